@@ -1,0 +1,1 @@
+"""From a vendor, a generator or a file to `Bars`."""

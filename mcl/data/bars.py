@@ -1,0 +1,114 @@
+"""`Bars`: what every other part of mcl sees of the market.
+
+One row is one closed bar of the dated contract that the roll table says is active in that session. Prices are the
+tradeable prices of that contract; `price + adjustment` is the continuous series that signals are computed on. The
+adjustment is *forward*: the first contract is unshifted and each roll subtracts its gap from all that follows, so that an
+adjusted price never changes when later data arrive (a backward adjustment rewrites the past at every roll).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mcl.errors import DataError
+from mcl.market import Contract, Instrument
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+ROLL_COLUMNS = ("session", "from_symbol", "to_symbol", "reason", "gap", "gap_time", "known_at", "volume_from", "volume_to")
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Aligned arrays of length n, one element per closed bar, strictly increasing in time.
+
+    close_time     int64, ns since the epoch, UTC: when the bar is known (`ts_event` of the stored row + the interval)
+    open … close   float64, price units of the dated contract; always on the tick grid; may be zero or negative
+    volume         int64, contracts
+    adjustment     float64, price units; add it to a price for the continuous (difference-adjusted) series
+    session        int64, days since 1970-01-01 of the CME trade date (18:00–17:00 New York)
+    to_close_sec   int64, seconds from close_time to the official close of the session (0 on its last bar)
+    contract       int64, index into `contracts`
+    roll           bool, True on the first bar of a new contract (never on row 0)
+    outgoing_open  float64, NaN except where `roll`: the price at which the outgoing contract trades when this bar opens
+    """
+
+    instrument: Instrument
+    interval: str  # "1m", "5m", "15m", "30m", "1h", "session"
+    close_time: Ints
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+    volume: Ints
+    adjustment: Floats
+    session: Ints
+    to_close_sec: Ints
+    contract: Ints
+    roll: Bools
+    outgoing_open: Floats
+    contracts: tuple[Contract, ...]
+    roll_table: pd.DataFrame = field(repr=False)  # ROLL_COLUMNS, one row per roll
+    fingerprint: str  # sha256 over all that a backtest can see of these bars
+    synthetic: bool  # never present a result on synthetic bars as a market result
+    provenance: dict[str, Any] = field(default_factory=dict, repr=False)  # manifest, world and seed, edge, request …
+
+    def __len__(self) -> int:
+        return len(self.close_time)
+
+    @cached_property
+    def ticks(self) -> dict[str, Floats]:
+        """open, high, low, close, outgoing_open as whole ticks in float64: sums of them are exact."""
+        size = self.instrument.tick_size
+        names = ("open", "high", "low", "close", "outgoing_open")
+        return {name: np.rint(getattr(self, name) / size) for name in names}
+
+    @cached_property
+    def adjusted(self) -> dict[str, Floats]:
+        """open, high, low, close of the continuous series, in price units."""
+        return {name: getattr(self, name) + self.adjustment for name in ("open", "high", "low", "close")}
+
+    @property
+    def times(self) -> pd.DatetimeIndex:
+        return pd.DatetimeIndex(pd.to_datetime(self.close_time, utc=True), name="close_time")
+
+    def frame(self) -> pd.DataFrame:
+        """The rows as a DataFrame indexed by close time, for strategies written in pandas and for reports."""
+        columns = {name: getattr(self, name) for name in ("open", "high", "low", "close", "volume")}
+        adjusted = {f"adj_{name}": values for name, values in self.adjusted.items()}
+        symbols = np.array([c.symbol for c in self.contracts], dtype=object)[self.contract]
+        marks = {"session": self.session, "contract": symbols, "roll": self.roll}
+        return pd.DataFrame(columns | adjusted | marks, index=self.times)
+
+    def rows(self, start: int, stop: int) -> Bars:
+        """The bars [start, stop) as views; the roll table is cut to the sessions that remain."""
+        if not 0 <= start < stop <= len(self):
+            raise DataError(f"rows {start}..{stop} of {len(self)} bars are empty or outside; choose 0 <= start < stop <= {len(self)}")
+        names = ("close_time", "open", "high", "low", "close", "volume", "adjustment", "session", "to_close_sec", "contract")
+        cut: dict[str, Any] = {name: getattr(self, name)[start:stop] for name in names}
+        roll, outgoing = self.roll[start:stop].copy(), self.outgoing_open[start:stop].copy()
+        roll[0], outgoing[0] = False, np.nan
+        days = (pd.to_datetime(self.roll_table["session"]) - pd.Timestamp(0)).dt.days.to_numpy() if len(self.roll_table) else np.empty(0, np.int64)
+        kept = self.roll_table[(days > cut["session"][0]) & (days <= cut["session"][-1])] if len(days) else self.roll_table
+        return replace(self, **cut, roll=roll, outgoing_open=outgoing, roll_table=kept)
+
+    def between(self, start: Any = None, end: Any = None) -> Bars:
+        """Bars of the sessions start <= trade date < end (either may be None), as views."""
+        low = 0 if start is None else int(np.searchsorted(self.session, _day(start), "left"))
+        high = len(self) if end is None else int(np.searchsorted(self.session, _day(end), "left"))
+        if low >= high:
+            first, last = (np.datetime64(int(self.session[i]), "D") for i in (0, -1))
+            raise DataError(f"no bars between {start} and {end}: the data hold sessions {first} to {last}")
+        return self.rows(low, high)
+
+
+def _day(value: Any) -> int:
+    return int(np.datetime64(pd.Timestamp(value).date(), "D").astype(np.int64))

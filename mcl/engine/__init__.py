@@ -1,0 +1,1 @@
+"""The decision step, the njit kernel and what they return."""

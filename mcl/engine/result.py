@@ -1,0 +1,111 @@
+"""`Result`: what a simulation leaves behind. Arrays are aligned with the bars it ran on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mcl.data.bars import Bars
+
+FILL = np.dtype(
+    [
+        ("bar", np.int64),  # row of the bar in which it happened
+        ("contract", np.int64),  # index into bars.contracts
+        ("quantity", np.int64),  # contracts, bought > 0
+        ("price_ticks", np.float64),  # slippage included
+        ("slippage_ticks", np.float64),  # positive = cost
+        ("reason", np.int64),  # index into FILL_REASONS
+        ("position", np.int64),  # after the fill
+    ]
+)
+FILL_REASONS = ("target", "stop", "take_profit", "roll", "risk")
+
+TRADE = np.dtype(
+    [
+        ("entry_bar", np.int64),
+        ("exit_bar", np.int64),
+        ("quantity", np.int64),  # contracts, long > 0; a roll does not end a trade
+        ("entry_ticks", np.float64),  # average
+        ("exit_ticks", np.float64),  # average, roll gaps removed
+        ("gross_usd", np.float64),  # after slippage, before commission
+        ("commission_usd", np.float64),
+        ("mae_usd", np.float64),  # worst open result (<= 0), at bar extremes
+        ("mfe_usd", np.float64),  # best open result (>= 0)
+        ("exit_reason", np.int64),  # index into FILL_REASONS
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """equity[i] = capital + realised + unrealised - commission at the close of bar i, in USD; position[i] in contracts after bar i."""
+
+    bars: Bars
+    capital_usd: float
+    equity: npt.NDArray[np.float64]
+    position: npt.NDArray[np.int64]
+    target: npt.NDArray[np.int64]  # decided at the close of bar i, traded at the open of bar i + 1
+    block: npt.NDArray[np.int64]  # code of the rule that changed the decision of bar i, 0 for none (risk.BLOCKS)
+    fills: npt.NDArray[np.void]  # FILL
+    trades: npt.NDArray[np.void]  # TRADE, closed and (last) open round trips
+    commission_usd: float
+
+    @property
+    def net_pnl_usd(self) -> float:
+        return float(self.equity[-1] - self.capital_usd)
+
+    @cached_property
+    def session_equity(self) -> pd.Series:
+        """Equity at the end of each session, indexed by trade date."""
+        last = np.append(np.flatnonzero(np.diff(self.bars.session)), len(self.bars) - 1)
+        days = pd.DatetimeIndex(self.bars.session[last].astype("datetime64[D]"), name="session")
+        return pd.Series(self.equity[last], index=days, name="equity_usd")
+
+    @cached_property
+    def session_returns(self) -> pd.Series:
+        """P&L of each session over the fixed capital base (sizing is not compounded), indexed by trade date."""
+        equity = self.session_equity
+        start = np.concatenate([[self.capital_usd], equity.to_numpy()[:-1]])
+        return ((equity - start) / self.capital_usd).rename("return_frac")
+
+    def fills_frame(self) -> pd.DataFrame:
+        """One row per fill: time (open of the bar for targets and rolls), contract, quantity, price, slippage, commission, reason."""
+        f, bars = self.fills, self.bars
+        per_contract = self.commission_usd / max(1, int(np.abs(f["quantity"]).sum()))
+        return pd.DataFrame(
+            {
+                "close_time": bars.times[f["bar"]],
+                "session": bars.session[f["bar"]].astype("datetime64[D]"),
+                "contract": np.array([c.symbol for c in bars.contracts], dtype=object)[f["contract"]],
+                "quantity": f["quantity"],
+                "price": f["price_ticks"] * bars.instrument.tick_size,
+                "slippage_ticks": f["slippage_ticks"],
+                "commission_usd": np.abs(f["quantity"]) * per_contract,
+                "reason": np.array(FILL_REASONS, dtype=object)[f["reason"]],
+                "position": f["position"],
+            }
+        )
+
+    def trades_frame(self) -> pd.DataFrame:
+        t, bars = self.trades, self.bars
+        tick = bars.instrument.tick_size
+        return pd.DataFrame(
+            {
+                "entry_time": bars.times[t["entry_bar"]],
+                "exit_time": bars.times[t["exit_bar"]],
+                "quantity": t["quantity"],
+                "entry_price": t["entry_ticks"] * tick,
+                "exit_price": t["exit_ticks"] * tick,
+                "gross_usd": t["gross_usd"],
+                "commission_usd": t["commission_usd"],
+                "net_usd": t["gross_usd"] - t["commission_usd"],
+                "mae_usd": t["mae_usd"],
+                "mfe_usd": t["mfe_usd"],
+                "bars": t["exit_bar"] - t["entry_bar"],
+                "exit_reason": np.array(FILL_REASONS, dtype=object)[t["exit_reason"]],
+            }
+        )

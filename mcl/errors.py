@@ -1,0 +1,69 @@
+"""The error tree. Every refusal that a person can cause is one of these; anything else is a bug.
+
+* MclError
+  - ConfigError        a config names something that does not exist, or a value breaks its rule
+  - DataError          market data are missing, damaged, or contradict themselves
+  - EngineError        arrays that cannot be simulated (lengths differ, NaN price)
+  - StoreError         the run store, the registry or the disk refuses
+  - PromotionError     a run may not be promoted; lists every missed gate
+  - LiveError          a session may not start, or its audit found differences
+    - BrokerError      the broker, or the connection to it
+
+A message is one sentence with the value, the rule and the nearest valid choice; `hint` says what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MclError(Exception):
+    """A refusal with a sentence. The command line prints it and exits with 1."""
+
+    code = "error"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def as_dict(self) -> dict[str, str]:
+        return {"code": self.code, "message": self.message, "hint": self.hint}
+
+
+class ConfigError(MclError):
+    code = "config"
+
+
+class DataError(MclError):
+    code = "data"
+
+
+class EngineError(MclError):
+    code = "engine"
+
+
+class StoreError(MclError):
+    code = "store"
+
+
+class PromotionError(MclError):
+    code = "promotion"
+
+
+class LiveError(MclError):
+    code = "live"
+
+
+class BrokerError(LiveError):
+    code = "broker"
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """The clause that ends an error about an unknown name: the closest choice, else all of them."""
+    known = sorted(choices)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return "valid: " + ", ".join(known) if known else "there is none yet"

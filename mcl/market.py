@@ -1,0 +1,51 @@
+"""Facts about the instruments: nobody can search over them.
+
+Sources: CME "Micro WTI Crude Oil futures FAQ" (17 May 2021), NYMEX rulebook chapters for CL and MCL.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+MONTH_CODES = "FGHJKMNQUVXZ"  # January … December
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """A futures product. `tick_value_usd` is what one contract gains when the price rises by one tick."""
+
+    symbol: str
+    name: str
+    exchange: str
+    multiplier: float  # units of the underlying per contract
+    tick_size: float  # price units
+    currency: str = "USD"
+
+    @property
+    def tick_value_usd(self) -> float:
+        return round(self.multiplier * self.tick_size, 10)
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A dated future, for instance MCLG6 = MCL 2026-02. `symbol` is the raw exchange symbol; identity is (root, year, month)."""
+
+    symbol: str
+    root: str
+    year: int
+    month: int
+    last_trade_date: date
+
+    @property
+    def name(self) -> str:
+        return f"{self.root} {self.year}-{self.month:02d}"
+
+
+MCL = Instrument("MCL", "Micro WTI Crude Oil", "NYMEX", 100.0, 0.01)
+CL = Instrument("CL", "WTI Crude Oil", "NYMEX", 1000.0, 0.01)
+GC = Instrument("GC", "Gold", "COMEX", 100.0, 0.10)
+MGC = Instrument("MGC", "Micro Gold", "COMEX", 10.0, 0.10)
+ES = Instrument("ES", "E-mini S&P 500", "CME", 50.0, 0.25)
+MES = Instrument("MES", "Micro E-mini S&P 500", "CME", 5.0, 0.25)
+INSTRUMENTS = {i.symbol: i for i in (MCL, CL, GC, MGC, ES, MES)}

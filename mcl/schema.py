@@ -1,0 +1,233 @@
+"""What a configuration may say: one strict model per config group.
+
+Hydra composes YAML and command line into a plain dict; these models are the second, strict pass (unknown keys, types, ranges
+and rules across fields), because Hydra alone lets `+unknown=1` and `???` through. Facts about instruments are not here but in
+`market`; strategies declare their own parameters (`mcl.strategy`).
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Day = Annotated[date, Field(strict=False)]
+Interval = Literal["1m", "5m", "15m", "30m", "1h", "session"]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------- data
+
+
+class Roll(Strict):
+    """When to leave a contract. `volume`: previous session's cleared volume of the next listed expiry is larger; one-way."""
+
+    rule: Literal["volume", "calendar"] = "volume"
+    sessions_before_last_trade: int = Field(3, ge=0, le=40)  # forced (volume) or exact (calendar)
+    adjust: Literal["difference", "none"] = "difference"
+
+
+class DataCommon(Strict):
+    instrument: str = "MCL"
+    interval: Interval = "1m"
+    start: Day | None = None  # first session
+    end: Day | None = None  # first session that is left out
+    holdout_start: Day | None = None  # bars from here on are fenced: only promotion and validation see them
+    roll: Roll = Roll()
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DataCommon:
+        days = [d for d in (self.start, self.holdout_start, self.end) if d is not None]
+        if any(a >= b for a, b in zip(days, days[1:], strict=False)):
+            raise ValueError(f"need start < holdout_start < end; start={self.start}, holdout_start={self.holdout_start}, end={self.end}")
+        return self
+
+
+class SyntheticData(DataCommon):
+    """A generated MCL world, written as real DBN under `folder` once and cached. Always marked as synthetic."""
+
+    source: Literal["synthetic"]
+    world: Literal["zero_edge", "planted_edge"] = "zero_edge"
+    seed: int = Field(7, ge=0)
+    edge_sharpe: float = Field(3.0, ge=0, le=10)  # planted_edge only: annual Sharpe, before costs, of the planted rule
+    edge_fast: int = Field(240, ge=1)  # the planted rule is an EMA cross on 1-minute closes with these spans
+    edge_slow: int = Field(960, ge=2)
+    folder: str = "data"
+
+
+class DatabentoData(DataCommon):
+    """DBN files as Databento delivers them, below `folder`: parent downloads with definitions and statistics, or single files."""
+
+    source: Literal["databento"]
+    symbol: str = "MCL.FUT"
+    path: str = "data/raw/MCL_FUT"
+    folder: str = "data"
+
+
+class CsvColumns(Strict):
+    """Names of the columns in the file. `ranks` lists price columns by expiry rank (1st, 2nd … nearby) for vendor series without dated contracts."""
+
+    time: str = "date"
+    open: str | None = None
+    high: str | None = None
+    low: str | None = None
+    close: str | None = None
+    volume: str | None = None
+    symbol: str | None = None
+    ranks: tuple[str, ...] = Field((), strict=False)
+
+
+class CsvData(DataCommon):
+    """Any CSV of bars. The time convention must be said, since vendors differ."""
+
+    source: Literal["csv"]
+    path: str
+    columns: CsvColumns = CsvColumns()
+    stamped_at: Literal["open", "close", "date"] = "close"
+    timezone: str = "UTC"
+
+
+class LeanData(DataCommon):
+    """A folder of LEAN futures zips (`YYYYMMDD_trade.zip`, one member per expiry, milliseconds since midnight, bar open)."""
+
+    source: Literal["lean"]
+    path: str
+    timezone: str = "America/New_York"
+
+
+Data = Annotated[SyntheticData | DatabentoData | CsvData | LeanData, Field(discriminator="source")]
+
+
+# --------------------------------------------------------------------------------------------------------------- costs
+
+
+class Costs(Strict):
+    """Charged on every contract and side, rolls included."""
+
+    slippage_ticks: float = Field(1.0, ge=0, le=100)
+    commission_usd: float = Field(0.77, ge=0, le=100)  # broker 0.25 + exchange 0.50 + regulatory 0.02
+
+
+# ---------------------------------------------------------------------------------------------------------------- risk
+
+
+class FixedSize(Strict):
+    method: Literal["fixed"]
+    contracts: float = Field(1.0, gt=0, le=1000)  # contracts per unit of signal
+
+
+class VolTargetSize(Strict):
+    """contracts = capital * target / (sigma of session P&L of one contract, annualised), at most `max_contracts`."""
+
+    method: Literal["vol_target"]
+    annual_vol_frac: float = Field(0.20, gt=0, le=2)
+    lookback_sessions: int = Field(30, ge=5, le=500)
+    max_contracts: float = Field(10.0, gt=0, le=1000)
+
+
+Size = Annotated[FixedSize | VolTargetSize, Field(discriminator="method")]
+
+
+class Protection(Strict):
+    """Stop and take-profit distances from the fill price; `atr` distances are multiples of ATR(atr_bars) at the decision."""
+
+    unit: Literal["none", "ticks", "atr"] = "none"
+    stop: float | None = Field(None, gt=0)
+    take_profit: float | None = Field(None, gt=0)
+    atr_bars: int = Field(14, ge=1, le=5000)
+
+
+class Limits(Strict):
+    """Null switches a limit off. Losses are positive numbers."""
+
+    max_position: int = Field(2, ge=1, le=1000)
+    max_order: int = Field(4, ge=1, le=2000)
+    max_trades_per_session: int | None = Field(None, ge=1)  # position changes that open or add risk
+    max_daily_loss_usd: float | None = Field(None, gt=0)  # flattens and locks until the next session
+    max_drawdown_frac: float | None = Field(None, gt=0, lt=1)  # from peak equity: flattens and halts
+    no_entry_before_close_sec: int = Field(0, ge=0, le=82800)
+    flatten_before_close_sec: int = Field(0, ge=0, le=82800)
+
+
+class Risk(Strict):
+    size: Size
+    protection: Protection = Protection()
+    limits: Limits = Limits()
+
+
+# -------------------------------------------------------------------------------------------------------------- broker
+
+
+class Replay(Strict):
+    """What the embedded simulated TWS plays: one session of the run's own data source, `speed` bars per second (0: lock-step)."""
+
+    session: Day | None = None  # default: the last complete session
+    speed: float = Field(0.0, ge=0)
+
+
+class Broker(Strict):
+    """`sim`: an embedded simulated TWS on loopback. `tws`: a TWS or IB Gateway that already runs."""
+
+    kind: Literal["sim", "tws"] = "sim"
+    host: str = "127.0.0.1"
+    port: int = Field(0, ge=0, le=65535)  # 0: any free port (sim only)
+    client_id: int = Field(17, ge=1)
+    account: str = "DU0000001"
+    timeout_sec: float = Field(20.0, gt=0)
+    capital_usd: float = Field(25_000.0, gt=0)  # sim only
+    replay: Replay = Replay()
+
+
+# -------------------------------------------------------------------------------------------------------------- search
+
+
+class Search(Strict):
+    trials: int = Field(50, ge=1, le=1_000_000)
+    workers: int = Field(1, ge=1, le=256)
+    sampler: Literal["tpe", "cmaes", "qmc", "random", "grid", "nsga2"] = "tpe"
+    metric: str = "sharpe"
+    direction: Literal["maximize", "minimize"] = "maximize"
+    min_trades: int = Field(30, ge=0)
+    timeout_sec: float | None = Field(None, gt=0)
+    space: dict[str, str] = Field(default_factory=dict)  # "strategy.fast": "range(10,400,10)"; Hydra's sweep grammar
+
+
+# ----------------------------------------------------------------------------------------------------------- promotion
+
+
+class Promotion(Strict):
+    """Gates. `null` leaves one out, which the promoted version then says."""
+
+    min_trades: int | None = Field(100, ge=0)
+    min_sessions: int | None = Field(120, ge=0)
+    max_drawdown_frac: float | None = Field(0.35, gt=0, lt=1)
+    min_deflated_sharpe: float | None = Field(0.90, ge=0, le=1)
+    min_holdout_sharpe: float | None = Field(0.5)
+    min_holdout_trades: int | None = Field(20, ge=0)
+
+
+# -------------------------------------------------------------------------------------------------------------- config
+
+
+class Config(Strict):
+    """One resolved run. `strategy` is a registered name with its own parameters, validated by `mcl.strategy`."""
+
+    data: Data
+    strategy: dict[str, Any]
+    risk: Risk
+    costs: Costs = Costs()
+    broker: Broker = Broker()
+    capital_usd: float = Field(25_000.0, gt=0)
+    seed: int = Field(0, ge=0)
+    experiment: str = "mcl"  # the MLflow experiment
+    notes: str = ""
+
+    @model_validator(mode="after")
+    def _named(self) -> Config:
+        if not isinstance(self.strategy.get("name"), str):
+            raise ValueError("strategy.name is missing; pick one with strategy=NAME")
+        return self
