@@ -223,7 +223,7 @@ class Config(Strict):
     broker: Broker = Broker()
     capital_usd: float = Field(25_000.0, gt=0)
     seed: int = Field(0, ge=0)
-    experiment: str = "mcl"  # the MLflow experiment
+    study: str = "mcl"  # the MLflow experiment that runs are filed under
     notes: str = ""
 
     @model_validator(mode="after")

@@ -1,0 +1,254 @@
+"""The Hydra door: YAML groups and the command line in, validated `schema.Config` out.
+
+Hydra composes; the strict models of `mcl.schema` validate a second time. No `_target_` is ever instantiated: a config is data,
+never code. Unknown keys, wrong types and broken rules become one sentence with the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from mcl import schema, strategy
+from mcl.errors import ConfigError, nearest
+
+Verb = Literal["backtest", "sweep", "live", "promote"]
+Model = TypeVar("Model", bound=BaseModel)
+DECIDES = ("data", "strategy", "risk", "costs", "capital_usd", "seed")  # what a run is; broker, study and notes are not
+
+
+def root() -> Path:
+    """The project folder: $MCL_HOME, else the nearest parent of the working directory with conf/backtest.yaml, else the working directory."""
+    if home := os.environ.get("MCL_HOME"):
+        return Path(home).resolve()
+    here = Path.cwd().resolve()
+    return next((p for p in (here, *here.parents) if (p / "conf" / "backtest.yaml").is_file()), here)
+
+
+def conf_dir() -> Path:
+    """The project's conf/ when it has one, else the copy inside the package, else (an editable install) the one beside it."""
+    package = Path(__file__).resolve().parent
+    candidates = (root() / "conf", package / "conf", package.parent / "conf")
+    found = next((p for p in candidates if (p / "backtest.yaml").is_file()), None)
+    if found is None:
+        raise ConfigError(f"no conf/backtest.yaml in {root()} or in the package", "run mcl inside a project folder or set MCL_HOME")
+    return found
+
+
+@dataclass(frozen=True)
+class Composed:
+    """What a command line stands for. `raw` is the resolved plain dict, `overrides` what was typed."""
+
+    raw: dict[str, Any]
+    overrides: tuple[str, ...]
+
+    @property
+    def config(self) -> schema.Config:
+        return run_config(self.raw)
+
+    @property
+    def search(self) -> schema.Search:
+        return validate(schema.Search, self.raw["search"], "search")
+
+
+def compose(verb: Verb, overrides: list[str]) -> Composed:
+    """The composed and resolved configuration of `conf/<verb>.yaml` under `overrides` (Hydra's override grammar)."""
+    from hydra import compose as hydra_compose
+    from omegaconf import OmegaConf
+
+    with _hydra(), _sentences(verb, overrides):
+        composed = hydra_compose(config_name=verb, overrides=[*_aliases(overrides), _search_path()])
+        raw = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    assert isinstance(raw, dict)  # a primary config is a mapping: see conf/
+    raw = {str(k): v for k, v in raw.items() if k not in ("experiments", "hydra")}
+    return Composed(raw, tuple(overrides))
+
+
+def expand(overrides: list[str]) -> list[list[str]]:
+    """The jobs of a multirun: the Cartesian product of all sweep overrides (`a=1,2`, `range(…)`, `choice(…)`, `glob(…)`), in typed order."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    with _sentences("backtest", overrides):
+        path = create_config_search_path(str(conf_dir()))
+        path.append("experiments", f"file://{root()}")
+        parsed = OverridesParser.create(config_loader=ConfigLoaderImpl(path)).parse_overrides(_aliases(overrides))
+        choices = []
+        for override in parsed:
+            key = override.get_key_element()
+            values = override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_element_as_str()]
+            choices.append([f"{key}={value}" for value in values])
+    return [list(job) for job in itertools.product(*choices)]
+
+
+def space_values(expression: str) -> Any:
+    """The parsed right-hand side of a search-space entry (Hydra's sweep grammar): a RangeSweep, IntervalSweep, ChoiceSweep or a scalar."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    with _sentences("sweep", [f"x={expression}"]):
+        return OverridesParser.create().parse_override(f"x={expression}").value()
+
+
+def run_config(raw: dict[str, Any]) -> schema.Config:
+    """The validated run configuration in `raw`; groups that belong to a verb (search, promotion) are left aside."""
+    config = validate(schema.Config, {k: v for k, v in raw.items() if k not in ("search", "promotion")})
+    strategy.build(config.strategy)
+    return config
+
+
+def fingerprint(config: schema.Config) -> str:
+    """sha256 over what decides a result: data, strategy, risk, costs, capital and seed; not the broker, the study or the notes."""
+    return digest(config.model_dump(mode="json", include=set(DECIDES)))
+
+
+def digest(value: Any) -> str:
+    """sha256 of the canonical JSON form."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """`{a: {b: 1}}` as `{"a.b": 1}`; lists stay values."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {k: v for key, item in value.items() for k, v in flatten(item, f"{prefix}.{key}" if prefix else str(key)).items()}
+
+
+# ------------------------------------------------------------------------------------------------- validation, as sentences
+
+
+def validate(model: type[Model], raw: Any, at: str = "") -> Model:
+    """`raw` as `model`, or a ConfigError that names the first broken key, its value, the rule and the nearest valid name."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_sentence(model, error.errors()[0], at), "mcl backtest --cfg shows the composed configuration") from None
+
+
+def _sentence(model: type[BaseModel], error: Any, at: str) -> str:
+    loc = [str(part) for part in error["loc"]]
+    choices, path = _walk(model, loc)
+    key = ".".join(([at] if at else []) + path) or at or "the configuration"
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {key}: {nearest(path[-1], choices)}"
+    if error["type"] == "missing":
+        return f"{key} is missing and has no default"
+    if error["type"] == "union_tag_invalid":
+        tag = error["ctx"]["discriminator"].strip("'")
+        return f"{key}.{tag}={error['ctx']['tag']!r} is not one of {error['ctx']['expected_tags']}"
+    rule = error["msg"].removeprefix("Value error, ")
+    rule = rule[0].lower() + rule[1:]
+    return f"{key}={error['input']!r}: {rule}" if not isinstance(error["input"], dict) else f"{key}: {rule}"
+
+
+def _walk(model: Any, loc: list[str]) -> tuple[list[str], list[str]]:
+    """Field names valid at the last element of `loc`, and `loc` without the tags that a discriminated union puts in."""
+    fields: dict[str, Any] = model.model_fields
+    path: list[str] = []
+    for part in loc:
+        members = [m for m in _models(model) if part in _tags(m)]
+        if part not in fields and members:
+            model, fields = members[0], members[0].model_fields
+            continue
+        path.append(part)
+        if part in fields:
+            known = list(fields)
+            model = fields[part].annotation
+            first = next(iter(_models(model)), None)
+            fields = first.model_fields if first else {}
+            if part == loc[-1]:
+                return known, path
+    return list(fields), path
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) is Annotated:
+        return _models(get_args(annotation)[0])
+    return [m for arg in get_args(annotation) for m in _models(arg)]
+
+
+def _tags(model: type[BaseModel]) -> set[str]:
+    """The literal values by which a discriminated union knows `model`."""
+    return {str(v) for name in ("source", "method") if name in model.model_fields for v in get_args(model.model_fields[name].annotation)}
+
+
+# ------------------------------------------------------------------------------------------------------- Hydra's own corner
+
+
+@contextmanager
+def _hydra() -> Iterator[None]:
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="mcl"):
+        yield
+
+
+def _search_path() -> str:
+    """experiments/ lies beside conf/: its parent joins the search path, so that `experiment=NAME` finds the study file."""
+    return f"hydra.searchpath=['file://{root()}']"
+
+
+def _aliases(overrides: list[str]) -> list[str]:
+    """`experiment=NAME` is what people type; the folder and therefore the Hydra group is called experiments."""
+    return [re.sub(r"^(\+{0,2}|~)experiment=", r"\1experiments=", o) for o in overrides]
+
+
+@contextmanager
+def _sentences(verb: str, overrides: list[str]) -> Iterator[None]:
+    """Hydra's and OmegaConf's exceptions as one sentence each."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(*_translated(verb, overrides, error)) from None
+
+
+def _translated(verb: str, overrides: list[str], error: Exception) -> tuple[str, str]:
+    text = str(error)
+    if match := re.search(r"Could not override '([^']+)'", text):
+        key = match[1]
+        return f"unknown key {key}: {nearest(key, _keys(verb, overrides))}", f"mcl {verb} --cfg shows every key"
+    if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+        group, name = match[1], match[2]
+        options = sorted(p.stem for p in (conf_dir() / group).glob("*.yaml")) or sorted(p.stem for p in (root() / group).glob("*.yaml"))
+        shown = group.removesuffix("s") if group == "experiments" else group
+        return f"no {shown} is called {name!r}: {nearest(name, options)}", f"valid: {', '.join(options)}"
+    if match := re.search(r"Missing mandatory value: (\S+)", text):
+        return f"{match[1]} must be given", f"add {match[1]}=VALUE to the command line"
+    if "LexerNoViableAltException" in text or "mismatched input" in text or "no viable alternative" in text or "missing EQUAL" in text:
+        return f"cannot read the override {_culprit(text, overrides)!r}: write key=value", "quote values that hold commas or blanks"
+    return " ".join(text.split()), ""
+
+
+def _culprit(text: str, overrides: list[str]) -> str:
+    return next((o for o in overrides if o and o in text), " ".join(overrides))
+
+
+def _keys(verb: str, overrides: list[str]) -> list[str]:
+    """Every key of the same command line without the overrides that do not fit."""
+    groups = [o for o in overrides if re.match(r"^\w+=[\w-]+$", o) and (conf_dir() / o.split("=")[0]).is_dir()]
+    from hydra import compose as hydra_compose
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+
+    try:
+        with _hydra():
+            return list(flatten(OmegaConf.to_container(hydra_compose(config_name=verb, overrides=groups), resolve=False)))
+    except HydraException:
+        return []
