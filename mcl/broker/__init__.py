@@ -1,0 +1,148 @@
+"""The seam between a session and the world: what a broker is asked, and what it answers.
+
+A broker is told a target ("be long 2, stop 40 ticks away"), never an order: a target can be repeated after a crash. Two
+implementations share this protocol and one test suite: the embedded simulated TWS and a real TWS, both through `mcl.broker.ib`.
+
+How a session runs::
+
+    broker = IBBroker(config.broker, instrument, port=tws.port)     # port only for the embedded server
+    await broker.connect()
+    pinned = await broker.qualify(contract)
+    known = await broker.history(pinned, 500, "1m")                 # closed bars, oldest first
+    async for bar in broker.bars(pinned, "1m", after=known[-1].close_time):
+        account = await broker.account(pinned)
+        fills = await broker.trade_to(pinned, decide(...), ref)     # decided at the close of `bar`, filled at the next open
+    await broker.close()
+
+Asking `bars` for its next element says "I have decided and traded": the lock-step replay waits for exactly that.
+Everything a broker cannot answer for certain is a `BrokerError`; after one, no further order is sent by this object.
+Times are int64 nanoseconds since the epoch, UTC, in the broker's (for a replay: the market's) clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+from mcl.market import Contract, Instrument
+
+FillReason = Literal["target", "stop", "take_profit", "foreign"]  # foreign: an order that no call of ours has sent
+
+
+class Bar(NamedTuple):
+    """One closed bar of a dated contract. `close_time` = when it is known = its open + the interval."""
+
+    close_time: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: int
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A dated contract that the broker knows and whose multiplier, tick and currency agree with `mcl.market`."""
+
+    contract: Contract
+    instrument: Instrument
+    con_id: int
+    local_symbol: str
+    exchange: str
+
+
+class Fill(NamedTuple):
+    """One execution, identified by `execution_id`. `quantity` is signed, bought > 0; `price` is per unit of the underlying."""
+
+    execution_id: str
+    time: int
+    symbol: str  # of the dated contract
+    quantity: int
+    price: float
+    commission_usd: float  # NaN until the broker has reported it
+    reason: FillReason
+    ref: str  # the `ref` of the trade_to that caused it
+
+
+class WorkingOrder(NamedTuple):
+    """An order at the broker that can still fill. `quantity` is signed and is what remains."""
+
+    order_id: int
+    permanent_id: int
+    ref: str
+    kind: str  # MKT, LMT, STP
+    quantity: int
+    price: float  # limit or trigger; NaN for MKT
+    status: str
+
+
+class BrokerAccount(NamedTuple):
+    """What the broker says about the account now. `position` and `average_price` are of one pinned contract."""
+
+    account: str
+    position: int
+    average_price: float  # price units, NaN when flat; the broker's share of commission included
+    equity_usd: float  # net liquidation
+    cash_usd: float
+    realized_usd: float  # today, after commission
+    unrealized_usd: float
+    time: int
+
+
+class Goal(Protocol):
+    """What to hold; `mcl.engine.decide.Target` is one. Distances in ticks from the fill price, NaN for none."""
+
+    @property
+    def position(self) -> int: ...
+    @property
+    def stop_ticks(self) -> float: ...
+    @property
+    def take_profit_ticks(self) -> float: ...
+
+
+class Broker(Protocol):
+    """Everything a session needs. Every awaited call ends within the configured time-out, with an answer or a BrokerError."""
+
+    async def connect(self) -> None:
+        """Open the connection, check venue, protocol and account. Refuses (BrokerError) anything that is not certainly paper."""
+
+    async def close(self) -> None:
+        """Leave. Working protective orders stay at the broker; call `trade_to` with position 0 first to be flat."""
+
+    async def qualify(self, contract: Contract) -> Pinned:
+        """The broker's one match for a dated contract, checked against the market facts. Only pinned contracts are traded."""
+
+    async def history(self, pinned: Pinned, bars: int, interval: str) -> tuple[Bar, ...]:
+        """At most the last `bars` closed bars (fewer when the broker has fewer), oldest first."""
+
+    def bars(self, pinned: Pinned, interval: str, after: int) -> AsyncIterator[Bar]:
+        """Every closed bar with close_time > `after`, in order, none twice; ends when the session's data end.
+
+        A bar is closed when the first price of the next bar is seen. Fills that happened on their own (stop, take-profit) in
+        a bar are in `fills` before that bar is yielded. To ask for the next bar is the heartbeat of this bar.
+        """
+
+    async def account(self, pinned: Pinned) -> BrokerAccount:
+        """Position, equity and cash as the broker has reported them."""
+
+    async def trade_to(self, pinned: Pinned, goal: Goal, ref: str) -> tuple[Fill, ...]:
+        """Make the position equal to `goal`; returns the fills of the one market order that this took (often none).
+
+        The difference counts executions, not order states. When a trade happens (or the position has no protection yet) the
+        protective stop and take-profit of the old position are cancelled and, if distances are given, new ones are placed
+        good-till-cancelled as a one-cancels-all pair, at fill price ∓ distance rounded to the tick. An unchanged position
+        keeps the protection it has. `ref` is unique per decision and is refused the second time.
+        """
+
+    async def open_orders(self) -> tuple[WorkingOrder, ...]:
+        """All working orders of this account, those of other clients included."""
+
+    async def cancel_all(self) -> None:
+        """Cancel every working order of this account that this client may cancel, and wait until they are gone."""
+
+    async def heartbeat(self) -> int:
+        """The broker's clock. Proves that the other side answers."""
+
+    def fills(self, since: int = 0) -> tuple[Fill, ...]:
+        """All executions of this session in order of arrival, from index `since` on; append-only."""
