@@ -28,7 +28,7 @@ DECIDES = ("data", "strategy", "risk", "costs", "capital_usd", "seed")  # what a
 
 
 def root() -> Path:
-    """The project folder: $MCL_HOME, else the nearest parent of the working directory with conf/backtest.yaml, else the working directory."""
+    """The project folder: $MCL_HOME, else the nearest folder from the working directory up with conf/backtest.yaml, else that directory."""
     if home := os.environ.get("MCL_HOME"):
         return Path(home).resolve()
     here = Path.cwd().resolve()
@@ -68,14 +68,12 @@ def compose(verb: Verb, overrides: list[str]) -> Composed:
 
     with _hydra(), _sentences(verb, overrides):
         composed = hydra_compose(config_name=verb, overrides=[*_aliases(overrides), _search_path()])
-        raw = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    assert isinstance(raw, dict)  # a primary config is a mapping: see conf/
-    raw = {str(k): v for k, v in raw.items() if k not in ("experiments", "hydra")}
-    return Composed(raw, tuple(overrides))
+        resolved: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    return Composed({k: v for k, v in resolved.items() if k not in ("experiments", "hydra")}, tuple(overrides))
 
 
 def expand(overrides: list[str]) -> list[list[str]]:
-    """The jobs of a multirun: the Cartesian product of all sweep overrides (`a=1,2`, `range(…)`, `choice(…)`, `glob(…)`), in typed order."""
+    """The jobs of a multirun: the Cartesian product of the sweep overrides (`a=1,2`, `range(…)`, `glob(…)`), in typed order."""
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.utils import create_config_search_path
     from hydra.core.override_parser.overrides_parser import OverridesParser

@@ -1,0 +1,377 @@
+"""The MLflow door: runs, their artifacts, and the model registry.
+
+The store is SQLite at <root>/mlruns/mlflow.db with artifacts beside it, or the server that MLFLOW_TRACKING_URI names. A run is
+written as RUNNING and becomes FINISHED only after its last artifact is in place, so that nothing half-written looks whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import unquote, urlparse
+
+from mcl import config
+from mcl.errors import StoreError, nearest
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+PARENT = "mlflow.parentRunId"
+MAX_PARAM = 500  # characters; MLflow cuts at 6000 without a word, a longer value is named by its hash here
+BATCH = 900  # MLflow takes 1000 entities a call
+QUIET = {  # before the first import of mlflow
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+}
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one tracked run consists of. `files` maps an artifact path to its bytes; `series` holds step metrics of a few hundred points."""
+
+    study: str
+    name: str
+    params: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    series: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    parent: str | None = None
+    status: Status = "FINISHED"
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    run_id: str
+    study: str
+    name: str
+    status: str
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    parent: str | None
+    artifacts: Path
+
+    def file(self, path: str) -> bytes:
+        """The bytes of one artifact; StoreError names it when it is absent."""
+        target = self.artifacts / path
+        if not target.is_file():
+            raise StoreError(f"run {self.run_id} has no artifact {path}", "only a finished backtest has all artifacts")
+        return target.read_bytes()
+
+
+@dataclass(frozen=True)
+class StoredVersion:
+    """One immutable version of a registered model. `folder` holds its files."""
+
+    name: str
+    version: int
+    aliases: tuple[str, ...]
+    tags: dict[str, str]
+    run_id: str
+    folder: Path
+
+    def files(self) -> dict[str, bytes]:
+        return {str(p.relative_to(self.folder)): p.read_bytes() for p in sorted(self.folder.rglob("*")) if p.is_file()}
+
+
+class Store:
+    """The run store of a project. Opening it is lazy: mlflow is imported at the first call that needs it."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = (root or config.root()).resolve()
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "mlruns"
+
+    @property
+    def uri(self) -> str:
+        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.folder / 'mlflow.db'}"
+
+    # ------------------------------------------------------------------------------------------------------------- runs
+
+    def record(self, record: Record) -> str:
+        """Write one run whole and return its id; on any failure the run is FAILED and a StoreError says why."""
+        run_id = self.start(record)
+        if record.status != "RUNNING":
+            self._terminate(run_id, record.status)
+        return run_id
+
+    def record_many(self, records: list[Record]) -> list[str]:
+        return [self.record(r) for r in records]
+
+    def start(self, record: Record) -> str:
+        """Write a run that stays RUNNING: the parent of a sweep, a live session."""
+        with self._refusals(record.name):
+            tags = record.tags | ({PARENT: record.parent} if record.parent else {})
+            created = self._client.create_run(self._experiment(record.study), run_name=record.name, tags=tags)
+        run_id = str(created.info.run_id)
+        self._fill(run_id, record)
+        return run_id
+
+    def finish(self, run_id: str, record: Record) -> None:
+        """Add what `record` holds to a started run and set its final status."""
+        self._fill(run_id, record)
+        with self._refusals(run_id):
+            for key, value in record.tags.items():
+                self._client.set_tag(run_id, key, value)
+            self._terminate(run_id, record.status)
+
+    def run(self, run_id: str) -> StoredRun:
+        """The run with this id, or with this unique beginning of an id; `last` is the newest finished backtest."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._stored(self._client.get_run(run_id))
+        except MlflowException:
+            return self._stored(self._client.get_run(self._completed_id(run_id)))
+
+    def children(self, run_id: str) -> list[StoredRun]:
+        return [self._stored(run) for run in self._search(f"tags.`{PARENT}` = '{run_id}'")]
+
+    def in_study(self, study: str) -> list[StoredRun]:
+        """Every run filed under this study, newest first."""
+        found = self._client.get_experiment_by_name(study)
+        return [self._stored(run) for run in self._search("", [found.experiment_id])] if found else []
+
+    # --------------------------------------------------------------------------------------------------------- registry
+
+    def register(self, name: str, run_id: str, files: dict[str, bytes], tags: dict[str, str]) -> int:
+        """A new immutable version of the registered model `name` with these files; `content_sha256` over them goes into its tags."""
+        from mlflow.exceptions import MlflowException
+
+        client = self._client
+        content = content_sha256(files)
+        self._make_global()
+        with self._refusals(name), _folder(files) as folder:
+            experiment = client.get_run(run_id).info.experiment_id
+            model = client.create_logged_model(experiment, name=name, source_run_id=run_id, model_type="trading-config", tags=tags)
+            client.log_model_artifacts(model.model_id, str(folder))
+            client.finalize_logged_model(model.model_id, "READY")
+            try:
+                client.create_registered_model(name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            source = f"models:/{model.model_id}"
+            tags = tags | {"content_sha256": content}
+            made = client.create_model_version(name, source, run_id=run_id, model_id=model.model_id, tags=tags)
+        return int(made.version)
+
+    def set_alias(self, name: str, alias: str, version: int) -> None:
+        with self._refusals(name):
+            self._client.set_registered_model_alias(name, alias, str(version))
+
+    def version(self, name: str, alias_or_number: str) -> StoredVersion:
+        """The version that an alias or a number names; StoreError with the nearest alias when there is none."""
+        known = self.versions(name)
+        for version in known:
+            if alias_or_number == str(version.version) or alias_or_number in version.aliases:
+                return version
+        names = [a for v in known for a in v.aliases]
+        raise StoreError(
+            f"the registry has no {alias_or_number!r} of model {name!r}: {nearest(alias_or_number, names)}",
+            "promote a run first: mcl promote RUN_ID --to paper",
+        )
+
+    def versions(self, name: str) -> list[StoredVersion]:
+        """All versions of a registered model, newest first."""
+        client = self._client
+        found = client.search_model_versions(f"name = '{name}'")
+        if not found:
+            return []
+        by_version: dict[str, list[str]] = {}
+        for alias, number in client.get_registered_model(name).aliases.items():
+            by_version.setdefault(str(number), []).append(alias)
+        versions = [self._stored_version(v, tuple(sorted(by_version.get(str(v.version), [])))) for v in found]
+        return sorted(versions, key=lambda v: -v.version)
+
+    # --------------------------------------------------------------------------------------------------------- internals
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        for key, value in QUIET.items():
+            os.environ.setdefault(key, value)
+        local = self.uri.startswith("sqlite:///")
+        with self._refusals(str(self.folder)):
+            if local:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                _use_wal(Path(self.uri.removeprefix("sqlite:///")))
+            from mlflow import MlflowClient
+
+            return MlflowClient(self.uri, registry_uri=self.uri)
+
+    def _make_global(self) -> None:
+        """MLflow's registry resolves `models:/m-…` sources through the process-wide tracking URI, whatever client asks."""
+        import mlflow
+
+        mlflow.set_tracking_uri(self.uri)
+        mlflow.set_registry_uri(self.uri)
+
+    def _experiment(self, study: str) -> str:
+        client = self._client
+        found = client.get_experiment_by_name(study)
+        if found is not None:
+            return str(found.experiment_id)
+        location = (self.folder / "artifacts" / study).as_uri() if self.uri.startswith("sqlite:///") else None
+        return str(client.create_experiment(study, artifact_location=location))
+
+    def _fill(self, run_id: str, record: Record) -> None:
+        from mlflow.entities import Metric, Param
+
+        client = self._client
+        try:
+            with self._refusals(record.name):
+                params = [Param(k, short(v)) for k, v in record.params.items()]
+                metrics = [Metric(k, float(v), 0, 0) for k, v in record.metrics.items() if not math.isinf(v)]
+                steps = [Metric(k, v, 0, step) for k, points in record.series.items() for step, v in points]
+                for first in range(0, max(len(params), 1), 100):
+                    client.log_batch(run_id, params=params[first : first + 100])
+                for first in range(0, len(metrics + steps), BATCH):
+                    client.log_batch(run_id, metrics=(metrics + steps)[first : first + BATCH])
+                if record.files:
+                    with _folder(record.files) as folder:
+                        client.log_artifacts(run_id, str(folder))
+        except (StoreError, OSError) as error:
+            self._abandon(run_id, str(error))
+            raise error if isinstance(error, StoreError) else _disk(record.name, error) from None
+
+    def _abandon(self, run_id: str, why: str) -> None:
+        """Best effort, since the disk may be full: a run that cannot be marked FAILED stays RUNNING, which does not look whole either."""
+        with self._refusals(run_id):
+            self._client.set_tag(run_id, "mcl.error", why[:1000])
+            self._terminate(run_id, "FAILED")
+
+    def _terminate(self, run_id: str, status: str) -> None:
+        self._client.set_terminated(run_id, status)
+
+    def _search(self, query: str, experiments: list[str] | None = None) -> Iterator[Any]:
+        client = self._client
+        ids = experiments or [e.experiment_id for e in client.search_experiments()]
+        token: str | None = None
+        while ids:
+            page = client.search_runs(ids, query, max_results=1000, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _completed_id(self, beginning: str) -> str:
+        ids = {str(run.info.run_id): run for run in self._search("")}
+        if beginning == "last":
+            backtests = [i for i, run in ids.items() if run.data.tags.get("mcl.kind") == "backtest" and run.info.status == "FINISHED"]
+            beginning = max(backtests, key=lambda i: ids[i].info.start_time) if backtests else beginning
+        matches = [i for i in ids if len(beginning) >= 4 and i.startswith(beginning)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise StoreError(f"run id {beginning} begins {len(matches)} runs: {', '.join(sorted(matches)[:5])}", "type more of it")
+        raise StoreError(f"no run has the id {beginning!r} in {self.uri}: {nearest(beginning, list(ids)[:500])}", "mcl runs lists them")
+
+    def _stored(self, run: Any) -> StoredRun:
+        tags = dict(run.data.tags)
+        study = self._study_name(str(run.info.experiment_id))
+        return StoredRun(
+            run_id=str(run.info.run_id),
+            study=study,
+            name=tags.get("mlflow.runName", ""),
+            status=str(run.info.status),
+            params=dict(run.data.params),
+            metrics=dict(run.data.metrics),
+            tags=tags,
+            parent=tags.get(PARENT),
+            artifacts=self._local(str(run.info.artifact_uri), lambda: self._download(run.info.artifact_uri)),
+        )
+
+    def _study_name(self, experiment_id: str) -> str:
+        names: dict[str, str] = self.__dict__.setdefault("_names", {})
+        if experiment_id not in names:
+            names[experiment_id] = str(self._client.get_experiment(experiment_id).name)
+        return names[experiment_id]
+
+    def _stored_version(self, version: Any, aliases: tuple[str, ...]) -> StoredVersion:
+        model = self._client.get_logged_model(str(version.source).removeprefix("models:/"))
+        folder = self._local(str(model.artifact_location), lambda: self._download(model.artifact_location))
+        return StoredVersion(str(version.name), int(version.version), aliases, dict(version.tags), str(version.run_id), folder)
+
+    def _local(self, uri: str, download: Callable[[], Path]) -> Path:
+        """Artifacts below mlruns/artifacts are found again after the project folder has moved: MLflow stores absolute paths."""
+        parsed = urlparse(uri)
+        if parsed.scheme not in ("", "file"):
+            return download()
+        path = Path(unquote(parsed.path))
+        parts = path.parts
+        if not path.exists() and "mlruns" in parts:
+            return self.folder.joinpath(*parts[len(parts) - parts[::-1].index("mlruns") :])
+        return path
+
+    def _download(self, uri: str) -> Path:
+        from mlflow import artifacts
+
+        return Path(artifacts.download_artifacts(uri, tracking_uri=self.uri))
+
+    @contextmanager
+    def _refusals(self, what: str) -> Iterator[None]:
+        """MLflow's, SQLAlchemy's and the disk's errors as one StoreError each."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except OSError as error:
+            raise _disk(what, error) from None
+        except Exception as error:
+            if type(error).__module__.split(".")[0] not in ("mlflow", "sqlalchemy", "sqlite3", "alembic"):
+                raise
+            reason = " ".join(str(error).split())[:300]
+            raise StoreError(f"the run store {self.uri} refused {what}: {reason}", "mcl ui shows the store") from error
+
+
+def short(value: Any) -> str:
+    """A param value as text; what is too long is named by its hash and stands whole in config.yaml."""
+    text = str(value)
+    if len(text) <= MAX_PARAM:
+        return text
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()} ({len(text)} characters, see config.yaml)"
+
+
+def content_sha256(files: dict[str, bytes]) -> str:
+    """sha256 over the sorted (path, sha256 of content) lines of a bundle."""
+    lines = (f"{path} {hashlib.sha256(files[path]).hexdigest()}\n" for path in sorted(files))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _use_wal(path: Path) -> None:
+    """Write-ahead logging persists in the file: readers never wait for a writer."""
+    connection = sqlite3.connect(path)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+    finally:
+        connection.close()
+
+
+@contextmanager
+def _folder(files: dict[str, bytes]) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="mcl-") as name:
+        for path, content in files.items():
+            target = Path(name) / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        yield Path(name)
+
+
+def _disk(what: str, error: OSError) -> StoreError:
+    where = error.filename or "mlruns"
+    return StoreError(f"cannot write {what}: {error.strerror or error} ({where})", "free space or fix the permissions, then run it again")
