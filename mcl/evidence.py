@@ -1,0 +1,88 @@
+"""What makes a run repeatable: code, packages, repository state. All cheap enough to collect for every run."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+import sys
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from mcl import __version__, config, schema
+from mcl.data.bars import Bars
+
+PACKAGES = ("numpy", "pandas", "numba", "llvmlite", "pyarrow", "hydra-core", "omegaconf", "mlflow", "optuna", "databento", "ib-async", "pydantic")
+DECIDING = ("engine", "strategy", "data", "risk.py", "market.py", "calendar.py", "schema.py")  # the files whose change can change a result
+SYNTHETIC = "synthetic data: not a market result"
+
+
+def tags(run: schema.Config, bars: Bars) -> dict[str, str]:
+    """The tags of a run on these bars: fingerprints, repository state, versions, and the mark of synthetic data."""
+    found = {
+        "mcl.kind": "backtest",
+        "mcl.strategy": run.strategy["name"],
+        "config_sha256": config.fingerprint(run),
+        "data_fingerprint": bars.fingerprint,
+        "code_sha256": code_sha256(),
+        "seed": str(run.seed),
+        "synthetic": str(bars.synthetic).lower(),
+        "sessions": f"{_day(bars, 0)} .. {_day(bars, -1)}",
+        **{f"git.{k}": v for k, v in repository(config.root()).items()},
+        **{f"version.{k}": v for k, v in versions().items()},
+    }
+    return found | ({"watermark": watermark(bars)} if bars.synthetic else {})
+
+
+def watermark(bars: Bars) -> str:
+    """The sentence that stands beside every result on synthetic bars; empty for market data."""
+    if not bars.synthetic:
+        return ""
+    world = bars.provenance.get("world", {})
+    edge = world.get("edge", "") if isinstance(world, dict) else ""
+    return f"SYNTHETIC DATA ({edge}): not a market result" if edge else f"SYNTHETIC DATA: {SYNTHETIC}"
+
+
+@cache
+def versions() -> dict[str, str]:
+    found = {"mcl": __version__, "python": platform.python_version()}
+    return found | {name: metadata.version(name) for name in PACKAGES}
+
+
+@cache
+def code_digests() -> dict[str, str]:
+    """sha256 of every source file that decides a result, by its path inside the package."""
+    package = Path(__file__).resolve().parent
+    paths = [p for name in DECIDING for p in ([package / name] if name.endswith(".py") else sorted((package / name).rglob("*.py")))]
+    return {str(p.relative_to(package)): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths if p.is_file()}
+
+
+@cache
+def code_sha256() -> str:
+    return config.digest(code_digests())
+
+
+@cache
+def repository(folder: Path) -> dict[str, str]:
+    """Commit and dirty flag of the repository around `folder`; `none` where there is no git."""
+    head = _git(folder, "rev-parse", "HEAD")
+    if not head:
+        return {"commit": "none", "dirty": "unknown"}
+    return {"commit": head, "dirty": str(bool(_git(folder, "status", "--porcelain"))).lower()}
+
+
+def argv() -> list[str]:
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+
+
+def _git(folder: Path, *args: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *args], capture_output=True, text=True, timeout=10, check=False)  # noqa: S603, S607
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _day(bars: Bars, row: int) -> str:
+    return str(bars.session[row].astype("datetime64[D]"))

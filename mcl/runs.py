@@ -1,0 +1,169 @@
+"""One backtest as a tracked run: simulate, judge, record, and the way back from a stored run."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mcl import config, evidence, metrics, schema
+from mcl.data.bars import Bars
+from mcl.data.load import load
+from mcl.engine.backtest import backtest as simulate
+from mcl.engine.result import Result
+from mcl.errors import StoreError
+from mcl.tracking import Record, Store, StoredRun
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EQUITY_POINTS = 300
+
+
+@dataclass(frozen=True)
+class Done:
+    run_id: str
+    config: schema.Config
+    bars: Bars
+    result: Result
+    metrics: dict[str, float]
+    report: Path | None
+
+
+@dataclass(frozen=True)
+class Replayed:
+    config: schema.Config
+    bars: Bars
+    result: Result
+    metrics: dict[str, float]
+
+
+def backtest(
+    run: schema.Config,
+    *,
+    store: Store,
+    root: Path,
+    overrides: Sequence[str] = (),
+    parent: str | None = None,
+    report: bool = True,
+    bars: Bars | None = None,
+    extra_tags: dict[str, str] | None = None,
+) -> Done:
+    """Run one configuration on its data (never on its hold-out) and record it whole; the report page is one of the artifacts."""
+    bars = bars if bars is not None else load(run.data, root)
+    result = simulate(run, bars)
+    measured = metrics.summary(result)
+    tags = evidence.tags(run, bars) | (extra_tags or {})
+    files = artifacts(run, result, overrides)
+    if report:
+        files["report.html"] = page(run, result, measured, tags, overrides)
+    record = Record(
+        study=run.study,
+        name=name(run, bars),
+        params=params(run),
+        metrics=measured,
+        tags=tags,
+        files=files,
+        series={"equity_usd": equity_steps(result)},
+        parent=parent,
+    )
+    run_id = store.record(record)
+    where = store.run(run_id).artifacts / "report.html" if report else None
+    return Done(run_id, run, bars, result, measured, where)
+
+
+def replay(stored: StoredRun, root: Path) -> Replayed:
+    """Simulate a stored run again from its own config.json."""
+    run = stored_config(stored)
+    bars = load(run.data, root)
+    result = simulate(run, bars)
+    return Replayed(run, bars, result, metrics.summary(result))
+
+
+def stored_config(stored: StoredRun) -> schema.Config:
+    """The configuration that a run was made with, validated again: an artifact is data, never code."""
+    if stored.tags.get("mcl.kind") not in ("backtest", "trial"):
+        kind = stored.tags.get("mcl.kind", "foreign run")
+        raise StoreError(f"run {stored.run_id} is a {kind}, not a backtest", "name a backtest: mcl runs lists them")
+    return config.run_config(json.loads(stored.file("config.json")))
+
+
+def unequal(old: dict[str, float], new: dict[str, float]) -> list[str]:
+    """Names of metrics that are not bit-equal; NaN equals NaN."""
+    names = sorted(old.keys() | new.keys())
+    return [n for n in names if not _same(old.get(n), new.get(n))]
+
+
+def name(run: schema.Config, bars: Bars) -> str:
+    """`ema_cross fast10 slow30 · 2024-01..2025-06`"""
+    values = " ".join(f"{k}{v}" for k, v in run.strategy.items() if k != "name")
+    first, last = (str(bars.session[i].astype("datetime64[M]")) for i in (0, -1))
+    return f"{run.strategy['name']} {values} · {first}..{last}".replace("  ", " ")
+
+
+def params(run: schema.Config) -> dict[str, Any]:
+    """Every leaf that decides the result, as MLflow params."""
+    return config.flatten(run.model_dump(mode="json", include=set(config.DECIDES)))
+
+
+def artifacts(run: schema.Config, result: Result, overrides: Sequence[str]) -> dict[str, bytes]:
+    import pandas as pd
+    import yaml
+
+    raw = run.model_dump(mode="json")
+    bars = result.bars
+    decisions = pd.DataFrame({"close_time": bars.times, "target": result.target, "block": result.block, "position": result.position})
+    changed = np.flatnonzero(np.diff(result.target, prepend=0) | (result.block != 0))
+    return {
+        "config.yaml": yaml.safe_dump(raw, sort_keys=False, allow_unicode=True).encode(),
+        "config.json": json.dumps(raw, indent=1).encode(),
+        "overrides.json": json.dumps({"overrides": list(overrides), "argv": evidence.argv()}).encode(),
+        "manifest.json": json.dumps(bars.provenance | {"fingerprint": bars.fingerprint}, default=str, indent=1).encode(),
+        "code.json": json.dumps(evidence.code_digests(), indent=1).encode(),
+        "data/fills.parquet": parquet(result.fills_frame()),
+        "data/trades.parquet": parquet(result.trades_frame()),
+        "data/equity.parquet": parquet(pd.DataFrame({"close_time": bars.times, "equity_usd": result.equity, "position": result.position})),
+        "data/sessions.parquet": parquet(result.session_equity.to_frame().reset_index()),
+        "data/decisions.parquet": parquet(decisions.iloc[changed]),
+        "data/roll_table.parquet": parquet(bars.roll_table),
+    }
+
+
+def page(run: schema.Config, result: Result, measured: dict[str, float], tags: dict[str, str], overrides: Sequence[str]) -> bytes:
+    from mcl.report.run import RunView, run_page
+
+    view = RunView(
+        title=name(run, result.bars),
+        config=run.model_dump(mode="json"),
+        overrides=list(overrides),
+        metrics=measured,
+        result=result,
+        provenance=tags,
+        run_id=None,
+    )
+    return run_page(view).encode()
+
+
+def parquet(frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, compression="zstd", index=False)
+    return buffer.getvalue()
+
+
+def equity_steps(result: Result) -> list[tuple[int, float]]:
+    """About 300 points of session-end equity, so that MLflow's own charts overlay runs; the step is the session number."""
+    values = result.session_equity.to_numpy()
+    rows = np.unique(np.linspace(0, len(values) - 1, min(EQUITY_POINTS, len(values))).round().astype(int))
+    return [(int(i), float(values[i])) for i in rows]
+
+
+def _same(a: float | None, b: float | None) -> bool:
+    if a is None or b is None:
+        return False
+    return a == b or (math.isnan(a) and math.isnan(b))
