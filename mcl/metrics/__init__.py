@@ -1,0 +1,78 @@
+"""Judgement in numbers: pure functions from a `Result` to floats."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mcl.engine.result import FILL_REASONS, Result
+from mcl.metrics import performance as perf
+from mcl.metrics import trades
+from mcl.metrics.overfit import psr_2012
+
+__all__ = ["summary"]
+
+
+def summary(result: Result) -> dict[str, float]:
+    """Every headline metric of one run, by a flat name whose suffix is the unit. Undefined is NaN, never infinite.
+
+    Returns are per session on the fixed start capital (sizing does not compound), annualised with 252 sessions, risk-free rate 0.
+    The maximum drawdown is measured at every bar close, time under water and its longest spell at session ends.
+    `gross_pnl_usd` is after slippage and before commission, as in the trade list: gross - commission = net.
+    """
+    money, fraction = perf.drawdown(result.equity, result.capital_usd)
+    return _profit(result) | _risk(result, float(money.min()), float(fraction.min())) | trades.summary(result) | _activity(result)
+
+
+def _profit(result: Result) -> dict[str, float]:
+    traded = np.abs(result.fills["quantity"])
+    slippage_ticks = float((traded * result.fills["slippage_ticks"]).sum())
+    sessions = len(result.session_returns)
+    return {
+        "net_pnl_usd": result.net_pnl_usd,
+        "gross_pnl_usd": result.net_pnl_usd + result.commission_usd,
+        "commission_usd": float(result.commission_usd),
+        "slippage_usd": slippage_ticks * result.bars.instrument.tick_value_usd,
+        "return_frac": result.net_pnl_usd / result.capital_usd,
+        "cagr_frac": perf.cagr(1 + result.net_pnl_usd / result.capital_usd, sessions),
+    }
+
+
+def _risk(result: Result, worst_usd: float, worst_frac: float) -> dict[str, float]:
+    returns = result.session_returns.to_numpy()
+    m = perf.moments(returns)
+    low, high = perf.sharpe_interval(returns)
+    growth = perf.cagr(1 + result.net_pnl_usd / result.capital_usd, len(returns))
+    under = perf.drawdown(result.session_equity.to_numpy(), result.capital_usd)[1]
+    return {
+        "vol_ann_frac": perf.annual_volatility(returns),
+        "sharpe": perf.sharpe(returns),
+        "sharpe_low": low,
+        "sharpe_high": high,
+        "psr": psr_2012(m.sharpe, m.count, m.skew, m.kurtosis),
+        "sortino": perf.sortino(returns),
+        "calmar": perf.ratio(growth, -worst_frac),
+        "max_drawdown_usd": worst_usd,
+        "max_drawdown_frac": worst_frac,
+        "ulcer_frac": perf.ulcer(under),
+        "var95_frac": perf.value_at_risk(returns),
+        "cvar95_frac": perf.expected_shortfall(returns),
+        "skew": m.skew,
+        "kurtosis": m.kurtosis,
+        "time_under_water_frac": float(np.mean(under < 0)) if len(under) else math.nan,
+        "longest_drawdown_sessions": float(perf.episodes(under).longest),
+    }
+
+
+def _activity(result: Result) -> dict[str, float]:
+    fills, sessions = result.fills, len(result.session_returns)
+    rolled = fills["bar"][fills["reason"] == FILL_REASONS.index("roll")]
+    return {
+        "exposure_frac": float(np.mean(result.position != 0)),
+        "turnover_contracts_per_session": float(np.abs(fills["quantity"]).sum()) / sessions,
+        "fills": float(len(fills)),
+        "rolls_traded": float(len(np.unique(rolled))),
+        "sessions": float(sessions),
+        "bars": float(len(result.bars)),
+    }

@@ -1,0 +1,159 @@
+"""Performance of a series of session returns.
+
+Every function takes simple returns per session (float64, fraction of the capital base, flat sessions are 0, NaN is left out)
+and gives one float. What is undefined is NaN: fewer than two returns, no variation, no losing session, no drawdown.
+Annual figures use 252 sessions. Formulae: Lo (2002), Sortino & Price (1994), Mertens (2002) for the variance of a Sharpe ratio.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+SESSIONS_PER_YEAR = 252
+SMALLEST = 1e-150  # a range of returns below this has no variance in float64
+NORMAL = NormalDist()
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Bias-corrected sample moments. `kurtosis` is not excess: a normal distribution has 3."""
+
+    count: int
+    mean: float
+    std: float  # ddof=1
+    skew: float
+    kurtosis: float
+
+    @property
+    def sharpe(self) -> float:
+        """Per session, not annualised."""
+        return self.mean / self.std if self.std > 0 else math.nan
+
+
+def finite(returns: npt.ArrayLike) -> Floats:
+    """The returns without NaN, as float64."""
+    values = np.asarray(returns, dtype=np.float64)
+    return values[~np.isnan(values)]
+
+
+def moments(returns: npt.ArrayLike) -> Moments:
+    """Count, mean, standard deviation, skew and kurtosis; NaN where there are too few values (2, 2, 3, 4) or no variation."""
+    r = finite(returns)
+    n = len(r)
+    mean = float(r.mean()) if n else math.nan
+    if n < 2 or np.ptp(r) < SMALLEST:  # the std of constant values is not exactly 0
+        return Moments(n, mean, math.nan, math.nan, math.nan)
+    centred = r - mean
+    spread = math.sqrt(float(np.mean(centred**2)))
+    z3, z4 = (float(np.mean((centred / spread) ** k)) for k in (3, 4))
+    skew = z3 * math.sqrt(n * (n - 1)) / (n - 2) if n > 2 else math.nan
+    excess = (n - 1) / ((n - 2) * (n - 3)) * ((n + 1) * (z4 - 3) + 6) if n > 3 else math.nan
+    return Moments(n, mean, spread * math.sqrt(n / (n - 1)), skew, excess + 3)
+
+
+def annual_volatility(returns: npt.ArrayLike) -> float:
+    return moments(returns).std * math.sqrt(SESSIONS_PER_YEAR)
+
+
+def sharpe(returns: npt.ArrayLike) -> float:
+    """Annualised, risk-free rate 0 (a future is unfunded), ddof=1."""
+    return moments(returns).sharpe * math.sqrt(SESSIONS_PER_YEAR)
+
+
+def sharpe_variance_factor(ratio: float, skew: float, kurtosis: float) -> float:
+    """V of Mertens: T times the variance of an estimated Sharpe ratio per observation; NaN when not positive."""
+    factor = 1 - skew * ratio + (kurtosis - 1) / 4 * ratio * ratio
+    return factor if factor > 0 else math.nan
+
+
+def sharpe_interval(returns: npt.ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
+    """Two-sided interval of the annualised Sharpe ratio: estimate ± z · sqrt(V / (T - 1)), V at the estimate (convention of 2012).
+
+    Deterministic; accounts for skew and fat tails, not for autocorrelation. NaN below four returns.
+    """
+    m = moments(returns)
+    half = NORMAL.inv_cdf(0.5 + confidence / 2) * math.sqrt(sharpe_variance_factor(m.sharpe, m.skew, m.kurtosis) / max(1, m.count - 1))
+    year = math.sqrt(SESSIONS_PER_YEAR)
+    return (m.sharpe - half) * year, (m.sharpe + half) * year
+
+
+def downside_deviation(returns: npt.ArrayLike) -> float:
+    """Per session, target 0, over all sessions (not the standard deviation of the losing ones)."""
+    r = finite(returns)
+    return math.sqrt(float(np.mean(np.minimum(r, 0.0) ** 2))) if len(r) else math.nan
+
+
+def sortino(returns: npt.ArrayLike) -> float:
+    r, down = finite(returns), downside_deviation(returns)
+    return ratio(float(r.mean()) * math.sqrt(SESSIONS_PER_YEAR), down) if len(r) > 1 else math.nan
+
+
+def cagr(growth: float, sessions: int) -> float:
+    """Annual growth rate that turns 1 into `growth` (final equity / capital) in so many sessions; NaN after a total loss."""
+    return growth ** (SESSIONS_PER_YEAR / sessions) - 1 if sessions > 0 and growth > 0 else math.nan
+
+
+def omega(returns: npt.ArrayLike) -> float:
+    """Sum of gains over sum of losses, threshold 0."""
+    r = finite(returns)
+    return ratio(float(r[r > 0].sum()), -float(r[r < 0].sum()))
+
+
+def value_at_risk(returns: npt.ArrayLike, tail: float = 0.05) -> float:
+    """Historical quantile with linear interpolation, signed (a loss is negative)."""
+    r = finite(returns)
+    return float(np.quantile(r, tail)) if len(r) > 1 else math.nan
+
+
+def expected_shortfall(returns: npt.ArrayLike, tail: float = 0.05) -> float:
+    """Mean of the returns at or below the value at risk."""
+    r = finite(returns)
+    return float(r[r <= np.quantile(r, tail)].mean()) if len(r) > 1 else math.nan
+
+
+def drawdown(equity: npt.ArrayLike, capital: float) -> tuple[Floats, Floats]:
+    """(in money, as a fraction of the peak), both <= 0 and as long as `equity`. The start capital is the first peak."""
+    values = np.asarray(equity, dtype=np.float64)
+    peak = np.maximum(np.maximum.accumulate(values), capital)
+    money = values - peak
+    return money, money / peak
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Maximal runs of drawdown < 0: row of the first bar under water and of the first one back (or the length when still open)."""
+
+    start: npt.NDArray[np.int64]
+    stop: npt.NDArray[np.int64]
+    open: bool  # the last one had not recovered
+
+    @property
+    def longest(self) -> int:
+        return int((self.stop - self.start).max(initial=0))
+
+
+def episodes(drawdowns: npt.ArrayLike) -> Episodes:
+    """The episodes of a drawdown series (money or fraction)."""
+    wet = np.asarray(drawdowns) < 0
+    edges = np.diff(np.concatenate([[False], wet, [False]]).astype(np.int8))
+    return Episodes(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), bool(len(wet) and wet[-1]))
+
+
+def ulcer(drawdowns: npt.ArrayLike) -> float:
+    """Root mean square of the drawdown fraction (Martin's Ulcer index)."""
+    values: npt.NDArray[Any] = np.asarray(drawdowns, dtype=np.float64)
+    return math.sqrt(float(np.mean(values**2))) if len(values) else math.nan
+
+
+def ratio(numerator: float, denominator: float) -> float:
+    """numerator / denominator, NaN when the denominator is not positive or too small for a finite result."""
+    quotient = numerator / denominator if denominator > 0 else math.nan
+    return quotient if math.isfinite(quotient) else math.nan

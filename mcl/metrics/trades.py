@@ -1,0 +1,71 @@
+"""Metrics of round trips. Results are net USD per trade (after slippage and commission), one float64 each.
+
+The last trade may still be open at the end of the data; it is marked to the last close, counts in the P&L of the run, and is left
+out here. A trade that made exactly nothing is counted and is not a win.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mcl.engine.result import Result
+from mcl.metrics.performance import Floats, ratio
+
+THARP_CAP = 100
+
+
+def closed(result: Result) -> np.ndarray[tuple[int], np.dtype[np.void]]:
+    """The round trips that were closed, as TRADE records: all but the last when a position is left at the end."""
+    still_open = len(result.trades) > 0 and len(result.position) > 0 and result.position[-1] != 0
+    return result.trades[:-1] if still_open else result.trades
+
+
+def net(trades: np.ndarray[tuple[int], np.dtype[np.void]]) -> Floats:
+    return np.asarray(trades["gross_usd"] - trades["commission_usd"], dtype=np.float64)
+
+
+def win_rate(pnl: Floats) -> float:
+    return float(np.count_nonzero(pnl > 0)) / len(pnl) if len(pnl) else math.nan
+
+
+def profit_factor(pnl: Floats) -> float:
+    """Money won over money lost; NaN without a losing trade."""
+    return ratio(float(pnl[pnl > 0].sum()), -float(pnl[pnl < 0].sum()))
+
+
+def expectancy(pnl: Floats) -> float:
+    return float(pnl.mean()) if len(pnl) else math.nan
+
+
+def payoff(pnl: Floats) -> float:
+    """Average win over average loss; NaN without both."""
+    wins, losses = pnl[pnl > 0], pnl[pnl < 0]
+    return float(wins.mean()) / -float(losses.mean()) if len(wins) and len(losses) else math.nan
+
+
+def sqn(pnl: Floats, cap: int | None = None) -> float:
+    """System quality number sqrt(n) · mean / std (ddof=1) of money results; Tharp's version caps n at 100."""
+    n = len(pnl)
+    if n < 2 or np.ptp(pnl) == 0:
+        return math.nan
+    return math.sqrt(n if cap is None else min(n, cap)) * float(pnl.mean()) / float(pnl.std(ddof=1))
+
+
+def summary(result: Result) -> dict[str, float]:
+    """All trade metrics of a run, units in the names."""
+    trades = closed(result)
+    pnl = net(trades)
+    return {
+        "trades": float(len(trades)),
+        "win_rate_frac": win_rate(pnl),
+        "profit_factor": profit_factor(pnl),
+        "avg_trade_usd": expectancy(pnl),
+        "payoff": payoff(pnl),
+        "best_trade_usd": float(pnl.max()) if len(pnl) else math.nan,
+        "worst_trade_usd": float(pnl.min()) if len(pnl) else math.nan,
+        "sqn": sqn(pnl),
+        "sqn_capped": sqn(pnl, THARP_CAP),
+        "avg_bars_held": float((trades["exit_bar"] - trades["entry_bar"]).mean()) if len(trades) else math.nan,
+    }

@@ -1,0 +1,171 @@
+"""Numbers and configs as text, formatted once for the terminal and for every page. No Plotly here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+UNDEFINED = "n/a"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How one metric is shown. `better` is +1 when larger is better, -1 when smaller is, 0 when it is no judgement."""
+
+    name: str
+    label: str
+    group: str
+    style: str
+    better: int = 0
+
+
+# A drawdown, a quantile of losses and the worst trade are <= 0, so that larger is better for them.
+METRICS = (
+    Metric("net_pnl_usd", "Net P&L", "Result", "usd", 1),
+    Metric("return_frac", "Return on capital", "Result", "percent", 1),
+    Metric("cagr_frac", "Annual growth", "Result", "percent", 1),
+    Metric("sharpe", "Sharpe (annual) [95 %]", "Result", "ratio", 1),
+    Metric("psr", "Probability Sharpe > 0", "Result", "percent", 1),
+    Metric("dsr", "Deflated Sharpe (probability)", "Result", "percent", 1),
+    Metric("sortino", "Sortino", "Result", "ratio", 1),
+    Metric("calmar", "Calmar", "Result", "ratio", 1),
+    Metric("max_drawdown_usd", "Max drawdown", "Risk", "usd", 1),
+    Metric("max_drawdown_frac", "Max drawdown of peak", "Risk", "percent", 1),
+    Metric("vol_ann_frac", "Annual volatility", "Risk", "percent"),
+    Metric("ulcer_frac", "Ulcer index", "Risk", "percent", -1),
+    Metric("var95_frac", "5 % worst session", "Risk", "percent", 1),
+    Metric("cvar95_frac", "Mean beyond it", "Risk", "percent", 1),
+    Metric("skew", "Skew", "Risk", "ratio"),
+    Metric("kurtosis", "Kurtosis (normal 3)", "Risk", "ratio"),
+    Metric("time_under_water_frac", "Time under water", "Risk", "percent", -1),
+    Metric("longest_drawdown_sessions", "Longest drawdown", "Risk", "sessions", -1),
+    Metric("trades", "Closed trades", "Trades", "count"),
+    Metric("win_rate_frac", "Win rate", "Trades", "percent"),
+    Metric("profit_factor", "Profit factor", "Trades", "ratio", 1),
+    Metric("avg_trade_usd", "Average trade", "Trades", "usd", 1),
+    Metric("payoff", "Average win / loss", "Trades", "ratio"),
+    Metric("best_trade_usd", "Best trade", "Trades", "usd"),
+    Metric("worst_trade_usd", "Worst trade", "Trades", "usd"),
+    Metric("sqn", "SQN", "Trades", "ratio", 1),
+    Metric("sqn_capped", "SQN, n capped at 100", "Trades", "ratio", 1),
+    Metric("avg_bars_held", "Average holding", "Trades", "bars"),
+    Metric("gross_pnl_usd", "Gross P&L (before commission)", "Costs and activity", "usd"),
+    Metric("commission_usd", "Commission", "Costs and activity", "usd", -1),
+    Metric("slippage_usd", "Slippage (in gross P&L)", "Costs and activity", "usd", -1),
+    Metric("fills", "Fills", "Costs and activity", "count"),
+    Metric("turnover_contracts_per_session", "Contracts per session", "Costs and activity", "ratio"),
+    Metric("exposure_frac", "Bars with a position", "Costs and activity", "percent"),
+    Metric("rolls_traded", "Rolls traded", "Costs and activity", "count"),
+    Metric("sessions", "Sessions", "Costs and activity", "count"),
+    Metric("bars", "Bars", "Costs and activity", "count"),
+)
+KNOWN = {metric.name: metric for metric in METRICS}
+GROUPS = tuple(dict.fromkeys(metric.group for metric in METRICS))
+INTERVALS = {"sharpe": ("sharpe_low", "sharpe_high")}  # shown inside the row of their estimate
+STYLES = {"_usd": "usd", "_frac": "percent", "_bars": "bars", "_sessions": "sessions", "_ticks": "ticks", "_sec": "seconds"}
+
+
+def metric(name: str) -> Metric:
+    """How to show `name`; a metric that this module does not know is shown by the unit in its suffix, under "Other"."""
+    style = next((style for suffix, style in STYLES.items() if name.endswith(suffix)), "ratio")
+    return KNOWN.get(name) or Metric(name, name, "Other", style)
+
+
+def number(value: float, style: str) -> str:
+    """One number as text: `usd` -1,234.50 · `percent` 12.3 % (of a fraction) · `count` 1,234 · `ratio` 0.84 · NaN is n/a."""
+    if not math.isfinite(value):
+        return UNDEFINED
+    match style:
+        case "usd":
+            return f"{value:,.2f}"
+        case "percent":
+            return f"{100 * value:,.2f} %"
+        case "count":
+            return f"{value:,.0f}"
+        case "sessions" | "bars" | "ticks" | "seconds":
+            return f"{value:,.0f} {style}" if value == round(value) else f"{value:,.1f} {style}"
+        case _:
+            return f"{value:,.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.3g}"
+
+
+def value_text(name: str, metrics: Mapping[str, float]) -> str:
+    """The metric as text with its unit, and its interval where it has one."""
+    shown = metric(name)
+    text = number(metrics[name], shown.style)
+    bounds = INTERVALS.get(name, ())
+    if bounds and all(math.isfinite(metrics.get(bound, math.nan)) for bound in bounds):
+        low, high = (number(metrics[bound], shown.style) for bound in bounds)
+        return f"{text} [{low}, {high}]"
+    return text
+
+
+def metric_rows(metrics: Mapping[str, float]) -> list[tuple[str, str, str]]:
+    """(label, text, name) of every metric in reading order: the known ones, then the others by name.
+
+    The bounds of an interval stand in the row of their estimate and have none of their own.
+    """
+    inside = {bound for name, bounds in INTERVALS.items() if name in metrics for bound in bounds}
+    names = [m.name for m in METRICS if m.name in metrics]
+    names += sorted(name for name in metrics if name not in KNOWN and name not in inside)
+    return [(metric(name).label, value_text(name, metrics), name) for name in names]
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys: {"strategy": {"fast": 5}} -> {"strategy.fast": 5}."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def differences(configs: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[Any]]]:
+    """(dotted key, value in each config) for every key whose value is not the same in all; None where a config lacks it."""
+    flat = [flatten(config) for config in configs]
+    keys = dict.fromkeys(key for one in flat for key in one)
+    rows = [(key, [one.get(key) for one in flat]) for key in keys]
+    return [(key, values) for key, values in rows if any(value != values[0] for value in values)]
+
+
+def yaml_lines(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """(dotted key, one line of YAML-like text) in order, for reading rather than for parsing."""
+    lines: list[tuple[str, str]] = []
+    indent = "  " * prefix.count(".")
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            lines.append((f"{prefix}{key}", f"{indent}{key}:"))
+            lines += yaml_lines(value, f"{prefix}{key}.")
+        else:
+            lines.append((f"{prefix}{key}", f"{indent}{key}: {scalar(value)}"))
+    return lines
+
+
+def scalar(value: Any) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One sentence a person can act on. `level` is good, unclear or bad."""
+
+    level: str
+    text: str
+
+
+def verdict(metrics: Mapping[str, float]) -> Verdict:
+    """What the Sharpe interval of this one run says; it knows nothing of other trials, which the sentence says too."""
+    low, high = (metrics.get(name, math.nan) for name in INTERVALS["sharpe"])
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return Verdict("unclear", "No Sharpe ratio can be estimated: too few sessions, or nothing was traded.")
+    ratio = f"Sharpe {value_text('sharpe', metrics)}"
+    if low > 0:
+        return Verdict("good", f"{ratio}: the interval is above zero for this one run. It does not count how many others were tried.")
+    if high < 0:
+        return Verdict("bad", f"{ratio}: it loses money beyond what chance explains.")
+    return Verdict("unclear", f"{ratio}: the interval includes zero, so luck explains this result.")
