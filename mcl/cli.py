@@ -1,0 +1,165 @@
+"""`mcl`: what a person types. Thin: parse, call one workflow, print its answer.
+
+Global flags stand before the verb: --json (one JSON object on stdout), -v, --quiet. Exit codes: 0 done, 1 refused or failed with
+a sentence that says what to do, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+from mcl import __version__
+from mcl.errors import MclError, nearest
+
+USAGE = """mcl: from a configuration to a promoted, audited trading session in Micro WTI Crude Oil futures
+
+usage: mcl [--json] [-v] [--quiet] VERB [options] [key=value ...]
+
+{verbs}
+
+Any configuration value can be overridden: mcl backtest strategy=ema_cross strategy.fast=20 risk=vol_target
+mcl VERB --help says more. mcl backtest --cfg prints the composed configuration."""
+
+
+@dataclass(frozen=True)
+class Verb:
+    name: str
+    summary: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    handler: str  # "module:function", imported when the verb runs: `mcl --help` must not wait for MLflow
+
+
+def _overrides(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration overrides in Hydra's grammar")
+
+
+def _backtest(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-m", "--multirun", action="store_true", help="run the product of all comma lists, ranges and globs")
+    parser.add_argument("--cfg", action="store_true", help="print the composed configuration and stop")
+    parser.add_argument("--show", action="store_true", help="open the report page in a browser")
+    _overrides(parser)
+
+
+def _sweep(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cfg", action="store_true", help="print the composed configuration and stop")
+    _overrides(parser)
+
+
+def _run_ids(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_ids", nargs="+", metavar="RUN_ID", help="a run id, a unique beginning of one, or `last`")
+
+
+def _run_id(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_id", metavar="RUN_ID", help="a run id, a unique beginning of one, or `last`")
+
+
+def _promote(parser: argparse.ArgumentParser) -> None:
+    _run_id(parser)
+    parser.add_argument("--to", default="paper", choices=["paper"], help="the alias that the new version gets")
+    _overrides(parser)
+
+
+def _live(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="a promoted name, for instance paper")
+    _overrides(parser)
+
+
+def _ui(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=int, default=5000)
+
+
+def _data(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_argument("action", choices=["build", "info", "download"], help="build the store, describe it, or download")
+    parser.add_argument("--symbol", default="MCL.FUT", help="download: MCL.FUT is the parent, all expiries and spreads")
+    parser.add_argument("--schema", default="ohlcv-1m", help="download: ohlcv-1m, ohlcv-1d, mbp-1, mbp-10, trades, definition, statistics …")
+    parser.add_argument("--start", help="download: first day, YYYY-MM-DD")
+    parser.add_argument("--end", help="download: first day that is left out")
+    parser.add_argument("--max-cost", type=float, default=5.0, help="download: refuse above this many US dollars")
+    parser.add_argument("--estimate", action="store_true", help="download: show cost, size and record count, then stop")
+    _overrides(parser)
+    del actions
+
+
+def _runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--study", default="mcl", help="the MLflow experiment to list")
+    parser.add_argument("--limit", type=int, default=20)
+
+
+def _nothing(parser: argparse.ArgumentParser) -> None:
+    del parser
+
+
+VERBS = {
+    verb.name: verb
+    for verb in (
+        Verb("backtest", "run one configuration, or a grid of them with -m", _backtest, "mcl.verbs:backtest"),
+        Verb("sweep", "search parameters with Optuna; every trial is a tracked run", _sweep, "mcl.verbs:sweep"),
+        Verb("compare", "one page over several runs: curves, config and metric differences", _run_ids, "mcl.verbs:compare"),
+        Verb("report", "print a run's summary and where its page is", _run_id, "mcl.verbs:report"),
+        Verb("rerun", "simulate a stored run again: bit-equal, or the input that moved", _run_id, "mcl.verbs:rerun"),
+        Verb("runs", "list tracked runs", _runs, "mcl.verbs:runs"),
+        Verb("promote", "gate a run and register it as the version that NAME trades", _promote, "mcl.verbs:promote"),
+        Verb("registry", "list promoted versions", _nothing, "mcl.verbs:registry"),
+        Verb("live", "trade a promoted version: embedded simulated TWS, or broker=ib_paper", _live, "mcl.verbs:live"),
+        Verb("data", "build, describe or download market data", _data, "mcl.verbs:data"),
+        Verb("ui", "start the MLflow UI on this project's runs", _ui, "mcl.verbs:ui"),
+    )
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    flags, rest = _global_flags(args)
+    if not rest or rest[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0 if rest else 2
+    if rest[0] == "--version":
+        print(__version__)
+        return 0
+    if rest[0] not in VERBS:
+        print(f"mcl: unknown verb {rest[0]!r}: {nearest(rest[0], VERBS)}", file=sys.stderr)
+        return 2
+    return _run(VERBS[rest[0]], rest[1:], flags)
+
+
+def _run(verb: Verb, args: list[str], flags: set[str]) -> int:
+    parser = argparse.ArgumentParser(prog=f"mcl {verb.name}", description=verb.summary)
+    verb.arguments(parser)
+    try:
+        parsed = parser.parse_intermixed_args(args)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    from mcl import screen
+
+    screen.configure(as_json="--json" in flags, verbose=bool(flags & {"-v", "--verbose"}), quiet="--quiet" in flags)
+    module, function = verb.handler.split(":")
+    try:
+        return int(getattr(import_module(module), function)(parsed))
+    except MclError as error:
+        screen.refuse(error)
+        return 1
+    except KeyboardInterrupt:
+        screen.refuse(MclError("interrupted: what was done is kept", "run the same command again to go on"))
+        return 1
+    except BrokenPipeError:
+        return 1
+
+
+def _global_flags(args: list[str]) -> tuple[set[str], list[str]]:
+    known = {"--json", "-v", "--verbose", "--quiet"}
+    count = next((i for i, arg in enumerate(args) if arg not in known), len(args))
+    return set(args[:count]), args[count:]
+
+
+def _usage() -> str:
+    width = max(map(len, VERBS))
+    return USAGE.format(verbs="\n".join(f"  {verb.name:<{width}}  {verb.summary}" for verb in VERBS.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

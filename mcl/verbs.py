@@ -1,0 +1,304 @@
+"""The handlers behind `mcl VERB`: call one workflow, show its answer. Each returns the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import webbrowser
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from mcl import config, screen
+from mcl.errors import MclError, StoreError
+from mcl.tracking import Store, StoredRun
+
+# ----------------------------------------------------------------------------------------------------------------- research
+
+
+def backtest(args: Namespace) -> int:
+    if args.multirun:
+        return _grid(args)
+    composed = config.compose("backtest", args.overrides)
+    run = composed.config
+    if args.cfg:
+        return _show_config(run.model_dump(mode="json"))
+    from mcl import runs
+
+    done = runs.backtest(run, store=Store(), root=config.root(), overrides=composed.overrides)
+    tags = Store().run(done.run_id).tags
+    data = {
+        "run_id": done.run_id,
+        "metrics": done.metrics,
+        "report": done.report,
+        "config_sha256": tags["config_sha256"],
+        "data_fingerprint": done.bars.fingerprint,
+        "synthetic": done.bars.synthetic,
+    }
+    screen.answer(data, lambda: _show_run(runs.name(run, done.bars), done.metrics, tags, done.run_id, done.report))
+    if args.show and done.report:
+        webbrowser.open(done.report.as_uri())
+    return 0
+
+
+def _grid(args: Namespace) -> int:
+    from mcl import search
+
+    return _show_search(search.grid(args.overrides, store=Store(), root=config.root(), progress=not screen.quiet()))
+
+
+def sweep(args: Namespace) -> int:
+    composed = config.compose("sweep", args.overrides)
+    if args.cfg:
+        return _show_config(composed.config.model_dump(mode="json") | {"search": composed.search.model_dump(mode="json")})
+    from mcl import search
+
+    return _show_search(search.sweep(composed, store=Store(), root=config.root(), progress=not screen.quiet()))
+
+
+def _show_search(swept: Any) -> int:
+    data = {"sweep_id": swept.sweep_id, "trials": swept.states, "best": swept.best, "report": swept.report}
+    screen.answer(data, lambda: _search_tables(swept))
+    return 1 if swept.states.get("FAILED", 0) else 0
+
+
+def _search_tables(swept: Any) -> None:
+    for title, columns, rows in swept.tables():
+        screen.table(title, columns, rows)
+    screen.say(f"sweep {swept.sweep_id} · report {swept.report} · mcl ui shows every trial below it")
+
+
+def compare(args: Namespace) -> int:
+    store = Store()
+    stored = [_finished(store.run(i)) for i in args.run_ids]
+    if len({run.run_id for run in stored}) < 2:
+        raise StoreError(f"{len(args.run_ids)} run given: comparing needs at least two different ones", "mcl runs lists them")
+    from mcl.report.compare import compare_page
+
+    views = [_view(run) for run in stored]
+    page = config.root() / "mlruns" / "compare" / ("-".join(run.run_id[:8] for run in stored) + ".html")
+    write_whole(page, compare_page(views).encode())
+    shared = [name for name in stored[0].metrics if all(name in run.metrics for run in stored)]
+    differing = {name: [run.metrics[name] for run in stored] for name in shared if len({run.metrics[name] for run in stored}) > 1}
+    data = {"runs": [run.run_id for run in stored], "metrics": differing, "report": page}
+    screen.answer(data, lambda: _comparison(stored, page))
+    return 0
+
+
+def _comparison(stored: list[StoredRun], page: Path) -> None:
+    from mcl.report.format import metric_rows
+
+    columns = [dict((label, text) for label, text, _ in metric_rows(run.metrics)) for run in stored]
+    screen.table("comparison", ["metric", *(run.run_id[:8] for run in stored)], [[k, *(c.get(k, "") for c in columns)] for k in columns[0]])
+    configs = [config.flatten(json.loads(run.file("config.json"))) for run in stored]
+    keys = sorted({k for c in configs for k in c if len({str(o.get(k)) for o in configs}) > 1})
+    screen.table("configuration differences", ["key", *(run.run_id[:8] for run in stored)], [[k, *(c.get(k) for c in configs)] for k in keys])
+    screen.say(f"page {page}")
+
+
+def _view(run: StoredRun) -> Any:
+    import io
+
+    import pandas as pd
+
+    from mcl.report.compare import CompareView
+
+    sessions = pd.read_parquet(io.BytesIO(run.file("data/sessions.parquet"))).set_index("session")["equity_usd"]
+    return CompareView(
+        run_id=run.run_id,
+        name=run.name,
+        config=json.loads(run.file("config.json")),
+        metrics=run.metrics,
+        equity=sessions,
+        synthetic=run.tags.get("synthetic") == "true",
+        notes=run.tags.get("watermark", ""),
+    )
+
+
+def report(args: Namespace) -> int:
+    run = _finished(Store().run(args.run_id))
+    page = run.artifacts / "report.html"
+    data = {"run_id": run.run_id, "metrics": run.metrics, "report": page if page.is_file() else None, "tags": run.tags}
+    screen.answer(data, lambda: _show_run(run.name, run.metrics, run.tags, run.run_id, page if page.is_file() else None))
+    return 0
+
+
+def rerun(args: Namespace) -> int:
+    """Simulate again and compare bit by bit; 1 with the moved inputs when anything differs."""
+    from mcl import promote
+
+    stored = _finished(Store().run(args.run_id))
+    verdict = promote.reproduce(stored, config.root())
+    data = {"run_id": stored.run_id, "equal": verdict.equal, "metrics": verdict.differing, "causes": verdict.causes}
+    if not verdict.equal:
+        raise MclError(f"run {stored.run_id} does not reproduce: {verdict.sentence}", "the inputs that moved are named above")
+    screen.answer(data, lambda: screen.say(f"run {stored.run_id}: {len(stored.metrics)} metrics bit-equal"))
+    return 0
+
+
+def runs(args: Namespace) -> int:
+    found = [run for run in Store().in_study(args.study) if run.parent is None][: args.limit]
+    rows = [
+        [run.run_id[:12], run.tags.get("mcl.kind", ""), run.name, run.status, f"{run.metrics.get('sharpe', float('nan')):.2f}"]
+        for run in found
+    ]
+    listed = [{"run_id": r.run_id, "name": r.name, "kind": r.tags.get("mcl.kind"), "status": r.status, "metrics": r.metrics} for r in found]
+    screen.answer({"runs": listed}, lambda: screen.table(f"study {args.study}", ["run", "kind", "name", "status", "Sharpe"], rows, left=4))
+    return 0
+
+
+# ----------------------------------------------------------------------------------------------------------- promote and live
+
+
+def promote(args: Namespace) -> int:
+    from mcl import promote as promotion
+    from mcl import schema
+
+    raw = config.compose("promote", args.overrides).raw
+    gates = config.validate(schema.Promotion, raw["promotion"], "promotion")
+    done = promotion.promote(args.run_id, args.to, store=Store(), root=config.root(), gates=gates)
+    data = {"name": args.to, "version": done.version, "gates": [vars(g) for g in done.gates], "path": done.path}
+    screen.answer(data, lambda: _promoted(done, args.to))
+    return 0
+
+
+def _promoted(done: Any, name: str) -> None:
+    rows = [[g.name, g.value, g.rule, "pass" if g.passed else "MISSED"] for g in done.gates]
+    screen.table("gates", ["gate", "value", "rule", ""], rows)
+    screen.say(f"version {done.version} is now {name!r} · {done.path} · next: mcl live {name}")
+
+
+def registry(args: Namespace) -> int:
+    del args
+    from mcl import promote as promotion
+
+    versions = Store().versions(promotion.MODEL)
+    shown = ("mcl.strategy", "run_id", "config_sha256", "promoted_at", "synthetic")
+    rows = [[v.version, ", ".join(v.aliases) or "–", *(v.tags.get(k, "")[:12] for k in shown)] for v in versions]
+    listed = [{"version": v.version, "aliases": v.aliases, "run_id": v.run_id, "tags": v.tags} for v in versions]
+    columns = ["version", "aliases", "strategy", "run", "config", "when", "synthetic"]
+    screen.answer({"versions": listed}, lambda: screen.table("registry", columns, rows, left=7))
+    return 0
+
+
+def live(args: Namespace) -> int:
+    from mcl import schema
+    from mcl.live.session import run_session
+
+    foreign = [o for o in args.overrides if not o.lstrip("+~").startswith(("broker=", "broker."))]
+    if foreign:
+        raise MclError(f"{foreign[0]} may not be changed here: only broker and broker.* differ from the promoted configuration")
+    broker = config.validate(schema.Broker, config.compose("live", args.overrides).raw["broker"], "broker")
+    done = run_session(args.name, broker, store=Store(), root=config.root(), progress=not screen.quiet())
+    data = {
+        "run_id": done.run_id,
+        "decisions": len(done.decisions),
+        "orders": len(done.orders),
+        "fills": len(done.fills),
+        "differences": done.differences.to_dict("records"),
+        "report": done.report,
+    }
+    screen.answer(data, lambda: _session(done))
+    return 1 if len(done.differences) else 0
+
+
+def _session(done: Any) -> None:
+    rows = [[k, v] for k, v in done.facts.items()]
+    screen.table("session", ["", "value"], rows)
+    if len(done.differences):
+        columns = list(done.differences.columns)
+        screen.table("differences from the backtest of the same bars", columns, done.differences.to_numpy().tolist(), left=len(columns))
+    else:
+        screen.say(f"all {len(done.decisions)} decisions and {len(done.fills)} fills equal the backtest of the same bars")
+    screen.say(f"run {done.run_id} · report {done.report}")
+
+
+# ---------------------------------------------------------------------------------------------------------------- data, ui
+
+
+def data(args: Namespace) -> int:
+    if args.action == "download":
+        return _download(args)
+    run = config.compose("backtest", args.overrides).config
+    from mcl.data import build
+
+    facts = (build.build if args.action == "build" else build.info)(run.data, config.root())
+    screen.answer(facts, lambda: screen.table("data", ["", "value"], [[k, v] for k, v in config.flatten(facts).items()]))
+    return 0
+
+
+def _download(args: Namespace) -> int:
+    from mcl.data.databento import download
+
+    if not args.start:
+        raise MclError("--start is missing: a download needs a first day, for instance --start 2024-01-01")
+    done = download(
+        args.symbol,
+        args.schema,
+        args.start,
+        args.end,
+        root=config.root(),
+        max_cost_usd=args.max_cost,
+        estimate=args.estimate,
+    )
+    screen.answer(done, lambda: screen.table("download", ["", "value"], [[k, v] for k, v in config.flatten(done).items()]))
+    return 0
+
+
+def ui(args: Namespace) -> int:
+    """The MLflow UI on this project's store, on loopback, with one worker; Ctrl-C ends it."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", args.port))
+        except OSError:
+            raise MclError(f"port {args.port} on 127.0.0.1 is in use; choose another one", f"mcl ui --port {args.port + 1}") from None
+    store = Store()
+    store.folder.mkdir(parents=True, exist_ok=True)
+    screen.say(f"MLflow UI on http://127.0.0.1:{args.port} (Ctrl-C ends it)")
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri, "--host", "127.0.0.1", "--port", str(args.port)]
+    command += ["--workers", "1", "--default-artifact-root", (store.folder / "artifacts").as_uri()]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return subprocess.run(command, env=os.environ | quiet, check=False).returncode  # noqa: S603
+
+
+# ------------------------------------------------------------------------------------------------------------------ pieces
+
+
+def _finished(run: StoredRun) -> StoredRun:
+    if run.status != "FINISHED" or run.tags.get("mcl.kind") not in ("backtest", "trial"):
+        kind = run.tags.get("mcl.kind", "run")
+        raise StoreError(f"run {run.run_id} is a {kind} in state {run.status}, not a finished backtest", "mcl runs lists them")
+    return run
+
+
+def _show_config(raw: dict[str, Any]) -> int:
+    import yaml
+
+    screen.answer(raw, lambda: screen.say(yaml.safe_dump(raw, sort_keys=False, allow_unicode=True).rstrip()))
+    return 0
+
+
+def _show_run(title: str, metrics: dict[str, float], tags: dict[str, str], run_id: str, page: Path | None) -> None:
+    from mcl.report.format import metric_rows
+
+    screen.table(title, ["metric", "value"], [[label, text] for label, text, _ in metric_rows(metrics)])
+    if tags.get("watermark"):
+        screen.say(tags["watermark"])
+    screen.say(f"run {run_id} · report {page or 'none'} · mcl ui compares runs")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write to a temporary name beside `path`, then rename: readers see the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.part-{os.getpid()}")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise StoreError(f"cannot write {path}: {error.strerror}", "free space or fix the permissions") from None
