@@ -1,0 +1,195 @@
+"""A message is a table: its fields in order, their types, the server versions that have them, and what an empty one means.
+
+The same table reads and writes, so that a table can be tested against recorded traffic in both directions. A field is written
+``name:kind=default@versions`` where all but the name may be left out:
+
+    kinds      s text · i integer · f shortest float (``0.0``, ``96.9``) · n number without ``.0`` · b 0/1
+               u float, unset = 1.7976931348623157E308 · k integer, unset = 2147483647
+    versions   ``@<177`` only below server version 177 · ``@>=178`` only from 178 on
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+UNSET_DOUBLE = "1.7976931348623157E308"
+UNSET_INT = "2147483647"
+_FIELD = re.compile(r"(?P<name>\w+)(:(?P<kind>[sifnbuk]))?(=(?P<default>[^@\s]*))?(@(?P<bound><|>=)(?P<version>\d+))?")
+
+Values = dict[str, Any]
+
+
+class MessageError(Exception):
+    """A message does not follow its table: a field is missing or is not of its type."""
+
+
+def number(value: float) -> str:
+    """A quantity as TWS writes it: ``1``, ``0.5``."""
+    return str(int(value)) if value == int(value) else repr(float(value))
+
+
+@dataclass(frozen=True)
+class Field:
+    name: str
+    kind: str = "s"
+    default: str | None = None
+    since: int = 0
+    before: int = 1 << 30
+
+    def text(self, value: Any) -> str:
+        if value is None:
+            return {"u": UNSET_DOUBLE, "k": UNSET_INT}.get(self.kind, "")
+        if isinstance(value, str):
+            return value
+        if self.kind == "b":
+            return "1" if value else "0"
+        return number(value) if self.kind in "nik" else repr(float(value))
+
+    def parse(self, text: str) -> Any:
+        """Unset and empty numbers are None; an empty flag is False."""
+        if self.kind == "s":
+            return text
+        if self.kind == "b":
+            return text in {"1", "true"}
+        if text in {"", UNSET_INT}:
+            return None
+        value = math.inf if text == "Infinite" else float(text)
+        if value == sys.float_info.max:
+            return None
+        return int(text) if self.kind in "ik" else value
+
+    def read(self, source: Iterator[str], values: Values, version: int) -> None:
+        if self.since <= version < self.before:
+            values[self.name] = self.parse(next(source))
+
+    def write(self, target: list[str], values: Values, version: int) -> None:
+        if not self.since <= version < self.before:
+            return
+        if self.name in values:
+            target.append(self.text(values[self.name]))
+        elif self.default is not None:
+            target.append(self.default)
+        else:
+            target.append(self.text(None) if self.kind in "uk" else self._missing())
+
+    def _missing(self) -> str:
+        raise MessageError(f"no value for the field {self.name!r}")
+
+
+@dataclass(frozen=True)
+class Optional:
+    """Fields that are present only if `when` holds for the values that came before."""
+
+    when: Callable[[Values], bool]
+    parts: Sequence[Part]
+
+    def read(self, source: Iterator[str], values: Values, version: int) -> None:
+        if self.when(values):
+            for part in self.parts:
+                part.read(source, values, version)
+
+    def write(self, target: list[str], values: Values, version: int) -> None:
+        if self.when(values):
+            for part in self.parts:
+                part.write(target, values, version)
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A count, then that many groups; a list of dictionaries under `name`."""
+
+    name: str
+    parts: Sequence[Part]
+
+    def read(self, source: Iterator[str], values: Values, version: int) -> None:
+        values[self.name] = [self._one(source, version) for _ in range(int(next(source) or 0))]
+
+    def _one(self, source: Iterator[str], version: int) -> Values:
+        group: Values = {}
+        for part in self.parts:
+            part.read(source, group, version)
+        return group
+
+    def write(self, target: list[str], values: Values, version: int) -> None:
+        groups = values.get(self.name, ())
+        target.append(str(len(groups)))
+        for group in groups:
+            for part in self.parts:
+                part.write(target, group, version)
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """A count, then that many groups whose first field says how many fields they have; lists of text under `name`."""
+
+    name: str
+    sizes: Mapping[str, int]
+
+    def read(self, source: Iterator[str], values: Values, version: int) -> None:  # noqa: ARG002
+        values[self.name] = [self._one(source) for _ in range(int(next(source) or 0))]
+
+    def _one(self, source: Iterator[str]) -> list[str]:
+        tag = next(source)
+        if tag not in self.sizes:
+            raise MessageError(f"{self.name}: {tag!r} is not one of {', '.join(self.sizes)}")
+        return [tag, *(next(source) for _ in range(self.sizes[tag] - 1))]
+
+    def write(self, target: list[str], values: Values, version: int) -> None:  # noqa: ARG002
+        groups = values.get(self.name, ())
+        target.append(str(len(groups)))
+        for group in groups:
+            target.extend(group)
+
+
+Part = Field | Optional | Repeat | Tagged
+
+
+def parts(text: str) -> tuple[Field, ...]:
+    """Fields from their short form, separated by white space."""
+    return tuple(_one(token) for token in text.split())
+
+
+def _one(token: str) -> Field:
+    match = _FIELD.fullmatch(token)
+    if match is None:
+        raise MessageError(f"{token!r} is not a field")
+    since, before = 0, 1 << 30
+    if match["bound"] == "<":
+        before = int(match["version"])
+    elif match["bound"]:
+        since = int(match["version"])
+    return Field(match["name"], match["kind"] or "s", match["default"], since, before)
+
+
+@dataclass(frozen=True)
+class Message:
+    """`revision` is the constant second field that older messages carry."""
+
+    id: int
+    name: str
+    parts: Sequence[Part] = field(repr=False)
+    revision: int | None = None
+
+    def encode(self, version: int, values: Values) -> list[str]:
+        target = [str(self.id)] if self.revision is None else [str(self.id), str(self.revision)]
+        for part in self.parts:
+            part.write(target, values, version)
+        return target
+
+    def decode(self, version: int, text: Sequence[str]) -> Values:
+        """Values by name; surplus fields at the end are ignored, as clients of several makes send some."""
+        source = iter(text[1 if self.revision is None else 2 :])
+        values: Values = {}
+        try:
+            for part in self.parts:
+                part.read(source, values, version)
+        except StopIteration:
+            raise MessageError(f"{self.name} ({self.id}) ends early: {len(text)} fields") from None
+        except ValueError as error:
+            raise MessageError(f"{self.name} ({self.id}): {error}") from None
+        return values
