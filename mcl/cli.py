@@ -73,15 +73,14 @@ def _ui(parser: argparse.ArgumentParser) -> None:
 
 
 def _data(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_argument("action", choices=["build", "info", "download"], help="build the store, describe it, or download")
+    parser.add_argument("action", choices=["build", "info", "download"], help="build the store, describe it, or download")
     parser.add_argument("--symbol", default="MCL.FUT", help="download: MCL.FUT is the parent, all expiries and spreads")
-    parser.add_argument("--schema", default="ohlcv-1m", help="download: ohlcv-1m, ohlcv-1d, mbp-1, mbp-10, trades, definition, statistics …")
+    parser.add_argument("--schema", default="ohlcv-1m", help="download: ohlcv-1m, ohlcv-1d, mbp-1, mbp-10, trades, definition …")
     parser.add_argument("--start", help="download: first day, YYYY-MM-DD")
     parser.add_argument("--end", help="download: first day that is left out")
     parser.add_argument("--max-cost", type=float, default=5.0, help="download: refuse above this many US dollars")
     parser.add_argument("--estimate", action="store_true", help="download: show cost, size and record count, then stop")
     _overrides(parser)
-    del actions
 
 
 def _runs(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from mcl import config, screen
 from mcl.errors import MclError, StoreError
+from mcl.files import write_whole
 from mcl.tracking import Store, StoredRun
 
 # ----------------------------------------------------------------------------------------------------------------- research
@@ -90,11 +91,12 @@ def compare(args: Namespace) -> int:
 def _comparison(stored: list[StoredRun], page: Path) -> None:
     from mcl.report.format import metric_rows
 
-    columns = [dict((label, text) for label, text, _ in metric_rows(run.metrics)) for run in stored]
-    screen.table("comparison", ["metric", *(run.run_id[:8] for run in stored)], [[k, *(c.get(k, "") for c in columns)] for k in columns[0]])
+    columns = [{label: text for label, text, _ in metric_rows(run.metrics)} for run in stored]
+    ids = [run.run_id[:8] for run in stored]
+    screen.table("comparison", ["metric", *ids], [[k, *(c.get(k, "") for c in columns)] for k in columns[0]])
     configs = [config.flatten(json.loads(run.file("config.json"))) for run in stored]
     keys = sorted({k for c in configs for k in c if len({str(o.get(k)) for o in configs}) > 1})
-    screen.table("configuration differences", ["key", *(run.run_id[:8] for run in stored)], [[k, *(c.get(k) for c in configs)] for k in keys])
+    screen.table("configuration differences", ["key", *ids], [[k, *(c.get(k) for c in configs)] for k in keys])
     screen.say(f"page {page}")
 
 
@@ -290,15 +292,3 @@ def _show_run(title: str, metrics: dict[str, float], tags: dict[str, str], run_i
     if tags.get("watermark"):
         screen.say(tags["watermark"])
     screen.say(f"run {run_id} · report {page or 'none'} · mcl ui compares runs")
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write to a temporary name beside `path`, then rename: readers see the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.part-{os.getpid()}")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise StoreError(f"cannot write {path}: {error.strerror}", "free space or fix the permissions") from None
