@@ -1,0 +1,111 @@
+"""The journal of one session: append-only, on disk before anything is sent.
+
+One SQLite file per session, write-ahead logging with synchronous=FULL: an entry that `append` has returned from survives the
+death of the process and of the machine. Triggers refuse every change of what is written. An `order` entry stands before its
+order is sent, under a reference that is unique; an entry of kind `fill` is unique by its execution id. After a crash the file is
+readable up to its last entry.
+
+Kinds: `begin` (version, contract, account), `bar` (what was decided on), `decision`, `order` (intent, before the send), `fill`,
+`state` (running, halted, ended) with the reason.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mcl.errors import LiveError
+
+Kind = Literal["begin", "bar", "decision", "order", "fill", "state"]
+SCHEMA = """
+CREATE TABLE entry (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    at_ns INTEGER NOT NULL,   -- local clock, UTC
+    kind TEXT NOT NULL,
+    key TEXT,                 -- what must not happen twice: bar time, order reference, execution id
+    body TEXT NOT NULL,       -- JSON; NaN as null
+    UNIQUE (kind, key)
+);
+CREATE TRIGGER no_update BEFORE UPDATE ON entry BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+CREATE TRIGGER no_delete BEFORE DELETE ON entry BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    seq: int
+    at_ns: int
+    kind: str
+    key: str | None
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An entry before it is written."""
+
+    kind: Kind
+    body: dict[str, Any]
+    key: str | None = None
+
+
+class Journal:
+    """The writer. One per session file; a second one on the same file waits for its turn or is refused."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = not path.exists()
+            self._connection = sqlite3.connect(path, isolation_level=None)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=FULL")
+            if fresh:
+                self._connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+        except (sqlite3.Error, OSError) as error:
+            raise LiveError(f"cannot open the journal {path}: {error}", "nothing was sent; free space or fix the permissions") from None
+
+    def append(self, *drafts: Draft) -> None:
+        """Write the entries as one transaction and return when they are on disk. LiveError: none of them was written."""
+        rows = [(time.time_ns(), d.kind, d.key, _text(d.body)) for d in drafts]
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany("INSERT INTO entry (at_ns, kind, key, body) VALUES (?, ?, ?, ?)", rows)
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            kinds = ", ".join(f"{d.kind} {d.key or ''}".strip() for d in drafts)
+            raise LiveError(f"the journal {self.path} refused {kinds}: {error}", "no order was sent for it") from None
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def read(path: Path, kinds: Sequence[Kind] = ()) -> list[Entry]:
+    """The entries of a journal in the order of writing, all or of some kinds. Works beside a writer and after a crash."""
+    if not path.is_file():
+        raise LiveError(f"there is no journal {path}", "mcl live NAME writes one")
+    where = f"WHERE kind IN ({', '.join('?' * len(kinds))})" if kinds else ""
+    connection = sqlite3.connect(path)
+    try:
+        query = f"SELECT seq, at_ns, kind, key, body FROM entry {where} ORDER BY seq"  # noqa: S608 (only placeholders are filled in)
+        return [Entry(seq, at, kind, key, json.loads(body)) for seq, at, kind, key, body in connection.execute(query, tuple(kinds))]
+    except sqlite3.Error as error:
+        raise LiveError(f"{path} is not a readable journal: {error}") from None
+    finally:
+        connection.close()
+
+
+def _text(body: dict[str, Any]) -> str:
+    return json.dumps({key: _plain(value) for key, value in body.items()}, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value
