@@ -13,8 +13,11 @@ from pathlib import Path
 from mcl import __version__, config, schema
 from mcl.data.bars import Bars
 
-PACKAGES = tuple("numpy pandas numba llvmlite pyarrow hydra-core omegaconf mlflow optuna databento ib-async pydantic".split())
-DECIDING = ("engine", "strategy", "data", "risk.py", "market.py", "calendar.py", "schema.py")  # files that can change a result
+PACKAGES = (
+    *("numpy", "pandas", "numba", "llvmlite", "pyarrow", "hydra-core"),
+    *("omegaconf", "mlflow", "optuna", "databento", "ib-async", "pydantic"),
+)
+DECIDING = ("engine", "strategy", "data", "risk.py", "jit.py", "market.py", "calendar.py", "schema.py")  # files that can change a result
 SYNTHETIC = "synthetic data: not a market result"
 
 
