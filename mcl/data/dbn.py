@@ -1,0 +1,191 @@
+"""Databento binary files: arrays of raw records in, arrays of raw records out.
+
+What is written here is DBN version 3 in one zstd frame with a checksum, readable by the unmodified `databento` client. Prices
+are int64 in units of 1e-9, times uint64 nanoseconds UTC, undefined values the sentinels of the format.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import databento_dbn as wire
+import numpy as np
+import numpy.typing as npt
+import zstandard
+
+from mcl.errors import DataError, nearest
+from mcl.files import write_whole
+
+Records = npt.NDArray[np.void]
+
+PRICE_SCALE: int = wire.FIXED_PRICE_SCALE  # 1e9 units per price unit
+UNDEF_PRICE: int = wire.UNDEF_PRICE
+UNDEF_QUANTITY: int = wire.UNDEF_STAT_QUANTITY
+UNDEF_TIME: int = wire.UNDEF_TIMESTAMP
+GLOBEX = 1  # publisher_id of GLBX.MDP3
+AGAIN = "download the file again"
+_VERSION = 3
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_LAYOUT: dict[str, tuple[int, Any]] = {  # schema: (rtype, message)
+    "ohlcv-1s": (32, wire.OHLCVMsg),
+    "ohlcv-1m": (33, wire.OHLCVMsg),
+    "ohlcv-1h": (34, wire.OHLCVMsg),
+    "ohlcv-1d": (35, wire.OHLCVMsg),
+    "definition": (19, wire.InstrumentDefMsg),
+    "statistics": (24, wire.StatMsg),
+    "status": (18, wire.StatusMsg),
+    "trades": (0, wire.TradeMsg),
+    "tbbo": (1, wire.MBP1Msg),
+    "mbp-1": (1, wire.MBP1Msg),
+    "mbp-10": (10, wire.MBP10Msg),
+    "mbo": (160, wire.MBOMsg),
+    "bbo-1s": (195, wire.BBOMsg),
+    "bbo-1m": (196, wire.BBOMsg),
+}
+
+
+class Mapping(NamedTuple):
+    """A raw symbol means this instrument on the days start <= day < end."""
+
+    raw_symbol: str
+    instrument_id: int
+    start: date
+    end: date
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says about itself. Times in ns UTC; `end` is exclusive and None if the file does not say; `read` sorts the mappings."""
+
+    dataset: str
+    schema: str
+    stype_in: str
+    symbols: tuple[str, ...]
+    start: int
+    end: int | None
+    mappings: tuple[Mapping, ...]
+
+
+def dtype(schema: str) -> np.dtype[np.void]:
+    """The record layout of a schema, fields in wire order."""
+    if schema not in _LAYOUT:
+        raise DataError(f"unknown DBN schema {schema!r}; {nearest(schema, _LAYOUT)}")
+    layout: np.dtype[np.void] = np.dtype(_LAYOUT[schema][1]._dtypes)
+    return layout
+
+
+def blank(schema: str, n: int) -> Records:
+    """`n` records with their header filled in for GLBX.MDP3 and every other field zero."""
+    records = np.zeros(n, dtype=dtype(schema))
+    records["length"] = records.dtype.itemsize // 4
+    records["rtype"] = _LAYOUT[schema][0]
+    records["publisher_id"] = GLOBEX
+    return records
+
+
+def write(path: Path, records: Records, header: Header) -> None:
+    """Write whole or not at all; the same records and header give the same bytes. StoreError if the disk refuses."""
+    if records.dtype != dtype(header.schema):
+        raise DataError(f"records for {path.name} are not laid out as {header.schema!r}; start from dbn.blank({header.schema!r}, n)")
+    frame = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(bytes(_metadata(header)) + records.tobytes())
+    write_whole(path, frame)
+
+
+def _metadata(header: Header) -> Any:
+    by_symbol: dict[str, list[SimpleNamespace]] = {}
+    for mapping in header.mappings:
+        interval = SimpleNamespace(start_date=mapping.start, end_date=mapping.end, symbol=str(mapping.instrument_id))
+        by_symbol.setdefault(mapping.raw_symbol, []).append(interval)
+    return wire.Metadata(
+        dataset=header.dataset,
+        start=header.start,
+        end=header.end,
+        limit=None,
+        ts_out=False,
+        version=_VERSION,
+        schema=wire.Schema.from_str(header.schema),
+        stype_in=wire.SType.from_str(header.stype_in),
+        stype_out=wire.SType.from_str("instrument_id"),
+        symbols=list(header.symbols),
+        partial=[],
+        not_found=[],
+        mappings=[SimpleNamespace(raw_symbol=symbol, intervals=intervals) for symbol, intervals in by_symbol.items()],
+    )
+
+
+def read(path: Path) -> tuple[Header, Records]:
+    """Header and raw records of one file (zstd or plain, DBN 1 to 3, upgraded to 3). Truncated or damaged: DataError with the place."""
+    content = _inflated(path)
+    if content[:3] != b"DBN" or len(content) < 8:
+        raise DataError(f"{path} is not a DBN file: it starts with {bytes(content[:3])!r}, not b'DBN'")
+    offset = 8 + int.from_bytes(content[4:8], "little")
+    if len(content) < offset:
+        raise DataError(f"{path} ends inside its header, at byte {len(content)} of {offset}", AGAIN)
+    metadata = wire.Metadata.decode(content[:offset])
+    header = _header(path, metadata)
+    if metadata.version != _VERSION or metadata.ts_out:
+        return header, _upgraded(path)
+    return header, _records(path, content, offset, dtype(header.schema))
+
+
+def _records(path: Path, content: bytes, offset: int, layout: np.dtype[np.void]) -> Records:
+    whole, rest = divmod(len(content) - offset, layout.itemsize)
+    if rest:
+        raise DataError(f"{path} ends inside record {whole + 1}, {rest} of {layout.itemsize} bytes in", AGAIN)
+    records = np.frombuffer(content, dtype=layout, count=whole, offset=offset)
+    odd = np.flatnonzero(records["length"] != layout.itemsize // 4)
+    if len(odd):
+        length = 4 * int(records["length"][odd[0]])
+        raise DataError(f"{path} is damaged at record {odd[0] + 1}: its length is {length}, not {layout.itemsize} bytes", AGAIN)
+    return records
+
+
+def _header(path: Path, metadata: Any) -> Header:
+    if metadata.schema is None:
+        raise DataError(f"{path} mixes schemas (a live recording); need a file of one schema")
+    mappings = sorted(
+        Mapping(symbol, int(interval["symbol"]), interval["start_date"], interval["end_date"])
+        for symbol, intervals in metadata.mappings.items()
+        for interval in intervals
+        if interval["symbol"].isdigit()
+    )
+    stype_in = str(metadata.stype_in) if metadata.stype_in is not None else ""
+    return Header(metadata.dataset, str(metadata.schema), stype_in, tuple(metadata.symbols), metadata.start, metadata.end, tuple(mappings))
+
+
+def _inflated(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    if not content.startswith(_ZSTD_MAGIC):
+        return content
+    pieces, total = [], len(content)
+    while content:
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        try:
+            pieces.append(frame.decompress(content))
+        except zstandard.ZstdError as error:
+            raise DataError(f"{path} is damaged in the compressed frame at byte {total - len(content)}: {error}", AGAIN) from error
+        if not frame.eof:
+            raise DataError(f"{path} is truncated: its compressed frame does not end within the {total} bytes", AGAIN)
+        content = frame.unused_data
+    return b"".join(pieces)
+
+
+def _upgraded(path: Path) -> Records:
+    import databento
+    from databento.common.error import BentoWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", BentoWarning)
+        try:
+            records: Records = databento.DBNStore.from_bytes(path.read_bytes()).to_ndarray()
+        except (BentoWarning, databento.BentoError, wire.DBNError) as error:
+            raise DataError(f"{path} is damaged: {error}", AGAIN) from error
+    return records
