@@ -1,0 +1,190 @@
+"""Figures as the plain JSON that plotly.js draws, typed arrays inside. Colours are names of the theme ("@blue")."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mcl.engine.result import FILL_REASONS, Result
+from mcl.metrics.performance import drawdown
+from mcl.report.sample import Floats, Ints, broken, extremes
+from mcl.report.theme import Figure, milliseconds, packed
+
+BUCKETS = 3000
+GL_FROM = 3000  # more markers than this are drawn by WebGL
+MARKS = {  # fill reason -> legend, marker symbol
+    "stop": ("Stop", "x"),
+    "take_profit": ("Take-profit", "star"),
+    "roll": ("Roll", "diamond-open"),
+    "risk": ("Risk limit", "square-open"),
+}
+
+
+def line(x: Floats, y: Floats, name: str, color: str, **more: Any) -> dict[str, Any]:
+    style = {"color": color, "width": more.pop("width", 1.3)} | more.pop("line", {})
+    return {"type": "scatter", "mode": "lines", "x": packed(x), "y": packed(y), "name": name, "line": style} | more
+
+
+def strip(result: Result) -> Figure:
+    """Price with fills and rolls, equity, drawdown and position over one time axis."""
+    bars, times = result.bars, milliseconds(result.bars.close_time)
+    money, _ = drawdown(result.equity, result.capital_usd)
+    position = result.position.astype(np.float64)
+    data = [_price(result, times), *_fills(result, times)]
+    for values, axis, name, color, fill in (
+        (result.equity, "y2", "Equity", "@blue", None),
+        (money, "y3", "Drawdown", "@orange", "tozeroy"),
+        (position, "y4", "Position", "@grey", None),
+    ):
+        rows, kept = extremes(values, values, BUCKETS)
+        more = {"fill": fill, "fillcolor": "@orange-soft"} if fill else {}
+        shape = {"line": {"shape": "hv"}} if axis == "y4" else {}
+        data.append(line(times[rows], kept, name, color, yaxis=axis, showlegend=False, **more, **shape))
+    layout: Figure = {
+        "xaxis": {"type": "date", "anchor": "y4", "showspikes": True, "spikemode": "across", "spikethickness": 1, "spikecolor": "@grey"},
+        "yaxis": {"domain": [0.53, 1], "title": {"text": f"{bars.instrument.symbol} price"}},
+        "yaxis2": {"domain": [0.28, 0.5], "title": {"text": "Equity USD"}},
+        "yaxis3": {"domain": [0.11, 0.25], "title": {"text": "Drawdown USD"}, "rangemode": "tozero"},
+        "yaxis4": {"domain": [0, 0.08], "title": {"text": "Contracts"}, "nticks": 3},
+        "shapes": [_roll_line(times[row]) for row in np.flatnonzero(bars.roll)],
+        "hovermode": "closest",
+        "dragmode": "zoom",
+    }
+    return {"data": data, "layout": layout, "keepsZoom": True}
+
+
+def _price(result: Result, times: Floats) -> dict[str, Any]:
+    bars = result.bars
+    detailed = len(bars) <= 2 * BUCKETS
+    rows, values = extremes(bars.close, bars.close, BUCKETS) if detailed else extremes(bars.low, bars.high, BUCKETS)
+    rows, values = broken(rows, values, bars.contract)
+    return line(times[rows], values, "Close" if detailed else "Low to high", "@grey", width=1)
+
+
+def _roll_line(x: float) -> dict[str, Any]:
+    return {
+        "type": "line",
+        "xref": "x",
+        "yref": "paper",
+        "x0": x,
+        "x1": x,
+        "y0": 0,
+        "y1": 1,
+        "layer": "below",
+        "line": {"color": "@line", "width": 1, "dash": "dot"},
+    }
+
+
+def _fills(result: Result, times: Floats) -> list[dict[str, Any]]:
+    fills = result.fills
+    reason = np.array(FILL_REASONS, dtype=object)[fills["reason"]]
+    plain = reason == "target"
+    bought = fills["quantity"] > 0
+    groups = [("Bought", "triangle-up", "@blue", plain & bought), ("Sold", "triangle-down", "@orange", plain & ~bought)]
+    groups += [(legend, symbol, "@plum", reason == name) for name, (legend, symbol) in MARKS.items()]
+    return [_marks(result, times, (name, symbol, color), np.flatnonzero(of)) for name, symbol, color, of in groups if of.any()]
+
+
+def _marks(result: Result, times: Floats, look: tuple[str, str, str], chosen: Ints) -> dict[str, Any]:
+    name, symbol, color = look
+    f = result.fills[chosen]
+    many = len(result.fills) > GL_FROM
+    detail = np.column_stack([f["quantity"], f["position"]])
+    return {
+        "type": "scattergl" if many else "scatter",
+        "mode": "markers",
+        "name": f"{name} ({len(f):,})",
+        "x": packed(times[f["bar"]]),
+        "y": packed(f["price_ticks"] * result.bars.instrument.tick_size),
+        "customdata": packed(detail, "int32") | {"shape": f"{len(f)},2"},
+        "hovertemplate": "%{x|%Y-%m-%d %H:%M}<br>%{customdata[0]:+d} at %{y} → position %{customdata[1]:d}<extra>" + name + "</extra>",
+        "marker": {"symbol": symbol, "size": 4 if many else 8, "color": color, "opacity": 0.55 if many else 0.9},
+    }
+
+
+def histogram(values: Floats, name: str) -> Figure:
+    """Counts of net results, losses and gains apart, with mean and median as lines."""
+    counts, edges = np.histogram(values, bins=_edges(values))
+    middle = (edges[1:] + edges[:-1]) / 2
+    hover = "%{customdata[0]:,.2f} to %{customdata[1]:,.2f} USD: %{y:,}<extra></extra>"
+    data = []
+    for label, color, of in (("Loss", "@orange", middle < 0), ("Gain", "@blue", middle >= 0)):
+        sides = np.column_stack([edges[:-1][of], edges[1:][of]])
+        bar = {
+            "type": "bar",
+            "x": middle[of].tolist(),
+            "y": counts[of].tolist(),
+            "width": np.diff(edges)[of].tolist(),
+            "customdata": sides.tolist(),
+        }
+        data.append(bar | {"name": label, "marker": {"color": color, "line": {"width": 0}}, "hovertemplate": hover, "opacity": 0.85})
+    lines = [("mean", float(values.mean()), "solid"), ("median", float(np.median(values)), "dot")]
+    shapes = [
+        {"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": "@ink", "width": 1, "dash": dash}}
+        for _, x, dash in lines
+    ]
+    note = "   ".join(f"{label} {x:,.2f} ({'dotted' if dash == 'dot' else 'line'})" for label, x, dash in lines)
+    text = {
+        "text": note,
+        "xref": "paper",
+        "yref": "paper",
+        "x": 1,
+        "y": 1.02,
+        "xanchor": "right",
+        "yanchor": "bottom",
+        "showarrow": False,
+        "font": {"color": "@muted"},
+    }
+    layout = {
+        "xaxis": {"title": {"text": name}},
+        "yaxis": {"title": {"text": "Trades"}},
+        "barmode": "overlay",
+        "bargap": 0.02,
+        "shapes": shapes,
+        "annotations": [text],
+    }
+    return {"data": data, "layout": layout}
+
+
+def _edges(values: Floats) -> Floats:
+    """About 40 bins of a round width with an edge at zero; the outer 0.5 % on each side fall into the end bins."""
+    low, high = np.quantile(values, [0.005, 0.995])
+    span = max(high, 0.0) - min(low, 0.0)
+    raw = span / 40 if span > 0 else 1.0
+    unit = 10.0 ** np.floor(np.log10(raw))
+    width = float(unit * next(m for m in (1, 2, 5, 10) if unit * m >= raw))
+    edges = np.arange(np.floor(min(low, 0.0) / width), np.ceil(max(high, 0.0) / width) + 1) * width
+    if len(edges) < 2:
+        edges = np.array([-width, 0.0, width])
+    edges[0], edges[-1] = min(edges[0], values.min()), max(edges[-1], values.max())
+    return edges
+
+
+def waterfall(steps: list[tuple[str, float, str]]) -> Figure:
+    """(label, value, relative | total) from the P&L before costs to the net one."""
+    data = {
+        "type": "waterfall",
+        "orientation": "v",
+        "x": [label for label, _, _ in steps],
+        "y": [value for _, value, _ in steps],
+        "measure": [kind for _, _, kind in steps],
+        "text": [f"{value:,.0f}" for _, value, _ in steps],
+        "textposition": "outside",
+        "cliponaxis": False,
+        "connector": {"line": {"color": "@line", "width": 1}},
+        "increasing": {"marker": {"color": "@blue"}},
+        "decreasing": {"marker": {"color": "@orange"}},
+        "totals": {"marker": {"color": "@grey"}},
+    }
+    return {
+        "data": [data],
+        "layout": {"yaxis": {"title": {"text": "USD"}}, "showlegend": False, "margin": {"l": 8, "r": 8, "t": 24, "b": 8}},
+    }
+
+
+def session_line(series: pd.Series, name: str, color: str, **more: Any) -> dict[str, Any]:
+    """A series indexed by trade date as one line."""
+    days = pd.DatetimeIndex(series.index).as_unit("ms").asi8.astype(np.float64)
+    return line(days, series.to_numpy(dtype=np.float64), name, color, **more)

@@ -1,0 +1,55 @@
+"use strict";
+(() => {
+  const scheme = window.matchMedia("(prefers-color-scheme: dark)");
+  const charts = new Map();
+
+  // "@name" anywhere in a figure is the CSS colour --name of the scheme in force.
+  const resolve = (value, style) => {
+    if (typeof value === "string") return value.startsWith("@") ? style.getPropertyValue("--" + value.slice(1)).trim() : value;
+    if (Array.isArray(value)) return value.map((item) => resolve(item, style));
+    if (value && typeof value === "object") {
+      return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, key === "bdata" ? item : resolve(item, style)]));
+    }
+    return value;
+  };
+
+  const axis = { gridcolor: "@grid", zerolinecolor: "@line", linecolor: "@line", tickcolor: "@line", automargin: true, title: { font: { size: 12 } } };
+  const dress = (layout) => {
+    const base = {
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: "@ink", size: 12, family: "system-ui, sans-serif" },
+      hoverlabel: { bgcolor: "@panel", bordercolor: "@line", font: { color: "@ink" } }, margin: { l: 8, r: 8, t: 8, b: 8 },
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, bgcolor: "rgba(0,0,0,0)" }, ...layout,
+    };
+    for (const key of Object.keys(base).filter((name) => /^[xy]axis\d*$/.test(name))) {
+      base[key] = { ...axis, ...base[key], title: { ...axis.title, ...(base[key].title || {}) } };
+    }
+    return base;
+  };
+
+  const draw = (holder) => {
+    const figure = JSON.parse(document.querySelector(`script[data-for="${holder.id}"]`).textContent);
+    const style = getComputedStyle(document.documentElement);
+    const old = charts.get(holder.id);
+    const layout = resolve(dress(figure.layout), style);
+    if (old && holder.layout.xaxis && holder.layout.xaxis.range && figure.keepsZoom) layout.xaxis.range = holder.layout.xaxis.range.slice();
+    charts.set(holder.id, true);
+    return Plotly.react(holder, resolve(figure.data, style), layout, { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] });
+  };
+
+  const zoom = (row) => {
+    const holder = document.getElementById(row.closest("[data-zooms]").dataset.zooms);
+    const from = Number(row.dataset.from), to = Number(row.dataset.to), room = Math.max(to - from, 600000);
+    Plotly.relayout(holder, { "xaxis.range": [from - room, to + room] });
+    holder.scrollIntoView({ block: "center" });
+  };
+
+  const holders = [...document.querySelectorAll(".chart > div")];
+  const all = async () => { for (const holder of holders) await draw(holder); };
+  all().then(() => document.documentElement.setAttribute("data-drawn", String(holders.length)));
+  scheme.addEventListener("change", all);
+  for (const row of document.querySelectorAll("tr[data-from]")) {
+    row.tabIndex = 0;
+    row.addEventListener("click", () => zoom(row));
+    row.addEventListener("keydown", (event) => { if (event.key === "Enter") zoom(row); });
+  }
+})();
