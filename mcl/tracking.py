@@ -92,14 +92,8 @@ class Store:
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = (root or config.root()).resolve()
-
-    @property
-    def folder(self) -> Path:
-        return self.root / "mlruns"
-
-    @property
-    def uri(self) -> str:
-        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.folder / 'mlflow.db'}"
+        self.folder = self.root / "mlruns"
+        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.folder / 'mlflow.db'}"
 
     # ------------------------------------------------------------------------------------------------------------- runs
 
@@ -155,8 +149,7 @@ class Store:
 
         client = self._client
         content = content_sha256(files)
-        self._make_global()
-        with self._refusals(name), _folder(files) as folder:
+        with self._refusals(name), _folder(files) as folder, _global_uri(self.uri):
             experiment = client.get_run(run_id).info.experiment_id
             model = client.create_logged_model(experiment, name=name, source_run_id=run_id, model_type="trading-config", tags=tags)
             client.log_model_artifacts(model.model_id, str(folder))
@@ -213,13 +206,6 @@ class Store:
             from mlflow import MlflowClient
 
             return MlflowClient(self.uri, registry_uri=self.uri)
-
-    def _make_global(self) -> None:
-        """MLflow's registry resolves `models:/m-…` sources through the process-wide tracking URI, whatever client asks."""
-        import mlflow
-
-        mlflow.set_tracking_uri(self.uri)
-        mlflow.set_registry_uri(self.uri)
 
     def _experiment(self, study: str) -> str:
         client = self._client
@@ -360,6 +346,18 @@ def _use_wal(path: Path) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
     finally:
         connection.close()
+
+
+@contextmanager
+def _global_uri(uri: str) -> Iterator[None]:
+    """MLflow's registry resolves `models:/m-…` sources through the process-wide URI, whatever client asks; lend it ours."""
+    before = {key: os.environ.get(key) for key in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
+    os.environ.update(dict.fromkeys(before, uri))
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            os.environ.pop(key) if value is None else os.environ.update({key: value})
 
 
 @contextmanager

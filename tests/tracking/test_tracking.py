@@ -1,0 +1,112 @@
+"""The real MLflow store in a temporary folder."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mcl.errors import StoreError
+from mcl.tracking import MAX_PARAM, Record, Store, content_sha256, short
+
+FILES = {"config.yaml": b"a: 1\n", "data/fills.parquet": b"\x00\x01"}
+
+
+def record(**changes: object) -> Record:
+    base = {"study": "s", "name": "one", "params": {"strategy.fast": 10}, "metrics": {"sharpe": 1.25, "calmar": math.nan}}
+    return Record(**(base | {"tags": {"mcl.kind": "backtest"}, "files": FILES, "series": {"equity_usd": [(0, 1.0), (1, 2.0)]}} | changes))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("project"))
+
+
+def test_a_run_comes_back_as_it_was_written(store: Store) -> None:
+    stored = store.run(store.record(record()))
+    assert (stored.name, stored.study, stored.status) == ("one", "s", "FINISHED")
+    assert stored.params == {"strategy.fast": "10"}
+    assert stored.metrics["sharpe"] == 1.25
+    assert math.isnan(stored.metrics["calmar"])
+    assert stored.metrics["equity_usd"] == 2.0
+    assert {path: stored.file(path) for path in FILES} == FILES
+
+
+def test_children_hang_below_their_parent(store: Store) -> None:
+    parent = store.start(record(name="sweep", tags={"mcl.kind": "sweep"}))
+    ids = store.record_many([record(name=f"t{i}", parent=parent) for i in range(3)])
+    assert store.run(parent).status == "RUNNING"
+    store.finish(parent, Record("s", "sweep", tags={"mcl.best_run_id": ids[0]}, metrics={"best": 1.0}))
+    assert sorted(r.run_id for r in store.children(parent)) == sorted(ids)
+    assert store.run(parent).status == "FINISHED"
+    assert store.run(parent).tags["mcl.best_run_id"] == ids[0]
+
+
+def test_a_run_is_found_by_the_beginning_of_its_id_and_as_last(store: Store) -> None:
+    run_id = store.record(record())
+    assert store.run(run_id[:12]).run_id == run_id
+    assert store.run("last").run_id == run_id
+
+
+def test_unknown_ids_artifacts_and_aliases_are_sentences(store: Store) -> None:
+    run_id = store.record(record())
+    with pytest.raises(StoreError, match="no run has the id 'nope'"):
+        store.run("nope")
+    with pytest.raises(StoreError, match="has no artifact missing.txt"):
+        store.run(run_id).file("missing.txt")
+    store.set_alias("m", "paper", store.register("m", run_id, FILES, {}))
+    with pytest.raises(StoreError, match="no 'papr' of model 'm': did you mean 'paper'"):
+        store.version("m", "papr")
+
+
+def test_a_registered_version_holds_its_files_and_their_hash(store: Store) -> None:
+    run_id = store.record(record())
+    first = store.register("model", run_id, FILES, {"who": "me"})
+    second = store.register("model", run_id, FILES | {"config.yaml": b"a: 2\n"}, {})
+    store.set_alias("model", "paper", second)
+    version = store.version("model", "paper")
+    assert (version.version, version.aliases, version.run_id) == (second, ("paper",), run_id)
+    assert version.files()["config.yaml"] == b"a: 2\n"
+    assert version.tags["content_sha256"] == content_sha256(version.files())
+    assert [v.version for v in store.versions("model")] == [second, first]
+    assert store.version("model", str(first)).tags["who"] == "me"
+
+
+def test_an_over_long_param_is_named_by_its_hash(store: Store) -> None:
+    value = "x" * (MAX_PARAM + 1)
+    stored = store.run(store.record(record(params={"long": value})))
+    assert stored.params["long"] == short(value)
+    assert "see config.yaml" in stored.params["long"]
+    assert stored.params["long"].startswith("sha256:")
+
+
+def test_runs_are_found_after_the_project_has_moved(tmp_path: Path) -> None:
+    run_id = Store(tmp_path / "old").record(record())
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert Store(tmp_path / "new").run(run_id).file("config.yaml") == FILES["config.yaml"]
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from mcl.errors import StoreError
+from mcl.tracking import Record, Store
+store = Store(Path(sys.argv[1]))
+store.record(Record("s", "small"))  # the database exists and fits
+resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, resource.RLIM_INFINITY))
+try:
+    store.record(Record("s", "big", files={"report.html": b"x" * 4_000_000}))
+except StoreError as error:
+    print("REFUSED", error.message)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print("STATES", sorted((r.name, r.status, (r.artifacts / "report.html").exists()) for r in store.in_study("s")))
+"""
+
+
+def test_a_full_disk_leaves_no_run_that_looks_whole(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert "REFUSED cannot write big: File too large" in done.stdout
+    assert "STATES [('big', 'FAILED', False), ('small', 'FINISHED', False)]" in done.stdout
