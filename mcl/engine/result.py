@@ -22,16 +22,17 @@ FILL = np.dtype(
         ("position", np.int64),  # after the fill
     ]
 )
-FILL_REASONS = ("target", "stop", "take_profit", "roll", "risk")
+# risk: a limit closed it; end (of trades only): still open at the last bar
+FILL_REASONS = ("target", "stop", "take_profit", "roll", "risk", "end")
 
 TRADE = np.dtype(
     [
         ("entry_bar", np.int64),
-        ("exit_bar", np.int64),
-        ("quantity", np.int64),  # contracts, long > 0; a roll does not end a trade
-        ("entry_ticks", np.float64),  # average
+        ("exit_bar", np.int64),  # its last bar if it is still open, with exit_reason "end"
+        ("quantity", np.int64),  # the most contracts it held, long > 0; a roll does not end a trade
+        ("entry_ticks", np.float64),  # average, in prices of the contract it began in
         ("exit_ticks", np.float64),  # average, roll gaps removed
-        ("gross_usd", np.float64),  # after slippage, before commission
+        ("gross_usd", np.float64),  # after slippage (that of rolls included), before commission
         ("commission_usd", np.float64),
         ("mae_usd", np.float64),  # worst open result (<= 0), at bar extremes
         ("mfe_usd", np.float64),  # best open result (>= 0)
@@ -47,9 +48,9 @@ class Result:
     bars: Bars
     capital_usd: float
     equity: npt.NDArray[np.float64]
-    position: npt.NDArray[np.int64]
-    target: npt.NDArray[np.int64]  # decided at the close of bar i, traded at the open of bar i + 1
-    block: npt.NDArray[np.int64]  # code of the rule that changed the decision of bar i, 0 for none (risk.BLOCKS)
+    position: npt.NDArray[np.int32]
+    target: npt.NDArray[np.int32]  # decided at the close of bar i, traded at the open of bar i + 1
+    block: npt.NDArray[np.int8]  # code of the rule that changed the decision of bar i, 0 for none (risk.Block)
     fills: npt.NDArray[np.void]  # FILL
     trades: npt.NDArray[np.void]  # TRADE, closed and (last) open round trips
     commission_usd: float

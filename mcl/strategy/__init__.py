@@ -8,17 +8,21 @@ Three laws, property-tested for each registered one:
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, get_origin, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter, ValidationError
 
 from mcl.data.bars import Bars
+from mcl.errors import ConfigError, nearest
 
 
 class Strategy(Protocol):
-    """A frozen dataclass whose fields are its parameters (Annotated with pydantic Field ranges)."""
+    """A frozen dataclass whose fields are its parameters: every one has a default, and a range by `Annotated[..., Field(...)]`."""
 
     name: ClassVar[str]
     uses_levels: ClassVar[bool]
@@ -40,6 +44,32 @@ def register(cls: Callable[..., Any]) -> Any:
     return cls
 
 
+def registry() -> dict[str, type[Strategy]]:
+    """Every strategy that a config may name: importing the modules of this package registers them."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return REGISTRY
+
+
 def build(params: dict[str, Any]) -> Strategy:
     """The strategy that `{name: ema_cross, fast: 10, slow: 30}` describes, or a ConfigError with the nearest valid name."""
-    raise NotImplementedError  # engine helper: validate with pydantic TypeAdapter, errors as one sentence
+    known = registry()
+    name = str(params.get("name"))
+    if name not in known:
+        raise ConfigError(f"there is no strategy {name!r}; {nearest(name, known)}")
+    cls = known[name]
+    ranges = {field: hint for field, hint in get_type_hints(cls, include_extras=True).items() if get_origin(hint) is not ClassVar}
+    values = {key: value for key, value in params.items() if key != "name"}
+    for key, value in values.items():
+        if key not in ranges:
+            raise ConfigError(f"{name} has no parameter {key!r}; {nearest(key, ranges)}")
+        try:
+            TypeAdapter(ranges[key]).validate_python(value, strict=True)
+        except ValidationError as error:
+            raise ConfigError(f"strategy.{key}={value!r} does not fit {name}: {_sentence(error)}") from error
+    return cls(**values)
+
+
+def _sentence(error: ValidationError) -> str:
+    message = error.errors()[0]["msg"]
+    return message[0].lower() + message[1:]

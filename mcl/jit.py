@@ -1,0 +1,57 @@
+"""`njit` with one rule for all of mcl: compiled once, kept on disk, dropped when any compiled source changes.
+
+Numba notices a change of the file in which a function stands, not of the functions it calls: after an edit of `decide`, an old
+kernel would go on deciding the old way while live decides the new way. So the cache folder is named after a hash of all modules
+that hold compiled functions, and a stale kernel cannot be loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+import numba.core.config
+import numpy as np
+import numpy.typing as npt
+
+F = TypeVar("F", bound=Callable[..., Any])
+PACKAGE = Path(__file__).resolve().parent
+SOURCES = ("jit.py", "risk.py", "engine", "strategy")
+
+
+def fingerprint() -> str:
+    """Hash of the sources that compiled code can come from, and of the numba that compiles them."""
+    digest = hashlib.sha256(numba.__version__.encode())
+    for source in SOURCES:
+        path = PACKAGE / source
+        for file in sorted(path.glob("*.py")) if path.is_dir() else (path,):
+            digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def cache_folder() -> Path:
+    """NUMBA_CACHE_DIR if set, else beside the package, else (an installation that is read-only) the user's cache."""
+    if named := os.environ.get("NUMBA_CACHE_DIR"):
+        return Path(named) / fingerprint()
+    beside = PACKAGE / "__pycache__"
+    home = beside if os.access(beside if beside.exists() else PACKAGE, os.W_OK) else Path.home() / ".cache" / "mcl"
+    return home / "numba" / fingerprint()
+
+
+numba.core.config.CACHE_DIR = str(cache_folder())  # type: ignore[attr-defined]
+
+
+def njit(function: F) -> F:
+    """Compile on first call, keep on disk. Division by zero is inf or NaN as in numpy; no fused multiply-add: equal bits on all machines."""
+    return cast(F, numba.njit(cache=True, error_model="numpy")(function))
+
+
+def readonly(values: npt.ArrayLike, dtype: npt.DTypeLike = np.float64) -> npt.NDArray[Any]:
+    """A contiguous read-only view (a copy only if it must be), so that one compiled version serves owned, shared and mapped memory."""
+    view = np.ascontiguousarray(values, dtype=dtype).view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,52 @@
+"""Follow a breakout from the range of the bars before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from mcl.data.bars import Bars, Floats
+from mcl.jit import njit, readonly
+from mcl.strategy import register
+from mcl.strategy.indicators import TOLERANCE, rolling_max, rolling_min
+
+
+@register
+@dataclass(frozen=True)
+class Donchian:
+    """Long after a close above the highest high of the `channel` bars before it, short after one below their lowest low.
+
+    A breakout holds for at most `hold` bars, unless a new one renews it: holding until the opposite breakout would make today's
+    signal depend on an unlimited past, and a restart could then not know its own position.
+    """
+
+    channel: Annotated[int, Field(ge=1, le=100_000)] = 120
+    hold: Annotated[int, Field(ge=1, le=1_000_000)] = 600
+    name: ClassVar[str] = "donchian"
+    uses_levels: ClassVar[bool] = False
+
+    @property
+    def memory(self) -> int:
+        return self.channel + self.hold
+
+    def signal(self, bars: Bars) -> Floats:
+        prices = bars.adjusted
+        upper, lower = rolling_max(prices["high"], self.channel), rolling_min(prices["low"], self.channel)
+        return _breakout(readonly(prices["close"]), readonly(upper), readonly(lower), self.channel, self.hold)
+
+
+@njit
+def _breakout(closes: Floats, upper: Floats, lower: Floats, channel: int, hold: int) -> Floats:
+    out = np.full(len(closes), np.nan)
+    side, age = 0.0, hold
+    for i in range(channel, len(closes)):
+        age += 1
+        if closes[i] > upper[i - 1] + TOLERANCE:
+            side, age = 1.0, 0
+        elif closes[i] < lower[i - 1] - TOLERANCE:
+            side, age = -1.0, 0
+        out[i] = side if age < hold else 0.0
+    return out
