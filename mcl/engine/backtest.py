@@ -31,6 +31,10 @@ class Plan:
     def __len__(self) -> int:
         return len(self.wanted)
 
+    def rows(self, start: int, stop: int) -> Plan:
+        """The plan of the bars [start, stop), as views: trade a part of the bars with indicators warmed up on what lies before it."""
+        return Plan(self.wanted[start:stop], self.stop_ticks[start:stop], self.take_profit_ticks[start:stop])
+
 
 def plan(bars: Bars, strategy: Strategy, risk: schema.Risk, capital_usd: float) -> Plan:
     """signal × scale, with its protective distances. While a protective distance is unknown the plan is flat: never unprotected."""
