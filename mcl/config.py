@@ -62,12 +62,16 @@ class Composed:
 
 
 def compose(verb: Verb, overrides: list[str]) -> Composed:
-    """The composed and resolved configuration of `conf/<verb>.yaml` under `overrides` (Hydra's override grammar)."""
+    """The composed and resolved configuration of `conf/<verb>.yaml` under `overrides` (Hydra's override grammar).
+
+    With the verb sweep, `strategy.fast=range(10, 100, 10)` is an axis of the search space.
+    """
     from hydra import compose as hydra_compose
     from omegaconf import OmegaConf
 
     with _hydra(), _sentences(verb, overrides):
-        composed = hydra_compose(config_name=verb, overrides=[*_aliases(overrides), _search_path()])
+        typed = _axes(overrides) if verb == "sweep" else overrides
+        composed = hydra_compose(config_name=verb, overrides=[*_aliases(typed), _search_path()])
         resolved: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     return Composed({k: v for k, v in resolved.items() if k not in ("experiments", "hydra")}, tuple(overrides))
 
@@ -203,6 +207,21 @@ def _search_path() -> str:
 def _aliases(overrides: list[str]) -> list[str]:
     """`experiment=NAME` is what people type; the folder and therefore the Hydra group is called experiments."""
     return [re.sub(r"^(\+{0,2}|~)experiment=", r"\1experiments=", o) for o in overrides]
+
+
+def _axes(overrides: list[str]) -> list[str]:
+    """Sweep overrides as entries of search.space; the others as they are."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = zip(overrides, OverridesParser.create().parse_overrides(overrides), strict=True)
+    return [_axis(o.key_or_group, text) if o.is_sweep_override() else text for text, o in parsed]
+
+
+def _axis(key: str, override: str) -> str:
+    if "." not in key and (conf_dir() / key).is_dir():
+        raise ConfigError(f"{override} chooses between groups, and a search varies values", f"run the grid: mcl backtest -m {override}")
+    expression = override.split("=", 1)[1].replace('"', '\\"')
+    return f'++search.space.{key.removeprefix("search.space.")}="{expression}"'
 
 
 @contextmanager

@@ -193,7 +193,7 @@ class Search(Strict):
     direction: Literal["maximize", "minimize"] = "maximize"
     min_trades: int = Field(30, ge=0)
     timeout_sec: float | None = Field(None, gt=0)
-    space: dict[str, str] = Field(default_factory=dict)  # "strategy.fast": "range(10,400,10)"; Hydra's sweep grammar
+    space: dict[str, Any] = Field(default_factory=dict)  # {strategy: {fast: "range(10, 400, 10)"}}; Hydra's sweep grammar
 
 
 # ----------------------------------------------------------------------------------------------------------- promotion

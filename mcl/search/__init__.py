@@ -1,0 +1,30 @@
+"""Many runs from one command line: Optuna searches and grids in Hydra's grammar, each a parent run with one child run per trial.
+
+Optuna and the engine are imported when a search starts, not when this package is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mcl.config import Composed
+    from mcl.search.swept import Swept
+    from mcl.tracking import Store
+
+
+def sweep(composed: Composed, *, store: Store, root: Path, progress: bool = False) -> Swept:
+    """Search the space of `composed` (from `config.compose("sweep", …)`); see `core.sweep`."""
+    from mcl.search import core
+    from mcl.search.progress import Silent, on
+
+    return core.sweep(composed, store=store, root=root, progress=on() if progress else Silent())
+
+
+def grid(overrides: list[str], *, store: Store, root: Path, progress: bool = False) -> Swept:
+    """Run every job that `overrides` expand to in Hydra's multirun grammar; see `multirun.grid`."""
+    from mcl.search import multirun
+    from mcl.search.progress import Silent, on
+
+    return multirun.grid(overrides, store=store, root=root, progress=on() if progress else Silent())

@@ -1,0 +1,176 @@
+"""What a person sees while trials run: a live table on a terminal, a line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+from mcl.search.trial import Outcome
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
+
+LINE_EVERY_SEC = 5.0
+
+
+@dataclass
+class Board:
+    """The standing of a search: how far, how fast, how good."""
+
+    title: str
+    total: int
+    metric: str
+    maximize: bool = True
+    best: Outcome | None = None
+    states: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    improvements: list[tuple[int, float]] = field(default_factory=list)  # (trials done, best value)
+    started: float = field(default_factory=time.perf_counter)
+
+    def add(self, outcome: Outcome) -> bool:
+        """Count an outcome; True when it is the best so far. Ties go to the lower trial number."""
+        self.states[outcome.state] += 1
+        if outcome.reason:
+            self.reasons[outcome.reason] += 1
+        if outcome.state != "COMPLETE" or math.isnan(outcome.value):
+            return False
+        if self.best is not None and self._rank(outcome) <= self._rank(self.best):
+            return False
+        self.best = outcome
+        self.improvements.append((self.done, outcome.value))
+        return True
+
+    def _rank(self, outcome: Outcome) -> tuple[float, int]:
+        return (outcome.value if self.maximize else -outcome.value), -outcome.number
+
+    @property
+    def done(self) -> int:
+        return self.states.total()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    @property
+    def rate(self) -> float:
+        return self.done / max(self.seconds, 1e-9)
+
+    @property
+    def eta_sec(self) -> float:
+        return (self.total - self.done) / self.rate if self.done else math.nan
+
+    def standing(self) -> str:
+        """`120/500 trials · 84 /s · 4 s left · 3 pruned (constraint 3)`"""
+        left = f"{self.eta_sec:.0f} s left" if self.done else "starting"
+        parts = [f"{self.done}/{self.total} trials", f"{self.rate:.1f}/s", left]
+        parts += [f"{count} {state.lower()}" for state, count in sorted(self.states.items()) if state != "COMPLETE"]
+        causes = ", ".join(f"{reason} {count}" for reason, count in self.reasons.most_common(3))
+        return " · ".join(parts) + (f" ({causes})" if causes else "")
+
+    def leader(self) -> str:
+        """`best sharpe 1.23 in trial 17: strategy.fast=240 strategy.slow=960`"""
+        if self.best is None:
+            return f"no scored {self.metric} yet"
+        values = " ".join(f"{key}={shown(value)}" for key, value in self.best.params.items())
+        return f"best {self.metric} {shown(self.best.value)} in trial {self.best.number}: {values}"
+
+
+class Progress(Protocol):
+    def begin(self, board: Board) -> None: ...
+    def trial(self, board: Board, outcome: Outcome, improved: bool) -> None: ...
+    def end(self, board: Board) -> None: ...
+
+
+class Silent:
+    def begin(self, board: Board) -> None: ...
+    def trial(self, board: Board, outcome: Outcome, improved: bool) -> None: ...
+    def end(self, board: Board) -> None: ...
+
+
+class Lines:
+    """One line every few seconds, for logs and pipes."""
+
+    def __init__(self, stream: IO[str], every_sec: float = LINE_EVERY_SEC) -> None:
+        self._stream, self._every_sec, self._last = stream, every_sec, 0.0
+
+    def begin(self, board: Board) -> None:
+        self._last = time.perf_counter()
+        self._say(board.title)
+
+    def trial(self, board: Board, outcome: Outcome, improved: bool) -> None:
+        del improved
+        if outcome.state == "FAILED":
+            self._say(f"trial {outcome.number} failed: {outcome.detail}")
+        if time.perf_counter() - self._last >= self._every_sec:
+            self._last = time.perf_counter()
+            self._say(f"{board.standing()} · {board.leader()}")
+
+    def end(self, board: Board) -> None:
+        self._say(f"{board.standing()} · {board.leader()}")
+
+    def _say(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
+
+
+class Screen:
+    """A table of the last improvements under a line of standing, redrawn a few times a second."""
+
+    ROWS = 8
+    COLUMNS = ("trades", "max_drawdown_frac", "net_pnl_usd")
+
+    def __init__(self, stream: IO[str]) -> None:
+        from rich.console import Console
+
+        self._console = Console(file=stream, highlight=False)
+        self._improvements: list[Outcome] = []
+        self._live: Live | None = None
+
+    def begin(self, board: Board) -> None:
+        from rich.live import Live
+
+        self._live = Live(self._table(board), console=self._console, refresh_per_second=4, transient=False)
+        self._live.start()
+
+    def trial(self, board: Board, outcome: Outcome, improved: bool) -> None:
+        if improved:
+            self._improvements = [*self._improvements, outcome][-self.ROWS :]
+        if self._live is None:
+            return
+        if outcome.state == "FAILED":
+            self._live.console.print(f"trial {outcome.number} failed: {outcome.detail}", markup=False)
+        self._live.update(self._table(board))
+
+    def end(self, board: Board) -> None:
+        if self._live is not None:
+            self._live.update(self._table(board))
+            self._live.stop()
+
+    def _table(self, board: Board) -> Table:
+        from rich import box
+        from rich.table import Table
+
+        keys = list(board.best.params) if board.best else []
+        drawn = Table(title=board.title, caption=board.standing(), box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
+        for name in ("best so far", *keys, board.metric, *self.COLUMNS):
+            drawn.add_column(name.removeprefix("strategy."), justify="right")
+        for outcome in reversed(self._improvements):
+            cells = [outcome.params.get(key, "") for key in keys] + [
+                outcome.metrics.get(name, math.nan) for name in (board.metric, *self.COLUMNS)
+            ]
+            drawn.add_row(f"trial {outcome.number}", *map(shown, cells))
+        return drawn
+
+
+def on(stream: IO[str] | None = None) -> Progress:
+    """The progress that suits the stream (default: standard error, since standard output belongs to the answer)."""
+    stream = stream or sys.stderr
+    return Screen(stream) if stream.isatty() else Lines(stream)
+
+
+def shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1e4 else f"{value:,.0f}" if isinstance(value, float) else str(value)

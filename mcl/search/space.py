@@ -1,0 +1,145 @@
+"""The search space: config keys and Hydra sweep expressions in, Optuna distributions out.
+
+strategy:
+  fast: range(10, 481, 10)            # 10, 20 … 480: the stop is exclusive, as in Hydra
+  smooth: interval(0.1, 0.9)          # any float; int(interval(1, 9)) any integer, both ends included
+  decay: tag(log, interval(1e-4, 1))  # logarithmic
+  side: choice(long, short, both)     # unordered; `long, short` and a YAML list mean the same
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from mcl import config
+from mcl.errors import ConfigError, nearest
+
+Space = dict[str, BaseDistribution]
+GRAMMAR = "write range(start, stop, step), interval(low, high), choice(a, b) or tag(log, interval(low, high))"
+
+
+def parse(entries: Mapping[str, Any], raw: Mapping[str, Any]) -> Space:
+    """Distributions by dotted config key, in the order of the config; ConfigError on an unknown key or an unusable expression.
+
+    `entries` may be nested or flat; `raw` is the composed configuration whose values the space varies.
+    """
+    flat = {key: entry for key, entry in config.flatten(dict(entries)).items() if entry not in (None, {})}
+    if not flat:
+        name = raw.get("strategy", {}).get("name")
+        raise ConfigError(
+            f"the search space is empty: strategy {name!r} has no parameters to search in conf/space/",
+            "add one on the command line: 'search.space.strategy.fast=\"range(10, 100, 10)\"'",
+        )
+    known = searchable(raw)
+    for key in flat:
+        if key not in known:
+            raise ConfigError(
+                f"search.space.{key} is not a key that a search may vary: {nearest(key, known)}", "mcl sweep --cfg shows every key"
+            )
+    return {key: distribution(key, entry) for key, entry in flat.items()}
+
+
+def searchable(raw: Mapping[str, Any]) -> list[str]:
+    """Keys whose value decides a result. A strategy's name decides which other keys exist, so it is a grid's business."""
+    deciding = {group: raw[group] for group in config.DECIDES if group in raw}
+    return [key for key in config.flatten(deciding) if key not in ("strategy.name", "data.source", "risk.size.method")]
+
+
+def distribution(key: str, entry: Any) -> BaseDistribution:
+    """One entry as a distribution: an expression in Hydra's sweep grammar, a list of choices, or a single value."""
+    if isinstance(entry, list):
+        return _choice(key, entry)
+    sweep = config.space_values(entry) if isinstance(entry, str) else entry
+    kind = type(sweep).__name__
+    if kind == "RangeSweep":
+        return _range(key, entry, sweep)
+    if kind == "IntervalSweep":
+        return _interval(key, entry, sweep)
+    if kind == "ChoiceSweep":
+        return _choice(key, sweep.list)
+    if kind == "Glob" or isinstance(sweep, str | dict) or sweep is None:
+        raise ConfigError(f"search.space.{key}={entry!r} is no search expression", GRAMMAR)
+    return _choice(key, [sweep])
+
+
+def combinations(space: Space) -> Iterator[dict[str, Any]]:
+    """Every point of the space, the last key fastest. A continuous interval has no grid."""
+    axes = [points(key, axis) for key, axis in space.items()]
+    for values in itertools.product(*axes):
+        yield dict(zip(space, values, strict=True))
+
+
+def points(key: str, axis: BaseDistribution) -> list[Any]:
+    if isinstance(axis, CategoricalDistribution):
+        return list(axis.choices)
+    if isinstance(axis, IntDistribution):
+        return list(range(axis.low, axis.high + 1, axis.step))
+    if isinstance(axis, FloatDistribution) and axis.step is not None:
+        low, step = Decimal(str(axis.low)), Decimal(str(axis.step))
+        return [float(low + i * step) for i in range(int((Decimal(str(axis.high)) - low) / step) + 1)]
+    raise ConfigError(
+        f"search.space.{key} is a continuous interval, which has no grid", "use range(start, stop, step), or another search.sampler"
+    )
+
+
+def overlay(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`raw` with the values at the dotted keys; only the touched branches are copied. ConfigError on a key that is not there."""
+    result = dict(raw)
+    for key, value in values.items():
+        *path, leaf = key.split(".")
+        node: dict[str, Any] = result
+        for part in path:
+            if not isinstance(node.get(part), dict):
+                raise ConfigError(f"unknown key {key}: {nearest(key, config.flatten(dict(raw)))}")
+            node[part] = dict(node[part])
+            node = node[part]
+        if leaf not in node:
+            raise ConfigError(f"unknown key {key}: {nearest(key, config.flatten(dict(raw)))}")
+        node[leaf] = value
+    return result
+
+
+def _choice(key: str, values: list[Any]) -> BaseDistribution:
+    plain = [v.text if hasattr(v, "text") else v for v in values]  # Hydra keeps quoted strings as objects
+    if not plain or not all(v is None or isinstance(v, bool | int | float | str) for v in plain):
+        raise ConfigError(f"search.space.{key}: choices must be numbers, words or true/false; got {plain}", GRAMMAR)
+    return CategoricalDistribution(plain)
+
+
+def _range(key: str, entry: Any, sweep: Any) -> BaseDistribution:
+    start, stop, step = (Decimal(str(v)) for v in (sweep.start, sweep.stop, sweep.step))
+    count = math.ceil((stop - start) / step) if step else 0
+    if count < 1:
+        raise ConfigError(
+            f"search.space.{key}={entry!r} holds no value", "write range(start, stop, step) with start < stop; the stop is exclusive"
+        )
+    low, high = sorted((start, start + (count - 1) * step))
+    log = "log" in sweep.tags
+    if log and (abs(step) != 1 or not _whole(sweep) or low < 1):
+        raise ConfigError(
+            f"search.space.{key}={entry!r}: a logarithmic range needs whole numbers from 1 and step 1", "use tag(log, interval(low, high))"
+        )
+    if _whole(sweep):
+        return IntDistribution(int(low), int(high), log=log, step=abs(int(step)))
+    return FloatDistribution(float(low), float(high), step=float(abs(step)))
+
+
+def _interval(key: str, entry: Any, sweep: Any) -> BaseDistribution:
+    low, high, log = sweep.start, sweep.end, "log" in sweep.tags
+    if not low < high or (log and low <= 0):
+        raise ConfigError(
+            f"search.space.{key}={entry!r}: need low < high" + (" and low > 0 on a logarithmic scale" if log else ""), GRAMMAR
+        )
+    if isinstance(low, int) and isinstance(high, int):
+        return IntDistribution(low, high, log=log)
+    return FloatDistribution(float(low), float(high), log=log)
+
+
+def _whole(sweep: Any) -> bool:
+    return all(isinstance(v, int) for v in (sweep.start, sweep.stop, sweep.step))
