@@ -96,8 +96,8 @@ class Bars:
         cut: dict[str, Any] = {name: getattr(self, name)[start:stop] for name in names}
         roll, outgoing = self.roll[start:stop].copy(), self.outgoing_open[start:stop].copy()
         roll[0], outgoing[0] = False, np.nan
-        days = (pd.to_datetime(self.roll_table["session"]) - pd.Timestamp(0)).dt.days.to_numpy() if len(self.roll_table) else np.empty(0, np.int64)
-        kept = self.roll_table[(days > cut["session"][0]) & (days <= cut["session"][-1])] if len(days) else self.roll_table
+        days = self.roll_table["session"].to_numpy().astype("datetime64[D]").astype(np.int64)
+        kept = self.roll_table[(days > cut["session"][0]) & (days <= cut["session"][-1])]
         return replace(self, **cut, roll=roll, outgoing_open=outgoing, roll_table=kept)
 
     def between(self, start: Any = None, end: Any = None) -> Bars:

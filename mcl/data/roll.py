@@ -1,0 +1,163 @@
+"""When to leave a contract, decided before each session from what was known then.
+
+Everything here is a pure function of arrays. `decide` says which contract is active in each session; `gap` measures what the
+change is worth from prices of both contracts at one moment. Rules:
+
+* One-way: a position never goes back to a nearer expiry, and only ever to the *next listed* expiry (a ranking by open interest
+  would skip months and double the jump in the term structure).
+* `volume`: the cleared volume of the next expiry was larger in the latest session whose volumes are known at the open and are
+  not all zero (a holiday has a row of zeros or none; it is booked to the next trade date).
+* In both rules the contract is left at the open of the session that lies `sessions_before_last_trade` sessions before its last
+  trade date, whatever the volumes say. 0 means at the open of the last trade date.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mcl import schema
+from mcl.calendar import Sessions
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+class Volumes(NamedTuple):
+    """Cleared volume as it was published, one element per publication, in any order; a later one for the same cell replaces the earlier."""
+
+    session: Ints  # days since 1970-01-01
+    contract: Ints  # index into the contracts, which are ordered by last trade date
+    volume: Ints  # contracts cleared in that session
+    known_at: Ints  # ns since the epoch, UTC
+
+    @classmethod
+    def none(cls) -> Volumes:
+        return cls(*(np.empty(0, np.int64) for _ in range(4)))
+
+
+class Step(NamedTuple):
+    """One roll: at the open of `session`, from one contract to another, and what was known when it was decided."""
+
+    session: int
+    outgoing: int
+    incoming: int
+    reason: str  # "volume", "forced" or "calendar"
+    known_at: int  # ns; -1 when no volume was known
+    volume_outgoing: int  # -1 when not known
+    volume_incoming: int
+
+
+class Gap(NamedTuple):
+    """Incoming minus outgoing price at one time (ns); `simultaneous` is False when they never traded in the same bar."""
+
+    value: float
+    time: int
+    simultaneous: bool
+
+
+@dataclass
+class _Known:
+    """The volumes published so far: a matrix [session, contract] and when the newest figure of each session came."""
+
+    volume: Ints
+    time: Ints
+
+    def latest(self) -> int:
+        """The latest session with any volume, -1 for none."""
+        traded = np.flatnonzero(self.volume.sum(axis=1) > 0)
+        return int(traded[-1]) if len(traded) else -1
+
+
+def decide(
+    calendar: Sessions, sessions: Ints, *, last_trade: Ints, listed_at: Ints, volumes: Volumes, rule: schema.Roll
+) -> tuple[Ints, list[Step]]:
+    """The active contract of each of `sessions` (index into the contracts, ordered by last trade date) and the rolls between them.
+
+    `calendar` counts the sessions to the last trade dates, so it should reach beyond them. `last_trade` is in days since the
+    epoch, `listed_at` in ns: a contract that was not yet listed at an open is no candidate. With no next contract the last one
+    is kept. The first session starts in the nearest contract that the rule does not already leave.
+    """
+    deadline = _deadlines(calendar, last_trade, rule.sessions_before_last_trade)
+    rows = np.searchsorted(calendar.day, sessions)
+    order = np.argsort(volumes.known_at, kind="stable")
+    published = Volumes(*(column[order] for column in volumes))
+    upto = np.searchsorted(published.known_at, calendar.open_ns[rows], side="right")
+    days, cell = np.unique(published.session, return_inverse=True)
+    known = _Known(np.zeros((len(days), len(last_trade)), np.int64), np.full(len(days), -1, np.int64))
+    active, steps, current, done = np.empty(len(sessions), np.int64), [], -1, 0
+    for i, (row, stop) in enumerate(zip(rows, upto, strict=True)):
+        for k in range(done, stop):
+            known.volume[cell[k], published.contract[k]] = published.volume[k]
+            known.time[cell[k]] = published.known_at[k]
+        done = max(done, int(stop))
+        listed = listed_at <= calendar.open_ns[row]
+        chosen, reason = _choose(current, int(sessions[i]), deadline=deadline, listed=listed, known=known, rule=rule.rule)
+        if current >= 0 and chosen != current:
+            steps.append(_step(int(sessions[i]), current, chosen, reason, known))
+        active[i] = current = chosen
+    return active, steps
+
+
+def _deadlines(calendar: Sessions, last_trade: Ints, before: int) -> Ints:
+    """The session at whose open each contract is left at the latest; never, if it trades beyond the calendar."""
+    index = np.searchsorted(calendar.day, last_trade, side="right") - 1 - before
+    never = np.iinfo(np.int64).max
+    return np.where(last_trade > calendar.day[-1], never, calendar.day[np.maximum(index, 0)])
+
+
+def _choose(current: int, session: int, *, deadline: Ints, listed: npt.NDArray[np.bool_], known: _Known, rule: str) -> tuple[int, str]:
+    chosen, reason = current, ""
+    if current < 0:
+        return _first(session, deadline, listed), reason
+    while session >= deadline[chosen] and (following := _following(chosen, listed)) != chosen:
+        chosen, reason = following, "forced" if rule == "volume" else "calendar"
+    if chosen == current and rule == "volume" and (latest := known.latest()) >= 0:
+        following = _following(current, listed)
+        if known.volume[latest, following] > known.volume[latest, current]:
+            chosen, reason = following, "volume"
+    return chosen, reason
+
+
+def _first(session: int, deadline: Ints, listed: npt.NDArray[np.bool_]) -> int:
+    """The nearest contract not yet left; of those not yet listed only when no listed one remains; else the last."""
+    for candidates in (listed & (deadline > session), deadline > session):
+        if candidates.any():
+            return int(np.argmax(candidates))
+    return len(deadline) - 1
+
+
+def _following(contract: int, listed: npt.NDArray[np.bool_]) -> int:
+    """The next listed expiry after `contract`, or `contract` itself when there is none."""
+    later = np.flatnonzero(listed[contract + 1 :])
+    return contract + 1 + int(later[0]) if len(later) else contract
+
+
+def _step(session: int, outgoing: int, incoming: int, reason: str, known: _Known) -> Step:
+    latest = known.latest()
+    if latest < 0:
+        return Step(session, outgoing, incoming, reason, -1, -1, -1)
+    volume = known.volume[latest]
+    return Step(session, outgoing, incoming, reason, int(known.time[latest]), int(volume[outgoing]), int(volume[incoming]))
+
+
+def gap(outgoing_time: Ints, outgoing: Floats, incoming_time: Ints, incoming: Floats, before: int) -> Gap | None:
+    """Incoming minus outgoing close in the last bar that both have at or before `before` (ns; the open of the roll's session).
+
+    Two thin contracts may never trade in the same bar: then the last price of each at or before the older of their last
+    times is taken. None when one of them has no price before the roll. Times are close times, ascending.
+    """
+    m, n = (int(np.searchsorted(t, before, side="right")) for t in (outgoing_time, incoming_time))
+    if not m or not n:
+        return None
+    common, i, j = np.intersect1d(outgoing_time[:m], incoming_time[:n], assume_unique=True, return_indices=True)
+    if len(common):
+        return Gap(float(incoming[j[-1]] - outgoing[i[-1]]), int(common[-1]), True)
+    time = int(min(outgoing_time[m - 1], incoming_time[n - 1]))
+    a, b = (int(np.searchsorted(t, time, side="right")) - 1 for t in (outgoing_time, incoming_time))
+    if a < 0 or b < 0:
+        a, b, time = m - 1, n - 1, int(max(outgoing_time[m - 1], incoming_time[n - 1]))
+    return Gap(float(incoming[b] - outgoing[a]), time, False)

@@ -1,0 +1,274 @@
+"""Datasets on disk: Parquet made once from raw input, never changed afterwards.
+
+    <folder>/manifest.json        what it was made from (names, sizes, sha256), counts by cause, sha256 of every Parquet file
+             contracts.parquet    the contract master
+             sessions.parquet     trade dates, opens and official closes
+             statistics.parquet   settlement, cleared volume, open interest, each with the time it became known
+             bars/MCL-2026-02.parquet   one file per contract: ts_event (the open, UTC), session, prices, volume
+             front/….arrow        a cache: the finished arrays of one roll rule and interval, memory-mapped; may be deleted
+
+A dataset is written into a temporary folder, read back and verified, and only then renamed. Its name ends in the hash of its
+input and of `SCHEMA_VERSION`, so that a changed input makes a new dataset beside the old one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mcl.calendar import Sessions, from_day, to_day
+from mcl.data.bars import Bars
+from mcl.data.build import ARRAYS, fingerprint, roll_records, roll_table
+from mcl.data.table import PRICES, Rows, Table
+from mcl.errors import DataError
+from mcl.market import INSTRUMENTS, Contract, Instrument
+
+Ints = npt.NDArray[np.int64]
+
+SCHEMA_VERSION = 1
+_GROUP = 50_000  # rows per Parquet row group: what a short range has to read at least
+_FULL = "free some disk space or choose another data.folder"
+_AGAIN = "delete the folder: it is built again from the raw files"
+_CACHE = "delete the file: it is made again from the dataset"
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def inputs(root: Path, paths: list[Path]) -> list[dict[str, Any]]:
+    """Names below `root`, sizes and hashes of the raw files, in order of name."""
+    named = {p.name if p == root else str(p.relative_to(root)): p for p in paths}
+    return [{"name": name, "bytes": p.stat().st_size, "sha256": sha256(p)} for name, p in sorted(named.items())]
+
+
+def key(made_from: list[dict[str, Any]], request: dict[str, Any]) -> str:
+    """The hash that names a dataset: raw bytes, how they are read, and the layout on disk."""
+    text = json.dumps([SCHEMA_VERSION, request, [(i["name"], i["sha256"]) for i in made_from]], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+# --------------------------------------------------------------------------------------------------------------- write
+
+
+def write(folder: Path, table: Table, made_from: list[dict[str, Any]], request: dict[str, Any]) -> Dataset:
+    """Write `table` as the dataset `folder`, whole or not at all; DataError when the disk refuses."""
+    part = folder.with_name(f"{folder.name}.part-{uuid.uuid4().hex}")
+    try:
+        (part / "bars").mkdir(parents=True)
+        names = _tables(part, table) + _bars(part / "bars", table)
+        manifest = _manifest(table, made_from, request) | {"files": {name: sha256(part / name) for name in names}}
+        save(part / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True, default=str).encode())
+        _verify(Dataset(part), table)
+        part.rename(folder)
+    except OSError as error:
+        if not (folder / "manifest.json").is_file():  # else another process has just finished the same dataset
+            raise DataError(f"cannot write {folder}: {error.strerror or error}", _FULL) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return Dataset(folder)
+
+
+def save(path: Path, content: bytes) -> None:
+    """A file whole or not at all."""
+    part = path.with_name(f"{path.name}.part-{uuid.uuid4().hex}")
+    try:
+        with part.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _manifest(table: Table, made_from: list[dict[str, Any]], request: dict[str, Any]) -> dict[str, Any]:
+    days = table.rows.session
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "instrument": table.instrument.symbol,
+        "interval": table.interval,
+        "synthetic": table.synthetic,
+        "request": request,
+        "inputs": made_from,
+        "counts": table.counts,
+        "facts": table.facts,
+        "first_session": str(from_day(int(days.min()))),
+        "last_session": str(from_day(int(days.max()))),
+    }
+
+
+def _tables(part: Path, table: Table) -> list[str]:
+    fields = ("symbol", "root", "year", "month", "last_trade_date")
+    master = {name: [getattr(c, name) for c in table.contracts] for name in fields} | {"listed_at": table.listed_at}
+    calendar = {"session": table.calendar.day, "open": table.calendar.open_ns, "close": table.calendar.close_ns}
+    statistics = pa.Table.from_pandas(table.statistics, preserve_index=False)
+    frames = {"contracts": pa.table(master), "sessions": pa.table(calendar), "statistics": statistics}
+    for name, frame in frames.items():
+        pq.write_table(frame, part / f"{name}.parquet", compression="zstd")
+    return [f"{name}.parquet" for name in frames]
+
+
+def _bars(folder: Path, table: Table) -> list[str]:
+    edges = np.searchsorted(table.rows.contract, np.arange(len(table.contracts) + 1))
+    names = []
+    for contract, start, stop in zip(table.contracts, edges, edges[1:], strict=False):
+        rows = table.rows.take(slice(start, stop))
+        session = pa.array(rows.session.astype(np.int32), pa.date32())
+        columns = {"ts_event": pa.array(rows.ts_event, pa.timestamp("ns", "UTC")), "session": session}
+        columns |= {name: pa.array(getattr(rows, name)) for name in (*PRICES, "volume")}
+        pq.write_table(pa.table(columns), folder / _file(contract), compression="zstd", row_group_size=_GROUP)
+        names.append(f"bars/{_file(contract)}")
+    return names
+
+
+def _file(contract: Contract) -> str:
+    return f"{contract.root}-{contract.year}-{contract.month:02d}.parquet"
+
+
+def _verify(dataset: Dataset, table: Table) -> None:
+    """Read every bar back and compare."""
+    for i in range(len(table.contracts)):
+        start, stop = np.searchsorted(table.rows.contract, (i, i + 1))
+        written, read = table.rows.take(slice(start, stop)), dataset.rows(i)
+        if any(getattr(written, name).tobytes() != getattr(read, name).tobytes() for name in ("ts_event", "session", *PRICES, "volume")):
+            symbol = table.contracts[i].symbol
+            raise DataError(f"{dataset.folder}: the bars of {symbol} read back differ from what was written", "check the disk")
+
+
+# ---------------------------------------------------------------------------------------------------------------- read
+
+
+class Dataset:
+    """A stored dataset. Nothing is read before it is asked for; bars come by contract and range of sessions."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+        except (OSError, ValueError) as error:
+            raise DataError(f"the manifest of dataset {folder} cannot be read: {error}", _AGAIN) from error
+
+    @property
+    def instrument(self) -> Instrument:
+        return INSTRUMENTS[self.manifest["instrument"]]
+
+    @property
+    def interval(self) -> str:
+        return str(self.manifest["interval"])
+
+    @property
+    def synthetic(self) -> bool:
+        return bool(self.manifest["synthetic"])
+
+    @cached_property
+    def manifest_sha256(self) -> str:
+        return sha256(self.folder / "manifest.json")
+
+    @cached_property
+    def _master(self) -> pd.DataFrame:
+        frame: pd.DataFrame = self._table("contracts.parquet").to_pandas()
+        return frame
+
+    @cached_property
+    def contracts(self) -> tuple[Contract, ...]:
+        rows = self._master.drop(columns="listed_at").to_dict("records")
+        return tuple(Contract(**{str(name): value for name, value in row.items()}) for row in rows)
+
+    @cached_property
+    def listed_at(self) -> Ints:
+        return self._master["listed_at"].to_numpy(np.int64)
+
+    @cached_property
+    def calendar(self) -> Sessions:
+        table = self._table("sessions.parquet")
+        return Sessions(*(table[name].to_numpy() for name in ("session", "open", "close")))
+
+    @cached_property
+    def statistics(self) -> pd.DataFrame:
+        frame: pd.DataFrame = self._table("statistics.parquet").to_pandas()
+        return frame
+
+    @property
+    def sessions(self) -> Ints:
+        """Trade dates of the calendar from the first to the last bar."""
+        first, last = (to_day(pd.Timestamp(self.manifest[name]).date()) for name in ("first_session", "last_session"))
+        days = self.calendar.day
+        return days[(days >= first) & (days <= last)]
+
+    def rows(self, contract: int, first: int | None = None, last: int | None = None) -> Rows:
+        """The bars of one contract in first <= session <= last, reading only the row groups that hold them."""
+        file = pq.ParquetFile(self.folder / "bars" / _file(self.contracts[contract]), memory_map=True)
+        groups = [g for g in range(file.num_row_groups) if _holds(file.metadata.row_group(g), first, last)]
+        table = file.read_row_groups(groups)
+        session = table["session"].cast(pa.int32()).to_numpy().astype(np.int64)
+        low = 0 if first is None else np.searchsorted(session, first, "left")
+        high = len(session) if last is None else np.searchsorted(session, last, "right")
+        columns = {name: table[name].to_numpy()[low:high] for name in (*PRICES, "volume")}
+        ts = table["ts_event"].cast(pa.int64()).to_numpy()[low:high]
+        return Rows(np.full(len(ts), contract, np.int64), ts, session[low:high], **columns)
+
+    def _table(self, name: str) -> Any:
+        try:
+            return pq.read_table(self.folder / name)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise DataError(f"{self.folder / name} cannot be read: {error}", _AGAIN) from error
+
+
+def _holds(group: Any, first: int | None, last: int | None) -> bool:
+    bounds = group.column(1).statistics  # session
+    if bounds is None:
+        return True
+    return (first is None or to_day(bounds.max) >= first) and (last is None or to_day(bounds.min) <= last)
+
+
+# -------------------------------------------------------------------------------------------------------- finished bars
+
+
+def save_bars(path: Path, bars: Bars) -> None:
+    """The arrays of `bars` in one uncompressed Arrow file, whole or not at all."""
+    columns = {name: np.ascontiguousarray(getattr(bars, name)) for name in ARRAYS}
+    columns["roll"] = columns["roll"].view(np.int8)  # Arrow packs booleans into bits
+    notes = {"interval": bars.interval, "rolls": json.dumps(roll_records(bars.roll_table)), "fingerprint": fingerprint(bars)}
+    table = pa.table(columns).combine_chunks().replace_schema_metadata(notes)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    path.parent.mkdir(exist_ok=True)
+    try:
+        save(path, sink.getvalue())
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror or error}", _FULL) from error
+
+
+def load_bars(path: Path, dataset: Dataset) -> Bars:
+    """The bars that `save_bars` wrote; DataError when the file is damaged."""
+    try:
+        with pa.memory_map(str(path)) as source:
+            table = pa.ipc.open_file(source).read_all()
+            notes = {k.decode(): v.decode() for k, v in table.schema.metadata.items()}
+            columns: dict[str, Any] = {name: np.array(table[name].chunk(0)) for name in ARRAYS}
+    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        raise DataError(f"{path} cannot be read: {error}", _CACHE) from error
+    columns["roll"] = columns["roll"].view(np.bool_)
+    rolls = roll_table(json.loads(notes["rolls"]))
+    bars = Bars(
+        dataset.instrument, notes["interval"], **columns, contracts=dataset.contracts, roll_table=rolls,
+        fingerprint=notes["fingerprint"], synthetic=dataset.synthetic,
+    )  # fmt: skip
+    if fingerprint(bars) != bars.fingerprint:
+        raise DataError(f"{path} is damaged: its bars do not have the fingerprint they were written with", _CACHE)
+    return bars
