@@ -20,7 +20,7 @@ from mcl.promote.holdout import Look
 from mcl.tracking import Store, StoredRun
 
 SESSIONS_PER_YEAR = 252
-GROUPS = ("sweep", "multirun")  # runs that only hold others together
+TRIED = ("backtest", "trial")  # kinds of runs that tried a configuration; sweeps and grids only hold them together
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def deflated_sharpe(measured: dict[str, float], trials: Trials) -> float:
 
 def trials_of(stored: StoredRun, store: Store) -> Trials:
     """Every distinct configuration that the run's study has tried on the run's data: hand runs, grid jobs and search trials."""
-    runs = [run for run in store.in_study(stored.study) if run.tags.get("mcl.kind") not in GROUPS]
+    runs = [run for run in store.in_study(stored.study) if run.tags.get("mcl.kind") in TRIED]
     groups = {run.parent for run in runs if run.parent and _same_data(run, stored)}
     tried = {_identity(run): run for run in [*runs, stored] if _same_data(run, stored) or run.parent in groups}
     annual = (run.metrics.get("sharpe", math.nan) for run in tried.values())
@@ -102,7 +102,7 @@ def _same_data(run: StoredRun, other: StoredRun) -> bool:
 
 def _identity(run: StoredRun) -> str:
     """The same configuration run twice is one trial; a trial that failed before it had a fingerprint is one of its own."""
-    return run.tags.get("config_sha256", run.run_id)
+    return run.tags.get("config_sha256") or run.run_id
 
 
 def _at_least(name: str, value: float, bound: float | None, meaning: str) -> Gate | None:
