@@ -246,8 +246,9 @@ def _translated(verb: str, overrides: list[str], error: Exception) -> tuple[str,
         options = sorted(p.stem for p in (conf_dir() / group).glob("*.yaml")) or sorted(p.stem for p in (root() / group).glob("*.yaml"))
         shown = group.removesuffix("s") if group == "experiments" else group
         return f"no {shown} is called {name!r}: {nearest(name, options)}", f"valid: {', '.join(options)}"
-    if match := re.search(r"Missing mandatory value: (\S+)", text):
-        return f"{match[1]} must be given", f"add {match[1]}=VALUE to the command line"
+    if "Missing mandatory value" in text:
+        key = getattr(error, "full_key", None) or text.split()[-1]
+        return f"{key} must be given", f"add {key}=VALUE to the command line"
     if "LexerNoViableAltException" in text or "mismatched input" in text or "no viable alternative" in text or "missing EQUAL" in text:
         return f"cannot read the override {_culprit(text, overrides)!r}: write key=value", "quote values that hold commas or blanks"
     return " ".join(text.split()), ""

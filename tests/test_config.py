@@ -1,0 +1,105 @@
+"""Every option composes and builds; every mistake is one sentence with the nearest valid choice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mcl import config, schema, strategy
+from mcl.errors import ConfigError
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+EXPERIMENTS = CONF.parent / "experiments"
+NEEDS_PATH = {"csv", "eia", "lean_gold"}  # sources whose file only the user has
+GROUPS = ("data", "strategy", "risk", "costs", "broker")
+
+
+def options(group: str) -> list[str]:
+    found = sorted(p.stem for p in (CONF / group).glob("*.yaml"))
+    assert found, f"conf/{group} is empty"
+    return found
+
+
+@pytest.mark.parametrize("override", [f"{group}={name}" for group in GROUPS for name in options(group)])
+def test_every_option_composes_and_builds(override: str) -> None:
+    path = ["data.path=somewhere"] if override.split("=")[1] in NEEDS_PATH else []
+    run = config.compose("backtest", [override, *path]).config
+    assert strategy.build(run.strategy).memory >= 0
+    assert config.run_config(run.model_dump(mode="json")) == run
+
+
+@pytest.mark.parametrize("name", options("strategy"))
+def test_every_strategy_has_a_search_configuration(name: str) -> None:
+    assert config.compose("sweep", [f"strategy={name}"]).search.trials > 0
+
+
+@pytest.mark.parametrize("name", options("promotion"))
+def test_every_set_of_gates_composes(name: str) -> None:
+    raw = config.compose("promote", [f"promotion={name}"]).raw
+    assert config.validate(schema.Promotion, raw["promotion"]).model_dump() == yaml.safe_load(
+        (CONF / "promotion" / f"{name}.yaml").read_text()
+    )
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in EXPERIMENTS.glob("*.yaml")))
+def test_every_experiment_composes_and_has_an_answer(name: str) -> None:
+    run = config.compose("backtest", [f"experiment={name}", "++data.path=somewhere"] if "forty" in name else [f"experiment={name}"]).config
+    assert run.study == name
+    assert (EXPERIMENTS / f"{name}.md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["strategy.fst=3"], r"unknown key strategy\.fst: did you mean 'strategy\.fast'\?"),
+        (["+strategy.fst=3"], r"ema_cross has no parameter 'fst'; did you mean 'fast'\?"),
+        (["+risk.limits.max_positon=3"], r"unknown key risk\.limits\.max_positon: did you mean 'max_position'\?"),
+        (["+data.sed=3"], r"unknown key data\.sed: did you mean 'seed'\?"),
+        (["strategy=ema_cros"], r"no strategy is called 'ema_cros': did you mean 'ema_cross'\?"),
+        (["experiment=001_ema_baselin"], r"no experiment is called '001_ema_baselin': did you mean '001_ema_baseline'\?"),
+        (["strategy.fast=ten"], r"strategy\.fast.*'ten'.*integer"),
+        (["strategy.fast=0"], r"strategy\.fast.*0"),
+        (["strategy.fast=30", "strategy.slow=10"], r"need 0 < fast < slow; fast=30, slow=10"),
+        (["strategy.fast=30", "strategy.slow=30"], r"need 0 < fast < slow; fast=30, slow=30"),
+        (["costs.slippage_ticks=-1"], r"costs\.slippage_ticks=-1: .*greater than or equal to 0"),
+        (["risk.limits.max_position=1.5"], r"risk\.limits\.max_position=1\.5: .*integer"),
+        (["risk.size.method=kelly"], r"risk\.size\.method='kelly' is not one of"),
+        (["data.interval=7m"], r"data\.interval='7m': .*'1m'"),
+        (["data.start='2025-01-01'", "data.end='2024-01-01'", "data.holdout_start=null"], r"need start < holdout_start < end"),
+        (["data.start='2025-13-01'"], r"data\.start='2025-13-01'"),
+        (["data=csv"], r"data\.path must be given"),
+        (["nonsense"], r"cannot read the override 'nonsense': write key=value"),
+        (["capital_usd=???"], r"capital_usd must be given"),
+    ],
+)
+def test_a_mistake_is_one_sentence(overrides: list[str], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence) as caught:
+        _ = config.compose("backtest", overrides).config
+    assert "\n" not in caught.value.message
+
+
+def test_the_fingerprint_holds_what_decides_and_nothing_else() -> None:
+    base = config.compose("backtest", []).config
+    same = config.compose("backtest", ["broker=ib_paper", "study=other", "notes=hello"]).config
+    other = config.compose("backtest", ["strategy.fast=11"]).config
+    assert config.fingerprint(base) == config.fingerprint(same)
+    assert config.fingerprint(base) != config.fingerprint(other)
+
+
+def test_a_grid_is_the_product_in_typed_order() -> None:
+    jobs = config.expand(["strategy.fast=5,10", "strategy=ema_cross", "strategy.slow=range(30,61,30)"])
+    assert jobs == [[f"strategy.fast={fast}", "strategy=ema_cross", f"strategy.slow={slow}"] for fast in (5, 10) for slow in (30, 60)]
+
+
+def test_a_grid_takes_globs_over_groups_and_studies() -> None:
+    assert {job[0] for job in config.expand(["experiment=glob(*)"])} == {f"experiments={p.stem}" for p in EXPERIMENTS.glob("*.yaml")}
+    assert ["strategy=donchian"] in config.expand(["strategy=glob(*)"])
+
+
+def test_paper_differs_from_the_simulation_only_in_where_the_broker_is() -> None:
+    sim, paper = (config.compose("live", [f"broker={name}"]).raw["broker"] for name in ("ib_sim", "ib_paper"))
+    differing = {k for k in sim | paper if sim.get(k) != paper.get(k)}
+    assert differing <= {"kind", "host", "port", "account"}
+    assert paper["port"] == 7497
