@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -54,7 +54,7 @@ class Sessions:
     def __len__(self) -> int:
         return len(self.day)
 
-    @property
+    @cached_property
     def dates(self) -> list[date]:
         return [from_day(int(d)) for d in self.day]
 

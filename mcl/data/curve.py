@@ -6,6 +6,8 @@ of 2025. All other constants of the generator stand where they are used.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
@@ -58,11 +60,12 @@ _MINUTE_VOLUME = {0: (0.36, 0.25, 0.17, 0.11, 0.11), 245: (0.08, 0.11, 0.16, 0.3
 _MINUTE_VARIANCE = {0: (0.56, 0.19, 0.14, 0.05, 0.06)}
 
 
-def _by_minute(five: tuple[int, ...], special: dict[int, tuple[float, ...]]) -> Floats:
-    minutes = np.repeat(np.array(five, np.float64) / 5, 5)
+def _by_minute(five: tuple[int, ...], special: Mapping[int, tuple[float, ...]]) -> Floats:
+    minutes: Floats = np.repeat(np.array(five, np.float64) / 5, 5)
     for bar, shares in special.items():
         minutes[5 * bar : 5 * bar + 5] = five[bar] * np.array(shares)
-    return minutes / minutes.sum()
+    minutes /= minutes.sum()
+    return minutes
 
 
 VOLUME_SHARE = _by_minute(_VOLUME, _MINUTE_VOLUME)  # 1380 minutes from 18:00 New York, sum 1
@@ -79,7 +82,8 @@ def volume_weights(to_last_trade: npt.NDArray[np.int64]) -> Floats:
     ratio = np.array(_NEXT_TO_FRONT)[np.clip(to_last_trade[0] - 1, 0, len(_NEXT_TO_FRONT) - 1)] ** 2
     weights: Floats = 0.0008 + 0.08 * np.exp((43.0 - to_last_trade) / 14.0)
     weights[0], weights[1] = 1 / (1 + ratio), ratio / (1 + ratio)
-    return weights / weights.sum()
+    weights /= weights.sum()
+    return weights
 
 
 def open_interest(to_last_trade: npt.NDArray[np.int64]) -> Floats:
@@ -87,4 +91,5 @@ def open_interest(to_last_trade: npt.NDArray[np.int64]) -> Floats:
     at = np.clip(to_last_trade[0] - 1, 0, len(_OPEN_INTEREST) - 1)
     contracts: Floats = 2.0 + 180.0 * np.exp((43.0 - to_last_trade) / 30.0)
     contracts[0], contracts[1] = _OPEN_INTEREST[at], _OPEN_INTEREST_NEXT[at]
-    return 100.0 * contracts
+    contracts *= 100.0
+    return contracts

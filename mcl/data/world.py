@@ -41,16 +41,14 @@ VERSION = 1  # raise it whenever the same parameters would give other bytes
 FIRST, LAST = date(2023, 12, 11), date(2026, 1, 8)  # trade dates; the first session opens on Sunday 2023-12-10
 DATASET, PARENT = "GLBX.MDP3", "MCL.FUT"
 SCHEMAS = ("definition", "statistics", "ohlcv-1m")
-TICK = int(round(MCL.tick_size * dbn.PRICE_SCALE))
+TICK = round(MCL.tick_size * dbn.PRICE_SCALE)
 OUTRIGHT_ID, SPREAD_ID = 42_000_000, 43_000_000  # + 100 * year + month
 SETTLEMENT, CLEARED_VOLUME, OPEN_INTEREST = 3, 6, 9
 FINAL_ACTUAL = 3  # settlement flags, CME tag 731
 _SENT_BEFORE_OPEN = 30 * 60 * NS
 
 
-def generate(
-    spec: SyntheticData, folder: Path | str, *, first: date = FIRST, last: date = LAST, progress: Progress | None = None
-) -> Path:
+def generate(spec: SyntheticData, folder: Path | str, *, first: date = FIRST, last: date = LAST, progress: Progress | None = None) -> Path:
     """The folder of the world that `spec` names, made on the first call and reused after; sessions first … last, both included.
 
     DataError for an impossible range, StoreError if the disk refuses.
@@ -67,7 +65,8 @@ def generate(
         _fill(part, parameters, progress or (lambda _: None))
         _publish(part, home, parameters)
     except OSError as error:
-        raise StoreError(f"cannot write the synthetic world to {home}: {error.strerror or error}", "free space or choose another data.folder") from error
+        message = f"cannot write the synthetic world to {home}: {error.strerror or error}"
+        raise StoreError(message, "free space or choose another data.folder") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return home
@@ -190,13 +189,15 @@ class Listing:
         """Instrument ids in the order of a tape: twelve contracts, eleven spreads."""
         outrights = np.array([_id(self.chain[k]) for k in listed], np.int64)
         spreads = np.array([_id(self.spread(k)) for k in listed[:-1]], np.int64)
-        return np.r_[outrights, spreads]
+        return np.concatenate([outrights, spreads])
 
     def mappings(self, start: date, end: date) -> Iterator[dbn.Mapping]:
         """Symbols that mean something on start <= UTC day < end; a week past the last trade, until all statistics are out."""
         for k, contract in enumerate(self.chain):
-            pair = [self.spread(k)] if k + 1 < len(self.chain) else []
-            for one in (contract, *pair):
+            ones: list[Contract | Spread] = [contract]
+            if k + 1 < len(self.chain):
+                ones.append(self.spread(k))
+            for one in ones:
                 far = one.far if isinstance(one, Spread) else one
                 begin = max(start, synthetic.listing_date(far))
                 until = min(end, contract.last_trade_date + timedelta(days=7))
@@ -256,22 +257,24 @@ def _legs(spread: Spread) -> dbn.Records:
     return records
 
 
+_PRICES = ("high_limit_price", "low_limit_price", "max_price_variation", "price_ratio", "strike_price", "leg_price", "leg_delta")
+_INTEGERS = ("contract_multiplier", "decay_quantity", "original_contract_size")
+_BYTES = ("main_fraction", "price_display_format", "sub_fraction", "underlying_product", "maturity_day", "maturity_week", "tick_rule")
+
+
 def _definition(n: int, contract: Contract, symbol: str) -> dbn.Records:
     """What contract and spread have in common; undefined fields hold the format's sentinels, as in recorded definitions."""
     records = dbn.blank("definition", n)
-    for name in ("high_limit_price", "low_limit_price", "max_price_variation", "price_ratio", "strike_price", "leg_price", "leg_delta"):
-        records[name] = dbn.UNDEF_PRICE
-    for name in ("contract_multiplier", "decay_quantity", "original_contract_size"):
-        records[name] = np.iinfo(np.int32).max
-    for name in ("main_fraction", "price_display_format", "sub_fraction", "underlying_product", "maturity_day", "maturity_week", "tick_rule"):
-        records[name] = 255
+    for names, undefined in ((_PRICES, dbn.UNDEF_PRICE), (_INTEGERS, np.iinfo(np.int32).max), (_BYTES, 255)):
+        for name in names:
+            records[name] = undefined
     records["contract_multiplier_unit"] = records["flow_schedule_type"] = 127
     records["decay_start_date"] = 65_535
     records["raw_symbol"], records["asset"], records["group"] = symbol.encode(), b"MCL", b"MCL"
     records["exchange"], records["currency"], records["security_type"] = b"XNYM", b"USD", b"FUT"
     records["unit_of_measure"], records["unit_of_measure_qty"] = b"BBL", int(MCL.multiplier) * dbn.PRICE_SCALE
     records["min_price_increment"], records["display_factor"] = TICK, TICK
-    records["min_price_increment_amount"] = int(round(MCL.tick_value_usd * dbn.PRICE_SCALE))
+    records["min_price_increment_amount"] = round(MCL.tick_value_usd * dbn.PRICE_SCALE)
     records["min_trade_vol"], records["max_trade_vol"], records["market_depth"] = 1, 10_000, 10
     records["match_algorithm"], records["security_update_action"], records["user_defined_instrument"] = b"F", b"A", b"N"
     records["maturity_year"], records["maturity_month"] = contract.year, contract.month
@@ -349,8 +352,10 @@ class Clearing:
 def _cleared(tape: Tape) -> Ints:
     """Contracts traded per listed expiry, both legs of a spread counted."""
     traded = np.bincount(tape.rows[:, synthetic.INSTRUMENT], tape.rows[:, synthetic.VOLUME], 2 * LISTED - 1).astype(np.int64)
-    outrights, spreads = traded[:LISTED], traded[LISTED:]
-    return outrights + np.r_[spreads, 0] + np.r_[0, spreads]
+    volume: Ints = traded[:LISTED]
+    volume[:-1] += traded[LISTED:]
+    volume[1:] += traded[LISTED:]
+    return volume
 
 
 def _next_business_day(on: date) -> date:
