@@ -138,18 +138,11 @@ def _raw(data: schema.Data, root: Path) -> Raw:
 
 
 def _synthetic(data: schema.SyntheticData, root: Path) -> Raw:
-    name = f"synthetic-{data.world}-seed{data.seed}"
-    request: dict[str, Any] = {"source": "synthetic", "world": data.world, "seed": data.seed}
-    if data.world == "planted_edge":
-        edge = {"edge_sharpe": data.edge_sharpe, "edge_fast": data.edge_fast, "edge_slow": data.edge_slow}
-        request |= edge
-        name += "-" + "-".join(f"{value:g}" for value in edge.values())
-    folder = root / data.folder / "raw" / name
-    if not (folder / "world.json").is_file():
-        from mcl.data import world
+    from mcl.data import world
 
-        world.generate(data, folder)
-    return replace(_dbn(folder, data.instrument, request), label=name)
+    home = world.generate(data, root / data.folder / "raw")
+    raw = _dbn(home, data.instrument, {"source": "synthetic", "world": data.world, "seed": data.seed})
+    return replace(raw, label=f"synthetic-{data.world}-seed{data.seed}")
 
 
 def _dbn(path: Path, instrument: str, request: dict[str, Any]) -> Raw:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from functools import cached_property
@@ -32,7 +31,8 @@ from mcl.calendar import Sessions, from_day, to_day
 from mcl.data.bars import Bars
 from mcl.data.build import ARRAYS, fingerprint, roll_records, roll_table
 from mcl.data.table import PRICES, Rows, Table
-from mcl.errors import DataError
+from mcl.errors import DataError, StoreError
+from mcl.files import write_whole
 from mcl.market import INSTRUMENTS, Contract, Instrument
 
 Ints = npt.NDArray[np.int64]
@@ -65,34 +65,21 @@ def key(made_from: list[dict[str, Any]], request: dict[str, Any]) -> str:
 
 
 def write(folder: Path, table: Table, made_from: list[dict[str, Any]], request: dict[str, Any]) -> Dataset:
-    """Write `table` as the dataset `folder`, whole or not at all; DataError when the disk refuses."""
+    """Write `table` as the dataset `folder`, whole or not at all; StoreError when the disk refuses."""
     part = folder.with_name(f"{folder.name}.part-{uuid.uuid4().hex}")
     try:
         (part / "bars").mkdir(parents=True)
         names = _tables(part, table) + _bars(part / "bars", table)
         manifest = _manifest(table, made_from, request) | {"files": {name: sha256(part / name) for name in names}}
-        save(part / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True, default=str).encode())
+        write_whole(part / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True, default=str).encode())
         _verify(Dataset(part), table)
         part.rename(folder)
     except OSError as error:
         if not (folder / "manifest.json").is_file():  # else another process has just finished the same dataset
-            raise DataError(f"cannot write {folder}: {error.strerror or error}", _FULL) from error
+            raise StoreError(f"cannot write {folder}: {error.strerror or error}", _FULL) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return Dataset(folder)
-
-
-def save(path: Path, content: bytes) -> None:
-    """A file whole or not at all."""
-    part = path.with_name(f"{path.name}.part-{uuid.uuid4().hex}")
-    try:
-        with part.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _manifest(table: Table, made_from: list[dict[str, Any]], request: dict[str, Any]) -> dict[str, Any]:
@@ -247,11 +234,7 @@ def save_bars(path: Path, bars: Bars) -> None:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-    path.parent.mkdir(exist_ok=True)
-    try:
-        save(path, sink.getvalue())
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}", _FULL) from error
+    write_whole(path, sink.getvalue())
 
 
 def load_bars(path: Path, dataset: Dataset) -> Bars:
