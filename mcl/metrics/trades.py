@@ -9,20 +9,24 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 
-from mcl.engine.result import Result
+from mcl.engine.result import FILL_REASONS, Result
 from mcl.metrics.performance import Floats, ratio
 
+Table = npt.NDArray[np.void]
+
 THARP_CAP = 100
+STILL_OPEN = FILL_REASONS.index("end")
 
 
-def closed(result: Result) -> np.ndarray[tuple[int], np.dtype[np.void]]:
-    """The round trips that were closed, as TRADE records: all but the last when a position is left at the end."""
-    still_open = len(result.trades) > 0 and len(result.position) > 0 and result.position[-1] != 0
-    return result.trades[:-1] if still_open else result.trades
+def closed(result: Result) -> Table:
+    """The round trips that were closed, as TRADE records."""
+    kept: Table = result.trades[result.trades["exit_reason"] != STILL_OPEN]
+    return kept
 
 
-def net(trades: np.ndarray[tuple[int], np.dtype[np.void]]) -> Floats:
+def net(trades: Table) -> Floats:
     return np.asarray(trades["gross_usd"] - trades["commission_usd"], dtype=np.float64)
 
 

@@ -13,6 +13,7 @@ from mcl.report.sample import Floats, Ints, broken, extremes
 from mcl.report.theme import Figure, milliseconds, packed
 
 BUCKETS = 3000
+SPIKES = {"showspikes": True, "spikemode": "across", "spikethickness": 1, "spikecolor": "@grey"}
 GL_FROM = 3000  # more markers than this are drawn by WebGL
 MARKS = {  # fill reason -> legend, marker symbol
     "stop": ("Stop", "x"),
@@ -43,7 +44,7 @@ def strip(result: Result) -> Figure:
         shape = {"line": {"shape": "hv"}} if axis == "y4" else {}
         data.append(line(times[rows], kept, name, color, yaxis=axis, showlegend=False, **more, **shape))
     layout: Figure = {
-        "xaxis": {"type": "date", "anchor": "y4", "showspikes": True, "spikemode": "across", "spikethickness": 1, "spikecolor": "@grey"},
+        "xaxis": {"type": "date", "anchor": "y4", "range": [float(times[0]), float(times[-1])], **SPIKES},
         "yaxis": {"domain": [0.53, 1], "title": {"text": f"{bars.instrument.symbol} price"}},
         "yaxis2": {"domain": [0.28, 0.5], "title": {"text": "Equity USD"}},
         "yaxis3": {"domain": [0.11, 0.25], "title": {"text": "Drawdown USD"}, "rangemode": "tozero"},
@@ -105,8 +106,9 @@ def _marks(result: Result, times: Floats, look: tuple[str, str, str], chosen: In
 
 
 def histogram(values: Floats, name: str) -> Figure:
-    """Counts of net results, losses and gains apart, with mean and median as lines."""
-    counts, edges = np.histogram(values, bins=_edges(values))
+    """Counts of net results, losses and gains apart, mean (solid) and median (dotted) as lines; the end bins hold all beyond."""
+    edges = _edges(values)
+    counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), bins=edges)
     middle = (edges[1:] + edges[:-1]) / 2
     hover = "%{customdata[0]:,.2f} to %{customdata[1]:,.2f} USD: %{y:,}<extra></extra>"
     data = []
@@ -120,36 +122,23 @@ def histogram(values: Floats, name: str) -> Figure:
             "customdata": sides.tolist(),
         }
         data.append(bar | {"name": label, "marker": {"color": color, "line": {"width": 0}}, "hovertemplate": hover, "opacity": 0.85})
-    lines = [("mean", float(values.mean()), "solid"), ("median", float(np.median(values)), "dot")]
+    lines = ((float(values.mean()), "solid"), (float(np.median(values)), "dot"))
     shapes = [
         {"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": "@ink", "width": 1, "dash": dash}}
-        for _, x, dash in lines
+        for x, dash in lines
     ]
-    note = "   ".join(f"{label} {x:,.2f} ({'dotted' if dash == 'dot' else 'line'})" for label, x, dash in lines)
-    text = {
-        "text": note,
-        "xref": "paper",
-        "yref": "paper",
-        "x": 1,
-        "y": 1.02,
-        "xanchor": "right",
-        "yanchor": "bottom",
-        "showarrow": False,
-        "font": {"color": "@muted"},
-    }
     layout = {
         "xaxis": {"title": {"text": name}},
         "yaxis": {"title": {"text": "Trades"}},
         "barmode": "overlay",
         "bargap": 0.02,
         "shapes": shapes,
-        "annotations": [text],
     }
     return {"data": data, "layout": layout}
 
 
 def _edges(values: Floats) -> Floats:
-    """About 40 bins of a round width with an edge at zero; the outer 0.5 % on each side fall into the end bins."""
+    """About 40 bins of a round width with an edge at zero, from the 0.5 % to the 99.5 % quantile."""
     low, high = np.quantile(values, [0.005, 0.995])
     span = max(high, 0.0) - min(low, 0.0)
     raw = span / 40 if span > 0 else 1.0
@@ -157,8 +146,7 @@ def _edges(values: Floats) -> Floats:
     width = float(unit * next(m for m in (1, 2, 5, 10) if unit * m >= raw))
     edges = np.arange(np.floor(min(low, 0.0) / width), np.ceil(max(high, 0.0) / width) + 1) * width
     if len(edges) < 2:
-        edges = np.array([-width, 0.0, width])
-    edges[0], edges[-1] = min(edges[0], values.min()), max(edges[-1], values.max())
+        return np.array([-width, 0.0, width])
     return edges
 
 

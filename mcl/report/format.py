@@ -21,7 +21,8 @@ class Metric:
     better: int = 0
 
 
-# A drawdown, a quantile of losses and the worst trade are <= 0, so that larger is better for them.
+# A drawdown and a quantile of losses are <= 0, so that larger is better. Calmar is no merit by itself: of two losing runs
+# the one with the larger drawdown has the larger ratio.
 METRICS = (
     Metric("net_pnl_usd", "Net P&L", "Result", "usd", 1),
     Metric("return_frac", "Return on capital", "Result", "percent", 1),
@@ -30,7 +31,7 @@ METRICS = (
     Metric("psr", "Probability Sharpe > 0", "Result", "percent", 1),
     Metric("dsr", "Deflated Sharpe (probability)", "Result", "percent", 1),
     Metric("sortino", "Sortino", "Result", "ratio", 1),
-    Metric("calmar", "Calmar", "Result", "ratio", 1),
+    Metric("calmar", "Calmar", "Result", "ratio"),
     Metric("max_drawdown_usd", "Max drawdown", "Risk", "usd", 1),
     Metric("max_drawdown_frac", "Max drawdown of peak", "Risk", "percent", 1),
     Metric("vol_ann_frac", "Annual volatility", "Risk", "percent"),
@@ -69,12 +70,12 @@ STYLES = {"_usd": "usd", "_frac": "percent", "_bars": "bars", "_sessions": "sess
 
 def metric(name: str) -> Metric:
     """How to show `name`; a metric that this module does not know is shown by the unit in its suffix, under "Other"."""
-    style = next((style for suffix, style in STYLES.items() if name.endswith(suffix)), "ratio")
+    style = next((style for suffix, style in STYLES.items() if name.endswith(suffix)), "plain")
     return KNOWN.get(name) or Metric(name, name, "Other", style)
 
 
 def number(value: float, style: str) -> str:
-    """One number as text: `usd` -1,234.50 · `percent` 12.3 % (of a fraction) · `count` 1,234 · `ratio` 0.84 · NaN is n/a."""
+    """One number as text, NaN as n/a. `usd` -1,234.50 · `percent` 12.3 % (of a fraction) · `count` 1,234 · `ratio` 0.84 · `plain` 0.001234."""
     if not math.isfinite(value):
         return UNDEFINED
     match style:
@@ -87,7 +88,7 @@ def number(value: float, style: str) -> str:
         case "sessions" | "bars" | "ticks" | "seconds":
             return f"{value:,.0f} {style}" if value == round(value) else f"{value:,.1f} {style}"
         case _:
-            return f"{value:,.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.3g}"
+            return f"{value:,.2f}" if style == "ratio" else f"{value:,.4g}"
 
 
 def value_text(name: str, metrics: Mapping[str, float]) -> str:
@@ -152,9 +153,10 @@ def scalar(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One sentence a person can act on. `level` is good, unclear or bad."""
+    """One sentence a person can act on. `level` is good, unclear or bad; `word` stands in the badge, so that no colour is needed."""
 
     level: str
+    word: str
     text: str
 
 
@@ -162,10 +164,14 @@ def verdict(metrics: Mapping[str, float]) -> Verdict:
     """What the Sharpe interval of this one run says; it knows nothing of other trials, which the sentence says too."""
     low, high = (metrics.get(name, math.nan) for name in INTERVALS["sharpe"])
     if not (math.isfinite(low) and math.isfinite(high)):
-        return Verdict("unclear", "No Sharpe ratio can be estimated: too few sessions, or nothing was traded.")
+        return Verdict("unclear", "Undefined", "No Sharpe ratio can be estimated: too few sessions, or nothing was traded.")
     ratio = f"Sharpe {value_text('sharpe', metrics)}"
     if low > 0:
-        return Verdict("good", f"{ratio}: the interval is above zero for this one run. It does not count how many others were tried.")
+        return Verdict(
+            "good", "Above zero", f"{ratio}: the interval is above zero for this one run. It does not count how many others were tried."
+        )
     if high < 0:
-        return Verdict("bad", f"{ratio}: it loses money beyond what chance explains.")
-    return Verdict("unclear", f"{ratio}: the interval includes zero, so luck explains this result.")
+        return Verdict("bad", "Losing", f"{ratio}: it loses money beyond what chance explains.")
+    return Verdict(
+        "unclear", "Not distinguishable from luck", f"{ratio}: the interval includes zero, so chance alone can explain this result."
+    )

@@ -18,13 +18,18 @@
     const base = {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: "@ink", size: 12, family: "system-ui, sans-serif" },
       hoverlabel: { bgcolor: "@panel", bordercolor: "@line", font: { color: "@ink" } }, margin: { l: 8, r: 8, t: 8, b: 8 },
-      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, bgcolor: "rgba(0,0,0,0)" }, ...layout,
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, bgcolor: "rgba(0,0,0,0)" },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: "@muted", activecolor: "@ink" }, xaxis: {}, yaxis: {}, ...layout,
     };
     for (const key of Object.keys(base).filter((name) => /^[xy]axis\d*$/.test(name))) {
       base[key] = { ...axis, ...base[key], title: { ...axis.title, ...(base[key].title || {}) } };
     }
     return base;
   };
+
+  // An explicit list: the default bar offers to send the chart to a server.
+  const buttons = [["toImage"], ["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]];
+  const config = { responsive: true, displaylogo: false, modeBarButtons: buttons, plotlyServerURL: "", showSendToCloud: false };
 
   const draw = (holder) => {
     const figure = JSON.parse(document.querySelector(`script[data-for="${holder.id}"]`).textContent);
@@ -33,7 +38,7 @@
     const layout = resolve(dress(figure.layout), style);
     if (old && holder.layout.xaxis && holder.layout.xaxis.range && figure.keepsZoom) layout.xaxis.range = holder.layout.xaxis.range.slice();
     charts.set(holder.id, true);
-    return Plotly.react(holder, resolve(figure.data, style), layout, { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] });
+    return Plotly.react(holder, resolve(figure.data, style), layout, { ...config, displayModeBar: Boolean(figure.keepsZoom) });
   };
 
   const zoom = (row) => {

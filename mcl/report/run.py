@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mcl.engine.result import Result
+from mcl.metrics.performance import Floats
 from mcl.metrics.trades import closed, net
 from mcl.report import charts
 from mcl.report.format import GROUPS, flatten, metric, metric_rows, number, scalar, verdict, yaml_lines
@@ -69,7 +70,7 @@ def _card_note(name: str, metrics: Mapping[str, float]) -> str:
         "max_drawdown_usd": ("max_drawdown_frac", "of the peak"),
         "profit_factor": ("win_rate_frac", "of trades win"),
         "trades": ("avg_trade_usd", "USD each on average"),
-        "commission_usd": ("slippage_usd", "USD slippage beside it"),
+        "commission_usd": ("slippage_usd", "USD slippage"),
     }
     other, words = beside.get(name, ("", ""))
     return f"{number(metrics[other], metric(other).style)} {words}" if other in metrics else ""
@@ -118,17 +119,20 @@ def _trades(result: Result) -> str:
     pnl = net(closed(result))
     if not len(result.trades):
         return '<p class="empty">No trade was made.</p>'
-    spread = (
-        chart("chart-trades", charts.histogram(pnl, "Net USD per closed trade"), 300, "Distribution of trade results") if len(pnl) else ""
-    )
-    return spread + _trade_list(result)
+    return _distribution(pnl) + _trade_list(result) if len(pnl) else _trade_list(result)
+
+
+def _distribution(pnl: Floats) -> str:
+    middle = [number(float(f(pnl)), "usd") for f in (np.mean, np.median)]
+    lines = f"The solid line is the mean {middle[0]}, the dotted one the median {middle[1]}"
+    said = f"{len(pnl):,} closed trades. {lines}; the end bins hold all beyond."
+    figure = charts.histogram(pnl, "Net USD per closed trade")
+    return f'<p class="empty">{said}</p>' + chart("chart-trades", figure, 300, "Distribution of trade results")
 
 
 def _trade_list(result: Result) -> str:
     frame = result.trades_frame()
     total, still_open = len(frame), len(frame) - len(closed(result))
-    if still_open:
-        frame.loc[frame.index[-1], "exit_reason"] = "open"
     if total > TRADES_SHOWN:
         frame = frame.loc[frame["net_usd"].abs().nlargest(TRADES_SHOWN).index.sort_values()]
     said = (

@@ -17,7 +17,6 @@ import numpy as np
 from mcl.report.format import Verdict, metric, value_text
 
 FOLDER = Path(__file__).parent
-VERDICT_WORDS = {"good": "Above zero", "unclear": "Not distinguishable", "bad": "Losing"}
 DTYPES = {"float64": "f8", "float32": "f4", "int32": "i4", "int16": "i2", "int8": "i1", "uint8": "u1"}
 
 Figure = dict[str, Any]
@@ -57,12 +56,20 @@ def metric_cell(name: str, metrics: Mapping[str, float], css: str = "n") -> Cell
 
 
 def card(name: str, metrics: Mapping[str, float], note: str = "") -> str:
-    """One headline number with its interval, when it has one, as the small line."""
+    """One headline number of a run with its interval, when it has one, as the small line."""
     text, _, interval = value_text(name, metrics).partition(" [")
     note = f"95 % interval [{interval}" if interval else note
-    label = metric(name).label.partition(" [")[0]
-    figure = f'<div class="figure" data-card="{escape(name)}" data-value="{metrics[name]!r}">{escape(text)}</div>'
-    return f'<div class="card"><div class="label">{escape(label)}</div>{figure}<div class="note">{escape(note)}</div></div>'
+    return fact_card(
+        metric(name).label.partition(" [")[0], text, note, data=(("data-card", name), ("data-value", repr(float(metrics[name]))))
+    )
+
+
+def fact_card(label: str, figure: str, note: str = "", data: Iterable[tuple[str, str]] = ()) -> str:
+    attributes = "".join(f' {name}="{escape(value)}"' for name, value in data)
+    return (
+        f'<div class="card"><div class="label">{escape(label)}</div><div class="figure"{attributes}>{escape(figure)}</div>'
+        f'<div class="note">{escape(note)}</div></div>'
+    )
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Cell | str]], *, numeric: Collection[int] = (), css: str = "") -> str:
@@ -83,9 +90,10 @@ def facts(pairs: Iterable[tuple[str, Any]]) -> str:
     return table(("", ""), ((name, Cell(str(value), "wrap")) for name, value in pairs), css="facts")
 
 
-def scroll(html: str, zooms: str = "") -> str:
+def scroll(html: str, zooms: str = "", tall: bool = False) -> str:
+    """A box that scrolls sideways, and downwards too unless `tall`; a click on a row of it zooms the chart `zooms`."""
     target = f' data-zooms="{escape(zooms)}"' if zooms else ""
-    return f'<div class="scroll" tabindex="0"{target}>{html}</div>'
+    return f'<div class="scroll{" tall" if tall else ""}" tabindex="0"{target}>{html}</div>'
 
 
 def columns(*parts: str, css: str = "columns") -> str:
@@ -138,11 +146,13 @@ def page(
 ) -> str:
     """The whole document. `synthetic` is the watermark sentence, empty for market data; `lead` is the small line above the title."""
     mark = f'<div class="synthetic" role="note">{escape(synthetic)}</div>' if synthetic else ""
-    badge = f'<span class="badge {verdict.level}">{VERDICT_WORDS[verdict.level]}</span>' if verdict else ""
+    badge = f'<span class="badge {verdict.level}">{escape(verdict.word)}</span>' if verdict else ""
     said = f'<p class="verdict">{badge}<span>{escape(verdict.text)}</span></p>' if verdict else ""
     links = "".join(f'<a href="#{s.anchor}">{escape(s.title)}</a>' for s in sections)
     body = "".join(_section(s) for s in sections)
-    cards = f'<div class="cards">{cards}</div>' if cards else '<div style="height:20px"></div>'
+    across = max(1, cards.count('<div class="card">'))
+    shape = f"--across:{across};--across-narrow:{across if across < 5 else -(-across // 2)}"
+    cards = f'<div class="cards" style="{shape}">{cards}</div>' if cards else '<div style="height:20px"></div>'
     eyebrow = " · ".join(filter(None, (f"mcl {kind}", lead)))
     foot = "Times are UTC, money is USD. This file needs no network." + (f" {synthetic}." if synthetic else "")
     return (

@@ -95,7 +95,20 @@ def _trades(fills: Any, adjusted: dict[str, Any], position: Any) -> Any:
         got = adjusted["close"][-1] if is_last else adjusted["open"][stop] - side * SLIP
         low, high = adjusted["low"][start:stop].min(initial=paid), adjusted["high"][start:stop].max(initial=paid)
         worst, best = sorted(((low - paid) * side, (high - paid) * side))
-        rows.append((start, stop, side, paid, got, (got - paid) * side, COMMISSION * (1 if is_last else 2), min(worst, 0), max(best, 0), 0))
+        rows.append(
+            (
+                start,
+                stop,
+                side,
+                paid,
+                got,
+                (got - paid) * side,
+                COMMISSION * (1 if is_last else 2),
+                min(worst, 0),
+                max(best, 0),
+                FILL_REASONS.index("end") if is_last else 0,
+            )
+        )
     return np.array(rows, dtype=TRADE)
 
 

@@ -1,0 +1,125 @@
+"""The page of a paper or live session: what was decided and done, and whether a backtest of the same bars agrees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mcl.report import charts
+from mcl.report.format import Verdict, flatten, number, scalar
+from mcl.report.theme import Cell, Figure, Section, chart, fact_card, facts, milliseconds, packed, page, scroll, table
+
+ROWS_SHOWN = 1500
+
+
+def session_page(
+    decisions: pd.DataFrame,
+    fills: pd.DataFrame,
+    differences: pd.DataFrame,
+    told: Mapping[str, Any],
+    *,
+    title: str,
+    synthetic: str = "",
+    lead: str = "",
+) -> str:
+    """One self-contained HTML document.
+
+    decisions    one row per decision: `close_time` (UTC), `close` (price), `target`, `position`, and whatever else is known
+    fills        one row per execution: `time` (UTC), `price`, `quantity` (bought > 0), and whatever else is known
+    differences  one row per decision that a backtest of the same bars takes otherwise; empty when all agree
+    told         facts of the session: account, version, latency, hashes; nested mappings are flattened
+    """
+    n, wrong = len(decisions), len(differences)
+    sections = [
+        Section(
+            "Differences",
+            _listed(differences, "There is none."),
+            "Each decision of the session beside that of a backtest on the same bars.",
+        ),
+        Section("Price and fills", _picture(decisions, fills)),
+        Section("Fills", _listed(fills, "The session had no fill.")),
+        Section("Decisions", _listed(decisions, "No decision was taken.")),
+        Section("Facts", facts((key, scalar(value)) for key, value in flatten(told).items())),
+    ]
+    return page("session", title, sections, verdict=_verdict(n, wrong), synthetic=synthetic, cards=_cards(n, fills, wrong), lead=lead)
+
+
+def _verdict(decisions: int, wrong: int) -> Verdict:
+    if not decisions:
+        return Verdict("unclear", "Nothing decided", "The session took no decision, so there is nothing to compare.")
+    if wrong:
+        return Verdict("bad", "Differs", f"{wrong:,} of {decisions:,} decisions differ from a backtest of the same bars.")
+    return Verdict("good", "Equal", f"All {decisions:,} decisions equal those of a backtest of the same bars.")
+
+
+def _cards(decisions: int, fills: pd.DataFrame, wrong: int) -> str:
+    traded = int(fills["quantity"].abs().sum()) if "quantity" in fills and len(fills) else 0
+    items = (("Decisions", decisions), ("Differences", wrong), ("Fills", len(fills)), ("Contracts traded", traded))
+    return "".join(fact_card(label, f"{value:,}") for label, value in items)
+
+
+def _listed(frame: pd.DataFrame, nothing: str) -> str:
+    if not len(frame):
+        return f'<p class="empty">{nothing}</p>'
+    shown = frame.head(ROWS_SHOWN)
+    cut = f'<p class="empty">The first {ROWS_SHOWN:,} of {len(frame):,} rows.</p>' if len(frame) > ROWS_SHOWN else ""
+    numeric = [
+        i
+        for i, name in enumerate(frame.columns)
+        if pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name])
+    ]
+    rows = [[_cell(value, i in numeric) for i, value in enumerate(row)] for row in shown.itertuples(index=False)]
+    return cut + scroll(table([str(name).replace("_", " ") for name in frame.columns], rows, numeric=numeric))
+
+
+def _cell(value: Any, numeric: bool) -> Cell:
+    if isinstance(value, pd.Timestamp):
+        return Cell(f"{value:%Y-%m-%d}" if value == value.normalize() and value.tz is None else f"{value:%Y-%m-%d %H:%M:%S}")
+    if isinstance(value, float):
+        return Cell(number(value, "usd"), "n" if numeric else "", repr(value))
+    return Cell(scalar(value), "n" if numeric else "")
+
+
+def _picture(decisions: pd.DataFrame, fills: pd.DataFrame) -> str:
+    if not len(decisions) or not {"close_time", "close"} <= set(decisions):
+        return '<p class="empty">There are no bars to draw.</p>'
+    return chart("chart-session", _session(decisions, fills), 560, "Price with fills, target and position of the session")
+
+
+def _session(decisions: pd.DataFrame, fills: pd.DataFrame) -> Figure:
+    times = _ms(decisions["close_time"])
+    data = [charts.line(times, decisions["close"].to_numpy(float), "Close", "@grey")]
+    for name, color, dash in (("target", "@blue", "dot"), ("position", "@grey", "solid")):
+        if name in decisions:
+            line = {"shape": "hv", "dash": dash}
+            data.append(charts.line(times, decisions[name].to_numpy(float), name.capitalize(), color, yaxis="y2", line=line))
+    if len(fills) and {"time", "price", "quantity"} <= set(fills):
+        data += [
+            _marks(fills[fills["quantity"] > 0], "Bought", "triangle-up", "@blue"),
+            _marks(fills[fills["quantity"] < 0], "Sold", "triangle-down", "@orange"),
+        ]
+    layout: Figure = {
+        "xaxis": {"type": "date", "anchor": "y2"},
+        "yaxis": {"domain": [0.3, 1], "title": {"text": "Price"}},
+        "yaxis2": {"domain": [0, 0.24], "title": {"text": "Contracts"}, "nticks": 4},
+        "hovermode": "closest",
+    }
+    return {"data": data, "layout": layout, "keepsZoom": True}
+
+
+def _marks(fills: pd.DataFrame, name: str, symbol: str, color: str) -> dict[str, Any]:
+    hover = "%{x|%H:%M:%S}<br>%{customdata:+d} at %{y}<extra>" + name + "</extra>"
+    points = {
+        "x": packed(_ms(fills["time"])),
+        "y": packed(fills["price"].to_numpy(float)),
+        "customdata": fills["quantity"].astype(int).tolist(),
+    }
+    marker = {"symbol": symbol, "color": color, "size": 10}
+    return {"type": "scatter", "mode": "markers", "name": f"{name} ({len(fills)})", "marker": marker, "hovertemplate": hover} | points
+
+
+def _ms(times: pd.Series) -> Any:
+    return milliseconds(pd.DatetimeIndex(pd.to_datetime(times, utc=True)).as_unit("ns").asi8.astype(np.int64))

@@ -1,0 +1,142 @@
+"""The page that lays runs side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from mcl.report import charts
+from mcl.report.format import differences, metric, metric_rows, number, scalar
+from mcl.report.theme import Cell, Figure, Section, chart, metric_cell, page, scroll, table
+
+COLORS = ("@blue", "@orange", "@teal", "@plum", "@grey")
+DASHES = ("solid", "dash", "dot", "dashdot")  # beyond five runs, and for eyes that do not see the colours apart
+
+
+@dataclass(frozen=True)
+class CompareView:
+    """One run of the comparison. `equity` is USD at the end of each session, indexed by trade date."""
+
+    run_id: str
+    name: str
+    config: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    equity: pd.Series = field(repr=False)
+    synthetic: bool = False
+    notes: str = ""
+
+    @property
+    def short(self) -> str:
+        return self.run_id[:8]
+
+
+def compare_page(views: Sequence[CompareView]) -> str:
+    """One self-contained HTML document: curves on one axis, metrics with the best marked, what differs in the configs."""
+    changed = [(key, values) for key, values in differences([v.config for v in views]) if key != "notes"]
+    sections = [
+        Section("Runs", _runs(views)),
+        Section("Equity", chart("chart-equity", _curves(views), 460, "Profit and loss of every run over time"), _scope(views)),
+        Section(
+            "Metrics", _metrics(views), "★ marks the best of a row where more (or less) is a merit; rows without a star are descriptions."
+        ),
+        Section("Config differences", _config(views, changed), "Only keys whose values are not the same in all runs."),
+        Section("Correlation", _correlation(views), "Of the session returns on the sessions that two runs share."),
+    ]
+    return page("comparison", f"{len(views)} runs compared", sections, synthetic=_watermark(views), lead=" · ".join(v.short for v in views))
+
+
+def _watermark(views: Sequence[CompareView]) -> str:
+    marked = [v for v in views if v.synthetic]
+    if not marked:
+        return ""
+    told = "; ".join(dict.fromkeys(v.notes for v in marked if v.notes))
+    which = "all runs" if len(marked) == len(views) else f"{len(marked)} of {len(views)} runs ({', '.join(v.short for v in marked)})"
+    return f"SYNTHETIC DATA — {which}, not a market result" + (f" · {told}" if told else "")
+
+
+def _look(i: int) -> tuple[str, str]:
+    return COLORS[i % len(COLORS)], DASHES[(i // len(COLORS) + (i % len(COLORS) > 2)) % len(DASHES)]
+
+
+def _runs(views: Sequence[CompareView]) -> str:
+    rows = [[v.short, Cell(v.name, "wrap"), *_span(v.equity), "synthetic" if v.synthetic else "market", v.run_id] for v in views]
+    return scroll(table(("Run", "Name", "First session", "Last session", "Sessions", "Data", "Run id"), rows, numeric=(4,)))
+
+
+def _span(equity: pd.Series) -> tuple[str, str, str]:
+    return (f"{equity.index[0]:%Y-%m-%d}", f"{equity.index[-1]:%Y-%m-%d}", f"{len(equity):,}") if len(equity) else ("", "", "0")
+
+
+def _scope(views: Sequence[CompareView]) -> str:
+    spans = {_span(v.equity) for v in views}
+    said = "Net P&L at session ends as a share of each run's start capital."
+    return said if len(spans) == 1 else f"{said} The runs do not cover the same sessions: compare with care."
+
+
+def _returns(view: CompareView) -> pd.Series:
+    """Cumulative net P&L over the start capital."""
+    capital = float(view.config.get("capital_usd", view.equity.iloc[0] if len(view.equity) else math.nan))
+    return (view.equity - capital) / capital
+
+
+def _curves(views: Sequence[CompareView]) -> Figure:
+    data = []
+    for i, view in enumerate(views):
+        color, dash = _look(i)
+        hover = "%{x|%Y-%m-%d}: %{y:.2f} %<extra>" + view.short + "</extra>"
+        data.append(
+            charts.session_line(
+                100 * _returns(view), f"{view.short} {view.name}", color, line={"dash": dash}, width=1.8, hovertemplate=hover
+            )
+        )
+    layout: Figure = {"xaxis": {"type": "date"}, "yaxis": {"title": {"text": "% of capital"}, "ticksuffix": " %", "zeroline": True}}
+    return {"data": data, "layout": layout | {"hovermode": "closest", "showlegend": True}, "keepsZoom": True}
+
+
+def _metrics(views: Sequence[CompareView]) -> str:
+    names = list(dict.fromkeys(name for v in views for _, _, name in metric_rows(v.metrics)))
+    two = len(views) == 2
+    rows = [[metric(name).label, *_compared(name, views), _spread(name, views, two)] for name in names]
+    return scroll(
+        table(("Metric", *(v.short for v in views), "Difference" if two else "Range"), rows, numeric=range(1, len(views) + 2)), tall=True
+    )
+
+
+def _compared(name: str, views: Sequence[CompareView]) -> list[Cell | str]:
+    values = [v.metrics.get(name, math.nan) for v in views]
+    known = [value for value in values if math.isfinite(value)]
+    better = metric(name).better
+    best = max(known, key=lambda value: better * value) if better and len(set(known)) > 1 else None
+    css = ["n best" if best is not None and value == best else "n" for value in values]
+    return [metric_cell(name, v.metrics, mark) if name in v.metrics else "" for v, mark in zip(views, css, strict=True)]
+
+
+def _spread(name: str, views: Sequence[CompareView], two: bool) -> str:
+    values = [v.metrics[name] for v in views if math.isfinite(v.metrics.get(name, math.nan))]
+    if len(values) < 2:
+        return ""
+    gap = values[1] - values[0] if two else max(values) - min(values)
+    return "" if gap == 0 else ("+" if two and gap > 0 else "") + number(gap, metric(name).style)
+
+
+def _config(views: Sequence[CompareView], changed: list[tuple[str, list[Any]]]) -> str:
+    if not changed:
+        return '<p class="empty">The configs are the same.</p>'
+    rows = [[Cell(key), *(Cell("—" if value is None else scalar(value), "wrap") for value in values)] for key, values in changed]
+    return scroll(table(("Key", *(v.short for v in views)), rows))
+
+
+def _correlation(views: Sequence[CompareView]) -> str:
+    moves = [_returns(v).diff() for v in views]
+    rows = [[v.short, *(_correlate(a, b) for b in moves)] for v, a in zip(views, moves, strict=True)]
+    return table(("", *(v.short for v in views)), rows, numeric=range(1, len(views) + 1))
+
+
+def _correlate(a: pd.Series, b: pd.Series) -> str:
+    both = pd.concat([a, b], axis=1, join="inner").dropna().to_numpy()
+    moving = len(both) > 2 and both[:, 0].std() > 0 and both[:, 1].std() > 0
+    return number(float(pd.Series(both[:, 0]).corr(pd.Series(both[:, 1]))) if moving else math.nan, "ratio")
