@@ -1,0 +1,191 @@
+"""The simulated account: holdings at average cost, cash, margin, and the values that a TWS reports about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from mcl.broker.tws.contracts import Listed
+
+
+class Terms(NamedTuple):
+    """What the broker charges, per contract."""
+
+    commission_usd: float = 0.77  # per side
+    initial_margin_usd: float = 1_755.0
+    maintenance_margin_usd: float = 1_300.0
+
+
+@dataclass
+class Holding:
+    """`cost` is what the open quantity cost, `gross_cost` the same without commission; both are negative for a short."""
+
+    listed: Listed
+    quantity: int = 0
+    cost: float = 0.0
+    gross_cost: float = 0.0
+    realized: float = 0.0
+    mark: float = 0.0
+
+    @property
+    def average_cost(self) -> float:
+        """Per contract and multiplied, commission included, as TWS reports it."""
+        return self.cost / self.quantity if self.quantity else 0.0
+
+    @property
+    def value(self) -> float:
+        return self.quantity * self.mark * self.listed.instrument.multiplier
+
+    @property
+    def unrealized(self) -> float:
+        return self.value - self.cost
+
+    def trade(self, quantity: int, price: float, fee: float) -> tuple[float, float | None]:
+        """Book a signed quantity. Returns the cash that it moves without the fee, and the realised result (None if it only opens)."""
+        worth = price * self.listed.instrument.multiplier
+        closing = -max(-abs(quantity), min(abs(quantity), self.quantity)) if self.quantity * quantity < 0 else 0
+        opening = quantity - closing
+        gained, result = 0.0, None
+        if closing:
+            share = -closing / self.quantity
+            gained = -closing * worth - self.gross_cost * share
+            result = -closing * worth - self.cost * share - fee * abs(closing)
+            self.cost -= self.cost * share
+            self.gross_cost -= self.gross_cost * share
+            self.realized += result
+        self.quantity += quantity
+        self.cost += opening * worth + fee * abs(opening)
+        self.gross_cost += opening * worth
+        self.mark = price
+        if self.quantity == 0:
+            self.cost = self.gross_cost = 0.0
+        return gained, result
+
+
+@dataclass
+class Account:
+    """One account in USD. Equity = cash + the open result of the holdings, all before the commission already paid in cash."""
+
+    name: str
+    capital_usd: float
+    terms: Terms
+    holdings: dict[int, Holding] = field(default_factory=dict)
+    cash: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.cash = self.capital_usd
+
+    def holding(self, listed: Listed) -> Holding:
+        return self.holdings.setdefault(listed.con_id, Holding(listed))
+
+    def trade(self, listed: Listed, quantity: int, price: float) -> tuple[float, float | None]:
+        """Returns commission and realised result."""
+        fee = self.terms.commission_usd * abs(quantity)
+        gained, result = self.holding(listed).trade(quantity, price, self.terms.commission_usd)
+        self.cash += gained - fee
+        return fee, result
+
+    @property
+    def equity(self) -> float:
+        return self.cash + sum(h.value - h.gross_cost for h in self.holdings.values())
+
+    @property
+    def realized(self) -> float:
+        return sum(h.realized for h in self.holdings.values())
+
+    @property
+    def unrealized(self) -> float:
+        return sum(h.unrealized for h in self.holdings.values())
+
+    @property
+    def contracts(self) -> int:
+        return sum(abs(h.quantity) for h in self.holdings.values())
+
+    @property
+    def initial_margin(self) -> float:
+        return self.contracts * self.terms.initial_margin_usd
+
+    @property
+    def maintenance_margin(self) -> float:
+        return self.contracts * self.terms.maintenance_margin_usd
+
+    def moving_values(self) -> dict[str, float]:
+        """The figures that change with a price or a fill."""
+        available = self.equity - self.initial_margin
+        excess = self.equity - self.maintenance_margin
+        return {
+            "AvailableFunds": available,
+            "BuyingPower": available,
+            "EquityWithLoanValue": self.equity,
+            "ExcessLiquidity": excess,
+            "FullAvailableFunds": available,
+            "FullExcessLiquidity": excess,
+            "FullInitMarginReq": self.initial_margin,
+            "FullMaintMarginReq": self.maintenance_margin,
+            "GrossPositionValue": 0.0,
+            "InitMarginReq": self.initial_margin,
+            "LookAheadAvailableFunds": available,
+            "LookAheadExcessLiquidity": excess,
+            "LookAheadInitMarginReq": self.initial_margin,
+            "LookAheadMaintMarginReq": self.maintenance_margin,
+            "MaintMarginReq": self.maintenance_margin,
+            "NetLiquidation": self.equity,
+            "PreviousDayEquityWithLoanValue": self.capital_usd,
+            "TotalCashValue": self.cash,
+        }
+
+    def ledger_values(self) -> dict[str, float]:
+        """The figures kept per currency."""
+        return {
+            "CashBalance": self.cash,
+            "TotalCashBalance": self.cash,
+            "ExchangeRate": 1.0,
+            "FuturesPNL": self.equity - self.cash,
+            "NetLiquidationByCurrency": self.equity,
+            "RealizedPnL": self.realized,
+            "UnrealizedPnL": self.unrealized,
+        }
+
+    def values(self) -> Iterator[tuple[str, str, str]]:
+        """(key, value, currency) of everything that TWS sends for account updates, sorted by key as TWS does."""
+        yield from sorted([*self._fixed(), *self.moving()])
+
+    def moving(self) -> Iterator[tuple[str, str, str]]:
+        for key, amount in self.moving_values().items():
+            yield key, f"{amount:.2f}", "USD"
+        for key, amount in self.ledger_values().items():
+            for currency in ("BASE", "USD"):
+                yield key, f"{amount:.2f}", currency
+
+    def marked(self) -> Iterator[tuple[str, str, str]]:
+        """What a new price changes, as far as a TWS sends it between fills."""
+        yield "NetLiquidation", f"{self.equity:.2f}", "USD"
+        yield "UnrealizedPnL", f"{self.unrealized:.2f}", "USD"
+
+    def _fixed(self) -> Iterator[tuple[str, str, str]]:
+        yield "AccountCode", self.name, ""
+        yield "AccountReady", "true", ""
+        yield "AccountType", "INDIVIDUAL", ""
+        yield "Cushion", "1", ""
+        yield "DayTradesRemaining", "-1", ""
+        yield "LookAheadNextChange", "0", ""
+        for currency in ("BASE", "USD"):
+            yield "AccountOrGroup", self.name, currency
+            yield "Currency", currency, currency
+            yield "RealCurrency", currency, currency
+
+    def summary(self, tags: str) -> Iterator[tuple[str, str, str, str]]:
+        """(account, tag, value, currency) of an account summary; `$LEDGER:ALL` adds the figures per currency."""
+        wanted = tags.split(",")
+        for key, value, currency in self._fixed():
+            if key in wanted and not currency:
+                yield self.name, key, value, ""
+        for key, amount in self.moving_values().items():
+            if key in wanted:
+                yield self.name, key, f"{amount:.2f}", "USD"
+        if any(tag.startswith("$LEDGER") for tag in wanted):
+            for currency in ("USD", "BASE"):
+                yield "All", "Currency", currency, currency
+                for key, amount in self.ledger_values().items():
+                    yield "All", key, f"{amount:.2f}", currency

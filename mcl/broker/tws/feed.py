@@ -1,0 +1,161 @@
+"""The market that the simulated TWS shows: a tape of closed bars, and the player that turns it into time passing.
+
+A bar shows itself as a live market would: first its open, while it is in progress, then its full range when it is complete.
+The virtual clock stands at the open of the bar in progress and never shows anything that lies ahead of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mcl import calendar
+from mcl.data.bars import Bars
+from mcl.errors import BrokerError
+from mcl.market import Contract, Instrument
+
+NS = 1_000_000_000
+INTERVAL_NS = {"1m": 60 * NS, "5m": 300 * NS, "15m": 900 * NS, "30m": 1800 * NS, "1h": 3600 * NS}
+
+
+@dataclass(frozen=True)
+class Tape:
+    """Bars of one dated contract: `start` int64 ns UTC (when a bar opens), float64 prices, int64 volume; increasing in time.
+
+    Rows before `first` are history, rows from there on are played. `synthetic` says that no market made these prices.
+    """
+
+    contract: Contract
+    instrument: Instrument
+    interval: str
+    start: npt.NDArray[np.int64]
+    open: npt.NDArray[np.float64]
+    high: npt.NDArray[np.float64]
+    low: npt.NDArray[np.float64]
+    close: npt.NDArray[np.float64]
+    volume: npt.NDArray[np.int64]
+    first: int
+    synthetic: bool = False
+
+    def __post_init__(self) -> None:
+        if self.interval not in INTERVAL_NS:
+            raise BrokerError(f"bars of interval {self.interval!r} cannot be replayed; valid: {', '.join(INTERVAL_NS)}")
+        if not 0 < self.first < len(self.start):
+            before, played = self.first, len(self.start) - self.first
+            raise BrokerError(f"a replay needs bars before its session and in it; the tape has {before} before and {played} in it")
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @property
+    def interval_ns(self) -> int:
+        return INTERVAL_NS[self.interval]
+
+    @classmethod
+    def from_bars(cls, bars: Bars, session: int) -> Tape:
+        """The bars of one session (days since 1970) of the contract active in it, with all bars before as history.
+
+        Rows of earlier contracts are shifted by the roll gaps, so that the history is continuous with what is played.
+        """
+        rows = np.flatnonzero(bars.session == session)
+        if not len(rows):
+            known = f"{calendar.from_day(int(bars.session[0]))} to {calendar.from_day(int(bars.session[-1]))}"
+            raise BrokerError(f"no bars in the session {calendar.from_day(session)}; the data hold {known}")
+        end, size = int(rows[-1]) + 1, bars.instrument.tick_size
+        shift = np.rint((bars.adjustment[:end] - bars.adjustment[rows[0]]) / size)
+        prices = {name: np.round((bars.ticks[name][:end] + shift) * size, 10) for name in ("open", "high", "low", "close")}
+        return cls(
+            contract=bars.contracts[int(bars.contract[rows[0]])],
+            instrument=bars.instrument,
+            interval=bars.interval,
+            start=bars.close_time[:end] - INTERVAL_NS.get(bars.interval, 0),
+            **prices,
+            volume=bars.volume[:end],
+            first=int(rows[0]),
+            synthetic=bars.synthetic,
+        )
+
+
+class Audience(Protocol):
+    """What the player tells, in this order, for every bar."""
+
+    def bar_opened(self, row: int) -> None: ...
+    def bar_completed(self, row: int) -> None: ...
+    def session_over(self) -> None: ...
+
+
+class Player:
+    """Plays a tape. Lock-step (`speed` 0): the next bar waits until every client that receives bars has said that it is ready
+    (it asked for the time after it saw the bar open). A client that has never said so is waited for `patience_sec`, one that has
+    for fifteen times as long: it may be compiling. Otherwise `speed` bars per second."""
+
+    def __init__(self, tape: Tape, audience: Audience, speed: float, patience_sec: float, set_clock: Callable[[int], None]) -> None:
+        self.tape, self.finished = tape, asyncio.Event()
+        self.row = tape.first  # the bar in progress, or the next one; rows before it are history
+        self.in_progress = False
+        self._audience, self._speed, self._patience_sec, self._set_clock = audience, speed, patience_sec, set_clock
+        self._listeners: set[Hashable] = set()
+        self._awaited: set[Hashable] = set()
+        self._spoken: set[Hashable] = set()  # has said that it is ready at least once
+        self._ready = asyncio.Event()
+        self._someone = asyncio.Event()
+        set_clock(int(tape.start[tape.first]))
+
+    def listen(self, client: Hashable) -> None:
+        """From now on the player waits for this client."""
+        self._listeners.add(client)
+        self._someone.set()
+
+    def leave(self, client: Hashable) -> None:
+        self._listeners.discard(client)
+        self.ready(client)
+        if not self._listeners:
+            self._someone.clear()
+
+    def ready(self, client: Hashable) -> None:
+        """The client is done with the bar in progress."""
+        if client in self._awaited:
+            self._spoken.add(client)
+        self._awaited.discard(client)
+        if not self._awaited:
+            self._ready.set()
+
+    async def play(self) -> None:
+        while self.row < len(self.tape):
+            await self._someone.wait()
+            self._open()
+            await self._pause()
+            self._complete()
+        self._audience.session_over()
+        self.finished.set()
+
+    def _open(self) -> None:
+        self._set_clock(int(self.tape.start[self.row]))
+        self.in_progress = True
+        self._awaited = set(self._listeners)
+        self._ready.clear()
+        self._audience.bar_opened(self.row)
+
+    def _complete(self) -> None:
+        """What happened within the bar is dated one second before its end; then the bar is history."""
+        end = int(self.tape.start[self.row]) + self.tape.interval_ns
+        self._set_clock(end - NS)
+        self.in_progress = False
+        self.row += 1
+        self._audience.bar_completed(self.row - 1)
+        self._set_clock(end)
+
+    async def _pause(self) -> None:
+        if self._speed:
+            await asyncio.sleep(1 / self._speed)
+            return
+        patient = 15 if self._awaited & self._spoken else 1
+        try:
+            await asyncio.wait_for(self._ready.wait(), patient * self._patience_sec)
+        except TimeoutError:
+            self._awaited.clear()
