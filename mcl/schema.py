@@ -179,6 +179,7 @@ class Broker(Strict):
     account: str = "DU0000001"
     timeout_sec: float = Field(20.0, gt=0)
     capital_usd: float = Field(25_000.0, gt=0)  # sim only
+    take_profit: Literal["MIT", "LMT"] = "MIT"  # market if touched fills as the backtest assumes; a limit may not fill when touched
     replay: Replay = Replay()
 
 
