@@ -144,6 +144,7 @@ class Dataset:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._recent: tuple[int, list[int], Any] = (-1, [], None)  # the row groups read last: a roll asks twice for the same
         try:
             self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
         except (OSError, ValueError) as error:
@@ -198,9 +199,15 @@ class Dataset:
 
     def rows(self, contract: int, first: int | None = None, last: int | None = None) -> Rows:
         """The bars of one contract in first <= session <= last, reading only the row groups that hold them."""
-        file = pq.ParquetFile(self.folder / "bars" / _file(self.contracts[contract]), memory_map=True)
-        groups = [g for g in range(file.num_row_groups) if _holds(file.metadata.row_group(g), first, last)]
-        table = file.read_row_groups(groups)
+        path = self.folder / "bars" / _file(self.contracts[contract])
+        try:
+            file = pq.ParquetFile(path, memory_map=True)
+            groups = [g for g in range(file.num_row_groups) if _holds(file.metadata.row_group(g), first, last)]
+            if (contract, groups) != self._recent[:2]:
+                self._recent = contract, groups, file.read_row_groups(groups, use_threads=False)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise DataError(f"{path} cannot be read: {error}", _AGAIN) from error
+        table = self._recent[2]
         session = table["session"].cast(pa.int32()).to_numpy().astype(np.int64)
         low = 0 if first is None else np.searchsorted(session, first, "left")
         high = len(session) if last is None else np.searchsorted(session, last, "right")
