@@ -117,6 +117,12 @@ def _repeated(stored: StoredRun, root: Path) -> runs.Replayed:
     verdict = reproduce(stored, root)
     if not verdict.equal:
         raise PromotionError(f"run {stored.run_id} does not repeat: {verdict.sentence}", "run the backtest again and promote the new run")
+    was, now = stored.tags.get("data_fingerprint", "none"), verdict.repeated.bars.fingerprint
+    if was != now:  # even if it moved no metric: the run is not what it says it is
+        raise PromotionError(
+            f"run {stored.run_id} was made on other data: its fingerprint is {was[:12]}…, now it is {now[:12]}…",
+            "run the backtest again and promote the new run",
+        )
     return verdict.repeated
 
 

@@ -1,0 +1,273 @@
+"""Promotion on a real store: what passes, what is refused and why, and that no refusal moves the alias."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from pathlib import Path
+
+import pytest
+from mcl import config, schema
+from mcl.errors import LiveError, PromotionError, StoreError
+from mcl.promote import GatesMissed, promote, promoted, reproduce
+from mcl.promote.deploy import MODEL
+from mcl.promote.gates import Trials, trials_of
+from mcl.promote.holdout import looks
+from mcl.tracking import Record
+
+from deployments import HOLDOUT, OPEN_GATES, Project, empty_store, project
+
+
+@pytest.fixture(scope="module")
+def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return empty_store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory, blank: Path) -> Project:
+    return project(tmp_path_factory.mktemp("project"), blank)
+
+
+@pytest.fixture(scope="module")
+def run_id(shop: Project) -> str:
+    return shop.run()
+
+
+@pytest.fixture
+def alone(tmp_path: Path, blank: Path) -> Project:
+    """A project that a test may damage."""
+    return project(tmp_path / "project", blank)
+
+
+def test_a_promoted_run_loads_as_the_configuration_that_ran(shop: Project, run_id: str) -> None:
+    done = promote(run_id[:12], store=shop.store, root=shop.root, gates=OPEN_GATES)
+    loaded = promoted("paper", shop.store, shop.root)
+    assert loaded.config == shop.config()
+    assert (loaded.version, loaded.run_id, loaded.content_sha256) == (done.version, run_id, done.content_sha256)
+    assert [gate.name for gate in done.gates] == [
+        "trades",
+        "sessions",
+        "drawdown_frac",
+        "deflated_sharpe",
+        "holdout_sharpe",
+        "holdout_trades",
+    ]
+    text = done.path.read_text()
+    assert text.startswith(f"# paper: version {done.version} of model {MODEL}, content_sha256 {done.content_sha256}\n")
+    assert config.fingerprint(loaded.config) in text
+    assert run_id in text
+
+
+def test_the_registry_holds_the_bundle(shop: Project, run_id: str) -> None:
+    done = promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES)
+    files = shop.store.version(MODEL, "paper").files()
+    assert sorted(files) == ["config.json", "config.yaml", "gates.json", "provenance.json"]
+    assert done.path.read_bytes().endswith(files["config.yaml"])
+    facts = json.loads(files["provenance.json"])
+    assert facts["git"]["dirty"] in ("true", "false", "unknown")
+    assert facts["metrics"]["net_pnl_usd"] == shop.store.run(run_id).metrics["net_pnl_usd"]
+    assert {g["name"]: g["passed"] for g in json.loads(files["gates.json"])}["trades"] is True
+
+
+def test_a_second_promotion_is_a_new_version_under_the_same_alias(shop: Project, run_id: str) -> None:
+    first = promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES)
+    second = promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES)
+    assert second.version == first.version + 1
+    assert promoted("paper", shop.store, shop.root).version == second.version
+
+
+def test_a_refusal_lists_every_missed_gate_and_leaves_the_alias(shop: Project, run_id: str) -> None:
+    before = promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES)
+    strict = schema.Promotion(
+        min_trades=10_000,
+        min_sessions=500,
+        max_drawdown_frac=0.0001,
+        min_deflated_sharpe=0.999,
+        min_holdout_sharpe=50.0,
+        min_holdout_trades=5_000,
+    )
+    with pytest.raises(GatesMissed) as caught:
+        promote(run_id, store=shop.store, root=shop.root, gates=strict)
+    for name, rule in {
+        "trades": ">= 10000",
+        "sessions": ">= 500",
+        "drawdown_frac": "<= 0.0001",
+        "deflated_sharpe": ">= 0.999",
+        "holdout_sharpe": ">= 50",
+        "holdout_trades": ">= 5000",
+    }.items():
+        assert re.search(rf"{name} = -?[\d.]+(e-\d+)? \(rule: {re.escape(rule)}", caught.value.message), name
+    assert "missed 6 of 6 gates" in caught.value.message
+    assert promoted("paper", shop.store, shop.root).version == before.version
+
+
+def test_a_gate_that_is_null_is_left_out_and_named(shop: Project, run_id: str) -> None:
+    done = promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES.model_copy(update={"min_trades": None}))
+    assert "trades" not in [gate.name for gate in done.gates]
+    assert "# gates left out   min_trades\n" in done.path.read_text()
+
+
+def test_without_a_holdout_its_gates_fail_with_that_reason(shop: Project) -> None:
+    run_id = shop.run(shop.config(holdout_start=None))
+    with pytest.raises(GatesMissed, match=r"holdout_sharpe = undefined .*no hold-out is configured.*holdout_trades"):
+        promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES)
+
+
+def test_each_look_at_the_holdout_is_counted(alone: Project) -> None:
+    run_id = alone.run()
+    for number in (1, 2):
+        done = promote(run_id, store=alone.store, root=alone.root, gates=OPEN_GATES)
+        gate = next(gate for gate in done.gates if gate.name == "holdout_sharpe")
+        assert f"from {HOLDOUT}, look number {number}" in gate.meaning
+    assert [(look["run_id"], look.keys()) for look in looks(alone.root)] == [(run_id, {"at", "run_id", "fingerprint"})] * 2
+
+
+def test_the_run_itself_never_saw_the_holdout(shop: Project, run_id: str) -> None:
+    assert shop.store.run(run_id).tags["sessions"] == "2025-11-03 .. 2025-11-10"
+
+
+def test_trials_are_the_distinct_configurations_of_the_study_on_the_same_data(alone: Project) -> None:
+    first = alone.run()
+    alone.run()  # the same again: no further trial
+    other = alone.run(alone.config({"name": "ema_cross", "fast": 5, "slow": 60}))
+    alone.run(alone.config({"name": "ema_cross", "fast": 5, "slow": 60}, start="2025-11-04"))  # other data
+    fingerprint = alone.store.run(first).tags["data_fingerprint"]
+    tags = {"mcl.kind": "trial", "data_fingerprint": fingerprint, "config_sha256": ""}
+    alone.store.record(Record("test", "failed before it had a configuration", tags=tags, status="FAILED"))
+    alone.store.record(Record("test", "only holds others", tags=tags | {"mcl.kind": "sweep"}))
+    found = trials_of(alone.store.run(first), alone.store)
+    sharpes = [alone.store.run(i).metrics["sharpe"] / 252**0.5 for i in (first, other)]
+    assert found.count == 3
+    assert sorted(found.sharpes) == pytest.approx(sorted(sharpes))
+
+
+def test_more_trials_deflate_more() -> None:
+    from mcl.promote.gates import deflated_sharpe
+
+    measured = {"sharpe": 2.0, "sessions": 500.0, "skew": 0.0, "kurtosis": 3.0}
+    spread = (0.0, 0.1, -0.1, 0.05)
+    values = [deflated_sharpe(measured, Trials(count, spread)) for count in (2, 10, 100)]
+    assert values == sorted(values, reverse=True)
+    assert deflated_sharpe(measured, Trials(1, ())) > values[0]
+    assert not deflated_sharpe(measured, Trials(5, (0.1,))) >= 0  # no variance known: undefined, which no gate passes
+
+
+def test_an_unknown_run_is_a_sentence(shop: Project) -> None:
+    with pytest.raises(StoreError, match="no run has the id 'feedbeef'"):
+        promote("feedbeef", store=shop.store, root=shop.root, gates=OPEN_GATES)
+
+
+def test_real_money_is_no_alias(shop: Project, run_id: str) -> None:
+    with pytest.raises(PromotionError, match="cannot be promoted to 'live': valid: paper"):
+        promote(run_id, "live", store=shop.store, root=shop.root, gates=OPEN_GATES)
+
+
+def test_altered_metrics_are_named(alone: Project) -> None:
+    run_id = alone.run()
+    with sqlite3.connect(alone.root / "mlruns" / "mlflow.db") as db:
+        for table in ("metrics", "latest_metrics"):
+            db.execute(f"UPDATE {table} SET value = value + 1e-9 WHERE key = 'net_pnl_usd'")
+    with pytest.raises(PromotionError, match=r"net_pnl_usd was .* is now .*; no known input moved: the stored metrics were altered"):
+        promote(run_id, store=alone.store, root=alone.root, gates=OPEN_GATES)
+
+
+@pytest.mark.parametrize(
+    ("columns", "sentence"), [((2, 4), r"does not repeat: .* was .*; the data changed"), ((2,), "was made on other data")]
+)
+def test_moved_data_is_named(alone: Project, columns: tuple[int, ...], sentence: str) -> None:
+    """A moved close changes the result; a moved high changes no metric, but the run is no longer what it says it is."""
+    run_id = alone.run()
+    csv = alone.root / "walk.csv"
+    lines = csv.read_text().splitlines()
+    cells = lines[5000].split(",")
+    higher = f"{float(cells[2]) + 5:.2f}"
+    for column in columns:
+        cells[column] = higher
+    lines[5000] = ",".join(cells)
+    csv.write_text("\n".join(lines) + "\n")
+    with pytest.raises(PromotionError, match=sentence):
+        promote(run_id, store=alone.store, root=alone.root, gates=OPEN_GATES)
+
+
+def test_a_run_reproduces(shop: Project, run_id: str) -> None:
+    verdict = reproduce(shop.store.run(run_id), shop.root)
+    assert (verdict.equal, verdict.causes, verdict.sentence) == (True, (), "every metric is bit-equal")
+
+
+# ------------------------------------------------------------------------------------------------------------------- loading
+
+
+@pytest.fixture
+def frozen(alone: Project) -> Project:
+    promote(alone.run(), store=alone.store, root=alone.root, gates=OPEN_GATES)
+    return alone
+
+
+def refused(shop: Project, alias: str = "paper") -> str:
+    with pytest.raises(LiveError) as caught:
+        promoted(alias, shop.store, shop.root)
+    return caught.value.message
+
+
+def test_every_way_in_which_file_and_registry_disagree_is_named(frozen: Project) -> None:
+    path = frozen.root / "conf" / "promoted" / "paper.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("fast: 10", "fast: 11"))
+    assert re.search(
+        r"file: .*paper.yaml was edited after its promotion, line \d+ says 'fast: 11', the registry 'fast: 10'", refused(frozen)
+    )
+    path.write_text(text + "\n")
+    assert "was edited after its promotion, line" in refused(frozen)
+    path.write_text(text.replace("version 1 of", "version 7 of"))
+    assert "is version 7, the registry's alias 'paper' is version 1" in refused(frozen)
+    path.write_text("# hello\n" + text)
+    assert "file: the first line of" in refused(frozen)
+    path.write_text(re.sub(r"content_sha256 \w{4}", "content_sha256 0000", text, count=1))
+    assert "hash: " in refused(frozen)
+    path.write_text(text)
+    assert promoted("paper", frozen.store, frozen.root).version == 1
+    path.unlink()
+    assert "nothing is promoted as 'paper'" in refused(frozen)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "config.json", "gates.json", "provenance.json"])
+def test_one_changed_byte_in_the_registry_is_named(frozen: Project, name: str) -> None:
+    target = frozen.store.version(MODEL, "paper").folder / name
+    content = bytearray(target.read_bytes())
+    content[len(content) // 2] ^= 1
+    target.write_bytes(bytes(content))
+    assert refused(frozen) == f"registry: {name} of version 1 is not the file that was registered"
+
+
+def test_an_unknown_alias_names_the_nearest(frozen: Project) -> None:
+    assert refused(frozen, "papr") == "nothing is promoted as 'papr': did you mean 'paper'?"
+
+
+def test_a_promotion_that_died_before_the_alias_moved_is_refused_and_healed(frozen: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        """Not an error that any code of ours handles: the process is gone."""
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    run_id = frozen.store.version(MODEL, "paper").run_id
+    with monkeypatch.context() as patched:
+        patched.setattr(type(frozen.store), "set_alias", die)
+        with pytest.raises(Killed):
+            promote(run_id, store=frozen.store, root=frozen.root, gates=OPEN_GATES)
+    assert "is version 2, the registry's alias 'paper' is version 1" in refused(frozen)
+    assert promote(run_id, store=frozen.store, root=frozen.root, gates=OPEN_GATES).version == 3
+    assert promoted("paper", frozen.store, frozen.root).version == 3
+
+
+def test_an_alias_that_cannot_be_moved_leaves_the_old_version(frozen: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise StoreError("disk full")
+
+    run_id = frozen.store.version(MODEL, "paper").run_id
+    with monkeypatch.context() as patched:
+        patched.setattr(type(frozen.store), "set_alias", refuse)
+        with pytest.raises(StoreError, match="disk full"):
+            promote(run_id, store=frozen.store, root=frozen.root, gates=OPEN_GATES)
+    assert promoted("paper", frozen.store, frozen.root).version == 1
