@@ -72,14 +72,14 @@ VOLUME_SHARE = _by_minute(_VOLUME, _MINUTE_VOLUME)  # 1380 minutes from 18:00 Ne
 VARIANCE_SHARE = _by_minute(_VARIANCE, _MINUTE_VARIANCE)
 
 
-def volume_weights(to_last_trade: npt.NDArray[np.int64]) -> Floats:
+def volume_weights(to_last_trade: npt.NDArray[np.int64], early: int = 0) -> Floats:
     """Share of the session's volume per listed expiry, nearest first, from the sessions to each one's last trade. Sums to 1.
 
     MCL leaves a contract one session before CL does (its last trade is one business day earlier), and trades thinner than CL in
-    the deferred months: CL's next-to-front ratio is shifted by one session and squared. Beyond the second expiry the share
-    halves every ten sessions of distance.
+    the deferred months: CL's next-to-front ratio is shifted by one session (and `early` more) and squared. Beyond the second expiry
+    the share halves every ten sessions of distance.
     """
-    ratio = np.array(_NEXT_TO_FRONT)[np.clip(to_last_trade[0] - 1, 0, len(_NEXT_TO_FRONT) - 1)] ** 2
+    ratio = np.array(_NEXT_TO_FRONT)[np.clip(to_last_trade[0] - 1 - early, 0, len(_NEXT_TO_FRONT) - 1)] ** 2
     weights: Floats = 0.0008 + 0.08 * np.exp((43.0 - to_last_trade) / 14.0)
     weights[0], weights[1] = 1 / (1 + ratio), ratio / (1 + ratio)
     weights /= weights.sum()

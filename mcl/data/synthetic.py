@@ -23,7 +23,9 @@ from mcl.market import Contract
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Random = np.random.Generator
 
+STREAM = 1  # part of every seed: which family of random worlds
 LISTED = 12  # serial months
 START_TICKS = 7000.0  # 70.00 USD per barrel
 CURVE_STEP_TICKS = 20.0  # each later expiry starts this much lower: backwardation, as in 2025
@@ -47,10 +49,11 @@ SESSION_SD = float(  # of a front contract's session change, as a fraction of it
 SAMUELSON = 0.03  # a contract one month later moves 3 % less
 CURVE_SD = 0.44  # the curve factor's sd over the front's; its weight fades with e^(-month/4), so that c2 - c1 moves 0.1 of c1
 VOLUME_MEDIAN, VOLUME_LOG_SD, VOLUME_RV_CORRELATION = 75_000.0, 0.30, 0.42  # all expiries; front 40 to 80 thousand
+CONTRACT_VOLUME_SD = 0.12  # own noise of a contract's session volume (an assumption)
 SPREAD_SHARE = 0.02  # a calendar spread trades this share of the geometric mean of its legs (an assumption)
 HOLIDAY_VOLUME, HOLIDAY_VOL = 0.3, 0.6  # a half session against a whole one (an assumption)
 
-SUBSTEPS = 12
+SUBSTEPS = 16
 NOISE_SD, NOISE_PHI = 0.69, 0.57  # log volume of a minute around its expectation
 NOISE_TO_VOL = 0.25
 STUDENT = 5.0
@@ -83,7 +86,7 @@ class Tape:
 
 
 @njit
-def _path(rng, path, sd, jump, drift):  # type: ignore[no-untyped-def]
+def _path(rng: Random, path: Floats, sd: float, jump: float, drift: float) -> None:
     """Cumulated common-factor moves at the sub-steps of one minute, in ticks."""
     level, step = jump, sd / np.sqrt(SUBSTEPS)
     for s in range(SUBSTEPS):
@@ -92,7 +95,7 @@ def _path(rng, path, sd, jump, drift):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _bar(rng, row, clusters, start, beta, path, slope):  # type: ignore[no-untyped-def]
+def _bar(rng: Random, row: Ints, clusters: int, start: float, beta: float, path: Floats, slope: float) -> None:
     """Open, high, low, close of the trades of one instrument: at all sub-steps, or at as many random ones as there were clusters."""
     need, first = min(clusters, SUBSTEPS), True
     for s in range(SUBSTEPS):
@@ -109,7 +112,7 @@ def _bar(rng, row, clusters, start, beta, path, slope):  # type: ignore[no-untyp
 
 
 @njit
-def _follow(rule, close):  # type: ignore[no-untyped-def]
+def _follow(rule: Floats, close: float) -> None:
     """Take one printed close of the active contract into the planted rule."""
     level = close + rule[OFFSET]
     if np.isnan(rule[FAST]):
@@ -120,7 +123,23 @@ def _follow(rule, close):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _trade(rng, noise, rule, active, price, beta, gamma, legs, volume, share, sd, jump, settle_minute, settle, rows):  # type: ignore[no-untyped-def]
+def _trade(
+    rng: Random,
+    noise: Floats,
+    rule: Floats,
+    active: int,
+    price: Floats,
+    beta: Floats,
+    gamma: Floats,
+    legs: Ints,
+    volume: Floats,
+    share: Floats,
+    sd: Floats,
+    jump: Floats,
+    settle_minute: int,
+    settle: Floats,
+    rows: Ints,
+) -> int:
     """Trade one session into `rows`; returns their number. `price`, `noise`, `rule` and `settle` are updated in place."""
     path, count = np.empty(SUBSTEPS), 0
     for t in range(len(share)):
@@ -169,8 +188,9 @@ def simulate(table: Sessions, seed: int, edge: Edge | None) -> Iterator[Tape]:
     contracts = chain(table)
     expiries = np.array([calendar.to_day(c.last_trade_date) for c in contracts])
     known = calendar.sessions(table.dates[0], table.dates[-1] + timedelta(days=450)).day
-    daily, tape = (np.random.Generator(np.random.PCG64(child)) for child in np.random.SeedSequence(seed).spawn(2))
+    daily, tape = (Random(np.random.PCG64(child)) for child in np.random.SeedSequence((STREAM, seed)).spawn(2))
     price = START_TICKS - np.cumsum(np.r_[0.0, daily.normal(CURVE_STEP_TICKS, 5.0, len(contracts) - 1)])
+    early = daily.integers(0, 3, len(contracts))  # the crossover of volume comes up to two sessions earlier, as it did in 2025
     days = _days(table, daily)
     noise, rule, active = np.zeros(1), _rule(edge), 0
     legs = np.array([(k, -1) for k in range(LISTED)] + [(k, k + 1) for k in range(LISTED - 1)])
@@ -184,7 +204,7 @@ def simulate(table: Sessions, seed: int, edge: Edge | None) -> Iterator[Tape]:
         if edge is not None:
             rule[DRIFT] = edge.sharpe / np.sqrt(252) * SESSION_SD * level / 1380
         months = left / 21
-        volume = day.volume * curve.volume_weights(left)
+        volume = day.volume * curve.volume_weights(left, int(early[near])) * np.exp(CONTRACT_VOLUME_SD * daily.standard_normal(LISTED))
         spreads = SPREAD_SHARE * np.sqrt(volume[:-1] * volume[1:])
         exposures = np.exp(-SAMUELSON * months), np.exp(-months / 4)
         listed = price[near : near + LISTED]
@@ -210,7 +230,7 @@ class _Day:
     settle_minute: int
 
 
-def _days(table: Sessions, rng: np.random.Generator) -> Iterator[_Day]:
+def _days(table: Sessions, rng: Random) -> Iterator[_Day]:
     """What is drawn once per session: volatility, volume, the gap at the open, jumps and the inventory report."""
     slow, slow_sd = 0.0, RV_LOG_SD * np.sqrt(SLOW_SHARE)
     slow = slow_sd * rng.standard_normal()
@@ -229,7 +249,7 @@ def _days(table: Sessions, rng: np.random.Generator) -> Iterator[_Day]:
         yield _Day(volume * (HOLIDAY_VOLUME if quiet else 1.0), share, sd, jump, min(1229, int(minutes) - 1))
 
 
-def _gap(table: Sessions, n: int, rng: np.random.Generator) -> float:
+def _gap(table: Sessions, n: int, rng: Random) -> float:
     wild, z = rng.random() < WEEKEND_WILD, rng.standard_normal()
     if n == 0:
         return 0.0
