@@ -1,245 +1,138 @@
-"""From all contracts to one row per bar of the active contract: assemble, resample, fingerprint.
+"""The stored dataset of a data config: found by the hash of its raw input, or made.
 
-Nothing is invented: a minute without a trade has no bar, a coarser bar is made of the bars that exist, and no bar spans two
-contracts, because rolls happen only at the open of a session.
+Where the raw input comes from is the only thing in which sources differ: a generated world, a folder of vendor files, a CSV, a
+folder of LEAN zips. A warm call reads no vendor library: it hashes the raw files and maps finished arrays.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
-
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from mcl import schema
-from mcl.calendar import NS, Sessions, from_day
-from mcl.data import roll
-from mcl.data.bars import ROLL_COLUMNS, Bars
-from mcl.data.table import PRICES, STEPS_SEC, Rows, cleared, on_tick
-from mcl.errors import DataError
-from mcl.market import Contract, Instrument
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-
-GAP_DAYS = 12  # how far back the last common bar of two contracts is looked for
-ARRAYS = ("close_time", *PRICES, "volume", "adjustment", "session", "to_close_sec", "contract", "roll", "outgoing_open")
-_EPOCH = 719163  # date(1970, 1, 1).toordinal()
-
-
-class Source(Protocol):
-    """What a `Bars` is made from: a stored dataset. `rows` reads the bars of one contract in first <= session <= last."""
-
-    @property
-    def instrument(self) -> Instrument: ...
-    @property
-    def interval(self) -> str: ...
-    @property
-    def contracts(self) -> tuple[Contract, ...]: ...
-    @property
-    def listed_at(self) -> Ints: ...
-    @property
-    def calendar(self) -> Sessions: ...
-    @property
-    def statistics(self) -> pd.DataFrame: ...
-    @property
-    def synthetic(self) -> bool: ...
-    @property
-    def sessions(self) -> Ints: ...
-
-    def rows(self, contract: int, first: int, last: int) -> Rows: ...
+from mcl.data import front, store
+from mcl.data.bars import Bars
+from mcl.data.table import Table
+from mcl.errors import DataError, nearest
 
 
 @dataclass(frozen=True)
-class _Roll:
-    """A roll with what it is worth: the gap, and the price at which the outgoing contract is left."""
+class Raw:
+    """Raw input that exists on disk: what the dataset is called, its files below `base`, how they are read, and the reader."""
 
-    step: roll.Step
-    gap: roll.Gap
-    outgoing_open: float
-
-
-def front(source: Source, rule: schema.Roll) -> Bars:
-    """The active contract's bars in the interval of the source; fingerprint empty, no session cut."""
-    days = source.sessions
-    last_trade = np.array([c.last_trade_date.toordinal() for c in source.contracts], np.int64) - _EPOCH
-    volumes = cleared(source.statistics)
-    active, steps = roll.decide(source.calendar, days, last_trade=last_trade, listed_at=source.listed_at, volumes=volumes, rule=rule)
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(active)) + 1])
-    stops = np.append(starts[1:], len(active)) - 1
-    pieces = [source.rows(int(active[a]), int(days[a]), int(days[b])) for a, b in zip(starts, stops, strict=True)]
-    pieces, steps = _without_empty_ends(source, pieces, steps)
-    rolls = [_price(source, step, rows) for step, rows in zip(steps, pieces[1:], strict=True)]
-    columns = _columns(source, pieces, rolls, rule)
-    table = roll_table(_records(source.contracts, rolls))
-    facts: dict[str, Any] = {"contracts": source.contracts, "roll_table": table, "fingerprint": "", "synthetic": source.synthetic}
-    return Bars(source.instrument, source.interval, **columns, **facts)
+    label: str
+    base: Path
+    files: list[Path]
+    request: dict[str, Any]
+    table: Callable[[], Table]
 
 
-def close_times(rows: Rows, interval: str, calendar: Sessions) -> Ints:
-    """When each bar is known: its open plus the interval; a session bar at the official close."""
-    if STEPS_SEC[interval]:
-        return rows.ts_event + STEPS_SEC[interval] * NS
-    return calendar.close_ns[np.searchsorted(calendar.day, rows.session)]
+def dataset(data: schema.Data, root: Path) -> store.Dataset:
+    """The dataset of a config; made from its raw input when there is none for these bytes yet.
 
-
-def _without_empty_ends(source: Source, pieces: list[Rows], steps: list[roll.Step]) -> tuple[list[Rows], list[roll.Step]]:
-    """Drop rolls before the first and after the last bar; an active contract without a single bar in between is a hole: DataError."""
-    held = [i for i, rows in enumerate(pieces) if len(rows)]
-    if not held:
-        raise DataError("no bars of any active contract in the data")
-    kept, moves = pieces[held[0] : held[-1] + 1], steps[held[0] : held[-1]]
-    for rows, step in zip(kept[1:], moves, strict=True):
-        if not len(rows):
-            symbol = source.contracts[step.incoming].symbol
-            day = from_day(step.session)
-            raise DataError(f"{symbol} is the active contract from {day} on, but the data hold no bar of it", "download its bars")
-    return kept, moves
-
-
-def _price(source: Source, step: roll.Step, incoming: Rows) -> _Roll:
-    """The gap of one roll from simultaneous prices, and the price at which the outgoing contract is left.
-
-    That is the open of its own bar at the same time when it has one, else the incoming open minus the gap. When the incoming
-    contract had no price before the roll (old vendor series) the gap is its first open minus the last outgoing close.
+    `root` is the project folder that relative paths start from. Errors: DataError for missing or damaged input, StoreError when
+    the disk refuses.
     """
-    old = source.rows(step.outgoing, step.session - GAP_DAYS, step.session)
-    new = source.rows(step.incoming, step.session - GAP_DAYS, step.session)
-    before = int(source.calendar.open_ns[np.searchsorted(source.calendar.day, step.session)])
-    old_time, new_time = (close_times(rows, source.interval, source.calendar) for rows in (old, new))
-    gap = roll.gap(old_time, old.close, new_time, new.close, before)
-    if gap is None:
-        gap = _first_gap(source, step, old, old_time, incoming)
-    gap = gap._replace(value=float(on_tick(np.array([gap.value]), source.instrument)[0]))
-    same = np.flatnonzero(old.ts_event == incoming.ts_event[0])
-    price = old.open[same[0]] if len(same) else incoming.open[0] - gap.value
-    return _Roll(step, gap, float(on_tick(np.array([price]), source.instrument)[0]))
+    raw = _raw(data, root)
+    made_from = store.inputs(raw.base, raw.files)
+    name = f"{raw.label}-{store.key(made_from, raw.request)[:12]}"
+    folder = root / (data.folder if isinstance(data, schema.SyntheticData | schema.DatabentoData) else "data") / name
+    if (folder / "manifest.json").is_file():
+        return store.Dataset(folder)
+    return store.write(folder, raw.table(), made_from, raw.request)
 
 
-def _first_gap(source: Source, step: roll.Step, old: Rows, old_time: Ints, incoming: Rows) -> roll.Gap:
-    names = [source.contracts[i].symbol for i in (step.outgoing, step.incoming)]
-    earlier = np.flatnonzero(old.ts_event < incoming.ts_event[0])
-    if not len(earlier):
-        day = from_day(step.session)
-        raise DataError(f"no price of {names[0]} in the {GAP_DAYS} days before the roll to {names[1]} on {day}; its gap cannot be measured")
-    last = earlier[-1]
-    return roll.Gap(float(incoming.open[0] - old.close[last]), int(old_time[last]), False)
+def bars(stored: store.Dataset, data: schema.Data) -> Bars:
+    """All bars in the interval and with the roll rule of `data`, from the cache or made and cached; hold-out included."""
+    rule = json.dumps(data.roll.model_dump(), sort_keys=True)
+    path = stored.folder / "front" / f"{data.interval}-{hashlib.sha256(rule.encode()).hexdigest()[:12]}.arrow"
+    if not path.is_file():
+        made = front.assemble(stored, data.roll)
+        store.save_bars(path, front.resample(made, data.interval, stored.calendar))
+    return store.load_bars(path, stored)
 
 
-def _columns(source: Source, pieces: list[Rows], rolls: list[_Roll], rule: schema.Roll) -> dict[str, Any]:
-    rows = Rows(*(np.concatenate([getattr(p, name) for p in pieces]) for name in Rows.__dataclass_fields__))
-    lengths = np.array([len(p) for p in pieces])
-    first = np.concatenate([[0], np.cumsum(lengths)])[:-1]
-    offsets = np.concatenate([[0.0], -np.cumsum([r.gap.value for r in rolls])]) if rule.adjust == "difference" else np.zeros(len(pieces))
-    known = close_times(rows, source.interval, source.calendar)
-    marks, outgoing = np.zeros(len(rows), np.bool_), np.full(len(rows), np.nan)
-    for position, item in zip(first[1:], rolls, strict=True):
-        marks[position], outgoing[position] = True, item.outgoing_open
-    if (np.diff(known) <= 0).any():
-        at = int(np.argmax(np.diff(known) <= 0)) + 1
-        raise DataError(f"bars are not in increasing order of time at {source.contracts[rows.contract[at]].symbol}, bar {at + 1}")
-    adjustment = on_tick(np.repeat(offsets, lengths), source.instrument)
-    prices = {name: on_tick(getattr(rows, name), source.instrument) for name in PRICES}
+def build(data: schema.Data, root: Path) -> dict[str, Any]:
+    """Make what is missing, and say what there is."""
+    return info(data, root)
+
+
+def info(data: schema.Data, root: Path) -> dict[str, Any]:
+    """Rows, sessions, contracts, rolls, fingerprint, and what the manifest says. The hold-out is included."""
+    stored = dataset(data, root)
+    held = bars(stored, data)
+    manifest = {name: stored.manifest[name] for name in ("synthetic", "request", "counts", "facts", "first_session", "last_session")}
+    rolls = held.roll_table.assign(session=held.roll_table["session"].astype(str))
     return {
-        "close_time": known,
-        **prices,
-        "volume": rows.volume,
-        "adjustment": adjustment,
-        "session": rows.session,
-        "to_close_sec": _to_close(known, rows.session, source.calendar),
-        "contract": rows.contract,
-        "roll": marks,
-        "outgoing_open": outgoing,
+        "dataset": str(stored.folder),
+        "manifest_sha256": stored.manifest_sha256,
+        "instrument": held.instrument.symbol,
+        "interval": held.interval,
+        "bars": len(held),
+        "sessions": len(set(held.session.tolist())),
+        "first_close": str(held.times[0]),
+        "last_close": str(held.times[-1]),
+        "contracts": [held.contracts[i].symbol for i in dict.fromkeys(held.contract.tolist())],
+        "rolls": json.loads(rolls.to_json(orient="records", date_format="iso")),
+        "fingerprint": held.fingerprint,
+        "inputs": len(stored.manifest["inputs"]),
+        **manifest,
     }
 
 
-def _to_close(close_time: Ints, session: Ints, calendar: Sessions) -> Ints:
-    close = calendar.close_ns[np.searchsorted(calendar.day, session)]
-    left: Ints = np.maximum(0, (close - close_time) // NS)
-    return left
+# ------------------------------------------------------------------------------------------------------------- sources
 
 
-def _records(contracts: tuple[Contract, ...], rolls: list[_Roll]) -> list[tuple[Any, ...]]:
-    def record(step: roll.Step, gap: roll.Gap) -> tuple[Any, ...]:
-        symbols = contracts[step.outgoing].symbol, contracts[step.incoming].symbol
-        return (step.session, *symbols, step.reason, gap.value, gap.time, step.known_at, step.volume_outgoing, step.volume_incoming)
+def _raw(data: schema.Data, root: Path) -> Raw:
+    match data:
+        case schema.SyntheticData():
+            return _synthetic(data, root)
+        case schema.DatabentoData():
+            return _dbn(existing(data.path, root), data.instrument, {"source": "databento", "symbol": data.symbol})
+        case schema.CsvData():
+            from mcl.data import csv
 
-    return [record(r.step, r.gap) for r in rolls]
+            path = existing(data.path, root)
+            request = data.model_dump(mode="json", include={"source", "instrument", "interval", "columns", "stamped_at", "timezone"})
+            return Raw(f"csv-{path.stem}"[:60], path.parent, [path], request, partial(csv.table, path, data))
+        case schema.LeanData():
+            from mcl.data import lean
 
-
-def roll_table(records: list[Any]) -> pd.DataFrame:
-    """ROLL_COLUMNS from plain rows: session in days, times in ns, -1 for what was not known (NaT)."""
-    frame = pd.DataFrame(records, columns=list(ROLL_COLUMNS))
-    frame["session"] = pd.to_datetime(frame["session"].astype("int64") * 86_400, unit="s").astype("datetime64[s]")
-    for name in ("gap_time", "known_at"):
-        time = frame[name].astype("int64")
-        frame[name] = pd.to_datetime(time.where(time >= 0), unit="ns", utc=True).astype("datetime64[ns, UTC]")
-    texts = dict.fromkeys(("from_symbol", "to_symbol", "reason"), "str")
-    return frame.astype(texts | {"gap": "float64", "volume_from": "int64", "volume_to": "int64"})
-
-
-def roll_records(table: pd.DataFrame) -> list[Any]:
-    """The plain rows that `roll_table` takes."""
-    times = {name: [-1 if pd.isna(t) else int(t.value) for t in table[name]] for name in ("gap_time", "known_at")}
-    days = {"session": (table["session"].astype("int64") // 86_400).tolist()}
-    columns = {name: table[name].tolist() for name in ROLL_COLUMNS} | times | days
-    return [list(row) for row in zip(*columns.values(), strict=True)]
+            path = existing(data.path, root)
+            request = {"source": "lean", "instrument": data.instrument, "timezone": data.timezone}
+            files = lean.files(path, data.instrument)
+            return Raw(f"lean-{data.instrument.lower()}", path, files, request, partial(lean.table, path, data))
 
 
-# ------------------------------------------------------------------------------------------------------------ resample
+def _synthetic(data: schema.SyntheticData, root: Path) -> Raw:
+    from mcl.data import world
+
+    home = world.generate(data, root / data.folder / "raw")
+    raw = _dbn(home, data.instrument, {"source": "synthetic", "world": data.world, "seed": data.seed})
+    return replace(raw, label=f"synthetic-{data.world}-seed{data.seed}")
 
 
-def resample(bars: Bars, interval: str, calendar: Sessions) -> Bars:
-    """Coarser bars with edges counted from the open of the session; "session" is one bar per session.
+def _dbn(path: Path, instrument: str, request: dict[str, Any]) -> Raw:
+    from mcl.data import raw
 
-    A bar is known at its nominal edge, or at the official close when that is earlier, or when its last small bar is known.
-    """
-    if interval == bars.interval:
-        return bars
-    step, base = STEPS_SEC[interval], STEPS_SEC[bars.interval]
-    if not base or (step and (step < base or step % base)):
-        finer = [name for name, sec in STEPS_SEC.items() if (base and sec >= base and sec % base == 0) or sec == 0]
-        raise DataError(f"cannot make {interval} bars from {bars.interval} bars; choose data.interval from {', '.join(finer)}")
-    index = np.searchsorted(calendar.day, bars.session)
-    opens, closes = calendar.open_ns[index], calendar.close_ns[index]
-    if step:
-        bucket = (bars.close_time - base * NS - opens) // (step * NS)
-        edge = np.minimum(opens + (bucket + 1) * step * NS, np.maximum(closes, opens + bucket * step * NS))
-    else:
-        bucket, edge = np.zeros(len(bars), np.int64), closes
-    starts = np.flatnonzero(np.concatenate([[True], (np.diff(bars.session) != 0) | (np.diff(bucket) != 0)]))
-    return _merge(bars, interval, starts, edge, closes)
+    found = raw.files(path)
+    request = request | {"instrument": instrument, "schemas": sorted(found)}
+    label = f"{instrument.lower()}-{path.name.split('.')[0]}"[:60]
+    return Raw(label, path, [p for paths in found.values() for p in paths], request, partial(raw.table, path, instrument))
 
 
-def _merge(bars: Bars, interval: str, starts: Ints, edge: Ints, closes: Ints) -> Bars:
-    stops = np.append(starts[1:], len(bars)) - 1
-    known = np.maximum(edge[starts], bars.close_time[stops])
-    first = {name: getattr(bars, name)[starts] for name in ("open", "adjustment", "session", "contract", "roll", "outgoing_open")}
-    folded = {
-        "close_time": known,
-        "high": np.maximum.reduceat(bars.high, starts),
-        "low": np.minimum.reduceat(bars.low, starts),
-        "close": bars.close[stops],
-        "volume": np.add.reduceat(bars.volume, starts),
-        "to_close_sec": np.maximum(0, (closes[starts] - known) // NS),
-    }
-    return replace(bars, interval=interval, **first, **folded)
-
-
-# --------------------------------------------------------------------------------------------------------- fingerprint
-
-
-def fingerprint(bars: Bars) -> str:
-    """sha256 over all that a backtest can see: the instrument's facts, the interval, every array, and which contract each bar is of."""
-    digest = hashlib.sha256()
-    of = bars.instrument
-    starts = np.flatnonzero(np.concatenate([[True], np.diff(bars.contract) != 0]))
-    symbols = [bars.contracts[i].name for i in bars.contract[starts]]
-    digest.update(repr((of.symbol, of.multiplier, of.tick_size, bars.interval, symbols, starts.tolist())).encode())
-    for name in ARRAYS:
-        if name != "contract":
-            digest.update(name.encode() + b"\0" + np.ascontiguousarray(getattr(bars, name)).data)
-    return digest.hexdigest()
+def existing(path: str, root: Path) -> Path:
+    """`path` below the project folder, or from the working directory; DataError with the nearest name there is."""
+    candidates = (root / path, Path(path).absolute())
+    found = next((p for p in candidates if p.exists()), None)
+    if found is not None:
+        return found
+    parent = next((p for p in candidates[0].parents if p.is_dir()), root)
+    missing = candidates[0].relative_to(parent).parts[0]
+    names = [p.name for p in parent.iterdir() if not p.name.startswith(".")]
+    raise DataError(f"there is no {candidates[0]}; in {parent}: {nearest(missing, names)}", "set data.path")

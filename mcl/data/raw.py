@@ -161,4 +161,4 @@ def _world(path: Path) -> dict[str, Any]:
     """What a generated world says about itself, wherever inside its folder the path points; {} for real data."""
     note = next((n for n in (p / "world.json" for p in (path, path.parent, path.parent.parent)) if n.is_file()), None)
     facts: dict[str, Any] = json.loads(note.read_text()) if note else {}
-    return facts
+    return {name: fact for name, fact in facts.items() if name != "files"}  # the manifest hashes what was read

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 
 from mcl.calendar import Sessions, from_day, to_day
 from mcl.data.bars import Bars
-from mcl.data.build import ARRAYS, fingerprint, roll_records, roll_table
+from mcl.data.front import ARRAYS, fingerprint, roll_records, roll_table
 from mcl.data.table import PRICES, Rows, Table
 from mcl.errors import DataError, StoreError
 from mcl.files import write_whole

@@ -1,0 +1,245 @@
+"""From all contracts to one row per bar of the active contract: assemble, resample, fingerprint.
+
+Nothing is invented: a minute without a trade has no bar, a coarser bar is made of the bars that exist, and no bar spans two
+contracts, because rolls happen only at the open of a session.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mcl import schema
+from mcl.calendar import NS, Sessions, from_day
+from mcl.data import roll
+from mcl.data.bars import ROLL_COLUMNS, Bars
+from mcl.data.table import PRICES, STEPS_SEC, Rows, cleared, on_tick
+from mcl.errors import DataError
+from mcl.market import Contract, Instrument
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+GAP_DAYS = 12  # how far back the last common bar of two contracts is looked for
+ARRAYS = ("close_time", *PRICES, "volume", "adjustment", "session", "to_close_sec", "contract", "roll", "outgoing_open")
+_EPOCH = 719163  # date(1970, 1, 1).toordinal()
+
+
+class Source(Protocol):
+    """What a `Bars` is made from: a stored dataset. `rows` reads the bars of one contract in first <= session <= last."""
+
+    @property
+    def instrument(self) -> Instrument: ...
+    @property
+    def interval(self) -> str: ...
+    @property
+    def contracts(self) -> tuple[Contract, ...]: ...
+    @property
+    def listed_at(self) -> Ints: ...
+    @property
+    def calendar(self) -> Sessions: ...
+    @property
+    def statistics(self) -> pd.DataFrame: ...
+    @property
+    def synthetic(self) -> bool: ...
+    @property
+    def sessions(self) -> Ints: ...
+
+    def rows(self, contract: int, first: int, last: int) -> Rows: ...
+
+
+@dataclass(frozen=True)
+class _Roll:
+    """A roll with what it is worth: the gap, and the price at which the outgoing contract is left."""
+
+    step: roll.Step
+    gap: roll.Gap
+    outgoing_open: float
+
+
+def assemble(source: Source, rule: schema.Roll) -> Bars:
+    """The active contract's bars in the interval of the source; fingerprint empty, no session cut."""
+    days = source.sessions
+    last_trade = np.array([c.last_trade_date.toordinal() for c in source.contracts], np.int64) - _EPOCH
+    volumes = cleared(source.statistics)
+    active, steps = roll.decide(source.calendar, days, last_trade=last_trade, listed_at=source.listed_at, volumes=volumes, rule=rule)
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(active)) + 1])
+    stops = np.append(starts[1:], len(active)) - 1
+    pieces = [source.rows(int(active[a]), int(days[a]), int(days[b])) for a, b in zip(starts, stops, strict=True)]
+    pieces, steps = _without_empty_ends(source, pieces, steps)
+    rolls = [_price(source, step, rows) for step, rows in zip(steps, pieces[1:], strict=True)]
+    columns = _columns(source, pieces, rolls, rule)
+    table = roll_table(_records(source.contracts, rolls))
+    facts: dict[str, Any] = {"contracts": source.contracts, "roll_table": table, "fingerprint": "", "synthetic": source.synthetic}
+    return Bars(source.instrument, source.interval, **columns, **facts)
+
+
+def close_times(rows: Rows, interval: str, calendar: Sessions) -> Ints:
+    """When each bar is known: its open plus the interval; a session bar at the official close."""
+    if STEPS_SEC[interval]:
+        return rows.ts_event + STEPS_SEC[interval] * NS
+    return calendar.close_ns[np.searchsorted(calendar.day, rows.session)]
+
+
+def _without_empty_ends(source: Source, pieces: list[Rows], steps: list[roll.Step]) -> tuple[list[Rows], list[roll.Step]]:
+    """Drop rolls before the first and after the last bar; an active contract without a single bar in between is a hole: DataError."""
+    held = [i for i, rows in enumerate(pieces) if len(rows)]
+    if not held:
+        raise DataError("no bars of any active contract in the data")
+    kept, moves = pieces[held[0] : held[-1] + 1], steps[held[0] : held[-1]]
+    for rows, step in zip(kept[1:], moves, strict=True):
+        if not len(rows):
+            symbol = source.contracts[step.incoming].symbol
+            day = from_day(step.session)
+            raise DataError(f"{symbol} is the active contract from {day} on, but the data hold no bar of it", "download its bars")
+    return kept, moves
+
+
+def _price(source: Source, step: roll.Step, incoming: Rows) -> _Roll:
+    """The gap of one roll from simultaneous prices, and the price at which the outgoing contract is left.
+
+    That is the open of its own bar at the same time when it has one, else the incoming open minus the gap. When the incoming
+    contract had no price before the roll (old vendor series) the gap is its first open minus the last outgoing close.
+    """
+    old = source.rows(step.outgoing, step.session - GAP_DAYS, step.session)
+    new = source.rows(step.incoming, step.session - GAP_DAYS, step.session)
+    before = int(source.calendar.open_ns[np.searchsorted(source.calendar.day, step.session)])
+    old_time, new_time = (close_times(rows, source.interval, source.calendar) for rows in (old, new))
+    gap = roll.gap(old_time, old.close, new_time, new.close, before)
+    if gap is None:
+        gap = _first_gap(source, step, old, old_time, incoming)
+    gap = gap._replace(value=float(on_tick(np.array([gap.value]), source.instrument)[0]))
+    same = np.flatnonzero(old.ts_event == incoming.ts_event[0])
+    price = old.open[same[0]] if len(same) else incoming.open[0] - gap.value
+    return _Roll(step, gap, float(on_tick(np.array([price]), source.instrument)[0]))
+
+
+def _first_gap(source: Source, step: roll.Step, old: Rows, old_time: Ints, incoming: Rows) -> roll.Gap:
+    names = [source.contracts[i].symbol for i in (step.outgoing, step.incoming)]
+    earlier = np.flatnonzero(old.ts_event < incoming.ts_event[0])
+    if not len(earlier):
+        day = from_day(step.session)
+        raise DataError(f"no price of {names[0]} in the {GAP_DAYS} days before the roll to {names[1]} on {day}; its gap cannot be measured")
+    last = earlier[-1]
+    return roll.Gap(float(incoming.open[0] - old.close[last]), int(old_time[last]), False)
+
+
+def _columns(source: Source, pieces: list[Rows], rolls: list[_Roll], rule: schema.Roll) -> dict[str, Any]:
+    rows = Rows(*(np.concatenate([getattr(p, name) for p in pieces]) for name in Rows.__dataclass_fields__))
+    lengths = np.array([len(p) for p in pieces])
+    first = np.concatenate([[0], np.cumsum(lengths)])[:-1]
+    offsets = np.concatenate([[0.0], -np.cumsum([r.gap.value for r in rolls])]) if rule.adjust == "difference" else np.zeros(len(pieces))
+    known = close_times(rows, source.interval, source.calendar)
+    marks, outgoing = np.zeros(len(rows), np.bool_), np.full(len(rows), np.nan)
+    for position, item in zip(first[1:], rolls, strict=True):
+        marks[position], outgoing[position] = True, item.outgoing_open
+    if (np.diff(known) <= 0).any():
+        at = int(np.argmax(np.diff(known) <= 0)) + 1
+        raise DataError(f"bars are not in increasing order of time at {source.contracts[rows.contract[at]].symbol}, bar {at + 1}")
+    adjustment = on_tick(np.repeat(offsets, lengths), source.instrument)
+    prices = {name: on_tick(getattr(rows, name), source.instrument) for name in PRICES}
+    return {
+        "close_time": known,
+        **prices,
+        "volume": rows.volume,
+        "adjustment": adjustment,
+        "session": rows.session,
+        "to_close_sec": _to_close(known, rows.session, source.calendar),
+        "contract": rows.contract,
+        "roll": marks,
+        "outgoing_open": outgoing,
+    }
+
+
+def _to_close(close_time: Ints, session: Ints, calendar: Sessions) -> Ints:
+    close = calendar.close_ns[np.searchsorted(calendar.day, session)]
+    left: Ints = np.maximum(0, (close - close_time) // NS)
+    return left
+
+
+def _records(contracts: tuple[Contract, ...], rolls: list[_Roll]) -> list[tuple[Any, ...]]:
+    def record(step: roll.Step, gap: roll.Gap) -> tuple[Any, ...]:
+        symbols = contracts[step.outgoing].symbol, contracts[step.incoming].symbol
+        return (step.session, *symbols, step.reason, gap.value, gap.time, step.known_at, step.volume_outgoing, step.volume_incoming)
+
+    return [record(r.step, r.gap) for r in rolls]
+
+
+def roll_table(records: list[Any]) -> pd.DataFrame:
+    """ROLL_COLUMNS from plain rows: session in days, times in ns, -1 for what was not known (NaT)."""
+    frame = pd.DataFrame(records, columns=list(ROLL_COLUMNS))
+    frame["session"] = pd.to_datetime(frame["session"].astype("int64") * 86_400, unit="s").astype("datetime64[s]")
+    for name in ("gap_time", "known_at"):
+        time = frame[name].astype("int64")
+        frame[name] = pd.to_datetime(time.where(time >= 0), unit="ns", utc=True).astype("datetime64[ns, UTC]")
+    texts = dict.fromkeys(("from_symbol", "to_symbol", "reason"), "str")
+    return frame.astype(texts | {"gap": "float64", "volume_from": "int64", "volume_to": "int64"})
+
+
+def roll_records(table: pd.DataFrame) -> list[Any]:
+    """The plain rows that `roll_table` takes."""
+    times = {name: [-1 if pd.isna(t) else int(t.value) for t in table[name]] for name in ("gap_time", "known_at")}
+    days = {"session": (table["session"].astype("int64") // 86_400).tolist()}
+    columns = {name: table[name].tolist() for name in ROLL_COLUMNS} | times | days
+    return [list(row) for row in zip(*columns.values(), strict=True)]
+
+
+# ------------------------------------------------------------------------------------------------------------ resample
+
+
+def resample(bars: Bars, interval: str, calendar: Sessions) -> Bars:
+    """Coarser bars with edges counted from the open of the session; "session" is one bar per session.
+
+    A bar is known at its nominal edge, or at the official close when that is earlier, or when its last small bar is known.
+    """
+    if interval == bars.interval:
+        return bars
+    step, base = STEPS_SEC[interval], STEPS_SEC[bars.interval]
+    if not base or (step and (step < base or step % base)):
+        finer = [name for name, sec in STEPS_SEC.items() if (base and sec >= base and sec % base == 0) or sec == 0]
+        raise DataError(f"cannot make {interval} bars from {bars.interval} bars; choose data.interval from {', '.join(finer)}")
+    index = np.searchsorted(calendar.day, bars.session)
+    opens, closes = calendar.open_ns[index], calendar.close_ns[index]
+    if step:
+        bucket = (bars.close_time - base * NS - opens) // (step * NS)
+        edge = np.minimum(opens + (bucket + 1) * step * NS, np.maximum(closes, opens + bucket * step * NS))
+    else:
+        bucket, edge = np.zeros(len(bars), np.int64), closes
+    starts = np.flatnonzero(np.concatenate([[True], (np.diff(bars.session) != 0) | (np.diff(bucket) != 0)]))
+    return _merge(bars, interval, starts, edge, closes)
+
+
+def _merge(bars: Bars, interval: str, starts: Ints, edge: Ints, closes: Ints) -> Bars:
+    stops = np.append(starts[1:], len(bars)) - 1
+    known = np.maximum(edge[starts], bars.close_time[stops])
+    first = {name: getattr(bars, name)[starts] for name in ("open", "adjustment", "session", "contract", "roll", "outgoing_open")}
+    folded = {
+        "close_time": known,
+        "high": np.maximum.reduceat(bars.high, starts),
+        "low": np.minimum.reduceat(bars.low, starts),
+        "close": bars.close[stops],
+        "volume": np.add.reduceat(bars.volume, starts),
+        "to_close_sec": np.maximum(0, (closes[starts] - known) // NS),
+    }
+    return replace(bars, interval=interval, **first, **folded)
+
+
+# --------------------------------------------------------------------------------------------------------- fingerprint
+
+
+def fingerprint(bars: Bars) -> str:
+    """sha256 over all that a backtest can see: the instrument's facts, the interval, every array, and which contract each bar is of."""
+    digest = hashlib.sha256()
+    of = bars.instrument
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(bars.contract) != 0]))
+    symbols = [bars.contracts[i].name for i in bars.contract[starts]]
+    digest.update(repr((of.symbol, of.multiplier, of.tick_size, bars.interval, symbols, starts.tolist())).encode())
+    for name in ARRAYS:
+        if name != "contract":
+            digest.update(name.encode() + b"\0" + np.ascontiguousarray(getattr(bars, name)).data)
+    return digest.hexdigest()
