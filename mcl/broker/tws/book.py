@@ -53,6 +53,7 @@ class Book:
         self._active: dict[int, Order] = {}  # by perm_id: those of `orders` that can still fill
         self._prices: dict[int, float] = {}  # by con_id: what a market order would get now, before slippage
         self._next_perm_id = FIRST_PERM_ID
+        self._closed = False
 
     # ------------------------------------------------------------------------------------------------------- requests
 
@@ -128,6 +129,7 @@ class Book:
             if order.tif == "DAY" and order.working:
                 self._cancel(order, "Order Canceled - reason:The session has ended")
         self._prices.clear()
+        self._closed = True
 
     def _resting(self, listed: Listed, *kinds: str) -> list[Order]:
         return [o for o in self._active.values() if o.live and o.kind in kinds and o.listed is listed]
@@ -138,6 +140,8 @@ class Book:
     # ------------------------------------------------------------------------------------------------------ accepting
 
     def _accept(self, request: Values, client_id: int) -> Order:
+        if self._closed:
+            raise Reject(201, "Order rejected - reason:The replay has ended, the exchange is closed.")
         listed = self._contract(request)
         self._check(request, listed)
         order = order_from(request, client_id, self._perm_id(), listed)

@@ -1,0 +1,68 @@
+"""Waiting for a broker: every question is bounded in time, asked once at a time, and fails with a sentence."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from mcl.errors import BrokerError
+
+T = TypeVar("T")
+NOTICES = frozenset({2103, 2104, 2105, 2106, 2107, 2108, 2119, 2157, 2158})  # about data farms, not about requests
+
+
+class Asking:
+    """`connected` says whether an answer can still come; `told` and `changed` are fed by the events of the connection."""
+
+    def __init__(self, timeout_sec: float, connected: Callable[[], bool]) -> None:
+        self.timeout_sec = timeout_sec
+        self.locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._connected = connected
+        self._changed = asyncio.Event()
+        self._errors: deque[tuple[int, int, str]] = deque(maxlen=100)  # (request or order id, code, text)
+
+    def changed(self, *_: Any) -> None:
+        """Something happened: whoever waits looks again."""
+        self._changed.set()
+
+    def told(self, req_id: int, code: int, text: str, *_: Any) -> None:
+        if code not in NOTICES:
+            self._errors.append((req_id, code, text))
+        self._changed.set()
+
+    def errors(self, req_id: int, codes: frozenset[int] | None = None) -> str:
+        """What the broker said about a request or an order; empty if nothing."""
+        return "; ".join(f"{text} ({code})" for at, code, text in self._errors if at == req_id and (codes is None or code in codes))
+
+    @property
+    def last_error(self) -> str:
+        return "".join(f"{text} ({code})" for _, code, text in list(self._errors)[-1:])
+
+    async def answer(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
+        """The library keys some requests by kind only, so that a second one would orphan the first: one at a time per `what`."""
+        async with self.locks[what]:
+            before = len(self._errors)
+            try:
+                return await asyncio.wait_for(request(), self.timeout_sec)
+            except TimeoutError:
+                said = f": {self.last_error}" if len(self._errors) > before else ""
+                raise BrokerError(f"the broker did not answer the request for {what} within {self.timeout_sec:g} s{said}") from None
+            except ConnectionError:
+                raise BrokerError(f"the connection to the broker was lost during the request for {what}") from None
+
+    async def until(self, holds: Callable[[], bool], seconds: float | None = None) -> bool:
+        """Wait for events until a condition holds; False when the time is up or the connection is gone."""
+        deadline = time.monotonic() + (self.timeout_sec if seconds is None else seconds)
+        while not holds():
+            self._changed.clear()
+            left = deadline - time.monotonic()
+            if left <= 0 or not self._connected():
+                return False
+            try:
+                await asyncio.wait_for(self._changed.wait(), left)
+            except TimeoutError:
+                return holds()
+        return True

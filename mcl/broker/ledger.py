@@ -1,0 +1,86 @@
+"""What executions add up to. Executions are the only truth about fills: order states may be late, repeated or invented.
+
+Positions and protective levels use the arithmetic of the simulation engine (`mcl.engine.account.filled`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from mcl.broker import Fill, FillReason, Goal
+from mcl.engine.account import Holding, filled
+from mcl.errors import BrokerError
+
+STOP, TAKE_PROFIT, FLATTEN = "/stop", "/take", "/flat"  # what follows the reference of a decision on orders made for it
+
+
+def reason_of(ref: str) -> FillReason:
+    """What an order was for, told by its reference."""
+    return "stop" if ref.endswith(STOP) else "take_profit" if ref.endswith(TAKE_PROFIT) else "target"
+
+
+def execution_root(execution_id: str) -> str:
+    """The identity of an execution: a correction re-sends it with only the last group increased."""
+    return execution_id.rpartition(".")[0]
+
+
+class Ledger:
+    """Fills in order of arrival, and the holding of each contract (by con_id). `clear` is called on the arrival of anything foreign."""
+
+    def __init__(self, ours: Callable[[str], bool]) -> None:
+        self.fills: list[Fill] = []
+        self.trouble = ""  # why these figures cannot be trusted any more
+        self._ours = ours
+        self._rows: dict[str, int] = {}  # execution root -> row of `fills`, -1 for one from before this session
+        self._holdings: dict[int, Holding] = {}
+        self._goals: dict[str, Goal] = {}  # reference -> what its order is to reach
+
+    def open(self, con_id: int, position: int, entry_ticks: float) -> None:
+        """What the broker held when the session began."""
+        self._holdings[con_id] = Holding(position=position, entry_ticks=entry_ticks if position else math.nan)
+
+    def earlier(self, execution_id: str) -> None:
+        """An execution that is already part of the position."""
+        self._rows.setdefault(execution_root(execution_id), -1)
+
+    def intend(self, ref: str, goal: Goal) -> None:
+        self._goals[ref] = goal
+
+    def used(self, ref: str) -> bool:
+        return ref in self._goals
+
+    def holding(self, con_id: int) -> Holding:
+        return self._holdings[con_id]
+
+    def filled(self, ref: str) -> tuple[Fill, ...]:
+        """The fills of the orders with exactly this reference."""
+        return tuple(fill for fill in self.fills if fill.ref == ref)
+
+    def record(self, con_id: int, fill: Fill, tick_size: float) -> None:
+        """Book one execution, once."""
+        root = execution_root(fill.execution_id)
+        if root in self._rows:
+            row = self._rows[root]
+            if row >= 0 and self.fills[row].execution_id != fill.execution_id:
+                self.trouble = f"the broker corrected the execution {self.fills[row].execution_id}"
+            return
+        if not self._ours(fill.ref):
+            self.trouble = f"the execution {fill.execution_id} of {fill.quantity} {fill.symbol} was not ordered by this session"
+            fill = fill._replace(reason="foreign")
+        self._rows[root] = len(self.fills)
+        self.fills.append(fill)
+        goal = self._goals.get(fill.ref)
+        stop, take = (goal.stop_ticks, goal.take_profit_ticks) if goal else (math.nan, math.nan)
+        holding = self._holdings.setdefault(con_id, Holding())
+        ticks = round(fill.price / tick_size, 6)
+        self._holdings[con_id] = filled(holding, fill.quantity, float(ticks), float(stop), float(take))
+
+    def commission(self, execution_id: str, usd: float) -> None:
+        row = self._rows.get(execution_root(execution_id), -1)
+        if row >= 0:
+            self.fills[row] = self.fills[row]._replace(commission_usd=usd)
+
+    def check(self) -> None:
+        if self.trouble:
+            raise BrokerError(f"{self.trouble}; compare the account with the journal before trading on")
