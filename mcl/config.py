@@ -64,15 +64,18 @@ class Composed:
 def compose(verb: Verb, overrides: list[str]) -> Composed:
     """The composed and resolved configuration of `conf/<verb>.yaml` under `overrides` (Hydra's override grammar).
 
-    With the verb sweep, `strategy.fast=range(10, 100, 10)` is an axis of the search space.
+    With the verb sweep, `strategy.fast=range(10, 100, 10)` is an axis of the search space, and a key whose value
+    is typed is not searched.
     """
     from hydra import compose as hydra_compose
     from omegaconf import OmegaConf
 
     with _hydra(), _sentences(verb, overrides):
-        typed = _axes(overrides) if verb == "sweep" else overrides
+        typed, fixed = _axes(overrides) if verb == "sweep" else (overrides, [])
         composed = hydra_compose(config_name=verb, overrides=[*_aliases(typed), _search_path()])
         resolved: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    if verb == "sweep":
+        resolved["search"]["space"] = _without(resolved["search"]["space"], fixed)
     return Composed({k: v for k, v in resolved.items() if k not in ("experiments", "hydra")}, tuple(overrides))
 
 
@@ -209,12 +212,14 @@ def _aliases(overrides: list[str]) -> list[str]:
     return [re.sub(r"^(\+{0,2}|~)experiment=", r"\1experiments=", o) for o in overrides]
 
 
-def _axes(overrides: list[str]) -> list[str]:
-    """Sweep overrides as entries of search.space; the others as they are."""
+def _axes(overrides: list[str]) -> tuple[list[str], list[str]]:
+    """The overrides with sweeps as entries of search.space, and the keys whose value was typed and which are therefore not searched."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    parsed = zip(overrides, OverridesParser.create().parse_overrides(overrides), strict=True)
-    return [_axis(o.key_or_group, text) if o.is_sweep_override() else text for text, o in parsed]
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    typed = [_axis(o.key_or_group, text) if o.is_sweep_override() else text for text, o in zip(overrides, parsed, strict=True)]
+    swept = [text.lstrip("+").removeprefix("search.space.").split("=")[0] for text in typed if text.lstrip("+").startswith("search.space.")]
+    return typed, [o.key_or_group for o in parsed if "." in o.key_or_group and o.key_or_group not in swept]
 
 
 def _axis(key: str, override: str) -> str:
@@ -222,6 +227,12 @@ def _axis(key: str, override: str) -> str:
         raise ConfigError(f"{override} chooses between groups, and a search varies values", f"run the grid: mcl backtest -m {override}")
     expression = override.split("=", 1)[1].replace('"', '\\"')
     return f'++search.space.{key.removeprefix("search.space.")}="{expression}"'
+
+
+def _without(tree: dict[str, Any], keys: list[str], prefix: str = "") -> dict[str, Any]:
+    """The nested `tree` without the leaves at these dotted keys."""
+    named = ((f"{prefix}{name}", name, item) for name, item in tree.items())
+    return {n: _without(item, keys, f"{key}.") if isinstance(item, dict) else item for key, n, item in named if key not in keys}
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,9 @@ class _Sobol(QMCSampler):
     """Scrambled Sobol points over a space known from the start: optuna's own needs a finished trial to know it, which depends on timing."""
 
     def __init__(self, space: Space, seed: int) -> None:
-        super().__init__(seed=seed, scramble=True, warn_independent_sampling=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # in optuna since 3.0
+            super().__init__(seed=seed, scramble=True, warn_independent_sampling=False)
         self._space = space
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -71,10 +74,6 @@ class _Sobol(QMCSampler):
 
 def sampler(name: str, space: Space, seed: int) -> BaseSampler:
     if name == "cmaes":
-        if all(isinstance(axis, CategoricalDistribution) for axis in space.values()):
-            raise ConfigError(
-                "search.sampler=cmaes needs numeric axes, and this space holds only choices", "use search.sampler=tpe or grid"
-            )
         return CmaEsSampler(seed=seed, warn_independent_sampling=False)
     if name == "qmc":
         return _Sobol(space, seed)
@@ -84,7 +83,9 @@ def sampler(name: str, space: Space, seed: int) -> BaseSampler:
 
 
 def planned(space: Space, search: schema.Search) -> int:
-    """The number of trials that `search` asks for; a grid is run whole or refused."""
+    """The number of trials that `search` asks for. ConfigError where sampler and space do not fit; a grid is run whole or refused."""
+    if search.sampler == "cmaes" and all(isinstance(axis, CategoricalDistribution) for axis in space.values()):
+        raise ConfigError("search.sampler=cmaes needs numeric axes, and this space holds only choices", "use search.sampler=tpe or grid")
     if search.sampler != "grid":
         return search.trials
     count = math.prod(len(points(key, axis)) for key, axis in space.items())

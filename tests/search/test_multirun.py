@@ -1,0 +1,78 @@
+"""Grids: Hydra's multirun grammar, one child per job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mcl import config, runs
+from mcl.errors import ConfigError
+from mcl.search import multirun
+
+from .conftest import SMALL, Project
+
+
+def test_one_parent_and_one_child_per_job(project: Project) -> None:
+    swept = project.grid("strategy.fast=5,10,20", "strategy.slow=30,60")
+    parent, children = project.store.run(swept.sweep_id), project.store.children(swept.sweep_id)
+    assert (parent.tags["mcl.kind"], parent.status, len(children)) == ("grid", "FINISHED", 6)
+    assert {run.status for run in children} == {"FINISHED"}
+    found = {(run.params["strategy.fast"], run.params["strategy.slow"]) for run in children}
+    assert found == {(fast, slow) for fast in ("5", "10", "20") for slow in ("30", "60")}
+    best = project.store.run((swept.best or {})["run_id"])
+    assert best.metrics["sharpe"] == max(run.metrics["sharpe"] for run in children)
+    assert not runs.unequal((swept.best or {})["metrics"], runs.replay(best, project.root).metrics)
+
+
+def test_a_failing_job_does_not_stop_the_others(project: Project) -> None:
+    swept = project.grid("strategy.fast=5,30,8", "strategy.slow=20")
+    assert swept.states == {"COMPLETE": 2, "FAILED": 1}
+    failed = next(run for run in project.store.children(swept.sweep_id) if run.status == "FAILED")
+    assert "need 0 < fast < slow; fast=30, slow=20" in failed.tags["detail"]
+    assert b"ConfigError" in failed.file("traceback.txt")
+    assert swept.trials["state"].tolist() == ["COMPLETE", "FAILED", "COMPLETE"]
+    assert project.store.run(swept.sweep_id).metrics["trials_failed"] == 1
+
+
+def test_groups_are_composed_anew(project: Project) -> None:
+    swept = project.grid("strategy=ema_cross,always_long,donchian", "seed=0,1")
+    names = [(run.params["strategy.name"], run.params["seed"]) for run in project.store.children(swept.sweep_id)]
+    assert sorted(names) == [(name, seed) for name in ("always_long", "donchian", "ema_cross") for seed in ("0", "1")]
+    assert swept.keys == ["strategy", "seed"]
+    assert swept.report.is_file()
+
+
+def test_nothing_is_recorded_when_no_job_is_valid(project: Project) -> None:
+    with pytest.raises(ConfigError, match=r"did you mean 'strategy.fast'"):
+        project.grid("study=refused", "strategy.fst=5,10")
+    assert project.store.in_study("refused") == []
+
+
+def test_missing_data_fail_their_job_only(project: Project) -> None:
+    swept = project.grid("data.path=walk.csv,walkk.csv")
+    assert swept.states == {"COMPLETE": 1, "FAILED": 1}
+    assert "walk.csv" in swept.trials.loc[1, "detail"]
+
+
+OWN = [o for o in SMALL if not o.startswith(("search", "strategy.", "strategy="))]
+
+
+def test_laid_over_configurations_equal_hydras_own(project: Project) -> None:
+    typed = [*OWN, "strategy=ema_cross", "risk=fixed,vol_target", "strategy.fast=5,8", "costs.slippage_ticks=0,0.5", "notes=a,b"]
+    jobs = multirun.resolve(config.expand(typed))
+    assert len(jobs) == 16
+    assert all(job.run == config.compose("backtest", list(job.overrides)).config for job in jobs)
+
+
+def test_a_config_that_interpolates_a_swept_key_is_composed_per_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    shutil.copytree(config.conf_dir(), tmp_path / "conf")
+    strategy = tmp_path / "conf" / "strategy" / "ema_cross.yaml"
+    strategy.write_text("name: ema_cross\nfast: 10\nslow: ${seed}\n")
+    monkeypatch.setenv("MCL_HOME", str(tmp_path))
+    jobs = multirun.resolve(config.expand(["strategy=ema_cross", "seed=30,60"]))
+    assert [job.run.strategy["slow"] for job in jobs if job.run] == [30, 60]
+    strategy.write_text("name: ema_cross\nfast: 10\nslow: ${costs.slippage_ticks}\n")
+    jobs = multirun.resolve(config.expand(["strategy=ema_cross", "costs.slippage_ticks=30,60"]))
+    assert [job.run.strategy["slow"] for job in jobs if job.run] == [30, 60]

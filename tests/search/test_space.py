@@ -1,0 +1,158 @@
+"""The grammar of search spaces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mcl import config
+from mcl.errors import ConfigError
+from mcl.search.space import combinations, distribution, overlay, parse, points
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+RAW: dict[str, Any] = {
+    "data": {"source": "csv", "interval": "1m"},
+    "strategy": {"name": "ema_cross", "fast": 10, "slow": 30},
+    "costs": {"slippage_ticks": 1.0},
+    "broker": {"port": 7497},
+}
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("range(10, 481, 10)", IntDistribution(10, 480, step=10)),
+        ("range(10, 20, 5)", IntDistribution(10, 15, step=5)),  # the stop is exclusive, as in Hydra
+        ("range(3)", IntDistribution(0, 2)),
+        ("range(5, 0, -2)", IntDistribution(1, 5, step=2)),
+        ("range(0.1, 0.5, 0.1)", FloatDistribution(0.1, 0.4, step=0.1)),
+        ("float(range(1, 4))", FloatDistribution(1.0, 3.0, step=1.0)),
+        ("interval(0.5, 2)", FloatDistribution(0.5, 2.0)),
+        ("interval(1, 10)", FloatDistribution(1.0, 10.0)),  # an interval is continuous, also with whole ends
+        ("int(interval(1, 10))", IntDistribution(1, 10)),
+        ("tag(log, interval(0.001, 1))", FloatDistribution(0.001, 1.0, log=True)),
+        ("tag(log, int(interval(2, 500)))", IntDistribution(2, 500, log=True)),
+        ("tag(log, range(1, 100))", IntDistribution(1, 99, log=True)),
+        ("choice(a, b, 3)", CategoricalDistribution(["a", "b", 3])),
+        ("5, 10, 20", CategoricalDistribution([5, 10, 20])),
+        ([1, 2.5], CategoricalDistribution([1, 2.5])),
+        ("'1m','5m'", CategoricalDistribution(["1m", "5m"])),
+        (7, CategoricalDistribution([7])),
+        (True, CategoricalDistribution([True])),
+    ],
+)
+def test_expressions(expression: Any, expected: object) -> None:
+    assert distribution("strategy.fast", expression) == expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "sentence"),
+    [
+        ("range(10, 10)", "holds no value"),
+        ("range(10, 5)", "holds no value"),
+        ("interval(3, 1)", "need low < high"),
+        ("tag(log, interval(0, 1))", "logarithmic scale"),
+        ("tag(log, range(1, 100, 2))", "step 1"),
+        ("glob(*)", "no search expression"),
+        ("often", "no search expression"),
+        ([[1, 2]], "choices must be"),
+    ],
+)
+def test_unusable_expressions_are_refused_by_name(expression: Any, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence) as refusal:
+        distribution("strategy.fast", expression)
+    assert "strategy.fast" in refusal.value.message
+
+
+def test_hydra_says_what_it_cannot_read() -> None:
+    with pytest.raises(ConfigError):
+        distribution("strategy.fast", "range(1, ")
+
+
+@given(start=st.integers(-50, 50), count=st.integers(1, 30), step=st.integers(1, 9))
+def test_whole_ranges_mean_what_python_and_hydra_mean(start: int, count: int, step: int) -> None:
+    stop = start + (count - 1) * step + 1
+    assert points("k", distribution("k", f"range({start}, {stop}, {step})")) == list(range(start, stop, step))
+
+
+@given(start=st.integers(-20, 20), count=st.integers(1, 40), step=st.sampled_from([0.1, 0.05, 0.25, 0.3]))
+def test_decimal_ranges_have_no_rounding_tail(start: int, count: int, step: float) -> None:
+    stop = round(start + count * step, 10)
+    values = points("k", distribution("k", f"range({float(start)}, {stop}, {step})"))
+    assert values == [round(start + i * step, 10) for i in range(count)]
+
+
+def test_a_grid_is_the_product_in_order() -> None:
+    space = parse({"strategy": {"fast": "range(1, 3)", "slow": "5, 6"}}, RAW)
+    assert list(combinations(space)) == [{"strategy.fast": fast, "strategy.slow": slow} for fast in (1, 2) for slow in (5, 6)]
+    with pytest.raises(ConfigError, match=r"costs.slippage_ticks is a continuous interval"):
+        list(combinations(parse({"costs": {"slippage_ticks": "interval(0, 2)"}}, RAW)))
+
+
+@pytest.mark.parametrize(
+    ("entries", "sentence"),
+    [
+        ({}, "search space is empty: strategy 'ema_cross'"),
+        ({"strategy": {}}, "search space is empty"),
+        ({"strategy": {"fasst": "range(1, 9)"}}, "did you mean 'strategy.fast'"),
+        ({"strategy": {"name": "ema_cross, donchian"}}, "strategy.name is not a key that a search may vary"),
+        ({"broker": {"port": "1, 2"}}, "broker.port is not a key that a search may vary"),
+    ],
+)
+def test_a_space_names_keys_that_decide_a_result(entries: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        parse(entries, RAW)
+
+
+def test_overlay_leaves_the_original_alone() -> None:
+    changed = overlay(RAW, {"strategy.fast": 3, "costs.slippage_ticks": 0.5})
+    assert (changed["strategy"]["fast"], changed["costs"]["slippage_ticks"], changed["strategy"]["slow"]) == (3, 0.5, 30)
+    assert RAW["strategy"]["fast"] == 10
+    assert changed["data"] is RAW["data"]
+    for key in ("strategy.fasst", "strategie.fast", "costs.slippage_ticks.x"):
+        with pytest.raises(ConfigError, match=f"unknown key {key}"):
+            overlay(RAW, {key: 1})
+
+
+@pytest.mark.parametrize("strategy", ["ema_cross", "donchian", "tsmom"])
+def test_every_strategy_with_parameters_has_a_space_that_fits_it(strategy: str) -> None:
+    composed = config.compose("sweep", [f"strategy={strategy}"])
+    space = parse(composed.search.space, composed.raw)
+    assert {key.partition(".")[0] for key in space} == {"strategy"}
+    first = {key: points(key, axis)[0] for key, axis in space.items()}
+    assert config.run_config(overlay(composed.raw, first)).strategy["name"] == strategy
+
+
+@pytest.mark.parametrize("strategy", ["flat", "always_long", "random"])
+def test_controls_have_nothing_to_search(strategy: str) -> None:
+    composed = config.compose("sweep", [f"strategy={strategy}"])
+    with pytest.raises(ConfigError, match="search space is empty"):
+        parse(composed.search.space, composed.raw)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["strategy.fast=range(5, 20, 5)", "search.space.strategy.fast=range(5, 20, 5)", "search.space.strategy.fast='range(5, 20, 5)'"],
+)
+def test_the_command_line_narrows_an_axis(override: str) -> None:
+    composed = config.compose("sweep", ["strategy=ema_cross", override, "costs.slippage_ticks=0,1"])
+    space = parse(composed.search.space, composed.raw)
+    assert space["strategy.fast"] == IntDistribution(5, 15, step=5)
+    assert space["costs.slippage_ticks"] == CategoricalDistribution([0, 1])
+    assert composed.config.strategy["fast"] == 10  # the value itself stays as it is
+
+
+def test_a_typed_value_is_fixed() -> None:
+    composed = config.compose("sweep", ["strategy=ema_cross", "strategy.fast=7"])
+    assert list(parse(composed.search.space, composed.raw)) == ["strategy.slow"]
+    assert composed.config.strategy["fast"] == 7
+    explicit = config.compose("sweep", ["strategy=ema_cross", "strategy.fast=7", "search.space.strategy.fast=range(1, 9)"])
+    assert list(parse(explicit.search.space, explicit.raw)) == ["strategy.fast", "strategy.slow"]
+
+
+def test_choosing_groups_is_the_business_of_a_grid() -> None:
+    with pytest.raises(ConfigError, match="chooses between groups") as refusal:
+        config.compose("sweep", ["strategy=ema_cross,donchian"])
+    assert "mcl backtest -m" in refusal.value.hint

@@ -1,0 +1,201 @@
+"""Searches on a real store: what is kept, what is never scored, what repeats."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+
+import pandas as pd
+import pytest
+from mcl import config, runs
+from mcl.errors import ConfigError
+from mcl.search.swept import Swept
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from .conftest import Project
+
+
+@pytest.fixture(scope="module")
+def random(project: Project) -> Swept:
+    return project.sweep("search.sampler=random", "search.trials=30", "seed=4")
+
+
+def points(swept: Swept) -> list[tuple[object, ...]]:
+    return list(swept.trials[["trial", *swept.keys, "state", "reason"]].itertuples(index=False, name=None))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes", "qmc", "random", "nsga2"])
+def test_every_trial_is_a_child_run(project: Project, sampler: str) -> None:
+    swept = project.sweep(f"search.sampler={sampler}")
+    parent = project.store.run(swept.sweep_id)
+    trials = [run for run in project.store.children(swept.sweep_id) if run.tags["mcl.kind"] == "trial"]
+    assert (parent.status, parent.tags["mcl.kind"], len(trials), sum(swept.states.values())) == ("FINISHED", "sweep", 12, 12)
+    assert {run.run_id for run in trials} == set(swept.trials["run_id"])
+    for run in trials:
+        row = swept.trials.set_index("run_id").loc[run.run_id]
+        assert run.params["strategy.fast"] == str(row["strategy.fast"])
+        assert run.tags["state"] == row["state"]
+        if row["state"] == "COMPLETE":
+            assert run.metrics["sharpe"] == row["sharpe"] == row["value"]
+            assert runs.stored_config(run).strategy["fast"] == row["strategy.fast"]  # each one can be run again
+            assert run.tags["config_sha256"] == config.fingerprint(runs.stored_config(run)) == row["config_sha256"]
+
+
+def test_a_grid_visits_every_point_once(project: Project) -> None:
+    swept = project.sweep("search.sampler=grid", "strategy.fast=5,10", "strategy.slow=range(20, 50, 10)")
+    visited = list(swept.trials[["strategy.fast", "strategy.slow"]].itertuples(index=False, name=None))
+    assert visited == [(fast, slow) for fast in (5, 10) for slow in (20, 30, 40)]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes", "qmc", "nsga2"])
+def test_the_seed_decides(project: Project, sampler: str) -> None:
+    one, same, other = (project.sweep(f"search.sampler={sampler}", "search.trials=6", f"seed={seed}") for seed in (1, 1, 2))
+    assert points(one) == points(same)
+    assert points(one) != points(other)
+    assert one.best is not None
+    assert one.best["metrics"] == (same.best or {})["metrics"]
+
+
+def test_workers_change_nothing_but_the_time(project: Project, random: Swept) -> None:
+    parallel = project.sweep("search.sampler=random", "search.trials=30", "seed=4", "search.workers=2")
+    assert points(parallel) == points(random)
+    columns = [c for c in random.trials.columns if c not in ("seconds", "run_id")]
+    pd.testing.assert_frame_equal(parallel.trials[columns], random.trials[columns])
+
+
+def test_sobol_points_do_not_depend_on_timing(project: Project) -> None:
+    alone, together = (project.sweep("search.sampler=qmc", f"search.workers={count}") for count in (1, 2))
+    assert points(alone) == points(together)
+
+
+def test_outcomes_are_typed_and_never_made_up(random: Swept) -> None:
+    trials = random.trials
+    crossed = trials[trials["strategy.fast"] >= trials["strategy.slow"]]
+    first = crossed.drop_duplicates(["strategy.fast", "strategy.slow"])
+    assert len(first) > 0
+    assert set(first["state"]) == {"PRUNED"}
+    assert set(first["reason"]) == {"constraint"}
+    assert first["detail"].str.contains("need 0 < fast < slow").all()
+    assert crossed["value"].isna().all()
+    repeated = trials[trials.duplicated(["strategy.fast", "strategy.slow"])]
+    assert set(repeated["reason"]) == {"duplicate"}
+    assert trials[trials["state"] == "COMPLETE"]["value"].notna().all()
+
+
+def test_too_few_trades_are_pruned_with_their_number(project: Project) -> None:
+    swept = project.sweep("search.min_trades=100000", "search.trials=3", "search.sampler=qmc")
+    assert (swept.states, swept.best) == ({"PRUNED": 3}, None)
+    simulated = swept.trials[swept.trials["reason"] == "no_trades"]
+    assert simulated["detail"].str.contains("fewer than search.min_trades=100000").all()
+    shown = [run.metrics for run in project.store.children(swept.sweep_id) if run.tags["reason"] == "no_trades"]
+    assert all(set(metrics) == {"trades"} for metrics in shown)  # or they would lead a list sorted by Sharpe
+    assert b"No result" in project.store.run(swept.sweep_id).file("sweep.html")
+
+
+def test_an_undefined_metric_is_pruned(project: Project) -> None:
+    never = ("search.min_trades=0", "search.metric=win_rate_frac", "strategy.fast=choice(90)", "strategy.slow=choice(100000)")
+    swept = project.sweep("search.sampler=grid", *never)
+    assert points(swept) == [(0, 90, 100_000, "PRUNED", "undefined")]
+    assert math.isnan(swept.trials["value"][0])
+
+
+def test_an_exception_fails_its_trial_alone(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mcl.strategy.ema_cross import EmaCross
+
+    signal = EmaCross.signal
+
+    def fragile(self: EmaCross, bars: object) -> object:
+        if self.slow == 40:
+            raise ZeroDivisionError("a bug in a strategy")
+        return signal(self, bars)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(EmaCross, "signal", fragile)
+    swept = project.sweep("search.sampler=grid", "strategy.fast=5,8", "strategy.slow=20,30,40")
+    assert swept.states == {"COMPLETE": 4, "FAILED": 2}
+    failed = [run for run in project.store.children(swept.sweep_id) if run.status == "FAILED"]
+    assert [run.tags["reason"] for run in failed] == ["ZeroDivisionError"] * 2
+    assert b"a bug in a strategy" in failed[0].file("traceback.txt")
+
+
+def test_the_best_trial_is_run_again_in_full(project: Project, random: Swept) -> None:
+    best, trials = random.best, random.trials
+    assert best is not None
+    row = trials.set_index("trial").loc[best["trial"]]
+    assert best["value"] == row["sharpe"] == trials[trials["state"] == "COMPLETE"]["sharpe"].max()
+    whole = project.store.run(best["run_id"])
+    assert (whole.parent, whole.tags["mcl.kind"], whole.status) == (random.sweep_id, "backtest", "FINISHED")
+    assert {name: whole.metrics[name] for name in best["metrics"]} == pytest.approx(best["metrics"], rel=0, abs=0, nan_ok=True)
+    assert b"<html" in whole.file("report.html")
+    assert not runs.unequal(best["metrics"], runs.replay(whole, project.root).metrics)
+    typed = json.loads(whole.file("overrides.json"))["overrides"]
+    assert config.compose("backtest", typed).config == runs.stored_config(whole)  # what is written down repeats the run by hand
+
+
+def test_the_parent_keeps_everything(project: Project, random: Swept) -> None:
+    parent = project.store.run(random.sweep_id)
+    kept = pd.read_parquet(io.BytesIO(parent.file("trials.parquet")))
+    assert len(kept) == 30
+    returns = pd.read_parquet(io.BytesIO(parent.file("session_returns.parquet")))
+    assert set(returns["trial"]) == set(kept[kept["reason"].isin(["", "no_trades"])]["trial"])
+    scored = kept.set_index("trial")
+    for _, row in returns.iterrows():
+        assert sum(row["return_frac"]) == pytest.approx(scored.loc[row["trial"], "return_frac"], abs=1e-12)
+        assert len(row["session"]) == len(row["return_frac"]) == 40
+    assert json.loads(parent.file("search.json"))["space"]["strategy.fast"].startswith("IntDistribution")
+    assert parent.metrics["best_sharpe"] == (random.best or {})["value"]
+    assert parent.metrics["trials"] == 30
+    assert random.report.read_bytes() == parent.file("sweep.html")
+
+
+def test_the_tables_for_the_terminal_say_the_same(random: Swept) -> None:
+    (title, columns, rows), (_, _, causes) = random.tables()
+    assert title.startswith(f"{random.states['COMPLETE']} of 30 trials scored")
+    assert rows[0][0] == str((random.best or {})["trial"])
+    assert columns[:3] == ["trial", "fast", "slow"]
+    assert sum(int(row[2]) for row in causes) == 30 - random.states["COMPLETE"]
+
+
+def test_minimising(project: Project) -> None:
+    swept = project.sweep("search.sampler=qmc", "search.metric=turnover_contracts_per_session", "search.direction=minimize")
+    assert (swept.best or {})["value"] == swept.trials["value"].min()
+
+
+def test_bars_beyond_the_hold_out_are_never_seen(project: Project) -> None:
+    swept = project.sweep("data.holdout_start='2024-03-01'", "search.trials=4", "search.sampler=qmc")
+    returns = pd.read_parquet(io.BytesIO(project.store.run(swept.sweep_id).file("session_returns.parquet")))
+    last = max(max(days) for days in returns["session"])
+    assert pd.Timestamp(last, unit="D") == pd.Timestamp("2024-02-29")
+
+
+def test_a_data_key_may_be_searched(project: Project) -> None:
+    swept = project.sweep("search.sampler=grid", "data.end='2024-02-15','2024-03-01'", "strategy.fast=5", "strategy.slow=20")
+    assert swept.keys == ["data.end"]  # a value that is typed is not searched
+    assert swept.trials["sessions"].tolist() == [10, 21]
+
+
+def test_optuna_opens_the_journal(project: Project, random: Swept) -> None:
+    import optuna
+
+    path = project.root / "mlruns" / "sweeps" / f"{random.sweep_id}.journal"
+    study = optuna.load_study(study_name=random.sweep_id, storage=JournalStorage(JournalFileBackend(str(path))))
+    assert len(study.trials) == 30
+    assert study.best_value == (random.best or {})["value"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["search.metric=sharp"], "did you mean 'sharpe'"),
+        (["search.sampler=grid"], r"the grid has 90 points, more than search\.trials=12"),
+        (["search.sampler=grid", "costs.slippage_ticks=interval(0, 1)"], "continuous interval"),
+        (["search.sampler=cmaes", "strategy.fast=5,8", "strategy.slow=20,30"], "holds only choices"),
+        (["strategy.fst=range(1, 5)"], "did you mean 'strategy.fast'"),
+        (["search.trials=0"], "greater than or equal to 1"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_before_a_run_exists(project: Project, overrides: list[str], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        project.sweep("study=refused", *overrides)
+    assert project.store.in_study("refused") == []
