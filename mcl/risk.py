@@ -62,13 +62,13 @@ class LimitsRecord(NamedTuple):
     max_daily_loss_usd: float
     max_drawdown_frac: float
     no_entry_before_close_sec: int
-    flatten_before_close_sec: int
-    bar_sec: int  # the next decision comes this much later
+    flatten_when_sec: (
+        int  # flat when the session has less left than this: flatten_before_close_sec plus one bar, after which it were too late
+    )
 
 
 def limits_record(limits: schema.Limits, interval: str) -> LimitsRecord:
     """The same limits for bars of this interval. 0 seconds before the close means off."""
-    flatten = limits.flatten_before_close_sec
     return LimitsRecord(
         max_position=limits.max_position,
         max_order=limits.max_order,
@@ -76,8 +76,7 @@ def limits_record(limits: schema.Limits, interval: str) -> LimitsRecord:
         max_daily_loss_usd=np.inf if limits.max_daily_loss_usd is None else float(limits.max_daily_loss_usd),
         max_drawdown_frac=np.inf if limits.max_drawdown_frac is None else float(limits.max_drawdown_frac),
         no_entry_before_close_sec=limits.no_entry_before_close_sec or -OFF,
-        flatten_before_close_sec=flatten or -OFF,
-        bar_sec=BAR_SEC[interval],
+        flatten_when_sec=limits.flatten_before_close_sec + BAR_SEC[interval] if limits.flatten_before_close_sec else -OFF,
     )
 
 

@@ -11,7 +11,7 @@ import math
 from typing import NamedTuple
 
 from mcl.engine.decide import Account, Target, sign
-from mcl.jit import njit
+from mcl.jit import inline
 
 
 class Money(NamedTuple):
@@ -45,7 +45,7 @@ class Guard(NamedTuple):
     stopped: int = 0
 
 
-@njit
+@inline
 def filled(holding: Holding, quantity: int, price: float, stop_ticks: float, take_profit_ticks: float) -> Holding:
     """After a fill. Opening or adding sets the levels at these distances from the (average) entry; reducing leaves them alone."""
     held = holding.position
@@ -60,7 +60,7 @@ def filled(holding: Holding, quantity: int, price: float, stop_ticks: float, tak
     return Holding(position, holding.cash_ticks - quantity * price, holding.sides + abs(quantity), entry, stop_at, take_profit_at)
 
 
-@njit
+@inline
 def rolled(holding: Holding, sold: float, bought: float, gap: float) -> Holding:
     """After the position moved to the next contract: both legs at their prices, levels shifted by the gap between the contracts."""
     cash = holding.cash_ticks + holding.position * (sold - bought)
@@ -68,27 +68,40 @@ def rolled(holding: Holding, sold: float, bought: float, gap: float) -> Holding:
     return Holding(holding.position, cash, sides, holding.entry_ticks + gap, holding.stop_at + gap, holding.take_profit_at + gap)
 
 
-@njit
+@inline
 def adds_risk(held: int, quantity: int) -> bool:
     """Does this fill open, add or change sides?"""
     position = held + quantity
     return position != 0 and (sign(held) != sign(position) or abs(position) > abs(held))
 
 
-@njit
+@inline
 def equity_usd(holding: Holding, close: float, money: Money) -> float:
     """Capital + realised + unrealised - commission, with the position marked at `close` (ticks)."""
     ticks = holding.cash_ticks + holding.position * close
     return money.capital_usd + ticks * money.tick_value_usd - holding.sides * money.commission_usd
 
 
-@njit
+@inline
 def guard_at_open(guard: Guard, equity: float) -> Guard:
     """A new session: the day's loss and trades count from here, a lock is lifted, a halt is not."""
     return Guard(equity, guard.peak_usd, 0, False, guard.halted, guard.stopped)
 
 
-@njit
+@inline
+def guard_after_fill(guard: Guard, held: int, quantity: int) -> Guard:
+    """A fill of a target counts as a trade if it opens, adds or changes sides."""
+    trades = guard.trades + 1 if adds_risk(held, quantity) else guard.trades
+    return Guard(guard.session_start_usd, guard.peak_usd, trades, guard.locked, guard.halted, guard.stopped)
+
+
+@inline
+def guard_after_stop(guard: Guard, held: int) -> Guard:
+    """A protective order closed this side: `decide` waits until the signal has left it."""
+    return Guard(guard.session_start_usd, guard.peak_usd, guard.trades, guard.locked, guard.halted, sign(held))
+
+
+@inline
 def account_at_close(holding: Holding, guard: Guard, equity: float, to_close_sec: int) -> Account:
     """What `decide` is told. The peak includes this close."""
     peak = max(guard.peak_usd, equity)
@@ -96,7 +109,7 @@ def account_at_close(holding: Holding, guard: Guard, equity: float, to_close_sec
     return Account(position, equity, guard.session_start_usd, peak, trades, guard.locked, guard.halted, guard.stopped, to_close_sec)
 
 
-@njit
+@inline
 def guard_after(account: Account, target: Target) -> Guard:
     """What the decision leaves for the next one."""
     return Guard(account.session_start_usd, account.peak_usd, account.trades, target.locked, target.halted, target.stopped)
@@ -120,13 +133,12 @@ class Ledger:
 
     def fill(self, quantity: int, price_ticks: float, target: Target) -> None:
         """A fill of an order for `target`; bought > 0."""
-        opened = int(adds_risk(self.holding.position, quantity))
-        self.guard = self.guard._replace(trades=self.guard.trades + opened)
+        self.guard = guard_after_fill(self.guard, self.holding.position, quantity)
         self.holding = filled(self.holding, quantity, float(price_ticks), target.stop_ticks, target.take_profit_ticks)
 
     def stop_out(self, quantity: int, price_ticks: float) -> None:
         """A fill of the protective stop or take-profit."""
-        self.guard = self.guard._replace(stopped=sign(self.holding.position))
+        self.guard = guard_after_stop(self.guard, self.holding.position)
         self.holding = filled(self.holding, quantity, float(price_ticks), math.nan, math.nan)
 
     def roll(self, sold_ticks: float, bought_ticks: float, gap_ticks: float) -> None:

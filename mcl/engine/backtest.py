@@ -10,7 +10,7 @@ from mcl import schema
 from mcl.data.bars import Bars, Floats
 from mcl.engine import kernel
 from mcl.engine.account import Money
-from mcl.engine.result import FILL, Result
+from mcl.engine.result import Result
 from mcl.engine.trades import round_trips
 from mcl.errors import EngineError
 from mcl.jit import readonly
@@ -60,8 +60,7 @@ def simulate(bars: Bars, plan: Plan, limits: schema.Limits, costs: schema.Costs,
     market = kernel.Market(**{name: readonly(prices) for name, prices in ticks.items()}, **marks, roll=readonly(bars.roll, np.bool_))
     wish = kernel.Wish(readonly(plan.wanted), readonly(plan.stop_ticks), readonly(plan.take_profit_ticks))
     track = kernel.Track(np.empty(n), np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.int8))
-    room = np.empty(256 + n // 16, FILL)
-    fills, sides, bad_row = kernel.run(market, wish, limits_record(limits, bars.interval), money, track, room)
+    fills, sides, bad_row = kernel.run(market, wish, limits_record(limits, bars.interval), money, track)
     if bad_row >= 0:
         raise EngineError(f"row {bad_row}, closed at {bars.times[bad_row]}, has a price that is not finite; every bar needs four prices")
     trades = round_trips(fills, ticks["high"], ticks["low"], ticks["close"], money.tick_value_usd, money.commission_usd)

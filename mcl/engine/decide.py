@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from mcl.jit import njit
+from mcl.jit import inline
 from mcl.risk import Block, LimitsRecord
 
 NONE = int(Block.NONE)
@@ -46,21 +46,20 @@ class Target(NamedTuple):
     stopped: int
 
 
-@njit
+@inline
 def sign(value: float) -> int:
     return (value > 0) - (value < 0)
 
 
-@njit
+@inline
 def whole_contracts(wanted: float) -> int:
-    """Toward zero, but 0.1 + 0.2 thirds of a contract are not lost: 2.9999999996 is 3. NaN (warming up) and infinities are flat."""
-    size = abs(wanted)
-    if not size < 1e9:
+    """Toward zero, but no contract is lost to 0.1 + 0.2: 2.9999999996 is 3. NaN (warming up) and infinities are flat."""
+    if not abs(wanted) < 1e9:
         return 0
-    return math.floor(size + 1e-9) * sign(wanted)
+    return int(wanted + math.copysign(1e-9, wanted))
 
 
-@njit
+@inline
 def without_new_risk(position: int, held: int) -> int:
     """The nearest position to the target that neither opens, adds nor changes sides."""
     if sign(position) != sign(held):
@@ -68,7 +67,7 @@ def without_new_risk(position: int, held: int) -> int:
     return sign(held) * min(abs(position), abs(held))
 
 
-@njit
+@inline
 def within_order(position: int, held: int, max_order: int) -> int:
     """The target as far as one order may go. Getting flat is never cut short."""
     if abs(position - held) <= max_order:
@@ -79,7 +78,7 @@ def within_order(position: int, held: int, max_order: int) -> int:
     return reached
 
 
-@njit
+@inline
 def decide(wanted: float, stop_ticks: float, take_profit_ticks: float, account: Account, limits: LimitsRecord) -> Target:
     """The position to hold from the next open on.
 
@@ -91,7 +90,9 @@ def decide(wanted: float, stop_ticks: float, take_profit_ticks: float, account: 
     held = account.position
     locked = account.locked or not account.session_start_usd - account.equity_usd < limits.max_daily_loss_usd
     halted = account.halted or not account.peak_usd - account.equity_usd < limits.max_drawdown_frac * account.peak_usd
-    stopped = account.stopped if account.stopped * sign(wanted) > 0 else 0
+    stopped = account.stopped
+    if stopped != 0 and sign(wanted) != stopped:
+        stopped = 0
 
     position, block = whole_contracts(wanted), NONE
     if abs(position) > limits.max_position:
@@ -105,13 +106,7 @@ def decide(wanted: float, stop_ticks: float, take_profit_ticks: float, account: 
             position, block = allowed, MAX_TRADES
         elif allowed != position and account.to_close_sec <= limits.no_entry_before_close_sec:
             position, block = allowed, NO_ENTRY
-    if position != 0:
-        if stopped != 0:
-            position, block = 0, STOPPED_OUT
-        if account.to_close_sec - limits.bar_sec < limits.flatten_before_close_sec:
-            position, block = 0, SESSION_END
-        if locked:
-            position, block = 0, DAILY_LOSS
-        if halted:
-            position, block = 0, MAX_DRAWDOWN
+    ending = account.to_close_sec < limits.flatten_when_sec
+    if position != 0 and (stopped != 0 or ending or locked or halted):
+        position, block = 0, MAX_DRAWDOWN if halted else DAILY_LOSS if locked else SESSION_END if ending else STOPPED_OUT
     return Target(position, stop_ticks, take_profit_ticks, block, locked, halted, stopped)

@@ -23,20 +23,23 @@ from mcl.engine.account import (
     Holding,
     Money,
     account_at_close,
-    adds_risk,
     equity_usd,
     filled,
     guard_after,
+    guard_after_fill,
+    guard_after_stop,
     guard_at_open,
     rolled,
 )
 from mcl.engine.decide import FORCED, Target, decide, sign
-from mcl.engine.result import FILL_REASONS
-from mcl.jit import njit
+from mcl.engine.result import FILL, FILL_REASONS
+from mcl.jit import inline, njit
 from mcl.risk import LimitsRecord
 
 TARGET, STOP, TAKE_PROFIT, ROLL, RISK = (FILL_REASONS.index(reason) for reason in ("target", "stop", "take_profit", "roll", "risk"))
 NOTHING = -1
+FILLS_PER_BAR = 4  # two legs of a roll, the target, a protective exit
+STRIDE = 4096  # bars between two looks at the room for fills
 Fills = npt.NDArray[np.void]
 
 
@@ -71,52 +74,107 @@ class Track(NamedTuple):
     block: npt.NDArray[np.int8]
 
 
+class State(NamedTuple):
+    """Between two bars."""
+
+    holding: Holding
+    guard: Guard
+    target: Target
+    equity: float
+    session: int
+    fills: int  # how many were written
+
+
 @njit
-def run(market: Market, wish: Wish, limits: LimitsRecord, money: Money, track: Track, fills: Fills) -> tuple[Fills, int, int]:
+def run(market: Market, wish: Wish, limits: LimitsRecord, money: Money, track: Track) -> tuple[Fills, int, int]:
     """Fills `track`; returns the fills, how many contracts were bought or sold, and the first row with an unusable price (-1: none)."""
-    holding = Holding(0, 0.0, 0, math.nan, math.nan, math.nan)
-    guard = Guard(money.capital_usd, money.capital_usd, 0, False, False, 0)
-    target = Target(0, math.nan, math.nan, 0, False, False, 0)
-    equity, session, count = money.capital_usd, market.session[0], 0
-    has_stop, has_take_profit = len(wish.stop_ticks) > 0, len(wish.take_profit_ticks) > 0
-    for i in range(len(market.close)):
-        if count + 4 > len(fills):
+    n = len(market.close)
+    fills = np.empty(FILLS_PER_BAR * min(n, STRIDE) + n // 16, FILL)
+    state = State(
+        Holding(0, 0.0, 0, math.nan, math.nan, math.nan),
+        Guard(money.capital_usd, money.capital_usd, 0, False, False, 0),
+        Target(0, math.nan, math.nan, 0, False, False, 0),
+        money.capital_usd,
+        market.session[0],
+        0,
+    )
+    bad_row = NOTHING
+    for start in range(0, n, STRIDE):
+        if state.fills + FILLS_PER_BAR * STRIDE > len(fills):
             fills = _longer(fills)
+        state, bad_row = _advance(market, wish, limits, money, track, fills, state, start, min(start + STRIDE, n))
+        if bad_row != NOTHING:
+            break
+    return fills[: state.fills].copy(), state.holding.sides, bad_row
+
+
+@njit
+def _advance(
+    market: Market, wish: Wish, limits: LimitsRecord, money: Money, track: Track, fills: Fills, state: State, start: int, stop: int
+) -> tuple[State, int]:
+    """The bars [start, stop). There is room in `fills`.
+
+    Three things cost a factor and are as they are for that reason: an array that may be replaced inside the loop; a signed index,
+    tested for negative values at each access; and a comparison of target and position in place of `order`, which lets the compiler
+    put the one for the other and so chain each bar to the arithmetic of the bar before.
+    """
+    holding, guard, target, equity, session, count = state
+    protected = len(wish.stop_ticks) > 0 or len(wish.take_profit_ticks) > 0
+    order = target.position - holding.position
+    for i in range(np.uint64(start), np.uint64(stop)):
         if market.session[i] != session:
             session = market.session[i]
             guard = guard_at_open(guard, equity)
         if market.roll[i] and holding.position != 0:
             holding, count = _roll(market, i, holding, money.slippage_ticks, fills, count)
-        if target.position != holding.position:
-            quantity = target.position - holding.position
-            if adds_risk(holding.position, quantity):
-                guard = Guard(guard.session_start_usd, guard.peak_usd, guard.trades + 1, guard.locked, guard.halted, guard.stopped)
-            reason = RISK if target.block >= FORCED else TARGET
-            price = market.open[i] + sign(quantity) * money.slippage_ticks
-            holding = filled(holding, quantity, price, target.stop_ticks, target.take_profit_ticks)
-            count = _write(fills, count, i, market.contract[i], quantity, price, money.slippage_ticks, reason, holding.position)
-        if (has_stop or has_take_profit) and holding.position != 0:
+        if order != 0:
+            guard = guard_after_fill(guard, holding.position, order)
+            holding, count = _trade(market, i, holding, order, target, money.slippage_ticks, fills, count)
+        if protected and holding.position != 0:
             reason, price = _touched(holding, market.open[i], market.high[i], market.low[i])
             if reason != NOTHING:
-                quantity = -holding.position
-                guard = Guard(guard.session_start_usd, guard.peak_usd, guard.trades, guard.locked, guard.halted, -sign(quantity))
-                price += sign(quantity) * money.slippage_ticks
-                holding = filled(holding, quantity, price, math.nan, math.nan)
-                count = _write(fills, count, i, market.contract[i], quantity, price, money.slippage_ticks, reason, 0)
+                guard = guard_after_stop(guard, holding.position)
+                holding, count = _exit(market, i, holding, price, reason, money.slippage_ticks, fills, count)
         equity = equity_usd(holding, market.close[i], money)
         if not math.isfinite(equity):
-            return fills[:count], holding.sides, i
+            return State(holding, guard, target, equity, session, count), np.int64(i)
         account = account_at_close(holding, guard, equity, market.to_close_sec[i])
-        stop_ticks = wish.stop_ticks[i] if has_stop else math.nan
-        take_profit_ticks = wish.take_profit_ticks[i] if has_take_profit else math.nan
-        target = decide(wish.wanted[i], stop_ticks, take_profit_ticks, account, limits)
+        target = decide(wish.wanted[i], _at(wish.stop_ticks, i), _at(wish.take_profit_ticks, i), account, limits)
         guard = guard_after(account, target)
+        order = target.position - holding.position
         track.equity[i], track.position[i] = equity, holding.position
         track.target[i], track.block[i] = target.position, target.block
-    return fills[:count], holding.sides, NOTHING
+    return State(holding, guard, target, equity, session, count), NOTHING
 
 
-@njit
+@inline
+def _at(distances: npt.NDArray[np.float64], i: int) -> float:
+    return distances[i] if len(distances) > 0 else math.nan
+
+
+@inline
+def _trade(
+    market: Market, i: int, holding: Holding, quantity: int, target: Target, slippage: float, fills: Fills, count: int
+) -> tuple[Holding, int]:
+    """Trade toward the target at the open of bar i."""
+    reason = RISK if target.block >= FORCED else TARGET
+    price = market.open[i] + sign(quantity) * slippage
+    after = filled(holding, quantity, price, target.stop_ticks, target.take_profit_ticks)
+    return after, _write(fills, count, i, market.contract[i], quantity, price, slippage, reason, after.position)
+
+
+@inline
+def _exit(
+    market: Market, i: int, holding: Holding, level: float, reason: int, slippage: float, fills: Fills, count: int
+) -> tuple[Holding, int]:
+    """Close everything at a protective level."""
+    quantity = -holding.position
+    price = level + sign(quantity) * slippage
+    after = filled(holding, quantity, price, math.nan, math.nan)
+    return after, _write(fills, count, i, market.contract[i], quantity, price, slippage, reason, after.position)
+
+
+@inline
 def _touched(holding: Holding, opening: float, high: float, low: float) -> tuple[int, float]:
     """Which protective level this bar reached, and its price before slippage; a NaN price becomes a NaN fill, which ends the run."""
     side = sign(holding.position)
@@ -130,7 +188,7 @@ def _touched(holding: Holding, opening: float, high: float, low: float) -> tuple
     return NOTHING, math.nan
 
 
-@njit
+@inline
 def _roll(market: Market, i: int, holding: Holding, slippage: float, fills: Fills, count: int) -> tuple[Holding, int]:
     """Move the whole position to the contract of bar i."""
     held, old, new = holding.position, market.outgoing_open[i], market.open[i]
@@ -140,7 +198,7 @@ def _roll(market: Market, i: int, holding: Holding, slippage: float, fills: Fill
     return rolled(holding, sold, bought, new - old), count
 
 
-@njit
+@inline
 def _write(
     fills: Fills, count: int, bar: int, contract: int, quantity: int, price: float, slippage: float, reason: int, position: int
 ) -> int:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from mcl.engine.decide import sign
 from mcl.engine.kernel import ROLL
 from mcl.engine.result import FILL_REASONS, TRADE
-from mcl.jit import njit, readonly
+from mcl.jit import inline, njit, readonly
 
 END = FILL_REASONS.index("end")
 Table = npt.NDArray[np.void]
@@ -63,7 +63,7 @@ def _round_trips(fills: Table, high: Floats, low: Floats, close: Floats, tick_va
     return count
 
 
-@njit
+@inline
 def _enter(trade: Any, bar: int, held: int, opening: int, price: float, commission: float) -> None:
     """Open the trade or add to it. Until it is finished `gross_usd` counts the contracts that left."""
     if trade.quantity == 0:
@@ -75,7 +75,7 @@ def _enter(trade: Any, bar: int, held: int, opening: int, price: float, commissi
     trade.commission_usd += opening * commission
 
 
-@njit
+@inline
 def _leave(trade: Any, closing: int, price: float, commission: float) -> None:
     left = trade.gross_usd
     trade.exit_ticks = (trade.exit_ticks * left + price * closing) / (left + closing)
@@ -83,7 +83,7 @@ def _leave(trade: Any, closing: int, price: float, commission: float) -> None:
     trade.commission_usd += closing * commission
 
 
-@njit
+@inline
 def _finish(trade: Any, bar: int, reason: int, cash: float, tick_value: float) -> int:
     trade.exit_bar, trade.exit_reason = bar, reason
     trade.gross_usd = cash * tick_value
@@ -92,7 +92,7 @@ def _finish(trade: Any, bar: int, reason: int, cash: float, tick_value: float) -
     return 1
 
 
-@njit
+@inline
 def _stretch(trade: Any, high: Floats, low: Floats, first: int, stop: int, held: int, cash: float, tick_value: float) -> None:
     """Widen the worst and best open result by the bars [first, stop)."""
     if first >= stop:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from mcl.data.bars import Bars, Floats
 from mcl.errors import ConfigError
-from mcl.jit import njit, readonly
+from mcl.jit import inline, njit, readonly
 from mcl.strategy import register
 from mcl.strategy.indicators import TOLERANCE
 
@@ -63,6 +63,6 @@ def _cross(closes: Floats, fast: int, slow: int, out: Floats) -> None:
         out[i] = _side(mean_f - mean_s)
 
 
-@njit
+@inline
 def _side(difference: float) -> float:
     return float((difference > TOLERANCE) - (difference < -TOLERANCE))
