@@ -15,7 +15,7 @@ from mcl.tracking import Store
 
 FIRST, END, HOLDOUT = date(2025, 11, 3), date(2025, 11, 13), date(2025, 11, 11)
 OPEN_GATES = schema.Promotion(
-    min_trades=1, min_sessions=1, max_drawdown_frac=0.99, min_deflated_sharpe=0.0, min_holdout_sharpe=-99.0, min_holdout_trades=1
+    min_trades=1, min_sessions=1, max_drawdown_frac=0.99, min_deflated_sharpe=0.0, min_holdout_sharpe=-1e9, min_holdout_trades=1
 )
 
 
@@ -24,11 +24,14 @@ class Project:
     root: Path
     store: Store
 
-    def config(self, strategy: dict[str, Any] | None = None, risk: dict[str, Any] | None = None, **data: Any) -> schema.Config:
+    def config(
+        self, strategy: dict[str, Any] | None = None, risk: dict[str, Any] | None = None, interval: str = "1m", **data: Any
+    ) -> schema.Config:
         raw = {
             "data": {
                 "source": "csv",
-                "path": "walk.csv",
+                "path": f"walk-{interval}.csv",
+                "interval": interval,
                 "columns": {name: name for name in ("time", "open", "high", "low", "close", "volume", "symbol")},
                 "holdout_start": str(HOLDOUT),
                 **data,
@@ -48,8 +51,13 @@ def project(folder: Path, empty_store: Path) -> Project:
     """A fresh project; `empty_store` is a migrated run store without runs, since making one takes seconds."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copytree(empty_store, folder / "mlruns")
-    walk().to_csv(folder / "walk.csv", index=False)
+    write_walks(folder)
     return Project(folder, Store(folder))
+
+
+def write_walks(folder: Path) -> None:
+    for minutes in (1, 5, 15):
+        walk(minutes).to_csv(folder / f"walk-{minutes}m.csv", index=False)
 
 
 def empty_store(folder: Path) -> Path:
@@ -57,13 +65,11 @@ def empty_store(folder: Path) -> Path:
     return folder / "mlruns"
 
 
-def walk(seed: int = 3) -> pd.DataFrame:
-    """Minute bars of one contract in whole sessions, in ticks of 0.01 around 60, with gaps between a close and the next open."""
+def walk(minutes: int, seed: int = 3) -> pd.DataFrame:
+    """Bars of one contract in whole sessions, in ticks of 0.01 around 60, with gaps between a close and the next open."""
     rng = np.random.default_rng(seed)
-    sessions = calendar.sessions(FIRST, END)
-    closes = np.concatenate(
-        [np.arange(a + 60 * calendar.NS, b + 1, 60 * calendar.NS) for a, b in zip(sessions.open_ns, sessions.close_ns, strict=True)]
-    )
+    sessions, step = calendar.sessions(FIRST, END), minutes * 60 * calendar.NS
+    closes = np.concatenate([np.arange(a + step, b + 1, step) for a, b in zip(sessions.open_ns, sessions.close_ns, strict=True)])
     path = 6_000 + np.cumsum(np.rint(rng.normal(0.0, 1.5, 2 * len(closes)))).reshape(-1, 2)
     wicks = np.rint(rng.exponential(1.0, (len(closes), 2)))
     ticks = {"open": path[:, 0], "high": path.max(axis=1) + wicks[:, 0], "low": path.min(axis=1) - wicks[:, 1], "close": path[:, 1]}

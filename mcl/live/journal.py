@@ -24,7 +24,7 @@ from mcl.errors import LiveError
 
 Kind = Literal["begin", "bar", "decision", "order", "fill", "state"]
 SCHEMA = """
-CREATE TABLE entry (
+CREATE TABLE IF NOT EXISTS entry (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     at_ns INTEGER NOT NULL,   -- local clock, UTC
     kind TEXT NOT NULL,
@@ -32,8 +32,8 @@ CREATE TABLE entry (
     body TEXT NOT NULL,       -- JSON; NaN as null
     UNIQUE (kind, key)
 );
-CREATE TRIGGER no_update BEFORE UPDATE ON entry BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
-CREATE TRIGGER no_delete BEFORE DELETE ON entry BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+CREATE TRIGGER IF NOT EXISTS no_update BEFORE UPDATE ON entry BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+CREATE TRIGGER IF NOT EXISTS no_delete BEFORE DELETE ON entry BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
 """
 
 
@@ -62,12 +62,10 @@ class Journal:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = not path.exists()
             self._connection = sqlite3.connect(path, isolation_level=None)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=FULL")
-            if fresh:
-                self._connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+            self._connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
         except (sqlite3.Error, OSError) as error:
             raise LiveError(f"cannot open the journal {path}: {error}", "nothing was sent; free space or fix the permissions") from None
 
@@ -104,8 +102,11 @@ def read(path: Path, kinds: Sequence[Kind] = ()) -> list[Entry]:
 
 
 def _text(body: dict[str, Any]) -> str:
-    return json.dumps({key: _plain(value) for key, value in body.items()}, allow_nan=False)
+    return json.dumps(_plain(body), allow_nan=False)
 
 
 def _plain(value: Any) -> Any:
+    """JSON knows no NaN: null stands for it."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -178,7 +178,7 @@ def test_altered_metrics_are_named(alone: Project) -> None:
 def test_moved_data_is_named(alone: Project, columns: tuple[int, ...], sentence: str) -> None:
     """A moved close changes the result; a moved high changes no metric, but the run is no longer what it says it is."""
     run_id = alone.run()
-    csv = alone.root / "walk.csv"
+    csv = alone.root / "walk-1m.csv"
     lines = csv.read_text().splitlines()
     cells = lines[5000].split(",")
     higher = f"{float(cells[2]) + 5:.2f}"

@@ -1,0 +1,198 @@
+"""`mcl live NAME`: one session of a promoted version, from the check of its hashes to the page of its audit."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mcl import evidence, schema
+from mcl.broker import Broker
+from mcl.broker.tws import SimulatedTWS, Tape
+from mcl.errors import LiveError
+from mcl.live import stage as staging
+from mcl.live.audit import Audit, audit
+from mcl.live.journal import Journal
+from mcl.live.runner import Runner
+from mcl.live.stage import Stage
+from mcl.market import INSTRUMENTS
+from mcl.promote.deploy import Deployable, promoted
+from mcl.runs import parquet
+from mcl.strategy import Strategy, build
+from mcl.tracking import Record, Store
+
+STUDY = "live"
+HISTORY_MAY_DIFFER = {"sim": 0.0, "tws": 0.05}  # share of closes: a vendor's bars are not the broker's own
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a session left behind. `differences` is empty when every decision and fill equals the backtest of the same bars."""
+
+    decisions: pd.DataFrame
+    orders: pd.DataFrame
+    fills: pd.DataFrame
+    differences: pd.DataFrame  # columns of audit.DIFFERENCE
+    run_id: str
+    report: Path
+    journal: Path
+    facts: dict[str, Any]
+
+
+def run_session(name: str, broker: schema.Broker, *, store: Store, root: Path, progress: bool = True) -> Session:
+    """Trade the version that is promoted as `name` for one session, audit it against the backtest, track it as a run.
+
+    Only the broker differs from the promoted configuration. LiveError: the version's file, registry and hashes disagree, the
+    broker refuses, or something is uncertain (the journal then ends with why). Differences found by the audit are returned.
+    """
+    deployed = promoted(name, store, root)
+    strategy = build(deployed.config.strategy)
+    began = time.perf_counter()
+    stage, journal = asyncio.run(_traded(deployed, strategy, broker, root, _progress(progress)))
+    seconds = time.perf_counter() - began
+    audited = audit(journal, deployed, strategy, stage, exact_prices=broker.kind == "sim")
+    facts = _facts(deployed, stage, broker, audited, seconds)
+    run_id = store.record(_record(deployed, stage, audited, facts, journal))
+    page = store.run(run_id).artifacts / "report.html"
+    return Session(audited.decisions, audited.orders, audited.fills, audited.differences, run_id, page, journal, facts)
+
+
+# ----------------------------------------------------------------------------------------------------------------- trading
+
+
+async def _traded(
+    deployed: Deployable, strategy: Strategy, config: schema.Broker, root: Path, tell: Callable[[int, int], None]
+) -> tuple[Stage, Path]:
+    """Run the session on the configured broker; returns what it knew before and where its journal is."""
+    replay = staging.replayed(deployed.config, config.replay.session, strategy, root) if config.kind == "sim" else None
+    async with _connected(config, deployed, replay) as broker:
+        stage = replay or staging.today(deployed.config, strategy, root, await broker.heartbeat())
+        path = journal_path(root, deployed.alias, stage, again=config.kind == "sim")
+        journal = Journal(path)
+        try:
+            tolerance = HISTORY_MAY_DIFFER[config.kind]
+            await Runner(deployed, strategy, stage, broker, journal, tolerance, lambda bars: tell(bars, stage.room)).run()
+        except LiveError as error:
+            error.hint = f"{error.hint}; the journal {path} holds all that happened".removeprefix("; ")
+            raise
+        finally:
+            journal.close()
+    return stage, path
+
+
+@asynccontextmanager
+async def _connected(config: schema.Broker, deployed: Deployable, replay: Stage | None) -> AsyncIterator[Broker]:
+    """A connected broker; for `sim` the embedded TWS lives as long as the connection."""
+    from mcl.broker.ib import IBBroker
+
+    instrument = INSTRUMENTS[deployed.config.data.instrument]
+    async with AsyncExitStack() as stack:
+        port = config.port
+        if replay is not None and replay.stored is not None:
+            tape = Tape.from_bars(replay.stored, replay.day)
+            port = (await stack.enter_async_context(SimulatedTWS.configured(tape, config, deployed.config.costs))).port
+        broker = IBBroker(config, instrument, port=port)
+        stack.push_async_callback(broker.close)
+        await broker.connect()
+        yield broker
+
+
+def journal_path(root: Path, alias: str, stage: Stage, again: bool) -> Path:
+    """<root>/live/ALIAS/SESSION.sqlite. A replay may be repeated: the next free number. A real session has one journal and no second."""
+    folder, day = root / "live" / alias, stage.date
+    path = folder / f"{day}.sqlite"
+    if not path.exists():
+        return path
+    if not again:
+        raise LiveError(
+            f"session {day} of {alias!r} already has a journal: {path}",
+            "its orders may still stand: check the account by hand; a session is not entered twice",
+        )
+    return next(p for number in range(2, 1_000_000) if not (p := folder / f"{day}.{number}.sqlite").exists())
+
+
+def _progress(wanted: bool) -> Callable[[int, int], None]:
+    """A counter on stderr, at each tenth of the session; silent when nobody looks."""
+    if not (wanted and sys.stderr.isatty()):
+        return lambda _bars, _of: None
+
+    def tell(bars: int, of: int) -> None:
+        if bars % max(1, of // 50) == 0 or bars == of:
+            print(f"\r{bars:5d} of {of} bars", end="\n" if bars == of else "", file=sys.stderr, flush=True)
+
+    return tell
+
+
+# ---------------------------------------------------------------------------------------------------------------- tracking
+
+
+def _facts(deployed: Deployable, stage: Stage, broker: schema.Broker, audited: Audit, seconds: float) -> dict[str, Any]:
+    """What a person wants to know first; also the facts of the page."""
+    equity = audited.decisions["equity_usd"].dropna()
+    mark = evidence.watermark(stage.warmup)
+    return {
+        "version": f"{deployed.alias} v{deployed.version} (run {deployed.run_id})",
+        "session": str(stage.date),
+        "contract": stage.contract.symbol,
+        "broker": "embedded simulated TWS" if broker.kind == "sim" else f"{broker.host}:{broker.port} account {broker.account}",
+        **({"data": mark} if mark else {}),
+        "bars": len(audited.result.bars),
+        "decisions": int(audited.decisions["target"].notna().sum()),
+        "orders": len(audited.orders),
+        "fills": len(audited.fills),
+        "differences": len(audited.differences),
+        "net_pnl_usd": float(equity.iloc[-1] - deployed.config.capital_usd) if len(equity) else math.nan,
+        "backtest_net_pnl_usd": audited.result.net_pnl_usd,
+        "commission_usd": float(audited.fills["commission_usd"].astype(float).sum()),
+        "seconds": round(seconds, 2),
+    }
+
+
+def _record(deployed: Deployable, stage: Stage, audited: Audit, facts: dict[str, Any], journal: Path) -> Record:
+    from mcl.report.audit import session_page
+
+    told = facts | {
+        "content_sha256": deployed.content_sha256,
+        "config_sha256": deployed.provenance["config_sha256"],
+        "journal": str(journal),
+    }
+    title = f"{deployed.alias} v{deployed.version} · {stage.date}"
+    mark = evidence.watermark(stage.warmup)
+    page = session_page(audited.decisions, audited.fills, audited.differences, told, title=title, synthetic=mark)
+    frames = {"decisions": audited.decisions, "orders": audited.orders, "fills": audited.fills, "differences": audited.differences}
+    return Record(
+        study=STUDY,
+        name=title,
+        params={key: facts[key] for key in ("version", "session", "contract", "broker")},
+        metrics={key: float(value) for key, value in facts.items() if isinstance(value, int | float)},
+        tags=_tags(deployed, stage, facts) | ({"watermark": mark} if mark else {}),
+        files={f"data/{name}.parquet": parquet(frame) for name, frame in frames.items()}
+        | {"journal.sqlite": journal.read_bytes(), "report.html": page.encode()},
+        status="FAILED" if len(audited.differences) else "FINISHED",
+    )
+
+
+def _tags(deployed: Deployable, stage: Stage, facts: dict[str, Any]) -> dict[str, str]:
+    code = evidence.code_sha256()
+    return {
+        "mcl.kind": "session",
+        "mcl.alias": deployed.alias,
+        "mcl.version": str(deployed.version),
+        "mcl.promoted_run": deployed.run_id,
+        "mcl.strategy": deployed.config.strategy["name"],
+        "session": facts["session"],
+        "config_sha256": deployed.provenance["config_sha256"],
+        "content_sha256": deployed.content_sha256,
+        "data_fingerprint": stage.warmup.fingerprint,
+        "code_sha256": code,
+        "code_as_promoted": str(code == deployed.provenance["code_sha256"]).lower(),
+        "synthetic": str(stage.warmup.synthetic).lower(),
+    }

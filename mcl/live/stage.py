@@ -1,0 +1,120 @@
+"""What a session needs to know before it starts: the day, its contract, and the bars that indicators warm up on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from mcl import calendar, schema
+from mcl.data.bars import Bars
+from mcl.data.load import load
+from mcl.errors import LiveError
+from mcl.market import Contract
+from mcl.risk import BAR_SEC, memory_bars, memory_sessions
+from mcl.strategy import Strategy
+
+NS = calendar.NS
+STALE_DAYS = 5  # more than a long weekend between the last known session and today's: the roll rule may have missed a roll
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`warmup` ends before the session; `stored` holds it and the session's own bars, which only a replay has."""
+
+    warmup: Bars
+    day: int  # trade date, days since 1970-01-01
+    contract: Contract
+    adjustment: float  # added to this contract's prices for the continuous series
+    close_ns: int  # official close
+    room: int  # rows that the session can have at most
+    stored: Bars | None = None
+
+    @property
+    def recorded(self) -> Bars | None:
+        """The stored bars of the session alone."""
+        return None if self.stored is None else self.stored.rows(len(self.warmup), len(self.stored))
+
+    @property
+    def date(self) -> date:
+        return calendar.from_day(self.day)
+
+
+def replayed(config: schema.Config, session: date | None, strategy: Strategy, root: Path) -> Stage:
+    """A stored session (default: the last complete one, hold-out included) with as many bars before it as the decision looks at."""
+    _tradeable(config)
+    bars = load(config.data, root, holdout=True)
+    day = calendar.to_day(session) if session is not None else _last_complete(bars)
+    start, stop = (int(np.searchsorted(bars.session, day, side)) for side in ("left", "right"))
+    if start == stop:
+        first, last = (calendar.from_day(int(bars.session[row])) for row in (0, -1))
+        raise LiveError(f"broker.replay.session={session} is no session of the data, which hold {first} to {last}")
+    before = _warmup_start(bars, start, config, strategy)
+    known = bars.rows(start, stop)
+    return Stage(
+        warmup=bars.rows(before, start),
+        day=day,
+        contract=known.contracts[int(known.contract[0])],
+        adjustment=float(known.adjustment[0]),
+        close_ns=int(known.close_time[-1] + known.to_close_sec[-1] * NS),
+        room=len(known),
+        stored=bars.rows(before, stop),
+    )
+
+
+def today(config: schema.Config, strategy: Strategy, root: Path, now_ns: int) -> Stage:
+    """The session that is open now, in the contract that the stored bars end in. LiveError when they do not reach up to it."""
+    _tradeable(config)
+    bars = load(config.data, root, holdout=True)
+    if bars.synthetic:
+        raise LiveError("a version promoted on synthetic data trades only on broker=ib_sim", "promote a run on market data: data=databento")
+    now = datetime.fromtimestamp(now_ns / NS, UTC)
+    day = int(calendar.session_of(now_ns))
+    last = int(bars.session[-1])
+    if day - last > STALE_DAYS:
+        raise LiveError(
+            f"the stored bars end with session {calendar.from_day(last)}, today's is {calendar.from_day(day)}: rolls may be missing",
+            "mcl data download, then start again",
+        )
+    session = calendar.sessions(calendar.from_day(day), calendar.from_day(day) + timedelta(days=1), bars.instrument.symbol)
+    if now_ns >= int(session.close_ns[0]):
+        raise LiveError(f"session {calendar.from_day(day)} is over at {now:%Y-%m-%d %H:%M} UTC; the next one opens at 18:00 New York")
+    contract = bars.contracts[int(bars.contract[-1])]
+    if contract.last_trade_date <= calendar.from_day(day):
+        raise LiveError(f"{contract.symbol} stops trading on {contract.last_trade_date}; the stored bars have not rolled yet")
+    room = int((session.close_ns[0] - session.open_ns[0]) // NS) // BAR_SEC[bars.interval] + 1
+    before = _warmup_start(bars, len(bars), config, strategy)
+    warmup = bars.rows(before, len(bars))
+    return Stage(warmup, day, contract, float(bars.adjustment[-1]), int(session.close_ns[0]), room)
+
+
+def _tradeable(config: schema.Config) -> None:
+    if config.data.interval == "session":
+        raise LiveError("data.interval=session has one bar a session: nothing to decide within one", "promote a run on 1m … 1h bars")
+
+
+def _warmup_start(bars: Bars, start: int, config: schema.Config, strategy: Strategy) -> int:
+    """The row from which nothing is missing for the decision at row `start`. LiveError when the stored bars are too few."""
+    looks_back = max(strategy.memory, memory_bars(config.risk.protection))
+    row = start - looks_back
+    sessions = memory_sessions(config.risk)
+    if sessions:
+        days = np.unique(bars.session[:start])
+        row = min(row, int(np.searchsorted(bars.session, days[-sessions], "left")) if len(days) >= sessions else -1)
+    if row < 0:
+        raise LiveError(
+            f"the decision looks back over {looks_back} bars and {sessions} sessions; only {start} bars lie before the session",
+            "choose a later broker.replay.session or an earlier data.start",
+        )
+    return row
+
+
+def _last_complete(bars: Bars) -> int:
+    """The last session whose bars reach into the hour before its official close."""
+    last = np.append(np.flatnonzero(np.diff(bars.session)), len(bars) - 1)
+    complete = last[bars.to_close_sec[last] <= 3600]
+    if not len(complete):
+        raise LiveError("the data hold no complete session to replay", "name one: broker.replay.session=YYYY-MM-DD")
+    return int(bars.session[complete[-1]])

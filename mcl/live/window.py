@@ -1,0 +1,73 @@
+"""The bars that a session has seen, as `Bars` without copying: room for the whole session is laid out once, each bar fills one row."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mcl.broker import Bar
+from mcl.data.bars import Bars
+from mcl.errors import LiveError
+from mcl.live.stage import NS, Stage
+
+COLUMNS = ("close_time", "open", "high", "low", "close", "volume", "adjustment", "session", "to_close_sec", "contract")
+
+
+class Window:
+    """Warm-up rows first, then one row per closed bar of the session. Rows are only ever added at the end."""
+
+    def __init__(self, stage: Stage) -> None:
+        warmup, room = stage.warmup, stage.room
+        self.stage = stage
+        self.warmup_rows = self.rows = len(warmup)
+        known = warmup.contracts
+        self._contracts = known if stage.contract in known else (*known, stage.contract)
+        self._columns = {name: np.concatenate([getattr(warmup, name), np.zeros(room, getattr(warmup, name).dtype)]) for name in COLUMNS}
+        self._columns["adjustment"][self.rows :] = stage.adjustment
+        self._columns["session"][self.rows :] = stage.day
+        self._columns["contract"][self.rows :] = self._contracts.index(stage.contract)
+        self._roll = np.concatenate([warmup.roll, np.zeros(room, np.bool_)])
+        self._outgoing = np.concatenate([warmup.outgoing_open, np.full(room, np.nan)])
+
+    def append(self, bar: Bar) -> None:
+        """One more closed bar. LiveError when it cannot be decided on: late, of another session, off the tick grid, contradictory."""
+        self._examine(bar)
+        row, columns = self.rows, self._columns
+        columns["close_time"][row], columns["volume"][row] = bar.close_time, bar.volume
+        columns["open"][row], columns["high"][row], columns["low"][row], columns["close"][row] = bar.open, bar.high, bar.low, bar.close
+        columns["to_close_sec"][row] = (self.stage.close_ns - bar.close_time) // NS
+        self.rows += 1
+
+    def bars(self, start: int = 0) -> Bars:
+        """Rows from `start` on as views; valid until the object is gone, since rows never change."""
+        cut: dict[str, Any] = {name: values[start : self.rows] for name, values in self._columns.items()}
+        roll, outgoing = self._roll[start : self.rows], self._outgoing[start : self.rows]
+        return replace(self.stage.warmup, **cut, roll=roll, outgoing_open=outgoing, contracts=self._contracts)
+
+    @property
+    def full(self) -> bool:
+        """No bar can follow: the replay, or the session, is at its end."""
+        return self.rows == len(self._roll)
+
+    def ticks(self, price: float) -> float:
+        return float(np.rint(price / self.stage.warmup.instrument.tick_size))
+
+    def to_close_sec(self) -> int:
+        """Seconds from the last bar to the official close."""
+        return int(self._columns["to_close_sec"][self.rows - 1])
+
+    def _examine(self, bar: Bar) -> None:
+        before = int(self._columns["close_time"][self.rows - 1])
+        at = np.datetime64(bar.close_time, "ns").astype("datetime64[s]")
+        if bar.close_time <= before:
+            raise LiveError(f"the bar of {at} came after the bar of {np.datetime64(before, 'ns').astype('datetime64[s]')}")
+        if bar.close_time > self.stage.close_ns or self.full:
+            raise LiveError(f"the bar of {at} is after the close of session {self.stage.date}")
+        prices = (bar.open, bar.high, bar.low, bar.close)
+        off = [p for p in prices if not abs(p / self.stage.warmup.instrument.tick_size - self.ticks(p)) < 1e-6]
+        if off:
+            raise LiveError(f"the bar of {at} has the price {off[0]}, which is off the tick of {self.stage.warmup.instrument.tick_size}")
+        if not (bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high) or bar.volume < 0:
+            raise LiveError(f"the bar of {at} contradicts itself: {bar}")

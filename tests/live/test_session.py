@@ -1,0 +1,251 @@
+"""Whole sessions: the unmodified ib_async against the embedded simulated TWS, held against the backtest of the same bars."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from mcl import config, schema
+from mcl.broker.ib import IBBroker
+from mcl.broker.tws import SimulatedTWS, Tape
+from mcl.errors import BrokerError, LiveError
+from mcl.live import stage as staging
+from mcl.live.journal import Journal, read
+from mcl.live.runner import Runner
+from mcl.live.session import Session, journal_path, run_session
+from mcl.market import MCL
+from mcl.promote import promoted
+from mcl.strategy import build
+
+from deployments import Project
+
+Deploy = Callable[..., Project]
+BRACKET = {
+    "size": {"method": "fixed", "contracts": 1.0},
+    "protection": {"unit": "atr", "stop": 2.0, "take_profit": 3.0, "atr_bars": 14},
+}
+VOLATILITY = {
+    "size": {"method": "vol_target", "annual_vol_frac": 0.3, "lookback_sessions": 5, "max_contracts": 6.0},
+    "limits": {"max_position": 6, "max_order": 2},
+}
+LIMITED = {
+    "size": {"method": "fixed", "contracts": 2.0},
+    "protection": {"unit": "ticks", "stop": 12.0},
+    "limits": {"max_daily_loss_usd": 150.0, "max_trades_per_session": 12, "flatten_before_close_sec": 1800},
+}
+
+
+def session(desk: Project, **broker: Any) -> Session:
+    return run_session("paper", schema.Broker(**broker), store=desk.store, root=desk.root, progress=False)
+
+
+def all_equal(done: Session) -> bool:
+    """Also says what differs when a test fails."""
+    assert done.differences.to_dict("records") == []
+    assert done.facts["net_pnl_usd"] == done.facts["backtest_net_pnl_usd"]
+    return len(done.decisions) == done.facts["bars"]
+
+
+def test_a_session_of_minutes_decides_as_the_backtest(deploy: Deploy) -> None:
+    desk = deploy()
+    done = session(desk)
+    assert all_equal(done)
+    assert done.facts["bars"] == 1380
+    assert len(done.orders) == len(done.fills) > 20
+    assert set(done.fills["reason"]) == {"target"}
+    stored = desk.store.run(done.run_id)
+    deployed = promoted("paper", desk.store, desk.root)
+    assert (stored.study, stored.status, stored.metrics["differences"]) == ("live", "FINISHED", 0.0)
+    assert (stored.tags["mcl.alias"], stored.tags["mcl.version"]) == ("paper", str(deployed.version))
+    assert stored.tags["mcl.promoted_run"] == deployed.run_id
+    assert len(pd.read_parquet(stored.artifacts / "data" / "fills.parquet")) == len(done.fills)
+    assert "All 1,380 decisions equal those of a backtest of the same bars." in done.report.read_text()
+
+
+def test_every_order_stands_in_the_journal_before_its_fill(deploy: Deploy) -> None:
+    done = session(deploy(interval="5m"))
+    entries = read(done.journal)
+    written = {entry.key: entry.seq for entry in entries if entry.kind == "order"}
+    fills = [entry for entry in entries if entry.kind == "fill"]
+    assert fills
+    assert all(written[entry.body["ref"]] < entry.seq for entry in fills)
+    assert entries[0].kind == "begin"
+    assert (entries[-1].kind, entries[-1].body["state"]) == ("state", "ended")
+    assert [e.body["bar"] for e in entries if e.kind == "decision"] == list(range(276))
+
+
+def test_stops_and_take_profits_fill_as_in_the_backtest(deploy: Deploy) -> None:
+    done = session(deploy(risk=BRACKET))
+    assert all_equal(done)
+    assert set(done.fills["reason"]) == {"target", "stop", "take_profit"}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "risk"),
+    [
+        ({"name": "donchian", "channel": 8, "hold": 10}, BRACKET),
+        ({"name": "ema_cross", "fast": 3, "slow": 8}, VOLATILITY),
+        ({"name": "ema_cross", "fast": 3, "slow": 8}, LIMITED),
+        ({"name": "random", "hold_sec": 1200, "seed": 4}, VOLATILITY),
+    ],
+    ids=["donchian-bracket", "ema-volatility", "ema-limits", "random-volatility"],
+)
+def test_sizes_limits_and_strategies_decide_as_the_backtest(deploy: Deploy, strategy: dict[str, Any], risk: dict[str, Any]) -> None:
+    done = session(deploy(strategy=strategy, risk=risk, interval="5m"))
+    assert all_equal(done)
+    assert len(done.fills) > 5
+    if risk is LIMITED:
+        assert (done.decisions["block"] != 0).any()
+        assert done.decisions["position"].iloc[-1] == 0
+
+
+def test_missing_minutes_are_what_is_decided_on(deploy: Deploy) -> None:
+    """Minutes without a trade do not exist; the last one of the session is among them, so the last decision finds no open."""
+    desk = deploy()
+    csv = desk.root / "walk-1m.csv"
+    whole = csv.read_text()
+    lines = whole.splitlines()
+    try:
+        csv.write_text("\n".join(line for row, line in enumerate(lines) if row % 7 and row < len(lines) - 2) + "\n")
+        done = session(deploy(strategy={"name": "random", "hold_sec": 300, "seed": 1}), replay={"session": date(2025, 11, 12)})
+    finally:
+        csv.write_text(whole)
+    assert done.facts["bars"] < 1200
+    assert all_equal(done)
+
+
+def test_a_named_session_is_replayed_and_may_be_repeated(deploy: Deploy) -> None:
+    desk = deploy(interval="15m")
+    first, second = (session(desk, replay={"session": date(2025, 11, 11)}) for _ in range(2))
+    assert first.facts["session"] == "2025-11-11"
+    assert first.journal != second.journal
+    pd.testing.assert_frame_equal(first.decisions, second.decisions)
+    pd.testing.assert_frame_equal(first.fills, second.fills)
+
+
+def test_an_edited_promoted_file_starts_nothing(deploy: Deploy) -> None:
+    desk = deploy(interval="15m")
+    path = desk.root / "conf" / "promoted" / "paper.yaml"
+    text = path.read_text()
+    before = sorted((desk.root / "live" / "paper").glob("*"))
+    try:
+        path.write_text(text.replace("max_position: 2", "max_position: 3"))
+        with pytest.raises(LiveError, match="was edited after its promotion"):
+            session(desk)
+    finally:
+        path.write_text(text)
+    assert sorted((desk.root / "live" / "paper").glob("*")) == before
+
+
+def test_a_port_in_use_is_a_sentence(deploy: Deploy) -> None:
+    desk = deploy(interval="15m")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(BrokerError, match="is already in use"):
+            session(desk, port=taken.getsockname()[1])
+
+
+def test_paper_on_a_real_tws_differs_in_the_broker_alone(deploy: Deploy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MCL_IB_ACCOUNT", "DU7654321")
+    sim, tws = (schema.Broker(**config.compose("live", overrides).raw["broker"]) for overrides in ([], ["broker=ib_paper"]))
+    assert (tws.kind, tws.host, tws.port, tws.account) == ("tws", "127.0.0.1", 7497, "DU7654321")
+    changed = {key for key, value in tws.model_dump().items() if value != sim.model_dump()[key]}
+    assert changed == {"kind", "port", "account"}
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", 7497)) == 0:
+            pytest.skip("something listens on port 7497 of this machine")
+    with pytest.raises(BrokerError, match=r"nothing listens on 127\.0\.0\.1:7497"):
+        run_session("paper", tws, store=deploy(interval="15m").store, root=deploy().root, progress=False)
+
+
+def test_a_real_session_is_never_entered_twice(tmp_path: Path, deploy: Deploy) -> None:
+    desk = deploy(interval="15m")
+    run = desk.config(interval="15m")
+    stage = staging.replayed(run, None, build(run.strategy), desk.root)
+    assert journal_path(tmp_path, "paper", stage, again=False).name == "2025-11-12.sqlite"
+    Journal(journal_path(tmp_path, "paper", stage, again=False)).close()
+    with pytest.raises(LiveError, match="session 2025-11-12 of 'paper' already has a journal"):
+        journal_path(tmp_path, "paper", stage, again=False)
+    assert journal_path(tmp_path, "paper", stage, again=True).name == "2025-11-12.2.sqlite"
+
+
+# ----------------------------------------------------------------------------------------------------------- when it goes wrong
+
+
+class Bench:
+    """A runner on a simulated TWS that the test can reach."""
+
+    def __init__(self, desk: Project, journal: Path) -> None:
+        self.deployed = promoted("paper", desk.store, desk.root)
+        self.strategy = build(self.deployed.config.strategy)
+        self.stage = staging.replayed(self.deployed.config, None, self.strategy, desk.root)
+        self.journal = Journal(journal)
+
+    async def run(self, disturb: Callable[[SimulatedTWS, int], None], before: Callable[[SimulatedTWS], None] | None = None) -> SimulatedTWS:
+        assert self.stage.stored is not None
+        tape = Tape.from_bars(self.stage.stored, self.stage.day)
+        settings = schema.Broker(timeout_sec=2.0)
+        async with SimulatedTWS.configured(tape, settings, self.deployed.config.costs) as tws:
+            if before:
+                before(tws)
+            broker = IBBroker(settings, MCL, port=tws.port)
+            await broker.connect()
+            try:
+                tell = lambda bars: disturb(tws, bars)  # noqa: E731
+                await Runner(self.deployed, self.strategy, self.stage, broker, self.journal, 0.0, tell).run()
+            finally:
+                await broker.close()
+                self.journal.close()
+        return tws
+
+
+def test_a_lost_connection_halts_and_the_journal_says_why(deploy: Deploy, tmp_path: Path) -> None:
+    bench = Bench(deploy(interval="15m"), tmp_path / "j.sqlite")
+
+    def cut(tws: SimulatedTWS, bars: int) -> None:
+        if bars == 10:
+            for connection in list(tws.sessions):
+                connection.close()
+
+    with pytest.raises(BrokerError):
+        asyncio.run(bench.run(cut))
+    entries = read(tmp_path / "j.sqlite")
+    assert (entries[-1].kind, entries[-1].body["state"]) == ("state", "halted")
+    assert "connection" in entries[-1].body["why"]
+    assert sum(entry.kind == "bar" for entry in entries) == 10
+    assert entries[-1].body["ledger"]["bars"] == 10
+
+
+def test_a_session_does_not_start_on_a_position_it_does_not_know(deploy: Deploy, tmp_path: Path) -> None:
+    bench = Bench(deploy(interval="15m"), tmp_path / "j.sqlite")
+    with pytest.raises(LiveError, match="already holds 1 MCLF6; a session starts flat"):
+        asyncio.run(bench.run(lambda *_: None, before=lambda tws: tws.account.trade(tws.played, 1, 60.0)))
+    assert [entry.kind for entry in read(tmp_path / "j.sqlite")] == ["state"]
+
+
+def test_a_history_that_is_not_ours_is_refused(deploy: Deploy, tmp_path: Path) -> None:
+    bench = Bench(deploy(interval="15m"), tmp_path / "j.sqlite")
+
+    def shift(tws: SimulatedTWS) -> None:
+        tws.tape.close[: tws.tape.first] += 0.01
+
+    with pytest.raises(LiveError, match=r"the broker's history differs from the stored bars in \d+ of \d+ closes, first at 2025-11-"):
+        asyncio.run(bench.run(lambda *_: None, before=shift))
+
+
+def test_the_answer_of_a_session_is_json(deploy: Deploy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from mcl.cli import main
+
+    monkeypatch.setenv("MCL_HOME", str(deploy(interval="15m").root))
+    assert main(["--json", "live", "paper"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert {"decisions", "orders", "fills", "differences", "run_id"} <= answer.keys()
+    assert (answer["decisions"], answer["differences"]) == (92, [])

@@ -1,0 +1,129 @@
+"""What a session knows before it starts, and the window that grows bar by bar."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import numpy as np
+import pytest
+from mcl import calendar
+from mcl.broker import Bar
+from mcl.data.bars import Bars
+from mcl.errors import LiveError
+from mcl.live import stage as staging
+from mcl.live.window import Window
+from mcl.strategy import build
+from mcl.tracking import Store
+
+from deployments import Project, write_walks
+
+DAY = date(2025, 11, 11)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    root = tmp_path_factory.mktemp("project")
+    write_walks(root)
+    return Project(root, Store(root))
+
+
+def replayed(shop: Project, session: date | None = DAY, **changes: object) -> staging.Stage:
+    run = shop.config(**changes)  # type: ignore[arg-type]
+    return staging.replayed(run, session, build(run.strategy), shop.root)
+
+
+def rows(bars: Bars) -> list[Bar]:
+    columns = (getattr(bars, name).tolist() for name in Bar._fields)
+    return [Bar(*values) for values in zip(*columns, strict=True)]
+
+
+def test_the_warmup_ends_where_the_session_begins(shop: Project) -> None:
+    stage = replayed(shop)
+    recorded = stage.recorded
+    assert recorded is not None
+    assert stage.date == DAY
+    assert len(recorded) == stage.room == 1380
+    assert stage.warmup.session[-1] < stage.day == recorded.session[0] == recorded.session[-1]
+    assert stage.close_ns == calendar.ns_of(DAY, 17)
+    assert len(stage.warmup) >= build(shop.config().strategy).memory
+    assert stage.contract.symbol == "MCLF6"
+
+
+def test_the_default_is_the_last_complete_session_of_the_holdout(shop: Project) -> None:
+    assert replayed(shop, None).date == date(2025, 11, 12)
+
+
+def test_sizing_by_volatility_warms_up_on_whole_sessions(shop: Project) -> None:
+    stage = replayed(shop, risk={"size": {"method": "vol_target", "lookback_sessions": 5}})
+    assert len(np.unique(stage.warmup.session)) >= 6
+    with pytest.raises(LiveError, match=r"looks back over .* bars and 11 sessions; only 8280 bars lie before"):
+        replayed(shop, risk={"size": {"method": "vol_target", "lookback_sessions": 10}})
+
+
+def test_a_session_that_the_data_do_not_hold_is_refused(shop: Project) -> None:
+    with pytest.raises(LiveError, match=r"broker.replay.session=2025-11-09 is no session of the data, which hold 2025-11-03 to 2025-11-12"):
+        replayed(shop, date(2025, 11, 9))
+
+
+def test_a_real_session_needs_data_up_to_yesterday_and_an_open_market(shop: Project) -> None:
+    run = shop.config()
+
+    def today(*moment: int) -> staging.Stage:
+        return staging.today(run, build(run.strategy), shop.root, int(datetime(*moment, tzinfo=UTC).timestamp()) * calendar.NS)
+
+    stage = today(2025, 11, 13, 15)
+    assert (stage.date, stage.room, stage.recorded) == (date(2025, 11, 13), 1381, None)
+    assert stage.close_ns == calendar.ns_of(date(2025, 11, 13), 17)
+    with pytest.raises(LiveError, match="stored bars end with session 2025-11-12, today's is 2025-12-01: rolls may be missing"):
+        today(2025, 12, 1, 15)
+    with pytest.raises(LiveError, match="session 2025-11-13 is over at 2025-11-13 22:30 UTC"):
+        today(2025, 11, 13, 22, 30)
+
+
+def test_the_window_shows_what_the_stored_bars_hold(shop: Project) -> None:
+    stage = replayed(shop)
+    window = Window(stage)
+    assert stage.recorded is not None
+    assert stage.stored is not None
+    for bar in rows(stage.recorded):
+        window.append(bar)
+    seen = window.bars()
+    for name in ("close_time", "open", "high", "low", "close", "volume", "adjustment", "session", "to_close_sec", "contract"):
+        np.testing.assert_array_equal(getattr(seen, name), getattr(stage.stored, name), err_msg=name)
+    assert window.full
+    assert np.shares_memory(window.bars(5).close, window.bars(6).close)
+
+
+def test_a_shown_window_never_changes(shop: Project) -> None:
+    stage = replayed(shop)
+    assert stage.recorded is not None
+    window, bars = Window(stage), rows(stage.recorded)
+    window.append(bars[0])
+    before = window.bars()
+    closes = before.close.copy()
+    window.append(bars[1])
+    assert len(before) == len(closes) == len(window.bars()) - 1
+    np.testing.assert_array_equal(before.close, closes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"close_time": -7_200}, "came after the bar of"),
+        ({"close_time": 86_400}, "is after the close of session 2025-11-11"),
+        ({"close": 60.005}, "has the price 60.005, which is off the tick of 0.01"),
+        ({"close": float("nan")}, "has the price nan"),
+        ({"high": 1.0}, "contradicts itself"),
+        ({"volume": -1}, "contradicts itself"),
+    ],
+)
+def test_a_bar_that_cannot_be_decided_on_is_refused(shop: Project, changes: dict[str, float], sentence: str) -> None:
+    stage = replayed(shop)
+    assert stage.recorded is not None
+    first = rows(stage.recorded)[0]
+    if "close_time" in changes:
+        changes = {"close_time": first.close_time + int(changes["close_time"]) * calendar.NS}
+    window = Window(stage)
+    with pytest.raises(LiveError, match=sentence):
+        window.append(first._replace(**changes))  # type: ignore[arg-type]
+    assert window.rows == len(stage.warmup)
