@@ -75,7 +75,7 @@ def metric(name: str) -> Metric:
 
 
 def number(value: float, style: str) -> str:
-    """One number as text, NaN as n/a. `usd` -1,234.50 · `percent` 12.3 % (of a fraction) · `count` 1,234 · `ratio` 0.84 · `plain` 0.001234."""
+    """One number as text, NaN as n/a: `usd` -1,234.50 · `percent` 12.30 % · `count` 1,234 · `ratio` 0.84 · `plain` 0.001234."""
     if not math.isfinite(value):
         return UNDEFINED
     match style:

@@ -31,19 +31,35 @@
   const buttons = [["toImage"], ["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]];
   const config = { responsive: true, displaylogo: false, modeBarButtons: buttons, plotlyServerURL: "", showSendToCloud: false };
 
-  const draw = (holder) => {
-    const figure = JSON.parse(document.querySelector(`script[data-for="${holder.id}"]`).textContent);
+  const draw = async (holder) => {
+    const known = charts.get(holder.id);
+    const figure = known ? known.figure : JSON.parse(document.querySelector(`script[data-for="${holder.id}"]`).textContent);
     const style = getComputedStyle(document.documentElement);
-    const old = charts.get(holder.id);
     const layout = resolve(dress(figure.layout), style);
-    if (old && holder.layout.xaxis && holder.layout.xaxis.range && figure.keepsZoom) layout.xaxis.range = holder.layout.xaxis.range.slice();
-    charts.set(holder.id, true);
-    return Plotly.react(holder, resolve(figure.data, style), layout, { ...config, displayModeBar: Boolean(figure.keepsZoom) });
+    if (known && figure.keepsZoom && holder.layout.xaxis.range) layout.xaxis.range = holder.layout.xaxis.range.slice();
+    await Plotly.react(holder, resolve(figure.data, style), layout, { ...config, displayModeBar: Boolean(figure.keepsZoom) });
+    if (known) return known.refine();
+    charts.set(holder.id, { figure, refine: figure.detail ? zoomable(holder, figure) : () => {} });
+  };
+
+  // After each change of the time range: draw the window again from all bars.
+  const zoomable = (holder, figure) => {
+    const run = Windows.load(figure.detail);
+    const refine = async () => {
+      const columns = await run, range = holder.layout.xaxis.range.map((value) => (typeof value === "number" ? value : Date.parse(value.replace(" ", "T") + "Z")));
+      const { found, bars, big } = Windows.traces(columns, range, figure.buckets, figure.data.length);
+      const sizes = figure.data.map((trace) => (trace.marker ? (big ? 10 : trace.marker.size) : undefined));
+      const update = { x: found.map((t) => t.x), y: found.map((t) => t.y), customdata: found.map((t) => t.customdata), "marker.size": sizes };
+      await Plotly.restyle(holder, update, found.map((_, k) => k));
+      holder.dataset.bars = String(bars);
+    };
+    holder.on("plotly_relayout", (change) => { if (Object.keys(change).some((key) => key.startsWith("xaxis."))) refine(); });
+    return refine;
   };
 
   const zoom = (row) => {
     const holder = document.getElementById(row.closest("[data-zooms]").dataset.zooms);
-    const from = Number(row.dataset.from), to = Number(row.dataset.to), room = Math.max(to - from, 600000);
+    const from = Number(row.dataset.from), to = Number(row.dataset.to), room = Math.max(to - from, 3600000);
     Plotly.relayout(holder, { "xaxis.range": [from - room, to + room] });
     holder.scrollIntoView({ block: "center" });
   };

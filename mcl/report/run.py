@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any
 
@@ -14,8 +14,9 @@ from mcl.engine.result import Result
 from mcl.metrics.performance import Floats
 from mcl.metrics.trades import closed, net
 from mcl.report import charts
-from mcl.report.format import GROUPS, flatten, metric, metric_rows, number, scalar, verdict, yaml_lines
+from mcl.report.format import GROUPS, Verdict, flatten, metric, metric_rows, number, scalar, verdict, yaml_lines
 from mcl.report.theme import Cell, Section, card, chart, columns, facts, metric_cell, page, scroll, synthetic_note, table, titled
+from mcl.risk import Block
 
 TRADES_SHOWN = 500
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -53,6 +54,7 @@ def run_page(view: RunView) -> str:
         ),
         Section("Months", _months(view.result), "Net P&L in USD by the month of the trade date."),
         Section("Trades", _trades(view.result)),
+        Section("Limits", _limits(view.result), "Bars at which a rule changed what the strategy wanted."),
         Section("Costs", _costs(view)),
         Section("Rolls", _rolls(view.result)),
         Section("Config", _config(view), "Lines set on the command line are bold."),
@@ -61,7 +63,7 @@ def run_page(view: RunView) -> str:
     ]
     synthetic = synthetic_note(view.config.get("data", {})) if bars.synthetic else ""
     cards = "".join(card(name, view.metrics, _card_note(name, view.metrics)) for name in CARDS if name in view.metrics)
-    return page("backtest", view.title, sections, verdict=verdict(view.metrics), synthetic=synthetic, cards=cards, lead=lead)
+    return page("backtest", view.title, sections, verdict=_judged(view), synthetic=synthetic, cards=cards, lead=lead)
 
 
 def _card_note(name: str, metrics: Mapping[str, float]) -> str:
@@ -176,6 +178,28 @@ def _trade_row(t: Any) -> str:
     return f'<tr data-from="{t.entry_time.value // 10**6}" data-to="{t.exit_time.value // 10**6}">{cells}</tr>'
 
 
+def _judged(view: RunView) -> Verdict:
+    """The verdict on the metrics, and whether the run traded to its end."""
+    said, halted = verdict(view.metrics), np.flatnonzero(view.result.block == Block.MAX_DRAWDOWN)
+    if not len(halted):
+        return said
+    day = np.datetime64(int(view.result.bars.session[halted[0]]), "D")
+    return replace(said, text=f"{said.text} Trading stopped for good on {day}: {Block.MAX_DRAWDOWN.text.partition(';')[0]}.")
+
+
+def _limits(result: Result) -> str:
+    codes, counts = np.unique(result.block[result.block != 0], return_counts=True)
+    if not len(codes):
+        return '<p class="empty">No rule changed a decision.</p>'
+    first = [result.bars.times[int(np.argmax(result.block == code))] for code in codes]
+    names = [(Block(code).name.lower().replace("_", " "), Block(code).text) for code in codes.tolist()]
+    rows = [
+        [*name, f"{count:,}", f"{count / len(result.bars):.2%}", f"{at:%Y-%m-%d %H:%M}"]
+        for name, count, at in zip(names, counts, first, strict=True)
+    ]
+    return table(("Rule", "Meaning", "Bars", "Share", "First"), rows, numeric=(2, 3))
+
+
 def _costs(view: RunView) -> str:
     names = ("net_pnl_usd", "gross_pnl_usd", "commission_usd", "slippage_usd")
     if not all(name in view.metrics for name in names):
@@ -193,7 +217,7 @@ def _costs(view: RunView) -> str:
     rows = [
         ("Contracts traded, both sides", f"{traded:,}"),
         ("Cost per contract and side", f"{number(per_side, 'usd')} USD"),
-        ("the same in ticks", number(per_side / ticks, "ratio")),
+        ("The same in ticks", number(per_side / ticks, "ratio")),
         ("Net P&L per contract and side", f"{number(net_usd / traded if traded else float('nan'), 'usd')} USD"),
     ]
     return columns(chart("chart-costs", charts.waterfall(steps), 280, "From the P&L before costs to the net P&L"), facts(rows), css="wide")
@@ -251,4 +275,4 @@ def _provenance(view: RunView) -> str:
     own = {"run id": view.run_id or "not stored", "data fingerprint": bars.fingerprint, "synthetic": scalar(bars.synthetic)}
     told = {key: value for key, value in flatten(view.provenance).items() if value not in ("", None)}
     data = {f"data.{key}": value for key, value in flatten(bars.provenance).items() if len(str(value)) <= 200}
-    return facts((own | told | data).items())
+    return scroll(facts((own | told | data).items()))

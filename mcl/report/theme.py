@@ -161,7 +161,7 @@ def page(
         f"<title>{escape(title)} · mcl {escape(kind)}</title><style>{_asset('page.css')}</style></head><body>{mark}"
         f'<header class="top"><div><div class="eyebrow">{escape(eyebrow)}</div><h1>{escape(title)}</h1>{said}'
         f'<nav aria-label="Sections">{links}</nav></div></header><main>{cards}{body}</main><footer>{escape(foot)}</footer>'
-        f"<script>{_plotly()}</script><script>{_asset('page.js')}</script></body></html>\n"
+        f"<script>{_plotly()}</script><script>{_asset('zoom.js')}</script><script>{_asset('page.js')}</script></body></html>\n"
     )
 
 

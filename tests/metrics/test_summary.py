@@ -20,9 +20,10 @@ from mcl.report.format import metric_rows
 def bars_of(sessions: list[int]) -> Bars:
     n = len(sessions)
     flat, zero = np.full(n, 70.0), np.zeros(n, np.int64)
+    contract = Contract("MCLG6", "MCL", 2026, 2, date(2026, 1, 20))
     return Bars(
         MCL, "1m", np.arange(n) * 60 * 10**9, flat, flat, flat, flat, zero, np.zeros(n), np.array(sessions), zero, zero,
-        np.zeros(n, bool), np.full(n, np.nan), (Contract("MCLG6", "MCL", 2026, 2, date(2026, 1, 20)),), pd.DataFrame(columns=ROLL_COLUMNS), "", True,
+        np.zeros(n, bool), np.full(n, np.nan), (contract,), pd.DataFrame(columns=ROLL_COLUMNS), "", True,
     )  # fmt: skip
 
 
@@ -95,7 +96,7 @@ def test_a_run_without_a_trade_has_no_invented_numbers() -> None:
     assert (m["net_pnl_usd"], m["trades"], m["max_drawdown_frac"]) == (0, 0, 0)
     for name in ("sharpe", "sharpe_low", "psr", "sortino", "calmar", "win_rate_frac", "profit_factor", "sqn"):
         assert math.isnan(m[name]), name
-        assert dict((n, text) for _, text, n in metric_rows(m)).get(name, "n/a") == "n/a"
+        assert {n: text for _, text, n in metric_rows(m)}.get(name, "n/a") == "n/a"
 
 
 def test_sqn_cap() -> None:

@@ -39,8 +39,7 @@ def walk(n: int, seed: int = 1, synthetic: bool = True) -> Bars:
     contract = (session_of >= max(1, session_of[-1] // 2)).astype(np.int64) if session_of[-1] >= 2 else np.zeros(n, np.int64)
     roll = np.diff(contract, prepend=contract[0]) > 0
     gap = 25.0
-    for prices in (open_, high, low, close):
-        prices += gap * contract
+    open_, high, low, close = (prices + gap * contract for prices in (open_, high, low, close))
     days_of = days[roll].astype("datetime64[D]")
     rolls = pd.DataFrame(
         {"session": days_of, "from_symbol": "MCLG4", "to_symbol": "MCLH4", "reason": "volume", "gap": gap / 100, "volume_from": 900}

@@ -1,0 +1,98 @@
+"use strict";
+// Windows of a run: draws every bar of a short window, and the lowest and highest value per span of a long one.
+const Windows = (() => {
+  const WHISKERS = 1500; // below so many bars each one shows its low-to-high range
+  const BIG_MARKS = 400;
+
+  const inflate = async (text) => {
+    const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    const planes = new Uint8Array(await new Response(stream).arrayBuffer());
+    const n = planes.length / 4, out = new Int32Array(n);
+    for (let i = 0; i < n; i++) out[i] = planes[i] | (planes[n + i] << 8) | (planes[2 * n + i] << 16) | (planes[3 * n + i] << 24);
+    return out;
+  };
+
+  const running = (steps) => { let sum = 0; return Float64Array.from(steps, (step) => (sum += step)); };
+
+  // Columns of the run, from the streams of its `detail`; equity by the books: cash + position · close · tick value.
+  const load = async (detail) => {
+    const names = ["seconds", "close", "above", "below", "fillBar", "fillQuantity", "fillCenti", "fillTrace"];
+    const [seconds, closes, above, below, fillBar, quantity, centi, trace] = await Promise.all(names.map((name) => inflate(detail[name])));
+    const close = running(closes), bar = running(fillBar), n = close.length;
+    const time = running(seconds).map((s) => (s + detail.start) * 1000);
+    const price = Float64Array.from(centi, (c, k) => close[bar[k]] + c / 100);
+    const position = new Float64Array(n), equity = new Float64Array(n), money = new Float64Array(n);
+    const rolls = new Set(detail.rolls), era = new Int32Array(n); // era: how many rolls came before or on the bar
+    let k = 0, held = 0, cash = detail.capital, peak = detail.capital;
+    for (let i = 0; i < n; i++) {
+      for (; k < bar.length && bar[k] === i; k++) {
+        cash -= quantity[k] * price[k] * detail.tickValue + Math.abs(quantity[k]) * detail.commission;
+        held += quantity[k];
+      }
+      era[i] = (i ? era[i - 1] : 0) + (rolls.has(i) ? 1 : 0);
+      position[i] = held;
+      equity[i] = cash + held * close[i] * detail.tickValue;
+      peak = Math.max(peak, equity[i]);
+      money[i] = equity[i] - peak;
+    }
+    const dated = (ticks) => Number((ticks * detail.tick).toPrecision(12));
+    return { time, close, above, below, position, equity, money, bar, quantity, price, trace, dated, era };
+  };
+
+  const first = (times, wanted) => {
+    let low = 0, high = times.length;
+    while (low < high) { const middle = (low + high) >> 1; if (times[middle] < wanted) low = middle + 1; else high = middle; }
+    return low;
+  };
+
+  // Rows of the lowest `low(i)` and the highest `high(i)` of each span of [from, to), in time order.
+  const extremes = (from, to, buckets, low, high) => {
+    const width = Math.ceil((to - from) / buckets), points = [];
+    for (let start = from; start < to; start += width) {
+      const stop = Math.min(start + width, to);
+      let lowest = start, highest = start;
+      for (let i = start + 1; i < stop; i++) { if (low(i) < low(lowest)) lowest = i; if (high(i) > high(highest)) highest = i; }
+      const pair = [[lowest, low(lowest)], [highest, high(highest)]];
+      points.push(...(lowest <= highest ? pair : pair.reverse()));
+    }
+    return points;
+  };
+
+  const every = (from, to, value) => Array.from({ length: to - from }, (_, i) => [from + i, value(from + i)]);
+  const split = (points, time) => ({ x: points.map(([i]) => (i === null ? null : time[i])), y: points.map(([, value]) => value) });
+
+  // Price points: the low-to-high range of each bar where there is room, its close where there is less, else extremes.
+  const priced = (run, from, to, buckets) => {
+    const close = (i) => run.dated(run.close[i]), low = (i) => run.dated(run.close[i] - run.below[i]), high = (i) => run.dated(run.close[i] + run.above[i]);
+    const count = to - from;
+    const rows = count > 2 * buckets ? extremes(from, to, buckets, low, high) : every(from, to, close);
+    const points = [];
+    let last = null;
+    for (const [i, value] of rows) {
+      if (last !== null && run.era[i] !== run.era[last]) points.push([null, null]);
+      if (count <= WHISKERS) points.push([i, value], [i, low(i)], [i, high(i)], [i, value]); else points.push([i, value]);
+      last = i;
+    }
+    return split(points, run.time);
+  };
+
+  const lined = (run, values, from, to, buckets) => {
+    const value = (i) => values[i];
+    return split(to - from > 2 * buckets ? extremes(from, to, buckets, value, value) : every(from, to, value), run.time);
+  };
+
+  // The traces of a window: four lines, then one per kind of fill.
+  const traces = (run, range, buckets, count) => {
+    const from = Math.max(0, first(run.time, range[0]) - 1), to = Math.min(run.time.length, first(run.time, range[1]) + 1);
+    const found = [priced(run, from, to, buckets), ...[run.equity, run.money, run.position].map((values) => lined(run, values, from, to, buckets))];
+    const begin = first(run.bar, from), end = first(run.bar, to);
+    for (let t = 4; t < count; t++) {
+      const mine = Array.from({ length: end - begin }, (_, i) => begin + i).filter((k) => run.trace[k] === t);
+      found.push({ x: mine.map((k) => run.time[run.bar[k]]), y: mine.map((k) => run.dated(run.price[k])), customdata: mine.map((k) => run.quantity[k]) });
+    }
+    return { found, bars: to - from, big: end - begin < BIG_MARKS };
+  };
+
+  return { load, traces };
+})();

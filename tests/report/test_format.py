@@ -1,0 +1,58 @@
+"""Numbers as text: one place, so that terminal and page cannot disagree."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from mcl.report.format import METRICS, differences, flatten, metric_rows, number, value_text, verdict, yaml_lines
+
+
+@pytest.mark.parametrize(
+    ("value", "style", "text"),
+    [
+        (-1234.5, "usd", "-1,234.50"),
+        (0.1234, "percent", "12.34 %"),
+        (12.0, "sessions", "12 sessions"),
+        (2.25, "bars", "2.2 bars"),
+        (1234567.0, "count", "1,234,567"),
+        (0.004, "ratio", "0.00"),
+        (0.004, "plain", "0.004"),
+        (math.nan, "usd", "n/a"),
+        (math.inf, "ratio", "n/a"),
+    ],
+)
+def test_number(value: float, style: str, text: str) -> None:
+    assert number(value, style) == text
+
+
+def test_an_interval_stands_in_the_row_of_its_estimate() -> None:
+    rows = metric_rows({"sharpe_low": -0.35, "sharpe": 0.84, "sharpe_high": 2.03})
+    assert rows == [("Sharpe (annual) [95 %]", "0.84 [-0.35, 2.03]", "sharpe")]
+
+
+def test_a_bound_without_its_estimate_is_not_lost() -> None:
+    assert [name for _, _, name in metric_rows({"sharpe_low": 1.0})] == ["sharpe_low"]
+
+
+def test_unknown_metrics_follow_the_known_ones_and_show_their_unit() -> None:
+    rows = metric_rows({"zeta_usd": 3.0, "alpha_frac": 0.5, "net_pnl_usd": 1.0})
+    assert rows == [("Net P&L", "1.00", "net_pnl_usd"), ("alpha_frac", "50.00 %", "alpha_frac"), ("zeta_usd", "3.00", "zeta_usd")]
+
+
+def test_names_are_unique() -> None:
+    assert len({m.name for m in METRICS}) == len(METRICS) == len({m.label for m in METRICS})
+
+
+@pytest.mark.parametrize(("low", "high", "level"), [(0.1, 2, "good"), (-1, 2, "unclear"), (-2, -1, "bad"), (math.nan, math.nan, "unclear")])
+def test_verdict(low: float, high: float, level: str) -> None:
+    said = verdict({"sharpe": (low + high) / 2, "sharpe_low": low, "sharpe_high": high})
+    assert said.level == level
+    assert math.isnan(low) or value_text("sharpe", {"sharpe": (low + high) / 2}) in said.text
+
+
+def test_configs_as_lines_and_differences() -> None:
+    a, b = {"s": {"fast": 5, "stop": None}, "n": 1}, {"s": {"fast": 9, "stop": None}, "m": True}
+    assert flatten(a) == {"s.fast": 5, "s.stop": None, "n": 1}
+    assert differences([a, b]) == [("s.fast", [5, 9]), ("n", [1, None]), ("m", [None, True])]
+    assert yaml_lines(b) == [("s", "s:"), ("s.fast", "  fast: 9"), ("s.stop", "  stop: null"), ("m", "m: true")]

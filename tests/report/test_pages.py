@@ -1,0 +1,273 @@
+"""Pages as documents: they parse, need no network, mark synthetic data, and show the numbers they were given."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from mcl.engine.result import Result
+from mcl.metrics import summary
+from mcl.report.audit import session_page
+from mcl.report.compare import CompareView, compare_page
+from mcl.report.detail import opened
+from mcl.report.format import metric_rows
+from mcl.report.run import RunView, run_page
+from mcl.report.sweep import sweep_page
+from mcl.risk import Block
+
+from .conftest import CONFIG, SESSION_BARS, simulated, walk
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+MakeView = Callable[..., RunView]
+
+
+class Document(HTMLParser):
+    """Texts by `data-metric`, figures by name, links out, and whether every tag is closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[tuple[str, dict[str, str | None]]] = []
+        self.metrics: dict[str, tuple[str, str]] = {}
+        self.figures: dict[str, Any] = {}
+        self.outside: list[str] = []
+        self.banners = 0
+        self.scripts = 0
+        self.text: list[str] = []
+        self.feed(html)
+        assert not self.open, f"not closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.outside += [v for k, v in attrs if k in ("src", "href", "action", "srcset") and v and not v.startswith(("#", "data:"))]
+        self.banners += given.get("class") == "synthetic"
+        self.scripts += tag == "script"
+        if tag not in VOID:
+            self.open.append((tag, given))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open[-1][0] == tag, f"</{tag}> closes {self.open[-1]}"
+        self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        tag, given = self.open[-1] if self.open else ("", {})
+        if name := given.get("data-metric"):
+            self.metrics[name] = (data, str(given["data-value"]))
+        elif name := given.get("data-for"):
+            self.figures[name] = json.loads(data)
+        elif tag not in ("script", "style"):
+            self.text.append(data)
+
+
+def unpacked(spec: dict[str, str]) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(spec["bdata"]), np.dtype("<" + spec["dtype"]))
+
+
+def trials(n: int = 40) -> pd.DataFrame:
+    rng = np.random.default_rng(5)
+    frame = pd.DataFrame({"trial": range(n), "state": "COMPLETE", "reason": "", "detail": ""})
+    frame["strategy.fast"], frame["strategy.slow"] = rng.choice([5, 10, 20], n), rng.choice([40, 80, 160], n)
+    frame["strategy.mode"], frame["risk.stop"] = rng.choice(["both", "long"], n), rng.uniform(1, 4, n)
+    frame["sharpe"] = frame["strategy.fast"] / 10 + rng.normal(0, 0.2, n)
+    frame["trades"], frame["sessions"], frame["skew"], frame["kurtosis"] = 100.0, 400.0, 0.0, 3.0
+    frame.loc[3, ["state", "reason", "detail", "sharpe"]] = ["PRUNED", "no_trades", "it never traded <at all>", math.nan]
+    frame.loc[4, ["state", "reason", "detail", "sharpe"]] = ["FAILED", "EngineError", "a price is not a number", math.nan]
+    return frame
+
+
+def compared(month: Result, **changes: Any) -> list[CompareView]:
+    metrics = summary(month)
+    other = metrics | {"sharpe": metrics["sharpe"] + 1, "max_drawdown_usd": metrics["max_drawdown_usd"] - 5}
+    config = CONFIG | {"strategy": {"name": "ema_cross", "fast": 20, "slow": 30}}
+    first = CompareView("aaaaaaaa11", "one", CONFIG, metrics, month.session_equity, **changes)
+    return [first, CompareView("bbbbbbbb22", "two", config, other, month.session_equity + 100)]
+
+
+@pytest.fixture(scope="module")
+def pages(month: Result, make_view: MakeView) -> dict[str, str]:
+    decisions = pd.DataFrame({"close_time": month.bars.times[:90], "close": month.bars.close[:90], "target": 1, "position": 1})
+    fills = pd.DataFrame({"time": month.bars.times[[3, 9]], "price": [70.0, 70.1], "quantity": [1, -1]})
+    return {
+        "run": run_page(make_view(month)),
+        "compare": compare_page(compared(month)),
+        "sweep": sweep_page(trials(), "sharpe", "maximize", "search", synthetic=""),
+        "session": session_page(decisions, fills, decisions.head(0), {"account": "DU1", "latency": {"p50": 1.5}}, title="paper"),
+    }
+
+
+@pytest.mark.parametrize("name", ["run", "compare", "sweep", "session"])
+def test_pages_parse_and_ask_nobody_for_anything(pages: dict[str, str], name: str) -> None:
+    document = Document(pages[name])
+    assert document.outside == []
+    assert document.figures
+    assert "@import" not in pages[name]
+    assert len(pages[name]) < 8e6
+    css = pages[name].partition("<style>")[2].partition("</style>")[0]
+    assert "url(" not in css
+
+
+def test_numbers_of_the_page_are_those_of_the_metrics(month: Result, make_view: MakeView) -> None:
+    metrics = summary(month) | {"extra_usd": 12.345678901234567, "missing": math.nan}
+    shown = Document(run_page(make_view(month, metrics=metrics))).metrics
+    rows = metric_rows(metrics)
+    assert {name: text for name, (text, _) in shown.items()} == {name: text for _, text, name in rows}
+    for name, (_, exact) in shown.items():
+        assert math.isnan(metrics[name]) if exact == "nan" else float(exact) == metrics[name]
+
+
+def test_no_metric_is_left_out(month: Result, pages: dict[str, str]) -> None:
+    bounds = {"sharpe_low", "sharpe_high"}
+    assert set(Document(pages["run"]).metrics) == set(summary(month)) - bounds
+
+
+def test_synthetic_banner_if_and_only_if_synthetic(month: Result, make_view: MakeView, pages: dict[str, str]) -> None:
+    real = simulated(walk(3 * SESSION_BARS, synthetic=False))
+    marked = [
+        pages["run"],
+        compare_page(compared(month, synthetic=True, notes="planted")),
+        sweep_page(trials(), "sharpe", "maximize", "s", synthetic="SYNTHETIC DATA, seed 7"),
+        session_page(pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), {}, title="s", synthetic="SYNTHETIC DATA, seed 7"),
+    ]
+    for html in marked:
+        assert Document(html).banners == 1
+        assert "SYNTHETIC DATA" in html
+    assert "world planted_edge, seed 7, planted edge 3 Sharpe" in pages["run"]
+    for html in (run_page(make_view(real)), pages["compare"], pages["sweep"], pages["session"]):
+        assert Document(html).banners == 0
+        assert "SYNTHETIC" not in html
+
+
+def test_the_chart_keeps_every_fill_and_the_extremes(month: Result, pages: dict[str, str]) -> None:
+    figure = Document(pages["run"]).figures["chart-strip"]
+    price, equity, drawdown, _, *marks = figure["data"]
+    drawn = np.concatenate([unpacked(mark["y"]) for mark in marks])
+    assert np.allclose(np.sort(drawn), np.sort(month.fills["price_ticks"] * 0.01))
+    assert np.nanmin(unpacked(price["y"])) == month.bars.low.min()
+    assert np.nanmax(unpacked(price["y"])) == month.bars.high.max()
+    for trace, values in ((equity, month.equity), (drawdown, month.equity - np.maximum(np.maximum.accumulate(month.equity), 25_000))):
+        assert unpacked(trace["y"]).min() == values.min()
+        assert unpacked(trace["y"]).max() == values.max()
+
+
+def test_the_detail_holds_every_bar_and_the_books_close(month: Result, pages: dict[str, str]) -> None:
+    detail = Document(pages["run"]).figures["chart-strip"]["detail"]
+    bars, ticks = month.bars, month.bars.ticks
+    close = np.cumsum(opened(detail["close"]))
+    assert np.array_equal(close, ticks["close"])
+    assert np.array_equal(close + opened(detail["above"]), ticks["high"])
+    assert np.array_equal(close - opened(detail["below"]), ticks["low"])
+    assert np.array_equal((np.cumsum(opened(detail["seconds"])) + detail["start"]) * 10**9, bars.close_time)
+    row, quantity = np.cumsum(opened(detail["fillBar"])), opened(detail["fillQuantity"])
+    price = close[row] + opened(detail["fillCenti"]) / 100
+    moved = np.bincount(row, quantity * price * detail["tickValue"] + np.abs(quantity) * detail["commission"], len(close))
+    held = np.cumsum(np.bincount(row, quantity, len(close)))
+    assert np.allclose(detail["capital"] - np.cumsum(moved) + held * close * detail["tickValue"], month.equity, atol=1e-6)
+
+
+def test_what_a_config_says_cannot_become_markup(pages: dict[str, str]) -> None:
+    document = Document(pages["run"])
+    assert "<script>alert" not in pages["run"]
+    assert any("<script>alert('x')</script> & more" in text for text in document.text)
+
+
+def test_trade_list_says_when_it_is_cut(month: Result, pages: dict[str, str]) -> None:
+    total = len(month.trades)
+    assert total > 500
+    assert f"of {total:,} trades, in time order" in pages["run"]
+    assert len(re.findall("<tr data-from=", pages["run"])) == 500
+
+
+def test_months_sum_to_the_net_result(month: Result, pages: dict[str, str]) -> None:
+    table = pages["run"].partition('<table class="months">')[2].partition("</table>")[0]
+    titles = [float(t.replace(",", "")) for t in re.findall(r'title="([^"]+)"', table)]
+    assert titles[-1] == round(month.net_pnl_usd, 2)
+    assert sum(titles[:-1]) == pytest.approx(month.net_pnl_usd, abs=0.01)
+
+
+def test_a_halt_is_said_in_the_header_and_every_rule_is_counted(month: Result, make_view: MakeView) -> None:
+    block = month.block.copy()
+    block[100:103], block[5000:] = Block.NO_ENTRY, Block.MAX_DRAWDOWN
+    html = run_page(make_view(replace(month, block=block)))
+    words = "".join(Document(html).text)
+    assert f"Trading stopped for good on {month.bars.session[5000].astype('datetime64[D]')}" in words
+    assert Block.NO_ENTRY.text in words
+    assert f"{len(block) - 5000:,}" in words
+    assert "Trading stopped" not in run_page(make_view(month))
+
+
+def test_a_run_without_trades_has_a_page(make_view: MakeView) -> None:
+    still = simulated(walk(100), span=10_000)
+    html = run_page(make_view(still))
+    assert "No trade was made." in html
+    Document(html)
+
+
+def test_comparison_marks_the_best_and_lists_what_differs(month: Result, pages: dict[str, str]) -> None:
+    html = pages["compare"]
+    best = dict(re.findall(r'class="n best" title="([^"]+)" data-metric="([^"]+)"', html))
+    by_metric = {name: float(exact) for exact, name in best.items()}
+    metrics = summary(month)
+    assert by_metric == {"sharpe": metrics["sharpe"] + 1, "max_drawdown_usd": metrics["max_drawdown_usd"]}
+    assert "strategy.fast" in html
+    assert "strategy.slow" not in Document(html).text
+    curves = Document(html).figures["chart-equity"]["data"]
+    assert np.allclose(unpacked(curves[0]["y"]), 100 * (month.session_equity - 25_000) / 25_000)
+
+
+def test_sweep_shows_the_best_the_map_and_the_lost(pages: dict[str, str]) -> None:
+    frame, document = trials(), Document(pages["sweep"])
+    assert f"{frame['sharpe'].max():.2f}" in "".join(document.text)
+    words = "".join(document.text)
+    for expected in ("no_trades", "it never traded <at all>", "EngineError", "Deflated Sharpe"):
+        assert expected in words
+    best = document.figures["chart-history"]["data"][1]["y"]
+    assert best == sorted(best)
+    assert best[-1] == frame["sharpe"].max()
+
+
+def test_the_map_shows_the_mean_of_each_cell_and_rings_the_best() -> None:
+    frame = trials().drop(columns=["strategy.mode", "risk.stop"])
+    heat, ring = Document(sweep_page(frame, "sharpe", "maximize", "s")).figures["chart-map-0"]["data"]
+    assert (heat["x"], heat["y"]) == (["5", "10", "20"], ["40", "80", "160"])  # fast explains most, so it comes first
+    for (slow, fast), mean in frame.groupby(["strategy.slow", "strategy.fast"])["sharpe"].mean().items():
+        assert heat["z"][heat["y"].index(str(slow))][heat["x"].index(str(fast))] == pytest.approx(mean)
+    best = frame.loc[frame["sharpe"].idxmax()]
+    assert (ring["x"], ring["y"]) == ([str(best["strategy.fast"])], [str(best["strategy.slow"])])
+
+
+def test_sweep_of_a_minimised_metric_and_one_without_a_score() -> None:
+    lowest = sweep_page(trials(), "sharpe", "minimize", "s")
+    best = Document(lowest).figures["chart-history"]["data"][1]["y"]
+    assert best == sorted(best, reverse=True)
+    nothing = trials().assign(state="FAILED", sharpe=math.nan)
+    assert "None of 40 trials has a score" in sweep_page(nothing, "sharpe", "maximize", "s")
+
+
+def test_session_says_whether_it_differs(month: Result) -> None:
+    decisions = pd.DataFrame({"close_time": month.bars.times[:3], "close": month.bars.close[:3], "target": 1})
+    differs = session_page(decisions, pd.DataFrame(), decisions.head(1), {}, title="paper")
+    assert "1 of 3 decisions differ" in differs
+    assert "All 3 decisions equal" in session_page(decisions, pd.DataFrame(), decisions.head(0), {}, title="paper")
+
+
+def test_two_years_of_minute_bars_stay_small_and_quick(make_view: MakeView) -> None:
+    big = simulated(walk(500 * SESSION_BARS), span=600)
+    view = make_view(big)
+    run_page(view)  # reads plotly.js once
+    start = time.perf_counter()
+    html = run_page(view)
+    took = time.perf_counter() - start
+    assert len(big.bars) == 690_000
+    assert len(big.fills) > 10_000
+    assert len(html) < 8e6
+    assert took < 4  # 2 s on an idle core
