@@ -1,0 +1,95 @@
+"""Runs written in bulk are indistinguishable from those that MLflow's own client writes."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from pathlib import Path
+
+import pytest
+from mcl import tracking_bulk
+from mcl.errors import StoreError
+from mcl.tracking import Record, Store
+
+RECORD = Record(
+    study="bulk",
+    name="trial 1",
+    params={"strategy.fast": 10, "notes": "x" * 700, "costs.slippage_ticks": 0.5},
+    metrics={"sharpe": 1.25, "calmar": math.nan, "sortino": math.inf},
+    tags={"mcl.kind": "trial", "state": "COMPLETE", "reason": ""},
+    files={"config.json": b"{}", "data/x.bin": b"\x00"},
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("project"))
+
+
+def test_bulk_and_client_write_the_same(store: Store) -> None:
+    parent = store.start(Record("bulk", "parent"))
+    record = Record(**(vars(RECORD) | {"parent": parent}))
+    ids = {"client": store.record(record), "bulk": store.record_many([record])[0]}
+    runs = {how: store._client.get_run(run_id) for how, run_id in ids.items()}
+    assert runs["bulk"].data.params == runs["client"].data.params
+    assert runs["bulk"].data.tags == runs["client"].data.tags
+    assert repr(runs["bulk"].data.metrics) == repr(runs["client"].data.metrics)
+    for name in ("experiment_id", "lifecycle_stage", "run_name", "status", "user_id"):
+        assert getattr(runs["bulk"].info, name) == getattr(runs["client"].info, name)
+    uris = {how: run.info.artifact_uri.replace(ids[how], "RUN") for how, run in runs.items()}
+    assert uris["bulk"] == uris["client"]
+    assert {path: store.run(ids["bulk"]).file(path) for path in RECORD.files} == RECORD.files
+    columns = (
+        "name, source_type, source_name, entry_point_name, user_id, status, source_version, lifecycle_stage, experiment_id, deleted_time"
+    )
+    with sqlite3.connect(store.folder / "mlflow.db") as database:
+        rows = [database.execute(f"SELECT {columns} FROM runs WHERE run_uuid = ?", (i,)).fetchone() for i in ids.values()]
+        histories = [
+            database.execute("SELECT key, value, is_nan, timestamp, step FROM metrics WHERE run_uuid = ? ORDER BY key", (i,)).fetchall()
+            for i in ids.values()
+        ]
+    database.close()
+    assert rows[0] == rows[1]
+    assert histories[0] == histories[1]
+
+
+def test_a_run_from_bulk_goes_on_living(store: Store) -> None:
+    run_id = store.record_many([RECORD])[0]
+    client = store._client
+    client.set_tag(run_id, "note", "later")
+    client.log_metric(run_id, "sharpe", 2.0, step=1)
+    assert store.run(run_id).metrics["sharpe"] == 2.0
+    assert [m.value for m in client.get_metric_history(run_id, "sharpe")] == [1.25, 2.0]
+    found = client.search_runs([client.get_experiment_by_name("bulk").experiment_id], "metrics.sharpe > 1.5 and tags.note = 'later'")
+    assert [run.info.run_id for run in found] == [run_id]
+    client.delete_run(run_id)
+    client.restore_run(run_id)
+    assert store.run(run_id).status == "FINISHED"
+
+
+def test_order_and_count(store: Store) -> None:
+    records = [Record("bulk", f"trial {i}", status="FAILED" if i % 2 else "FINISHED") for i in range(20)]
+    stored = [store.run(run_id) for run_id in store.record_many(records)]
+    assert [(run.name, run.status) for run in stored] == [(r.name, r.status) for r in records]
+    assert store.record_many([]) == []
+
+
+def test_all_or_nothing(store: Store) -> None:
+    before = len(store.in_study("bulk"))
+    folders = set((store.folder / "artifacts" / "bulk").iterdir())
+    twice = Record("bulk", "bad", files={"a": b"", "a/b": b""})  # a file cannot also be a folder
+    with pytest.raises(StoreError, match="cannot write"):
+        store.record_many([RECORD, twice])
+    assert len(store.in_study("bulk")) == before
+    assert set((store.folder / "artifacts" / "bulk").iterdir()) == folders
+
+
+def test_a_schema_that_nobody_has_seen_falls_back_to_the_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not tracking_bulk.supported(tmp_path / "none.db")
+    (tmp_path / "other.db").write_bytes(b"")
+    assert not tracking_bulk.supported(tmp_path / "other.db")
+    monkeypatch.setattr(tracking_bulk, "REVISIONS", ("another",))
+    store = Store(tmp_path)
+    run_id = store.record_many([RECORD])[0]
+    assert store.run(run_id).metrics["sharpe"] == 1.25
+    assert not store._takes_bulk
