@@ -86,7 +86,8 @@ def number(value: float, style: str) -> str:
         case "count":
             return f"{value:,.0f}"
         case "sessions" | "bars" | "ticks" | "seconds":
-            return f"{value:,.0f} {style}" if value == round(value) else f"{value:,.1f} {style}"
+            unit = style.removesuffix("s") if abs(value) == 1 else style
+            return f"{value:,.0f} {unit}" if value == round(value) else f"{value:,.1f} {unit}"
         case _:
             return f"{value:,.2f}" if style == "ratio" else f"{value:,.4g}"
 

@@ -30,6 +30,7 @@
   // An explicit list: the default bar offers to send the chart to a server.
   const buttons = [["toImage"], ["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]];
   const config = { responsive: true, displaylogo: false, modeBarButtons: buttons, plotlyServerURL: "", showSendToCloud: false };
+  const shown = (figure) => ({ ...config, displayModeBar: Boolean(figure.detail) });
 
   const draw = async (holder) => {
     const known = charts.get(holder.id);
@@ -37,7 +38,7 @@
     const style = getComputedStyle(document.documentElement);
     const layout = resolve(dress(figure.layout), style);
     if (known && figure.keepsZoom && holder.layout.xaxis.range) layout.xaxis.range = holder.layout.xaxis.range.slice();
-    await Plotly.react(holder, resolve(figure.data, style), layout, { ...config, displayModeBar: Boolean(figure.keepsZoom) });
+    await Plotly.react(holder, resolve(figure.data, style), layout, shown(figure));
     if (known) return known.refine();
     charts.set(holder.id, { figure, refine: figure.detail ? zoomable(holder, figure) : () => {} });
   };
@@ -48,9 +49,9 @@
     const refine = async () => {
       const columns = await run, range = holder.layout.xaxis.range.map((value) => (typeof value === "number" ? value : Date.parse(value.replace(" ", "T") + "Z")));
       const { found, bars, big } = Windows.traces(columns, range, figure.buckets, figure.data.length);
-      const sizes = figure.data.map((trace) => (trace.marker ? (big ? 10 : trace.marker.size) : undefined));
-      const update = { x: found.map((t) => t.x), y: found.map((t) => t.y), customdata: found.map((t) => t.customdata), "marker.size": sizes };
-      await Plotly.restyle(holder, update, found.map((_, k) => k));
+      const size = (trace, k) => (trace.marker ? { marker: { ...trace.marker, size: big ? 10 : figure.data[k].marker.size } } : {});
+      const data = holder.data.map((trace, k) => ({ ...trace, ...found[k], ...size(trace, k) }));
+      await Plotly.react(holder, data, holder.layout, shown(figure)); // restyle would forget that x is a date
       holder.dataset.bars = String(bars);
     };
     holder.on("plotly_relayout", (change) => { if (Object.keys(change).some((key) => key.startsWith("xaxis."))) refine(); });

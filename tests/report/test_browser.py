@@ -95,6 +95,8 @@ def test_a_click_on_a_trade_shows_its_bars(browser: Any, month: Result, tmp_path
     times, equity = browser.execute_script("const d = document.getElementById('chart-strip').data[1]; return [[...d.x], [...d.y]]")
     rows = np.searchsorted(month.bars.close_time, np.array(times, np.int64) * 10**6)
     assert len(times) == bars
+    tick = browser.execute_script("return document.querySelector('#chart-strip .xtick text').textContent")
+    assert ":" in tick  # still a time axis
     assert np.array_equal(np.diff(rows), np.ones(bars - 1))
     assert np.allclose(equity, month.equity[rows], atol=1e-6)
     fills = browser.execute_script(

@@ -15,6 +15,7 @@ from mcl.report.format import METRICS, differences, flatten, metric_rows, number
         (0.1234, "percent", "12.34 %"),
         (12.0, "sessions", "12 sessions"),
         (2.25, "bars", "2.2 bars"),
+        (1.0, "sessions", "1 session"),
         (1234567.0, "count", "1,234,567"),
         (0.004, "ratio", "0.00"),
         (0.004, "plain", "0.004"),
