@@ -37,7 +37,7 @@ from mcl.schema import SyntheticData
 Ints = npt.NDArray[np.int64]
 Progress = Callable[[float], None]  # told the share that is done, 0 … 1
 
-VERSION = 2  # raise it whenever the same parameters would give other bytes
+VERSION = 5  # raise it whenever the same parameters would give other bytes
 FIRST, LAST = date(2023, 12, 11), date(2026, 1, 8)  # trade dates; the first session opens on Sunday 2023-12-10
 DATASET, PARENT = "GLBX.MDP3", "MCL.FUT"
 SCHEMAS = ("definition", "statistics", "ohlcv-1m")

@@ -1,0 +1,368 @@
+"""The generated world against the measured market it imitates, the vendor's client that must read it, and the edge it promises."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+
+import databento
+import numpy as np
+import pandas as pd
+import pytest
+from mcl import calendar
+from mcl.data import dbn, synthetic, world
+from mcl.errors import DataError, StoreError
+from mcl.market import MCL
+from mcl.schema import SyntheticData
+
+FIRST, LAST = date(2025, 10, 20), date(2025, 12, 23)  # 47 sessions: two expiries, a clock change, Thanksgiving and its Friday
+ZERO = SyntheticData(source="synthetic")
+PLANTED = SyntheticData(source="synthetic", world="planted_edge")
+
+
+def client_frame(home: Path, schema: str) -> pd.DataFrame:
+    """All months of a schema as the unmodified client reads them."""
+    stores = (databento.DBNStore.from_bytes(path.read_bytes()) for path in sorted((home / schema).glob("*.dbn.zst")))
+    return pd.concat([store.to_df() for store in stores])
+
+
+@pytest.fixture(scope="module")
+def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return world.generate(ZERO, tmp_path_factory.mktemp("worlds"), first=FIRST, last=LAST)
+
+
+@pytest.fixture(scope="module")
+def bars(small_world: Path) -> pd.DataFrame:
+    frame = client_frame(small_world, "ohlcv-1m").reset_index()
+    frame["session"] = calendar.session_of(frame["ts_event"].to_numpy("datetime64[ns]").astype(np.int64))
+    return frame
+
+
+@pytest.fixture(scope="module")
+def definitions(small_world: Path) -> pd.DataFrame:
+    return client_frame(small_world, "definition").reset_index()
+
+
+@pytest.fixture(scope="module")
+def statistics(small_world: Path) -> pd.DataFrame:
+    frame = client_frame(small_world, "statistics").reset_index()
+    frame["session"] = frame["ts_ref"].dt.date
+    return frame
+
+
+@pytest.fixture(scope="module")
+def outrights(bars: pd.DataFrame) -> pd.DataFrame:
+    return bars[~bars["symbol"].str.contains("-")]
+
+
+@pytest.fixture(scope="module")
+def table() -> calendar.Sessions:
+    return calendar.sessions(FIRST, LAST + timedelta(days=1))
+
+
+# ------------------------------------------------------------------------------------------------------------------ bars
+
+
+def test_bars_are_on_the_tick_and_consistent(bars: pd.DataFrame) -> None:
+    prices = bars[["open", "high", "low", "close"]]
+    ticks = prices / MCL.tick_size
+    assert np.abs(ticks - ticks.round()).to_numpy().max() < 1e-6
+    assert (bars["high"] >= prices.max(axis=1)).all()
+    assert (bars["low"] <= prices.min(axis=1)).all()
+    assert (bars["volume"] >= 1).all()
+    assert not bars.duplicated(["ts_event", "instrument_id"]).any()
+    assert bars["ts_event"].is_monotonic_increasing
+
+
+def test_bars_lie_inside_sessions_of_the_calendar(bars: pd.DataFrame, table: calendar.Sessions) -> None:
+    stamps = bars["ts_event"].to_numpy("datetime64[ns]").astype(np.int64)
+    assert np.unique(bars["session"]).tolist() == table.day.tolist()
+    at = np.searchsorted(table.day, bars["session"])
+    assert (stamps >= table.open_ns[at]).all()
+    assert (stamps + 60 * calendar.NS <= table.close_ns[at]).all()
+
+
+def test_a_bar_of_one_contract_has_one_price(bars: pd.DataFrame) -> None:
+    single = bars[bars["volume"] == 1]
+    assert len(single) > 1000
+    assert (single["high"] == single["low"]).all()
+
+
+def test_front_volume_and_missing_minutes_are_those_of_the_market(outrights: pd.DataFrame, table: calendar.Sessions) -> None:
+    whole = outrights[outrights["session"].isin(table.day[table.minutes == 1380])]
+    front = whole.groupby(["session", "symbol"])["volume"].agg(["sum", "size"]).reset_index().sort_values("sum").groupby("session").tail(1)
+    assert 35_000 < front["sum"].median() < 80_000
+    assert 0.08 < 1 - front["size"].median() / 1380 < 0.25  # exp(-expected/b) with b of 5 at these volumes
+    assert 2000 < len(whole) / whole["session"].nunique() < 3500
+
+
+def test_session_changes_have_the_size_and_the_tails_of_the_market() -> None:
+    table = calendar.sessions(date(2024, 1, 1), date(2025, 1, 1))
+    changes = np.concatenate([front_changes(table, seed) for seed in range(4)])
+    assert changes.std() == pytest.approx(synthetic.SESSION_SD, rel=0.2)
+    assert 0.002 < (np.abs(changes) > 0.05).mean() < 0.04  # 12 of 523 sessions
+    assert abs(np.corrcoef(changes[1:], changes[:-1])[0, 1]) < 4 / np.sqrt(len(changes))
+
+
+def front_changes(table: calendar.Sessions, seed: int) -> np.ndarray:
+    """Settlement to settlement of the second expiry, which is never in its last days, as a fraction of its price."""
+    changes, last = [], None
+    for tape in synthetic.simulate(table, seed, None):
+        if last is not None:
+            before = last.settle[int(np.flatnonzero(last.listed == tape.listed[1])[0])]
+            changes.append(tape.settle[1] / before - 1)
+        last = tape
+    return np.array(changes)
+
+
+def test_minutes_have_the_shape_of_the_day(outrights: pd.DataFrame) -> None:
+    clock = outrights["ts_event"].dt.tz_convert("America/New_York").dt.strftime("%H:%M")
+    volume = outrights.groupby(clock)["volume"].sum() / outrights["volume"].sum()
+    assert 0.010 < volume["14:28"] < 0.020  # settlement window, 1.40 % measured
+    assert volume["09:00"] > 2 * volume["08:55"]
+    assert volume["20:30"] < 0.0008
+    assert "17:30" not in volume
+
+
+def test_one_minute_changes_do_not_predict_the_next(outrights: pd.DataFrame) -> None:
+    busiest = outrights.groupby("symbol")["volume"].sum().idxmax()
+    front = outrights[outrights["symbol"] == busiest]
+    steps = front.groupby("session")["close"].diff()
+    together = front["ts_event"].diff() == pd.Timedelta(minutes=1)
+    z = (steps / steps.groupby(front["session"]).transform("std")).clip(-6, 6)
+    pairs = (z * z.shift())[together & together.shift(fill_value=False)].dropna()
+    assert abs(pairs.mean()) < 4 / np.sqrt(len(pairs)) + 0.02  # noise, and the rounding to the tick
+
+
+def test_volume_leaves_a_contract_some_sessions_before_its_last_trade(outrights: pd.DataFrame, table: calendar.Sessions) -> None:
+    volume = outrights.pivot_table(index="session", columns="symbol", values="volume", aggfunc="sum").fillna(0)
+    for near, far in (("MCLZ5", "MCLF6"), ("MCLF6", "MCLG6")):
+        last = calendar.to_day(calendar.parse_symbol(near, FIRST).last_trade_date)
+        before = volume.loc[:last].iloc[-12:]
+        crossed = (before[far] > before[near]).to_numpy()
+        first = 11 - int(np.argmax(crossed))
+        assert 3 <= first <= 7, near  # CL: 3 to 5, MCL one session earlier
+        assert crossed[-4:].all(), near
+
+
+def test_spreads_trade_at_the_difference_of_their_legs(bars: pd.DataFrame) -> None:
+    closes = bars.set_index(["ts_event", "symbol"])["close"]
+    spread = bars[bars["symbol"].str.startswith("MCLZ5-")]
+    near = closes.reindex(pd.MultiIndex.from_arrays([spread["ts_event"], spread["symbol"].str[:5]])).to_numpy()
+    far = closes.reindex(pd.MultiIndex.from_arrays([spread["ts_event"], spread["symbol"].str[6:]])).to_numpy()
+    off = np.abs(near - far - spread["close"].to_numpy())
+    assert np.isfinite(off).mean() > 0.8
+    assert np.nanmedian(off) < 0.02
+    assert spread["close"].abs().median() < 1.5
+
+
+# ----------------------------------------------------------------------------------------- definitions and statistics
+
+
+def test_twelve_serial_months_and_eleven_spreads_are_always_listed(definitions: pd.DataFrame, table: calendar.Sessions) -> None:
+    for (sent, rows), session, opened in zip(definitions.groupby("ts_recv"), table.dates, table.open_ns, strict=True):
+        assert sent < pd.Timestamp(opened, tz="UTC")
+        contracts, legs = rows[rows["instrument_class"] == "F"], rows[rows["instrument_class"] == "S"]
+        assert len(contracts) == 12
+        assert len(legs) == 22
+        assert legs["symbol"].nunique() == 11
+        expiries = [calendar.parse_symbol(s, session).last_trade_date for s in contracts["symbol"]]
+        assert min(expiries) >= session
+        assert expiries == sorted(expiries)
+
+
+def test_every_traded_instrument_was_defined_before_it_traded(bars: pd.DataFrame, definitions: pd.DataFrame) -> None:
+    defined = definitions.groupby("instrument_id")["ts_recv"].min()
+    traded = bars.groupby("instrument_id")["ts_event"].agg(["min", "max"])
+    assert (defined.loc[traded.index] < traded["min"]).all()
+    expiration = definitions.groupby("instrument_id")["expiration"].first().loc[traded.index]
+    assert (traded["max"].dt.floor("D") <= expiration.dt.floor("D")).all()
+    assert bars["symbol"].notna().all()
+
+
+def test_definitions_say_what_the_contract_is(definitions: pd.DataFrame) -> None:
+    row = definitions[definitions["symbol"] == "MCLF6"].iloc[0]
+    assert (row["asset"], row["security_type"], row["exchange"], row["user_defined_instrument"]) == ("MCL", "FUT", "XNYM", "N")
+    assert (row["maturity_year"], row["maturity_month"], row["leg_count"]) == (2026, 1, 0)
+    assert (row["min_price_increment"], row["min_price_increment_amount"], row["unit_of_measure_qty"]) == (0.01, 1.0, 100.0)
+    assert row["expiration"] == pd.Timestamp("2025-12-18 14:30", tz="America/New_York")
+    assert row["activation"] < row["ts_recv"]
+    near, far = (definitions[definitions["symbol"] == "MCLF6-MCLG6"].iloc[k] for k in (0, 1))
+    assert (near["leg_raw_symbol"], near["leg_side"], near["leg_index"]) == ("MCLF6", "B", 0)
+    assert (far["leg_raw_symbol"], far["leg_side"], far["leg_index"]) == ("MCLG6", "A", 1)
+    assert near["leg_instrument_id"] == row["instrument_id"]
+
+
+def test_settlement_is_the_price_at_half_past_two(statistics: pd.DataFrame, outrights: pd.DataFrame) -> None:
+    settled = statistics[(statistics["stat_type"] == 3) & (statistics["symbol"] == "MCLF6")].set_index("session")
+    assert (settled["stat_flags"] == 3).all()
+    local = outrights["ts_event"].dt.tz_convert("America/New_York")
+    minute = outrights[(local.dt.strftime("%H:%M") == "14:29") & (outrights["symbol"] == "MCLF6")].copy()
+    minute["day"] = [calendar.from_day(int(d)) for d in minute["session"]]
+    both = minute.set_index("day").join(settled["price"], how="inner")
+    assert len(both) > 30
+    assert (both["close"] - both["price"]).abs().median() <= 0.02
+    known = settled["ts_recv"].dt.tz_convert("America/New_York")
+    assert (known.dt.date == settled.index).all()
+    assert set(known.dt.strftime("%H:%M")) == {"15:00", "14:15", "15:15"} & set(known.dt.strftime("%H:%M"))
+
+
+def test_volume_and_open_interest_are_known_on_the_next_business_day(statistics: pd.DataFrame) -> None:
+    published = statistics[statistics["stat_type"].isin((6, 9))]
+    known = published["ts_recv"].dt.tz_convert("America/New_York").dt.date
+    assert (known > published["session"]).all()
+    assert all(calendar.is_business_day(day) for day in set(known))
+    friday = published[published["session"] == date(2025, 11, 7)]
+    assert set(friday["ts_recv"].dt.tz_convert("America/New_York").astype(str)) == {"2025-11-10 10:00:00-05:00"}
+
+
+def test_cleared_volume_is_the_tape_of_contract_and_spreads(statistics: pd.DataFrame, bars: pd.DataFrame) -> None:
+    day = date(2025, 11, 5)
+    tape = bars[bars["session"] == calendar.to_day(day)].groupby("symbol")["volume"].sum()
+    expected = sum(int(n) for symbol, n in tape.items() if "MCLF6" in str(symbol).split("-"))
+    row = statistics[(statistics["stat_type"] == 6) & (statistics["symbol"] == "MCLF6") & (statistics["session"] == day)]
+    assert row["quantity"].tolist() == [expected]
+
+
+def test_a_half_session_holiday_clears_with_the_next_day(statistics: pd.DataFrame, bars: pd.DataFrame) -> None:
+    thanksgiving, friday = date(2025, 11, 27), date(2025, 11, 28)
+    rows = statistics[statistics["session"] == thanksgiving]
+    assert (rows["stat_type"] != 3).all()
+    assert rows[rows["stat_type"] == 6]["quantity"].tolist() == [0] * 12
+    before = statistics[(statistics["stat_type"] == 9) & (statistics["session"] == date(2025, 11, 26))]
+    assert rows[rows["stat_type"] == 9]["quantity"].tolist() == before["quantity"].tolist()
+    both = bars[bars["session"].isin([calendar.to_day(d) for d in (thanksgiving, friday)])].groupby("symbol")["volume"].sum()
+    booked = statistics[(statistics["stat_type"] == 6) & (statistics["session"] == friday) & (statistics["symbol"] == "MCLG6")]
+    assert booked["quantity"].iloc[0] >= both["MCLG6"] > 0
+
+
+# ----------------------------------------------------------------------------------------------------------------- files
+
+
+def test_the_world_says_that_it_is_synthetic(small_world: Path) -> None:
+    told = json.loads((small_world / "world.json").read_text())
+    assert told["synthetic"] is True
+    assert "SYNTHETIC" in told["notice"]
+    assert told["edge"]["words"].startswith("none")
+    assert told["parameters"]["seed"] == 7
+    assert told["request"]["symbols"] == ["MCL.FUT"]
+    assert told["sessions"] == 47
+    assert told["rows"] == {schema: len(client_frame(small_world, schema)) for schema in world.SCHEMAS}
+    assert sorted(told["files"]) == sorted(str(p.relative_to(small_world)) for p in small_world.rglob("*.zst"))
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(small_world: Path, tmp_path: Path) -> None:
+    again = world.generate(ZERO, tmp_path, first=FIRST, last=LAST)
+    assert again.name == small_world.name
+    assert (again / "world.json").read_bytes() == (small_world / "world.json").read_bytes()  # holds the sha256 of every file
+    other = world.generate(ZERO.model_copy(update={"seed": 8}), tmp_path, first=FIRST, last=LAST)
+    ours, theirs = (json.loads((home / "world.json").read_text())["files"] for home in (again, other))
+    assert all(ours[name]["sha256"] != theirs[name]["sha256"] for name in ours if name.startswith("ohlcv"))
+
+
+def test_a_finished_world_is_reused_and_a_damaged_one_made_again(tmp_path: Path) -> None:
+    span = {"first": date(2025, 12, 15), "last": date(2025, 12, 17)}
+    shares: list[float] = []
+    home = world.generate(ZERO, tmp_path, progress=shares.append, **span)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    stamp, told = (home / "world.json").stat().st_mtime_ns, (home / "world.json").read_text()
+    assert world.generate(ZERO, tmp_path, progress=shares.clear, **span) == home  # type: ignore[arg-type]
+    assert (home / "world.json").stat().st_mtime_ns == stamp
+    (home / "definition" / "2025-12.dbn.zst").write_bytes(b"cut")
+    (home / "world.json").write_text(told)
+    assert world.generate(ZERO, tmp_path, **span) == home
+    assert (home / "world.json").read_text() == told
+    assert dbn.read(home / "definition" / "2025-12.dbn.zst")[0].schema == "definition"
+    assert [p.name for p in (tmp_path / "synthetic").iterdir()] == [home.name]
+
+
+def test_two_processes_may_make_the_same_world(tmp_path: Path) -> None:
+    span = {"first": date(2025, 12, 15), "last": date(2025, 12, 16)}
+    threads = [threading.Thread(target=world.generate, args=(ZERO, tmp_path), kwargs=span) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(list((tmp_path / "synthetic").iterdir())) == 1
+
+
+def test_refusals(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="need first <= last"):
+        world.generate(ZERO, tmp_path, first=LAST, last=FIRST)
+    with pytest.raises(DataError, match="no MCL session"):
+        world.generate(ZERO, tmp_path, first=date(2025, 12, 25), last=date(2025, 12, 25))
+    with pytest.raises(DataError, match="edge_fast=960, edge_slow=960"):
+        world.generate(PLANTED.model_copy(update={"edge_fast": 960}), tmp_path)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match="cannot write the synthetic world"):
+        world.generate(ZERO, tmp_path / "file", first=LAST, last=LAST)
+    assert not (tmp_path / "synthetic").exists() or not list((tmp_path / "synthetic").iterdir())
+
+
+# ------------------------------------------------------------------------------------------------------------------ edge
+
+
+@dataclasses.dataclass
+class Front:
+    """Printed closes of the active contract, roll gaps removed, with the session of each."""
+
+    close: np.ndarray
+    session: np.ndarray
+
+    def followed(self, sign: np.ndarray) -> np.ndarray:
+        """Session results in ticks of holding sign[i] from close i to close i + 1."""
+        return np.bincount(self.session[1:], sign[:-1] * np.diff(self.close))
+
+
+def active(tapes: Iterator[synthetic.Tape]) -> Front:
+    closes, sessions, offset, last = [], [], 0.0, None
+    for tape in tapes:
+        now = int(np.searchsorted(tape.to_last_trade, synthetic.ROLL_SESSIONS, "right"))
+        if last is not None and tape.listed[now] != last[1]:
+            old, new = (int(np.flatnonzero(last[0].listed == k)[0]) for k in (last[1], tape.listed[now]))
+            offset += last[0].settle[old] - last[0].settle[new]
+        rows = tape.rows[tape.rows[:, synthetic.INSTRUMENT] == now]
+        closes.append(rows[:, synthetic.CLOSE] + offset)
+        sessions.append(np.full(len(rows), tape.session))
+        last = tape, tape.listed[now]
+    return Front(np.concatenate(closes), np.concatenate(sessions))
+
+
+def ema_sign(close: np.ndarray, fast: int, slow: int) -> np.ndarray:
+    series = pd.Series(close)
+    return np.sign(series.ewm(span=fast, adjust=False).mean() - series.ewm(span=slow, adjust=False).mean()).to_numpy()
+
+
+@pytest.mark.parametrize(("sharpe", "fast", "slow"), [(3.0, 240, 960), (6.0, 60, 300)])
+def test_following_the_planted_sign_earns_the_stated_sharpe(sharpe: float, fast: int, slow: int) -> None:
+    """The same seed has the same noise in both worlds, so the difference of the two results is the edge without the luck."""
+    table = calendar.sessions(date(2024, 1, 1), date(2025, 1, 1))
+    edge = synthetic.Edge(sharpe, fast, slow)
+    planted, zero = (active(synthetic.simulate(table, 3, e)) for e in (edge, None))
+    assert planted.session.tolist() == zero.session.tolist()
+    sign = ema_sign(planted.close, fast, slow)
+    gained = planted.followed(sign) - zero.followed(sign)
+    scale = synthetic.SESSION_SD * np.array([zero.close[zero.session == n][0] for n in range(len(table))])
+    assert np.mean(gained / scale) * np.sqrt(252) == pytest.approx(sharpe, rel=0.1)
+
+
+def test_without_an_edge_the_rule_earns_nothing_beyond_luck() -> None:
+    table = calendar.sessions(date(2022, 1, 1), date(2025, 1, 1))
+    front = active(synthetic.simulate(table, 5, None))
+    for fast, slow in ((240, 960), (10, 30), (60, 240)):
+        results = front.followed(ema_sign(front.close, fast, slow))
+        sharpe = results.mean() / results.std() * np.sqrt(252)
+        assert abs(sharpe) < 2.5 * np.sqrt(252 / len(results)), (fast, slow)
+
+
+def test_prices_stay_plausible_for_the_default_seed() -> None:
+    table = calendar.sessions(world.FIRST, world.LAST + timedelta(days=1))
+    settle = np.array([tape.settle for tape in synthetic.simulate(table, ZERO.seed, None)]) / 100
+    assert settle.min() > 40
+    assert settle.max() < 110
+    assert np.abs(np.diff(settle, axis=1)).max() < 6  # neighbours in the curve
