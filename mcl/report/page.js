@@ -30,7 +30,7 @@
   // An explicit list: the default bar offers to send the chart to a server.
   const buttons = [["toImage"], ["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]];
   const config = { responsive: true, displaylogo: false, modeBarButtons: buttons, plotlyServerURL: "", showSendToCloud: false };
-  const shown = (figure) => ({ ...config, displayModeBar: Boolean(figure.detail) });
+  const shown = (figure) => ({ ...config, displayModeBar: figure.detail ? "hover" : false });
 
   const draw = async (holder) => {
     const known = charts.get(holder.id);

@@ -254,7 +254,7 @@ def _touched(key: str, set_by_hand: set[str]) -> bool:
 
 def _assumptions(view: RunView) -> str:
     costs = view.config.get("costs", {})
-    slippage = f"{costs['slippage_ticks']:g} ticks" if "slippage_ticks" in costs else "the configured slippage"
+    slippage = number(float(costs["slippage_ticks"]), "ticks") if "slippage_ticks" in costs else "the configured slippage"
     commission = f"{costs['commission_usd']:g} USD" if "commission_usd" in costs else "the configured commission"
     capital = number(view.result.capital_usd, "usd")
     texts = (
