@@ -82,7 +82,7 @@ def test_every_order_stands_in_the_journal_before_its_fill(deploy: Deploy) -> No
 
 
 def test_stops_and_take_profits_fill_as_in_the_backtest(deploy: Deploy) -> None:
-    done = session(deploy(risk=BRACKET))
+    done = session(deploy(risk=BRACKET, interval="5m"))
     assert all_equal(done)
     assert set(done.fills["reason"]) == {"target", "stop", "take_profit"}
 
@@ -109,15 +109,16 @@ def test_sizes_limits_and_strategies_decide_as_the_backtest(deploy: Deploy, stra
 def test_missing_minutes_are_what_is_decided_on(deploy: Deploy) -> None:
     """Minutes without a trade do not exist; the last one of the session is among them, so the last decision finds no open."""
     desk = deploy()
-    csv = desk.root / "walk-1m.csv"
+    csv = desk.root / "walk-5m.csv"
     whole = csv.read_text()
     lines = whole.splitlines()
     try:
-        csv.write_text("\n".join(line for row, line in enumerate(lines) if row % 7 and row < len(lines) - 2) + "\n")
-        done = session(deploy(strategy={"name": "random", "hold_sec": 300, "seed": 1}), replay={"session": date(2025, 11, 12)})
+        csv.write_text("\n".join(line for row, line in enumerate(lines) if (row % 7 or not row) and row < len(lines) - 2) + "\n")
+        deploy(strategy={"name": "random", "hold_sec": 900, "seed": 1}, interval="5m")
+        done = session(desk, replay={"session": date(2025, 11, 12)})
     finally:
         csv.write_text(whole)
-    assert done.facts["bars"] < 1200
+    assert done.facts["bars"] < 250
     assert all_equal(done)
 
 
@@ -249,3 +250,25 @@ def test_the_answer_of_a_session_is_json(deploy: Deploy, monkeypatch: pytest.Mon
     answer = json.loads(capsys.readouterr().out)
     assert {"decisions", "orders", "fills", "differences", "run_id"} <= answer.keys()
     assert (answer["decisions"], answer["differences"]) == (92, [])
+
+
+def test_a_market_that_costs_more_than_assumed_fails_the_command(
+    deploy: Deploy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two ticks of slippage where the promoted configuration says one: every fill differs, and the run says so."""
+    from mcl.cli import main
+
+    desk = deploy(interval="15m")
+    configured = SimulatedTWS.configured.__func__  # type: ignore[attr-defined]
+
+    def dearer(cls: type[SimulatedTWS], tape: Tape, broker: schema.Broker, costs: schema.Costs) -> SimulatedTWS:
+        tws: SimulatedTWS = configured(cls, tape, broker, costs.model_copy(update={"slippage_ticks": 2.0}))
+        return tws
+
+    monkeypatch.setattr(SimulatedTWS, "configured", classmethod(dearer))
+    monkeypatch.setenv("MCL_HOME", str(desk.root))
+    assert main(["--json", "live", "paper"]) == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert len(answer["differences"]) == answer["fills"] > 0
+    assert {row["cause"] for row in answer["differences"]} == {"price"}
+    assert desk.store.run(answer["run_id"]).status == "FAILED"

@@ -56,12 +56,12 @@ def test_the_default_is_the_last_complete_session_of_the_holdout(shop: Project) 
 def test_sizing_by_volatility_warms_up_on_whole_sessions(shop: Project) -> None:
     stage = replayed(shop, risk={"size": {"method": "vol_target", "lookback_sessions": 5}})
     assert len(np.unique(stage.warmup.session)) >= 6
-    with pytest.raises(LiveError, match=r"looks back over .* bars and 11 sessions; only 8280 bars lie before"):
-        replayed(shop, risk={"size": {"method": "vol_target", "lookback_sessions": 10}})
+    with pytest.raises(LiveError, match=r"looks back over .* bars and 21 sessions; only 15180 bars lie before"):
+        replayed(shop, risk={"size": {"method": "vol_target", "lookback_sessions": 20}})
 
 
 def test_a_session_that_the_data_do_not_hold_is_refused(shop: Project) -> None:
-    with pytest.raises(LiveError, match=r"broker.replay.session=2025-11-09 is no session of the data, which hold 2025-11-03 to 2025-11-12"):
+    with pytest.raises(LiveError, match=r"broker.replay.session=2025-11-09 is no session of the data, which hold 2025-10-27 to 2025-11-12"):
         replayed(shop, date(2025, 11, 9))
 
 

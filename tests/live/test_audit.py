@@ -1,0 +1,180 @@
+"""The audit finds every planted difference and names its cause. Each test alters a copy of the journal of one real session."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcl import schema
+from mcl.errors import LiveError
+from mcl.live import stage as staging
+from mcl.live.audit import Audit, audit
+from mcl.live.session import run_session
+from mcl.promote import promote
+from mcl.promote.deploy import Deployable, promoted
+from mcl.strategy import Strategy, build
+
+from deployments import OPEN_GATES, Project
+
+Alter = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A session whose journal can be altered and audited again."""
+
+    deployed: Deployable
+    strategy: Strategy
+    stage: staging.Stage
+    journal: Path
+
+    def audited(self, exact_prices: bool = True) -> Audit:
+        return audit(self.journal, self.deployed, self.strategy, self.stage, exact_prices)
+
+    def entries(self, kind: str) -> list[dict[str, Any]]:
+        with sqlite3.connect(self.journal) as db:
+            return [json.loads(body) for (body,) in db.execute("SELECT body FROM entry WHERE kind = ? ORDER BY seq", (kind,))]
+
+    def alter(self, kind: str, number: int, change: Alter | None) -> None:
+        """Change the body of the n-th entry of a kind, or drop the entry: what only a hand with the file can do."""
+        with sqlite3.connect(self.journal) as db:
+            db.execute("DROP TRIGGER IF EXISTS no_update")
+            db.execute("DROP TRIGGER IF EXISTS no_delete")
+            seq, text = db.execute("SELECT seq, body FROM entry WHERE kind = ? ORDER BY seq LIMIT 1 OFFSET ?", (kind, number)).fetchone()
+            if change is None:
+                db.execute("DELETE FROM entry WHERE seq = ?", (seq,))
+                return
+            body = json.loads(text)
+            change(body)
+            db.execute("UPDATE entry SET body = ? WHERE seq = ?", (json.dumps(body), seq))
+
+
+@pytest.fixture(scope="module")
+def original(desk: Project) -> Finished:
+    run = desk.config(
+        risk={"size": {"method": "fixed", "contracts": 1.0}, "protection": {"unit": "ticks", "stop": 8.0, "take_profit": 15.0}},
+        interval="5m",
+    )
+    promote(desk.run(run), store=desk.store, root=desk.root, gates=OPEN_GATES)
+    done = run_session("paper", schema.Broker(), store=desk.store, root=desk.root, progress=False)
+    deployed = promoted("paper", desk.store, desk.root)
+    strategy = build(run.strategy)
+    return Finished(deployed, strategy, staging.replayed(run, None, strategy, desk.root), done.journal)
+
+
+@pytest.fixture
+def finished(original: Finished, tmp_path: Path) -> Finished:
+    copy = Path(shutil.copy(original.journal, tmp_path / "journal.sqlite"))
+    return Finished(original.deployed, original.strategy, original.stage, copy)
+
+
+def found(finished: Finished, exact_prices: bool = True) -> list[tuple[str, str, str, str]]:
+    columns = ["what", "live", "backtest", "cause"]
+    return list(finished.audited(exact_prices).differences[columns].itertuples(index=False, name=None))
+
+
+def set_to(**values: Any) -> Alter:
+    return lambda body: body.update(values)
+
+
+def test_nothing_altered_nothing_found(finished: Finished) -> None:
+    done = finished.audited()
+    assert len(done.differences) == 0
+    assert set(done.fills["reason"]) == {"target", "stop", "take_profit"}
+    assert done.result.equity[-1] == done.decisions["equity_usd"].iloc[-1]
+
+
+def test_a_changed_decision_is_unexplained(finished: Finished) -> None:
+    was = finished.entries("decision")[100]["target"]
+    finished.alter("decision", 100, set_to(target=was + 1))
+    assert found(finished) == [("decision", f"target {was + 1}", f"target {was}", "unexplained")]
+    row = finished.audited().differences.iloc[0]
+    assert row["time"] == finished.audited().result.bars.times[100]
+
+
+def test_a_changed_stop_distance_is_found(finished: Finished) -> None:
+    finished.alter("decision", 7, set_to(stop_ticks=9.0))
+    assert found(finished) == [("decision", "stop_ticks 9", "stop_ticks 8", "unexplained")]
+
+
+def test_a_block_that_the_backtest_does_not_have_is_a_risk_block(finished: Finished) -> None:
+    row = next(i for i, body in enumerate(finished.entries("decision")) if body["block"] == 0 and body["target"])
+    was = finished.entries("decision")[row]["target"]
+    finished.alter("decision", row, set_to(target=0, block=7))
+    assert found(finished) == [("decision", "target 0, block 7 DAILY_LOSS", f"target {was}, block 0 NONE", "risk block")]
+
+
+def test_a_decision_that_was_never_taken_is_timing(finished: Finished) -> None:
+    finished.alter("decision", 50, None)
+    [(what, live, _, cause)] = found(finished)
+    assert (what, live, cause) == ("decision", "none", "timing")
+
+
+def test_another_fill_price_is_a_price_difference_where_prices_are_ours(finished: Finished) -> None:
+    price = finished.entries("fill")[3]["price"]
+    finished.alter("fill", 3, set_to(price=price + 0.01))
+    [(what, live, backtest, cause)] = found(finished)
+    assert (what, cause) == ("fill", "price")
+    assert live.endswith(f"at {price + 0.01:.10g}")
+    assert backtest.endswith(f"at {price:.10g}")
+    assert found(finished, exact_prices=False) == []
+
+
+def test_a_fill_that_did_not_come_is_missed(finished: Finished) -> None:
+    lost = finished.entries("fill")[2]
+    finished.alter("fill", 2, None)
+    assert found(finished) == [("fill", "none", f"{lost['quantity']:+d} at {lost['price']:.10g}", "missed")]
+
+
+def test_a_partial_fill_is_missed(finished: Finished) -> None:
+    number = next(i for i, body in enumerate(finished.entries("fill")) if abs(body["quantity"]) == 2)
+    half = finished.entries("fill")[number]["quantity"] // 2
+    finished.alter("fill", number, set_to(quantity=half))
+    [(what, live, _, cause)] = found(finished)
+    assert (what, cause) == ("fill", "missed")
+    assert live.startswith(f"{half:+d} at")
+
+
+def test_a_late_fill_is_timing(finished: Finished) -> None:
+    bars = {body["bar"] for body in finished.entries("fill")}
+    number, body = next((i, b) for i, b in enumerate(finished.entries("fill")) if b["bar"] + 1 not in bars)
+    finished.alter("fill", number, set_to(bar=body["bar"] + 1))
+    [(what, _, _, cause)] = found(finished)
+    assert (what, cause) == ("fill", "timing")
+
+
+def test_a_fill_from_nowhere_is_unexplained(finished: Finished) -> None:
+    with sqlite3.connect(finished.journal) as db:
+        body = finished.entries("fill")[0] | {"bar": 200, "ref": "somebody", "quantity": 3}
+        db.execute("INSERT INTO entry (at_ns, kind, key, body) VALUES (0, 'fill', 'x', ?)", (json.dumps(body),))
+    [(what, live, backtest, cause)] = found(finished)
+    assert (what, backtest, cause) == ("fill", "none", "unexplained")
+    assert live.startswith("+3 at")
+
+
+def test_another_bar_than_the_stored_one_is_data(finished: Finished) -> None:
+    body = finished.entries("bar")[120]
+    finished.alter("bar", 120, set_to(volume=body["volume"] + 1))
+    [(what, live, backtest, cause)] = found(finished)
+    assert (what, cause) == ("bar", "data")
+    assert json.loads(live)["volume"] == json.loads(backtest)["volume"] + 1
+
+
+def test_a_wrong_equity_is_found_even_when_all_else_is_equal(finished: Finished) -> None:
+    finished.alter("decision", 30, lambda body: body.update(equity_usd=body["equity_usd"] + 1e-9))
+    [(what, _, _, cause)] = found(finished)
+    assert (what, cause) == ("equity", "unexplained")
+
+
+def test_an_empty_journal_is_a_sentence(finished: Finished) -> None:
+    with sqlite3.connect(finished.journal) as db:
+        db.execute("DROP TRIGGER no_delete")
+        db.execute("DELETE FROM entry")
+    with pytest.raises(LiveError, match="holds no bar: the session ended before its first decision"):
+        finished.audited()
