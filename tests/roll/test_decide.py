@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from mcl.calendar import NS, Sessions
 from mcl.data import roll
 from mcl.data.roll import Volumes
@@ -23,7 +22,9 @@ PUBLISHED = OPEN + 16 * HOUR  # cleared volumes of the session before come in th
 
 
 def decide(volumes: Volumes, rule: Roll | None = None, listed: np.ndarray = LISTED) -> tuple[np.ndarray, list[roll.Step]]:
-    return roll.decide(CALENDAR, DAYS[:N], last_trade=LAST_TRADE, listed_at=listed, volumes=volumes, rule=rule or Roll(sessions_before_last_trade=1))
+    return roll.decide(
+        CALENDAR, DAYS[:N], last_trade=LAST_TRADE, listed_at=listed, volumes=volumes, rule=rule or Roll(sessions_before_last_trade=1)
+    )
 
 
 def published(matrix: np.ndarray, lag: int = 1) -> Volumes:
@@ -43,8 +44,7 @@ def migration(crossover: int = 5) -> np.ndarray:
 def random_volumes(draw: st.DrawFn) -> np.ndarray:
     seed = draw(st.integers(0, 2**32 - 1))
     rng = np.random.default_rng(seed)
-    matrix = rng.integers(0, 5, (N, CONTRACTS)) * rng.integers(0, 2, (N, 1))  # many ties and whole sessions of zeros
-    return matrix
+    return rng.integers(0, 5, (N, CONTRACTS)) * rng.integers(0, 2, (N, 1))  # many ties and whole sessions of zeros
 
 
 def test_rolls_when_the_next_expiry_was_larger_in_the_latest_known_session() -> None:

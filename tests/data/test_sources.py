@@ -1,0 +1,201 @@
+"""Recorded market data through the same door: forty years of settlements, gold with several expiries, vendor samples."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from mcl import config, schema
+from mcl.calendar import last_trade_date
+from mcl.data import build
+from mcl.data.bars import Bars
+from mcl.data.load import load
+from mcl.errors import DataError
+
+
+def composed(*overrides: str) -> schema.Data:
+    """The data group as the command line gives it."""
+    return config.compose("backtest", list(overrides)).config.data
+
+
+# ----------------------------------------------------------------------------------------------------------------- EIA
+
+
+@pytest.fixture(scope="module")
+def eia_file(shared_data: Path) -> Path:
+    return shared_data / "eia_public_domain" / "eia_nymex_crude_futures_contract1_4_daily.csv"
+
+
+@pytest.fixture(scope="module")
+def eia(eia_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Bars:
+    return load(composed("data=eia", f"data.path={eia_file}"), tmp_path_factory.mktemp("eia"))
+
+
+def at(bars: Bars, day: str) -> pd.Series:
+    return bars.frame().loc[day].iloc[0]
+
+
+def test_the_negative_settlement_survives(eia: Bars) -> None:
+    assert at(eia, "2020-04-20")[["open", "close", "contract"]].tolist() == [-37.63, -37.63, "CLK0"]
+    assert at(eia, "2020-04-21")[["close", "contract", "roll"]].tolist() == [11.57, "CLM0", True]
+    row = int(np.flatnonzero(eia.session == np.datetime64("2020-04-21", "D").astype(int))[0])
+    assert eia.outgoing_open[row] == 10.01  # the settlement of its last trade date
+    roll = eia.roll_table[eia.roll_table["from_symbol"] == "CLK0"].iloc[-1]
+    assert roll["gap"] == pytest.approx(20.43 + 37.63)
+
+
+def test_forty_years_of_ranks_become_dated_contracts(eia: Bars, eia_file: Path) -> None:
+    frame = pd.read_csv(eia_file, parse_dates=["date"]).set_index("date")
+    assert (len(eia), len(eia.roll_table)) == (9740, 466)  # 9,761 days; 21 last trade dates of 1983-84 have no second contract
+    for day in ("1990-08-02", "2008-07-03", "2014-11-28", "2022-02-15"):
+        row = at(eia, day)
+        assert row["close"] == frame.loc[day, "c1"]
+    day = date(2008, 7, 22)  # CLQ8 trades for the last time: its rank is still 1, but the position is in the second
+    assert last_trade_date("CL", 2008, 8) == day
+    assert at(eia, str(day))[["contract", "close"]].tolist() == ["CLU8", frame.loc[str(day), "c2"]]
+    held = eia.frame()
+    symbol_of = {c.symbol + str(c.year): c for c in eia.contracts}
+    assert len(symbol_of) == len(eia.contracts)
+    last = [eia.contracts[i].last_trade_date for i in eia.contract]
+    assert all(t.date() < expiry for t, expiry in zip(held.index, last, strict=True))
+
+
+def test_settlements_fill_at_the_next_settlement(eia: Bars) -> None:
+    assert np.array_equal(eia.open, eia.close)
+    assert np.array_equal(eia.high, eia.low)
+    assert (np.diff(eia.close_time) > 0).all()
+    assert (eia.to_close_sec == 0).all()
+
+
+def test_an_earlier_roll_is_one_override(eia_file: Path, tmp_path: Path) -> None:
+    bars = load(composed("data=eia", f"data.path={eia_file}", "data.roll.sessions_before_last_trade=1"), tmp_path)
+    assert at(bars, "2020-04-20")[["close", "contract"]].tolist() == [20.43, "CLM0"]
+    row = int(np.flatnonzero(bars.session == np.datetime64("2020-04-20", "D").astype(int))[0])
+    assert bars.outgoing_open[row] == -37.63
+
+
+def test_minutes_cannot_be_made_of_settlements(eia_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="a file stamped at 'date' cannot give '1m' bars"):
+        load(composed("data=eia", f"data.path={eia_file}", "data.interval=1m"), tmp_path)
+
+
+def ranked(folder: Path, rows: list[str]) -> schema.Data:
+    path = folder / "ranks.csv"
+    path.write_text("\n".join(["date,c1,c2", *rows]) + "\n")
+    words: dict[str, Any] = {"source": "csv", "path": str(path), "instrument": "CL", "interval": "session", "stamped_at": "date"}
+    columns = {"time": "date", "ranks": ["c1", "c2"]}
+    return schema.CsvData.model_validate(words | {"columns": columns, "roll": {"rule": "calendar", "sessions_before_last_trade": 0}})
+
+
+def test_ranked_rows_must_be_in_order(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"ranks.csv, line 3: date 2020-04-16 comes twice"):
+        load(ranked(tmp_path, ["2020-04-16,19.87,25.53", "2020-04-16,19.87,25.53"]), tmp_path)
+    with pytest.raises(DataError, match=r"line 3: date 2020-04-15 is earlier than 2020-04-16 above it"):
+        load(ranked(tmp_path, ["2020-04-16,19.87,25.53", "2020-04-15,19.87,26.04"]), tmp_path)
+    with pytest.raises(DataError, match=r"CLM0 at .*, line 2: a price is off the tick of 0.01"):
+        load(ranked(tmp_path, ["2020-04-16,19.87,25.531"]), tmp_path)
+
+
+# ---------------------------------------------------------------------------------------------------------------- LEAN
+
+
+@pytest.fixture(scope="module")
+def lean_folder(shared_data: Path) -> Path:
+    return shared_data / "lean_apache2"
+
+
+def test_gold_rolls_to_the_month_that_trades(lean_folder: Path, tmp_path: Path) -> None:
+    data = composed("data=lean_gold", f"data.path={lean_folder}")
+    bars = load(data, tmp_path)
+    rolls = bars.roll_table[["from_symbol", "to_symbol", "reason"]].to_numpy().tolist()
+    assert rolls == [["GCV3", "GCX3", "volume"], ["GCX3", "GCZ3", "volume"]]
+    assert [str(d) for d in bars.roll_table["session"].dt.date] == ["2013-10-08", "2013-10-09"]
+    assert (bars.roll_table["known_at"] < bars.times[np.flatnonzero(bars.roll)]).all()
+    assert (bars.instrument.symbol, bars.synthetic, len(bars)) == ("GC", False, 4200)
+    assert build.info(data, tmp_path)["counts"]["read"] == 7887
+
+
+def test_the_clock_of_the_sample_shows_in_its_daily_break(lean_folder: Path, tmp_path: Path) -> None:
+    bars = load(composed("data=lean_gold", f"data.path={lean_folder}"), tmp_path)
+    opens = bars.times.tz_convert("America/New_York") - pd.Timedelta("1min")
+    minute = opens.hour * 60 + opens.minute
+    assert not ((minute >= 17 * 60 + 15) & (minute < 18 * 60)).any()
+    assert (minute == 18 * 60).any()
+
+
+def test_rows_equal_the_zip_members(lean_folder: Path, tmp_path: Path) -> None:
+    bars = load(composed("data=lean_gold", f"data.path={lean_folder}"), tmp_path)
+    with zipfile.ZipFile(lean_folder / "comex__minute__gc__20131010_trade.zip") as archive:
+        rows = [line.split(b",") for line in archive.read("20131010_gc_minute_trade_201312.csv").split()]
+    midnight = pd.Timestamp("2013-10-10", tz="UTC").value
+    index = {t: i for i, t in enumerate(bars.close_time.tolist())}
+    for row in rows[::97]:
+        i = index[midnight + int(row[0]) * 10**6 + 60 * 10**9]
+        assert [bars.open[i], bars.high[i], bars.low[i], bars.close[i], bars.volume[i]] == [float(v) for v in row[1:]]
+
+
+def test_the_original_tree_gives_the_same_bars(lean_folder: Path, tmp_path: Path) -> None:
+    for zipped in lean_folder.glob("comex__minute__gc__*_trade.zip"):
+        target = tmp_path / "future" / Path(*zipped.name.split("__"))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(zipped, target)
+    flat = load(composed("data=lean_gold", f"data.path={lean_folder}"), tmp_path)
+    tree = load(composed("data=lean_gold", f"data.path={tmp_path / 'future'}"), tmp_path)
+    assert tree.fingerprint == flat.fingerprint
+
+
+def test_a_folder_without_gold_and_a_broken_zip(lean_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no LEAN minute trades of GC"):
+        load(composed("data=lean_gold", f"data.path={tmp_path}"), tmp_path)
+    zipped = tmp_path / "comex__minute__gc__20131007_trade.zip"
+    zipped.write_bytes((lean_folder / zipped.name).read_bytes()[:5000])
+    with pytest.raises(DataError, match=r"20131007_trade.zip is no zip file"):
+        load(composed("data=lean_gold", f"data.path={tmp_path}"), tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------------ vendor samples
+
+
+def test_a_vendor_sample_loads_without_definitions(shared_data: Path, tmp_path: Path) -> None:
+    path = shared_data / "databento_python_apache2" / "GLBX.MDP3__test_data.ohlcv-1m.dbn.zst"
+    bars = load(composed("data=mcl_databento", f"data.path={path}", "data.instrument=ES"), tmp_path)
+    assert [(c.symbol, c.name) for c in bars.contracts] == [("ESH1", "ES 2021-03")]
+    assert list(bars.close) == [3704.75, 3704.0, 3704.5, 3703.0]
+    assert list(bars.volume) == [306, 214, 192, 158]
+    assert str(bars.times[0]) == "2020-12-28 00:01:00+00:00"
+    assert str(np.datetime64(int(bars.session[0]), "D")) == "2020-12-28"
+
+
+def test_a_vendor_folder_joins_definitions_and_bars(shared_data: Path, tmp_path: Path) -> None:
+    for schema_name in ("definition", "statistics", "ohlcv-1m", "ohlcv-1h", "trades"):
+        name = f"GLBX.MDP3__test_data.{schema_name}.dbn.zst"
+        shutil.copy(shared_data / "databento_python_apache2" / name, tmp_path / name)
+    bars = load(composed("data=mcl_databento", f"data.path={tmp_path}", "data.instrument=ES"), tmp_path)
+    assert bars.contracts[0].last_trade_date == date(2021, 3, 19)
+    assert bars.provenance["facts"]["definitions"] is True
+    assert len(bars) == 4
+
+
+def test_hourly_vendor_bars(shared_data: Path, tmp_path: Path) -> None:
+    path = shared_data / "databento_python_apache2" / "GLBX.MDP3__test_data.ohlcv-1h.dbn.zst"
+    bars = load(composed("data=mcl_databento", f"data.path={path}", "data.instrument=ES", "data.interval=1h"), tmp_path)
+    assert (bars.interval, len(bars)) == ("1h", 4)
+    with pytest.raises(DataError, match="cannot make 1m bars from 1h bars"):
+        load(composed("data=mcl_databento", f"data.path={path}", "data.instrument=ES"), tmp_path)
+
+
+def test_utc_days_are_no_sessions(shared_data: Path, tmp_path: Path) -> None:
+    path = shared_data / "databento_python_apache2" / "GLBX.MDP3__test_data.ohlcv-1d.dbn.zst"
+    with pytest.raises(DataError, match="holds ohlcv-1d, but no bars; need a file of schema ohlcv-1m"):
+        load(composed("data=mcl_databento", f"data.path={path}", "data.instrument=ES"), tmp_path)
+
+
+def test_datasets_do_not_mix(shared_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="mixes the datasets"):
+        load(composed("data=mcl_databento", f"data.path={shared_data / 'databento_python_apache2'}", "data.instrument=ES"), tmp_path)
