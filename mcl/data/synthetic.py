@@ -88,6 +88,21 @@ class Tape:
 
 
 @njit
+def _activity(rng: Random, noise: Floats) -> float:
+    """Step the minute's log noise (an AR(1)); what it does to the expected volume, mean 1."""
+    noise[0] = NOISE_PHI * noise[0] + NOISE_SD * np.sqrt(1 - NOISE_PHI**2) * rng.standard_normal()
+    return float(np.exp(noise[0] - NOISE_SD**2 / 2))
+
+
+@njit
+def _width(rng: Random, noise: float) -> float:
+    """What volume noise and fat tails (Student t) do to the minute's sd; the mean of its square is 1."""
+    return float(
+        np.exp(NOISE_TO_VOL * noise - (NOISE_TO_VOL * NOISE_SD) ** 2) * np.sqrt((STUDENT - 2) / (2 * rng.standard_gamma(STUDENT / 2)))
+    )
+
+
+@njit
 def _path(rng: Random, path: Floats, sd: float, jump: float, drift: float) -> None:
     """Cumulated common-factor moves at the sub-steps of one minute, in ticks."""
     level, step = jump, sd / np.sqrt(SUBSTEPS)
@@ -133,7 +148,6 @@ def _trade(
     price: Floats,
     beta: Floats,
     gamma: Floats,
-    legs: Ints,
     volume: Floats,
     share: Floats,
     sd: Floats,
@@ -142,33 +156,28 @@ def _trade(
     settle: Floats,
     rows: Ints,
 ) -> int:
-    """Trade one session into `rows`; returns their number. `price`, `noise`, `rule` and `settle` are updated in place."""
+    """Trade one session into `rows`; returns their number. Arrays `price` … `volume` have one element per instrument, `share` … `jump`
+    one per minute. `price`, `noise`, `rule` and `settle` are updated in place."""
     path, count = np.empty(SUBSTEPS), 0
     for t in range(len(share)):
-        noise[0] = NOISE_PHI * noise[0] + NOISE_SD * np.sqrt(1 - NOISE_PHI**2) * rng.standard_normal()
-        activity = np.exp(noise[0] - NOISE_SD**2 / 2)
-        width = sd[t] * np.exp(NOISE_TO_VOL * noise[0] - (NOISE_TO_VOL * NOISE_SD) ** 2)
-        width *= np.sqrt((STUDENT - 2) / (2 * rng.standard_gamma(STUDENT / 2)))
+        activity = _activity(rng, noise)
+        width = sd[t] * _width(rng, noise[0])
         slope = CURVE_SD * width * rng.standard_normal()
         _path(rng, path, np.sqrt(1 - CURVE_SD**2) * width, jump[t], rule[DRIFT] * rule[SIGN])
         for m in range(len(volume)):
             clusters = rng.poisson(volume[m] * share[t] * activity / CLUSTER)
             if clusters == 0:
                 continue
-            i, j = legs[m]
             row = rows[count]
             row[MINUTE], row[INSTRUMENT] = t, m
             row[VOLUME] = clusters + rng.poisson((CLUSTER - 1) * rng.standard_gamma(float(clusters)))
-            if j < 0:
-                _bar(rng, row, clusters, price[i], beta[i], path, gamma[i] * slope)
-            else:
-                _bar(rng, row, clusters, price[i] - price[j], beta[i] - beta[j], path, (gamma[i] - gamma[j]) * slope)
+            _bar(rng, row, clusters, price[m], beta[m], path, gamma[m] * slope)
             if m == active:
                 _follow(rule, float(row[CLOSE]))
             count += 1
         price += beta * path[-1] + gamma * slope
         if t == settle_minute:
-            settle[:] = price
+            settle[:] = price[: len(settle)]
     return count
 
 
@@ -196,8 +205,7 @@ def simulate(table: Sessions, seed: int, edge: Edge | None) -> Iterator[Tape]:
     early = daily.integers(0, 3, len(contracts))  # the crossover of volume comes up to two sessions earlier, as it did in 2025
     days = _days(table, daily)
     noise, rule, active, listed_to = np.zeros(1), _rule(edge), 0, 1
-    legs = np.array([(k, -1) for k in range(LISTED)] + [(k, k + 1) for k in range(LISTED - 1)])
-    rows, settle = np.empty((1380 * len(legs), 7), np.int64), np.empty(LISTED)
+    rows, settle = np.empty((1380 * (2 * LISTED - 1), 7), np.int64), np.empty(LISTED)
     for n, day in enumerate(days):
         near = int(np.searchsorted(expiries, table.day[n]))
         for k in range(listed_to, near + LISTED):
@@ -209,14 +217,18 @@ def simulate(table: Sessions, seed: int, edge: Edge | None) -> Iterator[Tape]:
         active, level = now, price[now]
         if edge is not None:
             rule[DRIFT] = edge.sharpe / np.sqrt(252) * SESSION_SD * level / 1380
-        months = left / 21
         volume = day.volume * curve.volume_weights(left, int(early[near])) * np.exp(CONTRACT_VOLUME_SD * daily.standard_normal(LISTED))
-        spreads = SPREAD_SHARE * np.sqrt(volume[:-1] * volume[1:])
-        exposures = np.exp(-SAMUELSON * months), np.exp(-months / 4)
-        listed = price[near : near + LISTED]
-        sizes = np.r_[volume, spreads], day.share, level * day.sd, level * day.jump
-        count = _trade(tape, noise, rule, active - near, listed, *exposures, legs, *sizes, day.settle_minute, settle, rows)
+        traded = np.r_[volume, SPREAD_SHARE * np.sqrt(volume[:-1] * volume[1:])]
+        listed, beta, gamma = (_with_spreads(x) for x in (price[near : near + LISTED], np.exp(-SAMUELSON * left / 21), np.exp(-left / 84)))
+        minutes = day.share, level * day.sd, level * day.jump
+        count = _trade(tape, noise, rule, active - near, listed, beta, gamma, traded, *minutes, day.settle_minute, settle, rows)
+        price[near : near + LISTED] = listed[:LISTED]
         yield Tape(n, np.arange(near, near + LISTED), left, rows[:count].copy(), settle.copy())
+
+
+def _with_spreads(values: Floats) -> Floats:
+    """A value per contract, then the differences of neighbours: the values of their spreads."""
+    return np.concatenate([values, values[:-1] - values[1:]])
 
 
 def _rule(edge: Edge | None) -> Floats:
