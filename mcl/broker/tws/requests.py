@@ -56,7 +56,7 @@ PLACE_ORDER: tuple[Part, ...] = (
     Optional(_is_peg_bench, parts("peg_con_id:i peg_decrease:b peg_amount:f peg_reference_amount:f peg_exchange")),
     # price, time, margin, execution, volume, percent change
     Tagged("conditions", {"1": 7, "3": 4, "4": 4, "5": 5, "6": 6, "7": 6}),
-    Optional(lambda values: bool(values["conditions"]), parts("conditions_ignore_rth:b conditions_cancel:b")),
+    Optional(lambda values: bool(values.get("conditions")), parts("conditions_ignore_rth:b conditions_cancel:b")),
     *parts("adjusted_order_type trigger_price:f limit_offset:f adjusted_stop:f adjusted_stop_limit:f adjusted_trailing:f"),
     *parts("adjustable_unit:i ext_operator tier_name tier_value cash_quantity:f mifid_maker mifid_algo mifid_trader mifid_execution"),
     *parts("no_auto_hedge_price:b oms_container:b discretionary_to_limit:b price_management:b duration:i post_to_ats:i"),

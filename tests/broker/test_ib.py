@@ -1,0 +1,512 @@
+"""The door to Interactive Brokers against the embedded TWS: lock-step bars, targets, protection, refusals, the kernel's fills."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import ib_async
+import numpy as np
+import pandas as pd
+import pytest
+from mcl import calendar, schema
+from mcl.broker import Broker, Pinned
+from mcl.broker.guards import check_account, check_product, check_venue, check_version
+from mcl.broker.ib import IBBroker
+from mcl.broker.tws import SimulatedTWS, Tape
+from mcl.data.bars import ROLL_COLUMNS, Bars
+from mcl.engine.account import Ledger, Money
+from mcl.engine.backtest import Plan, simulate
+from mcl.engine.decide import Target, decide
+from mcl.engine.result import FILL_REASONS
+from mcl.errors import BrokerError
+from mcl.market import MCL
+from mcl.risk import limits_record
+from test_tws_start import connected, gone
+from tws_harness import MINUTE_NS, SESSION_OPEN_NS, Goal, eventually, from_ticks, run, walk
+
+SIM = schema.Broker(timeout_sec=2.0)
+FLAT = Goal(0)
+
+
+@asynccontextmanager
+async def trading(tape: Tape, config: schema.Broker = SIM, **server: Any) -> AsyncIterator[tuple[SimulatedTWS, IBBroker, Pinned]]:
+    async with SimulatedTWS(tape, **server) as tws:
+        broker = IBBroker(config, MCL, port=tws.port)
+        await broker.connect()
+        try:
+            yield tws, broker, await broker.qualify(tape.contract)
+        finally:
+            await broker.close()
+
+
+def steady(rows: int = 30, first: int = 20, **changes: dict[int, int]) -> Tape:
+    """Bars that stand still at 60.00 with a range of one tick to either side, changed in some rows."""
+    columns = {"open": 6000, "high": 6001, "low": 5999, "close": 6000}
+    arrays = {name: np.full(rows, value) for name, value in columns.items()}
+    for name, cells in changes.items():
+        for row, value in cells.items():
+            arrays[name][row] = value
+    return from_ticks(*arrays.values(), first=first)
+
+
+def test_it_is_a_broker() -> None:
+    broker: Broker = IBBroker(SIM, MCL, port=1)
+    assert broker.fills() == ()
+
+
+# ----------------------------------------------------------------------------------------------------------------- bars
+
+
+def test_every_bar_of_the_session_arrives_once_and_in_order() -> None:
+    tape = walk(5, 3000, 40)
+
+    async def main() -> None:
+        async with trading(tape) as (tws, broker, pinned):
+            known = await broker.history(pinned, 500, "1m")
+            assert len(known) == 500
+            assert known[-1].close_time == SESSION_OPEN_NS
+            assert [b.close for b in known] == tape.close[2500:3000].tolist()
+            bars = [bar async for bar in broker.bars(pinned, "1m", known[-1].close_time)]
+            assert [b.close_time for b in bars] == [SESSION_OPEN_NS + MINUTE_NS * n for n in range(1, 41)]
+            columns = (tape.open, tape.high, tape.low, tape.close, tape.volume)
+            assert [tuple(b[1:]) for b in bars] == list(zip(*(column[3000:].tolist() for column in columns), strict=True))
+            assert tws.finished.is_set()
+            assert tws.counters["unknown_requests"] == 0
+
+    run(main())
+
+
+def test_bars_known_before_the_subscription_can_be_asked_for_again() -> None:
+    async def main() -> None:
+        async with trading(walk(5, 100, 3)) as (_, broker, pinned):
+            bars = [bar async for bar in broker.bars(pinned, "1m", SESSION_OPEN_NS - 2 * MINUTE_NS)]
+            assert [(b.close_time - SESSION_OPEN_NS) // MINUTE_NS for b in bars] == [-1, 0, 1, 2, 3]
+
+    run(main())
+
+
+def test_a_bar_is_not_seen_before_it_is_decided_on() -> None:
+    """In lock-step the market stands at the open of the next bar until the decision is made, however long that takes."""
+
+    async def main() -> None:
+        async with trading(walk(6, 100, 5)) as (tws, broker, pinned):
+            played = []
+            async for bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
+                await asyncio.sleep(0.01)
+                assert await broker.heartbeat() <= bar.close_time
+                played.append(tws.player.row - tws.tape.first)
+            assert played == [1, 2, 3, 4, 5]
+
+    run(main())
+
+
+def test_a_client_that_never_says_ready_is_not_waited_for_long() -> None:
+    async def main() -> None:
+        async with SimulatedTWS(walk(6, 100, 3), patience_sec=0.05) as tws:
+            ib = await connected(tws)
+            [contract] = await ib.qualifyContractsAsync(ib_async.Future("MCL", "202602", "NYMEX"))
+            start = time.perf_counter()
+            await ib.reqHistoricalDataAsync(contract, "", "600 S", "1 min", "TRADES", False, 2, True)
+            await asyncio.wait_for(tws.finished.wait(), 2)
+            assert 0.14 < time.perf_counter() - start < 1
+            await gone(ib)
+
+    run(main())
+
+
+def test_bars_per_second() -> None:
+    async def main() -> None:
+        async with trading(walk(6, 100, 20), speed=100.0) as (_, broker, pinned):
+            start = time.perf_counter()
+            assert len([bar async for bar in broker.bars(pinned, "1m", SESSION_OPEN_NS)]) == 20
+            assert 0.19 < time.perf_counter() - start < 1
+
+    run(main())
+
+
+# -------------------------------------------------------------------------------------------------------------- targets
+
+
+def test_a_target_is_filled_at_the_next_open_with_slippage() -> None:
+    tape = walk(7, 100, 12)
+    goals = [1, 1, -1, 2, 0, -2, -2, 1, 0, 1, 1]
+
+    async def main() -> None:
+        async with trading(tape, slippage_ticks=2.0) as (tws, broker, pinned):
+            held, fills, row = 0, [], tape.first
+            async for bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
+                row += 1
+                if row == len(tape):
+                    break
+                goal = goals[row - tape.first - 1]
+                for fill in await broker.trade_to(pinned, Goal(goal), f"bar{row}"):
+                    side = 1 if goal > held else -1
+                    assert fill.price == pytest.approx(tape.open[row] + side * 0.02)
+                    assert (fill.quantity, fill.time, fill.ref) == (goal - held, bar.close_time, f"bar{row}")
+                    assert (fill.reason, fill.commission_usd) == ("target", pytest.approx(0.77 * abs(goal - held)))
+                    fills.append(fill)
+                held = goal
+                account = await broker.account(pinned)
+                assert account.position == held == tws.positions.get("MCLG6", 0)
+            assert len(fills) == len(broker.fills()) == 8
+            assert broker.fills(5) == tuple(fills[5:])
+
+    run(main())
+
+
+def test_the_account_adds_up() -> None:
+    async def main() -> None:
+        async with trading(steady(), slippage_ticks=1.0) as (_, broker, pinned):
+            async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
+                await broker.trade_to(pinned, Goal(2), "in")
+                account = await broker.account(pinned)
+                assert account.cash_usd == pytest.approx(25_000 - 2 * 0.77)
+                assert account.average_price == pytest.approx(60.01 + 0.0077)
+                await broker.trade_to(pinned, FLAT, "out")
+                account = await broker.account(pinned)
+                assert account.equity_usd == account.cash_usd == pytest.approx(25_000 - 2 * 2 - 4 * 0.77)
+                assert (account.position, math.isnan(account.average_price)) == (0, True)
+                break
+
+    run(main())
+
+
+@pytest.mark.parametrize("take_profit", ["MIT", "LMT"])
+def test_protection_rests_at_the_broker_and_fills_on_its_own(take_profit: str) -> None:
+    """Bought at 60.01; the stop 5 ticks below at 59.96, the target 7 above at 60.08. Row 23 reaches 60.10."""
+    tape = steady(high={23: 6010})
+
+    async def main() -> None:
+        async with trading(tape, SIM.model_copy(update={"take_profit": take_profit})) as (_, broker, pinned):
+            count, seen = 0, {}
+            async for bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
+                count += 1
+                if count == 1:
+                    await broker.trade_to(pinned, Goal(1, 5.0, 7.0), "entry")
+                    working = await broker.open_orders()
+                    assert [(w.kind, w.quantity, w.price) for w in working] == [("STP", -1, 59.96), (take_profit, -1, 60.08)]
+                elif count < 4:
+                    await broker.trade_to(pinned, Goal(1, 9.0, 9.0), f"hold{count}")
+                    assert [w.ref for w in await broker.open_orders()] == ["entry/stop", "entry/take"]
+                seen[count] = [(f.reason, f.price, bar.close_time) for f in broker.fills()]
+            assert len(seen[3]) == 1
+            price = 60.07 if take_profit == "MIT" else 60.08
+            assert [fill[:2] for fill in seen[4]] == [("target", 60.01), ("take_profit", price)]
+            assert await broker.open_orders() == ()
+
+    run(main())
+
+
+def test_a_new_target_replaces_the_protection() -> None:
+    async def main() -> None:
+        async with trading(steady()) as (_, broker, pinned):
+            async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
+                await broker.trade_to(pinned, Goal(2, 5.0, math.nan), "a")
+                assert [(w.ref, w.quantity, w.price) for w in await broker.open_orders()] == [("a/stop", -2, 59.96)]
+                await broker.trade_to(pinned, Goal(1, 8.0, math.nan), "b")  # reducing keeps the level
+                assert [(w.ref, w.quantity, w.price) for w in await broker.open_orders()] == [("b/stop", -1, 59.96)]
+                await broker.trade_to(pinned, Goal(-1, 8.0, math.nan), "c")
+                assert [(w.ref, w.quantity, w.price) for w in await broker.open_orders()] == [("c/stop", 1, 60.07)]
+                await broker.trade_to(pinned, FLAT, "d")
+                assert await broker.open_orders() == ()
+                break
+
+    run(main())
+
+
+def test_protection_outlives_the_connection_and_is_taken_over() -> None:
+    async def main() -> None:
+        tape = steady()
+        async with trading(tape) as (tws, broker, pinned):
+            async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
+                await broker.trade_to(pinned, Goal(1, 5.0, 7.0), "a")
+                break
+            await broker.close()
+            assert len(tws.book.working()) == 2
+            again = IBBroker(SIM, MCL, port=tws.port)
+            await again.connect()
+            adopted = await again.qualify(tape.contract)
+            assert (await again.account(adopted)).position == 1
+            await again.trade_to(adopted, FLAT, "b")
+            assert tws.positions == {}
+            assert tws.book.working() == []
+            await again.close()
+
+    run(main())
+
+
+# ------------------------------------------------------------------------------------------------------------- refusals
+
+
+def test_a_decision_is_sent_once() -> None:
+    async def main() -> None:
+        async with trading(steady()) as (tws, broker, pinned):
+            async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
+                await broker.trade_to(pinned, Goal(1), "a")
+                with pytest.raises(BrokerError, match="'a' was already traded"):
+                    await broker.trade_to(pinned, FLAT, "a")
+                break
+            assert tws.positions == {"MCLG6": 1}
+
+    run(main())
+
+
+def test_nothing_is_sent_after_an_uncertainty() -> None:
+    """After the replay has ended an order is rejected; from then on the broker refuses without asking."""
+
+    async def main() -> None:
+        async with trading(steady()) as (tws, broker, pinned):
+            async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
+                pass
+            with pytest.raises(BrokerError, match=r"order a for 1 MCLG6 is uncertain.*\(201\)"):
+                await broker.trade_to(pinned, Goal(1), "a")
+            received = tws.counters["received"]
+            with pytest.raises(BrokerError, match="no order is sent after an uncertainty"):
+                await broker.trade_to(pinned, Goal(1), "b")
+            assert tws.counters["received"] == received
+
+    run(main())
+
+
+def test_a_foreign_trade_stops_us() -> None:
+    async def main() -> None:
+        async with trading(steady()) as (tws, broker, pinned):
+            other = await connected(tws, client_id=2)
+            [contract] = await other.qualifyContractsAsync(ib_async.Future("MCL", "202602", "NYMEX"))
+            async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
+                other.placeOrder(contract, ib_async.MarketOrder("BUY", 1, tif="DAY", account="DU0000001"))
+                await eventually(lambda: tws.positions)
+                with pytest.raises(BrokerError, match="the broker holds 1 MCLG6, the executions of this session add up to 0"):
+                    await broker.trade_to(pinned, Goal(1), "a")
+                break
+            await gone(other)
+
+    run(main())
+
+
+def test_an_unreadable_message_stops_us() -> None:
+    async def main() -> None:
+        async with trading(steady()) as (_, broker, pinned):
+            gates, logger = logging.getLogger("ib_async.Decoder").handlers, logging.getLogger("ib_async.Decoder")
+            record = logger.makeRecord(logger.name, logging.ERROR, "", 0, "Error handling fields: ['5']", (), None)
+            gates[-1].emit(record)
+            with pytest.raises(BrokerError, match="could not be read"):
+                await broker.trade_to(pinned, Goal(1), "a")
+
+    run(main())
+
+
+def test_a_lost_connection_is_a_sentence() -> None:
+    async def main() -> None:
+        async with SimulatedTWS(steady()) as tws:
+            broker = IBBroker(SIM, MCL, port=tws.port)
+            await broker.connect()
+            pinned = await broker.qualify(steady().contract)
+            with pytest.raises(BrokerError, match="connection to the broker was lost"):  # noqa: PT012
+                async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
+                    for session in list(tws.sessions):
+                        session.close()
+                    await asyncio.sleep(0.01)
+            with pytest.raises(BrokerError):
+                await broker.trade_to(pinned, Goal(1), "a")
+            await broker.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("changes", "port", "sentence"),
+    [
+        ({"kind": "tws", "port": 7496}, 7496, "port 7496 is live trading"),
+        ({"kind": "tws", "port": 4001}, 4001, "port 4001 is live trading"),
+        ({"kind": "tws", "port": 1234}, 1234, "choose 7497"),
+        ({"kind": "tws", "port": 7497, "host": "10.0.0.1"}, 7497, "is not this machine"),
+        ({"kind": "sim"}, 0, "port 0"),
+    ],
+)
+def test_live_venues_are_refused_before_connecting(changes: dict[str, Any], port: int, sentence: str) -> None:
+    with pytest.raises(BrokerError, match=sentence):
+        check_venue(SIM.model_copy(update=changes), port)
+
+
+def test_only_paper_accounts() -> None:
+    for paper in ("DU1234567", "DF123", "DUD123456", "DUQ1"):
+        check_account(paper, [paper])
+    with pytest.raises(BrokerError, match="U1234567 is not a paper account"):
+        check_account("DU1", ["DU1", "U1234567"])
+    with pytest.raises(BrokerError, match="did you mean 'DU1234567'"):
+        check_account("DU1234568", ["DU1234567"])
+    with pytest.raises(BrokerError, match="version 200"):
+        check_version(200)
+
+    async def main() -> None:
+        async with SimulatedTWS(steady(), account="U1234567") as tws:
+            with pytest.raises(BrokerError, match="U1234567 is not a paper account"):
+                await IBBroker(SIM, MCL, port=tws.port).connect()
+            assert tws.counters["received"] <= 9  # the start-up's questions, no order
+            await eventually(lambda: not tws.sessions)
+
+    run(main())
+
+
+def test_product_facts_must_agree() -> None:
+    contract = calendar.contract("MCL", 2026, 2)
+    check_product(contract, MCL, "100", 0.01, "USD", "20260116")
+    for facts, name in (("1000", 0.01, "USD", "20260116"), "multiplier"), (("100", 0.05, "USD", "20260116"), "tick"):
+        with pytest.raises(BrokerError, match=name):
+            check_product(contract, MCL, *facts)
+    with pytest.raises(BrokerError, match="last trade date"):
+        check_product(contract, MCL, "100", 0.01, "USD", "20260120")
+
+
+def test_nobody_listens_and_id_in_use_are_sentences() -> None:
+    async def main() -> None:
+        async with SimulatedTWS(steady()) as tws:
+            port = tws.port
+            first = IBBroker(SIM, MCL, port=port)
+            await first.connect()
+            with pytest.raises(BrokerError, match="client id is already in use"):
+                await IBBroker(SIM.model_copy(update={"timeout_sec": 0.2}), MCL, port=port).connect()
+            await first.close()
+        with pytest.raises(BrokerError, match=f"nothing listens on 127.0.0.1:{port}"):
+            await IBBroker(SIM, MCL, port=port).connect()
+
+    run(main())
+
+
+def test_unknown_contracts_and_intervals() -> None:
+    async def main() -> None:
+        async with trading(steady()) as (_, broker, pinned):
+            with pytest.raises(BrokerError, match=r"MCL 2036-02.*\(200\)"):
+                await broker.qualify(calendar.contract("MCL", 2036, 2))
+            with pytest.raises(BrokerError, match="'2m'; valid: 1m"):
+                await broker.history(pinned, 10, "2m")
+            with pytest.raises(BrokerError, match="162"):
+                await broker.history(pinned, 10, "5m")
+
+    run(main())
+
+
+# ------------------------------------------------------------------------------------------- agreement with the kernel
+
+
+def as_bars(tape: Tape) -> Bars:
+    """The played part of a tape as the engine sees it."""
+    rows = slice(tape.first, len(tape))
+    n = len(tape) - tape.first
+    close_time = tape.start[rows] + tape.interval_ns
+    to_close = (close_time[-1] - close_time) // 10**9
+    prices = {name: getattr(tape, name)[rows] for name in ("open", "high", "low", "close")}
+    session, zeros = calendar.session_of(tape.start[rows]), np.zeros(n, np.int64)
+    return Bars(
+        MCL, "1m", close_time, **prices, volume=tape.volume[rows], adjustment=np.zeros(n), session=session, to_close_sec=to_close,
+        contract=zeros, roll=np.zeros(n, bool), outgoing_open=np.full(n, np.nan), contracts=(tape.contract,),
+        roll_table=pd.DataFrame(columns=list(ROLL_COLUMNS)), fingerprint="", synthetic=True,
+    )  # fmt: skip
+
+
+class Trader:
+    """The loop that a session runs: fills into the ledger, mark, decide, trade."""
+
+    def __init__(self, bars: Bars, wishes: Plan, limits: schema.Limits, costs: schema.Costs) -> None:
+        self.bars, self.wishes, self.limits = bars, wishes, limits_record(limits, "1m")
+        self.ledger = Ledger(Money(25_000.0, MCL.tick_value_usd, costs.commission_usd, costs.slippage_ticks))
+        self.target = Target(0, math.nan, math.nan, 0, False, False, 0)
+        self.fills: list[tuple[int, int, float, str]] = []  # as the kernel writes them: bar, quantity, price in ticks, reason
+        self.decisions: list[tuple[int, int, float]] = []  # target, block, equity
+
+    async def run(self, broker: IBBroker, pinned: Pinned) -> None:
+        row = 0
+        async for bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
+            self.account_for_fills(broker, row)
+            self.ledger.mark(round(bar.close / 0.01))
+            account = self.ledger.account(int(self.bars.to_close_sec[row]))
+            stop, take_profit = self.wishes.stop_ticks[row], self.wishes.take_profit_ticks[row]
+            self.target = decide(self.wishes.wanted[row], stop, take_profit, account, self.limits)
+            self.ledger.adopt(account, self.target)
+            self.decisions.append((self.target.position, self.target.block, self.ledger.equity))
+            row += 1
+            if row < len(self.bars):
+                await broker.trade_to(pinned, self.target, f"r{row}")
+                self.account_for_fills(broker, row)
+
+    def account_for_fills(self, broker: IBBroker, row: int) -> None:
+        for fill in broker.fills(len(self.fills)):
+            ticks = round(fill.price / 0.01, 6)
+            self.fills.append((row, fill.quantity, ticks, fill.reason))
+            if fill.reason == "target":
+                self.ledger.fill(fill.quantity, ticks, self.target)
+            else:
+                self.ledger.stop_out(fill.quantity, ticks)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_replayed_session_is_the_backtest(seed: int) -> None:
+    """Random wishes with random protection through decide, ib_async, the wire and the book: the fills of the kernel, one by one."""
+    tape, rng = walk(seed, 60, 240), np.random.default_rng(seed + 100)
+    bars, n = as_bars(tape), len(tape) - tape.first
+    wanted = np.repeat(rng.integers(-2, 3, n), rng.integers(1, 6, n))[:n].astype(float)
+    wishes = Plan(wanted, rng.integers(2, 9, n).astype(float), rng.integers(2, 12, n).astype(float))
+    limits, costs = schema.Limits(max_position=2, max_daily_loss_usd=1500.0), schema.Costs()
+    trader = Trader(bars, wishes, limits, costs)
+
+    async def main() -> None:
+        async with SimulatedTWS.configured(tape, SIM, costs) as tws:
+            broker = IBBroker(SIM, MCL, port=tws.port)
+            await broker.connect()
+            await trader.run(broker, await broker.qualify(tape.contract))
+            await broker.close()
+
+    run(main())
+    result = simulate(bars, wishes, limits, costs, 25_000.0)
+    reasons = [FILL_REASONS[reason].replace("risk", "target") for reason in result.fills["reason"]]
+    columns = (result.fills["bar"].tolist(), result.fills["quantity"].tolist(), result.fills["price_ticks"].tolist(), reasons)
+    assert trader.fills == list(zip(*columns, strict=True))
+    assert trader.decisions == list(zip(result.target.tolist(), result.block.tolist(), result.equity.tolist(), strict=True))
+    assert {"target", "stop", "take_profit"} <= set(reasons)
+
+
+def test_a_full_session_is_fast() -> None:
+    tape = walk(9, 2000, 1380)
+
+    async def main() -> float:
+        async with trading(tape) as (_, broker, pinned):
+            start, count = time.perf_counter(), 0
+            async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
+                count += 1
+                if count % 20 == 0 and count < 1380:
+                    await broker.trade_to(pinned, Goal((-1) ** (count // 20), 20.0, 30.0), f"r{count}")
+                await broker.account(pinned)
+            assert count == 1380
+            return time.perf_counter() - start
+
+    assert run(main()) < 8
+
+
+def test_a_tape_of_bars_is_continuous_over_the_roll() -> None:
+    """History before the roll stands in prices of the contract that is played."""
+    n, size = 6, MCL.tick_size
+    base = as_bars(walk(1, 10, n))
+    first = calendar.contract("MCL", 2026, 1)
+    session = base.session + np.array([0, 0, 0, 1, 1, 1])
+    closes = np.array([60.0, 60.1, 60.2, 61.2, 61.3, 61.4])
+    gap = np.array([0.0, 0.0, 0.0, -1.0, -1.0, -1.0])
+    bars = replace(
+        base, open=closes, high=closes, low=closes, close=closes, adjustment=gap, session=session,
+        contract=np.array([0, 0, 0, 1, 1, 1]), contracts=(first, base.contracts[0]),
+    )  # fmt: skip
+    tape = Tape.from_bars(bars, int(session[-1]))
+    assert (tape.contract, tape.first, tape.synthetic) == (base.contracts[0], 3, True)
+    assert np.round(tape.close / size).tolist() == [6100, 6110, 6120, 6120, 6130, 6140]
+    assert tape.start.tolist() == (bars.close_time - MINUTE_NS).tolist()
+    with pytest.raises(BrokerError, match="no bars in the session"):
+        Tape.from_bars(bars, 5)
+    with pytest.raises(BrokerError, match="cannot be replayed"):
+        replace(tape, interval="session")
