@@ -18,7 +18,6 @@ PACKAGES = (
     *("omegaconf", "mlflow", "optuna", "databento", "ib-async", "pydantic"),
 )
 DECIDING = ("engine", "strategy", "data", "risk.py", "jit.py", "market.py", "calendar.py", "schema.py")  # files that can change a result
-SYNTHETIC = "synthetic data: not a market result"
 
 
 def tags(run: schema.Config, bars: Bars) -> dict[str, str]:
@@ -39,12 +38,19 @@ def tags(run: schema.Config, bars: Bars) -> dict[str, str]:
 
 
 def watermark(bars: Bars) -> str:
-    """The sentence that stands beside every result on synthetic bars; empty for market data."""
+    """The sentence that stands beside every result on synthetic bars, with the edge that was built in; empty for market data."""
     if not bars.synthetic:
         return ""
-    world = bars.provenance.get("world", {})
-    edge = world.get("edge", "") if isinstance(world, dict) else ""
-    return f"SYNTHETIC DATA ({edge}): not a market result" if edge else f"SYNTHETIC DATA: {SYNTHETIC}"
+    world = bars.provenance.get("facts", {}).get("world", {})
+    made = world.get("parameters", {})
+    known = [f"{key} {made[key]}" for key in ("world", "seed") if key in made] + ([_edge(made.get("edge"))] if made else [])
+    return "SYNTHETIC DATA — " + "".join(f"{part}, " for part in known) + "not a market result"
+
+
+def _edge(edge: dict[str, float] | None) -> str:
+    if not edge:
+        return "no edge"
+    return f"planted EMA {edge['fast']}/{edge['slow']} edge of annual Sharpe {edge['sharpe']:g} before costs"
 
 
 @cache

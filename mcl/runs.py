@@ -60,20 +60,17 @@ def backtest(
     result = simulate(run, bars)
     measured = metrics.summary(result)
     tags = evidence.tags(run, bars) | (extra_tags or {})
-    files = artifacts(run, result, overrides)
-    if report:
-        files["report.html"] = page(run, result, measured, tags, overrides)
     record = Record(
         study=run.study,
         name=name(run, bars),
         params=params(run),
         metrics=measured,
         tags=tags,
-        files=files,
-        series={"equity_usd": equity_steps(result)},
+        files=artifacts(run, result, overrides),
+        series={"curve/equity_usd": equity_steps(result)},
         parent=parent,
     )
-    run_id = store.record(record)
+    run_id = store.record(record, (lambda i: {"report.html": page(run, result, measured, tags, overrides, i)}) if report else None)
     where = store.run(run_id).artifacts / "report.html" if report else None
     return Done(run_id, run, bars, result, measured, where)
 
@@ -103,7 +100,7 @@ def unequal(old: dict[str, float], new: dict[str, float]) -> list[str]:
 def name(run: schema.Config, bars: Bars) -> str:
     """`ema_cross fast10 slow30 · 2024-01..2025-06`"""
     values = " ".join(f"{k}{v}" for k, v in run.strategy.items() if k != "name")
-    first, last = (str(bars.session[i].astype("datetime64[M]")) for i in (0, -1))
+    first, last = (str(bars.session[i].astype("datetime64[D]").astype("datetime64[M]")) for i in (0, -1))
     return f"{run.strategy['name']} {values} · {first}..{last}".replace("  ", " ")
 
 
@@ -135,7 +132,9 @@ def artifacts(run: schema.Config, result: Result, overrides: Sequence[str]) -> d
     }
 
 
-def page(run: schema.Config, result: Result, measured: dict[str, float], tags: dict[str, str], overrides: Sequence[str]) -> bytes:
+def page(
+    run: schema.Config, result: Result, measured: dict[str, float], tags: dict[str, str], overrides: Sequence[str], run_id: str
+) -> bytes:
     from mcl.report.run import RunView, run_page
 
     view = RunView(
@@ -145,7 +144,7 @@ def page(run: schema.Config, result: Result, measured: dict[str, float], tags: d
         metrics=measured,
         result=result,
         provenance=tags,
-        run_id=None,
+        run_id=run_id,
     )
     return run_page(view).encode()
 

@@ -97,11 +97,15 @@ class Store:
 
     # ------------------------------------------------------------------------------------------------------------- runs
 
-    def record(self, record: Record) -> str:
-        """Write one run whole and return its id; on any failure the run is FAILED and a StoreError says why."""
+    def record(self, record: Record, late: Callable[[str], dict[str, bytes]] | None = None) -> str:
+        """Write one run whole and return its id; on any failure the run is FAILED and a StoreError says why.
+
+        `late` makes the files that must name the run, given its id.
+        """
         run_id = self.start(record)
-        if record.status != "RUNNING":
-            self._terminate(run_id, record.status)
+        if late is not None:
+            self._fill(run_id, Record(record.study, record.name, files=late(run_id)))
+        self._terminate(run_id, record.status)
         return run_id
 
     def record_many(self, records: list[Record]) -> list[str]:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mcl import evidence
 from mcl.engine.result import Result
 from mcl.metrics.performance import Floats
 from mcl.metrics.trades import closed, net
 from mcl.report import charts
 from mcl.report.format import GROUPS, Verdict, flatten, metric, metric_rows, number, scalar, verdict, yaml_lines
-from mcl.report.theme import Cell, Section, card, chart, columns, facts, metric_cell, page, scroll, synthetic_note, table, titled
+from mcl.report.theme import Cell, Section, card, chart, columns, facts, metric_cell, page, scroll, table, titled
 from mcl.risk import Block
 
 TRADES_SHOWN = 500
@@ -61,7 +62,7 @@ def run_page(view: RunView) -> str:
         Section("Assumptions", _assumptions(view)),
         Section("Provenance", _provenance(view)),
     ]
-    synthetic = synthetic_note(view.config.get("data", {})) if bars.synthetic else ""
+    synthetic = evidence.watermark(bars)
     cards = "".join(card(name, view.metrics, _card_note(name, view.metrics)) for name in CARDS if name in view.metrics)
     return page("backtest", view.title, sections, verdict=_judged(view), synthetic=synthetic, cards=cards, lead=lead)
 

@@ -126,14 +126,6 @@ def finite_list(values: Any) -> list[float | None]:
     return [float(v) if math.isfinite(v) else None for v in np.asarray(values, dtype=np.float64)]
 
 
-def synthetic_note(data: Mapping[str, Any]) -> str:
-    """The watermark sentence, from the `data` part of a config; says what is known of the generated world."""
-    edge = f"planted edge {data['edge_sharpe']:g} Sharpe" if data.get("world") == "planted_edge" and "edge_sharpe" in data else ""
-    edge = "no edge" if data.get("world") == "zero_edge" else edge
-    known = [f"{key} {data[key]}" for key in ("world", "seed") if key in data]
-    return "SYNTHETIC DATA — " + "".join(f"{part}, " for part in [*known, edge] if part) + "not a market result"
-
-
 def page(
     kind: str,
     title: str,
