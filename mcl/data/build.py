@@ -49,7 +49,7 @@ def dataset(data: schema.Data, root: Path) -> store.Dataset:
 
 def bars(stored: store.Dataset, data: schema.Data) -> Bars:
     """All bars in the interval and with the roll rule of `data`, from the cache or made and cached; hold-out included."""
-    rule = json.dumps(data.roll.model_dump(), sort_keys=True)
+    rule = json.dumps([front.VERSION, data.roll.model_dump()], sort_keys=True)
     path = stored.folder / "front" / f"{data.interval}-{hashlib.sha256(rule.encode()).hexdigest()[:12]}.arrow"
     if not path.is_file():
         made = front.assemble(stored, data.roll)

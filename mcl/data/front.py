@@ -25,6 +25,7 @@ from mcl.market import Contract, Instrument
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+VERSION = 1  # raise it whenever the same dataset and rule would give other bars: finished bars are cached
 GAP_DAYS = 12  # how far back the last common bar of two contracts is looked for
 ARRAYS = ("close_time", *PRICES, "volume", "adjustment", "session", "to_close_sec", "contract", "roll", "outgoing_open")
 _EPOCH = 719163  # date(1970, 1, 1).toordinal()

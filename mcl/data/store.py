@@ -37,7 +37,7 @@ from mcl.market import INSTRUMENTS, Contract, Instrument
 
 Ints = npt.NDArray[np.int64]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 1  # raise it whenever the same raw files would be stored differently
 _GROUP = 50_000  # rows per Parquet row group: what a short range has to read at least
 _FULL = "free some disk space or choose another data.folder"
 _AGAIN = "delete the folder: it is built again from the raw files"
