@@ -45,10 +45,11 @@ def walk(n: int, seed: int = 1, synthetic: bool = True) -> Bars:
         {"session": days_of, "from_symbol": "MCLG4", "to_symbol": "MCLH4", "reason": "volume", "gap": gap / 100, "volume_from": 900}
     )
     names = (Contract("MCLG4", "MCL", 2024, 2, date(2024, 1, 19)), Contract("MCLH4", "MCL", 2024, 3, date(2024, 2, 16)))
+    world = {"parameters": {"world": "planted_edge", "seed": seed, "edge": {"fast": 240, "slow": 960, "sharpe": 3.0}}}
     return Bars(
         MCL, "1m", (opens + 60) * 10**9, open_ / 100, high / 100, low / 100, close / 100, np.full(n, 10), -gap / 100 * contract, days,
         (SESSION_BARS - 1 - np.arange(n) % SESSION_BARS) * 60, contract, roll, np.where(roll, open_ - gap, np.nan) / np.where(roll, 100, 1),
-        names, rolls, "f" * 64, synthetic, {"world": "planted_edge", "seed": seed} if synthetic else {"file": "real.dbn"},
+        names, rolls, "f" * 64, synthetic, {"facts": {"world": world}} if synthetic else {"file": "real.dbn"},
     )  # fmt: skip
 
 
