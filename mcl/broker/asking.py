@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
@@ -12,6 +13,17 @@ from mcl.errors import BrokerError
 
 T = TypeVar("T")
 NOTICES = frozenset({2103, 2104, 2105, 2106, 2107, 2108, 2119, 2157, 2158})  # about data farms, not about requests
+
+
+class Unreadable(logging.Handler):
+    """Remembers that the library could not read a message: it only logs that, and the message is lost."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.seen = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen = self.seen or record.getMessage()[:200]
 
 
 class Asking:

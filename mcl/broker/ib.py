@@ -13,13 +13,14 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import ib_async
 
-from mcl import schema
+from mcl import calendar, schema
 from mcl.broker import Bar, BrokerAccount, Fill, Goal, Pinned, WorkingOrder, guards
-from mcl.broker.asking import Asking
+from mcl.broker.asking import Asking, Unreadable
 from mcl.broker.ledger import FLATTEN, STOP, TAKE_PROFIT, Ledger, reason_of
 from mcl.broker.streams import Interval
 from mcl.errors import BrokerError
@@ -32,21 +33,11 @@ STREAM_ENDED = frozenset({162, 366, 10182, 10225})  # codes on a bar subscriptio
 CANCELLED = frozenset({202})
 CLOCK_LIMIT_SEC = 10.0
 COMMISSION_WAIT_SEC = 2.0
+QUIET_NS = 5 * NS  # after the close of the session: no trade is reported any more
 DONE = frozenset({"Filled", "Cancelled", "ApiCancelled", "Inactive"})
 WORKING = frozenset({"PreSubmitted", "Submitted", "Filled"})  # what says that the server has an order
 
 logging.getLogger("ib_async").addHandler(logging.NullHandler())
-
-
-class _DecoderWatch(logging.Handler):
-    """Remembers that ib_async could not read a message."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.seen = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.seen = self.seen or record.getMessage()[:200]
 
 
 class IBBroker:
@@ -62,9 +53,9 @@ class IBBroker:
         self._refs: set[str] = set()  # of every order that this object has sent or adopted
         self._contracts: dict[int, ib_async.Contract] = {}
         self._pinned: dict[int, Pinned] = {}
-        self._protected: set[int] = set()  # con_ids that may have protective orders at the broker
+        self._protection: dict[int, list[Any]] = {}  # by con_id: trades of the protective orders that should be working
         self._asking = Asking(config.timeout_sec, self._ib.isConnected)
-        self._watch = _DecoderWatch()
+        self._watch = Unreadable()
         self._broken = ""
         self._clock = 0
         self._streaming = False
@@ -89,6 +80,7 @@ class IBBroker:
         try:
             await ib.connectAsync(config.host, self._port, config.client_id, timeout=config.timeout_sec, raiseSyncErrors=True)
         except (OSError, TimeoutError, ConnectionError) as error:
+            await self.close()
             raise BrokerError(self._why_not_connected(error), "start TWS with its API enabled, or use broker=ib_sim") from error
         try:
             guards.check_version(ib.client.serverVersion())
@@ -185,7 +177,7 @@ class IBBroker:
         for trade in self._ib.openTrades():
             if trade.contract.conId == pinned.con_id and trade.order.orderRef.endswith((STOP, TAKE_PROFIT)):
                 self._refs.add(trade.order.orderRef)
-                self._protected.add(pinned.con_id)
+                self._protection.setdefault(pinned.con_id, []).append(trade)
 
     def _broker_position(self, pinned: Pinned) -> tuple[int, float]:
         for held in self._ib.positions(self._config.account):
@@ -214,31 +206,41 @@ class IBBroker:
     async def bars(self, pinned: Pinned, interval: str, after: int) -> AsyncIterator[Bar]:
         length = Interval(interval)
         live = await self._request_bars(pinned, length, 2, live=True)
+        closes_at = self._session_close(pinned)
         self._streaming = True
         try:
             while True:
                 ended = self._asking.errors(live.reqId, STREAM_ENDED)
-                for bar in length.after(live if ended else live[:-1], after):  # the last row is still in progress
+                over = self._clock >= closes_at + QUIET_NS if closes_at else bool(ended)
+                for bar in length.after(live if over else live[:-1], after):  # the last row is still in progress
                     after = bar.close_time
                     yield bar
-                if ended and self._config.kind == "sim":
+                if over:
                     return
                 if ended:
                     raise BrokerError(f"the stream of bars of {pinned.local_symbol} ended: {ended}")
                 known = len(live)
                 await self._beat()
-                await self._next_row(live, known)
+                await self._next_row(live, known, closes_at)
         finally:
             self._streaming = False
             if self._ib.isConnected() and not self._asking.errors(live.reqId, STREAM_ENDED):
                 self._ib.cancelHistoricalData(live)
 
-    async def _next_row(self, live: Any, known: int) -> None:
-        """Until a new bar opens or the stream ends. Silence is only accepted from a broker that still answers."""
+    def _session_close(self, pinned: Pinned) -> int:
+        """When the market closes (ns); 0 for a replay, which says itself when it is over."""
+        if self._config.kind == "sim":
+            return 0
+        day = calendar.from_day(int(calendar.session_of(self._clock)))
+        return int(calendar.sessions(day, day + timedelta(days=1), pinned.contract.root).close_ns[0])
+
+    async def _next_row(self, live: Any, known: int, closes_at: int) -> None:
+        """Until a new bar opens or the stream ends. Silence is only accepted from a broker that still answers, or after the close."""
         while not await self._asking.until(lambda: len(live) > known or bool(self._asking.errors(live.reqId, STREAM_ENDED))):
             if not self._ib.isConnected():
                 raise BrokerError("the connection to the broker was lost")
-            await self.heartbeat()
+            if closes_at and await self.heartbeat() >= closes_at + QUIET_NS:
+                return
 
     async def account(self, pinned: Pinned) -> BrokerAccount:
         await self._agreed(pinned)
@@ -285,6 +287,7 @@ class IBBroker:
     async def _trade(self, pinned: Pinned, goal: Goal, ref: str) -> tuple[Fill, ...]:
         await self._agreed(pinned)
         if goal.position == self._ledger.holding(pinned.con_id).position:
+            await self._keep_protected(pinned, goal, ref)
             return ()
         await self._withdraw(pinned)
         quantity = goal.position - self._ledger.holding(pinned.con_id).position
@@ -333,27 +336,36 @@ class IBBroker:
         wanted = [(suffix, kind, level) for suffix, kind, level in levels if math.isfinite(level)]
         if not holding.position or not wanted:
             return
-        self._protected.add(pinned.con_id)
         group = {"ocaGroup": ref, "ocaType": 1} if len(wanted) > 1 else {}
         placed = []
         for suffix, kind, level in wanted:
             price = round(level * pinned.instrument.tick_size, 10)
             at = {"lmtPrice": price} if kind == "LMT" else {"auxPrice": price}
             placed.append(self._place(pinned, -holding.position, ref + suffix, kind, tif="GTC", **at, **group))
+        self._protection[pinned.con_id] = placed
         if not await self._asking.until(lambda: all(t.orderStatus.status in WORKING for t in placed)):
             said = "; ".join(filter(None, map(self._order_errors, placed))) or "no acknowledgement"
             await self._withdraw(pinned)
             await self._market_order(pinned, -self._ledger.holding(pinned.con_id).position, ref + FLATTEN)
             raise BrokerError(f"the protection of {ref} was not accepted ({said}); the position was closed")
 
+    async def _keep_protected(self, pinned: Pinned, goal: Goal, ref: str) -> None:
+        """An unchanged position keeps its levels; orders that are gone (cancelled by hand, lost in a restart) are placed again."""
+        holding = self._ledger.aim(pinned.con_id, goal)
+        levels = (holding.stop_at, holding.take_profit_at)
+        placed = self._protection.get(pinned.con_id, [])
+        if len(placed) < sum(map(math.isfinite, levels)) or any(trade.orderStatus.status in DONE for trade in placed):
+            await self._withdraw(pinned)
+            await self._protect(pinned, ref)
+
     async def _withdraw(self, pinned: Pinned) -> None:
         """Cancel the protective orders of a contract and make sure that they are gone and all their fills are known."""
-        if pinned.con_id not in self._protected:
+        if pinned.con_id not in self._protection:
             return
         mine = [t for t in await self._open_trades() if t.contract.conId == pinned.con_id and self._is_protection(t)]
         if mine:
             await self._cancel(mine)
-        self._protected.discard(pinned.con_id)
+        del self._protection[pinned.con_id]
 
     def _is_protection(self, trade: Any) -> bool:
         return trade.order.orderRef in self._refs and trade.order.orderRef.endswith((STOP, TAKE_PROFIT))
@@ -382,7 +394,7 @@ class IBBroker:
         own = [trade for trade in await self._open_trades() if trade.order.clientId == self._config.client_id]
         if own:
             await self._cancel(own)
-        self._protected.clear()
+        self._protection.clear()
 
 
 def _working(trade: Any) -> WorkingOrder:

@@ -26,7 +26,7 @@ def execution_root(execution_id: str) -> str:
 
 
 class Ledger:
-    """Fills in order of arrival, and the holding of each contract (by con_id). `clear` is called on the arrival of anything foreign."""
+    """Fills in order of arrival, and the holding of each contract (by con_id). `ours` tells whether we sent an order with a reference."""
 
     def __init__(self, ours: Callable[[str], bool]) -> None:
         self.fills: list[Fill] = []
@@ -56,6 +56,15 @@ class Ledger:
     def filled(self, ref: str) -> tuple[Fill, ...]:
         """The fills of the orders with exactly this reference."""
         return tuple(fill for fill in self.fills if fill.ref == ref)
+
+    def aim(self, con_id: int, goal: Goal) -> Holding:
+        """The holding, with levels from its entry if it has none: after a restart they are known only as distances."""
+        holding = self._holdings[con_id]
+        if holding.position and math.isnan(holding.stop_at) and math.isnan(holding.take_profit_at):
+            opened = filled(Holding(), holding.position, holding.entry_ticks, float(goal.stop_ticks), float(goal.take_profit_ticks))
+            holding = holding._replace(stop_at=opened.stop_at, take_profit_at=opened.take_profit_at)
+            self._holdings[con_id] = holding
+        return holding
 
     def record(self, con_id: int, fill: Fill, tick_size: float) -> None:
         """Book one execution, once."""

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from mcl import calendar, schema
-from mcl.broker import Broker, Pinned
+from mcl.broker import Broker, Pinned, guards
+from mcl.broker import ib as ib_module
 from mcl.broker.guards import check_account, check_product, check_venue, check_version
 from mcl.broker.ib import IBBroker
 from mcl.broker.tws import SimulatedTWS, Tape
@@ -221,6 +222,44 @@ def test_a_new_target_replaces_the_protection() -> None:
     run(main())
 
 
+def test_protection_that_was_cancelled_by_hand_is_placed_again() -> None:
+    async def main() -> None:
+        async with trading(steady()) as (tws, broker, pinned):
+            async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
+                await broker.trade_to(pinned, Goal(1, 5.0, 7.0), "a")
+                other = await connected(tws, client_id=2)
+                other.reqGlobalCancel()
+                await eventually(lambda: not tws.book.working())
+                await broker.trade_to(pinned, Goal(1, 9.0, 9.0), "b")
+                working = [(w.ref, w.quantity, w.price) for w in await broker.open_orders()]
+                assert working == [("b/stop", -1, 59.96), ("b/take", -1, 60.08)]
+                await gone(other)
+                break
+
+    run(main())
+
+
+def test_protection_lost_while_away_is_placed_from_the_entry() -> None:
+    async def main() -> None:
+        tape = steady()
+        async with trading(tape) as (tws, broker, pinned):
+            async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
+                await broker.trade_to(pinned, Goal(-1, 50.0, math.nan), "a")
+                break
+            await broker.close()
+            tws.book.cancel_all()
+            again = IBBroker(SIM, MCL, port=tws.port)
+            await again.connect()
+            adopted = await again.qualify(tape.contract)
+            await again.trade_to(adopted, Goal(-1, 50.0, math.nan), "b")
+            [stop] = await again.open_orders()
+            assert (stop.ref, stop.kind, stop.quantity) == ("b/stop", "STP", 1)
+            assert stop.price == pytest.approx(59.99 + 0.50, abs=0.011)  # the entry is known to the broker's average cost
+            await again.close()
+
+    run(main())
+
+
 def test_protection_outlives_the_connection_and_is_taken_over() -> None:
     async def main() -> None:
         tape = steady()
@@ -238,6 +277,43 @@ def test_protection_outlives_the_connection_and_is_taken_over() -> None:
             assert tws.positions == {}
             assert tws.book.working() == []
             await again.close()
+
+    run(main())
+
+
+def test_the_close_ends_the_bars_of_a_market_that_falls_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real TWS does not say that the session is over: its clock and the calendar do."""
+    ticks = [np.full(25, price) for price in (6000, 6001, 5999, 6000)]
+    opens_ns = calendar.ns_of(calendar.from_day(int(calendar.session_of(SESSION_OPEN_NS))), 16, 55)
+    tape = from_ticks(*ticks, first=20, opens_ns=opens_ns)
+
+    async def main() -> None:
+        async with SimulatedTWS(tape, silent_end=True) as tws:
+            monkeypatch.setitem(guards.PAPER_PORTS, tws.port, "TWS")
+            monkeypatch.setattr(ib_module, "CLOCK_LIMIT_SEC", math.inf)
+            monkeypatch.setattr(ib_module, "QUIET_NS", 0)  # the replay's clock stops at the close
+            config = SIM.model_copy(update={"kind": "tws", "port": tws.port, "timeout_sec": 0.2})
+            broker = IBBroker(config, MCL)
+            await broker.connect()
+            pinned = await broker.qualify(tape.contract)
+            bars = [bar.close_time async for bar in broker.bars(pinned, "1m", opens_ns)]
+            assert bars == [opens_ns + MINUTE_NS * n for n in range(1, 6)]
+            await broker.close()
+
+    run(main())
+
+
+def test_a_stream_of_a_market_that_dies_early_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with SimulatedTWS(steady()) as tws:
+            monkeypatch.setitem(guards.PAPER_PORTS, tws.port, "TWS")
+            monkeypatch.setattr(ib_module, "CLOCK_LIMIT_SEC", math.inf)
+            broker = IBBroker(SIM.model_copy(update={"kind": "tws", "port": tws.port}), MCL)
+            await broker.connect()
+            pinned = await broker.qualify(steady().contract)
+            with pytest.raises(BrokerError, match=r"stream of bars of MCLG6 ended.*\(10182\)"):
+                assert len([bar async for bar in broker.bars(pinned, "1m", SESSION_OPEN_NS)]) < 10
+            await broker.close()
 
     run(main())
 

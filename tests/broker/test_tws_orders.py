@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import ib_async
 import pytest
-from mcl.broker.tws import SimulatedTWS
+from mcl.broker.tws import SimulatedTWS, wire
 from test_tws_start import connected, gone
 from tws_harness import BY_ID, RawClient, eventually, from_ticks, order_request, run, walk
 
@@ -190,6 +191,33 @@ def test_cancelling_a_parent_cancels_its_children() -> None:
             await client.quiet()
             client.send("4", "1", "1", "")
             assert steps(client, await client.quiet()) == ["3 Cancelled", "4 202", "3 Cancelled", "4 202"]
+
+    run(main())
+
+
+def test_the_end_of_the_session_cancels_day_orders_only() -> None:
+    async def main() -> None:
+        async with SimulatedTWS(from_ticks([6000] * 21, [6001] * 21, [5999] * 21, [6000] * 21, first=20)) as tws, market(tws) as client:
+            client.send(*order_request(order_id="1", order_type="LMT", limit_price="50.0"))
+            client.send(*order_request(order_id="2", order_type="LMT", limit_price="50.0", tif="GTC"))
+            client.send("49", "1")
+            await tws.finished.wait()
+            seen = await client.quiet()
+            assert steps(client, seen)[4:] == ["3 Cancelled", "4 202", "4 10182"]
+            assert [order.order_id for order in tws.book.working()] == [2]
+            client.send(*order_request(order_id="3"))
+            assert steps(client, await client.quiet()) == ["4 201"]
+
+    run(main())
+
+
+def test_requests_may_arrive_byte_by_byte() -> None:
+    async def main() -> None:
+        async with SimulatedTWS(FLAT_TAPE) as tws, market(tws) as client:
+            for byte in wire.frame(order_request(order_id="7")):
+                client.writer.write(bytes([byte]))
+                await asyncio.sleep(0)
+            assert steps(client, await client.quiet())[-1] == "59"
 
     run(main())
 

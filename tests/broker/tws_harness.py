@@ -49,11 +49,11 @@ def walk(seed: int, history: int, played: int) -> Tape:
     return from_ticks(open_, high, low, close, first=history)
 
 
-def from_ticks(open_: Any, high: Any, low: Any, close: Any, first: int) -> Tape:
-    """A tape from prices in ticks; row `first` opens at 18:00 New York."""
+def from_ticks(open_: Any, high: Any, low: Any, close: Any, first: int, opens_ns: int = SESSION_OPEN_NS) -> Tape:
+    """A tape from prices in ticks; row `first` opens at `opens_ns`, usually 18:00 New York."""
     ticks = {"open": open_, "high": high, "low": low, "close": close}
     prices = {name: np.round(np.asarray(values) * 0.01, 10) for name, values in ticks.items()}
-    start = SESSION_OPEN_NS + MINUTE_NS * np.arange(-first, len(prices["open"]) - first)
+    start = opens_ns + MINUTE_NS * np.arange(-first, len(prices["open"]) - first)
     volume = np.full(len(start), 5, np.int64)
     return Tape(calendar.contract("MCL", 2026, 2), MCL, "1m", start, **prices, volume=volume, first=first, synthetic=True)
 

@@ -150,6 +150,8 @@ class Book:
             order.parent = self.orders.get((client_id, order.parent_id))
             if order.parent is None:
                 raise Reject(135, f"Can't find order with id ={order.parent_id}")
+            if order.parent.status in {"Cancelled", "Inactive"}:
+                raise Reject(201, "Order rejected - reason:The parent order is being cancelled.")
             order.oca_group = order.oca_group or str(order.parent.perm_id)
         return order
 

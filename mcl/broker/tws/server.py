@@ -29,7 +29,11 @@ SERVER_VERSIONS = (176, 177, 178)
 
 
 class SimulatedTWS:
-    """`port` 0 takes any free one; `speed` is bars per second, 0 waits for the clients (see `feed.Player`)."""
+    """`port` 0 takes any free one; `speed` is bars per second, 0 waits for the clients (see `feed.Player`).
+
+    At the end of the tape day orders are cancelled and streams of bars end with error 10182; with `silent_end` they fall silent
+    instead, as those of a real TWS do at the close of the exchange.
+    """
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class SimulatedTWS:
         speed: float = 0.0,
         patience_sec: float = 2.0,
         server_version: int = 178,
+        silent_end: bool = False,
     ) -> None:
         if server_version not in SERVER_VERSIONS:
             raise BrokerError(f"server version {server_version} is not simulated; valid: {', '.join(map(str, SERVER_VERSIONS))}")
@@ -56,7 +61,7 @@ class SimulatedTWS:
         self.handlers = trading.HANDLERS | marketdata.HANDLERS
         self.sessions: set[Session] = set()
         self.counters: Counter[str] = Counter()
-        self._volume = 0
+        self._volume, self._silent_end = 0, silent_end
         self._server: asyncio.Server | None = None
         self._playing: asyncio.Task[None] | None = None
 
@@ -193,6 +198,8 @@ class SimulatedTWS:
     def session_over(self) -> None:
         """Day orders end, and every stream of bars is told that nothing more will come."""
         self.book.session_over()
+        if self._silent_end:
+            return
         for session in self.sessions:
             for req_id in session.subscribed.bars:
                 session.error(req_id, 10182, "Failed to request live updates (disconnected).")

@@ -60,7 +60,7 @@ class Session(asyncio.Protocol):
         try:
             for payload in self._frames.feed(data):
                 self._received(wire.fields(payload))
-        except (wire.WireError, MessageError) as error:
+        except (wire.WireError, MessageError, ValueError) as error:
             log.warning("client %s is cut off: %s", self.client_id, error)
             self.tws.counters["protocol_errors"] += 1
             self.close()
