@@ -15,8 +15,8 @@ ROWS = (  # highest first; a module may import from its own row and from rows be
     {"verbs"},
     {"search", "promote", "live", "runs", "validate"},
     {"tracking", "report", "evidence", "screen"},
-    {"engine", "broker"},
     {"metrics"},
+    {"engine", "broker"},
     {"strategy", "risk", "data", "config"},
     {"schema", "market", "calendar", "errors", "files", "jit"},
 )

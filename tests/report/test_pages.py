@@ -141,7 +141,7 @@ def test_synthetic_banner_if_and_only_if_synthetic(month: Result, make_view: Mak
     for html in marked:
         assert Document(html).banners == 1
         assert "SYNTHETIC DATA" in html
-    assert "world planted_edge, seed 7, planted EMA 240/960 edge of annual Sharpe 3 before costs, not a market result" in pages["run"]
+    assert "world planted_edge, seed 1, planted EMA 240/960 edge of annual Sharpe 3 before costs, not a market result" in pages["run"]
     for html in (run_page(make_view(real)), pages["compare"], pages["sweep"], pages["session"]):
         assert Document(html).banners == 0
         assert "SYNTHETIC" not in html
