@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mcl.calendar import DAY_NS, from_day, last_trade_date, parse_symbol, session_of, to_day
-from mcl.errors import DataError
 from mcl.market import MONTH_CODES, Contract
 
 Ints = npt.NDArray[np.int64]
@@ -123,13 +122,3 @@ def _master(ids: Ints, since: Ints, found: list[Contract | None]) -> Master:
     meaning = np.array([EXCLUDED if c is None else index[c.year, c.month] for c in found], np.int64)
     listed = np.array([first[c.year, c.month][0] for c in contracts], np.int64)
     return Master(contracts, listed, ids, since, meaning)
-
-
-def refuse_unknown(meaning: Ints, instrument_id: Ints, described: str) -> None:
-    """DataError at the first bar whose id has no definition."""
-    unknown = np.flatnonzero(meaning == UNKNOWN)
-    if len(unknown):
-        raise DataError(
-            f"{described}: instrument_id {instrument_id[unknown[0]]} has no definition at that time ({len(unknown)} such bars)",
-            "download the definitions of the same range: a parent symbol brings them along",
-        )

@@ -22,7 +22,7 @@ import pandas as pd
 
 from mcl import calendar, schema
 from mcl.calendar import DAY_NS, NS, Sessions, contract, from_day, is_business_day, last_trade_date, ns_of, parse_symbol, to_day
-from mcl.data.table import PRICES, STEPS_SEC, Rows, Table, check, instrument, no_statistics, sessions_of, traded_volume, zone
+from mcl.data.table import PRICES, STEPS_SEC, Rows, Table, check, instrument, kept, no_statistics, sessions_of, traded_volume, zone
 from mcl.errors import DataError, nearest
 from mcl.market import Contract
 
@@ -105,11 +105,11 @@ def _by_row(path: Path, frame: pd.DataFrame, data: schema.CsvData) -> Table:
     session, inside, late = (time, np.ones(len(time), bool), 0) if days else sessions_of(time, sessions)
     rows = Rows(index, opens, session, **prices, volume=volume).take(order)
     check(rows, tuple(c.symbol for c in contracts), of, str(path), order + 1 + _HEADER)
-    kept = rows.take(inside[order])
-    counts = {"read": len(rows), "excluded_no_session": int((~inside).sum()), "after_official_close": late, "kept": len(kept)}
-    stats = traded_volume(kept, sessions, STEPS_SEC[data.interval]) if columns.volume else no_statistics()
+    rows, read = kept(rows, inside[order], sessions, str(path)), len(rows)
+    counts = {"read": read, "excluded_no_session": int((~inside).sum()), "after_official_close": late, "kept": len(rows)}
+    stats = traded_volume(rows, sessions, STEPS_SEC[data.interval]) if columns.volume else no_statistics()
     facts = {"format": "CSV", "dated_contracts": columns.symbol is not None}
-    return Table(of, data.interval, contracts, np.zeros(len(contracts), np.int64), sessions, kept, stats, False, counts, facts)
+    return Table(of, data.interval, contracts, np.zeros(len(contracts), np.int64), sessions, rows, stats, False, counts, facts)
 
 
 def _volume(path: Path, frame: pd.DataFrame, name: str | None) -> Ints:
@@ -181,6 +181,8 @@ def _by_rank(path: Path, frame: pd.DataFrame, data: schema.CsvData) -> Table:
     _increasing(path, frame[columns.time], day)
     ranked = _ranked(path, frame, day, data)
     months, index = np.unique(ranked.month, return_inverse=True)
+    if not len(months):
+        raise DataError(f"{path}: the columns {', '.join(columns.ranks)} hold no price at all")
     contracts = tuple(contract(data.instrument, int(m) // 12, int(m) % 12 + 1) for m in months)
     sessions = _daily_calendar(day, contracts[-1].last_trade_date)
     order = np.lexsort((ranked.day, index))

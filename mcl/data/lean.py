@@ -20,7 +20,7 @@ import pandas as pd
 
 from mcl import calendar, schema
 from mcl.calendar import DAY_NS, contract
-from mcl.data.table import PRICES, Rows, Table, check, instrument, sessions_of, traded_volume, zone
+from mcl.data.table import PRICES, Rows, Table, check, instrument, kept, sessions_of, traded_volume, zone
 from mcl.errors import DataError
 
 MINUTE = 60
@@ -47,6 +47,8 @@ def table(path: Path, data: schema.LeanData) -> Table:
     clock = zone(data.timezone)
     parts = [part for zipped in files(path, data.instrument) for part in _members(zipped, data.instrument, clock)]
     months = sorted({month for month, _ in parts})
+    if not months:
+        raise DataError(f"the zips below {path} hold no member named YYYYMMDD_{data.instrument.lower()}_minute_trade_YYYYMM.csv")
     contracts = tuple(sorted((contract(data.instrument, *divmod(m, 100)) for m in months), key=lambda c: c.last_trade_date))
     index = {c.year * 100 + c.month: i for i, c in enumerate(contracts)}
     frame = pd.concat([rows.assign(contract=index[month]) for month, rows in parts], ignore_index=True)
@@ -58,11 +60,11 @@ def table(path: Path, data: schema.LeanData) -> Table:
     prices = {name: frame[name].to_numpy(np.float64) for name in PRICES}
     rows = Rows(frame["contract"].to_numpy(np.int64), ts, day, **prices, volume=frame["volume"].to_numpy(np.int64))
     check(rows, tuple(c.symbol for c in contracts), of, str(path))
-    kept = rows if inside.all() else rows.take(inside)
-    counts = {"read": len(rows), "excluded_no_session": int((~inside).sum()), "after_official_close": late, "kept": len(kept)}
+    rows, read = kept(rows, inside, sessions, str(path)), len(rows)
+    counts = {"read": read, "excluded_no_session": int((~inside).sum()), "after_official_close": late, "kept": len(rows)}
     facts = {"format": "LEAN minute trades", "timezone": data.timezone}
     listed = np.zeros(len(contracts), np.int64)
-    return Table(of, "1m", contracts, listed, sessions, kept, traded_volume(kept, sessions, MINUTE), False, counts, facts)
+    return Table(of, "1m", contracts, listed, sessions, rows, traded_volume(rows, sessions, MINUTE), False, counts, facts)
 
 
 def _members(zipped: Path, symbol: str, clock: ZoneInfo) -> list[tuple[int, pd.DataFrame]]:

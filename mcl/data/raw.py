@@ -20,7 +20,20 @@ import zstandard
 from mcl import calendar
 from mcl.calendar import DAY_NS, NS, from_day
 from mcl.data import contracts
-from mcl.data.table import PRICES, STEPS_SEC, Rows, Table, check, clock, instrument, no_statistics, sessions_of, statistics, traded_volume
+from mcl.data.table import (
+    PRICES,
+    STEPS_SEC,
+    Rows,
+    Table,
+    check,
+    clock,
+    instrument,
+    kept,
+    no_statistics,
+    sessions_of,
+    statistics,
+    traded_volume,
+)
 from mcl.errors import DataError
 
 Ints = npt.NDArray[np.int64]
@@ -90,15 +103,15 @@ def table(path: Path, symbol: str) -> Table:
     records, meaning, counts = _outrights(bars.records, master, path=path, symbol=symbol, step_sec=STEPS_SEC[interval])
     rows, inside, sessions = _rows(records, meaning, master, of.symbol, counts)
     check(rows, tuple(c.symbol for c in master.contracts), of, str(path))
-    rows = rows if inside.all() else rows.take(inside)
+    rows = kept(rows, inside, sessions, str(path))
+    counts["kept"] = len(rows)
     stats = _statistics(_read(found["statistics"]).records, master, counts) if "statistics" in found else no_statistics()
-    if not (stats["kind"] == "cleared_volume").any():
-        counts["volume_from_bars"] = len(rows)
+    published = bool((stats["kind"] == "cleared_volume").any())
+    if not published:
         stats = pd.concat([stats, traded_volume(rows, sessions, STEPS_SEC[interval])], ignore_index=True)
     world = _world(path)
-    counts["kept"] = len(rows)
     facts: dict[str, Any] = {"dataset": next(iter(datasets)), "schema": bars_schema, "definitions": definitions is not None}
-    facts |= {"world": world} if world else {}
+    facts |= {"cleared_volume": "published" if published else "sum of the bars"} | ({"world": world} if world else {})
     return Table(of, interval, master.contracts, master.listed_at, sessions, rows, stats, bool(world), counts, facts)
 
 
@@ -112,7 +125,12 @@ def _outrights(
     meaning = master.lookup(ids, known)
     unknown = np.flatnonzero(meaning == contracts.UNKNOWN)
     if len(unknown):
-        contracts.refuse_unknown(meaning, ids, f"{path}: bar {unknown[0] + 1} at {clock(known[unknown[0]] - step_sec * NS)}")
+        at = int(unknown[0])
+        raise DataError(
+            f"{path}: bar {at + 1} at {clock(records['ts_event'][at])}: instrument_id {ids[at]} has no definition at that time "
+            f"({len(unknown)} such bars)",
+            "download the definitions of the same range: a parent symbol brings them along",
+        )
     keep = np.flatnonzero(meaning >= 0)
     if not len(keep):
         raise DataError(f"{path} holds no outright {symbol} contract", f"choose data.instrument for these files, or download {symbol}.FUT")

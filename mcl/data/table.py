@@ -138,10 +138,12 @@ def sessions_of(ts_event: Ints, calendar: Sessions) -> tuple[Ints, npt.NDArray[n
     return day, inside, int(late.sum())
 
 
-def ordered(rows: Rows) -> Rows:
-    """By contract, then time; a no-op when they already are."""
-    order = np.lexsort((rows.ts_event, rows.contract))
-    return rows if np.array_equal(order, np.arange(len(order))) else rows.take(order)
+def kept(rows: Rows, inside: npt.NDArray[np.bool_], calendar: Sessions, origin: str) -> Rows:
+    """The bars of days on which the exchange trades."""
+    if not inside.any():
+        first, last = (from_day(int(d)) for d in (calendar.day[0], calendar.day[-1]))
+        raise DataError(f"{origin} holds no bar of any session between {first} and {last}", "are the clock and data.instrument right?")
+    return rows if inside.all() else rows.take(inside)
 
 
 def traded_volume(rows: Rows, calendar: Sessions, step_sec: int) -> pd.DataFrame:
@@ -167,7 +169,3 @@ def cleared(stats: pd.DataFrame) -> Volumes:
     """The cleared volumes among the statistics."""
     rows = stats[stats["kind"] == "cleared_volume"]
     return Volumes(*(rows[name].to_numpy(np.int64) for name in ("session", "contract", "value", "known_at")))
-
-
-def span(rows: Rows) -> str:
-    return f"{from_day(int(rows.session.min()))} to {from_day(int(rows.session.max()))}" if len(rows) else "nothing"

@@ -250,3 +250,12 @@ def test_a_series_without_dated_contracts_never_rolls(tmp_path: Path) -> None:
     assert list(bars.open) == list(bars.close) == [75.01, 75.0, 75.02]
     assert not bars.volume.any()
     assert len(bars.roll_table) == 0
+
+
+def test_a_file_of_nothing_that_trades(tmp_path: Path) -> None:
+    weekend = [row.replace("2024-02-01", "2024-02-03") for row in GOOD]
+    with pytest.raises(DataError, match=r"bars.csv holds no bar of any session between 2024-01-29 and"):
+        load(csv_data(written(tmp_path, weekend)), tmp_path)
+    ranks = {"columns": {"time": "date", "ranks": ["c1"]}, "interval": "session", "stamped_at": "date"}
+    with pytest.raises(DataError, match=r"the columns c1 hold no price at all"):
+        load(csv_data(written(tmp_path, ["2024-02-01,"], "date,c1"), **ranks), tmp_path)
