@@ -1,9 +1,9 @@
 """The journal of one session: append-only, on disk before anything is sent.
 
-One SQLite file per session, write-ahead logging with synchronous=FULL: an entry that `append` has returned from survives the
-death of the process and of the machine. Triggers refuse every change of what is written. An `order` entry stands before its
-order is sent, under a reference that is unique; an entry of kind `fill` is unique by its execution id. After a crash the file is
-readable up to its last entry.
+One SQLite file per session, write-ahead logging: an entry that `append` has returned from survives the death of the process. Where
+the outside world is concerned (`SYNCED`) it is forced to the disk and survives the death of the machine too, together with all
+that was written before it. Triggers refuse every change of what is written. An `order` entry stands before its order is sent,
+under a reference that is unique; a `fill` is unique by its execution id. After a crash the file is readable up to its last entry.
 
 Kinds: `begin` (version, contract, account), `bar` (what was decided on), `decision`, `order` (intent, before the send), `fill`,
 `state` (running, halted, ended) with the reason.
@@ -23,6 +23,7 @@ from typing import Any, Literal
 from mcl.errors import LiveError
 
 Kind = Literal["begin", "bar", "decision", "order", "fill", "state"]
+SYNCED = frozenset({"begin", "order", "fill", "state"})  # a decision without an order has sent nothing
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -64,15 +65,16 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, isolation_level=None)
             self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
+            self._sync("FULL")
             self._connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
         except (sqlite3.Error, OSError) as error:
             raise LiveError(f"cannot open the journal {path}: {error}", "nothing was sent; free space or fix the permissions") from None
 
     def append(self, *drafts: Draft) -> None:
-        """Write the entries as one transaction and return when they are on disk. LiveError: none of them was written."""
+        """Write the entries as one transaction and return when they are safe. LiveError: none of them was written."""
         rows = [(time.time_ns(), d.kind, d.key, _text(d.body)) for d in drafts]
         try:
+            self._sync("FULL" if any(d.kind in SYNCED for d in drafts) else "NORMAL")
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany("INSERT INTO entry (at_ns, kind, key, body) VALUES (?, ?, ?, ?)", rows)
             self._connection.execute("COMMIT")
@@ -84,6 +86,10 @@ class Journal:
 
     def close(self) -> None:
         self._connection.close()
+
+    def _sync(self, level: Literal["NORMAL", "FULL"]) -> None:
+        """FULL: a commit waits for the disk. NORMAL: it waits for the operating system alone."""
+        self._connection.execute(f"PRAGMA synchronous={level}")
 
 
 def read(path: Path, kinds: Sequence[Kind] = ()) -> list[Entry]:

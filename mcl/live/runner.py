@@ -7,6 +7,7 @@ sent that is not in the journal; after anything that is not certain nothing is s
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,13 +19,12 @@ from mcl.engine.backtest import plan
 from mcl.engine.decide import Account, Target, decide
 from mcl.errors import LiveError, MclError
 from mcl.live.journal import Draft, Journal
-from mcl.live.stage import Stage
+from mcl.live.stage import NS, Stage
+from mcl.live.start import begin
 from mcl.live.window import Window
 from mcl.promote.deploy import Deployable
-from mcl.risk import limits_record, memory_bars, memory_sessions
+from mcl.risk import BAR_SEC, limits_record, memory_bars, memory_sessions
 from mcl.strategy import Strategy
-
-HISTORY = 500  # bars of the broker's own history that are held against the stored ones
 
 
 @dataclass
@@ -42,8 +42,8 @@ class Runner:
     def __post_init__(self) -> None:
         config, instrument = self.deployed.config, self.stage.warmup.instrument
         self.window = Window(self.stage)
-        self.money = Money(config.capital_usd, instrument.tick_value_usd, config.costs.commission_usd, config.costs.slippage_ticks)
-        self.ledger = Ledger(self.money)
+        money = Money(config.capital_usd, instrument.tick_value_usd, config.costs.commission_usd, config.costs.slippage_ticks)
+        self.ledger = Ledger(money)
         self.limits = limits_record(config.risk.limits, config.data.interval)
         self.reach = max(self.strategy.memory, memory_bars(config.risk.protection)) + 1
         self.target = Target(0, math.nan, math.nan, 0, False, False, 0)
@@ -52,75 +52,26 @@ class Runner:
     async def run(self) -> None:
         """Trade until the session's bars end. Whatever ends it early is in the journal before it is raised."""
         try:
-            pinned = await self._begin()
-            after = await self._agreed_history(pinned)
-            async for bar in self.broker.bars(pinned, self.deployed.config.data.interval, after):
-                await self._bar(pinned, bar)
+            ready = await begin(self.broker, self.deployed, self.stage, self.tolerance)
+            self.stage, self.window, self.seen = ready.stage, Window(ready.stage), len(self.broker.fills())
+            self.journal.append(Draft("begin", ready.facts), Draft("state", {"state": "running", "why": "flat, no working orders"}))
+            async for bar in self.broker.bars(ready.pinned, self.stage.warmup.interval, ready.after):
+                await self._bar(ready.pinned, bar)
                 self.tell(self.bars)
                 if bar.close_time >= self.stage.close_ns:
                     break
-            await self._account_for_fills(pinned)
+            await self._account_for_fills(ready.pinned)
         except Exception as error:
             sentence = error.message if isinstance(error, MclError) else f"{type(error).__name__}: {error}"
             self.journal.append(Draft("state", {"state": "halted", "why": sentence, "ledger": self.ledger.state() | {"bars": self.bars}}))
             raise
         self.journal.append(Draft("state", {"state": "ended", "why": "the session's bars ended", "bars": self.bars}))
 
-    # ------------------------------------------------------------------------------------------------------------ start
-
-    async def _begin(self) -> Pinned:
-        """The contract, and an account that is certainly flat and quiet: a session starts from nothing."""
-        pinned = await self.broker.qualify(self.stage.contract)
-        account, working = await self.broker.account(pinned), await self.broker.open_orders()
-        if account.position != 0:
-            raise LiveError(
-                f"account {account.account} already holds {account.position} {pinned.local_symbol}; a session starts flat",
-                "close the position by hand, then start again",
-            )
-        if working:
-            refs = ", ".join(order.ref or str(order.permanent_id) for order in working)
-            raise LiveError(
-                f"account {account.account} has {len(working)} working orders that no session sent: {refs}", "cancel them first"
-            )
-        self.seen = len(self.broker.fills())
-        facts = {
-            "alias": self.deployed.alias,
-            "version": self.deployed.version,
-            "run_id": self.deployed.run_id,
-            "content_sha256": self.deployed.content_sha256,
-            "session": str(self.stage.date),
-            "contract": pinned.local_symbol,
-            "con_id": pinned.con_id,
-            "account": account.account,
-            "broker_equity_usd": account.equity_usd,
-            "broker_clock_ns": await self.broker.heartbeat(),
-            "warmup_rows": self.window.warmup_rows,
-            "synthetic": self.stage.warmup.synthetic,
-        }
-        self.journal.append(Draft("begin", facts), Draft("state", {"state": "running", "why": "flat, no working orders"}))
-        return pinned
-
-    async def _agreed_history(self, pinned: Pinned) -> int:
-        """Hold the broker's recent closes against the stored bars of the same contract; returns the close time of the last known bar."""
-        warmup = self.stage.warmup
-        last = int(warmup.close_time[-1])
-        theirs = {bar.close_time: bar.close for bar in await self.broker.history(pinned, HISTORY, self.deployed.config.data.interval)}
-        own = warmup.contract == _index(warmup.contracts, pinned)
-        both = own & np.isin(warmup.close_time, np.fromiter(theirs, np.int64, len(theirs)))
-        closes = zip(warmup.close_time[both], warmup.close[both], strict=True)
-        differing = [int(at) for at, close in closes if abs(theirs[int(at)] - close) > 1e-9]
-        if len(differing) > self.tolerance * max(1, int(both.sum())):
-            at = np.datetime64(differing[0], "ns").astype("datetime64[s]")
-            raise LiveError(
-                f"the broker's history differs from the stored bars in {len(differing)} of {int(both.sum())} closes, first at {at} UTC",
-                "rebuild the data (mcl data build) or check the contract",
-            )
-        return last
-
     # ---------------------------------------------------------------------------------------------------------- each bar
 
     async def _bar(self, pinned: Pinned, bar: Bar) -> None:
         await self._account_for_fills(pinned)
+        self._fresh(bar)
         self.window.append(bar)
         self.ledger.mark(self.window.ticks(bar.close))
         account = self.ledger.account(self.window.to_close_sec())
@@ -131,6 +82,12 @@ class Runner:
         self.target, self.bars = target, self.bars + 1
         if order and order.key:
             await self._trade(pinned, target, order.key)
+
+    def _fresh(self, bar: Bar) -> None:
+        """A bar of the real market is decided on at once or not at all; a replay has its own time."""
+        late_sec = time.time() - bar.close_time / NS
+        if self.stage.stored is None and late_sec > 2 * BAR_SEC[self.stage.warmup.interval]:
+            raise LiveError(f"the bar of {np.datetime64(bar.close_time, 'ns').astype('datetime64[s]')} UTC came {late_sec:.0f} s late")
 
     def _decided(self, account: Account) -> Target:
         """The backtest's decision at the close of the last bar, from as many bars as it looks back on."""
@@ -189,7 +146,3 @@ def reference(deployed: Deployable, stage: Stage, bar: Bar) -> str:
 
 def _distances(target: Target) -> dict[str, float]:
     return {"stop_ticks": target.stop_ticks, "take_profit_ticks": target.take_profit_ticks}
-
-
-def _index(contracts: tuple[object, ...], pinned: Pinned) -> int:
-    return contracts.index(pinned.contract) if pinned.contract in contracts else -1

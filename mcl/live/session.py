@@ -79,13 +79,14 @@ async def _traded(
         journal = Journal(path)
         try:
             tolerance = HISTORY_MAY_DIFFER[config.kind]
-            await Runner(deployed, strategy, stage, broker, journal, tolerance, lambda bars: tell(bars, stage.room)).run()
+            runner = Runner(deployed, strategy, stage, broker, journal, tolerance, lambda bars: tell(bars, stage.room))
+            await runner.run()
         except LiveError as error:
             error.hint = f"{error.hint}; the journal {path} holds all that happened".removeprefix("; ")
             raise
         finally:
             journal.close()
-    return stage, path
+    return runner.stage, path
 
 
 @asynccontextmanager

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mcl import calendar, schema
+from mcl.broker import Bar
 from mcl.data.bars import Bars
 from mcl.data.load import load
 from mcl.errors import LiveError
@@ -40,6 +43,13 @@ class Stage:
     @property
     def date(self) -> date:
         return calendar.from_day(self.day)
+
+    @property
+    def own_rows(self) -> npt.NDArray[np.bool_]:
+        """Rows of the warm-up that are of the session's contract."""
+        known = self.warmup.contracts
+        rows: npt.NDArray[np.bool_] = self.warmup.contract == (known.index(self.contract) if self.contract in known else -1)
+        return rows
 
 
 def replayed(config: schema.Config, session: date | None, strategy: Strategy, root: Path) -> Stage:
@@ -88,6 +98,29 @@ def today(config: schema.Config, strategy: Strategy, root: Path, now_ns: int) ->
     before = _warmup_start(bars, len(bars), config, strategy)
     warmup = bars.rows(before, len(bars))
     return Stage(warmup, day, contract, float(bars.adjustment[-1]), int(session.close_ns[0]), room)
+
+
+def with_history(stage: Stage, newer: list[Bar]) -> Stage:
+    """The stage with bars that have closed since the stored ones ended, as the broker tells them; all of the session's contract."""
+    if not newer:
+        return stage
+    warmup, count = stage.warmup, len(newer)
+    close_time = np.array([bar.close_time for bar in newer], np.int64)
+    session = calendar.session_of(close_time)
+    first, last = (calendar.from_day(int(day)) for day in (session[0], session[-1]))
+    days = calendar.sessions(first, last + timedelta(days=1), warmup.instrument.symbol)
+    closes = days.close_ns[np.searchsorted(days.day, session).clip(max=len(days) - 1)]
+    added = {name: np.array([getattr(bar, name) for bar in newer]) for name in ("open", "high", "low", "close", "volume")} | {
+        "close_time": close_time,
+        "session": session,
+        "to_close_sec": (closes - close_time) // NS,
+        "adjustment": np.full(count, stage.adjustment),
+        "contract": np.full(count, warmup.contracts.index(stage.contract)),
+        "roll": np.zeros(count, np.bool_),
+        "outgoing_open": np.full(count, np.nan),
+    }
+    columns: dict[str, Any] = {name: np.concatenate([getattr(warmup, name), values]) for name, values in added.items()}
+    return replace(stage, warmup=replace(warmup, **columns))
 
 
 def _tradeable(config: schema.Config) -> None:

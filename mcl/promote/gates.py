@@ -61,7 +61,7 @@ def evaluate(rules: schema.Promotion, result: Result, trials: Trials, look: Look
     gates = (
         _at_least("trades", measured["trades"], rules.min_trades, "round trips in the search window"),
         _at_least("sessions", measured["sessions"], rules.min_sessions, "sessions in the search window"),
-        _at_most("drawdown_frac", -measured["max_drawdown_frac"], rules.max_drawdown_frac, "deepest fall from a peak, of the capital"),
+        _at_most("drawdown_frac", -measured["max_drawdown_frac"], rules.max_drawdown_frac, "deepest fall, of the peak before it"),
         _at_least("deflated_sharpe", deflated, rules.min_deflated_sharpe, means_deflated),
         _at_least("holdout_sharpe", look.sharpe, rules.min_holdout_sharpe, look.meaning),
         _at_least("holdout_trades", look.trades, rules.min_holdout_trades, look.meaning),

@@ -9,6 +9,7 @@ import pytest
 from mcl import calendar
 from mcl.broker import Bar
 from mcl.data.bars import Bars
+from mcl.data.load import load
 from mcl.errors import LiveError
 from mcl.live import stage as staging
 from mcl.live.window import Window
@@ -78,6 +79,20 @@ def test_a_real_session_needs_data_up_to_yesterday_and_an_open_market(shop: Proj
         today(2025, 12, 1, 15)
     with pytest.raises(LiveError, match="session 2025-11-13 is over at 2025-11-13 22:30 UTC"):
         today(2025, 11, 13, 22, 30)
+
+
+def test_bars_that_closed_since_are_taken_from_the_broker(shop: Project) -> None:
+    """The broker's history continues the stored bars as if they had been stored."""
+    run, whole = shop.config(), load(shop.config().data, shop.root, holdout=True)
+    short = shop.config(end="2025-11-12")
+    now = calendar.ns_of(date(2025, 11, 12), 10)
+    stage = staging.today(short, build(run.strategy), shop.root, now)
+    newer = [bar for bar in rows(whole) if int(stage.warmup.close_time[-1]) < bar.close_time <= now]
+    assert len(newer) == 16 * 60
+    filled = staging.with_history(stage, newer).warmup
+    first = int(np.searchsorted(whole.close_time, filled.close_time[0]))
+    for name in ("close_time", "open", "close", "volume", "adjustment", "session", "to_close_sec", "contract", "roll"):
+        np.testing.assert_array_equal(getattr(filled, name), getattr(whole, name)[first : first + len(filled)], err_msg=name)
 
 
 def test_the_window_shows_what_the_stored_bars_hold(shop: Project) -> None:
