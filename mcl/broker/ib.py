@@ -21,8 +21,8 @@ import ib_async
 from mcl import calendar, schema
 from mcl.broker import Bar, BrokerAccount, Fill, Goal, Pinned, WorkingOrder, guards
 from mcl.broker.asking import Asking, Unreadable
-from mcl.broker.ledger import FLATTEN, STOP, TAKE_PROFIT, Ledger, reason_of
-from mcl.broker.streams import Interval
+from mcl.broker.ledger import FLATTEN, STOP, TAKE_PROFIT, Ledger
+from mcl.broker.records import Interval, fill_of, working_order
 from mcl.errors import BrokerError
 from mcl.market import Contract, Instrument
 
@@ -141,14 +141,9 @@ class IBBroker:
         self._asking.changed()
 
     def _record(self, fill: Any) -> None:
-        done, con_id = fill.execution, fill.contract.conId
-        pinned = self._pinned.get(con_id)
-        quantity = int(done.shares) * (1 if done.side == "BOT" else -1)
-        moment = int(done.time.timestamp()) * NS
-        record = Fill(
-            done.execId, moment, fill.contract.localSymbol, quantity, done.price, math.nan, reason_of(done.orderRef), done.orderRef
-        )
-        self._ledger.record(con_id, record, pinned.instrument.tick_size if pinned else self._instrument.tick_size)
+        con_id = fill.contract.conId
+        instrument = self._pinned[con_id].instrument if con_id in self._pinned else self._instrument
+        self._ledger.record(con_id, fill_of(fill), instrument.tick_size)
 
     def _is_ours(self, ref: str) -> bool:
         return ref in self._refs
@@ -206,7 +201,7 @@ class IBBroker:
     async def bars(self, pinned: Pinned, interval: str, after: int) -> AsyncIterator[Bar]:
         length = Interval(interval)
         live = await self._request_bars(pinned, length, 2, live=True)
-        closes_at = self._session_close(pinned)
+        closes_at = await self._session_close(pinned)
         self._streaming = True
         try:
             while True:
@@ -227,11 +222,11 @@ class IBBroker:
             if self._ib.isConnected() and not self._asking.errors(live.reqId, STREAM_ENDED):
                 self._ib.cancelHistoricalData(live)
 
-    def _session_close(self, pinned: Pinned) -> int:
+    async def _session_close(self, pinned: Pinned) -> int:
         """When the market closes (ns); 0 for a replay, which says itself when it is over."""
         if self._config.kind == "sim":
             return 0
-        day = calendar.from_day(int(calendar.session_of(self._clock)))
+        day = calendar.from_day(int(calendar.session_of(await self._beat())))
         return int(calendar.sessions(day, day + timedelta(days=1), pinned.contract.root).close_ns[0])
 
     async def _next_row(self, live: Any, known: int, closes_at: int) -> None:
@@ -302,14 +297,14 @@ class IBBroker:
         def whole() -> bool:
             return sum(fill.quantity for fill in self._ledger.filled(ref)) == quantity
 
-        def refused() -> bool:
-            return trade.orderStatus.status in DONE and bool(self._order_errors(trade))
-
-        await self._asking.until(lambda: whole() or refused())
+        await self._asking.until(lambda: whole() or self._refused(trade))
         if not whole():
             said = self._order_errors(trade) or f"no complete fill within {self._config.timeout_sec:g} s"
             raise BrokerError(f"the order {ref} for {quantity} {pinned.local_symbol} is uncertain: {said}")
         await self._asking.until(lambda: not any(math.isnan(f.commission_usd) for f in self._ledger.filled(ref)), COMMISSION_WAIT_SEC)
+
+    def _refused(self, trade: Any) -> bool:
+        return trade.orderStatus.status in DONE and bool(self._order_errors(trade))
 
     def _order_errors(self, trade: Any) -> str:
         return self._asking.errors(trade.order.orderId)
@@ -343,11 +338,20 @@ class IBBroker:
             at = {"lmtPrice": price} if kind == "LMT" else {"auxPrice": price}
             placed.append(self._place(pinned, -holding.position, ref + suffix, kind, tif="GTC", **at, **group))
         self._protection[pinned.con_id] = placed
-        if not await self._asking.until(lambda: all(t.orderStatus.status in WORKING for t in placed)):
+
+        def accepted() -> bool:
+            return all(trade.orderStatus.status in WORKING for trade in placed)
+
+        await self._asking.until(lambda: accepted() or any(map(self._refused, placed)))
+        if not accepted():
             said = "; ".join(filter(None, map(self._order_errors, placed))) or "no acknowledgement"
             await self._withdraw(pinned)
-            await self._market_order(pinned, -self._ledger.holding(pinned.con_id).position, ref + FLATTEN)
+            await self._flatten(pinned, ref)
             raise BrokerError(f"the protection of {ref} was not accepted ({said}); the position was closed")
+
+    async def _flatten(self, pinned: Pinned, ref: str) -> None:
+        if held := self._ledger.holding(pinned.con_id).position:
+            await self._market_order(pinned, -held, ref + FLATTEN)
 
     async def _keep_protected(self, pinned: Pinned, goal: Goal, ref: str) -> None:
         """An unchanged position keeps its levels; orders that are gone (cancelled by hand, lost in a restart) are placed again."""
@@ -388,17 +392,10 @@ class IBBroker:
                 self._record(fill)
 
     async def open_orders(self) -> tuple[WorkingOrder, ...]:
-        return tuple(_working(trade) for trade in await self._open_trades())
+        return tuple(working_order(trade) for trade in await self._open_trades())
 
     async def cancel_all(self) -> None:
         own = [trade for trade in await self._open_trades() if trade.order.clientId == self._config.client_id]
         if own:
             await self._cancel(own)
         self._protection.clear()
-
-
-def _working(trade: Any) -> WorkingOrder:
-    order, status = trade.order, trade.orderStatus
-    price = {"LMT": order.lmtPrice, "STP": order.auxPrice, "MIT": order.auxPrice}.get(order.orderType, math.nan)
-    remaining = int(order.totalQuantity - status.filled) * (1 if order.action == "BUY" else -1)
-    return WorkingOrder(order.orderId, order.permId, order.orderRef, order.orderType, remaining, float(price), status.status)

@@ -260,6 +260,31 @@ def test_protection_lost_while_away_is_placed_from_the_entry() -> None:
     run(main())
 
 
+def test_a_position_that_cannot_be_protected_is_closed() -> None:
+    """The server refuses stops for this test: the entry is undone, and nothing more is sent."""
+
+    async def main() -> None:
+        async with trading(steady()) as (tws, broker, pinned):
+            place = tws.handlers["placeOrder"]
+
+            def without_stops(session: Any, request: Any) -> None:
+                if request["order_type"] == "STP":
+                    session.error(request["order_id"], 201, "Order rejected - reason:no stops today")
+                else:
+                    place(session, request)
+
+            tws.handlers["placeOrder"] = without_stops
+            async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
+                with pytest.raises(BrokerError, match=r"protection of a was not accepted \(.*no stops today.*\); the position was closed"):
+                    await broker.trade_to(pinned, Goal(1, 5.0, 7.0), "a")
+                break
+            assert tws.positions == {}
+            assert tws.book.working() == []
+            assert [fill.ref for fill in broker.fills()] == ["a", "a/flat"]
+
+    run(main())
+
+
 def test_protection_outlives_the_connection_and_is_taken_over() -> None:
     async def main() -> None:
         tape = steady()

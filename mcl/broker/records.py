@@ -1,11 +1,13 @@
-"""From a broker's bars, dated by their open, to closed `Bar`s. A row needs date, open, high, low, close and volume."""
+"""From the objects that ib_async holds to the plain records of `mcl.broker`. They are only read, by attribute."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from mcl.broker import Bar
+from mcl.broker import Bar, Fill, WorkingOrder
+from mcl.broker.ledger import reason_of
 from mcl.errors import BrokerError
 
 NS = 1_000_000_000
@@ -13,7 +15,7 @@ _SIZES = {"1m": (1, "1 min"), "5m": (5, "5 mins"), "15m": (15, "15 mins"), "30m"
 
 
 class Interval:
-    """The length of a bar, and what TWS calls it."""
+    """The length of a bar, what TWS calls it, and closed `Bar`s from rows that are dated by their open."""
 
     def __init__(self, name: str) -> None:
         if name not in _SIZES:
@@ -34,3 +36,18 @@ class Interval:
                 break
             fresh.append(self.bar(row))
         return fresh[::-1]
+
+
+def fill_of(fill: Any) -> Fill:
+    """One execution; its commission is not known yet."""
+    done = fill.execution
+    quantity = int(done.shares) * (1 if done.side == "BOT" else -1)
+    moment = int(done.time.timestamp()) * NS
+    return Fill(done.execId, moment, fill.contract.localSymbol, quantity, done.price, math.nan, reason_of(done.orderRef), done.orderRef)
+
+
+def working_order(trade: Any) -> WorkingOrder:
+    order, status = trade.order, trade.orderStatus
+    price = {"LMT": order.lmtPrice, "STP": order.auxPrice, "MIT": order.auxPrice}.get(order.orderType, math.nan)
+    remaining = int(order.totalQuantity - status.filled) * (1 if order.action == "BUY" else -1)
+    return WorkingOrder(order.orderId, order.permId, order.orderRef, order.orderType, remaining, float(price), status.status)
