@@ -46,7 +46,7 @@ numba.core.config.CACHE_DIR = str(cache_folder())  # type: ignore[attr-defined]
 
 
 def njit(function: F) -> F:
-    """Compile on first call and keep on disk. Division by zero is inf or NaN as in numpy; multiply and add are never fused: equal bits everywhere."""
+    """Compile on first call, keep on disk. x / 0 is inf or NaN as in numpy; never fuses multiply and add: equal bits everywhere."""
     return cast(F, numba.njit(cache=True, error_model="numpy")(function))
 
 

@@ -62,9 +62,7 @@ class LimitsRecord(NamedTuple):
     max_daily_loss_usd: float
     max_drawdown_frac: float
     no_entry_before_close_sec: int
-    flatten_when_sec: (
-        int  # flat when the session has less left than this: flatten_before_close_sec plus one bar, after which it were too late
-    )
+    flatten_when_sec: int  # flat with less than this left: flatten_before_close_sec and one bar, the last chance
 
 
 def limits_record(limits: schema.Limits, interval: str) -> LimitsRecord:

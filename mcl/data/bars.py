@@ -76,6 +76,13 @@ class Bars:
         """open, high, low, close of the continuous series, in price units."""
         return {name: getattr(self, name) + self.adjustment for name in ("open", "high", "low", "close")}
 
+    @cached_property
+    def first_bad_row(self) -> int:
+        """The first row with a price that is not a finite number (`outgoing_open` counts where `roll`), -1 if there is none."""
+        bad = ~(np.isfinite(self.open) & np.isfinite(self.high) & np.isfinite(self.low) & np.isfinite(self.close))
+        bad |= self.roll & ~np.isfinite(self.outgoing_open)
+        return int(np.argmax(bad)) if bad.any() else -1
+
     @property
     def times(self) -> pd.DatetimeIndex:
         return pd.DatetimeIndex(pd.to_datetime(self.close_time, utc=True), name="close_time")

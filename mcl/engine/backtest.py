@@ -54,15 +54,15 @@ def plan(bars: Bars, strategy: Strategy, risk: schema.Risk, capital_usd: float) 
 def simulate(bars: Bars, plan: Plan, limits: schema.Limits, costs: schema.Costs, capital_usd: float) -> Result:
     """Trade the plan bar by bar; raises EngineError for arrays that do not fit or a price that is not a number."""
     n = _length(bars, plan)
+    if (row := bars.first_bad_row) >= 0:
+        raise EngineError(f"row {row}, closed at {bars.times[row]}, has a price that is not finite; every bar needs four prices")
     money = Money(float(capital_usd), bars.instrument.tick_value_usd, float(costs.commission_usd), float(costs.slippage_ticks))
     ticks = bars.ticks
     marks = {name: readonly(getattr(bars, name), np.int64) for name in MARKET_COLUMNS}
     market = kernel.Market(**{name: readonly(prices) for name, prices in ticks.items()}, **marks, roll=readonly(bars.roll, np.bool_))
     wish = kernel.Wish(readonly(plan.wanted), readonly(plan.stop_ticks), readonly(plan.take_profit_ticks))
     track = kernel.Track(np.empty(n), np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.int8))
-    fills, sides, bad_row = kernel.run(market, wish, limits_record(limits, bars.interval), money, track)
-    if bad_row >= 0:
-        raise EngineError(f"row {bad_row}, closed at {bars.times[bad_row]}, has a price that is not finite; every bar needs four prices")
+    fills, sides = kernel.run(market, wish, limits_record(limits, bars.interval), money, track)
     trades = round_trips(fills, ticks["high"], ticks["low"], ticks["close"], money.tick_value_usd, money.commission_usd)
     return Result(bars, money.capital_usd, *track, fills, trades, sides * money.commission_usd)
 

@@ -86,8 +86,8 @@ class State(NamedTuple):
 
 
 @njit
-def run(market: Market, wish: Wish, limits: LimitsRecord, money: Money, track: Track) -> tuple[Fills, int, int]:
-    """Fills `track`; returns the fills, how many contracts were bought or sold, and the first row with an unusable price (-1: none)."""
+def run(market: Market, wish: Wish, limits: LimitsRecord, money: Money, track: Track) -> tuple[Fills, int]:
+    """Fills `track`; returns the fills and how many contracts were bought or sold. Prices are finite: the caller has looked."""
     n = len(market.close)
     fills = np.empty(FILLS_PER_BAR * min(n, STRIDE) + n // 16, FILL)
     state = State(
@@ -98,20 +98,18 @@ def run(market: Market, wish: Wish, limits: LimitsRecord, money: Money, track: T
         market.session[0],
         0,
     )
-    bad_row = NOTHING
     for start in range(0, n, STRIDE):
-        if state.fills + FILLS_PER_BAR * STRIDE > len(fills):
+        stop = min(start + STRIDE, n)
+        if state.fills + FILLS_PER_BAR * (stop - start) > len(fills):
             fills = _longer(fills)
-        state, bad_row = _advance(market, wish, limits, money, track, fills, state, start, min(start + STRIDE, n))
-        if bad_row != NOTHING:
-            break
-    return fills[: state.fills].copy(), state.holding.sides, bad_row
+        state = _advance(market, wish, limits, money, track, fills, state, start, stop)
+    return fills[: state.fills].copy(), state.holding.sides
 
 
 @njit
 def _advance(
     market: Market, wish: Wish, limits: LimitsRecord, money: Money, track: Track, fills: Fills, state: State, start: int, stop: int
-) -> tuple[State, int]:
+) -> State:
     """The bars [start, stop). There is room in `fills`.
 
     Three things cost a factor and are as they are for that reason: an array that may be replaced inside the loop; a signed index,
@@ -136,15 +134,13 @@ def _advance(
                 guard = guard_after_stop(guard, holding.position)
                 holding, count = _exit(market, i, holding, price, reason, money.slippage_ticks, fills, count)
         equity = equity_usd(holding, market.close[i], money)
-        if not math.isfinite(equity):
-            return State(holding, guard, target, equity, session, count), np.int64(i)
         account = account_at_close(holding, guard, equity, market.to_close_sec[i])
         target = decide(wish.wanted[i], _at(wish.stop_ticks, i), _at(wish.take_profit_ticks, i), account, limits)
         guard = guard_after(account, target)
         order = target.position - holding.position
         track.equity[i], track.position[i] = equity, holding.position
         track.target[i], track.block[i] = target.position, target.block
-    return State(holding, guard, target, equity, session, count), NOTHING
+    return State(holding, guard, target, equity, session, count)
 
 
 @inline
@@ -176,11 +172,9 @@ def _exit(
 
 @inline
 def _touched(holding: Holding, opening: float, high: float, low: float) -> tuple[int, float]:
-    """Which protective level this bar reached, and its price before slippage; a NaN price becomes a NaN fill, which ends the run."""
+    """Which protective level this bar reached, and its price before slippage. Levels that do not exist are NaN: no comparison is true."""
     side = sign(holding.position)
     best, worst = (high, low) if side > 0 else (low, high)
-    if not low <= high:
-        return STOP, math.nan
     if side * (worst - holding.stop_at) <= 0:
         return STOP, opening if side * (opening - holding.stop_at) < 0 else holding.stop_at
     if side * (best - holding.take_profit_at) >= 0:

@@ -71,7 +71,8 @@ class Result:
         """P&L of each session over the fixed capital base (sizing is not compounded), indexed by trade date."""
         equity = self.session_equity
         start = np.concatenate([[self.capital_usd], equity.to_numpy()[:-1]])
-        return ((equity - start) / self.capital_usd).rename("return_frac")
+        returns: pd.Series[float] = (equity - start) / self.capital_usd
+        return returns.rename("return_frac")
 
     def fills_frame(self) -> pd.DataFrame:
         """One row per fill: time (open of the bar for targets and rolls), contract, quantity, price, slippage, commission, reason."""

@@ -1,0 +1,58 @@
+"""Live keeps its account in a `Ledger`; fed with the kernel's fills it must decide, bit by bit, what the kernel decided."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+from hypothesis import given, settings
+from mcl import schema
+from mcl.data.bars import Bars
+from mcl.engine.account import Ledger, Money
+from mcl.engine.backtest import Plan, simulate
+from mcl.engine.decide import Target, decide
+from mcl.engine.result import FILL_REASONS
+from mcl.risk import limits_record
+from test_identities import CAPITAL, runs
+
+TARGET, STOP, TAKE_PROFIT, ROLL, RISK = (FILL_REASONS.index(name) for name in ("target", "stop", "take_profit", "roll", "risk"))
+
+
+@given(runs())
+@settings(max_examples=40, deadline=None)
+def test_ledger_and_decide_repeat_the_kernel(run: tuple[Bars, Plan, schema.Limits, schema.Costs]) -> None:
+    bars, plan, limits, costs = run
+    result = simulate(bars, plan, limits, costs, CAPITAL)
+    record = limits_record(limits, bars.interval)
+    money = Money(CAPITAL, bars.instrument.tick_value_usd, costs.commission_usd, costs.slippage_ticks)
+    ledger, target = Ledger(money), Target(0, math.nan, math.nan, 0, False, False, 0)
+    for i in range(len(bars)):
+        if i and bars.session[i] != bars.session[i - 1]:
+            ledger.open_session()
+        _replay_fills(ledger, target, result.fills[result.fills["bar"] == i], bars, i)
+        ledger.mark(bars.ticks["close"][i])
+        account = ledger.account(bars.to_close_sec[i])
+        distances = (float(d[i]) if len(d) else math.nan for d in (plan.stop_ticks, plan.take_profit_ticks))
+        target = decide(float(plan.wanted[i]), *distances, account, record)
+        ledger.adopt(account, target)
+        assert (ledger.equity, ledger.holding.position) == (result.equity[i], result.position[i])
+        assert (target.position, target.block) == (result.target[i], result.block[i])
+        ledger = Ledger.restored(money, json.loads(json.dumps(ledger.state())))  # as after a crash at any bar
+    assert len(decide.signatures) == 1  # live and every test above ran the one compiled function
+
+
+def _replay_fills(ledger: Ledger, target: Target, fills: np.ndarray, bars: Bars, i: int) -> None:
+    rolled = fills[fills["reason"] == ROLL]
+    if len(rolled):
+        gap = bars.ticks["open"][i] - bars.ticks["outgoing_open"][i]
+        ledger.roll(rolled[0]["price_ticks"], rolled[1]["price_ticks"], gap)
+    for fill in fills[fills["reason"] != ROLL]:
+        quantity, price = int(fill["quantity"]), float(fill["price_ticks"])
+        if fill["reason"] in (TARGET, RISK):
+            ledger.fill(quantity, price, target)
+            continue
+        level = ledger.holding.stop_at if fill["reason"] == STOP else ledger.holding.take_profit_at
+        raw = price - math.copysign(fill["slippage_ticks"], quantity)
+        assert raw in (level, bars.ticks["open"][i])
+        ledger.stop_out(quantity, price)

@@ -1,0 +1,148 @@
+"""Sizing and protection known before they are used, and no key of the risk config without an effect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from mcl import schema
+from mcl.engine.backtest import plan, simulate
+from mcl.engine.result import Result
+from mcl.errors import ConfigError
+from mcl.risk import Block, memory_bars, memory_sessions, protection, scale
+from mcl.strategy import build
+from mcl.strategy.indicators import atr
+from pydantic import BaseModel, TypeAdapter
+
+from walks import random_bars
+
+CONF = Path(__file__).resolve().parents[2] / "conf" / "risk"
+BARS = random_bars(4_000, seed=11, bars_per_session=50, rolls=3)
+CAPITAL = 25_000.0
+VOL = schema.VolTargetSize(method="vol_target", annual_vol_frac=0.2, lookback_sessions=10, max_contracts=50.0)
+
+
+def risk_of(size: Any = None, **parts: Any) -> schema.Risk:
+    return schema.Risk(size=size or schema.FixedSize(method="fixed"), **parts)
+
+
+def test_fixed_size_is_the_same_everywhere() -> None:
+    assert (scale(BARS, risk_of(schema.FixedSize(method="fixed", contracts=2.5)), CAPITAL) == 2.5).all()
+
+
+def test_volatility_target_uses_the_sessions_before_and_nothing_else() -> None:
+    contracts = scale(BARS, risk_of(VOL), CAPITAL)
+    last = np.flatnonzero(np.append(np.diff(BARS.session), 1))
+    session_closes = BARS.adjusted["close"][last]
+    for k in (11, 12, 40):  # sessions
+        moves_usd = np.diff(session_closes[k - 11 : k]) * 100
+        expected = CAPITAL * 0.2 / (moves_usd.std(ddof=1) * np.sqrt(252))
+        assert contracts[last[k - 1] + 1 : last[k] + 1] == pytest.approx(expected)
+    assert np.isnan(contracts[: last[10] + 1]).all()
+    assert not np.isnan(contracts[last[10] + 1 :]).any()
+
+
+def test_volatility_target_is_causal_finite_and_capped() -> None:
+    whole = scale(BARS, risk_of(VOL), CAPITAL)
+    np.testing.assert_array_equal(scale(BARS.rows(0, 1_333), risk_of(VOL), CAPITAL), whole[:1_333])
+    sessions = memory_sessions(risk_of(VOL))
+    late = scale(BARS.rows(4_000 - 50 * (sessions + 1), 4_000), risk_of(VOL), CAPITAL)
+    np.testing.assert_allclose(late[-50:], whole[-50:], rtol=1e-9)
+    capped = scale(BARS, risk_of(VOL.model_copy(update={"max_contracts": 0.5})), CAPITAL)
+    assert np.nanmax(capped) == 0.5
+
+
+def test_a_market_without_movement_has_no_size() -> None:
+    still = random_bars(800, step=1e-9, bars_per_session=50)
+    assert (scale(still, risk_of(VOL), CAPITAL)[11 * 50 :] == 0).all()
+
+
+def test_protection_distances_are_whole_ticks() -> None:
+    stop, take_profit = protection(BARS, schema.Protection(unit="atr", stop=2.0, take_profit=4.0, atr_bars=14))
+    adjusted = BARS.adjusted
+    expected = np.rint(atr(adjusted["high"], adjusted["low"], adjusted["close"], 14) / 0.01 * 2.0)
+    np.testing.assert_array_equal(stop[14:], expected[14:])
+    assert np.isnan(stop[:14]).all()
+    assert (take_profit[14:] >= stop[14:]).all()
+    only_stop, nothing = protection(BARS, schema.Protection(unit="ticks", stop=12.4))
+    assert (only_stop == 12).all()
+    assert len(nothing) == 0
+
+
+def test_protection_needs_no_more_than_its_memory() -> None:
+    rule = schema.Protection(unit="atr", stop=2.0, atr_bars=14)
+    start = len(BARS) - memory_bars(rule) - 5
+    np.testing.assert_array_equal(protection(BARS.rows(start, len(BARS)), rule)[0][-5:], protection(BARS, rule)[0][-5:])
+
+
+def test_there_is_no_position_before_its_stop_is_known() -> None:
+    rule = risk_of(protection=schema.Protection(unit="atr", stop=2.0, atr_bars=30))
+    intent = plan(BARS, build({"name": "always_long"}), rule, CAPITAL)
+    assert np.isnan(intent.wanted[:30]).all()
+    assert (intent.wanted[30:] == 1).all()
+
+
+@pytest.mark.parametrize("rule", [{"stop": 3.0}, {"unit": "atr"}])
+def test_half_a_protection_is_refused(rule: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"risk\.protection\.unit"):
+        protection(BARS, schema.Protection(**rule))
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_risk_config_is_complete_and_valid(path: Path) -> None:
+    raw = yaml.safe_load(path.read_text())
+    risk = TypeAdapter(schema.Risk).validate_python(raw)
+    assert raw == risk.model_dump()
+
+
+def test_every_block_says_why() -> None:
+    assert [block.text for block in Block] == list(dict.fromkeys(block.text for block in Block))
+
+
+# ------------------------------------------------------------------------------------------------- no key without effect
+
+BRACKET = schema.Protection(unit="atr", stop=2.0, take_profit=3.0, atr_bars=14)
+WIDE = schema.Limits(max_position=8, max_order=16)
+FIXED = schema.FixedSize(method="fixed", contracts=4.0)
+CHANGES: dict[str, tuple[schema.Risk, schema.Risk]] = {  # key -> two risks that differ in it alone
+    "size.fixed.contracts": (risk_of(FIXED, limits=WIDE), risk_of(schema.FixedSize(method="fixed", contracts=3.0), limits=WIDE)),
+}
+for _key, _value in {"annual_vol_frac": 0.05, "lookback_sessions": 20, "max_contracts": 1.0}.items():
+    CHANGES[f"size.vol_target.{_key}"] = (risk_of(VOL, limits=WIDE), risk_of(VOL.model_copy(update={_key: _value}), limits=WIDE))
+for _key, _value in {"unit": "ticks", "stop": 1.0, "take_profit": 1.5, "atr_bars": 40}.items():
+    CHANGES[f"protection.{_key}"] = (risk_of(protection=BRACKET), risk_of(protection=BRACKET.model_copy(update={_key: _value})))
+for _key, _value in {
+    "max_position": 3,
+    "max_order": 4,
+    "max_trades_per_session": 1,
+    "max_daily_loss_usd": 50.0,
+    "max_drawdown_frac": 0.02,
+    "no_entry_before_close_sec": 600,
+    "flatten_before_close_sec": 300,
+}.items():
+    CHANGES[f"limits.{_key}"] = (risk_of(FIXED, limits=WIDE), risk_of(FIXED, limits=WIDE.model_copy(update={_key: _value})))
+
+
+def keys_of(model: type[BaseModel], prefix: str) -> set[str]:
+    return {f"{prefix}.{name}" for name in model.model_fields if name != "method"}
+
+
+def test_the_table_of_changes_knows_every_key() -> None:
+    known = keys_of(schema.FixedSize, "size.fixed") | keys_of(schema.VolTargetSize, "size.vol_target")
+    known |= keys_of(schema.Protection, "protection") | keys_of(schema.Limits, "limits")
+    assert set(CHANGES) == known
+    assert set(schema.Risk.model_fields) == {"size", "protection", "limits"}
+
+
+@pytest.mark.parametrize("key", sorted(CHANGES))
+def test_every_key_of_the_risk_config_changes_a_result(key: str) -> None:
+    plain, changed = (_run(risk) for risk in CHANGES[key])
+    assert plain.fills.tolist() != changed.fills.tolist()
+
+
+def _run(risk: schema.Risk) -> Result:
+    intent = plan(BARS, build({"name": "ema_cross", "fast": 5, "slow": 20}), risk, CAPITAL)
+    return simulate(BARS, intent, risk.limits, schema.Costs(), CAPITAL)
