@@ -40,8 +40,9 @@ class Swept:
         scored = self.trials[self.trials["state"] == "COMPLETE"]
         names = [name for name in dict.fromkeys([self.metric, *HEADLINES]) if name in self.trials.columns]
         ranked = scored.sort_values(["value", "trial"], ascending=[not self.maximize, True]).head(LISTED)
+        whole = {self.best["trial"]: self.best["run_id"]} if self.best else {}  # the best trial's complete run, which can be promoted
         rows = [
-            [str(row["trial"]), *(shown(row[name]) for name in [*self.keys, *names]), row["run_id"][:12]]
+            [str(row["trial"]), *(shown(row[name]) for name in [*self.keys, *names]), whole.get(row["trial"], row["run_id"])[:12]]
             for row in ranked.to_dict("records")
         ]
         title = f"{len(scored)} of {len(self.trials)} trials scored" + (", interrupted" if self.interrupted else "")

@@ -153,6 +153,7 @@ def test_the_tables_for_the_terminal_say_the_same(random: Swept) -> None:
     (title, columns, rows), (_, _, causes) = random.tables()
     assert title.startswith(f"{random.states['COMPLETE']} of 30 trials scored")
     assert rows[0][0] == str((random.best or {})["trial"])
+    assert (random.best or {})["run_id"].startswith(rows[0][-1])
     assert columns[:3] == ["trial", "fast", "slow"]
     assert sum(int(row[2]) for row in causes) == 30 - random.states["COMPLETE"]
 
@@ -160,6 +161,15 @@ def test_the_tables_for_the_terminal_say_the_same(random: Swept) -> None:
 def test_minimising(project: Project) -> None:
     swept = project.sweep("search.sampler=qmc", "search.metric=turnover_contracts_per_session", "search.direction=minimize")
     assert (swept.best or {})["value"] == swept.trials["value"].min()
+
+
+def test_the_time_limit_stops_asking(project: Project) -> None:
+    swept = project.sweep("search.trials=100000", "search.sampler=random", "search.timeout_sec=0.3", "strategy.fast=range(1,5000)")
+    assert 0 < len(swept.trials) < 100_000
+    assert project.store.run(swept.sweep_id).status == "FINISHED"
+    nothing = project.sweep("search.timeout_sec=1e-9")
+    assert (len(nothing.trials), nothing.best, nothing.states) == (0, None, {})
+    assert nothing.tables()[0][0] == "0 of 0 trials scored"
 
 
 def test_bars_beyond_the_hold_out_are_never_seen(project: Project) -> None:
