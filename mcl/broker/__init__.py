@@ -117,22 +117,26 @@ class Broker(Protocol):
         """At most the last `bars` closed bars (fewer when the broker has fewer), oldest first."""
 
     def bars(self, pinned: Pinned, interval: str, after: int) -> AsyncIterator[Bar]:
-        """Every closed bar with close_time > `after`, in order, none twice; ends when the session's data end.
+        """Every closed bar with close_time > `after`, in order, none twice; ends with the session.
 
-        A bar is closed when the first price of the next bar is seen. Fills that happened on their own (stop, take-profit) in
+        A bar is closed when the first price of the next bar is seen, the last one when the session is over. Fills that happened on their own (stop, take-profit) in
         a bar are in `fills` before that bar is yielded. To ask for the next bar is the heartbeat of this bar.
         """
 
     async def account(self, pinned: Pinned) -> BrokerAccount:
-        """Position, equity and cash as the broker has reported them."""
+        """Position, equity and cash as the broker has reported them: a replay marks at the close of every bar.
+
+        BrokerError if the position is not what the executions of this session add up to.
+        """
 
     async def trade_to(self, pinned: Pinned, goal: Goal, ref: str) -> tuple[Fill, ...]:
         """Make the position equal to `goal`; returns the fills of the one market order that this took (often none).
 
         The difference counts executions, not order states. When a trade happens (or the position has no protection yet) the
-        protective stop and take-profit of the old position are cancelled and, if distances are given, new ones are placed
-        good-till-cancelled as a one-cancels-all pair, at fill price ∓ distance rounded to the tick. An unchanged position
-        keeps the protection it has. `ref` is unique per decision and is refused the second time.
+        protective stop and take-profit of the old position are cancelled and new ones are placed, good till cancelled, as a
+        one-cancels-all pair. Their levels follow the engine: distances from the average entry when risk is opened or added, the
+        old levels otherwise. An unchanged position keeps its levels; orders that are gone are placed again. A position that
+        cannot be protected is closed, then BrokerError. `ref` is unique per decision and is refused the second time.
         """
 
     async def open_orders(self) -> tuple[WorkingOrder, ...]:
@@ -142,7 +146,10 @@ class Broker(Protocol):
         """Cancel every working order of this account that this client may cancel, and wait until they are gone."""
 
     async def heartbeat(self) -> int:
-        """The broker's clock. Proves that the other side answers."""
+        """The broker's clock. Proves that the other side answers.
+
+        While a replay streams bars the clock is that of the last bar: only asking for the next bar moves the market.
+        """
 
     def fills(self, since: int = 0) -> tuple[Fill, ...]:
         """All executions of this session in order of arrival, from index `since` on; append-only."""

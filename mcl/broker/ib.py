@@ -96,7 +96,7 @@ class IBBroker:
         where = f"{self._config.host}:{self._port}"
         if isinstance(error, ConnectionRefusedError):
             return f"nothing listens on {where}"
-        said = self._asking.last_error or str(error) or type(error).__name__
+        said = self._asking.last_error or str(error) or "silence"
         return f"the TWS on {where} did not complete the start-up within {self._config.timeout_sec:g} s: {said}"
 
     async def _check_clock(self) -> None:
@@ -366,8 +366,7 @@ class IBBroker:
         """Cancel the protective orders of a contract and make sure that they are gone and all their fills are known."""
         if pinned.con_id not in self._protection:
             return
-        mine = [t for t in await self._open_trades() if t.contract.conId == pinned.con_id and self._is_protection(t)]
-        if mine:
+        if mine := [t for t in await self._open_trades() if t.contract.conId == pinned.con_id and self._is_protection(t)]:
             await self._cancel(mine)
         del self._protection[pinned.con_id]
 
@@ -395,7 +394,6 @@ class IBBroker:
         return tuple(working_order(trade) for trade in await self._open_trades())
 
     async def cancel_all(self) -> None:
-        own = [trade for trade in await self._open_trades() if trade.order.clientId == self._config.client_id]
-        if own:
+        if own := [trade for trade in await self._open_trades() if trade.order.clientId == self._config.client_id]:
             await self._cancel(own)
         self._protection.clear()
