@@ -198,7 +198,7 @@ def main() -> int:
     bare = partial(bare_w1, long.adjusted["close"], long.ticks["open"], long.ticks["close"], 10, 30, 1.0, 0.77, CAPITAL)
     best |= race(8, {"bare, 10 x bars": bare, "W1, 10 x bars": engine(long)})
     report(arguments.bars, best, preparation, long_preparation)
-    equal = all([same_work(name, runners[f"bare {name}"](), runners[name]()) for name in LIMITS])
+    equal = all(same_work(name, runners[f"bare {name}"](), runners[name]()) for name in LIMITS)
     slow = [name for name, limit in LIMITS.items() if best[name] > limit * best[f"bare {name}"]]
     print(f"too slow: {', '.join(slow)}" if slow else "within the limits: " + ", ".join(f"{k} <= {v:g} x bare" for k, v in LIMITS.items()))
     return 0 if equal and prepared and not slow else 1

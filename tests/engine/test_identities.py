@@ -24,21 +24,18 @@ def runs(draw: Any) -> tuple[Bars, Plan, schema.Limits, schema.Costs]:
     """Anything that a config can ask for."""
     seed = draw(st.integers(0, 2**32 - 1))
     rng = np.random.default_rng(seed)
-    n = draw(st.integers(2, 600))
+    n = draw(st.integers(2, 60) | st.integers(200, 600))
     start, bars_per_session = draw(st.sampled_from([0, 7_000])), draw(st.sampled_from([7, 50]))
-    bars = random_bars(n, seed, start=start, bars_per_session=bars_per_session, rolls=draw(st.integers(0, 4)))
+    bars = random_bars(n, seed, start=start, bars_per_session=bars_per_session, rolls=draw(st.integers(0, 20)))
     wanted = np.repeat(rng.choice([-3.0, -1.0, 0.0, 0.9999999999, 2.5, np.nan], n // 4 + 1), 4)[:n]
-    distance = draw(st.sampled_from([0, 6, 25]))
-    stop, take_profit = (
-        np.full(rows, multiple * distance) for rows, multiple in ((n if distance else 0, 1.0), (n if distance > 6 else 0, 2.0))
-    )
-    plan = Plan(wanted, stop, take_profit)
+    distances = draw(st.sampled_from([0, 6, 25])), draw(st.sampled_from([0, 6, 12]))
+    plan = Plan(wanted, *(np.full(n if distance else 0, float(distance)) for distance in distances))
     limits = schema.Limits(
         max_position=draw(st.integers(1, 3)),
         max_order=draw(st.integers(1, 4)),
         max_trades_per_session=draw(st.sampled_from([None, 2, 5])),
         max_daily_loss_usd=draw(st.sampled_from([None, 30.0])),
-        max_drawdown_frac=draw(st.sampled_from([None, 0.004, 0.02])),
+        max_drawdown_frac=draw(st.sampled_from([None, None, 0.01])),
         no_entry_before_close_sec=draw(st.sampled_from([0, 600])),
         flatten_before_close_sec=draw(st.sampled_from([0, 180])),
     )
