@@ -72,14 +72,13 @@ def _ui(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=5000)
 
 
-def _data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=["build", "info", "download"], help="build the store, describe it, or download")
-    parser.add_argument("--symbol", default="MCL.FUT", help="download: MCL.FUT is the parent, all expiries and spreads")
-    parser.add_argument("--schema", default="ohlcv-1m", help="download: ohlcv-1m, ohlcv-1d, mbp-1, mbp-10, trades, definition …")
-    parser.add_argument("--start", help="download: first day, YYYY-MM-DD")
-    parser.add_argument("--end", help="download: first day that is left out")
-    parser.add_argument("--max-cost", type=float, default=5.0, help="download: refuse above this many US dollars")
-    parser.add_argument("--estimate", action="store_true", help="download: show cost, size and record count, then stop")
+def _download(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--symbol", default="MCL.FUT", help="MCL.FUT is the parent: all expiries and spreads")
+    parser.add_argument("--schema", default="ohlcv-1m", help="ohlcv-1m, ohlcv-1d, mbp-1, mbp-10, trades, definition …")
+    parser.add_argument("--start", help="first day, YYYY-MM-DD")
+    parser.add_argument("--end", help="first day that is left out")
+    parser.add_argument("--max-cost", type=float, default=5.0, help="refuse above this many US dollars")
+    parser.add_argument("--estimate", action="store_true", help="show cost, size and record count, then stop")
     _overrides(parser)
 
 
@@ -95,17 +94,19 @@ def _nothing(parser: argparse.ArgumentParser) -> None:
 VERBS = {
     verb.name: verb
     for verb in (
-        Verb("backtest", "run one configuration, or a grid of them with -m", _backtest, "mcl.verbs:backtest"),
-        Verb("sweep", "search parameters with Optuna; every trial is a tracked run", _sweep, "mcl.verbs:sweep"),
-        Verb("compare", "one page over several runs: curves, config and metric differences", _run_ids, "mcl.verbs:compare"),
-        Verb("report", "print a run's summary and where its page is", _run_id, "mcl.verbs:report"),
-        Verb("rerun", "simulate a stored run again: bit-equal, or the input that moved", _run_id, "mcl.verbs:rerun"),
-        Verb("runs", "list tracked runs", _runs, "mcl.verbs:runs"),
-        Verb("promote", "gate a run and register it as the version that NAME trades", _promote, "mcl.verbs:promote"),
-        Verb("registry", "list promoted versions", _nothing, "mcl.verbs:registry"),
-        Verb("live", "trade a promoted version: embedded simulated TWS, or broker=ib_paper", _live, "mcl.verbs:live"),
-        Verb("data", "build, describe or download market data", _data, "mcl.verbs:data"),
-        Verb("ui", "start the MLflow UI on this project's runs", _ui, "mcl.verbs:ui"),
+        Verb("backtest", "run one configuration, or a grid of them with -m", _backtest, "mcl.verbs.research:backtest"),
+        Verb("sweep", "search parameters with Optuna; every trial is a tracked run", _sweep, "mcl.verbs.research:sweep"),
+        Verb("compare", "one page over several runs: curves, config and metric differences", _run_ids, "mcl.verbs.research:compare"),
+        Verb("report", "print a run's summary and where its page is", _run_id, "mcl.verbs.research:report"),
+        Verb("rerun", "simulate a stored run again: bit-equal, or the input that moved", _run_id, "mcl.verbs.research:rerun"),
+        Verb("runs", "list tracked runs", _runs, "mcl.verbs.research:runs"),
+        Verb("promote", "gate a run and register it as the version that NAME trades", _promote, "mcl.verbs.trade:promote"),
+        Verb("registry", "list promoted versions", _nothing, "mcl.verbs.trade:registry"),
+        Verb("live", "trade a promoted version: embedded simulated TWS, or broker=ib_paper", _live, "mcl.verbs.trade:live"),
+        Verb("data build", "build the Parquet store of a data source", _overrides, "mcl.verbs.data:build"),
+        Verb("data info", "describe a data source: bars, contracts, rolls, fingerprint", _overrides, "mcl.verbs.data:info"),
+        Verb("data download", "download from Databento, after asking what it costs", _download, "mcl.verbs.data:download"),
+        Verb("ui", "start the MLflow UI on this project's runs", _ui, "mcl.verbs.research:ui"),
     )
 }
 
@@ -120,10 +121,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest[0] == "--version":
         print(__version__)
         return 0
-    if rest[0] not in VERBS:
-        print(f"mcl: unknown verb {rest[0]!r}: {nearest(rest[0], VERBS)}", file=sys.stderr)
+    words = 2 if " ".join(rest[:2]) in VERBS else 1
+    name = " ".join(rest[:words])
+    if name not in VERBS:
+        print(f"mcl: unknown verb {' '.join(rest[:2])!r}: {nearest(' '.join(rest[:2]), VERBS)}", file=sys.stderr)
         return 2
-    return _run(VERBS[rest[0]], rest[1:], flags)
+    return _run(VERBS[name], rest[words:], flags)
 
 
 def _run(verb: Verb, args: list[str], flags: set[str]) -> int:

@@ -53,7 +53,7 @@ class SyntheticData(DataCommon):
     source: Literal["synthetic"]
     world: Literal["zero_edge", "planted_edge"] = "zero_edge"
     seed: int = Field(7, ge=0)
-    edge_sharpe: float = Field(3.0, ge=0, le=10)  # planted_edge only: annual Sharpe, before costs, of the planted rule
+    edge_sharpe: float = Field(4.0, ge=0, le=10)  # planted_edge only: annual Sharpe, before costs, of the planted rule
     edge_fast: int = Field(240, ge=1)  # the planted rule is an EMA cross on 1-minute closes with these spans
     edge_slow: int = Field(960, ge=2)
     folder: str = "data"

@@ -74,9 +74,14 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], lef
     for i, column in enumerate(columns):
         drawn.add_column(column, justify="left" if i < left else "right", overflow="fold")
     for row in rows:
-        drawn.add_row(*(str(cell) for cell in row))
+        drawn.add_row(*map(text, row))
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     console.print(drawn)
+
+
+def text(value: Any) -> str:
+    """A cell: floats to six significant digits, nothing else touched."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def plain(value: Any) -> Any:

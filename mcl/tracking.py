@@ -64,6 +64,11 @@ class StoredRun:
     parent: str | None
     artifacts: Path
 
+    @property
+    def summary(self) -> dict[str, float]:
+        """The metrics of the run without the last points of its step series (`curve/…`)."""
+        return {name: value for name, value in self.metrics.items() if "/" not in name}
+
     def file(self, path: str) -> bytes:
         """The bytes of one artifact; StoreError names it when it is absent."""
         target = self.artifacts / path

@@ -1,4 +1,4 @@
-"""The handlers behind `mcl VERB`: call one workflow, show its answer. Each returns the exit code."""
+"""backtest, sweep, compare, report, rerun, runs, ui."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def compare(args: Namespace) -> int:
     views = [_view(run) for run in stored]
     page = config.root() / "mlruns" / "compare" / ("-".join(run.run_id[:8] for run in stored) + ".html")
     write_whole(page, compare_page(views).encode())
-    shared = [name for name in stored[0].metrics if all(name in run.metrics for run in stored)]
+    shared = [name for name in stored[0].summary if all(name in run.summary for run in stored)]
     differing = {name: [run.metrics[name] for run in stored] for name in shared if len({run.metrics[name] for run in stored}) > 1}
     data = {"runs": [run.run_id for run in stored], "metrics": differing, "report": page}
     screen.answer(data, lambda: _comparison(stored, page))
@@ -91,7 +91,7 @@ def compare(args: Namespace) -> int:
 def _comparison(stored: list[StoredRun], page: Path) -> None:
     from mcl.report.format import metric_rows
 
-    columns = [{label: text for label, text, _ in metric_rows(run.metrics)} for run in stored]
+    columns = [{label: text for label, text, _ in metric_rows(run.summary)} for run in stored]
     ids = [run.run_id[:8] for run in stored]
     screen.table("comparison", ["metric", *ids], [[k, *(c.get(k, "") for c in columns)] for k in columns[0]])
     configs = [config.flatten(json.loads(run.file("config.json"))) for run in stored]
@@ -112,7 +112,7 @@ def _view(run: StoredRun) -> Any:
         run_id=run.run_id,
         name=run.name,
         config=json.loads(run.file("config.json")),
-        metrics=run.metrics,
+        metrics=run.summary,
         equity=sessions,
         synthetic=run.tags.get("synthetic") == "true",
         notes=run.tags.get("watermark", ""),
@@ -122,8 +122,8 @@ def _view(run: StoredRun) -> Any:
 def report(args: Namespace) -> int:
     run = _finished(Store().run(args.run_id))
     page = run.artifacts / "report.html"
-    data = {"run_id": run.run_id, "metrics": run.metrics, "report": page if page.is_file() else None, "tags": run.tags}
-    screen.answer(data, lambda: _show_run(run.name, run.metrics, run.tags, run.run_id, page if page.is_file() else None))
+    data = {"run_id": run.run_id, "metrics": run.summary, "report": page if page.is_file() else None, "tags": run.tags}
+    screen.answer(data, lambda: _show_run(run.name, run.summary, run.tags, run.run_id, page if page.is_file() else None))
     return 0
 
 
@@ -136,125 +136,18 @@ def rerun(args: Namespace) -> int:
     data = {"run_id": stored.run_id, "equal": verdict.equal, "metrics": verdict.differing, "causes": verdict.causes}
     if not verdict.equal:
         raise MclError(f"run {stored.run_id} does not reproduce: {verdict.sentence}", "the inputs that moved are named above")
-    screen.answer(data, lambda: screen.say(f"run {stored.run_id}: {len(stored.metrics)} metrics bit-equal"))
+    screen.answer(data, lambda: screen.say(f"run {stored.run_id}: {len(stored.summary)} metrics bit-equal"))
     return 0
 
 
 def runs(args: Namespace) -> int:
     found = [run for run in Store().in_study(args.study) if run.parent is None][: args.limit]
     rows = [
-        [run.run_id[:12], run.tags.get("mcl.kind", ""), run.name, run.status, f"{run.metrics.get('sharpe', float('nan')):.2f}"]
+        [run.run_id[:12], run.tags.get("mcl.kind", ""), run.name, run.status, f"{run.summary.get('sharpe', float('nan')):.2f}"]
         for run in found
     ]
-    listed = [{"run_id": r.run_id, "name": r.name, "kind": r.tags.get("mcl.kind"), "status": r.status, "metrics": r.metrics} for r in found]
+    listed = [{"run_id": r.run_id, "name": r.name, "kind": r.tags.get("mcl.kind"), "status": r.status, "metrics": r.summary} for r in found]
     screen.answer({"runs": listed}, lambda: screen.table(f"study {args.study}", ["run", "kind", "name", "status", "Sharpe"], rows, left=4))
-    return 0
-
-
-# ----------------------------------------------------------------------------------------------------------- promote and live
-
-
-def promote(args: Namespace) -> int:
-    from mcl import promote as promotion
-    from mcl import schema
-
-    raw = config.compose("promote", args.overrides).raw
-    gates = config.validate(schema.Promotion, raw["promotion"], "promotion")
-    try:
-        done = promotion.promote(args.run_id, args.to, store=Store(), root=config.root(), gates=gates)
-    except promotion.GatesMissed as refusal:
-        if not screen.quiet():
-            _gates(refusal.gates)
-        raise
-    data = {"name": args.to, "version": done.version, "gates": [vars(g) for g in done.gates], "path": done.path}
-    screen.answer(data, lambda: _promoted(done, args.to))
-    return 0
-
-
-def _gates(gates: Any) -> None:
-    rows = [[g.name, g.value, g.rule, "pass" if g.passed else "MISSED"] for g in gates]
-    screen.table("gates", ["gate", "value", "rule", ""], rows)
-
-
-def _promoted(done: Any, name: str) -> None:
-    _gates(done.gates)
-    screen.say(f"version {done.version} is now {name!r} · {done.path} · next: mcl live {name}")
-
-
-def registry(args: Namespace) -> int:
-    del args
-    from mcl import promote as promotion
-
-    versions = Store().versions(promotion.MODEL)
-    shown = ("mcl.strategy", "run_id", "config_sha256", "promoted_at", "synthetic")
-    rows = [[v.version, ", ".join(v.aliases) or "–", *(v.tags.get(k, "")[:12] for k in shown)] for v in versions]
-    listed = [{"version": v.version, "aliases": v.aliases, "run_id": v.run_id, "tags": v.tags} for v in versions]
-    columns = ["version", "aliases", "strategy", "run", "config", "when", "synthetic"]
-    screen.answer({"versions": listed}, lambda: screen.table("registry", columns, rows, left=7))
-    return 0
-
-
-def live(args: Namespace) -> int:
-    from mcl import schema
-    from mcl.live.session import run_session
-
-    foreign = [o for o in args.overrides if not o.lstrip("+~").startswith(("broker=", "broker."))]
-    if foreign:
-        raise MclError(f"{foreign[0]} may not be changed here: only broker and broker.* differ from the promoted configuration")
-    broker = config.validate(schema.Broker, config.compose("live", args.overrides).raw["broker"], "broker")
-    done = run_session(args.name, broker, store=Store(), root=config.root(), progress=not screen.quiet())
-    data = {
-        "run_id": done.run_id,
-        "decisions": len(done.decisions),
-        "orders": len(done.orders),
-        "fills": len(done.fills),
-        "differences": done.differences.to_dict("records"),
-        "report": done.report,
-    }
-    screen.answer(data, lambda: _session(done))
-    return 1 if len(done.differences) else 0
-
-
-def _session(done: Any) -> None:
-    rows = [[k, v] for k, v in done.facts.items()]
-    screen.table("session", ["", "value"], rows)
-    if len(done.differences):
-        columns = list(done.differences.columns)
-        screen.table("differences from the backtest of the same bars", columns, done.differences.to_numpy().tolist(), left=len(columns))
-    else:
-        screen.say(f"all {len(done.decisions)} decisions and {len(done.fills)} fills equal the backtest of the same bars")
-    screen.say(f"run {done.run_id} · report {done.report}")
-
-
-# ---------------------------------------------------------------------------------------------------------------- data, ui
-
-
-def data(args: Namespace) -> int:
-    if args.action == "download":
-        return _download(args)
-    run = config.compose("backtest", args.overrides).config
-    from mcl.data import build
-
-    facts = (build.build if args.action == "build" else build.info)(run.data, config.root())
-    screen.answer(facts, lambda: screen.table("data", ["", "value"], [[k, v] for k, v in config.flatten(facts).items()]))
-    return 0
-
-
-def _download(args: Namespace) -> int:
-    from mcl.data.databento import download
-
-    if not args.start:
-        raise MclError("--start is missing: a download needs a first day, for instance --start 2024-01-01")
-    done = download(
-        args.symbol,
-        args.schema,
-        args.start,
-        args.end,
-        root=config.root(),
-        max_cost_usd=args.max_cost,
-        estimate=args.estimate,
-    )
-    screen.answer(done, lambda: screen.table("download", ["", "value"], [[k, v] for k, v in config.flatten(done).items()]))
     return 0
 
 

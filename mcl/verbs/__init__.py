@@ -1,0 +1,1 @@
+"""The handlers behind `mcl VERB`: call one workflow, show its answer. Each returns the exit code."""

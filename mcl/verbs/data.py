@@ -1,0 +1,56 @@
+"""data build, data info, data download."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections import Counter
+from typing import Any
+
+from mcl import config, screen
+from mcl.errors import MclError
+
+
+def build(args: Namespace) -> int:
+    from mcl.data.build import build as build_dataset
+
+    return _facts(build_dataset(config.compose("backtest", args.overrides).config.data, config.root()))
+
+
+def info(args: Namespace) -> int:
+    from mcl.data.build import info as dataset_info
+
+    return _facts(dataset_info(config.compose("backtest", args.overrides).config.data, config.root()))
+
+
+def _facts(facts: dict[str, Any]) -> int:
+    screen.answer(facts, lambda: screen.table("data", ["", "value"], _brief(facts).items(), left=2))
+    return 0
+
+
+def _brief(facts: dict[str, Any]) -> dict[str, Any]:
+    """What a person wants to see of a dataset; --json has all of it."""
+    contracts, rolls = facts["contracts"], facts["rolls"]
+    reasons = Counter(roll["reason"] for roll in rolls)
+    world = facts.get("facts", {}).get("world", {})
+    shown = {k: v for k, v in facts.items() if k not in ("contracts", "rolls", "facts", "inputs")}
+    shown["contracts"] = f"{len(contracts)}: {contracts[0]} to {contracts[-1]}"
+    shown["rolls"] = f"{len(rolls)}" + (": " + ", ".join(f"{n} {reason}" for reason, n in reasons.items()) if rolls else "")
+    return config.flatten(shown) | ({"notice": world["notice"], "edge": world["edge"]["words"]} if world else {})
+
+
+def download(args: Namespace) -> int:
+    from mcl.data.databento import download as fetch
+
+    if not args.start:
+        raise MclError("--start is missing: a download needs a first day, for instance --start 2024-01-01")
+    done = fetch(
+        args.symbol,
+        args.schema,
+        args.start,
+        args.end,
+        root=config.root(),
+        max_cost_usd=args.max_cost,
+        estimate=args.estimate,
+    )
+    screen.answer(done, lambda: screen.table("download", ["", "value"], config.flatten(done).items(), left=2))
+    return 0
