@@ -119,8 +119,9 @@ class Broker(Protocol):
     def bars(self, pinned: Pinned, interval: str, after: int) -> AsyncIterator[Bar]:
         """Every closed bar with close_time > `after`, in order, none twice; ends with the session.
 
-        A bar is closed when the first price of the next bar is seen, the last one when the session is over. Fills that happened on their own (stop, take-profit) in
-        a bar are in `fills` before that bar is yielded. To ask for the next bar is the heartbeat of this bar.
+        A bar is closed when the first price of the next bar is seen, the last one when the session is over. Fills that
+        happened on their own in a bar (stop, take-profit) are in `fills` before that bar is yielded. To ask for the next bar
+        is the heartbeat of this bar.
         """
 
     async def account(self, pinned: Pinned) -> BrokerAccount:
