@@ -145,6 +145,7 @@ def _facts(deployed: Deployable, stage: Stage, broker: schema.Broker, audited: A
         "contract": stage.contract.symbol,
         "broker": "embedded simulated TWS" if broker.kind == "sim" else f"{broker.host}:{broker.port} account {broker.account}",
         **({"data": mark} if mark else {}),
+        **({} if _code_as_promoted(deployed) else {"code": "not the code that was promoted: what decides has changed since"}),
         "bars": len(audited.result.bars),
         "decisions": int(audited.decisions["target"].notna().sum()),
         "orders": len(audited.orders),
@@ -182,7 +183,6 @@ def _record(deployed: Deployable, stage: Stage, audited: Audit, facts: dict[str,
 
 
 def _tags(deployed: Deployable, stage: Stage, facts: dict[str, Any]) -> dict[str, str]:
-    code = evidence.code_sha256()
     return {
         "mcl.kind": "session",
         "mcl.alias": deployed.alias,
@@ -193,7 +193,11 @@ def _tags(deployed: Deployable, stage: Stage, facts: dict[str, Any]) -> dict[str
         "config_sha256": deployed.provenance["config_sha256"],
         "content_sha256": deployed.content_sha256,
         "data_fingerprint": stage.warmup.fingerprint,
-        "code_sha256": code,
-        "code_as_promoted": str(code == deployed.provenance["code_sha256"]).lower(),
+        "code_sha256": evidence.code_sha256(),
+        "code_as_promoted": str(_code_as_promoted(deployed)).lower(),
         "synthetic": str(stage.warmup.synthetic).lower(),
     }
+
+
+def _code_as_promoted(deployed: Deployable) -> bool:
+    return evidence.code_sha256() == str(deployed.provenance["code_sha256"])

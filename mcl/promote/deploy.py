@@ -81,8 +81,8 @@ def path_of(alias: str, root: Path) -> Path:
 def _text(alias: str, path: Path) -> str:
     if not path.is_file():
         known = [p.stem for p in path.parent.glob("*.yaml")]
-        raise LiveError(f"nothing is promoted as {alias!r}: {nearest(alias, known)}", f"mcl promote RUN_ID --to {alias}")
-    return path.read_text()
+        raise LiveError(f"nothing is promoted as {alias!r}: {nearest(alias, known)}", "mcl promote RUN_ID --to paper")
+    return path.read_bytes().decode(errors="replace")  # line ends as they are: a changed one is an edit too
 
 
 def _aliased(alias: str, store: Store) -> StoredVersion:
@@ -99,7 +99,7 @@ def _verified(version: StoredVersion) -> dict[str, bytes]:
     for name in sorted(expected.keys() | files.keys()):
         if name not in files or expected.get(name) != hashlib.sha256(files[name]).hexdigest():
             raise LiveError(f"registry: {name} of version {version.version} is not the file that was registered", "promote the run again")
-    if content_sha256(files) != version.tags["content_sha256"]:
+    if content_sha256(files) != version.tags.get("content_sha256"):
         raise LiveError(f"registry: the content hash of version {version.version} does not fit its files", "promote the run again")
     return files
 

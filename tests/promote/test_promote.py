@@ -124,7 +124,7 @@ def test_each_look_at_the_holdout_is_counted(alone: Project) -> None:
 
 
 def test_the_run_itself_never_saw_the_holdout(shop: Project, run_id: str) -> None:
-    assert shop.store.run(run_id).tags["sessions"] == "2025-11-03 .. 2025-11-10"
+    assert shop.store.run(run_id).tags["sessions"] == "2025-10-27 .. 2025-11-10"
 
 
 def test_trials_are_the_distinct_configurations_of_the_study_on_the_same_data(alone: Project) -> None:
@@ -180,11 +180,11 @@ def test_moved_data_is_named(alone: Project, columns: tuple[int, ...], sentence:
     run_id = alone.run()
     csv = alone.root / "walk-1m.csv"
     lines = csv.read_text().splitlines()
-    cells = lines[5000].split(",")
+    cells = lines[9000].split(",")
     higher = f"{float(cells[2]) + 5:.2f}"
     for column in columns:
         cells[column] = higher
-    lines[5000] = ",".join(cells)
+    lines[9000] = ",".join(cells)
     csv.write_text("\n".join(lines) + "\n")
     with pytest.raises(PromotionError, match=sentence):
         promote(run_id, store=alone.store, root=alone.root, gates=OPEN_GATES)
@@ -229,6 +229,18 @@ def test_every_way_in_which_file_and_registry_disagree_is_named(frozen: Project)
     assert promoted("paper", frozen.store, frozen.root).version == 1
     path.unlink()
     assert "nothing is promoted as 'paper'" in refused(frozen)
+
+
+def test_no_byte_of_the_file_can_change_unnoticed(frozen: Project) -> None:
+    path = frozen.root / "conf" / "promoted" / "paper.yaml"
+    content = path.read_bytes()
+    for position in [*range(0, len(content), 29), len(content) - 1]:
+        path.write_bytes(content[:position] + bytes([content[position] ^ 0x81]) + content[position + 1 :])
+        assert refused(frozen)
+    path.write_bytes(content.replace(b"\n", b"\r\n"))
+    assert refused(frozen)
+    path.write_bytes(content)
+    assert promoted("paper", frozen.store, frozen.root).version == 1
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "config.json", "gates.json", "provenance.json"])
