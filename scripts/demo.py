@@ -31,7 +31,7 @@ def say(text: str) -> None:
 def best(study: str) -> StoredRun:
     """The full run that the newest sweep of this study ended with."""
     store = Store()
-    sweep = next(r for r in store.in_study(study) if r.tags.get("mcl.kind") == "sweep" and r.status == "FINISHED")
+    sweep = next(r for r in store.in_study(study, tops=True) if r.tags.get("mcl.kind") == "sweep" and r.status == "FINISHED")
     return store.run(sweep.tags["best_run_id"])
 
 

@@ -62,6 +62,8 @@ def sweep(args: Namespace) -> int:
 def _show_search(swept: Any) -> int:
     data = {"sweep_id": swept.sweep_id, "trials": swept.states, "best": swept.best, "report": swept.report}
     screen.answer(data, lambda: _search_tables(swept))
+    if swept.interrupted:
+        raise MclError(f"interrupted after {len(swept.trials)} trials, which are kept in run {swept.sweep_id}")
     return 1 if swept.states.get("FAILED", 0) else 0
 
 
@@ -141,7 +143,7 @@ def rerun(args: Namespace) -> int:
 
 
 def runs(args: Namespace) -> int:
-    found = [run for run in Store().in_study(args.study) if run.parent is None][: args.limit]
+    found = Store().in_study(args.study, tops=True)[: args.limit]
     rows = [
         [run.run_id[:12], run.tags.get("mcl.kind", ""), run.name, run.status, f"{run.summary.get('sharpe', float('nan')):.2f}"]
         for run in found

@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from mcl import tracking_bulk
+from mcl.tracking import bulk
 from mcl.errors import StoreError
 from mcl.tracking import Record, Store
 
@@ -85,10 +85,10 @@ def test_all_or_nothing(store: Store) -> None:
 
 
 def test_a_schema_that_nobody_has_seen_falls_back_to_the_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not tracking_bulk.supported(tmp_path / "none.db")
+    assert not bulk.supported(tmp_path / "none.db")
     (tmp_path / "other.db").write_bytes(b"")
-    assert not tracking_bulk.supported(tmp_path / "other.db")
-    monkeypatch.setattr(tracking_bulk, "REVISIONS", ("another",))
+    assert not bulk.supported(tmp_path / "other.db")
+    monkeypatch.setattr(bulk, "REVISIONS", ("another",))
     store = Store(tmp_path)
     run_id = store.record_many([RECORD])[0]
     assert store.run(run_id).metrics["sharpe"] == 1.25

@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlparse
 
-from mcl import config, tracking_bulk
+from mcl import config
 from mcl.errors import StoreError, nearest
+from mcl.tracking import bulk, local
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -109,8 +108,9 @@ class Store:
         """
         run_id = self.start(record)
         if late is not None:
-            self._fill(run_id, Record(record.study, record.name, files=late(run_id)))
-        self._terminate(run_id, record.status)
+            self._fill(run_id, Record(record.study, record.name, files=self._late(run_id, late)))
+        with self._refusals(record.name):
+            self._terminate(run_id, record.status)
         return run_id
 
     def record_many(self, records: list[Record]) -> list[str]:
@@ -124,7 +124,7 @@ class Store:
             location = str(experiment.artifact_location)
             folder = self._local(location, lambda: self._download(location))
             rows = [_row(record) for record in records]
-            return tracking_bulk.insert(self._database, int(experiment.experiment_id), location, folder, rows)
+            return bulk.insert(self._database, int(experiment.experiment_id), location, folder, rows)
 
     def start(self, record: Record) -> str:
         """Write a run that stays RUNNING: the parent of a sweep, a live session."""
@@ -155,10 +155,11 @@ class Store:
     def children(self, run_id: str) -> list[StoredRun]:
         return [self._stored(run) for run in self._search(f"tags.`{PARENT}` = '{run_id}'")]
 
-    def in_study(self, study: str) -> list[StoredRun]:
-        """Every run filed under this study, newest first."""
+    def in_study(self, study: str, *, tops: bool = False) -> list[StoredRun]:
+        """Every run filed under this study, newest first; with `tops` only those that are nobody's child."""
         found = self._client.get_experiment_by_name(study)
-        return [self._stored(run) for run in self._search("", [found.experiment_id])] if found else []
+        query = f"tags.`{PARENT}` IS NULL" if tops else ""
+        return [self._stored(run) for run in self._search(query, [found.experiment_id])] if found else []
 
     # --------------------------------------------------------------------------------------------------------- registry
 
@@ -168,7 +169,7 @@ class Store:
 
         client = self._client
         content = content_sha256(files)
-        with self._refusals(name), _folder(files) as folder, _global_uri(self.uri):
+        with self._refusals(name), local.folder_with(files) as folder, local.global_uri(self.uri):
             experiment = client.get_run(run_id).info.experiment_id
             model = client.create_logged_model(experiment, name=name, source_run_id=run_id, model_type="trading-config", tags=tags)
             client.log_model_artifacts(model.model_id, str(folder))
@@ -217,11 +218,10 @@ class Store:
     def _client(self) -> MlflowClient:
         for key, value in QUIET.items():
             os.environ.setdefault(key, value)
-        local = self.uri.startswith("sqlite:///")
         with self._refusals(str(self.folder)):
-            if local:
+            if self.uri.startswith("sqlite:///"):
                 self.folder.mkdir(parents=True, exist_ok=True)
-                _use_wal(Path(self.uri.removeprefix("sqlite:///")))
+                local.use_wal(Path(self.uri.removeprefix("sqlite:///")))
             from mlflow import MlflowClient
 
             return MlflowClient(self.uri, registry_uri=self.uri)
@@ -232,12 +232,12 @@ class Store:
 
     @cached_property
     def _takes_bulk(self) -> bool:
-        """A local SQLite store with the schema that `tracking_bulk` knows; asked after the client has made or migrated it."""
+        """A local SQLite store with the schema that `bulk` knows; asked after the client has made or migrated it."""
         if not self.uri.startswith("sqlite:///"):
             return False
         with self._refusals(self.uri):
             self._client.search_experiments(max_results=1)
-            return tracking_bulk.supported(self._database)
+            return bulk.supported(self._database)
 
     def _experiment(self, study: str) -> str:
         client = self._client
@@ -261,11 +261,18 @@ class Store:
                 for first in range(0, len(metrics + steps), BATCH):
                     client.log_batch(run_id, metrics=(metrics + steps)[first : first + BATCH])
                 if record.files:
-                    with _folder(record.files) as folder:
+                    with local.folder_with(record.files) as folder:
                         client.log_artifacts(run_id, str(folder))
         except (StoreError, OSError) as error:
             self._abandon(run_id, str(error))
             raise error if isinstance(error, StoreError) else _disk(record.name, error) from None
+
+    def _late(self, run_id: str, make: Callable[[str], dict[str, bytes]]) -> dict[str, bytes]:
+        try:
+            return make(run_id)
+        except BaseException as error:
+            self._abandon(run_id, repr(error))
+            raise
 
     def _abandon(self, run_id: str, why: str) -> None:
         """Best effort, since the disk may be full: a run that cannot be marked FAILED stays RUNNING, which does not look whole either."""
@@ -357,8 +364,8 @@ class Store:
             raise StoreError(f"the run store {self.uri} refused {what}: {reason}", "mcl ui shows the store") from error
 
 
-def _row(record: Record) -> tracking_bulk.Row:
-    return tracking_bulk.Row(
+def _row(record: Record) -> bulk.Row:
+    return bulk.Row(
         name=record.name,
         status=record.status,
         tags=record.tags | ({PARENT: record.parent} if record.parent else {}),
@@ -380,37 +387,6 @@ def content_sha256(files: dict[str, bytes]) -> str:
     """sha256 over the sorted (path, sha256 of content) lines of a bundle."""
     lines = (f"{path} {hashlib.sha256(files[path]).hexdigest()}\n" for path in sorted(files))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _use_wal(path: Path) -> None:
-    """Write-ahead logging persists in the file: readers never wait for a writer."""
-    connection = sqlite3.connect(path)
-    try:
-        connection.execute("PRAGMA journal_mode=WAL")
-    finally:
-        connection.close()
-
-
-@contextmanager
-def _global_uri(uri: str) -> Iterator[None]:
-    """MLflow's registry resolves `models:/m-…` sources through the process-wide URI, whatever client asks; lend it ours."""
-    before = {key: os.environ.get(key) for key in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
-    os.environ.update(dict.fromkeys(before, uri))
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            os.environ.pop(key) if value is None else os.environ.update({key: value})
-
-
-@contextmanager
-def _folder(files: dict[str, bytes]) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="mcl-") as name:
-        for path, content in files.items():
-            target = Path(name) / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
-        yield Path(name)
 
 
 def _disk(what: str, error: OSError) -> StoreError:
