@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
 from mcl import calendar, config, runs, schema
 from mcl.tracking import Store
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
 from mcl.data.bars import ROLL_COLUMNS, Bars
 from mcl.market import MCL, Contract
 

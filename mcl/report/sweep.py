@@ -18,7 +18,9 @@ from mcl.report.format import Verdict, metric, number, scalar
 from mcl.report.theme import Cell, Figure, Section, chart, columns, fact_card, finite_list, page, scroll, table, titled
 
 MOST_PAIRS = 6
-MOST_LEVELS = 14  # a parameter with more distinct values is cut into this many quantile bins
+MOST_LEVELS = 32  # a parameter with more distinct values is cut into BINS quantile bins
+BINS = 12
+NEVER_RUN = ("constraint", "duplicate")  # pruned before a simulation: they are no trials of the market
 HEADLINES = ("sharpe", "net_pnl_usd", "max_drawdown_frac", "trades", "profit_factor")
 
 
@@ -94,7 +96,7 @@ def sweep_page(
 def _verdict(search: Search) -> Verdict:
     if not len(search.scored):
         return Verdict("bad", "No result", f"None of {len(search.trials)} trials has a score: see the reasons below.")
-    best, total = search.ranked.iloc[0], len(search.trials)
+    best, total = search.ranked.iloc[0], _simulated(search.trials)
     found = f"Best of {total} trials: {search.label} {search.text(float(best[search.metric]))}."
     if search.metric != "sharpe" or len(search.scored) < 2 or not search.maximize:
         return Verdict("unclear", "Selected", f"{found} It is the best of many: only data that the search has not seen can confirm it.")
@@ -106,6 +108,11 @@ def _verdict(search: Search) -> Verdict:
         return Verdict("unclear", "Selected", luck)
     level, word = ("good", "Beyond luck") if deflated >= 0.95 else ("unclear", "Within luck")
     return Verdict(level, word, f"{luck} Deflated Sharpe (probability of an edge after {total} trials): {number(deflated, 'percent')}.")
+
+
+def _simulated(trials: pd.DataFrame) -> int:
+    """How many trials have looked at the data: the number that luck had to choose from."""
+    return int((~trials["reason"].isin(NEVER_RUN)).sum()) if "reason" in trials else len(trials)
 
 
 def _deflated(best: pd.Series, total: int, spread: float) -> float:
@@ -170,9 +177,10 @@ def _lost(search: Search) -> str:
 def _levels(values: pd.Series) -> pd.Series:
     """The values as ordered categories; many numeric ones as quantile bins named "low – high"."""
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values) and values.nunique() > MOST_LEVELS:
-        bins = pd.qcut(values, MOST_LEVELS, duplicates="drop")
+        bins = pd.qcut(values, BINS, duplicates="drop").cat.remove_unused_categories()
         groups = values.groupby(bins, observed=True)
-        names = {b: f"{_value(low)} – {_value(high)}" for b, low, high in zip(groups.min().index, groups.min(), groups.max(), strict=True)}
+        spans = zip(groups.min().index, groups.min(), groups.max(), strict=True)
+        names = {b: _value(low) if low == high else f"{_value(low)} – {_value(high)}" for b, low, high in spans}
         return bins.cat.rename_categories(names)
     ordered = sorted(values.dropna().unique(), key=lambda v: (isinstance(v, str), v))
     return pd.Series(pd.Categorical([_value(v) for v in values], [_value(v) for v in ordered], ordered=True), values.index)

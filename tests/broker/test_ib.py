@@ -15,6 +15,9 @@ import ib_async
 import numpy as np
 import pandas as pd
 import pytest
+from test_tws_start import connected, gone
+from tws_harness import MINUTE_NS, SESSION_OPEN_NS, Goal, eventually, from_ticks, run, walk
+
 from mcl import calendar, schema
 from mcl.broker import Broker, Pinned, guards
 from mcl.broker import ib as ib_module
@@ -29,8 +32,6 @@ from mcl.engine.result import FILL_REASONS
 from mcl.errors import BrokerError
 from mcl.market import MCL
 from mcl.risk import limits_record
-from test_tws_start import connected, gone
-from tws_harness import MINUTE_NS, SESSION_OPEN_NS, Goal, eventually, from_ticks, run, walk
 
 SIM = schema.Broker(timeout_sec=2.0)
 FLAT = Goal(0)

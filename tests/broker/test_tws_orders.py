@@ -11,9 +11,10 @@ from pathlib import Path
 
 import ib_async
 import pytest
-from mcl.broker.tws import SimulatedTWS, wire
 from test_tws_start import connected, gone
 from tws_harness import BY_ID, RawClient, eventually, from_ticks, order_request, run, walk
+
+from mcl.broker.tws import SimulatedTWS, wire
 
 RECORDED = json.loads((Path(__file__).parent / "recorded.json").read_text())
 KEEP_UP = ("202602", "0.0", "", "", "NYMEX", "", "USD", "", "")

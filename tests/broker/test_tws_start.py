@@ -7,12 +7,13 @@ import time
 
 import ib_async
 import pytest
+from tws_harness import MINUTE_NS, SESSION_OPEN_NS, RawClient, eventually, run, walk
+
 from mcl.broker.tws import SimulatedTWS
 from mcl.broker.tws.requests import REQUESTS
 from mcl.broker.tws.server import SERVER_VERSIONS
 from mcl.calendar import NEW_YORK
 from mcl.errors import BrokerError
-from tws_harness import MINUTE_NS, SESSION_OPEN_NS, RawClient, eventually, run, walk
 
 NYMEX_MCL = ib_async.Future("MCL", exchange="NYMEX", currency="USD")
 

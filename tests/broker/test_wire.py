@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mcl.broker.tws import wire
 from mcl.broker.tws.answers import ANSWERS
 from mcl.broker.tws.messages import MessageError, parts

@@ -10,6 +10,7 @@ from datetime import date
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from mcl import calendar
 from mcl.broker.tws import Tape, wire
 from mcl.broker.tws.answers import ANSWERS

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from mcl import schema
 from mcl.data import dbn, world
 from mcl.data.bars import Bars

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+
 from mcl import schema
 from mcl.data import build, dbn
 from mcl.data.load import load

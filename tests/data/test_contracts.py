@@ -7,6 +7,7 @@ from datetime import date
 import numpy as np
 import pandas as pd
 import pytest
+
 from mcl.data import contracts, dbn
 from mcl.data.contracts import EXCLUDED, UNKNOWN
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from mcl.cli import main
 from mcl.data import dbn, store
 from mcl.data.databento import download

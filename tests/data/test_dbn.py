@@ -12,6 +12,7 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mcl.data import dbn
 from mcl.errors import DataError, StoreError
 

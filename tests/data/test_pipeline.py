@@ -11,6 +11,7 @@ import databento
 import numpy as np
 import pandas as pd
 import pytest
+
 from mcl import schema
 from mcl.calendar import NS, sessions
 from mcl.data import build, front, store, world

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+
 from mcl import config, schema
 from mcl.calendar import last_trade_date
 from mcl.data import build

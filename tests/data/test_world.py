@@ -13,6 +13,7 @@ import databento
 import numpy as np
 import pandas as pd
 import pytest
+
 from mcl import calendar
 from mcl.data import dbn, synthetic, world
 from mcl.errors import DataError, StoreError

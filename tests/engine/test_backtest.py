@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from walks import random_bars
+
 from mcl import schema
 from mcl.data.bars import Bars
 from mcl.engine.backtest import Plan, backtest, plan, simulate
 from mcl.errors import ConfigError, EngineError
-
-from walks import random_bars
 
 BARS = random_bars(9_000, seed=2, bars_per_session=200, rolls=4)
 LIMITS = schema.Limits()

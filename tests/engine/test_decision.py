@@ -7,6 +7,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mcl import schema
 from mcl.engine.decide import FORCED, Account, Target, decide, whole_contracts
 from mcl.risk import Block, LimitsRecord, limits_record

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from walks import make_bars
+
 from mcl import schema
 from mcl.data.bars import Bars
 from mcl.engine.backtest import Plan, simulate
 from mcl.engine.result import FILL_REASONS, Result
 from mcl.risk import Block
-
-from walks import make_bars
 
 CAPITAL = 10_000.0
 COSTS = schema.Costs(slippage_ticks=1.0, commission_usd=0.77)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from walks import random_bars
+
 from mcl import schema
 from mcl.data.bars import Bars
 from mcl.engine.backtest import Plan, simulate
 from mcl.engine.result import FILL_REASONS, Result
-
-from walks import random_bars
 
 CAPITAL = 25_000.0
 ROLL = FILL_REASONS.index("roll")

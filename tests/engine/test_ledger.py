@@ -7,6 +7,8 @@ import math
 
 import numpy as np
 from hypothesis import given, settings
+from test_identities import CAPITAL, runs
+
 from mcl import schema
 from mcl.data.bars import Bars
 from mcl.engine.account import Ledger, Money
@@ -14,7 +16,6 @@ from mcl.engine.backtest import Plan, simulate
 from mcl.engine.decide import Target, decide
 from mcl.engine.result import FILL_REASONS
 from mcl.risk import limits_record
-from test_identities import CAPITAL, runs
 
 TARGET, STOP, TAKE_PROFIT, ROLL, RISK = (FILL_REASONS.index(name) for name in ("target", "stop", "take_profit", "roll", "risk"))
 

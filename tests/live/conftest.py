@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mcl.promote import promote
-
 from deployments import OPEN_GATES, Project, empty_store, project
+
+from mcl.promote import promote
 
 
 @pytest.fixture(scope="package")

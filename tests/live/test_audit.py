@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deployments import OPEN_GATES, Project
+
 from mcl import schema
 from mcl.errors import LiveError
 from mcl.live import stage as staging
@@ -19,8 +21,6 @@ from mcl.live.session import run_session
 from mcl.promote import promote
 from mcl.promote.deploy import Deployable, promoted
 from mcl.strategy import Strategy, build
-
-from deployments import OPEN_GATES, Project
 
 Alter = Callable[[dict[str, Any]], None]
 

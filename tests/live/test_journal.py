@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from mcl.errors import LiveError
 from mcl.live.journal import Draft, Journal, read
 

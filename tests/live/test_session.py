@@ -12,6 +12,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from deployments import Project
+
 from mcl import config, schema
 from mcl.broker.ib import IBBroker
 from mcl.broker.tws import SimulatedTWS, Tape
@@ -23,8 +25,6 @@ from mcl.live.session import Session, journal_path, run_session
 from mcl.market import MCL
 from mcl.promote import promoted
 from mcl.strategy import build
-
-from deployments import Project
 
 Deploy = Callable[..., Project]
 BRACKET = {

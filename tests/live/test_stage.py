@@ -6,6 +6,8 @@ from datetime import UTC, date, datetime
 
 import numpy as np
 import pytest
+from deployments import Project, write_walks
+
 from mcl import calendar
 from mcl.broker import Bar
 from mcl.data.bars import Bars
@@ -15,8 +17,6 @@ from mcl.live import stage as staging
 from mcl.live.window import Window
 from mcl.strategy import build
 from mcl.tracking import Store
-
-from deployments import Project, write_walks
 
 DAY = date(2025, 11, 11)
 

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+
 from mcl.metrics.overfit import (
     deflated_threshold,
     dsr_2012,

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mcl.metrics import performance as perf
 
 ANCHOR = np.array([0.010, -0.004, 0.006, -0.012, 0.003, 0.008, -0.005, 0.002, -0.001, 0.007])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+
 from mcl.data.bars import ROLL_COLUMNS, Bars
 from mcl.engine.result import FILL, FILL_REASONS, TRADE, Result
 from mcl.market import MCL, Contract

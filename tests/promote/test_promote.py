@@ -8,6 +8,8 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from deployments import HOLDOUT, OPEN_GATES, Project, empty_store, project
+
 from mcl import config, schema
 from mcl.errors import LiveError, PromotionError, StoreError
 from mcl.promote import GatesMissed, promote, promoted, reproduce
@@ -15,8 +17,6 @@ from mcl.promote.deploy import MODEL
 from mcl.promote.gates import Trials, trials_of
 from mcl.promote.holdout import looks
 from mcl.tracking import Record
-
-from deployments import HOLDOUT, OPEN_GATES, Project, empty_store, project
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from mcl.engine.result import Result
 from mcl.report.compare import compare_page
 from mcl.report.run import run_page

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+
 from mcl.report.format import METRICS, differences, flatten, metric_rows, number, value_text, verdict, yaml_lines
 
 

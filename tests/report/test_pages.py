@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+
 from mcl.engine.result import Result
 from mcl.metrics import summary
 from mcl.report.audit import session_page

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mcl.report.detail import opened, stream
 from mcl.report.sample import broken, extremes
 

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from pydantic import BaseModel, TypeAdapter
+from walks import random_bars
+
 from mcl import schema
 from mcl.engine.backtest import plan, simulate
 from mcl.engine.result import Result
@@ -15,9 +18,6 @@ from mcl.errors import ConfigError
 from mcl.risk import Block, memory_bars, memory_sessions, protection, scale
 from mcl.strategy import build
 from mcl.strategy.indicators import atr
-from pydantic import BaseModel, TypeAdapter
-
-from walks import random_bars
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "risk"
 BARS = random_bars(4_000, seed=11, bars_per_session=50, rolls=3)

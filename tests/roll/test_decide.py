@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mcl.calendar import NS, Sessions
 from mcl.data import roll
 from mcl.data.roll import Volumes

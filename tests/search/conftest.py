@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from mcl import config, search
 from mcl.search.swept import Swept
 from mcl.tracking import Store

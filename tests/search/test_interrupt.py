@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from mcl.search.interrupt import interruptible
 from mcl.search.journal import Journal
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from mcl import config, runs
 from mcl.errors import ConfigError
 from mcl.search import multirun

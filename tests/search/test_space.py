@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
 from mcl import config
 from mcl.errors import ConfigError
 from mcl.search.space import combinations, distribution, overlay, parse, points
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 RAW: dict[str, Any] = {
     "data": {"source": "csv", "interval": "1m"},

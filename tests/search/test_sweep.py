@@ -8,11 +8,12 @@ import math
 
 import pandas as pd
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
 from mcl import config, runs
 from mcl.errors import ConfigError
 from mcl.search.swept import Swept
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 
 from .conftest import Project
 

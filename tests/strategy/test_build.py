@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from walks import random_bars
+
 from mcl.errors import ConfigError
 from mcl.strategy import build, registry
 from mcl.strategy.ema_cross import EmaCross
 from mcl.strategy.indicators import ema
-
-from walks import random_bars
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "strategy"
 

@@ -9,9 +9,9 @@ import pytest
 import talib
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mcl.strategy.indicators import atr, ema, rolling_max, rolling_min
-
 from walks import random_bars
+
+from mcl.strategy.indicators import atr, ema, rolling_max, rolling_min
 
 BARS = random_bars(3_000, seed=3)
 LENGTHS = [2, 3, 14, 200]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from walks import make_bars, random_bars
+
 from mcl.data.bars import Bars
 from mcl.strategy import Strategy, build, registry
-
-from walks import make_bars, random_bars
 
 SMALL: dict[str, dict[str, Any]] = {  # parameters whose memory is shorter than a walk
     "ema_cross": {"fast": 3, "slow": 8},

@@ -7,9 +7,9 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from mcl.tracking import bulk
+
 from mcl.errors import StoreError
-from mcl.tracking import Record, Store
+from mcl.tracking import Record, Store, bulk
 
 RECORD = Record(
     study="bulk",

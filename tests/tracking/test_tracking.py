@@ -55,7 +55,7 @@ def test_unknown_ids_artifacts_and_aliases_are_sentences(store: Store) -> None:
     run_id = store.record(record())
     with pytest.raises(StoreError, match="no run has the id 'nope'"):
         store.run("nope")
-    with pytest.raises(StoreError, match="has no artifact missing.txt"):
+    with pytest.raises(StoreError, match=r"has no artifact missing\.txt"):
         store.run(run_id).file("missing.txt")
     store.set_alias("m", "paper", store.register("m", run_id, FILES, {}))
     with pytest.raises(StoreError, match="no 'papr' of model 'm': did you mean 'paper'"):
