@@ -11,8 +11,10 @@ import pandas as pd
 from mcl.report import charts
 from mcl.report.format import Verdict, flatten, number, scalar
 from mcl.report.theme import Cell, Figure, Section, chart, fact_card, facts, milliseconds, packed, page, scroll, table
+from mcl.risk import Block
 
 ROWS_SHOWN = 1500
+WHOLE = ("position", "target", "quantity")  # contracts
 
 
 def session_page(
@@ -41,8 +43,8 @@ def session_page(
         ),
         Section("Price and fills", _picture(decisions, fills)),
         Section("Fills", _listed(fills, "The session had no fill.")),
-        Section("Decisions", _listed(decisions, "No decision was taken.")),
-        Section("Facts", facts((key, scalar(value)) for key, value in flatten(told).items())),
+        Section("Decisions", _listed(_readable(decisions), "No decision was taken.")),
+        Section("Facts", facts((key, _fact(value)) for key, value in flatten(told).items())),
     ]
     return page("session", title, sections, verdict=_verdict(n, wrong), synthetic=synthetic, cards=_cards(n, fills, wrong), lead=lead)
 
@@ -59,6 +61,18 @@ def _cards(decisions: int, fills: pd.DataFrame, wrong: int) -> str:
     traded = int(fills["quantity"].abs().sum()) if "quantity" in fills and len(fills) else 0
     items = (("Decisions", decisions), ("Differences", wrong), ("Fills", len(fills)), ("Contracts traded", traded))
     return "".join(fact_card(label, f"{value:,}") for label, value in items)
+
+
+def _readable(decisions: pd.DataFrame) -> pd.DataFrame:
+    """Contracts as whole numbers and blocks by name; distances that no decision set are left out."""
+    shown = decisions.dropna(axis="columns", how="all") if len(decisions) else decisions
+    whole = {name: [str(int(v)) if pd.notna(v) else "" for v in shown[name]] for name in WHOLE if name in shown}
+    named = {"block": [Block(int(v)).name.lower() if pd.notna(v) and v else "" for v in shown["block"]]} if "block" in shown else {}
+    return shown.assign(**whole, **named)
+
+
+def _fact(value: Any) -> str:
+    return number(value, "usd") if isinstance(value, float) else scalar(value)
 
 
 def _listed(frame: pd.DataFrame, nothing: str) -> str:
