@@ -66,7 +66,7 @@ def _cards(decisions: int, fills: pd.DataFrame, wrong: int) -> str:
 def _readable(decisions: pd.DataFrame) -> pd.DataFrame:
     """Contracts as whole numbers and blocks by name; distances that no decision set are left out."""
     shown = decisions.dropna(axis="columns", how="all") if len(decisions) else decisions
-    whole = {name: [str(int(v)) if pd.notna(v) else "" for v in shown[name]] for name in WHOLE if name in shown}
+    whole = {name: shown[name].astype(np.int64) for name in WHOLE if name in shown and shown[name].notna().all()}
     named = {"block": [Block(int(v)).name.lower() if pd.notna(v) and v else "" for v in shown["block"]]} if "block" in shown else {}
     return shown.assign(**whole, **named)
 
