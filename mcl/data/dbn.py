@@ -96,6 +96,11 @@ def write(path: Path, records: Records, header: Header) -> None:
     write_whole(path, frame)
 
 
+def preamble(header: Header) -> bytes:
+    """The bytes that stand before the records of a file with this header, not compressed."""
+    return bytes(_metadata(header))
+
+
 def _metadata(header: Header) -> Any:
     by_symbol: dict[str, list[SimpleNamespace]] = {}
     for mapping in header.mappings:
@@ -143,6 +148,22 @@ def _records(path: Path, content: bytes, offset: int, layout: np.dtype[np.void])
         length = 4 * int(records["length"][odd[0]])
         raise DataError(f"{path} is damaged at record {odd[0] + 1}: its length is {length}, not {layout.itemsize} bytes", AGAIN)
     return records
+
+
+def header(path: Path) -> Header:
+    """What a file says about itself, without reading its records. Damaged: DataError."""
+    try:
+        with path.open("rb") as file:
+            packed = file.read(4) == _ZSTD_MAGIC
+            file.seek(0)
+            stream: Any = zstandard.ZstdDecompressor().stream_reader(file) if packed else file
+            head = stream.read(8)
+            content = head + stream.read(int.from_bytes(head[4:8], "little"))
+    except (OSError, zstandard.ZstdError) as error:
+        raise DataError(f"cannot read {path}: {error}", AGAIN) from error
+    if content[:3] != b"DBN" or len(content) < 8 + int.from_bytes(content[4:8], "little"):
+        raise DataError(f"{path} is not a DBN file: its header starts with {bytes(content[:3])!r} and has {len(content)} bytes", AGAIN)
+    return _header(path, wire.Metadata.decode(content))
 
 
 def _header(path: Path, metadata: Any) -> Header:
