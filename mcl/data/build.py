@@ -123,7 +123,9 @@ def _dbn(path: Path, instrument: str, request: dict[str, Any]) -> Raw:
     found = raw.files(path)
     request = request | {"instrument": instrument, "schemas": sorted(found)}
     label = f"{instrument.lower()}-{path.name.split('.')[0]}"[:60]
-    return Raw(label, path, [p for paths in found.values() for p in paths], request, partial(raw.table, path, instrument))
+    paths = [p for paths in found.values() for p in paths] + raw.conditions(path)
+    base = path if path.is_file() or all(p.is_relative_to(path) for p in paths) else path.parent
+    return Raw(label, base, paths, request, partial(raw.table, path, instrument))
 
 
 def existing(path: str, root: Path) -> Path:

@@ -17,13 +17,19 @@ import numpy as np
 import numpy.typing as npt
 
 from mcl.calendar import DAY_NS, from_day, last_trade_date, parse_symbol, session_of, to_day
-from mcl.market import MONTH_CODES, Contract
+from mcl.errors import DataError
+from mcl.market import MONTH_CODES, Contract, Instrument
 
 Ints = npt.NDArray[np.int64]
 
 EXCLUDED = -1  # defined, but not an outright of the product
 UNKNOWN = -2  # no definition of the id at that time
+WATERMARK = b"SYNTH"  # `secsubtype` of every outright in a generated world: a copied or re-encoded file keeps its mark
+NOTICE = "SYNTHETIC DATA: generated, not recorded; results on it say nothing about the market"
 _NO_YEAR, _NO_MONTH = 65535, 255
+_MEANING = ("instrument_id", "raw_symbol", "maturity_year", "maturity_month", "expiration")
+_OUTRIGHT = ("instrument_class", "asset", "security_type", "user_defined_instrument", "leg_count")
+_TOLD = (*_MEANING, *_OUTRIGHT, "min_price_increment", "unit_of_measure_qty", "secsubtype")
 
 
 @dataclass(frozen=True)
@@ -63,16 +69,47 @@ class Master:
 def from_definitions(records: npt.NDArray[np.void], root: str) -> Master:
     """The master of one product from raw definition records (any order, repeated as often as the vendor sends them)."""
     order = np.lexsort((records["ts_recv"], records["instrument_id"]))
-    names = ("instrument_id", "raw_symbol", "maturity_year", "maturity_month", "expiration")
     sorted_ = records[order]
     outright = _outright(sorted_, root)
     changed = np.ones(len(sorted_), bool)
     if len(sorted_) > 1:
-        same = np.logical_and.reduce([sorted_[name][1:] == sorted_[name][:-1] for name in names])
+        same = np.logical_and.reduce([sorted_[name][1:] == sorted_[name][:-1] for name in _MEANING])
         changed[1:] = ~(same & (outright[1:] == outright[:-1]))
     kept, mask = sorted_[changed], outright[changed]
     found = [_contract(record, root) if ok else None for record, ok in zip(kept, mask, strict=True)]
     return _master(kept["instrument_id"].astype(np.int64), kept["ts_recv"].astype(np.int64), found)
+
+
+def distinct(records: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    """The first of every run of definitions of one id that say the same; vendors send each one again every day."""
+    order = np.lexsort((records["ts_recv"], records["instrument_id"]))
+    rows = records[order]
+    repeated = np.zeros(len(rows), bool)
+    repeated[1:] = np.logical_and.reduce([rows[name][1:] == rows[name][:-1] for name in _TOLD])
+    return rows[~repeated]
+
+
+def agree(records: npt.NDArray[np.void], of: Instrument, origin: str) -> None:
+    """Refuse definitions whose tick or contract size is not that of `market`: prices of another scale would pass for real ones."""
+    rows = records[_outright(records, of.symbol)]
+    facts = (("tick", "min_price_increment", of.tick_size), ("contract size", "unit_of_measure_qty", of.multiplier))
+    for word, name, expected in facts:
+        raw = rows[name].astype(np.int64)
+        bad = np.flatnonzero((raw != round(expected * 1e9)) & (raw > 0) & (raw < np.iinfo(np.int64).max))
+        if len(bad):
+            symbol = bytes(rows["raw_symbol"][bad[0]]).decode()
+            raise DataError(
+                f"{origin}: the definition of {symbol} gives a {word} of {raw[bad[0]] / 1e9:g}, but {of.symbol} has {expected:g}",
+                "is data.instrument right?",
+            )
+
+
+def watermark(records: npt.NDArray[np.void]) -> dict[str, Any]:
+    """What is known of a generated world when only its definitions are left; {} for recorded ones."""
+    if not (records["secsubtype"] == WATERMARK).any():
+        return {}
+    words = "not known: world.json is not beside these files, only the watermark in the definitions"
+    return {"synthetic": True, "notice": NOTICE, "edge": {"words": words}}
 
 
 def _outright(records: npt.NDArray[np.void], root: str) -> npt.NDArray[np.bool_]:

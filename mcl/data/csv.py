@@ -21,8 +21,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from mcl import calendar, schema
-from mcl.calendar import DAY_NS, NS, Sessions, contract, from_day, is_business_day, last_trade_date, ns_of, parse_symbol, to_day
-from mcl.data.table import PRICES, STEPS_SEC, Rows, Table, check, instrument, kept, no_statistics, sessions_of, traded_volume, zone
+from mcl.calendar import DAY_NS, NS, Sessions, contract, from_day, is_business_day, last_trade_date, ns_of, parse_symbol, session_of, to_day
+from mcl.data.table import PRICES, STEPS_SEC, Chunk, Rows, Table, instrument, no_statistics, zone
 from mcl.errors import DataError, nearest
 from mcl.market import Contract
 
@@ -102,14 +102,13 @@ def _by_row(path: Path, frame: pd.DataFrame, data: schema.CsvData) -> Table:
     order = np.argsort(index, kind="stable")
     sessions = _calendar_of(time, days, contracts, data.instrument)
     opens = _opens(time, sessions) if days else time
-    session, inside, late = (time, np.ones(len(time), bool), 0) if days else sessions_of(time, sessions)
-    rows = Rows(index, opens, session, **prices, volume=volume).take(order)
-    check(rows, tuple(c.symbol for c in contracts), of, str(path), order + 1 + _HEADER)
-    rows, read = kept(rows, inside[order], sessions, str(path)), len(rows)
-    counts = {"read": read, "excluded_no_session": int((~inside).sum()), "after_official_close": late, "kept": len(rows)}
-    stats = traded_volume(rows, sessions, STEPS_SEC[data.interval]) if columns.volume else no_statistics()
-    facts = {"format": "CSV", "dated_contracts": columns.symbol is not None}
-    return Table(of, data.interval, contracts, np.zeros(len(contracts), np.int64), sessions, rows, stats, False, counts, facts)
+    rows = Rows(index, opens, time if days else session_of(time), **prices, volume=volume).take(order)
+    chunk = Chunk(rows, str(path), order + 1 + _HEADER)
+    listed = np.zeros(len(contracts), np.int64)
+    return Table(
+        of, data.interval, contracts, listed, sessions, lambda: iter([chunk]), no_statistics(), False, str(path),
+        sums_volume=columns.volume is not None, facts={"format": "CSV", "dated_contracts": columns.symbol is not None},
+    )  # fmt: skip
 
 
 def _volume(path: Path, frame: pd.DataFrame, name: str | None) -> Ints:
@@ -189,11 +188,12 @@ def _by_rank(path: Path, frame: pd.DataFrame, data: schema.CsvData) -> Table:
     price = ranked.price[order]
     volume = np.zeros(len(price), np.int64)
     rows = Rows(index[order], _opens(ranked.day[order], sessions), ranked.day[order], price, price, price, price, volume)
-    check(rows, tuple(c.symbol for c in contracts), of, str(path), ranked.line[order])
-    gaps = len(day) * len(columns.ranks) - len(rows)
-    counts = {"read": len(day) * len(columns.ranks), "excluded_empty_cells": gaps, "kept": len(rows)}
+    chunk = Chunk(rows, str(path), ranked.line[order], {"excluded_empty_cells": len(day) * len(columns.ranks) - len(rows)})
     facts: dict[str, Any] = {"format": "CSV by expiry rank", "dated_contracts": True, "bars": "settlements: open = high = low = close"}
-    return Table(of, "session", contracts, np.zeros(len(contracts), np.int64), sessions, rows, no_statistics(), False, counts, facts)
+    return Table(
+        of, "session", contracts, np.zeros(len(contracts), np.int64), sessions, lambda: iter([chunk]), no_statistics(), False, str(path),
+        facts=facts,
+    )  # fmt: skip
 
 
 def _increasing(path: Path, text: pd.Series, day: Ints) -> None:

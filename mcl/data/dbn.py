@@ -123,22 +123,60 @@ def _metadata(header: Header) -> Any:
     )
 
 
-def read(path: Path) -> tuple[Header, Records]:
-    """Header and raw records of one file (zstd or plain, DBN 1 to 3, upgraded to 3). Truncated or damaged: DataError with the place."""
-    content = _inflated(path)
-    if content[:3] != b"DBN" or len(content) < 8:
-        raise DataError(f"{path} is not a DBN file: it starts with {bytes(content[:3])!r}, not b'DBN'")
+def header(path: Path) -> Header:
+    """The header alone, reading no more of the file than it needs."""
+    try:
+        with path.open("rb") as file:
+            packed = file.read(4) == _ZSTD_MAGIC
+            file.seek(0)
+            stream: Any = zstandard.ZstdDecompressor().stream_reader(file) if packed else file
+            start = _exactly(stream, 8)
+            _is_dbn(path, start)
+            content = start + _exactly(stream, int.from_bytes(start[4:8], "little"))
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    except zstandard.ZstdError as error:
+        raise DataError(f"{path} is damaged in the compressed frame at byte 0: {error}", AGAIN) from error
+    return _header(path, _metadata_of(path, content))
+
+
+def _exactly(stream: Any, size: int) -> bytes:
+    """`size` bytes, or all that there are."""
+    pieces: list[bytes] = []
+    while size > 0 and (piece := stream.read(min(size, 1 << 20))):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+def _is_dbn(path: Path, start: bytes) -> None:
+    if start[:3] != b"DBN" or len(start) < 8:
+        raise DataError(f"{path} is not a DBN file: it starts with {bytes(start[:3])!r}, not b'DBN'")
+
+
+def _metadata_of(path: Path, content: bytes) -> Any:
     offset = 8 + int.from_bytes(content[4:8], "little")
     if len(content) < offset:
         raise DataError(f"{path} ends inside its header, at byte {len(content)} of {offset}", AGAIN)
-    metadata = wire.Metadata.decode(content[:offset])
-    header = _header(path, metadata)
+    try:
+        return wire.Metadata.decode(content[:offset])
+    except (wire.DBNError, ValueError) as error:
+        raise DataError(f"{path} is damaged in its header: {error}", AGAIN) from error
+
+
+def read(path: Path) -> tuple[Header, Records]:
+    """Header and raw records of one file (zstd or plain, DBN 1 to 3, upgraded to 3). Truncated or damaged: DataError with the place."""
+    content = _inflated(path)
+    _is_dbn(path, content[:8])
+    metadata = _metadata_of(path, content)
+    told = _header(path, metadata)
     if metadata.version != _VERSION or metadata.ts_out:
-        return header, _upgraded(path)
-    return header, _records(path, content, offset, dtype(header.schema))
+        return told, _upgraded(path)
+    return told, _records(path, content, 8 + int.from_bytes(content[4:8], "little"), told.schema)
 
 
-def _records(path: Path, content: bytes, offset: int, layout: np.dtype[np.void]) -> Records:
+def _records(path: Path, content: bytes, offset: int, schema: str) -> Records:
+    layout = dtype(schema)
     whole, rest = divmod(len(content) - offset, layout.itemsize)
     if rest:
         raise DataError(f"{path} ends inside record {whole + 1}, {rest} of {layout.itemsize} bytes in", AGAIN)
@@ -147,23 +185,11 @@ def _records(path: Path, content: bytes, offset: int, layout: np.dtype[np.void])
     if len(odd):
         length = 4 * int(records["length"][odd[0]])
         raise DataError(f"{path} is damaged at record {odd[0] + 1}: its length is {length}, not {layout.itemsize} bytes", AGAIN)
+    strange = np.flatnonzero(records["rtype"] != _LAYOUT[schema][0])
+    if len(strange):
+        kind = int(records["rtype"][strange[0]])
+        raise DataError(f"{path} is damaged at record {strange[0] + 1}: its type is {kind}, not {_LAYOUT[schema][0]} of {schema}", AGAIN)
     return records
-
-
-def header(path: Path) -> Header:
-    """What a file says about itself, without reading its records. Damaged: DataError."""
-    try:
-        with path.open("rb") as file:
-            packed = file.read(4) == _ZSTD_MAGIC
-            file.seek(0)
-            stream: Any = zstandard.ZstdDecompressor().stream_reader(file) if packed else file
-            head = stream.read(8)
-            content = head + stream.read(int.from_bytes(head[4:8], "little"))
-    except (OSError, zstandard.ZstdError) as error:
-        raise DataError(f"cannot read {path}: {error}", AGAIN) from error
-    if content[:3] != b"DBN" or len(content) < 8 + int.from_bytes(content[4:8], "little"):
-        raise DataError(f"{path} is not a DBN file: its header starts with {bytes(content[:3])!r} and has {len(content)} bytes", AGAIN)
-    return _header(path, wire.Metadata.decode(content))
 
 
 def _header(path: Path, metadata: Any) -> Header:

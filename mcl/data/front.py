@@ -18,7 +18,7 @@ from mcl import schema
 from mcl.calendar import NS, Sessions, from_day
 from mcl.data import roll
 from mcl.data.bars import ROLL_COLUMNS, Bars
-from mcl.data.table import PRICES, STEPS_SEC, Rows, cleared, on_tick
+from mcl.data.table import PRICES, STEPS_SEC, Rows, on_tick, published
 from mcl.errors import DataError
 from mcl.market import Contract, Instrument
 
@@ -67,7 +67,7 @@ def assemble(source: Source, rule: schema.Roll) -> Bars:
     """The active contract's bars in the interval of the source; fingerprint empty, no session cut."""
     days = source.sessions
     last_trade = np.array([c.last_trade_date.toordinal() for c in source.contracts], np.int64) - _EPOCH
-    volumes = cleared(source.statistics)
+    volumes = published(source.statistics, "cleared_volume")
     active, steps = roll.decide(source.calendar, days, last_trade=last_trade, listed_at=source.listed_at, volumes=volumes, rule=rule)
     starts = np.concatenate([[0], np.flatnonzero(np.diff(active)) + 1])
     stops = np.append(starts[1:], len(active)) - 1

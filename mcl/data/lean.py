@@ -19,11 +19,10 @@ import numpy as np
 import pandas as pd
 
 from mcl import calendar, schema
-from mcl.calendar import DAY_NS, contract
-from mcl.data.table import PRICES, Rows, Table, check, instrument, kept, sessions_of, traded_volume, zone
+from mcl.calendar import DAY_NS, contract, session_of
+from mcl.data.table import PRICES, Chunk, Rows, Table, instrument, no_statistics, zone
 from mcl.errors import DataError
 
-MINUTE = 60
 _COLUMNS = ("time", *PRICES, "volume")
 
 
@@ -56,15 +55,13 @@ def table(path: Path, data: schema.LeanData) -> Table:
     ts = frame["ts_event"].to_numpy(np.int64)
     first, last = (calendar.from_day(int(t // DAY_NS)) for t in (ts.min(), ts.max()))
     sessions = calendar.sessions(first - timedelta(days=7), max(last, contracts[-1].last_trade_date) + timedelta(days=31), data.instrument)
-    day, inside, late = sessions_of(ts, sessions)
     prices = {name: frame[name].to_numpy(np.float64) for name in PRICES}
-    rows = Rows(frame["contract"].to_numpy(np.int64), ts, day, **prices, volume=frame["volume"].to_numpy(np.int64))
-    check(rows, tuple(c.symbol for c in contracts), of, str(path))
-    rows, read = kept(rows, inside, sessions, str(path)), len(rows)
-    counts = {"read": read, "excluded_no_session": int((~inside).sum()), "after_official_close": late, "kept": len(rows)}
-    facts = {"format": "LEAN minute trades", "timezone": data.timezone}
+    rows = Rows(frame["contract"].to_numpy(np.int64), ts, session_of(ts), **prices, volume=frame["volume"].to_numpy(np.int64))
     listed = np.zeros(len(contracts), np.int64)
-    return Table(of, "1m", contracts, listed, sessions, rows, traded_volume(rows, sessions, MINUTE), False, counts, facts)
+    return Table(
+        of, "1m", contracts, listed, sessions, lambda: iter([Chunk(rows, str(path))]), no_statistics(), False, str(path),
+        sums_volume=True, facts={"format": "LEAN minute trades", "timezone": data.timezone},
+    )  # fmt: skip
 
 
 def _members(zipped: Path, symbol: str, clock: ZoneInfo) -> list[tuple[int, pd.DataFrame]]:

@@ -1,16 +1,17 @@
 """From DBN files as Databento delivers them to a `Table`: one folder (searched deep) or one file.
 
 Of the files below the path those with definitions, statistics and one bar schema are read; everything else is left alone. A
-folder with a `world.json` is a generated world, and everything made from it is marked synthetic.
+folder with a `world.json`, or definitions with the watermark of a generated world, make everything made from them synthetic.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,26 +19,14 @@ import pandas as pd
 import zstandard
 
 from mcl import calendar
-from mcl.calendar import DAY_NS, NS, from_day
+from mcl.calendar import DAY_NS, NS, from_day, to_day
 from mcl.data import contracts
-from mcl.data.table import (
-    PRICES,
-    STEPS_SEC,
-    Rows,
-    Table,
-    check,
-    clock,
-    instrument,
-    kept,
-    no_statistics,
-    sessions_of,
-    statistics,
-    traded_volume,
-)
+from mcl.data.table import PRICES, STEPS_SEC, Chunk, Rows, Table, clock, instrument, no_statistics, statistics
 from mcl.errors import DataError
 
 Ints = npt.NDArray[np.int64]
 
+CONDITIONS = "condition.json"  # as the vendor names it: [{"date": "2025-06-30", "condition": "degraded"}, …], UTC days
 BAR_SCHEMAS = ("ohlcv-1m", "ohlcv-1s", "ohlcv-1h")  # the first one found is used
 _SCHEMA_IDS = {5: "ohlcv-1s", 6: "ohlcv-1m", 7: "ohlcv-1h", 8: "ohlcv-1d", 9: "definition", 10: "statistics"}
 _STATISTICS = {3: "settlement", 6: "cleared_volume", 9: "open_interest"}
@@ -71,85 +60,143 @@ def files(path: Path) -> dict[str, list[Path]]:
     return {name: by_schema[name] for name in (bars, "definition", "statistics") if name in by_schema}
 
 
-@dataclass(frozen=True)
-class _Read:
-    """The files of one schema, joined in order of their headers' start."""
-
-    records: npt.NDArray[np.void]
-    mappings: list[tuple[str, int, Any]]
-    datasets: set[str]
-
-
-def _read(paths: list[Path]) -> _Read:
-    from mcl.data import dbn
-
-    loaded = sorted((dbn.read(path) for path in paths), key=lambda pair: pair[0].start)
-    records = loaded[0][1] if len(loaded) == 1 else np.concatenate([records for _, records in loaded])
-    mappings = [(m.raw_symbol, m.instrument_id, m.start) for header, _ in loaded for m in header.mappings]
-    return _Read(records, mappings, {header.dataset for header, _ in loaded})
+def conditions(path: Path) -> list[Path]:
+    """The vendor's lists of days that are not as they should be (`condition.json`), in or above the folder, or beside the file."""
+    home = path if path.is_dir() else path.parent
+    above = next((p for p in (home, home.parent) if (p / CONDITIONS).is_file()), None)
+    return sorted({*home.rglob(CONDITIONS), *([above / CONDITIONS] if above else [])})
 
 
 def table(path: Path, symbol: str) -> Table:
-    """The outrights of `symbol` (a key of `market.INSTRUMENTS`) in the DBN files at `path`."""
+    """The outrights of `symbol` (a key of `market.INSTRUMENTS`) in the DBN files at `path`. Bars are read file by file."""
+    from mcl.data import dbn
+
     of, found = instrument(symbol), files(path)
     bars_schema = next(iter(found))
-    interval = bars_schema.removeprefix("ohlcv-")
-    bars = _read(found[bars_schema])
-    definitions = _read(found["definition"]) if "definition" in found else None
-    datasets = bars.datasets | (definitions.datasets if definitions else set())
+    headers = sorted(((dbn.header(p), p) for p in found[bars_schema]), key=lambda pair: (pair[0].start, pair[1]))
+    defined = _definitions(found.get("definition", []))
+    datasets = {h.dataset for h, _ in headers} | (defined.datasets if defined else set())
     if len(datasets) > 1:
         raise DataError(f"{path} mixes the datasets {', '.join(sorted(datasets))}; give one file, or one folder per dataset")
-    master = contracts.from_definitions(definitions.records, symbol) if definitions else contracts.from_symbols(bars.mappings, symbol)
-    records, meaning, counts = _outrights(bars.records, master, path=path, symbol=symbol, step_sec=STEPS_SEC[interval])
-    rows, inside, sessions = _rows(records, meaning, master, of.symbol, counts)
-    check(rows, tuple(c.symbol for c in master.contracts), of, str(path))
-    rows = kept(rows, inside, sessions, str(path))
-    counts["kept"] = len(rows)
-    stats = _statistics(_read(found["statistics"]).records, master, counts) if "statistics" in found else no_statistics()
-    published = bool((stats["kind"] == "cleared_volume").any())
-    if not published:
-        stats = pd.concat([stats, traded_volume(rows, sessions, STEPS_SEC[interval])], ignore_index=True)
-    world = _world(path)
-    facts: dict[str, Any] = {"dataset": next(iter(datasets)), "schema": bars_schema, "definitions": definitions is not None}
-    facts |= {"cleared_volume": "published" if published else "sum of the bars"} | ({"world": world} if world else {})
-    return Table(of, interval, master.contracts, master.listed_at, sessions, rows, stats, bool(world), counts, facts)
-
-
-def _outrights(
-    records: npt.NDArray[np.void], master: contracts.Master, *, path: Path, symbol: str, step_sec: int
-) -> tuple[Any, Ints, dict[str, int]]:
-    """The records of outrights, in stable order of contract, with their contract index."""
-    if not len(records):
-        raise DataError(f"{path} holds no bars at all: the range is empty")
-    ids, known = records["instrument_id"].astype(np.int64), records["ts_event"].astype(np.int64) + step_sec * NS
-    meaning = master.lookup(ids, known)
-    unknown = np.flatnonzero(meaning == contracts.UNKNOWN)
-    if len(unknown):
-        at = int(unknown[0])
-        raise DataError(
-            f"{path}: bar {at + 1} at {clock(records['ts_event'][at])}: instrument_id {ids[at]} has no definition at that time "
-            f"({len(unknown)} such bars)",
-            "download the definitions of the same range: a parent symbol brings them along",
-        )
-    keep = np.flatnonzero(meaning >= 0)
-    if not len(keep):
+    mappings = [(m.raw_symbol, m.instrument_id, m.start) for h, _ in headers for m in h.mappings]
+    master = contracts.from_definitions(defined.records, symbol) if defined else contracts.from_symbols(mappings, symbol)
+    if defined:
+        contracts.agree(defined.records, of, str(path))
+    if not master.contracts:
         raise DataError(f"{path} holds no outright {symbol} contract", f"choose data.instrument for these files, or download {symbol}.FUT")
-    counts = {"read": len(records), "excluded_not_outright": len(records) - len(keep)}
-    order = keep[np.argsort(meaning[keep].astype(np.int32), kind="stable")]
-    return records[order], meaning[order], counts
+    sessions = _sessions(headers, master, of.symbol)
+    said = _conditions(path, sessions, headers)
+    stats, counts = _statistics(found.get("statistics", []), master)
+    published = bool((stats["kind"] == "cleared_volume").any())
+    world = _world(path) or (contracts.watermark(defined.records) if defined else {})
+    facts: dict[str, Any] = {"dataset": next(iter(datasets)), "schema": bars_schema, "definitions": defined is not None}
+    facts |= {"cleared_volume": "published" if published else "sum of the bars"} | ({"world": world} if world else {})
+    interval = bars_schema.removeprefix("ohlcv-")
+    reader = _Reader(path, headers, master, symbol, STEPS_SEC[interval])
+    return Table(
+        of, interval, master.contracts, master.listed_at, sessions, reader.chunks, stats, bool(world), str(path),
+        sums_volume=not published, conditions=said, counts=counts, facts=facts,
+    )  # fmt: skip
 
 
-def _rows(
-    records: Any, meaning: Ints, master: contracts.Master, root: str, counts: dict[str, int]
-) -> tuple[Rows, npt.NDArray[np.bool_], calendar.Sessions]:
-    ts = records["ts_event"].astype(np.int64)
-    first = from_day(int(ts.min() // DAY_NS)) - timedelta(days=7)
-    last = max(from_day(int(ts.max() // DAY_NS)), *(c.last_trade_date for c in master.contracts)) + timedelta(days=31)
-    sessions = calendar.sessions(first, last, root)
-    day, inside, late = sessions_of(ts, sessions)
-    counts |= {"excluded_no_session": int((~inside).sum()), "after_official_close": late}
-    prices = {name: _price(records[name]) for name in PRICES}
-    return Rows(meaning, ts, day, **prices, volume=records["volume"].astype(np.int64)), inside, sessions
+class _Defined(NamedTuple):
+    records: npt.NDArray[np.void]
+    datasets: set[str]
+
+
+def _definitions(paths: list[Path]) -> _Defined | None:
+    """What the definitions of all files say; repetitions within a file are dropped as it is read."""
+    from mcl.data import dbn
+
+    pieces, datasets = [], set()
+    for path in paths:
+        header, records = dbn.read(path)
+        pieces.append(contracts.distinct(records))
+        datasets.add(header.dataset)
+    return _Defined(np.concatenate(pieces), datasets) if pieces else None
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Bars file by file, in the order of the headers."""
+
+    path: Path
+    files: list[tuple[Any, Path]]  # header and path
+    master: contracts.Master
+    symbol: str
+    step_sec: int
+
+    def chunks(self) -> Iterator[Chunk]:
+        from mcl.data import dbn
+
+        read = outright = 0
+        for _, file in self.files:
+            header, records = dbn.read(file)
+            _in_range(file, records["ts_event"], header)
+            chunk = self._chunk(file, records)
+            read, outright = read + len(records), outright + len(chunk.rows)
+            yield chunk
+        if not read:
+            raise DataError(f"{self.path} holds no bars at all: the range is empty")
+        if not outright:
+            hint = f"choose data.instrument for these files, or download {self.symbol}.FUT"
+            raise DataError(f"{self.path} holds no outright {self.symbol} contract", hint)
+
+    def _chunk(self, file: Path, records: npt.NDArray[np.void]) -> Chunk:
+        """The bars of outrights, in stable order of contract."""
+        ids, ts = records["instrument_id"].astype(np.int64), records["ts_event"].astype(np.int64)
+        meaning = self.master.lookup(ids, ts + self.step_sec * NS)
+        unknown = np.flatnonzero(meaning == contracts.UNKNOWN)
+        if len(unknown):
+            at = int(unknown[0])
+            raise DataError(
+                f"{file}: bar {at + 1} at {clock(ts[at])}: instrument_id {ids[at]} has no definition at that time "
+                f"({len(unknown)} such bars)",
+                "download the definitions of the same range: a parent symbol brings them along",
+            )
+        keep = np.flatnonzero(meaning >= 0)
+        order = keep[np.argsort(meaning[keep].astype(np.int32), kind="stable")]
+        kept = records[order]
+        prices = {name: _price(kept[name]) for name in PRICES}
+        rows = Rows(meaning[order], ts[order], calendar.session_of(ts[order]), **prices, volume=kept["volume"].astype(np.int64))
+        return Chunk(rows, str(file), None, {"excluded_not_outright": len(records) - len(keep)})
+
+
+def _in_range(file: Path, ts: npt.NDArray[np.uint64], header: Any) -> None:
+    """A record outside the range that the header states is damage: its time cannot be believed."""
+    outside = np.flatnonzero((ts < header.start) | (ts >= (header.end or np.iinfo(np.int64).max)))
+    if len(outside):
+        at = int(outside[0])
+        when = clock(ts[at]) if ts[at] <= np.iinfo(np.int64).max else f"{ts[at]} ns"
+        raise DataError(f"{file}: bar {at + 1} at {when} lies outside the range of the file", "download the file again")
+
+
+def _sessions(headers: list[tuple[Any, Path]], master: contracts.Master, root: str) -> calendar.Sessions:
+    """From a week before the first file to a month beyond the last file and the last trade dates."""
+    from mcl.data import dbn
+
+    first = from_day(headers[0][0].start // DAY_NS) - timedelta(days=7)
+    ends = [h.end if h.end is not None else int(dbn.read(p)[1]["ts_event"].max(initial=h.start)) for h, p in headers]
+    last = max(from_day(max(ends) // DAY_NS), *(c.last_trade_date for c in master.contracts)) + timedelta(days=31)
+    return calendar.sessions(first, last, root)
+
+
+def _conditions(path: Path, sessions: calendar.Sessions, headers: list[tuple[Any, Path]]) -> dict[str, str]:
+    """Days of the files that the vendor does not call available. Missing and pending ones refuse the build."""
+    said: dict[str, str] = {}
+    for file in conditions(path):
+        try:
+            said |= {str(item["date"]): str(item["condition"]) for item in json.loads(file.read_text())}
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{file} is no list of dates and conditions as the vendor gives it: {error!r}", "download it again") from error
+    first, last = headers[0][0].start, max(h.end or h.start for h, _ in headers)
+    told = {day: word for day, word in sorted(said.items()) if word != "available"}
+    inside = {day: word for day, word in told.items() if first <= to_day(date.fromisoformat(day)) * DAY_NS < max(last, first + 1)}
+    absent = {day: word for day, word in inside.items() if word != "degraded" and to_day(date.fromisoformat(day)) in sessions.day}
+    if absent:
+        listed = ", ".join(f"{day} ({word})" for day, word in list(absent.items())[:3])
+        raise DataError(f"{path}: the vendor has no data yet for {listed}", "download these days again, or end the range before them")
+    return inside
 
 
 def _price(raw: Any) -> npt.NDArray[np.float64]:
@@ -159,20 +206,31 @@ def _price(raw: Any) -> npt.NDArray[np.float64]:
     return price
 
 
-def _statistics(records: npt.NDArray[np.void], master: contracts.Master, counts: dict[str, int]) -> pd.DataFrame:
+def _statistics(paths: list[Path], master: contracts.Master) -> tuple[pd.DataFrame, dict[str, int]]:
     """Settlement, cleared volume and open interest of the outrights; rows that name no trade date cannot be placed and are counted."""
+    from mcl.data import dbn
+
+    counts = {"statistics_kept": 0, "statistics_without_date": 0}
+    pieces = [_placed(dbn.read(path)[1], master, counts) for path in paths]
+    if not pieces:
+        return no_statistics(), {}
+    return pd.concat(pieces, ignore_index=True).sort_values("known_at", kind="stable", ignore_index=True), counts
+
+
+def _placed(records: npt.NDArray[np.void], master: contracts.Master, counts: dict[str, int]) -> pd.DataFrame:
     wanted = records[np.isin(records["stat_type"], list(_STATISTICS)) & (records["update_action"] != 2)]
+    if not len(wanted):
+        return no_statistics()
     known, reference = wanted["ts_recv"].astype(np.int64), wanted["ts_ref"]
     placed = reference != np.iinfo(np.uint64).max
     meaning = master.lookup(wanted["instrument_id"].astype(np.int64), known)
     keep = placed & (meaning >= 0)
-    counts |= {"statistics_kept": int(keep.sum()), "statistics_without_date": int((~placed).sum())}
+    counts["statistics_kept"] += int(keep.sum())
+    counts["statistics_without_date"] += int((~placed).sum())
     wanted, meaning, known = wanted[keep], meaning[keep], known[keep]
     kind = pd.Series(wanted["stat_type"].astype(np.int64)).map(_STATISTICS)
     value = np.where(wanted["stat_type"] == 3, _price(wanted["price"]), wanted["quantity"].astype(np.float64))
-    order = np.argsort(known, kind="stable")
-    session = reference[keep].astype(np.int64) // DAY_NS
-    return statistics(session[order], meaning[order], kind.to_numpy()[order], value[order], known[order])
+    return statistics(reference[keep].astype(np.int64) // DAY_NS, meaning, kind.to_numpy(), value, known)
 
 
 def _world(path: Path) -> dict[str, Any]:

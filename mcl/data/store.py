@@ -1,6 +1,6 @@
 """Datasets on disk: Parquet made once from raw input, never changed afterwards.
 
-    <folder>/manifest.json        what it was made from (names, sizes, sha256), counts by cause, sha256 of every Parquet file
+    <folder>/manifest.json        raw files (names, sizes, sha256), degraded days, counts by cause, sha256 of every Parquet file
              contracts.parquet    the contract master
              sessions.parquet     trade dates, opens and official closes
              statistics.parquet   settlement, cleared volume, open interest, each with the time it became known
@@ -17,6 +17,9 @@ import hashlib
 import json
 import shutil
 import uuid
+import zlib
+from collections import Counter
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,15 +33,15 @@ import pyarrow.parquet as pq
 from mcl.calendar import Sessions, from_day, to_day
 from mcl.data.bars import Bars
 from mcl.data.front import ARRAYS, fingerprint, roll_records, roll_table
-from mcl.data.table import PRICES, Rows, Table
+from mcl.data.table import PRICES, STEPS_SEC, Rows, Table, Traded, accepted
 from mcl.errors import DataError, StoreError
 from mcl.files import write_whole
 from mcl.market import INSTRUMENTS, Contract, Instrument
 
 Ints = npt.NDArray[np.int64]
 
-SCHEMA_VERSION = 1  # raise it whenever the same raw files would be stored differently
-_GROUP = 50_000  # rows per Parquet row group: what a short range has to read at least
+SCHEMA_VERSION = 2  # raise it whenever the same raw files would be stored differently
+_GROUP = 40_000  # rows per Parquet row group: what a short range has to read at least
 _FULL = "free some disk space or choose another data.folder"
 _AGAIN = "delete the folder: it is built again from the raw files"
 _CACHE = "delete the file: it is made again from the dataset"
@@ -65,14 +68,17 @@ def key(made_from: list[dict[str, Any]], request: dict[str, Any]) -> str:
 
 
 def write(folder: Path, table: Table, made_from: list[dict[str, Any]], request: dict[str, Any]) -> Dataset:
-    """Write `table` as the dataset `folder`, whole or not at all; StoreError when the disk refuses."""
+    """Write `table` as the dataset `folder`, whole or not at all, in the memory of one chunk; StoreError when the disk refuses."""
     part = folder.with_name(f"{folder.name}.part-{uuid.uuid4().hex}")
     try:
         (part / "bars").mkdir(parents=True)
-        names = _tables(part, table) + _bars(part / "bars", table)
-        manifest = _manifest(table, made_from, request) | {"files": {name: sha256(part / name) for name in names}}
+        counts: Counter[str] = Counter()
+        written = _bars(part / "bars", table, counts)
+        names = _tables(part, table, written) + [f"bars/{_file(c)}" for c in table.contracts]
+        manifest = _manifest(table, made_from, request) | written.range() | {"counts": dict(counts)}
+        manifest["files"] = {name: sha256(part / name) for name in names}
         write_whole(part / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True, default=str).encode())
-        _verify(Dataset(part), table)
+        _verify(Dataset(part), written)
         part.rename(folder)
     except OSError as error:
         if not (folder / "manifest.json").is_file():  # else another process has just finished the same dataset
@@ -83,7 +89,6 @@ def write(folder: Path, table: Table, made_from: list[dict[str, Any]], request: 
 
 
 def _manifest(table: Table, made_from: list[dict[str, Any]], request: dict[str, Any]) -> dict[str, Any]:
-    days = table.rows.session
     return {
         "schema_version": SCHEMA_VERSION,
         "instrument": table.instrument.symbol,
@@ -91,48 +96,110 @@ def _manifest(table: Table, made_from: list[dict[str, Any]], request: dict[str, 
         "synthetic": table.synthetic,
         "request": request,
         "inputs": made_from,
-        "counts": table.counts,
+        "conditions": table.conditions,
         "facts": table.facts,
-        "first_session": str(from_day(int(days.min()))),
-        "last_session": str(from_day(int(days.max()))),
     }
 
 
-def _tables(part: Path, table: Table) -> list[str]:
+def _tables(part: Path, table: Table, written: _Written) -> list[str]:
     fields = ("symbol", "root", "year", "month", "last_trade_date")
     master = {name: [getattr(c, name) for c in table.contracts] for name in fields} | {"listed_at": table.listed_at}
     calendar = {"session": table.calendar.day, "open": table.calendar.open_ns, "close": table.calendar.close_ns}
-    statistics = pa.Table.from_pandas(table.statistics, preserve_index=False)
+    known = [table.statistics, written.traded.statistics()] if table.sums_volume else [table.statistics]
+    statistics = pa.Table.from_pandas(pd.concat(known, ignore_index=True), preserve_index=False)
     frames = {"contracts": pa.table(master), "sessions": pa.table(calendar), "statistics": statistics}
     for name, frame in frames.items():
         pq.write_table(frame, part / f"{name}.parquet", compression="zstd")
     return [f"{name}.parquet" for name in frames]
 
 
-def _bars(folder: Path, table: Table) -> list[str]:
-    edges = np.searchsorted(table.rows.contract, np.arange(len(table.contracts) + 1))
-    names = []
-    for contract, start, stop in zip(table.contracts, edges, edges[1:], strict=False):
-        rows = table.rows.take(slice(start, stop))
-        session = pa.array(rows.session.astype(np.int32), pa.date32())
-        columns = {"ts_event": pa.array(rows.ts_event, pa.timestamp("ns", "UTC")), "session": session}
-        columns |= {name: pa.array(getattr(rows, name)) for name in (*PRICES, "volume")}
-        pq.write_table(pa.table(columns), folder / _file(contract), compression="zstd", row_group_size=_GROUP)
-        names.append(f"bars/{_file(contract)}")
-    return names
+_COLUMNS = ("ts_event", "session", *PRICES, "volume")
+_LAYOUT = pa.schema(
+    [("ts_event", pa.timestamp("ns", "UTC")), ("session", pa.date32())]
+    + [(name, pa.float64()) for name in PRICES]
+    + [("volume", pa.int64())]
+)
+
+
+@dataclass
+class _Written:
+    """What passed on its way to disk: a checksum per contract and column, the range, and the volume traded."""
+
+    traded: Traded
+    sums: dict[tuple[int, str], int] = field(default_factory=dict)
+    first: int = np.iinfo(np.int64).max
+    last: int = -1
+
+    def take(self, rows: Rows) -> None:
+        self.traded.add(rows)
+        self.first, self.last = min(self.first, int(rows.session.min())), max(self.last, int(rows.session.max()))
+
+    def add(self, contract: int, rows: Rows) -> None:
+        for name in _COLUMNS:
+            key = contract, name
+            self.sums[key] = zlib.crc32(np.ascontiguousarray(getattr(rows, name)).data, self.sums.get(key, 0))
+
+    def range(self) -> dict[str, str]:
+        return {"first_session": str(from_day(self.first)), "last_session": str(from_day(self.last))}
+
+
+class _Files:
+    """One growing Parquet file per contract; rows wait in memory until they fill a row group."""
+
+    def __init__(self, folder: Path, table: Table) -> None:
+        self.paths = [folder / _file(c) for c in table.contracts]
+        self.waiting: list[list[Rows]] = [[] for _ in self.paths]
+        self.rows = [0] * len(self.paths)
+        self.writers: dict[int, Any] = {}
+
+    def add(self, contract: int, rows: Rows) -> None:
+        self.waiting[contract].append(rows)
+        self.rows[contract] += len(rows)
+        if self.rows[contract] >= _GROUP:
+            self._flush(contract)
+
+    def close(self) -> None:
+        for contract in range(len(self.paths)):
+            self._flush(contract)
+            self.writers[contract].close()
+
+    def _flush(self, contract: int) -> None:
+        if contract not in self.writers:
+            self.writers[contract] = pq.ParquetWriter(self.paths[contract], _LAYOUT, compression="zstd")
+        if pieces := self.waiting[contract]:
+            joined = {name: np.concatenate([getattr(p, name) for p in pieces]) for name in _COLUMNS}
+            session = pa.array(joined.pop("session").astype(np.int32), pa.date32())
+            ts = pa.array(joined.pop("ts_event"), pa.timestamp("ns", "UTC"))
+            columns = [ts, session, *(pa.array(joined[name]) for name in (*PRICES, "volume"))]
+            self.writers[contract].write_table(pa.table(columns, schema=_LAYOUT), row_group_size=_GROUP)
+        self.waiting[contract], self.rows[contract] = [], 0
+
+
+def _bars(folder: Path, table: Table, counts: Counter[str]) -> _Written:
+    files, written = _Files(folder, table), _Written(Traded(table.calendar, STEPS_SEC[table.interval]))
+    for rows in accepted(table, counts):
+        if not len(rows):
+            continue
+        written.take(rows)
+        held = np.unique(rows.contract)
+        for contract, start, stop in zip(held, *(np.searchsorted(rows.contract, held, side) for side in ("left", "right")), strict=True):
+            piece = rows.take(slice(start, stop))
+            files.add(int(contract), piece)
+            written.add(int(contract), piece)
+    files.close()
+    return written
 
 
 def _file(contract: Contract) -> str:
     return f"{contract.root}-{contract.year}-{contract.month:02d}.parquet"
 
 
-def _verify(dataset: Dataset, table: Table) -> None:
+def _verify(dataset: Dataset, written: _Written) -> None:
     """Read every bar back and compare."""
-    for i in range(len(table.contracts)):
-        start, stop = np.searchsorted(table.rows.contract, (i, i + 1))
-        written, read = table.rows.take(slice(start, stop)), dataset.rows(i)
-        if any(getattr(written, name).tobytes() != getattr(read, name).tobytes() for name in ("ts_event", "session", *PRICES, "volume")):
-            symbol = table.contracts[i].symbol
+    for contract in {key[0] for key in written.sums}:
+        rows = dataset.rows(contract)
+        if any(zlib.crc32(np.ascontiguousarray(getattr(rows, name)).data) != written.sums[contract, name] for name in _COLUMNS):
+            symbol = dataset.contracts[contract].symbol
             raise DataError(f"{dataset.folder}: the bars of {symbol} read back differ from what was written", "check the disk")
 
 

@@ -1,20 +1,23 @@
-"""`Table`: all bars of all outright contracts of one product, checked. Every source ends here and every `Bars` begins here.
+"""`Table`: all bars of all outright contracts of one product. Every source ends here and every `Bars` begins here.
 
-A check refuses the whole build with one sentence that names the place and the value: a damaged row is never skipped. What is
-left out on purpose is counted by cause and written to the manifest.
+Rows flow in chunks (one per raw file), so that a decade needs no more memory than a month. A check refuses the whole build with one
+sentence that names the place and the value: a damaged row is never skipped. What is left out on purpose is counted by cause and
+written to the manifest. `mcl data check` lists the same faults without stopping at the first.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mcl.calendar import NS, Sessions, from_day, session_of
+from mcl.calendar import NS, Sessions, from_day
 from mcl.data.roll import Volumes
 from mcl.errors import DataError, nearest
 from mcl.market import INSTRUMENTS, Contract, Instrument
@@ -50,13 +53,27 @@ class Rows:
 ROW_COLUMNS = ("contract", "ts_event", "session", *PRICES, "volume")
 
 
+class Chunk(NamedTuple):
+    """Rows of one file, ordered by contract and else as the file has them; a later chunk continues the times of each contract.
+
+    `origin` and `lines` (line numbers of a text file) are for sentences; `left_out` counts rows that are no outright, by cause.
+    """
+
+    rows: Rows
+    origin: str
+    lines: Ints | None = None
+    left_out: dict[str, int] = {}  # noqa: RUF012
+
+
 @dataclass(frozen=True)
 class Table:
-    """`rows` are ordered by (contract, ts_event); `contracts` by last trade date; `calendar` reaches beyond the last trade dates.
+    """`contracts` are ordered by last trade date; `calendar` reaches beyond the last trade dates.
 
-    statistics  session, contract, kind ("settlement", "cleared_volume", "open_interest"), value, known_at: one row per publication
-    counts      rows read, kept, and left out by cause
-    facts       what the source says about itself: request, world and seed, vendor conditions
+    chunks        the rows, unchecked, days without a session included; may be asked for again
+    statistics    session, contract, kind ("settlement", "cleared_volume", "open_interest"), value, known_at: one row per publication
+    sums_volume   the source publishes no cleared volume: the sum of a session's bars stands in
+    conditions    what the vendor says of a UTC day that is not "available": degraded, missing, pending
+    counts        known before the rows are read; facts: what the source says about itself
     """
 
     instrument: Instrument
@@ -64,9 +81,12 @@ class Table:
     contracts: tuple[Contract, ...]
     listed_at: Ints  # ns; when each contract was first known
     calendar: Sessions
-    rows: Rows
+    chunks: Callable[[], Iterator[Chunk]]
     statistics: pd.DataFrame
     synthetic: bool
+    origin: str
+    sums_volume: bool = False
+    conditions: dict[str, str] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -89,31 +109,94 @@ def clock(ns: int) -> str:
     return f"{pd.Timestamp(int(ns), tz='UTC'):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def check(rows: Rows, symbols: tuple[str, ...], of: Instrument, origin: str, lines: Ints | None = None) -> None:
-    """Refuse damaged rows: NaN, off-tick, high and low that contradict, negative volume, unsorted or duplicated times.
+class Fault(NamedTuple):
+    """One rule and the rows that break it. `rule` is a sentence with the names of columns in braces."""
 
-    `rows` in file order within each contract; `lines` are their line numbers in a text file, for the sentence.
-    """
+    kind: str
+    rule: str
+    bad: npt.NDArray[np.bool_]
 
-    def refuse(bad: npt.NDArray[np.bool_], rule: str) -> None:
-        if bad.any():
-            i = int(np.argmax(bad))
-            place = f"{symbols[rows.contract[i]]} at {clock(rows.ts_event[i])}" + (f", line {lines[i]}" if lines is not None else "")
-            raise DataError(f"{origin}: {place}: {rule.format(**_row(rows, i))}")
 
+def faults(rows: Rows, of: Instrument, before: Ints) -> list[Fault]:
+    """Every rule that a row must keep; `before` is the time (ns) of the last earlier row of each contract."""
     price = np.stack([getattr(rows, name) for name in PRICES])
-    refuse(~np.isfinite(price).all(axis=0), f"a price is missing or not finite ({_QUOTE})")
     ticks = price / of.tick_size
-    off = np.any(np.abs(ticks - np.rint(ticks)) > 1e-4, axis=0)
-    refuse(off, f"a price is off the tick of {of.tick_size:g} of {of.symbol} ({_QUOTE})")
-    refuse(rows.high < rows.low, "high {high} is below low {low}")
-    refuse(rows.high < np.maximum(rows.open, rows.close), "high {high} is below open {open} or close {close}")
-    refuse(rows.low > np.minimum(rows.open, rows.close), "low {low} is above open {open} or close {close}")
-    refuse(rows.volume < 0, "volume {volume} is negative")
-    step = np.diff(rows.ts_event, prepend=np.iinfo(np.int64).min)
-    same = np.concatenate([[False], rows.contract[1:] == rows.contract[:-1]])
-    refuse(same & (step == 0), "the same time comes twice")
-    refuse(same & (step < 0), "times run backwards")
+    step = np.diff(rows.ts_event, prepend=np.int64(0))
+    first = np.flatnonzero(np.diff(rows.contract, prepend=-1))
+    step[first] = np.where(before[rows.contract[first]] < 0, 1, rows.ts_event[first] - before[rows.contract[first]])
+    contradiction = "high {high} is below open {open} or close {close}", "low {low} is above open {open} or close {close}"
+    return [
+        Fault("missing price", f"a price is missing or not finite ({_QUOTE})", ~np.isfinite(price).all(axis=0)),
+        Fault("off tick", f"a price is off the tick of {of.tick_size:g} of {of.symbol} ({_QUOTE})", _off_tick(ticks)),
+        Fault("contradiction", "high {high} is below low {low}", rows.high < rows.low),
+        Fault("contradiction", contradiction[0], rows.high < np.maximum(rows.open, rows.close)),
+        Fault("contradiction", contradiction[1], rows.low > np.minimum(rows.open, rows.close)),
+        Fault("negative volume", "volume {volume} is negative", rows.volume < 0),
+        Fault("duplicate", "the same time comes twice", step == 0),
+        Fault("backwards", "times run backwards", step < 0),
+    ]
+
+
+def _off_tick(ticks: Floats) -> npt.NDArray[np.bool_]:
+    with np.errstate(invalid="ignore"):
+        off: npt.NDArray[np.bool_] = np.any(np.abs(ticks - np.rint(ticks)) > 1e-4, axis=0)
+    return off
+
+
+def no_times(contracts: int) -> Ints:
+    """The `before` of `faults` at the start of the data."""
+    return np.full(contracts, -1, np.int64)
+
+
+def last_times(rows: Rows, before: Ints) -> Ints:
+    """The `before` of the next chunk."""
+    after = before.copy()
+    after[rows.contract] = rows.ts_event
+    return after
+
+
+def sentence(fault: Fault, row: int, chunk: Chunk, contracts: tuple[Contract, ...]) -> str:
+    """The place and the broken rule."""
+    rows, lines = chunk.rows, chunk.lines
+    place = f"{contracts[rows.contract[row]].symbol} at {clock(rows.ts_event[row])}" + (f", line {lines[row]}" if lines is not None else "")
+    return f"{chunk.origin}: {place}: {fault.rule.format(**_row(rows, row))}"
+
+
+def check(chunk: Chunk, table: Table, before: Ints) -> None:
+    """Refuse damaged rows: NaN, off-tick, high and low that contradict, negative volume, unsorted or duplicated times, a wrong scale."""
+    for fault in faults(chunk.rows, table.instrument, before):
+        if fault.bad.any():
+            raise DataError(sentence(fault, int(np.argmax(fault.bad)), chunk, table.contracts))
+    if said := wrong_scale(chunk.rows, table.instrument):
+        raise DataError(f"{chunk.origin}: {said}", "compare the file with the vendor's price format")
+
+
+def wrong_scale(rows: Rows, of: Instrument) -> str:
+    """A sentence when the prices stand where the product never traded: in cents, or in the vendor's integers."""
+    low, high = _USUAL[of.symbol]
+    middle = float(np.median(np.abs(rows.close))) if len(rows) else low
+    return "" if low <= middle <= high else f"prices stand around {middle:g}, but {of.symbol} trades between {low:g} and {high:g}"
+
+
+_USUAL = {"MCL": (1.0, 1e3), "CL": (1.0, 1e3), "GC": (1e2, 2e4), "MGC": (1e2, 2e4), "ES": (1e2, 1e5), "MES": (1e2, 1e5)}
+
+
+def accepted(table: Table, counts: Counter[str]) -> Iterator[Rows]:
+    """The checked rows of the days on which the exchange trades; `counts` fills by cause while they pass."""
+    counts.update(table.counts)
+    before = no_times(len(table.contracts))
+    for chunk in table.chunks():
+        check(chunk, table, before)
+        before = last_times(chunk.rows, before)
+        inside, late = in_session(chunk.rows, table.calendar)
+        rows = chunk.rows if inside.all() else chunk.rows.take(inside)
+        counts.update({"read": len(chunk.rows) + sum(chunk.left_out.values()), "excluded_no_session": int((~inside).sum())})
+        counts.update({"after_official_close": int(late.sum()), "kept": len(rows)} | chunk.left_out)
+        yield rows
+    if not counts["kept"]:
+        first, last = (from_day(int(d)) for d in (table.calendar.day[0], table.calendar.day[-1]))
+        text = f"{table.origin} holds no bar of any session between {first} and {last}"
+        raise DataError(text, "are the clock and data.instrument right?")
 
 
 def _row(rows: Rows, i: int) -> dict[str, Any]:
@@ -126,33 +209,37 @@ def on_tick(price: Floats, of: Instrument) -> Floats:
     return np.round(np.rint(price / of.tick_size) * of.tick_size, decimals)
 
 
-def sessions_of(ts_event: Ints, calendar: Sessions) -> tuple[Ints, npt.NDArray[np.bool_], int]:
-    """Trade date of each bar, whether the calendar has such a session, and how many bars lie after the official close.
+def in_session(rows: Rows, calendar: Sessions) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Whether the calendar has the session of each bar, and whether the bar lies after its official close.
 
     Bars after the close of a trading day stay: an early close may be wrong in the calendar, a price is not.
     """
-    day = session_of(ts_event)
-    index = np.searchsorted(calendar.day, day)
-    inside = (index < len(calendar.day)) & (calendar.day[np.minimum(index, len(calendar.day) - 1)] == day)
-    late = inside & (ts_event >= calendar.close_ns[np.minimum(index, len(calendar.day) - 1)])
-    return day, inside, int(late.sum())
+    index = np.minimum(np.searchsorted(calendar.day, rows.session), len(calendar.day) - 1)
+    inside = calendar.day[index] == rows.session
+    return inside, inside & (rows.ts_event >= calendar.close_ns[index])
 
 
-def kept(rows: Rows, inside: npt.NDArray[np.bool_], calendar: Sessions, origin: str) -> Rows:
-    """The bars of days on which the exchange trades."""
-    if not inside.any():
-        first, last = (from_day(int(d)) for d in (calendar.day[0], calendar.day[-1]))
-        raise DataError(f"{origin} holds no bar of any session between {first} and {last}", "are the clock and data.instrument right?")
-    return rows if inside.all() else rows.take(inside)
-
-
-def traded_volume(rows: Rows, calendar: Sessions, step_sec: int) -> pd.DataFrame:
+class Traded:
     """Statistics of a source without any: volume per session and contract from the bars, known when the session's last bar is."""
-    frame = pd.DataFrame({"session": rows.session, "contract": rows.contract, "volume": rows.volume, "last": rows.ts_event})
-    cells = frame.groupby(["session", "contract"], as_index=False).agg({"volume": "sum", "last": "max"})
-    close = calendar.close_ns[np.searchsorted(calendar.day, cells["session"])]
-    known = np.maximum(close, cells["last"].to_numpy() + step_sec * NS)
-    return statistics(cells["session"], cells["contract"], "cleared_volume", cells["volume"], known)
+
+    def __init__(self, calendar: Sessions, step_sec: int) -> None:
+        self.calendar, self.step_sec = calendar, step_sec
+        self.cells: list[pd.DataFrame] = []
+
+    def add(self, rows: Rows) -> None:
+        columns = {"session": rows.session, "contract": rows.contract, "volume": rows.volume, "last": rows.ts_event}
+        self.cells.append(self._sums(pd.DataFrame(columns)))
+
+    def statistics(self) -> pd.DataFrame:
+        cells = self._sums(pd.concat(self.cells, ignore_index=True))  # a session may lie in two files
+        close = self.calendar.close_ns[np.searchsorted(self.calendar.day, cells["session"])]
+        known = np.maximum(close, cells["last"].to_numpy() + self.step_sec * NS)
+        return statistics(cells["session"], cells["contract"], "cleared_volume", cells["volume"], known)
+
+    @staticmethod
+    def _sums(frame: pd.DataFrame) -> pd.DataFrame:
+        sums: pd.DataFrame = frame.groupby(["session", "contract"], as_index=False).agg({"volume": "sum", "last": "max"})
+        return sums
 
 
 def statistics(session: Any, contract: Any, kind: Any, value: Any, known_at: Any) -> pd.DataFrame:
@@ -165,7 +252,7 @@ def no_statistics() -> pd.DataFrame:
     return statistics([], [], "", [], [])
 
 
-def cleared(stats: pd.DataFrame) -> Volumes:
-    """The cleared volumes among the statistics."""
-    rows = stats[stats["kind"] == "cleared_volume"]
+def published(stats: pd.DataFrame, kind: str) -> Volumes:
+    """The cleared volumes or the open interest among the statistics."""
+    rows = stats[stats["kind"] == kind]
     return Volumes(*(rows[name].to_numpy(np.int64) for name in ("session", "contract", "value", "known_at")))

@@ -89,7 +89,7 @@ def test_a_damaged_row_refuses_the_build(world_copy: Path, tmp_path: Path, damag
     rewrite(world_copy / JANUARY, damage)
     with pytest.raises(DataError, match=sentence):
         load(databento_data(world_copy), tmp_path)
-    assert not (tmp_path / "data").exists()
+    assert not list((tmp_path / "data").glob("*"))
 
 
 def test_a_bar_on_a_day_without_session_is_counted_out(world_copy: Path, tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_a_bad_cell_is_named_with_its_line(tmp_path: Path, line: int, column: st
     cells[line - 2][HEADER.split(",").index(column)] = value
     with pytest.raises(DataError, match=sentence):
         load(csv_data(written(tmp_path, [",".join(row) for row in cells])), tmp_path)
-    assert not (tmp_path / "data").exists()
+    assert not list((tmp_path / "data").glob("*"))
 
 
 def test_columns_and_conventions_that_do_not_fit(tmp_path: Path) -> None:
