@@ -33,6 +33,7 @@ class Done:
     bars: Bars
     result: Result
     metrics: dict[str, float]
+    tags: dict[str, str]
     report: Path | None
 
 
@@ -71,8 +72,8 @@ def backtest(
         parent=parent,
     )
     run_id = store.record(record, (lambda i: {"report.html": page(run, result, measured, tags, overrides, i)}) if report else None)
-    where = store.run(run_id).artifacts / "report.html" if report else None
-    return Done(run_id, run, bars, result, measured, where)
+    where = store.artifacts(run_id) / "report.html" if report else None
+    return Done(run_id, run, bars, result, measured, tags, where)
 
 
 def replay(stored: StoredRun, root: Path) -> Replayed:

@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -102,10 +102,13 @@ class Store:
     # ------------------------------------------------------------------------------------------------------------- runs
 
     def record(self, record: Record, late: Callable[[str], dict[str, bytes]] | None = None) -> str:
-        """Write one run whole and return its id; on any failure the run is FAILED and a StoreError says why.
+        """Write one finished run whole and return its id; a StoreError says why not, and nothing that looks whole remains.
 
         `late` makes the files that must name the run, given its id.
         """
+        place = self._place(record.study)
+        if place is not None:
+            return self._insert(place, [_row(record)], late)[0]
         run_id = self.start(record)
         if late is not None:
             self._fill(run_id, Record(record.study, record.name, files=self._late(run_id, late)))
@@ -116,15 +119,13 @@ class Store:
     def record_many(self, records: list[Record]) -> list[str]:
         """Write finished runs of one study, in one transaction where the store allows it; their ids in order."""
         studies = {record.study for record in records}
-        plain = all(record.status != "RUNNING" and not record.series for record in records)
-        if len(studies) != 1 or not plain or not self._takes_bulk:
-            return [self.record(record) for record in records]
-        with self._refusals(f"{len(records)} runs"):
-            experiment = self._client.get_experiment(self._experiment(studies.pop()))
-            location = str(experiment.artifact_location)
-            folder = self._local(location, lambda: self._download(location))
-            rows = [_row(record) for record in records]
-            return bulk.insert(self._database, int(experiment.experiment_id), location, folder, rows)
+        place = self._place(studies.pop()) if len(studies) == 1 else None
+        return self._insert(place, [_row(r) for r in records]) if place else [self.record(r) for r in records]
+
+    def artifacts(self, run_id: str) -> Path:
+        """The folder of a run's artifacts, without opening MLflow where the store is local."""
+        uri = bulk.artifact_uri(self._database, run_id) if self._takes_bulk else None
+        return self._local(uri, lambda: self._download(uri)) if uri else self.run(run_id).artifacts
 
     def start(self, record: Record) -> str:
         """Write a run that stays RUNNING: the parent of a sweep, a live session."""
@@ -232,12 +233,31 @@ class Store:
 
     @cached_property
     def _takes_bulk(self) -> bool:
-        """A local SQLite store with the schema that `bulk` knows; asked after the client has made or migrated it."""
+        """A local SQLite store with the schema that `bulk` knows; one that is new or old is made or migrated by the client first."""
         if not self.uri.startswith("sqlite:///"):
             return False
         with self._refusals(self.uri):
+            if bulk.supported(self._database):
+                return True
             self._client.search_experiments(max_results=1)
             return bulk.supported(self._database)
+
+    def _place(self, study: str) -> bulk.Place | None:
+        """Where `bulk` writes the runs of a study; None sends them through the client."""
+        if not self._takes_bulk:
+            return None
+        with self._refusals(study):
+            found = bulk.experiment(self._database, study)
+            if found is None:
+                self._experiment(study)
+                found = bulk.experiment(self._database, study)
+        return bulk.Place(*found, self._local(found[1], lambda: self._download(found[1]))) if found else None
+
+    def _insert(self, place: bulk.Place, rows: list[bulk.Row], late: Callable[[str], dict[str, bytes]] | None = None) -> list[str]:
+        if late is not None:
+            rows = [replace(row, files=row.files | late(row.run_id)) for row in rows]
+        with self._refusals(rows[0].name if len(rows) == 1 else f"{len(rows)} runs"):
+            return bulk.insert(self._database, place, rows)
 
     def _experiment(self, study: str) -> str:
         client = self._client
@@ -371,6 +391,7 @@ def _row(record: Record) -> bulk.Row:
         tags=record.tags | ({PARENT: record.parent} if record.parent else {}),
         params={key: short(value) for key, value in record.params.items()},
         metrics={key: float(value) for key, value in record.metrics.items() if not math.isinf(value)},
+        series=record.series,
         files=record.files,
     )
 

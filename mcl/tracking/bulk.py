@@ -1,8 +1,9 @@
-"""Many finished runs in one transaction, straight into the tables of a local MLflow store.
+"""Finished runs in one transaction, straight into the tables of a local MLflow store.
 
-MLflow's client needs 20 ms and more for a run, most of it Python; a search writes thousands. The tables are not a public
-interface, so this path is taken only for the schema revision that it was written for (`supported`); `tracking` falls back to the
-client otherwise. A row appears with its last artifact in place, as everywhere.
+MLflow's client needs two seconds to import and open a store, and 20 ms for a run; a person waits for the one, a search writes
+thousands of the other. The tables are not a public interface, so this path is taken only for the schema revision that it was
+written for (`supported`); `tracking` falls back to the client otherwise. A row appears with its last artifact in place, as
+everywhere.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ INSERT_RUN = """INSERT INTO runs (run_uuid, name, source_type, source_name, entr
 source_version, lifecycle_stage, artifact_uri, experiment_id) VALUES (?, ?, 'UNKNOWN', '', '', 'unknown', ?, ?, ?, '', 'active', ?, ?)"""
 INSERT_TAG = "INSERT INTO tags (run_uuid, key, value) VALUES (?, ?, ?)"
 INSERT_PARAM = "INSERT INTO params (run_uuid, key, value) VALUES (?, ?, ?)"
-INSERT_METRIC = "INSERT INTO metrics (run_uuid, key, value, is_nan, timestamp, step) VALUES (?, ?, ?, ?, 0, 0)"
-INSERT_LATEST = "INSERT INTO latest_metrics (run_uuid, key, value, is_nan, timestamp, step) VALUES (?, ?, ?, ?, 0, 0)"
+INSERT_METRIC = "INSERT INTO metrics (run_uuid, key, value, is_nan, timestamp, step) VALUES (?, ?, ?, ?, 0, ?)"
+INSERT_LATEST = "INSERT INTO latest_metrics (run_uuid, key, value, is_nan, timestamp, step) VALUES (?, ?, ?, ?, 0, ?)"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,18 @@ class Row:
     tags: dict[str, str] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    series: dict[str, list[tuple[int, float]]] = field(default_factory=dict)  # step metrics, steps increasing
     files: dict[str, bytes] = field(default_factory=dict)
+    run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+@dataclass(frozen=True)
+class Place:
+    """An experiment: its id, its artifact URI, and where that lies on this machine."""
+
+    experiment_id: int
+    location: str
+    folder: Path
 
 
 def supported(database: Path) -> bool:
@@ -53,30 +65,58 @@ def supported(database: Path) -> bool:
     return [row[0] for row in found] in [[revision] for revision in REVISIONS]
 
 
-def insert(database: Path, experiment_id: int, location: str, folder: Path, rows: Sequence[Row]) -> list[str]:
-    """Write `rows` under an experiment and return their run ids in order; all of them or none.
+def experiment(database: Path, name: str) -> tuple[int, str] | None:
+    """Id and artifact URI of the active experiment with this name."""
+    query = "SELECT experiment_id, artifact_location FROM experiments WHERE name = ? AND lifecycle_stage = 'active'"
+    with closing(sqlite3.connect(database, timeout=WAIT_SEC)) as connection:
+        found = connection.execute(query, (name,)).fetchone()
+    return (int(found[0]), str(found[1])) if found else None
 
-    `location` is the experiment's artifact URI and `folder` where that lies on this machine. Raises sqlite3.Error or OSError.
-    """
-    ids = [uuid.uuid4().hex for _ in rows]
-    with _whole(folder / run_id for run_id in ids):
-        for run_id, row in zip(ids, rows, strict=True):
-            _write(folder / run_id / "artifacts", row.files)
+
+def artifact_uri(database: Path, run_id: str) -> str | None:
+    with closing(sqlite3.connect(database, timeout=WAIT_SEC)) as connection:
+        found = connection.execute("SELECT artifact_uri FROM runs WHERE run_uuid = ?", (run_id,)).fetchone()
+    return str(found[0]) if found else None
+
+
+def insert(database: Path, place: Place, rows: Sequence[Row]) -> list[str]:
+    """Write `rows` under an experiment and return their run ids in order; all of them or none. Raises sqlite3.Error or OSError."""
+    ids = [row.run_id for row in rows]
+    with _whole(place.folder / run_id for run_id in ids):
+        for row in rows:
+            _write(place.folder / row.run_id / "artifacts", row.files)
         with closing(sqlite3.connect(database, timeout=WAIT_SEC)) as connection, connection:
             connection.execute("PRAGMA synchronous=NORMAL")  # with write-ahead logging: consistent after a power cut
             connection.execute("BEGIN IMMEDIATE")
             now = int(time.time() * 1000)
-            runs = [
-                (i, row.name, row.status, now, now, f"{location}/{i}/artifacts", experiment_id) for i, row in zip(ids, rows, strict=True)
-            ]
-            connection.executemany(INSERT_RUN, runs)
-            named = [row.tags | {"mlflow.runName": row.name} for row in rows]
-            connection.executemany(INSERT_TAG, _long(ids, named))
+            uri, under = f"{place.location}/{{}}/artifacts", place.experiment_id
+            connection.executemany(INSERT_RUN, [(r.run_id, r.name, r.status, now, now, uri.format(r.run_id), under) for r in rows])
+            connection.executemany(INSERT_TAG, _long(ids, [row.tags | {"mlflow.runName": row.name} for row in rows]))
             connection.executemany(INSERT_PARAM, _long(ids, [row.params for row in rows]))
-            metrics = [(*head, 0.0 if math.isnan(v) else v, math.isnan(v)) for *head, v in _long(ids, [row.metrics for row in rows])]
-            connection.executemany(INSERT_METRIC, metrics)
-            connection.executemany(INSERT_LATEST, metrics)
+            connection.executemany(INSERT_METRIC, [point for row in rows for point in _points(row)])
+            connection.executemany(INSERT_LATEST, [point for row in rows for point in _latest(row)])
     return ids
+
+
+def _points(row: Row) -> Iterator[tuple[str, str, float, bool, int]]:
+    for key, value in row.metrics.items():
+        yield _point(row, key, 0, value)
+    for key, points in row.series.items():
+        for step, value in points:
+            yield _point(row, key, step, value)
+
+
+def _latest(row: Row) -> Iterator[tuple[str, str, float, bool, int]]:
+    for key, value in row.metrics.items():
+        yield _point(row, key, 0, value)
+    for key, points in row.series.items():
+        if points:
+            yield _point(row, key, *points[-1])
+
+
+def _point(row: Row, key: str, step: int, value: float) -> tuple[str, str, float, bool, int]:
+    undefined = math.isnan(value)
+    return row.run_id, key, 0.0 if undefined else value, undefined, step
 
 
 def _long(ids: Sequence[str], tables: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str, Any]]:

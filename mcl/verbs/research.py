@@ -29,16 +29,15 @@ def backtest(args: Namespace) -> int:
     from mcl import runs
 
     done = runs.backtest(run, store=Store(), root=config.root(), overrides=composed.overrides)
-    tags = Store().run(done.run_id).tags
     data = {
         "run_id": done.run_id,
         "metrics": done.metrics,
         "report": done.report,
-        "config_sha256": tags["config_sha256"],
+        "config_sha256": done.tags["config_sha256"],
         "data_fingerprint": done.bars.fingerprint,
         "synthetic": done.bars.synthetic,
     }
-    screen.answer(data, lambda: _show_run(runs.name(run, done.bars), done.metrics, tags, done.run_id, done.report))
+    screen.answer(data, lambda: _show_run(runs.name(run, done.bars), done.metrics, done.tags, done.run_id, done.report))
     if args.show and done.report:
         webbrowser.open(done.report.as_uri())
     return 0

@@ -17,6 +17,7 @@ RECORD = Record(
     params={"strategy.fast": 10, "notes": "x" * 700, "costs.slippage_ticks": 0.5},
     metrics={"sharpe": 1.25, "calmar": math.nan, "sortino": math.inf},
     tags={"mcl.kind": "trial", "state": "COMPLETE", "reason": ""},
+    series={"curve/equity_usd": [(0, 1.0), (1, math.nan), (7, 2.0)]},
     files={"config.json": b"{}", "data/x.bin": b"\x00"},
 )
 
@@ -29,7 +30,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def test_bulk_and_client_write_the_same(store: Store) -> None:
     parent = store.start(Record("bulk", "parent"))
     record = Record(**(vars(RECORD) | {"parent": parent}))
-    ids = {"client": store.record(record), "bulk": store.record_many([record])[0]}
+    by_client = Store(store.root)
+    by_client.__dict__["_takes_bulk"] = False
+    ids = {"client": by_client.record(record), "bulk": store.record(record)}
     runs = {how: store._client.get_run(run_id) for how, run_id in ids.items()}
     assert runs["bulk"].data.params == runs["client"].data.params
     assert runs["bulk"].data.tags == runs["client"].data.tags
@@ -45,11 +48,14 @@ def test_bulk_and_client_write_the_same(store: Store) -> None:
     with sqlite3.connect(store.folder / "mlflow.db") as database:
         rows = [database.execute(f"SELECT {columns} FROM runs WHERE run_uuid = ?", (i,)).fetchone() for i in ids.values()]
         histories = [
-            database.execute("SELECT key, value, is_nan, timestamp, step FROM metrics WHERE run_uuid = ? ORDER BY key", (i,)).fetchall()
+            database.execute(
+                "SELECT key, value, is_nan, timestamp, step FROM metrics WHERE run_uuid = ? ORDER BY key, step", (i,)
+            ).fetchall()
             for i in ids.values()
         ]
     database.close()
     assert rows[0] == rows[1]
+    assert len(histories[0]) == 5
     assert histories[0] == histories[1]
 
 

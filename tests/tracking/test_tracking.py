@@ -109,4 +109,23 @@ print("STATES", sorted((r.name, r.status, (r.artifacts / "report.html").exists()
 def test_a_full_disk_leaves_no_run_that_looks_whole(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=True)
     assert "REFUSED cannot write big: File too large" in done.stdout
+    assert "STATES [('small', 'FINISHED', False)]" in done.stdout
+
+
+def test_a_full_disk_fails_a_run_of_the_client(tmp_path: Path) -> None:
+    through_client = FULL.replace("resource.setrlimit", "store.__dict__['_takes_bulk'] = False\nresource.setrlimit", 1)
+    done = subprocess.run([sys.executable, "-c", through_client, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert "REFUSED cannot write big: File too large" in done.stdout
     assert "STATES [('big', 'FAILED', False), ('small', 'FINISHED', False)]" in done.stdout
+
+
+def test_a_page_that_cannot_be_made_leaves_no_run(store: Store) -> None:
+    def broken(run_id: str) -> dict[str, bytes]:
+        raise RuntimeError(run_id)
+
+    for quick in (True, False):
+        other = Store(store.root)
+        other.__dict__["_takes_bulk"] = quick
+        with pytest.raises(RuntimeError):
+            other.record(record(study="broken"), broken)
+    assert [run.status for run in store.in_study("broken")] == ["FAILED"]
