@@ -83,9 +83,9 @@ class Bars:
         bad |= self.roll & ~np.isfinite(self.outgoing_open)
         return int(np.argmax(bad)) if bad.any() else -1
 
-    @property
+    @cached_property
     def times(self) -> pd.DatetimeIndex:
-        return pd.DatetimeIndex(pd.to_datetime(self.close_time, utc=True), name="close_time")
+        return pd.DatetimeIndex(self.close_time.astype("datetime64[ns]"), name="close_time").tz_localize("UTC")
 
     def frame(self) -> pd.DataFrame:
         """The rows as a DataFrame indexed by close time, for strategies written in pandas and for reports."""
