@@ -47,6 +47,7 @@ _LAYOUT: dict[str, tuple[int, Any]] = {  # schema: (rtype, message)
     "bbo-1s": (195, wire.BBOMsg),
     "bbo-1m": (196, wire.BBOMsg),
 }
+SCHEMAS = tuple(_LAYOUT)
 
 
 class Mapping(NamedTuple):

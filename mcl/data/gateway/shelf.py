@@ -1,0 +1,269 @@
+"""The DBN files of one folder as a vendor would offer them: found by dataset, schema, time and symbol, handed out in slices.
+
+Files are read when they are asked for and the last ones are kept, so that memory stays bounded. Hourly and daily bars are
+made from 1-minute bars when the folder has none of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mcl.calendar import DAY_NS, NS, from_day
+from mcl.data import dbn
+from mcl.data.gateway.symbology import Meaning, Symbols
+from mcl.errors import DataError
+
+KEPT_BYTES = 512 << 20  # of records in memory
+SLICE = 1 << 16  # records handed out at once
+OPEN_INTEREST = 9  # stat_type
+_MADE = {"ohlcv-1h": 3600 * NS, "ohlcv-1d": DAY_NS}
+
+
+@dataclass(frozen=True)
+class Query:
+    """start <= time < end in ns UTC; the time is ts_recv where a schema has it, else ts_event."""
+
+    dataset: str
+    schema: str
+    symbols: tuple[str, ...]
+    stype_in: str
+    start: int
+    end: int
+    limit: int | None = None
+
+    @property
+    def days(self) -> tuple[date, date]:
+        """The UTC days that are touched; the second is left out."""
+        return from_day(self.start // DAY_NS), from_day(-(-self.end // DAY_NS))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One file and what it says about itself. `made` is a bar length in ns when its bars are made from 1-minute bars."""
+
+    path: Path
+    header: dbn.Header
+    made: int = 0
+
+
+class Shelf:
+    """DataError for a folder without a DBN file. `world` is what a generated world says about itself, {} for recorded data."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._files: dict[tuple[str, str], list[Stored]] = {}
+        paths = sorted(p for p in folder.rglob("*") if p.name.endswith((".dbn", ".dbn.zst")))
+        for path in paths:
+            header = dbn.header(path)
+            self._files.setdefault((header.dataset, header.schema), []).append(Stored(path, header))
+        if not paths:
+            raise DataError(f"{folder} holds no DBN file, so there is nothing to serve", "give a folder of .dbn or .dbn.zst files")
+        self._make_coarser()
+        self._kept: OrderedDict[tuple[Path, str], dbn.Records] = OrderedDict()
+        self._counts: dict[Query, int] = {}
+        self._lock = threading.RLock()
+
+    @cached_property
+    def world(self) -> dict[str, Any]:
+        note = self.folder / "world.json"
+        told: dict[str, Any] = json.loads(note.read_text()) if note.is_file() else {}
+        return {name: fact for name, fact in told.items() if name != "files"}
+
+    def datasets(self) -> list[str]:
+        return sorted({dataset for dataset, _ in self._files})
+
+    def schemas(self, dataset: str) -> list[str]:
+        return sorted(schema for name, schema in self._files if name == dataset)
+
+    def span(self, dataset: str, schema: str) -> tuple[int, int]:
+        """Start and end of what there is, ns UTC."""
+        files = self._files[dataset, schema]
+        return min(f.header.start for f in files), max(self._end(f) for f in files)
+
+    def symbols(self, dataset: str) -> Symbols:
+        with self._lock:
+            return self._symbols.setdefault(dataset, self._symbols_of(dataset))
+
+    def resolve(self, query: Query) -> dict[str, list[Meaning]]:
+        """What each symbol of a query means; a symbol that means nothing has an empty list."""
+        symbols = self.symbols(query.dataset)
+        return {symbol: symbols.resolve(symbol, query.stype_in, *query.days) for symbol in query.symbols}
+
+    def count(self, query: Query) -> int:
+        if query not in self._counts:
+            self._counts[query] = sum(len(part) for part in self.slices(query))
+        return self._counts[query]
+
+    def slices(self, query: Query) -> Iterator[dbn.Records]:
+        """The records of a query in the order of their time, at most `SLICE` at once."""
+        meanings = [m for found in self.resolve(query).values() for m in found]
+        left = query.limit if query.limit is not None else np.iinfo(np.int64).max
+        for stored in self._files.get((query.dataset, query.schema), []):
+            if stored.header.start >= query.end or self._end(stored) <= query.start:
+                continue
+            for part in _chosen(self._records(stored), query, meanings):
+                yield part[:left]
+                left -= min(left, len(part))
+                if left == 0:
+                    return
+
+    def header(self, query: Query) -> dbn.Header:
+        """The header of an answer: a parent's mappings under their raw symbols, all others under the symbol that was asked for."""
+        keep_raw = query.stype_in == "parent" or query.symbols == ("ALL_SYMBOLS",)
+        mappings = tuple(
+            dbn.Mapping(m.raw_symbol if keep_raw else symbol, m.instrument_id, m.start, m.end)
+            for symbol, found in self.resolve(query).items()
+            for m in found
+        )
+        return dbn.Header(query.dataset, query.schema, query.stype_in, query.symbols, query.start, query.end, mappings)
+
+    # ------------------------------------------------------------------------------------------------------------ files
+
+    def _make_coarser(self) -> None:
+        for dataset in self.datasets():
+            minutes = self._files.get((dataset, "ohlcv-1m"), [])
+            for schema, step in _MADE.items():
+                if minutes and (dataset, schema) not in self._files and all(f.header.start % step == 0 for f in minutes):
+                    self._files[dataset, schema] = [Stored(f.path, replace(f.header, schema=schema), step) for f in minutes]
+        for files in self._files.values():
+            files.sort(key=lambda stored: stored.header.start)
+
+    def _end(self, stored: Stored) -> int:
+        if stored.header.end is not None:
+            return stored.header.end
+        times = clock(self._records(stored))
+        return int(times[-1]) + 1 if len(times) else stored.header.start
+
+    def _records(self, stored: Stored) -> dbn.Records:
+        """All records of a file in the order of their time."""
+        key = stored.path, stored.header.schema
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+            records = dbn.read(stored.path)[1]
+            records = _coarser(records, stored.header.schema, stored.made) if stored.made else records
+            times = clock(records)
+            if (np.diff(times) < 0).any():
+                records = records[np.argsort(times, kind="stable")]
+            self._kept[key] = records
+            while len(self._kept) > 1 and sum(r.nbytes for r in self._kept.values()) > KEPT_BYTES:
+                self._kept.popitem(last=False)
+            return records
+
+    # -------------------------------------------------------------------------------------------------------- symbology
+
+    @cached_property
+    def _symbols(self) -> dict[str, Symbols]:
+        return {}
+
+    def _symbols_of(self, dataset: str) -> Symbols:
+        mappings = (m for (name, _), files in self._files.items() if name == dataset for f in files for m in f.header.mappings)
+        volume, interest = _Known(lambda: self._volumes(dataset)), _Known(lambda: self._interest(dataset))
+        return Symbols(mappings, volume, interest)
+
+    def _volumes(self, dataset: str) -> Iterator[tuple[int, dict[int, int]]]:
+        """Traded volume of each UTC day by instrument id, from the coarsest bars there are."""
+        schema = next((s for s in ("ohlcv-1d", "ohlcv-1h", "ohlcv-1m", "ohlcv-1s") if (dataset, s) in self._files), "")
+        for stored in self._files.get((dataset, schema), []):
+            records = self._records(stored)
+            days = clock(records) // DAY_NS
+            for day in np.unique(days):
+                rows = records[days == day]
+                ids, at = np.unique(rows["instrument_id"], return_inverse=True)
+                yield int(day), dict(zip(ids.tolist(), np.bincount(at, rows["volume"]).astype(int).tolist(), strict=True))
+
+    def _interest(self, dataset: str) -> Iterator[tuple[int, dict[int, int]]]:
+        """The open interest that was published up to the end of each UTC day, by instrument id."""
+        held: dict[int, int] = {}
+        for stored in self._files.get((dataset, "statistics"), []):
+            records = self._records(stored)
+            rows = records[records["stat_type"] == OPEN_INTEREST]
+            days = clock(rows) // DAY_NS
+            for day in np.unique(days):
+                today = rows[days == day]
+                held = held | dict(zip(today["instrument_id"].tolist(), today["quantity"].tolist(), strict=True))
+                yield int(day), held
+
+
+class _Known:
+    """Figures by day, made on the first call; answers with those of the last day before the one that is asked for."""
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+
+    @cached_property
+    def _table(self) -> tuple[npt.NDArray[np.int64], list[dict[int, int]]]:
+        by_day = dict(self._source())
+        days = sorted(by_day)
+        return np.array(days, np.int64), [by_day[day] for day in days]
+
+    def __call__(self, day: date) -> dict[int, int]:
+        days, figures = self._table
+        at = int(np.searchsorted(days, (day - date(1970, 1, 1)) // timedelta(1)))
+        return figures[at - 1] if at else {}
+
+
+def clock(records: dbn.Records) -> npt.NDArray[np.int64]:
+    """The time by which the vendor cuts ranges, ns UTC."""
+    names = records.dtype.names or ()
+    times: npt.NDArray[np.int64] = records["ts_recv" if "ts_recv" in names else "ts_event"].astype(np.int64)
+    return times
+
+
+def _chosen(records: dbn.Records, query: Query, meanings: list[Meaning]) -> Iterator[dbn.Records]:
+    """The rows of one file that are inside the range and mean one of the symbols, in slices."""
+    times = clock(records)
+    low, high = (int(np.searchsorted(times, t)) for t in (query.start, query.end))
+    for at in range(low, high, SLICE):
+        part = records[at : min(at + SLICE, high)]
+        picked = part[_means(part, times[at : at + len(part)], meanings)]
+        if len(picked):
+            yield picked
+
+
+def _means(part: dbn.Records, times: npt.NDArray[np.int64], meanings: list[Meaning]) -> npt.NDArray[np.bool_]:
+    """Which rows carry one of the instruments on a day on which the symbol means it."""
+    first, last = from_day(int(times[0]) // DAY_NS), from_day(int(times[-1]) // DAY_NS)
+    touched = [m for m in meanings if m.start <= last and m.end > first]
+    always = np.array([m.instrument_id for m in touched if m.start <= first and m.end > last], np.uint32)
+    mask: npt.NDArray[np.bool_] = np.isin(part["instrument_id"], always)
+    days = times // DAY_NS
+    for m in touched:
+        if not (m.start <= first and m.end > last):
+            start, end = ((day - date(1970, 1, 1)) // timedelta(1) for day in (m.start, m.end))
+            mask |= (part["instrument_id"] == m.instrument_id) & (days >= start) & (days < end)
+    return mask
+
+
+def _coarser(records: dbn.Records, schema: str, step: int) -> dbn.Records:
+    """Bars of `step` ns from finer ones, stamped with their open, by time and then instrument."""
+    bucket = records["ts_event"].astype(np.int64) // step
+    order = np.lexsort((records["ts_event"], records["instrument_id"], bucket))
+    rows, bucket = records[order], bucket[order]
+    fresh = np.r_[True, (bucket[1:] != bucket[:-1]) | (rows["instrument_id"][1:] != rows["instrument_id"][:-1])][: len(rows)]
+    first = np.flatnonzero(fresh)
+    bars = dbn.blank(schema, len(first))
+    if len(first):
+        last = np.r_[first[1:], len(rows)] - 1
+        bars["instrument_id"], bars["ts_event"] = rows["instrument_id"][first], bucket[first] * step
+        bars["open"], bars["close"] = rows["open"][first], rows["close"][last]
+        bars["high"], bars["low"] = np.maximum.reduceat(rows["high"], first), np.minimum.reduceat(rows["low"], first)
+        bars["volume"] = np.add.reduceat(rows["volume"], first)
+    return bars
+
+
+def iso(ns: int) -> str:
+    """An instant as the vendor writes it, in nanoseconds."""
+    return datetime.fromtimestamp(ns // NS, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{ns % NS:09d}Z"
