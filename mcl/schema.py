@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Day = Annotated[date, Field(strict=False)]
+Ticks = Annotated[float, Field(ge=0, le=100)]
 Interval = Literal["1m", "5m", "15m", "30m", "1h", "session"]
 
 
@@ -24,11 +25,11 @@ class Strict(BaseModel):
 
 
 class Roll(Strict):
-    """When to leave a contract. `volume`: previous session's cleared volume of the next listed expiry is larger; one-way."""
+    """When to leave a contract. `volume`, `open_interest`: that of the next listed expiry was larger in the previous session; one-way."""
 
-    rule: Literal["volume", "calendar"] = "volume"
-    sessions_before_last_trade: int = Field(3, ge=0, le=40)  # forced (volume) or exact (calendar)
-    adjust: Literal["difference", "none"] = "difference"
+    rule: Literal["volume", "open_interest", "calendar"] = "volume"
+    sessions_before_last_trade: int = Field(3, ge=0, le=40)  # at the latest (volume, open_interest) or exactly (calendar)
+    adjust: Literal["difference", "ratio", "none"] = "difference"
 
 
 class DataCommon(Strict):
@@ -38,6 +39,7 @@ class DataCommon(Strict):
     end: Day | None = None  # first session that is left out
     holdout_start: Day | None = None  # bars from here on are fenced: only promotion and validation see them
     roll: Roll = Roll()
+    exclude_degraded: bool = False  # leave out sessions that the vendor calls degraded
 
     @model_validator(mode="after")
     def _ordered(self) -> DataCommon:
@@ -108,8 +110,15 @@ Data = Annotated[SyntheticData | DatabentoData | CsvData | LeanData, Field(discr
 class Costs(Strict):
     """Charged on every contract and side, rolls included."""
 
-    slippage_ticks: float = Field(1.0, ge=0, le=100)
+    slippage_ticks: float = Field(1.0, ge=0, le=100)  # the mean that every fill is charged
     commission_usd: float = Field(0.77, ge=0, le=100)  # broker 0.25 + exchange 0.50 + regulatory 0.02
+    slippage_by_hour_ticks: tuple[Ticks, ...] = Field((), strict=False)  # measured: hours 0 … 23 New York; 17 is the daily break
+
+    @model_validator(mode="after")
+    def _whole_day(self) -> Costs:
+        if len(self.slippage_by_hour_ticks) not in (0, 24):
+            raise ValueError(f"slippage_by_hour_ticks has {len(self.slippage_by_hour_ticks)} values; need 24, one per hour, or none")
+        return self
 
 
 # ---------------------------------------------------------------------------------------------------------------- risk

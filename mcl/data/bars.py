@@ -1,9 +1,10 @@
 """`Bars`: what every other part of mcl sees of the market.
 
 One row is one closed bar of the dated contract that the roll table says is active in that session. Prices are the
-tradeable prices of that contract; `price + adjustment` is the continuous series that signals are computed on. The
-adjustment is *forward*: the first contract is unshifted and each roll subtracts its gap from all that follows, so that an
-adjusted price never changes when later data arrive (a backward adjustment rewrites the past at every roll).
+tradeable prices of that contract; `price * ratio + adjustment` is the continuous series that signals are computed on. The
+adjustment is *forward*: the first contract is untouched and each roll subtracts its gap from all that follows (or divides by it,
+for `roll.adjust=ratio`), so that an adjusted price never changes when later data arrive (a backward adjustment rewrites the past at
+every roll).
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
+# volume_from and volume_to are what the rule compared: cleared volume, or open interest for `roll.rule=open_interest`; -1: nothing known.
 ROLL_COLUMNS = ("session", "from_symbol", "to_symbol", "reason", "gap", "gap_time", "known_at", "volume_from", "volume_to")
 
 
 @dataclass(frozen=True)
 class Bars:
-    """Aligned arrays of length n, one element per closed bar, strictly increasing in time.
+    """Aligned arrays of length n, one element per closed bar, strictly increasing in time. A minute without a trade has no row.
 
     close_time     int64, ns since the epoch, UTC: when the bar is known (`ts_event` of the stored row + the interval)
     open … close   float64, price units of the dated contract; always on the tick grid; may be zero or negative
@@ -60,6 +62,8 @@ class Bars:
     fingerprint: str  # sha256 over all that a backtest can see of these bars
     synthetic: bool  # never present a result on synthetic bars as a market result
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)  # manifest, world and seed, edge, request …
+    ratio: Floats | None = None  # per contract of `contracts`: multiply its prices for the continuous series; None: 1 for all
+    settlement: pd.Series | None = field(default=None, repr=False)  # of the active contract by session (days), for marking in reports
 
     def __len__(self) -> int:
         return len(self.close_time)
@@ -74,7 +78,8 @@ class Bars:
     @cached_property
     def adjusted(self) -> dict[str, Floats]:
         """open, high, low, close of the continuous series, in price units."""
-        return {name: getattr(self, name) + self.adjustment for name in ("open", "high", "low", "close")}
+        ratio = 1.0 if self.ratio is None else self.ratio[self.contract]
+        return {name: getattr(self, name) * ratio + self.adjustment for name in ("open", "high", "low", "close")}
 
     @cached_property
     def first_bad_row(self) -> int:
@@ -105,7 +110,10 @@ class Bars:
         roll[0], outgoing[0] = False, np.nan
         days = self.roll_table["session"].to_numpy().astype("datetime64[D]").astype(np.int64)
         kept = self.roll_table[(days > cut["session"][0]) & (days <= cut["session"][-1])]
-        return replace(self, **cut, roll=roll, outgoing_open=outgoing, roll_table=kept)
+        settled = self.settlement
+        if settled is not None:
+            settled = settled[(settled.index >= cut["session"][0]) & (settled.index <= cut["session"][-1])]
+        return replace(self, **cut, roll=roll, outgoing_open=outgoing, roll_table=kept, settlement=settled)
 
     def between(self, start: Any = None, end: Any = None) -> Bars:
         """Bars of the sessions start <= trade date < end (either may be None), as views."""

@@ -20,6 +20,8 @@ from mcl.data.bars import Bars
 from mcl.data.table import Table
 from mcl.errors import DataError, nearest
 
+_TOLD = ("synthetic", "request", "counts", "conditions", "facts")
+
 
 @dataclass(frozen=True)
 class Raw:
@@ -49,10 +51,11 @@ def dataset(data: schema.Data, root: Path) -> store.Dataset:
 
 def bars(stored: store.Dataset, data: schema.Data) -> Bars:
     """All bars in the interval and with the roll rule of `data`, from the cache or made and cached; hold-out included."""
-    rule = json.dumps([front.VERSION, data.roll.model_dump()], sort_keys=True)
+    without = stored.degraded if data.exclude_degraded else None
+    rule = json.dumps([front.VERSION, data.roll.model_dump(), [] if without is None else without.tolist()], sort_keys=True)
     path = stored.folder / "front" / f"{data.interval}-{hashlib.sha256(rule.encode()).hexdigest()[:12]}.arrow"
     if not path.is_file():
-        made = front.assemble(stored, data.roll)
+        made = front.assemble(stored, data.roll, without)
         store.save_bars(path, front.resample(made, data.interval, stored.calendar))
     return store.load_bars(path, stored)
 
@@ -66,7 +69,7 @@ def info(data: schema.Data, root: Path) -> dict[str, Any]:
     """Rows, sessions, contracts, rolls, fingerprint, and what the manifest says. The hold-out is included."""
     stored = dataset(data, root)
     held = bars(stored, data)
-    manifest = {name: stored.manifest[name] for name in ("synthetic", "request", "counts", "facts", "first_session", "last_session")}
+    manifest = {name: stored.manifest[name] for name in (*_TOLD, "first_session", "last_session")}
     rolls = held.roll_table.assign(session=held.roll_table["session"].astype(str))
     return {
         "dataset": str(stored.folder),

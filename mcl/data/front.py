@@ -7,6 +7,7 @@ contracts, because rolls happen only at the open of a session.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -25,7 +26,7 @@ from mcl.market import Contract, Instrument
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-VERSION = 1  # raise it whenever the same dataset and rule would give other bars: finished bars are cached
+VERSION = 2  # raise it whenever the same dataset and rule would give other bars: finished bars are cached
 GAP_DAYS = 12  # how far back the last common bar of two contracts is looked for
 ARRAYS = ("close_time", *PRICES, "volume", "adjustment", "session", "to_close_sec", "contract", "roll", "outgoing_open")
 _EPOCH = 719163  # date(1970, 1, 1).toordinal()
@@ -54,6 +55,9 @@ class Source(Protocol):
     def rows(self, contract: int, first: int, last: int) -> Rows: ...
 
 
+Reader = Callable[[int, int, int], Rows]  # contract, first session, last session
+
+
 @dataclass(frozen=True)
 class _Roll:
     """A roll with what it is worth: the gap, and the price at which the outgoing contract is left."""
@@ -63,21 +67,81 @@ class _Roll:
     outgoing_open: float
 
 
-def assemble(source: Source, rule: schema.Roll) -> Bars:
-    """The active contract's bars in the interval of the source; fingerprint empty, no session cut."""
-    days = source.sessions
-    last_trade = np.array([c.last_trade_date.toordinal() for c in source.contracts], np.int64) - _EPOCH
-    volumes = published(source.statistics, "cleared_volume")
-    active, steps = roll.decide(source.calendar, days, last_trade=last_trade, listed_at=source.listed_at, volumes=volumes, rule=rule)
+def assemble(source: Source, rule: schema.Roll, without: Ints | None = None) -> Bars:
+    """The active contract's bars in the interval of the source; fingerprint empty, no cut of the range.
+
+    The sessions `without` (days) are left out as if the exchange had been closed: a roll that falls there happens at the next open.
+    """
+    days = source.sessions if without is None else source.sessions[~np.isin(source.sessions, without)]
+    active, steps = roll.decide(
+        source.calendar, days, last_trade=_last_trade(source), listed_at=source.listed_at, volumes=_volumes(source, rule), rule=rule
+    )
     starts = np.concatenate([[0], np.flatnonzero(np.diff(active)) + 1])
     stops = np.append(starts[1:], len(active)) - 1
-    pieces = [source.rows(int(active[a]), int(days[a]), int(days[b])) for a, b in zip(starts, stops, strict=True)]
+    read = _reader(source, without)
+    pieces = [read(int(active[a]), int(days[a]), int(days[b])) for a, b in zip(starts, stops, strict=True)]
     pieces, steps = _without_empty_ends(source, pieces, steps)
-    rolls = [_price(source, step, rows) for step, rows in zip(steps, pieces[1:], strict=True)]
+    rolls = [_price(source, read, step, rows) for step, rows in zip(steps, pieces[1:], strict=True)]
+    if rule.adjust == "ratio":
+        _positive(source, pieces, rolls)
     columns = _columns(source, pieces, rolls, rule)
     table = roll_table(_records(source.contracts, rolls))
     facts: dict[str, Any] = {"contracts": source.contracts, "roll_table": table, "fingerprint": "", "synthetic": source.synthetic}
+    facts |= {"ratio": _ratios(source, rolls) if rule.adjust == "ratio" else None, "settlement": _settlements(source, days, active)}
     return Bars(source.instrument, source.interval, **columns, **facts)
+
+
+def _last_trade(source: Source) -> Ints:
+    return np.array([c.last_trade_date.toordinal() for c in source.contracts], np.int64) - _EPOCH
+
+
+def _volumes(source: Source, rule: schema.Roll) -> roll.Volumes:
+    """What the rule compares, as published. An absent open interest is an error; without volumes every roll is forced."""
+    kind = "open_interest" if rule.rule == "open_interest" else "cleared_volume"
+    found = published(source.statistics, kind)
+    if rule.rule == "open_interest" and not len(found.session):
+        raise DataError("roll.rule=open_interest needs published open interest, and these data hold none", "choose volume or calendar")
+    return found
+
+
+def _reader(source: Source, without: Ints | None) -> Reader:
+    def read(contract: int, first: int, last: int) -> Rows:
+        rows = source.rows(contract, first, last)
+        return rows if without is None else rows.take(~np.isin(rows.session, without))
+
+    return read
+
+
+def _settlements(source: Source, days: Ints, active: Ints) -> pd.Series:
+    """The last published settlement of the active contract of each session, indexed by session; sessions without one are absent."""
+    stats = source.statistics
+    settled = stats[stats["kind"] == "settlement"].drop_duplicates(["session", "contract"], keep="last")
+    wanted = pd.MultiIndex.from_arrays([days, active])
+    prices = settled.set_index(["session", "contract"])["value"].reindex(wanted).to_numpy(np.float64)
+    known = np.isfinite(prices)
+    return pd.Series(prices[known], index=days[known], name="settlement")
+
+
+def _positive(source: Source, pieces: list[Rows], rolls: list[_Roll]) -> None:
+    """Ratios of prices that are not positive mean nothing."""
+    for rows in pieces:
+        at = int(np.argmin(rows.low))
+        if rows.low[at] <= 0:
+            symbol, day = source.contracts[rows.contract[at]].symbol, from_day(int(rows.session[at]))
+            text = f"roll.adjust=ratio needs prices above zero; {symbol} was at {rows.low[at]:g} on {day}"
+            raise DataError(text, "choose roll.adjust=difference, or a range without that day")
+    for item in rolls:
+        if min(item.gap.outgoing, item.gap.incoming) <= 0:
+            text = f"roll.adjust=ratio needs prices above zero; the roll of {from_day(item.step.session)} has {item.gap}"
+            raise DataError(text, "choose roll.adjust=difference")
+
+
+def _ratios(source: Source, rolls: list[_Roll]) -> Floats:
+    """Per contract: the product of outgoing over incoming price of all rolls up to it."""
+    ratio = np.ones(len(source.contracts))
+    for item in rolls:
+        ratio[item.step.incoming :] = ratio[item.step.outgoing] * item.gap.outgoing / item.gap.incoming
+    return ratio
 
 
 def close_times(rows: Rows, interval: str, calendar: Sessions) -> Ints:
@@ -101,20 +165,20 @@ def _without_empty_ends(source: Source, pieces: list[Rows], steps: list[roll.Ste
     return kept, moves
 
 
-def _price(source: Source, step: roll.Step, incoming: Rows) -> _Roll:
+def _price(source: Source, read: Reader, step: roll.Step, incoming: Rows) -> _Roll:
     """The gap of one roll from simultaneous prices, and the price at which the outgoing contract is left.
 
     That is the open of its own bar at the same time when it has one, else the incoming open minus the gap. When the incoming
     contract had no price before the roll (old vendor series) the gap is its first open minus the last outgoing close.
     """
-    old = source.rows(step.outgoing, step.session - GAP_DAYS, step.session)
-    new = source.rows(step.incoming, step.session - GAP_DAYS, step.session)
+    first_open = int(incoming.session[0])  # of the roll's session, or later when that has no bar
+    old = read(step.outgoing, step.session - GAP_DAYS, first_open)
+    new = read(step.incoming, step.session - GAP_DAYS, step.session)
     before = int(source.calendar.open_ns[np.searchsorted(source.calendar.day, step.session)])
     old_time, new_time = (close_times(rows, source.interval, source.calendar) for rows in (old, new))
     gap = roll.gap(old_time, old.close, new_time, new.close, before)
     if gap is None:
         gap = _first_gap(source, step, old, old_time, incoming)
-    gap = gap._replace(value=float(on_tick(np.array([gap.value]), source.instrument)[0]))
     same = np.flatnonzero(old.ts_event == incoming.ts_event[0])
     price = old.open[same[0]] if len(same) else incoming.open[0] - gap.value
     return _Roll(step, gap, float(on_tick(np.array([price]), source.instrument)[0]))
@@ -127,14 +191,15 @@ def _first_gap(source: Source, step: roll.Step, old: Rows, old_time: Ints, incom
         day = from_day(step.session)
         raise DataError(f"no price of {names[0]} in the {GAP_DAYS} days before the roll to {names[1]} on {day}; its gap cannot be measured")
     last = earlier[-1]
-    return roll.Gap(float(incoming.open[0] - old.close[last]), int(old_time[last]), False)
+    return roll.Gap(float(old.close[last]), float(incoming.open[0]), int(old_time[last]), False)
 
 
 def _columns(source: Source, pieces: list[Rows], rolls: list[_Roll], rule: schema.Roll) -> dict[str, Any]:
     rows = Rows(*(np.concatenate([getattr(p, name) for p in pieces]) for name in Rows.__dataclass_fields__))
     lengths = np.array([len(p) for p in pieces])
     first = np.concatenate([[0], np.cumsum(lengths)])[:-1]
-    offsets = np.concatenate([[0.0], -np.cumsum([r.gap.value for r in rolls])]) if rule.adjust == "difference" else np.zeros(len(pieces))
+    gaps = on_tick(np.array([r.gap.value for r in rolls], np.float64), source.instrument)
+    offsets = np.concatenate([[0.0], -np.cumsum(gaps)]) if rule.adjust == "difference" else np.zeros(len(pieces))
     known = close_times(rows, source.interval, source.calendar)
     marks, outgoing = np.zeros(len(rows), np.bool_), np.full(len(rows), np.nan)
     for position, item in zip(first[1:], rolls, strict=True):
@@ -166,7 +231,16 @@ def _to_close(close_time: Ints, session: Ints, calendar: Sessions) -> Ints:
 def _records(contracts: tuple[Contract, ...], rolls: list[_Roll]) -> list[tuple[Any, ...]]:
     def record(step: roll.Step, gap: roll.Gap) -> tuple[Any, ...]:
         symbols = contracts[step.outgoing].symbol, contracts[step.incoming].symbol
-        return (step.session, *symbols, step.reason, gap.value, gap.time, step.known_at, step.volume_outgoing, step.volume_incoming)
+        return (
+            step.session,
+            *symbols,
+            step.reason,
+            round(gap.value, 10),
+            gap.time,
+            step.known_at,
+            step.volume_outgoing,
+            step.volume_incoming,
+        )
 
     return [record(r.step, r.gap) for r in rolls]
 
@@ -243,4 +317,6 @@ def fingerprint(bars: Bars) -> str:
     for name in ARRAYS:
         if name != "contract":
             digest.update(name.encode() + b"\0" + np.ascontiguousarray(getattr(bars, name)).data)
+    if bars.ratio is not None:
+        digest.update(b"ratio\0" + np.ascontiguousarray(bars.ratio[bars.contract[starts]]).data)
     return digest.hexdigest()

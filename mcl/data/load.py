@@ -30,13 +30,14 @@ def load(data: schema.Data, root: Path, holdout: bool = False) -> Bars:
 
 def _provenance(stored: store.Dataset, data: schema.Data, end: date | None) -> dict[str, Any]:
     """What the bars were made from: everything here is plain JSON."""
-    manifest = {name: stored.manifest[name] for name in ("synthetic", "request", "facts", "counts", "inputs")}
+    manifest = {name: stored.manifest[name] for name in ("synthetic", "request", "facts", "counts", "conditions", "inputs")}
     return {
         "source": data.source,
         "dataset": stored.folder.name,
         "manifest_sha256": stored.manifest_sha256,
         "interval": data.interval,
         "roll": data.roll.model_dump(),
+        "exclude_degraded": data.exclude_degraded,
         "start": None if data.start is None else str(data.start),
         "end": None if end is None else str(end),
         **manifest,

@@ -7,7 +7,8 @@ change is worth from prices of both contracts at one moment. Rules:
   would skip months and double the jump in the term structure).
 * `volume`: the cleared volume of the next expiry was larger in the latest session whose volumes are known at the open and are
   not all zero (a holiday has a row of zeros or none; it is booked to the next trade date).
-* In both rules the contract is left at the open of the session that lies `sessions_before_last_trade` sessions before its last
+* `open_interest`: the same with open interest in the place of volume. It rolls about a week earlier.
+* In every rule the contract is left at the open of the session that lies `sessions_before_last_trade` sessions before its last
   trade date, whatever the volumes say. 0 means at the open of the last trade date.
 """
 
@@ -27,7 +28,10 @@ Floats = npt.NDArray[np.float64]
 
 
 class Volumes(NamedTuple):
-    """Cleared volume as it was published, one element per publication, in any order; a later one for the same cell replaces the earlier."""
+    """Cleared volume, or open interest, as it was published: one element per publication, in any order.
+
+    A later one for the same cell replaces the earlier.
+    """
 
     session: Ints  # days since 1970-01-01
     contract: Ints  # index into the contracts, which are ordered by last trade date
@@ -45,18 +49,23 @@ class Step(NamedTuple):
     session: int
     outgoing: int
     incoming: int
-    reason: str  # "volume", "forced" or "calendar"
+    reason: str  # "volume", "open_interest", "forced" or "calendar"
     known_at: int  # ns; -1 when no volume was known
-    volume_outgoing: int  # -1 when not known
+    volume_outgoing: int  # what the rule compares; -1 when not known
     volume_incoming: int
 
 
 class Gap(NamedTuple):
-    """Incoming minus outgoing price at one time (ns); `simultaneous` is False when they never traded in the same bar."""
+    """Prices of both contracts at one time (ns); `simultaneous` is False when they never traded in the same bar."""
 
-    value: float
+    outgoing: float
+    incoming: float
     time: int
     simultaneous: bool
+
+    @property
+    def value(self) -> float:
+        return self.incoming - self.outgoing
 
 
 @dataclass
@@ -114,11 +123,11 @@ def _choose(current: int, session: int, *, deadline: Ints, listed: npt.NDArray[n
     if current < 0:
         return _first(session, deadline, listed), reason
     while session >= deadline[chosen] and (following := _following(chosen, listed)) != chosen:
-        chosen, reason = following, "forced" if rule == "volume" else "calendar"
-    if chosen == current and rule == "volume" and (latest := known.latest()) >= 0:
+        chosen, reason = following, "calendar" if rule == "calendar" else "forced"
+    if chosen == current and rule != "calendar" and (latest := known.latest()) >= 0:
         following = _following(current, listed)
         if known.volume[latest, following] > known.volume[latest, current]:
-            chosen, reason = following, "volume"
+            chosen, reason = following, rule
     return chosen, reason
 
 
@@ -155,9 +164,9 @@ def gap(outgoing_time: Ints, outgoing: Floats, incoming_time: Ints, incoming: Fl
         return None
     common, i, j = np.intersect1d(outgoing_time[:m], incoming_time[:n], assume_unique=True, return_indices=True)
     if len(common):
-        return Gap(float(incoming[j[-1]] - outgoing[i[-1]]), int(common[-1]), True)
+        return Gap(float(outgoing[i[-1]]), float(incoming[j[-1]]), int(common[-1]), True)
     time = int(min(outgoing_time[m - 1], incoming_time[n - 1]))
     a, b = (int(np.searchsorted(t, time, side="right")) - 1 for t in (outgoing_time, incoming_time))
     if a < 0 or b < 0:
         a, b, time = m - 1, n - 1, int(max(outgoing_time[m - 1], incoming_time[n - 1]))
-    return Gap(float(incoming[b] - outgoing[a]), time, False)
+    return Gap(float(outgoing[a]), float(incoming[b]), time, False)

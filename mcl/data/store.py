@@ -20,6 +20,7 @@ import uuid
 import zlib
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,18 @@ class Dataset:
         return frame
 
     @property
+    def conditions(self) -> dict[str, str]:
+        """UTC days (ISO) that the vendor does not call available, and what it calls them."""
+        return dict(self.manifest["conditions"])
+
+    @property
+    def degraded(self) -> Ints:
+        """Sessions (days) with a degraded day: the session of that date, or the next one when the day has none (a Sunday)."""
+        days = np.array(sorted(to_day(date.fromisoformat(d)) for d, word in self.conditions.items() if word == "degraded"), np.int64)
+        at = np.searchsorted(self.calendar.day, days)
+        return np.unique(self.calendar.day[at[at < len(self.calendar.day)]])
+
+    @property
     def sessions(self) -> Ints:
         """Trade dates of the calendar from the first to the last bar."""
         first, last = (to_day(pd.Timestamp(self.manifest[name]).date()) for name in ("first_session", "last_session"))
@@ -303,7 +316,10 @@ def save_bars(path: Path, bars: Bars) -> None:
     """The arrays of `bars` in one uncompressed Arrow file, whole or not at all."""
     columns = {name: np.ascontiguousarray(getattr(bars, name)) for name in ARRAYS}
     columns["roll"] = columns["roll"].view(np.int8)  # Arrow packs booleans into bits
-    notes = {"interval": bars.interval, "rolls": json.dumps(roll_records(bars.roll_table)), "fingerprint": fingerprint(bars)}
+    settled = bars.settlement if bars.settlement is not None else pd.Series(dtype=float)
+    told = {"rolls": roll_records(bars.roll_table), "ratio": None if bars.ratio is None else bars.ratio.tolist()}
+    told["settlement"] = [settled.index.tolist(), settled.tolist()]
+    notes = {"interval": bars.interval, "fingerprint": fingerprint(bars), "told": json.dumps(told)}
     table = pa.table(columns).combine_chunks().replace_schema_metadata(notes)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:
@@ -321,10 +337,13 @@ def load_bars(path: Path, dataset: Dataset) -> Bars:
     except (OSError, pa.ArrowInvalid, KeyError) as error:
         raise DataError(f"{path} cannot be read: {error}", _CACHE) from error
     columns["roll"] = columns["roll"].view(np.bool_)
-    rolls = roll_table(json.loads(notes["rolls"]))
+    told = json.loads(notes["told"])
+    index, prices = told["settlement"]
+    settled = pd.Series(prices, index=np.array(index, np.int64), name="settlement", dtype="float64")
     bars = Bars(
-        dataset.instrument, notes["interval"], **columns, contracts=dataset.contracts, roll_table=rolls,
-        fingerprint=notes["fingerprint"], synthetic=dataset.synthetic,
+        dataset.instrument, notes["interval"], **columns, contracts=dataset.contracts, roll_table=roll_table(told["rolls"]),
+        fingerprint=notes["fingerprint"], synthetic=dataset.synthetic, settlement=settled,
+        ratio=None if told["ratio"] is None else np.array(told["ratio"], np.float64),
     )  # fmt: skip
     if fingerprint(bars) != bars.fingerprint:
         raise DataError(f"{path} is damaged: its bars do not have the fingerprint they were written with", _CACHE)

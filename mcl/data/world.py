@@ -6,8 +6,9 @@
                                             /ohlcv-1m/…
 
 All twelve serial months and the calendar spreads of neighbours, definitions sent again before every session, settlement prices on
-the day, cleared volume and open interest on the next morning, 1-minute bars where something traded. The same parameters give the
-same bytes; the folder appears whole or not at all and is reused.
+the day, cleared volume and open interest on the next morning, 1-minute bars where something traded. Every outright's definition carries
+the watermark, so that copied files stay synthetic. The same parameters give the same bytes; the folder appears whole or not at all
+and is reused.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -27,7 +28,8 @@ import numpy.typing as npt
 
 from mcl import calendar
 from mcl.calendar import NS, Sessions
-from mcl.data import curve, dbn, synthetic
+from mcl.data import blemish, curve, dbn, synthetic
+from mcl.data.contracts import NOTICE, WATERMARK
 from mcl.data.synthetic import LISTED, SESSION_SD, Edge, Tape
 from mcl.errors import DataError, StoreError
 from mcl.files import write_whole
@@ -37,7 +39,7 @@ from mcl.schema import SyntheticData
 Ints = npt.NDArray[np.int64]
 Progress = Callable[[float], None]  # told the share that is done, 0 … 1
 
-VERSION = 5  # raise it whenever the same parameters would give other bytes
+VERSION = 6  # raise it whenever the same parameters would give other bytes
 FIRST, LAST = date(2023, 12, 11), date(2026, 1, 8)  # trade dates; the first session opens on Sunday 2023-12-10
 DATASET, PARENT = "GLBX.MDP3", "MCL.FUT"
 SCHEMAS = ("definition", "statistics", "ohlcv-1m")
@@ -48,12 +50,21 @@ FINAL_ACTUAL = 3  # settlement flags, CME tag 731
 _SENT_BEFORE_OPEN = 30 * 60 * NS
 
 
-def generate(spec: SyntheticData, folder: Path | str, *, first: date = FIRST, last: date = LAST, progress: Progress | None = None) -> Path:
+def generate(
+    spec: SyntheticData,
+    folder: Path | str,
+    *,
+    first: date = FIRST,
+    last: date = LAST,
+    blemishes: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Path:
     """The folder of the world that `spec` names, made on the first call and reused after; sessions first … last, both included.
 
+    `blemishes` (names in `mcl.data.blemish.BLEMISHES`) damages the files on purpose: material for `mcl data check`.
     DataError for an impossible range, StoreError if the disk refuses.
     """
-    parameters = _parameters(spec, first, last)
+    parameters = _parameters(spec, first, last) | ({"blemishes": list(blemishes)} if blemishes else {})
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:12]
     home = Path(folder) / "synthetic" / f"{spec.world}-{spec.seed}-{digest}"
     if _is_whole(home, parameters):
@@ -112,7 +123,10 @@ def _fill(part: Path, parameters: dict[str, Any], progress: Progress) -> None:
         bars.append(_bars(listing, tape))
         statistics.take(tape)
         progress(0.8 * (tape.session + 1) / len(table))
-    records = {"definition": _definitions(listing), "statistics": statistics.records(), "ohlcv-1m": np.concatenate(bars)}
+    traded = np.concatenate(bars)
+    for name in parameters.get("blemishes", ()):
+        traded = blemish.apply(name, traded, table, part)
+    records = {"definition": _definitions(listing), "statistics": statistics.records(), "ohlcv-1m": traded}
     files, rows = {}, {schema: len(array) for schema, array in records.items()}
     for schema, array in records.items():
         for name in _write_months(part, schema, array, listing):
@@ -138,7 +152,7 @@ def _told(parameters: dict[str, Any], edge: Edge | None, listing: Listing) -> di
     times = {"start": _iso(start), "end": _iso(end)}
     return {
         "synthetic": True,
-        "notice": "SYNTHETIC DATA: generated, not recorded; results on it say nothing about the market",
+        "notice": NOTICE,
         "parameters": parameters,
         "edge": {"words": words, "sharpe": edge.sharpe if edge else 0.0, "drift_frac_per_session": drift},
         "request": request | times,
@@ -240,7 +254,7 @@ def _definitions(listing: Listing) -> dbn.Records:
 def _outright(contract: Contract) -> dbn.Records:
     record = _definition(1, contract, contract.symbol)
     record["instrument_id"], record["instrument_class"], record["cfi"] = _id(contract), b"F", b"FCECSX"
-    record["leg_side"] = b"N"
+    record["leg_side"], record["secsubtype"] = b"N", WATERMARK
     return record
 
 

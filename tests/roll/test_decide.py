@@ -77,15 +77,23 @@ def test_nothing_published_after_an_open_changes_what_was_decided_by_then(matrix
     assert [s for s in before[1] if s.session <= DAYS[at]] == [s for s in changed[1] if s.session <= DAYS[at]]
 
 
-@given(random_volumes(), st.sampled_from(["volume", "calendar"]), st.integers(0, 6))
+@given(random_volumes(), st.sampled_from(["volume", "open_interest", "calendar"]), st.integers(0, 6))
 def test_rolls_go_one_way_to_the_next_expiry_and_always_in_time(matrix: np.ndarray, rule: str, before: int) -> None:
     active, steps = decide(published(matrix), Roll(rule=rule, sessions_before_last_trade=before))
     assert (np.diff(active) >= 0).all()
-    assert all(s.incoming == s.outgoing + 1 for s in steps if s.reason == "volume")
+    assert all(s.incoming == s.outgoing + 1 for s in steps if s.reason == rule != "calendar")
     expiry = np.searchsorted(DAYS, LAST_TRADE)
     left = expiry[active] - np.arange(N)
     assert (left > before).all()
     assert all(s.known_at <= OPEN[np.searchsorted(DAYS, s.session)] for s in steps)
+
+
+def test_open_interest_decides_like_volume_but_says_so() -> None:
+    by_volume, by_interest = (
+        decide(published(migration()), Roll(rule=rule, sessions_before_last_trade=1)) for rule in ("volume", "open_interest")
+    )
+    assert np.array_equal(by_volume[0], by_interest[0])
+    assert [s.reason for s in by_interest[1]] == [s.reason.replace("volume", "open_interest") for s in by_volume[1]]
 
 
 @given(random_volumes())
@@ -154,14 +162,14 @@ TIMES = np.arange(1, 11, dtype=np.int64)
 
 def test_the_gap_comes_from_the_last_common_bar_before_the_roll() -> None:
     outgoing, incoming = np.arange(10.0), 100 + 2 * np.arange(10.0)
-    assert roll.gap(TIMES, outgoing, TIMES, incoming, before=5) == (100 + 8 - 4, 5, True)
+    assert roll.gap(TIMES, outgoing, TIMES, incoming, before=5) == (4, 100 + 8, 5, True)
     thin = np.array([1, 3, 8])
-    assert roll.gap(TIMES, outgoing, thin, incoming[:3], before=7) == (102 - 2, 3, True)
+    assert roll.gap(TIMES, outgoing, thin, incoming[:3], before=7) == (2, 102, 3, True)
 
 
 def test_two_thin_contracts_are_compared_at_the_older_of_their_last_times() -> None:
     gap = roll.gap(np.array([2, 6]), np.array([1.0, 2.0]), np.array([3, 5]), np.array([10.0, 11.0]), before=9)
-    assert gap == (11.0 - 1.0, 5, False)
+    assert gap == (1.0, 11.0, 5, False)
 
 
 @pytest.mark.parametrize("outgoing", [True, False])
