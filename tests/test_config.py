@@ -99,7 +99,8 @@ def test_a_grid_takes_globs_over_groups_and_studies() -> None:
 
 
 def test_paper_differs_from_the_simulation_only_in_where_the_broker_is() -> None:
-    sim, paper = (config.compose("live", [f"broker={name}"]).raw["broker"] for name in ("ib_sim", "ib_paper"))
-    differing = {k for k in sim | paper if sim.get(k) != paper.get(k)}
+    raw = (config.compose("live", [f"broker={name}"]).raw["broker"] for name in ("ib_sim", "ib_paper"))
+    sim, paper = (config.validate(schema.Broker, one).model_dump() for one in raw)
+    differing = {k for k in sim if sim[k] != paper[k]}
     assert differing <= {"kind", "host", "port", "account"}
     assert paper["port"] == 7497

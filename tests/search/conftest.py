@@ -58,10 +58,15 @@ class Project:
         return search.grid([*own, *overrides], store=self.store, root=self.root)
 
 
+@pytest.fixture(scope="module")
+def project(home: Path) -> Iterator[Project]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MCL_HOME", str(home))
+        yield Project(home, Store(home))
+
+
 @pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("project")
     write_walk(root / "walk.csv")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MCL_HOME", str(root))
-        yield Project(root, Store(root))
+    return root
