@@ -73,12 +73,30 @@ def _ui(parser: argparse.ArgumentParser) -> None:
 
 
 def _download(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--symbol", default="MCL.FUT", help="MCL.FUT is the parent: all expiries and spreads")
+    parser.add_argument("--symbol", default="MCL.FUT", help="MCL.FUT is the parent: all expiries and spreads; MCL.v.0, MCLG6, CL.FUT …")
     parser.add_argument("--schema", default="ohlcv-1m", help="ohlcv-1m, ohlcv-1d, mbp-1, mbp-10, trades, definition …")
-    parser.add_argument("--start", help="first day, YYYY-MM-DD")
-    parser.add_argument("--end", help="first day that is left out")
-    parser.add_argument("--max-cost", type=float, default=5.0, help="refuse above this many US dollars")
+    parser.add_argument("--start", help="first trade date, YYYY-MM-DD")
+    parser.add_argument("--end", help="first trade date that is left out; default: all there is")
+    parser.add_argument("--max-cost", type=float, default=5.0, help="refuse above this many US dollars (data.max_cost)")
+    parser.add_argument("--yes", action="store_true", help="pay whatever it costs without asking")
     parser.add_argument("--estimate", action="store_true", help="show cost, size and record count, then stop")
+    parser.add_argument("--batch", action="store_true", help="through the vendor's batch jobs, for large ranges")
+    parser.add_argument("--workers", type=int, default=4, help="chunks that are fetched at once (data.workers)")
+    parser.add_argument("--gateway", metavar="URL", help="another gateway, for instance of `mcl data gateway` (data.gateway)")
+    parser.add_argument("--gateway-ca", metavar="FILE", help="the certificate to trust (data.gateway_ca); found for a loopback gateway")
+    _overrides(parser)
+
+
+def _gateway(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--world", choices=["planted", "zero"], default="planted", help="the generated world that is served")
+    parser.add_argument("--folder", help="serve the DBN files of this folder instead")
+    parser.add_argument(
+        "--fault", action="append", default=[], metavar="WHAT", help="for instance truncate=0.6,times=1 · status=429,retry_after=2"
+    )
+    parser.add_argument("--degraded", action="append", default=[], metavar="DAY", help="a day that is called degraded")
+    parser.add_argument("--key", action="append", default=[], help="accept this key only; default: any")
+    parser.add_argument("--batch-delay", type=float, default=1.0, metavar="SEC", help="how long a batch job waits")
     _overrides(parser)
 
 
@@ -105,7 +123,14 @@ VERBS = {
         Verb("live", "trade a promoted version: embedded simulated TWS, or broker=ib_paper", _live, "mcl.verbs.trade:live"),
         Verb("data build", "build the Parquet store of a data source", _overrides, "mcl.verbs.data:build"),
         Verb("data info", "describe a data source: bars, contracts, rolls, fingerprint", _overrides, "mcl.verbs.data:info"),
-        Verb("data download", "download from Databento, after asking what it costs", _download, "mcl.verbs.data:download"),
+        Verb("data check", "judge a data source: coverage, gaps, damage, rolls; exit 1 on errors", _overrides, "mcl.verbs.check:data"),
+        Verb("data download", "download from Databento, after asking what it costs", _download, "mcl.verbs.download:download"),
+        Verb(
+            "data gateway",
+            "serve the synthetic world, or DBN files, to the Databento client on loopback",
+            _gateway,
+            "mcl.verbs.download:gateway",
+        ),
         Verb("ui", "start the MLflow UI on this project's runs", _ui, "mcl.verbs.research:ui"),
     )
 }

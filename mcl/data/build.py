@@ -40,13 +40,22 @@ def dataset(data: schema.Data, root: Path) -> store.Dataset:
     `root` is the project folder that relative paths start from. Errors: DataError for missing or damaged input, StoreError when
     the disk refuses.
     """
-    raw = _raw(data, root)
+    raw = raw_input(data, root)
     made_from = store.inputs(raw.base, raw.files)
-    name = f"{raw.label}-{store.key(made_from, raw.request)[:12]}"
-    folder = root / (data.folder if isinstance(data, schema.SyntheticData | schema.DatabentoData) else "data") / name
+    folder = _folder(raw, made_from, data, root)
     if (folder / "manifest.json").is_file():
         return store.Dataset(folder)
     return store.write(folder, raw.table(), made_from, raw.request)
+
+
+def dataset_folder(raw: Raw, data: schema.Data, root: Path) -> Path:
+    """Where the dataset of this raw input is, or would be."""
+    return _folder(raw, store.inputs(raw.base, raw.files), data, root)
+
+
+def _folder(raw: Raw, made_from: list[dict[str, Any]], data: schema.Data, root: Path) -> Path:
+    below = data.folder if isinstance(data, schema.SyntheticData | schema.DatabentoData) else "data"
+    return root / below / f"{raw.label}-{store.key(made_from, raw.request)[:12]}"
 
 
 def bars(stored: store.Dataset, data: schema.Data) -> Bars:
@@ -91,7 +100,8 @@ def info(data: schema.Data, root: Path) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------------- sources
 
 
-def _raw(data: schema.Data, root: Path) -> Raw:
+def raw_input(data: schema.Data, root: Path) -> Raw:
+    """Where the bars of a config come from. DataError when the path is not there; a synthetic world is made when it is not."""
     match data:
         case schema.SyntheticData():
             return _synthetic(data, root)

@@ -207,6 +207,19 @@ def _verify(dataset: Dataset, written: _Written) -> None:
 # ---------------------------------------------------------------------------------------------------------------- read
 
 
+def degraded(conditions: dict[str, str], calendar: Sessions) -> Ints:
+    """Sessions (days) with a degraded day: the session of that date, or the next one when the day has none (a Sunday)."""
+    days = np.array(sorted(to_day(date.fromisoformat(d)) for d, word in conditions.items() if word == "degraded"), np.int64)
+    at = np.searchsorted(calendar.day, days)
+    return np.unique(calendar.day[at[at < len(calendar.day)]])
+
+
+def damaged(dataset: Dataset) -> list[str]:
+    """The files whose bytes are not those that were written."""
+    files = {name: dataset.folder / name for name in dataset.manifest["files"]}
+    return [name for name, path in files.items() if not path.is_file() or sha256(path) != dataset.manifest["files"][name]]
+
+
 class Dataset:
     """A stored dataset. Nothing is read before it is asked for; bars come by contract and range of sessions."""
 
@@ -265,10 +278,7 @@ class Dataset:
 
     @property
     def degraded(self) -> Ints:
-        """Sessions (days) with a degraded day: the session of that date, or the next one when the day has none (a Sunday)."""
-        days = np.array(sorted(to_day(date.fromisoformat(d)) for d, word in self.conditions.items() if word == "degraded"), np.int64)
-        at = np.searchsorted(self.calendar.day, days)
-        return np.unique(self.calendar.day[at[at < len(self.calendar.day)]])
+        return degraded(self.conditions, self.calendar)
 
     @property
     def sessions(self) -> Ints:

@@ -1,0 +1,206 @@
+"""`mcl data check`: what was damaged on purpose is found, named and placed; a clean world has nothing to report."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mcl import cli, schema
+from mcl.calendar import to_day
+from mcl.data import blemish, build, world
+from mcl.data.gaps import Coverage
+from mcl.data.health import Finding, Health, examine
+from mcl.data.load import load
+from mcl.errors import DataError
+from mcl.report.health import health_page
+
+from .conftest import FIRST, LAST, databento_data, rewrite
+
+SPEC = schema.SyntheticData(source="synthetic", seed=11)
+
+
+@pytest.fixture(scope="module")
+def blemished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return world.generate(SPEC, tmp_path_factory.mktemp("blemished"), first=FIRST, last=LAST, blemishes=blemish.BLEMISHES)
+
+
+@pytest.fixture(scope="module")
+def health(blemished: Path, tmp_path_factory: pytest.TempPathFactory) -> Health:
+    return examine(databento_data(blemished), tmp_path_factory.mktemp("root"))
+
+
+def finding(health: Health, kind: str) -> Finding:
+    return next(f for f in health.findings if f.kind == kind)
+
+
+def test_a_clean_world_is_fit(small_world: Path, tmp_path: Path) -> None:
+    judged = examine(databento_data(small_world), tmp_path)
+    assert {f.severity for f in judged.findings} <= {"note"}
+    assert judged.gaps == ()
+    assert judged.coverage is not None
+    assert 0.75 < judged.coverage.share < 0.95
+    assert judged.bars is not None
+    assert np.array_equal(judged.bars.close, load(databento_data(small_world), tmp_path).close)
+
+
+@pytest.mark.parametrize(
+    ("kind", "severity", "place"),
+    [
+        ("duplicate", "error", "MCLH4 at 2024-02-01"),
+        ("off tick", "error", "MCLH4 at 2024-02-02"),
+        ("missing session", "error", "2024-02-06"),
+        ("gap", "warning", "2024-01-31: 09:00 to 09:30 New York (30 minutes)"),
+        ("degraded", "warning", "2024-01-29"),
+        ("outlier", "warning", "MCLH4 2024-02-05"),
+    ],
+)
+def test_every_blemish_is_found_once_and_placed(health: Health, kind: str, severity: str, place: str) -> None:
+    found = finding(health, kind)
+    assert (found.severity, found.count) == (severity, 1)
+    assert place in found.places[0]
+    assert found.action
+
+
+def test_nothing_else_is_accused(health: Health) -> None:
+    known = {"duplicate", "off tick", "missing session", "gap", "degraded", "outlier", "forced roll"}
+    assert {f.kind for f in health.findings} <= known
+    severities = [f.severity for f in health.findings]
+    assert severities == sorted(severities, key=("error", "warning", "note").index)
+
+
+def test_the_build_refuses_what_the_check_calls_an_error(blemished: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"MCLH4 at 2024-02-02 .*: a price is off the tick"):
+        load(databento_data(blemished), tmp_path)
+
+
+def test_coverage_is_a_plain_count(health: Health) -> None:
+    coverage, bars = health.coverage, health.bars
+    assert coverage is not None
+    assert bars is not None
+    assert coverage.held.sum() == len(bars)
+    row = int(np.searchsorted(coverage.sessions, to_day(date(2024, 1, 31))))
+    slots = coverage.by_slot()
+    assert slots[row, 30] == 0  # 09:00
+    assert slots[row, 31] == 1
+    assert np.isnan(slots[int(np.searchsorted(coverage.sessions, to_day(date(2024, 1, 15)))), -1])  # closes at 14:30
+
+
+def test_a_session_without_bars_is_no_gap(health: Health) -> None:
+    assert to_day(date(2024, 2, 6)) not in {g.session for g in health.gaps}
+
+
+def test_thin_hours_are_not_gaps() -> None:
+    rng = np.random.default_rng(3)
+    probability = np.where(np.arange(1380) < 480, 0.3, 0.99)
+    held = rng.random((60, 1380)) < probability
+    coverage = Coverage(np.arange(60), np.arange(60) * 10**14, 60, held, np.ones_like(held))
+    assert coverage.gaps() == ()
+    held[7, 900:912] = False
+    assert [(g.session, g.minutes) for g in coverage.gaps()] == [(7, pytest.approx(12, abs=2))]
+
+
+def test_degraded_sessions_can_be_left_out(world_copy: Path, tmp_path: Path, small_world: Path) -> None:
+    days = [{"date": d, "condition": c} for d, c in (("2024-01-16", "degraded"), ("2024-01-17", "available"), ("2024-01-28", "degraded"))]
+    (world_copy / "condition.json").write_text(json.dumps(days))
+    kept, cut = (load(databento_data(world_copy, exclude_degraded=flag), tmp_path) for flag in (False, True))
+    plain = load(databento_data(small_world), tmp_path)
+    assert kept.fingerprint == plain.fingerprint != cut.fingerprint
+    absent = {to_day(date(2024, 1, 16)), to_day(date(2024, 1, 29))}  # Sunday the 28th belongs to Monday's session
+    assert set(kept.session) - set(cut.session) == absent
+    assert cut.roll.sum() == plain.roll.sum()
+    assert build.info(databento_data(world_copy), tmp_path)["conditions"] == {"2024-01-16": "degraded", "2024-01-28": "degraded"}
+    rows = np.isin(plain.session, list(absent))
+    assert np.array_equal(plain.close[~rows][-5000:], cut.close[-5000:])
+
+
+def test_a_roll_on_a_degraded_day_happens_at_the_next_open(world_copy: Path, tmp_path: Path, small_bars: Any) -> None:
+    roll = small_bars.roll_table["session"][0].date()
+    (world_copy / "condition.json").write_text(json.dumps([{"date": str(roll), "condition": "degraded"}]))
+    cut = load(databento_data(world_copy, exclude_degraded=True), tmp_path)
+    later = cut.roll_table["session"][0].date()
+    at = int(np.flatnonzero(cut.roll)[0])
+    assert later > roll
+    assert cut.session[at] == to_day(later)
+    assert to_day(roll) not in cut.session
+    assert np.isfinite(cut.outgoing_open[at])
+
+
+@pytest.mark.parametrize("word", ["missing", "pending"])
+def test_a_day_that_the_vendor_does_not_have_refuses_the_build(world_copy: Path, tmp_path: Path, word: str) -> None:
+    (world_copy / "condition.json").write_text(json.dumps([{"date": "2024-01-16", "condition": word}]))
+    with pytest.raises(DataError, match=rf"has no data yet for 2024-01-16 \({word}\)"):
+        load(databento_data(world_copy), tmp_path)
+    judged = examine(databento_data(world_copy), tmp_path)
+    assert [(f.severity, f.kind) for f in judged.findings] == [("error", "unreadable")]
+
+
+def test_a_list_of_conditions_that_is_none(world_copy: Path, tmp_path: Path) -> None:
+    (world_copy / "condition.json").write_text('{"2024-01-16": "degraded"}')
+    with pytest.raises(DataError, match=r"condition.json is no list of dates and conditions"):
+        load(databento_data(world_copy), tmp_path)
+
+
+def test_prices_of_the_wrong_scale(world_copy: Path, tmp_path: Path) -> None:
+    def cents(records: Any) -> None:
+        for name in ("open", "high", "low", "close"):
+            records[name] *= 100
+
+    rewrite(world_copy / "ohlcv-1m" / "2024-01.dbn.zst", cents)
+    with pytest.raises(DataError, match=r"2024-01.dbn.zst: prices stand around \d+, but MCL trades between 1 and 1000"):
+        load(databento_data(world_copy), tmp_path)
+    assert finding(examine(databento_data(world_copy), tmp_path), "price scale").severity == "error"
+
+
+def test_definitions_of_another_contract_size(world_copy: Path, tmp_path: Path) -> None:
+    rewrite(world_copy / "definition" / "2024-01.dbn.zst", lambda r: r.__setitem__("min_price_increment", 25_000_000))
+    with pytest.raises(DataError, match="gives a tick of 0.025, but MCL has 0.01"):
+        load(databento_data(world_copy), tmp_path)
+
+
+def test_a_truncated_file_does_not_hide_the_rest(world_copy: Path, tmp_path: Path) -> None:
+    path = world_copy / "ohlcv-1m" / "2024-02.dbn.zst"
+    path.write_bytes(path.read_bytes()[:-4000])
+    judged = examine(databento_data(world_copy), tmp_path)
+    assert "truncated" in finding(judged, "unreadable").text
+    assert judged.bars is not None
+    assert len(judged.bars) > 20_000  # January
+
+
+def test_a_damaged_store_is_an_error(small_world: Path, tmp_path: Path) -> None:
+    data = databento_data(small_world)
+    folder = build.dataset(data, tmp_path).folder
+    stats = folder / "statistics.parquet"
+    stats.write_bytes(stats.read_bytes() + b"x")
+    assert finding(examine(data, tmp_path), "store").places == ("statistics.parquet",)
+
+
+def test_the_page_says_it_all_and_the_verb_exits_with_one(
+    blemished: Path, health: Health, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = health_page(health, title="Check", synthetic="SYNTHETIC DATA")
+    for text in ("Not fit", "2024-01-31", "09:00 to 09:30", "exclude_degraded", "chart-coverage", "SYNTHETIC DATA"):
+        assert text in page
+    (tmp_path / "conf").symlink_to(Path(__file__).parents[2] / "conf")
+    monkeypatch.setenv("MCL_HOME", str(tmp_path))
+    assert cli.main(["--json", "data", "check", "data=mcl_databento", f"data.path={blemished}"]) == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["errors"], answer["warnings"]) == (3, 3)
+    assert "SYNTHETIC DATA" in Path(answer["report"]).read_text()
+
+
+def test_real_gold_and_real_settlements_can_be_judged(shared_data: Path, tmp_path: Path) -> None:
+    gold = schema.LeanData(source="lean", instrument="GC", path=str(shared_data / "lean_apache2"), timezone="UTC")
+    judged = examine(gold, tmp_path)
+    assert judged.count("error") == 0
+    assert finding(judged, "statistics").severity == "note"
+    path = shared_data / "eia_public_domain" / "eia_nymex_crude_futures_contract1_4_daily.csv"
+    columns = schema.CsvColumns(ranks=("c1", "c2", "c3", "c4"))
+    choices: dict[str, Any] = {"instrument": "CL", "interval": "session", "stamped_at": "date", "columns": columns}
+    rule = schema.Roll(rule="calendar", sessions_before_last_trade=0)
+    daily = examine(schema.CsvData(source="csv", path=str(path), roll=rule, **choices), tmp_path)
+    assert daily.coverage is None
+    assert "chart-coverage" not in health_page(daily, title="Daily")
