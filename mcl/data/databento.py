@@ -1,119 +1,196 @@
-"""The databento client door: ask what a download costs, download it, and believe it only when the rows are counted.
+"""The databento client door: what a range costs, its bytes, its days of reduced quality, batch jobs.
 
-A response that is cut short is not an error for the client, only a warning, so every file is compared with the record count that
-the vendor gave beforehand. Files appear under their final name when they are whole, with a note (`….json`) of the request, the
-cost, the count, the hash and the vendor's warnings about degraded days.
+Every error of the client leaves here as a sentence: Transient when it may be gone the next time (408, 429, 5xx, the network),
+DataError when it will not (401, 402, 403, 404, 422, a certificate that nobody trusts).
 """
 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import os
-import re
-import uuid
+import threading
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from datetime import date
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-import zstandard
-
-from mcl.data.store import sha256
-from mcl.errors import DataError, StoreError, nearest
-from mcl.files import write_whole
+from mcl.data.retry import Transient
+from mcl.errors import DataError, StoreError
 
 DATASET = "GLBX.MDP3"
-SCHEMAS = (
-    *("ohlcv-1m", "ohlcv-1s", "ohlcv-1h", "ohlcv-1d", "mbp-1", "mbp-10", "trades", "tbbo", "bbo-1m", "bbo-1s"),
-    *("definition", "statistics", "status"),
-)
-ALONG = ("definition", "statistics")  # a parent's bars mean nothing without them
-_DEGRADED = re.compile(r"reduced quality|degraded", re.IGNORECASE)
+LOOPBACK_KEY = "db-loopback-needs-no-real-key"
+_WORLD = "SYNTHETIC DATA: world="
+_ADVICE = {
+    401: "check DATABENTO_API_KEY",
+    402: "the account has no funds left",
+    403: "the licence does not cover this dataset",
+    422: "choose a range, schema and symbol that the vendor has",
+}
 
 
 @dataclass(frozen=True)
-class Part:
-    """One file of a download, as the vendor prices it."""
+class Request:
+    """A range as the vendor understands it: start <= time < end, ISO 8601 in UTC."""
 
-    symbol: str
+    symbols: str
+    stype_in: str
     schema: str
     start: str
     end: str
+    dataset: str = DATASET
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a range costs, its raw bytes and its records."""
+
     cost_usd: float
     bytes: int
     records: int
 
-    def name(self) -> str:
-        symbol = self.symbol.replace(".", "_").replace(" ", "_")
-        return f"{symbol}_{self.schema}_{self.start[:10]}_{self.end[:10]}.dbn.zst"
+
+@dataclass
+class Vendor:
+    """The client. `world` is what a synthetic gateway says about itself, {} for a vendor of recorded data."""
+
+    client: Any
+    heard: _Heard
+    world: dict[str, Any] = field(default_factory=dict)
+
+    def spans(self) -> dict[str, tuple[str, str]]:
+        """Start and end of what there is, by schema; "" is the dataset's own."""
+        with self._calling() as notes:
+            told = self.client.metadata.get_dataset_range(DATASET)
+        for note in notes:
+            if note.startswith(_WORLD):
+                self.world = json.loads(note.removeprefix(_WORLD))
+        named = {"": told} | told.get("schema", {})
+        return {schema: (str(span["start"]), str(span["end"])) for schema, span in named.items()}
+
+    def price(self, request: Request) -> Price:
+        ask, words = self.client.metadata, asdict(request)
+        with self._calling():
+            return Price(float(ask.get_cost(**words)), int(ask.get_billable_size(**words)), int(ask.get_record_count(**words)))
+
+    def count(self, request: Request) -> int:
+        with self._calling():
+            return int(self.client.metadata.get_record_count(**asdict(request)))
+
+    def conditions(self, first: str, last: str) -> dict[str, str]:
+        """The days of first … last, both included, that are not simply available: degraded, pending or missing."""
+        with self._calling():
+            days = self.client.metadata.get_dataset_condition(DATASET, start_date=first, end_date=last)
+        return {str(day["date"]): str(day["condition"]) for day in days if day["condition"] != "available"}
+
+    def stream(self, request: Request, path: Path) -> list[str]:
+        """Write the bytes of a range to the new file `path`; returns the vendor's warnings. What arrived stays there on an error.
+
+        Bytes that arrived but are no DBN file are no error here: `arrived.inspect` says what is wrong with them.
+        """
+        with self._calling(path) as notes:
+            self.client.timeseries.get_range(**asdict(request), path=path)
+        return notes
+
+    def submit(self, request: Request) -> str:
+        """A new batch job, one file; it is paid from here on. Returns its id."""
+        with self._calling():
+            return str(self.client.batch.submit_job(**asdict(request), split_duration="none")["id"])
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """The jobs whose files can still be had, newest last."""
+        with self._calling():
+            return list(self.client.batch.list_jobs())
+
+    def collect(self, job: str, folder: Path) -> Path:
+        """The one data file of a job that is done, in `folder`/`job`/; what is there of it already is not sent again."""
+        with self._calling():
+            files = [f for f in self.client.batch.list_files(job) if f["filename"].endswith(".dbn.zst")]
+            if len(files) != 1:
+                raise DataError(f"batch job {job} has {len(files)} data files; need one", "download smaller pieces, without --batch")
+            paths = self.client.batch.download(job, output_dir=folder, filename_to_download=files[0]["filename"])
+        return Path(paths[0])
+
+    @contextlib.contextmanager
+    def _calling(self, streamed_to: Path | None = None) -> Iterator[list[str]]:
+        """The warnings of this thread's call; errors as sentences."""
+        import databento
+
+        notes = self.heard.listen()
+        try:
+            yield notes
+        except databento.BentoHttpError as error:
+            raise _refusal(error) from error
+        except databento.BentoError as error:
+            if "[Errno 28]" in str(error):
+                raise StoreError(f"the disk is full: {error}", "free space, then run the same command again") from error
+            if streamed_to is None or "Error streaming response" in str(error):
+                raise Transient(f"the connection to databento broke: {error}") from error
+        except OSError as error:
+            raise _unreachable(error) from error
+        except (ValueError, AttributeError, KeyError, TypeError) as error:  # the client parses what it gets without looking
+            if streamed_to is None or not streamed_to.exists():
+                raise Transient(f"databento's answer cannot be used: {error}") from error
 
 
-def download(
-    symbol: str,
-    schema: str,
-    start: str,
-    end: str | None = None,
-    *,
-    root: Path,
-    max_cost_usd: float = 5.0,
-    estimate: bool = False,
-    key: str | None = None,
-    gateway: str | None = None,
-) -> dict[str, Any]:
-    """Download start <= day < end (default: all there is) to `root`/data/raw/<symbol, "." written as "_">/<schema>/.
-
-    A parent symbol (MCL.FUT) brings definitions and statistics along. Files that are already there are not paid for again. With
-    `estimate` only the price is asked. Returns the folder, the parts with cost, size and record count, and the files.
-    Errors: DataError without a key, for an unknown schema, above `max_cost_usd`, for a refusal of the vendor or a short file.
-    """
-    kind = _symbol_type(symbol)
-    _valid(schema, start, end)
-    client = _client(key, gateway)
-    with _refusals():
-        until = end or str(client.metadata.get_dataset_range(DATASET)["end"])
-        wanted = [schema, *(s for s in ALONG if kind == "parent" and s != schema and schema not in ALONG)]
-        parts = [_price(client, symbol, kind, item, start, until) for item in wanted]
-    folder = root / "data" / "raw" / symbol.replace(".", "_")
-    missing = [part for part in parts if not (folder / part.schema / part.name()).is_file()]
-    cost = sum(part.cost_usd for part in missing)
-    facts = {"folder": str(folder), "cost_usd": round(cost, 4), "parts": [asdict(part) for part in parts]}
-    if estimate:
-        return facts | {"files": []}
-    if cost > max_cost_usd:
-        raise DataError(
-            f"{symbol} {schema} {start} to {until[:10]} costs {cost:.2f} USD, above the limit of {max_cost_usd:.2f}", "raise --max-cost"
-        )
-    for part in missing:
-        _fetch(client, part, kind, folder / part.schema / part.name())
-    return facts | {"files": [str(folder / part.schema / part.name()) for part in parts]}
+def _refusal(error: Any) -> DataError:
+    status, text = int(error.http_status or 0), str(error.message or "")
+    message = " ".join(text.splitlines()[:2]).removeprefix(str(status)).strip()
+    sentence = f"databento refuses the request: {status} {message}".rstrip()
+    if status in (408, 429) or status >= 500:
+        return Transient(sentence, "try again later", _seconds((error.headers or {}).get("Retry-After")))
+    return DataError(sentence, _ADVICE.get(status, ""))
 
 
-def _symbol_type(symbol: str) -> str:
-    if re.fullmatch(r"[A-Z0-9]+\.FUT", symbol):
-        return "parent"
-    if re.fullmatch(r"[A-Z0-9]+\.[cvn]\.\d+", symbol):
-        return "continuous"
-    if re.fullmatch(r"[A-Z0-9]+[FGHJKMNQUVXZ]\d{1,2}", symbol):
-        return "raw_symbol"
-    raise DataError(f"{symbol!r} is no symbol that can be downloaded; for instance MCL.FUT (all expiries), MCL.v.0, MCLG6")
-
-
-def _valid(schema: str, start: str, end: str | None) -> None:
-    if schema not in SCHEMAS:
-        raise DataError(f"unknown schema {schema!r}; {nearest(schema, SCHEMAS)}")
+def _seconds(retry_after: str | None) -> float | None:
+    """Retry-After is a number of seconds or a date."""
+    if not retry_after:
+        return None
     try:
-        days = [date.fromisoformat(day[:10]) for day in (start, end) if day is not None]
-    except ValueError as error:
-        raise DataError(f"a day of the range {start} to {end} is not written YYYY-MM-DD: {error}") from error
-    if len(days) == 2 and days[0] >= days[1]:
-        raise DataError(f"need start < end; start={start}, end={end}", "end is the first day that is left out")
+        return max(0.0, float(retry_after))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None
 
 
-def _client(key: str | None, gateway: str | None) -> Any:
-    key = key or os.environ.get("DATABENTO_API_KEY", "")
+def _unreachable(error: OSError) -> DataError:
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return DataError("the gateway's certificate is not trusted", "give the file of its certificate with --gateway-ca")
+    return Transient(f"databento cannot be reached: {error}", "check the network and the gateway")
+
+
+class _Heard:
+    """The client's warnings, kept apart by thread: several downloads run at once."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    def listen(self) -> list[str]:
+        notes: list[str] = []
+        self._local.notes = notes
+        return notes
+
+    def hear(self, text: str) -> None:
+        getattr(self._local, "notes", []).append(text)
+
+
+@contextlib.contextmanager
+def connected(key: str | None = None, gateway: str | None = None, ca: Path | None = None) -> Iterator[Vendor]:
+    """The vendor, or the gateway at an address such as https://127.0.0.1:8443, whose certificate is then trusted from the file `ca`.
+
+    A loopback gateway never sees the key of the environment. DataError without a key, or for an address or a file that cannot be.
+    """
+    address = _address(gateway) if gateway else None
+    if not key:
+        key = LOOPBACK_KEY if address and is_loopback(address) else os.environ.get("DATABENTO_API_KEY", "")
     if not key:
         raise DataError(
             "DATABENTO_API_KEY is not set, so nothing can be downloaded", "data=synthetic needs no key; else put the key into .env"
@@ -121,88 +198,72 @@ def _client(key: str | None, gateway: str | None) -> Any:
     import databento
 
     try:
-        return databento.Historical(key, gateway=gateway) if gateway else databento.Historical(key)
+        client = databento.Historical(key, gateway=address) if address else databento.Historical(key)
     except ValueError as error:
         raise DataError(f"the databento client refuses the key or the gateway: {error}") from error
+    heard = _Heard()
+    with _environment(ca, address), _hearing(heard):
+        yield Vendor(client, heard)
+
+
+def _address(gateway: str) -> str:
+    """https, host and port. The client would read `localhost:8443` as a scheme, and keep a closing slash."""
+    parts = urlsplit(gateway if "://" in gateway else f"https://{gateway}")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or parts.path not in ("", "/"):
+        raise DataError(f"{gateway!r} is no address of a gateway", "for instance https://127.0.0.1:8443")
+    name = f"[{host}]" if ":" in host else host
+    return f"https://{name}" + (f":{port}" if port else "")
+
+
+def is_loopback(gateway: str) -> bool:
+    host = urlsplit(_address(gateway)).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @contextlib.contextmanager
-def _refusals() -> Iterator[None]:
-    """The vendor's and the network's errors as one sentence."""
-    import databento
-
+def _environment(ca: Path | None, address: str | None) -> Iterator[None]:
+    """What the client's HTTP library reads: the certificate to trust, and no proxy on the way to a loopback address."""
+    wanted: dict[str, str] = {}
+    if ca is not None:
+        if not ca.is_file():
+            raise DataError(f"there is no certificate file {ca}", "start `mcl data gateway`, which writes one, or check --gateway-ca")
+        wanted["REQUESTS_CA_BUNDLE"] = str(ca)
+    if address and is_loopback(address):
+        wanted["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1,localhost,::1")))
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         yield
-    except databento.BentoHttpError as error:
-        message = str(error.message or error).splitlines()[0]
-        raise DataError(f"databento refuses the request: {error.http_status} {message}", _advice(error.http_status)) from error
-    except (databento.BentoError, ValueError) as error:
-        raise DataError(f"databento's answer cannot be used: {error}", "try again") from error
-    except OSError as error:
-        raise DataError(f"databento cannot be reached: {error}", "check the network and the gateway") from error
-
-
-def _advice(status: int | None) -> str:
-    return {401: "check DATABENTO_API_KEY", 402: "the account has no funds left", 403: "the licence does not cover this dataset"}.get(
-        status or 0, ""
-    )
-
-
-def _price(client: Any, symbol: str, kind: str, schema: str, start: str, end: str) -> Part:
-    request = {"dataset": DATASET, "symbols": symbol, "stype_in": kind, "schema": schema, "start": start, "end": end}
-    ask = client.metadata
-    cost, size, count = ask.get_cost(**request), ask.get_billable_size(**request), ask.get_record_count(**request)
-    return Part(symbol, schema, start, end, float(cost), int(size), int(count))
-
-
-def _fetch(client: Any, part: Part, kind: str, path: Path) -> None:
-    """One file to a temporary name, counted, then renamed."""
-    temporary = path.with_name(f"{path.name}.part-{uuid.uuid4().hex}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"cannot write {path.parent}: {error.strerror or error}", "free some disk space") from error
-    try:
-        notes = _stream(client, part, kind, temporary)
-        count = _count(temporary)
-        if count != part.records:
-            raise DataError(f"{part.symbol} {part.schema}: {count} records arrived, {part.records} were announced", "download it again")
-        note = asdict(part) | {"dataset": DATASET, "stype_in": kind, "sha256": sha256(temporary), "warnings": notes}
-        write_whole(path.with_name(f"{path.name}.json"), (json.dumps(note, indent=1) + "\n").encode())
-        temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
-def _stream(client: Any, part: Part, kind: str, path: Path) -> list[str]:
-    """Fill `path`; the vendor's warnings about degraded days are returned, any other is an error."""
-    from databento.common.error import BentoWarning
+@contextlib.contextmanager
+def _hearing(heard: _Heard) -> Iterator[None]:
+    """Catch the client's warnings in every thread; all others go where they went before."""
+    from databento.common.error import BentoDeprecationWarning, BentoWarning
 
-    with warnings.catch_warnings(record=True) as caught, _refusals():
-        warnings.simplefilter("always")
-        client.timeseries.get_range(
-            dataset=DATASET, symbols=part.symbol, stype_in=kind, schema=part.schema, start=part.start, end=part.end, path=path
-        )
-    notes = [str(w.message) for w in caught if issubclass(w.category, BentoWarning)]
-    for note in notes:
-        if not _DEGRADED.search(note):
-            raise DataError(f"{part.symbol} {part.schema}: databento warns: {note}", "download it again")
-    return notes
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", BentoWarning)
+        warnings.simplefilter("ignore", BentoDeprecationWarning)
+        before = warnings.showwarning
 
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, BentoWarning):
+                heard.hear(str(message))
+            else:
+                before(message, category, *place, **more)
 
-def _count(path: Path) -> int:
-    """Records in a zstd DBN file, decompressed in pieces, so that a year of depth needs no memory. A record cut in two: DataError."""
-    with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as stream:
-        try:
-            head = stream.read(8)
-            header = int.from_bytes(head[4:8], "little")
-            stream.read(header)
-            first = stream.read(1)
-            size, total = 4 * (first[0] if first else 1), len(first)
-            while piece := stream.read(1 << 20):
-                total += len(piece)
-        except zstandard.ZstdError as error:
-            raise DataError(f"the download {path.name} is damaged: {error}", "download it again") from error
-    if head[:3] != b"DBN" or total % size:
-        raise DataError(f"the download {path.name} is no whole DBN file ({total} bytes of records of {size} bytes)", "download it again")
-    return total // size
+        warnings.showwarning = show
+        yield

@@ -1,4 +1,4 @@
-"""data build, data info, data download."""
+"""data build, data info."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections import Counter
 from typing import Any
 
 from mcl import config, screen
-from mcl.errors import MclError
 
 
 def build(args: Namespace) -> int:
@@ -36,21 +35,3 @@ def _brief(facts: dict[str, Any]) -> dict[str, Any]:
     shown["contracts"] = f"{len(contracts)}: {contracts[0]} to {contracts[-1]}"
     shown["rolls"] = f"{len(rolls)}" + (": " + ", ".join(f"{n} {reason}" for reason, n in reasons.items()) if rolls else "")
     return config.flatten(shown) | ({"notice": world["notice"], "edge": world["edge"]["words"]} if world else {})
-
-
-def download(args: Namespace) -> int:
-    from mcl.data.databento import download as fetch
-
-    if not args.start:
-        raise MclError("--start is missing: a download needs a first day, for instance --start 2024-01-01")
-    done = fetch(
-        args.symbol,
-        args.schema,
-        args.start,
-        args.end,
-        root=config.root(),
-        max_cost_usd=args.max_cost,
-        estimate=args.estimate,
-    )
-    screen.answer(done, lambda: screen.table("download", ["", "value"], config.flatten(done).items(), left=2))
-    return 0

@@ -80,6 +80,12 @@ class Shelf:
         told: dict[str, Any] = json.loads(note.read_text()) if note.is_file() else {}
         return {name: fact for name, fact in told.items() if name != "files"}
 
+    @cached_property
+    def conditions(self) -> dict[str, str]:
+        """The days that are not simply available, from the vendor's lists in the folder."""
+        lists = (json.loads(path.read_text()) for path in sorted(self.folder.rglob("condition.json")))
+        return {str(item["date"]): str(item["condition"]) for items in lists for item in items}
+
     def datasets(self) -> list[str]:
         return sorted({dataset for dataset, _ in self._files})
 

@@ -14,7 +14,6 @@ from cryptography.x509.oid import NameOID
 
 from mcl.files import write_whole
 
-FOLDER = Path(".cache") / "gateway"  # below the project folder: where a download looks for the certificate of a loopback gateway
 _DAYS = 30
 
 

@@ -139,7 +139,8 @@ class Vendor:
 
     def _warnings(self, query: Query) -> dict[str, str]:
         first, last = query.days
-        days = ", ".join(f"{day} (degraded)" for day in self.degraded if first <= day < last)
+        touched = (first + timedelta(days=n) for n in range((last - first).days))
+        days = ", ".join(f"{day} (degraded)" for day in touched if self._condition_of(day) == "degraded")
         text = f"The streaming request contained one or more days which have reduced quality: {days}. See: {wire.DOCS}"
         return _warned([text] if days else [])
 
@@ -175,11 +176,14 @@ class Vendor:
         days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
         return as_json(
             [
-                {"date": str(day), "condition": "degraded" if day in self.degraded else "available", "last_modified_date": None}
+                {"date": str(day), "condition": self._condition_of(day), "last_modified_date": None}
                 for day in days
                 if day.weekday() != 5  # Saturday: no session touches it
             ]
         )
+
+    def _condition_of(self, day: date) -> str:
+        return "degraded" if day in self.degraded else self.shelf.conditions.get(str(day), "available")
 
     def _publishers(self) -> list[dict[str, Any]]:
         return [
