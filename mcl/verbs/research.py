@@ -143,13 +143,16 @@ def rerun(args: Namespace) -> int:
 
 def runs(args: Namespace) -> int:
     found = Store().in_study(args.study, tops=True)[: args.limit]
-    rows = [
-        [run.run_id[:12], run.tags.get("mcl.kind", ""), run.name, run.status, f"{run.summary.get('sharpe', float('nan')):.2f}"]
-        for run in found
-    ]
+    rows = [[run.run_id[:12], run.tags.get("mcl.kind", ""), run.name, run.status, _sharpe(run)] for run in found]
     listed = [{"run_id": r.run_id, "name": r.name, "kind": r.tags.get("mcl.kind"), "status": r.status, "metrics": r.summary} for r in found]
     screen.answer({"runs": listed}, lambda: screen.table(f"study {args.study}", ["run", "kind", "name", "status", "Sharpe"], rows, left=4))
     return 0
+
+
+def _sharpe(run: StoredRun) -> str:
+    """Of the run itself, or of the best below it."""
+    value = run.summary.get("sharpe", run.summary.get("best_sharpe"))
+    return "–" if value is None else f"{value:.2f}"
 
 
 def ui(args: Namespace) -> int:
@@ -168,7 +171,10 @@ def ui(args: Namespace) -> int:
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri, "--host", "127.0.0.1", "--port", str(args.port)]
     command += ["--workers", "1", "--default-artifact-root", (store.folder / "artifacts").as_uri()]
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    return subprocess.run(command, env=os.environ | quiet, check=False).returncode  # noqa: S603
+    try:
+        return subprocess.run(command, env=os.environ | quiet, check=False).returncode  # noqa: S603
+    except KeyboardInterrupt:
+        return 0
 
 
 # ------------------------------------------------------------------------------------------------------------------ pieces
