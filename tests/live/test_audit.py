@@ -6,6 +6,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,12 @@ class Finished:
         return audit(self.journal, self.deployed, self.strategy, self.stage, exact_prices)
 
     def entries(self, kind: str) -> list[dict[str, Any]]:
-        with sqlite3.connect(self.journal) as db:
+        with closing(sqlite3.connect(self.journal)) as db, db:
             return [json.loads(body) for (body,) in db.execute("SELECT body FROM entry WHERE kind = ? ORDER BY seq", (kind,))]
 
     def alter(self, kind: str, number: int, change: Alter | None) -> None:
         """Change the body of the n-th entry of a kind, or drop the entry: what only a hand with the file can do."""
-        with sqlite3.connect(self.journal) as db:
+        with closing(sqlite3.connect(self.journal)) as db, db:
             db.execute("DROP TRIGGER IF EXISTS no_update")
             db.execute("DROP TRIGGER IF EXISTS no_delete")
             seq, text = db.execute("SELECT seq, body FROM entry WHERE kind = ? ORDER BY seq LIMIT 1 OFFSET ?", (kind, number)).fetchone()
@@ -150,7 +151,7 @@ def test_a_late_fill_is_timing(finished: Finished) -> None:
 
 
 def test_a_fill_from_nowhere_is_unexplained(finished: Finished) -> None:
-    with sqlite3.connect(finished.journal) as db:
+    with closing(sqlite3.connect(finished.journal)) as db, db:
         body = finished.entries("fill")[0] | {"bar": 200, "ref": "somebody", "quantity": 3}
         db.execute("INSERT INTO entry (at_ns, kind, key, body) VALUES (0, 'fill', 'x', ?)", (json.dumps(body),))
     [(what, live, backtest, cause)] = found(finished)
@@ -173,7 +174,7 @@ def test_a_wrong_equity_is_found_even_when_all_else_is_equal(finished: Finished)
 
 
 def test_an_empty_journal_is_a_sentence(finished: Finished) -> None:
-    with sqlite3.connect(finished.journal) as db:
+    with closing(sqlite3.connect(finished.journal)) as db, db:
         db.execute("DROP TRIGGER no_delete")
         db.execute("DELETE FROM entry")
     with pytest.raises(LiveError, match="holds no bar: the session ended before its first decision"):

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ def test_nothing_is_written_twice_and_a_refused_batch_leaves_nothing(path: Path)
 @pytest.mark.parametrize("statement", ["UPDATE entry SET body = '{}'", "DELETE FROM entry"])
 def test_what_is_written_stays(path: Path, statement: str) -> None:
     Journal(path).append(Draft("fill", {"quantity": 1}, "0001.01"))
-    with sqlite3.connect(path) as other, pytest.raises(sqlite3.IntegrityError, match="append-only"):
+    with closing(sqlite3.connect(path)) as other, other, pytest.raises(sqlite3.IntegrityError, match="append-only"):
         other.execute(statement)
     assert read(path)[0].body == {"quantity": 1}
 

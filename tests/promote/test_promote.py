@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -165,7 +166,7 @@ def test_real_money_is_no_alias(shop: Project, run_id: str) -> None:
 
 def test_altered_metrics_are_named(alone: Project) -> None:
     run_id = alone.run()
-    with sqlite3.connect(alone.root / "mlruns" / "mlflow.db") as db:
+    with closing(sqlite3.connect(alone.root / "mlruns" / "mlflow.db")) as db, db:
         for table in ("metrics", "latest_metrics"):
             db.execute(f"UPDATE {table} SET value = value + 1e-9 WHERE key = 'net_pnl_usd'")
     with pytest.raises(PromotionError, match=r"net_pnl_usd was .* is now .*; no known input moved: the stored metrics were altered"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def test_bulk_and_client_write_the_same(store: Store) -> None:
     columns = (
         "name, source_type, source_name, entry_point_name, user_id, status, source_version, lifecycle_stage, experiment_id, deleted_time"
     )
-    with sqlite3.connect(store.folder / "mlflow.db") as database:
+    with closing(sqlite3.connect(store.folder / "mlflow.db")) as database, database:
         rows = [database.execute(f"SELECT {columns} FROM runs WHERE run_uuid = ?", (i,)).fetchone() for i in ids.values()]
         histories = [
             database.execute(
@@ -53,7 +54,6 @@ def test_bulk_and_client_write_the_same(store: Store) -> None:
             ).fetchall()
             for i in ids.values()
         ]
-    database.close()
     assert rows[0] == rows[1]
     assert len(histories[0]) == 5
     assert histories[0] == histories[1]
