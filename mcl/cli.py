@@ -100,6 +100,18 @@ def _gateway(parser: argparse.ArgumentParser) -> None:
     _overrides(parser)
 
 
+def _costs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--contracts", default="1,2,5,10", help="sizes of the market orders; the first is what slippage_ticks stands for")
+    parser.add_argument("--sessions", type=int, default=5, help="sessions of a generated world for which books are made")
+    parser.add_argument("--name", help="write conf/costs/NAME.yaml, to be used with costs=NAME")
+    _overrides(parser)
+
+
+def _contract(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--on", help="first day of the twelve months, YYYY-MM-DD (default: today)")
+    _overrides(parser)
+
+
 def _runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--study", default="mcl", help="the MLflow experiment to list")
     parser.add_argument("--limit", type=int, default=20)
@@ -124,6 +136,8 @@ VERBS = {
         Verb("data build", "build the Parquet store of a data source", _overrides, "mcl.verbs.data:build"),
         Verb("data info", "describe a data source: bars, contracts, rolls, fingerprint", _overrides, "mcl.verbs.data:info"),
         Verb("data check", "judge a data source: coverage, gaps, damage, rolls; exit 1 on errors", _overrides, "mcl.verbs.check:data"),
+        Verb("data costs", "measure spread, depth and slippage from order books", _costs, "mcl.verbs.check:costs"),
+        Verb("contract check", "compare the last-trade rule with the definitions", _contract, "mcl.verbs.check:contract"),
         Verb("data download", "download from Databento, after asking what it costs", _download, "mcl.verbs.download:download"),
         Verb(
             "data gateway",

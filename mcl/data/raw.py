@@ -23,12 +23,13 @@ from mcl.calendar import DAY_NS, NS, from_day, to_day
 from mcl.data import contracts
 from mcl.data.table import PRICES, STEPS_SEC, Chunk, Rows, Table, clock, instrument, no_statistics, statistics
 from mcl.errors import DataError
+from mcl.market import Instrument
 
 Ints = npt.NDArray[np.int64]
 
 CONDITIONS = "condition.json"  # as the vendor names it: [{"date": "2025-06-30", "condition": "degraded"}, …], UTC days
 BAR_SCHEMAS = ("ohlcv-1m", "ohlcv-1s", "ohlcv-1h")  # the first one found is used
-_SCHEMA_IDS = {5: "ohlcv-1s", 6: "ohlcv-1m", 7: "ohlcv-1h", 8: "ohlcv-1d", 9: "definition", 10: "statistics"}
+_SCHEMA_IDS = {1: "mbp-1", 2: "mbp-10", 5: "ohlcv-1s", 6: "ohlcv-1m", 7: "ohlcv-1h", 8: "ohlcv-1d", 9: "definition", 10: "statistics"}
 _STATISTICS = {3: "settlement", 6: "cleared_volume", 9: "open_interest"}
 
 
@@ -43,21 +44,52 @@ def schema_of(path: Path) -> str:
     return _SCHEMA_IDS.get(int.from_bytes(head[24:26], "little"), "")
 
 
+def by_schema(path: Path) -> dict[str, list[Path]]:
+    """The DBN files at or below the path, by schema, in order of name."""
+    named = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.name.endswith((".dbn", ".dbn.zst", ".dbz")))
+    legacy = next((p for p in named if p.suffix == ".dbz"), None)
+    if legacy is not None:
+        hint = "convert it with the vendor's tool or download it again"
+        raise DataError(f"{legacy} is in the legacy DBZ format, which cannot be read", hint)
+    found: dict[str, list[Path]] = {}
+    for item in named:
+        found.setdefault(schema_of(item), []).append(item)
+    return found
+
+
 def files(path: Path) -> dict[str, list[Path]]:
     """The DBN files that make bars, by schema: one bar schema, and definitions and statistics when there are any."""
-    if path.suffix == ".dbz":
-        raise DataError(
-            f"{path} is in the legacy DBZ format, which cannot be read", "convert it with the vendor's tool or download it again"
-        )
-    found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.name.endswith((".dbn", ".dbn.zst")))
-    by_schema: dict[str, list[Path]] = {}
-    for item in found:
-        by_schema.setdefault(schema_of(item), []).append(item)
-    bars = next((name for name in BAR_SCHEMAS if name in by_schema), None)
+    found = by_schema(path)
+    bars = next((name for name in BAR_SCHEMAS if name in found), None)
     if bars is None:
-        held = ", ".join(sorted(name or "other schemas" for name in by_schema)) or "no DBN files"
+        held = ", ".join(sorted(name or "other schemas" for name in found)) or "no DBN files"
         raise DataError(f"{path} holds {held}, but no bars; need a file of schema {' or '.join(BAR_SCHEMAS)}")
-    return {name: by_schema[name] for name in (bars, "definition", "statistics") if name in by_schema}
+    return {name: found[name] for name in (bars, "definition", "statistics") if name in found}
+
+
+def master_of(found: dict[str, list[Path]], mappings: list[tuple[str, int, date]], of: Instrument, origin: str) -> Known:
+    """The contracts of `of` from definitions, or from the symbols in the headers when there are none; the watermark of a world."""
+    defined = _definitions(found.get("definition", []))
+    if defined is None:
+        master = contracts.from_symbols(mappings, of.symbol)
+        mark: dict[str, Any] = {}
+    else:
+        contracts.agree(defined.records, of, origin)
+        master, mark = contracts.from_definitions(defined.records, of.symbol), contracts.watermark(defined.records)
+    if not master.contracts:
+        hint = f"choose data.instrument for these files, or download {of.symbol}.FUT"
+        raise DataError(f"{origin} holds no outright {of.symbol} contract", hint)
+    return Known(master, set() if defined is None else defined.datasets, defined is not None, mark)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the definitions say: contracts, datasets they come from, whether there are any, and the watermark ({} for real data)."""
+
+    master: contracts.Master
+    datasets: set[str]
+    defined: bool
+    watermark: dict[str, Any]
 
 
 def conditions(path: Path) -> list[Path]:
@@ -74,22 +106,17 @@ def table(path: Path, symbol: str) -> Table:
     of, found = instrument(symbol), files(path)
     bars_schema = next(iter(found))
     headers = sorted(((dbn.header(p), p) for p in found[bars_schema]), key=lambda pair: (pair[0].start, pair[1]))
-    defined = _definitions(found.get("definition", []))
-    datasets = {h.dataset for h, _ in headers} | (defined.datasets if defined else set())
+    mappings = [(m.raw_symbol, m.instrument_id, m.start) for h, _ in headers for m in h.mappings]
+    known = master_of(found, mappings, of, str(path))
+    master, datasets = known.master, {h.dataset for h, _ in headers} | known.datasets
     if len(datasets) > 1:
         raise DataError(f"{path} mixes the datasets {', '.join(sorted(datasets))}; give one file, or one folder per dataset")
-    mappings = [(m.raw_symbol, m.instrument_id, m.start) for h, _ in headers for m in h.mappings]
-    master = contracts.from_definitions(defined.records, symbol) if defined else contracts.from_symbols(mappings, symbol)
-    if defined:
-        contracts.agree(defined.records, of, str(path))
-    if not master.contracts:
-        raise DataError(f"{path} holds no outright {symbol} contract", f"choose data.instrument for these files, or download {symbol}.FUT")
     sessions = _sessions(headers, master, of.symbol)
     said = _conditions(path, sessions, headers)
     stats, counts = _statistics(found.get("statistics", []), master)
     published = bool((stats["kind"] == "cleared_volume").any())
-    world = _world(path) or (contracts.watermark(defined.records) if defined else {})
-    facts: dict[str, Any] = {"dataset": next(iter(datasets)), "schema": bars_schema, "definitions": defined is not None}
+    world = world_of(path) or known.watermark
+    facts: dict[str, Any] = {"dataset": next(iter(datasets)), "schema": bars_schema, "definitions": known.defined}
     facts |= {"cleared_volume": "published" if published else "sum of the bars"} | ({"world": world} if world else {})
     interval = bars_schema.removeprefix("ohlcv-")
     reader = _Reader(path, headers, master, symbol, STEPS_SEC[interval])
@@ -233,7 +260,7 @@ def _placed(records: npt.NDArray[np.void], master: contracts.Master, counts: dic
     return statistics(reference[keep].astype(np.int64) // DAY_NS, meaning, kind.to_numpy(), value, known)
 
 
-def _world(path: Path) -> dict[str, Any]:
+def world_of(path: Path) -> dict[str, Any]:
     """What a generated world says about itself, wherever inside its folder the path points; {} for real data."""
     note = next((n for n in (p / "world.json" for p in (path, path.parent, path.parent.parent)) if n.is_file()), None)
     facts: dict[str, Any] = json.loads(note.read_text()) if note else {}

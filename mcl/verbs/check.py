@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mcl import config, screen
+from mcl import config, schema, screen
+from mcl.errors import ConfigError
 
 if TYPE_CHECKING:
+    from mcl.data.costs import Measured
+    from mcl.data.depth import Depth
     from mcl.data.health import Finding, Health
 
 
@@ -47,3 +50,85 @@ def _show(health: Health, path: Path) -> None:
 
 def _first(finding: Finding) -> str:
     return finding.text + (f": {finding.places[0]}" if finding.places else "") + (" …" if finding.count > 1 and finding.places else "")
+
+
+def costs(args: Namespace) -> int:
+    """Measure what trading costs from order books; with --name write conf/costs/NAME.yaml."""
+    from mcl.data import costs as measuring
+
+    composed = config.compose("backtest", args.overrides).config
+    sizes = _sizes(args.contracts)
+    measured = measuring.measure(_books(composed.data, args.sessions), sizes)
+    frame = measured.by_slot.reset_index()
+    facts = {"books": [f"{s} {d}" for s, d in measured.depth.held], "synthetic": measured.depth.synthetic, "sizes": list(sizes)}
+    answer = facts | {
+        "slippage_ticks": {str(n): measured.mean_ticks(n) for n in sizes},
+        "by_slot": frame.to_dict("records"),
+        "config": None,
+    }
+    if args.name:
+        path = config.conf_dir() / "costs" / f"{_plain_name(args.name)}.yaml"
+        measuring.write(path, measured, sizes[0], composed.costs.commission_usd)
+        answer["config"] = str(path)
+    screen.answer(answer, lambda: _show_costs(measured, answer))
+    return 0
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--contracts={text!r} is no list of whole numbers; for instance --contracts 1,2,5") from None
+
+
+def _plain_name(name: str) -> str:
+    if not name.replace("_", "").isalnum():
+        raise ConfigError(f"--name={name!r} must be letters, digits and underscores: it becomes the choice costs=NAME")
+    return name
+
+
+def _books(data: schema.Data, sessions: int) -> Depth:
+    """The books of a data source; those of a generated world are made for sessions spread over its range."""
+    from mcl.data import build, depth, ladder
+
+    root = config.root()
+    if isinstance(data, schema.SyntheticData):
+        home = build.raw_input(data, root).base
+        days = build.dataset(data, root).sessions
+        return depth.build(ladder.generate(home, depth.sessions(days, sessions)), data.instrument, root)
+    if isinstance(data, schema.DatabentoData):
+        return depth.build(build.existing(data.path, root), data.instrument, root)
+    raise ConfigError(f"data.source={data.source} has no order books", "use data=mcl_databento with mbp-1 or mbp-10 files")
+
+
+def _show_costs(measured: Measured, answer: dict[str, Any]) -> None:
+    frame = measured.by_slot
+    names = ["traded", "spread_ticks", "depth", *(f"cost_{n}_ticks" for n in measured.sizes)]
+    if measured.depth.synthetic:
+        screen.say("SYNTHETIC DATA: spread and depth are assumptions of the generated world, not measurements")
+    heads = ["New York", "traded", "spread", "depth", *(f"{n} ticks" for n in measured.sizes)]
+    screen.table(
+        "slippage of a market order in ticks, by time of day",
+        heads,
+        ([s, *(f"{row[n]:.2f}" for n in names)] for s, row in frame.iterrows()),
+    )
+    means = ", ".join(f"{n}: {measured.mean_ticks(n):.2f}" for n in measured.sizes)
+    screen.say(f"mean over {len({d for _, d in measured.depth.held})} sessions, ticks by contracts: {means}")
+    if answer["config"]:
+        screen.say(f"written: {answer['config']}; use it with costs={Path(answer['config']).stem}")
+
+
+def contract(args: Namespace) -> int:
+    """Compare the last-trade rule with the definitions of the next twelve months; 1 when they differ."""
+    from datetime import date
+
+    from mcl.data.listing import compare
+
+    data = config.compose("backtest", args.overrides).config.data
+    day = date.fromisoformat(args.on) if args.on else date.today()
+    rows = compare(data, config.root(), day)
+    wrong = [row for row in rows if row.verdict == "differs"]
+    answer = {"on": str(day), "contracts": [row.as_dict() for row in rows], "differences": len(wrong)}
+    heads = ["contract", "last trade by rule", "by definition", "session close", "verdict"]
+    screen.answer(answer, lambda: screen.table(f"next twelve months from {day}", heads, ([*row.cells()] for row in rows), left=5))
+    return 1 if wrong else 0

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from mcl import cli, schema
 from mcl.calendar import to_day
 from mcl.data import blemish, build, world
@@ -157,7 +158,7 @@ def test_prices_of_the_wrong_scale(world_copy: Path, tmp_path: Path) -> None:
 
 def test_definitions_of_another_contract_size(world_copy: Path, tmp_path: Path) -> None:
     rewrite(world_copy / "definition" / "2024-01.dbn.zst", lambda r: r.__setitem__("min_price_increment", 25_000_000))
-    with pytest.raises(DataError, match="gives a tick of 0.025, but MCL has 0.01"):
+    with pytest.raises(DataError, match=r"gives a tick of 0.025, but MCL has 0.01"):
         load(databento_data(world_copy), tmp_path)
 
 

@@ -1,0 +1,296 @@
+"""Order books on disk: MBP-1 and MBP-10 files of a vendor as one Parquet file per contract and session, read lazily.
+
+    <folder>/manifest.json                    what it was made from, counts, sha256 of every file
+             books/MCLF6/2025-12-01.parquet   ts_recv, action, side, price, size, then bid and ask price and size of every level
+
+A row is the book after an event, known at `ts_recv` (ns, UTC). An empty level has the price NaN and the size 0.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mcl.calendar import from_day, session_of, to_day
+from mcl.data import contracts, raw, store
+from mcl.data.bars import Bars
+from mcl.data.table import clock, instrument
+from mcl.errors import DataError, StoreError, nearest
+from mcl.files import write_whole
+from mcl.market import INSTRUMENTS, Instrument
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+SCHEMA_VERSION = 1  # raise it whenever the same raw files would be stored differently
+LEVELS = {"mbp-10": 10, "mbp-1": 1}  # the first one found is used
+_TEN = 10
+
+
+@dataclass(frozen=True)
+class Book:
+    """Aligned arrays of one contract and session. prices float64[levels, n] in price units, sizes int64[levels, n] in contracts."""
+
+    ts: Ints  # ts_recv, ns: when this state was known
+    bid: Floats
+    ask: Floats
+    bid_size: Ints
+    ask_size: Ints
+    traded: Ints  # contracts of the trade that this row reports, else 0
+
+    def __len__(self) -> int:
+        return len(self.ts)
+
+    @property
+    def sound(self) -> npt.NDArray[np.bool_]:
+        """Both sides are there and not crossed (as they may be in an auction)."""
+        sound: npt.NDArray[np.bool_] = (self.bid[0] < self.ask[0]) & (self.bid_size[0] > 0) & (self.ask_size[0] > 0)
+        return sound
+
+    @property
+    def mid(self) -> Floats:
+        mid: Floats = (self.bid[0] + self.ask[0]) / 2
+        return mid
+
+    @property
+    def spread(self) -> Floats:
+        spread: Floats = self.ask[0] - self.bid[0]
+        return spread
+
+    @property
+    def imbalance(self) -> Floats:
+        """(bid size - ask size) / their sum at the best prices, in [-1, 1]."""
+        return _share(self.bid_size[0], self.ask_size[0])
+
+    @property
+    def microprice(self) -> Floats:
+        """The best prices weighted by the size of the other side (Gatheral & Oomen 2010)."""
+        return self.mid + self.spread / 2 * self.imbalance
+
+
+def _share(bid: Ints, ask: Ints) -> Floats:
+    share: Floats = (bid - ask) / np.maximum(1, bid + ask)
+    return share
+
+
+class Depth:
+    """Stored books. Nothing is read before it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+        except (OSError, ValueError) as error:
+            raise DataError(f"the manifest of {folder} cannot be read: {error}", "delete the folder: it is built again") from error
+
+    @property
+    def instrument(self) -> Instrument:
+        return INSTRUMENTS[self.manifest["instrument"]]
+
+    @property
+    def levels(self) -> int:
+        return int(self.manifest["levels"])
+
+    @property
+    def synthetic(self) -> bool:
+        return bool(self.manifest["synthetic"])
+
+    @cached_property
+    def held(self) -> list[tuple[str, date]]:
+        """(contract symbol, session) of every book, by session."""
+        found = [(name.split("/")[1], date.fromisoformat(name.split("/")[2][:10])) for name in self.manifest["files"]]
+        return sorted(found, key=lambda pair: (pair[1], pair[0]))
+
+    def book(self, symbol: str, day: date, levels: int | None = None) -> Book:
+        """The book of one contract in one session; only the columns of the wanted levels are read."""
+        if (symbol, day) not in self.held:
+            raise DataError(f"no book of {symbol} on {day}; {nearest(f'{symbol} {day}', [f'{s} {d}' for s, d in self.held])}")
+        wanted = range(self.levels if levels is None else min(levels, self.levels))
+        names = {side: [f"{side}_{k:02d}" for k in wanted] for side in ("bid", "ask", "bid_size", "ask_size")}
+        path = self.folder / "books" / symbol / f"{day}.parquet"
+        try:
+            read = pq.read_table(path, columns=["ts", "traded", *(n for group in names.values() for n in group)], memory_map=True)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise DataError(f"{path} cannot be read: {error}", f"delete {self.folder}: it is built again from the raw files") from error
+        sides = {side: np.stack([read[n].to_numpy() for n in group]) for side, group in names.items()}
+        sizes = {side: sides[side].astype(np.int64) for side in ("bid_size", "ask_size")}
+        return Book(read["ts"].to_numpy(), sides["bid"], sides["ask"], **sizes, traded=read["traded"].to_numpy().astype(np.int64))
+
+
+# ---------------------------------------------------------------------------------------------------------------- build
+
+
+def build(path: Path, symbol: str, root: Path) -> Depth:
+    """The stored books of the DBN files at `path`; made when there are none for these bytes yet. One file is in memory at a time."""
+    of, found = instrument(symbol), raw.by_schema(path)
+    schema = next((name for name in LEVELS if name in found), None)
+    if schema is None:
+        raise DataError(f"{path} holds no order books; need files of schema {' or '.join(LEVELS)}", "mcl data download --schema mbp-1 …")
+    files = found[schema] + found.get("definition", [])
+    made_from = store.inputs(path if path.is_dir() else path.parent, files)
+    request = {"instrument": symbol, "schema": schema, "version": SCHEMA_VERSION}
+    folder = root / "data" / f"depth-{symbol.lower()}-{schema}-{store.key(made_from, request)[:12]}"
+    if not (folder / "manifest.json").is_file():
+        _write(folder, _Source(path, found, schema, of), made_from)
+    return Depth(folder)
+
+
+@dataclass(frozen=True)
+class _Source:
+    path: Path
+    found: dict[str, list[Path]]
+    schema: str
+    of: Instrument
+
+
+def _write(folder: Path, source: _Source, made_from: list[dict[str, Any]]) -> None:
+    part = folder.with_name(f"{folder.name}.part-{uuid.uuid4().hex}")
+    try:
+        part.mkdir(parents=True)
+        known, counts, files = _books(part, source)
+        world = raw.world_of(source.path) or known.watermark
+        manifest = {"instrument": source.of.symbol, "schema": source.schema, "levels": LEVELS[source.schema], "synthetic": bool(world)}
+        manifest |= {"world": world, "inputs": made_from, "counts": dict(counts), "files": files}
+        write_whole(part / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True, default=str).encode())
+        part.rename(folder)
+    except OSError as error:
+        if not (folder / "manifest.json").is_file():
+            raise StoreError(f"cannot write {folder}: {error.strerror or error}", "free some disk space") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _books(part: Path, source: _Source) -> tuple[raw.Known, Counter[str], dict[str, str]]:
+    """Write every (contract, session); a session may lie in two files, so its rows wait until a later session comes."""
+    from mcl.data import dbn
+
+    headers = sorted(((dbn.header(p), p) for p in source.found[source.schema]), key=lambda pair: (pair[0].start, pair[1]))
+    mappings = [(m.raw_symbol, m.instrument_id, m.start) for h, _ in headers for m in h.mappings]
+    known = raw.master_of(source.found, mappings, source.of, str(source.path))
+    waiting: dict[tuple[str, int], list[npt.NDArray[np.void]]] = {}
+    counts: Counter[str] = Counter()
+    files: dict[str, str] = {}
+    for header, path in headers:
+        records = _outrights(path, dbn.read(path)[1], known.master, counts)
+        for symbol, day, rows in _split(records, known.master):
+            waiting.setdefault((symbol, day), []).append(rows)
+        begun = int(session_of(header.start))
+        for key in [k for k in waiting if k[1] < begun]:
+            files |= _store(part, key, waiting.pop(key), source, counts)
+    for key, pieces in waiting.items():
+        files |= _store(part, key, pieces, source, counts)
+    if not files:
+        raise DataError(f"{source.path} holds no book of an outright {source.of.symbol} contract", "set data.instrument")
+    return known, counts, files
+
+
+def _outrights(path: Path, records: npt.NDArray[np.void], master: contracts.Master, counts: Counter[str]) -> npt.NDArray[np.void]:
+    meaning = master.lookup(records["instrument_id"].astype(np.int64), records["ts_recv"].astype(np.int64)) if len(records) else np.empty(0)
+    if (meaning == contracts.UNKNOWN).any():
+        at = int(np.argmax(meaning == contracts.UNKNOWN))
+        text = f"{path}: record {at + 1}: instrument_id {records['instrument_id'][at]} has no definition at {clock(records['ts_recv'][at])}"
+        raise DataError(text, "download the definitions of the same range")
+    counts.update({"read": len(records), "excluded_not_outright": int((meaning < 0).sum())})
+    kept: npt.NDArray[np.void] = records[meaning >= 0]
+    return kept
+
+
+def _split(records: npt.NDArray[np.void], master: contracts.Master) -> list[tuple[str, int, npt.NDArray[np.void]]]:
+    if not len(records):
+        return []
+    ts = records["ts_recv"].astype(np.int64)
+    meaning, day = master.lookup(records["instrument_id"].astype(np.int64), ts), session_of(ts)
+    found = []
+    for contract in np.unique(meaning):
+        mine = np.flatnonzero(meaning == contract)
+        edges = np.flatnonzero(np.diff(day[mine])) + 1
+        found += [(master.contracts[int(contract)].symbol, int(day[rows[0]]), records[rows]) for rows in np.split(mine, edges)]
+    return found
+
+
+def _store(part: Path, key: tuple[str, int], pieces: list[npt.NDArray[np.void]], source: _Source, counts: Counter[str]) -> dict[str, str]:
+    symbol, day = key[0], from_day(key[1])
+    rows = np.concatenate(pieces)
+    columns = _columns(rows, LEVELS[source.schema])
+    _check(columns, source, f"{symbol} on {day}")
+    name = f"books/{symbol}/{day}.parquet"
+    (part / name).parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), part / name, compression="zstd")
+    counts["kept"] += len(rows)
+    return {name: store.sha256(part / name)}
+
+
+def _columns(rows: npt.NDArray[np.void], levels: int) -> dict[str, Any]:
+    columns: dict[str, Any] = {"ts": rows["ts_recv"].astype(np.int64)}
+    columns["traded"] = np.where(rows["action"] == b"T", rows["size"], 0).astype(np.int32)
+    for k in range(levels):
+        for side in ("bid", "ask"):
+            price = rows[f"{side}_px_{k:02d}"]
+            columns[f"{side}_{k:02d}"] = np.where(price == np.iinfo(np.int64).max, np.nan, price / 1e9)
+            columns[f"{side}_size_{k:02d}"] = rows[f"{side}_sz_{k:02d}"].astype(np.int32)
+    return columns
+
+
+def _check(columns: dict[str, Any], source: _Source, where: str) -> None:
+    back = np.flatnonzero(np.diff(columns["ts"]) < 0)
+    if len(back):
+        text = f"{source.path}: the book of {where} runs backwards at {clock(columns['ts'][back[0] + 1])}"
+        raise DataError(text, "the same range was downloaded twice, or a file is damaged")
+    for side in ("bid_00", "ask_00"):
+        ticks = columns[side] / source.of.tick_size
+        off = np.flatnonzero(np.abs(ticks - np.rint(ticks)) > 1e-4)  # NaN is not
+        if len(off):
+            price, at = columns[side][off[0]], clock(columns["ts"][off[0]])
+            raise DataError(f"{source.path}: the book of {where} at {at} has the price {price}, off the tick of {source.of.tick_size:g}")
+
+
+# -------------------------------------------------------------------------------------------------------------- features
+
+
+def features(depth: Depth, bars: Bars, levels: int = _TEN) -> pd.DataFrame:
+    """Order-book features aligned with the bars, one row per bar, NaN where no book is held.
+
+    spread_ticks, imbalance, imbalance_deep (all levels), microprice_ticks (microprice - mid) and depth (contracts at the best
+    prices, mean of both sides), all from the last sound state that was known at the close of the bar, in its own session.
+    """
+    names = ("spread_ticks", "imbalance", "imbalance_deep", "microprice_ticks", "depth")
+    frame = pd.DataFrame(np.nan, index=bars.times, columns=list(names))
+    tick = bars.instrument.tick_size
+    for symbol, day in depth.held:
+        rows = np.flatnonzero(bars.session == to_day(day))
+        rows = rows[[bars.contracts[c].symbol == symbol for c in bars.contract[rows]]] if len(rows) else rows
+        if not len(rows):
+            continue
+        book = depth.book(symbol, day, levels)
+        known = np.flatnonzero(book.sound)
+        last = np.searchsorted(book.ts[known], bars.close_time[rows], side="right") - 1
+        rows, at = rows[last >= 0], known[last[last >= 0]]
+        values = [
+            book.spread[at] / tick,
+            book.imbalance[at],
+            _share(book.bid_size.sum(axis=0), book.ask_size.sum(axis=0))[at],
+            (book.microprice - book.mid)[at] / tick,
+            (book.bid_size[0] + book.ask_size[0])[at] / 2,
+        ]
+        frame.iloc[rows] = np.column_stack(values)
+    return frame
+
+
+def sessions(days: Ints, wanted: int) -> Sequence[date]:
+    """`wanted` sessions spread evenly over `days`, the last one included."""
+    at = np.unique(np.linspace(0, len(days) - 1, wanted + 1).round().astype(int)[1:])
+    return [from_day(int(d)) for d in days[at]]
