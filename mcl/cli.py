@@ -145,6 +145,7 @@ VERBS = {
             _gateway,
             "mcl.verbs.download:gateway",
         ),
+        Verb("doctor", "check this machine and say what to do", _nothing, "mcl.verbs.machine:examine"),
         Verb("ui", "start the MLflow UI on this project's runs", _ui, "mcl.verbs.research:ui"),
     )
 }

@@ -1,0 +1,178 @@
+"""`mcl doctor`: everything that a machine needs for mcl, each with its remedy. Looks, changes nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import socket
+import sqlite3
+import sys
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from mcl import config
+from mcl.errors import MclError
+from mcl.tracking import Store, bulk
+
+Level = Literal["ok", "note", "fail"]
+FREE_GB = 2.0  # two synthetic worlds, their Parquet and a few hundred runs
+PORTS = {7497: "TWS paper", 4002: "IB Gateway paper"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`note` is worth knowing and stops nothing; `fail` will stop some command, `remedy` says what to do about it."""
+
+    subject: str
+    level: Level
+    found: str
+    remedy: str = ""
+
+
+def examine(root: Path) -> list[Finding]:
+    """All findings of this machine and of the project at `root`, in a fixed order."""
+    looks = (_python, _packages, _configuration, _writable, _disk, _store, _old_store, _zones, _clock, _databento, _broker)
+    return [finding for look in looks for finding in look(root)]
+
+
+def _python(root: Path) -> list[Finding]:
+    del root
+    fits = (3, 11) <= sys.version_info[:2] < (3, 14)
+    remedy = "" if fits else "install Python 3.11, 3.12 or 3.13, then make PYTHON=python3.13 install"
+    return [Finding("python", "ok" if fits else "fail", platform.python_version(), remedy)]
+
+
+def _packages(root: Path) -> list[Finding]:
+    """Every requirement of mcl itself against what is installed: a pin elsewhere can slide a package to a release of years ago."""
+    del root
+    from packaging.requirements import Requirement
+
+    wrong = []
+    for text in metadata.requires("mcl") or []:
+        need = Requirement(text)
+        if need.marker is not None and not need.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            have = metadata.version(need.name)
+        except metadata.PackageNotFoundError:
+            have = "missing"
+        if have == "missing" or not need.specifier.contains(have, prereleases=True):
+            wrong.append(f"{need.name} {have}, needs {need.specifier}")
+    if wrong:
+        return [Finding("packages", "fail", "; ".join(wrong), "make clean install")]
+    return [Finding("packages", "ok", "every requirement is met")]
+
+
+def _configuration(root: Path) -> list[Finding]:
+    try:
+        _ = config.compose("backtest", []).config
+    except MclError as error:
+        return [Finding("configuration", "fail", error.message, error.hint or "restore conf/ from git")]
+    own = "of this project" if (root / "conf" / "backtest.yaml").is_file() else "inside the package"
+    return [Finding("configuration", "ok", f"{config.conf_dir()} ({own})")]
+
+
+def _writable(root: Path) -> list[Finding]:
+    places = [root / name for name in ("mlruns", "data", "conf/promoted")]
+    closed = [p for p in places if not os.access(next(q for q in (p, *p.parents) if q.exists()), os.W_OK)]
+    if closed:
+        return [
+            Finding(
+                "permissions", "fail", f"not writable: {', '.join(map(str, closed))}", f"chown or chmod them, or set MCL_HOME; now {root}"
+            )
+        ]
+    return [Finding("permissions", "ok", f"{root} is writable")]
+
+
+def _disk(root: Path) -> list[Finding]:
+    free = shutil.disk_usage(root).free / 1e9
+    enough = free >= FREE_GB
+    return [Finding("disk", "ok" if enough else "fail", f"{free:.1f} GB free", "" if enough else f"free {FREE_GB:g} GB below {root}")]
+
+
+def _store(root: Path) -> list[Finding]:
+    store = Store(root)
+    database = store.folder / "mlflow.db"
+    if not store.uri.startswith("sqlite:///"):
+        return [Finding("run store", "note", f"a server: {store.uri}", "mcl runs asks it")]
+    if not database.is_file():
+        return [Finding("run store", "ok", f"{database} is made by the first run")]
+    try:
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            verdict = connection.execute("PRAGMA quick_check").fetchone()[0]
+            runs = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
+    except sqlite3.Error as error:
+        return [Finding("run store", "fail", f"{database}: {error}", "restore it from a backup, or move it away to start anew")]
+    if verdict != "ok":
+        return [Finding("run store", "fail", f"{database}: {verdict}", "restore it from a backup")]
+    if not bulk.supported(database):
+        return [Finding("run store", "note", f"{database}: another MLflow schema, written through the client only", "slower, nothing else")]
+    return [Finding("run store", "ok", f"{database}, {runs} runs")]
+
+
+def _old_store(root: Path) -> list[Finding]:
+    old = [p.parent for p in (root / "mlruns").glob("*/meta.yaml") if p.parent.name.isdigit()]
+    if not old:
+        return []
+    remedy = (
+        f"mlflow migrate-filestore --source {root / 'mlruns'} --target sqlite:///{root / 'mlruns' / 'mlflow.db'}, then move {old[0]} away"
+    )
+    return [Finding("old file store", "fail", f"{len(old)} experiments in MLflow's former file format", remedy)]
+
+
+def _zones(root: Path) -> list[Finding]:
+    del root
+    try:
+        ZoneInfo("America/New_York")
+    except ZoneInfoNotFoundError:
+        return [Finding("time zones", "fail", "America/New_York is unknown", "install the tzdata package")]
+    local = time.tzname[0]
+    if local != "UTC":
+        return [
+            Finding(
+                "time zones", "note", f"the machine is on {local}", "TZ=UTC for a process that trades: logs and naive broker times agree"
+            )
+        ]
+    return [Finding("time zones", "ok", "UTC, New York is known")]
+
+
+def _clock(root: Path) -> list[Finding]:
+    """A clock that is behind its own files is wrong; how far it is off only a server can tell (a live session asks its broker)."""
+    newest = max((p.stat().st_mtime for p in (*root.glob("*"), *(root / "mlruns").glob("*"))), default=0.0)
+    ahead = newest - time.time()
+    if ahead > 60:
+        return [
+            Finding("clock", "fail", f"files are {ahead:.0f} s in the future", "set the clock, for instance with chrony or timedatectl")
+        ]
+    return [Finding("clock", "ok", "not behind the project's files")]
+
+
+def _databento(root: Path) -> list[Finding]:
+    del root
+    key = os.environ.get("DATABENTO_API_KEY", "")
+    if not key:
+        return [Finding("databento key", "note", "not set: embedded synthetic data are used", "export DATABENTO_API_KEY, see .env.example")]
+    if not re.fullmatch(r"db-[A-Za-z0-9]{29}", key):
+        return [Finding("databento key", "fail", f"{len(key)} characters, not db- and 29 more", "copy it again from the vendor's portal")]
+    return [Finding("databento key", "ok", f"db-…{key[-5:]}; mcl data download --estimate asks whether it is valid, at no cost")]
+
+
+def _broker(root: Path) -> list[Finding]:
+    del root
+    found = [f"{PORTS[port]} on {port}" for port in PORTS if _listens(port)]
+    if found:
+        return [Finding("broker", "ok", ", ".join(found))]
+    return [Finding("broker", "note", "no TWS or IB Gateway listens here", "only broker=ib_paper needs one; enable its API on port 7497")]
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(0.2)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
