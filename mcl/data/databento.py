@@ -11,6 +11,7 @@ import ipaddress
 import json
 import os
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -129,11 +130,13 @@ class Vendor:
         except databento.BentoError as error:
             if "[Errno 28]" in str(error):
                 raise StoreError(f"the disk is full: {error}", "free space, then run the same command again") from error
+            traceback.clear_frames(error.__traceback__)  # the client leaves its file open there
             if streamed_to is None or "Error streaming response" in str(error):
                 raise Transient(f"the connection to databento broke: {error}") from error
         except OSError as error:
             raise _unreachable(error) from error
         except (ValueError, AttributeError, KeyError, TypeError) as error:  # the client parses what it gets without looking
+            traceback.clear_frames(error.__traceback__)
             if streamed_to is None or not streamed_to.exists():
                 raise Transient(f"databento's answer cannot be used: {error}") from error
 
@@ -257,6 +260,7 @@ def _hearing(heard: _Heard) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("always", BentoWarning)
         warnings.simplefilter("ignore", BentoDeprecationWarning)
+        warnings.simplefilter("ignore", ResourceWarning)  # the client leaves its files to the garbage collector
         before = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:

@@ -24,8 +24,8 @@ from mcl.data.retry import Pace, Patience, patiently
 from mcl.errors import DataError
 
 T = TypeVar("T")
-# Requests a second, a little below what the vendor allows: 20 metadata, 100 timeseries, 20 job lists; 20 new jobs a minute.
-_PER_SEC = {"metadata": 18.0, "timeseries": 80.0, "batch": 15.0, "submit": 0.3}
+# A little below what the vendor allows: 20 metadata, 100 timeseries and 20 job list requests a second, 20 new jobs a minute.
+_RATES = {"metadata": (18.0, 1), "timeseries": (80.0, 1), "batch": (15.0, 1), "submit": (0.15, 10)}
 _WORKERS = 64  # the vendor allows 100 connections
 CERTIFICATE = Path(".cache") / "gateway" / "cert.pem"  # where a loopback gateway of this project folder puts its certificate
 
@@ -130,7 +130,7 @@ def download(
             if terms.estimate:
                 return _facts(folder, plan, plan.held)
             tally = desk.carry_out(plan, _limit(order, plan, terms, agree))
-            return _facts(folder, plan, desk.held(plan)) | {"paid_usd": round(tally.paid_usd, 6), "quarantined": tally.quarantined}
+            return _facts(folder, plan, desk.held(plan)) | {"paid_usd": tally.paid_usd, "quarantined": tally.quarantined}
 
 
 def _checked(order: Order, terms: Terms) -> list[str]:
@@ -174,7 +174,7 @@ class _Desk:
     watch: Watch
 
     def __post_init__(self) -> None:
-        self._pace = Pace(_PER_SEC)
+        self._pace = Pace(_RATES)
 
     def ask(self, call: Callable[[], T]) -> T:
         return patiently(call, self.terms.patience, self._pace, self.watch.tell, "metadata")
@@ -258,7 +258,7 @@ def _facts(folder: Folder, plan: Plan, held: list[Receipt]) -> dict[str, Any]:
     ]
     return {
         "folder": str(folder.path),
-        "cost_usd": round(plan.cost_usd, 6),
+        "cost_usd": plan.cost_usd,
         "records": sum(part.records for part in plan.parts),
         "bytes": sum(part.bytes for part in plan.parts),
         "parts": [asdict(part) for part in plan.parts],

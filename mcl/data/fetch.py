@@ -212,7 +212,7 @@ class Fetcher:
             dataset=DATASET,
             records=arrived.records,
             bytes=arrived.bytes,
-            cost_usd=cost,
+            cost_usd=round(cost, 6),
             sha256=arrived.sha256,
             synthetic=bool(self.vendor.world),
             warnings=notes,

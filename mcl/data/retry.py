@@ -42,12 +42,12 @@ class Patience:
 
 @dataclass
 class Pace:
-    """At most so many starts a second of each kind of call, over all threads, and none while the other side wants a pause.
+    """So many starts a second of each kind of call, over all threads, and none while the other side wants a pause.
 
-    `stop` ends every wait.
+    `rates` by kind: starts per second, and how many may come at once after a rest. `stop` ends every wait.
     """
 
-    per_sec: dict[str, float]
+    rates: dict[str, tuple[float, int]]
     stop: threading.Event = field(default_factory=threading.Event)
     _next: dict[str, float] = field(default_factory=dict)
     _paused_until: float = 0.0
@@ -55,9 +55,10 @@ class Pace:
 
     def wait(self, kind: str) -> None:
         with self._lock:
-            now = time.monotonic()
-            at = max(now, self._next.get(kind, 0.0), self._paused_until)
-            self._next[kind] = at + 1 / self.per_sec[kind]
+            now, (per_sec, burst) = time.monotonic(), self.rates[kind]
+            due = max(now, self._next.get(kind, 0.0))
+            self._next[kind] = due + 1 / per_sec
+            at = max(now, due - (burst - 1) / per_sec, self._paused_until)
         self.stop.wait(at - now)
 
     def pause(self, seconds: float) -> None:

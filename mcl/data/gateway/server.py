@@ -39,6 +39,7 @@ def serving(
     keys: frozenset[str] | None = None,
     degraded: tuple[date, ...] = (),
     batch_delay_sec: float = 0.0,
+    limited: bool = True,
     log: Log | None = None,
 ) -> Iterator[Vendor]:
     """Serve the DBN files of `folder` until the context ends; the vendor's `url` is what `Historical(gateway=…)` takes.
@@ -47,7 +48,7 @@ def serving(
     """
     shelf, on = Shelf(folder), Faults([parse(text) for text in faults or []])
     with tempfile.TemporaryDirectory(prefix="mcl-gateway-") as jobs:
-        vendor = Vendor(shelf, Path(jobs), on, keys, degraded, batch_delay_sec)
+        vendor = Vendor(shelf, Path(jobs), on, keys, degraded, batch_delay_sec, limited)
         try:
             server = _Server(("127.0.0.1", port), vendor, certificate, log)
         except OSError as error:
