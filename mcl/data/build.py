@@ -45,7 +45,18 @@ def dataset(data: schema.Data, root: Path) -> store.Dataset:
     folder = _folder(raw, made_from, data, root)
     if (folder / "manifest.json").is_file():
         return store.Dataset(folder)
+    as_delivered(raw, made_from)
     return store.write(folder, raw.table(), made_from, raw.request)
+
+
+def as_delivered(raw: Raw, made_from: list[dict[str, Any]]) -> None:
+    """Refuse raw files whose bytes are not those of the receipt that a download left beside them (`<file>.json`)."""
+    for item in made_from:
+        receipt = raw.base / f"{item['name']}.json"
+        paid = json.loads(receipt.read_text()).get("sha256") if receipt.is_file() else None
+        if paid and paid != item["sha256"]:
+            name = raw.base / item["name"]
+            raise DataError(f"{name} has changed since its download: its sha256 is not the one in its receipt", "download it again")
 
 
 def dataset_folder(raw: Raw, data: schema.Data, root: Path) -> Path:

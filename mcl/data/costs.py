@@ -117,11 +117,11 @@ def _mean(slot: object, part: pd.DataFrame, sessions: int) -> dict[str, object]:
     seconds = part["seconds"].to_numpy()
     total = max(float(seconds.sum()), 1e-9)
     begin = (18 * 3600 + int(str(slot)) * SLOT_SEC) % 86_400
-    means = {
-        name: float((part[name] * seconds).sum() / total) for name in part.columns.difference(["slot", "seconds", "traded"], sort=False)
-    }
-    observed = {"minutes": total / 60, "traded": float(part["traded"].sum() / sessions)}
-    return {"slot": f"{begin // 3600:02d}:{begin % 3600 // 60:02d}"} | observed | means
+    row: dict[str, object] = {"slot": f"{begin // 3600:02d}:{begin % 3600 // 60:02d}", "minutes": total / 60}
+    row["traded"] = float(part["traded"].sum() / sessions)
+    for name in part.columns.difference(["slot", "seconds", "traded"], sort=False):
+        row[str(name)] = float((part[name].to_numpy() * seconds).sum() / total)
+    return row
 
 
 # ---------------------------------------------------------------------------------------------------------------- config

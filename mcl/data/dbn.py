@@ -6,7 +6,6 @@ are int64 in units of 1e-9, times uint64 nanoseconds UTC, undefined values the s
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -157,6 +156,8 @@ def _is_dbn(path: Path, start: bytes) -> None:
 
 def _metadata_of(path: Path, content: bytes) -> Any:
     offset = 8 + int.from_bytes(content[4:8], "little")
+    if not 1 <= content[3] <= _VERSION:
+        raise DataError(f"{path} is DBN version {content[3]}, but only 1 to {_VERSION} can be read", AGAIN)
     if len(content) < offset:
         raise DataError(f"{path} ends inside its header, at byte {len(content)} of {offset}", AGAIN)
     try:
@@ -171,13 +172,32 @@ def read(path: Path) -> tuple[Header, Records]:
     _is_dbn(path, content[:8])
     metadata = _metadata_of(path, content)
     told = _header(path, metadata)
-    if metadata.version != _VERSION or metadata.ts_out:
-        return told, _upgraded(path)
-    return told, _records(path, content, 8 + int.from_bytes(content[4:8], "little"), told.schema)
+    records = _records(path, content, _layout(told.schema, content[3], bool(metadata.ts_out)), told.schema)
+    return told, records if records.dtype == dtype(told.schema) else _upgraded(records, told.schema)
 
 
-def _records(path: Path, content: bytes, offset: int, schema: str) -> Records:
-    layout = dtype(schema)
+def _layout(schema: str, version: int, ts_out: bool) -> np.dtype[np.void]:
+    """The record layout of a version of the format; `ts_out` appends the time at which the gateway sent the record."""
+    latest = dtype(schema)
+    of_version = {1: wire.v1, 2: wire.v2}.get(version)
+    fields = latest.descr if of_version is None else getattr(of_version, _LAYOUT[schema][1].__name__)._dtypes
+    return np.dtype([*fields, ("ts_out", "<u8")]) if ts_out else np.dtype(fields)
+
+
+def _upgraded(old: Records, schema: str) -> Records:
+    """Records of an older version in the layout of the latest: undefined values stay undefined, unknown fields are zero."""
+    records = np.zeros(len(old), dtype(schema))
+    for name in set(records.dtype.names or ()) & set(old.dtype.names or ()):
+        before, after = old.dtype[name], records.dtype[name]
+        records[name] = old[name]
+        if before != after and before.kind in "iu":
+            records[name][old[name] == np.iinfo(before).max] = np.iinfo(after).max
+    records["length"] = records.dtype.itemsize // 4
+    return records
+
+
+def _records(path: Path, content: bytes, layout: np.dtype[np.void], schema: str) -> Records:
+    offset = 8 + int.from_bytes(content[4:8], "little")
     whole, rest = divmod(len(content) - offset, layout.itemsize)
     if rest:
         raise DataError(f"{path} ends inside record {whole + 1}, {rest} of {layout.itemsize} bytes in", AGAIN)
@@ -224,16 +244,3 @@ def _inflated(path: Path) -> bytes:
             raise DataError(f"{path} is truncated: its compressed frame does not end within the {total} bytes", AGAIN)
         content = frame.unused_data
     return b"".join(pieces)
-
-
-def _upgraded(path: Path) -> Records:
-    import databento
-    from databento.common.error import BentoWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", BentoWarning)
-        try:
-            records: Records = databento.DBNStore.from_bytes(path.read_bytes()).to_ndarray()
-        except (BentoWarning, databento.BentoError, wire.DBNError) as error:
-            raise DataError(f"{path} is damaged: {error}", AGAIN) from error
-    return records

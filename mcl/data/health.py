@@ -90,6 +90,7 @@ def examine(data: schema.Data, root: Path) -> Health:
     """Read everything below the data config's path and judge it. Damage becomes a finding; only a missing path raises DataError."""
     raw = build.raw_input(data, root)
     try:
+        build.as_delivered(raw, store.inputs(raw.base, raw.files))
         table = raw.table()
     except MclError as error:
         return Health(raw.label, (_unreadable(error),))

@@ -35,10 +35,13 @@ _STATISTICS = {3: "settlement", 6: "cleared_volume", 9: "open_interest"}
 
 def schema_of(path: Path) -> str:
     """The schema in a DBN header ("" for one that is not used here), reading only the first bytes."""
-    with path.open("rb") as file:
-        start = file.read(4)
-        file.seek(0)
-        head = zstandard.ZstdDecompressor().stream_reader(file).read(26) if start == b"\x28\xb5\x2f\xfd" else file.read(26)
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+            file.seek(0)
+            head = zstandard.ZstdDecompressor().stream_reader(file).read(26) if start == b"\x28\xb5\x2f\xfd" else file.read(26)
+    except (OSError, zstandard.ZstdError) as error:
+        raise DataError(f"{path} cannot be read: {error}", "download the file again") from error
     if head[:3] != b"DBN":
         raise DataError(f"{path} is not a DBN file: it starts with {bytes(head[:3])!r}, not b'DBN'")
     return _SCHEMA_IDS.get(int.from_bytes(head[24:26], "little"), "")
