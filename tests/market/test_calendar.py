@@ -56,6 +56,29 @@ def test_weekdays_without_a_session_and_session_count() -> None:
     assert len(calendar.sessions(date(2023, 12, 11), date(2026, 1, 9))) == 544 - 8
 
 
+def test_every_short_session_until_2027_is_a_holiday_or_the_day_beside_one() -> None:
+    table = calendar.sessions(date(2021, 7, 12), date(2028, 1, 1))
+    short = [d for d, minutes in zip(table.dates, table.minutes, strict=True) if minutes != 1380]
+    full = {d for d in table.dates if d not in set(short)}
+    for day in short:
+        beside = day + timedelta(days=1), day - timedelta(days=1)
+        assert not calendar.is_business_day(day) or any(not calendar.is_business_day(b) for b in beside), day
+    assert not [d for d in full if not calendar.is_business_day(d)]  # a holiday is closed or short
+    per_year = {year: sum(d.year == year for d in short) for year in range(2022, 2028)}
+    assert per_year == {2022: 8, 2023: 8, 2024: 9, 2025: 9, 2026: 9, 2027: 8}
+    assert table.minutes.min() == 1140  # 13:00
+    fridays = {d for d in short if d.weekday() == 4 and not calendar.is_business_day(d) and d.year >= 2025}
+    assert {int(table.minutes[table.dates.index(d)]) for d in fridays} == {1140}
+
+
+@pytest.mark.parametrize("year", range(2021, 2028))
+def test_mcl_stops_one_business_day_before_cl(year: int) -> None:
+    for month in range(1, 13):
+        mcl, cl = (calendar.last_trade_date(root, year, month) for root in ("MCL", "CL"))
+        assert calendar.business_days_before(cl, 1) == mcl
+        assert calendar.is_business_day(mcl)
+
+
 @pytest.mark.parametrize(("day", "clock"), EARLY.items())
 def test_early_closes(day: str, clock: str) -> None:
     on = date.fromisoformat(day)
