@@ -47,15 +47,6 @@ class Request:
     dataset: str = DATASET
 
 
-@dataclass(frozen=True)
-class Price:
-    """What a range costs, its raw bytes and its records."""
-
-    cost_usd: float
-    bytes: int
-    records: int
-
-
 @dataclass
 class Vendor:
     """The client. `world` is what a synthetic gateway says about itself, {} for a vendor of recorded data."""
@@ -74,10 +65,14 @@ class Vendor:
         named = {"": told} | told.get("schema", {})
         return {schema: (str(span["start"]), str(span["end"])) for schema, span in named.items()}
 
-    def price(self, request: Request) -> Price:
-        ask, words = self.client.metadata, asdict(request)
+    def cost_usd(self, request: Request) -> float:
         with self._calling():
-            return Price(float(ask.get_cost(**words)), int(ask.get_billable_size(**words)), int(ask.get_record_count(**words)))
+            return float(self.client.metadata.get_cost(**asdict(request)))
+
+    def size(self, request: Request) -> int:
+        """Raw bytes, which are what is charged."""
+        with self._calling():
+            return int(self.client.metadata.get_billable_size(**asdict(request)))
 
     def count(self, request: Request) -> int:
         with self._calling():

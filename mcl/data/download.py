@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from mcl.data import chunks, databento
 from mcl.data.abreast import abreast
 from mcl.data.chunks import Chunk, Span
-from mcl.data.databento import Price, Vendor
+from mcl.data.databento import Vendor
 from mcl.data.fetch import Fetcher, Onlooker, Purse, Tally, requested
 from mcl.data.receipts import Folder, Receipt
 from mcl.data.retry import Pace, Patience, patiently
@@ -199,12 +199,13 @@ class _Desk:
         return plan
 
     def _priced(self, symbol: str, schema: str, span: Span, gaps: list[Span], missing: int, spans: dict[str, tuple[str, str]]) -> Part:
-        total = Price(0.0, 0, 0)
+        records, size, cost = 0, 0, 0.0
         for gap in gaps:
             request = requested(Chunk(symbol, chunks.symbology(symbol), schema, *gap), spans)
-            price = self.ask(partial(self.vendor.price, request))
-            total = Price(total.cost_usd + price.cost_usd, total.bytes + price.bytes, total.records + price.records)
-        return Part(symbol, schema, str(span[0]), str(span[1]), missing, total.records, total.bytes, total.cost_usd)
+            records += self.ask(partial(self.vendor.count, request))
+            size += self.ask(partial(self.vendor.size, request))
+            cost += self.ask(partial(self.vendor.cost_usd, request))
+        return Part(symbol, schema, str(span[0]), str(span[1]), missing, records, size, cost)
 
     def carry_out(self, plan: Plan, limit_usd: float) -> Tally:
         """Fetch every missing chunk, the first ones first."""
