@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from mcl.engine.result import FILL_REASONS, Result
+from mcl.metrics import bootstrap, trades
 from mcl.metrics import performance as perf
-from mcl.metrics import trades
 from mcl.metrics.overfit import psr_2012
 
 __all__ = ["summary"]
@@ -19,6 +19,7 @@ def summary(result: Result) -> dict[str, float]:
 
     Returns are per session on the fixed start capital (sizing does not compound), annualised with 252 sessions, risk-free rate 0.
     The maximum drawdown is measured at every bar close, time under water and its longest spell at session ends.
+    `sharpe_low` and `sharpe_high` are the 95 % interval by the stationary block bootstrap.
     `gross_pnl_usd` is after slippage and before commission, as in the trade list: gross - commission = net.
     """
     money, fraction = perf.drawdown(result.equity, result.capital_usd)
@@ -42,7 +43,7 @@ def _profit(result: Result) -> dict[str, float]:
 def _risk(result: Result, worst_usd: float, worst_frac: float) -> dict[str, float]:
     returns = result.session_returns.to_numpy()
     m = perf.moments(returns)
-    low, high = perf.sharpe_interval(returns)
+    low, high = bootstrap.sharpe_interval(returns)
     growth = perf.cagr(1 + result.net_pnl_usd / result.capital_usd, len(returns))
     under = perf.drawdown(result.session_equity.to_numpy(), result.capital_usd)[1]
     return {

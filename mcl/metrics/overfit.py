@@ -96,3 +96,35 @@ def n_effective(returns: npt.ArrayLike) -> float:
         return float(trials) if trials == 1 else math.nan
     rho = min(1.0, max(0.0, rho))
     return rho + (1 - rho) * trials
+
+
+def effective_rank(returns: npt.ArrayLike) -> float:
+    """exp(entropy) of the eigenvalues of the correlation of a (sessions × M) matrix: another effective number, between 1 and M.
+
+    Columns without variation are left out; NaN when none is left. Source: Roy & Vetterli (2007) "The effective rank".
+    """
+    matrix = np.atleast_2d(np.asarray(returns, dtype=np.float64))
+    matrix = matrix[:, np.ptp(matrix, axis=0) > 0] if len(matrix) > 1 else matrix[:, :0]
+    if not matrix.shape[1]:
+        return math.nan
+    centred = matrix - matrix.mean(axis=0)
+    spectrum = np.linalg.svd(centred / np.sqrt((centred**2).sum(axis=0)), compute_uv=False) ** 2
+    share = spectrum[spectrum > 0] / spectrum.sum()
+    return float(np.exp(-(share * np.log(share)).sum()))
+
+
+def null_variance(observations: int) -> float:
+    """Variance per observation of the Sharpe ratio that a strategy without any edge shows: 1 / (T - 1). NaN below two."""
+    return 1.0 / (observations - 1) if observations > 1 else math.nan
+
+
+def trial_variance(sharpes: npt.ArrayLike, observations: int) -> float:
+    """Variance of trial Sharpe ratios (per observation) that luck can explain: their sample variance, at most `null_variance`.
+
+    The 2014 paper takes the sample variance as it is. That is the spread of luck only while no trial has an edge and none is ruined
+    by its costs; a search over a real edge has trials from excellent to ruinous, and their spread would be held against the best
+    one. Trials without an edge cannot spread more than their sampling error. NaN below two trials with a ratio.
+    """
+    values = np.asarray(sharpes, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    return min(float(np.var(values, ddof=1)), null_variance(observations)) if len(values) > 1 else math.nan

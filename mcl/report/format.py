@@ -27,7 +27,7 @@ METRICS = (
     Metric("net_pnl_usd", "Net P&L", "Result", "usd", 1),
     Metric("return_frac", "Return on capital", "Result", "percent", 1),
     Metric("cagr_frac", "Annual growth", "Result", "percent", 1),
-    Metric("sharpe", "Sharpe (annual) [95 %]", "Result", "ratio", 1),
+    Metric("sharpe", "Sharpe (annual) [95 % bootstrap]", "Result", "ratio", 1),
     Metric("psr", "Probability Sharpe > 0", "Result", "percent", 1),
     Metric("dsr", "Deflated Sharpe (probability)", "Result", "percent", 1),
     Metric("sortino", "Sortino", "Result", "ratio", 1),

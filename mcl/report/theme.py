@@ -58,7 +58,7 @@ def metric_cell(name: str, metrics: Mapping[str, float], css: str = "n") -> Cell
 def card(name: str, metrics: Mapping[str, float], note: str = "") -> str:
     """One headline number of a run with its interval, when it has one, as the small line."""
     text, _, interval = value_text(name, metrics).partition(" [")
-    note = f"95 % interval [{interval}" if interval else note
+    note = f"95 % bootstrap interval [{interval}" if interval else note
     return fact_card(
         metric(name).label.partition(" [")[0], text, note, data=(("data-card", name), ("data-value", repr(float(metrics[name]))))
     )

@@ -30,7 +30,7 @@ def test_number(value: float, style: str, text: str) -> None:
 
 def test_an_interval_stands_in_the_row_of_its_estimate() -> None:
     rows = metric_rows({"sharpe_low": -0.35, "sharpe": 0.84, "sharpe_high": 2.03})
-    assert rows == [("Sharpe (annual) [95 %]", "0.84 [-0.35, 2.03]", "sharpe")]
+    assert rows == [("Sharpe (annual) [95 % bootstrap]", "0.84 [-0.35, 2.03]", "sharpe")]
 
 
 def test_a_bound_without_its_estimate_is_not_lost() -> None:

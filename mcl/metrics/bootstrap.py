@@ -1,0 +1,152 @@
+"""Resampling of session returns: how much of a number is the accident of one sample.
+
+The stationary block bootstrap draws blocks of geometric length (mean `block`), wrapping around, so that serial dependence survives.
+Everything is seeded and strictly sequential in its sums: the same returns give the same bits on every machine and in every worker.
+Sources: Politis & Romano (1994) "The Stationary Bootstrap"; Künsch (1989) for the growth of blocks with T^(1/3).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from mcl.jit import njit
+from mcl.metrics.performance import SESSIONS_PER_YEAR, SMALLEST, Floats, finite
+
+Counts = npt.NDArray[np.int16]
+
+REPLICATES = 1000
+SEED = 20140531
+FEWEST_RETURNS = 10  # below, an interval from resampling says nothing
+
+
+def block_length(observations: int) -> int:
+    """Mean block length ceil(T^(1/3)): 8 sessions for two years."""
+    return max(1, math.ceil(round(math.cbrt(observations), 9)))
+
+
+@lru_cache(maxsize=4)
+def counts(observations: int, block: int, replicates: int = REPLICATES, seed: int = SEED) -> Counts:
+    """How often each replicate (row) holds each observation (column) of a stationary bootstrap; every row sums to `observations`.
+
+    Means of resampled series are `counts @ values / observations`. Kept for the last few lengths: a search asks for one of them
+    thousands of times.
+    """
+    drawn = np.zeros((replicates, observations), np.int16)
+    _draw(drawn, 1.0 / block, seed)
+    drawn.flags.writeable = False
+    return drawn
+
+
+def indices(observations: int, block: int, replicates: int = REPLICATES, seed: int = SEED) -> npt.NDArray[np.int64]:
+    """(replicates × observations) rows of a stationary bootstrap in their drawn order, for what depends on the path."""
+    rng = np.random.default_rng(seed)
+    fresh = rng.random((replicates, observations)) < 1.0 / block
+    fresh[:, 0] = True
+    starts = rng.integers(0, observations, (replicates, observations))
+    position = np.arange(observations)
+    began = np.maximum.accumulate(np.where(fresh, position, 0), axis=1)
+    rows: npt.NDArray[np.int64] = (np.take_along_axis(starts, began, axis=1) + position - began) % observations
+    return rows
+
+
+def sharpe_interval(returns: npt.ArrayLike, confidence: float = 0.95, replicates: int = REPLICATES) -> tuple[float, float]:
+    """Percentile interval of the annualised Sharpe ratio by the stationary block bootstrap; (NaN, NaN) below ten returns.
+
+    Sees fat tails, skew and serial dependence. A replicate without variation has no ratio and is left out; when more than one in
+    ten has none, neither has the interval.
+    """
+    r = finite(returns)
+    if len(r) < FEWEST_RETURNS or np.ptp(r) < SMALLEST:
+        return math.nan, math.nan
+    ratios = np.empty(replicates)
+    _ratios(counts(len(r), block_length(len(r)), replicates), r, ratios)
+    known = ratios[~np.isnan(ratios)]
+    if len(known) < 0.9 * replicates:
+        return math.nan, math.nan
+    low, high = np.quantile(known, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    year = math.sqrt(SESSIONS_PER_YEAR)
+    return float(low) * year, float(high) * year
+
+
+@dataclass(frozen=True)
+class Bands:
+    """Quantiles 5, 50 and 95 % over resampled paths, fractions of the capital; drawdowns are <= 0 and against the peak.
+
+    drawdowns, finals  the values of every path
+    low, median, high  of the equity at each step, where 1 is the start capital
+    """
+
+    drawdowns: Floats
+    finals: Floats
+    low: Floats
+    median: Floats
+    high: Floats
+
+    def drawdown_quantile(self, severity: float) -> float:
+        """The drawdown that a share `severity` of the paths stays above: 0.95 is deep, 0.5 the median."""
+        return float(np.quantile(self.drawdowns, 1 - severity))
+
+    def probability(self, drawdown_frac: float) -> float:
+        """Share of paths whose deepest drawdown is at least this fraction (a positive number)."""
+        return float(np.mean(self.drawdowns <= -drawdown_frac))
+
+
+def reshuffled(results: npt.ArrayLike, capital: float, replicates: int = REPLICATES, seed: int = SEED) -> Bands:
+    """Bands of the same results (USD, one per trade) in random order. The final equity is the same on every path by construction."""
+    pnl = finite(results)
+    rng = np.random.default_rng(seed)
+    return _bands(rng.permuted(np.tile(pnl, (replicates, 1)), axis=1), capital)
+
+
+def resampled(returns: npt.ArrayLike, replicates: int = REPLICATES, seed: int = SEED) -> Bands:
+    """Bands of session returns on a fixed capital base, drawn again in blocks: both the end and the drawdown vary."""
+    r = finite(returns)
+    return _bands(r[indices(len(r), block_length(len(r)), replicates, seed)], 1.0)
+
+
+def _bands(steps: Floats, capital: float) -> Bands:
+    if steps.shape[1] == 0:
+        none = np.full(1, np.nan)
+        return Bands(none, none, none, none, none)
+    equity = 1.0 + np.cumsum(steps, axis=1) / capital
+    peak = np.maximum(np.maximum.accumulate(equity, axis=1), 1.0)
+    low, median, high = np.quantile(equity, [0.05, 0.5, 0.95], axis=0)
+    return Bands((equity / peak - 1.0).min(axis=1), equity[:, -1].copy(), low, median, high)
+
+
+@njit
+def _draw(drawn: Counts, fresh: float, seed: int) -> None:
+    replicates, n = drawn.shape
+    np.random.seed(seed)  # noqa: NPY002  numba's own generator
+    for i in range(replicates):
+        at = 0
+        for k in range(n):
+            at = at + 1 if at + 1 < n else 0
+            if k == 0 or np.random.random() < fresh:  # noqa: NPY002
+                at = np.random.randint(0, n)  # noqa: NPY002
+            drawn[i, at] += 1
+
+
+@njit
+def _ratios(drawn: Counts, r: Floats, out: Floats) -> None:
+    """Mean / std (ddof=1) of each replicate, about the sample mean so that nothing cancels."""
+    replicates, n = drawn.shape
+    centre = 0.0
+    for k in range(n):
+        centre += r[k]
+    centre /= n
+    for i in range(replicates):
+        first, second = 0.0, 0.0
+        for k in range(n):
+            d = r[k] - centre
+            weighted = drawn[i, k] * d
+            first += weighted
+            second += weighted * d
+        mean = first / n
+        variance = (second - n * mean * mean) / (n - 1)
+        out[i] = (centre + mean) / math.sqrt(variance) if variance > 1e-300 else np.nan

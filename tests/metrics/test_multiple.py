@@ -1,0 +1,83 @@
+"""Tests that count how many were tried: their size without an edge, their power with one."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from mcl.metrics.multiple import long_run_deviation, random_entry, reality_check, spa, stepm
+from mcl.metrics.overfit import effective_rank, null_variance, trial_variance
+
+
+def test_without_an_edge_the_level_is_kept() -> None:
+    rng = np.random.default_rng(1)
+    p = [spa(rng.normal(size=(300, 12)), 500).consistent for _ in range(120)]
+    assert np.mean(np.array(p) < 0.1) == pytest.approx(0.1, abs=0.07)
+    assert np.mean(p) == pytest.approx(0.5, abs=0.12)
+
+
+def test_the_three_p_values_are_ordered() -> None:
+    rng = np.random.default_rng(2)
+    returns = rng.normal(size=(400, 8)) + np.linspace(-0.3, 0.12, 8)
+    found = spa(returns, 2000)
+    assert found.lower <= found.consistent <= found.upper
+    assert found.best == int((returns.mean(axis=0) / long_run_deviation(returns)).argmax())
+
+
+def test_a_quiet_good_one_is_seen_beside_a_loud_lucky_one() -> None:
+    rng = np.random.default_rng(3)
+    loud = rng.normal(0.01, 1.0, (500, 5))
+    quiet = rng.normal(0.002, 0.01, (500, 1))
+    assert spa(np.column_stack([loud, quiet])).consistent < 0.01
+    assert reality_check(np.column_stack([loud, quiet])) > 0.1  # that is what studentising is for
+
+
+def test_stepwise_finds_the_good_ones_and_no_others() -> None:
+    rng = np.random.default_rng(14)
+    returns = rng.normal(size=(600, 30)) * np.linspace(0.5, 3, 30)
+    returns[:, [3, 17, 29]] += 0.25 * np.linspace(0.5, 3, 30)[[3, 17, 29]]
+    assert stepm(returns) == [3, 17, 29]
+    assert stepm(rng.normal(size=(300, 10)), size=0.01) == []
+    assert stepm(np.zeros((300, 3))) == []
+
+
+def test_long_run_deviation_of_dependent_returns() -> None:
+    noise = np.random.default_rng(5).normal(size=(20_000, 1))
+    moving = np.asarray(noise[1:] + 0.5 * noise[:-1])
+    assert long_run_deviation(noise)[0] == pytest.approx(1.0, abs=0.06)
+    assert long_run_deviation(moving)[0] == pytest.approx(1.5, abs=0.12)  # sqrt(1 + 0.25 + 2 * 0.5)
+
+
+def test_timing_is_judged_against_every_rotation() -> None:
+    rng = np.random.default_rng(6)
+    change = rng.normal(size=400)
+    held = np.sign(np.convolve(rng.normal(size=430), np.ones(31), "valid"))
+    earned = [float(np.roll(held, k) @ change) for k in range(400)]
+    assert random_entry(held, change) == pytest.approx(np.mean(np.array(earned) >= earned[0] - 1e-9))
+    assert random_entry(np.sign(change), change) == pytest.approx(1 / 400)
+    assert random_entry(-np.sign(change), change) == 1.0
+    assert math.isnan(random_entry(np.ones(400), change))
+
+
+def test_undefined_is_nan() -> None:
+    assert math.isnan(spa(np.zeros((100, 3))).consistent)
+    assert math.isnan(reality_check(np.zeros((100, 3))))
+    assert math.isnan(effective_rank(np.zeros((100, 3))))
+    assert math.isnan(trial_variance([0.1], 100))
+    assert math.isnan(null_variance(1))
+    assert spa(np.random.default_rng(7).normal(-1.0, 0.1, (100, 4))).consistent == 1.0
+
+
+def test_effective_rank_of_copies_and_strangers() -> None:
+    rng = np.random.default_rng(8)
+    one = rng.normal(size=(500, 1))
+    assert effective_rank(np.repeat(one, 9, axis=1)) == pytest.approx(1.0)
+    assert effective_rank(rng.normal(size=(5000, 9))) == pytest.approx(9, abs=0.1)
+
+
+def test_luck_spreads_trials_no_more_than_sampling_does() -> None:
+    assert trial_variance([0.0, 0.01, -0.01], 401) == pytest.approx(1e-4)
+    assert trial_variance([0.3, -0.5, 0.1], 401) == pytest.approx(1 / 400)
+    assert trial_variance([0.0, math.nan, 0.02], 401) == pytest.approx(2e-4)
