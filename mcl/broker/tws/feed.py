@@ -52,6 +52,10 @@ class Tape:
     def __len__(self) -> int:
         return len(self.start)
 
+    def prices(self, row: int) -> tuple[float, float, float, float]:
+        """Open, high, low, close."""
+        return float(self.open[row]), float(self.high[row]), float(self.low[row]), float(self.close[row])
+
     @property
     def interval_ns(self) -> int:
         return INTERVAL_NS[self.interval]

@@ -8,16 +8,21 @@ from typing import Literal, NamedTuple
 from mcl.broker.tws.contracts import Listed
 from mcl.broker.tws.messages import Values
 
-KINDS = ("MKT", "LMT", "STP", "MIT")  # what this server executes
-TIFS = ("DAY", "GTC")
+TRIGGERED = frozenset({"STP", "STP LMT", "TRAIL", "MIT"})  # wait for a price before they trade
+KINDS = ("MKT", "LMT", "STP", "STP LMT", "TRAIL", "MIT")  # what this server executes
+TIFS = ("DAY", "GTC", "IOC", "GTD")  # NYMEX has no fill-or-kill
 WORKING = frozenset({"Held", "PreSubmitted", "Submitted"})  # Held: parked until a sibling transmits, unknown to the client
+OCA_CANCELS, OCA_REDUCES_BLOCKED, OCA_REDUCES = 1, 2, 3
 
 Status = Literal["Held", "PreSubmitted", "Submitted", "Filled", "Cancelled", "Inactive"]
 
 
 @dataclass(eq=False)
 class Order:
-    """`total` is the ordered quantity (positive); `side` is +1 to buy. Prices are NaN-free: 0.0 where a kind has none."""
+    """`total` is the ordered quantity (positive); `side` is +1 to buy. Prices are NaN-free: 0.0 where a kind has none.
+
+    Of a trailing stop `trigger` is where the stop stands now; it keeps `trail` (price units) or `trail_percent` away from the market.
+    """
 
     client_id: int
     order_id: int
@@ -36,11 +41,17 @@ class Order:
     parent_id: int = 0
     oca_group: str = ""
     oca_type: int = 3
+    trail: float = 0.0
+    trail_percent: float = 0.0
+    good_till: str = ""  # as sent
+    good_till_ns: int = 0  # GTD: when it ends
     status: Status = "Held"
+    triggered: bool = False
     filled: int = 0
     average_price: float = 0.0
     last_price: float = 0.0
     revision: int = 0
+    fees: float = 0.0  # of all fills until now
     commission: float | None = None  # of all fills, once complete
     completed_at: int = 0
     completed_text: str = ""
@@ -65,12 +76,25 @@ class Order:
         return self.parent is not None and self.parent.status != "Filled"
 
     @property
+    def waits_for_trigger(self) -> bool:
+        return self.kind in TRIGGERED and not self.triggered
+
+    @property
+    def takes_market(self) -> bool:
+        """Trades at any price."""
+        return self.kind == "MKT" or (self.triggered and self.kind != "STP LMT")
+
+    @property
+    def takes_limit(self) -> bool:
+        """Trades at its limit or better."""
+        return self.kind == "LMT" or (self.triggered and self.kind == "STP LMT")
+
+    @property
     def why_held(self) -> str:
         """`child` until the parent has filled, `trigger` while a stop or market-if-touched waits for its price."""
         if not self.working:
             return ""
-        reasons = ["child"] * self.waits_for_parent + ["trigger"] * (self.kind in {"STP", "MIT"})
-        return ",".join(reasons)
+        return ",".join(["child"] * self.waits_for_parent + ["trigger"] * self.waits_for_trigger)
 
 
 class Execution(NamedTuple):
@@ -88,7 +112,8 @@ class Execution(NamedTuple):
 
 def order_from(request: Values, client_id: int, perm_id: int, listed: Listed) -> Order:
     """The order that a placeOrder request describes."""
-    kind = request["order_type"]
+    kind, tif = request["order_type"], request["tif"] or "DAY"
+    aux = request["aux_price"] or 0.0
     return Order(
         client_id=client_id,
         order_id=request["order_id"],
@@ -97,14 +122,17 @@ def order_from(request: Values, client_id: int, perm_id: int, listed: Listed) ->
         side=1 if request["action"] == "BUY" else -1,
         total=int(request["quantity"] or 0),
         kind=kind,
-        limit=(request["limit_price"] or 0.0) if kind == "LMT" else 0.0,
-        trigger=(request["aux_price"] or 0.0) if kind in {"STP", "MIT"} else 0.0,
-        tif=request["tif"] or "DAY",
+        limit=(request["limit_price"] or 0.0) if kind in {"LMT", "STP LMT"} else 0.0,
+        trigger=(request["trail_stop_price"] or 0.0) if kind == "TRAIL" else aux if kind in TRIGGERED else 0.0,
+        tif=tif,
         account=request["account"],
         ref=request["order_ref"],
         transmit=request["transmit"],
         outside_rth=request["outside_rth"],
         parent_id=request["parent_id"] or 0,
         oca_group=request["oca_group"],
-        oca_type=request["oca_type"] or 3,
+        oca_type=request["oca_type"] or OCA_REDUCES,
+        trail=aux if kind == "TRAIL" else 0.0,
+        trail_percent=(request["trailing_percent"] or 0.0) if kind == "TRAIL" else 0.0,
+        good_till=request["good_till_date"] if tif == "GTD" else "",
     )

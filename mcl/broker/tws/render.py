@@ -25,22 +25,32 @@ def local_time(ns: int) -> str:
 
 
 def _common(order: Order) -> Values:
-    return order.listed.fields() | {
-        "action": "BUY" if order.side > 0 else "SELL",
-        "quantity": order.total,
-        "order_type": order.kind,
-        "limit_price": order.limit,
-        "aux_price": order.trigger,
-        "tif": order.tif,
-        "oca_group": order.oca_group,
-        "account": order.account,
-        "order_ref": order.ref,
-        "perm_id": order.perm_id,
-        "outside_rth": order.outside_rth,
-        "oca_type": order.oca_type,
-        "status": order.status,
-        "trail_stop_price_2": _second_trail_stop(order),
-    }
+    return (
+        order.listed.fields()
+        | {
+            "action": "BUY" if order.side > 0 else "SELL",
+            "quantity": order.total,
+            "order_type": order.kind,
+            "limit_price": order.limit,
+            "aux_price": order.trail if order.kind == "TRAIL" else order.trigger,
+            "tif": order.tif,
+            "oca_group": order.oca_group,
+            "account": order.account,
+            "order_ref": order.ref,
+            "perm_id": order.perm_id,
+            "outside_rth": order.outside_rth,
+            "oca_type": order.oca_type,
+            "status": order.status,
+            "trail_stop_price_2": _second_trail_stop(order),
+        }
+        | (_trailing(order) if order.kind == "TRAIL" else {})
+        | ({"good_till_date": order.good_till} if order.good_till else {})
+    )
+
+
+def _trailing(order: Order) -> Values:
+    percent = {"trailing_percent": repr(order.trail_percent)} if order.trail_percent else {}
+    return percent | ({"trail_stop_price": repr(order.trigger)} if order.trigger else {})
 
 
 def _second_trail_stop(order: Order) -> float | None:

@@ -173,7 +173,7 @@ class SimulatedTWS:
     # ------------------------------------------------------------------------------------------ what the player reports
 
     def _set_clock(self, now: int) -> None:
-        self.book.now = now
+        self.book.clock(now)
 
     def bar_opened(self, row: int) -> None:
         price = float(self.tape.open[row])
@@ -187,7 +187,8 @@ class SimulatedTWS:
     def bar_completed(self, row: int) -> None:
         tape = self.tape
         self._volume += int(tape.volume[row])
-        self.book.traded(self.played, *(float(getattr(tape, name)[row]) for name in ("open", "high", "low", "close")))
+        open_, high, low, close = tape.prices(row)
+        self.book.traded(self.played, open_, high, low, close, int(tape.volume[row]))
         self._push_bars(row, complete=True)
         bar = marketdata.bar_values(tape, row, 2)
         for session in self.sessions:
