@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mcl import config, evidence, metrics, schema
+from mcl import config, evidence, metrics, schema, trials
 from mcl.data.bars import Bars
 from mcl.data.load import load
 from mcl.engine.backtest import backtest as simulate
 from mcl.engine.result import Result
-from mcl.errors import StoreError
+from mcl.errors import ConfigError, StoreError
+from mcl.metrics.performance import SESSIONS_PER_YEAR
 from mcl.tracking import Record, Store, StoredRun
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Done:
     metrics: dict[str, float]
     tags: dict[str, str]
     report: Path | None
+    luck: dict[str, float]  # `dsr` and `trials_counted`: what the trial ledger knew, so no part of what must repeat
 
 
 @dataclass(frozen=True)
@@ -61,19 +63,54 @@ def backtest(
     result = simulate(run, bars)
     measured = metrics.summary(result)
     tags = evidence.tags(run, bars) | (extra_tags or {})
+    luck = counted(run, measured, root)
     record = Record(
         study=run.study,
         name=name(run, bars),
         params=params(run),
-        metrics=measured,
+        metrics=measured | luck,
         tags=tags,
         files=artifacts(run, result, overrides),
         series={"curve/equity_usd": equity_steps(result)},
         parent=parent,
     )
-    run_id = store.record(record, (lambda i: {"report.html": page(run, result, measured, tags, overrides, i)}) if report else None)
+    shown = measured | luck
+    run_id = store.record(record, (lambda i: {"report.html": page(run, result, shown, tags, overrides, i)}) if report else None)
+    trials.append(root, [tried(run, result, tags, run_id, parent or "")])
     where = store.artifacts(run_id) / "report.html" if report else None
-    return Done(run_id, run, bars, result, measured, tags, where)
+    return Done(run_id, run, bars, result, measured, tags, where, luck)
+
+
+def counted(run: schema.Config, measured: dict[str, float], root: Path) -> dict[str, float]:
+    """How much of the Sharpe ratio is luck, given all that was tried with this strategy on this market, this run included."""
+    ratio = measured["sharpe"] / math.sqrt(SESSIONS_PER_YEAR)
+    tally = trials.tally(root, placed(run), {config.fingerprint(run): ratio})
+    return {"dsr": tally.deflated(measured), "trials_counted": float(tally.count)}
+
+
+def placed(run: schema.Config) -> trials.Place:
+    where = trials.place(params(run))
+    if where is None:
+        raise ConfigError("the run names no strategy or no data source")
+    return where
+
+
+def tried(run: schema.Config, result: Result, tags: dict[str, str], run_id: str, group: str) -> trials.Trial:
+    """The run as a row of the trial ledger."""
+    days = result.session_returns.index.to_numpy().astype("datetime64[D]").astype(np.int64)
+    return trials.Trial(
+        place=placed(run),
+        run_id=run_id,
+        kind="hand",
+        study=run.study,
+        state="COMPLETE",
+        group=group,
+        config_sha256=tags["config_sha256"],
+        data_fingerprint=tags["data_fingerprint"],
+        params=config.flatten(run.strategy, "strategy"),
+        sessions=days,
+        returns=result.session_returns.to_numpy(),
+    )
 
 
 def replay(stored: StoredRun, root: Path) -> Replayed:
@@ -100,7 +137,7 @@ def unequal(old: dict[str, float], new: dict[str, float]) -> list[str]:
 
 def name(run: schema.Config, bars: Bars) -> str:
     """`ema_cross fast10 slow30 · 2024-01..2025-06`"""
-    values = " ".join(f"{k}{v}" for k, v in run.strategy.items() if k != "name")
+    values = " ".join(f"{k}{v}" for k, v in config.flatten(run.strategy).items() if k != "name")
     first, last = (str(bars.session[i].astype("datetime64[D]").astype("datetime64[M]")) for i in (0, -1))
     return f"{run.strategy['name']} {values} · {first}..{last}".replace("  ", " ")
 
@@ -123,7 +160,7 @@ def artifacts(run: schema.Config, result: Result, overrides: Sequence[str]) -> d
         "config.json": json.dumps(raw, indent=1).encode(),
         "overrides.json": json.dumps({"overrides": list(overrides), "argv": evidence.argv()}).encode(),
         "manifest.json": json.dumps(bars.provenance | {"fingerprint": bars.fingerprint}, default=str, indent=1).encode(),
-        "code.json": json.dumps(evidence.code_digests(), indent=1).encode(),
+        "code.json": json.dumps(evidence.code_digests(run.strategy), indent=1).encode(),
         "data/fills.parquet": parquet(result.fills_frame()),
         "data/trades.parquet": parquet(result.trades_frame()),
         "data/equity.parquet": parquet(pd.DataFrame({"close_time": bars.times, "equity_usd": result.equity, "position": result.position})),

@@ -14,7 +14,7 @@ ROWS = (  # highest first; a module may import from its own row and from rows be
     {"cli", "__main__"},
     {"verbs"},
     {"search", "promote", "live", "runs", "validate", "doctor"},
-    {"tracking", "report", "evidence", "screen"},
+    {"tracking", "report", "evidence", "screen", "trials"},
     {"metrics"},
     {"engine", "broker"},
     {"strategy", "risk", "data", "config"},

@@ -30,6 +30,7 @@ METRICS = (
     Metric("sharpe", "Sharpe (annual) [95 % bootstrap]", "Result", "ratio", 1),
     Metric("psr", "Probability Sharpe > 0", "Result", "percent", 1),
     Metric("dsr", "Deflated Sharpe (probability)", "Result", "percent", 1),
+    Metric("trials_counted", "Trials it is deflated by", "Result", "count"),
     Metric("sortino", "Sortino", "Result", "ratio", 1),
     Metric("calmar", "Calmar", "Result", "ratio"),
     Metric("max_drawdown_usd", "Max drawdown", "Risk", "usd", 1),

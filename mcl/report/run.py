@@ -42,7 +42,10 @@ def run_page(view: RunView) -> str:
     bars = view.result.bars
     first, last = (str(np.datetime64(int(bars.session[i]), "D")) for i in (0, -1))
     lead = " · ".join(
-        filter(None, (f"run {view.run_id}" if view.run_id else "", bars.instrument.symbol, bars.interval, f"{first} to {last}"))
+        filter(
+            None,
+            (f"run {view.run_id}" if view.run_id else "", bars.instrument.symbol, bars.interval, f"{first} to {last}", _trial_count(view)),
+        )
     )
     sections = [
         Section(
@@ -65,6 +68,12 @@ def run_page(view: RunView) -> str:
     synthetic = evidence.watermark(bars)
     cards = "".join(card(name, view.metrics, _card_note(name, view.metrics)) for name in CARDS if name in view.metrics)
     return page("backtest", view.title, sections, verdict=_judged(view), synthetic=synthetic, cards=cards, lead=lead)
+
+
+def _trial_count(view: RunView) -> str:
+    """How many trials of the strategy on this market the ledger held when the run was made."""
+    count = view.metrics.get("trials_counted")
+    return "" if count is None else f"1 of {count:,.0f} trials" if count > 1 else "the first trial"
 
 
 def _card_note(name: str, metrics: Mapping[str, float]) -> str:

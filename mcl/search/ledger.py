@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mcl import config
+from mcl import config, trials
 from mcl.search.trial import Outcome
 from mcl.tracking import Record, Store
 
@@ -46,6 +46,7 @@ class Ledger:
         batch, self._waiting = self._waiting, []
         run_ids = self._store.record_many([self._record(outcome) for outcome in batch])
         self.run_ids |= {outcome.number: run_id for outcome, run_id in zip(batch, run_ids, strict=True)}
+        trials.append(self._store.root, [t for t in map(self._trial, batch) if t is not None])
         self._outcomes += batch
         self._flushed = time.perf_counter()
 
@@ -91,6 +92,25 @@ class Ledger:
             "config_sha256": fingerprint(outcome),
         }
         return fixed | outcome.params | outcome.metrics
+
+    def _trial(self, outcome: Outcome) -> trials.Trial | None:
+        """The outcome as a row of the trial ledger; None for a grid's job without a configuration, which has tried nothing."""
+        flat = config.flatten(outcome.config) if outcome.config else self._params
+        where = trials.place(flat)
+        return where and trials.Trial(
+            place=where,
+            run_id=self.run_ids[outcome.number],
+            kind="search",
+            study=self._study,
+            state=outcome.state,
+            group=self._parent,
+            reason=outcome.reason,
+            config_sha256=fingerprint(outcome),
+            data_fingerprint=self._tags.get("data_fingerprint", ""),
+            params=outcome.params,
+            sessions=outcome.sessions,
+            returns=outcome.returns,
+        )
 
     def _record(self, outcome: Outcome) -> Record:
         facts = {"state": outcome.state, "reason": outcome.reason, "detail": outcome.detail, "config_sha256": fingerprint(outcome)}

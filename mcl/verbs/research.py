@@ -31,13 +31,13 @@ def backtest(args: Namespace) -> int:
     done = runs.backtest(run, store=Store(), root=config.root(), overrides=composed.overrides)
     data = {
         "run_id": done.run_id,
-        "metrics": done.metrics,
+        "metrics": done.metrics | done.luck,
         "report": done.report,
         "config_sha256": done.tags["config_sha256"],
         "data_fingerprint": done.bars.fingerprint,
         "synthetic": done.bars.synthetic,
     }
-    screen.answer(data, lambda: _show_run(runs.name(run, done.bars), done.metrics, done.tags, done.run_id, done.report))
+    screen.answer(data, lambda: _show_run(runs.name(run, done.bars), done.metrics | done.luck, done.tags, done.run_id, done.report))
     if args.show and done.report:
         webbrowser.open(done.report.as_uri())
     return 0

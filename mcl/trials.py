@@ -1,0 +1,329 @@
+"""The trial ledger: everything that was ever tried with a strategy family on a market, so that luck can be counted.
+
+One row per trial, of searches (pruned and failed ones too) and of runs by hand, with its session returns. Rows are appended as
+whole Parquet parts, <root>/mlruns/trials/FAMILY/MARKET/*.parquet, one new file per batch: a writer that dies leaves nothing half
+written, and writers never wait for each other. Many small parts are merged now and then; a row that a dying merger leaves twice
+is known by its id.
+
+Family is the strategy's name. Market is what the prices are of, whatever the window, bar interval or roll rule: choosing among
+windows is trying, too.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import math
+import os
+import re
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mcl import config
+from mcl.errors import StoreError
+from mcl.files import write_whole
+from mcl.metrics import overfit
+from mcl.metrics.performance import SESSIONS_PER_YEAR, Floats, moments
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+MOST_PARTS = 200  # more small parts than these are merged by the next writer
+SMALL_ROWS = 1000
+NEVER_A_TRIAL = ("duplicate",)  # the same point again: its first row counts
+IDENTITY = {  # what tells one market from another, by data source
+    "synthetic": ("world", "seed", "edge_sharpe", "edge_fast", "edge_slow"),
+    "databento": ("symbol",),
+    "csv": ("path",),
+    "lean": ("path",),
+}
+Days = npt.NDArray[np.int64]
+
+
+class Place(NamedTuple):
+    """Where trials compete with each other."""
+
+    family: str
+    market: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One row. `sessions` (days since 1970-01-01) and `returns` are empty for what was never simulated."""
+
+    place: Place
+    run_id: str
+    kind: str  # hand, search
+    study: str
+    state: str  # COMPLETE, PRUNED, FAILED
+    group: str = ""  # the sweep or grid
+    reason: str = ""
+    config_sha256: str = ""
+    data_fingerprint: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    sessions: Days = field(default_factory=lambda: np.empty(0, np.int64))
+    returns: Floats = field(default_factory=lambda: np.empty(0))
+
+    @property
+    def identity(self) -> str:
+        """Equal for the same configuration run twice."""
+        return self.config_sha256 or config.digest([*self.place, self.group, {k: str(v) for k, v in self.params.items()}])
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The distinct trials of one place. `sharpes` per session, of those that have one, by identity."""
+
+    place: Place
+    sharpes: Mapping[str, float]
+
+    @property
+    def count(self) -> int:
+        return len(self.sharpes)
+
+    @cached_property
+    def known(self) -> Floats:
+        values = np.fromiter(self.sharpes.values(), np.float64, len(self.sharpes))
+        return values[np.isfinite(values)]
+
+    def threshold(self, observations: int) -> float:
+        """The Sharpe ratio per session that the best of all trials would show by luck alone; 0 for a single trial."""
+        variance = overfit.trial_variance(self.known, observations)
+        if math.isnan(variance):
+            variance = overfit.null_variance(observations)
+        return overfit.deflated_threshold(max(1, self.count), variance)
+
+    def deflated(self, measured: Mapping[str, float]) -> float:
+        """Probability that a run's Sharpe ratio is above that threshold (`dsr_2012`, with `overfit.trial_variance`)."""
+        ratio, sessions = measured["sharpe"] / math.sqrt(SESSIONS_PER_YEAR), int(measured["sessions"])
+        return overfit.psr_2012(ratio, sessions, measured["skew"], measured["kurtosis"], self.threshold(sessions))
+
+    def deflated_2014(self, measured: Mapping[str, float]) -> float:
+        """The same with the plain spread of the trials, as the paper of 2014 has it; NaN below two trials with a ratio."""
+        variance = float(np.var(self.known, ddof=1)) if len(self.known) > 1 else math.nan
+        ratio, sessions = measured["sharpe"] / math.sqrt(SESSIONS_PER_YEAR), int(measured["sessions"])
+        return overfit.dsr_2012(ratio, sessions, measured["skew"], measured["kurtosis"], trials=max(1, self.count), trial_variance=variance)
+
+
+def place(flat: Mapping[str, Any]) -> Place | None:
+    """The place of a run from its flat parameters (`strategy.name`, `data.source` …); None where they do not say it."""
+    source = flat.get("data.source")
+    if source is None or flat.get("strategy.name") is None:
+        return None
+    facts = {key: flat.get(f"data.{key}") for key in IDENTITY.get(source, ("path", "symbol"))}
+    if facts.get("world") == "zero_edge":
+        facts = {key: facts[key] for key in ("world", "seed")}
+    shown = (
+        Path(str(value)).name if key == "path" else f"{value:g}" if isinstance(value, float) else str(value) for key, value in facts.items()
+    )
+    return Place(str(flat["strategy.name"]), " ".join([str(flat.get("data.instrument")), str(source), *shown]))
+
+
+def append(root: Path, trials: Sequence[Trial]) -> None:
+    """Add rows; all of them are on disk afterwards, or a StoreError says why."""
+    by_place: dict[Place, list[Trial]] = {}
+    for trial in trials:
+        by_place.setdefault(trial.place, []).append(trial)
+    for where, rows in by_place.items():
+        folder = _folder(root, where)
+        write_whole(folder / _part_name(), _encoded(_table(rows)))
+        _merge(folder)
+
+
+def tally(root: Path, where: Place, including: Mapping[str, float] | None = None) -> Tally:
+    """Every distinct trial of a place; `including` adds trials (identity to Sharpe ratio per session) that are not written yet."""
+    folder = _folder(root, where)
+    parts = _refreshed(folder)
+    found: dict[str, float] = {}
+    for part in parts.values():
+        for identity, ratio in part.items():
+            if math.isnan(found.get(identity, math.nan)):
+                found[identity] = ratio
+    return Tally(where, found | dict(including or {}))
+
+
+def rows(root: Path, where: Place | None = None, *, returns: bool = False) -> pd.DataFrame:
+    """The ledger as a table, oldest first, every row once; with `returns` also its session returns as lists."""
+    import pandas as pd
+
+    heavy = {"session", "return_frac"}
+    folders = [_folder(root, where)] if where else sorted({p.parent for p in _home(root).glob("*/*/*.parquet")})
+    columns = None if returns else [n for n in _names() if n not in heavy]
+    try:
+        frames = [_read(p, columns) for f in folders for p in _parts(f)]
+    except FileNotFoundError:  # merged meanwhile: the rows are in a newer part
+        return rows(root, where, returns=returns)
+    if not frames:
+        return pd.DataFrame(columns=[n for n in _names() if returns or n not in heavy])
+    return pd.concat(frames).drop_duplicates("row_id").sort_values(["at", "row_id"], kind="stable").reset_index(drop=True)
+
+
+def matrix(frame: pd.DataFrame) -> tuple[Days, Floats]:
+    """(sessions, returns as a sessions × trials matrix) of the rows that have returns; a session that a trial lacks is NaN."""
+    simulated = [(s, r) for s, r in zip(frame["session"], frame["return_frac"], strict=True) if len(r)]
+    days = np.unique(np.concatenate([s for s, _ in simulated])).astype(np.int64) if simulated else np.empty(0, np.int64)
+    out = np.full((len(days), len(simulated)), np.nan)
+    for column, (session, values) in enumerate(simulated):
+        out[np.searchsorted(days, session), column] = values
+    return days, out
+
+
+# ------------------------------------------------------------------------------------------------------------------- files
+
+
+_known: dict[Path, dict[str, dict[str, float]]] = {}  # folder -> part -> identity -> Sharpe: a part never changes
+
+
+def _home(root: Path) -> Path:
+    return root / "mlruns" / "trials"
+
+
+def _folder(root: Path, where: Place) -> Path:
+    slug = re.sub(r"[^\w.=-]+", "_", where.market)
+    return _home(root) / where.family / f"{slug}-{config.digest(where.market)[:8]}"
+
+
+def _part_name() -> str:
+    return f"{time.time_ns()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.parquet"
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.parquet"))
+
+
+def _refreshed(folder: Path) -> dict[str, dict[str, float]]:
+    """Identities and ratios of every part; only parts that are new since the last call are read."""
+    known = _known.setdefault(folder, {})
+    present = {path.name: path for path in _parts(folder)}
+    for name in known.keys() - present.keys():
+        del known[name]
+    for name in present.keys() - known.keys():
+        try:
+            part = _read(present[name], ["identity", "sharpe", "reason"])
+        except FileNotFoundError:  # merged meanwhile: its rows are in a newer part
+            return _refreshed(folder)
+        counted = part[~part["reason"].isin(NEVER_A_TRIAL)]
+        known[name] = dict(zip(counted["identity"], counted["sharpe"].astype(float), strict=True))
+    return known
+
+
+def _merge(folder: Path) -> None:
+    """Replace many small parts by one. Whoever dies between writing and deleting leaves rows twice, with the same id."""
+    if len(_parts(folder)) <= MOST_PARTS:
+        return
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with (folder / "merge.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return  # somebody else is at it
+        small = [path for path in _parts(folder) if pq.read_metadata(path).num_rows < SMALL_ROWS]
+        if len(small) < 2:
+            return
+        write_whole(folder / _part_name(), _encoded(pa.concat_tables([pq.read_table(path) for path in small])))
+        for path in small:
+            path.unlink()
+
+
+def _read(path: Path, columns: Iterable[str] | None) -> pd.DataFrame:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        frame: pd.DataFrame = pq.ParquetFile(path).read(columns=None if columns is None else list(columns)).to_pandas()
+    except pa.ArrowInvalid as error:
+        raise StoreError(
+            f"{path} is not a part of the trial ledger: {error}", "restore it from a backup; deleting it hides trials"
+        ) from None
+    return frame
+
+
+def _table(trials: Sequence[Trial]) -> pa.Table:
+    import pyarrow as pa
+
+    at = datetime.now(UTC)
+    return pa.Table.from_pylist([_row(trial, at) for trial in trials], schema=_schema())
+
+
+def _row(trial: Trial, at: datetime) -> dict[str, Any]:
+    m = moments(trial.returns)
+    return {
+        "row_id": uuid.uuid4().hex,
+        "at": at,
+        "writer": os.getpid(),
+        "family": trial.place.family,
+        "market": trial.place.market,
+        "run_id": trial.run_id,
+        "group": trial.group,
+        "study": trial.study,
+        "kind": trial.kind,
+        "state": trial.state,
+        "reason": trial.reason,
+        "identity": trial.identity,
+        "config_sha256": trial.config_sha256,
+        "data_fingerprint": trial.data_fingerprint,
+        "params": json.dumps(dict(trial.params), default=str),
+        "observations": m.count,
+        "sharpe": m.sharpe,
+        "skew": m.skew,
+        "kurtosis": m.kurtosis,
+        "session": np.asarray(trial.sessions, np.int32),
+        "return_frac": trial.returns,
+    }
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    text = (
+        "family",
+        "market",
+        "run_id",
+        "group",
+        "study",
+        "kind",
+        "state",
+        "reason",
+        "identity",
+        "config_sha256",
+        "data_fingerprint",
+        "params",
+    )
+    numbers = ("sharpe", "skew", "kurtosis")
+    return pa.schema(
+        [
+            ("row_id", pa.string()),
+            ("at", pa.timestamp("us", tz="UTC")),
+            ("writer", pa.int64()),
+            *((name, pa.string()) for name in text),
+            ("observations", pa.int64()),
+            *((name, pa.float64()) for name in numbers),
+            ("session", pa.list_(pa.int32())),
+            ("return_frac", pa.list_(pa.float64())),
+        ]
+    )
+
+
+def _names() -> list[str]:
+    return list(_schema().names)
+
+
+def _encoded(table: pa.Table) -> bytes:
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
