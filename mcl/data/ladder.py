@@ -54,18 +54,22 @@ def generate(home: Path, days: Sequence[date], schema: str = "mbp-10") -> Path:
 
     Deterministic in the world's seed. Returns `home`. DataError for a session that the world does not have.
     """
+    for day in days:
+        path = home / schema / f"{day}.dbn.zst"
+        if not path.is_file():
+            dbn.write(path, *session(home, day, schema))
+    return home
+
+
+def session(home: Path, day: date, schema: str) -> tuple[dbn.Records, dbn.Header]:
+    """What `generate` writes for one session."""
     if schema not in LEVELS:
         raise DataError(f"no synthetic order book of schema {schema!r}; choose {' or '.join(LEVELS)}")
     try:
         parameters = json.loads((home / "world.json").read_text())["parameters"]
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{home} is no generated world: {error}", "order books are made for generated worlds only") from error
-    for day in days:
-        path = home / schema / f"{day}.dbn.zst"
-        if not path.is_file():
-            records, header = _session(home, day, schema, int(parameters["seed"]))
-            dbn.write(path, records, header)
-    return home
+    return _session(home, day, schema, int(parameters["seed"]))
 
 
 def _session(home: Path, day: date, schema: str, seed: int) -> tuple[dbn.Records, dbn.Header]:

@@ -131,6 +131,13 @@ def test_other_symbols_come_alone(vendor: Vendor, root: Path, symbol: str) -> No
     assert times.max() < np.datetime64("2024-01-31T22:00", "ns").astype(np.int64)
 
 
+def test_depth_comes_session_by_session(vendor: Vendor, root: Path) -> None:
+    done = fetch(vendor, root, schema="mbp-1", start="2024-01-18", end="2024-01-23")
+    spans = [Path(f).name.removeprefix("MCL_FUT_mbp-1_")[:21] for f in done["files"] if "mbp-1" in f]
+    assert spans == ["2024-01-18_2024-01-19", "2024-01-19_2024-01-22", "2024-01-22_2024-01-23"]
+    assert {part["schema"]: part["chunks_missing"] for part in done["parts"]} == {"mbp-1": 3, "definition": 1, "statistics": 1}
+
+
 def test_a_longer_range_buys_only_what_is_new(vendor: Vendor, root: Path, undisturbed: dict[str, bytes]) -> None:
     fetch(vendor, root, start="2024-01-10", end="2024-01-20")
     vendor.sales.clear()

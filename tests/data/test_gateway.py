@@ -120,10 +120,27 @@ def test_hours_and_days_are_made_of_minutes(client: databento.Historical) -> Non
     assert (hours[0]["high"], hours[0]["low"]) == (first["high"].max(), first["low"].min())
 
 
+def test_the_books_of_a_world_are_made_on_request_and_agree(client: databento.Historical, small_world: Path) -> None:
+    before = sorted(small_world.rglob("*"))
+    day = {"start": "2024-01-16T23:00", "end": "2024-01-17T23:00", "symbols": "MCL.v.0", "stype_in": "continuous"}
+    ten, one, trades, tbbo, seconds, minutes, snapshots = (
+        ranged(client, schema=schema, **day) for schema in ("mbp-10", "mbp-1", "trades", "tbbo", "ohlcv-1s", "ohlcv-1m", "bbo-1m")
+    )
+    assert (ten["ts_recv"] == one["ts_recv"]).all()
+    assert (ten["bid_px_00"] == one["bid_px_00"]).all()
+    assert (one["bid_px_00"] < one["ask_px_00"]).all()
+    assert len(trades) == len(tbbo) == (one["action"] == b"T").sum()
+    assert trades["size"].sum() == seconds["volume"].sum() == minutes["volume"].sum()
+    assert (seconds["high"].max(), seconds["low"].min()) == (minutes["high"].max(), minutes["low"].min())
+    assert len(snapshots) <= 1380
+    assert (snapshots["ts_recv"] % 60_000_000_000 == 0).all()
+    assert sorted(small_world.rglob("*")) == before
+
+
 def test_metadata(client: databento.Historical) -> None:
     ask = client.metadata
     assert ask.list_datasets() == ["GLBX.MDP3"]
-    assert ask.list_schemas("GLBX.MDP3") == ["definition", "ohlcv-1d", "ohlcv-1h", "ohlcv-1m", "statistics"]
+    assert {"definition", "ohlcv-1m", "statistics", "ohlcv-1d", "mbp-10", "trades"} <= set(ask.list_schemas("GLBX.MDP3"))
     assert {"name": "ts_event", "type": "uint64"} in ask.list_fields("ohlcv-1m", "dbn")
     assert ask.list_publishers()[0]["dataset"] == "GLBX.MDP3"
     assert set(ask.list_unit_prices("GLBX.MDP3")[0]["unit_prices"]) == set(ask.list_schemas("GLBX.MDP3"))
@@ -148,7 +165,7 @@ def test_limit_is_honoured(client: databento.Historical) -> None:
     ("change", "status", "words"),
     [
         ({"dataset": "GLBX.MDP4"}, 422, "Dataset GLBX.MDP4 does not exist; did you mean 'GLBX.MDP3'"),
-        ({"schema": "mbp-10"}, 422, "data_schema_not_supported"),
+        ({"schema": "mbo"}, 422, "data_schema_not_supported"),
         ({"end": "2030-01-01"}, 422, "data_end_after_available_end"),
         ({"start": "2010-01-01"}, 422, "data_start_before_available_start"),
         ({"end": "2024-01-10"}, 422, "data_time_range_start_on_or_after_end"),

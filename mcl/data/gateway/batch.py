@@ -57,8 +57,9 @@ class Jobs:
         facts |= {"record_count": self._shelf.count(query), "billed_size": size, "actual_size": None, "package_size": None}
         facts |= {"ts_received": now, "ts_queued": now, "ts_process_start": None, "ts_process_done": None, "ts_expiration": None}
         job = self._jobs[name] = Job(facts, query, self._folder / name)
+        told = dict(facts)
         threading.Thread(target=self._process, args=(job,), daemon=True).start()
-        return dict(facts)
+        return told
 
     def _process(self, job: Job) -> None:
         time.sleep(self.delay_sec)

@@ -1,7 +1,7 @@
 """The DBN files of one folder as a vendor would offer them: found by dataset, schema, time and symbol, handed out in slices.
 
 Files are read when they are asked for and the last ones are kept, so that memory stays bounded. Hourly and daily bars are
-made from 1-minute bars when the folder has none of its own.
+made from 1-minute bars, and the order books of a generated world from its bars.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -21,13 +21,13 @@ import numpy.typing as npt
 
 from mcl.calendar import DAY_NS, NS, from_day
 from mcl.data import dbn
+from mcl.data.gateway.made import COARSER, FROM_BOOKS, Stored, books, coarser, stored
 from mcl.data.gateway.symbology import Meaning, Symbols
 from mcl.errors import DataError
 
 KEPT_BYTES = 512 << 20  # of records in memory
 SLICE = 1 << 16  # records handed out at once
 OPEN_INTEREST = 9  # stat_type
-_MADE = {"ohlcv-1h": 3600 * NS, "ohlcv-1d": DAY_NS}
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,6 @@ class Query:
         return from_day(self.start // DAY_NS), from_day(-(-self.end // DAY_NS))
 
 
-@dataclass(frozen=True)
-class Stored:
-    """One file and what it says about itself. `made` is a bar length in ns when its bars are made from 1-minute bars."""
-
-    path: Path
-    header: dbn.Header
-    made: int = 0
-
-
 class Shelf:
     """DataError for a folder without a DBN file. `world` is what a generated world says about itself, {} for recorded data."""
 
@@ -64,12 +55,11 @@ class Shelf:
         self.folder = folder
         self._files: dict[tuple[str, str], list[Stored]] = {}
         paths = sorted(p for p in folder.rglob("*") if p.name.endswith((".dbn", ".dbn.zst")))
-        for path in paths:
-            header = dbn.header(path)
-            self._files.setdefault((header.dataset, header.schema), []).append(Stored(path, header))
+        for file in map(stored, paths):
+            self._files.setdefault((file.header.dataset, file.header.schema), []).append(file)
         if not paths:
             raise DataError(f"{folder} holds no DBN file, so there is nothing to serve", "give a folder of .dbn or .dbn.zst files")
-        self._make_coarser()
+        self._make()
         self._kept: OrderedDict[tuple[Path, str], dbn.Records] = OrderedDict()
         self._counts: dict[Query, int] = {}
         self._lock = threading.RLock()
@@ -115,10 +105,10 @@ class Shelf:
         """The records of a query in the order of their time, at most `SLICE` at once."""
         meanings = [m for found in self.resolve(query).values() for m in found]
         left = query.limit if query.limit is not None else np.iinfo(np.int64).max
-        for stored in self._files.get((query.dataset, query.schema), []):
-            if stored.header.start >= query.end or self._end(stored) <= query.start:
+        for file in self._files.get((query.dataset, query.schema), []):
+            if file.header.start >= query.end or self._end(file) <= query.start:
                 continue
-            for part in _chosen(self._records(stored), query, meanings):
+            for part in _chosen(self._records(file), query, meanings):
                 yield part[:left]
                 left -= min(left, len(part))
                 if left == 0:
@@ -136,30 +126,31 @@ class Shelf:
 
     # ------------------------------------------------------------------------------------------------------------ files
 
-    def _make_coarser(self) -> None:
+    def _make(self) -> None:
+        """Add what follows from the files; the books of a world always whole, whatever sessions of them lie there."""
+        for files in self._files.values():
+            files.sort(key=lambda file: file.header.start)
         for dataset in self.datasets():
             minutes = self._files.get((dataset, "ohlcv-1m"), [])
-            for schema, step in _MADE.items():
-                if minutes and (dataset, schema) not in self._files and all(f.header.start % step == 0 for f in minutes):
-                    self._files[dataset, schema] = [Stored(f.path, replace(f.header, schema=schema), step) for f in minutes]
-        for files in self._files.values():
-            files.sort(key=lambda stored: stored.header.start)
+            made = {schema: coarser(minutes, schema) for schema in COARSER if (dataset, schema) not in self._files}
+            if self.world and minutes:
+                made |= {schema: list(books(self.folder, minutes, schema)) for schema in FROM_BOOKS}
+            self._files |= {(dataset, schema): files for schema, files in made.items() if files}
 
-    def _end(self, stored: Stored) -> int:
-        if stored.header.end is not None:
-            return stored.header.end
-        times = clock(self._records(stored))
-        return int(times[-1]) + 1 if len(times) else stored.header.start
+    def _end(self, file: Stored) -> int:
+        if file.header.end is not None:
+            return file.header.end
+        times = clock(self._records(file))
+        return int(times[-1]) + 1 if len(times) else file.header.start
 
-    def _records(self, stored: Stored) -> dbn.Records:
+    def _records(self, file: Stored) -> dbn.Records:
         """All records of a file in the order of their time."""
-        key = stored.path, stored.header.schema
+        key = file.path, file.header.schema
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-            records = dbn.read(stored.path)[1]
-            records = _coarser(records, stored.header.schema, stored.made) if stored.made else records
+            records = file.read()
             times = clock(records)
             if (np.diff(times) < 0).any():
                 records = records[np.argsort(times, kind="stable")]
@@ -182,8 +173,8 @@ class Shelf:
     def _volumes(self, dataset: str) -> Iterator[tuple[int, dict[int, int]]]:
         """Traded volume of each UTC day by instrument id, from the coarsest bars there are."""
         schema = next((s for s in ("ohlcv-1d", "ohlcv-1h", "ohlcv-1m", "ohlcv-1s") if (dataset, s) in self._files), "")
-        for stored in self._files.get((dataset, schema), []):
-            records = self._records(stored)
+        for file in self._files.get((dataset, schema), []):
+            records = self._records(file)
             days = clock(records) // DAY_NS
             for day in np.unique(days):
                 rows = records[days == day]
@@ -193,8 +184,8 @@ class Shelf:
     def _interest(self, dataset: str) -> Iterator[tuple[int, dict[int, int]]]:
         """The open interest that was published up to the end of each UTC day, by instrument id."""
         held: dict[int, int] = {}
-        for stored in self._files.get((dataset, "statistics"), []):
-            records = self._records(stored)
+        for file in self._files.get((dataset, "statistics"), []):
+            records = self._records(file)
             rows = records[records["stat_type"] == OPEN_INTEREST]
             days = clock(rows) // DAY_NS
             for day in np.unique(days):
@@ -251,23 +242,6 @@ def _means(part: dbn.Records, times: npt.NDArray[np.int64], meanings: list[Meani
             start, end = ((day - date(1970, 1, 1)) // timedelta(1) for day in (m.start, m.end))
             mask |= (part["instrument_id"] == m.instrument_id) & (days >= start) & (days < end)
     return mask
-
-
-def _coarser(records: dbn.Records, schema: str, step: int) -> dbn.Records:
-    """Bars of `step` ns from finer ones, stamped with their open, by time and then instrument."""
-    bucket = records["ts_event"].astype(np.int64) // step
-    order = np.lexsort((records["ts_event"], records["instrument_id"], bucket))
-    rows, bucket = records[order], bucket[order]
-    fresh = np.r_[True, (bucket[1:] != bucket[:-1]) | (rows["instrument_id"][1:] != rows["instrument_id"][:-1])][: len(rows)]
-    first = np.flatnonzero(fresh)
-    bars = dbn.blank(schema, len(first))
-    if len(first):
-        last = np.r_[first[1:], len(rows)] - 1
-        bars["instrument_id"], bars["ts_event"] = rows["instrument_id"][first], bucket[first] * step
-        bars["open"], bars["close"] = rows["open"][first], rows["close"][last]
-        bars["high"], bars["low"] = np.maximum.reduceat(rows["high"], first), np.minimum.reduceat(rows["low"], first)
-        bars["volume"] = np.add.reduceat(rows["volume"], first)
-    return bars
 
 
 def iso(ns: int) -> str:
