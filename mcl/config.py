@@ -9,30 +9,22 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from mcl import schema, strategy
+from mcl import files, schema, strategy
 from mcl.errors import ConfigError, nearest
 
 Verb = Literal["backtest", "sweep", "live", "promote"]
 Model = TypeVar("Model", bound=BaseModel)
 DECIDES = ("data", "strategy", "risk", "costs", "capital_usd", "seed")  # what a run is; broker, study and notes are not
-
-
-def root() -> Path:
-    """The project folder: $MCL_HOME, else the nearest folder from the working directory up with conf/backtest.yaml, else that directory."""
-    if home := os.environ.get("MCL_HOME"):
-        return Path(home).resolve()
-    here = Path.cwd().resolve()
-    return next((p for p in (here, *here.parents) if (p / "conf" / "backtest.yaml").is_file()), here)
+root = files.root
 
 
 def conf_dir() -> Path:
@@ -47,10 +39,11 @@ def conf_dir() -> Path:
 
 @dataclass(frozen=True)
 class Composed:
-    """What a command line stands for. `raw` is the resolved plain dict, `overrides` what was typed."""
+    """What a command line stands for. `raw` is the resolved plain dict, `overrides` what was typed, `choices` the option of each group."""
 
     raw: dict[str, Any]
     overrides: tuple[str, ...]
+    choices: dict[str, str] = field(default_factory=dict)
 
     @property
     def config(self) -> schema.Config:
@@ -72,11 +65,13 @@ def compose(verb: Verb, overrides: list[str]) -> Composed:
 
     with _hydra(), _sentences(verb, overrides):
         typed, fixed = _axes(overrides) if verb == "sweep" else (overrides, [])
-        composed = hydra_compose(config_name=verb, overrides=[*_aliases(typed), _search_path()])
-        resolved: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        composed = hydra_compose(config_name=verb, overrides=[*_aliases(typed), _search_path()], return_hydra_config=True)
+        choices = {str(group): str(name) for group, name in composed.hydra.runtime.choices.items() if "/" not in str(group) and name}
+        own: Any = OmegaConf.masked_copy(composed, [key for key in composed if key not in ("experiments", "hydra")])
+        resolved: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     if verb == "sweep":
         resolved["search"]["space"] = _without(resolved["search"]["space"], fixed)
-    return Composed({k: v for k, v in resolved.items() if k not in ("experiments", "hydra")}, tuple(overrides))
+    return Composed(resolved, tuple(overrides), choices)
 
 
 def expand(overrides: list[str]) -> list[list[str]]:

@@ -6,12 +6,15 @@ import hashlib
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from mcl import __version__, config, schema
 from mcl.data.bars import Bars
+from mcl.strategy import own
 
 PACKAGES = (
     *("numpy", "pandas", "numba", "llvmlite", "pyarrow", "hydra-core"),
@@ -27,7 +30,7 @@ def tags(run: schema.Config, bars: Bars) -> dict[str, str]:
         "mcl.strategy": run.strategy["name"],
         "config_sha256": config.fingerprint(run),
         "data_fingerprint": bars.fingerprint,
-        "code_sha256": code_sha256(),
+        "code_sha256": code_sha256(run.strategy),
         "seed": str(run.seed),
         "synthetic": str(bars.synthetic).lower(),
         "sessions": f"{_day(bars, 0)} .. {_day(bars, -1)}",
@@ -59,17 +62,21 @@ def versions() -> dict[str, str]:
     return found | {name: metadata.version(name) for name in PACKAGES}
 
 
+def code_digests(strategy: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """sha256 of every source file that decides a result: those of the package by their path inside it, and a person's own strategies
+    that `strategy`, the configuration of the run, names."""
+    return _package_digests() | (own.digests(strategy) if strategy else {})
+
+
+def code_sha256(strategy: Mapping[str, Any] | None = None) -> str:
+    return config.digest(code_digests(strategy))
+
+
 @cache
-def code_digests() -> dict[str, str]:
-    """sha256 of every source file that decides a result, by its path inside the package."""
+def _package_digests() -> dict[str, str]:
     package = Path(__file__).resolve().parent
     paths = [p for name in DECIDING for p in ([package / name] if name.endswith(".py") else sorted((package / name).rglob("*.py")))]
     return {str(p.relative_to(package)): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths if p.is_file()}
-
-
-@cache
-def code_sha256() -> str:
-    return config.digest(code_digests())
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Where the project is, and files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ import os
 from pathlib import Path
 
 from mcl.errors import StoreError
+
+
+def root() -> Path:
+    """The project folder: $MCL_HOME, else the nearest folder from the working directory up with conf/backtest.yaml, else that directory."""
+    if home := os.environ.get("MCL_HOME"):
+        return Path(home).resolve()
+    here = Path.cwd().resolve()
+    return next((p for p in (here, *here.parents) if (p / "conf" / "backtest.yaml").is_file()), here)
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -43,6 +44,18 @@ def cache_folder() -> Path:
 
 
 numba.core.config.CACHE_DIR = str(cache_folder())  # type: ignore[attr-defined]
+
+
+@contextmanager
+def own_cache(file: Path) -> Iterator[None]:
+    """What is compiled inside goes to a folder named after `file`'s content too: editing it recompiles it, and nothing else."""
+    before = numba.core.config.CACHE_DIR  # type: ignore[attr-defined]
+    own = Path(before) / "own" / hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    numba.core.config.CACHE_DIR = str(own)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        numba.core.config.CACHE_DIR = before  # type: ignore[attr-defined]
 
 
 def njit(function: F) -> F:

@@ -193,11 +193,11 @@ def _tags(deployed: Deployable, stage: Stage, facts: dict[str, Any]) -> dict[str
         "config_sha256": deployed.provenance["config_sha256"],
         "content_sha256": deployed.content_sha256,
         "data_fingerprint": stage.warmup.fingerprint,
-        "code_sha256": evidence.code_sha256(),
+        "code_sha256": evidence.code_sha256(deployed.config.strategy),
         "code_as_promoted": str(_code_as_promoted(deployed)).lower(),
         "synthetic": str(stage.warmup.synthetic).lower(),
     }
 
 
 def _code_as_promoted(deployed: Deployable) -> bool:
-    return evidence.code_sha256() == str(deployed.provenance["code_sha256"])
+    return evidence.code_sha256(deployed.config.strategy) == str(deployed.provenance["code_sha256"])

@@ -16,9 +16,10 @@ from mcl import evidence, runs, schema
 from mcl.errors import PromotionError, nearest
 from mcl.promote import deploy, holdout
 from mcl.promote.deploy import MODEL, Deployable, promoted
-from mcl.promote.gates import Gate, Trials, evaluate, left_out, trials_of
+from mcl.promote.gates import Gate, evaluate, left_out, tally_of
 from mcl.promote.holdout import Look
 from mcl.tracking import Store, StoredRun, content_sha256
+from mcl.trials import Tally
 
 __all__ = ["MODEL", "Deployable", "GatesMissed", "Promoted", "Verdict", "promote", "promoted", "reproduce"]
 ALIASES = ("paper",)  # what a run may become; real money is not among them
@@ -58,11 +59,11 @@ def promote(run_id: str, alias: str = "paper", *, store: Store, root: Path, gate
         raise PromotionError(f"a run cannot be promoted to {alias!r}: {nearest(alias, ALIASES)}", "mcl promote RUN_ID --to paper")
     stored = store.run(run_id)
     repeated = _repeated(stored, root)
-    trials, look = trials_of(stored, store), holdout.look(repeated.config, stored.run_id, root)
-    table = evaluate(gates, repeated.result, trials, look)
+    tally, look = tally_of(repeated.config, stored, root), holdout.look(repeated.config, stored.run_id, root)
+    table = evaluate(gates, repeated.result, tally, look)
     if not all(gate.passed for gate in table):
         raise GatesMissed(stored.run_id, table)
-    facts = _provenance(alias, stored, repeated, rules=gates, trials=trials, look=look)
+    facts = _provenance(alias, stored, repeated, rules=gates, tally=tally, look=look)
     files = _files(repeated.config, table, facts)
     version, path = deploy.freeze(alias, stored.run_id, files, _tags(repeated.config, facts), store=store, root=root)
     return Promoted(alias, version, stored.run_id, table, path, content_sha256(files), repeated.bars.synthetic)
@@ -105,7 +106,7 @@ def moved(stored: StoredRun, repeated: runs.Replayed) -> tuple[str, ...]:
     inputs = {"config_sha256": "the configuration", "data_fingerprint": "the data", "seed": "the seed"}
     causes = [f"{inputs[key]} changed" for key in changed if key in inputs]
     if "code_sha256" in changed:
-        then, files = json.loads(stored.file("code.json")), evidence.code_digests()
+        then, files = json.loads(stored.file("code.json")), evidence.code_digests(repeated.config.strategy)
         causes.append("code changed: " + ", ".join(sorted(f for f in then.keys() | files.keys() if then.get(f) != files.get(f))))
     causes += [f"{key.removeprefix('version.')} {stored.tags.get(key)} became {now[key]}" for key in changed if key.startswith("version.")]
     return tuple(causes) or ("no known input moved: the stored metrics were altered, or the run is not deterministic",)
@@ -130,7 +131,7 @@ def _repeated(stored: StoredRun, root: Path) -> runs.Replayed:
 
 
 def _provenance(
-    alias: str, stored: StoredRun, repeated: runs.Replayed, *, rules: schema.Promotion, trials: Trials, look: Look
+    alias: str, stored: StoredRun, repeated: runs.Replayed, *, rules: schema.Promotion, tally: Tally, look: Look
 ) -> dict[str, Any]:
     """Who, when and out of what. All text or numbers, for the registry and for the head of the promoted file."""
     now = evidence.tags(repeated.config, repeated.bars)
@@ -148,7 +149,7 @@ def _provenance(
         "git": {key: now[f"git.{key}"] for key in ("commit", "dirty")},
         "git_of_run": {key: stored.tags.get(f"git.{key}", "unknown") for key in ("commit", "dirty")},
         "versions": evidence.versions(),
-        "trials": trials.count,
+        "trials": tally.count,
         "holdout": {"fingerprint": look.fingerprint, "look": look.number, "sessions": look.sessions},
         "gates_left_out": list(left_out(rules)),
         "metrics": {name: value for name, value in repeated.metrics.items() if math.isfinite(value)},  # NaN is no JSON

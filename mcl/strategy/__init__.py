@@ -12,7 +12,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from functools import cache
-from typing import Any, ClassVar, Protocol, get_origin, get_type_hints
+from typing import Any, ClassVar, Protocol, cast, get_origin, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +23,16 @@ from mcl.errors import ConfigError, nearest
 
 
 class Strategy(Protocol):
-    """A frozen dataclass whose fields are its parameters: every one has a default, and a range by `Annotated[..., Field(...)]`."""
+    """A frozen dataclass whose fields are its parameters: every one has a default, and a range by `Annotated[..., Field(...)]`.
+
+    It may have a method `indicators(bars) -> dict[str, Floats]`: what it looks at, one value per bar, for `mcl check warmup` and charts.
+    """
 
     name: ClassVar[str]
-    uses_levels: ClassVar[bool]
+
+    @property
+    def uses_levels(self) -> bool:
+        """Whether adding a constant to all prices may change the signal."""
 
     @property
     def memory(self) -> int:
@@ -41,24 +47,34 @@ REGISTRY: dict[str, type[Strategy]] = {}
 
 def register(cls: Callable[..., Any]) -> Any:
     """Class decorator: makes the class nameable in a config by its `name`."""
-    REGISTRY[cls.name] = cls  # type: ignore[attr-defined,assignment]
+    name: str = cls.name  # type: ignore[attr-defined]
+    other = REGISTRY.setdefault(name, cast("type[Strategy]", cls))
+    if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise ConfigError(
+            f"two strategies are called {name!r}: {other.__module__}.{other.__qualname__} and {cls.__module__}.{cls.__qualname__}"
+        )
     return cls
 
 
-def registry() -> dict[str, type[Strategy]]:
-    """Every strategy that a config may name: importing the modules of this package registers them."""
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
+def builtin() -> dict[str, type[Strategy]]:
+    """The strategies of this package: importing its modules registers them."""
+    _import_all()
     return REGISTRY
+
+
+def registry() -> dict[str, type[Strategy]]:
+    """Every strategy that a config may name: those of this package and those in the project's experiments/strategies."""
+    from mcl.strategy import own
+
+    for name in builtin():
+        own.refuse_namesake(name)
+    return builtin() | {name: own.load(name) for name in own.names()}
 
 
 def build(params: dict[str, Any]) -> Strategy:
     """The strategy that `{name: ema_cross, fast: 10, slow: 30}` describes, or a ConfigError with the nearest valid name."""
-    known = registry()
     name = str(params.get("name"))
-    if name not in known:
-        raise ConfigError(f"there is no strategy {name!r}; {nearest(name, known)}")
-    cls = known[name]
+    cls = _named(name)
     ranges = _ranges(cls)
     values = {key: value for key, value in params.items() if key != "name"}
     for key, value in values.items():
@@ -69,6 +85,31 @@ def build(params: dict[str, Any]) -> Strategy:
         except ValidationError as error:
             raise ConfigError(f"strategy.{key}={value!r} does not fit {name}: {_sentence(error)}") from error
     return cls(**values)
+
+
+def exposed(strategy: Strategy, bars: Bars) -> dict[str, npt.NDArray[np.float64]]:
+    """The indicators that a strategy shows, by name; none when it has no method for it."""
+    method: Callable[[Bars], dict[str, npt.NDArray[np.float64]]] | None = getattr(strategy, "indicators", None)
+    return method(bars) if method else {}
+
+
+def _named(name: str) -> type[Strategy]:
+    """A person's own file is only read when a config names it: a broken one does not disturb other runs."""
+    from mcl.strategy import own
+
+    known = builtin()
+    if name in known:
+        own.refuse_namesake(name)
+        return known[name]
+    if name not in own.names():
+        raise ConfigError(f"there is no strategy {name!r}; {nearest(name, [*known, *own.names()])}")
+    return own.load(name)
+
+
+@cache
+def _import_all() -> None:
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
 
 
 def _sentence(error: ValidationError) -> str:

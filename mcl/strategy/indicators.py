@@ -55,13 +55,16 @@ def macd(values: Floats, fast: int, slow: int, signal: int) -> tuple[Floats, Flo
     return line, smooth
 
 
-def directional(high: Floats, low: Floats, close: Floats, bars: int) -> tuple[Floats, Floats, Floats]:
+def directional(high: Floats, low: Floats, close: Floats, bars: int, tie: float = 0.0) -> tuple[Floats, Floats, Floats]:
     """Wilder's +DI and -DI from row `bars` on and ADX from row 2 bars - 1 on, all 0..100; `bars` >= 2.
 
     Where nothing moves (sums below TOLERANCE) they are 0. TA-Lib then keeps the last ADX for as long as the market stands still;
     a value that depends on an unlimited past could not be had again after a restart.
+
+    A bar that reaches as far up as down counts for neither side. Prices on a tick grid often do, and their floats then differ by noise
+    that changes with the price level: moves closer than `tie` are equal. TA-Lib's is 0.
     """
-    return _directional(readonly(high), readonly(low), readonly(close), bars)
+    return _directional(readonly(high), readonly(low), readonly(close), bars, tie)
 
 
 def bollinger(values: Floats, bars: int, width: float) -> tuple[Floats, Floats, Floats]:
@@ -192,7 +195,7 @@ def _rsi(values: Floats, bars: int, flat: float) -> Floats:
 
 
 @njit
-def _directional(high: Floats, low: Floats, close: Floats, bars: int) -> tuple[Floats, Floats, Floats]:
+def _directional(high: Floats, low: Floats, close: Floats, bars: int, tie: float) -> tuple[Floats, Floats, Floats]:
     """Sums over rows 1..bars-1, decayed from row `bars` on; ADX starts as the mean of the first `bars` values of DX."""
     n = len(close)
     plus, minus, adx = np.full(n, np.nan), np.full(n, np.nan), np.full(n, np.nan)
@@ -201,8 +204,8 @@ def _directional(high: Floats, low: Floats, close: Floats, bars: int) -> tuple[F
     for i in range(1, n):
         rise, fall = high[i] - high[i - 1], low[i - 1] - low[i]
         decay = keep if i >= bars else 1.0
-        up = up * decay + (rise if rise > max(fall, 0.0) else 0.0)
-        down = down * decay + (fall if fall > max(rise, 0.0) else 0.0)
+        up = up * decay + (rise if rise > max(fall, 0.0) + tie else 0.0)
+        down = down * decay + (fall if fall > max(rise, 0.0) + tie else 0.0)
         span = span * decay + _true_range(high, low, close, i)
         if i < bars:
             continue

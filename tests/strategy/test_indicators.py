@@ -116,3 +116,11 @@ def test_too_little_data_is_nan_not_an_error() -> None:
     short = CLOSE[:5]
     out = (own.ema(short, 6), own.atr(short, short, short, 5), own.rolling_max(short, 6), *own.macd(short, 3, 9, 9))
     assert all(np.isnan(values).all() for values in out)
+
+
+def test_a_tie_counts_for_neither_side_at_any_price_level() -> None:
+    ticks = [np.rint(values / 0.01) for values in HLC]
+    whole = own.directional(*ticks, 14)
+    for shift in (0, 1, 4_321, -9_000):
+        shifted = [(values + shift) * 0.01 for values in ticks]
+        same(own.directional(*shifted, 14, tie=own.TOLERANCE), whole)

@@ -18,6 +18,18 @@ SMALL: dict[str, dict[str, Any]] = {  # parameters whose memory is shorter than 
     "ema_cross": {"fast": 3, "slow": 8},
     "donchian": {"channel": 12, "hold": 40},
     "tsmom": {"lookback": 25},
+    "tsmom_multi": {"lookback": 60, "vol_bars": 50},
+    "macd": {"fast": 3, "slow": 8, "smooth": 4},
+    "adx_trend": {"bars": 5},
+    "bollinger": {"bars": 20, "width": 1.5, "hold": 30},
+    "keltner": {"bars": 8, "atr_bars": 5, "width": 1.0, "hold": 40},
+    "supertrend": {"bars": 4, "width": 1.5, "anchor": 15, "hold": 60},
+    "rsi_reversion": {"bars": 5, "hold": 20},
+    "opening_range": {"start": "19:10", "range_min": 10, "hold_min": 60},
+    "ensemble": {
+        "members": {"a": {"name": "macd", "fast": 3, "slow": 8, "smooth": 4}, "b": {"name": "tsmom", "lookback": 25, "weight": -0.5}}
+    },
+    "trend_filter": {"inner": {"name": "ema_cross", "fast": 3, "slow": 8}, "interval": "15m", "bars": 6},
 }
 
 
@@ -49,7 +61,7 @@ def test_finite_only_the_last_memory_bars_matter(name: str, seed: int, k: int) -
     bars, strategy = walk(seed), small(name)
     assert strategy.memory + k <= len(bars), "give this strategy smaller parameters in SMALL"
     late = bars.rows(len(bars) - strategy.memory - k, len(bars))
-    np.testing.assert_array_equal(strategy.signal(bars)[-k:], strategy.signal(late)[-k:])
+    np.testing.assert_allclose(strategy.signal(bars)[-k:], strategy.signal(late)[-k:], rtol=0, atol=1e-9)
 
 
 @every_strategy
@@ -59,7 +71,7 @@ def test_shifted_a_constant_added_to_all_prices_changes_nothing(name: str, seed:
     bars, strategy = walk(seed), small(name)
     assert not strategy.uses_levels
     moved = {column: np.round(getattr(bars, column) / 0.01 + ticks) * 0.01 for column in ("open", "high", "low", "close", "outgoing_open")}
-    np.testing.assert_array_equal(strategy.signal(bars), strategy.signal(replace(bars, **moved)))
+    np.testing.assert_allclose(strategy.signal(bars), strategy.signal(replace(bars, **moved)), rtol=0, atol=1e-9)
 
 
 @every_strategy
@@ -81,7 +93,7 @@ def test_a_market_that_does_not_move_gives_the_same_signal_whenever_we_start(nam
     prices = np.concatenate([np.linspace(7_000, 7_300, 50).round(), np.full(650, 7_300)])
     bars = make_bars(dict.fromkeys(("open", "high", "low", "close"), prices))
     strategy = small(name)
-    np.testing.assert_array_equal(strategy.signal(bars)[-50:], strategy.signal(bars.rows(400, 700))[-50:])
+    np.testing.assert_allclose(strategy.signal(bars)[-50:], strategy.signal(bars.rows(400, 700))[-50:], rtol=0, atol=1e-9)
 
 
 @every_strategy
@@ -89,4 +101,4 @@ def test_the_defaults_build_and_say_what_they_need(name: str) -> None:
     strategy = build({"name": name})
     assert strategy.name == name
     assert strategy.memory >= 1
-    assert all(field.default is not MISSING for field in fields(strategy))  # type: ignore[arg-type]
+    assert not [f.name for f in fields(strategy) if f.default is MISSING and f.default_factory is MISSING]  # type: ignore[arg-type]

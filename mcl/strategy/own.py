@@ -1,0 +1,122 @@
+"""A person's own strategies: one file each in the project's experiments/strategies, loaded when a config names it.
+
+The file NAME.py holds one frozen dataclass with `name = "NAME"`. Its signal may be a pandas Series or a list; it is checked here
+once per run, so that a wrong length or a value outside [-1, 1] is a sentence and not a strange result.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from mcl.data.bars import Bars, Floats
+from mcl.errors import ConfigError
+from mcl.files import root
+from mcl.jit import own_cache
+from mcl.strategy.indicators import TOLERANCE
+
+if TYPE_CHECKING:
+    from mcl.strategy import Strategy
+
+PARTS = ("memory", "uses_levels", "signal")
+
+
+def folder() -> Path:
+    return root() / "experiments" / "strategies"
+
+
+def names() -> list[str]:
+    """Names of the files in the folder; tests and names with a leading underscore are left out."""
+    return sorted(path.stem for path in folder().glob("*.py") if path.stem.isidentifier() and not path.stem.startswith(("test_", "_")))
+
+
+def refuse_namesake(name: str) -> None:
+    """ConfigError when the project has a file called like this strategy of the package; looked up once per process and place."""
+    _refuse_namesake(os.environ.get("MCL_HOME"), os.getcwd(), name)  # noqa: PTH109
+
+
+@functools.lru_cache(maxsize=256)
+def _refuse_namesake(home: str | None, here: str, name: str) -> None:
+    del home, here  # what `folder` depends on
+    if (folder() / f"{name}.py").is_file():
+        raise ConfigError(f"{folder() / name}.py is called like a strategy that mcl has: {name!r}; rename the file and its class's name")
+
+
+def load(name: str) -> type[Strategy]:
+    """The class in experiments/strategies/NAME.py; ConfigError with the place when the file does not hold one."""
+    path = folder() / f"{name}.py"
+    return _loaded(path, path.stat().st_mtime_ns, name)
+
+
+def digests(strategy: Mapping[str, Any]) -> dict[str, str]:
+    """sha256 of each own file that a strategy's config names, at any depth, by its path in the project."""
+    files = {name: folder() / f"{name}.py" for name in sorted(_names_in(strategy))}
+    return {
+        f"experiments/strategies/{name}.py": hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in files.items()
+        if name.isidentifier() and path.is_file()
+    }
+
+
+def _names_in(config: Mapping[str, Any]) -> set[str]:
+    inner = [value for value in config.values() if isinstance(value, Mapping)]
+    return {str(config.get("name"))}.union(*map(_names_in, inner))
+
+
+@functools.lru_cache(maxsize=64)
+def _loaded(path: Path, modified_ns: int, name: str) -> type[Strategy]:
+    del modified_ns  # an edited file is another one
+    module = _executed(path)
+    found = [cls for cls in vars(module).values() if isinstance(cls, type) and getattr(cls, "name", None) == name]
+    if len(found) != 1 or not is_dataclass(found[0]):
+        raise ConfigError(f"{path} must hold one dataclass with name = {name!r}; it holds {len(found)} classes of that name", SKELETON)
+    cls = found[0]
+    missing = [part for part in PARTS if not hasattr(cls, part)]
+    if missing:
+        raise ConfigError(f"{path}: class {cls.__name__} has no {' and no '.join(missing)}", SKELETON)
+    cls.signal = _checked(cls.signal, name)  # type: ignore[attr-defined]
+    return cast("type[Strategy]", cls)
+
+
+SKELETON = "mcl new strategy NAME writes one that works"
+
+
+def _executed(path: Path) -> ModuleType:
+    """The module, with compiled functions in a cache of their own: an edit must not throw away those of the engine."""
+    spec = importlib.util.spec_from_file_location(f"experiments.strategies.{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # type hints of its dataclass are looked up there
+    try:
+        with own_cache(path):
+            spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[spec.name]
+        raise ConfigError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _checked(signal: Callable[[Any, Bars], Any], name: str) -> Callable[[Any, Bars], Floats]:
+    @functools.wraps(signal)
+    def checked(self: Any, bars: Bars) -> Floats:
+        values = np.asarray(signal(self, bars), dtype=np.float64)
+        if values.shape != (len(bars),):
+            raise ConfigError(f"{name}.signal has shape {values.shape}; it must be one value per bar, ({len(bars)},)")
+        outside = np.abs(values) > 1.0 + TOLERANCE  # NaN is not: it means that the strategy is warming up
+        if outside.any():
+            row = int(np.argmax(outside))
+            raise ConfigError(f"{name}.signal is {values[row]:g} at {bars.times[row]}; it must lie in [-1, 1], or be NaN while warming up")
+        return values
+
+    return checked
