@@ -19,7 +19,7 @@ from mcl import schema
 from mcl.calendar import NS, Sessions, from_day
 from mcl.data import roll
 from mcl.data.bars import ROLL_COLUMNS, Bars
-from mcl.data.table import PRICES, STEPS_SEC, Rows, on_tick, published
+from mcl.data.table import PRICES, ROW_COLUMNS, STEPS_SEC, Rows, on_tick, published
 from mcl.errors import DataError
 from mcl.market import Contract, Instrument
 
@@ -84,7 +84,8 @@ def assemble(source: Source, rule: schema.Roll, without: Ints | None = None) -> 
     rolls = [_price(source, read, step, rows) for step, rows in zip(steps, pieces[1:], strict=True)]
     if rule.adjust == "ratio":
         _positive(source, pieces, rolls)
-    columns = _columns(source, pieces, rolls, rule)
+    lengths, joined = np.array([len(p) for p in pieces]), _joined(pieces)
+    columns = _columns(source, joined, lengths, rolls, rule)
     table = roll_table(_records(source.contracts, rolls))
     facts: dict[str, Any] = {"contracts": source.contracts, "roll_table": table, "fingerprint": "", "synthetic": source.synthetic}
     facts |= {"ratio": _ratios(source, rolls) if rule.adjust == "ratio" else None, "settlement": _settlements(source, days, active)}
@@ -194,26 +195,28 @@ def _first_gap(source: Source, step: roll.Step, old: Rows, old_time: Ints, incom
     return roll.Gap(float(old.close[last]), float(incoming.open[0]), int(old_time[last]), False)
 
 
-def _columns(source: Source, pieces: list[Rows], rolls: list[_Roll], rule: schema.Roll) -> dict[str, Any]:
-    rows = Rows(*(np.concatenate([getattr(p, name) for p in pieces]) for name in Rows.__dataclass_fields__))
-    lengths = np.array([len(p) for p in pieces])
+def _joined(pieces: list[Rows]) -> Rows:
+    """One `Rows`, column by column; `pieces` is emptied on the way, so that a decade is not held twice."""
+    parts = {name: [getattr(p, name) for p in pieces] for name in ROW_COLUMNS}
+    pieces.clear()
+    return Rows(*(np.concatenate(parts.pop(name)) for name in ROW_COLUMNS))
+
+
+def _columns(source: Source, rows: Rows, lengths: Ints, rolls: list[_Roll], rule: schema.Roll) -> dict[str, Any]:
     first = np.concatenate([[0], np.cumsum(lengths)])[:-1]
     gaps = on_tick(np.array([r.gap.value for r in rolls], np.float64), source.instrument)
-    offsets = np.concatenate([[0.0], -np.cumsum(gaps)]) if rule.adjust == "difference" else np.zeros(len(pieces))
+    offsets = np.concatenate([[0.0], -np.cumsum(gaps)]) if rule.adjust == "difference" else np.zeros(len(lengths))
     known = close_times(rows, source.interval, source.calendar)
-    marks, outgoing = np.zeros(len(rows), np.bool_), np.full(len(rows), np.nan)
-    for position, item in zip(first[1:], rolls, strict=True):
-        marks[position], outgoing[position] = True, item.outgoing_open
     if (np.diff(known) <= 0).any():
         at = int(np.argmax(np.diff(known) <= 0)) + 1
         raise DataError(f"bars are not in increasing order of time at {source.contracts[rows.contract[at]].symbol}, bar {at + 1}")
-    adjustment = on_tick(np.repeat(offsets, lengths), source.instrument)
-    prices = {name: on_tick(getattr(rows, name), source.instrument) for name in PRICES}
+    marks, outgoing = np.zeros(len(rows), np.bool_), np.full(len(rows), np.nan)
+    marks[first[1:]], outgoing[first[1:]] = True, [r.outgoing_open for r in rolls]
     return {
         "close_time": known,
-        **prices,
+        **{name: on_tick(getattr(rows, name), source.instrument) for name in PRICES},
         "volume": rows.volume,
-        "adjustment": adjustment,
+        "adjustment": np.repeat(on_tick(offsets, source.instrument), lengths),
         "session": rows.session,
         "to_close_sec": _to_close(known, rows.session, source.calendar),
         "contract": rows.contract,

@@ -74,10 +74,15 @@ class _Known:
 
     volume: Ints
     time: Ints
+    total: Ints  # of each session
+
+    def take(self, session: int, contract: int, volume: int, time: int) -> None:
+        self.total[session] += volume - self.volume[session, contract]
+        self.volume[session, contract], self.time[session] = volume, time
 
     def latest(self) -> int:
         """The latest session with any volume, -1 for none."""
-        traded = np.flatnonzero(self.volume.sum(axis=1) > 0)
+        traded = np.flatnonzero(self.total > 0)
         return int(traded[-1]) if len(traded) else -1
 
 
@@ -96,12 +101,11 @@ def decide(
     published = Volumes(*(column[order] for column in volumes))
     upto = np.searchsorted(published.known_at, calendar.open_ns[rows], side="right")
     days, cell = np.unique(published.session, return_inverse=True)
-    known = _Known(np.zeros((len(days), len(last_trade)), np.int64), np.full(len(days), -1, np.int64))
+    known = _Known(np.zeros((len(days), len(last_trade)), np.int64), np.full(len(days), -1, np.int64), np.zeros(len(days), np.int64))
     active, steps, current, done = np.empty(len(sessions), np.int64), [], -1, 0
     for i, (row, stop) in enumerate(zip(rows, upto, strict=True)):
         for k in range(done, stop):
-            known.volume[cell[k], published.contract[k]] = published.volume[k]
-            known.time[cell[k]] = published.known_at[k]
+            known.take(cell[k], published.contract[k], published.volume[k], published.known_at[k])
         done = max(done, int(stop))
         listed = listed_at <= calendar.open_ns[row]
         chosen, reason = _choose(current, int(sessions[i]), deadline=deadline, listed=listed, known=known, rule=rule.rule)

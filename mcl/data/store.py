@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
+import os
 import shutil
 import uuid
 import zlib
@@ -131,8 +133,9 @@ class _Written:
     first: int = np.iinfo(np.int64).max
     last: int = -1
 
-    def take(self, rows: Rows) -> None:
-        self.traded.add(rows)
+    def take(self, rows: Rows, summing: bool) -> None:
+        if summing:
+            self.traded.add(rows)
         self.first, self.last = min(self.first, int(rows.session.min())), max(self.last, int(rows.session.max()))
 
     def add(self, contract: int, rows: Rows) -> None:
@@ -149,6 +152,7 @@ class _Files:
 
     def __init__(self, folder: Path, table: Table) -> None:
         self.paths = [folder / _file(c) for c in table.contracts]
+        self.last_trade = [to_day(c.last_trade_date) for c in table.contracts]
         self.waiting: list[list[Rows]] = [[] for _ in self.paths]
         self.rows = [0] * len(self.paths)
         self.writers: dict[int, Any] = {}
@@ -158,6 +162,12 @@ class _Files:
         self.rows[contract] += len(rows)
         if self.rows[contract] >= _GROUP:
             self._flush(contract)
+
+    def expire(self, session: int) -> None:
+        """Nothing more is to come of contracts that stopped trading before `session`."""
+        for contract, last in enumerate(self.last_trade):
+            if last < session and self.rows[contract]:
+                self._flush(contract)
 
     def close(self) -> None:
         for contract in range(len(self.paths)):
@@ -181,7 +191,8 @@ def _bars(folder: Path, table: Table, counts: Counter[str]) -> _Written:
     for rows in accepted(table, counts):
         if not len(rows):
             continue
-        written.take(rows)
+        written.take(rows, table.sums_volume)
+        files.expire(int(rows.session.min()))
         held = np.unique(rows.contract)
         for contract, start, stop in zip(held, *(np.searchsorted(rows.contract, held, side) for side in ("left", "right")), strict=True):
             piece = rows.take(slice(start, stop))
@@ -301,9 +312,9 @@ class Dataset:
         session = table["session"].cast(pa.int32()).to_numpy().astype(np.int64)
         low = 0 if first is None else np.searchsorted(session, first, "left")
         high = len(session) if last is None else np.searchsorted(session, last, "right")
-        columns = {name: table[name].to_numpy()[low:high] for name in (*PRICES, "volume")}
-        ts = table["ts_event"].cast(pa.int64()).to_numpy()[low:high]
-        return Rows(np.full(len(ts), contract, np.int64), ts, session[low:high], **columns)
+        columns = {name: table[name].to_numpy()[low:high].copy() for name in (*PRICES, "volume")}  # a view would hold the row groups
+        ts = table["ts_event"].cast(pa.int64()).to_numpy()[low:high].copy()
+        return Rows(np.full(len(ts), contract, np.int64), ts, session[low:high].copy(), **columns)
 
     def _table(self, name: str) -> Any:
         try:
@@ -331,20 +342,40 @@ def save_bars(path: Path, bars: Bars) -> None:
     told["settlement"] = [settled.index.tolist(), settled.tolist()]
     notes = {"interval": bars.interval, "fingerprint": fingerprint(bars), "told": json.dumps(told)}
     table = pa.table(columns).combine_chunks().replace_schema_metadata(notes)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    write_whole(path, sink.getvalue())
+    part = path.with_name(f"{path.name}.part-{uuid.uuid4().hex[:8]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            with pa.ipc.new_file(file, table.schema) as writer:
+                writer.write_table(table)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise StoreError(f"cannot write {path}: {error.strerror or error}", _FULL) from error
+
+
+def _mapped(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Notes and arrays of an Arrow file, mapped copy-on-write: writeable, read from disk as they are touched, never written back."""
+    with path.open("rb") as file:
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    table = pa.ipc.open_file(pa.py_buffer(content)).read_all()
+    start = np.frombuffer(content, np.uint8).ctypes.data
+    columns = {}
+    for name in ARRAYS:
+        column = table[name].chunk(0)
+        values = column.buffers()[1]
+        offset = values.address - start + column.offset * column.type.bit_width // 8
+        columns[name] = np.frombuffer(content, column.type.to_pandas_dtype(), len(column), offset)
+    return {k.decode(): v.decode() for k, v in table.schema.metadata.items()}, columns
 
 
 def load_bars(path: Path, dataset: Dataset) -> Bars:
     """The bars that `save_bars` wrote; DataError when the file is damaged."""
     try:
-        with pa.memory_map(str(path)) as source:
-            table = pa.ipc.open_file(source).read_all()
-            notes = {k.decode(): v.decode() for k, v in table.schema.metadata.items()}
-            columns: dict[str, Any] = {name: np.array(table[name].chunk(0)) for name in ARRAYS}
-    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        notes, columns = _mapped(path)
+    except (OSError, ValueError, KeyError, pa.ArrowInvalid) as error:
         raise DataError(f"{path} cannot be read: {error}", _CACHE) from error
     columns["roll"] = columns["roll"].view(np.bool_)
     told = json.loads(notes["told"])

@@ -206,7 +206,9 @@ def _row(rows: Rows, i: int) -> dict[str, Any]:
 def on_tick(price: Floats, of: Instrument) -> Floats:
     """Prices as the doubles nearest to whole ticks, so that equal prices are equal bits whatever their source."""
     decimals = max(0, -int(np.floor(np.log10(of.tick_size))) + 2)
-    return np.round(np.rint(price / of.tick_size) * of.tick_size, decimals)
+    whole: Floats = np.rint(price / of.tick_size)
+    whole *= of.tick_size
+    return np.round(whole, decimals, out=whole)
 
 
 def in_session(rows: Rows, calendar: Sessions) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
