@@ -254,14 +254,14 @@ def _read(path: Path, columns: Iterable[str] | None) -> pd.DataFrame:
 def _table(trials: Sequence[Trial]) -> pa.Table:
     import pyarrow as pa
 
-    at = datetime.now(UTC)
-    return pa.Table.from_pylist([_row(trial, at) for trial in trials], schema=_schema())
+    at, batch = datetime.now(UTC), uuid.uuid4().hex[:16]
+    return pa.Table.from_pylist([_row(trial, at, f"{batch}-{i:06d}") for i, trial in enumerate(trials)], schema=_schema())
 
 
-def _row(trial: Trial, at: datetime) -> dict[str, Any]:
+def _row(trial: Trial, at: datetime, row_id: str) -> dict[str, Any]:
     m = moments(trial.returns)
     return {
-        "row_id": uuid.uuid4().hex,
+        "row_id": row_id,
         "at": at,
         "writer": os.getpid(),
         "family": trial.place.family,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -15,9 +16,8 @@ from mcl import config, schema
 from mcl.errors import LiveError, PromotionError, StoreError
 from mcl.promote import GatesMissed, promote, promoted, reproduce
 from mcl.promote.deploy import MODEL
-from mcl.promote.gates import Trials, trials_of
+from mcl.promote.gates import tally_of
 from mcl.promote.holdout import looks
-from mcl.tracking import Record
 
 
 @pytest.fixture(scope="module")
@@ -128,30 +128,22 @@ def test_the_run_itself_never_saw_the_holdout(shop: Project, run_id: str) -> Non
     assert shop.store.run(run_id).tags["sessions"] == "2025-10-27 .. 2025-11-10"
 
 
-def test_trials_are_the_distinct_configurations_of_the_study_on_the_same_data(alone: Project) -> None:
+def test_every_configuration_that_was_tried_on_the_market_counts(alone: Project) -> None:
     first = alone.run()
     alone.run()  # the same again: no further trial
     other = alone.run(alone.config({"name": "ema_cross", "fast": 5, "slow": 60}))
-    alone.run(alone.config({"name": "ema_cross", "fast": 5, "slow": 60}, start="2025-11-04"))  # other data
-    fingerprint = alone.store.run(first).tags["data_fingerprint"]
-    tags = {"mcl.kind": "trial", "data_fingerprint": fingerprint, "config_sha256": ""}
-    alone.store.record(Record("test", "failed before it had a configuration", tags=tags, status="FAILED"))
-    alone.store.record(Record("test", "only holds others", tags=tags | {"mcl.kind": "sweep"}))
-    found = trials_of(alone.store.run(first), alone.store)
-    sharpes = [alone.store.run(i).metrics["sharpe"] / 252**0.5 for i in (first, other)]
+    window = alone.run(alone.config({"name": "ema_cross", "fast": 5, "slow": 60}, start="2025-11-04"))  # choosing a window is trying
+    alone.run(alone.config({"name": "tsmom", "lookback": 60}))  # another family
+    found = tally_of(alone.config(), alone.store.run(first), alone.root)
+    sharpes = [alone.store.run(i).metrics["sharpe"] / 252**0.5 for i in (first, other, window)]
     assert found.count == 3
-    assert sorted(found.sharpes) == pytest.approx(sorted(sharpes))
+    assert sorted(found.known) == pytest.approx(sorted(sharpes))
 
 
-def test_more_trials_deflate_more() -> None:
-    from mcl.promote.gates import deflated_sharpe
-
-    measured = {"sharpe": 2.0, "sessions": 500.0, "skew": 0.0, "kurtosis": 3.0}
-    spread = (0.0, 0.1, -0.1, 0.05)
-    values = [deflated_sharpe(measured, Trials(count, spread)) for count in (2, 10, 100)]
-    assert values == sorted(values, reverse=True)
-    assert deflated_sharpe(measured, Trials(1, ())) > values[0]
-    assert not deflated_sharpe(measured, Trials(5, (0.1,))) >= 0  # no variance known: undefined, which no gate passes
+def test_a_run_from_before_the_ledger_counts_itself(alone: Project) -> None:
+    run_id = alone.run()
+    shutil.rmtree(alone.root / "mlruns" / "trials")
+    assert tally_of(alone.config(), alone.store.run(run_id), alone.root).count == 1
 
 
 def test_an_unknown_run_is_a_sentence(shop: Project) -> None:

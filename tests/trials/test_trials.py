@@ -1,0 +1,157 @@
+"""The trial ledger: what counts as a trial, and that neither crashes nor parallel writers can hide one."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mcl import trials
+from mcl.errors import StoreError
+from mcl.metrics.overfit import dsr_2012, null_variance
+from mcl.trials import Place, Tally, Trial, append, matrix, place, rows, tally
+
+HERE = Place("ema_cross", "MCL synthetic zero_edge 7")
+
+
+def trial(number: int, **changes: object) -> Trial:
+    rng = np.random.default_rng(number)
+    values: dict = {
+        "place": HERE,
+        "run_id": f"run{number}",
+        "kind": "search",
+        "study": "test",
+        "state": "COMPLETE",
+        "config_sha256": f"sha{number}",
+        "params": {"strategy.fast": number},
+        "sessions": np.arange(19_000, 19_050),
+        "returns": rng.normal(0.001, 0.01, 50),
+    }
+    return Trial(**(values | changes))
+
+
+def write_many(root: Path, first: int, count: int) -> None:
+    for number in range(first, first + count):
+        append(root, [trial(number)])
+
+
+def test_a_row_comes_back_with_its_session_returns(tmp_path: Path) -> None:
+    append(tmp_path, [trial(1), trial(2)])
+    found = rows(tmp_path, HERE, returns=True)
+    assert list(found["run_id"]) == ["run1", "run2"]
+    days, returns = matrix(found)
+    assert np.array_equal(days, np.arange(19_000, 19_050))
+    assert np.array_equal(returns[:, 1], trial(2).returns)
+    assert found["sharpe"][0] == pytest.approx(trial(1).returns.mean() / trial(1).returns.std(ddof=1))
+    assert "session" not in rows(tmp_path)
+
+
+def test_pruned_and_failed_ones_count_and_the_same_configuration_counts_once(tmp_path: Path) -> None:
+    nothing = {"sessions": np.empty(0, np.int64), "returns": np.empty(0), "config_sha256": ""}
+    append(tmp_path, [trial(1), trial(1, run_id="again"), trial(2, state="PRUNED", reason="no_trades")])
+    append(
+        tmp_path,
+        [trial(3, state="FAILED", reason="ValueError", group="s", **nothing), trial(4, state="PRUNED", reason="constraint", **nothing)],
+    )
+    append(tmp_path, [trial(1, state="PRUNED", reason="duplicate", **nothing)])
+    found = tally(tmp_path, HERE)
+    assert found.count == 4
+    assert len(found.known) == 2
+    assert len(rows(tmp_path)) == 6
+
+
+def test_places_do_not_mix(tmp_path: Path) -> None:
+    append(tmp_path, [trial(1), trial(2, place=Place("donchian", HERE.market)), trial(3, place=Place("ema_cross", "MCL csv walk.csv"))])
+    assert [tally(tmp_path, Place(*p)).count for p in (HERE, ("donchian", HERE.market), ("tsmom", HERE.market))] == [1, 1, 0]
+    assert len(rows(tmp_path)) == 3
+
+
+def test_a_market_is_the_same_whatever_window_interval_and_roll_rule() -> None:
+    flat = {"strategy.name": "ema_cross", "data.source": "synthetic", "data.instrument": "MCL", "data.world": "zero_edge", "data.seed": 7}
+    assert place(flat | {"data.start": "2025-01-01", "data.interval": "5m", "data.roll.rule": "calendar"}) == place(flat) == HERE
+    assert place(flat | {"data.seed": 8}) != place(flat)
+    planted = flat | {"data.world": "planted_edge", "data.edge_sharpe": 4.0}
+    assert place(planted) != place(planted | {"data.edge_sharpe": 3.0})
+    assert place({"strategy.name": "x"}) is None
+
+
+def test_parallel_writers_lose_nothing(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=write_many, args=(tmp_path, 100 * k, 40)) for k in range(3)]
+    for writer in writers:
+        writer.start()
+    seen = []
+    while any(writer.is_alive() for writer in writers):
+        seen.append(tally(tmp_path, HERE).count)
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    assert tally(tmp_path, HERE).count == 120
+    assert seen == sorted(seen)  # a reader beside them never sees a trial vanish
+
+
+def test_many_small_parts_are_merged_and_still_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "MOST_PARTS", 20)
+    write_many(tmp_path, 0, 50)
+    parts = list((tmp_path / "mlruns" / "trials").rglob("*.parquet"))
+    assert len(parts) <= 21
+    assert tally(tmp_path, HERE).count == 50
+    assert rows(tmp_path)["run_id"].is_unique
+
+
+def test_a_merger_that_died_leaves_no_trial_twice(tmp_path: Path) -> None:
+    append(tmp_path, [trial(1), trial(2)])
+    part = next((tmp_path / "mlruns" / "trials").rglob("*.parquet"))
+    part.with_name("9" + part.name).write_bytes(part.read_bytes())
+    assert tally(tmp_path, HERE).count == 2
+    assert len(rows(tmp_path)) == 2
+
+
+def test_a_killed_writer_leaves_only_whole_rows(tmp_path: Path) -> None:
+    here = str(Path(__file__).parent)
+    code = f"import sys; sys.path.insert(0, {here!r}); from test_trials import *; write_many(Path({str(tmp_path)!r}), 0, 10**6)"
+    writer = subprocess.Popen([sys.executable, "-c", code])
+    deadline = time.monotonic() + 30
+    while len(list(tmp_path.rglob("*.parquet"))) < 15 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.wait()
+    found = rows(tmp_path, returns=True)
+    assert len(found) >= 15
+    assert found["return_frac"].map(len).eq(50).all()
+    append(tmp_path, [trial(10**7)])
+    assert len(rows(tmp_path)) == len(found) + 1
+
+
+def test_a_damaged_part_is_an_error_and_not_a_lower_count(tmp_path: Path) -> None:
+    append(tmp_path, [trial(1)])
+    part = next(tmp_path.rglob("*.parquet"))
+    part.write_bytes(part.read_bytes()[:-9])
+    with pytest.raises(StoreError, match="is not a part of the trial ledger"):
+        tally(tmp_path, HERE)
+
+
+def test_the_deflated_ratio_falls_with_every_trial_and_knows_both_conventions() -> None:
+    measured = {"sharpe": 2.0, "sessions": 500.0, "skew": 0.0, "kurtosis": 3.0}
+    rng = np.random.default_rng(1)
+
+    def of(count: int, spread: float) -> Tally:
+        return Tally(HERE, {str(i): float(x) for i, x in enumerate(rng.normal(0, spread, count))})
+
+    values = [of(n, 1.0).deflated(measured) for n in (1, 2, 10, 100, 1000)]
+    assert values == sorted(values, reverse=True)
+    wide = of(100, 1.0)  # trials from excellent to ruinous
+    ratio = 2.0 / math.sqrt(252)
+    assert wide.deflated(measured) == dsr_2012(ratio, 500, 0.0, 3.0, trials=100, trial_variance=null_variance(500))
+    assert wide.deflated_2014(measured) == dsr_2012(ratio, 500, 0.0, 3.0, trials=100, trial_variance=float(np.var(wide.known, ddof=1)))
+    alike = of(100, 0.001)
+    assert alike.deflated(measured) == alike.deflated_2014(measured)
+    assert math.isnan(of(1, 1.0).deflated_2014(measured)) is False  # one trial needs no deflation
