@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +48,14 @@ def coarser(minutes: list[Stored], schema: str) -> list[Stored]:
 def books(home: Path, minutes: list[Stored], schema: str) -> Iterator[Stored]:
     """A schema that follows from the order books of the world at `home`, session by session, over the whole span of its bars."""
     start, end = minutes[0].header.start, minutes[-1].header.end or 0
-    table = calendar.sessions(from_day(start // DAY_NS), from_day(end // DAY_NS))
+    table = _sessions(from_day(start // DAY_NS), from_day(end // DAY_NS))
     edges = [start, *table.open_ns[1:].tolist(), end]
     for n, day in enumerate(table.dates):
         header = dbn.Header(minutes[0].header.dataset, schema, "raw_symbol", (), int(edges[n]), int(edges[n + 1]), ())
         yield Stored(home / schema / str(day), header, partial(_of_session, home, day, schema))
+
+
+_sessions = lru_cache(maxsize=4)(calendar.sessions)
 
 
 def _of_session(home: Path, day: Any, schema: str) -> dbn.Records:
