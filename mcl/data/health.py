@@ -87,7 +87,7 @@ class Health:
 
 
 def examine(data: schema.Data, root: Path) -> Health:
-    """Read everything below the data config's path and judge it. Damage becomes a finding; only a missing path raises DataError."""
+    """Read everything below the path of a data config and judge it. Damage is a finding; a path without files of bars raises DataError."""
     raw = build.raw_input(data, root)
     try:
         build.as_delivered(raw, store.inputs(raw.base, raw.files))

@@ -166,7 +166,7 @@ def check(chunk: Chunk, table: Table, before: Ints) -> None:
     """Refuse damaged rows: NaN, off-tick, high and low that contradict, negative volume, unsorted or duplicated times, a wrong scale."""
     for fault in faults(chunk.rows, table.instrument, before):
         if fault.bad.any():
-            raise DataError(sentence(fault, int(np.argmax(fault.bad)), chunk, table.contracts))
+            raise DataError(sentence(fault, int(np.argmax(fault.bad)), chunk, table.contracts), "mcl data check lists every fault")
     if said := wrong_scale(chunk.rows, table.instrument):
         raise DataError(f"{chunk.origin}: {said}", "compare the file with the vendor's price format")
 
