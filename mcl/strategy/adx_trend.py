@@ -19,7 +19,7 @@ class AdxTrend:
     """While ADX is above `level`: long if +DI is above -DI, short if below. Flat in a market without a trend."""
 
     bars: Annotated[int, Field(ge=2, le=100_000)] = 120
-    level: Annotated[float, Field(ge=0, le=100)] = 20.0
+    level: Annotated[float, Field(ge=0, le=100)] = 10.0
     name: ClassVar[str] = "adx_trend"
     uses_levels: ClassVar[bool] = False
 

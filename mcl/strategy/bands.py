@@ -47,7 +47,7 @@ class Keltner:
 
     bars: Annotated[int, Field(ge=2, le=100_000)] = 240
     atr_bars: Annotated[int, Field(ge=1, le=100_000)] = 120
-    width: Annotated[float, Field(gt=0, le=50)] = 6.0
+    width: Annotated[float, Field(gt=0, le=50)] = 10.0
     hold: Annotated[int, Field(ge=1, le=1_000_000)] = 600
     name: ClassVar[str] = "keltner"
     uses_levels: ClassVar[bool] = False

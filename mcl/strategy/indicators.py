@@ -131,22 +131,19 @@ def _atr(high: Floats, low: Floats, close: Floats, bars: int, first: int) -> Flo
 
 @njit
 def _rolling_max(values: Floats, bars: int) -> Floats:
-    """Van Herk's queue: rows of candidates in falling order of value, each row enters and leaves once."""
+    """Each window is the tail of one block of `bars` rows and the head of the next (van Herk 1992)."""
     n = len(values)
     out = np.full(n, np.nan)
-    queue = np.empty(bars + 1, np.int64)  # a ring
-    first = 0
-    count = 0
-    for i in range(n):
-        while count > 0 and values[queue[(first + count - 1) % (bars + 1)]] <= values[i]:
-            count -= 1
-        queue[(first + count) % (bars + 1)] = i
-        count += 1
-        if queue[first] <= i - bars:
-            first = (first + 1) % (bars + 1)
-            count -= 1
-        if i >= bars - 1:
-            out[i] = values[queue[first]]
+    tail = np.full(bars, -np.inf)  # highest of the last k rows of the block before
+    for start in range(0, n, bars):
+        for k in range(1, bars if start else 0):
+            tail[k] = max(tail[k - 1], values[start - k])
+        highest = -np.inf
+        for i in range(start, min(start + bars, n)):
+            highest = max(highest, values[i])
+            k = bars - 1 - (i - start)
+            if start or k == 0:
+                out[i] = max(highest, tail[k])
     return out
 
 

@@ -25,8 +25,8 @@ class SuperTrend:
     """
 
     bars: Annotated[int, Field(ge=1, le=100_000)] = 60
-    width: Annotated[float, Field(gt=0, le=100)] = 6.0
-    anchor: Annotated[int, Field(ge=1, le=100_000)] = 240
+    width: Annotated[float, Field(gt=0, le=100)] = 10.0
+    anchor: Annotated[int, Field(ge=1, le=100_000)] = 480
     hold: Annotated[int, Field(ge=1, le=1_000_000)] = 2400
     name: ClassVar[str] = "supertrend"
     uses_levels: ClassVar[bool] = False
