@@ -293,7 +293,7 @@ def _rolls(bars: Bars, rule: schema.Roll) -> Iterator[Finding]:
         places = tuple(f"{r.session:%Y-%m-%d} {r.from_symbol} to {r.to_symbol}: {r.gap:g}" for r in wide.head(SHOWN).itertuples())
         action = "compare both contracts at that minute; with roll.adjust=none the gap would be a false move"
         yield Finding("warning", "roll gap", len(wide), f"rolls with a gap over {WIDE_ROLL:g} times the median one", action, places)
-    forced = table[table["reason"] == "forced"]
+    forced = table[(table["reason"] == "forced") & ~(table["volume_to"] > table["volume_from"])]
     if len(forced):
         places = tuple(f"{r.session:%Y-%m-%d} {r.from_symbol} to {r.to_symbol}" for r in forced.head(SHOWN).itertuples())
         text = f"rolls at the deadline, {rule.sessions_before_last_trade} sessions before the last trade, before {rule.rule} had moved"
