@@ -46,7 +46,30 @@ def _backtest(parser: argparse.ArgumentParser) -> None:
 
 def _sweep(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cfg", action="store_true", help="print the composed configuration and stop")
+    parser.add_argument("--estimate", action="store_true", help="say how long it would take and stop")
     _overrides(parser)
+
+
+def _one_sweep(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sweep", metavar="SWEEP", help="a sweep's id, a unique beginning of one, its name, or `last`")
+
+
+def _resume(parser: argparse.ArgumentParser) -> None:
+    _one_sweep(parser)
+    parser.add_argument(
+        "overrides", nargs="*", metavar="search.key=value", help="workers, timeouts, patience, failures, track, top, select"
+    )
+
+
+def _extend(parser: argparse.ArgumentParser) -> None:
+    _one_sweep(parser)
+    parser.add_argument("trials", type=int, metavar="TRIALS", help="the new target: trials in all, those that are done included")
+    parser.add_argument("overrides", nargs="*", metavar="search.key=value")
+
+
+def _sweep_report(parser: argparse.ArgumentParser) -> None:
+    _one_sweep(parser)
+    parser.add_argument("--export", metavar="NAME", help="write the winner to experiments/NAME_best.yaml")
 
 
 def _run_ids(parser: argparse.ArgumentParser) -> None:
@@ -109,7 +132,23 @@ def _costs(parser: argparse.ArgumentParser) -> None:
 
 def _contract(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--on", help="first day of the twelve months, YYYY-MM-DD (default: today)")
+    parser.add_argument("--broker", action="store_true", help="ask the configured broker too, for instance with broker=ib_paper")
     _overrides(parser)
+
+
+def _lookahead(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--samples", type=int, default=20, metavar="K", help="rows at which the future is cut off")
+    _overrides(parser)
+
+
+def _warmup(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--samples", type=int, default=100, metavar="K", help="rows at which the last value is judged")
+    parser.add_argument("--lengths", metavar="N,N,…", help="warm-up lengths in bars; default: parts of the declared memory")
+    _overrides(parser)
+
+
+def _new_strategy(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="lower-case letters, digits and underscores")
 
 
 def _runs(parser: argparse.ArgumentParser) -> None:
@@ -126,6 +165,11 @@ VERBS = {
     for verb in (
         Verb("backtest", "run one configuration, or a grid of them with -m", _backtest, "mcl.verbs.research:backtest"),
         Verb("sweep", "search parameters with Optuna; every trial is a tracked run", _sweep, "mcl.verbs.research:sweep"),
+        Verb("sweep resume", "go on with a sweep that was stopped or killed", _resume, "mcl.verbs.sweeps:resume"),
+        Verb("sweep extend", "give a sweep more trials", _extend, "mcl.verbs.sweeps:extend"),
+        Verb("sweep status", "where a sweep stands, from any shell", _one_sweep, "mcl.verbs.sweeps:status"),
+        Verb("sweep stop", "end a running sweep after the trials that run", _one_sweep, "mcl.verbs.sweeps:stop"),
+        Verb("sweep report", "tables and page of a sweep, finished or not", _sweep_report, "mcl.verbs.sweeps:report"),
         Verb("compare", "one page over several runs: curves, config and metric differences", _run_ids, "mcl.verbs.research:compare"),
         Verb("report", "print a run's summary and where its page is", _run_id, "mcl.verbs.research:report"),
         Verb("rerun", "simulate a stored run again: bit-equal, or the input that moved", _run_id, "mcl.verbs.research:rerun"),
@@ -146,6 +190,9 @@ VERBS = {
             "mcl.verbs.download:gateway",
         ),
         Verb("doctor", "check this machine and say what to do", _nothing, "mcl.verbs.machine:examine"),
+        Verb("new strategy", "write a strategy of your own: code, config, search space, test", _new_strategy, "mcl.verbs.strategy:new"),
+        Verb("check lookahead", "cut the future off at random bars: does the strategy peek?", _lookahead, "mcl.verbs.strategy:lookahead"),
+        Verb("check warmup", "cut the past off: does the strategy declare enough memory?", _warmup, "mcl.verbs.strategy:warmup"),
         Verb("ui", "start the MLflow UI on this project's runs", _ui, "mcl.verbs.research:ui"),
     )
 }

@@ -33,9 +33,16 @@ class Donchian:
         return self.channel + self.hold
 
     def signal(self, bars: Bars) -> Floats:
+        upper, lower = self._channel(bars)
+        return _breakout(readonly(bars.adjusted["close"]), readonly(upper), readonly(lower), self.channel, self.hold)
+
+    def indicators(self, bars: Bars) -> dict[str, Floats]:
+        """The channel that a close is compared with: that of the bars before it."""
+        return {name: np.append(np.nan, edge[:-1]) for name, edge in zip(("upper", "lower"), self._channel(bars), strict=True)}
+
+    def _channel(self, bars: Bars) -> tuple[Floats, Floats]:
         prices = bars.adjusted
-        upper, lower = rolling_max(prices["high"], self.channel), rolling_min(prices["low"], self.channel)
-        return _breakout(readonly(prices["close"]), readonly(upper), readonly(lower), self.channel, self.hold)
+        return rolling_max(prices["high"], self.channel), rolling_min(prices["low"], self.channel)
 
 
 @njit

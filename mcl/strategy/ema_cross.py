@@ -13,7 +13,7 @@ from mcl.data.bars import Bars, Floats
 from mcl.errors import ConfigError
 from mcl.jit import inline, njit, readonly
 from mcl.strategy import register
-from mcl.strategy.indicators import TOLERANCE
+from mcl.strategy.indicators import TOLERANCE, ema
 
 
 @register
@@ -40,6 +40,10 @@ class EmaCross:
         out = np.empty(len(closes))
         _cross(closes, self.fast, self.slow, out)
         return out
+
+    def indicators(self, bars: Bars) -> dict[str, Floats]:
+        closes = bars.adjusted["close"]
+        return {f"ema_{length}": ema(closes, length) for length in (self.fast, self.slow)}
 
 
 @njit

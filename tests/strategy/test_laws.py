@@ -3,34 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, fields, replace
-from typing import Any
 
 import numpy as np
 import pytest
+from exam import SMALL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from walks import make_bars, random_bars
 
 from mcl.data.bars import Bars
 from mcl.strategy import Strategy, build, registry
-
-SMALL: dict[str, dict[str, Any]] = {  # parameters whose memory is shorter than a walk
-    "ema_cross": {"fast": 3, "slow": 8},
-    "donchian": {"channel": 12, "hold": 40},
-    "tsmom": {"lookback": 25},
-    "tsmom_multi": {"lookback": 60, "vol_bars": 50},
-    "macd": {"fast": 3, "slow": 8, "smooth": 4},
-    "adx_trend": {"bars": 5},
-    "bollinger": {"bars": 20, "width": 1.5, "hold": 30},
-    "keltner": {"bars": 8, "atr_bars": 5, "width": 1.0, "hold": 40},
-    "supertrend": {"bars": 4, "width": 1.5, "anchor": 15, "hold": 60},
-    "rsi_reversion": {"bars": 5, "hold": 20},
-    "opening_range": {"start": "19:10", "range_min": 10, "hold_min": 60},
-    "ensemble": {
-        "members": {"a": {"name": "macd", "fast": 3, "slow": 8, "smooth": 4}, "b": {"name": "tsmom", "lookback": 25, "weight": -0.5}}
-    },
-    "trend_filter": {"inner": {"name": "ema_cross", "fast": 3, "slow": 8}, "interval": "15m", "bars": 6},
-}
 
 
 def small(name: str) -> Strategy:
@@ -59,7 +41,7 @@ def test_causal_later_bars_never_change_an_earlier_signal(name: str, seed: int, 
 @few
 def test_finite_only_the_last_memory_bars_matter(name: str, seed: int, k: int) -> None:
     bars, strategy = walk(seed), small(name)
-    assert strategy.memory + k <= len(bars), "give this strategy smaller parameters in SMALL"
+    assert strategy.memory + k <= len(bars), "give this strategy smaller parameters in exam.py"
     late = bars.rows(len(bars) - strategy.memory - k, len(bars))
     np.testing.assert_allclose(strategy.signal(bars)[-k:], strategy.signal(late)[-k:], rtol=0, atol=1e-9)
 
