@@ -199,7 +199,11 @@ def test_history_ends_before_the_session_and_honours_its_duration() -> None:
             earlier = await ask("60 S", end="20260105-22:30:00")
             assert [int(b.date.timestamp()) * 10**9 for b in earlier] == [SESSION_OPEN_NS - 31 * MINUTE_NS]
             assert all(9 <= b.date.astimezone(NEW_YORK).hour < 17 for b in await ask("1 D", rth=True))
-            assert not await ask("1 D", size="5 mins")
+            assert not await ask("1 D", size="30 secs")  # finer than the tape
+            fives = await ask("600 S", size="5 mins")
+            assert [(b.open, b.close, b.volume) for b in fives] == [(tape.open[n], tape.close[n + 4], 25) for n in (2990, 2995)]
+            assert [(b.high, b.low) for b in fives] == [(max(tape.high[n : n + 5]), min(tape.low[n : n + 5])) for n in (2990, 2995)]
+            assert [str(b.date) for b in await ask("2 D", size="1 day")][-1] == "2026-01-05"
             assert not await ask("soon")
             head = await ib.reqHeadTimeStampAsync(contract, "TRADES", False, 2)
             assert int(head.timestamp()) * 10**9 == int(tape.start[0])

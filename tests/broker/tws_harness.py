@@ -6,6 +6,7 @@ import asyncio
 import math
 import struct
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -99,7 +100,8 @@ class RawClient:
 
     async def close(self) -> None:
         self.writer.close()
-        await self.writer.wait_closed()
+        with suppress(ConnectionError):  # the server may have reset it
+            await self.writer.wait_closed()
 
 
 def order_request(version: int = 178, **values: str) -> list[str]:

@@ -86,6 +86,21 @@ class Account:
         self.cash += gained - fee
         return fee, result
 
+    def correct(self, listed: Listed, quantity: int, was: float, now: float) -> None:
+        """A signed quantity that traded at `was` traded at `now` instead."""
+        holding, worth = self.holding(listed), quantity * (now - was) * listed.instrument.multiplier
+        if holding.quantity * quantity > 0:
+            holding.cost += worth
+            holding.gross_cost += worth
+        else:
+            self.cash -= worth
+            holding.realized -= worth
+
+    def bust(self, listed: Listed, quantity: int, price: float) -> None:
+        """A trade that never was: the quantity goes back at its price, and so does the commission."""
+        gained, _ = self.holding(listed).trade(-quantity, price, -self.terms.commission_usd)
+        self.cash += gained + self.terms.commission_usd * abs(quantity)
+
     @property
     def equity(self) -> float:
         return self.cash + sum(h.value - h.gross_cost for h in self.holdings.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcl.broker.tws.messages import Message, Part, Repeat, parts
+from mcl.broker.tws.messages import Message, Optional, Part, Repeat, parts
 
 _FUTURE = "con_id:i symbol sec_type=FUT last_trade_date"
 _MARGINS = (
@@ -70,6 +70,13 @@ PORTFOLIO = parts(
 
 POSITION = parts(f"account {_FUTURE} strike=0.0 right= multiplier exchange= currency local_symbol trading_class position:n average_cost:f")
 
+TICK_BY_TICK: tuple[Part, ...] = (
+    *parts("req_id:i kind:i time:i"),
+    Optional(lambda values: values["kind"] in {1, 2}, parts("price size:n mask=0 exchange conditions=")),
+    Optional(lambda values: values["kind"] == 3, parts("bid ask bid_size:n ask_size:n mask=0")),
+    Optional(lambda values: values["kind"] == 4, parts("mid")),
+)
+
 ANSWERS = {
     message.name: message
     for message in (
@@ -134,6 +141,7 @@ ANSWERS = {
         Message(93, "marketRule", (*parts("rule_id:i"), Repeat("increments", parts("low_edge:f increment:f")))),
         Message(94, "pnl", parts("req_id:i daily:u unrealized:u realized:u")),
         Message(95, "pnlSingle", parts("req_id:i position:n daily:u unrealized:u realized:u value:u")),
+        Message(99, "tickByTick", TICK_BY_TICK),
         Message(101, "completedOrder", COMPLETED_ORDER),
         Message(102, "completedOrdersEnd", ()),
     )

@@ -52,11 +52,11 @@ class Book:
         try:
             known = self.orders.get((client_id, order_id))
             if request["what_if"]:
-                self._what_if(self._accept(request, client_id))
+                self._what_if(self.accept(request, client_id))
             elif known is not None:
                 self._modify(known, request)
             else:
-                self._add(self._accept(request, client_id))
+                self._add(self.accept(request, client_id))
         except Reject as reject:
             self.sink.order_error(client_id, order_id, reject.code, reject.text)
             self._lost_child(request, client_id, reject.code)
@@ -91,12 +91,12 @@ class Book:
     def next_valid_id(self, client_id: int) -> int:
         return max((order_id for client, order_id in self.orders if client == client_id), default=0) + 1
 
-    def restore(self, orders: list[Order], executions: list[Execution]) -> None:
+    def restore(self, orders: list[Order], executions: list[Execution], next_perm_id: int) -> None:
         """What an earlier life of this server knew."""
         self.orders = {(order.client_id, order.order_id): order for order in orders}
         self._active = {order.perm_id: order for order in orders if order.working}
         self.executions = executions
-        self.next_perm_id = max((order.perm_id for order in orders), default=FIRST_PERM_ID - 1) + 1
+        self.next_perm_id = next_perm_id
 
     # --------------------------------------------------------------------------------------------------------- market
 
@@ -175,6 +175,7 @@ class Book:
 
     def _stop(self, order: Order, bar: Range) -> None:
         price = matching.stopped(order, bar)
+        self.touched[order.perm_id] = order
         if price is None and order.kind == "TRAIL" and matching.follow(order, bar):
             price = order.trigger
         if price is not None:
@@ -183,6 +184,7 @@ class Book:
     def _set_off(self, order: Order, price: float) -> None:
         """The trigger price was reached: it is a market order now, or a limit order."""
         order.triggered = True
+        self.touched[order.perm_id] = order
         if order.kind != "STP LMT":
             self._fill(order, price + order.side * self._slippage(order), liquidity=2)
         elif matching.crosses(order, price):
@@ -204,7 +206,7 @@ class Book:
 
     # ------------------------------------------------------------------------------------------------------ accepting
 
-    def _accept(self, request: Values, client_id: int) -> Order:
+    def accept(self, request: Values, client_id: int) -> Order:
         if self._closed:
             raise Reject(201, "Order rejected - reason:The replay has ended, the exchange is closed.")
         listed = checks.contract(request, self.listings)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from mcl.errors import BrokerError
 from mcl.market import Contract, Instrument
 
 NS = 1_000_000_000
-INTERVAL_NS = {"1m": 60 * NS, "5m": 300 * NS, "15m": 900 * NS, "30m": 1800 * NS, "1h": 3600 * NS}
+INTERVAL_NS = {"1s": NS, "5s": 5 * NS, "1m": 60 * NS, "5m": 300 * NS, "15m": 900 * NS, "30m": 1800 * NS, "1h": 3600 * NS}
 
 
 @dataclass(frozen=True)
@@ -86,29 +86,68 @@ class Tape:
 
 
 class Audience(Protocol):
-    """What the player tells, in this order, for every bar."""
+    """What the player tells, in this order, for every bar; between two sessions that the exchange has closed."""
 
     def bar_opened(self, row: int) -> None: ...
     def bar_completed(self, row: int) -> None: ...
+    def session_closed(self, opens_ns: int) -> None: ...
     def session_over(self) -> None: ...
 
 
-class Player:
-    """Plays a tape. Lock-step (`speed` 0): the next bar waits until every client that receives bars has said that it is ready
-    (it asked for the time after it saw the bar open). A client that has never said so is waited for `patience_sec`, one that has
-    for fifteen times as long: it may be compiling. Otherwise `speed` bars per second."""
+class Pace(NamedTuple):
+    """How time passes. `stepped`: only when told to. `rate`: that many times as fast as real time. `speed`: bars per second.
 
-    def __init__(self, tape: Tape, audience: Audience, speed: float, patience_sec: float, set_clock: Callable[[int], None]) -> None:
+    None of these is lock-step: the next bar waits until every client that receives bars has said that it is ready (it asked for
+    the time after it saw the bar open). A client that has never said so is waited for `patience_sec`, one that has for fifteen
+    times as long: it may be compiling.
+    """
+
+    speed: float = 0.0
+    rate: float = 0.0
+    stepped: bool = False
+    patience_sec: float = 2.0
+
+    @property
+    def follows_clients(self) -> bool:
+        """Bars wait for somebody who watches; in real or accelerated time, and in steps, they do not."""
+        return not (self.rate or self.stepped)
+
+
+class Player:
+    """Plays a tape."""
+
+    def __init__(self, tape: Tape, audience: Audience, pace: Pace, set_clock: Callable[[int], None]) -> None:
         self.tape, self.finished = tape, asyncio.Event()
         self.row = tape.first  # the bar in progress, or the next one; rows before it are history
         self.in_progress = False
-        self._audience, self._speed, self._patience_sec, self._set_clock = audience, speed, patience_sec, set_clock
+        self._audience, self._pace, self._set_clock = audience, pace, set_clock
+        self._session = calendar.session_of(tape.start)
         self._listeners: set[Hashable] = set()
         self._awaited: set[Hashable] = set()
         self._spoken: set[Hashable] = set()  # has said that it is ready at least once
         self._ready = asyncio.Event()
         self._someone = asyncio.Event()
-        set_clock(int(tape.start[tape.first]))
+        self._steps = asyncio.Semaphore(0)
+        self._stepped = asyncio.Event()
+        self._owed = 0
+        self._anchor: tuple[float, int] | None = None  # (loop time, market clock) from which accelerated time runs
+        self._clock(int(tape.start[tape.first]))
+
+    def _clock(self, now: int) -> None:
+        self._now = now
+        self._set_clock(now)
+
+    def now(self) -> int:
+        """The market clock; in real or accelerated time also between bars."""
+        if self._anchor is None or self.finished.is_set():
+            return self._now
+        return max(self._now, self._anchor[1] + int((self._loop_time() - self._anchor[0]) * self._pace.rate * NS))
+
+    def skip_to(self, ns: int) -> None:
+        """Bars that have ended by then count as history; called before anything is played."""
+        ended = int(np.searchsorted(self.tape.start + self.tape.interval_ns, ns, "right"))
+        self.row = min(max(self.row, ended), len(self.tape) - 1)
+        self._clock(max(ns, int(self.tape.start[self.row])))
 
     def listen(self, client: Hashable) -> None:
         """From now on the player waits for this client."""
@@ -129,17 +168,31 @@ class Player:
         if not self._awaited:
             self._ready.set()
 
+    async def step(self, bars: int = 1) -> None:
+        """With a stepped clock: let so many bars complete (a closed exchange between two sessions counts as one)."""
+        self._owed += bars
+        self._stepped.clear()
+        for _ in range(bars):
+            self._steps.release()
+        await self._stepped.wait()
+
     async def play(self) -> None:
         while self.row < len(self.tape):
-            await self._someone.wait()
+            if self._pace.follows_clients:
+                await self._someone.wait()
+            elif self._pace.rate:
+                await self._until(int(self.tape.start[self.row]))
             self._open()
-            await self._pause()
+            await self._pause(int(self.tape.start[self.row]) + self.tape.interval_ns)
             self._complete()
+            if self.row < len(self.tape) and self._session[self.row] != self._session[self.row - 1]:
+                await self._break()
         self._audience.session_over()
         self.finished.set()
+        self._stepped.set()
 
     def _open(self) -> None:
-        self._set_clock(int(self.tape.start[self.row]))
+        self._clock(int(self.tape.start[self.row]))
         self.in_progress = True
         self._awaited = set(self._listeners)
         self._ready.clear()
@@ -148,18 +201,48 @@ class Player:
     def _complete(self) -> None:
         """What happened within the bar is dated one second before its end; then the bar is history."""
         end = int(self.tape.start[self.row]) + self.tape.interval_ns
-        self._set_clock(end - NS)
+        self._clock(end - min(NS, self.tape.interval_ns // 2))
         self.in_progress = False
         self.row += 1
         self._audience.bar_completed(self.row - 1)
-        self._set_clock(end)
+        self._clock(end)
 
-    async def _pause(self) -> None:
-        if self._speed:
-            await asyncio.sleep(1 / self._speed)
-            return
+    async def _break(self) -> None:
+        """The exchange is closed until the next bar opens; in lock-step and by bars per second this takes no time."""
+        opens = int(self.tape.start[self.row])
+        self._audience.session_closed(opens)
+        if not self._pace.follows_clients:
+            await self._pause(opens)
+
+    async def _pause(self, until_ns: int) -> None:
+        pace = self._pace
+        if pace.stepped:
+            await self._one_step()
+        elif pace.rate:
+            await self._until(until_ns)
+        elif pace.speed:
+            await asyncio.sleep(1 / pace.speed)
+        else:
+            await self._everyone()
+
+    async def _one_step(self) -> None:
+        if not self._owed:
+            self._stepped.set()
+        await self._steps.acquire()
+        self._owed -= 1
+
+    async def _everyone(self) -> None:
         patient = 15 if self._awaited & self._spoken else 1
         try:
-            await asyncio.wait_for(self._ready.wait(), patient * self._patience_sec)
+            await asyncio.wait_for(self._ready.wait(), patient * self._pace.patience_sec)
         except TimeoutError:
             self._awaited.clear()
+
+    async def _until(self, market_ns: int) -> None:
+        if self._anchor is None:
+            self._anchor = (self._loop_time(), self._now)
+        due = self._anchor[0] + (market_ns - self._anchor[1]) / NS / self._pace.rate
+        await asyncio.sleep(max(0.0, due - self._loop_time()))
+
+    def _loop_time(self) -> float:
+        return asyncio.get_running_loop().time()

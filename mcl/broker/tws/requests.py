@@ -64,6 +64,12 @@ PLACE_ORDER: tuple[Part, ...] = (
 )
 
 
+def blank_order() -> Values:
+    """The values of a placeOrder in which nothing is said."""
+    empty = [""] * 200
+    return Message(3, "placeOrder", PLACE_ORDER).decode(178, ["3", *empty]) | {"sec_type": "FUT", "account": "", "order_ref": ""}
+
+
 def _table(*messages: Message) -> dict[int, Message]:
     return {message.id: message for message in messages}
 

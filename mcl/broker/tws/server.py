@@ -1,4 +1,4 @@
-"""The simulated TWS: a TCP server on loopback that plays one session of bars and trades against them.
+"""The simulated TWS: a TCP server on loopback that plays bars and trades against them.
 
 async with SimulatedTWS(tape, slippage_ticks=1.0) as tws:
     await ib.connectAsync("127.0.0.1", tws.port, clientId=1)
@@ -10,29 +10,40 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 from collections import Counter
-from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from mcl import calendar, schema
-from mcl.broker.tws import marketdata, render, trading
+from mcl.broker.tws import history, marketdata, trading
 from mcl.broker.tws.account import Account, Terms
 from mcl.broker.tws.book import Book
-from mcl.broker.tws.contracts import Listed, Listings
-from mcl.broker.tws.feed import Player, Tape
-from mcl.broker.tws.orders import Execution, Order
+from mcl.broker.tws.contracts import Listings
+from mcl.broker.tws.faults import Faults, Rule
+from mcl.broker.tws.feed import Pace, Player, Tape
+from mcl.broker.tws.incidents import Greeting, Incidents
+from mcl.broker.tws.orders import Execution
+from mcl.broker.tws.publish import Publisher
 from mcl.broker.tws.session import Session
+from mcl.broker.tws.sink import Habits
+from mcl.broker.tws.stream import Stream
+from mcl.broker.tws.transcript import Transcript
+from mcl.broker.tws.vault import Vault
 from mcl.errors import BrokerError
 
 SERVER_VERSIONS = (176, 177, 178)
+log = logging.getLogger("mcl.broker.tws")
 
 
 class SimulatedTWS:
-    """`port` 0 takes any free one; `speed` is bars per second, 0 waits for the clients (see `feed.Player`).
+    """`port` 0 takes any free one. Time passes in lock-step with the clients, `speed` bars per second, `rate` times as fast as
+    real time, or `stepped` (see `feed.Pace`).
 
-    At the end of the tape day orders are cancelled and streams of bars end with error 10182; with `silent_end` they fall silent
-    instead, as those of a real TWS do at the close of the exchange.
+    `state` is a file that keeps orders, executions and the account for the next start; `transcript` one that gets all traffic;
+    `seed` decides what faults by chance do. At the end of the tape day orders are cancelled and streams of bars end with error
+    10182; with `silent_end` they fall silent instead, as those of a real TWS do at the close of the exchange.
     """
 
     def __init__(
@@ -43,11 +54,17 @@ class SimulatedTWS:
         capital_usd: float = 25_000.0,
         slippage_ticks: float = 1.0,
         terms: Terms | None = None,
+        habits: Habits | None = None,
         port: int = 0,
         speed: float = 0.0,
+        rate: float = 0.0,
+        stepped: bool = False,
         patience_sec: float = 2.0,
         server_version: int = 178,
         silent_end: bool = False,
+        state: Path | None = None,
+        transcript: Path | None = None,
+        seed: int = 0,
     ) -> None:
         if server_version not in SERVER_VERSIONS:
             raise BrokerError(f"server version {server_version} is not simulated; valid: {', '.join(map(str, SERVER_VERSIONS))}")
@@ -56,14 +73,21 @@ class SimulatedTWS:
         self.listings = Listings(today, [tape.contract])
         self.played = self.listings.of(tape.contract)
         self.account = Account(account, capital_usd, terms or Terms())
-        self.book = Book(self, self.listings, self.account, slippage_ticks)
-        self.player = Player(tape, self, speed, patience_sec, self._set_clock)
-        self.handlers = trading.HANDLERS | marketdata.HANDLERS
+        self.publisher = Publisher(self)
+        self.book = Book(self.publisher, self.listings, self.account, slippage_ticks, habits)
         self.sessions: set[Session] = set()
         self.counters: Counter[str] = Counter()
-        self._volume, self._silent_end = 0, silent_end
+        self.greeting, self.permitted, self.hidden_executions = Greeting(), True, 0
+        self.faults, self.incidents, self.stream = Faults(self, seed), Incidents(self), Stream(self)
+        self.handlers = trading.HANDLERS | marketdata.HANDLERS
+        self.player = Player(tape, self, Pace(speed, rate, stepped, patience_sec), self._set_clock)
+        self._silent_end = silent_end
+        self._transcript_path, self._transcript = transcript, None if transcript is None else Transcript(transcript)
+        self._vault = None if state is None else Vault(state)
         self._server: asyncio.Server | None = None
         self._playing: asyncio.Task[None] | None = None
+        if self._vault is not None:
+            self.player.skip_to(self._vault.restore(self.book, self.listings, self.account))
 
     @classmethod
     def configured(cls, tape: Tape, broker: schema.Broker, costs: schema.Costs) -> Self:
@@ -82,16 +106,27 @@ class SimulatedTWS:
     # ----------------------------------------------------------------------------------------------------------- life
 
     async def __aenter__(self) -> Self:
+        await self.listen()
+        self._playing = asyncio.create_task(self.player.play())
+        return self
+
+    async def listen(self) -> None:
+        """Accept connections (again)."""
         try:
             self._server = await asyncio.get_running_loop().create_server(lambda: Session(self), self.host, self.port)
         except OSError as error:
             reason = "is already in use" if error.errno == errno.EADDRINUSE else f"cannot be opened ({error.strerror})"
             raise BrokerError(f"port {self.port} on {self.host} {reason}; broker.port=0 takes any free port") from error
         self.port = self._server.sockets[0].getsockname()[1]
-        self._playing = asyncio.create_task(self.player.play())
-        return self
+        log.info("listening on %s:%s", self.host, self.port)
+
+    def stop_listening(self) -> None:
+        """Nothing answers on the port any more; connections that exist go on."""
+        if self._server is not None:
+            self._server.close()
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.faults.close()
         if self._playing is not None:
             self._playing.cancel()
             await asyncio.gather(self._playing, return_exceptions=True)
@@ -102,11 +137,43 @@ class SimulatedTWS:
                 session.close()
             await asyncio.gather(*(session.gone.wait() for session in open_))
             await self._server.wait_closed()
+        self.keep()
+        if self._vault is not None:
+            self._vault.close()
+        if self._transcript is not None:
+            self._transcript.close()
 
     def left(self, session: Session) -> None:
         """A client is gone; its orders stay."""
         self.sessions.discard(session)
         self.player.leave(session)
+
+    # -------------------------------------------------------------------------------------------------------- records
+
+    def keep(self, clock: bool = False) -> None:
+        """Write down what has changed."""
+        if self._vault is not None:
+            self._vault.save(self.book, clock)
+
+    def executions_changed(self) -> None:
+        if self._vault is not None:
+            self._vault.rewrite_executions(self.book)
+
+    def record(self, direction: str, session: Session, fields: list[str]) -> None:
+        if self._transcript is not None:
+            self._transcript.message(direction, session.client_id, session.version, fields, self.book.now)
+
+    def note(self, text: str) -> None:
+        log.info(text)
+        if self._transcript is not None:
+            self._transcript.note(text, self.book.now)
+
+    def fault(self, name: str, **options: Any) -> Rule:
+        """Script something that goes wrong: see `faults` and `menu`."""
+        return self.faults.add(name, **options)
+
+    def next_valid_id(self, client_id: int) -> int:
+        return max(1, self.book.next_valid_id(client_id) + self.greeting.id_shift)
 
     # ------------------------------------------------------------------------------------------------------ inspection
 
@@ -124,90 +191,43 @@ class SimulatedTWS:
     def executions(self) -> tuple[Execution, ...]:
         return tuple(self.book.executions)
 
-    # -------------------------------------------------------------------------------------------- what the book reports
-
-    def open_order(self, order: Order) -> None:
-        for session in self._owners(order):
-            session.send("openOrder", **render.open_order(order))
-
-    def order_status(self, order: Order) -> None:
-        for session in self._owners(order):
-            session.send("orderStatus", **render.order_status(order))
-
-    def executed(self, execution: Execution) -> None:
-        for session in self._owners(execution.order, master=True):
-            session.send("execDetails", **render.execution(execution, -1))
-
-    def commission(self, execution: Execution) -> None:
-        for session in self._owners(execution.order, master=True):
-            session.send("commissionReport", **render.commission(execution))
-
-    def order_error(self, client_id: int, order_id: int, code: int, text: str) -> None:
-        for session in self.sessions:
-            if session.client_id == client_id:
-                session.error(order_id, code, text)
-
-    def what_if(self, order: Order, before: int, after: int) -> None:
-        for session in self._owners(order):
-            for values in render.what_if(order, self.account, before, after):
-                session.send("openOrder", **values)
-
-    def position_changed(self, listed: Listed) -> None:
-        for session in self.sessions:
-            if session.subscribed.positions:
-                session.send("position", **render.position(self.account.holding(listed), self.account.name))
-            trading.push_account(session, self.account.moving())
-            trading.push_pnl(session)
-
-    def marked(self, listed: Listed) -> None:
-        """At the end of a bar an open position has a new value."""
-        if self.account.holding(listed).quantity:
-            for session in self.sessions:
-                trading.push_account(session, self.account.marked())
-                trading.push_pnl(session)
-
-    def _owners(self, order: Order, master: bool = False) -> Iterator[Session]:
-        """The client that placed an order; with `master` also client 0, which is told of everyone's executions."""
-        return (s for s in self.sessions if s.client_id == order.client_id or (master and s.client_id == 0))
-
     # ------------------------------------------------------------------------------------------ what the player reports
 
     def _set_clock(self, now: int) -> None:
         self.book.clock(now)
+        if not self.faults.idle:
+            self.faults.clock(now)
 
     def bar_opened(self, row: int) -> None:
         price = float(self.tape.open[row])
         self._push_bars(row, complete=False)
         self.book.opened(self.played, price)
-        for session in self.sessions:
-            for req_id, listed in session.subscribed.quotes.items():
-                if listed is self.played:
-                    marketdata.push_quote(session, req_id, listed, price, self.book.now)
+        self.stream.opened(price)
 
     def bar_completed(self, row: int) -> None:
-        tape = self.tape
-        self._volume += int(tape.volume[row])
-        open_, high, low, close = tape.prices(row)
-        self.book.traded(self.played, open_, high, low, close, int(tape.volume[row]))
+        open_, high, low, close = self.tape.prices(row)
+        self.book.traded(self.played, open_, high, low, close, int(self.tape.volume[row]))
         self._push_bars(row, complete=True)
-        bar = marketdata.bar_values(tape, row, 2)
-        for session in self.sessions:
-            for req_id, listed in session.subscribed.quotes.items():
-                if listed is self.played:
-                    marketdata.push_range(session, req_id, listed, bar, self._volume)
+        self.stream.completed(row)
+        self.keep(clock=True)
+
+    def session_closed(self, opens_ns: int) -> None:
+        """The daily break, a weekend or a holiday."""
+        self.book.close_session(opens_ns)
+        self.stream.session_closed()
 
     def session_over(self) -> None:
         """Day orders end, and every stream of bars is told that nothing more will come."""
         self.book.session_over()
         if self._silent_end:
             return
-        for session in self.sessions:
+        for session in list(self.sessions):
             for req_id in session.subscribed.bars:
                 session.error(req_id, 10182, "Failed to request live updates (disconnected).")
             session.subscribed.bars.clear()
 
     def _push_bars(self, row: int, complete: bool) -> None:
-        for session in self.sessions:
-            for req_id, (_, date_format) in session.subscribed.bars.items():
-                values = (marketdata.bar_values if complete else marketdata.opening_values)(self.tape, row, date_format)
+        for session in list(self.sessions):
+            for req_id, stream in list(session.subscribed.bars.items()):
+                values = history.current(self.tape, row, complete, stream.step_ns, stream.date_format, stream.what)
                 session.send("historicalDataUpdate", req_id=req_id, **values)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from mcl.broker.tws import wire
 from mcl.broker.tws.answers import ANSWERS
 from mcl.broker.tws.contracts import Listed
-from mcl.broker.tws.messages import MessageError
+from mcl.broker.tws.faults import Passing
+from mcl.broker.tws.messages import MessageError, Values
 from mcl.broker.tws.render import local_time
 from mcl.broker.tws.requests import REQUESTS
 
@@ -24,6 +29,19 @@ FARMS = (
     (2106, "HMDS data farm connection is OK:ushmds"),
     (2158, "Sec-def data farm connection is OK:secdefil"),
 )
+Edit = Callable[[list[str]], list[str]]
+
+
+class Quote(NamedTuple):
+    listed: Listed
+    delayed: bool = False
+
+
+class BarStream(NamedTuple):
+    listed: Listed
+    date_format: int
+    step_ns: int
+    what: str = "TRADES"
 
 
 @dataclass
@@ -35,8 +53,16 @@ class Subscriptions:
     account_multi: set[int] = field(default_factory=set)
     pnl: set[int] = field(default_factory=set)
     pnl_single: dict[int, int] = field(default_factory=dict)  # -> con_id
-    quotes: dict[int, Listed] = field(default_factory=dict)
-    bars: dict[int, tuple[Listed, int]] = field(default_factory=dict)  # keepUpToDate -> contract, date format
+    data_type: int = 1  # 1 live, 2 frozen, 3 delayed, 4 delayed frozen: what the client asked for
+    quotes: dict[int, Quote] = field(default_factory=dict)
+    bars: dict[int, BarStream] = field(default_factory=dict)  # keepUpToDate
+    seconds: dict[int, str] = field(default_factory=dict)  # 5-second bars -> TRADES, BID, ASK, MIDPOINT
+    ticks: dict[int, str] = field(default_factory=dict)  # tick by tick -> Last, AllLast, BidAsk, MidPoint
+
+    @property
+    def paces(self) -> bool:
+        """The client follows bars or ticks: a replay in lock-step waits for it."""
+        return bool(self.bars or self.seconds or self.ticks)
 
 
 class Session(asyncio.Protocol):
@@ -46,8 +72,12 @@ class Session(asyncio.Protocol):
         self.tws, self.version, self.client_id = tws, 0, -1
         self.subscribed = Subscriptions()
         self.gone = asyncio.Event()
+        self.silent = False  # half open: nothing goes out, nothing is understood
+        self.chunk = tws.greeting.chunk
         self._frames = wire.Frames()
         self._out = bytearray()
+        self._arrivals: deque[float] = deque()
+        self._strikes = 0
         self._transport: asyncio.Transport | None = None
 
     # ------------------------------------------------------------------------------------------------------ transport
@@ -59,7 +89,10 @@ class Session(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for payload in self._frames.feed(data):
-                self._received(wire.fields(payload))
+                if self._transport is None or self._transport.is_closing():
+                    return
+                if not self.silent:
+                    self._received(wire.fields(payload))
         except (wire.WireError, MessageError, ValueError) as error:
             log.warning("client %s is cut off: %s", self.client_id, error)
             self.tws.counters["protocol_errors"] += 1
@@ -75,29 +108,89 @@ class Session(asyncio.Protocol):
             self._flush()
             self._transport.close()
 
+    def cut(self, how: str, passing: Passing) -> None:
+        """End the connection in an unfriendly way; what was said before is still sent."""
+        transport = self._transport
+        if transport is None:
+            return
+        if how == "mid_frame" and passing.handle is None and passing.name:
+            whole = wire.frame(ANSWERS[passing.name].encode(self.version, passing.values))
+            self._out += whole[: len(whole) // 2]
+        self._flush()
+        if how == "half_open":
+            self.silent = True
+        elif how == "rst":
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            transport.abort()
+        else:
+            transport.close()
+
+    def deafen(self, sec: float) -> None:
+        """Stop reading for so long."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+            self.tws.faults.later(sec, self._hear)
+
+    def _hear(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    # ----------------------------------------------------------------------------------------------------------- send
+
     def send(self, name: str, **values: Any) -> None:
-        """Queue one message, named as in `answers`."""
+        """Queue one message, named as in `answers`, unless a fault has other plans with it."""
+        if self.tws.faults.idle:
+            self.emit(name, values)
+        else:
+            self.tws.faults.sending(self, name, values)
+
+    def emit(self, name: str, values: Values, edits: Sequence[Edit] = ()) -> None:
         if self._transport is None or self._transport.is_closing():
             return
+        fields = ANSWERS[name].encode(self.version, values)
+        for edit in edits:
+            fields = edit(fields)
+        self.tws.record("S", self, fields)
+        self.write(wire.frame(fields))
+
+    def write(self, data: bytes) -> None:
         if not self._out:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._out += wire.frame(ANSWERS[name].encode(self.version, values))
+        self._out += data
         self.tws.counters["sent"] += 1
 
     def error(self, req_id: int, code: int, text: str) -> None:
         self.send("error", req_id=req_id, code=code, text=text)
 
     def _flush(self) -> None:
-        if self._out and self._transport is not None and not self._transport.is_closing():
-            self._transport.write(bytes(self._out))
+        """What a client is told has been written down before."""
+        self.tws.keep()
+        transport = self._transport
+        if self._out and transport is not None and not transport.is_closing() and not self.silent:
+            size = self.chunk or len(self._out)
+            for start in range(0, len(self._out), size):
+                transport.write(bytes(self._out[start : start + size]))
         self._out.clear()
+
+    def lose_streams(self, all_data: bool) -> None:
+        """Streams of bars end without a word; with `all_data` everything that flows."""
+        told = self.subscribed
+        told.bars.clear()
+        if all_data:
+            for kind in (told.quotes, told.seconds, told.ticks):
+                kind.clear()
+        if not told.paces:
+            self.tws.player.leave(self)
 
     # -------------------------------------------------------------------------------------------------------- receive
 
     def _received(self, fields: list[str]) -> None:
         self.tws.counters["received"] += 1
+        self.tws.record("C", self, fields)
         if not self.version:
             self._greet(fields)
+            return
+        if self.tws.greeting.limit and self._too_fast():
             return
         message = REQUESTS.get(int(fields[0])) if fields and fields[0].isdigit() else None
         if message is None or (message.name not in self.tws.handlers and message.name != "startApi"):
@@ -110,24 +203,56 @@ class Session(asyncio.Protocol):
         elif self.client_id < 0:
             raise MessageError(f"{message.name} before startApi")
         else:
-            self.tws.handlers[message.name](self, request)
+            self._serve(message.name, request)
+
+    def _serve(self, name: str, request: Values) -> None:
+        if self.tws.faults.idle:
+            self.tws.handlers[name](self, request)
+        else:
+            self.tws.faults.receiving(self, name, request, lambda: self.tws.handlers[name](self, request))
+
+    def _too_fast(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        self._arrivals.append(now)
+        while self._arrivals[0] < now - 1:
+            self._arrivals.popleft()
+        if len(self._arrivals) <= self.tws.greeting.limit:
+            return False
+        self._strikes += 1
+        self._arrivals.clear()
+        self.error(-1, 100, "Max rate of messages per second has been exceeded")
+        if self._strikes >= 3:
+            self.close()
+        return True
 
     def _greet(self, fields: list[str]) -> None:
         """Agree on a version: ours, or the client's highest if that is lower."""
         low, _, high = fields[0].split(" ")[0].removeprefix("v").partition("..")
+        greeting = self.tws.greeting
         if not (low.isdigit() and high.isdigit()) or int(low) > self.tws.server_version:
             raise MessageError(f"no common version with a client that speaks {fields[0]!r}")
         self.version = min(self.tws.server_version, int(high))
-        self._out += wire.frame([str(self.version), local_time(self.tws.book.now)])
+        answer = [str(greeting.version or self.version), local_time(self.tws.book.now)]
+        if greeting.delay_sec > 0:
+            self.tws.faults.later(greeting.delay_sec, lambda: self._welcome(answer))
+        elif not greeting.delay_sec:
+            self._welcome(answer)
+
+    def _welcome(self, answer: list[str]) -> None:
+        self.tws.record("S", self, answer)
+        self._out += wire.frame(answer)
         self._flush()
 
     def _start(self, client_id: int) -> None:
-        if any(other.client_id == client_id for other in self.tws.sessions if other is not self):
+        tws, greeting = self.tws, self.tws.greeting
+        in_use = any(other.client_id == client_id for other in tws.sessions if other is not self)
+        if in_use or greeting.taken:
+            greeting.taken = max(0, greeting.taken - 1)
             self.error(-1, 326, "Unable to connect as the client id is already in use. Retry with a unique client id.")
             self.close()
             return
         self.client_id = client_id
-        self.send("managedAccounts", accounts=self.tws.account.name)
-        self.send("nextValidId", order_id=self.tws.book.next_valid_id(client_id))
+        self.send("managedAccounts", accounts=tws.account.name if greeting.accounts is None else greeting.accounts)
+        self.send("nextValidId", order_id=tws.next_valid_id(client_id))
         for code, text in FARMS:
             self.error(-1, code, text)

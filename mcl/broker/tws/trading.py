@@ -54,7 +54,7 @@ def _completed_orders(session: Session, _request: Values) -> None:
 
 
 def _executions(session: Session, request: Values) -> None:
-    wanted = [fill for fill in session.tws.book.executions if _passes(fill, request)]
+    wanted = [fill for fill in session.tws.book.executions[session.tws.hidden_executions :] if _passes(fill, request)]
     for fill in wanted:
         session.send("execDetails", **render.execution(fill, request["req_id"]))
     for fill in wanted:

@@ -17,6 +17,11 @@ class WireError(Exception):
 def frame(fields: Iterable[str]) -> bytes:
     """One frame. A NUL inside a field would split it, so it is dropped."""
     payload = "".join(f"{field.replace(chr(0), '')}\0" for field in fields).encode()
+    return pack(payload)
+
+
+def pack(payload: bytes) -> bytes:
+    """The length goes before."""
     return _LENGTH.pack(len(payload)) + payload
 
 
