@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,16 +120,31 @@ def _show_costs(measured: Measured, answer: dict[str, Any]) -> None:
 
 
 def contract(args: Namespace) -> int:
-    """Compare the last-trade rule with the definitions of the next twelve months; 1 when they differ."""
-    from datetime import date
-
+    """Compare the last-trade rule with the definitions, and with --broker the broker, over twelve months; 1 when they differ."""
     from mcl.data.listing import compare
 
-    data = config.compose("backtest", args.overrides).config.data
-    day = date.fromisoformat(args.on) if args.on else date.today()
-    rows = compare(data, config.root(), day)
-    wrong = [row for row in rows if row.verdict == "differs"]
-    answer = {"on": str(day), "contracts": [row.as_dict() for row in rows], "differences": len(wrong)}
-    heads = ["contract", "last trade by rule", "by definition", "session close", "verdict"]
-    screen.answer(answer, lambda: screen.table(f"next twelve months from {day}", heads, ([*row.cells()] for row in rows), left=5))
+    run = config.compose("backtest", args.overrides).config
+    day = _day(args.on)
+    rows = compare(run.data, config.root(), day)
+    told = _broker_says(run, [row.symbol for row in rows], day) if args.broker else {}
+    wrong = [row.symbol for row in rows if row.verdict == "differs" or told.get(row.symbol, "agrees") != "agrees"]
+    listed = [row.as_dict() | ({"broker": told[row.symbol]} if told else {}) for row in rows]
+    answer = {"on": str(day), "contracts": listed, "differences": len(wrong)}
+    heads = ["contract", "last trade by rule", "by definition", "session close", "verdict", *(["broker"] if told else [])]
+    cells = [[*row.cells(), *([told[row.symbol]] if told else [])] for row in rows]
+    screen.answer(answer, lambda: screen.table(f"next twelve months from {day}", heads, cells, left=6))
     return 1 if wrong else 0
+
+
+def _broker_says(run: schema.Config, symbols: list[str], day: date) -> dict[str, str]:
+    from mcl.calendar import parse_symbol
+    from mcl.live.contracts import broker_says
+
+    return broker_says(run, [parse_symbol(symbol, day) for symbol in symbols], day, config.root())
+
+
+def _day(text: str | None) -> date:
+    try:
+        return date.fromisoformat(text) if text else date.today()
+    except ValueError:
+        raise ConfigError(f"--on={text!r} is no day; for instance --on 2025-12-01") from None
