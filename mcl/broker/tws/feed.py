@@ -66,6 +66,8 @@ class Tape:
 
         Rows of earlier contracts are shifted by the roll gaps, so that the history is continuous with what is played.
         """
+        if bars.ratio is not None:
+            raise BrokerError("a series adjusted by ratios is not one of tradeable prices; a replay needs data.roll.adjust=difference")
         rows = np.flatnonzero(bars.session == session)
         if not len(rows):
             known = f"{calendar.from_day(int(bars.session[0]))} to {calendar.from_day(int(bars.session[-1]))}"
