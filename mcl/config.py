@@ -67,7 +67,7 @@ def compose(verb: Verb, overrides: list[str]) -> Composed:
         typed, fixed = _axes(overrides) if verb == "sweep" else (overrides, [])
         composed = hydra_compose(config_name=verb, overrides=[*_aliases(typed), _search_path()], return_hydra_config=True)
         choices = {str(group): str(name) for group, name in composed.hydra.runtime.choices.items() if "/" not in str(group) and name}
-        own: Any = OmegaConf.masked_copy(composed, [key for key in composed if key not in ("experiments", "hydra")])
+        own: Any = OmegaConf.masked_copy(composed, [str(key) for key in composed if key not in ("experiments", "hydra")])
         resolved: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     if verb == "sweep":
         resolved["search"]["space"] = _without(resolved["search"]["space"], fixed)

@@ -195,14 +195,32 @@ class Broker(Strict):
 # -------------------------------------------------------------------------------------------------------------- search
 
 
+Direction = Literal["maximize", "minimize"]
+
+
 class Search(Strict):
+    """`metric` ranks the trials; `also` holds further objectives, for samplers that keep a Pareto front (nsga2, tpe, random, qmc, grid)."""
+
+    name: str = Field("", pattern=r"^[A-Za-z0-9_-]*$")  # a named search writes its winner to experiments/NAME_best.yaml
     trials: int = Field(50, ge=1, le=1_000_000)
     workers: int = Field(1, ge=1, le=256)
     sampler: Literal["tpe", "cmaes", "qmc", "random", "grid", "nsga2"] = "tpe"
     metric: str = "sharpe"
-    direction: Literal["maximize", "minimize"] = "maximize"
+    direction: Direction = "maximize"
+    also: dict[str, Direction] = Field(default_factory=dict)
     min_trades: int = Field(30, ge=0)
+    constraints: tuple[str, ...] = Field((), strict=False)  # "strategy.fast < strategy.slow", "max_drawdown_frac > -0.25"
+    pruner: Literal["none", "median", "halving", "wilcoxon"] = "none"  # judges a trial after each fold
+    folds: int = Field(5, ge=2, le=100)  # equal parts of the sessions, in time order; used by a pruner only
+    enqueue: tuple[Literal["defaults", "champion"] | dict[str, Any], ...] = Field((), strict=False)  # the first trials
+    patience: int | None = Field(None, ge=1)  # end after so many trials without a better one
     timeout_sec: float | None = Field(None, gt=0)
+    trial_timeout_sec: float | None = Field(None, gt=0)  # a trial that takes longer is FAILED(timeout), its process replaced
+    max_failures: int | None = Field(None, ge=0)
+    fail_fast: int | None = Field(5, ge=1)  # end when the first so many trials all fail with the same exception
+    track: Literal["all", "top", "none"] = "all"  # which trials become runs of the store; the parent's tables hold every one
+    top: int = Field(1, ge=1, le=100)  # so many of the best are run once more, with all artifacts and the equity curve
+    select: Literal["peak", "plateau"] = "peak"  # what counts as the winner: the best trial, or the best neighbourhood
     space: dict[str, Any] = Field(default_factory=dict)  # {strategy: {fast: "range(10, 400, 10)"}}; Hydra's sweep grammar
 
 

@@ -22,6 +22,17 @@ def sweep(composed: Composed, *, store: Store, root: Path, progress: bool = Fals
     return core.sweep(composed, store=store, root=root, progress=on() if progress else Silent())
 
 
+def resume(
+    named: str, *, store: Store, root: Path, trials: int | None = None, amendments: list[str] | None = None, progress: bool = False
+) -> Swept:
+    """Go on with a sweep to its target, or to `trials`; see `core.resume`."""
+    from mcl.search import core
+    from mcl.search.progress import Silent, on
+
+    shown = on() if progress else Silent()
+    return core.resume(named, store=store, root=root, trials=trials, amendments=amendments, progress=shown)
+
+
 def grid(overrides: list[str], *, store: Store, root: Path, progress: bool = False) -> Swept:
     """Run every job that `overrides` expand to in Hydra's multirun grammar; see `multirun.grid`."""
     from mcl.search import multirun

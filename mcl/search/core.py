@@ -1,138 +1,155 @@
-"""The search: freeze what was asked for, try points of the space, keep everything, run the best one in full."""
+"""The search: freeze what was asked for, try points of the space, keep everything, run the best ones in full; go on after anything."""
 
 from __future__ import annotations
 
 import json
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from mcl import config, evidence, metrics, runs, schema
-from mcl.data.bars import Bars
-from mcl.engine.backtest import backtest as simulate
-from mcl.errors import ConfigError, EngineError, StoreError, nearest
-from mcl.search import space as spaces
-from mcl.search.interrupt import Stop, interruptible
+from mcl import config, evidence, runs
+from mcl.errors import ConfigError, StoreError
+from mcl.search import place as places
+from mcl.search.brakes import Brakes
+from mcl.search.frozen import Frozen, freeze, parent, thaw
+from mcl.search.interrupt import interruptible
 from mcl.search.ledger import Ledger
 from mcl.search.loop import Loop
+from mcl.search.outcomes import Outcomes
+from mcl.search.place import Place
 from mcl.search.pool import Inline, Pool, Workers
 from mcl.search.progress import Board, Progress, Silent
-from mcl.search.study import Study, planned
-from mcl.search.swept import Swept, abandon, conclude, leader
-from mcl.search.trial import Market, Objective
-from mcl.tracking import Record, Store
+from mcl.search.study import Study
+from mcl.search.swept import Ending, Swept, abandon, conclude
+from mcl.search.trial import Objective
+from mcl.search.winner import crowned
+from mcl.tracking import Store
 
-
-@dataclass(frozen=True)
-class Frozen:
-    """What is fixed at launch."""
-
-    composed: config.Composed
-    run: schema.Config
-    search: schema.Search
-    space: spaces.Space
-    market: Market
-    bars: Bars
-    total: int
-
-    @property
-    def title(self) -> str:
-        axes = " × ".join(key.removeprefix("strategy.") for key in self.space)
-        return f"{self.search.sampler} search · {self.run.strategy['name']} · {axes} · {self.total} trials"
+BEAT_SEC = 1.0
 
 
 def sweep(composed: config.Composed, *, store: Store, root: Path, progress: Progress | None = None) -> Swept:
     """Search `composed.search.space` and record every trial; the best one is run once more with all its artifacts.
 
-    Ctrl-C keeps what is done and marks the parent KILLED. ConfigError before anything is recorded when the space, the metric or
-    the configuration is not usable; StoreError or EngineError later, with the parent marked FAILED.
+    Ctrl-C keeps what is done and marks the parent KILLED; `resume` goes on from there, and after a kill -9. ConfigError before
+    anything is recorded when the space, the metric or the configuration is not usable; StoreError or EngineError later, with the
+    parent marked FAILED.
     """
     frozen = freeze(composed, root)
-    sweep_id = store.start(_parent(frozen))
-    board = Board(frozen.title, frozen.total, frozen.search.metric, frozen.search.direction == "maximize")
-    shared = {k: v for k, v in evidence.tags(frozen.run, frozen.bars).items() if not k.startswith(("git.", "version."))}
-    ledger = Ledger(store, frozen.run.study, sweep_id, runs.params(frozen.run), shared)
-    try:
-        with interruptible() as stop:
-            _search(frozen, sweep_id, store, board, ledger, progress or Silent(), stop)
-            best = _best(frozen, board, ledger, store, sweep_id, in_full=not stop.requested)
-            watermark = evidence.watermark(frozen.bars)
-            return conclude(store, frozen.run.study, sweep_id, board, ledger, best, interrupted=stop.requested, watermark=watermark)
-    except BaseException as error:
-        with suppress(StoreError):  # the store may be what failed; the first error is the one to tell
-            abandon(store, frozen.run.study, sweep_id, error)
-        raise
+    sweep_id = store.start(parent(frozen))
+    place = Place(folder(store), sweep_id)
+    with place.claimed():
+        _introduce(place, frozen)
+        return _Search(frozen, place, store, progress or Silent()).run()
 
 
-def freeze(composed: config.Composed, root: Path) -> Frozen:
-    """Everything that can be refused is refused here, before a run exists."""
-    run, search = composed.config, composed.search
-    space = spaces.parse(search.space, composed.raw)
-    total = planned(space, search)
-    market = Market(root)
-    bars = market.bars(run.data)
-    measured = metrics.summary(simulate(run, bars))  # also compiles the kernel before a worker starts
-    if search.metric not in measured:
-        raise ConfigError(
-            f"search.metric={search.metric!r} is not a metric: {nearest(search.metric, measured)}", "mcl report last shows them all"
-        )
-    return Frozen(composed, run, search, space, market, bars, total)
+def resume(
+    named: str,
+    *,
+    store: Store,
+    root: Path,
+    trials: int | None = None,
+    amendments: list[str] | None = None,
+    progress: Progress | None = None,
+) -> Swept:
+    """Go on with a sweep up to its target, or to `trials` when that is more. Finished trials stay; begun ones are run again.
+
+    StoreError when another process runs it, or when config, data or code are not what they were (each difference is named).
+    """
+    place = places.find(folder(store), named)
+    with place.claimed():
+        card = json.loads(place.file("card").read_text())
+        stored = store.run(place.sweep_id)
+        frozen = thaw(stored, root, max(trials or 0, card["target"]), amendments)
+        if trials is not None and frozen.total <= card["target"]:
+            raise ConfigError(
+                f"sweep {place.sweep_id[:12]} has a target of {card['target']} trials; {frozen.total} are no more",
+                "a grid is complete by itself" if frozen.search.sampler == "grid" else "name a larger number",
+            )
+        _introduce(place, frozen, card)
+        store.reopen(place.sweep_id)
+        return _Search(frozen, place, store, progress or Silent()).run()
 
 
-def _parent(frozen: Frozen) -> Record:
-    searched = frozen.search.model_dump(mode="json")
-    described = {key: str(axis) for key, axis in frozen.space.items()}
-    overrides = {"overrides": list(frozen.composed.overrides), "argv": evidence.argv()}
-    return Record(
-        study=frozen.run.study,
-        name=frozen.title,
-        params=runs.params(frozen.run) | {f"search.{key}": value for key, value in config.flatten(searched).items()},
-        tags=evidence.tags(frozen.run, frozen.bars) | {"mcl.kind": "sweep", "space_sha256": config.digest(described)},
-        files={
-            "config.json": json.dumps(frozen.run.model_dump(mode="json"), indent=1).encode(),
-            "search.json": json.dumps({"search": searched, "space": described}, indent=1).encode(),
-            "overrides.json": json.dumps(overrides).encode(),
-        },
-    )
+def folder(store: Store) -> Path:
+    return store.folder / "sweeps"
 
 
-def _search(frozen: Frozen, sweep_id: str, store: Store, board: Board, ledger: Ledger, progress: Progress, stop: Stop) -> None:
-    """Run the trials; whatever ends the loop, all that was told is in the store afterwards."""
-    search = frozen.search
-    journal = store.folder / "sweeps" / f"{sweep_id}.journal"
-    study = Study(sweep_id, journal, frozen.space, search, frozen.run.seed)
-    objective = Objective(frozen.composed.raw, search, frozen.market)
-    workers: Workers = Inline(objective) if search.workers == 1 else Pool(objective, search.workers)
-    progress.begin(board)
-    try:
-        for outcome in Loop(study, workers, frozen.total, stop, search.timeout_sec):
-            progress.trial(board, outcome, board.add(outcome))
-            ledger.add(outcome)
-    finally:
-        workers.close()
-        study.close()
-        progress.end(board)
-        ledger.flush()
+def _introduce(place: Place, frozen: Frozen, before: dict[str, object] | None = None) -> None:
+    card = {"sweep_id": place.sweep_id, "name": frozen.search.name, "study": frozen.run.study, "started": time.time()}
+    place.introduce(card | (before or {}) | {"target": frozen.total, "title": frozen.title})
 
 
-def _best(frozen: Frozen, board: Board, ledger: Ledger, store: Store, sweep_id: str, *, in_full: bool) -> dict[str, Any] | None:
-    """The best trial; `in_full` simulates it again as a complete run, which can be promoted, and insists on equal metrics."""
-    best = leader(board, ledger)
-    if best is None or not in_full:
-        return best
-    run = config.run_config(spaces.overlay(frozen.composed.raw, best["params"]))
-    searched = ("search=", "search.", *(f"{key}=" for key in frozen.space))
-    typed = [override for override in frozen.composed.overrides if not override.lstrip("+~").startswith(searched)]
-    done = runs.backtest(
-        run,
-        store=store,
-        root=frozen.market.root,
-        overrides=[*typed, *(f"{key}={value}" for key, value in best["params"].items())],
-        parent=sweep_id,
-        bars=frozen.market.bars(run.data),
-        extra_tags={"best_of": sweep_id, "trial": str(best["trial"])},
-    )
-    if moved := runs.unequal(best["metrics"], done.metrics):
-        raise EngineError(f"trial {best['trial']} does not repeat: {', '.join(moved)} differ in run {done.run_id}")
-    return best | {"run_id": done.run_id}
+@dataclass
+class _Search:
+    """One process's part in a search, from the outcomes that exist to the closed parent."""
+
+    frozen: Frozen
+    place: Place
+    store: Store
+    progress: Progress
+
+    def run(self) -> Swept:
+        frozen, sweep_id = self.frozen, self.place.sweep_id
+        search = frozen.search
+        board = Board(frozen.title, frozen.total, search.metric, search.direction == "maximize")
+        shared = {k: v for k, v in evidence.tags(frozen.run, frozen.bars).items() if not k.startswith(("git.", "version."))}
+        ledger = Ledger(self.store, frozen.run.study, sweep_id, runs.params(frozen.run), shared, rows=search.track == "all")
+        try:
+            with interruptible() as stop:
+                brakes = Brakes(search, stop, self.place)
+                self._trials(board, ledger, brakes)
+                best = crowned(frozen, board, ledger, self.store, sweep_id, in_full=brakes.status == "FINISHED")
+                ending = Ending(brakes.status, brakes.why, evidence.watermark(frozen.bars), frozen.space)
+                swept = conclude(self.store, frozen.run.study, sweep_id, board, ledger, best, ending, also=search.also)
+                self._beat(board, swept.status)
+                return swept
+        except BaseException as error:
+            with suppress(StoreError):  # the store may be what failed; the first error is the one to tell
+                self._beat(board, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+                abandon(self.store, frozen.run.study, sweep_id, error)
+            raise
+
+    def _trials(self, board: Board, ledger: Ledger, brakes: Brakes) -> None:
+        """Run the trials; whatever ends the loop, all that was told is in the store afterwards."""
+        frozen, place, search = self.frozen, self.place, self.frozen.search
+        log = Outcomes(place.file("outcomes"))
+        study = Study(place.sweep_id, place.file("journal"), frozen.space, search, frozen.run.seed, frozen.fixed)
+        self._replay(log, board, ledger)
+        workers = self._workers(study)
+        self.progress.begin(board)
+        self._beat(board, "RUNNING")
+        beaten = time.perf_counter()
+        try:
+            for outcome in Loop(study, workers, log, frozen.total, brakes.on):
+                improved = board.add(outcome)
+                self.progress.trial(board, outcome, improved)
+                ledger.add(outcome)
+                brakes.watch(outcome, improved, board)
+                if time.perf_counter() - beaten > BEAT_SEC:
+                    self._beat(board, "RUNNING")
+                    beaten = time.perf_counter()
+        finally:
+            workers.close()
+            study.close()
+            log.close()
+            self.progress.end(board)
+            ledger.flush()
+
+    def _replay(self, log: Outcomes, board: Board, ledger: Ledger) -> None:
+        """Count what earlier processes did, and write the rows that they did not come to write."""
+        known = [log.known[number] for number in sorted(log.known)]
+        board.begin(known)
+        if known:
+            ledger.restore(known, self.store.trials(self.place.sweep_id))
+
+    def _workers(self, study: Study) -> Workers:
+        frozen, search = self.frozen, self.frozen.search
+        objective = Objective(frozen.composed.raw, search, frozen.market, frozen.rules)
+        if search.workers == 1 and search.trial_timeout_sec is None:
+            return Inline(objective, study.judge)
+        return Pool(objective, search.workers, self.place.file("bars"), study.judge, search.trial_timeout_sec)
+
+    def _beat(self, board: Board, status: str) -> None:
+        self.place.beat(board.facts() | {"status": status})

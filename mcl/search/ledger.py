@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mcl import config, trials
@@ -21,10 +21,15 @@ SHOWN_WHEN_PRUNED = ("trades",)  # a pruned trial must not lead a list that is s
 
 
 class Ledger:
-    """Collects outcomes in order of completion. `params` are those of the unsearched configuration, `tags` go to every trial."""
+    """Collects outcomes in order of completion. `params` are those of the unsearched configuration, `tags` go to every trial.
 
-    def __init__(self, store: Store, study: str, parent: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        self._store, self._study, self._parent = store, study, parent
+    Without `rows` no trial becomes a run of the store, unless it is chosen (`choose`); the tables hold every one.
+    """
+
+    def __init__(
+        self, store: Store, study: str, parent: str, params: Mapping[str, Any], tags: Mapping[str, str], *, rows: bool = True
+    ) -> None:
+        self._store, self._study, self._parent, self._rows = store, study, parent, rows
         self._params, self._tags = dict(params), dict(tags)
         self._waiting: list[Outcome] = []
         self._flushed = time.perf_counter()
@@ -44,11 +49,39 @@ class Ledger:
     def flush(self) -> None:
         """Write what waits. All trials of a batch are in the store afterwards, or a StoreError says why."""
         batch, self._waiting = self._waiting, []
-        run_ids = self._store.record_many([self._record(outcome) for outcome in batch])
-        self.run_ids |= {outcome.number: run_id for outcome, run_id in zip(batch, run_ids, strict=True)}
-        trials.append(self._store.root, [t for t in map(self._trial, batch) if t is not None])
+        if self._rows:
+            self._write(batch)
+        self._remember(batch)
         self._outcomes += batch
         self._flushed = time.perf_counter()
+
+    def restore(self, known: Sequence[Outcome], rows: Mapping[int, str]) -> None:
+        """Take in the outcomes of earlier processes, of which `rows` are runs of the store; write what those did not come to write."""
+        for outcome in known:
+            if outcome.number in rows:
+                self.keep(outcome, rows[outcome.number])
+            else:
+                self.add(outcome)
+        self.flush()
+        kept = [trial for outcome in known if outcome.number in rows and (trial := self._trial(outcome))]
+        places = {trial.place for trial in kept}
+        there = {where: trials.tally(self._store.root, where).sharpes for where in places}
+        trials.append(self._store.root, [t for t in kept if t.identity not in there[t.place] and t.reason != "duplicate"])
+
+    def choose(self, numbers: Sequence[int]) -> None:
+        """Make runs of these trials, where they are none yet."""
+        self._write([outcome for outcome in self._outcomes if outcome.number in numbers and outcome.number not in self.run_ids])
+
+    def scored(self) -> list[Outcome]:
+        """The COMPLETE outcomes by number."""
+        return [outcome for outcome in self._ordered() if outcome.state == "COMPLETE"]
+
+    def _write(self, outcomes: list[Outcome]) -> None:
+        run_ids = self._store.record_many([self._record(outcome) for outcome in outcomes])
+        self.run_ids |= {outcome.number: run_id for outcome, run_id in zip(outcomes, run_ids, strict=True)}
+
+    def _remember(self, outcomes: list[Outcome]) -> None:
+        trials.append(self._store.root, [t for t in map(self._trial, outcomes) if t is not None])
 
     def keys(self) -> list[str]:
         """What was varied, by config key."""
@@ -74,8 +107,9 @@ class Ledger:
         }
         return pd.DataFrame(columns)
 
-    def files(self) -> dict[str, bytes]:
-        return {"trials.parquet": _parquet(self.frame()), "session_returns.parquet": _parquet(self.session_returns())}
+    def files(self, trials: pd.DataFrame) -> dict[str, bytes]:
+        """The tables of the parent; `trials` is `frame()` with whatever was found out about it."""
+        return {"trials.parquet": _parquet(trials), "session_returns.parquet": _parquet(self.session_returns())}
 
     def _ordered(self) -> list[Outcome]:
         return sorted(self._outcomes, key=lambda outcome: outcome.number)
@@ -88,7 +122,7 @@ class Ledger:
             "detail": outcome.detail,
             "value": outcome.value,
             "seconds": outcome.seconds,
-            "run_id": self.run_ids[outcome.number],
+            "run_id": self.run_ids.get(outcome.number, ""),
             "config_sha256": fingerprint(outcome),
         }
         return fixed | outcome.params | outcome.metrics
@@ -99,7 +133,7 @@ class Ledger:
         where = trials.place(flat)
         return where and trials.Trial(
             place=where,
-            run_id=self.run_ids[outcome.number],
+            run_id=self.run_ids.get(outcome.number, ""),
             kind="search",
             study=self._study,
             state=outcome.state,

@@ -3,42 +3,43 @@
 from __future__ import annotations
 
 import json
-import math
-import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from mcl.search.interrupt import Stop
+from mcl.search.outcomes import Outcomes
 from mcl.search.pool import Workers
 from mcl.search.study import Study
 from mcl.search.trial import Outcome
 
-Asked = tuple[int, dict[str, Any]]
-
 
 class Loop:
-    """Iterate over the outcomes of `total` trials in order of completion; each is told to the study before it is yielded.
+    """Iterate over the outcomes that bring a search to `total` trials, in order of completion.
 
-    A free worker gets the next trial at once. A point that an earlier trial number has is never simulated again: it is
-    PRUNED(duplicate), and the sampler is told the earlier value. After `stop` or the timeout no trial is asked for; those that
-    run are finished.
+    Outcomes that `log` knows are not computed again; trials that an earlier process began keep their number and their values and
+    are run first. An outcome is in the log before the study is told, and the study is told before it is yielded. A free worker gets
+    the next trial at once. A point that an earlier trial number has is never simulated again: it is PRUNED(duplicate), and the
+    sampler is told the earlier value. After `halted()` no trial is asked for; those that run are finished.
     """
 
-    def __init__(self, study: Study, workers: Workers, total: int, stop: Stop, timeout_sec: float | None) -> None:
-        self._study, self._workers, self._stop = study, workers, stop
-        self._left = total
-        self._deadline = math.inf if timeout_sec is None else time.perf_counter() + timeout_sec
+    def __init__(self, study: Study, workers: Workers, log: Outcomes, total: int, halted: Callable[[], bool]) -> None:
+        self._study, self._workers, self._log, self._halted, self._total = study, workers, log, halted, total
         self._first: dict[str, int] = {}  # point -> the trial that computes it
         self._done: dict[int, Outcome] = {}
-        self._repeats: dict[int, list[Asked]] = defaultdict(list)  # of trials that still run
+        self._repeats: dict[int, list[tuple[int, dict[str, Any]]]] = defaultdict(list)  # of trials that still run
+        for number in sorted(log.known):
+            outcome = log.known[number]
+            study.adopt(outcome)
+            self._first.setdefault(_point(outcome.params), number)
+            self._done[number] = _light(outcome)
+        self._again = study.unfinished()
 
     def __iter__(self) -> Iterator[Outcome]:
         running = 0
         while True:
-            while running < self._workers.capacity and self._may_ask():
-                repeated, started = self._ask()
+            while running < self._workers.capacity and (asked := self._next()) is not None:
+                repeated, started = self._begin(*asked)
                 running += started
                 yield from repeated
             if not running:
@@ -47,14 +48,19 @@ class Loop:
             running -= 1
             yield from self._close(outcome)
 
-    def _may_ask(self) -> bool:
-        return self._left > 0 and not self._stop.requested and time.perf_counter() < self._deadline
+    def _next(self) -> tuple[int, dict[str, Any]] | None:
+        """The trial to begin now, if any."""
+        if self._halted():
+            return None
+        if self._again:
+            return self._again.pop(0)
+        while self._study.asked in self._log.known:  # the journal has lost its tail, the log has not
+            self._study.adopt(self._log.known[self._study.asked])
+        return self._study.ask() if self._study.asked < self._total else None
 
-    def _ask(self) -> tuple[list[Outcome], int]:
-        """Ask for one trial: outcomes that are known at once, and how many trials were started."""
-        self._left -= 1
-        number, params = self._study.ask()
-        first = self._first.setdefault(json.dumps(params), number)
+    def _begin(self, number: int, params: dict[str, Any]) -> tuple[list[Outcome], int]:
+        """Start one trial: outcomes that are known at once, and how many trials were given to a worker."""
+        first = self._first.setdefault(_point(params), number)
         if first == number:
             self._workers.submit(number, params)
             return [], 1
@@ -64,14 +70,24 @@ class Loop:
         return [], 0
 
     def _close(self, outcome: Outcome) -> list[Outcome]:
-        self._done[outcome.number] = replace(outcome, config={}, sessions=outcome.sessions[:0], returns=outcome.returns[:0])
+        self._done[outcome.number] = _light(outcome)
         waiting = self._repeats.pop(outcome.number, [])
         return [self._tell(outcome), *(self._tell(_repeat(outcome, *asked)) for asked in waiting)]
 
     def _tell(self, outcome: Outcome) -> Outcome:
+        self._log.add(outcome)
         self._study.tell(outcome)
         return outcome
 
 
+def _point(params: dict[str, Any]) -> str:
+    return json.dumps(params)
+
+
+def _light(outcome: Outcome) -> Outcome:
+    return replace(outcome, config={}, sessions=outcome.sessions[:0], returns=outcome.returns[:0])
+
+
 def _repeat(outcome: Outcome, number: int, params: dict[str, Any]) -> Outcome:
-    return Outcome(number, params, "PRUNED", "duplicate", f"same values as trial {outcome.number}", value=outcome.value)
+    detail = f"same values as trial {outcome.number}"
+    return Outcome(number, params, "PRUNED", "duplicate", detail, value=outcome.value, others=outcome.others)

@@ -18,7 +18,7 @@ from mcl.search.interrupt import Stop, interruptible
 from mcl.search.ledger import Ledger
 from mcl.search.progress import Board, Progress, Silent
 from mcl.search.space import overlay
-from mcl.search.swept import Swept, abandon, conclude, leader
+from mcl.search.swept import Ending, Swept, abandon, conclude, leader
 from mcl.search.trial import Market, Outcome, session_days
 from mcl.tracking import Record, Store
 
@@ -55,7 +55,8 @@ def grid(overrides: Sequence[str], *, store: Store, root: Path, progress: Progre
     try:
         with interruptible() as stop:
             watermark = _run(jobs, _Runner(store, root, grid_id, ledger), board, ledger, progress or Silent(), stop)
-            return conclude(store, study, grid_id, board, ledger, leader(board, ledger), interrupted=stop.requested, watermark=watermark)
+            ending = Ending(*(("KILLED", "stopped by hand") if stop.requested else ("FINISHED", "")), watermark)
+            return conclude(store, study, grid_id, board, ledger, leader(board, ledger), ending)
     except BaseException as error:
         with suppress(StoreError):  # the store may be what failed; the first error is the one to tell
             abandon(store, study, grid_id, error)

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import math
 import multiprocessing
 import pickle
+import shutil
 import signal
-import tempfile
-from collections import deque
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import fields, replace
+import sys
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, fields, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from mcl import schema
 from mcl.data.bars import Bars
 from mcl.errors import EngineError
-from mcl.search.trial import Market, Objective, Outcome
+from mcl.search.trial import Judge, Market, Objective, Outcome, nobody
+
+Job = tuple[int, dict[str, Any]]
+LIVES = 3  # workers that one trial may take down, and starts in a row that may fail
+GRACE_SEC = 5.0  # for a worker to end by itself
 
 
 class Workers(Protocol):
@@ -36,50 +44,146 @@ class Inline:
 
     capacity = 1
 
-    def __init__(self, objective: Objective) -> None:
-        self._objective = objective
-        self._waiting: deque[tuple[int, dict[str, Any]]] = deque()
+    def __init__(self, objective: Objective, judge: Judge = nobody) -> None:
+        self._objective, self._judge = objective, judge
+        self._waiting: deque[Job] = deque()
 
     def submit(self, number: int, params: dict[str, Any]) -> None:
         self._waiting.append((number, params))
 
     def take(self) -> Outcome:
-        return self._objective(*self._waiting.popleft())
+        number, params = self._waiting.popleft()
+        return self._objective(number, params, self._judge)
 
     def close(self) -> None:
         self._waiting.clear()
 
 
-class Pool:
-    """`search.workers` processes, no batch barrier: whoever is free gets the next trial. Workers compute and never touch the store."""
+@dataclass
+class Worker:
+    process: BaseProcess
+    pipe: Connection
+    ready: bool = False
+    job: Job | None = None
+    until: float = math.inf  # when its trial is over time, by time.monotonic
 
-    def __init__(self, objective: Objective, count: int) -> None:
-        self.capacity = count + 1  # one in the pipe, so that no worker waits for the parent
-        self._folder = tempfile.TemporaryDirectory(prefix="mcl-bars-")
-        shared = {key: share(bars, Path(self._folder.name) / key[:16]) for key, bars in objective.market.loaded.items()}
-        self._executor = ProcessPoolExecutor(
-            max_workers=count,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_begin,
-            initargs=(objective.raw, objective.search, objective.market.root, shared),
-        )
-        self._running: dict[Future[Outcome], int] = {}
+
+class Pool:
+    """`count` processes, no batch barrier: whoever is free gets the next trial. Workers compute and never touch the store.
+
+    A worker that dies is replaced and its trial is run again; one that takes `LIVES` workers with it is FAILED(worker_died). A trial
+    over `limit_sec` is FAILED(timeout), whatever it hangs in, since its process is killed. `judge` is asked here, after each fold.
+    `folder` holds the shared bars while the pool lives.
+    """
+
+    def __init__(self, objective: Objective, count: int, folder: Path, judge: Judge = nobody, limit_sec: float | None = None) -> None:
+        self.capacity = count + 1  # one waits here, so that no worker waits for the parent
+        self._folder, self._judge, self._limit_sec = folder, judge, limit_sec
+        shutil.rmtree(folder, ignore_errors=True)  # of a parent that was killed
+        shared = {key: share(bars, folder / key[:16]) for key, bars in objective.market.loaded.items()}
+        alone = replace(objective, market=Market(objective.market.root))
+        self._begin = (pickle.dumps(alone), shared)
+        self._context = multiprocessing.get_context("spawn")
+        self._queue: deque[Job] = deque()
+        self._done: deque[Outcome] = deque()
+        self._deaths: Counter[int] = Counter()
+        self._stillborn = 0
+        self._workers = [self._worker() for _ in range(count)]
 
     def submit(self, number: int, params: dict[str, Any]) -> None:
-        self._running[self._executor.submit(_work, number, params)] = number
+        self._queue.append((number, params))
+        self._feed()
 
     def take(self) -> Outcome:
-        done, _ = wait(self._running, return_when=FIRST_COMPLETED)
-        future = min(done, key=self._running.__getitem__)
-        number = self._running.pop(future)
-        try:
-            return future.result()
-        except BrokenProcessPool as error:
-            raise EngineError(f"a worker process died during trial {number}", "out of memory? lower search.workers") from error
+        while not self._done:
+            self._turn()
+        return self._done.popleft()
 
     def close(self) -> None:
-        self._executor.shutdown(wait=True, cancel_futures=True)
-        self._folder.cleanup()
+        """End the workers: those that are idle at once, those that compute by force."""
+        for worker in self._workers:
+            if worker.job is not None:
+                worker.process.kill()
+            else:
+                with contextlib.suppress(OSError):
+                    worker.pipe.send(None)
+        for worker in self._workers:
+            worker.process.join(GRACE_SEC)
+            self._end(worker)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _worker(self) -> Worker:
+        mine, theirs = self._context.Pipe()
+        process = self._context.Process(target=_work, args=(theirs, *self._begin), daemon=True)
+        process.start()
+        theirs.close()
+        return Worker(process, mine)
+
+    def _turn(self) -> None:
+        """Wait for whatever a worker says, for a death or for the end of somebody's time."""
+        by_pipe = {worker.pipe: worker for worker in self._workers}
+        nearest = min(worker.until for worker in self._workers)
+        patience = None if nearest == math.inf else max(nearest - time.monotonic(), 0.0)
+        for pipe in wait(list(by_pipe), patience):
+            worker = by_pipe[pipe]  # type: ignore[index]
+            try:
+                self._heard(worker, worker.pipe.recv())
+            except (EOFError, OSError):
+                self._died(worker)
+        for worker in self._workers:
+            if time.monotonic() >= worker.until:
+                self._over_time(worker)
+        self._feed()
+
+    def _heard(self, worker: Worker, said: Any) -> None:
+        if isinstance(said, Outcome):
+            self._done.append(said)
+            worker.job, worker.until = None, math.inf
+        elif said is None:
+            worker.ready, self._stillborn = True, 0
+        else:
+            worker.pipe.send(self._judge(*said))
+
+    def _died(self, worker: Worker) -> None:
+        job, worker.job = worker.job, None
+        self._stillborn += not worker.ready
+        if self._stillborn >= LIVES:
+            raise EngineError(f"{LIVES} worker processes died before their first trial", "out of memory? lower search.workers")
+        self._replace(worker)
+        if job is None:
+            return
+        self._deaths[job[0]] += 1
+        if self._deaths[job[0]] < LIVES:
+            self._queue.appendleft(job)
+            return
+        said = f"{LIVES} worker processes died during this trial, the last with exit code {worker.process.exitcode}"
+        self._done.append(Outcome(*job, "FAILED", "worker_died", said))
+
+    def _over_time(self, worker: Worker) -> None:
+        job, limit = worker.job, self._limit_sec or 0.0
+        worker.process.kill()
+        self._replace(worker)
+        if job is not None:
+            self._done.append(Outcome(*job, "FAILED", "timeout", f"longer than search.trial_timeout_sec={limit:g}", seconds=limit))
+
+    def _replace(self, worker: Worker) -> None:
+        worker.process.join(GRACE_SEC)
+        self._end(worker)
+        self._workers[self._workers.index(worker)] = self._worker()
+
+    def _feed(self) -> None:
+        for worker in self._workers:
+            if self._queue and worker.ready and worker.job is None:
+                worker.job = self._queue.popleft()
+                worker.until = math.inf if self._limit_sec is None else time.monotonic() + self._limit_sec
+                with contextlib.suppress(OSError):  # its death is heard of in the next turn
+                    worker.pipe.send(worker.job)
+
+    def _end(self, worker: Worker) -> None:
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+        worker.pipe.close()
 
 
 def share(bars: Bars, folder: Path) -> Path:
@@ -101,14 +205,25 @@ def attach(folder: Path) -> Bars:
     return restored
 
 
-_objective: list[Objective] = []  # a worker's own, set once by `_begin`
-
-
-def _begin(raw: dict[str, Any], search: schema.Search, root: Path, shared: dict[str, Path]) -> None:
+def _work(pipe: Connection, pickled: bytes, shared: dict[str, Path]) -> None:
+    """A worker's life: say that it is ready, then a job in, an outcome out, until the parent says None or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    market = Market(root, {key: attach(folder) for key, folder in shared.items()})
-    _objective[:] = [Objective(raw, search, market)]
+    _die_with_the_parent()
+    bare: Objective = pickle.loads(pickled)  # noqa: S301 - made by this process's parent just now
+    market = Market(bare.market.root, {key: attach(folder) for key, folder in shared.items()})
+    objective = replace(bare, market=market)
+
+    def judge(number: int, fold: int, value: float) -> bool:
+        pipe.send((number, fold, value))
+        return bool(pipe.recv())
+
+    with contextlib.suppress(EOFError, OSError):
+        pipe.send(None)
+        while (job := pipe.recv()) is not None:
+            pipe.send(objective(job[0], job[1], judge))
 
 
-def _work(number: int, params: dict[str, Any]) -> Outcome:
-    return _objective[0](number, params)
+def _die_with_the_parent() -> None:
+    """On Linux the kernel ends a worker whose parent is killed, even one that hangs; elsewhere it ends when it next reads its pipe."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG

@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
@@ -30,7 +31,14 @@ class Board:
     states: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     improvements: list[tuple[int, float]] = field(default_factory=list)  # (trials done, best value)
+    earlier: int = 0  # trials that were done when this process began
     started: float = field(default_factory=time.perf_counter)
+
+    def begin(self, outcomes: Iterable[Outcome]) -> None:
+        """Take over what an earlier process has done, and start the clock."""
+        for outcome in outcomes:
+            self.add(outcome)
+        self.earlier, self.started = self.done, time.perf_counter()
 
     def add(self, outcome: Outcome) -> bool:
         """Count an outcome; True when it is the best so far. Ties go to the lower trial number."""
@@ -58,15 +66,32 @@ class Board:
 
     @property
     def rate(self) -> float:
-        return self.done / max(self.seconds, 1e-9)
+        """Trials a second, of this process."""
+        return (self.done - self.earlier) / max(self.seconds, 1e-9)
 
     @property
     def eta_sec(self) -> float:
-        return (self.total - self.done) / self.rate if self.done else math.nan
+        return (self.total - self.done) / self.rate if self.rate else math.nan
+
+    def facts(self) -> dict[str, Any]:
+        """The standing as `mcl sweep status` reads it in another process."""
+        leader = None if self.best is None else {"trial": self.best.number, "value": self.best.value, "params": self.best.params}
+        headlines = {name: self.best.metrics.get(name) for name in ("trades", "max_drawdown_frac")} if self.best else {}
+        return {
+            "title": self.title,
+            "done": self.done,
+            "total": self.total,
+            "states": dict(self.states),
+            "reasons": dict(self.reasons),
+            "trials_per_sec": self.rate,
+            "eta_sec": self.eta_sec if math.isfinite(self.eta_sec) else None,
+            "metric": self.metric,
+            "best": leader and leader | headlines,
+        }
 
     def standing(self) -> str:
         """`120/500 trials · 84 /s · 4 s left · 3 pruned (constraint 3)`"""
-        left = f"{self.eta_sec:.0f} s left" if self.done else "starting"
+        left = f"{self.eta_sec:.0f} s left" if self.rate else "starting"
         parts = [f"{self.done}/{self.total} trials", f"{self.rate:.1f}/s", left]
         parts += [f"{count} {state.lower()}" for state, count in sorted(self.states.items()) if state != "COMPLETE"]
         causes = ", ".join(f"{reason} {count}" for reason, count in self.reasons.most_common(3))

@@ -4,94 +4,176 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner, WilcoxonPruner
+from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, TPESampler
+from optuna.trial import TrialState
 
 from mcl import schema
 from mcl.errors import ConfigError
+from mcl.search import points
 from mcl.search.journal import Journal
-from mcl.search.space import Space, combinations, points
+from mcl.search.space import Space
+from mcl.search.space import points as levels
 from mcl.search.trial import Outcome
 
 STATES = {"COMPLETE": TrialState.COMPLETE, "PRUNED": TrialState.PRUNED, "FAILED": TrialState.FAIL}
+Samplers = Callable[[int], BaseSampler]  # of trial n
 
 
 class Study:
-    """Ask and tell over a journal file. The points of grid, random and QMC depend on the seed and the trial number alone, whatever
-    the number of workers; the other samplers learn from finished trials, so only a single worker repeats them exactly."""
+    """Ask and tell over a journal file, which an earlier process may have begun.
 
-    def __init__(self, name: str, journal: Path, space: Space, search: schema.Search, seed: int) -> None:
+    The points of grid, random and QMC depend on the seed and the trial number alone, whatever the number of workers or the
+    interruptions; the other samplers learn from finished trials, so only a single worker repeats them exactly. All of them draw
+    their random numbers from the seed and the trial number.
+    """
+
+    def __init__(
+        self, name: str, journal: Path, space: Space, search: schema.Search, seed: int, fixed: Sequence[dict[str, Any]] = ()
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.space = space
+        self.space, self._search = space, search
         self._journal = Journal(journal)
-        self._grid: Iterator[dict[str, Any]] | None = combinations(space) if search.sampler == "grid" else None
-        self._study = optuna.create_study(
-            study_name=name,
-            storage=optuna.storages.JournalStorage(self._journal),
-            direction=search.direction,
-            sampler=sampler(search.sampler, space, seed),
-        )
+        self._samplers = samplers(search.sampler, space, seed, fixed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._study = optuna.create_study(
+                study_name=name,
+                storage=optuna.storages.JournalStorage(self._journal),
+                directions=[search.direction, *search.also.values()],
+                sampler=self._samplers(0),
+                pruner=pruner(search.pruner),
+                load_if_exists=True,
+            )
+        trials = self._study.get_trials(deepcopy=False)
+        self.asked = len(trials)
+        self._running = {trial.number: trial._trial_id for trial in trials if not trial.state.is_finished()}
         self._open: dict[int, optuna.Trial] = {}
+        self._folds: dict[int, list[float]] = {}
+
+    def adopt(self, outcome: Outcome) -> None:
+        """Enter an outcome of an earlier process: its trial may be open in the journal, closed, or lost with the journal's tail."""
+        if self._running.pop(outcome.number, None) is not None:
+            self._close(outcome.number, outcome)
+        elif outcome.number == self.asked:
+            self.asked += 1
+            values = self._values(outcome)
+            state = TrialState.COMPLETE if values else STATES[outcome.state]
+            self._study.add_trial(optuna.create_trial(state=state, values=values, params=outcome.params, distributions=self.space))
+
+    def unfinished(self) -> list[tuple[int, dict[str, Any]]]:
+        """The trials that an earlier process began and did not finish, with their values; what is missing is drawn now."""
+        return [(number, self._values_of(number, self._running[number])) for number in sorted(self._running)]
 
     def ask(self) -> tuple[int, dict[str, Any]]:
         """The number and the values of the next trial."""
-        if self._grid is not None:
-            self._study.enqueue_trial(next(self._grid))
+        self._study.sampler = self._samplers(self.asked)
         trial = self._study.ask(self.space)
+        self.asked += 1
         self._open[trial.number] = trial
         return trial.number, {key: trial.params[key] for key in self.space}
+
+    def judge(self, number: int, fold: int, value: float) -> bool:
+        """Whether the pruner gives up a trial after this fold. Median and halving see the mean over the folds so far, Wilcoxon each one."""
+        folds = self._folds.setdefault(number, [])
+        folds.append(value)
+        trial = self._open[number]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a trial that is run again reports its folds again
+            trial.report(value if self._search.pruner == "wilcoxon" else math.fsum(folds) / len(folds), fold)
+            return bool(trial.should_prune())
 
     def tell(self, outcome: Outcome) -> None:
         """Close a trial. A duplicate carries the value of the trial that it repeats, so that the sampler learns the truth."""
         trial = self._open.pop(outcome.number)
-        trial.set_user_attr("outcome", {"state": outcome.state, "reason": outcome.reason, "metrics": outcome.metrics})
-        scored = outcome.value == outcome.value  # not NaN
-        self._study.tell(trial, outcome.value if scored else None, state=TrialState.COMPLETE if scored else STATES[outcome.state])
+        self._folds.pop(outcome.number, None)
+        trial.set_user_attr("outcome", {"state": outcome.state, "reason": outcome.reason})
+        self._close(trial, outcome)
 
     def close(self) -> None:
         self._journal.close()
 
+    def _close(self, trial: optuna.Trial | int, outcome: Outcome) -> None:
+        values = self._values(outcome)
+        self._study.tell(trial, values, state=TrialState.COMPLETE if values else STATES[outcome.state])
 
-class _Sobol(QMCSampler):
-    """Scrambled Sobol points over a space known from the start: optuna's own needs a finished trial to know it, which depends on timing."""
+    def _values(self, outcome: Outcome) -> list[float] | None:
+        return [outcome.value, *outcome.others] if math.isfinite(outcome.value) else None
 
-    def __init__(self, space: Space, seed: int) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # in optuna since 3.0
-            super().__init__(seed=seed, scramble=True, warn_independent_sampling=False)
-        self._space = space
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        del study, trial
-        return dict(self._space)
-
-
-def sampler(name: str, space: Space, seed: int) -> BaseSampler:
-    if name == "cmaes":
-        return CmaEsSampler(seed=seed, warn_independent_sampling=False)
-    if name == "qmc":
-        return _Sobol(space, seed)
-    if name == "nsga2":
-        return NSGAIISampler(seed=seed)
-    return TPESampler(seed=seed) if name == "tpe" else RandomSampler(seed=seed)
+    def _values_of(self, number: int, trial_id: int) -> dict[str, Any]:
+        self._study.sampler = self._samplers(number)
+        trial = optuna.Trial(self._study, trial_id)
+        self._open[number] = trial
+        return {key: _suggested(trial, key, axis) for key, axis in self.space.items()}
 
 
-def planned(space: Space, search: schema.Search) -> int:
+def samplers(name: str, space: Space, seed: int, fixed: Sequence[dict[str, Any]] = ()) -> Samplers:
+    """The sampler of each trial number: the fixed points come first."""
+    first = points.Numbered(space, lambda number: fixed[number])
+    rest = _samplers(name, space, seed, len(fixed))
+    return lambda number: first if number < len(fixed) else rest(number)
+
+
+def _samplers(name: str, space: Space, seed: int, after: int) -> Samplers:
+    open_loop = {
+        "grid": lambda: points.grid(space),
+        "qmc": lambda: points.sobol(space, seed),
+        "random": lambda: points.uniform(space, seed),
+    }
+    if name in open_loop:
+        point = open_loop[name]()
+        numbered = points.Numbered(space, lambda number: point(number - after))
+        return lambda _: numbered
+
+    def learning(number: int) -> BaseSampler:
+        own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+        if name == "cmaes":
+            return CmaEsSampler(seed=own, warn_independent_sampling=False)
+        return NSGAIISampler(seed=own) if name == "nsga2" else TPESampler(seed=own)
+
+    return learning
+
+
+def pruner(name: str) -> BasePruner:
+    """Median: below the median of the earlier trials. Halving: the better half goes on. Wilcoxon: below the best, fold by fold."""
+    if name == "median":
+        return MedianPruner(n_startup_trials=5)
+    if name == "halving":
+        return SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
+    return WilcoxonPruner(p_threshold=0.1) if name == "wilcoxon" else NopPruner()
+
+
+def planned(space: Space, search: schema.Search, fixed: int = 0) -> int:
     """The number of trials that `search` asks for. ConfigError where sampler and space do not fit; a grid is run whole or refused."""
     if search.sampler == "cmaes" and all(isinstance(axis, CategoricalDistribution) for axis in space.values()):
         raise ConfigError("search.sampler=cmaes needs numeric axes, and this space holds only choices", "use search.sampler=tpe or grid")
+    if search.also and search.sampler == "cmaes":
+        raise ConfigError("search.sampler=cmaes has one objective, and search.also names more", "use search.sampler=nsga2 or tpe")
+    if search.also and search.pruner != "none":
+        raise ConfigError(f"search.pruner={search.pruner} ranks by one objective, and search.also names more", "use search.pruner=none")
     if search.sampler != "grid":
         return search.trials
-    count = math.prod(len(points(key, axis)) for key, axis in space.items())
+    count = fixed + math.prod(len(levels(key, axis)) for key, axis in space.items())
     if count > search.trials:
         raise ConfigError(
             f"the grid has {count} points, more than search.trials={search.trials}",
             f"set search.trials={count}, coarsen the ranges, or use search.sampler=qmc",
         )
     return count
+
+
+def _suggested(trial: optuna.Trial, key: str, axis: BaseDistribution) -> Any:
+    """The value that the journal holds for this trial, or the sampler's."""
+    if isinstance(axis, IntDistribution):
+        return trial.suggest_int(key, axis.low, axis.high, step=axis.step, log=axis.log)
+    if isinstance(axis, FloatDistribution):
+        return trial.suggest_float(key, axis.low, axis.high, step=axis.step, log=axis.log)
+    assert isinstance(axis, CategoricalDistribution)  # noqa: S101 - the last kind of `space.distribution`
+    return trial.suggest_categorical(key, axis.choices)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from mcl.search.ledger import Ledger
 from mcl.search.progress import Board, shown
+from mcl.search.space import Space
 from mcl.tracking import Record, Status, Store
 
 if TYPE_CHECKING:
@@ -29,12 +34,44 @@ class Swept:
     keys: list[str]  # what was varied: columns of `trials`
     metric: str
     maximize: bool
-    interrupted: bool = False
+    status: Status = "FINISHED"
+    why: str = ""  # it ended before its last trial
     watermark: str = ""
+    space: Space | None = None
+
+    @property
+    def interrupted(self) -> bool:
+        return self.status == "KILLED"
 
     def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
         """(title, columns, rows) for a terminal: the best trials, then why the others have no score."""
-        return [self._leaders(), *self._lost()]
+        return [self._leaders(), *self._front(), *self._lost()]
+
+    def advice(self) -> list[str]:
+        """Sentences about where the best lies: peak and plateau, and walls of the space that it leans against."""
+        from mcl.search import region
+
+        if self.best is None or self.space is None:
+            return []
+        said = region.edges(self.best["params"], self.space)
+        walls = [f"The best lies at the edge of the space: {', '.join(said)}; widen it before you trust it"] if said else []
+        around = self.trials["plateau"].astype(float)
+        if around.isna().all():
+            return walls
+        row, peak = self._extreme(around), self._extreme(self.trials["value"].astype(float).where(self.trials["state"] == "COMPLETE"))
+        names = [f"{key.removeprefix('strategy.')} {shown(row[key])}" for key in self.keys]
+        said_peak = f"Best by peak: trial {peak['trial']}, {self.metric} {shown(float(peak['value']))} (neighbourhood"
+        said_plateau = f"Best by plateau: trial {row['trial']}, {self.metric} {shown(float(row['value']))} (neighbourhood"
+        return [
+            f"{said_peak} {shown(float(peak['plateau']))})",
+            f"{said_plateau} {shown(float(row['plateau']))}), {', '.join(names)}",
+            *walls,
+        ]
+
+    def _extreme(self, values: pd.Series[float]) -> dict[str, Any]:
+        """The trial with the best of these values, one per row of `trials`."""
+        where = int(np.nanargmax(values) if self.maximize else np.nanargmin(values))
+        return {str(key): value for key, value in self.trials.iloc[where].items()}
 
     def _leaders(self) -> tuple[str, list[str], list[list[str]]]:
         scored = self.trials[self.trials["state"] == "COMPLETE"]
@@ -45,9 +82,19 @@ class Swept:
             [str(row["trial"]), *(shown(row[name]) for name in [*self.keys, *names]), whole.get(row["trial"], row["run_id"])[:12]]
             for row in ranked.to_dict("records")
         ]
-        title = f"{len(scored)} of {len(self.trials)} trials scored" + (", interrupted" if self.interrupted else "")
+        title = f"{len(scored)} of {len(self.trials)} trials scored" + (f", {self.why}" if self.why else "")
         title += f" · {self.watermark}" if self.watermark else ""
         return title, ["trial", *(key.removeprefix("strategy.") for key in self.keys), *names, "run"], rows
+
+    def _front(self) -> list[tuple[str, list[str], list[list[str]]]]:
+        if "front" not in self.trials:
+            return []
+        found = self.trials[self.trials["front"].astype(bool)].sort_values("value", ascending=not self.maximize).head(LISTED)
+        names = [name for name in HEADLINES if name in self.trials.columns]
+        rows = [[str(row["trial"]), *(shown(row[name]) for name in [*self.keys, *names])] for row in found.to_dict("records")]
+        count = int(self.trials["front"].astype(bool).sum())
+        title = f"Pareto front: {count} trials that no other beats in every objective"
+        return [(title, ["trial", *(key.removeprefix("strategy.") for key in self.keys), *names], rows)]
 
     def _lost(self) -> list[tuple[str, list[str], list[list[str]]]]:
         groups = self.trials[self.trials["state"] != "COMPLETE"].groupby(["state", "reason"], sort=True)
@@ -64,37 +111,79 @@ def leader(board: Board, ledger: Ledger) -> dict[str, Any] | None:
     return {"trial": best.number, "value": best.value, "params": best.params, "metrics": best.metrics, "run_id": run_id}
 
 
+@dataclass(frozen=True)
+class Ending:
+    """How a search ended: `why` is empty when every trial was run. `space` is None for a grid of jobs."""
+
+    status: Status
+    why: str
+    watermark: str
+    space: Space | None = None
+
+
 def conclude(
-    store: Store, study: str, sweep_id: str, board: Board, ledger: Ledger, best: dict[str, Any] | None, *, interrupted: bool, watermark: str
+    store: Store,
+    study: str,
+    sweep_id: str,
+    board: Board,
+    ledger: Ledger,
+    best: dict[str, Any] | None,
+    ending: Ending,
+    also: Mapping[str, str] | None = None,
 ) -> Swept:
     """Close the parent run with its tables, its page and the best trial, and say what came of it."""
-    trials = ledger.frame()
+    trials = surveyed(ledger.frame(), ending.space, board.metric, board.maximize, also or {})
     swept = Swept(
         sweep_id=sweep_id,
         trials=trials,
         states=dict(board.states),
         best=best,
-        report=store.run(sweep_id).artifacts / "sweep.html",
+        report=store.artifacts(sweep_id) / "sweep.html",
         keys=ledger.keys(),
         metric=board.metric,
         maximize=board.maximize,
-        interrupted=interrupted,
-        watermark=watermark,
+        status=ending.status,
+        why=ending.why,
+        watermark=ending.watermark,
+        space=ending.space,
     )
     counts = {"trials": float(len(trials))} | {f"trials_{state.lower()}": float(count) for state, count in board.states.items()}
-    scores = {f"best_{name}": value for name, value in best["metrics"].items()} if best else {}
+    scores = {f"best_{name}": value for name, value in best["metrics"].items() if math.isfinite(value)} if best else {}
     tags = {"best_run_id": best["run_id"], "best_trial": str(best["trial"])} if best else {}
     record = Record(
         study=study,
         name=board.title,
-        metrics=counts | scores | {"trials_per_sec": board.rate},
-        tags=tags | {"interrupted": str(interrupted).lower()},
-        files=ledger.files() | {"sweep.html": _page(swept, board.title)},
-        series={f"leader_{board.metric}": board.improvements},
-        status="KILLED" if interrupted else "FINISHED",
+        tags=tags | {"interrupted": str(swept.interrupted).lower(), "stopped": ending.why[:1000], "target": str(board.total)},
+        files=ledger.files(trials) | {"sweep.html": page(swept, board.title)},
+        series=_steps(counts | scores | {"trials_per_sec": board.rate}, board) | {f"leader_{board.metric}": board.improvements},
+        status=ending.status,
     )
     store.finish(sweep_id, record)
+    store.analyze()
     return swept
+
+
+def surveyed(trials: pd.DataFrame, space: Space | None, metric: str, maximize: bool, also: Mapping[str, str]) -> pd.DataFrame:
+    """The table of trials with `plateau`, the mean score of a trial's neighbourhood, and `front`, whether it is on the Pareto front."""
+    from mcl.search import region
+
+    scored = (trials["state"] == "COMPLETE").to_numpy()
+    if space is None or not scored.any():
+        return trials
+    kept = trials[scored]
+    around, front = np.full(len(trials), math.nan), np.zeros(len(trials), bool)
+    points: list[Any] = kept[list(space)].to_dict("records")
+    around[scored] = region.plateau(points, kept["value"].tolist(), space)
+    if not also:
+        return trials.assign(plateau=around)
+    aims = [maximize, *(direction == "maximize" for direction in also.values())]
+    front[scored] = region.front(kept[[metric, *also]].to_numpy(float), aims)
+    return trials.assign(plateau=around, front=front)
+
+
+def _steps(values: dict[str, float], board: Board) -> dict[str, list[tuple[int, float]]]:
+    """Metrics at the step of the trials done, so that those of a sweep that went on stand above the earlier ones."""
+    return {name: [(board.done, value)] for name, value in values.items()}
 
 
 def abandon(store: Store, study: str, sweep_id: str, error: BaseException) -> None:
@@ -103,11 +192,13 @@ def abandon(store: Store, study: str, sweep_id: str, error: BaseException) -> No
     store.finish(sweep_id, Record(study, "", tags={"mcl.error": f"{type(error).__name__}: {error}"[:1000]}, status=status))
 
 
-def _page(swept: Swept, title: str) -> bytes:
+def page(swept: Swept, title: str) -> bytes:
     from mcl.report.sweep import sweep_page
 
     dotted = {key: key if "." in key else f"params.{key}" for key in swept.keys}  # how the page knows a parameter
-    lead = "Ended by hand before all trials were run." if swept.interrupted else ""
+    lead = " ".join(
+        f"{sentence}." for sentence in ([f"Ended before all trials were run: {swept.why}"] if swept.why else []) + swept.advice()
+    )
     direction: Literal["maximize", "minimize"] = "maximize" if swept.maximize else "minimize"
-    page = sweep_page(swept.trials.rename(columns=dotted), swept.metric, direction, title, synthetic=swept.watermark, lead=lead)
-    return page.encode()
+    drawn = sweep_page(swept.trials.rename(columns=dotted), swept.metric, direction, title, synthetic=swept.watermark, lead=lead)
+    return drawn.encode()

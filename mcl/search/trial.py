@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,10 +17,12 @@ import numpy.typing as npt
 from mcl import config, metrics, schema
 from mcl.data.bars import Bars
 from mcl.data.load import load
-from mcl.engine.backtest import backtest as simulate
+from mcl.engine import backtest as engine
 from mcl.engine.result import Result
 from mcl.errors import ConfigError, MclError
+from mcl.search.rules import Rule, first_broken
 from mcl.search.space import overlay
+from mcl.strategy import build
 
 State = Literal["COMPLETE", "PRUNED", "FAILED"]
 KEPT_DATA_SETS = 4  # a search may vary data keys such as data.interval; more than these are loaded again
@@ -29,8 +32,9 @@ KEPT_DATA_SETS = 4  # a search may vary data keys such as data.interval; more th
 class Outcome:
     """How a trial ended. Never a made-up score: a value has only COMPLETE, and the duplicate of one.
 
-    reason   "" | constraint | no_trades | undefined | duplicate (PRUNED) | the exception's class (FAILED)
+    reason   "" | constraint | no_trades | undefined | duplicate | fold K (PRUNED) | an exception's class | timeout | worker_died (FAILED)
     detail   the sentence behind the reason
+    others   values of the further objectives, in the order of `search.also`
     returns  P&L of each session over the capital; `sessions` holds the trade dates as days since 1970-01-01
     """
 
@@ -40,6 +44,7 @@ class Outcome:
     reason: str = ""
     detail: str = ""
     value: float = math.nan
+    others: list[float] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)  # the whole validated configuration; empty when it is not valid
     sessions: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
@@ -54,6 +59,7 @@ class Market:
     def __init__(self, root: Path, known: Mapping[str, Bars] | None = None) -> None:
         self.root = root
         self.loaded: dict[str, Bars] = dict(known or {})
+        self._folds: dict[tuple[str, int], list[Fold]] = {}
 
     def bars(self, data: schema.Data) -> Bars:
         key = data_key(data)
@@ -63,9 +69,44 @@ class Market:
             self.loaded[key] = load(data, self.root, holdout=False)
         return self.loaded[key]
 
+    def folds(self, data: schema.Data, count: int) -> list[Fold]:
+        """The bars of `data` in `count` parts of equally many sessions, in time order."""
+        key = data_key(data), count
+        if key not in self._folds:
+            bars = self.bars(data)
+            firsts = np.flatnonzero(np.diff(bars.session, prepend=bars.session[0] - 1))
+            if len(firsts) < count:
+                raise ConfigError(
+                    f"search.folds={count} is more than the {len(firsts)} sessions of the data", f"search.folds={len(firsts)}"
+                )
+            edges = [int(part[0]) for part in np.array_split(firsts, count)] + [len(bars)]
+            self._folds = {key: [Fold(a, b, bars.rows(a, b)) for a, b in pairwise(edges)]}
+        return self._folds[key]
+
+
+@dataclass(frozen=True)
+class Fold:
+    start: int
+    stop: int
+    bars: Bars
+
+
+def deciding(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a composed configuration that decides a result."""
+    return {key: raw[key] for key in config.DECIDES if key in raw}
+
 
 def data_key(data: schema.Data) -> str:
     return config.digest(data.model_dump(mode="json"))
+
+
+Judge = Callable[[int, int, float], bool]  # trial number, fold from 0, the metric in that fold -> stop here
+
+
+def nobody(number: int, fold: int, value: float) -> bool:
+    """The judge without a pruner."""
+    del number, fold, value
+    return False
 
 
 @dataclass(frozen=True)
@@ -75,25 +116,34 @@ class Objective:
     raw: dict[str, Any]
     search: schema.Search
     market: Market
+    rules: tuple[Rule, ...] = ()
 
-    def __call__(self, number: int, params: dict[str, Any]) -> Outcome:
+    def __call__(self, number: int, params: dict[str, Any], judge: Judge = nobody) -> Outcome:
         """The outcome at `params`. Every exception becomes a FAILED outcome with its traceback: one bad point must not end a search."""
         started = time.perf_counter()
         try:
-            done = self._judged(number, params)
+            done = self._judged(number, params, judge)
         except Exception as error:
             detail = error.message if isinstance(error, MclError) else f"{type(error).__name__}: {error}"
             done = Outcome(number, params, "FAILED", type(error).__name__, detail, traceback=traceback.format_exc())
         return replace(done, seconds=time.perf_counter() - started)
 
-    def _judged(self, number: int, params: dict[str, Any]) -> Outcome:
+    def _judged(self, number: int, params: dict[str, Any], judge: Judge) -> Outcome:
+        raw = overlay(self.raw, params)
         try:
-            run = config.run_config(overlay(self.raw, params))
+            run = config.run_config(raw)
         except ConfigError as error:
             return Outcome(number, params, "PRUNED", "constraint", error.message)
-        result = simulate(run, self.market.bars(run.data))
+        keys = config.flatten(deciding(raw)) if self.rules else {}
+        if broken := first_broken((rule for rule in self.rules if rule.before_the_run), keys):
+            return Outcome(number, params, "PRUNED", "constraint", broken)
+        bars = self.market.bars(run.data)
+        intent = engine.plan(bars, build(run.strategy), run.risk, run.capital_usd)
+        if behind := self._behind(number, run, intent, judge):
+            return Outcome(number, params, "PRUNED", *behind, config=run.model_dump(mode="json"))
+        result = _simulated(bars, intent, run)
         measured = metrics.summary(result)
-        state, reason, detail = self._verdict(measured)
+        state, reason, detail = self._verdict(measured, keys)
         return Outcome(
             number=number,
             params=params,
@@ -101,19 +151,39 @@ class Objective:
             reason=reason,
             detail=detail,
             value=measured[self.search.metric] if state == "COMPLETE" else math.nan,
+            others=[measured[name] for name in self.search.also] if state == "COMPLETE" else [],
             metrics=measured,
             config=run.model_dump(mode="json"),
             sessions=session_days(result),
             returns=result.session_returns.to_numpy(),
         )
 
-    def _verdict(self, measured: dict[str, float]) -> tuple[State, str, str]:
-        trades, metric = measured["trades"], self.search.metric
+    def _behind(self, number: int, run: schema.Config, intent: engine.Plan, judge: Judge) -> tuple[str, str] | None:
+        """The fold after which the judge gave up, and the sentence about it. A fold without a value has no say."""
+        if self.search.pruner == "none":
+            return None
+        metric, count = self.search.metric, self.search.folds
+        for i, fold in enumerate(self.market.folds(run.data, count)):
+            value = metrics.summary(_simulated(fold.bars, intent.rows(fold.start, fold.stop), run))[metric]
+            if math.isfinite(value) and judge(number, i, value):
+                said = f"{metric} {value:.4g} in fold {i + 1} of {count}: behind the other trials ({self.search.pruner})"
+                return f"fold {i + 1}", said
+        return None
+
+    def _verdict(self, measured: dict[str, float], keys: dict[str, Any]) -> tuple[State, str, str]:
+        trades = measured["trades"]
         if trades < self.search.min_trades:
             return "PRUNED", "no_trades", f"{trades:.0f} trades, fewer than search.min_trades={self.search.min_trades}"
-        if not math.isfinite(measured[metric]):
-            return "PRUNED", "undefined", f"{metric} is not defined for these {trades:.0f} trades"
+        for metric in (self.search.metric, *self.search.also):
+            if not math.isfinite(measured[metric]):
+                return "PRUNED", "undefined", f"{metric} is not defined for these {trades:.0f} trades"
+        if broken := first_broken((rule for rule in self.rules if not rule.before_the_run), keys | measured):
+            return "PRUNED", "constraint", broken
         return "COMPLETE", "", ""
+
+
+def _simulated(bars: Bars, intent: engine.Plan, run: schema.Config) -> Result:
+    return engine.simulate(bars, intent, run.risk.limits, run.costs, run.capital_usd, run.execution)
 
 
 def session_days(result: Result) -> npt.NDArray[np.int64]:

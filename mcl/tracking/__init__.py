@@ -144,6 +144,26 @@ class Store:
                 self._client.set_tag(run_id, key, value)
             self._terminate(run_id, record.status)
 
+    def reopen(self, run_id: str) -> None:
+        """Mark a parent as RUNNING again: a search that goes on."""
+        with self._refusals(run_id):
+            self._client.update_run(run_id, status="RUNNING")
+
+    def trials(self, parent: str, kind: str = "trial") -> dict[int, str]:
+        """Run ids of the finished trials below a search by trial number; kind "backtest" names those that were run again in full."""
+        if self._takes_bulk:
+            with self._refusals(parent):
+                return bulk.trials(self._database, parent, kind)
+        children = self._search(f"tags.`{PARENT}` = '{parent}'")
+        tags = ((run.data.tags, str(run.info.run_id)) for run in children if run.info.status != "RUNNING")
+        return {int(found["trial"]): run_id for found, run_id in tags if found.get("mcl.kind") == kind and "trial" in found}
+
+    def analyze(self) -> None:
+        """After many runs were added: statistics that keep a local store's lists and sorts fast."""
+        if self._takes_bulk:
+            with self._refusals("ANALYZE"):
+                bulk.analyze(self._database)
+
     def run(self, run_id: str) -> StoredRun:
         """The run with this id, or with this unique beginning of an id; `last` is the newest finished backtest."""
         from mlflow.exceptions import MlflowException

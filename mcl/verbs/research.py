@@ -15,6 +15,7 @@ from mcl import config, screen
 from mcl.errors import MclError, StoreError
 from mcl.files import write_whole
 from mcl.tracking import Store, StoredRun
+from mcl.verbs import sweeps
 
 # ----------------------------------------------------------------------------------------------------------------- research
 
@@ -46,30 +47,18 @@ def backtest(args: Namespace) -> int:
 def _grid(args: Namespace) -> int:
     from mcl import search
 
-    return _show_search(search.grid(args.overrides, store=Store(), root=config.root(), progress=not screen.quiet()))
+    return sweeps.show(search.grid(args.overrides, store=Store(), root=config.root(), progress=not screen.quiet()))
 
 
 def sweep(args: Namespace) -> int:
     composed = config.compose("sweep", args.overrides)
     if args.cfg:
         return _show_config(composed.config.model_dump(mode="json") | {"search": composed.search.model_dump(mode="json")})
+    if args.estimate:
+        return sweeps.estimate(args.overrides)
     from mcl import search
 
-    return _show_search(search.sweep(composed, store=Store(), root=config.root(), progress=not screen.quiet()))
-
-
-def _show_search(swept: Any) -> int:
-    data = {"sweep_id": swept.sweep_id, "trials": swept.states, "best": swept.best, "report": swept.report}
-    screen.answer(data, lambda: _search_tables(swept))
-    if swept.interrupted:
-        raise MclError(f"interrupted after {len(swept.trials)} trials, which are kept in run {swept.sweep_id}")
-    return 1 if swept.states.get("FAILED", 0) else 0
-
-
-def _search_tables(swept: Any) -> None:
-    for title, columns, rows in swept.tables():
-        screen.table(title, columns, rows)
-    screen.say(f"sweep {swept.sweep_id} · report {swept.report} · mcl ui shows every trial below it")
+    return sweeps.show(search.sweep(composed, store=Store(), root=config.root(), progress=not screen.quiet()))
 
 
 def compare(args: Namespace) -> int:

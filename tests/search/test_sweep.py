@@ -170,7 +170,7 @@ def test_the_time_limit_stops_asking(project: Project) -> None:
     assert project.store.run(swept.sweep_id).status == "FINISHED"
     nothing = project.sweep("search.timeout_sec=1e-9")
     assert (len(nothing.trials), nothing.best, nothing.states) == (0, None, {})
-    assert nothing.tables()[0][0] == "0 of 0 trials scored"
+    assert nothing.tables()[0][0] == "0 of 0 trials scored, search.timeout_sec=1e-09 is over"
 
 
 def test_bars_beyond_the_hold_out_are_never_seen(project: Project) -> None:

@@ -1,0 +1,55 @@
+"""When a search ends before its last trial, and what that is called."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from mcl import schema
+from mcl.search.interrupt import Stop
+from mcl.search.place import Place
+from mcl.search.progress import Board
+from mcl.search.trial import Outcome
+from mcl.tracking import Status
+
+
+class Brakes:
+    """`on()` before each trial: whether to ask for no more. `why` is empty while the search may go on."""
+
+    def __init__(self, search: schema.Search, stop: Stop, place: Place) -> None:
+        self._search, self._stop, self._place = search, stop, place
+        self._deadline = math.inf if search.timeout_sec is None else time.perf_counter() + search.timeout_sec
+        self._since_better = 0
+        self._same_failure = ""
+        self.why = ""
+        self.status: Status = "FINISHED"
+
+    def on(self) -> bool:
+        if self.why:
+            return True
+        if self._stop.requested or self._place.asked_to_stop:
+            self._pull("stopped by hand", "KILLED")
+        elif time.perf_counter() >= self._deadline:
+            self._pull(f"search.timeout_sec={self._search.timeout_sec:g} is over", "FINISHED")
+        return bool(self.why)
+
+    def watch(self, outcome: Outcome, improved: bool, board: Board) -> None:
+        """Take an outcome of this process into account."""
+        self._since_better = 0 if improved else self._since_better + 1
+        failed = board.states["FAILED"]
+        limit, patience = self._search.max_failures, self._search.patience
+        if limit is not None and failed > limit:
+            self._pull(f"{failed} trials failed, more than search.max_failures={limit}", "FAILED")
+        elif self._alike(outcome, board):
+            self._pull(f"the first {board.done} trials all failed with {outcome.reason}: {outcome.detail}", "FAILED")
+        elif patience is not None and board.best is not None and self._since_better >= patience:
+            self._pull(f"no better trial among the last {patience} (search.patience)", "FINISHED")
+
+    def _alike(self, outcome: Outcome, board: Board) -> bool:
+        """Whether all trials so far have failed, with the same exception, and are as many as search.fail_fast."""
+        first = self._search.fail_fast
+        return first is not None and board.done == board.states["FAILED"] == board.reasons[outcome.reason] >= first
+
+    def _pull(self, why: str, status: Status) -> None:
+        if not self.why:
+            self.why, self.status = why, status

@@ -1,0 +1,167 @@
+"""What is fixed when a search is launched, how the parent run keeps it, and what may not have changed when it goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mcl import config, evidence, metrics, runs, schema
+from mcl.data.bars import Bars
+from mcl.engine.backtest import backtest as simulate
+from mcl.errors import ConfigError, StoreError, nearest
+from mcl.search import rules
+from mcl.search import space as spaces
+from mcl.search.points import inside
+from mcl.search.study import planned
+from mcl.search.trial import Market, deciding
+from mcl.tracking import Record, StoredRun
+
+FREE = ("trials", "workers", "timeout_sec", "trial_timeout_sec", "patience", "max_failures", "fail_fast", "track", "top", "select")
+CHAMPION = Path("conf") / "promoted" / "paper.yaml"
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A search that can run: everything in it has been checked."""
+
+    composed: config.Composed
+    run: schema.Config
+    search: schema.Search
+    space: spaces.Space
+    fixed: tuple[dict[str, Any], ...]  # the points of the first trials
+    rules: tuple[rules.Rule, ...]
+    market: Market
+    bars: Bars
+    total: int
+
+    @property
+    def title(self) -> str:
+        axes = " × ".join(key.removeprefix("strategy.") for key in self.space)
+        name = f"{self.search.name} · " if self.search.name else ""
+        return f"{name}{self.search.sampler} search · {self.run.strategy['name']} · {axes} · {self.total} trials"
+
+    @property
+    def described(self) -> dict[str, str]:
+        return {key: str(axis) for key, axis in self.space.items()}
+
+
+def freeze(composed: config.Composed, root: Path) -> Frozen:
+    """Everything that can be refused is refused here, before a run exists."""
+    run, search = composed.config, composed.search
+    space = spaces.parse(search.space, composed.raw)
+    fixed = tuple(_fixed(entry, space, composed.raw, root) for entry in search.enqueue)
+    total = planned(space, search, len(fixed))
+    market = Market(root)
+    bars = market.bars(run.data)
+    measured = metrics.summary(simulate(run, bars))  # also compiles the kernel before a worker starts
+    for name in (search.metric, *search.also):
+        if name not in measured:
+            raise ConfigError(f"search.metric={name!r} is not a metric: {nearest(name, measured)}", "mcl report last shows them all")
+    keys = config.flatten(deciding(composed.raw))
+    parsed = rules.parse(search.constraints, keys, measured)
+    if search.pruner != "none":
+        market.folds(run.data, search.folds)
+    return Frozen(composed, run, search, space, fixed, parsed, market, bars, total)
+
+
+def parent(frozen: Frozen) -> Record:
+    """The parent run as it is started: what the search is, whole enough to go on with it in another process."""
+    searched = frozen.search.model_dump(mode="json")
+    overrides = {"overrides": list(frozen.composed.overrides), "argv": evidence.argv()}
+    tags = {"mcl.kind": "sweep", "space_sha256": config.digest(frozen.described), "sweep": frozen.search.name}
+    return Record(
+        study=frozen.run.study,
+        name=frozen.title,
+        params=runs.params(frozen.run) | {f"search.{key}": value for key, value in config.flatten(searched).items()},
+        tags=evidence.tags(frozen.run, frozen.bars) | {key: value for key, value in tags.items() if value},
+        files={
+            "config.json": json.dumps(frozen.run.model_dump(mode="json"), indent=1).encode(),
+            "search.json": json.dumps({"search": searched, "space": frozen.described}, indent=1).encode(),
+            "composed.json": json.dumps(asdict(frozen.composed), indent=1).encode(),
+            "overrides.json": json.dumps(overrides).encode(),
+        },
+    )
+
+
+def thaw(stored: StoredRun, root: Path, target: int, amendments: list[str] | None = None) -> Frozen:
+    """The search that a parent run froze, with `target` trials; StoreError with every input that is not what it was.
+
+    `amendments` are `search.KEY=VALUE` for keys that do not change what a trial is (`FREE`).
+    """
+    composed = stored_composed(stored)
+    frozen = freeze(_amended(composed, target, amendments or []), root)
+    if changed := [*_config_changes(composed), *_tag_changes(stored, frozen)]:
+        raise StoreError(
+            f"sweep {stored.run_id[:12]} cannot go on, since its inputs are not what they were: {'; '.join(changed)}",
+            "restore them, or begin a new sweep",
+        )
+    return frozen
+
+
+def stored_composed(stored: StoredRun) -> config.Composed:
+    kept = json.loads(stored.file("composed.json"))
+    return config.Composed(kept["raw"], tuple(kept["overrides"]), kept["choices"])
+
+
+def _amended(composed: config.Composed, target: int, amendments: list[str]) -> config.Composed:
+    import yaml
+
+    search = composed.raw["search"] | {"trials": target}
+    for text in amendments:
+        key, _, value = text.removeprefix("search.").partition("=")
+        if key not in FREE or not text.startswith("search."):
+            free = [f"search.{name}" for name in FREE]
+            raise ConfigError(
+                f"{text} would change what a trial of this sweep is: {nearest(text.split('=')[0], free)}", "begin a new sweep"
+            )
+        search[key] = yaml.safe_load(value)
+    return replace(composed, raw=composed.raw | {"search": search})
+
+
+def _config_changes(composed: config.Composed) -> list[str]:
+    """What the same command line would mean today, where that differs."""
+    try:
+        now = config.compose("sweep", list(composed.overrides)).raw
+    except ConfigError as error:
+        return [f"its command line cannot be composed any more ({error.message})"]
+    then_flat, now_flat = _binding(composed.raw), _binding(now)
+    keys = sorted(key for key in then_flat.keys() | now_flat.keys() if then_flat.get(key) != now_flat.get(key))
+    return [f"{key} was {then_flat.get(key)!r}, is {now_flat.get(key)!r}" for key in keys]
+
+
+def _binding(raw: Mapping[str, Any]) -> dict[str, Any]:
+    search = {key: value for key, value in raw["search"].items() if key not in (*FREE, "name")}
+    return config.flatten(deciding(raw) | {"search": search})
+
+
+def _tag_changes(stored: StoredRun, frozen: Frozen) -> list[str]:
+    now = {"data_fingerprint": frozen.bars.fingerprint, "code_sha256": evidence.code_sha256()}
+    said = {"data_fingerprint": "the data", "code_sha256": "the code that decides results"}
+    return [f"{said[key]} ({key} was {stored.tags[key][:12]}, is {value[:12]})" for key, value in now.items() if stored.tags[key] != value]
+
+
+def _fixed(entry: str | dict[str, Any], space: spaces.Space, raw: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    """The point that an entry of search.enqueue names; ConfigError where it is not in the space."""
+    values = _named(entry, raw, root) if isinstance(entry, str) else config.flatten(entry)
+    for key, axis in space.items():
+        if key not in values:
+            raise ConfigError(f"search.enqueue: {entry} has no value for {key}", "name a value for every axis of the space")
+        if not inside(axis, values[key]):
+            raise ConfigError(f"search.enqueue: {key}={values[key]} of {entry} is not in the space, {axis}", "widen the axis")
+    if isinstance(entry, dict) and (other := sorted(values.keys() - space.keys())):
+        raise ConfigError(f"search.enqueue: {other[0]} is not searched: {nearest(other[0], space)}")
+    return {key: values[key] for key in space}
+
+
+def _named(entry: str, raw: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    if entry == "defaults":
+        return config.flatten(dict(raw))
+    import yaml
+
+    path = root / CHAMPION
+    if not path.is_file():
+        raise ConfigError(f"search.enqueue: there is no champion yet ({CHAMPION} is missing)", "promote a run first: mcl promote RUN_ID")
+    return config.flatten(yaml.safe_load(path.read_text()))

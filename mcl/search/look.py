@@ -1,0 +1,151 @@
+"""Looking at a search from another process, or before it begins: where it stands, what it found, how long it would take."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mcl import config, schema
+from mcl.files import write_whole
+from mcl.search import outcomes
+from mcl.search import place as places
+from mcl.search import space as spaces
+from mcl.search.frozen import Frozen, freeze, stored_composed
+from mcl.search.ledger import Ledger
+from mcl.search.place import Place
+from mcl.search.points import uniform
+from mcl.search.progress import Board
+from mcl.search.space import points as levels
+from mcl.search.swept import Swept, page, surveyed
+from mcl.search.trial import Objective, Outcome
+from mcl.search.winner import export, ranking
+from mcl.tracking import Store, StoredRun
+
+# Milliseconds a trial beyond its backtest, everything tracked, measured by scripts/bench_search.py; tpe grows with the trials done.
+OVERHEAD_MS = {"tpe": 4.0, "cmaes": 2.0, "nsga2": 2.0}
+OTHERS_MS, TPE_GROWTH_MS = 1.5, 0.008
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a search would cost: `points` in the space (infinite when an axis is continuous), seconds of a backtest and in all."""
+
+    title: str
+    trials: int
+    points: float
+    bars: int
+    trial_sec: float
+    total_sec: float
+
+
+def estimate(composed: config.Composed, root: Path) -> Estimate:
+    """Time a few random points of the space; nothing is recorded. ConfigError as `sweep` would raise it."""
+    frozen = freeze(composed, root)
+    search = frozen.search
+    seconds = statistics.median(_timed(frozen) or [math.nan])
+    at_once = min(search.workers, os.cpu_count() or 1)
+    own_ms = OVERHEAD_MS.get(search.sampler, OTHERS_MS) + (TPE_GROWTH_MS * frozen.total / 2 if search.sampler == "tpe" else 0.0)
+    total = frozen.total * max(seconds / at_once, own_ms / 1000) if at_once > 1 else frozen.total * (seconds + own_ms / 1000)
+    return Estimate(
+        frozen.title, frozen.total, _points(frozen.space), len(frozen.bars), seconds, min(total, search.timeout_sec or math.inf)
+    )
+
+
+def status(named: str, *, store: Store) -> dict[str, Any]:
+    """Where a search stands: its last heart-beat, and whether the process that wrote it still lives.
+
+    `state` is RUNNING, or what the parent said when it ended, or DEAD: it ended without a word, and `mcl sweep resume` goes on.
+    """
+    place = _place(named, store)
+    card: dict[str, Any] = json.loads(place.file("card").read_text())
+    beat, alive = place.status(), place.alive
+    said = beat.get("status", "RUNNING")
+    state = "RUNNING" if alive else "DEAD" if said == "RUNNING" else said
+    age = time.time() - beat["beat"] if "beat" in beat else None
+    return card | beat | {"state": state, "beat_age_sec": age, "stopping": alive and place.asked_to_stop}
+
+
+def stop(named: str, *, store: Store) -> dict[str, Any]:
+    """Ask the parent to end after the trials that run; the status it has then is read with `status`."""
+    place = _place(named, store)
+    if place.alive:
+        place.ask_to_stop()
+    return status(named, store=store)
+
+
+def report(named: str, *, store: Store, root: Path, name: str = "") -> tuple[Swept, Path | None]:
+    """The tables and the page of a search, finished or not, made anew; with `name` also experiments/NAME_best.yaml of its winner."""
+    place = _place(named, store)
+    stored = store.run(place.sweep_id)
+    composed = stored_composed(stored)
+    search = composed.search
+    space = spaces.parse(search.space, composed.raw)
+    known = outcomes.read(place.file("outcomes"))
+    swept = _swept(stored, search, space, known, store)
+    write_whole(swept.report, page(swept, stored.name))
+    written = export(composed, swept.best["params"], root, name) if name and swept.best else None
+    return swept, written
+
+
+def _swept(stored: StoredRun, search: schema.Search, space: spaces.Space, known: dict[int, Outcome], store: Store) -> Swept:
+    """The search as `conclude` would have it: from the parent's table once there is one, else from the outcomes on disk."""
+    ledger = Ledger(store, stored.study, stored.run_id, {}, {}, rows=False)
+    board = Board(stored.name, search.trials, search.metric, search.direction == "maximize")
+    rows = store.trials(stored.run_id)
+    for number in sorted(known):
+        ledger.keep(known[number], rows.get(number, ""))
+        board.add(known[number])
+    ranked = ranking(search, space, ledger.scored())
+    running = stored.status == "RUNNING"
+    frame = surveyed(ledger.frame(), space, search.metric, board.maximize, search.also) if running else _table(stored)
+    return Swept(
+        sweep_id=stored.run_id,
+        trials=frame,
+        states=dict(board.states),
+        best=_best(stored, ranked[0], rows) if ranked else None,
+        report=stored.artifacts / "sweep.html",
+        keys=list(space),
+        metric=search.metric,
+        maximize=board.maximize,
+        status="RUNNING" if running else "KILLED" if stored.status == "KILLED" else "FINISHED",
+        why="not finished" if running else stored.tags.get("stopped", ""),
+        watermark=stored.tags.get("watermark", ""),
+        space=space,
+    )
+
+
+def _best(stored: StoredRun, best: Outcome, rows: dict[int, str]) -> dict[str, Any]:
+    whole = stored.tags.get("best_run_id", "") if stored.tags.get("best_trial") == str(best.number) else ""
+    run_id = whole or rows.get(best.number, "")
+    return {"trial": best.number, "value": best.value, "params": best.params, "metrics": best.metrics, "run_id": run_id}
+
+
+def _table(stored: StoredRun) -> Any:
+    import pandas as pd
+
+    return pd.read_parquet(io.BytesIO(stored.file("trials.parquet")))
+
+
+def _timed(frozen: Frozen, count: int = 5) -> list[float]:
+    """Seconds of a few backtests; the first may still compile and does not count, nor do points that no strategy accepts."""
+    objective = Objective(frozen.composed.raw, frozen.search, frozen.market, frozen.rules)
+    point = uniform(frozen.space, frozen.run.seed)
+    tried = (objective(number, point(number)) for number in range(20 * count))
+    found = [outcome.seconds for _, outcome in zip(range(count + 1), (o for o in tried if o.metrics), strict=False)]
+    return found[1:]
+
+
+def _points(space: spaces.Space) -> float:
+    continuous = any(getattr(axis, "step", 1) is None for axis in space.values())
+    return math.inf if continuous else math.prod(len(levels(key, axis)) for key, axis in space.items())
+
+
+def _place(named: str, store: Store) -> Place:
+    return places.find(store.folder / "sweeps", named)

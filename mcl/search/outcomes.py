@@ -1,0 +1,68 @@
+"""The truth about finished trials: one line per outcome, on disk before the study or the store hears of it.
+
+Optuna's journal keeps what a sampler needs, and the run store is written in batches; either can be completed from this file after
+a kill. Session dates are written once, when they change; returns are the bytes of a float64 array, so that a replayed outcome is
+bit-equal.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mcl.search.journal import Lines, scanned
+from mcl.search.trial import Outcome
+
+ARRAYS = ("sessions", "returns")
+PLAIN = tuple(f.name for f in fields(Outcome) if f.name not in ARRAYS)
+
+
+class Outcomes:
+    """`known` holds every outcome by trial number; `add` makes one durable against the death of this process."""
+
+    def __init__(self, path: Path) -> None:
+        self._lines = Lines(path)
+        self.known, self._sessions = _outcomes(self._lines.read())
+
+    def add(self, outcome: Outcome) -> None:
+        sessions = _text(outcome.sessions)
+        lines: list[dict[str, Any]] = []
+        if len(outcome.sessions) and sessions != self._sessions:
+            lines.append({"sessions": sessions})
+            self._sessions = sessions
+        plain = {name: getattr(outcome, name) for name in PLAIN}
+        lines.append(plain | {"returns": _text(outcome.returns), "dated": bool(len(outcome.sessions))})
+        self._lines.append(lines)
+        self.known[outcome.number] = outcome
+
+    def close(self) -> None:
+        self._lines.close()
+
+
+def read(path: Path) -> dict[int, Outcome]:
+    """The outcomes so far of a search that may be running in another process."""
+    return _outcomes(scanned(path)[0])[0]
+
+
+def _outcomes(lines: list[dict[str, Any]]) -> tuple[dict[int, Outcome], str]:
+    """Outcomes by trial number, the first of each, and the session dates that the last of them has."""
+    known: dict[int, Outcome] = {}
+    sessions, dates = "", np.empty(0, np.int64)
+    for line in lines:
+        if "sessions" in line:
+            sessions = line["sessions"]
+            dates = np.frombuffer(base64.b64decode(sessions), np.int64)
+            continue
+        returns = np.frombuffer(base64.b64decode(line["returns"]), np.float64)
+        outcome = Outcome(**{name: line[name] for name in PLAIN}, returns=returns, sessions=dates if line["dated"] else dates[:0])
+        known.setdefault(outcome.number, outcome)
+    return known, sessions
+
+
+def _text(array: npt.NDArray[Any]) -> str:
+    return base64.b64encode(array.tobytes()).decode()

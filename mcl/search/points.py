@@ -1,0 +1,101 @@
+"""Points that depend on nothing but the seed and the trial's number: grid, random and Sobol, whatever the workers or the interruptions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from optuna import Study
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
+
+from mcl.search.space import Space, points
+
+Point = Callable[[int], dict[str, Any]]
+
+
+class Numbered(BaseSampler):
+    """An Optuna sampler over a space known from the start, in which trial n has the point `point(n)`."""
+
+    def __init__(self, space: Space, point: Point) -> None:
+        self._space, self._point = space, point
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        del study, trial
+        return dict(self._space)
+
+    def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
+        del study, search_space
+        return self._point(trial.number)
+
+    def sample_independent(self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:
+        del study, param_distribution
+        return self._point(trial.number)[param_name]
+
+
+def grid(space: Space) -> Point:
+    """Every combination once, the last key fastest."""
+    axes = {key: points(key, axis) for key, axis in space.items()}
+
+    def point(number: int) -> dict[str, Any]:
+        values = {}
+        for key, choices in reversed(axes.items()):
+            number, place = divmod(number, len(choices))
+            values[key] = choices[place]
+        return {key: values[key] for key in axes}
+
+    return point
+
+
+def uniform(space: Space, seed: int) -> Point:
+    return lambda number: _placed(space, np.random.default_rng([seed, number]).random(len(space)))
+
+
+def sobol(space: Space, seed: int) -> Point:
+    """The scrambled Sobol sequence: 2^k points fill the space evenly."""
+    from scipy.stats import qmc
+
+    engine = qmc.Sobol(len(space), scramble=True, rng=seed)
+
+    def point(number: int) -> dict[str, Any]:
+        if number < engine.num_generated:
+            engine.reset()
+        if number > engine.num_generated:
+            engine.fast_forward(number - engine.num_generated)
+        return _placed(space, engine.random(1)[0])
+
+    return point
+
+
+def at(axis: BaseDistribution, place: float) -> Any:
+    """The value of `axis` at `place` in [0, 1); every value of a whole or stepped axis has an equal share, on its own scale."""
+    if isinstance(axis, CategoricalDistribution):
+        return axis.choices[int(place * len(axis.choices))]
+    if isinstance(axis, IntDistribution):
+        if axis.log:
+            low, high = math.log(axis.low - 0.5), math.log(axis.high + 0.5)
+            return min(max(round(math.exp(low + place * (high - low))), axis.low), axis.high)
+        return axis.low + axis.step * int(place * ((axis.high - axis.low) // axis.step + 1))
+    if isinstance(axis, FloatDistribution) and axis.step is not None:
+        values = points("", axis)
+        return values[int(place * len(values))]
+    assert isinstance(axis, FloatDistribution)  # noqa: S101 - the last kind of `space.distribution`
+    if axis.log:
+        return math.exp(math.log(axis.low) + place * (math.log(axis.high) - math.log(axis.low)))
+    return axis.low + place * (axis.high - axis.low)
+
+
+def inside(axis: BaseDistribution, value: Any) -> bool:
+    """Whether `value` is one of the axis' own."""
+    if isinstance(axis, FloatDistribution) and axis.step is None:
+        return isinstance(value, int | float) and not isinstance(value, bool) and axis.low <= value <= axis.high
+    if isinstance(axis, IntDistribution) and isinstance(value, bool):
+        return False
+    return value in points("", axis)
+
+
+def _placed(space: Space, places: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Any]:
+    return {key: at(axis, float(place)) for (key, axis), place in zip(space.items(), places, strict=True)}

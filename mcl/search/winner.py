@@ -1,0 +1,97 @@
+"""The best of a search: chosen, simulated again as a complete run, and written down as a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcl import config, runs, schema
+from mcl.errors import EngineError
+from mcl.files import write_whole
+from mcl.search import region
+from mcl.search import space as spaces
+from mcl.search.frozen import Frozen
+from mcl.search.ledger import Ledger
+from mcl.search.progress import Board
+from mcl.search.trial import Outcome
+from mcl.tracking import Store
+
+GROUPS = ("data", "strategy", "risk", "costs")
+
+
+def crowned(frozen: Frozen, board: Board, ledger: Ledger, store: Store, sweep_id: str, *, in_full: bool) -> dict[str, Any] | None:
+    """The winner: trial, value, params, metrics, run_id; None when nothing has a score.
+
+    `in_full` simulates it and the next best (`search.top`) again as complete runs, which can be promoted, insists on equal metrics,
+    and writes the winner of a named search to experiments/NAME_best.yaml.
+    """
+    search = frozen.search
+    ranked = ranking(search, frozen.space, ledger.scored())[: search.top]
+    if not ranked or board.best is None:
+        return None
+    if search.track == "top":
+        ledger.choose([outcome.number for outcome in ranked])
+    best = ranked[0]
+    found = {"trial": best.number, "value": best.value, "params": best.params, "metrics": best.metrics}
+    if not in_full:
+        return found | {"run_id": ledger.run_ids.get(best.number, "")}
+    there = store.trials(sweep_id, kind="backtest")  # made by an earlier process of this sweep
+    made = [there.get(o.number) or _whole(frozen, o, store, sweep_id, report=o is best) for o in ranked]
+    exported = {"experiment": export(frozen.composed, best.params, frozen.market.root, search.name)} if search.name else {}
+    return found | {"run_id": made[0]} | exported
+
+
+def export(composed: config.Composed, params: Mapping[str, Any], root: Path, name: str) -> Path:
+    """Write experiments/NAME_best.yaml: `mcl backtest experiment=NAME_best` is this point of the search, which is checked here."""
+    path = root / "experiments" / f"{name}_best.yaml"
+    run = config.run_config(spaces.overlay(composed.raw, params))
+    write_whole(path, experiment(composed, params, name))
+    again = config.compose("backtest", [f"experiment={name}_best"]).config
+    if config.fingerprint(again) != config.fingerprint(run):
+        path.unlink()
+        raise EngineError(f"{path.name} would not describe the winner of sweep {name}", "use the overrides of its run instead")
+    return path
+
+
+def experiment(composed: config.Composed, params: Mapping[str, Any], name: str) -> bytes:
+    """An experiment file that says everything that decides a result, whatever the defaults of the project become."""
+    import yaml
+
+    run = config.run_config(spaces.overlay(composed.raw, params)).model_dump(mode="json", include={*config.DECIDES, "study"})
+    chosen = "".join(f"  - override /{group}: {composed.choices[group]}\n" for group in GROUPS if group in composed.choices)
+    searched = ", ".join(f"{key}={value}" for key, value in params.items())
+    head = f"# @package _global_\n# The winner of a search: {searched}.\n# mcl backtest experiment={name}_best\ndefaults:\n{chosen}\n"
+    return (head + yaml.safe_dump(run, sort_keys=False, allow_unicode=True)).encode()
+
+
+def ranking(search: schema.Search, space: spaces.Space, scored: list[Outcome]) -> list[Outcome]:
+    """The scored outcomes, best first, by peak or by plateau as `search.select` says; ties go to the lower number."""
+    values = np.array([outcome.value for outcome in scored], float)
+    if search.select == "plateau" and scored:
+        around = region.plateau([outcome.params for outcome in scored], values.tolist(), space)
+        values = np.where(np.isnan(around), values, around)
+    signed = -values if search.direction == "maximize" else values
+    return [scored[i] for i in np.argsort(signed, kind="stable")]
+
+
+def _whole(frozen: Frozen, outcome: Outcome, store: Store, sweep_id: str, *, report: bool) -> str:
+    """The run id of `outcome`, simulated again as a complete run."""
+    run = config.run_config(spaces.overlay(frozen.composed.raw, outcome.params))
+    searched = ("search=", "search.", *(f"{key}=" for key in frozen.space))
+    typed = [override for override in frozen.composed.overrides if not override.lstrip("+~").startswith(searched)]
+    done = runs.backtest(
+        run,
+        store=store,
+        root=frozen.market.root,
+        overrides=[*typed, *(f"{key}={value}" for key, value in outcome.params.items())],
+        parent=sweep_id,
+        report=report,
+        bars=frozen.market.bars(run.data),
+        extra_tags={"best_of": sweep_id, "trial": str(outcome.number)},
+    )
+    if moved := runs.unequal(outcome.metrics, done.metrics):
+        raise EngineError(f"trial {outcome.number} does not repeat: {', '.join(moved)} differ in run {done.run_id}")
+    return done.run_id

@@ -1,0 +1,290 @@
+"""A search has an identity: it goes on after anything, and only as the search that it was."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mcl import config, search, trials
+from mcl.errors import ConfigError, StoreError
+from mcl.search import look, outcomes
+from mcl.search.place import Place, find
+from mcl.search.swept import Swept
+from mcl.tracking import Store
+
+from .conftest import SMALL, Project, write_walk
+
+CHILD = """
+import sys
+from pathlib import Path
+from mcl import config, search
+from mcl.tracking import Store
+
+if __name__ == "__main__":
+    root = Path(sys.argv[1])
+    store = Store(root)
+    if sys.argv[2] == "resume":
+        search.resume(sys.argv[3], store=store, root=root)
+    else:
+        search.sweep(config.compose("sweep", sys.argv[2:]), store=store, root=root)
+"""
+COMPARED = ["trial", "strategy.fast", "strategy.slow", "state", "reason", "value", "sharpe", "net_pnl_usd"]
+
+
+def begin(project: Project, tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
+    script = tmp_path / "child.py"
+    script.write_text(CHILD)
+    return subprocess.Popen(
+        [sys.executable, str(script), str(project.root), *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"MCL_HOME": str(project.root)},
+        start_new_session=True,
+    )
+
+
+def overrides(*changed: str) -> list[str]:
+    keys = {o.split("=")[0] for o in changed}
+    return [*(o for o in SMALL if o.split("=")[0] not in keys), *changed]
+
+
+def place(project: Project, named: str = "last") -> Place:
+    return find(project.root / "mlruns" / "sweeps", named)
+
+
+def wait_until(condition: object, process: subprocess.Popen[str], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        if process.poll() is not None or time.monotonic() > end:
+            process.kill()
+            pytest.fail(f"it did not come to that: {process.communicate()[1][-2000:]}")
+        time.sleep(0.005)
+
+
+def rows(project: Project, swept: Swept) -> list[int]:
+    children = [run for run in project.store.children(swept.sweep_id) if run.tags["mcl.kind"] == "trial"]
+    return sorted(int(run.tags["trial"]) for run in children)
+
+
+def workers_of(parent: int) -> list[int]:
+    """Process ids of the worker processes of `parent`, without multiprocessing's resource tracker."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[1]) == parent and b"spawn_main" in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+@pytest.mark.parametrize(("sampler", "workers"), [("grid", 1), ("qmc", 2), ("random", 1)])
+def test_a_killed_search_goes_on_to_the_same_end(project: Project, tmp_path: Path, sampler: str, workers: int) -> None:
+    typed = overrides(f"search.sampler={sampler}", "search.trials=90", f"search.workers={workers}")
+    whole = search.sweep(config.compose("sweep", typed), store=project.store, root=project.root)
+    seen = {p.name for p in place(project).folder.glob("*.card")}
+    process = begin(project, tmp_path, *typed)
+    chance = random.Random(sampler)
+    killed = ""
+    for _ in range(2):
+        wait_until(lambda: {p.name for p in place(project).folder.glob("*.card")} - seen, process)
+        killed = killed or ({p.name for p in place(project).folder.glob("*.card")} - seen).pop().removesuffix(".card")
+        log = place(project, killed).file("outcomes")
+        before = log.stat().st_size if log.exists() else 0
+        wait_until(lambda log=log, before=before: log.exists() and log.stat().st_size > before, process)
+        time.sleep(chance.uniform(0, 0.1))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        known = len(outcomes.read(log))
+        assert 0 < known < 90
+        if known < 60:
+            process = begin(project, tmp_path, "resume", killed)
+        else:
+            break
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    swept = search.resume(killed, store=project.store, root=project.root)
+    assert swept.sweep_id == killed
+    assert rows(project, swept) == list(range(90))  # the target, and none twice
+    pd.testing.assert_frame_equal(swept.trials[COMPARED], whole.trials[COMPARED])
+    assert (swept.best or {})["metrics"] == (whole.best or {})["metrics"]
+    parent = project.store.run(killed)
+    assert (parent.status, parent.metrics["trials"]) == ("FINISHED", 90)
+    a, b = (pd.read_parquet(io.BytesIO(project.store.run(i).file("session_returns.parquet"))) for i in (killed, whole.sweep_id))
+    assert all((x == y).all() for x, y in zip(a["return_frac"], b["return_frac"], strict=True))
+    counted = trials.rows(project.root)
+    mine, theirs = (counted[(counted["group"] == i) & (counted["reason"] != "duplicate")] for i in (killed, whole.sweep_id))
+    assert set(mine["config_sha256"]) == set(theirs["config_sha256"])
+    assert mine["identity"].nunique() == theirs["identity"].nunique()
+
+
+def test_a_killed_worker_costs_nothing(project: Project, tmp_path: Path) -> None:
+    typed = overrides("search.sampler=random", "search.trials=400", "search.workers=2", "strategy.fast=range(2,300)", "study=workers")
+    seen = set(place(project).folder.glob("*.outcomes"))
+    process = begin(project, tmp_path, *typed)
+    wait_until(lambda: set(place(project).folder.glob("*.outcomes")) - seen, process)
+    log = (set(place(project).folder.glob("*.outcomes")) - seen).pop()
+    for _ in range(2):
+        before = log.stat().st_size
+        wait_until(lambda before=before: log.stat().st_size > before, process)
+        found = workers_of(process.pid)
+        if found:
+            os.kill(random.Random(1).choice(found), signal.SIGKILL)
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    known = outcomes.read(log)
+    assert sorted(known) == list(range(400))
+    assert not [o for o in known.values() if o.state == "FAILED"]
+
+
+def test_extend_counts_to_the_new_target_as_if_it_had_been_the_first(project: Project) -> None:
+    short = project.sweep("search.sampler=qmc", "search.trials=8", "search.name=growing")
+    longer = project.sweep("search.sampler=qmc", "search.trials=20")
+    grown = search.resume("growing", store=project.store, root=project.root, trials=20)
+    assert grown.sweep_id == short.sweep_id
+    pd.testing.assert_frame_equal(grown.trials[COMPARED], longer.trials[COMPARED])
+    parent = project.store.run(grown.sweep_id)
+    assert (parent.metrics["trials"], parent.status, parent.tags["target"]) == (20, "FINISHED", "20")
+    assert parent.metrics["best_sharpe"] == (longer.best or {})["value"]
+    assert rows(project, grown) == list(range(20))
+    with pytest.raises(ConfigError, match="has a target of 20 trials; 20 are no more"):
+        search.resume("growing", store=project.store, root=project.root, trials=15)
+
+
+def test_learning_samplers_repeat_with_one_worker(project: Project) -> None:
+    for sampler in ("tpe", "cmaes", "nsga2"):
+        whole = project.sweep(f"search.sampler={sampler}", "search.trials=24", "strategy.fast=range(2,60)")
+        part = project.sweep(f"search.sampler={sampler}", "search.trials=13", "strategy.fast=range(2,60)")
+        grown = search.resume(part.sweep_id, store=project.store, root=project.root, trials=24)
+        pd.testing.assert_frame_equal(grown.trials[COMPARED], whole.trials[COMPARED])
+
+
+def test_a_finished_search_has_nothing_to_resume(project: Project) -> None:
+    swept = project.sweep("search.sampler=random", "search.trials=6", "seed=8")
+    again = search.resume(swept.sweep_id, store=project.store, root=project.root)
+    pd.testing.assert_frame_equal(again.trials, swept.trials)
+    assert (again.best or {})["run_id"] == (swept.best or {})["run_id"]
+    assert rows(project, again) == list(range(6))
+
+
+def test_two_parents_are_refused(project: Project) -> None:
+    swept = project.sweep("search.sampler=random", "search.trials=4")
+    with place(project, swept.sweep_id).claimed():
+        assert look.status(swept.sweep_id, store=project.store)["state"] == "RUNNING"
+        with pytest.raises(StoreError, match=rf"is being run by process {os.getpid()}"):
+            search.resume(swept.sweep_id, store=project.store, root=project.root)
+    assert look.status(swept.sweep_id, store=project.store)["state"] == "FINISHED"
+
+
+def test_changed_data_are_named(project: Project) -> None:
+    write_walk(project.root / "moving.csv")
+    swept = project.sweep("search.sampler=random", "search.trials=4", "data.path=moving.csv")
+    write_walk(project.root / "moving.csv", seed=4)
+    with pytest.raises(StoreError, match=r"cannot go on, since its inputs are not what they were: the data \(data_fingerprint was"):
+        search.resume(swept.sweep_id, store=project.store, root=project.root, trials=8)
+    assert project.store.run(swept.sweep_id).status == "FINISHED"
+
+
+def test_changed_code_is_named(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mcl import evidence
+
+    swept = project.sweep("search.sampler=random", "search.trials=4")
+    monkeypatch.setattr(evidence, "code_sha256", lambda: "f" * 64)
+    with pytest.raises(StoreError, match=r"the code that decides results \(code_sha256 was \w{12}, is ffffffffffff\)"):
+        search.resume(swept.sweep_id, store=project.store, root=project.root, trials=8)
+
+
+def test_changed_configuration_is_named(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    shutil.copytree(config.conf_dir(), tmp_path / "conf")
+    monkeypatch.setenv("MCL_HOME", str(tmp_path))
+    write_walk(tmp_path / "walk.csv")
+    own = Project(tmp_path, Store(tmp_path))
+    swept = own.sweep("search.sampler=random", "search.trials=4")
+    assert len(search.resume(swept.sweep_id, store=own.store, root=tmp_path, trials=5).trials) == 5
+    costs = tmp_path / "conf" / "costs" / "ib_tiered.yaml"
+    costs.write_text(costs.read_text().replace("slippage_ticks: 1.0", "slippage_ticks: 2.0"))
+    with pytest.raises(StoreError, match=r"costs\.slippage_ticks was 1\.0, is 2\.0"):
+        search.resume(swept.sweep_id, store=own.store, root=tmp_path, trials=8)
+
+
+def test_only_what_changes_no_trial_may_be_amended(project: Project) -> None:
+    swept = project.sweep("search.sampler=random", "search.trials=4", "search.track=none")
+    with pytest.raises(ConfigError, match="would change what a trial of this sweep is"):
+        search.resume(swept.sweep_id, store=project.store, root=project.root, trials=8, amendments=["search.min_trades=1"])
+    grown = search.resume(swept.sweep_id, store=project.store, root=project.root, trials=8, amendments=["search.workers=2"])
+    assert len(grown.trials) == 8
+
+
+def test_a_torn_journal_and_a_torn_log_are_made_whole(project: Project) -> None:
+    whole = project.sweep("search.sampler=qmc", "search.trials=12")
+    swept = project.sweep("search.sampler=qmc", "search.trials=12")
+    for kind, share in (("journal", 0.5), ("outcomes", 0.9)):
+        path = place(project, swept.sweep_id).file(kind)
+        content = path.read_bytes()
+        path.write_bytes(content[: int(len(content) * share)] + b"\0" * 100)
+    again = search.resume(swept.sweep_id, store=project.store, root=project.root)
+    pd.testing.assert_frame_equal(again.trials[COMPARED], whole.trials[COMPARED])
+    assert rows(project, again) == list(range(12))
+
+
+def test_damage_in_the_middle_is_refused(project: Project) -> None:
+    swept = project.sweep("search.sampler=qmc", "search.trials=4")
+    path = place(project, swept.sweep_id).file("outcomes")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], b"garbage\n", *lines[2:]]))
+    with pytest.raises(StoreError, match=r"line 2 of .* is damaged, with whole lines after it"):
+        search.resume(swept.sweep_id, store=project.store, root=project.root)
+
+
+def test_stop_and_status_from_another_process(project: Project, tmp_path: Path) -> None:
+    typed = overrides("search.sampler=random", "search.trials=100000", "strategy.fast=range(1,5000)", "search.name=endless")
+    process = begin(project, tmp_path, *typed)
+    wait_until(lambda: (place(project).folder / "x").parent.glob("*.card") and _running(project), process)
+    found = look.status("endless", store=project.store)
+    assert (found["state"], found["target"], found["pid"]) == ("RUNNING", 100_000, process.pid)
+    shown, _ = look.report("endless", store=project.store, root=project.root)
+    assert shown.status == "RUNNING"
+    assert look.stop("endless", store=project.store)["stopping"]
+    process.communicate(timeout=60)
+    found = look.status("endless", store=project.store)
+    assert (found["state"], found["stopping"]) == ("KILLED", False)
+    assert 0 < found["done"] < 100_000
+    parent = project.store.run(found["sweep_id"])
+    assert (parent.status, parent.tags["stopped"]) == ("KILLED", "stopped by hand")
+    assert json.loads(place(project, "endless").file("card").read_text())["name"] == "endless"
+
+
+def _running(project: Project) -> bool:
+    try:
+        return look.status("endless", store=project.store).get("done", 0) > 0
+    except StoreError:
+        return False
+
+
+def test_the_report_of_a_finished_search_repeats_it(project: Project) -> None:
+    swept = project.sweep("search.sampler=qmc", "search.trials=12")
+    swept.report.unlink()
+    shown, written = look.report(swept.sweep_id, store=project.store, root=project.root)
+    pd.testing.assert_frame_equal(shown.trials, swept.trials)
+    assert (shown.best, shown.tables(), written) == (swept.best, swept.tables(), None)
+    assert swept.report.is_file()
+
+
+def test_an_unknown_sweep_is_refused_by_name(project: Project) -> None:
+    project.sweep("search.sampler=qmc", "search.trials=2", "search.name=baseline")
+    with pytest.raises(StoreError, match="did you mean 'baseline'"):
+        look.status("baselin", store=project.store)
