@@ -148,8 +148,8 @@ class Player:
     def skip_to(self, ns: int) -> None:
         """Bars that have ended by then count as history; called before anything is played."""
         ended = int(np.searchsorted(self.tape.start + self.tape.interval_ns, ns, "right"))
-        self.row = min(max(self.row, ended), len(self.tape) - 1)
-        self._clock(max(ns, int(self.tape.start[self.row])))
+        self.row = max(self.row, ended)
+        self._clock(max(ns, int(self.tape.start[self.row])) if self.row < len(self.tape) else ns)
 
     def listen(self, client: Hashable) -> None:
         """From now on the player waits for this client."""

@@ -203,13 +203,13 @@ class SimulatedTWS:
         self._push_bars(row, complete=False)
         self.book.opened(self.played, price)
         self.stream.opened(price)
+        self.keep(clock=True)
 
     def bar_completed(self, row: int) -> None:
         open_, high, low, close = self.tape.prices(row)
         self.book.traded(self.played, open_, high, low, close, int(self.tape.volume[row]))
         self._push_bars(row, complete=True)
         self.stream.completed(row)
-        self.keep(clock=True)
 
     def session_closed(self, opens_ns: int) -> None:
         """The daily break, a weekend or a holiday."""
@@ -219,6 +219,7 @@ class SimulatedTWS:
     def session_over(self) -> None:
         """Day orders end, and every stream of bars is told that nothing more will come."""
         self.book.session_over()
+        self.keep(clock=True)
         if self._silent_end:
             return
         for session in list(self.sessions):
