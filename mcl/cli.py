@@ -86,6 +86,23 @@ def _promote(parser: argparse.ArgumentParser) -> None:
     _overrides(parser)
 
 
+def _validate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_id", metavar="RUN_ID|SWEEP_ID", help="a run, or a search whose best run is meant")
+    _overrides(parser)
+
+
+def _select(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sweep_id", metavar="SWEEP_ID", help="a sweep or a grid")
+    parser.add_argument(
+        "--constraint", action="append", default=[], metavar="RULE", help='for instance "max_drawdown_frac > -0.25"; may be repeated'
+    )
+
+
+def _trials(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--family", help="one strategy only")
+    parser.add_argument("--limit", type=int, default=10, help="how many of the newest rows are listed")
+
+
 def _live(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="a promoted name, for instance paper")
     _overrides(parser)
@@ -174,6 +191,10 @@ VERBS = {
         Verb("report", "print a run's summary and where its page is", _run_id, "mcl.verbs.research:report"),
         Verb("rerun", "simulate a stored run again: bit-equal, or the input that moved", _run_id, "mcl.verbs.research:rerun"),
         Verb("runs", "list tracked runs", _runs, "mcl.verbs.research:runs"),
+        Verb("validate", "question a run: walk-forward, CPCV, hold-out, costs, plateau, delay, regimes", _validate, "mcl.verbs.judge:validate"),
+        Verb("critique", "what is suspicious about a run, the gravest first", _run_id, "mcl.verbs.judge:critique"),
+        Verb("select", "pick from a search by plateau and deflated Sharpe, not by the peak", _select, "mcl.verbs.judge:select"),
+        Verb("trials", "the trial ledger: what was tried, and how much luck that buys", _trials, "mcl.verbs.judge:ledger"),
         Verb("promote", "gate a run and register it as the version that NAME trades", _promote, "mcl.verbs.trade:promote"),
         Verb("registry", "list promoted versions", _nothing, "mcl.verbs.trade:registry"),
         Verb("live", "trade a promoted version: embedded simulated TWS, or broker=ib_paper", _live, "mcl.verbs.trade:live"),

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from mcl import files, schema, strategy
 from mcl.errors import ConfigError, nearest
 
-Verb = Literal["backtest", "sweep", "live", "promote"]
+Verb = Literal["backtest", "sweep", "live", "promote", "validate"]
 Model = TypeVar("Model", bound=BaseModel)
 DECIDES = ("data", "strategy", "risk", "costs", "capital_usd", "seed")  # what a run is; broker, study and notes are not
 root = files.root

@@ -238,6 +238,30 @@ class Promotion(Strict):
     min_holdout_trades: int | None = Field(20, ge=0)
 
 
+# ---------------------------------------------------------------------------------------------------------- validation
+
+
+Level = tuple[float, float]
+
+
+class Validation(Strict):
+    """How hard `mcl validate` asks. A rule is [pass from, stop from]; the first of the two is the better value."""
+
+    budget: int = Field(64, ge=1, le=10_000)
+    seed: int = Field(0, ge=0)
+    folds: int = Field(6, ge=1, le=100)
+    train_folds: int = Field(3, ge=1, le=100)
+    purge_sessions: int = Field(1, ge=0, le=100)
+    cpcv_folds: int = Field(8, ge=2, le=16)
+    cpcv_tests: int = Field(2, ge=1, le=15)
+    blocks: int = Field(16, ge=2, le=20, multiple_of=2)
+    cost_factors: tuple[float, ...] = Field((0.5, 1.0, 2.0, 3.0), strict=False)
+    delays_bars: tuple[int, ...] = Field((1, 2), strict=False)
+    neighbourhood_quantile: float = Field(0.25, ge=0, le=1)
+    holdout: bool = True
+    rules: dict[str, Annotated[Level, Field(strict=False)]] = Field(default_factory=dict)
+
+
 # -------------------------------------------------------------------------------------------------------------- config
 
 

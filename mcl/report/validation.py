@@ -1,0 +1,188 @@
+"""The page of a validation: the verdict table first, then what each row was read from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mcl.report.format import Verdict, number
+from mcl.report.theme import Cell, Figure, Section, chart, columns, fact_card, facts, finite_list, page, scroll, table, titled
+
+BADGES = {"pass": ("good", "Pass"), "borderline": ("unclear", "Borderline"), "stop": ("bad", "Stop")}
+CELLS = {"pass": "gain", "stop": "loss"}
+
+
+@dataclass(frozen=True)
+class Judged:
+    label: str
+    value: float
+    rule: str
+    level: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Growth of 1 by trade date (ISO days)."""
+
+    name: str
+    days: Sequence[str]
+    values: Any
+    colour: str = "@blue"
+    dash: str = "solid"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One condition or regime: a name, numbers, and a note where they could not be found."""
+
+    name: str
+    sharpe: float
+    net_pnl_usd: float
+    count: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ValidationView:
+    """Plain data of one validation; nothing is computed here."""
+
+    title: str
+    lead: str
+    level: str
+    sentence: str
+    synthetic: str
+    rows: Sequence[Judged]
+    cards: Sequence[tuple[str, str, str]]
+    curves: Sequence[Curve]
+    band: tuple[Sequence[str], Any, Any, Any] | None  # days, low, median, high of resampled equity
+    paths: Any  # Sharpe ratios of the CPCV paths
+    logits: Any
+    neighbours: Sequence[Line]
+    drops: Sequence[tuple[str, float]]
+    cases: Sequence[tuple[str, Sequence[Line]]]
+    regimes: Sequence[tuple[str, Sequence[Line]]]
+    folds: Sequence[tuple[str, Sequence[Sequence[str]]]]
+    facts: Sequence[tuple[str, Any]] = field(default=())
+
+
+def validation_page(view: ValidationView) -> str:
+    """One self-contained HTML document."""
+    level, word = BADGES.get(view.level, ("unclear", "Not judged"))
+    sections = [
+        Section("Verdict", _verdict(view), "Between pass and stop lies borderline. A question that could not be asked says why."),
+        Section(
+            "Equity", _equity(view), "Grey: nine in ten histories resampled in blocks of sessions. Dashed: chosen anew before each fold."
+        ),
+        Section("Choosing", _choosing(view), "What the same way of choosing parameters earned on sessions that it had not seen."),
+        Section("Neighbourhood", _neighbourhood(view), "One step of the search space in every direction, simulated again."),
+        Section("Conditions", columns(*(titled(name, _lines(lines, "Trades")) for name, lines in view.cases))),
+        Section("Regimes", columns(*(titled(name, _lines(lines, "Sessions")) for name, lines in view.regimes))),
+        Section("Numbers", facts(view.facts)),
+    ]
+    cards = "".join(fact_card(*item) for item in view.cards)
+    return page(
+        "validation",
+        view.title,
+        sections,
+        verdict=Verdict(level, word, view.sentence),
+        synthetic=view.synthetic,
+        cards=cards,
+        lead=view.lead,
+    )
+
+
+def _verdict(view: ValidationView) -> str:
+    rows: list[list[Cell | str]] = [
+        [
+            r.label,
+            Cell(number(r.value, "plain"), "n", repr(r.value)),
+            r.rule,
+            Cell(r.level, CELLS.get(r.level, "")),
+            Cell(r.meaning, "wrap"),
+        ]
+        for r in view.rows
+    ]
+    return scroll(table(("Question", "Number", "Rule", "Verdict", "What it says"), rows, numeric=(1,)), tall=True)
+
+
+def _equity(view: ValidationView) -> str:
+    lines: list[Figure] = []
+    if view.band is not None:
+        days, low, median, high = view.band
+        edge = {"type": "scatter", "mode": "lines", "x": list(days), "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+        lines += [
+            edge | {"y": finite_list(low)},
+            edge | {"y": finite_list(high), "fill": "tonexty", "fillcolor": "rgba(128,128,128,0.18)"},
+            edge | {"y": finite_list(median), "line": {"width": 1, "color": "@grey", "dash": "dot"}, "name": "Median", "showlegend": True},
+        ]
+    lines += [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": list(c.days),
+            "y": finite_list(c.values),
+            "name": c.name,
+            "line": {"color": c.colour, "width": 2, "dash": c.dash},
+        }
+        for c in view.curves
+    ]
+    layout = {"yaxis": {"title": {"text": "Growth of 1"}}, "xaxis": {"type": "date"}, "hovermode": "x unified"}
+    return chart("chart-equity", {"data": lines, "layout": layout}, 420, "Equity in sample, out of sample and resampled")
+
+
+def _choosing(view: ValidationView) -> str:
+    parts = []
+    if len(view.paths):
+        parts.append(
+            titled("CPCV paths", chart("chart-paths", _histogram(view.paths, "Sharpe of a path"), 260, "Sharpe of out-of-sample paths"))
+        )
+    if len(view.logits):
+        words = "logit of the rank out of sample"
+        parts.append(
+            titled("Overfitting", chart("chart-logits", _histogram(view.logits, words), 260, "Rank of the in-sample best out of sample"))
+        )
+    parts += [
+        titled(name, scroll(table(("From", "To", "Chosen", "Sharpe in", "Sharpe out"), rows, numeric=(3, 4)))) for name, rows in view.folds
+    ]
+    return columns(*parts, css="wide") if parts else '<p class="empty">There was nothing to choose from.</p>'
+
+
+def _neighbourhood(view: ValidationView) -> str:
+    if not view.neighbours:
+        return '<p class="empty">The space has no neighbour of this point.</p>'
+    rows: list[list[Cell | str]] = [[line.name, Cell(number(line.sharpe, "ratio"), "n", repr(line.sharpe))] for line in view.neighbours]
+    drops: list[list[Cell | str]] = [[name, Cell(number(value, "ratio"), "n", repr(value))] for name, value in view.drops]
+    bars = {
+        "type": "bar",
+        "x": [line.name for line in view.neighbours],
+        "y": finite_list([line.sharpe for line in view.neighbours]),
+        "marker": {"color": "@blue"},
+    }
+    figure = {"data": [bars], "layout": {"xaxis": {"type": "category", "showticklabels": False}, "yaxis": {"title": {"text": "Sharpe"}}}}
+    return columns(
+        titled("Sharpe of every neighbour", chart("chart-plateau", figure, 260, "Sharpe of every neighbour")),
+        titled("Largest fall one step away", table(("Parameter", "Sharpe lost"), drops, numeric=(1,))),
+        titled("Points", scroll(table(("Values", "Sharpe"), rows, numeric=(1,)))),
+    )
+
+
+def _lines(lines: Sequence[Line], counted: str) -> str:
+    rows: list[list[Cell | str]] = []
+    for line in lines:
+        numbers = [
+            Cell(number(line.sharpe, "ratio"), "n", repr(line.sharpe)),
+            Cell(number(line.net_pnl_usd, "usd"), "n"),
+            Cell(number(line.count, "count"), "n"),
+        ]
+        rows.append([Cell(f"{line.name} ({line.note})" if line.note else line.name, "wrap"), *numbers])
+    return scroll(table(("", "Sharpe", "Net USD", counted), rows, numeric=(1, 2, 3))) if rows else '<p class="empty">Not applicable.</p>'
+
+
+def _histogram(values: Any, label: str) -> Figure:
+    known = [float(v) for v in values if math.isfinite(v)]
+    bars = {"type": "histogram", "x": known, "marker": {"color": "@blue"}, "nbinsx": 30}
+    zero = {"type": "line", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": "@ink", "width": 1, "dash": "dot"}}
+    return {"data": [bars], "layout": {"xaxis": {"title": {"text": label}}, "yaxis": {"title": {"text": "count"}}, "shapes": [zero]}}

@@ -1,0 +1,161 @@
+"""Pick from a search by the hill and not by the needle.
+
+Every scored trial is replaced by the lower quantile of the scores around it: the trials at most one step away on every axis, the
+farther ones of a sparse search where there are too few. The highest such plateau wins, among the trials that meet the constraints and
+whose deflated Sharpe ratio is not worse than that of any equally high one.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import operator
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mcl import runs, trials
+from mcl.errors import ConfigError, StoreError, nearest
+from mcl.metrics.performance import Floats
+from mcl.tracking import Store, StoredRun
+from mcl.trials import Tally
+
+QUANTILE = 0.25
+FEWEST = 5  # scored neighbours, the trial itself included, that a plateau is read from
+FIXED = {"trial", "state", "reason", "detail", "value", "seconds", "run_id", "config_sha256", "plateau", "front"}
+SYMBOLS: dict[str, Callable[[Any, float], Any]] = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """`ranked`: the trials that meet the constraints, best first, with `around` (the plateau), `neighbours` and `dsr`.
+
+    `winner` and `peak` are rows of it; they are the same when the best trial stands on the best plateau.
+    """
+
+    search_id: str
+    ranked: pd.DataFrame
+    keys: list[str]
+    tally: Tally
+    refused: int  # scored trials that missed a constraint
+
+    @property
+    def winner(self) -> dict[str, Any]:
+        return _record(self.ranked, 0)
+
+    @property
+    def peak(self) -> dict[str, Any]:
+        return _record(self.ranked, int(np.argmax(self.ranked["sharpe"].to_numpy())))
+
+    @property
+    def why(self) -> str:
+        w, p = self.winner, self.peak
+        picked = (
+            f"Trial {w['trial']} ({self._words(w)}) has the highest plateau: three in four of its {w['neighbours']} nearest trials have"
+            f" a Sharpe of {w['around']:.2f} or more; its own is"
+            f" {w['sharpe']:.2f}, deflated {w['dsr']:.0%} after {self.tally.count} trials."
+        )
+        if w["trial"] == p["trial"]:
+            return f"{picked} It is the peak as well."
+        return (
+            f"{picked} The peak would have been trial {p['trial']} ({self._words(p)}) with a Sharpe of {p['sharpe']:.2f}, but around it are"
+            f" {p['around']:.2f}."
+        )
+
+    def _words(self, row: dict[str, Any]) -> str:
+        return " ".join(f"{key.removeprefix('strategy.')} {row[key]}" for key in self.keys)
+
+
+def choose(search_id: str, constraints: Sequence[str], *, store: Store, root: Path) -> Chosen:
+    """Rank the trials of a sweep or a grid. StoreError when nothing is left to choose from."""
+    stored = store.run(search_id)
+    if stored.tags.get("mcl.kind") not in ("sweep", "grid"):
+        raise StoreError(f"run {stored.run_id} is a {stored.tags.get('mcl.kind', 'run')}, not a search", "mcl runs lists searches")
+    frame = pd.read_parquet(io.BytesIO(stored.file("trials.parquet")))
+    keys = _keys(frame, stored)
+    scored = frame[(frame["state"] == "COMPLETE") & np.isfinite(frame["sharpe"].astype(float))].reset_index(drop=True)
+    kept = scored[_met(scored, constraints)]
+    if not len(kept):
+        raise StoreError(
+            f"no trial of search {stored.run_id} is left: {len(scored)} of {len(frame)} have a Sharpe ratio, none meets all constraints",
+            "loosen a --constraint",
+        )
+    around, counted = plateaus(scored[keys], scored["sharpe"].to_numpy(float))
+    tally = _tally(stored, kept, store, root)
+    deflated = [tally.deflated(row) for row in kept[["sharpe", "sessions", "skew", "kurtosis"]].astype(float).to_dict("records")]  # type: ignore[arg-type]
+    ranked = kept.assign(around=around[kept.index], neighbours=counted[kept.index], dsr=deflated)
+    ranked = ranked.sort_values(["around", "dsr", "trial"], ascending=[False, False, True], kind="stable").reset_index(drop=True)
+    return Chosen(stored.run_id, ranked, keys, tally, len(scored) - len(kept))
+
+
+def plateaus(points: pd.DataFrame, scores: Floats, quantile: float = QUANTILE) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """(the lower quantile of the scores around each point, how many those are).
+
+    Around means at most one rank of the axis' distinct values away on every axis; the nearest `FEWEST` where that is fewer. Words
+    are either equal or one step apart.
+    """
+    ranks = np.column_stack([_ranks(points[name]) for name in points]) if len(points.columns) else np.zeros((len(points), 1))
+    values, counted = np.empty(len(ranks)), np.empty(len(ranks), np.int64)
+    for i, own in enumerate(ranks):
+        distance = np.abs(ranks - own).max(axis=1)
+        reach = max(1.0, float(np.partition(distance, min(FEWEST, len(distance)) - 1)[min(FEWEST, len(distance)) - 1]))
+        near = distance <= reach
+        values[i], counted[i] = np.quantile(scores[near], quantile), near.sum()
+    return values, counted
+
+
+def _ranks(column: pd.Series) -> Floats:
+    """Places on the axis, in steps between values that were tried."""
+    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+        return np.asarray(np.unique(column.astype(str), return_inverse=True)[1], dtype=np.float64)
+    distinct = np.unique(column.to_numpy(float))
+    if len(distinct) < 2:
+        return np.zeros(len(column))
+    return np.asarray(np.interp(column.to_numpy(float), distinct, np.arange(len(distinct))))
+
+
+def _keys(frame: pd.DataFrame, stored: StoredRun) -> list[str]:
+    """What was varied: the dotted columns."""
+    keys = [str(name) for name in frame.columns if "." in str(name)]
+    if not keys:
+        raise StoreError(f"search {stored.run_id} varied nothing: there is nothing to choose between", "mcl sweep varies parameters")
+    return keys
+
+
+def _met(frame: pd.DataFrame, constraints: Sequence[str]) -> npt.NDArray[np.bool_]:
+    kept = np.ones(len(frame), bool)
+    numbers = [str(n) for n in frame.columns if str(n) not in FIXED and pd.api.types.is_numeric_dtype(frame[n])]
+    for text in constraints:
+        found = re.fullmatch(r"\s*([\w.]+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*", text)
+        try:
+            bound = float(found[3]) if found else math.nan
+        except ValueError:
+            bound = math.nan
+        if found is None or math.isnan(bound):
+            raise ConfigError(
+                f"cannot read the constraint {text!r}", 'write a metric, a comparison and a number: "max_drawdown_frac > -0.25"'
+            )
+        if found[1] not in numbers:
+            raise ConfigError(f"the constraint {text!r} names no metric of the trials: {nearest(found[1], numbers)}")
+        kept &= np.asarray(SYMBOLS[found[2]](frame[found[1]].astype(float), bound), bool)
+    return kept
+
+
+def _tally(stored: StoredRun, kept: pd.DataFrame, store: Store, root: Path) -> Tally:
+    """Of the strategy of the search's best run; the trials of the search count even where the ledger does not know them."""
+    best = stored.tags.get("best_run_id")
+    if not best:
+        raise StoreError(f"search {stored.run_id} has no best run: nothing in it has a score", "mcl report shows why")
+    where = runs.placed(runs.stored_config(store.run(best)))
+    own = dict(zip(kept["config_sha256"], kept["sharpe"].astype(float) / math.sqrt(252), strict=True))
+    return trials.tally(root, where, own)
+
+
+def _record(frame: pd.DataFrame, row: int) -> dict[str, Any]:
+    return {str(key): value for key, value in frame.iloc[row].items()}

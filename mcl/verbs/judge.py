@@ -1,0 +1,182 @@
+"""validate, critique, select, trials."""
+
+from __future__ import annotations
+
+import math
+import sys
+from argparse import Namespace
+from typing import Any
+
+from mcl import config, screen, trials
+from mcl.tracking import Store
+
+LISTED = 10
+
+
+def validate(args: Namespace) -> int:
+    """0 when nothing says stop, 1 when something does."""
+    from mcl import schema
+    from mcl.validate import core, verdict
+
+    settings = config.validate(schema.Validation, config.compose("validate", args.overrides).raw["validate"], "validate")
+    progress = _Progress()
+    try:
+        done = core.validate(args.run_id, settings, store=Store(), root=config.root(), begin=progress.begin)
+    finally:
+        progress.end()
+    data = {
+        "run_id": done.run_id,
+        "subject": done.subject_id,
+        "verdict": done.level,
+        "rows": [vars(row) for row in done.rows],
+        "trials": done.answers.tally.count,
+        "holdout_looks": done.answers.look.number,
+        "report": done.report,
+    }
+    screen.answer(data, lambda: _validated(done))
+    return 1 if done.level == verdict.STOP else 0
+
+
+def _validated(done: Any) -> None:
+    from mcl import evidence
+    from mcl.validate import verdict
+
+    rows = [[row.label, row.level, _short(row.value), row.rule, row.meaning] for row in done.rows]
+    screen.table(f"{done.answers.subject.stored.name}: {done.level}", ["question", "verdict", "number", "rule", "meaning"], rows, left=5)
+    if watermark := evidence.watermark(done.answers.subject.bars):
+        screen.say(watermark)
+    screen.say(verdict.sentence(done.rows))
+    look = done.answers.look
+    looked = f"hold-out looked at {look.number}×" if look.number else "hold-out not looked at"
+    screen.say(f"{done.answers.tally.count} trials counted · {looked} · run {done.run_id} · report {done.report}")
+
+
+def critique(args: Namespace) -> int:
+    from mcl.validate.critique import critique as examine
+
+    about, found = examine(args.run_id, store=Store(), root=config.root())
+    data = {"run_id": about.stored.run_id, "findings": [vars(f) for f in found]}
+    rows = [[f"{f.weight:.2f}", f.name, f.text, f.sample, f.advice] for f in found]
+    columns = ["weight", "finding", "what was found", "sample", "what to do"]
+    screen.answer(data, lambda: _criticised(about, columns, rows))
+    return 0
+
+
+def _criticised(about: Any, columns: list[str], rows: list[list[str]]) -> None:
+    from mcl import evidence
+
+    if rows:
+        screen.table(f"{about.stored.name}: {len(rows)} findings", columns, rows, left=5)
+    else:
+        screen.say(f"{about.stored.name}: nothing suspicious was found; that is no proof")
+    if watermark := evidence.watermark(about.bars):
+        screen.say(watermark)
+
+
+def select(args: Namespace) -> int:
+    from mcl.validate.choose import choose
+
+    found = choose(args.sweep_id, args.constraint, store=Store(), root=config.root())
+    shown = ["trial", *found.keys, "around", "neighbours", "sharpe", "dsr", "max_drawdown_frac", "trades", "run_id"]
+    rows: list[dict[str, Any]] = found.ranked[shown].head(LISTED).to_dict("records")  # type: ignore[assignment]
+    data = {
+        "sweep_id": found.search_id,
+        "winner": found.winner,
+        "peak": found.peak,
+        "why": found.why,
+        "trials": found.tally.count,
+        "refused": found.refused,
+        "ranked": rows,
+    }
+    screen.answer(data, lambda: _selected(found, shown, rows))
+    return 0
+
+
+def _selected(found: Any, shown: list[str], rows: list[dict[str, Any]]) -> None:
+    names = {"around": "plateau", "dsr": "deflated", "max_drawdown_frac": "drawdown", "run_id": "run"}
+    columns = [names.get(name, name.removeprefix("strategy.")) for name in shown]
+    cells = [[str(v)[:12] if n == "run_id" else v for n, v in row.items()] for row in rows]
+    screen.table(f"by plateau, {len(found.ranked)} trials meet the constraints, {found.refused} do not", columns, cells)
+    screen.say(found.why)
+    screen.say(f"next: mcl validate RUN_ID of the winner ({_run_of(found)})")
+
+
+def _run_of(found: Any) -> str:
+    run_id = str(found.winner["run_id"])[:12]
+    return run_id or "mcl backtest with these values makes one"
+
+
+def ledger(args: Namespace) -> int:
+    """`mcl trials`: what was tried, by strategy and market; one place in full with --family."""
+    found = trials.rows(config.root())
+    if args.family:
+        found = found[found["family"] == args.family]
+    groups = [
+        _group(trials.Place(str(family), str(market)), rows) for (family, market), rows in found.groupby(["family", "market"], sort=True)
+    ]
+    newest: list[dict[str, Any]] = found.iloc[::-1].head(args.limit).to_dict("records")  # type: ignore[assignment]
+    columns = ["strategy", "market", "trials", "rows", "searched", "by hand", "no score", "best Sharpe", "best by luck"]
+    screen.answer({"places": groups, "newest": newest}, lambda: _trials(columns, groups, newest))
+    return 0
+
+
+def _group(where: trials.Place, rows: Any) -> dict[str, Any]:
+    tally = trials.tally(config.root(), where)
+    longest = int(rows["observations"].max()) if len(rows) else 0
+    return {
+        "family": where.family,
+        "market": where.market,
+        "trials": tally.count,
+        "rows": len(rows),
+        "searched": int((rows["kind"] == "search").sum()),
+        "by_hand": int((rows["kind"] == "hand").sum()),
+        "no_score": int((rows["state"] != "COMPLETE").sum()),
+        "best_sharpe": float(rows["sharpe"].max()) * math.sqrt(252),
+        "best_by_luck": tally.threshold(longest) * math.sqrt(252) if longest > 1 else math.nan,
+    }
+
+
+def _trials(columns: list[str], groups: list[dict[str, Any]], newest: list[dict[str, Any]]) -> None:
+    if not groups:
+        screen.say("nothing has been tried yet: mcl backtest and mcl sweep write the ledger")
+        return
+    screen.table("trial ledger", columns, [[_short(v) if isinstance(v, float) else v for v in g.values()] for g in groups], left=2)
+    rows = [
+        [r["at"].strftime("%Y-%m-%d %H:%M"), r["family"], r["kind"], r["state"], r["reason"], r["run_id"][:12], _year(r["sharpe"])]
+        for r in newest
+    ]
+    screen.table(f"the newest {len(rows)}", ["UTC", "strategy", "kind", "state", "reason", "run", "Sharpe"], rows, left=6)
+
+
+def _year(ratio: float) -> str:
+    return _short(ratio * math.sqrt(252))
+
+
+def _short(value: float) -> str:
+    return "n/a" if math.isnan(value) else f"{value:.3g}"
+
+
+class _Progress:
+    """Stages on stderr: a moving bar on a terminal, one line per stage elsewhere, nothing with --json or --quiet."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def begin(self, stage: str, steps: int) -> Any:
+        if screen.quiet():
+            return lambda: None
+        if not sys.stderr.isatty():
+            print(f"{stage}: {steps} steps", file=sys.stderr, flush=True)
+            return lambda: None
+        from rich.console import Console
+        from rich.progress import Progress
+
+        if self._bar is None:
+            self._bar = Progress(console=Console(stderr=True), transient=True)
+            self._bar.start()
+        task = self._bar.add_task(stage, total=steps)
+        return lambda: self._bar.advance(task)
+
+    def end(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
