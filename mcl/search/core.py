@@ -141,8 +141,7 @@ class _Search:
         """Count what earlier processes did, and write the rows that they did not come to write."""
         known = [log.known[number] for number in sorted(log.known)]
         board.begin(known)
-        if known:
-            ledger.restore(known, self.store.trials(self.place.sweep_id))
+        ledger.restore(known, self.store.trials(self.place.sweep_id))
 
     def _workers(self, study: Study) -> Workers:
         frozen, search = self.frozen, self.frozen.search

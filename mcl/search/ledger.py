@@ -56,7 +56,12 @@ class Ledger:
         self._flushed = time.perf_counter()
 
     def restore(self, known: Sequence[Outcome], rows: Mapping[int, str]) -> None:
-        """Take in the outcomes of earlier processes, of which `rows` are runs of the store; write what those did not come to write."""
+        """Take in the outcomes of earlier processes, of which `rows` are runs of the store; write what those did not come to write.
+
+        A row whose outcome was lost (a power cut, a damaged file) is discarded: its trial is run again.
+        """
+        numbers = {outcome.number for outcome in known}
+        self._store.discard(run_id for number, run_id in rows.items() if number not in numbers)
         for outcome in known:
             if outcome.number in rows:
                 self.keep(outcome, rows[outcome.number])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -157,6 +157,12 @@ class Store:
         children = self._search(f"tags.`{PARENT}` = '{parent}'")
         tags = ((run.data.tags, str(run.info.run_id)) for run in children if run.info.status != "RUNNING")
         return {int(found["trial"]): run_id for found, run_id in tags if found.get("mcl.kind") == kind and "trial" in found}
+
+    def discard(self, run_ids: Iterable[str]) -> None:
+        """Take runs out of every list; MLflow keeps them as deleted."""
+        for run_id in run_ids:
+            with self._refusals(run_id):
+                self._client.delete_run(run_id)
 
     def analyze(self) -> None:
         """After many runs were added: statistics that keep a local store's lists and sorts fast."""

@@ -1,0 +1,214 @@
+"""How fast is a search, with every trial a tracked run? Run by `make bench`; prints the figures and exits with 1 when one misses its bound.
+
+overhead   what a trial costs beyond its backtest (14 parameters, 40 metrics, every trial a child run in a local SQLite store), mean
+           over 1,000 trials for random, qmc, cmaes and tpe; beside it an MLflow run per job through stock Hydra multirun, as the slope
+           between a few and more jobs, so that start-up is out
+speed      200 EMA combinations on 850,000 bars, tracked, with one worker and with two
+size       10,000 tracked trials: sorting them by a metric as the MLflow UI asks for it, and `mcl sweep report`
+start      from the process's start to the first outcome on disk
+
+Everything runs in a temporary project; absolute figures depend on the machine, the ratio to the stock design is of the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+BOUNDS_MS = {"random": 2.0, "qmc": 2.0, "cmaes": 2.0, "tpe": 12.0}
+SPEED = {1: 60.0, 2: 100.0}  # trials a second by workers
+SORT_SEC, REPORT_SEC, START_SEC = 1.0, 5.0, 4.0
+FIXED = ("data=csv", "data.stamped_at=close", "strategy=ema_cross", "risk=fixed", "search.min_trades=0")
+FOURTEEN = (
+    "strategy.fast=range(2,100)",
+    "strategy.slow=range(101,400)",
+    "costs.slippage_ticks=interval(0,2)",
+    "costs.commission_usd=interval(0,2)",
+    "capital_usd=interval(20000,100000)",
+    "risk.size.contracts=float(range(1,6))",
+    "risk.limits.max_position=range(1,10)",
+    "risk.limits.max_order=range(2,20)",
+    "risk.limits.max_trades_per_session=range(50,500)",
+    "risk.limits.max_daily_loss_usd=interval(1000,5000)",
+    "risk.limits.max_drawdown_frac=interval(0.3,0.9)",
+    "risk.limits.no_entry_before_close_sec=range(0,1800,60)",
+    "risk.limits.flatten_before_close_sec=range(0,600,60)",
+    "seed=range(0,1000)",
+)
+STOCK = """
+import hydra, mlflow, sys
+from omegaconf import DictConfig, OmegaConf
+
+@hydra.main(version_base="1.3", config_path=sys.argv.pop(1), config_name="backtest")
+def job(cfg: DictConfig) -> float:
+    mlflow.set_tracking_uri(sys.argv_uri)
+    mlflow.set_experiment("stock")
+    flat = {k: str(v) for k, v in OmegaConf.to_container(cfg.strategy, resolve=True).items()} | {f"p{i}": i for i in range(12)}
+    with mlflow.start_run():
+        mlflow.log_params(flat)
+        mlflow.log_metrics({f"m{i}": float(i) for i in range(40)})
+        mlflow.log_text("x" * 2000, "config.yaml")
+        mlflow.log_text("x" * 2000, "fills.json")
+    return 0.0
+
+sys.argv_uri = sys.argv.pop(1)
+job()
+"""
+
+
+def write_walk(path: Path, sessions: int, bars: int, seed: int = 1) -> None:
+    """Minute bars of one dated-less series: `bars` a session from 18:01 New York winter time, prices on the tick grid."""
+    rng = np.random.default_rng(seed)
+    n = sessions * bars
+    day = np.repeat(pd.bdate_range("2010-01-04", periods=sessions, tz="UTC").to_numpy(), bars)
+    time_ = pd.DatetimeIndex(day) + pd.to_timedelta(np.tile(np.arange(1, bars + 1), sessions), unit="min")
+    close = 7_000 + np.cumsum(rng.integers(-2, 3, n))
+    close = np.where(close < 500, 1000 - close, close)
+    opened = np.concatenate([[close[0]], close[:-1]])
+    high, low = np.maximum(opened, close) + 1, np.minimum(opened, close) - 1
+    frame = {name: ticks / 100 for name, ticks in (("open", opened), ("high", high), ("low", low), ("close", close))}
+    pd.DataFrame({"time": time_.strftime("%Y-%m-%dT%H:%M:%SZ"), **frame, "volume": 10}).to_csv(path, index=False, float_format="%.2f")
+
+
+@contextmanager
+def project() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="mcl-bench-") as name:
+        os.environ["MCL_HOME"] = name
+        yield Path(name)
+
+
+def overhead(root: Path, sampler: str, trials: int) -> float:
+    """Milliseconds a trial: the whole loop, less the time that its backtests take when they are run alone."""
+    from mcl import config, metrics, search
+    from mcl.engine.backtest import backtest
+    from mcl.search import look, outcomes
+    from mcl.search.trial import Market
+    from mcl.tracking import Store
+
+    typed = [*FIXED, "data.path=small.csv", *FOURTEEN, f"search.sampler={sampler}", f"search.trials={trials}", f"study={sampler}"]
+    store = Store(root)
+    swept = search.sweep(config.compose("sweep", typed), store=store, root=root)
+    known = outcomes.read(root / "mlruns" / "sweeps" / f"{swept.sweep_id}.outcomes")
+    wall = look.status(swept.sweep_id, store=store)
+    market, alone = Market(root), 0.0
+    for outcome in known.values():
+        if outcome.metrics:
+            run = config.run_config(outcome.config)
+            bars = market.bars(run.data)
+            start = time.perf_counter()
+            metrics.summary(backtest(run, bars))
+            alone += time.perf_counter() - start
+    return (wall["done"] / wall["trials_per_sec"] - alone) / trials * 1000
+
+
+def stock(root: Path, few: int, many: int) -> float:
+    """Milliseconds a job of Hydra's own multirun with an MLflow run in it."""
+    from mcl import config
+
+    script = root / "stock.py"
+    script.write_text(STOCK)
+    uri = f"sqlite:///{root / 'stock.db'}"
+    seconds = []
+    for count in (1, few, many):  # the first makes the store
+        values = ",".join(str(100 + i) for i in range(count))
+        command = [sys.executable, str(script), str(config.conf_dir()), uri, "-m", f"strategy.slow={values}"]
+        start = time.perf_counter()
+        subprocess.run(command, cwd=root, check=True, capture_output=True, env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"})
+        seconds.append(time.perf_counter() - start)
+    return (seconds[2] - seconds[1]) / (many - few) * 1000
+
+
+def speed(root: Path, workers: int) -> float:
+    """Tracked trials a second of a 20 x 10 grid on the large file."""
+    from mcl import config, search
+    from mcl.search import look
+    from mcl.tracking import Store
+
+    axes = ["strategy.fast=range(10,210,10)", "strategy.slow=range(240,1240,100)"]
+    typed = [*FIXED, "data.path=large.csv", *axes, "search.sampler=grid", "search.trials=200", f"search.workers={workers}"]
+    swept = search.sweep(config.compose("sweep", typed), store=Store(root), root=root)
+    return float(look.status(swept.sweep_id, store=Store(root))["trials_per_sec"])
+
+
+def size(root: Path, trials: int) -> tuple[float, float]:
+    """Seconds to sort `trials` runs by a metric, and to make the report of their sweep."""
+    from mlflow import MlflowClient
+
+    from mcl import config, search
+    from mcl.search import look
+    from mcl.tracking import Store
+
+    axes = ["strategy.fast=range(2,300)", "strategy.slow=range(301,900)"]
+    typed = [*FIXED, "data.path=small.csv", *axes, "search.sampler=qmc", f"search.trials={trials}", "study=large"]
+    store = Store(root)
+    swept = search.sweep(config.compose("sweep", typed), store=store, root=root)
+    client = MlflowClient(store.uri)
+    study = client.get_experiment_by_name("large").experiment_id
+    start = time.perf_counter()
+    client.search_runs([study], order_by=["metrics.sharpe DESC"], max_results=100)
+    sorting = time.perf_counter() - start
+    start = time.perf_counter()
+    look.report(swept.sweep_id, store=store, root=root)
+    return sorting, time.perf_counter() - start
+
+
+def first_trial(root: Path) -> float:
+    """Seconds from the start of the process to the first outcome on disk, everything compiled before."""
+    folder = root / "mlruns" / "sweeps"
+    before = set(folder.glob("*.outcomes"))
+    typed = ["sweep", *FIXED, "data.path=small.csv", *FOURTEEN[:2], "search.sampler=random", "search.trials=20", "study=start"]
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "mcl", "--quiet", *typed], stdout=subprocess.DEVNULL)
+    while process.poll() is None:
+        if any(path.stat().st_size for path in set(folder.glob("*.outcomes")) - before):
+            break
+        time.sleep(0.005)
+    seconds = time.perf_counter() - start
+    process.wait()
+    return seconds
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--sessions", type=int, default=620, help="of 1,371 bars: 620 are 850,000 bars")
+    parser.add_argument("--size", type=int, default=10_000)
+    arguments = parser.parse_args()
+    missed = []
+
+    def line(what: str, value: float, unit: str, bound: float, *, least: bool = False) -> None:
+        good = value >= bound if least else value <= bound
+        missed.extend([] if good else [what])
+        print(f"{what:44s}{value:10.2f} {unit:10s}{'at least' if least else 'at most'} {bound:g}{'' if good else '   MISSED'}", flush=True)
+
+    with project() as root:
+        write_walk(root / "small.csv", sessions=20, bars=390)
+        other = stock(root, 4, 24)
+        print(f"{'an MLflow run per job, stock Hydra multirun':44s}{other:10.2f} ms/job", flush=True)
+        for sampler, bound in BOUNDS_MS.items():
+            own = overhead(root, sampler, arguments.trials)
+            line(f"overhead of {sampler} (stock is {other / own:.0f} times that)", own, "ms/trial", bound)
+        write_walk(root / "large.csv", sessions=arguments.sessions, bars=1371)
+        speed(root, 1)  # reads the file and compiles
+        for workers, bound in SPEED.items():
+            line(f"200 EMA combinations, {workers} worker{'s'[: workers - 1]}", speed(root, workers), "trials/s", bound, least=True)
+        sorting, reporting = size(root, arguments.size)
+        line(f"{arguments.size:,} trials sorted by a metric", sorting, "s", SORT_SEC)
+        line(f"mcl sweep report of {arguments.size:,} trials", reporting, "s", REPORT_SEC)
+        line("from start to first trial", first_trial(root), "s", START_SEC)
+    print(f"missed: {', '.join(missed)}" if missed else "within all bounds")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,261 @@
+"""Outcomes are typed: constraints, folds, time limits, deaths; and searches that end early say why."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mcl import config, runs, search
+from mcl.errors import ConfigError
+from mcl.search import core, look, outcomes, pool
+from mcl.search.frozen import freeze
+from mcl.search.outcomes import Outcomes
+from mcl.search.swept import Swept
+from mcl.search.trial import Judge, Objective, Outcome, nobody
+
+from .conftest import SMALL, Project
+
+
+def test_constraints_prune_before_and_after_the_run(project: Project) -> None:
+    rules = "search.constraints=['strategy.slow >= 3 * strategy.fast','max_drawdown_frac > -0.05']"
+    swept = project.sweep("search.sampler=random", "search.trials=40", rules)
+    lost = swept.trials[swept.trials["reason"] == "constraint"].set_index("trial")
+    before = lost[lost["strategy.slow"] < 3 * lost["strategy.fast"]]
+    after = lost.drop(before.index)
+    assert len(before) > 0
+    assert len(after) > 0
+    assert before["trades"].isna().all()  # never simulated
+    assert (after["max_drawdown_frac"] <= -0.05).all()
+    assert after["detail"].str.contains("breaks max_drawdown_frac > -0.05").all()
+    kept = swept.trials[swept.trials["state"] == "COMPLETE"]
+    assert (kept["max_drawdown_frac"] > -0.05).all()
+    assert (kept["strategy.slow"] >= 3 * kept["strategy.fast"]).all()
+
+
+def test_an_unknown_name_in_a_constraint_is_refused(project: Project) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'trades'"):
+        project.sweep("search.constraints=['trade > 5']")
+
+
+@pytest.mark.parametrize("pruner", ["median", "halving", "wilcoxon"])
+def test_folds_prune_and_never_change_a_score(project: Project, pruner: str) -> None:
+    wide = ("search.sampler=random", "search.trials=40", "strategy.fast=range(2,60)", "seed=2")
+    free, pruned = project.sweep(*wide), project.sweep(*wide, f"search.pruner={pruner}", "search.folds=4")
+    gone = pruned.trials[pruned.trials["reason"].str.startswith("fold")]
+    assert len(gone) > 0
+    assert set(gone["reason"]) <= {f"fold {k}" for k in range(1, 5)}
+    assert gone["detail"].str.contains(rf"behind the other trials \({pruner}\)").all()
+    assert gone["value"].isna().all()
+    both = pruned.trials.merge(free.trials, on="trial", suffixes=("", "_free"))
+    scored = both[both["state"] == "COMPLETE"]
+    assert (scored["sharpe"] == scored["sharpe_free"]).all()
+    together = project.sweep(*wide, f"search.pruner={pruner}", "search.folds=4", "search.workers=2")
+    assert len(together.trials) == 40  # which are pruned depends on the timing, the points do not
+    assert (together.trials["strategy.fast"] == pruned.trials["strategy.fast"]).all()
+
+
+def test_fold_bars_are_all_bars_once(project: Project) -> None:
+    frozen = freeze(config.compose("sweep", list(SMALL)), project.root)
+    folds = frozen.market.folds(frozen.run.data, 7)
+    assert [f.start for f in folds[1:]] == [f.stop for f in folds[:-1]]
+    assert (folds[0].start, folds[-1].stop) == (0, len(frozen.bars))
+    assert all(len(set(a.bars.session) & set(b.bars.session)) == 0 for a, b in pairwise(folds))
+    with pytest.raises(ConfigError, match="more than the 40 sessions of the data"):
+        project.sweep("search.pruner=median", "search.folds=41")
+
+
+def test_several_objectives_give_a_front(project: Project) -> None:
+    swept = project.sweep("search.sampler=nsga2", "search.trials=40", "search.also={turnover_contracts_per_session:minimize}")
+    scored = swept.trials[swept.trials["state"] == "COMPLETE"]
+    front = scored[scored["front"].astype(bool)]
+    best = scored.loc[scored["sharpe"].idxmax()]
+    assert (swept.best or {})["trial"] == best["trial"]
+    assert best["trial"] in set(front["trial"])
+    for _, row in front.iterrows():
+        beats = (scored["sharpe"] >= row["sharpe"]) & (scored["turnover_contracts_per_session"] <= row["turnover_contracts_per_session"])
+        better = (scored["sharpe"] > row["sharpe"]) | (scored["turnover_contracts_per_session"] < row["turnover_contracts_per_session"])
+        assert not (beats & better).any()
+    assert any(title.startswith("Pareto front") for title, _, _ in swept.tables())
+    with pytest.raises(ConfigError, match="has one objective"):
+        project.sweep("search.sampler=cmaes", "search.also={sortino:maximize}")
+    with pytest.raises(ConfigError, match="ranks by one objective"):
+        project.sweep("search.pruner=median", "search.also={sortino:maximize}")
+
+
+def test_the_first_trials_are_those_enqueued(project: Project) -> None:
+    wanted = "search.enqueue=[defaults,{strategy:{fast:6,slow:90}}]"
+    swept = project.sweep("search.sampler=qmc", wanted, "strategy.fast=range(2,2000)", "strategy.slow=range(10,3000)")
+    plain = project.sweep("search.sampler=qmc", "strategy.fast=range(2,2000)", "strategy.slow=range(10,3000)")
+    at = list(swept.trials[["strategy.fast", "strategy.slow"]].itertuples(index=False, name=None))
+    free = list(plain.trials[["strategy.fast", "strategy.slow"]].itertuples(index=False, name=None))
+    default = config.compose("backtest", list(SMALL[:5])).raw["strategy"]
+    assert at[:2] == [(default["fast"], default["slow"]), (6, 90)]
+    assert at[2:] == free[:10]  # the sequence itself begins after them
+    with pytest.raises(ConfigError, match=r"strategy\.slow=95 .* is not in the space"):
+        project.sweep("search.enqueue=[{strategy:{fast:6,slow:95}}]")
+    with pytest.raises(ConfigError, match="no champion yet"):
+        project.sweep("search.enqueue=[champion]")
+
+
+def test_patience_ends_a_search(project: Project) -> None:
+    swept = project.sweep("search.sampler=random", "search.trials=5000", "search.patience=25", "strategy.fast=range(2,500)")
+    assert 25 < len(swept.trials) < 5000
+    assert "no better trial among the last 25" in swept.why
+    assert swept.status == "FINISHED"
+    best = (swept.best or {})["trial"]
+    assert len(swept.trials) - 1 - best == 25
+
+
+def failing(project: Project, monkeypatch: pytest.MonkeyPatch, when: object, *overrides: str) -> Swept:
+    from mcl.strategy.ema_cross import EmaCross
+
+    signal = EmaCross.signal
+
+    def fragile(self: EmaCross, bars: object) -> object:
+        if when(self):  # type: ignore[operator]
+            raise ZeroDivisionError("a bug in a strategy")
+        return signal(self, bars)  # type: ignore[arg-type]
+
+    frozen = config.compose("sweep", [*(o for o in SMALL if o.split("=")[0] not in {p.split("=")[0] for p in overrides}), *overrides])
+    prepared = freeze(frozen, project.root)
+    monkeypatch.setattr(EmaCross, "signal", fragile)
+    monkeypatch.setattr(core, "freeze", lambda *_: prepared)
+    return search.sweep(frozen, store=project.store, root=project.root)
+
+
+def test_a_search_whose_first_trials_fail_alike_ends_at_once(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    swept = failing(project, monkeypatch, bool, "search.sampler=grid", "search.trials=500", "strategy.slow=range(100,200,10)")
+    assert swept.states == {"FAILED": 5}
+    assert swept.why == "the first 5 trials all failed with ZeroDivisionError: ZeroDivisionError: a bug in a strategy"
+    assert project.store.run(swept.sweep_id).status == "FAILED"
+
+
+def test_too_many_failures_end_a_search(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = ("search.sampler=grid", "search.trials=500", "search.max_failures=3", "strategy.slow=range(100,200,10)")
+    swept = failing(project, monkeypatch, lambda s: s.slow == 150, *typed)
+    assert swept.states["FAILED"] == 4
+    assert swept.states["COMPLETE"] > 3
+    assert "4 trials failed, more than search.max_failures=3" in swept.why
+
+
+class Moody(Objective):
+    """Hangs, dies or judges, as its point says."""
+
+    def __call__(self, number: int, params: dict[str, Any], judge: Judge = nobody) -> Outcome:
+        if params["mood"] == "hang":
+            signal.pause()
+        if params["mood"] == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Objective.__call__(self, number, {"strategy.fast": params["fast"]}, judge)
+
+
+def test_what_hangs_or_dies_fails_alone(project: Project) -> None:
+    frozen = freeze(config.compose("sweep", list(SMALL)), project.root)
+    moody = Moody(frozen.composed.raw, frozen.search, frozen.market)
+    workers = pool.Pool(moody, 2, project.root / "bars", limit_sec=3.0)
+    try:
+        for number, mood in enumerate(["well", "hang", "die", "well", "well"]):
+            workers.submit(number, {"mood": mood, "fast": 5 if number < 4 else "five"})
+        found = {outcome.number: outcome for outcome in (workers.take() for _ in range(5))}
+    finally:
+        workers.close()
+    assert [(found[n].state, found[n].reason) for n in range(5)] == [
+        ("COMPLETE", ""),
+        ("FAILED", "timeout"),
+        ("FAILED", "worker_died"),
+        ("COMPLETE", ""),
+        ("PRUNED", "constraint"),
+    ]
+    assert "longer than search.trial_timeout_sec=3" in found[1].detail
+    assert "3 worker processes died during this trial" in found[2].detail
+    assert found[0].value == found[3].value
+    assert not (project.root / "bars").exists()
+
+
+@pytest.mark.parametrize("track", ["top", "none"])
+def test_what_is_tracked_is_a_choice(project: Project, track: str) -> None:
+    swept = project.sweep("search.sampler=random", "search.trials=30", f"search.track={track}", "search.top=3", f"study=track_{track}")
+    children = project.store.children(swept.sweep_id)
+    full = [run for run in children if run.tags["mcl.kind"] == "backtest"]
+    light = [run for run in children if run.tags["mcl.kind"] == "trial"]
+    ranked = swept.trials[swept.trials["state"] == "COMPLETE"].sort_values("value", ascending=False)["trial"].head(3)
+    assert sorted(int(run.tags["trial"]) for run in full) == sorted(ranked)
+    assert len(light) == (3 if track == "top" else 0)
+    assert all("curve/equity_usd" in run.metrics for run in full)
+    assert len(swept.trials) == 30
+    assert len(pd.read_parquet(io.BytesIO(project.store.run(swept.sweep_id).file("trials.parquet")))) == 30
+
+
+@pytest.mark.parametrize("select", ["peak", "plateau"])
+def test_the_winner_is_an_experiment_that_repeats_bit_by_bit(project: Project, select: str) -> None:
+    name = f"winner_{select}"
+    swept = project.sweep("search.sampler=random", "search.trials=40", f"search.name={name}", f"search.select={select}", "costs=free")
+    path = project.root / "experiments" / f"{name}_best.yaml"
+    assert path.is_file()
+    best = swept.best or {}
+    composed = config.compose("backtest", [f"experiment={name}_best"])
+    assert {key: config.flatten(composed.raw)[key] for key in best["params"]} == best["params"]
+    done = runs.backtest(composed.config, store=project.store, root=project.root)
+    assert not runs.unequal(best["metrics"], done.metrics)
+    column = {"peak": "value", "plateau": "plateau"}[select]
+    scored = swept.trials[swept.trials["state"] == "COMPLETE"]
+    assert best["trial"] == scored.loc[scored[column].idxmax(), "trial"]
+    assert any(sentence.startswith("Best by plateau: trial") for sentence in swept.advice())
+
+
+def test_any_winner_can_be_written_down_later(project: Project) -> None:
+    swept = project.sweep("search.sampler=random", "search.trials=12")
+    _, written = look.report(swept.sweep_id, store=project.store, root=project.root, name="later")
+    assert written == project.root / "experiments" / "later_best.yaml"
+    assert config.compose("backtest", ["experiment=later_best"]).config.strategy["fast"] == (swept.best or {})["params"]["strategy.fast"]
+
+
+def test_a_best_at_the_wall_is_said(project: Project) -> None:
+    swept = project.sweep("search.sampler=grid", "strategy.fast=5,10", "strategy.slow=range(20, 50, 10)")
+    assert swept.best is not None
+    at_wall = swept.best["params"]["strategy.slow"] in (20, 40)
+    said = any("at the edge of the space" in sentence for sentence in swept.advice())
+    assert said == at_wall
+    if said:
+        assert b"at the edge of the space" in swept.report.read_bytes()
+
+
+def test_an_estimate_records_nothing(project: Project) -> None:
+    composed = config.compose("sweep", [*SMALL, "study=estimated", "search.sampler=qmc", "search.trials=1000"])
+    found = look.estimate(composed, project.root)
+    assert (found.trials, found.points, found.bars) == (1000, 90, 40 * 390)
+    assert 0 < found.trial_sec < 5
+    assert found.total_sec >= 1000 * found.trial_sec
+    assert project.store.in_study("estimated") == []
+
+
+def test_outcomes_come_back_bit_by_bit(tmp_path: Path) -> None:
+    path, days = tmp_path / "outcomes", np.arange(5, dtype=np.int64)
+    made = [
+        Outcome(3, {"a": 0.1 + 0.2}, "COMPLETE", value=1 / 3, others=[float("nan")], metrics={"x": float("nan")}, sessions=days,
+                returns=np.array([0.1, -0.0, 1e-300, 2.0, 3.0]), config={"b": [1, None]}),
+        Outcome(1, {"a": "word"}, "FAILED", "ValueError", "said", traceback="lines\n"),
+        Outcome(2, {"a": True}, "COMPLETE", value=-1.0, sessions=days + 1, returns=np.zeros(5)),
+    ]  # fmt: skip
+    log = Outcomes(path)
+    for outcome in made:
+        log.add(outcome)
+    log.close()
+    back = outcomes.read(path)
+    for outcome in made:
+        again = back[outcome.number]
+        assert again.returns.tobytes() == outcome.returns.tobytes()
+        assert again.sessions.tolist() == outcome.sessions.tolist()
+        assert repr((again.params, again.value, again.others, again.metrics, again.config)) == repr(
+            (outcome.params, outcome.value, outcome.others, outcome.metrics, outcome.config)
+        )
+    assert json.loads(path.read_text().splitlines()[0]).keys() == {"sessions"}
