@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml .ci/constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: demo test lint bench ui install clean
+.PHONY: demo test lint bench bench-honesty ui install clean
 
 install: $(STAMP)
 
@@ -27,6 +27,9 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python scripts/bench.py
+
+bench-honesty: $(STAMP)
+	$(BIN)/python scripts/bench_honesty.py
 
 ui: $(STAMP)
 	$(BIN)/mcl ui

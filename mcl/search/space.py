@@ -22,6 +22,7 @@ from mcl.errors import ConfigError, nearest
 
 Space = dict[str, BaseDistribution]
 GRAMMAR = "write range(start, stop, step), interval(low, high), choice(a, b) or tag(log, interval(low, high))"
+NEVER_SEARCHED = ("strategy.name", "data.source", "risk.size.method", "data.start", "data.end", "data.holdout_start")  # the last: the fence
 
 
 def parse(entries: Mapping[str, Any], raw: Mapping[str, Any]) -> Space:
@@ -48,7 +49,7 @@ def parse(entries: Mapping[str, Any], raw: Mapping[str, Any]) -> Space:
 def searchable(raw: Mapping[str, Any]) -> list[str]:
     """Keys whose value decides a result. A strategy's name decides which other keys exist, so it is a grid's business."""
     deciding = {group: raw[group] for group in config.DECIDES if group in raw}
-    return [key for key in config.flatten(deciding) if key not in ("strategy.name", "data.source", "risk.size.method")]
+    return [key for key in config.flatten(deciding) if key not in NEVER_SEARCHED]
 
 
 def distribution(key: str, entry: Any) -> BaseDistribution:

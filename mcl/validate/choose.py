@@ -1,8 +1,7 @@
 """Pick from a search by the hill and not by the needle.
 
-Every scored trial is replaced by the lower quantile of the scores around it: the trials at most one step away on every axis, the
-farther ones of a sparse search where there are too few. The highest such plateau wins, among the trials that meet the constraints and
-whose deflated Sharpe ratio is not worse than that of any equally high one.
+Every scored trial is replaced by the lower quantile of the scores around it. The highest such plateau wins among the trials that meet
+the constraints; the deflated Sharpe ratio decides between equal ones.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from mcl.tracking import Store, StoredRun
 from mcl.trials import Tally
 
 QUANTILE = 0.25
-FEWEST = 5  # scored neighbours, the trial itself included, that a plateau is read from
+FEWEST, SHARE = 5, 0.15  # a plateau is read from so many of the trials at least, the trial itself included
 FIXED = {"trial", "state", "reason", "detail", "value", "seconds", "run_id", "config_sha256", "plateau", "front"}
 SYMBOLS: dict[str, Callable[[Any, float], Any]] = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
@@ -97,14 +96,15 @@ def choose(search_id: str, constraints: Sequence[str], *, store: Store, root: Pa
 def plateaus(points: pd.DataFrame, scores: Floats, quantile: float = QUANTILE) -> tuple[Floats, npt.NDArray[np.int64]]:
     """(the lower quantile of the scores around each point, how many those are).
 
-    Around means at most one rank of the axis' distinct values away on every axis; the nearest `FEWEST` where that is fewer. Words
-    are either equal or one step apart.
+    Around means at most one step of the axis' distinct values away on every axis, and farther until `FEWEST` trials and a `SHARE`
+    of all are in it: neighbours share most of their trades, so that a few of them are hardly more than one.
     """
     ranks = np.column_stack([_ranks(points[name]) for name in points]) if len(points.columns) else np.zeros((len(points), 1))
     values, counted = np.empty(len(ranks)), np.empty(len(ranks), np.int64)
+    few = min(max(FEWEST, math.ceil(SHARE * len(ranks))), len(ranks)) - 1
     for i, own in enumerate(ranks):
         distance = np.abs(ranks - own).max(axis=1)
-        reach = max(1.0, float(np.partition(distance, min(FEWEST, len(distance)) - 1)[min(FEWEST, len(distance)) - 1]))
+        reach = max(1.0, float(np.partition(distance, few)[few]))
         near = distance <= reach
         values[i], counted[i] = np.quantile(scores[near], quantile), near.sum()
     return values, counted

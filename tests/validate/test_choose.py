@@ -1,0 +1,91 @@
+"""Hill against needle, and findings about a run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import SWEEP, Case  # type: ignore[import-not-found]
+
+from mcl import config, runs
+from mcl.errors import ConfigError, StoreError
+from mcl.validate.choose import choose, plateaus
+from mcl.validate.critique import critique
+
+
+def test_a_needle_loses_against_a_hill() -> None:
+    grid = pd.DataFrame([(a, b) for a in range(10) for b in range(10)], columns=["a", "b"])
+    hill = 2.0 - 0.2 * np.hypot(grid["a"] - 6, grid["b"] - 3).to_numpy()
+    scores = hill.copy()
+    scores[grid.index[(grid["a"] == 1) & (grid["b"] == 8)]] = 5.0
+    around, counted = plateaus(grid, scores)
+    assert grid.iloc[int(scores.argmax())].tolist() == [1, 8]
+    assert grid.iloc[int(around.argmax())].tolist() == [6, 3]
+    assert counted.min() >= 15
+
+
+def test_words_are_one_step_apart_and_a_single_trial_is_its_own_plateau() -> None:
+    around, _ = plateaus(pd.DataFrame({"side": ["long", "short", "both"]}), np.array([1.0, 2.0, 3.0]))
+    assert len(around) == 3
+    alone, one = plateaus(pd.DataFrame({"n": [4]}), np.array([1.5]))
+    assert (alone[0], one[0]) == (1.5, 1)
+
+
+def test_the_choice_is_explained(case: Case) -> None:
+    found = choose(case.sweep_id, ["max_drawdown_frac > -0.9", "trades >= 5"], store=case.store, root=case.root)
+    assert found.ranked["around"].is_monotonic_decreasing
+    assert found.winner["around"] == found.ranked["around"].max()
+    assert found.peak["sharpe"] == found.ranked["sharpe"].max()
+    assert f"Trial {found.winner['trial']} " in found.why
+    assert "peak" in found.why
+    assert found.tally.count >= len(found.ranked)
+    assert found.ranked["dsr"].between(0, 1).all()
+
+
+def test_constraints_are_kept_or_refused_in_words(case: Case) -> None:
+    everything = choose(case.sweep_id, [], store=case.store, root=case.root)
+    bound = float(everything.ranked["trades"].median())
+    half = choose(case.sweep_id, [f"trades > {bound}"], store=case.store, root=case.root)
+    assert (half.ranked["trades"] > bound).all()
+    assert half.refused == len(everything.ranked) - len(half.ranked)
+    with pytest.raises(ConfigError, match="did you mean 'max_drawdown_frac'"):
+        choose(case.sweep_id, ["max_drawdown_fraq > -0.2"], store=case.store, root=case.root)
+    with pytest.raises(ConfigError, match="cannot read the constraint 'sharpe'"):
+        choose(case.sweep_id, ["sharpe"], store=case.store, root=case.root)
+    with pytest.raises(StoreError, match="none meets all constraints"):
+        choose(case.sweep_id, ["sharpe > 99"], store=case.store, root=case.root)
+    with pytest.raises(StoreError, match="is a backtest, not a search"):
+        choose(case.validated.subject_id, [], store=case.store, root=case.root)
+
+
+def run(case: Case, *overrides: str) -> str:
+    base = [o for o in SWEEP if not o.startswith(("search", "strategy."))]
+    composed = config.compose("backtest", [*base, *overrides])
+    return runs.backtest(composed.config, store=case.store, root=case.root, report=False).run_id
+
+
+def test_findings_are_ranked_and_say_what_to_do(case: Case) -> None:
+    run_id = run(case, "strategy.fast=1", "strategy.slow=3")  # hundreds of trades, each of them too dear
+    _, found = critique(run_id, store=case.store, root=case.root)
+    assert 1 <= len(found) <= 10
+    assert [f.weight for f in found] == sorted((f.weight for f in found), reverse=True)
+    assert all(0 <= f.weight <= 1 and f.text and f.sample and f.advice for f in found)
+    assert "within luck" in [f.name for f in found]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (("strategy.fast=12", "strategy.slow=48", "costs=free"), "no costs"),
+        (("strategy.fast=12", "strategy.slow=4000"), "few trades"),
+        (("strategy=always_long",), "few trades"),
+    ],
+)
+def test_a_planted_fault_is_found(case: Case, overrides: tuple[str, ...], name: str) -> None:
+    _, found = critique(run(case, *overrides), store=case.store, root=case.root)
+    assert name in [f.name for f in found]
+
+
+def test_the_planted_rule_has_no_fault_of_its_own_kind(case: Case) -> None:
+    _, found = critique(run(case, "strategy.fast=12", "strategy.slow=48"), store=case.store, root=case.root)
+    assert {f.name for f in found}.isdisjoint({"no costs", "timing without effect", "look-ahead suspicion", "one trade carries the profit"})
