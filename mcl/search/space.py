@@ -22,7 +22,7 @@ from mcl.errors import ConfigError, nearest
 
 Space = dict[str, BaseDistribution]
 GRAMMAR = "write range(start, stop, step), interval(low, high), choice(a, b) or tag(log, interval(low, high))"
-NEVER_SEARCHED = ("strategy.name", "data.source", "risk.size.method", "data.start", "data.end", "data.holdout_start")  # the last: the fence
+NEVER_SEARCHED = ("strategy.name", "data.source", "risk.size.method", "data.holdout_start")  # the last is the fence
 
 
 def parse(entries: Mapping[str, Any], raw: Mapping[str, Any]) -> Space:
