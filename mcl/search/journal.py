@@ -75,7 +75,7 @@ class Journal(BaseJournalBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         self._lines.append(logs)
-        self._logs.extend(json.loads(json.dumps(log)) for log in logs)
+        self._logs.extend(logs)
 
     def close(self) -> None:
         self._lines.close()

@@ -7,33 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from optuna import Study
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial
 
 from mcl.search.space import Space, points
 
 Point = Callable[[int], dict[str, Any]]
-
-
-class Numbered(BaseSampler):
-    """An Optuna sampler over a space known from the start, in which trial n has the point `point(n)`."""
-
-    def __init__(self, space: Space, point: Point) -> None:
-        self._space, self._point = space, point
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        del study, trial
-        return dict(self._space)
-
-    def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
-        del study, search_space
-        return self._point(trial.number)
-
-    def sample_independent(self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:
-        del study, param_distribution
-        return self._point(trial.number)[param_name]
 
 
 def grid(space: Space) -> Point:
