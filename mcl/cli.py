@@ -168,6 +168,36 @@ def _new_strategy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="lower-case letters, digits and underscores")
 
 
+def _tws_serve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=int, help="default: broker.port, else 7497")
+    parser.add_argument("--session", metavar="DAY", help="first trade date to play, YYYY-MM-DD; default: the last of the data")
+    parser.add_argument("--sessions", type=int, default=1, help="how many sessions")
+    parser.add_argument("--contract", help="a contract of the data, for instance MCLG6; default: the active one")
+    parser.add_argument("--today", action="store_true", help="as if it were today: the session's prices at today's clock")
+    parser.add_argument("--clock", default="real", help="real, a number (so many times real time), lockstep, stepped")
+    parser.add_argument("--liquidity", type=float, default=0.0, help="share of a bar's volume that orders can trade; 0: any size fills")
+    parser.add_argument("--state", metavar="FILE", help="keep orders and account for the next start")
+    parser.add_argument("--transcript", metavar="FILE", help="write all traffic, for `mcl tws log`")
+    parser.add_argument("--control", type=int, default=0, help="port of the control socket; 0 takes a free one")
+    parser.add_argument("--fault", action="append", default=[], metavar="JSON", help='{"name": "cut", "on": "send execDetails"}')
+    parser.add_argument("--seed", type=int, default=0, help="of faults by chance")
+    parser.add_argument("--server-version", type=int, default=178, choices=[176, 177, 178])
+    parser.add_argument("--until-end", action="store_true", help="stop when everything has been played")
+    _overrides(parser)
+
+
+def _tws_status(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=int, help="of the server; default: all that were started here")
+
+
+def _tws_log(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="a transcript, or a recording in the same columns")
+    parser.add_argument("--only", metavar="NAME", help="messages of this name, for instance openOrder")
+    parser.add_argument("--client", metavar="NAME", help="messages of this client, for instance client-17")
+    parser.add_argument("--tail", type=int, default=0, metavar="N", help="the last N only")
+    parser.add_argument("--whole", action="store_true", help="every field that is not empty")
+
+
 def _runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--study", default="mcl", help="the MLflow experiment to list")
     parser.add_argument("--limit", type=int, default=20)
@@ -191,7 +221,12 @@ VERBS = {
         Verb("report", "print a run's summary and where its page is", _run_id, "mcl.verbs.research:report"),
         Verb("rerun", "simulate a stored run again: bit-equal, or the input that moved", _run_id, "mcl.verbs.research:rerun"),
         Verb("runs", "list tracked runs", _runs, "mcl.verbs.research:runs"),
-        Verb("validate", "question a run: walk-forward, CPCV, hold-out, costs, plateau, delay, regimes", _validate, "mcl.verbs.judge:validate"),
+        Verb(
+            "validate",
+            "question a run: walk-forward, CPCV, hold-out, costs, plateau, delay, regimes",
+            _validate,
+            "mcl.verbs.judge:validate",
+        ),
         Verb("critique", "what is suspicious about a run, the gravest first", _run_id, "mcl.verbs.judge:critique"),
         Verb("select", "pick from a search by plateau and deflated Sharpe, not by the peak", _select, "mcl.verbs.judge:select"),
         Verb("trials", "the trial ledger: what was tried, and how much luck that buys", _trials, "mcl.verbs.judge:ledger"),
@@ -214,6 +249,9 @@ VERBS = {
         Verb("new strategy", "write a strategy of your own: code, config, search space, test", _new_strategy, "mcl.verbs.strategy:new"),
         Verb("check lookahead", "cut the future off at random bars: does the strategy peek?", _lookahead, "mcl.verbs.strategy:lookahead"),
         Verb("check warmup", "cut the past off: does the strategy declare enough memory?", _warmup, "mcl.verbs.strategy:warmup"),
+        Verb("tws serve", "run the simulated TWS on a port: any client of the TWS API can trade on it", _tws_serve, "mcl.verbs.tws:serve"),
+        Verb("tws status", "what the simulated TWS of this project are doing", _tws_status, "mcl.verbs.tws:status"),
+        Verb("tws log", "show a transcript of TWS traffic", _tws_log, "mcl.verbs.tws:log"),
         Verb("ui", "start the MLflow UI on this project's runs", _ui, "mcl.verbs.research:ui"),
     )
 }

@@ -530,8 +530,7 @@ class Trader:
             self.account_for_fills(broker, row)
             self.ledger.mark(round(bar.close / 0.01))
             account = self.ledger.account(int(self.bars.to_close_sec[row]))
-            stop, take_profit = self.wishes.stop_ticks[row], self.wishes.take_profit_ticks[row]
-            self.target = decide(self.wishes.wanted[row], stop, take_profit, account, self.limits)
+            self.target = decide(self.wishes.row(row), account, self.limits)
             self.ledger.adopt(account, self.target)
             self.decisions.append((self.target.position, self.target.block, self.ledger.equity))
             row += 1

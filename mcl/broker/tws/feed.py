@@ -146,10 +146,10 @@ class Player:
         return max(self._now, self._anchor[1] + int((self._loop_time() - self._anchor[0]) * self._pace.rate * NS))
 
     def skip_to(self, ns: int) -> None:
-        """Bars that have ended by then count as history; called before anything is played."""
+        """The clock stands there; bars that have ended by then count as history. Called before anything is played."""
         ended = int(np.searchsorted(self.tape.start + self.tape.interval_ns, ns, "right"))
         self.row = max(self.row, ended)
-        self._clock(max(ns, int(self.tape.start[self.row])) if self.row < len(self.tape) else ns)
+        self._clock(ns)
 
     def listen(self, client: Hashable) -> None:
         """From now on the player waits for this client."""
@@ -179,6 +179,8 @@ class Player:
         await self._stepped.wait()
 
     async def play(self) -> None:
+        if self.row < len(self.tape) and calendar.session_of(self._now) != self._session[self.row]:
+            self._audience.session_closed(int(self.tape.start[self.row]))  # somebody started it while the exchange is closed
         while self.row < len(self.tape):
             if self._pace.follows_clients:
                 await self._someone.wait()

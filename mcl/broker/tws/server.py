@@ -41,9 +41,10 @@ class SimulatedTWS:
     """`port` 0 takes any free one. Time passes in lock-step with the clients, `speed` bars per second, `rate` times as fast as
     real time, or `stepped` (see `feed.Pace`).
 
-    `state` is a file that keeps orders, executions and the account for the next start; `transcript` one that gets all traffic;
-    `seed` decides what faults by chance do. At the end of the tape day orders are cancelled and streams of bars end with error
-    10182; with `silent_end` they fall silent instead, as those of a real TWS do at the close of the exchange.
+    `start_ns` begins later than the tape does, or before it, with a closed exchange. `state` is a file that keeps orders, executions
+    and the account for the next start; `transcript` one that gets all traffic; `seed` decides what faults by chance do. At the end
+    of the tape day orders are cancelled and streams of bars end with error 10182; with `silent_end` they fall silent instead, as
+    those of a real TWS do at the close of the exchange.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class SimulatedTWS:
         patience_sec: float = 2.0,
         server_version: int = 178,
         silent_end: bool = False,
+        start_ns: int | None = None,
         state: Path | None = None,
         transcript: Path | None = None,
         seed: int = 0,
@@ -86,8 +88,9 @@ class SimulatedTWS:
         self._vault = None if state is None else Vault(state)
         self._server: asyncio.Server | None = None
         self._playing: asyncio.Task[None] | None = None
-        if self._vault is not None:
-            self.player.skip_to(self._vault.restore(self.book, self.listings, self.account))
+        resumed = 0 if self._vault is None else self._vault.restore(self.book, self.listings, self.account)
+        if resumed or start_ns:
+            self.player.skip_to(max(resumed, start_ns or 0))
 
     @classmethod
     def configured(cls, tape: Tape, broker: schema.Broker, costs: schema.Costs) -> Self:
@@ -192,6 +195,11 @@ class SimulatedTWS:
         return tuple(self.book.executions)
 
     # ------------------------------------------------------------------------------------------ what the player reports
+
+    def synchronise(self) -> None:
+        """In real or accelerated time the clock also moves between bars: now a request has come."""
+        if self.player.now() > self.book.now:
+            self._set_clock(self.player.now())
 
     def _set_clock(self, now: int) -> None:
         self.book.clock(now)

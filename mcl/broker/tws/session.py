@@ -186,6 +186,7 @@ class Session(asyncio.Protocol):
 
     def _received(self, fields: list[str]) -> None:
         self.tws.counters["received"] += 1
+        self.tws.synchronise()
         self.tws.record("C", self, fields)
         if not self.version:
             self._greet(fields)

@@ -1,0 +1,111 @@
+"""Tapes from the project's store: any contract of a dataset, one session or several, as they were or as if they were today."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mcl import calendar, schema
+from mcl.broker.tws.feed import NS, Tape
+from mcl.data import build
+from mcl.data.load import load
+from mcl.data.store import Dataset
+from mcl.data.table import Rows
+from mcl.errors import BrokerError, nearest
+from mcl.market import Contract
+
+Ints = npt.NDArray[np.int64]
+ROLL_DAYS = 5  # a contract that stops trading sooner is not shown as today's
+
+
+def tape(data: schema.Data, root: Path, session: date | None = None, contract: str | None = None, sessions: int = 1) -> Tape:
+    """`sessions` sessions from `session` on (default: the last ones) of `contract` (default: the one that is active in the first).
+
+    The hold-out is included: a market knows no hold-out. BrokerError for what the data do not hold; DataError as `load`.
+    """
+    bars = load(data, root, holdout=True)
+    held = np.unique(bars.session)
+    day = int(held[-min(sessions, len(held))]) if session is None else calendar.to_day(session)
+    if day not in held:
+        first, last = (calendar.from_day(int(n)) for n in (held[0], held[-1]))
+        raise BrokerError(f"no bars in the session {calendar.from_day(day)}; the data hold {first} to {last}")
+    if contract is None and sessions == 1:
+        return Tape.from_bars(bars, day)
+    stored = build.dataset(data, root)
+    active = bars.contracts[int(bars.contract[int(np.searchsorted(bars.session, day))])]
+    return _of_contract(stored, _named(stored, contract or active.symbol), day, sessions)
+
+
+def _named(stored: Dataset, symbol: str) -> int:
+    names = [contract.symbol for contract in stored.contracts]
+    if symbol not in names:
+        raise BrokerError(f"the data hold no contract {symbol!r}: {nearest(symbol, names)}")
+    return names.index(symbol)
+
+
+def _of_contract(stored: Dataset, index: int, day: int, sessions: int) -> Tape:
+    days = stored.sessions[stored.sessions >= day][:sessions]
+    rows = stored.rows(index, last=int(days[-1]))
+    first = int(np.searchsorted(rows.session, day))
+    name = stored.contracts[index].symbol
+    if first == len(rows):
+        raise BrokerError(f"{name} has no bars from session {calendar.from_day(day)} on", "leave the contract away for the active one")
+    if first == 0:
+        raise BrokerError(f"{name} has no bars before session {calendar.from_day(day)}: a replay needs some history")
+    return _tape(stored, index, rows, first)
+
+
+def _tape(stored: Dataset, index: int, rows: Rows, first: int) -> Tape:
+    prices = {name: getattr(rows, name) for name in ("open", "high", "low", "close")}
+    return Tape(
+        contract=stored.contracts[index],
+        instrument=stored.instrument,
+        interval=stored.interval,
+        start=rows.ts_event,
+        **prices,
+        volume=rows.volume,
+        first=first,
+        synthetic=stored.synthetic,
+    )
+
+
+def as_of_today(old: Tape, now_ns: int) -> Tape:
+    """The same prices at the same New York clock times of the session that is open now, or opens next, in a contract that trades now.
+
+    No market made these prices on that day: the tape is marked as synthetic.
+    """
+    day, last_ns = _session_at(now_ns, old.contract.root)
+    moved = day - int(calendar.session_of(old.start[old.first]))
+    start = _utc(calendar.new_york_ns(old.start) + moved * calendar.DAY_NS)
+    kept = np.flatnonzero((start < last_ns) & np.append(True, np.diff(start) > 0))
+    arrays = {name: getattr(old, name)[kept] for name in ("open", "high", "low", "close", "volume")}
+    first = int(np.searchsorted(kept, old.first))
+    return replace(old, contract=_trading(old.contract.root, day), start=start[kept], first=first, synthetic=True, **arrays)
+
+
+def _session_at(now_ns: int, root: str) -> tuple[int, int]:
+    """The session that is open at an instant, or the next one, and when it closes."""
+    today = calendar.from_day(int(calendar.session_of(now_ns)))
+    coming = calendar.sessions(today, today + timedelta(days=10), root)
+    at = int(np.searchsorted(coming.close_ns, now_ns, "right"))
+    return int(coming.day[at]), int(coming.close_ns[at])
+
+
+def _trading(root: str, day: int) -> Contract:
+    """The first contract that trades for some days yet."""
+    on = calendar.from_day(day)
+    months = (on.year * 12 + on.month - 1 + n for n in range(6))
+    coming = (calendar.contract(root, month // 12, month % 12 + 1) for month in months)
+    return next(contract for contract in coming if contract.last_trade_date >= on + timedelta(days=ROLL_DAYS))
+
+
+def _utc(local: Ints) -> Ints:
+    """Instants whose New York wall clock is `local`."""
+    guess = local + 5 * 3600 * NS
+    offset = calendar.new_york_ns(guess) - guess
+    again: Ints = local - offset
+    return again - (calendar.new_york_ns(again) - local)

@@ -1,0 +1,193 @@
+"""tws serve, tws status, tws log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from argparse import Namespace
+from contextlib import AsyncExitStack, contextmanager
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mcl import config, schema, screen
+from mcl.errors import BrokerError, MclError
+from mcl.files import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mcl.broker.tws import SimulatedTWS, Tape
+    from mcl.broker.tws.control import Control
+
+DEFAULT_PORT = 7497
+_RUNNING = Path("data") / "tws"
+
+
+def serve(args: Namespace) -> int:
+    """Until Ctrl-C, SIGTERM, a `stop` on the control socket, or with --until-end until everything was played."""
+    broker, run = _configured(args.overrides)
+    tws = _server(args, broker, run)
+    data = asyncio.run(_serve(tws, args))
+    screen.answer(data, lambda: screen.table("served", ["", "value"], config.flatten(data).items(), left=2))
+    return 0
+
+
+def _configured(overrides: list[str]) -> tuple[schema.Broker, schema.Config]:
+    """broker.* are of the session, everything else of the run whose data and costs are played."""
+    own = [o for o in overrides if o.lstrip("+~").startswith(("broker=", "broker."))]
+    broker = config.validate(schema.Broker, config.compose("live", own).raw["broker"], "broker")
+    return broker, config.compose("backtest", [o for o in overrides if o not in own]).config
+
+
+def _server(args: Namespace, broker: schema.Broker, run: schema.Config) -> SimulatedTWS:
+    from mcl.broker.tws import SimulatedTWS
+    from mcl.broker.tws.account import Terms
+    from mcl.broker.tws.sink import Habits
+
+    if args.today and args.clock != "real":
+        raise MclError(f"--today runs in real time; --clock {args.clock} does not", "leave --clock away")
+    pace = _pace(args.clock)
+    tape, now_ns = _tape(args, broker, run)
+    return SimulatedTWS(
+        tape,
+        account=broker.account,
+        capital_usd=broker.capital_usd,
+        slippage_ticks=run.costs.slippage_ticks,
+        terms=Terms(commission_usd=run.costs.commission_usd),
+        habits=Habits(check_margin=True, orders_per_side=20, liquidity_frac=args.liquidity),
+        port=DEFAULT_PORT if broker.port == 0 and args.port is None else broker.port if args.port is None else args.port,
+        server_version=args.server_version,
+        silent_end=True,
+        start_ns=now_ns,
+        state=Path(args.state) if args.state else None,
+        transcript=Path(args.transcript) if args.transcript else None,
+        seed=args.seed,
+        **pace,
+    )
+
+
+def _tape(args: Namespace, broker: schema.Broker, run: schema.Config) -> tuple[Tape, int | None]:
+    from mcl.broker.tws import stored
+
+    try:
+        session = date.fromisoformat(args.session) if args.session else broker.replay.session
+    except ValueError:
+        raise MclError(f"--session {args.session!r} is not written YYYY-MM-DD") from None
+    tape = stored.tape(run.data, config.root(), session, args.contract, args.sessions)
+    if not args.today:
+        return tape, None
+    now_ns = time.time_ns()
+    return stored.as_of_today(tape, now_ns), now_ns
+
+
+def _pace(clock: str) -> dict[str, Any]:
+    if clock == "lockstep":
+        return {}
+    if clock == "stepped":
+        return {"stepped": True}
+    try:
+        rate = 1.0 if clock == "real" else float(clock)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise MclError(f"--clock {clock} is no speed: real, lockstep, stepped, or a number above 0 (so many times real time)")
+    return {"rate": rate}
+
+
+async def _serve(tws: SimulatedTWS, args: Namespace) -> dict[str, Any]:
+    from mcl.broker.tws.control import Control, status
+
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(tws)
+        control = await stack.enter_async_context(Control(tws, args.control))
+        for line in args.fault:
+            tws.fault(**_fault(line))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, control.stopped.set)
+        with _announced(tws, control):
+            await _until(tws, control, args.until_end)
+        return status(tws)
+
+
+def _fault(line: str) -> dict[str, Any]:
+    """`{"name": "cut", "on": "send execDetails"}`, or a bare name."""
+    try:
+        parsed = json.loads(line) if line.lstrip().startswith("{") else {"name": line}
+    except ValueError as error:
+        raise MclError(f"--fault {line!r} is no JSON: {error}") from None
+    if not isinstance(parsed.get("name"), str):
+        raise MclError(f"--fault {line!r} does not say the name of a fault")
+    return dict(parsed)
+
+
+async def _until(tws: SimulatedTWS, control: Control, until_end: bool) -> None:
+    waits = [asyncio.create_task(control.stopped.wait())]
+    if until_end:
+        waits.append(asyncio.create_task(tws.finished.wait()))
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for task in waits:
+        task.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)
+
+
+@contextmanager
+def _announced(tws: SimulatedTWS, control: Control) -> Iterator[None]:
+    """Where `mcl tws status` finds it."""
+    path = config.root() / _RUNNING / f"{tws.port}.json"
+    write_whole(path, json.dumps({"port": tws.port, "control": control.port, "pid": os.getpid()}).encode())
+    marked = "SYNTHETIC DATA · " if tws.tape.synthetic else ""
+    screen.say(f"simulated TWS on 127.0.0.1:{tws.port} · account {tws.account.name} · {tws.played.local_symbol} {tws.tape.interval} bars")
+    screen.say(f"{marked}control port {control.port} · Ctrl-C ends it · mcl live paper broker=ib_paper broker.account={tws.account.name}")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def status(args: Namespace) -> int:
+    from mcl.broker.tws.control import ask
+
+    found = [_read(path) for path in sorted((config.root() / _RUNNING).glob("*.json"))]
+    chosen = [one for one in found if args.port in {None, one["port"]}]
+    if not chosen:
+        known = ", ".join(str(one["port"]) for one in found) or "none"
+        raise BrokerError(f"no simulated TWS was started here{'' if args.port is None else f' on port {args.port}'}; running: {known}")
+    servers = [ask(one["control"], {"do": "status"}) | {"control": one["control"], "pid": one["pid"]} for one in chosen]
+    screen.answer({"servers": servers}, lambda: _show(servers))
+    return 0
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise BrokerError(f"{path} cannot be read: {error}", "delete it") from None
+
+
+def _show(servers: list[dict[str, Any]]) -> None:
+    for one in servers:
+        screen.table(f"simulated TWS on port {one['port']}", ["", "value"], config.flatten(one).items(), left=2)
+
+
+def log(args: Namespace) -> int:
+    """A transcript, or a recording of a real server in the same columns, one message per line."""
+    from mcl.broker.tws import transcript
+
+    lines = [line for line in transcript.read(Path(args.file)) if args.only in (None, line.name) and args.client in (None, line.client)]
+    shown = lines[-args.tail :] if args.tail else lines
+    data = {"messages": len(lines), "shown": [dict(line._asdict()) for line in shown]}
+    screen.answer(data, lambda: _messages(shown, args.whole))
+    return 0
+
+
+def _messages(lines: list[Any], whole: bool) -> None:
+    from mcl.broker.tws import transcript
+
+    for line in lines:
+        arrow = "→" if line.direction == "C" else "←"
+        screen.say(f"{line.seq} {line.client} {arrow} {line.name:<22} {transcript.summary(line, whole)}")

@@ -1,0 +1,160 @@
+"""The simulated TWS as a program of its own: what a person types, and what the project's own door to brokers finds on the port."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_tws_orders import FLAT_TAPE
+from tws_harness import RawClient, order_request, run, walk
+
+from mcl import calendar, schema
+from mcl.broker.ib import IBBroker
+from mcl.broker.tws import SimulatedTWS, stored
+from mcl.cli import main
+from mcl.market import MCL
+
+NS = 10**9
+CSV_ROWS = 240
+
+
+def project(root: Path) -> list[str]:
+    """A small CSV data set of two sessions, and the overrides that name it."""
+    tape = walk(7, CSV_ROWS, CSV_ROWS)
+    lines = ["time,symbol,open,high,low,close,volume"]
+    starts = np.concatenate([tape.start[tape.first :] - 24 * 3600 * NS, tape.start[tape.first :]])
+    for row, start in enumerate(starts):
+        prices = ",".join(f"{getattr(tape, name)[row]:.2f}" for name in ("open", "high", "low", "close"))
+        lines.append(f"{np.datetime64(int(start), 'ns').astype('datetime64[s]')},MCLG6,{prices},{tape.volume[row]}")
+    (root / "bars.csv").write_text("\n".join(lines) + "\n")
+    return ["data=csv", f"data.path={root / 'bars.csv'}", "data.columns.symbol=symbol", "data.stamped_at=open", "data.roll.rule=calendar"]
+
+
+@contextmanager
+def serving(root: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    """`mcl tws serve` in another process; what it wrote about itself."""
+    command = [sys.executable, "-m", "mcl.cli", "tws", "serve", "--port", "0", *words, *project(root)]
+    process = subprocess.Popen(command, env=os.environ | {"MCL_HOME": str(root)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 30
+        while not (found := list((root / "data" / "tws").glob("*.json"))):
+            assert process.poll() is None, process.stderr.read() if process.stderr else ""
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield process, json.loads(found[0].read_text())
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+
+
+def test_serve_status_and_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MCL_HOME", str(tmp_path))
+    log, state = tmp_path / "traffic.txt", tmp_path / "tws.sqlite"
+    words = [
+        "--clock",
+        "stepped",
+        "--transcript",
+        str(log),
+        "--state",
+        str(state),
+        "--fault",
+        '{"name": "drop", "on": "send commissionReport"}',
+    ]
+
+    async def trade(port: int) -> list[str]:
+        client = await RawClient.connect(port)
+        await client.until(9)
+        client.send(*order_request(order_id="7", order_type="LMT", limit_price="40.0", tif="GTC"))
+        seen = await client.quiet()
+        await client.close()
+        return [m[0] for m in seen]
+
+    with serving(tmp_path, *words) as (process, facts):
+        assert run(trade(facts["port"]))[-2:] == ["5", "3"]
+        assert main(["--json", "tws", "status"]) == 0
+        [server] = json.loads(capsys.readouterr().out)["servers"]
+        assert (server["working_orders"], server["contract"], server["bars"]) == (1, "MCLG6", CSV_ROWS)
+        assert server["pid"] == process.pid
+    assert process.returncode == 0
+    assert main(["tws", "status"]) == 1
+    assert "no simulated TWS was started here" in capsys.readouterr().err
+    assert main(["tws", "log", str(log), "--only", "placeOrder"]) == 0
+    assert "→ placeOrder" in capsys.readouterr().out
+    assert main(["--json", "tws", "log", str(log), "--tail", "2"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["shown"]) == 2
+    with serving(tmp_path, "--clock", "stepped", "--state", str(state)) as (_, facts):
+        assert main(["--json", "tws", "status", "--port", str(facts["port"])]) == 0
+        assert json.loads(capsys.readouterr().out)["servers"][0]["working_orders"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--contract", "MCLZ9"], "MCLG6"),
+        (["--session", "2031-01-02"], "no bars in the session"),
+        (["--today", "--clock", "60"], "real time"),
+        (["--clock", "fast"], "--clock fast"),
+    ],
+)
+def test_what_cannot_be_served_is_a_sentence(
+    tmp_path: Path, words: list[str], text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MCL_HOME", str(tmp_path))
+    assert main(["tws", "serve", "--port", "0", "--until-end", *words, *project(tmp_path)]) == 1
+    assert text in capsys.readouterr().err
+
+
+NOW = calendar.ns_of(calendar.from_day(20_000), 11)  # 2024-10-04 11:00 New York
+
+
+def test_todays_tape_has_the_same_clock_in_a_contract_that_trades() -> None:
+    tape = stored.as_of_today(FLAT_TAPE, NOW)
+    assert tape.synthetic
+    assert tape.contract.symbol == "MCLX4"
+    assert calendar.session_of(tape.start[tape.first]) == 20_000
+    clock = [calendar.new_york_ns(t.start[t.first :]) % calendar.DAY_NS for t in (FLAT_TAPE, tape)]
+    assert clock[0].tolist() == clock[1].tolist()
+    weekend = stored.as_of_today(FLAT_TAPE, NOW + 30 * 3600 * NS)
+    assert calendar.from_day(int(calendar.session_of(weekend.start[weekend.first]))).isoformat() == "2024-10-07"
+
+
+def test_the_door_to_brokers_trades_on_it_as_on_a_real_one() -> None:
+    """Real time, as `mcl live paper broker=ib_paper` meets it: the clocks agree, bars come by the wall clock, orders fill."""
+    now = time.time_ns()
+    tape = walk(3, 30, 200)
+    start = tape.start - tape.start[tape.first] + now // (60 * NS) * 60 * NS - 2 * 60 * NS
+    tape = type(tape)(**{f: getattr(tape, f) for f in tape.__dataclass_fields__ if f != "start"}, start=start)
+    contract = stored.as_of_today(FLAT_TAPE, now).contract
+    tape = type(tape)(**{f: getattr(tape, f) for f in tape.__dataclass_fields__ if f != "contract"}, contract=contract)
+
+    async def session() -> None:
+        async with SimulatedTWS(tape, rate=1.0, start_ns=now, port=4002) as tws:
+            broker = IBBroker(schema.Broker(kind="tws", port=4002, timeout_sec=5.0), MCL)
+            await broker.connect()
+            try:
+                assert abs(await broker.heartbeat() - time.time_ns()) < 2 * NS
+                pinned = await broker.qualify(contract)
+                assert pinned.local_symbol == tws.played.local_symbol
+                client = await RawClient.connect(tws.port, 3)
+                await client.until(9)
+                client.send(*order_request(order_id="1", last_trade_date=f"{contract.last_trade_date:%Y%m%d}"))
+                assert "59" in [m[0] for m in await client.quiet()]
+                await client.close()
+            finally:
+                await broker.close()
+
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", 4002)) == 0:
+            pytest.skip("something listens on port 4002 of this machine")
+    run(session())
