@@ -236,6 +236,9 @@ class Promotion(Strict):
     min_deflated_sharpe: float | None = Field(0.90, ge=0, le=1)
     min_holdout_sharpe: float | None = Field(0.5)
     min_holdout_trades: int | None = Field(20, ge=0)
+    min_doubled_costs_sharpe: float | None = None  # one more simulation
+    min_plateau_frac: float | None = Field(None, le=1)  # the neighbourhood in the space, a few more
+    max_pbo: float | None = Field(None, ge=0, le=1)  # of the search that the run came from
 
 
 # ---------------------------------------------------------------------------------------------------------- validation

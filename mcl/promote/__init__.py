@@ -14,7 +14,7 @@ import yaml
 
 from mcl import evidence, runs, schema
 from mcl.errors import PromotionError, nearest
-from mcl.promote import deploy, holdout
+from mcl.promote import deploy, holdout, robust
 from mcl.promote.deploy import MODEL, Deployable, promoted
 from mcl.promote.gates import Gate, evaluate, left_out, tally_of
 from mcl.promote.holdout import Look
@@ -60,7 +60,7 @@ def promote(run_id: str, alias: str = "paper", *, store: Store, root: Path, gate
     stored = store.run(run_id)
     repeated = _repeated(stored, root)
     tally, look = tally_of(repeated.config, stored, root), holdout.look(repeated.config, stored.run_id, root)
-    table = evaluate(gates, repeated.result, tally, look)
+    table = evaluate(gates, repeated.result, tally, look) + robust.evaluate(gates, stored, store, root)
     if not all(gate.passed for gate in table):
         raise GatesMissed(stored.run_id, table)
     facts = _provenance(alias, stored, repeated, rules=gates, tally=tally, look=look)

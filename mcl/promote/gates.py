@@ -42,12 +42,12 @@ def evaluate(rules: schema.Promotion, result: Result, tally: Tally, look: Look) 
     if tally.count == 1:
         means_deflated = "only one trial: the probabilistic Sharpe ratio against zero"
     gates = (
-        _at_least("trades", measured["trades"], rules.min_trades, "round trips in the search window"),
-        _at_least("sessions", measured["sessions"], rules.min_sessions, "sessions in the search window"),
-        _at_most("drawdown_frac", -measured["max_drawdown_frac"], rules.max_drawdown_frac, "deepest fall, of the peak before it"),
-        _at_least("deflated_sharpe", deflated, rules.min_deflated_sharpe, means_deflated),
-        _at_least("holdout_sharpe", look.sharpe, rules.min_holdout_sharpe, look.meaning),
-        _at_least("holdout_trades", look.trades, rules.min_holdout_trades, look.meaning),
+        at_least("trades", measured["trades"], rules.min_trades, "round trips in the search window"),
+        at_least("sessions", measured["sessions"], rules.min_sessions, "sessions in the search window"),
+        at_most("drawdown_frac", -measured["max_drawdown_frac"], rules.max_drawdown_frac, "deepest fall, of the peak before it"),
+        at_least("deflated_sharpe", deflated, rules.min_deflated_sharpe, means_deflated),
+        at_least("holdout_sharpe", look.sharpe, rules.min_holdout_sharpe, look.meaning),
+        at_least("holdout_trades", look.trades, rules.min_holdout_trades, look.meaning),
     )
     return tuple(gate for gate in gates if gate is not None)
 
@@ -63,11 +63,11 @@ def tally_of(run: schema.Config, stored: StoredRun, root: Path) -> Tally:
     return trials.tally(root, runs.placed(run), {stored.tags["config_sha256"]: ratio})
 
 
-def _at_least(name: str, value: float, bound: float | None, meaning: str) -> Gate | None:
+def at_least(name: str, value: float, bound: float | None, meaning: str) -> Gate | None:
     return None if bound is None else Gate(name, float(value), f">= {bound:g}", value >= bound, meaning)
 
 
-def _at_most(name: str, value: float, bound: float | None, meaning: str) -> Gate | None:
+def at_most(name: str, value: float, bound: float | None, meaning: str) -> Gate | None:
     return None if bound is None else Gate(name, float(value), f"<= {bound:g}", value <= bound, meaning)
 
 

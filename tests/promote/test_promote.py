@@ -106,7 +106,17 @@ def test_a_refusal_lists_every_missed_gate_and_leaves_the_alias(shop: Project, r
 def test_a_gate_that_is_null_is_left_out_and_named(shop: Project, run_id: str) -> None:
     done = promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES.model_copy(update={"min_trades": None}))
     assert "trades" not in [gate.name for gate in done.gates]
-    assert "# gates left out   min_trades\n" in done.path.read_text()
+    assert "# gates left out   min_trades, min_doubled_costs_sharpe, min_plateau_frac, max_pbo\n" in done.path.read_text()
+
+
+def test_the_costlier_gates_are_asked_when_they_are_configured(shop: Project, run_id: str) -> None:
+    asked = {"min_doubled_costs_sharpe": 99.0, "min_plateau_frac": 0.9, "max_pbo": 0.3}
+    with pytest.raises(GatesMissed) as caught:
+        promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES.model_copy(update=asked))
+    found = {gate.name: gate for gate in caught.value.gates}
+    assert found["doubled_costs_sharpe"].value < shop.store.run(run_id).metrics["sharpe"]
+    assert "neighbours over a Sharpe of" in found["plateau_frac"].meaning
+    assert (found["pbo"].passed, found["pbo"].meaning) == (False, "the run comes from no search")
 
 
 def test_without_a_holdout_its_gates_fail_with_that_reason(shop: Project) -> None:
