@@ -21,7 +21,7 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -167,6 +167,14 @@ def rows(root: Path, where: Place | None = None, *, returns: bool = False) -> pd
     if not frames:
         return pd.DataFrame(columns=[n for n in _names() if returns or n not in heavy])
     return pd.concat(frames).drop_duplicates("row_id").sort_values(["at", "row_id"], kind="stable").reset_index(drop=True)
+
+
+def beyond(root: Path, where: Place, day: date) -> int:
+    """How many distinct trials of a place have seen sessions from `day` on: a hold-out may have been seen by others."""
+    found = rows(root, where, returns=True)
+    edge = int(np.datetime64(day, "D").astype(np.int64))
+    seen = [len(session) > 0 and int(session[-1]) >= edge for session in found["session"]]
+    return int(found[np.array(seen, bool)]["identity"].nunique())
 
 
 def matrix(frame: pd.DataFrame) -> tuple[Days, Floats]:

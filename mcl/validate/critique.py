@@ -122,6 +122,11 @@ def _luck(about: Subject, root: Path) -> Iterator[Finding]:
         there = m.count / SESSIONS_PER_YEAR
         text = f"{tally.count} trials without any edge show such a Sharpe by luck on less than {years:.1f} years; there are {there:.1f}."
         yield Finding("too many trials for the history", 0.5, text, sample, "use a longer history or try fewer things")
+    fence = about.run.data.holdout_start
+    peeped = trials.beyond(root, runs.placed(about.run), fence) if fence else 0
+    if peeped:
+        text = f"{peeped} trials on this market have sessions from {fence} on: its hold-out is no longer unseen."
+        yield Finding("hold-out was seen", 0.65, text, sample, "move data.holdout_start to sessions that nothing has touched")
     trades = own["trades"]
     if own["sharpe"] > INCREDIBLE_SHARPE or (0 < trades < m.count / 20 and own["sharpe"] > 3):
         text = f"A Sharpe of {own['sharpe']:.1f} from {trades:.0f} trades in {m.count} sessions is rarely real."

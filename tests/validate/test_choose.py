@@ -60,7 +60,8 @@ def test_constraints_are_kept_or_refused_in_words(case: Case) -> None:
 
 def run(case: Case, *overrides: str) -> str:
     base = [o for o in SWEEP if not o.startswith(("search", "strategy."))]
-    composed = config.compose("backtest", [*base, *overrides])
+    keys = {o.split("=")[0] for o in overrides}
+    composed = config.compose("backtest", [*(o for o in base if o.split("=")[0] not in keys), *overrides])
     return runs.backtest(composed.config, store=case.store, root=case.root, report=False).run_id
 
 
@@ -89,3 +90,12 @@ def test_a_planted_fault_is_found(case: Case, overrides: tuple[str, ...], name: 
 def test_the_planted_rule_has_no_fault_of_its_own_kind(case: Case) -> None:
     _, found = critique(run(case, "strategy.fast=12", "strategy.slow=48"), store=case.store, root=case.root)
     assert {f.name for f in found}.isdisjoint({"no costs", "timing without effect", "look-ahead suspicion", "one trade carries the profit"})
+
+
+def test_a_hold_out_that_others_have_seen_is_a_finding(case: Case) -> None:
+    """Last in this file: from here on the market's ledger knows of the look."""
+    before = critique(case.validated.subject_id, store=case.store, root=case.root)[1]
+    run(case, "data.holdout_start=null", "strategy.fast=8", "strategy.slow=48")
+    after = critique(case.validated.subject_id, store=case.store, root=case.root)[1]
+    assert "hold-out was seen" not in [f.name for f in before]
+    assert next(f for f in after if f.name == "hold-out was seen").text.startswith("1 trials on this market")
