@@ -27,6 +27,7 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python scripts/bench.py
+	$(BIN)/python scripts/bench_search.py
 
 bench-honesty: $(STAMP)
 	$(BIN)/python scripts/bench_honesty.py
