@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import ib_async
@@ -485,11 +486,14 @@ def test_nobody_listens_and_id_in_use_are_sentences() -> None:
 
 def test_unknown_contracts_and_intervals() -> None:
     async def main() -> None:
-        async with trading(steady()) as (_, broker, pinned):
+        async with trading(steady()) as (tws, broker, pinned):
             with pytest.raises(BrokerError, match=r"MCL 2036-02.*\(200\)"):
                 await broker.qualify(calendar.contract("MCL", 2036, 2))
             with pytest.raises(BrokerError, match="'2m'; valid: 1m"):
                 await broker.history(pinned, 10, "2m")
+            fives = await broker.history(pinned, 10, "5m")
+            assert {b.close_time - a.close_time for a, b in pairwise(fives)} == {5 * 60 * 10**9}
+            tws.fault("answer", on="receive reqHistoricalData", code=162, text="HMDS query returned no data")
             with pytest.raises(BrokerError, match="162"):
                 await broker.history(pinned, 10, "5m")
 

@@ -397,6 +397,6 @@ class Book:
         gone = round(other.remaining * quantity / before)
         if other.oca_type == OCA_CANCELS or gone >= other.remaining:
             self.end(other)
-        elif gone:
+        elif gone and other.status != "Held":
             other.total -= gone
             self._tell(other)

@@ -95,7 +95,7 @@ class SimulatedTWS:
     @classmethod
     def configured(cls, tape: Tape, broker: schema.Broker, costs: schema.Costs) -> Self:
         """As a session's configuration says: the costs of the backtest are the costs of this market."""
-        terms = Terms(commission_usd=costs.commission_usd)
+        terms = Terms(commission_usd=costs.side_usd)
         return cls(
             tape,
             account=broker.account,

@@ -93,7 +93,7 @@ class Session(asyncio.Protocol):
                     return
                 if not self.silent:
                     self._received(wire.fields(payload))
-        except (wire.WireError, MessageError, ValueError) as error:
+        except (wire.WireError, MessageError, ValueError, OverflowError) as error:
             log.warning("client %s is cut off: %s", self.client_id, error)
             self.tws.counters["protocol_errors"] += 1
             self.close()
