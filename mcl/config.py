@@ -23,7 +23,7 @@ from mcl.errors import ConfigError, nearest
 
 Verb = Literal["backtest", "sweep", "live", "promote", "validate"]
 Model = TypeVar("Model", bound=BaseModel)
-DECIDES = ("data", "strategy", "risk", "costs", "capital_usd", "seed")  # what a run is; broker, study and notes are not
+DECIDES = ("data", "strategy", "risk", "costs", "execution", "capital_usd", "seed")  # what a run is; broker, study and notes are not
 root = files.root
 
 

@@ -1,17 +1,19 @@
-"""How much, and when not: sizing and protection as vectors over bars, limits as one record for the decision step.
+"""How much, and when not: sizing, protection and gates as vectors over bars, limits as one record for the decision step.
 
 Everything here is known at the close of the bar it stands at; nothing here depends on what happened to us (that is `decide`).
 """
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-from mcl import schema
+from mcl import calendar, schema
 from mcl.data.bars import Bars, Floats
 from mcl.errors import ConfigError
 from mcl.strategy.indicators import atr
@@ -19,10 +21,13 @@ from mcl.strategy.indicators import atr
 SESSIONS_PER_YEAR = 252
 OFF = 1 << 60  # an integer limit that is never reached
 BAR_SEC = {"1m": 60, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "session": 86400}
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+DAY_MINUTES = 1440
+Gates = npt.NDArray[np.int8]
 
 
 class Block(IntEnum):
-    """Why a decision differs from what was wanted. From SESSION_END on, a block closes what is open."""
+    """Why a decision differs from what was wanted. From SESSION_END on, a block closes what is open (a margin call: reduces it)."""
 
     NONE = 0
     MAX_POSITION = 1
@@ -30,14 +35,45 @@ class Block(IntEnum):
     MAX_TRADES = 3
     NO_ENTRY = 4
     STOPPED_OUT = 5
-    SESSION_END = 6
-    DAILY_LOSS = 7
-    MAX_DRAWDOWN = 8
+    MAX_ORDERS = 6
+    COOL_DOWN = 7
+    MARGIN = 8
+    WINDOW = 9
+    NEWS = 10
+    VOLATILITY = 11
+    PRICE_COLLAR = 12
+    REDUCE_ONLY = 13
+    SESSION_END = 32
+    WINDOW_END = 33
+    NEWS_AHEAD = 34
+    LAST_TRADE = 35
+    ROLL_AHEAD = 36
+    LOSS_PER_TRADE = 37
+    MARGIN_CALL = 38
+    DAILY_LOSS = 39
+    MAX_DRAWDOWN = 40
+    HALTED = 41
 
     @property
     def text(self) -> str:
         """One sentence for people."""
         return _BLOCK_TEXTS[self]
+
+    @property
+    def state(self) -> State:
+        """What the account may still do while this block holds."""
+        if self in (Block.DAILY_LOSS, Block.MAX_DRAWDOWN, Block.HALTED):
+            return State.HALTED
+        sizing = (Block.NONE, Block.MAX_POSITION, Block.MAX_ORDER, Block.MARGIN, Block.MARGIN_CALL, Block.PRICE_COLLAR)
+        return State.NORMAL if self in sizing else State.REDUCE_ONLY
+
+
+class State(IntEnum):
+    """What the account may do: anything, only reduce, or nothing but stay flat."""
+
+    NORMAL = 0
+    REDUCE_ONLY = 1
+    HALTED = 2
 
 
 _BLOCK_TEXTS = {
@@ -47,9 +83,24 @@ _BLOCK_TEXTS = {
     Block.MAX_TRADES: "max_trades_per_session were made; only reductions until the next session",
     Block.NO_ENTRY: "no entry this close to the end of the session",
     Block.STOPPED_OUT: "a stop or take-profit closed this side; waiting for the signal to leave it",
+    Block.MAX_ORDERS: "max_orders_per_session were sent; only reductions until the next session",
+    Block.COOL_DOWN: "max_consecutive_losses round trips in a row lost; only reductions for cool_down_bars",
+    Block.MARGIN: "the equity carries fewer contracts at initial_margin_usd",
+    Block.WINDOW: "no entry outside trading_windows",
+    Block.NEWS: "no entry inside news_windows",
+    Block.VOLATILITY: "the last bars are wider than volatility_ratio allows, or not yet enough to tell; no entry",
+    Block.PRICE_COLLAR: "the market opened further than price_collar_ticks from the close that was decided on; not traded",
+    Block.REDUCE_ONLY: "limits.state=reduce_only; no entry",
     Block.SESSION_END: "flat before the end of the session",
+    Block.WINDOW_END: "flat outside trading_windows",
+    Block.NEWS_AHEAD: "flat inside news_windows",
+    Block.LAST_TRADE: "flat before the last trade of the contract",
+    Block.ROLL_AHEAD: "flat before a roll that was known",
+    Block.LOSS_PER_TRADE: "the open round trip lost max_loss_per_trade_usd; flat until the signal leaves this side",
+    Block.MARGIN_CALL: "the equity carries fewer contracts at maintenance_margin_usd; reduced",
     Block.DAILY_LOSS: "max_daily_loss_usd reached; flat until the next session",
     Block.MAX_DRAWDOWN: "max_drawdown_frac reached; flat for good",
+    Block.HALTED: "limits.state=halted; flat",
 }
 
 
@@ -62,65 +113,250 @@ class LimitsRecord(NamedTuple):
     max_daily_loss_usd: float
     max_drawdown_frac: float
     no_entry_before_close_sec: int
-    flatten_when_sec: int  # flat with less than this left: flatten_before_close_sec and one bar, the last chance
+    flatten_when_sec: int  # flat with less than this left: flatten_before_close_sec and one bar (and the latency), the last chance
+    max_orders_per_session: int
+    max_loss_per_trade_usd: float
+    max_consecutive_losses: int
+    cool_down_bars: int
+    initial_margin_usd: float  # 0: off
+    maintenance_margin_usd: float  # 0: off
+    max_margin_frac: float
+    price_collar_ticks: float
+    state: int  # a `State`
 
 
-def limits_record(limits: schema.Limits, interval: str) -> LimitsRecord:
+def limits_record(limits: schema.Limits, interval: str, latency_bars: int = 0) -> LimitsRecord:
     """The same limits for bars of this interval. 0 seconds before the close means off."""
+    last_chance = limits.flatten_before_close_sec + BAR_SEC[interval] * (1 + latency_bars)
     return LimitsRecord(
         max_position=limits.max_position,
         max_order=limits.max_order,
-        max_trades_per_session=OFF if limits.max_trades_per_session is None else limits.max_trades_per_session,
-        max_daily_loss_usd=np.inf if limits.max_daily_loss_usd is None else float(limits.max_daily_loss_usd),
-        max_drawdown_frac=np.inf if limits.max_drawdown_frac is None else float(limits.max_drawdown_frac),
+        max_trades_per_session=_count(limits.max_trades_per_session),
+        max_daily_loss_usd=_amount(limits.max_daily_loss_usd),
+        max_drawdown_frac=_amount(limits.max_drawdown_frac),
         no_entry_before_close_sec=limits.no_entry_before_close_sec or -OFF,
-        flatten_when_sec=limits.flatten_before_close_sec + BAR_SEC[interval] if limits.flatten_before_close_sec else -OFF,
+        flatten_when_sec=last_chance if limits.flatten_before_close_sec else -OFF,
+        max_orders_per_session=_count(limits.max_orders_per_session),
+        max_loss_per_trade_usd=_amount(limits.max_loss_per_trade_usd),
+        max_consecutive_losses=_count(limits.max_consecutive_losses),
+        cool_down_bars=limits.cool_down_bars,
+        initial_margin_usd=limits.initial_margin_usd or 0.0,
+        maintenance_margin_usd=limits.maintenance_margin_usd or 0.0,
+        max_margin_frac=limits.max_margin_frac,
+        price_collar_ticks=_amount(limits.price_collar_ticks),
+        state=State[limits.state.upper()].value,
     )
 
 
+def _count(limit: int | None) -> int:
+    return OFF if limit is None else limit
+
+
+def _amount(limit: float | None) -> float:
+    return np.inf if limit is None else float(limit)
+
+
+# -------------------------------------------------------------------------------------------------------------------- size
+
+
 def scale(bars: Bars, risk: schema.Risk, capital_usd: float) -> Floats:
-    """Contracts per unit of signal at each bar; NaN while the sizing rule warms up. A constant is a broadcast, not n copies."""
+    """Contracts per unit of signal at each bar; NaN while the sizing rule warms up. A constant is a broadcast, not n copies.
+
+    All rules stand on the fixed capital, not on the equity: sizing is not compounded, so that a size depends on bars alone.
+    Formulae: Turtle unit and fixed fractional after Faith and Vince, volatility target after Carver, Kelly's continuous fraction
+    mu / sigma^2 with mu = Sharpe x sigma, which is capital x Sharpe / sigma in contracts.
+    """
     size = risk.size
     if size.method == "fixed":
         return np.broadcast_to(np.float64(size.contracts), len(bars))
+    if size.method == "fixed_fractional":
+        loss_usd = _stop_distance(bars, risk) * bars.instrument.tick_value_usd + size.cost_usd
+        return _capped(capital_usd * size.risk_frac / loss_usd, size.max_contracts)
+    if size.method == "atr_unit":
+        return _per_risk(capital_usd * size.risk_frac, _range_usd(bars, size.atr_bars) * size.multiple, size.max_contracts)
+    annual = size.annual_vol_frac if size.method == "vol_target" else size.fraction * size.sharpe
     sessions, row_of = _sessions(bars)
     sigma_usd = _session_sigma_usd(bars, sessions, size.lookback_sessions) * np.sqrt(SESSIONS_PER_YEAR)
+    by_session: Floats = _per_risk(capital_usd * annual, sigma_usd, size.max_contracts)[row_of]
+    return by_session
+
+
+def slack(contracts: Floats, risk: schema.Risk) -> Floats:
+    """Contracts that the position may be away from what is wanted before it is traded; empty where the rule has none."""
+    size = risk.size
+    if size.method != "vol_target" or not size.buffer_frac:
+        return np.empty(0)
+    return np.nan_to_num(size.buffer_frac * contracts, nan=0.0)
+
+
+def _per_risk(budget_usd: float, risk_usd: Floats, most: float) -> Floats:
+    """A market without movement has no size, one that is not known yet is not traded."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        contracts = np.where(sigma_usd > 0, capital_usd * size.annual_vol_frac / sigma_usd, np.where(np.isnan(sigma_usd), np.nan, 0.0))
-    capped: Floats = np.minimum(contracts, size.max_contracts)[row_of]
+        contracts = np.where(risk_usd > 0, budget_usd / risk_usd, np.where(np.isnan(risk_usd), np.nan, 0.0))
+    return _capped(contracts, most)
+
+
+def _capped(contracts: Floats, most: float) -> Floats:
+    capped: Floats = np.minimum(contracts, most)
     return capped
 
 
-def protection(bars: Bars, rule: schema.Protection) -> tuple[Floats, Floats]:
-    """Stop and take-profit distances in whole ticks (at least 1) at each bar; empty where there is none, NaN while ATR warms up."""
+def _stop_distance(bars: Bars, risk: schema.Risk) -> Floats:
+    """The nearer of the fixed and the trailing stop, ticks."""
+    known = [d for d in (protection(bars, risk.protection).stop, protection(bars, risk.protection).trail) if len(d)]
+    if not known:
+        raise ConfigError("risk.size.method=fixed_fractional sizes by the distance of the stop; set risk.protection.stop and unit")
+    return known[0] if len(known) == 1 else np.minimum(*known)
+
+
+def _range_usd(bars: Bars, length: int) -> Floats:
+    adjusted = bars.adjusted
+    return atr(adjusted["high"], adjusted["low"], adjusted["close"], length) * bars.instrument.multiplier
+
+
+# -------------------------------------------------------------------------------------------------------------- protection
+
+
+class Distances(NamedTuple):
+    """Whole ticks (at least 1) at each bar; empty where there is none, NaN while the ATR warms up."""
+
+    stop: Floats
+    take_profit: Floats
+    trail: Floats
+
+
+def protection(bars: Bars, rule: schema.Protection) -> Distances:
+    """Distances of stop, take-profit and trailing stop. ConfigError for half a rule."""
+    multiples = (rule.stop, rule.take_profit, rule.trail)
     if rule.unit == "none":
-        if rule.stop is not None or rule.take_profit is not None:
+        if any(multiple is not None for multiple in multiples):
             raise ConfigError(
-                f"risk.protection.stop={rule.stop} and take_profit={rule.take_profit} need a unit; choose risk.protection.unit=ticks or atr"
+                f"risk.protection.stop={rule.stop}, take_profit={rule.take_profit} and trail={rule.trail} need a unit;"
+                " choose risk.protection.unit=ticks or atr"
             )
-        return np.empty(0), np.empty(0)
-    if rule.stop is None and rule.take_profit is None:
-        raise ConfigError(f"risk.protection.unit={rule.unit} protects nothing; set risk.protection.stop or take_profit, or unit=none")
+        return Distances(np.empty(0), np.empty(0), np.empty(0))
+    if all(multiple is None for multiple in multiples):
+        raise ConfigError(
+            f"risk.protection.unit={rule.unit} protects nothing; set risk.protection.stop, take_profit or trail, or unit=none"
+        )
     if rule.unit == "ticks":
         unit = np.ones(len(bars))
     else:
         adjusted = bars.adjusted
         unit = atr(adjusted["high"], adjusted["low"], adjusted["close"], rule.atr_bars) / bars.instrument.tick_size
-    return _distance(unit, rule.stop), _distance(unit, rule.take_profit)
-
-
-def memory_bars(rule: schema.Protection) -> int:
-    """Bars after which the past no longer matters for `protection`: Wilder's 1/n decay below a float's precision."""
-    return 40 * rule.atr_bars if rule.unit == "atr" else 1
-
-
-def memory_sessions(risk: schema.Risk) -> int:
-    """Whole sessions before the current one that `scale` looks at."""
-    return risk.size.lookback_sessions + 1 if risk.size.method == "vol_target" else 0
+    return Distances(*(_distance(unit, multiple) for multiple in multiples))
 
 
 def _distance(unit: Floats, multiple: float | None) -> Floats:
     return np.empty(0) if multiple is None else np.maximum(np.rint(unit * multiple), 1.0)
+
+
+# ------------------------------------------------------------------------------------------------------------------- gates
+
+
+def gates(bars: Bars, limits: schema.Limits) -> Gates:
+    """The block that clock, contract and market put on each bar: the most severe one, 0 for none. Empty when no such limit is on."""
+    found: list[Gates] = []
+    if limits.trading_windows:
+        code = Block.WINDOW_END if limits.flatten_at_windows else Block.WINDOW
+        found.append(np.where(_inside(bars, limits.trading_windows), Block.NONE, code).astype(np.int8))
+    if limits.news_windows:
+        code = Block.NEWS_AHEAD if limits.flatten_at_windows else Block.NEWS
+        found.append(np.where(_inside(bars, limits.news_windows), code, Block.NONE).astype(np.int8))
+    if limits.volatility_ratio is not None:
+        wide = _wide(bars, limits.volatility_fast_bars, limits.volatility_slow_bars, limits.volatility_ratio)
+        found.append(np.where(wide, Block.VOLATILITY, Block.NONE).astype(np.int8))
+    if limits.flatten_before_last_trade_sessions is not None:
+        found.append(np.where(_last_sessions(bars, limits.flatten_before_last_trade_sessions), Block.LAST_TRADE, 0).astype(np.int8))
+    if limits.flatten_before_roll_sec:
+        found.append(np.where(_before_roll(bars, limits.flatten_before_roll_sec), Block.ROLL_AHEAD, 0).astype(np.int8))
+    return np.maximum.reduce(found) if found else np.empty(0, np.int8)
+
+
+def _inside(bars: Bars, windows: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+    """Bars whose close, New York, lies in one of the windows: from <= close < to."""
+    if bars.interval == "session":
+        raise ConfigError(
+            "risk.limits has windows of the day, and bars of a whole session have no time of day; use data.interval=1h or less"
+        )
+    minute = calendar.new_york_ns(bars.close_time) // (60 * calendar.NS)
+    weekday = (minute // DAY_MINUTES + 3) % 7  # 1970-01-01 was a Thursday
+    of_day = minute % DAY_MINUTES
+    inside = np.zeros(len(bars), np.bool_)
+    for days, start, stop in map(window, windows):
+        here = (of_day >= start) & (of_day < stop) if start < stop else (of_day >= start) | (of_day < stop)
+        inside |= here & np.isin(weekday, days)
+    return inside
+
+
+def window(text: str) -> tuple[tuple[int, ...], int, int]:
+    """ "Wed 10:25-10:40" or "09:00-14:30" as weekdays (Monday is 0), first minute and minute after the last; it may run over midnight."""
+    match = re.fullmatch(schema.WINDOW, text)
+    if match is None:
+        raise ConfigError(f"{text!r} is no window; write 'HH:MM-HH:MM' or 'Wed 10:25-10:40', New York")
+    day, *clock = match.groups()
+    hours = [int(part) for part in clock]
+    days = (WEEKDAYS.index(day),) if day else tuple(range(7))
+    return days, hours[0] * 60 + hours[1], hours[2] * 60 + hours[3]
+
+
+def _wide(bars: Bars, fast: int, slow: int, ratio: float) -> npt.NDArray[np.bool_]:
+    """Where the mean true range of `fast` bars exceeds `ratio` times that of `slow` bars, or is not known yet.
+
+    In whole ticks of the dated contract: sums are exact, so that it does not matter where they begin. A roll's gap is no range.
+    """
+    ticks = bars.ticks
+    before = np.where(bars.roll[1:], ticks["open"][1:], ticks["close"][:-1])
+    before = np.concatenate([ticks["open"][:1], before])
+    total = np.concatenate([[0.0], np.cumsum(np.maximum(ticks["high"], before) - np.minimum(ticks["low"], before))])
+    n = len(bars)
+    wide = np.ones(n, np.bool_)
+    if n > slow:
+        end = np.arange(slow + 1, n + 1)  # the first bar has no bar before it
+        wide[slow:] = (total[end] - total[end - fast]) * slow > ratio * fast * (total[end] - total[end - slow])
+    return wide
+
+
+def _last_sessions(bars: Bars, sessions: int) -> npt.NDArray[np.bool_]:
+    """Bars of the last `sessions` weekdays before the contract's last trade date, and of that day."""
+    changes = np.flatnonzero(np.append(True, (np.diff(bars.session) != 0) | (np.diff(bars.contract) != 0)))
+    last_trade = np.array([c.last_trade_date for c in bars.contracts], "datetime64[D]")[bars.contract[changes]]
+    left = np.busday_count(bars.session[changes].astype("datetime64[D]"), last_trade)
+    near: npt.NDArray[np.bool_] = np.repeat(left <= sessions, np.diff(np.append(changes, len(bars))))
+    return near
+
+
+def _before_roll(bars: Bars, seconds: int) -> npt.NDArray[np.bool_]:
+    """Bars from which the next open, or one within `seconds` of the close, is the last before a roll that was known by then."""
+    days = bars.roll_table["session"].to_numpy().astype("datetime64[D]").astype(np.int64)
+    told_at = dict(zip(days.tolist(), bars.roll_table["known_at"], strict=True))
+    near = bars.to_close_sec < seconds + BAR_SEC[bars.interval]
+    ahead = np.zeros(len(bars), np.bool_)
+    for row in np.flatnonzero(bars.roll):
+        first = int(np.searchsorted(bars.session, bars.session[row - 1], "left"))
+        told = told_at.get(int(bars.session[row]), pd.NaT)  # NaT: the rule looks at the calendar alone
+        ahead[first:row] = near[first:row] & (bars.close_time[first:row] >= (-OFF if pd.isna(told) else told.value))
+    return ahead
+
+
+# ------------------------------------------------------------------------------------------------------------------ memory
+
+
+def memory_bars(risk: schema.Risk) -> int:
+    """Bars after which the past no longer matters for sizes, distances and gates: Wilder's 1/n decay below a float's precision."""
+    lengths = [1]
+    if risk.protection.unit == "atr":
+        lengths.append(40 * risk.protection.atr_bars)
+    if risk.size.method == "atr_unit":
+        lengths.append(40 * risk.size.atr_bars)
+    if risk.limits.volatility_ratio is not None:
+        lengths.append(risk.limits.volatility_slow_bars + 1)
+    return max(lengths)
+
+
+def memory_sessions(risk: schema.Risk) -> int:
+    """Whole sessions before the current one that `scale` looks at."""
+    return risk.size.lookback_sessions + 1 if risk.size.method in ("vol_target", "kelly") else 0
 
 
 def _sessions(bars: Bars) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -10,11 +10,13 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Day = Annotated[date, Field(strict=False)]
 Ticks = Annotated[float, Field(ge=0, le=100)]
 Interval = Literal["1m", "5m", "15m", "30m", "1h", "session"]
+WINDOW = r"(?:(Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)"
+Window = Annotated[str, Field(pattern=f"^{WINDOW}$")]  # New York: "09:00-14:30" every day, "Wed 10:25-10:40" on one
 
 
 class Strict(BaseModel):
@@ -108,16 +110,52 @@ Data = Annotated[SyntheticData | DatabentoData | CsvData | LeanData, Field(discr
 
 
 class Costs(Strict):
-    """Charged on every contract and side, rolls included."""
+    """Charged on every contract and side, rolls included. The three commissions add up; ticks of slippage are against us."""
 
     slippage_ticks: float = Field(1.0, ge=0, le=100)  # the mean that every fill is charged
-    commission_usd: float = Field(0.77, ge=0, le=100)  # broker 0.25 + exchange 0.50 + regulatory 0.02
-    slippage_by_hour_ticks: tuple[Ticks, ...] = Field((), strict=False)  # measured: hours 0 … 23 New York; 17 is the daily break
+    commission_usd: float = Field(0.77, ge=0, le=100)  # broker; all of it when the next two are 0
+    exchange_usd: float = Field(0.0, ge=0, le=100)
+    regulatory_usd: float = Field(0.0, ge=0, le=100)
+    slippage_by_hour_ticks: tuple[Ticks, ...] = Field((), strict=False)  # in its place, hours 0 … 23 New York; 17 is the daily break
+    impact_ticks: float = Field(0.0, ge=0, le=1000)  # more for an order as large as the whole volume of its bar, less in proportion
+
+    @property
+    def side_usd(self) -> float:
+        """Commission per contract and side: broker + exchange + regulatory."""
+        return self.commission_usd + self.exchange_usd + self.regulatory_usd
 
     @model_validator(mode="after")
     def _whole_day(self) -> Costs:
         if len(self.slippage_by_hour_ticks) not in (0, 24):
             raise ValueError(f"slippage_by_hour_ticks has {len(self.slippage_by_hour_ticks)} values; need 24, one per hour, or none")
+        return self
+
+
+# ----------------------------------------------------------------------------------------------------------- execution
+
+
+class Execution(Strict):
+    """How a target becomes orders. What reduces a position always goes to the market; `entry` is how risk is opened or added.
+
+    Levels stand `offset_ticks` from the close that was decided on: a limit better, a stop worse. A stop-limit may fill up to
+    `limit_ticks` beyond its stop. The terms are exact in mcl/engine/assumptions.md.
+    """
+
+    entry: Literal["market", "limit", "stop", "stop_limit"] = "market"
+    offset_ticks: int = Field(0, ge=0, le=10_000)
+    limit_ticks: int = Field(0, ge=0, le=10_000)
+    ttl_bars: int | None = Field(None, ge=1)  # an entry order ends with its session at the latest
+    renew: bool = True  # an order that has run out is placed again from the newest close while its target stands
+    fill: Literal["touch", "through"] = "through"  # a limit fills when the price reaches it, or only one tick beyond
+    latency_bars: int = Field(0, ge=0, le=1000)  # opens that pass before an order reaches the market
+    participation_frac: float | None = Field(None, gt=0, le=1)  # of the volume of a bar that one order may be
+
+    @model_validator(mode="after")
+    def _needed(self) -> Execution:
+        if self.entry == "market" and (self.offset_ticks or self.ttl_bars is not None):
+            raise ValueError("entry=market has no level: offset_ticks and ttl_bars need entry=limit, stop or stop_limit")
+        if self.entry != "stop_limit" and self.limit_ticks:
+            raise ValueError(f"limit_ticks={self.limit_ticks} needs entry=stop_limit; entry={self.entry}")
         return self
 
 
@@ -136,9 +174,39 @@ class VolTargetSize(Strict):
     annual_vol_frac: float = Field(0.20, gt=0, le=2)
     lookback_sessions: int = Field(30, ge=5, le=500)
     max_contracts: float = Field(10.0, gt=0, le=1000)
+    buffer_frac: float = Field(0.0, ge=0, le=1)  # of the size at full signal: no trade while the position is this near; 0.1 is usual
 
 
-Size = Annotated[FixedSize | VolTargetSize, Field(discriminator="method")]
+class FixedFractionalSize(Strict):
+    """contracts = capital * risk / (distance of the stop in USD + costs): a stop loses `risk_frac` of the capital."""
+
+    method: Literal["fixed_fractional"]
+    risk_frac: float = Field(0.01, gt=0, le=1)
+    cost_usd: float = Field(3.54, ge=0)  # of the round trip of one contract
+    max_contracts: float = Field(10.0, gt=0, le=1000)
+
+
+class AtrUnitSize(Strict):
+    """contracts = capital * risk / (multiple * ATR in USD): a move of `multiple` average true ranges is `risk_frac` of the capital."""
+
+    method: Literal["atr_unit"]
+    risk_frac: float = Field(0.01, gt=0, le=1)
+    multiple: float = Field(1.0, gt=0, le=100)
+    atr_bars: int = Field(14, ge=1, le=5000)
+    max_contracts: float = Field(10.0, gt=0, le=1000)
+
+
+class KellySize(Strict):
+    """contracts = fraction * capital * sharpe / sigma. `sharpe` is what you believe in, annual and net: it is not estimated here."""
+
+    method: Literal["kelly"]
+    sharpe: float = Field(0.5, gt=0, le=5)
+    fraction: float = Field(0.5, gt=0, le=1)
+    lookback_sessions: int = Field(30, ge=5, le=500)
+    max_contracts: float = Field(10.0, gt=0, le=1000)
+
+
+Size = Annotated[FixedSize | VolTargetSize | FixedFractionalSize | AtrUnitSize | KellySize, Field(discriminator="method")]
 
 
 class Protection(Strict):
@@ -147,6 +215,7 @@ class Protection(Strict):
     unit: Literal["none", "ticks", "atr"] = "none"
     stop: float | None = Field(None, gt=0)
     take_profit: float | None = Field(None, gt=0)
+    trail: float | None = Field(None, gt=0)  # the stop follows the closes at this distance, never back
     atr_bars: int = Field(14, ge=1, le=5000)
 
 
@@ -160,6 +229,32 @@ class Limits(Strict):
     max_drawdown_frac: float | None = Field(None, gt=0, lt=1)  # from peak equity: flattens and halts
     no_entry_before_close_sec: int = Field(0, ge=0, le=82800)
     flatten_before_close_sec: int = Field(0, ge=0, le=82800)
+    flatten_before_roll_sec: int = Field(0, ge=0, le=82800)  # before the end of the session before a roll that is known by then
+    flatten_before_last_trade_sessions: int | None = Field(None, ge=0, le=60)  # 0: on the last trade date itself
+    max_orders_per_session: int | None = Field(None, ge=1)  # new targets, exits included; then only reductions
+    max_loss_per_trade_usd: float | None = Field(None, gt=0)  # marked at closes; flat until the signal leaves the side
+    max_consecutive_losses: int | None = Field(None, ge=1)  # then only reductions for
+    cool_down_bars: int = Field(60, ge=1)
+    trading_windows: tuple[Window, ...] = Field((), strict=False)  # no entry outside
+    news_windows: tuple[Window, ...] = Field((), strict=False)  # no entry inside; EIA inventories: "Wed 10:25-10:40"
+    flatten_at_windows: bool = False  # outside trading_windows and inside news_windows also close what is open
+    volatility_ratio: float | None = Field(None, gt=0)  # no entry while the mean range of the last fast bars is above this times the slow
+    volatility_fast_bars: int = Field(5, ge=1, le=100_000)
+    volatility_slow_bars: int = Field(390, ge=2, le=100_000)
+    price_collar_ticks: float | None = Field(None, gt=0)  # no entry when the open is further from the close that was decided on
+    initial_margin_usd: float | None = Field(None, gt=0)  # per contract: carries what is opened
+    maintenance_margin_usd: float | None = Field(None, gt=0)  # per contract: what it no longer carries at a close is sold
+    max_margin_frac: float = Field(1.0, gt=0, le=1)  # of the equity that initial margin may take
+    state: Literal["normal", "reduce_only", "halted"] = "normal"  # the operator's word
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Limits:
+        first, second = self.maintenance_margin_usd, self.initial_margin_usd
+        if first is not None and second is not None and first > second:
+            raise ValueError(f"need maintenance_margin_usd <= initial_margin_usd; {first:g} > {second:g}")
+        if self.volatility_fast_bars >= self.volatility_slow_bars:
+            raise ValueError(f"need volatility_fast_bars < volatility_slow_bars; {self.volatility_fast_bars}, {self.volatility_slow_bars}")
+        return self
 
 
 class Risk(Strict):
@@ -207,7 +302,7 @@ class Search(Strict):
     sampler: Literal["tpe", "cmaes", "qmc", "random", "grid", "nsga2"] = "tpe"
     metric: str = "sharpe"
     direction: Direction = "maximize"
-    also: dict[str, Direction] = Field(default_factory=dict)
+    also: Annotated[dict[str, Direction], BeforeValidator(lambda given: given or {})] = Field(default_factory=dict)
     min_trades: int = Field(30, ge=0)
     constraints: tuple[str, ...] = Field((), strict=False)  # "strategy.fast < strategy.slow", "max_drawdown_frac > -0.25"
     pruner: Literal["none", "median", "halving", "wilcoxon"] = "none"  # judges a trial after each fold
@@ -275,6 +370,7 @@ class Config(Strict):
     strategy: dict[str, Any]
     risk: Risk
     costs: Costs = Costs()
+    execution: Execution = Execution()
     broker: Broker = Broker()
     capital_usd: float = Field(25_000.0, gt=0)
     seed: int = Field(0, ge=0)

@@ -82,6 +82,13 @@ class Bars:
         return {name: getattr(self, name) * ratio + self.adjustment for name in ("open", "high", "low", "close")}
 
     @cached_property
+    def event(self) -> npt.NDArray[np.uint8]:
+        """1 where a new session starts, 2 where `roll`, 3 where both, else 0; row 0 starts nothing."""
+        event = self.roll.astype(np.uint8) * np.uint8(2)
+        event[1:] |= np.diff(self.session) != 0
+        return event
+
+    @cached_property
     def first_bad_row(self) -> int:
         """The first row with a price that is not a finite number (`outgoing_open` counts where `roll`), -1 if there is none."""
         bad = ~(np.isfinite(self.open) & np.isfinite(self.high) & np.isfinite(self.low) & np.isfinite(self.close))

@@ -143,7 +143,7 @@ def _provenance(measured: Measured, size: int) -> Iterator[str]:
     yield f"Written by mcl data costs from {len(days)} books of {depth.instrument.symbol} ({depth.manifest['schema']}), sessions"
     yield f"{days[0]} to {days[-1]}, dataset {depth.folder.name}."
     yield "Slippage: average fill of a market order against the mid price when it arrives, mean of buying and selling, weighted by time."
-    yield f"slippage_ticks is the mean for orders of {size}; it is what a backtest charges on every fill. By size of the order:"
+    yield f"slippage_ticks is the mean for orders of {size}; a backtest charges the value of the hour. By size of the order:"
     for each in measured.sizes:
         beyond = float((measured.by_slot[f"beyond_{each}_frac"] * measured.by_slot["minutes"]).sum() / measured.by_slot["minutes"].sum())
         yield f"  {each:>4} contracts: {measured.mean_ticks(each):.3f} ticks; larger than the book shown {100 * beyond:.1f} % of the time"
@@ -151,6 +151,9 @@ def _provenance(measured: Measured, size: int) -> Iterator[str]:
 
 def _values(measured: Measured, size: int, commission_usd: float) -> Iterator[str]:
     yield f"slippage_ticks: {measured.mean_ticks(size):.3f}"
-    yield f"commission_usd: {commission_usd:g}"
+    yield f"commission_usd: {commission_usd:g} # with the fees of the exchange and the regulator"
+    yield "exchange_usd: 0.0"
+    yield "regulatory_usd: 0.0"
+    yield "impact_ticks: 0.0"
     yield "slippage_by_hour_ticks: # hours 0 … 23 New York; there is no trading from 17 to 18"
     yield from (f"  - {value:g} # {hour:02d}:00" for hour, value in enumerate(measured.by_hour(size)))

@@ -11,7 +11,7 @@ import math
 from typing import NamedTuple
 
 from mcl.engine.decide import Account, Target, sign
-from mcl.jit import inline
+from mcl.jit import inline, njit
 
 
 class Money(NamedTuple):
@@ -32,6 +32,7 @@ class Holding(NamedTuple):
     entry_ticks: float = math.nan  # average entry, in prices of the contract held now; NaN when flat
     stop_at: float = math.nan  # protective levels in ticks, NaN for none
     take_profit_at: float = math.nan
+    trail_ticks: float = math.nan  # at every close the stop follows at this distance; NaN for none
 
 
 class Guard(NamedTuple):
@@ -43,6 +44,11 @@ class Guard(NamedTuple):
     locked: bool = False
     halted: bool = False
     stopped: int = 0
+    orders: int = 0
+    aim: int = 0  # position of the last target
+    losses: int = 0
+    since_loss: int = 0
+    flat_usd: float = math.nan  # equity when the last round trip ended: what the open one is measured from; NaN before the first fill
 
 
 @inline
@@ -57,15 +63,34 @@ def filled(holding: Holding, quantity: int, price: float, stop_ticks: float, tak
         entry = price if sign(held) != sign(position) else (entry * held + price * quantity) / position
         stop_at = float(round(entry - sign(position) * stop_ticks)) if stop_ticks > 0 else math.nan
         take_profit_at = float(round(entry + sign(position) * take_profit_ticks)) if take_profit_ticks > 0 else math.nan
-    return Holding(position, holding.cash_ticks - quantity * price, holding.sides + abs(quantity), entry, stop_at, take_profit_at)
+    cash, sides = holding.cash_ticks - quantity * price, holding.sides + abs(quantity)
+    return Holding(position, cash, sides, entry, stop_at, take_profit_at, holding.trail_ticks if position != 0 else math.nan)
+
+
+@njit
+def trailing(holding: Holding, trail_ticks: float) -> Holding:
+    """After a fill that opened or added: the stop follows from the entry on, where that is nearer than the fixed one."""
+    h = holding
+    started = Holding(h.position, h.cash_ticks, h.sides, h.entry_ticks, h.stop_at, h.take_profit_at, trail_ticks)
+    return ratcheted(started, float(round(h.entry_ticks)))
+
+
+@inline
+def ratcheted(holding: Holding, price: float) -> Holding:
+    """The trailing stop drawn after a price; it never moves back."""
+    h, side = holding, sign(holding.position)
+    level = price - side * h.trail_ticks
+    if math.isnan(level) or side * (level - h.stop_at) <= 0:
+        return h
+    return Holding(h.position, h.cash_ticks, h.sides, h.entry_ticks, level, h.take_profit_at, h.trail_ticks)
 
 
 @inline
 def rolled(holding: Holding, sold: float, bought: float, gap: float) -> Holding:
     """After the position moved to the next contract: both legs at their prices, levels shifted by the gap between the contracts."""
-    cash = holding.cash_ticks + holding.position * (sold - bought)
-    sides = holding.sides + 2 * abs(holding.position)
-    return Holding(holding.position, cash, sides, holding.entry_ticks + gap, holding.stop_at + gap, holding.take_profit_at + gap)
+    h = holding
+    cash, sides = h.cash_ticks + h.position * (sold - bought), h.sides + 2 * abs(h.position)
+    return Holding(h.position, cash, sides, h.entry_ticks + gap, h.stop_at + gap, h.take_profit_at + gap, h.trail_ticks)
 
 
 @inline
@@ -84,42 +109,58 @@ def equity_usd(holding: Holding, close: float, money: Money) -> float:
 
 @inline
 def guard_at_open(guard: Guard, equity: float) -> Guard:
-    """A new session: the day's loss and trades count from here, a lock is lifted, a halt is not."""
-    return Guard(equity, guard.peak_usd, 0, False, guard.halted, guard.stopped)
+    """A new session: the day's loss, trades and orders count from here, a lock is lifted, a halt is not."""
+    g = guard
+    return Guard(equity, g.peak_usd, 0, False, g.halted, g.stopped, 0, g.aim, g.losses, g.since_loss, g.flat_usd)
 
 
 @inline
-def guard_after_fill(guard: Guard, held: int, quantity: int) -> Guard:
-    """A fill of a target counts as a trade if it opens, adds or changes sides."""
-    trades = guard.trades + 1 if adds_risk(held, quantity) else guard.trades
-    return Guard(guard.session_start_usd, guard.peak_usd, trades, guard.locked, guard.halted, guard.stopped)
+def guard_after_fill(guard: Guard, holding: Holding, quantity: int, price: float, money: Money) -> Guard:
+    """For a fill that is not yet in `holding`: a trade if it opens, adds or changes sides; the end of a round trip if it closes."""
+    g, held = guard, holding.position
+    trades = g.trades + 1 if adds_risk(held, quantity) else g.trades
+    losses, since, flat = g.losses, g.since_loss, g.flat_usd
+    if held == 0:
+        flat = equity_usd(holding, price, money)
+    elif sign(held + quantity) != sign(held):
+        ended = equity_usd(holding, price, money) - abs(held) * money.commission_usd
+        losses, since = (losses + 1, 0) if ended < flat else (0, since)
+        flat = ended
+    return Guard(g.session_start_usd, g.peak_usd, trades, g.locked, g.halted, g.stopped, g.orders, g.aim, losses, since, flat)
 
 
 @inline
-def guard_after_stop(guard: Guard, held: int) -> Guard:
+def guard_after_stop(guard: Guard, side: int) -> Guard:
     """A protective order closed this side: `decide` waits until the signal has left it."""
-    return Guard(guard.session_start_usd, guard.peak_usd, guard.trades, guard.locked, guard.halted, sign(held))
+    g = guard
+    return Guard(g.session_start_usd, g.peak_usd, g.trades, g.locked, g.halted, side, g.orders, g.aim, g.losses, g.since_loss, g.flat_usd)
 
 
 @inline
 def account_at_close(holding: Holding, guard: Guard, equity: float, to_close_sec: int) -> Account:
     """What `decide` is told. The peak includes this close."""
-    peak = max(guard.peak_usd, equity)
-    position, trades = holding.position, guard.trades
-    return Account(position, equity, guard.session_start_usd, peak, trades, guard.locked, guard.halted, guard.stopped, to_close_sec)
+    g, position = guard, holding.position
+    peak = max(g.peak_usd, equity)
+    open_usd = equity - g.flat_usd if position != 0 else 0.0
+    since, own = g.session_start_usd, (g.orders, g.losses, g.since_loss, open_usd)
+    return Account(position, equity, since, peak, g.trades, g.locked, g.halted, g.stopped, to_close_sec, *own)
 
 
 @inline
-def guard_after(account: Account, target: Target) -> Guard:
+def guard_after(guard: Guard, account: Account, target: Target) -> Guard:
     """What the decision leaves for the next one."""
-    return Guard(account.session_start_usd, account.peak_usd, account.trades, target.locked, target.halted, target.stopped)
+    a, t = account, target
+    ordered = t.position not in (a.position, guard.aim)
+    orders = a.orders + 1 if ordered else a.orders
+    day = (a.session_start_usd, a.peak_usd, a.trades, t.locked, t.halted, t.stopped)
+    return Guard(*day, orders, t.position, a.losses, a.since_loss + 1, guard.flat_usd)
 
 
 class Ledger:
     """The same account kept outside the kernel, from fills and marks as they come; live journals `state()` and restarts from it.
 
     Per bar: `open_session` if the session is new, `fill` / `stop_out` / `roll` as they happen, `mark` at the close, then
-    `decide(wanted, stop, take, ledger.account(to_close_sec), limits)` and `adopt` of the target.
+    `decide(intent, ledger.account(to_close_sec), limits)` and `adopt` of the target.
     """
 
     def __init__(self, money: Money, holding: Holding | None = None, guard: Guard | None = None, equity: float | None = None) -> None:
@@ -133,12 +174,13 @@ class Ledger:
 
     def fill(self, quantity: int, price_ticks: float, target: Target) -> None:
         """A fill of an order for `target`; bought > 0."""
-        self.guard = guard_after_fill(self.guard, self.holding.position, quantity)
+        self.guard = guard_after_fill(self.guard, self.holding, quantity, float(price_ticks), self.money)
         self.holding = filled(self.holding, quantity, float(price_ticks), target.stop_ticks, target.take_profit_ticks)
 
     def stop_out(self, quantity: int, price_ticks: float) -> None:
         """A fill of the protective stop or take-profit."""
-        self.guard = guard_after_stop(self.guard, self.holding.position)
+        guard = guard_after_fill(self.guard, self.holding, quantity, float(price_ticks), self.money)
+        self.guard = guard_after_stop(guard, sign(self.holding.position))
         self.holding = filled(self.holding, quantity, float(price_ticks), math.nan, math.nan)
 
     def roll(self, sold_ticks: float, bought_ticks: float, gap_ticks: float) -> None:
@@ -153,7 +195,7 @@ class Ledger:
         return account_at_close(self.holding, self.guard, self.equity, int(to_close_sec))
 
     def adopt(self, account: Account, target: Target) -> None:
-        self.guard = guard_after(account, target)
+        self.guard = guard_after(self.guard, account, target)
 
     def state(self) -> dict[str, object]:
         """Everything that a restart needs, as plain values."""

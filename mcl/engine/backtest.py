@@ -1,83 +1,94 @@
-"""From a configuration and bars to a `Result`: what depends on bars alone is planned as vectors, then the kernel walks through the bars."""
+"""From a configuration and bars to a `Result`: the plan of the bars, then the kernel walks through them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from mcl import schema
+from mcl import calendar, schema
 from mcl.data.bars import Bars, Floats
 from mcl.engine import kernel
 from mcl.engine.account import Money
+from mcl.engine.orders import QUANTA, execution_record
+from mcl.engine.plan import VECTORS, Plan, plan
 from mcl.engine.result import Result
 from mcl.engine.trades import round_trips
 from mcl.errors import EngineError
 from mcl.jit import readonly
-from mcl.risk import limits_record, protection, scale
-from mcl.strategy import Strategy, build
+from mcl.risk import BAR_SEC, limits_record
+from mcl.strategy import build
 
-MARKET_COLUMNS = ("session", "to_close_sec", "contract")
+__all__ = ["Plan", "backtest", "is_plain", "plan", "simulate", "slippage_by_bar"]
 
-
-@dataclass(frozen=True)
-class Plan:
-    """What the bars alone say, row by row: known at the close of the row, to be traded from the next open on."""
-
-    wanted: Floats  # contracts, real; NaN means flat
-    stop_ticks: Floats  # distance from the fill price; empty if the rule has none
-    take_profit_ticks: Floats
-
-    def __len__(self) -> int:
-        return len(self.wanted)
-
-    def rows(self, start: int, stop: int) -> Plan:
-        """The plan of the bars [start, stop), as views: trade a part of the bars with indicators warmed up on what lies before it."""
-        return Plan(self.wanted[start:stop], self.stop_ticks[start:stop], self.take_profit_ticks[start:stop])
+COLUMNS = ("open", "high", "low", "close", "outgoing_open", "volume", "session", "to_close_sec", "contract", "roll")
+RARE = (
+    *("max_orders_per_session", "max_loss_per_trade_usd", "max_consecutive_losses"),
+    *("price_collar_ticks", "initial_margin_usd", "maintenance_margin_usd"),
+)
+MARKET = schema.Execution()
 
 
-def plan(bars: Bars, strategy: Strategy, risk: schema.Risk, capital_usd: float) -> Plan:
-    """signal × scale, with its protective distances. While a protective distance is unknown the plan is flat: never unprotected."""
-    signal = strategy.signal(bars)
-    if signal.shape != (len(bars),):
-        raise EngineError(f"{strategy.name}.signal has shape {signal.shape}; it must be one value per bar, ({len(bars)},)")
-    contracts = scale(bars, risk, capital_usd)
-    always_one = contracts.strides == (0,) and contracts[0] == 1.0  # then a product would only copy the signal
-    wanted = signal if always_one else signal * contracts
-    stop, take_profit = protection(bars, risk.protection)
-    for distance in (stop, take_profit):
-        if len(distance):
-            wanted = np.where(np.isnan(distance), np.nan, wanted)
-    return Plan(wanted, stop, take_profit)
-
-
-def simulate(bars: Bars, plan: Plan, limits: schema.Limits, costs: schema.Costs, capital_usd: float) -> Result:
-    """Trade the plan bar by bar; raises EngineError for arrays that do not fit or a price that is not a number."""
+def simulate(
+    bars: Bars,
+    plan: Plan,
+    limits: schema.Limits,
+    costs: schema.Costs,
+    capital_usd: float,
+    execution: schema.Execution = MARKET,
+) -> Result:
+    """Trade the plan bar by bar; EngineError for arrays that do not fit or a price that is not a number."""
     n = _length(bars, plan)
     if (row := bars.first_bad_row) >= 0:
         raise EngineError(f"row {row}, closed at {bars.times[row]}, has a price that is not finite; every bar needs four prices")
-    money = Money(float(capital_usd), bars.instrument.tick_value_usd, float(costs.commission_usd), float(costs.slippage_ticks))
-    ticks = bars.ticks
-    marks = {name: readonly(getattr(bars, name), np.int64) for name in MARKET_COLUMNS}
-    market = kernel.Market(**{name: readonly(prices) for name, prices in ticks.items()}, **marks, roll=readonly(bars.roll, np.bool_))
-    wish = kernel.Wish(readonly(plan.wanted), readonly(plan.stop_ticks), readonly(plan.take_profit_ticks))
+    if execution.participation_frac is not None and not bars.volume.any():
+        raise EngineError(f"execution.participation_frac={execution.participation_frac} needs volumes, and these bars have none")
+    money = Money(float(capital_usd), bars.instrument.tick_value_usd, float(costs.side_usd), float(costs.slippage_ticks))
+    record = limits_record(limits, bars.interval, execution.latency_bars)
+    terms = kernel.Terms(record, execution_record(execution, costs), money, is_plain(plan, limits, costs, execution))
+    wish = kernel.Wish(**{name: readonly(getattr(plan, name), np.int8 if name == "gate" else np.float64) for name in kernel.Wish._fields})
     track = kernel.Track(np.empty(n), np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.int8))
-    fills, sides = kernel.run(market, wish, limits_record(limits, bars.interval), money, track)
+    fills, sides = kernel.run(_market(bars, costs), wish, terms, track)
+    ticks = bars.ticks
     trades = round_trips(fills, ticks["high"], ticks["low"], ticks["close"], money.tick_value_usd, money.commission_usd)
-    return Result(bars, money.capital_usd, *track, fills, trades, sides * money.commission_usd)
+    return Result(bars, money.capital_usd, *track, fills, trades, sides * money.commission_usd, plan.wanted)
 
 
 def backtest(config: schema.Config, bars: Bars) -> Result:
     """The run that a configuration describes, on these bars."""
     intent = plan(bars, build(config.strategy), config.risk, config.capital_usd)
-    return simulate(bars, intent, config.risk.limits, config.costs, config.capital_usd)
+    return simulate(bars, intent, config.risk.limits, config.costs, config.capital_usd, config.execution)
+
+
+def slippage_by_bar(bars: Bars, costs: schema.Costs) -> Floats:
+    """Ticks at the hour (New York) in which each bar opened, rounded up to 1/64; empty where one value holds for all hours."""
+    if not costs.slippage_by_hour_ticks:
+        return np.empty(0)
+    if bars.interval == "session":
+        raise EngineError("costs.slippage_by_hour_ticks has hours, and bars of a whole session have none; use data.interval=1h or less")
+    hour = calendar.new_york_ns(bars.close_time - BAR_SEC[bars.interval] * calendar.NS) // (3600 * calendar.NS) % 24
+    table: Floats = np.ceil(np.array(costs.slippage_by_hour_ticks) * QUANTA) / QUANTA
+    by_bar: Floats = table[hour]
+    return by_bar
+
+
+def is_plain(plan: Plan, limits: schema.Limits, costs: schema.Costs, execution: schema.Execution) -> bool:
+    """Does the kernel's short way do? It is faster, and the same where nothing of the long one is configured."""
+    at_once = execution.entry == "market" and execution.latency_bars == 0 and execution.participation_frac is None
+    one_price = not costs.slippage_by_hour_ticks and not costs.impact_ticks
+    basic = limits.state == "normal" and all(getattr(limits, name) is None for name in RARE)
+    return at_once and one_price and basic and not (len(plan.trail_ticks) or len(plan.slack) or len(plan.gate))
+
+
+def _market(bars: Bars, costs: schema.Costs) -> kernel.Market:
+    marks = {name: readonly(getattr(bars, name), np.int64) for name in ("volume", "to_close_sec", "contract")}
+    prices = {name: readonly(values) for name, values in bars.ticks.items()}
+    return kernel.Market(**prices, **marks, event=readonly(bars.event, np.uint8), slippage=readonly(slippage_by_bar(bars, costs)))
 
 
 def _length(bars: Bars, plan: Plan) -> int:
     n = len(bars)
-    lengths = {name: len(getattr(bars, name)) for name in ("open", "high", "low", "close", "outgoing_open", "roll", *MARKET_COLUMNS)}
+    lengths = {name: len(getattr(bars, name)) for name in COLUMNS}
     lengths["wanted"] = len(plan.wanted)
-    lengths |= {name: len(getattr(plan, name)) or n for name in ("stop_ticks", "take_profit_ticks")}
+    lengths |= {name: len(getattr(plan, name)) or n for name in VECTORS[1:]}
     for name, length in lengths.items():
         if length != n:
             raise EngineError(f"{name} has {length} rows; it must have as many as there are bars, {n}")

@@ -1,12 +1,13 @@
 """One bar after the other: the compiled loop that every backtest runs. One signature, whatever the strategy.
 
 Within bar i, in this order:
-  1. a new session resets the daily counters
+  1. a new session resets the daily counters; an entry order of the session before is gone
   2. roll: the old contract is closed at `outgoing_open`, the new one opened at `open`, slippage and commission on both legs
-  3. the target decided at the close of bar i - 1 is traded at `open`, slippage against us
+  3. the target decided at the close of bar i - 1 (earlier with a latency) is traded at `open`, slippage against us; what opens or
+     adds risk waits for its price when the entry is not at the market
   4. the protective stop or take-profit: through a gap at `open`, else at its level; if the bar touches both, the stop was first.
      The levels exist from the fill on, so the bar of the entry counts. Slippage is charged on both kinds.
-  5. the position is marked at `close`
+  5. the position is marked at `close`, a trailing stop is drawn after it
   6. `decide` says what to hold from the next open on
 """
 
@@ -23,22 +24,28 @@ from mcl.engine.account import (
     Holding,
     Money,
     account_at_close,
+    adds_risk,
     equity_usd,
     filled,
     guard_after,
     guard_after_fill,
     guard_after_stop,
     guard_at_open,
+    ratcheted,
     rolled,
+    trailing,
 )
-from mcl.engine.decide import FORCED, Target, decide, sign
+from mcl.engine.decide import FORCED, NONE, Intent, Target, decide, sign, without_new_risk
+from mcl.engine.orders import ExecutionRecord, Waiting, sent, slippage, tried
 from mcl.engine.result import FILL, FILL_REASONS
 from mcl.jit import inline, njit
-from mcl.risk import LimitsRecord
+from mcl.risk import OFF, Block, LimitsRecord
 
 TARGET, STOP, TAKE_PROFIT, ROLL, RISK = (FILL_REASONS.index(reason) for reason in ("target", "stop", "take_profit", "roll", "risk"))
+COLLAR = int(Block.PRICE_COLLAR)
 NOTHING = -1
-FILLS_PER_BAR = 4  # two legs of a roll, the target, a protective exit
+NEW_SESSION, NEW_CONTRACT = 1, 2  # bits of `Market.event`
+FILLS_PER_BAR = 5  # two legs of a roll, a reduction, an entry, a protective exit
 STRIDE = 4096  # bars between two looks at the room for fills
 Fills = npt.NDArray[np.void]
 
@@ -51,18 +58,31 @@ class Market(NamedTuple):
     low: npt.NDArray[np.float64]
     close: npt.NDArray[np.float64]
     outgoing_open: npt.NDArray[np.float64]
-    session: npt.NDArray[np.int64]
+    volume: npt.NDArray[np.int64]
     to_close_sec: npt.NDArray[np.int64]
     contract: npt.NDArray[np.int64]
-    roll: npt.NDArray[np.bool_]
+    event: npt.NDArray[np.uint8]  # NEW_SESSION | NEW_CONTRACT
+    slippage: npt.NDArray[np.float64]  # of length n, or 0: that of `Money` at all hours
 
 
 class Wish(NamedTuple):
-    """Read-only arrays: wanted of length n; protective distances of length n, or 0 for none."""
+    """Read-only arrays: wanted of length n; the others of length n, or 0 for none."""
 
     wanted: npt.NDArray[np.float64]
+    slack: npt.NDArray[np.float64]
     stop_ticks: npt.NDArray[np.float64]
     take_profit_ticks: npt.NDArray[np.float64]
+    trail_ticks: npt.NDArray[np.float64]
+    gate: npt.NDArray[np.int8]
+
+
+class Terms(NamedTuple):
+    """Everything that does not change from bar to bar."""
+
+    limits: LimitsRecord
+    execution: ExecutionRecord
+    money: Money
+    plain: bool  # entries at the market and at once, one slippage, no trailing stop, slack, gate, and the limits of `_basic` at most
 
 
 class Track(NamedTuple):
@@ -80,67 +100,152 @@ class State(NamedTuple):
     holding: Holding
     guard: Guard
     target: Target
+    waiting: Waiting
     equity: float
-    session: int
+    valid: int  # decisions of earlier bars are void: a protective order has filled since
     fills: int  # how many were written
 
 
 @njit
-def run(market: Market, wish: Wish, limits: LimitsRecord, money: Money, track: Track) -> tuple[Fills, int]:
+def run(market: Market, wish: Wish, terms: Terms, track: Track) -> tuple[Fills, int]:
     """Fills `track`; returns the fills and how many contracts were bought or sold. Prices are finite: the caller has looked."""
     n = len(market.close)
     fills = np.empty(FILLS_PER_BAR * min(n, STRIDE) + n // 16, FILL)
-    state = State(
-        Holding(0, 0.0, 0, math.nan, math.nan, math.nan),
-        Guard(money.capital_usd, money.capital_usd, 0, False, False, 0),
-        Target(0, math.nan, math.nan, 0, False, False, 0),
-        money.capital_usd,
-        market.session[0],
-        0,
-    )
+    capital = terms.money.capital_usd
+    nothing = Holding(0, 0.0, 0, math.nan, math.nan, math.nan, math.nan)
+    guard = Guard(capital, capital, 0, False, False, 0, 0, 0, 0, 0, math.nan)
+    state = State(nothing, guard, Target(0, math.nan, math.nan, NONE, False, False, 0), _none(), capital, 0, 0)
     for start in range(0, n, STRIDE):
         stop = min(start + STRIDE, n)
         if state.fills + FILLS_PER_BAR * (stop - start) > len(fills):
             fills = _longer(fills)
-        state = _advance(market, wish, limits, money, track, fills, state, start, stop)
+        if terms.plain:
+            state = _plain(market, wish, terms, track, fills, state, start, stop)
+        else:
+            state = _full(market, wish, terms, track, fills, state, start, stop)
     return fills[: state.fills].copy(), state.holding.sides
 
 
 @njit
-def _advance(
-    market: Market, wish: Wish, limits: LimitsRecord, money: Money, track: Track, fills: Fills, state: State, start: int, stop: int
-) -> State:
-    """The bars [start, stop). There is room in `fills`.
+def _plain(market: Market, wish: Wish, terms: Terms, track: Track, fills: Fills, state: State, start: int, stop: int) -> State:
+    return _advance(market, wish, terms, track, fills, state, start, stop, False)
 
-    Three things cost a factor and are as they are for that reason: an array that may be replaced inside the loop; a signed index,
-    tested for negative values at each access; and a comparison of target and position in place of `order`, which lets the compiler
-    put the one for the other and so chain each bar to the arithmetic of the bar before.
+
+@njit
+def _full(market: Market, wish: Wish, terms: Terms, track: Track, fills: Fills, state: State, start: int, stop: int) -> State:
+    return _advance(market, wish, terms, track, fills, state, start, stop, True)
+
+
+@inline
+def _advance(  # noqa: PLR0912, PLR0915
+    market: Market, wish: Wish, terms: Terms, track: Track, fills: Fills, state: State, start: int, stop: int, full: bool
+) -> State:
+    """The bars [start, stop). There is room in `fills`. Compiled twice: without `full`, all that waits, trails or depends on more than
+    prices and wishes is not there. A run in which none of it is configured gives the same bits either way.
+
+    Long, because arrays must not be handed on: a function that takes one inside the loop counts a reference up and down again, each
+    with an atomic instruction. What is called takes and returns plain values. Three more things cost a factor and are as they are for
+    that reason: an array that may be replaced inside the loop; a signed index, tested for negative values at each access; and a
+    comparison of target and position in place of `order`, which lets the compiler put the one for the other and so chain each bar
+    to the arithmetic of the bar before.
     """
-    holding, guard, target, equity, session, count = state
-    protected = len(wish.stop_ticks) > 0 or len(wish.take_profit_ticks) > 0
+    opens, highs, lows, closes, outgoings, volumes, to_close, contracts, events, slippages = market
+    wanted, slacks, stops, take_profits, trails, gates = wish
+    equities, positions, targets, blocks = track
+    limits, execution, money = terms.limits if full else _basic(terms.limits), terms.execution, terms.money
+    holding, guard, target, waiting, equity, valid, count = state
+    protected = len(stops) > 0 or len(take_profits) > 0 or (full and len(trails) > 0)
     order = target.position - holding.position
+    within, collared, base, trail = False, False, money.slippage_ticks, math.nan
     for i in range(np.uint64(start), np.uint64(stop)):
-        if market.session[i] != session:
-            session = market.session[i]
-            guard = guard_at_open(guard, equity)
-        if market.roll[i] and holding.position != 0:
-            holding, count = _roll(market, i, holding, money.slippage_ticks, fills, count)
+        if full:
+            within, collared = False, False
+            if len(slippages) > 0:
+                base = slippages[i]
+        if events[i] != 0:
+            waiting = _none()
+            if events[i] & NEW_SESSION:
+                guard = guard_at_open(guard, equity)
+            if events[i] & NEW_CONTRACT and holding.position != 0:
+                held = holding.position
+                paid = slippage(base, held, volumes[i], execution) if full else base
+                sold, bought = outgoings[i] - sign(held) * paid, opens[i] + sign(held) * paid
+                holding = rolled(holding, sold, bought, opens[i] - outgoings[i])
+                count = _write(fills, count, i, contracts[i - np.uint64(1)], -held, sold, paid, ROLL, 0)
+                count = _write(fills, count, i, contracts[i], held, bought, paid, ROLL, held)
+        if full:
+            k, order = signed(i) - 1 - execution.latency_bars, 0
+            if k >= valid:
+                collared = abs(opens[i] - closes[k]) > limits.price_collar_ticks
+                goal = _admitted(signed(targets[k]), holding.position, guard, collared, terms)
+                collared = goal != targets[k] and collared
+                order, waiting = sent(waiting, execution, holding.position, goal, closes[k], volumes[i], signed(i), k)
+                trail = trails[k] if len(trails) > 0 else math.nan
+                stop_ticks, take_ticks = _at(stops, k), _at(take_profits, k)
+                target = Target(goal, stop_ticks, take_ticks, signed(blocks[k]), False, False, 0)
         if order != 0:
-            guard = guard_after_fill(guard, holding.position, order)
-            holding, count = _trade(market, i, holding, order, target, money.slippage_ticks, fills, count)
+            paid = slippage(base, order, volumes[i], execution) if full else base
+            price = opens[i] + sign(order) * paid
+            guard = guard_after_fill(guard, holding, order, price, money)
+            adds = adds_risk(holding.position, order)
+            holding = filled(holding, order, price, target.stop_ticks, target.take_profit_ticks)
+            if full and adds:
+                holding = trailing(holding, trail)
+            reason = RISK if target.block >= FORCED else TARGET
+            count = _write(fills, count, i, contracts[i], order, price, paid, reason, holding.position)
+        if full and waiting.quantity != 0:
+            k = waiting.decided
+            waiting, part, touch = tried(waiting, opens[i], highs[i], lows[i], volumes[i], base, execution)
+            if part != 0:
+                within = not touch.at_open
+                guard = guard_after_fill(guard, holding, part, touch.price, money)
+                holding = filled(holding, part, touch.price, _at(stops, k), _at(take_profits, k))
+                holding = trailing(holding, _at(trails, k))
+                count = _write(fills, count, i, contracts[i], part, touch.price, touch.slippage, TARGET, holding.position)
         if protected and holding.position != 0:
-            reason, price = _touched(holding, market.open[i], market.high[i], market.low[i])
+            reason, level = _touched(holding, opens[i], highs[i], lows[i], closes[i], within)
             if reason != NOTHING:
-                guard = guard_after_stop(guard, holding.position)
-                holding, count = _exit(market, i, holding, price, reason, money.slippage_ticks, fills, count)
-        equity = equity_usd(holding, market.close[i], money)
-        account = account_at_close(holding, guard, equity, market.to_close_sec[i])
-        target = decide(wish.wanted[i], _at(wish.stop_ticks, i), _at(wish.take_profit_ticks, i), account, limits)
-        guard = guard_after(account, target)
+                held = holding.position
+                paid = slippage(base, held, volumes[i], execution) if full else base
+                price = level - sign(held) * paid
+                guard = guard_after_stop(guard_after_fill(guard, holding, -held, price, money), sign(held))
+                holding = filled(holding, -held, price, math.nan, math.nan)
+                waiting, valid = _none(), signed(i)
+                count = _write(fills, count, i, contracts[i], -held, price, paid, reason, 0)
+        equity = equity_usd(holding, closes[i], money)
+        if full:
+            holding = ratcheted(holding, closes[i])
+        account = account_at_close(holding, guard, equity, to_close[i])
+        slack = slacks[i] if full and len(slacks) > 0 else 0.0
+        gate = signed(gates[i]) if full and len(gates) > 0 else NONE
+        intent = Intent(wanted[i], slack, _at(stops, i), _at(take_profits, i), math.nan, gate)
+        target = decide(intent, account, limits)
+        guard = guard_after(guard, account, target)
         order = target.position - holding.position
-        track.equity[i], track.position[i] = equity, holding.position
-        track.target[i], track.block[i] = target.position, target.block
-    return State(holding, guard, target, equity, session, count)
+        equities[i], positions[i], targets[i] = equity, holding.position, target.position
+        blocks[i] = COLLAR if full and collared and target.block == NONE else target.block
+    return State(holding, guard if full else _forgotten(guard), target, waiting, equity, valid, count)
+
+
+@inline
+def _basic(limits: LimitsRecord) -> LimitsRecord:
+    """The same limits in a plain run, where the rest is off: constants, so that the compiler leaves out what never happens."""
+    b, never = limits, math.inf
+    days = (b.max_trades_per_session, b.max_daily_loss_usd, b.max_drawdown_frac, b.no_entry_before_close_sec, b.flatten_when_sec)
+    return LimitsRecord(b.max_position, b.max_order, *days, OFF, never, OFF, 1, 0.0, 0.0, 1.0, never, 0)
+
+
+@inline
+def _forgotten(guard: Guard) -> Guard:
+    """Without what only the limits that a plain run has not look at."""
+    g = guard
+    return Guard(g.session_start_usd, g.peak_usd, g.trades, g.locked, g.halted, g.stopped, 0, 0, 0, 0, math.nan)
+
+
+@inline
+def signed(index: Any) -> Any:
+    """An int64, whatever the array or the loop counts in: unsigned and signed integers make a float."""
+    return np.int64(index)
 
 
 @inline
@@ -148,57 +253,44 @@ def _at(distances: npt.NDArray[np.float64], i: int) -> float:
     return distances[i] if len(distances) > 0 else math.nan
 
 
-@inline
-def _trade(
-    market: Market, i: int, holding: Holding, quantity: int, target: Target, slippage: float, fills: Fills, count: int
-) -> tuple[Holding, int]:
-    """Trade toward the target at the open of bar i."""
-    reason = RISK if target.block >= FORCED else TARGET
-    price = market.open[i] + sign(quantity) * slippage
-    after = filled(holding, quantity, price, target.stop_ticks, target.take_profit_ticks)
-    return after, _write(fills, count, i, market.contract[i], quantity, price, slippage, reason, after.position)
+@njit
+def _admitted(goal: int, held: int, guard: Guard, collared: bool, terms: Terms) -> int:
+    """The target as it may still be traded: a price out of the collar, or what has been forbidden on its way, adds no risk."""
+    forbidden = guard.locked or guard.halted or guard.trades >= terms.limits.max_trades_per_session
+    if collared or (terms.execution.latency_bars > 0 and forbidden):
+        return without_new_risk(goal, held)
+    return goal
 
 
 @inline
-def _exit(
-    market: Market, i: int, holding: Holding, level: float, reason: int, slippage: float, fills: Fills, count: int
-) -> tuple[Holding, int]:
-    """Close everything at a protective level."""
-    quantity = -holding.position
-    price = level + sign(quantity) * slippage
-    after = filled(holding, quantity, price, math.nan, math.nan)
-    return after, _write(fills, count, i, market.contract[i], quantity, price, slippage, reason, after.position)
+def _none() -> Waiting:
+    return Waiting(0, 0, 0, math.nan, math.nan, 0)
 
 
 @inline
-def _touched(holding: Holding, opening: float, high: float, low: float) -> tuple[int, float]:
-    """Which protective level this bar reached, and its price before slippage. Levels that do not exist are NaN: no comparison is true."""
+def _touched(holding: Holding, opening: float, high: float, low: float, close: float, within: bool) -> tuple[int, float]:
+    """Which protective level this bar reached, and its price before slippage. Levels that do not exist are NaN: no comparison is true.
+
+    After an entry `within` the bar the open is past, the worst price counts all the same, and a profit only if the close proves it.
+    """
     side = sign(holding.position)
     best, worst = (high, low) if side > 0 else (low, high)
+    if within:
+        best = close
     if side * (worst - holding.stop_at) <= 0:
-        return STOP, opening if side * (opening - holding.stop_at) < 0 else holding.stop_at
+        gap = not within and side * (opening - holding.stop_at) < 0
+        return STOP, opening if gap else holding.stop_at
     if side * (best - holding.take_profit_at) >= 0:
-        return TAKE_PROFIT, opening if side * (opening - holding.take_profit_at) > 0 else holding.take_profit_at
+        gap = not within and side * (opening - holding.take_profit_at) > 0
+        return TAKE_PROFIT, opening if gap else holding.take_profit_at
     return NOTHING, math.nan
 
 
 @inline
-def _roll(market: Market, i: int, holding: Holding, slippage: float, fills: Fills, count: int) -> tuple[Holding, int]:
-    """Move the whole position to the contract of bar i."""
-    held, old, new = holding.position, market.outgoing_open[i], market.open[i]
-    sold, bought = old - sign(held) * slippage, new + sign(held) * slippage
-    count = _write(fills, count, i, market.contract[i - 1], -held, sold, slippage, ROLL, 0)
-    count = _write(fills, count, i, market.contract[i], held, bought, slippage, ROLL, held)
-    return rolled(holding, sold, bought, new - old), count
-
-
-@inline
-def _write(
-    fills: Fills, count: int, bar: int, contract: int, quantity: int, price: float, slippage: float, reason: int, position: int
-) -> int:
+def _write(fills: Fills, count: int, bar: int, contract: int, quantity: int, price: float, paid: float, reason: int, position: int) -> int:
     fill: Any = fills[count]
     fill.bar, fill.contract, fill.quantity, fill.price_ticks = bar, contract, quantity, price
-    fill.slippage_ticks, fill.reason, fill.position = slippage, reason, position
+    fill.slippage_ticks, fill.reason, fill.position = paid, reason, position
     return count + 1
 
 

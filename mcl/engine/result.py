@@ -54,6 +54,7 @@ class Result:
     fills: npt.NDArray[np.void]  # FILL
     trades: npt.NDArray[np.void]  # TRADE, closed and (last) open round trips
     commission_usd: float
+    wanted: npt.NDArray[np.float64] | None = None  # contracts, before limits and rounding; None for a result that was put together by hand
 
     @property
     def net_pnl_usd(self) -> float:

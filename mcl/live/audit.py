@@ -82,7 +82,7 @@ def replay(recorded: list[dict[str, Any]], deployed: Deployable, strategy: Strat
     whole, start = window.bars(), window.warmup_rows
     intent = plan(whole, strategy, config.risk, config.capital_usd).rows(start, len(whole))
     bars = whole.rows(start, len(whole))
-    return bars, intent, simulate(bars, intent, config.risk.limits, config.costs, config.capital_usd)
+    return bars, intent, simulate(bars, intent, config.risk.limits, config.costs, config.capital_usd, config.execution)
 
 
 def expected(result: Result, intent: Plan) -> pd.DataFrame:

@@ -42,10 +42,10 @@ class Runner:
     def __post_init__(self) -> None:
         config, instrument = self.deployed.config, self.stage.warmup.instrument
         self.window = Window(self.stage)
-        money = Money(config.capital_usd, instrument.tick_value_usd, config.costs.commission_usd, config.costs.slippage_ticks)
+        money = Money(config.capital_usd, instrument.tick_value_usd, config.costs.side_usd, config.costs.slippage_ticks)
         self.ledger = Ledger(money)
         self.limits = limits_record(config.risk.limits, config.data.interval)
-        self.reach = max(self.strategy.memory, memory_bars(config.risk.protection)) + 1
+        self.reach = max(self.strategy.memory, memory_bars(config.risk)) + 1
         self.target = Target(0, math.nan, math.nan, 0, False, False, 0)
         self.bars = self.seen = 0  # bars decided on; the broker's fills accounted for
 
@@ -94,8 +94,7 @@ class Runner:
         config, rows = self.deployed.config, self.window.rows
         first = 0 if memory_sessions(config.risk) else max(0, rows - self.reach)
         intent = plan(self.window.bars(first), self.strategy, config.risk, config.capital_usd)
-        stop, take_profit = (float(v[-1]) if len(v) else math.nan for v in (intent.stop_ticks, intent.take_profit_ticks))
-        return decide(float(intent.wanted[-1]), stop, take_profit, account, self.limits)
+        return decide(intent.row(-1), account, self.limits)
 
     def _order(self, bar: Bar, account: Account, target: Target) -> Draft | None:
         """The intent to trade, unless there is nothing to trade or the session has no next open."""

@@ -14,6 +14,7 @@ from mcl import calendar, schema
 from mcl.broker import Bar
 from mcl.data.bars import Bars
 from mcl.data.load import load
+from mcl.engine.orders import live_supported
 from mcl.errors import LiveError
 from mcl.market import Contract
 from mcl.risk import BAR_SEC, memory_bars, memory_sessions
@@ -54,7 +55,7 @@ class Stage:
 
 def replayed(config: schema.Config, session: date | None, strategy: Strategy, root: Path) -> Stage:
     """A stored session (default: the last complete one, hold-out included) with as many bars before it as the decision looks at."""
-    _tradeable(config)
+    _tradeable(config, simulated=True)
     bars = load(config.data, root, holdout=True)
     day = calendar.to_day(session) if session is not None else _last_complete(bars)
     start, stop = (int(np.searchsorted(bars.session, day, side)) for side in ("left", "right"))
@@ -76,7 +77,7 @@ def replayed(config: schema.Config, session: date | None, strategy: Strategy, ro
 
 def today(config: schema.Config, strategy: Strategy, root: Path, now_ns: int) -> Stage:
     """The session that is open now, in the contract that the stored bars end in. LiveError when they do not reach up to it."""
-    _tradeable(config)
+    _tradeable(config, simulated=False)
     bars = load(config.data, root, holdout=True)
     if bars.synthetic:
         raise LiveError("a version promoted on synthetic data trades only on broker=ib_sim", "promote a run on market data: data=databento")
@@ -123,14 +124,16 @@ def with_history(stage: Stage, newer: list[Bar]) -> Stage:
     return replace(stage, warmup=replace(warmup, **columns))
 
 
-def _tradeable(config: schema.Config) -> None:
+def _tradeable(config: schema.Config, simulated: bool) -> None:
+    if unsupported := live_supported(config.risk, config.execution, config.costs, simulated):
+        raise LiveError(f"a session cannot do what the promoted run did: {'; '.join(unsupported)}", "promote a run without it")
     if config.data.interval == "session":
         raise LiveError("data.interval=session has one bar a session: nothing to decide within one", "promote a run on 1m … 1h bars")
 
 
 def _warmup_start(bars: Bars, start: int, config: schema.Config, strategy: Strategy) -> int:
     """The row from which nothing is missing for the decision at row `start`. LiveError when the stored bars are too few."""
-    looks_back = max(strategy.memory, memory_bars(config.risk.protection))
+    looks_back = max(strategy.memory, memory_bars(config.risk))
     row = start - looks_back
     sessions = memory_sessions(config.risk)
     if sessions:

@@ -48,7 +48,8 @@ def simulated(config: schema.Config, bars: Bars) -> Result:
     """The sessions of the hold-out alone, with their own fresh ledger; `bars` hold them and all that came before."""
     unseen = bars.between(config.data.holdout_start)
     intended = plan(bars, strategy.build(config.strategy), config.risk, config.capital_usd)
-    return simulate(unseen, intended.rows(len(bars) - len(unseen), len(bars)), config.risk.limits, config.costs, config.capital_usd)
+    own = intended.rows(len(bars) - len(unseen), len(bars))
+    return simulate(unseen, own, config.risk.limits, config.costs, config.capital_usd, config.execution)
 
 
 def record(root: Path, run_id: str, fingerprint: str) -> int:

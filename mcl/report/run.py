@@ -265,7 +265,8 @@ def _touched(key: str, set_by_hand: set[str]) -> bool:
 def _assumptions(view: RunView) -> str:
     costs = view.config.get("costs", {})
     slippage = number(float(costs["slippage_ticks"]), "ticks") if "slippage_ticks" in costs else "the configured slippage"
-    commission = f"{costs['commission_usd']:g} USD" if "commission_usd" in costs else "the configured commission"
+    parts = [float(costs[name]) for name in ("commission_usd", "exchange_usd", "regulatory_usd") if name in costs]
+    commission = f"{sum(parts):g} USD" if parts else "the configured commission"
     capital = number(view.result.capital_usd, "usd")
     texts = (
         "A decision is taken at the close of a bar with what was known then; it trades at the open of the next bar.",

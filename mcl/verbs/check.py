@@ -69,7 +69,7 @@ def costs(args: Namespace) -> int:
     }
     if args.name:
         path = config.conf_dir() / "costs" / f"{_plain_name(args.name)}.yaml"
-        measuring.write(path, measured, sizes[0], composed.costs.commission_usd)
+        measuring.write(path, measured, sizes[0], composed.costs.side_usd)
         answer["config"] = str(path)
     screen.answer(answer, lambda: _show_costs(measured, answer))
     return 0

@@ -57,7 +57,7 @@ def _server(args: Namespace, broker: schema.Broker, run: schema.Config) -> Simul
         account=broker.account,
         capital_usd=broker.capital_usd,
         slippage_ticks=run.costs.slippage_ticks,
-        terms=Terms(commission_usd=run.costs.commission_usd),
+        terms=Terms(commission_usd=run.costs.side_usd),
         habits=Habits(check_margin=True, orders_per_side=20, liquidity_frac=args.liquidity),
         port=DEFAULT_PORT if broker.port == 0 and args.port is None else broker.port if args.port is None else args.port,
         server_version=args.server_version,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -92,7 +92,7 @@ def test_a_roll_without_the_price_of_the_old_contract_is_refused() -> None:
 
 
 def test_no_bars_are_refused() -> None:
-    names = [name for name, value in vars(BARS).items() if isinstance(value, np.ndarray)]
+    names = [field.name for field in fields(BARS) if isinstance(getattr(BARS, field.name), np.ndarray)]
     with pytest.raises(EngineError, match="no bars"):
         simulate(replace(BARS, **{name: getattr(BARS, name)[:0] for name in names}), wishes(0), LIMITS, schema.Costs(), 1e4)
 

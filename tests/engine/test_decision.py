@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcl import schema
-from mcl.engine.decide import FORCED, Account, Target, decide, whole_contracts
+from mcl.engine.decide import FORCED, Account, Intent, Target, decide, whole_contracts
 from mcl.risk import Block, LimitsRecord, limits_record
 
 CALM = Account(0, 10_000.0, 10_000.0, 10_000.0, 0, False, False, 0, 3_600)
@@ -26,7 +26,7 @@ RECORD = limits_record(ALL, "1m")
 
 
 def target(wanted: float, limits: LimitsRecord = RECORD, **changes: object) -> Target:
-    return decide(wanted, math.nan, math.nan, CALM._replace(**changes), limits)  # type: ignore[arg-type]
+    return decide(Intent(wanted), CALM._replace(**changes), limits)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ accounts = st.builds(
 @given(wanted=st.floats(-9, 9), account=accounts)
 def test_no_state_lets_a_limit_be_broken(wanted: float, account: Account) -> None:
     held = account.position
-    decision = decide(wanted, 5.0, 9.0, account, RECORD)
+    decision = decide(Intent(wanted, 0.0, 5.0, 9.0), account, RECORD)
     assert abs(decision.position) <= ALL.max_position
     assert decision.position == 0 or abs(decision.position - held) <= ALL.max_order
     assert not (account.locked or account.halted or account.equity_usd <= 9_500.0) or decision.position == 0

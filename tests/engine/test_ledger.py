@@ -6,13 +6,11 @@ import json
 import math
 
 import numpy as np
+from flows import CAPITAL, Flow, limited
 from hypothesis import given, settings
-from test_identities import CAPITAL, runs
 
-from mcl import schema
 from mcl.data.bars import Bars
 from mcl.engine.account import Ledger, Money
-from mcl.engine.backtest import Plan, simulate
 from mcl.engine.decide import Target, decide
 from mcl.engine.result import FILL_REASONS
 from mcl.risk import limits_record
@@ -20,13 +18,13 @@ from mcl.risk import limits_record
 TARGET, STOP, TAKE_PROFIT, ROLL, RISK = (FILL_REASONS.index(name) for name in ("target", "stop", "take_profit", "roll", "risk"))
 
 
-@given(runs())
-@settings(max_examples=40, deadline=None)
-def test_ledger_and_decide_repeat_the_kernel(run: tuple[Bars, Plan, schema.Limits, schema.Costs]) -> None:
-    bars, plan, limits, costs = run
-    result = simulate(bars, plan, limits, costs, CAPITAL)
+@given(limited())
+@settings(max_examples=80, deadline=None)
+def test_ledger_and_decide_repeat_the_kernel(flow: Flow) -> None:
+    bars, plan, limits, costs, _ = flow
+    result = flow.run()
     record = limits_record(limits, bars.interval)
-    money = Money(CAPITAL, bars.instrument.tick_value_usd, costs.commission_usd, costs.slippage_ticks)
+    money = Money(CAPITAL, bars.instrument.tick_value_usd, costs.side_usd, costs.slippage_ticks)
     ledger, target = Ledger(money), Target(0, math.nan, math.nan, 0, False, False, 0)
     for i in range(len(bars)):
         if i and bars.session[i] != bars.session[i - 1]:
@@ -34,8 +32,7 @@ def test_ledger_and_decide_repeat_the_kernel(run: tuple[Bars, Plan, schema.Limit
         _replay_fills(ledger, target, result.fills[result.fills["bar"] == i], bars, i)
         ledger.mark(bars.ticks["close"][i])
         account = ledger.account(bars.to_close_sec[i])
-        distances = (float(d[i]) if len(d) else math.nan for d in (plan.stop_ticks, plan.take_profit_ticks))
-        target = decide(float(plan.wanted[i]), *distances, account, record)
+        target = decide(plan.row(i), account, record)
         ledger.adopt(account, target)
         assert (ledger.equity, ledger.holding.position) == (result.equity[i], result.position[i])
         assert (target.position, target.block) == (result.target[i], result.block[i])

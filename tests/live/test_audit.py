@@ -21,6 +21,7 @@ from mcl.live.audit import Audit, audit
 from mcl.live.session import run_session
 from mcl.promote import promote
 from mcl.promote.deploy import Deployable, promoted
+from mcl.risk import Block
 from mcl.strategy import Strategy, build
 
 Alter = Callable[[dict[str, Any]], None]
@@ -107,8 +108,9 @@ def test_a_changed_stop_distance_is_found(finished: Finished) -> None:
 def test_a_block_that_the_backtest_does_not_have_is_a_risk_block(finished: Finished) -> None:
     row = next(i for i, body in enumerate(finished.entries("decision")) if body["block"] == 0 and body["target"])
     was = finished.entries("decision")[row]["target"]
-    finished.alter("decision", row, set_to(target=0, block=7))
-    assert found(finished) == [("decision", "target 0, block 7 DAILY_LOSS", f"target {was}, block 0 NONE", "risk block")]
+    finished.alter("decision", row, set_to(target=0, block=Block.DAILY_LOSS.value))
+    code = Block.DAILY_LOSS.value
+    assert found(finished) == [("decision", f"target 0, block {code} DAILY_LOSS", f"target {was}, block 0 NONE", "risk block")]
 
 
 def test_a_decision_that_was_never_taken_is_timing(finished: Finished) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
-import yaml
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 from walks import random_bars
 
-from mcl import schema
+from mcl import config, schema
 from mcl.engine.backtest import plan, simulate
 from mcl.engine.result import Result
 from mcl.errors import ConfigError
@@ -61,20 +60,21 @@ def test_a_market_without_movement_has_no_size() -> None:
 
 
 def test_protection_distances_are_whole_ticks() -> None:
-    stop, take_profit = protection(BARS, schema.Protection(unit="atr", stop=2.0, take_profit=4.0, atr_bars=14))
+    stop, take_profit, _ = protection(BARS, schema.Protection(unit="atr", stop=2.0, take_profit=4.0, atr_bars=14))
     adjusted = BARS.adjusted
     expected = np.rint(atr(adjusted["high"], adjusted["low"], adjusted["close"], 14) / 0.01 * 2.0)
     np.testing.assert_array_equal(stop[14:], expected[14:])
     assert np.isnan(stop[:14]).all()
     assert (take_profit[14:] >= stop[14:]).all()
-    only_stop, nothing = protection(BARS, schema.Protection(unit="ticks", stop=12.4))
+    only_stop, nothing, trail = protection(BARS, schema.Protection(unit="ticks", stop=12.4, trail=7.0))
     assert (only_stop == 12).all()
+    assert (trail == 7).all()
     assert len(nothing) == 0
 
 
 def test_protection_needs_no_more_than_its_memory() -> None:
     rule = schema.Protection(unit="atr", stop=2.0, atr_bars=14)
-    start = len(BARS) - memory_bars(rule) - 5
+    start = len(BARS) - memory_bars(risk_of(protection=rule)) - 5
     np.testing.assert_array_equal(protection(BARS.rows(start, len(BARS)), rule)[0][-5:], protection(BARS, rule)[0][-5:])
 
 
@@ -93,9 +93,8 @@ def test_half_a_protection_is_refused(rule: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_risk_config_is_complete_and_valid(path: Path) -> None:
-    raw = yaml.safe_load(path.read_text())
-    risk = TypeAdapter(schema.Risk).validate_python(raw)
-    assert raw == risk.model_dump()
+    composed = config.compose("backtest", [f"risk={path.stem}"])
+    assert composed.raw["risk"] == composed.config.risk.model_dump(mode="json")
 
 
 def test_every_block_says_why() -> None:
@@ -107,23 +106,63 @@ def test_every_block_says_why() -> None:
 BRACKET = schema.Protection(unit="atr", stop=2.0, take_profit=3.0, atr_bars=14)
 WIDE = schema.Limits(max_position=8, max_order=16)
 FIXED = schema.FixedSize(method="fixed", contracts=4.0)
+STOP = schema.Protection(unit="atr", stop=2.0)
+FRACTIONAL = schema.FixedFractionalSize(method="fixed_fractional", risk_frac=0.004)
+UNIT = schema.AtrUnitSize(method="atr_unit", risk_frac=0.002)
+KELLY = schema.KellySize(method="kelly", sharpe=1.0, max_contracts=50.0)
 CHANGES: dict[str, tuple[schema.Risk, schema.Risk]] = {  # key -> two risks that differ in it alone
     "size.fixed.contracts": (risk_of(FIXED, limits=WIDE), risk_of(schema.FixedSize(method="fixed", contracts=3.0), limits=WIDE)),
 }
-for _key, _value in {"annual_vol_frac": 0.05, "lookback_sessions": 20, "max_contracts": 1.0}.items():
-    CHANGES[f"size.vol_target.{_key}"] = (risk_of(VOL, limits=WIDE), risk_of(VOL.model_copy(update={_key: _value}), limits=WIDE))
-for _key, _value in {"unit": "ticks", "stop": 1.0, "take_profit": 1.5, "atr_bars": 40}.items():
+
+
+def sized(size: Any, **changes: Any) -> None:
+    """One entry of CHANGES for each of these keys of the sizing rule."""
+    for key, value in changes.items():
+        pair = (risk_of(s, limits=WIDE, protection=STOP) for s in (size, size.model_copy(update={key: value})))
+        CHANGES[f"size.{size.method}.{key}"] = tuple(pair)
+
+
+def limited(base: schema.Limits, **changes: Any) -> None:
+    for key, value in changes.items():
+        CHANGES[f"limits.{key}"] = (risk_of(FIXED, limits=base), risk_of(FIXED, limits=base.model_copy(update={key: value})))
+
+
+sized(VOL, annual_vol_frac=0.05, lookback_sessions=20, max_contracts=1.0, buffer_frac=0.5)
+sized(FRACTIONAL, risk_frac=0.002, cost_usd=50.0, max_contracts=1.0)
+sized(UNIT, risk_frac=0.0005, multiple=4.0, atr_bars=100, max_contracts=1.0)
+sized(KELLY, sharpe=0.1, fraction=0.1, lookback_sessions=20, max_contracts=1.0)
+for _key, _value in {"unit": "ticks", "stop": 1.0, "take_profit": 1.5, "trail": 1.0, "atr_bars": 40}.items():
     CHANGES[f"protection.{_key}"] = (risk_of(protection=BRACKET), risk_of(protection=BRACKET.model_copy(update={_key: _value})))
-for _key, _value in {
-    "max_position": 3,
-    "max_order": 4,
-    "max_trades_per_session": 1,
-    "max_daily_loss_usd": 50.0,
-    "max_drawdown_frac": 0.02,
-    "no_entry_before_close_sec": 600,
-    "flatten_before_close_sec": 300,
-}.items():
-    CHANGES[f"limits.{_key}"] = (risk_of(FIXED, limits=WIDE), risk_of(FIXED, limits=WIDE.model_copy(update={_key: _value})))
+limited(
+    WIDE,
+    max_position=3,
+    max_order=4,
+    max_trades_per_session=1,
+    max_orders_per_session=2,
+    max_daily_loss_usd=50.0,
+    max_drawdown_frac=0.02,
+    max_loss_per_trade_usd=30.0,
+    max_consecutive_losses=2,
+    no_entry_before_close_sec=600,
+    flatten_before_close_sec=300,
+    flatten_before_roll_sec=300,
+    flatten_before_last_trade_sessions=3,
+    trading_windows=("19:05-19:30",),
+    news_windows=("Wed 19:10-19:20",),
+    volatility_ratio=1.2,
+    price_collar_ticks=2.0,
+    initial_margin_usd=9_000.0,
+    maintenance_margin_usd=9_000.0,
+    state="reduce_only",
+)
+limited(WIDE.model_copy(update={"max_consecutive_losses": 2}), cool_down_bars=3)
+limited(WIDE.model_copy(update={"trading_windows": ("19:05-19:30",)}), flatten_at_windows=True)
+limited(WIDE.model_copy(update={"volatility_ratio": 1.2}), volatility_fast_bars=20, volatility_slow_bars=40)
+limited(WIDE.model_copy(update={"initial_margin_usd": 6_000.0}), max_margin_frac=0.5)
+
+
+def method_of(size: type[BaseModel]) -> str:
+    return str(get_args(size.model_fields["method"].annotation)[0])
 
 
 def keys_of(model: type[BaseModel], prefix: str) -> set[str]:
@@ -131,8 +170,8 @@ def keys_of(model: type[BaseModel], prefix: str) -> set[str]:
 
 
 def test_the_table_of_changes_knows_every_key() -> None:
-    known = keys_of(schema.FixedSize, "size.fixed") | keys_of(schema.VolTargetSize, "size.vol_target")
-    known |= keys_of(schema.Protection, "protection") | keys_of(schema.Limits, "limits")
+    sizes = [tag for size in get_args(get_args(schema.Size)[0]) for tag in keys_of(size, f"size.{method_of(size)}")]
+    known = set(sizes) | keys_of(schema.Protection, "protection") | keys_of(schema.Limits, "limits")
     assert set(CHANGES) == known
     assert set(schema.Risk.model_fields) == {"size", "protection", "limits"}
 

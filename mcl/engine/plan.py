@@ -1,0 +1,60 @@
+"""What depends on bars alone, as vectors: how much is wanted, how it is protected, and when the clock or the market forbids it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mcl import schema
+from mcl.data.bars import Bars, Floats
+from mcl.engine.decide import Intent
+from mcl.errors import EngineError
+from mcl.risk import Gates, gates, protection, scale, slack
+from mcl.strategy import Strategy
+
+VECTORS = ("wanted", "stop_ticks", "take_profit_ticks", "trail_ticks", "slack", "gate")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Known at the close of each row, to be traded from the next open on. A vector without values means that no rule needs it."""
+
+    wanted: Floats  # contracts, real; NaN means flat
+    stop_ticks: Floats  # distance from the fill price
+    take_profit_ticks: Floats
+    trail_ticks: Floats = field(default_factory=lambda: np.empty(0))
+    slack: Floats = field(default_factory=lambda: np.empty(0))  # contracts
+    gate: Gates = field(default_factory=lambda: np.empty(0, np.int8))
+
+    def __len__(self) -> int:
+        return len(self.wanted)
+
+    def rows(self, start: int, stop: int) -> Plan:
+        """The plan of the bars [start, stop), as views: trade a part of the bars with indicators warmed up on what lies before it."""
+        return Plan(**{name: getattr(self, name)[start:stop] for name in VECTORS})
+
+    def row(self, i: int) -> Intent:
+        """What `decide` is told at row i."""
+        stop, take_profit, trail = (_at(v, i, math.nan) for v in (self.stop_ticks, self.take_profit_ticks, self.trail_ticks))
+        return Intent(float(self.wanted[i]), _at(self.slack, i, 0.0), stop, take_profit, trail, int(_at(self.gate, i, 0)))
+
+
+def plan(bars: Bars, strategy: Strategy, risk: schema.Risk, capital_usd: float) -> Plan:
+    """signal × scale, with its protective distances. While a protective distance is unknown the plan is flat: never unprotected."""
+    signal = strategy.signal(bars)
+    if signal.shape != (len(bars),):
+        raise EngineError(f"{strategy.name}.signal has shape {signal.shape}; it must be one value per bar, ({len(bars)},)")
+    contracts = scale(bars, risk, capital_usd)
+    always_one = contracts.strides == (0,) and contracts[0] == 1.0  # then a product would only copy the signal
+    wanted = signal if always_one else signal * contracts
+    distances = protection(bars, risk.protection)
+    for distance in distances:
+        if len(distance):
+            wanted = np.where(np.isnan(distance), np.nan, wanted)
+    return Plan(wanted, *distances, slack(contracts, risk), gates(bars, risk.limits))
+
+
+def _at(values: Floats | Gates, i: int, missing: float) -> float:
+    return float(values[i]) if len(values) else missing
