@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from mcl import calendar
 from mcl.broker.tws.messages import Values, number
@@ -67,7 +67,11 @@ class Listed:
         return abs(ticks - round(ticks)) < 1e-6
 
     def fields(self) -> Values:
-        """The fields that orders, executions and positions share."""
+        """The fields that orders, executions and positions share; a new dictionary each time."""
+        return dict(self._fields)
+
+    @cached_property
+    def _fields(self) -> Values:
         root = self.contract.root
         return {
             "con_id": self.con_id,
