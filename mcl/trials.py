@@ -78,7 +78,7 @@ class Trial:
     @property
     def identity(self) -> str:
         """Equal for the same configuration run twice."""
-        return self.config_sha256 or config.digest([*self.place, self.group, {k: str(v) for k, v in self.params.items()}])
+        return self.config_sha256 or config.digest([*self.place, {k: str(v) for k, v in self.params.items()}])
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,14 @@ class Ledger:
         """Make runs of these trials, where they are none yet."""
         self._write([outcome for outcome in self._outcomes if outcome.number in numbers and outcome.number not in self.run_ids])
 
+    def counted(self) -> str:
+        """What the trial ledger holds of the strategy and the market of the first trial, in words; empty where there is none."""
+        first = self._trial(self._outcomes[0]) if self._outcomes else None
+        if first is None:
+            return ""
+        tally = trials.tally(self._store.root, first.place)
+        return f"{tally.count:,} trials of {tally.place.family} on {tally.place.market} in the ledger"
+
     def scored(self) -> list[Outcome]:
         """The COMPLETE outcomes by number."""
         return [outcome for outcome in self._ordered() if outcome.state == "COMPLETE"]

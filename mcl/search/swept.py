@@ -38,6 +38,7 @@ class Swept:
     why: str = ""  # it ended before its last trial
     watermark: str = ""
     space: Space | None = None
+    counted: str = ""  # by the trial ledger
 
     @property
     def interrupted(self) -> bool:
@@ -146,6 +147,7 @@ def conclude(
         why=ending.why,
         watermark=ending.watermark,
         space=ending.space,
+        counted=ledger.counted(),
     )
     counts = {"trials": float(len(trials))} | {f"trials_{state.lower()}": float(count) for state, count in board.states.items()}
     scores = {f"best_{name}": value for name, value in best["metrics"].items() if math.isfinite(value)} if best else {}
@@ -197,7 +199,9 @@ def page(swept: Swept, title: str) -> bytes:
 
     dotted = {key: key if "." in key else f"params.{key}" for key in swept.keys}  # how the page knows a parameter
     lead = " ".join(
-        f"{sentence}." for sentence in ([f"Ended before all trials were run: {swept.why}"] if swept.why else []) + swept.advice()
+        f"{sentence}."
+        for sentence in (f"Ended before all trials were run: {swept.why}" if swept.why else "", swept.counted, *swept.advice())
+        if sentence
     )
     direction: Literal["maximize", "minimize"] = "maximize" if swept.maximize else "minimize"
     drawn = sweep_page(swept.trials.rename(columns=dotted), swept.metric, direction, title, synthetic=swept.watermark, lead=lead)

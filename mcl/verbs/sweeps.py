@@ -13,12 +13,20 @@ from mcl.tracking import Store
 
 def show(swept: Any) -> int:
     """Print what a search or a grid came to; 1 when trials failed, a refusal when it was interrupted."""
-    data = {"sweep_id": swept.sweep_id, "trials": swept.states, "best": swept.best, "report": swept.report, "stopped": swept.why}
+    data = {"sweep_id": swept.sweep_id, "trials": swept.states, "best": _best(swept), "report": swept.report, "stopped": swept.why}
     screen.answer(data, lambda: _tables(swept))
     if swept.interrupted:
         go_on = f"mcl sweep resume {swept.sweep_id[:12]} goes on" if swept.space is not None else ""
         raise MclError(f"interrupted after {len(swept.trials)} trials, which are kept in run {swept.sweep_id}", go_on)
     return 1 if swept.states.get("FAILED", 0) else 0
+
+
+def _best(swept: Any) -> dict[str, Any] | None:
+    """The winner with the metrics of its run: what the trial ledger knew of it (`dsr`) stands beside what was simulated."""
+    best: dict[str, Any] | None = swept.best
+    if not best or not best["run_id"]:
+        return best
+    return best | {"metrics": best["metrics"] | Store().run(best["run_id"]).summary}
 
 
 def estimate(overrides: list[str]) -> int:
@@ -69,7 +77,7 @@ def report(args: Namespace) -> int:
     from mcl.search import look
 
     swept, written = look.report(args.sweep, store=Store(), root=config.root(), name=args.export or "")
-    data = {"sweep_id": swept.sweep_id, "trials": swept.states, "best": swept.best, "report": swept.report, "experiment": written}
+    data = {"sweep_id": swept.sweep_id, "trials": swept.states, "best": _best(swept), "report": swept.report, "experiment": written}
     screen.answer(data, lambda: _tables(swept))
     if written:
         screen.say(f"winner written to {written} · mcl backtest experiment={written.stem}")
