@@ -85,7 +85,7 @@ def main() -> int:
             swept = search.resume(sweep_id, store=Store(root), root=root)
             rows = sorted(int(r.tags["trial"]) for r in store.children(sweep_id) if r.tags["mcl.kind"] == "trial")
             same = swept.trials[COMPARED].equals(whole[sampler].trials[COMPARED])
-            best = (swept.best or {})["metrics"] == (whole[sampler].best or {})["metrics"]
+            best = (swept.best or {})["trial"] == (whole[sampler].best or {})["trial"]
             searches += 1
             print(f"{kills:3d} kills, search {searches}: {sampler}, {workers} workers, {len(rows)} rows, equal {same and best}", flush=True)
             if rows != list(range(TRIALS)) or not same or not best:

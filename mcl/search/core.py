@@ -136,6 +136,7 @@ class _Search:
             log.close()
             self.progress.end(board)
             ledger.flush()
+            board.end()
 
     def _replay(self, log: Outcomes, board: Board, ledger: Ledger) -> None:
         """Count what earlier processes did, and write the rows that they did not come to write."""

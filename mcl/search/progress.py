@@ -33,6 +33,7 @@ class Board:
     improvements: list[tuple[int, float]] = field(default_factory=list)  # (trials done, best value)
     earlier: int = 0  # trials that were done when this process began
     started: float = field(default_factory=time.perf_counter)
+    ended: float = 0.0
 
     def begin(self, outcomes: Iterable[Outcome]) -> None:
         """Take over what an earlier process has done, and start the clock."""
@@ -60,9 +61,13 @@ class Board:
     def done(self) -> int:
         return self.states.total()
 
+    def end(self) -> None:
+        """Stop the clock: what follows is no trial."""
+        self.ended = time.perf_counter()
+
     @property
     def seconds(self) -> float:
-        return time.perf_counter() - self.started
+        return (self.ended or time.perf_counter()) - self.started
 
     @property
     def rate(self) -> float:

@@ -42,6 +42,12 @@ def write_walk(path: Path, seed: int = 3) -> None:
     pd.DataFrame({"time": time.strftime("%Y-%m-%dT%H:%M:%SZ"), **prices, "volume": rng.integers(1, 50, n)}).to_csv(path, index=False)
 
 
+def measured(swept: Swept) -> dict[str, float]:
+    """What the best trial's own bars say of it: the metrics that count other trials grow with every test."""
+    metrics = (swept.best or {})["metrics"]
+    return {name: value for name, value in metrics.items() if name in swept.trials.columns}
+
+
 @dataclass(frozen=True)
 class Project:
     root: Path

@@ -15,7 +15,7 @@ from mcl import config, runs
 from mcl.errors import ConfigError
 from mcl.search.swept import Swept
 
-from .conftest import Project
+from .conftest import Project, measured
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_the_seed_decides(project: Project, sampler: str) -> None:
     assert points(one) == points(same)
     assert points(one) != points(other)
     assert one.best is not None
-    assert one.best["metrics"] == (same.best or {})["metrics"]
+    assert measured(one) == measured(same)
 
 
 def test_workers_change_nothing_but_the_time(project: Project, random: Swept) -> None:
@@ -127,9 +127,9 @@ def test_the_best_trial_is_run_again_in_full(project: Project, random: Swept) ->
     assert best["value"] == row["sharpe"] == trials[trials["state"] == "COMPLETE"]["sharpe"].max()
     whole = project.store.run(best["run_id"])
     assert (whole.parent, whole.tags["mcl.kind"], whole.status) == (random.sweep_id, "backtest", "FINISHED")
-    assert {name: whole.metrics[name] for name in best["metrics"]} == pytest.approx(best["metrics"], rel=0, abs=0, nan_ok=True)
+    assert {name: whole.metrics[name] for name in measured(random)} == pytest.approx(measured(random), rel=0, abs=0, nan_ok=True)
     assert b"<html" in whole.file("report.html")
-    assert not runs.unequal(best["metrics"], runs.replay(whole, project.root).metrics)
+    assert not runs.unequal(measured(random), runs.replay(whole, project.root).metrics)
     typed = json.loads(whole.file("overrides.json"))["overrides"]
     assert config.compose("backtest", typed).config == runs.stored_config(whole)  # what is written down repeats the run by hand
 
