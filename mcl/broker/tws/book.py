@@ -20,8 +20,10 @@ from mcl.broker.tws.render import local_time
 from mcl.broker.tws.sink import Habits, Sink
 
 FIRST_PERM_ID = 1_500_000_001
-NS = calendar.NS
-_LIQUID_NS = ((9 * 60 + 30) * 60 * NS, 17 * 3600 * NS)  # 09:30 to 17:00 New York: when orders without outsideRth are triggered
+_LIQUID_NS = (
+    (9 * 60 + 30) * 60 * calendar.NS,
+    17 * 3600 * calendar.NS,
+)  # 09:30 to 17:00 New York: when orders without outsideRth are triggered
 
 
 class Book:
@@ -95,8 +97,7 @@ class Book:
         """What an earlier life of this server knew."""
         self.orders = {(order.client_id, order.order_id): order for order in orders}
         self._active = {order.perm_id: order for order in orders if order.working}
-        self.executions = executions
-        self.next_perm_id = next_perm_id
+        self.executions, self.next_perm_id = executions, next_perm_id
 
     # --------------------------------------------------------------------------------------------------------- market
 
