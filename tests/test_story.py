@@ -131,7 +131,7 @@ def test_the_summary_the_page_and_the_run_show_the_same_numbers(shell: Shell, ca
 
 def test_real_market_data_from_the_command_line(shell: Shell, shared_data: Path) -> None:
     eia = shared_data / "eia_public_domain" / "eia_nymex_crude_futures_contract1_4_daily.csv"
-    done = shell("backtest", "experiment=002_tsmom_forty_years", f"data.path={eia}")
+    done = shell("backtest", "experiment=002_tsmom_forty_years", f"data.path={eia}", "data.holdout_start=null")
     assert done["synthetic"] is False
     assert done["metrics"]["sessions"] > 9_700
     equity = pd.read_parquet(io.BytesIO(Store(shell.home).run(done["run_id"]).file("data/equity.parquet")))
