@@ -8,6 +8,7 @@ and rules across fields), because Hydra alone lets `+unknown=1` and `???` throug
 from __future__ import annotations
 
 from datetime import date
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -46,7 +47,7 @@ class DataCommon(Strict):
     @model_validator(mode="after")
     def _ordered(self) -> DataCommon:
         days = [d for d in (self.start, self.holdout_start, self.end) if d is not None]
-        if any(a >= b for a, b in zip(days, days[1:], strict=False)):
+        if any(a >= b for a, b in pairwise(days)):
             raise ValueError(f"need start < holdout_start < end; start={self.start}, holdout_start={self.holdout_start}, end={self.end}")
         return self
 
@@ -73,7 +74,7 @@ class DatabentoData(DataCommon):
 
 
 class CsvColumns(Strict):
-    """Names of the columns in the file. `ranks` lists price columns by expiry rank (1st, 2nd … nearby) for vendor series without dated contracts."""
+    """Names of the columns in the file. `ranks`: price columns by expiry rank (1st, 2nd … nearby), for series without dated contracts."""
 
     time: str = "date"
     open: str | None = None
