@@ -253,7 +253,7 @@ def _translated(verb: str, overrides: list[str], error: Exception) -> tuple[str,
         shown = group.removesuffix("s") if group == "experiments" else group
         return f"no {shown} is called {name!r}: {nearest(name, options)}", f"valid: {', '.join(options)}"
     if "Missing mandatory value" in text:
-        key = getattr(error, "full_key", None) or text.split()[-1]
+        key = getattr(error, "full_key", None) or text.rsplit(maxsplit=1)[-1]
         return f"{key} must be given", f"add {key}=VALUE to the command line"
     if "LexerNoViableAltException" in text or "mismatched input" in text or "no viable alternative" in text or "missing EQUAL" in text:
         return f"cannot read the override {_culprit(text, overrides)!r}: write key=value", "quote values that hold commas or blanks"
