@@ -17,6 +17,7 @@ from mcl.data.bars import Bars
 from mcl.data.load import load
 from mcl.engine.backtest import backtest as simulate
 from mcl.engine.result import Result
+from mcl.engine.why import why
 from mcl.errors import ConfigError, StoreError
 from mcl.metrics.performance import SESSIONS_PER_YEAR
 from mcl.tracking import Record, Store, StoredRun
@@ -166,6 +167,7 @@ def artifacts(run: schema.Config, result: Result, overrides: Sequence[str]) -> d
         "data/equity.parquet": parquet(pd.DataFrame({"close_time": bars.times, "equity_usd": result.equity, "position": result.position})),
         "data/sessions.parquet": parquet(result.session_equity.to_frame().reset_index()),
         "data/decisions.parquet": parquet(decisions.iloc[changed]),
+        "data/why.parquet": parquet(why(result)),
         "data/roll_table.parquet": parquet(bars.roll_table),
     }
 

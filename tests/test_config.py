@@ -65,7 +65,7 @@ def test_every_experiment_composes_and_has_an_answer(name: str) -> None:
         (["strategy.fast=30", "strategy.slow=30"], r"need 0 < fast < slow; fast=30, slow=30"),
         (["costs.slippage_ticks=-1"], r"costs\.slippage_ticks=-1: .*greater than or equal to 0"),
         (["risk.limits.max_position=1.5"], r"risk\.limits\.max_position=1\.5: .*integer"),
-        (["risk.size.method=kelly"], r"risk\.size\.method='kelly' is not one of"),
+        (["risk.size.method=martingale"], r"risk\.size\.method='martingale' is not one of"),
         (["data.interval=7m"], r"data\.interval='7m': .*'1m'"),
         (["data.start='2025-01-01'", "data.end='2024-01-01'", "data.holdout_start=null"], r"need start < holdout_start < end"),
         (["data.start='2025-13-01'"], r"data\.start='2025-13-01'"),

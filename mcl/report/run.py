@@ -12,6 +12,7 @@ import pandas as pd
 
 from mcl import evidence
 from mcl.engine.result import Result
+from mcl.engine.why import why
 from mcl.metrics.performance import Floats
 from mcl.metrics.trades import closed, net
 from mcl.report import charts
@@ -58,7 +59,7 @@ def run_page(view: RunView) -> str:
         ),
         Section("Months", _months(view.result), "Net P&L in USD by the month of the trade date."),
         Section("Trades", _trades(view.result)),
-        Section("Limits", _limits(view.result), "Bars at which a rule changed what the strategy wanted."),
+        Section("Limits", _limits(view.result) + _why(view.result), "Bars at which a rule changed what the strategy wanted."),
         Section("Costs", _costs(view)),
         Section("Rolls", _rolls(view.result)),
         Section("Config", _config(view), "Lines set on the command line are bold."),
@@ -208,6 +209,15 @@ def _limits(result: Result) -> str:
         for name, count, at in zip(names, counts, first, strict=True)
     ]
     return table(("Rule", "Meaning", "Bars", "Share", "First"), rows, numeric=(2, 3))
+
+
+def _why(result: Result) -> str:
+    """Where the bars went: from wish to fill. Nothing for a result without wishes."""
+    if result.wanted is None:
+        return ""
+    steps = why(result).itertuples(index=False)
+    rows = [(str(s.stage), str(s.step).lower().replace("_", " "), f"{s.count:,}", str(s.meaning)) for s in steps]
+    return titled("From wish to fill", table(("", "Step", "Count", "Meaning"), rows, numeric=(2,)))
 
 
 def _costs(view: RunView) -> str:

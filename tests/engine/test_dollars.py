@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from assumed import covers
 from walks import make_bars
 
 from mcl import schema
@@ -39,6 +40,7 @@ def fills_of(result: Result) -> list[tuple[int, int, float, str]]:
     return [(int(f["bar"]), int(f["quantity"]), float(f["price_ticks"]), FILL_REASONS[f["reason"]]) for f in result.fills]
 
 
+@covers("next_open")
 def test_a_decision_is_traded_at_the_next_open_one_tick_worse() -> None:
     bars = bars_of((7000, 7010, 6990, 7005), (7008, 7020, 7000, 7015), (7011, 7011, 7011, 7011))
     result = trade(bars, [1, 0, 0])
@@ -52,6 +54,7 @@ def test_a_short_earns_when_the_price_falls() -> None:
     assert result.net_pnl_usd == pytest.approx(2 * 98 - 4 * 0.77)
 
 
+@covers("target")
 def test_a_change_of_sides_is_one_fill_and_two_trades() -> None:
     result = trade(flat_bars(7000, 7000, 7050, 7060), [1, -1, -1, -1])
     assert fills_of(result) == [(1, 1, 7001, "target"), (2, -2, 7049, "target")]
@@ -60,6 +63,7 @@ def test_a_change_of_sides_is_one_fill_and_two_trades() -> None:
     assert result.net_pnl_usd == pytest.approx(48 - 11 - 3 * 0.77)
 
 
+@covers("equity")
 def test_adding_averages_the_entry_and_reducing_realises_part() -> None:
     result = trade(flat_bars(7000, 7000, 7020, 7040, 7060), [1, 3, 1, 0, 0], slippage_ticks=0.0)
     assert fills_of(result) == [(1, 1, 7000, "target"), (2, 2, 7020, "target"), (3, -2, 7040, "target"), (4, -1, 7060, "target")]
@@ -70,6 +74,7 @@ def test_adding_averages_the_entry_and_reducing_realises_part() -> None:
     assert only["gross_usd"] == 40 * 2 + 60 - 20 * 2
 
 
+@covers("after_stop")
 def test_a_stop_fills_at_its_level_one_tick_worse_and_keeps_us_out_until_the_signal_leaves() -> None:
     bars = bars_of((7000,) * 4, (7000, 7005, 6995, 7000), (7000, 7000, 6980, 6990), *[(7000,) * 4] * 4)
     result = trade(bars, [1, 1, 1, 1, 0, 1, 1], stop=10)
@@ -78,6 +83,7 @@ def test_a_stop_fills_at_its_level_one_tick_worse_and_keeps_us_out_until_the_sig
     assert result.equity[3] == pytest.approx(CAPITAL - 11 - 1.54)
 
 
+@covers("stop")
 def test_a_gap_through_the_stop_fills_at_the_open() -> None:
     result = trade(bars_of((7000,) * 4, (7000,) * 4, (6950, 6960, 6940, 6955)), [1, 1, 1], stop=10)
     assert fills_of(result)[1] == (2, -1, 6949, "stop")
@@ -95,11 +101,13 @@ def test_a_stop_may_hit_in_the_bar_of_the_entry() -> None:
     assert fills_of(result) == [(1, 1, 7001, "target"), (1, -1, 6990, "stop")]
 
 
+@covers("bracket")
 def test_both_levels_in_one_bar_mean_the_stop_came_first() -> None:
     result = trade(bars_of((7000,) * 4, (7000,) * 4, (7000, 7100, 6900, 7090)), [1, 1, 1], stop=20, take_profit=40)
     assert fills_of(result)[1] == (2, -1, 6980, "stop")
 
 
+@covers("take_profit")
 def test_a_take_profit_fills_at_its_level_or_at_a_better_open() -> None:
     touched = trade(bars_of((7000,) * 4, (7000,) * 4, (7000, 7041, 6990, 7030)), [1, 1, 1], stop=20, take_profit=40)
     gapped = trade(bars_of((7000,) * 4, (7000,) * 4, (7060, 7065, 7050, 7055)), [1, 1, 1], stop=20, take_profit=40)
@@ -107,6 +115,7 @@ def test_a_take_profit_fills_at_its_level_or_at_a_better_open() -> None:
     assert fills_of(gapped)[1] == (2, -1, 7059, "take_profit")
 
 
+@covers("roll")
 @pytest.mark.parametrize("side", [1, -1])
 def test_a_roll_costs_both_legs_and_moves_the_stop_by_the_gap(side: int) -> None:
     bars = flat_bars(7000, 7000, 7100, 7100, 7100, roll_gaps={2: 100})
@@ -143,6 +152,7 @@ def test_the_drawdown_halts_for_good() -> None:
     assert (result.block[2:] == Block.MAX_DRAWDOWN).all()
 
 
+@covers("session_end")
 def test_flat_before_the_close_of_the_session() -> None:
     bars = flat_bars(*[7000] * 10, bars_per_session=5)  # decisions 240, 180, 120, 60 and 0 seconds before the close
     result = trade(bars, [1] * 10, limits=WIDE.model_copy(update={"flatten_before_close_sec": 120}))

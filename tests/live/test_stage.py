@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime
 
 import numpy as np
@@ -12,6 +13,7 @@ from mcl import calendar
 from mcl.broker import Bar
 from mcl.data.bars import Bars
 from mcl.data.load import load
+from mcl.engine.orders import live_supported
 from mcl.errors import LiveError
 from mcl.live import stage as staging
 from mcl.live.window import Window
@@ -64,6 +66,29 @@ def test_sizing_by_volatility_warms_up_on_whole_sessions(shop: Project) -> None:
 def test_a_session_that_the_data_do_not_hold_is_refused(shop: Project) -> None:
     with pytest.raises(LiveError, match=r"broker.replay.session=2025-11-09 is no session of the data, which hold 2025-10-27 to 2025-11-12"):
         replayed(shop, date(2025, 11, 9))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"execution": {"entry": "limit", "offset_ticks": 2}}, "execution.entry=limit: a session enters at the market only"),
+        ({"execution": {"latency_bars": 1}}, "execution.latency_bars=1"),
+        ({"execution": {"participation_frac": 0.1}}, "execution.participation_frac=0.1"),
+        ({"risk": {"size": {"method": "fixed"}, "protection": {"unit": "ticks", "trail": 9.0}}}, "risk.protection.trail=9.0"),
+        ({"risk": {"size": {"method": "fixed"}, "limits": {"price_collar_ticks": 5.0}}}, "risk.limits.price_collar_ticks=5.0"),
+        ({"risk": {"size": {"method": "fixed"}, "limits": {"flatten_before_roll_sec": 60}}}, "risk.limits.flatten_before_roll_sec"),
+        ({"costs": {"impact_ticks": 1.0}}, "costs.impact_ticks=1.0: the simulated TWS has no depth"),
+        ({"costs": {"slippage_by_hour_ticks": [1.0] * 24}}, "costs.slippage_by_hour_ticks"),
+    ],
+)
+def test_what_a_session_cannot_do_is_refused_at_the_start(shop: Project, changes: dict[str, object], sentence: str) -> None:
+    with pytest.raises(LiveError, match=re.escape(sentence)):
+        replayed(shop, **changes)
+
+
+def test_a_session_on_a_real_broker_has_its_own_prices(shop: Project) -> None:
+    run = shop.config(costs={"impact_ticks": 1.0})
+    assert live_supported(run.risk, run.execution, run.costs, simulated=False) == []
 
 
 def test_a_real_session_needs_data_up_to_yesterday_and_an_open_market(shop: Project) -> None:
