@@ -8,6 +8,7 @@ that hold compiled functions, and a stale kernel cannot be loaded.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,6 +42,12 @@ def cache_folder() -> Path:
     beside = PACKAGE / "__pycache__"
     home = beside if os.access(beside if beside.exists() else PACKAGE, os.W_OK) else Path.home() / ".cache" / "mcl"
     return home / "numba" / fingerprint()
+
+
+def announced(name: str) -> None:
+    """Say once, on stderr, that the function `module.name` has to be compiled because the disk does not have it yet."""
+    if not any(cache_folder().rglob(f"{name}-*.nbi")):
+        logging.getLogger("mcl").warning("compiling the engine: once for this version of the code, 10 to 30 s; kept in %s", cache_folder())
 
 
 numba.core.config.CACHE_DIR = str(cache_folder())  # type: ignore[attr-defined]

@@ -2,32 +2,42 @@
 
 W1      EMA cross 10/30, always in the market with one contract, next-open fills, 1 tick and $0.77 per side
 W2      W1 with an ATR(14) bracket: stop at 2, take-profit at 4 (its bare kernel: indicators, brackets and flips, one loop)
-limits  W1 with every limit on
+limits  W1 with every limit on that needs no clock: on trades, orders, losses, drawdown, losses in a row, margin, the end of the session
+gates   the same with windows of the day and a volatility breaker, which are vectors over the bars and computed here as well
+sweep   200 (fast, slow) combinations over the same bars: indicators and simulation of each, then on two processes
+10 x    W1 on ten times the bars, where nothing fits into a cache
 
 The bare kernels are fused loops over two or four arrays that keep nothing but the cash: no ledger, no equity curve, no limits, no
-decision to share with live. Both sides run hot and interleaved in one process; the ratio decides, absolute figures wobble.
-Fill count and final P&L must be equal, or the script exits with 1.
+decision to share with live. All sides run hot and interleaved in one process; the ratio decides, absolute figures wobble.
+Fill count and final P&L must be equal, or the script exits with 1. `--vectorbt PYTHON` adds vectorbt from an environment of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import multiprocessing as mp
+import resource
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numba import njit
+
 from mcl import schema
 from mcl.data.bars import ROLL_COLUMNS, Bars
 from mcl.engine.backtest import plan, simulate
 from mcl.engine.result import Result
 from mcl.market import MCL, Contract
 from mcl.strategy import build
-from numba import njit
 
 BARS_PER_SESSION = 1_380
 CAPITAL = 1e6  # W1 loses its costs steadily; no limit may end it
@@ -35,9 +45,21 @@ COSTS = schema.Costs(slippage_ticks=1.0, commission_usd=0.77)
 FIXED = schema.FixedSize(method="fixed")
 WIDE = schema.Limits()
 ALL_ON = schema.Limits(
-    max_trades_per_session=100_000, max_daily_loss_usd=1e8, max_drawdown_frac=0.9, no_entry_before_close_sec=1, flatten_before_close_sec=1
+    max_trades_per_session=100_000,
+    max_orders_per_session=100_000,
+    max_daily_loss_usd=1e8,
+    max_drawdown_frac=0.9,
+    max_loss_per_trade_usd=1e7,
+    max_consecutive_losses=1_000_000,
+    no_entry_before_close_sec=1,
+    flatten_before_close_sec=1,
+    initial_margin_usd=1_000.0,
+    maintenance_margin_usd=900.0,
 )
-LIMITS = {"W1": 5.0, "W2": 5.0}
+GATES = {"trading_windows": ("00:00-24:00",), "news_windows": ("Sun 12:00-12:01",), "volatility_ratio": 100.0}
+BELOW = {"W1": 3.5, "W2": 4.0}  # x bare
+COMBINATIONS = [(fast, slow) for fast in range(5, 45, 2) for slow in range(50, 150, 10)]
+PER_SEC, PER_SEC_BARE = 200.0, 430.0  # combinations on 850 000 bars: asked for, and what the bare kernel did where that was asked
 
 
 def walk(n: int, seed: int = 1) -> Bars:
@@ -172,50 +194,117 @@ def same_work(name: str, bare: tuple[int, float], result: Result) -> bool:
     return equal
 
 
+def swept(bars: Bars, combinations: list[tuple[int, int]]) -> float:
+    """Seconds for all of them on this core, one after the other."""
+    risk = schema.Risk(size=FIXED, limits=WIDE)
+    start = time.perf_counter()
+    for fast, slow in combinations:
+        strategy = build({"name": "ema_cross", "fast": fast, "slow": slow})
+        simulate(bars, plan(bars, strategy, risk, CAPITAL), WIDE, COSTS, CAPITAL)
+    return time.perf_counter() - start
+
+
+def _half(n: int, which: int, ready: Any, go: Any, spent: Any) -> None:
+    bars = walk(n)
+    swept(bars, COMBINATIONS[:2])
+    ready.release()
+    go.wait()
+    spent.put(swept(bars, COMBINATIONS[which::2]))
+
+
+def swept_by_two(n: int) -> float:
+    """Seconds for the same on two processes, from the moment when both have their bars."""
+    context = mp.get_context("fork")
+    ready, go, spent = context.Semaphore(0), context.Event(), context.Queue()
+    workers = [context.Process(target=_half, args=(n, which, ready, go, spent)) for which in (0, 1)]
+    for worker in workers:
+        worker.start()
+    for _ in workers:
+        ready.acquire()
+    go.set()
+    longest = max(spent.get() for _ in workers)
+    for worker in workers:
+        worker.join()
+    return longest
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bars", type=int, default=850_000)
     parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--vectorbt", metavar="PYTHON", help="interpreter of an environment with vectorbt")
     arguments = parser.parse_args()
     bars = walk(arguments.bars)
     start = time.perf_counter()
     t, a = bars.ticks, bars.adjusted
-    prepared = bars.first_bad_row < 0
+    prepared = bars.first_bad_row < 0 and not bars.event[0]
     preparation = time.perf_counter() - start
     bracket = schema.Protection(unit="atr", stop=2.0, take_profit=4.0, atr_bars=14)
     runners: dict[str, Callable[[], Any]] = {
         "bare W1": partial(bare_w1, a["close"], t["open"], t["close"], 10, 30, 1.0, 0.77, CAPITAL),
         "W1": engine(bars),
         "W1, limits on": engine(bars, ALL_ON),
+        "W1, gates on": engine(bars, ALL_ON.model_copy(update=GATES)),
         "bare W2": partial(bare_w2, *(a[x] for x in a if x != "open"), *(t[x] for x in a), 10, 30, 14, 2.0, 4.0, 1.0, 0.77, CAPITAL),
         "W2": engine(bars, WIDE, bracket),
     }
     best = race(arguments.rounds, runners)
+    one = min(swept(bars, COMBINATIONS) for _ in range(2))
+    two = swept_by_two(arguments.bars)
+    equal = all(same_work(name, runners[f"bare {name}"](), runners[name]()) for name in BELOW)
+    if arguments.vectorbt:
+        equal &= against_vectorbt(arguments.vectorbt, bars, best["W1"], runners["W1"]())
+    del bars, t, a, runners
     long = walk(10 * arguments.bars)
-    start = time.perf_counter()
-    _ = long.ticks, long.adjusted, long.first_bad_row
-    long_preparation = time.perf_counter() - start
+    _ = long.ticks, long.adjusted, long.first_bad_row, long.event
     bare = partial(bare_w1, long.adjusted["close"], long.ticks["open"], long.ticks["close"], 10, 30, 1.0, 0.77, CAPITAL)
-    best |= race(8, {"bare, 10 x bars": bare, "W1, 10 x bars": engine(long)})
-    report(arguments.bars, best, preparation, long_preparation)
-    equal = all(same_work(name, runners[f"bare {name}"](), runners[name]()) for name in LIMITS)
-    slow = [name for name, limit in LIMITS.items() if best[name] > limit * best[f"bare {name}"]]
-    print(f"too slow: {', '.join(slow)}" if slow else "within the limits: " + ", ".join(f"{k} <= {v:g} x bare" for k, v in LIMITS.items()))
-    return 0 if equal and prepared and not slow else 1
+    best |= race(6, {"bare, 10 x bars": bare, "W1, 10 x bars": engine(long)})
+    report(arguments.bars, best, preparation)
+    return 0 if judged(arguments.bars, best, one, two) and equal and prepared else 1
 
 
-def report(n: int, best: dict[str, float], preparation: float, long_preparation: float) -> None:
-    print(f"{n:,} one-minute bars, best of interleaved runs, hot, one core\n")
+def judged(n: int, best: dict[str, float], one: float, two: float) -> bool:
+    """Every figure that is asked for, with what was measured. The sweep's rate is asked for where the bare kernel does 430 a second."""
+    w1, bare = best["W1"], best["bare W1"]
+    rate, share = len(COMBINATIONS) / one, PER_SEC / PER_SEC_BARE
+    figures = [(f"{name} <= {limit:g} x bare", best[name] / best[f"bare {name}"], limit) for name, limit in BELOW.items()]
+    figures += [
+        ("limits on <= 1.5 x W1", best["W1, limits on"] / w1, 1.5),
+        (f"bare kernel's rate <= {1 / share:.2f} x sweep's", 1 / bare / rate, 1 / share),
+        ("sweep on two <= 1 / 1.8 of the time on one", two / one, 1 / 1.8),
+        ("10 x bars <= 1.3 x ns/bar", best["W1, 10 x bars"] / 10 / w1, 1.3),
+    ]
+    print(f"sweep of {len(COMBINATIONS)} on {n:,} bars: {rate:.0f}/s on one core, {len(COMBINATIONS) / two:.0f}/s on two")
+    print(f"bare kernel: {1 / bare:.0f}/s; peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB\n")
+    for text, value, limit in figures:
+        print(f"{'ok  ' if value <= limit else 'MISS'} {text:45s} {value:6.2f}")
+    return all(value <= limit for _, value, limit in figures)
+
+
+def against_vectorbt(python: str, bars: Bars, seconds: float, result: Result) -> bool:
+    """The same signals, prices, slippage and fees through vectorbt's from_orders; fills and P&L must be equal."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bars.npz"
+        np.savez(path, open=bars.open, close=bars.close, ticks=np.rint(bars.open / 0.01))
+        script = Path(__file__).with_name("bench_vectorbt.py")
+        done = subprocess.run([python, str(script), str(path)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"vectorbt did not run: {done.stderr.strip().splitlines()[-1] if done.stderr else done.returncode}")
+        return False
+    told = json.loads(done.stdout.splitlines()[-1])
+    print(f"vectorbt {told['version']}: {told['seconds'] * 1e3:.1f} ms end to end, {told['seconds'] / seconds:.1f} x W1")
+    print(f"  fills {told['fills']:,} and {len(result.fills):,}, P&L {told['pnl_usd']:,.2f} and {result.net_pnl_usd:,.2f}")
+    return bool(told["fills"] == len(result.fills) and abs(told["pnl_usd"] - result.net_pnl_usd) < 0.01)
+
+
+def report(n: int, best: dict[str, float], preparation: float) -> None:
+    print(f"\n{n:,} one-minute bars, best of interleaved runs, hot, one core\n")
     print(f"{'':16s}{'ms':>9s}{'ns/bar':>9s}{'Mbars/s':>9s}{'x bare':>9s}")
     for name, seconds in best.items():
         size = 10 * n if "10 x" in name else n
         against = best["bare W2" if "W2" in name else "bare, 10 x bars" if "10 x" in name else "bare W1"]
         print(f"{name:16s}{seconds * 1e3:9.2f}{seconds / size * 1e9:9.2f}{size / seconds / 1e6:9.0f}{seconds / against:9.2f}")
-    print(
-        f"\nOnce per Bars, not in the figures above (prices to ticks, adjusted series, look for bad prices): {preparation * 1e3:.1f} ms,"
-        f" for 10 x bars {long_preparation * 1e3:.1f} ms"
-    )
-    print(f"All limits on: {best['W1, limits on'] / best['W1']:.2f} x W1\n")
+    print(f"\nOnce per Bars, not in the figures above (prices to ticks, adjusted series, look for bad prices): {preparation * 1e3:.1f} ms")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from mcl.engine.plan import VECTORS, Plan, plan
 from mcl.engine.result import Result
 from mcl.engine.trades import round_trips
 from mcl.errors import EngineError
-from mcl.jit import readonly
+from mcl.jit import announced, readonly
 from mcl.risk import BAR_SEC, limits_record
 from mcl.strategy import build
 
@@ -46,6 +46,8 @@ def simulate(
     terms = kernel.Terms(record, execution_record(execution, costs), money, is_plain(plan, limits, costs, execution))
     wish = kernel.Wish(**{name: readonly(getattr(plan, name), np.int8 if name == "gate" else np.float64) for name in kernel.Wish._fields})
     track = kernel.Track(np.empty(n), np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.int8))
+    if not kernel.run.signatures:  # type: ignore[attr-defined]
+        announced("kernel.run")
     fills, sides = kernel.run(_market(bars, costs), wish, terms, track)
     ticks = bars.ticks
     trades = round_trips(fills, ticks["high"], ticks["low"], ticks["close"], money.tick_value_usd, money.commission_usd)

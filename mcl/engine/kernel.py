@@ -144,10 +144,13 @@ def _advance(  # noqa: PLR0912, PLR0915
     prices and wishes is not there. A run in which none of it is configured gives the same bits either way.
 
     Long, because arrays must not be handed on: a function that takes one inside the loop counts a reference up and down again, each
-    with an atomic instruction. What is called takes and returns plain values. Three more things cost a factor and are as they are for
-    that reason: an array that may be replaced inside the loop; a signed index, tested for negative values at each access; and a
-    comparison of target and position in place of `order`, which lets the compiler put the one for the other and so chain each bar
-    to the arithmetic of the bar before.
+    with an atomic instruction. What is called takes and returns plain values. Four more things cost a factor and are as they are for
+    that reason:
+      - an array that may be replaced inside the loop
+      - a signed index, tested for negative values at each access
+      - an array that fills alone read, at rows that memory has not fetched: so every open is read, one bar ahead
+      - a comparison of target and position in place of `order`: the compiler may put the one for the other and so chain each bar to
+        the arithmetic of the bar before
     """
     opens, highs, lows, closes, outgoings, volumes, to_close, contracts, events, slippages = market
     wanted, slacks, stops, take_profits, trails, gates = wish
@@ -157,7 +160,9 @@ def _advance(  # noqa: PLR0912, PLR0915
     protected = len(stops) > 0 or len(take_profits) > 0 or (full and len(trails) > 0)
     order = target.position - holding.position
     within, collared, base, trail = False, False, money.slippage_ticks, math.nan
+    contract, following, last = contracts[start], opens[start], np.uint64(len(opens) - 1)
     for i in range(np.uint64(start), np.uint64(stop)):
+        opening, following = following, opens[min(i + np.uint64(1), last)]
         if full:
             within, collared = False, False
             if len(slippages) > 0:
@@ -169,14 +174,15 @@ def _advance(  # noqa: PLR0912, PLR0915
             if events[i] & NEW_CONTRACT and holding.position != 0:
                 held = holding.position
                 paid = slippage(base, held, volumes[i], execution) if full else base
-                sold, bought = outgoings[i] - sign(held) * paid, opens[i] + sign(held) * paid
-                holding = rolled(holding, sold, bought, opens[i] - outgoings[i])
-                count = _write(fills, count, i, contracts[i - np.uint64(1)], -held, sold, paid, ROLL, 0)
+                sold, bought = outgoings[i] - sign(held) * paid, opening + sign(held) * paid
+                holding = rolled(holding, sold, bought, opening - outgoings[i])
+                count = _write(fills, count, i, contract, -held, sold, paid, ROLL, 0)
                 count = _write(fills, count, i, contracts[i], held, bought, paid, ROLL, held)
+            contract = contracts[i]
         if full:
             k, order = signed(i) - 1 - execution.latency_bars, 0
             if k >= valid:
-                collared = abs(opens[i] - closes[k]) > limits.price_collar_ticks
+                collared = abs(opening - closes[k]) > limits.price_collar_ticks
                 goal = _admitted(signed(targets[k]), holding.position, guard, collared, terms)
                 collared = goal != targets[k] and collared
                 order, waiting = sent(waiting, execution, holding.position, goal, closes[k], volumes[i], signed(i), k)
@@ -185,25 +191,25 @@ def _advance(  # noqa: PLR0912, PLR0915
                 target = Target(goal, stop_ticks, take_ticks, signed(blocks[k]), False, False, 0)
         if order != 0:
             paid = slippage(base, order, volumes[i], execution) if full else base
-            price = opens[i] + sign(order) * paid
+            price = opening + sign(order) * paid
             guard = guard_after_fill(guard, holding, order, price, money)
             adds = adds_risk(holding.position, order)
             holding = filled(holding, order, price, target.stop_ticks, target.take_profit_ticks)
             if full and adds:
                 holding = trailing(holding, trail)
             reason = RISK if target.block >= FORCED else TARGET
-            count = _write(fills, count, i, contracts[i], order, price, paid, reason, holding.position)
+            count = _write(fills, count, i, contract, order, price, paid, reason, holding.position)
         if full and waiting.quantity != 0:
             k = waiting.decided
-            waiting, part, touch = tried(waiting, opens[i], highs[i], lows[i], volumes[i], base, execution)
+            waiting, part, touch = tried(waiting, opening, highs[i], lows[i], volumes[i], base, execution)
             if part != 0:
                 within = not touch.at_open
                 guard = guard_after_fill(guard, holding, part, touch.price, money)
                 holding = filled(holding, part, touch.price, _at(stops, k), _at(take_profits, k))
                 holding = trailing(holding, _at(trails, k))
-                count = _write(fills, count, i, contracts[i], part, touch.price, touch.slippage, TARGET, holding.position)
+                count = _write(fills, count, i, contract, part, touch.price, touch.slippage, TARGET, holding.position)
         if protected and holding.position != 0:
-            reason, level = _touched(holding, opens[i], highs[i], lows[i], closes[i], within)
+            reason, level = _touched(holding, opening, highs[i], lows[i], closes[i], within)
             if reason != NOTHING:
                 held = holding.position
                 paid = slippage(base, held, volumes[i], execution) if full else base
@@ -211,7 +217,7 @@ def _advance(  # noqa: PLR0912, PLR0915
                 guard = guard_after_stop(guard_after_fill(guard, holding, -held, price, money), sign(held))
                 holding = filled(holding, -held, price, math.nan, math.nan)
                 waiting, valid = _none(), signed(i)
-                count = _write(fills, count, i, contracts[i], -held, price, paid, reason, 0)
+                count = _write(fills, count, i, contract, -held, price, paid, reason, 0)
         equity = equity_usd(holding, closes[i], money)
         if full:
             holding = ratcheted(holding, closes[i])
