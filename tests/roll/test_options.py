@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from mcl import config, schema
 from mcl.data import world
 from mcl.data.bars import Bars
