@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mcl import calendar, schema
+from mcl import schema
 from mcl.data.bars import Bars, Floats
 from mcl.errors import ConfigError
+from mcl.jit import njit, readonly
 from mcl.strategy.indicators import atr
 
 SESSIONS_PER_YEAR = 252
@@ -257,15 +258,10 @@ def _distance(unit: Floats, multiple: float | None) -> Floats:
 def gates(bars: Bars, limits: schema.Limits) -> Gates:
     """The block that clock, contract and market put on each bar: the most severe one, 0 for none. Empty when no such limit is on."""
     found: list[Gates] = []
-    if limits.trading_windows:
-        code = Block.WINDOW_END if limits.flatten_at_windows else Block.WINDOW
-        found.append(np.where(_inside(bars, limits.trading_windows), Block.NONE, code).astype(np.int8))
-    if limits.news_windows:
-        code = Block.NEWS_AHEAD if limits.flatten_at_windows else Block.NEWS
-        found.append(np.where(_inside(bars, limits.news_windows), code, Block.NONE).astype(np.int8))
+    if limits.trading_windows or limits.news_windows:
+        found.append(_week(bars, limits)[bars.week_minute])
     if limits.volatility_ratio is not None:
-        wide = _wide(bars, limits.volatility_fast_bars, limits.volatility_slow_bars, limits.volatility_ratio)
-        found.append(np.where(wide, Block.VOLATILITY, Block.NONE).astype(np.int8))
+        found.append(_wide(bars, limits.volatility_fast_bars, limits.volatility_slow_bars, limits.volatility_ratio))
     if limits.flatten_before_last_trade_sessions is not None:
         found.append(np.where(_last_sessions(bars, limits.flatten_before_last_trade_sessions), Block.LAST_TRADE, 0).astype(np.int8))
     if limits.flatten_before_roll_sec:
@@ -273,20 +269,25 @@ def gates(bars: Bars, limits: schema.Limits) -> Gates:
     return np.maximum.reduce(found) if found else np.empty(0, np.int8)
 
 
-def _inside(bars: Bars, windows: tuple[str, ...]) -> npt.NDArray[np.bool_]:
-    """Bars whose close, New York, lies in one of the windows: from <= close < to."""
+def _week(bars: Bars, limits: schema.Limits) -> Gates:
+    """The block of each minute of a week. A bar is inside a window when from <= its close < to."""
     if bars.interval == "session":
-        raise ConfigError(
-            "risk.limits has windows of the day, and bars of a whole session have no time of day; use data.interval=1h or less"
-        )
-    minute = calendar.new_york_ns(bars.close_time) // (60 * calendar.NS)
-    weekday = (minute // DAY_MINUTES + 3) % 7  # 1970-01-01 was a Thursday
-    of_day = minute % DAY_MINUTES
-    inside = np.zeros(len(bars), np.bool_)
+        raise ConfigError("risk.limits has windows, and bars of a whole session have no time of day; use data.interval=1h or less")
+    outside, news = (Block.WINDOW_END, Block.NEWS_AHEAD) if limits.flatten_at_windows else (Block.WINDOW, Block.NEWS)
+    closed = ~_minutes(limits.trading_windows) if limits.trading_windows else np.zeros(7 * DAY_MINUTES, np.bool_)
+    return np.maximum(np.where(closed, outside, 0), np.where(_minutes(limits.news_windows), news, 0)).astype(np.int8)
+
+
+def _minutes(windows: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+    """The minutes of a week that lie in one of the windows."""
+    inside = np.zeros((7, DAY_MINUTES), np.bool_)
     for days, start, stop in map(window, windows):
-        here = (of_day >= start) & (of_day < stop) if start < stop else (of_day >= start) | (of_day < stop)
-        inside |= here & np.isin(weekday, days)
-    return inside
+        for day in days:
+            if start < stop:
+                inside[day, start:stop] = True
+            else:
+                inside[day, start:], inside[day, :stop] = True, True
+    return inside.ravel()
 
 
 def window(text: str) -> tuple[tuple[int, ...], int, int]:
@@ -300,21 +301,31 @@ def window(text: str) -> tuple[tuple[int, ...], int, int]:
     return days, hours[0] * 60 + hours[1], hours[2] * 60 + hours[3]
 
 
-def _wide(bars: Bars, fast: int, slow: int, ratio: float) -> npt.NDArray[np.bool_]:
-    """Where the mean true range of `fast` bars exceeds `ratio` times that of `slow` bars, or is not known yet.
+def _wide(bars: Bars, fast: int, slow: int, ratio: float) -> Gates:
+    """VOLATILITY where the mean true range of `fast` bars exceeds `ratio` times that of `slow` bars, or is not known yet.
 
     In whole ticks of the dated contract: sums are exact, so that it does not matter where they begin. A roll's gap is no range.
     """
     ticks = bars.ticks
-    before = np.where(bars.roll[1:], ticks["open"][1:], ticks["close"][:-1])
-    before = np.concatenate([ticks["open"][:1], before])
-    total = np.concatenate([[0.0], np.cumsum(np.maximum(ticks["high"], before) - np.minimum(ticks["low"], before))])
-    n = len(bars)
-    wide = np.ones(n, np.bool_)
-    if n > slow:
-        end = np.arange(slow + 1, n + 1)  # the first bar has no bar before it
-        wide[slow:] = (total[end] - total[end - fast]) * slow > ratio * fast * (total[end] - total[end - slow])
-    return wide
+    gate = np.full(len(bars), Block.VOLATILITY, np.int8)
+    opens, highs, lows, closes = (readonly(ticks[name]) for name in ("open", "high", "low", "close"))
+    _mark_calm(opens, highs, lows, closes, readonly(bars.roll, np.bool_), fast, slow, float(ratio), gate)
+    return gate
+
+
+@njit
+def _mark_calm(
+    opens: Floats, highs: Floats, lows: Floats, closes: Floats, roll: npt.NDArray[np.bool_], fast: int, slow: int, ratio: float, gate: Gates
+) -> None:
+    ranges = np.empty(len(closes))
+    short, long = 0.0, 0.0
+    for i in range(1, len(closes)):
+        before = opens[i] if roll[i] else closes[i - 1]
+        ranges[i] = max(highs[i], before) - min(lows[i], before)
+        short += ranges[i] - (ranges[i - fast] if i > fast else 0.0)
+        long += ranges[i] - (ranges[i - slow] if i > slow else 0.0)
+        if i >= slow and short * slow <= ratio * fast * long:
+            gate[i] = 0
 
 
 def _last_sessions(bars: Bars, sessions: int) -> npt.NDArray[np.bool_]:

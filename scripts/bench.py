@@ -204,19 +204,18 @@ def swept(bars: Bars, combinations: list[tuple[int, int]]) -> float:
     return time.perf_counter() - start
 
 
-def _half(n: int, which: int, ready: Any, go: Any, spent: Any) -> None:
-    bars = walk(n)
+def _half(bars: Bars, which: int, ready: Any, go: Any, spent: Any) -> None:
     swept(bars, COMBINATIONS[:2])
     ready.release()
     go.wait()
     spent.put(swept(bars, COMBINATIONS[which::2]))
 
 
-def swept_by_two(n: int) -> float:
-    """Seconds for the same on two processes, from the moment when both have their bars."""
+def swept_by_two(bars: Bars) -> float:
+    """Seconds for the same on two processes, which share the bars of this one."""
     context = mp.get_context("fork")
     ready, go, spent = context.Semaphore(0), context.Event(), context.Queue()
-    workers = [context.Process(target=_half, args=(n, which, ready, go, spent)) for which in (0, 1)]
+    workers = [context.Process(target=_half, args=(bars, which, ready, go, spent)) for which in (0, 1)]
     for worker in workers:
         worker.start()
     for _ in workers:
@@ -250,7 +249,7 @@ def main() -> int:
     }
     best = race(arguments.rounds, runners)
     one = min(swept(bars, COMBINATIONS) for _ in range(2))
-    two = swept_by_two(arguments.bars)
+    two = swept_by_two(bars)
     equal = all(same_work(name, runners[f"bare {name}"](), runners[name]()) for name in BELOW)
     if arguments.vectorbt:
         equal &= against_vectorbt(arguments.vectorbt, bars, best["W1"], runners["W1"]())
@@ -285,7 +284,7 @@ def against_vectorbt(python: str, bars: Bars, seconds: float, result: Result) ->
     """The same signals, prices, slippage and fees through vectorbt's from_orders; fills and P&L must be equal."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bars.npz"
-        np.savez(path, open=bars.open, close=bars.close, ticks=np.rint(bars.open / 0.01))
+        np.savez(path, open=bars.open, close=bars.close)
         script = Path(__file__).with_name("bench_vectorbt.py")
         done = subprocess.run([python, str(script), str(path)], capture_output=True, text=True, check=False)
     if done.returncode:

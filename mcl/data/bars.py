@@ -17,9 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mcl.calendar import NS, new_york_ns
 from mcl.errors import DataError
 from mcl.market import Contract, Instrument
 
+MINUTE_NS = 60 * NS
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -87,6 +89,14 @@ class Bars:
         event = self.roll.astype(np.uint8) * np.uint8(2)
         event[1:] |= np.diff(self.session) != 0
         return event
+
+    @cached_property
+    def week_minute(self) -> npt.NDArray[np.int16]:
+        """Minutes from Monday 00:00 to the close, on New York's clock. It never changes its offset while a session is open."""
+        first = np.flatnonzero(np.concatenate([[True], np.diff(self.session) != 0]))
+        offset = (new_york_ns(self.close_time[first]) - self.close_time[first]) // MINUTE_NS + 3 * 1440  # 1970-01-01 was a Thursday
+        minutes = self.close_time // MINUTE_NS + np.repeat(offset, np.diff(np.append(first, len(self))))
+        return (minutes % 10_080).astype(np.int16)
 
     @cached_property
     def first_bad_row(self) -> int:

@@ -17,12 +17,12 @@ from mcl.jit import announced, readonly
 from mcl.risk import BAR_SEC, limits_record
 from mcl.strategy import build
 
-__all__ = ["Plan", "backtest", "is_plain", "plan", "simulate", "slippage_by_bar"]
+__all__ = ["Plan", "backtest", "plan", "simulate", "slippage_by_bar", "way"]
 
 COLUMNS = ("open", "high", "low", "close", "outgoing_open", "volume", "session", "to_close_sec", "contract", "roll")
 RARE = (
     *("max_orders_per_session", "max_loss_per_trade_usd", "max_consecutive_losses"),
-    *("price_collar_ticks", "initial_margin_usd", "maintenance_margin_usd"),
+    *("initial_margin_usd", "maintenance_margin_usd"),
 )
 MARKET = schema.Execution()
 
@@ -43,7 +43,7 @@ def simulate(
         raise EngineError(f"execution.participation_frac={execution.participation_frac} needs volumes, and these bars have none")
     money = Money(float(capital_usd), bars.instrument.tick_value_usd, float(costs.side_usd), float(costs.slippage_ticks))
     record = limits_record(limits, bars.interval, execution.latency_bars)
-    terms = kernel.Terms(record, execution_record(execution, costs), money, is_plain(plan, limits, costs, execution))
+    terms = kernel.Terms(record, execution_record(execution, costs), money, way(plan, limits, costs, execution))
     wish = kernel.Wish(**{name: readonly(getattr(plan, name), np.int8 if name == "gate" else np.float64) for name in kernel.Wish._fields})
     track = kernel.Track(np.empty(n), np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.int8))
     if not kernel.run.signatures:  # type: ignore[attr-defined]
@@ -72,12 +72,14 @@ def slippage_by_bar(bars: Bars, costs: schema.Costs) -> Floats:
     return by_bar
 
 
-def is_plain(plan: Plan, limits: schema.Limits, costs: schema.Costs, execution: schema.Execution) -> bool:
-    """Does the kernel's short way do? It is faster, and the same where nothing of the long one is configured."""
+def way(plan: Plan, limits: schema.Limits, costs: schema.Costs, execution: schema.Execution) -> int:
+    """The shortest way through the kernel that has what is configured. Each longer one would do the same, slower."""
     at_once = execution.entry == "market" and execution.latency_bars == 0 and execution.participation_frac is None
-    one_price = not costs.slippage_by_hour_ticks and not costs.impact_ticks
+    one_price = not costs.slippage_by_hour_ticks and not costs.impact_ticks and limits.price_collar_ticks is None
+    if not (at_once and one_price) or len(plan.trail_ticks):
+        return kernel.FULL
     basic = limits.state == "normal" and all(getattr(limits, name) is None for name in RARE)
-    return at_once and one_price and basic and not (len(plan.trail_ticks) or len(plan.slack) or len(plan.gate))
+    return kernel.PLAIN if basic and not (len(plan.slack) or len(plan.gate)) else kernel.RULED
 
 
 def _market(bars: Bars, costs: schema.Costs) -> kernel.Market:

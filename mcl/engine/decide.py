@@ -179,8 +179,9 @@ def decide(intent: Intent, account: Account, limits: LimitsRecord) -> Target:
         stopped = sign(held) if sign(intent.wanted) == sign(held) else 0
 
     position, block = within_limits(intent, account, limits)
-    if position != 0 and limits.maintenance_margin_usd > 0:
-        carried = max(0, whole_contracts(account.equity_usd / limits.maintenance_margin_usd))
+    margin = limits.maintenance_margin_usd
+    if margin > 0 and position != 0 and not abs(position) * margin <= account.equity_usd:
+        carried = max(0, whole_contracts(account.equity_usd / margin))
         if abs(position) > carried:
             position, block = sign(position) * carried, MARGIN_CALL
     if position != 0:

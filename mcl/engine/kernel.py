@@ -44,6 +44,7 @@ from mcl.risk import OFF, Block, LimitsRecord
 TARGET, STOP, TAKE_PROFIT, ROLL, RISK = (FILL_REASONS.index(reason) for reason in ("target", "stop", "take_profit", "roll", "risk"))
 COLLAR = int(Block.PRICE_COLLAR)
 NOTHING = -1
+PLAIN, RULED, FULL = range(3)
 NEW_SESSION, NEW_CONTRACT = 1, 2  # bits of `Market.event`
 FILLS_PER_BAR = 5  # two legs of a roll, a reduction, an entry, a protective exit
 STRIDE = 4096  # bars between two looks at the room for fills
@@ -82,7 +83,7 @@ class Terms(NamedTuple):
     limits: LimitsRecord
     execution: ExecutionRecord
     money: Money
-    plain: bool  # entries at the market and at once, one slippage, no trailing stop, slack, gate, and the limits of `_basic` at most
+    way: int  # PLAIN, RULED or FULL: the shortest way through the kernel that has what is configured
 
 
 class Track(NamedTuple):
@@ -119,8 +120,10 @@ def run(market: Market, wish: Wish, terms: Terms, track: Track) -> tuple[Fills, 
         stop = min(start + STRIDE, n)
         if state.fills + FILLS_PER_BAR * (stop - start) > len(fills):
             fills = _longer(fills)
-        if terms.plain:
+        if terms.way == PLAIN:
             state = _plain(market, wish, terms, track, fills, state, start, stop)
+        elif terms.way == RULED:
+            state = _ruled(market, wish, terms, track, fills, state, start, stop)
         else:
             state = _full(market, wish, terms, track, fills, state, start, stop)
     return fills[: state.fills].copy(), state.holding.sides
@@ -128,20 +131,26 @@ def run(market: Market, wish: Wish, terms: Terms, track: Track) -> tuple[Fills, 
 
 @njit
 def _plain(market: Market, wish: Wish, terms: Terms, track: Track, fills: Fills, state: State, start: int, stop: int) -> State:
-    return _advance(market, wish, terms, track, fills, state, start, stop, False)
+    return _advance(market, wish, terms, track, fills, state, start, stop, False, False)
+
+
+@njit
+def _ruled(market: Market, wish: Wish, terms: Terms, track: Track, fills: Fills, state: State, start: int, stop: int) -> State:
+    return _advance(market, wish, terms, track, fills, state, start, stop, True, False)
 
 
 @njit
 def _full(market: Market, wish: Wish, terms: Terms, track: Track, fills: Fills, state: State, start: int, stop: int) -> State:
-    return _advance(market, wish, terms, track, fills, state, start, stop, True)
+    return _advance(market, wish, terms, track, fills, state, start, stop, True, True)
 
 
 @inline
 def _advance(  # noqa: PLR0912, PLR0915
-    market: Market, wish: Wish, terms: Terms, track: Track, fills: Fills, state: State, start: int, stop: int, full: bool
+    market: Market, wish: Wish, terms: Terms, track: Track, fills: Fills, state: State, start: int, stop: int, ruled: bool, full: bool
 ) -> State:
-    """The bars [start, stop). There is room in `fills`. Compiled twice: without `full`, all that waits, trails or depends on more than
-    prices and wishes is not there. A run in which none of it is configured gives the same bits either way.
+    """The bars [start, stop). There is room in `fills`. Compiled three times: without `ruled` there is no gate, no slack and no limit but
+    those of `_basic`; without `full` nothing waits, trails, or pays by hour and volume. What is not configured gives the same bits
+    every way.
 
     Long, because arrays must not be handed on: a function that takes one inside the loop counts a reference up and down again, each
     with an atomic instruction. What is called takes and returns plain values. Four more things cost a factor and are as they are for
@@ -155,7 +164,7 @@ def _advance(  # noqa: PLR0912, PLR0915
     opens, highs, lows, closes, outgoings, volumes, to_close, contracts, events, slippages = market
     wanted, slacks, stops, take_profits, trails, gates = wish
     equities, positions, targets, blocks = track
-    limits, execution, money = terms.limits if full else _basic(terms.limits), terms.execution, terms.money
+    limits, execution, money = terms.limits if ruled else _basic(terms.limits), terms.execution, terms.money
     holding, guard, target, waiting, equity, valid, count = state
     protected = len(stops) > 0 or len(take_profits) > 0 or (full and len(trails) > 0)
     order = target.position - holding.position
@@ -181,7 +190,7 @@ def _advance(  # noqa: PLR0912, PLR0915
             contract = contracts[i]
         if full:
             k, order = signed(i) - 1 - execution.latency_bars, 0
-            if k >= valid:
+            if k >= valid and (targets[k] != holding.position or waiting.goal != 0):
                 collared = abs(opening - closes[k]) > limits.price_collar_ticks
                 goal = _admitted(signed(targets[k]), holding.position, guard, collared, terms)
                 collared = goal != targets[k] and collared
@@ -219,18 +228,18 @@ def _advance(  # noqa: PLR0912, PLR0915
                 waiting, valid = _none(), signed(i)
                 count = _write(fills, count, i, contract, -held, price, paid, reason, 0)
         equity = equity_usd(holding, closes[i], money)
-        if full:
+        if full and holding.trail_ticks > 0:
             holding = ratcheted(holding, closes[i])
         account = account_at_close(holding, guard, equity, to_close[i])
-        slack = slacks[i] if full and len(slacks) > 0 else 0.0
-        gate = signed(gates[i]) if full and len(gates) > 0 else NONE
+        slack = slacks[i] if ruled and len(slacks) > 0 else 0.0
+        gate = signed(gates[i]) if ruled and len(gates) > 0 else NONE
         intent = Intent(wanted[i], slack, _at(stops, i), _at(take_profits, i), math.nan, gate)
         target = decide(intent, account, limits)
         guard = guard_after(guard, account, target)
         order = target.position - holding.position
         equities[i], positions[i], targets[i] = equity, holding.position, target.position
         blocks[i] = COLLAR if full and collared and target.block == NONE else target.block
-    return State(holding, guard if full else _forgotten(guard), target, waiting, equity, valid, count)
+    return State(holding, guard if ruled else _forgotten(guard), target, waiting, equity, valid, count)
 
 
 @inline

@@ -284,11 +284,24 @@ def _assumptions(view: RunView) -> str:
         "A stop that the bar opens beyond fills at that open, not at the stop; when a bar touches both levels, the stop fills first.",
         "Contracts are whole. A position is rolled at the first open of the new contract: out of the old, into the new, both legs at cost.",
         "Signals see the continuous series (forward difference adjustment); fills and P&L are those of the dated contract.",
-        "Our orders do not move the market, are always filled, and no margin call or interest is modelled.",
+        f"{_orders(view.config)} No interest is modelled; mcl/engine/assumptions.md has every term, each with a test.",
         f"Returns stand on the fixed capital of {capital} USD; gains are not reinvested. A year has 252 sessions.",
         "The Sharpe interval assumes independent sessions; it covers skew and fat tails, not the number of other runs tried.",
     )
     return f'<ul class="plain">{"".join(f"<li>{escape(text)}</li>" for text in texts)}</ul>'
+
+
+def _orders(config: Mapping[str, Any]) -> str:
+    """How risk was entered, in a sentence."""
+    asked = config.get("execution", {})
+    entry, share, latency = (asked.get(name) for name in ("entry", "participation_frac", "latency_bars"))
+    said = (
+        "Every order goes to the market"
+        if entry in (None, "market")
+        else f"Entries are {str(entry).replace('_', '-')} orders, exits go to the market"
+    )
+    said += f", {latency} bars late" if latency else ""
+    return f"{said} and is filled up to {share:.0%} of a bar's volume." if share else f"{said}; whatever the volume, it is filled whole."
 
 
 def _provenance(view: RunView) -> str:

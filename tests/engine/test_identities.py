@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from flows import CAPITAL, Flow, anything, limited, plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mcl import schema
 from mcl.engine import backtest as engine
+from mcl.engine import kernel
 from mcl.engine.result import FILL_REASONS, Result
 
 ROLL, STOP, TAKE_PROFIT = (FILL_REASONS.index(name) for name in ("roll", "stop", "take_profit"))
@@ -92,13 +95,22 @@ def test_the_past_does_not_depend_on_the_future(flow: Flow, data: st.DataObject)
     assert (whole.fills[whole.fills["bar"] < cut] == part.fills).all()
 
 
-@given(plain())
-@settings(max_examples=80, deadline=None)
-def test_the_short_way_through_the_kernel_gives_the_bits_of_the_long_one(flow: Flow) -> None:
-    short = flow.run()
-    gated = flow._replace(plan=replace(flow.plan, gate=np.zeros(len(flow.bars), np.int8)))
-    long = gated.run()
-    assert engine.is_plain(flow.plan, flow.limits, flow.costs, flow.execution)
-    assert not engine.is_plain(gated.plan, flow.limits, flow.costs, flow.execution)
-    for name in ("equity", "position", "target", "block", "fills", "trades"):
-        assert getattr(short, name).tobytes() == getattr(long, name).tobytes()
+@given(limited())
+@settings(max_examples=120, deadline=None)
+def test_each_way_through_the_kernel_gives_the_bits_of_the_longer_ones(flow: Flow) -> None:
+    result, shortest = flow.run(), engine.way(flow.plan, flow.limits, flow.costs, flow.execution)
+    for longer in range(shortest, kernel.FULL + 1):
+        with patch.object(engine, "way", return_value=longer):
+            again = flow.run()
+        for name in ("equity", "position", "target", "block", "fills", "trades"):
+            assert getattr(result, name).tobytes() == getattr(again, name).tobytes()
+
+
+@given(plain(), anything())
+@settings(max_examples=20, deadline=None)
+def test_the_shortest_way_is_taken(flow: Flow, other: Flow) -> None:
+    assert engine.way(flow.plan, flow.limits, flow.costs, flow.execution) == kernel.PLAIN
+    gated = replace(flow.plan, gate=np.zeros(len(flow.bars), np.int8))
+    assert engine.way(gated, flow.limits, flow.costs, flow.execution) == kernel.RULED
+    assert engine.way(gated, flow.limits, flow.costs, schema.Execution(latency_bars=1)) == kernel.FULL
+    assert engine.way(replace(other.plan, trail_ticks=np.ones(1)), other.limits, other.costs, other.execution) == kernel.FULL
