@@ -29,9 +29,11 @@ print(len(kernel.run.signatures), sum(stats.cache_hits.values()), sum(stats.cach
 """
 
 
-def fresh_process(package: Path, cache: Path) -> list[str]:
+def fresh_process(package: Path, cache: Path, *, compiles: bool) -> list[str]:
+    """What the script printed; on stderr it says whether the engine is being compiled."""
     environment = os.environ | {"NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": f"{package.parent}{os.pathsep}{TESTS}"}
     done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True, cwd=package.parent)
+    assert ("compiling the engine" in done.stderr) is compiles
     return done.stdout.split()
 
 
@@ -44,7 +46,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A copy of the package, run once so that everything it needs is on disk."""
     home = tmp_path_factory.mktemp("compiled")
     shutil.copytree(PACKAGE, home / "mcl", ignore=shutil.ignore_patterns("__pycache__"))
-    signatures, hits, misses, net = fresh_process(home / "mcl", home / "cache")
+    signatures, hits, misses, net = fresh_process(home / "mcl", home / "cache", compiles=True)
     assert (signatures, hits, misses) == ("1", "0", "1")
     assert float(net) != 0
     return home / "mcl", home / "cache"
@@ -53,7 +55,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_a_fresh_process_compiles_nothing(warm: tuple[Path, Path]) -> None:
     package, cache = warm
     before = compiled_files(cache)
-    signatures, hits, misses, _ = fresh_process(package, cache)
+    signatures, hits, misses, _ = fresh_process(package, cache, compiles=False)
     assert (signatures, hits, misses) == ("1", "1", "0")
     assert compiled_files(cache) == before
 
@@ -63,5 +65,5 @@ def test_a_change_of_the_decision_recompiles_the_kernel(warm: tuple[Path, Path])
     package, cache = warm
     source = package / "engine" / "decide.py"
     source.write_text(source.read_text().replace("if not abs(wanted) < 1e9:", "if abs(wanted) < 1e9:"))  # always flat
-    *_, misses, net = fresh_process(package, cache)
+    *_, misses, net = fresh_process(package, cache, compiles=True)
     assert (misses, float(net)) == ("1", 0.0)

@@ -54,6 +54,38 @@ def test_volatility_target_is_causal_finite_and_capped() -> None:
     assert np.nanmax(capped) == 0.5
 
 
+def test_fixed_fractional_loses_its_fraction_at_the_stop() -> None:
+    """25 000 x 1 % over 40 ticks of $1 and $3.54: 5.74 contracts, of which 5 are traded."""
+    size, stop = schema.FixedFractionalSize(method="fixed_fractional"), schema.Protection(unit="ticks", stop=40.0)
+    contracts = scale(BARS, risk_of(size, protection=stop), CAPITAL)
+    assert contracts == pytest.approx(np.full(len(BARS), 250 / 43.54))
+    nearer = scale(BARS, risk_of(size, protection=stop.model_copy(update={"trail": 20.0})), CAPITAL)
+    assert nearer[0] == pytest.approx(10.0)  # 250 / 23.54, cut at max_contracts
+    with pytest.raises(ConfigError, match="sizes by the distance of the stop"):
+        scale(BARS, risk_of(size), CAPITAL)
+
+
+def test_a_turtle_unit_makes_one_range_worth_its_fraction() -> None:
+    contracts = scale(BARS, risk_of(schema.AtrUnitSize(method="atr_unit", multiple=2.0, max_contracts=999.0)), CAPITAL)
+    adjusted = BARS.adjusted
+    ranges = atr(adjusted["high"], adjusted["low"], adjusted["close"], 14)
+    assert np.isnan(contracts[:14]).all()
+    assert contracts[14:] * 2.0 * ranges[14:] * 100 == pytest.approx(np.full(len(BARS) - 14, 250.0))
+
+
+def test_half_of_kelly_is_a_volatility_target_of_half_the_sharpe() -> None:
+    kelly = schema.KellySize(method="kelly", sharpe=0.4, fraction=0.5, lookback_sessions=10, max_contracts=50.0)
+    np.testing.assert_array_equal(scale(BARS, risk_of(kelly), CAPITAL), scale(BARS, risk_of(VOL), CAPITAL))
+
+
+def test_the_buffer_is_a_share_of_the_full_size() -> None:
+    buffered = VOL.model_copy(update={"buffer_frac": 0.1})
+    intent = plan(BARS, build({"name": "always_long"}), risk_of(buffered), CAPITAL)
+    known = ~np.isnan(intent.wanted)
+    np.testing.assert_allclose(intent.slack[known], 0.1 * intent.wanted[known])
+    assert (intent.slack[~known] == 0).all()
+
+
 def test_a_market_without_movement_has_no_size() -> None:
     still = random_bars(800, step=1e-9, bars_per_session=50)
     assert (scale(still, risk_of(VOL), CAPITAL)[11 * 50 :] == 0).all()
