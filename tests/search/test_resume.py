@@ -103,12 +103,14 @@ def test_a_killed_search_goes_on_to_the_same_end(project: Project, tmp_path: Pat
         log = place(project, killed).file("outcomes")
         before = log.stat().st_size if log.exists() else 0
         wait_until(lambda log=log, before=before: log.exists() and log.stat().st_size > before, process)
-        time.sleep(chance.uniform(0, 0.1))
+        time.sleep(chance.uniform(0, 0.03))
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         known = len(outcomes.read(log))
-        assert 0 < known < 90
-        if known < 60:
+        assert known > 0
+        if known == 90:
+            pytest.skip("the search ended before it could be killed: this machine is too quick or too busy")
+        if known < 30:
             process = begin(project, tmp_path, "resume", killed)
         else:
             break
