@@ -1,0 +1,88 @@
+"""What a running session says of itself, and what it can be told: the seam between the session and everything that watches it.
+
+The session (its supervisor) implements `Desk`. The control socket, the health and metrics endpoint, the dashboard and the operator
+verbs know nothing else of it. A status is immutable and JSON-ready; times are int64 nanoseconds since the epoch, UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal, Protocol
+
+
+class State(StrEnum):
+    """Where a session stands. Orders that open risk are sent in TRADING only."""
+
+    STARTING = "STARTING"
+    RECONCILING = "RECONCILING"
+    TRADING = "TRADING"
+    DEGRADED = "DEGRADED"  # connection or data doubtful: nothing new is sent, protection stands at the broker
+    HALTED = "HALTED"  # something is unknown: nothing is sent until a person says adopt or flatten
+    FLATTENING = "FLATTENING"
+    STOPPED = "STOPPED"
+
+
+class Mode(StrEnum):
+    """What a person allows; the narrower of mode and state holds."""
+
+    NORMAL = "NORMAL"
+    REDUCE_ONLY = "REDUCE_ONLY"
+    PAUSED = "PAUSED"  # decisions are written down, nothing is sent
+
+
+Command = Literal["pause", "resume", "reduce-only", "flatten", "stop", "kill", "adopt"]
+Severity = Literal["info", "warning", "critical"]
+
+
+@dataclass(frozen=True)
+class Alert:
+    at_ns: int
+    severity: Severity
+    code: str  # stable, upper case: STALE_DATA, CONNECTION_LOST, POSITION_UNKNOWN …
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """One moment of a session. Money in USD, prices in price units; None where nothing is known yet."""
+
+    at_ns: int
+    alias: str
+    version: int
+    session: str  # trade date, ISO
+    broker: str  # "embedded simulated TWS" or host:port
+    account: str
+    synthetic: str | None  # the watermark
+    state: State
+    mode: Mode
+    why: str  # the reason of state and mode
+    contract: str
+    position: int
+    target: int | None
+    average_price: float | None
+    last_price: float | None
+    equity_usd: float | None
+    session_pnl_usd: float | None
+    realized_usd: float | None
+    unrealized_usd: float | None
+    bars: int
+    last_bar_close_ns: int | None
+    data_age_sec: float | None
+    connected: bool
+    working: tuple[dict[str, object], ...] = ()  # WorkingOrder._asdict()
+    decisions: tuple[dict[str, object], ...] = ()  # the last few: time, close, position, wanted, target, block, reason
+    fills: tuple[dict[str, object], ...] = ()  # the last few: Fill._asdict()
+    equity: tuple[tuple[int, float], ...] = ()  # (close time, equity in USD) of this session, at most some hundred points
+    latency_ms: tuple[float, ...] = ()  # bar received to order written, the last thousand
+    alerts: tuple[Alert, ...] = ()
+    counters: dict[str, float] = field(default_factory=dict)  # orders sent, fills, reconnects, messages …
+
+
+class Desk(Protocol):
+    """The supervisor as others see it."""
+
+    def status(self) -> Status: ...
+
+    async def command(self, word: Command, who: str, why: str) -> str:
+        """Do it; returns the sentence that says what happened. LiveError: refused, with the reason. Journaled before it acts."""
