@@ -46,14 +46,23 @@ def _risk(result: Result, worst_usd: float, worst_frac: float) -> dict[str, floa
     low, high = bootstrap.sharpe_interval(returns)
     growth = perf.cagr(1 + result.net_pnl_usd / result.capital_usd, len(returns))
     under = perf.drawdown(result.session_equity.to_numpy(), result.capital_usd)[1]
+    spells = perf.episodes(under)
+    depths = spells.depths(under)
     return {
         "vol_ann_frac": perf.annual_volatility(returns),
         "sharpe": perf.sharpe(returns),
+        "sharpe_lo_adjusted": perf.sharpe(returns) * perf.autocorrelation_factor(returns),
         "sharpe_low": low,
         "sharpe_high": high,
         "psr": psr_2012(m.sharpe, m.count, m.skew, m.kurtosis),
         "sortino": perf.sortino(returns),
+        "omega": perf.omega(returns),
+        "gain_to_pain": perf.gain_to_pain(returns),
+        "tail_ratio": perf.tail_ratio(returns),
+        "stability_r2": perf.stability(returns),
         "calmar": perf.ratio(growth, -worst_frac),
+        "martin": perf.ratio(growth, perf.ulcer(under)),
+        "recovery_factor": perf.ratio(result.net_pnl_usd, -worst_usd),
         "max_drawdown_usd": worst_usd,
         "max_drawdown_frac": worst_frac,
         "ulcer_frac": perf.ulcer(under),
@@ -62,7 +71,10 @@ def _risk(result: Result, worst_usd: float, worst_frac: float) -> dict[str, floa
         "skew": m.skew,
         "kurtosis": m.kurtosis,
         "time_under_water_frac": float(np.mean(under < 0)) if len(under) else math.nan,
-        "longest_drawdown_sessions": float(perf.episodes(under).longest),
+        "longest_drawdown_sessions": float(spells.longest),
+        "avg_drawdown_sessions": spells.average,
+        "avg_drawdown_frac": float(depths.mean()) if len(depths) else math.nan,
+        "drawdowns": float(len(depths)),
     }
 
 
@@ -72,8 +84,17 @@ def _activity(result: Result) -> dict[str, float]:
     return {
         "exposure_frac": float(np.mean(result.position != 0)),
         "turnover_contracts_per_session": float(np.abs(fills["quantity"]).sum()) / sessions,
+        "turnover_ann": _turnover(result),
         "fills": float(len(fills)),
         "rolls_traded": float(len(np.unique(rolled))),
         "sessions": float(sessions),
         "bars": float(len(result.bars)),
     }
+
+
+def _turnover(result: Result) -> float:
+    """Notional of all fills over the mean equity, per year of 252 sessions (a negative price counts by its size)."""
+    fills, instrument = result.fills, result.bars.instrument
+    usd = float((np.abs(fills["quantity"]) * np.abs(fills["price_ticks"])).sum()) * instrument.tick_value_usd
+    years = len(result.session_returns) / perf.SESSIONS_PER_YEAR
+    return perf.ratio(usd, float(result.equity.mean()) * years)

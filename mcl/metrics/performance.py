@@ -107,6 +107,42 @@ def omega(returns: npt.ArrayLike) -> float:
     return ratio(float(r[r > 0].sum()), -float(r[r < 0].sum()))
 
 
+def gain_to_pain(returns: npt.ArrayLike) -> float:
+    """Sum of all returns over the sum of the losses (Schwager): Omega - 1."""
+    r = finite(returns)
+    return ratio(float(r.sum()), -float(r[r < 0].sum()))
+
+
+def tail_ratio(returns: npt.ArrayLike) -> float:
+    """|95 % quantile| over |5 % quantile| of the session returns."""
+    r = finite(returns)
+    return ratio(abs(float(np.quantile(r, 0.95))), abs(float(np.quantile(r, 0.05)))) if len(r) > 1 else math.nan
+
+
+def stability(returns: npt.ArrayLike) -> float:
+    """R² of the straight line through the cumulative (additive) return against the session number, in [0, 1]."""
+    total = np.cumsum(finite(returns))
+    if len(total) < 3 or np.ptp(total) < SMALLEST:
+        return math.nan
+    return float(np.corrcoef(np.arange(len(total)), total)[0, 1] ** 2)
+
+
+def autocorrelation_factor(returns: npt.ArrayLike, periods: int = SESSIONS_PER_YEAR, lags: int = 21) -> float:
+    """eta(q) / sqrt(q) of Lo (2002): what an annual Sharpe ratio is multiplied by when returns are serially correlated.
+
+    eta(q) = q / sqrt(q + 2 · sum over k < q of (q - k) · rho_k), with biased sample autocorrelations up to `lags`. 1 when they
+    are zero, below 1 for trending returns. NaN with fewer than `lags` + 2 returns, no variation, or a sum that is not positive.
+    """
+    r = finite(returns)
+    if len(r) < lags + 2 or np.ptp(r) < SMALLEST:
+        return math.nan
+    centred = r - r.mean()
+    k = np.arange(1, lags + 1)
+    rho = np.array([float(centred[lag:] @ centred[:-lag]) for lag in k]) / float(centred @ centred)
+    spread = periods + 2 * float(((periods - k) * rho).sum())
+    return math.sqrt(periods / spread) if spread > 0 else math.nan
+
+
 def value_at_risk(returns: npt.ArrayLike, tail: float = 0.05) -> float:
     """Historical quantile with linear interpolation, signed (a loss is negative)."""
     r = finite(returns)
@@ -138,6 +174,16 @@ class Episodes:
     @property
     def longest(self) -> int:
         return int((self.stop - self.start).max(initial=0))
+
+    @property
+    def average(self) -> float:
+        """Mean length; NaN without an episode."""
+        return float((self.stop - self.start).mean()) if len(self.start) else math.nan
+
+    def depths(self, drawdowns: npt.ArrayLike) -> Floats:
+        """The lowest value of each episode in the series that they were found in, <= 0."""
+        values = np.asarray(drawdowns, dtype=np.float64)
+        return np.minimum.reduceat(values, self.start) if len(self.start) else np.empty(0)
 
 
 def episodes(drawdowns: npt.ArrayLike) -> Episodes:

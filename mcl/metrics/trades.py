@@ -57,6 +57,12 @@ def sqn(pnl: Floats, cap: int | None = None) -> float:
     return math.sqrt(n if cap is None else min(n, cap)) * float(pnl.mean()) / float(pnl.std(ddof=1))
 
 
+def longest_run(hits: npt.NDArray[np.bool_]) -> int:
+    """The most trades in a row for which `hits` is true."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], hits, [False]]).astype(np.int8)))
+    return int((edges[1::2] - edges[::2]).max(initial=0))
+
+
 def summary(result: Result) -> dict[str, float]:
     """All trade metrics of a run, units in the names."""
     trades = closed(result)
@@ -69,6 +75,9 @@ def summary(result: Result) -> dict[str, float]:
         "payoff": payoff(pnl),
         "best_trade_usd": float(pnl.max()) if len(pnl) else math.nan,
         "worst_trade_usd": float(pnl.min()) if len(pnl) else math.nan,
+        "avg_win_usd": float(pnl[pnl > 0].mean()) if (pnl > 0).any() else math.nan,
+        "avg_loss_usd": float(pnl[pnl < 0].mean()) if (pnl < 0).any() else math.nan,
+        "longest_losing_run": float(longest_run(pnl < 0)),
         "sqn": sqn(pnl),
         "sqn_capped": sqn(pnl, THARP_CAP),
         "avg_bars_held": float((trades["exit_bar"] - trades["entry_bar"]).mean()) if len(trades) else math.nan,

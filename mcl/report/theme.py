@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from mcl.metrics.undefined import reasons
 from mcl.report.format import Verdict, metric, value_text
 
 FOLDER = Path(__file__).parent
@@ -50,9 +51,10 @@ class Section:
 
 
 def metric_cell(name: str, metrics: Mapping[str, float], css: str = "n") -> Cell:
-    """The metric as text; the tooltip and `data-value` carry the float with all its digits."""
+    """The metric as text; `data-value` carries the float with all its digits, the tooltip too, or why there is none."""
     exact = repr(float(metrics[name]))
-    return Cell(value_text(name, metrics), css, exact, (("data-metric", name), ("data-value", exact)))
+    why = reasons({name: metrics[name]}).get(name, exact)
+    return Cell(value_text(name, metrics), css, why, (("data-metric", name), ("data-value", exact)))
 
 
 def card(name: str, metrics: Mapping[str, float], note: str = "") -> str:

@@ -28,11 +28,13 @@ def backtest(args: Namespace) -> int:
     if args.cfg:
         return _show_config(run.model_dump(mode="json"))
     from mcl import runs
+    from mcl.metrics.undefined import reasons
 
     done = runs.backtest(run, store=Store(), root=config.root(), overrides=composed.overrides)
     data = {
         "run_id": done.run_id,
         "metrics": done.metrics | done.luck,
+        "undefined": reasons(done.metrics | done.luck),
         "report": done.report,
         "config_sha256": done.tags["config_sha256"],
         "data_fingerprint": done.bars.fingerprint,
@@ -184,9 +186,12 @@ def _show_config(raw: dict[str, Any]) -> int:
 
 
 def _show_run(title: str, metrics: dict[str, float], tags: dict[str, str], run_id: str, page: Path | None) -> None:
+    from mcl.metrics.undefined import reasons
     from mcl.report.format import metric_rows
 
-    screen.table(title, ["metric", "value"], [[label, text] for label, text, _ in metric_rows(metrics)])
+    why = reasons(metrics)
+    rows = [[label, f"{text}: {why[name]}" if name in why else text] for label, text, name in metric_rows(metrics)]
+    screen.table(title, ["metric", "value"], rows)
     if tags.get("watermark"):
         screen.say(tags["watermark"])
     screen.say(f"run {run_id} · report {page or 'none'} · mcl ui compares runs")
