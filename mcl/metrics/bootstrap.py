@@ -42,13 +42,17 @@ def counts(observations: int, block: int, replicates: int = REPLICATES, seed: in
     return drawn
 
 
-def indices(observations: int, block: int, replicates: int = REPLICATES, seed: int = SEED) -> npt.NDArray[np.int64]:
-    """(replicates × observations) rows of a stationary bootstrap in their drawn order, for what depends on the path."""
+def indices(
+    observations: int, block: int, replicates: int = REPLICATES, seed: int = SEED, steps: int | None = None
+) -> npt.NDArray[np.int64]:
+    """(replicates × steps) rows of a stationary bootstrap in their drawn order, for what depends on the path; as many steps as there
+    are observations unless told otherwise."""
     rng = np.random.default_rng(seed)
-    fresh = rng.random((replicates, observations)) < 1.0 / block
+    steps = observations if steps is None else steps
+    fresh = rng.random((replicates, steps)) < 1.0 / block
     fresh[:, 0] = True
-    starts = rng.integers(0, observations, (replicates, observations))
-    position = np.arange(observations)
+    starts = rng.integers(0, observations, (replicates, steps))
+    position = np.arange(steps)
     began = np.maximum.accumulate(np.where(fresh, position, 0), axis=1)
     rows: npt.NDArray[np.int64] = (np.take_along_axis(starts, began, axis=1) + position - began) % observations
     return rows
