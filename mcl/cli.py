@@ -108,6 +108,27 @@ def _live(parser: argparse.ArgumentParser) -> None:
     _overrides(parser)
 
 
+def _session_name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", nargs="?", help="a promoted name; default: the only one")
+
+
+def _status(parser: argparse.ArgumentParser) -> None:
+    _session_name(parser)
+    parser.add_argument("-w", "--watch", action="store_true", help="stay, and show every change until the session ends")
+
+
+def _act(parser: argparse.ArgumentParser) -> None:
+    _session_name(parser)
+    parser.add_argument("--because", default="", metavar="REASON", help="stands in the journal and in the alert")
+    parser.set_defaults(verb=parser.prog.removeprefix("mcl "))
+
+
+def _why(parser: argparse.ArgumentParser) -> None:
+    _session_name(parser)
+    parser.add_argument("--count", type=int, default=10, metavar="N", help="how many of the last decisions")
+    parser.add_argument("--trades", action="store_true", help="only decisions that sent an order")
+
+
 def _ui(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=5000)
 
@@ -233,6 +254,20 @@ VERBS = {
         Verb("promote", "gate a run and register it as the version that NAME trades", _promote, "mcl.verbs.trade:promote"),
         Verb("registry", "list promoted versions", _nothing, "mcl.verbs.trade:registry"),
         Verb("live", "trade a promoted version: embedded simulated TWS, or broker=ib_paper", _live, "mcl.verbs.trade:live"),
+        Verb("status", "how a session stands: state, position, P&L, last decisions; --watch stays", _status, "mcl.verbs.operate:status"),
+        Verb("pause", "a running session decides and writes down, but sends nothing", _act, "mcl.verbs.operate:act"),
+        Verb("resume", "let a paused or reducing session trade again", _act, "mcl.verbs.operate:act"),
+        Verb("reduce-only", "a running session may close risk, not open it", _act, "mcl.verbs.operate:act"),
+        Verb("flatten", "close the position of a running session now", _act, "mcl.verbs.operate:act"),
+        Verb("stop", "end a running session; protective orders stay at the broker", _act, "mcl.verbs.operate:act"),
+        Verb("orders", "orders of the running or last session, with what came of them", _session_name, "mcl.verbs.operate:orders"),
+        Verb("fills", "executions of the running or last session", _session_name, "mcl.verbs.operate:fills"),
+        Verb(
+            "why",
+            "the last decisions, each with its reasons from signal to order",
+            _why,
+            "mcl.verbs.operate:why",
+        ),
         Verb("data build", "build the Parquet store of a data source", _overrides, "mcl.verbs.data:build"),
         Verb("data info", "describe a data source: bars, contracts, rolls, fingerprint", _overrides, "mcl.verbs.data:info"),
         Verb("data check", "judge a data source: coverage, gaps, damage, rolls; exit 1 on errors", _overrides, "mcl.verbs.check:data"),

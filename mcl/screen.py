@@ -8,9 +8,13 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcl.errors import MclError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 _state = {"json": False, "quiet": False}
 
@@ -65,18 +69,29 @@ def quiet() -> bool:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], left: int = 1) -> None:
+    """Print `drawn`."""
+    console().print(drawn(title, columns, rows, left))
+
+
+def console() -> Console:
+    """The terminal, or 120 columns where there is none."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+
+
+def drawn(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], left: int = 1) -> Table:
     """A table whose first `left` columns are aligned left and whose others are numbers."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    drawn = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    made = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
     for i, column in enumerate(columns):
-        drawn.add_column(column, justify="left" if i < left else "right", overflow="fold")
+        made.add_column(column, justify="left" if i < left else "right", overflow="fold")
     for row in rows:
-        drawn.add_row(*map(text, row))
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    console.print(drawn)
+        made.add_row(*(Text(text(value)) for value in row))  # never markup: a reason may hold brackets
+    return made
 
 
 def text(value: Any) -> str:

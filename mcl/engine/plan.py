@@ -14,7 +14,7 @@ from mcl.errors import EngineError
 from mcl.risk import Gates, gates, protection, scale, slack
 from mcl.strategy import Strategy
 
-VECTORS = ("wanted", "stop_ticks", "take_profit_ticks", "trail_ticks", "slack", "gate")
+VECTORS = ("wanted", "stop_ticks", "take_profit_ticks", "trail_ticks", "slack", "gate", "signal", "scale")
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Plan:
     trail_ticks: Floats = field(default_factory=lambda: np.empty(0))
     slack: Floats = field(default_factory=lambda: np.empty(0))  # contracts
     gate: Gates = field(default_factory=lambda: np.empty(0, np.int8))
+    signal: Floats = field(default_factory=lambda: np.empty(0))  # what `wanted` is the product of, for whoever asks why
+    scale: Floats = field(default_factory=lambda: np.empty(0))
 
     def __len__(self) -> int:
         return len(self.wanted)
@@ -53,7 +55,7 @@ def plan(bars: Bars, strategy: Strategy, risk: schema.Risk, capital_usd: float) 
     for distance in distances:
         if len(distance):
             wanted = np.where(np.isnan(distance), np.nan, wanted)
-    return Plan(wanted, *distances, slack(contracts, risk), gates(bars, risk.limits))
+    return Plan(wanted, *distances, slack(contracts, risk), gates(bars, risk.limits), signal, contracts)
 
 
 def _at(values: Floats | Gates, i: int, missing: float) -> float:

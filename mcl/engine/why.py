@@ -105,13 +105,13 @@ def _values(result: Result, limits: schema.Limits, row: int, block: Block) -> It
     if block is Block.MAX_DRAWDOWN:
         peak = max(result.capital_usd, float(result.equity[: row + 1].max()))
         yield "drawdown_frac", (peak - equity) / peak
-    if block in _LIMIT:
-        yield "limit", float(getattr(limits, _LIMIT[block]))
+    if block in LIMIT_OF:
+        yield "limit", float(getattr(limits, LIMIT_OF[block]))
     if block in (Block.NO_ENTRY, Block.SESSION_END):
         yield "to_close_sec", int(result.bars.to_close_sec[row])
 
 
-_LIMIT = {
+LIMIT_OF = {  # the limit that a block compares with, by its name in schema.Limits
     Block.MAX_POSITION: "max_position",
     Block.MAX_ORDER: "max_order",
     Block.MAX_TRADES: "max_trades_per_session",

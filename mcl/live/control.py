@@ -1,0 +1,256 @@
+"""The control socket of a running session: how another shell asks and tells it.
+
+A Unix socket `<root>/live/ALIAS/control.sock` that only its owner can open; one JSON object per line in, one out:
+
+    {"do": "status"}                                     {"ok": true, "status": {…}}
+    {"do": "watch"}                                      the same, again and again, whenever something has changed
+    {"do": "pause", "who": "mcl pause", "why": "lunch"}  {"ok": true, "said": "…"}; also resume, reduce-only, flatten, stop, kill, adopt
+
+A refusal is {"ok": false, "error": {code, message, hint}}. A lock beside it says that the session lives: what a killed one leaves
+behind is no session, and the next start takes its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import pwd
+import socket
+import struct
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, get_args
+
+from mcl.errors import LiveError, MclError, nearest
+from mcl.live.shown import shown
+from mcl.live.status import Command
+from mcl.live.watch import Watch
+
+NAME, LOCK = "control.sock", "control.lock"
+LIMIT = 64 * 1024  # bytes of one request
+ANSWER_LIMIT = 16 * 1024 * 1024
+LONGEST_PATH = 100  # the kernel takes 107 bytes
+COMMANDS: tuple[str, ...] = get_args(Command)
+REQUESTS = ("status", "watch", *COMMANDS)
+
+
+def folder_of(root: Path, alias: str) -> Path:
+    """Where the sessions of an alias keep their journals, their log and their socket."""
+    return root / "live" / alias
+
+
+# ------------------------------------------------------------------------------------------------------------ the session's side
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the alias: LiveError when another living process does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            pid = file.read().strip() or "unknown"
+            raise LiveError(f"a session of {folder.name!r} already runs (process {pid})", f"mcl status {folder.name}") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+@asynccontextmanager
+async def listening(watch: Watch, folder: Path) -> AsyncIterator[None]:
+    """Answer on the socket of `folder` for as long as the block runs. The caller holds `alone(folder)`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / NAME
+    path.unlink(missing_ok=True)  # of a session that was killed
+    visits = _Visits(watch)
+    server = await asyncio.start_unix_server(visits.serve, sock=_bound(folder), limit=LIMIT)
+    try:
+        yield
+    finally:
+        server.close()
+        path.unlink(missing_ok=True)
+        await visits.end()
+
+
+def _bound(folder: Path) -> socket.socket:
+    """A socket that nobody else can open at any moment of its life."""
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        with _address(folder) as address:
+            made.bind(address)
+    except OSError as error:
+        made.close()
+        raise LiveError(f"cannot open the control socket {folder / NAME}: {error.strerror or error}") from None
+    finally:
+        os.umask(before)
+    return made
+
+
+class _Visits:
+    """Serves every connection to one socket."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._open: set[asyncio.Task[None]] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - told to the type checker: streams are served in tasks
+        self._open.add(task)
+        try:
+            while line := await reader.readline():
+                if await self._answered(line, writer):
+                    break
+        except ValueError:
+            await _say(writer, _refusal(LiveError(f"a request is one line of at most {LIMIT} bytes")))
+        except (ConnectionError, asyncio.CancelledError):
+            return  # who asked is gone, or the session ends
+        finally:
+            self._open.discard(task)
+            writer.close()
+
+    async def end(self) -> None:
+        """Answers that were given still arrive; who watches sees the end."""
+        left = list(self._open)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    async def _answered(self, line: bytes, writer: asyncio.StreamWriter) -> bool:
+        """Answer one request; True when the connection has no use any more."""
+        try:
+            request = _parsed(line)
+            if request["do"] == "watch":
+                await self._stream(writer)
+                return True
+            await _say(writer, {"ok": True} | await self._done(request, _peer(writer)))
+        except MclError as error:
+            await _say(writer, _refusal(error))
+        return False
+
+    async def _done(self, request: dict[str, Any], peer: str) -> dict[str, Any]:
+        word = request["do"]
+        if word == "status":
+            return {"status": shown(self._watch.desk.status())}
+        who = ", ".join(filter(None, (str(request.get("who", "")), peer)))
+        return {"said": await self._watch.desk.command(word, who, str(request.get("why") or "no reason given"))}
+
+    async def _stream(self, writer: asyncio.StreamWriter) -> None:
+        number = 0
+        while True:
+            await _say(writer, {"ok": True, "status": shown(self._watch.latest)})
+            number = await self._watch.after(max(number, self._watch.number))
+
+
+async def _say(writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
+    writer.write(json.dumps(answer, allow_nan=False).encode() + b"\n")
+    await writer.drain()
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        request = json.loads(line)
+        word = request["do"]
+    except (ValueError, KeyError, TypeError):
+        raise LiveError('a request is one JSON object with "do"') from None
+    if word not in REQUESTS:
+        raise LiveError(f"a session cannot {word!r}: {nearest(str(word), REQUESTS)}")
+    return dict(request)
+
+
+def _refusal(error: MclError) -> dict[str, Any]:
+    return {"ok": False, "error": error.as_dict()}
+
+
+def _peer(writer: asyncio.StreamWriter) -> str:
+    """Who is at the other end, as the kernel knows it."""
+    raw = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, uid, _ = struct.unpack("3i", raw)
+    with contextlib.suppress(KeyError):
+        return f"{pwd.getpwuid(uid).pw_name} (process {pid})"
+    return f"user {uid} (process {pid})"
+
+
+# ------------------------------------------------------------------------------------------------------------- the other shell's
+
+
+def ask(folder: Path, request: dict[str, Any], timeout_sec: float = 60.0) -> dict[str, Any]:
+    """One question, one answer. LiveError: no session listens, it does not answer in time, or it refuses (with its own reason)."""
+    with _connected(folder, timeout_sec) as connection:
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        return next(_answers(connection, folder))
+
+
+def watched(folder: Path, timeout_sec: float = 10.0) -> Iterator[dict[str, Any]]:
+    """The status now and after every change, until the session ends. A session is heard at least once a second."""
+    with _connected(folder, timeout_sec) as connection:
+        connection.sendall(b'{"do": "watch"}\n')
+        for answer in _answers(connection, folder):
+            yield answer["status"]
+
+
+def running(root: Path) -> list[str]:
+    """The aliases whose session lives, by name."""
+    return sorted(path.parent.name for path in (root / "live").glob(f"*/{LOCK}") if _held(path))
+
+
+def _held(path: Path) -> bool:
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@contextmanager
+def _connected(folder: Path, timeout_sec: float) -> Iterator[socket.socket]:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(timeout_sec)
+    try:
+        with _address(folder) as address:
+            connection.connect(address)
+        yield connection
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise LiveError(f"no session of {folder.name!r} is running", f"mcl live {folder.name} starts one") from None
+    except TimeoutError:
+        raise LiveError(f"the session of {folder.name!r} did not answer within {timeout_sec:g} s", "its log says why") from None
+    except OSError as error:
+        raise LiveError(f"the control socket of {folder.name!r} cannot be used: {error.strerror or error}") from None
+    finally:
+        connection.close()
+
+
+def _answers(connection: socket.socket, folder: Path) -> Iterator[dict[str, Any]]:
+    with connection.makefile("rb") as lines:
+        while line := lines.readline(ANSWER_LIMIT):
+            try:
+                answer = json.loads(line)
+            except ValueError:
+                break
+            if not answer["ok"]:
+                raise LiveError(answer["error"]["message"], answer["error"]["hint"])
+            yield answer
+    raise LiveError(f"the session of {folder.name!r} ended", f"mcl status {folder.name} shows how")
+
+
+@contextmanager
+def _address(folder: Path) -> Iterator[str]:
+    """The socket's path, or a short name of it: a deep project folder is longer than the kernel allows."""
+    path = str(folder / NAME)
+    if len(os.fsencode(path)) <= LONGEST_PATH:
+        yield path
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{handle}/{NAME}"
+    finally:
+        os.close(handle)

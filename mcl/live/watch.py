@@ -1,0 +1,71 @@
+"""One look at the desk for all that watch it: polled, compared, and told on only when something has changed.
+
+The session knows nothing of who watches. A look costs it one call of `status()`; nobody who is told can hold it up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+from mcl.live.status import Desk, Status
+
+EVERY_SEC = 0.05  # a change is on its way to the screen within this
+AT_LEAST_SEC = 1.0  # ages move even when nothing else does
+
+Listener = Callable[[Status], None]
+
+
+class Watch:
+    """`latest` is the last status seen, `number` counts the changes. Listeners are called on the loop and must return at once."""
+
+    def __init__(self, desk: Desk, *listeners: Listener, every_sec: float = EVERY_SEC) -> None:
+        self.desk, self.latest, self.number = desk, desk.status(), 0
+        self._listeners, self._every_sec = listeners, every_sec
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._tell(self.latest)
+        self._task = asyncio.create_task(self._look())
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        self._tell(self.desk.status())  # the last word of a session
+
+    async def after(self, number: int) -> int:
+        """Wait for a change later than `number`; returns the number of the latest."""
+        while self.number <= number:
+            await self._changed.wait()
+        return self.number
+
+    async def _look(self) -> None:
+        clock = asyncio.get_running_loop().time
+        told = clock()
+        while True:
+            await asyncio.sleep(self._every_sec)
+            now = self.desk.status()
+            if clock() - told >= AT_LEAST_SEC or _still(now) != _still(self.latest):
+                told = clock()
+                self._tell(now)
+
+    def _tell(self, status: Status) -> None:
+        self.latest = status
+        self.number += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
+        for listener in self._listeners:
+            listener(status)
+
+
+def _still(status: Status) -> Status:
+    """The status without what moves by itself."""
+    return replace(status, at_ns=0, data_age_sec=None)
