@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml .ci/constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: demo test lint bench bench-honesty ui install clean
+.PHONY: demo test lint bench bench-honesty infra ui install clean
 
 install: $(STAMP)
 
@@ -31,6 +31,10 @@ bench: $(STAMP)
 
 bench-honesty: $(STAMP)
 	$(BIN)/python scripts/bench_honesty.py
+
+# What the deployment is made of, checked by the tools that are installed; says which are not.
+infra: $(STAMP)
+	$(BIN)/python scripts/check_infra.py
 
 ui: $(STAMP)
 	$(BIN)/mcl ui

@@ -1,74 +1,95 @@
-# Durable storage for raw market data and run artifacts: private, encrypted, versioned. The runner is not part of this yet.
-terraform {
-  required_version = ">= 1.9"
-  required_providers {
-    aws = {
-      source  = "hashicorp/aws"
-      version = "~> 5.100"
-    }
-  }
-}
-
-provider "aws" {
-  region = var.region
-}
-
-variable "region" {
-  description = "Parent region of the Chicago local zone us-east-1-chi-2a."
-  type        = string
-  default     = "us-east-1"
-}
-
-variable "bucket_prefix" {
-  description = "Prefix of the bucket names, globally unique, lower case."
-  type        = string
-
-  validation {
-    condition     = can(regex("^[a-z0-9][a-z0-9-]{2,40}$", var.bucket_prefix))
-    error_message = "bucket_prefix must be 3 to 41 lower-case letters, digits or hyphens."
-  }
-}
+# The runner stands in Chicago, near the exchange; everything that keeps data stands in the parent region.
 
 locals {
-  buckets = toset(["data", "artifacts"])
+  name = "${var.name}-${var.environment}"
 }
 
-resource "aws_s3_bucket" "store" {
-  for_each = local.buckets
-  bucket   = "${var.bucket_prefix}-${each.key}"
+module "keys" {
+  source = "./modules/keys"
+  name   = local.name
 }
 
-resource "aws_s3_bucket_versioning" "store" {
-  for_each = local.buckets
-  bucket   = aws_s3_bucket.store[each.key].id
-
-  versioning_configuration {
-    status = "Enabled"
-  }
+module "network" {
+  source             = "./modules/network"
+  name               = local.name
+  cidr               = var.vpc_cidr
+  local_zone         = var.local_zone
+  key_arn            = module.keys.arn
+  log_retention_days = var.log_retention_days
 }
 
-resource "aws_s3_bucket_server_side_encryption_configuration" "store" {
-  for_each = local.buckets
-  bucket   = aws_s3_bucket.store[each.key].id
-
-  rule {
-    apply_server_side_encryption_by_default {
-      sse_algorithm = "aws:kms"
-    }
-    bucket_key_enabled = true
-  }
+module "storage" {
+  source  = "./modules/storage"
+  name    = local.name
+  key_arn = module.keys.arn
 }
 
-resource "aws_s3_bucket_public_access_block" "store" {
-  for_each                = local.buckets
-  bucket                  = aws_s3_bucket.store[each.key].id
-  block_public_acls       = true
-  block_public_policy     = true
-  ignore_public_acls      = true
-  restrict_public_buckets = true
+module "secrets" {
+  source  = "./modules/secrets"
+  name    = local.name
+  key_arn = module.keys.arn
 }
 
-output "buckets" {
-  description = "Names of the data and artifact buckets."
-  value       = { for key, bucket in aws_s3_bucket.store : key => bucket.bucket }
+module "database" {
+  source             = "./modules/database"
+  name               = local.name
+  class              = var.database_class
+  multi_az           = var.database_multi_az
+  vpc_id             = module.network.vpc_id
+  subnet_ids         = module.network.database_subnet_ids
+  client_group_id    = module.runner.security_group_id
+  key_arn            = module.keys.arn
+  log_retention_days = var.log_retention_days
+}
+
+module "runner" {
+  source           = "./modules/runner"
+  name             = local.name
+  environment      = var.environment
+  region           = var.region
+  instance_type    = var.instance_type
+  volume_type      = var.volume_type
+  data_volume_gb   = var.data_volume_gb
+  local_zone       = var.local_zone
+  border_group     = module.network.border_group
+  vpc_id           = module.network.vpc_id
+  vpc_cidr         = var.vpc_cidr
+  subnet_id        = module.network.runner_subnet_id
+  image            = var.image
+  gateway_image    = var.gateway_image
+  repository_arn   = module.storage.repository_arn
+  bucket_arns      = module.storage.bucket_arns
+  buckets          = module.storage.buckets
+  secret_arns      = module.secrets.arns
+  database_host    = module.database.host
+  database_secret  = module.database.secret_arn
+  key_arn          = module.keys.arn
+  log_group        = module.observability.log_group
+  log_group_arn    = module.observability.log_group_arn
+  metric_namespace = local.name
+}
+
+module "observability" {
+  source             = "./modules/observability"
+  name               = local.name
+  region             = var.region
+  alarm_email        = var.alarm_email
+  instance_id        = module.runner.instance_id
+  database_id        = module.database.id
+  key_arn            = module.keys.arn
+  metric_namespace   = local.name
+  stale_after_sec    = var.stale_after_sec
+  monthly_budget_usd = var.monthly_budget_usd
+  log_retention_days = var.log_retention_days
+}
+
+module "schedule" {
+  source       = "./modules/schedule"
+  count        = var.weekend_stop ? 1 : 0
+  name         = local.name
+  instance_id  = module.runner.instance_id
+  instance_arn = module.runner.instance_arn
+  alarms       = module.observability.session_alarms
+  alarm_arns   = module.observability.session_alarm_arns
+  key_arn      = module.keys.arn
 }

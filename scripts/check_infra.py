@@ -1,0 +1,52 @@
+"""make infra: docker/ and terraform/ through every checker that this machine has. Exit code 1 when one of them objects.
+
+Looked for on the PATH: terraform, checkov, hadolint, promtool, docker compose (or docker-compose), shellcheck, bandit, pip-audit.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted(str(p) for folder in ("docker", "terraform", ".ci") for p in (ROOT / folder).rglob("*.sh"))
+COMPOSE = ["-f", "docker/compose.yaml", "--profile", "research", "--profile", "paper", "--profile", "live", "config", "--quiet"]
+CHECKS = (  # name, program, arguments
+    ("terraform format", "terraform", ["-chdir=terraform", "fmt", "-check", "-recursive"]),
+    ("terraform init", "terraform", ["-chdir=terraform", "init", "-backend=false", "-input=false"]),
+    ("terraform validate", "terraform", ["-chdir=terraform", "validate"]),
+    ("terraform test", "terraform", ["-chdir=terraform", "test"]),
+    ("checkov", "checkov", ["-d", "terraform", "--skip-download", "--quiet", "--compact", "--framework", "terraform"]),
+    ("checkov, image", "checkov", ["-f", "docker/Dockerfile", "--skip-download", "--quiet", "--compact", "--framework", "dockerfile"]),
+    ("hadolint", "hadolint", ["docker/Dockerfile"]),
+    ("alert rules", "promtool", ["check", "rules", "docker/prometheus/alerts.yaml"]),
+    ("alert rules, tested", "promtool", ["test", "rules", "docker/prometheus/alerts_test.yaml"]),
+    ("prometheus", "promtool", ["check", "config", "--syntax-only", "docker/prometheus/prometheus.yaml"]),
+    ("compose", "docker", ["compose", *COMPOSE]),
+    ("shell", "shellcheck", SCRIPTS),
+    ("bandit", "bandit", ["-q", "-r", "mcl", "-c", "pyproject.toml"]),
+)
+
+
+def main() -> int:
+    failed = []
+    for name, program, args in CHECKS:
+        path = shutil.which(program)
+        if path is None:
+            print(f"{name:<20} not checked: {program} is not installed")
+            continue
+        done = subprocess.run([path, *args], cwd=ROOT, capture_output=True, text=True, check=False)
+        if program == "docker" and "unknown command" in done.stderr:
+            print(f"{name:<20} not checked: docker has no compose plugin")
+            continue
+        print(f"{name:<20} {'ok' if done.returncode == 0 else 'FAILED'}")
+        if done.returncode:
+            failed.append(name)
+            print((done.stdout + done.stderr)[-4000:])
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# heartbeat.sh NAMESPACE READER…: once a minute, what the session says of itself becomes CloudWatch metrics. READER prints the metrics page
+# of the runner. No answer: nothing is sent, and the alarm on the missing heartbeat fires. That is the point.
+set -euo pipefail
+namespace=$1
+shift
+page=$("$@")
+value() { # value METRIC: the largest sample of that name, whatever its labels; empty when there is none
+  awk -v name="$1" '$1 == name || index($1, name "{") == 1 { if (!found || $NF > most) { most = $NF; found = 1 } } END { if (found) print most }' <<<"$page"
+}
+send() { # send METRIC VALUE: not-a-number has no alarm and is left out
+  case $2 in '' | NaN | nan | *[!0-9.eE+-]*) return 0 ;; esac
+  aws cloudwatch put-metric-data --namespace "$namespace" --metric-name "$1" --value "$2"
+}
+send heartbeat 1
+for metric in mcl_data_age_seconds mcl_trading mcl_halted mcl_audit_unexplained mcl_session_pnl_usd; do
+  send "$metric" "$(value "$metric")"
+done

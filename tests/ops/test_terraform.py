@@ -1,0 +1,113 @@
+"""The deployment plans without an account, and refuses what cannot work."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+PAGE = """# HELP mcl_data_age_seconds seconds
+mcl_data_age_seconds{alias="paper"} 12.5
+mcl_data_age_seconds{alias="live"} 190
+mcl_halted{alias="paper"} 0
+mcl_audit_unexplained{alias="paper"} NaN
+"""
+
+
+def run(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["terraform", f"-chdir={folder}", *args, "-no-color"], capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_it_is_formatted_valid_and_plans_as_meant(terraform: Path) -> None:
+    for args in (("fmt", "-check", "-recursive"), ("validate",), ("test",)):
+        done = run(terraform, *args)
+        assert done.returncode == 0, (args, done.stdout[-3000:], done.stderr[-2000:])
+
+
+def test_nothing_listens_to_the_world(repository: Path) -> None:
+    """Read from the text, so that it holds where terraform is missing."""
+    text = "\n".join(p.read_text() for p in sorted((repository / "terraform").rglob("*.tf")))
+    ingress = re.findall(r'resource "aws_vpc_security_group_ingress_rule" "(\w+)" \{(.*?)\n\}', text, re.S)
+    assert [name for name, _ in ingress] == ["postgres"]
+    assert "referenced_security_group_id" in ingress[0][1]
+    assert "cidr_ipv4" not in ingress[0][1]
+    assert "ingress {" not in text
+    assert 'http_tokens                 = "required"' in text
+    assert "key_name" not in text
+
+
+def test_every_variable_and_output_says_what_it_is(repository: Path) -> None:
+    for path in sorted((repository / "terraform").rglob("*.tf")):
+        for kind, name, body in re.findall(r'^(variable|output) "(\w+)" \{(.*?)^\}', path.read_text(), re.S | re.M):
+            assert "description" in body, f"{path.name}: {kind} {name}"
+
+
+def test_exceptions_from_the_scanner_have_reasons(repository: Path) -> None:
+    skips = [line for path in (repository / "terraform").rglob("*.tf") for line in path.read_text().splitlines() if "checkov:skip" in line]
+    assert skips
+    assert all(re.search(r"checkov:skip=CKV2?_AWS_\d+: \S.{5,}", line) for line in skips)
+
+
+def fake_aws(folder: Path, body: str) -> dict[str, str]:
+    """An `aws` of this test first on the PATH; what it is called with goes to calls.txt."""
+    tool = folder / "bin" / "aws"
+    tool.parent.mkdir(exist_ok=True)
+    tool.write_text(f'#!/usr/bin/env bash\necho "$*" >>{folder}/calls.txt\n{body}\n')
+    tool.chmod(0o755)
+    return {**os.environ, "PATH": f"{tool.parent}:{os.environ['PATH']}"}
+
+
+def test_the_heartbeat_sends_the_worst_value_and_leaves_out_what_is_no_number(repository: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page"
+    page.write_text(PAGE)
+    script = repository / "terraform/modules/runner/files/heartbeat.sh"
+    subprocess.run(["bash", str(script), "acme", "cat", str(page)], check=True, env=fake_aws(tmp_path, ""))
+    sent = re.findall(r"--metric-name (\S+) --value (\S+)", (tmp_path / "calls.txt").read_text())
+    assert sent == [("heartbeat", "1"), ("mcl_data_age_seconds", "190"), ("mcl_halted", "0")]
+
+
+def test_no_answer_is_no_heartbeat(repository: Path, tmp_path: Path) -> None:
+    script = repository / "terraform/modules/runner/files/heartbeat.sh"
+    done = subprocess.run(["bash", str(script), "acme", "false"], env=fake_aws(tmp_path, ""), check=False)
+    assert done.returncode != 0
+    assert not (tmp_path / "calls.txt").exists()
+
+
+def test_secrets_become_files_of_one_user_and_nothing_else(repository: Path, tmp_path: Path) -> None:
+    body = """case "$*" in
+      *rds*) echo '{"username": "mlflow", "password": "pg-secret"}' ;;
+      *empty*) echo ResourceNotFoundException >&2; exit 254 ;;
+      *) echo hunter2-value ;;
+    esac"""
+    script = repository / "terraform/modules/runner/files/fetch_secrets.sh"
+    environment = fake_aws(tmp_path, body) | {"MCL_UID": str(os.getuid())}
+    folder = tmp_path / "secrets"
+    done = subprocess.run(
+        ["bash", str(script), str(folder), "database=arn:rds", "ib_password=arn:ib", "databento_api_key=arn:empty"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {p.name: p.read_text().strip() for p in folder.iterdir()} == {
+        "database_password": "pg-secret",
+        "ib_password": "hunter2-value",
+        "databento_api_key": "",
+    }
+    assert {p.stat().st_mode & 0o777 for p in folder.iterdir()} == {0o400}
+    assert "hunter2" not in done.stdout + done.stderr + (tmp_path / "calls.txt").read_text()
+
+
+def test_a_refused_secret_stops_the_start(repository: Path, tmp_path: Path) -> None:
+    script = repository / "terraform/modules/runner/files/fetch_secrets.sh"
+    done = subprocess.run(
+        ["bash", str(script), str(tmp_path / "secrets"), "ib_password=arn:ib"],
+        env=fake_aws(tmp_path, "echo AccessDeniedException >&2; exit 254"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "cannot read secret ib_password" in done.stderr
+    assert not list((tmp_path / "secrets").iterdir())
