@@ -28,6 +28,7 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python scripts/bench.py
 	$(BIN)/python scripts/bench_search.py
+	$(BIN)/python scripts/bench_judgement.py
 
 bench-honesty: $(STAMP)
 	$(BIN)/python scripts/bench_honesty.py

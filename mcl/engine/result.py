@@ -63,7 +63,8 @@ class Result:
     @cached_property
     def session_equity(self) -> pd.Series:
         """Equity at the end of each session, indexed by trade date."""
-        last = np.append(np.flatnonzero(np.diff(self.bars.session)), len(self.bars) - 1)
+        session = self.bars.session
+        last = np.append(np.flatnonzero(session[1:] != session[:-1]), len(session) - 1)
         days = pd.DatetimeIndex(self.bars.session[last].astype("datetime64[D]"), name="session")
         return pd.Series(self.equity[last], index=days, name="equity_usd")
 

@@ -1,0 +1,102 @@
+"""How long does judgement take? Run by `make bench`; prints each figure with its bound and exits with 1 when one misses.
+
+metrics    every metric of one run of two years of 1-minute bars (690,000 bars, 500 sessions, 20,000 trades), bootstrap interval included
+pbo        the probability of backtest overfitting of a 1024 x 100 matrix with 16 blocks (12,870 splits)
+validate   `mcl validate` of one run on the generated two years of 1-minute bars, from the shell, start of the process included
+
+The best of several repetitions counts: what is asked is the cost of the work, not of the machine's other tenants.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from datetime import date
+
+import numpy as np
+import pandas as pd
+
+from mcl.data.bars import ROLL_COLUMNS, Bars
+from mcl.engine.result import FILL, TRADE, Result
+from mcl.market import MCL, Contract
+from mcl.metrics import cscv, summary
+
+BARS, SESSIONS, TRADES = 690_000, 500, 20_000
+BOUNDS_SEC = {"metrics": 0.020, "pbo": 0.5, "validate": 60.0}
+
+
+def fastest(work: Callable[[], object], times: int = 7) -> float:
+    taken = []
+    for _ in range(times):
+        began = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - began)
+    return min(taken)
+
+
+def two_years() -> Result:
+    """A result of the size of two years of minute bars: a random equity curve, random trades."""
+    rng, flat = np.random.default_rng(0), np.full(BARS, 70.0)
+    zero, session = np.zeros(BARS, np.int64), np.arange(BARS) * SESSIONS // BARS
+    contract = Contract("MCLG6", "MCL", 2026, 2, date(2026, 1, 20))
+    times = np.arange(BARS) * 60 * 10**9
+    bars = Bars(
+        MCL, "1m", times, flat, flat, flat, flat, zero, np.zeros(BARS), session, zero, zero,
+        np.zeros(BARS, bool), np.full(BARS, np.nan), (contract,), pd.DataFrame(columns=ROLL_COLUMNS), "", True,
+    )  # fmt: skip
+    fills, trades = np.zeros(2 * TRADES, FILL), np.zeros(TRADES, TRADE)
+    fills["quantity"], fills["price_ticks"] = rng.choice([-1, 1], 2 * TRADES), 7_000
+    trades["gross_usd"] = rng.normal(0, 20, TRADES)
+    equity = 25_000 + np.cumsum(rng.normal(0, 1, BARS))
+    return Result(bars, 25_000.0, equity, zero, zero, zero, fills, trades, 30_800.0)
+
+
+def metrics() -> float:
+    run = two_years()
+
+    def once() -> dict[str, float]:
+        for name in ("session_equity", "session_returns"):
+            run.__dict__.pop(name, None)
+        return summary(run)
+
+    return fastest(once)
+
+
+def pbo() -> float:
+    returns = np.random.default_rng(0).normal(0, 0.01, (1024, 100))
+    return fastest(lambda: cscv.overfitting(returns, 16), 5)
+
+
+def validated() -> float:
+    with tempfile.TemporaryDirectory(prefix="mcl-bench-") as home:
+        run = mcl(home, "backtest", "strategy=ema_cross")["run_id"]
+        began = time.perf_counter()
+        mcl(home, "validate", run)
+        return time.perf_counter() - began
+
+
+def mcl(home: str, *words: str) -> dict[str, str]:
+    """The JSON answer of a verb; `validate` ends with 1 when its verdict is stop, which is an answer too."""
+    command: Sequence[str] = (sys.executable, "-m", "mcl", "--json", "--quiet", *words)
+    done = subprocess.run(command, check=False, env={**os.environ, "MCL_HOME": home}, capture_output=True, text=True)
+    answer: dict[str, str] = json.loads(done.stdout)
+    return answer
+
+
+def main() -> int:
+    missed = 0
+    for name, measure in (("metrics", metrics), ("pbo", pbo), ("validate", validated)):
+        seconds = measure()
+        missed += seconds > BOUNDS_SEC[name]
+        verdict = "ok" if seconds <= BOUNDS_SEC[name] else "MISSED"
+        print(f"{name:<9} {1e3 * seconds:10,.1f} ms   bound {1e3 * BOUNDS_SEC[name]:8,.0f} ms   {verdict}", flush=True)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
