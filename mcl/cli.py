@@ -7,6 +7,7 @@ a sentence that says what to do, 2 wrong usage.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -293,8 +294,17 @@ VERBS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line and return its exit code."""
-    args = list(sys.argv[1:] if argv is None else argv)
+    """Run one command line and return its exit code; 1, and no word, when whoever reads the output has left (`mcl runs | head -1`)."""
+    try:
+        code = _main(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer would fail again at exit
+        return 1
+    return code
+
+
+def _main(args: list[str]) -> int:
     flags, rest = _global_flags(args)
     if not rest or rest[0] in ("-h", "--help", "help"):
         print(_usage())
@@ -328,8 +338,6 @@ def _run(verb: Verb, args: list[str], flags: set[str]) -> int:
         return 1
     except KeyboardInterrupt:
         screen.refuse(MclError("interrupted: what was done is kept", "run the same command again to go on"))
-        return 1
-    except BrokenPipeError:
         return 1
 
 

@@ -16,14 +16,20 @@ from mcl import config, evidence, metrics, schema, trials
 from mcl.data.bars import Bars
 from mcl.data.load import load
 from mcl.engine.backtest import backtest as simulate
+from mcl.engine.backtest import plan
+from mcl.engine.levels import levels
 from mcl.engine.result import Result
 from mcl.engine.why import why
 from mcl.errors import ConfigError, StoreError
+from mcl.metrics import bootstrap
 from mcl.metrics.performance import SESSIONS_PER_YEAR
+from mcl.strategy import build
 from mcl.tracking import Record, Store, StoredRun
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from mcl.report.overlay import Overlay
 
 EQUITY_POINTS = 300
 
@@ -185,8 +191,36 @@ def page(
         result=result,
         provenance=tags,
         run_id=run_id,
+        defaults=defaults(),
+        overlays=overlays(run, result),
+        intervals=intervals(result),
     )
     return run_page(view).encode()
+
+
+def defaults() -> dict[str, Any] | None:
+    """The project's configuration without any override; None where that is not one, because something must be given."""
+    try:
+        return config.compose("backtest", []).config.model_dump(mode="json")
+    except ConfigError:
+        return None
+
+
+def overlays(run: schema.Config, result: Result) -> list[Overlay]:
+    """What the price chart shows besides the price: the strategy's indicators and the levels of the protective orders."""
+    from mcl.report.overlay import indicators, protection
+
+    strategy, bars = build(run.strategy), result.bars
+    intent = plan(bars, strategy, run.risk, run.capital_usd) if run.risk.protection.unit != "none" else None
+    stood = protection(*levels(result, intent, run.execution), bars) if intent else []
+    return [*indicators(strategy, bars), *stood]
+
+
+def intervals(result: Result) -> dict[str, tuple[float, float]]:
+    """95 % bootstrap interval of the net P&L over so many sessions as there were."""
+    returns = result.session_returns.to_numpy()
+    low, high = bootstrap.total_interval(returns)
+    return {"net_pnl_usd": (low * result.capital_usd, high * result.capital_usd)} if math.isfinite(low) else {}
 
 
 def parquet(frame: pd.DataFrame) -> bytes:

@@ -77,6 +77,16 @@ def sharpe_interval(returns: npt.ArrayLike, confidence: float = 0.95, replicates
     return float(low) * year, float(high) * year
 
 
+def total_interval(returns: npt.ArrayLike, confidence: float = 0.95, replicates: int = REPLICATES) -> tuple[float, float]:
+    """Percentile interval of the sum of the returns by the same bootstrap; (NaN, NaN) below ten returns."""
+    r = finite(returns)
+    if len(r) < FEWEST_RETURNS:
+        return math.nan, math.nan
+    totals = counts(len(r), block_length(len(r)), replicates) @ r
+    low, high = np.quantile(totals, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return float(low), float(high)
+
+
 @dataclass(frozen=True)
 class Bands:
     """Quantiles 5, 50 and 95 % over resampled paths, fractions of the capital; drawdowns are <= 0 and against the peak.

@@ -7,114 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mcl.engine.result import FILL_REASONS, Result
-from mcl.metrics.performance import drawdown
-from mcl.report.detail import detail
-from mcl.report.sample import Floats, Ints, broken, extremes
-from mcl.report.theme import Figure, milliseconds, packed
-
-BUCKETS = 3000
-SPIKES = {"showspikes": True, "spikemode": "across", "spikethickness": 1, "spikecolor": "@grey"}
-GL_FROM = 3000  # more markers than this are drawn by WebGL
-MARKS = {  # fill reason -> legend, marker symbol
-    "stop": ("Stop", "x"),
-    "take_profit": ("Take-profit", "star"),
-    "roll": ("Roll", "diamond-open"),
-    "risk": ("Risk limit", "square-open"),
-}
+from mcl.report.sample import Floats
+from mcl.report.theme import Figure, packed
 
 
 def line(x: Floats, y: Floats, name: str, color: str, **more: Any) -> dict[str, Any]:
     style = {"color": color, "width": more.pop("width", 1.3)} | more.pop("line", {})
     return {"type": "scatter", "mode": "lines", "x": packed(x), "y": packed(y), "name": name, "line": style} | more
-
-
-def strip(result: Result) -> Figure:
-    """Price with fills and rolls, equity, drawdown and position over one time axis.
-
-    Drawn from the lowest and highest value per span of bars; `detail` holds every bar for the windows that a reader zooms to.
-    """
-    bars, times = result.bars, milliseconds(result.bars.close_time)
-    money, _ = drawdown(result.equity, result.capital_usd)
-    lines = [
-        _price(result, times),
-        _span(times, result.equity, "Equity", "@blue", yaxis="y2"),
-        _span(times, money, "Drawdown", "@orange", yaxis="y3", fill="tozeroy", fillcolor="@orange-soft"),
-        _span(times, result.position.astype(np.float64), "Position", "@grey", yaxis="y4", line={"shape": "hv"}),
-    ]
-    groups = _groups(result)
-    trace_of = np.zeros(len(result.fills), np.int64)
-    for k, (_, chosen) in enumerate(groups):
-        trace_of[chosen] = len(lines) + k
-    commission = result.commission_usd / max(1, int(np.abs(result.fills["quantity"]).sum()))
-    layout: Figure = {
-        "xaxis": {"type": "date", "anchor": "y4", "range": [float(times[0]), float(times[-1])], **SPIKES},
-        "yaxis": {"domain": [0.53, 1], "fixedrange": True, "title": {"text": f"{bars.instrument.symbol} price"}},
-        "yaxis2": {"domain": [0.28, 0.5], "fixedrange": True, "title": {"text": "Equity USD"}},
-        "yaxis3": {"domain": [0.11, 0.25], "fixedrange": True, "title": {"text": "Drawdown USD"}},
-        "yaxis4": {"domain": [0, 0.08], "fixedrange": True, "title": {"text": "Contracts"}, "nticks": 3},
-        "shapes": [_roll_line(times[row]) for row in np.flatnonzero(bars.roll)],
-        "hovermode": "closest",
-        "dragmode": "zoom",
-    }
-    data = lines + [_marks(result, times, look, chosen) for look, chosen in groups]
-    return {"data": data, "layout": layout, "keepsZoom": True, "buckets": BUCKETS, "detail": detail(result, trace_of, commission)}
-
-
-def _span(times: Floats, values: Floats, name: str, color: str, **more: Any) -> dict[str, Any]:
-    rows, kept = extremes(values, values, BUCKETS)
-    return line(times[rows], kept, name, color, showlegend=False, **more)
-
-
-def _price(result: Result, times: Floats) -> dict[str, Any]:
-    bars = result.bars
-    whole = len(bars) <= 2 * BUCKETS
-    rows, values = extremes(bars.close, bars.close, BUCKETS) if whole else extremes(bars.low, bars.high, BUCKETS)
-    rows, values = broken(rows, values, bars.contract)
-    return line(times[rows], values, "Price", "@grey", width=1)
-
-
-def _roll_line(x: float) -> dict[str, Any]:
-    style = {"color": "@grey", "width": 1, "dash": "dot"}
-    return {
-        "type": "line",
-        "xref": "x",
-        "yref": "paper",
-        "x0": x,
-        "x1": x,
-        "y0": 0,
-        "y1": 1,
-        "layer": "below",
-        "line": style,
-        "opacity": 0.5,
-    }
-
-
-def _groups(result: Result) -> list[tuple[tuple[str, str, str], Ints]]:
-    """((legend, marker symbol, colour), rows of `fills`) of every kind of fill that occurs."""
-    fills = result.fills
-    reason = np.array(FILL_REASONS, dtype=object)[fills["reason"]]
-    plain, bought = reason == "target", fills["quantity"] > 0
-    kinds = [(("Bought", "triangle-up", "@blue"), plain & bought), (("Sold", "triangle-down", "@orange"), plain & ~bought)]
-    kinds += [((legend, symbol, "@plum"), reason == name) for name, (legend, symbol) in MARKS.items()]
-    return [(look, np.flatnonzero(of)) for look, of in kinds if of.any()]
-
-
-def _marks(result: Result, times: Floats, look: tuple[str, str, str], chosen: Ints) -> dict[str, Any]:
-    name, symbol, color = look
-    f, tick = result.fills[chosen], result.bars.instrument.tick_size
-    many = len(result.fills) > GL_FROM
-    decimals = max(0, round(-np.log10(tick) + 0.49))
-    return {
-        "type": "scattergl" if many else "scatter",
-        "mode": "markers",
-        "name": f"{name} ({len(f):,})",
-        "x": packed(times[f["bar"]]),
-        "y": packed(f["price_ticks"] * tick, "float32" if many else "float64"),
-        "customdata": packed(f["quantity"], "int16"),
-        "hovertemplate": f"%{{x|%Y-%m-%d %H:%M}}<br>%{{customdata:+d}} at %{{y:,.{decimals}f}}<extra>{name}</extra>",
-        "marker": {"symbol": symbol, "size": 5 if many else 8, "color": color, "opacity": 0.6 if many else 0.9},
-    }
 
 
 def histogram(values: Floats, name: str) -> Figure:

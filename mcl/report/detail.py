@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from mcl.engine.result import Result
+from mcl.report.overlay import Overlay
 
 LEVEL = 5  # of zlib: 690,000 bars take about 0.6 s and 1.6 MB
 
@@ -25,8 +27,8 @@ def opened(text: str) -> Any:
     return np.ascontiguousarray(planes.T).view("<i4").ravel()
 
 
-def detail(result: Result, fill_traces: Any, commission_usd: float) -> dict[str, Any]:
-    """What page.js draws a zoomed window from; prices in ticks, running columns as differences.
+def detail(result: Result, fill_traces: Any, commission_usd: float, overlays: Sequence[Overlay] = ()) -> dict[str, Any]:
+    """What zoom.js draws a window from; prices in ticks, running columns as differences.
 
     Equity is not stored: it is cash + position · close · tick value at every bar, with cash moved by the fills alone, as the
     engine's books say. `fill_traces` holds the trace number of each fill.
@@ -48,4 +50,24 @@ def detail(result: Result, fill_traces: Any, commission_usd: float) -> dict[str,
         "tickValue": bars.instrument.tick_value_usd,
         "capital": result.capital_usd,
         "commission": commission_usd,
+        "lines": [_line(overlay, bars.instrument.tick_size) for overlay in overlays],
+    }
+
+
+def _line(overlay: Overlay, tick: float) -> dict[str, Any]:
+    """An overlay in steps of a tenth of a tick (protective levels: of a tick), or of 1/5000 of its range when it is no price.
+
+    `holes` are the first row without a value and the first with one again, and so on.
+    """
+    known = np.isfinite(overlay.values)
+    reach = float(np.ptp(overlay.values[known])) if known.any() else 0.0
+    step = tick / (1 if overlay.protective else 10) if overlay.on_price else max(10.0 ** np.floor(np.log10(max(reach, 1e-9) / 5000)), 1e-9)
+    last = np.maximum.accumulate(np.where(known, np.arange(len(known)), 0))  # a hole repeats the value before it
+    whole = np.rint(np.nan_to_num(overlay.values)[last] / step)
+    holes = np.flatnonzero(np.diff(~known, prepend=False))
+    return {
+        "steps": stream(np.diff(whole, prepend=0)),
+        "holes": stream(np.diff(holes, prepend=0)),
+        "step": step,
+        "protective": overlay.protective,
     }

@@ -176,18 +176,25 @@ class Verdict:
     text: str
 
 
+CREDIBLE = 0.95  # probability from which a deflated Sharpe ratio counts as more than luck
+
+
 def verdict(metrics: Mapping[str, float]) -> Verdict:
-    """What the Sharpe interval of this one run says; it knows nothing of other trials, which the sentence says too."""
+    """What the Sharpe interval says, and, where the trial ledger was asked, what is left after all that was tried."""
     low, high = (metrics.get(name, math.nan) for name in INTERVALS["sharpe"])
     if not (math.isfinite(low) and math.isfinite(high)):
         return Verdict("unclear", "Undefined", "No Sharpe ratio can be estimated: too few sessions, or nothing was traded.")
     ratio = f"Sharpe {value_text('sharpe', metrics)}"
-    if low > 0:
-        return Verdict(
-            "good", "Above zero", f"{ratio}: the interval is above zero for this one run. It does not count how many others were tried."
-        )
     if high < 0:
         return Verdict("bad", "Losing", f"{ratio}: it loses money beyond what chance explains.")
-    return Verdict(
-        "unclear", "Not distinguishable from luck", f"{ratio}: the interval includes zero, so chance alone can explain this result."
-    )
+    if low <= 0:
+        text = f"{ratio}: the interval includes zero, so chance alone can explain this result."
+        return Verdict("unclear", "Not distinguishable from luck", text)
+    deflated, trials = metrics.get("dsr", math.nan), metrics.get("trials_counted", math.nan)
+    if not (math.isfinite(deflated) and math.isfinite(trials)):
+        text = f"{ratio}: the interval is above zero for this one run. It does not count how many others were tried."
+        return Verdict("good", "Above zero", text)
+    counted = f"{number(deflated, 'percent')} after {trials:,.0f} trial{'' if trials == 1 else 's'} of this strategy on this market"
+    if deflated >= CREDIBLE:
+        return Verdict("good", "Beyond luck", f"{ratio}; the probability of an edge is {counted}. Only unseen data can confirm it.")
+    return Verdict("unclear", "Best of many", f"{ratio} looks good alone, but the probability of an edge is only {counted}.")

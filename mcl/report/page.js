@@ -48,8 +48,8 @@
     const run = Windows.load(figure.detail);
     const refine = async () => {
       const columns = await run, range = holder.layout.xaxis.range.map((value) => (typeof value === "number" ? value : Date.parse(value.replace(" ", "T") + "Z")));
-      const { found, bars, big } = Windows.traces(columns, range, figure.buckets, figure.data.length);
-      const size = (trace, k) => (trace.marker ? { marker: { ...trace.marker, size: big ? 10 : figure.data[k].marker.size } } : {});
+      const { found, bars, big } = Windows.traces(columns, range, figure.buckets, figure.data.filter((trace) => trace.mode === "markers").length);
+      const size = (trace, k) => (trace.mode === "markers" ? { marker: { ...trace.marker, size: big ? 10 : figure.data[k].marker.size } } : {});
       const data = holder.data.map((trace, k) => ({ ...trace, ...found[k], ...size(trace, k) }));
       await Plotly.react(holder, data, holder.layout, shown(figure)); // restyle would forget that x is a date
       holder.dataset.bars = String(bars);
@@ -58,20 +58,50 @@
     return refine;
   };
 
+  // A row of the trade table: its bars in the chart, the trade itself shaded.
   const zoom = (row) => {
-    const holder = document.getElementById(row.closest("[data-zooms]").dataset.zooms);
+    const holder = document.getElementById(row.closest("[data-zooms]").dataset.zooms), { figure } = charts.get(holder.id);
     const from = Number(row.dataset.from), to = Number(row.dataset.to), room = Math.max(to - from, 3600000);
-    Plotly.relayout(holder, { "xaxis.range": [from - room, to + room] });
+    const shade = { type: "rect", xref: "x", yref: "paper", x0: from, x1: to, y0: 0, y1: 1, layer: "below", line: { width: 0 }, fillcolor: "@blue-soft" };
+    const shapes = resolve([...figure.layout.shapes, shade], getComputedStyle(document.documentElement));
+    Plotly.relayout(holder, { "xaxis.range": [from - room, to + room], shapes });
+    for (const other of document.querySelectorAll("tr[aria-current]")) other.removeAttribute("aria-current");
+    row.setAttribute("aria-current", "true");
     holder.scrollIntoView({ block: "center" });
   };
 
-  const holders = [...document.querySelectorAll(".chart > div")];
-  const all = async () => { for (const holder of holders) await draw(holder); };
-  all().then(() => document.documentElement.setAttribute("data-drawn", String(holders.length)));
+  // Enter shows a trade, the arrows move on to the next one and show it too, Escape shows the whole run again.
+  const typed = (row, key) => {
+    const next = { ArrowDown: row.nextElementSibling, ArrowUp: row.previousElementSibling, Enter: row, Escape: row }[key];
+    if (!next) return false;
+    const holder = document.getElementById(row.closest("[data-zooms]").dataset.zooms), { figure } = charts.get(holder.id);
+    if (key === "Escape") Plotly.relayout(holder, { "xaxis.range": figure.layout.xaxis.range, shapes: resolve(figure.layout.shapes, getComputedStyle(document.documentElement)) });
+    else { next.focus({ preventScroll: true }); zoom(next); }
+    return true;
+  };
+
+  // One of several pictures of the same thing: a select shows the one that it names.
+  const choose = (select) => {
+    for (const part of document.querySelectorAll(`[data-shown-by="${select.id}"]`)) {
+      part.hidden = part.dataset.value !== select.value;
+      for (const holder of part.querySelectorAll(".chart > div")) if (!part.hidden && !charts.has(holder.id)) draw(holder); else if (!part.hidden) Plotly.Plots.resize(holder);
+    }
+  };
+
+  const load = async () => {
+    const script = document.createElement("script");
+    script.textContent = new TextDecoder().decode(await inflated(document.getElementById("plotly").textContent));
+    document.head.append(script);
+  };
+
+  const visible = () => [...document.querySelectorAll(".chart > div")].filter((holder) => !holder.closest("[hidden]"));
+  const all = async () => { for (const holder of visible()) await draw(holder); };
+  load().then(all).then(() => document.documentElement.setAttribute("data-drawn", String(visible().length)));
   scheme.addEventListener("change", all);
+  for (const select of document.querySelectorAll("select")) select.addEventListener("change", () => choose(select));
   for (const row of document.querySelectorAll("tr[data-from]")) {
     row.tabIndex = 0;
     row.addEventListener("click", () => zoom(row));
-    row.addEventListener("keydown", (event) => { if (event.key === "Enter") zoom(row); });
+    row.addEventListener("keydown", (event) => { if (typed(row, event.key)) event.preventDefault(); });
   }
 })();

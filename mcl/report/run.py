@@ -8,21 +8,20 @@ from html import escape
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from mcl import evidence
 from mcl.engine.result import Result
-from mcl.engine.why import why
-from mcl.metrics.performance import Floats
-from mcl.metrics.trades import closed, net
-from mcl.report import charts
-from mcl.report.format import GROUPS, Verdict, flatten, metric, metric_rows, number, scalar, verdict, yaml_lines
+from mcl.report.activity import costs, exposure, hours, limits, months, rolls, waterfall
+from mcl.report.format import GROUPS, Verdict, differences, flatten, metric, metric_rows, number, scalar, verdict, yaml_lines
+from mcl.report.overlay import Overlay
+from mcl.report.strip import BUCKETS, strip
 from mcl.report.theme import Cell, Section, card, chart, columns, facts, metric_cell, page, scroll, table, titled
+from mcl.report.trades import trades
 from mcl.risk import Block
 
-TRADES_SHOWN = 500
-MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-CARDS = ("net_pnl_usd", "sharpe", "max_drawdown_usd", "profit_factor", "trades", "commission_usd")
+CARDS = ("net_pnl_usd", "sharpe", "dsr", "max_drawdown_usd", "trades", "commission_usd")
+NOT_COMPARED = ("broker", "study", "notes")  # they decide no result
+CHIPS = 8  # changed keys in the header
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,17 @@ class RunView:
     result: Result
     provenance: Mapping[str, Any] = field(default_factory=dict)  # git commit and dirty flag, fingerprints, versions, seed
     run_id: str | None = None
+    defaults: Mapping[str, Any] | None = None  # the configuration without any override
+    overlays: Sequence[Overlay] = ()
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # 95 %, of metrics that have no bounds of their own
+
+    @property
+    def changed(self) -> list[tuple[str, Any, Any]]:
+        """(dotted key, default, value) of everything that decides a result and is not as the project's defaults have it."""
+        if self.defaults is None:
+            return []
+        rows = differences([self.defaults, self.config])
+        return [(key, default, value) for key, (default, value) in rows if key.split(".")[0] not in NOT_COMPARED]
 
 
 def run_page(view: RunView) -> str:
@@ -48,27 +58,36 @@ def run_page(view: RunView) -> str:
             (f"run {view.run_id}" if view.run_id else "", bars.instrument.symbol, bars.interval, f"{first} to {last}", _trial_count(view)),
         )
     )
+    label = "Price with indicators, fills and stops, equity, drawdown and position"
     sections = [
-        Section(
-            "Price, equity, drawdown",
-            chart("chart-strip", charts.strip(view.result), 860, "Price with fills, equity, drawdown and position"),
-            _sampling(view),
-        ),
+        Section("Price, equity, drawdown", chart("chart-strip", strip(view.result, view.overlays), _height(view), label), _sampling(view)),
         Section(
             "Metrics", _metrics(view.metrics), "Returns are per session on the fixed start capital; hover a number for all its digits."
         ),
-        Section("Months", _months(view.result), "Net P&L in USD by the month of the trade date."),
-        Section("Trades", _trades(view.result)),
-        Section("Limits", _limits(view.result) + _why(view.result), "Bars at which a rule changed what the strategy wanted."),
-        Section("Costs", _costs(view)),
-        Section("Rolls", _rolls(view.result)),
-        Section("Config", _config(view), "Lines set on the command line are bold."),
+        Section("Months", months(view.result), "Net P&L in USD by the month of the trade date."),
+        Section("Hours", hours(view.result), "Net P&L in USD by the day of the session and the hour in New York, marked at every bar."),
+        Section("Trades", trades(view.result)),
+        Section("Exposure", exposure(view.result), "At the close of each bar."),
+        Section("Limits", limits(view.result) + waterfall(view.result), "Bars at which a rule changed what the strategy wanted."),
+        Section("Costs", costs(view.result, view.metrics)),
+        Section("Rolls", rolls(view.result)),
+        Section("Config", _config(view), _config_note(view)),
         Section("Assumptions", _assumptions(view)),
         Section("Provenance", _provenance(view)),
     ]
     synthetic = evidence.watermark(bars)
-    cards = "".join(card(name, view.metrics, _card_note(name, view.metrics)) for name in CARDS if name in view.metrics)
-    return page("backtest", view.title, sections, verdict=_judged(view), synthetic=synthetic, cards=cards, lead=lead)
+    cards = "".join(card(name, view.metrics, _card_note(name, view)) for name in CARDS if name in view.metrics)
+    return page("backtest", view.title, sections, verdict=_judged(view), synthetic=synthetic, cards=cards, lead=lead, chips=_chips(view))
+
+
+def _height(view: RunView) -> int:
+    return 860 if all(o.on_price for o in view.overlays) else 980
+
+
+def _chips(view: RunView) -> list[str]:
+    """What was changed from the defaults, for the header; the project's name for a strategy comes with its parameters."""
+    said = [f"{key} {scalar(value)}" + ("" if default is None else f" (default {scalar(default)})") for key, default, value in view.changed]
+    return said[:CHIPS] + ([f"and {len(said) - CHIPS} more below"] if len(said) > CHIPS else [])
 
 
 def _trial_count(view: RunView) -> str:
@@ -77,12 +96,17 @@ def _trial_count(view: RunView) -> str:
     return "" if count is None else f"1 of {count:,.0f} trials" if count > 1 else "the first trial"
 
 
-def _card_note(name: str, metrics: Mapping[str, float]) -> str:
+def _card_note(name: str, view: RunView) -> str:
+    if name in view.intervals:
+        low, high = (number(v, metric(name).style) for v in view.intervals[name])
+        return f"95 % bootstrap interval [{low}, {high}]"
+    metrics = view.metrics
+    if name == "dsr" and "trials_counted" in metrics:
+        return f"after {metrics['trials_counted']:,.0f} trial{'' if metrics['trials_counted'] == 1 else 's'} of this strategy"
     beside = {
         "net_pnl_usd": ("return_frac", "of capital"),
         "max_drawdown_usd": ("max_drawdown_frac", "of the peak"),
-        "profit_factor": ("win_rate_frac", "of trades win"),
-        "trades": ("avg_trade_usd", "USD each on average"),
+        "trades": ("win_rate_frac", "of them win"),
         "commission_usd": ("slippage_usd", "USD slippage"),
     }
     other, words = beside.get(name, ("", ""))
@@ -90,12 +114,14 @@ def _card_note(name: str, metrics: Mapping[str, float]) -> str:
 
 
 def _sampling(view: RunView) -> str:
-    n, spans = len(view.result.bars), charts.BUCKETS
+    n = len(view.result.bars)
     drawn = f"All {n:,} bars are drawn."
-    if n > 2 * spans:
-        drawn = f"Lines keep the lowest and highest value of each of {spans:,} spans of {n:,} bars."
+    if n > 2 * BUCKETS:
+        drawn = f"Lines keep the lowest and highest value of each of {BUCKETS:,} spans of {n:,} bars; zoomed in, every bar."
     marks = "Every fill is marked; prices are those of the dated contract; dotted lines are rolls."
-    return f"{drawn} {marks} Drag to zoom, double-click to reset."
+    ribbon = "The ribbon is darker in the third of the sessions in which the market moved most."
+    levels = " Stops and take-profits appear as lines in a zoomed window." if any(o.protective for o in view.overlays) else ""
+    return f"{drawn} {marks}{levels} {ribbon} Drag to zoom, double-click to reset."
 
 
 def _metrics(metrics: Mapping[str, float]) -> str:
@@ -109,86 +135,6 @@ def _metrics(metrics: Mapping[str, float]) -> str:
     return columns(*parts)
 
 
-def _months(result: Result) -> str:
-    equity = result.session_equity
-    pnl = equity.diff().fillna(equity.iloc[0] - result.capital_usd)
-    days = pd.DatetimeIndex(equity.index)
-    by_month = pnl.groupby([days.year, days.month]).sum().unstack()
-    rows: list[list[Cell | str]] = []
-    for year, values in by_month.iterrows():
-        total = float(values.sum())
-        cells: list[Cell | str] = [_signed(values.get(month, np.nan)) for month in range(1, 13)]
-        rows.append([str(year), *cells, _signed(total), number(total / result.capital_usd, "percent")])
-    return scroll(table(("", *MONTHS, "Year", "of capital"), rows, css="months"))
-
-
-def _signed(value: float) -> Cell:
-    if pd.isna(value):
-        return Cell("")
-    return Cell(f"{value:,.0f}", "gain" if value > 0 else "loss" if value < 0 else "", number(float(value), "usd"))
-
-
-def _trades(result: Result) -> str:
-    pnl = net(closed(result))
-    if not len(result.trades):
-        return '<p class="empty">No trade was made.</p>'
-    return _distribution(pnl) + _trade_list(result) if len(pnl) else _trade_list(result)
-
-
-def _distribution(pnl: Floats) -> str:
-    middle = [number(float(f(pnl)), "usd") for f in (np.mean, np.median)]
-    lines = f"The solid line is the mean {middle[0]}, the dotted one the median {middle[1]}"
-    said = f"{len(pnl):,} closed trades. {lines}; the end bins hold all beyond."
-    figure = charts.histogram(pnl, "Net USD per closed trade")
-    return f'<p class="empty">{said}</p>' + chart("chart-trades", figure, 300, "Distribution of trade results")
-
-
-def _trade_list(result: Result) -> str:
-    frame = result.trades_frame()
-    total, still_open = len(frame), len(frame) - len(closed(result))
-    if total > TRADES_SHOWN:
-        frame = frame.loc[frame["net_usd"].abs().nlargest(TRADES_SHOWN).index.sort_values()]
-    said = (
-        f"The {TRADES_SHOWN} largest gains and losses of {total:,} trades, in time order; trades.parquet has all."
-        if total > TRADES_SHOWN
-        else f"All {total:,} trades."
-    )
-    said += " The last one is open, marked at the last close." if still_open else ""
-    names = (
-        "Entry",
-        "Exit",
-        "Contracts",
-        "Entry price",
-        "Exit price",
-        "Gross",
-        "Commission",
-        "Net",
-        "Worst open",
-        "Best open",
-        "Bars",
-        "Exit by",
-    )
-    rows = "".join(_trade_row(trade) for trade in frame.itertuples(index=False))
-    head = table(names, [], numeric=range(2, 11)).replace("<tbody></tbody>", f"<tbody>{rows}</tbody>")
-    return f'<p class="empty">{escape(said)} Click one to see it in the chart.</p>{scroll(head, zooms="chart-strip")}'
-
-
-def _trade_row(t: Any) -> str:
-    money = [number(v, "usd") for v in (t.gross_usd, t.commission_usd, t.net_usd, t.mae_usd, t.mfe_usd)]
-    texts = (
-        f"{t.entry_time:%Y-%m-%d %H:%M}",
-        f"{t.exit_time:%Y-%m-%d %H:%M}",
-        f"{t.quantity:+d}",
-        f"{t.entry_price:,.2f}",
-        f"{t.exit_price:,.2f}",
-        *money,
-        f"{t.bars:,}",
-        str(t.exit_reason),
-    )
-    cells = "".join(f'<td class="n">{x}</td>' if 2 <= i < 11 else f"<td>{escape(x)}</td>" for i, x in enumerate(texts))
-    return f'<tr data-from="{t.entry_time.value // 10**6}" data-to="{t.exit_time.value // 10**6}">{cells}</tr>'
-
-
 def _judged(view: RunView) -> Verdict:
     """The verdict on the metrics, and whether the run traded to its end."""
     said, halted = verdict(view.metrics), np.flatnonzero(view.result.block == Block.MAX_DRAWDOWN)
@@ -198,74 +144,26 @@ def _judged(view: RunView) -> Verdict:
     return replace(said, text=f"{said.text} Trading stopped for good on {day}: {Block.MAX_DRAWDOWN.text.partition(';')[0]}.")
 
 
-def _limits(result: Result) -> str:
-    codes, counts = np.unique(result.block[result.block != 0], return_counts=True)
-    if not len(codes):
-        return '<p class="empty">No rule changed a decision.</p>'
-    first = [result.bars.times[int(np.argmax(result.block == code))] for code in codes]
-    names = [(Block(code).name.lower().replace("_", " "), Block(code).text) for code in codes.tolist()]
-    rows = [
-        [*name, f"{count:,}", f"{count / len(result.bars):.2%}", f"{at:%Y-%m-%d %H:%M}"]
-        for name, count, at in zip(names, counts, first, strict=True)
-    ]
-    return table(("Rule", "Meaning", "Bars", "Share", "First"), rows, numeric=(2, 3))
-
-
-def _why(result: Result) -> str:
-    """Where the bars went: from wish to fill. Nothing for a result without wishes."""
-    if result.wanted is None:
-        return ""
-    steps = why(result).itertuples(index=False)
-    rows = [(str(s.stage), str(s.step).lower().replace("_", " "), f"{s.count:,}", str(s.meaning)) for s in steps]
-    return titled("From wish to fill", table(("", "Step", "Count", "Meaning"), rows, numeric=(2,)))
-
-
-def _costs(view: RunView) -> str:
-    names = ("net_pnl_usd", "gross_pnl_usd", "commission_usd", "slippage_usd")
-    if not all(name in view.metrics for name in names):
-        return '<p class="empty">The metrics of this run hold no costs.</p>'
-    net_usd, gross, commission, slippage = (view.metrics[name] for name in names)
-    steps = [
-        ("Before costs", gross + slippage, "absolute"),
-        ("Slippage", -slippage, "relative"),
-        ("Commission", -commission, "relative"),
-        ("Net", net_usd, "total"),
-    ]
-    traded = int(np.abs(view.result.fills["quantity"]).sum())
-    per_side = (commission + slippage) / traded if traded else float("nan")
-    ticks = view.result.bars.instrument.tick_value_usd
-    rows = [
-        ("Contracts traded, both sides", f"{traded:,}"),
-        ("Cost per contract and side", f"{number(per_side, 'usd')} USD"),
-        ("The same in ticks", number(per_side / ticks, "ratio")),
-        ("Net P&L per contract and side", f"{number(net_usd / traded if traded else float('nan'), 'usd')} USD"),
-    ]
-    return columns(chart("chart-costs", charts.waterfall(steps), 280, "From the P&L before costs to the net P&L"), facts(rows), css="wide")
-
-
-def _rolls(result: Result) -> str:
-    rolls = result.bars.roll_table
-    if not len(rolls):
-        return '<p class="empty">These bars hold no roll.</p>'
-    names = [str(name).replace("_", " ") for name in rolls.columns]
-    numeric = [i for i, name in enumerate(rolls.columns) if pd.api.types.is_numeric_dtype(rolls[name])]
-    rows = [[_plain(value) for value in row] for row in rolls.itertuples(index=False)]
-    return scroll(table(names, rows, numeric=numeric))
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, pd.Timestamp):
-        return f"{value:%Y-%m-%d}" if value == value.normalize() else f"{value:%Y-%m-%d %H:%M}"
-    if isinstance(value, float):
-        return number(value, "ratio")
-    return f"{value:,}" if isinstance(value, int | np.integer) else scalar(value)
-
-
 def _config(view: RunView) -> str:
     set_by_hand = {text.lstrip("+~").partition("=")[0] for text in view.overrides}
     shown = [f"<b>{escape(text)}</b>" if _touched(key, set_by_hand) else escape(text) for key, text in yaml_lines(view.config)]
     said = " ".join(view.overrides) or "none"
-    return f'<p class="empty">Overrides: <code>{escape(said)}</code></p><pre tabindex="0">{chr(10).join(shown)}</pre>'
+    whole = f'<p class="empty">Overrides: <code>{escape(said)}</code></p><pre tabindex="0">{chr(10).join(shown)}</pre>'
+    if view.defaults is None:
+        return whole
+    rows: list[list[Cell | str]] = [
+        [key, *(Cell("—" if v is None else scalar(v), "wrap") for v in (default, value))] for key, default, value in view.changed
+    ]
+    diff = table(("Key", "Default", "This run"), rows) if rows else '<p class="empty">Nothing differs from the defaults.</p>'
+    return titled("Differences from the defaults", diff) + f"<details><summary>The whole configuration</summary>{whole}</details>"
+
+
+def _config_note(view: RunView) -> str:
+    return (
+        "Lines set on the command line are bold."
+        if view.defaults is None
+        else "The defaults are those of the project's conf folder at the time of the run."
+    )
 
 
 def _touched(key: str, set_by_hand: set[str]) -> bool:

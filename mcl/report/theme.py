@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -137,11 +138,15 @@ def page(
     synthetic: str = "",
     cards: str = "",
     lead: str = "",
+    chips: Sequence[str] = (),
 ) -> str:
-    """The whole document. `synthetic` is the watermark sentence, empty for market data; `lead` is the small line above the title."""
+    """The whole document. `synthetic` is the watermark sentence, empty for market data; `lead` is the small line above the title,
+    `chips` are short facts below the verdict."""
     mark = f'<div class="synthetic" role="note">{escape(synthetic)}</div>' if synthetic else ""
     badge = f'<span class="badge {verdict.level}">{escape(verdict.word)}</span>' if verdict else ""
     said = f'<p class="verdict">{badge}<span>{escape(verdict.text)}</span></p>' if verdict else ""
+    small = "".join(f"<li>{escape(chip)}</li>" for chip in chips)
+    said += f'<ul class="chips" aria-label="Changed from the defaults">{small}</ul>' if chips else ""
     links = "".join(f'<a href="#{s.anchor}">{escape(s.title)}</a>' for s in sections)
     body = "".join(_section(s) for s in sections)
     across = max(1, cards.count('<div class="card">'))
@@ -155,7 +160,8 @@ def page(
         f"<title>{escape(title)} · mcl {escape(kind)}</title><style>{_asset('page.css')}</style></head><body>{mark}"
         f'<header class="top"><div><div class="eyebrow">{escape(eyebrow)}</div><h1>{escape(title)}</h1>{said}'
         f'<nav aria-label="Sections">{links}</nav></div></header><main>{cards}{body}</main><footer>{escape(foot)}</footer>'
-        f"<script>{_plotly()}</script><script>{_asset('zoom.js')}</script><script>{_asset('page.js')}</script></body></html>\n"
+        f'<script type="application/zlib" id="plotly">{_plotly()}</script>'
+        f"<script>{_asset('packed.js')}{_asset('zoom.js')}{_asset('page.js')}</script></body></html>\n"
     )
 
 
@@ -171,6 +177,7 @@ def _asset(name: str) -> str:
 
 @cache
 def _plotly() -> str:
+    """plotly.js as base64 of zlib, which page.js opens: 2.0 MB in place of 4.8 MB, and the page is read before its charts are drawn."""
     from plotly.offline import get_plotlyjs
 
-    return str(get_plotlyjs())
+    return base64.b64encode(zlib.compress(get_plotlyjs().encode(), 5)).decode("ascii")

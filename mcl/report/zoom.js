@@ -3,17 +3,25 @@
 const Windows = (() => {
   const WHISKERS = 1500; // below so many bars each one shows its low-to-high range
   const BIG_MARKS = 400;
+  const STEPS = 50000; // beyond so many bars the levels of orders would be a carpet
 
+  // Whole numbers from the four byte planes of little-endian int32.
   const inflate = async (text) => {
-    const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-    const planes = new Uint8Array(await new Response(stream).arrayBuffer());
+    const planes = await inflated(text);
     const n = planes.length / 4, out = new Int32Array(n);
     for (let i = 0; i < n; i++) out[i] = planes[i] | (planes[n + i] << 8) | (planes[2 * n + i] << 16) | (planes[3 * n + i] << 24);
     return out;
   };
 
   const running = (steps) => { let sum = 0; return Float64Array.from(steps, (step) => (sum += step)); };
+
+  // One overlay: a value per bar, NaN in its holes.
+  const overlay = async (line) => {
+    const [steps, edges] = await Promise.all([inflate(line.steps), inflate(line.holes)]);
+    const values = running(steps).map((value) => value * line.step), holes = running(edges);
+    for (let k = 0; k < holes.length; k += 2) values.fill(NaN, holes[k], k + 1 < holes.length ? holes[k + 1] : values.length);
+    return { values, protective: line.protective };
+  };
 
   // Columns of the run, from the streams of its `detail`; equity by the books: cash + position · close · tick value.
   const load = async (detail) => {
@@ -37,7 +45,8 @@ const Windows = (() => {
       money[i] = equity[i] - peak;
     }
     const dated = (ticks) => Number((ticks * detail.tick).toPrecision(12));
-    return { time, close, above, below, position, equity, money, bar, quantity, price, trace, dated, era };
+    const lines = await Promise.all(detail.lines.map(overlay));
+    return { lines, time, close, above, below, position, equity, money, bar, quantity, price, trace, dated, era };
   };
 
   const first = (times, wanted) => {
@@ -82,12 +91,27 @@ const Windows = (() => {
     return split(to - from > 2 * buckets ? extremes(from, to, buckets, value, value) : every(from, to, value), run.time);
   };
 
-  // The traces of a window: four lines, then one per kind of fill.
-  const traces = (run, range, buckets, count) => {
+  // An overlay in a window: every value where there is room, its extremes where there is not. Levels of orders at their steps, and only near.
+  const laid = (run, line, from, to, buckets) => {
+    const value = (i) => (Number.isNaN(line.values[i]) ? null : Number(line.values[i].toPrecision(9)));
+    if (line.protective) {
+      const points = to - from > STEPS ? [] : every(from, to, value);
+      const steps = points.filter(([i, y], k) => k === 0 || k === points.length - 1 || y !== points[k - 1][1] || y !== points[k + 1][1]);
+      const turned = ([i]) => i > 0 && run.position[i] * run.position[i - 1] < 0; // the level of another trade
+      return split(steps.flatMap((point) => (turned(point) ? [[null, null], point] : [point])), run.time);
+    }
+    if (to - from <= 2 * buckets) return split(every(from, to, value), run.time);
+    const low = (i) => (Number.isNaN(line.values[i]) ? Infinity : line.values[i]), high = (i) => (Number.isNaN(line.values[i]) ? -Infinity : line.values[i]);
+    return split(extremes(from, to, buckets, low, high).filter(([, value]) => Number.isFinite(value)), run.time);
+  };
+
+  // The traces of a window: four lines, the overlays, then one trace per kind of fill.
+  const traces = (run, range, buckets, kinds) => {
     const from = Math.max(0, first(run.time, range[0]) - 1), to = Math.min(run.time.length, first(run.time, range[1]) + 1);
     const found = [priced(run, from, to, buckets), ...[run.equity, run.money, run.position].map((values) => lined(run, values, from, to, buckets))];
+    for (const line of run.lines) found.push(laid(run, line, from, to, buckets));
     const begin = first(run.bar, from), end = first(run.bar, to);
-    for (let t = 4; t < count; t++) {
+    for (let t = found.length, last = t + kinds; t < last; t++) {
       const mine = Array.from({ length: end - begin }, (_, i) => begin + i).filter((k) => run.trace[k] === t);
       found.push({ x: mine.map((k) => run.time[run.bar[k]]), y: mine.map((k) => run.dated(run.price[k])), customdata: mine.map((k) => run.quantity[k]) });
     }

@@ -20,6 +20,7 @@ from mcl.errors import MclError
 from mcl.metrics import performance as perf
 from mcl.metrics.multiple import random_entry
 from mcl.metrics.performance import Floats
+from mcl.metrics.regime import THIRDS, market_volatility, terciles
 from mcl.validate.subject import Subject
 
 APRIL_2020 = (date(2020, 4, 1), date(2020, 5, 1))
@@ -108,9 +109,8 @@ def regimes(result: Result) -> list[Regime]:
     days = pd.DatetimeIndex(result.session_returns.index)
     pnl = result.session_returns.to_numpy() * result.capital_usd
     found = [_regime("year", str(year), pnl[days.year == year], result) for year in sorted(set(days.year))]
-    terciles = _terciles(market_volatility(result))
-    names = ("calm third", "middle third", "wild third")
-    found += [_regime("volatility", name, pnl[terciles == k], result) for k, name in enumerate(names)]
+    third = terciles(market_volatility(result.bars))
+    found += [_regime("volatility", name, pnl[third == k], result) for k, name in enumerate(THIRDS)]
     found += [_regime("session part", name, values, result) for name, values in by_part(result).items()]
     april = (days >= pd.Timestamp(APRIL_2020[0])) & (days < pd.Timestamp(APRIL_2020[1]))
     if april.any():
@@ -137,13 +137,6 @@ def by_part(result: Result) -> dict[str, Floats]:
     return {name: np.add.reduceat(np.where(mask, change, 0.0), starts) for name, mask in inside.items()}
 
 
-def market_volatility(result: Result) -> Floats:
-    """Root of the summed squared bar changes of the continuous price, per session."""
-    closes = result.bars.adjusted["close"]
-    starts = np.append(0, np.flatnonzero(np.diff(result.bars.session)) + 1)
-    return np.asarray(np.sqrt(np.add.reduceat(np.diff(closes, prepend=closes[0]) ** 2, starts)))
-
-
 def timing(result: Result) -> float:
     """p-value of `metrics.multiple.random_entry` for this run: position held over each bar against the change of the continuous price."""
     closes = result.bars.adjusted["close"]
@@ -156,10 +149,6 @@ def _regime(kind: str, name: str, pnl: Floats, result: Result) -> Regime:
     total = result.net_pnl_usd
     share = float(pnl.sum()) / total if total > 0 else math.nan
     return Regime(kind, name, len(pnl), float(pnl.sum()), perf.sharpe(pnl / result.capital_usd), share)
-
-
-def _terciles(values: Floats) -> Any:
-    return np.searchsorted(np.quantile(values, [1 / 3, 2 / 3]), values, side="left") if len(values) else np.empty(0, np.int64)
 
 
 def _case(name: str, run: Callable[[], Result]) -> Case:

@@ -73,7 +73,7 @@ def wait(browser: Any, condition: str, seconds: float = 30) -> None:
 
 def test_run_page_draws_all_charts_and_fits_every_width(browser: Any, month: Result, tmp_path: Path) -> None:
     show(browser, tmp_path, run_page(view_of(month)))
-    assert browser.execute_script("return document.querySelectorAll('.js-plotly-plot').length") == 3
+    assert browser.execute_script("return document.querySelectorAll('.js-plotly-plot').length") == 5
     assert browser.execute_script("return document.querySelectorAll('tr[data-from]').length") == 500
     fetched = "return performance.getEntriesByType('resource').map(e => e.name).filter(name => !name.startsWith('data:'))"
     assert browser.execute_script(fetched) == []
@@ -100,9 +100,8 @@ def test_a_click_on_a_trade_shows_its_bars(browser: Any, month: Result, tmp_path
     assert ":" in tick  # still a time axis
     assert np.array_equal(np.diff(rows), np.ones(bars - 1))
     assert np.allclose(equity, month.equity[rows], atol=1e-6)
-    fills = browser.execute_script(
-        "return document.getElementById('chart-strip').data.slice(4).map(t => [[...t.x], [...t.y], [...t.customdata]])"
-    )
+    marks = "return document.getElementById('chart-strip').data.filter(t => t.mode === 'markers')"
+    fills = browser.execute_script(f"{marks}.map(t => [[...t.x], [...t.y], [...t.customdata]])")
     shown = sorted((int(x), round(y, 2), q) for trace in fills for x, y, q in zip(*trace, strict=True))
     inside = month.fills[(month.fills["bar"] >= rows[0]) & (month.fills["bar"] <= rows[-1])]
     expected = zip(month.bars.close_time[inside["bar"]] // 10**6, inside["price_ticks"] / 100, inside["quantity"], strict=True)

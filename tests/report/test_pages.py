@@ -150,7 +150,8 @@ def test_synthetic_banner_if_and_only_if_synthetic(month: Result, make_view: Mak
 
 def test_the_chart_keeps_every_fill_and_the_extremes(month: Result, pages: dict[str, str]) -> None:
     figure = Document(pages["run"]).figures["chart-strip"]
-    price, equity, drawdown, _, *marks = figure["data"]
+    price, equity, drawdown, _, *marks, ribbon = figure["data"]
+    assert [len(ribbon["z"][0]), len(unpacked(ribbon["x"]))] == [20, 21]
     drawn = np.concatenate([unpacked(mark["y"]) for mark in marks])
     assert np.allclose(np.sort(drawn), np.sort(month.fills["price_ticks"] * 0.01))
     assert np.nanmin(unpacked(price["y"])) == month.bars.low.min()

@@ -1,0 +1,170 @@
+"""When a run earned, how much it held, what was forbidden, what it paid, and its rolls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mcl.engine.result import FILL_REASONS, Result
+from mcl.engine.why import why
+from mcl.metrics.trades import closed, net, win_rate
+from mcl.report import charts
+from mcl.report.format import number, scalar
+from mcl.report.theme import Cell, chart, columns, facts, scroll, table, titled
+from mcl.risk import Block
+
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+HOURS = (*range(18, 24), *range(17))  # of a session, New York
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri")
+STRESS = (0.0, 0.5, 1.0, 2.0, 3.0)  # times the slippage of the run
+
+
+def months(result: Result) -> str:
+    equity = result.session_equity
+    pnl = equity.diff().fillna(equity.iloc[0] - result.capital_usd)
+    days = pd.DatetimeIndex(equity.index)
+    by_month = pnl.groupby([days.year, days.month]).sum().unstack()
+    rows: list[list[Cell | str]] = []
+    for year, values in by_month.iterrows():
+        total = float(values.sum())
+        cells: list[Cell | str] = [_signed(values.get(month, np.nan)) for month in range(1, 13)]
+        rows.append([str(year), *cells, _signed(total), number(total / result.capital_usd, "percent")])
+    return scroll(table(("", *MONTHS, "Year", "of capital"), rows, css="months"))
+
+
+def _signed(value: float) -> Cell:
+    if pd.isna(value):
+        return Cell("")
+    return Cell(f"{value:,.0f}", "gain" if value > 0 else "loss" if value < 0 else "", number(float(value), "usd"))
+
+
+def hours(result: Result) -> str:
+    """Net USD by weekday of the trade date and hour of the bar, and the trades that began in each hour."""
+    bars = result.bars
+    if bars.interval == "session":
+        return '<p class="empty">Bars of a whole session have no hours.</p>'
+    hour = (bars.week_minute.astype(np.int64) - 1) // 60 % 24  # a bar that closes at 08:00 lies before 08:00
+    weekday = (bars.session + 3) % 7  # 1970-01-01 was a Thursday
+    change = np.diff(result.equity, prepend=result.capital_usd)
+    sums = np.bincount(weekday * 24 + hour, change, 7 * 24).reshape(7, 24)
+    known = np.bincount(weekday * 24 + hour, minlength=7 * 24).reshape(7, 24) > 0
+    rows: list[list[Cell | str]] = [
+        [name, *(_signed(sums[day, h] if known[day, h] else math.nan) for h in HOURS), _signed(float(sums[day].sum()))]
+        for day, name in enumerate(WEEKDAYS)
+    ]
+    every = [_signed(float(sums[:, h].sum()) if known[:, h].any() else math.nan) for h in HOURS]
+    rows.append(["All", *every, _signed(float(sums.sum()))])
+    done = closed(result)
+    began, pnl = hour[done["entry_bar"]], net(done)
+    counts = [int((began == h).sum()) for h in HOURS]
+    rows.append(["Trades", *(f"{n:,}" if n else "" for n in counts), f"{len(pnl):,}"])
+    won = [f"{win_rate(pnl[began == h]):.0%}" if n else "" for h, n in zip(HOURS, counts, strict=True)]
+    rows.append(["Won", *won, f"{win_rate(pnl):.0%}" if len(pnl) else ""])
+    return scroll(table(("", *(f"{h:02d}" for h in HOURS), "Day"), rows, css="months"), tall=True)
+
+
+def exposure(result: Result) -> str:
+    position, bars = result.position, result.bars
+    held = np.abs(position)
+    notional = held * np.abs(bars.close) * bars.instrument.tick_value_usd / bars.instrument.tick_size
+    sides = [("Long", position > 0), ("Short", position < 0), ("Flat", position == 0)]
+    rows = [
+        [name, f"{of.mean():.2%}", f"{held[of].mean() if of.any() else 0:.2f}", f"{int(held[of].max(initial=0)):,}"] for name, of in sides
+    ]
+    told = [
+        ("Mean contracts held", number(float(held.mean()), "ratio")),
+        ("Most contracts held", f"{int(held.max(initial=0)):,}"),
+        ("Mean notional", f"{number(float(notional.mean()), 'usd')} USD, {notional.mean() / result.capital_usd:.2f} times the capital"),
+        ("Largest notional", f"{number(float(notional.max()), 'usd')} USD, {notional.max() / result.capital_usd:.2f} times the capital"),
+    ]
+    return columns(table(("", "Bars", "Mean contracts", "Most"), rows, numeric=(1, 2, 3)), facts(told), css="wide")
+
+
+def limits(result: Result) -> str:
+    codes, counts = np.unique(result.block[result.block != 0], return_counts=True)
+    if not len(codes):
+        return '<p class="empty">No rule changed a decision.</p>'
+    first = [result.bars.times[int(np.argmax(result.block == code))] for code in codes]
+    names = [(Block(code).name.lower().replace("_", " "), Block(code).text) for code in codes.tolist()]
+    rows = [
+        [*name, f"{count:,}", f"{count / len(result.bars):.2%}", f"{at:%Y-%m-%d %H:%M}"]
+        for name, count, at in zip(names, counts, first, strict=True)
+    ]
+    return table(("Rule", "Meaning", "Bars", "Share", "First"), rows, numeric=(2, 3))
+
+
+def waterfall(result: Result) -> str:
+    """Where the bars went: from wish to fill. Nothing for a result without wishes."""
+    if result.wanted is None:
+        return ""
+    total = len(result.bars)
+    rows: list[list[Cell | str]] = []
+    for s in why(result).rename(columns={"count": "number"}).itertuples(index=False):
+        count = int(str(s.number))
+        of_bars = s.stage in ("bars", "no signal", "blocked", "signal")
+        share = f"{count / total:.2%}" if of_bars else ""
+        width = 100 * count / total if of_bars else 0.0
+        bar = Cell("", "bar", share, (("style", f"--part:{width:.3f}%"),)) if of_bars else Cell("")
+        rows.append([str(s.stage), str(s.step).lower().replace("_", " "), f"{count:,}", share, bar, str(s.meaning)])
+    return titled(
+        "From wish to fill: why no trade", table(("", "Step", "Count", "Of all bars", "", "Meaning"), rows, numeric=(2, 3), css="funnel")
+    )
+
+
+def costs(result: Result, metrics: Mapping[str, float]) -> str:
+    names = ("net_pnl_usd", "gross_pnl_usd", "commission_usd", "slippage_usd")
+    if not all(name in metrics for name in names):
+        return '<p class="empty">The metrics of this run hold no costs.</p>'
+    net_usd, gross, commission, slippage = (metrics[name] for name in names)
+    steps = [
+        ("Before costs", gross + slippage, "absolute"),
+        ("Slippage", -slippage, "relative"),
+        ("Commission", -commission, "relative"),
+        ("Net", net_usd, "total"),
+    ]
+    traded = int(np.abs(result.fills["quantity"]).sum())
+    ticks = result.bars.instrument.tick_value_usd
+
+    def each(usd: float) -> float:
+        return usd / traded if traded else math.nan
+
+    rows = [
+        ("Contracts traded, both sides", f"{traded:,}"),
+        ("Cost per contract and side", f"{number(each(commission + slippage), 'usd')} USD"),
+        ("The same in ticks", number(each(commission + slippage) / ticks, "ratio")),
+        ("Net P&L per contract and side", f"{number(each(net_usd), 'usd')} USD"),
+        ("Slippage at which nothing is left", f"{number(each(net_usd + slippage) / ticks, 'ratio')} ticks"),
+    ]
+    stressed: list[list[Cell | str]] = [[f"× {factor:g}", _signed(gross + slippage - commission - factor * slippage)] for factor in STRESS]
+    told = facts(rows) + titled("Net USD with the same fills at other slippage", table(("Slippage", "Net USD"), stressed, css="months"))
+    return columns(chart("chart-costs", charts.waterfall(steps), 280, "From the P&L before costs to the net P&L"), told, css="wide")
+
+
+def rolls(result: Result) -> str:
+    """The roll table, with what the run paid for each."""
+    found = result.bars.roll_table
+    if not len(found):
+        return '<p class="empty">These bars hold no roll.</p>'
+    fills = result.fills[result.fills["reason"] == FILL_REASONS.index("roll")]
+    days = result.bars.session[fills["bar"]]
+    sessions = found["session"].to_numpy().astype("datetime64[D]").astype(np.int64)
+    held = [int(np.abs(fills["quantity"][days == day]).sum()) // 2 for day in sessions]
+    slip = np.abs(fills["quantity"]) * fills["slippage_ticks"] * result.bars.instrument.tick_value_usd
+    paid = [float(slip[days == day].sum()) for day in sessions]
+    shown = found.assign(contracts_rolled=held, slippage_usd=paid)
+    names = [str(name).replace("_", " ") for name in shown.columns]
+    numeric = [i for i, name in enumerate(shown.columns) if pd.api.types.is_numeric_dtype(shown[name])]
+    rows = [[_plain(value) for value in row] for row in shown.itertuples(index=False)]
+    return scroll(table(names, rows, numeric=numeric))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, pd.Timestamp):
+        return f"{value:%Y-%m-%d}" if value == value.normalize() else f"{value:%Y-%m-%d %H:%M}"
+    if isinstance(value, float):
+        return number(value, "ratio")
+    return f"{value:,}" if isinstance(value, int | np.integer) else scalar(value)

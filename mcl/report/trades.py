@@ -1,0 +1,136 @@
+"""The trades of a run: how their results are spread, what they went through, and each of them."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from mcl.engine.result import Result
+from mcl.engine.trades import Table
+from mcl.metrics.performance import Floats
+from mcl.metrics.trades import closed, expectancy, net, profit_factor, win_rate
+from mcl.report import charts
+from mcl.report.format import number
+from mcl.report.theme import Cell, Figure, chart, columns, packed, scroll, table, titled
+
+SHOWN = 500
+DRAWN = 2000  # points of a scatter; of more trades the largest results and an even choice of the others
+NAMES = (
+    "Entry",
+    "Exit",
+    "Contracts",
+    "Entry price",
+    "Exit price",
+    "Gross",
+    "Commission",
+    "Net",
+    "Worst open",
+    "Best open",
+    "Bars",
+    "Exit by",
+)
+
+
+def trades(result: Result) -> str:
+    if not len(result.trades):
+        return '<p class="empty">No trade was made.</p>'
+    done = closed(result)
+    pnl = net(done)
+    if not len(pnl):
+        return _listed(result)
+    return _spread(pnl) + _excursions(done, pnl) + _sides(result, done, pnl) + _listed(result)
+
+
+def _spread(pnl: Floats) -> str:
+    middle = [number(float(f(pnl)), "usd") for f in (np.mean, np.median)]
+    lines = f"The solid line is the mean {middle[0]}, the dotted one the median {middle[1]}"
+    said = f"{len(pnl):,} closed trades. {lines}; the end bins hold all beyond."
+    figure = charts.histogram(pnl, "Net USD per closed trade")
+    return f'<p class="empty">{said}</p>' + chart("chart-trades", figure, 300, "Distribution of trade results")
+
+
+def _excursions(done: Table, pnl: Floats) -> str:
+    """Net result against the worst and the best open result of each trade."""
+    rows = chosen(pnl)
+    said = "" if len(rows) == len(pnl) else f" {len(rows):,} of {len(pnl):,} trades are drawn, the largest results among them."
+    parts = (("mae_usd", "Worst open result (MAE), USD"), ("mfe_usd", "Best open result (MFE), USD"))
+    figures = [_scatter(done[name][rows], pnl[rows], label) for name, label in parts]
+    drawn = [
+        titled(label, chart(f"chart-{name[:3]}", figure, 280, f"Net result against {label}"))
+        for (name, label), figure in zip(parts, figures, strict=True)
+    ]
+    note = "A winner that was far under water was luck with its stop; a loser that had been far ahead gave its profit back."
+    return f'<p class="empty">{note}{said}</p>' + columns(*drawn, css="wide")
+
+
+def chosen(pnl: Floats) -> Any:
+    """Rows of at most DRAWN trades: half of them the largest results, the others evenly spread."""
+    if len(pnl) <= DRAWN:
+        return np.arange(len(pnl))
+    largest = np.argsort(-np.abs(pnl), kind="stable")[: DRAWN // 2]
+    others = np.setdiff1d(np.arange(len(pnl)), largest)
+    return np.sort(np.concatenate([largest, others[np.linspace(0, len(others) - 1, DRAWN // 2).astype(int)]]))
+
+
+def _scatter(x: Floats, pnl: Floats, label: str) -> Figure:
+    hover = "%{x:,.2f} open, %{y:,.2f} net<extra></extra>"
+    data = []
+    for name, color, of in (("Loss", "@orange", pnl <= 0), ("Gain", "@blue", pnl > 0)):
+        marker = {"color": color, "size": 5, "opacity": 0.55}
+        points = {"x": packed(x[of]), "y": packed(pnl[of]), "name": name, "marker": marker, "hovertemplate": hover}
+        data.append({"type": "scatter", "mode": "markers"} | points)
+    axes = {"xaxis": {"title": {"text": label}}, "yaxis": {"title": {"text": "Net USD"}}}
+    return {"data": data, "layout": axes | {"hovermode": "closest", "showlegend": False}}
+
+
+def _sides(result: Result, done: Table, pnl: Floats) -> str:
+    """Long and short apart, and how trades ended."""
+    frame = result.trades_frame().iloc[: len(done)]
+    groups = [(name, done["quantity"] * side > 0) for name, side in (("Long", 1), ("Short", -1))]
+    ends = [(str(reason).replace("_", " "), (frame["exit_reason"] == reason).to_numpy()) for reason in sorted(set(frame["exit_reason"]))]
+    head = ("", "Trades", "Win rate", "Profit factor", "Average", "Net USD")
+    parts = [
+        titled(title, table(head, [_group(name, pnl[of]) for name, of in rows if of.any()], numeric=range(1, 6)))
+        for title, rows in (("By side", groups), ("By exit", ends))
+    ]
+    return columns(*parts, css="wide")
+
+
+def _group(name: str, pnl: Floats) -> list[Cell | str]:
+    texts = (f"{len(pnl):,}", number(win_rate(pnl), "percent"), number(profit_factor(pnl), "ratio"), number(expectancy(pnl), "usd"))
+    return [name, *texts, Cell(number(float(pnl.sum()), "usd"), "n", repr(float(pnl.sum())))]
+
+
+def _listed(result: Result) -> str:
+    frame = result.trades_frame()
+    total, still_open = len(frame), len(frame) - len(closed(result))
+    if total > SHOWN:
+        frame = frame.loc[frame["net_usd"].abs().nlargest(SHOWN).index.sort_values()]
+    said = (
+        f"The {SHOWN} largest gains and losses of {total:,} trades, in time order; trades.parquet has all."
+        if total > SHOWN
+        else f"All {total:,} trades."
+    )
+    said += " The last one is open, marked at the last close." if still_open else ""
+    said += " A click, or Enter, shows one in the chart; the arrow keys go on from it, Escape shows the whole run."
+    rows = "".join(_row(trade) for trade in frame.itertuples(index=False))
+    head = table(NAMES, [], numeric=range(2, 11)).replace("<tbody></tbody>", f"<tbody>{rows}</tbody>")
+    return titled("Every trade", f'<p class="empty">{escape(said)}</p>{scroll(head, zooms="chart-strip")}')
+
+
+def _row(t: Any) -> str:
+    money = [number(v, "usd") for v in (t.gross_usd, t.commission_usd, t.net_usd, t.mae_usd, t.mfe_usd)]
+    texts = (
+        f"{t.entry_time:%Y-%m-%d %H:%M}",
+        f"{t.exit_time:%Y-%m-%d %H:%M}",
+        f"{t.quantity:+d}",
+        f"{t.entry_price:,.2f}",
+        f"{t.exit_price:,.2f}",
+        *money,
+        f"{t.bars:,}",
+        str(t.exit_reason),
+    )
+    cells = "".join(f'<td class="n">{x}</td>' if 2 <= i < 11 else f"<td>{escape(x)}</td>" for i, x in enumerate(texts))
+    return f'<tr data-from="{t.entry_time.value // 10**6}" data-to="{t.exit_time.value // 10**6}">{cells}</tr>'
