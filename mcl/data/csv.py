@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -30,6 +30,8 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 _HEADER = 1  # lines before the first row
+_NIGHTLY_SEC = 20 * 3600  # one bar a day
+SPACINGS = 12  # so many spacings, all a multiple of five minutes, are no chance in a file of minutes
 
 
 def table(path: Path, data: schema.CsvData) -> Table:
@@ -104,11 +106,41 @@ def _by_row(path: Path, frame: pd.DataFrame, data: schema.CsvData) -> Table:
     opens = _opens(time, sessions) if days else time
     rows = Rows(index, opens, time if days else session_of(time), **prices, volume=volume).take(order)
     chunk = Chunk(rows, str(path), order + 1 + _HEADER)
+    if not days:
+        _apart(path, chunk, STEPS_SEC[data.interval])
     listed = np.zeros(len(contracts), np.int64)
     return Table(
         of, data.interval, contracts, listed, sessions, lambda: iter([chunk]), no_statistics(), False, str(path),
         sums_volume=columns.volume is not None, facts={"format": "CSV", "dated_contracts": columns.symbol is not None},
     )  # fmt: skip
+
+
+def _apart(path: Path, chunk: Chunk, step_sec: int) -> None:
+    """Refuse bars that are not as long as the config says: they would be known too early, which is a look ahead, or too late.
+
+    Too near: two bars of a contract begin within `step_sec`. Too far: of SPACINGS or more, every one is a multiple of something longer.
+    """
+    rows = chunk.rows
+    at = np.flatnonzero((np.diff(rows.contract) == 0) & (np.diff(rows.ts_event) > 0))
+    spacings = np.diff(rows.ts_event)[at] / NS
+    if not len(at):
+        return
+    common = float(np.gcd.reduce(np.rint(spacings).astype(np.int64)))
+    apart = spacings.min() if spacings.min() >= _NIGHTLY_SEC else common
+    said = f"data.interval says {step_sec} s; {_interval(apart)}"
+    if spacings.min() < step_sec:
+        line = int(np.asarray(chunk.lines)[at[np.argmin(spacings)] + 1])
+        raise DataError(f"{path}, line {line}: this bar begins {spacings.min():g} s after the one before it, and {said}")
+    if len(at) >= SPACINGS and apart > step_sec:
+        raise DataError(f"{path}: its {len(rows):,} bars begin {apart:g} s apart or a multiple of it, and {said}")
+
+
+def _interval(apart_sec: float) -> str:
+    """What the config should say of bars that begin so far apart."""
+    if apart_sec >= _NIGHTLY_SEC:
+        return "set data.interval=session and data.stamped_at=date"
+    names = [name for name in get_args(schema.Interval) if STEPS_SEC[name] == apart_sec]
+    return f"set data.interval={names[0]}" if names else f"there is none of {apart_sec:g} s: {', '.join(get_args(schema.Interval))}"
 
 
 def _volume(path: Path, frame: pd.DataFrame, name: str | None) -> Ints:

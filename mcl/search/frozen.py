@@ -138,7 +138,7 @@ def _binding(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tag_changes(stored: StoredRun, frozen: Frozen) -> list[str]:
-    now = {"data_fingerprint": frozen.bars.fingerprint, "code_sha256": evidence.code_sha256()}
+    now = {"data_fingerprint": frozen.bars.fingerprint, "code_sha256": evidence.code_sha256(frozen.run.strategy)}
     said = {"data_fingerprint": "the data", "code_sha256": "the code that decides results"}
     return [f"{said[key]} ({key} was {stored.tags[key][:12]}, is {value[:12]})" for key, value in now.items() if stored.tags[key] != value]
 

@@ -48,10 +48,11 @@ def grid(overrides: Sequence[str], *, store: Store, root: Path, progress: Progre
     valid = [job.run for job in jobs if job.run is not None]
     if not valid:
         raise next(job.error for job in jobs if job.error is not None)
+    code = evidence.code_sha256({str(i): run.strategy for i, run in enumerate(valid)})
     study, title = valid[0].study, f"grid · {' × '.join(jobs[0].params) or 'one job'} · {len(jobs)} jobs"
-    grid_id = store.start(_parent(study, title, overrides, jobs))
+    grid_id = store.start(_parent(study, title, overrides, jobs, code))
     board = Board(title, len(jobs), METRIC)
-    ledger = Ledger(store, study, grid_id, {}, {"code_sha256": evidence.code_sha256()})
+    ledger = Ledger(store, study, grid_id, {}, {"code_sha256": code})
     try:
         with interruptible() as stop:
             watermark = _run(jobs, _Runner(store, root, grid_id, ledger), board, ledger, progress or Silent(), stop)
@@ -148,14 +149,14 @@ def _run(jobs: Sequence[Job], runner: _Runner, board: Board, ledger: Ledger, pro
     return runner.watermark
 
 
-def _parent(study: str, title: str, overrides: Sequence[str], jobs: Sequence[Job]) -> Record:
+def _parent(study: str, title: str, overrides: Sequence[str], jobs: Sequence[Job], code: str) -> Record:
     repository = {f"git.{k}": v for k, v in evidence.repository(config.root()).items()}
     versions = {f"version.{k}": v for k, v in evidence.versions().items()}
     return Record(
         study=study,
         name=title,
         params={"jobs": len(jobs)} | {f"grid.{key}": ", ".join(_distinct(jobs, key)) for key in jobs[0].params},
-        tags={"mcl.kind": "grid", "code_sha256": evidence.code_sha256()} | repository | versions,
+        tags={"mcl.kind": "grid", "code_sha256": code} | repository | versions,
         files={
             "overrides.json": json.dumps({"overrides": list(overrides), "argv": evidence.argv()}).encode(),
             "jobs.json": json.dumps([list(job.overrides) for job in jobs], indent=1).encode(),

@@ -236,6 +236,25 @@ def test_columns_and_conventions_that_do_not_fit(tmp_path: Path) -> None:
         load(csv_data(tmp_path / "nothing.csv"), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("declared", "apart_sec", "sentence"),
+    [
+        ("5m", 60, r"line 3: this bar begins 60 s after the one before it, and data.interval says 300 s; set data.interval=1m$"),
+        ("1m", 300, r"its 20 bars begin 300 s apart or a multiple of it, and data.interval says 60 s; set data.interval=5m$"),
+        ("1h", 86_400, r"begin 86400 s apart or a multiple .* 3600 s; set data.interval=session and data.stamped_at=date$"),
+        ("1m", 10, r"begins 10 s after .* 60 s; there is none of 10 s: 1m, 5m, 15m, 30m, 1h, session$"),
+    ],
+)
+def test_bars_that_are_not_as_long_as_declared_are_refused(tmp_path: Path, declared: str, apart_sec: int, sentence: str) -> None:
+    times = pd.date_range("2024-02-01 10:00", periods=20, freq=f"{apart_sec}s").strftime("%Y-%m-%dT%H:%M:%SZ")
+    rows = [row.replace("2024-02-01T15:00:00Z", time) for time, row in zip(times, [GOOD[0]] * 20, strict=True)]
+    with pytest.raises(DataError, match=sentence):
+        load(csv_data(written(tmp_path, rows), interval=declared), tmp_path)
+    right = {60: "1m", 300: "5m"}.get(apart_sec)
+    if right:
+        assert len(load(csv_data(written(tmp_path, rows), interval=right), tmp_path)) == 20
+
+
 def test_the_clock_and_the_stamp_are_config(tmp_path: Path) -> None:
     local = [row.replace("T15", " 10").replace("Z", "") for row in GOOD]
     path = written(tmp_path, local)

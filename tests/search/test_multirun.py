@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mcl import config, runs
-from mcl.errors import ConfigError
+from mcl import config, evidence, runs, scaffold, search
+from mcl.errors import ConfigError, StoreError
 from mcl.search import multirun
 
 from .conftest import SMALL, Project
@@ -77,3 +77,20 @@ def test_a_config_that_interpolates_a_swept_key_is_composed_per_job(tmp_path: Pa
     strategy.write_text("name: ema_cross\nfast: 10\nslow: ${costs.slippage_ticks}\n")
     jobs = multirun.resolve(config.expand(["strategy=ema_cross", "costs.slippage_ticks=30,60"]))
     assert [job.run.strategy["slow"] for job in jobs if job.run] == [30, 60]
+
+
+def test_the_file_of_an_own_strategy_is_evidence_of_its_grid_and_a_search_over_it_goes_on(project: Project) -> None:
+    path = project.root / "experiments" / "strategies" / "mine.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(scaffold.CODE.format(name="mine", title="Mine"))
+    own = ["strategy=always_long", "strategy.name=mine"]
+    swept = project.grid(*own, "+strategy.length=20,40")
+    parent, children = project.store.run(swept.sweep_id), project.store.children(swept.sweep_id)
+    assert {run.tags["code_sha256"] for run in (parent, *children)} == {evidence.code_sha256({"name": "mine"})}
+    assert parent.tags["code_sha256"] != evidence.code_sha256()
+    typed = [*OWN, *own, "costs.slippage_ticks=choice(0.5, 1.0, 1.5)", "search.sampler=random", "search.trials=2"]
+    searched = search.sweep(config.compose("sweep", typed), store=project.store, root=project.root)
+    assert len(search.resume(searched.sweep_id, store=project.store, root=project.root, trials=3).trials) == 3
+    path.write_text(path.read_text() + "\n")
+    with pytest.raises(StoreError, match="the code that decides results"):
+        search.resume(searched.sweep_id, store=project.store, root=project.root, trials=4)

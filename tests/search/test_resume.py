@@ -203,7 +203,7 @@ def test_changed_code_is_named(project: Project, monkeypatch: pytest.MonkeyPatch
     from mcl import evidence
 
     swept = project.sweep("search.sampler=random", "search.trials=4")
-    monkeypatch.setattr(evidence, "code_sha256", lambda: "f" * 64)
+    monkeypatch.setattr(evidence, "code_sha256", lambda _: "f" * 64)
     with pytest.raises(StoreError, match=r"the code that decides results \(code_sha256 was \w{12}, is ffffffffffff\)"):
         search.resume(swept.sweep_id, store=project.store, root=project.root, trials=8)
 
