@@ -288,6 +288,57 @@ class Broker(Strict):
     replay: Replay = Replay()
 
 
+# ---------------------------------------------------------------------------------------------------------- operations
+
+
+class Webhook(Strict):
+    """An HTTP POST of a JSON object. The address is a secret: it is read from an environment variable and never written anywhere."""
+
+    url_env: str = Field("MCL_WEBHOOK_URL", min_length=1)
+    timeout_sec: float = Field(5.0, gt=0, le=60)
+    attempts: int = Field(5, ge=1, le=20)
+
+
+class Mail(Strict):
+    host: str
+    port: int = Field(587, ge=1, le=65535)
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    user: str = ""  # empty: no log-in
+    password_env: str = "MCL_SMTP_PASSWORD"  # noqa: S105 - the name of a variable
+    password_file: str = ""  # in its place: a file that holds nothing else
+    ca_file: str = ""  # of a server with a certificate of its own
+    sender: str = ""
+    to: tuple[str, ...] = Field((), strict=False)
+    timeout_sec: float = Field(20.0, gt=0, le=120)
+    attempts: int = Field(5, ge=1, le=20)
+
+    @model_validator(mode="after")
+    def _addressed(self) -> Mail:
+        if not (self.sender and self.to and all(self.to)):
+            raise ValueError(f"need a sender and somebody to send to; sender={self.sender!r}, to={list(self.to)}")
+        if self.security == "none" and self.user and self.host not in ("localhost", "127.0.0.1", "::1"):
+            raise ValueError(f"security=none would send the password of {self.user!r} in the clear to {self.host}; choose starttls or tls")
+        return self
+
+
+class Alerts(Strict):
+    """What a person is told of a running session, and how. Whatever is held back here stands in the journal all the same."""
+
+    min_severity: Literal["info", "warning", "critical"] = "warning"
+    repeat_sec: float = Field(300.0, ge=0)  # the same code is sent again only after so long
+    per_hour: int = Field(30, ge=1, le=3600)  # critical ones have as many of their own
+    log: bool = True
+    webhook: Webhook | None = None
+    mail: Mail | None = None
+
+
+class Telemetry(Strict):
+    """The endpoint of a session for /metrics, /health and /ready."""
+
+    host: str = "127.0.0.1"
+    port: int | None = Field(None, ge=0, le=65535)  # null: none; 0: any free port
+
+
 # -------------------------------------------------------------------------------------------------------------- search
 
 
