@@ -358,7 +358,10 @@ class Search(Strict):
     min_trades: int = Field(30, ge=0)
     constraints: tuple[str, ...] = Field((), strict=False)  # "strategy.fast < strategy.slow", "max_drawdown_frac > -0.25"
     pruner: Literal["none", "median", "halving", "wilcoxon"] = "none"  # judges a trial after each fold
-    folds: int = Field(5, ge=2, le=100)  # equal parts of the sessions, in time order; used by a pruner only
+    folds: int = Field(5, ge=2, le=100)  # equal parts of the sessions, in time order: a pruner's steps, or what a walk-forward trades
+    walk_forward: Literal["anchored", "rolling"] | None = None  # search again before each part, on all before it or the last few parts
+    train_folds: int = Field(3, ge=1, le=100)  # parts that the rolling one searches on
+    purge_sessions: int = Field(1, ge=0, le=100)  # left out between searching and trading
     enqueue: tuple[Literal["defaults", "champion"] | dict[str, Any], ...] = Field((), strict=False)  # the first trials
     patience: int | None = Field(None, ge=1)  # end after so many trials without a better one
     timeout_sec: float | None = Field(None, gt=0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +16,12 @@ from mcl.errors import EngineError
 from mcl.risk import Gates, gates, protection, scale, slack
 from mcl.strategy import Strategy
 
-VECTORS = ("wanted", "stop_ticks", "take_profit_ticks", "trail_ticks", "slack", "gate", "signal", "scale")
+NOTHING = {  # the value of a row that asks nothing
+    **dict.fromkeys(("wanted", "stop_ticks", "take_profit_ticks", "trail_ticks"), math.nan),
+    **dict.fromkeys(("slack", "gate"), 0.0),
+    **dict.fromkeys(("signal", "scale"), math.nan),
+}
+VECTORS = tuple(NOTHING)
 
 
 @dataclass(frozen=True)
@@ -39,8 +46,8 @@ class Plan:
 
     def row(self, i: int) -> Intent:
         """What `decide` is told at row i."""
-        stop, take_profit, trail = (_at(v, i, math.nan) for v in (self.stop_ticks, self.take_profit_ticks, self.trail_ticks))
-        return Intent(float(self.wanted[i]), _at(self.slack, i, 0.0), stop, take_profit, trail, int(_at(self.gate, i, 0)))
+        wanted, stop, take_profit, trail, slack, gate = (_at(getattr(self, name), i, NOTHING[name]) for name in VECTORS[:6])
+        return Intent(wanted, slack, stop, take_profit, trail, int(gate))
 
 
 def plan(bars: Bars, strategy: Strategy, risk: schema.Risk, capital_usd: float) -> Plan:
@@ -56,6 +63,20 @@ def plan(bars: Bars, strategy: Strategy, risk: schema.Risk, capital_usd: float) 
         if len(distance):
             wanted = np.where(np.isnan(distance), np.nan, wanted)
     return Plan(wanted, *distances, slack(contracts, risk), gates(bars, risk.limits), signal, contracts)
+
+
+def joined(parts: Sequence[Plan]) -> Plan:
+    """One plan after the other; where a rule needs a vector in one part only, the other parts say that it asks nothing."""
+    return Plan(**{name: _joined(name, parts) for name in VECTORS})
+
+
+def _joined(name: str, parts: Sequence[Plan]) -> Any:
+    found = [getattr(part, name) for part in parts]
+    if not any(len(values) for values in found):
+        return found[0]
+    kind = next(values.dtype for values in found if len(values))
+    filled = [values if len(values) else np.full(len(part), NOTHING[name]) for values, part in zip(found, parts, strict=True)]
+    return np.concatenate(filled).astype(kind)
 
 
 def _at(values: Floats | Gates, i: int, missing: float) -> float:

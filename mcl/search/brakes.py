@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 
 from mcl import schema
 from mcl.search.interrupt import Stop
@@ -16,8 +17,8 @@ from mcl.tracking import Status
 class Brakes:
     """`on()` before each trial: whether to ask for no more. `why` is empty while the search may go on."""
 
-    def __init__(self, search: schema.Search, stop: Stop, place: Place) -> None:
-        self._search, self._stop, self._place = search, stop, place
+    def __init__(self, search: schema.Search, stop: Stop, places: Sequence[Place]) -> None:
+        self._search, self._stop, self._places = search, stop, places
         self._deadline = math.inf if search.timeout_sec is None else time.perf_counter() + search.timeout_sec
         self._since_better = 0
         self._same_failure = ""
@@ -27,7 +28,7 @@ class Brakes:
     def on(self) -> bool:
         if self.why:
             return True
-        if self._stop.requested or self._place.asked_to_stop:
+        if self._stop.requested or any(place.asked_to_stop for place in self._places):
             self._pull("stopped by hand", "KILLED")
         elif time.perf_counter() >= self._deadline:
             self._pull(f"search.timeout_sec={self._search.timeout_sec:g} is over", "FINISHED")

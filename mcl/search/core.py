@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mcl import config, evidence, runs
@@ -29,19 +29,28 @@ from mcl.tracking import Store
 BEAT_SEC = 1.0
 
 
-def sweep(composed: config.Composed, *, store: Store, root: Path, progress: Progress | None = None) -> Swept:
+def sweep(
+    composed: config.Composed,
+    *,
+    store: Store,
+    root: Path,
+    progress: Progress | None = None,
+    above: Place | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> Swept:
     """Search `composed.search.space` and record every trial; the best one is run once more with all its artifacts.
 
     Ctrl-C keeps what is done and marks the parent KILLED; `resume` goes on from there, and after a kill -9. ConfigError before
     anything is recorded when the space, the metric or the configuration is not usable; StoreError or EngineError later, with the
-    parent marked FAILED.
+    parent marked FAILED. `above` is the search that this one is a part of: its child it becomes, and who stops that stops this.
     """
     frozen = freeze(composed, root)
-    sweep_id = store.start(parent(frozen))
+    begun = parent(frozen)
+    sweep_id = store.start(replace(begun, tags=begun.tags | dict(tags or {}), parent=above.sweep_id if above else None))
     place = Place(folder(store), sweep_id)
     with place.claimed():
-        _introduce(place, frozen)
-        return _Search(frozen, place, store, progress or Silent()).run()
+        introduce(place, frozen)
+        return _Search(frozen, place, store, progress or Silent(), above).run()
 
 
 def resume(
@@ -52,6 +61,7 @@ def resume(
     trials: int | None = None,
     amendments: list[str] | None = None,
     progress: Progress | None = None,
+    above: Place | None = None,
 ) -> Swept:
     """Go on with a sweep up to its target, or to `trials` when that is more. Finished trials stay; begun ones are run again.
 
@@ -59,7 +69,7 @@ def resume(
     """
     place = places.find(folder(store), named)
     with place.claimed():
-        card = json.loads(place.file("card").read_text())
+        card = place.card()
         stored = store.run(place.sweep_id)
         frozen = thaw(stored, root, max(trials or 0, card["target"]), amendments)
         if trials is not None and frozen.total <= card["target"]:
@@ -67,18 +77,19 @@ def resume(
                 f"sweep {place.sweep_id[:12]} has a target of {card['target']} trials; {frozen.total} are no more",
                 "a grid is complete by itself" if frozen.search.sampler == "grid" else "name a larger number",
             )
-        _introduce(place, frozen, card)
+        introduce(place, frozen, card)
         store.reopen(place.sweep_id)
-        return _Search(frozen, place, store, progress or Silent()).run()
+        return _Search(frozen, place, store, progress or Silent(), above).run()
 
 
 def folder(store: Store) -> Path:
     return store.folder / "sweeps"
 
 
-def _introduce(place: Place, frozen: Frozen, before: dict[str, object] | None = None) -> None:
+def introduce(place: Place, frozen: Frozen, before: Mapping[str, object] | None = None) -> None:
+    """Write the card by which other processes find this search; what stands in `before` stays."""
     card = {"sweep_id": place.sweep_id, "name": frozen.search.name, "study": frozen.run.study, "started": time.time()}
-    place.introduce(card | (before or {}) | {"target": frozen.total, "title": frozen.title})
+    place.introduce(card | {"title": frozen.title} | dict(before or {}) | {"target": frozen.total})
 
 
 @dataclass
@@ -89,6 +100,7 @@ class _Search:
     place: Place
     store: Store
     progress: Progress
+    above: Place | None = None
 
     def run(self) -> Swept:
         frozen, sweep_id = self.frozen, self.place.sweep_id
@@ -98,7 +110,7 @@ class _Search:
         ledger = Ledger(self.store, frozen.run.study, sweep_id, runs.params(frozen.run), shared, rows=search.track == "all")
         try:
             with interruptible() as stop:
-                brakes = Brakes(search, stop, self.place)
+                brakes = Brakes(search, stop, [place for place in (self.place, self.above) if place])
                 self._trials(board, ledger, brakes)
                 best = crowned(frozen, board, ledger, self.store, sweep_id, in_full=brakes.status == "FINISHED")
                 ending = Ending(brakes.status, brakes.why, evidence.watermark(frozen.bars), frozen.space)

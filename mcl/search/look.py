@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
 import statistics
@@ -14,7 +13,7 @@ from typing import Any
 
 from mcl import config, schema
 from mcl.files import write_whole
-from mcl.search import outcomes
+from mcl.search import outcomes, walk
 from mcl.search import place as places
 from mcl.search import space as spaces
 from mcl.search.frozen import Frozen, freeze, stored_composed
@@ -64,12 +63,11 @@ def status(named: str, *, store: Store) -> dict[str, Any]:
     `state` is RUNNING, or what the parent said when it ended, or DEAD: it ended without a word, and `mcl sweep resume` goes on.
     """
     place = _place(named, store)
-    card: dict[str, Any] = json.loads(place.file("card").read_text())
     beat, alive = place.status(), place.alive
     said = beat.get("status", "RUNNING")
     state = "RUNNING" if alive else "DEAD" if said == "RUNNING" else said
     age = time.time() - beat["beat"] if "beat" in beat else None
-    return card | beat | {"state": state, "beat_age_sec": age, "stopping": alive and place.asked_to_stop}
+    return place.card() | beat | {"state": state, "beat_age_sec": age, "stopping": alive and place.asked_to_stop}
 
 
 def stop(named: str, *, store: Store) -> dict[str, Any]:
@@ -80,9 +78,14 @@ def stop(named: str, *, store: Store) -> dict[str, Any]:
     return status(named, store=store)
 
 
-def report(named: str, *, store: Store, root: Path, name: str = "") -> tuple[Swept, Path | None]:
-    """The tables and the page of a search, finished or not, made anew; with `name` also experiments/NAME_best.yaml of its winner."""
+def report(named: str, *, store: Store, root: Path, name: str = "") -> tuple[Swept | walk.Walk, Path | None]:
+    """The tables and the page of a search, finished or not, made anew; with `name` also experiments/NAME_best.yaml of its winner.
+
+    A walk-forward search has no single winner; it is shown as its last run stitched it.
+    """
     place = _place(named, store)
+    if place.card().get("kind") == walk.KIND:
+        return walk.report(place, store), None
     stored = store.run(place.sweep_id)
     composed = stored_composed(stored)
     search = composed.search

@@ -56,6 +56,11 @@ class Place:
         with self.file("lock").open("a+") as lock:
             return not _locked(lock.fileno())
 
+    def card(self) -> dict[str, Any]:
+        """What `introduce` wrote."""
+        found: dict[str, Any] = json.loads(self.file("card").read_text())
+        return found
+
     def introduce(self, card: dict[str, Any]) -> None:
         write_whole(self.file("card"), json.dumps(card).encode())
 

@@ -17,9 +17,9 @@ import numpy as np
 
 from mcl import schema
 from mcl.errors import ConfigError
+from mcl.metrics import folds
 from mcl.metrics import performance as perf
 from mcl.metrics.performance import Floats
-from mcl.validate import folds
 from mcl.validate.subject import Subject, sampled
 
 

@@ -172,7 +172,7 @@ def ui(args: Namespace) -> int:
 
 
 def _finished(run: StoredRun) -> StoredRun:
-    if run.status != "FINISHED" or run.tags.get("mcl.kind") not in ("backtest", "trial"):
+    if run.status != "FINISHED" or run.tags.get("mcl.kind") not in ("backtest", "trial", "walk_forward"):
         kind = run.tags.get("mcl.kind", "run")
         raise StoreError(f"run {run.run_id} is a {kind} in state {run.status}, not a finished backtest", "mcl runs lists them")
     return run

@@ -13,12 +13,38 @@ from mcl.tracking import Store
 
 def show(swept: Any) -> int:
     """Print what a search or a grid came to; 1 when trials failed, a refusal when it was interrupted."""
+    if not hasattr(swept, "best"):
+        return _walked(swept)
     data = {"sweep_id": swept.sweep_id, "trials": swept.states, "best": _best(swept), "report": swept.report, "stopped": swept.why}
     screen.answer(data, lambda: _tables(swept))
     if swept.interrupted:
         go_on = f"mcl sweep resume {swept.sweep_id[:12]} goes on" if swept.space is not None else ""
         raise MclError(f"interrupted after {len(swept.trials)} trials, which are kept in run {swept.sweep_id}", go_on)
     return 1 if swept.states.get("FAILED", 0) else 0
+
+
+def _walked(walk: Any) -> int:
+    """The same for a walk-forward search: one row per fold, then the metrics of the stitched run."""
+    folds = walk.folds.to_dict("records")
+    data = {"sweep_id": walk.sweep_id, "run_id": walk.sweep_id, "trials": walk.states, "folds": folds, "metrics": walk.metrics}
+
+    def told() -> None:
+        from mcl.report.format import metric_rows
+
+        names = ["traded_from", "traded_until", *walk.keys, "in_sample", "out_of_sample"]
+        rows = [[str(row["fold"]), *(screen.text(row[name]) for name in names)] for row in folds]
+        columns = ["fold", *(name.removeprefix("strategy.").replace("_", " ") for name in names)]
+        screen.table(f"{walk.title}: Sharpe in and out of sample", columns, rows)
+        if walk.metrics:
+            screen.table("stitched, out of sample", ["metric", "value"], [[label, text] for label, text, _ in metric_rows(walk.metrics)])
+        if walk.watermark:
+            screen.say(walk.watermark)
+        screen.say(f"walk-forward {walk.sweep_id} · report {walk.report or 'none'}")
+
+    screen.answer(data | {"report": walk.report, "stopped": walk.why}, told)
+    if walk.interrupted:
+        raise MclError(f"interrupted in {walk.why}; what was done is kept", f"mcl sweep resume {walk.sweep_id[:12]} goes on")
+    return 1 if walk.status == "FAILED" else 0
 
 
 def _best(swept: Any) -> dict[str, Any] | None:
@@ -77,6 +103,8 @@ def report(args: Namespace) -> int:
     from mcl.search import look
 
     swept, written = look.report(args.sweep, store=Store(), root=config.root(), name=args.export or "")
+    if not hasattr(swept, "best"):
+        return _walked(swept)
     data = {"sweep_id": swept.sweep_id, "trials": swept.states, "best": _best(swept), "report": swept.report, "experiment": written}
     screen.answer(data, lambda: _tables(swept))
     if written:
@@ -102,6 +130,8 @@ def _standing(found: dict[str, Any]) -> int:
         ]
         rows += [[state.lower(), str(count)] for state, count in sorted(found.get("states", {}).items())]
         rows += [[f"  {reason}", str(count)] for reason, count in sorted(found.get("reasons", {}).items())]
+        if "fold" in found:
+            rows.insert(1, ["fold", f"{found['fold']}/{found['folds']}"])
         if found["state"] == "RUNNING" and found.get("eta_sec") is not None:
             rows += [["speed", f"{found['trials_per_sec']:.1f}/s"], ["left", _duration(found["eta_sec"])], ["process", str(found["pid"])]]
         best = found.get("best")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcl.errors import ConfigError
-from mcl.validate.folds import combinatorial, path_ids, paths, walk_forward
+from mcl.metrics.folds import combinatorial, path_ids, paths, walk_forward
 
 
 def test_the_anchor() -> None:

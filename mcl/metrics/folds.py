@@ -36,7 +36,7 @@ def walk_forward(n: int, folds: int, *, purge: int = 0, train_folds: int | None 
     if size < 1 or size <= purge:
         raise ConfigError(
             f"{n} sessions do not make {folds} folds with {purge} purged sessions: need at least {(folds + 1) * (purge + 1)}",
-            f"validate.folds={max(1, n // (purge + 1) - 1)}",
+            f"at most {max(1, n // (purge + 1) - 1)} folds",
         )
     splits = []
     for k in range(folds):

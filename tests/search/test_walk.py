@@ -1,0 +1,155 @@
+"""Walk-forward search: what each fold saw, what was traded with it, and that it goes on after anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mcl import config, search
+from mcl.engine.backtest import plan, simulate
+from mcl.errors import ConfigError
+from mcl.search import core, look, walk
+from mcl.search.frozen import freeze
+from mcl.search.space import overlay
+from mcl.search.walk import Walk
+from mcl.strategy import build
+
+from .conftest import SMALL, Project
+
+TYPED = ["search.walk_forward=anchored", "search.folds=3", "search.sampler=qmc", "search.trials=6", "study=walk"]
+
+
+def composed(*overrides: str) -> config.Composed:
+    keys = {o.split("=")[0] for o in overrides}
+    return config.compose("sweep", [*(o for o in SMALL if o.split("=")[0] not in keys), *overrides])
+
+
+def walked(project: Project, *overrides: str) -> Walk:
+    found = search.sweep(composed(*overrides), store=project.store, root=project.root)
+    assert isinstance(found, Walk)
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(project: Project) -> Walk:
+    return walked(project, *TYPED)
+
+
+def test_each_fold_searches_what_lies_before_its_part(project: Project, whole: Walk) -> None:
+    bars = freeze(composed(*TYPED), project.root).bars
+    days = np.unique(bars.session).astype("datetime64[D]").astype(str)  # 40 sessions: 4 parts of 10
+    assert whole.folds["traded_from"].tolist() == [days[10], days[20], days[30]]
+    assert whole.folds["traded_until"].tolist()[:2] == [days[20], days[30]]
+    assert whole.folds["searched_from"].tolist() == [days[0]] * 3
+    assert whole.folds["searched_until"].tolist() == [days[9], days[19], days[29]]  # one purged session before each part
+    for row in whole.folds.to_dict("records"):
+        seen = project.store.run(row["sweep_id"]).tags["sessions"].split(" .. ")
+        assert seen[0] == days[0]
+        assert seen[1] < row["searched_until"]
+
+
+def test_rolling_looks_back_so_many_parts(project: Project) -> None:
+    frozen = freeze(composed(*TYPED, "search.walk_forward=rolling", "search.train_folds=1", "search.purge_sessions=0"), project.root)
+    days = np.unique(frozen.bars.session).astype("datetime64[D]").astype(str)
+    assert [part.searched for part in walk.parts(frozen)] == [(days[i], days[i + 10]) for i in (0, 10, 20)]
+
+
+def test_a_folds_choice_is_that_of_an_ordinary_search(project: Project, whole: Walk) -> None:
+    row = whole.folds.iloc[1]
+    alone = core.sweep(
+        composed(
+            *TYPED, "search.walk_forward=null", f"++data.start={row['searched_from']}", f"++data.holdout_start={row['searched_until']}"
+        ),
+        store=project.store,
+        root=project.root,
+    )
+    best = alone.best or {}
+    assert best["params"] == {key: row[key] for key in whole.keys}
+    assert best["metrics"]["sharpe"] == row["in_sample"]
+
+
+def test_the_stitched_run_trades_each_part_with_its_own_values(project: Project, whole: Walk) -> None:
+    frozen = freeze(composed(*TYPED), project.root)
+    run, bars, first = frozen.run, frozen.bars, walk.parts(frozen)[0].rows[0]
+    wanted = np.full(len(bars), np.nan)
+    for part, row in zip(walk.parts(frozen), whole.folds.to_dict("records"), strict=True):
+        own = config.run_config(overlay(frozen.composed.raw, {key: row[key] for key in whole.keys}))
+        wanted[slice(*part.rows)] = plan(bars, build(own.strategy), own.risk, own.capital_usd).wanted[slice(*part.rows)]
+    intent = plan(bars, build(run.strategy), run.risk, run.capital_usd)
+    own_plan = dataclasses.replace(intent, wanted=wanted).rows(first, len(bars))
+    by_hand = simulate(bars.rows(first, len(bars)), own_plan, run.risk.limits, run.costs, run.capital_usd, run.execution)
+    stored = project.store.run(whole.sweep_id)
+    kept = pd.read_parquet(io.BytesIO(stored.file("data/equity.parquet")))
+    np.testing.assert_array_equal(kept["equity_usd"], by_hand.equity)
+    assert whole.metrics["net_pnl_usd"] == by_hand.net_pnl_usd == stored.metrics["net_pnl_usd"]
+    assert whole.folds["in_sample"].mean() < 0
+    assert math.isnan(whole.metrics["walk_forward_efficiency"])  # nothing looked good in sample
+
+
+def test_it_is_one_run_with_a_report_and_a_sweep_per_fold(project: Project, whole: Walk) -> None:
+    stored = project.store.run(whole.sweep_id)
+    assert (stored.tags["mcl.kind"], stored.status) == ("walk_forward", "FINISHED")
+    assert "plotly" in (stored.artifacts / "report.html").read_text()
+    children = {run.run_id: run for run in project.store.children(whole.sweep_id)}
+    assert [children[i].tags["fold"] for i in whole.folds["sweep_id"]] == ["1", "2", "3"]
+    assert all(run.tags["mcl.kind"] == "sweep" and run.status == "FINISHED" for run in children.values())
+    again, _ = look.report(whole.sweep_id, store=project.store, root=project.root)
+    assert isinstance(again, Walk)
+    pd.testing.assert_frame_equal(again.folds, whole.folds)
+    assert look.status(whole.sweep_id, store=project.store)["state"] == "FINISHED"
+
+
+def test_it_goes_on_where_it_was_stopped(project: Project, whole: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = core.sweep
+
+    def stop_in_the_second(*args: object, **more: object) -> object:
+        if more["tags"] == {"fold": "2"}:
+            raise KeyboardInterrupt
+        return begun(*args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(core, "sweep", stop_in_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        walked(project, *TYPED, "search.name=broken")
+    monkeypatch.undo()
+    assert look.status("broken", store=project.store)["state"] == "KILLED"
+    again = search.resume("broken", store=project.store, root=project.root)
+    assert isinstance(again, Walk)
+    pd.testing.assert_frame_equal(again.folds.drop(columns="sweep_id"), whole.folds.drop(columns="sweep_id"))
+    assert again.metrics["net_pnl_usd"] == whole.metrics["net_pnl_usd"]
+
+
+def test_who_stops_the_whole_stops_the_fold(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    beat = walk.Place.beat
+
+    def asked(place: walk.Place, status: dict[str, object]) -> None:
+        beat(place, status)
+        if status.get("fold") == 2:
+            place.ask_to_stop()
+
+    monkeypatch.setattr(walk.Place, "beat", asked)
+    found = walked(project, *TYPED, "search.name=halted")
+    assert (found.status, found.why) == ("KILLED", "fold 2 of 3: stopped by hand")
+    assert project.store.run(found.sweep_id).status == "KILLED"
+    monkeypatch.undo()
+    again = search.resume("halted", store=project.store, root=project.root)
+    assert again.status == "FINISHED"
+
+
+def test_a_part_without_a_winner_stays_flat(project: Project) -> None:
+    found = walked(project, *TYPED, "search.min_trades=100000")
+    assert found.states == {"PRUNED": 18}
+    assert found.metrics["trades"] == 0
+    assert found.folds[found.keys].isna().all(axis=None)
+
+
+def test_only_the_plan_may_differ_from_part_to_part(project: Project) -> None:
+    with pytest.raises(ConfigError, match=r"costs.slippage_ticks cannot differ from part to part"):
+        walked(project, *TYPED, "study=refused", "costs.slippage_ticks=interval(0,2)")
+    with pytest.raises(ConfigError, match="40 sessions do not make 60 folds"):
+        walked(project, *TYPED, "study=refused", "search.folds=60")
+    assert project.store.in_study("refused") == []
