@@ -194,7 +194,10 @@ def _tws_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, help="default: broker.port, else 7497")
     parser.add_argument("--session", metavar="DAY", help="first trade date to play, YYYY-MM-DD; default: the last of the data")
     parser.add_argument("--sessions", type=int, default=1, help="how many sessions")
-    parser.add_argument("--contract", help="a contract of the data, for instance MCLG6; default: the active one")
+    parser.add_argument(
+        "--contract", action="append", default=[], help="a contract of the data, repeatable, or all; default: the active one"
+    )
+    parser.add_argument("--also", action="append", default=[], metavar="WORDS", help='another market: "data=csv data.instrument=CL …"')
     parser.add_argument("--today", action="store_true", help="as if it were today: the session's prices at today's clock")
     parser.add_argument("--clock", default="real", help="real, a number (so many times real time), lockstep, stepped")
     parser.add_argument("--liquidity", type=float, default=0.0, help="share of a bar's volume that orders can trade; 0: any size fills")

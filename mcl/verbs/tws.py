@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import signal
 import time
 from argparse import Namespace
@@ -13,7 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mcl import config, schema, screen
+from mcl import calendar, config, schema, screen
 from mcl.errors import BrokerError, MclError
 from mcl.files import write_whole
 
@@ -51,9 +52,9 @@ def _server(args: Namespace, broker: schema.Broker, run: schema.Config) -> Simul
     if args.today and args.clock != "real":
         raise MclError(f"--today runs in real time; --clock {args.clock} does not", "leave --clock away")
     pace = _pace(args.clock)
-    tape, now_ns = _tape(args, broker, run)
+    tapes, now_ns = _tapes(args, broker, run)
     return SimulatedTWS(
-        tape,
+        *tapes,
         account=broker.account,
         capital_usd=broker.capital_usd,
         slippage_ticks=run.costs.slippage_ticks,
@@ -70,18 +71,23 @@ def _server(args: Namespace, broker: schema.Broker, run: schema.Config) -> Simul
     )
 
 
-def _tape(args: Namespace, broker: schema.Broker, run: schema.Config) -> tuple[Tape, int | None]:
+def _tapes(args: Namespace, broker: schema.Broker, run: schema.Config) -> tuple[list[Tape], int | None]:
+    """What is played, all from the same session on, and when the server starts if not with it."""
     from mcl.broker.tws import stored
 
     try:
         session = date.fromisoformat(args.session) if args.session else broker.replay.session
     except ValueError:
         raise MclError(f"--session {args.session!r} is not written YYYY-MM-DD") from None
-    tape = stored.tape(run.data, config.root(), session, args.contract, args.sessions)
+    found = stored.tapes(run.data, config.root(), session, args.contract, args.sessions)
+    day = calendar.from_day(int(calendar.session_of(found[0].start[found[0].first])))
+    for words in args.also:
+        other = config.compose("backtest", shlex.split(words)).config.data
+        found += stored.tapes(other, config.root(), day, args.contract[:1] if args.contract == [stored.ALL] else (), args.sessions)
     if not args.today:
-        return tape, None
+        return found, None
     now_ns = time.time_ns()
-    return stored.as_of_today(tape, now_ns), now_ns
+    return stored.as_of_today(found, now_ns), now_ns
 
 
 def _pace(clock: str) -> dict[str, Any]:
@@ -140,8 +146,9 @@ def _announced(tws: SimulatedTWS, control: Control) -> Iterator[None]:
     """Where `mcl tws status` finds it."""
     path = config.root() / _RUNNING / f"{tws.port}.json"
     write_whole(path, json.dumps({"port": tws.port, "control": control.port, "pid": os.getpid()}).encode())
-    marked = "SYNTHETIC DATA · " if tws.tape.synthetic else ""
-    screen.say(f"simulated TWS on 127.0.0.1:{tws.port} · account {tws.account.name} · {tws.played.local_symbol} {tws.tape.interval} bars")
+    marked = "SYNTHETIC DATA · " if any(reel.tape.synthetic for reel in tws.player.reels) else ""
+    names = " ".join(reel.listed.local_symbol for reel in tws.player.reels)
+    screen.say(f"simulated TWS on 127.0.0.1:{tws.port} · account {tws.account.name} · {names} {tws.tape.interval} bars")
     screen.say(f"{marked}control port {control.port} · Ctrl-C ends it · mcl live paper broker=ib_paper broker.account={tws.account.name}")
     try:
         yield

@@ -104,7 +104,7 @@ def test_a_bar_is_not_seen_before_it_is_decided_on() -> None:
             async for bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
                 await asyncio.sleep(0.01)
                 assert await broker.heartbeat() <= bar.close_time
-                played.append(tws.player.row - tws.tape.first)
+                played.append(tws.player.reels[0].row - tws.tape.first)
             assert played == [1, 2, 3, 4, 5]
 
     run(main())

@@ -84,7 +84,7 @@ def test_serve_status_and_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
         assert run(trade(facts["port"]))[-2:] == ["5", "3"]
         assert main(["--json", "tws", "status"]) == 0
         [server] = json.loads(capsys.readouterr().out)["servers"]
-        assert (server["working_orders"], server["contract"], server["bars"]) == (1, "MCLG6", CSV_ROWS)
+        assert (server["working_orders"], server["contracts"], server["bars"]) == (1, ["MCLG6"], CSV_ROWS)
         assert server["pid"] == process.pid
     assert process.returncode == 0
     assert main(["tws", "status"]) == 1
@@ -119,13 +119,13 @@ NOW = calendar.ns_of(calendar.from_day(20_000), 11)  # 2024-10-04 11:00 New York
 
 
 def test_todays_tape_has_the_same_clock_in_a_contract_that_trades() -> None:
-    tape = stored.as_of_today(FLAT_TAPE, NOW)
+    tape = stored.as_of_today([FLAT_TAPE], NOW)[0]
     assert tape.synthetic
     assert tape.contract.symbol == "MCLX4"
     assert calendar.session_of(tape.start[tape.first]) == 20_000
     clock = [calendar.new_york_ns(t.start[t.first :]) % calendar.DAY_NS for t in (FLAT_TAPE, tape)]
     assert clock[0].tolist() == clock[1].tolist()
-    weekend = stored.as_of_today(FLAT_TAPE, NOW + 30 * 3600 * NS)
+    weekend = stored.as_of_today([FLAT_TAPE], NOW + 30 * 3600 * NS)[0]
     assert calendar.from_day(int(calendar.session_of(weekend.start[weekend.first]))).isoformat() == "2024-10-07"
 
 
@@ -135,7 +135,7 @@ def test_the_door_to_brokers_trades_on_it_as_on_a_real_one() -> None:
     tape = walk(3, 30, 200)
     start = tape.start - tape.start[tape.first] + now // (60 * NS) * 60 * NS - 2 * 60 * NS
     tape = type(tape)(**{f: getattr(tape, f) for f in tape.__dataclass_fields__ if f != "start"}, start=start)
-    contract = stored.as_of_today(FLAT_TAPE, now).contract
+    contract = stored.as_of_today([FLAT_TAPE], now)[0].contract
     tape = type(tape)(**{f: getattr(tape, f) for f in tape.__dataclass_fields__ if f != "contract"}, contract=contract)
 
     async def session() -> None:

@@ -7,14 +7,21 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mcl.broker.tws.contracts import Listed
+from mcl.market import MCL
 
 
 class Terms(NamedTuple):
-    """What the broker charges, per contract."""
+    """What the broker charges, per contract. Margins are those of 100 barrels: a contract of 1,000 needs ten times as much."""
 
     commission_usd: float = 0.77  # per side
     initial_margin_usd: float = 1_755.0
     maintenance_margin_usd: float = 1_300.0
+
+    def initial(self, listed: Listed) -> float:
+        return self.initial_margin_usd * listed.instrument.multiplier / MCL.multiplier
+
+    def maintenance(self, listed: Listed) -> float:
+        return self.maintenance_margin_usd * listed.instrument.multiplier / MCL.multiplier
 
 
 @dataclass
@@ -114,16 +121,12 @@ class Account:
         return sum(h.unrealized for h in self.holdings.values())
 
     @property
-    def contracts(self) -> int:
-        return sum(abs(h.quantity) for h in self.holdings.values())
-
-    @property
     def initial_margin(self) -> float:
-        return self.contracts * self.terms.initial_margin_usd
+        return sum(abs(h.quantity) * self.terms.initial(h.listed) for h in self.holdings.values())
 
     @property
     def maintenance_margin(self) -> float:
-        return self.contracts * self.terms.maintenance_margin_usd
+        return sum(abs(h.quantity) * self.terms.maintenance(h.listed) for h in self.holdings.values())
 
     def moving_values(self) -> dict[str, float]:
         """The figures that change with a price or a fill."""

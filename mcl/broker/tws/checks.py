@@ -65,7 +65,7 @@ def limits(new: Order, active: Iterable[Order], account: Account, habits: Habits
         raise Reject(201, f"Order rejected - reason:{count} working orders on one side of a contract are the limit.")
     held = account.holding(new.listed).quantity
     after = abs(held + new.side * new.total)
-    need = account.initial_margin + (after - abs(held)) * account.terms.initial_margin_usd
+    need = account.initial_margin + (after - abs(held)) * account.terms.initial(new.listed)
     if habits.check_margin and after > abs(held) and need > account.equity:
         figures = f"EQUITY WITH LOAN VALUE [{account.equity:.2f} USD] INITIAL MARGIN [{need:.2f} USD]"
         raise Reject(201, f"Order rejected - reason:YOUR ORDER IS NOT ACCEPTED. {figures}")

@@ -31,7 +31,7 @@ _KNOWN_IDS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Listed:
     """A dated contract with the names that a TWS gives it."""
 

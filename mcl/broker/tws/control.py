@@ -27,18 +27,23 @@ Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 TIMEOUT_SEC = 5.0
 
 
+def played(tws: SimulatedTWS) -> int:
+    """Bars of all contracts that have completed."""
+    return sum(reel.row - reel.tape.first for reel in tws.player.reels)
+
+
 def status(tws: SimulatedTWS) -> dict[str, Any]:
     """What a server is doing; plain JSON."""
     account, book = tws.account, tws.book
     return {
         "port": tws.port,
         "server_version": tws.server_version,
-        "contract": tws.played.local_symbol,
+        "contracts": [reel.listed.local_symbol for reel in tws.player.reels],
         "interval": tws.tape.interval,
-        "synthetic": tws.tape.synthetic,
+        "synthetic": any(reel.tape.synthetic for reel in tws.player.reels),
         "market_time": local_time(tws.player.now()),
-        "bars_played": tws.player.row - tws.tape.first,
-        "bars": len(tws.tape) - tws.tape.first,
+        "bars_played": played(tws),
+        "bars": sum(len(reel.tape) - reel.tape.first for reel in tws.player.reels),
         "finished": tws.finished.is_set(),
         "clients": sorted(s.client_id for s in tws.sessions),
         "account": account.name,
@@ -125,7 +130,7 @@ class Control:
 
     async def _step(self, request: dict[str, Any]) -> dict[str, Any]:
         await self._tws.player.step(int(request.get("bars", 1)))
-        return {"bars_played": self._tws.player.row - self._tws.tape.first}
+        return {"bars_played": played(self._tws)}
 
     async def _stop(self, _: dict[str, Any]) -> dict[str, Any]:
         self.stopped.set()

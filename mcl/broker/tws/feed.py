@@ -1,13 +1,7 @@
-"""The market that the simulated TWS shows: a tape of closed bars, and the player that turns it into time passing.
-
-A bar shows itself as a live market would: first its open, while it is in progress, then its full range when it is complete.
-The virtual clock stands at the open of the bar in progress and never shows anything that lies ahead of it.
-"""
+"""What the simulated TWS has to show of one contract: closed bars, and if it has them the quotes and trades that made them."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -23,11 +17,61 @@ NS = 1_000_000_000
 INTERVAL_NS = {"1s": NS, "5s": 5 * NS, "1m": 60 * NS, "5m": 300 * NS, "15m": 900 * NS, "30m": 1800 * NS, "1h": 3600 * NS}
 
 
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+class Tick(NamedTuple):
+    """A book after an event, and the trade that the event was (size 0: none). Best level first; an empty level has size 0."""
+
+    ts: int
+    bid: tuple[float, ...]
+    ask: tuple[float, ...]
+    bid_size: tuple[int, ...]
+    ask_size: tuple[int, ...]
+    price: float
+    size: int
+
+
+@dataclass(frozen=True)
+class Ticks:
+    """Aligned arrays, increasing in time: `ts` ns UTC when the state was known; prices float64[levels, n] (NaN: empty level), sizes
+    int64[levels, n] in contracts; `price` of the trade of a row and its `size`, which is 0 where nothing traded."""
+
+    ts: Ints
+    bid: Floats
+    ask: Floats
+    bid_size: Ints
+    ask_size: Ints
+    price: Floats
+    size: Ints
+
+    def __len__(self) -> int:
+        return len(self.ts)
+
+    def rows(self, from_ns: int, to_ns: int) -> Ticks:
+        """Those with from_ns <= ts < to_ns."""
+        a, b = np.searchsorted(self.ts, (from_ns, to_ns), "left")
+        prices, sizes = (self.bid[:, a:b], self.ask[:, a:b]), (self.bid_size[:, a:b], self.ask_size[:, a:b])
+        return Ticks(self.ts[a:b], *prices, *sizes, self.price[a:b], self.size[a:b])
+
+    def each(self) -> list[Tick]:
+        books = ([tuple(level) for level in side.T.tolist()] for side in (self.bid, self.ask, self.bid_size, self.ask_size))
+        return [Tick(*row) for row in zip(self.ts.tolist(), *books, self.price.tolist(), self.size.tolist(), strict=True)]
+
+
+class Quotes(Protocol):
+    """Where the ticks of a tape come from; its trades make the bars of the tape."""
+
+    def between(self, from_ns: int, to_ns: int) -> Ticks: ...
+
+
 @dataclass(frozen=True)
 class Tape:
     """Bars of one dated contract: `start` int64 ns UTC (when a bar opens), float64 prices, int64 volume; increasing in time.
 
-    Rows before `first` are history, rows from there on are played. `synthetic` says that no market made these prices.
+    Rows before `first` are history, rows from there on are played: tick by tick with `quotes`, else as far as a bar in progress is
+    known. `synthetic` says that no market made these prices.
     """
 
     contract: Contract
@@ -41,6 +85,7 @@ class Tape:
     volume: npt.NDArray[np.int64]
     first: int
     synthetic: bool = False
+    quotes: Quotes | None = None
 
     def __post_init__(self) -> None:
         if self.interval not in INTERVAL_NS:
@@ -85,168 +130,3 @@ class Tape:
             first=int(rows[0]),
             synthetic=bars.synthetic,
         )
-
-
-class Audience(Protocol):
-    """What the player tells, in this order, for every bar; between two sessions that the exchange has closed."""
-
-    def bar_opened(self, row: int) -> None: ...
-    def bar_completed(self, row: int) -> None: ...
-    def session_closed(self, opens_ns: int) -> None: ...
-    def session_over(self) -> None: ...
-
-
-class Pace(NamedTuple):
-    """How time passes. `stepped`: only when told to. `rate`: that many times as fast as real time. `speed`: bars per second.
-
-    None of these is lock-step: the next bar waits until every client that receives bars has said that it is ready (it asked for
-    the time after it saw the bar open). A client that has never said so is waited for `patience_sec`, one that has for fifteen
-    times as long: it may be compiling.
-    """
-
-    speed: float = 0.0
-    rate: float = 0.0
-    stepped: bool = False
-    patience_sec: float = 2.0
-
-    @property
-    def follows_clients(self) -> bool:
-        """Bars wait for somebody who watches; in real or accelerated time, and in steps, they do not."""
-        return not (self.rate or self.stepped)
-
-
-class Player:
-    """Plays a tape."""
-
-    def __init__(self, tape: Tape, audience: Audience, pace: Pace, set_clock: Callable[[int], None]) -> None:
-        self.tape, self.finished = tape, asyncio.Event()
-        self.row = tape.first  # the bar in progress, or the next one; rows before it are history
-        self.in_progress = False
-        self._audience, self._pace, self._set_clock = audience, pace, set_clock
-        self._session = calendar.session_of(tape.start)
-        self._listeners: set[Hashable] = set()
-        self._awaited: set[Hashable] = set()
-        self._spoken: set[Hashable] = set()  # has said that it is ready at least once
-        self._ready = asyncio.Event()
-        self._someone = asyncio.Event()
-        self._steps = asyncio.Semaphore(0)
-        self._stepped = asyncio.Event()
-        self._owed = 0
-        self._anchor: tuple[float, int] | None = None  # (loop time, market clock) from which accelerated time runs
-        self._clock(int(tape.start[tape.first]))
-
-    def _clock(self, now: int) -> None:
-        self._now = now
-        self._set_clock(now)
-
-    def now(self) -> int:
-        """The market clock; in real or accelerated time also between bars."""
-        if self._anchor is None or self.finished.is_set():
-            return self._now
-        return max(self._now, self._anchor[1] + int((self._loop_time() - self._anchor[0]) * self._pace.rate * NS))
-
-    def skip_to(self, ns: int) -> None:
-        """The clock stands there; bars that have ended by then count as history. Called before anything is played."""
-        ended = int(np.searchsorted(self.tape.start + self.tape.interval_ns, ns, "right"))
-        self.row = max(self.row, ended)
-        self._clock(ns)
-
-    def listen(self, client: Hashable) -> None:
-        """From now on the player waits for this client."""
-        self._listeners.add(client)
-        self._someone.set()
-
-    def leave(self, client: Hashable) -> None:
-        self._listeners.discard(client)
-        self.ready(client)
-        if not self._listeners:
-            self._someone.clear()
-
-    def ready(self, client: Hashable) -> None:
-        """The client is done with the bar in progress."""
-        if client in self._awaited:
-            self._spoken.add(client)
-        self._awaited.discard(client)
-        if not self._awaited:
-            self._ready.set()
-
-    async def step(self, bars: int = 1) -> None:
-        """With a stepped clock: let so many bars complete (a closed exchange between two sessions counts as one)."""
-        self._owed += bars
-        self._stepped.clear()
-        for _ in range(bars):
-            self._steps.release()
-        await self._stepped.wait()
-
-    async def play(self) -> None:
-        if self.row < len(self.tape) and calendar.session_of(self._now) != self._session[self.row]:
-            self._audience.session_closed(int(self.tape.start[self.row]))  # somebody started it while the exchange is closed
-        while self.row < len(self.tape):
-            if self._pace.follows_clients:
-                await self._someone.wait()
-            elif self._pace.rate:
-                await self._until(int(self.tape.start[self.row]))
-            self._open()
-            await self._pause(int(self.tape.start[self.row]) + self.tape.interval_ns)
-            self._complete()
-            if self.row < len(self.tape) and self._session[self.row] != self._session[self.row - 1]:
-                await self._break()
-        self._audience.session_over()
-        self.finished.set()
-        self._stepped.set()
-
-    def _open(self) -> None:
-        self._clock(int(self.tape.start[self.row]))
-        self.in_progress = True
-        self._awaited = set(self._listeners)
-        self._ready.clear()
-        self._audience.bar_opened(self.row)
-
-    def _complete(self) -> None:
-        """What happened within the bar is dated one second before its end; then the bar is history."""
-        end = int(self.tape.start[self.row]) + self.tape.interval_ns
-        self._clock(end - min(NS, self.tape.interval_ns // 2))
-        self.in_progress = False
-        self.row += 1
-        self._audience.bar_completed(self.row - 1)
-        self._clock(end)
-
-    async def _break(self) -> None:
-        """The exchange is closed until the next bar opens; in lock-step and by bars per second this takes no time."""
-        opens = int(self.tape.start[self.row])
-        self._audience.session_closed(opens)
-        if not self._pace.follows_clients:
-            await self._pause(opens)
-
-    async def _pause(self, until_ns: int) -> None:
-        pace = self._pace
-        if pace.stepped:
-            await self._one_step()
-        elif pace.rate:
-            await self._until(until_ns)
-        elif pace.speed:
-            await asyncio.sleep(1 / pace.speed)
-        else:
-            await self._everyone()
-
-    async def _one_step(self) -> None:
-        if not self._owed:
-            self._stepped.set()
-        await self._steps.acquire()
-        self._owed -= 1
-
-    async def _everyone(self) -> None:
-        patient = 15 if self._awaited & self._spoken else 1
-        try:
-            await asyncio.wait_for(self._ready.wait(), patient * self._pace.patience_sec)
-        except TimeoutError:
-            self._awaited.clear()
-
-    async def _until(self, market_ns: int) -> None:
-        if self._anchor is None:
-            self._anchor = (self._loop_time(), self._now)
-        due = self._anchor[0] + (market_ns - self._anchor[1]) / NS / self._pace.rate
-        await asyncio.sleep(max(0.0, due - self._loop_time()))
-
-    def _loop_time(self) -> float:
-        return asyncio.get_running_loop().time()

@@ -158,7 +158,7 @@ class Incidents:
 
     def transfer(self, quantity: int, price: float | None) -> None:
         tws = self._tws
-        at = price if price is not None else tws.book.price(tws.played) or float(tws.tape.open[tws.player.row - 1])
+        at = price if price is not None else tws.book.price(tws.played) or float(tws.tape.open[tws.player.reels[0].row - 1])
         tws.account.holding(tws.played).trade(quantity, at, 0.0)
         tws.publisher.position_changed(tws.played)
 

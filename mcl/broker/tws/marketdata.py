@@ -9,8 +9,9 @@ from mcl.broker.tws.contracts import Listed
 from mcl.broker.tws.feed import NS
 from mcl.broker.tws.history import WHAT
 from mcl.broker.tws.messages import Values
-from mcl.broker.tws.session import BarStream, Quote, Session
-from mcl.broker.tws.stream import TICK_TYPES
+from mcl.broker.tws.player import Reel
+from mcl.broker.tws.session import BarStream, Following, Quote, Session
+from mcl.broker.tws.stream import TICK_TYPES, Stream
 from mcl.broker.tws.trading import Handler, nothing
 
 MAX_TICK_STREAMS = 3
@@ -50,59 +51,63 @@ def _current_time(session: Session, _request: Values) -> None:
 
 
 def _market_rule(session: Session, request: Values) -> None:
-    tick = session.tws.tape.instrument.tick_size
+    tick = session.tws.played.instrument.tick_size
     session.send("marketRule", rule_id=request["rule_id"], increments=[{"low_edge": 0.0, "increment": tick}])
 
 
 # ------------------------------------------------------------------------------------------------------------- history
 
 
-def _played(session: Session, request: Values) -> Listed | None:
-    """The contract of a data request if it is the one on the tape; tells the client otherwise."""
+def _played(session: Session, request: Values) -> Stream | None:
+    """What flows about the contract of a data request, if one of the tapes is its; tells the client otherwise."""
     found = session.tws.listings.find(request)
     if len(found) != 1:
         session.error(request["req_id"], 200, NO_CONTRACT)
         return None
-    if found[0] is not session.tws.played:
-        text = f"HMDS query returned no data: {found[0].local_symbol}@{found[0].instrument.exchange} {request['what']}"
-        session.error(request["req_id"], 162, f"{_HISTORY_ERROR}{text}")
-        return None
-    return found[0]
+    stream = session.tws.streams.get(found[0].con_id)
+    if stream is None:
+        _no_data(session, request, found[0])
+    return stream
+
+
+def _no_data(session: Session, request: Values, listed: Listed) -> None:
+    text = f"HMDS query returned no data: {listed.local_symbol}@{listed.instrument.exchange} {request['what']}"
+    session.error(request["req_id"], 162, f"{_HISTORY_ERROR}{text}")
 
 
 def _historical_data(session: Session, request: Values) -> None:
-    listed, req_id, tws = _played(session, request), request["req_id"], session.tws
-    if listed is None:
+    stream, req_id = _played(session, request), request["req_id"]
+    if stream is None:
         return
     if request["keep_up_to_date"] and request["end"]:
         cause = "End Date Time cannot be specified when live updates are requested"
         session.error(req_id, 321, f"Error validating request.-'bL' : cause - {cause}")
         return
-    step = history.step_ns(tws.tape, request["bar_size"])
-    rows = None if step is None else history.rows(tws.tape, tws.player.row, request)
+    reel = stream.reel
+    step = history.step_ns(reel.tape, request["bar_size"])
+    rows = None if step is None else history.rows(reel.tape, reel.row, request)
     if step is None or rows is None or not len(rows):
-        text = f"HMDS query returned no data: {listed.local_symbol}@{listed.instrument.exchange} {request['what']}"
-        session.error(req_id, 162, f"{_HISTORY_ERROR}{text}")
+        _no_data(session, request, reel.listed)
         return
-    _send_history(session, request, rows, step)
+    _send_history(session, request, reel, rows, step)
     if request["keep_up_to_date"]:
-        session.subscribed.bars[req_id] = BarStream(listed, request["format_date"], step, request["what"])
-        tws.player.listen(session)
+        session.subscribed.bars[req_id] = BarStream(reel.listed, request["format_date"], step, request["what"])
+        session.tws.player.listen(session)
 
 
-def _send_history(session: Session, request: Values, rows: history.Ints, step: int) -> None:
-    tws, date_format, what = session.tws, request["format_date"], request["what"]
-    bars = history.bars(tws.tape, rows, step, date_format, what)
-    if request["keep_up_to_date"] and tws.player.in_progress:
-        bar = history.current(tws.tape, tws.player.row, False, step, date_format, what)
+def _send_history(session: Session, request: Values, reel: Reel, rows: history.Ints, step: int) -> None:
+    date_format, what = request["format_date"], request["what"]
+    bars = history.bars(reel.tape, rows, step, date_format, what)
+    if request["keep_up_to_date"] and reel.in_progress:
+        bar = history.current(reel.tape, reel.row, False, step, date_format, what)
         bars = [*(bars[:-1] if bars[-1]["date"] == bar["date"] else bars), bar]
-    start, end = render.local_time(int(tws.tape.start[rows[0]])), render.local_time(tws.book.now)
+    start, end = render.local_time(int(reel.tape.start[rows[0]])), render.local_time(session.tws.book.now)
     session.send("historicalData", req_id=request["req_id"], start=start, end=end, bars=bars)
 
 
 def _head_timestamp(session: Session, request: Values) -> None:
-    if _played(session, request) is not None:
-        first = int(session.tws.tape.start[0])
+    if (stream := _played(session, request)) is not None:
+        first = int(stream.reel.tape.start[0])
         text = str(first // NS) if request["format_date"] == 2 else f"{render.moment(first):%Y%m%d-%H:%M:%S}"
         session.send("headTimestamp", req_id=request["req_id"], time=text)
 
@@ -126,7 +131,8 @@ def _market_data(session: Session, request: Values) -> None:
         session.error(req_id, 10167, "Requested market data is not subscribed. Displaying delayed market data.")
     session.send("tickReqParams", req_id=req_id, min_tick=repr(quote.listed.instrument.tick_size), snapshot_permissions=3)
     session.send("marketDataType", req_id=req_id, type=3 if quote.delayed else 1)
-    tws.stream.first(session, req_id, quote)
+    if (stream := tws.streams.get(quote.listed.con_id)) is not None:
+        stream.first(session, req_id, quote)
     if request["snapshot"]:
         session.send("tickSnapshotEnd", req_id=req_id)
     else:
@@ -140,8 +146,8 @@ def _data_type(session: Session, request: Values) -> None:
 def _real_time_bars(session: Session, request: Values) -> None:
     if request["what"] not in WHAT or request["bar_size"] != 5:
         session.error(request["req_id"], 321, "Error validating request.-'bN' : cause - Only bars of 5 seconds are available")
-    elif _played(session, request) is not None:
-        _follow(session, session.subscribed.seconds, request["req_id"], request["what"])
+    elif (stream := _played(session, request)) is not None:
+        _follow(session, session.subscribed.seconds, request["req_id"], Following(stream.reel.listed, request["what"]))
 
 
 def _tick_by_tick(session: Session, request: Values) -> None:
@@ -150,11 +156,11 @@ def _tick_by_tick(session: Session, request: Values) -> None:
         session.error(request["req_id"], 10189, f"Failed to request tick-by-tick data: unknown tick type {kind}")
     elif len(session.subscribed.ticks) >= MAX_TICK_STREAMS:
         session.error(request["req_id"], 10190, "Max number of tick-by-tick requests has been reached.")
-    elif _played(session, request | {"what": kind}) is not None:
-        _follow(session, session.subscribed.ticks, request["req_id"], kind)
+    elif (stream := _played(session, request | {"what": kind})) is not None:
+        _follow(session, session.subscribed.ticks, request["req_id"], Following(stream.reel.listed, kind))
 
 
-def _follow(session: Session, streams: dict[int, str], req_id: int, what: str) -> None:
+def _follow(session: Session, streams: dict[int, Following], req_id: int, what: Following) -> None:
     streams[req_id] = what
     session.tws.player.listen(session)
 

@@ -79,9 +79,10 @@ def what_if(order: Order, account: Account, before: int, after: int) -> tuple[Va
     terms, equity = account.terms, account.equity
     fee = terms.commission_usd * order.total
     margins: Values = {}
-    for name, per_contract in (("init", terms.initial_margin_usd), ("maint", terms.maintenance_margin_usd)):
-        old, new = abs(before) * per_contract, abs(after) * per_contract
-        margins |= {f"{name}_margin_before": old, f"{name}_margin_change": new - old, f"{name}_margin_after": new}
+    needs = (("init", account.initial_margin, terms.initial), ("maint", account.maintenance_margin, terms.maintenance))
+    for name, now, per_contract in needs:
+        change = (abs(after) - abs(before)) * per_contract(order.listed)
+        margins |= {f"{name}_margin_before": now, f"{name}_margin_change": change, f"{name}_margin_after": now + change}
     equities = {"equity_before": equity, "equity_change": -fee, "equity_after": equity - fee}
     figures = margins | equities | {"commission": repr(fee), "commission_currency": order.listed.instrument.currency}
     return preview, preview | figures

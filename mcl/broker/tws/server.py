@@ -12,19 +12,21 @@ import asyncio
 import errno
 import logging
 from collections import Counter
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from mcl import calendar, schema
-from mcl.broker.tws import history, marketdata, trading
+from mcl.broker.tws import marketdata, trading
 from mcl.broker.tws.account import Account, Terms
 from mcl.broker.tws.book import Book
 from mcl.broker.tws.contracts import Listings
 from mcl.broker.tws.faults import Faults, Rule
-from mcl.broker.tws.feed import Pace, Player, Tape
+from mcl.broker.tws.feed import Tape, Tick
 from mcl.broker.tws.incidents import Greeting, Incidents
 from mcl.broker.tws.orders import Execution
+from mcl.broker.tws.player import Pace, Player, Reel
 from mcl.broker.tws.publish import Publisher
 from mcl.broker.tws.session import Session
 from mcl.broker.tws.sink import Habits
@@ -50,7 +52,7 @@ class SimulatedTWS:
     def __init__(
         self,
         tape: Tape,
-        *,
+        *also: Tape,
         account: str = "DU0000001",
         capital_usd: float = 25_000.0,
         slippage_ticks: float = 1.0,
@@ -72,17 +74,19 @@ class SimulatedTWS:
             raise BrokerError(f"server version {server_version} is not simulated; valid: {', '.join(map(str, SERVER_VERSIONS))}")
         self.host, self.port, self.server_version, self.tape = "127.0.0.1", port, server_version, tape
         today = calendar.from_day(int(calendar.session_of(tape.start[tape.first])))
-        self.listings = Listings(today, [tape.contract])
-        self.played = self.listings.of(tape.contract)
+        self.listings = Listings(today, [one.contract for one in (tape, *also)])
+        reels = [Reel(self.listings.of(one.contract), one, one.first) for one in (tape, *also)]
+        self.played = reels[0].listed
         self.account = Account(account, capital_usd, terms or Terms())
         self.publisher = Publisher(self)
         self.book = Book(self.publisher, self.listings, self.account, slippage_ticks, habits)
         self.sessions: set[Session] = set()
         self.counters: Counter[str] = Counter()
         self.greeting, self.permitted, self.hidden_executions = Greeting(), True, 0
-        self.faults, self.incidents, self.stream = Faults(self, seed), Incidents(self), Stream(self)
+        self.faults, self.incidents = Faults(self, seed), Incidents(self)
+        self.streams = {reel.listed.con_id: Stream(self, reel) for reel in reels}
         self.handlers = trading.HANDLERS | marketdata.HANDLERS
-        self.player = Player(tape, self, Pace(speed, rate, stepped, patience_sec), self._set_clock)
+        self.player = Player(reels, self, Pace(speed, rate, stepped, patience_sec), self._set_clock)
         self._silent_end = silent_end
         self._transcript_path, self._transcript = transcript, None if transcript is None else Transcript(transcript)
         self._vault = None if state is None else Vault(state)
@@ -93,11 +97,12 @@ class SimulatedTWS:
             self.player.skip_to(max(resumed, start_ns or 0))
 
     @classmethod
-    def configured(cls, tape: Tape, broker: schema.Broker, costs: schema.Costs) -> Self:
+    def configured(cls, tape: Tape, broker: schema.Broker, costs: schema.Costs, also: Sequence[Tape] = ()) -> Self:
         """As a session's configuration says: the costs of the backtest are the costs of this market."""
         terms = Terms(commission_usd=costs.side_usd)
         return cls(
             tape,
+            *also,
             account=broker.account,
             capital_usd=broker.capital_usd,
             slippage_ticks=costs.slippage_ticks,
@@ -206,23 +211,31 @@ class SimulatedTWS:
         if not self.faults.idle:
             self.faults.clock(now)
 
-    def bar_opened(self, row: int) -> None:
-        price = float(self.tape.open[row])
-        self._push_bars(row, complete=False)
-        self.book.opened(self.played, price)
-        self.stream.opened(price)
+    def bar_opened(self, reel: Reel) -> None:
+        stream = self.streams[reel.listed.con_id]
+        stream.bar(reel.row, complete=False)
+        self.book.opened(reel.listed, float(reel.tape.open[reel.row]))
+        stream.opened()
         self.keep(clock=True)
 
-    def bar_completed(self, row: int) -> None:
-        open_, high, low, close = self.tape.prices(row)
-        self.book.traded(self.played, open_, high, low, close, int(self.tape.volume[row]))
-        self._push_bars(row, complete=True)
-        self.stream.completed(row)
+    def ticked(self, reel: Reel, tick: Tick) -> None: ...
+
+    def bar_completed(self, reel: Reel, row: int) -> None:
+        open_, high, low, close = reel.tape.prices(row)
+        self.book.traded(reel.listed, open_, high, low, close, int(reel.tape.volume[row]))
+        stream = self.streams[reel.listed.con_id]
+        stream.bar(row, complete=True)
+        stream.completed(row)
+
+    def followers(self, reels: Sequence[Reel]) -> set[Hashable]:
+        listed = {reel.listed for reel in reels}
+        return {session for session in self.sessions if session.subscribed.follows(listed)}
 
     def session_closed(self, opens_ns: int) -> None:
         """The daily break, a weekend or a holiday."""
         self.book.close_session(opens_ns)
-        self.stream.session_closed()
+        for stream in self.streams.values():
+            stream.session_closed()
 
     def session_over(self) -> None:
         """Day orders end, and every stream of bars is told that nothing more will come."""
@@ -234,9 +247,3 @@ class SimulatedTWS:
             for req_id in session.subscribed.bars:
                 session.error(req_id, 10182, "Failed to request live updates (disconnected).")
             session.subscribed.bars.clear()
-
-    def _push_bars(self, row: int, complete: bool) -> None:
-        for session in list(self.sessions):
-            for req_id, stream in list(session.subscribed.bars.items()):
-                values = history.current(self.tape, row, complete, stream.step_ns, stream.date_format, stream.what)
-                session.send("historicalDataUpdate", req_id=req_id, **values)

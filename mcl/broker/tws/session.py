@@ -7,7 +7,7 @@ import logging
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -44,6 +44,11 @@ class BarStream(NamedTuple):
     what: str = "TRADES"
 
 
+class Following(NamedTuple):
+    listed: Listed
+    what: str  # TRADES, BID …, or the kind of tick
+
+
 @dataclass
 class Subscriptions:
     """By request id where the protocol has one."""
@@ -56,13 +61,17 @@ class Subscriptions:
     data_type: int = 1  # 1 live, 2 frozen, 3 delayed, 4 delayed frozen: what the client asked for
     quotes: dict[int, Quote] = field(default_factory=dict)
     bars: dict[int, BarStream] = field(default_factory=dict)  # keepUpToDate
-    seconds: dict[int, str] = field(default_factory=dict)  # 5-second bars -> TRADES, BID, ASK, MIDPOINT
-    ticks: dict[int, str] = field(default_factory=dict)  # tick by tick -> Last, AllLast, BidAsk, MidPoint
+    seconds: dict[int, Following] = field(default_factory=dict)  # 5-second bars
+    ticks: dict[int, Following] = field(default_factory=dict)  # tick by tick
 
     @property
     def paces(self) -> bool:
         """The client follows bars or ticks: a replay in lock-step waits for it."""
         return bool(self.bars or self.seconds or self.ticks)
+
+    def follows(self, listed: Collection[Listed]) -> bool:
+        """Bars or ticks of one of these contracts."""
+        return any(stream.listed in listed for kind in (self.bars, self.seconds, self.ticks) for stream in kind.values())
 
 
 class Session(asyncio.Protocol):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +24,12 @@ Ints = npt.NDArray[np.int64]
 ROLL_DAYS = 5  # a contract that stops trading sooner is not shown as today's
 
 
-def tape(data: schema.Data, root: Path, session: date | None = None, contract: str | None = None, sessions: int = 1) -> Tape:
-    """`sessions` sessions from `session` on (default: the last ones) of `contract` (default: the one that is active in the first).
+ALL = "all"
+
+
+def tapes(data: schema.Data, root: Path, session: date | None = None, contracts: Sequence[str] = (), sessions: int = 1) -> list[Tape]:
+    """`sessions` sessions from `session` on (default: the last ones), one tape per contract: those named, `all` that have bars in the
+    first of them, or (default) the one that is active in it, whose history is then continuous over rolls.
 
     The hold-out is included: a market knows no hold-out. BrokerError for what the data do not hold; DataError as `load`.
     """
@@ -33,11 +39,22 @@ def tape(data: schema.Data, root: Path, session: date | None = None, contract: s
     if day not in held:
         first, last = (calendar.from_day(int(n)) for n in (held[0], held[-1]))
         raise BrokerError(f"no bars in the session {calendar.from_day(day)}; the data hold {first} to {last}")
-    if contract is None and sessions == 1:
-        return Tape.from_bars(bars, day)
+    if not contracts and sessions == 1:
+        return [Tape.from_bars(bars, day)]
     stored = build.dataset(data, root)
-    active = bars.contracts[int(bars.contract[int(np.searchsorted(bars.session, day))])]
-    return _of_contract(stored, _named(stored, contract or active.symbol), day, sessions)
+    active = bars.contracts[int(bars.contract[int(np.searchsorted(bars.session, day))])].symbol
+    wanted = _all(stored, active, day) if ALL in contracts else list(dict.fromkeys(contracts)) or [active]
+    return [_of_contract(stored, _named(stored, symbol), day, sessions) for symbol in wanted]
+
+
+def _all(stored: Dataset, active: str, day: int) -> list[str]:
+    """Contracts that have bars in a session and before it, the active one first."""
+    held = [contract.symbol for index, contract in enumerate(stored.contracts) if _has(stored.rows(index, last=day).session, day)]
+    return sorted(held, key=lambda symbol: symbol != active)
+
+
+def _has(session: Ints, day: int) -> bool:
+    return len(session) > 0 and session[0] < day and session[-1] == day
 
 
 def _named(stored: Dataset, symbol: str) -> int:
@@ -73,18 +90,27 @@ def _tape(stored: Dataset, index: int, rows: Rows, first: int) -> Tape:
     )
 
 
-def as_of_today(old: Tape, now_ns: int) -> Tape:
-    """The same prices at the same New York clock times of the session that is open now, or opens next, in a contract that trades now.
+def as_of_today(old: Sequence[Tape], now_ns: int) -> list[Tape]:
+    """The same prices at the same New York clock times of the session that is open now, or opens next, in contracts that trade now:
+    of each root the first months that do, in the order of the old ones.
 
-    No market made these prices on that day: the tape is marked as synthetic.
+    No market made these prices on that day: the tapes are marked as synthetic.
     """
+    day, _ = _session_at(now_ns, old[0].contract.root)
+    months = {root: _trading(root, day) for root in {tape.contract.root for tape in old}}
+    order = sorted(range(len(old)), key=lambda n: old[n].contract.last_trade_date)
+    moved = {n: _moved(old[n], next(months[old[n].contract.root]), now_ns) for n in order}
+    return [moved[n] for n in range(len(old))]
+
+
+def _moved(old: Tape, contract: Contract, now_ns: int) -> Tape:
     day, last_ns = _session_at(now_ns, old.contract.root)
-    moved = day - int(calendar.session_of(old.start[old.first]))
-    start = _utc(calendar.new_york_ns(old.start) + moved * calendar.DAY_NS)
+    days = day - int(calendar.session_of(old.start[old.first]))
+    start = _utc(calendar.new_york_ns(old.start) + days * calendar.DAY_NS)
     kept = np.flatnonzero((start < last_ns) & np.append(True, np.diff(start) > 0))
     arrays = {name: getattr(old, name)[kept] for name in ("open", "high", "low", "close", "volume")}
     first = int(np.searchsorted(kept, old.first))
-    return replace(old, contract=_trading(old.contract.root, day), start=start[kept], first=first, synthetic=True, **arrays)
+    return replace(old, contract=contract, start=start[kept], first=first, synthetic=True, **arrays)
 
 
 def _session_at(now_ns: int, root: str) -> tuple[int, int]:
@@ -95,12 +121,11 @@ def _session_at(now_ns: int, root: str) -> tuple[int, int]:
     return int(coming.day[at]), int(coming.close_ns[at])
 
 
-def _trading(root: str, day: int) -> Contract:
-    """The first contract that trades for some days yet."""
+def _trading(root: str, day: int) -> Iterator[Contract]:
+    """Contracts that trade for some days yet, the nearest first."""
     on = calendar.from_day(day)
-    months = (on.year * 12 + on.month - 1 + n for n in range(6))
-    coming = (calendar.contract(root, month // 12, month % 12 + 1) for month in months)
-    return next(contract for contract in coming if contract.last_trade_date >= on + timedelta(days=ROLL_DAYS))
+    coming = (calendar.contract(root, month // 12, month % 12 + 1) for month in count(on.year * 12 + on.month - 1))
+    return (contract for contract in coming if contract.last_trade_date >= on + timedelta(days=ROLL_DAYS))
 
 
 def _utc(local: Ints) -> Ints:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from mcl.broker.tws import history
 from mcl.broker.tws.contracts import Listed
 from mcl.broker.tws.feed import NS, Tape
+from mcl.broker.tws.player import Reel
 from mcl.broker.tws.session import Quote, Session
 
 if TYPE_CHECKING:
@@ -55,14 +57,14 @@ def seconds(tape: Tape, row: int) -> list[Second]:
 
 
 class Stream:
-    """What flows to the clients that have subscribed. Keeps the day's open, range and volume."""
+    """What flows about one contract to the clients that have subscribed. Keeps the day's open, range and volume."""
 
-    def __init__(self, tws: SimulatedTWS) -> None:
-        self._tws = tws
+    def __init__(self, tws: SimulatedTWS, reel: Reel) -> None:
+        self._tws, self.reel = tws, reel
         self._day: tuple[float, float, float] | None = None  # open, high, low of the session
         self._volume = 0
         self._last = 0.0
-        self._yesterday = float(tws.tape.close[max(0, tws.tape.first - 1)])
+        self._yesterday = float(reel.tape.close[max(0, reel.tape.first - 1)])
         self._collected: list[int] = []  # rows of the 5-second bar in progress, when the tape is finer
 
     def session_closed(self) -> None:
@@ -80,7 +82,8 @@ class Stream:
         self._tick(session, req_id, quote, CLOSE, self._yesterday)
         session.send("tickGeneric", req_id=req_id, tick_type=self._type(quote, HALTED), value=float(self._tws.book.halted))
 
-    def opened(self, price: float) -> None:
+    def opened(self) -> None:
+        price = float(self.reel.tape.open[self.reel.row])
         self._note(price, price)
         self._last = price
         for session, req_id, quote in self._quotes():
@@ -88,7 +91,7 @@ class Stream:
         self._ticks(price, 1)
 
     def completed(self, row: int) -> None:
-        tape = self._tws.tape
+        tape = self.reel.tape
         open_, high, low, close = tape.prices(row)
         self._note(high, low)
         self._last, volume = close, int(tape.volume[row])
@@ -107,8 +110,8 @@ class Stream:
     # --------------------------------------------------------------------------------------------------------- quotes
 
     def _quotes(self) -> list[tuple[Session, int, Quote]]:
-        played = self._tws.played
-        return [(s, r, q) for s in list(self._tws.sessions) for r, q in list(s.subscribed.quotes.items()) if q.listed is played]
+        listed = self.reel.listed
+        return [(s, r, q) for s in list(self._tws.sessions) for r, q in list(s.subscribed.quotes.items()) if q.listed is listed]
 
     def _type(self, quote: Quote, tick_type: int) -> int:
         return _DELAYED[tick_type] if quote.delayed else tick_type
@@ -136,12 +139,14 @@ class Stream:
     # ---------------------------------------------------------------------------------------------------------- ticks
 
     def _ticks(self, price: float, size: int) -> None:
-        listed, now = self._tws.played, self._tws.book.now // NS
+        listed, now = self.reel.listed, self._tws.book.now // NS
         away = self._spread(listed)
         bid, ask = (listed.price(round(price + side * away, 8)) for side in (-1, 1))
         top = self._tws.book.habits.top_size or 1
         for session in list(self._tws.sessions):
-            for req_id, what in list(session.subscribed.ticks.items()):
+            for req_id, (followed, what) in list(session.subscribed.ticks.items()):
+                if followed is not listed:
+                    continue
                 kind = TICK_TYPES[what]
                 if what == "BidAsk":
                     session.send("tickByTick", req_id=req_id, kind=kind, time=now, bid=bid, ask=ask, bid_size=top, ask_size=top)
@@ -151,8 +156,18 @@ class Stream:
                     where = listed.instrument.exchange
                     session.send("tickByTick", req_id=req_id, kind=kind, time=now, price=listed.price(price), size=size, exchange=where)
 
+    # ----------------------------------------------------------------------------------------------------------- bars
+
+    def bar(self, row: int, complete: bool) -> None:
+        """As streams of bars (keepUpToDate) are told of it."""
+        for session in list(self._tws.sessions):
+            for req_id, stream in list(session.subscribed.bars.items()):
+                if stream.listed is self.reel.listed:
+                    values = history.current(self.reel.tape, row, complete, stream.step_ns, stream.date_format, stream.what)
+                    session.send("historicalDataUpdate", req_id=req_id, **values)
+
     def _five_seconds(self, row: int) -> None:
-        tape = self._tws.tape
+        tape = self.reel.tape
         if tape.interval_ns >= FIVE_NS:
             for bar in seconds(tape, row):
                 self._push_second(bar)
@@ -165,7 +180,7 @@ class Stream:
             self._push_collected()
 
     def _push_collected(self) -> None:
-        tape, rows = self._tws.tape, self._collected
+        tape, rows = self.reel.tape, self._collected
         start = int(tape.start[rows[0]]) // FIVE_NS * 5
         high, low = float(tape.high[rows].max()), float(tape.low[rows].min())
         self._push_second(Second(start, float(tape.open[rows[0]]), high, low, float(tape.close[rows[-1]]), int(tape.volume[rows].sum())))
@@ -174,7 +189,9 @@ class Stream:
     def _push_second(self, bar: Second) -> None:
         prices = {"open": bar.open, "high": bar.high, "low": bar.low, "close": bar.close}
         for session in list(self._tws.sessions):
-            for req_id, what in list(session.subscribed.seconds.items()):
+            for req_id, (followed, what) in list(session.subscribed.seconds.items()):
+                if followed is not self.reel.listed:
+                    continue
                 trades = what == "TRADES"
                 figures = (
                     {"volume": bar.volume, "wap": bar.close, "count": bar.volume} if trades else {"volume": -1, "wap": -1.0, "count": -1}
