@@ -386,6 +386,7 @@ def test_a_foreign_trade_stops_us() -> None:
             async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
                 other.placeOrder(contract, ib_async.MarketOrder("BUY", 1, tif="DAY", account="DU0000001"))
                 await eventually(lambda: tws.positions)
+                await other.reqCurrentTimeAsync()  # what was said before has arrived everywhere
                 with pytest.raises(BrokerError, match="the broker holds 1 MCLG6, the executions of this session add up to 0"):
                     await broker.trade_to(pinned, Goal(1), "a")
                 break
