@@ -18,6 +18,7 @@ from mcl.broker.tws import render
 from mcl.broker.tws.account import Account, Terms
 from mcl.broker.tws.book import Book
 from mcl.broker.tws.contracts import Listed, Listings
+from mcl.broker.tws.matching import Range
 from mcl.broker.tws.orders import Execution, Order
 from mcl.broker.tws.requests import REQUESTS
 from mcl.broker.tws.sink import Habits
@@ -120,9 +121,9 @@ def _bar(core: Book, luck: random.Random, price: int, now: int) -> tuple[int, in
     close = open_ + luck.randint(-8, 8)
     high, low = max(open_, close) + luck.randint(0, 5), min(open_, close) - luck.randint(0, 5)
     core.clock(now)
-    core.halted = luck.random() < 0.05
-    core.opened(MCLG6, open_ / 100)
-    core.traded(MCLG6, open_ / 100, high / 100, low / 100, close / 100, luck.randint(0, 40))
+    core.floor.halted = luck.random() < 0.05
+    core.floor.opened(MCLG6, open_ / 100)
+    core.floor.traded(MCLG6, Range(open_ / 100, high / 100, low / 100, close / 100), luck.randint(0, 40))
     return close, now + 60 * 10**9
 
 

@@ -14,6 +14,7 @@ from mcl import calendar
 from mcl.broker.tws.account import Account, Terms
 from mcl.broker.tws.book import Book
 from mcl.broker.tws.contracts import Listed, Listings
+from mcl.broker.tws.matching import Range
 from mcl.broker.tws.orders import Execution, Order
 from mcl.broker.tws.requests import REQUESTS
 
@@ -87,7 +88,7 @@ def test_resting_orders_fill_once(kind: str, action: str, level: int, bars: list
     reached = False
     for open_, close, above, below in bars:
         high, low = max(open_, close) + above, min(open_, close) - below
-        core.traded(MCLG6, open_ / 100, high / 100, low / 100, close / 100)
+        core.floor.traded(MCLG6, Range(open_ / 100, high / 100, low / 100, close / 100))
         touched = (high >= level if side > 0 else low <= level) if kind == "STP" else (low <= level if side > 0 else high >= level)
         if touched and not reached:
             [fill] = told.fills
@@ -105,7 +106,7 @@ def test_resting_orders_fill_once(kind: str, action: str, level: int, bars: list
 def test_one_cancels_the_other(stop: int, target: int, bars: list[tuple[int, int, int, int]]) -> None:
     """After an entry exactly one of stop and target can fill, the stop if a bar reached both; the other is cancelled."""
     core, told = book()
-    core.opened(MCLG6, 60.0)
+    core.floor.opened(MCLG6, 60.0)
     place(core, 1)
     entry = round(told.fills[0].price * 100)
     pair = {"action": "SELL", "oca_group": "g", "oca_type": "1"}
@@ -113,7 +114,7 @@ def test_one_cancels_the_other(stop: int, target: int, bars: list[tuple[int, int
     place(core, 3, order_type="LMT", limit_price=str((entry + target) / 100), **pair)
     for open_, close, above, below in bars:
         high, low = max(open_, close) + above, min(open_, close) - below
-        core.traded(MCLG6, open_ / 100, high / 100, low / 100, close / 100)
+        core.floor.traded(MCLG6, Range(open_ / 100, high / 100, low / 100, close / 100))
         if len(told.fills) == 2:
             winner, loser = (2, 3) if low <= entry - stop else (3, 2)
             assert told.fills[1].order.order_id == winner
@@ -127,10 +128,10 @@ def test_one_cancels_the_other(stop: int, target: int, bars: list[tuple[int, int
 @given(st.lists(st.tuples(st.integers(1, 4), st.sampled_from(["place", "cancel", "change", "bar"]), TICKS), max_size=40))
 def test_any_sequence_of_requests_keeps_the_books_in_step(steps: list[tuple[int, str, int]]) -> None:
     core, told = book()
-    core.opened(MCLG6, 60.0)
+    core.floor.opened(MCLG6, 60.0)
     for order_id, what, ticks in steps:
         if what == "bar":
-            core.traded(MCLG6, ticks / 100, (ticks + 3) / 100, (ticks - 3) / 100, ticks / 100)
+            core.floor.traded(MCLG6, Range(ticks / 100, (ticks + 3) / 100, (ticks - 3) / 100, ticks / 100))
         elif what == "cancel":
             core.cancel(1, order_id)
         else:

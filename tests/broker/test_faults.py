@@ -16,6 +16,7 @@ from tws_harness import RawClient, eventually, order_request, run
 
 from mcl.broker.tws import SimulatedTWS
 from mcl.broker.tws.control import Control, ask
+from mcl.broker.tws.matching import Range
 from mcl.broker.tws.menu import MENU
 from mcl.errors import BrokerError
 
@@ -400,7 +401,7 @@ def test_f21_brackets_that_do_not_protect() -> None:
         tws.fault("no_oca")
         client.send(*order_request(order_id="3", order_type="LMT", limit_price="59.0", **child))
         assert (await life(client, 4, order_type="LMT", limit_price="61.0", **child))[-1] == "3 Submitted"
-        tws.book.traded(tws.played, 60.0, 62.0, 58.0, 60.0)
+        tws.book.floor.traded(tws.played, Range(60.0, 62.0, 58.0, 60.0))
         assert tws.positions == {"MCLG6": -1}
 
     scene(script)

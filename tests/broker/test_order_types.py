@@ -11,6 +11,7 @@ from tws_harness import SESSION_OPEN_NS
 from mcl.broker.tws import render
 from mcl.broker.tws.account import Account, Terms
 from mcl.broker.tws.book import Book
+from mcl.broker.tws.matching import Range
 from mcl.broker.tws.orders import Execution, Order
 from mcl.broker.tws.sink import Habits
 
@@ -51,12 +52,12 @@ def desk(capital: float = 25_000.0, **habits: Any) -> tuple[Book, Line]:
     line = Line()
     core = Book(line, LISTINGS, Account("DU0000001", capital, Terms()), 1.0, Habits(**habits))
     core.clock(SESSION_OPEN_NS)
-    core.opened(MCLG6, 60.0)
+    core.floor.opened(MCLG6, 60.0)
     return core, line
 
 
 def bar(core: Book, open_: float, high: float, low: float, close: float, volume: int = 100) -> None:
-    core.traded(MCLG6, open_, high, low, close, volume)
+    core.floor.traded(MCLG6, Range(open_, high, low, close), volume)
 
 
 def test_a_stop_limit_that_gaps_rests_at_its_limit() -> None:
@@ -166,7 +167,7 @@ def test_a_part_is_told_as_a_part() -> None:
 def test_a_market_order_goes_on_at_the_next_open() -> None:
     core, line = desk(top_size=2)
     place(core, 1, quantity="3")
-    core.opened(MCLG6, 61.0)
+    core.floor.opened(MCLG6, 61.0)
     assert [(fill.quantity, fill.price) for fill in line.fills] == [(2, 60.01), (1, 61.01)]
     assert core.orders[1, 1].status == "Filled"
 
@@ -205,7 +206,7 @@ def test_an_order_in_the_daily_break_waits_for_the_open() -> None:
     core.cancel(1, 8)
     assert line.new() == ["4 8 161"]
     core.clock(SESSION_OPEN_NS + 24 * HOUR)
-    core.opened(MCLG6, 61.0)
+    core.floor.opened(MCLG6, 61.0)
     said = line.new()
     assert said[:4] == ["3 8 Cancelled 0+1", "4 8 202", "5 2 Submitted", "3 2 Submitted 0+1"]
     assert said[4] == "11 1 1@61.01"
@@ -234,11 +235,11 @@ def test_limits_of_the_account() -> None:
 
 def test_nothing_trades_in_a_halt() -> None:
     core, line = desk()
-    core.halted = True
+    core.floor.halted = True
     place(core, 1)
     bar(core, 60.0, 61.0, 59.0, 60.0)
-    core.opened(MCLG6, 60.5)
+    core.floor.opened(MCLG6, 60.5)
     assert not line.fills
-    core.halted = False
-    core.opened(MCLG6, 60.7)
+    core.floor.halted = False
+    core.floor.opened(MCLG6, 60.7)
     assert [fill.price for fill in line.fills] == [60.71]

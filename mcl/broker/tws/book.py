@@ -1,50 +1,38 @@
-"""The broker core: accepts, changes, cancels and fills orders, and says so in the order in which a TWS does.
+"""The orders of the account: accepts, changes, cancels and fills them, and says so in the order in which a TWS does.
 
 It knows neither sockets nor messages: everything that clients may learn goes through a `Sink`, in sequence. Numbers, ids and
-times are deterministic. One price per contract is known between bars (the open of the bar in progress); market orders fill
-there. When a bar completes, resting orders are matched against it by the rule of `matching`, stops before limits;
-`slippage_ticks` goes against the trader on all that trades at the market, none on limits.
+times are deterministic. What trades when, and at what price, is decided on its `floor`.
 """
 
 from __future__ import annotations
 
-from mcl import calendar
 from mcl.broker.tws import checks, matching
 from mcl.broker.tws.account import Account
 from mcl.broker.tws.checks import Reject
 from mcl.broker.tws.contracts import Listed, Listings
-from mcl.broker.tws.matching import Range
+from mcl.broker.tws.floor import Floor
 from mcl.broker.tws.messages import Values
 from mcl.broker.tws.orders import OCA_CANCELS, Execution, Order, Status, order_from
 from mcl.broker.tws.render import local_time
 from mcl.broker.tws.sink import Habits, Sink
 
 FIRST_PERM_ID = 1_500_000_001
-_LIQUID_NS = (
-    (9 * 60 + 30) * 60 * calendar.NS,
-    17 * 3600 * calendar.NS,
-)  # 09:30 to 17:00 New York: when orders without outsideRth are triggered
 
 
 class Book:
     """All orders of the account. `now` is the market clock (ns), kept by the player."""
 
     def __init__(self, sink: Sink, listings: Listings, account: Account, slippage_ticks: float, habits: Habits | None = None) -> None:
-        self.sink, self.listings, self.account, self.slippage_ticks = sink, listings, account, slippage_ticks
+        self.sink, self.listings, self.account = sink, listings, account
         self.habits = habits or Habits()
         self.now = 0
-        self.halted = False
+        self.floor = Floor(self, self.habits, slippage_ticks)
         self.orders: dict[tuple[int, int], Order] = {}  # (client id, order id), in order of arrival
         self.executions: list[Execution] = []
         self.touched: dict[int, Order] = {}  # by perm_id: changed since somebody last wrote them down
         self.next_perm_id = FIRST_PERM_ID
         self.oca_off = False  # groups and brackets no longer cancel each other: what a race at the exchange looks like
         self._active: dict[int, Order] = {}  # by perm_id: those of `orders` that can still fill
-        self._prices: dict[int, float] = {}  # by con_id: what a market order would get now, before slippage
-        self._room: dict[int, int] = {}  # by con_id: contracts that can still trade in this bar; absent: any number
-        self._in_break: int | None = None  # when the exchange opens again (ns)
-        self._cancel_later: dict[int, Order] = {}  # cancels that wait for the end of the break
-        self._closed = False
 
     # ------------------------------------------------------------------------------------------------------- requests
 
@@ -71,10 +59,9 @@ class Book:
         elif not order.working:
             text = f"OrderId {order_id} that needs to be cancelled cannot be cancelled, state: {order.status}."
             self.sink.order_error(client_id, order_id, 10148, text)
-        elif order.perm_id in self._cancel_later:
-            self.sink.order_error(client_id, order_id, 161, "Cancel attempted when order is not in a cancellable state.")
-        elif self._in_break is not None and self.habits.break_cancels_unanswered:
-            self._cancel_later[order.perm_id] = order
+        elif self.floor.holds_cancels:
+            if not self.floor.leave_later(order):
+                self.sink.order_error(client_id, order_id, 161, "Cancel attempted when order is not in a cancellable state.")
         else:
             self.end(order)
 
@@ -99,10 +86,7 @@ class Book:
         self._active = {order.perm_id: order for order in orders if order.working}
         self.executions, self.next_perm_id = executions, next_perm_id
 
-    # --------------------------------------------------------------------------------------------------------- market
-
-    def price(self, listed: Listed) -> float | None:
-        return self._prices.get(listed.con_id)
+    # ------------------------------------------------------------------------------------------- what the floor asks for
 
     def clock(self, now: int) -> None:
         """The market clock moves; orders with an end may end."""
@@ -110,105 +94,38 @@ class Book:
         for order in [o for o in self._active.values() if o.good_till_ns and o.good_till_ns <= now]:
             self.end(order, "Order Canceled - reason:The time in force has expired")
 
-    def opened(self, listed: Listed, price: float) -> None:
-        """A bar opens: from now on market orders fill at its open."""
-        self._exchange_opens()
-        self._prices[listed.con_id] = price
-        self._limit_room(listed, self.habits.top_size)
-        if self.halted:
-            return
-        for order in self._resting(listed):
-            if order.takes_market and order.live:
-                self._fill_at_market(order, price)
-
-    def traded(self, listed: Listed, open_: float, high: float, low: float, close: float, volume: int = 0) -> None:
-        """A bar completes: the orders that rested during it are matched, stops first; then the account is marked at the close."""
-        bar = Range(open_, high, low, close)
-        if self.habits.liquidity_frac:
-            self._limit_room(listed, max(1, int(volume * self.habits.liquidity_frac)))
-        if not self.halted:
-            self._match(self._resting(listed), bar)
-        self.account.holding(listed).mark = close
-        self.sink.marked(listed)
-
-    def session_over(self) -> None:
-        """The exchange closes for good: day orders end, no market price is left."""
-        self.close_session(None)
-        self._closed = True
-
     def close_session(self, opens_ns: int | None) -> None:
-        """Day orders end; until `opens_ns` orders are taken but not worked."""
+        """Day orders end; until `opens_ns` (None: for ever) orders are taken but not worked."""
         for order in list(self._active.values()):
             if order.tif in {"DAY", "IOC"} and order.working:
                 self.end(order, "Order Canceled - reason:The session has ended")
-        self._prices.clear()
-        self._in_break = opens_ns
+        self.floor.close(opens_ns)
 
-    def _exchange_opens(self) -> None:
-        if self._in_break is None:
-            return
-        self._in_break = None
-        waiting, self._cancel_later = self._cancel_later, {}
-        for order in waiting.values():
-            if order.working:
-                self.end(order)
+    def reopened(self) -> None:
         for order in self.working():
             if order.takes_limit and order.live and order.status == "PreSubmitted":
-                self._tell(order, "Submitted")
+                self.submitted(order)
 
-    def _limit_room(self, listed: Listed, contracts: int) -> None:
-        if contracts:
-            self._room[listed.con_id] = contracts
-        else:
-            self._room.pop(listed.con_id, None)
-
-    def _match(self, resting: list[Order], bar: Range) -> None:
-        for order in resting:
-            if order.live and order.kind != "MIT" and order.waits_for_trigger and self._triggers_now(order):
-                self._stop(order, bar)
-        for order in resting:
-            if order.live and order.takes_limit and (price := matching.touched(order, order.limit, bar)) is not None:
-                self._fill(order, price, liquidity=1)
-            elif order.live and order.kind == "MIT" and order.waits_for_trigger and self._triggers_now(order):
-                price = matching.touched(order, order.trigger, bar)
-                if price is not None:
-                    self._set_off(order, price)
-
-    def _stop(self, order: Order, bar: Range) -> None:
-        price = matching.stopped(order, bar)
-        self.touched[order.perm_id] = order
-        if price is None and order.kind == "TRAIL" and matching.follow(order, bar):
-            price = order.trigger
-        if price is not None:
-            self._set_off(order, price)
-
-    def _set_off(self, order: Order, price: float) -> None:
-        """The trigger price was reached: it is a market order now, or a limit order."""
-        order.triggered = True
-        self.touched[order.perm_id] = order
-        if order.kind != "STP LMT":
-            self._fill(order, price + order.side * self._slippage(order), liquidity=2)
-        elif matching.crosses(order, price):
-            self._fill(order, price, liquidity=2)
-        else:
-            self._tell(order, "Submitted")
-
-    def _triggers_now(self, order: Order) -> bool:
-        if order.outside_rth:
-            return True
-        clock = int(calendar.new_york_ns(self.now)) % calendar.DAY_NS
-        return _LIQUID_NS[0] <= clock < _LIQUID_NS[1]
-
-    def _resting(self, listed: Listed) -> list[Order]:
+    def resting(self, listed: Listed) -> list[Order]:
+        """Orders of one contract that are at the market."""
         return [o for o in self._active.values() if o.listed is listed and o.live]
 
-    def _slippage(self, order: Order) -> float:
-        return self.slippage_ticks * order.listed.instrument.tick_size
+    def touch(self, order: Order) -> None:
+        """Something changed in it that clients are not told, but that is to be kept."""
+        self.touched[order.perm_id] = order
+
+    def submitted(self, order: Order) -> None:
+        self._tell(order, "Submitted")
+
+    def mark(self, listed: Listed, price: float) -> None:
+        """What a holding is worth now."""
+        self.account.holding(listed).mark = price
+        self.sink.marked(listed)
 
     # ------------------------------------------------------------------------------------------------------ accepting
 
     def accept(self, request: Values, client_id: int) -> Order:
-        if self._closed:
+        if self.floor.closed:
             raise Reject(201, "Order rejected - reason:The replay has ended, the exchange is closed.")
         listed = checks.contract(request, self.listings)
         checks.order(request, listed, self.account.name)
@@ -255,25 +172,24 @@ class Book:
         for order in held:
             self._announce(order)
         for order in held:
-            self._fill_if_marketable(order)
+            self.floor.arrive(order)
 
     def _announce(self, order: Order) -> None:
-        price = self._prices.get(order.listed.con_id)
-        if price is not None and not order.waits_for_parent:
-            self._start_trailing(order, price)
-        if self._in_break is not None:
-            self._warn_of_break(order)
-        crossing = order.takes_limit and price is not None and matching.crosses(order, price)
-        resting = order.takes_limit and not order.waits_for_parent and not crossing and self._in_break is None
+        if not order.waits_for_parent:
+            self._start_trailing(order, self.floor.price(order.listed))
+        opens_ns = self.floor.opens_ns
+        if opens_ns is not None:
+            self._warn_of_break(order, opens_ns)
+        resting = order.takes_limit and not order.waits_for_parent and not self.floor.crosses(order) and opens_ns is None
         self._tell(order, "Submitted" if resting or order.filled else "PreSubmitted")
 
-    def _start_trailing(self, order: Order, price: float) -> None:
-        if order.kind == "TRAIL" and not order.trigger:
+    def _start_trailing(self, order: Order, price: float | None) -> None:
+        if order.kind == "TRAIL" and not order.trigger and price is not None:
             order.trigger = matching.trailed(order, price)
 
-    def _warn_of_break(self, order: Order) -> None:
+    def _warn_of_break(self, order: Order, opens_ns: int) -> None:
         side, listed = "BUY" if order.side > 0 else "SELL", order.listed
-        opens = local_time(self._in_break or 0)
+        opens = local_time(opens_ns)
         line = f"{side} {order.total} {listed.local_symbol} {listed.instrument.exchange}"
         text = f"Order Message:\n{line}\nWarning: your order will not be placed at the exchange until {opens}"
         self.sink.order_error(order.client_id, order.order_id, 399, text)
@@ -284,13 +200,6 @@ class Book:
         self.touched[order.perm_id] = order
         self.sink.open_order(order)
         self.sink.order_status(order)
-
-    def _fill_if_marketable(self, order: Order) -> None:
-        price = self._prices.get(order.listed.con_id)
-        if price is not None and order.live and not self.halted and matching.marketable(order, price):
-            self._fill_at_market(order, price)
-        if order.tif == "IOC" and order.live:
-            self.end(order, "Order Canceled - reason:Nothing more is there at once")
 
     def _modify(self, order: Order, request: Values) -> None:
         if not order.working:
@@ -309,7 +218,7 @@ class Book:
             return
         order.revision += 1
         self._announce(order)
-        self._fill_if_marketable(order)
+        self.floor.arrive(order)
 
     def _change(self, order: Order, changed: Order) -> None:
         until = checks.instant(changed.good_till) if changed.tif == "GTD" else 0
@@ -333,21 +242,6 @@ class Book:
         for child in order.children:
             if child.working:
                 self.end(child, text)
-
-    def _fill_at_market(self, order: Order, price: float) -> None:
-        slipped = price + order.side * self._slippage(order)
-        if order.takes_limit:
-            slipped = min(slipped, order.limit) if order.side > 0 else max(slipped, order.limit)
-        self._fill(order, slipped, liquidity=2)
-
-    def _fill(self, order: Order, price: float, liquidity: int) -> None:
-        """As much as the market has room for, at one price."""
-        con_id = order.listed.con_id
-        quantity = min(order.remaining, self._room.get(con_id, order.remaining))
-        if con_id in self._room:
-            self._room[con_id] -= quantity
-        if quantity:
-            self.fill(order, quantity, price, liquidity)
 
     def fill(self, order: Order, quantity: int, price: float, liquidity: int = 2) -> None:
         """`quantity` contracts trade. Complete: 11 · 5 · 3 · 5 with commission · 3 again · 59 as recorded; a part: 11 · 5 · 3 · 59."""
@@ -391,7 +285,7 @@ class Book:
                 if self.habits.status_at_parent_fill:
                     self.sink.order_status(child)
         for child in order.children:
-            self._fill_if_marketable(child)
+            self.floor.arrive(child)
 
     def _reduce(self, other: Order, quantity: int, before: int) -> None:
         """An order of the same group has filled `quantity` of the `before` contracts that it had left."""

@@ -158,13 +158,13 @@ class Incidents:
 
     def transfer(self, quantity: int, price: float | None) -> None:
         tws = self._tws
-        at = price if price is not None else tws.book.price(tws.played) or float(tws.tape.open[tws.player.reels[0].row - 1])
+        at = price if price is not None else tws.book.floor.price(tws.played) or float(tws.tape.open[tws.player.reels[0].row - 1])
         tws.account.holding(tws.played).trade(quantity, at, 0.0)
         tws.publisher.position_changed(tws.played)
 
     def halt(self, on: bool) -> None:
         tws = self._tws
-        tws.book.halted = on
+        tws.book.floor.halted = on
         for session in tws.sessions:
             for req_id in session.subscribed.quotes:
                 session.send("tickGeneric", req_id=req_id, tick_type=49, value=float(on))

@@ -1,6 +1,6 @@
-"""When and at what price an order trades in a bar of which only open, high, low and close are known. Pure, in price units.
+"""When and at what price an order trades, in a bar of which only open, high, low and close are known, or at a trade. Pure, in price units.
 
-The rule is that of the simulation engine, and pessimistic where the path within the bar is unknown: stops come before limits,
+The rule for bars is that of the simulation engine, and pessimistic where the path within the bar is unknown: stops come before limits,
 a bar that opens beyond a level fills at the open, a stop limit that is triggered and gaps over its limit rests until the next
 bar, and a trailing stop meets the low (high) of a bar before it follows its high (low).
 """
@@ -41,9 +41,17 @@ def crosses(order: Order, price: float) -> bool:
     return price <= order.limit if order.side > 0 else price >= order.limit
 
 
-def marketable(order: Order, price: float) -> bool:
-    """Does it trade at once when the market is at `price`?"""
-    return order.takes_market or (order.takes_limit and crosses(order, price))
+def reached(order: Order, price: float) -> bool:
+    """Does a trade at `price` set it off? A trailing stop that it does not set off follows it."""
+    if order.kind == "MIT":
+        return price <= order.trigger if order.side > 0 else price >= order.trigger
+    bar = Range(price, price, price, price)
+    return stopped(order, bar) is not None or (order.kind == "TRAIL" and follow(order, bar))
+
+
+def beyond(order: Order, price: float) -> bool:
+    """A trade past its limit: whoever rested there has traded."""
+    return price < order.limit if order.side > 0 else price > order.limit
 
 
 def follow(order: Order, bar: Range) -> bool:

@@ -173,7 +173,7 @@ def race(passing: Passing, quantity: int = 0, price: float | None = None, when: 
     def fill() -> None:
         order = book.orders.get(key)
         if order is not None and order.remaining:
-            at = price if price is not None else book.price(order.listed) or order.limit or order.trigger
+            at = price if price is not None else book.floor.price(order.listed) or order.limit or order.trigger
             book.fill(order, min(quantity or order.remaining, order.remaining), at)
 
     if when == "before":

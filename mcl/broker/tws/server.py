@@ -25,6 +25,7 @@ from mcl.broker.tws.contracts import Listings
 from mcl.broker.tws.faults import Faults, Rule
 from mcl.broker.tws.feed import Tape, Tick
 from mcl.broker.tws.incidents import Greeting, Incidents
+from mcl.broker.tws.matching import Range
 from mcl.broker.tws.orders import Execution
 from mcl.broker.tws.player import Pace, Player, Reel
 from mcl.broker.tws.publish import Publisher
@@ -214,15 +215,14 @@ class SimulatedTWS:
     def bar_opened(self, reel: Reel) -> None:
         stream = self.streams[reel.listed.con_id]
         stream.bar(reel.row, complete=False)
-        self.book.opened(reel.listed, float(reel.tape.open[reel.row]))
+        self.book.floor.opened(reel.listed, float(reel.tape.open[reel.row]))
         stream.opened()
         self.keep(clock=True)
 
     def ticked(self, reel: Reel, tick: Tick) -> None: ...
 
     def bar_completed(self, reel: Reel, row: int) -> None:
-        open_, high, low, close = reel.tape.prices(row)
-        self.book.traded(reel.listed, open_, high, low, close, int(reel.tape.volume[row]))
+        self.book.floor.traded(reel.listed, Range(*reel.tape.prices(row)), int(reel.tape.volume[row]))
         stream = self.streams[reel.listed.con_id]
         stream.bar(row, complete=True)
         stream.completed(row)
@@ -239,7 +239,7 @@ class SimulatedTWS:
 
     def session_over(self) -> None:
         """Day orders end, and every stream of bars is told that nothing more will come."""
-        self.book.session_over()
+        self.book.close_session(None)
         self.keep(clock=True)
         if self._silent_end:
             return

@@ -74,13 +74,13 @@ class Stream:
 
     def first(self, session: Session, req_id: int, quote: Quote) -> None:
         """What a new subscription is told at once."""
-        price = self._tws.book.price(quote.listed)
+        price = self._tws.book.floor.price(quote.listed)
         if price is None:
             return
         self._quote(session, req_id, quote, price)
         self._range(session, req_id, quote)
         self._tick(session, req_id, quote, CLOSE, self._yesterday)
-        session.send("tickGeneric", req_id=req_id, tick_type=self._type(quote, HALTED), value=float(self._tws.book.halted))
+        session.send("tickGeneric", req_id=req_id, tick_type=self._type(quote, HALTED), value=float(self._tws.book.floor.halted))
 
     def opened(self) -> None:
         price = float(self.reel.tape.open[self.reel.row])
@@ -134,7 +134,7 @@ class Stream:
         session.send("tickSize", req_id=req_id, tick_type=self._type(quote, VOLUME), size=self._volume)
 
     def _spread(self, listed: Listed) -> float:
-        return self._tws.book.slippage_ticks * listed.instrument.tick_size
+        return self._tws.book.floor.slippage_ticks * listed.instrument.tick_size
 
     # ---------------------------------------------------------------------------------------------------------- ticks
 
