@@ -61,17 +61,33 @@ def compose(verb: Verb, overrides: list[str]) -> Composed:
     is typed is not searched.
     """
     from hydra import compose as hydra_compose
-    from omegaconf import OmegaConf
 
     with _hydra(), _sentences(verb, overrides):
         typed, fixed = _axes(overrides) if verb == "sweep" else (overrides, [])
         composed = hydra_compose(config_name=verb, overrides=[*_aliases(typed), _search_path()], return_hydra_config=True)
         choices = {str(group): str(name) for group, name in composed.hydra.runtime.choices.items() if "/" not in str(group) and name}
-        own: Any = OmegaConf.masked_copy(composed, [str(key) for key in composed if key not in ("experiments", "hydra")])
-        resolved: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+        resolved = plain(composed)
     if verb == "sweep":
         resolved["search"]["space"] = _without(resolved["search"]["space"], fixed)
     return Composed(resolved, tuple(overrides), choices)
+
+
+def plain(composed: Any) -> dict[str, Any]:
+    """A configuration that Hydra composed as a resolved plain dict, without what is Hydra's own."""
+    from omegaconf import OmegaConf
+
+    own: Any = OmegaConf.masked_copy(composed, [str(key) for key in composed if key not in ("experiments", "hydra")])
+    resolved: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+    return {str(key): value for key, value in resolved.items()}
+
+
+def multirun(overrides: list[str], task: Any) -> Any:
+    """What Hydra's own multirun of conf/backtest.yaml returns: the answer of the sweeper that `overrides` choose."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    with _hydra(), _sentences("backtest", overrides):
+        app: Any = GlobalHydra.instance().hydra
+        return app.multirun("backtest", task, [*_aliases(overrides), _search_path()], with_log_configuration=False)
 
 
 def expand(overrides: list[str]) -> list[list[str]]:

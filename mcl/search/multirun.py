@@ -6,14 +6,15 @@ import json
 import re
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mcl import config, evidence, runs, schema
 from mcl.errors import ConfigError, MclError, StoreError
+from mcl.search import sweeper
 from mcl.search.interrupt import Stop, interruptible
 from mcl.search.ledger import Ledger
 from mcl.search.progress import Board, Progress, Silent
@@ -42,26 +43,13 @@ def grid(overrides: Sequence[str], *, store: Store, root: Path, progress: Progre
     """Run every job; one that fails is a FAILED child with the reason and a traceback, and the others go on.
 
     Each child is a whole run without its report page (`mcl report` shows it, `mcl promote` takes it). ConfigError before anything
-    is recorded when no job has a valid configuration. Ctrl-C finishes the running job and marks the parent KILLED.
+    is recorded when no job has a valid configuration. Ctrl-C finishes the running job and marks the parent KILLED. Overrides of
+    Hydra itself choose who runs the jobs (`hydra/launcher=joblib`).
     """
-    jobs = resolve(config.expand(list(overrides)))
-    valid = [job.run for job in jobs if job.run is not None]
-    if not valid:
-        raise next(job.error for job in jobs if job.error is not None)
-    code = evidence.code_sha256({str(i): run.strategy for i, run in enumerate(valid)})
-    study, title = valid[0].study, f"grid · {' × '.join(jobs[0].params) or 'one job'} · {len(jobs)} jobs"
-    grid_id = store.start(_parent(study, title, overrides, jobs, code))
-    board = Board(title, len(jobs), METRIC)
-    ledger = Ledger(store, study, grid_id, {}, {"code_sha256": code})
-    try:
-        with interruptible() as stop:
-            watermark = _run(jobs, _Runner(store, root, grid_id, ledger), board, ledger, progress or Silent(), stop)
-            ending = Ending(*(("KILLED", "stopped by hand") if stop.requested else ("FINISHED", "")), watermark)
-            return conclude(store, study, grid_id, board, ledger, leader(board, ledger), ending)
-    except BaseException as error:
-        with suppress(StoreError):  # the store may be what failed; the first error is the one to tell
-            abandon(store, study, grid_id, error)
-        raise
+    if any(text.startswith("hydra/sweeper=") for text in overrides):
+        raise ConfigError("hydra/sweeper is mcl's own, which keeps the parent run", "choose a launcher with hydra/launcher=NAME")
+    swept: Swept = sweeper.multirun(list(overrides), _Grid(store, root, progress or Silent(), overrides), root)
+    return swept
 
 
 def resolve(jobs: Sequence[Sequence[str]]) -> list[Job]:
@@ -84,69 +72,108 @@ def resolve(jobs: Sequence[Sequence[str]]) -> list[Job]:
     return [_job(number, job, varied, raw) for number, job in enumerate(jobs)]
 
 
-class _Runner:
-    """Runs single jobs and files what came of them."""
+def ran(job: Job, store: Store, grid_id: str, market: Market) -> tuple[Outcome, str]:
+    """The outcome of one valid job and the id of its run."""
+    assert job.run is not None  # noqa: S101 - the others are not begun
+    started = time.perf_counter()
+    done = runs.backtest(
+        job.run,
+        store=store,
+        root=market.root,
+        overrides=job.overrides,
+        parent=grid_id,
+        report=False,
+        bars=market.bars(job.run.data),
+        extra_tags={"trial": str(job.number)},
+    )
+    outcome = Outcome(
+        number=job.number,
+        params=job.params,
+        state="COMPLETE",
+        value=done.metrics[METRIC],
+        metrics=done.metrics,
+        config=job.run.model_dump(mode="json"),
+        sessions=session_days(done.result),
+        returns=done.result.session_returns.to_numpy(),
+        seconds=time.perf_counter() - started,
+    )
+    return outcome, done.run_id
 
-    def __init__(self, store: Store, root: Path, grid_id: str, ledger: Ledger) -> None:
-        self._store, self._root, self._grid_id, self._ledger = store, root, grid_id, ledger
-        self._market = Market(root)
-        self.watermark = ""
 
-    def __call__(self, job: Job) -> Outcome:
-        started = time.perf_counter()
+@dataclass
+class _Grid:
+    """One grid, from the overrides that Hydra hands over to the closed parent."""
+
+    store: Store
+    root: Path
+    progress: Progress
+    typed: Sequence[str]
+
+    def __call__(self, overrides: list[str], launch: sweeper.Launch | None) -> Swept:
+        jobs = resolve(config.expand(overrides))
+        valid = [job.run for job in jobs if job.run is not None]
+        if not valid:
+            raise next(job.error for job in jobs if job.error is not None)
+        study, title = valid[0].study, f"grid · {' × '.join(jobs[0].params) or 'one job'} · {len(jobs)} jobs"
+        code = evidence.code_sha256({str(i): run.strategy for i, run in enumerate(valid)})
+        grid_id = self.store.start(_parent(study, title, self.typed, jobs, code))
+        board = Board(title, len(jobs), METRIC)
+        ledger = Ledger(self.store, study, grid_id, {}, {"code_sha256": code})
+        market = Market(self.root)
         try:
-            return self._finished(job, started)
-        except StoreError:
-            raise  # a store that refuses this job will refuse the others
-        except Exception as error:
-            detail = error.message if isinstance(error, MclError) else f"{type(error).__name__}: {error}"
-            trace, seconds = traceback.format_exc(), time.perf_counter() - started
-            failed = Outcome(job.number, job.params, "FAILED", type(error).__name__, detail, seconds=seconds, traceback=trace)
-            self._ledger.add(failed)
-            return failed
+            with interruptible() as stop:
+                self._run(self._launched(jobs, grid_id, launch) if launch else self._here(jobs, grid_id, market, stop), board, ledger)
+                ending = Ending(*(("KILLED", "stopped by hand") if stop.requested else ("FINISHED", "")), _watermark(market, valid))
+                return conclude(self.store, study, grid_id, board, ledger, leader(board, ledger), ending)
+        except BaseException as error:
+            with suppress(StoreError):  # the store may be what failed; the first error is the one to tell
+                abandon(self.store, study, grid_id, error)
+            raise
 
-    def _finished(self, job: Job, started: float) -> Outcome:
-        if job.run is None:
-            raise job.error or ConfigError(f"job {job.number} has no configuration")
-        bars = self._market.bars(job.run.data)
-        done = runs.backtest(
-            job.run,
-            store=self._store,
-            root=self._root,
-            overrides=job.overrides,
-            parent=self._grid_id,
-            report=False,
-            bars=bars,
-            extra_tags={"trial": str(job.number)},
-        )
-        self.watermark = self.watermark or evidence.watermark(bars)
-        outcome = Outcome(
-            number=job.number,
-            params=job.params,
-            state="COMPLETE",
-            value=done.metrics[METRIC],
-            metrics=done.metrics,
-            config=job.run.model_dump(mode="json"),
-            sessions=session_days(done.result),
-            returns=done.result.session_returns.to_numpy(),
-            seconds=time.perf_counter() - started,
-        )
-        self._ledger.keep(outcome, done.run_id)
-        return outcome
+    def _run(self, outcomes: Iterator[tuple[Outcome, str]], board: Board, ledger: Ledger) -> None:
+        self.progress.begin(board)
+        try:
+            for outcome, run_id in outcomes:
+                ledger.keep(outcome, run_id) if run_id else ledger.add(outcome)
+                self.progress.trial(board, outcome, board.add(outcome))
+        finally:
+            self.progress.end(board)
+            ledger.flush()
 
-
-def _run(jobs: Sequence[Job], runner: _Runner, board: Board, ledger: Ledger, progress: Progress, stop: Stop) -> str:
-    progress.begin(board)
-    try:
+    def _here(self, jobs: Sequence[Job], grid_id: str, market: Market, stop: Stop) -> Iterator[tuple[Outcome, str]]:
         for job in jobs:
             if stop.requested:
-                break
-            outcome = runner(job)
-            progress.trial(board, outcome, board.add(outcome))
-    finally:
-        progress.end(board)
-        ledger.flush()
-    return runner.watermark
+                return
+            try:
+                yield ran(job, self.store, grid_id, market) if job.run else (_failed(job, job.error), "")
+            except StoreError:
+                raise  # a store that refuses this job will refuse the others
+            except Exception as error:
+                yield _failed(job, error), ""
+
+    def _launched(self, jobs: Sequence[Job], grid_id: str, launch: sweeper.Launch) -> Iterator[tuple[Outcome, str]]:
+        valid = [job for job in jobs if job.run is not None]
+        returned = iter(launch({job.number: job.overrides for job in valid}, grid_id, self.root))
+        for job in jobs:
+            found = next(returned) if job.run is not None else None
+            if found is None or found.outcome is None:
+                yield _failed(job, found.error if found else job.error), ""
+            else:
+                yield replace(found.outcome, number=job.number, params=job.params), found.run_id
+
+
+def _failed(job: Job, error: BaseException | None) -> Outcome:
+    detail = error.message if isinstance(error, MclError) else f"{type(error).__name__}: {error}"
+    trace = "".join(traceback.format_exception(error))
+    return Outcome(job.number, job.params, "FAILED", type(error).__name__, detail, traceback=trace)
+
+
+def _watermark(market: Market, valid: Sequence[schema.Config]) -> str:
+    """Of the first job's bars that can be loaded."""
+    for run in valid:
+        with suppress(MclError):
+            return evidence.watermark(market.bars(run.data))
+    return ""
 
 
 def _parent(study: str, title: str, overrides: Sequence[str], jobs: Sequence[Job], code: str) -> Record:

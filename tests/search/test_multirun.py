@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from mcl import config, evidence, runs, scaffold, search
@@ -94,3 +95,38 @@ def test_the_file_of_an_own_strategy_is_evidence_of_its_grid_and_a_search_over_i
     path.write_text(path.read_text() + "\n")
     with pytest.raises(StoreError, match="the code that decides results"):
         search.resume(searched.sweep_id, store=project.store, root=project.root, trials=4)
+
+
+def test_a_typed_launcher_runs_the_jobs_and_the_parent_is_the_same(project: Project) -> None:
+    here = project.grid("strategy.fast=5,10,30", "strategy.slow=20")
+    launched = project.grid("hydra/launcher=basic", "strategy.fast=5,10,30", "strategy.slow=20")
+    compared = ["trial", "state", "reason", "detail", "strategy.fast", "value", "net_pnl_usd", "config_sha256"]
+    pd.testing.assert_frame_equal(launched.trials[compared], here.trials[compared])
+    numbers = {run.tags["trial"]: run.status for run in project.store.children(launched.sweep_id)}
+    assert numbers == {"0": "FINISHED", "1": "FINISHED", "2": "FAILED"}
+    assert sorted(path.name for path in project.root.glob("mlruns/multirun/*/*/*")) == ["0", "1"]
+
+
+def test_joblib_gives_every_job_a_process(project: Project) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="hydra-joblib-launcher is not installed")
+    here = project.grid("strategy.fast=5,10", "strategy.slow=20")
+    launched = project.grid("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "strategy.fast=5,10", "strategy.slow=20")
+    assert launched.trials["value"].tolist() == here.trials["value"].tolist()
+    assert {run.status for run in project.store.children(launched.sweep_id)} == {"FINISHED"}
+
+
+def test_globs_and_ranges_are_hydras(project: Project) -> None:
+    folder = project.root / "experiments"
+    folder.mkdir(exist_ok=True)
+    for name, slow in (("a_first", 20), ("a_second", 40)):
+        (folder / f"{name}.yaml").write_text(f"# @package _global_\nstrategy:\n  fast: 4\n  slow: {slow}\n")
+    swept = project.grid("experiment=glob(a_*)", "costs.slippage_ticks=range(0,2)")
+    found = [(run.params["strategy.slow"], run.params["costs.slippage_ticks"]) for run in project.store.children(swept.sweep_id)]
+    assert sorted(found) == [("20", "0.0"), ("20", "1.0"), ("40", "0.0"), ("40", "1.0")]
+
+
+def test_another_sweeper_is_refused(project: Project) -> None:
+    with pytest.raises(ConfigError, match="hydra/sweeper is mcl's own"):
+        project.grid("hydra/sweeper=basic", "strategy.fast=5,10")
+    with pytest.raises(ConfigError, match="jobblib"):
+        project.grid("hydra/launcher=jobblib", "strategy.fast=5,10")
