@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mcl.report import charts
@@ -15,6 +16,14 @@ from mcl.report.theme import Cell, Figure, Section, chart, metric_cell, page, sc
 
 COLORS = ("@blue", "@orange", "@teal", "@plum", "@grey")
 DASHES = ("solid", "dash", "dot", "dashdot")  # beyond five runs, and for eyes that do not see the colours apart
+
+
+@dataclass(frozen=True)
+class Held:
+    """Position by bar: `times` (ns since the epoch, UTC, increasing) and `position` (contracts) after each of them."""
+
+    times: Any
+    position: Any
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,7 @@ class CompareView:
     equity: pd.Series = field(repr=False)
     synthetic: bool = False
     notes: str = ""
+    held: Held | None = field(default=None, repr=False)  # when the run had a position
 
     @property
     def short(self) -> str:
@@ -41,11 +51,24 @@ def compare_page(views: Sequence[CompareView]) -> str:
         Section("Runs", _runs(views)),
         Section("Equity", chart("chart-equity", _curves(views), 460, "Profit and loss of every run over time"), _scope(views)),
         Section(
+            "Drawdown",
+            chart("chart-drawdown", _drawdowns(views), 260, "Drawdown of every run over time"),
+            "At session ends, as a share of each run's start capital.",
+        ),
+        Section(
             "Metrics", _metrics(views), "★ marks the best of a row where more (or less) is a merit; rows without a star are descriptions."
         ),
         Section("Config differences", _config(views, changed), "Only keys whose values are not the same in all runs."),
-        Section("Correlation", _correlation(views), "Of the session returns on the sessions that two runs share."),
+        Section("Correlation", _pairs(views, _correlate), "Of the session returns on the sessions that two runs share."),
+        Section(
+            "Drawdown overlap",
+            _pairs(views, _under_both),
+            "Share of the sessions in which either of two runs is more than half as deep as its worst drawdown that both are.",
+        ),
     ]
+    if all(v.held is not None for v in views):
+        note = "Share of the time in which either of two runs has a position that both have one on the same side."
+        sections.append(Section("Trade overlap", _pairs(views, _same_side), note))
     return page("comparison", f"{len(views)} runs compared", sections, synthetic=_watermark(views), lead=" · ".join(v.short for v in views))
 
 
@@ -53,7 +76,9 @@ def _watermark(views: Sequence[CompareView]) -> str:
     marked = [v for v in views if v.synthetic]
     if not marked:
         return ""
-    told = "; ".join(dict.fromkeys(v.notes for v in marked if v.notes))
+    told = "; ".join(
+        dict.fromkeys(v.notes.removeprefix("SYNTHETIC DATA — ").removesuffix(", not a market result") for v in marked if v.notes)
+    )
     which = "all runs" if len(marked) == len(views) else f"{len(marked)} of {len(views)} runs ({', '.join(v.short for v in marked)})"
     return f"SYNTHETIC DATA — {which}, not a market result" + (f" · {told}" if told else "")
 
@@ -97,6 +122,17 @@ def _curves(views: Sequence[CompareView]) -> Figure:
     return {"data": data, "layout": layout | {"hovermode": "closest", "showlegend": True}, "keepsZoom": True}
 
 
+def _drawdowns(views: Sequence[CompareView]) -> Figure:
+    data = []
+    for i, view in enumerate(views):
+        color, dash = _look(i)
+        hover = "%{x|%Y-%m-%d}: %{y:.2f} %<extra>" + view.short + "</extra>"
+        drawn = charts.session_line(100 * _depth(view), view.short, color, line={"dash": dash}, width=1.4, hovertemplate=hover)
+        data.append(drawn | {"showlegend": False})
+    layout: Figure = {"xaxis": {"type": "date"}, "yaxis": {"title": {"text": "% of capital"}, "ticksuffix": " %"}, "hovermode": "closest"}
+    return {"data": data, "layout": layout, "keepsZoom": True}
+
+
 def _metrics(views: Sequence[CompareView]) -> str:
     names = list(dict.fromkeys(name for v in views for _, _, name in metric_rows(v.metrics)))
     two = len(views) == 2
@@ -130,13 +166,43 @@ def _config(views: Sequence[CompareView], changed: list[tuple[str, list[Any]]]) 
     return scroll(table(("Key", *(v.short for v in views)), rows))
 
 
-def _correlation(views: Sequence[CompareView]) -> str:
-    moves = [_returns(v).diff() for v in views]
-    rows = [[v.short, *(_correlate(a, b) for b in moves)] for v, a in zip(views, moves, strict=True)]
-    return table(("", *(v.short for v in views)), rows, numeric=range(1, len(views) + 1))
+def _pairs(views: Sequence[CompareView], measure: Callable[[CompareView, CompareView], float]) -> str:
+    """A square table of what two runs have in common."""
+    rows: list[list[Cell | str]] = [[v.short, *(_shared(measure(v, other)) for other in views)] for v in views]
+    return scroll(table(("", *(v.short for v in views)), rows, numeric=range(1, len(views) + 1)))
 
 
-def _correlate(a: pd.Series, b: pd.Series) -> str:
-    both = pd.concat([a, b], axis=1, join="inner").dropna().to_numpy()
+def _shared(value: float) -> Cell:
+    return Cell(number(value, "ratio"), "n", repr(value))
+
+
+def _correlate(a: CompareView, b: CompareView) -> float:
+    both = pd.concat([_returns(a).diff(), _returns(b).diff()], axis=1, join="inner").dropna().to_numpy()
     moving = len(both) > 2 and both[:, 0].std() > 0 and both[:, 1].std() > 0
-    return number(float(pd.Series(both[:, 0]).corr(pd.Series(both[:, 1]))) if moving else math.nan, "ratio")
+    return float(np.corrcoef(both[:, 0], both[:, 1])[0, 1]) if moving else math.nan
+
+
+def _depth(view: CompareView) -> pd.Series:
+    """Drawdown at session ends, <= 0, as a share of the start capital."""
+    gained = _returns(view)
+    return gained - np.maximum(gained.cummax(), 0.0)
+
+
+def _under_both(a: CompareView, b: CompareView) -> float:
+    both = pd.concat([_depth(a), _depth(b)], axis=1, join="inner").dropna()
+    deep = both.to_numpy() < 0.5 * both.min().to_numpy()
+    return _jaccard(deep[:, 0], deep[:, 1])
+
+
+def _same_side(a: CompareView, b: CompareView) -> float:
+    if a.held is None or b.held is None:
+        return math.nan
+    times = np.intersect1d(a.held.times, b.held.times)
+    one, other = (np.sign(h.position[np.searchsorted(h.times, times)]) for h in (a.held, b.held))
+    either = (one != 0) | (other != 0)
+    return float(((one == other) & either).sum() / either.sum()) if either.any() else math.nan
+
+
+def _jaccard(a: Any, b: Any) -> float:
+    either = int((a | b).sum())
+    return float((a & b).sum()) / either if either else math.nan

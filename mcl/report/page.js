@@ -84,7 +84,10 @@
   const choose = (select) => {
     for (const part of document.querySelectorAll(`[data-shown-by="${select.id}"]`)) {
       part.hidden = part.dataset.value !== select.value;
-      for (const holder of part.querySelectorAll(".chart > div")) if (!part.hidden && !charts.has(holder.id)) draw(holder); else if (!part.hidden) Plotly.Plots.resize(holder);
+      for (const holder of part.querySelectorAll(".chart > div")) {
+        if (holder.closest("[hidden]")) continue;
+        if (charts.has(holder.id)) Plotly.Plots.resize(holder); else draw(holder);
+      }
     }
   };
 

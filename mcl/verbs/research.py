@@ -97,8 +97,10 @@ def _view(run: StoredRun) -> Any:
 
     import pandas as pd
 
-    from mcl.report.compare import CompareView
+    from mcl.report.compare import CompareView, Held
 
+    bars = pd.read_parquet(io.BytesIO(run.file("data/equity.parquet")), columns=["close_time", "position"])
+    times = pd.DatetimeIndex(bars["close_time"]).as_unit("ns").asi8
     sessions = pd.read_parquet(io.BytesIO(run.file("data/sessions.parquet"))).set_index("session")["equity_usd"]
     return CompareView(
         run_id=run.run_id,
@@ -108,6 +110,7 @@ def _view(run: StoredRun) -> Any:
         equity=sessions,
         synthetic=run.tags.get("synthetic") == "true",
         notes=run.tags.get("watermark", ""),
+        held=Held(times, bars["position"].to_numpy()),
     )
 
 

@@ -128,4 +128,8 @@ def test_comparison_and_sweep_draw(browser: Any, month: Result, tmp_path: Path) 
     assert browser.execute_script("return document.querySelectorAll('#chart-equity .scatterlayer .trace').length") == 2
     show(browser, tmp_path, sweep_page(trials(), "sharpe", "maximize", "search"))
     assert browser.execute_script("return document.querySelectorAll('.heatmaplayer image').length") == 6
-    assert browser.execute_script("return document.querySelectorAll('#chart-history .scatterlayer .trace').length") == 2
+    assert browser.execute_script("return document.querySelectorAll('#chart-history .scatterlayer .trace').length") == 3
+    browser.execute_script("const s = document.getElementById('map-of'); s.value = 'trades'; s.dispatchEvent(new Event('change'))")
+    wait(browser, "return document.querySelectorAll('.heatmaplayer image').length === 12")
+    assert browser.execute_script("return document.getElementById('chart-map-0').getBoundingClientRect().height") == 0
+    assert severe(browser) == []

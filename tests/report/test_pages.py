@@ -18,8 +18,9 @@ import pytest
 
 from mcl.engine.result import Result
 from mcl.metrics import summary
+from mcl.metrics.overfit import expected_maximum
 from mcl.report.audit import session_page
-from mcl.report.compare import CompareView, compare_page
+from mcl.report.compare import CompareView, Held, compare_page
 from mcl.report.detail import opened
 from mcl.report.format import metric_rows
 from mcl.report.run import RunView, run_page
@@ -224,6 +225,68 @@ def test_comparison_marks_the_best_and_lists_what_differs(month: Result, pages: 
     assert "strategy.slow" not in Document(html).text
     curves = Document(html).figures["chart-equity"]["data"]
     assert np.allclose(unpacked(curves[0]["y"]), 100 * (month.session_equity - 25_000) / 25_000)
+
+
+def test_overlap_of_trades_and_drawdowns_by_hand() -> None:
+    days = pd.date_range("2024-01-02", periods=6)
+    config = CONFIG | {"capital_usd": 100.0}
+    curves = (
+        [100, 90, 80, 100, 100, 100],
+        [100, 100, 80, 90, 100, 100],
+    )  # each is deeper than half its worst in row 2 alone
+    times = np.arange(6) * 60 * 10**9
+    positions = ([0, 1, 1, -1, -1, 0], [0, 0, 1, 1, -1, 0])  # together in rows 2 and 4 of the four in which one is in the market
+    runs = [
+        CompareView(name * 8, name, config, {}, pd.Series(curve, days, dtype=float), held=Held(times, np.array(held)))
+        for name, curve, held in zip("ab", curves, positions, strict=True)
+    ]
+    html = compare_page(runs)
+    tables = {
+        name: re.findall(r'title="([^"]+)"', html.partition(f'id="{name}"')[2].partition("</section>")[0])
+        for name in ("Trade-overlap".lower(), "drawdown-overlap")
+    }
+    assert tables == {"trade-overlap": ["1.0", "0.5", "0.5", "1.0"], "drawdown-overlap": ["1.0", "1.0", "1.0", "1.0"]}
+    assert "Trade overlap" not in compare_page([replace(run, held=None) for run in runs])
+
+
+def test_twelve_runs_can_be_told_apart(month: Result) -> None:
+    one = compared(month)[0]
+    curves = Document(compare_page([replace(one, run_id=f"{k:08d}") for k in range(12)])).figures["chart-equity"]["data"]
+    assert len({(c["line"]["color"], c["line"]["dash"]) for c in curves}) == 12
+
+
+def test_maps_of_trades_and_drawdown_and_of_every_pair() -> None:
+    frame = trials().assign(max_drawdown_frac=-0.1, **{"risk.size": np.arange(40) % 3, "strategy.length": np.arange(40) % 4})
+    document = Document(sweep_page(frame, "sharpe", "maximize", "s"))
+    maps = [name for name in document.figures if name.startswith("chart-map-")]
+    assert len(maps) == 3 * 15  # six parameters have fifteen pairs
+    assert {z for name in ("chart-map-1-0", "chart-map-1-14") for row in document.figures[name]["data"][0]["z"] for z in row} <= {
+        100.0,
+        None,
+    }
+
+
+def test_the_deflated_view_shows_what_luck_would() -> None:
+    frame = trials()
+    figures = Document(sweep_page(frame, "sharpe", "maximize", "s")).figures
+    scored = frame.loc[frame["state"] == "COMPLETE", "sharpe"]
+    chance, best = (line["x0"] for line in figures["chart-luck"]["layout"]["shapes"])
+    assert best == scored.max()
+    assert chance == pytest.approx(scored.std() * expected_maximum(40))
+    by_luck = figures["chart-history"]["data"][2]["y"]
+    assert by_luck[0] == 0
+    assert by_luck[-1] == pytest.approx(chance)
+    assert "chart-luck" not in Document(sweep_page(frame, "trades", "maximize", "s")).figures
+
+
+def test_plateau_and_parallel_coordinates() -> None:
+    frame = trials().assign(plateau=np.linspace(0, 1, 40))
+    document = Document(sweep_page(frame, "sharpe", "maximize", "s"))
+    assert "By plateau" in "".join(document.text)
+    assert document.figures["chart-plateau"]["data"][0]["text"][-1] == "trial 39"
+    axes = {axis["label"]: axis for axis in document.figures["chart-parallel"]["data"][0]["dimensions"]}
+    assert list(axes) == ["fast", "slow", "mode", "stop", "Sharpe (annual)"]
+    assert axes["mode"]["ticktext"] == ["both", "long"]
 
 
 def test_sweep_shows_the_best_the_map_and_the_lost(pages: dict[str, str]) -> None:

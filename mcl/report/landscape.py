@@ -1,0 +1,209 @@
+"""Pictures of a whole search: its history, the luck in it, its parameters one by one and all at once, and the peak beside the plateau."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mcl.metrics.overfit import expected_maximum
+from mcl.report.format import number
+from mcl.report.search import Search, short, value_of
+from mcl.report.theme import Cell, Figure, Section, chart, columns, finite_list, table, titled
+
+
+def history(search: Search, total: int) -> str:
+    return chart("chart-history", _history(search, total), 340, "Score of every trial and the best so far")
+
+
+def _history(search: Search, total: int) -> Figure:
+    frame = search.scored
+    values = frame[search.metric].astype(float)
+    best = values.cummax() if search.maximize else values.cummin()
+    numbers = frame["number"].astype(int).tolist()
+    points = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": numbers,
+        "y": finite_list(values),
+        "name": "Trial",
+        "marker": {"color": "@grey", "size": 6, "opacity": 0.8},
+    }
+    steps = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": numbers,
+        "y": finite_list(best),
+        "name": "Best so far",
+        "line": {"shape": "hv", "color": "@blue", "width": 2},
+    }
+    data = [points, steps, _by_luck(search, numbers, total)] if _has_luck(search, total) else [points, steps]
+    return {
+        "data": data,
+        "layout": {"xaxis": {"title": {"text": "Trial"}}, "yaxis": {"title": {"text": search.label}}, "hovermode": "closest"},
+    }
+
+
+def _has_luck(search: Search, total: int) -> bool:
+    """Whether chance can be reckoned: a Sharpe ratio that is searched upwards, and enough trials to know its spread."""
+    return search.metric == "sharpe" and search.maximize and len(search.scored) > 1 and total > 1
+
+
+def _by_luck(search: Search, numbers: list[int], total: int) -> Figure:
+    """The best Sharpe ratio that so many trials without any edge would show, given the spread of these ones."""
+    spread = float(search.scored["sharpe"].std(ddof=1))
+    tried = np.linspace(1, total, min(total, 200))
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": np.interp(tried, np.linspace(1, total, len(numbers)), numbers).tolist(),
+        "y": [spread * expected_maximum(float(n)) if n > 1 else 0.0 for n in tried],
+        "name": "Best by luck alone",
+        "line": {"color": "@orange", "width": 1.5, "dash": "dot"},
+    }
+
+
+def luck(search: Search, total: int) -> list[Section]:
+    """The deflated view: all scores beside what the best of so many would show without any edge."""
+    if not _has_luck(search, total):
+        return []
+    values = search.scored["sharpe"].astype(float)
+    spread, best = float(values.std(ddof=1)), float(values.max())
+    chance = spread * expected_maximum(total)
+    bars: Figure = {"type": "histogram", "x": finite_list(values), "nbinsx": 40, "marker": {"color": "@blue"}, "name": "Trials"}
+    marks = (("best by luck", chance, "@orange"), ("best found", best, "@ink"))
+    shapes = [
+        {"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": color, "width": 1.5, "dash": "dot"}}
+        for _, x, color in marks
+    ]
+    notes = [
+        {
+            "x": x,
+            "yref": "paper",
+            "y": 1 - 0.1 * k,
+            "text": f"{name} {number(x, 'ratio')}",
+            "showarrow": False,
+            "xanchor": "right",
+            "font": {"color": color},
+        }
+        for k, (name, x, color) in enumerate(marks)
+    ]
+    layout = {"xaxis": {"title": {"text": "Sharpe"}}, "yaxis": {"title": {"text": "Trials"}}, "shapes": shapes, "annotations": notes}
+    note = f"{total:,} trials spread by {number(spread, 'ratio')}: without any edge the best of them would show {number(chance, 'ratio')}."
+    return [Section("Luck", chart("chart-luck", {"data": [bars], "layout": layout}, 280, "Sharpe ratios and what luck would show"), note)]
+
+
+def plateau(search: Search) -> list[Section]:
+    """Each trial's own score against the mean of its neighbourhood; none when the search knew no neighbourhoods."""
+    frame = search.scored
+    if "plateau" not in frame or frame["plateau"].isna().all():
+        return []
+    around = frame["plateau"].astype(float)
+    points: Figure = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": finite_list(around),
+        "y": finite_list(frame[search.metric]),
+        "text": [f"trial {n}" for n in frame["number"]],
+        "marker": {"color": "@blue", "size": 6, "opacity": 0.6},
+    }
+    low, high = (float(f([f(around), f(frame[search.metric])])) for f in (np.nanmin, np.nanmax))
+    same = {"type": "line", "x0": low, "x1": high, "y0": low, "y1": high, "line": {"color": "@line", "width": 1}}
+    axes = {"xaxis": {"title": {"text": "Mean of the neighbourhood"}}, "yaxis": {"title": {"text": search.label}}}
+    figure = {"data": [points], "layout": axes | {"shapes": [same], "hovermode": "closest", "showlegend": False}}
+    chosen = [
+        ("By peak", search.ranked.iloc[0]),
+        ("By plateau", frame.iloc[int(np.nanargmax(around) if search.maximize else np.nanargmin(around))]),
+    ]
+    rows: list[list[Cell | str]] = [
+        [
+            name,
+            str(row["number"]),
+            search.text(float(row[search.metric])),
+            search.text(float(row["plateau"])),
+            *(value_of(row[p]) for p in search.parameters),
+        ]
+        for name, row in chosen
+    ]
+    head = ("Chosen", "Trial", search.label, "Neighbourhood", *map(short, search.parameters))
+    note = "A trial far above the line is a peak that its neighbours do not share; choose from the right, not from the top."
+    listed = titled("Best by peak and by plateau", table(head, rows, numeric=range(1, len(head))))
+    return [Section("Plateau", columns(chart("chart-plateau", figure, 300, "Score against neighbourhood"), listed, css="wide"), note)]
+
+
+def parallel(search: Search) -> list[Section]:
+    """One line per trial across all parameters; drag along an axis to select."""
+    names = [n for n in search.parameters if search.scored[n].nunique() > 1]
+    if len(names) < 2:
+        return []
+    frame = search.scored
+    score = frame[search.metric].astype(float)
+    dimensions = [*(_dimension(frame[n], short(n)) for n in names), {"label": search.label, "values": finite_list(score)}]
+    line = {"color": finite_list(score), "colorscale": [[0, "@ramp0"], [0.5, "@grey"], [1, "@ramp2"]], "showscale": True}
+    trace = {"type": "parcoords", "dimensions": dimensions, "line": line, "labelfont": {"color": "@ink"}, "tickfont": {"color": "@muted"}}
+    figure = {"data": [trace], "layout": {"margin": {"l": 60, "r": 30, "t": 40, "b": 20}}}
+    note = "Each line is a trial, coloured by its score; drag along an axis to keep only some."
+    return [Section("Parallel coordinates", chart("chart-parallel", figure, 380, "Every trial across all parameters"), note)]
+
+
+def _dimension(values: pd.Series, label: str) -> Figure:
+    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        return {"label": label, "values": finite_list(values)}
+    texts = [value_of(v) for v in values]
+    names = sorted(set(texts))
+    return {"label": label, "values": [names.index(t) for t in texts], "tickvals": list(range(len(names))), "ticktext": names}
+
+
+def causes(counts: Mapping[str, int]) -> str:
+    """Trials without a score by their cause; a single cause needs no picture."""
+    if len(counts) < 2:
+        return ""
+    ordered = sorted(counts.items(), key=lambda item: item[1])
+    bars: Figure = {
+        "type": "bar",
+        "orientation": "h",
+        "x": [n for _, n in ordered],
+        "y": [name for name, _ in ordered],
+        "marker": {"color": "@grey"},
+    }
+    layout = {"xaxis": {"title": {"text": "Trials"}}, "yaxis": {"type": "category"}}
+    return chart("chart-causes", {"data": [bars], "layout": layout}, 90 + 26 * len(ordered), "Trials without a score by cause")
+
+
+def slices(search: Search) -> str:
+    shares = search.importance
+    bars: Figure = {
+        "type": "bar",
+        "orientation": "h",
+        "x": finite_list(100 * shares[::-1]),
+        "y": [short(n) for n in shares.index[::-1]],
+        "marker": {"color": "@blue"},
+    }
+    bars |= {"texttemplate": "%{x:.0f} %", "textposition": "outside", "textangle": 0, "cliponaxis": False}
+    axes = {"xaxis": {"title": {"text": "% of variance"}, "range": [0, 100]}, "yaxis": {"type": "category"}}
+    parts = [titled("Importance", chart("chart-importance", {"data": [bars], "layout": axes}, 240, "Importance of each parameter"))]
+    parts += [
+        titled(short(name), chart(f"chart-slice-{i}", _slice(search, name), 240, f"{search.label} against {short(name)}"))
+        for i, name in enumerate(shares.index)
+    ]
+    return columns(*parts)
+
+
+def _slice(search: Search, name: str) -> Figure:
+    frame = search.scored
+    numeric = pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name])
+    x: Sequence[Any] = finite_list(frame[name]) if numeric else [value_of(v) for v in frame[name]]
+    marker = {"color": "@blue", "size": 6, "opacity": 0.6}
+    points = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": x,
+        "y": finite_list(frame[search.metric]),
+        "marker": marker,
+        "text": [f"trial {n}" for n in frame["number"]],
+    }
+    axis: Figure = {} if numeric else {"type": "category"}
+    layout: Figure = {"xaxis": axis, "yaxis": {"title": {"text": search.label}}, "showlegend": False, "hovermode": "closest"}
+    return {"data": [points], "layout": layout}

@@ -1,0 +1,102 @@
+"""Heat maps of every pair of parameters: a good region is a plateau, not a single cell."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from mcl.report.format import metric, number
+from mcl.report.search import Search, levels, short
+from mcl.report.theme import Figure, Section, chart, columns, finite_list, titled
+
+AT_ONCE = 6  # pairs that are shown side by side; the others one at a time
+MEASURES = {"trades": "Trades", "max_drawdown_frac": "Max drawdown"}  # besides the score
+
+
+def maps(search: Search) -> list[Section]:
+    """One section, none when fewer than two parameters vary. A choice switches between the score, trades and drawdown."""
+    names = [n for n in search.importance.index if search.scored[n].nunique() > 1]
+    pairs = list(combinations(names, 2))
+    if not pairs:
+        return []
+    measures = {search.metric: search.label} | {n: label for n, label in MEASURES.items() if n in search.scored and n != search.metric}
+    note = "Mean of the trials in a cell; the ring is the best trial. A good region is a plateau, not a single cell."
+    drawn = "".join(_measure(search, pairs, name, label, i) for i, (name, label) in enumerate(measures.items()))
+    return [Section("Parameter map", picker("map-of", "Show", measures) + drawn, note)]
+
+
+def picker(name: str, label: str, choices: dict[str, str]) -> str:
+    """A select that shows one of the `shown` parts with this name."""
+    options = "".join(f'<option value="{escape(value)}">{escape(text)}</option>' for value, text in choices.items())
+    return f'<p class="picker"><label for="{name}">{escape(label)}</label><select id="{name}">{options}</select></p>'
+
+
+def shown(by: str, value: str, html: str, first: bool) -> str:
+    hidden = "" if first else " hidden"
+    return f'<div data-shown-by="{by}" data-value="{escape(value)}"{hidden}>{html}</div>'
+
+
+def _measure(search: Search, pairs: list[tuple[str, str]], name: str, label: str, number_of: int) -> str:
+    drawn = [
+        _titled(search, pair, name, label, f"chart-map-{number_of}-{i}" if number_of else f"chart-map-{i}") for i, pair in enumerate(pairs)
+    ]
+    grid, rest = drawn[:AT_ONCE], drawn[AT_ONCE:]
+    html = columns(*grid, css="wide")
+    if rest:
+        by, titles = f"pair-{number_of}", {str(i): f"{short(a)} × {short(b)}" for i, (a, b) in enumerate(pairs[AT_ONCE:])}
+        others = "".join(shown(by, str(i), columns(part, css="wide"), i == 0) for i, part in enumerate(rest))
+        html += picker(by, f"The other {len(rest)} pairs", titles) + others
+    return shown("map-of", name, html, number_of == 0)
+
+
+def _titled(search: Search, pair: tuple[str, str], name: str, label: str, holder: str) -> str:
+    a, b = map(short, pair)
+    return titled(f"{a} × {b}", chart(holder, _map(search, *pair, name), 380, f"{label} by {a} and {b}"))
+
+
+def _map(search: Search, a: str, b: str, name: str) -> Figure:
+    frame = search.scored
+    x, y = levels(frame[a]), levels(frame[b])
+    cells = frame[name].astype(float).groupby([y, x], observed=False)
+    mean, count = cells.mean().unstack(), cells.size().unstack()
+    values = mean.to_numpy(dtype=float)
+    style = metric(name).style
+    texts = [["" if math.isnan(v) else number(v, style) for v in row] for row in values]
+    best = search.ranked.index[0]
+    heat = {
+        "type": "heatmap",
+        "x": list(mean.columns.astype(str)),
+        "y": list(mean.index.astype(str)),
+        "z": [finite_list(row) for row in values],
+        "text": texts,
+        "customdata": count.to_numpy().tolist(),
+        "xgap": 1,
+        "ygap": 1,
+        "hovertemplate": f"{short(a)} %{{x}}, {short(b)} %{{y}}<br>mean %{{text}} of %{{customdata}} trials<extra></extra>",
+        "colorbar": {"thickness": 10, "outlinewidth": 0},
+    } | _scale(values, search.maximize if name == search.metric else True)
+    if values.size <= 100:
+        heat["texttemplate"] = "%{text}"
+    ring = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [str(x[best])],
+        "y": [str(y[best])],
+        "marker": {"symbol": "circle-open", "size": 38, "color": "@ink", "line": {"width": 2}},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+    axes = {"xaxis": {"type": "category", "title": {"text": short(a)}}, "yaxis": {"type": "category", "title": {"text": short(b)}}}
+    return {"data": [heat, ring], "layout": axes}
+
+
+def _scale(values: Any, maximize: bool) -> dict[str, Any]:
+    """Orange below zero and blue above; one hue when all have one sign, strong where the search wants to be."""
+    if np.nanmin(values) < 0 < np.nanmax(values):
+        return {"colorscale": [[0, "@ramp0"], [0.5, "@ramp1"], [1, "@ramp2"]], "zmid": 0}
+    good = [[0, "@ramp1"], [1, "@ramp2"]]
+    return {"colorscale": good if maximize else [[0, "@ramp2"], [1, "@ramp1"]]}
