@@ -8,6 +8,10 @@
   - PromotionError     a run may not be promoted; lists every missed gate
   - LiveError          a session may not start, or its audit found differences
     - BrokerError      the broker, or the connection to it
+      + ConnectionLost   gone, silent or refused: it may be tried again
+      + Uncertain        the fate of an order or a position is not known: the books are compared
+      + GuardError       a rule forbids the connection or the order; nothing was sent
+    - Halt             something is unknown: a person has to say adopt or flatten
 
 A message is one sentence with the value, the rule and the nearest valid choice; `hint` says what to do.
 """
@@ -58,6 +62,22 @@ class LiveError(MclError):
 
 class BrokerError(LiveError):
     code = "broker"
+
+
+class ConnectionLost(BrokerError):
+    code = "connection"
+
+
+class Uncertain(BrokerError):
+    code = "uncertain"
+
+
+class GuardError(BrokerError):
+    code = "guard"
+
+
+class Halt(LiveError):
+    code = "halt"
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

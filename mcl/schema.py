@@ -274,10 +274,52 @@ class Replay(Strict):
     speed: float = Field(0.0, ge=0)
 
 
+class OrderStyle(Strict):
+    """How a target is reached. `market` as the backtest assumes; `marketable_limit` at most `collar_ticks` beyond the last price,
+    at once or not at all; `limit` `offset_ticks` on the near side of it for `ttl_sec`. `fallback`: what becomes of the rest."""
+
+    kind: Literal["market", "marketable_limit", "limit"] = "market"
+    collar_ticks: Ticks = 10.0
+    offset_ticks: Ticks = 0.0
+    ttl_sec: float = Field(10.0, gt=0, le=600)
+    fallback: Literal["market", "none"] = "market"
+
+
+class Guards(Strict):
+    """Limits on what may be sent, whatever a strategy wants; null leaves one out. They forbid to open or add, never to get flat."""
+
+    max_order: int | None = Field(2, ge=1)  # contracts
+    max_position: int | None = Field(3, ge=1)  # contracts, with all orders that work
+    max_session_loss_usd: float | None = Field(500.0, gt=0)  # of the broker's net liquidation: everything is closed
+    collar_frac: float | None = Field(0.015, gt=0, lt=1)  # of the last price, for every limit and trigger
+    min_order_gap_sec: float | None = Field(2.0, gt=0)
+    max_orders_per_hour: int | None = Field(20, ge=1)
+    max_orders_per_day: int | None = Field(100, ge=1)
+    max_fills_per_order: int | None = Field(20, ge=1)  # executions of one decision
+    max_rejects: int | None = Field(3, ge=1)  # in a row
+    max_margin_frac: float | None = Field(0.5, gt=0, le=1)  # of net liquidation, by a what-if of the broker
+    quiet_minutes: int | None = Field(5, ge=0)  # around the daily break, and the last of a session that closes early
+    days_before_last_trade: int | None = Field(2, ge=0)  # business days
+    stale_bars: float | None = Field(3.0, ge=1)  # intervals without a bar in an open session
+    silence_sec: float | None = Field(60.0, gt=0)  # without an answer of the broker: an alert
+    hang_sec: float | None = Field(30.0, gt=0)  # a decision that takes longer is given up
+
+
+class Reconnect(Strict):
+    """Waiting grows from the first to the longest, with jitter, without an end."""
+
+    first_sec: float = Field(0.25, gt=0)
+    longest_sec: float = Field(2.0, gt=0)
+    heartbeat_sec: float = Field(10.0, gt=0)
+    compare_sec: float = Field(60.0, gt=0)  # books with the broker, while all is well
+
+
 class Broker(Strict):
-    """`sim`: an embedded simulated TWS on loopback. `tws`: a TWS or IB Gateway that already runs."""
+    """`sim`: an embedded simulated TWS on loopback. `tws`: a TWS or IB Gateway that already runs, with paper or live `money`."""
 
     kind: Literal["sim", "tws"] = "sim"
+    money: Literal["paper", "live"] = "paper"
+    live_confirm: str = ""  # live money: the account id once more
     host: str = "127.0.0.1"
     port: int = Field(0, ge=0, le=65535)  # 0: any free port (sim only)
     client_id: int = Field(17, ge=1)
@@ -285,7 +327,19 @@ class Broker(Strict):
     timeout_sec: float = Field(20.0, gt=0)
     capital_usd: float = Field(25_000.0, gt=0)  # sim only
     take_profit: Literal["MIT", "LMT"] = "MIT"  # market if touched fills as the backtest assumes; a limit may not fill when touched
+    order: OrderStyle = OrderStyle()
+    guards: Guards = Guards()
+    reconnect: Reconnect = Reconnect()
+    max_contracts: int | None = Field(None, ge=1)  # a smaller position than the promoted limit, never a larger one
     replay: Replay = Replay()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unguarded_replay(cls, given: Any) -> Any:
+        """A replay is to equal its backtest: limits that a backtest does not have are off unless they are named."""
+        if isinstance(given, dict) and given.get("kind", "sim") == "sim" and "guards" not in given:
+            return given | {"guards": dict.fromkeys(Guards.model_fields)}
+        return given
 
 
 # ---------------------------------------------------------------------------------------------------------- operations

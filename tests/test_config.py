@@ -102,5 +102,5 @@ def test_paper_differs_from_the_simulation_only_in_where_the_broker_is() -> None
     raw = (config.compose("live", [f"broker={name}"]).raw["broker"] for name in ("ib_sim", "ib_paper"))
     sim, paper = (config.validate(schema.Broker, one).model_dump() for one in raw)
     differing = {k for k in sim if sim[k] != paper[k]}
-    assert differing <= {"kind", "host", "port", "account"}
+    assert differing <= {"kind", "host", "port", "account", "guards"}  # a replay has no limits that its backtest has not
     assert paper["port"] == 7497

@@ -21,10 +21,11 @@ Times are int64 nanoseconds since the epoch, UTC, in the broker's (for a replay:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+from mcl.engine.account import Holding
 from mcl.market import Contract, Instrument
 
 FillReason = Literal["target", "stop", "take_profit", "foreign"]  # foreign: an order that no call of ours has sent
@@ -75,6 +76,17 @@ class WorkingOrder(NamedTuple):
     quantity: int
     price: float  # limit or trigger; NaN for MKT
     status: str
+    symbol: str = ""  # of the dated contract
+    client_id: int = 0  # 0: by hand in TWS
+
+
+class Standing(NamedTuple):
+    """What the broker knows, read in one go: of every client of the account, executions as far back as it tells (usually midnight)."""
+
+    clock: int
+    positions: dict[str, int]  # by symbol of the dated contract, flat ones left out
+    orders: tuple[WorkingOrder, ...]
+    executions: tuple[Fill, ...]  # in order of time
 
 
 class BrokerAccount(NamedTuple):
@@ -104,8 +116,15 @@ class Goal(Protocol):
 class Broker(Protocol):
     """Everything a session needs. Every awaited call ends within the configured time-out, with an answer or a BrokerError."""
 
+    trouble: str  # why data or orders do not flow though the connection stands; empty when all is well
+    reaction_ms: float  # from the bytes that closed the last bar to the first order of its decision; NaN before the first
+
+    @property
+    def clock_away_sec(self) -> float:
+        """This machine's clock minus the broker's."""
+
     async def connect(self) -> None:
-        """Open the connection, check venue, protocol and account. Refuses (BrokerError) anything that is not certainly paper."""
+        """Open the connection, check venue, protocol and account. Refuses (BrokerError) anything that is not certainly as configured."""
 
     async def close(self) -> None:
         """Leave. Working protective orders stay at the broker; call `trade_to` with position 0 first to be flat."""
@@ -145,6 +164,36 @@ class Broker(Protocol):
 
     async def cancel_all(self) -> None:
         """Cancel every working order of this account that this client may cancel, and wait until they are gone."""
+
+    async def standing(self) -> Standing:
+        """Everything that can be held against a journal."""
+
+    def resume(self, pinned: Pinned, holding: Holding, refs: set[str]) -> None:
+        """What a journal says is held, with its levels, and the references of decisions that are ours."""
+
+    def protected(self, pinned: Pinned) -> bool:
+        """The protective orders that the holding needs work, with its quantity and levels, and no others."""
+
+    async def protect(self, pinned: Pinned, ref: str) -> None:
+        """Make them so. A position that cannot be protected is closed, then Uncertain."""
+
+    async def cancel(self, orders: Sequence[WorkingOrder]) -> None:
+        """Cancel these and wait until they are gone; what filled meanwhile is in `fills`."""
+
+    def check(self) -> None:
+        """BrokerError with the reason when no order may leave."""
+
+    def working(self) -> tuple[WorkingOrder, ...]:
+        """The working orders as last heard of, without asking."""
+
+    def equity_usd(self) -> float:
+        """Net liquidation as last heard of; NaN before the first time."""
+
+    def last_price(self, pinned: Pinned) -> float:
+        """The newest price of the stream of bars; NaN without one."""
+
+    def now(self) -> int:
+        """The broker's clock, ns, without asking."""
 
     async def heartbeat(self) -> int:
         """The broker's clock. Proves that the other side answers.

@@ -9,7 +9,7 @@ from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from mcl.errors import BrokerError
+from mcl.errors import ConnectionLost
 
 T = TypeVar("T")
 NOTICES = frozenset({2103, 2104, 2105, 2106, 2107, 2108, 2119, 2157, 2158})  # about data farms, not about requests
@@ -34,11 +34,21 @@ class Asking:
         self.locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._connected = connected
         self._changed = asyncio.Event()
+        self.ended = ""  # why this connection is of no use any more, though its socket may still be open
         self._errors: deque[tuple[int, int, str]] = deque(maxlen=100)  # (request or order id, code, text)
 
     def changed(self, *_: Any) -> None:
         """Something happened: whoever waits looks again."""
         self._changed.set()
+
+    def end(self, why: str) -> None:
+        self.ended = self.ended or why
+        self._changed.set()
+
+    def check(self) -> None:
+        """ConnectionLost when no answer can come any more."""
+        if self.ended or not self._connected():
+            raise ConnectionLost(f"the connection to the broker was lost{': ' if self.ended else ''}{self.ended}")
 
     def told(self, req_id: int, code: int, text: str, *_: Any) -> None:
         if code not in NOTICES:
@@ -56,14 +66,15 @@ class Asking:
     async def answer(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
         """The library keys some requests by kind only, so that a second one would orphan the first: one at a time per `what`."""
         async with self.locks[what]:
+            self.check()
             before = len(self._errors)
             try:
                 return await asyncio.wait_for(request(), self.timeout_sec)
             except TimeoutError:
                 said = f": {self.last_error}" if len(self._errors) > before else ""
-                raise BrokerError(f"the broker did not answer the request for {what} within {self.timeout_sec:g} s{said}") from None
+                raise ConnectionLost(f"the broker did not answer the request for {what} within {self.timeout_sec:g} s{said}") from None
             except ConnectionError:
-                raise BrokerError(f"the connection to the broker was lost during the request for {what}") from None
+                raise ConnectionLost(f"the connection to the broker was lost during the request for {what}") from None
 
     async def until(self, holds: Callable[[], bool], seconds: float | None = None) -> bool:
         """Wait for events until a condition holds; False when the time is up or the connection is gone."""
@@ -71,7 +82,7 @@ class Asking:
         while not holds():
             self._changed.clear()
             left = deadline - time.monotonic()
-            if left <= 0 or not self._connected():
+            if left <= 0 or self.ended or not self._connected():
                 return False
             try:
                 await asyncio.wait_for(self._changed.wait(), left)

@@ -1,34 +1,94 @@
-"""What must hold before an order may leave: the venue is paper, the account is paper, the product is the one that was tested.
+"""What must hold before a connection is used and before an order leaves. Limits forbid to open or add; getting flat is never refused.
 
-There is no switch for live money here: the ports and accounts of live trading are refused.
+| rule | what | where |
+|---|---|---|
+| R1 venue | loopback, a paper port; a live port only with `money: live` and its three locks | `check_venue`, `check_locks` |
+| R2 account | every managed account is paper, ours is managed; asked again on every order | `check_account` |
+| R3 product | the pinned contract with the market's multiplier, tick, currency and last trade date | `check_product`, `Gate` |
+| R4, R5 size | contracts of one order; position with everything that works | `Gate` |
+| R6 loss | of the session, by the broker's net liquidation: everything is closed | `Gate.lost_too_much`, supervisor |
+| R7 collar | every limit and trigger near the last price | `Gate.collar` |
+| R8 rate | between orders, in an hour, in a day; 45 messages a second by the library | `Gate` |
+| R9 duplicates | a reference is sent once | journal, `Ledger.used`, search by reference after a restart |
+| R10 repeats | executions of one decision | `Gate` |
+| R11 kill | file, command, signal | supervisor |
+| R12 dead man | a hanging decision, a silent broker | supervisor |
+| R13 books | compared at the start, after every connection, every minute, at the end | supervisor, `mcl.live.reconcile` |
+| R14 stale | no fresh bar in an open session | supervisor |
+| R15 rejects | so many in a row | `Gate` |
+| R16 calendar | around the break, near the last trade date, in the broker's reset window | `Gate` |
+| R17 margin | a what-if before the first order, and when the size grows | `Gate.margin`, `mcl.broker.ib` |
+| R18 records | decision, verdict and hash of the limits | journal |
+| R19 unknown | a code that is not on the list | `Gate.notice` |
 """
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
+import math
+import os
 import re
+from collections import deque
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
-from mcl import schema
-from mcl.errors import BrokerError, nearest
+from mcl import calendar, schema
+from mcl.broker import Pinned
+from mcl.errors import DataError, GuardError, Halt, nearest
 from mcl.market import Contract, Instrument
 
 PAPER_PORTS = {7497: "TWS", 4002: "IB Gateway"}
 LIVE_PORTS = {7496: "TWS", 4001: "IB Gateway"}
+MONEY_VARIABLE = "MCL_LIVE"  # "1" in the environment is one of the three locks of live money
 MAX_SERVER_VERSION = 178  # the newest that ib_async 2.1.0 decodes rightly; it does not check
+NS = calendar.NS
 _PAPER_ACCOUNT = re.compile(r"D[UFI][A-Z]?\d+")  # live accounts start with U, F or I
+RESETS = ((0, 15, 1, 45), (23, 45, 24, 0))  # New York, hour and minute: the broker's nightly reset, the usual restart of a TWS
+WEEKLY = (23, 4)  # Friday 23:00 to Saturday 03:00 and Sunday until 04:00 New York
+
+# Codes that say nothing about an order of ours, or what the session handles where they arise. Any other code is unclassified.
+KNOWN_CODES = frozenset(
+    {100, 101, 103, 104, 105, 110, 135, 136, 161, 162, 165, 200, 201, 202, 300, 321, 322, 326, 329, 354, 366, 387, 399, 404, 420}
+    | {434, 462, 463, 492, 502, 503, 504, 1100, 1101, 1102, 1300}
+    | set(range(2100, 2200))
+    | {10089, 10147, 10148, 10167, 10168, 10182, 10190, 10197, 10225, 10318, 10349}
+)
+
+
+# ---------------------------------------------------------------------------------------------------------- the connection
 
 
 def check_venue(config: schema.Broker, port: int) -> None:
-    """Before the TCP connection: loopback, and a port on which paper trading listens (or the embedded server)."""
+    """Before the TCP connection: loopback, and a port on which the configured money is traded (or the embedded server)."""
     if not _is_loopback(config.host):
-        raise BrokerError(f"broker.host={config.host} is not this machine; paper trading is reached on 127.0.0.1")
+        raise GuardError(f"broker.host={config.host} is not this machine; a TWS is reached on 127.0.0.1")
+    if config.money == "live":
+        if config.kind != "tws" or port not in LIVE_PORTS:
+            raise GuardError(f"broker.port={port} is no live trading port; choose 7496 (TWS) or 4001 (IB Gateway)")
+        return
     if port in LIVE_PORTS:
-        raise BrokerError(f"port {port} is live trading on {LIVE_PORTS[port]}; paper listens on 7497 (TWS) or 4002 (IB Gateway)")
+        raise GuardError(f"port {port} is live trading on {LIVE_PORTS[port]}; paper listens on 7497 (TWS) or 4002 (IB Gateway)")
     if config.kind == "tws" and port not in PAPER_PORTS:
-        raise BrokerError(f"broker.port={port} is no paper trading port; choose 7497 (TWS) or 4002 (IB Gateway)")
+        raise GuardError(f"broker.port={port} is no paper trading port; choose 7497 (TWS) or 4002 (IB Gateway)")
     if port == 0:
-        raise BrokerError("port 0 cannot be connected to; give the port of the embedded server", "broker=ib_sim starts one")
+        raise GuardError("port 0 cannot be connected to; give the port of the embedded server", "broker=ib_sim starts one")
+
+
+def check_locks(config: schema.Broker, alias: str) -> None:
+    """Live money opens with three keys at once; the refusal names every one that is missing."""
+    if config.money != "live":
+        return
+    missing = []
+    if alias != "live":
+        missing.append(f"a version promoted as 'live' (this is {alias!r}: mcl promote RUN_ID --to live)")
+    if not config.live_confirm or config.live_confirm != config.account:
+        missing.append(f"broker.live_confirm={config.account}")
+    if os.environ.get(MONEY_VARIABLE) != "1":
+        missing.append(f"the environment variable {MONEY_VARIABLE}=1")
+    if missing:
+        raise GuardError(f"live money needs {'; '.join(missing)}", "broker=ib_paper trades the same version on paper")
 
 
 def _is_loopback(host: str) -> bool:
@@ -38,18 +98,20 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def check_account(account: str, managed: Sequence[str]) -> None:
-    """After the log-in: every account that this connection can reach is a paper account, and ours is among them."""
+def check_account(account: str, managed: Sequence[str], money: str = "paper") -> None:
+    """After the log-in: every account that this connection can reach is of the configured money, and ours is among them."""
     live = [name for name in managed if not _PAPER_ACCOUNT.fullmatch(name)]
-    if live:
-        raise BrokerError(f"account {live[0]} is not a paper account (those start with DU, DF or DI); nothing was sent")
+    if money == "paper" and live:
+        raise GuardError(f"account {live[0]} is not a paper account (those start with DU, DF or DI); nothing was sent")
+    if money == "live" and account in managed and account not in live:
+        raise GuardError(f"account {account} is a paper account; live money is not traded on it")
     if account not in managed:
-        raise BrokerError(f"broker.account={account} is not managed by this connection; {nearest(account, managed)}")
+        raise GuardError(f"broker.account={account} is not managed by this connection; {nearest(account, managed)}")
 
 
 def check_version(server_version: int) -> None:
     if server_version > MAX_SERVER_VERSION:
-        raise BrokerError(f"the server speaks version {server_version}; this client decodes up to {MAX_SERVER_VERSION}")
+        raise GuardError(f"the server speaks version {server_version}; this client decodes up to {MAX_SERVER_VERSION}")
 
 
 def check_product(contract: Contract, instrument: Instrument, multiplier: str, min_tick: float, currency: str, expiry: str) -> None:
@@ -62,4 +124,159 @@ def check_product(contract: Contract, instrument: Instrument, multiplier: str, m
     )
     for name, theirs, ours in facts:
         if theirs != ours:
-            raise BrokerError(f"the broker's {name} of {contract.name} is {theirs}, the market facts say {ours}; it is not traded")
+            raise GuardError(f"the broker's {name} of {contract.name} is {theirs}, the market facts say {ours}; it is not traded")
+
+
+def expected_downtime(now_ns: int, root: str = "MCL") -> str:
+    """Why a broker may be away at this moment, a clause; empty when it should be there."""
+    local = datetime.fromtimestamp(now_ns / NS, UTC).astimezone(calendar.NEW_YORK)
+    minute, weekday = local.hour * 60 + local.minute, local.weekday()
+    if (weekday == 4 and local.hour >= WEEKLY[0]) or (weekday == 5 and local.hour < 3) or (weekday == 6 and local.hour < WEEKLY[1]):
+        return "the weekly restart with a new log-in"
+    for hour, at, until, to in RESETS:
+        if hour * 60 + at <= minute < until * 60 + to:
+            return "the nightly reset"
+    session = _session(now_ns, root)
+    return "" if session is not None and session[0] <= now_ns < session[1] else "the market is closed"
+
+
+def _session(now_ns: int, root: str) -> tuple[int, int] | None:
+    """Open and close (ns) of the session that an instant counts to; None on a holiday."""
+    day = calendar.from_day(int(calendar.session_of(now_ns)))
+    try:
+        found = calendar.sessions(day, day + timedelta(days=1), root)
+    except DataError:
+        return None
+    return int(found.open_ns[0]), int(found.close_ns[0])
+
+
+# ------------------------------------------------------------------------------------------------------------- the orders
+
+
+class Proposal(NamedTuple):
+    """An order before anything is sent for it."""
+
+    pinned: Pinned
+    quantity: int  # signed
+    held: int
+    ref: str
+    last_price: float  # NaN when there is none
+    now: int  # the broker's clock, ns
+    furthest_ticks: float = math.nan  # of its limit and protective levels from the last price
+
+    @property
+    def opens(self) -> bool:
+        after = self.held + self.quantity
+        return abs(after) > abs(self.held) or after * self.held < 0
+
+
+class Gate:
+    """Judges every target that takes an order. One per session: it outlives connections. GuardError: refused, nothing was sent."""
+
+    def __init__(self, limits: schema.Guards, root: str = "MCL", scheduled: bool = True) -> None:
+        self.limits, self._root, self._scheduled = limits, root, scheduled
+        self.sha256 = hashlib.sha256(limits.model_dump_json().encode()).hexdigest()
+        self.blocked = ""  # why nothing may be opened now: stale data, an unclassified code
+        self.unknown = ""
+        self.others = 0  # contracts that orders of others could still add
+        self._sent: deque[int] = deque(maxlen=1000)
+        self._rejects = 0
+        self._fills: dict[str, int] = {}
+        self._margin_for = 0  # contracts that the broker's margin was asked for
+
+    def judge(self, p: Proposal) -> None:
+        """Every rule that an order of this size, now, has to keep."""
+        if p.quantity == 0 or not p.opens:
+            return
+        for broken in (self._size(p), self._prices(p), self._rate(p), self._calendar(p), self.blocked, self.unknown):
+            if broken:
+                raise GuardError(f"the order {p.ref} for {p.quantity:+d} {p.pinned.local_symbol} is not sent: {broken}")
+
+    def _size(self, p: Proposal) -> str:
+        limits, after = self.limits, abs(p.held + p.quantity) + self.others
+        if limits.max_order is not None and abs(p.quantity) > limits.max_order:
+            return f"{abs(p.quantity)} contracts in one order, broker.guards.max_order={limits.max_order}"
+        if limits.max_position is not None and after > limits.max_position:
+            return f"{after} contracts with all that works, broker.guards.max_position={limits.max_position}"
+        return ""
+
+    def _prices(self, p: Proposal) -> str:
+        limit = self.limits.collar_frac
+        if limit is None:
+            return ""
+        if math.isnan(p.last_price):
+            return "there is no price to hold it against"
+        away = p.furthest_ticks * p.pinned.instrument.tick_size
+        if away > limit * abs(p.last_price):
+            return f"a level {away:.2f} from the last price {p.last_price}, broker.guards.collar_frac={limit}"
+        return ""
+
+    def _rate(self, p: Proposal) -> str:
+        limits = self.limits
+        if limits.min_order_gap_sec is not None and self._sent and p.now - self._sent[-1] < limits.min_order_gap_sec * NS:
+            return f"the last order was sent less than broker.guards.min_order_gap_sec={limits.min_order_gap_sec:g} ago"
+        for name, most, seconds in (("hour", limits.max_orders_per_hour, 3600), ("day", limits.max_orders_per_day, 86_400)):
+            if most is not None and sum(at > p.now - seconds * NS for at in self._sent) >= most:
+                return f"{most} orders were sent within one {name}, broker.guards.max_orders_per_{name}={most}"
+        return ""
+
+    def _calendar(self, p: Proposal) -> str:
+        limits, contract = self.limits, p.pinned.contract
+        if limits.days_before_last_trade is not None:
+            last = calendar.business_days_before(contract.last_trade_date, limits.days_before_last_trade)
+            if calendar.from_day(int(calendar.session_of(p.now))) > last:
+                return f"{contract.symbol} stops trading on {contract.last_trade_date}, nothing is opened after {last}"
+        if self._scheduled and (away := expected_downtime(p.now, self._root)):
+            return away
+        if limits.quiet_minutes is None or (session := _session(p.now, self._root)) is None:
+            return ""
+        quiet, short = limits.quiet_minutes * 60 * NS, session[1] - session[0] < 23 * 3600 * NS
+        if p.now < session[0] + quiet or p.now >= session[1] - (30 * 60 * NS if short else quiet):
+            return f"within {limits.quiet_minutes} minutes of the daily break (30 before an early close)"
+        return ""
+
+    # ------------------------------------------------------------------------------------------- what happened to them
+
+    def sent(self, now: int) -> None:
+        self._sent.append(now)
+
+    def accepted(self) -> None:
+        self._rejects = 0
+
+    def rejected(self, said: str) -> None:
+        """Halt after so many in a row: something is wrong that another order will not heal."""
+        self._rejects += 1
+        if self.limits.max_rejects is not None and self._rejects >= self.limits.max_rejects:
+            self._rejects = 0
+            raise Halt(f"{self.limits.max_rejects} orders in a row were rejected, the last one: {said}")
+
+    def filled(self, ref: str) -> None:
+        """Halt when one decision is executed again and again."""
+        self._fills[ref] = count = self._fills.get(ref, 0) + 1
+        if self.limits.max_fills_per_order is not None and count > self.limits.max_fills_per_order:
+            raise Halt(f"the order {ref} has {count} executions, broker.guards.max_fills_per_order={self.limits.max_fills_per_order}")
+
+    def notice(self, code: int, text: str) -> None:
+        """What the broker says that is not on the list blocks new risk until a person says resume."""
+        if code not in KNOWN_CODES and not self.unknown:
+            self.unknown = f"the broker said something unclassified: {text} ({code})"
+
+    # -------------------------------------------------------------------------------------------------- margin and loss
+
+    def wants_margin(self, p: Proposal) -> bool:
+        """The broker's what-if is due: before the first order, and when the position becomes larger than any before."""
+        return self.limits.max_margin_frac is not None and p.opens and abs(p.held + p.quantity) > self._margin_for
+
+    def margin(self, p: Proposal, initial_after_usd: float, equity_usd: float) -> None:
+        limit = self.limits.max_margin_frac or 1.0
+        if not initial_after_usd <= limit * equity_usd:
+            needs = f"{initial_after_usd:,.0f} USD margin of {equity_usd:,.0f}"
+            raise GuardError(f"the order {p.ref} would need {needs}, broker.guards.max_margin_frac={limit:g}")
+        self._margin_for = abs(p.held + p.quantity)
+
+    def lost_too_much(self, start_usd: float, equity_usd: float) -> str:
+        """The sentence when the session has lost its limit; a figure that is not known yet is no loss."""
+        limit = self.limits.max_session_loss_usd
+        if limit is not None and start_usd - equity_usd >= limit:
+            return f"the session lost {start_usd - equity_usd:,.2f} USD, broker.guards.max_session_loss_usd={limit:g}"
+        return ""

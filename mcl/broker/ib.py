@@ -3,7 +3,8 @@
 What shapes it: ib_async calls live orders Cancelled on harmless error codes, so only executions count; several of its requests
 never resolve, so every await has a time-out and one lock per kind; a message that its decoder cannot read is only logged, so a
 record of that logger stops trading. Orders name everything that a TWS would otherwise fill in from a preset: time in force,
-account, outside regular hours. After the first uncertainty no further order is sent.
+account, outside regular hours. After the first uncertainty no further order is sent: an object lives as long as one connection,
+and whoever wants to go on makes a new one and compares the books (`standing`, `resume`).
 """
 
 from __future__ import annotations
@@ -12,62 +13,69 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import ib_async
 
 from mcl import calendar, schema
-from mcl.broker import Bar, BrokerAccount, Fill, Goal, Pinned, WorkingOrder, guards
+from mcl.broker import Bar, BrokerAccount, Fill, Goal, Pinned, Standing, WorkingOrder, guards
 from mcl.broker.asking import Asking, Unreadable
-from mcl.broker.ledger import FLATTEN, STOP, TAKE_PROFIT, Ledger
+from mcl.broker.ledger import STOP, TAKE_PROFIT, Ledger, decision_of
 from mcl.broker.records import Interval, fill_of, working_order
-from mcl.errors import BrokerError
+from mcl.broker.trading import Ticket, Trading
+from mcl.engine.account import Holding
+from mcl.errors import BrokerError, ConnectionLost, GuardError, Uncertain
 from mcl.market import Contract, Instrument
 
 T = TypeVar("T")
 NS = 1_000_000_000
 ACCOUNT_VALUES = ("NetLiquidation", "TotalCashValue", "RealizedPnL", "UnrealizedPnL")
 STREAM_ENDED = frozenset({162, 366, 10182, 10225})  # codes on a bar subscription after which nothing more comes
-CANCELLED = frozenset({202})
+FARM_BROKEN = {2103: 2104, 2105: 2106, 2157: 2158}  # code -> the one that heals it
 CLOCK_LIMIT_SEC = 10.0
-COMMISSION_WAIT_SEC = 2.0
+CLOCK_WARN_SEC = 2.0
 QUIET_NS = 5 * NS  # after the close of the session: no trade is reported any more
-DONE = frozenset({"Filled", "Cancelled", "ApiCancelled", "Inactive"})
-WORKING = frozenset({"PreSubmitted", "Submitted", "Filled"})  # what says that the server has an order
 
 logging.getLogger("ib_async").addHandler(logging.NullHandler())
 
 
 class IBBroker:
-    """`port` overrides the configured one: it is the embedded server's."""
+    """`port` overrides the configured one: it is the embedded server's. `gate` judges orders and outlives connections."""
 
-    def __init__(self, config: schema.Broker, instrument: Instrument, port: int | None = None) -> None:
+    def __init__(self, config: schema.Broker, instrument: Instrument, port: int | None = None, gate: guards.Gate | None = None) -> None:
         self._config, self._instrument = config, instrument
         self._port = config.port if port is None else port
         self._ib = ib_async.IB()
         self._ib.RaiseRequestErrors = True
         self._ib.TimezoneTWS = "UTC"
+        self._gate = gate or guards.Gate(config.guards, instrument.symbol, scheduled=config.kind == "tws")
         self._ledger = Ledger(self._is_ours)
-        self._refs: set[str] = set()  # of every order that this object has sent or adopted
+        self._refs: set[str] = set()  # of every decision that this object has sent orders for or taken over
         self._contracts: dict[int, ib_async.Contract] = {}
         self._pinned: dict[int, Pinned] = {}
-        self._protection: dict[int, list[Any]] = {}  # by con_id: trades of the protective orders that should be working
         self._asking = Asking(config.timeout_sec, self._ib.isConnected)
+        self._trading = Trading(self, config, self._ledger, self._asking, self._gate)
         self._watch = Unreadable()
         self._broken = ""
         self._clock = 0
-        self._streaming = False
+        self._clock_at = 0.0  # monotonic time of that clock
+        self._live: Any = None  # the stream of bars
+        self._closed_farms: set[int] = set()  # codes that will heal one
+        self._heard = 0.0  # when the bytes came that closed the last bar
+        self.trouble = ""  # why data or orders do not flow, though the connection stands
+        self.reaction_ms = math.nan  # from those bytes to the first order of the decision
         self._listen()
 
     def _listen(self) -> None:
         ib = self._ib
         ib.execDetailsEvent += self._on_execution
         ib.commissionReportEvent += self._on_commission
-        ib.errorEvent += self._asking.told
-        for event in (ib.orderStatusEvent, ib.positionEvent, ib.barUpdateEvent, ib.disconnectedEvent):
+        ib.errorEvent += self._on_error
+        for event in (ib.orderStatusEvent, ib.openOrderEvent, ib.positionEvent, ib.disconnectedEvent):
             event.connect(self._asking.changed)
+        ib.barUpdateEvent += self._on_bar
 
     # ----------------------------------------------------------------------------------------------------- connection
 
@@ -81,10 +89,12 @@ class IBBroker:
             await ib.connectAsync(config.host, self._port, config.client_id, timeout=config.timeout_sec, raiseSyncErrors=True)
         except (OSError, TimeoutError, ConnectionError) as error:
             await self.close()
-            raise BrokerError(self._why_not_connected(error), "start TWS with its API enabled, or use broker=ib_sim") from error
+            raise ConnectionLost(self._why_not_connected(error), "start TWS with its API enabled, or use broker=ib_sim") from error
         try:
             guards.check_version(ib.client.serverVersion())
-            guards.check_account(config.account, ib.managedAccounts())
+            if not any(ib.managedAccounts()):
+                raise ConnectionLost("the TWS is not logged in: it names no account")
+            guards.check_account(config.account, ib.managedAccounts(), config.money)
             await self._check_clock()
         except BrokerError:
             await self.close()
@@ -100,10 +110,15 @@ class IBBroker:
         return f"the TWS on {where} did not complete the start-up within {self._config.timeout_sec:g} s: {said}"
 
     async def _check_clock(self) -> None:
-        server = await self.heartbeat()
-        away = abs(time.time() - server / NS)
-        if self._config.kind == "tws" and away > CLOCK_LIMIT_SEC:
-            raise BrokerError(f"this machine's clock and the broker's differ by {away:.0f} s; at most {CLOCK_LIMIT_SEC:.0f} s are safe")
+        await self.heartbeat()
+        away = abs(self.clock_away_sec)
+        if away > CLOCK_LIMIT_SEC:
+            raise GuardError(f"this machine's clock and the broker's differ by {away:.0f} s; at most {CLOCK_LIMIT_SEC:.0f} s are safe")
+
+    @property
+    def clock_away_sec(self) -> float:
+        """This machine's clock minus the broker's at the last heartbeat; 0 for a replay, which has a time of its own."""
+        return time.time() - (time.monotonic() - self._clock_at) - self._clock / NS if self._config.kind == "tws" else 0.0
 
     async def close(self) -> None:
         logging.getLogger("ib_async.Decoder").removeHandler(self._watch)
@@ -114,15 +129,20 @@ class IBBroker:
             await asyncio.sleep(0.001)
 
     async def heartbeat(self) -> int:
-        if self._streaming and self._config.kind == "sim":  # a replay in lock-step takes the question for the time as "decided"
+        if self._live is not None and self._config.kind == "sim":  # a replay in lock-step takes the question for the time as "decided"
             await self._ask("positions", self._ib.reqPositionsAsync)
             return self._clock
         return await self._beat()
 
     async def _beat(self) -> int:
         answer = await self._ask("the time", self._ib.reqCurrentTimeAsync)
-        self._clock = int(answer.timestamp()) * NS
+        self._clock, self._clock_at = int(answer.timestamp()) * NS, time.monotonic()
         return self._clock
+
+    def now(self) -> int:
+        """The broker's clock by the last heartbeat; of a real market, carried on by this machine's."""
+        passed = int((time.monotonic() - self._clock_at) * NS) if self._config.kind == "tws" else 0
+        return self._clock + passed
 
     async def _ask(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
         try:
@@ -140,13 +160,34 @@ class IBBroker:
         self._ledger.commission(fill.execution.execId, float(report.commission))
         self._asking.changed()
 
+    def _on_bar(self, bars: Any, has_new: bool) -> None:
+        if has_new and bars is self._live:
+            self._heard = self._ib.wrapper.lastTime.timestamp()
+        self._asking.changed()
+
+    def _on_error(self, req_id: int, code: int, text: str, *_: Any) -> None:
+        """Connectivity is the connection's own affair; everything else is remembered for whoever asked."""
+        self._asking.told(req_id, code, text)
+        self._gate.notice(code, text)
+        if code == 1100:
+            self.trouble = f"{text} ({code})"
+        elif code in {1101, 1102, 1300}:
+            self._asking.end(f"{text} ({code})")
+        elif code in FARM_BROKEN:
+            self._closed_farms.add(FARM_BROKEN[code])
+            self.trouble = f"{text} ({code})"
+        elif code in self._closed_farms:
+            self._asking.end(f"{text} ({code}): data are asked for again")
+
     def _record(self, fill: Any) -> None:
         con_id = fill.contract.conId
         instrument = self._pinned[con_id].instrument if con_id in self._pinned else self._instrument
-        self._ledger.record(con_id, fill_of(fill), instrument.tick_size)
+        done = fill_of(fill)
+        if self._ledger.record(con_id, done, instrument.tick_size):
+            self._gate.filled(done.ref)
 
     def _is_ours(self, ref: str) -> bool:
-        return ref in self._refs
+        return decision_of(ref) in self._refs
 
     # ------------------------------------------------------------------------------------------------------ contracts
 
@@ -156,7 +197,7 @@ class IBBroker:
         wanted = ib_async.Future(contract.root, month, instrument.exchange, currency=instrument.currency)
         found = await self._ask(f"the contract {contract.name}", lambda: self._ib.reqContractDetailsAsync(wanted))
         if len(found) != 1:
-            raise BrokerError(f"the broker knows {len(found)} contracts {contract.name} on {instrument.exchange}; exactly one is needed")
+            raise GuardError(f"the broker knows {len(found)} contracts {contract.name} on {instrument.exchange}; exactly one is needed")
         details = found[0]
         theirs: Any = details.contract
         guards.check_product(contract, instrument, theirs.multiplier, details.minTick, theirs.currency, details.realExpirationDate[:8])
@@ -169,16 +210,54 @@ class IBBroker:
         """Take over what was there before: the position, and protective orders of an earlier session of this client."""
         position, average = self._broker_position(pinned)
         self._ledger.open(pinned.con_id, position, average / pinned.instrument.multiplier / pinned.instrument.tick_size)
-        for trade in self._ib.openTrades():
-            if trade.contract.conId == pinned.con_id and trade.order.orderRef.endswith((STOP, TAKE_PROFIT)):
-                self._refs.add(trade.order.orderRef)
-                self._protection.setdefault(pinned.con_id, []).append(trade)
+        placed = [t for t in self._ib.openTrades() if t.contract.conId == pinned.con_id and t.order.orderRef.endswith((STOP, TAKE_PROFIT))]
+        self._refs.update(decision_of(trade.order.orderRef) for trade in placed)
+        if placed:
+            self._trading.protection[pinned.con_id] = sorted(placed, key=lambda t: t.order.orderRef.endswith(TAKE_PROFIT))
 
     def _broker_position(self, pinned: Pinned) -> tuple[int, float]:
         for held in self._ib.positions(self._config.account):
             if held.contract.conId == pinned.con_id:
                 return int(held.position), float(held.avgCost)
         return 0, math.nan
+
+    # ----------------------------------------------------------------------------------------------------- the two books
+
+    async def standing(self) -> Standing:
+        """One question after the other: positions, orders that work, executions; all of every client."""
+        await self._ask("positions", self._ib.reqPositionsAsync)
+        trades = await self._open_trades()
+        await self._ask("executions", self._ib.reqExecutionsAsync)
+        held = {p.contract.localSymbol: int(p.position) for p in self._ib.positions(self._config.account) if p.position}
+        return Standing(self._clock, held, tuple(map(working_order, trades)), tuple(sorted(map(fill_of, self._known_fills()), key=_moment)))
+
+    def _known_fills(self) -> list[Any]:
+        return [fill for fill in self._ib.fills() if fill.execution.acctNumber == self._config.account]
+
+    def working(self) -> tuple[WorkingOrder, ...]:
+        return tuple(working_order(trade) for trade in self._ib.openTrades() if trade.order.account == self._config.account)
+
+    def equity_usd(self) -> float:
+        return self._account_values()[0]
+
+    def _account_values(self) -> list[float]:
+        values = {(v.tag, v.currency): v.value for v in self._ib.accountValues(self._config.account)}
+        return [float(values.get((tag, "USD"), math.nan)) for tag in ACCOUNT_VALUES]
+
+    def resume(self, pinned: Pinned, holding: Holding, refs: set[str]) -> None:
+        """The journal's word on what is held and which references are ours; protective orders that still work are taken over."""
+        self._refs.update(refs)
+        self._ledger.resume(pinned.con_id, holding)
+
+    async def protect(self, pinned: Pinned, ref: str) -> None:
+        await self._locked(lambda: self._trading.protect(pinned, ref), ref)
+
+    def protected(self, pinned: Pinned) -> bool:
+        return self._trading.protected(pinned)
+
+    async def cancel(self, orders: Sequence[WorkingOrder]) -> None:
+        wanted = {order.permanent_id for order in orders}
+        await self._trading.cancel([t for t in await self._open_trades() if t.order.permId in wanted])
 
     # ----------------------------------------------------------------------------------------------------------- data
 
@@ -200,9 +279,8 @@ class IBBroker:
 
     async def bars(self, pinned: Pinned, interval: str, after: int) -> AsyncIterator[Bar]:
         length = Interval(interval)
-        live = await self._request_bars(pinned, length, 2, live=True)
         closes_at = await self._session_close(pinned)
-        self._streaming = True
+        self._live = live = await self._request_bars(pinned, length, 2, live=True)
         try:
             while True:
                 ended = self._asking.errors(live.reqId, STREAM_ENDED)
@@ -213,12 +291,12 @@ class IBBroker:
                 if over:
                     return
                 if ended:
-                    raise BrokerError(f"the stream of bars of {pinned.local_symbol} ended: {ended}")
+                    raise ConnectionLost(f"the stream of bars of {pinned.local_symbol} ended: {ended}")
                 known = len(live)
                 await self._beat()
                 await self._next_row(live, known, closes_at)
         finally:
-            self._streaming = False
+            self._live = None
             if self._ib.isConnected() and not self._asking.errors(live.reqId, STREAM_ENDED):
                 self._ib.cancelHistoricalData(live)
 
@@ -232,26 +310,24 @@ class IBBroker:
     async def _next_row(self, live: Any, known: int, closes_at: int) -> None:
         """Until a new bar opens or the stream ends. Silence is only accepted from a broker that still answers, or after the close."""
         while not await self._asking.until(lambda: len(live) > known or bool(self._asking.errors(live.reqId, STREAM_ENDED))):
-            if not self._ib.isConnected():
-                raise BrokerError("the connection to the broker was lost")
+            self._asking.check()
             if closes_at and await self.heartbeat() >= closes_at + QUIET_NS:
                 return
 
     async def account(self, pinned: Pinned) -> BrokerAccount:
-        await self._agreed(pinned)
-        values = {(v.tag, v.currency): v.value for v in self._ib.accountValues(self._config.account)}
-        equity, cash, realized, unrealized = (float(values.get((tag, "USD"), math.nan)) for tag in ACCOUNT_VALUES)
+        await self.agreed(pinned)
+        equity, cash, realized, unrealized = self._account_values()
         position, average = self._broker_position(pinned)
         price = average / pinned.instrument.multiplier
         return BrokerAccount(self._config.account, position, price, equity, cash, realized, unrealized, self._clock)
 
-    async def _agreed(self, pinned: Pinned) -> None:
+    async def agreed(self, pinned: Pinned) -> None:
         """The broker's position is what the executions add up to, now or within a short while."""
         self._ledger.check()
         mine = self._ledger.holding(pinned.con_id).position
         if not await self._asking.until(lambda: self._broker_position(pinned)[0] == mine, min(5.0, self._config.timeout_sec)):
             theirs = self._broker_position(pinned)[0]
-            raise BrokerError(f"the broker holds {theirs} {pinned.local_symbol}, the executions of this session add up to {mine}")
+            raise Uncertain(f"the broker holds {theirs} {pinned.local_symbol}, the executions of this session add up to {mine}")
 
     def fills(self, since: int = 0) -> tuple[Fill, ...]:
         return tuple(self._ledger.fills[since:])
@@ -259,141 +335,98 @@ class IBBroker:
     # --------------------------------------------------------------------------------------------------------- trading
 
     async def trade_to(self, pinned: Pinned, goal: Goal, ref: str) -> tuple[Fill, ...]:
-        self._check_sane()
+        self.check()
         if self._ledger.used(ref):
             raise BrokerError(f"the reference {ref!r} was already traded; a decision is sent once")
-        self._ledger.intend(ref, goal)
+        return await self._locked(lambda: self._trading.trade_to(pinned, goal, ref), ref)
+
+    async def _locked(self, act: Callable[[], Awaitable[T]], ref: str) -> T:
+        self._refs.add(decision_of(ref))
         async with self._asking.locks["trading"]:
             try:
-                return await self._trade(pinned, goal, ref)
+                return await act()
+            except GuardError:
+                raise  # nothing was sent
             except BrokerError as error:
                 self._broken = error.message
                 raise
 
-    def _check_sane(self) -> None:
+    def check(self) -> None:
+        """BrokerError unless an order may leave."""
         self._ledger.check()
         if self._broken:
-            raise BrokerError(f"no order is sent after an uncertainty: {self._broken}")
+            raise Uncertain(f"no order is sent after an uncertainty: {self._broken}")
         if self._watch.seen:
-            raise BrokerError(f"a message of the broker could not be read: {self._watch.seen}")
-        if not self._ib.isConnected():
-            raise BrokerError("there is no connection to the broker")
+            raise Uncertain(f"a message of the broker could not be read: {self._watch.seen}")
+        self._asking.check()
+        if self.trouble:
+            raise ConnectionLost(f"no order is sent into the void: {self.trouble}")
 
-    async def _trade(self, pinned: Pinned, goal: Goal, ref: str) -> tuple[Fill, ...]:
-        await self._agreed(pinned)
-        if goal.position == self._ledger.holding(pinned.con_id).position:
-            await self._keep_protected(pinned, goal, ref)
-            return ()
-        await self._withdraw(pinned)
-        quantity = goal.position - self._ledger.holding(pinned.con_id).position
-        if quantity:
-            await self._market_order(pinned, quantity, ref)
-        await self._protect(pinned, ref)
-        return self._ledger.filled(ref)
-
-    async def _market_order(self, pinned: Pinned, quantity: int, ref: str) -> None:
-        trade = self._place(pinned, quantity, ref, "MKT", tif="DAY")
-
-        def whole() -> bool:
-            return sum(fill.quantity for fill in self._ledger.filled(ref)) == quantity
-
-        await self._asking.until(lambda: whole() or self._refused(trade))
-        if not whole():
-            said = self._order_errors(trade) or f"no complete fill within {self._config.timeout_sec:g} s"
-            raise BrokerError(f"the order {ref} for {quantity} {pinned.local_symbol} is uncertain: {said}")
-        await self._asking.until(lambda: not any(math.isnan(f.commission_usd) for f in self._ledger.filled(ref)), COMMISSION_WAIT_SEC)
-
-    def _refused(self, trade: Any) -> bool:
-        return trade.orderStatus.status in DONE and bool(self._order_errors(trade))
-
-    def _order_errors(self, trade: Any) -> str:
-        return self._asking.errors(trade.order.orderId)
-
-    def _place(self, pinned: Pinned, quantity: int, ref: str, kind: str, **fields: Any) -> Any:
-        """Send one order of a signed quantity. Nothing is left to presets."""
-        guards.check_account(self._config.account, self._ib.managedAccounts())
-        self._refs.add(ref)
+    def send(self, pinned: Pinned, ticket: Ticket) -> Any:
+        """One order leaves. Nothing is left to presets."""
+        guards.check_account(self._config.account, self._ib.managedAccounts(), self._config.money)
+        self._asking.check()
+        more: dict[str, Any] = {} if ticket.kind == "MKT" else {"lmtPrice" if ticket.kind == "LMT" else "auxPrice": ticket.price}
+        if ticket.oca_group:
+            more |= {"ocaGroup": ticket.oca_group, "ocaType": 1}
         order = ib_async.Order(
-            action="BUY" if quantity > 0 else "SELL",
-            totalQuantity=abs(quantity),
-            orderType=kind,
+            orderId=ticket.order_id,
+            action="BUY" if ticket.quantity > 0 else "SELL",
+            totalQuantity=abs(ticket.quantity),
+            orderType=ticket.kind,
+            tif=ticket.tif,
             account=self._config.account,
-            orderRef=ref,
+            orderRef=ticket.ref,
             outsideRth=True,
-            **fields,
+            parentId=ticket.parent_id,
+            transmit=ticket.transmit,
+            **more,
         )
-        return self._ib.placeOrder(self._contracts[pinned.con_id], order)
+        trade = self._ib.placeOrder(self._contracts[pinned.con_id], order)
+        self._stamp()
+        return trade
 
-    async def _protect(self, pinned: Pinned, ref: str) -> None:
-        """Place what protects the holding; a position that cannot be protected is closed."""
-        holding = self._ledger.holding(pinned.con_id)
-        levels = ((STOP, "STP", holding.stop_at), (TAKE_PROFIT, self._config.take_profit, holding.take_profit_at))
-        wanted = [(suffix, kind, level) for suffix, kind, level in levels if math.isfinite(level)]
-        if not holding.position or not wanted:
-            return
-        group = {"ocaGroup": ref, "ocaType": 1} if len(wanted) > 1 else {}
-        placed = []
-        for suffix, kind, level in wanted:
-            price = round(level * pinned.instrument.tick_size, 10)
-            at = {"lmtPrice": price} if kind == "LMT" else {"auxPrice": price}
-            placed.append(self._place(pinned, -holding.position, ref + suffix, kind, tif="GTC", **at, **group))
-        self._protection[pinned.con_id] = placed
+    def revoke(self, trade: Any) -> None:
+        self._ib.cancelOrder(trade.order)
+        self._stamp()
 
-        def accepted() -> bool:
-            return all(trade.orderStatus.status in WORKING for trade in placed)
+    def _stamp(self) -> None:
+        """The first thing that leaves after a bar closed."""
+        if self._heard:
+            self.reaction_ms, self._heard = (time.time() - self._heard) * 1e3, 0.0
 
-        await self._asking.until(lambda: accepted() or any(map(self._refused, placed)))
-        if not accepted():
-            said = "; ".join(filter(None, map(self._order_errors, placed))) or "no acknowledgement"
-            await self._withdraw(pinned)
-            await self._flatten(pinned, ref)
-            raise BrokerError(f"the protection of {ref} was not accepted ({said}); the position was closed")
+    def last_price(self, pinned: Pinned) -> float:
+        """Of the bar in progress; NaN when no bars stream."""
+        del pinned
+        return float(self._live[-1].close) if self._live else math.nan
 
-    async def _flatten(self, pinned: Pinned, ref: str) -> None:
-        if held := self._ledger.holding(pinned.con_id).position:
-            await self._market_order(pinned, -held, ref + FLATTEN)
+    async def margin(self, pinned: Pinned, quantity: int) -> tuple[float, float]:
+        """What a what-if says: initial margin after the order, net liquidation; USD."""
+        order = ib_async.MarketOrder(
+            "BUY" if quantity > 0 else "SELL", abs(quantity), tif="DAY", account=self._config.account, outsideRth=True
+        )
+        state = await self._ask("the margin", lambda: self._ib.whatIfOrderAsync(self._contracts[pinned.con_id], order))
+        return float(state.initMarginAfter), float(state.equityWithLoanAfter)
 
-    async def _keep_protected(self, pinned: Pinned, goal: Goal, ref: str) -> None:
-        """An unchanged position keeps its levels; orders that are gone (cancelled by hand, lost in a restart) are placed again."""
-        holding = self._ledger.aim(pinned.con_id, goal)
-        levels = (holding.stop_at, holding.take_profit_at)
-        placed = self._protection.get(pinned.con_id, [])
-        if len(placed) < sum(map(math.isfinite, levels)) or any(trade.orderStatus.status in DONE for trade in placed):
-            await self._withdraw(pinned)
-            await self._protect(pinned, ref)
-
-    async def _withdraw(self, pinned: Pinned) -> None:
-        """Cancel the protective orders of a contract and make sure that they are gone and all their fills are known."""
-        if pinned.con_id not in self._protection:
-            return
-        if mine := [t for t in await self._open_trades() if t.contract.conId == pinned.con_id and self._is_protection(t)]:
-            await self._cancel(mine)
-        del self._protection[pinned.con_id]
-
-    def _is_protection(self, trade: Any) -> bool:
-        return trade.order.orderRef in self._refs and trade.order.orderRef.endswith((STOP, TAKE_PROFIT))
+    async def open_trades(self) -> list[Any]:
+        return await self._open_trades()
 
     async def _open_trades(self) -> list[Any]:
         trades = await self._ask("open orders", self._ib.reqAllOpenOrdersAsync)
         return [trade for trade in trades if trade.order.account == self._config.account]
 
-    async def _cancel(self, trades: list[Any]) -> None:
-        """Cancel and confirm by a fresh question, since a status may be invented; then take in what filled in the meantime."""
-        for trade in trades:
-            self._ib.cancelOrder(trade.order)
-        await self._asking.until(lambda: all(t.orderStatus.status in DONE for t in trades))
-        asked = {trade.order.permId for trade in trades}
-        left = [t.order.orderRef for t in await self._open_trades() if t.order.permId in asked]
-        if left:
-            raise BrokerError(f"the broker did not cancel {', '.join(left)} within {self._config.timeout_sec:g} s")
-        if not all(self._asking.errors(trade.order.orderId, CANCELLED) for trade in trades):  # one may have filled
-            for fill in await self._ask("executions", self._ib.reqExecutionsAsync):
-                self._record(fill)
+    async def catch_up(self) -> None:
+        """Take in what filled while nobody listened."""
+        for fill in await self._ask("executions", self._ib.reqExecutionsAsync):
+            self._record(fill)
 
     async def open_orders(self) -> tuple[WorkingOrder, ...]:
         return tuple(working_order(trade) for trade in await self._open_trades())
 
     async def cancel_all(self) -> None:
-        if own := [trade for trade in await self._open_trades() if trade.order.clientId == self._config.client_id]:
-            await self._cancel(own)
-        self._protection.clear()
+        await self._trading.cancel([t for t in await self._open_trades() if t.order.clientId == self._config.client_id])
+        self._trading.protection.clear()
+
+
+def _moment(fill: Fill) -> int:
+    return fill.time

@@ -10,14 +10,19 @@ from collections.abc import Callable
 
 from mcl.broker import Fill, FillReason, Goal
 from mcl.engine.account import Holding, filled
-from mcl.errors import BrokerError
+from mcl.errors import Uncertain
 
-STOP, TAKE_PROFIT, FLATTEN = "/stop", "/take", "/flat"  # what follows the reference of a decision on orders made for it
+STOP, TAKE_PROFIT, FLATTEN, MARKET = "/stop", "/take", "/flat", "/mkt"  # what follows the reference of a decision on orders made for it
 
 
 def reason_of(ref: str) -> FillReason:
     """What an order was for, told by its reference."""
     return "stop" if ref.endswith(STOP) else "take_profit" if ref.endswith(TAKE_PROFIT) else "target"
+
+
+def decision_of(ref: str) -> str:
+    """The reference of the decision that an order was made for."""
+    return ref.partition("/")[0]
 
 
 def execution_root(execution_id: str) -> str:
@@ -39,6 +44,10 @@ class Ledger:
     def open(self, con_id: int, position: int, entry_ticks: float) -> None:
         """What the broker held when the session began."""
         self._holdings[con_id] = Holding(position=position, entry_ticks=entry_ticks if position else math.nan)
+
+    def resume(self, con_id: int, holding: Holding) -> None:
+        """What the journal says is held, with its levels."""
+        self._holdings[con_id] = holding
 
     def earlier(self, execution_id: str) -> None:
         """An execution that is already part of the position."""
@@ -66,14 +75,14 @@ class Ledger:
             self._holdings[con_id] = holding
         return holding
 
-    def record(self, con_id: int, fill: Fill, tick_size: float) -> None:
-        """Book one execution, once."""
+    def record(self, con_id: int, fill: Fill, tick_size: float) -> bool:
+        """Book one execution, once; True if it is new."""
         root = execution_root(fill.execution_id)
         if root in self._rows:
             row = self._rows[root]
             if row >= 0 and self.fills[row].execution_id != fill.execution_id:
                 self.trouble = f"the broker corrected the execution {self.fills[row].execution_id}"
-            return
+            return False
         if not self._ours(fill.ref):
             self.trouble = f"the execution {fill.execution_id} of {fill.quantity} {fill.symbol} was not ordered by this session"
             fill = fill._replace(reason="foreign")
@@ -84,6 +93,7 @@ class Ledger:
         holding = self._holdings.setdefault(con_id, Holding())
         ticks = round(fill.price / tick_size, 6)
         self._holdings[con_id] = filled(holding, fill.quantity, float(ticks), float(stop), float(take))
+        return True
 
     def commission(self, execution_id: str, usd: float) -> None:
         row = self._rows.get(execution_root(execution_id), -1)
@@ -92,4 +102,4 @@ class Ledger:
 
     def check(self) -> None:
         if self.trouble:
-            raise BrokerError(f"{self.trouble}; compare the account with the journal before trading on")
+            raise Uncertain(f"{self.trouble}; compare the account with the journal before trading on")

@@ -39,15 +39,27 @@ class Interval:
 
 
 def fill_of(fill: Any) -> Fill:
-    """One execution; its commission is not known yet."""
+    """One execution; its commission is NaN until it is known."""
+    report = fill.commissionReport
+    commission = float(report.commission) if report.execId else math.nan
     done = fill.execution
     quantity = int(done.shares) * (1 if done.side == "BOT" else -1)
     moment = int(done.time.timestamp()) * NS
-    return Fill(done.execId, moment, fill.contract.localSymbol, quantity, done.price, math.nan, reason_of(done.orderRef), done.orderRef)
+    return Fill(done.execId, moment, fill.contract.localSymbol, quantity, done.price, commission, reason_of(done.orderRef), done.orderRef)
 
 
 def working_order(trade: Any) -> WorkingOrder:
     order, status = trade.order, trade.orderStatus
     price = {"LMT": order.lmtPrice, "STP": order.auxPrice, "MIT": order.auxPrice}.get(order.orderType, math.nan)
     remaining = int(order.totalQuantity - status.filled) * (1 if order.action == "BUY" else -1)
-    return WorkingOrder(order.orderId, order.permId, order.orderRef, order.orderType, remaining, float(price), status.status)
+    return WorkingOrder(
+        order.orderId,
+        order.permId,
+        order.orderRef,
+        order.orderType,
+        remaining,
+        float(price),
+        status.status,
+        trade.contract.localSymbol,
+        order.clientId,
+    )

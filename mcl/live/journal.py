@@ -1,12 +1,14 @@
 """The journal of one session: append-only, on disk before anything is sent.
 
 One SQLite file per session, write-ahead logging: an entry that `append` has returned from survives the death of the process. Where
-the outside world is concerned (`SYNCED`) it is forced to the disk and survives the death of the machine too, together with all
+the outside world is concerned (all but `LOOSE`) it is forced to the disk and survives the death of the machine too, together with all
 that was written before it. Triggers refuse every change of what is written. An `order` entry stands before its order is sent,
 under a reference that is unique; a `fill` is unique by its execution id. After a crash the file is readable up to its last entry.
 
-Kinds: `begin` (version, contract, account), `bar` (what was decided on), `decision`, `order` (intent, before the send), `fill`,
-`state` (running, halted, ended) with the reason.
+Kinds: `begin` (version, contract, account, what was carried over), `bar` (what was decided on), `decision` (with the ledger after
+it), `armed` (the reference that the next order will have), `order` (intent, before the send), `sent` (how fast it left), `protect`
+(an order that no decision asked for: protection placed again, a position closed), `fill`, `roll`, `adopt` (what a person took over),
+`command` (before it acts), `state` (where the session stands, with the reason), `alert`.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ from typing import Any, Literal
 
 from mcl.errors import LiveError
 
-Kind = Literal["begin", "bar", "decision", "order", "fill", "state"]
-SYNCED = frozenset({"begin", "order", "fill", "state"})  # a decision without an order has sent nothing
+Kind = Literal["begin", "bar", "decision", "armed", "order", "protect", "sent", "fill", "roll", "adopt", "command", "state", "alert"]
+LOOSE = frozenset({"bar", "decision", "sent", "alert"})  # need not wait for the disk: a decision without an order has sent nothing
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -69,12 +71,21 @@ class Journal:
             self._connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
         except (sqlite3.Error, OSError) as error:
             raise LiveError(f"cannot open the journal {path}: {error}", "nothing was sent; free space or fix the permissions") from None
+        self._armed = ""
+
+    def arm(self, ref: str, bar: int) -> None:
+        """Put the reference of the next order on the disk ahead of time, so that the order itself need not wait for the disk.
+
+        After a power failure the order is then known by its reference: what it was for, the broker's executions say.
+        """
+        self.append(Draft("armed", {"bar": bar}, ref))
+        self._armed = ref
 
     def append(self, *drafts: Draft) -> None:
         """Write the entries as one transaction and return when they are safe. LiveError: none of them was written."""
         rows = [(time.time_ns(), d.kind, d.key, _text(d.body)) for d in drafts]
         try:
-            self._sync("FULL" if any(d.kind in SYNCED for d in drafts) else "NORMAL")
+            self._sync("FULL" if any(map(self._waits_for_disk, drafts)) else "NORMAL")
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany("INSERT INTO entry (at_ns, kind, key, body) VALUES (?, ?, ?, ?)", rows)
             self._connection.execute("COMMIT")
@@ -86,6 +97,9 @@ class Journal:
 
     def close(self) -> None:
         self._connection.close()
+
+    def _waits_for_disk(self, draft: Draft) -> bool:
+        return draft.kind not in LOOSE and not (draft.kind == "order" and draft.key == self._armed)
 
     def _sync(self, level: Literal["NORMAL", "FULL"]) -> None:
         """FULL: a commit waits for the disk. NORMAL: it waits for the operating system alone."""

@@ -1,147 +1,289 @@
-"""One session of one promoted version: for each closed bar decide, write it down, send it, account for what came back.
+"""From bars to orders, on one connection: for each closed bar decide, write it down, send it, account for what came back.
 
 The decision is the backtest's: the same plan over the last bars, the same compiled `decide`, the same ledger arithmetic. Nothing is
-sent that is not in the journal; after anything that is not certain nothing is sent at all.
+sent that is not in the journal; after anything that is not certain nothing is sent at all, and the next connection begins by
+comparing the books. Every bar gets its decision; one that comes too late to act on is written down as late and sends nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from mcl import schema
 from mcl.broker import Bar, Broker, Fill, Pinned
-from mcl.engine.account import Ledger, Money
+from mcl.engine.account import Money
 from mcl.engine.backtest import plan
-from mcl.engine.decide import Account, Target, decide
-from mcl.errors import LiveError, MclError
+from mcl.engine.decide import Account, Intent, Target, decide
+from mcl.errors import GuardError, Uncertain
+from mcl.live.board import Board
+from mcl.live.book import Book
 from mcl.live.journal import Draft, Journal
 from mcl.live.stage import NS, Stage
-from mcl.live.start import begin
+from mcl.live.status import Mode
 from mcl.live.window import Window
 from mcl.promote.deploy import Deployable
-from mcl.risk import BAR_SEC, limits_record, memory_bars, memory_sessions
+from mcl.risk import BAR_SEC, Block, State, limits_record, memory_bars, memory_sessions
 from mcl.strategy import Strategy
+
+FRESH_FRAC = 0.5  # of an interval: so long after its close a bar may still be acted on
+
+
+@dataclass(frozen=True)
+class Duty:
+    """What is traded, by which rules, and where. `folder` keeps the journals of the alias and its kill switch."""
+
+    deployed: Deployable
+    strategy: Strategy
+    config: schema.Broker
+    folder: Path
+    tolerance: float = 0.0  # share of overlapping bars in which the broker's history may differ from the stored bars
+
+    @property
+    def replay(self) -> bool:
+        return self.config.kind == "sim"
+
+    @property
+    def limits(self) -> schema.Limits:
+        """The promoted limits; the broker's configuration may make the position smaller, never larger."""
+        promoted, cap = self.deployed.config.risk.limits, self.config.max_contracts
+        return promoted if cap is None else promoted.model_copy(update={"max_position": min(cap, promoted.max_position)})
+
+    def money(self, tick_value_usd: float) -> Money:
+        config = self.deployed.config
+        return Money(config.capital_usd, tick_value_usd, config.costs.side_usd, config.costs.slippage_ticks)
 
 
 @dataclass
 class Runner:
-    """Holds what a session keeps from bar to bar. `tell` is called with the number of bars so far."""
+    """Holds what a session keeps from bar to bar; `turn` is held while something is decided or sent."""
 
-    deployed: Deployable
-    strategy: Strategy
-    stage: Stage
+    duty: Duty
     broker: Broker
+    pinned: Pinned
+    stage: Stage
     journal: Journal
-    tolerance: float  # share of overlapping bars in which the broker's history may differ from the stored bars
-    tell: Callable[[int], None] = lambda _: None
+    board: Board
+    book: Book
+    tell: Callable[[int], None] = lambda _: None  # called with the number of bars so far
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
-        config, instrument = self.deployed.config, self.stage.warmup.instrument
+        config, interval = self.duty.deployed.config, self.stage.warmup.interval
         self.window = Window(self.stage)
-        money = Money(config.capital_usd, instrument.tick_value_usd, config.costs.side_usd, config.costs.slippage_ticks)
-        self.ledger = Ledger(money)
-        self.limits = limits_record(config.risk.limits, config.data.interval)
-        self.reach = max(self.strategy.memory, memory_bars(config.risk)) + 1
-        self.target = Target(0, math.nan, math.nan, 0, False, False, 0)
+        self.limits = limits_record(self.duty.limits, interval)
+        self.reach = max(self.duty.strategy.memory, memory_bars(config.risk)) + 1
+        self.interval_ns = BAR_SEC[interval] * NS
         self.bars = self.seen = 0  # bars decided on; the broker's fills accounted for
+        self.waiting: Bar | None = None  # closed while nobody was there, and still fresh
+        self._after_waiting: list[Fill] = []  # fills later than the waiting bar
+        self.intent = Intent(0.0)
+        for bar in self.book.bars:
+            self.window.append(bar)
+            self.bars += 1
+        self.board.bars, self.board.held = self.bars, self.book.ledger.holding.position
+
+    @property
+    def after(self) -> int:
+        """Close time of the last bar that is known."""
+        return int(self.window.bars(self.window.rows - 1).close_time[-1])
+
+    # --------------------------------------------------------------------------------------------------------- catching up
+
+    def catch_up(self, bars: Sequence[Bar], fills: Sequence[Fill], clock: int) -> None:
+        """Take in what happened while nobody was here, in its order. Nothing is sent; the last bar waits if it is still fresh."""
+        left = list(fills)
+        late, self.waiting = list(bars), None
+        if late and self._fresh(late[-1], clock):
+            self.waiting = late.pop()
+        for bar in late:
+            before = [fill for fill in left if fill.time < bar.close_time]
+            left = left[len(before) :]
+            self._take(before)
+            self._decide(bar, act=False)
+        until = self.waiting.close_time if self.waiting else math.inf
+        self._take([fill for fill in left if fill.time < until])
+        self._after_waiting = [fill for fill in left if not fill.time < until]
+        if self.waiting is None:
+            self._take(self._after_waiting)
+
+    def _fresh(self, bar: Bar, clock: int) -> bool:
+        """A replay stands still until it is decided; in a real market half an interval is the longest that counts as at once."""
+        allowed = 1.0 if self.duty.replay else FRESH_FRAC
+        return clock - bar.close_time < allowed * self.interval_ns
+
+    # ------------------------------------------------------------------------------------------------------------ each bar
 
     async def run(self) -> None:
-        """Trade until the session's bars end. Whatever ends it early is in the journal before it is raised."""
-        try:
-            ready = await begin(self.broker, self.deployed, self.stage, self.tolerance)
-            self.stage, self.window, self.seen = ready.stage, Window(ready.stage), len(self.broker.fills())
-            self.journal.append(Draft("begin", ready.facts), Draft("state", {"state": "running", "why": "flat, no working orders"}))
-            async for bar in self.broker.bars(ready.pinned, self.stage.warmup.interval, ready.after):
-                await self._bar(ready.pinned, bar)
-                self.tell(self.bars)
-                if bar.close_time >= self.stage.close_ns:
-                    break
-            await self._account_for_fills(ready.pinned)
-        except Exception as error:
-            sentence = error.message if isinstance(error, MclError) else f"{type(error).__name__}: {error}"
-            self.journal.append(Draft("state", {"state": "halted", "why": sentence, "ledger": self.ledger.state() | {"bars": self.bars}}))
-            raise
-        self.journal.append(Draft("state", {"state": "ended", "why": "the session's bars ended", "bars": self.bars}))
+        """Trade until the session's bars end."""
+        if self.waiting is not None:
+            bar, self.waiting = self.waiting, None
+            await self._bar(bar)
+        async for bar in self.broker.bars(self.pinned, self.stage.warmup.interval, self.after):
+            await self._bar(bar)
+            if bar.close_time >= self.stage.close_ns:
+                break
+        async with self.turn:
+            await self._account_for_fills()
 
-    # ---------------------------------------------------------------------------------------------------------- each bar
+    async def _bar(self, bar: Bar) -> None:
+        async with self.turn:
+            await self._account_for_fills()
+            act = self.duty.replay or self._fresh(bar, self.broker.now())
+            target, ref = self._decide(bar, act)
+            if ref:
+                await self._trade(target, ref)
+            self._show(bar)
+            self.board.account = await self.broker.account(self.pinned)
+            if not self.duty.replay or self.duty.config.replay.speed:
+                self.journal.arm(reference(self.duty.deployed, self.stage, bar.close_time + self.interval_ns), self.bars)
+        self.tell(self.bars)
 
-    async def _bar(self, pinned: Pinned, bar: Bar) -> None:
-        await self._account_for_fills(pinned)
-        self._fresh(bar)
+    def _decide(self, bar: Bar, act: bool) -> tuple[Target, str]:
+        """One bar: mark, decide, write down. Returns the target and the reference to send it under, empty for nothing to send."""
+        ledger = self.book.ledger
         self.window.append(bar)
-        self.ledger.mark(self.window.ticks(bar.close))
-        account = self.ledger.account(self.window.to_close_sec())
+        self.book.bars.append(bar)
+        ledger.mark(self.window.ticks(bar.close))
+        account = ledger.account(self.window.to_close_sec())
         target = self._decided(account)
-        order = self._order(bar, account, target)
-        self.journal.append(*self._entries(bar, account, target), *([order] if order else []))
-        self.ledger.adopt(account, target)
-        self.target, self.bars = target, self.bars + 1
-        if order and order.key:
-            await self._trade(pinned, target, order.key)
-
-    def _fresh(self, bar: Bar) -> None:
-        """A bar of the real market is decided on at once or not at all; a replay has its own time."""
-        late_sec = time.time() - bar.close_time / NS
-        if self.stage.stored is None and late_sec > 2 * BAR_SEC[self.stage.warmup.interval]:
-            raise LiveError(f"the bar of {np.datetime64(bar.close_time, 'ns').astype('datetime64[s]')} UTC came {late_sec:.0f} s late")
+        why = self._held_back(bar, account, target, act)
+        ledger.adopt(account, target)
+        drafts = [Draft("bar", bar._asdict(), str(bar.close_time)), self._decision(bar, account, target, why)]
+        ref = "" if why else reference(self.duty.deployed, self.stage, bar.close_time)
+        if ref:
+            body = {"bar": self.bars, "from": account.position, "to": target.position, **_distances(target)}
+            drafts.append(Draft("order", body, ref))
+            self.book.refs.add(ref)
+        self.journal.append(*drafts)
+        self.book.target, self.bars = target, self.bars + 1
+        return target, ref
 
     def _decided(self, account: Account) -> Target:
         """The backtest's decision at the close of the last bar, from as many bars as it looks back on."""
-        config, rows = self.deployed.config, self.window.rows
+        config, rows = self.duty.deployed.config, self.window.rows
         first = 0 if memory_sessions(config.risk) else max(0, rows - self.reach)
-        intent = plan(self.window.bars(first), self.strategy, config.risk, config.capital_usd)
-        return decide(intent.row(-1), account, self.limits)
+        self.intent = plan(self.window.bars(first), self.duty.strategy, config.risk, config.capital_usd).row(-1)
+        limits = self.limits
+        if self.board.mode is Mode.REDUCE_ONLY:
+            limits = limits._replace(state=int(State.REDUCE_ONLY))
+        return decide(self.intent, account, limits)
 
-    def _order(self, bar: Bar, account: Account, target: Target) -> Draft | None:
-        """The intent to trade, unless there is nothing to trade or the session has no next open."""
-        if target.position == account.position or account.to_close_sec <= 0 or self.window.full:
-            return None
-        body = {"bar": self.bars, "from": account.position, "to": target.position, **_distances(target)}
-        return Draft("order", body, reference(self.deployed, self.stage, bar))
+    def _held_back(self, bar: Bar, account: Account, target: Target, act: bool) -> str:
+        """Why nothing is sent for this decision."""
+        if target.position == account.position:
+            return "the position is the target"
+        if account.to_close_sec <= 0 or self.window.full:
+            return "the session has no next open"
+        if not act:
+            return f"late: known {(self.broker.now() - bar.close_time) / NS:.0f} s after its close"
+        return "paused" if self.board.mode is Mode.PAUSED else ""
 
-    def _entries(self, bar: Bar, account: Account, target: Target) -> tuple[Draft, Draft]:
-        decision = {"bar": self.bars, "position": account.position, "equity_usd": account.equity_usd}
-        decision |= {"target": target.position, "block": target.block, **_distances(target)}
-        return Draft("bar", bar._asdict(), str(bar.close_time)), Draft("decision", decision, str(bar.close_time))
+    def _decision(self, bar: Bar, account: Account, target: Target, why: str) -> Draft:
+        body: dict[str, Any] = {"bar": self.bars, "position": account.position, "equity_usd": account.equity_usd}
+        body |= {"wanted": _number(self.intent.wanted)}
+        body |= {"target": target.position, "block": target.block, **_distances(target)}
+        body |= {"locked": target.locked, "halted": target.halted, "stopped": target.stopped, "mode": self.board.mode, "held_back": why}
+        shown = {"time": bar.close_time, "close": bar.close, "position": account.position, "wanted": _number(self.intent.wanted)}
+        block = Block(target.block).name
+        self.board.decisions.append(shown | {"target": target.position, "block": block, "reason": why or "sent"})
+        return Draft("decision", body | {"ledger": self.book.ledger.state()}, str(bar.close_time))
 
-    async def _trade(self, pinned: Pinned, target: Target, ref: str) -> None:
-        """Send, then account for everything that came back; a position other than the target means that something is unknown."""
-        await self.broker.trade_to(pinned, target, ref)
-        await self._account_for_fills(pinned)
+    def _show(self, bar: Bar) -> None:
+        board, ledger = self.board, self.book.ledger
+        board.bars, board.held, board.target = self.bars, ledger.holding.position, self.book.target.position
+        board.last_price, board.last_close_ns, board.heard_ns = bar.close, bar.close_time, time.time_ns()
+        board.point(bar.close_time, ledger.equity)
+        board.working = self.broker.working()
 
-    async def _account_for_fills(self, pinned: Pinned) -> None:
+    # --------------------------------------------------------------------------------------------------------------- send
+
+    async def _trade(self, target: Target, ref: str) -> None:
+        """Send, then account for everything that came back. A guard's refusal is told and the session goes on."""
+        self.broker.check()
+        try:
+            await self.broker.trade_to(self.pinned, target, ref)
+        except GuardError as refusal:
+            self.board.counters["refused"] += 1
+            self.board.alert("warning", "GUARD", refusal.message)
+            return
+        self.board.counters["orders"] += 1
+        self._timed(ref)
+        await self._account_for_fills()
+
+    def _timed(self, ref: str) -> None:
+        if self.broker.reaction_ms == self.broker.reaction_ms:
+            self.board.latencies_ms.append(self.broker.reaction_ms)
+            self.journal.append(Draft("sent", {"bar": self.bars - 1, "latency_ms": self.broker.reaction_ms}, ref))
+
+    async def flatten(self, word: str) -> str:
+        """Close the position at the market; its protection goes first. Returns the sentence that says so."""
+        async with self.turn:
+            await self._account_for_fills()
+            held = self.book.ledger.holding.position
+            if not held:
+                return f"flat already: nothing held in {self.pinned.local_symbol}"
+            ref = self.repair(word, {"from": held, "to": 0})
+            await self.broker.trade_to(self.pinned, self.book.target._replace(position=0), ref)
+            await self._account_for_fills()
+            left = self.book.ledger.holding.position
+            if left:
+                raise Uncertain(f"{left} {self.pinned.local_symbol} are left after {ref}")
+            return f"closed {held:+d} {self.pinned.local_symbol} ({ref})"
+
+    def repair(self, word: str, body: dict[str, Any]) -> str:
+        """Write down an order that no decision asked for; returns its reference."""
+        self.book.repairs += 1
+        ref = f"{prefix(self.duty.deployed, self.stage)}-{word}{self.book.repairs}"
+        self.journal.append(Draft("protect", {"bar": self.bars, "why": word} | body, ref))
+        self.book.refs.add(ref)
+        return ref
+
+    # -------------------------------------------------------------------------------------------------------------- fills
+
+    async def _account_for_fills(self) -> None:
         """Take the broker's new fills into journal and ledger; the broker's position must then be the ledger's."""
+        late, self._after_waiting = self._after_waiting, []
         fresh = self.broker.fills(self.seen)
-        for fill in fresh:
-            self._take(pinned, fill)
         self.seen += len(fresh)
+        self._take([*late, *fresh])
         if fresh:
-            held = (await self.broker.account(pinned)).position
-            if held != self.ledger.holding.position:
-                raise LiveError(
-                    f"the broker holds {held} {pinned.local_symbol}, the journal's fills add up to {self.ledger.holding.position}"
-                )
+            await self.broker.account(self.pinned)
 
-    def _take(self, pinned: Pinned, fill: Fill) -> None:
-        if fill.reason == "foreign" or fill.symbol not in (pinned.local_symbol, pinned.contract.symbol):
-            raise LiveError(f"a fill that this session did not cause: {fill.quantity} {fill.symbol} at {fill.price} ({fill.execution_id})")
-        self.journal.append(Draft("fill", fill._asdict() | {"bar": self.bars}, fill.execution_id))
-        ticks = round(fill.price / pinned.instrument.tick_size, 6)
-        if fill.reason == "target":
-            self.ledger.fill(fill.quantity, ticks, self.target)
-        else:
-            self.ledger.stop_out(fill.quantity, ticks)
+    def _take(self, fills: Sequence[Fill]) -> None:
+        for fill in fills:
+            if self.book.knows(fill):
+                continue
+            if not self.book.explains(fill) or fill.symbol not in (self.pinned.local_symbol, self.pinned.contract.symbol):
+                sentence = f"a fill that this session did not cause: {fill.quantity} {fill.symbol} at {fill.price} ({fill.execution_id})"
+                raise Uncertain(sentence)
+            self.journal.append(Draft("fill", fill._asdict() | {"bar": self.bars}, fill.execution_id))
+            self.book.take(fill)
+            self.board.fills.append(fill)
+            self.board.counters["fills"] += 1
+        self.board.held = self.book.ledger.holding.position
 
 
-def reference(deployed: Deployable, stage: Stage, bar: Bar) -> str:
+def prefix(deployed: Deployable, stage: Stage) -> str:
+    return f"{deployed.alias}-v{deployed.version}-{stage.date:%Y%m%d}"
+
+
+def reference(deployed: Deployable, stage: Stage, close_time: int) -> str:
     """The order reference of the one decision at the close of a bar: the same after a restart, unlike any other."""
-    minute = np.datetime64(bar.close_time, "ns").astype("datetime64[m]").item()
-    return f"{deployed.alias}-v{deployed.version}-{stage.date:%Y%m%d}-{minute:%d%H%M}"
+    minute = np.datetime64(close_time, "ns").astype("datetime64[m]").item()
+    return f"{prefix(deployed, stage)}-{minute:%d%H%M}"
 
 
 def _distances(target: Target) -> dict[str, float]:
     return {"stop_ticks": target.stop_ticks, "take_profit_ticks": target.take_profit_ticks}
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -15,14 +16,16 @@ from typing import Any
 import pandas as pd
 
 from mcl import evidence, schema
-from mcl.broker import Broker
+from mcl.broker.guards import check_locks
 from mcl.broker.tws import SimulatedTWS, Tape
 from mcl.errors import LiveError
 from mcl.live import stage as staging
 from mcl.live.audit import Audit, audit
 from mcl.live.journal import Journal
-from mcl.live.runner import Runner
+from mcl.live.runner import Duty
 from mcl.live.stage import Stage
+from mcl.live.status import Command
+from mcl.live.supervisor import Supervisor, gate_of
 from mcl.market import INSTRUMENTS
 from mcl.promote.deploy import Deployable, promoted
 from mcl.runs import parquet
@@ -30,6 +33,7 @@ from mcl.strategy import Strategy, build
 from mcl.tracking import Record, Store
 
 STUDY = "live"
+SIGNALS: dict[int, Command] = {signal.SIGTERM: "stop", signal.SIGINT: "stop", signal.SIGUSR1: "kill"}
 HISTORY_MAY_DIFFER = {"sim": 0.0, "tws": 0.05}  # share of closes: a vendor's bars are not the broker's own
 
 
@@ -53,6 +57,7 @@ def run_session(name: str, broker: schema.Broker, *, store: Store, root: Path, p
     Only the broker differs from the promoted configuration. LiveError: the version's file, registry and hashes disagree, the
     broker refuses, or something is uncertain (the journal then ends with why). Differences found by the audit are returned.
     """
+    check_locks(broker, name)
     deployed = promoted(name, store, root)
     strategy = build(deployed.config.strategy)
     began = time.perf_counter()
@@ -72,52 +77,72 @@ async def _traded(
     deployed: Deployable, strategy: Strategy, config: schema.Broker, root: Path, tell: Callable[[int, int], None]
 ) -> tuple[Stage, Path]:
     """Run the session on the configured broker; returns what it knew before and where its journal is."""
-    replay = staging.replayed(deployed.config, config.replay.session, strategy, root) if config.kind == "sim" else None
-    async with _connected(config, deployed, replay) as broker:
-        stage = replay or staging.today(deployed.config, strategy, root, await broker.heartbeat())
-        path = journal_path(root, deployed.alias, stage, again=config.kind == "sim")
+    from mcl.broker.ib import IBBroker
+
+    duty = Duty(deployed, strategy, config, root / "live" / deployed.alias, HISTORY_MAY_DIFFER[config.kind])
+    gate, instrument = gate_of(duty), INSTRUMENTS[deployed.config.data.instrument]
+    replay = staging.replayed(deployed.config, config.replay.session, strategy, root) if duty.replay else None
+    async with AsyncExitStack() as stack:
+        port = await stack.enter_async_context(_embedded(config, deployed, replay))
+        first = IBBroker(config, instrument, port=port, gate=gate)
+        stack.push_async_callback(first.close)
+        await first.connect()
+        stage = replay or staging.today(deployed.config, strategy, root, await first.heartbeat())
+        path = journal_path(duty.folder, stage, again=duty.replay)
         journal = Journal(path)
+        stack.callback(journal.close)
+        supervisor = Supervisor(
+            duty,
+            lambda gate: IBBroker(config, instrument, port=port, gate=gate),
+            stage,
+            journal,
+            gate=gate,
+            tell=lambda bars: tell(bars, stage.room),
+            wait=not duty.replay,
+        )
+        await stack.enter_async_context(_attended(supervisor))
         try:
-            tolerance = HISTORY_MAY_DIFFER[config.kind]
-            runner = Runner(deployed, strategy, stage, broker, journal, tolerance, lambda bars: tell(bars, stage.room))
-            await runner.run()
+            await supervisor.run(first)
         except LiveError as error:
             error.hint = f"{error.hint}; the journal {path} holds all that happened".removeprefix("; ")
             raise
-        finally:
-            journal.close()
-    return runner.stage, path
+    return supervisor.stage, path
 
 
 @asynccontextmanager
-async def _connected(config: schema.Broker, deployed: Deployable, replay: Stage | None) -> AsyncIterator[Broker]:
-    """A connected broker; for `sim` the embedded TWS lives as long as the connection."""
-    from mcl.broker.ib import IBBroker
-
-    instrument = INSTRUMENTS[deployed.config.data.instrument]
-    async with AsyncExitStack() as stack:
-        port = config.port
-        if replay is not None and replay.stored is not None:
-            tape = Tape.from_bars(replay.stored, replay.day)
-            port = (await stack.enter_async_context(SimulatedTWS.configured(tape, config, deployed.config.costs))).port
-        broker = IBBroker(config, instrument, port=port)
-        stack.push_async_callback(broker.close)
-        await broker.connect()
-        yield broker
+async def _embedded(config: schema.Broker, deployed: Deployable, replay: Stage | None) -> AsyncIterator[int]:
+    """The port to connect to; for `sim` that of an embedded TWS which lives as long."""
+    if replay is None or replay.stored is None:
+        yield config.port
+        return
+    tape = Tape.from_bars(replay.stored, replay.day)
+    async with SimulatedTWS.configured(tape, config, deployed.config.costs) as tws:
+        yield tws.port
 
 
-def journal_path(root: Path, alias: str, stage: Stage, again: bool) -> Path:
-    """<root>/live/ALIAS/SESSION.sqlite. A replay may be repeated: the next free number. A real session has one journal and no second."""
-    folder, day = root / "live" / alias, stage.date
-    path = folder / f"{day}.sqlite"
-    if not path.exists():
+@asynccontextmanager
+async def _attended(supervisor: Supervisor) -> AsyncIterator[None]:
+    """Signals reach the session, and all that watches it lives as long as it does."""
+    loop, told = asyncio.get_running_loop(), []
+    for number, word in SIGNALS.items():
+        try:
+            loop.add_signal_handler(number, supervisor.wish, word, signal.Signals(number).name)
+        except (ValueError, RuntimeError):  # not in the main thread: whoever runs us there ends us otherwise
+            break
+        told.append(number)
+    try:
+        yield
+    finally:
+        for number in told:
+            loop.remove_signal_handler(number)
+
+
+def journal_path(folder: Path, stage: Stage, again: bool) -> Path:
+    """<root>/live/ALIAS/SESSION.sqlite. A replay may be repeated, under the next free number; a real session goes on in its journal."""
+    path = folder / f"{stage.date}.sqlite"
+    if not path.exists() or not again:
         return path
-    if not again:
-        raise LiveError(
-            f"session {day} of {alias!r} already has a journal: {path}",
-            "its orders may still stand: check the account by hand; a session is not entered twice",
-        )
-    return next(p for number in range(2, 1_000_000) if not (p := folder / f"{day}.{number}.sqlite").exists())
+    return next(p for number in range(2, 1_000_000) if not (p := folder / f"{stage.date}.{number}.sqlite").exists())
 
 
 def _progress(wanted: bool) -> Callable[[int, int], None]:

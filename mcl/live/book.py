@@ -1,0 +1,172 @@
+"""What the journals of an alias add up to: positions, the ledger, the references that are ours, and the bars of the session.
+
+A session's journal begins with what the one before it carried over, so that two files tell everything: this session's, and the
+latest earlier one of the same account. A replay on the embedded server is a world of its own and carries nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mcl.broker import Bar, Fill
+from mcl.broker.ledger import decision_of, execution_root
+from mcl.engine.account import Guard, Holding, Ledger, Money
+from mcl.engine.decide import Target
+from mcl.live.journal import Entry, read
+from mcl.live.status import Mode
+
+KEPT = 2000  # references and executions that a journal takes over from the one before: far more than a week of them
+NO_TARGET = Target(0, math.nan, math.nan, 0, False, False, 0)
+MODES = {"pause": Mode.PAUSED, "resume": Mode.NORMAL, "reduce-only": Mode.REDUCE_ONLY, "flatten": Mode.PAUSED}
+
+
+@dataclass
+class Book:
+    """`ledger` and `target` are those after the last decision and every fill since."""
+
+    ledger: Ledger
+    tick_size: float
+    target: Target = NO_TARGET
+    bars: list[Bar] = field(default_factory=list)  # of this session, in order
+    positions: Counter[str] = field(default_factory=Counter)  # contracts by symbol
+    refs: set[str] = field(default_factory=set)  # decisions that orders may have been sent for
+    executions: set[str] = field(default_factory=set)  # roots of those that are accounted for
+    adopted: set[int] = field(default_factory=set)  # permanent ids of orders of others that a person has accepted
+    mode: Mode = Mode.NORMAL
+    begun: bool = False  # this session's journal has a beginning
+    carried: bool = False  # something came over from an earlier session
+    repairs: int = 0  # protective orders placed again, and rolls: what makes their references unique
+
+    def take(self, fill: Fill) -> None:
+        """Account for one execution that stands in the journal."""
+        self.executions.add(execution_root(fill.execution_id))
+        self.positions[fill.symbol] += fill.quantity
+        ticks = round(fill.price / self.tick_size, 6)
+        if fill.reason == "target":
+            self.ledger.fill(fill.quantity, ticks, self.target)
+        else:
+            self.ledger.stop_out(fill.quantity, ticks)
+
+    def explains(self, fill: Fill) -> bool:
+        return decision_of(fill.ref) in self.refs
+
+    def knows(self, fill: Fill) -> bool:
+        return execution_root(fill.execution_id) in self.executions
+
+    @property
+    def held(self) -> dict[str, int]:
+        """By symbol, flat ones left out."""
+        return {symbol: quantity for symbol, quantity in self.positions.items() if quantity}
+
+
+def book_of(path: Path, money: Money, tick_size: float, account: str | None) -> Book:
+    """The book of the session whose journal is `path`. `account` None: a replay, which carries nothing over."""
+    book = Book(Ledger(money), tick_size)
+    entries = read(path)
+    if not any(entry.kind == "begin" for entry in entries):
+        earlier = None if account is None else _latest_before(path, account)
+        if earlier is not None:
+            _read_into(book, read(earlier))
+            book.ledger.open_session()
+            book = Book(book.ledger, tick_size, book.target, [], book.positions, book.refs, book.executions, book.adopted, carried=True)
+    _read_into(book, entries)
+    return book
+
+
+def _latest_before(path: Path, account: str) -> Path | None:
+    """The newest other journal of this folder that was on a real broker with this account."""
+    for candidate in sorted(path.parent.glob("*.sqlite"), reverse=True):
+        if candidate.name < path.name:
+            begun = read(candidate, ("begin",))
+            if begun and begun[0].body.get("broker") == "tws" and begun[0].body["account"] == account:
+                return candidate
+    return None
+
+
+def carried_over(book: Book) -> dict[str, Any]:
+    """What the beginning of a journal says of the past: enough to need no other file."""
+    return {
+        "ledger": book.ledger.state(),
+        "positions": book.held,
+        "refs": sorted(book.refs)[-KEPT:],
+        "executions": sorted(book.executions)[-KEPT:],
+        "adopted": sorted(book.adopted),
+    }
+
+
+def _read_into(book: Book, entries: Iterable[Entry]) -> None:
+    for entry in entries:
+        _READERS.get(entry.kind, _skip)(book, entry)
+
+
+def _skip(_book: Book, _entry: Entry) -> None: ...
+
+
+def _begin(book: Book, entry: Entry) -> None:
+    if not book.begun and "ledger" in entry.body:
+        _snapshot(book, entry.body)
+        book.positions = Counter(entry.body["positions"])
+        book.refs, book.executions = set(entry.body["refs"]), set(entry.body["executions"])
+        book.adopted = set(entry.body["adopted"])
+    book.begun = True
+
+
+def _bar(book: Book, entry: Entry) -> None:
+    book.bars.append(Bar(**entry.body))
+
+
+def _decision(book: Book, entry: Entry) -> None:
+    body = entry.body
+    if "ledger" not in body:
+        return
+    distances = (_nan(body["stop_ticks"]), _nan(body["take_profit_ticks"]))
+    book.target = Target(body["target"], *distances, body["block"], body["locked"], body["halted"], body["stopped"])
+    _snapshot(book, body)
+
+
+def _snapshot(book: Book, body: dict[str, Any]) -> None:
+    book.ledger = ledger_from(book.ledger.money, body["ledger"])
+
+
+def _order(book: Book, entry: Entry) -> None:
+    book.refs.add(decision_of(str(entry.key)))
+    book.repairs += entry.kind in ("protect", "roll")
+    if "ledger" in entry.body:
+        _snapshot(book, entry.body)
+
+
+def _fill(book: Book, entry: Entry) -> None:
+    body = {name: entry.body[name] for name in Fill._fields}
+    book.take(Fill(**body | {"commission_usd": _nan(body["commission_usd"])}))
+
+
+def _adopt(book: Book, entry: Entry) -> None:
+    _snapshot(book, entry.body)
+    book.positions = Counter(entry.body["positions"])
+    book.executions |= set(entry.body["executions"])
+    book.adopted |= set(entry.body["orders"])
+
+
+def _command(book: Book, entry: Entry) -> None:
+    book.mode = MODES.get(entry.body["word"], book.mode)
+
+
+_READERS = {
+    "begin": _begin, "bar": _bar, "decision": _decision, "armed": _order, "order": _order, "protect": _order, "roll": _order,
+    "fill": _fill, "adopt": _adopt, "command": _command,
+}  # fmt: skip
+
+
+def ledger_from(money: Money, state: dict[str, Any]) -> Ledger:
+    """The ledger that wrote this state into a journal, where null stands for NaN."""
+    holding, guard = ({name: _nan(value) for name, value in state[part].items()} for part in ("holding", "guard"))
+    return Ledger(money, Holding(**holding), Guard(**guard), float(state["equity"]))
+
+
+def _nan(value: Any) -> Any:
+    return math.nan if value is None else value

@@ -1,0 +1,220 @@
+"""Start-up and recovery are one path: what the broker knows is held against what the journals say, before anything may be sent.
+
+Executions, working orders and positions are read one after the other. What carries a reference of ours is taken in; an order that
+was written down and of which the broker knows nothing never arrived, and is not sent again: the next decision speaks for itself.
+Anything else is unknown, and a person decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mcl.broker import Bar, Broker, Fill, Pinned, Standing, WorkingOrder
+from mcl.broker.ledger import STOP, TAKE_PROFIT, decision_of, execution_root
+from mcl.errors import Halt, LiveError
+from mcl.live.board import Board
+from mcl.live.book import Book, book_of, carried_over
+from mcl.live.journal import Draft, Journal
+from mcl.live.runner import Duty, Runner
+from mcl.live.stage import NS, Stage, with_history
+from mcl.risk import BAR_SEC
+
+HISTORY = 500  # bars of the broker's own history that are held against the stored ones
+SETTLE_SEC = 3.0  # so long positions and executions may contradict each other before that counts as unknown
+WAIT_SEC = 0.05
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """What the broker has and no journal explains."""
+
+    executions: tuple[Fill, ...] = ()
+    orders: tuple[WorkingOrder, ...] = ()
+    positions: tuple[tuple[str, int, int], ...] = ()  # symbol, the broker's, the journals'
+
+    def __bool__(self) -> bool:
+        return bool(self.executions or self.orders or self.positions)
+
+    def report(self) -> str:
+        """One clause for each."""
+        fills = [f"an execution of {f.quantity:+d} {f.symbol} at {f.price:g} ({f.ref or 'no reference'})" for f in self.executions]
+        orders = [f"a working order {o.kind} {o.quantity:+d} {o.symbol} ({o.ref or f'permanent id {o.permanent_id}'})" for o in self.orders]
+        held = [f"{theirs} {symbol} held where the journal has {ours}" for symbol, theirs, ours in self.positions]
+        return "; ".join(held + fills + orders)
+
+
+def unexplained(book: Book, standing: Standing) -> Unknown:
+    """Pure: the difference of the two books, after every execution that carries a reference of ours is taken in."""
+    new = [fill for fill in standing.executions if not book.knows(fill)]
+    ours = Counter(book.positions)
+    for fill in new:
+        if book.explains(fill):
+            ours[fill.symbol] += fill.quantity
+    symbols = sorted({*ours, *standing.positions})
+    return Unknown(
+        tuple(fill for fill in new if not book.explains(fill)),
+        tuple(o for o in standing.orders if decision_of(o.ref) not in book.refs and o.permanent_id not in book.adopted),
+        tuple((s, standing.positions.get(s, 0), ours[s]) for s in symbols if standing.positions.get(s, 0) != ours[s]),
+    )
+
+
+class Unexplained(Halt):
+    """Carries what a person has to decide on."""
+
+    def __init__(self, unknown: Unknown, standing: Standing, account: str) -> None:
+        super().__init__(
+            f"account {account} holds what no journal explains: {unknown.report()}",
+            "take it over as it is (adopt), or close the position and go on paused (flatten)",
+        )
+        self.unknown, self.standing = unknown, standing
+
+
+async def reconcile(
+    duty: Duty, broker: Broker, stage: Stage, journal: Journal, board: Board, tell: Callable[[int], None] = lambda _: None
+) -> Runner:
+    """A runner that may trade: both books agree, missed bars and fills are taken in, the position is protected.
+
+    Unexplained: a person has to decide. Other LiveErrors: the history is not ours, or the broker did not answer.
+    """
+    pinned = await broker.qualify(stage.contract)
+    book = book_of(journal.path, duty.money(pinned.instrument.tick_value_usd), pinned.instrument.tick_size, _carries(duty))
+    clock = await broker.heartbeat()
+    stage, missed, facts = await _history(broker, pinned, stage, book, duty.tolerance, clock)
+    standing = await _agreed(duty, broker, book)
+    if not book.begun:
+        journal.append(Draft("begin", _facts(duty, stage, pinned, broker, book, clock) | facts))
+        book.begun = True
+    board.mode = book.mode
+    runner = Runner(duty, broker, pinned, stage, journal, board, book, tell)
+    runner.seen = len(broker.fills())
+    runner.catch_up(missed, [fill for fill in standing.executions if not book.knows(fill)], clock)
+    broker.resume(pinned, book.ledger.holding, book.refs)
+    if not broker.protected(pinned):
+        await broker.protect(pinned, runner.repair("protect", {"position": book.ledger.holding.position}))
+    return runner
+
+
+def adopted(book: Book, error: Unexplained, symbol: str, price: float) -> Draft:
+    """The entry by which a person takes over what the broker holds: a position that differs came at this price."""
+    theirs, ticks = error.standing.positions.get(symbol, 0), round(price / book.tick_size, 6)
+    if delta := theirs - book.ledger.holding.position:
+        book.ledger.fill(delta, ticks, book.target)
+    body: dict[str, Any] = {
+        "ledger": book.ledger.state(),
+        "positions": error.standing.positions,
+        "executions": sorted({execution_root(fill.execution_id) for fill in error.standing.executions}),
+        "orders": [order.permanent_id for order in error.unknown.orders],
+        "what": error.unknown.report(),
+    }
+    return Draft("adopt", body)
+
+
+def _carries(duty: Duty) -> str | None:
+    return None if duty.replay else duty.config.account
+
+
+async def _agreed(duty: Duty, broker: Broker, book: Book) -> Standing:
+    """What the broker knows, once both books agree and nothing of ours but protection works; Unexplained after a short while."""
+    deadline = time.monotonic() + min(SETTLE_SEC, duty.config.timeout_sec)
+    while True:
+        standing = await broker.standing()
+        if not book.begun and not book.carried and not standing.positions and not standing.orders:
+            book.executions.update(execution_root(fill.execution_id) for fill in standing.executions)  # of before the first session
+        if entries := [order for order in standing.orders if _opening(order, book)]:
+            await broker.cancel(entries)
+            continue
+        unknown = unexplained(book, standing)
+        if not unknown:
+            return standing
+        if unknown.executions or unknown.orders or time.monotonic() > deadline:
+            if not book.begun and not book.carried:
+                raise _not_flat(duty, unknown)
+            raise Unexplained(unknown, standing, duty.config.account)
+        await asyncio.sleep(WAIT_SEC)
+
+
+def _opening(order: WorkingOrder, book: Book) -> bool:
+    """Left over from a decision: its bar is past, the next decision speaks for itself."""
+    return decision_of(order.ref) in book.refs and not order.ref.endswith((STOP, TAKE_PROFIT))
+
+
+def _not_flat(duty: Duty, unknown: Unknown) -> LiveError:
+    """The first session of an account: there is no journal that could explain anything."""
+    if unknown.positions:
+        symbol, theirs, _ = unknown.positions[0]
+        return LiveError(
+            f"account {duty.config.account} already holds {theirs} {symbol}; a first session starts flat",
+            "close the position by hand, then start again",
+        )
+    refs = ", ".join(order.ref or str(order.permanent_id) for order in unknown.orders)
+    return LiveError(
+        f"account {duty.config.account} has {len(unknown.orders)} working orders that no session sent: {refs}", "cancel them first"
+    )
+
+
+def _facts(duty: Duty, stage: Stage, pinned: Pinned, broker: Broker, book: Book, clock: int) -> dict[str, Any]:
+    deployed = duty.deployed
+    return {
+        "alias": deployed.alias,
+        "version": deployed.version,
+        "run_id": deployed.run_id,
+        "content_sha256": deployed.content_sha256,
+        "session": str(stage.date),
+        "contract": pinned.local_symbol,
+        "con_id": pinned.con_id,
+        "broker": duty.config.kind,
+        "account": duty.config.account,
+        "broker_equity_usd": broker.equity_usd(),
+        "broker_clock_ns": clock,
+        "warmup_rows": len(stage.warmup),
+        "synthetic": stage.warmup.synthetic,
+    } | carried_over(book)
+
+
+# ------------------------------------------------------------------------------------------------------------------ history
+
+
+async def _history(
+    broker: Broker, pinned: Pinned, stage: Stage, book: Book, tolerance: float, clock: int
+) -> tuple[Stage, list[Bar], dict[str, Any]]:
+    """Hold the broker's closes against the stored ones of the same contract, then take what has closed since.
+
+    Returns the stage whose warm-up has no gap, the bars that closed since the last one in the journal, and facts for the journal.
+    """
+    warmup, interval = stage.warmup, stage.warmup.interval
+    last = int(warmup.close_time[-1])
+    missing = max(0, clock - last) // (BAR_SEC[interval] * NS)
+    known = await broker.history(pinned, HISTORY + int(missing), interval)
+    held, differing = _held_against(warmup.close_time[stage.own_rows], warmup.close[stage.own_rows], known)
+    if len(differing) > tolerance * held:
+        at = np.datetime64(differing[0], "ns").astype("datetime64[s]")
+        raise LiveError(
+            f"the broker's history differs from the stored bars in {len(differing)} of {held} closes, first at {at} UTC",
+            "rebuild the data (mcl data build) or check the contract",
+        )
+    if stage.stored is None:
+        if not held:
+            raise LiveError(
+                f"the broker's history of {pinned.local_symbol} does not reach back to the stored bars: nothing fills the gap",
+                "mcl data download, then start again",
+            )
+        until = book.bars[0].close_time - 1 if book.bars else clock
+        stage = with_history(stage, [bar for bar in known if last < bar.close_time <= until])
+    seen = book.bars[-1].close_time if book.bars else int(stage.warmup.close_time[-1])
+    missed = [bar for bar in known if seen < bar.close_time <= min(clock, stage.close_ns)]
+    return stage, missed, {"history_held": held, "history_differing": len(differing)}
+
+
+def _held_against(close_time: Any, close: Any, known: tuple[Bar, ...]) -> tuple[int, list[int]]:
+    """How many bars both sides know, and the close times of those whose closes differ."""
+    theirs = {bar.close_time: bar.close for bar in known}
+    both = np.isin(close_time, np.fromiter(theirs, np.int64, len(theirs)))
+    ours = zip(close_time[both].tolist(), close[both].tolist(), strict=True)
+    return int(both.sum()), [at for at, price in ours if abs(theirs[at] - price) > 1e-9]

@@ -1,0 +1,70 @@
+"""A supervised session on a simulated TWS that the test can reach and disturb."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from deployments import Project
+
+from mcl import schema
+from mcl.broker.ib import IBBroker
+from mcl.broker.tws import SimulatedTWS, Tape
+from mcl.live import stage as staging
+from mcl.live.audit import Audit, audit
+from mcl.live.journal import Journal
+from mcl.live.runner import Duty
+from mcl.live.supervisor import Supervisor
+from mcl.market import MCL
+from mcl.promote import promoted
+from mcl.strategy import build
+
+QUICK = {"first_sec": 0.01, "longest_sec": 0.05}
+
+
+class Bench:
+    """`folder` holds journal and kill switch. `supervisor` and `tws` are there once `run` has begun."""
+
+    def __init__(self, desk: Project, folder: Path, **broker: Any) -> None:
+        self.deployed = promoted("paper", desk.store, desk.root)
+        self.strategy = build(self.deployed.config.strategy)
+        self.stage = staging.replayed(self.deployed.config, None, self.strategy, desk.root)
+        self.config = schema.Broker(**{"timeout_sec": 2.0, "reconnect": QUICK} | broker)
+        self.folder, self.path = folder, folder / "session.sqlite"
+        self.supervisor: Supervisor
+        self.tws: SimulatedTWS
+
+    async def run(
+        self,
+        disturb: Callable[[SimulatedTWS, int], None] = lambda *_: None,
+        before: Callable[[SimulatedTWS], None] = lambda _: None,
+        wait: bool = False,
+        **server: Any,
+    ) -> Supervisor:
+        """One process's life: `disturb` is called with the number of bars after each."""
+        assert self.stage.stored is not None
+        tape, journal = Tape.from_bars(self.stage.stored, self.stage.day), Journal(self.path)
+        costs = self.deployed.config.costs
+        try:
+            async with SimulatedTWS(tape, slippage_ticks=costs.slippage_ticks, **server) as self.tws:
+                before(self.tws)
+                self.supervisor = self._supervisor(journal, wait, disturb)
+                await self.supervisor.run()
+        finally:
+            journal.close()
+        return self.supervisor
+
+    def _supervisor(self, journal: Journal, wait: bool, disturb: Callable[[SimulatedTWS, int], None]) -> Supervisor:
+        duty = Duty(self.deployed, self.strategy, self.config, self.folder)
+        return Supervisor(
+            duty,
+            lambda gate: IBBroker(self.config, MCL, port=self.tws.port, gate=gate),
+            self.stage,
+            journal,
+            tell=lambda bars: disturb(self.tws, bars),
+            wait=wait,
+        )
+
+    def audited(self) -> Audit:
+        return audit(self.path, self.deployed, self.strategy, self.stage, exact_prices=True)
