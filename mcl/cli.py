@@ -74,11 +74,11 @@ def _sweep_report(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_ids(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_ids", nargs="+", metavar="RUN_ID", help="a run id, a unique beginning of one, or `last`")
+    parser.add_argument("run_ids", nargs="+", metavar="RUN_ID", help="a run id, a unique beginning of one, or `last`, `last~1` …")
 
 
 def _run_id(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_id", metavar="RUN_ID", help="a run id, a unique beginning of one, or `last`")
+    parser.add_argument("run_id", metavar="RUN_ID", help="a run id, a unique beginning of one, or `last`, `last~1` …")
 
 
 def _promote(parser: argparse.ArgumentParser) -> None:

@@ -7,8 +7,10 @@ written as RUNNING and becomes FINISHED only after its last artifact is in place
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -171,7 +173,8 @@ class Store:
                 bulk.analyze(self._database)
 
     def run(self, run_id: str) -> StoredRun:
-        """The run with this id, or with this unique beginning of an id; `last` is the newest finished backtest."""
+        """The run with this id, or with this unique beginning of an id; `last` is the newest finished backtest,
+        `last~1` the one before."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -341,16 +344,25 @@ class Store:
                 return
 
     def _completed_id(self, beginning: str) -> str:
-        ids = {str(run.info.run_id): run for run in self._search("")}
-        if beginning == "last":
-            backtests = [i for i, run in ids.items() if run.data.tags.get("mcl.kind") == "backtest" and run.info.status == "FINISHED"]
-            beginning = max(backtests, key=lambda i: ids[i].info.start_time) if backtests else beginning
-        matches = [i for i in ids if len(beginning) >= 4 and i.startswith(beginning)]
+        """The one id that begins so; `last` is the newest finished backtest, `last~2` the second before it."""
+        if recent := re.fullmatch(r"last(?:~(\d+))?", beginning):
+            return self._recent_id(beginning, int(recent[1] or 0))
+        usable = len(beginning) >= 4 and beginning.isalnum()
+        matches = [str(run.info.run_id) for run in self._search(f"attributes.run_id LIKE '{beginning}%'")] if usable else []
         if len(matches) == 1:
             return matches[0]
         if matches:
             raise StoreError(f"run id {beginning} begins {len(matches)} runs: {', '.join(sorted(matches)[:5])}", "type more of it")
-        raise StoreError(f"no run has the id {beginning!r} in {self.uri}: {nearest(beginning, list(ids)[:500])}", "mcl runs lists them")
+        known = [str(run.info.run_id) for run in itertools.islice(self._search(""), 500)]
+        raise StoreError(f"no run has the id {beginning!r} in {self.uri}: {nearest(beginning, known)}", "mcl runs lists them")
+
+    def _recent_id(self, word: str, back: int) -> str:
+        ids = [e.experiment_id for e in self._client.search_experiments()]
+        query = "tags.`mcl.kind` = 'backtest' AND attributes.status = 'FINISHED'"
+        found = self._client.search_runs(ids, query, max_results=back + 1, order_by=["attributes.start_time DESC"])
+        if len(found) <= back:
+            raise StoreError(f"{word} needs {back + 1} finished backtests in {self.uri}; there are {len(found)}", "mcl runs lists all runs")
+        return str(found[back].info.run_id)
 
     def _stored(self, run: Any) -> StoredRun:
         tags = dict(run.data.tags)

@@ -49,6 +49,12 @@ def test_a_run_is_found_by_the_beginning_of_its_id_and_as_last(store: Store) -> 
     run_id = store.record(record())
     assert store.run(run_id[:12]).run_id == run_id
     assert store.run("last").run_id == run_id
+    second = store.record(record())
+    assert (store.run("last").run_id, store.run("last~1").run_id) == (second, run_id)
+    with pytest.raises(StoreError, match=r"last~900 needs 901 finished backtests .*; there are \d"):
+        store.run("last~900")
+    with pytest.raises(StoreError, match="no run has the id 'beef%'"):
+        store.run("beef%")
 
 
 def test_unknown_ids_artifacts_and_aliases_are_sentences(store: Store) -> None:

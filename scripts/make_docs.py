@@ -1,0 +1,198 @@
+"""Write docs/configuration.md from the schemas, the strategies and the files of conf/. `--check` exits with 1 when the file is not current.
+
+What stands behind a key in the schema's source (a comment) is its description: one text, beside the code, for both readers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import inspect
+import json
+import sys
+import types
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from mcl import schema
+from mcl.files import write_whole
+from mcl.strategy import builtin
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "configuration.md"
+HEAD = """# Configuration reference
+
+Written by `scripts/make_docs.py` from the schemas and `conf/`; a test holds it current. Any key is overridden on the command line as
+`group.key=value`, a group is chosen as `group=NAME`. `mcl backtest --cfg` prints what was composed,
+`mcl explain KEY` says where a value came from. An unknown key, a wrong type or a broken rule is refused with the nearest valid choice.
+"""
+GROUPS = {  # group of conf/ -> (heading, models, prefix of the keys)
+    "data": ("data", (schema.SyntheticData, schema.DatabentoData, schema.CsvData, schema.LeanData), "data"),
+    "roll": ("data.roll", (schema.Roll,), "data.roll"),
+    "risk": (
+        "risk",
+        (schema.FixedSize, schema.VolTargetSize, schema.FixedFractionalSize, schema.AtrUnitSize, schema.KellySize, schema.Protection),
+        "risk",
+    ),
+    "limits": ("risk.limits", (schema.Limits,), "risk.limits"),
+    "costs": ("costs", (schema.Costs,), "costs"),
+    "execution": ("execution", (schema.Execution,), "execution"),
+    "broker": ("broker", (schema.Broker,), "broker"),
+    "search": ("search", (schema.Search,), "search"),
+    "promotion": ("promotion", (schema.Promotion,), "promotion"),
+    "validate": ("validate", (schema.Validation,), "validate"),
+}
+
+
+def page() -> str:
+    """The whole reference."""
+    parts = [HEAD, _top()]
+    parts += [_group(folder, *about) for folder, about in GROUPS.items()]
+    return "\n".join([*parts, _strategies()])
+
+
+# ------------------------------------------------------------------------------------------------------------------ schema
+
+
+def _top() -> str:
+    rows = [row for row in _rows(schema.Config) if row[0] in ("capital_usd", "seed", "study", "notes")]
+    return f"\n## The run\n\n{_table(rows)}"
+
+
+def _group(folder: str, heading: str, models: tuple[type[BaseModel], ...], prefix: str) -> str:
+    files = sorted((ROOT / "conf" / folder).glob("*.yaml"))
+    chosen = "\n".join(f"* `{folder}={file.stem}` {_purpose(file)}" for file in files)
+    tables = []
+    for model in models:
+        title = f"\n**{_switch(model)}** {_first_sentence(model)}\n" if len(models) > 1 else f"\n{_first_sentence(model)}\n"
+        tables.append(f"{title}\n{_table(_rows(model))}")
+    return f"\n## {heading}\n\nKeys begin with `{prefix}.`\n\n{chosen}\n" + "".join(tables)
+
+
+def _switch(model: type[BaseModel]) -> str:
+    """How the model is chosen: the value of its literal discriminator, or its place."""
+    for name in ("source", "method"):
+        if name in model.model_fields:
+            return f"`{name}: {get_args(model.model_fields[name].annotation)[0]}`"
+    return f"`{model.__name__.lower()}`"
+
+
+def _first_sentence(model: type[Any]) -> str:
+    text = " ".join((inspect.getdoc(model) or "").split())
+    return "" if model.__module__ == "pydantic.main" else text
+
+
+def _rows(model: type[BaseModel]) -> list[tuple[str, str, str, str]]:
+    """(key, type and range, default, description) of every field, those of nested models left to their own table."""
+    told: dict[str, str] = {}
+    for parent in reversed(model.__mro__):
+        if parent is not BaseModel and issubclass(parent, BaseModel):
+            told |= _comments(parent)
+    return [(name, _kind(field), _default(field), told.get(name, "")) for name, field in model.model_fields.items()]
+
+
+def _comments(model: type[Any]) -> dict[str, str]:
+    """{field: the comment at the end of its line} in the source of the class."""
+    source = inspect.getsource(model)
+    lines = source.splitlines()
+    found = {}
+    for node in ast.parse(source).body[0].body:  # type: ignore[attr-defined]
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            _, _, comment = lines[(node.end_lineno or node.lineno) - 1].partition("  # ")
+            found[node.target.id] = comment
+    return found
+
+
+def _kind(field: FieldInfo) -> str:
+    return _limited(_type(field.annotation), field.metadata)
+
+
+def _limited(kind: str, metadata: list[Any] | tuple[Any, ...]) -> str:
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}
+    bounds = [f"{sign} {getattr(m, name):g}" for m in metadata for name, sign in signs.items() if getattr(m, name, None) is not None]
+    return f"{kind}, {', '.join(bounds)}" if bounds else kind
+
+
+def _type(annotation: Any) -> str:
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        nested = [m for meta in inner[1:] if isinstance(meta, FieldInfo) for m in meta.metadata]
+        return _limited(_type(inner[0]), nested)
+    if origin is Literal:
+        return " · ".join(f"`{value}`" for value in inner)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_type(a) for a in inner if a is not type(None)) + (" or null" if type(None) in inner else "")
+    if origin is tuple:
+        return f"list of {_type(inner[0])}"
+    if origin is dict:
+        return f"mapping to {_type(inner[1])}"
+    return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false", "Any": "any"}.get(
+        getattr(annotation, "__name__", str(annotation)), getattr(annotation, "__name__", str(annotation))
+    )
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, BaseModel):
+        return "see its table"
+    return f"`{json.dumps(value, default=str)}`"
+
+
+def _purpose(file: Path) -> str:
+    first = file.read_text().splitlines()[0] if file.stat().st_size else ""
+    return first.removeprefix("#").strip()
+
+
+# -------------------------------------------------------------------------------------------------------------- strategies
+
+
+def _strategies() -> str:
+    parts = ["\n## strategy\n\nKeys begin with `strategy.`; the default search space of each lies in `conf/space/NAME.yaml`.\n"]
+    return "".join([*parts, *(_strategy(name, cls) for name, cls in sorted(builtin().items()))])
+
+
+def _strategy(name: str, cls: type[Any]) -> str:
+    rows = list(_parameters(cls))
+    space = ROOT / "conf" / "space" / f"{name}.yaml"
+    searched = yaml.safe_load(space.read_text()) if space.is_file() else None
+    axes = ", ".join(f"`{key}={value}`" for key, value in ((searched or {}).get("strategy") or {}).items())
+    table = _table(rows) if rows else "No parameters.\n"
+    return f"\n### `strategy={name}`\n\n{_first_sentence(cls)}\n\n{table}" + (f"\nSearched by default: {axes}.\n" if axes else "")
+
+
+def _parameters(cls: type[Any]) -> Iterator[tuple[str, str, str, str]]:
+    hints, told = get_type_hints(cls, include_extras=True), _comments(cls)
+    for field in fields(cls):
+        default = field.default if field.default is not MISSING else None
+        yield field.name, _type(hints[field.name]), f"`{default}`", told.get(field.name, "")
+
+
+def _table(rows: list[tuple[str, str, str, str]]) -> str:
+    cells = ["| key | value | default | |", "|---|---|---|---|"]
+    cells += ["| " + " | ".join([f"`{key}`", *(text.replace("|", "\\|") for text in rest)]) + " |" for key, *rest in rows]
+    return "\n".join(cells) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    current = page()
+    if parser.parse_args().check:
+        fresh = PAGE.is_file() and PAGE.read_text() == current
+        print("docs/configuration.md is current" if fresh else "docs/configuration.md is not current: run scripts/make_docs.py")
+        return 0 if fresh else 1
+    write_whole(PAGE, current.encode())
+    print(f"wrote {PAGE.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
