@@ -315,21 +315,28 @@ def _main(args: list[str]) -> int:
     if rest[0] == "--version":
         print(__version__)
         return 0
-    words = 2 if " ".join(rest[:2]) in VERBS else 1
-    name = " ".join(rest[:words])
-    if name not in VERBS:
-        print(f"mcl: unknown verb {' '.join(rest[:2])!r}: {nearest(' '.join(rest[:2]), VERBS)}", file=sys.stderr)
-        return 2
-    return _run(VERBS[name], rest[words:], flags)
-
-
-def _run(verb: Verb, args: list[str], flags: set[str]) -> int:
-    parser = argparse.ArgumentParser(prog=f"mcl {verb.name}", description=verb.summary)
-    verb.arguments(parser)
     try:
-        parsed = parser.parse_intermixed_args(args)
+        verb, parsed = parse(rest)
     except SystemExit as stop:
         return int(stop.code or 0)
+    return _run(verb, parsed, flags)
+
+
+def parse(words: list[str]) -> tuple[Verb, argparse.Namespace]:
+    """The verb that a command line names, and its arguments. Ends the process like argparse when there is no such line."""
+    name = " ".join(words[: 2 if " ".join(words[:2]) in VERBS else 1])
+    if name not in VERBS:
+        print(f"mcl: unknown verb {' '.join(words[:2])!r}: {nearest(' '.join(words[:2]), VERBS)}", file=sys.stderr)
+        raise SystemExit(2)
+    verb = VERBS[name]
+    parser = argparse.ArgumentParser(prog=f"mcl {name}", description=verb.summary)
+    verb.arguments(parser)
+    parsed = parser.parse_intermixed_args(words[len(name.split()) :])
+    parsed.verb = name
+    return verb, parsed
+
+
+def _run(verb: Verb, parsed: argparse.Namespace, flags: set[str]) -> int:
     from mcl import screen
 
     screen.configure(as_json="--json" in flags, verbose=bool(flags & {"-v", "--verbose"}), quiet="--quiet" in flags)

@@ -70,7 +70,7 @@ def _group(folder: str, heading: str, models: tuple[type[BaseModel], ...], prefi
     chosen = "\n".join(f"* `{folder}={file.stem}` {_purpose(file)}" for file in files)
     tables = []
     for model in models:
-        title = f"\n**{_switch(model)}** {_first_sentence(model)}\n" if len(models) > 1 else f"\n{_first_sentence(model)}\n"
+        title = f"\n**{_switch(model)}** {_told(model)}\n" if len(models) > 1 else f"\n{_told(model)}\n"
         tables.append(f"{title}\n{_table(_rows(model))}")
     return f"\n## {heading}\n\nKeys begin with `{prefix}.`\n\n{chosen}\n" + "".join(tables)
 
@@ -83,9 +83,8 @@ def _switch(model: type[BaseModel]) -> str:
     return f"`{model.__name__.lower()}`"
 
 
-def _first_sentence(model: type[Any]) -> str:
-    text = " ".join((inspect.getdoc(model) or "").split())
-    return "" if model.__module__ == "pydantic.main" else text
+def _told(model: type[Any]) -> str:
+    return " ".join((vars(model).get("__doc__") or "").split())
 
 
 def _rows(model: type[BaseModel]) -> list[tuple[str, str, str, str]]:
@@ -165,7 +164,7 @@ def _strategy(name: str, cls: type[Any]) -> str:
     searched = yaml.safe_load(space.read_text()) if space.is_file() else None
     axes = ", ".join(f"`{key}={value}`" for key, value in ((searched or {}).get("strategy") or {}).items())
     table = _table(rows) if rows else "No parameters.\n"
-    return f"\n### `strategy={name}`\n\n{_first_sentence(cls)}\n\n{table}" + (f"\nSearched by default: {axes}.\n" if axes else "")
+    return f"\n### `strategy={name}`\n\n{_told(cls)}\n\n{table}" + (f"\nSearched by default: {axes}.\n" if axes else "")
 
 
 def _parameters(cls: type[Any]) -> Iterator[tuple[str, str, str, str]]:

@@ -15,3 +15,9 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the recorded market data are not beside this checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project's `data` folder for the generated two years: made by the first test that needs them, linked by the others."""
+    return tmp_path_factory.mktemp("worlds")

@@ -39,8 +39,9 @@ class Shell:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory, worlds: Path) -> Path:
     folder = tmp_path_factory.mktemp("project")
+    (folder / "data").symlink_to(worlds)
     shutil.copytree(REPOSITORY / "conf", folder / "conf", ignore=shutil.ignore_patterns("promoted"))
     shutil.copytree(REPOSITORY / "experiments", folder / "experiments")
     return folder

@@ -7,7 +7,6 @@ written as RUNNING and becomes FINISHED only after its last artifact is in place
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 import os
 import re
@@ -344,17 +343,18 @@ class Store:
                 return
 
     def _completed_id(self, beginning: str) -> str:
-        """The one id that begins so; `last` is the newest finished backtest, `last~2` the second before it."""
+        """The one id that begins so, or the newest search of that name; `last` is the newest finished backtest, `last~1` the one before."""
         if recent := re.fullmatch(r"last(?:~(\d+))?", beginning):
             return self._recent_id(beginning, int(recent[1] or 0))
-        usable = len(beginning) >= 4 and beginning.isalnum()
+        usable = len(beginning) >= 4 and re.fullmatch(r"[\w-]+", beginning)
         matches = [str(run.info.run_id) for run in self._search(f"attributes.run_id LIKE '{beginning}%'")] if usable else []
         if len(matches) == 1:
             return matches[0]
         if matches:
             raise StoreError(f"run id {beginning} begins {len(matches)} runs: {', '.join(sorted(matches)[:5])}", "type more of it")
-        known = [str(run.info.run_id) for run in itertools.islice(self._search(""), 500)]
-        raise StoreError(f"no run has the id {beginning!r} in {self.uri}: {nearest(beginning, known)}", "mcl runs lists them")
+        if usable and (named := next(self._search(f"tags.sweep = '{beginning}' AND tags.`mcl.kind` = 'sweep'"), None)):
+            return str(named.info.run_id)  # newest first
+        raise StoreError(f"no run has the id {beginning!r}, and no search that name, in {self.uri}", "mcl runs lists them")
 
     def _recent_id(self, word: str, back: int) -> str:
         ids = [e.experiment_id for e in self._client.search_experiments()]

@@ -59,7 +59,7 @@ def test_a_run_is_found_by_the_beginning_of_its_id_and_as_last(store: Store) -> 
 
 def test_unknown_ids_artifacts_and_aliases_are_sentences(store: Store) -> None:
     run_id = store.record(record())
-    with pytest.raises(StoreError, match="no run has the id 'nope'"):
+    with pytest.raises(StoreError, match="no run has the id 'nope', and no search that name"):
         store.run("nope")
     with pytest.raises(StoreError, match=r"has no artifact missing\.txt"):
         store.run(run_id).file("missing.txt")
