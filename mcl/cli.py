@@ -190,6 +190,27 @@ def _new_strategy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="lower-case letters, digits and underscores")
 
 
+def _backup(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--to", metavar="FILE", help="default: backups/mcl-<time>.tar.zst in the project")
+    parser.add_argument("--data", action="store_true", help="with the market data, which can be had again otherwise")
+
+
+def _restore(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("archive", metavar="FILE", help="what `mcl store backup` wrote")
+    parser.add_argument("--replace", action="store_true", help="although runs or journals are there: they are set aside, not deleted")
+    parser.add_argument("--check", action="store_true", help="read it whole, compare every hash, change nothing")
+
+
+def _gc(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--older-than", type=float, default=30, metavar="DAYS", help="deleted runs and what restores set aside")
+    parser.add_argument("--keep", type=int, default=10, metavar="N", help="backups that are kept")
+    parser.add_argument("--dry-run", action="store_true", help="list it and remove nothing")
+
+
+def _init(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", help="a new or empty folder")
+
+
 def _tws_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, help="default: broker.port, else 7497")
     parser.add_argument("--session", metavar="DAY", help="first trade date to play, YYYY-MM-DD; default: the last of the data")
@@ -284,6 +305,15 @@ VERBS = {
             _gateway,
             "mcl.verbs.download:gateway",
         ),
+        Verb(
+            "store backup",
+            "copy runs, journals and promoted configurations into one file, while others write",
+            _backup,
+            "mcl.verbs.store:backup",
+        ),
+        Verb("store restore", "verify such a file and put it back", _restore, "mcl.verbs.store:restore"),
+        Verb("store gc", "remove what nobody can reach any more; evidence stays", _gc, "mcl.verbs.store:collect"),
+        Verb("init", "make a project folder: conf, experiments, .env.example", _init, "mcl.verbs.machine:init"),
         Verb("doctor", "check this machine and say what to do", _nothing, "mcl.verbs.machine:examine"),
         Verb("new strategy", "write a strategy of your own: code, config, search space, test", _new_strategy, "mcl.verbs.strategy:new"),
         Verb("check lookahead", "cut the future off at random bars: does the strategy peek?", _lookahead, "mcl.verbs.strategy:lookahead"),

@@ -1,8 +1,9 @@
-"""doctor."""
+"""doctor, init."""
 
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 
 from mcl import config, doctor, screen
 
@@ -16,3 +17,17 @@ def examine(args: Namespace) -> int:
     data = {"findings": [vars(f) for f in found], "failed": failed}
     screen.answer(data, lambda: screen.table("doctor", ["", "", "found", "what to do"], rows, left=4))
     return 1 if failed else 0
+
+
+def init(args: Namespace) -> int:
+    from mcl.project import create
+
+    folder = Path(args.folder).resolve()
+    written = create(folder)
+    screen.answer({"folder": str(folder), "files": written}, lambda: _show_project(folder, len(written)))
+    return 0
+
+
+def _show_project(folder: Path, count: int) -> None:
+    screen.say(f"{folder}: {count} files")
+    screen.say(f"next: cd {folder} && mcl backtest        (no key needed: embedded synthetic data)")

@@ -1,0 +1,66 @@
+"""store backup, store restore, store gc."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections import Counter
+from pathlib import Path
+
+from mcl import config, screen
+from mcl.tracking.purge import Waste
+
+
+def backup(args: Namespace) -> int:
+    from mcl.archive.backup import backup as write
+
+    done = write(config.root(), Path(args.to) if args.to else None, data=args.data)
+    told = {"path": str(done.path), "files": done.files, "bytes_read": done.bytes_read, "bytes_written": done.bytes_written}
+    screen.answer(told, lambda: screen.say(f"{done.path}: {done.files} files, {_mb(done.bytes_read)} in {_mb(done.bytes_written)}"))
+    return 0
+
+
+def restore(args: Namespace) -> int:
+    from mcl.archive.restore import restore as put
+    from mcl.archive.restore import verify
+
+    if args.check:
+        manifest = verify(Path(args.archive))
+        told = {"made_at": manifest.made_at, "files": len(manifest.files), "root": manifest.root, "version": manifest.version}
+        screen.answer(
+            told, lambda: screen.say(f"{args.archive}: whole, {len(manifest.files)} files of {manifest.root}, {manifest.made_at}")
+        )
+        return 0
+    done = put(Path(args.archive), config.root(), replace=args.replace)
+    told = {"made_at": done.made_at, "files": done.files, "parts": list(done.parts), "aside": [str(path) for path in done.aside]}
+    screen.answer(told, lambda: _show_restored(done.files, done.parts, done.aside))
+    return 0
+
+
+def collect(args: Namespace) -> int:
+    from mcl.archive.retention import collect as remove
+    from mcl.archive.retention import waste
+
+    root = config.root()
+    found = waste(root, args.older_than, args.keep)
+    won = 0 if args.dry_run else remove(root, found)
+    told = {"removed": not args.dry_run, "bytes": won, "items": [{"what": w.what, "where": w.where, "bytes": w.size} for w in found]}
+    screen.answer(told, lambda: _show_waste(found, won, dry=args.dry_run))
+    return 0
+
+
+def _show_restored(files: int, parts: tuple[str, ...], aside: tuple[Path, ...]) -> None:
+    screen.say(f"restored {files} files: {', '.join(parts)}")
+    for path in aside:
+        screen.say(f"the former one is {path}; mcl store gc removes it after a while")
+
+
+def _show_waste(found: list[Waste], won: int, *, dry: bool) -> None:
+    counts = Counter(item.what for item in found)
+    sizes = {what: sum(item.size for item in found if item.what == what) for what in counts}
+    if counts:
+        screen.table("waste", ["what", "number", "size"], [[what, n, _mb(sizes[what])] for what, n in counts.items()])
+    screen.say("nothing was removed; leave out --dry-run" if dry and found else f"{_mb(won)} freed" if found else "nothing to remove")
+
+
+def _mb(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
