@@ -83,7 +83,10 @@ def _run_id(parser: argparse.ArgumentParser) -> None:
 
 def _promote(parser: argparse.ArgumentParser) -> None:
     _run_id(parser)
-    parser.add_argument("--to", default="paper", choices=["paper"], help="the alias that the new version gets")
+    parser.add_argument("--to", default="paper", choices=["paper", "live"], help="live takes only what has traded on paper")
+    parser.add_argument("--name", help="the name that `mcl live NAME` trades; default: paper or live")
+    parser.add_argument("--waive", action="append", default=[], metavar="GATE", help="let a missed gate through; may be repeated")
+    parser.add_argument("--because", default="", metavar="WHY", help="the reason, which the version keeps for ever")
     _overrides(parser)
 
 
@@ -276,7 +279,7 @@ VERBS = {
         Verb("critique", "what is suspicious about a run, the gravest first", _run_id, "mcl.verbs.judge:critique"),
         Verb("select", "pick from a search by plateau and deflated Sharpe, not by the peak", _select, "mcl.verbs.judge:select"),
         Verb("trials", "the trial ledger: what was tried, and how much luck that buys", _trials, "mcl.verbs.judge:ledger"),
-        Verb("promote", "gate a run and register it as the version that NAME trades", _promote, "mcl.verbs.trade:promote"),
+        Verb("promote", "gate a run and register it as the version that NAME trades", _promote, "mcl.verbs.registry:promote"),
         Verb("registry", "list promoted versions", _nothing, "mcl.verbs.trade:registry"),
         Verb("live", "trade a promoted version: embedded simulated TWS, or broker=ib_paper", _live, "mcl.verbs.trade:live"),
         Verb("status", "how a session stands: state, position, P&L, last decisions; --watch stays", _status, "mcl.verbs.operate:status"),

@@ -16,7 +16,7 @@ ROWS = (  # highest first; a module may import from its own row and from rows be
     {"search", "promote", "live", "runs", "validate", "doctor", "check", "scaffold", "archive", "project"},
     {"tracking", "report", "evidence", "screen", "trials"},
     {"metrics"},
-    {"engine", "broker"},
+    {"engine", "broker", "model"},
     {"strategy", "risk", "data", "config"},
     {"schema", "market", "calendar", "errors", "files", "jit"},
 )

@@ -1,35 +1,36 @@
-"""A promoted version: how it is frozen and how it is loaded again.
+"""A promoted version, loaded again to be traded.
 
 There is one truth in two places that must agree byte for byte: a version in the registry (immutable files, content hash, alias)
 and `conf/promoted/NAME.yaml`, a file for people and their reviews. The file is one line that names the version and its content
-hash, followed by the registry's own `config.yaml`. Whoever edits one of them gets a LiveError that says which.
+hash, followed by the registry's own `config.yaml`. Whoever edits one of them gets a LiveError that says which. The code that the
+configuration names must be the registered one before any of it is executed.
 """
 
 from __future__ import annotations
 
-import hashlib
+import io
 import json
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from mcl import config, schema
 from mcl.errors import ConfigError, LiveError, StoreError, nearest
-from mcl.files import write_whole
-from mcl.tracking import Store, StoredVersion, content_sha256
+from mcl.metrics.performance import Floats
+from mcl.promote import bundle, moves
+from mcl.promote.band import Band, expected
+from mcl.promote.place import FIRST_LINE, MODEL, path_of
+from mcl.tracking import Store, StoredVersion
 
-MODEL = "mcl"  # one registered model, so that an alias names one version and no other
-FIRST_LINE = re.compile(r"# (?P<alias>[\w-]+): version (?P<version>\d+) of model mcl, content_sha256 (?P<content>[0-9a-f]{64})\n")
+__all__ = ["MODEL", "Deployable", "promoted"]
 
 
 @dataclass(frozen=True)
 class Deployable:
-    """A promoted version whose file, registry entry and hashes agree."""
+    """A promoted version whose file, registry entry, hashes and code agree."""
 
     alias: str
     version: int
@@ -38,41 +39,36 @@ class Deployable:
     provenance: dict[str, Any]
     content_sha256: str
     path: Path
+    stage: str  # paper, live
+    session_pnl: Floats  # USD, net, of each session of its backtest in order
+
+    def band(self, sessions: int = 0) -> Band | None:
+        """What it may be expected to earn over at least that many sessions."""
+        return expected(self.session_pnl, sessions)
 
 
 def promoted(alias: str, store: Store, root: Path) -> Deployable:
-    """The version that `alias` names. LiveError says which of file, registry and hash disagrees."""
+    """The version that `alias` names. LiveError says which of file, registry, hash and code disagrees."""
+    moves.settle(store, root, alias)
     path = path_of(alias, root)
     text = _text(alias, path)
     version = _aliased(alias, store)
-    files = _verified(version)
+    files = bundle.verified(version)
     _agree(path, text, alias, version, files["config.yaml"].decode())
     provenance = json.loads(files["provenance.json"])
+    _same_code(files, version, provenance["stage"])
     run = _parsed(path, text, provenance["config_sha256"])
-    return Deployable(alias, version.version, version.run_id, run, provenance, version.tags["content_sha256"], path)
+    content = version.tags["content_sha256"]
+    pnl = session_pnl(files, run.capital_usd)
+    return Deployable(alias, version.version, version.run_id, run, provenance, content, path, provenance["stage"], pnl)
 
 
-def freeze(alias: str, run_id: str, files: dict[str, bytes], tags: dict[str, str], *, store: Store, root: Path) -> tuple[int, Path]:
-    """Register the files, write conf/promoted/ALIAS.yaml, move the alias. Until that last step the old version is the one that loads.
+def session_pnl(files: bundle.Files, capital_usd: float) -> Floats:
+    """Net P&L of each session of the backtest, USD, from the files of a version."""
+    import pandas as pd
 
-    When the alias cannot be moved the old file is put back; when the process dies there, `promoted` refuses and says what to do.
-    """
-    path = path_of(alias, root)
-    with _alone(root):
-        before = path.read_bytes() if path.is_file() else None
-        digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-        version = store.register(MODEL, run_id, files, tags | {"files_sha256": json.dumps(digests)})
-        write_whole(path, _first_line(alias, version, content_sha256(files)).encode() + files["config.yaml"])
-        try:
-            store.set_alias(MODEL, alias, version)
-        except StoreError:
-            path.unlink() if before is None else write_whole(path, before)
-            raise
-    return version, path
-
-
-def path_of(alias: str, root: Path) -> Path:
-    return root / "conf" / "promoted" / f"{alias}.yaml"
+    equity = pd.read_parquet(io.BytesIO(files["data/sessions.parquet"]))["equity_usd"].to_numpy(np.float64)
+    return np.diff(equity, prepend=capital_usd)
 
 
 # ------------------------------------------------------------------------------------------------------------ verification
@@ -90,18 +86,6 @@ def _aliased(alias: str, store: Store) -> StoredVersion:
         return store.version(MODEL, alias)
     except StoreError as error:
         raise LiveError(f"registry: conf/promoted/{alias}.yaml exists, but {error.message}", _again(alias)) from None
-
-
-def _verified(version: StoredVersion) -> dict[str, bytes]:
-    """The registry's files, unless one of them is not what was registered."""
-    files = version.files()
-    expected = json.loads(version.tags.get("files_sha256", "{}"))
-    for name in sorted(expected.keys() | files.keys()):
-        if name not in files or expected.get(name) != hashlib.sha256(files[name]).hexdigest():
-            raise LiveError(f"registry: {name} of version {version.version} is not the file that was registered", "promote the run again")
-    if content_sha256(files) != version.tags.get("content_sha256"):
-        raise LiveError(f"registry: the content hash of version {version.version} does not fit its files", "promote the run again")
-    return files
 
 
 def _agree(path: Path, text: str, alias: str, version: StoredVersion, registered: str) -> None:
@@ -144,21 +128,16 @@ def _parsed(path: Path, text: str, expected: str) -> schema.Config:
     return run
 
 
-def _first_line(alias: str, version: int, content: str) -> str:
-    return f"# {alias}: version {version} of model {MODEL}, content_sha256 {content}\n"
+def _same_code(files: bundle.Files, version: StoredVersion, stage: str) -> None:
+    """A person's own strategies must be the registered ones; for real money, all code that decides."""
+    strategy = json.loads(files["config.json"])["strategy"]
+    if other := bundle.foreign_code(files, strategy, all_of_it=stage == "live"):
+        hint = "go back to the commit that it was promoted from, or promote again with this code"
+        if other[0] in files:
+            hint += f"; the registered file is {version.folder / other[0]}"
+        more = f" and {len(other) - 1} more files are" if len(other) > 1 else " is"
+        raise LiveError(f"code: {other[0]}{more} not as promoted in version {version.version}", hint)
 
 
 def _again(alias: str) -> str:
     return f"restore the file from git, or promote again: mcl promote RUN_ID --to {alias}"
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Two promotions at once take turns."""
-    import fcntl
-
-    path = root / "mlruns" / "promote.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

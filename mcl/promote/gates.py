@@ -1,18 +1,21 @@
 """Gates: what a run must show before it may trade, each with its value, its rule and what it means.
 
-An undefined value (NaN) never passes. The deflated Sharpe ratio asks how much of the result is the luck of having tried many
-configurations: it counts every distinct one that the trial ledger knows of the same strategy on the same market.
+An undefined value (NaN) never passes, except where a gate says that there is nothing to ask. The deflated Sharpe ratio asks how
+much of the result is the luck of having tried many configurations: it counts every distinct one that the trial ledger knows of the
+same strategy on the same market.
 Source: Bailey & López de Prado (2014) "The Deflated Sharpe Ratio".
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mcl import metrics, runs, schema, trials
 from mcl.engine.result import Result
+from mcl.errors import PromotionError, nearest
 from mcl.metrics.performance import SESSIONS_PER_YEAR
 from mcl.promote.holdout import Look
 from mcl.tracking import StoredRun
@@ -21,13 +24,22 @@ from mcl.trials import Tally
 
 @dataclass(frozen=True)
 class Gate:
-    """`rule` is text such as `>= 100`; `meaning` says in one clause what the value tells."""
+    """`rule` is text such as `>= 100`; `meaning` says in one clause what the value tells. `waived` is why a miss was let through."""
 
     name: str
     value: float
     rule: str
     passed: bool
     meaning: str
+    waived: str = ""
+
+    @property
+    def open(self) -> bool:
+        return self.passed or bool(self.waived)
+
+    @property
+    def word(self) -> str:
+        return "pass" if self.passed else "waived" if self.waived else "MISSED"
 
     def __str__(self) -> str:
         shown = "undefined" if math.isnan(self.value) else f"{self.value:.6g}"
@@ -55,6 +67,22 @@ def evaluate(rules: schema.Promotion, result: Result, tally: Tally, look: Look) 
 def left_out(rules: schema.Promotion) -> tuple[str, ...]:
     """The rules that the configuration switches off; a promoted version says so."""
     return tuple(name for name, value in rules.model_dump().items() if value is None)
+
+
+def waive(table: Sequence[Gate], names: Sequence[str], because: str, stage: str, hard: Sequence[str]) -> tuple[Gate, ...]:
+    """The table with the reason beside each missed gate of `names`. PromotionError: no reason, an unknown gate, one that was not
+    missed, or one that holds for real money whatever anybody says (`hard`)."""
+    if names and not because.strip():
+        raise PromotionError(f"waiving {', '.join(names)} needs its reason", '--waive GATE --because "why this one does not count"')
+    by_name = {gate.name: gate for gate in table}
+    for name in names:
+        if name not in by_name:
+            raise PromotionError(f"there is no gate {name!r} to waive: {nearest(name, by_name)}")
+        if stage == "live" and name in hard:
+            raise PromotionError(f"gate {name} cannot be waived for live; hard gates: {', '.join(hard)}", str(by_name[name]))
+        if by_name[name].passed:
+            raise PromotionError(f"gate {name} was passed, so there is nothing to waive: {by_name[name]}")
+    return tuple(replace(gate, waived=because.strip()) if gate.name in names else gate for gate in table)
 
 
 def tally_of(run: schema.Config, stored: StoredRun, root: Path) -> Tally:

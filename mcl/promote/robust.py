@@ -1,17 +1,17 @@
-"""Gates that simulate again: they are off (null) unless a configuration asks for them."""
+"""Gates that compute again: costs, plateau, overfitting, look-ahead, warm-up. Each is left out where its rule is null."""
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from mcl import schema, trials
+from mcl import check, runs, schema, trials
+from mcl.errors import DataError
 from mcl.metrics.cscv import overfitting
 from mcl.promote.gates import Gate, at_least, at_most
+from mcl.strategy import build
 from mcl.tracking import Store, StoredRun
 from mcl.validate import plateau, stress
 from mcl.validate.subject import Subject, subject
@@ -20,10 +20,16 @@ FEWEST_TRIALS = 10  # below, a rank among them says nothing
 QUANTILE = 0.25
 
 
-def evaluate(rules: schema.Promotion, stored: StoredRun, store: Store, root: Path) -> tuple[Gate, ...]:
-    """The configured ones among: Sharpe at twice the costs, plateau, probability of backtest overfitting."""
+def evaluate(rules: schema.Promotion, stored: StoredRun, repeated: runs.Replayed, store: Store, root: Path) -> tuple[Gate, ...]:
+    """The configured ones among: Sharpe at twice the costs, plateau, probability of backtest overfitting, look-ahead, warm-up."""
     about = subject(stored.run_id, store, root) if _simulated(rules) else None
-    found = (_costs(rules, about), _plateau(rules, about), _pbo(rules, stored, store))
+    found = (
+        _costs(rules, about),
+        _plateau(rules, about),
+        _pbo(rules, repeated, root),
+        _lookahead(rules, repeated),
+        _warmup(rules, repeated),
+    )
     return tuple(gate for gate in found if gate is not None)
 
 
@@ -48,13 +54,37 @@ def _plateau(rules: schema.Promotion, about: Subject | None) -> Gate | None:
     return at_least("plateau_frac", around.kept(QUANTILE), rules.min_plateau_frac, means)
 
 
-def _pbo(rules: schema.Promotion, stored: StoredRun, store: Store) -> Gate | None:
+def _pbo(rules: schema.Promotion, repeated: runs.Replayed, root: Path) -> Gate | None:
+    """Over all that the trial ledger holds of the strategy on its market and on the very sessions of the run."""
     if rules.max_pbo is None:
         return None
-    parent = store.run(stored.parent) if stored.parent else None
-    if parent is None or not (parent.artifacts / "session_returns.parquet").is_file():
-        return at_most("pbo", math.nan, rules.max_pbo, "the run comes from no search")
-    _, returns = trials.matrix(pd.read_parquet(io.BytesIO(parent.file("session_returns.parquet"))))
-    whole = returns[:, ~np.isnan(returns).any(axis=0)]
-    value = overfitting(whole).pbo if whole.shape[1] >= FEWEST_TRIALS else math.nan
-    return at_most("pbo", value, rules.max_pbo, f"probability of overfitting over {whole.shape[1]} trials of its search")
+    days, returns = trials.matrix(trials.rows(root, runs.placed(repeated.config), returns=True))
+    own = np.isin(days, repeated.bars.session)
+    whole = returns[own][:, ~np.isnan(returns[own]).any(axis=0)]
+    if whole.shape[1] < FEWEST_TRIALS:
+        means = f"{whole.shape[1]} trials on these sessions, too few to ask: from {FEWEST_TRIALS} on it is"
+        return Gate("pbo", math.nan, f"<= {rules.max_pbo:g}", True, means)
+    means = f"how often the best of {whole.shape[1]} trials on half of the sessions is below the median on the other half"
+    return at_most("pbo", overfitting(whole).pbo, rules.max_pbo, means)
+
+
+def _lookahead(rules: schema.Promotion, repeated: runs.Replayed) -> Gate | None:
+    if rules.max_biased_rows is None:
+        return None
+    found = check.lookahead(repeated.config, repeated.bars)
+    rows = found.biased_entry_signals + found.biased_exit_signals + found.biased_targets + found.biased_orders
+    means = found.first or f"the future cut off at {found.cuts} rows changes no signal, target or order before"
+    return at_most("lookahead", max(rows, int(found.has_bias)), rules.max_biased_rows, means)
+
+
+def _warmup(rules: schema.Promotion, repeated: runs.Replayed) -> Gate | None:
+    if rules.max_warmup_percent is None:
+        return None
+    try:
+        found = check.warmup(repeated.config, repeated.bars, lengths=(build(repeated.config.strategy).memory,))
+    except DataError as error:
+        return at_most("warmup", math.nan, rules.max_warmup_percent, error.message)
+    deviations = zip(found.lengths, found.deviation_percent["signal"], strict=True)
+    worst = max(math.inf if math.isnan(d) else abs(d) for _, d in deviations)
+    means = f"percent of a position that the signal deviates after its declared {found.memory} bars, at {found.samples} rows"
+    return at_most("warmup", worst, rules.max_warmup_percent, means)

@@ -89,7 +89,9 @@ class StoredVersion:
     folder: Path
 
     def files(self) -> dict[str, bytes]:
-        return {str(p.relative_to(self.folder)): p.read_bytes() for p in sorted(self.folder.rglob("*")) if p.is_file()}
+        """By path. What MLflow and Python leave in the folder when somebody loads the model there does not count."""
+        found = ((p.relative_to(self.folder).as_posix(), p) for p in sorted(self.folder.rglob("*")) if p.is_file())
+        return {name: p.read_bytes() for name, p in found if "__pycache__" not in p.parts and name != "registered_model_meta"}
 
 
 class Store:
@@ -97,8 +99,9 @@ class Store:
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = (root or config.root()).resolve()
-        self.folder = self.root / "mlruns"
-        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.folder / 'mlflow.db'}"
+        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root / 'mlruns' / 'mlflow.db'}"
+        shared = self.uri.startswith("sqlite:///")  # then artifacts lie beside the database, whichever project opens it
+        self.folder = self._database.resolve().parent if shared else self.root / "mlruns"
 
     # ------------------------------------------------------------------------------------------------------------- runs
 
@@ -198,10 +201,10 @@ class Store:
 
         client = self._client
         content = content_sha256(files)
-        with self._refusals(name), local.folder_with(files) as folder, local.global_uri(self.uri):
+        with self._refusals(name), local.global_uri(self.uri):
             experiment = client.get_run(run_id).info.experiment_id
             model = client.create_logged_model(experiment, name=name, source_run_id=run_id, model_type="trading-config", tags=tags)
-            client.log_model_artifacts(model.model_id, str(folder))
+            self._put(str(model.artifact_location), files, lambda folder: client.log_model_artifacts(model.model_id, folder))
             client.finalize_logged_model(model.model_id, "READY")
             try:
                 client.create_registered_model(name)
@@ -216,6 +219,22 @@ class Store:
     def set_alias(self, name: str, alias: str, version: int) -> None:
         with self._refusals(name):
             self._client.set_registered_model_alias(name, alias, str(version))
+
+    def annotate(self, name: str, key: str, value: str) -> None:
+        """A tag of the registered model itself, for what is true beyond one version."""
+        with self._refusals(name):
+            self._client.set_registered_model_tag(name, key, value)
+
+    def annotations(self, name: str) -> dict[str, str]:
+        """All tags of a registered model; none when there is no such model."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return dict(self._client.get_registered_model(name).tags)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise StoreError(f"the run store {self.uri} refused {name}: {' '.join(str(error).split())[:300]}") from None
+            return {}
 
     def version(self, name: str, alias_or_number: str) -> StoredVersion:
         """The version that an alias or a number names; StoreError with the nearest alias when there is none."""
@@ -309,8 +328,8 @@ class Store:
                 for first in range(0, len(metrics + steps), BATCH):
                     client.log_batch(run_id, metrics=(metrics + steps)[first : first + BATCH])
                 if record.files:
-                    with local.folder_with(record.files) as folder:
-                        client.log_artifacts(run_id, str(folder))
+                    uri = str(client.get_run(run_id).info.artifact_uri)
+                    self._put(uri, record.files, lambda folder: client.log_artifacts(run_id, folder))
         except (StoreError, OSError) as error:
             self._abandon(run_id, str(error))
             raise error if isinstance(error, StoreError) else _disk(record.name, error) from None
@@ -391,15 +410,29 @@ class Store:
         return StoredVersion(str(version.name), int(version.version), aliases, dict(version.tags), str(version.run_id), folder)
 
     def _local(self, uri: str, download: Callable[[], Path]) -> Path:
-        """Artifacts below mlruns/artifacts are found again after the project folder has moved: MLflow stores absolute paths."""
-        parsed = urlparse(uri)
+        """Artifacts below mlruns/ are found again after the project folder was moved or copied: MLflow stores absolute paths, and a copy
+        must not look into the original."""
+        parsed, own = urlparse(uri), self._own(uri)
         if parsed.scheme not in ("", "file"):
             return download()
         path = Path(unquote(parsed.path))
-        parts = path.parts
-        if not path.exists() and "mlruns" in parts:
-            return self.folder.joinpath(*parts[len(parts) - parts[::-1].index("mlruns") :])
-        return path
+        return own if own is not None and (own.exists() or not path.exists()) else path
+
+    def _own(self, uri: str) -> Path | None:
+        """Where the artifacts of a local URI lie, or belong, in the folder of this store; None for others."""
+        parsed = urlparse(uri)
+        parts = Path(unquote(parsed.path)).parts
+        if parsed.scheme not in ("", "file") or "mlruns" not in parts or not self.uri.startswith("sqlite:///"):
+            return None
+        return self.folder.joinpath(*parts[len(parts) - parts[::-1].index("mlruns") :])
+
+    def _put(self, uri: str, files: dict[str, bytes], send: Callable[[str], None]) -> None:
+        own = self._own(uri)
+        if own is not None:
+            bulk.write(own, files)
+            return
+        with local.folder_with(files) as folder:
+            send(str(folder))
 
     def _download(self, uri: str) -> Path:
         from mlflow import artifacts

@@ -101,7 +101,7 @@ def insert(database: Path, place: Place, rows: Sequence[Row]) -> list[str]:
     ids = [row.run_id for row in rows]
     with _whole(place.folder / run_id for run_id in ids):
         for row in rows:
-            _write(place.folder / row.run_id / "artifacts", row.files)
+            write(place.folder / row.run_id / "artifacts", row.files)
         with closing(sqlite3.connect(database, timeout=WAIT_SEC)) as connection, connection:
             connection.execute("PRAGMA synchronous=NORMAL")  # with write-ahead logging: consistent after a power cut
             connection.execute("BEGIN IMMEDIATE")
@@ -142,7 +142,8 @@ def _long(ids: Sequence[str], tables: Sequence[dict[str, Any]]) -> Iterator[tupl
             yield run_id, key, value
 
 
-def _write(folder: Path, files: dict[str, bytes]) -> None:
+def write(folder: Path, files: dict[str, bytes]) -> None:
+    """Files by their path below `folder`."""
     for path, content in files.items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)

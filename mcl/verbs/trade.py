@@ -1,4 +1,4 @@
-"""promote, registry, live."""
+"""registry, live."""
 
 from __future__ import annotations
 
@@ -8,33 +8,6 @@ from typing import Any
 from mcl import config, screen
 from mcl.errors import MclError
 from mcl.tracking import Store
-
-
-def promote(args: Namespace) -> int:
-    from mcl import promote as promotion
-    from mcl import schema
-
-    raw = config.compose("promote", args.overrides).raw
-    gates = config.validate(schema.Promotion, raw["promotion"], "promotion")
-    try:
-        done = promotion.promote(args.run_id, args.to, store=Store(), root=config.root(), gates=gates)
-    except promotion.GatesMissed as refusal:
-        if not screen.quiet():
-            _gates(refusal.gates)
-        raise
-    data = {"name": args.to, "version": done.version, "gates": [vars(g) for g in done.gates], "path": done.path}
-    screen.answer(data, lambda: _promoted(done, args.to))
-    return 0
-
-
-def _gates(gates: Any) -> None:
-    rows = [[g.name, g.value, g.rule, "pass" if g.passed else "MISSED"] for g in gates]
-    screen.table("gates", ["gate", "value", "rule", ""], rows)
-
-
-def _promoted(done: Any, name: str) -> None:
-    _gates(done.gates)
-    screen.say(f"version {done.version} is now {name!r} · {done.path} · next: mcl live {name}")
 
 
 def registry(args: Namespace) -> int:
