@@ -14,7 +14,7 @@ from mcl.engine.why import LIMIT_OF
 from mcl.errors import LiveError, nearest
 from mcl.live.journal import Entry, Kind, read
 from mcl.live.status import State
-from mcl.promote.deploy import FIRST_LINE, path_of
+from mcl.promote.place import FIRST_LINE, path_of
 from mcl.risk import Block
 
 OVER = {"ended": State.STOPPED, "stopped": State.STOPPED, "halted": State.HALTED}  # the last words of a session that ended as one

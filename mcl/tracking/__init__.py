@@ -429,7 +429,12 @@ class Store:
     def _put(self, uri: str, files: dict[str, bytes], send: Callable[[str], None]) -> None:
         own = self._own(uri)
         if own is not None:
-            bulk.write(own, files)
+            try:
+                bulk.write(own, files)
+            except OSError:
+                for path in files:
+                    (own / path).unlink(missing_ok=True)
+                raise
             return
         with local.folder_with(files) as folder:
             send(str(folder))
