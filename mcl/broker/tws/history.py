@@ -30,8 +30,8 @@ WHAT = frozenset({"TRADES", "MIDPOINT", "BID", "ASK"})
 _LIQUID_FROM_NS, _LIQUID_TO_NS = (9 * 60 + 30) * 60 * NS, 17 * 3600 * NS
 
 
-class _Bar(NamedTuple):
-    start: int
+class Bar(NamedTuple):
+    start: int  # ns
     open: float
     high: float
     low: float
@@ -84,7 +84,7 @@ def instant(text: str) -> int:
 def bars(tape: Tape, which: Ints, step: int, date_format: int | None, what: str) -> list[Values]:
     """The rows as bars of `step` nanoseconds; bars above an hour count from the start of the session."""
     if step == tape.interval_ns:
-        return [bar_values(tape, int(row), date_format, what) for row in which]
+        return [current(tape, int(row), None, step, date_format, what) for row in which]
     cuts = np.flatnonzero(np.diff(_buckets(tape.start[which], step))) + 1
     return [_values(_merged(tape, part, step), step, date_format, what) for part in np.split(which, cuts)]
 
@@ -95,41 +95,29 @@ def _buckets(start: Ints, step: int) -> Ints:
     return start - into
 
 
-def _merged(tape: Tape, part: Ints, step: int) -> _Bar:
+def _merged(tape: Tape, part: Ints, step: int) -> Bar:
     first, last = int(part[0]), int(part[-1])
     start = int(_buckets(tape.start[part[:1]], step)[0])
     high, low = float(tape.high[part].max()), float(tape.low[part].min())
-    return _Bar(start, float(tape.open[first]), high, low, float(tape.close[last]), int(tape.volume[part].sum()))
+    return Bar(start, float(tape.open[first]), high, low, float(tape.close[last]), int(tape.volume[part].sum()))
 
 
-def current(tape: Tape, row: int, complete: bool, step: int, date_format: int | None, what: str = "TRADES") -> Values:
-    """The bar of `step` that `row` belongs to, as known when the row has opened, or when it is complete."""
+def current(tape: Tape, row: int, forming: Bar | None, step: int, date_format: int | None, what: str = "TRADES") -> Values:
+    """The bar of `step` that `row` belongs to, when the row is complete (`forming` None) or is known as far as `forming`."""
+    last = Bar(int(tape.start[row]), *tape.prices(row), int(tape.volume[row])) if forming is None else forming
     if step == tape.interval_ns:
-        return bar_values(tape, row, date_format, what) if complete else opening_values(tape, row, date_format, what)
+        return _values(last, step, date_format, what)
     opens = int(_buckets(tape.start[row : row + 1], step)[0])
     first = int(np.searchsorted(tape.start, opens, "left"))
-    price = float(tape.open[row])
-    if complete or first == row:
-        whole = _merged(tape, np.arange(first, row + 1), step) if complete else _Bar(opens, price, price, price, price, 0)
-    else:
+    whole = last._replace(start=opens)
+    if first < row:
         known = _merged(tape, np.arange(first, row), step)
-        whole = known._replace(high=max(known.high, price), low=min(known.low, price), close=price)
+        high, low = max(known.high, last.high), min(known.low, last.low)
+        whole = known._replace(high=high, low=low, close=last.close, volume=known.volume + last.volume)
     return _values(whole, step, date_format, what)
 
 
-def bar_values(tape: Tape, row: int, date_format: int | None, what: str = "TRADES") -> Values:
-    """One complete row. Quotes (BID, ASK, MIDPOINT) have no volume: TWS writes -1."""
-    whole = _Bar(int(tape.start[row]), *tape.prices(row), int(tape.volume[row]))
-    return _values(whole, tape.interval_ns, date_format, what)
-
-
-def opening_values(tape: Tape, row: int, date_format: int | None, what: str = "TRADES") -> Values:
-    """A row of which only the open is known."""
-    price = float(tape.open[row])
-    return _values(_Bar(int(tape.start[row]), price, price, price, price, 0), tape.interval_ns, date_format, what)
-
-
-def _values(bar: _Bar, step: int, date_format: int | None, what: str) -> Values:
+def _values(bar: Bar, step: int, date_format: int | None, what: str) -> Values:
     traded = bar.volume if what == "TRADES" else -1
     average = round((bar.open + bar.high + bar.low + bar.close) / 4, 3) if what == "TRADES" else -1.0
     prices = {"open": bar.open, "high": bar.high, "low": bar.low, "close": bar.close}

@@ -9,7 +9,6 @@ from mcl.broker.tws.contracts import Listed
 from mcl.broker.tws.feed import NS
 from mcl.broker.tws.history import WHAT
 from mcl.broker.tws.messages import Values
-from mcl.broker.tws.player import Reel
 from mcl.broker.tws.session import BarStream, Following, Quote, Session
 from mcl.broker.tws.stream import TICK_TYPES, Stream
 from mcl.broker.tws.trading import Handler, nothing
@@ -89,17 +88,17 @@ def _historical_data(session: Session, request: Values) -> None:
     if step is None or rows is None or not len(rows):
         _no_data(session, request, reel.listed)
         return
-    _send_history(session, request, reel, rows, step)
+    _send_history(session, request, stream, rows, step)
     if request["keep_up_to_date"]:
         session.subscribed.bars[req_id] = BarStream(reel.listed, request["format_date"], step, request["what"])
         session.tws.player.listen(session)
 
 
-def _send_history(session: Session, request: Values, reel: Reel, rows: history.Ints, step: int) -> None:
-    date_format, what = request["format_date"], request["what"]
+def _send_history(session: Session, request: Values, stream: Stream, rows: history.Ints, step: int) -> None:
+    date_format, what, reel = request["format_date"], request["what"], stream.reel
     bars = history.bars(reel.tape, rows, step, date_format, what)
-    if request["keep_up_to_date"] and reel.in_progress:
-        bar = history.current(reel.tape, reel.row, False, step, date_format, what)
+    if request["keep_up_to_date"] and reel.in_progress and stream.forming is not None:
+        bar = history.current(reel.tape, reel.row, stream.forming, step, date_format, what)
         bars = [*(bars[:-1] if bars[-1]["date"] == bar["date"] else bars), bar]
     start, end = render.local_time(int(reel.tape.start[rows[0]])), render.local_time(session.tws.book.now)
     session.send("historicalData", req_id=request["req_id"], start=start, end=end, bars=bars)

@@ -214,18 +214,24 @@ class SimulatedTWS:
 
     def bar_opened(self, reel: Reel) -> None:
         stream = self.streams[reel.listed.con_id]
-        stream.bar(reel.row, complete=False)
-        self.book.floor.opened(reel.listed, float(reel.tape.open[reel.row]))
-        stream.opened()
+        if reel.tape.quotes is None:
+            stream.opened()
+            self.book.floor.opened(reel.listed, float(reel.tape.open[reel.row]))
+        else:
+            stream.bars(stream.forming)
         self.keep(clock=True)
 
-    def ticked(self, reel: Reel, tick: Tick) -> None: ...
+    def ticked(self, reel: Reel, tick: Tick) -> None:
+        self.streams[reel.listed.con_id].ticked(tick)
+        self.book.floor.ticked(reel.listed, tick)
 
     def bar_completed(self, reel: Reel, row: int) -> None:
-        self.book.floor.traded(reel.listed, Range(*reel.tape.prices(row)), int(reel.tape.volume[row]))
-        stream = self.streams[reel.listed.con_id]
-        stream.bar(row, complete=True)
-        stream.completed(row)
+        bar = Range(*reel.tape.prices(row))
+        if reel.tape.quotes is None:
+            self.book.floor.traded(reel.listed, bar, int(reel.tape.volume[row]))
+        else:
+            self.book.mark(reel.listed, bar.close)
+        self.streams[reel.listed.con_id].completed(row)
 
     def followers(self, reels: Sequence[Reel]) -> set[Hashable]:
         listed = {reel.listed for reel in reels}

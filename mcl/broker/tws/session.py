@@ -49,6 +49,12 @@ class Following(NamedTuple):
     what: str  # TRADES, BID …, or the kind of tick
 
 
+class DepthOf(NamedTuple):
+    listed: Listed
+    rows: int
+    smart: bool
+
+
 @dataclass
 class Subscriptions:
     """By request id where the protocol has one."""
@@ -63,6 +69,7 @@ class Subscriptions:
     bars: dict[int, BarStream] = field(default_factory=dict)  # keepUpToDate
     seconds: dict[int, Following] = field(default_factory=dict)  # 5-second bars
     ticks: dict[int, Following] = field(default_factory=dict)  # tick by tick
+    depth: dict[int, DepthOf] = field(default_factory=dict)
 
     @property
     def paces(self) -> bool:
@@ -186,7 +193,7 @@ class Session(asyncio.Protocol):
         told = self.subscribed
         told.bars.clear()
         if all_data:
-            for kind in (told.quotes, told.seconds, told.ticks):
+            for kind in (told.quotes, told.seconds, told.ticks, told.depth):
                 kind.clear()
         if not told.paces:
             self.tws.player.leave(self)
