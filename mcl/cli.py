@@ -222,6 +222,8 @@ def _tws_serve(parser: argparse.ArgumentParser) -> None:
         "--contract", action="append", default=[], help="a contract of the data, repeatable, or all; default: the active one"
     )
     parser.add_argument("--also", action="append", default=[], metavar="WORDS", help='another market: "data=csv data.instrument=CL …"')
+    parser.add_argument("--detail", choices=["bars", "ticks", "seconds"], default="bars", help="ticks: all quotes of the order books")
+    parser.add_argument("--walk", action="store_true", help="no data at all: random walks of MCL and CL from now on. SYNTHETIC")
     parser.add_argument("--today", action="store_true", help="as if it were today: the session's prices at today's clock")
     parser.add_argument("--clock", default="real", help="real, a number (so many times real time), lockstep, stepped")
     parser.add_argument("--liquidity", type=float, default=0.0, help="share of a bar's volume that orders can trade; 0: any size fills")
@@ -229,7 +231,7 @@ def _tws_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--transcript", metavar="FILE", help="write all traffic, for `mcl tws log`")
     parser.add_argument("--control", type=int, default=0, help="port of the control socket; 0 takes a free one")
     parser.add_argument("--fault", action="append", default=[], metavar="JSON", help='{"name": "cut", "on": "send execDetails"}')
-    parser.add_argument("--seed", type=int, default=0, help="of faults by chance")
+    parser.add_argument("--seed", type=int, default=0, help="of faults by chance, and of --walk")
     parser.add_argument("--server-version", type=int, default=178, choices=[176, 177, 178])
     parser.add_argument("--until-end", action="store_true", help="stop when everything has been played")
     _overrides(parser)

@@ -1,7 +1,7 @@
 """Order books on disk: MBP-1 and MBP-10 files of a vendor as one Parquet file per contract and session, read lazily.
 
     <folder>/manifest.json                    what it was made from, counts, sha256 of every file
-             books/MCLF6/2025-12-01.parquet   ts_recv, action, side, price, size, then bid and ask price and size of every level
+             books/MCLF6/2025-12-01.parquet   ts, traded and price of the trade, then bid and ask price and size of every level
 
 A row is the book after an event, known at `ts_recv` (ns, UTC). An empty level has the price NaN and the size 0.
 """
@@ -36,7 +36,7 @@ from mcl.market import INSTRUMENTS, Instrument
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-SCHEMA_VERSION = 1  # raise it whenever the same raw files would be stored differently
+SCHEMA_VERSION = 2  # raise it whenever the same raw files would be stored differently
 LEVELS = {"mbp-10": 10, "mbp-1": 1}  # the first one found is used
 _TEN = 10
 
@@ -51,6 +51,7 @@ class Book:
     bid_size: Ints
     ask_size: Ints
     traded: Ints  # contracts of the trade that this row reports, else 0
+    price: Floats  # of that trade, else NaN
 
     def __len__(self) -> int:
         return len(self.ts)
@@ -123,12 +124,13 @@ class Depth:
         names = {side: [f"{side}_{k:02d}" for k in wanted] for side in ("bid", "ask", "bid_size", "ask_size")}
         path = self.folder / "books" / symbol / f"{day}.parquet"
         try:
-            read = pq.read_table(path, columns=["ts", "traded", *(n for group in names.values() for n in group)], memory_map=True)
+            read = pq.read_table(path, columns=["ts", "traded", "price", *(n for group in names.values() for n in group)], memory_map=True)
         except (OSError, pa.ArrowInvalid) as error:
             raise DataError(f"{path} cannot be read: {error}", f"delete {self.folder}: it is built again from the raw files") from error
         sides = {side: np.stack([read[n].to_numpy() for n in group]) for side, group in names.items()}
         sizes = {side: sides[side].astype(np.int64) for side in ("bid_size", "ask_size")}
-        return Book(read["ts"].to_numpy(), sides["bid"], sides["ask"], **sizes, traded=read["traded"].to_numpy().astype(np.int64))
+        traded = read["traded"].to_numpy().astype(np.int64)
+        return Book(read["ts"].to_numpy(), sides["bid"], sides["ask"], **sizes, traded=traded, price=read["price"].to_numpy())
 
 
 # ---------------------------------------------------------------------------------------------------------------- build
@@ -236,7 +238,9 @@ def _store(part: Path, key: tuple[str, int], pieces: list[npt.NDArray[np.void]],
 
 def _columns(rows: npt.NDArray[np.void], levels: int) -> dict[str, Any]:
     columns: dict[str, Any] = {"ts": rows["ts_recv"].astype(np.int64)}
-    columns["traded"] = np.where(rows["action"] == b"T", rows["size"], 0).astype(np.int32)
+    trade = rows["action"] == b"T"
+    columns["traded"] = np.where(trade, rows["size"], 0).astype(np.int32)
+    columns["price"] = np.where(trade, rows["price"] / 1e9, np.nan)
     for k in range(levels):
         for side in ("bid", "ask"):
             price = rows[f"{side}_px_{k:02d}"]

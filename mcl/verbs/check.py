@@ -90,16 +90,9 @@ def _plain_name(name: str) -> str:
 
 def _books(data: schema.Data, sessions: int) -> Depth:
     """The books of a data source; those of a generated world are made for sessions spread over its range."""
-    from mcl.data import build, depth, ladder
+    from mcl.data import books, depth
 
-    root = config.root()
-    if isinstance(data, schema.SyntheticData):
-        home = build.raw_input(data, root).base
-        days = build.dataset(data, root).sessions
-        return depth.build(ladder.generate(home, depth.sessions(days, sessions)), data.instrument, root)
-    if isinstance(data, schema.DatabentoData):
-        return depth.build(build.existing(data.path, root), data.instrument, root)
-    raise ConfigError(f"data.source={data.source} has no order books", "use data=mcl_databento with mbp-1 or mbp-10 files")
+    return books.load(data, config.root(), lambda days: depth.sessions(days, sessions))
 
 
 def _show_costs(measured: Measured, answer: dict[str, Any]) -> None:

@@ -30,8 +30,7 @@ _RUNNING = Path("data") / "tws"
 
 def serve(args: Namespace) -> int:
     """Until Ctrl-C, SIGTERM, a `stop` on the control socket, or with --until-end until everything was played."""
-    broker, run = _configured(args.overrides)
-    tws = _server(args, broker, run)
+    tws = _server(args, *_configured(args.overrides))
     data = asyncio.run(_serve(tws, args))
     screen.answer(data, lambda: screen.table("served", ["", "value"], config.flatten(data).items(), left=2))
     return 0
@@ -51,6 +50,8 @@ def _server(args: Namespace, broker: schema.Broker, run: schema.Config) -> Simul
 
     if args.today and args.clock != "real":
         raise MclError(f"--today runs in real time; --clock {args.clock} does not", "leave --clock away")
+    if args.today and args.detail != "bars":
+        raise MclError(f"--today moves bars to another day; --detail {args.detail} are of their own day", "leave one of them away")
     pace = _pace(args.clock)
     tapes, now_ns = _tapes(args, broker, run)
     return SimulatedTWS(
@@ -73,21 +74,22 @@ def _server(args: Namespace, broker: schema.Broker, run: schema.Config) -> Simul
 
 def _tapes(args: Namespace, broker: schema.Broker, run: schema.Config) -> tuple[list[Tape], int | None]:
     """What is played, all from the same session on, and when the server starts if not with it."""
-    from mcl.broker.tws import stored
+    from mcl.broker.tws import stored, walk
 
+    now_ns = time.time_ns()
+    if args.walk:
+        return walk.tapes(now_ns, args.seed), now_ns if args.clock == "real" else None
     try:
         session = date.fromisoformat(args.session) if args.session else broker.replay.session
     except ValueError:
         raise MclError(f"--session {args.session!r} is not written YYYY-MM-DD") from None
-    found = stored.tapes(run.data, config.root(), session, args.contract, args.sessions)
+    found = stored.tapes(run.data, config.root(), session, args.contract, args.sessions, args.detail)
     day = calendar.from_day(int(calendar.session_of(found[0].start[found[0].first])))
     for words in args.also:
         other = config.compose("backtest", shlex.split(words)).config.data
-        found += stored.tapes(other, config.root(), day, args.contract[:1] if args.contract == [stored.ALL] else (), args.sessions)
-    if not args.today:
-        return found, None
-    now_ns = time.time_ns()
-    return stored.as_of_today(found, now_ns), now_ns
+        all_ = [stored.ALL] if stored.ALL in args.contract else []
+        found += stored.tapes(other, config.root(), day, all_, args.sessions, args.detail)
+    return (stored.as_of_today(found, now_ns), now_ns) if args.today else (found, None)
 
 
 def _pace(clock: str) -> dict[str, Any]:

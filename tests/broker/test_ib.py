@@ -232,6 +232,7 @@ def test_protection_that_was_cancelled_by_hand_is_placed_again() -> None:
                 other = await connected(tws, client_id=2)
                 other.reqGlobalCancel()
                 await eventually(lambda: not tws.book.working())
+                await other.reqCurrentTimeAsync()  # what was said before has arrived everywhere
                 await broker.trade_to(pinned, Goal(1, 9.0, 9.0), "b")
                 working = [(w.ref, w.quantity, w.price) for w in await broker.open_orders()]
                 assert working == [("b/stop", -1, 59.96), ("b/take", -1, 60.08)]

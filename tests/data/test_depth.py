@@ -99,7 +99,7 @@ def test_only_the_wanted_levels_are_read(stored: Depth) -> None:
 def book_of(bid: list[tuple[float, int]], ask: list[tuple[float, int]], n: int = 3) -> Book:
     sides = [np.repeat(np.array([[p] for p, _ in side]), n, axis=1) for side in (bid, ask)]
     sizes = [np.repeat(np.array([[s] for _, s in side], np.int64), n, axis=1) for side in (bid, ask)]
-    return Book(np.arange(n, dtype=np.int64) * NS, *sides, *sizes, traded=np.zeros(n, np.int64))
+    return Book(np.arange(n, dtype=np.int64) * NS, *sides, *sizes, traded=np.zeros(n, np.int64), price=np.full(n, np.nan))
 
 
 def test_a_market_order_walks_the_book_as_by_hand() -> None:

@@ -77,6 +77,9 @@ TICK_BY_TICK: tuple[Part, ...] = (
     Optional(lambda values: values["kind"] == 4, parts("mid")),
 )
 
+_QUOTE = parts("time:i mask=0 bid ask bid_size:n ask_size:n")
+_PRINT = parts("time:i mask=0 price size:n exchange conditions=")
+
 ANSWERS = {
     message.name: message
     for message in (
@@ -97,6 +100,8 @@ ANSWERS = {
         Message(9, "nextValidId", parts("order_id:i"), 1),
         Message(10, "contractDetails", CONTRACT_DETAILS),
         Message(11, "execDetails", EXECUTION),
+        Message(12, "updateMktDepth", parts("req_id:i position:i operation:i side:i price size:n"), 1),
+        Message(13, "updateMktDepthL2", parts("req_id:i position:i maker operation:i side:i price size:n smart:b"), 1),
         Message(15, "managedAccounts", parts("accounts"), 1),
         Message(
             17,
@@ -141,6 +146,9 @@ ANSWERS = {
         Message(93, "marketRule", (*parts("rule_id:i"), Repeat("increments", parts("low_edge:f increment:f")))),
         Message(94, "pnl", parts("req_id:i daily:u unrealized:u realized:u")),
         Message(95, "pnlSingle", parts("req_id:i position:n daily:u unrealized:u realized:u value:u")),
+        Message(96, "historicalTicks", (*parts("req_id:i"), Repeat("ticks", parts("time:i mask=0 mid size=0")), *parts("done:b"))),
+        Message(97, "historicalTicksBidAsk", (*parts("req_id:i"), Repeat("ticks", _QUOTE), *parts("done:b"))),
+        Message(98, "historicalTicksLast", (*parts("req_id:i"), Repeat("ticks", _PRINT), *parts("done:b"))),
         Message(99, "tickByTick", TICK_BY_TICK),
         Message(101, "completedOrder", COMPLETED_ORDER),
         Message(102, "completedOrdersEnd", ()),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -60,10 +61,33 @@ class Ticks:
         return [Tick(*row) for row in zip(self.ts.tolist(), *books, self.price.tolist(), self.size.tolist(), strict=True)]
 
 
+def joined(pieces: Sequence[Ticks]) -> Ticks:
+    """One after the other; at least one piece, all with as many levels."""
+    arrays = {f.name: np.concatenate([getattr(piece, f.name) for piece in pieces], axis=-1) for f in fields(Ticks)}
+    return Ticks(**arrays)
+
+
 class Quotes(Protocol):
     """Where the ticks of a tape come from; its trades make the bars of the tape."""
 
     def between(self, from_ns: int, to_ns: int) -> Ticks: ...
+
+
+class Columns(NamedTuple):
+    """The bars of a tape."""
+
+    start: Ints
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+    volume: Ints
+
+    def rows(self, which: slice) -> Columns:
+        return Columns._make(column[which] for column in self)
+
+    def then(self, others: Sequence[Columns]) -> Columns:
+        return Columns._make(np.concatenate(columns) for columns in zip(self, *others, strict=True))
 
 
 @dataclass(frozen=True)
@@ -96,6 +120,14 @@ class Tape:
 
     def __len__(self) -> int:
         return len(self.start)
+
+    @property
+    def columns(self) -> Columns:
+        return Columns(self.start, self.open, self.high, self.low, self.close, self.volume)
+
+    def having(self, bars: Columns, first: int, **changes: Any) -> Tape:
+        """The same contract with other bars."""
+        return replace(self, first=first, **(bars._asdict() | changes))
 
     def prices(self, row: int) -> tuple[float, float, float, float]:
         """Open, high, low, close."""

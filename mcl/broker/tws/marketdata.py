@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from mcl import calendar
-from mcl.broker.tws import history, render
+from mcl.broker.tws import history, past, render
 from mcl.broker.tws.checks import NO_CONTRACT
 from mcl.broker.tws.contracts import Listed
 from mcl.broker.tws.feed import NS
 from mcl.broker.tws.history import WHAT
 from mcl.broker.tws.messages import Values
-from mcl.broker.tws.session import BarStream, Following, Quote, Session
+from mcl.broker.tws.session import BarStream, DepthOf, Following, Quote, Session
 from mcl.broker.tws.stream import TICK_TYPES, Stream
 from mcl.broker.tws.trading import Handler, nothing
 
 MAX_TICK_STREAMS = 3
+MAX_DEPTHS = 3
+_TICKS = {"TRADES": "historicalTicksLast", "BID_ASK": "historicalTicksBidAsk", "MIDPOINT": "historicalTicks"}
 _HISTORY_ERROR = "Historical Market Data Service error message:"
 
 
@@ -175,6 +177,33 @@ def _cancel_stream(name: str, code: int, text: str) -> Handler:
     return cancel
 
 
+def _market_depth(session: Session, request: Values) -> None:
+    req_id, found = request["req_id"], session.tws.listings.find(request)
+    stream = session.tws.streams.get(found[0].con_id) if len(found) == 1 else None
+    if len(found) != 1:
+        session.error(req_id, 200, NO_CONTRACT)
+    elif stream is None:
+        session.error(req_id, 10092, "Deep market data is not supported for this combination of security type/exchange")
+    elif len(session.subscribed.depth) >= MAX_DEPTHS:
+        session.error(req_id, 309, f"Max number ({MAX_DEPTHS}) of market depth requests has been reached")
+    else:
+        session.subscribed.depth[req_id] = DepthOf(found[0], max(1, request["rows"] or 1), request["smart"])
+        stream.first_depth(session, req_id)
+
+
+def _historical_ticks(session: Session, request: Values) -> None:
+    """One message with all ticks, and the flag that says so."""
+    what, req_id = request["what"], request["req_id"]
+    if what not in past.KINDS or bool(request["start"]) == bool(request["end"]):
+        cause = "Historical ticks need TRADES, BID_ASK or MIDPOINT, and either a start or an end time"
+        session.error(req_id, 321, f"Error validating request.-'bR' : cause - {cause}")
+    elif (stream := _played(session, request)) is not None:
+        start, end = (history.instant(request[name]) if request[name] else None for name in ("start", "end"))
+        away = session.tws.book.floor.slippage_ticks * stream.listed.instrument.tick_size
+        ticks = past.ticks(stream.reel, what, start, end, session.tws.book.now, request["count"] or 1, away)
+        session.send(_TICKS[what], req_id=req_id, ticks=ticks, done=True)
+
+
 def _cancel_market_data(session: Session, request: Values) -> None:
     if session.subscribed.quotes.pop(request["req_id"], None) is None:
         session.error(request["req_id"], 300, f"Can't find EId with tickerId:{request['req_id']}")
@@ -203,9 +232,9 @@ HANDLERS: dict[str, Handler] = {
     "reqMatchingSymbols": _matching_symbols,
     "reqRealTimeBars": _real_time_bars,
     "reqTickByTickData": _tick_by_tick,
-    "reqHistoricalTicks": _refusal(162, f"{_HISTORY_ERROR}HMDS query returned no data: ticks are not available"),
-    "reqMktDepth": _refusal(10092, "Deep market data is not supported for this combination of security type/exchange"),
+    "reqHistoricalTicks": _historical_ticks,
+    "reqMktDepth": _market_depth,
     "cancelRealTimeBars": _cancel_stream("seconds", 300, "Can't find EId with tickerId"),
     "cancelTickByTickData": _cancel_stream("ticks", 300, "Can't find EId with tickerId"),
-    "cancelMktDepth": nothing,
+    "cancelMktDepth": _cancel_stream("depth", 310, "Can't find the subscribed market depth with tickerId"),
 }

@@ -7,13 +7,16 @@ from dataclasses import replace
 from datetime import date, timedelta
 from itertools import count
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from mcl import calendar, schema
+from mcl.broker.tws import quotes
 from mcl.broker.tws.feed import NS, Tape
 from mcl.data import build
+from mcl.data.books import load as load_books
 from mcl.data.load import load
 from mcl.data.store import Dataset
 from mcl.data.table import Rows
@@ -21,17 +24,25 @@ from mcl.errors import BrokerError, nearest
 from mcl.market import Contract
 
 Ints = npt.NDArray[np.int64]
+Detail = Literal["bars", "ticks", "seconds"]
+ALL = "all"
 ROLL_DAYS = 5  # a contract that stops trading sooner is not shown as today's
 
 
-ALL = "all"
-
-
-def tapes(data: schema.Data, root: Path, session: date | None = None, contracts: Sequence[str] = (), sessions: int = 1) -> list[Tape]:
+def tapes(
+    data: schema.Data,
+    root: Path,
+    session: date | None = None,
+    contracts: Sequence[str] = (),
+    sessions: int = 1,
+    detail: Detail = "bars",
+) -> list[Tape]:
     """`sessions` sessions from `session` on (default: the last ones), one tape per contract: those named, `all` that have bars in the
     first of them, or (default) the one that is active in it, whose history is then continuous over rolls.
 
-    The hold-out is included: a market knows no hold-out. BrokerError for what the data do not hold; DataError as `load`.
+    `detail` says how much of a bar is shown: `bars` as they are stored; `ticks` every quote and trade of the order books in the store;
+    `seconds` bars of one second that these trades make. The hold-out is included: a market knows no hold-out. BrokerError for what the
+    data do not hold; DataError as `load`.
     """
     bars = load(data, root, holdout=True)
     held = np.unique(bars.session)
@@ -39,12 +50,23 @@ def tapes(data: schema.Data, root: Path, session: date | None = None, contracts:
     if day not in held:
         first, last = (calendar.from_day(int(n)) for n in (held[0], held[-1]))
         raise BrokerError(f"no bars in the session {calendar.from_day(day)}; the data hold {first} to {last}")
-    if not contracts and sessions == 1:
+    if not contracts and sessions == 1 and detail == "bars":
         return [Tape.from_bars(bars, day)]
     stored = build.dataset(data, root)
     active = bars.contracts[int(bars.contract[int(np.searchsorted(bars.session, day))])].symbol
     wanted = _all(stored, active, day) if ALL in contracts else list(dict.fromkeys(contracts)) or [active]
-    return [_of_contract(stored, _named(stored, symbol), day, sessions) for symbol in wanted]
+    found = [_of_contract(stored, _named(stored, symbol), day, sessions) for symbol in wanted]
+    return found if detail == "bars" else _detailed(data, root, found, detail, every=ALL not in contracts)
+
+
+def _detailed(data: schema.Data, root: Path, tapes: list[Tape], detail: Detail, every: bool) -> list[Tape]:
+    """With the books of all these contracts, or (not `every`) of those that have any."""
+    played = np.unique(np.concatenate([calendar.session_of(tape.start[tape.first :]) for tape in tapes])).tolist()
+    before = [int(calendar.session_of(tapes[0].start[tapes[0].first - 1]))] if detail == "seconds" else []
+    days = [calendar.from_day(day) for day in (*before, *played)]
+    books = load_books(data, root, lambda _: days)
+    tapes = [tape for tape in tapes if every or all((tape.contract.symbol, day) in books.held for day in days)]
+    return [quotes.in_ticks(tape, books) if detail == "ticks" else quotes.in_seconds(tape, books) for tape in tapes]
 
 
 def _all(stored: Dataset, active: str, day: int) -> list[str]:
