@@ -57,6 +57,8 @@ module "runner" {
   subnet_id        = module.network.runner_subnet_id
   image            = var.image
   gateway_image    = var.gateway_image
+  ib_username      = var.ib_username
+  ib_account       = var.ib_account
   repository_arn   = module.storage.repository_arn
   bucket_arns      = module.storage.bucket_arns
   buckets          = module.storage.buckets

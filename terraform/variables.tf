@@ -175,3 +175,18 @@ variable "log_retention_days" {
     error_message = "log_retention_days must be one of 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653: trading records are kept for a year or longer."
   }
 }
+
+variable "ib_username" {
+  description = "Interactive Brokers login of a user of its own. Its password goes into Secrets Manager by hand."
+  type        = string
+}
+
+variable "ib_account" {
+  description = "The account that the session may trade."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[A-Z]{1,3}[0-9]{5,9}$", var.ib_account)) && (var.environment == "live" || startswith(var.ib_account, "D"))
+    error_message = "ib_account must be an account id; environment paper takes paper accounts only, which begin with D."
+  }
+}

@@ -25,6 +25,8 @@ run "refuses_a_type_that_is_not_offered" {
     data_volume_gb   = 50
     image            = "registry.example/mcl@sha256:0"
     gateway_image    = "registry.example/gateway@sha256:0"
+    ib_username      = "paper-login"
+    ib_account       = "DU1234567"
     repository_arn   = "arn:aws:ecr:us-east-1:123456789012:repository/acme"
     buckets          = { data = "acme-data", artifacts = "acme-artifacts" }
     bucket_arns      = { data = "arn:aws:s3:::acme-data", artifacts = "arn:aws:s3:::acme-artifacts" }

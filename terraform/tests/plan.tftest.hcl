@@ -47,6 +47,8 @@ variables {
   image         = "123456789012.dkr.ecr.us-east-1.amazonaws.com/acme-mcl-paper@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
   gateway_image = "ghcr.io/gnzsnz/ib-gateway@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
   alarm_email   = "trader@example.com"
+  ib_username   = "paper-login"
+  ib_account    = "DU1234567"
 }
 
 run "network" {
@@ -183,6 +185,7 @@ run "refuses_what_cannot_work" {
     stale_after_sec    = 5
     log_retention_days = 30
     environment        = "production"
+    ib_account         = "U1234567"
     vpc_cidr           = "10.61.0.0/24"
   }
   expect_failures = [
@@ -195,6 +198,7 @@ run "refuses_what_cannot_work" {
     var.stale_after_sec,
     var.log_retention_days,
     var.environment,
+    var.ib_account,
     var.vpc_cidr,
   ]
 }

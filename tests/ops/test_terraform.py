@@ -5,23 +5,21 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 PAGE = """# HELP mcl_data_age_seconds seconds
 mcl_data_age_seconds{alias="paper"} 12.5
 mcl_data_age_seconds{alias="live"} 190
-mcl_halted{alias="paper"} 0
+mcl_state{alias="paper",state="HALTED"} 0
+mcl_state{alias="paper",state="TRADING"} 1
 mcl_audit_unexplained{alias="paper"} NaN
 """
 
 
-def run(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["terraform", f"-chdir={folder}", *args, "-no-color"], capture_output=True, text=True, timeout=300, check=False)
-
-
-def test_it_is_formatted_valid_and_plans_as_meant(terraform: Path) -> None:
+def test_it_is_formatted_valid_and_plans_as_meant(terraform: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     for args in (("fmt", "-check", "-recursive"), ("validate",), ("test",)):
-        done = run(terraform, *args)
+        done = terraform(*args)
         assert done.returncode == 0, (args, done.stdout[-3000:], done.stderr[-2000:])
 
 
@@ -64,7 +62,11 @@ def test_the_heartbeat_sends_the_worst_value_and_leaves_out_what_is_no_number(re
     script = repository / "terraform/modules/runner/files/heartbeat.sh"
     subprocess.run(["bash", str(script), "acme", "cat", str(page)], check=True, env=fake_aws(tmp_path, ""))
     sent = re.findall(r"--metric-name (\S+) --value (\S+)", (tmp_path / "calls.txt").read_text())
-    assert sent == [("heartbeat", "1"), ("mcl_data_age_seconds", "190"), ("mcl_halted", "0")]
+    assert sent == [("heartbeat", "1"), ("mcl_halted", "0"), ("mcl_data_age_seconds", "190")]
+    page.write_text(PAGE.replace('state="TRADING"} 1', 'state="TRADING"} 0'))
+    (tmp_path / "calls.txt").unlink()
+    subprocess.run(["bash", str(script), "acme", "cat", str(page)], check=True, env=fake_aws(tmp_path, ""))
+    assert "data_age" not in (tmp_path / "calls.txt").read_text()
 
 
 def test_no_answer_is_no_heartbeat(repository: Path, tmp_path: Path) -> None:
@@ -74,18 +76,17 @@ def test_no_answer_is_no_heartbeat(repository: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "calls.txt").exists()
 
 
-def test_secrets_become_files_of_one_user_and_nothing_else(repository: Path, tmp_path: Path) -> None:
+def test_secrets_become_files_in_a_closed_folder_and_nothing_else(repository: Path, tmp_path: Path) -> None:
     body = """case "$*" in
       *rds*) echo '{"username": "mlflow", "password": "pg-secret"}' ;;
       *empty*) echo ResourceNotFoundException >&2; exit 254 ;;
       *) echo hunter2-value ;;
     esac"""
     script = repository / "terraform/modules/runner/files/fetch_secrets.sh"
-    environment = fake_aws(tmp_path, body) | {"MCL_UID": str(os.getuid())}
     folder = tmp_path / "secrets"
     done = subprocess.run(
         ["bash", str(script), str(folder), "database=arn:rds", "ib_password=arn:ib", "databento_api_key=arn:empty"],
-        env=environment,
+        env=fake_aws(tmp_path, body),
         capture_output=True,
         text=True,
         check=True,
@@ -94,8 +95,11 @@ def test_secrets_become_files_of_one_user_and_nothing_else(repository: Path, tmp
         "database_password": "pg-secret",
         "ib_password": "hunter2-value",
         "databento_api_key": "",
+        "s3_user": "",
+        "s3_password": "",
     }
-    assert {p.stat().st_mode & 0o777 for p in folder.iterdir()} == {0o400}
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {p.stat().st_mode & 0o777 for p in folder.iterdir()} == {0o444}
     assert "hunter2" not in done.stdout + done.stderr + (tmp_path / "calls.txt").read_text()
 
 

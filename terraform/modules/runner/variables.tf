@@ -112,3 +112,13 @@ variable "metric_namespace" {
   description = "CloudWatch namespace of the heartbeat."
   type        = string
 }
+
+variable "ib_username" {
+  description = "Interactive Brokers login."
+  type        = string
+}
+
+variable "ib_account" {
+  description = "Account that the session may trade."
+  type        = string
+}

@@ -13,11 +13,10 @@ variable "key_arn" {
 locals {
   drawers = {
     databento_api_key = "Databento API key; empty for synthetic data"
-    ib_username       = "Interactive Brokers login of a user of its own, paper or live as the environment says"
-    ib_password       = "Password of that login"
+    ib_password       = "Password of the Interactive Brokers login in ib_username"
     mlflow_password   = "Password of the MLflow user admin"
     grafana_password  = "Password of the Grafana user admin"
-    monitor_password  = "Password with which Prometheus reads the runner's metrics"
+    alert_webhook_url = "Address to which Alertmanager and mcl post alerts"
   }
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# fetch_secrets.sh FOLDER NAME=ARN…: each secret becomes a file on a tmpfs, readable by the containers' user only. Values are never
+# fetch_secrets.sh FOLDER NAME=ARN…: each secret becomes a file on a tmpfs, in a folder that root alone can enter. Values are never
 # arguments, never in the environment, never in a log. An empty drawer is an empty file; a refused one stops the start.
 set -euo pipefail
 umask 077
@@ -22,9 +22,12 @@ for pair in "$@"; do
     rm -f "$folder/.$name"
     name=database_password
   fi
-  chown "${MCL_UID:-10001}" "$folder/.$name"
-  chmod 400 "$folder/.$name"
+  chmod 444 "$folder/.$name"
   mv "$folder/.$name" "$folder/$name"
 done
 rm -f "$folder/.error"
-chmod 711 "$folder"
+# S3 is reached with the instance's role; the files must be there to be mounted
+: >"$folder/s3_user"
+: >"$folder/s3_password"
+chmod 444 "$folder"/*
+chmod 700 "$folder"

@@ -1,0 +1,26 @@
+#!/bin/sh
+# mlflow_server.sh: MLflow with a password of its own, runs in PostgreSQL, artifacts in S3. Passwords come from files and reach neither the
+# command line nor the environment that `docker inspect` shows.
+set -eu
+folder=${MCL_SECRETS_FOLDER:-/run/secrets}
+run=${MCL_RUNTIME_FOLDER:-/tmp}
+umask 077
+quoted=$(python -c 'import sys, urllib.parse; print(urllib.parse.quote(open(sys.argv[1]).read().strip(), safe=""))' "$folder/database_password")
+database="postgresql+psycopg://mlflow:$quoted@${MCL_DATABASE_HOST:-postgres}:5432"
+options="?sslmode=${MCL_DATABASE_SSL:-prefer}"
+cat >"$run/auth.ini" <<INI
+[mlflow]
+default_permission = NO_PERMISSIONS
+database_uri = sqlite:///$run/users.db
+admin_username = admin
+admin_password = $(cat "$folder/mlflow_password")
+authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+INI
+export MLFLOW_AUTH_CONFIG_PATH="$run/auth.ini"
+export MLFLOW_BACKEND_STORE_URI="$database/mlflow$options"
+MLFLOW_FLASK_SERVER_SECRET_KEY=$(head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n')
+export MLFLOW_FLASK_SERVER_SECRET_KEY
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true
+exec mlflow server --app-name basic-auth --host 0.0.0.0 --port 5000 --workers "${MCL_MLFLOW_WORKERS:-1}" \
+  --artifacts-destination "${MCL_ARTIFACTS:-s3://mlflow}" --serve-artifacts \
+  --allowed-hosts "${MCL_MLFLOW_HOSTS:-mlflow:5000,localhost:5000,127.0.0.1:5000}"

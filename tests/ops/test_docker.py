@@ -1,0 +1,258 @@
+"""Image, compose file, dashboards and rules: parsed, checked against the product, and everything that needs no engine is run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mcl.live.telemetry import METRICS
+
+PUBLISHED = {"127.0.0.1:5000:5000", "127.0.0.1:3000:3000"}  # MLflow and Grafana, both behind a password
+WRITABLE = {"gateway", "gateway-live"}  # the gateway updates its own settings
+PROFILES = {"research", "paper", "live", "aws", "verbs"}
+
+
+@pytest.fixture(scope="module")
+def compose(repository: Path) -> dict[str, Any]:
+    read: dict[str, Any] = yaml.safe_load((repository / "docker/compose.yaml").read_text())
+    return read
+
+
+def test_every_service_is_closed_down(compose: dict[str, Any]) -> None:
+    assert {name for service in compose["services"].values() for name in service["profiles"]} == PROFILES
+    for name, service in compose["services"].items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service.get("read_only", False) is (name not in WRITABLE), name
+        assert not service.get("privileged"), name
+        assert "docker.sock" not in str(service), name
+        assert set(service.get("ports", ())) <= PUBLISHED, name
+        assert "healthcheck" in service or service["image"].startswith("${MCL_IMAGE"), name
+
+
+def test_every_image_is_pinned(compose: dict[str, Any], repository: Path) -> None:
+    images = {service["image"] for service in compose["services"].values()}
+    for image in images:
+        default = re.sub(r"^\$\{\w+:-(.+)\}$", r"\1", image)
+        assert re.search(r"(:v?[\w.]*\d[\w.-]*|@sha256:[0-9a-f]{64})$", default), image
+        assert "latest" not in default
+    base = re.search(r"^ARG BASE_IMAGE=(\S+)", (repository / "docker/Dockerfile").read_text(), re.M)
+    assert base
+    assert re.fullmatch(r"python:\d+\.\d+\.\d+-slim-\w+", base[1])
+
+
+def test_secrets_are_files_and_nothing_else(compose: dict[str, Any], repository: Path, tmp_path: Path) -> None:
+    for name, service in compose["services"].items():
+        for key, value in service.get("environment", {}).items():
+            secret = re.search(r"PASSWORD|SECRET|TOKEN|API_KEY|ACCESS_KEY", key)
+            assert not secret or key.endswith("_FILE"), f"{name}: {key}"
+            assert not re.search(r"://[^/]*:[^/]*@", str(value)), f"{name}: {key}"
+        assert set(service.get("secrets", ())) <= set(compose["secrets"]), name
+    assert "ENV" not in re.findall(r"^(\w+) .*(?:PASSWORD|SECRET|API_KEY)", (repository / "docker/Dockerfile").read_text(), re.M)
+    made = tmp_path / "secrets"
+    script = repository / "docker/scripts/make_secrets.sh"
+    subprocess.run(["bash", str(script), str(made)], check=True, capture_output=True)
+    assert {path.name for path in made.iterdir()} == set(compose["secrets"])
+    assert made.stat().st_mode & 0o777 == 0o700
+    before = {path.name: path.read_text() for path in made.iterdir()}
+    assert len(before["database_password"]) == 48
+    assert before["database_password"] != before["mlflow_password"]
+    subprocess.run(["bash", str(script), str(made)], check=True, capture_output=True)
+    assert {path.name: path.read_text() for path in made.iterdir()} == before
+    assert "/docker/secrets/" in (repository / ".gitignore").read_text()
+
+
+def test_paper_is_the_default_and_live_has_no_default_key(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    assert services["gateway"]["environment"]["TRADING_MODE"] == "${TRADING_MODE:-paper}"
+    assert "live" not in services["gateway"]["profiles"] + services["runner"]["profiles"]
+    assert services["runner-live"]["profiles"] == services["gateway-live"]["profiles"] == ["live"]
+    assert services["runner-live"]["environment"]["MCL_LIVE"] == "${MCL_LIVE:-}"
+    assert services["runner-live"]["command"][-1] == "broker.live_confirm=${MCL_LIVE_CONFIRM:-}"
+
+
+def test_the_session_and_its_watchers_share_one_loopback(compose: dict[str, Any]) -> None:
+    """The gateway's API, metrics and logs are reachable from the session's own namespace only."""
+    inside = {name for name, service in compose["services"].items() if service.get("network_mode") == "service:pod"}
+    assert inside == {
+        "gateway", "gateway-live", "runner", "runner-live", "audits", "prometheus", "alertmanager", "loki", "shipper", "grafana"
+    }  # fmt: skip
+    for name in inside:
+        assert "ports" not in compose["services"][name]
+    listening = [part for name in inside for part in compose["services"][name].get("command", ()) if re.search("listen-addr.*=.", part)]
+    assert listening
+    assert all("=127.0.0.1:" in part for part in listening)
+    assert compose["networks"]["store"] == {"internal": True}
+    assert compose["services"]["postgres"]["networks"] == compose["services"]["minio"]["networks"] == ["store"]
+
+
+def mentioned(text: str) -> set[str]:
+    return {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"\bmcl_[a-z_]+", text)}
+
+
+def test_dashboards_and_rules_ask_for_metrics_that_exist(repository: Path) -> None:
+    known = {metric.name for metric in METRICS} | {"mcl_audit_unexplained"}
+    dashboard = json.loads((repository / "docker/grafana/dashboards/session.json").read_text())
+    asked = {target["expr"] for panel in dashboard["panels"] for target in panel["targets"]}
+    rules = (repository / "docker/prometheus/alerts.yaml").read_text()
+    heartbeat = (repository / "terraform/modules/runner/files/heartbeat.sh").read_text()
+    from_dashboard = set().union(*map(mentioned, asked))
+    assert from_dashboard >= {metric.name for metric in METRICS} - {
+        "mcl_build_info", "mcl_last_bar_close_timestamp_seconds", "mcl_status_timestamp_seconds"
+    }  # fmt: skip
+    expressions = "\n".join(rule["expr"] for group in yaml.safe_load(rules)["groups"] for rule in group["rules"])
+    for source in (from_dashboard, mentioned(expressions), mentioned(heartbeat) - {"mcl_halted"}):
+        assert source <= known, source - known
+    sources = yaml.safe_load((repository / "docker/grafana/provisioning/datasources/local.yaml").read_text())["datasources"]
+    assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} <= {source["uid"] for source in sources}
+
+
+def test_alert_rules_do_what_they_say(repository: Path) -> None:
+    if not shutil.which("promtool"):
+        pytest.skip("promtool is not installed")
+    tests = ["alerts_test.yaml", "alerts_week_test.yaml"]
+    for args in (["check", "rules", "alerts.yaml"], ["test", "rules", *tests], ["check", "config", "--syntax-only", "prometheus.yaml"]):
+        done = subprocess.run(["promtool", *args], cwd=repository / "docker/prometheus", capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_rule_says_what_to_do(repository: Path) -> None:
+    rules = yaml.safe_load((repository / "docker/prometheus/alerts.yaml").read_text())["groups"][0]["rules"]
+    for rule in rules:
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        assert {"summary", "action"} <= rule["annotations"].keys(), rule["alert"]
+
+
+def test_the_image_is_well_made(repository: Path) -> None:
+    text = (repository / "docker/Dockerfile").read_text()
+    assert text.count("\nFROM ") == 2
+    assert text.rindex("USER 10001") > text.rindex("COPY")
+    if shutil.which("hadolint"):
+        done = subprocess.run(["hadolint", "docker/Dockerfile"], cwd=repository, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+    copied = re.findall(r"^COPY (?!--from)(?:--\S+ )?(.+) \S+$", text, re.M)
+    for name in " ".join(copied).split():
+        assert (repository / name).exists(), name
+    ignored = (repository / ".dockerignore").read_text().splitlines()
+    assert ignored[0] == "*"
+    assert not [line for line in ignored if line.startswith("!") and ("data" in line or "secret" in line or line == "!.env")]
+
+
+def test_compose_itself_accepts_it(repository: Path, tmp_path: Path) -> None:
+    """By the real thing, where it is installed."""
+    docker = shutil.which("docker")
+    if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
+        pytest.skip("docker compose is not installed")
+    subprocess.run(["bash", str(repository / "docker/scripts/make_secrets.sh"), str(tmp_path / "s")], check=True, capture_output=True)
+    for profile in ("research", "paper", "live", "aws"):
+        command = [docker, "compose", "-f", "docker/compose.yaml", "--profile", profile, "config", "--quiet"]
+        environment = {**os.environ, "MCL_SECRETS": str(tmp_path / "s")}
+        done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+# ------------------------------------------------------------------------------------------------------------ run for real
+
+
+def container(repository: Path, tmp_path: Path, **more: str) -> dict[str, str]:
+    """The environment of a container: scripts on the PATH, an empty project, secrets in a folder."""
+    secrets, project = tmp_path / "secrets", tmp_path / "project"
+    secrets.mkdir()
+    project.mkdir()
+    (secrets / "databento_api_key").write_text("db-planted-secret\n")
+    (secrets / "mlflow_password").write_text("p@ss/word")
+    (secrets / "database_password").write_text("pg:p@ss/w%rd\n")
+    (secrets / "alert_webhook_url").write_text("")
+    path = f"{tmp_path / 'bin'}:{repository / 'docker/scripts'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MCL_", "MLFLOW_", "DATABENTO_"))}
+    return kept | {"PATH": path, "MCL_SECRETS_FOLDER": str(secrets), "MCL_HOME": str(project), "MCL_RUNTIME_FOLDER": str(tmp_path)} | more
+
+
+def test_the_entrypoint_makes_a_project_and_hands_over_secrets(repository: Path, tmp_path: Path) -> None:
+    environment = container(repository, tmp_path)
+    names = ("DATABENTO_API_KEY", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MCL_WEBHOOK_URL")
+    show = f"import os; print(*(f'{{k}}={{os.environ.get(k)}}' for k in {names}))"
+
+    def shown(environment: dict[str, str]) -> list[str]:
+        command = ["entrypoint.sh", "python", "-c", show]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=tmp_path).stdout.split()
+
+    assert shown(environment) == [
+        "DATABENTO_API_KEY=db-planted-secret",
+        "MLFLOW_TRACKING_USERNAME=admin",
+        "MLFLOW_TRACKING_PASSWORD=p@ss/word",
+        "MCL_WEBHOOK_URL=None",
+    ]
+    assert (tmp_path / "project/conf/backtest.yaml").is_file()
+    assert shown(environment | {"DATABENTO_API_KEY": "db-mine"})[0] == "DATABENTO_API_KEY=db-mine"
+    done = subprocess.run(["entrypoint.sh", "--version"], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("0.")
+
+
+def fake(tmp_path: Path, name: str, body: str) -> None:
+    tool = tmp_path / "bin" / name
+    tool.parent.mkdir(exist_ok=True)
+    tool.write_text(f"#!/bin/sh\n{body}\n")
+    tool.chmod(0o755)
+
+
+def test_mlflow_starts_with_a_password_that_no_command_line_shows(repository: Path, tmp_path: Path) -> None:
+    fake(tmp_path, "mlflow", 'echo "ARGS $*"; echo "URI $MLFLOW_BACKEND_STORE_URI"; echo "AUTH $MLFLOW_AUTH_CONFIG_PATH"')
+    environment = container(repository, tmp_path, MCL_DATABASE_HOST="db.example", MCL_DATABASE_SSL="require")
+    done = subprocess.run(["mlflow_server.sh"], env=environment, capture_output=True, text=True, check=True)
+    arguments = done.stdout.split("\n")[0]
+    assert "--app-name basic-auth" in arguments
+    assert "p@ss" not in arguments
+    assert "URI postgresql+psycopg://mlflow:pg%3Ap%40ss%2Fw%25rd@db.example:5432/mlflow?sslmode=require" in done.stdout
+    ini = tmp_path / "auth.ini"
+    assert ini.stat().st_mode & 0o777 == 0o600
+    assert "default_permission = NO_PERMISSIONS" in ini.read_text()
+    assert "admin_password = p@ss/word" in ini.read_text()
+
+
+def test_a_session_leaves_what_its_audit_found(repository: Path, tmp_path: Path) -> None:
+    fake(tmp_path, "mcl", """case "$*" in
+      *runs*) echo '{"runs": [{"metrics": {"unexplained": 2.0}}]}' ;;
+      live*) echo "live $*" >&2; exit 3 ;;
+    esac""")  # fmt: skip
+    environment = container(repository, tmp_path, MCL_PAUSE_SEC="0")
+    done = subprocess.run(["session.sh", "paper", "4002", "broker=ib_paper"], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "live live paper broker.port=4002 telemetry=local broker=ib_paper" in done.stderr
+    assert '"unexplained": 2' in done.stderr
+    found = tmp_path / "project/live/paper/audit.prom"
+    assert found.read_text() == 'mcl_audit_unexplained{alias="paper"} 2\n'
+    silent = environment | {"MCL_METRICS_URL": "http://127.0.0.1:9/metrics"}
+    read = subprocess.run(["mcl-read-metrics"], env=silent, capture_output=True, text=True, check=False)
+    assert read.returncode == 1
+    assert "no session answers" in read.stderr
+
+
+def test_the_metrics_are_read_from_a_real_endpoint(repository: Path, tmp_path: Path) -> None:
+    from mcl.live.web import Reply, serving
+
+    async def page(_: object) -> Reply:
+        return Reply(b'mcl_connected{alias="paper"} 1\n')
+
+    async def read() -> str:
+        async with serving(page, "127.0.0.1", 0) as port:
+            environment = container(repository, tmp_path, MCL_METRICS_URL=f"http://127.0.0.1:{port}/metrics")
+            audit = tmp_path / "project/live/paper/audit.prom"
+            audit.parent.mkdir(parents=True)
+            audit.write_text('mcl_audit_unexplained{alias="paper"} 0\n')
+            process = await asyncio.create_subprocess_exec("mcl-read-metrics", env=environment, stdout=asyncio.subprocess.PIPE)
+            out, _ = await process.communicate()
+            assert process.returncode == 0
+            return out.decode()
+
+    assert asyncio.run(read()) == 'mcl_connected{alias="paper"} 1\nmcl_audit_unexplained{alias="paper"} 0\n'
