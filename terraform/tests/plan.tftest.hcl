@@ -185,7 +185,6 @@ run "refuses_what_cannot_work" {
     stale_after_sec    = 5
     log_retention_days = 30
     environment        = "production"
-    ib_account         = "U1234567"
     vpc_cidr           = "10.61.0.0/24"
   }
   expect_failures = [
@@ -198,15 +197,15 @@ run "refuses_what_cannot_work" {
     var.stale_after_sec,
     var.log_retention_days,
     var.environment,
-    var.ib_account,
     var.vpc_cidr,
   ]
 }
 
-run "refuses_what_is_no_local_zone" {
+run "refuses_what_is_no_local_zone_and_live_money_on_paper" {
   command = plan
   variables {
     local_zone = "us-east-1a"
+    ib_account = "U1234567" # live money in a paper environment
   }
-  expect_failures = [var.local_zone]
+  expect_failures = [var.local_zone, var.ib_account]
 }

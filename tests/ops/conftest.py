@@ -20,7 +20,7 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def terraform(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """terraform on a copy of terraform/ with its providers installed; skips where the binary or an offline copy of the provider is missing."""
+    """terraform on a copy of terraform/, its provider installed; skips where the binary or an offline copy of the provider is missing."""
     if not shutil.which("terraform"):
         pytest.skip("terraform is not installed")
     folder = tmp_path_factory.mktemp("infrastructure")
