@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mcl import schema
-from mcl.data.bars import Bars, Floats
+from mcl.data.bars import Bars, Floats, Ticks
 from mcl.errors import ConfigError
 from mcl.jit import njit, readonly
 from mcl.strategy.indicators import atr
@@ -67,6 +67,9 @@ class Block(IntEnum):
             return State.HALTED
         sizing = (Block.NONE, Block.MAX_POSITION, Block.MAX_ORDER, Block.MARGIN, Block.MARGIN_CALL, Block.PRICE_COLLAR)
         return State.NORMAL if self in sizing else State.REDUCE_ONLY
+
+
+VOLATILITY, LAST_TRADE, ROLL_AHEAD = (np.int8(block) for block in (Block.VOLATILITY, Block.LAST_TRADE, Block.ROLL_AHEAD))
 
 
 class State(IntEnum):
@@ -172,7 +175,7 @@ def scale(bars: Bars, risk: schema.Risk, capital_usd: float) -> Floats:
         return np.broadcast_to(np.float64(size.contracts), len(bars))
     if size.method == "fixed_fractional":
         loss_usd = _stop_distance(bars, risk) * bars.instrument.tick_value_usd + size.cost_usd
-        return _capped(capital_usd * size.risk_frac / loss_usd, size.max_contracts)
+        return np.minimum(capital_usd * size.risk_frac / loss_usd, size.max_contracts)
     if size.method == "atr_unit":
         return _per_risk(capital_usd * size.risk_frac, _range_usd(bars, size.atr_bars) * size.multiple, size.max_contracts)
     annual = size.annual_vol_frac if size.method == "vol_target" else size.fraction * size.sharpe
@@ -193,18 +196,13 @@ def slack(contracts: Floats, risk: schema.Risk) -> Floats:
 def _per_risk(budget_usd: float, risk_usd: Floats, most: float) -> Floats:
     """A market without movement has no size, one that is not known yet is not traded."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        contracts = np.where(risk_usd > 0, budget_usd / risk_usd, np.where(np.isnan(risk_usd), np.nan, 0.0))
-    return _capped(contracts, most)
-
-
-def _capped(contracts: Floats, most: float) -> Floats:
-    capped: Floats = np.minimum(contracts, most)
-    return capped
+        return np.minimum(np.where(risk_usd > 0, budget_usd / risk_usd, np.where(np.isnan(risk_usd), np.nan, 0.0)), most)
 
 
 def _stop_distance(bars: Bars, risk: schema.Risk) -> Floats:
     """The nearer of the fixed and the trailing stop, ticks."""
-    known = [d for d in (protection(bars, risk.protection).stop, protection(bars, risk.protection).trail) if len(d)]
+    stop, _, trail = protection(bars, risk.protection)
+    known = [distance for distance in (stop, trail) if len(distance)]
     if not known:
         raise ConfigError("risk.size.method=fixed_fractional sizes by the distance of the stop; set risk.protection.stop and unit")
     return known[0] if len(known) == 1 else np.minimum(*known)
@@ -257,16 +255,26 @@ def _distance(unit: Floats, multiple: float | None) -> Floats:
 
 def gates(bars: Bars, limits: schema.Limits) -> Gates:
     """The block that clock, contract and market put on each bar: the most severe one, 0 for none. Empty when no such limit is on."""
-    found: list[Gates] = []
-    if limits.trading_windows or limits.news_windows:
-        found.append(_week(bars, limits)[bars.week_minute])
-    if limits.volatility_ratio is not None:
-        found.append(_wide(bars, limits.volatility_fast_bars, limits.volatility_slow_bars, limits.volatility_ratio))
-    if limits.flatten_before_last_trade_sessions is not None:
-        found.append(np.where(_last_sessions(bars, limits.flatten_before_last_trade_sessions), Block.LAST_TRADE, 0).astype(np.int8))
-    if limits.flatten_before_roll_sec:
-        found.append(np.where(_before_roll(bars, limits.flatten_before_roll_sec), Block.ROLL_AHEAD, 0).astype(np.int8))
-    return np.maximum.reduce(found) if found else np.empty(0, np.int8)
+    windows, ratio = limits.trading_windows or limits.news_windows, limits.volatility_ratio
+    last_trade, roll_sec = limits.flatten_before_last_trade_sessions, limits.flatten_before_roll_sec
+    if not (windows or roll_sec) and ratio is None and last_trade is None:
+        return np.empty(0, np.int8)
+    gate = np.zeros(len(bars), np.int8)
+    if windows:
+        _raise_by_minute(_week(bars, limits), readonly(bars.week_minute, np.int16), gate)
+    if ratio is not None:
+        _raise_where_wide(bars, limits.volatility_fast_bars, limits.volatility_slow_bars, ratio, gate)
+    if last_trade is not None:
+        np.maximum(gate, _last_sessions(bars, last_trade) * LAST_TRADE, out=gate)
+    if roll_sec:
+        np.maximum(gate, _before_roll(bars, roll_sec) * ROLL_AHEAD, out=gate)
+    return gate
+
+
+@njit
+def _raise_by_minute(week: Gates, minutes: npt.NDArray[np.int16], gate: Gates) -> None:
+    for i in range(np.uint64(len(gate))):
+        gate[i] = max(gate[i], week[np.uint64(minutes[i])])
 
 
 def _week(bars: Bars, limits: schema.Limits) -> Gates:
@@ -301,31 +309,34 @@ def window(text: str) -> tuple[tuple[int, ...], int, int]:
     return days, hours[0] * 60 + hours[1], hours[2] * 60 + hours[3]
 
 
-def _wide(bars: Bars, fast: int, slow: int, ratio: float) -> Gates:
+def _raise_where_wide(bars: Bars, fast: int, slow: int, ratio: float, gate: Gates) -> None:
     """VOLATILITY where the mean true range of `fast` bars exceeds `ratio` times that of `slow` bars, or is not known yet.
 
     In whole ticks of the dated contract: sums are exact, so that it does not matter where they begin. A roll's gap is no range.
     """
-    ticks = bars.ticks
-    gate = np.full(len(bars), Block.VOLATILITY, np.int8)
-    opens, highs, lows, closes = (readonly(ticks[name]) for name in ("open", "high", "low", "close"))
-    _mark_calm(opens, highs, lows, closes, readonly(bars.roll, np.bool_), fast, slow, float(ratio), gate)
-    return gate
+    opens, highs, lows, closes = (readonly(bars.ticks[name], np.int32) for name in ("open", "high", "low", "close"))
+    _raise_unless_calm(opens, highs, lows, closes, readonly(np.flatnonzero(bars.roll), np.int64), fast, slow, float(ratio), gate)
 
 
 @njit
-def _mark_calm(
-    opens: Floats, highs: Floats, lows: Floats, closes: Floats, roll: npt.NDArray[np.bool_], fast: int, slow: int, ratio: float, gate: Gates
+def _raise_unless_calm(
+    opens: Ticks, highs: Ticks, lows: Ticks, closes: Ticks, rolls: npt.NDArray[np.int64], fast: int, slow: int, ratio: float, gate: Gates
 ) -> None:
-    ranges = np.empty(len(closes))
-    short, long = 0.0, 0.0
-    for i in range(1, len(closes)):
-        before = opens[i] if roll[i] else closes[i - 1]
-        ranges[i] = max(highs[i], before) - min(lows[i], before)
-        short += ranges[i] - (ranges[i - fast] if i > fast else 0.0)
-        long += ranges[i] - (ranges[i - slow] if i > slow else 0.0)
-        if i >= slow and short * slow <= ratio * fast * long:
-            gate[i] = 0
+    n, first = np.uint64(len(closes)), np.uint64(min(slow, len(closes)))  # unsigned: signed ones are tested for negative values
+    short_bars, long_bars, one = np.uint64(fast), np.uint64(slow), np.uint64(1)
+    summed = np.zeros(n, np.int64)  # ranges up to each bar; a row without one before has none
+    for i in range(one, n):
+        before = closes[i - one]
+        summed[i] = max(highs[i], before) - min(lows[i], before)
+    for row in rolls:
+        summed[row] = max(highs[row], opens[row]) - min(lows[row], opens[row])
+    for i in range(one, n):
+        summed[i] += summed[i - one]
+    for i in range(first):
+        gate[i] = max(gate[i], VOLATILITY)
+    for i in range(first, n):
+        short, long = float(summed[i] - summed[i - short_bars]), float(summed[i] - summed[i - long_bars])
+        gate[i] = max(gate[i], np.int8(0) if short * slow <= ratio * fast * long else VOLATILITY)
 
 
 def _last_sessions(bars: Bars, sessions: int) -> npt.NDArray[np.bool_]:

@@ -25,6 +25,8 @@ MINUTE_NS = 60 * NS
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+Ticks = npt.NDArray[np.int32]
+MOST_TICKS = (1 << 31) - 2
 
 # volume_from and volume_to are what the rule compared: cleared volume, or open interest for `roll.rule=open_interest`; -1: nothing known.
 ROLL_COLUMNS = ("session", "from_symbol", "to_symbol", "reason", "gap", "gap_time", "known_at", "volume_from", "volume_to")
@@ -71,11 +73,16 @@ class Bars:
         return len(self.close_time)
 
     @cached_property
-    def ticks(self) -> dict[str, Floats]:
-        """open, high, low, close, outgoing_open as whole ticks in float64: sums of them are exact."""
-        size = self.instrument.tick_size
-        names = ("open", "high", "low", "close", "outgoing_open")
-        return {name: np.rint(getattr(self, name) / size) for name in names}
+    def ticks(self) -> dict[str, Ticks]:
+        """open, high, low, close, outgoing_open (0 where it is NaN) as whole ticks; DataError for more than MOST_TICKS."""
+        return {name: self._ticks(getattr(self, name)) for name in ("open", "high", "low", "close", "outgoing_open")}
+
+    def _ticks(self, prices: Floats) -> Ticks:
+        whole = np.divide(prices, self.instrument.tick_size)
+        np.rint(whole, out=whole)
+        if not (np.nanmin(whole, initial=0.0) > -MOST_TICKS and np.nanmax(whole, initial=0.0) < MOST_TICKS):
+            raise DataError(f"a price is further than {MOST_TICKS:,} ticks of {self.instrument.tick_size} from zero", "is the scale right?")
+        return np.nan_to_num(whole, copy=False, nan=0.0).astype(np.int32)
 
     @cached_property
     def adjusted(self) -> dict[str, Floats]:

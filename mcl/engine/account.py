@@ -156,6 +156,14 @@ def guard_after(guard: Guard, account: Account, target: Target) -> Guard:
     return Guard(*day, orders, t.position, a.losses, a.since_loss + 1, guard.flat_usd)
 
 
+@inline
+def guard_after_more(guard: Guard, peak_usd: float, decisions: int) -> Guard:
+    """After so many more decisions that changed nothing, and the highest equity at any of them."""
+    g = guard
+    day = (g.session_start_usd, peak_usd, g.trades, g.locked, g.halted, g.stopped)
+    return Guard(*day, g.orders, g.aim, g.losses, g.since_loss + decisions, g.flat_usd)
+
+
 class Ledger:
     """The same account kept outside the kernel, from fills and marks as they come; live journals `state()` and restarts from it.
 

@@ -83,8 +83,8 @@ def way(plan: Plan, limits: schema.Limits, costs: schema.Costs, execution: schem
 
 
 def _market(bars: Bars, costs: schema.Costs) -> kernel.Market:
-    marks = {name: readonly(getattr(bars, name), np.int64) for name in ("volume", "to_close_sec", "contract")}
-    prices = {name: readonly(values) for name, values in bars.ticks.items()}
+    marks = {name: readonly(getattr(bars, name), np.int32) for name in ("volume", "to_close_sec", "contract")}
+    prices = {name: readonly(values, np.int32) for name, values in bars.ticks.items()}
     return kernel.Market(**prices, **marks, event=readonly(bars.event, np.uint8), slippage=readonly(slippage_by_bar(bars, costs)))
 
 

@@ -192,6 +192,13 @@ def decide(intent: Intent, account: Account, limits: LimitsRecord) -> Target:
 
 
 @inline
+def same(one: Target, other: Target) -> bool:
+    """Do two decisions say and remember the same? Their distances are not compared."""
+    kept = one.locked == other.locked and one.halted == other.halted and one.stopped == other.stopped
+    return kept and one.position == other.position and one.block == other.block
+
+
+@inline
 def forced_block(gate: int, losing: bool, stopped: int, locked: bool, halted: bool, to_close_sec: int, limits: LimitsRecord) -> int:
     """The most severe rule that allows no position at all, 0 for none."""
     block = STOPPED_OUT if stopped != 0 else NONE

@@ -29,13 +29,14 @@ from mcl.engine.account import (
     filled,
     guard_after,
     guard_after_fill,
+    guard_after_more,
     guard_after_stop,
     guard_at_open,
     ratcheted,
     rolled,
     trailing,
 )
-from mcl.engine.decide import FORCED, NONE, Intent, Target, decide, sign, without_new_risk
+from mcl.engine.decide import FORCED, MAX_POSITION, NONE, Account, Intent, Target, decide, same, sign, without_new_risk
 from mcl.engine.orders import ExecutionRecord, Waiting, sent, slippage, tried
 from mcl.engine.result import FILL, FILL_REASONS
 from mcl.jit import inline, njit
@@ -47,7 +48,9 @@ NOTHING = -1
 PLAIN, RULED, FULL = range(3)
 NEW_SESSION, NEW_CONTRACT = 1, 2  # bits of `Market.event`
 FILLS_PER_BAR = 5  # two legs of a roll, a reduction, an entry, a protective exit
+NO_PRICE = np.int32(-(1 << 31))  # no open has it; to ask is what makes memory fetch the opens of bars that are not traded
 STRIDE = 4096  # bars between two looks at the room for fills
+ONE = np.uint64(1)
 Fills = npt.NDArray[np.void]
 
 
@@ -152,6 +155,10 @@ def _advance(  # noqa: PLR0912, PLR0915
     those of `_basic`; without `full` nothing waits, trails, or pays by hour and volume. What is not configured gives the same bits
     every way.
 
+    Bars that change nothing are marked in one go: the wish and the gate stay, the session and the contract too, what is held is what
+    was wanted, nothing protects it and no order waits. Then a decision depends on the account alone, and one that is taken for the
+    lowest equity and the highest peak of all these bars (`_worst`) is theirs, if it changes nothing either.
+
     Long, because arrays must not be handed on: a function that takes one inside the loop counts a reference up and down again, each
     with an atomic instruction. What is called takes and returns plain values. Four more things cost a factor and are as they are for
     that reason:
@@ -167,11 +174,15 @@ def _advance(  # noqa: PLR0912, PLR0915
     limits, execution, money = terms.limits if ruled else _basic(terms.limits), terms.execution, terms.money
     holding, guard, target, waiting, equity, valid, count = state
     protected = len(stops) > 0 or len(take_profits) > 0 or (full and len(trails) > 0)
+    gated = ruled and len(gates) > 0
+    patient = not (full or protected or (ruled and len(slacks) > 0))
     order = target.position - holding.position
     within, collared, base, trail = False, False, money.slippage_ticks, math.nan
     contract, following, last = contracts[start], opens[start], np.uint64(len(opens) - 1)
-    for i in range(np.uint64(start), np.uint64(stop)):
-        opening, following = following, opens[min(i + np.uint64(1), last)]
+    i: Any = np.uint64(start)
+    end, wary = np.uint64(stop), i
+    while i < end:
+        opening, following = float(following), opens[min(i + ONE, last)]
         if full:
             within, collared = False, False
             if len(slippages) > 0:
@@ -181,20 +192,21 @@ def _advance(  # noqa: PLR0912, PLR0915
             if events[i] & NEW_SESSION:
                 guard = guard_at_open(guard, equity)
             if events[i] & NEW_CONTRACT and holding.position != 0:
-                held = holding.position
+                held, outgoing = holding.position, float(outgoings[i])
                 paid = slippage(base, held, volumes[i], execution) if full else base
-                sold, bought = outgoings[i] - sign(held) * paid, opening + sign(held) * paid
-                holding = rolled(holding, sold, bought, opening - outgoings[i])
+                sold, bought = outgoing - sign(held) * paid, opening + sign(held) * paid
+                holding = rolled(holding, sold, bought, opening - outgoing)
                 count = _write(fills, count, i, contract, -held, sold, paid, ROLL, 0)
                 count = _write(fills, count, i, contracts[i], held, bought, paid, ROLL, held)
             contract = contracts[i]
         if full:
             k, order = signed(i) - 1 - execution.latency_bars, 0
             if k >= valid and (targets[k] != holding.position or waiting.goal != 0):
-                collared = abs(opening - closes[k]) > limits.price_collar_ticks
+                decided_at = float(closes[k])
+                collared = abs(opening - decided_at) > limits.price_collar_ticks
                 goal = _admitted(signed(targets[k]), holding.position, guard, collared, terms)
                 collared = goal != targets[k] and collared
-                order, waiting = sent(waiting, execution, holding.position, goal, closes[k], volumes[i], signed(i), k)
+                order, waiting = sent(waiting, execution, holding.position, goal, decided_at, volumes[i], signed(i), k)
                 trail = trails[k] if len(trails) > 0 else math.nan
                 stop_ticks, take_ticks = _at(stops, k), _at(take_profits, k)
                 target = Target(goal, stop_ticks, take_ticks, signed(blocks[k]), False, False, 0)
@@ -210,7 +222,7 @@ def _advance(  # noqa: PLR0912, PLR0915
             count = _write(fills, count, i, contract, order, price, paid, reason, holding.position)
         if full and waiting.quantity != 0:
             k = waiting.decided
-            waiting, part, touch = tried(waiting, opening, highs[i], lows[i], volumes[i], base, execution)
+            waiting, part, touch = tried(waiting, opening, float(highs[i]), float(lows[i]), volumes[i], base, execution)
             if part != 0:
                 within = not touch.at_open
                 guard = guard_after_fill(guard, holding, part, touch.price, money)
@@ -218,7 +230,7 @@ def _advance(  # noqa: PLR0912, PLR0915
                 holding = trailing(holding, _at(trails, k))
                 count = _write(fills, count, i, contract, part, touch.price, touch.slippage, TARGET, holding.position)
         if protected and holding.position != 0:
-            reason, level = _touched(holding, opening, highs[i], lows[i], closes[i], within)
+            reason, level = _touched(holding, opening, float(highs[i]), float(lows[i]), float(closes[i]), within)
             if reason != NOTHING:
                 held = holding.position
                 paid = slippage(base, held, volumes[i], execution) if full else base
@@ -227,19 +239,46 @@ def _advance(  # noqa: PLR0912, PLR0915
                 holding = filled(holding, -held, price, math.nan, math.nan)
                 waiting, valid = _none(), signed(i)
                 count = _write(fills, count, i, contract, -held, price, paid, reason, 0)
-        equity = equity_usd(holding, closes[i], money)
+        equity = equity_usd(holding, float(closes[i]), money)
         if full and holding.trail_ticks > 0:
-            holding = ratcheted(holding, closes[i])
-        account = account_at_close(holding, guard, equity, to_close[i])
+            holding = ratcheted(holding, float(closes[i]))
+        account = account_at_close(holding, guard, equity, signed(to_close[i]))
         slack = slacks[i] if ruled and len(slacks) > 0 else 0.0
-        gate = signed(gates[i]) if ruled and len(gates) > 0 else NONE
+        gate = signed(gates[i]) if gated else NONE
         intent = Intent(wanted[i], slack, _at(stops, i), _at(take_profits, i), math.nan, gate)
         target = decide(intent, account, limits)
         guard = guard_after(guard, account, target)
         order = target.position - holding.position
         equities[i], positions[i], targets[i] = equity, holding.position, target.position
         blocks[i] = COLLAR if full and collared and target.block == NONE else target.block
+        i += ONE
+        if not patient or order != 0 or target.block > MAX_POSITION or i < wary:
+            continue
+        first, lowest, highest = i, closes[i - ONE], closes[i - ONE]
+        while i < end and wanted[i] == intent.wanted and events[i] == 0 and (not gated or gates[i] == gate) and opens[i] != NO_PRICE:
+            lowest, highest = min(lowest, closes[i]), max(highest, closes[i])
+            i += ONE
+        if i == first:
+            continue
+        account = _worst(holding, guard, float(lowest), float(highest), signed(to_close[i - ONE]), money)
+        if not same(decide(intent, account, limits), target):
+            i, wary = first, i
+            continue
+        for k in range(first, i):
+            equities[k] = equity_usd(holding, float(closes[k]), money)
+            positions[k], targets[k], blocks[k] = holding.position, target.position, target.block
+        equity, following = equities[i - ONE], opens[min(i, last)]
+        guard = guard_after_more(guard, account.peak_usd, signed(i) - signed(first))
     return State(holding, guard if ruled else _forgotten(guard), target, waiting, equity, valid, count)
+
+
+@inline
+def _worst(holding: Holding, guard: Guard, lowest: float, highest: float, to_close_sec: int, money: Money) -> Account:
+    """Nobody's account: the peak and the time left of the last bar with the equity of the worst one, and a cent less, so that what holds
+    for it holds for each bar in spite of rounding."""
+    at_low, at_high = equity_usd(holding, lowest, money), equity_usd(holding, highest, money)
+    raised = guard_after_more(guard, max(guard.peak_usd, at_low, at_high), 0)
+    return account_at_close(holding, raised, min(at_low, at_high) - 0.01, to_close_sec)
 
 
 @inline

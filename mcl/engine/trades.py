@@ -14,10 +14,10 @@ from mcl.jit import inline, njit, readonly
 
 END = FILL_REASONS.index("end")
 Table = npt.NDArray[np.void]
-Floats = npt.NDArray[np.float64]
+Ticks = npt.NDArray[np.int32]
 
 
-def round_trips(fills: Table, high: Floats, low: Floats, close: Floats, tick_value_usd: float, commission_usd: float) -> Table:
+def round_trips(fills: Table, high: Ticks, low: Ticks, close: Ticks, tick_value_usd: float, commission_usd: float) -> Table:
     """TRADE rows: from flat to flat, or to the other side. A fill that changes sides ends one trade and begins the next; a roll ends none.
 
     A trade that is still open is marked at the last close, with exit reason "end".
@@ -26,12 +26,13 @@ def round_trips(fills: Table, high: Floats, low: Floats, close: Floats, tick_val
     """
     flat = int(np.count_nonzero((fills["position"] == 0) & (fills["reason"] != ROLL)))
     out = np.zeros(len(fills) + 1 - flat, TRADE)
-    count = _round_trips(fills, readonly(high), readonly(low), readonly(close), float(tick_value_usd), float(commission_usd), out)
+    highs, lows, closes = (readonly(values, np.int32) for values in (high, low, close))
+    count = _round_trips(fills, highs, lows, closes, float(tick_value_usd), float(commission_usd), out)
     return out[:count]
 
 
 @njit
-def _round_trips(fills: Table, high: Floats, low: Floats, close: Floats, tick_value: float, commission: float, out: Table) -> int:
+def _round_trips(fills: Table, high: Ticks, low: Ticks, close: Ticks, tick_value: float, commission: float, out: Table) -> int:
     count, held, cash, gap = 0, 0, 0.0, 0.0
     for k in range(len(fills)):
         fill: Any = fills[k]
@@ -93,12 +94,12 @@ def _finish(trade: Any, bar: int, reason: int, cash: float, tick_value: float) -
 
 
 @inline
-def _stretch(trade: Any, high: Floats, low: Floats, first: int, stop: int, held: int, cash: float, tick_value: float) -> None:
+def _stretch(trade: Any, high: Ticks, low: Ticks, first: int, stop: int, held: int, cash: float, tick_value: float) -> None:
     """Widen the worst and best open result by the bars [first, stop)."""
     if first >= stop:
         return
     highest, lowest = high[first], low[first]
-    for i in range(first + 1, stop):
+    for i in range(np.uint64(first + 1), np.uint64(stop)):  # signed ones would be tested for negative values at each access
         highest, lowest = max(highest, high[i]), min(lowest, low[i])
     at_high, at_low = (cash + held * highest) * tick_value, (cash + held * lowest) * tick_value
     trade.mae_usd = min(trade.mae_usd, at_high, at_low)

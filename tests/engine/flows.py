@@ -37,7 +37,8 @@ def plain(draw: Any) -> Flow:
     n = draw(st.integers(2, 60) | st.integers(200, 600))
     start, bars_per_session = draw(st.sampled_from([0, 7_000])), draw(st.sampled_from([7, 50]))
     bars = random_bars(n, seed, start=start, bars_per_session=bars_per_session, rolls=draw(st.integers(0, 20)))
-    wanted = np.repeat(rng.choice([-3.0, -1.0, 0.0, 0.9999999999, 2.5, np.nan], n // 4 + 1), 4)[:n]
+    held_for = draw(st.sampled_from([4, 4, 29, 90]))  # long enough for bars that change nothing
+    wanted = np.repeat(rng.choice([-3.0, -1.0, 0.0, 0.9999999999, 2.5, np.nan], n // held_for + 1), held_for)[:n]
     stop, take_profit = draw(st.sampled_from([0, 6, 25])), draw(st.sampled_from([0, 6, 12]))
     limits = schema.Limits(
         max_position=draw(st.integers(1, 3)),
