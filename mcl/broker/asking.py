@@ -69,7 +69,8 @@ class Asking:
             self.check()
             before = len(self._errors)
             try:
-                return await asyncio.wait_for(request(), self.timeout_sec)
+                async with asyncio.timeout(self.timeout_sec):
+                    return await request()
             except TimeoutError:
                 said = f": {self.last_error}" if len(self._errors) > before else ""
                 raise ConnectionLost(f"the broker did not answer the request for {what} within {self.timeout_sec:g} s{said}") from None
@@ -85,7 +86,8 @@ class Asking:
             if left <= 0 or self.ended or not self._connected():
                 return False
             try:
-                await asyncio.wait_for(self._changed.wait(), left)
+                async with asyncio.timeout(left):  # wait_for of Python 3.11 can swallow a cancellation
+                    await self._changed.wait()
             except TimeoutError:
                 return holds()
         return True

@@ -244,7 +244,8 @@ class Player:
             return
         patient = 15 if self._awaited & self._spoken else 1
         try:
-            await asyncio.wait_for(self._ready.wait(), patient * self._pace.patience_sec)
+            async with asyncio.timeout(patient * self._pace.patience_sec):  # wait_for of Python 3.11 can swallow a cancellation
+                await self._ready.wait()
         except TimeoutError:
             self._awaited.clear()
 

@@ -127,6 +127,7 @@ class SimulatedTWS:
             reason = "is already in use" if error.errno == errno.EADDRINUSE else f"cannot be opened ({error.strerror})"
             raise BrokerError(f"port {self.port} on {self.host} {reason}; broker.port=0 takes any free port") from error
         self.port = self._server.sockets[0].getsockname()[1]
+        self.played.details(0, calendar.from_day(int(calendar.session_of(self.book.now))))  # loads the calendar before somebody waits
         log.info("listening on %s:%s", self.host, self.port)
 
     def stop_listening(self) -> None:
