@@ -90,6 +90,29 @@ def _promote(parser: argparse.ArgumentParser) -> None:
     _overrides(parser)
 
 
+def _named(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="a promoted name or a version number")
+
+
+def _rollback(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="a promoted name, for instance paper")
+    parser.add_argument("--because", default="", metavar="WHY", help="the reason; must be given")
+
+
+def _two_versions(parser: argparse.ArgumentParser) -> None:
+    for which in ("first", "second"):
+        parser.add_argument(which, metavar="VERSION", help="a name or a number of the registry, for instance paper, previous, 3")
+
+
+def _maybe_name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a promoted name; default: all")
+
+
+def _explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("key", metavar="KEY", help="a key of the configuration, for instance strategy.fast")
+    parser.add_argument("rest", nargs="*", metavar="RUN_ID|NAME|key=value", help="a run, a promoted name, or overrides; default: none")
+
+
 def _validate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_id", metavar="RUN_ID|SWEEP_ID", help="a run, or a search whose best run is meant")
     _overrides(parser)
@@ -282,7 +305,12 @@ VERBS = {
         Verb("select", "pick from a search by plateau and deflated Sharpe, not by the peak", _select, "mcl.verbs.judge:select"),
         Verb("trials", "the trial ledger: what was tried, and how much luck that buys", _trials, "mcl.verbs.judge:ledger"),
         Verb("promote", "gate a run and register it as the version that NAME trades", _promote, "mcl.verbs.registry:promote"),
-        Verb("registry", "list promoted versions", _nothing, "mcl.verbs.trade:registry"),
+        Verb("registry", "every promoted version: numbers, gates, names, live record", _nothing, "mcl.verbs.registry:registry"),
+        Verb("registry report", "the page of a version: its live curve in the expected band", _named, "mcl.verbs.registry:report"),
+        Verb("rollback", "give a name back to the version that had it before", _rollback, "mcl.verbs.registry:rollback"),
+        Verb("promoted diff", "what differs between two promoted versions", _two_versions, "mcl.verbs.registry:diff"),
+        Verb("promoted history", "who moved which name when, in registry and git", _maybe_name, "mcl.verbs.registry:history"),
+        Verb("explain", "where a value of the configuration came from", _explain, "mcl.verbs.registry:explain"),
         Verb("live", "trade a promoted version: embedded simulated TWS, or broker=ib_paper", _live, "mcl.verbs.trade:live"),
         Verb("status", "how a session stands: state, position, P&L, last decisions; --watch stays", _status, "mcl.verbs.operate:status"),
         Verb("pause", "a running session decides and writes down, but sends nothing", _act, "mcl.verbs.operate:act"),

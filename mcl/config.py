@@ -123,6 +123,46 @@ def run_config(raw: dict[str, Any]) -> schema.Config:
     return config
 
 
+def chosen_in(verb: Verb, overrides: list[str], key: str) -> str:
+    """Where the composed value of a dotted key comes from: `override strategy.fast=20`, or `conf/strategy/ema_cross.yaml:4`; empty where
+    no file says it, so that the default of the code holds. Of several places the one that wins."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.types import RunMode
+
+    with _hydra(), _sentences(verb, overrides):
+        typed = [*_aliases(overrides), _search_path()]
+        parsed = OverridesParser.create().parse_overrides(_aliases(overrides))
+        said = [
+            text for text, o in zip(overrides, parsed, strict=True) if "." in o.key_or_group or not (conf_dir() / o.key_or_group).is_dir()
+        ]
+        last = [text for text in said if f"{key}.".startswith(text.split("=")[0].lstrip("+~") + ".")]
+        if last:
+            return f"override {last[-1]}"
+        loader = GlobalHydra.instance().config_loader()
+        files = loader.compute_defaults_list(config_name=verb, overrides=typed, run_mode=RunMode.RUN).defaults
+    found = [_line_of(str(item.config_path), str(item.package or ""), key) for item in files if item.config_path]
+    return next((place for place in reversed(found) if place), "")
+
+
+def _line_of(path: str, package: str, key: str) -> str:
+    """`conf/strategy/ema_cross.yaml:4` when the file says the key."""
+    import yaml
+
+    prefix = f"{package}." if package else ""
+    file = next((f for f in (conf_dir() / f"{path}.yaml", root() / f"{path}.yaml") if f.is_file()), None)
+    if file is None or not key.startswith(prefix):
+        return ""
+    node = yaml.compose(file.read_text(), Loader=yaml.SafeLoader)
+    line = 0
+    for part in key.removeprefix(prefix).split("."):
+        entries = {k.value: (k, v) for k, v in node.value} if isinstance(node, yaml.MappingNode) else {}
+        if part not in entries:
+            return ""
+        line, node = entries[part][0].start_mark.line + 1, entries[part][1]
+    return f"{file.relative_to(conf_dir().parent) if file.is_relative_to(conf_dir().parent) else file}:{line}"
+
+
 def fingerprint(config: schema.Config) -> str:
     """sha256 over what decides a result: data, strategy, risk, costs, capital and seed; not the broker, the study or the notes."""
     return digest(config.model_dump(mode="json", include=set(DECIDES)))

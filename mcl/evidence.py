@@ -7,6 +7,8 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -86,6 +88,31 @@ def repository(folder: Path) -> dict[str, str]:
     if not head:
         return {"commit": "none", "dirty": "unknown"}
     return {"commit": head, "dirty": str(bool(_git(folder, "status", "--porcelain"))).lower()}
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One commit of a file; `first_line` is that of the file in it, with its line end."""
+
+    short: str
+    at: str  # ISO, with the offset of its author
+    by: str
+    subject: str
+    first_line: str
+
+
+def commits(folder: Path, file: Path) -> list[Commit]:
+    """The commits that changed `file` (its path below `folder`), oldest first; none where there is no git."""
+    found = []
+    for line in _git(folder, "log", "--reverse", "--format=%h%x09%aI%x09%an%x09%s", "--", str(file)).splitlines():
+        short, at, by, subject = line.split("\t", 3)
+        text = _git(folder, "show", f"{short}:./{file.as_posix()}")
+        found.append(Commit(short, at, by, subject, f"{text.partition(chr(10))[0]}\n"))
+    return found
+
+
+def instant(at: str) -> datetime:
+    return datetime.fromisoformat(at).astimezone(UTC)
 
 
 def argv() -> list[str]:

@@ -6,7 +6,10 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from mcl.promote.band import Band, Exit, outside
+import numpy as np
+
+from mcl.metrics.performance import Floats
+from mcl.promote.band import Band, Exit, deepest, outside
 from mcl.tracking import Store, StoredRun
 
 STUDY = "live"  # where mcl.live files its sessions
@@ -27,6 +30,15 @@ class Lived:
     unexplained: float  # NaN: not audited
     simulated: bool  # on the embedded simulated TWS
     code_sha256: str
+
+    @property
+    def audit(self) -> str:
+        """In one word or two."""
+        if math.isnan(self.unexplained):
+            return "not audited"
+        if self.unexplained:
+            return f"{self.unexplained:g} unexplained"
+        return f"{self.differences:g} explained" if self.differences else "equal"
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,12 @@ class LiveRecord:
             return f"{self.unexplained:g} unexplained"
         explained = sum(s.differences for s in self.sessions)
         return f"{explained:g} explained" if explained else "equal"
+
+    @property
+    def drawdown(self) -> Floats:
+        """The deepest fall of the cumulative P&L so far, USD, by session."""
+        falls: Floats = deepest(np.cumsum([[s.net_pnl_usd for s in self.sessions]], axis=1))[0]
+        return falls
 
     @property
     def slippage_ticks(self) -> float:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from argparse import Namespace
 from typing import Any
 
 from mcl import config, screen
+from mcl.errors import ConfigError, LiveError
 from mcl.tracking import Store
 
 
@@ -51,3 +53,223 @@ def _gates(gates: Any) -> None:
 def _promoted(done: Any) -> None:
     _gates(done.gates)
     screen.say(f"version {done.version} is now {done.alias!r} · {done.path} · next: mcl live {done.alias}")
+
+
+def registry(args: Namespace) -> int:
+    """Every version, newest first."""
+    del args
+    from mcl.promote import moves
+    from mcl.promote.shelf import shelf
+
+    store = Store()
+    moves.settle(store, config.root())
+    found = [_row(entry) for entry in shelf(store)]
+    screen.answer({"versions": found}, lambda: _listed(found))
+    return 0
+
+
+def _row(entry: Any) -> dict[str, Any]:
+    tags, record, band = entry.stored.tags, entry.record, entry.band() if entry.record.sessions else None
+    left = record.left(band)
+    headline = ("sharpe", "sharpe_low", "sharpe_high", "net_pnl_usd", "max_drawdown_frac", "trades", "sessions")
+    return {
+        "version": entry.stored.version,
+        "aliases": entry.stored.aliases,
+        "stage": entry.stage,
+        "strategy": tags.get("mcl.strategy", ""),
+        "run_id": entry.stored.run_id,
+        "promoted_at": tags.get("promoted_at", ""),
+        "by": tags.get("by", ""),
+        "why": tags.get("why", ""),
+        "synthetic": tags.get("synthetic") == "true",
+        "metrics": {name: entry.metrics.get(name) for name in headline} | {"deflated_sharpe": entry.provenance.get("deflated_sharpe")},
+        "gates": tags.get("gates", ""),
+        "waived": {gate["name"]: gate["waived"] for gate in entry.gates if gate.get("waived")},
+        "live": {
+            "sessions": len(record.sessions),
+            "net_pnl_usd": record.net_pnl_usd,
+            "slippage_ticks": record.slippage_ticks,
+            "assumed_slippage_ticks": record.assumed_slippage_ticks,
+            "audit": record.audit,
+            "band": str(left) if left else "inside" if band else "",
+        },
+        "intact": not entry.wrong,
+        "wrong": entry.wrong,
+        "folder": entry.stored.folder,
+        "content_sha256": tags.get("content_sha256", ""),
+    }
+
+
+def _listed(found: list[dict[str, Any]]) -> None:
+    if not found:
+        screen.say("nothing is promoted yet: mcl promote RUN_ID --to paper")
+        return
+    columns = ["v", "names", "strategy", "stage", "Sharpe", "95 %", "net USD", "drawdown", "gates", "promoted"]
+    screen.table("registry", columns, [_cells(row) for row in found], left=4)
+    if lived := [row for row in found if row["live"]["sessions"]]:
+        columns = ["v", "names", "sessions", "net USD", "slippage", "assumed", "audit", "expected band"]
+        screen.table("live record", columns, [_lived_cells(row) for row in lived], left=2)
+        screen.say("slippage in ticks per contract · mcl registry report NAME shows the live curve in its band")
+    for row in found:
+        for name, why in row["waived"].items():
+            screen.say(f"version {row['version']}: gate {name} waived: {why}")
+        if row["wrong"]:
+            screen.say(row["wrong"])
+    if any(row["synthetic"] for row in found):
+        screen.say("* synthetic data, not a market result")
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    measured, names = row["metrics"], ", ".join(row["aliases"]) or "–"
+    head = [str(row["version"]), names, row["strategy"] + (" *" if row["synthetic"] else ""), row["stage"]]
+    if not row["intact"]:
+        return [*head, "ALTERED", *[""] * 5]
+    low, mid, high = (_number(measured[name]) for name in ("sharpe_low", "sharpe", "sharpe_high"))
+    waived = f", {len(row['waived'])} waived" if row["waived"] else ""
+    numbers = [mid, f"{low} … {high}", f"{measured['net_pnl_usd']:,.0f}", f"{100 * measured['max_drawdown_frac']:.1f} %"]
+    return [*head, *numbers, row["gates"] + waived, row["promoted_at"][:16].replace("T", " ")]
+
+
+def _lived_cells(row: dict[str, Any]) -> list[str]:
+    lived = row["live"]
+    return [
+        str(row["version"]),
+        ", ".join(row["aliases"]) or "–",
+        str(lived["sessions"]),
+        f"{lived['net_pnl_usd']:+,.0f}",
+        _number(lived["slippage_ticks"]),
+        _number(lived["assumed_slippage_ticks"]),
+        lived["audit"],
+        lived["band"] or "too short a backtest",
+    ]
+
+
+def _sessions(count: int) -> str:
+    return f"{count} session" if count == 1 else f"{count} sessions"
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None or math.isnan(value) else f"{value:.2f}"
+
+
+def report(args: Namespace) -> int:
+    """The page of a version: its live curve in the band that its backtest lets one expect."""
+    from mcl.files import write_whole
+    from mcl.promote.shelf import shelved
+    from mcl.report.registry import registry_page
+
+    entry = shelved(args.name, Store())
+    if entry.wrong:
+        raise LiveError(entry.wrong, "promote the run again")
+    view = _view(args.name, entry)
+    page = config.root() / "mlruns" / "registry" / f"{args.name}-v{entry.stored.version}.html"
+    write_whole(page, registry_page(view).encode())
+    data = {"name": args.name, "version": entry.stored.version, "outside": view.outside, "sentence": view.sentence, "report": page}
+    screen.answer(data, lambda: screen.say(f"{view.sentence} · page {page}"))
+    return 0
+
+
+def _view(name: str, entry: Any) -> Any:
+    from mcl.report.registry import RegistryView
+
+    record, band, facts = entry.record, entry.band(), entry.provenance
+    left, many = record.left(band), len(record.sessions)
+    inside = f"{_sessions(many)} and {record.net_pnl_usd:+,.0f} USD, inside the expected band" if many else "no session yet"
+    return RegistryView(
+        title=f"{name} · version {entry.stored.version} · {entry.stored.tags.get('mcl.strategy', '')}",
+        lead=f"promoted {facts['at']} by {facts['by']}",
+        synthetic=facts["watermark"],
+        sentence=str(left) if left else inside,
+        outside=left is not None,
+        sessions=[_lived(session) for session in record.sessions],
+        drawdown=record.drawdown,
+        band=None if band is None else (band.low, band.median, band.high, band.drawdown),
+        gates=entry.gates,
+        facts=facts,
+    )
+
+
+def _lived(session: Any) -> Any:
+    from mcl.report.registry import Session
+
+    return Session(
+        day=session.session,
+        net_pnl_usd=session.net_pnl_usd,
+        backtest_net_pnl_usd=session.backtest_net_pnl_usd,
+        slippage_ticks=session.slippage_ticks,
+        assumed_slippage_ticks=session.assumed_slippage_ticks,
+        audit=session.audit,
+        broker="simulated TWS" if session.simulated else "TWS",
+        run_id=session.run_id,
+    )
+
+
+def rollback(args: Namespace) -> int:
+    from mcl.promote import moves
+
+    move = moves.rollback(args.name, args.because, store=Store(), root=config.root())
+    data = vars(move) | {"path": config.root() / "conf" / "promoted" / f"{move.name}.yaml"}
+    screen.answer(data, lambda: screen.say(f"{move.name} is version {move.version} again, was {move.before} · {data['path']} · commit it"))
+    return 0
+
+
+def diff(args: Namespace) -> int:
+    """Two versions, each by its name or number."""
+    from mcl.promote.shelf import compared, shelved
+
+    store = Store()
+    first, second = (shelved(word, store) for word in (args.first, args.second))
+    found = compared(first, second)
+    heads = [f"{word} (v{side.stored.version})" for word, side in zip((args.first, args.second), (first, second), strict=True)]
+    data = vars(found) | {"versions": [side.stored.version for side in (first, second)]}
+    screen.answer(data, lambda: _differences(found, heads))
+    return 0
+
+
+def _differences(found: Any, heads: list[str]) -> None:
+    for title, pairs in (("configuration", found.config), ("gates", found.gates), ("metrics", found.metrics), ("packages", found.packages)):
+        if pairs:
+            screen.table(title, ["", *heads], [[key, *pair] for key, pair in pairs.items()])
+    screen.say(f"code: {', '.join(found.code)} differ" if found.code else "code: the same")
+    screen.say(f"data: {found.data}" if found.data else "data: the same")
+
+
+def history(args: Namespace) -> int:
+    """Registry and git side by side."""
+    from mcl.promote import moves
+    from mcl.promote.shelf import history as events
+    from mcl.promote.shelf import standing
+
+    store, root = Store(), config.root()
+    moves.settle(store, root)
+    found = events(store, root, args.name)
+    names = sorted({event.name for event in found})
+    stand = {name: standing(name, store, root) for name in names}
+    rows = [[e.at, e.where, e.name, e.what, "" if e.version is None else f"v{e.version}", e.by, e.why] for e in found]
+
+    def render() -> None:
+        screen.table("history", ["when", "where", "name", "what", "version", "who", "why"], rows, left=7)
+        for sentence in stand.values():
+            screen.say(sentence)
+
+    screen.answer({"events": [vars(event) for event in found], "standing": stand}, render)
+    return 0
+
+
+def explain(args: Namespace) -> int:
+    from mcl import explain as origins
+
+    typed = [word for word in args.rest if "=" in word]
+    named = [word for word in args.rest if "=" not in word]
+    if typed and named:
+        raise ConfigError("a stored run has its own overrides; name the run, or type overrides, not both")
+    found = origins.explain_stored(args.key, named[0], Store(), config.root()) if named else origins.explain(args.key, typed)
+    data = {"key": found.key, "value": found.value, "source": found.source, "chain": found.chain}
+    screen.answer(data, lambda: _explained(found))
+    return 0
+
+
+def _explained(found: Any) -> None:
+    screen.say(f"{found.key} = {found.value!r}")
+    for step in found.chain:
+        screen.say(f"  {step}")

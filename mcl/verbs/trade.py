@@ -10,19 +10,6 @@ from mcl.errors import MclError
 from mcl.tracking import Store
 
 
-def registry(args: Namespace) -> int:
-    del args
-    from mcl import promote as promotion
-
-    versions = Store().versions(promotion.MODEL)
-    shown = ("mcl.strategy", "run_id", "config_sha256", "promoted_at", "synthetic")
-    rows = [[v.version, ", ".join(v.aliases) or "–", *(v.tags.get(k, "")[:12] for k in shown)] for v in versions]
-    listed = [{"version": v.version, "aliases": v.aliases, "run_id": v.run_id, "tags": v.tags} for v in versions]
-    columns = ["version", "aliases", "strategy", "run", "config", "when", "synthetic"]
-    screen.answer({"versions": listed}, lambda: screen.table("registry", columns, rows, left=7))
-    return 0
-
-
 def live(args: Namespace) -> int:
     from mcl import schema
     from mcl.live.session import run_session

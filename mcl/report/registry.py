@@ -1,0 +1,134 @@
+"""The page of a promoted version: what it has earned since, in the band that its backtest lets one expect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mcl.report import charts
+from mcl.report.format import Verdict, flatten, number, scalar
+from mcl.report.theme import Cell, Figure, Section, chart, fact_card, facts, page, scroll, table
+
+AHEAD = 1.5  # so many times the sessions so far are drawn, and at least LEAST
+LEAST = 20
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Session:
+    """One live session; money in USD, slippage in ticks per contract (NaN: nothing filled or measured)."""
+
+    day: str
+    net_pnl_usd: float
+    backtest_net_pnl_usd: float
+    slippage_ticks: float
+    assumed_slippage_ticks: float
+    audit: str
+    broker: str
+    run_id: str
+
+
+@dataclass(frozen=True)
+class RegistryView:
+    """Plain data of one version; nothing is computed here but running sums. `band`: (low, median, high, drawdown) by session, USD."""
+
+    title: str
+    lead: str
+    synthetic: str
+    sentence: str
+    outside: bool
+    sessions: Sequence[Session]
+    drawdown: Floats  # realised, USD, by session
+    band: tuple[Floats, Floats, Floats, Floats] | None
+    gates: Sequence[Mapping[str, Any]]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def registry_page(view: RegistryView) -> str:
+    """One self-contained HTML document."""
+    nothing = '<p class="empty">The backtest has too few sessions to draw from.</p>'
+    expected = "Shaded: what nineteen of twenty honest histories never leave, P&L and drawdown together, resampled in blocks of sessions."
+    sections = [
+        Section("Live curve", chart("chart-live", _curve(view), 520, "Live P&L in its expected band") if view.band else nothing, expected),
+        Section("Sessions", _sessions(view.sessions)),
+        Section("Gates", _gates(view.gates), "As they stood at the promotion. A waived gate keeps its reason for ever."),
+        Section("Provenance", facts((key, scalar(value)) for key, value in flatten(view.facts).items())),
+    ]
+    return page("registry", view.title, sections, verdict=_verdict(view), synthetic=view.synthetic, cards=_cards(view), lead=view.lead)
+
+
+def _verdict(view: RegistryView) -> Verdict:
+    if not view.sessions:
+        return Verdict("unclear", "Not yet traded", view.sentence)
+    return Verdict("bad", "Outside", view.sentence) if view.outside else Verdict("good", "Inside", view.sentence)
+
+
+def _cards(view: RegistryView) -> str:
+    total = sum(s.net_pnl_usd for s in view.sessions)
+    backtest = sum(s.backtest_net_pnl_usd for s in view.sessions)
+    items = [("Sessions", f"{len(view.sessions):,}", "traded under this version")]
+    if view.sessions:
+        items.append(("Live P&L", number(total, "usd"), "net"))
+        items.append(("Backtest of the same bars", number(backtest, "usd"), "net"))
+        items.append(("Deepest drawdown", number(float(view.drawdown[-1]), "usd"), "of the live curve"))
+    return "".join(fact_card(*item) for item in items)
+
+
+def _curve(view: RegistryView) -> Figure:
+    if view.band is None:
+        return {"data": [], "layout": {}}
+    low, median, high, drawdown = (side[: max(LEAST, round(AHEAD * len(view.sessions)))] for side in view.band)
+    ahead, lived = np.arange(1.0, len(low) + 1), np.arange(1.0, len(view.sessions) + 1)
+    pnl = np.cumsum([s.net_pnl_usd for s in view.sessions])
+    backtest = np.cumsum([s.backtest_net_pnl_usd for s in view.sessions])
+    soft = {"fill": "tonexty", "fillcolor": "@blue-soft"}
+    data = [
+        charts.line(ahead, high, "Expected at most", "@grey", width=0.8),
+        charts.line(ahead, low, "Expected at least", "@grey", width=0.8, **soft),
+        charts.line(ahead, median, "Median", "@grey", line={"dash": "dot"}),
+        charts.line(lived, backtest, "Backtest of the same bars", "@grey", line={"dash": "dash"}),
+        charts.line(lived, pnl, "Live", "@blue", width=2.2, mode="lines+markers"),
+        charts.line(ahead, drawdown, "Deepest expected fall", "@grey", yaxis="y2", width=0.8, showlegend=False),
+        charts.line(lived, view.drawdown, "Drawdown", "@orange", yaxis="y2", showlegend=False),
+    ]
+    layout: Figure = {
+        "xaxis": {"title": {"text": "Sessions since the promotion"}, "anchor": "y2"},
+        "yaxis": {"domain": [0.34, 1], "title": {"text": "Net P&L USD"}},
+        "yaxis2": {"domain": [0, 0.28], "title": {"text": "Deepest fall USD"}},
+        "hovermode": "x",
+    }
+    return {"data": data, "layout": layout}
+
+
+def _sessions(sessions: Sequence[Session]) -> str:
+    if not sessions:
+        return '<p class="empty">No session has been traded under this version.</p>'
+    columns = ["session", "live USD", "backtest USD", "slippage", "assumed", "audit", "broker", "run"]
+    rows: list[list[Cell | str]] = [
+        [
+            s.day,
+            Cell(number(s.net_pnl_usd, "usd"), "n", repr(s.net_pnl_usd)),
+            Cell(number(s.backtest_net_pnl_usd, "usd"), "n", repr(s.backtest_net_pnl_usd)),
+            Cell(number(s.slippage_ticks, "plain"), "n"),
+            Cell(number(s.assumed_slippage_ticks, "plain"), "n"),
+            s.audit,
+            s.broker,
+            s.run_id[:12],
+        ]
+        for s in sessions
+    ]
+    return scroll(table(columns, rows, numeric=(1, 2, 3, 4)))
+
+
+def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
+    rows: list[list[Cell | str]] = []
+    for gate in gates:
+        word = "pass" if gate["passed"] else "waived"
+        said = gate["waived"] or gate["meaning"]
+        css = "gain" if gate["passed"] else "loss"
+        rows.append([gate["name"], Cell(scalar(gate["value"]), "n"), gate["rule"], Cell(word, css), Cell(said, "wrap")])
+    return scroll(table(["gate", "value", "rule", "", "what it says"], rows, numeric=(1,)))

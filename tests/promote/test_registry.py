@@ -1,0 +1,272 @@
+"""The way to real money, waivers, the registry as people read it, and where values came from."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from deployments import OPEN_GATES, Project, empty_store, project
+
+from mcl import config, evidence, schema
+from mcl.errors import ConfigError, PromotionError
+from mcl.explain import explain, explain_stored
+from mcl.promote import GatesMissed, moves, promote, promoted
+from mcl.promote.place import MODEL
+from mcl.promote.record import STUDY, records
+from mcl.promote.shelf import compared, history, shelf, shelved, standing
+from mcl.tracking import Record
+
+LIVE = OPEN_GATES.model_copy(
+    update={"live": schema.LiveRules(min_paper_sessions=3, clean_tree=False, hard=("paper_sessions", "paper_unexplained"))}
+)
+TWS = "127.0.0.1:7497 account DU1"
+PATIENT = LIVE.model_copy(update={"min_trades": 10_000})
+
+
+@pytest.fixture(scope="module")
+def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return empty_store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture
+def shop(tmp_path: Path, blank: Path) -> Project:
+    return project(tmp_path / "project", blank)
+
+
+def paper(shop: Project) -> str:
+    run_id = shop.run()
+    promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES)
+    return run_id
+
+
+def live(shop: Project, run_id: str, **more: Any) -> Any:
+    return promote(run_id, "live", store=shop.store, root=shop.root, gates=more.pop("gates", LIVE), **more)
+
+
+def traded(shop: Project, day: str, net: float, *, unexplained: float = 0.0, broker: str = TWS, **tags: str) -> None:
+    """One session of `paper` as mcl live tracks it."""
+    version = shop.store.version(MODEL, "paper")
+    own = {"mcl.kind": "session", "session": day, "content_sha256": version.tags["content_sha256"]}
+    code = evidence.code_sha256({"name": "ema_cross"})
+    measured = {"net_pnl_usd": net, "backtest_net_pnl_usd": net + 1, "differences": unexplained, "unexplained": unexplained, "fills": 2.0}
+    measured |= {"slippage_ticks": 1.5, "assumed_slippage_ticks": 1.0}
+    tagged = own | {"code_sha256": code} | tags
+    shop.store.record(Record(study=STUDY, name=day, params={"broker": broker}, metrics=measured, tags=tagged))
+
+
+def days(shop: Project, *nets: float, **more: Any) -> None:
+    for i, net in enumerate(nets):
+        traded(shop, f"2025-12-{i + 1:02d}", net, **more)
+
+
+# ------------------------------------------------------------------------------------------------------------- to real money
+
+
+def test_live_takes_only_what_traded_on_paper(shop: Project) -> None:
+    run_id = shop.run()
+    with pytest.raises(PromotionError, match="has never been promoted to paper; live takes only what has traded there"):
+        live(shop, run_id)
+    paper(shop)
+    run_id = shop.store.version(MODEL, "paper").run_id
+    days(shop, 10.0, -5.0)
+    with pytest.raises(GatesMissed, match=r"paper_sessions = 2 \(rule: >= 3"):
+        live(shop, run_id)
+    traded(shop, "2025-12-03", 1.0)
+    done = live(shop, run_id)
+    assert (done.alias, done.stage, done.version) == ("live", "live", 2)
+    loaded = promoted("live", shop.store, shop.root)
+    assert loaded.stage == "live"
+    assert loaded.provenance["paper"] | {"runs": []} == {"version": 1, "sessions": 3, "net_pnl_usd": 6.0, "runs": []}
+    assert promoted("paper", shop.store, shop.root).version == 1
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"broker": "embedded simulated TWS"},
+        {"code_sha256": "0" * 64},
+        {"content_sha256": "0" * 64},
+    ],
+)
+def test_sessions_that_do_not_count(shop: Project, spoilt: dict[str, str]) -> None:
+    run_id = paper(shop)
+    days(shop, 1.0, 2.0, 3.0, **spoilt)
+    with pytest.raises(GatesMissed, match=r"paper_sessions = 0 "):
+        live(shop, run_id)
+
+
+def test_an_unexplained_difference_keeps_it_on_paper_whatever_is_waived(shop: Project) -> None:
+    run_id = paper(shop)
+    days(shop, 1.0, 2.0)
+    traded(shop, "2025-12-03", 3.0, unexplained=1.0)
+    with pytest.raises(GatesMissed, match=r"missed 1 of 9 gates: paper_unexplained = 1 \(rule: <= 0"):
+        live(shop, run_id)
+    with pytest.raises(PromotionError, match="gate paper_unexplained cannot be waived for live; hard gates: market_data, paper_sessions"):
+        live(shop, run_id, waived=["paper_unexplained"], because="I know better")
+
+
+def test_a_dirty_or_absent_repository_stops_real_money(shop: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = paper(shop)
+    days(shop, 1.0, 2.0, 3.0)
+    strict = LIVE.model_copy(update={"live": LIVE.live.model_copy(update={"clean_tree": True})})
+    monkeypatch.setenv("MCL_HOME", str(shop.root))
+    with pytest.raises(GatesMissed, match=r"clean_tree = 0 \(rule: = 1; no git repository\)"):
+        live(shop, run_id, gates=strict)
+
+
+def test_a_name_never_changes_between_paper_and_real_money(shop: Project) -> None:
+    run_id = paper(shop)
+    days(shop, 1.0, 2.0, 3.0)
+    live(shop, run_id, name="crude")
+    with pytest.raises(PromotionError, match="'crude' is the name of a live version, version 2; choose another --name for paper"):
+        promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES, name="crude")
+    for wrong in ("live", "previous", "latest", "v7", "a b", ""):
+        with pytest.raises(PromotionError, match="cannot be the name of a promoted version"):
+            promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES, name=wrong)
+
+
+# -------------------------------------------------------------------------------------------------------------------- waivers
+
+
+def test_a_waiver_is_kept_for_ever(shop: Project) -> None:
+    run_id = shop.run()
+    done = promote(run_id, store=shop.store, root=shop.root, gates=PATIENT, waived=["trades"], because="few trades by design")
+    assert [(g.name, g.word) for g in done.gates if not g.passed] == [("trades", "waived")]
+    version = shop.store.version(MODEL, "paper")
+    assert version.tags["waived.trades"] == "few trades by design"
+    assert "# gate WAIVED      trades: few trades by design\n" in done.path.read_text()
+    gates = {gate["name"]: gate for gate in json.loads(version.files()["gates.json"])}
+    assert (gates["trades"]["passed"], gates["trades"]["waived"]) == (False, "few trades by design")
+
+
+@pytest.mark.parametrize(
+    ("names", "because", "sentence"),
+    [
+        (["trades"], "", "waiving trades needs its reason"),
+        (["trade"], "so", "there is no gate 'trade' to waive: did you mean 'trades'"),
+        (["sessions"], "so", "gate sessions was passed, so there is nothing to waive"),
+    ],
+)
+def test_a_waiver_that_says_nothing_is_refused(shop: Project, names: list[str], because: str, sentence: str) -> None:
+    with pytest.raises(PromotionError, match=sentence):
+        promote(shop.run(), store=shop.store, root=shop.root, gates=PATIENT, waived=names, because=because)
+
+
+# ------------------------------------------------------------------------------------------------------------------- registry
+
+
+def test_the_shelf_shows_what_a_version_lived_through(shop: Project) -> None:
+    paper(shop)
+    days(shop, 10.0, -4.0)
+    traded(shop, "2025-12-02", -6.0)  # the same session again: the last counts
+    [entry] = shelf(shop.store)
+    record = entry.record
+    assert [(s.session, s.net_pnl_usd) for s in record.sessions] == [("2025-12-01", 10.0), ("2025-12-02", -6.0)]
+    assert (record.net_pnl_usd, record.slippage_ticks, record.assumed_slippage_ticks, record.audit) == (4.0, 1.5, 1.0, "equal")
+    assert record.drawdown.tolist() == [0.0, -6.0]
+    band = entry.band()
+    assert band is not None
+    assert record.left(band) is None
+    assert np.array_equal(band.low, promoted("paper", shop.store, shop.root).band(2).low)  # type: ignore[union-attr]
+    traded(shop, "2025-12-03", -1e6)
+    left = records(shop.store)[entry.stored.tags["content_sha256"]].left(band)
+    assert left is not None
+    assert (left.session, left.what, left.above) == (3, "P&L", False)
+
+
+def test_an_altered_version_says_so_and_shows_no_numbers(shop: Project) -> None:
+    paper(shop)
+    target = shop.store.version(MODEL, "paper").folder / "metrics.json"
+    target.write_text(target.read_text().replace("1", "2"))
+    [entry] = shelf(shop.store)
+    assert entry.wrong == "registry: metrics.json of version 1 is not the file that was registered"
+    assert (entry.metrics, entry.gates, entry.band()) == ({}, [], None)
+
+
+def test_two_versions_differ_in_what_was_changed(shop: Project) -> None:
+    paper(shop)
+    other = shop.config({"name": "ema_cross", "fast": 5, "slow": 30}, start="2025-10-29")
+    promote(shop.run(other), store=shop.store, root=shop.root, gates=OPEN_GATES)
+    found = compared(shelved("previous", shop.store), shelved("paper", shop.store))
+    assert found.config == {"strategy.fast": (10, 5), "data.start": (None, "2025-10-29")}
+    assert found.code == []
+    assert found.packages == {}
+    assert found.data == "start None → 2025-10-29"
+    assert "net_pnl_usd" in found.metrics
+
+
+def test_history_shows_registry_and_git_side_by_side(shop: Project) -> None:
+    paper(shop)
+
+    def git(*words: str) -> None:
+        who = ("-c", "user.name=Ann", "-c", "user.email=a@b.c")
+        subprocess.run(["git", "-C", str(shop.root), *who, *words], check=True, capture_output=True)
+
+    git("init")
+    git("add", "conf")
+    git("commit", "-m", "paper: first version")
+    assert standing("paper", shop.store, shop.root) == "paper: registry version 1, file version 1, last commit version 1"
+    promote(shop.store.version(MODEL, "paper").run_id, store=shop.store, root=shop.root, gates=OPEN_GATES, because="again")
+    events = history(shop.store, shop.root)
+    assert [(e.where, e.what.split()[0], e.version, e.why) for e in events] == [
+        ("registry", "promote", 1, ""),
+        ("git", "commit", 1, "paper: first version"),
+        ("registry", "promote", 2, "again"),
+    ]
+    assert standing("paper", shop.store, shop.root) == "paper: registry version 2, file version 2, last commit version 1 — they disagree"
+    moves.rollback("paper", "worse", store=shop.store, root=shop.root)
+    assert standing("paper", shop.store, shop.root).endswith("last commit version 1")
+
+
+# -------------------------------------------------------------------------------------------------------------------- explain
+
+
+@pytest.mark.parametrize(
+    ("key", "overrides", "value", "source"),
+    [
+        ("strategy.fast", [], 10, "file conf/strategy/ema_cross.yaml:"),
+        ("strategy.fast", ["strategy.fast=7"], 7, "override strategy.fast=7"),
+        ("costs.commission_usd", [], None, "file conf/costs/ib_tiered.yaml:"),
+        ("risk.limits.max_order", [], 4, "file conf/limits/usual.yaml:"),
+        ("risk.limits.max_order", ["risk=vol_target"], 20, "file conf/risk/vol_target.yaml:"),
+        ("capital_usd", [], 25_000.0, "file conf/run.yaml:"),
+        ("data.folder", [], "data", "default in mcl/schema.py"),
+        ("data.interval", ["experiment=001_ema_baseline", "data.interval=5m"], "5m", "override data.interval=5m"),
+    ],
+)
+def test_where_a_value_comes_from(key: str, overrides: list[str], value: Any, source: str) -> None:
+    found = explain(key, overrides)
+    assert value is None or found.value == value
+    assert found.chain[-1].startswith(source)
+    place = found.chain[-1].removeprefix("file ")
+    if place != found.chain[-1]:
+        file, line = place.split(":")
+        said = (config.conf_dir().parent / file).read_text().splitlines()[int(line) - 1]
+        assert said.split(":")[0].strip() == key.rsplit(".", maxsplit=1)[-1]
+
+
+def test_an_unknown_key_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"unknown key strategy.fst: did you mean 'strategy.fast'"):
+        explain("strategy.fst", [])
+
+
+def test_a_promoted_value_leads_back_to_its_run(shop: Project) -> None:
+    run_id = paper(shop)
+    found = explain_stored("strategy.fast", "paper", shop.store, shop.root)
+    assert found.value == 10
+    assert found.chain[0].startswith("promoted as paper, version 1, on ")
+    assert found.chain[1] == f"run {run_id[:12]} of study test"
+    assert found.source in ("file", "override", "default")
+
+
+def test_records_of_other_studies_do_not_count(shop: Project) -> None:
+    paper(shop)
+    shop.store.record(Record(study="test", name="x", metrics={"net_pnl_usd": 1.0}, tags={"mcl.kind": "session", "session": "2025-12-01"}))
+    [entry] = shelf(shop.store)
+    assert entry.record.sessions == ()
+    assert replace(entry, wrong="x").band() is None
