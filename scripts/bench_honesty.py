@@ -35,6 +35,7 @@ from mcl.market import MCL, Contract
 from mcl.metrics import performance as perf
 from mcl.promote.gates import evaluate
 from mcl.promote.holdout import Look
+from mcl.rules import Promotion
 from mcl.trials import Place, Tally
 from mcl.validate.choose import plateaus
 
@@ -117,7 +118,7 @@ def setting(fast: int, slow: int) -> schema.Config:
     )
 
 
-def search(seed: int, edge_sharpe: float, trials: int, rules: schema.Promotion, sessions: int = SESSIONS, unseen: int = UNSEEN) -> Found:
+def search(seed: int, edge_sharpe: float, trials: int, rules: Promotion, sessions: int = SESSIONS, unseen: int = UNSEEN) -> Found:
     """Search the first sessions, judge the best trial by the gates; the last sessions are simulated for the chosen run alone."""
     whole = world(seed, edge_sharpe, sessions + unseen)
     bars = whole.rows(0, sessions * BARS_A_SESSION)
@@ -166,7 +167,7 @@ def ideal_power(edge_sharpe: float, sessions: int) -> float:
     return perf.NORMAL.cdf(edge_sharpe * math.sqrt(sessions / 252) - perf.NORMAL.inv_cdf(0.95))
 
 
-def many(seeds: Sequence[int], edge_sharpe: float, trials: int, rules: schema.Promotion, workers: int) -> list[Found]:
+def many(seeds: Sequence[int], edge_sharpe: float, trials: int, rules: Promotion, workers: int) -> list[Found]:
     if workers == 1:
         return [search(seed, edge_sharpe, trials, rules) for seed in seeds]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
@@ -186,7 +187,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     a = parser.parse_args()
-    rules = config.validate(schema.Promotion, config.compose("promote", []).raw["promotion"], "promotion")
+    rules = config.validate(Promotion, config.compose("promote", []).raw["promotion"], "promotion")
     started = time.monotonic()
     none = many(range(a.seed, a.seed + a.searches), 0.0, a.trials, rules, a.workers)
     honest = without_edge(none, a.trials)

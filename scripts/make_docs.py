@@ -22,6 +22,7 @@ from pydantic.fields import FieldInfo
 
 from mcl import schema
 from mcl.files import write_whole
+from mcl.rules import Promotion
 from mcl.strategy import builtin
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,7 +46,7 @@ GROUPS = {  # group of conf/ -> (heading, models, prefix of the keys)
     "execution": ("execution", (schema.Execution,), "execution"),
     "broker": ("broker", (schema.Broker,), "broker"),
     "search": ("search", (schema.Search,), "search"),
-    "promotion": ("promotion", (schema.Promotion,), "promotion"),
+    "promotion": ("promotion", (Promotion,), "promotion"),
     "validate": ("validate", (schema.Validation,), "validate"),
 }
 

@@ -9,6 +9,7 @@ import yaml
 
 from mcl import config, schema, strategy
 from mcl.errors import ConfigError
+from mcl.rules import Promotion
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 EXPERIMENTS = CONF.parent / "experiments"
@@ -38,7 +39,7 @@ def test_every_strategy_has_a_search_configuration(name: str) -> None:
 @pytest.mark.parametrize("name", options("promotion"))
 def test_every_set_of_gates_composes(name: str) -> None:
     raw = config.compose("promote", [f"promotion={name}"]).raw
-    assert config.validate(schema.Promotion, raw["promotion"]).model_dump(mode="json") == yaml.safe_load(
+    assert config.validate(Promotion, raw["promotion"]).model_dump(mode="json") == yaml.safe_load(
         (CONF / "promotion" / f"{name}.yaml").read_text()
     )
 

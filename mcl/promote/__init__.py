@@ -17,6 +17,7 @@ from mcl.promote.gates import Gate, evaluate, left_out, tally_of, waive
 from mcl.promote.holdout import Look
 from mcl.promote.place import MODEL, STAGES, named
 from mcl.promote.repeat import Verdict, repeated, reproduce
+from mcl.rules import Promotion
 from mcl.tracking import Store, StoredRun, content_sha256
 from mcl.trials import Tally
 
@@ -54,7 +55,7 @@ def promote(
     *,
     store: Store,
     root: Path,
-    gates: schema.Promotion,
+    gates: Promotion,
     name: str | None = None,
     waived: Sequence[str] = (),
     because: str = "",
@@ -96,7 +97,7 @@ def _same_stage(name: str, stage: str, store: Store) -> None:
         raise PromotionError(f"{name!r} is the name of a {known} version, version {holder.version}; choose another --name for {stage}")
 
 
-def _provenance(stored: StoredRun, again: runs.Replayed, *, rules: schema.Promotion, tally: Tally, look: Look) -> dict[str, Any]:
+def _provenance(stored: StoredRun, again: runs.Replayed, *, rules: Promotion, tally: Tally, look: Look) -> dict[str, Any]:
     """Who, when and out of what. All text or numbers, for the registry and for the head of the promoted file."""
     now = evidence.tags(again.config, again.bars)
     return {

@@ -18,6 +18,7 @@ from mcl.engine.result import Result
 from mcl.errors import PromotionError, nearest
 from mcl.metrics.performance import SESSIONS_PER_YEAR
 from mcl.promote.holdout import Look
+from mcl.rules import Promotion
 from mcl.tracking import StoredRun
 from mcl.trials import Tally
 
@@ -46,7 +47,7 @@ class Gate:
         return f"{self.name} = {shown} (rule: {self.rule}; {self.meaning})"
 
 
-def evaluate(rules: schema.Promotion, result: Result, tally: Tally, look: Look) -> tuple[Gate, ...]:
+def evaluate(rules: Promotion, result: Result, tally: Tally, look: Look) -> tuple[Gate, ...]:
     """Every configured gate, in the order of the configuration; a rule that is null leaves its gate out."""
     measured = metrics.summary(result)
     deflated = tally.deflated(measured)
@@ -64,7 +65,7 @@ def evaluate(rules: schema.Promotion, result: Result, tally: Tally, look: Look) 
     return tuple(gate for gate in gates if gate is not None)
 
 
-def left_out(rules: schema.Promotion) -> tuple[str, ...]:
+def left_out(rules: Promotion) -> tuple[str, ...]:
     """The rules that the configuration switches off; a promoted version says so."""
     return tuple(name for name, value in rules.model_dump().items() if value is None)
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from mcl import config, evidence, runs, schema
+from mcl import config, evidence, runs
 from mcl.errors import PromotionError
 from mcl.promote.gates import Gate, at_least, at_most
 from mcl.promote.place import MODEL
 from mcl.promote.record import LiveRecord, records
+from mcl.rules import LiveRules
 from mcl.tracking import Store, StoredRun, StoredVersion
 
 ALWAYS = ("market_data",)  # hard whatever the configuration lists
 
 
-def hard(rules: schema.LiveRules) -> tuple[str, ...]:
+def hard(rules: LiveRules) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*ALWAYS, *rules.hard)))
 
 
@@ -30,7 +31,7 @@ def forerunner(stored: StoredRun, store: Store) -> StoredVersion:
     return made[0]
 
 
-def evaluate(rules: schema.LiveRules, stored: StoredRun, repeated: runs.Replayed, store: Store) -> tuple[tuple[Gate, ...], dict[str, Any]]:
+def evaluate(rules: LiveRules, stored: StoredRun, repeated: runs.Replayed, store: Store) -> tuple[tuple[Gate, ...], dict[str, Any]]:
     """The gates, and the paper record for the provenance of the version."""
     version, code = forerunner(stored, store), evidence.code_sha256(repeated.config.strategy)
     made = {v.tags.get("content_sha256") for v in store.versions(MODEL) if v.run_id == stored.run_id and v.tags.get("stage") == "paper"}
@@ -53,7 +54,7 @@ def _market(repeated: runs.Replayed) -> Gate:
     return Gate("market_data", float(not repeated.bars.synthetic), "= 1", not repeated.bars.synthetic, means)
 
 
-def _clean(rules: schema.LiveRules) -> Gate | None:
+def _clean(rules: LiveRules) -> Gate | None:
     if not rules.clean_tree:
         return None
     found = evidence.repository(config.root())
@@ -62,7 +63,7 @@ def _clean(rules: schema.LiveRules) -> Gate | None:
     return Gate("clean_tree", float(clean), "= 1", clean, means.get(found["dirty"], "no git repository"))
 
 
-def _sessions(rules: schema.LiveRules, counted: LiveRecord, lived: int) -> tuple[Gate | None, ...]:
+def _sessions(rules: LiveRules, counted: LiveRecord, lived: int) -> tuple[Gate | None, ...]:
     number = len(counted.sessions)
     without = "" if rules.simulated_sessions else ", on the embedded simulated TWS"
     rest = f"; {lived - number} more were made by other code{without} or not audited" if lived > number else ""

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mcl import check, runs, schema, trials
+from mcl import check, runs, trials
 from mcl.errors import DataError
 from mcl.metrics.cscv import overfitting
 from mcl.promote.gates import Gate, at_least, at_most
+from mcl.rules import Promotion
 from mcl.strategy import build
 from mcl.tracking import Store, StoredRun
 from mcl.validate import plateau, stress
@@ -20,7 +21,7 @@ FEWEST_TRIALS = 10  # below, a rank among them says nothing
 QUANTILE = 0.25
 
 
-def evaluate(rules: schema.Promotion, stored: StoredRun, repeated: runs.Replayed, store: Store, root: Path) -> tuple[Gate, ...]:
+def evaluate(rules: Promotion, stored: StoredRun, repeated: runs.Replayed, store: Store, root: Path) -> tuple[Gate, ...]:
     """The configured ones among: Sharpe at twice the costs, plateau, probability of backtest overfitting, look-ahead, warm-up."""
     about = subject(stored.run_id, store, root) if _simulated(rules) else None
     found = (
@@ -33,11 +34,11 @@ def evaluate(rules: schema.Promotion, stored: StoredRun, repeated: runs.Replayed
     return tuple(gate for gate in found if gate is not None)
 
 
-def _simulated(rules: schema.Promotion) -> bool:
+def _simulated(rules: Promotion) -> bool:
     return rules.min_doubled_costs_sharpe is not None or rules.min_plateau_frac is not None
 
 
-def _costs(rules: schema.Promotion, about: Subject | None) -> Gate | None:
+def _costs(rules: Promotion, about: Subject | None) -> Gate | None:
     if about is None or rules.min_doubled_costs_sharpe is None:
         return None
     doubled = stress.costs(about, (2.0,), lambda: None)[0]
@@ -46,7 +47,7 @@ def _costs(rules: schema.Promotion, about: Subject | None) -> Gate | None:
     )
 
 
-def _plateau(rules: schema.Promotion, about: Subject | None) -> Gate | None:
+def _plateau(rules: Promotion, about: Subject | None) -> Gate | None:
     if about is None or rules.min_plateau_frac is None:
         return None
     around = plateau.plateau(about, lambda: None)
@@ -54,7 +55,7 @@ def _plateau(rules: schema.Promotion, about: Subject | None) -> Gate | None:
     return at_least("plateau_frac", around.kept(QUANTILE), rules.min_plateau_frac, means)
 
 
-def _pbo(rules: schema.Promotion, repeated: runs.Replayed, root: Path) -> Gate | None:
+def _pbo(rules: Promotion, repeated: runs.Replayed, root: Path) -> Gate | None:
     """Over all that the trial ledger holds of the strategy on its market and on the very sessions of the run."""
     if rules.max_pbo is None:
         return None
@@ -68,7 +69,7 @@ def _pbo(rules: schema.Promotion, repeated: runs.Replayed, root: Path) -> Gate |
     return at_most("pbo", overfitting(whole).pbo, rules.max_pbo, means)
 
 
-def _lookahead(rules: schema.Promotion, repeated: runs.Replayed) -> Gate | None:
+def _lookahead(rules: Promotion, repeated: runs.Replayed) -> Gate | None:
     if rules.max_biased_rows is None:
         return None
     found = check.lookahead(repeated.config, repeated.bars)
@@ -77,7 +78,7 @@ def _lookahead(rules: schema.Promotion, repeated: runs.Replayed) -> Gate | None:
     return at_most("lookahead", max(rows, int(found.has_bias)), rules.max_biased_rows, means)
 
 
-def _warmup(rules: schema.Promotion, repeated: runs.Replayed) -> Gate | None:
+def _warmup(rules: Promotion, repeated: runs.Replayed) -> Gate | None:
     if rules.max_warmup_percent is None:
         return None
     try:

@@ -13,10 +13,10 @@ from mcl.tracking import Store
 
 def promote(args: Namespace) -> int:
     from mcl import promote as promotion
-    from mcl import schema
+    from mcl.rules import Promotion
 
     raw = config.compose("promote", args.overrides).raw
-    gates = config.validate(schema.Promotion, raw["promotion"], "promotion")
+    gates = config.validate(Promotion, raw["promotion"], "promotion")
     try:
         done = promotion.promote(
             args.run_id,

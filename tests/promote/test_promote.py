@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 from deployments import HOLDOUT, OPEN_GATES, Project, empty_store, project
 
-from mcl import config, schema
+from mcl import config
 from mcl.errors import LiveError, PromotionError, StoreError
 from mcl.promote import GatesMissed, promote, promoted, reproduce
 from mcl.promote.deploy import MODEL
 from mcl.promote.gates import tally_of
 from mcl.promote.holdout import looks
+from mcl.rules import Promotion
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def test_a_second_promotion_is_a_new_version_under_the_same_alias(shop: Project,
 
 def test_a_refusal_lists_every_missed_gate_and_leaves_the_alias(shop: Project, run_id: str) -> None:
     before = promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES)
-    strict = schema.Promotion(
+    strict = Promotion(
         min_trades=10_000,
         min_sessions=500,
         max_drawdown_frac=0.0001,

@@ -12,17 +12,18 @@ import numpy as np
 import pytest
 from deployments import OPEN_GATES, Project, empty_store, project
 
-from mcl import config, evidence, schema
+from mcl import config, evidence
 from mcl.errors import ConfigError, PromotionError
 from mcl.explain import explain, explain_stored
 from mcl.promote import GatesMissed, moves, promote, promoted
 from mcl.promote.place import MODEL
 from mcl.promote.record import STUDY, records
 from mcl.promote.shelf import compared, history, shelf, shelved, standing
+from mcl.rules import LiveRules
 from mcl.tracking import Record
 
 LIVE = OPEN_GATES.model_copy(
-    update={"live": schema.LiveRules(min_paper_sessions=3, clean_tree=False, hard=("paper_sessions", "paper_unexplained"))}
+    update={"live": LiveRules(min_paper_sessions=3, clean_tree=False, hard=("paper_sessions", "paper_unexplained"))}
 )
 TWS = "127.0.0.1:7497 account DU1"
 PATIENT = LIVE.model_copy(update={"min_trades": 10_000})

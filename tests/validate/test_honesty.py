@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mcl import schema
+from mcl.rules import Promotion
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "bench_honesty.py"
 TRIALS = 50
@@ -28,14 +29,14 @@ def bench() -> ModuleType:
 
 
 def test_luck_does_not_pass(bench: ModuleType) -> None:
-    found = bench.many(range(1, 31), 0.0, TRIALS, schema.Promotion(), 1)
+    found = bench.many(range(1, 31), 0.0, TRIALS, Promotion(), 1)
     assert sum(f.passed or f.plateau_passed for f in found) <= 1
     assert max(f.raw for f in found) > 1.0  # some looked good
     assert np.mean([f.deflated for f in found]) < 0.6
 
 
 def test_a_strong_edge_does(bench: ModuleType) -> None:
-    found = bench.many(range(1, 16), 4.0, TRIALS, schema.Promotion(), 1)
+    found = bench.many(range(1, 16), 4.0, TRIALS, Promotion(), 1)
     assert np.mean([f.passed for f in found]) >= 0.8
 
 
