@@ -156,6 +156,12 @@ def _why(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trades", action="store_true", help="only decisions that sent an order")
 
 
+def _dashboard(parser: argparse.ArgumentParser) -> None:
+    _session_name(parser)
+    parser.add_argument("--port", type=int, default=8765, help="on 127.0.0.1; 0 takes a free one")
+    parser.add_argument("--act", action="store_true", help="give the page a token: pause, resume, reduce-only, flatten, stop")
+
+
 def _ui(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=5000)
 
@@ -325,6 +331,12 @@ VERBS = {
             "the last decisions, each with its reasons from signal to order",
             _why,
             "mcl.verbs.operate:why",
+        ),
+        Verb(
+            "dashboard",
+            "a page that follows a session; --act lets it command",
+            _dashboard,
+            "mcl.verbs.operate:dashboard",
         ),
         Verb("data build", "build the Parquet store of a data source", _overrides, "mcl.verbs.data:build"),
         Verb("data info", "describe a data source: bars, contracts, rolls, fingerprint", _overrides, "mcl.verbs.data:info"),

@@ -197,6 +197,23 @@ def watched(folder: Path, timeout_sec: float = 10.0) -> Iterator[dict[str, Any]]
             yield answer["status"]
 
 
+async def following(folder: Path) -> AsyncIterator[bytes]:
+    """`watched` for an event loop: the answers as they come, undecoded lines of JSON. Ends with the session, or at once without one."""
+    try:
+        with _address(folder) as address:
+            reader, writer = await asyncio.open_unix_connection(address, limit=ANSWER_LIMIT)
+    except OSError:
+        return
+    try:
+        writer.write(b'{"do": "watch"}\n')
+        while line := await reader.readline():
+            yield line
+    except ConnectionError:
+        return
+    finally:
+        writer.close()
+
+
 def running(root: Path) -> list[str]:
     """The aliases whose session lives, by name."""
     return sorted(path.parent.name for path in (root / "live").glob(f"*/{LOCK}") if _held(path))

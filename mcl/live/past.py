@@ -17,6 +17,7 @@ from mcl.live.status import State
 from mcl.promote.place import FIRST_LINE, path_of
 from mcl.risk import Block
 
+SHOWN, POINTS = 20, 300  # rows of a list, points of a curve
 OVER = {"ended": State.STOPPED, "stopped": State.STOPPED, "halted": State.HALTED}  # the last words of a session that ended as one
 
 
@@ -41,7 +42,7 @@ def _written(path: Path) -> float:
 
 def remembered(path: Path) -> dict[str, Any]:
     """The last state of a session that does not run, with the keys of a status as far as they are known."""
-    entries = _by_kind(read(path, ("begin", "decision", "fill", "state", "order")))
+    entries = _by_kind(read(path))
     begin = entries["begin"][-1].body if entries["begin"] else {}
     state, why = _last_word(entries["state"])
     fills, decisions = entries["fill"], entries["decision"]
@@ -62,10 +63,39 @@ def remembered(path: Path) -> dict[str, Any]:
         "equity_usd": last.get("equity_usd"),
         "bars": len(decisions),
         "last_bar_close_ns": int(decisions[-1].key or 0) if decisions else None,
-        "orders": len(entries["order"]),
-        "fills": len(fills),
+        "counters": {"orders": len(entries["order"]), "fills": len(fills)},
+        "last_price": entries["bar"][-1].body.get("close") if entries["bar"] else None,
+        "session_pnl_usd": _pnl(decisions),
+        "decisions": _last_decisions(entries),
+        "fills": [entry.body for entry in fills[-SHOWN:]],
+        "equity": _thinned([(int(e.key or 0), e.body["equity_usd"]) for e in decisions if e.body.get("equity_usd") is not None]),
+        "alerts": [{"at_ns": entry.at_ns, **entry.body} for entry in entries["alert"][-SHOWN:]],
         "at_ns": max((group[-1].at_ns for group in entries.values() if group), default=None),
     }
+
+
+def _pnl(decisions: Sequence[Entry]) -> float | None:
+    """Since the start of the session, which the ledger in a decision knows."""
+    body = decisions[-1].body if decisions else {}
+    start = body.get("ledger", {}).get("guard", {}).get("session_start_usd")
+    return None if start is None or body.get("equity_usd") is None else float(body["equity_usd"] - start)
+
+
+def _last_decisions(entries: dict[str, list[Entry]]) -> list[dict[str, Any]]:
+    """In the keys that a status has."""
+    closes = {entry.key: entry.body.get("close") for entry in entries["bar"][-SHOWN:]}
+    rows = []
+    for entry in entries["decision"][-SHOWN:]:
+        body = entry.body
+        row = {"time": int(entry.key or 0), "close": closes.get(entry.key), "block": Block(int(body.get("block") or 0)).name}
+        rows.append(row | {name: body.get(name) for name in ("position", "wanted", "target")} | {"reason": body.get("held_back") or ""})
+    return rows
+
+
+def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """At most POINTS of them, evenly, the last one always."""
+    step = -(-len(points) // POINTS) or 1
+    return points[::-1][::step][::-1]
 
 
 def _last_word(states: Sequence[Entry]) -> tuple[str, str]:

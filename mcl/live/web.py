@@ -7,7 +7,6 @@ a name of its own (DNS rebinding).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -90,18 +89,21 @@ class _Visits:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - told to the type checker: streams are served in tasks
         self._open.add(task)
-        with contextlib.suppress(ConnectionError, asyncio.CancelledError, TimeoutError):
-            try:
-                await _write(writer, await self._reply(reader))
-            finally:
-                self._open.discard(task)
-                writer.close()
+        try:
+            await _write(writer, await self._reply(reader))
+            writer.close()
+            await writer.wait_closed()
+        except (ConnectionError, asyncio.CancelledError, TimeoutError):
+            writer.transport.abort()  # who asked is gone, too slow, or the server ends
+        finally:
+            self._open.discard(task)
 
     async def end(self) -> None:
         left = list(self._open)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.sleep(0)  # the connections are torn down in the loop's next turn
 
     async def _reply(self, reader: asyncio.StreamReader) -> Reply:
         try:

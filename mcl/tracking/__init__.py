@@ -103,6 +103,11 @@ class Store:
         shared = self.uri.startswith("sqlite:///")  # then artifacts lie beside the database, whichever project opens it
         self.folder = self._database.resolve().parent if shared else self.root / "mlruns"
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is anything to open: a local store is made by the first run."""
+        return not self.uri.startswith("sqlite:///") or self._database.is_file()
+
     # ------------------------------------------------------------------------------------------------------------- runs
 
     def record(self, record: Record, late: Callable[[str], dict[str, bytes]] | None = None) -> str:

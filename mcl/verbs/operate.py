@@ -239,3 +239,32 @@ def _cell(value: Any) -> str:
 
 def _text(value: Any) -> str:
     return "" if value is None else str(value)
+
+
+# ------------------------------------------------------------------------------------------------------------- dashboard
+
+
+def dashboard(args: Namespace) -> int:
+    """Serve the page until Ctrl-C."""
+    import asyncio
+    import os
+
+    from mcl.live.dashboard import Dashboard, fresh_token, open_dashboard
+    from mcl.tracking import Store
+
+    root = files.root()
+    alive = control.running(root)
+    name = args.name or next(iter(alive or _known(root)))
+    token = (os.environ.get("MCL_DASHBOARD_TOKEN") or fresh_token()) if args.act else ""
+
+    async def serve() -> None:
+        async with open_dashboard(Dashboard(root, name, Store(root), token), args.port) as address:
+            how = "it can command" if token else "read-only; --act lets it command"
+            screen.answer({"url": address, "name": name, "read_only": not token}, lambda: screen.say(f"{address}  ({how}; Ctrl-C ends it)"))
+            await asyncio.Event().wait()
+
+    try:
+        asyncio.run(serve())
+    except KeyboardInterrupt:
+        screen.say("dashboard closed; the session goes on")
+    return 0

@@ -144,7 +144,10 @@ def test_without_a_process_the_last_journal_says_how_it_ended(
     answer = told(capsys, "status", "paper")
     assert (answer["running"], answer["state"], answer["why"]) == (False, state, why)
     assert (answer["position"], answer["target"], answer["bars"], answer["equity_usd"]) == (1, 1, 3, 25_002.0)
-    assert (answer["orders"], answer["fills"], answer["last_bar_close_ns"]) == (1, 1, 3)
+    assert (answer["counters"], answer["last_bar_close_ns"], answer["last_price"]) == ({"orders": 1, "fills": 1}, 3, 60.05)
+    assert answer["equity"] == [[1, 25_000.0], [2, 25_001.0], [3, 25_002.0]]
+    assert [d["block"] for d in answer["decisions"]] == ["NONE", "MAX_POSITION", "NONE"]
+    assert [f["execution_id"] for f in answer["fills"]] == ["e.1"]
     assert main(["status"]) == 0
     assert "not running" in capsys.readouterr().out
 

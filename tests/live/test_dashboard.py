@@ -1,0 +1,136 @@
+"""The dashboard over real HTTP: what it shows of a running and of a finished session, and that nobody commands without the token."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from desks import SmallDesk
+from test_operate import running, written
+
+from mcl.errors import LiveError
+from mcl.live.dashboard import Dashboard, open_dashboard
+from mcl.live.status import State
+from mcl.report.dashboard import dashboard_page
+from mcl.tracking import Store
+
+TOKEN = "a-token-of-some-length"
+JSON = {"Content-Type": "application/json"}
+Answer = tuple[int, dict[str, Any]]
+
+
+def visited(home: Path, visit: Callable[[int], Any], token: str = "") -> Any:
+    async def both() -> Any:
+        async with open_dashboard(Dashboard(home, "paper", Store(home), token), 0) as address:
+            return await asyncio.to_thread(visit, urlsplit(address).port)
+
+    return asyncio.run(both())
+
+
+def asked(port: int, path: str, method: str = "GET", body: Any = None, headers: dict[str, str] | None = None) -> Answer:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request(method, path, None if body is None else json.dumps(body), headers or {})
+    answer = connection.getresponse()
+    told = answer.read()
+    connection.close()
+    return answer.status, json.loads(told)
+
+
+@contextmanager
+def events(port: int, name: str = "paper") -> Iterator[Iterator[dict[str, Any]]]:
+    """The statuses that are told, one by one."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", f"/events?name={name}")
+    lines = connection.getresponse()
+    yield (json.loads(line[6:])["status"] for line in lines if line.startswith(b"data: {") and line != b"data: {}\n")
+    connection.close()
+
+
+def test_the_page_is_whole_and_allows_nothing_but_itself() -> None:
+    page = dashboard_page("<paper>")
+    assert "<paper>" not in page.html
+    assert "http" not in page.html.replace("http://www.w3.org/2000/svg", "")
+    assert page.policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert len(page.html) < 60_000
+
+
+def test_a_finished_session_is_shown_until_the_next_one_runs(tmp_path: Path) -> None:
+    written(tmp_path)
+
+    def visit(port: int) -> list[tuple[Any, str]]:
+        with events(port) as told:
+            seen = [next(told)]
+            desk = SmallDesk()
+            with running(tmp_path, desk):
+                seen.append(next(told))
+                desk.set(state=State.DEGRADED)
+                seen.append(next(s for s in told if s["state"] == "DEGRADED"))
+            seen.append(next(s for s in told if s.get("running") is False))
+        return [(s.get("running", True), s["state"]) for s in seen]
+
+    assert visited(tmp_path, visit) == [(False, "LOST"), (True, "TRADING"), (True, "DEGRADED"), (False, "LOST")]
+
+
+def test_a_name_that_never_traded_is_not_found(tmp_path: Path) -> None:
+    written(tmp_path)
+    assert visited(tmp_path, lambda port: asked(port, "/events?name=other")) == (404, {"error": "nothing is called 'other'"})
+    assert visited(tmp_path, lambda port: asked(port, "/nothing"))[0] == 404
+
+
+def act(port: int, word: str = "pause", token: str = TOKEN, **headers: str) -> Answer:
+    wish = {"name": "paper", "word": word, "because": "a test"}
+    return asked(port, "/act", "POST", wish, JSON | {"Authorization": f"Bearer {token}"} | headers)
+
+
+def test_with_its_token_the_page_commands(tmp_path: Path) -> None:
+    desk = SmallDesk()
+
+    def visit(port: int) -> list[Any]:
+        may = asked(port, "/may", headers={"Authorization": f"Bearer {TOKEN}"})[1]["may"]
+        return [may, act(port), act(port, Origin=f"http://127.0.0.1:{port}"), act(port, "adopt"), act(port, "kill")]
+
+    with running(tmp_path, desk):
+        may, plain, own, adopt, kill = visited(tmp_path, visit, TOKEN)
+    assert (may, plain, own) == (True, (200, {"said": "pause: done"}), (200, {"said": "pause: done"}))
+    assert (adopt[0], kill[0]) == (400, 400)
+    assert [(word, why) for word, _, why in desk.told] == [("pause", "a test")] * 2
+    assert desk.told[0][1].startswith("mcl dashboard, ")
+
+
+def test_nobody_else_commands(tmp_path: Path) -> None:
+    desk = SmallDesk()
+
+    def visit(port: int) -> list[int]:
+        simple = {"Content-Type": "text/plain", "Authorization": f"Bearer {TOKEN}"}  # what a form of another page could send
+        wish = {"name": "paper", "word": "flatten"}
+        return [
+            act(port, token="wrong-token-of-some-length")[0],
+            asked(port, "/act", "POST", wish, JSON)[0],
+            asked(port, "/act", "POST", wish, simple)[0],
+            act(port, Origin="http://attacker.example")[0],
+            asked(port, f"/act?token={TOKEN}&word=flatten&name=paper")[0],
+            asked(port, "/", "POST", {})[0],
+        ]
+
+    with running(tmp_path, desk):
+        assert visited(tmp_path, visit, TOKEN) == [403, 403, 403, 403, 403, 405]
+        assert visited(tmp_path, lambda port: act(port, token="")[0]) == 403  # a dashboard without a token
+    assert desk.told == []
+
+
+def test_a_command_to_a_session_that_is_over_is_answered(tmp_path: Path) -> None:
+    written(tmp_path)
+    status, told = visited(tmp_path, act, TOKEN)
+    assert (status, told["error"]) == (409, "no session of 'paper' is running")
+
+
+def test_a_short_token_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LiveError, match="a token of 5 characters can be guessed; use at least 16"):
+        visited(tmp_path, lambda _: None, "short")
