@@ -6,7 +6,6 @@ logged. Channels: `mcl.live.channels`.
 
 from __future__ import annotations
 
-import contextvars
 import queue
 import threading
 import time
@@ -104,8 +103,7 @@ class Courier:
         self._first, self._longest = first_pause_sec, longest_pause_sec
         self._queue: queue.Queue[Notice | None] = queue.Queue(QUEUED)
         self._ending = threading.Event()
-        target = contextvars.copy_context().run  # so that its log lines say whose they are
-        self._thread = threading.Thread(target=target, args=(self._carry,), name=f"alerts-{channel.name}", daemon=True)
+        self._thread = threading.Thread(target=self._carry, name=f"alerts-{channel.name}", daemon=True)
         self._thread.start()
 
     def take(self, notice: Notice | None) -> None:

@@ -1,7 +1,15 @@
-"""The audit: replay the bars that a session recorded through the backtest engine and hold every decision and every fill against it.
+"""The audit: what a session did, held against what its rules say and against what a backtest of the same bars does.
 
-The backtest starts flat at the session's first bar, with indicators warmed up on the same stored bars. What a session recorded is
-read from its journal alone, so that a session can be audited at any later time.
+Three questions, from the journal alone, so that a session can be audited at any later time:
+
+1. Is each decision the one that the rules make of the recorded bars and of the account as it was? (`mcl.live.shadow`)
+2. Did the session go as the backtest of the recorded bars goes, decision by decision and fill by fill? The backtest starts flat at the
+   session's first bar; where a session began with a position, only the first question is asked.
+3. What did the fills cost? (`mcl.live.slippage`)
+
+Every difference has a cause: `data` (another bar than the stored one), `timing` (late, or never decided), `price`, `missed` (a fill that
+did not come), `risk block` (a rule or a person held it back or closed it), `unexplained`. From a difference of positions on, all that
+follows from it has its cause, until both are at the same position again.
 """
 
 from __future__ import annotations
@@ -11,25 +19,29 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mcl import schema
 from mcl.broker import Bar
 from mcl.data.bars import Bars
+from mcl.engine.account import Money
 from mcl.engine.backtest import Plan, plan, simulate
 from mcl.engine.result import Result
 from mcl.errors import LiveError
 from mcl.live.journal import Entry, read
+from mcl.live.pairing import Cause, Circumstances, Paired, Row, backtest_fills, pair
+from mcl.live.shadow import shadow
+from mcl.live.slippage import LiveFill, split
 from mcl.live.stage import Stage
 from mcl.live.window import Window
 from mcl.promote.deploy import Deployable
 from mcl.risk import Block
 from mcl.strategy import Strategy
 
-Cause = Literal["data", "timing", "price", "missed", "risk block", "unexplained"]
-DIFFERENCE = ("time", "what", "live", "backtest", "cause")
+DIFFERENCE = ("time", "what", "live", "backtest", "cause", "detail")
 DECISION = ("position", "target", "block", "stop_ticks", "take_profit_ticks")  # compared bar by bar
 BAR = ("open", "high", "low", "close", "volume")
 
@@ -43,35 +55,52 @@ class Audit:
     orders: pd.DataFrame
     fills: pd.DataFrame
     differences: pd.DataFrame
+    slippage: pd.DataFrame  # columns of mcl.live.slippage
+    began_flat: bool
 
-
-@dataclass(frozen=True)
-class _Fill:
-    bar: int  # number of the bar in which it happened
-    quantity: int
-    price: float
-
-    def __str__(self) -> str:
-        return f"{self.quantity:+d} at {self.price:.10g}"
+    @property
+    def unexplained(self) -> int:
+        return int((self.differences["cause"] == "unexplained").sum())
 
 
 def audit(journal: Path, deployed: Deployable, strategy: Strategy, stage: Stage, exact_prices: bool) -> Audit:
-    """Compare the session in `journal` with the backtest of its bars. Without `exact_prices` fill prices are the market's own."""
-    entries: dict[str, list[Entry]] = defaultdict(list)
-    for entry in read(journal):
-        entries[entry.kind].append(entry)
-    if not entries["bar"]:
+    """Audit the session in `journal`. `exact_prices`: fills have the backtest's prices, as in a replay that waits for decisions."""
+    entries = read(journal)
+    kinds: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        kinds[entry.kind].append(entry)
+    if not kinds["bar"]:
         raise LiveError(f"{journal} holds no bar: the session ended before its first decision", "its last entry of kind state says why")
-    bars, intent, result = replay([entry.body for entry in entries["bar"]], deployed, strategy, stage)
-    decisions = _decisions(bars, entries["decision"])
-    wrong = dict(_wrong_bars(bars, stage.recorded))
-    live, backtest = _live_fills(entries["fill"]), _backtest_fills(result)
-    theirs = expected(result, intent)
-    rows = [*wrong.values(), *_decision_rows(decisions, theirs, wrong), *_fill_rows(bars, live, backtest, exact_prices)]
+    bars, intent, result = replay([entry.body for entry in kinds["bar"]], deployed, strategy, stage)
+    decisions = _decisions(bars, kinds["decision"])
+    fills = _live_fills(kinds["fill"], {str(entry.key) for entry in kinds["roll"]})
+    echo = shadow(entries, bars, intent, _limits(deployed, kinds["begin"]), _money(deployed, bars))
+    wrong = dict(_wrong_bars(bars, stage.recorded)) if _replayed(kinds["begin"]) else {}  # a vendor's bars are not the broker's
+    flat = not any(kinds["begin"][0].body.get("positions", {}).values()) if kinds["begin"] else True
+    theirs = expected(result, intent) if flat else echo
+    paired = pair(bars, fills, backtest_fills(result), decisions, theirs, Circumstances(kinds), exact_prices) if flat else Paired([], {})
+    rows = [*wrong.values(), *_decision_rows(decisions, theirs, echo, wrong, paired.rows), *paired.rows]
     rows = rows or list(_equity_rows(decisions, theirs) if exact_prices else ())
     differences = pd.DataFrame(rows, columns=list(DIFFERENCE)).sort_values("time", kind="stable", ignore_index=True)
-    orders = _frame([e.body | {"ref": e.key} for e in entries["order"]], ("ref", "bar", "from", "to", "stop_ticks", "take_profit_ticks"))
-    return Audit(result, decisions, orders, _fills_frame(entries["fill"]), differences)
+    orders = _frame([e.body | {"ref": e.key} for e in kinds["order"]], ("ref", "bar", "from", "to", "stop_ticks", "take_profit_ticks"))
+    costs = split(bars, fills, paired.twins, deployed.config.costs.slippage_ticks)
+    return Audit(result, decisions, orders, _fills_frame(kinds["fill"]), differences, costs, flat)
+
+
+def _replayed(begins: list[Entry]) -> bool:
+    return not begins or begins[0].body.get("broker", "sim") == "sim"
+
+
+def _limits(deployed: Deployable, begins: list[Entry]) -> schema.Limits:
+    """The promoted limits, with the smaller position that the session may have chosen."""
+    limits = deployed.config.risk.limits
+    cap = begins[0].body.get("max_position") if begins else None
+    return limits if cap is None else limits.model_copy(update={"max_position": cap})
+
+
+def _money(deployed: Deployable, bars: Bars) -> Money:
+    config = deployed.config
+    return Money(config.capital_usd, bars.instrument.tick_value_usd, config.costs.side_usd, config.costs.slippage_ticks)
 
 
 def replay(recorded: list[dict[str, Any]], deployed: Deployable, strategy: Strategy, stage: Stage) -> tuple[Bars, Plan, Result]:
@@ -118,78 +147,76 @@ def _fills_frame(entries: list[Entry]) -> pd.DataFrame:
     return frame.assign(time=pd.to_datetime(frame["time"].astype("int64"), utc=True))
 
 
-def _live_fills(entries: list[Entry]) -> list[_Fill]:
-    """Executions of one order in one bar are one fill at their average price."""
+def _live_fills(entries: list[Entry], rolls: set[str]) -> list[LiveFill]:
+    """Executions of one order in one bar are one fill at their average price. The legs of a roll are no decision."""
     parts: dict[tuple[int, str, str], list[tuple[int, float]]] = defaultdict(list)
     for entry in entries:
         body = entry.body
-        parts[body["bar"], body["ref"], body["reason"]].append((body["quantity"], body["price"]))
-    return [_Fill(bar, sum(q for q, _ in group), _average(group)) for (bar, _, _), group in parts.items()]
-
-
-def _backtest_fills(result: Result) -> list[_Fill]:
-    tick = result.bars.instrument.tick_size
-    return [_Fill(int(f["bar"]), int(f["quantity"]), float(f["price_ticks"] * tick)) for f in result.fills]
+        if body["ref"] not in rolls:
+            parts[body["bar"], body["ref"], body["reason"]].append((body["quantity"], body["price"]))
+    return [LiveFill(bar, sum(q for q, _ in group), _average(group), ref, reason) for (bar, ref, reason), group in parts.items()]
 
 
 # -------------------------------------------------------------------------------------------------------------- comparison
 
 
-def _wrong_bars(bars: Bars, stored: Bars | None) -> Iterator[tuple[int, tuple[Any, ...]]]:
+def _wrong_bars(bars: Bars, stored: Bars | None) -> Iterator[tuple[int, Row]]:
     """Recorded bars that are not the stored ones, by close time; a session on a real broker has no stored bars yet."""
     if stored is None:
         return
     live, known = (_by_time(b) for b in (bars, stored))
+    last = int(bars.close_time[-1])  # what came after the end of a session that was stopped is no difference
     for at in sorted(live.keys() | known.keys()):
-        if live.get(at) != known.get(at):
+        if at <= last and live.get(at) != known.get(at):
             yield at, _row(at, "bar", _text(live.get(at)), _text(known.get(at)), "data")
 
 
-def _decision_rows(live: pd.DataFrame, backtest: pd.DataFrame, wrong: dict[int, Any]) -> Iterator[tuple[Any, ...]]:
-    ours, theirs = live[[*DECISION]].to_numpy(), backtest[[*DECISION]].to_numpy(np.float64)
-    unequal = ~((ours == theirs) | (np.isnan(ours) & np.isnan(theirs)))
-    for row in np.flatnonzero(unequal.any(axis=1)):
+def _decision_rows(
+    live: pd.DataFrame, backtest: pd.DataFrame, echo: pd.DataFrame, wrong: dict[int, Any], fills: list[Row]
+) -> Iterator[Row]:
+    """One row per decision that differs; what follows from an earlier difference is one row until both agree again."""
+    ours, theirs, rules = (frame[[*DECISION]].to_numpy(np.float64) for frame in (live, backtest, echo))
+    unequal, broken = _unequal(ours, theirs), _unequal(ours, rules)
+    stretch: list[Row] = []
+    for row in range(len(live)):
         at = live["close_time"].iloc[row].value
+        if stretch and (not unequal[row].any() or broken[row].any()):
+            yield _whole(stretch)
+            stretch = []
+        if not unequal[row].any():
+            continue
         names = [name for name, bad in zip(DECISION, unequal[row], strict=True) if bad]
         missing = bool(np.isnan(ours[row, 1]))
         shown = ("none" if missing else _named(names, ours[row]), _named(names, theirs[row]))
-        yield _row(at, "decision", *shown, _decision_cause(names, missing, at in wrong))
+        if missing or broken[row].any() or at in wrong:
+            yield _row(at, "decision", *shown, "data" if at in wrong else "timing" if missing else "unexplained")
+        else:
+            stretch.append(_row(at, "decision", *shown, _inherited(at, names, fills)))
+    if stretch:
+        yield _whole(stretch)
 
 
-def _decision_cause(names: list[str], missing: bool, wrong_bar: bool) -> Cause:
-    if wrong_bar:
-        return "data"
-    if missing:
-        return "timing"
-    if "position" in names:
-        return "missed"
-    return "risk block" if "block" in names else "unexplained"
+def _unequal(ours: Any, theirs: Any) -> Any:
+    return ~((ours == theirs) | (np.isnan(ours) & np.isnan(theirs)))
 
 
-def _fill_rows(bars: Bars, live: list[_Fill], backtest: list[_Fill], exact_prices: bool) -> Iterator[tuple[Any, ...]]:
-    """Pair fills bar by bar in their order; what is left over is late (the same quantity elsewhere), missed, or unexplained."""
-    ours, theirs = _by_bar(live), _by_bar(backtest)
-    late: list[_Fill] = []
-    absent: list[_Fill] = []
-    for bar in sorted(ours.keys() | theirs.keys()):
-        mine, expected_ = ours.get(bar, []), theirs.get(bar, [])
-        for a, b in zip(mine, expected_, strict=False):
-            if a.quantity != b.quantity:
-                yield _row(_time(bars, bar), "fill", str(a), str(b), "missed")
-            elif exact_prices and abs(a.price - b.price) > 1e-9:
-                yield _row(_time(bars, bar), "fill", str(a), str(b), "price")
-        late += mine[len(expected_) :]
-        absent += expected_[len(mine) :]
-    for fill in late:
-        twin = next((b for b in absent if b.quantity == fill.quantity), None)
-        if twin is not None:
-            absent.remove(twin)
-        yield _row(_time(bars, fill.bar), "fill", str(fill), str(twin or "none"), "timing" if twin else "unexplained")
-    for fill in absent:
-        yield _row(_time(bars, fill.bar), "fill", "none", str(fill), "missed")
+def _inherited(at: int, names: list[str], fills: list[Row]) -> Cause:
+    """A right decision that the backtest takes otherwise: the account is another one since the last difference of fills."""
+    before = [row for row in fills if row[0].value <= at]
+    if before:
+        cause: Cause = max(before, key=lambda row: row[0])[4]
+        return cause
+    return "risk block" if "block" in names else "missed"
 
 
-def _equity_rows(live: pd.DataFrame, backtest: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
+def _whole(stretch: list[Row]) -> Row:
+    """The first of consecutive differences that follow from one another."""
+    first, last = stretch[0], stretch[-1]
+    told = f"{len(stretch)} decisions until {last[0]:%H:%M}; each is right for the account as it was" if len(stretch) > 1 else ""
+    return (*first[:5], told or "right for the account as it was")
+
+
+def _equity_rows(live: pd.DataFrame, backtest: pd.DataFrame) -> Iterator[Row]:
     """The first bar at which the account's equity is not the backtest's bit for bit, though all decisions and fills are equal."""
     ours, theirs = live["equity_usd"].to_numpy(), backtest["equity_usd"].to_numpy()
     for row in np.flatnonzero(ours != theirs)[:1]:
@@ -207,19 +234,8 @@ def _by_time(bars: Bars) -> dict[int, tuple[float, ...]]:
     return dict(zip(bars.close_time.tolist(), zip(*columns, strict=True), strict=True))
 
 
-def _by_bar(fills: list[_Fill]) -> dict[int, list[_Fill]]:
-    found: dict[int, list[_Fill]] = defaultdict(list)
-    for fill in fills:
-        found[fill.bar].append(fill)
-    return found
-
-
-def _time(bars: Bars, bar: int) -> int:
-    return int(bars.close_time[min(bar, len(bars) - 1)])
-
-
-def _row(at: int, what: str, live: str, backtest: str, cause: Cause) -> tuple[Any, ...]:
-    return pd.Timestamp(at, tz="UTC"), what, live, backtest, cause
+def _row(at: int, what: str, live: str, backtest: str, cause: Cause, detail: str = "") -> Row:
+    return pd.Timestamp(at, tz="UTC"), what, live, backtest, cause, detail
 
 
 def _text(values: tuple[float, ...] | None) -> str:

@@ -101,7 +101,17 @@ def carried_over(book: Book) -> dict[str, Any]:
 
 def _read_into(book: Book, entries: Iterable[Entry]) -> None:
     for entry in entries:
-        _READERS.get(entry.kind, _skip)(book, entry)
+        read_into(book, entry)
+
+
+def empty_book(money: Money, tick_size: float) -> Book:
+    """Nothing held, nothing known."""
+    return Book(Ledger(money), tick_size)
+
+
+def read_into(book: Book, entry: Entry) -> None:
+    """What one entry of a journal adds."""
+    _READERS.get(entry.kind, _skip)(book, entry)
 
 
 def _skip(_book: Book, _entry: Entry) -> None: ...

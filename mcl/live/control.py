@@ -112,17 +112,18 @@ class _Visits:
         except ValueError:
             await _say(writer, _refusal(LiveError(f"a request is one line of at most {LIMIT} bytes")))
         except (ConnectionError, asyncio.CancelledError):
-            return  # who asked is gone, or the session ends
+            writer.transport.abort()  # who asked is gone, or the session ends; what was answered is with the kernel
         finally:
             self._open.discard(task)
             writer.close()
 
     async def end(self) -> None:
-        """Answers that were given still arrive; who watches sees the end."""
+        """Who watches sees the end."""
         left = list(self._open)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.sleep(0)  # the connections are torn down in the loop's next turn
 
     async def _answered(self, line: bytes, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; True when the connection has no use any more."""

@@ -25,23 +25,28 @@ about = structlog.contextvars.bound_contextvars  # with about(ref=…): …
 
 @contextmanager
 def logged(folder: Path, **whose: Any) -> Iterator[None]:
-    """While the block runs, lines from INFO on go to the file of `folder` as well, bound to `whose` they are."""
+    """While the block runs, lines from INFO on go to the file of `folder` as well, and each says `whose` it is."""
     folder.mkdir(parents=True, exist_ok=True)
     before = structlog.get_config()
     file = RotatingFileHandler(folder / NAME, maxBytes=BYTES, backupCount=KEPT, encoding="utf-8", delay=True)
     bridge = _Bridge()
     try:
         structlog.configure(
-            processors=_processors(before, file),
+            processors=[_naming(whose), *_processors(before, file)],
             wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
             logger_factory=before["logger_factory"],
             cache_logger_on_first_use=False,
         )
-        with about(**whose), bridge:
+        with bridge:
             yield
     finally:
         structlog.configure(**before)
         file.close()
+
+
+def _naming(whose: dict[str, Any]) -> Any:
+    """Whose a line is: added to each, since callbacks of a connection and other threads do not see what was bound."""
+    return lambda _logger, _method, event: {**whose, **event}
 
 
 def _processors(before: dict[str, Any], file: RotatingFileHandler) -> list[Any]:

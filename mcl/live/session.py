@@ -7,8 +7,8 @@ import math
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,13 @@ from mcl.broker.guards import check_locks
 from mcl.broker.tws import SimulatedTWS, Tape
 from mcl.errors import LiveError
 from mcl.live import stage as staging
+from mcl.live.attend import Operations, attended
 from mcl.live.audit import Audit, audit
+from mcl.live.control import alone, folder_of
 from mcl.live.journal import Journal
+from mcl.live.logs import logged
 from mcl.live.runner import Duty
+from mcl.live.slippage import mean_ticks
 from mcl.live.stage import Stage
 from mcl.live.status import Command
 from mcl.live.supervisor import Supervisor, gate_of
@@ -51,7 +55,9 @@ class Session:
     facts: dict[str, Any]
 
 
-def run_session(name: str, broker: schema.Broker, *, store: Store, root: Path, progress: bool = True) -> Session:
+def run_session(
+    name: str, broker: schema.Broker, operations: Operations | None = None, *, store: Store, root: Path, progress: bool = True
+) -> Session:
     """Trade the version that is promoted as `name` for one session, audit it against the backtest, track it as a run.
 
     Only the broker differs from the promoted configuration. LiveError: the version's file, registry and hashes disagree, the
@@ -61,9 +67,10 @@ def run_session(name: str, broker: schema.Broker, *, store: Store, root: Path, p
     deployed = promoted(name, store, root)
     strategy = build(deployed.config.strategy)
     began = time.perf_counter()
-    stage, journal = asyncio.run(_traded(deployed, strategy, broker, root, _progress(progress)))
+    with alone(folder_of(root, name)):
+        stage, journal = asyncio.run(_traded(deployed, strategy, broker, operations or Operations(), root, _progress(progress)))
     seconds = time.perf_counter() - began
-    audited = audit(journal, deployed, strategy, stage, exact_prices=broker.kind == "sim")
+    audited = audit(journal, deployed, strategy, stage, exact_prices=broker.kind == "sim" and not broker.replay.speed)
     facts = _facts(deployed, stage, broker, audited, seconds)
     run_id = store.record(_record(deployed, stage, audited, facts, journal))
     page = store.run(run_id).artifacts / "report.html"
@@ -74,12 +81,17 @@ def run_session(name: str, broker: schema.Broker, *, store: Store, root: Path, p
 
 
 async def _traded(
-    deployed: Deployable, strategy: Strategy, config: schema.Broker, root: Path, tell: Callable[[int, int], None]
+    deployed: Deployable,
+    strategy: Strategy,
+    config: schema.Broker,
+    operations: Operations,
+    root: Path,
+    tell: Callable[[int, int], None],
 ) -> tuple[Stage, Path]:
     """Run the session on the configured broker; returns what it knew before and where its journal is."""
     from mcl.broker.ib import IBBroker
 
-    duty = Duty(deployed, strategy, config, root / "live" / deployed.alias, HISTORY_MAY_DIFFER[config.kind])
+    duty = Duty(deployed, strategy, config, folder_of(root, deployed.alias), HISTORY_MAY_DIFFER[config.kind])
     gate, instrument = gate_of(duty), INSTRUMENTS[deployed.config.data.instrument]
     replay = staging.replayed(deployed.config, config.replay.session, strategy, root) if duty.replay else None
     async with AsyncExitStack() as stack:
@@ -100,7 +112,9 @@ async def _traded(
             tell=lambda bars: tell(bars, stage.room),
             wait=not duty.replay,
         )
-        await stack.enter_async_context(_attended(supervisor))
+        stack.enter_context(logged(duty.folder, alias=deployed.alias, version=deployed.version, session=str(stage.date)))
+        await stack.enter_async_context(attended(supervisor, duty.folder, operations))
+        stack.enter_context(_signalled(supervisor))
         try:
             await supervisor.run(first)
         except LiveError as error:
@@ -120,9 +134,9 @@ async def _embedded(config: schema.Broker, deployed: Deployable, replay: Stage |
         yield tws.port
 
 
-@asynccontextmanager
-async def _attended(supervisor: Supervisor) -> AsyncIterator[None]:
-    """Signals reach the session, and all that watches it lives as long as it does."""
+@contextmanager
+def _signalled(supervisor: Supervisor) -> Iterator[None]:
+    """Signals reach the session for as long as it lives."""
     loop, told = asyncio.get_running_loop(), []
     for number, word in SIGNALS.items():
         try:
@@ -176,9 +190,12 @@ def _facts(deployed: Deployable, stage: Stage, broker: schema.Broker, audited: A
         "orders": len(audited.orders),
         "fills": len(audited.fills),
         "differences": len(audited.differences),
+        "unexplained": audited.unexplained,
         "net_pnl_usd": float(equity.iloc[-1] - deployed.config.capital_usd) if len(equity) else math.nan,
         "backtest_net_pnl_usd": audited.result.net_pnl_usd,
         "commission_usd": float(audited.fills["commission_usd"].astype(float).sum()),
+        "slippage_ticks": mean_ticks(audited.slippage),
+        "assumed_slippage_ticks": deployed.config.costs.slippage_ticks,
         "seconds": round(seconds, 2),
     }
 

@@ -9,16 +9,25 @@ from mcl import config, screen
 from mcl.errors import MclError
 from mcl.tracking import Store
 
+OWN = ("broker", "alerts", "telemetry")  # what a session may choose beside its promoted version
+
 
 def live(args: Namespace) -> int:
     from mcl import schema
+    from mcl.live.attend import Operations
     from mcl.live.session import run_session
 
-    foreign = [o for o in args.overrides if not o.lstrip("+~").startswith(("broker=", "broker."))]
+    foreign = [o for o in args.overrides if not o.lstrip("+~").startswith(tuple(f"{group}{end}" for group in OWN for end in "=."))]
     if foreign:
-        raise MclError(f"{foreign[0]} may not be changed here: only broker and broker.* differ from the promoted configuration")
-    broker = config.validate(schema.Broker, config.compose("live", args.overrides).raw["broker"], "broker")
-    done = run_session(args.name, broker, store=Store(), root=config.root(), progress=not screen.quiet())
+        raise MclError(f"{foreign[0]} may not be changed here: only {', '.join(OWN)} differ from the promoted configuration")
+    raw = config.compose("live", args.overrides).raw
+    broker = config.validate(schema.Broker, raw["broker"], "broker")
+    alerts, telemetry = (
+        config.validate(schema.Alerts, raw["alerts"], "alerts"),
+        config.validate(schema.Telemetry, raw["telemetry"], "telemetry"),
+    )
+    operations = Operations(alerts, telemetry)
+    done = run_session(args.name, broker, operations, store=Store(), root=config.root(), progress=not screen.quiet())
     data = {
         "run_id": done.run_id,
         "decisions": len(done.decisions),

@@ -105,12 +105,12 @@ def test_a_changed_stop_distance_is_found(finished: Finished) -> None:
     assert found(finished) == [("decision", "stop_ticks 9", "stop_ticks 8", "unexplained")]
 
 
-def test_a_block_that_the_backtest_does_not_have_is_a_risk_block(finished: Finished) -> None:
+def test_a_block_that_the_account_does_not_ask_for_is_unexplained(finished: Finished) -> None:
     row = next(i for i, body in enumerate(finished.entries("decision")) if body["block"] == 0 and body["target"])
     was = finished.entries("decision")[row]["target"]
     finished.alter("decision", row, set_to(target=0, block=Block.DAILY_LOSS.value))
     code = Block.DAILY_LOSS.value
-    assert found(finished) == [("decision", f"target 0, block {code} DAILY_LOSS", f"target {was}, block 0 NONE", "risk block")]
+    assert found(finished) == [("decision", f"target 0, block {code} DAILY_LOSS", f"target {was}, block 0 NONE", "unexplained")]
 
 
 def test_a_decision_that_was_never_taken_is_timing(finished: Finished) -> None:

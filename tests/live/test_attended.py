@@ -1,0 +1,80 @@
+"""A real session on the embedded server, asked and told from outside while it trades."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from deployments import Project
+
+from mcl import schema
+from mcl.live import control, past
+from mcl.live.attend import Operations
+from mcl.live.session import Session, run_session
+
+Deploy = Callable[..., Project]
+
+
+def in_the_background(desk: Project, speed: float) -> tuple[threading.Thread, list[Session]]:
+    done: list[Session] = []
+    broker = schema.Broker(replay=schema.Replay(speed=speed))
+    operations = Operations(telemetry=schema.Telemetry(port=0))
+
+    def trade() -> None:
+        done.append(run_session("paper", broker, operations, store=desk.store, root=desk.root, progress=False))
+
+    thread = threading.Thread(target=trade, daemon=True)
+    thread.start()
+    return thread, done
+
+
+def when(states: Any, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    return next(state for state in states if reached(state))
+
+
+def test_a_trading_session_answers_and_obeys(deploy: Deploy) -> None:
+    desk = deploy(interval="15m", strategy={"name": "random", "hold_sec": 1800, "seed": 4})
+    folder = control.folder_of(desk.root, "paper")
+    thread, done = in_the_background(desk, speed=40.0)
+    deadline = time.monotonic() + 60
+    while control.running(desk.root) != ["paper"] or not (folder / control.NAME).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    states = control.watched(folder)
+    trading = when(states, lambda s: s["state"] == "TRADING" and s["bars"] >= 5)
+    assert (trading["alias"], trading["connected"], trading["mode"]) == ("paper", True, "NORMAL")
+    said = control.ask(folder, {"do": "pause", "who": "a test", "why": "lunch"})["said"]
+    assert said.startswith("PAUSED")
+    paused = when(states, lambda s: s["mode"] == "PAUSED")
+    later = when(states, lambda s: s["bars"] >= paused["bars"] + 20)
+    assert later["counters"].get("orders", 0) == paused["counters"].get("orders", 0)
+    control.ask(folder, {"do": "resume", "who": "a test", "why": "back"})
+    when(states, lambda s: s["mode"] == "NORMAL")
+    assert control.ask(folder, {"do": "stop", "who": "a test", "why": "enough"})["said"].startswith("STOPPED")
+    thread.join(60)
+    assert control.running(desk.root) == []
+    last = past.remembered(past.last_journal(desk.root, "paper"))
+    assert (last["state"], last["running"]) == ("STOPPED", False)
+    rows = past.reasons(past.last_journal(desk.root, "paper"), 500)
+    assert any(row["held_back"] == "paused" for row in rows)
+    assert all(row["wanted"] is not None for row in rows)
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert {line["alias"] for line in lines} == {"paper"}
+    assert any(line["event"] == "telemetry" for line in lines)
+    [session] = done
+    found = session.differences
+    assert set(found["cause"]) == {"risk block"}, found.to_dict("records")
+    assert found["detail"].str.startswith("paused by a test, ").any()
+    assert session.facts["unexplained"] == 0
+
+
+def test_a_second_session_of_an_alias_is_refused_while_the_first_runs(deploy: Deploy) -> None:
+    from mcl.errors import LiveError
+
+    desk = deploy(interval="15m")
+    with control.alone(control.folder_of(desk.root, "paper")), pytest.raises(LiveError, match="a session of 'paper' already runs"):
+        run_session("paper", schema.Broker(), store=desk.store, root=desk.root, progress=False)
