@@ -36,7 +36,7 @@ def configure(*, as_json: bool, verbose: bool, quiet: bool) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO if production and not verbose else level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # the one of the moment
         cache_logger_on_first_use=False,
     )
 

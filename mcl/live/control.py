@@ -20,7 +20,7 @@ import os
 import pwd
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, get_args
@@ -198,7 +198,7 @@ def watched(folder: Path, timeout_sec: float = 10.0) -> Iterator[dict[str, Any]]
             yield answer["status"]
 
 
-async def following(folder: Path) -> AsyncIterator[bytes]:
+async def following(folder: Path) -> AsyncGenerator[bytes, None]:
     """`watched` for an event loop: the answers as they come, undecoded lines of JSON. Ends with the session, or at once without one."""
     try:
         with _address(folder) as address:

@@ -15,8 +15,8 @@ import hmac
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -70,14 +70,15 @@ class Dashboard:
     def _names(self) -> set[str]:
         return {self.name, *control.running(self.root), *past.aliases(self.root)}
 
-    async def _events(self, name: str) -> AsyncIterator[bytes]:
+    async def _events(self, name: str) -> AsyncGenerator[bytes, None]:
         """Follow the session; between two, show what the last one left behind."""
         folder, shown = control.folder_of(self.root, name), b""
         yield b"retry: 1000\n\n"
         while True:
-            async for line in control.following(folder):
-                yield b"event: status\ndata: " + line.rstrip() + b"\n\n"
-                shown = b""
+            async with aclosing(control.following(folder)) as lines:
+                async for line in lines:
+                    yield b"event: status\ndata: " + line.rstrip() + b"\n\n"
+                    shown = b""
             last = await asyncio.to_thread(self._last, name)
             yield b"event: beat\ndata: {}\n\n" if last == shown else b"event: status\ndata: " + last + b"\n\n"
             shown = last

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -44,7 +44,7 @@ class Request:
 class Reply:
     """`body` is whole, or comes piece by piece until the visitor leaves."""
 
-    body: bytes | AsyncIterator[bytes]
+    body: bytes | AsyncGenerator[bytes, None]
     kind: str = "text/plain; charset=utf-8"
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -152,9 +152,10 @@ async def _write(writer: asyncio.StreamWriter, reply: Reply) -> None:
         await writer.drain()
         return
     await writer.drain()
-    async for piece in reply.body:
-        writer.write(piece)
-        await writer.drain()
+    async with aclosing(reply.body) as pieces:
+        async for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
 
 
 def _host(header: str) -> str:
