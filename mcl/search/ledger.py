@@ -15,7 +15,7 @@ from mcl.tracking import Record, Store
 if TYPE_CHECKING:
     import pandas as pd
 
-BATCH = 50  # a killed process loses at most this many rows of the store; the journal has them
+BATCH = 250  # a killed process loses at most this many rows of the store; the journal has them
 BATCH_SEC = 5.0
 SHOWN_WHEN_PRUNED = ("trades",)  # a pruned trial must not lead a list that is sorted by a metric
 
@@ -161,7 +161,7 @@ class Ledger:
 
     def _record(self, outcome: Outcome) -> Record:
         facts = {"state": outcome.state, "reason": outcome.reason, "detail": outcome.detail, "config_sha256": fingerprint(outcome)}
-        files = {"config.json": json.dumps(outcome.config, indent=1).encode()} if outcome.config else {}
+        files = {"config.json": json.dumps(outcome.config).encode()} if outcome.config else {}
         if outcome.traceback:
             files["traceback.txt"] = outcome.traceback.encode()
         scored = outcome.state == "COMPLETE"

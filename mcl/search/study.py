@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner, WilcoxonPruner
 from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
@@ -32,82 +34,83 @@ class Study:
     The points of grid, random and QMC depend on the seed and the trial number alone, whatever the number of workers or the
     interruptions; the other samplers learn from finished trials, so only a single worker repeats them exactly. All of them draw
     their random numbers from the seed and the trial number.
+
+    What a sampler or a pruner knows lives in memory (`Mind`); the journal gets a trial in one line, when its point is known, and
+    another when it is told, with everything that a later process needs to make the same mind again.
     """
 
     def __init__(
         self, name: str, journal: Path, space: Space, search: schema.Search, seed: int, fixed: Sequence[dict[str, Any]] = ()
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.space, self._search, self._seed, self._fixed = space, search, seed, fixed
+        self.space, self._search, self._fixed = space, search, fixed
         self._journal = Journal(journal)
         self._storage = optuna.storages.JournalStorage(self._journal)
         self._numbered = numbered(search.sampler, space, seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self._study = optuna.create_study(
-                study_name=name,
-                storage=self._storage,
-                directions=[search.direction, *search.also.values()],
-                sampler=sampler(search.sampler, space, seed, 0),
-                pruner=pruner(search.pruner),
-                load_if_exists=True,
-            )
-        self._study_id = self._storage.get_study_id_from_name(name)
-        trials = self._study.get_trials(deepcopy=False)
+        directions = [search.direction, *search.also.values()]
+        study = optuna.create_study(study_name=name, storage=self._storage, directions=directions, load_if_exists=True)
+        self._study_id = study._study_id
+        trials = study.get_trials(deepcopy=False)
         self.asked = len(trials)
-        self._running = {trial.number: trial._trial_id for trial in trials if not trial.state.is_finished()}
-        self._open: dict[int, int] = {}  # trial number -> optuna's id
-        self._folds: dict[int, list[float]] = {}
+        self._running = {trial.number: trial for trial in trials if not trial.state.is_finished()}
+        self._open: dict[int, int] = {}  # trial number -> the journal's id
+        self._mind = Mind(space, search, seed, trials) if self._numbered is None or search.pruner != "none" else None
 
     def adopt(self, outcome: Outcome) -> None:
         """Enter an outcome of an earlier process: its trial may be open in the journal, closed, or lost with the journal's tail."""
-        if self._running.pop(outcome.number, None) is not None:
-            self._study.tell(outcome.number, _values(outcome), state=_state(outcome))
+        begun = self._running.pop(outcome.number, None)
+        if begun is not None:
+            self._open[outcome.number] = begun._trial_id
+            self.tell(outcome)
         elif outcome.number == self.asked:
-            self.asked += 1
-            known = optuna.create_trial(state=_state(outcome), values=_values(outcome), params=outcome.params, distributions=self.space)
-            self._study.add_trial(known)
+            self._begin(outcome.params)
+            self.tell(outcome)
 
     def unfinished(self) -> list[tuple[int, dict[str, Any]]]:
-        """The trials that an earlier process began and did not finish, with their values; what is missing is drawn now."""
-        return [(number, self._again(number, self._running[number])) for number in sorted(self._running)]
+        """The trials that an earlier process began and did not finish, with their values."""
+        self._open |= {number: trial._trial_id for number, trial in self._running.items()}
+        return [(number, {key: self._running[number].params[key] for key in self.space}) for number in sorted(self._running)]
 
     def ask(self) -> tuple[int, dict[str, Any]]:
         """The number and the values of the next trial."""
-        number = self.asked
-        self.asked += 1
-        values = self._known(number)
-        if values is not None:  # one line of the journal instead of one per value
-            begun = optuna.create_trial(state=TrialState.RUNNING, params=values, distributions=self.space)
-            self._open[number] = self._storage.create_new_trial(self._study_id, begun)
-            return number, values
-        self._study.sampler = sampler(self._search.sampler, self.space, self._seed, number)
-        trial = self._study.ask(self.space)
-        self._open[number] = trial._trial_id
-        return number, {key: trial.params[key] for key in self.space}
+        number, values = self.asked, self._known(self.asked)
+        if values is None:
+            assert self._mind is not None  # noqa: S101 - a sampler that numbers its points knows them all
+            values = self._mind.ask(number)
+            self._write(values, self._mind.learned(number))
+        else:
+            self._begin(values)
+        return number, values
 
     def judge(self, number: int, fold: int, value: float) -> bool:
         """Whether the pruner gives up a trial after this fold. Median and halving see the mean over the folds so far, Wilcoxon each one."""
-        folds = self._folds.setdefault(number, [])
-        folds.append(value)
-        trial = optuna.Trial(self._study, self._open[number])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a trial that is run again reports its folds again
-            trial.report(value if self._search.pruner == "wilcoxon" else math.fsum(folds) / len(folds), fold)
-            return bool(trial.should_prune())
+        assert self._mind is not None  # noqa: S101 - a search without a pruner has no judge
+        shown, given_up = self._mind.judge(number, fold, value)
+        self._storage.set_trial_intermediate_value(self._open[number], fold, shown)
+        return given_up
 
     def tell(self, outcome: Outcome) -> None:
         """Close a trial. A duplicate carries the value of the trial that it repeats, so that the sampler learns the truth."""
         trial_id = self._open.pop(outcome.number)
-        self._folds.pop(outcome.number, None)
-        self._storage.set_trial_user_attr(trial_id, "outcome", {"state": outcome.state, "reason": outcome.reason})
-        if self._numbered is not None:  # nobody learns
-            self._storage.set_trial_state_values(trial_id, _state(outcome), _values(outcome))
-        else:
-            self._study.tell(outcome.number, _values(outcome), state=_state(outcome))
+        if outcome.reason:  # for who looks with Optuna's own dashboard
+            self._storage.set_trial_user_attr(trial_id, "outcome", {"state": outcome.state, "reason": outcome.reason})
+        self._storage.set_trial_state_values(trial_id, _state(outcome), _values(outcome))
+        if self._mind is not None:
+            self._mind.tell(outcome)
 
     def close(self) -> None:
         self._journal.close()
+
+    def _begin(self, values: dict[str, Any]) -> None:
+        """Begin the next trial at a point that no sampler has thought of."""
+        if self._mind is not None:
+            self._mind.add(values)
+        self._write(values, {})
+
+    def _write(self, values: dict[str, Any], learned: dict[str, Any]) -> None:
+        begun = optuna.create_trial(state=TrialState.RUNNING, params=values, distributions=self.space, system_attrs=learned)
+        self._open[self.asked] = self._storage.create_new_trial(self._study_id, begun)
+        self.asked += 1
 
     def _known(self, number: int) -> dict[str, Any] | None:
         """The point of a trial that no sampler has to think about."""
@@ -115,11 +118,66 @@ class Study:
             return dict(self._fixed[number])
         return None if self._numbered is None else self._numbered(number - len(self._fixed))
 
-    def _again(self, number: int, trial_id: int) -> dict[str, Any]:
-        self._open[number] = trial_id
-        self._study.sampler = sampler(self._search.sampler, self.space, self._seed, number)
-        trial = optuna.Trial(self._study, trial_id)
-        return {key: _suggested(trial, key, axis) for key, axis in self.space.items()}
+
+class Mind:
+    """What a learning sampler and a pruner know: a study in memory, a pure function of the trials begun and told, in their order.
+
+    The sampler of every trial is made anew, with random numbers of its own; what it remembers of earlier trials (the state of
+    CMA-ES, the generations of NSGA-II) it keeps in the trials' `system_attrs`, which the journal keeps too.
+    """
+
+    def __init__(self, space: Space, search: schema.Search, seed: int, trials: Sequence[FrozenTrial]) -> None:
+        self._space, self._search, self._seed = space, search, seed
+        self._folds: dict[int, list[float]] = {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._study = optuna.create_study(directions=[search.direction, *search.also.values()], pruner=pruner(search.pruner))
+        self._storage, self._rows = self._study._storage, Rows(space)
+        for trial in trials:
+            self._storage.create_new_trial(self._study._study_id, trial)
+
+    def add(self, values: dict[str, Any]) -> None:
+        """Begin a trial whose point comes from elsewhere."""
+        begun = optuna.create_trial(state=TrialState.RUNNING, params=values, distributions=self._space)
+        self._storage.create_new_trial(self._study._study_id, begun)
+
+    def ask(self, number: int) -> dict[str, Any]:
+        """The values of trial `number`, which is the next one."""
+        self._study._thread_local.cached_all_trials = None  # as Study.ask does, which is slower for what is known here
+        learner = sampler(self._search.sampler, self._space, self._seed, number, self._rows)
+        trial_id = self._storage.create_new_trial(self._study._study_id)
+        trial = self._storage.get_trial(trial_id)
+        values = learner.sample_relative(self._study, trial, learner.infer_relative_search_space(self._study, trial))
+        for key, axis in self._space.items():
+            if key not in values:
+                values[key] = _single(axis) if axis.single() else learner.sample_independent(self._study, trial, key, axis)
+            self._storage.set_trial_param(trial_id, key, axis.to_internal_repr(values[key]), axis)
+        return {key: values[key] for key in self._space}
+
+    def learned(self, number: int) -> dict[str, Any]:
+        """What the sampler has written down beside a trial."""
+        found: dict[str, Any] = self._storage.get_trial(self._id(number)).system_attrs
+        return found
+
+    def judge(self, number: int, fold: int, value: float) -> tuple[float, bool]:
+        """(what the pruner sees, whether it gives up)."""
+        if fold == 0:
+            self._folds[number] = []
+        folds = self._folds[number]
+        folds.append(value)
+        shown = value if self._search.pruner == "wilcoxon" else math.fsum(folds) / len(folds)
+        trial = optuna.Trial(self._study, self._id(number))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a trial that is run again reports its folds again
+            trial.report(shown, fold)
+            return shown, bool(trial.should_prune())
+
+    def tell(self, outcome: Outcome) -> None:
+        self._folds.pop(outcome.number, None)
+        self._storage.set_trial_state_values(self._id(outcome.number), _state(outcome), _values(outcome))
+
+    def _id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
 
 
 def _state(outcome: Outcome) -> TrialState:
@@ -139,6 +197,24 @@ def numbered(name: str, space: Space, seed: int) -> points.Point | None:
     return points.uniform(space, seed) if name == "random" else None
 
 
+class Rows:
+    """The points of finished trials as TPE counts in them, each translated once."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = {key: axis for key, axis in space.items() if not axis.single()}
+        self._known: dict[int, list[float]] = {}
+
+    def of(self, trials: Sequence[FrozenTrial]) -> dict[str, npt.NDArray[np.float64]]:
+        """One column per axis, one row per trial."""
+        table = np.array([self._known.get(trial.number) or self._row(trial) for trial in trials], float).reshape(len(trials), -1)
+        return {key: np.ascontiguousarray(table[:, i]) for i, key in enumerate(self._space)}
+
+    def _row(self, trial: FrozenTrial) -> list[float]:
+        row = [axis.to_internal_repr(trial.params[key]) for key, axis in self._space.items()]
+        self._known[trial.number] = row
+        return row
+
+
 class _Known:
     """A sampler that is told its space, instead of finding it in all earlier trials each time (optuna's own remembers it)."""
 
@@ -154,10 +230,15 @@ class _Cma(_Known, CmaEsSampler):
 
 
 class _Tpe(_Known, TPESampler):
-    pass
+    rows: Rows
+
+    def _get_internal_repr(self, trials: Any, search_space: Any, study: Any) -> Any:
+        if search_space.keys() == self.space.keys() and all(len(trial.params) for trial in trials):
+            return self.rows.of(trials)
+        return super()._get_internal_repr(trials, search_space, study)
 
 
-def sampler(name: str, space: Space, seed: int, number: int) -> BaseSampler:
+def sampler(name: str, space: Space, seed: int, number: int, rows: Rows) -> BaseSampler:
     """The learning sampler of one trial, with random numbers of its own."""
     own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
     if name == "nsga2":
@@ -167,10 +248,26 @@ def sampler(name: str, space: Space, seed: int, number: int) -> BaseSampler:
         cma.space = {key: axis for key, axis in space.items() if not (axis.single() or isinstance(axis, CategoricalDistribution))}
         return cma
     if name == "tpe":
+        _vectorised()
         tpe = _Tpe(seed=own)
-        tpe.space = {key: axis for key, axis in space.items() if not axis.single()}
+        tpe.space, tpe.rows = {key: axis for key, axis in space.items() if not axis.single()}, rows
         return tpe
     return RandomSampler(seed=own)
+
+
+def _single(axis: Any) -> Any:
+    return axis.choices[0] if isinstance(axis, CategoricalDistribution) else axis.low
+
+
+@cache
+def _vectorised() -> None:
+    """Optuna computes the logarithm of the normal distribution one number at a time, which is most of what TPE costs; scipy has it
+    as one call, no less exact. Where Optuna has come to name its function otherwise, TPE stays slow."""
+    from optuna.samplers._tpe import _truncnorm
+    from scipy.special import log_ndtr
+
+    if hasattr(_truncnorm, "_log_ndtr"):
+        _truncnorm._log_ndtr = log_ndtr
 
 
 def pruner(name: str) -> BasePruner:
@@ -199,13 +296,3 @@ def planned(space: Space, search: schema.Search, fixed: int = 0) -> int:
             f"set search.trials={count}, coarsen the ranges, or use search.sampler=qmc",
         )
     return count
-
-
-def _suggested(trial: optuna.Trial, key: str, axis: BaseDistribution) -> Any:
-    """The value that the journal holds for this trial, or the sampler's."""
-    if isinstance(axis, IntDistribution):
-        return trial.suggest_int(key, axis.low, axis.high, step=axis.step, log=axis.log)
-    if isinstance(axis, FloatDistribution):
-        return trial.suggest_float(key, axis.low, axis.high, step=axis.step, log=axis.log)
-    assert isinstance(axis, CategoricalDistribution)  # noqa: S101 - the last kind of `space.distribution`
-    return trial.suggest_categorical(key, axis.choices)

@@ -60,9 +60,16 @@ class Market:
         self.root = root
         self.loaded: dict[str, Bars] = dict(known or {})
         self._folds: dict[tuple[str, int], list[Fold]] = {}
+        self._last: tuple[schema.Data, str] | None = None
+
+    def _key(self, data: schema.Data) -> str:
+        """`data_key`, remembered: most searches vary nothing of the data."""
+        if self._last is None or self._last[0] != data:
+            self._last = data, data_key(data)
+        return self._last[1]
 
     def bars(self, data: schema.Data) -> Bars:
-        key = data_key(data)
+        key = self._key(data)
         if key not in self.loaded:
             while len(self.loaded) >= KEPT_DATA_SETS:
                 del self.loaded[next(iter(self.loaded))]
@@ -71,7 +78,7 @@ class Market:
 
     def folds(self, data: schema.Data, count: int) -> list[Fold]:
         """The bars of `data` in `count` parts of equally many sessions, in time order."""
-        key = data_key(data), count
+        key = self._key(data), count
         if key not in self._folds:
             bars = self.bars(data)
             firsts = np.flatnonzero(np.diff(bars.session, prepend=bars.session[0] - 1))

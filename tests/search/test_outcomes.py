@@ -161,7 +161,7 @@ class Moody(Objective):
 def test_what_hangs_or_dies_fails_alone(project: Project) -> None:
     frozen = freeze(config.compose("sweep", list(SMALL)), project.root)
     moody = Moody(frozen.composed.raw, frozen.search, frozen.market)
-    workers = pool.Pool(moody, 2, project.root / "bars", limit_sec=3.0)
+    workers = pool.Pool(moody, 2, project.root / "bars", limit_sec=10.0)
     try:
         for number, mood in enumerate(["well", "hang", "die", "well", "well"]):
             workers.submit(number, {"mood": mood, "fast": 5 if number < 4 else "five"})
@@ -175,7 +175,7 @@ def test_what_hangs_or_dies_fails_alone(project: Project) -> None:
         ("COMPLETE", ""),
         ("PRUNED", "constraint"),
     ]
-    assert "longer than search.trial_timeout_sec=3" in found[1].detail
+    assert "longer than search.trial_timeout_sec=10" in found[1].detail
     assert "3 worker processes died during this trial" in found[2].detail
     assert found[0].value == found[3].value
     assert not (project.root / "bars").exists()
