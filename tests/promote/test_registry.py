@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from mcl.promote.place import MODEL
 from mcl.promote.record import STUDY, records
 from mcl.promote.shelf import compared, history, shelf, shelved, standing
 from mcl.rules import LiveRules
-from mcl.tracking import Record
+from mcl.tracking import Record, Store
 
 LIVE = OPEN_GATES.model_copy(
     update={"live": LiveRules(min_paper_sessions=3, clean_tree=False, hard=("paper_sessions", "paper_unexplained"))}
@@ -30,19 +31,22 @@ PATIENT = LIVE.model_copy(update={"min_trades": 10_000})
 
 
 @pytest.fixture(scope="module")
-def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return empty_store(tmp_path_factory.mktemp("store"))
+def once(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A run, promoted to paper; tests go on in a copy."""
+    made = project(tmp_path_factory.mktemp("once") / "project", empty_store(tmp_path_factory.mktemp("store")))
+    promote(made.run(), store=made.store, root=made.root, gates=OPEN_GATES)
+    return made
 
 
 @pytest.fixture
-def shop(tmp_path: Path, blank: Path) -> Project:
-    return project(tmp_path / "project", blank)
+def shop(tmp_path: Path, once: Project) -> Project:
+    shutil.copytree(once.root, tmp_path / "project")
+    return Project(tmp_path / "project", Store(tmp_path / "project"))
 
 
 def paper(shop: Project) -> str:
-    run_id = shop.run()
-    promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES)
-    return run_id
+    """The run behind the name."""
+    return shop.store.version(MODEL, "paper").run_id
 
 
 def live(shop: Project, run_id: str, **more: Any) -> Any:
@@ -69,11 +73,9 @@ def days(shop: Project, *nets: float, **more: Any) -> None:
 
 
 def test_live_takes_only_what_traded_on_paper(shop: Project) -> None:
-    run_id = shop.run()
     with pytest.raises(PromotionError, match="has never been promoted to paper; live takes only what has traded there"):
-        live(shop, run_id)
-    paper(shop)
-    run_id = shop.store.version(MODEL, "paper").run_id
+        live(shop, shop.run())
+    run_id = paper(shop)
     days(shop, 10.0, -5.0)
     with pytest.raises(GatesMissed, match=r"paper_sessions = 2 \(rule: >= 3"):
         live(shop, run_id)
@@ -135,8 +137,7 @@ def test_a_name_never_changes_between_paper_and_real_money(shop: Project) -> Non
 
 
 def test_a_waiver_is_kept_for_ever(shop: Project) -> None:
-    run_id = shop.run()
-    done = promote(run_id, store=shop.store, root=shop.root, gates=PATIENT, waived=["trades"], because="few trades by design")
+    done = promote(paper(shop), store=shop.store, root=shop.root, gates=PATIENT, waived=["trades"], because="few trades by design")
     assert [(g.name, g.word) for g in done.gates if not g.passed] == [("trades", "waived")]
     version = shop.store.version(MODEL, "paper")
     assert version.tags["waived.trades"] == "few trades by design"
@@ -155,14 +156,13 @@ def test_a_waiver_is_kept_for_ever(shop: Project) -> None:
 )
 def test_a_waiver_that_says_nothing_is_refused(shop: Project, names: list[str], because: str, sentence: str) -> None:
     with pytest.raises(PromotionError, match=sentence):
-        promote(shop.run(), store=shop.store, root=shop.root, gates=PATIENT, waived=names, because=because)
+        promote(paper(shop), store=shop.store, root=shop.root, gates=PATIENT, waived=names, because=because)
 
 
 # ------------------------------------------------------------------------------------------------------------------- registry
 
 
 def test_the_shelf_shows_what_a_version_lived_through(shop: Project) -> None:
-    paper(shop)
     days(shop, 10.0, -4.0)
     traded(shop, "2025-12-02", -6.0)  # the same session again: the last counts
     [entry] = shelf(shop.store)
@@ -181,7 +181,6 @@ def test_the_shelf_shows_what_a_version_lived_through(shop: Project) -> None:
 
 
 def test_an_altered_version_says_so_and_shows_no_numbers(shop: Project) -> None:
-    paper(shop)
     target = shop.store.version(MODEL, "paper").folder / "metrics.json"
     target.write_text(target.read_text().replace("1", "2"))
     [entry] = shelf(shop.store)
@@ -190,7 +189,6 @@ def test_an_altered_version_says_so_and_shows_no_numbers(shop: Project) -> None:
 
 
 def test_two_versions_differ_in_what_was_changed(shop: Project) -> None:
-    paper(shop)
     other = shop.config({"name": "ema_cross", "fast": 5, "slow": 30}, start="2025-10-29")
     promote(shop.run(other), store=shop.store, root=shop.root, gates=OPEN_GATES)
     found = compared(shelved("previous", shop.store), shelved("paper", shop.store))
@@ -202,7 +200,6 @@ def test_two_versions_differ_in_what_was_changed(shop: Project) -> None:
 
 
 def test_history_shows_registry_and_git_side_by_side(shop: Project) -> None:
-    paper(shop)
 
     def git(*words: str) -> None:
         who = ("-c", "user.name=Ann", "-c", "user.email=a@b.c")
@@ -266,7 +263,6 @@ def test_a_promoted_value_leads_back_to_its_run(shop: Project) -> None:
 
 
 def test_records_of_other_studies_do_not_count(shop: Project) -> None:
-    paper(shop)
     shop.store.record(Record(study="test", name="x", metrics={"net_pnl_usd": 1.0}, tags={"mcl.kind": "session", "session": "2025-12-01"}))
     [entry] = shelf(shop.store)
     assert entry.record.sessions == ()
