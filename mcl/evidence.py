@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -16,12 +17,16 @@ from typing import Any
 
 from mcl import __version__, config, schema
 from mcl.data.bars import Bars
+from mcl.report.format import metric_rows, verdict
 from mcl.strategy import own
+from mcl.tracking.filing import EXPERIMENT, RUN, Dataset
 
 PACKAGES = (
     *("numpy", "pandas", "numba", "llvmlite", "pyarrow", "hydra-core"),
     *("omegaconf", "mlflow", "optuna", "databento", "ib-async", "pydantic"),
 )
+LONGEST = 60  # characters of a label
+HEADLINES = ("net_pnl_usd", "sharpe", "dsr", "trials_counted", "max_drawdown_usd", "profit_factor", "trades", "commission_usd", "sessions")
 DECIDING = ("engine", "strategy", "data", "risk.py", "jit.py", "market.py", "calendar.py", "schema.py")  # files that can change a result
 
 
@@ -30,6 +35,9 @@ def tags(run: schema.Config, bars: Bars) -> dict[str, str]:
     found = {
         "mcl.kind": "backtest",
         "mcl.strategy": run.strategy["name"],
+        "mcl.source": run.data.source,
+        "mcl.instrument": bars.instrument.symbol,
+        "mcl.interval": bars.interval,
         "config_sha256": config.fingerprint(run),
         "data_fingerprint": bars.fingerprint,
         "code_sha256": code_sha256(run.strategy),
@@ -40,6 +48,63 @@ def tags(run: schema.Config, bars: Bars) -> dict[str, str]:
         **{f"version.{k}": v for k, v in versions().items()},
     }
     return found | ({"watermark": watermark(bars)} if bars.synthetic else {})
+
+
+def label(params: Mapping[str, Any]) -> str:
+    """`f10 s30` for {fast: 10, slow: 30}: each value behind the shortest beginning of its name that tells it from the others."""
+    names = {key: key.rpartition(".")[2] for key in params}
+    first = {key: params[key] for key in names if not isinstance(params[key], str)}
+    said = [f"{_beginning(names[key], names.values())}{_short(value)}" for key, value in first.items()]
+    shown = " ".join(said)
+    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST].rpartition(' ')[0]} …"
+
+
+def _beginning(name: str, names: Collection[str]) -> str:
+    """At least one letter; the whole name where another one is equal to it."""
+    others = [other for other in names if other != name]
+    return next((name[:n] for n in range(1, len(name)) if not any(o.startswith(name[:n]) for o in others)), name)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def dataset(run: schema.Config, bars: Bars) -> Dataset:
+    """The bars as the data set that MLflow shows with the run, and by which it finds all runs on the same data."""
+    data = run.data.model_dump(mode="json")
+    told = [data[key] for key in ("instrument", "interval", "source", "world", "symbol", "path") if data.get(key)]
+    columns = ("open", "high", "low", "close", "adjustment")
+    spec = [{"name": "close_time", "type": "datetime", "required": True}]
+    spec += [{"name": name, "type": "double", "required": True} for name in columns]
+    spec += [{"name": name, "type": "long", "required": True} for name in ("volume", "session", "contract")]
+    profile = {"num_rows": len(bars), "sessions": f"{_day(bars, 0)} .. {_day(bars, -1)}", "rolls": int(bars.roll.sum())}
+    return Dataset(
+        name=" ".join(map(str, told))[:500],
+        digest=bars.fingerprint[:36],
+        source_type=str(data["source"])[:36],
+        source=json.dumps(data | {"fingerprint": bars.fingerprint, "synthetic": bars.synthetic}),
+        schema=json.dumps({"mlflow_colspec": spec}),
+        profile=json.dumps(profile),
+    )
+
+
+def note(measured: Mapping[str, float], found: Mapping[str, str], run: schema.Config, overrides: Sequence[str], above: str | None) -> str:
+    """A run's description in MLflow: verdict, headline metrics, where its page is, and how to make it again. Markdown.
+
+    `above` is the id of the search that the run belongs to.
+    """
+    said, here = verdict(measured), f"#/experiments/{EXPERIMENT}/runs"
+    rows = [f"| {label} | {text} |" for label, text, name in metric_rows(measured) if name in HEADLINES]
+    search = f" · [the search it came from]({here}/{above})" if above else ""
+    parts = [
+        f"**{said.word}.** {said.text}",
+        *([f"**{found['watermark']}**"] if "watermark" in found else []),
+        *([run.notes] if run.notes else []),
+        "\n".join(["| | |", "|---|---:|", *rows]),
+        f"[Report]({here}/{RUN}/artifacts/report.html){search}",
+        f"`{' '.join(['mcl backtest', *overrides])}`",
+    ]
+    return "\n\n".join(parts)
 
 
 def watermark(bars: Bars) -> str:

@@ -23,8 +23,10 @@ from mcl.engine.why import why
 from mcl.errors import ConfigError, StoreError
 from mcl.metrics import bootstrap
 from mcl.metrics.performance import SESSIONS_PER_YEAR
+from mcl.report.format import verdict
 from mcl.strategy import build
 from mcl.tracking import Record, Store, StoredRun
+from mcl.tracking.filing import NOTE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,17 +73,19 @@ def backtest(
     measured = metrics.summary(result)
     tags = evidence.tags(run, bars) | (extra_tags or {})
     luck = counted(run, measured, root)
+    shown = measured | luck
+    described = {"mcl.verdict": verdict(shown).word, NOTE: evidence.note(shown, tags, run, overrides, parent)}
     record = Record(
         study=run.study,
         name=name(run, bars),
         params=params(run),
-        metrics=measured | luck,
-        tags=tags,
+        metrics=shown,
+        tags=tags | described,
         files=artifacts(run, result, overrides),
         series={"curve/equity_usd": equity_steps(result)},
         parent=parent,
+        dataset=evidence.dataset(run, bars),
     )
-    shown = measured | luck
     run_id = store.record(record, (lambda i: {"report.html": page(run, result, shown, tags, overrides, i)}) if report else None)
     trials.append(root, [tried(run, result, tags, run_id, parent or "")])
     where = store.artifacts(run_id) / "report.html" if report else None
@@ -143,10 +147,10 @@ def unequal(old: dict[str, float], new: dict[str, float]) -> list[str]:
 
 
 def name(run: schema.Config, bars: Bars) -> str:
-    """`ema_cross fast10 slow30 · 2024-01..2025-06`"""
-    values = " ".join(f"{k}{v}" for k, v in config.flatten(run.strategy).items() if k != "name")
+    """`ema_cross f10 s30 · 2024-01..2025-06`"""
+    values = {key: value for key, value in config.flatten(run.strategy).items() if key != "name"}
     first, last = (str(bars.session[i].astype("datetime64[D]").astype("datetime64[M]")) for i in (0, -1))
-    return f"{run.strategy['name']} {values} · {first}..{last}".replace("  ", " ")
+    return " ".join(filter(None, (run.strategy["name"], evidence.label(values), f"· {first}..{last}")))
 
 
 def params(run: schema.Config) -> dict[str, Any]:
@@ -168,6 +172,7 @@ def artifacts(run: schema.Config, result: Result, overrides: Sequence[str]) -> d
         "overrides.json": json.dumps({"overrides": list(overrides), "argv": evidence.argv()}).encode(),
         "manifest.json": json.dumps(bars.provenance | {"fingerprint": bars.fingerprint}, default=str, indent=1).encode(),
         "code.json": json.dumps(evidence.code_digests(run.strategy), indent=1).encode(),
+        "trades.csv": result.trades_frame().to_csv(index=False, float_format="%.10g").encode(),
         "data/fills.parquet": parquet(result.fills_frame()),
         "data/trades.parquet": parquet(result.trades_frame()),
         "data/equity.parquet": parquet(pd.DataFrame({"close_time": bars.times, "equity_usd": result.equity, "position": result.position})),

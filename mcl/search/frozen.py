@@ -76,6 +76,7 @@ def parent(frozen: Frozen) -> Record:
         study=frozen.run.study,
         name=frozen.title,
         params=runs.params(frozen.run) | {f"search.{key}": value for key, value in config.flatten(searched).items()},
+        dataset=evidence.dataset(frozen.run, frozen.bars),
         tags=evidence.tags(frozen.run, frozen.bars) | {key: value for key, value in tags.items() if value},
         files={
             "config.json": json.dumps(frozen.run.model_dump(mode="json"), indent=1).encode(),

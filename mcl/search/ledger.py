@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mcl import config, trials
+from mcl import config, evidence, trials
 from mcl.search.trial import Outcome
 from mcl.tracking import Record, Store
 
@@ -167,7 +167,7 @@ class Ledger:
         scored = outcome.state == "COMPLETE"
         return Record(
             study=self._study,
-            name=f"trial {outcome.number}",
+            name=f"trial {outcome.number} · {evidence.label(outcome.params)}",
             params=self._params | outcome.params,
             metrics=outcome.metrics if scored else {k: v for k, v in outcome.metrics.items() if k in SHOWN_WHEN_PRUNED},
             tags=self._tags | {"mcl.kind": "trial", "trial": str(outcome.number)} | facts,

@@ -14,6 +14,7 @@ from mcl.search.ledger import Ledger
 from mcl.search.progress import Board, shown
 from mcl.search.space import Space
 from mcl.tracking import Record, Status, Store
+from mcl.tracking.filing import EXPERIMENT, NOTE, RUN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,6 +153,7 @@ def conclude(
     counts = {"trials": float(len(trials))} | {f"trials_{state.lower()}": float(count) for state, count in board.states.items()}
     scores = {f"best_{name}": value for name, value in best["metrics"].items() if math.isfinite(value)} if best else {}
     tags = {"best_run_id": best["run_id"], "best_trial": str(best["trial"])} if best else {}
+    tags |= {NOTE: described(swept)}
     record = Record(
         study=study,
         name=board.title,
@@ -163,6 +165,27 @@ def conclude(
     store.finish(sweep_id, record)
     store.analyze()
     return swept
+
+
+def described(swept: Swept) -> str:
+    """The parent's description in MLflow, in Markdown: what came of it, the best trials as links, and where the page is."""
+    here = f"#/experiments/{EXPERIMENT}/runs"
+    states = ", ".join(f"{count:,} {state.lower()}" for state, count in swept.states.items() if count)
+    scored = swept.trials[swept.trials["state"] == "COMPLETE"].sort_values(["value", "trial"], ascending=[not swept.maximize, True])
+    names = [key.rpartition(".")[2] for key in swept.keys]
+    rows = [
+        " | ".join([f"| [{row['trial']}]({here}/{row['run_id']})", *(shown(row[key]) for key in swept.keys), f"{shown(row['value'])} |"])
+        for row in scored.head(5).to_dict("records")
+    ]
+    parts = [
+        f"{len(swept.trials):,} trials: {states}.",
+        f"**{swept.watermark}**" if swept.watermark else "",
+        "\n".join([f"| trial | {' | '.join([*names, swept.metric])} |", "|---|" + "---:|" * (len(names) + 1), *rows]) if rows else "",
+        " ".join(f"{sentence}." for sentence in (swept.counted, *swept.advice()) if sentence),
+        f"[Page of the search]({here}/{RUN}/artifacts/sweep.html)"
+        + (f" · [the best as a complete run]({here}/{swept.best['run_id']})" if swept.best else ""),
+    ]
+    return "\n\n".join(filter(None, parts))
 
 
 def surveyed(trials: pd.DataFrame, space: Space | None, metric: str, maximize: bool, also: Mapping[str, str]) -> pd.DataFrame:

@@ -21,12 +21,14 @@ from urllib.parse import unquote, urlparse
 from mcl import config
 from mcl.errors import StoreError, nearest
 from mcl.tracking import bulk, local
+from mcl.tracking.filing import NOTE, Dataset, filed, linked, plain
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 PARENT = "mlflow.parentRunId"
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow shows its pages for language models
 MAX_PARAM = 500  # characters; MLflow cuts at 6000 without a word, a longer value is named by its hash here
 BATCH = 900  # MLflow takes 1000 entities a call
 QUIET = {  # before the first import of mlflow
@@ -39,7 +41,10 @@ QUIET = {  # before the first import of mlflow
 
 @dataclass(frozen=True)
 class Record:
-    """What one tracked run consists of. `files` maps an artifact path to its bytes; `series` holds step metrics of a few hundred points."""
+    """What one tracked run consists of. `files` maps an artifact path to its bytes; `series` holds step metrics of a few hundred points.
+
+    Metrics have their flat names here and in `StoredRun`; the store files them in groups (`mcl.tracking.filing`).
+    """
 
     study: str
     name: str
@@ -50,6 +55,7 @@ class Record:
     series: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     parent: str | None = None
     status: Status = "FINISHED"
+    dataset: Dataset | None = None
 
 
 @dataclass(frozen=True)
@@ -140,8 +146,10 @@ class Store:
         """Write a run that stays RUNNING: the parent of a sweep, a live session."""
         with self._refusals(record.name):
             tags = record.tags | ({PARENT: record.parent} if record.parent else {})
-            created = self._client.create_run(self._experiment(record.study), run_name=record.name, tags=tags)
-        run_id = str(created.info.run_id)
+            experiment = self._experiment(record.study)
+            run_id = str(self._client.create_run(experiment, run_name=record.name, tags=tags).info.run_id)
+            if NOTE in tags:
+                self._client.set_tag(run_id, NOTE, linked(tags, run_id, experiment)[NOTE])
         self._fill(run_id, record)
         return run_id
 
@@ -149,7 +157,8 @@ class Store:
         """Add what `record` holds to a started run and set its final status."""
         self._fill(run_id, record)
         with self._refusals(run_id):
-            for key, value in record.tags.items():
+            experiment = str(self._client.get_run(run_id).info.experiment_id)
+            for key, value in linked(record.tags, run_id, experiment).items():
                 self._client.set_tag(run_id, key, value)
             self._terminate(run_id, record.status)
 
@@ -317,7 +326,7 @@ class Store:
         if found is not None:
             return str(found.experiment_id)
         location = (self.folder / "artifacts" / study).as_uri() if self.uri.startswith("sqlite:///") else None
-        return str(client.create_experiment(study, artifact_location=location))
+        return str(client.create_experiment(study, artifact_location=location, tags=KIND))
 
     def _fill(self, run_id: str, record: Record) -> None:
         from mlflow.entities import Metric, Param
@@ -326,12 +335,14 @@ class Store:
         try:
             with self._refusals(record.name):
                 params = [Param(k, short(v)) for k, v in record.params.items()]
-                metrics = [Metric(k, float(v), 0, 0) for k, v in record.metrics.items() if not math.isinf(v)]
-                steps = [Metric(k, v, 0, step) for k, points in record.series.items() for step, v in points]
+                metrics = [Metric(filed(k), float(v), 0, 0) for k, v in record.metrics.items() if not math.isinf(v)]
+                steps = [Metric(filed(k), v, 0, step) for k, points in record.series.items() for step, v in points]
                 for first in range(0, max(len(params), 1), 100):
                     client.log_batch(run_id, params=params[first : first + 100])
                 for first in range(0, len(metrics + steps), BATCH):
                     client.log_batch(run_id, metrics=(metrics + steps)[first : first + BATCH])
+                if record.dataset is not None:
+                    client.log_inputs(run_id, datasets=[_input(record.dataset)])
                 if record.files:
                     uri = str(client.get_run(run_id).info.artifact_uri)
                     self._put(uri, record.files, lambda folder: client.log_artifacts(run_id, folder))
@@ -397,7 +408,7 @@ class Store:
             name=tags.get("mlflow.runName", ""),
             status=str(run.info.status),
             params=dict(run.data.params),
-            metrics=dict(run.data.metrics),
+            metrics={plain(name): value for name, value in run.data.metrics.items()},
             tags=tags,
             parent=tags.get(PARENT),
             artifacts=self._local(str(run.info.artifact_uri), lambda: self._download(run.info.artifact_uri)),
@@ -471,10 +482,19 @@ def _row(record: Record) -> bulk.Row:
         status=record.status,
         tags=record.tags | ({PARENT: record.parent} if record.parent else {}),
         params={key: short(value) for key, value in record.params.items()},
-        metrics={key: float(value) for key, value in record.metrics.items() if not math.isinf(value)},
-        series=record.series,
+        metrics={filed(key): float(value) for key, value in record.metrics.items() if not math.isinf(value)},
+        series={filed(key): points for key, points in record.series.items()},
         files=record.files,
+        dataset=record.dataset,
     )
+
+
+def _input(dataset: Dataset) -> Any:
+    from mlflow.entities import Dataset as Known
+    from mlflow.entities import DatasetInput, InputTag
+
+    facts = (dataset.name, dataset.digest, dataset.source_type, dataset.source, dataset.schema, dataset.profile)
+    return DatasetInput(Known(*facts), [InputTag(bulk.CONTEXT, "backtest")])
 
 
 def short(value: Any) -> str:

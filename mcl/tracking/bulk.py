@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mcl.tracking.filing import Dataset, linked
+
 REVISIONS = ("dc11669786a5",)  # MLflow 3.17
 WAIT_SEC = 60.0  # for another writer
 Entry = TypeVar("Entry", bound=tuple[Any, ...])
@@ -30,6 +32,13 @@ INSERT_TAG = "INSERT INTO tags (run_uuid, key, value) VALUES (?, ?, ?)"
 INSERT_PARAM = "INSERT INTO params (run_uuid, key, value) VALUES (?, ?, ?)"
 INSERT_METRIC = "INSERT INTO metrics (run_uuid, key, value, is_nan, timestamp, step) VALUES (?, ?, ?, ?, 0, ?)"
 INSERT_LATEST = "INSERT INTO latest_metrics (run_uuid, key, value, is_nan, timestamp, step) VALUES (?, ?, ?, ?, 0, ?)"
+INSERT_DATASET = """INSERT OR IGNORE INTO datasets
+(dataset_uuid, experiment_id, name, digest, dataset_source_type, dataset_source, dataset_schema, dataset_profile)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+INSERT_INPUT = """INSERT INTO inputs (input_uuid, source_type, source_id, destination_type, destination_id, step)
+VALUES (?, 'DATASET', ?, 'RUN', ?, 0)"""
+INSERT_INPUT_TAG = "INSERT INTO input_tags (input_uuid, name, value) VALUES (?, ?, ?)"
+CONTEXT = "mlflow.data.context"
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,7 @@ class Row:
     metrics: dict[str, float] = field(default_factory=dict)
     series: dict[str, list[tuple[int, float]]] = field(default_factory=dict)  # step metrics, steps increasing
     files: dict[str, bytes] = field(default_factory=dict)
+    dataset: Dataset | None = None
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
@@ -110,11 +120,24 @@ def insert(database: Path, place: Place, rows: Sequence[Row]) -> list[str]:
             now = int(time.time() * 1000)
             uri, under = f"{place.location}/{{}}/artifacts", place.experiment_id
             connection.executemany(INSERT_RUN, [(r.run_id, r.name, r.status, now, now, uri.format(r.run_id), under) for r in rows])
-            connection.executemany(INSERT_TAG, _long(ids, [row.tags | {"mlflow.runName": row.name} for row in rows]))
+            named = [linked(row.tags, row.run_id, str(under)) | {"mlflow.runName": row.name} for row in rows]
+            connection.executemany(INSERT_TAG, _long(ids, named))
             connection.executemany(INSERT_PARAM, _long(ids, [row.params for row in rows]))
             connection.executemany(INSERT_METRIC, _sorted(point for row in rows for point in _points(row)))
             connection.executemany(INSERT_LATEST, _sorted(point for row in rows for point in _latest(row)))
+            _put_datasets(connection, under, rows)
     return ids
+
+
+def _put_datasets(connection: sqlite3.Connection, experiment: int, rows: Sequence[Row]) -> None:
+    """Each data set once per experiment, and what says which run used it."""
+    for dataset in dict.fromkeys(row.dataset for row in rows if row.dataset is not None):
+        d, key = dataset, (experiment, dataset.name, dataset.digest)
+        connection.execute(INSERT_DATASET, (uuid.uuid4().hex, *key, d.source_type, d.source, d.schema, d.profile))
+        found = connection.execute("SELECT dataset_uuid FROM datasets WHERE experiment_id = ? AND name = ? AND digest = ?", key).fetchone()
+        inputs = [(uuid.uuid4().hex, str(found[0]), row.run_id) for row in rows if row.dataset == dataset]
+        connection.executemany(INSERT_INPUT, inputs)
+        connection.executemany(INSERT_INPUT_TAG, [(input_id, CONTEXT, "backtest") for input_id, _, _ in inputs])
 
 
 def _points(row: Row) -> Iterator[tuple[str, str, float, bool, int]]:

@@ -63,10 +63,12 @@ def test_a_run_from_bulk_goes_on_living(store: Store) -> None:
     run_id = store.record_many([RECORD])[0]
     client = store._client
     client.set_tag(run_id, "note", "later")
-    client.log_metric(run_id, "sharpe", 2.0, step=1)
+    client.log_metric(run_id, "result/sharpe", 2.0, step=1)
     assert store.run(run_id).metrics["sharpe"] == 2.0
-    assert [m.value for m in client.get_metric_history(run_id, "sharpe")] == [1.25, 2.0]
-    found = client.search_runs([client.get_experiment_by_name("bulk").experiment_id], "metrics.sharpe > 1.5 and tags.note = 'later'")
+    assert [m.value for m in client.get_metric_history(run_id, "result/sharpe")] == [1.25, 2.0]
+    found = client.search_runs(
+        [client.get_experiment_by_name("bulk").experiment_id], "metrics.`result/sharpe` > 1.5 and tags.note = 'later'"
+    )
     assert [run.info.run_id for run in found] == [run_id]
     client.delete_run(run_id)
     client.restore_run(run_id)
