@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -102,7 +103,7 @@ def note(measured: Mapping[str, float], found: Mapping[str, str], run: schema.Co
         *([run.notes] if run.notes else []),
         "\n".join(["| | |", "|---|---:|", *rows]),
         f"[Report]({here}/{RUN}/artifacts/report.html){search}",
-        f"`{' '.join(['mcl backtest', *overrides])}`",
+        f"`{shlex.join(['mcl', 'backtest', *overrides])}`",
     ]
     return "\n\n".join(parts)
 

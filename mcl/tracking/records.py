@@ -1,0 +1,73 @@
+"""What goes into the run store and what comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from mcl.errors import StoreError
+from mcl.tracking.filing import Dataset
+
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one tracked run consists of. `files` maps an artifact path to its bytes; `series` holds step metrics of a few hundred points.
+
+    Metrics have their flat names here and in `StoredRun`; the store files them in groups (`mcl.tracking.filing`).
+    """
+
+    study: str
+    name: str
+    params: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    series: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    parent: str | None = None
+    status: Status = "FINISHED"
+    dataset: Dataset | None = None
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    run_id: str
+    study: str
+    name: str
+    status: str
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    parent: str | None
+    artifacts: Path
+
+    @property
+    def summary(self) -> dict[str, float]:
+        """The metrics of the run without the last points of its step series (`curve/…`)."""
+        return {name: value for name, value in self.metrics.items() if "/" not in name}
+
+    def file(self, path: str) -> bytes:
+        """The bytes of one artifact; StoreError names it when it is absent."""
+        target = self.artifacts / path
+        if not target.is_file():
+            raise StoreError(f"run {self.run_id} has no artifact {path}", "only a finished backtest has all artifacts")
+        return target.read_bytes()
+
+
+@dataclass(frozen=True)
+class StoredVersion:
+    """One immutable version of a registered model. `folder` holds its files."""
+
+    name: str
+    version: int
+    aliases: tuple[str, ...]
+    tags: dict[str, str]
+    run_id: str
+    folder: Path
+
+    def files(self) -> dict[str, bytes]:
+        """By path. What MLflow and Python leave in the folder when somebody loads the model there does not count."""
+        found = ((p.relative_to(self.folder).as_posix(), p) for p in sorted(self.folder.rglob("*")) if p.is_file())
+        return {name: p.read_bytes() for name, p in found if "__pycache__" not in p.parts and name != "registered_model_meta"}
