@@ -386,17 +386,17 @@ def test_what_arrived_whole_before_the_end_is_kept(vendor: Vendor, root: Path, u
 
 def test_an_interrupt_finishes_what_is_paid_for(vendor: Vendor, root: Path, undisturbed: dict[str, bytes]) -> None:
     folder = root / "data" / "raw" / "MCL_FUT"
-    vendor.faults.add("slow=0.02")
+    vendor.faults.add("slow=0.2")  # so slow that the first two are not done when the signal comes
     process = started(vendor, root, "--workers", "2")
     until(lambda: len(list(folder.rglob("*.part"))) == 2)
     process.send_signal(signal.SIGINT)
+    vendor.faults.clear()
     out, err = process.communicate(timeout=30)
     assert process.returncode == 1
     assert "interrupted: finishing what is already paid for" in out
     assert "run the same command again to go on" in err
     assert len(list(folder.rglob("*.zst"))) == 2
     assert not list(folder.rglob("*.part"))
-    vendor.faults.clear()
     fetch(vendor, root)
     assert content(root) == undisturbed
     assert set(sold(vendor).values()) == {1}

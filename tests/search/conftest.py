@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,9 +44,9 @@ def write_walk(path: Path, seed: int = 3) -> None:
 
 
 def measured(swept: Swept) -> dict[str, float]:
-    """What the best trial's own bars say of it: the metrics that count other trials grow with every test."""
+    """What the best trial's own bars say of it: the metrics that count other trials grow with every test. NaN equals nothing: left out."""
     metrics = (swept.best or {})["metrics"]
-    return {name: value for name, value in metrics.items() if name in swept.trials.columns}
+    return {name: value for name, value in metrics.items() if name in swept.trials.columns and not math.isnan(value)}
 
 
 @dataclass(frozen=True)
