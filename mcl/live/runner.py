@@ -126,12 +126,19 @@ class Runner:
         if self.waiting is not None:
             bar, self.waiting = self.waiting, None
             await self._bar(bar)
-        async for bar in self.broker.bars(self.pinned, self.stage.warmup.interval, self.after):
-            await self._bar(bar)
-            if bar.close_time >= self.stage.close_ns:
-                break
+        if not self.over:
+            async for bar in self.broker.bars(self.pinned, self.stage.warmup.interval, self.after):
+                await self._bar(bar)
+                if self.over:
+                    break
         async with self.turn:
             await self._account_for_fills()
+            await self.broker.account(self.pinned)
+
+    @property
+    def over(self) -> bool:
+        """The session has no more bars."""
+        return self.window.full or self.after >= self.stage.close_ns
 
     async def _bar(self, bar: Bar) -> None:
         async with self.turn:
