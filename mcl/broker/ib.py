@@ -387,6 +387,7 @@ class IBBroker:
         return trade
 
     def revoke(self, trade: Any) -> None:
+        self._asking.check()
         self._ib.cancelOrder(trade.order)
         self._stamp()
 

@@ -142,6 +142,8 @@ class Trading:
             await self._asking.until(lambda: not any(math.isnan(f.commission_usd) for f in self._ledger.filled(ref)), COMMISSION_WAIT_SEC)
         elif self._refused(trade):
             self._gate.rejected(self._said(trade))
+        else:
+            self._asking.check()
         return whole()
 
     def _uncertain(self, pinned: Pinned, trade: Any, quantity: int) -> BrokerError:
@@ -237,6 +239,7 @@ class Trading:
             return
         if any(trade.orderStatus.status == "Filled" for trade in placed):
             return  # it did what it was for, and its partner was cancelled
+        self._asking.check()
         said = "; ".join(filter(None, map(self._said, placed))) or "no acknowledgement"
         await self.withdraw(pinned)
         await self.flatten(pinned, ref)
@@ -266,6 +269,7 @@ class Trading:
             if trade.orderStatus.status not in ("Filled", "Cancelled"):
                 self._line.revoke(trade)
         await self._asking.until(lambda: all(t.orderStatus.status in DONE for t in trades))
+        self._asking.check()
         asked = {trade.order.permId for trade in trades} - {0}
         left = [t for t in await self._line.open_trades() if t.order.permId in asked]
         if left:

@@ -22,7 +22,7 @@ from mcl.broker import Bar, Broker, Fill, Pinned
 from mcl.engine.account import Money
 from mcl.engine.backtest import plan
 from mcl.engine.decide import Account, Intent, Target, decide
-from mcl.errors import GuardError, Uncertain
+from mcl.errors import GuardError, LiveError, Uncertain
 from mcl.live.board import Board
 from mcl.live.book import Book
 from mcl.live.journal import Draft, Journal
@@ -156,7 +156,7 @@ class Runner:
     def _decide(self, bar: Bar, act: bool) -> tuple[Target, str]:
         """One bar: mark, decide, write down. Returns the target and the reference to send it under, empty for nothing to send."""
         ledger = self.book.ledger
-        self.window.append(bar)
+        self._accept(bar)
         self.book.bars.append(bar)
         ledger.mark(self.window.ticks(bar.close))
         account = ledger.account(self.window.to_close_sec())
@@ -172,6 +172,13 @@ class Runner:
         self.journal.append(*drafts)
         self.book.target, self.bars = target, self.bars + 1
         return target, ref
+
+    def _accept(self, bar: Bar) -> None:
+        """A bar that cannot be decided on is asked for again: the broker's history may know better."""
+        try:
+            self.window.append(bar)
+        except LiveError as error:
+            raise Uncertain(error.message) from None
 
     def _decided(self, account: Account) -> Target:
         """The backtest's decision at the close of the last bar, from as many bars as it looks back on."""

@@ -24,7 +24,7 @@ from typing import Any
 
 from mcl.broker import Broker
 from mcl.broker.guards import Gate, expected_downtime
-from mcl.errors import BrokerError, GuardError, Halt, LiveError, MclError, Uncertain
+from mcl.errors import BrokerError, ConnectionLost, GuardError, Halt, LiveError, MclError, Uncertain
 from mcl.live.board import Board, Watcher
 from mcl.live.book import book_of
 from mcl.live.journal import Draft, Journal
@@ -173,6 +173,8 @@ class Supervisor:
                 await self._doubt(error)
             except BrokerError as error:
                 await self._lost(error)
+            except ConnectionError as error:  # of the library, between a check and a send
+                await self._lost(ConnectionLost(f"the connection to the broker was lost: {error}"))
             first = None
 
     @asynccontextmanager

@@ -1,0 +1,191 @@
+"""The world of one soak seed: random bars, a strategy, and faults F1 to F28 at random moments."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mcl import calendar, config, schema
+from mcl.broker.tws import Tape
+from mcl.data.bars import ROLL_COLUMNS, Bars
+from mcl.live.runner import Duty
+from mcl.live.stage import Stage
+from mcl.market import MCL
+from mcl.promote.deploy import Deployable
+from mcl.strategy import build
+
+NS = 1_000_000_000
+MINUTE_NS = 60 * NS
+HISTORY, PLAYED = 120, 40
+OPENS_NS = calendar.ns_of(calendar.from_day(20458), 18)  # the evening before 2026-01-06
+CONTRACT = calendar.contract("MCL", 2026, 2)
+ENDS = ("positionEnd", "openOrderEnd", "completedOrdersEnd", "accountDownloadEnd", "execDetailsEnd", "contractDetailsEnd")
+
+Fault = tuple[str, str, dict[str, Any]]  # codes, name of the menu, options
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything that a seed decides."""
+
+    seed: int
+    tape: Tape
+    bars: Bars
+    stage: Stage
+    run: schema.Config
+    faults: tuple[Fault, ...]
+    kills: tuple[tuple[float, str], ...]  # seconds after the start, runner or server
+    words: tuple[tuple[int, str], ...]  # after so many bars: a command
+    cure: str  # what a person says when the session is HALTED
+
+    def duty(self, folder: Path) -> Duty:
+        broker = schema.Broker(
+            timeout_sec=0.5,
+            reconnect={"first_sec": 0.01, "longest_sec": 0.1, "heartbeat_sec": 0.3, "compare_sec": 0.1},
+            order={"kind": "market"},
+        )
+        deployed = Deployable("soak", 1, "none", self.run, {}, "none", folder)
+        return Duty(deployed, build(self.run.strategy), broker, folder)
+
+
+def world(seed: int) -> World:
+    luck, rng = random.Random(seed), np.random.default_rng(seed)
+    bars = _bars(rng)
+    tape = Tape.from_bars(bars, int(bars.session[-1]))
+    run = _config(luck)
+    stage = Stage(
+        bars.rows(0, HISTORY), int(bars.session[-1]), CONTRACT, 0.0, int(bars.close_time[-1]), PLAYED, stored=bars.rows(0, HISTORY + PLAYED)
+    )
+    kills = tuple(
+        sorted((luck.uniform(0.0, 0.6), luck.choice(("runner", "runner", "server"))) for _ in range(luck.choice((0, 0, 1, 1, 2, 3))))
+    )
+    words = tuple((luck.randrange(PLAYED), luck.choice(WORDS)) for _ in range(luck.choice((0, 0, 0, 1, 2))))
+    faults = tuple(_fault(luck) for _ in range(luck.choice((0, 1, 1, 2, 3))))
+    return World(seed, tape, bars, stage, run, faults, kills, words, luck.choice(("adopt", "flatten")))
+
+
+WORDS = ("pause", "resume", "reduce-only", "flatten", "resume", "flatten")
+
+
+def _config(luck: random.Random) -> schema.Config:
+    strategy = luck.choice(
+        (
+            {"name": "random", "hold_sec": luck.choice((60, 120, 300)), "seed": luck.randrange(1000)},
+            {"name": "donchian", "channel": luck.choice((3, 5)), "hold": luck.choice((4, 8))},
+        )
+    )
+    stop = luck.choice((None, 4.0, 8.0))
+    protection = {
+        "unit": "ticks",
+        **({"stop": stop} if stop else {}),
+        **({"take_profit": luck.choice((5.0, 12.0))} if luck.random() < 0.5 else {}),
+    }
+    risk = {
+        "size": {"method": "fixed", "contracts": float(luck.choice((1, 2)))},
+        "limits": {"max_position": 2, "max_order": luck.choice((1, 2, 4))},
+        **({"protection": protection} if len(protection) > 1 else {}),
+    }
+    raw = {
+        "data": {"source": "csv", "path": "none.csv", "interval": "1m"},
+        "strategy": strategy,
+        "risk": risk,
+        "costs": {"slippage_ticks": 1.0, "commission_usd": 0.77},
+        "study": "soak",
+    }
+    return config.run_config(raw)
+
+
+def _bars(rng: np.random.Generator) -> Bars:
+    """One contract in whole ticks; the last PLAYED rows end with the session that began at OPENS_NS (a short one)."""
+    n = HISTORY + PLAYED
+    path = 6_000 + np.cumsum(rng.integers(-3, 4, 2 * n)).reshape(-1, 2)
+    wicks = rng.integers(0, 4, (n, 2))
+    ticks = {"open": path[:, 0], "high": path.max(axis=1) + wicks[:, 0], "low": path.min(axis=1) - wicks[:, 1], "close": path[:, 1]}
+    prices = {name: np.round(values * 0.01, 2) for name, values in ticks.items()}
+    close_time = OPENS_NS + MINUTE_NS * np.arange(1 - HISTORY, PLAYED + 1)
+    close_time[:HISTORY] -= 3600 * NS  # the break
+    session = calendar.session_of(close_time - 1)
+    end = np.array([close_time[HISTORY - 1] if row < HISTORY else close_time[-1] for row in range(n)])
+    none = np.zeros(n, np.int64)
+    return Bars(
+        MCL, "1m", close_time, **prices, volume=rng.integers(5, 50, n), adjustment=np.zeros(n), session=session,
+        to_close_sec=(end - close_time) // NS, contract=none, roll=np.zeros(n, bool), outgoing_open=np.full(n, np.nan),
+        contracts=(CONTRACT,), roll_table=pd.DataFrame(columns=list(ROLL_COLUMNS)), fingerprint="soak", synthetic=True,
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------------------ faults
+
+
+def _fault(luck: random.Random) -> Fault:
+    codes, name, options = luck.choice(_MENU)(luck)
+    return codes, name, options
+
+
+def _when(luck: random.Random) -> dict[str, Any]:
+    return {"at_sec": 60.0 * luck.randrange(1, PLAYED)}
+
+
+def _nth(luck: random.Random, most: int = 12) -> int:
+    return luck.randrange(1, most)
+
+
+def _order_message(luck: random.Random) -> str:
+    return luck.choice(("openOrder", "orderStatus", "execDetails", "commissionReport", "position"))
+
+
+_MENU: tuple[Any, ...] = (
+    lambda r: ("F1", "refuse", {"sec": r.uniform(0.05, 0.3), "drop_all": True} | _when(r)),
+    lambda r: ("F2", "mute", {"sec": r.choice((0.1, 0.3))} | _when(r)),
+    lambda r: ("F3", "version", {"number": r.choice((150, 200))} | _when(r)),
+    lambda r: ("F4", "accounts", {"names": r.choice(("", "U1234567", "DU1,DU2"))} | _when(r)),
+    lambda r: ("F5", "taken", {"times": r.randrange(1, 4)} | _when(r)),
+    lambda r: ("F6", "drop", {"on": f"send {r.choice(ENDS)}", "nth": _nth(r, 6), "times": r.choice((1, 2))}),
+    lambda r: ("F7", "answer", {"on": "receive placeOrder", "code": 321, "text": "Read-Only", "on_id": -1, "nth": _nth(r), "times": 2}),
+    lambda r: ("F8", "disconnect", {"how": r.choice(("fin", "rst", "half_open"))} | _when(r)),
+    lambda r: ("F8", "chop", {"size": r.choice((1, 7))} | _when(r)),
+    lambda r: ("F8 F9", "cut", {"on": f"send {_order_message(r)}", "nth": _nth(r), "how": r.choice(("fin", "rst", "mid_frame")), "when": r.choice(("before", "after"))}),
+    lambda r: ("F9", "cut", {"on": "receive placeOrder", "nth": _nth(r), "how": r.choice(("fin", "rst", "half_open")), "when": r.choice(("before", "after"))}),
+    lambda r: ("F9", "cut", {"on": "receive cancelOrder", "nth": _nth(r, 5), "how": "rst", "when": r.choice(("before", "after"))}),
+    lambda r: ("F10", "connectivity", {"back": r.choice((1102, 1101, 0)), "sec": r.uniform(0.02, 0.2)} | _when(r)),
+    lambda r: ("F11", "farm", {"code": r.choice((2103, 2105, 2107, 2108, 2119, 2110))} | _when(r)),
+    lambda r: ("F12", "restart", {"sec": r.uniform(0.02, 0.2), "ids": r.choice(("keep", "lower", "higher")), "forget": r.random() < 0.3} | _when(r)),
+    lambda r: ("F13", "accounts", {"names": ""} | _when(r)),
+    lambda r: ("F14", "reject", {"on": "receive placeOrder", "nth": _nth(r), "first": r.choice(("", "Inactive", "PreSubmitted"))}),
+    lambda r: ("F14", "answer", {"on": "receive placeOrder", "nth": _nth(r), "code": r.choice((110, 103, 463, 10318))}),
+    lambda r: ("F15", "say", {"on": "receive placeOrder", "nth": _nth(r), "code": r.choice((10349, 104, 161, 10148))}),
+    lambda r: ("F16", "say", {"on": "receive placeOrder", "nth": _nth(r), "code": r.choice((399, 2109, 2161, 10167))}),
+    lambda r: ("F17", "answer", {"on": "receive cancelOrder", "nth": _nth(r, 5), "code": r.choice((10147, 161))}),
+    lambda r: ("F17", "drop", {"on": "receive cancelOrder", "nth": _nth(r, 5)}),
+    lambda r: ("F17", "race", {"on": "receive cancelOrder", "nth": _nth(r, 5), "when": r.choice(("before", "after"))}),
+    lambda r: ("F18", "drop", {"on": f"send {r.choice(('execDetails', 'orderStatus', 'commissionReport', 'openOrder'))}", "nth": _nth(r)}),
+    lambda r: ("F18", "repeat", {"on": f"send {_order_message(r)}", "nth": _nth(r), "copies": 2}),
+    lambda r: ("F18", "hold", {"on": "send execDetails", "nth": _nth(r, 6), "until": "orderStatus"}),
+    lambda r: ("F18 F19", "delay", {"on": f"send {_order_message(r)}", "nth": _nth(r), "sec": r.choice((0.02, 0.3))}),
+    lambda r: ("F18", "correct", {"price": 60.0} | _when(r)),
+    lambda r: ("F18", "bust", _when(r)),
+    lambda r: ("F20", "foreign", {"action": r.choice(("BUY", "SELL")), "client_id": r.choice((0, 5)), "kind": r.choice(("MKT", "LMT")), "price": 50.0} | _when(r)),
+    lambda r: ("F20", "transfer", {"quantity": r.choice((-1, 1))} | _when(r)),
+    lambda r: ("F21", "reject", {"on": "receive placeOrder", "where": {"order_type": "STP"}, "nth": _nth(r, 5)}),
+    lambda r: ("F21", "no_oca", _when(r)),
+    lambda r: ("F22", "delayed", _when(r)),
+    lambda r: ("F22", "shift", {"on": "send historicalDataUpdate", "of": "close", "factor": 1.2, "nth": _nth(r, 60)}),
+    lambda r: ("F22", "repeat", {"on": "send historicalDataUpdate", "nth": _nth(r, 60)}),
+    lambda r: ("F22", "freeze", {"names": "historicalDataUpdate"} | _when(r)),
+    lambda r: ("F22", "halt", _when(r)),
+    lambda r: ("F23", "answer", {"on": "receive reqHistoricalData", "code": 162, "nth": _nth(r, 4), "text": "Historical data request pacing violation"}),
+    lambda r: ("F23", "delay", {"on": "send historicalData", "sec": 0.2, "nth": _nth(r, 4)}),
+    lambda r: ("F24", "repeat", {"on": "send contractDetails", "nth": _nth(r, 3)}),
+    lambda r: ("F24", "answer", {"on": "receive reqContractDetails", "code": r.choice((200, 321)), "nth": _nth(r, 3)}),
+    lambda r: ("F25", "shift", {"on": "send currentTime", "of": "time", "by": r.choice((-5.0, 5.0, 3600.0)), "nth": _nth(r, 30)}),
+    lambda r: ("F26", "damage", {"on": f"send {_order_message(r)}", "how": r.choice(("surplus", "missing", "unknown_id", "bytes", "empty")), "nth": _nth(r)}),
+    lambda r: ("F27", "throttle", {"per_sec": 50} | _when(r)),
+    lambda r: ("F27", "deaf", {"sec": r.uniform(0.05, 0.4)} | _when(r)),
+    lambda r: ("F28", "funds", {"cash_usd": r.choice((0.0, -5000.0))} | _when(r)),
+    lambda r: ("F28", "change", {"on": "send updateAccountValue", "values": {"value": "1.7976931348623157E308"}, "nth": _nth(r, 10), "times": 5}),
+)  # fmt: skip
