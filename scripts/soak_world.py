@@ -49,7 +49,7 @@ class World:
             reconnect={"first_sec": 0.01, "longest_sec": 0.1, "heartbeat_sec": 0.3, "compare_sec": 0.1},
             order={"kind": "market"},
         )
-        deployed = Deployable("soak", 1, "none", self.run, {}, "none", folder)
+        deployed = Deployable("soak", 1, "none", self.run, {}, "none", folder, "paper", np.empty(0))
         return Duty(deployed, build(self.run.strategy), broker, folder)
 
 
