@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from mcl.schema import Strict
+from mcl.strict import Strict
 
 
 class LiveRules(Strict):
