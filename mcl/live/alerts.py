@@ -169,13 +169,14 @@ class Alerts:
         for alert in status.alerts:
             if alert not in self._seen:
                 self._seen.append(alert)
-                self._pass(alert, status)
+                self.tell(alert, status.alias, status.version, status.session)
 
-    def _pass(self, alert: Alert, status: Status) -> None:
+    def tell(self, alert: Alert, alias: str, version: int, session: str) -> None:
+        """One alert through the sieve to the channels."""
         admitted = self._sieve.admit(alert, self._clock())
         if admitted is None:
             return
-        notice = Notice(admitted[0], status.alias, status.version, status.session, admitted[1])
+        notice = Notice(admitted[0], alias, version, session, admitted[1])
         if self._log:
             _line(notice)
         for courier in self.couriers:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from mcl.errors import MclError
 from mcl.live import control, past
-from mcl.metrics.performance import Floats
-from mcl.promote.band import expected
-from mcl.promote.deploy import Deployable, promoted
+from mcl.promote.deploy import promoted
 from mcl.screen import plain
 from mcl.tracking import Store, StoredRun
 
@@ -81,7 +75,7 @@ def _expected(root: Path, alias: str, store: Store) -> tuple[str, dict[str, Any]
     """Content hash of the promoted version, the beginning of its band, and a sentence on it."""
     try:
         deployed = promoted(alias, store, root)
-        band = expected(_session_pnl(deployed, store))
+        band = deployed.band()
     except MclError as error:
         return "", None, f"No band: {error.message}."
     if band is None:
@@ -91,9 +85,3 @@ def _expected(root: Path, alias: str, store: Store) -> tuple[str, dict[str, Any]
         f"By session, USD: {band.confidence:.0%} of the histories drawn from {band.backtest_sessions} sessions of its backtest stay inside."
     )
     return deployed.content_sha256, {name: values.tolist() for name, values in first.items()}, note
-
-
-def _session_pnl(deployed: Deployable, store: Store) -> Floats:
-    """Net P&L of each session of the promoted backtest, USD."""
-    equity = pd.read_parquet(io.BytesIO(store.run(deployed.run_id).file("data/sessions.parquet")))["equity_usd"]
-    return np.diff(equity.to_numpy(np.float64), prepend=deployed.config.capital_usd)

@@ -20,8 +20,10 @@ from mcl.broker.guards import check_locks
 from mcl.broker.tws import SimulatedTWS, Tape
 from mcl.errors import LiveError
 from mcl.live import stage as staging
+from mcl.live.alerts import Alerts
 from mcl.live.attend import Operations, attended
 from mcl.live.audit import Audit, audit
+from mcl.live.channels import channels
 from mcl.live.control import alone, folder_of
 from mcl.live.journal import Journal
 from mcl.live.logs import logged
@@ -32,6 +34,7 @@ from mcl.live.status import Command
 from mcl.live.supervisor import Supervisor, gate_of
 from mcl.market import INSTRUMENTS
 from mcl.promote.deploy import Deployable, promoted
+from mcl.promote.record import band_alert
 from mcl.runs import parquet
 from mcl.strategy import Strategy, build
 from mcl.tracking import Record, Store
@@ -74,6 +77,11 @@ def run_session(
     facts = _facts(deployed, stage, broker, audited, seconds)
     run_id = store.record(_record(deployed, stage, audited, facts, journal))
     page = store.run(run_id).artifacts / "report.html"
+    if (left := band_alert(deployed, store)) is not None:
+        rules = (operations or Operations()).alerts
+        with Alerts(rules, channels(rules)) as alerts:
+            alerts.tell(left, name, deployed.version, str(stage.date))
+        facts |= {"expected_band": left.sentence}
     return Session(audited.decisions, audited.orders, audited.fills, audited.differences, run_id, page, journal, facts)
 
 

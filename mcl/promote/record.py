@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from mcl.live.status import Alert
 from mcl.metrics.performance import Floats
-from mcl.promote.band import Band, Exit, deepest, outside
+from mcl.promote.band import Band, Exit, alert, deepest, outside
+from mcl.promote.deploy import Deployable
 from mcl.tracking import Store, StoredRun
 
 STUDY = "live"  # where mcl.live files its sessions
@@ -99,6 +102,14 @@ def records(store: Store) -> dict[str, LiveRecord]:
         if run.tags.get("mcl.kind") == "session" and run.status != "RUNNING" and "net_pnl_usd" in run.metrics:
             found.setdefault(run.tags.get("content_sha256", ""), {})[run.tags["session"]] = _lived(run)
     return {content: LiveRecord(tuple(days[day] for day in sorted(days))) for content, days in found.items()}
+
+
+def band_alert(deployed: Deployable, store: Store) -> Alert | None:
+    """The alert of a version whose sessions so far have left its expected band."""
+    record = records(store).get(deployed.content_sha256, LiveRecord())
+    band = deployed.band(len(record.sessions))
+    pnl = [s.net_pnl_usd for s in record.sessions]
+    return None if band is None else alert(band, pnl, f"{deployed.alias} v{deployed.version}", time.time_ns())
 
 
 def _lived(run: StoredRun) -> Lived:

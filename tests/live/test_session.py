@@ -23,6 +23,7 @@ from mcl.live.journal import Journal, read
 from mcl.live.session import Session, journal_path, run_session
 from mcl.promote import promoted
 from mcl.strategy import build
+from mcl.tracking import Record
 
 Deploy = Callable[..., Project]
 BRACKET = {
@@ -128,6 +129,17 @@ def test_a_named_session_is_replayed_and_may_be_repeated(deploy: Deploy) -> None
     assert first.journal != second.journal
     pd.testing.assert_frame_equal(first.decisions, second.decisions)
     pd.testing.assert_frame_equal(first.fills, second.fills)
+
+
+def test_a_version_that_left_its_expected_band_is_an_alert(deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:
+    desk = deploy(interval="15m")
+    content = promoted("paper", desk.store, desk.root).content_sha256
+    tags = {"mcl.kind": "session", "session": "2025-11-11", "content_sha256": content}
+    desk.store.record(Record(study="live", name="lost", metrics={"net_pnl_usd": -1e6, "differences": 0.0}, tags=tags))
+    done = session(desk, replay={"session": date(2025, 11, 12)})
+    said = done.facts["expected_band"]
+    assert "P&L -1,000,000 USD after session 1 is below the expected" in said
+    assert said in "".join(capsys.readouterr())
 
 
 def test_an_edited_promoted_file_starts_nothing(deploy: Deploy) -> None:

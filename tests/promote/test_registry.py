@@ -18,7 +18,7 @@ from mcl.errors import ConfigError, PromotionError
 from mcl.explain import explain, explain_stored
 from mcl.promote import GatesMissed, moves, promote, promoted
 from mcl.promote.place import MODEL
-from mcl.promote.record import STUDY, records
+from mcl.promote.record import STUDY, band_alert, records
 from mcl.promote.shelf import compared, history, shelf, shelved, standing
 from mcl.rules import LiveRules
 from mcl.tracking import Record, Store
@@ -175,6 +175,9 @@ def test_the_shelf_shows_what_a_version_lived_through(shop: Project) -> None:
     assert record.left(band) is None
     assert np.array_equal(band.low, promoted("paper", shop.store, shop.root).band(2).low)  # type: ignore[union-attr]
     traded(shop, "2025-12-03", -1e6)
+    raised = band_alert(promoted("paper", shop.store, shop.root), shop.store)
+    assert raised is not None
+    assert raised.sentence.startswith("paper v1: P&L -999,996 USD after session 3 is below the expected")
     left = records(shop.store)[entry.stored.tags["content_sha256"]].left(band)
     assert left is not None
     assert (left.session, left.what, left.above) == (3, "P&L", False)
