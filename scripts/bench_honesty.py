@@ -36,8 +36,8 @@ from mcl.metrics import performance as perf
 from mcl.promote.gates import evaluate
 from mcl.promote.holdout import Look
 from mcl.rules import Promotion
+from mcl.search.region import plateaus
 from mcl.trials import Place, Tally
-from mcl.validate.choose import plateaus
 
 SESSIONS, UNSEEN, BARS_A_SESSION = 500, 126, 23
 VOLATILITY_TICKS = 150.0  # of a session

@@ -4,30 +4,70 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from mcl.metrics.performance import Floats
 from mcl.search.space import Space
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def plateau(points: Sequence[Mapping[str, Any]], values: Sequence[float], space: Space) -> npt.NDArray[np.float64]:
-    """For each scored point the mean value of itself and its 2 x axes nearest neighbours in the unit cube of the space.
 
-    A lucky cell among bad ones scores low, a broad region keeps its score. NaN with fewer than 3 points.
+QUANTILE = 0.25
+FEWEST, SHARE = 5, 0.15  # a plateau is read from so many of the trials at least, the trial itself included
+AT_ONCE = 2_000_000  # distances held in memory
+
+
+def plateaus(
+    points: pd.DataFrame, scores: Floats, quantile: float = QUANTILE, *, maximize: bool = True
+) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """(the lower quantile of the scores around each point, how many those are); the upper one when low scores are good.
+
+    Around means at most one step of the axis' distinct values away on every axis, and farther until `FEWEST` trials and a `SHARE`
+    of all are in it: neighbours share most of their trades, so that a few of them are hardly more than one. A lucky cell among bad
+    ones scores low, a broad region keeps its score.
     """
-    scores = np.asarray(values, float)
-    count = min(2 * len(space) + 1, len(scores))
-    if count < 3:
-        return np.full(len(scores), math.nan)
-    from scipy.spatial import cKDTree
+    order = np.argsort(scores, kind="stable")
+    ranks = np.column_stack([_ranks(points[name]) for name in points]) if len(points.columns) else np.zeros((len(points), 1), np.int32)
+    ranks, ascending = ranks[order], scores[order]
+    few = min(max(FEWEST, math.ceil(SHARE * len(ranks))), len(ranks)) - 1
+    found = [_around(ranks, rows, few) for rows in np.array_split(np.arange(len(ranks)), max(1, len(ranks) ** 2 // AT_ONCE))]
+    values, counted = np.empty(len(ranks)), np.empty(len(ranks), np.int64)
+    counts = np.concatenate([near[:, -1] for near in found])
+    place = (counts - 1) * (quantile if maximize else 1 - quantile)
+    low = np.floor(place).astype(np.int64)
+    below, above = (_nth(found, np.minimum(low + step, counts - 1)) for step in (0, 1))
+    values[order] = ascending[below] + (ascending[above] - ascending[below]) * (place - low)
+    counted[order] = counts
+    return values, counted
 
-    cube = np.array([[_place(axis, point[key]) for key, axis in space.items()] for point in points])
-    near = cKDTree(cube).query(cube, count)[1]
-    mean: npt.NDArray[np.float64] = scores[near].mean(axis=1)
-    return mean
+
+def _around(ranks: npt.NDArray[np.int32], rows: npt.NDArray[np.int64], few: int) -> npt.NDArray[np.int32]:
+    """(rows × points) how many of the points up to this one, in order of their scores, lie around each of `rows`."""
+    distance = np.zeros((len(rows), len(ranks)), np.int32)
+    for axis in ranks.T:
+        np.maximum(distance, np.abs(axis[rows, None] - axis), out=distance)
+    reach = np.maximum(1, np.partition(distance, few, axis=1)[:, few])
+    counted: npt.NDArray[np.int32] = np.cumsum(distance <= reach[:, None], axis=1, dtype=np.int32)
+    return counted
+
+
+def _nth(found: Sequence[npt.NDArray[np.int32]], wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """For each row the position of its neighbour number `wanted`, from 0."""
+    parts = np.split(wanted, np.cumsum([len(near) for near in found])[:-1])
+    return np.concatenate([(near > number[:, None]).argmax(axis=1) for near, number in zip(found, parts, strict=True)])
+
+
+def _ranks(column: pd.Series[Any]) -> npt.NDArray[np.int32]:
+    """Places on the axis, in steps between values that were tried; words are one step apart in the order of the alphabet."""
+    import pandas as pd
+
+    worded = not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column)
+    return np.unique(column.astype(str) if worded else column, return_inverse=True)[1].astype(np.int32)
 
 
 def edges(point: Mapping[str, Any], space: Space) -> list[str]:

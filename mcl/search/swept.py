@@ -60,7 +60,8 @@ class Swept:
         around = self.trials["plateau"].astype(float)
         if around.isna().all():
             return walls
-        row, peak = self._extreme(around), self._extreme(self.trials["value"].astype(float).where(self.trials["state"] == "COMPLETE"))
+        values = self.trials["value"].astype(float).where(self.trials["state"] == "COMPLETE")
+        row, peak = self._extreme(around, values), self._extreme(values)
         names = [f"{key.removeprefix('strategy.')} {shown(row[key])}" for key in self.keys]
         said_peak = f"Best by peak: trial {peak['trial']}, {self.metric} {shown(float(peak['value']))} (neighbourhood"
         said_plateau = f"Best by plateau: trial {row['trial']}, {self.metric} {shown(float(row['value']))} (neighbourhood"
@@ -70,9 +71,10 @@ class Swept:
             *walls,
         ]
 
-    def _extreme(self, values: pd.Series[float]) -> dict[str, Any]:
-        """The trial with the best of these values, one per row of `trials`."""
-        where = int(np.nanargmax(values) if self.maximize else np.nanargmin(values))
+    def _extreme(self, *values: pd.Series[float]) -> dict[str, Any]:
+        """The trial with the best of the first values, of the next where those are equal; one value per row of `trials`."""
+        sign = -1 if self.maximize else 1
+        where = int(np.lexsort([sign * column for column in reversed(values)])[0])
         return {str(key): value for key, value in self.trials.iloc[where].items()}
 
     def _leaders(self) -> tuple[str, list[str], list[list[str]]]:
@@ -189,7 +191,7 @@ def described(swept: Swept) -> str:
 
 
 def surveyed(trials: pd.DataFrame, space: Space | None, metric: str, maximize: bool, also: Mapping[str, str]) -> pd.DataFrame:
-    """The table of trials with `plateau`, the mean score of a trial's neighbourhood, and `front`, whether it is on the Pareto front."""
+    """The table of trials with `plateau`, what three in four trials around it reach, and `front`, whether it is on the Pareto front."""
     from mcl.search import region
 
     scored = (trials["state"] == "COMPLETE").to_numpy()
@@ -197,8 +199,7 @@ def surveyed(trials: pd.DataFrame, space: Space | None, metric: str, maximize: b
         return trials
     kept = trials[scored]
     around, front = np.full(len(trials), math.nan), np.zeros(len(trials), bool)
-    points: list[Any] = kept[list(space)].to_dict("records")
-    around[scored] = region.plateau(points, kept["value"].tolist(), space)
+    around[scored] = region.plateaus(kept[list(space)], kept["value"].to_numpy(float), maximize=maximize)[0]
     if not also:
         return trials.assign(plateau=around)
     aims = [maximize, *(direction == "maximize" for direction in also.values())]

@@ -68,13 +68,17 @@ def experiment(composed: config.Composed, params: Mapping[str, Any], name: str) 
 
 
 def ranking(search: schema.Search, space: spaces.Space, scored: list[Outcome]) -> list[Outcome]:
-    """The scored outcomes, best first, by peak or by plateau as `search.select` says; ties go to the lower number."""
+    """The scored outcomes, best first, by peak or by plateau as `search.select` says; then the better trial, the lower number."""
+    maximize = search.direction == "maximize"
     values = np.array([outcome.value for outcome in scored], float)
+    around = values
     if search.select == "plateau" and scored:
-        around = region.plateau([outcome.params for outcome in scored], values.tolist(), space)
-        values = np.where(np.isnan(around), values, around)
-    signed = -values if search.direction == "maximize" else values
-    return [scored[i] for i in np.argsort(signed, kind="stable")]
+        import pandas as pd
+
+        points = pd.DataFrame([outcome.params for outcome in scored], columns=list(space))
+        around = region.plateaus(points, values, maximize=maximize)[0]
+    sign = -1 if maximize else 1
+    return [scored[i] for i in np.lexsort((sign * values, sign * around))]
 
 
 def _whole(frozen: Frozen, outcome: Outcome, store: Store, sweep_id: str, *, report: bool) -> str:

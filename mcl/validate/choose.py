@@ -21,12 +21,10 @@ import pandas as pd
 
 from mcl import runs, trials
 from mcl.errors import ConfigError, StoreError, nearest
-from mcl.metrics.performance import Floats
+from mcl.search.region import plateaus
 from mcl.tracking import Store, StoredRun
 from mcl.trials import Tally
 
-QUANTILE = 0.25
-FEWEST, SHARE = 5, 0.15  # a plateau is read from so many of the trials at least, the trial itself included
 FIXED = {"trial", "state", "reason", "detail", "value", "seconds", "run_id", "config_sha256", "plateau", "front"}
 SYMBOLS: dict[str, Callable[[Any, float], Any]] = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
@@ -91,33 +89,6 @@ def choose(search_id: str, constraints: Sequence[str], *, store: Store, root: Pa
     ranked = kept.assign(around=around[kept.index], neighbours=counted[kept.index], dsr=deflated)
     ranked = ranked.sort_values(["around", "dsr", "trial"], ascending=[False, False, True], kind="stable").reset_index(drop=True)
     return Chosen(stored.run_id, ranked, keys, tally, len(scored) - len(kept))
-
-
-def plateaus(points: pd.DataFrame, scores: Floats, quantile: float = QUANTILE) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """(the lower quantile of the scores around each point, how many those are).
-
-    Around means at most one step of the axis' distinct values away on every axis, and farther until `FEWEST` trials and a `SHARE`
-    of all are in it: neighbours share most of their trades, so that a few of them are hardly more than one.
-    """
-    ranks = np.column_stack([_ranks(points[name]) for name in points]) if len(points.columns) else np.zeros((len(points), 1))
-    values, counted = np.empty(len(ranks)), np.empty(len(ranks), np.int64)
-    few = min(max(FEWEST, math.ceil(SHARE * len(ranks))), len(ranks)) - 1
-    for i, own in enumerate(ranks):
-        distance = np.abs(ranks - own).max(axis=1)
-        reach = max(1.0, float(np.partition(distance, few)[few]))
-        near = distance <= reach
-        values[i], counted[i] = np.quantile(scores[near], quantile), near.sum()
-    return values, counted
-
-
-def _ranks(column: pd.Series) -> Floats:
-    """Places on the axis, in steps between values that were tried."""
-    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
-        return np.asarray(np.unique(column.astype(str), return_inverse=True)[1], dtype=np.float64)
-    distinct = np.unique(column.to_numpy(float))
-    if len(distinct) < 2:
-        return np.zeros(len(column))
-    return np.asarray(np.interp(column.to_numpy(float), distinct, np.arange(len(distinct))))
 
 
 def _keys(frame: pd.DataFrame, stored: StoredRun) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,16 +67,29 @@ def test_a_grid_by_number_is_the_product_in_order() -> None:
 
 
 def test_a_plateau_beats_a_lucky_cell() -> None:
-    space: dict[str, BaseDistribution] = {"a": IntDistribution(0, 9), "b": IntDistribution(0, 9)}
-    points = [{"a": a, "b": b} for a, b in itertools.product(range(10), range(10))]
-    values = [1.0 if p["a"] >= 7 and p["b"] >= 7 else 0.0 for p in points]
+    points = pd.DataFrame(itertools.product(range(10), range(10)), columns=["a", "b"])
+    values = np.where((points["a"] >= 5) & (points["b"] >= 5), 1.0, 0.0)
     values[11] = 2.0  # (1, 1): a lucky cell
-    around = region.plateau(points, values, space)
-    best = points[int(np.argmax(around))]
-    assert best["a"] >= 7
-    assert best["b"] >= 7
-    assert around[11] < 0.5
-    assert np.isnan(region.plateau(points[:2], [1.0, 2.0], space)).all()
+    around, _ = region.plateaus(points, values)
+    assert (points.iloc[int(np.argmax(around))] >= 5).all()
+    assert around[11] == 0.0
+    upside_down, _ = region.plateaus(points, -values, maximize=False)
+    np.testing.assert_array_equal(upside_down, -around)
+
+
+@pytest.mark.parametrize("many", [1, 2, 4, 40, 333])
+def test_a_plateau_is_the_lower_quartile_of_the_neighbours(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(region, "AT_ONCE", 10_000)  # several chunks
+    rng = np.random.default_rng(many)
+    points = pd.DataFrame({"n": rng.integers(0, 12, many), "x": rng.random(many), "word": rng.choice(["long", "short"], many)})
+    scores = rng.normal(size=many).round(1)
+    around, counted = region.plateaus(points, scores)
+    ranks = np.column_stack([np.unique(points[name], return_inverse=True)[1] for name in points])
+    for i in range(many):
+        distance = np.abs(ranks - ranks[i]).max(axis=1)
+        near = distance <= max(1, np.sort(distance)[min(max(5, math.ceil(0.15 * many)), many) - 1])
+        assert around[i] == pytest.approx(np.quantile(scores[near], 0.25), abs=1e-12)
+        assert counted[i] == near.sum()
 
 
 def test_edges_are_named() -> None:

@@ -9,7 +9,8 @@ from conftest import SWEEP, Case  # type: ignore[import-not-found]
 
 from mcl import config, runs
 from mcl.errors import ConfigError, StoreError
-from mcl.validate.choose import choose, plateaus
+from mcl.search.region import plateaus
+from mcl.validate.choose import choose
 from mcl.validate.critique import critique
 
 
