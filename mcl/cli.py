@@ -81,6 +81,11 @@ def _run_id(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_id", metavar="RUN_ID", help="a run id, a unique beginning of one, or `last`, `last~1` …")
 
 
+def _report(parser: argparse.ArgumentParser) -> None:
+    _run_id(parser)
+    parser.add_argument("--png", metavar="DIR", help="write every chart of the page as a picture (needs Chromium)")
+
+
 def _promote(parser: argparse.ArgumentParser) -> None:
     _run_id(parser)
     parser.add_argument("--to", default="paper", choices=["paper", "live"], help="live takes only what has traded on paper")
@@ -298,7 +303,9 @@ VERBS = {
         Verb("sweep stop", "end a running sweep after the trials that run", _one_sweep, "mcl.verbs.sweeps:stop"),
         Verb("sweep report", "tables and page of a sweep, finished or not", _sweep_report, "mcl.verbs.sweeps:report"),
         Verb("compare", "one page over several runs: curves, config and metric differences", _run_ids, "mcl.verbs.research:compare"),
-        Verb("report", "print a run's summary and where its page is", _run_id, "mcl.verbs.research:report"),
+        Verb(
+            "report", "print a run's summary and where its page is; its charts as pictures with --png", _report, "mcl.verbs.research:report"
+        ),
         Verb("rerun", "simulate a stored run again: bit-equal, or the input that moved", _run_id, "mcl.verbs.research:rerun"),
         Verb("runs", "list tracked runs", _runs, "mcl.verbs.research:runs"),
         Verb(

@@ -5,6 +5,7 @@
   - DataError          market data are missing, damaged, or contradict themselves
   - EngineError        arrays that cannot be simulated (lengths differ, NaN price)
   - StoreError         the run store, the registry or the disk refuses
+  - ReportError        a page cannot be shown or drawn
   - PromotionError     a run may not be promoted; lists every missed gate
   - LiveError          a session may not start, or its audit found differences
     - BrokerError      the broker, or the connection to it
@@ -50,6 +51,10 @@ class EngineError(MclError):
 
 class StoreError(MclError):
     code = "store"
+
+
+class ReportError(MclError):
+    code = "report"
 
 
 class PromotionError(MclError):

@@ -97,6 +97,17 @@
     document.head.append(script);
   };
 
+  // ?only=NAME: that chart alone, as large as the window, for a picture of it.
+  const alone = (holder) => {
+    for (const part of [...document.querySelectorAll("header, footer, .cards, nav, section")]) part.hidden = !part.contains(holder);
+    document.documentElement.dataset.only = holder.id;
+    const main = document.querySelector("main"), figure = holder.closest("figure");
+    main.replaceChildren(figure);
+    holder.style.height = `${window.innerHeight - figure.getBoundingClientRect().top - 8}px`;
+  };
+  const wanted = document.getElementById(new URLSearchParams(location.search).get("only") || "");
+  if (wanted) alone(wanted);
+
   const visible = () => [...document.querySelectorAll(".chart > div")].filter((holder) => !holder.closest("[hidden]"));
   const all = async () => { for (const holder of visible()) await draw(holder); };
   load().then(all).then(() => document.documentElement.setAttribute("data-drawn", String(visible().length)));

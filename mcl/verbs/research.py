@@ -117,9 +117,25 @@ def _view(run: StoredRun) -> Any:
 def report(args: Namespace) -> int:
     run = _finished(Store().run(args.run_id))
     page = run.artifacts / "report.html"
-    data = {"run_id": run.run_id, "metrics": run.summary, "report": page if page.is_file() else None, "tags": run.tags}
-    screen.answer(data, lambda: _show_run(run.name, run.summary, run.tags, run.run_id, page if page.is_file() else None))
+    shown = page if page.is_file() else None
+    drawn = _pictures(run, shown, Path(args.png)) if args.png else []
+    data = {"run_id": run.run_id, "metrics": run.summary, "report": shown, "tags": run.tags} | ({"pictures": drawn} if args.png else {})
+
+    def told() -> None:
+        _show_run(run.name, run.summary, run.tags, run.run_id, shown)
+        for picture in drawn:
+            screen.say(f"picture {picture}")
+
+    screen.answer(data, told)
     return 0
+
+
+def _pictures(run: StoredRun, page: Path | None, folder: Path) -> list[Path]:
+    from mcl.report import png
+
+    if page is None:
+        raise StoreError(f"run {run.run_id} has no page to draw", "a search draws only its best runs: mcl backtest makes a page for any")
+    return png.pictures(page, folder)
 
 
 def rerun(args: Namespace) -> int:
