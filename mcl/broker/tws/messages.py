@@ -15,6 +15,8 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 UNSET_DOUBLE = "1.7976931348623157E308"
@@ -42,13 +44,7 @@ class Field:
     before: int = 1 << 30
 
     def text(self, value: Any) -> str:
-        if value is None:
-            return {"u": UNSET_DOUBLE, "k": UNSET_INT}.get(self.kind, "")
-        if isinstance(value, str):
-            return value
-        if self.kind == "b":
-            return "1" if value else "0"
-        return number(value) if self.kind in "nik" else repr(float(value))
+        return _TEXT[self.kind](value)
 
     def parse(self, text: str) -> Any:
         """Unset and empty numbers are None; an empty flag is False."""
@@ -67,18 +63,59 @@ class Field:
         if self.since <= version < self.before:
             values[self.name] = self.parse(next(source))
 
-    def write(self, target: list[str], values: Values, version: int) -> None:
-        if not self.since <= version < self.before:
-            return
-        if self.name in values:
-            target.append(self.text(values[self.name]))
-        elif self.default is not None:
-            target.append(self.default)
-        else:
-            target.append(self.text(None) if self.kind in "uk" else self._missing())
 
-    def _missing(self) -> str:
-        raise MessageError(f"no value for the field {self.name!r}")
+class Run:
+    """Fields that stand side by side, made ready for writing: what is constant is laid out once."""
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self._blank = [_unsaid(field) for field in fields]
+        self._slots = {field.name: (n, _TEXT[field.kind]) for n, field in enumerate(fields)}
+        self._needed = [field.name for field in fields if field.default is None and field.kind not in "uk"]
+
+    def write(self, target: list[str], values: Values, version: int) -> None:  # noqa: ARG002
+        row, slots = self._blank.copy(), self._slots
+        for name, value in values.items():
+            slot = slots.get(name)
+            if slot is not None:
+                row[slot[0]] = value if type(value) is str else slot[1](value)
+        for name in self._needed:
+            if name not in values:
+                raise MessageError(f"no value for the field {name!r}")
+        target += row
+
+
+def _unsaid(field: Field) -> str:
+    """What stands for a field that has no value."""
+    return field.default if field.default is not None else field.text(None)
+
+
+def _numeral(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return str(value) if type(value) is int else "" if value is None else number(value)
+
+
+def _unset(marker: str, text: Callable[[Any], str]) -> Callable[[Any], str]:
+    return lambda value: marker if value is None else text(value)
+
+
+def _float(value: Any) -> str:
+    return value if isinstance(value, str) else "" if value is None else repr(float(value))
+
+
+def _flag(value: Any) -> str:
+    return value if isinstance(value, str) else "" if value is None else "1" if value else "0"
+
+
+_TEXT: dict[str, Callable[[Any], str]] = {
+    "s": _float,
+    "f": _float,
+    "b": _flag,
+    "i": _numeral,
+    "n": _numeral,
+    "k": _unset(UNSET_INT, _numeral),
+    "u": _unset(UNSET_DOUBLE, _float),
+}
 
 
 @dataclass(frozen=True)
@@ -88,6 +125,10 @@ class Optional:
     when: Callable[[Values], bool]
     parts: Sequence[Part]
 
+    @cached_property
+    def _layout(self) -> Layout:
+        return Layout(self.parts)
+
     def read(self, source: Iterator[str], values: Values, version: int) -> None:
         if self.when(values):
             for part in self.parts:
@@ -95,8 +136,7 @@ class Optional:
 
     def write(self, target: list[str], values: Values, version: int) -> None:
         if self.when(values):
-            for part in self.parts:
-                part.write(target, values, version)
+            self._layout.write(target, values, version)
 
 
 @dataclass(frozen=True)
@@ -105,6 +145,10 @@ class Repeat:
 
     name: str
     parts: Sequence[Part]
+
+    @cached_property
+    def _layout(self) -> Layout:
+        return Layout(self.parts)
 
     def read(self, source: Iterator[str], values: Values, version: int) -> None:
         values[self.name] = [self._one(source, version) for _ in range(int(next(source) or 0))]
@@ -119,8 +163,7 @@ class Repeat:
         groups = values.get(self.name, ())
         target.append(str(len(groups)))
         for group in groups:
-            for part in self.parts:
-                part.write(target, group, version)
+            self._layout.write(target, group, version)
 
 
 @dataclass(frozen=True)
@@ -149,6 +192,28 @@ class Tagged:
 Part = Field | Optional | Repeat | Tagged
 
 
+class Layout:
+    """Parts made ready for writing, once per server version: neighbouring fields are one run."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._parts = parts
+        self._steps: dict[int, list[Run | Optional | Repeat | Tagged]] = {}
+
+    def write(self, target: list[str], values: Values, version: int) -> None:
+        steps = self._steps.get(version)
+        if steps is None:
+            steps = self._steps[version] = list(self._of(version))
+        for step in steps:
+            step.write(target, values, version)
+
+    def _of(self, version: int) -> Iterator[Run | Optional | Repeat | Tagged]:
+        for plain, group in groupby(self._parts, lambda part: isinstance(part, Field)):
+            if plain:
+                yield Run([part for part in group if isinstance(part, Field) and part.since <= version < part.before])
+            else:
+                yield from (part for part in group if not isinstance(part, Field))
+
+
 def parts(text: str) -> tuple[Field, ...]:
     """Fields from their short form, separated by white space."""
     return tuple(_one(token) for token in text.split())
@@ -175,10 +240,13 @@ class Message:
     parts: Sequence[Part] = field(repr=False)
     revision: int | None = None
 
+    @cached_property
+    def _layout(self) -> Layout:
+        return Layout(self.parts)
+
     def encode(self, version: int, values: Values) -> list[str]:
         target = [str(self.id)] if self.revision is None else [str(self.id), str(self.revision)]
-        for part in self.parts:
-            part.write(target, values, version)
+        self._layout.write(target, values, version)
         return target
 
     def decode(self, version: int, text: Sequence[str]) -> Values:

@@ -16,8 +16,11 @@ class WireError(Exception):
 
 def frame(fields: Iterable[str]) -> bytes:
     """One frame. A NUL inside a field would split it, so it is dropped."""
-    payload = "".join(f"{field.replace(chr(0), '')}\0" for field in fields).encode()
-    return pack(payload)
+    texts = list(fields)
+    payload = "\0".join(texts)
+    if payload.count("\0") >= max(1, len(texts)):
+        payload = "\0".join(text.replace("\0", "") for text in texts)
+    return pack(f"{payload}\0".encode() if texts else b"")
 
 
 def pack(payload: bytes) -> bytes:
