@@ -119,7 +119,7 @@ def test_the_transcript_has_the_columns_of_the_recordings(tmp_path: Path, shared
     assert [int(row[0]) for row in rows] == list(range(1, len(rows) + 1))
     assert {row[2] for row in rows} == {"S", "C"}
     assert json.loads(rows[0][6]) == ["v157..178"]
-    assert "# 20260105 18:00:00 US/Eastern fault halt" in path.read_text()
+    assert "# 20260105 18:00:00 US/Eastern fault name=halt" in path.read_text()
     lines = list(transcript.read(path))
     [order] = [line for line in lines if line.name == "placeOrder"]
     assert (order.values["quantity"], order.values["order_ref"], order.direction) == (1.0, "abc", "C")

@@ -158,7 +158,7 @@ class Faults:
     def _hit(self, rule: Rule, passing: Passing) -> None:
         rule.struck += 1
         self._tws.counters["faults"] += 1
-        self._tws.note(f"fault {rule.name} {passing.name}".strip())
+        self._tws.note("tws_fault", name=rule.name, **({"at": passing.name} if passing.name else {}))
         rule.act(passing)
 
     def later(self, seconds: float, act: Callable[[], None]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mcl import calendar
-from mcl.broker.tws import history, past, render
+from mcl.broker.tws import history, past, render, sundry
 from mcl.broker.tws.checks import NO_CONTRACT
 from mcl.broker.tws.contracts import Listed
 from mcl.broker.tws.feed import NS
@@ -83,6 +83,9 @@ def _historical_data(session: Session, request: Values) -> None:
     if request["keep_up_to_date"] and request["end"]:
         cause = "End Date Time cannot be specified when live updates are requested"
         session.error(req_id, 321, f"Error validating request.-'bL' : cause - {cause}")
+        return
+    if request["what"] == "SCHEDULE":
+        sundry.schedule(session, request)
         return
     reel = stream.reel
     step = history.step_ns(reel.tape, request["bar_size"])

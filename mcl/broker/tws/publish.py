@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import structlog
 
 from mcl.broker.tws import render, trading
 from mcl.broker.tws.contracts import Listed
@@ -12,6 +14,9 @@ from mcl.broker.tws.orders import Execution, Order
 if TYPE_CHECKING:
     from mcl.broker.tws.server import SimulatedTWS
     from mcl.broker.tws.session import Session
+
+
+log: Any = structlog.get_logger("mcl.broker.tws")
 
 
 class Publisher:
@@ -29,6 +34,8 @@ class Publisher:
             session.send("orderStatus", **render.order_status(order))
 
     def executed(self, execution: Execution) -> None:
+        order = execution.order
+        log.info("tws_fill", contract=order.listed.local_symbol, quantity=execution.quantity, price=execution.price, order=order.order_id)
         for session in self._owners(execution.order, master=True):
             session.send("execDetails", **render.execution(execution, -1))
 

@@ -74,7 +74,33 @@ def _table(*messages: Message) -> dict[int, Message]:
     return {message.id: message for message in messages}
 
 
+# Of what is answered the same whatever it asks for only the request id is read.
+_SUNDRY = tuple(
+    Message(number, name, parts("req_id:i"), 1)
+    for number, name in {
+        **{23: "cancelScannerSubscription", 53: "cancelFundamentalData", 56: "cancelCalculateImpliedVolatility"},
+        **{57: "cancelCalculateOptionPrice", 67: "queryDisplayGroups", 68: "subscribeToGroupEvents", 69: "updateDisplayGroup"},
+        **{70: "unsubscribeFromGroupEvents", 74: "reqPositionsMulti", 75: "cancelPositionsMulti"},
+        **{21: "exerciseOptions", 52: "reqFundamentalData", 54: "calculateImpliedVolatility", 55: "calculateOptionPrice"},
+    }.items()
+) + tuple(
+    Message(number, name, parts("req_id:i"))
+    for number, name in {
+        **{22: "reqScannerSubscription", 78: "reqSecDefOptParams", 79: "reqSoftDollarTiers", 83: "reqSmartComponents"},
+        **{84: "reqNewsArticle", 86: "reqHistoricalNews", 89: "cancelHistogramData", 100: "reqWshMetaData"},
+        **{101: "cancelWshMetaData", 102: "reqWshEventData", 103: "cancelWshEventData", 104: "reqUserInfo"},
+    }.items()
+)
+
 REQUESTS = _table(
+    *_SUNDRY,
+    *(Message(number, name, ()) for number, name in {80: "reqFamilyCodes", 82: "reqMktDepthExchanges", 85: "reqNewsProviders"}.items()),
+    Message(12, "reqNewsBulletins", parts("revision:i")),
+    Message(13, "cancelNewsBulletins", parts("revision:i")),
+    Message(18, "requestFA", parts("revision:i kind:i")),
+    Message(19, "replaceFA", parts("revision:i kind:i")),
+    Message(24, "reqScannerParameters", parts("revision:i")),
+    Message(88, "reqHistogramData", parts(f"req_id:i {_CONTRACT} include_expired:b use_rth:b period")),
     Message(
         1,
         "reqMktData",

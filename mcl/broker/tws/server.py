@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import structlog
+
 from mcl import calendar, schema
-from mcl.broker.tws import marketdata, trading
+from mcl.broker.tws import marketdata, sundry, trading
 from mcl.broker.tws.account import Account, Terms
 from mcl.broker.tws.book import Book
 from mcl.broker.tws.contracts import Listings
@@ -29,6 +30,7 @@ from mcl.broker.tws.matching import Range
 from mcl.broker.tws.orders import Execution
 from mcl.broker.tws.player import Pace, Player, Reel
 from mcl.broker.tws.publish import Publisher
+from mcl.broker.tws.render import local_time
 from mcl.broker.tws.session import Session
 from mcl.broker.tws.sink import Habits
 from mcl.broker.tws.stream import Stream
@@ -37,7 +39,7 @@ from mcl.broker.tws.vault import Vault
 from mcl.errors import BrokerError
 
 SERVER_VERSIONS = (176, 177, 178)
-log = logging.getLogger("mcl.broker.tws")
+log: Any = structlog.get_logger("mcl.broker.tws")
 
 
 class SimulatedTWS:
@@ -86,7 +88,7 @@ class SimulatedTWS:
         self.greeting, self.permitted, self.hidden_executions = Greeting(), True, 0
         self.faults, self.incidents = Faults(self, seed), Incidents(self)
         self.streams = {reel.listed.con_id: Stream(self, reel) for reel in reels}
-        self.handlers = trading.HANDLERS | marketdata.HANDLERS
+        self.handlers = trading.HANDLERS | marketdata.HANDLERS | sundry.HANDLERS
         self.player = Player(reels, self, Pace(speed, rate, stepped, patience_sec), self._set_clock)
         self._silent_end = silent_end
         self._transcript_path, self._transcript = transcript, None if transcript is None else Transcript(transcript)
@@ -128,7 +130,7 @@ class SimulatedTWS:
             raise BrokerError(f"port {self.port} on {self.host} {reason}; broker.port=0 takes any free port") from error
         self.port = self._server.sockets[0].getsockname()[1]
         self.played.details(0, calendar.from_day(int(calendar.session_of(self.book.now))))  # loads the calendar before somebody waits
-        log.info("listening on %s:%s", self.host, self.port)
+        log.info("tws_listening", host=self.host, port=self.port, server_version=self.server_version, account=self.account.name)
 
     def stop_listening(self) -> None:
         """Nothing answers on the port any more; connections that exist go on."""
@@ -156,6 +158,8 @@ class SimulatedTWS:
     def left(self, session: Session) -> None:
         """A client is gone; its orders stay."""
         self.sessions.discard(session)
+        if session.client_id >= 0:
+            log.info("tws_client_gone", client=session.client_id)
         self.player.leave(session)
 
     # -------------------------------------------------------------------------------------------------------- records
@@ -173,10 +177,12 @@ class SimulatedTWS:
         if self._transcript is not None:
             self._transcript.message(direction, session.client_id, session.version, fields, self.book.now)
 
-    def note(self, text: str) -> None:
-        log.info(text)
+    def note(self, event: str, **facts: Any) -> None:
+        """Something that happened to the server: an event of the log, and a line of the transcript."""
+        log.info(event, market_time=local_time(self.book.now), **facts)
         if self._transcript is not None:
-            self._transcript.note(text, self.book.now)
+            told = " ".join(f"{name}={value}" for name, value in facts.items())
+            self._transcript.note(f"{event.removeprefix('tws_')} {told}".strip(), self.book.now)
 
     def fault(self, name: str, **options: Any) -> Rule:
         """Script something that goes wrong: see `faults` and `menu`."""
@@ -240,12 +246,14 @@ class SimulatedTWS:
 
     def session_closed(self, opens_ns: int) -> None:
         """The daily break, a weekend or a holiday."""
+        self.note("tws_exchange_closed", opens=local_time(opens_ns))
         self.book.close_session(opens_ns)
         for stream in self.streams.values():
             stream.session_closed()
 
     def session_over(self) -> None:
         """Day orders end, and every stream of bars is told that nothing more will come."""
+        self.note("tws_replay_over", positions=self.positions)
         self.book.close_session(None)
         self.keep(clock=True)
         if self._silent_end:
