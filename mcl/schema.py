@@ -146,6 +146,7 @@ class Execution(Strict):
     fill: Literal["touch", "through"] = "through"  # a limit fills when the price reaches it, or only one tick beyond
     latency_bars: int = Field(0, ge=0, le=1000)  # opens that pass before an order reaches the market
     participation_frac: float | None = Field(None, gt=0, le=1)  # of the volume of a bar that one order may be
+    bracket: Literal["pessimistic", "finer"] = "pessimistic"  # a bar touches both levels: the stop was first, or ask the dataset's own bars
 
     @model_validator(mode="after")
     def _needed(self) -> Execution:

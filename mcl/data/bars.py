@@ -9,9 +9,10 @@ every roll).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,15 @@ MOST_TICKS = (1 << 31) - 2
 
 # volume_from and volume_to are what the rule compared: cleared volume, or open interest for `roll.rule=open_interest`; -1: nothing known.
 ROLL_COLUMNS = ("session", "from_symbol", "to_symbol", "reason", "gap", "gap_time", "known_at", "volume_from", "volume_to")
+
+
+class Inside(NamedTuple):
+    """Finer bars in ticks. Those of row i, in order: rows first[i] .. first[i + 1] - 1; none for row 0, before which nothing is known."""
+
+    open: Ticks
+    high: Ticks
+    low: Ticks
+    first: Ints  # one more than there are bars
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,7 @@ class Bars:
     synthetic: bool  # never present a result on synthetic bars as a market result
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)  # manifest, world and seed, edge, request …
     ratio: Floats | None = None  # per contract of `contracts`: multiply its prices for the continuous series; None: 1 for all
+    finer: Callable[[], Bars] | None = field(default=None, repr=False, compare=False)  # reads the bars that these were made of
     settlement: pd.Series | None = field(default=None, repr=False)  # of the active contract by session (days), for marking in reports
 
     def __len__(self) -> int:
@@ -96,6 +107,24 @@ class Bars:
         event = self.roll.astype(np.uint8) * np.uint8(2)
         event[1:] |= np.diff(self.session) != 0
         return event
+
+    @cached_property
+    def inside(self) -> Inside:
+        """The finer bars that each bar was made of. DataError where there are none, or where they are not those."""
+        if self.finer is None:
+            raise DataError(f"execution.bracket=finer: nothing is known of what these {self.interval} bars were made of")
+        fine = self.finer()
+        first = np.searchsorted(fine.close_time, self.close_time, "right")
+        inside = Inside(fine.ticks["open"], fine.ticks["high"], fine.ticks["low"], np.concatenate([first[:1], first]))
+        starts, own = inside.first[1:-1], slice(inside.first[1], inside.first[-1])
+        tops, bottoms = self.ticks["high"][1:], self.ticks["low"][1:]
+        if len(starts) and not (
+            (np.diff(inside.first[1:]) > 0).all()
+            and np.array_equal(np.maximum.reduceat(inside.high[own], starts - starts[0]), tops)
+            and np.array_equal(np.minimum.reduceat(inside.low[own], starts - starts[0]), bottoms)
+        ):
+            raise DataError(f"the {fine.interval} bars do not make these {self.interval} bars: highs and lows differ")
+        return inside
 
     @cached_property
     def week_minute(self) -> npt.NDArray[np.int16]:

@@ -80,6 +80,17 @@ def bars(stored: store.Dataset, data: schema.Data) -> Bars:
     return store.load_bars(path, stored)
 
 
+def finer(folder: Path, data: schema.Data) -> Bars:
+    """All bars in the interval of the dataset itself; DataError when that is the interval of `data`."""
+    stored = store.Dataset(folder)
+    if stored.interval == data.interval:
+        raise DataError(
+            f"execution.bracket=finer needs bars finer than data.interval={data.interval}, and the data hold none",
+            "choose a longer data.interval or execution.bracket=pessimistic",
+        )
+    return bars(stored, data.model_copy(update={"interval": stored.interval}))
+
+
 def build(data: schema.Data, root: Path) -> dict[str, Any]:
     """Make what is missing, and say what there is."""
     return info(data, root)

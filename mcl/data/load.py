@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def load(data: schema.Data, root: Path, holdout: bool = False) -> Bars:
     if data.start is not None or end is not None:
         cut = bars.between(data.start, end)
         bars = cut if len(cut) == len(bars) else replace(cut, fingerprint=front.fingerprint(cut))
-    return replace(bars, provenance=_provenance(stored, data, end))
+    return replace(bars, provenance=_provenance(stored, data, end), finer=partial(build.finer, stored.folder, data))
 
 
 def _provenance(stored: store.Dataset, data: schema.Data, end: date | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mcl import calendar, schema
-from mcl.data.bars import Bars, Floats
+from mcl.data.bars import Bars, Floats, Inside
 from mcl.engine import kernel
 from mcl.engine.account import Money
 from mcl.engine.orders import QUANTA, execution_record
@@ -48,7 +48,7 @@ def simulate(
     track = kernel.Track(np.empty(n), np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.int8))
     if not kernel.run.signatures:  # type: ignore[attr-defined]
         announced("kernel.run")
-    fills, sides = kernel.run(_market(bars, costs), wish, terms, track)
+    fills, sides = kernel.run(_market(bars, costs, execution), wish, terms, track)
     ticks = bars.ticks
     trades = round_trips(fills, ticks["high"], ticks["low"], ticks["close"], money.tick_value_usd, money.commission_usd)
     return Result(bars, money.capital_usd, *track, fills, trades, sides * money.commission_usd, plan.wanted)
@@ -76,16 +76,19 @@ def way(plan: Plan, limits: schema.Limits, costs: schema.Costs, execution: schem
     """The shortest way through the kernel that has what is configured. Each longer one would do the same, slower."""
     at_once = execution.entry == "market" and execution.latency_bars == 0 and execution.participation_frac is None
     one_price = not costs.slippage_by_hour_ticks and not costs.impact_ticks and limits.price_collar_ticks is None
-    if not (at_once and one_price) or len(plan.trail_ticks):
+    if not (at_once and one_price) or len(plan.trail_ticks) or execution.bracket == "finer":
         return kernel.FULL
     basic = limits.state == "normal" and all(getattr(limits, name) is None for name in RARE)
     return kernel.PLAIN if basic and not (len(plan.slack) or len(plan.gate)) else kernel.RULED
 
 
-def _market(bars: Bars, costs: schema.Costs) -> kernel.Market:
+def _market(bars: Bars, costs: schema.Costs, execution: schema.Execution) -> kernel.Market:
     marks = {name: readonly(getattr(bars, name), np.int32) for name in ("volume", "to_close_sec", "contract")}
     prices = {name: readonly(values, np.int32) for name, values in bars.ticks.items()}
-    return kernel.Market(**prices, **marks, event=readonly(bars.event, np.uint8), slippage=readonly(slippage_by_bar(bars, costs)))
+    inside = bars.inside if execution.bracket == "finer" else Inside(*(np.empty(0, np.int32),) * 3, np.empty(0, np.int64))
+    finer = Inside(*(readonly(values, values.dtype) for values in inside))
+    by_bar = {"event": readonly(bars.event, np.uint8), "slippage": readonly(slippage_by_bar(bars, costs))}
+    return kernel.Market(**prices, **marks, **by_bar, inside=finer)
 
 
 def _length(bars: Bars, plan: Plan) -> int:

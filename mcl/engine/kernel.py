@@ -5,7 +5,8 @@ Within bar i, in this order:
   2. roll: the old contract is closed at `outgoing_open`, the new one opened at `open`, slippage and commission on both legs
   3. the target decided at the close of bar i - 1 (earlier with a latency) is traded at `open`, slippage against us; what opens or
      adds risk waits for its price when the entry is not at the market
-  4. the protective stop or take-profit: through a gap at `open`, else at its level; if the bar touches both, the stop was first.
+  4. the protective stop or take-profit: through a gap at `open`, else at its level; if the bar touches both, the stop was first,
+     or the finer bars inside it are gone through in the same way, if they are given.
      The levels exist from the fill on, so the bar of the entry counts. Slippage is charged on both kinds.
   5. the position is marked at `close`, a trailing stop is drawn after it
   6. `decide` says what to hold from the next open on
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from mcl.data.bars import Inside
 from mcl.engine.account import (
     Guard,
     Holding,
@@ -67,6 +69,7 @@ class Market(NamedTuple):
     contract: npt.NDArray[np.int64]
     event: npt.NDArray[np.uint8]  # NEW_SESSION | NEW_CONTRACT
     slippage: npt.NDArray[np.float64]  # of length n, or 0: that of `Money` at all hours
+    inside: Inside  # four empty arrays: not asked
 
 
 class Wish(NamedTuple):
@@ -168,7 +171,8 @@ def _advance(  # noqa: PLR0912, PLR0915
       - a comparison of target and position in place of `order`: the compiler may put the one for the other and so chain each bar to
         the arithmetic of the bar before
     """
-    opens, highs, lows, closes, outgoings, volumes, to_close, contracts, events, slippages = market
+    opens, highs, lows, closes, outgoings, volumes, to_close, contracts, events, slippages, inside = market
+    inside_opens, inside_highs, inside_lows, firsts = inside
     wanted, slacks, stops, take_profits, trails, gates = wish
     equities, positions, targets, blocks = track
     limits, execution, money = terms.limits if ruled else _basic(terms.limits), terms.execution, terms.money
@@ -231,6 +235,13 @@ def _advance(  # noqa: PLR0912, PLR0915
                 count = _write(fills, count, i, contract, part, touch.price, touch.slippage, TARGET, holding.position)
         if protected and holding.position != 0:
             reason, level = _touched(holding, opening, float(highs[i]), float(lows[i]), float(closes[i]), within)
+            if full and len(firsts) > 0 and reason == STOP and not within and _reaches_profit(holding, float(highs[i]), float(lows[i])):
+                for k in range(firsts[i], firsts[i + ONE]):
+                    reason, level = _touched(
+                        holding, float(inside_opens[k]), float(inside_highs[k]), float(inside_lows[k]), math.nan, False
+                    )
+                    if reason != NOTHING:
+                        break
             if reason != NOTHING:
                 held = holding.position
                 paid = slippage(base, held, volumes[i], execution) if full else base
@@ -338,6 +349,11 @@ def _touched(holding: Holding, opening: float, high: float, low: float, close: f
         gap = not within and side * (opening - holding.take_profit_at) > 0
         return TAKE_PROFIT, opening if gap else holding.take_profit_at
     return NOTHING, math.nan
+
+
+@inline
+def _reaches_profit(holding: Holding, high: float, low: float) -> bool:
+    return high >= holding.take_profit_at if holding.position > 0 else low <= holding.take_profit_at
 
 
 @inline

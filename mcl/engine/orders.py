@@ -85,6 +85,7 @@ def live_supported(risk: schema.Risk, execution: schema.Execution, costs: schema
         found += [
             (bool(costs.slippage_by_hour_ticks), "costs.slippage_by_hour_ticks: the simulated TWS charges one slippage at all hours"),
             (costs.impact_ticks > 0, f"costs.impact_ticks={costs.impact_ticks}: the simulated TWS has no depth"),
+            (e.bracket == "finer", "execution.bracket=finer: the simulated TWS plays the bars of data.interval alone"),
         ]
     return [sentence for wrong, sentence in found if wrong]
 

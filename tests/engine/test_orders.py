@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -16,7 +17,7 @@ from mcl import schema
 from mcl.data.bars import ROLL_COLUMNS, Bars
 from mcl.engine.backtest import Plan, simulate
 from mcl.engine.result import Result
-from mcl.errors import ConfigError, EngineError
+from mcl.errors import ConfigError, DataError, EngineError
 from mcl.risk import Block, gates
 
 STILL = (7000,) * 4
@@ -204,6 +205,61 @@ def test_levels_stand_from_the_average_entry_and_a_reduction_leaves_them() -> No
     rows = [STILL, STILL, (7030, 7030, 7030, 7030), (7030, 7030, 7030, 7030), (7030, 7030, 7012, 7013), (7013, 7013, 7011, 7011)]
     result = send(bars_of(*rows), [1, 3, 2, 2, 2, 2], stop=10)  # entries 7001 and 2 x 7031: average 7021, stop 7011
     assert fills_of(result) == [(1, 1, 7001, "target"), (2, 2, 7031, "target"), (3, -1, 7029, "target"), (5, -2, 7010, "stop")]
+
+
+FINE = [  # three one-minute bars for each bar of three minutes: flat, the entry at 7001 with 6981 and 7041, then one that touches both
+    *[STILL] * 6,
+    *[(7000, 7005, 6990, 7004), (7004, 7042, 7004, 7030), (7030, 7030, 6975, 6980)],
+    *[STILL] * 3,
+]
+
+
+def coarse_of(fine: Bars) -> Bars:
+    """Bars of three minutes."""
+    starts = np.arange(0, len(fine), 3)
+    first = {name: getattr(fine, name)[starts] for name in ("open", "session", "contract", "roll", "outgoing_open", "adjustment")}
+    last = {name: getattr(fine, name)[starts + 2] for name in ("close", "close_time", "to_close_sec", "volume")}
+    return replace(
+        fine, **first, **last, finer=lambda: fine, high=np.maximum.reduceat(fine.high, starts), low=np.minimum.reduceat(fine.low, starts)
+    )
+
+
+def resolved(fine: list[tuple[int, int, int, int]], wanted: list[float], **asked: Any) -> list[tuple[int, int, float, str]]:
+    return fills_of(send(coarse_of(bars_of(*fine)), wanted, **{"bracket": "finer", "stop": 20, "take_profit": 40} | asked))
+
+
+@covers("bracket_finer")
+def test_both_levels_in_one_bar_are_resolved_on_finer_bars() -> None:
+    stopped, taken = (2, -1, 6980, "stop"), (2, -1, 7040, "take_profit")
+    assert resolved(FINE, [1] * 4, bracket="pessimistic")[1] == stopped
+    assert resolved(FINE, [1] * 4)[1] == taken
+    assert resolved([*FINE[:6], FINE[8], FINE[7], FINE[6], *FINE[9:]], [1] * 4)[1] == stopped
+    both_at_once = [*FINE[:7], (7004, 7042, 6975, 7030), *FINE[8:]]
+    assert resolved(both_at_once, [1] * 4)[1] == stopped
+    gapped = [*FINE[:6], (7000, 7005, 6990, 7004), (6970, 6972, 6970, 6972), (6972, 7050, 6972, 7050), *FINE[9:]]
+    assert resolved(gapped, [1] * 4)[1] == (2, -1, 6969, "stop")  # the second minute opened through the stop
+    short = [tuple(14_000 - price for price in (o, low, high, c)) for o, high, low, c in FINE]
+    assert resolved(short, [-1] * 4)[1] == (2, 1, 6960, "take_profit")
+
+
+def test_finer_bars_are_asked_about_both_levels_alone() -> None:
+    only_stop = [*FINE[:6], (7000, 7005, 6990, 7004), (6970, 6972, 6970, 6972), STILL, *FINE[9:]]
+    assert resolved(only_stop, [1] * 4)[1] == (2, -1, 6980, "stop")  # as without them
+    trailed = resolved(FINE, [1] * 4, stop=0, trail=20)
+    assert trailed[1] == (2, -1, 7040, "take_profit")
+    waiting = resolved(FINE, [0, 1, 1, 1], entry="limit", offset_ticks=5, participation_frac=1.0)
+    assert waiting == [(2, 1, 6995, "target"), (2, -1, 6974, "stop")]  # bought within the bar: the worst counts
+    coarse = coarse_of(bars_of(*FINE))
+    part = coarse.rows(1, 4)
+    assert fills_of(send(part, [1] * 3, stop=20, take_profit=40, bracket="finer"))[1] == (1, -1, 7040, "take_profit")
+
+
+def test_finer_bars_that_are_missing_or_others_are_refused() -> None:
+    with pytest.raises(DataError, match="nothing is known of what these 1m bars were made of"):
+        send(bars_of(*FINE), [1] * 12, stop=20, take_profit=40, bracket="finer")
+    other = replace(coarse_of(bars_of(*FINE)), finer=lambda: bars_of(*[STILL] * 12))
+    with pytest.raises(DataError, match="do not make these 1m bars: highs and lows differ"):
+        send(other, [1] * 4, stop=20, take_profit=40, bracket="finer")
 
 
 # ------------------------------------------------------------------------------------------------------------------- costs
