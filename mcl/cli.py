@@ -140,6 +140,11 @@ def _live(parser: argparse.ArgumentParser) -> None:
     _overrides(parser)
 
 
+def _audit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("date", metavar="DATE", help="trade date of the session, YYYY-MM-DD")
+    parser.add_argument("name", metavar="NAME", nargs="?", default="paper", help="the name that traded it; default: paper")
+
+
 def _session_name(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", nargs="?", help="a promoted name; default: the only one")
 
@@ -325,6 +330,7 @@ VERBS = {
         Verb("promoted history", "who moved which name when, in registry and git", _maybe_name, "mcl.verbs.registry:history"),
         Verb("explain", "where a value of the configuration came from", _explain, "mcl.verbs.registry:explain"),
         Verb("live", "trade a promoted version: embedded simulated TWS, or broker=ib_paper", _live, "mcl.verbs.trade:live"),
+        Verb("live audit", "hold a past session against the backtest of its bars once more", _audit, "mcl.verbs.trade:audit"),
         Verb("status", "how a session stands: state, position, P&L, last decisions; --watch stays", _status, "mcl.verbs.operate:status"),
         Verb("pause", "a running session decides and writes down, but sends nothing", _act, "mcl.verbs.operate:act"),
         Verb("resume", "let a paused or reducing session trade again", _act, "mcl.verbs.operate:act"),

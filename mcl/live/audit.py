@@ -57,6 +57,7 @@ class Audit:
     differences: pd.DataFrame
     slippage: pd.DataFrame  # columns of mcl.live.slippage
     began_flat: bool
+    start_usd: float  # equity before the first bar
 
     @property
     def unexplained(self) -> int:
@@ -84,7 +85,12 @@ def audit(journal: Path, deployed: Deployable, strategy: Strategy, stage: Stage,
     differences = pd.DataFrame(rows, columns=list(DIFFERENCE)).sort_values("time", kind="stable", ignore_index=True)
     orders = _frame([e.body | {"ref": e.key} for e in kinds["order"]], ("ref", "bar", "from", "to", "stop_ticks", "take_profit_ticks"))
     costs = split(bars, fills, paired.twins, deployed.config.costs.slippage_ticks)
-    return Audit(result, decisions, orders, _fills_frame(kinds["fill"]), differences, costs, flat)
+    return Audit(result, decisions, orders, _fills_frame(kinds["fill"]), differences, costs, flat, _start_usd(deployed, kinds["begin"]))
+
+
+def _start_usd(deployed: Deployable, begins: list[Entry]) -> float:
+    ledger = begins[0].body.get("ledger", {}) if begins else {}
+    return float(ledger.get("equity") or deployed.config.capital_usd)
 
 
 def _replayed(begins: list[Entry]) -> bool:

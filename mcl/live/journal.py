@@ -121,6 +121,17 @@ def read(path: Path, kinds: Sequence[Kind] = ()) -> list[Entry]:
         connection.close()
 
 
+def snapshot(path: Path) -> bytes:
+    """The whole journal as one file, with what still stands in the file beside it: a killed session has not merged them."""
+    connection = sqlite3.connect(path)
+    try:
+        return connection.serialize()
+    except sqlite3.Error as error:
+        raise LiveError(f"{path} is not a readable journal: {error}") from None
+    finally:
+        connection.close()
+
+
 def _text(body: dict[str, Any]) -> str:
     return json.dumps(_plain(body), allow_nan=False)
 

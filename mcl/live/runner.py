@@ -84,7 +84,7 @@ class Runner:
         self.bars = self.seen = 0  # bars decided on; the broker's fills accounted for
         self.waiting: Bar | None = None  # closed while nobody was there, and still fresh
         self._after_waiting: list[Fill] = []  # fills later than the waiting bar
-        self.intent = Intent(0.0)
+        self.intent, self.factors = Intent(0.0), (0.0, 0.0)  # of the last decision; signal and scale
         for bar in self.book.bars:
             self.window.append(bar)
             self.bars += 1
@@ -184,7 +184,8 @@ class Runner:
         """The backtest's decision at the close of the last bar, from as many bars as it looks back on."""
         config, rows = self.duty.deployed.config, self.window.rows
         first = 0 if memory_sessions(config.risk) else max(0, rows - self.reach)
-        self.intent = plan(self.window.bars(first), self.duty.strategy, config.risk, config.capital_usd).row(-1)
+        planned = plan(self.window.bars(first), self.duty.strategy, config.risk, config.capital_usd)
+        self.intent, self.factors = planned.row(-1), (float(planned.signal[-1]), float(planned.scale[-1]))
         limits = self.limits
         if self.board.mode is Mode.REDUCE_ONLY:
             limits = limits._replace(state=int(State.REDUCE_ONLY))
@@ -203,7 +204,11 @@ class Runner:
     def _decision(self, bar: Bar, account: Account, target: Target, why: str) -> Draft:
         body: dict[str, Any] = {"bar": self.bars, "position": account.position, "equity_usd": account.equity_usd}
         body |= {"wanted": _number(self.intent.wanted)}
-        body |= {"target": target.position, "block": target.block, **_distances(target)}
+        body |= dict(zip(("signal", "scale"), self.factors, strict=True)) | {
+            "target": target.position,
+            "block": target.block,
+            **_distances(target),
+        }
         body |= {"locked": target.locked, "halted": target.halted, "stopped": target.stopped, "mode": self.board.mode, "held_back": why}
         shown = {"time": bar.close_time, "close": bar.close, "position": account.position, "wanted": _number(self.intent.wanted)}
         block = Block(target.block).name

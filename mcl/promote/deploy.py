@@ -63,6 +63,16 @@ def promoted(alias: str, store: Store, root: Path) -> Deployable:
     return Deployable(alias, version.version, version.run_id, run, provenance, content, path, provenance["stage"], pnl)
 
 
+def of_version(alias: str, number: int, store: Store, root: Path) -> Deployable:
+    """A version that traded as `alias`, promoted now or not: to look back on, never to trade. Its registered files must be whole."""
+    version = store.version(MODEL, str(number))
+    files = bundle.verified(version)
+    provenance, path = json.loads(files["provenance.json"]), path_of(alias, root)
+    run = _parsed(path, files["config.yaml"].decode(), provenance["config_sha256"])
+    pnl, stage = session_pnl(files, run.capital_usd), provenance["stage"]
+    return Deployable(alias, number, version.run_id, run, provenance, version.tags["content_sha256"], path, stage, pnl)
+
+
 def session_pnl(files: bundle.Files, capital_usd: float) -> Floats:
     """Net P&L of each session of the backtest, USD, from the files of a version."""
     import pandas as pd

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mcl.report import charts
 from mcl.report.format import Verdict, flatten, number, scalar
-from mcl.report.theme import Cell, Figure, Section, chart, fact_card, facts, milliseconds, packed, page, scroll, table
+from mcl.report.theme import Cell, Figure, Section, chart, columns, fact_card, facts, milliseconds, packed, page, scroll, table
 from mcl.risk import Block
 
 ROWS_SHOWN = 1500
@@ -26,12 +26,14 @@ def session_page(
     title: str,
     synthetic: str = "",
     lead: str = "",
+    slippage: pd.DataFrame | None = None,
 ) -> str:
     """One self-contained HTML document.
 
     decisions    one row per decision: `close_time` (UTC), `close` (price), `target`, `position`, and whatever else is known
     fills        one row per execution: `time` (UTC), `price`, `quantity` (bought > 0), and whatever else is known
     differences  one row per decision that a backtest of the same bars takes otherwise; empty when all agree
+    slippage     one row per fill: what delay, spread and execution cost, in ticks per contract
     told         facts of the session: account, version, latency, hashes; nested mappings are flattened
     """
     n, wrong = len(decisions), len(differences)
@@ -39,22 +41,63 @@ def session_page(
         Section(
             "Differences",
             _listed(differences, "There is none."),
-            "Each decision of the session beside that of a backtest on the same bars.",
+            "The session beside a backtest of the same bars, each difference with its cause.",
         ),
+        *([Section("Causes", _causes(differences))] if wrong else []),
         Section("Price and fills", _picture(decisions, fills)),
         Section("Fills", _listed(fills, "The session had no fill.")),
+        *([Section("Slippage", _slippage(slippage), SLIPPAGE)] if slippage is not None and len(slippage) else []),
         Section("Decisions", _listed(_readable(decisions), "No decision was taken.")),
         Section("Facts", facts((key, _fact(value)) for key, value in flatten(told).items())),
     ]
-    return page("session", title, sections, verdict=_verdict(n, wrong), synthetic=synthetic, cards=_cards(n, fills, wrong), lead=lead)
+    return page(
+        "session",
+        title,
+        sections,
+        verdict=_verdict(n, wrong, _unexplained(differences)),
+        synthetic=synthetic,
+        cards=_cards(n, fills, wrong),
+        lead=lead,
+    )
 
 
-def _verdict(decisions: int, wrong: int) -> Verdict:
+SLIPPAGE = (
+    "Ticks per contract, positive is a cost. Delay: from the close that was decided on to the next open. Spread: what the promoted costs "
+    "assume, which the backtest pays too. Execution: the rest."
+)
+
+
+def _causes(differences: pd.DataFrame) -> str:
+    counted = differences["cause"].value_counts() if "cause" in differences else pd.Series(dtype=int)
+    return columns(table(("cause", "differences"), [[str(cause), f"{n:,}"] for cause, n in counted.items()], numeric=(1,)))
+
+
+def _slippage(slippage: pd.DataFrame) -> str:
+    """The mean of each part over all contracts, then every fill."""
+    parts = ("delay_ticks", "spread_ticks", "execution_ticks")
+    known = slippage.dropna(subset=list(parts))
+    weights = known["quantity"].abs()
+    means = [float((known[part] * weights).sum() / weights.sum()) if len(known) else float("nan") for part in parts]
+    paid = f"{means[1] + means[2]:+.2f}" if len(known) else "n/a"
+    cells = [[*(f"{mean:+.2f}" for mean in means), paid, f"{int(weights.sum()):,}"]]
+    head = table(("delay", "spread", "execution", "spread and execution", "contracts"), cells, numeric=range(5))
+    return head + _listed(slippage, "No fill.")
+
+
+def _verdict(decisions: int, wrong: int, unexplained: int) -> Verdict:
     if not decisions:
         return Verdict("unclear", "Nothing decided", "The session took no decision, so there is nothing to compare.")
+    if unexplained:
+        return Verdict(
+            "bad", "Unexplained", f"{unexplained:,} of {wrong:,} differences from a backtest of the same bars have no known cause."
+        )
     if wrong:
-        return Verdict("bad", "Differs", f"{wrong:,} of {decisions:,} decisions differ from a backtest of the same bars.")
+        return Verdict("unclear", "Explained", f"{wrong:,} differences from a backtest of the same bars, each with its cause.")
     return Verdict("good", "Equal", f"All {decisions:,} decisions equal those of a backtest of the same bars.")
+
+
+def _unexplained(differences: pd.DataFrame) -> int:
+    return int((differences["cause"] == "unexplained").sum()) if "cause" in differences else len(differences)
 
 
 def _cards(decisions: int, fills: pd.DataFrame, wrong: int) -> str:

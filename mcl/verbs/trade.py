@@ -1,8 +1,9 @@
-"""registry, live."""
+"""live, live audit."""
 
 from __future__ import annotations
 
 from argparse import Namespace
+from datetime import date
 from typing import Any
 
 from mcl import config, screen
@@ -27,7 +28,21 @@ def live(args: Namespace) -> int:
         config.validate(schema.Telemetry, raw["telemetry"], "telemetry"),
     )
     operations = Operations(alerts, telemetry)
-    done = run_session(args.name, broker, operations, store=Store(), root=config.root(), progress=not screen.quiet())
+    return _told(run_session(args.name, broker, operations, store=Store(), root=config.root(), progress=not screen.quiet()))
+
+
+def audit(args: Namespace) -> int:
+    """A session of the past, from its journal, once more."""
+    from mcl.live.audited import audit_again
+
+    try:
+        day = date.fromisoformat(args.date)
+    except ValueError:
+        raise MclError(f"{args.date!r} is no trade date, YYYY-MM-DD") from None
+    return _told(audit_again(args.name, day, store=Store(), root=config.root()))
+
+
+def _told(done: Any) -> int:
     data = {
         "run_id": done.run_id,
         "decisions": len(done.decisions),

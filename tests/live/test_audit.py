@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from mcl import schema
 from mcl.errors import LiveError
 from mcl.live import stage as staging
 from mcl.live.audit import Audit, audit
+from mcl.live.audited import audit_again
 from mcl.live.session import run_session
+from mcl.live.slippage import mean_ticks
 from mcl.promote import promote
 from mcl.promote.deploy import Deployable, promoted
 from mcl.risk import Block
@@ -181,3 +184,72 @@ def test_an_empty_journal_is_a_sentence(finished: Finished) -> None:
         db.execute("DELETE FROM entry")
     with pytest.raises(LiveError, match="holds no bar: the session ended before its first decision"):
         finished.audited()
+
+
+# ------------------------------------------------------------------------------------------- what is right, though it differs
+
+
+def held_back(finished: Finished, number: int, **words: Any) -> None:
+    """As if this decision had been held back: no order, and no fill of it."""
+    finished.alter("decision", number, set_to(**words))
+
+
+def test_what_a_person_held_back_is_a_risk_block_with_who_and_why(finished: Finished) -> None:
+    number, fill = next((i, b) for i, b in enumerate(finished.entries("fill")) if b["reason"] == "target")
+    finished.alter("fill", number, None)
+    held_back(finished, fill["bar"] - 1, held_back="paused")
+    with closing(sqlite3.connect(finished.journal)) as db, db:
+        said = {"word": "pause", "who": "mcl pause, ann (process 7)", "why": "EIA"}
+        db.execute("INSERT INTO entry (at_ns, kind, key, body) VALUES (0, 'command', NULL, ?)", (json.dumps(said),))
+    rows = finished.audited(exact_prices=False).differences
+    row = rows[rows["what"] == "fill"].iloc[0]
+    assert (row["live"], row["cause"], row["detail"]) == ("none", "risk block", "paused by mcl pause, ann (process 7): EIA")
+
+
+def test_a_decision_that_came_too_late_is_timing(finished: Finished) -> None:
+    number, fill = next((i, b) for i, b in enumerate(finished.entries("fill")) if b["reason"] == "target")
+    finished.alter("fill", number, None)
+    held_back(finished, fill["bar"] - 1, held_back="late: known 200 s after its close")
+    rows = finished.audited(exact_prices=False).differences
+    row = rows[rows["what"] == "fill"].iloc[0]
+    assert (row["cause"], row["detail"]) == ("timing", "late: known 200 s after its close")
+
+
+def test_a_guards_refusal_is_a_risk_block(finished: Finished) -> None:
+    number, fill = next((i, b) for i, b in enumerate(finished.entries("fill")) if b["reason"] == "target")
+    finished.alter("fill", number, None)
+    sentence = f"the order {fill['ref']} for +1 MCLF6 is not sent: within 5 minutes of the daily break"
+    with closing(sqlite3.connect(finished.journal)) as db, db:
+        body = json.dumps({"severity": "warning", "code": "GUARD", "sentence": sentence})
+        db.execute("INSERT INTO entry (at_ns, kind, key, body) VALUES (0, 'alert', NULL, ?)", (body,))
+    rows = finished.audited(exact_prices=False).differences
+    row = rows[rows["what"] == "fill"].iloc[0]
+    assert (row["cause"], row["detail"]) == ("risk block", sentence)
+
+
+def test_slippage_is_split_by_hand(finished: Finished) -> None:
+    """Against the next open and one assumed tick; two ticks more on one fill are execution."""
+    number, fill = next((i, b) for i, b in enumerate(finished.entries("fill")) if b["reason"] == "target")
+    side = 1 if fill["quantity"] > 0 else -1
+    finished.alter("fill", number, set_to(price=round(fill["price"] + 0.02 * side, 2)))
+    bars, done = finished.entries("bar"), finished.audited(exact_prices=False)
+    row = done.slippage.iloc[number]
+    close, arrival = bars[fill["bar"] - 1]["close"], bars[fill["bar"]]["open"]
+    assert (row["decided_at"], row["arrival"]) == (close, arrival)
+    assert row["delay_ticks"] == pytest.approx((arrival - close) * side / 0.01)
+    assert (row["spread_ticks"], row["execution_ticks"]) == (1.0, 2.0)
+    others = done.slippage.drop(index=number)
+    assert (others["execution_ticks"].abs() < 1e-6).all()
+    contracts = done.slippage["quantity"].abs()
+    assert mean_ticks(done.slippage) == pytest.approx(1.0 + 2.0 * abs(fill["quantity"]) / contracts.sum())
+
+
+def test_a_session_can_be_audited_again_and_is_filed_under_its_version(original: Finished, desk: Project) -> None:
+    day = original.stage.date
+    again = audit_again("paper", day, store=desk.store, root=desk.root)
+    assert again.differences.empty
+    run = desk.store.run(again.run_id)
+    assert (run.study, run.tags["mcl.version"], run.tags["session"], run.metrics["unexplained"]) == ("live", "1", str(day), 0)
+    assert "Slippage" in again.report.read_text()
+    with pytest.raises(LiveError, match="'paper' has no session 2020-01-01: it traded on "):
+        audit_again("paper", date(2020, 1, 1), store=desk.store, root=desk.root)

@@ -320,8 +320,11 @@ def test_sweep_of_a_minimised_metric_and_one_without_a_score() -> None:
 
 def test_session_says_whether_it_differs(month: Result) -> None:
     decisions = pd.DataFrame({"close_time": month.bars.times[:3], "close": month.bars.close[:3], "target": 1})
-    differs = session_page(decisions, pd.DataFrame(), decisions.head(1), {}, title="paper")
-    assert "1 of 3 decisions differ" in differs
+    found = pd.DataFrame({"time": month.bars.times[:2], "what": "fill", "cause": ["price", "unexplained"]})
+    assert "1 of 2 differences" in session_page(decisions, pd.DataFrame(), found, {}, title="paper")
+    assert "1 differences from a backtest of the same bars, each with its cause" in session_page(
+        decisions, pd.DataFrame(), found.head(1), {}, title="paper"
+    )
     assert "All 3 decisions equal" in session_page(decisions, pd.DataFrame(), decisions.head(0), {}, title="paper")
 
 

@@ -1,0 +1,168 @@
+"""What a session leaves behind: its audit, tracked as a run of the version that traded, with a page. Now, or again at any later time."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mcl import evidence
+from mcl.errors import LiveError
+from mcl.live import control
+from mcl.live import stage as staging
+from mcl.live.audit import Audit, audit
+from mcl.live.journal import read, snapshot
+from mcl.live.slippage import mean_ticks
+from mcl.live.stage import Stage
+from mcl.promote.deploy import Deployable, of_version
+from mcl.runs import parquet
+from mcl.strategy import Strategy, build
+from mcl.tracking import Record, Store
+
+STUDY = "live"
+EMBEDDED = "embedded simulated TWS"
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a session left behind. `differences` is empty when every decision and fill equals the backtest of the same bars."""
+
+    decisions: pd.DataFrame
+    orders: pd.DataFrame
+    fills: pd.DataFrame
+    differences: pd.DataFrame  # columns of audit.DIFFERENCE
+    run_id: str
+    report: Path
+    journal: Path
+    facts: dict[str, Any]
+
+
+def tracked(
+    journal: Path,
+    deployed: Deployable,
+    strategy: Strategy,
+    stage: Stage,
+    store: Store,
+    *,
+    where: str,
+    exact_prices: bool,
+    seconds: float = math.nan,
+) -> Session:
+    """Audit the journal and file the session under the version that traded. `where`: the broker; `seconds` that the session took."""
+    audited = audit(journal, deployed, strategy, stage, exact_prices)
+    facts = _facts(deployed, stage, where, audited, seconds)
+    run_id = store.record(_record(deployed, stage, audited, facts, journal))
+    page = store.run(run_id).artifacts / "report.html"
+    return Session(audited.decisions, audited.orders, audited.fills, audited.differences, run_id, page, journal, facts)
+
+
+def audit_again(name: str, day: date, *, store: Store, root: Path) -> Session:
+    """Audit the last session that `name` traded on this trade date once more, from its journal, with the version that traded it.
+
+    The bars before the session come from the stored data. LiveError: there is no such journal, it is still being written, or it does
+    not say which version it was.
+    """
+    folder = control.folder_of(root, name)
+    journal = _journal(folder, day)
+    if name in control.running(root) and journal == max(folder.glob("*.sqlite"), key=lambda p: p.stat().st_mtime):
+        raise LiveError(f"session {day} of {name!r} is still running", f"mcl stop {name}, or wait for its end")
+    begin = next((entry.body for entry in read(journal, ("begin",))), None)
+    if begin is None:
+        raise LiveError(
+            f"{journal} has no beginning: the session ended before both books were compared", "its last entry of kind state says why"
+        )
+    deployed = of_version(name, int(begin["version"]), store, root)
+    strategy = build(deployed.config.strategy)
+    began = time.perf_counter()
+    stage = staging.replayed(deployed.config, day, strategy, root)
+    replayed = begin.get("broker", "sim") == "sim"
+    where = EMBEDDED if replayed else f"account {begin['account']}"
+    exact = replayed and not any(True for _ in read(journal, ("armed",)))  # orders are armed only where time passes
+    return tracked(journal, deployed, strategy, stage, store, where=where, exact_prices=exact, seconds=time.perf_counter() - began)
+
+
+def _journal(folder: Path, day: date) -> Path:
+    """A replay may have been repeated: the last one."""
+    found = sorted(folder.glob(f"{day}*.sqlite"), key=lambda path: (len(path.name), path.name))
+    if not found:
+        known = sorted({path.stem[:10] for path in folder.glob("*.sqlite")})
+        have = f"it traded on {', '.join(known[-5:])}" if known else "it has never traded here"
+        raise LiveError(f"{folder.name!r} has no session {day}: {have}", f"mcl live audit DATE {folder.name}")
+    return found[-1]
+
+
+def _facts(deployed: Deployable, stage: Stage, where: str, audited: Audit, seconds: float) -> dict[str, Any]:
+    """What a person wants to know first; also the facts of the page."""
+    equity = audited.decisions["equity_usd"].dropna()
+    mark = evidence.watermark(stage.warmup)
+    return {
+        "version": f"{deployed.alias} v{deployed.version} (run {deployed.run_id})",
+        "session": str(stage.date),
+        "contract": stage.contract.symbol,
+        "broker": where,
+        **({"data": mark} if mark else {}),
+        **({} if _code_as_promoted(deployed) else {"code": "not the code that was promoted: what decides has changed since"}),
+        "bars": len(audited.result.bars),
+        "decisions": int(audited.decisions["target"].notna().sum()),
+        "orders": len(audited.orders),
+        "fills": len(audited.fills),
+        "differences": len(audited.differences),
+        "unexplained": audited.unexplained,
+        "net_pnl_usd": float(equity.iloc[-1] - audited.start_usd) if len(equity) else math.nan,
+        "backtest_net_pnl_usd": audited.result.net_pnl_usd if audited.began_flat else math.nan,
+        "commission_usd": float(audited.fills["commission_usd"].astype(float).sum()),
+        "slippage_ticks": mean_ticks(audited.slippage),
+        "assumed_slippage_ticks": deployed.config.costs.slippage_ticks,
+        "seconds": round(seconds, 2),
+    }
+
+
+def _record(deployed: Deployable, stage: Stage, audited: Audit, facts: dict[str, Any], journal: Path) -> Record:
+    from mcl.report.audit import session_page
+
+    told = facts | {
+        "content_sha256": deployed.content_sha256,
+        "config_sha256": deployed.provenance["config_sha256"],
+        "journal": str(journal),
+    }
+    title = f"{deployed.alias} v{deployed.version} · {stage.date}"
+    mark = evidence.watermark(stage.warmup)
+    page = session_page(audited.decisions, audited.fills, audited.differences, told, title=title, synthetic=mark, slippage=audited.slippage)
+    names = ("decisions", "orders", "fills", "differences", "slippage")
+    frames = {name: getattr(audited, name) for name in names}
+    return Record(
+        study=STUDY,
+        name=title,
+        params={key: facts[key] for key in ("version", "session", "contract", "broker")},
+        metrics={key: float(value) for key, value in facts.items() if isinstance(value, int | float)},
+        tags=_tags(deployed, stage, facts) | ({"watermark": mark} if mark else {}),
+        files={f"data/{name}.parquet": parquet(frame) for name, frame in frames.items()}
+        | {"journal.sqlite": snapshot(journal), "report.html": page.encode()},
+        status="FAILED" if len(audited.differences) else "FINISHED",
+    )
+
+
+def _tags(deployed: Deployable, stage: Stage, facts: dict[str, Any]) -> dict[str, str]:
+    return {
+        "mcl.kind": "session",
+        "mcl.alias": deployed.alias,
+        "mcl.version": str(deployed.version),
+        "mcl.promoted_run": deployed.run_id,
+        "mcl.strategy": deployed.config.strategy["name"],
+        "session": facts["session"],
+        "config_sha256": deployed.provenance["config_sha256"],
+        "content_sha256": deployed.content_sha256,
+        "data_fingerprint": stage.warmup.fingerprint,
+        "code_sha256": evidence.code_sha256(deployed.config.strategy),
+        "code_as_promoted": str(_code_as_promoted(deployed)).lower(),
+        "synthetic": str(stage.warmup.synthetic).lower(),
+    }
+
+
+def _code_as_promoted(deployed: Deployable) -> bool:
+    return evidence.code_sha256(deployed.config.strategy) == str(deployed.provenance["code_sha256"])
