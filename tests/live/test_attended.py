@@ -21,7 +21,7 @@ Deploy = Callable[..., Project]
 
 def in_the_background(desk: Project, speed: float) -> tuple[threading.Thread, list[Session]]:
     done: list[Session] = []
-    broker = schema.Broker(replay=schema.Replay(speed=speed))
+    broker = schema.Broker.model_validate({"replay": {"speed": speed}})
     operations = Operations(telemetry=schema.Telemetry(port=0))
 
     def trade() -> None:

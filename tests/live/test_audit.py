@@ -249,7 +249,12 @@ def test_a_session_can_be_audited_again_and_is_filed_under_its_version(original:
     again = audit_again("paper", day, store=desk.store, root=desk.root)
     assert again.differences.empty
     run = desk.store.run(again.run_id)
-    assert (run.study, run.tags["mcl.version"], run.tags["session"], run.metrics["unexplained"]) == ("live", "1", str(day), 0)
+    assert (run.study, run.tags["mcl.version"], run.tags["session"], run.metrics["unexplained"]) == (
+        "live",
+        str(original.deployed.version),
+        str(day),
+        0,
+    )
     assert "Slippage" in again.report.read_text()
     with pytest.raises(LiveError, match="'paper' has no session 2020-01-01: it traded on "):
         audit_again("paper", date(2020, 1, 1), store=desk.store, root=desk.root)
