@@ -26,6 +26,7 @@ import pandas as pd
 
 from mcl import schema
 from mcl.broker import Bar
+from mcl.broker.ledger import decision_of
 from mcl.data.bars import Bars
 from mcl.engine.account import Money
 from mcl.engine.backtest import Plan, plan, simulate
@@ -79,12 +80,14 @@ def audit(journal: Path, deployed: Deployable, strategy: Strategy, stage: Stage,
     wrong = dict(_wrong_bars(bars, stage.recorded)) if _replayed(kinds["begin"]) else {}  # a vendor's bars are not the broker's
     flat = not any(kinds["begin"][0].body.get("positions", {}).values()) if kinds["begin"] else True
     theirs = expected(result, intent) if flat else echo
-    paired = pair(bars, fills, backtest_fills(result), decisions, theirs, Circumstances(kinds), exact_prices) if flat else Paired([], {})
+    sent = {str(entry.key) for entry in kinds["order"]}
+    inside = [fill for fill in fills if fill.bar < len(bars) or decision_of(fill.ref) not in sent]  # later, the backtest has no bar
+    paired = pair(bars, inside, backtest_fills(result), decisions, theirs, Circumstances(kinds), exact_prices) if flat else Paired([], {})
     rows = [*wrong.values(), *_decision_rows(decisions, theirs, echo, wrong, paired.rows), *paired.rows]
     rows = rows or list(_equity_rows(decisions, theirs) if exact_prices else ())
     differences = pd.DataFrame(rows, columns=list(DIFFERENCE)).sort_values("time", kind="stable", ignore_index=True)
     orders = _frame([e.body | {"ref": e.key} for e in kinds["order"]], ("ref", "bar", "from", "to", "stop_ticks", "take_profit_ticks"))
-    costs = split(bars, fills, paired.twins, deployed.config.costs.slippage_ticks)
+    costs = split(bars, inside, paired.twins, deployed.config.costs.slippage_ticks)
     return Audit(result, decisions, orders, _fills_frame(kinds["fill"]), differences, costs, flat, _start_usd(deployed, kinds["begin"]))
 
 
