@@ -18,7 +18,7 @@ _SIMPLE = tuple(f.name for f in fields(Status) if f.name not in ("latency_ms", "
 
 
 def shown(status: Status) -> dict[str, Any]:
-    """Cheap enough for the loop that trades: about 0.3 ms with all lists full."""
+    """Only made when somebody looks: about 0.4 ms with all lists full."""
     told = {name: getattr(status, name) for name in _SIMPLE}
     told["latency"] = latency(status.latency_ms)
     told["alerts"] = [asdict(alert) for alert in status.alerts]

@@ -1,0 +1,90 @@
+"""How long it takes from an event in a session to the screen: a desk that changes, the dashboard, a real Chromium. Prints quantiles.
+
+The desk writes the time of each change into its reason; the page notes when the text was in its document, and when it was painted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from mcl.live import control
+from mcl.live.dashboard import Dashboard, open_dashboard
+from mcl.live.shown import rank
+from mcl.live.watch import Watch
+from mcl.tracking import Store
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "live"))
+from desks import AT, SmallDesk
+
+FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars", "--window-size=1440,1000")
+NOTE = """
+window.waits = [];
+new MutationObserver(() => {
+  const [, at] = document.getElementById('why').textContent.split('@');
+  if (at) { const told = Date.now() - Number(at); requestAnimationFrame(() => window.waits.push([told, Date.now() - Number(at)])); }
+}).observe(document.getElementById('why'), { childList: true, characterData: true, subtree: true });
+"""
+
+
+def busy_desk() -> SmallDesk:
+    """All lists full, as at the end of a long session."""
+    desk, rng = SmallDesk(), random.Random(1)
+    decision = {"time": AT, "close": 60.1, "wanted": 2.0, "position": 1, "target": 1, "block": "MAX_POSITION", "reason": "sent"}
+    fill = {"time": AT, "symbol": "MCLF6", "quantity": 1, "price": 60.02, "commission_usd": 0.77, "reason": "target", "ref": "x"}
+    curve = tuple((AT + n * 60_000_000_000, 25_000 + rng.gauss(0, 50)) for n in range(300))
+    desk.set(equity=curve, decisions=(decision,) * 20, fills=(fill,) * 20, latency_ms=tuple(rng.uniform(0.3, 3) for _ in range(1000)))
+    return desk
+
+
+async def serve(desk: SmallDesk, root: Path, events: int, browser: Any) -> list[tuple[float, float]]:
+    folder = control.folder_of(root, "paper")
+    with control.alone(folder):
+        dashboard = open_dashboard(Dashboard(root, "paper", Store(root)), 0)
+        async with Watch(desk) as watch, control.listening(watch, folder), dashboard as address:
+            await asyncio.to_thread(browser.get, address)
+            await asyncio.sleep(1.0)
+            await asyncio.to_thread(browser.execute_script, NOTE)
+            for n in range(events):
+                await asyncio.sleep(random.uniform(0.08, 0.3))
+                desk.set(why=f"event {n} @{time.time() * 1000:.0f}")
+            await asyncio.sleep(1.0)
+            return list(await asyncio.to_thread(browser.execute_script, "return window.waits"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=100)
+    args = parser.parse_args()
+    chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        print("chromium and chromedriver are not installed", file=sys.stderr)
+        return 1
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in FLAGS:
+        options.add_argument(flag)
+    with tempfile.TemporaryDirectory() as folder:
+        browser = webdriver.Chrome(options=options, service=Service(driver))
+        try:
+            waits = asyncio.run(serve(busy_desk(), Path(folder), args.events, browser))
+        finally:
+            browser.quit()
+    for name, column in (("in the document", 0), ("painted", 1)):
+        values = sorted(float(wait[column]) for wait in waits)
+        print(f"{name:16} {len(values)} events: p50 {rank(values, 0.5):.0f} ms, p99 {rank(values, 0.99):.0f} ms, max {values[-1]:.0f} ms")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
