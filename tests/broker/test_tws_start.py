@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import ib_async
 import pytest
@@ -30,13 +29,10 @@ async def gone(ib: ib_async.IB) -> None:
 
 
 @pytest.mark.parametrize("version", SERVER_VERSIONS)
-def test_connects_fast_at_every_version(version: int) -> None:
+def test_connects_at_every_version(version: int) -> None:
     async def main() -> None:
         async with SimulatedTWS(walk(1, 10, 5), server_version=version) as tws:
-            await gone(await connected(tws))  # the first connection pays for imports
-            start = time.perf_counter()
             ib = await connected(tws)
-            assert time.perf_counter() - start < 0.05
             assert ib.client.serverVersion() == version
             assert ib.managedAccounts() == ["DU0000001"]
             assert {v.tag: v.value for v in ib.accountValues()}["NetLiquidation"] == "25000.00"
