@@ -158,3 +158,26 @@ def test_the_door_to_brokers_trades_on_it_as_on_a_real_one() -> None:
         if probe.connect_ex(("127.0.0.1", 4002)) == 0:
             pytest.skip("something listens on port 4002 of this machine")
     run(session())
+
+
+def test_several_contracts_of_a_store_are_named_or_all(tmp_path: Path) -> None:
+    """Two months in one file: each has its own history, the active one comes first."""
+    lines = ["time,symbol,open,high,low,close,volume"]
+    for month, volume in (("MCLG6", 9), ("MCLH6", 2)):
+        tape = walk(7, CSV_ROWS, CSV_ROWS)
+        for day in (1, 0):
+            starts = tape.start[tape.first :] - day * 24 * 3600 * NS
+            stamps = [np.datetime64(int(ns), "ns").astype("datetime64[s]") for ns in starts]
+            lines += [f"{t},{month},{','.join([f'{p:.2f}'] * 4)},{volume}" for t, p in zip(stamps, tape.close[tape.first :], strict=True)]
+    project(tmp_path)
+    (tmp_path / "bars.csv").write_text("\n".join(lines) + "\n")
+    columns = schema.CsvColumns(time="time", open="open", high="high", low="low", close="close", volume="volume", symbol="symbol")
+    data = schema.CsvData(
+        source="csv", path=str(tmp_path / "bars.csv"), columns=columns, stamped_at="open", roll=schema.Roll(rule="calendar")
+    )
+    found = {words: stored.tapes(data, tmp_path, contracts=words) for words in ((), ("all",), ("MCLH6",), ("MCLH6", "MCLG6"))}
+    names = {words: [tape.contract.symbol for tape in tapes] for words, tapes in found.items()}
+    active = names[()][0]
+    assert names[("all",)] == [active, *({"MCLG6", "MCLH6"} - {active})]
+    assert (names[("MCLH6",)], names[("MCLH6", "MCLG6")]) == (["MCLH6"], ["MCLH6", "MCLG6"])
+    assert all(tape.first == CSV_ROWS for tape in found[("all",)])
