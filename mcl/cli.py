@@ -12,9 +12,11 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from types import TracebackType
 
 from mcl import __version__
 from mcl.errors import MclError, nearest
+from mcl.redact import redacted
 
 USAGE = """mcl: from a configuration to a promoted, audited trading session in Micro WTI Crude Oil futures
 
@@ -386,6 +388,8 @@ VERBS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; 1, and no word, when whoever reads the output has left (`mcl runs | head -1`)."""
+    if argv is None:
+        sys.excepthook = _uncaught
     try:
         code = _main(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -437,6 +441,13 @@ def _run(verb: Verb, parsed: argparse.Namespace, flags: set[str]) -> int:
     except KeyboardInterrupt:
         screen.refuse(MclError("interrupted: what was done is kept", "run the same command again to go on"))
         return 1
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A bug's traceback, without the secrets that its message may hold."""
+    import traceback
+
+    sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
 
 
 def _global_flags(args: list[str]) -> tuple[set[str], list[str]]:

@@ -62,6 +62,7 @@ def compose(verb: Verb, overrides: list[str]) -> Composed:
     """
     from hydra import compose as hydra_compose
 
+    _harmless(_aliases(overrides))
     with _hydra(), _sentences(verb, overrides):
         typed, fixed = _axes(overrides) if verb == "sweep" else (overrides, [])
         composed = hydra_compose(config_name=verb, overrides=[*_aliases(typed), _search_path()], return_hydra_config=True)
@@ -256,6 +257,15 @@ def _hydra() -> Iterator[None]:
 def _search_path() -> str:
     """experiments/ lies beside conf/: its parent joins the search path, so that `experiment=NAME` finds the study file."""
     return f"hydra.searchpath=['file://{root()}']"
+
+
+def _harmless(overrides: list[str]) -> None:
+    """ConfigError for a study file that Hydra could not read into memory: such files come from other people."""
+    for override in overrides:
+        if study := re.fullmatch(r"\+{0,2}experiments=([\w./-]+)", override):
+            path = root() / "experiments" / f"{study[1]}.yaml"
+            if path.is_file():
+                files.plain_yaml(path.read_text(errors="replace"), str(path))
 
 
 def _aliases(overrides: list[str]) -> list[str]:

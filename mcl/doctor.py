@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from mcl import config
 from mcl.errors import MclError
+from mcl.redact import secret
 from mcl.tracking import Store, bulk
 
 Level = Literal["ok", "note", "fail"]
@@ -156,7 +157,7 @@ def _clock(root: Path) -> list[Finding]:
 
 def _databento(root: Path) -> list[Finding]:
     del root
-    key = os.environ.get("DATABENTO_API_KEY", "")
+    key = secret("DATABENTO_API_KEY")
     if not key:
         return [Finding("databento key", "note", "not set: embedded synthetic data are used", "export DATABENTO_API_KEY, see .env.example")]
     if not re.fullmatch(r"db-[A-Za-z0-9]{29}", key):

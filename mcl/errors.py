@@ -14,13 +14,15 @@
       + GuardError       a rule forbids the connection or the order; nothing was sent
     - Halt             something is unknown: a person has to say adopt or flatten
 
-A message is one sentence with the value, the rule and the nearest valid choice; `hint` says what to do.
+A message is one sentence with the value, the rule and the nearest valid choice; `hint` says what to do. Neither holds a secret.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+from mcl.redact import redacted
 
 
 class MclError(Exception):
@@ -29,9 +31,9 @@ class MclError(Exception):
     code = "error"
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = redacted(message)
+        self.hint = redacted(hint)
+        super().__init__(self.message)
 
     def as_dict(self) -> dict[str, str]:
         return {"code": self.code, "message": self.message, "hint": self.hint}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mcl.errors import MclError
+from mcl.redact import blotter, redacted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +34,7 @@ def configure(*, as_json: bool, verbose: bool, quiet: bool) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *([structlog.processors.format_exc_info] if production else []),
-            renderer,
+            lambda *event: redacted(renderer(*event)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO if production and not verbose else level),
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # the one of the moment
@@ -44,7 +45,7 @@ def configure(*, as_json: bool, verbose: bool, quiet: bool) -> None:
 def answer(data: dict[str, Any], render: Callable[[], None]) -> None:
     """Print `data` as the one JSON object, or let `render` speak to a person."""
     if _state["json"]:
-        print(json.dumps(plain(data), allow_nan=False))
+        print(redacted(json.dumps(plain(data), allow_nan=False)))
     elif not _state["quiet"]:
         render()
 
@@ -61,7 +62,7 @@ def refuse(error: MclError) -> None:
 def say(line: str = "") -> None:
     """A line for a person; silent with --json and --quiet."""
     if not (_state["json"] or _state["quiet"]):
-        print(line, flush=True)
+        print(redacted(line), flush=True)
 
 
 def quiet() -> bool:
@@ -89,8 +90,9 @@ def drawn(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], lef
     made = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
     for i, column in enumerate(columns):
         made.add_column(column, justify="left" if i < left else "right", overflow="fold")
+    blot = blotter()
     for row in rows:
-        made.add_row(*(Text(text(value)) for value in row))  # never markup: a reason may hold brackets
+        made.add_row(*(Text(blot(text(value))) for value in row))  # never markup: a reason may hold brackets
     return made
 
 

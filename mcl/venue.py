@@ -131,5 +131,5 @@ class Alerts(Strict):
 class Telemetry(Strict):
     """The endpoint of a session for /metrics, /health and /ready."""
 
-    host: str = "127.0.0.1"
+    host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"  # position and P&L have no password: others never see them
     port: int | None = Field(None, ge=0, le=65535)  # null: none; 0: any free port

@@ -25,7 +25,6 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import math
 import os
 import re
@@ -38,6 +37,7 @@ from mcl import calendar, schema
 from mcl.broker import Pinned
 from mcl.errors import DataError, GuardError, Halt, nearest
 from mcl.market import Contract, Instrument
+from mcl.network import is_loopback
 
 PAPER_PORTS = {7497: "TWS", 4002: "IB Gateway"}
 LIVE_PORTS = {7496: "TWS", 4001: "IB Gateway"}
@@ -62,7 +62,7 @@ KNOWN_CODES = frozenset(
 
 def check_venue(config: schema.Broker, port: int) -> None:
     """Before the TCP connection: loopback, and a port on which the configured money is traded (or the embedded server)."""
-    if not _is_loopback(config.host):
+    if not is_loopback(config.host):
         raise GuardError(f"broker.host={config.host} is not this machine; a TWS is reached on 127.0.0.1")
     if config.money == "live":
         if config.kind != "tws" or port not in LIVE_PORTS:
@@ -89,13 +89,6 @@ def check_locks(config: schema.Broker, alias: str) -> None:
         missing.append(f"the environment variable {MONEY_VARIABLE}=1")
     if missing:
         raise GuardError(f"live money needs {'; '.join(missing)}", "broker=ib_paper trades the same version on paper")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def check_account(account: str, managed: Sequence[str], money: str = "paper") -> None:

@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import ib_async
 
@@ -35,6 +35,7 @@ ACCOUNT_VALUES = ("NetLiquidation", "TotalCashValue", "RealizedPnL", "Unrealized
 STREAM_ENDED = frozenset({162, 366, 10182, 10225})  # codes on a bar subscription after which nothing more comes
 FARM_BROKEN = {2103: 2104, 2105: 2106, 2157: 2158}  # code -> the one that heals it
 CLOCK_LIMIT_SEC = 10.0
+LARGEST_FRAME = 1 << 24  # bytes of one message; a whole option chain has less
 CLOCK_WARN_SEC = 2.0
 QUIET_NS = 5 * NS  # after the close of the session: no trade is reported any more
 
@@ -70,6 +71,7 @@ class IBBroker:
 
     def _listen(self) -> None:
         ib = self._ib
+        ib.client.conn.hasData += self._on_bytes
         ib.execDetailsEvent += self._on_execution
         ib.commissionReportEvent += self._on_commission
         ib.errorEvent += self._on_error
@@ -102,11 +104,20 @@ class IBBroker:
         for fill in ib.fills():
             self._ledger.earlier(fill.execution.execId)
 
+    def _on_bytes(self, _: bytes) -> None:
+        """ib_async keeps what it was sent until a frame is whole, however long that claims to be: a peer that claims too much is no TWS."""
+        pending = self._ib.client._data
+        size = int.from_bytes(pending[:4], "big") if len(pending) >= 4 else 0
+        if size > LARGEST_FRAME:
+            self._broken = f"the peer announced a message of {size:,} bytes; at most {LARGEST_FRAME:,} make sense"
+            self._ib.client._data = b""
+            cast(asyncio.Transport, self._ib.client.conn.transport).abort()
+
     def _why_not_connected(self, error: BaseException) -> str:
         where = f"{self._config.host}:{self._port}"
         if isinstance(error, ConnectionRefusedError):
             return f"nothing listens on {where}"
-        said = self._asking.last_error or str(error) or "silence"
+        said = self._broken or self._asking.last_error or str(error) or "silence"
         return f"the TWS on {where} did not complete the start-up within {self._config.timeout_sec:g} s: {said}"
 
     async def _check_clock(self) -> None:

@@ -48,7 +48,7 @@ class _Frames:
     """Decompresses frame after frame, and keeps only the length of the header, of the first record and of everything."""
 
     def __init__(self) -> None:
-        self.inflated = self.length = 0
+        self.inflated = self.packed = self.length = 0
         self.header = 8
         self._head = b""
         self._frame: Any = None
@@ -58,9 +58,16 @@ class _Frames:
         return self._frame is None
 
     def take(self, piece: bytes) -> None:
+        for first in range(0, len(piece), dbn.SLICE):
+            self._take(piece[first : first + dbn.SLICE])
+
+    def _take(self, piece: bytes) -> None:
         while piece:
             frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
             self._look(frame.decompress(piece))
+            self.packed += len(piece) - len(frame.unused_data)
+            if self.inflated > dbn.MOST_INFLATED * self.packed + dbn.SLICE:
+                raise DataError(f"it unpacks to more than {dbn.MOST_INFLATED} times its size: it holds no market data")
             piece = frame.unused_data if frame.eof else b""
             self._frame = None if frame.eof else frame
 

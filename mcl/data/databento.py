@@ -7,7 +7,6 @@ DataError when it will not (401, 402, 403, 404, 422, a certificate that nobody t
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
 import os
 import threading
@@ -21,8 +20,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from mcl import network
 from mcl.data.retry import Transient
 from mcl.errors import DataError, StoreError
+from mcl.redact import secret
 
 DATASET = "GLBX.MDP3"
 LOOPBACK_KEY = "db-loopback-needs-no-real-key"
@@ -188,7 +189,7 @@ def connected(key: str | None = None, gateway: str | None = None, ca: Path | Non
     """
     address = _address(gateway) if gateway else None
     if not key:
-        key = LOOPBACK_KEY if address and is_loopback(address) else os.environ.get("DATABENTO_API_KEY", "")
+        key = LOOPBACK_KEY if address and is_loopback(address) else secret("DATABENTO_API_KEY")
     if not key:
         raise DataError(
             "DATABENTO_API_KEY is not set, so nothing can be downloaded", "data=synthetic needs no key; else put the key into .env"
@@ -218,11 +219,7 @@ def _address(gateway: str) -> str:
 
 
 def is_loopback(gateway: str) -> bool:
-    host = urlsplit(_address(gateway)).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return network.is_loopback(urlsplit(_address(gateway)).hostname or "")
 
 
 @contextlib.contextmanager

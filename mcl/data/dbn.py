@@ -27,6 +27,9 @@ UNDEF_PRICE: int = wire.UNDEF_PRICE
 UNDEF_QUANTITY: int = wire.UNDEF_STAT_QUANTITY
 UNDEF_TIME: int = wire.UNDEF_TIMESTAMP
 GLOBEX = 1  # publisher_id of GLBX.MDP3
+SLICE = 16_384  # compressed bytes that are inflated at once: what a hostile one becomes fits into memory
+MOST_INFLATED = 1_000  # times; real files of bars, books and definitions reach some thirty
+LARGEST_HEADER = 1 << 26  # bytes
 AGAIN = "download the file again"
 _VERSION = 3
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -132,7 +135,10 @@ def header(path: Path) -> Header:
             stream: Any = zstandard.ZstdDecompressor().stream_reader(file) if packed else file
             start = _exactly(stream, 8)
             _is_dbn(path, start)
-            content = start + _exactly(stream, int.from_bytes(start[4:8], "little"))
+            length = int.from_bytes(start[4:8], "little")
+            if length > LARGEST_HEADER:
+                raise DataError(f"{path} announces a header of {length:,} bytes; at most {LARGEST_HEADER:,} make sense", AGAIN)
+            content = start + _exactly(stream, length)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     except zstandard.ZstdError as error:
@@ -233,14 +239,20 @@ def _inflated(path: Path) -> bytes:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     if not content.startswith(_ZSTD_MAGIC):
         return content
-    pieces, total = [], len(content)
+    pieces, total, inflated = [], len(content), 0
     while content:
         frame = zstandard.ZstdDecompressor().decompressobj()
         try:
-            pieces.append(frame.decompress(content))
+            for first in range(0, len(content), SLICE):
+                pieces.append(frame.decompress(content[first : first + SLICE]))
+                inflated += len(pieces[-1])
+                if inflated > MOST_INFLATED * total + SLICE:
+                    raise DataError(f"{path} unpacks to more than {MOST_INFLATED} times its size: it holds no market data", AGAIN)
+                if frame.eof:
+                    break
         except zstandard.ZstdError as error:
             raise DataError(f"{path} is damaged in the compressed frame at byte {total - len(content)}: {error}", AGAIN) from error
         if not frame.eof:
             raise DataError(f"{path} is truncated: its compressed frame does not end within the {total} bytes", AGAIN)
-        content = frame.unused_data
+        content = frame.unused_data + content[first + SLICE :]
     return b"".join(pieces)

@@ -23,6 +23,7 @@ from mcl.calendar import DAY_NS, contract, session_of
 from mcl.data.table import PRICES, Chunk, Rows, Table, instrument, no_statistics, zone
 from mcl.errors import DataError
 
+LARGEST_DAY = 500_000_000  # bytes of one day, unpacked
 _COLUMNS = ("time", *PRICES, "volume")
 
 
@@ -71,6 +72,9 @@ def _members(zipped: Path, symbol: str, clock: ZoneInfo) -> list[tuple[int, pd.D
     try:
         with zipfile.ZipFile(zipped) as archive:
             named = {name: found for name in sorted(archive.namelist()) if (found := shape.fullmatch(name))}
+            size = sum(archive.getinfo(name).file_size for name in named)
+            if size > LARGEST_DAY:
+                raise DataError(f"{zipped} unpacks to {size / 1e9:.1f} GB; a day of minutes has some megabytes", "copy it again")
             return [(int(found[1]), _rows(archive, zipped, name, midnight)) for name, found in named.items()]
     except zipfile.BadZipFile as error:
         raise DataError(f"{zipped} is no zip file: {error}", "copy it again") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import smtplib
 import ssl
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 from mcl import schema
 from mcl.errors import LiveError
 from mcl.live.alerts import Channel, Notice, Undelivered
+from mcl.redact import secret
 
 RETRIED = frozenset({408, 425, 429})  # and every 5xx
 
@@ -39,7 +39,7 @@ class Webhook:
     name = "webhook"
 
     def __init__(self, settings: schema.Webhook) -> None:
-        address = os.environ.get(settings.url_env, "")
+        address = secret(settings.url_env)
         if not address:
             raise LiveError(f"alerts.webhook needs the address in the environment variable {settings.url_env}", "or choose alerts=log")
         self._url, self._settings, self.attempts = _parts(address, settings.url_env), settings, settings.attempts
@@ -143,7 +143,7 @@ def _password(settings: schema.Mail) -> str:
             return Path(settings.password_file).read_text(encoding="utf-8").strip()
         except OSError as error:
             raise LiveError(f"alerts.mail.password_file={settings.password_file} cannot be read: {_reason(error)}") from None
-    word = os.environ.get(settings.password_env, "")
+    word = secret(settings.password_env)
     if not word:
         raise LiveError(f"alerts.mail.user={settings.user} needs a password in the environment variable {settings.password_env}")
     return word

@@ -16,6 +16,8 @@ from typing import Any
 
 import structlog
 
+from mcl.redact import redacted
+
 NAME = "log.jsonl"
 BYTES, KEPT = 10_000_000, 5  # of one file; so many older ones
 FOREIGN = ("mcl", "ib_async")  # loggers of Python's logging whose lines belong to a session
@@ -56,7 +58,7 @@ def _processors(before: dict[str, Any], file: RotatingFileHandler) -> list[Any]:
 
     def to_file(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
         told = structlog.processors.format_exc_info(logger, method, dict(event))
-        file.handle(logging.makeLogRecord({"msg": json.dumps(told, default=str)}))
+        file.handle(logging.makeLogRecord({"msg": redacted(json.dumps(told, default=str))}))
         return event
 
     def to_screen(_: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mcl.engine.why import LIMIT_OF
 from mcl.errors import LiveError, nearest
+from mcl.files import plain_yaml
 from mcl.live.journal import Entry, Kind, read
 from mcl.live.status import State
 from mcl.promote.place import FIRST_LINE, path_of
@@ -139,7 +138,7 @@ def deployed_limits(root: Path, path: Path) -> dict[str, Any]:
     head = FIRST_LINE.match(text)
     if not (begins and head and int(head["version"]) == begins[-1].body.get("version")):
         return {}
-    return dict(yaml.safe_load(text).get("risk", {}).get("limits", {}))
+    return dict(plain_yaml(text, file.name).get("risk", {}).get("limits", {}))
 
 
 def fills(path: Path) -> list[dict[str, Any]]:

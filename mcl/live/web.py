@@ -7,7 +7,6 @@ a name of its own (DNS rebinding).
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -17,6 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from mcl.errors import LiveError
+from mcl.network import is_loopback
 
 HEAD_BYTES, BODY_BYTES = 16 * 1024, 4 * 1024
 PATIENCE_SEC = 10.0  # for a request to arrive whole
@@ -60,7 +60,7 @@ def as_json(value: Any, status: int = 200) -> Reply:
 @asynccontextmanager
 async def serving(handler: Handler, host: str, port: int) -> AsyncIterator[int]:
     """Serve while the block runs; yields the port. LiveError when it cannot be had."""
-    visits = _Visits(handler, only_local=_is_loopback(host))
+    visits = _Visits(handler, only_local=is_loopback(host))
     try:
         server = await asyncio.start_server(visits.serve, host, port, limit=HEAD_BYTES)
     except OSError as error:
@@ -161,10 +161,3 @@ async def _write(writer: asyncio.StreamWriter, reply: Reply) -> None:
 def _host(header: str) -> str:
     """A Host header without its port."""
     return header.rpartition(":")[0] if header.rpartition(":")[2].isdigit() else header
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from mcl import config, schema
 from mcl.errors import ConfigError, LiveError, StoreError, nearest
+from mcl.files import plain_yaml
 from mcl.metrics.performance import Floats
 from mcl.promote import bundle, moves
 from mcl.promote.band import Band, expected
@@ -128,7 +128,7 @@ def _difference(body: str, registered: str) -> str:
 def _parsed(path: Path, text: str, expected: str) -> schema.Config:
     """A config is data, never code: safe YAML through the strict models, and its hash must be the promoted one."""
     try:
-        run = config.run_config(yaml.safe_load(text))
+        run = config.run_config(plain_yaml(text, path.name))
     except ConfigError as error:
         raise LiveError(f"{path} does not fit this version of mcl: {error.message}", "promote the run again with this version") from None
     if config.fingerprint(run) != expected:

@@ -12,6 +12,7 @@ from mcl import config, evidence, metrics, runs, schema
 from mcl.data.bars import Bars
 from mcl.engine.backtest import backtest as simulate
 from mcl.errors import ConfigError, StoreError, nearest
+from mcl.files import plain_yaml
 from mcl.search import rules
 from mcl.search import space as spaces
 from mcl.search.points import inside
@@ -160,9 +161,7 @@ def _fixed(entry: str | dict[str, Any], space: spaces.Space, raw: Mapping[str, A
 def _named(entry: str, raw: Mapping[str, Any], root: Path) -> dict[str, Any]:
     if entry == "defaults":
         return config.flatten(dict(raw))
-    import yaml
-
     path = root / CHAMPION
     if not path.is_file():
         raise ConfigError(f"search.enqueue: there is no champion yet ({CHAMPION} is missing)", "promote a run first: mcl promote RUN_ID")
-    return config.flatten(yaml.safe_load(path.read_text()))
+    return config.flatten(plain_yaml(path.read_text(), str(CHAMPION)))

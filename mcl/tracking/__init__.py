@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlparse
 
 from mcl import config
 from mcl.errors import StoreError, nearest
-from mcl.tracking import bulk, local
+from mcl.tracking import bulk, clean, local
 from mcl.tracking.filing import NOTE, Dataset, filed, linked, plain
 from mcl.tracking.records import Record, Status, StoredRun, StoredVersion
 
@@ -62,6 +62,7 @@ class Store:
 
         `late` makes the files that must name the run, given its id.
         """
+        record, late = clean.records([record])[0], clean.late_files(late)
         place = self._place(record.study)
         if place is not None:
             return self._insert(place, [_row(record)], late)[0]
@@ -74,6 +75,7 @@ class Store:
 
     def record_many(self, records: list[Record]) -> list[str]:
         """Write finished runs of one study, in one transaction where the store allows it; their ids in order."""
+        records = clean.records(records)
         studies = {record.study for record in records}
         place = self._place(studies.pop()) if len(studies) == 1 else None
         return self._insert(place, [_row(r) for r in records]) if place else [self.record(r) for r in records]
@@ -85,6 +87,7 @@ class Store:
 
     def start(self, record: Record) -> str:
         """Write a run that stays RUNNING: the parent of a sweep, a live session."""
+        record = clean.records([record])[0]
         with self._refusals(record.name):
             tags = record.tags | ({PARENT: record.parent} if record.parent else {})
             experiment = self._experiment(record.study)
@@ -96,6 +99,7 @@ class Store:
 
     def finish(self, run_id: str, record: Record) -> None:
         """Add what `record` holds to a started run and set its final status."""
+        record = clean.records([record])[0]
         self._fill(run_id, record)
         with self._refusals(run_id):
             experiment = str(self._client.get_run(run_id).info.experiment_id)

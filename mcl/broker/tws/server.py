@@ -37,6 +37,7 @@ from mcl.broker.tws.stream import Stream
 from mcl.broker.tws.transcript import Transcript
 from mcl.broker.tws.vault import Vault
 from mcl.errors import BrokerError
+from mcl.network import is_loopback
 
 SERVER_VERSIONS = (176, 177, 178)
 log: Any = structlog.get_logger("mcl.broker.tws")
@@ -122,7 +123,9 @@ class SimulatedTWS:
         return self
 
     async def listen(self) -> None:
-        """Accept connections (again)."""
+        """Accept connections (again), of this machine: whoever connects can trade."""
+        if not is_loopback(self.host):
+            raise BrokerError(f"the simulated TWS would trade for whoever reaches {self.host}", "broker.host=127.0.0.1")
         try:
             self._server = await asyncio.get_running_loop().create_server(lambda: Session(self), self.host, self.port)
         except OSError as error:
