@@ -240,7 +240,7 @@ def _backup(parser: argparse.ArgumentParser) -> None:
 
 
 def _restore(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("archive", metavar="FILE", help="what `mcl store backup` wrote")
+    parser.add_argument("archive", metavar="FILE", nargs="?", help="an archive; none: finish a restore that was cut off")
     parser.add_argument("--replace", action="store_true", help="although runs or journals are there: they are set aside, not deleted")
     parser.add_argument("--check", action="store_true", help="read it whole, compare every hash, change nothing")
 

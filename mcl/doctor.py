@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shlex
 import shutil
 import socket
 import sqlite3
@@ -15,15 +16,18 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from mcl import config
+from mcl.archive.restore import PLAN
 from mcl.errors import MclError
-from mcl.redact import secret
+from mcl.redact import NAMES, secret
 from mcl.tracking import Store, bulk
 
 Level = Literal["ok", "note", "fail"]
 FREE_GB = 2.0  # two synthetic worlds, their Parquet and a few hundred runs
+VENDOR = "https://hist.databento.com"
 PORTS = {7497: "TWS paper", 4002: "IB Gateway paper"}
 
 
@@ -39,7 +43,21 @@ class Finding:
 
 def examine(root: Path) -> list[Finding]:
     """All findings of this machine and of the project at `root`, in a fixed order."""
-    looks = (_python, _packages, _configuration, _writable, _disk, _store, _old_store, _zones, _clock, _databento, _broker)
+    looks = (
+        _python,
+        _packages,
+        _configuration,
+        _writable,
+        _disk,
+        _store,
+        _old_store,
+        _restoring,
+        _secrets,
+        _zones,
+        _clock,
+        _databento,
+        _broker,
+    )
     return [finding for look in looks for finding in look(root)]
 
 
@@ -119,13 +137,39 @@ def _store(root: Path) -> list[Finding]:
 
 
 def _old_store(root: Path) -> list[Finding]:
-    old = [p.parent for p in (root / "mlruns").glob("*/meta.yaml") if p.parent.name.isdigit()]
+    """MLflow's former format: a folder per experiment. It is moved away first, since MLflow takes a folder that holds it for the store."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    place = Path(urlsplit(uri).path) if uri and urlsplit(uri).scheme in ("", "file") else root / "mlruns"
+    old = [p.parent for p in sorted(place.glob("*/meta.yaml")) if p.parent.name.isdigit()]
     if not old:
         return []
-    remedy = (
-        f"mlflow migrate-filestore --source {root / 'mlruns'} --target sqlite:///{root / 'mlruns' / 'mlflow.db'}, then move {old[0]} away"
+    aside, target = root / "mlruns-before", root / "mlruns" / "mlflow.db"
+    belongs = [p for p in (*old, place / "models", place / ".trash") if p.exists()]
+    steps = (
+        ["mkdir", str(aside)],
+        ["mv", *map(str, belongs), f"{aside}/"],
+        ["mlflow", "migrate-filestore", "--source", str(aside), "--target", f"sqlite:///{target}"],
     )
-    return [Finding("old file store", "fail", f"{len(old)} experiments in MLflow's former file format", remedy)]
+    found = f"{len(old)} experiments in MLflow's former file format"
+    return [Finding("old file store", "fail", found, " && ".join(map(shlex.join, steps)))]
+
+
+def _restoring(root: Path) -> list[Finding]:
+    if not (root / PLAN).is_file():
+        return []
+    return [
+        Finding("restore", "fail", "one was cut off after everything had been verified", "mcl store restore, without a file, finishes it")
+    ]
+
+
+def _secrets(root: Path) -> list[Finding]:
+    """Files with secrets that other users of the machine can read."""
+    named = [Path(value) for name, value in os.environ.items() if name.endswith("_FILE") and NAMES.search(name)]
+    places = [p for p in (root / ".env", *named) if p.is_file()]
+    open_to_all = [p for p in places if p.stat().st_mode & 0o004 and p.parent.stat().st_mode & 0o001]
+    if open_to_all:
+        return [Finding("secrets", "fail", f"others can read {', '.join(map(str, open_to_all))}", f"chmod 600 {open_to_all[0]}")]
+    return [Finding("secrets", "ok", f"{len(places)} files, readable by their owner" if places else "none in files")]
 
 
 def _zones(root: Path) -> list[Finding]:
@@ -162,7 +206,25 @@ def _databento(root: Path) -> list[Finding]:
         return [Finding("databento key", "note", "not set: embedded synthetic data are used", "export DATABENTO_API_KEY, see .env.example")]
     if not re.fullmatch(r"db-[A-Za-z0-9]{29}", key):
         return [Finding("databento key", "fail", f"{len(key)} characters, not db- and 29 more", "copy it again from the vendor's portal")]
-    return [Finding("databento key", "ok", f"db-…{key[-5:]}; mcl data download --estimate asks whether it is valid, at no cost")]
+    return [_asked(key)]
+
+
+def _asked(key: str, gateway: str | None = None, ca: Path | None = None) -> Finding:
+    """Whether the vendor knows the key: its answer to what it has is free of charge."""
+    from mcl.data.databento import connected
+
+    shown = f"db-…{key[-5:]}"
+    parts = urlsplit(gateway or VENDOR)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 443), timeout=3).close()
+    except OSError:
+        return Finding("databento key", "note", f"{shown}; {parts.hostname} cannot be reached to ask", "stored data need no network")
+    try:
+        with connected(key, gateway, ca) as vendor:
+            spans = vendor.spans()
+    except MclError as error:
+        return Finding("databento key", "fail", f"{shown}: {error.message}", error.hint or "copy it again from the vendor's portal")
+    return Finding("databento key", "ok", f"{shown} is valid; data until {spans[''][1][:10]}, asked at no cost")
 
 
 def _broker(root: Path) -> list[Finding]:

@@ -23,17 +23,13 @@ IN_ADDRESS = re.compile(r"(?<=://)[^/\s:@'\"]*:[^/\s@'\"]+(?=@)")
 
 def secret(name: str) -> str:
     """The value of a secret, empty when there is none. ConfigError when NAME_FILE names what cannot be read."""
-    if value := os.environ.get(name, ""):
-        return value
-    if not (file := os.environ.get(f"{name}_FILE", "")):
-        return ""
     try:
-        with Path(file).open("rb") as opened:
-            return opened.read(LARGEST).decode().strip()
+        return _found(name)
     except (OSError, UnicodeDecodeError) as error:
         from mcl.errors import ConfigError  # which blots its own sentence, with this module
 
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        file = os.environ[f"{name}_FILE"]
         raise ConfigError(f"{name}_FILE={file} cannot be read: {reason}", f"fix the path, or set {name}") from None
 
 
@@ -74,9 +70,16 @@ def _values() -> list[str]:
 
 
 def _quietly(name: str) -> str:
-    from mcl.errors import ConfigError
-
     try:
-        return secret(name)
-    except ConfigError:
+        return _found(name)
+    except (OSError, UnicodeDecodeError):
         return ""
+
+
+def _found(name: str) -> str:
+    if value := os.environ.get(name, ""):
+        return value
+    if not (file := os.environ.get(f"{name}_FILE", "")):
+        return ""
+    with Path(file).open("rb") as opened:
+        return opened.read(LARGEST).decode().strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import time
 from contextlib import closing
@@ -21,6 +22,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MCL_HOME", str(tmp_path))
     for name in ("DATABENTO_API_KEY", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(doctor, "VENDOR", "https://127.0.0.1:9")  # nobody: no test asks the real one
     return tmp_path
 
 
@@ -55,7 +57,11 @@ def test_an_old_file_store_comes_with_the_command_that_migrates_it(home: Path) -
     (home / "mlruns" / "0" / "meta.yaml").write_text("experiment_id: '0'\n")
     old = found(home, "old file store")
     assert old.level == "fail"
-    assert "mlflow migrate-filestore" in old.remedy
+    assert re.fullmatch(
+        r"mkdir (\S+)/mlruns-before && mv \1/mlruns/0 \1/mlruns-before/ "
+        r"&& mlflow migrate-filestore --source \1/mlruns-before --target sqlite:///\1/mlruns/mlflow\.db",
+        old.remedy,
+    )
 
 
 def test_a_key_is_checked_and_never_printed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +70,8 @@ def test_a_key_is_checked_and_never_printed(home: Path, monkeypatch: pytest.Monk
     key = "db-" + "a1B2c" * 5 + "wxyz"
     monkeypatch.setenv("DATABENTO_API_KEY", key)
     told = found(home, "databento key")
-    assert told.level == "ok"
+    assert told.level == "note"
+    assert "cannot be reached to ask" in told.found
     assert key not in str(told)
 
 
@@ -76,3 +83,16 @@ def test_a_broken_configuration_and_a_clock_that_is_behind(home: Path) -> None:
     late.write_text("")
     os.utime(late, (time.time() + 3600, time.time() + 3600))
     assert "in the future" in found(home, "clock").found
+
+
+def test_a_restore_that_was_cut_off_and_open_secrets_are_named(home: Path) -> None:
+    (home / ".restore-plan.json").write_text('{"folder": "x", "steps": []}')
+    assert "mcl store restore" in found(home, "restore").remedy
+    assert main(["store", "restore"]) == 0
+    assert main(["store", "restore"]) == 1
+    (home / ".env").write_text("DATABENTO_API_KEY=x\n")
+    (home / ".env").chmod(0o644)
+    home.chmod(0o755)
+    assert found(home, "secrets").remedy == f"chmod 600 {home / '.env'}"
+    (home / ".env").chmod(0o600)
+    assert found(home, "secrets").level == "ok"

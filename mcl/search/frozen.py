@@ -109,8 +109,6 @@ def stored_composed(stored: StoredRun) -> config.Composed:
 
 
 def _amended(composed: config.Composed, target: int, amendments: list[str]) -> config.Composed:
-    import yaml
-
     search = composed.raw["search"] | {"trials": target}
     for text in amendments:
         key, _, value = text.removeprefix("search.").partition("=")
@@ -119,7 +117,7 @@ def _amended(composed: config.Composed, target: int, amendments: list[str]) -> c
             raise ConfigError(
                 f"{text} would change what a trial of this sweep is: {nearest(text.split('=')[0], free)}", "begin a new sweep"
             )
-        search[key] = yaml.safe_load(value)
+        search[key] = plain_yaml(value, key)
     return replace(composed, raw=composed.raw | {"search": search})
 
 

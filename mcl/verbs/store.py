@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from mcl import config, screen
+from mcl.errors import StoreError
 from mcl.tracking.purge import Waste
 
 
@@ -23,6 +24,8 @@ def restore(args: Namespace) -> int:
     from mcl.archive.restore import restore as put
     from mcl.archive.restore import verify
 
+    if args.archive is None:
+        return _finish()
     if args.check:
         manifest = verify(Path(args.archive))
         told = {"made_at": manifest.made_at, "files": len(manifest.files), "root": manifest.root, "version": manifest.version}
@@ -33,6 +36,15 @@ def restore(args: Namespace) -> int:
     done = put(Path(args.archive), config.root(), replace=args.replace)
     told = {"made_at": done.made_at, "files": done.files, "parts": list(done.parts), "aside": [str(path) for path in done.aside]}
     screen.answer(told, lambda: _show_restored(done.files, done.parts, done.aside))
+    return 0
+
+
+def _finish() -> int:
+    from mcl.archive.restore import finish
+
+    if not finish(config.root()):
+        raise StoreError("no restore was cut off here", "mcl store restore FILE")
+    screen.answer({"finished": True}, lambda: screen.say("the restore is finished"))
     return 0
 
 

@@ -7,6 +7,7 @@ import ssl
 import time
 import urllib.request
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -17,14 +18,16 @@ import numpy as np
 import pytest
 from databento.common.error import BentoWarning
 
+from mcl import doctor
 from mcl.data import dbn
+from mcl.data.download import CERTIFICATE
 from mcl.data.gateway.faults import parse
 from mcl.data.gateway.server import serving
 from mcl.data.gateway.tls import certificate
 from mcl.data.gateway.vendor import Vendor
 from mcl.errors import DataError, StoreError
 
-from .gateway import gateway, until
+from .gateway import gateway, sold, until
 
 PARENT = {"dataset": "GLBX.MDP3", "symbols": "MCL.FUT", "stype_in": "parent", "start": "2024-01-10", "end": "2024-02-10"}
 
@@ -287,3 +290,18 @@ def test_faults_are_read_strictly(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no DBN file"):  # noqa: SIM117
         with gateway(tmp_path, tmp_path):
             pass
+
+
+def test_the_doctor_asks_whether_a_key_is_valid(small_world: Path, tmp_path: Path) -> None:
+    """At a gateway that knows one key: that one, another, and when it is gone."""
+    key, other = "db-" + "a1B2c" * 5 + "wxyz", "db-" + "z" * 29
+    with gateway(small_world, tmp_path, keys=frozenset({key})) as vendor:
+        url, ca = vendor.url, tmp_path / CERTIFICATE
+        good, bad = doctor._asked(key, url, ca), doctor._asked(other, url, ca)
+        assert sold(vendor) == Counter()
+    assert (good.level, bad.level) == ("ok", "fail")
+    assert "is valid; data until 2024-02-" in good.found
+    assert bad.remedy
+    assert doctor._asked(key, url, ca).level == "note"
+    assert key not in str(good)
+    assert other not in str(bad)
