@@ -14,6 +14,7 @@ import yaml
 
 from mcl.cli import main
 from mcl.tracking import Store
+from mcl.verbs.answers import PROMISED, faults
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -30,6 +31,8 @@ class Shell:
         lines = self.capsys.readouterr().out.strip().splitlines()
         assert len(lines) == 1, f"one JSON object on stdout, not {lines}"
         answer: dict[str, Any] = json.loads(lines[0])
+        if code == 0:
+            assert faults(" ".join(args[:2]) if " ".join(args[:2]) in PROMISED else args[0], answer) == []
         return answer
 
     def refused(self, *args: str) -> str:
