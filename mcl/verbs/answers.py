@@ -24,6 +24,13 @@ SWEPT = {
     "report": "text · path of the page",
 }
 STANDING = {"sweep_id": "text · run id of the parent", "state": "text · RUNNING, FINISHED, KILLED …", "target": "count · trials in all"}
+SESSION = RUN | {
+    "decisions": "count",
+    "orders": "count",
+    "fills": "count",
+    "differences": "list · decisions that a backtest of the same bars takes otherwise",
+    "report": "text · path of the page",
+}
 JOURNAL = {"alias": "text · the promoted name", "journal": "text · path of the session's journal"}
 TOLD = {"alias": "text · the promoted name", "command": "text · what was asked", "said": "text · what the session answered"}
 DATA = {
@@ -98,14 +105,8 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
     "promoted diff": {"versions": "list · the two numbers"},
     "promoted history": {"events": "list · oldest first", "standing": "any · what holds now"},
     "explain": {"key": "text", "value": "any?", "source": "text · the file or override", "chain": "list · all that set it"},
-    "live": RUN
-    | {
-        "decisions": "count",
-        "orders": "count",
-        "fills": "count",
-        "differences": "list · decisions that a backtest of the same bars takes otherwise",
-        "report": "text · path of the page",
-    },
+    "live": SESSION,
+    "live audit": SESSION,
     "status": {},
     "pause": TOLD,
     "resume": TOLD,
