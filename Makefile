@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml .ci/constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: demo test lint bench bench-honesty infra ui install clean
+.PHONY: demo test lint bench bench-honesty infra sbom ui install clean
 
 install: $(STAMP)
 
@@ -36,6 +36,12 @@ bench-honesty: $(STAMP)
 # What the deployment is made of, checked by the tools that are installed; says which are not.
 infra: $(STAMP)
 	$(BIN)/python scripts/check_infra.py
+
+# What mcl is made of (CycloneDX), its licences, and what is known against it.
+sbom: $(STAMP)
+	$(BIN)/python scripts/sbom.py
+	$(BIN)/python scripts/sbom.py --licences
+	$(BIN)/python scripts/sbom.py --audit
 
 ui: $(STAMP)
 	$(BIN)/mcl ui

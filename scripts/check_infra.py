@@ -24,6 +24,7 @@ CHECKS = (  # name, program, arguments
     ("prometheus", "promtool", ["check", "config", "--syntax-only", "docker/prometheus/prometheus.yaml"]),
     ("compose", "docker", ["compose", *COMPOSE]),
     ("shell", "shellcheck", SCRIPTS),
+    ("licences", sys.executable, ["scripts/sbom.py", "--licences"]),
     ("bandit", "bandit", ["-q", "-r", "mcl", "-c", "pyproject.toml"]),
 )
 
