@@ -8,6 +8,7 @@
   // ------------------------------------------------------------------------------------------------ words and numbers
   const missing = (value) => value === null || value === undefined;
   const number = (value, digits = 10) => (missing(value) ? "–" : Number(Number(value).toPrecision(digits)).toString());
+  const price = (value) => (!missing(value) && Math.abs(value * 100 - Math.round(value * 100)) < 1e-6 ? value.toFixed(2) : number(value, 8));
   const usd = (value, sign = true) => (missing(value) ? "–"
     : (sign && value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(value).toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 }));
   const signed = (value) => (missing(value) ? "–" : value > 0 ? "+" + number(value) : value < 0 ? "−" + number(-value) : "0");
@@ -143,10 +144,10 @@
   const newest = (rows, count = 20) => (rows || []).slice(-count).reverse();
 
   const tables = () => {
-    fill("decisions", newest(state.decisions).map((d) => [["bar close", clock(d.time)], ["price", number(d.close), "n minor"], ["wanted", signed(missing(d.wanted) ? null : Number(d.wanted.toFixed(3))), "n"],
+    fill("decisions", newest(state.decisions).map((d) => [["bar close", clock(d.time)], ["price", price(d.close), "n minor"], ["wanted", signed(missing(d.wanted) ? null : Number(d.wanted.toFixed(3))), "n"],
       ["held", signed(d.position), "n minor"], ["target", signed(d.target), "n"], ["block, and what was done", soft([d.block !== "NONE" && d.block, d.reason].filter(Boolean).join(": ")), "words"]]), "No decision yet.");
-    fill("working", (state.working || []).map((w) => [["order", short(w.ref || String(w.permanent_id))], ["kind", w.kind], ["contracts", signed(w.quantity), "n"], ["price", number(w.price), "n"], ["status", w.status, "minor"]]), "No order works at the broker.");
-    fill("fills", newest(state.fills).map((f) => [["time", clock(f.time)], ["contracts", signed(f.quantity), "n"], ["price", number(f.price), "n"], ["for", String(f.reason).replace("_", " ")], ["cost", usd(f.commission_usd, false), "n minor"]]), "No fill yet.");
+    fill("working", (state.working || []).map((w) => [["order", short(w.ref || String(w.permanent_id))], ["kind", w.kind], ["contracts", signed(w.quantity), "n"], ["price", price(w.price), "n"], ["status", w.status, "minor"]]), "No order works at the broker.");
+    fill("fills", newest(state.fills).map((f) => [["time", clock(f.time)], ["contracts", signed(f.quantity), "n"], ["price", price(f.price), "n"], ["for", String(f.reason).replace("_", " ")], ["cost", usd(f.commission_usd, false), "n minor"]]), "No fill yet.");
     fill("alerts", newest(state.alerts).map((a) => [["time", clock(a.at_ns)], ["code", soft(a.code), a.severity + " code"], ["what", a.sentence, "words"]]), "No alert.");
   };
   const audits = () => fill("audits", newest(past ? past.audits : [], 40).map((a) => [["session", a.session], ["P&L", usd(a.net_pnl_usd), "n"], ["backtest", usd(a.backtest_net_pnl_usd), "n"],
@@ -165,7 +166,7 @@
     text("pnl", usd(s.session_pnl_usd)); $("pnl").className = "figure " + (s.session_pnl_usd > 0 ? "up" : s.session_pnl_usd < 0 ? "down" : "");
     text("pnl-note", missing(s.realized_usd) ? "USD" : `realised ${usd(s.realized_usd)}, open ${usd(s.unrealized_usd)}`);
     text("equity", usd(s.equity_usd, false)); text("equity-note", "USD");
-    text("price", number(s.last_price)); text("price-note", missing(s.average_price) ? "no entry" : "entry " + number(s.average_price, 8));
+    text("price", price(s.last_price)); text("price-note", missing(s.average_price) ? "no entry" : "entry " + price(s.average_price));
     text("orders", `${number((s.counters || {}).orders || 0)} / ${number((s.counters || {}).fills || 0)}`); text("orders-note", (s.working || []).length + " working");
     const quick = s.latency && s.latency.count;
     text("latency", quick ? s.latency.p50.toFixed(2) + " ms" : "–"); text("latency-note", quick ? `99 % within ${s.latency.p99.toFixed(2)} ms` : "median");

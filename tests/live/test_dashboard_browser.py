@@ -102,7 +102,7 @@ def test_the_page_shows_the_session_follows_it_and_commands_it(browser: Any, add
     assert "token" not in browser.current_url
     shown = {name: text(browser, name) for name in ("position", "pnl", "equity", "price", "orders", "latency", "synthetic")}
     assert shown == {
-        "position": "+1", "pnl": "+6.46", "equity": "25,006.46", "price": "60.1", "orders": "3 / 2", "latency": "1.10 ms",
+        "position": "+1", "pnl": "+6.46", "equity": "25,006.46", "price": "60.10", "orders": "3 / 2", "latency": "1.10 ms",
         "synthetic": "SYNTHETIC DATA",
     }  # fmt: skip
     assert "MAX_" in text(browser, "decisions")
