@@ -284,6 +284,8 @@ class Search(Strict):
     name: str = Field("", pattern=r"^[A-Za-z0-9_-]*$")  # a named search writes its winner to experiments/NAME_best.yaml
     trials: int = Field(50, ge=1, le=1_000_000)
     workers: int = Field(1, ge=1, le=256)
+    backend: Literal["local", "ray"] = "local"  # processes of this machine, or actors of the cluster at RAY_ADDRESS
+    storage: Literal["journal", "postgresql"] = "journal"  # the study in mlruns/sweeps, or in the database at MCL_STUDY_URL
     sampler: Literal["tpe", "cmaes", "qmc", "random", "grid", "nsga2"] = "tpe"
     metric: str = "sharpe"
     direction: Direction = "maximize"

@@ -25,6 +25,7 @@ DOORS = {  # package -> the only modules that may import it
     "hydra": {"mcl.config", "mcl.search.sweeper"},
     "omegaconf": {"mcl.config"},
     "optuna": {"mcl.search"},
+    "ray": {"mcl.search.cluster"},
     "mlflow": {"mcl.tracking"},
     "ib_async": {"mcl.broker.ib"},
     "databento": {"mcl.data.databento", "mcl.data.dbn"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from mcl import config, evidence, runs
 from mcl.errors import ConfigError, StoreError
 from mcl.search import place as places
 from mcl.search.brakes import Brakes
+from mcl.search.cluster import Cluster
 from mcl.search.frozen import Frozen, freeze, parent, thaw
 from mcl.search.interrupt import interruptible
 from mcl.search.ledger import Ledger
@@ -126,29 +127,33 @@ class _Search:
     def _trials(self, board: Board, ledger: Ledger, brakes: Brakes) -> None:
         """Run the trials; whatever ends the loop, all that was told is in the store afterwards."""
         frozen, place, search = self.frozen, self.place, self.frozen.search
-        log = Outcomes(place.file("outcomes"))
-        study = Study(place.sweep_id, place.file("journal"), frozen.space, search, frozen.run.seed, frozen.fixed)
-        self._replay(log, board, ledger)
-        workers = self._workers(study)
-        self.progress.begin(board)
-        self._beat(board, "RUNNING")
+        with ExitStack() as opened:
+            log = Outcomes(place.file("outcomes"))
+            opened.callback(log.close)
+            study = Study(place.sweep_id, place.file("journal"), frozen.space, search, frozen.run.seed, frozen.fixed)
+            opened.callback(study.close)
+            self._replay(log, board, ledger)
+            workers = self._workers(study)
+            opened.callback(workers.close)
+            self.progress.begin(board)
+            self._beat(board, "RUNNING")
+            try:
+                self._loop(Loop(study, workers, log, frozen.total, brakes.on), board, ledger, brakes)
+            finally:
+                self.progress.end(board)
+                ledger.flush()
+                board.end()
+
+    def _loop(self, loop: Loop, board: Board, ledger: Ledger, brakes: Brakes) -> None:
         beaten = time.perf_counter()
-        try:
-            for outcome in Loop(study, workers, log, frozen.total, brakes.on):
-                improved = board.add(outcome)
-                self.progress.trial(board, outcome, improved)
-                ledger.add(outcome)
-                brakes.watch(outcome, improved, board)
-                if time.perf_counter() - beaten > BEAT_SEC:
-                    self._beat(board, "RUNNING")
-                    beaten = time.perf_counter()
-        finally:
-            workers.close()
-            study.close()
-            log.close()
-            self.progress.end(board)
-            ledger.flush()
-            board.end()
+        for outcome in loop:
+            improved = board.add(outcome)
+            self.progress.trial(board, outcome, improved)
+            ledger.add(outcome)
+            brakes.watch(outcome, improved, board)
+            if time.perf_counter() - beaten > BEAT_SEC:
+                self._beat(board, "RUNNING")
+                beaten = time.perf_counter()
 
     def _replay(self, log: Outcomes, board: Board, ledger: Ledger) -> None:
         """Count what earlier processes did, and write the rows that they did not come to write."""
@@ -159,6 +164,8 @@ class _Search:
     def _workers(self, study: Study) -> Workers:
         frozen, search = self.frozen, self.frozen.search
         objective = Objective(frozen.composed.raw, search, frozen.market, frozen.rules)
+        if search.backend == "ray":
+            return Cluster(objective, search.workers, search.trial_timeout_sec)
         if search.workers == 1 and search.trial_timeout_sec is None:
             return Inline(objective, study.judge)
         return Pool(objective, search.workers, self.place.file("bars"), study.judge, search.trial_timeout_sec)

@@ -20,7 +20,19 @@ from mcl.search.study import planned
 from mcl.search.trial import Market, deciding
 from mcl.tracking import Record, StoredRun
 
-FREE = ("trials", "workers", "timeout_sec", "trial_timeout_sec", "patience", "max_failures", "fail_fast", "track", "top", "select")
+FREE = (
+    "trials",
+    "workers",
+    "backend",
+    "timeout_sec",
+    "trial_timeout_sec",
+    "patience",
+    "max_failures",
+    "fail_fast",
+    "track",
+    "top",
+    "select",
+)
 CHAMPION = Path("conf") / "promoted" / "paper.yaml"
 
 

@@ -156,15 +156,14 @@ class Pool:
         if self._deaths[job[0]] < LIVES:
             self._queue.appendleft(job)
             return
-        said = f"{LIVES} worker processes died during this trial, the last with exit code {worker.process.exitcode}"
-        self._done.append(Outcome(*job, "FAILED", "worker_died", said))
+        self._done.append(lost(job, "worker processes", f", the last with exit code {worker.process.exitcode}"))
 
     def _over_time(self, worker: Worker) -> None:
         job, limit = worker.job, self._limit_sec or 0.0
         worker.process.kill()
         self._replace(worker)
         if job is not None:
-            self._done.append(Outcome(*job, "FAILED", "timeout", f"longer than search.trial_timeout_sec={limit:g}", seconds=limit))
+            self._done.append(over_time(job, limit))
 
     def _replace(self, worker: Worker) -> None:
         worker.process.join(GRACE_SEC)
@@ -184,6 +183,15 @@ class Pool:
             worker.process.kill()
             worker.process.join()
         worker.pipe.close()
+
+
+def lost(job: Job, who: str, how: str = "") -> Outcome:
+    """A trial that has taken `LIVES` workers with it."""
+    return Outcome(*job, "FAILED", "worker_died", f"{LIVES} {who} died during this trial{how}")
+
+
+def over_time(job: Job, limit_sec: float) -> Outcome:
+    return Outcome(*job, "FAILED", "timeout", f"longer than search.trial_timeout_sec={limit_sec:g}", seconds=limit_sec)
 
 
 def share(bars: Bars, folder: Path) -> Path:

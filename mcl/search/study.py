@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, RandomSamp
 from optuna.trial import FrozenTrial, TrialState
 
 from mcl import schema
-from mcl.errors import ConfigError
+from mcl.errors import ConfigError, StoreError
 from mcl.search import points
 from mcl.search.journal import Journal
 from mcl.search.space import Space
@@ -44,8 +46,7 @@ class Study:
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.space, self._search, self._fixed = space, search, fixed
-        self._journal = Journal(journal)
-        self._storage = optuna.storages.JournalStorage(self._journal)
+        self._storage, self.close = opened(search.storage, journal)
         self._numbered = numbered(search.sampler, space, seed)
         directions = [search.direction, *search.also.values()]
         study = optuna.create_study(study_name=name, storage=self._storage, directions=directions, load_if_exists=True)
@@ -98,9 +99,6 @@ class Study:
         if self._mind is not None:
             self._mind.tell(outcome)
 
-    def close(self) -> None:
-        self._journal.close()
-
     def _begin(self, values: dict[str, Any]) -> None:
         """Begin the next trial at a point that no sampler has thought of."""
         if self._mind is not None:
@@ -117,6 +115,22 @@ class Study:
         if number < len(self._fixed):
             return dict(self._fixed[number])
         return None if self._numbered is None else self._numbered(number - len(self._fixed))
+
+
+def opened(kind: str, journal: Path) -> tuple[optuna.storages.BaseStorage, Callable[[], None]]:
+    """Where a study is kept, and how that is closed. The address of a database is a secret: it comes from the environment only."""
+    if kind == "journal":
+        lines = Journal(journal)
+        return optuna.storages.JournalStorage(lines), lines.close
+    try:
+        storage = optuna.storages.RDBStorage(os.environ["MCL_STUDY_URL"])
+    except Exception as error:
+        if type(error).__module__.split(".")[0] not in ("sqlalchemy", "psycopg", "optuna"):
+            raise
+        raise StoreError(
+            f"the database of MCL_STUDY_URL refuses: {type(error).__name__}", "is the server up, the name and password right?"
+        ) from None
+    return storage, storage.engine.dispose
 
 
 class Mind:
@@ -255,6 +269,17 @@ def sampler(name: str, space: Space, seed: int, number: int, rows: Rows) -> Base
     return RandomSampler(seed=own)
 
 
+def _installed(search: schema.Search) -> None:
+    """ConfigError where an optional part is not there, before anything is recorded."""
+    asked = [("backend=ray", "ray", "ray")] if search.backend == "ray" else []
+    asked += [("storage=postgresql", "psycopg", "postgres")] if search.storage == "postgresql" else []
+    for what, package, extra in asked:
+        if find_spec(package) is None:
+            raise ConfigError(f"search.{what} needs the package {package}, which is not installed", f"pip install 'mcl[{extra}]'")
+    if search.storage == "postgresql" and not os.environ.get("MCL_STUDY_URL", "").startswith("postgresql"):
+        raise ConfigError("search.storage=postgresql needs MCL_STUDY_URL", "export MCL_STUDY_URL=postgresql+psycopg://user@host/database")
+
+
 def _single(axis: Any) -> Any:
     return axis.choices[0] if isinstance(axis, CategoricalDistribution) else axis.low
 
@@ -283,6 +308,11 @@ def planned(space: Space, search: schema.Search, fixed: int = 0) -> int:
     """The number of trials that `search` asks for. ConfigError where sampler and space do not fit; a grid is run whole or refused."""
     if search.sampler == "cmaes" and all(isinstance(axis, CategoricalDistribution) for axis in space.values()):
         raise ConfigError("search.sampler=cmaes needs numeric axes, and this space holds only choices", "use search.sampler=tpe or grid")
+    _installed(search)
+    if search.backend == "ray" and search.pruner != "none":
+        raise ConfigError(
+            f"search.pruner={search.pruner} asks after every fold, and search.backend=ray runs a trial whole", "use one of the two"
+        )
     if search.also and search.sampler == "cmaes":
         raise ConfigError("search.sampler=cmaes has one objective, and search.also names more", "use search.sampler=nsga2 or tpe")
     if search.also and search.pruner != "none":

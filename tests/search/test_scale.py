@@ -1,0 +1,128 @@
+"""Searches over hosts: Ray actors for the work, PostgreSQL for the study. Both packages and the server are optional."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mcl import search
+from mcl.errors import ConfigError, StoreError
+
+from .conftest import Project
+
+COMPARED = ["trial", "strategy.fast", "strategy.slow", "state", "reason", "value", "net_pnl_usd"]
+TYPED = ["search.sampler=qmc", "search.trials=16"]
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[str]:
+    """The address of an own PostgreSQL server."""
+    pytest.importorskip("psycopg", reason="mcl[postgres] is not installed")
+    if shutil.which("initdb") is None or shutil.which("pg_ctl") is None:
+        pytest.skip("no PostgreSQL server on this machine")
+    folder = Path(tempfile.mkdtemp(prefix="mcl-pg-"))  # pytest's own folders are closed to the server's user
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    as_other = {"user": "nobody"} if os.geteuid() == 0 else {}  # it refuses to run as root
+    if as_other:
+        shutil.chown(folder, "nobody")
+
+    def run(*command: str) -> None:
+        done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=120, cwd=folder, **as_other)  # type: ignore[call-overload]
+        assert done.returncode == 0, done.stderr.decode()
+
+    data = str(folder / "data")
+    run("initdb", "-D", data, "-U", "mcl", "--auth=trust", "--no-sync")
+    run("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", f"-p {port} -k {folder} -c listen_addresses=127.0.0.1", "start")
+    try:
+        yield f"postgresql+psycopg://mcl@127.0.0.1:{port}/postgres"
+    finally:
+        run("pg_ctl", "-D", data, "-m", "immediate", "stop")
+        shutil.rmtree(folder)
+
+
+def test_a_study_in_postgresql_finds_the_same_and_goes_on(project: Project, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import optuna
+
+    monkeypatch.setenv("MCL_STUDY_URL", database)
+    whole = project.sweep("search.sampler=tpe", "search.trials=16")
+    there = project.sweep("search.sampler=tpe", "search.trials=9", "search.storage=postgresql")
+    grown = search.resume(there.sweep_id, store=project.store, root=project.root, trials=16)
+    pd.testing.assert_frame_equal(grown.trials[COMPARED], whole.trials[COMPARED])
+    storage = optuna.storages.RDBStorage(database)
+    assert len(optuna.load_study(study_name=there.sweep_id, storage=storage).trials) == 16
+    storage.engine.dispose()
+    monkeypatch.setenv("MCL_STUDY_URL", "postgresql+psycopg://mcl:secret@127.0.0.1:1/none")
+    with pytest.raises(StoreError, match="the database of MCL_STUDY_URL refuses: OperationalError") as refused:
+        project.sweep(*TYPED, "search.storage=postgresql")
+    assert "secret" not in str(refused.value)
+
+
+def test_a_database_needs_an_address(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("psycopg", reason="mcl[postgres] is not installed")
+    monkeypatch.delenv("MCL_STUDY_URL", raising=False)
+    with pytest.raises(ConfigError, match="needs MCL_STUDY_URL"):
+        project.sweep(*TYPED, "search.storage=postgresql")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    ray = pytest.importorskip("ray", reason="mcl[ray] is not installed")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("cluster")
+class TestRay:
+    def test_actors_find_what_processes_find(self, project: Project) -> None:
+        here = project.sweep(*TYPED)
+        there = project.sweep(*TYPED, "search.backend=ray", "search.workers=2")
+        pd.testing.assert_frame_equal(there.trials[COMPARED], here.trials[COMPARED])
+        assert (there.best or {})["trial"] == (here.best or {})["trial"]
+
+    def test_a_killed_actor_costs_nothing(self, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+        from mcl.search import cluster
+
+        heard, killed = cluster.Cluster._heard, []
+
+        def kill_now_and_then(self: cluster.Cluster, remote: cluster.Remote) -> None:
+            heard(self, remote)
+            if remote.job is None and not killed and len(self._done):
+                killed.append(self._ray.get(self._actors[0].actor.__ray_call__.remote(lambda _: os.getpid())))
+                os.kill(killed[0], signal.SIGKILL)
+
+        monkeypatch.setattr(cluster.Cluster, "_heard", kill_now_and_then)
+        swept = project.sweep(*TYPED, "search.backend=ray", "search.workers=2", "search.trials=24")
+        assert killed
+        assert swept.states.get("FAILED", 0) == 0
+        assert swept.trials["trial"].tolist() == list(range(24))
+
+    def test_more_workers_than_the_cluster_has_are_refused(self, project: Project) -> None:
+        with pytest.raises(ConfigError, match=r"search.workers=99 is more than the 2 CPUs of the Ray cluster"):
+            project.sweep(*TYPED, "search.backend=ray", "search.workers=99")
+
+    def test_a_pruner_is_refused(self, project: Project) -> None:
+        with pytest.raises(ConfigError, match=r"search.pruner=median asks after every fold"):
+            project.sweep(*TYPED, "search.backend=ray", "search.pruner=median")
+
+
+@pytest.mark.parametrize(("typed", "package"), [("search.backend=ray", "ray"), ("search.storage=postgresql", "psycopg")])
+def test_what_is_not_installed_is_named_before_anything_is_recorded(
+    project: Project, typed: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcl.search.study.find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=rf"needs the package {package}, which is not installed"):
+        project.sweep(*TYPED, typed, "study=refused")
+    assert project.store.in_study("refused") == []
