@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mcl.search import outcomes
 from mcl.search.interrupt import interruptible
 from mcl.search.journal import Journal
 
@@ -53,8 +54,7 @@ def test_ctrl_c_keeps_what_was_told(project: Project, tmp_path: Path, workers: i
     assert (parent.status, interrupted) == ("KILLED", "True")
     trials = [run for run in project.store.children(sweep_id) if run.tags["mcl.kind"] == "trial"]
     assert len(trials) == int(count) > 0
-    told = (journals / f"{sweep_id}.journal").read_text().count('"outcome"')
-    assert told == len(trials)
+    assert len(outcomes.read(journals / f"{sweep_id}.outcomes")) == len(trials)
     assert parent.file("sweep.html")
 
 
