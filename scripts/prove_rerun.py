@@ -69,7 +69,8 @@ def again(run_ids: list[str]) -> dict[str, dict[str, str]]:
     for run_id in run_ids:
         repeated = runs.replay(store.run(run_id), root)
         result = repeated.result
-        hashed = {name: hashlib.sha256(a.tobytes()).hexdigest() for name, a in (("fills", result.fills), ("equity", result.equity))}
+        arrays = {"hash of fills": result.fills, "hash of equity": result.equity}
+        hashed = {name: hashlib.sha256(values.tobytes()).hexdigest() for name, values in arrays.items()}
         out[run_id] = {name: float(value).hex() for name, value in repeated.metrics.items()} | hashed
     return out
 

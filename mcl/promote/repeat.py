@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mcl import config, evidence, runs
-from mcl.errors import PromotionError
-from mcl.tracking import StoredRun
+from mcl.errors import PromotionError, StoreError
+from mcl.tracking import Store, StoredRun
 
 SHOWN = 5  # changed files that are named
 AGAIN = "run the backtest again and promote the new run"
@@ -44,6 +44,17 @@ def reproduce(stored: StoredRun, root: Path) -> Verdict:
     known = {name: value for name, value in stored.metrics.items() if name in repeated.metrics}
     differing = {name: (known.get(name), repeated.metrics[name]) for name in runs.unequal(known, repeated.metrics)}
     return Verdict(repeated, differing, moved(stored, repeated))
+
+
+def below(parent: StoredRun, store: Store, root: Path) -> dict[str, Verdict]:
+    """Every finished backtest and every complete trial of a search or a grid, by run id. StoreError: none of them was tracked."""
+    finished = [
+        run for run in store.children(parent.run_id) if run.status == "FINISHED" and run.tags.get("state", "COMPLETE") == "COMPLETE"
+    ]
+    tracked = [run for run in finished if run.tags.get("mcl.kind") in ("backtest", "trial")]
+    if not tracked:
+        raise StoreError(f"nothing below run {parent.run_id} was tracked with its configuration", "mcl rerun repeats a single run")
+    return {run.run_id: reproduce(run, root) for run in tracked}
 
 
 def repeated(stored: StoredRun, root: Path) -> runs.Replayed:
