@@ -76,13 +76,13 @@ def check_venue(config: schema.Broker, port: int) -> None:
         raise GuardError("port 0 cannot be connected to; give the port of the embedded server", "broker=ib_sim starts one")
 
 
-def check_locks(config: schema.Broker, alias: str) -> None:
+def check_locks(config: schema.Broker, name: str, stage: str) -> None:
     """Live money opens with three keys at once; the refusal names every one that is missing."""
     if config.money != "live":
         return
     missing = []
-    if alias != "live":
-        missing.append(f"a version promoted as 'live' (this is {alias!r}: mcl promote RUN_ID --to live)")
+    if stage != "live":
+        missing.append(f"a version promoted to live ({name!r} is one for {stage}: mcl promote RUN_ID --to live)")
     if not config.live_confirm or config.live_confirm != config.account:
         missing.append(f"broker.live_confirm={config.account}")
     if os.environ.get(MONEY_VARIABLE) != "1":

@@ -44,8 +44,8 @@ def run_session(
     Only the broker differs from the promoted configuration. LiveError: the version's file, registry and hashes disagree, the
     broker refuses, or something is uncertain (the journal then ends with why). Differences found by the audit are returned.
     """
-    check_locks(broker, name)
     deployed = promoted(name, store, root)
+    check_locks(broker, name, deployed.stage)
     strategy = build(deployed.config.strategy)
     began = time.perf_counter()
     with alone(folder_of(root, name)):

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from deployments import OPEN_GATES, Project, empty_store, project
 
-from mcl import config, evidence
-from mcl.errors import ConfigError, PromotionError
+from mcl import config, evidence, schema
+from mcl.broker.guards import MONEY_VARIABLE, check_locks
+from mcl.errors import ConfigError, GuardError, PromotionError
 from mcl.explain import explain, explain_stored
 from mcl.promote import GatesMissed, moves, promote, promoted
 from mcl.promote.place import MODEL
@@ -131,6 +132,14 @@ def test_a_name_never_changes_between_paper_and_real_money(shop: Project) -> Non
     for wrong in ("live", "previous", "latest", "v7", "a b", ""):
         with pytest.raises(PromotionError, match="cannot be the name of a promoted version"):
             promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES, name=wrong)
+
+
+def test_live_money_opens_for_a_live_version_whatever_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MONEY_VARIABLE, "1")
+    broker = schema.Broker(kind="tws", money="live", port=7496, account="U1234567", live_confirm="U1234567")
+    check_locks(broker, "crude", "live")
+    with pytest.raises(GuardError, match=r"live money needs a version promoted to live \('crude' is one for paper"):
+        check_locks(broker, "crude", "paper")
 
 
 # -------------------------------------------------------------------------------------------------------------------- waivers
