@@ -1,4 +1,4 @@
-"""A promoted strategy as a function of bars: what MLflow loads where there is nothing of mcl but the files in `SOURCES`.
+"""A promoted strategy as a function of bars: what MLflow loads where there is nothing of mcl but what this imports.
 
 A promoted version is an MLflow model whose loader is this module. `mlflow.pyfunc.load_model("models:/mcl@paper").predict(frame)` gives
 the target position after every bar: the same plan and the same kernel as the backtest and the live session, and so the same bits.
@@ -23,10 +23,6 @@ from mcl.engine.backtest import backtest
 from mcl.errors import DataError
 from mcl.market import INSTRUMENTS
 
-SOURCES = (  # all that this module needs of the package
-    *("__init__.py", "model.py", "schema.py", "market.py", "calendar.py", "errors.py", "files.py", "jit.py", "risk.py"),
-    *("data/__init__.py", "data/bars.py", "data/table.py", "data/roll.py", "engine", "strategy"),
-)
 REQUIRES = ("numpy", "pandas", "numba", "pydantic", "tzdata")
 PRICES = ("open", "high", "low", "close", "adjustment", "ratio", "outgoing_open")
 WHOLE = ("volume", "to_close_sec", "contract_month")

@@ -20,7 +20,7 @@ import hashlib
 import json
 import math
 from dataclasses import asdict
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import yaml
@@ -28,6 +28,7 @@ import yaml
 from mcl import config, evidence, model, runs
 from mcl.errors import LiveError
 from mcl.promote.gates import Gate
+from mcl.promote.sources import needed
 from mcl.strategy import own
 from mcl.tracking import StoredRun, StoredVersion, content_sha256, pyfunc
 
@@ -124,9 +125,7 @@ def _own_sources(strategy: dict[str, Any]) -> Files:
 
 
 def _mlflow_model(repeated: runs.Replayed) -> Files:
-    package = Path(model.__file__).parent
-    paths = [p for name in model.SOURCES for p in (sorted((package / name).rglob("*.py")) or [package / name])]
-    code = {f"code/mcl/{p.relative_to(package).as_posix()}": p.read_bytes() for p in paths}
+    code = {f"code/mcl/{path}": content for path, content in needed("mcl.model", "mcl.strategy").items()}
     versions = evidence.versions()
     wanted = [f"{name}=={versions[name]}" if name in versions else name for name in model.REQUIRES]
     example = model.frame(repeated.bars.rows(0, min(EXAMPLE_ROWS, len(repeated.bars))))
