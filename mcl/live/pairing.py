@@ -32,7 +32,7 @@ class Circumstances:
     """What held decisions back, and what closed positions that no decision closed. From the entries of a journal by kind."""
 
     def __init__(self, kinds: dict[str, list[Entry]]) -> None:
-        self._held = {int(e.body["bar"]): str(e.body.get("held_back") or "") for e in kinds["decision"] if "bar" in e.body}
+        self._decided = {int(e.body["bar"]): e for e in kinds["decision"] if "bar" in e.body}
         self._sent = {int(e.body["bar"]): str(e.key) for e in kinds["order"]}
         self._refused = [e.body["sentence"] for e in kinds["alert"] if e.body.get("code") == "GUARD"]
         self._ordered = {str(e.key): self._who(e, kinds["command"]) for e in kinds["protect"] if e.body.get("why") != "protect"}
@@ -45,11 +45,12 @@ class Circumstances:
 
     def absent(self, bar: int) -> tuple[Cause, str]:
         """Why a fill that the backtest has in this bar did not come: its order was decided at the bar before."""
-        held, ref = self._held.get(bar - 1, ""), self._sent.get(bar - 1, "")
+        decision, ref = self._decided.get(bar - 1), self._sent.get(bar - 1, "")
+        held = str(decision.body.get("held_back") or "") if decision else ""
         if held.startswith("late"):
             return "timing", held
         if held == "paused":
-            return "risk block", f"paused{self._by()}"
+            return "risk block", f"paused{self._by(decision)}"
         refusal = next((sentence for sentence in self._refused if ref and ref in sentence), "")
         return ("risk block", refusal) if refusal else ("missed", "")
 
@@ -58,8 +59,10 @@ class Circumstances:
         word = next((told for ref, told in self._ordered.items() if fill.ref.startswith(ref)), "")
         return ("risk block", word) if word else None
 
-    def _by(self) -> str:
-        said = [c.body for c in self._commands if c.body.get("word") in ("pause", "flatten")]
+    def _by(self, decision: Entry | None) -> str:
+        """Who had paused the session when this was decided."""
+        last = decision.at_ns if decision else 0
+        said = [c.body for c in self._commands if c.body.get("word") in ("pause", "flatten") and c.at_ns <= last]
         return f" by {said[-1]['who']}: {said[-1]['why']}" if said else ""
 
 

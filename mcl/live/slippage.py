@@ -52,7 +52,7 @@ def _row(bars: Bars, fill: LiveFill, twin: float, spread_ticks: float) -> tuple[
         arrival, delay = twin - side * spread_ticks * tick, 0.0
     execution = (fill.price - arrival) * side / tick - spread_ticks
     at = pd.Timestamp(int(bars.close_time[min(fill.bar, len(bars) - 1)]), tz="UTC")
-    parts = (round(delay, 6), spread_ticks, round(execution, 6))
+    parts = (round(delay, 6) + 0.0, spread_ticks, round(execution, 6) + 0.0)  # + 0.0: no minus before a zero
     return at, fill.ref, fill.reason, fill.quantity, decided, round(arrival, 10), fill.price, *parts
 
 

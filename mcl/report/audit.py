@@ -81,7 +81,7 @@ def _slippage(slippage: pd.DataFrame) -> str:
     paid = f"{means[1] + means[2]:+.2f}" if len(known) else "n/a"
     cells = [[*(f"{mean:+.2f}" for mean in means), paid, f"{int(weights.sum()):,}"]]
     head = table(("delay", "spread", "execution", "spread and execution", "contracts"), cells, numeric=range(5))
-    return head + _listed(slippage, "No fill.")
+    return head + '<div style="height:14px"></div>' + _listed(slippage, "No fill.")
 
 
 def _verdict(decisions: int, wrong: int, unexplained: int) -> Verdict:
