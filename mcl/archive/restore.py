@@ -25,6 +25,7 @@ import zstandard
 from mcl.archive import FORMAT, MANIFEST, PARTS, Manifest, Member, is_part
 from mcl.errors import StoreError
 from mcl.files import write_whole
+from mcl.live.control import running
 
 PLAN = ".restore-plan.json"
 CHUNK = 1 << 20
@@ -56,6 +57,10 @@ def verify(archive: Path) -> Manifest:
 
 def restore(archive: Path, root: Path, *, replace: bool = False) -> Restored:
     """Put the archive into `root`. Without `replace` StoreError when a part exists; with it the old part stays beside the new one."""
+    if trading := running(root):
+        raise StoreError(
+            f"a session of {', '.join(trading)} writes here", f"mcl stop {trading[0]}, or restore into another folder with MCL_HOME"
+        )
     finish(root)
     present = [part for part in PARTS if _holds_something(root / part)]
     if present and not replace:

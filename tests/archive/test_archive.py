@@ -24,6 +24,7 @@ from mcl.archive.backup import backup
 from mcl.archive.restore import PLAN, finish, restore, verify
 from mcl.cli import main
 from mcl.errors import ConfigError, StoreError
+from mcl.live.control import alone
 from mcl.live.journal import Draft, Journal
 from mcl.tracking import Record, Store
 
@@ -330,6 +331,13 @@ def test_a_damaged_database_is_not_worth_a_copy(home: Path) -> None:
     with pytest.raises(StoreError, match=r"mlflow\.db"):
         backup(home)
     assert not list((home / "backups").iterdir())
+
+
+def test_no_restore_under_a_running_session(home: Path) -> None:
+    archive = backup(home).path
+    with alone(home / "live" / "paper"), pytest.raises(StoreError, match="a session of paper writes here"):
+        restore(archive, home, replace=True)
+    assert restore(archive, home, replace=True).files
 
 
 def test_an_empty_project_has_nothing_to_copy(tmp_path: Path) -> None:
