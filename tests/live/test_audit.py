@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from mcl.errors import LiveError
 from mcl.live import stage as staging
 from mcl.live.audit import Audit, audit
 from mcl.live.audited import audit_again
+from mcl.live.journal import Draft, Journal, read
 from mcl.live.session import run_session
 from mcl.live.slippage import mean_ticks
 from mcl.promote import promote
@@ -258,3 +259,61 @@ def test_a_session_can_be_audited_again_and_is_filed_under_its_version(original:
     assert "Slippage" in again.report.read_text()
     with pytest.raises(LiveError, match="'paper' has no session 2020-01-01: it traded on "):
         audit_again("paper", date(2020, 1, 1), store=desk.store, root=desk.root)
+
+
+def test_a_session_that_halted_is_audited_up_to_its_last_bar(finished: Finished) -> None:
+    with closing(sqlite3.connect(finished.journal)) as db, db:
+        db.execute("DROP TRIGGER no_delete")
+        (last,) = db.execute("SELECT seq FROM entry WHERE kind = 'decision' ORDER BY seq LIMIT 1 OFFSET 80").fetchone()
+        db.execute("DELETE FROM entry WHERE seq > ?", (last,))
+        why = json.dumps({"state": "halted", "why": "the position is unknown", "bars": 81})
+        db.execute("INSERT INTO entry (at_ns, kind, key, body) VALUES (0, 'state', NULL, ?)", (why,))
+    done = finished.audited()
+    assert (len(done.decisions), done.differences.empty) == (81, True)
+
+
+def test_a_session_that_was_killed_and_went_on_is_one_session(finished: Finished) -> None:
+    """A second process writes its states into the same journal and goes on with the next bar."""
+    with closing(sqlite3.connect(finished.journal)) as db, db:
+        db.execute("DROP TRIGGER no_update")
+        rows = db.execute("SELECT seq FROM entry ORDER BY seq").fetchall()
+        middle = rows[len(rows) // 2][0]
+        db.execute("UPDATE entry SET seq = seq + 100000 WHERE seq >= ?", (middle,))
+        for number, state in enumerate(("starting", "reconciling", "trading")):
+            db.execute("INSERT INTO entry VALUES (?, 0, 'state', NULL, ?)", (middle + number, json.dumps({"state": state, "why": ""})))
+    assert finished.audited().differences.empty
+
+
+def later(finished: Finished, folder: Path) -> tuple[Path, staging.Stage, int]:
+    """The rest of the session as if it had begun at a bar where a position was held and no order was on its way."""
+    decisions = finished.entries("decision")
+    sent = {body["bar"] for body in finished.entries("order")}
+    first = next(n for n in range(60, 200) if decisions[n]["position"] and n - 1 not in sent and n not in sent)
+    path, begin = folder / "later.sqlite", finished.entries("begin")[0]
+    held = decisions[first]["position"]
+    begin |= {"ledger": decisions[first - 1]["ledger"], "positions": {"MCLF6": held}, "refs": [], "executions": []}
+    journal = Journal(path)
+    journal.append(Draft("begin", begin))
+    for entry in read(finished.journal):
+        number = entry.body.get("bar", first) if entry.kind != "bar" else None
+        opened = int(finished.entries("bar")[first]["close_time"])
+        if (entry.kind == "bar" and entry.body["close_time"] >= opened) or (
+            entry.kind in ("decision", "order", "fill") and number is not None and number >= first + (entry.kind == "fill")
+        ):
+            body = entry.body | ({"bar": entry.body["bar"] - first} if "bar" in entry.body else {})
+            journal.append(Draft(entry.kind, body, entry.key))  # type: ignore[arg-type]
+    journal.close()
+    stored = finished.stage.stored
+    assert stored is not None
+    return path, replace(finished.stage, warmup=stored.rows(0, len(finished.stage.warmup) + first)), held
+
+
+def test_a_session_that_began_with_a_position_is_held_against_its_rules(finished: Finished, tmp_path: Path) -> None:
+    path, stage, held = later(finished, tmp_path)
+    done = audit(path, finished.deployed, finished.strategy, stage, exact_prices=True)
+    assert (done.began_flat, done.decisions["position"].iloc[0]) == (False, held)
+    assert done.differences.to_dict("records") == []
+    wrong = Finished(finished.deployed, finished.strategy, stage, path)
+    wrong.alter("decision", 20, lambda body: body.update(target=body["target"] + 1))
+    rows = wrong.audited().differences
+    assert list(rows[["what", "cause"]].itertuples(index=False, name=None)) == [("decision", "unexplained")]
