@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml .ci/constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: demo test lint bench bench-honesty infra sbom ui install clean
+.PHONY: demo soak bench-live test lint bench bench-honesty infra sbom ui install clean
 
 install: $(STAMP)
 
@@ -42,6 +42,12 @@ sbom: $(STAMP)
 	$(BIN)/python scripts/sbom.py
 	$(BIN)/python scripts/sbom.py --licences
 	$(BIN)/python scripts/sbom.py --audit
+
+soak: $(STAMP)
+	$(BIN)/python scripts/soak.py
+
+bench-live: $(STAMP)
+	$(BIN)/python scripts/bench_live.py
 
 ui: $(STAMP)
 	$(BIN)/mcl ui

@@ -50,7 +50,8 @@ from mcl.live.status import State
 from mcl.live.supervisor import Supervisor
 from mcl.market import MCL
 
-DEADLINE_SEC = 25.0  # a session that has not ended by then is stuck
+DEADLINE_SEC = 90.0  # a session that has not ended by then is stuck
+STILL_SEC = 4.0
 UNPROTECTED_SEC = 5.0
 ARRIVAL_NS = 50_000_000  # between sending and arriving, on a busy machine
 
@@ -122,8 +123,7 @@ async def _runner(w: World, folder: Path, port: int) -> None:
         words[bar].append(word)
 
     def tell(bars: int) -> None:
-        for word in words.pop(bars, ()):
-            said.append(asyncio.ensure_future(desk.command(word, "soak", "by chance")))  # type: ignore[arg-type]
+        said.extend(asyncio.ensure_future(desk.command(word, "soak", "by chance")) for word in words.pop(bars, ()))
 
     said: list[Any] = []
     desk = Supervisor(
@@ -158,11 +158,11 @@ class Process:
     """One of the two, started again whenever it is killed."""
 
     def __init__(self, main: Callable[..., None], w: World, folder: Path, port: int) -> None:
-        self._args, self._main, self.lives, self.pid = (w, folder, port), main, 0, 0
+        self._args, self._main, self.lives, self.pid, self.born = (w, folder, port), main, 0, 0, 0.0
         self.start()
 
     def start(self) -> None:
-        self.pid = os.fork()
+        self.born, self.pid = time.time(), os.fork()
         if self.pid == 0:
             self._child()
         self.lives += 1
@@ -196,7 +196,7 @@ def session(w: World, folder: Path) -> dict[str, Any]:
     tws = Process(server, w, folder, port)
     desk = Process(runner, w, folder, port)
     by_name, kills = {"runner": desk, "server": tws}, list(w.kills)
-    began, wrong, heals = time.monotonic(), [], [3.0, 9.0, 15.0]  # a fault that does not end is ended by a restart of the TWS
+    began, wrong = time.monotonic(), []
     while (code := desk.ended()) is None:
         passed = time.monotonic() - began
         if passed > DEADLINE_SEC:
@@ -205,9 +205,8 @@ def session(w: World, folder: Path) -> dict[str, Any]:
             break
         if kills and passed >= kills[0][0]:
             by_name[kills.pop(0)[1]].again()
-        if (folder / "help").exists() or (heals and passed >= heals[0]):
+        if (folder / "help").exists() or _still(folder, tws):
             (folder / "help").unlink(missing_ok=True)
-            heals = [at for at in heals if at > passed]
             tws.again()
         time.sleep(0.004)
     tws.kill(signal.SIGTERM)
@@ -215,6 +214,12 @@ def session(w: World, folder: Path) -> dict[str, Any]:
         wrong.append("runner ended with " + _last_line(folder))
     found = judge(w, folder)
     return found | {"wrong": wrong + found["wrong"], "seconds": time.monotonic() - began, "restarts": desk.lives + tws.lives - 2}
+
+
+def _still(folder: Path, tws: Process) -> bool:
+    """Nothing was written for seconds: a fault that does not end is ended by a restart of the TWS."""
+    written = [path.stat().st_mtime for path in folder.glob("session.sqlite*")]
+    return bool(written) and time.time() - max(*written, tws.born) > STILL_SEC
 
 
 def _last_line(folder: Path) -> str:

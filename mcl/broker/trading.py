@@ -8,6 +8,7 @@ protection, trades, and protects anew. Only executions count; an order is over w
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -60,6 +61,7 @@ class Trading:
     def __init__(self, line: Line, config: schema.Broker, ledger: Ledger, asking: Asking, gate: Gate) -> None:
         self._line, self._config, self._ledger, self._asking, self._gate = line, config, ledger, asking, gate
         self.protection: dict[int, list[Any]] = {}  # by con_id: trades of the protective orders that should be working
+        self._legs_sent: Counter[str] = Counter()  # how often protection was placed for a reference
 
     # --------------------------------------------------------------------------------------------------------- targets
 
@@ -174,6 +176,9 @@ class Trading:
 
     def _place_legs(self, pinned: Pinned, legs: Sequence[tuple[str, str, float]], quantity: int, ref: str, parent_id: int = 0) -> list[Any]:
         """The legs cancel each other; those of a bracket are held until its parent fills and leave with the last of them."""
+        self._legs_sent[ref] += 1
+        if (times := self._legs_sent[ref]) > 1:
+            ref = f"{ref}/{times}"  # no reference is used twice
         group = ref if len(legs) > 1 else ""
         placed = []
         for number, (suffix, kind, level) in enumerate(legs, 1):
