@@ -24,7 +24,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import re
@@ -168,7 +167,6 @@ class Gate:
 
     def __init__(self, limits: schema.Guards, root: str = "MCL", scheduled: bool = True) -> None:
         self.limits, self._root, self._scheduled = limits, root, scheduled
-        self.sha256 = hashlib.sha256(limits.model_dump_json().encode()).hexdigest()
         self.blocked = ""  # why nothing may be opened now: stale data, an unclassified code
         self.unknown = ""
         self.others = 0  # contracts that orders of others could still add

@@ -8,6 +8,7 @@ Anything else is unknown, and a person decides.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -172,6 +173,8 @@ def _facts(duty: Duty, stage: Stage, pinned: Pinned, broker: Broker, book: Book,
         "broker": duty.config.kind,
         "account": duty.config.account,
         "max_position": duty.limits.max_position,
+        "max_contracts": duty.config.max_contracts,
+        "guards_sha256": hashlib.sha256(duty.config.guards.model_dump_json().encode()).hexdigest(),
         "broker_equity_usd": broker.equity_usd(),
         "broker_clock_ns": clock,
         "warmup_rows": len(stage.warmup),

@@ -287,11 +287,11 @@ class Supervisor:
                 self._answer(f"nothing to {word}: the session is {self.board.state}")
 
     async def _flatten(self, runner: Runner, word: str) -> None:
+        self.board.mode = Mode.PAUSED  # at once: a bar may be waiting for its turn
         self.board.enter(State.FLATTENING, f"{word}: closing the position")
         said = await runner.flatten(word)
         if word == "kill":
             raise LiveError(f"killed: {said}", f"remove {self.kill_file} to trade again")
-        self.board.mode = Mode.PAUSED
         self.board.enter(State.TRADING, f"{said}; paused")
         self._answer(f"{said}; paused until resume")
 

@@ -7,22 +7,21 @@ from datetime import date
 from typing import Any
 
 from mcl import config, screen
-from mcl.errors import MclError
 from mcl.tracking import Store
-
-OWN = ("broker", "alerts", "telemetry")  # what a session may choose beside its promoted version
 
 
 def live(args: Namespace) -> int:
     from mcl import schema
+    from mcl.live import lock
     from mcl.live.attend import Operations
     from mcl.live.session import run_session
+    from mcl.promote.deploy import promoted
 
-    foreign = [o for o in args.overrides if not o.lstrip("+~").startswith(tuple(f"{group}{end}" for group in OWN for end in "=."))]
-    if foreign:
-        raise MclError(f"{foreign[0]} may not be changed here: only {', '.join(OWN)} differ from the promoted configuration")
-    raw = config.compose("live", args.overrides).raw
+    raw = config.compose("live", lock.own(args.overrides)).raw
     broker = config.validate(schema.Broker, raw["broker"], "broker")
+    if len(lock.own(args.overrides)) < len(args.overrides):
+        cap = lock.caps(args.overrides, promoted(args.name, Store(), config.root()).config)
+        broker = broker.model_copy(update={"max_contracts": cap})
     alerts, telemetry = (
         config.validate(schema.Alerts, raw["alerts"], "alerts"),
         config.validate(schema.Telemetry, raw["telemetry"], "telemetry"),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from deployments import Project
 
 from mcl import schema
@@ -17,17 +18,22 @@ from mcl.live.journal import Journal
 from mcl.live.runner import Duty
 from mcl.live.supervisor import Supervisor
 from mcl.market import MCL
-from mcl.promote import promoted
+from mcl.promote.deploy import Deployable, promoted
 from mcl.strategy import build
 
 QUICK = {"first_sec": 0.01, "longest_sec": 0.05}
 
 
+def as_promoted(run: schema.Config) -> Deployable:
+    return Deployable("paper", 1, "none", run, {}, "none", Path(), "paper", np.empty(0))
+
+
 class Bench:
     """`folder` holds journal and kill switch. `supervisor` and `tws` are there once `run` has begun."""
 
-    def __init__(self, desk: Project, folder: Path, **broker: Any) -> None:
-        self.deployed = promoted("paper", desk.store, desk.root)
+    def __init__(self, desk: Project, folder: Path, run: schema.Config | None = None, **broker: Any) -> None:
+        """Of the version promoted as `paper`, or of a configuration as if it were."""
+        self.deployed = as_promoted(run) if run else promoted("paper", desk.store, desk.root)
         self.strategy = build(self.deployed.config.strategy)
         self.stage = staging.replayed(self.deployed.config, None, self.strategy, desk.root)
         self.config = schema.Broker(**{"timeout_sec": 2.0, "reconnect": QUICK} | broker)

@@ -1,0 +1,166 @@
+"""A supervised session that is told things, interrupted, and taken over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench import Bench
+from deployments import Project, write_walks
+
+from mcl import schema
+from mcl.broker.tws import SimulatedTWS
+from mcl.errors import Halt, LiveError
+from mcl.live.journal import read
+from mcl.live.status import Command, Mode, State
+from mcl.live.supervisor import KILL
+from mcl.tracking import Store
+
+ALWAYS = {"name": "always_long"}
+STOPPED = {"size": {"method": "fixed", "contracts": 1.0}, "protection": {"unit": "ticks", "stop": 90.0}}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    root = tmp_path_factory.mktemp("project")
+    write_walks(root)
+    return Project(root, Store(root))
+
+
+@pytest.fixture
+def bench(shop: Project, tmp_path: Path) -> Bench:
+    """Always long with a stop so far away that it is never reached."""
+    return Bench(shop, tmp_path, shop.config(strategy=ALWAYS, risk=STOPPED, interval="15m"))
+
+
+def told(bench: Bench, words: dict[int, Command]) -> tuple[Callable[[SimulatedTWS, int], None], list[Any]]:
+    """Commands after so many bars, and their answers."""
+    answers: list[Any] = []
+
+    def tell(_: SimulatedTWS, bars: int) -> None:
+        if bars in words:
+            answers.append(asyncio.ensure_future(bench.supervisor.command(words[bars], "test", "to see")))
+
+    return tell, answers
+
+
+def sent(bench: Bench) -> list[int]:
+    return [entry.body["bar"] for entry in read(bench.path, ("order",))]
+
+
+def test_flatten_closes_and_pauses_until_resume(bench: Bench) -> None:
+    tell, answers = told(bench, {10: "flatten", 20: "resume"})
+    asyncio.run(bench.run(tell))
+    assert "closed +1 MCLF6" in answers[0].result()
+    assert bench.supervisor.status().mode is Mode.NORMAL
+    assert sent(bench)[0] == 0
+    assert 19 <= sent(bench)[1] <= 21  # in again after resume, not before
+    assert bench.tws.positions == {"MCLF6": 1}
+    commands = [entry.body["word"] for entry in read(bench.path, ("command",))]
+    assert commands == ["flatten", "resume"]
+
+
+def test_paused_decides_and_sends_nothing(bench: Bench) -> None:
+    tell, _ = told(bench, {1: "flatten", 2: "pause"})
+    asyncio.run(bench.run(tell))
+    assert sent(bench) == [0]
+    decisions = [entry.body for entry in read(bench.path, ("decision",))]
+    assert len(decisions) == 92
+    assert {d["held_back"] for d in decisions[5:-1]} == {"paused"}
+
+
+def test_reduce_only_opens_nothing(bench: Bench) -> None:
+    tell, _ = told(bench, {1: "flatten", 5: "reduce-only"})
+    asyncio.run(bench.run(tell))
+    assert sent(bench) == [0]
+    assert bench.tws.positions == {}
+
+
+def test_stop_leaves_the_protection_at_the_broker_and_a_restart_goes_on(bench: Bench) -> None:
+    """The same journal, a new process's worth of objects: the position is carried on, nothing is sent twice."""
+    state = bench.folder / "tws.sqlite"
+    tell, _ = told(bench, {10: "stop"})
+    asyncio.run(bench.run(tell, state=state))
+    assert bench.supervisor.status().state is State.STOPPED
+    assert [(o.kind, o.remaining) for o in bench.tws.book.working()] == [("STP", 1)]
+    asyncio.run(bench.run(state=state))
+    assert sent(bench) == [0]
+    assert bench.audited().differences.to_dict("records") == []
+    assert len([e for e in read(bench.path) if e.kind == "begin"]) == 1
+
+
+def test_the_kill_switch_closes_and_stays_until_it_is_removed(bench: Bench) -> None:
+    def kill(_: SimulatedTWS, bars: int) -> None:
+        if bars == 10:
+            (bench.folder / KILL).write_text("enough\n")
+
+    with pytest.raises(LiveError, match=r"killed: closed \+1 MCLF6"):
+        asyncio.run(bench.run(kill, speed=60.0))
+    assert bench.tws.positions == {}
+    assert bench.tws.book.working() == []
+    with pytest.raises(LiveError, match=r"kill switch .* is set: enough"):
+        asyncio.run(bench.run())
+
+
+def test_a_foreign_trade_halts_until_a_person_takes_it_over(bench: Bench) -> None:
+    said: list[str] = []
+
+    async def adopt() -> None:
+        while bench.supervisor.status().state is not State.HALTED:
+            await asyncio.sleep(0.01)
+        assert not bench.supervisor.status().connected
+        said.append(bench.supervisor.status().why)
+        said.append(await bench.supervisor.command("adopt", "test", "it was me"))
+
+    def disturb(tws: SimulatedTWS, bars: int) -> None:
+        if bars == 10:
+            tws.fault("foreign", action="SELL", quantity=1)
+            tasks.append(asyncio.ensure_future(adopt()))
+
+    tasks: list[Any] = []
+    asyncio.run(bench.run(disturb, wait=True))
+    assert "an execution of -1 MCLF6" in said[0]
+    assert "0 MCLF6 held where the journal has 1" in said[0]
+    assert said[1].startswith("taken over as it is")
+    assert len(sent(bench)) == 2  # long again at the next decision
+    assert bench.tws.positions == {"MCLF6": 1}
+
+
+def test_who_does_not_wait_is_told_what_is_unknown(bench: Bench) -> None:
+    def disturb(tws: SimulatedTWS, bars: int) -> None:
+        if bars == 10:
+            tws.fault("transfer", quantity=1)
+
+    with pytest.raises(Halt, match="2 MCLF6 held where the journal has 1"):
+        asyncio.run(bench.run(disturb))
+
+
+def test_a_session_that_loses_its_limit_is_closed(shop: Project, tmp_path: Path) -> None:
+    bench = Bench(shop, tmp_path, shop.config(strategy=ALWAYS, interval="15m"), guards={**OFF, "max_session_loss_usd": 1.0})
+    asyncio.run(bench.run(speed=60.0))
+    assert "SESSION_LOSS" in {entry.body["code"] for entry in read(bench.path, ("alert",))}
+    assert bench.supervisor.status().mode is Mode.PAUSED
+    assert bench.tws.positions == {}
+
+
+OFF = dict.fromkeys(schema.Guards.model_fields)
+
+
+def test_a_guard_refuses_and_the_session_goes_on(shop: Project, tmp_path: Path) -> None:
+    bench = Bench(shop, tmp_path, shop.config(strategy=ALWAYS, risk=TWO, interval="15m"), guards={**OFF, "max_order": 1})
+    asyncio.run(bench.run())
+    assert bench.tws.executions == ()
+    sentence = read(bench.path, ("alert",))[0].body["sentence"]
+    assert "2 contracts in one order, broker.guards.max_order=1" in sentence
+
+
+TWO = {"size": {"method": "fixed", "contracts": 2.0}}
+
+
+def test_a_cap_makes_the_position_smaller(shop: Project, tmp_path: Path) -> None:
+    bench = Bench(shop, tmp_path, shop.config(strategy=ALWAYS, risk=TWO, interval="15m"), max_contracts=1)
+    asyncio.run(bench.run())
+    assert bench.tws.positions == {"MCLF6": 1}
