@@ -104,7 +104,7 @@ async def _protection(tws: SimulatedTWS, file: Any) -> None:
     while True:
         held = tws.account.holding(tws.played).quantity
         stops = sum(-o.side * o.remaining for o in tws.book.working() if o.kind == "STP" and o.listed is tws.played)
-        bare = bool(held) and stops * held < held * held
+        bare = bool(held) and stops * held < held * held and not tws.finished.is_set()  # then it takes no orders any more
         now = time.monotonic()
         since = (since or now) if bare else None
         if since is not None and now > since:
@@ -218,8 +218,11 @@ def session(w: World, folder: Path) -> dict[str, Any]:
 
 def _still(folder: Path, tws: Process) -> bool:
     """Nothing was written for seconds: a fault that does not end is ended by a restart of the TWS."""
-    written = [path.stat().st_mtime for path in folder.glob("session.sqlite*")]
-    return bool(written) and time.time() - max(*written, tws.born) > STILL_SEC
+    written = [tws.born]
+    for path in folder.glob("session.sqlite*"):
+        with suppress(FileNotFoundError):  # between two looks
+            written.append(path.stat().st_mtime)
+    return time.time() - max(written) > STILL_SEC
 
 
 def _last_line(folder: Path) -> str:

@@ -53,13 +53,13 @@ class World:
         return Duty(deployed, build(self.run.strategy), broker, folder)
 
 
-def world(seed: int) -> World:
+def world(seed: int, played: int = PLAYED) -> World:
     luck, rng = random.Random(seed), np.random.default_rng(seed)
-    bars = _bars(rng)
+    bars = bars_of(rng, played)
     tape = Tape.from_bars(bars, int(bars.session[-1]))
     run = _config(luck)
     stage = Stage(
-        bars.rows(0, HISTORY), int(bars.session[-1]), CONTRACT, 0.0, int(bars.close_time[-1]), PLAYED, stored=bars.rows(0, HISTORY + PLAYED)
+        bars.rows(0, HISTORY), int(bars.session[-1]), CONTRACT, 0.0, int(bars.close_time[-1]), played, stored=bars.rows(0, HISTORY + played)
     )
     kills = tuple(
         sorted((luck.uniform(0.0, 0.6), luck.choice(("runner", "runner", "server"))) for _ in range(luck.choice((0, 0, 1, 1, 2, 3))))
@@ -100,14 +100,14 @@ def _config(luck: random.Random) -> schema.Config:
     return config.run_config(raw)
 
 
-def _bars(rng: np.random.Generator) -> Bars:
-    """One contract in whole ticks; the last PLAYED rows end with the session that began at OPENS_NS (a short one)."""
-    n = HISTORY + PLAYED
+def bars_of(rng: np.random.Generator, played: int) -> Bars:
+    """One contract in whole ticks; the last `played` rows are the session that began at OPENS_NS, a short one."""
+    n = HISTORY + played
     path = 6_000 + np.cumsum(rng.integers(-3, 4, 2 * n)).reshape(-1, 2)
     wicks = rng.integers(0, 4, (n, 2))
     ticks = {"open": path[:, 0], "high": path.max(axis=1) + wicks[:, 0], "low": path.min(axis=1) - wicks[:, 1], "close": path[:, 1]}
     prices = {name: np.round(values * 0.01, 2) for name, values in ticks.items()}
-    close_time = OPENS_NS + MINUTE_NS * np.arange(1 - HISTORY, PLAYED + 1)
+    close_time = OPENS_NS + MINUTE_NS * np.arange(1 - HISTORY, played + 1)
     close_time[:HISTORY] -= 3600 * NS  # the break
     session = calendar.session_of(close_time - 1)
     end = np.array([close_time[HISTORY - 1] if row < HISTORY else close_time[-1] for row in range(n)])
@@ -157,7 +157,8 @@ _MENU: tuple[Any, ...] = (
     lambda r: ("F11", "farm", {"code": r.choice((2103, 2105, 2107, 2108, 2119, 2110))} | _when(r)),
     lambda r: ("F12", "restart", {"sec": r.uniform(0.02, 0.2), "ids": r.choice(("keep", "lower", "higher")), "forget": r.random() < 0.3} | _when(r)),
     lambda r: ("F13", "accounts", {"names": ""} | _when(r)),
-    lambda r: ("F14", "reject", {"on": "receive placeOrder", "nth": _nth(r), "first": r.choice(("", "Inactive", "PreSubmitted"))}),
+    lambda r: ("F14", "reject", {"on": "receive placeOrder", "nth": _nth(r)}),
+    lambda r: ("F14", "reject", {"on": "receive placeOrder", "nth": _nth(r), "first": r.choice(("Inactive", "PreSubmitted")), "where": {"order_type": "MKT"}}),
     lambda r: ("F14", "answer", {"on": "receive placeOrder", "nth": _nth(r), "code": r.choice((110, 103, 463, 10318))}),
     lambda r: ("F15", "say", {"on": "receive placeOrder", "nth": _nth(r), "code": r.choice((10349, 104, 161, 10148))}),
     lambda r: ("F16", "say", {"on": "receive placeOrder", "nth": _nth(r), "code": r.choice((399, 2109, 2161, 10167))}),

@@ -97,7 +97,7 @@ async def reconcile(
     runner.seen = len(broker.fills())
     runner.catch_up(missed, [fill for fill in standing.executions if not book.knows(fill)], clock)
     broker.resume(pinned, book.ledger.holding, book.refs)
-    if not broker.protected(pinned):
+    if not broker.protected(pinned) and not (runner.over and duty.replay):  # a replay that is over takes no orders
         await broker.protect(pinned, runner.repair("protect", {"position": book.ledger.holding.position}))
     return runner
 

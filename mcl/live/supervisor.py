@@ -126,7 +126,7 @@ class Supervisor:
     def wish(self, word: Command, who: str) -> None:
         """The same from a signal handler: nothing is awaited."""
         self._journal.append(Draft("command", {"word": word, "who": who, "why": "signal"}))
-        if word == "kill":
+        if word == "kill" and not self.kill_file.exists():
             self.kill_file.write_text(f"{who}\n")
         self._wish = word
         self._wished.set()

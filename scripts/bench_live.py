@@ -1,0 +1,157 @@
+"""How fast a session reacts, how soon it is back, and what it keeps: figures of this machine.
+
+    python scripts/bench_live.py                 all three
+    python scripts/bench_live.py latency         from the bytes that close a bar to the first byte of its order
+    python scripts/bench_live.py recovery        from the server's return to TRADING
+    python scripts/bench_live.py memory          a simulated week of minutes in one process
+
+Server and session are two processes on loopback. Under load the wall-clock figures are the load's; the share of the processor says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from soak import Process, _free_port, _server, _warm
+from soak_world import World, world
+
+from mcl import config
+from mcl.broker.ib import IBBroker
+from mcl.live.journal import Journal
+from mcl.live.status import State
+from mcl.live.supervisor import Supervisor
+from mcl.market import MCL
+
+WEEK = 5
+
+
+def quiet(seed: int, played: int, protection: bool = False) -> World:
+    """No faults; a new wish every minute."""
+    w = replace(world(seed, played), faults=(), kills=(), words=())
+    raw = w.run.model_dump(mode="json") | {"strategy": {"name": "random", "hold_sec": 60, "seed": seed}}
+    raw["risk"] = {"size": {"method": "fixed", "contracts": 1.0}} | ({"protection": {"unit": "ticks", "stop": 60.0}} if protection else {})
+    return replace(w, run=config.run_config(raw))
+
+
+def server(w: World, folder: Path, port: int, _life: int) -> None:
+    asyncio.run(_server(w, folder, port, 1))
+
+
+def desk_of(w: World, folder: Path, port: int, tell: Any = lambda _: None) -> tuple[Supervisor, Journal]:
+    duty, journal = w.duty(folder), Journal(folder / f"{time.time_ns()}.sqlite")
+    paced = duty.config.model_copy(update={"timeout_sec": 10.0, "replay": duty.config.replay.model_copy(update={"speed": 1.0})})
+    duty = replace(duty, config=paced)  # a paced session puts the reference of the next order on the disk ahead of time
+    return Supervisor(duty, lambda gate: IBBroker(paced, MCL, port=port, gate=gate), w.stage, journal, tell=tell), journal
+
+
+async def _run(w: World, folder: Path, port: int, tell: Any = lambda _: None) -> Supervisor:
+    desk, journal = desk_of(w, folder, port, tell)
+    gc.collect()
+    gc.freeze()
+    try:
+        await desk.run()
+    finally:
+        journal.close()
+    return desk
+
+
+def latency(bars: int) -> None:
+    for protection in (False, True):
+        w = quiet(1, bars, protection)
+        with tempfile.TemporaryDirectory() as name:
+            folder, port = Path(name), _free_port()
+            tws = Process(server, w, folder, port)
+            time.sleep(0.3)
+            began = time.perf_counter(), time.process_time()
+            desk = asyncio.run(_run(w, folder, port))
+            share = (time.process_time() - began[1]) / (time.perf_counter() - began[0])
+            tws.kill(signal.SIGTERM)
+        took = sorted(desk.status().latency_ms)
+        p50, p90, p99 = (took[int(q * len(took))] for q in (0.5, 0.9, 0.99))
+        what = "orders with a stop" if protection else "orders"
+        print(f"latency of {len(took)} {what}: p50 {p50:.2f} ms, p90 {p90:.2f}, p99 {p99:.2f}, max {took[-1]:.2f} (processor {share:.0%})")
+
+
+def recovery(times: int) -> None:
+    """SIGKILL the server, start it again at once, and wait until the session trades."""
+    w = quiet(2, 1200, protection=True)
+    took: list[float] = []
+
+    async def main(folder: Path, port: int, tws: Process) -> None:
+        desk, journal = desk_of(w, folder, port)
+        session = asyncio.create_task(desk.run())
+        while desk.status().bars < 3:
+            await asyncio.sleep(0.01)
+        for _ in range(times):
+            tws.again()
+            back = time.perf_counter()
+            while desk.status().state is State.TRADING:
+                await asyncio.sleep(0.001)
+            while desk.status().state is not State.TRADING:
+                await asyncio.sleep(0.001)
+            took.append(time.perf_counter() - back)
+            await asyncio.sleep(0.1)
+        await desk.command("stop", "bench", "done")
+        await session
+        journal.close()
+
+    with tempfile.TemporaryDirectory() as name:
+        folder, port = Path(name), _free_port()
+        tws = Process(server, w, folder, port)
+        time.sleep(0.3)
+        asyncio.run(main(folder, port, tws))
+        tws.kill(signal.SIGTERM)
+    took.sort()
+    print(f"recovery after {times} SIGKILLs of the server: median {took[len(took) // 2]:.2f} s, longest {took[-1]:.2f} s")
+
+
+def memory() -> None:
+    sizes = []
+    for day in range(WEEK):
+        w = quiet(10 + day, 1380, protection=True)
+        with tempfile.TemporaryDirectory() as name:
+            folder, port = Path(name), _free_port()
+            tws = Process(server, w, folder, port)
+            time.sleep(0.3)
+            asyncio.run(_run(w, folder, port))
+            tws.kill(signal.SIGTERM)
+        gc.collect()
+        sizes.append(_rss_mb())
+    print("resident memory after each of five sessions of 1,380 minutes: " + ", ".join(f"{size:.1f}" for size in sizes) + " MB")
+
+
+def _rss_mb() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", nargs="*", default=["latency", "recovery", "memory"])
+    parser.add_argument("--bars", type=int, default=600)
+    parser.add_argument("--times", type=int, default=20)
+    args = parser.parse_args()
+    for name in ("ib_async", "mcl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    _warm()
+    if "latency" in args.what:
+        latency(args.bars)
+    if "recovery" in args.what:
+        recovery(args.times)
+    if "memory" in args.what:
+        memory()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

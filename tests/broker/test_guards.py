@@ -1,0 +1,146 @@
+"""Every rule of the gate, one by one: what it refuses, and that it never refuses to get flat."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from mcl import calendar, schema
+from mcl.broker import Pinned
+from mcl.broker.guards import Gate, Proposal, check_account, check_locks, check_venue, expected_downtime
+from mcl.errors import BrokerError, GuardError, Halt
+from mcl.market import MCL
+
+CONTRACT = calendar.contract("MCL", 2026, 2)  # last trade 2026-01-16
+PINNED = Pinned(CONTRACT, MCL, 1, "MCLG6", "NYMEX")
+NOON = calendar.ns_of(calendar.from_day(20461), 12)  # Thursday 2026-01-08
+OFF = dict.fromkeys(schema.Guards.model_fields)
+
+
+def gate(**limits: Any) -> Gate:
+    return Gate(schema.Guards(**OFF | limits))
+
+
+def order(quantity: int = 1, held: int = 0, now: int = NOON, **changes: Any) -> Proposal:
+    return Proposal(PINNED, quantity, held, "ref", 60.0, now, 10.0)._replace(**changes)
+
+
+def refused(judge: Gate, proposal: Proposal) -> str:
+    with pytest.raises(GuardError) as caught:
+        judge.judge(proposal)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("limits", "proposal", "sentence"),
+    [
+        ({"max_order": 1}, order(2), "2 contracts in one order"),
+        ({"max_position": 2}, order(1, held=2), "3 contracts with all that works"),
+        ({"collar_frac": 0.001}, order(), "a level 0.10 from the last price 60.0"),
+        ({"collar_frac": 0.1}, order(last_price=math.nan), "no price to hold it against"),
+        ({"days_before_last_trade": 7}, order(now=calendar.ns_of(calendar.from_day(20461), 12)), "nothing is opened after 2026-01-07"),
+        ({"quiet_minutes": 5}, order(now=calendar.ns_of(calendar.from_day(20461), 16, 56)), "within 5 minutes of the daily break"),
+        ({"quiet_minutes": 5}, order(now=calendar.ns_of(calendar.from_day(20461), 18, 4)), "within 5 minutes of the daily break"),
+        ({}, order(now=calendar.ns_of(calendar.from_day(20461), 0, 30)), "the nightly reset"),
+    ],
+)
+def test_a_rule_refuses_to_open_and_never_to_close(limits: dict[str, Any], proposal: Proposal, sentence: str) -> None:
+    judge = gate(**limits)
+    assert sentence in refused(judge, proposal)
+    judge.judge(proposal._replace(held=-3, quantity=3))
+    judge.judge(proposal._replace(held=2, quantity=-1))
+
+
+def test_all_that_works_counts_for_the_position() -> None:
+    judge = gate(max_position=2)
+    judge.judge(order(1, held=1))
+    judge.others = 1
+    assert "3 contracts" in refused(judge, order(1, held=1))
+
+
+def test_the_rate_of_orders() -> None:
+    judge = gate(min_order_gap_sec=2.0, max_orders_per_hour=2, max_orders_per_day=3)
+    sec = 1_000_000_000
+    judge.sent(NOON)
+    assert "less than" in refused(judge, order(now=NOON + sec))
+    judge.judge(order(now=NOON + 2 * sec))
+    judge.sent(NOON + 2 * sec)
+    assert "max_orders_per_hour=2" in refused(judge, order(now=NOON + 10 * sec))
+    judge.judge(order(now=NOON + 3700 * sec))
+    judge.sent(NOON + 3700 * sec)
+    assert "max_orders_per_day=3" in refused(judge, order(now=NOON + 2 * 3700 * sec))
+
+
+def test_rejects_in_a_row_and_repeated_executions_halt() -> None:
+    judge = gate(max_rejects=2, max_fills_per_order=2)
+    judge.rejected("no")
+    judge.accepted()
+    judge.rejected("no")
+    with pytest.raises(Halt, match="2 orders in a row were rejected, the last one: never"):
+        judge.rejected("never")
+    judge.filled("a")
+    judge.filled("b")
+    judge.filled("a")
+    with pytest.raises(Halt, match="the order a has 3 executions"):
+        judge.filled("a")
+
+
+def test_what_is_blocked_or_unclassified_opens_nothing() -> None:
+    judge = gate()
+    judge.blocked = "no bar for 300 s"
+    assert "no bar for 300 s" in refused(judge, order())
+    judge.blocked = ""
+    judge.notice(2104, "fine")
+    judge.judge(order())
+    judge.notice(9999, "a new thing")
+    assert "unclassified: a new thing (9999)" in refused(judge, order())
+
+
+def test_margin_is_asked_for_when_the_size_grows() -> None:
+    judge = gate(max_margin_frac=0.5)
+    assert judge.wants_margin(order(1))
+    with pytest.raises(GuardError, match="would need 6,000 USD margin of 10,000"):
+        judge.margin(order(1), 6_000.0, 10_000.0)
+    with pytest.raises(GuardError):
+        judge.margin(order(1), math.nan, 10_000.0)
+    judge.margin(order(1), 5_000.0, 10_000.0)
+    assert not judge.wants_margin(order(1))
+    assert judge.wants_margin(order(2))
+
+
+def test_a_loss_of_the_session() -> None:
+    judge = gate(max_session_loss_usd=100.0)
+    assert judge.lost_too_much(1000.0, 901.0) == ""
+    assert judge.lost_too_much(1000.0, math.nan) == ""
+    assert "lost 100.00 USD" in judge.lost_too_much(1000.0, 900.0)
+
+
+def test_downtime_that_is_expected() -> None:
+    thursday, saturday = calendar.from_day(20461), calendar.from_day(20463)
+    assert expected_downtime(calendar.ns_of(thursday, 12)) == ""
+    assert expected_downtime(calendar.ns_of(thursday, 23, 50)) == "the nightly reset"
+    assert expected_downtime(calendar.ns_of(thursday, 17, 30)) == "the market is closed"
+    assert expected_downtime(calendar.ns_of(saturday, 1)) == "the weekly restart with a new log-in"
+    assert expected_downtime(calendar.ns_of(saturday, 12)) == "the market is closed"
+
+
+def test_live_money_needs_three_keys_and_each_missing_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    live = schema.Broker(kind="tws", money="live", port=7496, account="U1234567")
+    monkeypatch.delenv("MCL_LIVE", raising=False)
+    with pytest.raises(GuardError) as caught:
+        check_locks(live, "paper")
+    for key in ("a version promoted as 'live'", "broker.live_confirm=U1234567", "MCL_LIVE=1"):
+        assert key in str(caught.value)
+    with pytest.raises(GuardError) as caught:
+        check_locks(live.model_copy(update={"live_confirm": "U1234567"}), "live")
+    assert str(caught.value) == "live money needs the environment variable MCL_LIVE=1"
+    monkeypatch.setenv("MCL_LIVE", "1")
+    check_locks(live.model_copy(update={"live_confirm": "U1234567"}), "live")
+    check_venue(live, 7496)
+    check_account("U1234567", ["U1234567"], "live")
+    with pytest.raises(BrokerError, match="DU1 is a paper account"):
+        check_account("DU1", ["DU1", "U1234567"], "live")
+    with pytest.raises(BrokerError, match="no live trading port"):
+        check_venue(live, 7497)
