@@ -7,6 +7,7 @@ from datetime import date
 from typing import Any
 
 from mcl import config, screen
+from mcl.errors import MclError
 from mcl.tracking import Store
 
 
