@@ -18,6 +18,7 @@ from mcl.broker.tws import render
 from mcl.broker.tws.account import Account, Terms
 from mcl.broker.tws.book import Book
 from mcl.broker.tws.contracts import Listed, Listings
+from mcl.broker.tws.feed import Tick
 from mcl.broker.tws.matching import Range
 from mcl.broker.tws.orders import Execution, Order
 from mcl.broker.tws.requests import REQUESTS
@@ -104,11 +105,12 @@ def trade(seed: int, steps: int = 60) -> int:
     books.account = core.account
     price, now, next_id = 6000, SESSION_OPEN_NS, 1
     core.clock(now)
+    move = luck.choice([_bar, _ticks])  # the market is shown by bars, or by quotes and trades
     for _ in range(steps):
         if luck.random() < 0.03:
             core.close_session(now + HOUR)
         elif luck.random() < 0.5:
-            price, now = _bar(core, luck, price, now)
+            price, now = move(core, luck, price, now)
         for _ in range(luck.randint(0, 3)):
             next_id = _request(core, luck, price, next_id)
         core.account.holding(MCLG6).mark = price / 100
@@ -125,6 +127,19 @@ def _bar(core: Book, luck: random.Random, price: int, now: int) -> tuple[int, in
     core.floor.opened(MCLG6, open_ / 100)
     core.floor.traded(MCLG6, Range(open_ / 100, high / 100, low / 100, close / 100), luck.randint(0, 40))
     return close, now + 60 * 10**9
+
+
+def _ticks(core: Book, luck: random.Random, price: int, now: int) -> tuple[int, int]:
+    for second in range(luck.randint(1, 5)):
+        core.clock(now + second * 10**9)
+        core.floor.halted = luck.random() < 0.05
+        price += luck.randint(-3, 3)
+        bid = price - luck.randint(0, 1)
+        sizes = [tuple(luck.randint(0, 4) for _ in range(2)) for _ in range(2)]
+        books = ((bid / 100, (bid - 1) / 100), ((bid + 1) / 100, (bid + 2) / 100), *sizes)
+        core.floor.ticked(MCLG6, Tick(core.now, *books, price / 100, luck.randint(0, 3)))
+    core.mark(MCLG6, price / 100)
+    return price, now + 60 * 10**9
 
 
 def _request(core: Book, luck: random.Random, price: int, next_id: int) -> int:
