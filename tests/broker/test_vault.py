@@ -9,6 +9,7 @@ from pathlib import Path
 import ib_async
 import numpy as np
 import pytest
+import structlog
 from test_tws_orders import FLAT_TAPE, by_id, market, steps
 from test_tws_start import connected, gone
 from tws_harness import RawClient, order_request, run, walk
@@ -234,3 +235,22 @@ def test_time_runs_at_a_rate_and_orders_in_the_break_wait() -> None:
             await client.close()
 
     run(main())
+
+
+def test_a_server_inside_another_program_is_silent_and_in_ours_says_what_happens(capsys: pytest.CaptureFixture[str]) -> None:
+    async def main() -> None:
+        async with SimulatedTWS(FLAT_TAPE, stepped=True) as tws:
+            client = await RawClient.connect(tws.port)
+            await client.until(9)
+            tws.fault("halt")
+            await client.close()
+
+    structlog.reset_defaults()
+    run(main())
+    assert capsys.readouterr() == ("", "")
+    with structlog.testing.capture_logs() as events:
+        structlog.configure(processors=structlog.get_config()["processors"])
+        run(main())
+    structlog.reset_defaults()
+    told = [(line["event"], line["log_level"]) for line in events]
+    assert told[:3] == [("tws_listening", "info"), ("tws_client_connected", "info"), ("tws_fault", "info")]

@@ -248,4 +248,5 @@ class Faults:
 
 ORDER_NEWS = frozenset({"openOrder", "orderStatus", "execDetails", "commissionReport", "position", "updatePortfolio"})
 LIVE_DATA = frozenset({"tickPrice", "tickSize", "tickString", "tickGeneric", "tickByTick", "realTimeBar", "historicalDataUpdate"})
+LIVE_DATA |= {"updateMktDepth", "updateMktDepthL2"}
 NEWS = ORDER_NEWS | LIVE_DATA

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import structlog
-
-from mcl.broker.tws import render, trading
+from mcl.broker.tws import events, render, trading
 from mcl.broker.tws.contracts import Listed
 from mcl.broker.tws.orders import Execution, Order
 
 if TYPE_CHECKING:
     from mcl.broker.tws.server import SimulatedTWS
     from mcl.broker.tws.session import Session
-
-
-log: Any = structlog.get_logger("mcl.broker.tws")
 
 
 class Publisher:
@@ -35,7 +30,9 @@ class Publisher:
 
     def executed(self, execution: Execution) -> None:
         order = execution.order
-        log.info("tws_fill", contract=order.listed.local_symbol, quantity=execution.quantity, price=execution.price, order=order.order_id)
+        events.info(
+            "tws_fill", contract=order.listed.local_symbol, quantity=execution.quantity, price=execution.price, order=order.order_id
+        )
         for session in self._owners(execution.order, master=True):
             session.send("execDetails", **render.execution(execution, -1))
 

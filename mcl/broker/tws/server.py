@@ -16,10 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import structlog
-
 from mcl import calendar, schema
-from mcl.broker.tws import marketdata, sundry, trading
+from mcl.broker.tws import events, marketdata, sundry, trading
 from mcl.broker.tws.account import Account, Terms
 from mcl.broker.tws.book import Book
 from mcl.broker.tws.contracts import Listings
@@ -40,7 +38,6 @@ from mcl.errors import BrokerError
 from mcl.network import is_loopback
 
 SERVER_VERSIONS = (176, 177, 178)
-log: Any = structlog.get_logger("mcl.broker.tws")
 
 
 class SimulatedTWS:
@@ -133,7 +130,7 @@ class SimulatedTWS:
             raise BrokerError(f"port {self.port} on {self.host} {reason}; broker.port=0 takes any free port") from error
         self.port = self._server.sockets[0].getsockname()[1]
         self.played.details(0, calendar.from_day(int(calendar.session_of(self.book.now))))  # loads the calendar before somebody waits
-        log.info("tws_listening", host=self.host, port=self.port, server_version=self.server_version, account=self.account.name)
+        events.info("tws_listening", host=self.host, port=self.port, server_version=self.server_version, account=self.account.name)
 
     def stop_listening(self) -> None:
         """Nothing answers on the port any more; connections that exist go on."""
@@ -162,7 +159,7 @@ class SimulatedTWS:
         """A client is gone; its orders stay."""
         self.sessions.discard(session)
         if session.client_id >= 0:
-            log.info("tws_client_gone", client=session.client_id)
+            events.info("tws_client_gone", client=session.client_id)
         self.player.leave(session)
 
     # -------------------------------------------------------------------------------------------------------- records
@@ -182,7 +179,7 @@ class SimulatedTWS:
 
     def note(self, event: str, **facts: Any) -> None:
         """Something that happened to the server: an event of the log, and a line of the transcript."""
-        log.info(event, market_time=local_time(self.book.now), **facts)
+        events.info(event, market_time=local_time(self.book.now), **facts)
         if self._transcript is not None:
             told = " ".join(f"{name}={value}" for name, value in facts.items())
             self._transcript.note(f"{event.removeprefix('tws_')} {told}".strip(), self.book.now)

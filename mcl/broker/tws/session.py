@@ -10,9 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-import structlog
-
-from mcl.broker.tws import wire
+from mcl.broker.tws import events, wire
 from mcl.broker.tws.answers import ANSWERS
 from mcl.broker.tws.contracts import Listed
 from mcl.broker.tws.faults import Passing
@@ -23,7 +21,6 @@ from mcl.broker.tws.requests import REQUESTS
 if TYPE_CHECKING:
     from mcl.broker.tws.server import SimulatedTWS
 
-log: Any = structlog.get_logger("mcl.broker.tws")
 
 FARMS = (
     (2104, "Market data farm connection is OK:usfuture"),
@@ -111,7 +108,7 @@ class Session(asyncio.Protocol):
                 if not self.silent:
                     self._received(wire.fields(payload))
         except (wire.WireError, MessageError, ValueError, OverflowError) as error:
-            log.warning("tws_client_cut_off", client=self.client_id, reason=str(error))
+            events.warning("tws_client_cut_off", client=self.client_id, reason=str(error))
             self.tws.counters["protocol_errors"] += 1
             self.close()
 
@@ -213,7 +210,7 @@ class Session(asyncio.Protocol):
         message = REQUESTS.get(int(fields[0])) if fields and fields[0].isdigit() else None
         if message is None or (message.name not in self.tws.handlers and message.name != "startApi"):
             self.tws.counters["unknown_requests"] += 1
-            log.warning("tws_unknown_request", client=self.client_id, fields=fields[:3])
+            events.warning("tws_unknown_request", client=self.client_id, fields=fields[:3])
             return
         request = message.decode(self.version, fields)
         if message.name == "startApi":
@@ -270,7 +267,7 @@ class Session(asyncio.Protocol):
             self.close()
             return
         self.client_id = client_id
-        log.info("tws_client_connected", client=client_id, version=self.version)
+        events.info("tws_client_connected", client=client_id, version=self.version)
         self.send("managedAccounts", accounts=tws.account.name if greeting.accounts is None else greeting.accounts)
         self.send("nextValidId", order_id=tws.next_valid_id(client_id))
         for code, text in FARMS:
