@@ -29,6 +29,7 @@ bench: $(STAMP)
 	$(BIN)/python scripts/bench.py
 	$(BIN)/python scripts/bench_search.py
 	$(BIN)/python scripts/bench_judgement.py
+	$(BIN)/python scripts/bench_report.py
 
 bench-honesty: $(STAMP)
 	$(BIN)/python scripts/bench_honesty.py

@@ -54,7 +54,10 @@
       await Plotly.react(holder, data, holder.layout, shown(figure)); // restyle would forget that x is a date
       holder.dataset.bars = String(bars);
     };
-    holder.on("plotly_relayout", (change) => { if (Object.keys(change).some((key) => key.startsWith("xaxis."))) refine(); });
+    // In a task of its own: the window moves at once, and of several moves in a row only the last is drawn anew.
+    let waiting = 0;
+    const soon = () => { clearTimeout(waiting); waiting = setTimeout(refine); };
+    holder.on("plotly_relayout", (change) => { if (Object.keys(change).some((key) => key.startsWith("xaxis."))) soon(); });
     return refine;
   };
 

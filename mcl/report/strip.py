@@ -17,7 +17,7 @@ from mcl.report.overlay import Overlay
 from mcl.report.sample import Floats, Ints, broken, extremes
 from mcl.report.theme import Figure, milliseconds, packed
 
-BUCKETS = 3000
+BUCKETS = 1500  # more than a screen has columns for
 SPIKES = {"showspikes": True, "spikemode": "across", "spikethickness": 1, "spikecolor": "@grey"}
 GL_FROM = 3000  # more markers than this are drawn by WebGL
 MARKS = {  # fill reason -> legend, marker symbol

@@ -60,9 +60,13 @@ const Windows = (() => {
     const width = Math.ceil((to - from) / buckets), points = [];
     for (let start = from; start < to; start += width) {
       const stop = Math.min(start + width, to);
-      let lowest = start, highest = start;
-      for (let i = start + 1; i < stop; i++) { if (low(i) < low(lowest)) lowest = i; if (high(i) > high(highest)) highest = i; }
-      const pair = [[lowest, low(lowest)], [highest, high(highest)]];
+      let lowest = start, highest = start, least = low(start), most = high(start);
+      for (let i = start + 1; i < stop; i++) {
+        const below = low(i), above = high(i);
+        if (below < least) { least = below; lowest = i; }
+        if (above > most) { most = above; highest = i; }
+      }
+      const pair = [[lowest, least], [highest, most]];
       points.push(...(lowest <= highest ? pair : pair.reverse()));
     }
     return points;
@@ -72,15 +76,16 @@ const Windows = (() => {
   const split = (points, time) => ({ x: points.map(([i]) => (i === null ? null : time[i])), y: points.map(([, value]) => value) });
 
   // Price points: the low-to-high range of each bar where there is room, its close where there is less, else extremes.
+  // In ticks throughout: only what is drawn becomes a price.
   const priced = (run, from, to, buckets) => {
-    const close = (i) => run.dated(run.close[i]), low = (i) => run.dated(run.close[i] - run.below[i]), high = (i) => run.dated(run.close[i] + run.above[i]);
-    const count = to - from;
-    const rows = count > 2 * buckets ? extremes(from, to, buckets, low, high) : every(from, to, close);
+    const low = (i) => run.close[i] - run.below[i], high = (i) => run.close[i] + run.above[i];
+    const count = to - from, whiskers = count <= WHISKERS;
+    const rows = count > 2 * buckets ? extremes(from, to, buckets, low, high) : every(from, to, (i) => run.close[i]);
     const points = [];
     let last = null;
-    for (const [i, value] of rows) {
+    for (const [i, ticks] of rows) {
       if (last !== null && run.era[i] !== run.era[last]) points.push([null, null]);
-      if (count <= WHISKERS) points.push([i, value], [i, low(i)], [i, high(i)], [i, value]); else points.push([i, value]);
+      for (const value of whiskers ? [ticks, low(i), high(i), ticks] : [ticks]) points.push([i, run.dated(value)]);
       last = i;
     }
     return split(points, run.time);
