@@ -43,6 +43,7 @@ from soak_world import World, world
 from mcl.broker.ib import IBBroker
 from mcl.broker.ledger import decision_of, execution_root
 from mcl.broker.tws import SimulatedTWS
+from mcl.errors import LiveError
 from mcl.live import audit as auditing
 from mcl.live.book import book_of
 from mcl.live.journal import Journal, read
@@ -147,7 +148,8 @@ async def _operator(desk: Supervisor, w: World, folder: Path) -> None:
             halts += 1
             if halts >= 2:
                 (folder / "help").touch()
-            await desk.command(w.cure if halts < 4 else "adopt", "soak", "HALTED")  # type: ignore[arg-type]
+            with suppress(LiveError):  # it is not HALTED any more
+                await desk.command(w.cure if halts < 4 else "adopt", "soak", "HALTED")  # type: ignore[arg-type]
             await asyncio.sleep(0.1)
 
 

@@ -137,8 +137,9 @@ class Runner:
 
     @property
     def over(self) -> bool:
-        """The session has no more bars."""
-        return self.window.full or self.after >= self.stage.close_ns
+        """The session has no more bars, but for one that may wait."""
+        last = self.waiting.close_time if self.waiting else self.after
+        return self.window.full or last >= self.stage.close_ns
 
     async def _bar(self, bar: Bar) -> None:
         async with self.turn:

@@ -29,6 +29,7 @@ class Book:
         self.floor = Floor(self, self.habits, slippage_ticks)
         self.orders: dict[tuple[int, int], Order] = {}  # (client id, order id), in order of arrival
         self.executions: list[Execution] = []
+        self._executed = 0  # one that is cancelled later does not give its id to another
         self.touched: dict[int, Order] = {}  # by perm_id: changed since somebody last wrote them down
         self.next_perm_id = FIRST_PERM_ID
         self.oca_off = False  # groups and brackets no longer cancel each other: what a race at the exchange looks like
@@ -85,6 +86,7 @@ class Book:
         self.orders = {(order.client_id, order.order_id): order for order in orders}
         self._active = {order.perm_id: order for order in orders if order.working}
         self.executions, self.next_perm_id = executions, next_perm_id
+        self._executed = max((int(one.execution_id.split(".")[1], 16) for one in executions), default=0)
 
     # ------------------------------------------------------------------------------------------- what the floor asks for
 
@@ -265,7 +267,8 @@ class Book:
         order.average_price = round((order.average_price * order.filled + price * quantity) / (order.filled + quantity), 10)
         order.filled += quantity
         order.last_price, order.fees = price, order.fees + fee
-        name = f"0000e9b5.{len(self.executions) + 1:08x}.01.01"
+        self._executed += 1
+        name = f"0000e9b5.{self._executed:08x}.01.01"
         signed, average = order.side * quantity, order.average_price
         execution = Execution(order, name, self.now, signed, price, order.filled, average, liquidity, fee, realized)
         self.executions.append(execution)
