@@ -339,6 +339,8 @@ VERBS = {
         Verb("reduce-only", "a running session may close risk, not open it", _act, "mcl.verbs.operate:act"),
         Verb("flatten", "close the position of a running session now", _act, "mcl.verbs.operate:act"),
         Verb("stop", "end a running session; protective orders stay at the broker", _act, "mcl.verbs.operate:act"),
+        Verb("adopt", "answer a HALTED session: take over what the account holds, then compare again", _act, "mcl.verbs.operate:act"),
+        Verb("kill", "flatten and end now; the kill switch stays set until its file is removed", _act, "mcl.verbs.operate:act"),
         Verb("orders", "orders of the running or last session, with what came of them", _session_name, "mcl.verbs.operate:orders"),
         Verb("fills", "executions of the running or last session", _session_name, "mcl.verbs.operate:fills"),
         Verb(

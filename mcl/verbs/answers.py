@@ -113,6 +113,8 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
     "reduce-only": TOLD,
     "flatten": TOLD,
     "stop": TOLD,
+    "adopt": TOLD,
+    "kill": TOLD,
     "orders": JOURNAL | {"orders": "list", "working": "list · not filled yet"},
     "fills": JOURNAL | {"fills": "list"},
     "why": JOURNAL | {"decisions": "list · each with its sentence"},

@@ -117,6 +117,15 @@ def test_a_running_session_answers(home: Path, capsys: pytest.CaptureFixture[str
     assert desk.told[0][1].startswith("mcl reduce-only, ")
 
 
+def test_a_refusal_of_the_session_is_the_answer(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    desk = SmallDesk()
+    with running(home, desk):
+        error = told(capsys, "adopt", "--because", "it is ours", code=1)["error"]
+        assert error["message"] == "there is nothing to adopt: the session is TRADING"
+        assert told(capsys, "kill", "paper")["said"] == "kill: done"
+    assert [word for word, _, _ in desk.told] == ["kill"]
+
+
 def test_watching_follows_until_the_end(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     desk = SmallDesk()
     with running(home, desk):
