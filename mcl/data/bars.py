@@ -9,7 +9,7 @@ every roll).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -96,10 +96,16 @@ class Bars:
         return np.nan_to_num(whole, copy=False, nan=0.0).astype(np.int32)
 
     @cached_property
-    def adjusted(self) -> dict[str, Floats]:
-        """open, high, low, close of the continuous series, in price units."""
-        ratio = 1.0 if self.ratio is None else self.ratio[self.contract]
-        return {name: getattr(self, name) * ratio + self.adjustment for name in ("open", "high", "low", "close")}
+    def marks(self) -> dict[str, Ticks]:
+        """volume (no more than MOST_TICKS), to_close_sec and contract as the kernel reads them."""
+        whole = {"volume": np.minimum(self.volume, MOST_TICKS), "to_close_sec": self.to_close_sec, "contract": self.contract}
+        return {name: values.astype(np.int32) for name, values in whole.items()}
+
+    @cached_property
+    def adjusted(self) -> Mapping[str, Floats]:
+        """open, high, low, close of the continuous series, in price units; each is made when it is first asked for."""
+        prices = {name: getattr(self, name) for name in ("open", "high", "low", "close")}
+        return _Adjusted(prices, self.adjustment, self.ratio, self.contract)
 
     @cached_property
     def event(self) -> npt.NDArray[np.uint8]:
@@ -176,6 +182,27 @@ class Bars:
             first, last = (np.datetime64(int(self.session[i]), "D") for i in (0, -1))
             raise DataError(f"no bars between {start} and {end}: the data hold sessions {first} to {last}")
         return self.rows(low, high)
+
+
+class _Adjusted(Mapping[str, Floats]):
+    """price * ratio + adjustment by column. A series that was never adjusted is the prices themselves."""
+
+    def __init__(self, prices: dict[str, Floats], adjustment: Floats, ratio: Floats | None, contract: Ints) -> None:
+        self._prices, self._adjustment, self._ratio, self._contract = prices, adjustment, ratio, contract
+        never = ratio is None and not adjustment.any()
+        self._made: dict[str, Floats] = dict(prices) if never else {}
+
+    def __getitem__(self, name: str) -> Floats:
+        if name not in self._made:
+            price = self._prices[name]
+            self._made[name] = (price if self._ratio is None else price * self._ratio[self._contract]) + self._adjustment
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._prices)
+
+    def __len__(self) -> int:
+        return len(self._prices)
 
 
 def _day(value: Any) -> int:

@@ -57,16 +57,16 @@ Fills = npt.NDArray[np.void]
 
 
 class Market(NamedTuple):
-    """Read-only arrays of length n: prices in ticks, the rest as in `Bars`."""
+    """Read-only arrays of length n: prices in whole ticks, the rest as in `Bars`."""
 
-    open: npt.NDArray[np.float64]
-    high: npt.NDArray[np.float64]
-    low: npt.NDArray[np.float64]
-    close: npt.NDArray[np.float64]
-    outgoing_open: npt.NDArray[np.float64]
-    volume: npt.NDArray[np.int64]
-    to_close_sec: npt.NDArray[np.int64]
-    contract: npt.NDArray[np.int64]
+    open: npt.NDArray[np.int32]
+    high: npt.NDArray[np.int32]
+    low: npt.NDArray[np.int32]
+    close: npt.NDArray[np.int32]
+    outgoing_open: npt.NDArray[np.int32]  # of the rows that roll
+    volume: npt.NDArray[np.int32]
+    to_close_sec: npt.NDArray[np.int32]
+    contract: npt.NDArray[np.int32]
     event: npt.NDArray[np.uint8]  # NEW_SESSION | NEW_CONTRACT
     slippage: npt.NDArray[np.float64]  # of length n, or 0: that of `Money` at all hours
     inside: Inside  # four empty arrays: not asked
