@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml .ci/constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: demo soak bench-live test lint bench bench-honesty infra sbom ui install clean
+.PHONY: demo soak bench-live test lint bench bench-honesty prove infra sbom ui install clean
 
 install: $(STAMP)
 
@@ -33,6 +33,11 @@ bench: $(STAMP)
 
 bench-honesty: $(STAMP)
 	$(BIN)/python scripts/bench_honesty.py
+
+# What a promotion promises, on two real clones, and 50 random runs repeated in other processes; a quarter of an hour.
+prove: $(STAMP)
+	$(BIN)/python scripts/prove_promotion.py
+	$(BIN)/python scripts/prove_rerun.py
 
 # What the deployment is made of, checked by the tools that are installed; says which are not.
 infra: $(STAMP)
