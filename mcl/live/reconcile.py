@@ -89,6 +89,7 @@ async def reconcile(
     clock = await broker.heartbeat()
     stage, missed, facts = await _history(broker, pinned, stage, book, duty.tolerance, clock)
     standing = await _agreed(duty, broker, book)
+    _same_contract(book, pinned)
     if not book.begun:
         journal.append(Draft("begin", _facts(duty, stage, pinned, broker, book, clock) | facts))
         book.begun = True
@@ -115,6 +116,16 @@ def adopted(book: Book, error: Unexplained, symbol: str, price: float) -> Draft:
         "what": error.unknown.report(),
     }
     return Draft("adopt", body)
+
+
+def _same_contract(book: Book, pinned: Pinned) -> None:
+    """A position of before the roll is a person's affair: nothing is traded beside it."""
+    if other := {symbol: quantity for symbol, quantity in book.held.items() if symbol != pinned.local_symbol}:
+        carried = ", ".join(f"{quantity:+d} {symbol}" for symbol, quantity in other.items())
+        raise Halt(
+            f"{carried} was carried over from before the roll, this session trades {pinned.local_symbol}",
+            "close it by hand in TWS, then say adopt",
+        )
 
 
 def _carries(duty: Duty) -> str | None:

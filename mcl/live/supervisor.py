@@ -78,6 +78,7 @@ class Supervisor:
         self._done: asyncio.Future[str] | None = None
         self._runner: Runner | None = None
         self._doubts = self._attempt = 0
+        self._busy_since = self._silent_since = 0.0  # monotonic; 0 for not at all
         self._broker_start = math.nan  # net liquidation when this process began
         self._warned: set[str] = set()
 
@@ -193,7 +194,8 @@ class Supervisor:
         """One connection, from comparing the books to its end."""
         self.board.enter(State.RECONCILING, "comparing the journal with the broker")
         runner = await reconcile(self.duty, broker, self._stage, self._journal, self.board, self._told)
-        self._runner, self._attempt = runner, 0
+        self._runner, self._attempt, self._silent_since = runner, 0, 0.0
+        self._warned.discard("silence")
         self._start_of_session(broker)
         self.board.enter(State.TRADING, "both books agree")
         await _first_of(runner.run(), self._watch(broker, runner), self._obey(runner))
@@ -218,6 +220,11 @@ class Supervisor:
         self.board.enter(State.DEGRADED, error.message + (f" ({away}: expected)" if away else ""))
         self.board.counters["reconnects"] += 1
         self._attempt += 1
+        self._silent_since = self._silent_since or time.monotonic()
+        limit = self.duty.config.guards.silence_sec
+        if limit is not None and not away and time.monotonic() - self._silent_since > limit and "silence" not in self._warned:
+            self._warned.add("silence")
+            self.board.alert("critical", "SILENCE", f"the broker has not answered for {limit:g} s: {error.message}")
         settings = self.duty.config.reconnect
         longest = min(settings.longest_sec, settings.first_sec * 2 ** min(self._attempt - 1, 16))
         await self._pause(longest * random.uniform(0.5, 1.0))
@@ -305,6 +312,7 @@ class Supervisor:
             self._trouble(broker, runner)
             await self._loss(broker, runner)
             now = time.monotonic()
+            self._hang(runner, now)
             if now - beat >= settings.heartbeat_sec:
                 await broker.heartbeat()
                 self._clock(broker)
@@ -312,6 +320,15 @@ class Supervisor:
             if now - compared >= settings.compare_sec and not runner.turn.locked():
                 await self._compare(broker, runner)
                 compared = now
+
+    def _hang(self, runner: Runner, now: float) -> None:
+        """Dead man: a decision that takes this long is given up; the next connection finds out what became of it."""
+        limit, order = self.duty.config.guards.hang_sec, self.duty.config.order
+        self._busy_since = self._busy_since or now if runner.turn.locked() else 0.0
+        waits = order.ttl_sec if order.kind == "limit" else 0.0
+        if limit is not None and self._busy_since and now - self._busy_since > limit + waits:
+            self._busy_since = 0.0
+            raise Uncertain(f"a decision took longer than broker.guards.hang_sec={limit:g}")
 
     def _kill_switch(self) -> None:
         if self._wish is None and self.kill_file.exists():
