@@ -1,6 +1,6 @@
 """How fast is a search, with every trial a tracked run? Run by `make bench`; prints the figures and exits with 1 when one misses its bound.
 
-overhead   what a trial costs beyond its backtest (14 parameters, 40 metrics, every trial a child run in a local SQLite store), mean
+overhead   CPU time of a trial beyond its backtest (14 parameters, 40 metrics, every trial a child run in a local SQLite store), mean
            over 1,000 trials for random, qmc, cmaes and tpe; beside it an MLflow run per job through stock Hydra multirun, as the slope
            between a few and more jobs, so that start-up is out
 speed      200 EMA combinations on 850,000 bars, tracked, with one worker and with two
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -88,31 +89,38 @@ def project() -> Iterator[Path]:
 
 
 def overhead(root: Path, sampler: str, trials: int) -> float:
-    """Milliseconds a trial: the whole loop, less the time that its backtests take when they are run alone."""
+    """CPU milliseconds a trial beyond its backtest: the slope between a tenth of the trials and all, so that start and end are out."""
+    few, many = max(1, trials // 10), trials
+    costs = [searched(root, sampler, count) for count in (few, many)]
+    return (costs[1] - costs[0]) / (many - few) * 1000
+
+
+def searched(root: Path, sampler: str, trials: int) -> float:
+    """CPU seconds of a whole search, less what its backtests take when they are run alone."""
     from mcl import config, metrics, search
     from mcl.engine.backtest import backtest
-    from mcl.search import look, outcomes
+    from mcl.search import outcomes
     from mcl.search.trial import Market
     from mcl.tracking import Store
 
     typed = [*FIXED, "data.path=small.csv", *FOURTEEN, f"search.sampler={sampler}", f"search.trials={trials}", f"study={sampler}"]
-    store = Store(root)
-    swept = search.sweep(config.compose("sweep", typed), store=store, root=root)
+    composed, start = config.compose("sweep", typed), time.process_time()
+    swept = search.sweep(composed, store=Store(root), root=root)
+    whole = time.process_time() - start
     known = outcomes.read(root / "mlruns" / "sweeps" / f"{swept.sweep_id}.outcomes")
-    wall = look.status(swept.sweep_id, store=store)
     market, alone = Market(root), 0.0
     for outcome in known.values():
         if outcome.metrics:
             run = config.run_config(outcome.config)
             bars = market.bars(run.data)
-            start = time.perf_counter()
+            start = time.process_time()
             metrics.summary(backtest(run, bars))
-            alone += time.perf_counter() - start
-    return (wall["done"] / wall["trials_per_sec"] - alone) / trials * 1000
+            alone += time.process_time() - start
+    return whole - alone
 
 
 def stock(root: Path, few: int, many: int) -> float:
-    """Milliseconds a job of Hydra's own multirun with an MLflow run in it."""
+    """CPU milliseconds a job of Hydra's own multirun with an MLflow run in it."""
     from mcl import config
 
     script = root / "stock.py"
@@ -122,10 +130,15 @@ def stock(root: Path, few: int, many: int) -> float:
     for count in (1, few, many):  # the first makes the store
         values = ",".join(str(100 + i) for i in range(count))
         command = [sys.executable, str(script), str(config.conf_dir()), uri, "-m", f"strategy.slow={values}"]
-        start = time.perf_counter()
+        start = _of_children()
         subprocess.run(command, cwd=root, check=True, capture_output=True, env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"})
-        seconds.append(time.perf_counter() - start)
+        seconds.append(_of_children() - start)
     return (seconds[2] - seconds[1]) / (many - few) * 1000
+
+
+def _of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def speed(root: Path, workers: int) -> float:

@@ -138,7 +138,8 @@ def autocorrelation_factor(returns: npt.ArrayLike, periods: int = SESSIONS_PER_Y
         return math.nan
     centred = r - r.mean()
     k = np.arange(1, lags + 1)
-    rho = np.array([float(centred[lag:] @ centred[:-lag]) for lag in k]) / float(centred @ centred)
+    # no matrix product: its last bits depend on where an array lies in memory, and a run must repeat bit by bit
+    rho = np.array([float((centred[lag:] * centred[:-lag]).sum()) for lag in k]) / float((centred * centred).sum())
     spread = periods + 2 * float(((periods - k) * rho).sum())
     return math.sqrt(periods / spread) if spread > 0 else math.nan
 
