@@ -18,13 +18,13 @@ def own(overrides: Sequence[str]) -> list[str]:
     return [o for o in overrides if _key(o).split(".")[0] in OWN]
 
 
-def caps(overrides: Sequence[str], promoted: schema.Config) -> int | None:
+def caps(overrides: Sequence[str], promoted: schema.Config | None) -> int | None:
     """The smaller position that was asked for, None when none was. LiveError with the difference for anything else."""
     foreign = [o for o in overrides if _key(o).split(".")[0] not in OWN]
     smaller = [int(_value(o)) for o in foreign if _is_smaller(o, promoted)]
     wrong = [o for o in foreign if not _is_smaller(o, promoted)]
     if wrong:
-        known = flatten(promoted.model_dump(mode="json"))
+        known = flatten(promoted.model_dump(mode="json")) if promoted else {}
         difference = "; ".join(f"{_key(o)}: promoted {known.get(_key(o), 'nothing')}, asked {_value(o)}" for o in wrong)
         raise LiveError(
             f"{wrong[0]} may not be changed here ({difference}): only {', '.join(OWN)} and a smaller {CAP} differ from what was promoted",
@@ -33,7 +33,9 @@ def caps(overrides: Sequence[str], promoted: schema.Config) -> int | None:
     return min(smaller, default=None)
 
 
-def _is_smaller(override: str, promoted: schema.Config) -> bool:
+def _is_smaller(override: str, promoted: schema.Config | None) -> bool:
+    if promoted is None:
+        return False
     asked = float(_value(override)) if _value(override).isdigit() else math.inf
     return _key(override) == CAP and 1 <= asked <= promoted.risk.limits.max_position
 

@@ -21,7 +21,11 @@ def live(args: Namespace) -> int:
     raw = config.compose("live", lock.own(args.overrides)).raw
     broker = config.validate(schema.Broker, raw["broker"], "broker")
     if len(lock.own(args.overrides)) < len(args.overrides):
-        cap = lock.caps(args.overrides, promoted(args.name, Store(), config.root()).config)
+        try:
+            known = promoted(args.name, Store(), config.root()).config
+        except MclError:
+            known = None  # the difference cannot be told; the refusal stands
+        cap = lock.caps(args.overrides, known)
         broker = broker.model_copy(update={"max_contracts": cap})
     alerts, telemetry = (
         config.validate(schema.Alerts, raw["alerts"], "alerts"),
