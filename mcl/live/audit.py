@@ -59,6 +59,13 @@ class Audit:
     slippage: pd.DataFrame  # columns of mcl.live.slippage
     began_flat: bool
     start_usd: float  # equity before the first bar
+    exact_prices: bool
+
+    @property
+    def failed(self) -> bool:
+        """A difference without a cause; where fills are to have the backtest's prices, any that no rule and no person made."""
+        causes = self.differences["cause"]
+        return bool((causes != "risk block").any() if self.exact_prices else self.unexplained)
 
     @property
     def unexplained(self) -> int:
@@ -88,7 +95,8 @@ def audit(journal: Path, deployed: Deployable, strategy: Strategy, stage: Stage,
     differences = pd.DataFrame(rows, columns=list(DIFFERENCE)).sort_values("time", kind="stable", ignore_index=True)
     orders = _frame([e.body | {"ref": e.key} for e in kinds["order"]], ("ref", "bar", "from", "to", "stop_ticks", "take_profit_ticks"))
     costs = split(bars, inside, paired.twins, deployed.config.costs.slippage_ticks)
-    return Audit(result, decisions, orders, _fills_frame(kinds["fill"]), differences, costs, flat, _start_usd(deployed, kinds["begin"]))
+    start_usd = _start_usd(deployed, kinds["begin"])
+    return Audit(result, decisions, orders, _fills_frame(kinds["fill"]), differences, costs, flat, start_usd, exact_prices)
 
 
 def _start_usd(deployed: Deployable, begins: list[Entry]) -> float:

@@ -113,6 +113,7 @@ def _facts(deployed: Deployable, stage: Stage, where: str, audited: Audit, secon
         "fills": len(audited.fills),
         "differences": len(audited.differences),
         "unexplained": audited.unexplained,
+        "failed": audited.failed,
         "net_pnl_usd": float(equity.iloc[-1] - audited.start_usd) if len(equity) else math.nan,
         "backtest_net_pnl_usd": audited.result.net_pnl_usd if audited.began_flat else math.nan,
         "commission_usd": float(audited.fills["commission_usd"].astype(float).sum()),
@@ -143,7 +144,7 @@ def _record(deployed: Deployable, stage: Stage, audited: Audit, facts: dict[str,
         tags=_tags(deployed, stage, facts) | ({"watermark": mark} if mark else {}),
         files={f"data/{name}.parquet": parquet(frame) for name, frame in frames.items()}
         | {"journal.sqlite": snapshot(journal), "report.html": page.encode()},
-        status="FAILED" if len(audited.differences) else "FINISHED",
+        status="FAILED" if audited.failed else "FINISHED",
     )
 
 

@@ -28,7 +28,8 @@ SESSION = RUN | {
     "decisions": "count",
     "orders": "count",
     "fills": "count",
-    "differences": "list · decisions that a backtest of the same bars takes otherwise",
+    "differences": "list · where the session and the backtest of its bars differ, each with its cause",
+    "unexplained": "count · those without a cause",
     "report": "text · path of the page",
 }
 JOURNAL = {"alias": "text · the promoted name", "journal": "text · path of the session's journal"}

@@ -47,16 +47,18 @@ def audit(args: Namespace) -> int:
 
 
 def _told(done: Any) -> int:
+    """Exit code 1 when the audit failed; what a pause, a guard or the market's own prices explain is no defect."""
     data = {
         "run_id": done.run_id,
         "decisions": len(done.decisions),
         "orders": len(done.orders),
         "fills": len(done.fills),
         "differences": done.differences.to_dict("records"),
+        "unexplained": done.facts["unexplained"],
         "report": done.report,
     }
     screen.answer(data, lambda: _session(done))
-    return 1 if len(done.differences) else 0
+    return 1 if done.facts["failed"] else 0
 
 
 def _session(done: Any) -> None:
