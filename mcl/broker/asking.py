@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from mcl.errors import ConnectionLost
@@ -24,6 +24,17 @@ class Unreadable(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.seen = self.seen or record.getMessage()[:200]
+
+
+class Handled(logging.Filter):
+    """Keeps the library from logging as errors what the session itself handles and tells: these codes."""
+
+    def __init__(self, codes: Iterable[int]) -> None:
+        super().__init__()
+        self._begins = tuple(f"Error {code}," for code in codes)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(self._begins)
 
 
 class Asking:

@@ -21,7 +21,7 @@ import ib_async
 
 from mcl import calendar, schema
 from mcl.broker import Bar, BrokerAccount, Fill, Goal, Pinned, Standing, WorkingOrder, guards
-from mcl.broker.asking import Asking, Unreadable
+from mcl.broker.asking import Asking, Handled, Unreadable
 from mcl.broker.ledger import STOP, TAKE_PROFIT, Ledger, decision_of
 from mcl.broker.records import Interval, fill_of, working_order
 from mcl.broker.trading import Ticket, Trading
@@ -58,7 +58,7 @@ class IBBroker:
         self._pinned: dict[int, Pinned] = {}
         self._asking = Asking(config.timeout_sec, self._ib.isConnected)
         self._trading = Trading(self, config, self._ledger, self._asking, self._gate)
-        self._watch = Unreadable()
+        self._watch, self._handled = Unreadable(), Handled(STREAM_ENDED)
         self._broken = ""
         self._clock = 0
         self._clock_at = 0.0  # monotonic time of that clock
@@ -85,6 +85,7 @@ class IBBroker:
         config, ib = self._config, self._ib
         guards.check_venue(config, self._port)
         logging.getLogger("ib_async.Decoder").addHandler(self._watch)
+        logging.getLogger("ib_async.wrapper").addFilter(self._handled)
         if config.kind == "sim":
             ib.client.MaxRequests = 0  # the embedded server has no limit of messages per second
         try:
@@ -133,6 +134,7 @@ class IBBroker:
 
     async def close(self) -> None:
         logging.getLogger("ib_async.Decoder").removeHandler(self._watch)
+        logging.getLogger("ib_async.wrapper").removeFilter(self._handled)
         self._ib.disconnect()
         connection = self._ib.client.conn
         deadline = time.monotonic() + 1.0

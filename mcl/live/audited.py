@@ -113,7 +113,7 @@ def _facts(deployed: Deployable, stage: Stage, where: str, audited: Audit, secon
         "fills": len(audited.fills),
         "differences": len(audited.differences),
         "unexplained": audited.unexplained,
-        "failed": audited.failed,
+        "audit": "failed" if audited.failed else "passed",
         "net_pnl_usd": float(equity.iloc[-1] - audited.start_usd) if len(equity) else math.nan,
         "backtest_net_pnl_usd": audited.result.net_pnl_usd if audited.began_flat else math.nan,
         "commission_usd": float(audited.fills["commission_usd"].astype(float).sum()),
