@@ -65,11 +65,11 @@ def _write(file: BinaryIO, root: Path, parts: list[str], now: datetime) -> dict[
         zstandard.ZstdCompressor(level=3, write_checksum=True).stream_writer(file, closefd=False) as squeezed,
         tarfile.open(fileobj=squeezed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
     ):
-        while fresh := [path for path in _files(root, parts) if str(path.relative_to(root)) not in members]:  # until nothing new appeared
-            for path in fresh:
+        for wanted in (_is_database, lambda _: True):  # what a copied database calls finished lies on disk when the rest is listed
+            for path in [path for path in _files(root, parts) if wanted(path)]:
                 name = str(path.relative_to(root))
-                member = _add(tar, path, name)
-                members[name] = member or Member(0, "", False)
+                if name not in members:
+                    members[name] = _add(tar, path, name) or Member(0, "", False)
         kept = {name: member for name, member in members.items() if member.sha256}
         body = json.dumps(Manifest(now.isoformat(timespec="seconds"), str(root.resolve()), __version__, kept).as_dict()).encode()
         tar.addfile(_entry(MANIFEST, len(body)), io.BytesIO(body))
@@ -79,7 +79,11 @@ def _write(file: BinaryIO, root: Path, parts: list[str], now: datetime) -> dict[
 def _files(root: Path, parts: list[str]) -> Iterator[Path]:
     """Every file that belongs in, databases first, `mlflow.db` before all."""
     found = [path for part in parts for path in (root / part).rglob("*") if _wanted(path)]
-    yield from sorted(found, key=lambda path: (path.name != "mlflow.db", path.suffix not in (".db", ".sqlite"), path))
+    yield from sorted(found, key=lambda path: (path.name != "mlflow.db", not _is_database(path), path))
+
+
+def _is_database(path: Path) -> bool:
+    return path.suffix in (".db", ".sqlite")
 
 
 def _wanted(path: Path) -> bool:

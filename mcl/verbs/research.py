@@ -179,8 +179,10 @@ def runs(args: Namespace) -> int:
 
 def _sharpe(run: StoredRun) -> str:
     """Of the run itself, or of the best below it."""
+    from mcl.report.format import number
+
     value = run.summary.get("sharpe", run.summary.get("best_sharpe"))
-    return "–" if value is None else f"{value:.2f}"
+    return "–" if value is None else number(value, "ratio")
 
 
 def ui(args: Namespace) -> int:
