@@ -106,7 +106,7 @@
     document.documentElement.dataset.only = holder.id;
     const main = document.querySelector("main"), figure = holder.closest("figure");
     main.replaceChildren(figure);
-    holder.style.height = `calc(100vh - ${Math.round(figure.getBoundingClientRect().top) + 8}px)`;
+    holder.style.height = `${window.outerHeight - Math.round(figure.getBoundingClientRect().top) - 8}px`; // a headless window draws all of it
   };
   const wanted = document.getElementById(new URLSearchParams(location.search).get("only") || "");
   if (wanted) alone(wanted);

@@ -118,7 +118,7 @@ def _sampling(view: RunView) -> str:
     drawn = f"All {n:,} bars are drawn."
     if n > 2 * BUCKETS:
         drawn = f"Lines keep the lowest and highest value of each of {BUCKETS:,} spans of {n:,} bars; zoomed in, every bar."
-    marks = "Every fill is marked; prices are those of the dated contract; dotted lines are rolls."
+    marks = "Every fill is marked; prices are those of the dated contract; dotted lines are rolls (beyond 100 their diamonds alone)."
     ribbon = "The ribbon is darker in the third of the sessions in which the market moved most."
     levels = " Stops and take-profits appear as lines in a zoomed window." if any(o.protective for o in view.overlays) else ""
     return f"{drawn} {marks}{levels} {ribbon} Drag to zoom, double-click to reset."

@@ -18,6 +18,7 @@ from mcl.report.sample import Floats, Ints, broken, extremes
 from mcl.report.theme import Figure, milliseconds, packed
 
 BUCKETS = 1500  # more than a screen has columns for
+MANY_ROLLS = 100
 SPIKES = {"showspikes": True, "spikemode": "across", "spikethickness": 1, "spikecolor": "@grey"}
 GL_FROM = 3000  # more markers than this are drawn by WebGL
 MARKS = {  # fill reason -> legend, marker symbol
@@ -69,7 +70,7 @@ def _layout(result: Result, times: Floats, apart: bool) -> Figure:
     axes["yaxis5"] |= {"visible": False}
     return axes | {
         "xaxis": {"type": "date", "anchor": "y4", "range": [float(times[0]), float(times[-1])], **SPIKES},
-        "shapes": [_roll_line(times[row]) for row in np.flatnonzero(result.bars.roll)],
+        "shapes": _roll_lines(times[result.bars.roll]),
         "hovermode": "closest",
         "dragmode": "zoom",
     }
@@ -120,6 +121,11 @@ def _ribbon(result: Result, times: Floats) -> dict[str, Any]:
         "showscale": False,
         "yaxis": "y5",
     }
+
+
+def _roll_lines(rolled: Floats) -> list[dict[str, Any]]:
+    """None where they would be a curtain: the diamonds of the rolls that were traded say the same."""
+    return [_roll_line(x) for x in rolled] if len(rolled) <= MANY_ROLLS else []
 
 
 def _roll_line(x: float) -> dict[str, Any]:
