@@ -13,7 +13,6 @@ way again. What has to survive that is in the journal.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import random
 import time
@@ -231,8 +230,11 @@ class Supervisor:
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, unless a person ends the session meanwhile."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wished.wait(), seconds)
+        wished = asyncio.ensure_future(self._wished.wait())  # wait_for of 3.11 may swallow a cancellation that comes with the wish
+        try:
+            await asyncio.wait({wished}, timeout=seconds)
+        finally:
+            wished.cancel()
         if self._wish == "stop":
             raise _Leave("a person said stop")
         if self._wished.is_set():
