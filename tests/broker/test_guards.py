@@ -130,14 +130,14 @@ def test_live_money_needs_three_keys_and_each_missing_one_is_named(monkeypatch: 
     live = schema.Broker(kind="tws", money="live", port=7496, account="U1234567")
     monkeypatch.delenv("MCL_LIVE", raising=False)
     with pytest.raises(GuardError) as caught:
-        check_locks(live, "paper")
-    for key in ("a version promoted as 'live'", "broker.live_confirm=U1234567", "MCL_LIVE=1"):
+        check_locks(live, "mine", "paper")
+    for key in ("a version promoted to live ('mine' is one for paper", "broker.live_confirm=U1234567", "MCL_LIVE=1"):
         assert key in str(caught.value)
     with pytest.raises(GuardError) as caught:
-        check_locks(live.model_copy(update={"live_confirm": "U1234567"}), "live")
+        check_locks(live.model_copy(update={"live_confirm": "U1234567"}), "mine", "live")
     assert str(caught.value) == "live money needs the environment variable MCL_LIVE=1"
     monkeypatch.setenv("MCL_LIVE", "1")
-    check_locks(live.model_copy(update={"live_confirm": "U1234567"}), "live")
+    check_locks(live.model_copy(update={"live_confirm": "U1234567"}), "mine", "live")
     check_venue(live, 7496)
     check_account("U1234567", ["U1234567"], "live")
     with pytest.raises(BrokerError, match="DU1 is a paper account"):

@@ -386,7 +386,7 @@ def test_what_arrived_whole_before_the_end_is_kept(vendor: Vendor, root: Path, u
 
 def test_an_interrupt_finishes_what_is_paid_for(vendor: Vendor, root: Path, undisturbed: dict[str, bytes]) -> None:
     folder = root / "data" / "raw" / "MCL_FUT"
-    vendor.faults.add("slow=0.2")  # so slow that the first two are not done when the signal comes
+    vendor.faults.add("slow=0.08")  # so slow that the first two are not done when the signal comes
     process = started(vendor, root, "--workers", "2")
     until(lambda: len(list(folder.rglob("*.part"))) == 2)
     process.send_signal(signal.SIGINT)

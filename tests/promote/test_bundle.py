@@ -46,7 +46,7 @@ class Mine:
 '''
 ALONE = """
 import json, os, sys
-sys.path = [p for p in sys.path if not os.path.isdir(os.path.join(p, "mcl"))]
+sys.path = [p for p in sys.path if not os.path.isfile(os.path.join(p, "mcl", "__init__.py"))]
 import mlflow
 loaded = mlflow.pyfunc.load_model(sys.argv[1])
 import mcl
