@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -135,15 +136,21 @@ class Event:
 
 
 def history(store: Store, root: Path, name: str | None = None) -> list[Event]:
-    """The moves of the registry and the commits of the files, side by side, oldest first."""
-    told = [Event(m.at, "registry", m.name, m.action, m.version, m.by, m.why) for m in moves.history(store, name)]
+    """The moves of the registry and the commits of the files, side by side, oldest first; git knows whole seconds only, so a commit
+    stands after the moves of its second that made the version it holds."""
+    told: list[tuple[datetime, float, Event]] = []
+    changes = moves.history(store, name)
+    for place, m in enumerate(changes):
+        told.append((evidence.instant(m.at), place, Event(m.at, "registry", m.name, m.action, m.version, m.by, m.why)))
     files = [path_of(name, root)] if name else sorted((root / "conf" / "promoted").glob("*.yaml"))
     for path in files:
         for commit in evidence.commits(root, path.relative_to(root)):
             head = FIRST_LINE.match(commit.first_line)
-            version = int(head["version"]) if head else None
-            told.append(Event(commit.at, "git", path.stem, f"commit {commit.short}", version, commit.by, commit.subject))
-    return sorted(told, key=lambda event: evidence.instant(event.at))
+            version, at = int(head["version"]) if head else None, evidence.instant(commit.at)
+            held = (i for i, m in enumerate(changes) if (m.name, m.version, evidence.instant(m.at)) == (path.stem, version, at))
+            event = Event(commit.at, "git", path.stem, f"commit {commit.short}", version, commit.by, commit.subject)
+            told.append((at, max(held, default=-1) + 0.5, event))
+    return [event for *_, event in sorted(told, key=lambda entry: entry[:2])]
 
 
 def standing(name: str, store: Store, root: Path) -> str:
