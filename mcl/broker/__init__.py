@@ -117,7 +117,10 @@ class Broker(Protocol):
     """Everything a session needs. Every awaited call ends within the configured time-out, with an answer or a BrokerError."""
 
     trouble: str  # why data or orders do not flow though the connection stands; empty when all is well
-    reaction_ms: float  # from the bytes that closed the last bar to the first order of its decision; NaN before the first
+
+    @property
+    def reaction_ms(self) -> float:
+        """From the bytes that closed the last bar to the first order of its decision; NaN before the first."""
 
     @property
     def clock_away_sec(self) -> float:

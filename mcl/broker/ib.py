@@ -14,30 +14,26 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import ib_async
 
-from mcl import calendar, schema
+from mcl import schema
 from mcl.broker import Bar, BrokerAccount, Fill, Goal, Pinned, Standing, WorkingOrder, guards
 from mcl.broker.asking import Asking, Handled, Unreadable
+from mcl.broker.feed import STREAM_ENDED, Clock, Feed
 from mcl.broker.ledger import STOP, TAKE_PROFIT, Ledger, decision_of
-from mcl.broker.records import Interval, fill_of, working_order
+from mcl.broker.records import fill_of, working_order
 from mcl.broker.trading import Ticket, Trading
 from mcl.engine.account import Holding
 from mcl.errors import BrokerError, ConnectionLost, GuardError, Uncertain
 from mcl.market import Contract, Instrument
 
 T = TypeVar("T")
-NS = 1_000_000_000
 ACCOUNT_VALUES = ("NetLiquidation", "TotalCashValue", "RealizedPnL", "UnrealizedPnL")
-STREAM_ENDED = frozenset({162, 366, 10182, 10225})  # codes on a bar subscription after which nothing more comes
 FARM_BROKEN = {2103: 2104, 2105: 2106, 2157: 2158}  # code -> the one that heals it
 CLOCK_LIMIT_SEC = 10.0
 LARGEST_FRAME = 1 << 24  # bytes of one message; a whole option chain has less
-CLOCK_WARN_SEC = 2.0
-QUIET_NS = 5 * NS  # after the close of the session: no trade is reported any more
 
 logging.getLogger("ib_async").addHandler(logging.NullHandler())
 
@@ -60,13 +56,10 @@ class IBBroker:
         self._trading = Trading(self, config, self._ledger, self._asking, self._gate)
         self._watch, self._handled = Unreadable(), Handled(STREAM_ENDED)
         self._broken = ""
-        self._clock = 0
-        self._clock_at = 0.0  # monotonic time of that clock
-        self._live: Any = None  # the stream of bars
+        self._clock = Clock(carried=config.kind == "tws")
+        self._feed = Feed(self._ib, self._asking, self._clock, self._ask, self._contracts)
         self._closed_farms: set[int] = set()  # codes that will heal one
-        self._heard = 0.0  # when the bytes came that closed the last bar
         self.trouble = ""  # why data or orders do not flow, though the connection stands
-        self.reaction_ms = math.nan  # from those bytes to the first order of the decision
         self._listen()
 
     def _listen(self) -> None:
@@ -77,7 +70,7 @@ class IBBroker:
         ib.errorEvent += self._on_error
         for event in (ib.orderStatusEvent, ib.openOrderEvent, ib.positionEvent, ib.disconnectedEvent):
             event.connect(self._asking.changed)
-        ib.barUpdateEvent += self._on_bar
+        ib.barUpdateEvent += self._feed.updated
 
     # ----------------------------------------------------------------------------------------------------- connection
 
@@ -129,8 +122,11 @@ class IBBroker:
 
     @property
     def clock_away_sec(self) -> float:
-        """This machine's clock minus the broker's at the last heartbeat; 0 for a replay, which has a time of its own."""
-        return time.time() - (time.monotonic() - self._clock_at) - self._clock / NS if self._config.kind == "tws" else 0.0
+        return self._clock.away_sec
+
+    @property
+    def reaction_ms(self) -> float:
+        return self._feed.reaction_ms
 
     async def close(self) -> None:
         logging.getLogger("ib_async.Decoder").removeHandler(self._watch)
@@ -142,20 +138,13 @@ class IBBroker:
             await asyncio.sleep(0.001)
 
     async def heartbeat(self) -> int:
-        if self._live is not None and self._config.kind == "sim":  # a replay in lock-step takes the question for the time as "decided"
+        if self._feed.streams and self._config.kind == "sim":  # a replay in lock-step takes the question for the time as "decided"
             await self._ask("positions", self._ib.reqPositionsAsync)
-            return self._clock
-        return await self._beat()
-
-    async def _beat(self) -> int:
-        answer = await self._ask("the time", self._ib.reqCurrentTimeAsync)
-        self._clock, self._clock_at = int(answer.timestamp()) * NS, time.monotonic()
-        return self._clock
+            return self._clock.at
+        return await self._feed.beat()
 
     def now(self) -> int:
-        """The broker's clock by the last heartbeat; of a real market, carried on by this machine's."""
-        passed = int((time.monotonic() - self._clock_at) * NS) if self._config.kind == "tws" else 0
-        return self._clock + passed
+        return self._clock.now()
 
     async def _ask(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
         try:
@@ -171,11 +160,6 @@ class IBBroker:
 
     def _on_commission(self, _trade: Any, fill: Any, report: Any) -> None:
         self._ledger.commission(fill.execution.execId, float(report.commission))
-        self._asking.changed()
-
-    def _on_bar(self, bars: Any, has_new: bool) -> None:
-        if has_new and bars is self._live:
-            self._heard = self._ib.wrapper.lastTime.timestamp()
         self._asking.changed()
 
     def _on_error(self, req_id: int, code: int, text: str, *_: Any) -> None:
@@ -239,10 +223,11 @@ class IBBroker:
     async def standing(self) -> Standing:
         """One question after the other: positions, orders that work, executions; all of every client."""
         await self._ask("positions", self._ib.reqPositionsAsync)
-        trades = await self._open_trades()
+        trades = await self.open_trades()
         await self._ask("executions", self._ib.reqExecutionsAsync)
         held = {p.contract.localSymbol: int(p.position) for p in self._ib.positions(self._config.account) if p.position}
-        return Standing(self._clock, held, tuple(map(working_order, trades)), tuple(sorted(map(fill_of, self._known_fills()), key=_moment)))
+        fills = sorted(map(fill_of, self._known_fills()), key=lambda fill: fill.time)
+        return Standing(self._clock.at, held, tuple(map(working_order, trades)), tuple(fills))
 
     def _known_fills(self) -> list[Any]:
         return [fill for fill in self._ib.fills() if fill.execution.acctNumber == self._config.account]
@@ -270,69 +255,22 @@ class IBBroker:
 
     async def cancel(self, orders: Sequence[WorkingOrder]) -> None:
         wanted = {order.permanent_id for order in orders}
-        await self._trading.cancel([t for t in await self._open_trades() if t.order.permId in wanted])
+        await self._trading.cancel([t for t in await self.open_trades() if t.order.permId in wanted])
 
     # ----------------------------------------------------------------------------------------------------------- data
 
     async def history(self, pinned: Pinned, bars: int, interval: str) -> tuple[Bar, ...]:
-        length = Interval(interval)
-        now = await self.heartbeat()
-        rows = await self._request_bars(pinned, length, math.ceil(bars * length.minutes / 1380) + 1, live=False)
-        closed = [bar for bar in map(length.bar, rows) if bar.close_time <= now]
-        return tuple(closed[-bars:])
+        return await self._feed.history(pinned, bars, interval, await self.heartbeat())
 
-    async def _request_bars(self, pinned: Pinned, length: Interval, days: int, live: bool) -> Any:
-        contract, size = self._contracts[pinned.con_id], length.bar_size
-        return await self._ask(
-            f"bars of {pinned.local_symbol}",
-            lambda: self._ib.reqHistoricalDataAsync(
-                contract, "", f"{days} D", size, "TRADES", useRTH=False, formatDate=2, keepUpToDate=live
-            ),
-        )
-
-    async def bars(self, pinned: Pinned, interval: str, after: int) -> AsyncIterator[Bar]:
-        length = Interval(interval)
-        closes_at = await self._session_close(pinned)
-        self._live = live = await self._request_bars(pinned, length, 2, live=True)
-        try:
-            while True:
-                ended = self._asking.errors(live.reqId, STREAM_ENDED)
-                over = self._clock >= closes_at + QUIET_NS if closes_at else bool(ended)
-                for bar in length.after(live if over else live[:-1], after):  # the last row is still in progress
-                    after = bar.close_time
-                    yield bar
-                if over:
-                    return
-                if ended:
-                    raise ConnectionLost(f"the stream of bars of {pinned.local_symbol} ended: {ended}")
-                known = len(live)
-                await self._beat()
-                await self._next_row(live, known, closes_at)
-        finally:
-            self._live = None
-            if self._ib.isConnected() and not self._asking.errors(live.reqId, STREAM_ENDED):
-                self._ib.cancelHistoricalData(live)
-
-    async def _session_close(self, pinned: Pinned) -> int:
-        """When the market closes (ns); 0 for a replay, which says itself when it is over."""
-        if self._config.kind == "sim":
-            return 0
-        day = calendar.from_day(int(calendar.session_of(await self._beat())))
-        return int(calendar.sessions(day, day + timedelta(days=1), pinned.contract.root).close_ns[0])
-
-    async def _next_row(self, live: Any, known: int, closes_at: int) -> None:
-        """Until a new bar opens or the stream ends. Silence is only accepted from a broker that still answers, or after the close."""
-        while not await self._asking.until(lambda: len(live) > known or bool(self._asking.errors(live.reqId, STREAM_ENDED))):
-            self._asking.check()
-            if closes_at and await self.heartbeat() >= closes_at + QUIET_NS:
-                return
+    def bars(self, pinned: Pinned, interval: str, after: int) -> AsyncIterator[Bar]:
+        return self._feed.bars(pinned, interval, after)
 
     async def account(self, pinned: Pinned) -> BrokerAccount:
         await self.agreed(pinned)
         equity, cash, realized, unrealized = self._account_values()
         position, average = self._broker_position(pinned)
         price = average / pinned.instrument.multiplier
-        return BrokerAccount(self._config.account, position, price, equity, cash, realized, unrealized, self._clock)
+        return BrokerAccount(self._config.account, position, price, equity, cash, realized, unrealized, self._clock.at)
 
     async def agreed(self, pinned: Pinned) -> None:
         """The broker's position is what the executions add up to, now or within a short while."""
@@ -396,23 +334,17 @@ class IBBroker:
             **more,
         )
         trade = self._ib.placeOrder(self._contracts[pinned.con_id], order)
-        self._stamp()
+        self._feed.reacted()
         return trade
 
     def revoke(self, trade: Any) -> None:
         self._asking.check()
         self._ib.cancelOrder(trade.order)
-        self._stamp()
-
-    def _stamp(self) -> None:
-        """The first thing that leaves after a bar closed."""
-        if self._heard:
-            self.reaction_ms, self._heard = (time.time() - self._heard) * 1e3, 0.0
+        self._feed.reacted()
 
     def last_price(self, pinned: Pinned) -> float:
-        """Of the bar in progress; NaN when no bars stream."""
         del pinned
-        return float(self._live[-1].close) if self._live else math.nan
+        return self._feed.last_price
 
     async def margin(self, pinned: Pinned, quantity: int) -> tuple[float, float]:
         """What a what-if says: initial margin after the order, net liquidation; USD."""
@@ -423,9 +355,6 @@ class IBBroker:
         return float(state.initMarginAfter), float(state.equityWithLoanAfter)
 
     async def open_trades(self) -> list[Any]:
-        return await self._open_trades()
-
-    async def _open_trades(self) -> list[Any]:
         trades = await self._ask("open orders", self._ib.reqAllOpenOrdersAsync)
         return [trade for trade in trades if trade.order.account == self._config.account]
 
@@ -435,12 +364,8 @@ class IBBroker:
             self._record(fill)
 
     async def open_orders(self) -> tuple[WorkingOrder, ...]:
-        return tuple(working_order(trade) for trade in await self._open_trades())
+        return tuple(working_order(trade) for trade in await self.open_trades())
 
     async def cancel_all(self) -> None:
-        await self._trading.cancel([t for t in await self._open_trades() if t.order.clientId == self._config.client_id])
+        await self._trading.cancel([t for t in await self.open_trades() if t.order.clientId == self._config.client_id])
         self._trading.protection.clear()
-
-
-def _moment(fill: Fill) -> int:
-    return fill.time

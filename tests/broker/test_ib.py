@@ -20,7 +20,7 @@ from test_tws_start import connected, gone
 from tws_harness import MINUTE_NS, SESSION_OPEN_NS, Goal, eventually, from_ticks, run, walk
 
 from mcl import calendar, schema
-from mcl.broker import Broker, Pinned, guards
+from mcl.broker import Broker, Pinned, feed, guards
 from mcl.broker import ib as ib_module
 from mcl.broker.guards import check_account, check_product, check_venue, check_version
 from mcl.broker.ib import IBBroker
@@ -319,7 +319,7 @@ def test_the_close_ends_the_bars_of_a_market_that_falls_silent(monkeypatch: pyte
         async with SimulatedTWS(tape, silent_end=True) as tws:
             monkeypatch.setitem(guards.PAPER_PORTS, tws.port, "TWS")
             monkeypatch.setattr(ib_module, "CLOCK_LIMIT_SEC", math.inf)
-            monkeypatch.setattr(ib_module, "QUIET_NS", 0)  # the replay's clock stops at the close
+            monkeypatch.setattr(feed, "QUIET_NS", 0)  # the replay's clock stops at the close
             config = SIM.model_copy(update={"kind": "tws", "port": tws.port, "timeout_sec": 0.2})
             broker = IBBroker(config, MCL)
             await broker.connect()

@@ -1,0 +1,130 @@
+"""Bars as they close, from the stream of rows that ib_async keeps up to date, and the broker's clock that says when a session is over."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from mcl import calendar
+from mcl.broker import Bar, Pinned
+from mcl.broker.asking import Asking
+from mcl.broker.records import Interval
+from mcl.errors import ConnectionLost
+
+NS = 1_000_000_000
+STREAM_ENDED = frozenset({162, 366, 10182, 10225})  # codes on a bar subscription after which nothing more comes
+QUIET_NS = 5 * NS  # after the close of the session: no trade is reported any more
+SESSION_MINUTES = 1380
+
+Ask = Callable[[str, Callable[[], Awaitable[Any]]], Awaitable[Any]]
+
+
+class Clock:
+    """The broker's clock by its last answer, ns. `carried` on by this machine's for a real market; a replay has a time of its own."""
+
+    def __init__(self, carried: bool) -> None:
+        self.carried = carried
+        self.at = 0
+        self._told = 0.0  # monotonic time of the answer
+
+    def tell(self, at: int) -> None:
+        self.at, self._told = at, time.monotonic()
+
+    def now(self) -> int:
+        return self.at + (int((time.monotonic() - self._told) * NS) if self.carried else 0)
+
+    @property
+    def away_sec(self) -> float:
+        """This machine's clock minus the broker's at the last answer; 0 for a replay."""
+        return time.time() - (time.monotonic() - self._told) - self.at / NS if self.carried else 0.0
+
+
+class Feed:
+    """`ib` is the library's connection, `ask` puts a question to it, `contracts` are its own records by con_id."""
+
+    def __init__(self, ib: Any, asking: Asking, clock: Clock, ask: Ask, contracts: Mapping[int, Any]) -> None:
+        self._ib, self._asking, self._clock, self._ask, self._contracts = ib, asking, clock, ask, contracts
+        self._live: Any = None  # the rows of the stream, the last of them in progress
+        self._heard = 0.0  # when the bytes came that closed the last bar
+        self.reaction_ms = math.nan  # from those bytes to the first order of the decision
+
+    @property
+    def streams(self) -> bool:
+        return self._live is not None
+
+    @property
+    def last_price(self) -> float:
+        """Of the bar in progress; NaN when no bars stream."""
+        return float(self._live[-1].close) if self._live else math.nan
+
+    def updated(self, rows: Any, has_new: bool) -> None:
+        """The library has changed some rows."""
+        if has_new and rows is self._live:
+            self._heard = self._ib.wrapper.lastTime.timestamp()
+        self._asking.changed()
+
+    def reacted(self) -> None:
+        """An order leaves; the first one after a bar closed is its reaction."""
+        if self._heard:
+            self.reaction_ms, self._heard = (time.time() - self._heard) * 1e3, 0.0
+
+    async def beat(self) -> int:
+        answer = await self._ask("the time", self._ib.reqCurrentTimeAsync)
+        self._clock.tell(int(answer.timestamp()) * NS)
+        return self._clock.at
+
+    async def history(self, pinned: Pinned, bars: int, interval: str, now: int) -> tuple[Bar, ...]:
+        """At most the last `bars` that have closed by `now`."""
+        length = Interval(interval)
+        rows = await self._rows(pinned, length, math.ceil(bars * length.minutes / SESSION_MINUTES) + 1, live=False)
+        closed = [bar for bar in map(length.bar, rows) if bar.close_time <= now]
+        return tuple(closed[-bars:])
+
+    async def bars(self, pinned: Pinned, interval: str, after: int) -> AsyncIterator[Bar]:
+        length = Interval(interval)
+        closes_at = await self._session_close(pinned)
+        self._live = live = await self._rows(pinned, length, 2, live=True)
+        try:
+            while True:
+                ended = self._asking.errors(live.reqId, STREAM_ENDED)
+                over = self._clock.at >= closes_at + QUIET_NS if closes_at else bool(ended)
+                for bar in length.after(live if over else live[:-1], after):  # the last row is still in progress
+                    after = bar.close_time
+                    yield bar
+                if over:
+                    return
+                if ended:
+                    raise ConnectionLost(f"the stream of bars of {pinned.local_symbol} ended: {ended}")
+                known = len(live)
+                await self.beat()
+                await self._next_row(live, known, closes_at)
+        finally:
+            self._live = None
+            if self._ib.isConnected() and not self._asking.errors(live.reqId, STREAM_ENDED):
+                self._ib.cancelHistoricalData(live)
+
+    async def _rows(self, pinned: Pinned, length: Interval, days: int, live: bool) -> Any:
+        contract, size = self._contracts[pinned.con_id], length.bar_size
+        return await self._ask(
+            f"bars of {pinned.local_symbol}",
+            lambda: self._ib.reqHistoricalDataAsync(
+                contract, "", f"{days} D", size, "TRADES", useRTH=False, formatDate=2, keepUpToDate=live
+            ),
+        )
+
+    async def _session_close(self, pinned: Pinned) -> int:
+        """When the market closes (ns); 0 for a replay, which says itself when it is over."""
+        if not self._clock.carried:
+            return 0
+        day = calendar.from_day(int(calendar.session_of(await self.beat())))
+        return int(calendar.sessions(day, day + timedelta(days=1), pinned.contract.root).close_ns[0])
+
+    async def _next_row(self, live: Any, known: int, closes_at: int) -> None:
+        """Until a new bar opens or the stream ends. Silence is only accepted from a broker that still answers, or after the close."""
+        while not await self._asking.until(lambda: len(live) > known or bool(self._asking.errors(live.reqId, STREAM_ENDED))):
+            self._asking.check()
+            if closes_at and await self.beat() >= closes_at + QUIET_NS:
+                return
