@@ -118,10 +118,10 @@ class Supervisor:
         done = self._done
         self._wish = word
         self._wished.set()
-        try:
-            return await asyncio.wait_for(asyncio.shield(done), self.duty.config.timeout_sec)
-        except TimeoutError:
-            return f"{word} is written down and is done as soon as the broker answers ({self.board.state}: {self.board.why})"
+        await asyncio.wait({done}, timeout=self.duty.config.timeout_sec)  # leaves it as it is when the time is up
+        if done.done():
+            return done.result()
+        return f"{word} is written down and is done as soon as the broker answers ({self.board.state}: {self.board.why})"
 
     def wish(self, word: Command, who: str) -> None:
         """The same from a signal handler: nothing is awaited."""

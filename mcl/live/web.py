@@ -109,7 +109,8 @@ class _Visits:
         try:
             if len(self._open) > MOST_VISITORS:
                 raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE)
-            request = await asyncio.wait_for(_read(reader), PATIENCE_SEC)
+            async with asyncio.timeout(PATIENCE_SEC):  # wait_for of Python 3.11 can swallow a cancellation
+                request = await _read(reader)
             if self._only_local and _host(request.headers.get("host", "")) not in LOCAL_NAMES:
                 raise _Refused(HTTPStatus.MISDIRECTED_REQUEST)
             return await self._handler(request)
