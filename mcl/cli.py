@@ -313,7 +313,7 @@ VERBS = {
         Verb(
             "report", "print a run's summary and where its page is; its charts as pictures with --png", _report, "mcl.verbs.research:report"
         ),
-        Verb("rerun", "simulate a stored run again: bit-equal, or the input that moved", _run_id, "mcl.verbs.research:rerun"),
+        Verb("rerun", "make any stored run again: bit-equal, or the input that moved", _run_id, "mcl.verbs.rerun:rerun"),
         Verb("runs", "list tracked runs", _runs, "mcl.verbs.research:runs"),
         Verb(
             "validate",

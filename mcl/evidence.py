@@ -136,6 +136,15 @@ def code_digests(strategy: Mapping[str, Any] | None = None) -> dict[str, str]:
     return _package_digests() | (own.digests(strategy) if strategy else {})
 
 
+def inputs(run: schema.Config, bars: Bars) -> dict[str, bytes]:
+    """The files of a run by which a later one names what has moved: the data manifest, and the digests of the code."""
+    manifest = bars.provenance | {"fingerprint": bars.fingerprint}
+    return {
+        "manifest.json": json.dumps(manifest, default=str, indent=1).encode(),
+        "code.json": json.dumps(code_digests(run.strategy), indent=1).encode(),
+    }
+
+
 def code_sha256(strategy: Mapping[str, Any] | None = None) -> str:
     return config.digest(code_digests(strategy))
 

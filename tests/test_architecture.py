@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "mcl"
 ROWS = (  # highest first; a module may import from its own row and from rows below
     {"cli", "__main__"},
     {"verbs"},
-    {"search", "promote", "explain", "live", "runs", "validate", "doctor", "check", "scaffold", "archive", "project"},
+    {"search", "promote", "explain", "live", "runs", "validate", "doctor", "check", "scaffold", "archive", "project", "rerun"},
     {"tracking", "report", "evidence", "screen", "trials"},
     {"metrics"},
     {"engine", "broker", "model"},

@@ -25,6 +25,7 @@ from mcl.strategy import Strategy, build
 from mcl.tracking import Record, Store
 
 STUDY = "live"
+FRAMES = ("decisions", "orders", "fills", "differences", "slippage")
 EMBEDDED = "embedded simulated TWS"
 
 
@@ -55,10 +56,21 @@ def tracked(
 ) -> Session:
     """Audit the journal and file the session under the version that traded. `where`: the broker; `seconds` that the session took."""
     audited = audit(journal, deployed, strategy, stage, exact_prices)
-    facts = _facts(deployed, stage, where, audited, seconds)
+    facts = told(deployed, stage, where, audited, seconds)
     run_id = store.record(_record(deployed, stage, audited, facts, journal))
     page = store.run(run_id).artifacts / "report.html"
     return Session(audited.decisions, audited.orders, audited.fills, audited.differences, run_id, page, journal, facts)
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a journal says of its session, with what is needed to audit it."""
+
+    deployed: Deployable
+    strategy: Strategy
+    stage: Stage
+    where: str
+    exact_prices: bool
 
 
 def audit_again(name: str, day: date, *, store: Store, root: Path) -> Session:
@@ -71,6 +83,23 @@ def audit_again(name: str, day: date, *, store: Store, root: Path) -> Session:
     journal = _journal(folder, day)
     if name in control.running(root) and journal == max(folder.glob("*.sqlite"), key=lambda p: p.stat().st_mtime):
         raise LiveError(f"session {day} of {name!r} is still running", f"mcl stop {name}, or wait for its end")
+    began = time.perf_counter()
+    past = remembered(journal, name, day, store=store, root=root)
+    seconds = time.perf_counter() - began
+    return tracked(
+        journal,
+        past.deployed,
+        past.strategy,
+        past.stage,
+        store,
+        where=past.where,
+        exact_prices=past.exact_prices,
+        seconds=seconds,
+    )
+
+
+def remembered(journal: Path, name: str, day: date, *, store: Store, root: Path) -> Past:
+    """The session of a journal, with the version that traded it and the stored bars before it. LiveError: it never began."""
     begin = next((entry.body for entry in read(journal, ("begin",))), None)
     if begin is None:
         raise LiveError(
@@ -78,12 +107,11 @@ def audit_again(name: str, day: date, *, store: Store, root: Path) -> Session:
         )
     deployed = of_version(name, int(begin["version"]), store, root)
     strategy = build(deployed.config.strategy)
-    began = time.perf_counter()
     stage = staging.replayed(deployed.config, day, strategy, root)
     replayed = begin.get("broker", "sim") == "sim"
     where = EMBEDDED if replayed else f"account {begin['account']}"
     exact = replayed and not any(True for _ in read(journal, ("armed",)))  # orders are armed only where time passes
-    return tracked(journal, deployed, strategy, stage, store, where=where, exact_prices=exact, seconds=time.perf_counter() - began)
+    return Past(deployed, strategy, stage, where, exact)
 
 
 def _journal(folder: Path, day: date) -> Path:
@@ -96,7 +124,7 @@ def _journal(folder: Path, day: date) -> Path:
     return found[-1]
 
 
-def _facts(deployed: Deployable, stage: Stage, where: str, audited: Audit, seconds: float) -> dict[str, Any]:
+def told(deployed: Deployable, stage: Stage, where: str, audited: Audit, seconds: float = math.nan) -> dict[str, Any]:
     """What a person wants to know first; also the facts of the page."""
     equity = audited.decisions["equity_usd"].dropna()
     mark = evidence.watermark(stage.warmup)
@@ -126,16 +154,17 @@ def _facts(deployed: Deployable, stage: Stage, where: str, audited: Audit, secon
 def _record(deployed: Deployable, stage: Stage, audited: Audit, facts: dict[str, Any], journal: Path) -> Record:
     from mcl.report.audit import session_page
 
-    told = facts | {
+    shown = facts | {
         "content_sha256": deployed.content_sha256,
         "config_sha256": deployed.provenance["config_sha256"],
         "journal": str(journal),
     }
     title = f"{deployed.alias} v{deployed.version} · {stage.date}"
     mark = evidence.watermark(stage.warmup)
-    page = session_page(audited.decisions, audited.fills, audited.differences, told, title=title, synthetic=mark, slippage=audited.slippage)
-    names = ("decisions", "orders", "fills", "differences", "slippage")
-    frames = {name: getattr(audited, name) for name in names}
+    page = session_page(
+        audited.decisions, audited.fills, audited.differences, shown, title=title, synthetic=mark, slippage=audited.slippage
+    )
+    frames = {name: getattr(audited, name) for name in FRAMES}
     return Record(
         study=STUDY,
         name=title,

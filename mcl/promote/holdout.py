@@ -37,7 +37,15 @@ def look(config: schema.Config, run_id: str, root: Path) -> Look:
     if config.data.holdout_start is None:
         return NONE
     bars = load(config.data, root, holdout=True)
-    number = record(root, run_id, bars.fingerprint)
+    return _seen(config, bars, record(root, run_id, bars.fingerprint))
+
+
+def again(config: schema.Config, number: int, root: Path) -> Look:
+    """A look that was taken before, as number `number`: what it shows is known, so that it is not counted once more."""
+    return NONE if config.data.holdout_start is None else _seen(config, load(config.data, root, holdout=True), number)
+
+
+def _seen(config: schema.Config, bars: Bars, number: int) -> Look:
     measured = metrics.summary(simulated(config, bars))
     sessions = int(measured["sessions"])
     meaning = f"{sessions} unseen sessions from {config.data.holdout_start}, look number {number}"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcl import config, evidence, runs
-from mcl.errors import PromotionError, StoreError
-from mcl.tracking import Store, StoredRun
+from mcl import config, evidence, runs, schema
+from mcl.data.bars import Bars
+from mcl.errors import PromotionError
+from mcl.tracking import StoredRun
 
 SHOWN = 5  # changed files that are named
 AGAIN = "run the backtest again and promote the new run"
@@ -30,12 +31,16 @@ class Verdict:
 
     @property
     def sentence(self) -> str:
-        """The first metric that differs, and why."""
-        name, (was, now) = next(iter(self.differing.items()), ("", (None, 0.0)))
-        if not name:
-            return "every metric is bit-equal"
-        why = "; ".join(self.causes) or "no known input moved: the stored metrics were altered, or the run is not deterministic"
-        return f"{name} was {was!r}, is now {now!r}; {why}"
+        return sentence(self.differing, self.causes)
+
+
+def sentence(differing: Mapping[str, tuple[Any, Any]], causes: Sequence[str]) -> str:
+    """The first thing that differs, and why."""
+    name, (was, now) = next(iter(differing.items()), ("", (None, None)))
+    if not name:
+        return "every metric is bit-equal"
+    why = "; ".join(causes) or "no known input moved: the stored metrics were altered, or the run is not deterministic"
+    return f"{name} was {was!r}, is now {now!r}; {why}"
 
 
 def reproduce(stored: StoredRun, root: Path) -> Verdict:
@@ -43,18 +48,7 @@ def reproduce(stored: StoredRun, root: Path) -> Verdict:
     repeated = runs.replay(stored, root)
     known = {name: value for name, value in stored.metrics.items() if name in repeated.metrics}
     differing = {name: (known.get(name), repeated.metrics[name]) for name in runs.unequal(known, repeated.metrics)}
-    return Verdict(repeated, differing, moved(stored, repeated))
-
-
-def below(parent: StoredRun, store: Store, root: Path) -> dict[str, Verdict]:
-    """Every finished backtest and every complete trial of a search or a grid, by run id. StoreError: none of them was tracked."""
-    finished = [
-        run for run in store.children(parent.run_id) if run.status == "FINISHED" and run.tags.get("state", "COMPLETE") == "COMPLETE"
-    ]
-    tracked = [run for run in finished if run.tags.get("mcl.kind") in ("backtest", "trial")]
-    if not tracked:
-        raise StoreError(f"nothing below run {parent.run_id} was tracked with its configuration", "mcl rerun repeats a single run")
-    return {run.run_id: reproduce(run, root) for run in tracked}
+    return Verdict(repeated, differing, moved(stored, repeated.config, repeated.bars))
 
 
 def repeated(stored: StoredRun, root: Path) -> runs.Replayed:
@@ -73,18 +67,19 @@ def repeated(stored: StoredRun, root: Path) -> runs.Replayed:
     return verdict.repeated
 
 
-def moved(stored: StoredRun, again: runs.Replayed) -> tuple[str, ...]:
-    """Which inputs of a run are not what they were, each named: "data changed: chunk …", "code changed: engine/kernel.py",
-    "numba 0.68.0 → 0.69.0"."""
-    now = evidence.tags(again.config, again.bars)
+def moved(stored: StoredRun, run: schema.Config, bars: Bars) -> tuple[str, ...]:
+    """Which inputs of a stored run are not what they were, each named: "data changed: chunk …", "code changed: engine/kernel.py",
+    "numba 0.68.0 → 0.69.0". `run` and `bars` are what it would be made of now."""
+    now = evidence.tags(run, bars)
     changed = [key for key in now if stored.tags.get(key) != now[key]]
     causes = [f"{what} changed" for key, what in (("config_sha256", "the configuration"), ("seed", "the seed")) if key in changed]
     if "data_fingerprint" in changed:
         then = json.loads(stored.file("manifest.json")) if (stored.artifacts / "manifest.json").is_file() else {}
-        causes.append(f"data changed: {data_moved(then, json.loads(json.dumps(again.bars.provenance, default=str)))}")
+        causes.append(f"data changed: {data_moved(then, json.loads(json.dumps(bars.provenance, default=str)))}")
     if "code_sha256" in changed:
-        before = json.loads(stored.file("code.json")) if (stored.artifacts / "code.json").is_file() else {}
-        causes.append(f"code changed: {_few(_unlike(before, evidence.code_digests(again.config.strategy)))}")
+        before = json.loads(stored.file("code.json")) if (stored.artifacts / "code.json").is_file() else None
+        code = evidence.code_digests(run.strategy)
+        causes.append(f"code changed: {_few(_unlike(before, code)) if before else 'the run does not say what it was'}")
     versions = (key.removeprefix("version.") for key in changed if key.startswith("version."))
     causes += [f"{name} {stored.tags.get(f'version.{name}', 'unknown')} → {now[f'version.{name}']}" for name in versions]
     return tuple(causes)

@@ -96,6 +96,7 @@ def parent(frozen: Frozen) -> Record:
             "search.json": json.dumps({"search": searched, "space": frozen.described}, indent=1).encode(),
             "composed.json": json.dumps(asdict(frozen.composed), indent=1).encode(),
             "overrides.json": json.dumps(overrides).encode(),
+            **evidence.inputs(frozen.run, frozen.bars),
         },
     )
 

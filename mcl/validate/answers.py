@@ -17,7 +17,6 @@ from mcl.metrics.multiple import Superior, spa, stepm
 from mcl.metrics.overfit import min_backtest_years
 from mcl.metrics.performance import SESSIONS_PER_YEAR, Floats
 from mcl.metrics.trades import closed, net
-from mcl.promote import holdout
 from mcl.promote.holdout import Look
 from mcl.trials import Tally
 from mcl.validate import optimise, plateau, stress
@@ -54,7 +53,7 @@ class Answers:
     why_no_folds: str
 
 
-def ask(about: Subject, settings: schema.Validation, root: Path, begin: Begin) -> Answers:
+def ask(about: Subject, settings: schema.Validation, root: Path, begin: Begin, look: Callable[[], Look]) -> Answers:
     """All answers; the hold-out is looked at last, once, and only when `settings.holdout` allows it."""
     sessions = len(about.result.session_returns)
     why = optimise.tried(settings, sessions)
@@ -82,7 +81,7 @@ def ask(about: Subject, settings: schema.Validation, root: Path, begin: Begin) -
         timing=stress.timing(about.result),
         bands=resampled(about.result.session_returns),
         shuffled=reshuffled(net(closed(about.result)), about.result.capital_usd),
-        look=holdout.look(about.run, about.stored.run_id, root) if settings.holdout else UNSEEN,
+        look=look() if settings.holdout else UNSEEN,
         why_no_folds=why,
     )
     tick()

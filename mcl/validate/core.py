@@ -14,6 +14,7 @@ import pandas as pd
 from mcl import evidence, schema
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import effective_rank, min_track_record, n_effective
+from mcl.promote import holdout
 from mcl.screen import plain
 from mcl.tracking import Record, Store
 from mcl.validate import stress, verdict
@@ -37,7 +38,7 @@ def validate(run_id: str, settings: schema.Validation, *, store: Store, root: Pa
     """Question a run, or the best run of a search, and record the answers as its child run with a page."""
     verdict.table({}, settings.rules)
     about = subject(run_id, store, root)
-    answers = ask(about, settings, root, begin)
+    answers = ask(about, settings, root, begin, lambda: holdout.look(about.run, about.stored.run_id, root))
     rows = verdict.table(numbers(answers, settings), settings.rules)
     level = verdict.overall(rows)
     record = _record(answers, rows, level, settings)
@@ -56,24 +57,34 @@ def validate(run_id: str, settings: schema.Validation, *, store: Store, root: Pa
 
 def _record(a: Answers, rows: list[Row], level: str, settings: schema.Validation) -> Record:
     about = a.subject
-    named = {row.name: row.value for row in rows if math.isfinite(row.value)}
     facts = {
         "verdict": level,
         "mcl.kind": "validation",
         "subject": about.stored.run_id,
         "holdout_looks": str(a.look.number),
     }
-    copied = ("config_sha256", "data_fingerprint", "synthetic", "watermark")
-    facts |= {key: about.stored.tags[key] for key in copied if key in about.stored.tags}
+    own = evidence.tags(about.run, about.bars)
+    copied = ("config_sha256", "data_fingerprint", "code_sha256", "seed", "synthetic", "watermark")
+    facts |= {key: value for key, value in own.items() if key in copied or key.startswith("version.")}
     return Record(
         study=about.run.study,
         name=f"validation · {about.stored.name}",
         params={f"validate.{k}": v for k, v in settings.model_dump(mode="json").items() if k != "rules"},
-        metrics={f"validate_{name}": value for name, value in named.items()} | _extra(a),
+        metrics=measured(a, rows),
         tags=facts,
-        files={"validation.json": json.dumps(_facts(a, rows, level), indent=1).encode(), **_tables(a)},
+        files={
+            "validation.json": json.dumps(_facts(a, rows, level), indent=1).encode(),
+            "settings.json": json.dumps(settings.model_dump(mode="json"), indent=1).encode(),
+            **_tables(a),
+            **evidence.inputs(about.run, about.bars),
+        },
         parent=about.stored.run_id,
     )
+
+
+def measured(a: Answers, rows: list[Row]) -> dict[str, float]:
+    """The metrics of a validation: the number behind every rule, and what stands beside them."""
+    return {f"validate_{row.name}": row.value for row in rows if math.isfinite(row.value)} | _extra(a)
 
 
 def _extra(a: Answers) -> dict[str, float]:

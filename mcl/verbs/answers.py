@@ -65,7 +65,15 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
     },
     "report": RUN
     | {"metrics": "object · every metric by its flat name", "report": "text? · path of the page", "tags": "object · what MLflow holds"},
-    "rerun": RUN | {"equal": "flag · bit-equal", "metrics": "any · metrics that differ", "causes": "any · inputs that moved"},
+    "rerun": RUN
+    | {
+        "kind": "text · backtest, trial, sweep, grid, walk_forward, validation or session",
+        "equal": "flag · bit-equal",
+        "said": "text · what was compared",
+        "metrics": "any · what differs",
+        "causes": "any · inputs that moved",
+        "runs": "list · ids of the runs below that were made again",
+    },
     "runs": {"runs": "list · run_id, name, kind, status, metrics of each"},
     "validate": RUN
     | {

@@ -1,4 +1,4 @@
-"""backtest, sweep, compare, report, rerun, runs, ui."""
+"""backtest, sweep, compare, report, runs, ui."""
 
 from __future__ import annotations
 
@@ -136,37 +136,6 @@ def _pictures(run: StoredRun, page: Path | None, folder: Path) -> list[Path]:
     if page is None:
         raise StoreError(f"run {run.run_id} has no page to draw", "a search draws only its best runs: mcl backtest makes a page for any")
     return png.pictures(page, folder)
-
-
-def rerun(args: Namespace) -> int:
-    """Simulate again and compare bit by bit; 1 with the moved inputs when anything differs. Of a search all that was tracked."""
-    from mcl import promote
-
-    store = Store()
-    found = store.run(args.run_id)
-    if found.tags.get("mcl.kind") in ("sweep", "grid"):
-        return _rerun_below(found, store)
-    stored = _finished(found)
-    verdict = promote.reproduce(stored, config.root())
-    data = {"run_id": stored.run_id, "equal": verdict.equal, "metrics": verdict.differing, "causes": verdict.causes}
-    if not verdict.equal:
-        raise MclError(f"run {stored.run_id} does not reproduce: {verdict.sentence}", "the inputs that moved are named above")
-    screen.answer(data, lambda: screen.say(f"run {stored.run_id}: {len(stored.summary)} metrics bit-equal"))
-    return 0
-
-
-def _rerun_below(parent: StoredRun, store: Store) -> int:
-    from mcl.promote.repeat import below
-
-    verdicts = below(parent, store, config.root())
-    wrong = {run_id: verdict.sentence for run_id, verdict in verdicts.items() if not verdict.equal}
-    if wrong:
-        first, sentence = next(iter(wrong.items()))
-        many = f"{len(wrong)} of {len(verdicts)} runs below {parent.run_id} do not reproduce"
-        raise MclError(f"{many}; {first}: {sentence}", f"mcl rerun {first}")
-    data = {"run_id": parent.run_id, "equal": True, "runs": list(verdicts)}
-    screen.answer(data, lambda: screen.say(f"{len(verdicts)} runs below {parent.run_id}: every metric bit-equal"))
-    return 0
 
 
 def runs(args: Namespace) -> int:

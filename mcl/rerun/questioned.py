@@ -1,0 +1,50 @@
+"""A validation made again: every question with the settings that it was asked with, the same numbers and verdicts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mcl import config, schema
+from mcl.errors import StoreError
+from mcl.promote import holdout
+from mcl.promote.repeat import moved
+from mcl.rerun.again import Again, differences
+from mcl.tracking import Store, StoredRun
+from mcl.validate import verdict
+from mcl.validate.answers import Tick, ask, numbers
+from mcl.validate.core import measured
+from mcl.validate.subject import subject
+
+OF_THE_LEDGER = ("deflated_sharpe", "history_ratio", "trials", "dsr_2014")  # grow less with every trial of the same strategy since
+
+
+def validation(stored: StoredRun, store: Store, root: Path) -> Again:
+    """The hold-out is shown again where it was seen, which is no new look at it."""
+    if not (stored.artifacts / "settings.json").is_file():
+        raise StoreError(f"validation {stored.run_id} does not hold its settings", f"mcl validate {stored.parent or 'RUN_ID'} asks again")
+    settings = config.validate(schema.Validation, json.loads(stored.file("settings.json")), "validate")
+    about = subject(stored.tags["subject"], store, root)
+    seen = int(stored.tags["holdout_looks"])
+    answers = ask(about, settings, root, _silent, lambda: holdout.again(about.run, seen, root))
+    rows = verdict.table(numbers(answers, settings), settings.rules)
+    grown = answers.tally.count - int(stored.metrics["validate_trials"])
+    left = OF_THE_LEDGER if grown else ()
+    now = {name: value for name, value in measured(answers, rows).items() if name.removeprefix("validate_") not in left}
+    then = {name: value for name, value in stored.summary.items() if name.removeprefix("validate_") not in left}
+    differing = differences(then, now) | differences(_levels(json.loads(stored.file("validation.json"))["rows"], left), _levels(rows, left))
+    said = f"{len(now)} numbers and {len(rows) - sum(row.name in left for row in rows)} verdicts bit-equal"
+    if grown:
+        said += f"; the trial ledger counts {grown:+d} trials since, so that {', '.join(left)} are not compared"
+    return Again(stored.run_id, "validation", said, differing, moved(stored, about.run, about.bars))
+
+
+def _silent(stage: str, steps: int) -> Tick:
+    del stage, steps
+    return lambda: None
+
+
+def _levels(rows: list[Any], left: tuple[str, ...]) -> dict[str, str]:
+    plain = [row if isinstance(row, dict) else vars(row) for row in rows]
+    return {f"verdict {row['name']}": str(row["level"]) for row in plain if row["name"] not in left}

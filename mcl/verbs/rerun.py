@@ -1,0 +1,35 @@
+"""rerun."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from mcl import config, screen
+from mcl.errors import MclError
+from mcl.tracking import Store
+
+
+def rerun(args: Namespace) -> int:
+    """Make a stored run again and compare bit by bit; 1 with the moved inputs when anything differs."""
+    from mcl.promote.repeat import sentence
+    from mcl.rerun import rerun as make
+
+    again = make(args.run_id, Store(), config.root())
+    name = f"{again.kind.replace('_', '-')} {again.run_id}"
+    if not again.equal:
+        more = f" ({len(again.differing) - 1} more differ)" if len(again.differing) > 1 else ""
+        raise MclError(
+            f"{name} does not reproduce: {sentence(again.differing, again.causes)}{more}",
+            "the inputs that moved are named above",
+        )
+    data = {
+        "run_id": again.run_id,
+        "kind": again.kind,
+        "equal": True,
+        "said": again.said,
+        "metrics": {},
+        "causes": again.causes,
+        "runs": again.runs,
+    }
+    screen.answer(data, lambda: screen.say(f"{name}: {again.said}"))
+    return 0
