@@ -7,10 +7,11 @@ import numpy as np
 from mcl import calendar, schema
 from mcl.data.bars import Bars, Floats, Inside
 from mcl.engine import kernel
-from mcl.engine.account import Money
+from mcl.engine.account import Holding, Ledger, Money
+from mcl.engine.kernel import Fills
 from mcl.engine.orders import QUANTA, execution_record
 from mcl.engine.plan import VECTORS, Plan, plan
-from mcl.engine.result import Result
+from mcl.engine.result import FILL, Result
 from mcl.engine.trades import round_trips
 from mcl.errors import EngineError
 from mcl.jit import announced, readonly
@@ -34,8 +35,12 @@ def simulate(
     costs: schema.Costs,
     capital_usd: float,
     execution: schema.Execution = MARKET,
+    ledger: Ledger | None = None,
 ) -> Result:
-    """Trade the plan bar by bar; EngineError for arrays that do not fit or a price that is not a number."""
+    """Trade the plan bar by bar; EngineError for arrays that do not fit or a price that is not a number.
+
+    `ledger` is what the first bar begins with (default: flat, with the capital): a session goes on from the one before it.
+    """
     n = _length(bars, plan)
     if (row := bars.first_bad_row) >= 0:
         raise EngineError(f"row {row}, closed at {bars.times[row]}, has a price that is not finite; every bar needs four prices")
@@ -48,10 +53,20 @@ def simulate(
     track = kernel.Track(np.empty(n), np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.int8))
     if not kernel.run.signatures:  # type: ignore[attr-defined]
         announced("kernel.run")
-    fills, sides = kernel.run(_market(bars, costs, execution), wish, terms, track)
-    ticks = bars.ticks
-    trades = round_trips(fills, ticks["high"], ticks["low"], ticks["close"], money.tick_value_usd, money.commission_usd)
-    return Result(bars, money.capital_usd, *track, fills, trades, sides * money.commission_usd, plan.wanted)
+    known = Ledger(money) if ledger is None else ledger
+    state = kernel.standing(known.holding, known.guard, known.equity)
+    fills, sides = kernel.run(_market(bars, costs, execution), wish, terms, track, state)
+    ticks, commission_usd = bars.ticks, (sides - state.holding.sides) * money.commission_usd
+    told = (ticks["high"], ticks["low"], ticks["close"], money.tick_value_usd, money.commission_usd)
+    trades = round_trips(_since_entry(state.holding, fills), *told)
+    return Result(bars, state.equity, *track, fills, trades, commission_usd, plan.wanted)
+
+
+def _since_entry(holding: Holding, fills: Fills) -> Fills:
+    """With what was held before the first bar as a fill of that bar: a round trip has an entry."""
+    if not holding.position:
+        return fills
+    return np.concatenate([np.array([(0, 0, holding.position, holding.entry_ticks, 0.0, 0, holding.position)], FILL), fills])
 
 
 def backtest(config: schema.Config, bars: Bars) -> Result:

@@ -113,15 +113,23 @@ class State(NamedTuple):
     fills: int  # how many were written
 
 
+def standing(holding: Holding, guard: Guard, equity: float) -> State:
+    """What a run begins with: this is held and nothing is ordered. The types are part of the compiled signature."""
+    h, g = holding, guard
+    held = Holding(int(h.position), float(h.cash_ticks), int(h.sides), *map(float, h[3:]))
+    day = (int(g.trades), bool(g.locked), bool(g.halted), int(g.stopped))
+    kept = Guard(
+        float(g.session_start_usd), float(g.peak_usd), *day, int(g.orders), int(g.aim), int(g.losses), int(g.since_loss), float(g.flat_usd)
+    )
+    target = Target(held.position, math.nan, math.nan, NONE, False, False, 0)
+    return State(held, kept, target, Waiting(0, 0, 0, math.nan, math.nan, 0), float(equity), 0, 0)
+
+
 @njit
-def run(market: Market, wish: Wish, terms: Terms, track: Track) -> tuple[Fills, int]:
-    """Fills `track`; returns the fills and how many contracts were bought or sold. Prices are finite: the caller has looked."""
+def run(market: Market, wish: Wish, terms: Terms, track: Track, state: State) -> tuple[Fills, int]:
+    """Fills `track`; returns the fills and how many contracts were bought or sold in all. Prices are finite: the caller has looked."""
     n = len(market.close)
     fills = np.empty(FILLS_PER_BAR * min(n, STRIDE) + n // 16, FILL)
-    capital = terms.money.capital_usd
-    nothing = Holding(0, 0.0, 0, math.nan, math.nan, math.nan, math.nan)
-    guard = Guard(capital, capital, 0, False, False, 0, 0, 0, 0, 0, math.nan)
-    state = State(nothing, guard, Target(0, math.nan, math.nan, NONE, False, False, 0), _none(), capital, 0, 0)
     for start in range(0, n, STRIDE):
         stop = min(start + STRIDE, n)
         if state.fills + FILLS_PER_BAR * (stop - start) > len(fills):

@@ -8,9 +8,12 @@ import math
 import numpy as np
 from flows import CAPITAL, Flow, limited
 from hypothesis import given, settings
+from walks import make_bars
 
+from mcl import schema
 from mcl.data.bars import Bars
-from mcl.engine.account import Ledger, Money
+from mcl.engine.account import Holding, Ledger, Money
+from mcl.engine.backtest import Plan, simulate
 from mcl.engine.decide import Target, decide
 from mcl.engine.result import FILL_REASONS
 from mcl.risk import limits_record
@@ -54,3 +57,21 @@ def _replay_fills(ledger: Ledger, target: Target, fills: np.ndarray, bars: Bars,
         raw = price - math.copysign(fill["slippage_ticks"], quantity)
         assert raw in (level, bars.ticks["open"][i])
         ledger.stop_out(quantity, price)
+
+
+def test_a_run_goes_on_from_what_was_held_over_a_roll_at_its_first_bar() -> None:
+    """Long 2 from 6,980 with a stop at 6,900; the next contract is 50 ticks higher. By hand: sold at 6,949, bought at 7,001."""
+    prices = {name: [7_000, 7_010, 7_020] for name in ("open", "high", "low", "close")}
+    bars = make_bars(prices)
+    bars.roll[0], bars.outgoing_open[0] = True, 69.50
+    money = Money(CAPITAL, 1.0, 0.5, 1.0)
+    ledger = Ledger(money, Holding(2, -2 * 6_980.0, 2, 6_980.0, 6_900.0, math.nan))
+    wanted = Plan(np.full(3, 2.0), np.full(3, 80.0), np.empty(0))
+    costs = schema.Costs(slippage_ticks=1.0, commission_usd=0.5, exchange_usd=0.0, regulatory_usd=0.0)
+    result = simulate(bars, wanted, schema.Limits(max_position=2), costs, CAPITAL, ledger=ledger)
+    assert [(f["bar"], f["quantity"], f["price_ticks"]) for f in result.fills] == [(0, -2, 6_949.0), (0, 2, 7_001.0)]
+    # cash -2·6,980 + 2·(6,949 - 7,001), marked at 7,000, six sides
+    assert result.equity[0] == CAPITAL + (-13_960 - 104 + 14_000) * bars.instrument.tick_value_usd - 6 * 0.5
+    assert result.commission_usd == 4 * 0.5
+    assert list(result.position) == [2, 2, 2]
+    assert len(result.trades) == 1
