@@ -6,8 +6,10 @@ folder=${MCL_SECRETS_FOLDER:-/run/secrets}
 run=${MCL_RUNTIME_FOLDER:-/tmp}
 umask 077
 quoted=$(python -c 'import sys, urllib.parse; print(urllib.parse.quote(open(sys.argv[1]).read().strip(), safe=""))' "$folder/database_password")
-database="postgresql+psycopg://mlflow:$quoted@${MCL_DATABASE_HOST:-postgres}:5432"
+database="postgresql+psycopg://mlflow:$quoted@${MCL_DATABASE_HOST:-postgres}" # HOST or HOST:PORT
 options="?sslmode=${MCL_DATABASE_SSL:-prefer}"
+# A password is hashed slowly on purpose (80 ms of CPU); a search writes several requests per trial, so an accepted one is remembered for
+# five minutes. Another password in the file needs a restart anyway.
 cat >"$run/auth.ini" <<INI
 [mlflow]
 default_permission = NO_PERMISSIONS
@@ -15,12 +17,14 @@ database_uri = sqlite:///$run/users.db
 admin_username = admin
 admin_password = $(cat "$folder/mlflow_password")
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+auth_cache_ttl_seconds = 300
 INI
 export MLFLOW_AUTH_CONFIG_PATH="$run/auth.ini"
 export MLFLOW_BACKEND_STORE_URI="$database/mlflow$options"
 MLFLOW_FLASK_SERVER_SECRET_KEY=$(head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n')
 export MLFLOW_FLASK_SERVER_SECRET_KEY
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true
-exec mlflow server --app-name basic-auth --host 0.0.0.0 --port 5000 --workers "${MCL_MLFLOW_WORKERS:-1}" \
+bind=${MCL_MLFLOW_BIND:-0.0.0.0:5000}
+exec mlflow server --app-name basic-auth --host "${bind%:*}" --port "${bind#*:}" --workers "${MCL_MLFLOW_WORKERS:-1}" \
   --artifacts-destination "${MCL_ARTIFACTS:-s3://mlflow}" --serve-artifacts \
   --allowed-hosts "${MCL_MLFLOW_HOSTS:-mlflow:5000,localhost:5000,127.0.0.1:5000}"

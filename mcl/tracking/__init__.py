@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
@@ -83,7 +83,7 @@ class Store:
     def artifacts(self, run_id: str) -> Path:
         """The folder of a run's artifacts, without opening MLflow where the store is local."""
         uri = bulk.artifact_uri(self._database, run_id) if self._takes_bulk else None
-        return self._local(uri, lambda: self._download(uri)) if uri else self.run(run_id).artifacts
+        return self._local(uri) if uri else self.run(run_id).artifacts
 
     def start(self, record: Record) -> str:
         """Write a run that stays RUNNING: the parent of a sweep, a live session."""
@@ -257,7 +257,7 @@ class Store:
             if found is None:
                 self._experiment(study)
                 found = bulk.experiment(self._database, study)
-        return bulk.Place(*found, self._local(found[1], lambda: self._download(found[1]))) if found else None
+        return bulk.Place(*found, self._local(found[1])) if found else None
 
     def _insert(self, place: bulk.Place, rows: list[bulk.Row], late: Callable[[str], dict[str, bytes]] | None = None) -> list[str]:
         if late is not None:
@@ -356,7 +356,7 @@ class Store:
             metrics={plain(name): value for name, value in run.data.metrics.items()},
             tags=tags,
             parent=tags.get(PARENT),
-            artifacts=self._local(str(run.info.artifact_uri), lambda: self._download(run.info.artifact_uri)),
+            place=partial(self._local, str(run.info.artifact_uri)),
         )
 
     def _study_name(self, experiment_id: str) -> str:
@@ -367,15 +367,16 @@ class Store:
 
     def _stored_version(self, version: Any, aliases: tuple[str, ...]) -> StoredVersion:
         model = self._client.get_logged_model(str(version.source).removeprefix("models:/"))
-        folder = self._local(str(model.artifact_location), lambda: self._download(model.artifact_location))
-        return StoredVersion(str(version.name), int(version.version), aliases, dict(version.tags), str(version.run_id), folder)
+        place = partial(self._local, str(model.artifact_location))
+        return StoredVersion(str(version.name), int(version.version), aliases, dict(version.tags), str(version.run_id), place)
 
-    def _local(self, uri: str, download: Callable[[], Path]) -> Path:
+    def _local(self, uri: str) -> Path:
         """Artifacts below mlruns/ are found again after the project folder was moved or copied: MLflow stores absolute paths, and a copy
-        must not look into the original."""
+        must not look into the original. Those of a server are fetched into mlruns/served/."""
         parsed, own = urlparse(uri), self._own(uri)
         if parsed.scheme not in ("", "file"):
-            return download()
+            with self._refusals(uri):
+                return local.fetched(uri, self.uri, self.folder / "served")
         path = Path(unquote(parsed.path))
         return own if own is not None and (own.exists() or not path.exists()) else path
 
@@ -399,11 +400,6 @@ class Store:
             return
         with local.folder_with(files) as folder:
             send(str(folder))
-
-    def _download(self, uri: str) -> Path:
-        from mlflow import artifacts
-
-        return Path(artifacts.download_artifacts(uri, tracking_uri=self.uri))
 
     @contextmanager
     def _refusals(self, what: str) -> Iterator[None]:

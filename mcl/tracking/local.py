@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote, urlparse
 
 
 def use_wal(path: Path) -> None:
@@ -39,3 +40,21 @@ def folder_with(files: dict[str, bytes]) -> Iterator[Path]:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
         yield Path(name)
+
+
+def fetched(uri: str, tracking_uri: str, below: Path) -> Path:
+    """The files behind the URI of a server, as they are now, in a folder of their own: each replaced whole, the gone removed."""
+    from mlflow import artifacts
+
+    folder = below.joinpath(*(part for part in Path(unquote(urlparse(uri).path)).parts if part not in ("/", "..")))
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=below) as name:
+        arrived = Path(artifacts.download_artifacts(uri, tracking_uri=tracking_uri, dst_path=name))
+        there = {path.relative_to(arrived) for path in arrived.rglob("*") if path.is_file()}
+        for path in there:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (arrived / path).replace(folder / path)
+    for path in list(folder.rglob("*")):
+        if path.is_file() and path.relative_to(folder) not in there:
+            path.unlink()
+    return folder

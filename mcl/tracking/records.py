@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,7 +43,12 @@ class StoredRun:
     metrics: dict[str, float]
     tags: dict[str, str]
     parent: str | None
-    artifacts: Path
+    place: Callable[[], Path] = field(repr=False, compare=False)
+
+    @cached_property
+    def artifacts(self) -> Path:
+        """The folder of its files. Those of a server are fetched when they are first asked for: a list of runs costs no download."""
+        return self.place()
 
     @property
     def summary(self) -> dict[str, float]:
@@ -58,14 +65,19 @@ class StoredRun:
 
 @dataclass(frozen=True)
 class StoredVersion:
-    """One immutable version of a registered model. `folder` holds its files."""
+    """One immutable version of a registered model."""
 
     name: str
     version: int
     aliases: tuple[str, ...]
     tags: dict[str, str]
     run_id: str
-    folder: Path
+    place: Callable[[], Path] = field(repr=False, compare=False)
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where its files lie; as `StoredRun.artifacts`."""
+        return self.place()
 
     def files(self) -> dict[str, bytes]:
         """By path. What MLflow and Python leave in the folder when somebody loads the model there does not count."""

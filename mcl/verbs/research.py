@@ -155,23 +155,26 @@ def _sharpe(run: StoredRun) -> str:
 
 
 def ui(args: Namespace) -> int:
-    """The MLflow UI on this project's store, on loopback, with one worker; Ctrl-C ends it."""
+    """The MLflow UI on this project's store, on loopback, with one worker; Ctrl-C ends it. A server has its own."""
     import socket
 
+    store = Store()
+    if store.uri.startswith("http"):
+        raise MclError(f"the runs are on the server {store.uri}, which has its own UI", "open that address in a browser")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", args.port))
         except OSError:
             raise MclError(f"port {args.port} on 127.0.0.1 is in use; choose another one", f"mcl ui --port {args.port + 1}") from None
-    store = Store()
     store.folder.mkdir(parents=True, exist_ok=True)
     screen.say(f"MLflow UI on http://127.0.0.1:{args.port} (Ctrl-C ends it)")
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri, "--host", "127.0.0.1", "--port", str(args.port)]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(args.port)]
     command += ["--workers", "1", "--default-artifact-root", (store.folder / "artifacts").as_uri()]
-    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    told = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    told["MLFLOW_BACKEND_STORE_URI"] = store.uri  # not on the command line: the address of a database may hold a password
     try:
-        return subprocess.run(command, env=os.environ | quiet, check=False).returncode  # noqa: S603
+        return subprocess.run(command, env=os.environ | told, check=False).returncode  # noqa: S603
     except KeyboardInterrupt:
         return 0
 

@@ -213,7 +213,7 @@ def test_mlflow_starts_with_a_password_that_no_command_line_shows(repository: Pa
     arguments = done.stdout.split("\n")[0]
     assert "--app-name basic-auth" in arguments
     assert "p@ss" not in arguments
-    assert "URI postgresql+psycopg://mlflow:pg%3Ap%40ss%2Fw%25rd@db.example:5432/mlflow?sslmode=require" in done.stdout
+    assert "URI postgresql+psycopg://mlflow:pg%3Ap%40ss%2Fw%25rd@db.example/mlflow?sslmode=require" in done.stdout
     ini = tmp_path / "auth.ini"
     assert ini.stat().st_mode & 0o777 == 0o600
     assert "default_permission = NO_PERMISSIONS" in ini.read_text()

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import socket
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pandas as pd
 import pytest
+from servers import postgresql, without_postgresql
 
 from mcl import search
 from mcl.errors import ConfigError, StoreError
@@ -26,29 +22,10 @@ TYPED = ["search.sampler=qmc", "search.trials=16"]
 @pytest.fixture(scope="module")
 def database() -> Iterator[str]:
     """The address of an own PostgreSQL server."""
-    pytest.importorskip("psycopg", reason="mcl[postgres] is not installed")
-    if shutil.which("initdb") is None or shutil.which("pg_ctl") is None:
-        pytest.skip("no PostgreSQL server on this machine")
-    folder = Path(tempfile.mkdtemp(prefix="mcl-pg-"))  # pytest's own folders are closed to the server's user
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    as_other = {"user": "nobody"} if os.geteuid() == 0 else {}  # it refuses to run as root
-    if as_other:
-        shutil.chown(folder, "nobody")
-
-    def run(*command: str) -> None:
-        done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=120, cwd=folder, **as_other)  # type: ignore[call-overload]
-        assert done.returncode == 0, done.stderr.decode()
-
-    data = str(folder / "data")
-    run("initdb", "-D", data, "-U", "mcl", "--auth=trust", "--no-sync")
-    run("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", f"-p {port} -k {folder} -c listen_addresses=127.0.0.1", "start")
-    try:
-        yield f"postgresql+psycopg://mcl@127.0.0.1:{port}/postgres"
-    finally:
-        run("pg_ctl", "-D", data, "-m", "immediate", "stop")
-        shutil.rmtree(folder)
+    if missing := without_postgresql():
+        pytest.skip(missing)
+    with postgresql() as port:
+        yield f"postgresql+psycopg://mcl@127.0.0.1:{port}/mcl"
 
 
 def test_a_study_in_postgresql_finds_the_same_and_goes_on(project: Project, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
