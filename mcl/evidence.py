@@ -23,12 +23,19 @@ from mcl.strategy import own
 from mcl.tracking.filing import EXPERIMENT, RUN, Dataset
 
 PACKAGES = (
-    *("numpy", "pandas", "numba", "llvmlite", "pyarrow", "hydra-core"),
+    *("numpy", "pandas", "scipy", "numba", "llvmlite", "pyarrow", "hydra-core"),
     *("omegaconf", "mlflow", "optuna", "databento", "ib-async", "pydantic"),
 )
 LONGEST = 60  # characters of a label
 HEADLINES = ("net_pnl_usd", "sharpe", "dsr", "trials_counted", "max_drawdown_usd", "profit_factor", "trades", "commission_usd", "sessions")
-DECIDING = ("engine", "strategy", "data", "risk.py", "jit.py", "market.py", "calendar.py", "schema.py")  # files that can change a result
+DECIDING = (  # the files that can change a number: what the engine, the strategies, the metrics and the reading of data import
+    *("engine", "strategy", "metrics"),
+    *("risk.py", "jit.py", "market.py", "calendar.py", "schema.py", "strict.py", "venue.py"),
+    *("data/__init__.py", "data/bars.py", "data/blemish.py", "data/build.py", "data/contracts.py", "data/csv.py", "data/curve.py"),
+    *("data/dbn.py", "data/front.py", "data/lean.py", "data/load.py", "data/raw.py", "data/roll.py", "data/store.py"),
+    *("data/synthetic.py", "data/table.py", "data/world.py"),
+)
+WORDS = ("__init__.py", "errors.py", "redact.py", "files.py")  # imported there too: sentences, secrets and paths, never a number
 
 
 def tags(run: schema.Config, bars: Bars) -> dict[str, str]:

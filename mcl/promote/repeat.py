@@ -80,8 +80,8 @@ def moved(stored: StoredRun, run: schema.Config, bars: Bars) -> tuple[str, ...]:
         before = json.loads(stored.file("code.json")) if (stored.artifacts / "code.json").is_file() else None
         code = evidence.code_digests(run.strategy)
         causes.append(f"code changed: {_few(_unlike(before, code)) if before else 'the run does not say what it was'}")
-    versions = (key.removeprefix("version.") for key in changed if key.startswith("version."))
-    causes += [f"{name} {stored.tags.get(f'version.{name}', 'unknown')} → {now[f'version.{name}']}" for name in versions]
+    versions = (key for key in changed if key.startswith("version.") and key in stored.tags)
+    causes += [f"{key.removeprefix('version.')} {stored.tags[key]} → {now[key]}" for key in versions]
     return tuple(causes)
 
 
