@@ -1,0 +1,56 @@
+"""The table of verbs: each leads to a function, takes its words, and is listed once in its section."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+
+import pytest
+
+from mcl.cli import main, parse
+from mcl.verbs import arguments
+from mcl.verbs.table import SECTIONS, VERBS
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_a_verb_leads_to_a_function(name: str) -> None:
+    module, function = VERBS[name].handler.split(":")
+    assert callable(getattr(import_module(f"mcl.verbs.{module}"), function))
+
+
+def test_no_verb_is_listed_twice_and_no_shape_of_arguments_is_left_over() -> None:
+    assert sum(map(len, SECTIONS.values())) == len(VERBS)
+    shapes = {name for name, value in vars(arguments).items() if callable(value) and getattr(value, "__module__", "") == arguments.__name__}
+    used = {verb.arguments.__name__ for verb in VERBS.values()}
+    assert shapes == used
+
+
+def test_help_lists_every_verb_below_its_section(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for title, verbs in SECTIONS.items():
+        first = lines.index(title) + 1
+        assert [line[2:].split("  ")[0] for line in lines[first : first + len(verbs)]] == [verb.name for verb in verbs]
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verb_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*name.split(), "--help"]) == 0
+    assert f"usage: mcl {name}" in capsys.readouterr().out
+
+
+def test_the_longer_verb_wins_and_options_may_stand_anywhere() -> None:
+    verb, parsed = parse(["registry", "report", "paper"])
+    assert (verb.name, parsed.verb, parsed.name) == ("registry report", "registry report", "paper")
+    verb, parsed = parse(["backtest", "strategy=ema_cross", "-m", "strategy.fast=1,2"])
+    assert (verb.name, parsed.multirun, parsed.overrides) == ("backtest", True, ["strategy=ema_cross", "strategy.fast=1,2"])
+    assert isinstance(parsed, argparse.Namespace)
+
+
+def test_usage_errors_are_exit_code_2_and_name_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert main(["backtset"]) == 2
+    assert main(["promote"]) == 2
+    told = capsys.readouterr().err
+    assert "backtest" in told
+    assert "RUN_ID" in told
