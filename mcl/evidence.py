@@ -11,7 +11,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -60,11 +60,15 @@ def tags(run: schema.Config, bars: Bars) -> dict[str, str]:
 
 def label(params: Mapping[str, Any]) -> str:
     """`f10 s30` for {fast: 10, slow: 30}: each value behind the shortest beginning of its name that tells it from the others."""
-    names = {key: key.rpartition(".")[2] for key in params}
-    first = {key: params[key] for key in names if not isinstance(params[key], str)}
-    said = [f"{_beginning(names[key], names.values())}{_short(value)}" for key, value in first.items()]
+    said = [f"{name}{_short(params[key])}" for key, name in _beginnings(tuple(params)).items() if not isinstance(params[key], str)]
     shown = " ".join(said)
     return shown if len(shown) <= LONGEST else f"{shown[:LONGEST].rpartition(' ')[0]} …"
+
+
+@lru_cache
+def _beginnings(keys: tuple[str, ...]) -> dict[str, str]:
+    names = {key: key.rpartition(".")[2] for key in keys}
+    return {key: _beginning(name, names.values()) for key, name in names.items()}
 
 
 def _beginning(name: str, names: Collection[str]) -> str:

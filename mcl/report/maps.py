@@ -8,11 +8,14 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 
 from mcl.report.format import metric, number
-from mcl.report.search import Search, levels, short
+from mcl.report.search import Search, short
 from mcl.report.theme import Figure, Section, chart, columns, finite_list, titled
 
+Floats = npt.NDArray[np.float64]
 AT_ONCE = 6  # pairs that are shown side by side; the others one at a time
 MEASURES = {"trades": "Trades", "max_drawdown_frac": "Max drawdown"}  # besides the score
 
@@ -59,21 +62,18 @@ def _titled(search: Search, pair: tuple[str, str], name: str, label: str, holder
 
 
 def _map(search: Search, a: str, b: str, name: str) -> Figure:
-    frame = search.scored
-    x, y = levels(frame[a]), levels(frame[b])
-    cells = frame[name].astype(float).groupby([y, x], observed=False)
-    mean, count = cells.mean().unstack(), cells.size().unstack()
-    values = mean.to_numpy(dtype=float)
+    x, y = search.levels[a], search.levels[b]
+    values, count = cells(x, y, search.scored[name].to_numpy(float))
     style = metric(name).style
     texts = [["" if math.isnan(v) else number(v, style) for v in row] for row in values]
     best = search.ranked.index[0]
     heat = {
         "type": "heatmap",
-        "x": list(mean.columns.astype(str)),
-        "y": list(mean.index.astype(str)),
+        "x": list(x.cat.categories.astype(str)),
+        "y": list(y.cat.categories.astype(str)),
         "z": [finite_list(row) for row in values],
         "text": texts,
-        "customdata": count.to_numpy().tolist(),
+        "customdata": count.tolist(),
         "xgap": 1,
         "ygap": 1,
         "hovertemplate": f"{short(a)} %{{x}}, {short(b)} %{{y}}<br>mean %{{text}} of %{{customdata}} trials<extra></extra>",
@@ -92,6 +92,19 @@ def _map(search: Search, a: str, b: str, name: str) -> Figure:
     }
     axes = {"xaxis": {"type": "category", "title": {"text": short(a)}}, "yaxis": {"type": "category", "title": {"text": short(b)}}}
     return {"data": [heat, ring], "layout": axes}
+
+
+def cells(x: pd.Series, y: pd.Series, values: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """(means, counts) of the values by the categories of `y` (rows) and `x` (columns); the mean of a cell without a value is NaN."""
+    shape = len(y.cat.categories), len(x.cat.categories)
+    rows, columns = y.cat.codes.to_numpy(np.int64), x.cat.codes.to_numpy(np.int64)
+    placed = (rows >= 0) & (columns >= 0)  # a trial without one of the parameters is in no cell
+    there = placed & ~np.isnan(values)
+    flat, size = rows * shape[1] + columns, shape[0] * shape[1]
+    sums = np.bincount(flat[there], values[there], size)
+    with np.errstate(invalid="ignore"):
+        means = sums / np.bincount(flat[there], minlength=size)
+    return means.reshape(shape), np.bincount(flat[placed], minlength=size).reshape(shape)
 
 
 def _scale(values: Any, maximize: bool) -> dict[str, Any]:

@@ -41,9 +41,14 @@ class Search:
         return self.scored.sort_values([self.metric, "number"], ascending=[not self.maximize, True], kind="stable")
 
     @cached_property
+    def levels(self) -> dict[str, pd.Series]:
+        """The level of every scored trial on each parameter."""
+        return {name: levels(self.scored[name]) for name in self.parameters}
+
+    @cached_property
     def importance(self) -> pd.Series:
         """Share of the metric's variance that each parameter's own levels explain (eta squared, no interactions), largest first."""
-        shares = {name: explained(levels(self.scored[name]), self.scored[self.metric]) for name in self.parameters}
+        shares = {name: explained(found, self.scored[self.metric]) for name, found in self.levels.items()}
         return pd.Series(shares, dtype=float).sort_values(ascending=False, kind="stable")
 
     def text(self, value: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from mcl.redact import blotted, blotter
@@ -16,7 +17,7 @@ Late = Callable[[str], dict[str, bytes]]
 
 def records(given: list[Record]) -> list[Record]:
     """Without the secrets that got into a parameter, a tag or a file: an override on a command line, an address with a password."""
-    blot = blotter()
+    blot = cache(blotter())  # runs of one search share most of their values
     return [
         replace(
             record,

@@ -8,6 +8,7 @@ that were written flat are read all the same.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from mcl.report.format import INTERVALS, KNOWN
 
@@ -36,6 +37,7 @@ class Dataset:
     profile: str = "{}"
 
 
+@cache
 def filed(name: str) -> str:
     """`sharpe` as the store knows it: `result/sharpe`."""
     if known := KNOWN.get(BOUNDS.get(name, name)):
