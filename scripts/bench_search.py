@@ -1,8 +1,8 @@
 """How fast is a search, with every trial a tracked run? Run by `make bench`; prints the figures and exits with 1 when one misses its bound.
 
-overhead   CPU time of a trial beyond its backtest (14 parameters, 40 metrics, every trial a child run in a local SQLite store), mean
-           over 1,000 trials for random, qmc, cmaes and tpe; beside it an MLflow run per job through stock Hydra multirun, as the slope
-           between a few and more jobs, so that start-up is out
+overhead   CPU time of a trial beyond its backtest (signal, simulation, all metrics), with 14 parameters and 40 metrics, every trial a
+           child run in a local SQLite store: mean over 1,000 trials for random, qmc, cmaes and tpe; beside it an MLflow run per job
+           through stock Hydra multirun. Both are slopes between fewer and more, so that start-up is out
 speed      200 EMA combinations on 850,000 bars, tracked, with one worker and with two
 size       10,000 tracked trials: sorting them by a metric as the MLflow UI asks for it, and `mcl sweep report`
 start      from the process's start to the first outcome on disk
@@ -19,9 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -88,35 +90,59 @@ def project() -> Iterator[Path]:
         yield Path(name)
 
 
-def overhead(root: Path, sampler: str, trials: int) -> float:
-    """CPU milliseconds a trial beyond its backtest: the slope between a tenth of the trials and all, so that start and end are out."""
-    few, many = max(1, trials // 10), trials
-    costs = [searched(root, sampler, count) for count in (few, many)]
-    return (costs[1] - costs[0]) / (many - few) * 1000
+def overhead(root: Path, sampler: str, trials: int) -> tuple[float, float]:
+    """CPU milliseconds a trial (beyond its backtest, of its backtest): slopes between a tenth of the trials and all, so that start and
+    end are out, after a small search that has warmed up what either needs."""
+    few, many = max(2, trials // 10), trials
+    searched(root, sampler, few)
+    first, last = searched(root, sampler, few), searched(root, sampler, many)
+    beyond, within = ((late - early) / (many - few) * 1000 for early, late in zip(first, last, strict=True))
+    return beyond, within
 
 
-def searched(root: Path, sampler: str, trials: int) -> float:
-    """CPU seconds of a whole search, less what its backtests take when they are run alone."""
-    from mcl import config, metrics, search
-    from mcl.engine.backtest import backtest
-    from mcl.search import outcomes
-    from mcl.search.trial import Market
+def searched(root: Path, sampler: str, trials: int) -> tuple[float, float]:
+    """CPU seconds of a whole search (beyond its backtests, within them), all threads. A backtest is signal, simulation and all metrics;
+    it is timed where it happens, in the same run."""
+    from mcl import config, search
     from mcl.tracking import Store
 
     typed = [*FIXED, "data.path=small.csv", *FOURTEEN, f"search.sampler={sampler}", f"search.trials={trials}", f"study={sampler}"]
-    composed, start = config.compose("sweep", typed), time.process_time()
-    swept = search.sweep(composed, store=Store(root), root=root)
-    whole = time.process_time() - start
-    known = outcomes.read(root / "mlruns" / "sweeps" / f"{swept.sweep_id}.outcomes")
-    market, alone = Market(root), 0.0
-    for outcome in known.values():
-        if outcome.metrics:
-            run = config.run_config(outcome.config)
-            bars = market.bars(run.data)
-            start = time.process_time()
-            metrics.summary(backtest(run, bars))
-            alone += time.process_time() - start
-    return whole - alone
+    composed = config.compose("sweep", typed)
+    with backtests_timed() as spent:
+        start = time.process_time()
+        search.sweep(composed, store=Store(root), root=root)
+        whole = time.process_time() - start
+    within = sum(spent.values())
+    return whole - within, within
+
+
+@contextmanager
+def backtests_timed() -> Iterator[Counter[str]]:
+    """CPU seconds of this thread in the three calls that a backtest consists of."""
+    from mcl import metrics
+    from mcl.engine import backtest as engine
+
+    spent: Counter[str] = Counter()
+    calls = [(engine, "plan"), (engine, "simulate"), (metrics, "summary")]
+    before = [getattr(module, name) for module, name in calls]
+
+    def timed(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            start = time.thread_time()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                spent[name] += time.thread_time() - start
+
+        return run
+
+    for (module, name), call in zip(calls, before, strict=True):
+        setattr(module, name, timed(name, call))
+    try:
+        yield spent
+    finally:
+        for (module, name), call in zip(calls, before, strict=True):
+            setattr(module, name, call)
 
 
 def stock(root: Path, few: int, many: int) -> float:
@@ -196,6 +222,7 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--sessions", type=int, default=620, help="of 1,371 bars: 620 are 850,000 bars")
     parser.add_argument("--size", type=int, default=10_000)
+    parser.add_argument("--only", nargs="*", choices=["overhead", "speed", "size", "start"])
     arguments = parser.parse_args()
     missed = []
 
@@ -204,21 +231,34 @@ def main() -> int:
         missed.extend([] if good else [what])
         print(f"{what:44s}{value:10.2f} {unit:10s}{'at least' if least else 'at most'} {bound:g}{'' if good else '   MISSED'}", flush=True)
 
-    with project() as root:
-        write_walk(root / "small.csv", sessions=20, bars=390)
+    def overheads(root: Path) -> None:
         other = stock(root, 4, 24)
         print(f"{'an MLflow run per job, stock Hydra multirun':44s}{other:10.2f} ms/job", flush=True)
         for sampler, bound in BOUNDS_MS.items():
-            own = overhead(root, sampler, arguments.trials)
+            own, within = overhead(root, sampler, arguments.trials)
+            print(f"{f'a backtest with all metrics, {sampler}':44s}{within:10.2f} ms CPU", flush=True)
             line(f"overhead of {sampler} (stock is {other / own:.0f} times that)", own, "ms/trial", bound)
+
+    def speeds(root: Path) -> None:
         write_walk(root / "large.csv", sessions=arguments.sessions, bars=1371)
         speed(root, 1)  # reads the file and compiles
         for workers, bound in SPEED.items():
             line(f"200 EMA combinations, {workers} worker{'s'[: workers - 1]}", speed(root, workers), "trials/s", bound, least=True)
+
+    def sizes(root: Path) -> None:
         sorting, reporting = size(root, arguments.size)
         line(f"{arguments.size:,} trials sorted by a metric", sorting, "s", SORT_SEC)
         line(f"mcl sweep report of {arguments.size:,} trials", reporting, "s", REPORT_SEC)
+
+    def starts(root: Path) -> None:
+        first_trial(root)  # compiles
         line("from start to first trial", first_trial(root), "s", START_SEC)
+
+    parts = {"overhead": overheads, "speed": speeds, "size": sizes, "start": starts}
+    with project() as root:
+        write_walk(root / "small.csv", sessions=20, bars=390)
+        for name in arguments.only or parts:
+            parts[name](root)
     print(f"missed: {', '.join(missed)}" if missed else "within all bounds")
     return 1 if missed else 0
 

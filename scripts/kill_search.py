@@ -6,6 +6,7 @@ Every search must end with exactly its target of trials, none twice in the store
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import signal
@@ -14,9 +15,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from bench_search import FIXED, write_walk
+
+if TYPE_CHECKING:
+    from mcl.search.swept import Swept
 
 CHILD = """
 import sys
@@ -32,25 +37,62 @@ if __name__ == "__main__":
         search.sweep(config.compose("sweep", sys.argv[2:]), store=Store(root), root=root)
 """
 COMPARED = ["trial", "strategy.fast", "strategy.slow", "state", "reason", "value", "net_pnl_usd"]
-TRIALS = 300
+TRIALS = 600
+MOST_AGAIN = 3  # kills of one search after its first
 
 
 def overrides(sampler: str, workers: int) -> list[str]:
-    axes = ["strategy.fast=range(2,32)", "strategy.slow=range(40,140,10)"]
+    axes = ["strategy.fast=range(2,32)", "strategy.slow=range(40,240,10)"]
     return [*FIXED, "data.path=small.csv", *axes, f"search.sampler={sampler}", f"search.trials={TRIALS}", f"search.workers={workers}"]
 
 
-def killed(root: Path, script: Path, arguments: list[str], chance: random.Random) -> bool:
-    """Run a process and kill it, or all of its group, somewhere; False when it came to its end before."""
+def killed(root: Path, script: Path, arguments: list[str], chance: random.Random) -> str:
+    """Run a process and kill somebody: the parent, one of its workers, or its whole group; who it was, or nothing when it came to its
+    end before. Half of the kills come at any time after the start, the other half soon after an outcome was written."""
+    folder = root / "mlruns" / "sweeps"
     process = subprocess.Popen([sys.executable, str(script), str(root), *arguments], start_new_session=True, stderr=subprocess.DEVNULL)
-    try:
-        process.wait(timeout=chance.uniform(1.5, 6.0))
-    except subprocess.TimeoutExpired:
-        whole = chance.random() < 0.5
-        os.killpg(process.pid, signal.SIGKILL) if whole else os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        return True
-    return False
+    if chance.random() < 0.5:
+        before = size(folder)
+        while process.poll() is None and size(folder) == before:
+            time.sleep(0.005)
+        patience = chance.uniform(0.0, 0.5)
+    else:
+        patience = chance.uniform(0.5, 6.0)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=patience)
+        return ""
+    who = chance.choice(["parent", "group", "worker"])
+    if who == "worker" and (workers := children(process.pid)):
+        os.kill(chance.choice(workers), signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # the search goes on; then the parent goes, too
+            process.wait(timeout=chance.uniform(0.0, 1.0))
+            return who
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL) if who == "group" else os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    return who
+
+
+def differences(swept: Swept, whole: Swept, rows: list[int]) -> str:
+    """What is not as in the undisturbed search: its rows in the store, a trial, the best."""
+    if rows != list(range(TRIALS)):
+        return f"rows twice or missing: {sorted(set(rows) ^ set(range(TRIALS))) or [n for n in set(rows) if rows.count(n) > 1]}"
+    if len(swept.trials) != TRIALS:
+        return f"{len(swept.trials)} trials in the table"
+    is_now, was = swept.trials[COMPARED], whole.trials[COMPARED]
+    unlike = ~((is_now == was) | (is_now.isna() & was.isna())).all(axis=1)
+    if unlike.any():
+        return f"unlike the undisturbed: {is_now[unlike].head(3).to_dict('records')}, not {was[unlike].head(3).to_dict('records')}"
+    return "" if (swept.best or {})["trial"] == (whole.best or {})["trial"] else f"best is {swept.best}"
+
+
+def size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*.outcomes"))
+
+
+def children(parent: int) -> list[int]:
+    """The processes that this one has begun (Linux)."""
+    return [int(number) for path in Path(f"/proc/{parent}/task").glob("*/children") for number in path.read_text().split()]
 
 
 def main() -> int:
@@ -74,21 +116,22 @@ def main() -> int:
         while kills < arguments.kills:
             sampler, workers = chance.choice(["grid", "qmc"]), chance.choice([1, 2])
             before = {path.name for path in store.folder.glob("sweeps/*.card")}
-            kills += killed(root, script, overrides(sampler, workers), chance)
+            kills += bool(killed(root, script, overrides(sampler, workers), chance))
             begun = {path.name for path in store.folder.glob("sweeps/*.card")} - before
             if not begun:
                 continue  # killed before there was a search
             sweep_id = begun.pop().removesuffix(".card")
-            while kills < arguments.kills and killed(root, script, ["resume", sweep_id], chance):
+            for _ in range(chance.randint(0, MOST_AGAIN)):
+                if kills >= arguments.kills or not killed(root, script, ["resume", sweep_id], chance):
+                    break
                 kills += 1
             time.sleep(0.2)
             swept = search.resume(sweep_id, store=Store(root), root=root)
             rows = sorted(int(r.tags["trial"]) for r in store.children(sweep_id) if r.tags["mcl.kind"] == "trial")
-            same = swept.trials[COMPARED].equals(whole[sampler].trials[COMPARED])
-            best = (swept.best or {})["trial"] == (whole[sampler].best or {})["trial"]
+            wrong = differences(swept, whole[sampler], rows)
             searches += 1
-            print(f"{kills:3d} kills, search {searches}: {sampler}, {workers} workers, {len(rows)} rows, equal {same and best}", flush=True)
-            if rows != list(range(TRIALS)) or not same or not best:
+            print(f"{kills:3d} kills, search {searches}: {sampler}, {workers} workers, {len(rows)} rows, {wrong or 'equal'}", flush=True)
+            if wrong:
                 return 1
         print(f"{kills} kills over {searches} searches: every one ended as if undisturbed")
     return 0

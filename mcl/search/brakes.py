@@ -13,6 +13,8 @@ from mcl.search.progress import Board
 from mcl.search.trial import Outcome
 from mcl.tracking import Status
 
+LOOK_SEC = 0.1
+
 
 class Brakes:
     """`on()` before each trial: whether to ask for no more. `why` is empty while the search may go on."""
@@ -20,19 +22,25 @@ class Brakes:
     def __init__(self, search: schema.Search, stop: Stop, places: Sequence[Place]) -> None:
         self._search, self._stop, self._places = search, stop, places
         self._deadline = math.inf if search.timeout_sec is None else time.perf_counter() + search.timeout_sec
-        self._since_better = 0
-        self._same_failure = ""
+        self._since_better, self._looked = 0, -math.inf
         self.why = ""
         self.status: Status = "FINISHED"
 
     def on(self) -> bool:
         if self.why:
             return True
-        if self._stop.requested or any(place.asked_to_stop for place in self._places):
+        if self._stop.requested or self._asked():
             self._pull("stopped by hand", "KILLED")
         elif time.perf_counter() >= self._deadline:
             self._pull(f"search.timeout_sec={self._search.timeout_sec:g} is over", "FINISHED")
         return bool(self.why)
+
+    def _asked(self) -> bool:
+        """Whether `mcl sweep stop` has been typed: a look at the disk, not at every trial."""
+        if time.perf_counter() - self._looked < LOOK_SEC:
+            return False
+        self._looked = time.perf_counter()
+        return any(place.asked_to_stop for place in self._places)
 
     def watch(self, outcome: Outcome, improved: bool, board: Board) -> None:
         """Take an outcome of this process into account."""

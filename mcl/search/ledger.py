@@ -6,6 +6,7 @@ import io
 import json
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from mcl import config, evidence, trials
@@ -15,7 +16,7 @@ from mcl.tracking import Record, Store
 if TYPE_CHECKING:
     import pandas as pd
 
-BATCH = 250  # a killed process loses at most this many rows of the store; the journal has them
+BATCH = 1000  # a killed process loses at most this many rows of the store; the log of outcomes has them
 BATCH_SEC = 5.0
 SHOWN_WHEN_PRUNED = ("trades",)  # a pruned trial must not lead a list that is sorted by a metric
 
@@ -34,12 +35,19 @@ class Ledger:
         self._waiting: list[Outcome] = []
         self._flushed = time.perf_counter()
         self._outcomes: list[Outcome] = []
+        self._fingerprints: dict[int, str] = {}
+        self._thread = ThreadPoolExecutor(1, "ledger")
+        self._writing: Future[None] | None = None
         self.run_ids: dict[int, str] = {}
 
     def add(self, outcome: Outcome) -> None:
+        """Take an outcome in; now and then a thread begins to write what waits, and the trials go on meanwhile.
+
+        StoreError where the batch before could not be written.
+        """
         self._waiting.append(outcome)
         if len(self._waiting) >= BATCH or time.perf_counter() - self._flushed > BATCH_SEC:
-            self.flush()
+            self._begin()
 
     def keep(self, outcome: Outcome, run_id: str) -> None:
         """Enter an outcome whose run is in the store already."""
@@ -47,13 +55,28 @@ class Ledger:
         self._outcomes.append(outcome)
 
     def flush(self) -> None:
-        """Write what waits. All trials of a batch are in the store afterwards, or a StoreError says why."""
+        """Write what waits. All trials are in the store afterwards, or a StoreError says why."""
+        self._begin()
+        self._settle()
+
+    def _begin(self) -> None:
+        """Have a thread write what waits, once the batch before is written."""
+        self._settle()
         batch, self._waiting = self._waiting, []
+        self._flushed = time.perf_counter()
+        if batch:
+            self._writing = self._thread.submit(self._file, batch)
+
+    def _settle(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _file(self, batch: list[Outcome]) -> None:
         if self._rows:
             self._write(batch)
         self._remember(batch)
         self._outcomes += batch
-        self._flushed = time.perf_counter()
 
     def restore(self, known: Sequence[Outcome], rows: Mapping[int, str]) -> None:
         """Take in the outcomes of earlier processes, of which `rows` are runs of the store; write what those did not come to write.
@@ -136,7 +159,7 @@ class Ledger:
             "value": outcome.value,
             "seconds": outcome.seconds,
             "run_id": self.run_ids.get(outcome.number, ""),
-            "config_sha256": fingerprint(outcome),
+            "config_sha256": self._fingerprint(outcome),
         }
         return fixed | outcome.params | outcome.metrics
 
@@ -152,7 +175,7 @@ class Ledger:
             state=outcome.state,
             group=self._parent,
             reason=outcome.reason,
-            config_sha256=fingerprint(outcome),
+            config_sha256=self._fingerprint(outcome),
             data_fingerprint=self._tags.get("data_fingerprint", ""),
             params=outcome.params,
             sessions=outcome.sessions,
@@ -160,7 +183,7 @@ class Ledger:
         )
 
     def _record(self, outcome: Outcome) -> Record:
-        facts = {"state": outcome.state, "reason": outcome.reason, "detail": outcome.detail, "config_sha256": fingerprint(outcome)}
+        facts = {"state": outcome.state, "reason": outcome.reason, "detail": outcome.detail, "config_sha256": self._fingerprint(outcome)}
         files = {"config.json": json.dumps(outcome.config).encode()} if outcome.config else {}
         if outcome.traceback:
             files["traceback.txt"] = outcome.traceback.encode()
@@ -176,10 +199,12 @@ class Ledger:
             status="FAILED" if outcome.state == "FAILED" else "FINISHED",
         )
 
-
-def fingerprint(outcome: Outcome) -> str:
-    """The same as `config.fingerprint`; empty when the configuration is not valid."""
-    return config.digest({key: outcome.config[key] for key in config.DECIDES}) if outcome.config else ""
+    def _fingerprint(self, outcome: Outcome) -> str:
+        """The same as `config.fingerprint`; empty when the configuration is not valid."""
+        if outcome.number not in self._fingerprints:
+            decides = {key: outcome.config[key] for key in config.DECIDES} if outcome.config else {}
+            self._fingerprints[outcome.number] = config.digest(decides) if decides else ""
+        return self._fingerprints[outcome.number]
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from mcl.search.space import Space, points
 
 Point = Callable[[int], dict[str, Any]]
+Places = npt.NDArray[np.float64]  # in [0, 1)
+BLOCK = 256  # points of Sobol's sequence that are made at once
 
 
 def grid(space: Space) -> Point:
@@ -38,14 +42,15 @@ def sobol(space: Space, seed: int) -> Point:
 
     engine = qmc.Sobol(len(space), scramble=True, rng=seed)
 
-    def point(number: int) -> dict[str, Any]:
-        if number < engine.num_generated:
-            engine.reset()
-        if number > engine.num_generated:
-            engine.fast_forward(number - engine.num_generated)
-        return _placed(space, engine.random(1)[0])
+    @lru_cache(maxsize=2)
+    def block(number: int) -> Places:
+        engine.reset()
+        if number:
+            engine.fast_forward(number * BLOCK)
+        drawn: Places = engine.random(BLOCK)
+        return drawn
 
-    return point
+    return lambda number: _placed(space, block(number // BLOCK)[number % BLOCK])
 
 
 def at(axis: BaseDistribution, place: float) -> Any:
@@ -75,5 +80,5 @@ def inside(axis: BaseDistribution, value: Any) -> bool:
     return value in points("", axis)
 
 
-def _placed(space: Space, places: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Any]:
+def _placed(space: Space, places: Places) -> dict[str, Any]:
     return {key: at(axis, float(place)) for (key, axis), place in zip(space.items(), places, strict=True)}
