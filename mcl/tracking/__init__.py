@@ -8,24 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlparse
+from typing import Any
 
-from mcl import config
 from mcl.errors import StoreError, nearest
-from mcl.tracking import bulk, clean, local
+from mcl.tracking import bulk, clean, machine
+from mcl.tracking.door import Door, cannot_write
 from mcl.tracking.filing import NOTE, Dataset, filed, linked, plain
 from mcl.tracking.records import Record, Status, StoredRun, StoredVersion
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 __all__ = ["PARENT", "Record", "Status", "Store", "StoredRun", "StoredVersion", "content_sha256", "short"]
 
@@ -33,27 +27,20 @@ PARENT = "mlflow.parentRunId"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow shows its pages for language models
 MAX_PARAM = 500  # characters; MLflow cuts at 6000 without a word, a longer value is named by its hash here
 BATCH = 900  # MLflow takes 1000 entities a call
-QUIET = {  # before the first import of mlflow
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
-}
 
 
 class Store:
     """The run store of a project. Opening it is lazy: mlflow is imported at the first call that needs it."""
 
     def __init__(self, root: Path | None = None) -> None:
-        self.root = (root or config.root()).resolve()
-        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root / 'mlruns' / 'mlflow.db'}"
-        shared = self.uri.startswith("sqlite:///")  # then artifacts lie beside the database, whichever project opens it
-        self.folder = self._database.resolve().parent if shared else self.root / "mlruns"
+        self.door = Door(root)
+        self.root, self.uri, self.folder = self.door.root, self.door.uri, self.door.folder
+        self._studies: dict[str, str] = {}  # names by MLflow's experiment id
 
     @property
     def exists(self) -> bool:
         """Whether there is anything to open: a local store is made by the first run."""
-        return not self.uri.startswith("sqlite:///") or self._database.is_file()
+        return self.door.exists
 
     # ------------------------------------------------------------------------------------------------------------- runs
 
@@ -69,7 +56,7 @@ class Store:
         run_id = self.start(record)
         if late is not None:
             self._fill(run_id, Record(record.study, record.name, files=self._late(run_id, late)))
-        with self._refusals(record.name):
+        with self.door.refusals(record.name):
             self._terminate(run_id, record.status)
         return run_id
 
@@ -82,18 +69,18 @@ class Store:
 
     def artifacts(self, run_id: str) -> Path:
         """The folder of a run's artifacts, without opening MLflow where the store is local."""
-        uri = bulk.artifact_uri(self._database, run_id) if self._takes_bulk else None
-        return self._local(uri) if uri else self.run(run_id).artifacts
+        uri = bulk.artifact_uri(self.door.database, run_id) if self.door.takes_bulk else None
+        return self.door.local(uri) if uri else self.run(run_id).artifacts
 
     def start(self, record: Record) -> str:
         """Write a run that stays RUNNING: the parent of a sweep, a live session."""
         record = clean.records([record])[0]
-        with self._refusals(record.name):
+        with self.door.refusals(record.name):
             tags = record.tags | ({PARENT: record.parent} if record.parent else {})
             experiment = self._experiment(record.study)
-            run_id = str(self._client.create_run(experiment, run_name=record.name, tags=tags).info.run_id)
+            run_id = str(self.door.client.create_run(experiment, run_name=record.name, tags=tags).info.run_id)
             if NOTE in tags:
-                self._client.set_tag(run_id, NOTE, linked(tags, run_id, experiment)[NOTE])
+                self.door.client.set_tag(run_id, NOTE, linked(tags, run_id, experiment)[NOTE])
         self._fill(run_id, record)
         return run_id
 
@@ -101,22 +88,22 @@ class Store:
         """Add what `record` holds to a started run and set its final status."""
         record = clean.records([record])[0]
         self._fill(run_id, record)
-        with self._refusals(run_id):
-            experiment = str(self._client.get_run(run_id).info.experiment_id)
+        with self.door.refusals(run_id):
+            experiment = str(self.door.client.get_run(run_id).info.experiment_id)
             for key, value in linked(record.tags, run_id, experiment).items():
-                self._client.set_tag(run_id, key, value)
+                self.door.client.set_tag(run_id, key, value)
             self._terminate(run_id, record.status)
 
     def reopen(self, run_id: str) -> None:
         """Mark a parent as RUNNING again: a search that goes on."""
-        with self._refusals(run_id):
-            self._client.update_run(run_id, status="RUNNING")
+        with self.door.refusals(run_id):
+            self.door.client.update_run(run_id, status="RUNNING")
 
     def trials(self, parent: str, kind: str = "trial") -> dict[int, str]:
         """Run ids of the finished trials below a search by trial number; kind "backtest" names those that were run again in full."""
-        if self._takes_bulk:
-            with self._refusals(parent):
-                return bulk.trials(self._database, parent, kind)
+        if self.door.takes_bulk:
+            with self.door.refusals(parent):
+                return bulk.trials(self.door.database, parent, kind)
         children = self._search(f"tags.`{PARENT}` = '{parent}'")
         tags = ((run.data.tags, str(run.info.run_id)) for run in children if run.info.status != "RUNNING")
         return {int(found["trial"]): run_id for found, run_id in tags if found.get("mcl.kind") == kind and "trial" in found}
@@ -124,14 +111,14 @@ class Store:
     def discard(self, run_ids: Iterable[str]) -> None:
         """Take runs out of every list; MLflow keeps them as deleted."""
         for run_id in run_ids:
-            with self._refusals(run_id):
-                self._client.delete_run(run_id)
+            with self.door.refusals(run_id):
+                self.door.client.delete_run(run_id)
 
     def analyze(self) -> None:
         """After many runs were added: statistics that keep a local store's lists and sorts fast."""
-        if self._takes_bulk:
-            with self._refusals("ANALYZE"):
-                bulk.analyze(self._database)
+        if self.door.takes_bulk:
+            with self.door.refusals("ANALYZE"):
+                bulk.analyze(self.door.database)
 
     def run(self, run_id: str) -> StoredRun:
         """The run with this id, or with this unique beginning of an id; `last` is the newest finished backtest,
@@ -139,16 +126,16 @@ class Store:
         from mlflow.exceptions import MlflowException
 
         try:
-            return self._stored(self._client.get_run(run_id))
+            return self._stored(self.door.client.get_run(run_id))
         except MlflowException:
-            return self._stored(self._client.get_run(self._completed_id(run_id)))
+            return self._stored(self.door.client.get_run(self._completed_id(run_id)))
 
     def children(self, run_id: str) -> list[StoredRun]:
         return [self._stored(run) for run in self._search(f"tags.`{PARENT}` = '{run_id}'")]
 
     def in_study(self, study: str, *, tops: bool = False) -> list[StoredRun]:
         """Every run filed under this study, newest first; with `tops` only those that are nobody's child."""
-        found = self._client.get_experiment_by_name(study)
+        found = self.door.client.get_experiment_by_name(study)
         query = f"tags.`{PARENT}` IS NULL" if tops else ""
         return [self._stored(run) for run in self._search(query, [found.experiment_id])] if found else []
 
@@ -158,12 +145,12 @@ class Store:
         """A new immutable version of the registered model `name` with these files; `content_sha256` over them goes into its tags."""
         from mlflow.exceptions import MlflowException
 
-        client = self._client
+        client = self.door.client
         content = content_sha256(files)
-        with self._refusals(name), local.global_uri(self.uri):
+        with self.door.refusals(name), machine.global_uri(self.uri):
             experiment = client.get_run(run_id).info.experiment_id
             model = client.create_logged_model(experiment, name=name, source_run_id=run_id, model_type="trading-config", tags=tags)
-            self._put(str(model.artifact_location), files, lambda folder: client.log_model_artifacts(model.model_id, folder))
+            self.door.put(str(model.artifact_location), files, lambda folder: client.log_model_artifacts(model.model_id, folder))
             client.finalize_logged_model(model.model_id, "READY")
             try:
                 client.create_registered_model(name)
@@ -176,20 +163,20 @@ class Store:
         return int(made.version)
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
-        with self._refusals(name):
-            self._client.set_registered_model_alias(name, alias, str(version))
+        with self.door.refusals(name):
+            self.door.client.set_registered_model_alias(name, alias, str(version))
 
     def annotate(self, name: str, key: str, value: str) -> None:
         """A tag of the registered model itself, for what is true beyond one version."""
-        with self._refusals(name):
-            self._client.set_registered_model_tag(name, key, value)
+        with self.door.refusals(name):
+            self.door.client.set_registered_model_tag(name, key, value)
 
     def annotations(self, name: str) -> dict[str, str]:
         """All tags of a registered model; none when there is no such model."""
         from mlflow.exceptions import MlflowException
 
         try:
-            return dict(self._client.get_registered_model(name).tags)
+            return dict(self.door.client.get_registered_model(name).tags)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise StoreError(f"the run store {self.uri} refused {name}: {' '.join(str(error).split())[:300]}") from None
@@ -209,7 +196,7 @@ class Store:
 
     def versions(self, name: str) -> list[StoredVersion]:
         """All versions of a registered model, newest first."""
-        client = self._client
+        client = self.door.client
         found = client.search_model_versions(f"name = '{name}'")
         if not found:
             return []
@@ -221,52 +208,25 @@ class Store:
 
     # --------------------------------------------------------------------------------------------------------- internals
 
-    @cached_property
-    def _client(self) -> MlflowClient:
-        for key, value in QUIET.items():
-            os.environ.setdefault(key, value)
-        with self._refusals(str(self.folder)):
-            if self.uri.startswith("sqlite:///"):
-                self.folder.mkdir(parents=True, exist_ok=True)
-                local.use_wal(Path(self.uri.removeprefix("sqlite:///")))
-            from mlflow import MlflowClient
-
-            return MlflowClient(self.uri, registry_uri=self.uri)
-
-    @property
-    def _database(self) -> Path:
-        return Path(self.uri.removeprefix("sqlite:///"))
-
-    @cached_property
-    def _takes_bulk(self) -> bool:
-        """A local SQLite store with the schema that `bulk` knows; one that is new or old is made or migrated by the client first."""
-        if not self.uri.startswith("sqlite:///"):
-            return False
-        with self._refusals(self.uri):
-            if bulk.supported(self._database):
-                return True
-            self._client.search_experiments(max_results=1)
-            return bulk.supported(self._database)
-
     def _place(self, study: str) -> bulk.Place | None:
         """Where `bulk` writes the runs of a study; None sends them through the client."""
-        if not self._takes_bulk:
+        if not self.door.takes_bulk:
             return None
-        with self._refusals(study):
-            found = bulk.experiment(self._database, study)
+        with self.door.refusals(study):
+            found = bulk.experiment(self.door.database, study)
             if found is None:
                 self._experiment(study)
-                found = bulk.experiment(self._database, study)
-        return bulk.Place(*found, self._local(found[1])) if found else None
+                found = bulk.experiment(self.door.database, study)
+        return bulk.Place(*found, self.door.local(found[1])) if found else None
 
     def _insert(self, place: bulk.Place, rows: list[bulk.Row], late: Callable[[str], dict[str, bytes]] | None = None) -> list[str]:
         if late is not None:
             rows = [replace(row, files=row.files | late(row.run_id)) for row in rows]
-        with self._refusals(rows[0].name if len(rows) == 1 else f"{len(rows)} runs"):
-            return bulk.insert(self._database, place, rows)
+        with self.door.refusals(rows[0].name if len(rows) == 1 else f"{len(rows)} runs"):
+            return bulk.insert(self.door.database, place, rows)
 
     def _experiment(self, study: str) -> str:
-        client = self._client
+        client = self.door.client
         found = client.get_experiment_by_name(study)
         if found is not None:
             return str(found.experiment_id)
@@ -276,9 +236,9 @@ class Store:
     def _fill(self, run_id: str, record: Record) -> None:
         from mlflow.entities import Metric, Param
 
-        client = self._client
+        client = self.door.client
         try:
-            with self._refusals(record.name):
+            with self.door.refusals(record.name):
                 params = [Param(k, short(v)) for k, v in record.params.items()]
                 metrics = [Metric(filed(k), float(v), 0, 0) for k, v in record.metrics.items() if not math.isinf(v)]
                 steps = [Metric(filed(k), v, 0, step) for k, points in record.series.items() for step, v in points]
@@ -290,10 +250,10 @@ class Store:
                     client.log_inputs(run_id, datasets=[_input(record.dataset)])
                 if record.files:
                     uri = str(client.get_run(run_id).info.artifact_uri)
-                    self._put(uri, record.files, lambda folder: client.log_artifacts(run_id, folder))
+                    self.door.put(uri, record.files, lambda folder: client.log_artifacts(run_id, folder))
         except (StoreError, OSError) as error:
             self._abandon(run_id, str(error))
-            raise error if isinstance(error, StoreError) else _disk(record.name, error) from None
+            raise error if isinstance(error, StoreError) else cannot_write(record.name, error) from None
 
     def _late(self, run_id: str, make: Callable[[str], dict[str, bytes]]) -> dict[str, bytes]:
         try:
@@ -304,15 +264,15 @@ class Store:
 
     def _abandon(self, run_id: str, why: str) -> None:
         """Best effort, since the disk may be full: a run that cannot be marked FAILED stays RUNNING, which does not look whole either."""
-        with self._refusals(run_id):
-            self._client.set_tag(run_id, "mcl.error", why[:1000])
+        with self.door.refusals(run_id):
+            self.door.client.set_tag(run_id, "mcl.error", why[:1000])
             self._terminate(run_id, "FAILED")
 
     def _terminate(self, run_id: str, status: str) -> None:
-        self._client.set_terminated(run_id, status)
+        self.door.client.set_terminated(run_id, status)
 
     def _search(self, query: str, experiments: list[str] | None = None) -> Iterator[Any]:
-        client = self._client
+        client = self.door.client
         ids = experiments or [e.experiment_id for e in client.search_experiments()]
         token: str | None = None
         while ids:
@@ -337,9 +297,9 @@ class Store:
         raise StoreError(f"no run has the id {beginning!r}, and no search that name, in {self.uri}", "mcl runs lists them")
 
     def _recent_id(self, word: str, back: int) -> str:
-        ids = [e.experiment_id for e in self._client.search_experiments()]
+        ids = [e.experiment_id for e in self.door.client.search_experiments()]
         query = "tags.`mcl.kind` = 'backtest' AND attributes.status = 'FINISHED'"
-        found = self._client.search_runs(ids, query, max_results=back + 1, order_by=["attributes.start_time DESC"])
+        found = self.door.client.search_runs(ids, query, max_results=back + 1, order_by=["attributes.start_time DESC"])
         if len(found) <= back:
             raise StoreError(f"{word} needs {back + 1} finished backtests in {self.uri}; there are {len(found)}", "mcl runs lists all runs")
         return str(found[back].info.run_id)
@@ -356,65 +316,18 @@ class Store:
             metrics={plain(name): value for name, value in run.data.metrics.items()},
             tags=tags,
             parent=tags.get(PARENT),
-            place=partial(self._local, str(run.info.artifact_uri)),
+            place=partial(self.door.local, str(run.info.artifact_uri)),
         )
 
     def _study_name(self, experiment_id: str) -> str:
-        names: dict[str, str] = self.__dict__.setdefault("_names", {})
-        if experiment_id not in names:
-            names[experiment_id] = str(self._client.get_experiment(experiment_id).name)
-        return names[experiment_id]
+        if experiment_id not in self._studies:
+            self._studies[experiment_id] = str(self.door.client.get_experiment(experiment_id).name)
+        return self._studies[experiment_id]
 
     def _stored_version(self, version: Any, aliases: tuple[str, ...]) -> StoredVersion:
-        model = self._client.get_logged_model(str(version.source).removeprefix("models:/"))
-        place = partial(self._local, str(model.artifact_location))
+        model = self.door.client.get_logged_model(str(version.source).removeprefix("models:/"))
+        place = partial(self.door.local, str(model.artifact_location))
         return StoredVersion(str(version.name), int(version.version), aliases, dict(version.tags), str(version.run_id), place)
-
-    def _local(self, uri: str) -> Path:
-        """Artifacts below mlruns/ are found again after the project folder was moved or copied: MLflow stores absolute paths, and a copy
-        must not look into the original. Those of a server are fetched into mlruns/served/."""
-        parsed, own = urlparse(uri), self._own(uri)
-        if parsed.scheme not in ("", "file"):
-            with self._refusals(uri):
-                return local.fetched(uri, self.uri, self.folder / "served")
-        path = Path(unquote(parsed.path))
-        return own if own is not None and (own.exists() or not path.exists()) else path
-
-    def _own(self, uri: str) -> Path | None:
-        """Where the artifacts of a local URI lie, or belong, in the folder of this store; None for others."""
-        parsed = urlparse(uri)
-        parts = Path(unquote(parsed.path)).parts
-        if parsed.scheme not in ("", "file") or "mlruns" not in parts or not self.uri.startswith("sqlite:///"):
-            return None
-        return self.folder.joinpath(*parts[len(parts) - parts[::-1].index("mlruns") :])
-
-    def _put(self, uri: str, files: dict[str, bytes], send: Callable[[str], None]) -> None:
-        own = self._own(uri)
-        if own is not None:
-            try:
-                bulk.write(own, files)
-            except OSError:
-                for path in files:
-                    (own / path).unlink(missing_ok=True)
-                raise
-            return
-        with local.folder_with(files) as folder:
-            send(str(folder))
-
-    @contextmanager
-    def _refusals(self, what: str) -> Iterator[None]:
-        """MLflow's, SQLAlchemy's and the disk's errors as one StoreError each."""
-        try:
-            yield
-        except StoreError:
-            raise
-        except OSError as error:
-            raise _disk(what, error) from None
-        except Exception as error:
-            if type(error).__module__.split(".")[0] not in ("mlflow", "sqlalchemy", "sqlite3", "alembic"):
-                raise
-            reason = " ".join(str(error).split())[:300]
-            raise StoreError(f"the run store {self.uri} refused {what}: {reason}", "mcl ui shows the store") from error
 
 
 def _row(record: Record) -> bulk.Row:
@@ -450,8 +363,3 @@ def content_sha256(files: dict[str, bytes]) -> str:
     """sha256 over the sorted (path, sha256 of content) lines of a bundle."""
     lines = (f"{path} {hashlib.sha256(files[path]).hexdigest()}\n" for path in sorted(files))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _disk(what: str, error: OSError) -> StoreError:
-    where = error.filename or "mlruns"
-    return StoreError(f"cannot write {what}: {error.strerror or error} ({where})", "free space or fix the permissions, then run it again")

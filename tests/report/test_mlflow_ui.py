@@ -78,7 +78,7 @@ def shows(driver: Any, url: str, text: str) -> None:
 
 def test_runs_are_found_described_compared_and_their_report_is_drawn(browser: Any, server: str, runs: tuple[Path, list[str]]) -> None:
     root, ids = runs
-    experiment = Store(root)._client.get_experiment_by_name("mcl").experiment_id
+    experiment = Store(root).door.client.get_experiment_by_name("mcl").experiment_id
     place = f"{server}/#/experiments/{experiment}"
     shows(browser, f"{place}/runs?searchFilter=metrics.%60result%2Fsharpe%60%20%3E%201.5", "ema_cross f20 s30")
     assert "ema_cross f10 s30" not in browser.execute_script("return document.body.innerText")

@@ -32,9 +32,9 @@ def test_bulk_and_client_write_the_same(store: Store) -> None:
     parent = store.start(Record("bulk", "parent"))
     record = Record(**(vars(RECORD) | {"parent": parent}))
     by_client = Store(store.root)
-    by_client.__dict__["_takes_bulk"] = False
+    by_client.door.__dict__["takes_bulk"] = False
     ids = {"client": by_client.record(record), "bulk": store.record(record)}
-    runs = {how: store._client.get_run(run_id) for how, run_id in ids.items()}
+    runs = {how: store.door.client.get_run(run_id) for how, run_id in ids.items()}
     assert runs["bulk"].data.params == runs["client"].data.params
     assert runs["bulk"].data.tags == runs["client"].data.tags
     assert repr(sorted(runs["bulk"].data.metrics.items())) == repr(sorted(runs["client"].data.metrics.items()))  # NaN is not NaN
@@ -61,7 +61,7 @@ def test_bulk_and_client_write_the_same(store: Store) -> None:
 
 def test_a_run_from_bulk_goes_on_living(store: Store) -> None:
     run_id = store.record_many([RECORD])[0]
-    client = store._client
+    client = store.door.client
     client.set_tag(run_id, "note", "later")
     client.log_metric(run_id, "result/sharpe", 2.0, step=1)
     assert store.run(run_id).metrics["sharpe"] == 2.0
@@ -100,4 +100,4 @@ def test_a_schema_that_nobody_has_seen_falls_back_to_the_client(tmp_path: Path, 
     store = Store(tmp_path)
     run_id = store.record_many([RECORD])[0]
     assert store.run(run_id).metrics["sharpe"] == 1.25
-    assert not store._takes_bulk
+    assert not store.door.takes_bulk

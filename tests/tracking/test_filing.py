@@ -65,9 +65,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def test_both_ways_of_writing_show_the_same(store: Store, bulk: bool) -> None:
     writer = Store(store.root)
     if not bulk:
-        writer.__dict__["_takes_bulk"] = False
+        writer.door.__dict__["takes_bulk"] = False
     run_id = writer.record(RECORD)
-    run = store._client.get_run(run_id)
+    run = store.door.client.get_run(run_id)
     assert set(run.data.metrics) == {"result/sharpe", "risk/max_drawdown_usd", "best/sharpe", "differences", "curve/equity_usd"}
     assert run.data.tags[NOTE] == f"[Report](#/experiments/{run.info.experiment_id}/runs/{run_id}/artifacts/report.html)"
     [used] = run.inputs.dataset_inputs
@@ -82,8 +82,8 @@ def test_a_data_set_is_kept_once_and_finds_its_runs(store: Store) -> None:
     store.record_many([RECORD, RECORD])
     with closing(sqlite3.connect(store.folder / "mlflow.db")) as database:
         assert database.execute("SELECT count(*) FROM datasets WHERE name = ?", (DATASET.name,)).fetchone() == (1,)
-    experiment = store._client.get_experiment_by_name("pages")
-    found = store._client.search_runs([experiment.experiment_id], f"dataset.digest = '{DATASET.digest}'")
+    experiment = store.door.client.get_experiment_by_name("pages")
+    found = store.door.client.search_runs([experiment.experiment_id], f"dataset.digest = '{DATASET.digest}'")
     assert len(found) >= 2
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 

@@ -119,7 +119,7 @@ def test_a_full_disk_leaves_no_run_that_looks_whole(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_fails_a_run_of_the_client(tmp_path: Path) -> None:
-    through_client = FULL.replace("resource.setrlimit", "store.__dict__['_takes_bulk'] = False\nresource.setrlimit", 1)
+    through_client = FULL.replace("resource.setrlimit", "store.door.__dict__['takes_bulk'] = False\nresource.setrlimit", 1)
     done = subprocess.run([sys.executable, "-c", through_client, str(tmp_path)], capture_output=True, text=True, check=True)
     assert "REFUSED cannot write big: File too large" in done.stdout
     assert "STATES [('big', 'FAILED', False), ('small', 'FINISHED', False)]" in done.stdout
@@ -131,7 +131,7 @@ def test_a_page_that_cannot_be_made_leaves_no_run(store: Store) -> None:
 
     for quick in (True, False):
         other = Store(store.root)
-        other.__dict__["_takes_bulk"] = quick
+        other.door.__dict__["takes_bulk"] = quick
         with pytest.raises(RuntimeError):
             other.record(record(study="broken"), broken)
     assert [run.status for run in store.in_study("broken")] == ["FAILED"]

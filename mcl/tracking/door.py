@@ -1,0 +1,118 @@
+"""The way into a run store: its address, MLflow's client, where artifacts lie, and every error of all that as one sentence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlparse
+
+from mcl import config
+from mcl.errors import StoreError
+from mcl.tracking import bulk, machine
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+QUIET = {  # before the first import of mlflow
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+}
+
+
+class Door:
+    """Opening it is lazy: mlflow is imported at the first call that needs it."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = (root or config.root()).resolve()
+        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root / 'mlruns' / 'mlflow.db'}"
+        shared = self.uri.startswith("sqlite:///")  # then artifacts lie beside the database, whichever project opens it
+        self.folder = self.database.resolve().parent if shared else self.root / "mlruns"
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is anything to open: a local store is made by the first run."""
+        return not self.uri.startswith("sqlite:///") or self.database.is_file()
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        for key, value in QUIET.items():
+            os.environ.setdefault(key, value)
+        with self.refusals(str(self.folder)):
+            if self.uri.startswith("sqlite:///"):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                machine.use_wal(Path(self.uri.removeprefix("sqlite:///")))
+            from mlflow import MlflowClient
+
+            return MlflowClient(self.uri, registry_uri=self.uri)
+
+    @property
+    def database(self) -> Path:
+        return Path(self.uri.removeprefix("sqlite:///"))
+
+    @cached_property
+    def takes_bulk(self) -> bool:
+        """A local SQLite store with the schema that `bulk` knows; one that is new or old is made or migrated by the client first."""
+        if not self.uri.startswith("sqlite:///"):
+            return False
+        with self.refusals(self.uri):
+            if bulk.supported(self.database):
+                return True
+            self.client.search_experiments(max_results=1)
+            return bulk.supported(self.database)
+
+    def local(self, uri: str) -> Path:
+        """Artifacts below mlruns/ are found again after the project folder was moved or copied: MLflow stores absolute paths, and a copy
+        must not look into the original. Those of a server are fetched into mlruns/served/."""
+        parsed, own = urlparse(uri), self.own(uri)
+        if parsed.scheme not in ("", "file"):
+            with self.refusals(uri):
+                return machine.fetched(uri, self.uri, self.folder / "served")
+        path = Path(unquote(parsed.path))
+        return own if own is not None and (own.exists() or not path.exists()) else path
+
+    def own(self, uri: str) -> Path | None:
+        """Where the artifacts of a local URI lie, or belong, in the folder of this store; None for others."""
+        parsed = urlparse(uri)
+        parts = Path(unquote(parsed.path)).parts
+        if parsed.scheme not in ("", "file") or "mlruns" not in parts or not self.uri.startswith("sqlite:///"):
+            return None
+        return self.folder.joinpath(*parts[len(parts) - parts[::-1].index("mlruns") :])
+
+    def put(self, uri: str, files: dict[str, bytes], send: Callable[[str], None]) -> None:
+        own = self.own(uri)
+        if own is not None:
+            try:
+                bulk.write(own, files)
+            except OSError:
+                for path in files:
+                    (own / path).unlink(missing_ok=True)
+                raise
+            return
+        with machine.folder_with(files) as folder:
+            send(str(folder))
+
+    @contextmanager
+    def refusals(self, what: str) -> Iterator[None]:
+        """MLflow's, SQLAlchemy's and the disk's errors as one StoreError each."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except OSError as error:
+            raise cannot_write(what, error) from None
+        except Exception as error:
+            if type(error).__module__.split(".")[0] not in ("mlflow", "sqlalchemy", "sqlite3", "alembic"):
+                raise
+            reason = " ".join(str(error).split())[:300]
+            raise StoreError(f"the run store {self.uri} refused {what}: {reason}", "mcl ui shows the store") from error
+
+
+def cannot_write(what: str, error: OSError) -> StoreError:
+    where = error.filename or "mlruns"
+    return StoreError(f"cannot write {what}: {error.strerror or error} ({where})", "free space or fix the permissions, then run it again")
