@@ -1,60 +1,58 @@
 """Sessions that go wrong on purpose, by the thousand: random bars, random faults F1 to F28, SIGKILL of runner and server.
 
-    python scripts/soak.py --seeds 2000 --workers 2          make soak
+    python scripts/soak.py --seeds 2000                      make soak
+    python scripts/soak.py --seeds 2000 --minutes 4          a slice of it; again for the next one
     python scripts/soak.py --only 123 --keep                 one seed again, its files kept
+
+What was run stands in a record (build/soak.jsonl), under a fingerprint of the code that ran: a seed that this code has survived is
+not run again, and the report is of all seeds of this code.
 
 Each seed is a session of 40 one-minute bars in two processes, a simulated TWS that keeps its state on disk and a supervised session,
 both forked from this one so that a start takes milliseconds. What is killed is started again at once; what is HALTED is told adopt
-or flatten. After the session the journal is held against the broker's own books:
-
-* the position of the journal is the position of the broker, execution by execution;
-* no order was sent twice for one decision, and none executed more than it was written down for;
-* no position that has a stop was without one at the broker for longer than 5 s;
-* nothing reached the broker while the session was HALTED;
-* every decision is the one that the backtest takes on the recorded bars.
+or flatten. After the session the journal is held against the broker's own books: see `soak_judge`.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
+import hashlib
 import json
 import logging
 import os
 import shutil
 import signal
 import socket
-import sqlite3
 import sys
 import tempfile
 import time
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from soak_judge import judge
 from soak_world import World, world
 
 from mcl.broker.ib import IBBroker
-from mcl.broker.ledger import decision_of, execution_root
 from mcl.broker.tws import SimulatedTWS
+from mcl.broker.tws.session import Session
 from mcl.errors import LiveError
-from mcl.live import audit as auditing
-from mcl.live.book import book_of
-from mcl.live.journal import Journal, read
+from mcl.live.journal import Journal
 from mcl.live.status import State
 from mcl.live.supervisor import Supervisor
 from mcl.market import MCL
 
 DEADLINE_SEC = 90.0  # a session that has not ended by then is stuck
 STILL_SEC = 4.0
-UNPROTECTED_SEC = 5.0
-ARRIVAL_NS = 50_000_000  # between sending and arriving, on a busy machine
+ROOT = Path(__file__).resolve().parents[1]
+RECORD = ROOT / "build" / "soak.jsonl"
+SERVE = Session._serve
+MEMORY = Path("/dev/shm")  # SIGKILL does not care whether a file is on a disk
 
 
 # ----------------------------------------------------------------------------------------------------------- the two processes
@@ -70,9 +68,16 @@ async def _server(w: World, folder: Path, port: int, life: int) -> None:
     stops = w.run.risk.protection is not None and w.run.risk.protection.stop is not None
     with (folder / "arrivals.jsonl").open("a", buffering=1) as arrivals, (folder / "naked.txt").open("a", buffering=1) as naked:
         async with SimulatedTWS(
-            w.tape, port=port, state=folder / "tws.sqlite", seed=w.seed, patience_sec=0.1, slippage_ticks=1.0, capital_usd=w.run.capital_usd
+            w.tape,
+            port=port,
+            state=folder / "tws.sqlite",
+            seed=w.seed,
+            patience_sec=0.1,
+            slippage_ticks=1.0,
+            capital_usd=w.run.capital_usd,
+            habits=w.habits,
         ) as tws:
-            _record_arrivals(tws, arrivals)
+            _record_arrivals(arrivals)
             if not life:
                 _plan_faults(tws, w)
             watch = asyncio.create_task(_protection(tws, naked)) if stops else None
@@ -86,17 +91,15 @@ def _plan_faults(tws: SimulatedTWS, w: World) -> None:
         tws.fault(name, **options)
 
 
-def _record_arrivals(tws: SimulatedTWS, file: Any) -> None:
-    for name in ("placeOrder", "cancelOrder"):
-        tws.handlers[name] = _recorded(name, tws.handlers[name], file)
+def _record_arrivals(file: Any) -> None:
+    """Every order and every cancel that comes in, whatever a fault then makes of it."""
 
+    def arrived(self: Session, name: str, request: Any) -> None:
+        if name in ("placeOrder", "cancelOrder"):
+            file.write(json.dumps([time.time_ns(), name, request.get("order_ref", ""), request["order_id"]]) + "\n")
+        SERVE(self, name, request)
 
-def _recorded(name: str, handle: Callable[..., None], file: Any) -> Callable[..., None]:
-    def arrived(session: Any, request: Any) -> None:
-        file.write(json.dumps([time.time_ns(), name, request.get("order_ref", ""), request["order_id"]]) + "\n")
-        handle(session, request)
-
-    return arrived
+    Session._serve = arrived  # type: ignore[method-assign]
 
 
 async def _protection(tws: SimulatedTWS, file: Any) -> None:
@@ -198,7 +201,7 @@ def session(w: World, folder: Path) -> dict[str, Any]:
     tws = Process(server, w, folder, port)
     desk = Process(runner, w, folder, port)
     by_name, kills = {"runner": desk, "server": tws}, list(w.kills)
-    began, wrong = time.monotonic(), []
+    began, wrong, killed = time.monotonic(), [], Counter[str]()
     while (code := desk.ended()) is None:
         passed = time.monotonic() - began
         if passed > DEADLINE_SEC:
@@ -206,6 +209,7 @@ def session(w: World, folder: Path) -> dict[str, Any]:
             desk.kill()
             break
         if kills and passed >= kills[0][0]:
+            killed[kills[0][1]] += 1
             by_name[kills.pop(0)[1]].again()
         if (folder / "help").exists() or _still(folder, tws):
             (folder / "help").unlink(missing_ok=True)
@@ -215,7 +219,8 @@ def session(w: World, folder: Path) -> dict[str, Any]:
     if code:
         wrong.append("runner ended with " + _last_line(folder))
     found = judge(w, folder)
-    return found | {"wrong": wrong + found["wrong"], "seconds": time.monotonic() - began, "restarts": desk.lives + tws.lives - 2}
+    spent = {"seconds": time.monotonic() - began, "restarts": desk.lives + tws.lives - 2}
+    return found | spent | {"kills": dict(killed), "wrong": wrong + found["wrong"]}
 
 
 def _still(folder: Path, tws: Process) -> bool:
@@ -237,166 +242,93 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-# ------------------------------------------------------------------------------------------------------------------ the judge
+# ------------------------------------------------------------------------------------------------------------ record and report
 
 
-def judge(w: World, folder: Path) -> dict[str, Any]:
-    """Both books, after the session."""
-    path = folder / "session.sqlite"
-    entries = read(path)
-    broker = _broker_books(folder / "tws.sqlite")
-    book = book_of(path, w.duty(folder).money(MCL.tick_value_usd), MCL.tick_size, None)
-    wrong = [*_positions(book.held, broker, entries), *_once(entries, broker), *_silent_while_halted(entries, folder)]
-    decisions, equal, bad = _decisions(w, entries)
-    naked = max([float(line) for line in (folder / "naked.txt").read_text().split()] or [0.0])
-    if naked > UNPROTECTED_SEC:
-        wrong.append(f"unprotected for {naked:.1f} s")
-    kinds = Counter(e.kind for e in entries)
-    halted = sum(e.kind == "state" and e.body["state"] == "halted" for e in entries)
-    figures = {
-        "decisions": decisions,
-        "equal": equal,
-        "orders": kinds["order"],
-        "fills": kinds["fill"],
-        "halted": halted,
-        "naked_sec": naked,
-    }
-    return figures | {"wrong": wrong + bad}
+def fingerprint() -> str:
+    """Of the sources that this process has loaded: the code of a session, and the soak's own."""
+    files = {Path(m.__file__) for m in list(sys.modules.values()) if getattr(m, "__file__", None)}
+    ours = sorted(f for f in files if f.suffix == ".py" and f.is_relative_to(ROOT) and not f.is_relative_to(sys.prefix))
+    return hashlib.sha256(b"".join(f.read_bytes() for f in ours)).hexdigest()[:12]
 
 
-def _broker_books(path: Path) -> dict[str, Any]:
-    with closing(sqlite3.connect(path)) as db:
-        orders = [json.loads(body) for (body,) in db.execute("select body from orders")]
-        refs = {perm: json.loads(body)["ref"] for perm, body in db.execute("select perm_id, body from orders")}
-        executions = [(refs[perm], *json.loads(body)) for perm, body in db.execute("select perm_id, body from executions")]
-        held = {con_id: json.loads(body)[0] for con_id, body in db.execute("select con_id, body from holdings")}
-    return {"orders": orders, "executions": executions, "position": sum(held.values())}
+def recorded(record: Path, code: str) -> dict[int, dict[str, Any]]:
+    """By seed what this code has done before."""
+    rows = (json.loads(line) for line in record.read_text().splitlines()) if record.is_file() else ()
+    return {row["seed"]: row for row in rows if row["code"] == code}
 
 
-def _positions(held: dict[str, int], broker: dict[str, Any], entries: list[Any]) -> list[str]:
-    ours, wrong = sum(held.values()), []
-    if ours != broker["position"]:
-        wrong.append(f"the journal holds {ours}, the broker {broker['position']}")
-    if any(e.kind == "adopt" for e in entries):
-        return wrong
-    mine = {execution_root(e.key): e.body["quantity"] for e in entries if e.kind == "fill"}
-    theirs = {execution_root(row[1]): row[3] for row in broker["executions"]}
-    return wrong if mine == theirs else [*wrong, f"executions differ: {sorted(set(mine.items()) ^ set(theirs.items()))}"]
-
-
-def _once(entries: list[Any], broker: dict[str, Any]) -> list[str]:
-    """Every reference is on one order at most, and a decision executes no more than it was written down for."""
-    sent = Counter(order["ref"] for order in broker["orders"] if order["ref"])
-    wrong = [f"{ref} was sent {count} times" for ref, count in sent.items() if count > 1]
-    meant = {e.key: abs(e.body["to"] - e.body["from"]) for e in entries if e.kind == "order"}
-    traded: Counter[str] = Counter()
-    for ref, _, _, quantity, *_ in broker["executions"]:
-        if "/" not in ref:
-            traded[ref] += abs(quantity)
-    wrong += [f"{ref} traded {traded[ref]}, meant {meant[ref]}" for ref in meant if traded[ref] > meant[ref] + _flipped(entries, ref)]
-    written = {decision_of(str(e.key)) for e in entries if e.kind in ("order", "protect")}
-    return wrong + [f"{ref} was sent but not written down" for ref in sent if decision_of(ref) not in written]
-
-
-def _flipped(entries: list[Any], ref: str) -> int:
-    """A stop that filled while the decision was under way makes its order that much larger."""
-    stops = [e for e in entries if e.kind == "fill" and e.body["reason"] != "target"]
-    return max((abs(e.body["quantity"]) for e in stops), default=0) if ref else 0
-
-
-def _silent_while_halted(entries: list[Any], folder: Path) -> list[str]:
-    arrivals = [json.loads(line) for line in (folder / "arrivals.jsonl").read_text().splitlines()]
-    told = [e for e in entries if e.kind in ("state", "command", "begin")]
-    wrong = []
-    for entry, following in pairwise(told):
-        if entry.kind == "state" and entry.body["state"] == "halted":
-            during = [a for a in arrivals if a[2] and entry.at_ns + ARRIVAL_NS < a[0] < following.at_ns]
-            wrong += [f"{name} {ref} while HALTED" for _, name, ref, _ in during]
-    return wrong
-
-
-def _decisions(w: World, entries: list[Any]) -> tuple[int, bool, list[str]]:
-    """Every wish and distance is the plan's of the recorded bars; `equal`: every decision and fill is the backtest's too."""
-    recorded = [e.body for e in entries if e.kind == "bar"]
-    taken = [e.body for e in entries if e.kind == "decision"]
-    if not recorded:
-        return 0, False, ["no bar was decided on"]
-    duty = w.duty(Path())
-    bars, plan, result = auditing.replay(recorded, duty.deployed, duty.strategy, w.stage)
-    wanted = np.array([np.nan if d["wanted"] is None else d["wanted"] for d in taken])
-    wrong = []
-    if len(taken) != len(bars) or not np.array_equal(wanted, plan.wanted, equal_nan=True):
-        wrong.append("a decision is not the backtest's")
-    targets = [d["target"] for d in taken]
-    return len(taken), targets == result.target.tolist() and [d["position"] for d in taken] == result.position.tolist(), wrong
-
-
-# ------------------------------------------------------------------------------------------------------------------- the report
-
-
-def soak(seeds: list[int], keep: bool) -> list[tuple[World, dict[str, Any]]]:
-    done = []
+def soak(seeds: list[int], until: float, keep: bool) -> Iterable[dict[str, Any]]:
     for seed in seeds:
-        w, folder = world(seed), Path(tempfile.mkdtemp(prefix=f"soak-{seed}-"))
+        if time.monotonic() > until:
+            return
+        w, folder = world(seed), Path(tempfile.mkdtemp(prefix=f"soak-{seed}-", dir=MEMORY if MEMORY.is_dir() and not keep else None))
         found = session(w, folder)
-        done.append((w, found))
         if found["wrong"]:
             print(f"seed {seed}: {'; '.join(found['wrong'])} · faults {[f[:2] for f in w.faults]} · {folder}", flush=True)
-        if not (keep or found["wrong"]):
+        elif not keep:
             shutil.rmtree(folder)
-    return done
+        yield {"seed": seed, "faults": [code for codes, *_ in w.faults for code in codes.split()]} | found
 
 
-def _worker(seeds: list[int], keep: bool, out: Path) -> int:
-    """Fork: no event loop and no thread lives in this process."""
+def _worker(seeds: list[int], until: float, keep: bool, code: str, record: Path) -> int:
+    """Fork: no event loop and no thread lives in this process. Every session is one line of the record."""
     pid = os.fork()
     if pid:
         return pid
     try:
-        rows = [[w.seed, [f[0] for f in w.faults], len(w.kills), found] for w, found in soak(seeds, keep)]
-        out.write_text(json.dumps(rows))
+        with record.open("a", buffering=1) as file:
+            for row in soak(seeds, until, keep):
+                file.write(json.dumps({"code": code} | row) + "\n")
         os._exit(0)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
 
 
-def report(rows: list[Any], seconds: float) -> int:
-    figures = [row[3] for row in rows]
-    total = {name: sum(f[name] for f in figures) for name in ("decisions", "orders", "fills", "halted", "restarts", "equal")}
-    codes = Counter(code for row in rows for codes in row[1] for code in codes.split())
-    wrong = [row[0] for row in rows if row[3]["wrong"]]
-    print(f"{len(rows)} sessions in {seconds:.0f} s ({sum(f['seconds'] for f in figures) / len(rows):.2f} s each)")
-    print(f"{total['decisions']} decisions, {total['orders']} orders, {total['fills']} fills; {total['halted']} times HALTED")
-    print(f"{sum(row[2] for row in rows)} SIGKILLs, {total['restarts']} restarts; {total['equal']} sessions equal the backtest throughout")
-    print("faults: " + ", ".join(f"{code} {codes[code]}" for code in sorted(codes, key=lambda c: int(c[1:]))))
-    print(f"longest without a stop at the broker: {max(f['naked_sec'] for f in figures):.2f} s")
+def report(rows: list[dict[str, Any]], code: str) -> None:
+    names = ("decisions", "right", "equal", "orders", "fills", "halted", "restarts", "duplicates", "sent_while_halted", "seconds")
+    total = {name: sum(row[name] for row in rows) for name in names}
+    faults, kills = Counter(f for row in rows for f in row["faults"]), sum((Counter(row["kills"]) for row in rows), Counter[str]())
+    print(f"{len(rows)} sessions of this code ({code}), {total['seconds'] / len(rows):.2f} s each")
+    print(f"faults: {faults.total()}: " + ", ".join(f"{f} {faults[f]}" for f in sorted(faults, key=lambda f: int(f[1:]))))
+    print(f"SIGKILLs: {kills['runner']} of the runner, {kills['server']} of the server; {total['restarts']} restarts of both")
+    print(f"decisions: {total['decisions']} compared, {total['right']} equal to the rules on the same data and account, ", end="")
+    print(f"{total['equal']} to a backtest that nothing disturbs")
+    print(f"orders: {total['orders']} with {total['fills']} fills, {total['duplicates']} sent twice")
+    print(f"HALTED {total['halted']} times, {total['sent_while_halted']} orders sent meanwhile")
+    print(f"longest without a stop at the broker: {max(row['naked_sec'] for row in rows):.2f} s")
+    wrong = sorted(row["seed"] for row in rows if row["wrong"])
     print(f"violations: {len(wrong)}" + (f" in seeds {wrong}" if wrong else ""))
-    return 1 if wrong else 0
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=2000)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--only", type=int, help="one seed")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", type=int, help="one seed, whatever the record says")
+    parser.add_argument("--minutes", type=float, default=1e9, help="end after so long; the next run goes on")
+    parser.add_argument("--workers", type=int, default=2 * (os.cpu_count() or 1), help="sessions at a time; most of one is waiting")
+    parser.add_argument("--record", type=Path, default=RECORD)
     parser.add_argument("--keep", action="store_true", help="keep the files of every session")
     args = parser.parse_args()
-    logging.getLogger("ib_async").setLevel(logging.CRITICAL)
-    logging.getLogger("mcl").setLevel(logging.CRITICAL)
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    seeds = [args.only] if args.only is not None else list(range(args.first, args.first + args.seeds))
+    for name in ("ib_async", "mcl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    until = time.monotonic() + 60 * args.minutes
     _warm()
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        outs = [Path(folder) / f"{n}.json" for n in range(args.workers)]
-        pids = [_worker(seeds[n :: args.workers], args.keep, out) for n, out in enumerate(outs)]
-        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
-        rows = [row for out in outs if out.exists() for row in json.loads(out.read_text())]
-    if any(codes) or not rows:
-        return 1
-    return report(rows, time.monotonic() - began)
+    code = fingerprint()
+    args.record.parent.mkdir(parents=True, exist_ok=True)
+    done = {} if args.only is not None else recorded(args.record, code)
+    wanted = [args.only] if args.only is not None else range(args.first, args.first + args.seeds)
+    left = [seed for seed in wanted if seed not in done]
+    gc.freeze()  # children share what is here
+    pids = [_worker(left[n :: args.workers], until, args.keep, code, args.record) for n in range(args.workers)]
+    failed = [pid for pid in pids if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])]
+    done = recorded(args.record, code)
+    rows = [done[seed] for seed in wanted if seed in done]
+    if rows:
+        report(rows, code)
+    return 1 if failed or not rows or any(row["wrong"] for row in rows) else 0
 
 
 def _warm() -> None:

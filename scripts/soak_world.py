@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mcl import calendar, config, schema
+from mcl import calendar, config, schema, venue
 from mcl.broker.tws import Tape
+from mcl.broker.tws.sink import Habits
 from mcl.data.bars import ROLL_COLUMNS, Bars
 from mcl.live.runner import Duty
 from mcl.live.stage import Stage
@@ -42,12 +43,14 @@ class World:
     kills: tuple[tuple[float, str], ...]  # seconds after the start, runner or server
     words: tuple[tuple[int, str], ...]  # after so many bars: a command
     cure: str  # what a person says when the session is HALTED
+    order: venue.OrderStyle  # how targets are traded
+    habits: Habits
 
     def duty(self, folder: Path) -> Duty:
         broker = schema.Broker(
             timeout_sec=0.5,
             reconnect={"first_sec": 0.01, "longest_sec": 0.1, "heartbeat_sec": 0.3, "compare_sec": 0.1},
-            order={"kind": "market"},
+            order=self.order,
         )
         deployed = Deployable("soak", 1, "none", self.run, {}, "none", folder, "paper", np.empty(0))
         return Duty(deployed, build(self.run.strategy), broker, folder)
@@ -66,7 +69,16 @@ def world(seed: int, played: int = PLAYED) -> World:
     )
     words = tuple((luck.randrange(PLAYED), luck.choice(WORDS)) for _ in range(luck.choice((0, 0, 0, 1, 2))))
     faults = tuple(_fault(luck) for _ in range(luck.choice((0, 1, 1, 2, 3))))
-    return World(seed, tape, bars, stage, run, faults, kills, words, luck.choice(("adopt", "flatten")))
+    order, habits = _order(luck)
+    return World(seed, tape, bars, stage, run, faults, kills, words, luck.choice(("adopt", "flatten")), order, habits)
+
+
+def _order(luck: random.Random) -> tuple[venue.OrderStyle, Habits]:
+    """Every other seed trades at the market as the backtest assumes; the others by limits, some in a market with little at its best price."""
+    kind = luck.choice(("market", "market", "marketable_limit", "limit"))
+    style = {"collar_ticks": luck.choice((1.0, 10.0)), "offset_ticks": luck.choice((0.0, 3.0)), "ttl_sec": luck.choice((0.02, 0.1))}
+    thin = kind != "market" and luck.random() < 0.5
+    return venue.OrderStyle(kind=kind, fallback=luck.choice(("market", "none")), **style), Habits(top_size=1 if thin else 0)
 
 
 WORDS = ("pause", "resume", "reduce-only", "flatten", "resume", "flatten")
@@ -158,7 +170,7 @@ _MENU: tuple[Any, ...] = (
     lambda r: ("F12", "restart", {"sec": r.uniform(0.02, 0.2), "ids": r.choice(("keep", "lower", "higher")), "forget": r.random() < 0.3} | _when(r)),
     lambda r: ("F13", "accounts", {"names": ""} | _when(r)),
     lambda r: ("F14", "reject", {"on": "receive placeOrder", "nth": _nth(r)}),
-    lambda r: ("F14", "reject", {"on": "receive placeOrder", "nth": _nth(r), "first": r.choice(("Inactive", "PreSubmitted")), "where": {"order_type": "MKT"}}),
+    lambda r: ("F14", "reject", {"on": "receive placeOrder", "nth": _nth(r), "first": r.choice(("Inactive", "PreSubmitted"))}),
     lambda r: ("F14", "answer", {"on": "receive placeOrder", "nth": _nth(r), "code": r.choice((110, 103, 463, 10318))}),
     lambda r: ("F15", "say", {"on": "receive placeOrder", "nth": _nth(r), "code": r.choice((10349, 104, 161, 10148))}),
     lambda r: ("F16", "say", {"on": "receive placeOrder", "nth": _nth(r), "code": r.choice((399, 2109, 2161, 10167))}),
@@ -173,7 +185,7 @@ _MENU: tuple[Any, ...] = (
     lambda r: ("F18", "bust", _when(r)),
     lambda r: ("F20", "foreign", {"action": r.choice(("BUY", "SELL")), "client_id": r.choice((0, 5)), "kind": r.choice(("MKT", "LMT")), "price": 50.0} | _when(r)),
     lambda r: ("F20", "transfer", {"quantity": r.choice((-1, 1))} | _when(r)),
-    lambda r: ("F21", "reject", {"on": "receive placeOrder", "where": {"order_type": "STP"}, "nth": _nth(r, 5)}),
+    lambda r: ("F21", "reject", {"on": "receive placeOrder", "where": {"order_type": "STP"}, "nth": _nth(r, 5), "first": r.choice(("", "Inactive"))}),
     lambda r: ("F21", "no_oca", _when(r)),
     lambda r: ("F22", "delayed", _when(r)),
     lambda r: ("F22", "shift", {"on": "send historicalDataUpdate", "of": "close", "factor": 1.2, "nth": _nth(r, 60)}),

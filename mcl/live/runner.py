@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mcl import schema
-from mcl.broker import Bar, Broker, Fill, Pinned
+from mcl.broker import Bar, Broker, BrokerAccount, Fill, Pinned
 from mcl.engine.account import Money
 from mcl.engine.backtest import plan
 from mcl.engine.decide import Account, Intent, Target, decide
@@ -133,7 +133,7 @@ class Runner:
                     break
         async with self.turn:
             await self._account_for_fills()
-            await self.broker.account(self.pinned)
+            self._agreed(await self.broker.account(self.pinned))
 
     @property
     def over(self) -> bool:
@@ -149,7 +149,7 @@ class Runner:
             if ref:
                 await self._trade(target, ref)
             self._show(bar)
-            self.board.account = await self.broker.account(self.pinned)
+            self.board.account = self._agreed(await self.broker.account(self.pinned))
             if not self.duty.replay or self.duty.config.replay.speed:
                 self.journal.arm(reference(self.duty.deployed, self.stage, bar.close_time + self.interval_ns), self.bars)
         self.tell(self.bars)
@@ -275,7 +275,14 @@ class Runner:
         self.seen += len(fresh)
         self._take([*late, *fresh])
         if fresh:
-            await self.broker.account(self.pinned)
+            self._agreed(await self.broker.account(self.pinned))
+
+    def _agreed(self, account: BrokerAccount) -> BrokerAccount:
+        """With every fill taken the broker holds what the journal adds up to; while one is on its way nothing can be said."""
+        held = self.book.ledger.holding.position
+        if account.position != held and not self.broker.fills(self.seen):
+            raise Uncertain(f"the broker holds {account.position} {self.pinned.local_symbol}, the journal adds up to {held}")
+        return account
 
     def _take(self, fills: Sequence[Fill]) -> None:
         for fill in fills:

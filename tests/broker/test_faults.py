@@ -287,6 +287,39 @@ def test_f14_rejections(options: dict[str, Any], expected: list[str]) -> None:
     scene(script)
 
 
+def test_f14_a_change_that_is_refused_leaves_the_order_as_it_was() -> None:
+    async def script(tws: SimulatedTWS, client: RawClient) -> None:
+        resting = {"order_type": "LMT", "tif": "GTC"}
+        assert await life(client, limit_price="50.0", **resting) == ["5 Submitted", "3 Submitted"]
+        tws.fault("reject", on="receive placeOrder", first="PreSubmitted")
+        assert await life(client, limit_price="51.0", **resting) == ["4 201"]
+        assert [order.limit for order in tws.book.working()] == [50.0]
+        client.send("4", "1", "1", "")
+        assert steps(client, await client.quiet()) == ["3 Cancelled", "4 202"]
+        assert tws.book.working() == []
+
+    scene(script)
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [
+        ("", ["4 201", "4 201"]),
+        ("Inactive", ["5 Inactive", "3 Inactive", *BORN, "4 201", "3 Cancelled", "4 202"]),
+        ("PreSubmitted", [*BORN, *BORN, "4 201", "3 Cancelled", "4 202"]),
+    ],
+)
+def test_f14_a_parent_that_is_refused_takes_its_children_along(first: str, expected: list[str]) -> None:
+    async def script(tws: SimulatedTWS, client: RawClient) -> None:
+        tws.fault("reject", on="receive placeOrder", first=first)
+        assert await life(client, transmit="0") == []
+        assert await life(client, 2, parent_id="1", action="SELL", order_type="STP", aux_price="59.0") == expected
+        assert (tws.book.working(), tws.positions) == ([], {})
+        assert await life(client, 3, parent_id="1", action="SELL", order_type="STP", aux_price="59.0") == ["4 201"]
+
+    scene(script)
+
+
 @pytest.mark.parametrize("code", [10349, 104, 161, 10148, 399, 2109])
 def test_f15_f16_codes_on_orders_that_live(code: int) -> None:
     async def script(tws: SimulatedTWS, client: RawClient) -> None:
@@ -398,11 +431,15 @@ def test_f21_brackets_that_do_not_protect() -> None:
         client.send(*order_request(order_id="1"))
         child = {"action": "SELL", "oca_group": "g"}
         assert await life(client, 2, parent_id="1", order_type="STP", aux_price="59.0", **child) == [*LIVED, "4 201"]
+        tws.fault("reject", on="receive placeOrder", first="Inactive", where={"parent_id": 5})
+        assert await life(client, 5, action="SELL", transmit="0") == []
+        told = await life(client, 6, parent_id="5", order_type="STP", aux_price="61.0")  # the last leg: the others live on without it
+        assert told == [*BORN, "5 Inactive", "3 Inactive", "4 201", *FILL]
         tws.fault("no_oca")
         client.send(*order_request(order_id="3", order_type="LMT", limit_price="59.0", **child))
         assert (await life(client, 4, order_type="LMT", limit_price="61.0", **child))[-1] == "3 Submitted"
         tws.book.floor.traded(tws.played, Range(60.0, 62.0, 58.0, 60.0))
-        assert tws.positions == {"MCLG6": -1}
+        assert tws.positions == {"MCLG6": -2}
 
     scene(script)
 

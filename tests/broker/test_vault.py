@@ -104,6 +104,22 @@ def test_a_correction_is_kept(tmp_path: Path) -> None:
     run(second())
 
 
+def test_the_id_of_an_execution_that_was_cancelled_is_never_given_again(tmp_path: Path) -> None:
+    state = tmp_path / "tws.sqlite"
+
+    async def trade(order_id: str, *, bust: bool) -> None:
+        async with SimulatedTWS(FLAT_TAPE, state=state) as tws, market(tws) as client:
+            client.send(*order_request(order_id=order_id))
+            await client.quiet()
+            if bust:
+                tws.fault("bust")
+            else:
+                assert [e.execution_id for e in tws.executions] == ["0000e9b5.00000002.01.01"]
+
+    run(trade("1", bust=True))
+    run(trade("2", bust=False))
+
+
 def test_the_transcript_has_the_columns_of_the_recordings(tmp_path: Path, shared_data: Path) -> None:
     path = tmp_path / "log" / "traffic.txt"
 

@@ -12,7 +12,7 @@ from mcl.broker.tws.checks import Reject
 from mcl.broker.tws.contracts import Listed, Listings
 from mcl.broker.tws.floor import Floor
 from mcl.broker.tws.messages import Values
-from mcl.broker.tws.orders import OCA_CANCELS, Execution, Order, Status, order_from
+from mcl.broker.tws.orders import OCA_CANCELS, Execution, Order, Refusal, Status, order_from
 from mcl.broker.tws.render import local_time
 from mcl.broker.tws.sink import Habits, Sink
 
@@ -29,7 +29,7 @@ class Book:
         self.floor = Floor(self, self.habits, slippage_ticks)
         self.orders: dict[tuple[int, int], Order] = {}  # (client id, order id), in order of arrival
         self.executions: list[Execution] = []
-        self._executed = 0  # one that is cancelled later does not give its id to another
+        self.executed = 0  # so many ids were given; one that is cancelled later does not give its id to another
         self.touched: dict[int, Order] = {}  # by perm_id: changed since somebody last wrote them down
         self.next_perm_id = FIRST_PERM_ID
         self.oca_off = False  # groups and brackets no longer cancel each other: what a race at the exchange looks like
@@ -37,17 +37,17 @@ class Book:
 
     # ------------------------------------------------------------------------------------------------------- requests
 
-    def place(self, request: Values, client_id: int) -> None:
-        """A placeOrder: a new order, a change of a working one, or a what-if."""
+    def place(self, request: Values, client_id: int, refusal: Refusal | None = None) -> None:
+        """A placeOrder: a new order, a change of a working one, or a what-if. With a `refusal` it comes to nothing."""
         order_id = request["order_id"]
         try:
             known = self.orders.get((client_id, order_id))
             if request["what_if"]:
                 self._what_if(self.accept(request, client_id))
             elif known is not None:
-                self._modify(known, request)
+                self._modify(known, request, refusal)
             else:
-                self._add(self.accept(request, client_id))
+                self._add(self.accept(request, client_id), refusal)
         except Reject as reject:
             self.sink.order_error(client_id, order_id, reject.code, reject.text)
             self._lost_child(request, client_id, reject.code)
@@ -81,12 +81,11 @@ class Book:
     def next_valid_id(self, client_id: int) -> int:
         return max((order_id for client, order_id in self.orders if client == client_id), default=0) + 1
 
-    def restore(self, orders: list[Order], executions: list[Execution], next_perm_id: int) -> None:
+    def restore(self, orders: list[Order], executions: list[Execution], next_perm_id: int, executed: int) -> None:
         """What an earlier life of this server knew."""
         self.orders = {(order.client_id, order.order_id): order for order in orders}
         self._active = {order.perm_id: order for order in orders if order.working}
-        self.executions, self.next_perm_id = executions, next_perm_id
-        self._executed = max((int(one.execution_id.split(".")[1], 16) for one in executions), default=0)
+        self.executions, self.next_perm_id, self.executed = executions, next_perm_id, executed
 
     # ------------------------------------------------------------------------------------------- what the floor asks for
 
@@ -161,7 +160,8 @@ class Book:
         if code == checks.OFF_TICK and parent is not None and request["transmit"]:
             self._release(parent)
 
-    def _add(self, order: Order) -> None:
+    def _add(self, order: Order, refusal: Refusal | None = None) -> None:
+        order.refusal = refusal
         self.orders[order.client_id, order.order_id] = self._active[order.perm_id] = self.touched[order.perm_id] = order
         if order.parent is not None:
             order.parent.children.append(order)
@@ -169,12 +169,34 @@ class Book:
             self._release(order.parent or order)
 
     def _release(self, root: Order) -> None:
-        """Send a tree on its way: parent first, then its children."""
+        """Send a tree on its way: parent first, then its children. What is refused takes its children along."""
         held = [order for order in (root, *root.children) if order.status == "Held"]
         for order in held:
-            self._announce(order)
+            self._show(order)
+        for order in held:
+            if order.refusal is not None and order.perm_id in self._active:
+                self._refuse(order, order.refusal)
         for order in held:
             self.floor.arrive(order)
+
+    def _show(self, order: Order) -> None:
+        refusal = order.refusal or (order.parent.refusal if order.parent else None)
+        if refusal is None or (order.refusal is None and refusal.shown):
+            self._announce(order)
+        elif refusal.shown:
+            self._tell(order, refusal.shown)
+
+    def _refuse(self, order: Order, refusal: Refusal) -> None:
+        """It dies at birth, or right after it was shown; children that were shown are cancelled, the others refused like it."""
+        self._active.pop(order.perm_id, None)
+        self.touched[order.perm_id] = order
+        order.status = "Inactive"
+        self.sink.order_error(order.client_id, order.order_id, refusal.code, refusal.text)
+        for child in order.children:
+            if child.status == "Held" or child.refusal is not None:
+                self._refuse(child, child.refusal or refusal)
+            elif child.working:
+                self.end(child)
 
     def _announce(self, order: Order) -> None:
         if not order.waits_for_parent:
@@ -203,7 +225,7 @@ class Book:
         self.sink.open_order(order)
         self.sink.order_status(order)
 
-    def _modify(self, order: Order, request: Values) -> None:
+    def _modify(self, order: Order, request: Values, refusal: Refusal | None) -> None:
         if not order.working:
             raise Reject(*((104, "Cannot modify a filled order.") if order.status == "Filled" else (103, "Duplicate order id")))
         if (request["action"] == "BUY") != (order.side > 0) or checks.contract(request, self.listings) is not order.listed:
@@ -213,6 +235,8 @@ class Book:
         checks.order(request, order.listed, self.account.name)
         if int(request["quantity"]) <= order.filled:
             raise Reject(104, "Cannot modify a filled order.")
+        if refusal is not None:
+            raise Reject(refusal.code, refusal.text)  # it works on as it was
         self._change(order, order_from(request, order.client_id, order.perm_id, order.listed))
         if order.status == "Held":
             if order.transmit:
@@ -267,8 +291,8 @@ class Book:
         order.average_price = round((order.average_price * order.filled + price * quantity) / (order.filled + quantity), 10)
         order.filled += quantity
         order.last_price, order.fees = price, order.fees + fee
-        self._executed += 1
-        name = f"0000e9b5.{self._executed:08x}.01.01"
+        self.executed += 1
+        name = f"0000e9b5.{self.executed:08x}.01.01"
         signed, average = order.side * quantity, order.average_price
         execution = Execution(order, name, self.now, signed, price, order.filled, average, liquidity, fee, realized)
         self.executions.append(execution)

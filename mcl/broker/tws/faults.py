@@ -225,10 +225,11 @@ class Faults:
         when, how = passing.cut
         if when == "before":
             session.cut(how, passing)
-        elif not passing.dropped and passing.delay_sec:
-            self._later(passing.delay_sec, handle)
-        elif not passing.dropped:
-            handle()
+        elif not passing.dropped and passing.handle is not None:
+            if passing.delay_sec:
+                self._later(passing.delay_sec, passing.handle)
+            else:
+                passing.handle()
         if when == "after":
             session.cut(how, passing)
         for act in passing.after:

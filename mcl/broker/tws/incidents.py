@@ -6,10 +6,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mcl.broker.tws.checks import Reject
 from mcl.broker.tws.faults import LIVE_DATA
-from mcl.broker.tws.messages import Values
-from mcl.broker.tws.orders import Execution, Status
+from mcl.broker.tws.orders import Execution
 from mcl.broker.tws.requests import blank_order
 from mcl.errors import BrokerError
 
@@ -104,26 +102,6 @@ class Incidents:
             session.error(-1, code, text)
 
     # --------------------------------------------------------------------------------------------------------- orders
-
-    def reject(self, request: Values, client_id: int, first: str, code: int, text: str) -> None:
-        """A new order dies at birth, or right after it was shown."""
-        tws = self._tws
-        if first:
-            self._show(request, client_id, "Inactive" if first == "Inactive" else "PreSubmitted")
-        tws.publisher.order_error(client_id, request["order_id"], code, text)
-
-    def _show(self, request: Values, client_id: int, status: Status) -> None:
-        book = self._tws.book
-        try:
-            order = book.accept(request, client_id)
-        except Reject as refused:
-            self._tws.publisher.order_error(client_id, request["order_id"], refused.code, refused.text)
-            return
-        order.status = status
-        book.sink.open_order(order)
-        book.sink.order_status(order)
-        order.status = "Inactive"
-        book.orders[client_id, order.order_id] = book.touched[order.perm_id] = order
 
     def correct(self, index: int, price: float | None) -> None:
         """An execution gets another price, or (None) never was."""

@@ -13,9 +13,11 @@ from typing import Any
 
 from mcl.broker.tws import wire
 from mcl.broker.tws.faults import LIVE_DATA, Passing
+from mcl.broker.tws.orders import Refusal, Status
 from mcl.errors import BrokerError, nearest
 
 Act = Callable[..., None]
+_SHOWN: dict[str, Status | None] = {"": None, "Inactive": "Inactive", "PreSubmitted": "PreSubmitted"}
 CUTS = ("fin", "rst", "half_open", "mid_frame")
 DAMAGES = ("unknown_id", "surplus", "missing", "empty", "bytes", "megabyte")
 
@@ -155,13 +157,13 @@ def say(passing: Passing, code: int, text: str = "", on_id: int | None = None) -
 
 @_entry("F14", "receive")
 def reject(passing: Passing, first: str = "", text: str = "Order rejected - reason:Rejected by system", code: int = 201) -> None:
-    """The order is refused: at once, or first shown as `Inactive` or `PreSubmitted`."""
+    """The order is refused: at once, or first shown as `Inactive` or `PreSubmitted`. A parent takes its children along; an order that
+    is changed works on as it was."""
     if first:
         _choice("first", first, ("Inactive", "PreSubmitted"))
-    passing.dropped = True
-    session = passing.session
+    session, refusal = passing.session, Refusal(code, text, _SHOWN[first])
     if session is not None:
-        passing.after.append(lambda: passing.tws.incidents.reject(passing.values, session.client_id, first, code, text))
+        passing.handle = lambda: passing.tws.book.place(passing.values, session.client_id, refusal)
 
 
 @_entry("F17 F18", "receive")

@@ -17,6 +17,14 @@ OCA_CANCELS, OCA_REDUCES_BLOCKED, OCA_REDUCES = 1, 2, 3
 Status = Literal["Held", "PreSubmitted", "Submitted", "Filled", "Cancelled", "Inactive"]
 
 
+class Refusal(NamedTuple):
+    """What the broker will say to an order that it has taken. `shown`: the status it gives it first, or none."""
+
+    code: int
+    text: str
+    shown: Status | None = None
+
+
 @dataclass(eq=False)
 class Order:
     """`total` is the ordered quantity (positive); `side` is +1 to buy. Prices are NaN-free: 0.0 where a kind has none.
@@ -57,6 +65,7 @@ class Order:
     completed_text: str = ""
     children: list[Order] = field(default_factory=list)
     parent: Order | None = None
+    refusal: Refusal | None = None  # comes when the order leaves, with its bracket
 
     @property
     def remaining(self) -> int:

@@ -20,8 +20,8 @@ from mcl.errors import BrokerError
 if TYPE_CHECKING:
     from mcl.broker.tws.book import Book
 
-VERSION = 1
-_NOT_STORED = {"listed", "children", "parent"}
+VERSION = 2
+_NOT_STORED = {"listed", "children", "parent", "refusal"}
 _STORED = tuple(f.name for f in fields(Order) if f.name not in _NOT_STORED)
 _SCHEMA = """
 create table if not exists orders (perm_id integer primary key, con_id integer, parent integer, body text);
@@ -87,7 +87,7 @@ class Vault:
         rows = [(h.listed.con_id, json.dumps([h.quantity, h.cost, h.gross_cost, h.realized, h.mark])) for h in account.holdings.values()]
         self._db.executemany("insert or replace into holdings values (?, ?)", rows)
         facts = {"version": VERSION, "account": account.name, "cash": account.cash, "capital": account.capital_usd}
-        facts |= {"clock": book.now, "next_perm_id": book.next_perm_id}
+        facts |= {"clock": book.now, "next_perm_id": book.next_perm_id, "executed": book.executed}
         self._db.executemany("insert or replace into facts values (?, ?)", [(k, json.dumps(v)) for k, v in facts.items()])
 
     def rewrite_executions(self, book: Book) -> None:
@@ -115,7 +115,7 @@ class Vault:
         rows = self._db.execute("select perm_id, body from executions order by number")
         executions = [Execution(by_perm_id[perm_id], *json.loads(body)) for perm_id, body in rows]
         self._load_holdings(listings, account)
-        book.restore(orders, executions, facts["next_perm_id"])
+        book.restore(orders, executions, facts["next_perm_id"], facts["executed"])
         return int(facts["clock"])
 
     def _load_orders(self, listings: Listings) -> list[Order]:

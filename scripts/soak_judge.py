@@ -1,0 +1,141 @@
+"""Both books of a soak session, held against each other after its end.
+
+* the position of the journal is the position of the broker, execution by execution;
+* no order was sent twice for one decision, and none executed more than it was written down for;
+* no position that has a stop was without one at the broker for longer than 5 s;
+* nothing reached the broker while the session was HALTED;
+* every decision is the one that the rules make of the recorded bars and of the account as it was, and every wish is the backtest's.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from soak_world import World
+
+from mcl.broker.ledger import MARKET, decision_of, execution_root
+from mcl.live import audit as auditing
+from mcl.live.book import book_of
+from mcl.live.journal import Entry, read
+from mcl.live.runner import Duty
+from mcl.live.shadow import shadow
+from mcl.market import MCL
+
+UNPROTECTED_SEC = 5.0
+ARRIVAL_NS = 50_000_000  # between sending and arriving, on a busy machine
+
+
+def judge(w: World, folder: Path) -> dict[str, Any]:
+    """Figures of one session, and under `wrong` what must not be."""
+    path, duty = folder / "session.sqlite", w.duty(folder)
+    entries, broker = read(path), _broker_books(folder / "tws.sqlite")
+    book = book_of(path, duty.money(MCL.tick_value_usd), MCL.tick_size, None)
+    halted = _while_halted(entries, folder)
+    twice = [f"{ref} was sent {count} times" for ref, count in _sent(broker).items() if count > 1]
+    decided, wrong = _decisions(w, duty, entries)
+    naked = [float(line) for line in (folder / "naked.txt").read_text().split()]
+    if max(naked, default=0.0) > UNPROTECTED_SEC:
+        wrong.append(f"unprotected for {max(naked):.1f} s")
+    kinds = Counter(e.kind for e in entries)
+    return decided | {
+        "orders": len(broker["orders"]),
+        "fills": kinds["fill"],
+        "halted": sum(e.kind == "state" and e.body["state"] == "halted" for e in entries),
+        "sent_while_halted": len(halted),
+        "duplicates": len(twice),
+        "naked_sec": max(naked, default=0.0),
+        "wrong": [*_positions(w, book.held, broker, entries), *twice, *_written_down(entries, broker), *halted, *wrong],
+    }
+
+
+def _broker_books(path: Path) -> dict[str, Any]:
+    with closing(sqlite3.connect(path)) as db:
+        orders = [json.loads(body) for (body,) in db.execute("select body from orders")]
+        refs = {perm: json.loads(body)["ref"] for perm, body in db.execute("select perm_id, body from orders")}
+        executions = [(refs[perm], *json.loads(body)) for perm, body in db.execute("select perm_id, body from executions")]
+        held = {con_id: json.loads(body)[0] for con_id, body in db.execute("select con_id, body from holdings")}
+    return {"orders": orders, "executions": executions, "position": sum(held.values())}
+
+
+# ------------------------------------------------------------------------------------------------------------ positions, orders
+
+
+def _positions(w: World, held: dict[str, int], broker: dict[str, Any], entries: list[Entry]) -> list[str]:
+    ours, wrong = sum(held.values()), []
+    if ours != broker["position"]:
+        wrong.append(f"the journal holds {ours}, the broker {broker['position']}")
+    if any(e.kind == "adopt" for e in entries) or any(name == "bust" for _, name, _ in w.faults):
+        return wrong  # a person took over what no execution tells, or the exchange took one back
+    mine = {execution_root(str(e.key)): e.body["quantity"] for e in entries if e.kind == "fill"}
+    theirs = {execution_root(row[1]): row[3] for row in broker["executions"]}
+    return wrong if mine == theirs else [*wrong, f"executions differ: {sorted(set(mine.items()) ^ set(theirs.items()))}"]
+
+
+def _sent(broker: dict[str, Any]) -> Counter[str]:
+    """How many orders the broker has under each reference; without one they are somebody else's."""
+    return Counter(order["ref"] for order in broker["orders"] if order["ref"])
+
+
+def _written_down(entries: list[Entry], broker: dict[str, Any]) -> list[str]:
+    """Nothing is sent that does not stand in the journal, and a decision executes no more than it was written down for."""
+    meant = {str(e.key): abs(e.body["to"] - e.body["from"]) for e in entries if e.kind == "order"}
+    traded: Counter[str] = Counter()
+    for ref, _, _, quantity, *_ in broker["executions"]:
+        if ref.removesuffix(MARKET) in meant:  # what a limit did not get is taken at the market
+            traded[ref.removesuffix(MARKET)] += abs(quantity)
+    wrong = [f"{ref} traded {traded[ref]}, meant {meant[ref]}" for ref in meant if traded[ref] > meant[ref] + _flipped(entries)]
+    written = {decision_of(str(e.key)) for e in entries if e.kind in ("order", "protect")}
+    return wrong + [f"{ref} was sent but not written down" for ref in _sent(broker) if decision_of(ref) not in written]
+
+
+def _flipped(entries: list[Entry]) -> int:
+    """A stop that filled while a decision was under way makes its order that much larger."""
+    stops = [e for e in entries if e.kind == "fill" and e.body["reason"] != "target"]
+    return max((abs(e.body["quantity"]) for e in stops), default=0)
+
+
+def _while_halted(entries: list[Entry], folder: Path) -> list[str]:
+    arrivals = [json.loads(line) for line in (folder / "arrivals.jsonl").read_text().splitlines()]
+    told = [e for e in entries if e.kind in ("state", "command", "begin")]
+    wrong = []
+    for entry, following in pairwise(told):
+        if entry.kind == "state" and entry.body["state"] == "halted":
+            during = [a for a in arrivals if a[2] and entry.at_ns + ARRIVAL_NS < a[0] < following.at_ns]
+            wrong += [f"{name} {ref} while HALTED" for _, name, ref, _ in during]
+    return wrong
+
+
+# -------------------------------------------------------------------------------------------------------------------- decisions
+
+
+def _decisions(w: World, duty: Duty, entries: list[Entry]) -> tuple[dict[str, int], list[str]]:
+    """`compared` with the rules, of which `right`; `equal`: those that are also the backtest's, which nothing ever disturbed."""
+    recorded, taken = ([e.body for e in entries if e.kind == kind] for kind in ("bar", "decision"))
+    if not recorded:
+        return {"decisions": 0, "right": 0, "equal": 0}, ["no bar was decided on"]
+    bars, plan, result = auditing.replay(recorded, duty.deployed, duty.strategy, w.stage)
+    rules = shadow(entries, bars, plan, duty.limits, duty.money(MCL.tick_value_usd))
+    if len(taken) != len(bars):
+        return {"decisions": len(taken), "right": 0, "equal": 0}, [f"{len(bars)} bars and {len(taken)} decisions"]
+    live = pd.DataFrame(taken, columns=list(auditing.DECISION)).astype("float64")
+    right = _same(live, rules) & _agree([d["wanted"] for d in taken], plan.wanted)
+    equal = _same(live, auditing.expected(result, plan))
+    wrong = [f"decision {row} is not the one that the rules make: {taken[row]}" for row in np.flatnonzero(~right)[:1]]
+    return {"decisions": len(taken), "right": int(right.sum()), "equal": int(equal.sum())}, wrong
+
+
+def _same(ours: pd.DataFrame, theirs: pd.DataFrame) -> Any:
+    return np.all([_agree(ours[name], theirs[name]) for name in auditing.DECISION], axis=0)
+
+
+def _agree(ours: Any, theirs: Any) -> Any:
+    a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    return (a == b) | (np.isnan(a) & np.isnan(b))
