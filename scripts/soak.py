@@ -252,10 +252,8 @@ def fingerprint() -> str:
     return hashlib.sha256(b"".join(f.read_bytes() for f in ours)).hexdigest()[:12]
 
 
-def recorded(record: Path, code: str) -> dict[int, dict[str, Any]]:
-    """By seed what this code has done before."""
-    rows = (json.loads(line) for line in record.read_text().splitlines()) if record.is_file() else ()
-    return {row["seed"]: row for row in rows if row["code"] == code}
+def recorded(record: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in record.read_text().splitlines()] if record.is_file() else []
 
 
 def soak(seeds: list[int], until: float, keep: bool) -> Iterable[dict[str, Any]]:
@@ -286,11 +284,11 @@ def _worker(seeds: list[int], until: float, keep: bool, code: str, record: Path)
         os._exit(1)
 
 
-def report(rows: list[dict[str, Any]], code: str) -> None:
+def report(rows: list[dict[str, Any]], earlier: int, code: str) -> None:
     names = ("decisions", "right", "equal", "orders", "fills", "halted", "restarts", "duplicates", "sent_while_halted", "seconds")
     total = {name: sum(row[name] for row in rows) for name in names}
     faults, kills = Counter(f for row in rows for f in row["faults"]), sum((Counter(row["kills"]) for row in rows), Counter[str]())
-    print(f"{len(rows)} sessions of this code ({code}), {total['seconds'] / len(rows):.2f} s each")
+    print(f"{len(rows)} sessions of this code ({code}), {total['seconds'] / len(rows):.2f} s each; {earlier} of earlier code in the record")
     print(f"faults: {faults.total()}: " + ", ".join(f"{f} {faults[f]}" for f in sorted(faults, key=lambda f: int(f[1:]))))
     print(f"SIGKILLs: {kills['runner']} of the runner, {kills['server']} of the server; {total['restarts']} restarts of both")
     print(f"decisions: {total['decisions']} compared, {total['right']} equal to the rules on the same data and account, ", end="")
@@ -318,16 +316,17 @@ def main() -> int:
     _warm()
     code = fingerprint()
     args.record.parent.mkdir(parents=True, exist_ok=True)
-    done = {} if args.only is not None else recorded(args.record, code)
+    done = set() if args.only is not None else {row["seed"] for row in recorded(args.record) if row["code"] == code}
     wanted = [args.only] if args.only is not None else range(args.first, args.first + args.seeds)
     left = [seed for seed in wanted if seed not in done]
     gc.freeze()  # children share what is here
     pids = [_worker(left[n :: args.workers], until, args.keep, code, args.record) for n in range(args.workers)]
     failed = [pid for pid in pids if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])]
-    done = recorded(args.record, code)
-    rows = [done[seed] for seed in wanted if seed in done]
+    everything = recorded(args.record)
+    mine = {row["seed"]: row for row in everything if row["code"] == code}
+    rows = [mine[seed] for seed in wanted if seed in mine]
     if rows:
-        report(rows, code)
+        report(rows, sum(row["code"] != code for row in everything), code)
     return 1 if failed or not rows or any(row["wrong"] for row in rows) else 0
 
 

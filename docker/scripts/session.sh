@@ -6,7 +6,7 @@ alias=$1 port=$2
 shift 2
 mcl live "$alias" "broker.port=$port" telemetry=local "$@"
 code=$?
-found=$(mcl --json runs --study live --limit 1 2>/dev/null | python -c '
+found=$(mcl --json runs --study live --alias "$alias" --limit 1 2>/dev/null | python -c '
 import json, sys
 runs = json.load(sys.stdin).get("runs", [])
 value = runs[0].get("metrics", {}).get("unexplained") if runs else None

@@ -22,7 +22,13 @@ from mcl.live.status import Mode
 
 KEPT = 2000  # references and executions that a journal takes over from the one before: far more than a week of them
 NO_TARGET = Target(0, math.nan, math.nan, 0, False, False, 0)
-MODES = {"pause": Mode.PAUSED, "resume": Mode.NORMAL, "reduce-only": Mode.REDUCE_ONLY, "flatten": Mode.PAUSED}
+MODES = {  # what a command makes of a session from the moment it is written down
+    "pause": Mode.PAUSED,
+    "resume": Mode.NORMAL,
+    "reduce-only": Mode.REDUCE_ONLY,
+    "flatten": Mode.PAUSED,
+    "kill": Mode.PAUSED,
+}
 
 
 @dataclass

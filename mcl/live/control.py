@@ -32,6 +32,7 @@ from mcl.live.watch import Watch
 
 NAME, LOCK = "control.sock", "control.lock"
 LIMIT = 64 * 1024  # bytes of one request
+GRACE_SEC = 2.0  # of a session that ends, to tell who asked
 ANSWER_LIMIT = 16 * 1024 * 1024
 LONGEST_PATH = 100  # the kernel takes 107 bytes
 COMMANDS: tuple[str, ...] = get_args(Command)
@@ -100,6 +101,7 @@ class _Visits:
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self._open: set[asyncio.Task[None]] = set()
+        self._answering: set[asyncio.Future[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -118,7 +120,9 @@ class _Visits:
             writer.close()
 
     async def end(self) -> None:
-        """Who watches sees the end."""
+        """Who said stop is told what became of it, then all connections end."""
+        if self._answering:
+            await asyncio.wait(set(self._answering), timeout=GRACE_SEC)
         left = list(self._open)
         for task in left:
             task.cancel()
@@ -127,15 +131,21 @@ class _Visits:
 
     async def _answered(self, line: bytes, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; True when the connection has no use any more."""
+        said = asyncio.get_running_loop().create_future()
+        self._answering.add(said)
         try:
             request = _parsed(line)
-            if request["do"] == "watch":
-                await self._stream(writer)
-                return True
-            await _say(writer, {"ok": True} | await self._done(request, _peer(writer)))
+            if request["do"] != "watch":
+                await _say(writer, {"ok": True} | await self._done(request, _peer(writer)))
+                return False
         except MclError as error:
             await _say(writer, _refusal(error))
-        return False
+            return False
+        finally:
+            self._answering.discard(said)
+            said.set_result(None)
+        await self._stream(writer)
+        return True
 
     async def _done(self, request: dict[str, Any], peer: str) -> dict[str, Any]:
         word = request["do"]

@@ -25,7 +25,7 @@ from mcl.broker import Broker
 from mcl.broker.guards import Gate, expected_downtime
 from mcl.errors import BrokerError, ConnectionLost, GuardError, Halt, LiveError, MclError, Uncertain
 from mcl.live.board import Board, Watcher
-from mcl.live.book import book_of
+from mcl.live.book import MODES, book_of
 from mcl.live.journal import Draft, Journal
 from mcl.live.reconcile import Unexplained, adopted, reconcile, unexplained
 from mcl.live.runner import Duty, Runner
@@ -37,7 +37,6 @@ from mcl.risk import BAR_SEC
 KILL = "KILL"  # a file of this name in the folder of the alias is the kill switch; it stays until a person removes it
 TICK_SEC = 0.25
 DOUBTS = 5  # uncertainties in a row, without a decision between them, that are too many
-MODES: dict[Command, Mode] = {"pause": Mode.PAUSED, "resume": Mode.NORMAL, "reduce-only": Mode.REDUCE_ONLY}
 Dial = Callable[[Gate], Broker]
 
 
@@ -104,8 +103,8 @@ class Supervisor:
             raise LiveError(f"there is nothing to adopt: the session is {board.state}", "adopt answers a session that is HALTED")
         self._journal.append(Draft("command", {"word": word, "who": who, "why": why}))
         board.alert("info", "COMMAND", f"{who} said {word}: {why}")
-        if word in MODES:
-            board.mode = MODES[word]
+        board.mode = MODES.get(word, board.mode)  # at once, and in the order in which it was said: a bar may be waiting for its turn
+        if word in _MODE_ONLY:
             self.gate.unknown = "" if word == "resume" else self.gate.unknown
             return f"{board.mode}: {_MEANING[board.mode]}"
         if word == "kill":
@@ -126,6 +125,7 @@ class Supervisor:
     def wish(self, word: Command, who: str) -> None:
         """The same from a signal handler: nothing is awaited."""
         self._journal.append(Draft("command", {"word": word, "who": who, "why": "signal"}))
+        self.board.mode = MODES.get(word, self.board.mode)
         if word == "kill" and not self.kill_file.exists():
             self.kill_file.write_text(f"{who}\n")
         self._wish = word
@@ -296,13 +296,13 @@ class Supervisor:
                 self._answer(f"nothing to {word}: the session is {self.board.state}")
 
     async def _flatten(self, runner: Runner, word: str) -> None:
-        self.board.mode = Mode.PAUSED  # at once: a bar may be waiting for its turn
         self.board.enter(State.FLATTENING, f"{word}: closing the position")
         said = await runner.flatten(word)
         if word == "kill":
             raise LiveError(f"killed: {said}", f"remove {self.kill_file} to trade again")
-        self.board.enter(State.TRADING, f"{said}; paused")
-        self._answer(f"{said}; paused until resume")
+        then = "; paused until resume" if self.board.mode is Mode.PAUSED else ""
+        self.board.enter(State.TRADING, said + then)
+        self._answer(said + then)
 
     async def _watch(self, broker: Broker, runner: Runner) -> None:
         """What has to be looked at whether bars come or not."""
@@ -360,6 +360,7 @@ class Supervisor:
             self._warned.add("loss")
             self.board.alert("critical", "SESSION_LOSS", sentence)
             self._journal.append(Draft("command", {"word": "flatten", "who": "guard", "why": sentence}))
+            self.board.mode = MODES["flatten"]
             await self._flatten(runner, "loss")
 
     def _clock(self, broker: Broker) -> None:
@@ -378,6 +379,7 @@ class Supervisor:
             raise Uncertain(f"the books differ: {unknown.report()}")
 
 
+_MODE_ONLY = ("pause", "resume", "reduce-only")
 _MEANING = {
     Mode.NORMAL: "decisions are sent",
     Mode.REDUCE_ONLY: "nothing is opened or added",

@@ -261,6 +261,7 @@ def tws_log(parser: argparse.ArgumentParser) -> None:
 
 def runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--study", default="mcl", help="the MLflow experiment to list")
+    parser.add_argument("--alias", help="sessions of this promoted version only")
     parser.add_argument("--limit", type=int, default=20)
 
 

@@ -139,7 +139,8 @@ def _pictures(run: StoredRun, page: Path | None, folder: Path) -> list[Path]:
 
 
 def runs(args: Namespace) -> int:
-    found = Store().in_study(args.study, tops=True)[: args.limit]
+    listable = Store().in_study(args.study, tops=True)
+    found = [run for run in listable if args.alias in (None, run.tags.get("mcl.alias"))][: args.limit]
     rows = [[run.run_id[:12], run.tags.get("mcl.kind", ""), run.name, run.status, _sharpe(run)] for run in found]
     listed = [{"run_id": r.run_id, "name": r.name, "kind": r.tags.get("mcl.kind"), "status": r.status, "metrics": r.summary} for r in found]
     screen.answer({"runs": listed}, lambda: screen.table(f"study {args.study}", ["run", "kind", "name", "status", "Sharpe"], rows, left=4))

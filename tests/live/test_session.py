@@ -228,11 +228,17 @@ def test_a_history_that_is_not_ours_is_refused(deploy: Deploy, tmp_path: Path) -
 def test_the_answer_of_a_session_is_json(deploy: Deploy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from mcl.cli import main
 
-    monkeypatch.setenv("MCL_HOME", str(deploy(interval="15m").root))
+    desk = deploy(interval="15m")
+    monkeypatch.setenv("MCL_HOME", str(desk.root))
     assert main(["--json", "live", "paper"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert {"decisions", "orders", "fills", "differences", "run_id"} <= answer.keys()
     assert (answer["decisions"], answer["differences"]) == (92, [])
+    other = {"mcl.kind": "session", "mcl.alias": "other"}  # newer, of somebody else
+    desk.store.record(Record(study="live", name="other", metrics={"unexplained": 3.0}, tags=other))
+    assert main(["--json", "runs", "--study", "live", "--alias", "paper", "--limit", "1"]) == 0
+    [newest] = json.loads(capsys.readouterr().out)["runs"]
+    assert (newest["run_id"], newest["metrics"]["unexplained"]) == (answer["run_id"], 0.0)
 
 
 def test_a_market_that_costs_more_than_assumed_fails_the_command(

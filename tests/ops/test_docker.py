@@ -222,7 +222,7 @@ def test_mlflow_starts_with_a_password_that_no_command_line_shows(repository: Pa
 
 def test_a_session_leaves_what_its_audit_found(repository: Path, tmp_path: Path) -> None:
     fake(tmp_path, "mcl", """case "$*" in
-      *runs*) echo '{"runs": [{"metrics": {"unexplained": 2.0}}]}' ;;
+      *"runs --study live --alias paper --limit 1") echo '{"runs": [{"metrics": {"unexplained": 2.0}}]}' ;;
       live*) echo "live $*" >&2; exit 3 ;;
     esac""")  # fmt: skip
     environment = container(repository, tmp_path, MCL_PAUSE_SEC="0")
