@@ -19,7 +19,7 @@ from desks import SmallDesk
 
 from mcl.errors import LiveError
 from mcl.live import control
-from mcl.live.status import Mode, State
+from mcl.live.status import Command, Mode, State
 from mcl.live.watch import Watch
 
 Visit = Callable[[Path], Any]
@@ -68,6 +68,28 @@ def test_a_command_reaches_the_desk_with_who_and_why(folder: Path) -> None:
     assert who.startswith("mcl pause, ")
     assert f"process {os.getpid()}" in who
     assert desk.now.mode is Mode.PAUSED
+
+
+def test_who_says_stop_is_told_though_the_session_ends_at_once(folder: Path) -> None:
+    """The answer is there in the very turn of the loop in which the session begins to leave."""
+
+    class Leaving(SmallDesk):
+        async def command(self, word: Command, who: str, why: str) -> str:
+            left.set()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            return await super().command(word, who, why)
+
+    left = asyncio.Event()
+
+    async def session() -> dict[str, Any]:
+        with control.alone(folder):
+            async with Watch(Leaving()) as watch, control.listening(watch, folder):
+                asked = asyncio.create_task(asyncio.to_thread(control.ask, folder, {"do": "stop"}))
+                await left.wait()
+        return await asked
+
+    assert asyncio.run(session())["said"] == "stop: done"
 
 
 def test_a_refusal_keeps_its_sentence_and_hint(folder: Path) -> None:
