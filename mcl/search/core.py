@@ -89,8 +89,9 @@ def folder(store: Store) -> Path:
 
 def introduce(place: Place, frozen: Frozen, before: Mapping[str, object] | None = None) -> None:
     """Write the card by which other processes find this search; what stands in `before` stays."""
-    card = {"sweep_id": place.sweep_id, "name": frozen.search.name, "study": frozen.run.study, "started": time.time()}
-    place.introduce(card | {"title": frozen.title} | dict(before or {}) | {"target": frozen.total})
+    search = frozen.search
+    card = {"sweep_id": place.sweep_id, "name": search.name, "study": frozen.run.study, "started": time.time(), "title": frozen.title}
+    place.introduce(card | dict(before or {}) | {"target": frozen.total, "sampler": search.sampler, "workers": search.workers})
 
 
 @dataclass
@@ -138,10 +139,10 @@ class _Search:
             self.progress.begin(board)
             self._beat(board, "RUNNING")
             try:
-                self._loop(Loop(study, workers, log, frozen.total, brakes.on), board, ledger, brakes)
+                with ledger.kept():
+                    self._loop(Loop(study, workers, log, frozen.total, brakes.on), board, ledger, brakes)
             finally:
                 self.progress.end(board)
-                ledger.flush()
                 board.end()
 
     def _loop(self, loop: Loop, board: Board, ledger: Ledger, brakes: Brakes) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from mcl import config, evidence, trials
+from mcl.errors import StoreError
 from mcl.search.trial import Outcome
 from mcl.tracking import Record, Store
 
@@ -58,6 +60,17 @@ class Ledger:
         """Write what waits. All trials are in the store afterwards, or a StoreError says why."""
         self._begin()
         self._settle()
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """What was added inside is in the store afterwards, however it ends. Of two errors the first is told: that of the search."""
+        try:
+            yield
+        except BaseException:
+            with suppress(StoreError):
+                self.flush()
+            raise
+        self.flush()
 
     def _begin(self) -> None:
         """Have a thread write what waits, once the batch before is written."""

@@ -27,33 +27,46 @@ from mcl.search.trial import Objective, Outcome
 from mcl.search.winner import export, ranking
 from mcl.tracking import Store, StoredRun
 
-# Milliseconds a trial beyond its backtest, everything tracked, measured by scripts/bench_search.py; tpe grows with the trials done.
-OVERHEAD_MS = {"tpe": 4.0, "cmaes": 2.0, "nsga2": 2.0}
-OTHERS_MS, TPE_GROWTH_MS = 1.5, 0.008
+# Seconds a trial beyond its backtest where no earlier sweep of this project says it, as scripts/bench_search.py measured them.
+USUAL_SEC = {"tpe": 0.004, "cmaes": 0.002, "nsga2": 0.002}
+OTHERS_SEC, TPE_GROWTH_SEC = 0.0015, 8e-6  # tpe looks at every trial before: so much more for each
+TIMED, ENOUGH = 5, 50  # backtests that an estimate runs; trials of an earlier sweep that tell what a trial costs besides
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a search would cost: `points` in the space (infinite when an axis is continuous), seconds of a backtest and in all."""
+    """What a search would cost: `points` in the space (infinite when an axis is continuous), seconds of a backtest (median), of the
+    bookkeeping of a trial, and in all; `how` says where they come from."""
 
     title: str
     trials: int
     points: float
     bars: int
     trial_sec: float
+    own_sec: float
     total_sec: float
+    how: str
 
 
 def estimate(composed: config.Composed, root: Path) -> Estimate:
     """Time a few random points of the space; nothing is recorded. ConfigError as `sweep` would raise it."""
     frozen = freeze(composed, root)
-    search = frozen.search
-    seconds = statistics.median(_timed(frozen) or [math.nan])
+    search, total = frozen.search, frozen.total
+    timed = _timed(frozen)
+    seconds = statistics.median(timed or [math.nan])
+    own, source = _bookkeeping(search.sampler, total, Store(root).folder / "sweeps")
     at_once = min(search.workers, os.cpu_count() or 1)
-    own_ms = OVERHEAD_MS.get(search.sampler, OTHERS_MS) + (TPE_GROWTH_MS * frozen.total / 2 if search.sampler == "tpe" else 0.0)
-    total = frozen.total * max(seconds / at_once, own_ms / 1000) if at_once > 1 else frozen.total * (seconds + own_ms / 1000)
+    each = max(seconds / at_once, own) if at_once > 1 else seconds + own
+    how = f"{len(timed)} random points timed now on {at_once} of {os.cpu_count() or 1} processors; bookkeeping {source}"
     return Estimate(
-        frozen.title, frozen.total, _points(frozen.space), len(frozen.bars), seconds, min(total, search.timeout_sec or math.inf)
+        title=frozen.title,
+        trials=total,
+        points=_points(frozen.space),
+        bars=len(frozen.bars),
+        trial_sec=seconds,
+        own_sec=own,
+        total_sec=min(total * each, search.timeout_sec or math.inf),
+        how=how,
     )
 
 
@@ -136,7 +149,20 @@ def _table(stored: StoredRun) -> Any:
     return pd.read_parquet(io.BytesIO(stored.file("trials.parquet")))
 
 
-def _timed(frozen: Frozen, count: int = 5) -> list[float]:
+def _bookkeeping(sampler: str, trials: int, folder: Path) -> tuple[float, str]:
+    """Seconds a trial beyond its backtest, and where that is from: the last sweep with this sampler and one worker that did enough
+    trials in one process, else the usual."""
+    growth = TPE_GROWTH_SEC / 2 if sampler == "tpe" else 0.0
+    for place in sorted((Place(folder, path.stem) for path in folder.glob("*.card")), key=lambda p: p.card()["started"], reverse=True):
+        card, beat = place.card(), place.status()
+        if (card.get("sampler"), card.get("workers")) == (sampler, 1) and beat.get("here", 0) >= ENOUGH and beat["trials_per_sec"] > 0:
+            beyond = max(0.0, 1 / beat["trials_per_sec"] - beat["trial_sec"]) + growth * (trials - beat["here"])
+            return max(0.0, beyond), f"as in sweep {place.sweep_id[:12]} ({beat['here']} trials)"
+    usual = USUAL_SEC.get(sampler, OTHERS_SEC) + growth * trials
+    return usual, f"as usual for {sampler}: no sweep of {ENOUGH} trials with it and one worker is here to go by"
+
+
+def _timed(frozen: Frozen, count: int = TIMED) -> list[float]:
     """Seconds of a few backtests; the first may still compile and does not count, nor do points that no strategy accepts."""
     objective = Objective(frozen.composed.raw, frozen.search, frozen.market, frozen.rules)
     point = uniform(frozen.space, frozen.run.seed)

@@ -133,12 +133,12 @@ class _Grid:
     def _run(self, outcomes: Iterator[tuple[Outcome, str]], board: Board, ledger: Ledger) -> None:
         self.progress.begin(board)
         try:
-            for outcome, run_id in outcomes:
-                ledger.keep(outcome, run_id) if run_id else ledger.add(outcome)
-                self.progress.trial(board, outcome, board.add(outcome))
+            with ledger.kept():
+                for outcome, run_id in outcomes:
+                    ledger.keep(outcome, run_id) if run_id else ledger.add(outcome)
+                    self.progress.trial(board, outcome, board.add(outcome))
         finally:
             self.progress.end(board)
-            ledger.flush()
 
     def _here(self, jobs: Sequence[Job], grid_id: str, market: Market, stop: Stop) -> Iterator[tuple[Outcome, str]]:
         for job in jobs:

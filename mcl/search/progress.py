@@ -32,6 +32,7 @@ class Board:
     reasons: Counter[str] = field(default_factory=Counter)
     improvements: list[tuple[int, float]] = field(default_factory=list)  # (trials done, best value)
     earlier: int = 0  # trials that were done when this process began
+    spent_sec: float = 0.0  # in the trials themselves, of this process
     started: float = field(default_factory=time.perf_counter)
     ended: float = 0.0
 
@@ -39,11 +40,12 @@ class Board:
         """Take over what an earlier process has done, and start the clock."""
         for outcome in outcomes:
             self.add(outcome)
-        self.earlier, self.started = self.done, time.perf_counter()
+        self.earlier, self.started, self.spent_sec = self.done, time.perf_counter(), 0.0
 
     def add(self, outcome: Outcome) -> bool:
         """Count an outcome; True when it is the best so far. Ties go to the lower trial number."""
         self.states[outcome.state] += 1
+        self.spent_sec += outcome.seconds
         if outcome.reason:
             self.reasons[outcome.reason] += 1
         if outcome.state != "COMPLETE" or math.isnan(outcome.value):
@@ -89,6 +91,8 @@ class Board:
             "states": dict(self.states),
             "reasons": dict(self.reasons),
             "trials_per_sec": self.rate,
+            "here": self.done - self.earlier,
+            "trial_sec": self.spent_sec / max(1, self.done - self.earlier),
             "eta_sec": self.eta_sec if math.isfinite(self.eta_sec) else None,
             "metric": self.metric,
             "best": leader and leader | headlines,

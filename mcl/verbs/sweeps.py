@@ -64,7 +64,8 @@ def estimate(overrides: list[str]) -> int:
     found = look.estimate(config.compose("sweep", overrides), config.root())
     points = "continuous" if math.isinf(found.points) else f"{found.points:,.0f}"
     rows = [["trials", f"{found.trials:,}"], ["points in the space", points], ["bars", f"{found.bars:,}"]]
-    rows += [["one backtest", f"{found.trial_sec * 1000:.1f} ms"], ["in all", _duration(found.total_sec)]]
+    rows += [["one backtest", f"{found.trial_sec * 1000:.1f} ms"], ["bookkeeping", f"{found.own_sec * 1000:.1f} ms a trial"]]
+    rows += [["in all", _duration(found.total_sec)], ["measured", found.how]]
     screen.answer(asdict(found), lambda: screen.table(found.title, ["estimate", "value"], rows))
     return 0
 

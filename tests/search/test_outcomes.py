@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import signal
 from itertools import pairwise
@@ -234,8 +235,23 @@ def test_an_estimate_records_nothing(project: Project) -> None:
     found = look.estimate(composed, project.root)
     assert (found.trials, found.points, found.bars) == (1000, 90, 40 * 390)
     assert 0 < found.trial_sec < 5
-    assert found.total_sec >= 1000 * found.trial_sec
+    assert found.total_sec == 1000 * (found.trial_sec + found.own_sec)
+    assert found.how.startswith("5 random points timed now")
     assert project.store.in_study("estimated") == []
+
+
+def test_an_estimate_goes_by_the_last_sweep_that_did_enough(tmp_path: Path) -> None:
+    folder = tmp_path / "sweeps"
+    folder.mkdir()
+    assert look._bookkeeping("qmc", 1000, folder)[0] == look.OTHERS_SEC
+    facts = [("old", 1, 1, 400, 10.0), ("new", 2, 1, 400, 20.0), ("short", 3, 1, 10, 99.0), ("parallel", 4, 2, 400, 99.0)]
+    for sweep_id, started, workers, here, rate in facts:
+        (folder / f"{sweep_id}.card").write_text(json.dumps({"started": started, "sampler": "qmc", "workers": workers}))
+        (folder / f"{sweep_id}.status").write_text(json.dumps({"here": here, "trials_per_sec": rate, "trial_sec": 0.04}))
+    seconds, source = look._bookkeeping("qmc", 1000, folder)
+    assert math.isclose(seconds, 1 / 20 - 0.04)
+    assert source == "as in sweep new (400 trials)"
+    assert look._bookkeeping("tpe", 1000, folder)[0] == look.USUAL_SEC["tpe"] + 1000 * look.TPE_GROWTH_SEC / 2
 
 
 def test_outcomes_come_back_bit_by_bit(tmp_path: Path) -> None:

@@ -1,0 +1,95 @@
+"""A run store that is locked, and a disk that is full, in the middle of a search: a sentence, and nothing told is lost."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mcl import search
+from mcl.errors import StoreError
+from mcl.search import outcomes
+from mcl.tracking import bulk
+
+from .conftest import SMALL, Project
+
+COMPARED = ["trial", "strategy.fast", "strategy.slow", "state", "reason", "value", "net_pnl_usd"]
+TYPED = ["search.sampler=qmc", "search.trials=40"]
+SCRIPT = """
+import resource, signal, sys
+from pathlib import Path
+from mcl import config, search
+from mcl.search.outcomes import Outcomes
+from mcl.tracking import Store
+
+class Filling(Outcomes):
+    def add(self, outcome):
+        if outcome.number == 20:  # from here on no file of this process may grow beyond what the log of outcomes has
+            size = self._lines._path.stat().st_size
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        super().add(outcome)
+
+if __name__ == "__main__":
+    from mcl.search import core
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    core.Outcomes = Filling
+    root = Path(sys.argv[1])
+    try:
+        search.sweep(config.compose("sweep", sys.argv[2:]), store=Store(root), root=root)
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+
+
+def numbers(project: Project, sweep_id: str) -> list[int]:
+    return sorted(int(run.tags["trial"]) for run in project.store.children(sweep_id) if run.tags["mcl.kind"] == "trial")
+
+
+def test_a_locked_store_stops_the_search_and_costs_nothing(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = project.sweep(*TYPED)
+    monkeypatch.setattr(bulk, "WAIT_SEC", 0.2)
+    begin, held = project.store.start, []
+
+    def then_lock(record: object) -> str:
+        sweep_id = begin(record)  # type: ignore[arg-type]
+        other = sqlite3.connect(project.store.folder / "mlflow.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        held.append((sweep_id, other))
+        monkeypatch.setattr("mcl.search.core.abandon", lambda *_: None)  # MLflow's client would wait for its own, longer time
+        return sweep_id
+
+    monkeypatch.setattr(project.store, "start", then_lock)
+    with pytest.raises(StoreError, match="database is locked"):
+        project.sweep(*TYPED)
+    sweep_id, other = held[0]
+    with closing(other):
+        other.execute("ROLLBACK")
+    monkeypatch.undo()
+    monkeypatch.setenv("MCL_HOME", str(project.root))
+    assert sorted(outcomes.read(project.root / "mlruns" / "sweeps" / f"{sweep_id}.outcomes")) == list(range(40))
+    assert numbers(project, sweep_id) == []
+    again = search.resume(sweep_id, store=project.store, root=project.root)
+    pd.testing.assert_frame_equal(again.trials[COMPARED], whole.trials[COMPARED])
+    assert numbers(project, sweep_id) == list(range(40))
+
+
+def test_a_full_disk_stops_the_search_with_a_sentence_and_it_goes_on(project: Project, tmp_path: Path) -> None:
+    script = tmp_path / "filling.py"
+    script.write_text(SCRIPT)
+    small = [o for o in SMALL if not o.startswith("search.trials")]
+    command = [sys.executable, str(script), str(project.root), *small, *TYPED, "search.name=full"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"MCL_HOME": str(project.root)}, timeout=120, check=True
+    )
+    assert "StoreError cannot write" in done.stdout, done.stdout + done.stderr
+    assert "File too large" in done.stdout
+    whole = project.sweep(*TYPED)
+    again = search.resume("full", store=project.store, root=project.root)
+    pd.testing.assert_frame_equal(again.trials[COMPARED], whole.trials[COMPARED])
+    assert numbers(project, again.sweep_id) == list(range(40))
