@@ -76,7 +76,10 @@ def killed(root: Path, script: Path, arguments: list[str], chance: random.Random
 def differences(swept: Swept, whole: Swept, rows: list[int]) -> str:
     """What is not as in the undisturbed search: its rows in the store, a trial, the best."""
     if rows != list(range(TRIALS)):
-        return f"rows twice or missing: {sorted(set(rows) ^ set(range(TRIALS))) or [n for n in set(rows) if rows.count(n) > 1]}"
+        missing, twice = set(range(TRIALS)) - set(rows), [n for n in set(rows) if rows.count(n) > 1]
+        return (
+            f"{len(missing)} rows missing, such as {sorted(missing)[:3]}; twice: {twice[:3]}; the search ended {swept.status} {swept.why}"
+        )
     if len(swept.trials) != TRIALS:
         return f"{len(swept.trials)} trials in the table"
     is_now, was = swept.trials[COMPARED], whole.trials[COMPARED]
@@ -102,6 +105,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=60.0, help="no search is begun after so long")
     arguments = parser.parse_args()
     chance = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory(prefix="mcl-kill-") as name:
@@ -113,7 +117,8 @@ def main() -> int:
         store = Store(root)
         whole = {s: search.sweep(config.compose("sweep", overrides(s, 1)), store=store, root=root) for s in ("grid", "qmc")}
         kills = searches = 0
-        while kills < arguments.kills:
+        end = time.monotonic() + arguments.minutes * 60
+        while kills < arguments.kills and time.monotonic() < end:
             sampler, workers = chance.choice(["grid", "qmc"]), chance.choice([1, 2])
             before = {path.name for path in store.folder.glob("sweeps/*.card")}
             kills += bool(killed(root, script, overrides(sampler, workers), chance))
