@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml .ci/constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: demo soak bench-live test lint bench bench-honesty prove infra sbom ui install clean
+.PHONY: demo soak bench-live test lint bench bench-honesty bench-scale prove infra sbom audit ui install clean
 
 install: $(STAMP)
 
@@ -34,6 +34,10 @@ bench: $(STAMP)
 bench-honesty: $(STAMP)
 	$(BIN)/python scripts/bench_honesty.py
 
+# One, two and four workers, what the parent of a search can do, and a calculated table up to 1,000 workers. Ray and PostgreSQL where installed.
+bench-scale: $(STAMP)
+	$(BIN)/python scripts/bench_scale.py
+
 # What a promotion promises, on two real clones, and 50 random runs repeated in other processes; a quarter of an hour.
 prove: $(STAMP)
 	$(BIN)/python scripts/prove_promotion.py
@@ -43,10 +47,13 @@ prove: $(STAMP)
 infra: $(STAMP)
 	$(BIN)/python scripts/check_infra.py
 
-# What mcl is made of (CycloneDX), its licences, and what is known against it.
+# What mcl is made of (CycloneDX), and its licences.
 sbom: $(STAMP)
 	$(BIN)/python scripts/sbom.py
 	$(BIN)/python scripts/sbom.py --licences
+
+# What is known against exactly these versions: exit 1 when something is, 3 when no source of advisories can be reached.
+audit: $(STAMP)
 	$(BIN)/python scripts/sbom.py --audit
 
 soak: $(STAMP)

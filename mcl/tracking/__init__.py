@@ -10,6 +10,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,8 @@ __all__ = ["PARENT", "Record", "Status", "Store", "StoredRun", "StoredVersion", 
 PARENT = "mlflow.parentRunId"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow shows its pages for language models
 MAX_PARAM = 500  # characters; MLflow cuts at 6000 without a word, a longer value is named by its hash here
-BATCH = 900  # MLflow takes 1000 entities a call
+BATCH = 800  # MLflow takes 1000 entities a call, of them 100 params
+AT_ONCE = 8  # runs that are written to a server side by side
 
 
 class Store:
@@ -36,6 +38,7 @@ class Store:
         self.door = Door(root)
         self.root, self.uri, self.folder = self.door.root, self.door.uri, self.door.folder
         self._studies: dict[str, str] = {}  # names by MLflow's experiment id
+        self._ids: dict[str, str] = {}  # and the other way round
 
     @property
     def exists(self) -> bool:
@@ -64,8 +67,13 @@ class Store:
         """Write finished runs of one study, in one transaction where the store allows it; their ids in order."""
         records = clean.records(records)
         studies = {record.study for record in records}
-        place = self._place(studies.pop()) if len(studies) == 1 else None
-        return self._insert(place, [_row(r) for r in records]) if place else [self.record(r) for r in records]
+        place = self._place(next(iter(studies))) if len(studies) == 1 else None
+        if place is not None:
+            return self._insert(place, [_row(r) for r in records])
+        for study in studies:
+            self._experiment(study)  # once, and not by several threads
+        with ThreadPoolExecutor(1 if self.door.takes_bulk else AT_ONCE) as pool:
+            return list(pool.map(self.record, records))
 
     def artifacts(self, run_id: str) -> Path:
         """The folder of a run's artifacts, without opening MLflow where the store is local."""
@@ -226,12 +234,12 @@ class Store:
             return bulk.insert(self.door.database, place, rows)
 
     def _experiment(self, study: str) -> str:
-        client = self.door.client
-        found = client.get_experiment_by_name(study)
-        if found is not None:
-            return str(found.experiment_id)
-        location = (self.folder / "artifacts" / study).as_uri() if self.uri.startswith("sqlite:///") else None
-        return str(client.create_experiment(study, artifact_location=location, tags=KIND))
+        if study not in self._ids:
+            client = self.door.client
+            found = client.get_experiment_by_name(study)
+            location = (self.folder / "artifacts" / study).as_uri() if self.uri.startswith("sqlite:///") else None
+            self._ids[study] = str(found.experiment_id if found else client.create_experiment(study, artifact_location=location, tags=KIND))
+        return self._ids[study]
 
     def _fill(self, run_id: str, record: Record) -> None:
         from mlflow.entities import Metric, Param
@@ -242,10 +250,9 @@ class Store:
                 params = [Param(k, short(v)) for k, v in record.params.items()]
                 metrics = [Metric(filed(k), float(v), 0, 0) for k, v in record.metrics.items() if not math.isinf(v)]
                 steps = [Metric(filed(k), v, 0, step) for k, points in record.series.items() for step, v in points]
-                for first in range(0, max(len(params), 1), 100):
-                    client.log_batch(run_id, params=params[first : first + 100])
-                for first in range(0, len(metrics + steps), BATCH):
-                    client.log_batch(run_id, metrics=(metrics + steps)[first : first + BATCH])
+                numbers = metrics + steps
+                for i in range(max(-(-len(params) // 100), -(-len(numbers) // BATCH))):
+                    client.log_batch(run_id, numbers[i * BATCH : (i + 1) * BATCH], params[i * 100 : (i + 1) * 100])
                 if record.dataset is not None:
                     client.log_inputs(run_id, datasets=[_input(record.dataset)])
                 if record.files:

@@ -1,0 +1,240 @@
+"""What more workers and more hosts bring: trials a second with 1, 2 and 4 workers here, and a calculated table up to 1,000.
+
+workers     a real search with processes of this machine and with Ray actors, every trial a tracked run in SQLite
+parent      the one process that asks the sampler, keeps the study, the outcomes and the rows: the same search with workers that answer
+            at once (they repeat what the real ones found), so that what is left is the parent's own limit; for each place of the study
+            (a file, PostgreSQL) and of the rows (none, SQLite, an MLflow server on PostgreSQL, with its HTTP requests)
+ray         what waiting for one of N actors costs the parent, N up to 1,000
+table       workers / seconds of a trial, but no more than the parent can do, and whose limit that is. A calculation, not a measurement:
+            no network and no other host are in it.
+
+Ray (`pip install 'mcl[ray]'`), PostgreSQL (`initdb` on the PATH, `pip install 'mcl[postgres]'`): what is missing is said and left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from bench_search import FIXED, project, write_walk
+from servers import mlflow, postgresql, without_postgresql
+
+TABLE = (16, 32, 64, 128, 256, 512, 1000)
+AXES = ("strategy.fast=range(2,200)", "strategy.slow=range(240,1240,10)", "search.sampler=qmc")
+HAS_RAY = importlib.util.find_spec("ray") is not None
+
+
+@dataclass
+class Answering:
+    """Workers that know every outcome and need no time."""
+
+    known: dict[int, Any]
+    capacity: int
+    waiting: deque[int] = field(default_factory=deque)
+
+    def submit(self, number: int, params: dict[str, Any]) -> None:
+        del params
+        self.waiting.append(number)
+
+    def take(self) -> Any:
+        return self.known[self.waiting.popleft()]
+
+    def close(self) -> None:
+        self.waiting.clear()
+
+
+@dataclass(frozen=True)
+class Bench:
+    root: Path
+    trials: int
+
+    def search(self, *typed: str) -> tuple[Any, float]:
+        """A search and its trials a second, from the first answer of a worker to the last row, less the end that every search has once."""
+        from mcl import config, search
+        from mcl.search.core import _Search
+        from mcl.tracking import Store
+
+        spent, real = [], _Search._trials
+
+        def timed(self: Any, *args: Any) -> None:
+            start = time.perf_counter()
+            real(self, *args)
+            spent.append(time.perf_counter() - start)
+
+        composed = config.compose("sweep", [*FIXED, "data.path=walk.csv", *AXES, f"search.trials={self.trials}", *typed])
+        with patch.object(_Search, "_trials", timed):
+            swept = search.sweep(composed, store=Store(self.root), root=self.root)
+        return swept, self.trials / spent[0]
+
+    def known(self) -> dict[int, Any]:
+        """The outcomes of a real search, by number; everything is compiled afterwards."""
+        from mcl.search import outcomes
+
+        swept, _ = self.search("search.track=none")
+        return outcomes.read(self.root / "mlruns" / "sweeps" / f"{swept.sweep_id}.outcomes")
+
+    def steady(self, backend: str, workers: int) -> float:
+        """Trials a second between the first and the last outcome: a search of an hour does not care how long its workers took to start."""
+        from mcl import config, search
+        from mcl.search.loop import Loop
+        from mcl.tracking import Store
+
+        stamps: list[float] = []
+        real = Loop._tell
+
+        def stamped(self: Any, outcome: Any) -> Any:
+            stamps.append(time.perf_counter())
+            return real(self, outcome)
+
+        typed = [*FIXED, "data.path=walk.csv", *AXES, f"search.trials={self.trials}"]
+        composed = config.compose("sweep", [*typed, f"search.backend={backend}", f"search.workers={workers}"])
+        with patch.object(Loop, "_tell", stamped):
+            search.sweep(composed, store=Store(self.root), root=self.root)
+        return (len(stamps) - 1) / (stamps[-1] - stamps[0])
+
+    def alone(self, known: dict[int, Any], *typed: str) -> float:
+        """Milliseconds of the parent per trial when no worker makes it wait."""
+        from mcl.search.core import _Search
+
+        with patch.object(_Search, "_workers", lambda *_: Answering(known, 64)):
+            return min(1000 / self.search(*typed)[1] for _ in range(2))
+
+
+def workers(bench: Bench) -> float:
+    """Prints the searches with 1, 2 and 4 workers; seconds of a trial with one worker."""
+    one = 0.0
+    for backend in ("local", *(("ray",) if HAS_RAY else ())):
+        with ray_here(4) if backend == "ray" else ExitStack():
+            rates = {count: bench.steady(backend, count) for count in (1, 2, 4)}
+        one = one or 1 / rates[1]
+        told = " · ".join(f"{count}: {rate:6.1f}/s ({rate / rates[1]:.2f} ×)" for count, rate in rates.items())
+        print(f"workers, {backend:5s}  {told}", flush=True)
+    return one
+
+
+def parent(bench: Bench, known: dict[int, Any]) -> dict[str, float]:
+    """Milliseconds of the parent per trial, by where study and rows are."""
+    costs = {
+        "file, no rows": bench.alone(known, "search.track=none"),
+        "file, SQLite": bench.alone(known),
+    }
+    if missing := without_postgresql():
+        print(f"PostgreSQL is left out: {missing}")
+        return costs
+    with postgresql() as port, ExitStack() as opened:
+        os.environ["MCL_STUDY_URL"] = f"postgresql+psycopg://mcl@127.0.0.1:{port}/mcl"
+        there = "search.storage=postgresql"
+        before = commits(port)
+        costs["PostgreSQL, no rows"] = bench.alone(known, there, "search.track=none")
+        each = (commits(port) - before) / bench.trials / 2
+        print(f"PostgreSQL: {each:.1f} commits a trial, {each / costs['PostgreSQL, no rows'] * 1000:,.0f} a second by one parent")
+        costs["PostgreSQL, SQLite"] = bench.alone(known, there)
+        folder = bench.root / "server"
+        folder.mkdir()
+        create(port, "runs")
+        address = opened.enter_context(mlflow(folder, f"postgresql+psycopg://mcl@127.0.0.1:{port}/runs"))
+        opened.enter_context(patch.dict(os.environ, {"MLFLOW_TRACKING_URI": address}))
+        costs["PostgreSQL, MLflow server"] = bench.alone(known, there)
+        requests = (folder / "server.log").read_text().count(" HTTP/1.1")
+        print(f"MLflow server: {requests / bench.trials / 2:.1f} requests a trial, answered one after the other")
+    return costs
+
+
+def commits(port: int) -> int:
+    return int(asked(port, "SELECT sum(xact_commit) FROM pg_stat_database"))
+
+
+def create(port: int, database: str) -> None:
+    asked(port, f"CREATE DATABASE {database}", answer=False)
+
+
+def asked(port: int, question: str, *, answer: bool = True) -> Any:
+    import psycopg
+
+    with psycopg.connect(f"postgresql://mcl@127.0.0.1:{port}/postgres", autocommit=True) as connection:
+        cursor = connection.execute(question.encode())
+        return cursor.fetchone()[0] if answer else None  # type: ignore[index]
+
+
+@contextmanager
+def ray_here(cpus: int) -> Iterator[Any]:
+    import logging
+
+    import ray
+
+    ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, _node_ip_address="127.0.0.1")
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def turns() -> dict[int, float]:
+    """Milliseconds until Ray says which one of N futures is ready, as the parent asks it once per trial."""
+    with ray_here(1) as ray:
+        answer, never = ray.remote(lambda: 1), ray.remote(num_gpus=1)(lambda: 1)  # there is no GPU: those wait for ever
+        costs = {}
+        for count in TABLE:
+            waiting = [never.remote() for _ in range(count - 1)]
+            spent = []
+            for _ in range(20):
+                ready = answer.remote()
+                ray.wait([ready], timeout=30)
+                start = time.perf_counter()
+                ray.get(ray.wait([*waiting, ready], num_returns=1)[0])
+                spent.append(time.perf_counter() - start)
+            costs[count] = sorted(spent)[len(spent) // 2] * 1000
+            for future in waiting:
+                ray.cancel(future)
+        return costs
+
+
+def table(one: float, costs: dict[str, float], waits: dict[int, float]) -> None:
+    print(f"\ncalculated from {one * 1000:.1f} ms a trial of a worker; * the parent is the limit, else the workers\n")
+    print("| workers | " + " | ".join(costs) + " |\n|" + "---|" * (len(costs) + 1))
+    for count in TABLE:
+        cells = []
+        for cost in costs.values():
+            bound = 1000 / (cost + waits.get(count, 0.0))
+            cells.append(f"{min(count / one, bound):,.0f}{' *' if count / one > bound else ''}")
+        print(f"| {count:,} | " + " | ".join(cells) + " |")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=400)
+    parser.add_argument("--sessions", type=int, default=620, help="of 1,371 bars")
+    arguments = parser.parse_args()
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    with project() as root:
+        write_walk(root / "walk.csv", sessions=arguments.sessions, bars=1371)
+        print(f"{arguments.trials} trials over {arguments.sessions * 1371:,} bars, {os.cpu_count()} CPUs", flush=True)
+        if not HAS_RAY:
+            print("Ray is left out: mcl[ray] is not installed")
+        bench = Bench(root, arguments.trials)
+        known = bench.known()
+        one = workers(bench)
+        costs = parent(bench, known)
+        for place, cost in costs.items():
+            print(f"parent alone, study and rows in {place:28s}{cost:7.2f} ms a trial, {1000 / cost:7.0f} trials/s at most", flush=True)
+        waits = turns() if HAS_RAY else {}
+        if waits:
+            print("waiting for one of N Ray actors: " + " · ".join(f"{count:,}: {cost:.2f} ms" for count, cost in waits.items()))
+        table(one, costs, waits)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
