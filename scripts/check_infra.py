@@ -1,6 +1,6 @@
 """make infra: docker/ and terraform/ through every checker that this machine has. Exit code 1 when one of them objects.
 
-Looked for on the PATH: terraform, checkov, hadolint, promtool, docker compose (or docker-compose), shellcheck, bandit, pip-audit.
+Looked for on the PATH: terraform, checkov, hadolint, promtool, docker compose (or docker-compose), shellcheck, bandit.
 """
 
 from __future__ import annotations

@@ -47,6 +47,7 @@ SPOKEN = {  # how older packages write it in their License field
 }
 COPYLEFT = re.compile(r"\b(A?GPL|LGPL|SSPL|EUPL|CC-BY-(NC|SA))", re.I)
 UNKNOWN = "unknown"
+UNREACHABLE = 3  # not 1, which is a finding, nor 2, which is wrong usage
 
 
 def needed(extras: tuple[str, ...] = ("",)) -> Iterator[metadata.Distribution]:
@@ -160,26 +161,10 @@ def licences(packages: list[metadata.Distribution]) -> int:
 
 
 def audit(packages: list[metadata.Distribution], stored: Path | None) -> int:
-    """Known vulnerabilities of exactly these versions."""
-    if stored is None:
-        program = shutil.which("pip-audit")
-        if program is None:
-            print("pip-audit is not installed: pip install pip-audit, or give the JSON that it wrote elsewhere")
-            return 2
-        wanted = "\n".join(f"{package.name}=={package.version}" for package in packages)
-        done = subprocess.run(
-            [program, "-r", "/dev/stdin", "--no-deps", "--disable-pip", "-f", "json"],
-            input=wanted,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if not done.stdout.strip():
-            print(f"pip-audit could not ask its data base: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'no answer'}")
-            return 2
-        told = json.loads(done.stdout)
-    else:
-        told = json.loads(stored.read_text())
+    """Known vulnerabilities of exactly these versions: exit code 0 none, 1 some, 3 where nobody could be asked about all of them."""
+    told = json.loads(stored.read_text()) if stored else advisories(packages)
+    if told is None:
+        return UNREACHABLE
     here = {canonicalize_name(package.name): package.version for package in packages}
     found = [
         (entry["name"], entry["version"], hole)
@@ -194,7 +179,30 @@ def audit(packages: list[metadata.Distribution], stored: Path | None) -> int:
     print(f"{len(here) - len(silent)} of {len(here)} packages asked about, {len(found)} known vulnerabilities")
     if silent:
         print(f"nothing is known about {', '.join(silent[:5])}{' …' if len(silent) > 5 else ''}: the data base did not answer for them")
-    return 1 if found else 2 if silent else 0
+    return 1 if found else UNREACHABLE if silent else 0
+
+
+def advisories(packages: list[metadata.Distribution]) -> dict[str, Any] | None:
+    """What pip-audit learns, from PyPI's advisories or else from OSV's; None after a sentence that says why nobody answered."""
+    program = shutil.which("pip-audit")
+    if program is None:
+        print("no advisory data reachable: pip-audit is not installed (pip install pip-audit), and no file of its JSON was given")
+        return None
+    wanted = "\n".join(f"{package.name}=={package.version}" for package in packages)
+    flags, why = ["-r", "/dev/stdin", "--no-deps", "--disable-pip", "-f", "json", "--timeout", "10"], []
+    for service in ("pypi", "osv"):
+        command = [program, *flags, "--vulnerability-service", service]
+        done = subprocess.run(command, input=wanted, capture_output=True, text=True, check=False)
+        if done.stdout.strip():
+            told: dict[str, Any] = json.loads(done.stdout)
+            if any("skip_reason" not in entry for entry in told["dependencies"]):
+                return told
+            why.append(f"{service} has no page of any of these versions")
+        else:
+            why.append(f"{service}: {(done.stderr.strip().splitlines() or ['no answer'])[-1][:100]}")
+    print(f"no advisory data reachable: {'; '.join(why)}")
+    print("where there is a network: pip-audit -f json > advisories.json; here: python scripts/sbom.py --audit advisories.json")
+    return None
 
 
 def main() -> int:

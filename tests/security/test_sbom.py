@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,8 +13,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(ROOT / "scripts" / "sbom.py"), *args], capture_output=True, text=True, check=False)
+def run(*args: str, path: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts" / "sbom.py"), *args]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | ({"PATH": path} if path else {}))
 
 
 def test_the_bill_names_every_part_and_repeats(tmp_path: Path) -> None:
@@ -54,4 +56,17 @@ def test_an_audit_counts_what_it_could_not_ask(tmp_path: Path) -> None:
     assert re.search(r"^1 of \d+ packages asked about, 1 known vulnerabilities$", done.stdout, re.M)
     told[0] = {"name": "mlflow", "version": "0.1", "vulns": [hole]}
     path.write_text(json.dumps({"dependencies": told}))
-    assert run("--audit", str(path)).returncode == 2  # another version: no hole of ours, and nothing known of the rest
+    assert run("--audit", str(path)).returncode == 3  # another version: no hole of ours, and nothing known of the rest
+
+
+def test_an_audit_that_can_ask_nobody_says_so(tmp_path: Path) -> None:
+    none = run("--audit", path=str(tmp_path))
+    assert none.returncode == 3
+    assert none.stdout.startswith("no advisory data reachable: pip-audit is not installed")
+    tool = tmp_path / "pip-audit"
+    program = "import sys; sys.exit('ServiceError: ' + sys.argv[sys.argv.index('--vulnerability-service') + 1])"
+    tool.write_text(f"#!{sys.executable}\n{program}\n")
+    tool.chmod(0o755)
+    silent = run("--audit", path=str(tmp_path))
+    assert silent.returncode == 3
+    assert "no advisory data reachable: pypi: ServiceError: pypi; osv: ServiceError: osv" in silent.stdout
