@@ -17,7 +17,7 @@ from mcl import schema
 from mcl.data.bars import Bars, Floats, Ticks
 from mcl.errors import ConfigError
 from mcl.jit import njit, readonly
-from mcl.strategy.indicators import atr
+from mcl.strategy.indicators import atr, atr_steps
 
 SESSIONS_PER_YEAR = 252
 OFF = 1 << 60  # an integer limit that is never reached
@@ -217,7 +217,7 @@ def _range_usd(bars: Bars, length: int) -> Floats:
 
 
 class Distances(NamedTuple):
-    """Whole ticks (at least 1) at each bar; empty where there is none, NaN while the ATR warms up."""
+    """Whole ticks (at least 1) at each bar; empty where there is none. While the ATR warms up all of them are NaN."""
 
     stop: Floats
     take_profit: Floats
@@ -239,15 +239,13 @@ def protection(bars: Bars, rule: schema.Protection) -> Distances:
             f"risk.protection.unit={rule.unit} protects nothing; set risk.protection.stop, take_profit or trail, or unit=none"
         )
     if rule.unit == "ticks":
-        unit = np.ones(len(bars))
-    else:
-        adjusted = bars.adjusted
-        unit = atr(adjusted["high"], adjusted["low"], adjusted["close"], rule.atr_bars) / bars.instrument.tick_size
-    return Distances(*(_distance(unit, multiple) for multiple in multiples))
+        return Distances(*(np.full(0 if multiple is None else len(bars), _ticks(multiple)) for multiple in multiples))
+    adjusted = bars.adjusted
+    return Distances(*atr_steps(adjusted["high"], adjusted["low"], adjusted["close"], rule.atr_bars, bars.instrument.tick_size, multiples))
 
 
-def _distance(unit: Floats, multiple: float | None) -> Floats:
-    return np.empty(0) if multiple is None else np.maximum(np.rint(unit * multiple), 1.0)
+def _ticks(distance: float | None) -> float:
+    return max(float(np.rint(distance or 0.0)), 1.0)
 
 
 # ------------------------------------------------------------------------------------------------------------------- gates

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from mcl.data.bars import ROLL_COLUMNS, Bars
-from mcl.engine.result import FILL, TRADE, Result
+from mcl.engine.result import FILL, TRADE, Result, changes
 from mcl.market import MCL, Contract
 from mcl.metrics import cscv, summary
 
@@ -53,7 +53,7 @@ def two_years() -> Result:
     fills["quantity"], fills["price_ticks"] = rng.choice([-1, 1], 2 * TRADES), 7_000
     trades["gross_usd"] = rng.normal(0, 20, TRADES)
     equity = 25_000 + np.cumsum(rng.normal(0, 1, BARS))
-    return Result(bars, 25_000.0, equity, zero, zero, zero, fills, trades, 30_800.0)
+    return Result(bars, 25_000.0, equity, changes(zero, zero, zero), fills, trades, 30_800.0)
 
 
 def metrics() -> float:

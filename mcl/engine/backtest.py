@@ -48,18 +48,20 @@ def simulate(
         raise EngineError(f"execution.participation_frac={execution.participation_frac} needs volumes, and these bars have none")
     money = Money(float(capital_usd), bars.instrument.tick_value_usd, float(costs.side_usd), float(costs.slippage_ticks))
     record = limits_record(limits, bars.interval, execution.latency_bars)
-    terms = kernel.Terms(record, execution_record(execution, costs), money, way(plan, limits, costs, execution))
+    shortest = way(plan, limits, costs, execution)
+    terms = kernel.Terms(record, execution_record(execution, costs), money, shortest)
     wish = kernel.Wish(**{name: readonly(getattr(plan, name), np.int8 if name == "gate" else np.float64) for name in kernel.Wish._fields})
-    track = kernel.Track(np.empty(n), np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.int8))
+    asked_later = n if shortest == kernel.FULL else 0
+    track = kernel.Track(np.empty(n), np.empty(asked_later, np.int32), np.empty(asked_later, np.int8))
     if not kernel.run.signatures:  # type: ignore[attr-defined]
         announced("kernel.run")
     known = Ledger(money) if ledger is None else ledger
     state = kernel.standing(known.holding, known.guard, known.equity)
-    fills, sides = kernel.run(_market(bars, costs, execution), wish, terms, track, state)
+    fills, changes, sides = kernel.run(_market(bars, costs, execution), wish, terms, track, state)
     ticks, commission_usd = bars.ticks, (sides - state.holding.sides) * money.commission_usd
     told = (ticks["high"], ticks["low"], ticks["close"], money.tick_value_usd, money.commission_usd)
     trades = round_trips(_since_entry(state.holding, fills), *told)
-    return Result(bars, state.equity, *track, fills, trades, commission_usd, plan.wanted)
+    return Result(bars, state.equity, track.equity, changes, fills, trades, commission_usd, plan.wanted)
 
 
 def _since_entry(holding: Holding, fills: Fills) -> Fills:

@@ -38,22 +38,23 @@ from mcl.engine.account import (
     rolled,
     trailing,
 )
-from mcl.engine.decide import FORCED, MAX_POSITION, NONE, Account, Intent, Target, decide, same, sign, without_new_risk
+from mcl.engine.decide import FORCED, MAX_POSITION, NONE, STOPPED_OUT, Account, Intent, Target, decide, same, sign, without_new_risk
 from mcl.engine.orders import ExecutionRecord, Waiting, sent, slippage, tried
-from mcl.engine.result import FILL, FILL_REASONS
+from mcl.engine.protective import NOTHING, STOP, corridor, reaches_profit, touched
+from mcl.engine.result import CHANGE, FILL, FILL_REASONS
 from mcl.jit import inline, njit
 from mcl.risk import OFF, Block, LimitsRecord
 
-TARGET, STOP, TAKE_PROFIT, ROLL, RISK = (FILL_REASONS.index(reason) for reason in ("target", "stop", "take_profit", "roll", "risk"))
+TARGET, ROLL, RISK = (FILL_REASONS.index(reason) for reason in ("target", "roll", "risk"))
 COLLAR = int(Block.PRICE_COLLAR)
-NOTHING = -1
 PLAIN, RULED, FULL = range(3)
 NEW_SESSION, NEW_CONTRACT = 1, 2  # bits of `Market.event`
 FILLS_PER_BAR = 5  # two legs of a roll, a reduction, an entry, a protective exit
 NO_PRICE = np.int32(-(1 << 31))  # no open has it; to ask is what makes memory fetch the opens of bars that are not traded
-STRIDE = 4096  # bars between two looks at the room for fills
+STRIDE = 4096  # bars between two looks at the room for fills and changes
 ONE = np.uint64(1)
 Fills = npt.NDArray[np.void]
+Changes = npt.NDArray[np.void]
 
 
 class Market(NamedTuple):
@@ -93,10 +94,9 @@ class Terms(NamedTuple):
 
 
 class Track(NamedTuple):
-    """Arrays of length n that the kernel fills."""
+    """Arrays of length n that the kernel fills; target and block are what a later bar asks, of length 0 unless the way is FULL."""
 
     equity: npt.NDArray[np.float64]
-    position: npt.NDArray[np.int32]
     target: npt.NDArray[np.int32]
     block: npt.NDArray[np.int8]
 
@@ -111,6 +111,7 @@ class State(NamedTuple):
     equity: float
     valid: int  # decisions of earlier bars are void: a protective order has filled since
     fills: int  # how many were written
+    changes: int
 
 
 def standing(holding: Holding, guard: Guard, equity: float) -> State:
@@ -122,53 +123,72 @@ def standing(holding: Holding, guard: Guard, equity: float) -> State:
         float(g.session_start_usd), float(g.peak_usd), *day, int(g.orders), int(g.aim), int(g.losses), int(g.since_loss), float(g.flat_usd)
     )
     target = Target(held.position, math.nan, math.nan, NONE, False, False, 0)
-    return State(held, kept, target, Waiting(0, 0, 0, math.nan, math.nan, 0), float(equity), 0, 0)
+    return State(held, kept, target, Waiting(0, 0, 0, math.nan, math.nan, 0), float(equity), 0, 0, 0)
 
 
 @njit
-def run(market: Market, wish: Wish, terms: Terms, track: Track, state: State) -> tuple[Fills, int]:
-    """Fills `track`; returns the fills and how many contracts were bought or sold in all. Prices are finite: the caller has looked."""
+def run(market: Market, wish: Wish, terms: Terms, track: Track, state: State) -> tuple[Fills, Changes, int]:
+    """Fills `track`; returns fills, changes and how many contracts were bought or sold in all. Prices are finite: the caller has looked."""
     n = len(market.close)
     fills = np.empty(FILLS_PER_BAR * min(n, STRIDE) + n // 16, FILL)
+    changes = np.empty(min(n, STRIDE) + n // 8, CHANGE)
     for start in range(0, n, STRIDE):
         stop = min(start + STRIDE, n)
         if state.fills + FILLS_PER_BAR * (stop - start) > len(fills):
             fills = _longer(fills)
+        if state.changes + stop - start > len(changes):
+            changes = _longer(changes)
         if terms.way == PLAIN:
-            state = _plain(market, wish, terms, track, fills, state, start, stop)
+            state = _plain(market, wish, terms, track, fills, changes, state, start, stop)
         elif terms.way == RULED:
-            state = _ruled(market, wish, terms, track, fills, state, start, stop)
+            state = _ruled(market, wish, terms, track, fills, changes, state, start, stop)
         else:
-            state = _full(market, wish, terms, track, fills, state, start, stop)
-    return fills[: state.fills].copy(), state.holding.sides
+            state = _full(market, wish, terms, track, fills, changes, state, start, stop)
+    return fills[: state.fills].copy(), changes[: state.changes].copy(), state.holding.sides
 
 
 @njit
-def _plain(market: Market, wish: Wish, terms: Terms, track: Track, fills: Fills, state: State, start: int, stop: int) -> State:
-    return _advance(market, wish, terms, track, fills, state, start, stop, False, False)
+def _plain(
+    market: Market, wish: Wish, terms: Terms, track: Track, fills: Fills, changes: Changes, state: State, start: int, stop: int
+) -> State:
+    return _advance(market, wish, terms, track, fills, changes, state, start, stop, False, False)
 
 
 @njit
-def _ruled(market: Market, wish: Wish, terms: Terms, track: Track, fills: Fills, state: State, start: int, stop: int) -> State:
-    return _advance(market, wish, terms, track, fills, state, start, stop, True, False)
+def _ruled(
+    market: Market, wish: Wish, terms: Terms, track: Track, fills: Fills, changes: Changes, state: State, start: int, stop: int
+) -> State:
+    return _advance(market, wish, terms, track, fills, changes, state, start, stop, True, False)
 
 
 @njit
-def _full(market: Market, wish: Wish, terms: Terms, track: Track, fills: Fills, state: State, start: int, stop: int) -> State:
-    return _advance(market, wish, terms, track, fills, state, start, stop, True, True)
+def _full(
+    market: Market, wish: Wish, terms: Terms, track: Track, fills: Fills, changes: Changes, state: State, start: int, stop: int
+) -> State:
+    return _advance(market, wish, terms, track, fills, changes, state, start, stop, True, True)
 
 
 @inline
 def _advance(  # noqa: PLR0912, PLR0915
-    market: Market, wish: Wish, terms: Terms, track: Track, fills: Fills, state: State, start: int, stop: int, ruled: bool, full: bool
+    market: Market,
+    wish: Wish,
+    terms: Terms,
+    track: Track,
+    fills: Fills,
+    changes: Changes,
+    state: State,
+    start: int,
+    stop: int,
+    ruled: bool,
+    full: bool,
 ) -> State:
-    """The bars [start, stop). There is room in `fills`. Compiled three times: without `ruled` there is no gate, no slack and no limit but
-    those of `_basic`; without `full` nothing waits, trails, or pays by hour and volume. What is not configured gives the same bits
-    every way.
+    """The bars [start, stop). There is room in `fills` and `changes`. Compiled three times: without `ruled` there is no gate, no slack
+    and no limit but those of `_basic`; without `full` nothing waits, trails, or pays by hour and volume. What is not configured gives
+    the same bits every way.
 
     Bars that change nothing are marked in one go: the wish and the gate stay, the session and the contract too, what is held is what
-    was wanted, nothing protects it and no order waits. Then a decision depends on the account alone, and one that is taken for the
-    lowest equity and the highest peak of all these bars (`_worst`) is theirs, if it changes nothing either.
+    was wanted, no protective level is touched and no order waits. Then a decision depends on the account alone, and one that is taken
+    for the lowest equity and the highest peak of all these bars (`_worst`) is theirs, if it changes nothing either.
 
     Long, because arrays must not be handed on: a function that takes one inside the loop counts a reference up and down again, each
     with an atomic instruction. What is called takes and returns plain values. Four more things cost a factor and are as they are for
@@ -182,15 +202,16 @@ def _advance(  # noqa: PLR0912, PLR0915
     opens, highs, lows, closes, outgoings, volumes, to_close, contracts, events, slippages, inside = market
     inside_opens, inside_highs, inside_lows, firsts = inside
     wanted, slacks, stops, take_profits, trails, gates = wish
-    equities, positions, targets, blocks = track
+    equities, targets, blocks = track
     limits, execution, money = terms.limits if ruled else _basic(terms.limits), terms.execution, terms.money
-    holding, guard, target, waiting, equity, valid, count = state
+    holding, guard, target, waiting, equity, valid, count, changed = state
     protected = len(stops) > 0 or len(take_profits) > 0 or (full and len(trails) > 0)
     gated = ruled and len(gates) > 0
-    patient = not (full or protected or (ruled and len(slacks) > 0))
+    patient = not (full or (ruled and len(slacks) > 0))
     order = target.position - holding.position
     within, collared, base, trail = False, False, money.slippage_ticks, math.nan
     contract, following, last = contracts[start], opens[start], np.uint64(len(opens) - 1)
+    said_position, said_target, said_block = _said(changes, changed)
     i: Any = np.uint64(start)
     end, wary = np.uint64(stop), i
     while i < end:
@@ -242,12 +263,10 @@ def _advance(  # noqa: PLR0912, PLR0915
                 holding = trailing(holding, _at(trails, k))
                 count = _write(fills, count, i, contract, part, touch.price, touch.slippage, TARGET, holding.position)
         if protected and holding.position != 0:
-            reason, level = _touched(holding, opening, float(highs[i]), float(lows[i]), float(closes[i]), within)
-            if full and len(firsts) > 0 and reason == STOP and not within and _reaches_profit(holding, float(highs[i]), float(lows[i])):
+            reason, level = touched(holding, opening, float(highs[i]), float(lows[i]), float(closes[i]), within)
+            if full and len(firsts) > 0 and reason == STOP and not within and reaches_profit(holding, float(highs[i]), float(lows[i])):
                 for k in range(firsts[i], firsts[i + ONE]):
-                    reason, level = _touched(
-                        holding, float(inside_opens[k]), float(inside_highs[k]), float(inside_lows[k]), math.nan, False
-                    )
+                    reason, level = touched(holding, float(inside_opens[k]), float(inside_highs[k]), float(inside_lows[k]), math.nan, False)
                     if reason != NOTHING:
                         break
             if reason != NOTHING:
@@ -268,13 +287,21 @@ def _advance(  # noqa: PLR0912, PLR0915
         target = decide(intent, account, limits)
         guard = guard_after(guard, account, target)
         order = target.position - holding.position
-        equities[i], positions[i], targets[i] = equity, holding.position, target.position
-        blocks[i] = COLLAR if full and collared and target.block == NONE else target.block
+        block = COLLAR if full and collared and target.block == NONE else target.block
+        equities[i] = equity
+        if full:
+            targets[i], blocks[i] = target.position, block
+        if holding.position != said_position or target.position != said_target or block != said_block:
+            said_position, said_target, said_block = holding.position, target.position, block
+            changed = _note(changes, changed, i, said_position, said_target, said_block)
         i += ONE
-        if not patient or order != 0 or target.block > MAX_POSITION or i < wary:
+        if not patient or order != 0 or (target.block > MAX_POSITION and target.block != STOPPED_OUT) or i < wary:
             continue
+        floor, roof = corridor(holding)
         first, lowest, highest = i, closes[i - ONE], closes[i - ONE]
         while i < end and wanted[i] == intent.wanted and events[i] == 0 and (not gated or gates[i] == gate) and opens[i] != NO_PRICE:
+            if protected and (lows[i] <= floor or highs[i] >= roof):
+                break
             lowest, highest = min(lowest, closes[i]), max(highest, closes[i])
             i += ONE
         if i == first:
@@ -285,10 +312,9 @@ def _advance(  # noqa: PLR0912, PLR0915
             continue
         for k in range(first, i):
             equities[k] = equity_usd(holding, float(closes[k]), money)
-            positions[k], targets[k], blocks[k] = holding.position, target.position, target.block
         equity, following = equities[i - ONE], opens[min(i, last)]
         guard = guard_after_more(guard, account.peak_usd, signed(i) - signed(first))
-    return State(holding, guard if ruled else _forgotten(guard), target, waiting, equity, valid, count)
+    return State(holding, guard if ruled else _forgotten(guard), target, waiting, equity, valid, count, changed)
 
 
 @inline
@@ -341,30 +367,6 @@ def _none() -> Waiting:
 
 
 @inline
-def _touched(holding: Holding, opening: float, high: float, low: float, close: float, within: bool) -> tuple[int, float]:
-    """Which protective level this bar reached, and its price before slippage. Levels that do not exist are NaN: no comparison is true.
-
-    After an entry `within` the bar the open is past, the worst price counts all the same, and a profit only if the close proves it.
-    """
-    side = sign(holding.position)
-    best, worst = (high, low) if side > 0 else (low, high)
-    if within:
-        best = close
-    if side * (worst - holding.stop_at) <= 0:
-        gap = not within and side * (opening - holding.stop_at) < 0
-        return STOP, opening if gap else holding.stop_at
-    if side * (best - holding.take_profit_at) >= 0:
-        gap = not within and side * (opening - holding.take_profit_at) > 0
-        return TAKE_PROFIT, opening if gap else holding.take_profit_at
-    return NOTHING, math.nan
-
-
-@inline
-def _reaches_profit(holding: Holding, high: float, low: float) -> bool:
-    return high >= holding.take_profit_at if holding.position > 0 else low <= holding.take_profit_at
-
-
-@inline
 def _write(fills: Fills, count: int, bar: int, contract: int, quantity: int, price: float, paid: float, reason: int, position: int) -> int:
     fill: Any = fills[count]
     fill.bar, fill.contract, fill.quantity, fill.price_ticks = bar, contract, quantity, price
@@ -372,8 +374,24 @@ def _write(fills: Fills, count: int, bar: int, contract: int, quantity: int, pri
     return count + 1
 
 
+@inline
+def _note(changes: Changes, count: int, bar: int, position: int, target: int, block: int) -> int:
+    change: Any = changes[count]
+    change.bar, change.position, change.target, change.block = bar, position, target, block
+    return count + 1
+
+
+@inline
+def _said(changes: Changes, count: int) -> tuple[int, int, int]:
+    """Position, target and block of the last change; before the first one a block that does not exist, so that row 0 is one."""
+    if count == 0:
+        return 0, 0, NOTHING
+    change: Any = changes[count - 1]
+    return signed(change.position), signed(change.target), signed(change.block)
+
+
 @njit
-def _longer(fills: Fills) -> Fills:
-    longer = np.empty(2 * len(fills) + 8, fills.dtype)
-    longer[: len(fills)] = fills
+def _longer(rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    longer = np.empty(2 * len(rows) + 8, rows.dtype)
+    longer[: len(rows)] = rows
     return longer

@@ -59,10 +59,18 @@ def plan(bars: Bars, strategy: Strategy, risk: schema.Risk, capital_usd: float) 
     always_one = contracts.strides == (0,) and contracts[0] == 1.0  # then a product would only copy the signal
     wanted = signal if always_one else signal * contracts
     distances = protection(bars, risk.protection)
-    for distance in distances:
-        if len(distance):
-            wanted = np.where(np.isnan(distance), np.nan, wanted)
+    if protected := [distance for distance in distances if len(distance)]:
+        wanted = _flat_where_unknown(wanted, protected[0])
     return Plan(wanted, *distances, slack(contracts, risk), gates(bars, risk.limits), signal, contracts)
+
+
+def _flat_where_unknown(wanted: Floats, distance: Floats) -> Floats:
+    unknown = np.flatnonzero(np.isnan(distance))
+    if np.isnan(wanted[unknown]).all():
+        return wanted
+    flat = wanted.copy()
+    flat[unknown] = np.nan
+    return flat
 
 
 def joined(parts: Sequence[Plan]) -> Plan:

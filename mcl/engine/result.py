@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,15 @@ FILL = np.dtype(
 # risk: a limit closed it; end (of trades only): still open at the last bar
 FILL_REASONS = ("target", "stop", "take_profit", "roll", "risk", "end")
 
+CHANGE = np.dtype(
+    [
+        ("bar", np.int32),  # first row that has the other three; row 0 is always one
+        ("position", np.int32),
+        ("target", np.int32),
+        ("block", np.int32),
+    ]
+)
+
 TRADE = np.dtype(
     [
         ("entry_bar", np.int64),
@@ -41,20 +51,50 @@ TRADE = np.dtype(
 )
 
 
+def changes(position: npt.NDArray[Any], target: npt.NDArray[Any], block: npt.NDArray[Any]) -> npt.NDArray[np.void]:
+    """CHANGE rows of three vectors over the bars: a result that no simulation has made."""
+    rows = np.stack([position, target, block])
+    first = np.flatnonzero(np.append(True, (rows[:, 1:] != rows[:, :-1]).any(axis=0)))
+    found = np.empty(len(first), CHANGE)
+    found["bar"], (found["position"], found["target"], found["block"]) = first, rows[:, first]
+    return found
+
+
 @dataclass(frozen=True)
 class Result:
-    """equity[i] = capital + realised + unrealised - commission at the close of bar i, in USD; position[i] in contracts after bar i."""
+    """equity[i] = capital + realised + unrealised - commission at the close of bar i, in USD.
+
+    What was held and decided is kept where it changes; `position`, `target` and `block` spread it over the bars when they are asked for.
+    """
 
     bars: Bars
     capital_usd: float
     equity: npt.NDArray[np.float64]
-    position: npt.NDArray[np.int32]
-    target: npt.NDArray[np.int32]  # decided at the close of bar i, traded at the open of bar i + 1
-    block: npt.NDArray[np.int8]  # code of the rule that changed the decision of bar i, 0 for none (risk.Block)
+    changes: npt.NDArray[np.void]  # CHANGE
     fills: npt.NDArray[np.void]  # FILL
     trades: npt.NDArray[np.void]  # TRADE, closed and (last) open round trips
     commission_usd: float
     wanted: npt.NDArray[np.float64] | None = None  # contracts, before limits and rounding; None for a result that was put together by hand
+
+    @cached_property
+    def position(self) -> npt.NDArray[np.int32]:
+        """Contracts after bar i."""
+        return self._spread("position", np.int32)
+
+    @cached_property
+    def target(self) -> npt.NDArray[np.int32]:
+        """Decided at the close of bar i, traded at the open of bar i + 1."""
+        return self._spread("target", np.int32)
+
+    @cached_property
+    def block(self) -> npt.NDArray[np.int8]:
+        """Code of the rule that changed the decision of bar i, 0 for none (risk.Block)."""
+        return self._spread("block", np.int8)
+
+    @property
+    def held_bars(self) -> int:
+        """Bars after which there was a position."""
+        return int(self._lasting()[self.changes["position"] != 0].sum())
 
     @property
     def net_pnl_usd(self) -> float:
@@ -75,6 +115,13 @@ class Result:
         start = np.concatenate([[self.capital_usd], equity.to_numpy()[:-1]])
         returns: pd.Series[float] = (equity - start) / self.capital_usd
         return returns.rename("return_frac")
+
+    def _spread(self, name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        return np.repeat(self.changes[name].astype(dtype), self._lasting())
+
+    def _lasting(self) -> npt.NDArray[np.int64]:
+        """How many bars each change lasts."""
+        return np.diff(self.changes["bar"], append=len(self.bars)).astype(np.int64)
 
     def fills_frame(self) -> pd.DataFrame:
         """One row per fill: time (open of the bar for targets and rolls), contract, quantity, price, slippage, commission, reason."""

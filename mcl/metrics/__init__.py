@@ -82,7 +82,7 @@ def _activity(result: Result) -> dict[str, float]:
     fills, sessions = result.fills, len(result.session_returns)
     rolled = fills["bar"][fills["reason"] == FILL_REASONS.index("roll")]
     return {
-        "exposure_frac": np.count_nonzero(result.position) / len(result.position),
+        "exposure_frac": result.held_bars / len(result.bars),
         "turnover_contracts_per_session": float(np.abs(fills["quantity"]).sum()) / sessions,
         "turnover_ann": _turnover(result),
         "fills": float(len(fills)),

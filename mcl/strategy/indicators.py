@@ -26,6 +26,16 @@ def atr(high: Floats, low: Floats, close: Floats, bars: int) -> Floats:
     return _atr(readonly(high), readonly(low), readonly(close), bars, bars)
 
 
+def atr_steps(
+    high: Floats, low: Floats, close: Floats, bars: int, step: float, multiples: tuple[float | None, float | None, float | None]
+) -> tuple[Floats, Floats, Floats]:
+    """Three multiples of the ATR in whole steps of the price, each at least 1; NaN where the ATR is, empty for a multiple that is None."""
+    first, second, third = (np.empty(0 if multiple is None else len(close)) for multiple in multiples)
+    a, b, c = (float(multiple or 0.0) for multiple in multiples)
+    _atr_steps(readonly(high), readonly(low), readonly(close), bars, step, (a, b, c), (first, second, third))
+    return first, second, third
+
+
 def rolling_max(values: Floats, bars: int) -> Floats:
     """Highest of the last `bars` values, this row's included; defined from row bars - 1 on."""
     return _rolling_max(readonly(values), bars)
@@ -113,20 +123,54 @@ def _true_range(high: Floats, low: Floats, close: Floats, i: int) -> float:
     return max(high[i], close[i - 1]) - min(low[i], close[i - 1])  # type: ignore[no-any-return]
 
 
+@inline
+def _wilder(mean: float, value: float, bars: int, seeding: bool) -> float:
+    """Wilder's mean with one more value: while `seeding` a sum that becomes the mean of the first `bars` of them."""
+    return mean + value / bars if seeding else mean + (value - mean) / bars
+
+
 @njit
 def _atr(high: Floats, low: Floats, close: Floats, bars: int, first: int) -> Floats:
     """Seeded with the mean of the `bars` true ranges that end at row `first`."""
     out = np.full(len(close), np.nan)
     mean = 0.0
     for i in range(first + 1 - bars, len(close)):
-        true_range = _true_range(high, low, close, i)
-        if i <= first:
-            mean += true_range / bars
-        else:
-            mean += (true_range - mean) / bars
+        mean = _wilder(mean, _true_range(high, low, close, i), bars, i <= first)
         if i >= first:
             out[i] = mean
     return out
+
+
+@njit
+def _atr_steps(
+    high: Floats,
+    low: Floats,
+    close: Floats,
+    bars: int,
+    step: float,
+    multiples: tuple[float, float, float],
+    out: tuple[Floats, Floats, Floats],
+) -> None:
+    """`_atr` with what is made of each value while the next one waits for its division."""
+    (a, b, c), (first, second, third) = multiples, out
+    mean = 0.0
+    for i in range(len(close)):
+        if i > 0:
+            mean = _wilder(mean, _true_range(high, low, close, i), bars, i <= bars)
+        steps = mean / step if i >= bars else np.nan
+        if len(first) > 0:
+            first[i] = _whole(steps * a)
+        if len(second) > 0:
+            second[i] = _whole(steps * b)
+        if len(third) > 0:
+            third[i] = _whole(steps * c)
+
+
+@inline
+def _whole(steps: float) -> float:
+    """At least one; NaN stays."""
+    rounded: float = np.rint(steps)
+    return 1.0 if rounded < 1.0 else rounded
 
 
 @njit

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mcl import schema
 from mcl.engine import backtest as engine
 from mcl.engine import kernel
-from mcl.engine.result import FILL_REASONS, Result
+from mcl.engine.result import FILL_REASONS, Result, changes
 
 ROLL, STOP, TAKE_PROFIT = (FILL_REASONS.index(name) for name in ("roll", "stop", "take_profit"))
 
@@ -55,6 +55,15 @@ def test_trades_are_the_whole_result(flow: Flow) -> None:
     assert (t["mfe_usd"] >= np.maximum(t["gross_usd"], 0)).all()
     assert (t["entry_bar"][1:] >= t["exit_bar"][:-1]).all()
     assert (t["quantity"] != 0).all()
+
+
+@given(anything())
+@settings(max_examples=80, deadline=None)
+def test_what_is_kept_are_the_changes_and_nothing_else(flow: Flow) -> None:
+    result = flow.run()
+    assert len(result.position) == len(result.target) == len(result.block) == len(flow.bars)
+    assert (changes(result.position, result.target, result.block) == result.changes).all()
+    assert result.held_bars == np.count_nonzero(result.position)
 
 
 @given(limited())

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from mcl.data.bars import ROLL_COLUMNS, Bars
-from mcl.engine.result import FILL, FILL_REASONS, TRADE, Result
+from mcl.engine.result import FILL, FILL_REASONS, TRADE, Result, changes
 from mcl.market import MCL, Contract
 from mcl.metrics import summary, trades
 from mcl.metrics.undefined import UNDEFINED, reasons
@@ -34,7 +34,7 @@ def result_of(
     n, position_ = len(equity), np.array(position, np.int64)
     zero = np.zeros(n, np.int64)
     records = np.array(fills, FILL), np.array(closed, TRADE)
-    return Result(bars_of(sessions), 1000.0, np.array(equity), position_, zero, zero, *records, commission)
+    return Result(bars_of(sessions), 1000.0, np.array(equity), changes(position_, zero, zero), *records, commission)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from mcl.data.bars import Bars
-from mcl.engine.result import FILL, FILL_REASONS, TRADE, Result
+from mcl.engine.result import FILL, FILL_REASONS, TRADE, Result, changes
 from mcl.market import MCL, Contract
 from mcl.metrics import summary
 from mcl.report.run import RunView
@@ -77,7 +77,13 @@ def simulated(bars: Bars, span: int = 60) -> Result:
     equity = CAPITAL + np.cumsum(gross - paid)
     traded = int(np.abs(fills["quantity"]).sum())
     return Result(
-        bars, CAPITAL, equity, position, target, np.zeros(n, np.int64), fills, _trades(fills, adjusted, position), traded * COMMISSION
+        bars,
+        CAPITAL,
+        equity,
+        changes(position, target, np.zeros(n, np.int64)),
+        fills,
+        _trades(fills, adjusted, position),
+        traded * COMMISSION,
     )
 
 
