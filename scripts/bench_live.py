@@ -26,14 +26,17 @@ from typing import Any
 from soak import Process, _free_port, _server, _warm
 from soak_world import World, world
 
-from mcl import config
+from mcl import config, venue
 from mcl.broker.ib import IBBroker
+from mcl.live.calm import calm
 from mcl.live.journal import Journal
 from mcl.live.status import State
 from mcl.live.supervisor import Supervisor
 from mcl.market import MCL
 
 WEEK = 5
+SHIPPED = venue.Reconnect()  # heartbeats and comparisons as a session has them
+IMPATIENT = venue.Reconnect(first_sec=0.01, longest_sec=0.1, heartbeat_sec=0.3, compare_sec=0.1)
 
 
 def quiet(seed: int, played: int, protection: bool = False) -> World:
@@ -48,21 +51,23 @@ def server(w: World, folder: Path, port: int, _life: int) -> None:
     asyncio.run(_server(w, folder, port, 1))
 
 
-def desk_of(w: World, folder: Path, port: int, tell: Any = lambda _: None) -> tuple[Supervisor, Journal]:
+def desk_of(
+    w: World, folder: Path, port: int, tell: Any = lambda _: None, reconnect: venue.Reconnect = SHIPPED
+) -> tuple[Supervisor, Journal]:
     duty, journal = w.duty(folder), Journal(folder / f"{time.time_ns()}.sqlite")
-    paced = duty.config.model_copy(update={"timeout_sec": 10.0, "replay": duty.config.replay.model_copy(update={"speed": 1.0})})
+    settings = {"timeout_sec": 10.0, "replay": duty.config.replay.model_copy(update={"speed": 1.0}), "reconnect": reconnect}
+    paced = duty.config.model_copy(update=settings)
     duty = replace(duty, config=paced)  # a paced session puts the reference of the next order on the disk ahead of time
     return Supervisor(duty, lambda gate: IBBroker(paced, MCL, port=port, gate=gate), w.stage, journal, tell=tell), journal
 
 
-async def _run(w: World, folder: Path, port: int, tell: Any = lambda _: None) -> Supervisor:
-    desk, journal = desk_of(w, folder, port, tell)
-    gc.collect()
-    gc.freeze()
-    try:
-        await desk.run()
-    finally:
-        journal.close()
+async def _run(w: World, folder: Path, port: int) -> Supervisor:
+    with calm() as between:
+        desk, journal = desk_of(w, folder, port, between)
+        try:
+            await desk.run()
+        finally:
+            journal.close()
     return desk
 
 
@@ -89,7 +94,7 @@ def recovery(times: int) -> None:
     took: list[float] = []
 
     async def main(folder: Path, port: int, tws: Process) -> None:
-        desk, journal = desk_of(w, folder, port)
+        desk, journal = desk_of(w, folder, port, reconnect=IMPATIENT)
         session = asyncio.create_task(desk.run())
         while desk.status().bars < 3:
             await asyncio.sleep(0.01)

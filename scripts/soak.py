@@ -247,7 +247,7 @@ def _free_port() -> int:
 
 def fingerprint() -> str:
     """Of the sources that this process has loaded: the code of a session, and the soak's own."""
-    files = {Path(m.__file__) for m in list(sys.modules.values()) if getattr(m, "__file__", None)}
+    files = {Path(file) for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))}
     ours = sorted(f for f in files if f.suffix == ".py" and f.is_relative_to(ROOT) and not f.is_relative_to(sys.prefix))
     return hashlib.sha256(b"".join(f.read_bytes() for f in ours)).hexdigest()[:12]
 

@@ -18,6 +18,7 @@ import math
 import sqlite3
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,8 @@ from mcl.errors import LiveError
 
 Kind = Literal["begin", "bar", "decision", "armed", "order", "protect", "sent", "fill", "roll", "adopt", "command", "state", "alert"]
 LOOSE = frozenset({"bar", "decision", "sent", "alert"})  # need not wait for the disk: a decision without an order has sent nothing
+AT_ONCE = frozenset({"order", "protect"})  # something is sent right behind them
+MERGE_ENTRIES = 500  # after so many the log of writing ahead is merged into the file, which waits for the disk
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -67,11 +70,13 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, isolation_level=None)
             self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA wal_autocheckpoint=0")
             self._sync("FULL")
             self._connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
         except (sqlite3.Error, OSError) as error:
             raise LiveError(f"cannot open the journal {path}: {error}", "nothing was sent; free space or fix the permissions") from None
         self._armed = ""
+        self._unmerged = 0
 
     def arm(self, ref: str, bar: int) -> None:
         """Put the reference of the next order on the disk ahead of time, so that the order itself need not wait for the disk.
@@ -84,8 +89,9 @@ class Journal:
     def append(self, *drafts: Draft) -> None:
         """Write the entries as one transaction and return when they are safe. LiveError: none of them was written."""
         rows = [(time.time_ns(), d.kind, d.key, _text(d.body)) for d in drafts]
+        waits = any(map(self._waits_for_disk, drafts))
         try:
-            self._sync("FULL" if any(map(self._waits_for_disk, drafts)) else "NORMAL")
+            self._sync("FULL" if waits else "NORMAL")
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany("INSERT INTO entry (at_ns, kind, key, body) VALUES (?, ?, ?, ?)", rows)
             self._connection.execute("COMMIT")
@@ -94,6 +100,15 @@ class Journal:
                 self._connection.execute("ROLLBACK")
             kinds = ", ".join(f"{d.kind} {d.key or ''}".strip() for d in drafts)
             raise LiveError(f"the journal {self.path} refused {kinds}: {error}", "no order was sent for it") from None
+        self._unmerged += len(rows)
+        if waits and self._unmerged >= MERGE_ENTRIES and not any(draft.kind in AT_ONCE for draft in drafts):
+            self._merge()
+
+    def _merge(self) -> None:
+        """By itself SQLite would do this in the commit of whatever entry comes, an order's too."""
+        with suppress(sqlite3.OperationalError):  # somebody reads: the next time
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        self._unmerged = 0
 
     def close(self) -> None:
         self._connection.close()

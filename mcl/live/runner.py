@@ -95,6 +95,10 @@ class Runner:
         """Close time of the last bar that is known."""
         return int(self.window.bars(self.window.rows - 1).close_time[-1])
 
+    def due_sec(self) -> float:
+        """Until the next bar closes; endless in a replay, which waits for its decisions."""
+        return math.inf if self.duty.replay else (self.after + self.interval_ns - self.broker.now()) / NS
+
     # --------------------------------------------------------------------------------------------------------- catching up
 
     def catch_up(self, bars: Sequence[Bar], fills: Sequence[Fill], clock: int) -> None:

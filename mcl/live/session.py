@@ -18,6 +18,7 @@ from mcl.live import stage as staging
 from mcl.live.alerts import Alerts
 from mcl.live.attend import Operations, attended
 from mcl.live.audited import EMBEDDED, Session, tracked
+from mcl.live.calm import calm
 from mcl.live.channels import channels
 from mcl.live.control import alone, folder_of
 from mcl.live.journal import Journal
@@ -86,17 +87,23 @@ async def _traded(
         first = IBBroker(config, instrument, port=port, gate=gate)
         stack.push_async_callback(first.close)
         await first.connect()
+        between = stack.enter_context(calm())
         stage = replay or staging.today(deployed.config, strategy, root, await first.heartbeat())
         path = journal_path(duty.folder, stage, again=duty.replay)
         journal = Journal(path)
         stack.callback(journal.close)
+
+        def told(bars: int) -> None:
+            between(bars)
+            tell(bars, stage.room)
+
         supervisor = Supervisor(
             duty,
             lambda gate: IBBroker(config, instrument, port=port, gate=gate),
             stage,
             journal,
             gate=gate,
-            tell=lambda bars: tell(bars, stage.room),
+            tell=told,
             wait=not duty.replay,
         )
         stack.enter_context(logged(duty.folder, alias=deployed.alias, version=deployed.version, session=str(stage.date)))

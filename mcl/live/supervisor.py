@@ -36,6 +36,7 @@ from mcl.risk import BAR_SEC
 
 KILL = "KILL"  # a file of this name in the folder of the alias is the kill switch; it stays until a person removes it
 TICK_SEC = 0.25
+BUSY_SEC = 2.0  # before a bar closes nothing else is asked
 DOUBTS = 5  # uncertainties in a row, without a decision between them, that are too many
 Dial = Callable[[Gate], Broker]
 
@@ -104,7 +105,7 @@ class Supervisor:
         self._journal.append(Draft("command", {"word": word, "who": who, "why": why}))
         board.alert("info", "COMMAND", f"{who} said {word}: {why}")
         board.mode = MODES.get(word, board.mode)  # at once, and in the order in which it was said: a bar may be waiting for its turn
-        if word in _MODE_ONLY:
+        if word in ("pause", "resume", "reduce-only"):
             self.gate.unknown = "" if word == "resume" else self.gate.unknown
             return f"{board.mode}: {_MEANING[board.mode]}"
         if word == "kill":
@@ -319,7 +320,7 @@ class Supervisor:
                 await broker.heartbeat()
                 self._clock(broker)
                 beat = now
-            if now - compared >= settings.compare_sec and not runner.turn.locked():
+            if now - compared >= settings.compare_sec and not runner.turn.locked() and not 0 <= runner.due_sec() < BUSY_SEC:
                 await self._compare(broker, runner)
                 compared = now
 
@@ -379,7 +380,6 @@ class Supervisor:
             raise Uncertain(f"the books differ: {unknown.report()}")
 
 
-_MODE_ONLY = ("pause", "resume", "reduce-only")
 _MEANING = {
     Mode.NORMAL: "decisions are sent",
     Mode.REDUCE_ONLY: "nothing is opened or added",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mcl.errors import LiveError
-from mcl.live.journal import Draft, Journal, read
+from mcl.live.journal import MERGE_ENTRIES, Draft, Journal, read
 
 WRITER = """
 import sys
@@ -41,6 +41,20 @@ def test_entries_come_back_in_order(path: Path) -> None:
         (3, "state", None, {"state": "ended", "why": ""}),
     ]
     assert [e.seq for e in read(path, ("decision", "state"))] == [2, 3]
+
+
+def test_the_log_of_writing_ahead_is_merged_by_what_waits_for_the_disk_anyway(path: Path) -> None:
+    """Never in the commit of an order: something is sent right behind it."""
+    journal = Journal(path)
+    for number in range(MERGE_ENTRIES):
+        journal.append(Draft("bar", {"text": "x" * 4000}, str(number)))
+    empty = path.stat().st_size
+    journal.append(Draft("order", {}, "a"))
+    assert path.stat().st_size == empty
+    journal.append(Draft("state", {"state": "trading", "why": ""}))
+    assert path.stat().st_size > 4000 * MERGE_ENTRIES > empty
+    journal.close()
+    assert len(read(path)) == MERGE_ENTRIES + 2
 
 
 def test_a_float_comes_back_bit_for_bit(path: Path) -> None:

@@ -1,0 +1,28 @@
+"""Garbage is collected between two bars, not while a decision is on its way."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+RARE = (100_000, 50, 50)  # thresholds: what happens when no bar comes for a long time
+FULL_EVERY = 60  # bars
+
+
+@contextmanager
+def calm() -> Iterator[Callable[[int], None]]:
+    """What was loaded until now is never looked at again. Yields what to call after every bar, with the number of bars."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*RARE)
+    try:
+        yield lambda bars: _collect(2 if bars % FULL_EVERY == 0 else 1)
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
+def _collect(generation: int) -> None:
+    gc.collect(generation)
