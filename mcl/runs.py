@@ -25,7 +25,7 @@ from mcl.metrics import bootstrap
 from mcl.metrics.performance import SESSIONS_PER_YEAR
 from mcl.report.format import verdict
 from mcl.strategy import build
-from mcl.tracking import Record, Store, StoredRun
+from mcl.tracking import Record, Store, StoredRun, links
 from mcl.tracking.filing import NOTE
 
 if TYPE_CHECKING:
@@ -198,6 +198,7 @@ def page(
         defaults=defaults(),
         overlays=overlays(run, result),
         intervals=intervals(result),
+        links=[links.run(run_id)],
     )
     return run_page(view).encode()
 

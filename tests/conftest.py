@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chromium import Chromium, launched, programs
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
@@ -21,3 +23,12 @@ def shared_data() -> Path:
 def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project's `data` folder for the generated two years: made by the first test that needs them, linked by the others."""
     return tmp_path_factory.mktemp("worlds")
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    """One real Chromium for every test of a page."""
+    if programs() is None:
+        pytest.skip("chromium and chromedriver are not installed")
+    with launched(tmp_path_factory.mktemp("profile")) as chromium:
+        yield chromium

@@ -20,9 +20,12 @@ from mcl.live.journal import read, snapshot
 from mcl.live.slippage import mean_ticks
 from mcl.live.stage import Stage
 from mcl.promote.deploy import Deployable, of_version
+from mcl.promote.place import MODEL
+from mcl.report.format import number
 from mcl.runs import parquet
 from mcl.strategy import Strategy, build
-from mcl.tracking import Record, Store
+from mcl.tracking import Record, Store, links
+from mcl.tracking.filing import EXPERIMENT, NOTE, RUN
 
 STUDY = "live"
 FRAMES = ("decisions", "orders", "fills", "differences", "slippage")
@@ -57,7 +60,8 @@ def tracked(
     """Audit the journal and file the session under the version that traded. `where`: the broker; `seconds` that the session took."""
     audited = audit(journal, deployed, strategy, stage, exact_prices)
     facts = told(deployed, stage, where, audited, seconds)
-    run_id = store.record(_record(deployed, stage, audited, facts, journal))
+    record = _record(deployed, stage, audited, facts, journal)
+    run_id = store.record(record, lambda made: {"report.html": _page(deployed, stage, audited, facts, journal, made)})
     page = store.run(run_id).artifacts / "report.html"
     return Session(audited.decisions, audited.orders, audited.fills, audited.differences, run_id, page, journal, facts)
 
@@ -151,28 +155,51 @@ def told(deployed: Deployable, stage: Stage, where: str, audited: Audit, seconds
     }
 
 
-def _record(deployed: Deployable, stage: Stage, audited: Audit, facts: dict[str, Any], journal: Path) -> Record:
+def _page(deployed: Deployable, stage: Stage, audited: Audit, facts: dict[str, Any], journal: Path, run_id: str) -> bytes:
     from mcl.report.audit import session_page
 
-    shown = facts | {
-        "content_sha256": deployed.content_sha256,
-        "config_sha256": deployed.provenance["config_sha256"],
-        "journal": str(journal),
-    }
-    title = f"{deployed.alias} v{deployed.version} · {stage.date}"
-    mark = evidence.watermark(stage.warmup)
-    page = session_page(
-        audited.decisions, audited.fills, audited.differences, shown, title=title, synthetic=mark, slippage=audited.slippage
-    )
+    promoted = {"content_sha256": deployed.content_sha256, "config_sha256": deployed.provenance["config_sha256"]}
+    return session_page(
+        audited.decisions,
+        audited.fills,
+        audited.differences,
+        facts | promoted | {"journal": str(journal)},
+        title=_title(deployed, stage),
+        synthetic=evidence.watermark(stage.warmup),
+        slippage=audited.slippage,
+        links=[links.run(run_id), links.version(MODEL, deployed.version), links.run(deployed.run_id, "The promoted run")],
+    ).encode()
+
+
+def _title(deployed: Deployable, stage: Stage) -> str:
+    return f"{deployed.alias} v{deployed.version} · {stage.date}"
+
+
+def _note(deployed: Deployable, facts: dict[str, Any]) -> str:
+    """The session's description in MLflow, in Markdown."""
+    here, data = f"#/experiments/{EXPERIMENT}/runs", facts.get("data")
+    version = f"[version {deployed.version}](#/models/{MODEL}/versions/{deployed.version})"
+    live, again = (number(facts[name], "usd") for name in ("net_pnl_usd", "backtest_net_pnl_usd"))
+    parts = [
+        f"**Audit {facts['audit']}.** {facts['decisions']:,} decisions, {facts['fills']:,} fills, "
+        f"{facts['differences']:,} differences, {facts['unexplained']:,} of them unexplained. "
+        f"Net {live} USD, the backtest of the same bars {again} USD.",
+        *([f"**{data}**"] if data else []),
+        f"[Page of the session]({here}/{RUN}/artifacts/report.html) · {version} · [the promoted run](#/runs/{deployed.run_id})",
+    ]
+    return "\n\n".join(parts)
+
+
+def _record(deployed: Deployable, stage: Stage, audited: Audit, facts: dict[str, Any], journal: Path) -> Record:
+    title, mark = _title(deployed, stage), evidence.watermark(stage.warmup)
     frames = {name: getattr(audited, name) for name in FRAMES}
     return Record(
         study=STUDY,
         name=title,
         params={key: facts[key] for key in ("version", "session", "contract", "broker")},
         metrics={key: float(value) for key, value in facts.items() if isinstance(value, int | float)},
-        tags=_tags(deployed, stage, facts) | ({"watermark": mark} if mark else {}),
-        files={f"data/{name}.parquet": parquet(frame) for name, frame in frames.items()}
-        | {"journal.sqlite": snapshot(journal), "report.html": page.encode()},
+        tags=_tags(deployed, stage, facts) | {NOTE: _note(deployed, facts)} | ({"watermark": mark} if mark else {}),
+        files={f"data/{name}.parquet": parquet(frame) for name, frame in frames.items()} | {"journal.sqlite": snapshot(journal)},
         status="FAILED" if audited.failed else "FINISHED",
     )
 

@@ -26,6 +26,7 @@ from mcl.files import write_whole
 from mcl.promote import bundle
 from mcl.promote.place import MODEL, PREVIOUS, first_line, path_of
 from mcl.tracking import Store, StoredVersion
+from mcl.tracking.filing import EXPERIMENT, RUN
 
 KEY = "move."
 
@@ -59,9 +60,21 @@ def freeze(
     """Register `files` as a new version and give it the name. Until the alias moves, the old version is the one that loads."""
     with _alone(store):
         _settle(name, store, root)
-        version = store.register(MODEL, run_id, files, tags)
+        version = store.register(MODEL, run_id, files, tags, _described(tags))
         _move("promote", name, store.version(MODEL, str(version)), files, why, store, root)
     return version, path_of(name, root)
+
+
+def _described(tags: dict[str, str]) -> str:
+    """A version's description in MLflow: what it is, why it was promoted, and where its run and its report are. Markdown."""
+    here = f"#/experiments/{EXPERIMENT}/runs/{RUN}"
+    parts = [
+        f"**{tags.get('mcl.strategy', 'a strategy')}** promoted to {tags.get('stage', 'paper')} by {tags.get('by', 'somebody')}, "
+        f"{tags.get('gates', 'no')} gates passed. {tags.get('why', '')}".strip(),
+        *(["**SYNTHETIC DATA**, not a market result."] if tags.get("synthetic") == "true" else []),
+        f"[Report]({here}/artifacts/report.html) · [the run]({here})",
+    ]
+    return "\n\n".join(parts)
 
 
 def rollback(name: str, why: str, *, store: Store, root: Path) -> Move:

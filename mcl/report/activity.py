@@ -14,7 +14,7 @@ from mcl.engine.why import why
 from mcl.metrics.trades import closed, net, win_rate
 from mcl.report import charts
 from mcl.report.format import number, scalar
-from mcl.report.theme import Cell, chart, columns, facts, scroll, table, titled
+from mcl.report.theme import Cell, chart, columns, facts, headings, scroll, table, titled
 from mcl.risk import Block
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -32,8 +32,8 @@ def months(result: Result) -> str:
     for year, values in by_month.iterrows():
         total = float(values.sum())
         cells: list[Cell | str] = [_signed(values.get(month, np.nan)) for month in range(1, 13)]
-        rows.append([str(year), *cells, _signed(total), number(total / result.capital_usd, "percent")])
-    return scroll(table(("", *MONTHS, "Year", "of capital"), rows, css="months"))
+        rows.append([Cell(str(year), head=True), *cells, _signed(total), number(total / result.capital_usd, "percent")])
+    return scroll(table(("", *MONTHS, "Year", "Of capital"), rows, css="months held"))
 
 
 def _signed(value: float) -> Cell:
@@ -53,18 +53,18 @@ def hours(result: Result) -> str:
     sums = np.bincount(weekday * 24 + hour, change, 7 * 24).reshape(7, 24)
     known = np.bincount(weekday * 24 + hour, minlength=7 * 24).reshape(7, 24) > 0
     rows: list[list[Cell | str]] = [
-        [name, *(_signed(sums[day, h] if known[day, h] else math.nan) for h in HOURS), _signed(float(sums[day].sum()))]
+        [Cell(name, head=True), *(_signed(sums[day, h] if known[day, h] else math.nan) for h in HOURS), _signed(float(sums[day].sum()))]
         for day, name in enumerate(WEEKDAYS)
     ]
     every = [_signed(float(sums[:, h].sum()) if known[:, h].any() else math.nan) for h in HOURS]
-    rows.append(["All", *every, _signed(float(sums.sum()))])
+    rows.append([Cell("All", head=True), *every, _signed(float(sums.sum()))])
     done = closed(result)
     began, pnl = hour[done["entry_bar"]], net(done)
     counts = [int((began == h).sum()) for h in HOURS]
-    rows.append(["Trades", *(f"{n:,}" if n else "" for n in counts), f"{len(pnl):,}"])
+    rows.append([Cell("Trades", head=True), *(f"{n:,}" if n else "" for n in counts), f"{len(pnl):,}"])
     won = [f"{win_rate(pnl[began == h]):.0%}" if n else "" for h, n in zip(HOURS, counts, strict=True)]
-    rows.append(["Won", *won, f"{win_rate(pnl):.0%}" if len(pnl) else ""])
-    return scroll(table(("", *(f"{h:02d}" for h in HOURS), "Day"), rows, css="months"), tall=True)
+    rows.append([Cell("Won", head=True), *won, f"{win_rate(pnl):.0%}" if len(pnl) else ""])
+    return scroll(table(("", *(f"{h:02d}" for h in HOURS), "Day"), rows, css="months held"), tall=True)
 
 
 def exposure(result: Result) -> str:
@@ -81,7 +81,7 @@ def exposure(result: Result) -> str:
         ("Mean notional", f"{number(float(notional.mean()), 'usd')} USD, {notional.mean() / result.capital_usd:.2f} times the capital"),
         ("Largest notional", f"{number(float(notional.max()), 'usd')} USD, {notional.max() / result.capital_usd:.2f} times the capital"),
     ]
-    return columns(table(("", "Bars", "Mean contracts", "Most"), rows, numeric=(1, 2, 3)), facts(told), css="wide")
+    return columns(table(("Side", "Bars", "Mean contracts", "Most"), rows, numeric=(1, 2, 3)), facts(told), css="wide")
 
 
 def limits(result: Result) -> str:
@@ -110,9 +110,8 @@ def waterfall(result: Result) -> str:
         width = 100 * count / total if of_bars else 0.0
         bar = Cell("", "bar", share, (("style", f"--part:{width:.3f}%"),)) if of_bars else Cell("")
         rows.append([str(s.stage), str(s.step).lower().replace("_", " "), f"{count:,}", share, bar, str(s.meaning)])
-    return titled(
-        "From wish to fill: why no trade", table(("", "Step", "Count", "Of all bars", "", "Meaning"), rows, numeric=(2, 3), css="funnel")
-    )
+    head = ("Stage", "Step", "Count", "Of all bars", "", "Meaning")
+    return titled("From wish to fill: why no trade", table(head, rows, numeric=(2, 3), css="funnel"))
 
 
 def costs(result: Result, metrics: Mapping[str, float]) -> str:
@@ -156,8 +155,7 @@ def rolls(result: Result) -> str:
     slip = np.abs(fills["quantity"]) * fills["slippage_ticks"] * result.bars.instrument.tick_value_usd
     paid = [float(slip[days == day].sum()) for day in sessions]
     shown = found.assign(contracts_rolled=held, slippage_usd=paid)
-    names = [str(name).replace("_", " ") for name in shown.columns]
-    numeric = [i for i, name in enumerate(shown.columns) if pd.api.types.is_numeric_dtype(shown[name])]
+    names, numeric = headings(shown)
     rows = [[_plain(value) for value in row] for row in shown.itertuples(index=False)]
     return scroll(table(names, rows, numeric=numeric))
 

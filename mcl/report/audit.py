@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,23 @@ import pandas as pd
 
 from mcl.report import charts
 from mcl.report.format import Verdict, flatten, number, scalar
-from mcl.report.theme import Cell, Figure, Section, chart, columns, fact_card, facts, milliseconds, packed, page, scroll, table
+from mcl.report.theme import (
+    Cell,
+    Figure,
+    Link,
+    Section,
+    chart,
+    columns,
+    fact_card,
+    facts,
+    headings,
+    milliseconds,
+    packed,
+    page,
+    scroll,
+    table,
+    titled,
+)
 from mcl.risk import Block
 
 ROWS_SHOWN = 1500
@@ -27,6 +43,7 @@ def session_page(
     synthetic: str = "",
     lead: str = "",
     slippage: pd.DataFrame | None = None,
+    links: Sequence[Link] = (),
 ) -> str:
     """One self-contained HTML document.
 
@@ -58,6 +75,7 @@ def session_page(
         synthetic=synthetic,
         cards=_cards(n, fills, wrong),
         lead=lead,
+        links=links,
     )
 
 
@@ -69,7 +87,7 @@ SLIPPAGE = (
 
 def _causes(differences: pd.DataFrame) -> str:
     counted = differences["cause"].value_counts() if "cause" in differences else pd.Series(dtype=int)
-    return columns(table(("cause", "differences"), [[str(cause), f"{n:,}"] for cause, n in counted.items()], numeric=(1,)))
+    return columns(table(("Cause", "Differences"), [[str(cause), f"{n:,}"] for cause, n in counted.items()], numeric=(1,)))
 
 
 def _slippage(slippage: pd.DataFrame) -> str:
@@ -80,8 +98,8 @@ def _slippage(slippage: pd.DataFrame) -> str:
     means = [float((known[part] * weights).sum() / weights.sum()) if len(known) else float("nan") for part in parts]
     paid = f"{means[1] + means[2]:+.2f}" if len(known) else "n/a"
     cells = [[*(f"{mean:+.2f}" for mean in means), paid, f"{int(weights.sum()):,}"]]
-    head = table(("delay", "spread", "execution", "spread and execution", "contracts"), cells, numeric=range(5))
-    return head + '<div style="height:14px"></div>' + _listed(slippage, "No fill.")
+    head = table(("Delay", "Spread", "Execution", "Spread and execution", "Contracts"), cells, numeric=range(5))
+    return titled("Mean of all contracts", head) + titled("Every fill", _listed(slippage, "No fill."))
 
 
 def _verdict(decisions: int, wrong: int, unexplained: int) -> Verdict:
@@ -123,13 +141,9 @@ def _listed(frame: pd.DataFrame, nothing: str) -> str:
         return f'<p class="empty">{nothing}</p>'
     shown = frame.head(ROWS_SHOWN)
     cut = f'<p class="empty">The first {ROWS_SHOWN:,} of {len(frame):,} rows.</p>' if len(frame) > ROWS_SHOWN else ""
-    numeric = [
-        i
-        for i, name in enumerate(frame.columns)
-        if pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name])
-    ]
+    names, numeric = headings(frame)
     rows = [[_cell(value, i in numeric) for i, value in enumerate(row)] for row in shown.itertuples(index=False)]
-    return cut + scroll(table([str(name).replace("_", " ") for name in frame.columns], rows, numeric=numeric))
+    return cut + scroll(table(names, rows, numeric=numeric))
 
 
 def _cell(value: Any, numeric: bool) -> Cell:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from mcl.report import charts
 from mcl.report.format import differences, metric, metric_rows, number, scalar
-from mcl.report.theme import Cell, Figure, Section, chart, metric_cell, page, scroll, table
+from mcl.report.theme import Cell, Figure, Link, Section, chart, metric_cell, page, scroll, table
 
 COLORS = ("@blue", "@orange", "@teal", "@plum", "@grey")
 DASHES = ("solid", "dash", "dot", "dashdot")  # beyond five runs, and for eyes that do not see the colours apart
@@ -38,6 +38,7 @@ class CompareView:
     synthetic: bool = False
     notes: str = ""
     held: Held | None = field(default=None, repr=False)  # when the run had a position
+    links: Sequence[Link] = ()
 
     @property
     def short(self) -> str:
@@ -88,8 +89,18 @@ def _look(i: int) -> tuple[str, str]:
 
 
 def _runs(views: Sequence[CompareView]) -> str:
-    rows = [[v.short, Cell(v.name, "wrap"), *_span(v.equity), "synthetic" if v.synthetic else "market", v.run_id] for v in views]
-    return scroll(table(("Run", "Name", "First session", "Last session", "Sessions", "Data", "Run id"), rows, numeric=(4,)))
+    rows: list[list[Cell | str]] = [
+        [
+            Cell(v.short, title=v.run_id, head=True),
+            Cell(v.name, "wrap"),
+            *_span(v.equity),
+            "synthetic" if v.synthetic else "market",
+            *(Cell(link.text, title=link.title, href=link.href) for link in v.links),
+        ]
+        for v in views
+    ]
+    ways = max(len(v.links) for v in views)
+    return scroll(table(("Run", "Name", "First session", "Last session", "Sessions", "Data", *[""] * ways), rows, numeric=(4,)))
 
 
 def _span(equity: pd.Series) -> tuple[str, str, str]:
@@ -136,10 +147,9 @@ def _drawdowns(views: Sequence[CompareView]) -> Figure:
 def _metrics(views: Sequence[CompareView]) -> str:
     names = list(dict.fromkeys(name for v in views for _, _, name in metric_rows(v.metrics)))
     two = len(views) == 2
-    rows = [[metric(name).label, *_compared(name, views), _spread(name, views, two)] for name in names]
-    return scroll(
-        table(("Metric", *(v.short for v in views), "Difference" if two else "Range"), rows, numeric=range(1, len(views) + 2)), tall=True
-    )
+    rows = [[Cell(metric(name).title, head=True), *_compared(name, views), _spread(name, views, two)] for name in names]
+    head = ("Metric", *(v.short for v in views), "Difference" if two else "Range")
+    return scroll(table(head, rows, numeric=range(1, len(views) + 2), css="held"), tall=True)
 
 
 def _compared(name: str, views: Sequence[CompareView]) -> list[Cell | str]:
@@ -162,14 +172,14 @@ def _spread(name: str, views: Sequence[CompareView], two: bool) -> str:
 def _config(views: Sequence[CompareView], changed: list[tuple[str, list[Any]]]) -> str:
     if not changed:
         return '<p class="empty">The configs are the same.</p>'
-    rows = [[Cell(key), *(Cell("—" if value is None else scalar(value), "wrap") for value in values)] for key, values in changed]
-    return scroll(table(("Key", *(v.short for v in views)), rows))
+    rows = [[Cell(key, head=True), *(Cell("—" if value is None else scalar(value), "wrap") for value in values)] for key, values in changed]
+    return scroll(table(("Key", *(v.short for v in views)), rows, css="held"))
 
 
 def _pairs(views: Sequence[CompareView], measure: Callable[[CompareView, CompareView], float]) -> str:
     """A square table of what two runs have in common."""
-    rows: list[list[Cell | str]] = [[v.short, *(_shared(measure(v, other)) for other in views)] for v in views]
-    return scroll(table(("", *(v.short for v in views)), rows, numeric=range(1, len(views) + 1)))
+    rows: list[list[Cell | str]] = [[Cell(v.short, head=True), *(_shared(measure(v, other)) for other in views)] for v in views]
+    return scroll(table(("", *(v.short for v in views)), rows, numeric=range(1, len(views) + 1), css="held"))
 
 
 def _shared(value: float) -> Cell:

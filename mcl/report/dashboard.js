@@ -135,7 +135,8 @@
     }
     const thead = make("thead"); thead.append(head); table.append(thead, body);
     const box = holder.firstElementChild && holder.firstElementChild.className === "scroll" ? holder.firstElementChild : make("div", "scroll");
-    box.tabIndex = 0; box.replaceChildren(table);
+    for (const named of [box, table]) named.setAttribute("aria-label", holder.closest("section").querySelector("h2").textContent);
+    box.tabIndex = 0; box.role = "region"; box.replaceChildren(table);
     if (box.parentElement !== holder) holder.replaceChildren(box);
     return columns;
   };

@@ -58,7 +58,7 @@ def _head(name: str) -> str:
         f'<div class="eyebrow" id="whose">mcl dashboard · {escape(name)}</div>'
         '<h1><span id="state" class="state">…</span><span id="mode" class="mode"></span></h1></div>'
         '<div class="pulse" id="pulse" role="status"><i></i><span id="heard">connecting …</span></div></div>'
-        '<p class="why" id="why"></p><p class="said" id="said" role="alert" hidden></p>'
+        '<p class="why" id="why" aria-live="polite"></p><p class="said" id="said" role="alert" hidden></p>'
         f'<div class="acts" id="acts" role="group" aria-label="Commands" hidden>{buttons}</div>'
         '<nav class="others" id="others" aria-label="Other sessions"></nav></div></header>'
     )

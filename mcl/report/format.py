@@ -20,6 +20,11 @@ class Metric:
     style: str
     better: int = 0
 
+    @property
+    def title(self) -> str:
+        """The label with its unit, where the number itself does not show one."""
+        return f"{self.label}, USD" if self.style == "usd" and self.name in KNOWN else self.label
+
 
 # A drawdown and a quantile of losses are <= 0, so that larger is better. Calmar is no merit by itself: of two losing runs
 # the one with the larger drawdown has the larger ratio.
@@ -126,7 +131,7 @@ def metric_rows(metrics: Mapping[str, float]) -> list[tuple[str, str, str]]:
     inside = {bound for name, bounds in INTERVALS.items() if name in metrics for bound in bounds}
     names = [m.name for m in METRICS if m.name in metrics]
     names += sorted(name for name in metrics if name not in KNOWN and name not in inside)
-    return [(metric(name).label, value_text(name, metrics), name) for name in names]
+    return [(metric(name).title, value_text(name, metrics), name) for name in names]
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -164,6 +169,8 @@ def yaml_lines(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, s
 def scalar(value: Any) -> str:
     if value is None:
         return "null"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(scalar, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

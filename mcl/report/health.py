@@ -11,7 +11,7 @@ import pandas as pd
 from mcl.calendar import from_day
 from mcl.data.health import Health
 from mcl.report.format import Verdict, flatten, number, scalar
-from mcl.report.theme import Cell, Figure, Section, chart, fact_card, facts, page, scroll, table
+from mcl.report.theme import Cell, Figure, Section, chart, fact_card, facts, headings, page, scroll, table
 
 SLOT_SEC = 1800
 _CSS = {"error": "loss", "warning": "", "note": ""}
@@ -28,7 +28,7 @@ def health_page(health: Health, *, title: str, synthetic: str = "", lead: str = 
         sections.append(
             Section("Coverage", chart("chart-coverage", _coverage(health), 560, "Share of minutes with a bar by session"), note)
         )
-        sections.append(Section("Gaps", _gaps(health), "Stretches without a bar that would happen by chance less than once in 10^13."))
+        sections.append(Section("Gaps", _gaps(health), "Stretches without a bar that would happen by chance less than once in 10¹³."))
     if health.bars is not None:
         sections += [Section("Rolls", _rolls(health)), Section("Facts", facts(_facts(health)))]
     return page("data check", title, sections, verdict=_verdict(health), synthetic=synthetic, cards=_cards(health), lead=lead)
@@ -144,8 +144,7 @@ def _rolls(health: Health) -> str:
         ],
         "layout": {"xaxis": {"type": "category", "nticks": 12}, "yaxis": {"title": {"text": "Gap, incoming − outgoing"}}},
     }
-    names = [str(name).replace("_", " ") for name in rolls.columns]
-    numeric = [i for i, name in enumerate(rolls.columns) if pd.api.types.is_numeric_dtype(rolls[name])]
+    names, numeric = headings(rolls)
     rows = [[_value(v) for v in row] for row in rolls.itertuples(index=False)]
     return chart("chart-rolls", bars, 240, "Gap of each roll") + scroll(table(names, rows, numeric=numeric))
 
@@ -162,4 +161,4 @@ def _facts(health: Health) -> Iterator[tuple[str, str]]:
     told = {"origin": health.table.origin} | health.table.facts | health.table.counts
     told["conditions"] = ", ".join(f"{d} {w}" for d, w in health.table.conditions.items()) or "none given, or every day available"
     for name, value in flatten(told).items():
-        yield name, scalar(value)
+        yield name, f"{value:.6g}" if isinstance(value, float) else scalar(value)

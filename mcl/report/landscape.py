@@ -86,6 +86,7 @@ def luck(search: Search, total: int) -> list[Section]:
             "text": f"{name} {number(x, 'ratio')}",
             "showarrow": False,
             "xanchor": "right",
+            "bgcolor": "@panel",
             "font": {"color": color},
         }
         for k, (name, x, color) in enumerate(marks)
@@ -140,8 +141,10 @@ def parallel(search: Search) -> list[Section]:
         return []
     frame = search.scored
     score = frame[search.metric].astype(float)
-    dimensions = [*(_dimension(frame[n], short(n)) for n in names), {"label": search.label, "values": finite_list(score)}]
-    line = {"color": finite_list(score), "colorscale": [[0, "@ramp0"], [0.5, "@grey"], [1, "@ramp2"]], "showscale": True}
+    scored = {"label": search.label, "values": finite_list(score), "tickformat": ".3~g"}
+    dimensions = [*(_dimension(frame[n], short(n)) for n in names), scored]
+    bar = {"thickness": 10, "outlinewidth": 0}
+    line = {"color": finite_list(score), "colorscale": [[0, "@ramp0"], [0.5, "@grey"], [1, "@ramp2"]], "showscale": True, "colorbar": bar}
     trace = {"type": "parcoords", "dimensions": dimensions, "line": line, "labelfont": {"color": "@ink"}, "tickfont": {"color": "@muted"}}
     figure = {"data": [trace], "layout": {"margin": {"l": 60, "r": 30, "t": 40, "b": 20}}}
     note = "Each line is a trial, coloured by its score; drag along an axis to keep only some."

@@ -73,14 +73,21 @@
     holder.scrollIntoView({ block: "center" });
   };
 
-  // Enter shows a trade, the arrows move on to the next one and show it too, Escape shows the whole run again.
+  // Enter or Space shows a trade, the arrows, Home and End go on to another one and show it too, Escape shows the whole run again.
   const typed = (row, key) => {
-    const next = { ArrowDown: row.nextElementSibling, ArrowUp: row.previousElementSibling, Enter: row, Escape: row }[key];
+    const all = row.parentElement.children;
+    const next = { ArrowDown: row.nextElementSibling, ArrowUp: row.previousElementSibling, Home: all[0], End: all[all.length - 1], Enter: row, " ": row, Escape: row }[key];
     if (!next) return false;
     const holder = document.getElementById(row.closest("[data-zooms]").dataset.zooms), { figure } = charts.get(holder.id);
-    if (key === "Escape") Plotly.relayout(holder, { "xaxis.range": figure.layout.xaxis.range, shapes: resolve(figure.layout.shapes, getComputedStyle(document.documentElement)) });
+    if (key === "Escape") Plotly.relayout(holder, { "xaxis.range": figure.layout.xaxis.range.slice(), shapes: resolve(figure.layout.shapes, getComputedStyle(document.documentElement)) });
     else { next.focus({ preventScroll: true }); zoom(next); }
     return true;
+  };
+
+  // One tab stop for the whole table, wherever the keyboard last was in it.
+  const reachable = (row) => {
+    for (const other of row.parentElement.querySelectorAll("tr[tabindex='0']")) other.tabIndex = -1;
+    row.tabIndex = 0;
   };
 
   // One of several pictures of the same thing: a select shows the one that it names.
@@ -113,12 +120,25 @@
 
   const visible = () => [...document.querySelectorAll(".chart > div")].filter((holder) => !holder.closest("[hidden]"));
   const all = async () => { for (const holder of visible()) await draw(holder); };
-  load().then(all).then(() => document.documentElement.setAttribute("data-drawn", String(visible().length)));
+  const drawn = () => {
+    for (const ruler of document.querySelectorAll("#js-plotly-tester")) ruler.setAttribute("aria-hidden", "true"); // what Plotly measures texts with
+    document.documentElement.setAttribute("data-drawn", String(visible().length));
+  };
+  load().then(all).then(drawn);
   scheme.addEventListener("change", all);
   for (const select of document.querySelectorAll("select")) select.addEventListener("change", () => choose(select));
   for (const row of document.querySelectorAll("tr[data-from]")) {
-    row.tabIndex = 0;
+    row.tabIndex = row.previousElementSibling ? -1 : 0;
+    row.addEventListener("focus", () => reachable(row));
     row.addEventListener("click", () => zoom(row));
     row.addEventListener("keydown", (event) => { if (typed(row, event.key)) event.preventDefault(); });
+  }
+
+  // A table that goes on to the right says so.
+  const hint = (box) => box.classList.toggle("more-right", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
+  const sizes = new ResizeObserver((seen) => { for (const { target } of seen) hint(target); });
+  for (const box of document.querySelectorAll(".scroll")) {
+    box.addEventListener("scroll", () => hint(box), { passive: true });
+    sizes.observe(box);
   }
 })();

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mcl.report import charts
 from mcl.report.format import Verdict, flatten, number, scalar
-from mcl.report.theme import Cell, Figure, Section, chart, fact_card, facts, page, scroll, table
+from mcl.report.theme import Cell, Figure, Link, Section, chart, fact_card, facts, page, scroll, table
 
 AHEAD = 1.5  # so many times the sessions so far are drawn, and at least LEAST
 LEAST = 20
@@ -30,6 +30,7 @@ class Session:
     audit: str
     broker: str
     run_id: str
+    address: str = ""  # of its page
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class RegistryView:
     band: tuple[Floats, Floats, Floats, Floats] | None
     gates: Sequence[Mapping[str, Any]]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    links: Sequence[Link] = ()
 
 
 def registry_page(view: RegistryView) -> str:
@@ -58,7 +60,10 @@ def registry_page(view: RegistryView) -> str:
         Section("Gates", _gates(view.gates), "As they stood at the promotion. A waived gate keeps its reason for ever."),
         Section("Provenance", facts((key, scalar(value)) for key, value in flatten(view.facts).items())),
     ]
-    return page("registry", view.title, sections, verdict=_verdict(view), synthetic=view.synthetic, cards=_cards(view), lead=view.lead)
+    said = _verdict(view)
+    return page(
+        "registry", view.title, sections, verdict=said, synthetic=view.synthetic, cards=_cards(view), lead=view.lead, links=view.links
+    )
 
 
 def _verdict(view: RegistryView) -> Verdict:
@@ -107,7 +112,7 @@ def _curve(view: RegistryView) -> Figure:
 def _sessions(sessions: Sequence[Session]) -> str:
     if not sessions:
         return '<p class="empty">No session has been traded under this version.</p>'
-    columns = ["session", "live USD", "backtest USD", "slippage", "assumed", "audit", "broker", "run"]
+    columns = ["Session", "Live USD", "Backtest USD", "Slippage, ticks", "Assumed, ticks", "Audit", "Broker", "Run"]
     rows: list[list[Cell | str]] = [
         [
             s.day,
@@ -117,7 +122,7 @@ def _sessions(sessions: Sequence[Session]) -> str:
             Cell(number(s.assumed_slippage_ticks, "plain"), "n"),
             s.audit,
             s.broker,
-            s.run_id[:12],
+            Cell(s.run_id[:8], title=s.run_id, href=s.address),
         ]
         for s in sessions
     ]
@@ -130,5 +135,7 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
         word = "pass" if gate["passed"] else "waived"
         said = gate["waived"] or gate["meaning"]
         css = "gain" if gate["passed"] else "loss"
-        rows.append([gate["name"], Cell(scalar(gate["value"]), "n"), gate["rule"], Cell(word, css), Cell(said, "wrap")])
-    return scroll(table(["gate", "value", "rule", "", "what it says"], rows, numeric=(1,)))
+        value = gate["value"]
+        shown = Cell(number(value, "plain"), "n", repr(value)) if isinstance(value, int | float) else Cell(scalar(value), "n")
+        rows.append([gate["name"].replace("_", " "), shown, gate["rule"], Cell(word, css), Cell(said, "wrap")])
+    return scroll(table(["Gate", "Value", "Rule", "Verdict", "What it says"], rows, numeric=(1,)), tall=True)

@@ -15,7 +15,7 @@ from mcl.report.activity import costs, exposure, hours, limits, months, rolls, w
 from mcl.report.format import GROUPS, Verdict, differences, flatten, metric, metric_rows, number, scalar, verdict, yaml_lines
 from mcl.report.overlay import Overlay
 from mcl.report.strip import BUCKETS, strip
-from mcl.report.theme import Cell, Section, card, chart, columns, facts, metric_cell, page, scroll, table, titled
+from mcl.report.theme import Cell, Link, Section, card, chart, columns, facts, metric_cell, page, scroll, table, titled
 from mcl.report.trades import trades
 from mcl.risk import Block
 
@@ -38,6 +38,7 @@ class RunView:
     defaults: Mapping[str, Any] | None = None  # the configuration without any override
     overlays: Sequence[Overlay] = ()
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # 95 %, of metrics that have no bounds of their own
+    links: Sequence[Link] = ()
 
     @property
     def changed(self) -> list[tuple[str, Any, Any]]:
@@ -77,7 +78,17 @@ def run_page(view: RunView) -> str:
     ]
     synthetic = evidence.watermark(bars)
     cards = "".join(card(name, view.metrics, _card_note(name, view)) for name in CARDS if name in view.metrics)
-    return page("backtest", view.title, sections, verdict=_judged(view), synthetic=synthetic, cards=cards, lead=lead, chips=_chips(view))
+    return page(
+        "backtest",
+        view.title,
+        sections,
+        verdict=_judged(view),
+        synthetic=synthetic,
+        cards=cards,
+        lead=lead,
+        chips=_chips(view),
+        links=view.links,
+    )
 
 
 def _height(view: RunView) -> int:
@@ -99,7 +110,7 @@ def _trial_count(view: RunView) -> str:
 def _card_note(name: str, view: RunView) -> str:
     if name in view.intervals:
         low, high = (number(v, metric(name).style) for v in view.intervals[name])
-        return f"95 % bootstrap interval [{low}, {high}]"
+        return f"95 % bootstrap [{low}, {high}]"
     metrics = view.metrics
     if name == "dsr" and "trials_counted" in metrics:
         return f"after {metrics['trials_counted']:,.0f} trial{'' if metrics['trials_counted'] == 1 else 's'} of this strategy"
@@ -129,7 +140,7 @@ def _metrics(metrics: Mapping[str, float]) -> str:
     groups = [*GROUPS, "Other"]
     parts = []
     for group in groups:
-        chosen = [(label, metric_cell(name, metrics)) for label, _, name in rows if metric(name).group == group]
+        chosen = [(Cell(label, head=True), metric_cell(name, metrics)) for label, _, name in rows if metric(name).group == group]
         if chosen:
             parts.append(titled(group, table(("", ""), chosen, numeric=(1,))))
     return columns(*parts)

@@ -20,6 +20,7 @@ from mcl.report.theme import Figure, milliseconds, packed
 BUCKETS = 1500  # more than a screen has columns for
 MANY_ROLLS = 100
 SPIKES = {"showspikes": True, "spikemode": "across", "spikethickness": 1, "spikecolor": "@grey"}
+SPARSE = 800  # fewer markers than this are drawn large
 GL_FROM = 3000  # more markers than this are drawn by WebGL
 MARKS = {  # fill reason -> legend, marker symbol
     "stop": ("Stop", "x"),
@@ -73,6 +74,7 @@ def _layout(result: Result, times: Floats, apart: bool) -> Figure:
         "shapes": _roll_lines(times[result.bars.roll]),
         "hovermode": "closest",
         "dragmode": "zoom",
+        "margin": {"l": 8, "r": 8, "t": 60, "b": 8},  # the buttons stand above the legend
     }
 
 
@@ -157,5 +159,5 @@ def _marks(result: Result, times: Floats, look: tuple[str, str, str], chosen: In
         "y": packed(f["price_ticks"] * tick, "float32" if many else "float64"),
         "customdata": packed(f["quantity"], "int16"),
         "hovertemplate": f"%{{x|%Y-%m-%d %H:%M}}<br>%{{customdata:+d}} at %{{y:,.{decimals}f}}<extra>{name}</extra>",
-        "marker": {"symbol": symbol, "size": 5 if many else 8, "color": color, "opacity": 0.6 if many else 0.9},
+        "marker": {"symbol": symbol, "size": 8 if len(result.fills) < SPARSE else 5, "color": color, "opacity": 0.6 if many else 0.9},
     }

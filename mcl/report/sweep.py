@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import pandas as pd
@@ -13,26 +14,34 @@ from mcl.report.format import Verdict, metric, number
 from mcl.report.landscape import causes, history, luck, parallel, plateau, slices
 from mcl.report.maps import maps
 from mcl.report.search import Search, short, value_of
-from mcl.report.theme import Cell, Section, fact_card, page, scroll, table
+from mcl.report.theme import Cell, Link, Section, fact_card, page, scroll, table
 
 NEVER_RUN = ("constraint", "duplicate")  # pruned before a simulation: they are no trials of the market
 HEADLINES = ("sharpe", "net_pnl_usd", "max_drawdown_frac", "trades", "profit_factor")
 
 
 def sweep_page(
-    trials: pd.DataFrame, metric: str, direction: Literal["maximize", "minimize"], title: str, *, synthetic: str = "", lead: str = ""
+    trials: pd.DataFrame,
+    metric: str,
+    direction: Literal["maximize", "minimize"],
+    title: str,
+    *,
+    synthetic: str = "",
+    advice: str = "",
+    links: Sequence[Link] = (),
+    address: Callable[[str], str] | None = None,
 ) -> str:
     """One self-contained HTML document.
 
     `trials`: one row per trial, failed and pruned ones too: `number` (or `trial`), `state`, parameters (`params.x`, or any name
-    with a dot), metric columns, and, where there is one, `reason` and `detail` of a trial without a score. `synthetic` is the
-    watermark sentence, empty for market data.
+    with a dot), metric columns, and, where there is one, `reason` and `detail` of a trial without a score, and `run_id`, whose page
+    is at its `address`. `synthetic` is the watermark sentence, empty for market data; `advice` stands above the best trials.
     """
     frame = trials.rename(columns={"trial": "number"}) if "number" not in trials else trials
     search = Search(
         frame.sort_values("number", kind="stable"), metric, direction == "maximize", tuple(c for c in frame.columns if "." in c)
     )
-    sections = [Section("Top trials", _top(search))]
+    sections = [Section("Top trials", _top(search, address), advice)]
     if len(search.scored):
         sections += [*maps(search), *plateau(search), *luck(search, _simulated(search.trials))]
         sections += [Section("History", history(search, _simulated(search.trials)), "Score of every trial and the best so far.")]
@@ -40,7 +49,7 @@ def sweep_page(
         about = "Each point is a trial. The bars say how much of the variance of the score a parameter explains by itself."
         sections += [Section("Parameters", slices(search), about)]
     sections.append(Section("Without a score", _lost(search)))
-    return page("search", title, sections, verdict=_verdict(search), synthetic=synthetic, cards=_cards(search), lead=lead)
+    return page("search", title, sections, verdict=_verdict(search), synthetic=synthetic, cards=_cards(search), links=links)
 
 
 # ------------------------------------------------------------------------------------------------------------------ words
@@ -88,7 +97,7 @@ def _cards(search: Search) -> str:
     return "".join(fact_card(*item) for item in items)
 
 
-def _top(search: Search) -> str:
+def _top(search: Search, address: Callable[[str], str] | None) -> str:
     if not len(search.scored):
         return '<p class="empty">No trial has a score.</p>'
     names = list(dict.fromkeys(n for n in (search.metric, *HEADLINES) if n in search.trials.columns))
@@ -98,8 +107,9 @@ def _top(search: Search) -> str:
             Cell(number(float(row[n]), metric(n).style), "n best" if rank == 0 and n == search.metric else "n", repr(float(row[n])))
             for n in names
         ]
-        rows.append([str(row["number"]), *(value_of(row[p]) for p in search.parameters), *numbers])
-    head = ("Trial", *(short(p) for p in search.parameters), *(metric(n).label.partition(" [")[0] for n in names))
+        where = address(str(row["run_id"])) if address and row.get("run_id") else ""
+        rows.append([Cell(str(row["number"]), "n", href=where), *(value_of(row[p]) for p in search.parameters), *numbers])
+    head = ("Trial", *(short(p) for p in search.parameters), *(metric(n).title.partition(" [")[0] for n in names))
     return scroll(table(head, rows, numeric=range(len(head))))
 
 

@@ -19,6 +19,7 @@ from mcl.metrics.undefined import reasons
 from mcl.report.format import Verdict, metric, value_text
 
 FOLDER = Path(__file__).parent
+UNNAMED = ' aria-label=""'  # filled by the title of what it stands in
 DTYPES = {"float64": "f8", "float32": "f4", "int32": "i4", "int16": "i2", "int8": "i1", "uint8": "u1"}
 
 Figure = dict[str, Any]
@@ -26,18 +27,35 @@ Figure = dict[str, Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """A table cell. `css` may hold `n` (right-aligned number), gain, loss, best, wrap; `title` is its tooltip."""
+    """A table cell. `css` may hold `n` (right-aligned number), gain, loss, best, wrap; `title` is its tooltip, `href` makes it a
+    link, `head` the name of its row."""
 
     text: str
     css: str = ""
     title: str = ""
     data: tuple[tuple[str, str], ...] = ()
+    href: str = ""
+    head: bool = False
 
     def html(self) -> str:
         attributes = "".join(
             f' {name}="{escape(value)}"' for name, value in (("class", self.css), ("title", self.title), *self.data) if value
         )
-        return f"<td{attributes}>{escape(self.text)}</td>"
+        said = Link(self.text, self.href).html() if self.href else escape(self.text)
+        return f'<th scope="row"{attributes}>{said}</th>' if self.head else f"<td{attributes}>{said}</td>"
+
+
+@dataclass(frozen=True)
+class Link:
+    """A way out of the page: to the run in MLflow, the registry, another page of the project."""
+
+    text: str
+    href: str
+    title: str = ""
+
+    def html(self) -> str:
+        title = f' title="{escape(self.title)}"' if self.title else ""
+        return f'<a class="out" href="{escape(self.href)}" target="_blank" rel="noopener"{title}>{escape(self.text)}</a>'
 
 
 @dataclass(frozen=True)
@@ -61,9 +79,9 @@ def metric_cell(name: str, metrics: Mapping[str, float], css: str = "n") -> Cell
 def card(name: str, metrics: Mapping[str, float], note: str = "") -> str:
     """One headline number of a run with its interval, when it has one, as the small line."""
     text, _, interval = value_text(name, metrics).partition(" [")
-    note = f"95 % bootstrap interval [{interval}" if interval else note
+    note = f"95 % bootstrap [{interval}" if interval else note
     return fact_card(
-        metric(name).label.partition(" [")[0], text, note, data=(("data-card", name), ("data-value", repr(float(metrics[name]))))
+        metric(name).title.partition(" [")[0], text, note, data=(("data-card", name), ("data-value", repr(float(metrics[name]))))
     )
 
 
@@ -71,16 +89,46 @@ def fact_card(label: str, figure: str, note: str = "", data: Iterable[tuple[str,
     attributes = "".join(f' {name}="{escape(value)}"' for name, value in data)
     return (
         f'<div class="card"><div class="label">{escape(label)}</div><div class="figure"{attributes}>{escape(figure)}</div>'
-        f'<div class="note">{escape(note)}</div></div>'
+        f'<div class="note">{escape(_unbroken(note))}</div></div>'
     )
+
+
+def _unbroken(text: str) -> str:
+    """An interval stays on one line."""
+    before, bracket, interval = text.partition(" [")
+    return before + bracket + interval.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Cell | str]], *, numeric: Collection[int] = (), css: str = "") -> str:
     """An HTML table; columns whose position is in `numeric` are aligned right. No header row when no column has a name."""
-    head = "".join(f'<th scope="col"{" class=n" if i in numeric else ""}>{escape(name)}</th>' for i, name in enumerate(columns))
     body = "".join(f"<tr>{_cells(row, numeric)}</tr>" for row in rows)
+    head = "".join(_heading(name, i in numeric) for i, name in enumerate(columns))
     head = f"<thead><tr>{head}</tr></thead>" if any(columns) else ""
-    return f'<table class="{escape(css)}">{head}<tbody>{body}</tbody></table>'
+    return f'<table class="{escape(css)}"{UNNAMED}>{head}<tbody>{body}</tbody></table>'
+
+
+def _heading(name: str, right: bool) -> str:
+    css = ' class="n"' if right else ""
+    return f'<th scope="col"{css}>{escape(name)}</th>' if name else f"<td{css}></td>"  # a heading without words is none
+
+
+def headings(frame: Any) -> tuple[list[str], list[int]]:
+    """The columns of a data frame as headings, and which of them hold numbers."""
+    import pandas as pd
+
+    kinds = [(pd.api.types.is_numeric_dtype(frame[n]), pd.api.types.is_bool_dtype(frame[n])) for n in frame.columns]
+    return [heading(str(name)) for name in frame.columns], [i for i, (number, flag) in enumerate(kinds) if number and not flag]
+
+
+def heading(name: str) -> str:
+    """`slippage_usd` as the heading "Slippage USD"."""
+    words = [word.upper() if word in ("usd", "id") else word for word in name.split("_")]
+    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
+
+
+def named(html: str, name: str) -> str:
+    """The tables and scrolling boxes of `html` that have no name yet are called `name`."""
+    return html.replace(UNNAMED, f' aria-label="{escape(name)}"')
 
 
 def _cells(row: Sequence[Cell | str], numeric: Collection[int]) -> str:
@@ -90,13 +138,13 @@ def _cells(row: Sequence[Cell | str], numeric: Collection[int]) -> str:
 
 def facts(pairs: Iterable[tuple[str, Any]]) -> str:
     """Two columns: a name and its value."""
-    return table(("", ""), ((name, Cell(str(value), "wrap")) for name, value in pairs), css="facts")
+    return table(("", ""), ((Cell(name, head=True), Cell(str(value), "wrap")) for name, value in pairs), css="facts")
 
 
 def scroll(html: str, zooms: str = "", tall: bool = False) -> str:
     """A box that scrolls sideways, and downwards too unless `tall`; a click on a row of it zooms the chart `zooms`."""
     target = f' data-zooms="{escape(zooms)}"' if zooms else ""
-    return f'<div class="scroll{" tall" if tall else ""}" tabindex="0"{target}>{html}</div>'
+    return f'<div class="scroll{" tall" if tall else ""}" tabindex="0" role="region"{UNNAMED}{target}>{html}</div>'
 
 
 def columns(*parts: str, css: str = "columns") -> str:
@@ -104,13 +152,14 @@ def columns(*parts: str, css: str = "columns") -> str:
 
 
 def titled(title: str, html: str) -> str:
-    return f"<h3>{escape(title)}</h3>{html}"
+    return f"<h3>{escape(title)}</h3>{named(html, title)}"
 
 
 def chart(name: str, figure: Figure, height: int, label: str) -> str:
     """A holder and its figure as JSON. Strings like "@blue" become the CSS colour of the scheme in force."""
     data = json.dumps(figure, allow_nan=False, separators=(",", ":")).replace("</", "<\\/")
-    holder = f'<div id="{escape(name)}" style="height:{height}px" role="img" aria-label="{escape(label)}"></div>'
+    role = "group" if figure.get("detail") else "img"  # the one that can be zoomed holds buttons
+    holder = f'<div id="{escape(name)}" style="height:{height}px" role="{role}" aria-label="{escape(label)}"></div>'
     return f'<figure class="chart">{holder}<script type="application/json" data-for="{escape(name)}">{data}</script></figure>'
 
 
@@ -139,15 +188,17 @@ def page(
     cards: str = "",
     lead: str = "",
     chips: Sequence[str] = (),
+    links: Sequence[Link] = (),
 ) -> str:
     """The whole document. `synthetic` is the watermark sentence, empty for market data; `lead` is the small line above the title,
-    `chips` are short facts below the verdict."""
+    `chips` are short facts below the verdict, `links` lead out of the page."""
     mark = f'<div class="synthetic" role="note">{escape(synthetic)}</div>' if synthetic else ""
     badge = f'<span class="badge {verdict.level}">{escape(verdict.word)}</span>' if verdict else ""
     said = f'<p class="verdict">{badge}<span>{escape(verdict.text)}</span></p>' if verdict else ""
     small = "".join(f"<li>{escape(chip)}</li>" for chip in chips)
     said += f'<ul class="chips" aria-label="Changed from the defaults">{small}</ul>' if chips else ""
-    links = "".join(f'<a href="#{s.anchor}">{escape(s.title)}</a>' for s in sections)
+    out = f'<p class="links">{"".join(link.html() for link in links)}</p>' if links else ""
+    inside = "".join(f'<a href="#{s.anchor}">{escape(s.title)}</a>' for s in sections)
     body = "".join(_section(s) for s in sections)
     across = max(1, cards.count('<div class="card">'))
     shape = f"--across:{across};--across-narrow:{across if across < 5 else -(-across // 2)}"
@@ -157,9 +208,11 @@ def page(
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<title>{escape(title)} · mcl {escape(kind)}</title><style>{_asset('page.css')}</style></head><body>{mark}"
-        f'<header class="top"><div><div class="eyebrow">{escape(eyebrow)}</div><h1>{escape(title)}</h1>{said}'
-        f'<nav aria-label="Sections">{links}</nav></div></header><main>{cards}{body}</main><footer>{escape(foot)}</footer>'
+        f"<title>{escape(title)} · mcl {escape(kind)}</title><style>{_asset('page.css')}</style></head><body>"
+        f'<a class="skip" href="#content">To the content</a>{mark}'
+        f'<header class="top"><div><div class="eyebrow">{escape(eyebrow)}</div>{out}<h1>{escape(title)}</h1>{said}'
+        f'<nav aria-label="Sections">{inside}</nav></div></header><main id="content" tabindex="-1">{cards}{body}</main>'
+        f"<footer>{escape(foot)}</footer>"
         f'<script type="application/zlib" id="plotly">{_plotly()}</script>'
         f"<script>{_asset('packed.js')}{_asset('zoom.js')}{_asset('page.js')}</script></body></html>\n"
     )
@@ -167,7 +220,9 @@ def page(
 
 def _section(section: Section) -> str:
     note = f'<p class="note">{escape(section.note)}</p>' if section.note else ""
-    return f'<section id="{section.anchor}"><h2>{escape(section.title)}</h2>{note}{section.html}</section>'
+    heading = f'<h2 id="{section.anchor}-title">{escape(section.title)}</h2>'
+    html = named(section.html, section.title)
+    return f'<section id="{section.anchor}" aria-labelledby="{section.anchor}-title">{heading}{note}{html}</section>'
 
 
 @cache

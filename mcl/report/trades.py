@@ -23,9 +23,9 @@ NAMES = (
     "Contracts",
     "Entry price",
     "Exit price",
-    "Gross",
+    "Gross USD",
     "Commission",
-    "Net",
+    "Net USD",
     "Worst open",
     "Best open",
     "Bars",
@@ -90,10 +90,10 @@ def _sides(result: Result, done: Table, pnl: Floats) -> str:
     frame = result.trades_frame().iloc[: len(done)]
     groups = [(name, done["quantity"] * side > 0) for name, side in (("Long", 1), ("Short", -1))]
     ends = [(str(reason).replace("_", " "), (frame["exit_reason"] == reason).to_numpy()) for reason in sorted(set(frame["exit_reason"]))]
-    head = ("", "Trades", "Win rate", "Profit factor", "Average", "Net USD")
+    head = ("Trades", "Win rate", "Profit factor", "Average USD", "Net USD")
     parts = [
-        titled(title, table(head, [_group(name, pnl[of]) for name, of in rows if of.any()], numeric=range(1, 6)))
-        for title, rows in (("By side", groups), ("By exit", ends))
+        titled(f"By {by.lower()}", table((by, *head), [_group(name, pnl[of]) for name, of in rows if of.any()], numeric=range(1, 6)))
+        for by, rows in (("Side", groups), ("Exit", ends))
     ]
     return columns(*parts, css="wide")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mcl.report.format import Verdict, number
-from mcl.report.theme import Cell, Figure, Section, chart, columns, fact_card, facts, finite_list, page, scroll, table, titled
+from mcl.report.theme import Cell, Figure, Link, Section, chart, columns, fact_card, facts, finite_list, page, scroll, table, titled
 
 BADGES = {"pass": ("good", "Pass"), "borderline": ("unclear", "Borderline"), "stop": ("bad", "Stop")}
 CELLS = {"pass": "gain", "stop": "loss"}
@@ -66,6 +66,7 @@ class ValidationView:
     regimes: Sequence[tuple[str, Sequence[Line]]]
     folds: Sequence[tuple[str, Sequence[Sequence[str]]]]
     facts: Sequence[tuple[str, Any]] = field(default=())
+    links: Sequence[Link] = ()
 
 
 def validation_page(view: ValidationView) -> str:
@@ -91,6 +92,7 @@ def validation_page(view: ValidationView) -> str:
         synthetic=view.synthetic,
         cards=cards,
         lead=view.lead,
+        links=view.links,
     )
 
 
@@ -178,7 +180,9 @@ def _lines(lines: Sequence[Line], counted: str) -> str:
             Cell(number(line.count, "count"), "n"),
         ]
         rows.append([Cell(f"{line.name} ({line.note})" if line.note else line.name, "wrap"), *numbers])
-    return scroll(table(("", "Sharpe", "Net USD", counted), rows, numeric=(1, 2, 3))) if rows else '<p class="empty">Not applicable.</p>'
+    if not rows:
+        return '<p class="empty">Not applicable.</p>'
+    return scroll(table(("Case", "Sharpe", "Net USD", counted), rows, numeric=(1, 2, 3)))
 
 
 def _histogram(values: Any, label: str) -> Figure:

@@ -13,7 +13,7 @@ import numpy as np
 from mcl.search.ledger import Ledger
 from mcl.search.progress import Board, shown
 from mcl.search.space import Space
-from mcl.tracking import Record, Status, Store
+from mcl.tracking import Record, Status, Store, links
 from mcl.tracking.filing import EXPERIMENT, NOTE, RUN
 
 if TYPE_CHECKING:
@@ -222,11 +222,21 @@ def page(swept: Swept, title: str) -> bytes:
     from mcl.report.sweep import sweep_page
 
     dotted = {key: key if "." in key else f"params.{key}" for key in swept.keys}  # how the page knows a parameter
-    lead = " ".join(
+    advice = " ".join(
         f"{sentence}."
         for sentence in (f"Ended before all trials were run: {swept.why}" if swept.why else "", swept.counted, *swept.advice())
         if sentence
     )
     direction: Literal["maximize", "minimize"] = "maximize" if swept.maximize else "minimize"
-    drawn = sweep_page(swept.trials.rename(columns=dotted), swept.metric, direction, title, synthetic=swept.watermark, lead=lead)
+    out = [links.run(swept.sweep_id), *([links.run(swept.best["run_id"], "The best as a complete run")] if swept.best else [])]
+    drawn = sweep_page(
+        swept.trials.rename(columns=dotted),
+        swept.metric,
+        direction,
+        title,
+        synthetic=swept.watermark,
+        advice=advice,
+        links=out,
+        address=links.run_address,
+    )
     return drawn.encode()

@@ -37,7 +37,7 @@ from mcl.search.space import overlay
 from mcl.search.swept import Swept, abandon
 from mcl.search.trial import Outcome
 from mcl.strategy import build
-from mcl.tracking import Record, Status, Store
+from mcl.tracking import Record, Status, Store, links
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -335,7 +335,8 @@ def _page(frozen: Frozen, result: Result, found: Mapping[str, float], frame: pd.
     table = {f"fold {row.pop('fold')}": row for row in frame.to_dict("records")}
     described: dict[str, Any] = {"walk_forward": table} | frozen.run.model_dump(mode="json")
     tags = evidence.tags(frozen.run, frozen.bars)
-    view = RunView(_title(frozen), described, frozen.composed.overrides, found, result, tags, walk_id)
+    out = [links.run(walk_id)]
+    view = RunView(_title(frozen), described, frozen.composed.overrides, found, result, tags, walk_id, links=out)
     return run_page(view).encode()
 
 

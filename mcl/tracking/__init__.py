@@ -149,8 +149,9 @@ class Store:
 
     # --------------------------------------------------------------------------------------------------------- registry
 
-    def register(self, name: str, run_id: str, files: dict[str, bytes], tags: dict[str, str]) -> int:
-        """A new immutable version of the registered model `name` with these files; `content_sha256` over them goes into its tags."""
+    def register(self, name: str, run_id: str, files: dict[str, bytes], tags: dict[str, str], note: str = "") -> int:
+        """A new immutable version of the registered model `name` with these files; `content_sha256` over them goes into its tags,
+        `note` (Markdown, with RUN and EXPERIMENT for the ids of the run) is its description."""
         from mlflow.exceptions import MlflowException
 
         client = self.door.client
@@ -167,7 +168,8 @@ class Store:
                     raise
             source = f"models:/{model.model_id}"
             tags = tags | {"content_sha256": content}
-            made = client.create_model_version(name, source, run_id=run_id, model_id=model.model_id, tags=tags)
+            said = linked({NOTE: note}, run_id, str(experiment))[NOTE]
+            made = client.create_model_version(name, source, run_id=run_id, model_id=model.model_id, tags=tags, description=said)
         return int(made.version)
 
     def set_alias(self, name: str, alias: str, version: int) -> None:

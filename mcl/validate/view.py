@@ -12,6 +12,7 @@ from mcl import evidence
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import min_backtest_years, n_effective
 from mcl.report.validation import Curve, Judged, Line, ValidationView
+from mcl.tracking import links
 from mcl.validate import stress, verdict
 from mcl.validate.answers import Answers, path_sharpes
 from mcl.validate.optimise import Walked
@@ -46,6 +47,7 @@ def view(a: Answers, rows: list[Row], run_id: str) -> ValidationView:
         regimes=[(kind, [_regime(r) for r in a.regimes if r.kind == kind]) for kind in dict.fromkeys(r.kind for r in a.regimes)],
         folds=[(name, _folds(w, days)) for name, w in (("Anchored folds", a.anchored), ("Rolling folds", a.rolling)) if w],
         facts=_facts(a),
+        links=[links.run(run_id, "Validation in MLflow"), links.run(about.stored.run_id, "The run that was questioned")],
     )
 
 

@@ -144,7 +144,7 @@ def dashboard(parser: argparse.ArgumentParser) -> None:
 
 
 def ui(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=int, default=5000)
+    parser.add_argument("--port", type=int, default=5000, help="on 127.0.0.1; the links of the pages expect 5000")
 
 
 def download(parser: argparse.ArgumentParser) -> None:

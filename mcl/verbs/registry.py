@@ -170,7 +170,9 @@ def report(args: Namespace) -> int:
 
 
 def _view(name: str, entry: Any) -> Any:
+    from mcl.promote.place import MODEL
     from mcl.report.registry import RegistryView
+    from mcl.tracking import links
 
     record, band, facts = entry.record, entry.band(), entry.provenance
     left, many = record.left(band), len(record.sessions)
@@ -186,11 +188,13 @@ def _view(name: str, entry: Any) -> Any:
         band=None if band is None else (band.low, band.median, band.high, band.drawdown),
         gates=entry.gates,
         facts=facts,
+        links=[links.version(MODEL, entry.stored.version), links.run(entry.stored.run_id, "The promoted run")],
     )
 
 
 def _lived(session: Any) -> Any:
     from mcl.report.registry import Session
+    from mcl.tracking import links
 
     return Session(
         day=session.session,
@@ -198,6 +202,7 @@ def _lived(session: Any) -> Any:
         backtest_net_pnl_usd=session.backtest_net_pnl_usd,
         slippage_ticks=session.slippage_ticks,
         assumed_slippage_ticks=session.assumed_slippage_ticks,
+        address=links.run_address(session.run_id),
         audit=session.audit,
         broker="simulated TWS" if session.simulated else "TWS",
         run_id=session.run_id,

@@ -65,8 +65,9 @@ def sweep(args: Namespace) -> int:
 
 def compare(args: Namespace) -> int:
     store = Store()
-    stored = [_finished(store.run(i)) for i in args.run_ids]
-    if len({run.run_id for run in stored}) < 2:
+    named = [_finished(store.run(i)) for i in args.run_ids]
+    stored = list({run.run_id: run for run in named}.values())  # one that was named twice stands once
+    if len(stored) < 2:
         raise StoreError(f"{len(args.run_ids)} run given: comparing needs at least two different ones", "mcl runs lists them")
     from mcl.report.compare import compare_page
 
@@ -98,6 +99,7 @@ def _view(run: StoredRun) -> Any:
     import pandas as pd
 
     from mcl.report.compare import CompareView, Held
+    from mcl.tracking import links
 
     bars = pd.read_parquet(io.BytesIO(run.file("data/equity.parquet")), columns=["close_time", "position"])
     times = pd.DatetimeIndex(bars["close_time"]).as_unit("ns").asi8
@@ -111,7 +113,16 @@ def _view(run: StoredRun) -> Any:
         synthetic=run.tags.get("synthetic") == "true",
         notes=run.tags.get("watermark", ""),
         held=Held(times, bars["position"].to_numpy()),
+        links=[links.run(run.run_id, "MLflow"), *_page_of(run)],
     )
+
+
+def _page_of(run: StoredRun) -> list[Any]:
+    """The run's own report, where it has one."""
+    from mcl.report.theme import Link
+
+    page = run.artifacts / "report.html"
+    return [Link("report", page.as_uri())] if page.is_file() else []
 
 
 def report(args: Namespace) -> int:

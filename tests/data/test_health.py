@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chromium import Chromium
 
 from mcl import cli, schema
 from mcl.calendar import to_day
@@ -205,3 +206,21 @@ def test_real_gold_and_real_settlements_can_be_judged(shared_data: Path, tmp_pat
     daily = examine(schema.CsvData(source="csv", path=str(path), roll=rule, **choices), tmp_path)
     assert daily.coverage is None
     assert "chart-coverage" not in health_page(daily, title="Daily")
+
+
+def test_the_page_shows_what_was_found_to_everybody(health: Health, browser: Chromium, tmp_path: Path) -> None:
+    browser.show(tmp_path, health_page(health, title="Check", synthetic="SYNTHETIC DATA"))
+    shown = browser.run(
+        "return [...document.querySelectorAll('#findings tbody tr')].map(r => [...r.cells].slice(0, 3).map(c => c.textContent))"
+    )
+    assert shown == [[f.severity, f.kind, f"{f.count:,}"] for f in health.findings]
+    assert health.coverage is not None
+    assert health.bars is not None
+    heat = "document.getElementById('chart-coverage').data[0]"
+    shares = np.array(browser.run(f"return {heat}.z"), float)
+    assert np.allclose(shares, health.coverage.by_slot(1800), atol=0.0005, equal_nan=True)
+    rolls = browser.run(
+        "return [...document.querySelectorAll('#rolls tbody tr')].map(r => [r.cells[1].textContent, r.cells[2].textContent])"
+    )
+    assert rolls == health.bars.roll_table[["from_symbol", "to_symbol"]].to_numpy().tolist()
+    browser.examine("health")

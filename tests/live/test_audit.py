@@ -12,7 +12,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+from chromium import DRAWN, Chromium
 from deployments import OPEN_GATES, Project
 
 from mcl import schema
@@ -317,3 +319,23 @@ def test_a_session_that_began_with_a_position_is_held_against_its_rules(finished
     wrong.alter("decision", 20, lambda body: body.update(target=body["target"] + 1))
     rows = wrong.audited().differences
     assert list(rows[["what", "cause"]].itertuples(index=False, name=None)) == [("decision", "unexplained")]
+
+
+def test_the_page_shows_the_recorded_session_to_everybody(desk: Project, finished: Finished, browser: Chromium) -> None:
+    again = audit_again("paper", finished.stage.date, store=desk.store, root=desk.root)
+    browser.open(again.report.as_uri(), DRAWN)
+    kept = {name: pd.read_parquet(again.report.parent / "data" / f"{name}.parquet") for name in ("decisions", "fills", "differences")}
+    cards = browser.run("return [...document.querySelectorAll('.card .figure')].map(n => Number(n.textContent.replace(',', '')))")
+    assert cards[:3] == [len(kept[name]) for name in ("decisions", "differences", "fills")]
+    price = "document.getElementById('chart-session')._fullData[0]"
+    times, closes = browser.run(f"return [[...{price}.x], [...{price}.y]]")
+    assert times == [at.value // 10**6 for at in pd.to_datetime(kept["decisions"]["close_time"], utc=True)]
+    assert closes == pytest.approx(kept["decisions"]["close"].to_numpy())
+    paid = browser.run("return [...document.querySelectorAll('#fills tbody tr')].map(r => [...r.cells].map(c => c.title || c.textContent))")
+    names = list(kept["fills"].columns)
+    assert [float(row[names.index("price")]) for row in paid] == kept["fills"]["price"].tolist()
+    links = browser.run("return [...document.querySelectorAll('.links a')].map(a => a.getAttribute('href').split('#')[1])")
+    version = finished.deployed.version
+    assert links == [f"/runs/{again.run_id}", f"/models/mcl/versions/{version}", f"/runs/{finished.deployed.run_id}"]
+    assert f"#/models/mcl/versions/{version}" in desk.store.run(again.run_id).tags["mlflow.note.content"]
+    browser.examine("audit")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from chromium import Chromium
 from desks import AT, SmallDesk
 from test_operate import running, written
 
@@ -20,25 +18,6 @@ from mcl.tracking import Store
 
 TOKEN = "a-token-of-some-length"
 MINUTE = 60_000_000_000
-FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars", "--window-size=1440,1000")
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    chromium, chromedriver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-    if not (chromium and chromedriver):
-        pytest.skip("chromium and chromedriver are not installed")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(chromedriver))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture
@@ -76,80 +55,71 @@ def address(tmp_path: Path, desk: SmallDesk) -> Iterator[str]:
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
     with running(tmp_path, desk):
         thread.start()
-        assert up.wait(10)
+        assert up.wait(30)
         yield found[0]
         loop.call_soon_threadsafe(over.set)
-        thread.join(10)
+        thread.join(30)
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
 
 
-def text(browser: Any, name: str) -> str:
-    return str(browser.execute_script(f"return document.getElementById('{name}').textContent"))
-
-
-def wait(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def test_the_page_shows_the_session_follows_it_and_commands_it(browser: Any, address: str, desk: SmallDesk) -> None:
-    browser.get(address)
-    wait(lambda: text(browser, "state") == "TRADING")
-    wait(lambda: browser.execute_script("return !document.getElementById('acts').hidden"))
-    assert "token" not in browser.current_url
-    shown = {name: text(browser, name) for name in ("position", "pnl", "equity", "price", "orders", "latency", "synthetic")}
+def test_the_page_shows_the_session_follows_it_and_commands_it(browser: Chromium, address: str, desk: SmallDesk) -> None:
+    browser.open(address)
+    browser.wait(lambda: browser.text("state") == "TRADING")
+    browser.wait(lambda: browser.run("return !document.getElementById('acts').hidden"))
+    assert "token" not in browser.driver.current_url
+    shown = {name: browser.text(name) for name in ("position", "pnl", "equity", "price", "orders", "latency", "synthetic")}
     assert shown == {
         "position": "+1", "pnl": "+6.46", "equity": "25,006.46", "price": "60.10", "orders": "3 / 2", "latency": "1.10 ms",
         "synthetic": "SYNTHETIC DATA",
     }  # fmt: skip
-    assert "MAX_" in text(browser, "decisions")
-    assert "120905/stop" in text(browser, "working")
-    assert browser.execute_script("return document.querySelectorAll('#plot-session .bought').length") == 1
-    assert browser.execute_script("return document.querySelectorAll('#plot-latency .bar').length") == 11
+    assert "MAX_" in browser.text("decisions")
+    assert "120905/stop" in browser.text("working")
+    assert browser.run("return document.querySelectorAll('#plot-session .bought').length") == 1
+    assert browser.run("return document.querySelectorAll('#plot-latency .bar').length") == 11
 
     desk.set(state=State.HALTED, why="the books differ: <b>2</b>", position=2, data_age_sec=400.0)
-    wait(lambda: text(browser, "state") == "HALTED")
-    assert (text(browser, "why"), text(browser, "position"), browser.title[:9]) == ("the books differ: <b>2</b>", "+2", "HALTED +2")
-    assert text(browser, "age") == "7 min"
+    browser.wait(lambda: browser.text("state") == "HALTED")
+    assert (browser.text("why"), browser.text("position"), browser.driver.title[:9]) == ("the books differ: <b>2</b>", "+2", "HALTED +2")
+    assert browser.text("age") == "7 min"
 
-    browser.execute_script("document.querySelector('[data-act=\"pause\"]').click()")
-    assert browser.execute_script("return document.getElementById('dialog').open")
-    browser.execute_script("document.querySelector('#dialog [value=no]').click()")
+    browser.run("document.querySelector('[data-act=\"pause\"]').click()")
+    assert browser.run("return document.getElementById('dialog').open")
+    browser.run("document.querySelector('#dialog [value=no]').click()")
     assert desk.told == []
-    browser.execute_script("document.querySelector('[data-act=\"pause\"]').click(); document.getElementById('because').value = 'lunch'")
-    browser.execute_script("document.getElementById('confirm').click()")
-    wait(lambda: text(browser, "said") == "pause: done")
+    browser.run("document.querySelector('[data-act=\"pause\"]').click(); document.getElementById('because').value = 'lunch'")
+    browser.run("document.getElementById('confirm').click()")
+    browser.wait(lambda: browser.text("said") == "pause: done")
     assert (desk.told[0][0], desk.told[0][2], desk.now.mode) == ("pause", "lunch", Mode.PAUSED)
-    wait(lambda: text(browser, "mode") == "paused")
-    assert [e for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
+    browser.wait(lambda: browser.text("mode") == "paused")
+    assert browser.severe() == []
 
 
-def test_it_fits_every_width_and_scheme(browser: Any, address: str) -> None:
-    for width in (1440, 800, 390):
-        for scheme in ("light", "dark"):
-            size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-            media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-            browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-            browser.get(address.partition("#")[0])
-            wait(lambda: text(browser, "state") == "TRADING")
-            assert browser.execute_script("return document.documentElement.scrollWidth") == width
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    assert [e for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
+def test_it_fits_every_screen_and_is_for_everybody(browser: Chromium, address: str) -> None:
+    """With its commands, and with every list full: the token gives the first, the desk the second."""
+    browser.open(address, "return document.documentElement.dataset.recorded === 'yes' && !document.getElementById('acts').hidden")
+    browser.examine("dashboard", (1440, 800, 390))
+    stops = browser.stops()
+    assert [stop["place"] for stop in stops] == sorted(stop["place"] for stop in stops)
+    assert [stop for stop in stops if stop["ring"] < 2 or not stop["seen"]] == []
+    assert [stop["name"] for stop in stops if stop["tag"] == "BUTTON"] == ["pause", "resume", "reduce-only", "flatten", "stop"]
+    browser.run("document.querySelector('[data-act=\"flatten\"]').focus()")
+    browser.press("ENTER")
+    browser.wait("return document.getElementById('dialog').open && document.activeElement.id === 'because'")
+    browser.examine("dashboard-asks", (1440, 390))
+    browser.press("ESCAPE")
+    browser.wait("return !document.getElementById('dialog').open && document.activeElement.dataset.act === 'flatten'")
 
 
-def test_what_happens_is_on_the_screen_soon(browser: Any, address: str, desk: SmallDesk) -> None:
+def test_what_happens_is_on_the_screen_soon(browser: Chromium, address: str, desk: SmallDesk) -> None:
     """The page notes when each change was in its document; scripts/bench_dashboard.py prints how long after the event."""
-    browser.get(address.partition("#")[0])
-    wait(lambda: text(browser, "state") == "TRADING")
-    browser.execute_script(
+    browser.open(address.partition("#")[0])
+    browser.wait(lambda: browser.text("state") == "TRADING")
+    browser.run(
         "window.seen = {}; new MutationObserver(() => { window.seen[document.getElementById('why').textContent] ??= Date.now(); })"
         ".observe(document.getElementById('why'), { childList: true, characterData: true, subtree: true })"
     )
     for n in range(3):
         desk.set(why=f"event {n}")
-        wait(lambda n=n: f"event {n}" in browser.execute_script("return window.seen"))  # type: ignore[misc]
-    assert set(browser.execute_script("return window.seen")) >= {"event 0", "event 1", "event 2"}
+        browser.wait(lambda n=n: f"event {n}" in browser.run("return window.seen"))  # type: ignore[misc]
+    assert set(browser.run("return window.seen")) >= {"event 0", "event 1", "event 2"}

@@ -39,7 +39,7 @@ def test_a_bound_without_its_estimate_is_not_lost() -> None:
 
 def test_unknown_metrics_follow_the_known_ones_and_show_their_unit() -> None:
     rows = metric_rows({"zeta_usd": 3.0, "alpha_frac": 0.5, "net_pnl_usd": 1.0})
-    assert rows == [("Net P&L", "1.00", "net_pnl_usd"), ("alpha_frac", "50.00 %", "alpha_frac"), ("zeta_usd", "3.00", "zeta_usd")]
+    assert rows == [("Net P&L, USD", "1.00", "net_pnl_usd"), ("alpha_frac", "50.00 %", "alpha_frac"), ("zeta_usd", "3.00", "zeta_usd")]
 
 
 def test_names_are_unique() -> None:

@@ -10,19 +10,18 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from chromium import Chromium
 
 from mcl.engine.result import Result
 from mcl.report.run import run_page
 from mcl.tracking import Record, Store
 from mcl.tracking.filing import EXPERIMENT, NOTE, RUN
+from mcl.tracking.links import run_address
+from mcl.tracking.links import server as links_server
 
 from .conftest import view_of
-from .test_browser import browser, wait
-
-__all__ = ["browser"]
 
 
 @pytest.fixture(scope="module")
@@ -70,27 +69,40 @@ def _answers(url: str, process: subprocess.Popen[bytes]) -> None:
     pytest.fail("mcl ui did not answer")
 
 
-def shows(driver: Any, url: str, text: str) -> None:
-    driver.get("about:blank")
-    driver.get(url)
-    wait(driver, f"return document.body !== null && document.body.innerText.includes({text!r})", 90)
+def shows(browser: Chromium, url: str, text: str) -> None:
+    browser.open(url)
+    browser.wait(f"return document.body !== null && document.body.innerText.includes({text!r})", 120)
 
 
-def test_runs_are_found_described_compared_and_their_report_is_drawn(browser: Any, server: str, runs: tuple[Path, list[str]]) -> None:
+def pressed(text: str) -> str:
+    """A script that presses the button with this text, once there is one that can be pressed."""
+    found = f"[...document.querySelectorAll('button')].find(b => b.textContent.trim() === {text!r} && !b.disabled)"
+    return f"const button = {found}; if (button) button.click(); return button !== undefined"
+
+
+def test_runs_are_found_described_compared_and_their_report_is_drawn(browser: Chromium, server: str, runs: tuple[Path, list[str]]) -> None:
     root, ids = runs
     experiment = Store(root).door.client.get_experiment_by_name("mcl").experiment_id
     place = f"{server}/#/experiments/{experiment}"
-    shows(browser, f"{place}/runs?searchFilter=metrics.%60result%2Fsharpe%60%20%3E%201.5", "ema_cross f20 s30")
-    assert "ema_cross f10 s30" not in browser.execute_script("return document.body.innerText")
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 1800, "height": 1200, "deviceScaleFactor": 1, "mobile": False})
-    shows(browser, f"{place}/runs/{ids[0]}", "Beyond luck.")
-    link = browser.execute_script("return [...document.querySelectorAll('a')].find(a => a.textContent === 'Report').getAttribute('href')")
-    assert link.endswith(f"/experiments/{experiment}/runs/{ids[0]}/artifacts/report.html")
-    both = f"%5B%22{ids[0]}%22,%22{ids[1]}%22%5D"
-    shows(browser, f"{server}/#/compare-runs?runs={both}&experiments=%5B%22{experiment}%22%5D", "Comparing 2 Runs")
-    shows(browser, f"{place}/runs/{ids[0]}/artifacts/report.html", "report.html")
-    wait(browser, "return document.querySelector('iframe') !== null", 60)
-    browser.switch_to.frame(browser.find_element("css selector", "iframe"))
-    wait(browser, "return document.documentElement.dataset.drawn === '5'", 60)
-    browser.switch_to.default_content()
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    with browser.seen_at(1800, height=1200):
+        shows(browser, f"{place}/runs?searchFilter=metrics.%60result%2Fsharpe%60%20%3E%201.5", "ema_cross f20 s30")
+        assert "ema_cross f10 s30" not in browser.run("return document.body.innerText")
+
+        shows(browser, f"{place}/runs?searchFilter=metrics.%60result%2Fsharpe%60%20%3E%200", "ema_cross f10 s30")
+        for row in range(2):
+            box = f"document.querySelectorAll('input[aria-label*=\"toggle row selection\"]')[{row}]"
+            browser.wait(f"const box = {box}; if (box && !box.checked) box.click(); return box && box.checked")
+        browser.wait(pressed("Compare"))
+        browser.wait("return document.body.innerText.includes('Comparing 2 Runs')")
+        assert all(run_id in browser.driver.current_url for run_id in ids)
+        browser.keep("mlflow-compare")
+
+        shows(browser, f"{server}{run_address(ids[0]).removeprefix(links_server())}", "Beyond luck.")  # the link of the pages
+        link = browser.run("return [...document.querySelectorAll('a')].find(a => a.textContent === 'Report').getAttribute('href')")
+        assert link.endswith(f"/experiments/{experiment}/runs/{ids[0]}/artifacts/report.html")
+        browser.keep("mlflow-run")
+        shows(browser, f"{place}/runs/{ids[0]}/artifacts/report.html", "report.html")
+        browser.wait("return document.querySelector('iframe') !== null")
+        browser.driver.switch_to.frame(browser.driver.find_element("css selector", "iframe"))
+        browser.wait("return document.documentElement.dataset.drawn === '5'")
+        browser.driver.switch_to.default_content()

@@ -25,6 +25,7 @@ from mcl.report.detail import opened
 from mcl.report.format import metric_rows
 from mcl.report.run import RunView, run_page
 from mcl.report.sweep import sweep_page
+from mcl.report.theme import Link
 from mcl.risk import Block
 
 from .conftest import CONFIG, SESSION_BARS, simulated, walk
@@ -118,6 +119,18 @@ def test_pages_parse_and_ask_nobody_for_anything(pages: dict[str, str], name: st
     assert "url(" not in css
 
 
+def test_links_lead_out_of_the_page_and_nothing_is_fetched_from_them(month: Result, make_view: MakeView) -> None:
+    document = Document(run_page(make_view(month, links=[Link("Run in <MLflow>", 'http://127.0.0.1:5000/#/runs/a"b')])))
+    assert document.outside == ['http://127.0.0.1:5000/#/runs/a"b']
+    assert "Run in <MLflow>" in document.text
+
+
+def test_every_table_and_every_box_has_a_name(pages: dict[str, str]) -> None:
+    for html in pages.values():
+        assert 'aria-label=""' not in html
+        assert re.findall(r"<table(?![^>]*aria-label=)", html) == []
+
+
 def test_numbers_of_the_page_are_those_of_the_metrics(month: Result, make_view: MakeView) -> None:
     metrics = summary(month) | {"extra_usd": 12.345678901234567, "missing": math.nan}
     shown = Document(run_page(make_view(month, metrics=metrics))).metrics
@@ -191,7 +204,7 @@ def test_trade_list_says_when_it_is_cut(month: Result, pages: dict[str, str]) ->
 
 
 def test_months_sum_to_the_net_result(month: Result, pages: dict[str, str]) -> None:
-    table = pages["run"].partition('<table class="months">')[2].partition("</table>")[0]
+    table = pages["run"].partition('<table class="months held"')[2].partition("</table>")[0]
     titles = [float(t.replace(",", "")) for t in re.findall(r'title="([^"]+)"', table)]
     assert titles[-1] == round(month.net_pnl_usd, 2)
     assert sum(titles[:-1]) == pytest.approx(month.net_pnl_usd, abs=0.01)

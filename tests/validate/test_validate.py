@@ -6,7 +6,9 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
+from chromium import DRAWN, Chromium
 from conftest import SETTINGS, SWEEP, Case, market, silent  # type: ignore[import-not-found]
 
 from mcl import config, metrics, runs, search
@@ -175,3 +177,21 @@ def test_an_end_behind_the_fence_does_not_open_it(case: Case) -> None:
         case.validated.answers.subject.raw | {"data": case.validated.answers.subject.raw["data"] | {"end": "2024-10-30"}}
     )
     assert load(run.data, case.root).session.max() < int(np.datetime64("2024-09-03", "D").astype(np.int64))
+
+
+def test_the_page_shows_the_recorded_numbers_to_everybody(case: Case, browser: Chromium) -> None:
+    done = case.validated
+    browser.open(done.report.as_uri(), DRAWN)
+    rows = browser.run("return [...document.querySelectorAll('#verdict tbody tr')].map(r => [r.cells[0].textContent, r.cells[1].title])")
+    recorded = json.loads(case.store.run(done.run_id).file("validation.json"))["rows"]
+    assert [name for name, _ in rows] == [row["label"] for row in recorded]
+    shown, kept = [float(value) for _, value in rows], [math.nan if row["value"] is None else row["value"] for row in recorded]
+    assert shown == pytest.approx(kept, nan_ok=True)
+    own = "document.getElementById('chart-equity').data.find(t => t.name === 'The run')"
+    days, growth = browser.run(f"return [{own}.x, {own}.y]")
+    sessions = pd.read_parquet(case.store.run(done.subject_id).artifacts / "data" / "sessions.parquet")
+    assert days == [f"{day:%Y-%m-%d}" for day in sessions["session"]]
+    assert growth == pytest.approx((sessions["equity_usd"] / done.answers.subject.run.capital_usd).to_numpy())
+    links = browser.run("return [...document.querySelectorAll('.links a')].map(a => a.getAttribute('href'))")
+    assert [link.rpartition("/")[2] for link in links] == [done.run_id, done.subject_id]
+    browser.examine("validation")

@@ -1,0 +1,25 @@
+"""Ways from the pages of mcl to MLflow's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from mcl.tracking import links
+
+
+@pytest.mark.parametrize(
+    ("uri", "server"),
+    [
+        (None, "http://127.0.0.1:5000"),
+        ("sqlite:////somewhere/mlflow.db", "http://127.0.0.1:5000"),
+        ("https://mlflow.example.com/team/", "https://mlflow.example.com/team"),
+        ("https://someone:secret@mlflow.example.com:8443", "https://mlflow.example.com:8443"),
+    ],
+)
+def test_they_lead_to_the_server_of_the_store_and_tell_no_password(uri: str | None, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if uri is None:
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    else:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert links.run("abc").href == f"{server}/#/runs/abc"
+    assert links.version("my model", 3).href == f"{server}/#/models/my%20model/versions/3"
