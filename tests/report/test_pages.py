@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mcl.engine.result import Result
+from mcl.engine.result import Result, changes
 from mcl.metrics import summary
 from mcl.metrics.overfit import expected_maximum
 from mcl.report.audit import session_page
@@ -213,7 +213,7 @@ def test_months_sum_to_the_net_result(month: Result, pages: dict[str, str]) -> N
 def test_a_halt_is_said_in_the_header_and_every_rule_is_counted(month: Result, make_view: MakeView) -> None:
     block = month.block.copy()
     block[100:103], block[5000:] = Block.NO_ENTRY, Block.MAX_DRAWDOWN
-    html = run_page(make_view(replace(month, block=block)))
+    html = run_page(make_view(replace(month, changes=changes(month.position, month.target, block))))
     words = "".join(Document(html).text)
     assert f"Trading stopped for good on {month.bars.session[5000].astype('datetime64[D]')}" in words
     assert Block.NO_ENTRY.text in words
