@@ -11,6 +11,7 @@ from mcl.engine.account import Holding, Ledger, Money
 from mcl.engine.kernel import Fills
 from mcl.engine.orders import QUANTA, execution_record
 from mcl.engine.plan import VECTORS, Plan, plan
+from mcl.engine.protective import distance
 from mcl.engine.result import FILL, Result
 from mcl.engine.trades import round_trips
 from mcl.errors import EngineError
@@ -68,7 +69,9 @@ def _since_entry(holding: Holding, fills: Fills) -> Fills:
     """With what was held before the first bar as a fill of that bar: a round trip has an entry."""
     if not holding.position:
         return fills
-    return np.concatenate([np.array([(0, 0, holding.position, holding.entry_ticks, 0.0, 0, holding.position)], FILL), fills])
+    h = holding
+    entry = (0, 0, h.position, h.entry_ticks, 0.0, 0, h.position, distance(h.entry_ticks, h.stop_at))
+    return np.concatenate([np.array([entry], FILL), fills])
 
 
 def backtest(config: schema.Config, bars: Bars) -> Result:

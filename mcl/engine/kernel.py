@@ -40,7 +40,7 @@ from mcl.engine.account import (
 )
 from mcl.engine.decide import FORCED, MAX_POSITION, NONE, STOPPED_OUT, Account, Intent, Target, decide, same, sign, without_new_risk
 from mcl.engine.orders import ExecutionRecord, Waiting, sent, slippage, tried
-from mcl.engine.protective import NOTHING, STOP, corridor, reaches_profit, touched
+from mcl.engine.protective import NOTHING, STOP, corridor, distance, reaches_profit, touched
 from mcl.engine.result import CHANGE, FILL, FILL_REASONS
 from mcl.jit import inline, njit
 from mcl.risk import OFF, Block, LimitsRecord
@@ -229,8 +229,8 @@ def _advance(  # noqa: PLR0912, PLR0915
                 paid = slippage(base, held, volumes[i], execution) if full else base
                 sold, bought = outgoing - sign(held) * paid, opening + sign(held) * paid
                 holding = rolled(holding, sold, bought, opening - outgoing)
-                count = _write(fills, count, i, contract, -held, sold, paid, ROLL, 0)
-                count = _write(fills, count, i, contracts[i], held, bought, paid, ROLL, held)
+                count = _write(fills, count, i, contract, -held, sold, paid, ROLL, 0, math.nan)
+                count = _write(fills, count, i, contracts[i], held, bought, paid, ROLL, held, math.nan)
             contract = contracts[i]
         if full:
             k, order = signed(i) - 1 - execution.latency_bars, 0
@@ -252,7 +252,7 @@ def _advance(  # noqa: PLR0912, PLR0915
             if full and adds:
                 holding = trailing(holding, trail)
             reason = RISK if target.block >= FORCED else TARGET
-            count = _write(fills, count, i, contract, order, price, paid, reason, holding.position)
+            count = _write(fills, count, i, contract, order, price, paid, reason, holding.position, holding.stop_at)
         if full and waiting.quantity != 0:
             k = waiting.decided
             waiting, part, touch = tried(waiting, opening, float(highs[i]), float(lows[i]), volumes[i], base, execution)
@@ -261,7 +261,7 @@ def _advance(  # noqa: PLR0912, PLR0915
                 guard = guard_after_fill(guard, holding, part, touch.price, money)
                 holding = filled(holding, part, touch.price, _at(stops, k), _at(take_profits, k))
                 holding = trailing(holding, _at(trails, k))
-                count = _write(fills, count, i, contract, part, touch.price, touch.slippage, TARGET, holding.position)
+                count = _write(fills, count, i, contract, part, touch.price, touch.slippage, TARGET, holding.position, holding.stop_at)
         if protected and holding.position != 0:
             reason, level = touched(holding, opening, float(highs[i]), float(lows[i]), float(closes[i]), within)
             if full and len(firsts) > 0 and reason == STOP and not within and reaches_profit(holding, float(highs[i]), float(lows[i])):
@@ -276,7 +276,7 @@ def _advance(  # noqa: PLR0912, PLR0915
                 guard = guard_after_stop(guard_after_fill(guard, holding, -held, price, money), sign(held))
                 holding = filled(holding, -held, price, math.nan, math.nan)
                 waiting, valid = _none(), signed(i)
-                count = _write(fills, count, i, contract, -held, price, paid, reason, 0)
+                count = _write(fills, count, i, contract, -held, price, paid, reason, 0, math.nan)
         equity = equity_usd(holding, float(closes[i]), money)
         if full and holding.trail_ticks > 0:
             holding = ratcheted(holding, float(closes[i]))
@@ -367,10 +367,12 @@ def _none() -> Waiting:
 
 
 @inline
-def _write(fills: Fills, count: int, bar: int, contract: int, quantity: int, price: float, paid: float, reason: int, position: int) -> int:
+def _write(
+    fills: Fills, count: int, bar: int, contract: int, quantity: int, price: float, paid: float, reason: int, position: int, stop_at: float
+) -> int:
     fill: Any = fills[count]
     fill.bar, fill.contract, fill.quantity, fill.price_ticks = bar, contract, quantity, price
-    fill.slippage_ticks, fill.reason, fill.position = paid, reason, position
+    fill.slippage_ticks, fill.reason, fill.position, fill.risk_ticks = paid, reason, position, distance(price, stop_at)
     return count + 1
 
 

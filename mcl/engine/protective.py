@@ -45,3 +45,9 @@ def corridor(holding: Holding) -> tuple[float, float]:
     if holding.position < 0:
         return holding.take_profit_at, holding.stop_at
     return math.nan, math.nan
+
+
+@inline
+def distance(price: float, stop_at: float) -> float:
+    """Ticks from a fill to the stop that protects it, 0 for none."""
+    return 0.0 if math.isnan(stop_at) else abs(price - stop_at)

@@ -21,6 +21,7 @@ FILL = np.dtype(
         ("slippage_ticks", np.float64),  # positive = cost
         ("reason", np.int64),  # index into FILL_REASONS
         ("position", np.int64),  # after the fill
+        ("risk_ticks", np.float64),  # from the price to the protective stop of that position, 0 for none
     ]
 )
 # risk: a limit closed it; end (of trades only): still open at the last bar
@@ -47,6 +48,7 @@ TRADE = np.dtype(
         ("mae_usd", np.float64),  # worst open result (<= 0), at bar extremes
         ("mfe_usd", np.float64),  # best open result (>= 0)
         ("exit_reason", np.int64),  # index into FILL_REASONS
+        ("risk_usd", np.float64),  # what all contracts that entered would lose at the stop they entered with; 0 without one
     ]
 )
 
@@ -156,6 +158,7 @@ class Result:
                 "net_usd": t["gross_usd"] - t["commission_usd"],
                 "mae_usd": t["mae_usd"],
                 "mfe_usd": t["mfe_usd"],
+                "risk_usd": t["risk_usd"],
                 "bars": t["exit_bar"] - t["entry_bar"],
                 "exit_reason": np.array(FILL_REASONS, dtype=object)[t["exit_reason"]],
             }

@@ -55,6 +55,7 @@ def _round_trips(fills: Table, high: Ticks, low: Ticks, close: Ticks, tick_value
                 cash -= sign(quantity) * opening * price
                 held += sign(quantity) * opening
                 _enter(out[count], fill.bar, held, opening, price - gap, commission)
+                out[count].risk_usd += opening * fill.risk_ticks * tick_value
         if held != 0:
             _stretch(out[count], high, low, fill.bar, fills[k + 1].bar if k + 1 < len(fills) else len(close), held, cash, tick_value)
     if held != 0:

@@ -43,6 +43,13 @@ def expectancy(pnl: Floats) -> float:
     return float(pnl.mean()) if len(pnl) else math.nan
 
 
+def expectancy_r(trades: Table) -> float:
+    """Mean result in multiples of what was at risk at the entry (Tharp's R), the distance of its protective stop in USD; NaN unless each
+    trade had one."""
+    risk = np.asarray(trades["risk_usd"], dtype=np.float64)
+    return float((net(trades) / risk).mean()) if len(trades) and (risk > 0).all() else math.nan
+
+
 def payoff(pnl: Floats) -> float:
     """Average win over average loss; NaN without both."""
     wins, losses = pnl[pnl > 0], pnl[pnl < 0]
@@ -72,6 +79,7 @@ def summary(result: Result) -> dict[str, float]:
         "win_rate_frac": win_rate(pnl),
         "profit_factor": profit_factor(pnl),
         "avg_trade_usd": expectancy(pnl),
+        "expectancy_r": expectancy_r(trades),
         "payoff": payoff(pnl),
         "best_trade_usd": float(pnl.max()) if len(pnl) else math.nan,
         "worst_trade_usd": float(pnl.min()) if len(pnl) else math.nan,

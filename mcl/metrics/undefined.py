@@ -35,6 +35,7 @@ UNDEFINED: dict[str, str] = {
     "win_rate_frac": _UNTRADED,
     "profit_factor": "no losing trade, so there is nothing to divide by",
     "avg_trade_usd": _UNTRADED,
+    "expectancy_r": "no closed trade, or one that began without a protective stop",
     "payoff": "no winning or no losing trade",
     "avg_win_usd": "no winning trade",
     "avg_loss_usd": "no losing trade",

@@ -62,6 +62,7 @@ METRICS = (
     Metric("win_rate_frac", "Win rate", "Trades", "percent"),
     Metric("profit_factor", "Profit factor", "Trades", "ratio", 1),
     Metric("avg_trade_usd", "Average trade", "Trades", "usd", 1),
+    Metric("expectancy_r", "Expectancy, multiples of the risk", "Trades", "ratio", 1),
     Metric("payoff", "Average win / loss", "Trades", "ratio"),
     Metric("avg_win_usd", "Average win", "Trades", "usd"),
     Metric("avg_loss_usd", "Average loss", "Trades", "usd"),

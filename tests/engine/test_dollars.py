@@ -13,6 +13,7 @@ from mcl import schema
 from mcl.data.bars import Bars
 from mcl.engine.backtest import Plan, simulate
 from mcl.engine.result import FILL_REASONS, Result
+from mcl.metrics import summary
 from mcl.risk import Block
 
 CAPITAL = 10_000.0
@@ -81,6 +82,17 @@ def test_a_stop_fills_at_its_level_one_tick_worse_and_keeps_us_out_until_the_sig
     assert fills_of(result) == [(1, 1, 7001, "target"), (2, -1, 6990, "stop"), (6, 1, 7001, "target")]
     assert result.block.tolist() == [0, 0, Block.STOPPED_OUT, Block.STOPPED_OUT, 0, 0, 0]
     assert result.equity[3] == pytest.approx(CAPITAL - 11 - 1.54)
+
+
+def test_what_a_trade_risks_is_the_distance_of_its_stop_at_the_entry() -> None:
+    """Two contracts at 7001 with a stop at 6981 risk $40; the third, at 7011, has its stop 20 below the average of 7004 1/3, at 6984."""
+    bars = bars_of((7000, 7000, 7000, 7000), (7000, 7000, 7000, 7000), (7010, 7010, 7010, 7010), (7000, 7000, 6980, 6980))
+    result = trade(bars, [2, 3, 3, 3], stop=20)
+    assert result.fills["risk_ticks"].tolist() == [20, 7011 - 6984, 0]
+    assert result.trades["risk_usd"].tolist() == [2 * 20 + 27]
+    net_usd = 3 * 6983 - 2 * 7001 - 7011 - 6 * 0.77
+    assert summary(result)["expectancy_r"] == pytest.approx(net_usd / 67)
+    assert np.isnan(summary(trade(bars, [2, 3, 0, 0]))["expectancy_r"])
 
 
 @covers("stop")

@@ -33,7 +33,7 @@ def result_of(
 ) -> Result:
     n, position_ = len(equity), np.array(position, np.int64)
     zero = np.zeros(n, np.int64)
-    records = np.array(fills, FILL), np.array(closed, TRADE)
+    records = np.array([(*fill, 0) for fill in fills], FILL), np.array(closed, TRADE)
     return Result(bars_of(sessions), 1000.0, np.array(equity), changes(position_, zero, zero), *records, commission)
 
 
@@ -50,7 +50,11 @@ def run() -> Result:
         (5, 0, -2, 7001, 1, roll, 0),
         (5, 0, 2, 7002, 1, roll, 2),
     ]
-    closed = [(0, 1, 1, 7000, 7050, 50, 2, -5, 60, 0), (2, 3, -1, 7060, 7080, -20, 2, -30, 0, 1), (4, 5, 2, 7000, 7004, 8, 1, 0, 9, end)]
+    closed = [
+        (0, 1, 1, 7000, 7050, 50, 2, -5, 60, 0, 24),
+        (2, 3, -1, 7060, 7080, -20, 2, -30, 0, 1, 20),
+        (4, 5, 2, 7000, 7004, 8, 1, 0, 9, end, 0),
+    ]
     return result_of([1049, 1048, 998, 1026, 1030, 1033], [1, 0, -1, 0, 2, 2], fills, closed, 5.0, [10, 10, 11, 11, 14, 14])
 
 
@@ -79,6 +83,7 @@ def test_trades_leave_the_open_one_out(run: Result) -> None:
     assert m["win_rate_frac"] == 0.5
     assert m["profit_factor"] == pytest.approx(48 / 22)
     assert m["avg_trade_usd"] == 13.0
+    assert m["expectancy_r"] == pytest.approx((48 / 24 - 22 / 20) / 2)
     assert m["payoff"] == pytest.approx(48 / 22)
     assert m["sqn"] == pytest.approx(math.sqrt(2) * 13 / np.std([48, -22], ddof=1))
     assert m["avg_bars_held"] == 1.0
@@ -95,7 +100,7 @@ def test_a_run_without_a_trade_has_no_invented_numbers() -> None:
     m = summary(result_of([1000.0] * 4, [0] * 4, [], [], 0.0, [1, 1, 2, 2]))
     assert not any(math.isinf(value) for value in m.values())
     assert (m["net_pnl_usd"], m["trades"], m["max_drawdown_frac"]) == (0, 0, 0)
-    for name in ("sharpe", "sharpe_low", "psr", "sortino", "calmar", "win_rate_frac", "profit_factor", "sqn"):
+    for name in ("sharpe", "sharpe_low", "psr", "sortino", "calmar", "win_rate_frac", "profit_factor", "sqn", "expectancy_r"):
         assert math.isnan(m[name]), name
         assert {n: text for _, text, n in metric_rows(m)}.get(name, "n/a") == "n/a"
 
@@ -119,7 +124,7 @@ def test_every_undefined_metric_says_why(run: Result) -> None:
     """Nothing traded, one session, one trade: whatever is NaN there has a reason, and no reason stands for a metric that does not exist."""
     known = summary(run)
     assert set(UNDEFINED) <= set(known)
-    lonely = result_of([1001.0, 1001.0], [1, 0], [(0, 0, 1, 7000, 0, 0, 1)], [(0, 1, 1, 7000, 7001, 1, 0, 0, 1, 0)], 0.0, [1, 1])
+    lonely = result_of([1001.0, 1001.0], [1, 0], [(0, 0, 1, 7000, 0, 0, 1)], [(0, 1, 1, 7000, 7001, 1, 0, 0, 1, 0, 0)], 0.0, [1, 1])
     for m in (summary(result_of([1000.0] * 4, [0] * 4, [], [], 0.0, [1, 1, 2, 2])), summary(lonely), known):
         missing = {name for name, value in m.items() if math.isnan(value)}
         assert set(reasons(m)) == missing

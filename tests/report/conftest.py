@@ -65,10 +65,10 @@ def simulated(bars: Bars, span: int = 60) -> Result:
     for i in np.flatnonzero((before != position) | (bars.roll & (before != 0))):
         held = before[i]
         if bars.roll[i] and held:
-            records.append((i, 0, -held, ticks["outgoing_open"][i] - np.sign(held) * SLIP, SLIP, FILL_REASONS.index("roll"), 0))
-            records.append((i, 1, held, ticks["open"][i] + np.sign(held) * SLIP, SLIP, FILL_REASONS.index("roll"), held))
+            records.append((i, 0, -held, ticks["outgoing_open"][i] - np.sign(held) * SLIP, SLIP, FILL_REASONS.index("roll"), 0, 0))
+            records.append((i, 1, held, ticks["open"][i] + np.sign(held) * SLIP, SLIP, FILL_REASONS.index("roll"), held, 0))
         if delta := position[i] - held:
-            records.append((i, bars.contract[i], delta, ticks["open"][i] + np.sign(delta) * SLIP, SLIP, 0, position[i]))
+            records.append((i, bars.contract[i], delta, ticks["open"][i] + np.sign(delta) * SLIP, SLIP, 0, position[i], 0))
     fills = np.array(records, dtype=FILL)
     adjusted = {name: np.rint(values * 100) for name, values in bars.adjusted.items()}
     last = np.concatenate([[adjusted["open"][0]], adjusted["close"][:-1]])
@@ -114,6 +114,7 @@ def _trades(fills: Any, adjusted: dict[str, Any], position: Any) -> Any:
                 min(worst, 0),
                 max(best, 0),
                 FILL_REASONS.index("end") if is_last else 0,
+                0,
             )
         )
     return np.array(rows, dtype=TRADE)
