@@ -94,8 +94,9 @@ def size(folder: Path) -> int:
 
 
 def children(parent: int) -> list[int]:
-    """The processes that this one has begun (Linux)."""
-    return [int(number) for path in Path(f"/proc/{parent}/task").glob("*/children") for number in path.read_text().split()]
+    """The processes that this one has begun, and theirs: workers, and the server that forks them (Linux)."""
+    begun = [int(number) for path in Path(f"/proc/{parent}/task").glob("*/children") for number in path.read_text().split()]
+    return begun + [grandchild for child in begun for grandchild in children(child)]
 
 
 def main() -> int:

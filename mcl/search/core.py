@@ -19,7 +19,7 @@ from mcl.search.ledger import Ledger
 from mcl.search.loop import Loop
 from mcl.search.outcomes import Outcomes
 from mcl.search.place import Place
-from mcl.search.pool import Inline, Pool, Workers
+from mcl.search.pool import Inline, Pool, Workers, expected
 from mcl.search.progress import Board, Progress, Silent
 from mcl.search.study import Study
 from mcl.search.swept import Ending, Swept, abandon, conclude
@@ -45,6 +45,8 @@ def sweep(
     anything is recorded when the space, the metric or the configuration is not usable; StoreError or EngineError later, with the
     parent marked FAILED. `above` is the search that this one is a part of: its child it becomes, and who stops that stops this.
     """
+    if composed.search.workers > 1 and composed.search.backend == "local":
+        expected()
     frozen = freeze(composed, root)
     begun = parent(frozen)
     sweep_id = store.start(replace(begun, tags=begun.tags | dict(tags or {}), parent=above.sweep_id if above else None))

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -77,16 +78,24 @@ def rows(project: Project, swept: Swept) -> list[int]:
 
 
 def workers_of(parent: int) -> list[int]:
-    """Process ids of the worker processes of `parent`, without multiprocessing's resource tracker."""
+    """Process ids of the worker processes of `parent`: the children of the server that forks them."""
+    return [worker for server in children(parent) if b"forkserver" in cmdline(server) for worker in children(server)]
+
+
+def children(parent: int) -> list[int]:
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
-        try:
+        with suppress(FileNotFoundError, ProcessLookupError):
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[1]) == parent and b"spawn_main" in (entry / "cmdline").read_bytes():
+            if int(fields[1]) == parent:
                 found.append(int(entry.name))
-        except (FileNotFoundError, ProcessLookupError):
-            continue
     return found
+
+
+def cmdline(process: int) -> bytes:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return (Path("/proc") / str(process) / "cmdline").read_bytes()
+    return b""
 
 
 @pytest.mark.parametrize(("sampler", "workers"), [("grid", 1), ("qmc", 2), ("random", 1)])
