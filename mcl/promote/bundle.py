@@ -48,9 +48,8 @@ def files(stored: StoredRun, repeated: runs.Replayed, table: tuple[Gate, ...], f
         "config.json": _json(raw),
         "gates.json": _json([asdict(gate) for gate in table]),
         "provenance.json": _json(facts),
-        "code.json": _json(evidence.code_digests(run.strategy)),
         "versions.json": _json(evidence.versions()),
-        "manifest.json": json.dumps(bars.provenance | {"fingerprint": bars.fingerprint}, default=str, indent=1).encode(),
+        **evidence.inputs(run, bars),
         "metrics.json": _json(finite),
         "data/roll_table.parquet": runs.parquet(bars.roll_table),
         "data/sessions.parquet": runs.parquet(repeated.result.session_equity.to_frame().reset_index()),
@@ -92,12 +91,16 @@ def verified(version: StoredVersion) -> Files:
     at = f"of version {version.version}"
     if SUMS not in found:
         raise LiveError(f"registry: {SUMS} {at} is missing", "promote the run again")
+    others = {name: content for name, content in found.items() if name != SUMS}
+    listing, registered = sums(others), version.tags.get("content_sha256")
+    if found[SUMS] != listing and content_sha256(others | {SUMS: listing}) == registered:
+        raise LiveError(f"registry: {SUMS} {at} is not the file that was registered", "promote the run again")
     lines = (line.partition("  ") for line in found[SUMS].decode(errors="replace").splitlines())
     listed = {name: digest for digest, _, name in lines}
-    for name in sorted((listed.keys() | found.keys()) - {SUMS}):
-        if name not in found or listed.get(name) != hashlib.sha256(found[name]).hexdigest():
+    for name in sorted(listed.keys() | others.keys()):
+        if name not in others or listed.get(name) != hashlib.sha256(others[name]).hexdigest():
             raise LiveError(f"registry: {name} {at} is not the file that was registered", "promote the run again")
-    if content_sha256(found) != version.tags.get("content_sha256"):
+    if content_sha256(found) != registered:
         raise LiveError(f"registry: {SUMS} {at}, or its tag content_sha256, is not the one that was registered", "promote the run again")
     for name, content in found.items():
         if PurePosixPath(name).suffix in PICKLED or content[:1] == b"\x80":
