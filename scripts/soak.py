@@ -48,7 +48,7 @@ from mcl.live.supervisor import Supervisor
 from mcl.market import MCL
 
 DEADLINE_SEC = 90.0  # a session that has not ended by then is stuck
-STILL_SEC = 4.0
+STILL_SEC = 2.0
 ROOT = Path(__file__).resolve().parents[1]
 RECORD = ROOT / "build" / "soak.jsonl"
 SERVE = Session._serve

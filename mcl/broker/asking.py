@@ -66,9 +66,10 @@ class Asking:
             self._errors.append((req_id, code, text))
         self._changed.set()
 
-    def errors(self, req_id: int, codes: frozenset[int] | None = None) -> str:
-        """What the broker said about a request or an order; empty if nothing."""
-        return "; ".join(f"{text} ({code})" for at, code, text in self._errors if at == req_id and (codes is None or code in codes))
+    def errors(self, req_id: int, codes: frozenset[int] | None = None, but: frozenset[int] = frozenset()) -> str:
+        """What the broker said about a request or an order (of these codes, without those); empty if nothing."""
+        said = [(code, text) for at, code, text in self._errors if at == req_id and code not in but]
+        return "; ".join(f"{text} ({code})" for code, text in said if codes is None or code in codes)
 
     @property
     def last_error(self) -> str:

@@ -8,6 +8,7 @@ protection, trades, and protects anew. Only executions count; an order is over w
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -22,6 +23,7 @@ from mcl.engine.decide import sign
 from mcl.errors import BrokerError, Uncertain
 
 COMMISSION_WAIT_SEC = 2.0
+PART_SEC = 2.0  # so long the rest of a limit may go on resting when a part of it has filled
 DONE = frozenset({"Filled", "Cancelled", "ApiCancelled", "Inactive"})
 WORKING = frozenset({"PreSubmitted", "Submitted", "Filled"})  # what says that the server has an order
 CANCELLED = frozenset({202})
@@ -115,21 +117,27 @@ class Trading:
 
     async def _finish(self, pinned: Pinned, trade: Any, quantity: int, goal: Goal, ref: str) -> None:
         """Wait for the whole quantity; what a limit did not get in time is cancelled and, by configuration, taken at the market."""
-        style, limited = self._config.order, trade.order.orderType != "MKT"
-        wait = min(style.ttl_sec, self._config.timeout_sec) if limited else self._config.timeout_sec
-        if style.kind == "limit" and limited:
-            wait = style.ttl_sec
-        if await self._whole(trade, quantity, wait):
+        limited = trade.order.orderType != "MKT"
+        if await self._whole(trade, quantity, await self._patience(trade)):
             return
-        if not limited or self._refused(trade):
+        if not limited or self._refused(trade, but=CANCELLED):
             raise self._uncertain(pinned, trade, quantity)
         await self._cancel([trade])
         left = quantity - sum(fill.quantity for fill in self._ledger.filled(ref))
-        if left and style.fallback == "market":
+        if left and self._config.order.fallback == "market":
             self._ledger.intend(ref + MARKET, goal)
             rest = self._line.send(pinned, Ticket(left, ref + MARKET, "MKT"))
             if not await self._whole(rest, left, self._config.timeout_sec):
                 raise self._uncertain(pinned, rest, left)
+
+    async def _patience(self, trade: Any) -> float:
+        """Seconds that an order still has. One that rests waits for its first part here; with it a position stands without protection."""
+        style, ref = self._config.order, trade.order.orderRef
+        if trade.order.orderType == "MKT" or style.kind != "limit":
+            return self._config.timeout_sec
+        until = time.monotonic() + style.ttl_sec
+        await self._asking.until(lambda: bool(self._ledger.filled(ref)) or trade.orderStatus.status in DONE, style.ttl_sec)
+        return min(PART_SEC, max(0.0, until - time.monotonic()))
 
     async def _whole(self, trade: Any, quantity: int, seconds: float) -> bool:
         ref = trade.order.orderRef
@@ -137,12 +145,13 @@ class Trading:
         def whole() -> bool:
             return sum(fill.quantity for fill in self._ledger.filled(ref)) == quantity
 
-        ended = trade.order.orderType != "MKT"
-        await self._asking.until(lambda: whole() or self._refused(trade) or (ended and trade.orderStatus.status in DONE), seconds)
+        limited = trade.order.orderType != "MKT"  # that it is cancelled is one of its ends, and no refusal
+        but = CANCELLED if limited else frozenset[int]()
+        await self._asking.until(lambda: whole() or self._refused(trade, but) or (limited and trade.orderStatus.status in DONE), seconds)
         if whole():
             self._gate.accepted()
             await self._asking.until(lambda: not any(math.isnan(f.commission_usd) for f in self._ledger.filled(ref)), COMMISSION_WAIT_SEC)
-        elif self._refused(trade):
+        elif self._refused(trade, but):
             self._gate.rejected(self._said(trade))
         else:
             self._asking.check()
@@ -152,8 +161,8 @@ class Trading:
         said = self._said(trade) or f"no complete fill within {self._config.timeout_sec:g} s"
         return Uncertain(f"the order {trade.order.orderRef} for {quantity} {pinned.local_symbol} is uncertain: {said}")
 
-    def _refused(self, trade: Any) -> bool:
-        return trade.orderStatus.status in DONE and bool(self._said(trade))
+    def _refused(self, trade: Any, but: frozenset[int] = frozenset()) -> bool:
+        return trade.orderStatus.status in DONE and bool(self._asking.errors(trade.order.orderId, but=but))
 
     def _said(self, trade: Any) -> str:
         return self._asking.errors(trade.order.orderId)

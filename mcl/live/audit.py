@@ -26,7 +26,7 @@ import pandas as pd
 
 from mcl import schema
 from mcl.broker import Bar
-from mcl.broker.ledger import decision_of
+from mcl.broker.ledger import MARKET, decision_of
 from mcl.data.bars import Bars
 from mcl.engine.account import Money
 from mcl.engine.backtest import Plan, plan, simulate
@@ -165,12 +165,13 @@ def _fills_frame(entries: list[Entry]) -> pd.DataFrame:
 
 
 def _live_fills(entries: list[Entry], rolls: set[str]) -> list[LiveFill]:
-    """Executions of one order in one bar are one fill at their average price. The legs of a roll are no decision."""
+    """Executions of one decision in one bar, what its limit left to the market included, are one fill at their average price. The legs
+    of a roll are no decision."""
     parts: dict[tuple[int, str, str], list[tuple[int, float]]] = defaultdict(list)
     for entry in entries:
         body = entry.body
         if body["ref"] not in rolls:
-            parts[body["bar"], body["ref"], body["reason"]].append((body["quantity"], body["price"]))
+            parts[body["bar"], body["ref"].removesuffix(MARKET), body["reason"]].append((body["quantity"], body["price"]))
     return [LiveFill(bar, sum(q for q, _ in group), _average(group), ref, reason) for (bar, ref, reason), group in parts.items()]
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from mcl.broker.ledger import decision_of
 from mcl.data.bars import Bars
 from mcl.engine.result import Result
 from mcl.live.journal import Entry
@@ -37,6 +38,7 @@ class Circumstances:
         self._refused = [e.body["sentence"] for e in kinds["alert"] if e.body.get("code") == "GUARD"]
         self._ordered = {str(e.key): self._who(e, kinds["command"]) for e in kinds["protect"] if e.body.get("why") != "protect"}
         self._commands = kinds["command"]
+        self._bars = {ref: bar for bar, ref in self._sent.items()}
 
     @staticmethod
     def _who(entry: Entry, commands: list[Entry]) -> str:
@@ -58,6 +60,12 @@ class Circumstances:
         """Why there is a fill that the backtest does not have, if something else than a decision ordered it."""
         word = next((told for ref, told in self._ordered.items() if fill.ref.startswith(ref)), "")
         return ("risk block", word) if word else None
+
+    def rest(self, fill: LiveFill) -> tuple[Cause, str] | None:
+        """Why a fill came later than the bar after its decision: the market, or the order's limit, did not give all of it at once."""
+        decided = self._bars.get(decision_of(fill.ref))
+        late = 0 if decided is None else fill.bar - decided - 1
+        return ("timing", f"{late:+d} bars: the rest of {decision_of(fill.ref)}") if late > 0 else None
 
     def _by(self, decision: Entry | None) -> str:
         """Who had paused the session when this was decided."""
@@ -115,7 +123,7 @@ def _alone(bars: Bars, extra: list[LiveFill], absent: list[LiveFill], circumstan
             absent.remove(twin)
             yield difference(bars, fill.bar, str(fill), str(twin), "timing", f"{fill.bar - twin.bar:+d} bars")
         elif known or not apart(fill.bar):
-            yield difference(bars, fill.bar, str(fill), "none", *(known or ("unexplained", "")))
+            yield difference(bars, fill.bar, str(fill), "none", *(known or circumstances.rest(fill) or ("unexplained", "")))
         else:
             yield difference(bars, fill.bar, str(fill), "none", "", "from another position")
     for fill in absent:
