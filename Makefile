@@ -38,7 +38,7 @@ bench-honesty: $(STAMP)
 bench-scale: $(STAMP)
 	$(BIN)/python scripts/bench_scale.py
 
-# What a promotion promises, on two real clones, and 50 random runs repeated in other processes; a quarter of an hour.
+# What a promotion promises, on two real clones, and 50 random runs repeated in other processes; each says what processor time it took.
 prove: $(STAMP)
 	$(BIN)/python scripts/prove_promotion.py
 	$(BIN)/python scripts/prove_rerun.py

@@ -19,6 +19,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from processor import spent
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 RUN = ("data=planted", "data.start='2025-03-01'", "strategy.fast=240", "strategy.slow=960")
 EASY = ("promotion.min_sessions=50", "promotion.min_trades=20", "promotion.min_deflated_sharpe=null", "promotion.min_holdout_sharpe=null")
@@ -131,7 +133,7 @@ def main() -> int:
         if "error" in promoted:
             raise SystemExit(promoted["error"]["message"])
         wrong = tampered(home) + by_mlflow_alone(home, scratch) + second_clone(home, other)
-    print("every promise holds" if not wrong else f"{wrong} promises do not hold")
+    print(f"{'every promise holds' if not wrong else f'{wrong} promises do not hold'} · {spent()}")
     return 1 if wrong else 0
 
 

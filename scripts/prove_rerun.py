@@ -20,7 +20,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from processor import spent
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 THREADS = (1, 2, 4)
@@ -76,7 +79,7 @@ def again(run_ids: list[str]) -> dict[str, dict[str, str]]:
 
 
 def elsewhere(run_ids: list[str], threads: int, home: Path) -> dict[str, dict[str, str]]:
-    """`again` in a fresh process with that many threads."""
+    """`again` in a fresh process with that many threads and a hash seed of its own."""
     env = os.environ | {"MCL_HOME": str(home), "PYTHONHASHSEED": str(threads * 7919)} | dict.fromkeys(POOLS, str(threads))
     command = [sys.executable, __file__, "--again"]
     done = subprocess.run(command, input=json.dumps(run_ids), env=env, cwd="/", capture_output=True, text=True, check=False)
@@ -101,8 +104,11 @@ def prove(count: int, seed: int, home: Path) -> int:
     print(f"{len(made)} runs of {len({t.split()[0] for t in made.values()})} strategies made in {time.perf_counter() - began:.0f} s")
     first, wrong = stored(list(made), home), 0
     reference: dict[str, dict[str, str]] = {}
-    for threads in THREADS:
-        began, repeated = time.perf_counter(), elsewhere(list(made), threads, home)
+    began = time.perf_counter()
+    with ThreadPoolExecutor(os.cpu_count()) as side_by_side:
+        found = list(side_by_side.map(lambda threads: elsewhere(list(made), threads, home), THREADS))
+    print(f"repeated in {len(THREADS)} processes in {time.perf_counter() - began:.0f} s")
+    for threads, repeated in zip(THREADS, found, strict=True):
         reference = reference or repeated
         bad = 0
         for run_id, now in repeated.items():
@@ -111,7 +117,7 @@ def prove(count: int, seed: int, home: Path) -> int:
             if moved:
                 bad += 1
                 print(f"  {made[run_id]}: {', '.join(moved[:5])} differ with {threads} threads")
-        print(f"{threads} threads: {len(repeated) - bad} of {len(repeated)} bit-equal in {time.perf_counter() - began:.0f} s")
+        print(f"{threads} threads: {len(repeated) - bad} of {len(repeated)} bit-equal")
         wrong += bad
     return wrong
 
@@ -129,7 +135,7 @@ def main() -> int:
         shutil.copytree(REPOSITORY / "conf", Path(name) / "conf")
         os.environ["MCL_HOME"] = name
         wrong = prove(args.runs, args.seed, Path(name))
-    print("every repetition is bit-equal" if not wrong else f"{wrong} repetitions differ")
+    print(f"{'every repetition is bit-equal' if not wrong else f'{wrong} repetitions differ'} · {spent()}")
     return 1 if wrong else 0
 
 
