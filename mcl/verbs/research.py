@@ -70,12 +70,14 @@ def compare(args: Namespace) -> int:
     if len(stored) < 2:
         raise StoreError(f"{len(args.run_ids)} run given: comparing needs at least two different ones", "mcl runs lists them")
     from mcl.report.compare import compare_page
+    from mcl.rerun.again import same
 
     views = [_view(run) for run in stored]
     page = config.root() / "mlruns" / "compare" / ("-".join(run.run_id[:8] for run in stored) + ".html")
     write_whole(page, compare_page(views).encode())
     shared = [name for name in stored[0].summary if all(name in run.summary for run in stored)]
-    differing = {name: [run.metrics[name] for run in stored] for name in shared if len({run.metrics[name] for run in stored}) > 1}
+    values = {name: [run.metrics[name] for run in stored] for name in shared}
+    differing = {name: each for name, each in values.items() if not all(same(each[0], one) for one in each)}
     data = {"runs": [run.run_id for run in stored], "metrics": differing, "report": page}
     screen.answer(data, lambda: _comparison(stored, page))
     return 0
