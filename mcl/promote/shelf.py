@@ -11,6 +11,7 @@ from typing import Any
 
 from mcl import config, evidence
 from mcl.errors import LiveError, StoreError
+from mcl.metrics.undefined import same
 from mcl.promote import bundle, moves, repeat
 from mcl.promote.band import Band, expected
 from mcl.promote.deploy import session_pnl
@@ -102,7 +103,7 @@ def compared(first: Shelved, second: Shelved) -> Difference:
             raise LiveError(side.wrong, "promote the run again")
     pair = (first, second)
     manifests = [json.loads(side.files["manifest.json"]) for side in pair]
-    same = manifests[0]["fingerprint"] == manifests[1]["fingerprint"]
+    one_market = manifests[0]["fingerprint"] == manifests[1]["fingerprint"]
     code = _unlike(*(json.loads(side.files["code.json"]) for side in pair))
     return Difference(
         config=_unlike(*(config.flatten(json.loads(side.files["config.json"])) for side in pair)),
@@ -110,13 +111,13 @@ def compared(first: Shelved, second: Shelved) -> Difference:
         metrics=_unlike(first.metrics, second.metrics),
         packages=_unlike(*(json.loads(side.files["versions.json"]) for side in pair)),
         code=sorted(code),
-        data="" if same else repeat.data_moved(*manifests),
+        data="" if one_market else repeat.data_moved(*manifests),
     )
 
 
 def _unlike(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     names = [*first, *(name for name in second if name not in first)]
-    return {name: (first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)}
+    return {name: (first.get(name), second.get(name)) for name in names if not same(first.get(name), second.get(name))}
 
 
 # -------------------------------------------------------------------------------------------------------------------- history

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from mcl.metrics.undefined import same
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,3 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tu
     """By name what is not the same in both; NaN equals NaN."""
     names = sorted(then.keys() | now.keys())
     return {name: (then.get(name), now.get(name)) for name in names if not same(then.get(name), now.get(name))}
-
-
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b):
-        return True
-    return bool(a == b)

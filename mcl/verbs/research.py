@@ -69,8 +69,8 @@ def compare(args: Namespace) -> int:
     stored = list({run.run_id: run for run in named}.values())  # one that was named twice stands once
     if len(stored) < 2:
         raise StoreError(f"{len(args.run_ids)} run given: comparing needs at least two different ones", "mcl runs lists them")
+    from mcl.metrics.undefined import same
     from mcl.report.compare import compare_page
-    from mcl.rerun.again import same
 
     views = [_view(run) for run in stored]
     page = config.root() / "mlruns" / "compare" / ("-".join(run.run_id[:8] for run in stored) + ".html")

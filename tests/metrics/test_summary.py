@@ -14,7 +14,7 @@ from mcl.data.bars import ROLL_COLUMNS, Bars
 from mcl.engine.result import FILL, FILL_REASONS, TRADE, Result, changes
 from mcl.market import MCL, Contract
 from mcl.metrics import summary, trades
-from mcl.metrics.undefined import UNDEFINED, reasons
+from mcl.metrics.undefined import UNDEFINED, reasons, same
 from mcl.report.format import metric_rows
 
 
@@ -103,6 +103,13 @@ def test_a_run_without_a_trade_has_no_invented_numbers() -> None:
     for name in ("sharpe", "sharpe_low", "psr", "sortino", "calmar", "win_rate_frac", "profit_factor", "sqn", "expectancy_r"):
         assert math.isnan(m[name]), name
         assert {n: text for _, text, n in metric_rows(m)}.get(name, "n/a") == "n/a"
+
+
+def test_what_is_undefined_in_both_does_not_differ() -> None:
+    assert same(math.nan, float("nan"))
+    assert same(1.5, 1.5)
+    assert not same(math.nan, 1.5)
+    assert not same(None, math.nan)
 
 
 def test_sqn_cap() -> None:
