@@ -97,17 +97,18 @@ def test_there_and_back_in_another_place(home: Path, tmp_path: Path) -> None:
 
 def test_a_backup_while_others_write_is_consistent(home: Path) -> None:
     """Every run that the copied database calls finished has all its artifacts in the copy."""
-    stop = threading.Event()
+    stop, first = threading.Event(), threading.Event()
 
     def write() -> None:
         store = Store(home)
         while not stop.is_set():
             store.record(Record("s", "busy", files={f"{i}.bin": os.urandom(500) for i in range(5)}))
+            first.set()
 
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        time.sleep(0.3)
+        assert first.wait(60)
         archives = [backup(home, home / "backups" / f"{i}.tar.zst").path for i in range(3)]
     finally:
         stop.set()

@@ -47,7 +47,7 @@ def serving(root: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], di
     command = [sys.executable, "-m", "mcl.cli", "tws", "serve", "--port", "0", *words, *project(root)]
     process = subprocess.Popen(command, env=os.environ | {"MCL_HOME": str(root)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not (found := list((root / "data" / "tws").glob("*.json"))):
             assert process.poll() is None, process.stderr.read() if process.stderr else ""
             assert time.monotonic() < deadline
@@ -55,7 +55,7 @@ def serving(root: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], di
         yield process, json.loads(found[0].read_text())
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 def test_serve_status_and_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ TAPE = watched(walk(8, 3000, 10), 1)
 async def connected(tws: SimulatedTWS) -> tuple[ib_async.IB, ib_async.Contract]:
     ib = ib_async.IB()
     ib.client.MaxRequests = 0
-    await ib.connectAsync("127.0.0.1", tws.port, clientId=1, timeout=2, raiseSyncErrors=True)
+    await ib.connectAsync("127.0.0.1", tws.port, clientId=1, timeout=30, raiseSyncErrors=True)
     [contract] = await ib.qualifyContractsAsync(ib_async.Future("MCL", "202602", "NYMEX"))
     return ib, contract
 

@@ -23,7 +23,7 @@ COMMON = {"tif": "DAY", "account": "DU0000001", "outsideRth": True}
 
 async def client_of(tws: SimulatedTWS) -> tuple[ib_async.IB, list[ib_async.Contract]]:
     ib = ib_async.IB()
-    await ib.connectAsync("127.0.0.1", tws.port, clientId=1, timeout=2, raiseSyncErrors=True)
+    await ib.connectAsync("127.0.0.1", tws.port, clientId=1, timeout=30, raiseSyncErrors=True)
     months = (
         ib_async.Future("MCL", "202602", "NYMEX"),
         ib_async.Future("MCL", "202603", "NYMEX"),

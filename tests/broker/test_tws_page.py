@@ -65,7 +65,7 @@ def test_the_commands_and_programs_of_the_page_work(
         assert "openOrder" in shown
     finally:
         server.send_signal(signal.SIGINT)
-        _, logged = server.communicate(timeout=30)
+        _, logged = server.communicate(timeout=60)
     events = [json.loads(line)["event"] for line in logged.splitlines() if line.startswith(b"{")]
     assert {"tws_listening", "tws_client_connected", "tws_fill", "tws_client_gone"} <= set(events)
     program(test)

@@ -19,7 +19,7 @@ NYMEX_MCL = ib_async.Future("MCL", exchange="NYMEX", currency="USD")
 
 async def connected(tws: SimulatedTWS, client_id: int = 1) -> ib_async.IB:
     ib = ib_async.IB()
-    await ib.connectAsync("127.0.0.1", tws.port, clientId=client_id, timeout=2, raiseSyncErrors=True)
+    await ib.connectAsync("127.0.0.1", tws.port, clientId=client_id, timeout=30, raiseSyncErrors=True)
     return ib
 
 

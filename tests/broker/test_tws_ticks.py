@@ -146,7 +146,7 @@ def test_ib_async_watches_and_trades_tick_by_tick() -> None:
     async def main() -> None:
         async with SimulatedTWS(tape, stepped=True) as tws:
             ib = ib_async.IB()
-            await ib.connectAsync("127.0.0.1", tws.port, clientId=1, timeout=2, raiseSyncErrors=True)
+            await ib.connectAsync("127.0.0.1", tws.port, clientId=1, timeout=30, raiseSyncErrors=True)
             [contract] = await ib.qualifyContractsAsync(ib_async.Future("MCL", "202602", "NYMEX"))
             bars = await ib.reqHistoricalDataAsync(contract, "", "600 S", "1 min", "TRADES", False, 2, True)
             fives, ticker = ib.reqRealTimeBars(contract, 5, "TRADES", False), ib.reqMktData(contract)
@@ -186,7 +186,7 @@ def test_historical_ticks_end_now_and_come_in_order(tape: Tape) -> None:
     async def main() -> None:
         async with SimulatedTWS(tape, stepped=True) as tws:
             ib = ib_async.IB()
-            await ib.connectAsync("127.0.0.1", tws.port, clientId=1, timeout=2, raiseSyncErrors=True)
+            await ib.connectAsync("127.0.0.1", tws.port, clientId=1, timeout=30, raiseSyncErrors=True)
             [contract] = await ib.qualifyContractsAsync(ib_async.Future("MCL", "202602", "NYMEX"))
             await tws.player.step(6)
             now = tws.book.now // NS
@@ -271,7 +271,7 @@ def test_a_session_of_quotes_in_lock_step_fills_inside_the_book(project: tuple[s
         async with SimulatedTWS(short) as tws:
             ib = ib_async.IB()
             ib.client.MaxRequests = 0
-            await ib.connectAsync("127.0.0.1", tws.port, clientId=1, timeout=2, raiseSyncErrors=True)
+            await ib.connectAsync("127.0.0.1", tws.port, clientId=1, timeout=30, raiseSyncErrors=True)
             [contract] = await ib.qualifyContractsAsync(ib_async.Future(localSymbol=tws.played.local_symbol, exchange="NYMEX"))
             bars = await ib.reqHistoricalDataAsync(contract, "", "600 S", "1 min", "TRADES", False, 2, True)
             side = 1

@@ -120,7 +120,7 @@ def order_request(version: int = 178, **values: str) -> list[str]:
     return REQUESTS[3].encode(version, blank | contract | order | values)
 
 
-async def eventually(holds: Callable[[], Any], seconds: float = 3.0) -> None:
+async def eventually(holds: Callable[[], Any], seconds: float = 30.0) -> None:
     deadline = asyncio.get_running_loop().time() + seconds
     while not holds():
         assert asyncio.get_running_loop().time() < deadline, "what was awaited did not happen"

@@ -391,7 +391,7 @@ def test_an_interrupt_finishes_what_is_paid_for(vendor: Vendor, root: Path, undi
     until(lambda: len(list(folder.rglob("*.part"))) == 2)
     process.send_signal(signal.SIGINT)
     vendor.faults.clear()
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "interrupted: finishing what is already paid for" in out
     assert "run the same command again to go on" in err

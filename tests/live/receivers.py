@@ -39,7 +39,7 @@ def hook(*answers: int | str, wait: threading.Event | None = None) -> Iterator[H
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if state.wait is not None:
-                state.wait.wait(10)
+                state.wait.wait(60)
             state.got.append((self.path, json.loads(body)))
             answer = state.answers.pop(0) if state.answers else 200
             if isinstance(answer, str):  # hang up without an answer
@@ -128,11 +128,11 @@ def mailbox(certificate: tuple[Path, Path] | None = None, password: str = "") ->
     thread = threading.Thread(target=lambda: loop.run_until_complete(main()))
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(60)
         yield state
     finally:
         loop.call_soon_threadsafe(over.set)
-        thread.join(10)
+        thread.join(60)
         loop.close()
 
 

@@ -270,7 +270,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 
 
 def wait_for(reached: Any) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not reached():
         assert time.monotonic() < deadline
         time.sleep(0.005)

@@ -174,7 +174,7 @@ async def until(reached: Callable[[], bool]) -> None:
         while not reached():
             await asyncio.sleep(0.005)
 
-    await asyncio.wait_for(poll(), 10)
+    await asyncio.wait_for(poll(), 60)
 
 
 SESSION = """

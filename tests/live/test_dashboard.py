@@ -35,7 +35,7 @@ def visited(home: Path, visit: Callable[[int], Any], token: str = "") -> Any:
 
 
 def asked(port: int, path: str, method: str = "GET", body: Any = None, headers: dict[str, str] | None = None) -> Answer:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request(method, path, None if body is None else json.dumps(body), headers or {})
     answer = connection.getresponse()
     told = answer.read()
@@ -46,7 +46,7 @@ def asked(port: int, path: str, method: str = "GET", body: Any = None, headers: 
 @contextmanager
 def events(port: int, name: str = "paper") -> Iterator[Iterator[dict[str, Any]]]:
     """The statuses that are told, one by one."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", f"/events?name={name}")
     lines = connection.getresponse()
     yield (json.loads(line[6:])["status"] for line in lines if line.startswith(b"data: {") and line != b"data: {}\n")

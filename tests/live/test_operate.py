@@ -66,11 +66,11 @@ def running(home: Path, desk: SmallDesk) -> Iterator[None]:
     thread = threading.Thread(target=lambda: loop.run_until_complete(session()))
     thread.start()
     try:
-        assert up.wait(10)
+        assert up.wait(60)
         yield
     finally:
         loop.call_soon_threadsafe(over.set)
-        thread.join(10)
+        thread.join(60)
         loop.close()
 
 

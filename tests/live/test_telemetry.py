@@ -70,7 +70,7 @@ def at_the_endpoint(desk: SmallDesk, folder: Path, visit: Callable[[int], Any], 
 
 
 def got(port: int, path: str, method: str = "GET", **headers: str) -> tuple[int, str, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request(method, path, headers=headers)
     answer = connection.getresponse()
     text = answer.read().decode()

