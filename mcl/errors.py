@@ -11,6 +11,7 @@
     - BrokerError      the broker, or the connection to it
       + ConnectionLost   gone, silent or refused: it may be tried again
       + Uncertain        the fate of an order or a position is not known: the books are compared
+        · Rejected       the broker refused an order
       + GuardError       a rule forbids the connection or the order; nothing was sent
     - Halt             something is unknown: a person has to say adopt or flatten
 
@@ -77,6 +78,10 @@ class ConnectionLost(BrokerError):
 
 class Uncertain(BrokerError):
     code = "uncertain"
+
+
+class Rejected(Uncertain):
+    code = "rejected"
 
 
 class GuardError(BrokerError):

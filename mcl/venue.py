@@ -14,6 +14,7 @@ class Replay(Strict):
 
     session: Day | None = None  # default: the last complete session
     speed: float = Field(0.0, ge=0)
+    carry: bool = False  # begin with what the replay of an earlier session of this name held at its end: over a roll, too
 
 
 class OrderStyle(Strict):

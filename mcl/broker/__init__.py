@@ -21,7 +21,7 @@ Times are int64 nanoseconds since the epoch, UTC, in the broker's (for a replay:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -113,6 +113,9 @@ class Goal(Protocol):
     def take_profit_ticks(self) -> float: ...
 
 
+Begin = Callable[[], Awaitable[None]]
+
+
 class Broker(Protocol):
     """Everything a session needs. Every awaited call ends within the configured time-out, with an answer or a BrokerError."""
 
@@ -138,8 +141,10 @@ class Broker(Protocol):
     async def history(self, pinned: Pinned, bars: int, interval: str) -> tuple[Bar, ...]:
         """At most the last `bars` closed bars (fewer when the broker has fewer), oldest first."""
 
-    def bars(self, pinned: Pinned, interval: str, after: int) -> AsyncIterator[Bar]:
+    def bars(self, pinned: Pinned, interval: str, after: int, begin: Begin | None = None) -> AsyncIterator[Bar]:
         """Every closed bar with close_time > `after`, in order, none twice; ends with the session.
+
+        `begin` is awaited once before the first of them, as soon as there is a price of a bar later than `after`: the market trades.
 
         A bar is closed when the first price of the next bar is seen, the last one when the session is over. Fills that
         happened on their own in a bar (stop, take-profit) are in `fills` before that bar is yielded. To ask for the next bar
@@ -152,14 +157,19 @@ class Broker(Protocol):
         BrokerError if the position is not what the executions of this session add up to.
         """
 
-    async def trade_to(self, pinned: Pinned, goal: Goal, ref: str) -> tuple[Fill, ...]:
+    async def admit(self, pinned: Pinned, goal: Goal, ref: str) -> None:
+        """GuardError when a position of another contract may not be moved here. What only concerns new risk (the hours around the
+        break, the time between two orders) does not forbid it."""
+
+    async def trade_to(self, pinned: Pinned, goal: Goal, ref: str, admitted: bool = False) -> tuple[Fill, ...]:
         """Make the position equal to `goal`; returns the fills of the one market order that this took (often none).
 
         The difference counts executions, not order states. When a trade happens (or the position has no protection yet) the
         protective stop and take-profit of the old position are cancelled and new ones are placed, good till cancelled, as a
         one-cancels-all pair. Their levels follow the engine: distances from the average entry when risk is opened or added, the
         old levels otherwise. An unchanged position keeps its levels; orders that are gone are placed again. A position that
-        cannot be protected is closed, then BrokerError. `ref` is unique per decision and is refused the second time.
+        cannot be protected is closed, then BrokerError. `ref` is unique per decision and is refused the second time. `admitted`: the
+        guards were asked before, and the order is one for the market whatever the configured kind is.
         """
 
     async def open_orders(self) -> tuple[WorkingOrder, ...]:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from mcl import calendar
-from mcl.broker import Bar, Pinned
+from mcl.broker import Bar, Begin, Pinned
 from mcl.broker.asking import Asking
 from mcl.broker.records import Interval
 from mcl.errors import ConnectionLost
@@ -48,6 +48,7 @@ class Feed:
     def __init__(self, ib: Any, asking: Asking, clock: Clock, ask: Ask, contracts: Mapping[int, Any]) -> None:
         self._ib, self._asking, self._clock, self._ask, self._contracts = ib, asking, clock, ask, contracts
         self._live: Any = None  # the rows of the stream, the last of them in progress
+        self._of = 0  # con_id of their contract
         self._heard = 0.0  # when the bytes came that closed the last bar
         self.reaction_ms = math.nan  # from those bytes to the first order of the decision
 
@@ -55,10 +56,9 @@ class Feed:
     def streams(self) -> bool:
         return self._live is not None
 
-    @property
-    def last_price(self) -> float:
-        """Of the bar in progress; NaN when no bars stream."""
-        return float(self._live[-1].close) if self._live else math.nan
+    def last_price(self, pinned: Pinned) -> float:
+        """Of the bar in progress; NaN when no bars of this contract stream."""
+        return float(self._live[-1].close) if self._live and pinned.con_id == self._of else math.nan
 
     def updated(self, rows: Any, has_new: bool) -> None:
         """The library has changed some rows."""
@@ -83,11 +83,14 @@ class Feed:
         closed = [bar for bar in map(length.bar, rows) if bar.close_time <= now]
         return tuple(closed[-bars:])
 
-    async def bars(self, pinned: Pinned, interval: str, after: int) -> AsyncIterator[Bar]:
+    async def bars(self, pinned: Pinned, interval: str, after: int, begin: Begin | None = None) -> AsyncIterator[Bar]:
         length = Interval(interval)
         closes_at = await self._session_close(pinned)
         self._live = live = await self._rows(pinned, length, 2, live=True)
+        self._of = pinned.con_id
         try:
+            if begin is not None and await self._trades(live, length, after, closes_at):
+                await begin()
             while True:
                 ended = self._asking.errors(live.reqId, STREAM_ENDED)
                 over = self._clock.at >= closes_at + QUIET_NS if closes_at else bool(ended)
@@ -105,6 +108,14 @@ class Feed:
             self._live = None
             if self._ib.isConnected() and not self._asking.errors(live.reqId, STREAM_ENDED):
                 self._ib.cancelHistoricalData(live)
+
+    async def _trades(self, live: Any, length: Interval, after: int, closes_at: int) -> bool:
+        """Wait for a price of a bar later than `after`; False when there is none before the stream ends."""
+        while not (live and length.close_time(live[-1]) > after):
+            if self._asking.errors(live.reqId, STREAM_ENDED) or (closes_at and self._clock.at >= closes_at + QUIET_NS):
+                return False
+            await self._next_row(live, len(live), closes_at)
+        return True
 
     async def _rows(self, pinned: Pinned, length: Interval, days: int, live: bool) -> Any:
         contract, size = self._contracts[pinned.con_id], length.bar_size

@@ -16,7 +16,7 @@
 | R13 books | compared at the start, after every connection, every minute, at the end | supervisor, `mcl.live.reconcile` |
 | R14 stale | no fresh bar in an open session | supervisor |
 | R15 rejects | so many in a row | `Gate` |
-| R16 calendar | around the break, near the last trade date, in the broker's reset window | `Gate` |
+| R16 calendar | around the break, near the last trade date, from the out-by session on, in the broker's reset window | `Gate` |
 | R17 margin | a what-if before the first order, and when the size grows | `Gate.margin`, `mcl.broker.ib` |
 | R18 records | decision, verdict and hash of the limits | journal |
 | R19 unknown | a code that is not on the list | `Gate.notice` |
@@ -29,7 +29,8 @@ import os
 import re
 from collections import deque
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 from mcl import calendar, schema
@@ -142,6 +143,14 @@ def _session(now_ns: int, root: str) -> tuple[int, int] | None:
     return int(found.open_ns[0]), int(found.close_ns[0])
 
 
+@lru_cache(maxsize=64)
+def out_by(contract: Contract, sessions: int) -> date:
+    """The session at whose open a contract is left at the latest: so many sessions before the one of its last trade date."""
+    before = contract.last_trade_date - timedelta(days=2 * sessions + 14)
+    days = calendar.sessions(before, contract.last_trade_date + timedelta(days=1), contract.root).day
+    return calendar.from_day(int(days[-1 - sessions]))
+
+
 # ------------------------------------------------------------------------------------------------------------- the orders
 
 
@@ -155,6 +164,7 @@ class Proposal(NamedTuple):
     last_price: float  # NaN when there is none
     now: int  # the broker's clock, ns
     furthest_ticks: float = math.nan  # of its limit and protective levels from the last price
+    moves: bool = False  # the second leg of a roll: what it opens was held in another contract
 
     @property
     def opens(self) -> bool:
@@ -165,8 +175,9 @@ class Proposal(NamedTuple):
 class Gate:
     """Judges every target that takes an order. One per session: it outlives connections. GuardError: refused, nothing was sent."""
 
-    def __init__(self, limits: schema.Guards, root: str = "MCL", scheduled: bool = True) -> None:
-        self.limits, self._root, self._scheduled = limits, root, scheduled
+    def __init__(self, limits: schema.Guards, root: str = "MCL", scheduled: bool = True, out_by_sessions: int | None = None) -> None:
+        """`out_by_sessions` before its last trade date a contract is left; None: whenever the data say."""
+        self.limits, self._root, self._scheduled, self._out_by_sessions = limits, root, scheduled, out_by_sessions
         self.blocked = ""  # why nothing may be opened now: stale data, an unclassified code
         self.unknown = ""
         self.others = 0  # contracts that orders of others could still add
@@ -176,20 +187,22 @@ class Gate:
         self._margin_for = 0  # contracts that the broker's margin was asked for
 
     def judge(self, p: Proposal) -> None:
-        """Every rule that an order of this size, now, has to keep."""
+        """Every rule that an order of this size, now, has to keep. The second leg of a roll opens what the first has closed: the size of
+        one order, the time between two, the hours around the break and the age of the last whole bar are not its affair."""
         if p.quantity == 0 or not p.opens:
             return
-        for broken in (self._size(p), self._prices(p), self._rate(p), self._calendar(p), self.blocked, self.unknown):
+        own = () if p.moves else (self._one_order(p), self._rate(p), self._quiet(p), self.blocked)
+        for broken in (*own, self._size(p), self._prices(p), self._calendar(p), self._out_by(p), self.unknown):
             if broken:
                 raise GuardError(f"the order {p.ref} for {p.quantity:+d} {p.pinned.local_symbol} is not sent: {broken}")
 
+    def _one_order(self, p: Proposal) -> str:
+        limit = self.limits.max_order
+        return f"{abs(p.quantity)} contracts in one order, broker.guards.max_order={limit}" if abs(p.quantity) > (limit or math.inf) else ""
+
     def _size(self, p: Proposal) -> str:
-        limits, after = self.limits, abs(p.held + p.quantity) + self.others
-        if limits.max_order is not None and abs(p.quantity) > limits.max_order:
-            return f"{abs(p.quantity)} contracts in one order, broker.guards.max_order={limits.max_order}"
-        if limits.max_position is not None and after > limits.max_position:
-            return f"{after} contracts with all that works, broker.guards.max_position={limits.max_position}"
-        return ""
+        limit, after = self.limits.max_position, abs(p.held + p.quantity) + self.others
+        return f"{after} contracts with all that works, broker.guards.max_position={limit}" if after > (limit or math.inf) else ""
 
     def _prices(self, p: Proposal) -> str:
         limit = self.limits.collar_frac
@@ -217,8 +230,18 @@ class Gate:
             last = calendar.business_days_before(contract.last_trade_date, limits.days_before_last_trade)
             if calendar.from_day(int(calendar.session_of(p.now))) > last:
                 return f"{contract.symbol} stops trading on {contract.last_trade_date}, nothing is opened after {last}"
-        if self._scheduled and (away := expected_downtime(p.now, self._root)):
-            return away
+        return expected_downtime(p.now, self._root) if self._scheduled else ""
+
+    def _out_by(self, p: Proposal) -> str:
+        """From the session on at whose open the roll rule leaves a contract at the latest, only orders that close are sent for it."""
+        contract, before = p.pinned.contract, self._out_by_sessions
+        if before is None or calendar.from_day(int(calendar.session_of(p.now))) < (day := out_by(contract, before)):
+            return ""
+        rule = f"data.roll.sessions_before_last_trade={before}"
+        return f"OUT_BY {day}: {contract.symbol} stops trading on {contract.last_trade_date}, {rule}; orders may only close it"
+
+    def _quiet(self, p: Proposal) -> str:
+        limits = self.limits
         if limits.quiet_minutes is None or (session := _session(p.now, self._root)) is None:
             return ""
         quiet, short = limits.quiet_minutes * 60 * NS, session[1] - session[0] < 23 * 3600 * NS

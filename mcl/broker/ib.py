@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast
 import ib_async
 
 from mcl import schema
-from mcl.broker import Bar, BrokerAccount, Fill, Goal, Pinned, Standing, WorkingOrder, guards
+from mcl.broker import Bar, Begin, BrokerAccount, Fill, Goal, Pinned, Standing, WorkingOrder, guards
 from mcl.broker.asking import Asking, Handled, Unreadable
 from mcl.broker.feed import STREAM_ENDED, Clock, Feed
 from mcl.broker.ledger import STOP, TAKE_PROFIT, Ledger, decision_of
@@ -262,8 +262,8 @@ class IBBroker:
     async def history(self, pinned: Pinned, bars: int, interval: str) -> tuple[Bar, ...]:
         return await self._feed.history(pinned, bars, interval, await self.heartbeat())
 
-    def bars(self, pinned: Pinned, interval: str, after: int) -> AsyncIterator[Bar]:
-        return self._feed.bars(pinned, interval, after)
+    def bars(self, pinned: Pinned, interval: str, after: int, begin: Begin | None = None) -> AsyncIterator[Bar]:
+        return self._feed.bars(pinned, interval, after, begin)
 
     async def account(self, pinned: Pinned) -> BrokerAccount:
         await self.agreed(pinned)
@@ -285,11 +285,15 @@ class IBBroker:
 
     # --------------------------------------------------------------------------------------------------------- trading
 
-    async def trade_to(self, pinned: Pinned, goal: Goal, ref: str) -> tuple[Fill, ...]:
+    async def admit(self, pinned: Pinned, goal: Goal, ref: str) -> None:
+        self.check()
+        await self._trading.allowed(pinned, goal, ref, moves=True)
+
+    async def trade_to(self, pinned: Pinned, goal: Goal, ref: str, admitted: bool = False) -> tuple[Fill, ...]:
         self.check()
         if self._ledger.used(ref):
             raise BrokerError(f"the reference {ref!r} was already traded; a decision is sent once")
-        return await self._locked(lambda: self._trading.trade_to(pinned, goal, ref), ref)
+        return await self._locked(lambda: self._trading.trade_to(pinned, goal, ref, admitted), ref)
 
     async def _locked(self, act: Callable[[], Awaitable[T]], ref: str) -> T:
         self._refs.add(decision_of(ref))
@@ -343,8 +347,7 @@ class IBBroker:
         self._feed.reacted()
 
     def last_price(self, pinned: Pinned) -> float:
-        del pinned
-        return self._feed.last_price
+        return self._feed.last_price(pinned)
 
     async def margin(self, pinned: Pinned, quantity: int) -> tuple[float, float]:
         """What a what-if says: initial margin after the order, net liquidation; USD."""

@@ -20,7 +20,7 @@ from mcl.broker.guards import Gate, Proposal
 from mcl.broker.ledger import FLATTEN, MARKET, STOP, TAKE_PROFIT, Ledger
 from mcl.engine.account import Holding, filled
 from mcl.engine.decide import sign
-from mcl.errors import BrokerError, Uncertain
+from mcl.errors import BrokerError, Rejected, Uncertain
 
 COMMISSION_WAIT_SEC = 2.0
 PART_SEC = 2.0  # so long the rest of a limit may go on resting when a part of it has filled
@@ -67,9 +67,10 @@ class Trading:
 
     # --------------------------------------------------------------------------------------------------------- targets
 
-    async def trade_to(self, pinned: Pinned, goal: Goal, ref: str) -> tuple[Fill, ...]:
-        held = self._ledger.holding(pinned.con_id).position
-        await self._allowed(pinned, goal, held, ref)
+    async def trade_to(self, pinned: Pinned, goal: Goal, ref: str, admitted: bool = False) -> tuple[Fill, ...]:
+        """`admitted`: a leg of a roll, which `allowed` was asked about, at the market."""
+        if not admitted:
+            await self.allowed(pinned, goal, ref)
         self._ledger.intend(ref, goal)
         await self._line.agreed(pinned)
         if goal.position == self._ledger.holding(pinned.con_id).position:
@@ -79,24 +80,25 @@ class Trading:
         await self.withdraw(pinned)
         held = self._ledger.holding(pinned.con_id).position
         if quantity := goal.position - held:
-            await self._enter(pinned, quantity, held, goal, ref)
+            await self._enter(pinned, quantity, held, goal, ref, admitted)
         await self.protect(pinned, ref)
         return self._ledger.filled(ref)
 
-    async def _allowed(self, pinned: Pinned, goal: Goal, held: int, ref: str) -> None:
-        """GuardError before anything is sent."""
+    async def allowed(self, pinned: Pinned, goal: Goal, ref: str, moves: bool = False) -> None:
+        """GuardError before anything is sent. `moves`: what is opened here is closed in another contract."""
+        held = self._ledger.holding(pinned.con_id).position
         style = self._config.order
         entry = {"market": 0.0, "marketable_limit": style.collar_ticks, "limit": style.offset_ticks}[style.kind]
         furthest = max([entry, *(d for d in (goal.stop_ticks, goal.take_profit_ticks) if math.isfinite(d))])
         last = self._line.last_price(pinned)
-        proposal = Proposal(pinned, goal.position - held, held, ref, last, self._line.now(), float(furthest))
+        proposal = Proposal(pinned, goal.position - held, held, ref, last, self._line.now(), float(furthest), moves)
         self._gate.judge(proposal)
-        if self._gate.wants_margin(proposal):
+        if not moves and self._gate.wants_margin(proposal):
             self._gate.margin(proposal, *await self._line.margin(pinned, proposal.quantity))
 
-    async def _enter(self, pinned: Pinned, quantity: int, held: int, goal: Goal, ref: str) -> None:
-        """Trade the difference by the configured kind of order; one that opens takes its protection along."""
-        entry = self._entry(pinned, quantity, ref)
+    async def _enter(self, pinned: Pinned, quantity: int, held: int, goal: Goal, ref: str, at_market: bool) -> None:
+        """Trade the difference by the configured kind of order, or `at_market`; one that opens takes its protection along."""
+        entry = Ticket(quantity, ref, "MKT") if at_market else self._entry(pinned, quantity, ref)
         opens = sign(held) != sign(held + quantity) != 0
         legs = self._levels_ahead(pinned, goal, entry) if opens else []
         self._gate.sent(self._line.now())
@@ -159,7 +161,8 @@ class Trading:
 
     def _uncertain(self, pinned: Pinned, trade: Any, quantity: int) -> BrokerError:
         said = self._said(trade) or f"no complete fill within {self._config.timeout_sec:g} s"
-        return Uncertain(f"the order {trade.order.orderRef} for {quantity} {pinned.local_symbol} is uncertain: {said}")
+        kind = Rejected if self._refused(trade) else Uncertain
+        return kind(f"the order {trade.order.orderRef} for {quantity} {pinned.local_symbol} is uncertain: {said}")
 
     def _refused(self, trade: Any, but: frozenset[int] = frozenset()) -> bool:
         return trade.orderStatus.status in DONE and bool(self._asking.errors(trade.order.orderId, but=but))

@@ -73,13 +73,11 @@ def assemble(source: Source, rule: schema.Roll, without: Ints | None = None) -> 
     The sessions `without` (days) are left out as if the exchange had been closed: a roll that falls there happens at the next open.
     """
     days = source.sessions if without is None else source.sessions[~np.isin(source.sessions, without)]
-    active, steps = roll.decide(
-        source.calendar, days, last_trade=_last_trade(source), listed_at=source.listed_at, volumes=_volumes(source, rule), rule=rule
-    )
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(active)) + 1])
-    stops = np.append(starts[1:], len(active)) - 1
+    chosen, steps = active(source, rule, days)
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(chosen)) + 1])
+    stops = np.append(starts[1:], len(chosen)) - 1
     read = _reader(source, without)
-    pieces = [read(int(active[a]), int(days[a]), int(days[b])) for a, b in zip(starts, stops, strict=True)]
+    pieces = [read(int(chosen[a]), int(days[a]), int(days[b])) for a, b in zip(starts, stops, strict=True)]
     pieces, steps = _without_empty_ends(source, pieces, steps)
     rolls = [_price(source, read, step, rows) for step, rows in zip(steps, pieces[1:], strict=True)]
     if rule.adjust == "ratio":
@@ -88,8 +86,14 @@ def assemble(source: Source, rule: schema.Roll, without: Ints | None = None) -> 
     columns = _columns(source, joined, lengths, rolls, rule)
     table = roll_table(_records(source.contracts, rolls))
     facts: dict[str, Any] = {"contracts": source.contracts, "roll_table": table, "fingerprint": "", "synthetic": source.synthetic}
-    facts |= {"ratio": _ratios(source, rolls) if rule.adjust == "ratio" else None, "settlement": _settlements(source, days, active)}
+    facts |= {"ratio": _ratios(source, rolls) if rule.adjust == "ratio" else None, "settlement": _settlements(source, days, chosen)}
     return Bars(source.instrument, source.interval, **columns, **facts)
+
+
+def active(source: Source, rule: schema.Roll, days: Ints) -> tuple[Ints, list[roll.Step]]:
+    """The active contract of each session of `days`, which the calendar of the source has, and the rolls between them."""
+    last_trade, volumes = _last_trade(source), _volumes(source, rule)
+    return roll.decide(source.calendar, days, last_trade=last_trade, listed_at=source.listed_at, volumes=volumes, rule=rule)
 
 
 def _last_trade(source: Source) -> Ints:

@@ -3,12 +3,13 @@
 Three questions, from the journal alone, so that a session can be audited at any later time:
 
 1. Is each decision the one that the rules make of the recorded bars and of the account as it was? (`mcl.live.shadow`)
-2. Did the session go as the backtest of the recorded bars goes, decision by decision and fill by fill? The backtest starts flat at the
-   session's first bar; where a session began with a position, only the first question is asked.
+2. Did the session go as the backtest of the recorded bars goes, decision by decision and fill by fill? The backtest begins with what
+   the session began with; what was in the contract before the roll moves at the first open, as in every backtest.
 3. What did the fills cost? (`mcl.live.slippage`)
 
 Every difference has a cause: `data` (another bar than the stored one), `timing` (late, or never decided), `price`, `missed` (a fill that
-did not come), `risk block` (a rule or a person held it back or closed it), `unexplained`. From a difference of positions on, all that
+did not come), `risk block` (a rule or a person held it back or closed it), `roll` (the move to the next contract was late, was refused,
+or the stop of the old contract was first), `unexplained`. From a difference of positions on, all that
 follows from it has its cause, until both are at the same position again.
 """
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,10 @@ from mcl.engine.account import Money
 from mcl.engine.backtest import Plan, plan, simulate
 from mcl.engine.result import Result
 from mcl.errors import LiveError
+from mcl.live.book import ledger_from
 from mcl.live.journal import Entry, read
-from mcl.live.pairing import Cause, Circumstances, Paired, Row, backtest_fills, pair
+from mcl.live.pairing import Cause, Circumstances, Row, backtest_fills, pair
+from mcl.live.roll import Roll
 from mcl.live.shadow import shadow
 from mcl.live.slippage import LiveFill, split
 from mcl.live.stage import Stage
@@ -57,7 +60,6 @@ class Audit:
     fills: pd.DataFrame
     differences: pd.DataFrame
     slippage: pd.DataFrame  # columns of mcl.live.slippage
-    began_flat: bool
     start_usd: float  # equity before the first bar
     exact_prices: bool
 
@@ -80,23 +82,23 @@ def audit(journal: Path, deployed: Deployable, strategy: Strategy, stage: Stage,
         kinds[entry.kind].append(entry)
     if not kinds["bar"]:
         raise LiveError(f"{journal} holds no bar: the session ended before its first decision", "its last entry of kind state says why")
-    bars, intent, result = replay([entry.body for entry in kinds["bar"]], deployed, strategy, stage)
+    begin = kinds["begin"][0].body if kinds["begin"] else {}
+    bars, intent, result = replay([entry.body for entry in kinds["bar"]], deployed, strategy, stage, begin)
     decisions = _decisions(bars, kinds["decision"])
     fills = _live_fills(kinds["fill"], {str(entry.key) for entry in kinds["roll"]})
     echo = shadow(entries, bars, intent, _limits(deployed, kinds["begin"]), _money(deployed, bars))
     wrong = dict(_wrong_bars(bars, stage.recorded)) if _replayed(kinds["begin"]) else {}  # a vendor's bars are not the broker's
-    flat = not any(kinds["begin"][0].body.get("positions", {}).values()) if kinds["begin"] else True
-    theirs = expected(result, intent) if flat else echo
+    theirs = expected(result, intent)
     sent = {str(entry.key) for entry in kinds["order"]}
     inside = [fill for fill in fills if fill.bar < len(bars) or decision_of(fill.ref) not in sent]  # later, the backtest has no bar
-    paired = pair(bars, inside, backtest_fills(result), decisions, theirs, Circumstances(kinds), exact_prices) if flat else Paired([], {})
+    paired = pair(bars, inside, backtest_fills(result), decisions, theirs, Circumstances(kinds), exact_prices)
     rows = [*wrong.values(), *_decision_rows(decisions, theirs, echo, wrong, paired.rows), *paired.rows]
     rows = rows or list(_equity_rows(decisions, theirs) if exact_prices else ())
     differences = pd.DataFrame(rows, columns=list(DIFFERENCE)).sort_values("time", kind="stable", ignore_index=True)
     orders = _frame([e.body | {"ref": e.key} for e in kinds["order"]], ("ref", "bar", "from", "to", "stop_ticks", "take_profit_ticks"))
     costs = split(bars, inside, paired.twins, deployed.config.costs.slippage_ticks)
     start_usd = _start_usd(deployed, kinds["begin"])
-    return Audit(result, decisions, orders, _fills_frame(kinds["fill"]), differences, costs, flat, start_usd, exact_prices)
+    return Audit(result, decisions, orders, _fills_frame(kinds["fill"]), differences, costs, start_usd, exact_prices)
 
 
 def _start_usd(deployed: Deployable, begins: list[Entry]) -> float:
@@ -120,15 +122,29 @@ def _money(deployed: Deployable, bars: Bars) -> Money:
     return Money(config.capital_usd, bars.instrument.tick_value_usd, config.costs.side_usd, config.costs.slippage_ticks)
 
 
-def replay(recorded: list[dict[str, Any]], deployed: Deployable, strategy: Strategy, stage: Stage) -> tuple[Bars, Plan, Result]:
-    """The backtest of the recorded bars: the same configuration, flat at the first of them. Bars and plan of the session alone."""
+def replay(
+    recorded: list[dict[str, Any]], deployed: Deployable, strategy: Strategy, stage: Stage, begin: dict[str, Any]
+) -> tuple[Bars, Plan, Result]:
+    """The backtest of the recorded bars: the same configuration, from what `begin` says that was held. Bars and plan of the session
+    alone."""
     config, window = deployed.config, Window(stage)
     for body in recorded:
         window.append(Bar(**body))
     whole, start = window.bars(), window.warmup_rows
     intent = plan(whole, strategy, config.risk, config.capital_usd).rows(start, len(whole))
     bars = whole.rows(start, len(whole))
-    return bars, intent, simulate(bars, intent, config.risk.limits, config.costs, config.capital_usd, config.execution)
+    if stage.roll is not None and begin.get("positions", {}).get(stage.roll.outgoing.symbol):
+        bars = _rolling(bars, stage.roll)
+    ledger = ledger_from(_money(deployed, bars), begin["ledger"]) if "ledger" in begin else None
+    return bars, intent, simulate(bars, intent, config.risk.limits, config.costs, config.capital_usd, config.execution, ledger)
+
+
+def _rolling(bars: Bars, roll: Roll) -> Bars:
+    """With the roll at the first open: where the old contract traded then, or, if nothing tells, the gap of the table below the new."""
+    rolls, outgoing = np.zeros(len(bars), np.bool_), np.full(len(bars), np.nan)
+    rolls[0] = True
+    outgoing[0] = roll.outgoing_open if np.isfinite(roll.outgoing_open) else bars.open[0] - roll.gap
+    return replace(bars, roll=rolls, outgoing_open=outgoing)
 
 
 def expected(result: Result, intent: Plan) -> pd.DataFrame:
@@ -165,13 +181,13 @@ def _fills_frame(entries: list[Entry]) -> pd.DataFrame:
 
 
 def _live_fills(entries: list[Entry], rolls: set[str]) -> list[LiveFill]:
-    """Executions of one decision in one bar, what its limit left to the market included, are one fill at their average price. The legs
-    of a roll are no decision."""
+    """Executions of one decision in one bar, what its limit left to the market included, are one fill at their average price; each leg
+    of a roll is one of its own."""
     parts: dict[tuple[int, str, str], list[tuple[int, float]]] = defaultdict(list)
     for entry in entries:
         body = entry.body
-        if body["ref"] not in rolls:
-            parts[body["bar"], body["ref"].removesuffix(MARKET), body["reason"]].append((body["quantity"], body["price"]))
+        reason = "roll" if decision_of(body["ref"]) in rolls else body["reason"]
+        parts[body["bar"], body["ref"].removesuffix(MARKET), reason].append((body["quantity"], body["price"]))
     return [LiveFill(bar, sum(q for q, _ in group), _average(group), ref, reason) for (bar, ref, reason), group in parts.items()]
 
 

@@ -147,7 +147,7 @@ def told(deployed: Deployable, stage: Stage, where: str, audited: Audit, seconds
         "unexplained": audited.unexplained,
         "audit": "failed" if audited.failed else "passed",
         "net_pnl_usd": float(equity.iloc[-1] - audited.start_usd) if len(equity) else math.nan,
-        "backtest_net_pnl_usd": audited.result.net_pnl_usd if audited.began_flat else math.nan,
+        "backtest_net_pnl_usd": audited.result.net_pnl_usd,
         "commission_usd": float(audited.fills["commission_usd"].astype(float).sum()),
         "slippage_ticks": mean_ticks(audited.slippage),
         "assumed_slippage_ticks": deployed.config.costs.slippage_ticks,

@@ -11,13 +11,14 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mcl.broker import Bar, Fill
 from mcl.broker.ledger import decision_of, execution_root
 from mcl.engine.account import Guard, Holding, Ledger, Money
 from mcl.engine.decide import Target
 from mcl.live.journal import Entry, read
+from mcl.live.roll import Move
 from mcl.live.status import Mode
 
 KEPT = 2000  # references and executions that a journal takes over from the one before: far more than a week of them
@@ -47,16 +48,33 @@ class Book:
     begun: bool = False  # this session's journal has a beginning
     carried: bool = False  # something came over from an earlier session
     repairs: int = 0  # protective orders placed again, and rolls: what makes their references unique
+    move: Move | None = None  # what is held waits to be in the next contract, or is on its way there
 
     def take(self, fill: Fill) -> None:
         """Account for one execution that stands in the journal."""
         self.executions.add(execution_root(fill.execution_id))
         self.positions[fill.symbol] += fill.quantity
         ticks = round(fill.price / self.tick_size, 6)
-        if fill.reason == "target":
+        if self.move is not None and self.move.explains(fill):
+            self.move.take(fill, ticks)
+        elif fill.reason == "target":
             self.ledger.fill(fill.quantity, ticks, self.target)
         else:
             self.ledger.stop_out(fill.quantity, ticks)
+        self._arrived()
+
+    def _arrived(self) -> None:
+        """A roll is over when both legs are whole, or when nothing is held that could move."""
+        held = self.ledger.holding.position
+        if self.move is not None and self.move.whole(held):
+            self.move.settle(self.ledger)
+            self.move = None
+        elif self.move is not None and not held and not any(self.held.values()):
+            self.move = None
+
+    def mark(self, close_ticks: float) -> None:
+        """At a close of the session's contract; what is still in the one before is worth that less the gap."""
+        self.ledger.mark(close_ticks - (self.move.gap_ticks if self.move else 0.0))
 
     def explains(self, fill: Fill) -> bool:
         return decision_of(fill.ref) in self.refs
@@ -70,26 +88,36 @@ class Book:
         return {symbol: quantity for symbol, quantity in self.positions.items() if quantity}
 
 
-def book_of(path: Path, money: Money, tick_size: float, account: str | None) -> Book:
-    """The book of the session whose journal is `path`. `account` None: a replay, which carries nothing over."""
-    book = Book(Ledger(money), tick_size)
+Chain = tuple[Literal["tws", "sim"], str]  # kind of broker and account: whose sessions follow one another
+
+
+def book_of(path: Path, money: Money, tick_size: float, chain: Chain | None) -> Book:
+    """The book of the session whose journal is `path`. `chain` None: a replay that is a world of its own and carries nothing over."""
     entries = read(path)
-    if not any(entry.kind == "begin" for entry in entries):
-        earlier = None if account is None else _latest_before(path, account)
-        if earlier is not None:
-            _read_into(book, read(earlier))
-            book.ledger.open_session()
-            book = Book(book.ledger, tick_size, book.target, [], book.positions, book.refs, book.executions, book.adopted, carried=True)
+    book = None if chain is None or any(entry.kind == "begin" for entry in entries) else carried(path, money, tick_size, chain)
+    book = book or empty_book(money, tick_size)
     _read_into(book, entries)
     return book
 
 
-def _latest_before(path: Path, account: str) -> Path | None:
-    """The newest other journal of this folder that was on a real broker with this account."""
-    for candidate in sorted(path.parent.glob("*.sqlite"), reverse=True):
-        if candidate.name < path.name:
+def carried(path: Path, money: Money, tick_size: float, chain: Chain) -> Book | None:
+    """What the session of the journal `path` takes over from the one before it: all but its bars and its mode. None: nothing before it."""
+    earlier = _latest_before(path, chain)
+    if earlier is None:
+        return None
+    book = empty_book(money, tick_size)
+    _read_into(book, read(earlier))
+    book.ledger.open_session()
+    known = (book.positions, book.refs, book.executions, book.adopted)
+    return Book(book.ledger, tick_size, book.target, [], *known, carried=True, move=book.move)
+
+
+def _latest_before(path: Path, chain: Chain) -> Path | None:
+    """The newest journal of an earlier session of this folder on such a broker with this account; of a repeated replay the last one."""
+    for candidate in sorted(path.parent.glob("*.sqlite"), key=lambda p: (p.stem[:10], len(p.name), p.name), reverse=True):
+        if candidate.stem[:10] < path.stem[:10]:
             begun = read(candidate, ("begin",))
-            if begun and begun[0].body.get("broker") == "tws" and begun[0].body["account"] == account:
+            if begun and (begun[0].body.get("broker"), begun[0].body["account"]) == chain:
                 return candidate
     return None
 
@@ -102,6 +130,7 @@ def carried_over(book: Book) -> dict[str, Any]:
         "refs": sorted(book.refs)[-KEPT:],
         "executions": sorted(book.executions)[-KEPT:],
         "adopted": sorted(book.adopted),
+        **({"move": book.move.state()} if book.move else {}),
     }
 
 
@@ -129,6 +158,7 @@ def _begin(book: Book, entry: Entry) -> None:
         book.positions = Counter(entry.body["positions"])
         book.refs, book.executions = set(entry.body["refs"]), set(entry.body["executions"])
         book.adopted = set(entry.body["adopted"])
+        book.move = Move.of(entry.body["move"]) if "move" in entry.body else None
     book.begun = True
 
 
@@ -156,6 +186,21 @@ def _order(book: Book, entry: Entry) -> None:
         _snapshot(book, entry.body)
 
 
+def _roll(book: Book, entry: Entry) -> None:
+    """What is written down before the first leg leaves; or that a person ended it half way."""
+    if "given_up" in entry.body:
+        give_up(book)
+        return
+    _order(book, entry)
+    book.move = Move.of(entry.body)
+
+
+def give_up(book: Book) -> None:
+    if book.move is not None:
+        book.move.given_up(book.ledger)
+        book.move = None
+
+
 def _fill(book: Book, entry: Entry) -> None:
     body = {name: entry.body[name] for name in Fill._fields}
     book.take(Fill(**body | {"commission_usd": _nan(body["commission_usd"])}))
@@ -166,6 +211,7 @@ def _adopt(book: Book, entry: Entry) -> None:
     book.positions = Counter(entry.body["positions"])
     book.executions |= set(entry.body["executions"])
     book.adopted |= set(entry.body["orders"])
+    book.move = None  # where it stands is what was taken over
 
 
 def _command(book: Book, entry: Entry) -> None:
@@ -173,7 +219,7 @@ def _command(book: Book, entry: Entry) -> None:
 
 
 _READERS = {
-    "begin": _begin, "bar": _bar, "decision": _decision, "armed": _order, "order": _order, "protect": _order, "roll": _order,
+    "begin": _begin, "bar": _bar, "decision": _decision, "armed": _order, "order": _order, "protect": _order, "roll": _roll,
     "fill": _fill, "adopt": _adopt, "command": _command,
 }  # fmt: skip
 

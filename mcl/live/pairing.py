@@ -12,11 +12,11 @@ import pandas as pd
 
 from mcl.broker.ledger import decision_of
 from mcl.data.bars import Bars
-from mcl.engine.result import Result
+from mcl.engine.result import FILL_REASONS, Result
 from mcl.live.journal import Entry
 from mcl.live.slippage import LiveFill
 
-Cause = Literal["data", "timing", "price", "missed", "risk block", "unexplained"]
+Cause = Literal["data", "timing", "price", "missed", "risk block", "roll", "unexplained"]
 Row = tuple[Any, ...]  # of a difference: time, what, live, backtest, cause, detail
 LATE_BARS = 3  # so far apart two fills of one quantity may be the same one
 
@@ -58,6 +58,8 @@ class Circumstances:
 
     def ordered(self, fill: LiveFill) -> tuple[Cause, str] | None:
         """Why there is a fill that the backtest does not have, if something else than a decision ordered it."""
+        if fill.reason == "roll":
+            return "roll", "the backtest moves at the first open"
         word = next((told for ref, told in self._ordered.items() if fill.ref.startswith(ref)), "")
         return ("risk block", word) if word else None
 
@@ -76,7 +78,9 @@ class Circumstances:
 
 def backtest_fills(result: Result) -> list[LiveFill]:
     tick = result.bars.instrument.tick_size
-    return [LiveFill(int(f["bar"]), int(f["quantity"]), float(f["price_ticks"] * tick)) for f in result.fills]
+    return [
+        LiveFill(int(f["bar"]), int(f["quantity"]), float(f["price_ticks"] * tick), reason=FILL_REASONS[f["reason"]]) for f in result.fills
+    ]
 
 
 def pair(
@@ -117,7 +121,7 @@ def _alone(bars: Bars, extra: list[LiveFill], absent: list[LiveFill], circumstan
     """An empty cause follows from the difference before it."""
     for fill in extra:
         known = circumstances.ordered(fill)
-        near = (b for b in absent if b.quantity == fill.quantity and abs(b.bar - fill.bar) <= LATE_BARS)
+        near = (b for b in absent if b.quantity == fill.quantity and b.reason != "roll" and abs(b.bar - fill.bar) <= LATE_BARS)
         twin = None if known else next((b for b in near if circumstances.absent(b.bar)[0] == "missed"), None)
         if twin is not None:
             absent.remove(twin)
@@ -127,7 +131,7 @@ def _alone(bars: Bars, extra: list[LiveFill], absent: list[LiveFill], circumstan
         else:
             yield difference(bars, fill.bar, str(fill), "none", "", "from another position")
     for fill in absent:
-        cause, why = circumstances.absent(fill.bar)
+        cause, why = ("roll", "not moved at the first open") if fill.reason == "roll" else circumstances.absent(fill.bar)
         follows = cause == "missed" and apart(fill.bar)
         yield difference(bars, fill.bar, "none", str(fill), *(("", "from another position") if follows else (cause, why)))
 

@@ -12,19 +12,24 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 
+from mcl import calendar
 from mcl.broker import Bar, Broker, Fill, Pinned, Standing, WorkingOrder
 from mcl.broker.ledger import STOP, TAKE_PROFIT, decision_of, execution_root
+from mcl.data.roll import gap
 from mcl.errors import Halt, LiveError
 from mcl.live.board import Board
 from mcl.live.book import Book, book_of, carried_over
 from mcl.live.journal import Draft, Journal
+from mcl.live.roll import Roll
+from mcl.live.rolling import declare
 from mcl.live.runner import Duty, Runner
-from mcl.live.stage import NS, Stage, with_history
+from mcl.live.stage import NS, Stage, turned, with_history
 from mcl.risk import BAR_SEC
 
 HISTORY = 500  # bars of the broker's own history that are held against the stored ones
@@ -85,27 +90,32 @@ async def reconcile(
     Unexplained: a person has to decide. Other LiveErrors: the history is not ours, or the broker did not answer.
     """
     pinned = await broker.qualify(stage.contract)
-    book = book_of(journal.path, duty.money(pinned.instrument.tick_value_usd), pinned.instrument.tick_size, _carries(duty))
+    book = book_of(journal.path, duty.money(pinned.instrument.tick_value_usd), pinned.instrument.tick_size, duty.chain)
     clock = await broker.heartbeat()
     stage, missed, facts = await _history(broker, pinned, stage, book, duty.tolerance, clock)
     standing = await _agreed(duty, broker, book)
-    _same_contract(book, pinned)
+    leaving = await _leaving(broker, stage, book, pinned)
     if not book.begun:
         journal.append(Draft("begin", _facts(duty, stage, pinned, broker, book, clock) | facts))
         book.begun = True
     board.mode = book.mode
-    runner = Runner(duty, broker, pinned, stage, journal, board, book, tell)
+    runner = Runner(duty, broker, pinned, stage, journal, board, book, tell, leaving)
     runner.seen = len(broker.fills())
+    if leaving is not None:
+        declare(runner)
     runner.catch_up(missed, [fill for fill in standing.executions if not book.knows(fill)], clock)
-    broker.resume(pinned, book.ledger.holding, book.refs)
-    if not broker.protected(pinned) and not (runner.over and duty.replay):  # a replay that is over takes no orders
-        await broker.protect(pinned, runner.repair("protect", {"position": book.ledger.holding.position}))
+    for contract, holding in runner.holdings():
+        broker.resume(contract, holding, book.refs)
+        if not broker.protected(contract) and not (runner.over and duty.replay):  # a replay that is over takes no orders
+            await broker.protect(contract, runner.repair("protect", {"position": holding.position}))
     return runner
 
 
-def adopted(book: Book, error: Unexplained, symbol: str, price: float) -> Draft:
+def adopted(book: Book, error: Unexplained, stage: Stage, price: float) -> Draft:
     """The entry by which a person takes over what the broker holds: a position that differs came at this price."""
-    theirs, ticks = error.standing.positions.get(symbol, 0), round(price / book.tick_size, 6)
+    symbols = {stage.contract.symbol, *((stage.roll.outgoing.symbol,) if stage.roll else ())}
+    theirs = sum(quantity for symbol, quantity in error.standing.positions.items() if symbol in symbols)
+    ticks = round(price / book.tick_size, 6)
     if delta := theirs - book.ledger.holding.position:
         book.ledger.fill(delta, ticks, book.target)
     body: dict[str, Any] = {
@@ -118,18 +128,24 @@ def adopted(book: Book, error: Unexplained, symbol: str, price: float) -> Draft:
     return Draft("adopt", body)
 
 
-def _same_contract(book: Book, pinned: Pinned) -> None:
-    """A position of before the roll is a person's affair: nothing is traded beside it."""
-    if other := {symbol: quantity for symbol, quantity in book.held.items() if symbol != pinned.local_symbol}:
-        carried = ", ".join(f"{quantity:+d} {symbol}" for symbol, quantity in other.items())
+async def _leaving(broker: Broker, stage: Stage, book: Book, pinned: Pinned) -> Pinned | None:
+    """The contract that the roll table has left and that is still held, or half left; None when there is nothing to move.
+
+    Halt: a position in any other contract is a person's affair, nothing is traded beside it.
+    """
+    other = {symbol: quantity for symbol, quantity in book.held.items() if symbol != pinned.local_symbol}
+    if not other and book.move is None:
+        return None
+    outgoing = await broker.qualify(stage.roll.outgoing) if stage.roll is not None else None
+    known = {outgoing.local_symbol} if outgoing is not None else set()
+    own = book.held.get(pinned.local_symbol, 0)
+    if other.keys() - known or (own and book.move is None) or (book.move and {book.move.outgoing} - known):
+        carried = ", ".join(f"{quantity:+d} {symbol}" for symbol, quantity in book.held.items()) or "a roll that was not finished"
         raise Halt(
-            f"{carried} was carried over from before the roll, this session trades {pinned.local_symbol}",
+            f"{carried} was carried over, this session trades {pinned.local_symbol} and moves only what is in the contract before it",
             "close it by hand in TWS, then say adopt",
         )
-
-
-def _carries(duty: Duty) -> str | None:
-    return None if duty.replay else duty.config.account
+    return outgoing
 
 
 async def _agreed(duty: Duty, broker: Broker, book: Book) -> Standing:
@@ -206,7 +222,30 @@ async def _history(
     warmup, interval = stage.warmup, stage.warmup.interval
     last = int(warmup.close_time[-1])
     missing = max(0, clock - last) // (BAR_SEC[interval] * NS)
-    known = await broker.history(pinned, HISTORY + int(missing), interval)
+    count = HISTORY + int(missing)
+    known = await broker.history(pinned, count, interval)
+    if stage.roll is not None and stage.unpriced:
+        stage = await _over_the_roll(broker, stage, stage.roll, tolerance, known, count)
+        held, different = len(known), 0
+    else:
+        held, different = _agreeing(stage, known, tolerance)
+    if stage.stored is None:
+        if not held:
+            raise LiveError(
+                f"the broker's history of {pinned.local_symbol} does not reach back to the stored bars: nothing fills the gap",
+                "mcl data download, then start again",
+            )
+        until, last = book.bars[0].close_time - 1 if book.bars else clock, int(stage.warmup.close_time[-1])
+        opened = _opens(stage, stage.roll.day) if stage.roll is not None else last
+        stage = with_history(stage, [bar for bar in known if max(last, opened) < bar.close_time <= until])
+    seen = book.bars[-1].close_time if book.bars else int(stage.warmup.close_time[-1])
+    missed = [bar for bar in known if seen < bar.close_time <= min(clock, stage.close_ns)]
+    return stage, missed, {"history_held": held, "history_differing": different}
+
+
+def _agreeing(stage: Stage, known: tuple[Bar, ...], tolerance: float) -> tuple[int, int]:
+    """How many closes of the stage's contract both sides know, and how many of them differ. LiveError: in more than the tolerance."""
+    warmup = stage.warmup
     held, differing = _held_against(warmup.close_time[stage.own_rows], warmup.close[stage.own_rows], known)
     if len(differing) > tolerance * held:
         at = np.datetime64(differing[0], "ns").astype("datetime64[s]")
@@ -214,17 +253,34 @@ async def _history(
             f"the broker's history differs from the stored bars in {len(differing)} of {held} closes, first at {at} UTC",
             "rebuild the data (mcl data build) or check the contract",
         )
-    if stage.stored is None:
-        if not held:
-            raise LiveError(
-                f"the broker's history of {pinned.local_symbol} does not reach back to the stored bars: nothing fills the gap",
-                "mcl data download, then start again",
-            )
-        until = book.bars[0].close_time - 1 if book.bars else clock
-        stage = with_history(stage, [bar for bar in known if last < bar.close_time <= until])
-    seen = book.bars[-1].close_time if book.bars else int(stage.warmup.close_time[-1])
-    missed = [bar for bar in known if seen < bar.close_time <= min(clock, stage.close_ns)]
-    return stage, missed, {"history_held": held, "history_differing": len(differing)}
+    return held, len(differing)
+
+
+async def _over_the_roll(broker: Broker, stage: Stage, roll: Roll, tolerance: float, known: tuple[Bar, ...], count: int) -> Stage:
+    """The stored bars end in the contract before the roll: the broker's history of both goes on from there. The gap is that of their
+    last common bar before the roll's session, as in the roll table."""
+    warmup = stage.warmup
+    older = await broker.history(await broker.qualify(roll.outgoing), count, warmup.interval)
+    held, _ = _agreeing(replace(stage, contract=roll.outgoing), older, tolerance)
+    opens = _opens(stage, roll.day)
+    found = gap(*_closes(older), *_closes(known), opens)
+    if not held or found is None:
+        raise LiveError(
+            f"the broker's history of {roll.outgoing.symbol} and {stage.contract.symbol} does not tell the gap of their roll",
+            "mcl data download, then start again",
+        )
+    last = int(warmup.close_time[-1])
+    return turned(stage, roll, [bar for bar in older if last < bar.close_time <= opens], round(found.value, 10))
+
+
+def _closes(bars: tuple[Bar, ...]) -> tuple[Any, Any]:
+    return np.array([bar.close_time for bar in bars], np.int64), np.array([bar.close for bar in bars])
+
+
+def _opens(stage: Stage, day: int) -> int:
+    """When a session opens, ns."""
+    on = calendar.from_day(day)
+    return int(calendar.sessions(on, on + timedelta(days=1), stage.contract.root).open_ns[0])
 
 
 def _held_against(close_time: Any, close: Any, known: tuple[Bar, ...]) -> tuple[int, list[int]]:

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ import numpy as np
 
 from mcl import schema
 from mcl.broker import Bar, Broker, BrokerAccount, Fill, Pinned
-from mcl.engine.account import Money
+from mcl.engine.account import Holding, Money
 from mcl.engine.backtest import plan
 from mcl.engine.decide import Account, Intent, Target, decide
 from mcl.errors import GuardError, LiveError, Uncertain
 from mcl.live.board import Board
-from mcl.live.book import Book
+from mcl.live.book import Book, Chain, give_up
 from mcl.live.journal import Draft, Journal
+from mcl.live.rolling import rolled
 from mcl.live.stage import NS, Stage
 from mcl.live.status import Mode
 from mcl.live.window import Window
@@ -51,6 +53,11 @@ class Duty:
         return self.config.kind == "sim"
 
     @property
+    def chain(self) -> Chain | None:
+        """The sessions that this one goes on from; a replay does only when it is told to."""
+        return (self.config.kind, self.config.account) if not self.replay or self.config.replay.carry else None
+
+    @property
     def limits(self) -> schema.Limits:
         """The promoted limits; the broker's configuration may make the position smaller, never larger."""
         promoted, cap = self.deployed.config.risk.limits, self.config.max_contracts
@@ -73,6 +80,8 @@ class Runner:
     board: Board
     book: Book
     tell: Callable[[int], None] = lambda _: None  # called with the number of bars so far
+    leaving: Pinned | None = None  # the contract before the roll, while anything of it is held
+    rolling: bool = False  # between the first and the last order of a roll
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
@@ -127,16 +136,17 @@ class Runner:
 
     async def run(self) -> None:
         """Trade until the session's bars end."""
-        if self.waiting is not None:
-            bar, self.waiting = self.waiting, None
+        due = partial(rolled, self) if self.book.move is not None and not self.over else None
+        bar, self.waiting = self.waiting, None
+        if bar is not None and due is None:  # before a roll it is left to the stream, which tells it again
             await self._bar(bar)
         if not self.over:
-            async for bar in self.broker.bars(self.pinned, self.stage.warmup.interval, self.after):
+            async for bar in self.broker.bars(self.pinned, self.stage.warmup.interval, self.after, due):
                 await self._bar(bar)
                 if self.over:
                     break
         async with self.turn:
-            await self._account_for_fills()
+            await self.account_for_fills()
             self._agreed(await self.broker.account(self.pinned))
 
     @property
@@ -147,7 +157,7 @@ class Runner:
 
     async def _bar(self, bar: Bar) -> None:
         async with self.turn:
-            await self._account_for_fills()
+            await self.account_for_fills()
             act = self.duty.replay or self._fresh(bar, self.broker.now())
             target, ref = self._decide(bar, act)
             if ref:
@@ -163,7 +173,7 @@ class Runner:
         ledger = self.book.ledger
         self._accept(bar)
         self.book.bars.append(bar)
-        ledger.mark(self.window.ticks(bar.close))
+        self.book.mark(self.window.ticks(bar.close))
         account = ledger.account(self.window.to_close_sec())
         target = self._decided(account)
         why = self._held_back(bar, account, target, act)
@@ -240,7 +250,7 @@ class Runner:
             return
         self.board.counters["orders"] += 1
         self._timed(ref)
-        await self._account_for_fills()
+        await self.account_for_fills()
 
     def _timed(self, ref: str) -> None:
         if self.broker.reaction_ms == self.broker.reaction_ms:
@@ -250,29 +260,54 @@ class Runner:
     async def flatten(self, word: str) -> str:
         """Close the position at the market; its protection goes first. Returns the sentence that says so."""
         async with self.turn:
-            await self._account_for_fills()
-            held = self.book.ledger.holding.position
+            await self.account_for_fills()
+            self._give_up(word)
+            held, pinned = self.book.ledger.holding.position, self.held_in
             if not held:
-                return f"flat already: nothing held in {self.pinned.local_symbol}"
+                return f"flat already: nothing held in {pinned.local_symbol}"
             ref = self.repair(word, {"from": held, "to": 0})
-            await self.broker.trade_to(self.pinned, self.book.target._replace(position=0), ref)
-            await self._account_for_fills()
+            await self.broker.trade_to(pinned, self.book.target._replace(position=0), ref)
+            await self.account_for_fills()
             left = self.book.ledger.holding.position
             if left:
-                raise Uncertain(f"{left} {self.pinned.local_symbol} are left after {ref}")
-            return f"closed {held:+d} {self.pinned.local_symbol} ({ref})"
+                raise Uncertain(f"{left} {pinned.local_symbol} are left after {ref}")
+            return f"closed {held:+d} {pinned.local_symbol} ({ref})"
+
+    @property
+    def held_in(self) -> Pinned:
+        """The contract of the position: the session's, unless it waits to be moved there."""
+        left = self.leaving is not None and self.book.positions[self.leaving.local_symbol]
+        return self.leaving if left and self.leaving else self.pinned
+
+    def holdings(self) -> list[tuple[Pinned, Holding]]:
+        """What is held of each contract, with levels in its prices."""
+        holding, move = self.book.ledger.holding, self.book.move
+        if move is None or self.leaving is None:
+            return [(self.pinned, holding)]
+        old, new = move.parts(holding)
+        return [(self.leaving, old), (self.pinned, new)]
+
+    def _give_up(self, word: str) -> None:
+        """A roll of which something has filled is not finished: a person wants to be flat."""
+        if self.book.move is not None and self.book.move.begun:
+            self.journal.append(Draft("roll", {"bar": self.bars, "given_up": word}))
+            give_up(self.book)
+
+    def reference(self, what: str) -> str:
+        """Of an order of this session that no decision asked for."""
+        return f"{prefix(self.duty.deployed, self.stage)}-{what}"
 
     def repair(self, word: str, body: dict[str, Any]) -> str:
         """Write down an order that no decision asked for; returns its reference."""
         self.book.repairs += 1
-        ref = f"{prefix(self.duty.deployed, self.stage)}-{word}{self.book.repairs}"
+        ref = self.reference(f"{word}{self.book.repairs}")
         self.journal.append(Draft("protect", {"bar": self.bars, "why": word} | body, ref))
         self.book.refs.add(ref)
         return ref
 
     # -------------------------------------------------------------------------------------------------------------- fills
 
-    async def _account_for_fills(self) -> None:
+    async def account_for_fills(self) -> None:
         """Take the broker's new fills into journal and ledger; the broker's position must then be the ledger's."""
         late, self._after_waiting = self._after_waiting, []
         fresh = self.broker.fills(self.seen)
@@ -283,7 +318,7 @@ class Runner:
 
     def _agreed(self, account: BrokerAccount) -> BrokerAccount:
         """With every fill taken the broker holds what the journal adds up to; while one is on its way nothing can be said."""
-        held = self.book.ledger.holding.position
+        held = self.book.positions[self.pinned.local_symbol]
         if account.position != held and not self.broker.fills(self.seen):
             raise Uncertain(f"the broker holds {account.position} {self.pinned.local_symbol}, the journal adds up to {held}")
         return account
@@ -292,7 +327,7 @@ class Runner:
         for fill in fills:
             if self.book.knows(fill):
                 continue
-            if not self.book.explains(fill) or fill.symbol not in (self.pinned.local_symbol, self.pinned.contract.symbol):
+            if not self.book.explains(fill) or fill.symbol not in self._symbols:
                 sentence = f"a fill that this session did not cause: {fill.quantity} {fill.symbol} at {fill.price} ({fill.execution_id})"
                 raise Uncertain(sentence)
             self.journal.append(Draft("fill", fill._asdict() | {"bar": self.bars}, fill.execution_id))
@@ -300,6 +335,10 @@ class Runner:
             self.board.fills.append(fill)
             self.board.counters["fills"] += 1
         self.board.held = self.book.ledger.holding.position
+
+    @property
+    def _symbols(self) -> set[str]:
+        return {name for known in (self.pinned, self.leaving) if known is not None for name in (known.local_symbol, known.contract.symbol)}
 
 
 def prefix(deployed: Deployable, stage: Stage) -> str:

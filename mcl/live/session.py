@@ -6,13 +6,12 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 from mcl import schema
 from mcl.broker.guards import check_locks
-from mcl.broker.tws import SimulatedTWS, Tape
 from mcl.errors import LiveError
 from mcl.live import stage as staging
 from mcl.live.alerts import Alerts
@@ -21,6 +20,7 @@ from mcl.live.audited import EMBEDDED, Session, tracked
 from mcl.live.calm import calm
 from mcl.live.channels import channels
 from mcl.live.control import alone, folder_of
+from mcl.live.embedded import embedded
 from mcl.live.journal import Journal
 from mcl.live.logs import logged
 from mcl.live.runner import Duty
@@ -82,14 +82,15 @@ async def _traded(
     duty = Duty(deployed, strategy, config, folder_of(root, deployed.alias), HISTORY_MAY_DIFFER[config.kind])
     gate, instrument = gate_of(duty), INSTRUMENTS[deployed.config.data.instrument]
     replay = staging.replayed(deployed.config, config.replay.session, strategy, root) if duty.replay else None
+    path = journal_path(duty.folder, replay, again=True) if replay else None
     async with AsyncExitStack() as stack:
-        port = await stack.enter_async_context(_embedded(config, deployed, replay))
+        port = await stack.enter_async_context(embedded(duty, replay, path, root))
         first = IBBroker(config, instrument, port=port, gate=gate)
         stack.push_async_callback(first.close)
         await first.connect()
         between = stack.enter_context(calm())
         stage = replay or staging.today(deployed.config, strategy, root, await first.heartbeat())
-        path = journal_path(duty.folder, stage, again=duty.replay)
+        path = path or journal_path(duty.folder, stage, again=False)
         journal = Journal(path)
         stack.callback(journal.close)
 
@@ -115,17 +116,6 @@ async def _traded(
             error.hint = f"{error.hint}; the journal {path} holds all that happened".removeprefix("; ")
             raise
     return supervisor.stage, path
-
-
-@asynccontextmanager
-async def _embedded(config: schema.Broker, deployed: Deployable, replay: Stage | None) -> AsyncIterator[int]:
-    """The port to connect to; for `sim` that of an embedded TWS which lives as long."""
-    if replay is None or replay.stored is None:
-        yield config.port
-        return
-    tape = Tape.from_bars(replay.stored, replay.day)
-    async with SimulatedTWS.configured(tape, config, deployed.config.costs) as tws:
-        yield tws.port
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -12,10 +13,13 @@ import numpy.typing as npt
 
 from mcl import calendar, schema
 from mcl.broker import Bar
+from mcl.data import build, front
 from mcl.data.bars import Bars
 from mcl.data.load import load
+from mcl.data.store import Dataset
 from mcl.engine.orders import live_supported
 from mcl.errors import LiveError
+from mcl.live.roll import Roll, roll_into
 from mcl.market import Contract
 from mcl.risk import BAR_SEC, memory_bars, memory_sessions
 from mcl.strategy import Strategy
@@ -35,6 +39,8 @@ class Stage:
     close_ns: int  # official close
     room: int  # rows that the session can have at most
     stored: Bars | None = None
+    roll: Roll | None = None  # the last one into `contract`
+    roll_adjust: str = "difference"  # how the adjusted series goes on over a roll
 
     @property
     def recorded(self) -> Bars | None:
@@ -44,6 +50,11 @@ class Stage:
     @property
     def date(self) -> date:
         return calendar.from_day(self.day)
+
+    @property
+    def unpriced(self) -> bool:
+        """The stored bars end before the roll into the session's contract, and nobody has measured its gap yet."""
+        return self.roll is not None and math.isnan(self.roll.gap)
 
     @property
     def own_rows(self) -> npt.NDArray[np.bool_]:
@@ -72,6 +83,7 @@ def replayed(config: schema.Config, session: date | None, strategy: Strategy, ro
         close_ns=int(known.close_time[-1] + known.to_close_sec[-1] * NS),
         room=len(known),
         stored=bars.rows(before, stop),
+        roll=roll_into(bars, start),
     )
 
 
@@ -92,13 +104,45 @@ def today(config: schema.Config, strategy: Strategy, root: Path, now_ns: int) ->
     session = calendar.sessions(calendar.from_day(day), calendar.from_day(day) + timedelta(days=1), bars.instrument.symbol)
     if now_ns >= int(session.close_ns[0]):
         raise LiveError(f"session {calendar.from_day(day)} is over at {now:%Y-%m-%d %H:%M} UTC; the next one opens at 18:00 New York")
-    contract = bars.contracts[int(bars.contract[-1])]
+    contract, roll = _contract_of(build.dataset(config.data, root), bars, config.data, day)
     if contract.last_trade_date <= calendar.from_day(day):
         raise LiveError(f"{contract.symbol} stops trading on {contract.last_trade_date}; the stored bars have not rolled yet")
     room = int((session.close_ns[0] - session.open_ns[0]) // NS) // BAR_SEC[bars.interval] + 1
     before = _warmup_start(bars, len(bars), config, strategy)
     warmup = bars.rows(before, len(bars))
-    return Stage(warmup, day, contract, float(bars.adjustment[-1]), int(session.close_ns[0]), room)
+    return Stage(
+        warmup, day, contract, float(bars.adjustment[-1]), int(session.close_ns[0]), room, roll=roll, roll_adjust=config.data.roll.adjust
+    )
+
+
+def _contract_of(stored: Dataset, bars: Bars, data: schema.Data, day: int) -> tuple[Contract, Roll | None]:
+    """The contract that the roll table has for a session after the stored bars, and the last roll into it.
+
+    The table is carried on by its own rule from what is stored. The gap of a roll since then is not known yet: NaN.
+    """
+    last, known = int(bars.session[-1]), stored.calendar.day
+    if day > int(known[-1]):
+        raise LiveError(f"the calendar of the data ends on {calendar.from_day(int(known[-1]))}", "mcl data download, then start again")
+    days = known[(known >= stored.sessions[0]) & (known <= max(day, last))]
+    chosen, steps = front.active(stored, data.roll, days)
+    since = [step for step in steps if step.session > last]
+    if not since or stored.contracts[int(chosen[-1])] == bars.contracts[int(bars.contract[-1])]:
+        return bars.contracts[int(bars.contract[-1])], roll_into(bars, len(bars) - 1)
+    step = since[-1]
+    if len(since) > 1 or data.roll.adjust == "ratio":
+        why = f"{len(since)} rolls" if len(since) > 1 else "a roll with data.roll.adjust=ratio"
+        raise LiveError(
+            f"the stored bars end before {why}, the last on {calendar.from_day(step.session)}", "mcl data download, then start again"
+        )
+    return stored.contracts[step.incoming], Roll(stored.contracts[step.outgoing], step.session, math.nan, math.nan)
+
+
+def turned(stage: Stage, roll: Roll, older: list[Bar], gap: float) -> Stage:
+    """A stage whose stored bars end before the roll into its contract: with the bars of the contract before it up to the roll, and
+    the gap between both, which the adjusted series goes on without."""
+    before = with_history(replace(stage, contract=roll.outgoing), older)
+    adjustment = stage.adjustment if stage.roll_adjust == "none" else round(stage.adjustment - gap, 10)
+    return replace(before, contract=stage.contract, adjustment=adjustment, roll=replace(roll, gap=gap))
 
 
 def with_history(stage: Stage, newer: list[Bar]) -> Stage:
@@ -109,6 +153,9 @@ def with_history(stage: Stage, newer: list[Bar]) -> Stage:
     close_time = np.array([bar.close_time for bar in newer], np.int64)
     session = calendar.session_of(close_time)
     first, last = (calendar.from_day(int(day)) for day in (session[0], session[-1]))
+    contract = warmup.contracts.index(stage.contract)
+    rolls = np.zeros(count, np.bool_)
+    rolls[0] = contract != warmup.contract[-1]
     days = calendar.sessions(first, last + timedelta(days=1), warmup.instrument.symbol)
     closes = days.close_ns[np.searchsorted(days.day, session).clip(max=len(days) - 1)]
     added = {name: np.array([getattr(bar, name) for bar in newer]) for name in ("open", "high", "low", "close", "volume")} | {
@@ -116,9 +163,9 @@ def with_history(stage: Stage, newer: list[Bar]) -> Stage:
         "session": session,
         "to_close_sec": (closes - close_time) // NS,
         "adjustment": np.full(count, stage.adjustment),
-        "contract": np.full(count, warmup.contracts.index(stage.contract)),
-        "roll": np.zeros(count, np.bool_),
-        "outgoing_open": np.full(count, np.nan),
+        "contract": np.full(count, contract),
+        "roll": rolls,
+        "outgoing_open": np.where(rolls, newer[0].open - (stage.roll.gap if stage.roll else 0.0), np.nan),
     }
     columns: dict[str, Any] = {name: np.concatenate([getattr(warmup, name), values]) for name, values in added.items()}
     return replace(stage, warmup=replace(warmup, **columns))

@@ -42,7 +42,9 @@ Dial = Callable[[Gate], Broker]
 
 
 def gate_of(duty: Duty) -> Gate:
-    return Gate(duty.config.guards, duty.deployed.config.data.instrument, scheduled=not duty.replay)
+    data = duty.deployed.config.data
+    out_by = None if duty.replay else data.roll.sessions_before_last_trade  # data may end before a roll: a backtest stays in the last one
+    return Gate(duty.config.guards, data.instrument, scheduled=not duty.replay, out_by_sessions=out_by)
 
 
 class _Leave(Exception):
@@ -274,13 +276,12 @@ class Supervisor:
 
     def _adopt(self, error: Unexplained) -> None:
         instrument = INSTRUMENTS[self.duty.deployed.config.data.instrument]
-        account = None if self.duty.replay else self.duty.config.account
-        book = book_of(self._journal.path, self.duty.money(instrument.tick_value_usd), instrument.tick_size, account)
+        book = book_of(self._journal.path, self.duty.money(instrument.tick_value_usd), instrument.tick_size, self.duty.chain)
         if not book.begun:
             self._journal.append(Draft("begin", {"broker": self.duty.config.kind, "account": self.duty.config.account}))
         prices = [fill.price for fill in error.unknown.executions]
         price = prices[-1] if prices else self.board.last_price or float(self._stage.warmup.close[-1])
-        self._journal.append(adopted(book, error, self._stage.contract.symbol, price))
+        self._journal.append(adopted(book, error, self._stage, price))
 
     # ---------------------------------------------------------------------------------------------------- while it trades
 
@@ -290,6 +291,9 @@ class Supervisor:
             await self._wished.wait()
             word = self._wish
             if word == "stop":
+                if runner.rolling:
+                    async with runner.turn:  # not between the legs of a roll
+                        pass
                 raise _Leave("a person said stop; protective orders stay at the broker")
             if word in ("flatten", "kill"):
                 await self._flatten(runner, str(word))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -250,8 +250,8 @@ def test_a_market_that_costs_more_than_assumed_fails_the_command(
     desk = deploy(interval="15m")
     configured = SimulatedTWS.configured.__func__  # type: ignore[attr-defined]
 
-    def dearer(cls: type[SimulatedTWS], tape: Tape, broker: schema.Broker, costs: schema.Costs) -> SimulatedTWS:
-        tws: SimulatedTWS = configured(cls, tape, broker, costs.model_copy(update={"slippage_ticks": 2.0}))
+    def dearer(cls: type[SimulatedTWS], tape: Tape, broker: schema.Broker, costs: schema.Costs, also: Sequence[Tape] = ()) -> SimulatedTWS:
+        tws: SimulatedTWS = configured(cls, tape, broker, costs.model_copy(update={"slippage_ticks": 2.0}), also)
         return tws
 
     monkeypatch.setattr(SimulatedTWS, "configured", classmethod(dearer))

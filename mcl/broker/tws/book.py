@@ -16,6 +16,7 @@ from mcl.broker.tws.orders import OCA_CANCELS, Execution, Order, Refusal, Status
 from mcl.broker.tws.render import local_time
 from mcl.broker.tws.sink import Habits, Sink
 
+MOST_PER_DAY = 100_000  # executions
 FIRST_PERM_ID = 1_500_000_001
 
 
@@ -86,6 +87,10 @@ class Book:
         self.orders = {(order.client_id, order.order_id): order for order in orders}
         self._active = {order.perm_id: order for order in orders if order.working}
         self.executions, self.next_perm_id, self.executed = executions, next_perm_id, executed
+
+    def begin_day(self, day: int) -> None:
+        """Executions are numbered beyond those of all days before, as at a broker. Days since 1970-01-01."""
+        self.executed = max(self.executed, day * MOST_PER_DAY)
 
     # ------------------------------------------------------------------------------------------- what the floor asks for
 

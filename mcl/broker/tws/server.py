@@ -35,9 +35,11 @@ from mcl.broker.tws.stream import Stream
 from mcl.broker.tws.transcript import Transcript
 from mcl.broker.tws.vault import Vault
 from mcl.errors import BrokerError
+from mcl.market import Contract
 from mcl.network import is_loopback
 
 SERVER_VERSIONS = (176, 177, 178)
+PATIENT_SEC = 30.0
 
 
 class SimulatedTWS:
@@ -110,7 +112,12 @@ class SimulatedTWS:
             terms=terms,
             port=broker.port,
             speed=broker.replay.speed,
+            patience_sec=PATIENT_SEC if also else 2.0,  # for a client that rolls before it says that it is ready
         )
+
+    def endow(self, contract: Contract, quantity: int, price: float) -> None:
+        """The account holds this from an earlier day, signed, at an average price. Called before the server listens."""
+        self.account.holding(self.listings.of(contract)).trade(quantity, price, 0.0)
 
     # ----------------------------------------------------------------------------------------------------------- life
 

@@ -1,0 +1,106 @@
+"""The embedded simulated TWS of a replay: the session's bars, and what an earlier session still held when it began."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcl import schema
+from mcl.broker.tws import SimulatedTWS, Tape
+from mcl.data import build, front
+from mcl.data.bars import Bars
+from mcl.data.table import PRICES
+from mcl.live.book import Book, carried
+from mcl.live.roll import Roll
+from mcl.live.runner import Duty
+from mcl.live.stage import Stage
+from mcl.market import INSTRUMENTS, Contract
+
+BEFORE_DAYS = 14  # of history of the contract before the roll
+
+
+@asynccontextmanager
+async def embedded(duty: Duty, stage: Stage | None, journal: Path | None, root: Path) -> AsyncIterator[int]:
+    """The port to connect to; for a replay that of a server which lives as long."""
+    config, run = duty.config, duty.deployed.config
+    if stage is None or stage.stored is None:
+        yield config.port
+        return
+    book = _carried(duty, journal)
+    held = book.held if book is not None else {}
+    also = [outgoing_tape(run.data, root, stage, stage.roll)] if stage.roll is not None and stage.roll.outgoing.symbol in held else []
+    tws = SimulatedTWS.configured(Tape.from_bars(stage.stored, stage.day), config, run.costs, also)
+    if book is not None:
+        tws.book.begin_day(stage.day)
+    for contract in (stage.contract, *(tape.contract for tape in also)):
+        if book is not None and held.get(contract.symbol):
+            tws.endow(contract, held[contract.symbol], _entry(book))
+    async with tws:
+        yield tws.port
+
+
+def _carried(duty: Duty, journal: Path | None) -> Book | None:
+    if duty.chain is None or journal is None:
+        return None
+    instrument = INSTRUMENTS[duty.deployed.config.data.instrument]
+    return carried(journal, duty.money(instrument.tick_value_usd), instrument.tick_size, duty.chain)
+
+
+def _entry(book: Book) -> float:
+    """Average price of what is held; of a roll that was not finished the one it was opened at."""
+    return round(book.ledger.holding.entry_ticks * book.tick_size, 10)
+
+
+def outgoing_tape(data: schema.Data, root: Path, stage: Stage, roll: Roll) -> Tape:
+    """The contract before the roll in the stage's session. Where it has no bar at the open, one at the price at which the backtest
+    leaves it."""
+    bars, first = contract_bars(data, root, roll.outgoing, stage.day), stage.warmup if stage.recorded is None else stage.recorded
+    at = int(np.searchsorted(bars.close_time, first.close_time[0]))
+    if at == len(bars) or bars.close_time[at] != first.close_time[0]:
+        price = first.open[0] - roll.gap if np.isnan(roll.outgoing_open) else roll.outgoing_open
+        bars = _with_bar(bars, at, first, round(float(price), 10))
+    return Tape.from_bars(bars, stage.day)
+
+
+def contract_bars(data: schema.Data, root: Path, contract: Contract, day: int) -> Bars:
+    """The bars of one dated contract in the days up to a session, in the interval of `data`, as if it alone had ever been active."""
+    stored = build.dataset(data, root)
+    index = [known.symbol for known in stored.contracts].index(contract.symbol)
+    rows = stored.rows(index, first=day - BEFORE_DAYS, last=day)
+    close_time = front.close_times(rows, stored.interval, stored.calendar)
+    n = len(rows)
+    closes = stored.calendar.close_ns[np.searchsorted(stored.calendar.day, rows.session)]
+    bars = Bars(
+        instrument=stored.instrument,
+        interval=stored.interval,
+        close_time=close_time,
+        open=rows.open,
+        high=rows.high,
+        low=rows.low,
+        close=rows.close,
+        volume=rows.volume,
+        adjustment=np.zeros(n),
+        session=rows.session,
+        to_close_sec=np.maximum(0, (closes - close_time) // 1_000_000_000),
+        contract=rows.contract,
+        roll=np.zeros(n, np.bool_),
+        outgoing_open=np.full(n, np.nan),
+        contracts=stored.contracts,
+        roll_table=front.roll_table([]),
+        fingerprint="",
+        synthetic=stored.synthetic,
+    )
+    return front.resample(bars, data.interval, stored.calendar)
+
+
+def _with_bar(bars: Bars, at: int, first: Bars, price: float) -> Bars:
+    """One more bar, at the open of the session."""
+    own: dict[str, Any] = dict.fromkeys(PRICES, price) | {"volume": 0, "adjustment": 0.0, "roll": False, "outgoing_open": np.nan}
+    own |= {name: getattr(first, name)[0] for name in ("close_time", "session", "to_close_sec")} | {"contract": bars.contract[0]}
+    columns: dict[str, Any] = {name: np.insert(getattr(bars, name), at, value) for name, value in own.items()}
+    return replace(bars, **columns)
