@@ -52,7 +52,7 @@ def test_a_database_needs_an_address(project: Project, monkeypatch: pytest.Monke
         project.sweep(*TYPED, "search.storage=postgresql")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def cluster() -> Iterator[None]:
     ray = pytest.importorskip("ray", reason="mcl[ray] is not installed")
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
@@ -93,6 +93,46 @@ class TestRay:
     def test_a_pruner_is_refused(self, project: Project) -> None:
         with pytest.raises(ConfigError, match=r"search.pruner=median asks after every fold"):
             project.sweep(*TYPED, "search.backend=ray", "search.pruner=median")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_host_that_is_killed_costs_only_its_running_trials(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hosts beside the head, each a raylet with a store of its own: one is killed -9 while it computes, the other does the rest."""
+    ray = pytest.importorskip("ray", reason="mcl[ray] is not installed")
+    from ray.cluster_utils import Cluster as Hosts
+
+    from mcl.search import cluster
+
+    heard, died = cluster.Cluster._heard, cluster.Cluster._died
+    home: dict[int, str] = {}
+    lost: list[int] = []
+    hosts = Hosts(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes = {node.node_id: node for node in (hosts.add_node(num_cpus=1) for _ in range(2))}
+
+    def kill_the_other(self: cluster.Cluster, remote: cluster.Remote) -> None:
+        heard(self, remote)
+        if remote.job is None and id(remote) not in home and len(nodes) == 2:
+            home[id(remote)] = self._ray.get(remote.actor.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id()))
+        busy = [other for other in self._actors if other is not remote and other.job is not None and id(other) in home]
+        if self._done and busy and len(nodes) == 2:
+            hosts.remove_node(nodes.pop(home[id(busy[0])]), allow_graceful=False)
+
+    def noted(self: cluster.Cluster, remote: cluster.Remote, error: Exception) -> None:
+        lost.extend([remote.job[0]] if remote.job else [])
+        died(self, remote, error)
+
+    monkeypatch.setattr(cluster.Cluster, "_heard", kill_the_other)
+    monkeypatch.setattr(cluster.Cluster, "_died", noted)
+    monkeypatch.setenv("RAY_ADDRESS", hosts.address)
+    try:
+        swept = project.sweep(*TYPED, "search.backend=ray", "search.workers=2", "search.trials=24")
+    finally:
+        ray.shutdown()
+        hosts.shutdown()
+    assert len(nodes) == 1
+    assert len(lost) == 1
+    assert swept.states.get("FAILED", 0) == 0
+    assert swept.trials["trial"].tolist() == list(range(24))
 
 
 @pytest.mark.parametrize(("typed", "package"), [("search.backend=ray", "ray"), ("search.storage=postgresql", "psycopg")])
