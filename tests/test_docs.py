@@ -52,6 +52,13 @@ def test_every_command_is_a_valid_command_line(page: Path) -> None:
         cli.parse([word for word in words if word not in ("--json", "--quiet", "-v")])
 
 
+def test_every_make_target_that_a_page_names_exists() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+    for page in (*PAGES, ROOT / "terraform" / "README.md"):
+        named = re.findall(r"(?:^|`)make ([\w-]+)", page.read_text(), re.M)
+        assert set(named) <= targets, page.name
+
+
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
 def test_every_command_does_what_the_page_says(page: Path, worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = tmp_path / "project"

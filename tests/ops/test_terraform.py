@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -115,3 +116,36 @@ def test_a_refused_secret_stops_the_start(repository: Path, tmp_path: Path) -> N
     assert done.returncode == 1
     assert "cannot read secret ib_password" in done.stderr
     assert not list((tmp_path / "secrets").iterdir())
+
+
+def test_the_readme_names_what_exists(repository: Path) -> None:
+    """Its commands: known subcommands, files, variables, modules and outputs that are there, seen from the folder they are typed in."""
+    folder = repository / "terraform"
+    text = (folder / "README.md").read_text()
+    lines = [line for block in re.findall(r"^```\n(.*?)^```", text, re.M | re.S)[1:] for line in re.split(r"\n| && ", block)]
+    declared = "\n".join(path.read_text() for path in (*folder.glob("*.tf"), *(folder / "bootstrap").glob("*.tf")))
+    seen, place = set(), repository
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        if not words:
+            continue
+        seen.add(words[0])
+        if words[0] == "cd":
+            place /= words[1]
+        elif words[0] == "cp":
+            assert (place / words[1]).is_file(), line
+        elif words[0] == "terraform":
+            asked = place / words[1].removeprefix("-chdir=terraform/") if words[1].startswith("-chdir") else place
+            assert (repository / "terraform" / asked.name if asked.name == "bootstrap" else asked).is_dir(), line
+            assert {"init", "apply"} & set(words), line
+            for name in re.findall(r"-target=module\.(\w+)|-var (\w+)=", line):
+                assert f'"{name[0] or name[1]}"' in declared, line
+        elif words[0] == "docker" and "-f" in words:
+            assert (place / words[words.index("-f") + 1]).is_file(), line
+            assert (place / words[-1]).resolve() == repository.resolve(), line
+    assert seen >= {"terraform", "cd", "cp", "docker", "aws", "make"}
+    for output in re.findall(r"`terraform output (\w+)`", text):
+        assert f'output "{output}"' in declared, output
+    for variable in ("stale_after_sec", "monthly_budget_usd"):
+        assert variable in text
+        assert f'variable "{variable}"' in declared
