@@ -36,7 +36,7 @@ bench-honesty: $(STAMP)
 
 # One, two and four workers, what the parent of a search can do, and a calculated table up to 1,000 workers. Ray and PostgreSQL where installed.
 bench-scale: $(STAMP)
-	$(BIN)/python scripts/bench_scale.py
+	$(BIN)/python scripts/bench_scale.py --write
 
 # What a promotion promises, on two real clones, and 50 random runs repeated in other processes; each says what processor time it took.
 prove: $(STAMP)

@@ -19,9 +19,10 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -33,6 +34,9 @@ from servers import mlflow, postgresql, without_postgresql
 
 TABLE = (16, 32, 64, 128, 256, 512, 1000)
 AXES = ("strategy.fast=range(2,200)", "strategy.slow=range(240,1240,10)", "search.sampler=qmc")
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "scale-out.md"
+MARKS = ("<!-- figures: make bench-scale -->", "<!-- end -->")
+Say = Callable[[str], None]
 HAS_RAY = importlib.util.find_spec("ray") is not None
 
 
@@ -112,43 +116,50 @@ class Bench:
             return min(1000 / self.search(*typed)[1] for _ in range(2))
 
 
-def workers(bench: Bench) -> float:
-    """Prints the searches with 1, 2 and 4 workers; seconds of a trial with one worker."""
-    one = 0.0
+def workers(bench: Bench, say: Say) -> float:
+    """Says what 1, 2 and 4 workers do; seconds of a trial with one process."""
+    say("| workers | trials/s with processes | | trials/s with Ray actors | |\n|---|---|---|---|---|")
+    found: dict[str, dict[int, float]] = {}
     for backend in ("local", *(("ray",) if HAS_RAY else ())):
         with ray_here(4) if backend == "ray" else ExitStack():
-            rates = {count: bench.steady(backend, count) for count in (1, 2, 4)}
-        one = one or 1 / rates[1]
-        told = " · ".join(f"{count}: {rate:6.1f}/s ({rate / rates[1]:.2f} ×)" for count, rate in rates.items())
-        print(f"workers, {backend:5s}  {told}", flush=True)
-    return one
+            found[backend] = {count: bench.steady(backend, count) for count in (1, 2, 4)}
+    for count in (1, 2, 4):
+        cells = [f"{rates[count]:,.1f} | {rates[count] / rates[1]:.2f} ×" for rates in found.values()]
+        say(f"| {count} | {' | '.join(cells)} |{'' if HAS_RAY else ' not installed | |'}")
+    return 1 / found["local"][1]
 
 
-def parent(bench: Bench, known: dict[int, Any]) -> dict[str, float]:
+def parent(bench: Bench, known: dict[int, Any], say: Say) -> dict[str, float]:
     """Milliseconds of the parent per trial, by where study and rows are."""
     costs = {
         "file, no rows": bench.alone(known, "search.track=none"),
         "file, SQLite": bench.alone(known),
     }
+    notes = []
     if missing := without_postgresql():
-        print(f"PostgreSQL is left out: {missing}")
-        return costs
-    with postgresql() as port, ExitStack() as opened:
-        os.environ["MCL_STUDY_URL"] = f"postgresql+psycopg://mcl@127.0.0.1:{port}/mcl"
-        there = "search.storage=postgresql"
-        before = commits(port)
-        costs["PostgreSQL, no rows"] = bench.alone(known, there, "search.track=none")
-        each = (commits(port) - before) / bench.trials / 2
-        print(f"PostgreSQL: {each:.1f} commits a trial, {each / costs['PostgreSQL, no rows'] * 1000:,.0f} a second by one parent")
-        costs["PostgreSQL, SQLite"] = bench.alone(known, there)
-        folder = bench.root / "server"
-        folder.mkdir()
-        create(port, "runs")
-        address = opened.enter_context(mlflow(folder, f"postgresql+psycopg://mcl@127.0.0.1:{port}/runs"))
-        opened.enter_context(patch.dict(os.environ, {"MLFLOW_TRACKING_URI": address}))
-        costs["PostgreSQL, MLflow server"] = bench.alone(known, there)
-        requests = (folder / "server.log").read_text().count(" HTTP/1.1")
-        print(f"MLflow server: {requests / bench.trials / 2:.1f} requests a trial, answered one after the other")
+        notes.append(f"PostgreSQL is left out: {missing}.")
+    else:
+        with postgresql() as port, ExitStack() as opened:
+            os.environ["MCL_STUDY_URL"] = f"postgresql+psycopg://mcl@127.0.0.1:{port}/mcl"
+            there = "search.storage=postgresql"
+            before = commits(port)
+            costs["PostgreSQL, no rows"] = bench.alone(known, there, "search.track=none")
+            each = (commits(port) - before) / bench.trials / 2
+            most = each / costs["PostgreSQL, no rows"] * 1000
+            notes.append(f"PostgreSQL: {each:.1f} commits a trial, {most:,.0f} a second by one parent.")
+            folder = bench.root / "server"
+            folder.mkdir()
+            create(port, "runs")
+            address = opened.enter_context(mlflow(folder, f"postgresql+psycopg://mcl@127.0.0.1:{port}/runs"))
+            opened.enter_context(patch.dict(os.environ, {"MLFLOW_TRACKING_URI": address}))
+            costs["file, MLflow server"] = bench.alone(known)
+            requests = (folder / "server.log").read_text().count(" HTTP/1.1") / bench.trials / 2
+            most = requests / costs["file, MLflow server"] * 1000
+            notes.append(f"MLflow server on PostgreSQL: {requests:.1f} requests a trial, {most:,.0f} a second by its one worker.")
+    say("\n| study and rows of the trials | ms of the parent a trial | trials/s at most |\n|---|---|---|")
+    for place, cost in costs.items():
+        say(f"| {place} | {cost:.2f} | {1000 / cost:,.0f} |")
+    say("\n" + " ".join(notes))
     return costs
 
 
@@ -201,38 +212,48 @@ def turns() -> dict[int, float]:
         return costs
 
 
-def table(one: float, costs: dict[str, float], waits: dict[int, float]) -> None:
-    print(f"\ncalculated from {one * 1000:.1f} ms a trial of a worker; * the parent is the limit, else the workers\n")
-    print("| workers | " + " | ".join(costs) + " |\n|" + "---|" * (len(costs) + 1))
+def table(one: float, costs: dict[str, float], waits: dict[int, float], say: Say) -> None:
+    if waits:
+        told = ", ".join(f"{waits[count]:.2f} ms of {count:,}" for count in (TABLE[0], TABLE[-1]))
+        say(f"Asking Ray which actor is ready takes {told}.")
+    limit = "* where the parent is the limit, else the workers"
+    say(f"\nCalculated, in trials/s, from {one * 1000:.1f} ms a trial of a worker; {limit}.\n")
+    say("| workers | " + " | ".join(costs) + " |\n|" + "---|" * (len(costs) + 1))
     for count in TABLE:
         cells = []
         for cost in costs.values():
             bound = 1000 / (cost + waits.get(count, 0.0))
             cells.append(f"{min(count / one, bound):,.0f}{' *' if count / one > bound else ''}")
-        print(f"| {count:,} | " + " | ".join(cells) + " |")
+        say(f"| {count:,} | " + " | ".join(cells) + " |")
+    reached = ", ".join(f"{1000 * one / cost:,.0f} ({place})" for place, cost in costs.items())
+    say(f"\nThe parent is the limit from this many workers on: {reached}. Longer trials move it in proportion.")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=400)
     parser.add_argument("--sessions", type=int, default=620, help="of 1,371 bars")
+    parser.add_argument("--write", action="store_true", help="the figures into docs/scale-out.md, too")
     arguments = parser.parse_args()
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        print(text, flush=True)
+
     with project() as root:
         write_walk(root / "walk.csv", sessions=arguments.sessions, bars=1371)
-        print(f"{arguments.trials} trials over {arguments.sessions * 1371:,} bars, {os.cpu_count()} CPUs", flush=True)
-        if not HAS_RAY:
-            print("Ray is left out: mcl[ray] is not installed")
+        bars = arguments.sessions * 1371
+        say(f"`make bench-scale` on {os.cpu_count()} CPUs, {date.today()}: {arguments.trials} trials of {bars:,} bars.\n")
         bench = Bench(root, arguments.trials)
         known = bench.known()
-        one = workers(bench)
-        costs = parent(bench, known)
-        for place, cost in costs.items():
-            print(f"parent alone, study and rows in {place:28s}{cost:7.2f} ms a trial, {1000 / cost:7.0f} trials/s at most", flush=True)
-        waits = turns() if HAS_RAY else {}
-        if waits:
-            print("waiting for one of N Ray actors: " + " · ".join(f"{count:,}: {cost:.2f} ms" for count, cost in waits.items()))
-        table(one, costs, waits)
+        one = workers(bench, say)
+        costs = parent(bench, known, say)
+        table(one, costs, turns() if HAS_RAY else {}, say)
+    if arguments.write:
+        before, rest = PAGE.read_text().split(MARKS[0])
+        PAGE.write_text(before + MARKS[0] + "\n" + "\n".join(said) + "\n" + MARKS[1] + rest.split(MARKS[1])[1])
     return 0
 
 

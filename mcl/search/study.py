@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,7 +50,8 @@ class Study:
         self._storage, self.close = opened(search.storage, journal)
         self._numbered = numbered(search.sampler, space, seed)
         directions = [search.direction, *search.also.values()]
-        study = optuna.create_study(study_name=name, storage=self._storage, directions=directions, load_if_exists=True)
+        with refusals():
+            study = optuna.create_study(study_name=name, storage=self._storage, directions=directions, load_if_exists=True)
         self._study_id = study._study_id
         trials = study.get_trials(deepcopy=False)
         self.asked = len(trials)
@@ -87,15 +89,17 @@ class Study:
         """Whether the pruner gives up a trial after this fold. Median and halving see the mean over the folds so far, Wilcoxon each one."""
         assert self._mind is not None  # noqa: S101 - a search without a pruner has no judge
         shown, given_up = self._mind.judge(number, fold, value)
-        self._storage.set_trial_intermediate_value(self._open[number], fold, shown)
+        with refusals():
+            self._storage.set_trial_intermediate_value(self._open[number], fold, shown)
         return given_up
 
     def tell(self, outcome: Outcome) -> None:
         """Close a trial. A duplicate carries the value of the trial that it repeats, so that the sampler learns the truth."""
         trial_id = self._open.pop(outcome.number)
-        if outcome.reason:  # for who looks with Optuna's own dashboard
-            self._storage.set_trial_user_attr(trial_id, "outcome", {"state": outcome.state, "reason": outcome.reason})
-        self._storage.set_trial_state_values(trial_id, _state(outcome), _values(outcome))
+        with refusals():
+            if outcome.reason:  # for who looks with Optuna's own dashboard
+                self._storage.set_trial_user_attr(trial_id, "outcome", {"state": outcome.state, "reason": outcome.reason})
+            self._storage.set_trial_state_values(trial_id, _state(outcome), _values(outcome))
         if self._mind is not None:
             self._mind.tell(outcome)
 
@@ -107,7 +111,8 @@ class Study:
 
     def _write(self, values: dict[str, Any], learned: dict[str, Any]) -> None:
         begun = optuna.create_trial(state=TrialState.RUNNING, params=values, distributions=self.space, system_attrs=learned)
-        self._open[self.asked] = self._storage.create_new_trial(self._study_id, begun)
+        with refusals():
+            self._open[self.asked] = self._storage.create_new_trial(self._study_id, begun)
         self.asked += 1
 
     def _known(self, number: int) -> dict[str, Any] | None:
@@ -122,15 +127,22 @@ def opened(kind: str, journal: Path) -> tuple[optuna.storages.BaseStorage, Calla
     if kind == "journal":
         lines = Journal(journal)
         return optuna.storages.JournalStorage(lines), lines.close
-    try:
+    with refusals():
         storage = optuna.storages.RDBStorage(os.environ["MCL_STUDY_URL"])
-    except Exception as error:
-        if type(error).__module__.split(".")[0] not in ("sqlalchemy", "psycopg", "optuna"):
-            raise
-        raise StoreError(
-            f"the database of MCL_STUDY_URL refuses: {type(error).__name__}", "is the server up, the name and password right?"
-        ) from None
     return storage, storage.engine.dispose
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Errors of a study's database as one sentence, without its address, which may hold a password."""
+    try:
+        yield
+    except Exception as error:
+        told = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) and error.__cause__ else error
+        if type(told).__module__.split(".")[0] not in ("sqlalchemy", "psycopg"):
+            raise
+        hint = "is the server up, the name and password right? mcl sweep resume goes on afterwards"
+        raise StoreError(f"the database of MCL_STUDY_URL refuses: {type(told).__name__}", hint) from None
 
 
 class Mind:

@@ -12,6 +12,7 @@ from servers import postgresql, without_postgresql
 
 from mcl import search
 from mcl.errors import ConfigError, StoreError
+from mcl.search.trial import Outcome
 
 from .conftest import Project
 
@@ -43,6 +44,33 @@ def test_a_study_in_postgresql_finds_the_same_and_goes_on(project: Project, data
     with pytest.raises(StoreError, match="the database of MCL_STUDY_URL refuses: OperationalError") as refused:
         project.sweep(*TYPED, "search.storage=postgresql")
     assert "secret" not in str(refused.value)
+
+
+def test_a_database_that_is_lost_ends_the_search_and_costs_nothing(
+    project: Project, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All tables of the study are gone in the middle: a sentence; resumed, it is made again from the outcomes of the parent's disk."""
+    import psycopg
+
+    from mcl.search.study import Study
+
+    tell = Study.tell
+
+    def lose(self: Study, outcome: Outcome) -> None:
+        if outcome.number == 5:
+            with psycopg.connect(database.replace("+psycopg", ""), autocommit=True) as connection:
+                connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        tell(self, outcome)
+
+    monkeypatch.setenv("MCL_STUDY_URL", database)
+    whole = project.sweep(*TYPED)
+    monkeypatch.setattr(Study, "tell", lose)
+    with pytest.raises(StoreError, match="MCL_STUDY_URL refuses: ProgrammingError"):
+        project.sweep(*TYPED, "search.storage=postgresql", "search.name=lost")
+    monkeypatch.setattr(Study, "tell", tell)
+    again = search.resume("lost", store=project.store, root=project.root)
+    pd.testing.assert_frame_equal(again.trials[COMPARED], whole.trials[COMPARED])
+    assert again.trials["trial"].tolist() == list(range(16))
 
 
 def test_a_database_needs_an_address(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
