@@ -106,7 +106,8 @@ def report(named: str, *, store: Store, root: Path, name: str = "") -> tuple[Swe
     known = outcomes.read(place.file("outcomes"))
     swept = _swept(stored, search, space, known, store)
     write_whole(swept.report, page(swept, stored.name))
-    written = export(composed, swept.best["params"], root, name) if name and swept.best else None
+    best = swept.best
+    written = export(composed, best["params"], root, name, stored.run_id, best["run_id"]) if name and best else None
     return swept, written
 
 

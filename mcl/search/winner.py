@@ -40,15 +40,17 @@ def crowned(frozen: Frozen, board: Board, ledger: Ledger, store: Store, sweep_id
         return found | {"run_id": ledger.run_ids.get(best.number, "")}
     there = store.trials(sweep_id, kind="backtest")  # made by an earlier process of this sweep
     made = [there.get(o.number) or _whole(frozen, o, store, sweep_id, report=o is best) for o in ranked]
-    exported = {"experiment": export(frozen.composed, best.params, frozen.market.root, search.name)} if search.name else {}
+    exported: dict[str, Any] = {}
+    if search.name:
+        exported = {"experiment": export(frozen.composed, best.params, frozen.market.root, search.name, sweep_id, made[0])}
     return found | {"run_id": made[0]} | exported
 
 
-def export(composed: config.Composed, params: Mapping[str, Any], root: Path, name: str) -> Path:
+def export(composed: config.Composed, params: Mapping[str, Any], root: Path, name: str, sweep_id: str, run_id: str) -> Path:
     """Write experiments/NAME_best.yaml: `mcl backtest experiment=NAME_best` is this point of the search, which is checked here."""
     path = root / "experiments" / f"{name}_best.yaml"
     run = config.run_config(spaces.overlay(composed.raw, params))
-    write_whole(path, experiment(composed, params, name))
+    write_whole(path, experiment(composed, params, name, f"Sweep {sweep_id}{run_id and f', run {run_id}'}."))
     again = config.compose("backtest", [f"experiment={name}_best"]).config
     if config.fingerprint(again) != config.fingerprint(run):
         path.unlink()
@@ -56,14 +58,16 @@ def export(composed: config.Composed, params: Mapping[str, Any], root: Path, nam
     return path
 
 
-def experiment(composed: config.Composed, params: Mapping[str, Any], name: str) -> bytes:
-    """An experiment file that says everything that decides a result, whatever the defaults of the project become."""
+def experiment(composed: config.Composed, params: Mapping[str, Any], name: str, source: str) -> bytes:
+    """An experiment file that says everything that decides a result, whatever the defaults of the project become, and which run
+    found it (`source`)."""
     import yaml
 
     run = config.run_config(spaces.overlay(composed.raw, params)).model_dump(mode="json", include={*config.DECIDES, "study"})
     chosen = "".join(f"  - override /{group}: {composed.choices[group]}\n" for group in GROUPS if group in composed.choices)
     searched = ", ".join(f"{key}={value}" for key, value in params.items())
-    head = f"# @package _global_\n# The winner of a search: {searched}.\n# mcl backtest experiment={name}_best\ndefaults:\n{chosen}\n"
+    said = f"# The winner of a search: {searched}.\n# {source}\n# mcl backtest experiment={name}_best\n"
+    head = f"# @package _global_\n{said}defaults:\n{chosen}\n"
     return (head + yaml.safe_dump(run, sort_keys=False, allow_unicode=True)).encode()
 
 

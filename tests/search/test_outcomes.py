@@ -201,8 +201,8 @@ def test_the_winner_is_an_experiment_that_repeats_bit_by_bit(project: Project, s
     name = f"winner_{select}"
     swept = project.sweep("search.sampler=random", "search.trials=40", f"search.name={name}", f"search.select={select}", "costs=free")
     path = project.root / "experiments" / f"{name}_best.yaml"
-    assert path.is_file()
     best = swept.best or {}
+    assert f"# Sweep {swept.sweep_id}, run {best['run_id']}." in path.read_text().splitlines()
     composed = config.compose("backtest", [f"experiment={name}_best"])
     assert {key: config.flatten(composed.raw)[key] for key in best["params"]} == best["params"]
     done = runs.backtest(composed.config, store=project.store, root=project.root)
