@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 import yaml
 
+from mcl.live.logs import log, logged
 from mcl.live.telemetry import METRICS
 
 PUBLISHED = {"127.0.0.1:5000:5000", "127.0.0.1:3000:3000"}  # MLflow and Grafana, both behind a password
@@ -124,6 +126,41 @@ def test_alert_rules_do_what_they_say(repository: Path) -> None:
     for args in (["check", "rules", "alerts.yaml"], ["test", "rules", *tests], ["check", "config", "--syntax-only", "prometheus.yaml"]):
         done = subprocess.run(["promtool", *args], cwd=repository / "docker/prometheus", capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_question_of_the_dashboard_is_promql(repository: Path, tmp_path: Path) -> None:
+    if not shutil.which("promtool"):
+        pytest.skip("promtool is not installed")
+    dashboard = json.loads((repository / "docker/grafana/dashboards/session.json").read_text())
+    asked = sorted({target["expr"] for panel in dashboard["panels"] for target in panel["targets"]})
+    plain = [expr.replace("$__rate_interval", "1m").replace("$alias", "paper") for expr in asked if not expr.lstrip().startswith("{")]
+    assert not [expr for expr in plain if "$" in expr]
+    rules = {"groups": [{"name": "panels", "rules": [{"record": f"panel:{i}", "expr": expr} for i, expr in enumerate(plain)]}]}
+    (tmp_path / "panels.yaml").write_text(yaml.safe_dump(rules))
+    done = subprocess.run(["promtool", "check", "rules", str(tmp_path / "panels.yaml")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_logs_are_shipped_from_where_sessions_write_them(repository: Path, tmp_path: Path) -> None:
+    """Path, fields and port: the shipper against a line of a real session's log, and against Loki's own configuration."""
+    shipper = (repository / "docker/loki/shipper.alloy").read_text()
+    assert shipper.count("{") == shipper.count("}")
+    before = structlog.get_config()
+    try:
+        with logged(tmp_path / "project/live/paper", alias="paper"):
+            log.info("begun")
+    finally:
+        structlog.configure(**before)
+    pattern = re.search(r'"__path__" = "/([^"]+)"', shipper)
+    assert pattern
+    [written] = tmp_path.glob(pattern[1])
+    line = json.loads(written.read_text().splitlines()[0])
+    fields = re.search(r"expressions = \{(.*?)\}", shipper)
+    assert fields
+    assert set(re.findall(r'= "(\w+)"', fields[1])) <= line.keys()
+    loki = yaml.safe_load((repository / "docker/loki/loki.yaml").read_text())
+    assert loki["server"]["http_listen_address"] == loki["server"]["grpc_listen_address"] == "127.0.0.1"
+    assert f'"http://127.0.0.1:{loki["server"]["http_listen_port"]}/loki/api/v1/push"' in shipper
 
 
 def test_every_rule_says_what_to_do(repository: Path) -> None:
@@ -236,6 +273,33 @@ def test_a_session_leaves_what_its_audit_found(repository: Path, tmp_path: Path)
     read = subprocess.run(["mcl-read-metrics"], env=silent, capture_output=True, text=True, check=False)
     assert read.returncode == 1
     assert "no session answers" in read.stderr
+
+
+def test_health_checks_tell_a_server_that_answers_from_none(compose: dict[str, Any]) -> None:
+    """Those that need nothing but Python or bash, run as they stand, on a port of this test."""
+    from mcl.live.web import Reply, serving
+
+    checks = {
+        name: service["healthcheck"]["test"] for name, service in compose["services"].items() if "test" in service.get("healthcheck", {})
+    }
+    ours = {name: check for name, check in checks.items() if check[1] == "python" or "/dev/tcp/" in check[1]}
+    assert ours.keys() >= {"runner", "mlflow", "audits", "gateway", "gateway-live", "shipper"}
+
+    async def page(_: object) -> Reply:
+        return Reply(b"ok")
+
+    async def code(check: list[str], port: int) -> int:
+        words = [re.sub(r"(127\.0\.0\.1[:/])\d+", rf"\g<1>{port}", word) for word in check[1:]]
+        command = ["sh", "-c", *words] if check[0] == "CMD-SHELL" else [sys.executable, *words[1:]]
+        process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
+        return await process.wait()
+
+    async def judge() -> None:
+        async with serving(page, "127.0.0.1", 0) as port:
+            assert {name: await code(check, port) for name, check in ours.items()} == dict.fromkeys(ours, 0)
+        assert all([await code(check, port) for check in ours.values()])
+
+    asyncio.run(judge())
 
 
 def test_the_metrics_are_read_from_a_real_endpoint(repository: Path, tmp_path: Path) -> None:
