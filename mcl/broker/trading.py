@@ -23,6 +23,7 @@ from mcl.engine.decide import sign
 from mcl.errors import BrokerError, Rejected, Uncertain
 
 COMMISSION_WAIT_SEC = 2.0
+ACCEPT_SEC = 3.0  # so long a position may stand without an answer to its protective orders
 PART_SEC = 2.0  # so long the rest of a limit may go on resting when a part of it has filled
 DONE = frozenset({"Filled", "Cancelled", "ApiCancelled", "Inactive"})
 WORKING = frozenset({"PreSubmitted", "Submitted", "Filled"})  # what says that the server has an order
@@ -252,7 +253,8 @@ class Trading:
         def over() -> bool:
             return any(trade.orderStatus.status == "Filled" for trade in placed) or any(map(self._refused, placed))
 
-        if not placed or (await self._asking.until(lambda: stands() or over()) and not any(map(self._refused, placed))):
+        patience = min(ACCEPT_SEC, self._config.timeout_sec)
+        if not placed or (await self._asking.until(lambda: stands() or over(), patience) and not any(map(self._refused, placed))):
             return
         if any(trade.orderStatus.status == "Filled" for trade in placed):
             return  # it did what it was for, and its partner was cancelled
