@@ -15,6 +15,7 @@ from mcl.data.bars import Bars
 from mcl.engine.result import FILL_REASONS, Result
 from mcl.live.journal import Entry
 from mcl.live.slippage import LiveFill
+from mcl.risk import Block
 
 Cause = Literal["data", "timing", "price", "missed", "risk block", "roll", "unexplained"]
 Row = tuple[Any, ...]  # of a difference: time, what, live, backtest, cause, detail
@@ -39,6 +40,7 @@ class Circumstances:
         self._ordered = {str(e.key): self._who(e, kinds["command"]) for e in kinds["protect"] if e.body.get("why") != "protect"}
         self._commands = kinds["command"]
         self._bars = {ref: bar for bar, ref in self._sent.items()}
+        self._cap = kinds["begin"][0].body.get("max_contracts") if kinds["begin"] else None
 
     @staticmethod
     def _who(entry: Entry, commands: list[Entry]) -> str:
@@ -53,6 +55,8 @@ class Circumstances:
             return "timing", held
         if held == "paused":
             return "risk block", f"paused{self._by(decision)}"
+        if smaller := self.capped(bar):
+            return smaller
         refusal = next((sentence for sentence in self._refused if ref and ref in sentence), "")
         return ("risk block", refusal) if refusal else ("missed", "")
 
@@ -62,6 +66,12 @@ class Circumstances:
             return "roll", "the backtest moves at the first open"
         word = next((told for ref, told in self._ordered.items() if fill.ref.startswith(ref)), "")
         return ("risk block", word) if word else None
+
+    def capped(self, bar: int) -> tuple[Cause, str] | None:
+        """Whether a fill in this bar is smaller than the backtest's, or is not there, since the session was to hold less."""
+        decision = self._decided.get(bar - 1)
+        blocked = decision is not None and decision.body.get("block") == Block.MAX_POSITION
+        return ("risk block", f"broker.max_contracts={self._cap}") if blocked and self._cap is not None else None
 
     def rest(self, fill: LiveFill) -> tuple[Cause, str] | None:
         """Why a fill came later than the bar after its decision: the market, or the order's limit, did not give all of it at once."""
@@ -114,7 +124,7 @@ def pair(
 
 
 def _unequal(circumstances: Circumstances, fill: LiveFill, apart: bool) -> tuple[str, str]:
-    return circumstances.ordered(fill) or (("", "from another position") if apart else ("missed", ""))
+    return circumstances.ordered(fill) or circumstances.capped(fill.bar) or (("", "from another position") if apart else ("missed", ""))
 
 
 def _alone(bars: Bars, extra: list[LiveFill], absent: list[LiveFill], circumstances: Circumstances, apart: Any) -> Iterator[Row]:

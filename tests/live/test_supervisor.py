@@ -161,6 +161,13 @@ TWO = {"size": {"method": "fixed", "contracts": 2.0}}
 
 
 def test_a_cap_makes_the_position_smaller(shop: Project, tmp_path: Path) -> None:
-    bench = Bench(shop, tmp_path, shop.config(strategy=ALWAYS, risk=TWO, interval="15m"), max_contracts=1)
+    bench = Bench(
+        shop, tmp_path, shop.config(strategy={"name": "random", "hold_sec": 1800, "seed": 4}, risk=TWO, interval="15m"), max_contracts=1
+    )
     asyncio.run(bench.run())
-    assert bench.tws.positions == {"MCLF6": 1}
+    audited = bench.audited()
+    assert {abs(e.body["target"]) for e in read(bench.path, ("decision",))} == {1}
+    assert max(abs(audited.result.target)) == 2
+    assert set(audited.differences["cause"]) == {"risk block"}  # of the promoted run it differs by what a person chose, and says so
+    assert "broker.max_contracts=1" in set(audited.differences["detail"])
+    assert not audited.failed
