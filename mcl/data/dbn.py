@@ -25,7 +25,6 @@ Records = npt.NDArray[np.void]
 PRICE_SCALE: int = wire.FIXED_PRICE_SCALE  # 1e9 units per price unit
 UNDEF_PRICE: int = wire.UNDEF_PRICE
 UNDEF_QUANTITY: int = wire.UNDEF_STAT_QUANTITY
-UNDEF_TIME: int = wire.UNDEF_TIMESTAMP
 GLOBEX = 1  # publisher_id of GLBX.MDP3
 SLICE = 16_384  # compressed bytes that are inflated at once: what a hostile one becomes fits into memory
 MOST_INFLATED = 1_000  # times; real files of bars, books and definitions reach some thirty

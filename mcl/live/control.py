@@ -28,6 +28,7 @@ from typing import Any, get_args
 from mcl.errors import LiveError, MclError, nearest
 from mcl.live.shown import shown
 from mcl.live.status import Command
+from mcl.live.visits import Visits
 from mcl.live.watch import Watch
 
 NAME, LOCK = "control.sock", "control.lock"
@@ -100,34 +101,27 @@ class _Visits:
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
-        self._open: set[asyncio.Task[None]] = set()
+        self._open = Visits()
         self._answering: set[asyncio.Future[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - told to the type checker: streams are served in tasks
-        self._open.add(task)
-        try:
-            while line := await reader.readline():
-                if await self._answered(line, writer):
-                    break
-        except ValueError:
-            await _say(writer, _refusal(LiveError(f"a request is one line of at most {LIMIT} bytes")))
-        except (ConnectionError, asyncio.CancelledError):
-            writer.transport.abort()  # who asked is gone, or the session ends; what was answered is with the kernel
-        finally:
-            self._open.discard(task)
-            writer.close()
+        with self._open.one():
+            try:
+                while line := await reader.readline():
+                    if await self._answered(line, writer):
+                        break
+            except ValueError:
+                await _say(writer, _refusal(LiveError(f"a request is one line of at most {LIMIT} bytes")))
+            except (ConnectionError, asyncio.CancelledError):
+                writer.transport.abort()  # who asked is gone, or the session ends; what was answered is with the kernel
+            finally:
+                writer.close()
 
     async def end(self) -> None:
         """Who said stop is told what became of it, then all connections end."""
         if self._answering:
             await asyncio.wait(set(self._answering), timeout=GRACE_SEC)
-        left = list(self._open)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        await asyncio.sleep(0)  # the connections are torn down in the loop's next turn
+        await self._open.end()
 
     async def _answered(self, line: bytes, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; True when the connection has no use any more."""

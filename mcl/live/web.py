@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from mcl.errors import LiveError
+from mcl.live.visits import Visits
 from mcl.network import is_loopback
 
 HEAD_BYTES, BODY_BYTES = 16 * 1024, 4 * 1024
@@ -83,27 +84,19 @@ class _Refused(Exception):
 class _Visits:
     def __init__(self, handler: Handler, only_local: bool) -> None:
         self._handler, self._only_local = handler, only_local
-        self._open: set[asyncio.Task[None]] = set()
+        self._open = Visits()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - told to the type checker: streams are served in tasks
-        self._open.add(task)
-        try:
-            await _write(writer, await self._reply(reader))
-            writer.close()
-            await writer.wait_closed()
-        except (ConnectionError, asyncio.CancelledError, TimeoutError):
-            writer.transport.abort()  # who asked is gone, too slow, or the server ends
-        finally:
-            self._open.discard(task)
+        with self._open.one():
+            try:
+                await _write(writer, await self._reply(reader))
+                writer.close()
+                await writer.wait_closed()
+            except (ConnectionError, asyncio.CancelledError, TimeoutError):
+                writer.transport.abort()  # who asked is gone, too slow, or the server ends
 
     async def end(self) -> None:
-        left = list(self._open)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        await asyncio.sleep(0)  # the connections are torn down in the loop's next turn
+        await self._open.end()
 
     async def _reply(self, reader: asyncio.StreamReader) -> Reply:
         try:
