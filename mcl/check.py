@@ -18,6 +18,7 @@ from mcl import schema
 from mcl.data.bars import Bars, Bools, Floats, Ints
 from mcl.engine.backtest import backtest
 from mcl.errors import ConfigError, DataError
+from mcl.screen import Begin, unseen
 from mcl.strategy import Strategy, build, exposed
 
 EXACT = 1e-9  # of max(1, |value|): what a different order of summation may cost
@@ -59,7 +60,7 @@ class Seen(NamedTuple):
     indicators: dict[str, Floats]
 
 
-def lookahead(config: schema.Config, bars: Bars, samples: int = 20, seed: int = 0) -> Lookahead:
+def lookahead(config: schema.Config, bars: Bars, samples: int = 20, seed: int = 0, begin: Begin = unseen) -> Lookahead:
     """Compare the run on all bars with runs on their first k, for `samples` values of k: half of them random, half just after a change
     of the signal, where a peek pays. ConfigError for samples < 1, DataError for fewer than three bars."""
     _enough(samples, len(bars), 3)
@@ -69,6 +70,7 @@ def lookahead(config: schema.Config, bars: Bars, samples: int = 20, seed: int = 
     orders: set[tuple[Any, ...]] = set()
     indicators: set[str] = set()
     first: tuple[int, str] = (len(bars), "")
+    step = begin("cutting the future off", len(cuts))
     for cut in cuts:
         part = _seen(config, bars.rows(0, int(cut)))
         wrong = _differ(full.signal[:cut], part.signal)
@@ -78,6 +80,7 @@ def lookahead(config: schema.Config, bars: Bars, samples: int = 20, seed: int = 
         indicators |= {name for name, values in part.indicators.items() if _differ(full.indicators[name][:cut], values).any()}
         if wrong.any() and (row := int(np.argmax(wrong))) < first[0]:
             first = row, _sentence(bars, row, int(cut), full.signal, part.signal)
+        step()
     wanted = np.nan_to_num(full.signal) != 0
     return Lookahead(
         strategy=config.strategy["name"],
@@ -133,7 +136,9 @@ class Warmup:
         return {"enough": self.enough} | asdict(self)
 
 
-def warmup(config: schema.Config, bars: Bars, samples: int = 100, lengths: Sequence[int] = (), seed: int = 0) -> Warmup:
+def warmup(
+    config: schema.Config, bars: Bars, samples: int = 100, lengths: Sequence[int] = (), seed: int = 0, begin: Begin = unseen
+) -> Warmup:
     """Deviation by warm-up length at `samples` rows: half of them random, half at a change of the signal, where little moves it.
 
     The declared memory is always among the lengths. DataError when the bars are not more than it.
@@ -146,11 +151,13 @@ def warmup(config: schema.Config, bars: Bars, samples: int = 100, lengths: Seque
     full = _values(strategy, bars)
     rows = _rows(full["signal"], samples, columns[-1] + 1, seed)
     worst = {name: [0.0] * len(columns) for name in full}
+    step = begin("cutting the past off", len(columns) * len(rows))
     for i, length in enumerate(columns):
         for row in rows.tolist():
             part = _values(strategy, bars.rows(row - length, row + 1))
             for name, values in full.items():
                 worst[name][i] = _worse(worst[name][i], _percent(name, values[row], part[name][-1]))
+            step()
     shown = {name: tuple(values) for name, values in worst.items()}
     return Warmup(strategy.name, memory, columns, len(rows), shown)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,7 @@ def backtest(
     extra_tags: dict[str, str] | None = None,
 ) -> Done:
     """Run one configuration on its data (never on its hold-out) and record it whole; the report page is one of the artifacts."""
+    began = time.perf_counter()
     bars = bars if bars is not None else load(run.data, root)
     result = simulate(run, bars)
     measured = metrics.summary(result)
@@ -85,6 +87,7 @@ def backtest(
         series={"curve/equity_usd": equity_steps(result)},
         parent=parent,
         dataset=evidence.dataset(run, bars),
+        seconds=time.perf_counter() - began,
     )
     run_id = store.record(record, (lambda i: {"report.html": page(run, result, shown, tags, overrides, i)}) if report else None)
     trials.append(root, [tried(run, result, tags, run_id, parent or "")])

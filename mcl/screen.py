@@ -7,7 +7,10 @@ import logging
 import math
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mcl.errors import MclError
@@ -15,7 +18,11 @@ from mcl.redact import blotter, redacted
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
     from rich.table import Table
+
+LATE_SEC = 2.0  # work that is over by then shows no progress
+LINE_EVERY_SEC = 5.0  # where there is no terminal
 
 _state = {"json": False, "quiet": False}
 
@@ -67,6 +74,88 @@ def say(line: str = "") -> None:
 
 def quiet() -> bool:
     return _state["json"] or _state["quiet"]
+
+
+Tick = Callable[[], None]
+Begin = Callable[[str, int], Tick]  # a stage and how many steps it has; the answer is called after each
+
+
+def unseen(stage: str, steps: int) -> Tick:
+    """The `Begin` of work that nobody watches."""
+    del stage, steps
+    return lambda: None
+
+
+@dataclass
+class _Stage:
+    name: str
+    steps: int  # 0: nobody knows
+    done: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    def line(self) -> str:
+        """`neighbourhood: 12 of 40, 8 s left`"""
+        spent = time.monotonic() - self.began
+        if not self.steps:
+            return f"{self.name}: {spent:.0f} s"
+        left = f"{(self.steps - self.done) * spent / self.done:.0f} s left" if self.done else "time left unknown"
+        return f"{self.name}: {self.done} of {self.steps}, {left}"
+
+
+class Work:
+    """Long work, stage by stage, on standard error: bars with the time left on a terminal, a line every few seconds elsewhere.
+
+    Nothing with --json or --quiet, and nothing for work that is over within LATE_SEC. Used as a context: `with screen.Work() as work`.
+    """
+
+    def __init__(self, stage: str = "") -> None:
+        """`stage`: the first one, when nobody knows how many steps it has."""
+        self._stages = [_Stage(stage, 0)] if stage else []
+        self._over = threading.Event()
+        self._watch = threading.Thread(target=self._watched, daemon=True)
+
+    def __enter__(self) -> Work:
+        if not quiet():
+            self._watch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        if self._watch.ident is not None:
+            self._watch.join()
+
+    def begin(self, stage: str, steps: int) -> Tick:
+        """A new stage of so many steps; call the answer after each of them."""
+        new = _Stage(stage, steps)
+        self._stages.append(new)
+
+        def step() -> None:
+            new.done += 1
+
+        return step
+
+    def _watched(self) -> None:
+        if self._over.wait(LATE_SEC):
+            return
+        if not sys.stderr.isatty():
+            while not self._over.wait(LINE_EVERY_SEC):
+                print(redacted(self._stages[-1].line()) if self._stages else "working", file=sys.stderr, flush=True)
+            return
+        with _bars() as bars:
+            tasks: list[Any] = []
+            while not self._over.wait(0.1):
+                tasks += [bars.add_task(stage.name, total=stage.steps or None) for stage in self._stages[len(tasks) :]]
+                for task, stage in zip(tasks, self._stages, strict=False):
+                    last = stage is self._stages[-1]
+                    bars.update(task, completed=stage.done, visible=last or bool(stage.steps))
+
+
+def _bars() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], left: int = 1) -> None:

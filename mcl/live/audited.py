@@ -201,6 +201,7 @@ def _record(deployed: Deployable, stage: Stage, audited: Audit, facts: dict[str,
         tags=_tags(deployed, stage, facts) | {NOTE: _note(deployed, facts)} | ({"watermark": mark} if mark else {}),
         files={f"data/{name}.parquet": parquet(frame) for name, frame in frames.items()} | {"journal.sqlite": snapshot(journal)},
         status="FAILED" if audited.failed else "FINISHED",
+        seconds=facts["seconds"] if math.isfinite(facts["seconds"]) else 0.0,
     )
 
 

@@ -11,9 +11,10 @@ from mcl.errors import StoreError
 from mcl.promote import holdout
 from mcl.promote.repeat import moved
 from mcl.rerun.again import Again, differences
+from mcl.screen import unseen
 from mcl.tracking import Store, StoredRun
 from mcl.validate import verdict
-from mcl.validate.answers import Tick, ask, numbers
+from mcl.validate.answers import ask, numbers
 from mcl.validate.core import measured
 from mcl.validate.subject import subject
 
@@ -27,7 +28,7 @@ def validation(stored: StoredRun, store: Store, root: Path) -> Again:
     settings = config.validate(schema.Validation, json.loads(stored.file("settings.json")), "validate")
     about = subject(stored.tags["subject"], store, root)
     seen = int(stored.tags["holdout_looks"])
-    answers = ask(about, settings, root, _silent, lambda: holdout.again(about.run, seen, root))
+    answers = ask(about, settings, root, unseen, lambda: holdout.again(about.run, seen, root))
     rows = verdict.table(numbers(answers, settings), settings.rules)
     grown = answers.tally.count - int(stored.metrics["validate_trials"])
     left = OF_THE_LEDGER if grown else ()
@@ -38,11 +39,6 @@ def validation(stored: StoredRun, store: Store, root: Path) -> Again:
     if grown:
         said += f"; the trial ledger counts {grown:+d} trials since, so that {', '.join(left)} are not compared"
     return Again(stored.run_id, "validation", said, differing, moved(stored, about.run, about.bars))
-
-
-def _silent(stage: str, steps: int) -> Tick:
-    del stage, steps
-    return lambda: None
 
 
 def _levels(rows: list[Any], left: tuple[str, ...]) -> dict[str, str]:

@@ -210,6 +210,7 @@ class Ledger:
             files=files,
             parent=self._parent,
             status="FAILED" if outcome.state == "FAILED" else "FINISHED",
+            seconds=outcome.seconds,
         )
 
     def _fingerprint(self, outcome: Outcome) -> str:

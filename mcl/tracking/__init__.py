@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -86,7 +87,8 @@ class Store:
         with self.door.refusals(record.name):
             tags = record.tags | ({PARENT: record.parent} if record.parent else {})
             experiment = self._experiment(record.study)
-            run_id = str(self.door.client.create_run(experiment, run_name=record.name, tags=tags).info.run_id)
+            began = round(1000 * (time.time() - record.seconds))
+            run_id = str(self.door.client.create_run(experiment, began, tags, record.name).info.run_id)
             if NOTE in tags:
                 self.door.client.set_tag(run_id, NOTE, linked(tags, run_id, experiment)[NOTE])
         self._fill(run_id, record)
@@ -308,9 +310,12 @@ class Store:
     def _recent_id(self, word: str, back: int) -> str:
         ids = [e.experiment_id for e in self.door.client.search_experiments()]
         query = "tags.`mcl.kind` = 'backtest' AND attributes.status = 'FINISHED'"
-        found = self.door.client.search_runs(ids, query, max_results=back + 1, order_by=["attributes.start_time DESC"])
+        found = self.door.client.search_runs(ids, query, max_results=back + 1, order_by=["attributes.end_time DESC"])
         if len(found) <= back:
-            raise StoreError(f"{word} needs {back + 1} finished backtests in {self.uri}; there are {len(found)}", "mcl runs lists all runs")
+            raise StoreError(
+                f"{word} needs {back + 1} finished backtest{'s' if back else ''} in {self.uri}; there are {len(found)}",
+                "mcl runs lists all runs",
+            )
         return str(found[back].info.run_id)
 
     def _stored(self, run: Any) -> StoredRun:
@@ -349,6 +354,7 @@ def _row(record: Record) -> bulk.Row:
         series={filed(key): points for key, points in record.series.items()},
         files=record.files,
         dataset=record.dataset,
+        seconds=record.seconds,
     )
 
 

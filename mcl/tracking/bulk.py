@@ -59,6 +59,7 @@ class Row:
     series: dict[str, list[tuple[int, float]]] = field(default_factory=dict)  # step metrics, steps increasing
     files: dict[str, bytes] = field(default_factory=dict)
     dataset: Dataset | None = None
+    seconds: float = 0.0  # that it took
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
@@ -126,7 +127,9 @@ def insert(database: Path, place: Place, rows: Sequence[Row]) -> list[str]:
             connection.execute("BEGIN IMMEDIATE")
             now = int(time.time() * 1000)
             uri, under = f"{place.location}/{{}}/artifacts", place.experiment_id
-            connection.executemany(INSERT_RUN, [(r.run_id, r.name, r.status, now, now, uri.format(r.run_id), under) for r in rows])
+            began = [now - round(1000 * row.seconds) for row in rows]
+            runs = [(r.run_id, r.name, r.status, at, now, uri.format(r.run_id), under) for r, at in zip(rows, began, strict=True)]
+            connection.executemany(INSERT_RUN, runs)
             named = [linked(row.tags, row.run_id, str(under)) | {"mlflow.runName": row.name} for row in rows]
             connection.executemany(INSERT_TAG, _by_key(zip(ids, named, strict=True)))
             connection.executemany(INSERT_PARAM, _by_key((row.run_id, row.params) for row in rows))

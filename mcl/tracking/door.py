@@ -23,6 +23,8 @@ QUIET = {  # before the first import of mlflow
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # what it logs it also raises, and that becomes a sentence
 }
+for _key, _value in QUIET.items():  # here, since MLflow reads some of them once, whichever of its modules is imported first
+    os.environ.setdefault(_key, _value)
 
 
 class Door:
@@ -41,8 +43,6 @@ class Door:
 
     @cached_property
     def client(self) -> MlflowClient:
-        for key, value in QUIET.items():
-            os.environ.setdefault(key, value)
         with self.refusals(str(self.folder)):
             if self.uri.startswith("sqlite:///"):
                 self.folder.mkdir(parents=True, exist_ok=True)

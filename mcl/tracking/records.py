@@ -31,6 +31,7 @@ class Record:
     parent: str | None = None
     status: Status = "FINISHED"
     dataset: Dataset | None = None
+    seconds: float = 0.0  # that it took until it was given to the store
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,12 @@ from mcl.metrics.overfit import min_backtest_years
 from mcl.metrics.performance import SESSIONS_PER_YEAR, Floats
 from mcl.metrics.trades import closed, net
 from mcl.promote.holdout import Look
+from mcl.screen import Begin
 from mcl.trials import Tally
 from mcl.validate import optimise, plateau, stress
 from mcl.validate.subject import Subject
 from mcl.validate.verdict import Number
 
-Tick = Callable[[], None]
-Begin = Callable[[str, int], Tick]  # a stage and how many steps it has; the answer is called after each
 UNSEEN = Look(math.nan, math.nan, 0, 0, "", "left alone: validate.holdout=false")
 
 

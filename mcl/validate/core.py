@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import math
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from mcl import evidence, schema
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import effective_rank, min_track_record, n_effective
 from mcl.promote import holdout
-from mcl.screen import plain
+from mcl.screen import Begin, plain
 from mcl.tracking import Record, Store
 from mcl.validate import stress, verdict
-from mcl.validate.answers import Answers, Begin, ask, numbers, path_sharpes
+from mcl.validate.answers import Answers, ask, numbers, path_sharpes
 from mcl.validate.subject import subject
 from mcl.validate.verdict import Row
 from mcl.validate.view import view
@@ -37,11 +38,12 @@ class Validated:
 def validate(run_id: str, settings: schema.Validation, *, store: Store, root: Path, begin: Begin) -> Validated:
     """Question a run, or the best run of a search, and record the answers as its child run with a page."""
     verdict.table({}, settings.rules)
+    began = time.perf_counter()
     about = subject(run_id, store, root)
     answers = ask(about, settings, root, begin, lambda: holdout.look(about.run, about.stored.run_id, root))
     rows = verdict.table(numbers(answers, settings), settings.rules)
     level = verdict.overall(rows)
-    record = _record(answers, rows, level, settings)
+    record = replace(_record(answers, rows, level, settings), seconds=time.perf_counter() - began)
 
     def files(made: str) -> dict[str, bytes]:
         from mcl.report.validation import validation_page

@@ -20,8 +20,9 @@ def data(args: Namespace) -> int:
     """Print every finding, write the page; 1 when there is an error."""
     from mcl.data.health import examine
 
-    health = examine(config.compose("backtest", args.overrides).config.data, config.root())
-    path = _page(health)
+    with screen.Work("examining the data"):
+        health = examine(config.compose("backtest", args.overrides).config.data, config.root())
+        path = _page(health)
     findings = [f.as_dict() for f in health.findings]
     answer = {"errors": health.count("error"), "warnings": health.count("warning"), "findings": findings, "report": str(path)}
     screen.answer(answer, lambda: _show(health, path))

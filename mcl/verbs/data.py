@@ -12,13 +12,17 @@ from mcl import config, screen
 def build(args: Namespace) -> int:
     from mcl.data.build import build as build_dataset
 
-    return _facts(build_dataset(config.compose("backtest", args.overrides).config.data, config.root()))
+    with screen.Work("building the store"):
+        facts = build_dataset(config.compose("backtest", args.overrides).config.data, config.root())
+    return _facts(facts)
 
 
 def info(args: Namespace) -> int:
     from mcl.data.build import info as dataset_info
 
-    return _facts(dataset_info(config.compose("backtest", args.overrides).config.data, config.root()))
+    with screen.Work("reading the data"):
+        facts = dataset_info(config.compose("backtest", args.overrides).config.data, config.root())
+    return _facts(facts)
 
 
 def _facts(facts: dict[str, Any]) -> int:

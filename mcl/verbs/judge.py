@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from argparse import Namespace
 from typing import Any
 
@@ -19,11 +18,8 @@ def validate(args: Namespace) -> int:
     from mcl.validate import core, verdict
 
     settings = config.validate(schema.Validation, config.compose("validate", args.overrides).raw["validate"], "validate")
-    progress = _Progress()
-    try:
-        done = core.validate(args.run_id, settings, store=Store(), root=config.root(), begin=progress.begin)
-    finally:
-        progress.end()
+    with screen.Work() as work:
+        done = core.validate(args.run_id, settings, store=Store(), root=config.root(), begin=work.begin)
     data = {
         "run_id": done.run_id,
         "subject": done.subject_id,
@@ -54,7 +50,8 @@ def _validated(done: Any) -> None:
 def critique(args: Namespace) -> int:
     from mcl.validate.critique import critique as examine
 
-    about, found = examine(args.run_id, store=Store(), root=config.root())
+    with screen.Work("simulating the run again"):
+        about, found = examine(args.run_id, store=Store(), root=config.root())
     data = {"run_id": about.stored.run_id, "findings": [vars(f) for f in found]}
     rows = [[f"{f.weight:.2f}", f.name, f.text, f.sample, f.advice] for f in found]
     columns = ["weight", "finding", "what was found", "sample", "what to do"]
@@ -154,29 +151,3 @@ def _year(ratio: float) -> str:
 
 def _short(value: float) -> str:
     return "n/a" if math.isnan(value) else f"{value:.3g}"
-
-
-class _Progress:
-    """Stages on stderr: a moving bar on a terminal, one line per stage elsewhere, nothing with --json or --quiet."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-
-    def begin(self, stage: str, steps: int) -> Any:
-        if screen.quiet():
-            return lambda: None
-        if not sys.stderr.isatty():
-            print(f"{stage}: {steps} steps", file=sys.stderr, flush=True)
-            return lambda: None
-        from rich.console import Console
-        from rich.progress import Progress
-
-        if self._bar is None:
-            self._bar = Progress(console=Console(stderr=True), transient=True)
-            self._bar.start()
-        task = self._bar.add_task(stage, total=steps)
-        return lambda: self._bar.advance(task)
-
-    def end(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()

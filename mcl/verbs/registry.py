@@ -18,16 +18,18 @@ def promote(args: Namespace) -> int:
     raw = config.compose("promote", args.overrides).raw
     gates = config.validate(Promotion, raw["promotion"], "promotion")
     try:
-        done = promotion.promote(
-            args.run_id,
-            args.to,
-            store=Store(),
-            root=config.root(),
-            gates=gates,
-            name=args.name,
-            waived=args.waive,
-            because=args.because,
-        )
+        with screen.Work() as work:
+            done = promotion.promote(
+                args.run_id,
+                args.to,
+                store=Store(),
+                root=config.root(),
+                gates=gates,
+                name=args.name,
+                waived=args.waive,
+                because=args.because,
+                begin=work.begin,
+            )
     except promotion.GatesMissed as refusal:
         if not screen.quiet():
             _gates(refusal.gates)

@@ -14,7 +14,8 @@ def rerun(args: Namespace) -> int:
     from mcl.promote.repeat import sentence
     from mcl.rerun import rerun as make
 
-    again = make(args.run_id, Store(), config.root())
+    with screen.Work("making the run again"):
+        again = make(args.run_id, Store(), config.root())
     name = f"{again.kind.replace('_', '-')} {again.run_id}"
     if not again.equal:
         more = f" ({len(again.differing) - 1} more differ)" if len(again.differing) > 1 else ""

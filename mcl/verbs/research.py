@@ -30,7 +30,8 @@ def backtest(args: Namespace) -> int:
     from mcl import runs
     from mcl.metrics.undefined import reasons
 
-    done = runs.backtest(run, store=Store(), root=config.root(), overrides=composed.overrides)
+    with screen.Work("backtest"):
+        done = runs.backtest(run, store=Store(), root=config.root(), overrides=composed.overrides)
     data = {
         "run_id": done.run_id,
         "metrics": done.metrics | done.luck,
@@ -131,7 +132,8 @@ def report(args: Namespace) -> int:
     run = _finished(Store().run(args.run_id))
     page = run.artifacts / "report.html"
     shown = page if page.is_file() else None
-    drawn = _pictures(run, shown, Path(args.png)) if args.png else []
+    with screen.Work() as work:
+        drawn = _pictures(run, shown, Path(args.png), work.begin) if args.png else []
     data = {"run_id": run.run_id, "metrics": run.summary, "report": shown, "tags": run.tags} | ({"pictures": drawn} if args.png else {})
 
     def told() -> None:
@@ -143,12 +145,13 @@ def report(args: Namespace) -> int:
     return 0
 
 
-def _pictures(run: StoredRun, page: Path | None, folder: Path) -> list[Path]:
+def _pictures(run: StoredRun, page: Path | None, folder: Path, begin: screen.Begin) -> list[Path]:
     from mcl.report import png
 
     if page is None:
         raise StoreError(f"run {run.run_id} has no page to draw", "a search draws only its best runs: mcl backtest makes a page for any")
-    return png.pictures(page, folder)
+    step = begin("drawing", len(png.charts(page)))
+    return png.pictures(page, folder, step)
 
 
 def runs(args: Namespace) -> int:

@@ -43,7 +43,9 @@ def audit(args: Namespace) -> int:
         day = date.fromisoformat(args.date)
     except ValueError:
         raise MclError(f"{args.date!r} is no trade date, YYYY-MM-DD") from None
-    return _told(audit_again(args.name, day, store=Store(), root=config.root()))
+    with screen.Work("the backtest of the session's bars"):
+        done = audit_again(args.name, day, store=Store(), root=config.root())
+    return _told(done)
 
 
 def _told(done: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -135,3 +136,23 @@ def test_a_page_that_cannot_be_made_leaves_no_run(store: Store) -> None:
         with pytest.raises(RuntimeError):
             other.record(record(study="broken"), broken)
     assert [run.status for run in store.in_study("broken")] == ["FAILED"]
+
+
+def test_a_run_shows_how_long_it_took_and_the_last_one_is_that_which_ended_last(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    kind = {"mcl.kind": "backtest"}
+    short, long = (store.record(Record("s", f"took {sec}", tags=kind, seconds=sec)) for sec in (0.5, 90.0))
+    through_client = store.start(Record("s", "by the client", seconds=7.0))
+    store.finish(through_client, Record("s", ""))
+    infos = [store.door.client.get_run(run_id).info for run_id in (short, long, through_client)]
+    took = [info.end_time - info.start_time for info in infos]
+    assert took[:2] == [500, 90_000]
+    assert took[2] >= 7_000
+    assert store.run("last").run_id == long
+
+
+def test_a_fresh_store_is_made_without_a_word_from_mlflow(tmp_path: Path) -> None:
+    code = "from mcl.tracking import Store; from mcl.errors import StoreError\ntry: Store().run('last')\nexcept StoreError: pass"
+    quiet = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")} | {"MCL_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=quiet, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
