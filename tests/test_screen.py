@@ -8,63 +8,68 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from mcl import screen
 
 LONG = """
-import sys, time
+import sys
 from mcl import screen
 screen.configure(as_json="json" in sys.argv, verbose=False, quiet="quiet" in sys.argv)
 screen.LATE_SEC, screen.LINE_EVERY_SEC = (60.0 if "soon" in sys.argv else 0.0), 0.05
 with screen.Work("reading the data") as work:
-    if "soon" not in sys.argv:
-        time.sleep(0.3)
+    sys.stdin.readline()  # as long as the test wants it to last
     step = work.begin("cutting", 4)
     step()
-    while not sys.stdin.readline():
-        pass
+    sys.stdin.readline()
 print("answer")
 """
 
 
-def ran(*how: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", LONG, *how], input="go\n", capture_output=True, text=True, check=True, timeout=60)
+def started(stderr: int) -> subprocess.Popen[bytes]:
+    env = os.environ | {"TERM": "xterm-256color", "COLUMNS": "120"}
+    return subprocess.Popen([sys.executable, "-c", LONG], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, env=env)
+
+
+def go_on(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+
+
+def ended(process: subprocess.Popen[bytes]) -> None:
+    """By itself, and standard output holds the answer alone."""
+    assert process.communicate(timeout=60)[0] == b"answer\n"
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("how", ["soon", "json", "quiet"])
 def test_short_work_and_work_that_nobody_watches_say_nothing(how: str) -> None:
-    done = ran(how)
+    done = subprocess.run([sys.executable, "-c", LONG, how], input="\n\n", capture_output=True, text=True, check=True, timeout=60)
     assert (done.stdout, done.stderr) == ("answer\n", "")
 
 
 def test_without_a_terminal_there_are_plain_lines_with_the_time_left() -> None:
-    program = LONG.replace("while not sys.stdin.readline():\n        pass", "time.sleep(0.5)")
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout == "answer\n"
-    lines = done.stderr.splitlines()
-    assert re.fullmatch(r"reading the data: \d+ s", lines[0])
-    assert re.fullmatch(r"cutting: 1 of 4, \d+ s left", lines[-1])
-    assert "\x1b" not in done.stderr
+    with started(subprocess.PIPE) as process:
+        assert process.stderr is not None
+        for wanted in (rb"reading the data: \d+ s\n", rb"cutting: 1 of 4, \d+ s left\n"):
+            while not re.fullmatch(wanted, line := process.stderr.readline()):
+                assert re.fullmatch(rb"[a-z ]+: [\w ,]+\n", line)  # no colour, no bar
+            go_on(process)
+        ended(process)
 
 
-def test_a_terminal_gets_bars_that_go_away_and_the_answer_stays_apart(tmp_path: Path) -> None:
+def test_a_terminal_gets_bars_and_the_answer_stays_apart() -> None:
     leader, follower = pty.openpty()
-    env = os.environ | {"TERM": "xterm-256color", "COLUMNS": "120"}
-    process = subprocess.Popen([sys.executable, "-c", LONG], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=follower, env=env)
-    os.close(follower)
-    shown = b""
-    assert process.stdin is not None
-    while b"cutting" not in shown or b"1/4" not in shown:
-        shown += os.read(leader, 4096)
-    process.stdin.write(b"go\n")
-    process.stdin.close()
-    assert process.stdout is not None
-    assert process.stdout.read() == b"answer\n"
-    process.stdout.close()
-    assert process.wait(60) == 0
+    with started(follower) as process:
+        os.close(follower)
+        for wanted in (b"reading the data", b"1/4"):
+            shown = b""
+            while wanted not in shown:
+                shown += os.read(leader, 4096)
+            go_on(process)
+        ended(process)
     os.close(leader)
 
 
