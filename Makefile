@@ -17,8 +17,9 @@ $(STAMP): pyproject.toml .ci/constraints.txt
 demo: $(STAMP)
 	$(BIN)/python scripts/demo.py
 
+# Pictures of every page that the browser tests looked at are kept in build/screenshots.
 test: $(STAMP)
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	MCL_SCREENSHOTS=$(CURDIR)/build/screenshots $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check mcl tests scripts

@@ -165,8 +165,8 @@
     $("synthetic").hidden = !s.synthetic; text("synthetic", s.synthetic ? (s.synthetic === true ? "SYNTHETIC DATA" : String(s.synthetic)) : "");
     text("position", signed(s.position)); text("position-note", missing(s.target) || s.target === s.position ? s.contract || "" : "target " + signed(s.target));
     text("pnl", usd(s.session_pnl_usd)); $("pnl").className = "figure " + (s.session_pnl_usd > 0 ? "up" : s.session_pnl_usd < 0 ? "down" : "");
-    text("pnl-note", missing(s.realized_usd) ? "USD" : `realised ${usd(s.realized_usd)}, open ${usd(s.unrealized_usd)}`);
-    text("equity", usd(s.equity_usd, false)); text("equity-note", "USD");
+    text("pnl-note", missing(s.realized_usd) ? "after costs" : `realised ${usd(s.realized_usd)}, open ${usd(s.unrealized_usd)}`);
+    text("equity", usd(s.equity_usd, false)); text("equity-note", "of the account");
     text("price", price(s.last_price)); text("price-note", missing(s.average_price) ? "no entry" : "entry " + price(s.average_price));
     text("orders", `${number((s.counters || {}).orders || 0)} / ${number((s.counters || {}).fills || 0)}`); text("orders-note", (s.working || []).length + " working");
     const quick = s.latency && s.latency.count;

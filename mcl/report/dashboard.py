@@ -12,8 +12,8 @@ from mcl.report.theme import FOLDER
 
 CARDS = (
     ("Position", "position"),
-    ("Session P&L", "pnl"),
-    ("Equity", "equity"),
+    ("Session P&L, USD", "pnl"),
+    ("Equity, USD", "equity"),
     ("Last price", "price"),
     ("Data age", "age"),
     ("Orders / fills", "orders"),
@@ -78,14 +78,14 @@ def _card(label: str, key: str) -> str:
 def _sections() -> str:
     left = (
         _section("P&L of this session", _plot("session"), "After costs; triangles are fills, the band is what one session may earn."),
-        _section("Last decisions", _list("decisions")),
         _section("Alerts", _list("alerts")),
-        _section("From bar to order", _plot("latency"), "Orders by milliseconds from the bar received to the order written."),
+        _section("Last decisions", _list("decisions")),
     )
     right = (
         _section("Against the expected band", _plot("band"), "", "band-note"),
         _section("Working orders", _list("working")),
         _section("Fills", _list("fills")),
+        _section("From bar to order", _plot("latency"), "Orders by milliseconds from the bar received to the order written."),
     )
     audits = _section("Earlier sessions", _list("audits"), "Each is replayed through the backtest; every difference has a cause.")
     return f'<div class="two"><div>{"".join(left)}</div><div>{"".join(right)}</div></div>{audits}'

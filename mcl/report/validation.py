@@ -80,7 +80,7 @@ def validation_page(view: ValidationView) -> str:
         Section("Choosing", _choosing(view), "What the same way of choosing parameters earned on sessions that it had not seen."),
         Section("Neighbourhood", _neighbourhood(view), "One step of the search space in every direction, simulated again."),
         Section("Conditions", columns(*(titled(name, _lines(lines, "Trades")) for name, lines in view.cases))),
-        Section("Regimes", columns(*(titled(name, _lines(lines, "Sessions")) for name, lines in view.regimes))),
+        Section("Regimes", columns(*(titled(name.capitalize(), _lines(lines, "Sessions")) for name, lines in view.regimes))),
         Section("Numbers", facts(view.facts)),
     ]
     cards = "".join(fact_card(*item) for item in view.cards)
