@@ -18,6 +18,7 @@ import pytest
 from deployments import walk
 
 from mcl import cli
+from mcl.verbs.table import VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -44,6 +45,15 @@ def test_the_configuration_reference_is_current() -> None:
 def test_every_link_leads_to_a_file(page: Path) -> None:
     missing = [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()]
     assert missing == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "terraform/README.md", ROOT / "mcl/engine/assumptions.md"], ids=lambda page: page.name)
+def test_every_command_in_a_sentence_is_one(page: Path) -> None:
+    """`mcl VERB` names a verb that exists; with anything behind the verb it is a valid command line."""
+    for words in map(shlex.split, re.findall(r"`mcl ([^`]+)`", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S))):
+        typed = [word for word in words if word not in ("--json", "--quiet", "-v", "--help", "VERB")]
+        if typed and " ".join(typed) not in {*VERBS, "…"}:
+            cli.parse(typed)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

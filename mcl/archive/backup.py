@@ -23,6 +23,7 @@ from mcl.errors import StoreError
 from mcl.screen import Begin, unseen
 
 NEVER = (".lock", ".sock", "-wal", "-shm", "-journal")  # of a process, or of a database that is copied by its own means
+FETCHED = Path("mlruns") / "served"  # copies of what a server holds
 CHUNK = 1 << 20
 
 
@@ -82,7 +83,7 @@ def _write(file: BinaryIO, root: Path, parts: list[str], now: datetime, begin: B
 
 def _files(root: Path, parts: list[str]) -> Iterator[Path]:
     """Every file that belongs in, databases first, `mlflow.db` before all."""
-    found = [path for part in parts for path in (root / part).rglob("*") if _wanted(path)]
+    found = [path for part in parts for path in (root / part).rglob("*") if _wanted(path) and not path.is_relative_to(root / FETCHED)]
     yield from sorted(found, key=lambda path: (path.name != "mlflow.db", not _is_database(path), path))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mcl import config, screen
 from mcl.errors import StoreError
+from mcl.tracking import Store
 from mcl.tracking.purge import Waste
 
 
@@ -17,7 +18,11 @@ def backup(args: Namespace) -> int:
     with screen.Work() as work:
         done = write(config.root(), Path(args.to) if args.to else None, data=args.data, begin=work.begin)
     told = {"path": str(done.path), "files": done.files, "bytes_read": done.bytes_read, "bytes_written": done.bytes_written}
-    screen.answer(told, lambda: screen.say(f"{done.path}: {done.files} files, {_mb(done.bytes_read)} in {_mb(done.bytes_written)}"))
+    lines = [f"{done.path}: {done.files} files, {_mb(done.bytes_read)} in {_mb(done.bytes_written)}"]
+    uri = Store().uri
+    if uri.startswith("http"):
+        lines.append(f"the runs are on the server {uri}: its database and its artifacts are not in this file")
+    screen.answer(told, lambda: screen.say("\n".join(lines)))
     return 0
 
 

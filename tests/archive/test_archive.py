@@ -322,6 +322,18 @@ def test_a_promoted_run_is_never_waste(home: Path) -> None:
     assert retention.waste(home, 0, 1) == []
 
 
+def test_what_a_server_holds_is_not_in_a_copy_and_the_copy_says_so(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fetched = home / "mlruns/served/1/abc/report.html"
+    fetched.parent.mkdir(parents=True)
+    fetched.write_text("from a server")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert main(["store", "backup", "--to", str(home.parent / "b.tar.zst")]) == 0
+    assert "http://127.0.0.1:9: its database and its artifacts are not in this file" in capsys.readouterr().out.replace("\n", " ")
+    assert not [name for name in verify(home.parent / "b.tar.zst").files if "served" in name]
+
+
 def test_a_damaged_database_is_not_worth_a_copy(home: Path) -> None:
     database = home / "mlruns" / "mlflow.db"
     with closing(sqlite3.connect(database)) as connection:
