@@ -18,9 +18,9 @@ def rerun(args: Namespace) -> int:
         again = make(args.run_id, Store(), config.root())
     name = f"{again.kind.replace('_', '-')} {again.run_id}"
     if not again.equal:
-        more = f" ({len(again.differing) - 1} more differ)" if len(again.differing) > 1 else ""
+        many = f"{len(again.differing)} values differ; " if len(again.differing) > 1 else ""
         raise MclError(
-            f"{name} does not reproduce: {sentence(again.differing, again.causes)}{more}",
+            f"{name} does not reproduce: {many}{sentence(again.differing, again.causes)}",
             "the inputs that moved are named above",
         )
     data = {
