@@ -19,7 +19,7 @@ from mcl.live.book import Book, carried
 from mcl.live.roll import Roll
 from mcl.live.runner import Duty
 from mcl.live.stage import Stage
-from mcl.market import INSTRUMENTS, Contract
+from mcl.market import Contract
 
 BEFORE_DAYS = 14  # of history of the contract before the roll
 
@@ -45,10 +45,7 @@ async def embedded(duty: Duty, stage: Stage | None, journal: Path | None, root: 
 
 
 def _carried(duty: Duty, journal: Path | None) -> Book | None:
-    if duty.chain is None or journal is None:
-        return None
-    instrument = INSTRUMENTS[duty.deployed.config.data.instrument]
-    return carried(journal, duty.money(instrument.tick_value_usd), instrument.tick_size, duty.chain)
+    return None if duty.chain is None or journal is None else carried(journal, *duty.terms, duty.chain)
 
 
 def _entry(book: Book) -> float:
@@ -57,14 +54,16 @@ def _entry(book: Book) -> float:
 
 
 def outgoing_tape(data: schema.Data, root: Path, stage: Stage, roll: Roll) -> Tape:
-    """The contract before the roll in the stage's session. Where it has no bar at the open, one at the price at which the backtest
-    leaves it."""
+    """The contract before the roll in the stage's session. It opens where the backtest leaves it: at its price when the new contract
+    first trades, which in a bar of many minutes need not be the first price of the bar, or there is no bar of it."""
     bars, first = contract_bars(data, root, roll.outgoing, stage.day), stage.warmup if stage.recorded is None else stage.recorded
     at = int(np.searchsorted(bars.close_time, first.close_time[0]))
+    price = round(float(first.open[0] - roll.gap if np.isnan(roll.outgoing_open) else roll.outgoing_open), 10)
     if at == len(bars) or bars.close_time[at] != first.close_time[0]:
-        price = first.open[0] - roll.gap if np.isnan(roll.outgoing_open) else roll.outgoing_open
-        bars = _with_bar(bars, at, first, round(float(price), 10))
-    return Tape.from_bars(bars, stage.day)
+        return Tape.from_bars(_with_bar(bars, at, first, price), stage.day)
+    prices = {name: getattr(bars, name).copy() for name in ("open", "high", "low")}
+    prices["open"][at], prices["high"][at], prices["low"][at] = price, max(price, bars.high[at]), min(price, bars.low[at])
+    return Tape.from_bars(replace(bars, open=prices["open"], high=prices["high"], low=prices["low"]), stage.day)
 
 
 def contract_bars(data: schema.Data, root: Path, contract: Contract, day: int) -> Bars:

@@ -57,7 +57,7 @@ def remembered(path: Path) -> dict[str, Any]:
         "synthetic": begin.get("synthetic"),
         "state": state,
         "why": why,
-        "position": sum(int(entry.body["quantity"]) for entry in fills),
+        "position": sum(begin.get("positions", {}).values()) + sum(int(entry.body["quantity"]) for entry in fills),
         "target": last.get("target"),
         "equity_usd": last.get("equity_usd"),
         "bars": len(decisions),

@@ -90,7 +90,7 @@ async def reconcile(
     Unexplained: a person has to decide. Other LiveErrors: the history is not ours, or the broker did not answer.
     """
     pinned = await broker.qualify(stage.contract)
-    book = book_of(journal.path, duty.money(pinned.instrument.tick_value_usd), pinned.instrument.tick_size, duty.chain)
+    book = book_of(journal.path, *duty.terms, duty.chain)
     clock = await broker.heartbeat()
     stage, missed, facts = await _history(broker, pinned, stage, book, duty.tolerance, clock)
     standing = await _agreed(duty, broker, book)

@@ -31,6 +31,7 @@ from mcl.live.rolling import rolled
 from mcl.live.stage import NS, Stage
 from mcl.live.status import Mode
 from mcl.live.window import Window
+from mcl.market import INSTRUMENTS
 from mcl.promote.deploy import Deployable
 from mcl.risk import BAR_SEC, Block, State, limits_record, memory_bars, memory_sessions
 from mcl.strategy import Strategy
@@ -63,9 +64,12 @@ class Duty:
         promoted, cap = self.deployed.config.risk.limits, self.config.max_contracts
         return promoted if cap is None else promoted.model_copy(update={"max_position": min(cap, promoted.max_position)})
 
-    def money(self, tick_value_usd: float) -> Money:
+    @property
+    def terms(self) -> tuple[Money, float]:
+        """What turns ticks into USD, and the size of a tick in price units."""
         config = self.deployed.config
-        return Money(config.capital_usd, tick_value_usd, config.costs.side_usd, config.costs.slippage_ticks)
+        of = INSTRUMENTS[config.data.instrument]
+        return Money(config.capital_usd, of.tick_value_usd, config.costs.side_usd, config.costs.slippage_ticks), of.tick_size
 
 
 @dataclass
@@ -272,6 +276,12 @@ class Runner:
             if left:
                 raise Uncertain(f"{left} {pinned.local_symbol} are left after {ref}")
             return f"closed {held:+d} {pinned.local_symbol} ({ref})"
+
+    async def settled(self) -> None:
+        """Not between the legs of a roll."""
+        if self.rolling:
+            async with self.turn:
+                pass
 
     @property
     def held_in(self) -> Pinned:

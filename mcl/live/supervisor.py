@@ -31,7 +31,6 @@ from mcl.live.reconcile import Unexplained, adopted, reconcile, unexplained
 from mcl.live.runner import Duty, Runner
 from mcl.live.stage import NS, Stage
 from mcl.live.status import Command, Mode, State, Status
-from mcl.market import INSTRUMENTS
 from mcl.risk import BAR_SEC
 
 KILL = "KILL"  # a file of this name in the folder of the alias is the kill switch; it stays until a person removes it
@@ -42,9 +41,9 @@ Dial = Callable[[Gate], Broker]
 
 
 def gate_of(duty: Duty) -> Gate:
+    """The out-by session is asked in a market alone: stored data may end before a roll, and a backtest stays in the last contract."""
     data = duty.deployed.config.data
-    out_by = None if duty.replay else data.roll.sessions_before_last_trade  # data may end before a roll: a backtest stays in the last one
-    return Gate(duty.config.guards, data.instrument, scheduled=not duty.replay, out_by_sessions=out_by)
+    return Gate(duty.config.guards, data.instrument, not duty.replay, None if duty.replay else data.roll.sessions_before_last_trade)
 
 
 class _Leave(Exception):
@@ -275,8 +274,7 @@ class Supervisor:
             self._answer("taken over as it is; comparing the books again")
 
     def _adopt(self, error: Unexplained) -> None:
-        instrument = INSTRUMENTS[self.duty.deployed.config.data.instrument]
-        book = book_of(self._journal.path, self.duty.money(instrument.tick_value_usd), instrument.tick_size, self.duty.chain)
+        book = book_of(self._journal.path, *self.duty.terms, self.duty.chain)
         if not book.begun:
             self._journal.append(Draft("begin", {"broker": self.duty.config.kind, "account": self.duty.config.account}))
         prices = [fill.price for fill in error.unknown.executions]
@@ -291,9 +289,7 @@ class Supervisor:
             await self._wished.wait()
             word = self._wish
             if word == "stop":
-                if runner.rolling:
-                    async with runner.turn:  # not between the legs of a roll
-                        pass
+                await runner.settled()
                 raise _Leave("a person said stop; protective orders stay at the broker")
             if word in ("flatten", "kill"):
                 await self._flatten(runner, str(word))

@@ -24,9 +24,11 @@ from mcl.broker.ib import IBBroker
 from mcl.broker.tws import SimulatedTWS
 from mcl.engine.account import Holding, Ledger, Money
 from mcl.errors import GuardError, Halt
+from mcl.live import past
 from mcl.live import stage as staging
 from mcl.live.journal import Journal, read
 from mcl.live.roll import Move
+from mcl.live.session import Session, run_session
 from mcl.live.status import State
 from mcl.market import MCL
 from mcl.tracking import Store
@@ -152,6 +154,24 @@ def test_a_real_session_rolls_before_the_store_knows(bench: RollBench, stored_un
     bench.stage = whole
     moved(bench)
     assert bench.audited().differences.to_dict("records") == []
+
+
+def test_two_replays_in_a_row_roll_as_the_backtest(deploy: Callable[..., Project], desk: Project) -> None:
+    """`mcl live` of the session before the roll, then of the roll with what the first one left."""
+    write_contracts(desk.root)
+    data = {"path": "contracts.csv", "holdout_start": str(BEFORE), "roll": rolling(desk).data.roll.model_dump()}
+    deploy(strategy={"name": "ema_cross", "fast": 3, "slow": 9}, interval="15m", **data)
+
+    def session(day: date, carry: bool) -> Session:
+        broker = schema.Broker(replay={"session": day, "carry": carry})  # type: ignore[arg-type]
+        return run_session("paper", broker, store=desk.store, root=desk.root, progress=False)
+
+    assert len(session(BEFORE, carry=False).differences) == 0
+    rolled = session(ROLL, carry=True)
+    assert rolled.differences.to_dict("records") == []
+    assert list(rolled.fills["symbol"])[:2] == [OLD, NEW]
+    assert rolled.facts["net_pnl_usd"] == rolled.facts["backtest_net_pnl_usd"]
+    assert past.remembered(rolled.journal)["position"] == rolled.decisions["position"].iloc[-1]
 
 
 # ----------------------------------------------------------------------------------------------------------------- death
