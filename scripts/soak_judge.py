@@ -27,7 +27,6 @@ from mcl.live.book import book_of
 from mcl.live.journal import Entry, read
 from mcl.live.runner import Duty
 from mcl.live.shadow import shadow
-from mcl.market import MCL
 
 UNPROTECTED_SEC = 5.0
 ARRIVAL_NS = 50_000_000  # between sending and arriving, on a busy machine
@@ -37,7 +36,7 @@ def judge(w: World, folder: Path) -> dict[str, Any]:
     """Figures of one session, and under `wrong` what must not be."""
     path, duty = folder / "session.sqlite", w.duty(folder)
     entries, broker = read(path), _broker_books(folder / "tws.sqlite")
-    book = book_of(path, duty.money(MCL.tick_value_usd), MCL.tick_size, None)
+    book = book_of(path, *duty.terms, None)
     halted = _while_halted(entries, folder)
     twice = [f"{ref} was sent {count} times" for ref, count in _sent(broker).items() if count > 1]
     decided, wrong = _decisions(w, duty, entries)
@@ -121,8 +120,8 @@ def _decisions(w: World, duty: Duty, entries: list[Entry]) -> tuple[dict[str, in
     recorded, taken = ([e.body for e in entries if e.kind == kind] for kind in ("bar", "decision"))
     if not recorded:
         return {"decisions": 0, "right": 0, "equal": 0}, ["no bar was decided on"]
-    bars, plan, result = auditing.replay(recorded, duty.deployed, duty.strategy, w.stage)
-    rules = shadow(entries, bars, plan, duty.limits, duty.money(MCL.tick_value_usd))
+    bars, plan, result = auditing.replay(recorded, duty.deployed, duty.strategy, w.stage, {})
+    rules = shadow(entries, bars, plan, duty.limits, duty.terms[0])
     if len(taken) != len(bars):
         return {"decisions": len(taken), "right": 0, "equal": 0}, [f"{len(bars)} bars and {len(taken)} decisions"]
     live = pd.DataFrame(taken, columns=list(auditing.DECISION)).astype("float64")
