@@ -13,12 +13,11 @@ import math
 import os
 import pickle
 import time
-from collections import Counter, deque
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mcl.errors import ConfigError, EngineError
-from mcl.search.pool import LIVES, Job, lost, over_time
+from mcl.errors import ConfigError
+from mcl.search.pool import Job, Jobs
 from mcl.search.trial import Market, Objective, Outcome
 
 
@@ -40,20 +39,17 @@ class Cluster:
         bare = replace(objective, market=Market(objective.market.root))
         self._begin = self._ray.put(pickle.dumps((bare, objective.market.loaded)))
         self._kind = self._ray.remote(num_cpus=1, max_restarts=0)(_Actor)
-        self._queue: deque[Job] = deque()
-        self._done: deque[Outcome] = deque()
-        self._deaths: Counter[int] = Counter()
-        self._stillborn = 0
+        self._jobs = Jobs("Ray actors", "is mcl installed on every host?")
         self._actors = [self._actor() for _ in range(count)]
 
     def submit(self, number: int, params: dict[str, Any]) -> None:
-        self._queue.append((number, params))
+        self._jobs.waiting.append((number, params))
         self._feed()
 
     def take(self) -> Outcome:
-        while not self._done:
+        while not self._jobs.done:
             self._turn()
-        return self._done.popleft()
+        return self._jobs.done.popleft()
 
     def close(self) -> None:
         for remote in self._actors:
@@ -74,8 +70,7 @@ class Cluster:
             self._heard(by_future[future])
         for remote in [remote for remote in self._actors if time.monotonic() >= remote.until]:
             self._replace(remote)
-            if remote.job is not None:
-                self._done.append(over_time(remote.job, self._limit_sec or 0.0))
+            self._jobs.over_time(remote.job, self._limit_sec or 0.0)
         self._feed()
 
     def _heard(self, remote: Remote) -> None:
@@ -84,23 +79,15 @@ class Cluster:
         except self._ray.exceptions.RayActorError as error:
             self._died(remote, error)
             return
-        remote.saying, self._stillborn = None, 0
+        remote.saying = None
+        self._jobs.ready()
         if remote.job is not None:
-            self._done.append(said)
+            self._jobs.done.append(said)
             remote.job, remote.until = None, math.inf
 
     def _died(self, remote: Remote, error: Exception) -> None:
-        self._stillborn += remote.job is None
-        if self._stillborn >= LIVES:
-            raise EngineError(f"{LIVES} Ray actors died before their first trial: {error}", "is mcl installed on every host?")
         self._replace(remote)
-        if remote.job is None:
-            return
-        self._deaths[remote.job[0]] += 1
-        if self._deaths[remote.job[0]] < LIVES:
-            self._queue.appendleft(remote.job)
-        else:
-            self._done.append(lost(remote.job, "actors"))
+        self._jobs.orphaned(remote.job, ready=remote.job is not None, how=f": {error}")
 
     def _replace(self, remote: Remote) -> None:
         with contextlib.suppress(self._ray.exceptions.RayError):
@@ -109,8 +96,8 @@ class Cluster:
 
     def _feed(self) -> None:
         for remote in self._actors:
-            if self._queue and remote.saying is None:
-                remote.job = self._queue.popleft()
+            if self._jobs.waiting and remote.saying is None:
+                remote.job = self._jobs.waiting.popleft()
                 remote.until = math.inf if self._limit_sec is None else time.monotonic() + self._limit_sec
                 remote.saying = remote.actor.run.remote(*remote.job)
 

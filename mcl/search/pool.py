@@ -42,6 +42,43 @@ class Workers(Protocol):
     def close(self) -> None: ...
 
 
+class Jobs:
+    """The trials of a pool of workers: those that wait, those that are done, and what became of those whose worker died."""
+
+    def __init__(self, who: str, hint: str) -> None:
+        self._who, self._hint = who, hint
+        self.waiting: deque[Job] = deque()
+        self.done: deque[Outcome] = deque()
+        self._deaths: Counter[int] = Counter()
+        self._stillborn = 0
+
+    def ready(self) -> None:
+        """A worker has begun to work."""
+        self._stillborn = 0
+
+    def orphaned(self, job: Job | None, *, ready: bool, how: str = "") -> None:
+        """A worker died, in a trial or between two: the trial waits again, first in the row, or has cost enough workers.
+
+        EngineError where workers die before they are ready, one after the other; `how` says how this one died.
+        """
+        self._stillborn += not ready
+        if self._stillborn >= LIVES:
+            raise EngineError(f"{LIVES} {self._who} died before their first trial{how}", self._hint)
+        if job is None:
+            return
+        self._deaths[job[0]] += 1
+        if self._deaths[job[0]] < LIVES:
+            self.waiting.appendleft(job)
+        else:
+            self.done.append(Outcome(*job, "FAILED", "worker_died", f"{LIVES} {self._who} died during this trial{how}"))
+
+    def over_time(self, job: Job | None, limit_sec: float) -> None:
+        """A worker was ended since its trial took too long."""
+        if job is not None:
+            said = f"longer than search.trial_timeout_sec={limit_sec:g}"
+            self.done.append(Outcome(*job, "FAILED", "timeout", said, seconds=limit_sec))
+
+
 class Inline:
     """One trial at a time in this process."""
 
@@ -87,20 +124,17 @@ class Pool:
         alone = replace(objective, market=Market(objective.market.root))
         self._begin = (pickle.dumps(alone), shared, dict(os.environ))
         self._context = forking()
-        self._queue: deque[Job] = deque()
-        self._done: deque[Outcome] = deque()
-        self._deaths: Counter[int] = Counter()
-        self._stillborn = 0
+        self._jobs = Jobs("worker processes", "out of memory? lower search.workers")
         self._workers = [self._worker() for _ in range(count)]
 
     def submit(self, number: int, params: dict[str, Any]) -> None:
-        self._queue.append((number, params))
+        self._jobs.waiting.append((number, params))
         self._feed()
 
     def take(self) -> Outcome:
-        while not self._done:
+        while not self._jobs.done:
             self._turn()
-        return self._done.popleft()
+        return self._jobs.done.popleft()
 
     def close(self) -> None:
         """End the workers: those that are idle at once, those that compute by force."""
@@ -140,33 +174,23 @@ class Pool:
 
     def _heard(self, worker: Worker, said: Any) -> None:
         if isinstance(said, Outcome):
-            self._done.append(said)
+            self._jobs.done.append(said)
             worker.job, worker.until = None, math.inf
         elif said is None:
-            worker.ready, self._stillborn = True, 0
+            worker.ready = True
+            self._jobs.ready()
         else:
             worker.pipe.send(self._judge(*said))
 
     def _died(self, worker: Worker) -> None:
         job, worker.job = worker.job, None
-        self._stillborn += not worker.ready
-        if self._stillborn >= LIVES:
-            raise EngineError(f"{LIVES} worker processes died before their first trial", "out of memory? lower search.workers")
         self._replace(worker)
-        if job is None:
-            return
-        self._deaths[job[0]] += 1
-        if self._deaths[job[0]] < LIVES:
-            self._queue.appendleft(job)
-            return
-        self._done.append(lost(job, "worker processes", f", the last with exit code {worker.process.exitcode}"))
+        self._jobs.orphaned(job, ready=worker.ready, how=f", the last with exit code {worker.process.exitcode}")
 
     def _over_time(self, worker: Worker) -> None:
-        job, limit = worker.job, self._limit_sec or 0.0
         worker.process.kill()
         self._replace(worker)
-        if job is not None:
-            self._done.append(over_time(job, limit))
+        self._jobs.over_time(worker.job, self._limit_sec or 0.0)
 
     def _replace(self, worker: Worker) -> None:
         worker.process.join(GRACE_SEC)
@@ -175,8 +199,8 @@ class Pool:
 
     def _feed(self) -> None:
         for worker in self._workers:
-            if self._queue and worker.ready and worker.job is None:
-                worker.job = self._queue.popleft()
+            if self._jobs.waiting and worker.ready and worker.job is None:
+                worker.job = self._jobs.waiting.popleft()
                 worker.until = math.inf if self._limit_sec is None else time.monotonic() + self._limit_sec
                 with contextlib.suppress(OSError):  # its death is heard of in the next turn
                     worker.pipe.send(worker.job)
@@ -186,15 +210,6 @@ class Pool:
             worker.process.kill()
             worker.process.join()
         worker.pipe.close()
-
-
-def lost(job: Job, who: str, how: str = "") -> Outcome:
-    """A trial that has taken `LIVES` workers with it."""
-    return Outcome(*job, "FAILED", "worker_died", f"{LIVES} {who} died during this trial{how}")
-
-
-def over_time(job: Job, limit_sec: float) -> Outcome:
-    return Outcome(*job, "FAILED", "timeout", f"longer than search.trial_timeout_sec={limit_sec:g}", seconds=limit_sec)
 
 
 def share(bars: Bars, folder: Path) -> Path:

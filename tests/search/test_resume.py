@@ -59,8 +59,12 @@ def overrides(*changed: str) -> list[str]:
     return [*(o for o in SMALL if o.split("=")[0] not in keys), *changed]
 
 
+def sweeps(project: Project) -> Path:
+    return project.root / "mlruns" / "sweeps"
+
+
 def place(project: Project, named: str = "last") -> Place:
-    return find(project.root / "mlruns" / "sweeps", named)
+    return find(sweeps(project), named)
 
 
 def wait_until(condition: object, process: subprocess.Popen[str], seconds: float = 60) -> None:
@@ -102,13 +106,13 @@ def cmdline(process: int) -> bytes:
 def test_a_killed_search_goes_on_to_the_same_end(project: Project, tmp_path: Path, sampler: str, workers: int) -> None:
     typed = overrides(f"search.sampler={sampler}", "search.trials=90", f"search.workers={workers}")
     whole = search.sweep(config.compose("sweep", typed), store=project.store, root=project.root)
-    seen = {p.name for p in place(project).folder.glob("*.card")}
+    seen = {p.name for p in sweeps(project).glob("*.card")}
     process = begin(project, tmp_path, *typed)
     chance = random.Random(sampler)
     killed = ""
     for _ in range(2):
-        wait_until(lambda: {p.name for p in place(project).folder.glob("*.card")} - seen, process)
-        killed = killed or ({p.name for p in place(project).folder.glob("*.card")} - seen).pop().removesuffix(".card")
+        wait_until(lambda: {p.name for p in sweeps(project).glob("*.card")} - seen, process)
+        killed = killed or ({p.name for p in sweeps(project).glob("*.card")} - seen).pop().removesuffix(".card")
         log = place(project, killed).file("outcomes")
         before = log.stat().st_size if log.exists() else 0
         wait_until(lambda log=log, before=before: log.exists() and log.stat().st_size > before, process)
@@ -143,10 +147,10 @@ def test_a_killed_search_goes_on_to_the_same_end(project: Project, tmp_path: Pat
 
 def test_a_killed_worker_costs_nothing(project: Project, tmp_path: Path) -> None:
     typed = overrides("search.sampler=random", "search.trials=400", "search.workers=2", "strategy.fast=range(2,300)", "study=workers")
-    seen = set(place(project).folder.glob("*.outcomes"))
+    seen = set(sweeps(project).glob("*.outcomes"))
     process = begin(project, tmp_path, *typed)
-    wait_until(lambda: set(place(project).folder.glob("*.outcomes")) - seen, process)
-    log = (set(place(project).folder.glob("*.outcomes")) - seen).pop()
+    wait_until(lambda: set(sweeps(project).glob("*.outcomes")) - seen, process)
+    log = (set(sweeps(project).glob("*.outcomes")) - seen).pop()
     for _ in range(2):
         before = log.stat().st_size
         wait_until(lambda before=before: log.stat().st_size > before, process)
@@ -264,7 +268,7 @@ def test_damage_in_the_middle_is_refused(project: Project) -> None:
 def test_stop_and_status_from_another_process(project: Project, tmp_path: Path) -> None:
     typed = overrides("search.sampler=random", "search.trials=100000", "strategy.fast=range(1,5000)", "search.name=endless")
     process = begin(project, tmp_path, *typed)
-    wait_until(lambda: (place(project).folder / "x").parent.glob("*.card") and _running(project), process)
+    wait_until(lambda: _running(project), process)
     found = look.status("endless", store=project.store)
     assert (found["state"], found["target"], found["pid"]) == ("RUNNING", 100_000, process.pid)
     shown, _ = look.report("endless", store=project.store, root=project.root)

@@ -104,7 +104,7 @@ class TestRay:
 
         def kill_now_and_then(self: cluster.Cluster, remote: cluster.Remote) -> None:
             heard(self, remote)
-            if remote.job is None and not killed and len(self._done):
+            if remote.job is None and not killed and len(self._jobs.done):
                 killed.append(self._ray.get(self._actors[0].actor.__ray_call__.remote(lambda _: os.getpid())))
                 os.kill(killed[0], signal.SIGKILL)
 
