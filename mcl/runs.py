@@ -178,7 +178,7 @@ def artifacts(run: schema.Config, result: Result, overrides: Sequence[str]) -> d
         "data/fills.parquet": parquet(result.fills_frame()),
         "data/trades.parquet": parquet(result.trades_frame()),
         "data/equity.parquet": parquet(pd.DataFrame({"close_time": bars.times, "equity_usd": result.equity, "position": result.position})),
-        "data/sessions.parquet": parquet(result.session_equity.to_frame().reset_index()),
+        "data/sessions.parquet": parquet(result.sessions_frame()),
         "data/decisions.parquet": parquet(decisions.iloc[changed]),
         "data/why.parquet": parquet(why(result)),
         "data/roll_table.parquet": parquet(bars.roll_table),

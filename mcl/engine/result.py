@@ -105,10 +105,19 @@ class Result:
     @cached_property
     def session_equity(self) -> pd.Series:
         """Equity at the end of each session, indexed by trade date."""
-        session = self.bars.session
-        last = np.append(np.flatnonzero(session[1:] != session[:-1]), len(session) - 1)
+        last = self._last_rows()
         days = pd.DatetimeIndex(self.bars.session[last].astype("datetime64[D]"), name="session")
         return pd.Series(self.equity[last], index=days, name="equity_usd")
+
+    @cached_property
+    def settled_equity(self) -> pd.Series:
+        """What a broker's statement shows: the position at the end of each session marked at the settlement price of that session, at the
+        last close where none is published."""
+        last, bars = self._last_rows(), self.bars
+        published = pd.Series(dtype=np.float64) if bars.settlement is None else bars.settlement
+        apart = np.nan_to_num(published.reindex(bars.session[last]).to_numpy(np.float64) - bars.close[last])
+        usd: pd.Series[float] = self.session_equity + self.position[last] * apart * bars.instrument.multiplier
+        return usd.rename("settled_usd")
 
     @cached_property
     def session_returns(self) -> pd.Series:
@@ -124,6 +133,15 @@ class Result:
     def _lasting(self) -> npt.NDArray[np.int64]:
         """How many bars each change lasts."""
         return np.diff(self.changes["bar"], append=len(self.bars)).astype(np.int64)
+
+    def _last_rows(self) -> npt.NDArray[np.int64]:
+        """The last bar of each session."""
+        session = self.bars.session
+        return np.append(np.flatnonzero(session[1:] != session[:-1]), len(session) - 1)
+
+    def sessions_frame(self) -> pd.DataFrame:
+        """One row per session: trade date, equity at its last close, and at its settlement."""
+        return pd.concat([self.session_equity, self.settled_equity], axis=1).reset_index()
 
     def fills_frame(self) -> pd.DataFrame:
         """One row per fill: time (open of the bar for targets and rolls), contract, quantity, price, slippage, commission, reason."""

@@ -52,7 +52,7 @@ def files(stored: StoredRun, repeated: runs.Replayed, table: tuple[Gate, ...], f
         **evidence.inputs(run, bars),
         "metrics.json": _json(finite),
         "data/roll_table.parquet": runs.parquet(bars.roll_table),
-        "data/sessions.parquet": runs.parquet(repeated.result.session_equity.to_frame().reset_index()),
+        "data/sessions.parquet": runs.parquet(repeated.result.sessions_frame()),
         "report.html": _report(stored, repeated),
         **_own_sources(run.strategy),
         **_mlflow_model(repeated),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from assumed import covers
 from walks import make_bars
@@ -162,6 +164,19 @@ def test_the_drawdown_halts_for_good() -> None:
     result = trade(bars, [2] * 6, limits=WIDE.model_copy(update={"max_drawdown_frac": 0.1}))
     assert fills_of(result) == [(1, 2, 7001, "target"), (3, -2, 6399, "risk")]
     assert (result.block[2:] == Block.MAX_DRAWDOWN).all()
+
+
+@covers("settled")
+def test_a_session_is_settled_at_its_settlement_price() -> None:
+    """Long 2 over the end of both sessions: the first settles 5 ticks above its close of 7010, the second has no settlement."""
+    bars = flat_bars(7000, 7000, 7010, 7020, bars_per_session=3)
+    first, _ = np.unique(bars.session).tolist()
+    result = trade(replace(bars, settlement=pd.Series([70.15], index=[first])), [2, 2, 2, 2])
+    closed = [CAPITAL + 2 * (close - 7001) - 2 * 0.77 for close in (7010, 7020)]
+    assert result.session_equity.tolist() == pytest.approx(closed)
+    assert result.settled_equity.tolist() == pytest.approx([closed[0] + 2 * 5, closed[1]])
+    assert result.sessions_frame().columns.tolist() == ["session", "equity_usd", "settled_usd"]
+    assert trade(bars, [2, 2, 2, 2]).settled_equity.tolist() == pytest.approx(closed)
 
 
 @covers("session_end")
