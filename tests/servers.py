@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "docker" / "scripts"
@@ -28,9 +29,12 @@ def without_postgresql() -> str:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Below the ports that the kernel gives to outgoing connections, which would take one of those before its server listens."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager
@@ -105,6 +109,7 @@ def _serving(command: list[str], environment: dict[str, str], port: int, folder:
                 assert process.poll() is None, (folder / "server.log").read_text()
                 assert time.monotonic() < until, (folder / "server.log").read_text()
                 time.sleep(0.1)
+            assert process.poll() is None, (folder / "server.log").read_text()  # else somebody else answers
             yield
         finally:
             os.killpg(process.pid, 15)
