@@ -12,15 +12,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from mcl.errors import StoreError
-from mcl.promote import repeat
 from mcl.rerun.again import Again
-from mcl.tracking import Store, StoredRun
+from mcl.tracking import Store
 
-__all__ = ["Again", "rerun"]
+__all__ = ["KINDS", "Again", "rerun"]
+
+KINDS = {  # "module:function" below mcl.rerun, and the states of a run that can be held against anything
+    "backtest": ("simulated:run", ("FINISHED",)),
+    "trial": ("simulated:run", ("FINISHED",)),
+    "sweep": ("searched:sweep", ("FINISHED", "KILLED")),
+    "grid": ("simulated:grid", ("FINISHED", "KILLED")),
+    "walk_forward": ("searched:walk", ("FINISHED",)),
+    "validation": ("questioned:validation", ("FINISHED",)),
+    "session": ("traded:session", ("FINISHED", "FAILED")),  # failed is what its audit said
+}
 
 
 def rerun(run_id: str, store: Store, root: Path) -> Again:
@@ -29,61 +38,9 @@ def rerun(run_id: str, store: Store, root: Path) -> Again:
     kind = stored.tags.get("mcl.kind", "")
     if kind not in KINDS:
         raise StoreError(f"run {stored.run_id} was not made by mcl: nothing says how to make it again", "mcl runs lists the runs of mcl")
-    again, endings = KINDS[kind]
+    where, endings = KINDS[kind]
     if stored.status not in endings:
         raise StoreError(f"{kind} {stored.run_id} is {stored.status}: it has nothing to be held against", "mcl runs lists finished ones")
-    return again(stored, store, root)
-
-
-def _simulated(stored: StoredRun, store: Store, root: Path) -> Again:
-    del store
-    verdict = repeat.reproduce(stored, root)
-    said = f"{len(stored.summary)} metrics bit-equal"
-    return Again(stored.run_id, stored.tags["mcl.kind"], said, dict(verdict.differing), verdict.causes)
-
-
-def _sweep(stored: StoredRun, store: Store, root: Path) -> Again:
-    from mcl.rerun.searched import sweep
-
-    del store
-    return sweep(stored, root)
-
-
-def _walk(stored: StoredRun, store: Store, root: Path) -> Again:
-    from mcl.rerun.searched import walk
-
-    return walk(stored, store, root)
-
-
-def _grid(stored: StoredRun, store: Store, root: Path) -> Again:
-    """Every finished run below; of a grid the runs are all there is."""
-    jobs = [run for run in store.children(stored.run_id) if run.status == "FINISHED" and run.tags.get("mcl.kind") == "backtest"]
-    if not jobs:
-        raise StoreError(f"no job of grid {stored.run_id} has finished", "mcl runs lists other runs")
-    made = [_simulated(job, store, root) for job in jobs]
-    differing = {f"{one.run_id[:12]} {name}": pair for one in made for name, pair in one.differing.items()}
-    causes = tuple(dict.fromkeys(cause for one in made for cause in one.causes))
-    return Again(stored.run_id, "grid", f"{len(made)} runs, every metric bit-equal", differing, causes, tuple(r.run_id for r in jobs))
-
-
-def _validation(stored: StoredRun, store: Store, root: Path) -> Again:
-    from mcl.rerun.questioned import validation
-
-    return validation(stored, store, root)
-
-
-def _session(stored: StoredRun, store: Store, root: Path) -> Again:
-    from mcl.rerun.traded import session
-
-    return session(stored, store, root)
-
-
-KINDS: dict[str, tuple[Callable[[StoredRun, Store, Path], Again], tuple[str, ...]]] = {  # and the states that can be made again
-    "backtest": (_simulated, ("FINISHED",)),
-    "trial": (_simulated, ("FINISHED",)),
-    "sweep": (_sweep, ("FINISHED", "KILLED")),
-    "grid": (_grid, ("FINISHED", "KILLED")),
-    "walk_forward": (_walk, ("FINISHED",)),
-    "validation": (_validation, ("FINISHED",)),
-    "session": (_session, ("FINISHED", "FAILED")),  # failed is what its audit said
-}
+    module, function = where.split(":")
+    made: Again = getattr(import_module(f"mcl.rerun.{module}"), function)(stored, store, root)
+    return made

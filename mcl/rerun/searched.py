@@ -69,7 +69,8 @@ class Searched:
         return dict(ranked[0].params) if ranked else {}
 
 
-def sweep(stored: StoredRun, root: Path) -> Again:
+def sweep(stored: StoredRun, store: Store, root: Path) -> Again:
+    del store
     again = searched(stored, root)
     return Again(stored.run_id, "sweep", again.said, again.differing, moved(stored, again.frozen.run, again.frozen.bars))
 
