@@ -16,6 +16,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -51,6 +52,17 @@ def server(w: World, folder: Path, port: int, _life: int) -> None:
     asyncio.run(_server(w, folder, port, 1))
 
 
+def serving(w: World, folder: Path, port: int) -> Process:
+    """A server that listens."""
+    tws, deadline = Process(server, w, folder, port), time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return tws
+        time.sleep(0.02)
+    raise TimeoutError(f"the simulated TWS does not listen on {port}")
+
+
 def desk_of(
     w: World, folder: Path, port: int, tell: Any = lambda _: None, reconnect: venue.Reconnect = SHIPPED
 ) -> tuple[Supervisor, Journal]:
@@ -76,8 +88,7 @@ def latency(bars: int) -> None:
         w = quiet(1, bars, protection)
         with tempfile.TemporaryDirectory() as name:
             folder, port = Path(name), _free_port()
-            tws = Process(server, w, folder, port)
-            time.sleep(0.3)
+            tws = serving(w, folder, port)
             began = time.perf_counter(), time.process_time()
             desk = asyncio.run(_run(w, folder, port))
             share = (time.process_time() - began[1]) / (time.perf_counter() - began[0])
@@ -113,27 +124,27 @@ def recovery(times: int) -> None:
 
     with tempfile.TemporaryDirectory() as name:
         folder, port = Path(name), _free_port()
-        tws = Process(server, w, folder, port)
-        time.sleep(0.3)
+        tws = serving(w, folder, port)
         asyncio.run(main(folder, port, tws))
         tws.kill(signal.SIGTERM)
     took.sort()
     print(f"recovery after {times} SIGKILLs of the server: median {took[len(took) // 2]:.2f} s, longest {took[-1]:.2f} s")
 
 
-def memory() -> None:
-    sizes = []
+def memory(minutes: int) -> None:
+    """Five sessions in one process; the first one loads what is loaded once."""
+    print(f"after each of {WEEK} sessions of {minutes:,} minutes in one process:")
     for day in range(WEEK):
-        w = quiet(10 + day, 1380, protection=True)
+        w = quiet(10 + day, minutes, protection=True)
         with tempfile.TemporaryDirectory() as name:
             folder, port = Path(name), _free_port()
-            tws = Process(server, w, folder, port)
-            time.sleep(0.3)
-            asyncio.run(_run(w, folder, port))
+            tws = serving(w, folder, port)
+            desk = asyncio.run(_run(w, folder, port))
             tws.kill(signal.SIGTERM)
+        bars, orders = desk.status().bars, desk.status().counters["orders"]
+        del desk, w
         gc.collect()
-        sizes.append(_rss_mb())
-    print("resident memory after each of five sessions of 1,380 minutes: " + ", ".join(f"{size:.1f}" for size in sizes) + " MB")
+        print(f"  {day + 1}: {_rss_mb():.1f} MB resident, {len(gc.get_objects()):,} objects ({bars} bars, {orders} orders)", flush=True)
 
 
 def _rss_mb() -> float:
@@ -145,6 +156,7 @@ def main() -> int:
     parser.add_argument("what", nargs="*", default=["latency", "recovery", "memory"])
     parser.add_argument("--bars", type=int, default=600)
     parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--minutes", type=int, default=1380, help="of each of the week's sessions")
     args = parser.parse_args()
     for name in ("ib_async", "mcl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -154,7 +166,7 @@ def main() -> int:
     if "recovery" in args.what:
         recovery(args.times)
     if "memory" in args.what:
-        memory()
+        memory(args.minutes)
     return 0
 
 
