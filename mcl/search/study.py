@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -158,7 +159,7 @@ class Mind:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._study = optuna.create_study(directions=[search.direction, *search.also.values()], pruner=pruner(search.pruner))
-        self._storage, self._rows = self._study._storage, Rows(space)
+        self._storage, self._rows, self._evolution = self._study._storage, Rows(space), Evolution()
         for trial in trials:
             self._storage.create_new_trial(self._study._study_id, trial)
 
@@ -170,7 +171,7 @@ class Mind:
     def ask(self, number: int) -> dict[str, Any]:
         """The values of trial `number`, which is the next one."""
         self._study._thread_local.cached_all_trials = None  # as Study.ask does, which is slower for what is known here
-        learner = sampler(self._search.sampler, self._space, self._seed, number, self._rows)
+        learner = sampler(self._search.sampler, self._space, self._seed, number, self._rows, self._evolution)
         trial_id = self._storage.create_new_trial(self._study._study_id)
         trial = self._storage.get_trial(trial_id)
         values = learner.sample_relative(self._study, trial, learner.infer_relative_search_space(self._study, trial))
@@ -251,8 +252,33 @@ class _Known:
         return self.space
 
 
+@dataclass
+class Evolution:
+    """CMA-ES as the last trial that wrote it down has it, made from that text once: asking a point changes nothing that lasts."""
+
+    trial: int = -1
+    generation: int = 0
+    optimizer: Any = None
+
+
 class _Cma(_Known, CmaEsSampler):
-    pass
+    evolution: Evolution
+
+    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: Any) -> dict[str, Any]:
+        values, kept = super().sample_relative(study, trial, search_space), self.evolution
+        if kept.trial >= 0 and kept.optimizer.generation != kept.generation:  # it has learned, and only this trial may know of that yet
+            kept.trial = -1
+        return values
+
+    def _restore_optimizer(self, completed_trials: Any) -> Any:
+        writers = (t.number for t in reversed(completed_trials) if any(key.startswith(self._attr_key_optimizer) for key in t.system_attrs))
+        last, kept = next(writers, -1), self.evolution
+        if last < 0:
+            return super()._restore_optimizer(completed_trials)
+        if last != kept.trial:
+            kept.trial, kept.optimizer = last, super()._restore_optimizer(completed_trials)
+            kept.generation = kept.optimizer.generation
+        return kept.optimizer
 
 
 class _Tpe(_Known, TPESampler):
@@ -264,7 +290,7 @@ class _Tpe(_Known, TPESampler):
         return super()._get_internal_repr(trials, search_space, study)
 
 
-def sampler(name: str, space: Space, seed: int, number: int, rows: Rows) -> BaseSampler:
+def sampler(name: str, space: Space, seed: int, number: int, rows: Rows, evolution: Evolution) -> BaseSampler:
     """The learning sampler of one trial, with random numbers of its own."""
     own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
     if name == "nsga2":
@@ -272,6 +298,7 @@ def sampler(name: str, space: Space, seed: int, number: int, rows: Rows) -> Base
     if name == "cmaes":
         cma = _Cma(seed=own, warn_independent_sampling=False)
         cma.space = {key: axis for key, axis in space.items() if not (axis.single() or isinstance(axis, CategoricalDistribution))}
+        cma.evolution = evolution
         return cma
     if name == "tpe":
         _vectorised()
