@@ -49,6 +49,7 @@ from mcl.market import MCL
 
 DEADLINE_SEC = 90.0  # a session that has not ended by then is stuck
 STILL_SEC = 2.0
+WARM_SEC = 30.0
 ROOT = Path(__file__).resolve().parents[1]
 RECORD = ROOT / "build" / "soak.jsonl"
 SERVE = Session._serve
@@ -340,7 +341,9 @@ def _warm() -> None:
             port = _free_port()
             tws = asyncio.create_task(_server(w, folder, port, 1))
             await asyncio.sleep(0.1)
-            await _runner(w, folder, port)
+            with suppress(TimeoutError):  # nobody starts this server again; what was to be loaded is loaded by then
+                async with asyncio.timeout(WARM_SEC):
+                    await _runner(w, folder, port)
             os.kill(os.getpid(), signal.SIGTERM)
             await tws
 
