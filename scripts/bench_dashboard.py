@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
-import shutil
 import sys
 import tempfile
 import time
@@ -21,10 +20,10 @@ from mcl.live.shown import rank
 from mcl.live.watch import Watch
 from mcl.tracking import Store
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "live"))
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "tests" / part) for part in ("", "live")]
+from chromium import launched, programs
 from desks import AT, SmallDesk
 
-FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars", "--window-size=1440,1000")
 NOTE = """
 window.waits = [];
 new MutationObserver(() => {
@@ -63,23 +62,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=100)
     args = parser.parse_args()
-    chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-    if not (chromium and driver):
+    if programs() is None:
         print("chromium and chromedriver are not installed", file=sys.stderr)
         return 1
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in FLAGS:
-        options.add_argument(flag)
-    with tempfile.TemporaryDirectory() as folder:
-        browser = webdriver.Chrome(options=options, service=Service(driver))
-        try:
-            waits = asyncio.run(serve(busy_desk(), Path(folder), args.events, browser))
-        finally:
-            browser.quit()
+    with tempfile.TemporaryDirectory() as folder, launched(Path(folder) / "profile") as chromium:
+        waits = asyncio.run(serve(busy_desk(), Path(folder), args.events, chromium.driver))
     for name, column in (("in the document", 0), ("painted", 1)):
         values = sorted(float(wait[column]) for wait in waits)
         print(f"{name:16} {len(values)} events: p50 {rank(values, 0.5):.0f} ms, p99 {rank(values, 0.99):.0f} ms, max {values[-1]:.0f} ms")

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from mcl import schema
@@ -144,12 +145,15 @@ def journal_path(folder: Path, stage: Stage, again: bool) -> Path:
 
 
 def _progress(wanted: bool) -> Callable[[int, int], None]:
-    """A counter on stderr, at each tenth of the session; silent when nobody looks."""
-    if not (wanted and sys.stderr.isatty()):
+    """A counter on stderr with the time left: written over on a terminal, a line at each tenth of the session elsewhere."""
+    if not wanted:
         return lambda _bars, _of: None
+    terminal, began = sys.stderr.isatty(), time.monotonic()
 
     def tell(bars: int, of: int) -> None:
-        if bars % max(1, of // 50) == 0 or bars == of:
-            print(f"\r{bars:5d} of {of} bars", end="\n" if bars == of else "", file=sys.stderr, flush=True)
+        if bars % max(1, of // (50 if terminal else 10)) == 0 or bars == of:
+            left = timedelta(seconds=round((time.monotonic() - began) / bars * (of - bars))) if bars else "unknown"
+            over, end = ("\r", "\n" if bars == of else "") if terminal else ("", "\n")
+            print(f"{over}{bars:5d} of {of} bars, time left {left}", end=end, file=sys.stderr, flush=True)
 
     return tell

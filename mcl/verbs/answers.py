@@ -64,7 +64,12 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
         "report": "text · path of the page",
     },
     "report": RUN
-    | {"metrics": "object · every metric by its flat name", "report": "text? · path of the page", "tags": "object · what MLflow holds"},
+    | {
+        "metrics": "object · every metric by its flat name",
+        "report": "text? · path of the page",
+        "versions": "list · what was promoted from it",
+        "tags": "object · what MLflow holds",
+    },
     "rerun": RUN
     | {
         "kind": "text · backtest, trial, sweep, grid, walk_forward, validation or session",

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import webbrowser
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mcl import config, screen
 from mcl.errors import MclError, StoreError
 from mcl.files import write_whole
-from mcl.tracking import Store, StoredRun
+from mcl.tracking import Store, StoredRun, StoredVersion
 from mcl.verbs import sweeps
 
 # ----------------------------------------------------------------------------------------------------------------- research
@@ -73,7 +74,7 @@ def compare(args: Namespace) -> int:
     from mcl.metrics.undefined import same
     from mcl.report.compare import compare_page
 
-    views = [_view(run) for run in stored]
+    views = [_view(run, _versions(store, run.run_id)) for run in stored]
     page = config.root() / "mlruns" / "compare" / ("-".join(run.run_id[:8] for run in stored) + ".html")
     write_whole(page, compare_page(views).encode())
     shared = [name for name in stored[0].summary if all(name in run.summary for run in stored)]
@@ -96,7 +97,7 @@ def _comparison(stored: list[StoredRun], page: Path) -> None:
     screen.say(f"page {page}")
 
 
-def _view(run: StoredRun) -> Any:
+def _view(run: StoredRun, versions: Sequence[StoredVersion]) -> Any:
     import io
 
     import pandas as pd
@@ -116,8 +117,20 @@ def _view(run: StoredRun) -> Any:
         synthetic=run.tags.get("synthetic") == "true",
         notes=run.tags.get("watermark", ""),
         held=Held(times, bars["position"].to_numpy()),
-        links=[links.run(run.run_id, "MLflow"), *_page_of(run)],
+        links=[links.run(run.run_id, "MLflow"), *_page_of(run), *(links.version(v.name, v.version, _called(v)) for v in versions)],
     )
+
+
+def _versions(store: Store, run_id: str) -> list[StoredVersion]:
+    """What was promoted from this run, newest first."""
+    from mcl.promote.place import MODEL
+
+    return [version for version in store.versions(MODEL) if version.run_id == run_id]
+
+
+def _called(version: StoredVersion) -> str:
+    """`version 3 (paper)`"""
+    return f"version {version.version}" + (f" ({', '.join(version.aliases)})" if version.aliases else "")
 
 
 def _page_of(run: StoredRun) -> list[Any]:
@@ -129,15 +142,21 @@ def _page_of(run: StoredRun) -> list[Any]:
 
 
 def report(args: Namespace) -> int:
-    run = _finished(Store().run(args.run_id))
+    store = Store()
+    run = _finished(store.run(args.run_id))
+    versions = [_called(version) for version in _versions(store, run.run_id)]
     page = run.artifacts / "report.html"
     shown = page if page.is_file() else None
     with screen.Work() as work:
         drawn = _pictures(run, shown, Path(args.png), work.begin) if args.png else []
-    data = {"run_id": run.run_id, "metrics": run.summary, "report": shown, "tags": run.tags} | ({"pictures": drawn} if args.png else {})
+    data: dict[str, Any] = {"run_id": run.run_id, "metrics": run.summary, "report": shown, "versions": versions, "tags": run.tags}
+    if args.png:
+        data["pictures"] = drawn
 
     def told() -> None:
         _show_run(run.name, run.summary, run.tags, run.run_id, shown)
+        if versions:
+            screen.say(f"promoted as {'; '.join(versions)} · mcl registry")
         for picture in drawn:
             screen.say(f"picture {picture}")
 
