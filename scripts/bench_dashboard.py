@@ -20,7 +20,8 @@ from mcl.live.shown import rank
 from mcl.live.watch import Watch
 from mcl.tracking import Store
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "tests" / part) for part in ("", "live")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "live"))
 from chromium import launched, programs
 from desks import AT, SmallDesk
 

@@ -85,6 +85,7 @@ def test_from_an_empty_folder_to_an_audited_paper_session(shell: Shell) -> None:
 
     promoted = shell("promote", best["run_id"], "--to", "paper", "promotion.min_deflated_sharpe=null")
     assert all(gate["passed"] for gate in promoted["gates"])
+    assert shell("report", best["run_id"])["versions"] == ["version 1 (paper)"]
     text = Path(promoted["path"]).read_text()
     assert yaml.safe_load(text)["strategy"]["fast"] == best["params"]["strategy.fast"]
     assert shell("registry")["versions"][0]["aliases"] == ["paper"]

@@ -70,7 +70,7 @@ def compare(args: Namespace) -> int:
     named = [_finished(store.run(i)) for i in args.run_ids]
     stored = list({run.run_id: run for run in named}.values())  # one that was named twice stands once
     if len(stored) < 2:
-        raise StoreError(f"{len(args.run_ids)} run given: comparing needs at least two different ones", "mcl runs lists them")
+        raise StoreError("comparing needs at least two different runs, and these names mean one", "mcl runs lists them")
     from mcl.metrics.undefined import same
     from mcl.report.compare import compare_page
 
