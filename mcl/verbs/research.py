@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import webbrowser
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -209,9 +211,18 @@ def ui(args: Namespace) -> int:
     command += ["--workers", "1", "--default-artifact-root", (store.folder / "artifacts").as_uri()]
     told = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     told["MLFLOW_BACKEND_STORE_URI"] = store.uri  # not on the command line: the address of a database may hold a password
+    server = subprocess.Popen(command, env=os.environ | told, start_new_session=True)  # noqa: S603
+
+    def end(*_: object) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)  # with the worker that it has begun
+
+    signal.signal(signal.SIGTERM, end)
     try:
-        return subprocess.run(command, env=os.environ | told, check=False).returncode  # noqa: S603
+        return server.wait()
     except KeyboardInterrupt:
+        end()
+        server.wait()
         return 0
 
 
