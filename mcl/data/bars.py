@@ -112,6 +112,11 @@ class Bars:
         return event
 
     @cached_property
+    def session_ends(self) -> Ints:
+        """Row of the last bar of each session."""
+        return np.append(np.flatnonzero(self.session[1:] != self.session[:-1]), len(self) - 1)
+
+    @cached_property
     def inside(self) -> Inside:
         """The finer bars that each bar was made of. DataError where there are none, or where they are not those."""
         if self.finer is None:

@@ -105,7 +105,7 @@ class Result:
     @cached_property
     def session_equity(self) -> pd.Series:
         """Equity at the end of each session, indexed by trade date."""
-        last = self._last_rows()
+        last = self.bars.session_ends
         days = pd.DatetimeIndex(self.bars.session[last].astype("datetime64[D]"), name="session")
         return pd.Series(self.equity[last], index=days, name="equity_usd")
 
@@ -113,7 +113,7 @@ class Result:
     def settled_equity(self) -> pd.Series:
         """What a broker's statement shows: the position at the end of each session marked at the settlement price of that session, at the
         last close where none is published."""
-        last, bars = self._last_rows(), self.bars
+        last, bars = self.bars.session_ends, self.bars
         published = pd.Series(dtype=np.float64) if bars.settlement is None else bars.settlement
         apart = np.nan_to_num(published.reindex(bars.session[last]).to_numpy(np.float64) - bars.close[last])
         usd: pd.Series[float] = self.session_equity + self.position[last] * apart * bars.instrument.multiplier
@@ -133,11 +133,6 @@ class Result:
     def _lasting(self) -> npt.NDArray[np.int64]:
         """How many bars each change lasts."""
         return np.diff(self.changes["bar"], append=len(self.bars)).astype(np.int64)
-
-    def _last_rows(self) -> npt.NDArray[np.int64]:
-        """The last bar of each session."""
-        session = self.bars.session
-        return np.append(np.flatnonzero(session[1:] != session[:-1]), len(session) - 1)
 
     def sessions_frame(self) -> pd.DataFrame:
         """One row per session: trade date, equity at its last close, and at its settlement."""

@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 
+from mcl.engine.drawdown import deepest
 from mcl.engine.result import FILL_REASONS, Result
+from mcl.jit import readonly
 from mcl.metrics import bootstrap, trades
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import psr_2012
@@ -22,8 +24,8 @@ def summary(result: Result) -> dict[str, float]:
     `sharpe_low` and `sharpe_high` are the 95 % interval by the stationary block bootstrap.
     `gross_pnl_usd` is after slippage and before commission, as in the trade list: gross - commission = net.
     """
-    money, fraction = perf.drawdown(result.equity, result.capital_usd)
-    return _profit(result) | _risk(result, float(money.min()), float(fraction.min())) | trades.summary(result) | _activity(result)
+    worst_usd, worst_frac = deepest(readonly(result.equity), float(result.capital_usd))
+    return _profit(result) | _risk(result, worst_usd, worst_frac) | trades.summary(result) | _activity(result)
 
 
 def _profit(result: Result) -> dict[str, float]:
