@@ -85,11 +85,8 @@ class Bars:
 
     @cached_property
     def ticks(self) -> dict[str, Ticks]:
-        """open, high, low, close, outgoing_open (0 where not `roll`) as whole ticks; DataError for more than MOST_TICKS."""
-        ticks = {name: self._ticks(getattr(self, name)) for name in ("open", "high", "low", "close")}
-        outgoing = np.zeros(len(self), np.int32)  # memory that nobody writes to costs nothing
-        outgoing[self.roll] = self._ticks(self.outgoing_open[self.roll])
-        return ticks | {"outgoing_open": outgoing}
+        """open, high, low, close, outgoing_open (0 where it is NaN) as whole ticks; DataError for more than MOST_TICKS."""
+        return {name: self._ticks(getattr(self, name)) for name in ("open", "high", "low", "close", "outgoing_open")}
 
     def _ticks(self, prices: Floats) -> Ticks:
         whole = np.divide(prices, self.instrument.tick_size)
@@ -97,6 +94,12 @@ class Bars:
         if not (np.nanmin(whole, initial=0.0) > -MOST_TICKS and np.nanmax(whole, initial=0.0) < MOST_TICKS):
             raise DataError(f"a price is further than {MOST_TICKS:,} ticks of {self.instrument.tick_size} from zero", "is the scale right?")
         return np.nan_to_num(whole, copy=False, nan=0.0).astype(np.int32)
+
+    @cached_property
+    def marks(self) -> dict[str, Ticks]:
+        """volume (no more than MOST_TICKS), to_close_sec and contract as the kernel reads them."""
+        whole = {"volume": np.minimum(self.volume, MOST_TICKS), "to_close_sec": self.to_close_sec, "contract": self.contract}
+        return {name: values.astype(np.int32) for name, values in whole.items()}
 
     @cached_property
     def adjusted(self) -> Mapping[str, Floats]:

@@ -103,7 +103,7 @@ def way(plan: Plan, limits: schema.Limits, costs: schema.Costs, execution: schem
 
 
 def _market(bars: Bars, costs: schema.Costs, execution: schema.Execution) -> kernel.Market:
-    marks = {name: readonly(getattr(bars, name), np.int64) for name in ("volume", "to_close_sec", "contract")}
+    marks = {name: readonly(values, np.int32) for name, values in bars.marks.items()}
     prices = {name: readonly(values, np.int32) for name, values in bars.ticks.items()}
     inside = bars.inside if execution.bracket == "finer" else Inside(*(np.empty(0, np.int32),) * 3, np.empty(0, np.int64))
     finer = Inside(*(readonly(values, values.dtype) for values in inside))
