@@ -55,6 +55,7 @@ class Chromium:
 
     def open(self, url: str, ready: str = "return true") -> None:
         self.driver.get("about:blank")  # else a new hash is no new page
+        self.severe()  # what the page before said when its server went away is not about this one
         self.driver.get(url)
         self.wait(ready)
 
@@ -63,7 +64,8 @@ class Chromium:
         page = folder / "page.html"
         page.write_text(html, encoding="utf-8")
         self.open(page.as_uri(), DRAWN)
-        assert self.severe() == []
+        severe = self.severe()
+        assert severe == [], severe
 
     def wait(self, condition: str | Callable[[], Any], seconds: float = PATIENCE_SEC) -> None:
         """Until a script returns, or a function finds, something true."""
@@ -128,7 +130,8 @@ class Chromium:
                         faults = self.faults()
                     assert faults == [], (name, width, scheme, faults[:20])
                     self.keep(f"{name}-{scheme}-{width}")
-        assert self.severe() == []
+        severe = self.severe()
+        assert severe == [], severe
 
     def stops(self, most: int = 200) -> list[dict[str, Any]]:
         """What the Tab key reaches from the top, in its order: `name`, `place` in the document, `ring` (px), `seen`."""

@@ -390,9 +390,9 @@ def test_an_interrupt_finishes_what_is_paid_for(vendor: Vendor, root: Path, undi
     process = started(vendor, root, "--workers", "2")
     until(lambda: len(list(folder.rglob("*.part"))) == 2)
     process.send_signal(signal.SIGINT)
-    vendor.faults.clear()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 1
+    vendor.faults.clear()
     assert "interrupted: finishing what is already paid for" in out
     assert "run the same command again to go on" in err
     assert len(list(folder.rglob("*.zst"))) == 2
