@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -14,10 +13,11 @@ import numpy.typing as npt
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner, WilcoxonPruner
-from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from mcl import schema
+from mcl.search.evolution import GENERATION, Evolution
 from mcl.search.space import Space
 from mcl.search.trial import Outcome
 
@@ -25,44 +25,95 @@ STATES = {"COMPLETE": TrialState.COMPLETE, "PRUNED": TrialState.PRUNED, "FAILED"
 
 
 class Mind:
-    """What a learning sampler and a pruner know: a study in memory, a pure function of the trials begun and told, in their order.
+    """What a learning sampler and a pruner know: a pure function of the trials begun and told, in their order.
 
-    The sampler of every trial is made anew, with random numbers of its own; what it remembers of earlier trials (the state of
-    CMA-ES, the generations of NSGA-II) it keeps in the trials' `system_attrs`, which the journal keeps too.
+    Every trial has random numbers of its own, from the seed and its number. What a sampler writes down beside a trial (the generation
+    of CMA-ES and of NSGA-II) goes into the journal with it, so that a later process makes the same mind again.
     """
 
     def __init__(self, space: Space, search: schema.Search, seed: int, trials: Sequence[FrozenTrial]) -> None:
-        self._space, self._search, self._seed = space, search, seed
+        self._seed = seed
+        self._evolution = Evolution(space, search.direction == "maximize") if search.sampler == "cmaes" else None
+        self._memory = Memory(space, search) if self._evolution is None or search.pruner != "none" else None
+        for trial in trials:
+            self._remember(trial)
+
+    def add(self, values: dict[str, Any]) -> None:
+        """Begin the next trial at a point that comes from elsewhere."""
+        if self._memory is not None:
+            self._memory.add(values, {})
+
+    def ask(self, number: int, instead: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(values of trial `number`, which is the next one, what the sampler writes down beside it). `instead` are the values with
+        which it has been recorded, where its line in the journal is lost."""
+        own = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
+        if self._evolution is None:
+            assert self._memory is not None  # noqa: S101 - one of the two thinks
+            return self._memory.ask(own, instead)
+        values, learned = self._evolution.ask(number, own)
+        values = instead or values
+        self._evolution.begin(number, values, learned.get(GENERATION))
+        if self._memory is not None:
+            self._memory.add(values, {})
+        return values, learned
+
+    def judge(self, number: int, fold: int, value: float) -> tuple[float, bool]:
+        """(what the pruner sees, whether it gives up)."""
+        assert self._memory is not None  # noqa: S101 - a search without a pruner has no judge
+        return self._memory.judge(number, fold, value)
+
+    def tell(self, outcome: Outcome) -> None:
+        self._end(outcome.number, *ending(outcome))
+
+    def _end(self, number: int, state: TrialState, values: list[float] | None) -> None:
+        if self._evolution is not None:
+            self._evolution.tell(number, values[0] if values else math.nan)
+        if self._memory is not None:
+            self._memory.tell(number, state, values)
+
+    def _remember(self, trial: FrozenTrial) -> None:
+        """Live through a trial of the journal again. What an unfinished one has reported is forgotten: it runs anew."""
+        if self._evolution is not None:
+            self._evolution.begin(trial.number, trial.params, trial.system_attrs.get(GENERATION))
+        if self._memory is not None:
+            self._memory.add(trial.params, trial.system_attrs)
+            if trial.state.is_finished():
+                self._memory.review(trial)
+        if trial.state.is_finished():
+            self._end(trial.number, trial.state, trial.values)
+
+
+class Memory:
+    """A study of Optuna's in memory, for the samplers and the pruners that look at one."""
+
+    def __init__(self, space: Space, search: schema.Search) -> None:
+        self._space, self._search = space, search
         self._folds: dict[int, list[float]] = {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._study = optuna.create_study(directions=[search.direction, *search.also.values()], pruner=pruner(search.pruner))
-        self._storage, self._rows, self._evolution = self._study._storage, Rows(space), Evolution()
-        for trial in trials:
-            self._storage.create_new_trial(self._study._study_id, trial)
+        self._storage, self._rows = self._study._storage, Rows(space)
 
-    def add(self, values: dict[str, Any]) -> None:
-        """Begin a trial whose point comes from elsewhere."""
-        begun = optuna.create_trial(state=TrialState.RUNNING, params=values, distributions=self._space)
-        self._storage.create_new_trial(self._study._study_id, begun)
+    def add(self, values: dict[str, Any], learned: dict[str, Any]) -> None:
+        """Begin the next trial at a point that comes from elsewhere."""
+        trial_id = self._storage.create_new_trial(self._study._study_id)
+        for key, told in learned.items():
+            self._storage.set_trial_system_attr(trial_id, key, told)
+        self._place(trial_id, values)
 
-    def ask(self, number: int) -> dict[str, Any]:
-        """The values of trial `number`, which is the next one."""
+    def ask(self, own: int, instead: dict[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(values of the next trial, what the sampler writes down beside it)."""
         self._study._thread_local.cached_all_trials = None  # as Study.ask does, which is slower for what is known here
-        learner = sampler(self._search.sampler, self._space, self._seed, number, self._rows, self._evolution)
+        learner = sampler(self._search.sampler, self._space, own, self._rows)
         trial_id = self._storage.create_new_trial(self._study._study_id)
         trial = self._storage.get_trial(trial_id)
         values = learner.sample_relative(self._study, trial, learner.infer_relative_search_space(self._study, trial))
         for key, axis in self._space.items():
             if key not in values:
                 values[key] = _single(axis) if axis.single() else learner.sample_independent(self._study, trial, key, axis)
-            self._storage.set_trial_param(trial_id, key, axis.to_internal_repr(values[key]), axis)
-        return {key: values[key] for key in self._space}
-
-    def learned(self, number: int) -> dict[str, Any]:
-        """What the sampler has written down beside a trial."""
-        found: dict[str, Any] = self._storage.get_trial(self._id(number)).system_attrs
-        return found
+        values = instead or {key: values[key] for key in self._space}
+        self._place(trial_id, values)
+        return values, dict(self._storage.get_trial(trial_id).system_attrs)
 
     def judge(self, number: int, fold: int, value: float) -> tuple[float, bool]:
         """(what the pruner sees, whether it gives up)."""
@@ -71,18 +122,31 @@ class Mind:
         folds = self._folds[number]
         folds.append(value)
         shown = value if self._search.pruner == "wilcoxon" else math.fsum(folds) / len(folds)
-        trial = optuna.Trial(self._study, self._id(number))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a trial that is run again reports its folds again
-            trial.report(shown, fold)
-            return shown, bool(trial.should_prune())
+        return shown, self._prune(number, fold, shown)
 
-    def tell(self, outcome: Outcome) -> None:
-        self._folds.pop(outcome.number, None)
-        self._storage.set_trial_state_values(self._id(outcome.number), *ending(outcome))
+    def review(self, trial: FrozenTrial) -> None:
+        """Show the pruner again what a finished trial reported: halving writes down beside a trial how far it came."""
+        for fold, shown in sorted(trial.intermediate_values.items()):
+            self._prune(trial.number, fold, shown)
+
+    def tell(self, number: int, state: TrialState, values: list[float] | None) -> None:
+        self._folds.pop(number, None)
+        self._storage.set_trial_state_values(self._id(number), state, values)
+
+    def _prune(self, number: int, fold: int, shown: float) -> bool:
+        trial_id = self._id(number)
+        self._storage.set_trial_intermediate_value(trial_id, fold, shown)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return bool(self._study.pruner.prune(self._study, self._storage.get_trial(trial_id)))
+
+    def _place(self, trial_id: int, values: dict[str, Any]) -> None:
+        for key, axis in self._space.items():
+            self._storage.set_trial_param(trial_id, key, axis.to_internal_repr(values[key]), axis)
 
     def _id(self, number: int) -> int:
-        return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
+        found: int = self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
+        return found
 
 
 def ending(outcome: Outcome) -> tuple[TrialState, list[float] | None]:
@@ -120,35 +184,6 @@ class _Known:
         return self.space
 
 
-@dataclass
-class Evolution:
-    """CMA-ES as the last trial that wrote it down has it, made from that text once: asking a point changes nothing that lasts."""
-
-    trial: int = -1
-    generation: int = 0
-    optimizer: Any = None
-
-
-class _Cma(_Known, CmaEsSampler):
-    evolution: Evolution
-
-    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: Any) -> dict[str, Any]:
-        values, kept = super().sample_relative(study, trial, search_space), self.evolution
-        if kept.trial >= 0 and kept.optimizer.generation != kept.generation:  # it has learned, and only this trial may know of that yet
-            kept.trial = -1
-        return values
-
-    def _restore_optimizer(self, completed_trials: Any) -> Any:
-        writers = (t.number for t in reversed(completed_trials) if any(key.startswith(self._attr_key_optimizer) for key in t.system_attrs))
-        last, kept = next(writers, -1), self.evolution
-        if last < 0:
-            return super()._restore_optimizer(completed_trials)
-        if last != kept.trial:
-            kept.trial, kept.optimizer = last, super()._restore_optimizer(completed_trials)
-            kept.generation = kept.optimizer.generation
-        return kept.optimizer
-
-
 class _Tpe(_Known, TPESampler):
     rows: Rows
 
@@ -158,16 +193,10 @@ class _Tpe(_Known, TPESampler):
         return super()._get_internal_repr(trials, search_space, study)
 
 
-def sampler(name: str, space: Space, seed: int, number: int, rows: Rows, evolution: Evolution) -> BaseSampler:
-    """The learning sampler of one trial, with random numbers of its own."""
-    own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+def sampler(name: str, space: Space, own: int, rows: Rows) -> BaseSampler:
+    """The sampler of one trial, with the random numbers of `own`."""
     if name == "nsga2":
         return NSGAIISampler(seed=own)
-    if name == "cmaes":
-        cma = _Cma(seed=own, warn_independent_sampling=False)
-        cma.space = {key: axis for key, axis in space.items() if not (axis.single() or isinstance(axis, CategoricalDistribution))}
-        cma.evolution = evolution
-        return cma
     if name == "tpe":
         _vectorised()
         tpe = _Tpe(seed=own)

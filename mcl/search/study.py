@@ -72,8 +72,8 @@ class Study:
         number, values = self.asked, self._known(self.asked)
         if values is None:
             assert self._mind is not None  # noqa: S101 - a sampler that numbers its points knows them all
-            values = self._mind.ask(number)
-            self._write(values, self._mind.learned(number))
+            values, learned = self._mind.ask(number)
+            self._write(values, learned)
         else:
             self._begin(values)
         return number, values
@@ -97,10 +97,13 @@ class Study:
             self._mind.tell(outcome)
 
     def _begin(self, values: dict[str, Any]) -> None:
-        """Begin the next trial at a point that no sampler has thought of."""
-        if self._mind is not None:
+        """Begin the next trial at a point that is known: it needs no thought, or an earlier process has thought of it."""
+        learned: dict[str, Any] = {}
+        if self._mind is not None and self._known(self.asked) is None:
+            learned = self._mind.ask(self.asked, values)[1]
+        elif self._mind is not None:
             self._mind.add(values)
-        self._write(values, {})
+        self._write(values, learned)
 
     def _write(self, values: dict[str, Any], learned: dict[str, Any]) -> None:
         begun = optuna.create_trial(state=TrialState.RUNNING, params=values, distributions=self.space, system_attrs=learned)
