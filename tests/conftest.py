@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from chromium import Chromium, launched, programs
+
+# A shell starts its background jobs deaf to Ctrl-C, and a deaf process has deaf children: tests interrupt theirs.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 

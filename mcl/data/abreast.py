@@ -26,7 +26,7 @@ def abreast(
     After the first error, or a first Ctrl-C, nothing new begins, `stop` is set, and what is under way is finished before the error
     is raised; `wait` says so to the person. A second Ctrl-C is raised at once: what is under way is dropped.
     """
-    waiting, ended = deque(tasks), queue.Queue[Exception | None]()
+    waiting, errors, ended = deque(tasks), list[Exception](), queue.Queue[threading.Thread]()
 
     def turn() -> None:
         try:
@@ -34,22 +34,19 @@ def abreast(
                 work(task)
         except Exception as error:
             stop.set()
-            ended.put(error)
-        ended.put(None)
+            errors.append(error)
+        ended.put(threading.current_thread())
 
-    running = min(workers, len(waiting))
-    for _ in range(running):
-        threading.Thread(target=turn, daemon=True).start()
-    first, interrupted = None, False
-    while running:
+    threads = [threading.Thread(target=turn, daemon=True) for _ in range(min(workers, len(waiting)))]
+    idle, interrupted = deque(threads), False
+    while idle or any(thread.is_alive() for thread in threads):
         try:
-            error = _next(ended)
-            if error is _NOTHING_YET:
+            while idle:
+                idle.popleft().start()
+            if (one := _next(ended)) is None:
                 tick()
-            elif error is None:
-                running -= 1
             else:
-                first = first or error
+                one.join()
         except KeyboardInterrupt:
             if interrupted:
                 raise
@@ -58,8 +55,8 @@ def abreast(
             wait()
     if interrupted:
         raise KeyboardInterrupt
-    if first is not None:
-        raise first
+    if errors:
+        raise errors[0]
 
 
 def _first(waiting: deque[T]) -> T | None:
@@ -69,11 +66,8 @@ def _first(waiting: deque[T]) -> T | None:
         return None
 
 
-_NOTHING_YET = Exception("no thread ended yet")
-
-
-def _next(ended: queue.Queue[Exception | None]) -> Exception | None:
+def _next(ended: queue.Queue[threading.Thread]) -> threading.Thread | None:
     try:
         return ended.get(timeout=_TICK_SEC)
     except queue.Empty:
-        return _NOTHING_YET
+        return None
