@@ -68,11 +68,15 @@ def filled(holding: Holding, quantity: int, price: float, stop_ticks: float, tak
 
 
 @njit
-def trailing(holding: Holding, trail_ticks: float) -> Holding:
-    """After a fill that opened or added: the stop follows from the entry on, where that is nearer than the fixed one."""
-    h = holding
+def trailing(before: Holding, holding: Holding, trail_ticks: float) -> Holding:
+    """After a fill that opened or added: the stop follows from the entry on, where that is nearer than the fixed one.
+
+    `before` is what was held: what its stop had reached is kept when it was of the same side.
+    """
+    h, side = holding, sign(holding.position)
     started = Holding(h.position, h.cash_ticks, h.sides, h.entry_ticks, h.stop_at, h.take_profit_at, trail_ticks)
-    return ratcheted(started, float(round(h.entry_ticks)))
+    reached = before.stop_at if sign(before.position) == side else math.nan
+    return ratcheted(ratcheted(started, float(round(h.entry_ticks))), reached + side * trail_ticks)
 
 
 @inline

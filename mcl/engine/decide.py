@@ -129,10 +129,8 @@ def new_risk_block(gate: int, account: Account, limits: LimitsRecord) -> int:
         return MAX_TRADES
     if limits.max_orders_per_session != OFF and account.orders >= limits.max_orders_per_session:
         return MAX_ORDERS
-    if limits.max_consecutive_losses != OFF and account.losses > 0:
-        series_ended = account.losses % limits.max_consecutive_losses == 0
-        if series_ended and account.since_loss < limits.cool_down_bars:
-            return COOL_DOWN
+    if account.losses >= limits.max_consecutive_losses and account.since_loss < limits.cool_down_bars:
+        return COOL_DOWN
     if account.to_close_sec <= limits.no_entry_before_close_sec:
         return NO_ENTRY
     if limits.state == REDUCING:

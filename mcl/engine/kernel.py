@@ -39,7 +39,7 @@ from mcl.engine.account import (
     trailing,
 )
 from mcl.engine.decide import FORCED, MAX_POSITION, NONE, STOPPED_OUT, Account, Intent, Target, decide, same, sign, without_new_risk
-from mcl.engine.orders import ExecutionRecord, Waiting, sent, slippage, tried
+from mcl.engine.orders import ExecutionRecord, Waiting, sent, slippage, stopped_before, tried
 from mcl.engine.protective import NOTHING, STOP, corridor, distance, reaches_profit, touched
 from mcl.engine.result import CHANGE, FILL, FILL_REASONS
 from mcl.jit import inline, njit
@@ -236,31 +236,31 @@ def _advance(  # noqa: PLR0912, PLR0915
             k, order = signed(i) - 1 - execution.latency_bars, 0
             if k >= valid and (targets[k] != holding.position or waiting.goal != 0):
                 decided_at = float(closes[k])
+                for passed in range(k + 1, signed(i) + 1):
+                    if events[passed] & NEW_CONTRACT:
+                        decided_at += float(opens[passed]) - float(outgoings[passed])
                 collared = abs(opening - decided_at) > limits.price_collar_ticks
                 goal = _admitted(signed(targets[k]), holding.position, guard, collared, terms)
                 collared = goal != targets[k] and collared
                 order, waiting = sent(waiting, execution, holding.position, goal, decided_at, volumes[i], signed(i), k)
                 trail = trails[k] if len(trails) > 0 else math.nan
-                stop_ticks, take_ticks = _at(stops, k), _at(take_profits, k)
-                target = Target(goal, stop_ticks, take_ticks, signed(blocks[k]), False, False, 0)
+                target = Target(goal, _at(stops, k), _at(take_profits, k), signed(blocks[k]), False, False, 0)
         if order != 0:
             paid = slippage(base, order, volumes[i], execution) if full else base
             price = opening + sign(order) * paid
             guard = guard_after_fill(guard, holding, order, price, money)
-            adds = adds_risk(holding.position, order)
-            holding = filled(holding, order, price, target.stop_ticks, target.take_profit_ticks)
-            if full and adds:
-                holding = trailing(holding, trail)
+            before, holding = holding, filled(holding, order, price, target.stop_ticks, target.take_profit_ticks)
+            if full and adds_risk(before.position, order):
+                holding = trailing(before, holding, trail)
             reason = RISK if target.block >= FORCED else TARGET
             count = _write(fills, count, i, contract, order, price, paid, reason, holding.position, holding.stop_at)
         if full and waiting.quantity != 0:
             k = waiting.decided
             waiting, part, touch = tried(waiting, opening, float(highs[i]), float(lows[i]), volumes[i], base, execution)
-            if part != 0:
+            if part != 0 and not stopped_before(holding, touch):
                 within = not touch.at_open
                 guard = guard_after_fill(guard, holding, part, touch.price, money)
-                holding = filled(holding, part, touch.price, _at(stops, k), _at(take_profits, k))
-                holding = trailing(holding, _at(trails, k))
+                holding = trailing(holding, filled(holding, part, touch.price, _at(stops, k), _at(take_profits, k)), _at(trails, k))
                 count = _write(fills, count, i, contract, part, touch.price, touch.slippage, TARGET, holding.position, holding.stop_at)
         if protected and holding.position != 0:
             reason, level = touched(holding, opening, float(highs[i]), float(lows[i]), float(closes[i]), within)

@@ -58,10 +58,10 @@ def _replayed(fills: Fills, moves: Moves, distances: Distances, stop: Floats, ta
         while k < len(fills) and fills[k].bar == i:
             fill: Any = fills[k]
             if fill.reason != ROLL:
-                held, quantity = holding.position, signed(fill.quantity)
-                holding = filled(holding, quantity, fill.price_ticks, _at(distances.stop, row), _at(distances.take_profit, row))
-                if len(distances.trail) > 0 and adds_risk(held, quantity):
-                    holding = trailing(holding, distances.trail[row])
+                before, quantity = holding, signed(fill.quantity)
+                holding = filled(before, quantity, fill.price_ticks, _at(distances.stop, row), _at(distances.take_profit, row))
+                if len(distances.trail) > 0 and adds_risk(before.position, quantity):
+                    holding = trailing(before, holding, distances.trail[row])
             elif fill.position != 0:
                 holding = rolled(holding, 0.0, 0.0, moves.gap[i])
             k += 1

@@ -9,6 +9,7 @@ import math
 from typing import NamedTuple
 
 from mcl import schema
+from mcl.engine.account import Holding
 from mcl.engine.decide import sign, without_new_risk
 from mcl.jit import inline, njit
 from mcl.risk import OFF
@@ -132,14 +133,26 @@ def sent(
 def tried(
     waiting: Waiting, opening: float, high: float, low: float, volume: int, base: float, execution: ExecutionRecord
 ) -> tuple[Waiting, int, Touch]:
-    """What a bar does to the order that waits: what remains of it, the contracts that fill, and where."""
+    """What a bar does to the order that waits: what remains of it, the contracts that fill, and where.
+
+    A stop that was reached is a market order from then on: what its bar did not take follows at the next opens.
+    """
     w = waiting
     part = takes(w.quantity, volume, execution)
     touch = reached(w, opening, high, low, slippage(base, part, volume, execution), execution.through_ticks)
     if math.isnan(touch.price):
         part = 0
-    stop = math.nan if touch.triggered and not math.isnan(w.limit) else w.stop
+    stop = w.stop
+    if touch.triggered:
+        stop = -sign(w.quantity) * math.inf if math.isnan(w.limit) else math.nan
     return Waiting(w.quantity - part, w.goal if w.quantity != part else 0, w.expires, stop, w.limit, w.decided), part, touch
+
+
+@inline
+def stopped_before(holding: Holding, touch: Touch) -> bool:
+    """Would an entry that adds fill at or beyond the stop of what is held? On its way there the price has met the stop."""
+    side = sign(holding.position)
+    return side * (touch.price - holding.stop_at) - touch.slippage <= 0
 
 
 @inline

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -99,6 +100,38 @@ def anything(draw: Any) -> Flow:
     by_hour = draw(st.sampled_from([(), tuple(float(hour % 3) for hour in range(24))]))
     costs = flow.costs.model_copy(update={"impact_ticks": draw(st.sampled_from([0.0, 7.0])), "slippage_by_hour_ticks": by_hour})
     return flow._replace(plan=plan, limits=limits, costs=costs, execution=execution)
+
+
+@st.composite
+def hostile(draw: Any) -> Flow:
+    """With distances that change from bar to bar, volumes that dry up, odd hours, and finer bars inside each bar."""
+    flow = draw(anything())
+    rng, n = np.random.default_rng(draw(st.integers(0, 2**32 - 1))), len(flow.bars)
+    held_for = draw(st.sampled_from([1, 3, 11]))
+    wanted = np.repeat(rng.choice([-2.0, -1.3, 0.0, 0.1 + 0.2, 1.0, 2.9999999999, np.nan], n // held_for + 1), held_for)[:n]
+    plan = vars(flow.plan) | {"wanted": wanted}
+    for name in ("stop_ticks", "take_profit_ticks", "trail_ticks"):
+        if draw(st.booleans()):
+            plan[name] = np.rint(rng.uniform(1, 30, n))
+    bars = flow.bars
+    if draw(st.booleans()):
+        bars = replace(bars, volume=rng.choice([0, 1, 3, 10, 40], n) + (np.arange(n) == 0))
+    if finer := draw(st.booleans()) and n >= 3:
+        bars = coarse_of(bars.rows(0, n - n % 3))
+        plan = vars(Plan(**plan).rows(0, len(bars)))
+    execution = flow.execution.model_copy(update={"bracket": "finer" if finer else "pessimistic"})
+    limits = flow.limits.model_copy(update={"flatten_before_close_sec": draw(st.sampled_from([0, 45, 90, 150]))})
+    return flow._replace(bars=bars, plan=Plan(**plan), execution=execution, limits=limits)
+
+
+def coarse_of(fine: Bars) -> Bars:
+    """Bars of three minutes each, which know what they were made of."""
+    starts = np.arange(0, len(fine), 3)
+    first = {name: getattr(fine, name)[starts] for name in ("open", "session", "contract", "roll", "outgoing_open", "adjustment")}
+    last = {name: getattr(fine, name)[starts + 2] for name in ("close", "close_time", "to_close_sec", "volume")}
+    return replace(
+        fine, **first, **last, finer=lambda: fine, high=np.maximum.reduceat(fine.high, starts), low=np.minimum.reduceat(fine.low, starts)
+    )
 
 
 def constant(n: int, value: float) -> np.ndarray:

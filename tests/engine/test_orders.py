@@ -10,12 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from assumed import covers
+from flows import coarse_of
 from test_dollars import CAPITAL, COSTS, WIDE, bars_of, fills_of, flat_bars
 from walks import random_bars
 
 from mcl import schema
 from mcl.data.bars import ROLL_COLUMNS, Bars
+from mcl.engine.account import Ledger, Money
 from mcl.engine.backtest import Plan, simulate
+from mcl.engine.decide import Target
 from mcl.engine.result import Result
 from mcl.errors import ConfigError, DataError, EngineError
 from mcl.risk import Block, gates
@@ -80,7 +83,20 @@ def test_an_entry_order_ends_with_its_target_its_session_and_its_contract() -> N
     assert fills_of(send(bars_of(*rows), [1] * 4, **waiting)) == [(3, 1, 6995, "target")]
     assert not len(send(bars_of(*rows), [1, 1, 0, 0], **waiting).fills)
     assert fills_of(send(bars_of(*rows, bars_per_session=3), [1] * 4, **waiting)) == [(3, 1, 6999, "target")]  # 7004 - 5: a new order
-    assert fills_of(send(bars_of(*rows, roll_gaps={3: 20}), [1] * 4, **waiting)) == [(3, 1, 6999, "target")]
+    assert fills_of(send(bars_of(*rows, roll_gaps={3: -3}), [1] * 4, **waiting)) == [(3, 1, 6996, "target")]  # and 3 lower
+
+
+@covers("over_a_roll")
+def test_what_was_decided_before_a_roll_stands_at_the_prices_of_the_new_contract() -> None:
+    """7000 in the old contract is 7100 in the new one: a limit five better stands at 7095, and an open at 7104 is 4 away."""
+    rows = [STILL, (7104, 7105, 7094, 7100), (7100,) * 4, (7100,) * 4]
+    rolled = bars_of(*rows, bars_per_session=1, roll_gaps={1: 100})
+    assert fills_of(send(rolled, [1, 1, 1, 0], entry="limit", offset_ticks=5)) == [(1, 1, 7095, "target")]
+    near, far = (WIDE.model_copy(update={"price_collar_ticks": ticks}) for ticks in (4.0, 3.0))
+    assert fills_of(send(rolled, [1] * 4, limits=near)) == [(1, 1, 7105, "target")]
+    assert send(rolled, [1, 0, 0, 0], limits=far).block[1] == Block.PRICE_COLLAR
+    late = bars_of(STILL, *rows, bars_per_session=2, roll_gaps={2: 100})  # decided at bar 0, on its way over the roll
+    assert fills_of(send(late, [1, 0, 0, 0, 0], limits=near, latency_bars=1))[0] == (2, 1, 7105, "target")
 
 
 def test_the_old_side_leaves_at_the_market_and_the_new_one_waits() -> None:
@@ -168,6 +184,14 @@ def test_an_order_takes_its_share_of_each_bar() -> None:
         send(flat_bars(7000, 7000, volume=np.zeros(2, np.int64)), [1, 1], participation_frac=0.5)
 
 
+def test_the_rest_of_a_stop_entry_that_was_reached_goes_to_the_market() -> None:
+    """Bought 2 at 7005, and one more at the next open though the price is back below the stop. The decision at bar 1 is the same order."""
+    bars = bars_of(STILL, (7001, 7006, 6999, 7000), (6990, 6991, 6989, 6990), volume=np.array([20, 20, 20]))
+    result = send(bars, [3, 3, 3], entry="stop", offset_ticks=5, participation_frac=0.1, costs={"slippage_ticks": 0.0})
+    assert fills_of(result) == [(1, 2, 7005, "target"), (2, 1, 6990, "target")]
+    assert result.net_pnl_usd == pytest.approx(2 * (6990 - 7005) - 3 * 0.77)
+
+
 def test_a_protective_order_is_whole_whatever_the_volume() -> None:
     bars = bars_of(STILL, STILL, (7000, 7000, 6980, 6990), volume=np.array([100, 100, 1]))
     assert fills_of(send(bars, [5] * 3, participation_frac=0.1, stop=10))[1] == (2, -5, 6990, "stop")
@@ -207,21 +231,44 @@ def test_levels_stand_from_the_average_entry_and_a_reduction_leaves_them() -> No
     assert fills_of(result) == [(1, 1, 7001, "target"), (2, 2, 7031, "target"), (3, -1, 7029, "target"), (5, -2, 7010, "stop")]
 
 
+def test_adding_never_draws_a_trailing_stop_back() -> None:
+    """At 7090 after the close of 7100; the second contract, at 7101, would have its own at 7041, ten below the average of 7051."""
+    bars = bars_of(STILL, (7000, 7100, 7000, 7100), (7100, 7100, 7085, 7095), STILL)
+    result = send(bars, [1, 2, 2, 2], trail=10)
+    assert fills_of(result) == [(1, 1, 7001, "target"), (2, 1, 7101, "target"), (2, -2, 7089, "stop")]
+    assert result.net_pnl_usd == pytest.approx(2 * 7089 - 7001 - 7101 - 4 * 0.77)
+
+
+@covers("stop_met_first")
+@pytest.mark.parametrize("opening", [6998, 6988])
+def test_no_contract_is_added_beyond_the_stop_of_those_held(opening: int) -> None:
+    """Long 1 from 7000 with a stop at 6995: a limit at 6992, or an open below both, is met after it."""
+    bars = bars_of(STILL, STILL, (7000, 7000, 6997, 6999), (opening, 6998, 6980, 6985))
+    plan = Plan(np.array([1.0, 1.0, 2.0, 2.0]), np.full(4, 5.0), np.empty(0))
+    execution = schema.Execution(entry="limit", offset_ticks=7, fill="touch")
+    held = Ledger(Money(CAPITAL, 1.0, 0.77, 0.0))
+    held.fill(1, 7000, Target(1, 5.0, np.nan, 0, False, False, 0))
+    result = simulate(bars, plan, WIDE, COSTS.model_copy(update={"slippage_ticks": 0.0}), CAPITAL, execution, held)
+    assert fills_of(result) == [(3, -1, min(opening, 6995), "stop")]
+
+
+@covers("order_first")
+def test_at_an_open_the_order_comes_before_the_stop() -> None:
+    """Long 1 from 7001 with a stop at 6991, one more decided, an open at 6950: bought at 6951, then both sold, stop at 6966."""
+    bars = bars_of(STILL, STILL, (6950, 6960, 6940, 6955))
+    added = send(bars, [1, 2, 2], stop=10)
+    assert fills_of(added) == [(1, 1, 7001, "target"), (2, 1, 6951, "target"), (2, -2, 6949, "stop")]
+    left = send(bars, [1, 0, 0], stop=10)
+    assert fills_of(left) == [(1, 1, 7001, "target"), (2, -1, 6949, "target")]
+    turned = send(bars, [1, -1, -1], stop=10)
+    assert fills_of(turned) == [(1, 1, 7001, "target"), (2, -2, 6949, "target"), (2, 1, 6960, "stop")]
+
+
 FINE = [  # three one-minute bars for each bar of three minutes: flat, the entry at 7001 with 6981 and 7041, then one that touches both
     *[STILL] * 6,
     *[(7000, 7005, 6990, 7004), (7004, 7042, 7004, 7030), (7030, 7030, 6975, 6980)],
     *[STILL] * 3,
 ]
-
-
-def coarse_of(fine: Bars) -> Bars:
-    """Bars of three minutes."""
-    starts = np.arange(0, len(fine), 3)
-    first = {name: getattr(fine, name)[starts] for name in ("open", "session", "contract", "roll", "outgoing_open", "adjustment")}
-    last = {name: getattr(fine, name)[starts + 2] for name in ("close", "close_time", "to_close_sec", "volume")}
-    return replace(
-        fine, **first, **last, finer=lambda: fine, high=np.maximum.reduceat(fine.high, starts), low=np.minimum.reduceat(fine.low, starts)
-    )
 
 
 def resolved(fine: list[tuple[int, int, int, int]], wanted: list[float], **asked: Any) -> list[tuple[int, int, float, str]]:
@@ -323,6 +370,14 @@ def test_losses_in_a_row_cool_down() -> None:
     assert result.block.tolist() == [0, 0, 0, 0] + [Block.COOL_DOWN] * 3 + [0, 0]
 
 
+def test_a_loss_while_cooling_down_starts_it_again() -> None:
+    """The second loss turns the position, so one is held while it cools down; its loss, the third, counts three bars from its own."""
+    limits = WIDE.model_copy(update={"max_consecutive_losses": 2, "cool_down_bars": 3})
+    result = send(flat_bars(*[7000] * 10), [1, 0, 1, -1, 0, 1, 1, 1, 1, 1], limits=limits)
+    assert result.position.tolist() == [0, 1, 0, 1, -1, 0, 0, 0, 0, 1]
+    assert result.block.tolist() == [0, 0, 0, 0, 0] + [Block.COOL_DOWN] * 3 + [0, 0]
+
+
 def test_windows_are_new_york_time_and_may_flatten() -> None:
     bars = flat_bars(*[7000] * 8)  # the first bar closes at 19:00 New York on Wednesday 2024-01-03
     inside = WIDE.model_copy(update={"trading_windows": ("19:02-19:05",)})
@@ -371,6 +426,7 @@ def test_the_operators_word() -> None:
     assert (send(bars, [1] * 4, limits=WIDE.model_copy(update={"state": "halted"})).block == Block.HALTED).all()
 
 
+@covers("buffer")
 def test_a_position_buffer_trades_only_to_its_edge() -> None:
     bars = flat_bars(*[7000] * 7)
     wanted = np.array([5.0, 5.4, 6.2, 7.0, 4.1, -0.2, 0.0])
