@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mcl import schema
+from mcl import schema, steps
 from mcl.data.bars import Bars, Bools, Floats, Ints
 from mcl.engine.backtest import backtest
 from mcl.errors import ConfigError, DataError
-from mcl.screen import Begin, unseen
 from mcl.strategy import Strategy, build, exposed
 
 EXACT = 1e-9  # of max(1, |value|): what a different order of summation may cost
@@ -60,7 +59,7 @@ class Seen(NamedTuple):
     indicators: dict[str, Floats]
 
 
-def lookahead(config: schema.Config, bars: Bars, samples: int = 20, seed: int = 0, begin: Begin = unseen) -> Lookahead:
+def lookahead(config: schema.Config, bars: Bars, samples: int = 20, seed: int = 0) -> Lookahead:
     """Compare the run on all bars with runs on their first k, for `samples` values of k: half of them random, half just after a change
     of the signal, where a peek pays. ConfigError for samples < 1, DataError for fewer than three bars."""
     _enough(samples, len(bars), 3)
@@ -70,7 +69,7 @@ def lookahead(config: schema.Config, bars: Bars, samples: int = 20, seed: int = 
     orders: set[tuple[Any, ...]] = set()
     indicators: set[str] = set()
     first: tuple[int, str] = (len(bars), "")
-    step = begin("cutting the future off", len(cuts))
+    step = steps.begin("cutting the future off", len(cuts))
     for cut in cuts:
         part = _seen(config, bars.rows(0, int(cut)))
         wrong = _differ(full.signal[:cut], part.signal)
@@ -136,9 +135,7 @@ class Warmup:
         return {"enough": self.enough} | asdict(self)
 
 
-def warmup(
-    config: schema.Config, bars: Bars, samples: int = 100, lengths: Sequence[int] = (), seed: int = 0, begin: Begin = unseen
-) -> Warmup:
+def warmup(config: schema.Config, bars: Bars, samples: int = 100, lengths: Sequence[int] = (), seed: int = 0) -> Warmup:
     """Deviation by warm-up length at `samples` rows: half of them random, half at a change of the signal, where little moves it.
 
     The declared memory is always among the lengths. DataError when the bars are not more than it.
@@ -151,7 +148,7 @@ def warmup(
     full = _values(strategy, bars)
     rows = _rows(full["signal"], samples, columns[-1] + 1, seed)
     worst = {name: [0.0] * len(columns) for name in full}
-    step = begin("cutting the past off", len(columns) * len(rows))
+    step = steps.begin("cutting the past off", len(columns) * len(rows))
     for i, length in enumerate(columns):
         for row in rows.tolist():
             part = _values(strategy, bars.rows(row - length, row + 1))

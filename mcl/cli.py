@@ -16,7 +16,7 @@ from types import TracebackType
 from mcl import __version__
 from mcl.errors import MclError, nearest
 from mcl.redact import redacted
-from mcl.verbs.table import SECTIONS, VERBS, Verb
+from mcl.verbs.table import SECTIONS, UNENDING, VERBS, Verb
 
 USAGE = """mcl: from a configuration to a promoted, audited trading session in Micro WTI Crude Oil futures
 
@@ -53,7 +53,7 @@ def _main(args: list[str]) -> int:
         verb, parsed = parse(rest)
     except SystemExit as stop:
         return int(stop.code or 0)
-    return _run(verb, parsed, flags)
+    return _run(verb, rest[len(verb.name.split()) :], parsed, flags)
 
 
 def parse(words: list[str]) -> tuple[Verb, argparse.Namespace]:
@@ -70,13 +70,14 @@ def parse(words: list[str]) -> tuple[Verb, argparse.Namespace]:
     return verb, parsed
 
 
-def _run(verb: Verb, parsed: argparse.Namespace, flags: set[str]) -> int:
-    from mcl import screen
+def _run(verb: Verb, words: list[str], parsed: argparse.Namespace, flags: set[str]) -> int:
+    from mcl import files, screen
 
     screen.configure(as_json="--json" in flags, verbose=bool(flags & {"-v", "--verbose"}), quiet="--quiet" in flags)
     module, function = verb.handler.split(":")
     try:
-        return int(getattr(import_module(f"mcl.verbs.{module}"), function)(parsed))
+        with screen.Work([verb.name, *words], files.kept("durations.json"), shown=verb.name not in UNENDING):
+            return int(getattr(import_module(f"mcl.verbs.{module}"), function)(parsed))
     except MclError as error:
         screen.refuse(error)
         return 1

@@ -21,6 +21,12 @@ def root() -> Path:
     return next((p for p in (here, *here.parents) if (p / "conf" / "backtest.yaml").is_file()), here)
 
 
+def kept(name: str) -> Path | None:
+    """A file of the project's cache, which anybody may delete; None outside a project."""
+    home = root()
+    return home / ".cache" / name if (home / "conf" / "backtest.yaml").is_file() else None
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write to a temporary name beside `path`, sync, then rename: readers see the old file or the new one, never a part of it."""
     partial = path.with_name(f"{path.name}.part-{os.getpid()}")

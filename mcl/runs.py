@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mcl import config, evidence, metrics, schema, trials
+from mcl import config, evidence, metrics, schema, steps, trials
 from mcl.data.bars import Bars
 from mcl.data.load import load
 from mcl.engine.backtest import backtest as simulate
@@ -71,12 +71,15 @@ def backtest(
     """Run one configuration on its data (never on its hold-out) and record it whole; the report page is one of the artifacts."""
     began = time.perf_counter()
     bars = bars if bars is not None else load(run.data, root)
+    steps.begin("simulating")
     result = simulate(run, bars)
+    steps.begin("measuring")
     measured = metrics.summary(result)
     tags = evidence.tags(run, bars) | (extra_tags or {})
     luck = counted(run, measured, root)
     shown = measured | luck
     described = {"mcl.verdict": verdict(shown).word, NOTE: evidence.note(shown, tags, run, overrides, parent)}
+    steps.begin("recording the run")
     record = Record(
         study=run.study,
         name=name(run, bars),
@@ -131,6 +134,7 @@ def replay(stored: StoredRun, root: Path) -> Replayed:
     """Simulate a stored run again from its own config.json."""
     run = stored_config(stored)
     bars = load(run.data, root)
+    steps.begin("simulating")
     result = simulate(run, bars)
     return Replayed(run, bars, result, metrics.summary(result))
 
@@ -188,6 +192,7 @@ def artifacts(run: schema.Config, result: Result, overrides: Sequence[str]) -> d
 def page(
     run: schema.Config, result: Result, measured: dict[str, float], tags: dict[str, str], overrides: Sequence[str], run_id: str
 ) -> bytes:
+    steps.begin("drawing the page")
     from mcl.report.run import RunView, run_page
 
     view = RunView(

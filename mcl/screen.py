@@ -11,8 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mcl import pace, steps
 from mcl.errors import MclError
 from mcl.redact import blotter, redacted
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 LATE_SEC = 2.0  # work that is over by then shows no progress
 LINE_EVERY_SEC = 5.0  # where there is no terminal
+FRAME_SEC = 0.1  # where there is one
+SHORT_SEC = 0.5  # of a time left that nobody counts: it should be over
 
 _state = {"json": False, "quiet": False}
 
@@ -51,6 +55,7 @@ def configure(*, as_json: bool, verbose: bool, quiet: bool) -> None:
 
 def answer(data: dict[str, Any], render: Callable[[], None]) -> None:
     """Print `data` as the one JSON object, or let `render` speak to a person."""
+    aside()
     if _state["json"]:
         print(redacted(json.dumps(plain(data), allow_nan=False)))
     elif not _state["quiet"]:
@@ -68,7 +73,8 @@ def refuse(error: MclError) -> None:
 
 def say(line: str = "") -> None:
     """A line for a person; silent with --json and --quiet."""
-    if not (_state["json"] or _state["quiet"]):
+    if not quiet():
+        aside()
         print(redacted(line), flush=True)
 
 
@@ -76,90 +82,156 @@ def quiet() -> bool:
     return _state["json"] or _state["quiet"]
 
 
-Tick = Callable[[], None]
-Begin = Callable[[str, int], Tick]  # a stage and how many steps it has; the answer is called after each
-
-
-def unseen(stage: str, steps: int) -> Tick:
-    """The `Begin` of work that nobody watches."""
-    del stage, steps
-    return lambda: None
-
-
 @dataclass
-class _Stage:
+class _Step:
     name: str
-    steps: int  # 0: nobody knows
+    count: int = 0  # of units; 0: nobody knows
     done: int = 0
     began: float = field(default_factory=time.monotonic)
 
-    def line(self) -> str:
-        """`neighbourhood: 12 of 40, 8 s left`"""
-        spent = time.monotonic() - self.began
-        if not self.steps:
-            return f"{self.name}: {spent:.0f} s"
-        left = f"{(self.steps - self.done) * spent / self.done:.0f} s left" if self.done else "time left unknown"
-        return f"{self.name}: {self.done} of {self.steps}, {left}"
+    @property
+    def spent(self) -> float:
+        return time.monotonic() - self.began
+
+    @property
+    def share(self) -> float:
+        return self.done / self.count if self.count else 0.0
 
 
 class Work:
-    """Long work, stage by stage, on standard error: bars with the time left on a terminal, a line every few seconds elsewhere.
+    """What a verb does, step by step (`mcl.steps`), on standard error: a bar with the time left on a terminal, plain lines elsewhere.
 
-    Nothing with --json or --quiet, and nothing for work that is over within LATE_SEC. Used as a context: `with screen.Work() as work`.
+    The time left is counted where a step has units, and otherwise what the same steps took the last time (`mcl.pace`). Nothing is shown
+    with --json or --quiet, nor of work that is over within LATE_SEC, nor after the first word of the answer. Used as a context.
     """
 
-    def __init__(self, stage: str = "") -> None:
-        """`stage`: the first one, when nobody knows how many steps it has."""
-        self._stages = [_Stage(stage, 0)] if stage else []
-        self._over = threading.Event()
-        self._watch = threading.Thread(target=self._watched, daemon=True)
+    def __init__(self, words: Sequence[str] = (), memory: Path | None = None, *, shown: bool = True) -> None:
+        """`words`: the command line, which the file `memory` knows from earlier. `shown`: False for what lasts until it is told to end."""
+        self._words, self._memory = list(words), memory
+        self._known = pace.recalled(memory, words) if memory else []
+        self._taken: pace.Taken = []
+        self._step, self._began = _Step("starting"), time.monotonic()
+        self._drawing, self._over, self._aside = threading.RLock(), threading.Event(), 0
+        self._bar: Progress | None = None
+        self._watch = threading.Thread(target=self._watched, daemon=True) if shown and not quiet() else None
+        self._heard = steps.heard(self.begin)
 
     def __enter__(self) -> Work:
-        if not quiet():
+        _works.append(self)
+        self._heard.__enter__()
+        if self._watch:
             self._watch.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._heard.__exit__(None, None, None)
+        _works.remove(self)
         self._over.set()
-        if self._watch.ident is not None:
+        if self._watch:
             self._watch.join()
+        if kind is None and self._memory:
+            pace.keep(self._memory, self._words, [*self._taken, (self._step.name, self._step.spent)])
 
-    def begin(self, stage: str, steps: int) -> Tick:
-        """A new stage of so many steps; call the answer after each of them."""
-        new = _Stage(stage, steps)
-        self._stages.append(new)
+    def begin(self, name: str, count: int = 0) -> steps.Tick:
+        """A new step; the one before it is over."""
+        self._taken.append((self._step.name, self._step.spent))
+        new = self._step = _Step(name, count)
 
-        def step() -> None:
+        def tick() -> None:
             new.done += 1
 
-        return step
+        return tick
+
+    def aside(self) -> None:
+        """The screen is wanted for something else: the bar goes."""
+        with self._drawing:
+            self._aside += 1
+            self._wipe()
+
+    def again(self) -> None:
+        """After `aside`."""
+        with self._drawing:
+            self._aside -= 1
+
+    def _left(self, step: _Step) -> float | None:
+        return pace.left(self._known, self._taken, step.name, step.spent, step.share)
+
+    def _told(self, step: _Step, left: float | None) -> str:
+        if left is None:
+            return "time left unknown"
+        if left < SHORT_SEC and not step.share:
+            return "longer than the last time"
+        return f"about {span(left)} left" if self._known else f"{span(left)} left in this step"
 
     def _watched(self) -> None:
-        if self._over.wait(LATE_SEC):
-            return
-        if not sys.stderr.isatty():
-            while not self._over.wait(LINE_EVERY_SEC):
-                print(redacted(self._stages[-1].line()) if self._stages else "working", file=sys.stderr, flush=True)
-            return
-        with _bars() as bars:
-            tasks: list[Any] = []
-            while not self._over.wait(0.1):
-                tasks += [bars.add_task(stage.name, total=stage.steps or None) for stage in self._stages[len(tasks) :]]
-                for task, stage in zip(tasks, self._stages, strict=False):
-                    last = stage is self._stages[-1]
-                    bars.update(task, completed=stage.done, visible=last or bool(stage.steps))
+        show, every = (self._draw, FRAME_SEC) if sys.stderr.isatty() else (self._say, LINE_EVERY_SEC)
+        wait = LATE_SEC
+        while not self._over.wait(wait):
+            wait = every
+            with self._drawing:
+                if not self._aside:
+                    show(self._step)
+        with self._drawing:
+            self._wipe()
+
+    def _say(self, step: _Step) -> None:
+        """`simulating: 2 s, about 4 s left`, `neighbourhood: 12 of 40, 8 s left in this step`"""
+        sofar = f"{step.done} of {step.count}" if step.count else span(step.spent)
+        print(redacted(f"{step.name}: {sofar}, {self._told(step, self._left(step))}"), file=sys.stderr, flush=True)
+
+    def _draw(self, step: _Step) -> None:
+        """The bar is that of all steps together, where their time left is known."""
+        if self._bar is None:
+            self._bar = _bar()
+            self._bar.add_task("", total=None, units="", spent="", left="")
+            self._bar.start()
+        spent, left = time.monotonic() - self._began, self._left(step)
+        task = self._bar.tasks[0]
+        task.fields.update(units=f"{step.done}/{step.count}" if step.count else "", spent=span(spent), left=self._told(step, left))
+        task.description, task.completed, task.total = step.name, spent, None if left is None else spent + left
+        self._bar.refresh()
+
+    def _wipe(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
 
-def _bars() -> Progress:
+_works: list[Work] = []  # that of this process, when there is one
+
+
+def aside() -> None:
+    """What is shown of the work makes room: for an answer, a question, or a display of its own."""
+    for work in _works:
+        work.aside()
+
+
+def again() -> None:
+    """After `aside`: the work goes on, and is shown."""
+    for work in _works:
+        work.again()
+
+
+def span(seconds: float) -> str:
+    """`8 s`, `3 min 20 s`, `2 h 5 min`"""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _bar() -> Progress:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False)
+    texts = (TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("units", "spent", "left"))
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), *texts)
+    to = Console(stderr=True)
+    return Progress(*columns, console=to, transient=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], left: int = 1) -> None:
     """Print `drawn`."""
+    aside()
     console().print(drawn(title, columns, rows, left))
 
 

@@ -14,11 +14,11 @@ ROWS = (  # highest first; a module may import from its own row and from rows be
     {"cli", "__main__"},
     {"verbs"},
     {"search", "promote", "explain", "live", "runs", "validate", "doctor", "check", "scaffold", "archive", "project", "rerun"},
-    {"tracking", "report", "evidence", "screen", "trials"},
+    {"tracking", "report", "evidence", "screen", "pace", "trials"},
     {"metrics"},
     {"engine", "broker", "model"},
     {"strategy", "risk", "data", "config"},
-    {"schema", "strict", "venue", "calendar", "errors", "files", "jit", "market", "rules", "redact", "network"},
+    {"schema", "strict", "venue", "calendar", "errors", "files", "jit", "market", "rules", "redact", "network", "steps"},
 )
 ROW = {name: i for i, row in enumerate(ROWS) for name in row}
 DOORS = {  # package -> the only modules that may import it

@@ -17,10 +17,9 @@ from typing import BinaryIO, NamedTuple
 
 import zstandard
 
-from mcl import __version__
+from mcl import __version__, steps
 from mcl.archive import MANIFEST, PARTS, SQLITE, Manifest, Member
 from mcl.errors import StoreError
-from mcl.screen import Begin, unseen
 
 NEVER = (".lock", ".sock", "-wal", "-shm", "-journal")  # of a process, or of a database that is copied by its own means
 FETCHED = Path("mlruns") / "served"  # copies of what a server holds
@@ -34,7 +33,7 @@ class Backup(NamedTuple):
     bytes_written: int
 
 
-def backup(root: Path, target: Path | None = None, *, data: bool = False, begin: Begin = unseen) -> Backup:
+def backup(root: Path, target: Path | None = None, *, data: bool = False) -> Backup:
     """Write the archive and return what it holds. StoreError: nothing to copy, a damaged database, no space; nothing remains then."""
     now = datetime.now(UTC)
     path = target or root / "backups" / f"mcl-{now:%Y%m%dT%H%M%SZ}.tar.zst"
@@ -49,7 +48,7 @@ def backup(root: Path, target: Path | None = None, *, data: bool = False, begin:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("xb") as file:
-            members = _write(file, root, parts, now, begin)
+            members = _write(file, root, parts, now)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -61,7 +60,7 @@ def backup(root: Path, target: Path | None = None, *, data: bool = False, begin:
     return Backup(path, len(members), sum(m.size for m in members.values()), path.stat().st_size)
 
 
-def _write(file: BinaryIO, root: Path, parts: list[str], now: datetime, begin: Begin) -> dict[str, Member]:
+def _write(file: BinaryIO, root: Path, parts: list[str], now: datetime) -> dict[str, Member]:
     members: dict[str, Member] = {}
     with (
         zstandard.ZstdCompressor(level=3, write_checksum=True).stream_writer(file, closefd=False) as squeezed,
@@ -69,12 +68,10 @@ def _write(file: BinaryIO, root: Path, parts: list[str], now: datetime, begin: B
     ):
         for wanted in (_is_database, lambda _: True):  # what a copied database calls finished lies on disk when the rest is listed
             found = [path for path in _files(root, parts) if wanted(path)]
-            step = begin("databases" if wanted is _is_database else "files", len(found))
-            for path in found:
+            for path in steps.each("databases" if wanted is _is_database else "files", found):
                 name = str(path.relative_to(root))
                 if name not in members:
                     members[name] = _add(tar, path, name) or Member(0, "", False)
-                step()
         kept = {name: member for name, member in members.items() if member.sha256}
         body = json.dumps(Manifest(now.isoformat(timespec="seconds"), str(root.resolve()), __version__, kept).as_dict()).encode()
         tar.addfile(_entry(MANIFEST, len(body)), io.BytesIO(body))

@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 import zstandard
 
+from mcl import steps
 from mcl.archive import FORMAT, MANIFEST, PARTS, Manifest, Member, is_part
 from mcl.errors import StoreError
 from mcl.files import write_whole
@@ -31,6 +32,7 @@ PLAN = ".restore-plan.json"
 CHUNK = 1 << 20
 LARGEST_MANIFEST = 1 << 28
 MOST_FILES = 5_000_000
+MB = 1_000_000
 SPARE_BYTES = 100_000_000  # left free on the disk
 EMPTY = {".gitkeep", "README.md"}  # what a new project has in these folders
 PATH_COLUMNS = (  # where the run store keeps absolute places
@@ -72,17 +74,18 @@ def restore(archive: Path, root: Path, *, replace: bool = False) -> Restored:
     try:
         made.mkdir(parents=True)
         manifest = _read(archive, made)
+        steps.begin("putting the files in their places")
         _relocate(made / "mlruns" / "mlflow.db", Path(manifest.root), root)
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         parts = [part for part in PARTS if (made / part).is_dir()]
-        steps = [[str(made / part), str(root / part), str(root / f"{part}.before-{stamp}")] for part in parts]
-        write_whole(root / PLAN, json.dumps({"folder": str(made), "steps": steps}).encode())
+        moves = [[str(made / part), str(root / part), str(root / f"{part}.before-{stamp}")] for part in parts]
+        write_whole(root / PLAN, json.dumps({"folder": str(made), "steps": moves}).encode())
     except BaseException:
         if not (root / PLAN).exists():
             shutil.rmtree(made, ignore_errors=True)
         raise
     finish(root)
-    aside = tuple(Path(step[2]) for step in steps if Path(step[2]).exists())
+    aside = tuple(Path(move[2]) for move in moves if Path(move[2]).exists())
     return Restored(manifest.made_at, len(manifest.files), sum(m.size for m in manifest.files.values()), tuple(parts), aside)
 
 
@@ -160,7 +163,12 @@ def _members(archive: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
         zstandard.ZstdDecompressor().stream_reader(file) as plain,
         tarfile.open(fileobj=plain, mode="r|") as tar,
     ):
+        whole, read = archive.stat().st_size // MB, 0
+        tick = steps.begin("reading the archive, in MB", whole)
         for number, entry in enumerate(tar):
+            while read < min(whole, file.tell() // MB):
+                tick()
+                read += 1
             if number > MOST_FILES:
                 raise StoreError(
                     f"{archive} has more than {MOST_FILES:,} files", "it is no archive of mcl store backup; nothing was changed"

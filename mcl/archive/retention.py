@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from mcl import steps
 from mcl.errors import ConfigError
 from mcl.tracking import Store, purge
 from mcl.tracking.purge import Waste, size_of
@@ -37,8 +38,9 @@ def waste(root: Path, older_days: float, keep: int) -> list[Waste]:
 
 def collect(root: Path, found: list[Waste]) -> int:
     """Remove it; bytes won on disk, the shrinking of the run store's file included."""
-    for item in found:
+    for item in steps.each("removing", found):
         item.remove()
+    steps.begin("shrinking the run store")
     compacted = purge.compact(Store(root)) if any(item.what == "deleted run" for item in found) else 0
     return sum(item.size for item in found) + compacted
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mcl import schema
+from mcl import schema, steps
 from mcl.data import front, store
 from mcl.data.bars import Bars
 from mcl.data.table import Table
@@ -46,6 +46,7 @@ def dataset(data: schema.Data, root: Path) -> store.Dataset:
     if (folder / "manifest.json").is_file():
         return store.Dataset(folder)
     as_delivered(raw, made_from)
+    steps.begin("reading the definitions")
     return store.write(folder, raw.table(), made_from, raw.request)
 
 
@@ -75,6 +76,7 @@ def bars(stored: store.Dataset, data: schema.Data) -> Bars:
     rule = json.dumps([front.VERSION, data.roll.model_dump(), [] if without is None else without.tolist()], sort_keys=True)
     path = stored.folder / "front" / f"{data.interval}-{hashlib.sha256(rule.encode()).hexdigest()[:12]}.arrow"
     if not path.is_file():
+        steps.begin("assembling the front contract")
         made = front.assemble(stored, data.roll, without)
         store.save_bars(path, front.resample(made, data.interval, stored.calendar))
     return store.load_bars(path, stored)

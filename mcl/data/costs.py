@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mcl import steps
 from mcl.calendar import NS, new_york_ns
 from mcl.data.depth import Book, Depth
 from mcl.errors import DataError
@@ -72,7 +73,8 @@ def measure(depth: Depth, sizes: Sequence[int] = (1, 2, 5, 10)) -> Measured:
 
 
 def _busiest(depth: Depth) -> Iterator[Book]:
-    for _, held in groupby(depth.held, key=lambda pair: pair[1]):
+    sessions = [list(held) for _, held in groupby(depth.held, key=lambda pair: pair[1])]
+    for held in steps.each("walking the books", sessions):
         yield max((depth.book(symbol, day) for symbol, day in held), key=lambda book: (int(book.traded.sum()), len(book)))
 
 

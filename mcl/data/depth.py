@@ -25,6 +25,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mcl import steps
 from mcl.calendar import from_day, session_of, to_day
 from mcl.data import contracts, raw, store
 from mcl.data.bars import Bars
@@ -186,7 +187,7 @@ def _books(part: Path, source: _Source) -> tuple[raw.Known, Counter[str], dict[s
     waiting: dict[tuple[str, int], list[npt.NDArray[np.void]]] = {}
     counts: Counter[str] = Counter()
     files: dict[str, str] = {}
-    for header, path in headers:
+    for header, path in steps.each("reading the order books", headers):
         records = _outrights(path, dbn.read(path)[1], known.master, counts)
         for symbol, day, rows in _split(records, known.master):
             waiting.setdefault((symbol, day), []).append(rows)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mcl import schema
+from mcl import schema, steps
 from mcl.calendar import NS, Sessions, from_day, new_york_ns
 from mcl.data import build, front, store
 from mcl.data.bars import Bars
@@ -91,6 +91,7 @@ def examine(data: schema.Data, root: Path) -> Health:
     raw = build.raw_input(data, root)
     try:
         build.as_delivered(raw, store.inputs(raw.base, raw.files))
+        steps.begin("reading the definitions")
         table = raw.table()
     except MclError as error:
         return Health(raw.label, (_unreadable(error),))
@@ -100,11 +101,13 @@ def examine(data: schema.Data, root: Path) -> Health:
     if not held.kept:
         return Health(raw.label, tuple(_ordered(found)), table)
     degraded = store.degraded(table.conditions, table.calendar)
+    steps.begin("assembling the front contract")
     try:
         bars = replace(front.assemble(held, data.roll), provenance={"facts": table.facts})
     except MclError as error:
         found.append(Finding("error", "roll", 1, error.message, error.hint))
         return Health(raw.label, tuple(_ordered(found)), table, degraded=degraded)
+    steps.begin("judging the bars")
     coverage = Coverage.of(bars, table.calendar, held.sessions) if STEPS_SEC[table.interval] else None
     gaps = coverage.gaps() if coverage is not None else ()
     found += [*_absent(bars, held.sessions, degraded), *_gaps(gaps), *_degraded(degraded, bars), *_spikes(bars), *_rolls(bars, data.roll)]

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mcl import calendar
+from mcl import calendar, steps
 from mcl.calendar import DAY_NS, NS, from_day, to_day
 from mcl.data import dbn
 from mcl.data.table import PRICES
@@ -54,7 +54,7 @@ def generate(home: Path, days: Sequence[date], schema: str = "mbp-10") -> Path:
 
     Deterministic in the world's seed. Returns `home`. DataError for a session that the world does not have.
     """
-    for day in days:
+    for day in steps.each("making order books", days):
         path = home / schema / f"{day}.dbn.zst"
         if not path.is_file():
             dbn.write(path, *session(home, day, schema))

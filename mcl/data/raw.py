@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 import zstandard
 
-from mcl import calendar
+from mcl import calendar, steps
 from mcl.calendar import DAY_NS, NS, from_day, to_day
 from mcl.data import contracts
 from mcl.data.table import PRICES, STEPS_SEC, Chunk, Rows, Table, clock, instrument, no_statistics, statistics
@@ -160,7 +160,7 @@ class _Reader:
         from mcl.data import dbn
 
         read = outright = 0
-        for _, file in self.files:
+        for _, file in steps.each("reading the bars", self.files):
             header, records = dbn.read(file)
             _in_range(file, records["ts_event"], header)
             chunk = self._chunk(file, records)

@@ -33,6 +33,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mcl import steps
 from mcl.calendar import Sessions, from_day, to_day
 from mcl.data.bars import Bars
 from mcl.data.front import ARRAYS, fingerprint, roll_records, roll_table
@@ -57,8 +58,9 @@ def sha256(path: Path) -> str:
 
 def inputs(root: Path, paths: list[Path]) -> list[dict[str, Any]]:
     """Names below `root`, sizes and hashes of the raw files, in order of name."""
-    named = {p.name if p == root else str(p.relative_to(root)): p for p in paths}
-    return [{"name": name, "bytes": p.stat().st_size, "sha256": sha256(p)} for name, p in sorted(named.items())]
+    named = sorted({p.name if p == root else str(p.relative_to(root)): p for p in paths}.items())
+    found = steps.each("hashing the raw files", named)
+    return [{"name": name, "bytes": p.stat().st_size, "sha256": sha256(p)} for name, p in found]
 
 
 def key(made_from: list[dict[str, Any]], request: dict[str, Any]) -> str:
@@ -208,7 +210,7 @@ def _file(contract: Contract) -> str:
 
 def _verify(dataset: Dataset, written: _Written) -> None:
     """Read every bar back and compare."""
-    for contract in {key[0] for key in written.sums}:
+    for contract in steps.each("reading every bar back", sorted({key[0] for key in written.sums})):
         rows = dataset.rows(contract)
         if any(zlib.crc32(np.ascontiguousarray(getattr(rows, name)).data) != written.sums[contract, name] for name in _COLUMNS):
             symbol = dataset.contracts[contract].symbol

@@ -17,7 +17,7 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mcl import calendar
+from mcl import calendar, steps
 from mcl.calendar import NS, Sessions
 from mcl.data import blemish, curve, dbn, synthetic
 from mcl.data.contracts import NOTICE, WATERMARK
@@ -37,7 +37,6 @@ from mcl.market import MCL, Contract
 from mcl.schema import SyntheticData
 
 Ints = npt.NDArray[np.int64]
-Progress = Callable[[float], None]  # told the share that is done, 0 … 1
 
 VERSION = 6  # raise it whenever the same parameters would give other bytes
 FIRST, LAST = date(2023, 12, 11), date(2026, 1, 8)  # trade dates; the first session opens on Sunday 2023-12-10
@@ -57,7 +56,6 @@ def generate(
     first: date = FIRST,
     last: date = LAST,
     blemishes: Sequence[str] = (),
-    progress: Progress | None = None,
 ) -> Path:
     """The folder of the world that `spec` names, made on the first call and reused after; sessions first … last, both included.
 
@@ -73,7 +71,7 @@ def generate(
     try:
         for schema in SCHEMAS:
             (part / schema).mkdir(parents=True)
-        _fill(part, parameters, progress or (lambda _: None))
+        _fill(part, parameters)
         _publish(part, home, parameters)
     except OSError as error:
         message = f"cannot write the synthetic world to {home}: {error.strerror or error}"
@@ -113,16 +111,18 @@ def _publish(part: Path, home: Path, parameters: dict[str, Any]) -> None:
             raise
 
 
-def _fill(part: Path, parameters: dict[str, Any], progress: Progress) -> None:
+def _fill(part: Path, parameters: dict[str, Any]) -> None:
     first, last = date.fromisoformat(parameters["first"]), date.fromisoformat(parameters["last"])
     table = calendar.sessions(first, last + timedelta(days=1))
     edge = Edge(**parameters["edge"]) if parameters["edge"] else None
     listing = Listing(table, synthetic.chain(table))
     bars, statistics = [], Clearing(listing)
+    tick = steps.begin("making the synthetic sessions", len(table))
     for tape in synthetic.simulate(table, parameters["seed"], edge):
         bars.append(_bars(listing, tape))
         statistics.take(tape)
-        progress(0.8 * (tape.session + 1) / len(table))
+        tick()
+    steps.begin("writing the raw files")
     traded = np.concatenate(bars)
     for name in parameters.get("blemishes", ()):
         traded = blemish.apply(name, traded, table, part)
@@ -134,7 +134,6 @@ def _fill(part: Path, parameters: dict[str, Any], progress: Progress) -> None:
             files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     told = _told(parameters, edge, listing) | {"sessions": len(table), "rows": rows, "files": files}
     write_whole(part / "world.json", (json.dumps(told, indent=1) + "\n").encode())
-    progress(1.0)
 
 
 def _told(parameters: dict[str, Any], edge: Edge | None, listing: Listing) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from mcl import evidence
+from mcl import evidence, steps
 from mcl.errors import LiveError
 from mcl.live import control
 from mcl.live import stage as staging
@@ -58,7 +58,9 @@ def tracked(
     seconds: float = math.nan,
 ) -> Session:
     """Audit the journal and file the session under the version that traded. `where`: the broker; `seconds` that the session took."""
+    steps.begin("holding it against the backtest")
     audited = audit(journal, deployed, strategy, stage, exact_prices)
+    steps.begin("recording the session")
     facts = told(deployed, stage, where, audited, seconds)
     record = _record(deployed, stage, audited, facts, journal)
     run_id = store.record(record, lambda made: {"report.html": _page(deployed, stage, audited, facts, journal, made)})

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mcl import evidence, runs, schema
+from mcl import evidence, runs, schema, steps
 from mcl.errors import PromotionError, StoreError, nearest
 from mcl.promote import bundle, holdout, moves, paper, robust
 from mcl.promote.deploy import Deployable, promoted
@@ -18,7 +18,6 @@ from mcl.promote.holdout import Look
 from mcl.promote.place import MODEL, STAGES, named
 from mcl.promote.repeat import Verdict, repeated, reproduce
 from mcl.rules import Promotion
-from mcl.screen import Begin, unseen
 from mcl.tracking import Store, StoredRun, content_sha256
 from mcl.trials import Tally
 
@@ -60,7 +59,6 @@ def promote(
     name: str | None = None,
     waived: Sequence[str] = (),
     because: str = "",
-    begin: Begin = unseen,
 ) -> Promoted:
     """Repeat the run, judge it on its own and on unseen data, register it, give it `name` (default: the stage) and write
     conf/promoted/NAME.yaml. `because` says why, above all why the gates in `waived` may be missed.
@@ -75,13 +73,13 @@ def promote(
     stored = store.run(run_id)
     if stage == "live":
         paper.forerunner(stored, store)
-    step = begin("repeating the run, judging it on unseen data and on others", 4)
+    steps.begin("repeating the run")
     again = repeated(stored, root)
-    step()
+    steps.begin("judging it on unseen data")
     tally, look = tally_of(again.config, stored, root), holdout.look(again.config, stored.run_id, root)
-    step()
+    steps.begin("judging it on other data")
     table = evaluate(gates, again.result, tally, look) + robust.evaluate(gates, stored, again, store, root)
-    step()
+    steps.begin("registering it")
     on_paper, told = paper.evaluate(gates.live, stored, again, store) if stage == "live" else ((), {})
     table = waive(table + on_paper, waived, because, stage, paper.hard(gates.live))
     if not all(gate.open for gate in table):
@@ -90,7 +88,6 @@ def promote(
     facts |= {"name": name, "stage": stage, "why": because.strip(), "waived": {g.name: g.waived for g in table if g.waived}, "paper": told}
     files = bundle.files(stored, again, table, facts)
     version, path = moves.freeze(name, stored.run_id, files, _tags(again.config, table, facts), because.strip(), store=store, root=root)
-    step()
     return Promoted(name, stage, version, stored.run_id, table, path, content_sha256(files), again.bars.synthetic)
 
 

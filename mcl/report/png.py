@@ -7,9 +7,9 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
+from mcl import steps
 from mcl.errors import ReportError
 from mcl.files import write_whole
 
@@ -38,16 +38,12 @@ def charts(page: Path) -> list[str]:
     return re.findall(r'<script type="application/json" data-for="([\w-]+)">', page.read_text(encoding="utf-8"))
 
 
-def pictures(page: Path, folder: Path, step: Callable[[], None] = lambda: None) -> list[Path]:
-    """One PNG per chart of the page, in `folder`, which is made if need be; `step` is called after each. ReportError when the browser
-    does not answer."""
+def pictures(page: Path, folder: Path) -> list[Path]:
+    """One PNG per chart of the page, in `folder`, which is made if need be. ReportError when the browser does not answer."""
     program, names = browser(), charts(page)
     folder.mkdir(parents=True, exist_ok=True)
-    made = []
-    for name in names:
-        made.append(_picture(program, page, name, folder / f"{name.removeprefix('chart-')}.png"))
-        step()
-    return made
+    drawn = steps.each("drawing the charts", names)
+    return [_picture(program, page, name, folder / f"{name.removeprefix('chart-')}.png") for name in drawn]
 
 
 def _picture(program: str, page: Path, name: str, target: Path) -> Path:

@@ -11,7 +11,6 @@ from mcl.errors import StoreError
 from mcl.promote import holdout
 from mcl.promote.repeat import moved
 from mcl.rerun.again import Again, differences
-from mcl.screen import unseen
 from mcl.tracking import Store, StoredRun
 from mcl.validate import verdict
 from mcl.validate.answers import ask, numbers
@@ -28,7 +27,7 @@ def validation(stored: StoredRun, store: Store, root: Path) -> Again:
     settings = config.validate(schema.Validation, json.loads(stored.file("settings.json")), "validate")
     about = subject(stored.tags["subject"], store, root)
     seen = int(stored.tags["holdout_looks"])
-    answers = ask(about, settings, root, unseen, lambda: holdout.again(about.run, seen, root))
+    answers = ask(about, settings, root, lambda: holdout.again(about.run, seen, root))
     rows = verdict.table(numbers(answers, settings), settings.rules)
     grown = answers.tally.count - int(stored.metrics["validate_trials"])
     left = OF_THE_LEDGER if grown else ()

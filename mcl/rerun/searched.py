@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from mcl import metrics
+from mcl import metrics, steps
 from mcl.errors import StoreError
 from mcl.promote.repeat import moved
 from mcl.rerun.again import Again, differences
@@ -81,7 +81,7 @@ def walk(stored: StoredRun, store: Store, root: Path) -> Again:
     sweeps = {int(run.tags["fold"]): run for run in store.children(stored.run_id) if "fold" in run.tags}
     differing: dict[str, tuple[Any, Any]] = {}
     done, trials = [], 0
-    for part in walking.parts(frozen):
+    for part in steps.each("searching the parts again", list(walking.parts(frozen))):
         if part.number not in sweeps:
             raise StoreError(f"the search of part {part.number} of {stored.run_id} is gone", "mcl sweep resume makes it again")
         again = searched(sweeps[part.number], root)
@@ -109,7 +109,7 @@ def searched(stored: StoredRun, root: Path) -> Searched:
     objective = Objective(frozen.composed.raw, frozen.search, frozen.market, frozen.rules)
     drawn = _drawn(frozen, objective) if _repeats(frozen) else {}
     outcomes, found, left = {}, 0, 0
-    for row in rows:
+    for row in steps.each("simulating the trials again", rows):
         number = int(row["trial"])
         if number in drawn and (drawn[number].params == points[number] or frozen.search.sampler in NUMBERED):
             outcomes[number], found = drawn[number], found + 1
@@ -137,7 +137,11 @@ def _drawn(frozen: Frozen, objective: Objective) -> dict[int, Outcome]:
         study = Study("rerun", Path(name) / "journal", frozen.space, search, frozen.run.seed, frozen.fixed)
         opened.callback(study.close)
         loop = Loop(study, Inline(objective, study.judge), log, frozen.total, lambda: False)
-        return {outcome.number: outcome for outcome in loop}
+        tick, found = steps.begin("drawing the trials again", frozen.total), {}
+        for outcome in loop:
+            found[outcome.number] = outcome
+            tick()
+        return found
 
 
 def _thawed(stored: StoredRun, root: Path) -> Frozen:

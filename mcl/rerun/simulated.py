@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mcl import steps
 from mcl.errors import StoreError
 from mcl.promote.repeat import reproduce
 from mcl.rerun.again import Again
@@ -21,7 +22,7 @@ def grid(stored: StoredRun, store: Store, root: Path) -> Again:
     jobs = [child for child in store.children(stored.run_id) if child.status == "FINISHED" and child.tags.get("mcl.kind") == "backtest"]
     if not jobs:
         raise StoreError(f"no job of grid {stored.run_id} has finished", "mcl runs lists other runs")
-    made = [run(job, store, root) for job in jobs]
+    made = [run(job, store, root) for job in steps.each("making the runs again", jobs)]
     differing = {f"{one.run_id[:12]} {name}": pair for one in made for name, pair in one.differing.items()}
     causes = tuple(dict.fromkeys(cause for one in made for cause in one.causes))
     return Again(stored.run_id, "grid", f"{len(made)} runs, every metric bit-equal", differing, causes, tuple(job.run_id for job in jobs))

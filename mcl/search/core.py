@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mcl import config, evidence, runs
+from mcl import config, evidence, runs, steps
 from mcl.errors import ConfigError, StoreError
 from mcl.search import place as places
 from mcl.search.brakes import Brakes
@@ -115,7 +115,9 @@ class _Search:
         try:
             with interruptible() as stop:
                 brakes = Brakes(search, stop, [place for place in (self.place, self.above) if place])
+                steps.begin("searching")
                 self._trials(board, ledger, brakes)
+                steps.begin("judging the best")
                 best = crowned(frozen, board, ledger, self.store, sweep_id, in_full=brakes.status == "FINISHED")
                 ending = Ending(brakes.status, brakes.why, evidence.watermark(frozen.bars), frozen.space)
                 swept = conclude(self.store, frozen.run.study, sweep_id, board, ledger, best, ending, also=search.also)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
+from mcl import screen
 from mcl.search.trial import Outcome
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ class Lines:
         self._stream, self._every_sec, self._last = stream, every_sec, 0.0
 
     def begin(self, board: Board) -> None:
+        screen.aside()
         self._last = time.perf_counter()
         self._say(board.title)
 
@@ -146,6 +148,7 @@ class Lines:
 
     def end(self, board: Board) -> None:
         self._say(f"{board.standing()} · {board.leader()}")
+        screen.again()
 
     def _say(self, line: str) -> None:
         print(line, file=self._stream, flush=True)
@@ -167,6 +170,7 @@ class Screen:
     def begin(self, board: Board) -> None:
         from rich.live import Live
 
+        screen.aside()
         self._live = Live(self._table(board), console=self._console, refresh_per_second=4, transient=False)
         self._live.start()
 
@@ -183,6 +187,7 @@ class Screen:
         if self._live is not None:
             self._live.update(self._table(board))
             self._live.stop()
+            screen.again()
 
     def _table(self, board: Board) -> Table:
         from rich import box

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mcl import runs, schema, trials
+from mcl import runs, schema, steps, trials
 from mcl.metrics import performance as perf
 from mcl.metrics.bootstrap import Bands, resampled, reshuffled
 from mcl.metrics.cscv import Overfitting, overfitting
@@ -18,7 +18,6 @@ from mcl.metrics.overfit import min_backtest_years
 from mcl.metrics.performance import SESSIONS_PER_YEAR, Floats
 from mcl.metrics.trades import closed, net
 from mcl.promote.holdout import Look
-from mcl.screen import Begin
 from mcl.trials import Tally
 from mcl.validate import optimise, plateau, stress
 from mcl.validate.subject import Subject
@@ -52,17 +51,17 @@ class Answers:
     why_no_folds: str
 
 
-def ask(about: Subject, settings: schema.Validation, root: Path, begin: Begin, look: Callable[[], Look]) -> Answers:
+def ask(about: Subject, settings: schema.Validation, root: Path, look: Callable[[], Look]) -> Answers:
     """All answers; the hold-out is looked at last, once, and only when `settings.holdout` allows it."""
     sessions = len(about.result.session_returns)
     why = optimise.tried(settings, sessions)
-    sample = optimise.sample(about, settings, begin("configurations of the space", settings.budget))
-    around = plateau.plateau(about, begin("neighbourhood", plateau.size(about)))
-    tick = begin("costs, delays and roll rules", len(settings.cost_factors) + len(settings.delays_bars) + len(stress.ROLLS))
+    sample = optimise.sample(about, settings, steps.begin("configurations of the space", settings.budget))
+    around = plateau.plateau(about, steps.begin("neighbourhood", plateau.size(about)))
+    tick = steps.begin("costs and delays", len(settings.cost_factors) + len(settings.delays_bars))
     costs, delays = stress.costs(about, settings.cost_factors, tick), stress.delays(about, settings.delays_bars, tick)
-    rolls = stress.rolls(about, root, tick)
-    tick = begin("statistics", 2)
-    found = Answers(
+    rolls = stress.rolls(about, root)
+    steps.begin("statistics")
+    return Answers(
         subject=about,
         tally=trials.tally(root, runs.placed(about.run), {about.stored.tags["config_sha256"]: _per_session(about)}),
         sample=sample,
@@ -83,8 +82,6 @@ def ask(about: Subject, settings: schema.Validation, root: Path, begin: Begin, l
         look=look() if settings.holdout else UNSEEN,
         why_no_folds=why,
     )
-    tick()
-    return found
 
 
 def numbers(a: Answers, settings: schema.Validation) -> dict[str, Number]:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mcl import runs, trials
+from mcl import runs, steps, trials
 from mcl.errors import ConfigError, StoreError, nearest
 from mcl.search.region import plateaus
 from mcl.tracking import Store, StoredRun
@@ -83,8 +83,11 @@ def choose(search_id: str, constraints: Sequence[str], *, store: Store, root: Pa
             f"no trial of search {stored.run_id} is left: {len(scored)} of {len(frame)} have a Sharpe ratio, none meets all constraints",
             "loosen a --constraint",
         )
+    steps.begin("finding the plateaus")
     around, counted = plateaus(scored[keys], scored["sharpe"].to_numpy(float))
+    steps.begin("counting the trials")
     tally = _tally(stored, kept, store, root)
+    steps.begin("deflating")
     deflated = [tally.deflated(row) for row in kept[["sharpe", "sessions", "skew", "kurtosis"]].astype(float).to_dict("records")]  # type: ignore[arg-type]
     ranked = kept.assign(around=around[kept.index], neighbours=counted[kept.index], dsr=deflated)
     ranked = ranked.sort_values(["around", "dsr", "trial"], ascending=[False, False, True], kind="stable").reset_index(drop=True)

@@ -12,11 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-from mcl import evidence, schema
+from mcl import evidence, schema, steps
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import effective_rank, min_track_record, n_effective
 from mcl.promote import holdout
-from mcl.screen import Begin, plain
+from mcl.screen import plain
 from mcl.tracking import Record, Store
 from mcl.validate import stress, verdict
 from mcl.validate.answers import Answers, ask, numbers, path_sharpes
@@ -35,17 +35,19 @@ class Validated:
     answers: Answers
 
 
-def validate(run_id: str, settings: schema.Validation, *, store: Store, root: Path, begin: Begin) -> Validated:
+def validate(run_id: str, settings: schema.Validation, *, store: Store, root: Path) -> Validated:
     """Question a run, or the best run of a search, and record the answers as its child run with a page."""
     verdict.table({}, settings.rules)
     began = time.perf_counter()
     about = subject(run_id, store, root)
-    answers = ask(about, settings, root, begin, lambda: holdout.look(about.run, about.stored.run_id, root))
+    answers = ask(about, settings, root, lambda: holdout.look(about.run, about.stored.run_id, root))
     rows = verdict.table(numbers(answers, settings), settings.rules)
     level = verdict.overall(rows)
+    steps.begin("recording the run")
     record = replace(_record(answers, rows, level, settings), seconds=time.perf_counter() - began)
 
     def files(made: str) -> dict[str, bytes]:
+        steps.begin("drawing the page")
         from mcl.report.validation import validation_page
 
         return {"validation.html": validation_page(view(answers, rows, made)).encode()}

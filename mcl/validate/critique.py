@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mcl import runs, trials
+from mcl import runs, steps, trials
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import min_backtest_years, min_track_record
 from mcl.metrics.performance import SESSIONS_PER_YEAR
@@ -39,6 +39,7 @@ class Finding:
 def critique(run_id: str, *, store: Store, root: Path) -> tuple[Subject, list[Finding]]:
     """The findings about a run, or about the best run of a search, by weight; none when nothing is suspicious."""
     about = subject(run_id, store, root)
+    steps.begin("looking for what is suspicious")
     found = [*_trades(about), *_concentration(about), *_luck(about, root), *_costs(about), *_timing(about), *_setting(about), *_data(about)]
     return about, sorted(found, key=lambda f: -f.weight)[:MOST]
 

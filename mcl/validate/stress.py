@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mcl import config, metrics
+from mcl import config, metrics, steps
 from mcl.data.load import load
 from mcl.engine.backtest import backtest as simulate
 from mcl.engine.result import Result
@@ -79,18 +79,16 @@ def delays(subject: Subject, bars: tuple[int, ...], tick: Callable[[], None]) ->
     return cases
 
 
-def rolls(subject: Subject, root: Path, tick: Callable[[], None]) -> list[Case]:
+def rolls(subject: Subject, root: Path) -> list[Case]:
     """The same strategy on the same data rolled by other rules. A source without that information is skipped with its reason."""
     own = subject.raw["data"]["roll"]
     cases = []
-    for change in ROLLS:
+    for change in steps.each("roll rules", ROLLS):
         rule = own | change
         if rule == own:
-            tick()
             continue
         days = f" {rule['sessions_before_last_trade']} sessions before" if rule["rule"] == "calendar" else ""
         cases.append(_case(f"{rule['rule']}{days}", lambda r=rule: _rolled(subject, r, root)))  # type: ignore[misc]
-        tick()
     return cases
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mcl import config, metrics, runs, schema
+from mcl import config, metrics, runs, schema, steps
 from mcl.data.bars import Bars
 from mcl.data.load import load
 from mcl.engine.backtest import backtest as simulate
@@ -40,6 +40,7 @@ class Subject:
 
     @cached_property
     def result(self) -> Result:
+        steps.begin("simulating")
         return simulate(self.run, self.bars)
 
     @cached_property

@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mcl import config, schema, screen
+from mcl import config, schema, screen, steps
 from mcl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,9 +20,8 @@ def data(args: Namespace) -> int:
     """Print every finding, write the page; 1 when there is an error."""
     from mcl.data.health import examine
 
-    with screen.Work("examining the data"):
-        health = examine(config.compose("backtest", args.overrides).config.data, config.root())
-        path = _page(health)
+    health = examine(config.compose("backtest", args.overrides).config.data, config.root())
+    path = _page(health)
     findings = [f.as_dict() for f in health.findings]
     answer = {"errors": health.count("error"), "warnings": health.count("warning"), "findings": findings, "report": str(path)}
     screen.answer(answer, lambda: _show(health, path))
@@ -34,6 +33,7 @@ def _page(health: Health) -> Path:
     from mcl.files import write_whole
     from mcl.report.health import health_page
 
+    steps.begin("drawing the page")
     mark = watermark(health.bars) if health.bars is not None else ""
     if not mark and health.table is not None and health.table.synthetic:
         mark = "SYNTHETIC DATA — not a market result"

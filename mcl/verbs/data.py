@@ -12,17 +12,13 @@ from mcl import config, screen
 def build(args: Namespace) -> int:
     from mcl.data.build import build as build_dataset
 
-    with screen.Work("building the store"):
-        facts = build_dataset(config.compose("backtest", args.overrides).config.data, config.root())
-    return _facts(facts)
+    return _facts(build_dataset(config.compose("backtest", args.overrides).config.data, config.root()))
 
 
 def info(args: Namespace) -> int:
     from mcl.data.build import info as dataset_info
 
-    with screen.Work("reading the data"):
-        facts = dataset_info(config.compose("backtest", args.overrides).config.data, config.root())
-    return _facts(facts)
+    return _facts(dataset_info(config.compose("backtest", args.overrides).config.data, config.root()))
 
 
 def _facts(facts: dict[str, Any]) -> int:

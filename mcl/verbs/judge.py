@@ -18,8 +18,7 @@ def validate(args: Namespace) -> int:
     from mcl.validate import core, verdict
 
     settings = config.validate(schema.Validation, config.compose("validate", args.overrides).raw["validate"], "validate")
-    with screen.Work() as work:
-        done = core.validate(args.run_id, settings, store=Store(), root=config.root(), begin=work.begin)
+    done = core.validate(args.run_id, settings, store=Store(), root=config.root())
     data = {
         "run_id": done.run_id,
         "subject": done.subject_id,
@@ -50,8 +49,7 @@ def _validated(done: Any) -> None:
 def critique(args: Namespace) -> int:
     from mcl.validate.critique import critique as examine
 
-    with screen.Work("simulating the run again"):
-        about, found = examine(args.run_id, store=Store(), root=config.root())
+    about, found = examine(args.run_id, store=Store(), root=config.root())
     data = {"run_id": about.stored.run_id, "findings": [vars(f) for f in found]}
     rows = [[f"{f.weight:.2f}", f.name, f.text, f.sample, f.advice] for f in found]
     columns = ["weight", "finding", "what was found", "sample", "what to do"]

@@ -6,7 +6,7 @@ import math
 from argparse import Namespace
 from typing import Any
 
-from mcl import config, screen
+from mcl import config, screen, steps
 from mcl.errors import ConfigError, LiveError
 from mcl.tracking import Store
 
@@ -18,18 +18,16 @@ def promote(args: Namespace) -> int:
     raw = config.compose("promote", args.overrides).raw
     gates = config.validate(Promotion, raw["promotion"], "promotion")
     try:
-        with screen.Work() as work:
-            done = promotion.promote(
-                args.run_id,
-                args.to,
-                store=Store(),
-                root=config.root(),
-                gates=gates,
-                name=args.name,
-                waived=args.waive,
-                because=args.because,
-                begin=work.begin,
-            )
+        done = promotion.promote(
+            args.run_id,
+            args.to,
+            store=Store(),
+            root=config.root(),
+            gates=gates,
+            name=args.name,
+            waived=args.waive,
+            because=args.because,
+        )
     except promotion.GatesMissed as refusal:
         if not screen.quiet():
             _gates(refusal.gates)
@@ -65,7 +63,7 @@ def registry(args: Namespace) -> int:
 
     store = Store()
     moves.settle(store, config.root())
-    found = [_row(entry) for entry in shelf(store)]
+    found = [_row(entry) for entry in steps.each("reading the versions", shelf(store))]
     screen.answer({"versions": found}, lambda: _listed(found))
     return 0
 

@@ -14,8 +14,7 @@ def rerun(args: Namespace) -> int:
     from mcl.promote.repeat import sentence
     from mcl.rerun import rerun as make
 
-    with screen.Work("making the run again"):
-        again = make(args.run_id, Store(), config.root())
+    again = make(args.run_id, Store(), config.root())
     name = f"{again.kind.replace('_', '-')} {again.run_id}"
     if not again.equal:
         many = f"{len(again.differing)} values differ; " if len(again.differing) > 1 else ""

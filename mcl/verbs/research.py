@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mcl import config, screen
+from mcl import config, screen, steps
 from mcl.errors import MclError, StoreError
 from mcl.files import write_whole
 from mcl.tracking import Store, StoredRun, StoredVersion
@@ -33,8 +33,7 @@ def backtest(args: Namespace) -> int:
     from mcl import runs
     from mcl.metrics.undefined import reasons
 
-    with screen.Work("backtest"):
-        done = runs.backtest(run, store=Store(), root=config.root(), overrides=composed.overrides)
+    done = runs.backtest(run, store=Store(), root=config.root(), overrides=composed.overrides)
     data = {
         "run_id": done.run_id,
         "metrics": done.metrics | done.luck,
@@ -76,7 +75,8 @@ def compare(args: Namespace) -> int:
     from mcl.metrics.undefined import same
     from mcl.report.compare import compare_page
 
-    views = [_view(run, _versions(store, run.run_id)) for run in stored]
+    views = [_view(run, _versions(store, run.run_id)) for run in steps.each("reading the runs", stored)]
+    steps.begin("drawing the page")
     page = config.root() / "mlruns" / "compare" / ("-".join(run.run_id[:8] for run in stored) + ".html")
     write_whole(page, compare_page(views).encode())
     shared = [name for name in stored[0].summary if all(name in run.summary for run in stored)]
@@ -149,8 +149,7 @@ def report(args: Namespace) -> int:
     versions = [_called(version) for version in _versions(store, run.run_id)]
     page = run.artifacts / "report.html"
     shown = page if page.is_file() else None
-    with screen.Work() as work:
-        drawn = _pictures(run, shown, Path(args.png), work.begin) if args.png else []
+    drawn = _pictures(run, shown, Path(args.png)) if args.png else []
     data: dict[str, Any] = {"run_id": run.run_id, "metrics": run.summary, "report": shown, "versions": versions, "tags": run.tags}
     if args.png:
         data["pictures"] = drawn
@@ -166,13 +165,12 @@ def report(args: Namespace) -> int:
     return 0
 
 
-def _pictures(run: StoredRun, page: Path | None, folder: Path, begin: screen.Begin) -> list[Path]:
+def _pictures(run: StoredRun, page: Path | None, folder: Path) -> list[Path]:
     from mcl.report import png
 
     if page is None:
         raise StoreError(f"run {run.run_id} has no page to draw", "a search draws only its best runs: mcl backtest makes a page for any")
-    step = begin("drawing", len(png.charts(page)))
-    return png.pictures(page, folder, step)
+    return png.pictures(page, folder)
 
 
 def runs(args: Namespace) -> int:

@@ -15,8 +15,7 @@ from mcl.tracking.purge import Waste
 def backup(args: Namespace) -> int:
     from mcl.archive.backup import backup as write
 
-    with screen.Work() as work:
-        done = write(config.root(), Path(args.to) if args.to else None, data=args.data, begin=work.begin)
+    done = write(config.root(), Path(args.to) if args.to else None, data=args.data)
     told = {"path": str(done.path), "files": done.files, "bytes_read": done.bytes_read, "bytes_written": done.bytes_written}
     lines = [f"{done.path}: {done.files} files, {_mb(done.bytes_read)} in {_mb(done.bytes_written)}"]
     uri = Store().uri
@@ -33,15 +32,13 @@ def restore(args: Namespace) -> int:
     if args.archive is None:
         return _finish()
     if args.check:
-        with screen.Work("reading the archive"):
-            manifest = verify(Path(args.archive))
+        manifest = verify(Path(args.archive))
         told = {"made_at": manifest.made_at, "files": len(manifest.files), "root": manifest.root, "version": manifest.version}
         screen.answer(
             told, lambda: screen.say(f"{args.archive}: whole, {len(manifest.files)} files of {manifest.root}, {manifest.made_at}")
         )
         return 0
-    with screen.Work("putting the files back"):
-        done = put(Path(args.archive), config.root(), replace=args.replace)
+    done = put(Path(args.archive), config.root(), replace=args.replace)
     told = {"made_at": done.made_at, "files": done.files, "parts": list(done.parts), "aside": [str(path) for path in done.aside]}
     screen.answer(told, lambda: _show_restored(done.files, done.parts, done.aside))
     return 0

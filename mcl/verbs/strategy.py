@@ -26,9 +26,8 @@ def lookahead(args: Namespace) -> int:
     """1 when a later bar changes an earlier signal, target, order or indicator."""
     from mcl import check
 
-    with screen.Work("reading the data") as work:
-        run, bars = _composed(args)
-        found = check.lookahead(run, bars, args.samples, run.seed, work.begin)
+    run, bars = _composed(args)
+    found = check.lookahead(run, bars, args.samples, run.seed)
     screen.answer(found.as_dict(), lambda: _show_lookahead(found, bars))
     return 1 if found.has_bias else 0
 
@@ -37,9 +36,8 @@ def warmup(args: Namespace) -> int:
     """1 when the declared memory does not give the exact signal."""
     from mcl import check
 
-    with screen.Work("reading the data") as work:
-        run, bars = _composed(args)
-        warm = check.warmup(run, bars, args.samples, _lengths(args.lengths), run.seed, work.begin)
+    run, bars = _composed(args)
+    warm = check.warmup(run, bars, args.samples, _lengths(args.lengths), run.seed)
     screen.answer(warm.as_dict(), lambda: _show_warmup(warm, bars))
     return 0 if warm.enough else 1
 

@@ -90,3 +90,12 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
     ),
 }
 VERBS = {verb.name: verb for verbs in SECTIONS.values() for verb in verbs}
+UNENDING = {
+    "live",
+    "status",
+    "dashboard",
+    "ui",
+    "tws serve",
+    "data gateway",
+    "data download",
+}  # until told to, or with a display of its own

@@ -43,9 +43,7 @@ def audit(args: Namespace) -> int:
         day = date.fromisoformat(args.date)
     except ValueError:
         raise MclError(f"{args.date!r} is no trade date, YYYY-MM-DD") from None
-    with screen.Work("the backtest of the session's bars"):
-        done = audit_again(args.name, day, store=Store(), root=config.root())
-    return _told(done)
+    return _told(audit_again(args.name, day, store=Store(), root=config.root()))
 
 
 def _told(done: Any) -> int:

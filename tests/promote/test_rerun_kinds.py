@@ -127,7 +127,7 @@ def test_a_grid_is_every_run_below_it(shop: Project) -> None:
 
 
 def test_a_validation_is_asked_again_and_looks_at_nothing_new(shop: Project, single: str) -> None:
-    done = core.validate(single, ASKED, store=shop.store, root=shop.root, begin=lambda stage, steps: lambda: None)  # noqa: ARG005
+    done = core.validate(single, ASKED, store=shop.store, root=shop.root)
     looks = len(holdout.looks(shop.root))
     again = rerun(done.run_id, shop.store, shop.root)
     assert (again.kind, again.differing, again.causes) == ("validation", {}, ())

@@ -88,10 +88,6 @@ class Case:
     validated: core.Validated
 
 
-def silent(stage: str, steps: int) -> object:
-    return lambda: None
-
-
 @pytest.fixture(scope="session")
 def case(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     root = tmp_path_factory.mktemp("judged")
@@ -100,5 +96,5 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
         patch.setenv("MCL_HOME", str(root))
         store = Store(root)
         swept = search.sweep(config.compose("sweep", list(SWEEP)), store=store, root=root)
-        done = core.validate(swept.sweep_id, SETTINGS, store=store, root=root, begin=silent)
+        done = core.validate(swept.sweep_id, SETTINGS, store=store, root=root)
         yield Case(root, store, swept.sweep_id, done)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from chromium import DRAWN, Chromium
-from conftest import SETTINGS, SWEEP, Case, market, silent  # type: ignore[import-not-found]
+from conftest import SETTINGS, SWEEP, Case, market  # type: ignore[import-not-found]
 
 from mcl import config, metrics, runs, search
 from mcl.data.load import load
@@ -38,11 +38,11 @@ def test_a_strong_edge_passes_and_everything_is_recorded(case: Case) -> None:
 
 
 def test_each_look_at_the_holdout_is_counted_and_may_be_left_alone(case: Case) -> None:
-    quiet = core.validate(case.sweep_id, SETTINGS.model_copy(update={"holdout": False}), store=case.store, root=case.root, begin=silent)
+    quiet = core.validate(case.sweep_id, SETTINGS.model_copy(update={"holdout": False}), store=case.store, root=case.root)
     row = next(r for r in quiet.rows if r.name == "holdout")
     assert (row.level, row.meaning) == (verdict.UNKNOWN, "left alone: validate.holdout=false")
     before = len(looks(case.root))
-    again = core.validate(case.sweep_id, SETTINGS, store=case.store, root=case.root, begin=silent)
+    again = core.validate(case.sweep_id, SETTINGS, store=case.store, root=case.root)
     assert len(looks(case.root)) == before + 1
     assert again.answers.look.number == before + 1
     counted = ("holdout", "deflated_sharpe", "history_ratio")  # more looks, more trials
@@ -121,9 +121,7 @@ def test_points_are_distinct_and_depend_on_the_seed_alone(case: Case) -> None:
 
 def test_unknown_rules_are_refused_before_anything_runs(case: Case) -> None:
     with pytest.raises(ConfigError, match=r"validate\.rules\.pbi is no rule: did you mean 'pbo'"):
-        core.validate(
-            case.sweep_id, SETTINGS.model_copy(update={"rules": {"pbi": (0.1, 0.5)}}), store=case.store, root=case.root, begin=silent
-        )
+        core.validate(case.sweep_id, SETTINGS.model_copy(update={"rules": {"pbi": (0.1, 0.5)}}), store=case.store, root=case.root)
 
 
 def test_levels_lie_between_their_bounds() -> None:
@@ -148,7 +146,7 @@ def test_search_and_validation_never_see_what_lies_behind_the_fence(case: Case, 
         patch.setenv("MCL_HOME", str(other))
         store = Store(other)
         swept = search.sweep(config.compose("sweep", list(SWEEP)), store=store, root=other)
-        done = core.validate(swept.sweep_id, SETTINGS, store=store, root=other, begin=silent)
+        done = core.validate(swept.sweep_id, SETTINGS, store=store, root=other)
     mine = {r.name: r.value for r in case.validated.rows}
     for row in done.rows:
         if row.name != "holdout":
