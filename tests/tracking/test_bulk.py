@@ -28,14 +28,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(tmp_path_factory.mktemp("project"))
 
 
-def test_bulk_and_client_write_the_same(store: Store) -> None:
+@pytest.mark.parametrize("text", ["plain", 'é\u2028😀 "\\u0000" \\ \t', "before\0after"])
+def test_bulk_and_client_write_the_same(store: Store, text: str) -> None:
     parent = store.start(Record("bulk", "parent"))
-    record = Record(**(vars(RECORD) | {"parent": parent}))
+    record = Record(**(vars(RECORD) | {"parent": parent, "params": RECORD.params | {"text": text}, "tags": RECORD.tags | {"text": text}}))
     by_client = Store(store.root)
     by_client.door.__dict__["takes_bulk"] = False
     ids = {"client": by_client.record(record), "bulk": store.record(record)}
     runs = {how: store.door.client.get_run(run_id) for how, run_id in ids.items()}
     assert runs["bulk"].data.params == runs["client"].data.params
+    assert runs["bulk"].data.params["text"] == text
     assert runs["bulk"].data.tags == runs["client"].data.tags
     assert repr(sorted(runs["bulk"].data.metrics.items())) == repr(sorted(runs["client"].data.metrics.items()))  # NaN is not NaN
     for name in ("experiment_id", "lifecycle_stage", "run_name", "status", "user_id"):
@@ -79,6 +81,7 @@ def test_order_and_count(store: Store) -> None:
     records = [Record("bulk", f"trial {i}", status="FAILED" if i % 2 else "FINISHED") for i in range(20)]
     stored = [store.run(run_id) for run_id in store.record_many(records)]
     assert [(run.name, run.status) for run in stored] == [(r.name, r.status) for r in records]
+    assert len({run.run_id[:8] for run in stored}) == len(records)  # as a person types them
     assert store.record_many([]) == []
 
 
