@@ -50,7 +50,8 @@ def cache_folder() -> Path:
 def announced(name: str) -> None:
     """Say once, on stderr, that the function `module.name` has to be compiled because the disk does not have it yet."""
     if not any(cache_folder().rglob(f"{name}-*.nbi")):
-        logging.getLogger("mcl").warning("compiling the engine: once for this version of the code, 10 to 30 s; kept in %s", cache_folder())
+        said = "compiling the engine (%s): once for this version of the code, 5 to 20 s; kept in %s"
+        logging.getLogger("mcl").warning(said, name, cache_folder())
 
 
 def keep_freed_memory() -> None:

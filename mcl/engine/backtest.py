@@ -8,6 +8,7 @@ from mcl import calendar, schema
 from mcl.data.bars import Bars, Floats, Inside
 from mcl.engine import kernel
 from mcl.engine.account import Holding, Ledger, Money
+from mcl.engine.curve import Curve
 from mcl.engine.kernel import Fills
 from mcl.engine.orders import QUANTA, execution_record
 from mcl.engine.plan import VECTORS, Plan, plan
@@ -15,7 +16,7 @@ from mcl.engine.protective import distance
 from mcl.engine.result import FILL, Result
 from mcl.engine.trades import round_trips
 from mcl.errors import EngineError
-from mcl.jit import announced, readonly
+from mcl.jit import readonly
 from mcl.risk import BAR_SEC, limits_record
 from mcl.strategy import build
 
@@ -50,19 +51,18 @@ def simulate(
     money = Money(float(capital_usd), bars.instrument.tick_value_usd, float(costs.side_usd), float(costs.slippage_ticks))
     record = limits_record(limits, bars.interval, execution.latency_bars)
     shortest = way(plan, limits, costs, execution)
-    terms = kernel.Terms(record, execution_record(execution, costs), money, shortest)
+    terms = kernel.Terms(record, execution_record(execution, costs), money)
     wish = kernel.Wish(**{name: readonly(getattr(plan, name), np.int8 if name == "gate" else np.float64) for name in kernel.Wish._fields})
     asked_later = n if shortest == kernel.FULL else 0
-    track = kernel.Track(np.empty(n), np.empty(asked_later, np.int32), np.empty(asked_later, np.int8))
-    if not kernel.run.signatures:  # type: ignore[attr-defined]
-        announced("kernel.run")
+    track = kernel.Track(np.empty(asked_later, np.int32), np.empty(asked_later, np.int8))
     known = Ledger(money) if ledger is None else ledger
-    state = kernel.standing(known.holding, known.guard, known.equity)
-    fills, changes, sides = kernel.run(_market(bars, costs, execution), wish, terms, track, state)
-    ticks, commission_usd = bars.ticks, (sides - state.holding.sides) * money.commission_usd
+    before = kernel.standing(known.holding, known.guard, known.equity)
+    fills, changes, after = kernel.run(shortest, _market(bars, costs, execution), wish, terms, track, before)
+    ticks, commission_usd = bars.ticks, (after.holding.sides - before.holding.sides) * money.commission_usd
     told = (ticks["high"], ticks["low"], ticks["close"], money.tick_value_usd, money.commission_usd)
-    trades = round_trips(_since_entry(state.holding, fills), *told)
-    return Result(bars, state.equity, track.equity, changes, fills, trades, commission_usd, plan.wanted)
+    trades = round_trips(_since_entry(before.holding, fills), *told)
+    curve = Curve(ticks["close"], fills, money, before.holding)
+    return Result(bars, before.equity, curve, changes, fills, trades, commission_usd, plan.wanted)
 
 
 def _since_entry(holding: Holding, fills: Fills) -> Fills:

@@ -42,7 +42,7 @@ from mcl.engine.decide import FORCED, MAX_POSITION, NONE, STOPPED_OUT, Account, 
 from mcl.engine.orders import ExecutionRecord, Waiting, sent, slippage, stopped_before, tried
 from mcl.engine.protective import NOTHING, STOP, corridor, distance, reaches_profit, touched
 from mcl.engine.result import CHANGE, FILL, FILL_REASONS
-from mcl.jit import inline, njit
+from mcl.jit import announced, inline, njit
 from mcl.risk import OFF, Block, LimitsRecord
 
 TARGET, ROLL, RISK = (FILL_REASONS.index(reason) for reason in ("target", "roll", "risk"))
@@ -51,7 +51,7 @@ PLAIN, RULED, FULL = range(3)
 NEW_SESSION, NEW_CONTRACT = 1, 2  # bits of `Market.event`
 FILLS_PER_BAR = 5  # two legs of a roll, a reduction, an entry, a protective exit
 NO_PRICE = np.int32(-(1 << 31))  # no open has it; to ask is what makes memory fetch the opens of bars that are not traded
-STRIDE = 4096  # bars between two looks at the room for fills and changes
+ROOM = 64  # fills and changes, beside one for so many bars, that there is room for at first
 ONE = np.uint64(1)
 Fills = npt.NDArray[np.void]
 Changes = npt.NDArray[np.void]
@@ -90,13 +90,11 @@ class Terms(NamedTuple):
     limits: LimitsRecord
     execution: ExecutionRecord
     money: Money
-    way: int  # PLAIN, RULED or FULL: the shortest way through the kernel that has what is configured
 
 
 class Track(NamedTuple):
-    """Arrays of length n that the kernel fills; target and block are what a later bar asks, of length 0 unless the way is FULL."""
+    """What a later bar asks: arrays of length n that the kernel fills, of length 0 unless the way is FULL."""
 
-    equity: npt.NDArray[np.float64]
     target: npt.NDArray[np.int32]
     block: npt.NDArray[np.int8]
 
@@ -104,6 +102,7 @@ class Track(NamedTuple):
 class State(NamedTuple):
     """Between two bars."""
 
+    bar: int  # the next one
     holding: Holding
     guard: Guard
     target: Target
@@ -123,49 +122,36 @@ def standing(holding: Holding, guard: Guard, equity: float) -> State:
         float(g.session_start_usd), float(g.peak_usd), *day, int(g.orders), int(g.aim), int(g.losses), int(g.since_loss), float(g.flat_usd)
     )
     target = Target(held.position, math.nan, math.nan, NONE, False, False, 0)
-    return State(held, kept, target, Waiting(0, 0, 0, math.nan, math.nan, 0), float(equity), 0, 0, 0)
+    return State(0, held, kept, target, Waiting(0, 0, 0, math.nan, math.nan, 0), float(equity), 0, 0, 0)
+
+
+def run(way: int, market: Market, wish: Wish, terms: Terms, track: Track, state: State) -> tuple[Fills, Changes, State]:
+    """Fills, changes and what is left after the last bar; fills `track`. Prices are finite: the caller has looked."""
+    walk, n = WAYS[way], len(market.close)
+    if not walk.signatures:  # type: ignore[attr-defined]
+        announced(f"kernel.{walk.__name__}")
+    fills, changes = np.empty(ROOM + n // 16, FILL), np.empty(ROOM + n // 8, CHANGE)
+    while (state := walk(market, wish, terms, track, fills, changes, state)).bar < n:
+        fills, changes = _longer(fills), _longer(changes)
+    return fills[: state.fills].copy(), changes[: state.changes].copy(), state
 
 
 @njit
-def run(market: Market, wish: Wish, terms: Terms, track: Track, state: State) -> tuple[Fills, Changes, int]:
-    """Fills `track`; returns fills, changes and how many contracts were bought or sold in all. Prices are finite: the caller has looked."""
-    n = len(market.close)
-    fills = np.empty(FILLS_PER_BAR * min(n, STRIDE) + n // 16, FILL)
-    changes = np.empty(min(n, STRIDE) + n // 8, CHANGE)
-    for start in range(0, n, STRIDE):
-        stop = min(start + STRIDE, n)
-        if state.fills + FILLS_PER_BAR * (stop - start) > len(fills):
-            fills = _longer(fills)
-        if state.changes + stop - start > len(changes):
-            changes = _longer(changes)
-        if terms.way == PLAIN:
-            state = _plain(market, wish, terms, track, fills, changes, state, start, stop)
-        elif terms.way == RULED:
-            state = _ruled(market, wish, terms, track, fills, changes, state, start, stop)
-        else:
-            state = _full(market, wish, terms, track, fills, changes, state, start, stop)
-    return fills[: state.fills].copy(), changes[: state.changes].copy(), state.holding.sides
+def plain(market: Market, wish: Wish, terms: Terms, track: Track, fills: Fills, changes: Changes, state: State) -> State:
+    return _advance(market, wish, terms, track, fills, changes, state, False, False)
 
 
 @njit
-def _plain(
-    market: Market, wish: Wish, terms: Terms, track: Track, fills: Fills, changes: Changes, state: State, start: int, stop: int
-) -> State:
-    return _advance(market, wish, terms, track, fills, changes, state, start, stop, False, False)
+def ruled(market: Market, wish: Wish, terms: Terms, track: Track, fills: Fills, changes: Changes, state: State) -> State:
+    return _advance(market, wish, terms, track, fills, changes, state, True, False)
 
 
 @njit
-def _ruled(
-    market: Market, wish: Wish, terms: Terms, track: Track, fills: Fills, changes: Changes, state: State, start: int, stop: int
-) -> State:
-    return _advance(market, wish, terms, track, fills, changes, state, start, stop, True, False)
+def full(market: Market, wish: Wish, terms: Terms, track: Track, fills: Fills, changes: Changes, state: State) -> State:
+    return _advance(market, wish, terms, track, fills, changes, state, True, True)
 
 
-@njit
-def _full(
-    market: Market, wish: Wish, terms: Terms, track: Track, fills: Fills, changes: Changes, state: State, start: int, stop: int
-) -> State:
-    return _advance(market, wish, terms, track, fills, changes, state, start, stop, True, True)
+WAYS = (plain, ruled, full)  # by PLAIN, RULED and FULL; each is compiled when it is first asked for
 
 
 @inline
@@ -177,14 +163,12 @@ def _advance(  # noqa: PLR0912, PLR0915
     fills: Fills,
     changes: Changes,
     state: State,
-    start: int,
-    stop: int,
     ruled: bool,
     full: bool,
 ) -> State:
-    """The bars [start, stop). There is room in `fills` and `changes`. Compiled three times: without `ruled` there is no gate, no slack
-    and no limit but those of `_basic`; without `full` nothing waits, trails, or pays by hour and volume. What is not configured gives
-    the same bits every way.
+    """The bars from `state.bar` on, as far as there is room for fills and changes. Compiled three ways: without `ruled` there is no
+    gate, no slack and no limit but those of `_basic`; without `full` nothing waits, trails, or pays by hour and volume. What is not
+    configured gives the same bits every way.
 
     Bars that change nothing are marked in one go: the wish and the gate stay, the session and the contract too, what is held is what
     was wanted, no protective level is touched and no order waits. Then a decision depends on the account alone, and one that is taken
@@ -202,19 +186,19 @@ def _advance(  # noqa: PLR0912, PLR0915
     opens, highs, lows, closes, outgoings, volumes, to_close, contracts, events, slippages, inside = market
     inside_opens, inside_highs, inside_lows, firsts = inside
     wanted, slacks, stops, take_profits, trails, gates = wish
-    equities, targets, blocks = track
+    targets, blocks = track
     limits, execution, money = terms.limits if ruled else _basic(terms.limits), terms.execution, terms.money
-    holding, guard, target, waiting, equity, valid, count, changed = state
+    start, holding, guard, target, waiting, equity, valid, count, changed = state
     protected = len(stops) > 0 or len(take_profits) > 0 or (full and len(trails) > 0)
     gated = ruled and len(gates) > 0
     patient = not (full or (ruled and len(slacks) > 0))
     order = target.position - holding.position
     within, collared, base, trail = False, False, money.slippage_ticks, math.nan
-    contract, following, last = contracts[start], opens[start], np.uint64(len(opens) - 1)
+    contract, following, last = contracts[max(start - 1, 0)], opens[start], np.uint64(len(opens) - 1)
     said_position, said_target, said_block = _said(changes, changed)
     i: Any = np.uint64(start)
-    end, wary = np.uint64(stop), i
-    while i < end:
+    end, wary = np.uint64(len(closes)), i
+    while i < end and count + FILLS_PER_BAR <= len(fills) and changed < len(changes):
         opening, following = float(following), opens[min(i + ONE, last)]
         if full:
             within, collared = False, False
@@ -288,7 +272,6 @@ def _advance(  # noqa: PLR0912, PLR0915
         guard = guard_after(guard, account, target)
         order = target.position - holding.position
         block = COLLAR if full and collared and target.block == NONE else target.block
-        equities[i] = equity
         if full:
             targets[i], blocks[i] = target.position, block
         if holding.position != said_position or target.position != said_target or block != said_block:
@@ -310,11 +293,9 @@ def _advance(  # noqa: PLR0912, PLR0915
         if not same(decide(intent, account, limits), target):
             i, wary = first, i
             continue
-        for k in range(first, i):
-            equities[k] = equity_usd(holding, float(closes[k]), money)
-        equity, following = equities[i - ONE], opens[min(i, last)]
+        equity, following = equity_usd(holding, float(closes[i - ONE]), money), opens[min(i, last)]
         guard = guard_after_more(guard, account.peak_usd, signed(i) - signed(first))
-    return State(holding, guard if ruled else _forgotten(guard), target, waiting, equity, valid, count, changed)
+    return State(signed(i), holding, guard if ruled else _forgotten(guard), target, waiting, equity, valid, count, changed)
 
 
 @inline
@@ -392,8 +373,5 @@ def _said(changes: Changes, count: int) -> tuple[int, int, int]:
     return signed(change.position), signed(change.target), signed(change.block)
 
 
-@njit
 def _longer(rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
-    longer = np.empty(2 * len(rows) + 8, rows.dtype)
-    longer[: len(rows)] = rows
-    return longer
+    return np.concatenate([rows, np.empty_like(rows)])

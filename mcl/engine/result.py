@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from mcl.data.bars import Bars
+
+if TYPE_CHECKING:
+    from mcl.engine.curve import Curve
 
 FILL = np.dtype(
     [
@@ -64,19 +67,23 @@ def changes(position: npt.NDArray[Any], target: npt.NDArray[Any], block: npt.NDA
 
 @dataclass(frozen=True)
 class Result:
-    """equity[i] = capital + realised + unrealised - commission at the close of bar i, in USD.
-
-    What was held and decided is kept where it changes; `position`, `target` and `block` spread it over the bars when they are asked for.
+    """What was held, decided and earned is kept where it changes; `position`, `target`, `block` and `equity` spread it over the bars when
+    they are asked for.
     """
 
     bars: Bars
     capital_usd: float
-    equity: npt.NDArray[np.float64]
+    curve: Curve
     changes: npt.NDArray[np.void]  # CHANGE
     fills: npt.NDArray[np.void]  # FILL
     trades: npt.NDArray[np.void]  # TRADE, closed and (last) open round trips
     commission_usd: float
     wanted: npt.NDArray[np.float64] | None = None  # contracts, before limits and rounding; None for a result that was put together by hand
+
+    @cached_property
+    def equity(self) -> npt.NDArray[np.float64]:
+        """Capital + realised + unrealised - commission at the close of bar i, in USD."""
+        return self.curve.values()
 
     @cached_property
     def position(self) -> npt.NDArray[np.int32]:
@@ -100,14 +107,14 @@ class Result:
 
     @property
     def net_pnl_usd(self) -> float:
-        return float(self.equity[-1] - self.capital_usd)
+        return float(self.session_equity.iloc[-1] - self.capital_usd)
 
     @cached_property
     def session_equity(self) -> pd.Series:
         """Equity at the end of each session, indexed by trade date."""
         last = self.bars.session_ends
         days = pd.DatetimeIndex(self.bars.session[last].astype("datetime64[D]"), name="session")
-        return pd.Series(self.equity[last], index=days, name="equity_usd")
+        return pd.Series(self.curve.at(last), index=days, name="equity_usd")
 
     @cached_property
     def settled_equity(self) -> pd.Series:

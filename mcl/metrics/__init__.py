@@ -6,9 +6,8 @@ import math
 
 import numpy as np
 
-from mcl.engine.drawdown import deepest
+from mcl.engine.curve import Valley
 from mcl.engine.result import FILL_REASONS, Result
-from mcl.jit import readonly
 from mcl.metrics import bootstrap, trades
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import psr_2012
@@ -24,8 +23,8 @@ def summary(result: Result) -> dict[str, float]:
     `sharpe_low` and `sharpe_high` are the 95 % interval by the stationary block bootstrap.
     `gross_pnl_usd` is after slippage and before commission, as in the trade list: gross - commission = net.
     """
-    worst_usd, worst_frac = deepest(readonly(result.equity), float(result.capital_usd))
-    return _profit(result) | _risk(result, worst_usd, worst_frac) | trades.summary(result) | _activity(result)
+    valley = result.curve.valley(result.capital_usd)
+    return _profit(result) | _risk(result, valley) | trades.summary(result) | _activity(result, valley)
 
 
 def _profit(result: Result) -> dict[str, float]:
@@ -42,9 +41,10 @@ def _profit(result: Result) -> dict[str, float]:
     }
 
 
-def _risk(result: Result, worst_usd: float, worst_frac: float) -> dict[str, float]:
+def _risk(result: Result, valley: Valley) -> dict[str, float]:
     returns = result.session_returns.to_numpy()
     m = perf.moments(returns)
+    worst_usd, worst_frac = valley.deepest_usd, valley.deepest_frac
     low, high = bootstrap.sharpe_interval(returns)
     growth = perf.cagr(1 + result.net_pnl_usd / result.capital_usd, len(returns))
     under = perf.drawdown(result.session_equity.to_numpy(), result.capital_usd)[1]
@@ -80,13 +80,13 @@ def _risk(result: Result, worst_usd: float, worst_frac: float) -> dict[str, floa
     }
 
 
-def _activity(result: Result) -> dict[str, float]:
+def _activity(result: Result, valley: Valley) -> dict[str, float]:
     fills, sessions = result.fills, len(result.session_returns)
     rolled = fills["bar"][fills["reason"] == FILL_REASONS.index("roll")]
     return {
         "exposure_frac": result.held_bars / len(result.bars),
         "turnover_contracts_per_session": float(np.abs(fills["quantity"]).sum()) / sessions,
-        "turnover_ann": _turnover(result),
+        "turnover_ann": _turnover(result, valley.mean_usd),
         "fills": float(len(fills)),
         "rolls_traded": float(len(np.unique(rolled))),
         "sessions": float(sessions),
@@ -94,9 +94,9 @@ def _activity(result: Result) -> dict[str, float]:
     }
 
 
-def _turnover(result: Result) -> float:
+def _turnover(result: Result, mean_usd: float) -> float:
     """Notional of all fills over the mean equity, per year of 252 sessions (a negative price counts by its size)."""
     fills, instrument = result.fills, result.bars.instrument
     usd = float((np.abs(fills["quantity"]) * np.abs(fills["price_ticks"])).sum()) * instrument.tick_value_usd
     years = len(result.session_returns) / perf.SESSIONS_PER_YEAR
-    return perf.ratio(usd, float(result.equity.mean()) * years)
+    return perf.ratio(usd, mean_usd * years)

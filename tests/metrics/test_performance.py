@@ -10,8 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcl.engine.drawdown import deepest
-from mcl.jit import readonly
 from mcl.metrics import performance as perf
 
 ANCHOR = np.array([0.010, -0.004, 0.006, -0.012, 0.003, 0.008, -0.005, 0.002, -0.001, 0.007])
@@ -113,9 +111,3 @@ def test_small_ratios_by_hand() -> None:
     assert perf.tail_ratio(series) == pytest.approx(0.028 / 0.018)
     assert perf.stability(np.full(10, 0.01) + 1e-5 * np.arange(10)) == pytest.approx(1, abs=1e-4)
     assert math.isnan(perf.stability([0.0, 0.0, 0.0]))
-
-
-@given(st.lists(st.floats(-5e4, 5e5), min_size=1, max_size=60), st.floats(1.0, 1e5))
-def test_the_deepest_drawdown_in_one_pass_has_the_bits_of_the_whole_series(equity: list[float], capital: float) -> None:
-    money, fraction = perf.drawdown(equity, capital)
-    assert deepest(readonly(np.array(equity)), capital) == (money.min(), fraction.min())

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import Drawn
 
 from mcl.data.bars import ROLL_COLUMNS, Bars
 from mcl.engine.result import FILL, FILL_REASONS, TRADE, Result, changes
@@ -34,7 +35,7 @@ def result_of(
     n, position_ = len(equity), np.array(position, np.int64)
     zero = np.zeros(n, np.int64)
     records = np.array([(*fill, 0) for fill in fills], FILL), np.array(closed, TRADE)
-    return Result(bars_of(sessions), 1000.0, np.array(equity), changes(position_, zero, zero), *records, commission)
+    return Result(bars_of(sessions), 1000.0, Drawn(equity), changes(position_, zero, zero), *records, commission)
 
 
 @pytest.fixture

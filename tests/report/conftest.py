@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from drawn import Drawn
+
 from mcl.data.bars import Bars
 from mcl.engine.result import FILL, FILL_REASONS, TRADE, Result, changes
 from mcl.market import MCL, Contract
@@ -79,7 +81,7 @@ def simulated(bars: Bars, span: int = 60) -> Result:
     return Result(
         bars,
         CAPITAL,
-        equity,
+        Drawn(equity),
         changes(position, target, np.zeros(n, np.int64)),
         fills,
         _trades(fills, adjusted, position),
