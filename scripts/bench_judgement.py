@@ -22,6 +22,8 @@ import numpy as np
 import pandas as pd
 
 from mcl.data.bars import ROLL_COLUMNS, Bars
+from mcl.engine.account import Holding, Money
+from mcl.engine.curve import Curve
 from mcl.engine.result import FILL, TRADE, Result, changes
 from mcl.market import MCL, Contract
 from mcl.metrics import cscv, summary
@@ -40,7 +42,7 @@ def fastest(work: Callable[[], object], times: int = 7) -> float:
 
 
 def two_years() -> Result:
-    """A result of the size of two years of minute bars: a random equity curve, random trades."""
+    """A result of the size of two years of minute bars: in and out at random bars of a random walk."""
     rng, flat = np.random.default_rng(0), np.full(BARS, 70.0)
     zero, session = np.zeros(BARS, np.int64), np.arange(BARS) * SESSIONS // BARS
     contract = Contract("MCLG6", "MCL", 2026, 2, date(2026, 1, 20))
@@ -50,10 +52,12 @@ def two_years() -> Result:
         np.zeros(BARS, bool), np.full(BARS, np.nan), (contract,), pd.DataFrame(columns=ROLL_COLUMNS), "", True,
     )  # fmt: skip
     fills, trades = np.zeros(2 * TRADES, FILL), np.zeros(TRADES, TRADE)
-    fills["quantity"], fills["price_ticks"] = rng.choice([-1, 1], 2 * TRADES), 7_000
+    fills["bar"], fills["price_ticks"] = np.sort(rng.integers(0, BARS, 2 * TRADES)), 7_000
+    fills["quantity"][::2], fills["quantity"][1::2], fills["position"][::2] = 1, -1, 1
     trades["gross_usd"] = rng.normal(0, 20, TRADES)
-    equity = 25_000 + np.cumsum(rng.normal(0, 1, BARS))
-    return Result(bars, 25_000.0, equity, changes(zero, zero, zero), fills, trades, 30_800.0)
+    closes = 7_000 + np.cumsum(rng.integers(-2, 3, BARS, dtype=np.int32), dtype=np.int32)
+    curve = Curve(closes, fills, Money(25_000.0, 1.0, 0.77, 1.0), Holding())
+    return Result(bars, 25_000.0, curve, changes(zero, zero, zero), fills, trades, 30_800.0)
 
 
 def metrics() -> float:
@@ -62,6 +66,7 @@ def metrics() -> float:
     def once() -> dict[str, float]:
         for name in ("session_equity", "session_returns"):
             run.__dict__.pop(name, None)
+        run.curve.__dict__.pop("_steps", None)
         return summary(run)
 
     return fastest(once)
