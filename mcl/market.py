@@ -7,6 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 MONTH_CODES = "FGHJKMNQUVXZ"  # January … December
 
@@ -25,6 +30,11 @@ class Instrument:
     @property
     def tick_value_usd(self) -> float:
         return round(self.multiplier * self.tick_size, 10)
+
+    def price(self, ticks: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Whole ticks in price units: the double nearest to each, so that equal prices are equal bits. A unit is whole ticks."""
+        made: npt.NDArray[np.float64] = ticks / float(round(1 / self.tick_size))
+        return made
 
 
 @dataclass(frozen=True)

@@ -19,18 +19,18 @@ import pandas as pd
 
 from mcl import calendar, schema
 from mcl.data.bars import Bars
+from mcl.data.table import PRICES
 from mcl.engine.backtest import backtest
 from mcl.errors import DataError
 from mcl.market import INSTRUMENTS
 
 REQUIRES = ("numpy", "pandas", "numba", "pydantic", "tzdata")
-PRICES = ("open", "high", "low", "close", "adjustment", "ratio", "outgoing_open")
-WHOLE = ("volume", "to_close_sec", "contract_month")
 INPUT = {  # column -> MLflow type; one row per closed bar, times in UTC without a zone
     "close_time": "datetime",
     "session": "datetime",  # the trade date
-    **dict.fromkeys(PRICES, "double"),  # as in `Bars`; outgoing_open is NaN except at a roll, ratio 1 without roll.adjust=ratio
-    **dict.fromkeys(WHOLE, "long"),  # contract_month: 202602 is February 2026
+    **dict.fromkeys((*PRICES, "adjustment"), "double"),  # as in `Bars`, one adjustment for all bars of a contract
+    **dict.fromkeys(("ratio", "outgoing_open"), "double"),  # 1 without roll.adjust=ratio; NaN except at a roll
+    **dict.fromkeys(("volume", "to_close_sec", "contract_month"), "long"),  # contract_month: 202602 is February 2026
     "roll": "boolean",
     "roll_known_at": "datetime",  # on the first bar of a new contract; NaT elsewhere and where the calendar alone decides
 }
@@ -41,9 +41,10 @@ def frame(bars: Bars) -> pd.DataFrame:
     """Bars as the model takes them, in the columns of INPUT; `bars_of` is the way back."""
     months = np.array([100 * c.year + c.month for c in bars.contracts], np.int64)
     ratio = np.ones(len(bars)) if bars.ratio is None else bars.ratio[bars.contract]
-    columns = {name: getattr(bars, name) for name in ("open", "high", "low", "close", "adjustment", "outgoing_open", "volume", "roll")}
+    kept = ("open", "high", "low", "close", "adjustment", "outgoing_open", "volume", "roll", "to_close_sec")
+    columns: dict[str, Any] = {name: bars.column(name) for name in kept}
     columns |= {"close_time": bars.close_time.astype("datetime64[ns]"), "session": _dates(bars.session), "ratio": ratio}
-    columns |= {"to_close_sec": bars.to_close_sec, "contract_month": months[bars.contract], "roll_known_at": _known_at(bars)}
+    columns |= {"contract_month": months[bars.contract], "roll_known_at": _known_at(bars)}
     return pd.DataFrame(columns)[list(INPUT)]
 
 
@@ -53,28 +54,29 @@ def bars_of(rows: pd.DataFrame, data: schema.Data) -> Bars:
     if missing:
         raise DataError(f"the bars have no column {missing[0]}; need {', '.join(INPUT)}")
     instrument = INSTRUMENTS[data.instrument]
-    months, contract = np.unique(rows["contract_month"].to_numpy(np.int64), return_inverse=True)
+    months, first, contract = np.unique(rows["contract_month"].to_numpy(np.int64), return_index=True, return_inverse=True)
     close_time = _stamps(rows["close_time"])
     if len(rows) == 0 or (np.diff(close_time) <= 0).any():
         raise DataError("the bars must have rows, with close times that increase")
     session = _stamps(rows["session"]) // (86_400 * calendar.NS)
-    ratio = rows["ratio"].to_numpy(np.float64)
-    first = np.array([int(np.argmax(contract == i)) for i in range(len(months))])
-    columns: dict[str, Any] = {name: rows[name].to_numpy(np.float64) for name in PRICES if name != "ratio"}
-    columns |= {name: rows[name].to_numpy(np.int64) for name in WHOLE if name != "contract_month"}
-    return Bars(
+    shift, left_at, ratio = (rows[name].to_numpy(np.float64)[first] for name in ("adjustment", "outgoing_open", "ratio"))
+    if (rows["adjustment"].to_numpy(np.float64) != shift[contract]).any():
+        raise DataError("adjustment changes while the contract does not; it is one value for all bars of a contract")
+    return Bars.of(
         instrument,
         data.interval,
-        close_time=close_time,
+        close_time,
+        {name: rows[name].to_numpy(np.float64) for name in PRICES},
+        **{name: rows[name].to_numpy(np.int64) for name in ("volume", "to_close_sec")},
         session=session,
-        contract=contract.astype(np.int64),
+        contract=contract,
         roll=rows["roll"].to_numpy(np.bool_),
         contracts=tuple(calendar.contract(instrument.symbol, int(m) // 100, int(m) % 100) for m in months),
         roll_table=_roll_table(rows),
-        fingerprint="",
         synthetic=data.source == "synthetic",
-        ratio=None if (ratio == 1.0).all() else ratio[first],
-        **columns,
+        shift=shift,
+        left_at=left_at,
+        ratio=None if (ratio == 1.0).all() else ratio,
     )
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mcl import schema
-from mcl.data.bars import Bars, Floats, Ticks
+from mcl.data.bars import Bars, Floats, Ints, Narrow
 from mcl.errors import ConfigError
 from mcl.jit import njit, readonly
 from mcl.strategy.indicators import atr, atr_steps
@@ -318,7 +318,7 @@ def _raise_where_wide(bars: Bars, fast: int, slow: int, ratio: float, gate: Gate
 
 @njit
 def _raise_unless_calm(
-    opens: Ticks, highs: Ticks, lows: Ticks, closes: Ticks, rolls: npt.NDArray[np.int64], fast: int, slow: int, ratio: float, gate: Gates
+    opens: Narrow, highs: Narrow, lows: Narrow, closes: Narrow, rolls: Ints, fast: int, slow: int, ratio: float, gate: Gates
 ) -> None:
     n, first = np.uint64(len(closes)), np.uint64(min(slow, len(closes)))  # unsigned: signed ones are tested for negative values
     short_bars, long_bars, one = np.uint64(fast), np.uint64(slow), np.uint64(1)

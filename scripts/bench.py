@@ -35,6 +35,7 @@ from numba import njit
 
 from mcl import schema
 from mcl.data.bars import ROLL_COLUMNS, Bars
+from mcl.data.table import PRICES
 from mcl.engine.backtest import plan, simulate
 from mcl.engine.result import Result
 from mcl.market import MCL, Contract
@@ -69,32 +70,33 @@ PER_SEC, PER_SEC_BARE = 200.0, 430.0  # combinations on 850 000 bars: asked for,
 def walk(n: int, seed: int = 1) -> Bars:
     """One contract, a random walk in ticks. Made in parts, so that to make ten million bars takes little more than they do."""
     rng, last = np.random.default_rng(seed), 7_000
-    prices = {name: np.empty(n) for name in ("open", "high", "low", "close")}
+    ticks = {f"{name}_ticks": np.empty(n, np.int32) for name in PRICES}
     for start in range(0, n, SHORT):
         rows = slice(start, min(start + SHORT, n))
         size = rows.stop - rows.start
         path = last + np.cumsum(rng.integers(-2, 3, (size, 2)).ravel()).reshape(size, 2)
         wicks = rng.integers(0, 3, (size, 2))
         last = int(path[-1, 1])
-        prices["open"][rows], prices["close"][rows] = path[:, 0] * 0.01, path[:, 1] * 0.01
-        prices["high"][rows], prices["low"][rows] = (path.max(axis=1) + wicks[:, 0]) * 0.01, (path.min(axis=1) - wicks[:, 1]) * 0.01
-    session = np.repeat(np.arange(10_000, 10_001 + n // BARS_PER_SESSION), BARS_PER_SESSION)[:n].copy()
+        made = path[:, 0], path.max(axis=1) + wicks[:, 0], path.min(axis=1) - wicks[:, 1], path[:, 1]
+        for column, values in zip(ticks.values(), made, strict=True):
+            column[rows] = values
+    session = np.repeat(np.arange(10_000, 10_001 + n // BARS_PER_SESSION, dtype=np.int32), BARS_PER_SESSION)[:n]
     minute = np.resize(np.arange(BARS_PER_SESSION, dtype=np.int32), n)
-    close_time = session * 86_400
+    close_time = session * np.int64(86_400)
     close_time += minute * 60
     close_time *= 1_000_000_000
     return Bars(
-        instrument=MCL,
-        interval="1m",
-        close_time=close_time,
-        **prices,
-        volume=np.ones(n, np.int64),
-        adjustment=np.zeros(n),
+        MCL,
+        "1m",
+        close_time,
+        **ticks,
+        volume=np.ones(n, np.int32),
         session=session,
-        to_close_sec=(BARS_PER_SESSION - 1 - minute.astype(np.int64)) * 60,
-        contract=np.zeros(n, np.int64),
+        to_close_sec=(BARS_PER_SESSION - 1 - minute) * 60,
+        contract=np.zeros(n, np.int32),
         roll=np.zeros(n, np.bool_),
-        outgoing_open=np.full(n, np.nan),
+        shift=np.zeros(1),
+        left_at=np.full(1, np.nan),
         contracts=(Contract("MCLZ9", "MCL", 2029, 12, date(2029, 11, 19)),),
         roll_table=pd.DataFrame(columns=list(ROLL_COLUMNS)),
         fingerprint="bench",

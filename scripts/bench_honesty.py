@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 
 from mcl import config, metrics, schema
-from mcl.data.bars import ROLL_COLUMNS, Bars
+from mcl.data.bars import Bars
 from mcl.engine.backtest import backtest
 from mcl.engine.result import Result
 from mcl.market import MCL, Contract
@@ -71,24 +71,16 @@ def world(seed: int, edge_sharpe: float, sessions: int) -> Bars:
     opens = np.concatenate([closes[:1], closes[:-1]])
     rows = np.arange(n)
     session, within = FIRST_SESSION + rows // BARS_A_SESSION, rows % BARS_A_SESSION
-    zero = np.zeros(n)
-    return Bars(
-        instrument=MCL,
-        interval="1h",
-        close_time=(session * 24 + within + 1) * 3_600_000_000_000,
-        open=opens * 0.01,
-        high=np.maximum(opens, closes) * 0.01,
-        low=np.minimum(opens, closes) * 0.01,
-        close=closes * 0.01,
+    ticks = {"open": opens, "high": np.maximum(opens, closes), "low": np.minimum(opens, closes), "close": closes}
+    return Bars.of(
+        MCL,
+        "1h",
+        (session * 24 + within + 1) * 3_600_000_000_000,
+        {name: values * 0.01 for name, values in ticks.items()},
         volume=np.full(n, 1000),
-        adjustment=zero,
         session=session,
         to_close_sec=(BARS_A_SESSION - 1 - within) * 3600,
-        contract=np.zeros(n, np.int64),
-        roll=np.zeros(n, bool),
-        outgoing_open=np.full(n, np.nan),
         contracts=(Contract("MCLZ9", "MCL", 2099, 12, date(2099, 11, 19)),),
-        roll_table=pd.DataFrame(columns=list(ROLL_COLUMNS)),
         fingerprint=f"honesty {seed} {edge_sharpe}",
         synthetic=True,
     )

@@ -19,9 +19,9 @@ from collections.abc import Callable, Sequence
 from datetime import date
 
 import numpy as np
-import pandas as pd
 
-from mcl.data.bars import ROLL_COLUMNS, Bars
+from mcl.data.bars import Bars
+from mcl.data.table import PRICES
 from mcl.engine.account import Holding, Money
 from mcl.engine.curve import Curve
 from mcl.engine.result import FILL, TRADE, Result, changes
@@ -47,10 +47,8 @@ def two_years() -> Result:
     zero, session = np.zeros(BARS, np.int64), np.arange(BARS) * SESSIONS // BARS
     contract = Contract("MCLG6", "MCL", 2026, 2, date(2026, 1, 20))
     times = np.arange(BARS) * 60 * 10**9
-    bars = Bars(
-        MCL, "1m", times, flat, flat, flat, flat, zero, np.zeros(BARS), session, zero, zero,
-        np.zeros(BARS, bool), np.full(BARS, np.nan), (contract,), pd.DataFrame(columns=ROLL_COLUMNS), "", True,
-    )  # fmt: skip
+    whole = {"volume": zero, "session": session, "to_close_sec": zero}
+    bars = Bars.of(MCL, "1m", times, dict.fromkeys(PRICES, flat), **whole, contracts=(contract,), synthetic=True)
     fills, trades = np.zeros(2 * TRADES, FILL), np.zeros(TRADES, TRADE)
     fills["bar"], fills["price_ticks"] = np.sort(rng.integers(0, BARS, 2 * TRADES)), 7_000
     fills["quantity"][::2], fills["quantity"][1::2], fills["position"][::2] = 1, -1, 1

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from mcl import calendar, config, schema, venue
 from mcl.broker.tws import Tape
 from mcl.broker.tws.sink import Habits
-from mcl.data.bars import ROLL_COLUMNS, Bars
+from mcl.data.bars import Bars
 from mcl.live.runner import Duty
 from mcl.live.stage import Stage
 from mcl.market import MCL
@@ -118,17 +117,13 @@ def bars_of(rng: np.random.Generator, played: int) -> Bars:
     path = 6_000 + np.cumsum(rng.integers(-3, 4, 2 * n)).reshape(-1, 2)
     wicks = rng.integers(0, 4, (n, 2))
     ticks = {"open": path[:, 0], "high": path.max(axis=1) + wicks[:, 0], "low": path.min(axis=1) - wicks[:, 1], "close": path[:, 1]}
-    prices = {name: np.round(values * 0.01, 2) for name, values in ticks.items()}
+    prices = {name: values * 0.01 for name, values in ticks.items()}
     close_time = OPENS_NS + MINUTE_NS * np.arange(1 - HISTORY, played + 1)
     close_time[:HISTORY] -= 3600 * NS  # the break
     session = calendar.session_of(close_time - 1)
     end = np.array([close_time[HISTORY - 1] if row < HISTORY else close_time[-1] for row in range(n)])
-    none = np.zeros(n, np.int64)
-    return Bars(
-        MCL, "1m", close_time, **prices, volume=rng.integers(5, 50, n), adjustment=np.zeros(n), session=session,
-        to_close_sec=(end - close_time) // NS, contract=none, roll=np.zeros(n, bool), outgoing_open=np.full(n, np.nan),
-        contracts=(CONTRACT,), roll_table=pd.DataFrame(columns=list(ROLL_COLUMNS)), fingerprint="soak", synthetic=True,
-    )  # fmt: skip
+    whole = {"volume": rng.integers(5, 50, n), "session": session, "to_close_sec": (end - close_time) // NS}
+    return Bars.of(MCL, "1m", close_time, prices, **whole, contracts=(CONTRACT,), fingerprint="soak", synthetic=True)
 
 
 # ------------------------------------------------------------------------------------------------------------------ faults

@@ -6,9 +6,9 @@ from datetime import date
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from mcl.data.bars import ROLL_COLUMNS, Bars
+from mcl.data.bars import Bars
+from mcl.data.table import PRICES
 from mcl.market import MCL, Contract
 
 DAY = 86_400
@@ -17,35 +17,32 @@ FIRST_SESSION = 19_726  # 2024-01-04
 
 def make_bars(ticks: dict[str, Any], bars_per_session: int = 100, roll_gaps: dict[int, int] | None = None, **changes: Any) -> Bars:
     """Bars from open, high, low and close in whole ticks; `roll_gaps` maps a row to (new - old contract) in ticks."""
-    prices = {name: np.asarray(ticks[name], dtype=np.float64) for name in ("open", "high", "low", "close")}
+    prices = {name: np.round(np.asarray(ticks[name], dtype=np.float64)) * 0.01 for name in PRICES}
     n = len(prices["close"])
     rows = np.arange(n)
     session = FIRST_SESSION + rows // bars_per_session
-    roll, outgoing, adjustment, contract = np.zeros(n, bool), np.full(n, np.nan), np.zeros(n), np.zeros(n, np.int64)
+    contract, shift, left_at = np.zeros(n, np.int64), [0.0], [np.nan]
     for row, gap in (roll_gaps or {}).items():
-        roll[row], outgoing[row] = True, (prices["open"][row] - gap) * 0.01
-        adjustment[row:] -= gap * 0.01
         contract[row:] += 1
-    months = [(2024 + k // 12, k % 12 + 1) for k in range(contract[-1] + 1)]
-    contracts = tuple(Contract(f"MCL{year}-{month}", "MCL", year, month, date(year, month, 20)) for year, month in months)
-    values: dict[str, Any] = {name: np.round(array) * 0.01 for name, array in prices.items()}
-    values |= {
+        shift.append(shift[-1] - gap * 0.01)
+        left_at.append(prices["open"][row] - gap * 0.01)
+    months = [(2024 + k // 12, k % 12 + 1) for k in range(len(shift))]
+    values: dict[str, Any] = {
         "instrument": MCL,
         "interval": "1m",
         "close_time": (session * DAY + (rows % bars_per_session) * 60) * 1_000_000_000,
+        "prices": prices,
         "volume": np.full(n, 10),
-        "adjustment": adjustment,
         "session": session,
         "to_close_sec": (bars_per_session - 1 - rows % bars_per_session) * 60,
         "contract": contract,
-        "roll": roll,
-        "outgoing_open": outgoing,
-        "contracts": contracts,
-        "roll_table": pd.DataFrame(columns=list(ROLL_COLUMNS)),
+        "shift": np.array(shift),
+        "left_at": np.array(left_at),
+        "contracts": tuple(Contract(f"MCL{year}-{month}", "MCL", year, month, date(year, month, 20)) for year, month in months),
         "fingerprint": "a walk",
         "synthetic": True,
     }
-    return Bars(**(values | changes))
+    return Bars.of(**(values | changes))
 
 
 def random_bars(n: int, seed: int = 0, start: int = 7_000, step: float = 3.0, bars_per_session: int = 100, rolls: int = 0) -> Bars:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mcl.calendar import NS, new_york_ns
+from mcl.data.table import PRICES, off_tick
 from mcl.errors import DataError
 from mcl.market import Contract, Instrument
 
@@ -26,8 +28,10 @@ MINUTE_NS = 60 * NS
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-Ticks = npt.NDArray[np.int32]
-MOST_TICKS = (1 << 31) - 2
+Narrow = npt.NDArray[np.int32]
+MOST = (1 << 31) - 2  # the largest tick, volume or number of seconds that a column holds
+WHOLE = ("volume", "session", "to_close_sec", "contract")
+COLUMNS = ("close_time", *(f"{name}_ticks" for name in PRICES), *WHOLE, "roll")
 
 # volume_from and volume_to are what the rule compared: cleared volume, or open interest for `roll.rule=open_interest`; -1: nothing known.
 ROLL_COLUMNS = ("session", "from_symbol", "to_symbol", "reason", "gap", "gap_time", "known_at", "volume_from", "volume_to")
@@ -36,9 +40,9 @@ ROLL_COLUMNS = ("session", "from_symbol", "to_symbol", "reason", "gap", "gap_tim
 class Inside(NamedTuple):
     """Finer bars in ticks. Those of row i, in order: rows first[i] .. first[i + 1] - 1; none for row 0, before which nothing is known."""
 
-    open: Ticks
-    high: Ticks
-    low: Ticks
+    open: Narrow
+    high: Narrow
+    low: Narrow
     first: Ints  # one more than there are bars
 
 
@@ -47,30 +51,34 @@ class Bars:
     """Aligned arrays of length n, one element per closed bar, strictly increasing in time. A minute without a trade has no row.
 
     close_time     int64, ns since the epoch, UTC: when the bar is known (`ts_event` of the stored row + the interval)
-    open … close   float64, price units of the dated contract; always on the tick grid; may be zero or negative
-    volume         int64, contracts
-    adjustment     float64, price units; add it to a price for the continuous (difference-adjusted) series
-    session        int64, days since 1970-01-01 of the CME trade date (18:00–17:00 New York)
-    to_close_sec   int64, seconds from close_time to the official close of the session (0 on its last bar)
-    contract       int64, index into `contracts`
+    open_ticks …   int32, whole ticks of the dated contract; may be zero or negative
+    volume         int32, contracts
+    session        int32, days since 1970-01-01 of the CME trade date (18:00–17:00 New York)
+    to_close_sec   int32, seconds from close_time to the official close of the session (0 on its last bar)
+    contract       int32, index into `contracts`
     roll           bool, True on the first bar of a new contract (never on row 0)
-    outgoing_open  float64, NaN except where `roll`: the price at which the outgoing contract trades when this bar opens
+
+    They are as narrow as the engine reads them. numpy wraps narrow products in silence: `column` gives wide ones to compute with.
+    What changes at rolls alone is one value per contract, float64, price units:
+
+    shift          add it to the contract's prices for the continuous series
+    left_at        price at which the contract before it trades when its own first bar opens; NaN without a roll, or if not known
     """
 
     instrument: Instrument
     interval: str  # "1m", "5m", "15m", "30m", "1h", "session"
     close_time: Ints
-    open: Floats
-    high: Floats
-    low: Floats
-    close: Floats
-    volume: Ints
-    adjustment: Floats
-    session: Ints
-    to_close_sec: Ints
-    contract: Ints
+    open_ticks: Narrow
+    high_ticks: Narrow
+    low_ticks: Narrow
+    close_ticks: Narrow
+    volume: Narrow
+    session: Narrow
+    to_close_sec: Narrow
+    contract: Narrow
     roll: Bools
-    outgoing_open: Floats
+    shift: Floats
+    left_at: Floats
     contracts: tuple[Contract, ...]
     roll_table: pd.DataFrame = field(repr=False)  # ROLL_COLUMNS, one row per roll
     fingerprint: str  # sha256 over all that a backtest can see of these bars
@@ -80,38 +88,112 @@ class Bars:
     finer: Callable[[], Bars] | None = field(default=None, repr=False, compare=False)  # reads the bars that these were made of
     settlement: pd.Series | None = field(default=None, repr=False)  # of the active contract by session (days), for marking in reports
 
+    @classmethod
+    def of(cls, instrument: Instrument, interval: str, close_time: Ints, prices: Mapping[str, Any], **known: Any) -> Bars:
+        """Bars from PRICES in price units and whole numbers of any width. `known`: the other fields, `contracts` and `synthetic` at least.
+
+        What is missing: no volume, one contract, a roll where the contract changes. Errors: DataError of `ticks_of` and of `narrow`.
+        """
+        ticks: dict[str, Any] = {f"{name}_ticks": ticks_of(prices[name], instrument, close_time) for name in PRICES}
+        whole: dict[str, Any] = {name: narrow(name, known.pop(name, np.zeros(len(close_time), np.int32))) for name in WHOLE}
+        usual: dict[str, Any] = {
+            "roll": np.diff(whole["contract"], prepend=whole["contract"][:1]) != 0,
+            "shift": np.zeros(len(known["contracts"])),
+            "left_at": np.full(len(known["contracts"]), np.nan),
+            "roll_table": pd.DataFrame(columns=list(ROLL_COLUMNS)),
+            "fingerprint": "",
+        }
+        return cls(instrument, interval, close_time, **ticks, **whole, **(usual | known))
+
     def __len__(self) -> int:
         return len(self.close_time)
 
     @cached_property
-    def ticks(self) -> dict[str, Ticks]:
-        """open, high, low, close, outgoing_open (0 where it is NaN) as whole ticks; DataError for more than MOST_TICKS."""
-        return {name: self._ticks(getattr(self, name)) for name in ("open", "high", "low", "close", "outgoing_open")}
-
-    def _ticks(self, prices: Floats) -> Ticks:
-        whole = np.divide(prices, self.instrument.tick_size)
-        np.rint(whole, out=whole)
-        if not (np.nanmin(whole, initial=0.0) > -MOST_TICKS and np.nanmax(whole, initial=0.0) < MOST_TICKS):
-            raise DataError(f"a price is further than {MOST_TICKS:,} ticks of {self.instrument.tick_size} from zero", "is the scale right?")
-        return np.nan_to_num(whole, copy=False, nan=0.0).astype(np.int32)
+    def ticks(self) -> dict[str, Narrow]:
+        """open, high, low, close in whole ticks."""
+        return {name: getattr(self, f"{name}_ticks") for name in PRICES}
 
     @cached_property
-    def marks(self) -> dict[str, Ticks]:
-        """volume (no more than MOST_TICKS), to_close_sec and contract as the kernel reads them."""
-        whole = {"volume": np.minimum(self.volume, MOST_TICKS), "to_close_sec": self.to_close_sec, "contract": self.contract}
-        return {name: values.astype(np.int32) for name, values in whole.items()}
+    def left_ticks(self) -> Narrow:
+        """`left_at` in whole ticks, 0 where it is not known."""
+        known, left = np.isfinite(self.left_at), np.zeros(len(self.left_at), np.int32)
+        left[known] = ticks_of(self.left_at[known], self.instrument)
+        return left
+
+    @cached_property
+    def prices(self) -> Mapping[str, Floats]:
+        """open, high, low, close of the dated contracts, in price units; each is made when it is first asked for."""
+        return _OnDemand(self.ticks, self.instrument.price)
+
+    @property
+    def open(self) -> Floats:
+        return self.prices["open"]
+
+    @property
+    def high(self) -> Floats:
+        return self.prices["high"]
+
+    @property
+    def low(self) -> Floats:
+        return self.prices["low"]
+
+    @property
+    def close(self) -> Floats:
+        return self.prices["close"]
+
+    @property
+    def adjustment(self) -> Floats:
+        """`shift` of each bar's contract."""
+        return self.column("adjustment")
+
+    @property
+    def outgoing_open(self) -> Floats:
+        """`left_at` where `roll`, else NaN: the price at which the outgoing contract trades when this bar opens."""
+        return self.column("outgoing_open")
+
+    def column(self, name: str, rows: slice = slice(None)) -> npt.NDArray[Any]:
+        """One value per bar of `rows` as float64 (prices, adjustment, outgoing_open), int64 or bool; not kept."""
+        if name in PRICES:
+            return self.instrument.price(self.ticks[name][rows])
+        if name == "adjustment":
+            return self.shift[self.contract[rows]]
+        if name == "outgoing_open":
+            return np.where(self.roll[rows], self.left_at[self.contract[rows]], np.nan)
+        values: npt.NDArray[Any] = getattr(self, name)[rows]
+        return values if name == "roll" else values.astype(np.int64)
 
     @cached_property
     def adjusted(self) -> Mapping[str, Floats]:
-        """open, high, low, close of the continuous series, in price units; each is made when it is first asked for."""
-        prices = {name: getattr(self, name) for name in ("open", "high", "low", "close")}
-        return _Adjusted(prices, self.adjustment, self.ratio, self.contract)
+        """open, high, low, close of the continuous series, in price units; each is made when it is first asked for.
+
+        A series that was never adjusted is the prices themselves.
+        """
+        price, ratio, shift, stretches = self.instrument.price, self.ratio, self.shift, self.stretches
+        if ratio is None and not any(shift[contract] for contract, _ in stretches):
+            return self.prices
+
+        def continuous(ticks: Narrow) -> Floats:
+            made = price(ticks)
+            for contract, rows in stretches:
+                if ratio is not None:
+                    made[rows] *= ratio[contract]
+                made[rows] += shift[contract]
+            return made
+
+        return _OnDemand(self.ticks, continuous)
+
+    @cached_property
+    def stretches(self) -> list[tuple[int, slice]]:
+        """Contract and rows, in order."""
+        edges = [0, *(np.flatnonzero(self.contract[1:] != self.contract[:-1]) + 1).tolist(), len(self)]
+        return [(int(self.contract[a]), slice(a, b)) for a, b in pairwise(edges) if a < b]
 
     @cached_property
     def event(self) -> npt.NDArray[np.uint8]:
         """1 where a new session starts, 2 where `roll`, 3 where both, else 0; row 0 starts nothing."""
-        event = self.roll.astype(np.uint8) * np.uint8(2)
-        event[1:] |= np.diff(self.session) != 0
+        event = self.roll.astype(np.uint8)
+        event *= np.uint8(2)
+        event[1:] |= self.session[1:] != self.session[:-1]
         return event
 
     @cached_property
@@ -140,17 +222,17 @@ class Bars:
     @cached_property
     def week_minute(self) -> npt.NDArray[np.int16]:
         """Minutes from Monday 00:00 to the close, on New York's clock. It never changes its offset while a session is open."""
-        first = np.flatnonzero(np.concatenate([[True], np.diff(self.session) != 0]))
+        first = np.append(0, self.session_ends[:-1] + 1)
         offset = (new_york_ns(self.close_time[first]) - self.close_time[first]) // MINUTE_NS + 3 * 1440  # 1970-01-01 was a Thursday
-        minutes = self.close_time // MINUTE_NS + np.repeat(offset, np.diff(np.append(first, len(self))))
+        minutes: Ints = self.close_time // MINUTE_NS + np.repeat(offset, np.diff(np.append(first, len(self))))
         return (minutes % 10_080).astype(np.int16)
 
     @cached_property
     def first_bad_row(self) -> int:
-        """The first row with a price that is not a finite number (`outgoing_open` counts where `roll`), -1 if there is none."""
-        bad = ~(np.isfinite(self.open) & np.isfinite(self.high) & np.isfinite(self.low) & np.isfinite(self.close))
-        bad |= self.roll & ~np.isfinite(self.outgoing_open)
-        return int(np.argmax(bad)) if bad.any() else -1
+        """The first row that rolls without a price of the contract it leaves, -1 if there is none."""
+        rows = np.flatnonzero(self.roll)
+        bad = rows[~np.isfinite(self.left_at[self.contract[rows]])]
+        return int(bad[0]) if len(bad) else -1
 
     @cached_property
     def times(self) -> pd.DatetimeIndex:
@@ -158,26 +240,25 @@ class Bars:
 
     def frame(self) -> pd.DataFrame:
         """The rows as a DataFrame indexed by close time, for strategies written in pandas and for reports."""
-        columns = {name: getattr(self, name) for name in ("open", "high", "low", "close", "volume")}
+        columns = dict(self.prices) | {"volume": self.column("volume")}
         adjusted = {f"adj_{name}": values for name, values in self.adjusted.items()}
         symbols = np.array([c.symbol for c in self.contracts], dtype=object)[self.contract]
-        marks = {"session": self.session, "contract": symbols, "roll": self.roll}
+        marks = {"session": self.column("session"), "contract": symbols, "roll": self.roll}
         return pd.DataFrame(columns | adjusted | marks, index=self.times)
 
     def rows(self, start: int, stop: int) -> Bars:
         """The bars [start, stop) as views; the roll table is cut to the sessions that remain."""
         if not 0 <= start < stop <= len(self):
             raise DataError(f"rows {start}..{stop} of {len(self)} bars are empty or outside; choose 0 <= start < stop <= {len(self)}")
-        names = ("close_time", "open", "high", "low", "close", "volume", "adjustment", "session", "to_close_sec", "contract")
-        cut: dict[str, Any] = {name: getattr(self, name)[start:stop] for name in names}
-        roll, outgoing = self.roll[start:stop].copy(), self.outgoing_open[start:stop].copy()
-        roll[0], outgoing[0] = False, np.nan
+        cut: dict[str, Any] = {name: getattr(self, name)[start:stop] for name in COLUMNS}
+        cut["roll"] = cut["roll"].copy()
+        cut["roll"][0] = False
         days = self.roll_table["session"].to_numpy().astype("datetime64[D]").astype(np.int64)
         kept = self.roll_table[(days > cut["session"][0]) & (days <= cut["session"][-1])]
         settled = self.settlement
         if settled is not None:
             settled = settled[(settled.index >= cut["session"][0]) & (settled.index <= cut["session"][-1])]
-        return replace(self, **cut, roll=roll, outgoing_open=outgoing, roll_table=kept, settlement=settled)
+        return replace(self, **cut, roll_table=kept, settlement=settled)
 
     def between(self, start: Any = None, end: Any = None) -> Bars:
         """Bars of the sessions start <= trade date < end (either may be None), as views."""
@@ -189,25 +270,46 @@ class Bars:
         return self.rows(low, high)
 
 
-class _Adjusted(Mapping[str, Floats]):
-    """price * ratio + adjustment by column. A series that was never adjusted is the prices themselves."""
+class _OnDemand(Mapping[str, Floats]):
+    """Columns made of those in ticks, each when it is first asked for."""
 
-    def __init__(self, prices: dict[str, Floats], adjustment: Floats, ratio: Floats | None, contract: Ints) -> None:
-        self._prices, self._adjustment, self._ratio, self._contract = prices, adjustment, ratio, contract
-        never = ratio is None and not adjustment.any()
-        self._made: dict[str, Floats] = dict(prices) if never else {}
+    def __init__(self, ticks: dict[str, Narrow], make: Callable[[Narrow], Floats]) -> None:
+        self._ticks, self._make = ticks, make
+        self._made: dict[str, Floats] = {}
 
     def __getitem__(self, name: str) -> Floats:
         if name not in self._made:
-            price = self._prices[name]
-            self._made[name] = (price if self._ratio is None else price * self._ratio[self._contract]) + self._adjustment
+            self._made[name] = self._make(self._ticks[name])
         return self._made[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._prices)
+        return iter(self._ticks)
 
     def __len__(self) -> int:
-        return len(self._prices)
+        return len(self._ticks)
+
+
+def ticks_of(prices: Any, of: Instrument, close_time: Ints | None = None) -> Narrow:
+    """Prices in whole ticks. DataError for one that is not finite, off the tick, or as far as MOST from zero."""
+    exact = np.asarray(prices, np.float64) / of.tick_size
+    if (bad := ~np.isfinite(exact) | off_tick(exact)).any():
+        row = int(np.argmax(bad))
+        place = f"row {row}" + ("" if close_time is None else f", closed at {pd.Timestamp(int(close_time[row]), tz='UTC')},")
+        if np.isfinite(exact[row]):
+            raise DataError(f"{place} has the price {prices[row]}, which is off the tick of {of.tick_size:g}")
+        raise DataError(f"{place} has a price that is not finite; every bar needs four prices")
+    whole = np.rint(exact, out=exact)
+    if not np.abs(whole).max(initial=0.0) < MOST:
+        raise DataError(f"a price is further than {MOST:,} ticks of {of.tick_size} from zero", "is the scale right?")
+    return whole.astype(np.int32)
+
+
+def narrow(name: str, values: Any) -> Narrow:
+    """Whole numbers as the column `name` holds them; DataError for one beyond MOST."""
+    whole = np.asarray(values)
+    if whole.dtype != np.int32 and (most := int(np.abs(whole).max(initial=0))) > MOST:
+        raise DataError(f"{name} {most:,} is more than the {MOST:,} that a bar can have", "are the columns the right ones?")
+    return whole.astype(np.int32, copy=False)
 
 
 def _day(value: Any) -> int:

@@ -18,17 +18,18 @@ import pandas as pd
 from mcl import schema
 from mcl.calendar import NS, Sessions, from_day
 from mcl.data import roll
-from mcl.data.bars import ROLL_COLUMNS, Bars
-from mcl.data.table import PRICES, ROW_COLUMNS, STEPS_SEC, Rows, on_tick, published
+from mcl.data.bars import ROLL_COLUMNS, Bars, narrow, ticks_of
+from mcl.data.table import PRICES, ROW_COLUMNS, STEPS_SEC, Rows, published
 from mcl.errors import DataError
 from mcl.market import Contract, Instrument
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-VERSION = 2  # raise it whenever the same dataset and rule would give other bars: finished bars are cached
+VERSION = 3  # raise it whenever the same dataset and rule would give other bars, or the same ones kept differently: they are cached
 GAP_DAYS = 12  # how far back the last common bar of two contracts is looked for
-ARRAYS = ("close_time", *PRICES, "volume", "adjustment", "session", "to_close_sec", "contract", "roll", "outgoing_open")
+CHUNK = 1 << 16  # rows of a fingerprint made wide at once
+ARRAYS = ("close_time", *PRICES, "volume", "adjustment", "session", "to_close_sec", "roll", "outgoing_open")
 _EPOCH = 719163  # date(1970, 1, 1).toordinal()
 
 
@@ -82,12 +83,9 @@ def assemble(source: Source, rule: schema.Roll, without: Ints | None = None) -> 
     rolls = [_price(source, read, step, rows) for step, rows in zip(steps, pieces[1:], strict=True)]
     if rule.adjust == "ratio":
         _positive(source, pieces, rolls)
-    lengths, joined = np.array([len(p) for p in pieces]), _joined(pieces)
-    columns = _columns(source, joined, lengths, rolls, rule)
-    table = roll_table(_records(source.contracts, rolls))
-    facts: dict[str, Any] = {"contracts": source.contracts, "roll_table": table, "fingerprint": "", "synthetic": source.synthetic}
-    facts |= {"ratio": _ratios(source, rolls) if rule.adjust == "ratio" else None, "settlement": _settlements(source, days, chosen)}
-    return Bars(source.instrument, source.interval, **columns, **facts)
+    facts = _by_contract(source, rolls, rule) | {"contracts": source.contracts, "settlement": _settlements(source, days, chosen)}
+    facts |= {"roll_table": roll_table(_records(source.contracts, rolls)), "fingerprint": "", "synthetic": source.synthetic}
+    return Bars(source.instrument, source.interval, **_columns(source, _joined(pieces)), **facts)
 
 
 def active(source: Source, rule: schema.Roll, days: Ints) -> tuple[Ints, list[roll.Step]]:
@@ -141,12 +139,22 @@ def _positive(source: Source, pieces: list[Rows], rolls: list[_Roll]) -> None:
             raise DataError(text, "choose roll.adjust=difference")
 
 
-def _ratios(source: Source, rolls: list[_Roll]) -> Floats:
-    """Per contract: the product of outgoing over incoming price of all rolls up to it."""
-    ratio = np.ones(len(source.contracts))
-    for item in rolls:
-        ratio[item.step.incoming :] = ratio[item.step.outgoing] * item.gap.outgoing / item.gap.incoming
-    return ratio
+def _by_contract(source: Source, rolls: list[_Roll], rule: schema.Roll) -> dict[str, Any]:
+    """What changes at rolls alone: the sum of all gaps up to a contract, or the product of outgoing over incoming prices."""
+    n = len(source.contracts)
+    shift, left_at, ratio = np.zeros(n), np.full(n, np.nan), np.ones(n)
+    gaps = _on_tick([item.gap.value for item in rolls], source.instrument)
+    for item, total in zip(rolls, _on_tick(-np.cumsum(gaps), source.instrument), strict=True):
+        left_at[item.step.incoming] = item.outgoing_open
+        if rule.adjust == "difference":
+            shift[item.step.incoming :] = total
+        elif rule.adjust == "ratio":
+            ratio[item.step.incoming :] = ratio[item.step.outgoing] * item.gap.outgoing / item.gap.incoming
+    return {"shift": shift, "left_at": left_at, "ratio": ratio if rule.adjust == "ratio" else None}
+
+
+def _on_tick(prices: Any, of: Instrument) -> Floats:
+    return of.price(np.rint(np.asarray(prices, np.float64) / of.tick_size))
 
 
 def close_times(rows: Rows, interval: str, calendar: Sessions) -> Ints:
@@ -186,7 +194,7 @@ def _price(source: Source, read: Reader, step: roll.Step, incoming: Rows) -> _Ro
         gap = _first_gap(source, step, old, old_time, incoming)
     same = np.flatnonzero(old.ts_event == incoming.ts_event[0])
     price = old.open[same[0]] if len(same) else incoming.open[0] - gap.value
-    return _Roll(step, gap, float(on_tick(np.array([price]), source.instrument)[0]))
+    return _Roll(step, gap, float(_on_tick(price, source.instrument)))
 
 
 def _first_gap(source: Source, step: roll.Step, old: Rows, old_time: Ints, incoming: Rows) -> roll.Gap:
@@ -206,26 +214,18 @@ def _joined(pieces: list[Rows]) -> Rows:
     return Rows(*(np.concatenate(parts.pop(name)) for name in ROW_COLUMNS))
 
 
-def _columns(source: Source, rows: Rows, lengths: Ints, rolls: list[_Roll], rule: schema.Roll) -> dict[str, Any]:
-    first = np.concatenate([[0], np.cumsum(lengths)])[:-1]
-    gaps = on_tick(np.array([r.gap.value for r in rolls], np.float64), source.instrument)
-    offsets = np.concatenate([[0.0], -np.cumsum(gaps)]) if rule.adjust == "difference" else np.zeros(len(lengths))
+def _columns(source: Source, rows: Rows) -> dict[str, Any]:
     known = close_times(rows, source.interval, source.calendar)
     if (np.diff(known) <= 0).any():
         at = int(np.argmax(np.diff(known) <= 0)) + 1
         raise DataError(f"bars are not in increasing order of time at {source.contracts[rows.contract[at]].symbol}, bar {at + 1}")
-    marks, outgoing = np.zeros(len(rows), np.bool_), np.full(len(rows), np.nan)
-    marks[first[1:]], outgoing[first[1:]] = True, [r.outgoing_open for r in rolls]
+    whole = {"volume": rows.volume, "session": rows.session, "contract": rows.contract}
+    whole |= {"to_close_sec": _to_close(known, rows.session, source.calendar)}
     return {
         "close_time": known,
-        **{name: on_tick(getattr(rows, name), source.instrument) for name in PRICES},
-        "volume": rows.volume,
-        "adjustment": np.repeat(on_tick(offsets, source.instrument), lengths),
-        "session": rows.session,
-        "to_close_sec": _to_close(known, rows.session, source.calendar),
-        "contract": rows.contract,
-        "roll": marks,
-        "outgoing_open": outgoing,
+        **{f"{name}_ticks": ticks_of(getattr(rows, name), source.instrument, known) for name in PRICES},
+        **{name: narrow(name, values) for name, values in whole.items()},
+        "roll": np.append(False, rows.contract[1:] != rows.contract[:-1]),
     }
 
 
@@ -299,14 +299,14 @@ def resample(bars: Bars, interval: str, calendar: Sessions) -> Bars:
 def _merge(bars: Bars, interval: str, starts: Ints, edge: Ints, closes: Ints) -> Bars:
     stops = np.append(starts[1:], len(bars)) - 1
     known = np.maximum(edge[starts], bars.close_time[stops])
-    first = {name: getattr(bars, name)[starts] for name in ("open", "adjustment", "session", "contract", "roll", "outgoing_open")}
+    first = {name: getattr(bars, name)[starts] for name in ("open_ticks", "session", "contract", "roll")}
     folded = {
         "close_time": known,
-        "high": np.maximum.reduceat(bars.high, starts),
-        "low": np.minimum.reduceat(bars.low, starts),
-        "close": bars.close[stops],
-        "volume": np.add.reduceat(bars.volume, starts),
-        "to_close_sec": np.maximum(0, (closes[starts] - known) // NS),
+        "high_ticks": np.maximum.reduceat(bars.high_ticks, starts),
+        "low_ticks": np.minimum.reduceat(bars.low_ticks, starts),
+        "close_ticks": bars.close_ticks[stops],
+        "volume": narrow("volume", np.add.reduceat(bars.volume, starts, dtype=np.int64)),
+        "to_close_sec": narrow("to_close_sec", np.maximum(0, (closes[starts] - known) // NS)),
     }
     return replace(bars, interval=interval, **first, **folded)
 
@@ -315,15 +315,17 @@ def _merge(bars: Bars, interval: str, starts: Ints, edge: Ints, closes: Ints) ->
 
 
 def fingerprint(bars: Bars) -> str:
-    """sha256 over all that a backtest can see: the instrument's facts, the interval, every array, and which contract each bar is of."""
+    """sha256 over all that a backtest can see: the instrument's facts, the interval, every column as it is wide, and
+    which contract each bar is of."""
     digest = hashlib.sha256()
     of = bars.instrument
-    starts = np.flatnonzero(np.concatenate([[True], np.diff(bars.contract) != 0]))
-    symbols = [bars.contracts[i].name for i in bars.contract[starts]]
-    digest.update(repr((of.symbol, of.multiplier, of.tick_size, bars.interval, symbols, starts.tolist())).encode())
+    held, starts = [contract for contract, _ in bars.stretches], [rows.start for _, rows in bars.stretches]
+    symbols = [bars.contracts[contract].name for contract in held]
+    digest.update(repr((of.symbol, of.multiplier, of.tick_size, bars.interval, symbols, starts)).encode())
     for name in ARRAYS:
-        if name != "contract":
-            digest.update(name.encode() + b"\0" + np.ascontiguousarray(getattr(bars, name)).data)
+        digest.update(name.encode() + b"\0")
+        for start in range(0, len(bars), CHUNK):
+            digest.update(np.ascontiguousarray(bars.column(name, slice(start, start + CHUNK))).data)
     if bars.ratio is not None:
-        digest.update(b"ratio\0" + np.ascontiguousarray(bars.ratio[bars.contract[starts]]).data)
+        digest.update(b"ratio\0" + bars.ratio[held].tobytes())
     return digest.hexdigest()

@@ -35,8 +35,8 @@ import pyarrow.parquet as pq
 
 from mcl import steps
 from mcl.calendar import Sessions, from_day, to_day
-from mcl.data.bars import Bars
-from mcl.data.front import ARRAYS, fingerprint, roll_records, roll_table
+from mcl.data.bars import COLUMNS, Bars
+from mcl.data.front import fingerprint, roll_records, roll_table
 from mcl.data.table import PRICES, STEPS_SEC, Rows, Table, Traded, accepted
 from mcl.errors import DataError, StoreError
 from mcl.files import write_whole
@@ -335,14 +335,18 @@ def _holds(group: Any, first: int | None, last: int | None) -> bool:
 # -------------------------------------------------------------------------------------------------------- finished bars
 
 
+_PER_CONTRACT = ("shift", "left_at", "ratio")
+
+
 def save_bars(path: Path, bars: Bars) -> None:
-    """The arrays of `bars` in one uncompressed Arrow file, whole or not at all."""
-    columns = {name: np.ascontiguousarray(getattr(bars, name)) for name in ARRAYS}
+    """The columns of `bars` in one uncompressed Arrow file, whole or not at all."""
+    columns = {name: np.ascontiguousarray(getattr(bars, name)) for name in COLUMNS}
     columns["roll"] = columns["roll"].view(np.int8)  # Arrow packs booleans into bits
     settled = bars.settlement if bars.settlement is not None else pd.Series(dtype=float)
-    told = {"rolls": roll_records(bars.roll_table), "ratio": None if bars.ratio is None else bars.ratio.tolist()}
-    told["settlement"] = [settled.index.tolist(), settled.tolist()]
+    told: dict[str, Any] = {"rolls": roll_records(bars.roll_table), "settlement": [settled.index.tolist(), settled.tolist()]}
+    told |= {name: None if (values := getattr(bars, name)) is None else values.tolist() for name in _PER_CONTRACT}
     notes = {"interval": bars.interval, "fingerprint": fingerprint(bars), "told": json.dumps(told)}
+    notes["sha256"] = _digest(notes, columns)
     table = pa.table(columns).combine_chunks().replace_schema_metadata(notes)
     part = path.with_name(f"{path.name}.part-{uuid.uuid4().hex[:8]}")
     try:
@@ -358,14 +362,22 @@ def save_bars(path: Path, bars: Bars) -> None:
         raise StoreError(f"cannot write {path}: {error.strerror or error}", _FULL) from error
 
 
+def _digest(notes: dict[str, str], columns: dict[str, Any]) -> str:
+    """sha256 over all that the file says."""
+    digest = hashlib.sha256("\0".join(notes[name] for name in ("interval", "fingerprint", "told")).encode())
+    for values in columns.values():
+        digest.update(values.data)
+    return digest.hexdigest()
+
+
 def _mapped(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """Notes and arrays of an Arrow file, mapped copy-on-write: writeable, read from disk as they are touched, never written back."""
+    """Notes and columns of an Arrow file, mapped copy-on-write: writeable, read from disk as they are touched, never written back."""
     with path.open("rb") as file:
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     table = pa.ipc.open_file(pa.py_buffer(content)).read_all()
     start = np.frombuffer(content, np.uint8).ctypes.data
     columns = {}
-    for name in ARRAYS:
+    for name in COLUMNS:
         column = table[name].chunk(0)
         values = column.buffers()[1]
         offset = values.address - start + column.offset * column.type.bit_width // 8
@@ -377,17 +389,18 @@ def load_bars(path: Path, dataset: Dataset) -> Bars:
     """The bars that `save_bars` wrote; DataError when the file is damaged."""
     try:
         notes, columns = _mapped(path)
+        whole = _digest(notes, columns) == notes["sha256"]
     except (OSError, ValueError, KeyError, pa.ArrowInvalid) as error:
         raise DataError(f"{path} cannot be read: {error}", _CACHE) from error
+    if not whole:
+        raise DataError(f"{path} is damaged: its bars are not those that were written", _CACHE)
     columns["roll"] = columns["roll"].view(np.bool_)
     told = json.loads(notes["told"])
     index, prices = told["settlement"]
-    settled = pd.Series(prices, index=np.array(index, np.int64), name="settlement", dtype="float64")
-    bars = Bars(
+    by_contract: dict[str, Any] = {name: None if told[name] is None else np.array(told[name], np.float64) for name in _PER_CONTRACT}
+    return Bars(
         dataset.instrument, notes["interval"], **columns, contracts=dataset.contracts, roll_table=roll_table(told["rolls"]),
-        fingerprint=notes["fingerprint"], synthetic=dataset.synthetic, settlement=settled,
-        ratio=None if told["ratio"] is None else np.array(told["ratio"], np.float64),
+        fingerprint=notes["fingerprint"], synthetic=dataset.synthetic,
+        settlement=pd.Series(prices, index=np.array(index, np.int64), name="settlement", dtype="float64"),
+        **by_contract,
     )  # fmt: skip
-    if fingerprint(bars) != bars.fingerprint:
-        raise DataError(f"{path} is damaged: its bars do not have the fingerprint they were written with", _CACHE)
-    return bars

@@ -127,7 +127,7 @@ def faults(rows: Rows, of: Instrument, before: Ints) -> list[Fault]:
     contradiction = "high {high} is below open {open} or close {close}", "low {low} is above open {open} or close {close}"
     return [
         Fault("missing price", f"a price is missing or not finite ({_QUOTE})", ~np.isfinite(price).all(axis=0)),
-        Fault("off tick", f"a price is off the tick of {of.tick_size:g} of {of.symbol} ({_QUOTE})", _off_tick(ticks)),
+        Fault("off tick", f"a price is off the tick of {of.tick_size:g} of {of.symbol} ({_QUOTE})", np.any(off_tick(ticks), axis=0)),
         Fault("contradiction", "high {high} is below low {low}", rows.high < rows.low),
         Fault("contradiction", contradiction[0], rows.high < np.maximum(rows.open, rows.close)),
         Fault("contradiction", contradiction[1], rows.low > np.minimum(rows.open, rows.close)),
@@ -137,9 +137,10 @@ def faults(rows: Rows, of: Instrument, before: Ints) -> list[Fault]:
     ]
 
 
-def _off_tick(ticks: Floats) -> npt.NDArray[np.bool_]:
+def off_tick(ticks: Floats) -> npt.NDArray[np.bool_]:
+    """Whether each price, divided by the tick, lies between two ticks; False for one that is not finite."""
     with np.errstate(invalid="ignore"):
-        off: npt.NDArray[np.bool_] = np.any(np.abs(ticks - np.rint(ticks)) > 1e-4, axis=0)
+        off: npt.NDArray[np.bool_] = np.abs(ticks - np.rint(ticks)) > 1e-4
     return off
 
 
@@ -201,14 +202,6 @@ def accepted(table: Table, counts: Counter[str]) -> Iterator[Rows]:
 
 def _row(rows: Rows, i: int) -> dict[str, Any]:
     return {name: getattr(rows, name)[i] for name in (*PRICES, "volume")}
-
-
-def on_tick(price: Floats, of: Instrument) -> Floats:
-    """Prices as the doubles nearest to whole ticks, so that equal prices are equal bits whatever their source."""
-    decimals = max(0, -int(np.floor(np.log10(of.tick_size))) + 2)
-    whole: Floats = np.rint(price / of.tick_size)
-    whole *= of.tick_size
-    return np.round(whole, decimals, out=whole)
 
 
 def in_session(rows: Rows, calendar: Sessions) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mcl import calendar, schema
-from mcl.data.bars import Bars, Floats, Inside
+from mcl.data.bars import COLUMNS, Bars, Floats, Inside
 from mcl.engine import kernel
 from mcl.engine.account import Holding, Ledger, Money
 from mcl.engine.curve import Curve
@@ -22,7 +22,6 @@ from mcl.strategy import build
 
 __all__ = ["Plan", "backtest", "plan", "simulate", "slippage_by_bar", "way"]
 
-COLUMNS = ("open", "high", "low", "close", "outgoing_open", "volume", "session", "to_close_sec", "contract", "roll")
 RARE = (
     *("max_orders_per_session", "max_loss_per_trade_usd", "max_consecutive_losses"),
     *("initial_margin_usd", "maintenance_margin_usd"),
@@ -39,13 +38,13 @@ def simulate(
     execution: schema.Execution = MARKET,
     ledger: Ledger | None = None,
 ) -> Result:
-    """Trade the plan bar by bar; EngineError for arrays that do not fit or a price that is not a number.
+    """Trade the plan bar by bar; EngineError for arrays that do not fit or a roll without a price.
 
     `ledger` is what the first bar begins with (default: flat, with the capital): a session goes on from the one before it.
     """
     n = _length(bars, plan)
     if (row := bars.first_bad_row) >= 0:
-        raise EngineError(f"row {row}, closed at {bars.times[row]}, has a price that is not finite; every bar needs four prices")
+        raise EngineError(f"row {row}, closed at {bars.times[row]}, rolls, and where the contract before it traded then is not known")
     if execution.participation_frac is not None and not bars.volume.any():
         raise EngineError(f"execution.participation_frac={execution.participation_frac} needs volumes, and these bars have none")
     money = Money(float(capital_usd), bars.instrument.tick_value_usd, float(costs.side_usd), float(costs.slippage_ticks))
@@ -103,12 +102,12 @@ def way(plan: Plan, limits: schema.Limits, costs: schema.Costs, execution: schem
 
 
 def _market(bars: Bars, costs: schema.Costs, execution: schema.Execution) -> kernel.Market:
-    marks = {name: readonly(values, np.int32) for name, values in bars.marks.items()}
+    marks = {name: readonly(getattr(bars, name), np.int32) for name in ("volume", "to_close_sec", "contract")}
     prices = {name: readonly(values, np.int32) for name, values in bars.ticks.items()}
     inside = bars.inside if execution.bracket == "finer" else Inside(*(np.empty(0, np.int32),) * 3, np.empty(0, np.int64))
     finer = Inside(*(readonly(values, values.dtype) for values in inside))
     by_bar = {"event": readonly(bars.event, np.uint8), "slippage": readonly(slippage_by_bar(bars, costs))}
-    return kernel.Market(**prices, **marks, **by_bar, inside=finer)
+    return kernel.Market(**prices, left=readonly(bars.left_ticks, np.int32), **marks, **by_bar, inside=finer)
 
 
 def _length(bars: Bars, plan: Plan) -> int:

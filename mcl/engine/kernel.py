@@ -2,7 +2,7 @@
 
 Within bar i, in this order:
   1. a new session resets the daily counters; an entry order of the session before is gone
-  2. roll: the old contract is closed at `outgoing_open`, the new one opened at `open`, slippage and commission on both legs
+  2. roll: the old contract is closed where it trades at this open, the new one opened at `open`, slippage and commission on both legs
   3. the target decided at the close of bar i - 1 (earlier with a latency) is traded at `open`, slippage against us; what opens or
      adds risk waits for its price when the entry is not at the market
   4. the protective stop or take-profit: through a gap at `open`, else at its level; if the bar touches both, the stop was first,
@@ -58,13 +58,13 @@ Changes = npt.NDArray[np.void]
 
 
 class Market(NamedTuple):
-    """Read-only arrays of length n: prices in whole ticks, the rest as in `Bars`."""
+    """Read-only arrays of length n but for `left`: prices in whole ticks, the rest as in `Bars`."""
 
     open: npt.NDArray[np.int32]
     high: npt.NDArray[np.int32]
     low: npt.NDArray[np.int32]
     close: npt.NDArray[np.int32]
-    outgoing_open: npt.NDArray[np.int32]  # of the rows that roll
+    left: npt.NDArray[np.int32]  # by contract: where the one before it traded at the open of its first bar
     volume: npt.NDArray[np.int32]
     to_close_sec: npt.NDArray[np.int32]
     contract: npt.NDArray[np.int32]
@@ -183,7 +183,7 @@ def _advance(  # noqa: PLR0912, PLR0915
       - a comparison of target and position in place of `order`: the compiler may put the one for the other and so chain each bar to
         the arithmetic of the bar before
     """
-    opens, highs, lows, closes, outgoings, volumes, to_close, contracts, events, slippages, inside = market
+    opens, highs, lows, closes, lefts, volumes, to_close, contracts, events, slippages, inside = market
     inside_opens, inside_highs, inside_lows, firsts = inside
     wanted, slacks, stops, take_profits, trails, gates = wish
     targets, blocks = track
@@ -209,7 +209,7 @@ def _advance(  # noqa: PLR0912, PLR0915
             if events[i] & NEW_SESSION:
                 guard = guard_at_open(guard, equity)
             if events[i] & NEW_CONTRACT and holding.position != 0:
-                held, outgoing = holding.position, float(outgoings[i])
+                held, outgoing = holding.position, float(lefts[contracts[i]])
                 paid = slippage(base, held, volumes[i], execution) if full else base
                 sold, bought = outgoing - sign(held) * paid, opening + sign(held) * paid
                 holding = rolled(holding, sold, bought, opening - outgoing)
@@ -222,7 +222,7 @@ def _advance(  # noqa: PLR0912, PLR0915
                 decided_at = float(closes[k])
                 for passed in range(k + 1, signed(i) + 1):
                     if events[passed] & NEW_CONTRACT:
-                        decided_at += float(opens[passed]) - float(outgoings[passed])
+                        decided_at += float(opens[passed]) - float(lefts[contracts[passed]])
                 collared = abs(opening - decided_at) > limits.price_collar_ticks
                 goal = _admitted(signed(targets[k]), holding.position, guard, collared, terms)
                 collared = goal != targets[k] and collared

@@ -26,7 +26,8 @@ def levels(result: Result, plan: Plan, execution: schema.Execution) -> tuple[Flo
     if not protected or execution.entry != "market" or execution.participation_frac is not None:
         return np.empty(0), np.empty(0)
     ticks, n = result.bars.ticks, len(result.bars)
-    moves = Moves(readonly(ticks["close"]), readonly(ticks["open"] - ticks["outgoing_open"]), 1 + execution.latency_bars)
+    gap = ticks["open"].astype(np.float64) - result.bars.left_ticks[result.bars.contract]
+    moves = Moves(readonly(ticks["close"]), readonly(gap), 1 + execution.latency_bars)
     distances = Distances(readonly(plan.stop_ticks), readonly(plan.take_profit_ticks), readonly(plan.trail_ticks))
     stop, take_profit = np.full(n, math.nan), np.full(n, math.nan)
     _replayed(result.fills, moves, distances, stop, take_profit)

@@ -122,7 +122,7 @@ class Result:
         last close where none is published."""
         last, bars = self.bars.session_ends, self.bars
         published = pd.Series(dtype=np.float64) if bars.settlement is None else bars.settlement
-        apart = np.nan_to_num(published.reindex(bars.session[last]).to_numpy(np.float64) - bars.close[last])
+        apart = np.nan_to_num(published.reindex(bars.session[last]).to_numpy(np.float64) - bars.instrument.price(bars.close_ticks[last]))
         usd: pd.Series[float] = self.session_equity + self.position[last] * apart * bars.instrument.multiplier
         return usd.rename("settled_usd")
 

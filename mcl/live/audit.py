@@ -141,10 +141,10 @@ def replay(
 
 def _rolling(bars: Bars, roll: Roll) -> Bars:
     """With the roll at the first open: where the old contract traded then, or, if nothing tells, the gap of the table below the new."""
-    rolls, outgoing = np.zeros(len(bars), np.bool_), np.full(len(bars), np.nan)
+    rolls, left_at = np.zeros(len(bars), np.bool_), bars.left_at.copy()
     rolls[0] = True
-    outgoing[0] = roll.outgoing_open if np.isfinite(roll.outgoing_open) else bars.open[0] - roll.gap
-    return replace(bars, roll=rolls, outgoing_open=outgoing)
+    left_at[bars.contract[0]] = roll.outgoing_open if np.isfinite(roll.outgoing_open) else bars.open[0] - roll.gap
+    return replace(bars, roll=rolls, left_at=left_at)
 
 
 def expected(result: Result, intent: Plan) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import numpy as np
 from mcl import schema
 from mcl.broker.tws import SimulatedTWS, Tape
 from mcl.data import build, front
-from mcl.data.bars import Bars
+from mcl.data.bars import Bars, ticks_of
 from mcl.data.table import PRICES
 from mcl.live.book import Book, carried
 from mcl.live.roll import Roll
@@ -61,9 +61,10 @@ def outgoing_tape(data: schema.Data, root: Path, stage: Stage, roll: Roll) -> Ta
     price = round(float(first.open[0] - roll.gap if np.isnan(roll.outgoing_open) else roll.outgoing_open), 10)
     if at == len(bars) or bars.close_time[at] != first.close_time[0]:
         return Tape.from_bars(_with_bar(bars, at, first, price), stage.day)
-    prices = {name: getattr(bars, name).copy() for name in ("open", "high", "low")}
-    prices["open"][at], prices["high"][at], prices["low"][at] = price, max(price, bars.high[at]), min(price, bars.low[at])
-    return Tape.from_bars(replace(bars, open=prices["open"], high=prices["high"], low=prices["low"]), stage.day)
+    ticks = {name: column.copy() for name, column in bars.ticks.items() if name != "close"}
+    own = int(ticks_of([price], bars.instrument)[0])
+    ticks["open"][at], ticks["high"][at], ticks["low"][at] = own, max(own, ticks["high"][at]), min(own, ticks["low"][at])
+    return Tape.from_bars(replace(bars, open_ticks=ticks["open"], high_ticks=ticks["high"], low_ticks=ticks["low"]), stage.day)
 
 
 def contract_bars(data: schema.Data, root: Path, contract: Contract, day: int) -> Bars:
@@ -72,26 +73,17 @@ def contract_bars(data: schema.Data, root: Path, contract: Contract, day: int) -
     index = [known.symbol for known in stored.contracts].index(contract.symbol)
     rows = stored.rows(index, first=day - BEFORE_DAYS, last=day)
     close_time = front.close_times(rows, stored.interval, stored.calendar)
-    n = len(rows)
     closes = stored.calendar.close_ns[np.searchsorted(stored.calendar.day, rows.session)]
-    bars = Bars(
-        instrument=stored.instrument,
-        interval=stored.interval,
-        close_time=close_time,
-        open=rows.open,
-        high=rows.high,
-        low=rows.low,
-        close=rows.close,
+    bars = Bars.of(
+        stored.instrument,
+        stored.interval,
+        close_time,
+        {name: getattr(rows, name) for name in PRICES},
         volume=rows.volume,
-        adjustment=np.zeros(n),
         session=rows.session,
         to_close_sec=np.maximum(0, (closes - close_time) // 1_000_000_000),
         contract=rows.contract,
-        roll=np.zeros(n, np.bool_),
-        outgoing_open=np.full(n, np.nan),
         contracts=stored.contracts,
-        roll_table=front.roll_table([]),
-        fingerprint="",
         synthetic=stored.synthetic,
     )
     return front.resample(bars, data.interval, stored.calendar)
@@ -99,7 +91,7 @@ def contract_bars(data: schema.Data, root: Path, contract: Contract, day: int) -
 
 def _with_bar(bars: Bars, at: int, first: Bars, price: float) -> Bars:
     """One more bar, at the open of the session."""
-    own: dict[str, Any] = dict.fromkeys(PRICES, price) | {"volume": 0, "adjustment": 0.0, "roll": False, "outgoing_open": np.nan}
+    own: dict[str, Any] = {f"{name}_ticks": ticks_of([price], bars.instrument)[0] for name in PRICES} | {"volume": 0, "roll": False}
     own |= {name: getattr(first, name)[0] for name in ("close_time", "session", "to_close_sec")} | {"contract": bars.contract[0]}
     columns: dict[str, Any] = {name: np.insert(getattr(bars, name), at, value) for name, value in own.items()}
     return replace(bars, **columns)

@@ -41,7 +41,7 @@ def shadow(entries: Sequence[Entry], bars: Bars, intent: Plan, limits: schema.Li
             pending = None
         elif entry.kind == "bar" and len(rows) < len(bars):
             row = len(rows)
-            book.mark(float(np.rint(bars.close[row] / bars.instrument.tick_size)))
+            book.mark(float(bars.close_ticks[row]))
             account = book.ledger.account(int(bars.to_close_sec[row]))
             target = decide(intent.row(row), account, reducing if book.mode is Mode.REDUCE_ONLY else record)
             pending = account, target

@@ -14,9 +14,10 @@ import numpy.typing as npt
 from mcl import calendar, schema
 from mcl.broker import Bar
 from mcl.data import build, front
-from mcl.data.bars import Bars
+from mcl.data.bars import Bars, narrow, ticks_of
 from mcl.data.load import load
 from mcl.data.store import Dataset
+from mcl.data.table import PRICES
 from mcl.engine.orders import live_supported
 from mcl.errors import LiveError
 from mcl.live.roll import Roll, roll_into
@@ -80,7 +81,7 @@ def replayed(config: schema.Config, session: date | None, strategy: Strategy, ro
         day=day,
         contract=known.contracts[int(known.contract[0])],
         adjustment=float(known.adjustment[0]),
-        close_ns=int(known.close_time[-1] + known.to_close_sec[-1] * NS),
+        close_ns=int(known.close_time[-1]) + int(known.to_close_sec[-1]) * NS,
         room=len(known),
         stored=bars.rows(before, stop),
         roll=roll_into(bars, start),
@@ -158,17 +159,21 @@ def with_history(stage: Stage, newer: list[Bar]) -> Stage:
     rolls[0] = contract != warmup.contract[-1]
     days = calendar.sessions(first, last + timedelta(days=1), warmup.instrument.symbol)
     closes = days.close_ns[np.searchsorted(days.day, session).clip(max=len(days) - 1)]
-    added = {name: np.array([getattr(bar, name) for bar in newer]) for name in ("open", "high", "low", "close", "volume")} | {
+    prices = {name: np.array([getattr(bar, name) for bar in newer]) for name in PRICES}
+    added = {f"{name}_ticks": ticks_of(values, warmup.instrument, close_time) for name, values in prices.items()} | {
         "close_time": close_time,
-        "session": session,
-        "to_close_sec": (closes - close_time) // NS,
-        "adjustment": np.full(count, stage.adjustment),
-        "contract": np.full(count, contract),
+        "volume": narrow("volume", [bar.volume for bar in newer]),
+        "session": narrow("session", session),
+        "to_close_sec": narrow("to_close_sec", (closes - close_time) // NS),
+        "contract": np.full(count, contract, np.int32),
         "roll": rolls,
-        "outgoing_open": np.where(rolls, newer[0].open - (stage.roll.gap if stage.roll else 0.0), np.nan),
     }
     columns: dict[str, Any] = {name: np.concatenate([getattr(warmup, name), values]) for name, values in added.items()}
-    return replace(stage, warmup=replace(warmup, **columns))
+    shift, left_at = warmup.shift.copy(), warmup.left_at.copy()
+    shift[contract] = stage.adjustment
+    if rolls[0]:
+        left_at[contract] = newer[0].open - (stage.roll.gap if stage.roll else 0.0)
+    return replace(stage, warmup=replace(warmup, **columns, shift=shift, left_at=left_at))
 
 
 def _tradeable(config: schema.Config, simulated: bool) -> None:

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from mcl.broker import Bar
-from mcl.data.bars import Bars
+from mcl.data.bars import COLUMNS, MOST, Bars, ticks_of
+from mcl.data.table import PRICES
 from mcl.errors import LiveError
 from mcl.live.stage import NS, Stage
-
-COLUMNS = ("close_time", "open", "high", "low", "close", "volume", "adjustment", "session", "to_close_sec", "contract")
 
 
 class Window:
@@ -24,32 +23,32 @@ class Window:
         self.warmup_rows = self.rows = len(warmup)
         known = warmup.contracts
         self._contracts = known if stage.contract in known else (*known, stage.contract)
+        contract, more = self._contracts.index(stage.contract), len(self._contracts) - len(known)
+        self._shift, self._left_at = np.append(warmup.shift, np.zeros(more)), np.append(warmup.left_at, np.full(more, np.nan))
+        self._shift[contract] = stage.adjustment
         self._columns = {name: np.concatenate([getattr(warmup, name), np.zeros(room, getattr(warmup, name).dtype)]) for name in COLUMNS}
-        self._columns["adjustment"][self.rows :] = stage.adjustment
         self._columns["session"][self.rows :] = stage.day
-        self._columns["contract"][self.rows :] = self._contracts.index(stage.contract)
-        self._roll = np.concatenate([warmup.roll, np.zeros(room, np.bool_)])
-        self._outgoing = np.concatenate([warmup.outgoing_open, np.full(room, np.nan)])
+        self._columns["contract"][self.rows :] = contract
 
     def append(self, bar: Bar) -> None:
         """One more closed bar. LiveError when it cannot be decided on: late, of another session, off the tick grid, contradictory."""
         self._examine(bar)
         row, columns = self.rows, self._columns
         columns["close_time"][row], columns["volume"][row] = bar.close_time, bar.volume
-        columns["open"][row], columns["high"][row], columns["low"][row], columns["close"][row] = bar.open, bar.high, bar.low, bar.close
+        for name, ticks in zip(PRICES, ticks_of([getattr(bar, name) for name in PRICES], self.stage.warmup.instrument), strict=True):
+            columns[f"{name}_ticks"][row] = ticks
         columns["to_close_sec"][row] = (self.stage.close_ns - bar.close_time) // NS
         self.rows += 1
 
     def bars(self, start: int = 0) -> Bars:
         """Rows from `start` on as views; valid until the object is gone, since rows never change."""
         cut: dict[str, Any] = {name: values[start : self.rows] for name, values in self._columns.items()}
-        roll, outgoing = self._roll[start : self.rows], self._outgoing[start : self.rows]
-        return replace(self.stage.warmup, **cut, roll=roll, outgoing_open=outgoing, contracts=self._contracts)
+        return replace(self.stage.warmup, **cut, shift=self._shift, left_at=self._left_at, contracts=self._contracts)
 
     @property
     def full(self) -> bool:
         """No bar can follow: the replay, or the session, is at its end."""
-        return self.rows == len(self._roll)
+        return self.rows == len(self._columns["roll"])
 
     def ticks(self, price: float) -> float:
         return float(np.rint(price / self.stage.warmup.instrument.tick_size))
@@ -69,5 +68,5 @@ class Window:
         off = [p for p in prices if not abs(p / self.stage.warmup.instrument.tick_size - self.ticks(p)) < 1e-6]
         if off:
             raise LiveError(f"the bar of {at} has the price {off[0]}, which is off the tick of {self.stage.warmup.instrument.tick_size}")
-        if not (bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high) or bar.volume < 0:
+        if not (bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high) or not 0 <= bar.volume <= MOST:
             raise LiveError(f"the bar of {at} contradicts itself: {bar}")

@@ -37,7 +37,7 @@ def indicators(strategy: Strategy, bars: Bars) -> list[Overlay]:
     if not shown:
         return []
     probe = bars.rows(0, min(len(bars), strategy.memory + PROBE))
-    still, shifted = _asked(strategy, probe), _asked(strategy, replace(probe, adjustment=probe.adjustment + 1.0))
+    still, shifted = _asked(strategy, probe), _asked(strategy, replace(probe, shift=probe.shift + 1.0))
     ratio = 1.0 if bars.ratio is None else bars.ratio[bars.contract]
     found = []
     for name, values in shown.items():

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from mcl import calendar
-from mcl.data.bars import Bars, Floats, Ints
+from mcl.data.bars import Bars, Floats, Ints, Narrow
 from mcl.data.table import STEPS_SEC
 from mcl.errors import ConfigError
 from mcl.jit import njit, readonly
@@ -53,8 +53,8 @@ class OpeningRange:
             )
         prices = bars.adjusted
         arrays = readonly(prices["high"]), readonly(prices["low"]), readonly(prices["close"])
-        since, to_close = readonly(self._since(bars.close_time), np.int64), readonly(bars.to_close_sec, np.int64)
-        session = readonly(bars.session, np.int64)
+        since, to_close = readonly(self._since(bars.close_time), np.int64), readonly(bars.to_close_sec, np.int32)
+        session = readonly(bars.session, np.int32)
         return _breakout(*arrays, session, since, to_close, step, 60 * self.range_min, 60 * self.hold_min, 60 * self.leave_min)
 
     def _since(self, close_time: Ints) -> Ints:
@@ -67,7 +67,7 @@ class OpeningRange:
 
 @njit
 def _breakout(
-    high: Floats, low: Floats, close: Floats, session: Ints, since: Ints, to_close: Ints, step: int, length: int, hold: int, leave: int
+    high: Floats, low: Floats, close: Floats, session: Narrow, since: Ints, to_close: Narrow, step: int, length: int, hold: int, leave: int
 ) -> Floats:
     out = np.zeros(len(close))
     top, bottom, side = -np.inf, np.inf, 0.0

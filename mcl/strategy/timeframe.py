@@ -64,7 +64,7 @@ def _folded(bars: Bars, rows: Ints, starts: Ints, lasts: Ints, known: Ints) -> H
         high=np.maximum.reduceat(prices["high"], starts)[closed],
         low=np.minimum.reduceat(prices["low"], starts)[closed],
         close=prices["close"][lasts][closed],
-        volume=np.add.reduceat(bars.volume[rows], starts)[closed],
+        volume=np.add.reduceat(bars.volume[rows], starts, dtype=np.int64)[closed],
         known_row=known[closed],
         rows=len(bars),
     )

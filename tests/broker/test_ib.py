@@ -14,7 +14,6 @@ from typing import Any
 
 import ib_async
 import numpy as np
-import pandas as pd
 import pytest
 from test_tws_start import connected, gone
 from tws_harness import MINUTE_NS, SESSION_OPEN_NS, Goal, eventually, from_ticks, run, walk
@@ -25,7 +24,7 @@ from mcl.broker import ib as ib_module
 from mcl.broker.guards import check_account, check_product, check_venue, check_version
 from mcl.broker.ib import IBBroker
 from mcl.broker.tws import SimulatedTWS, Tape
-from mcl.data.bars import ROLL_COLUMNS, Bars
+from mcl.data.bars import Bars
 from mcl.engine.account import Ledger, Money
 from mcl.engine.backtest import Plan, simulate
 from mcl.engine.decide import Target, decide
@@ -508,16 +507,11 @@ def test_unknown_contracts_and_intervals() -> None:
 def as_bars(tape: Tape) -> Bars:
     """The played part of a tape as the engine sees it."""
     rows = slice(tape.first, len(tape))
-    n = len(tape) - tape.first
     close_time = tape.start[rows] + tape.interval_ns
     to_close = (close_time[-1] - close_time) // 10**9
     prices = {name: getattr(tape, name)[rows] for name in ("open", "high", "low", "close")}
-    session, zeros = calendar.session_of(tape.start[rows]), np.zeros(n, np.int64)
-    return Bars(
-        MCL, "1m", close_time, **prices, volume=tape.volume[rows], adjustment=np.zeros(n), session=session, to_close_sec=to_close,
-        contract=zeros, roll=np.zeros(n, bool), outgoing_open=np.full(n, np.nan), contracts=(tape.contract,),
-        roll_table=pd.DataFrame(columns=list(ROLL_COLUMNS)), fingerprint="", synthetic=True,
-    )  # fmt: skip
+    whole = {"volume": tape.volume[rows], "session": calendar.session_of(tape.start[rows]), "to_close_sec": to_close}
+    return Bars.of(MCL, "1m", close_time, prices, **whole, contracts=(tape.contract,), synthetic=True)
 
 
 class Trader:
@@ -601,13 +595,13 @@ def test_a_tape_of_bars_is_continuous_over_the_roll() -> None:
     n, size = 6, MCL.tick_size
     base = as_bars(walk(1, 10, n))
     first = calendar.contract("MCL", 2026, 1)
-    session = base.session + np.array([0, 0, 0, 1, 1, 1])
     closes = np.array([60.0, 60.1, 60.2, 61.2, 61.3, 61.4])
-    gap = np.array([0.0, 0.0, 0.0, -1.0, -1.0, -1.0])
-    bars = replace(
-        base, open=closes, high=closes, low=closes, close=closes, adjustment=gap, session=session,
-        contract=np.array([0, 0, 0, 1, 1, 1]), contracts=(first, base.contracts[0]),
+    later = np.array([0, 0, 0, 1, 1, 1])
+    bars = Bars.of(
+        MCL, "1m", base.close_time, dict.fromkeys(("open", "high", "low", "close"), closes), session=base.session + later, contract=later,
+        shift=np.array([0.0, -1.0]), contracts=(first, base.contracts[0]), synthetic=True,
     )  # fmt: skip
+    session = bars.session
     tape = Tape.from_bars(bars, int(session[-1]))
     assert (tape.contract, tape.first, tape.synthetic) == (base.contracts[0], 3, True)
     assert np.round(tape.close / size).tolist() == [6100, 6110, 6120, 6120, 6130, 6140]

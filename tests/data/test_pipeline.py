@@ -15,7 +15,7 @@ import pytest
 from mcl import schema
 from mcl.calendar import NS, sessions
 from mcl.data import build, front, store, world
-from mcl.data.bars import ROLL_COLUMNS, Bars
+from mcl.data.bars import COLUMNS, ROLL_COLUMNS, Bars
 from mcl.data.load import load
 from mcl.errors import DataError
 
@@ -179,9 +179,9 @@ def test_the_fingerprint_changes_if_and_only_if_visible_bytes_change(world_copy:
 
 def test_the_fingerprint_is_of_prices_not_of_the_way_here(small_bars: Bars) -> None:
     assert front.fingerprint(small_bars) == small_bars.fingerprint
-    moved = small_bars.close.copy()
-    moved[7] += 0.01
-    assert front.fingerprint(replace(small_bars, close=moved)) != small_bars.fingerprint
+    moved = small_bars.close_ticks.copy()
+    moved[7] += 1
+    assert front.fingerprint(replace(small_bars, close_ticks=moved)) != small_bars.fingerprint
 
 
 # --------------------------------------------------------------------------------------------------------------- store
@@ -195,7 +195,7 @@ def test_a_second_call_reads_what_the_first_one_made(small_world: Path, tmp_path
     second = load(data, tmp_path)
     assert sorted((tmp_path / "data").iterdir()) == folders
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == stamps
-    for name in front.ARRAYS:
+    for name in COLUMNS:
         assert getattr(first, name).tobytes() == getattr(second, name).tobytes() == getattr(small_bars, name).tobytes()
         assert getattr(second, name).flags.writeable
     pd.testing.assert_frame_equal(first.roll_table, second.roll_table)

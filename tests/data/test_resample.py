@@ -13,7 +13,7 @@ import pytest
 from mcl import schema
 from mcl.calendar import NS, sessions, to_day
 from mcl.data import build, dbn, front, ladder, world
-from mcl.data.bars import Bars
+from mcl.data.bars import COLUMNS, Bars
 from mcl.data.load import load
 
 from .conftest import FIRST, databento_data
@@ -77,7 +77,7 @@ def test_missing_minutes_become_no_bars(small_bars: Bars) -> None:
     kept = np.ones(len(small_bars), bool)
     at = int(np.flatnonzero(small_bars.session == to_day(DAY))[600])
     kept[at : at + 12] = False
-    columns = {name: getattr(small_bars, name)[kept] for name in front.ARRAYS}
+    columns = {name: getattr(small_bars, name)[kept] for name in COLUMNS}
     fine, holed = (front.resample(b, "5m", table) for b in (small_bars, replace(small_bars, **columns)))
     gone = set(fine.close_time) - set(holed.close_time)
     assert 1 <= len(gone) <= 3

@@ -127,11 +127,10 @@ def hostile(draw: Any) -> Flow:
 def coarse_of(fine: Bars) -> Bars:
     """Bars of three minutes each, which know what they were made of."""
     starts = np.arange(0, len(fine), 3)
-    first = {name: getattr(fine, name)[starts] for name in ("open", "session", "contract", "roll", "outgoing_open", "adjustment")}
-    last = {name: getattr(fine, name)[starts + 2] for name in ("close", "close_time", "to_close_sec", "volume")}
-    return replace(
-        fine, **first, **last, finer=lambda: fine, high=np.maximum.reduceat(fine.high, starts), low=np.minimum.reduceat(fine.low, starts)
-    )
+    first = {name: getattr(fine, name)[starts] for name in ("open_ticks", "session", "contract", "roll")}
+    last = {name: getattr(fine, name)[starts + 2] for name in ("close_ticks", "close_time", "to_close_sec", "volume")}
+    high, low = np.maximum.reduceat(fine.high_ticks, starts), np.minimum.reduceat(fine.low_ticks, starts)
+    return replace(fine, **first, **last, high_ticks=high, low_ticks=low, finer=lambda: fine)
 
 
 def constant(n: int, value: float) -> np.ndarray:

@@ -108,7 +108,7 @@ class Slow:
         held, gap = self.held, self.gap(i)
         if not held:
             return
-        self.pay(i, -held, self.ticks["outgoing_open"][i], "roll")
+        self.pay(i, -held, self.ticks["open"][i] - gap, "roll")
         self.pay(i, held, self.ticks["open"][i], "roll")
         self.average += gap
         self.stop = None if self.stop is None else self.stop + gap
@@ -116,7 +116,8 @@ class Slow:
 
     def gap(self, i: int) -> float:
         """New minus old contract where bar i is the first of a contract."""
-        return self.ticks["open"][i] - self.ticks["outgoing_open"][i] if self.flow.bars.roll[i] else 0
+        bars = self.flow.bars
+        return self.ticks["open"][i] - int(bars.left_ticks[bars.contract[i]]) if bars.roll[i] else 0
 
     # --------------------------------------------------------------------------------------------------------- money
 

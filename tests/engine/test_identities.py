@@ -40,7 +40,7 @@ def test_every_fill_happens_at_a_price_of_its_bar(flow: Flow) -> None:
     row, side = f["bar"], np.sign(f["quantity"])
     raw = f["price_ticks"] - side * f["slippage_ticks"]
     inside = (ticks["low"][row] <= raw) & (raw <= ticks["high"][row])
-    assert (inside | ((f["reason"] == ROLL) & (raw == ticks["outgoing_open"][row]))).all()
+    assert (inside | ((f["reason"] == ROLL) & (raw == flow.bars.left_ticks[flow.bars.contract[row]]))).all()
     assert (f["slippage_ticks"] >= 0).all()
 
 

@@ -46,7 +46,7 @@ def test_ledger_and_decide_repeat_the_kernel(flow: Flow) -> None:
 def _replay_fills(ledger: Ledger, target: Target, fills: np.ndarray, bars: Bars, i: int) -> None:
     rolled = fills[fills["reason"] == ROLL]
     if len(rolled):
-        gap = bars.ticks["open"][i] - bars.ticks["outgoing_open"][i]
+        gap = float(bars.ticks["open"][i] - bars.left_ticks[bars.contract[i]])
         ledger.roll(rolled[0]["price_ticks"], rolled[1]["price_ticks"], gap)
     for fill in fills[fills["reason"] != ROLL]:
         quantity, price = int(fill["quantity"]), float(fill["price_ticks"])
@@ -63,7 +63,7 @@ def test_a_run_goes_on_from_what_was_held_over_a_roll_at_its_first_bar() -> None
     """Long 2 from 6,980 with a stop at 6,900; the next contract is 50 ticks higher. By hand: sold at 6,949, bought at 7,001."""
     prices = {name: [7_000, 7_010, 7_020] for name in ("open", "high", "low", "close")}
     bars = make_bars(prices)
-    bars.roll[0], bars.outgoing_open[0] = True, 69.50
+    bars.roll[0], bars.left_at[0] = True, 69.50
     money = Money(CAPITAL, 1.0, 0.5, 1.0)
     ledger = Ledger(money, Holding(2, -2 * 6_980.0, 2, 6_980.0, 6_900.0, math.nan))
     wanted = Plan(np.full(3, 2.0), np.full(3, 80.0), np.empty(0))

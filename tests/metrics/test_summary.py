@@ -7,11 +7,10 @@ from datetime import date
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from drawn import Drawn
 
-from mcl.data.bars import ROLL_COLUMNS, Bars
+from mcl.data.bars import Bars
 from mcl.engine.result import FILL, FILL_REASONS, TRADE, Result, changes
 from mcl.market import MCL, Contract
 from mcl.metrics import summary, trades
@@ -21,12 +20,9 @@ from mcl.report.format import metric_rows
 
 def bars_of(sessions: list[int]) -> Bars:
     n = len(sessions)
-    flat, zero = np.full(n, 70.0), np.zeros(n, np.int64)
+    prices = dict.fromkeys(("open", "high", "low", "close"), np.full(n, 70.0))
     contract = Contract("MCLG6", "MCL", 2026, 2, date(2026, 1, 20))
-    return Bars(
-        MCL, "1m", np.arange(n) * 60 * 10**9, flat, flat, flat, flat, zero, np.zeros(n), np.array(sessions), zero, zero,
-        np.zeros(n, bool), np.full(n, np.nan), (contract,), pd.DataFrame(columns=ROLL_COLUMNS), "", True,
-    )  # fmt: skip
+    return Bars.of(MCL, "1m", np.arange(n) * 60 * 10**9, prices, session=sessions, contracts=(contract,), synthetic=True)
 
 
 def result_of(

@@ -48,11 +48,23 @@ def walk(n: int, seed: int = 1, synthetic: bool = True) -> Bars:
     )
     names = (Contract("MCLG4", "MCL", 2024, 2, date(2024, 1, 19)), Contract("MCLH4", "MCL", 2024, 3, date(2024, 2, 16)))
     world = {"parameters": {"world": "planted_edge", "seed": seed, "edge": {"fast": 240, "slow": 960, "sharpe": 3.0}}}
-    return Bars(
-        MCL, "1m", (opens + 60) * 10**9, open_ / 100, high / 100, low / 100, close / 100, np.full(n, 10), -gap / 100 * contract, days,
-        (SESSION_BARS - 1 - np.arange(n) % SESSION_BARS) * 60, contract, roll, np.where(roll, open_ - gap, np.nan) / np.where(roll, 100, 1),
-        names, rolls, "f" * 64, synthetic, {"facts": {"world": world}} if synthetic else {"file": "real.dbn"},
-    )  # fmt: skip
+    return Bars.of(
+        MCL,
+        "1m",
+        (opens + 60) * 10**9,
+        {"open": open_ / 100, "high": high / 100, "low": low / 100, "close": close / 100},
+        volume=np.full(n, 10),
+        session=days,
+        to_close_sec=(SESSION_BARS - 1 - np.arange(n) % SESSION_BARS) * 60,
+        contract=contract,
+        contracts=names,
+        shift=np.array([0.0, -gap / 100]),
+        left_at=np.array([np.nan, (open_[roll][0] - gap) / 100 if roll.any() else np.nan]),
+        roll_table=rolls,
+        fingerprint="f" * 64,
+        synthetic=synthetic,
+        provenance={"facts": {"world": world}} if synthetic else {"file": "real.dbn"},
+    )
 
 
 def simulated(bars: Bars, span: int = 60) -> Result:
@@ -66,7 +78,7 @@ def simulated(bars: Bars, span: int = 60) -> Result:
     for i in np.flatnonzero((before != position) | (bars.roll & (before != 0))):
         held = before[i]
         if bars.roll[i] and held:
-            records.append((i, 0, -held, ticks["outgoing_open"][i] - np.sign(held) * SLIP, SLIP, FILL_REASONS.index("roll"), 0, 0))
+            records.append((i, 0, -held, bars.left_ticks[bars.contract[i]] - np.sign(held) * SLIP, SLIP, FILL_REASONS.index("roll"), 0, 0))
             records.append((i, 1, held, ticks["open"][i] + np.sign(held) * SLIP, SLIP, FILL_REASONS.index("roll"), held, 0))
         if delta := position[i] - held:
             records.append((i, bars.contract[i], delta, ticks["open"][i] + np.sign(delta) * SLIP, SLIP, 0, position[i], 0))

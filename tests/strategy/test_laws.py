@@ -52,7 +52,7 @@ def test_finite_only_the_last_memory_bars_matter(name: str, seed: int, k: int) -
 def test_shifted_a_constant_added_to_all_prices_changes_nothing(name: str, seed: int, ticks: int) -> None:
     bars, strategy = walk(seed), small(name)
     assert not strategy.uses_levels
-    moved = {column: np.round(getattr(bars, column) / 0.01 + ticks) * 0.01 for column in ("open", "high", "low", "close", "outgoing_open")}
+    moved = {f"{name}_ticks": column + np.int32(ticks) for name, column in bars.ticks.items()}
     np.testing.assert_allclose(strategy.signal(bars), strategy.signal(replace(bars, **moved)), rtol=0, atol=1e-9)
 
 

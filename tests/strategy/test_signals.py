@@ -93,9 +93,9 @@ def day_of(clock_closes: dict[str, float], *, interval: str = "1m", day: date = 
     hours = [tuple(map(int, text.split(":"))) for text in clock_closes]
     times = np.array([calendar.ns_of(day, *clock) for clock in hours])
     end = calendar.ns_of(day, *map(int, close.split(":")))
-    bars = make_bars(dict.fromkeys(("open", "high", "low", "close"), np.array(list(clock_closes.values()))))
-    session = np.full(len(times), calendar.to_day(day))
-    return replace(bars, close_time=times, session=session, to_close_sec=(end - times) // calendar.NS, interval=interval)
+    changes = {"session": np.full(len(times), calendar.to_day(day)), "to_close_sec": (end - times) // calendar.NS}
+    bars = make_bars(dict.fromkeys(("open", "high", "low", "close"), np.array(list(clock_closes.values()))), **changes)
+    return replace(bars, close_time=times, interval=interval)
 
 
 OPENING = {"start": "09:00", "range_min": 30, "hold_min": 120, "leave_min": 15}

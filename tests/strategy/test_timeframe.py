@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from walks import make_bars, random_bars
 
 from mcl import calendar
-from mcl.data.bars import Bars
+from mcl.data.bars import COLUMNS, Bars
 from mcl.data.front import resample
 from mcl.errors import ConfigError
 from mcl.strategy.timeframe import higher
@@ -24,21 +24,7 @@ def thinned(seed: int, n: int = 600) -> Bars:
     """A walk in which a third of the minutes had no trade."""
     bars = random_bars(n, seed, rolls=2)
     kept = np.flatnonzero(np.random.default_rng(seed).random(n) > 0.33)
-    names = (
-        "close_time",
-        "open",
-        "high",
-        "low",
-        "close",
-        "volume",
-        "adjustment",
-        "session",
-        "to_close_sec",
-        "contract",
-        "roll",
-        "outgoing_open",
-    )
-    return replace(bars, **{name: getattr(bars, name)[kept] for name in names})
+    return replace(bars, **{name: getattr(bars, name)[kept] for name in COLUMNS})
 
 
 @pytest.mark.parametrize("interval", ["5m", "15m", "1h", "session"])
@@ -56,9 +42,9 @@ def test_a_bar_is_seen_as_soon_as_it_has_closed(interval: str) -> None:
     """Against a slow definition: of all rows known at a row, the last coarser bar whose end has come."""
     bars = random_bars(400, seed=2)
     seconds = {"5m": 300, "15m": 900, "1h": 3600, "session": 86_400}[interval]
-    ends = np.minimum(-(-bars.close_time // (seconds * NS)) * seconds * NS, bars.close_time + bars.to_close_sec * NS)
+    ends = np.minimum(-(-bars.close_time // (seconds * NS)) * seconds * NS, bars.close_time + bars.column("to_close_sec") * NS)
     if interval == "session":
-        ends = bars.close_time + bars.to_close_sec * NS
+        ends = bars.close_time + bars.column("to_close_sec") * NS
     seen = higher(bars, interval)
     closes = seen.align(seen.close)
     for row in range(len(bars)):
@@ -82,8 +68,8 @@ def test_the_values_are_those_of_resampled_bars() -> None:
 
 def test_a_print_after_the_close_does_not_change_a_bar_that_was_known() -> None:
     prices = np.array([100, 101, 102, 900, 103, 104], np.float64)
-    bars = make_bars(dict.fromkeys(("open", "high", "low", "close"), prices), bars_per_session=3)
-    late = replace(bars, session=np.array([0, 1, 1, 1, 2, 2]) + bars.session[0], to_close_sec=np.array([0, 60, 0, 0, 60, 0]))
+    whole = {"session": 19_726 + np.array([0, 1, 1, 1, 2, 2]), "to_close_sec": np.array([0, 60, 0, 0, 60, 0])}
+    late = make_bars(dict.fromkeys(("open", "high", "low", "close"), prices), bars_per_session=3, **whole)
     seen = higher(late, "session")
     np.testing.assert_array_equal(seen.high[:1], [1.02])
     np.testing.assert_array_equal(seen.align(seen.close), [np.nan, np.nan, 1.02, 1.02, 1.02, 1.04])

@@ -158,7 +158,7 @@ class Tape:
             interval=bars.interval,
             start=bars.close_time[:end] - INTERVAL_NS.get(bars.interval, 0),
             **prices,
-            volume=bars.volume[:end],
+            volume=bars.column("volume", slice(end)),
             first=int(rows[0]),
             synthetic=bars.synthetic,
         )
