@@ -307,7 +307,7 @@ def ticks_of(prices: Any, of: Instrument, close_time: Ints | None = None) -> Nar
 def narrow(name: str, values: Any) -> Narrow:
     """Whole numbers as the column `name` holds them; DataError for one beyond MOST."""
     whole = np.asarray(values)
-    if whole.dtype != np.int32 and (most := int(np.abs(whole).max(initial=0))) > MOST:
+    if (most := max(int(whole.max(initial=0)), -int(whole.min(initial=0)))) > MOST:
         raise DataError(f"{name} {most:,} is more than the {MOST:,} that a bar can have", "are the columns the right ones?")
     return whole.astype(np.int32, copy=False)
 

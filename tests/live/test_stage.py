@@ -132,7 +132,7 @@ def test_the_window_shows_what_the_stored_bars_hold(shop: Project) -> None:
     for name in ("close_time", "open", "high", "low", "close", "volume", "adjustment", "session", "to_close_sec", "contract"):
         np.testing.assert_array_equal(getattr(seen, name), getattr(stage.stored, name), err_msg=name)
     assert window.full
-    assert np.shares_memory(window.bars(5).close, window.bars(6).close)
+    assert np.shares_memory(window.bars(5).close_ticks, window.bars(6).close_ticks)
 
 
 def test_a_shown_window_never_changes(shop: Project) -> None:
@@ -141,10 +141,10 @@ def test_a_shown_window_never_changes(shop: Project) -> None:
     window, bars = Window(stage), rows(stage.recorded)
     window.append(bars[0])
     before = window.bars()
-    closes = before.close.copy()
+    closes = before.close_ticks.copy()
     window.append(bars[1])
     assert len(before) == len(closes) == len(window.bars()) - 1
-    np.testing.assert_array_equal(before.close, closes)
+    np.testing.assert_array_equal(before.close_ticks, closes)
 
 
 @pytest.mark.parametrize(
