@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from cmaes import CMA
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
 
 from mcl.search.space import Space
 
@@ -45,8 +46,9 @@ class Evolution:
         self._born: dict[int, tuple[int, Vector]] = {}  # unfinished trial -> its generation and point
         self._solutions: list[tuple[int, Vector, float]] = []  # trial, point and cost, of this generation
 
-    def begin(self, number: int, values: Mapping[str, Any], generation: int | None) -> None:
-        """A trial has begun; `generation` is what `ask` said of it, None when its point came from elsewhere."""
+    def begin(self, number: int, values: Mapping[str, Any], learned: Mapping[str, Any]) -> None:
+        """A trial has begun; `learned` is what `ask` said beside it, empty when its point came from elsewhere."""
+        generation = learned.get(GENERATION)
         if self._cma is None or generation is None:
             return
         if generation > self._cma.generation:
@@ -54,7 +56,7 @@ class Evolution:
         self._born[number] = generation, self._place(values)
 
     def ask(self, number: int, own: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """(values of trial `number`, what to write down beside it), from the random numbers of `own`.
+        """(values of trial `number`, its generation to write down beside it), from the random numbers of `own`.
 
         Before the first trial has a value every axis is drawn evenly, as in Optuna's sampler.
         """
@@ -69,14 +71,17 @@ class Evolution:
                 values[key] = drawn(axis, self._random)
         return {key: values[key] for key in self._space}, learned
 
-    def tell(self, number: int, value: float) -> None:
-        """A trial has ended; `value` is NaN when it has none."""
+    def report(self, number: int, fold: int, shown: float) -> None:
+        """Nothing: a generation counts whole trials."""
+
+    def tell(self, number: int, state: TrialState, values: Sequence[float] | None) -> None:
+        """A trial has ended."""
         generation, place = self._born.pop(number, (-1, np.empty(0)))
-        if math.isfinite(value):
+        if state == TrialState.COMPLETE and values:
             self._aware = True
             self._grown |= generation > 0
             if self._cma is not None and generation == self._cma.generation:
-                self._solutions.append((number, place, self._sign * value))
+                self._solutions.append((number, place, self._sign * values[0]))
 
     def _evolved(self, cma: CMA, number: int, own: int) -> dict[str, Any]:
         self._random.seed(own)

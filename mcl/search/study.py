@@ -102,7 +102,7 @@ class Study:
         if self._mind is not None and self._known(self.asked) is None:
             learned = self._mind.ask(self.asked, values)[1]
         elif self._mind is not None:
-            self._mind.add(values)
+            self._mind.begin(self.asked, values, {})
         self._write(values, learned)
 
     def _write(self, values: dict[str, Any], learned: dict[str, Any]) -> None:
