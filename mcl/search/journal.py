@@ -15,6 +15,8 @@ from optuna.storages.journal import BaseJournalBackend
 
 from mcl.errors import StoreError
 
+_encoded = json.JSONEncoder(separators=(",", ":")).encode
+
 
 class Lines:
     """Lines are flushed to the operating system at once: a killed process loses nothing, a power cut the last seconds.
@@ -35,7 +37,7 @@ class Lines:
         return self._read
 
     def append(self, lines: list[dict[str, Any]]) -> None:
-        encoded = b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines)
+        encoded = "".join(f"{_encoded(line)}\n" for line in lines).encode()
         try:
             self._file.write(encoded)
             self._file.flush()
@@ -66,19 +68,15 @@ def scanned(path: Path) -> tuple[list[dict[str, Any]], int]:
 class Journal(BaseJournalBackend):
     """Optuna's journal over `Lines`, held in memory as well: nobody else writes it."""
 
-    def __init__(self, path: Path) -> None:
-        self._lines = Lines(path)
-        self._logs = list(self._lines.read())
+    def __init__(self, lines: Lines) -> None:
+        self._lines, self._logs = lines, lines.read()
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
         return self._logs[log_number_from:]
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         self._lines.append(logs)
-        self._logs.extend(logs)
-
-    def close(self) -> None:
-        self._lines.close()
+        self._logs = [*self._logs, *logs]
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution
-from optuna.trial import TrialState
 
 from mcl import schema
-from mcl.errors import ConfigError, StoreError
-from mcl.search import points
-from mcl.search.journal import Journal
+from mcl.errors import ConfigError
+from mcl.search import notes, points
 from mcl.search.mind import Mind, ending
 from mcl.search.space import Space
 from mcl.search.space import points as levels
@@ -39,17 +36,14 @@ class Study:
         self, name: str, journal: Path, space: Space, search: schema.Search, seed: int, fixed: Sequence[dict[str, Any]] = ()
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.space, self._search, self._fixed = space, search, fixed
-        self._storage, self.close = opened(search.storage, journal)
+        self.space, self._fixed = space, fixed
+        self._notes = notes.opened(search.storage, journal, name, [search.direction, *search.also.values()], space)
+        self.close = self._notes.close
         self._numbered = numbered(search.sampler, space, seed)
-        directions = [search.direction, *search.also.values()]
-        with refusals():
-            study = optuna.create_study(study_name=name, storage=self._storage, directions=directions, load_if_exists=True)
-        self._study_id = study._study_id
-        trials = study.get_trials(deepcopy=False)
+        trials = self._notes.trials
         self.asked = len(trials)
         self._running = {trial.number: trial for trial in trials if not trial.state.is_finished()}
-        self._open: dict[int, int] = {}  # trial number -> the journal's id
+        self._open: dict[int, int] = {}  # trial number -> the id in the notes
         self._mind = Mind(space, search, seed, trials) if self._numbered is None or search.pruner != "none" else None
 
     def adopt(self, outcome: Outcome) -> None:
@@ -82,17 +76,13 @@ class Study:
         """Whether the pruner gives up a trial after this fold. Median and halving see the mean over the folds so far, Wilcoxon each one."""
         assert self._mind is not None  # noqa: S101 - a search without a pruner has no judge
         shown, given_up = self._mind.judge(number, fold, value)
-        with refusals():
-            self._storage.set_trial_intermediate_value(self._open[number], fold, shown)
+        self._notes.report(self._open[number], fold, shown)
         return given_up
 
     def tell(self, outcome: Outcome) -> None:
         """Close a trial. A duplicate carries the value of the trial that it repeats, so that the sampler learns the truth."""
-        trial_id = self._open.pop(outcome.number)
-        with refusals():
-            if outcome.reason:  # for who looks with Optuna's own dashboard
-                self._storage.set_trial_user_attr(trial_id, "outcome", {"state": outcome.state, "reason": outcome.reason})
-            self._storage.set_trial_state_values(trial_id, *ending(outcome))
+        reason = {"state": outcome.state, "reason": outcome.reason} if outcome.reason else None  # for who looks with Optuna's dashboard
+        self._notes.end(self._open.pop(outcome.number), *ending(outcome), reason)
         if self._mind is not None:
             self._mind.tell(outcome)
 
@@ -106,9 +96,7 @@ class Study:
         self._write(values, learned)
 
     def _write(self, values: dict[str, Any], learned: dict[str, Any]) -> None:
-        begun = optuna.create_trial(state=TrialState.RUNNING, params=values, distributions=self.space, system_attrs=learned)
-        with refusals():
-            self._open[self.asked] = self._storage.create_new_trial(self._study_id, begun)
+        self._open[self.asked] = self._notes.begin(values, learned)
         self.asked += 1
 
     def _known(self, number: int) -> dict[str, Any] | None:
@@ -116,29 +104,6 @@ class Study:
         if number < len(self._fixed):
             return dict(self._fixed[number])
         return None if self._numbered is None else self._numbered(number - len(self._fixed))
-
-
-def opened(kind: str, journal: Path) -> tuple[optuna.storages.BaseStorage, Callable[[], None]]:
-    """Where a study is kept, and how that is closed. The address of a database is a secret: it comes from the environment only."""
-    if kind == "journal":
-        lines = Journal(journal)
-        return optuna.storages.JournalStorage(lines), lines.close
-    with refusals():
-        storage = optuna.storages.RDBStorage(os.environ["MCL_STUDY_URL"])
-    return storage, storage.engine.dispose
-
-
-@contextmanager
-def refusals() -> Iterator[None]:
-    """Errors of a study's database as one sentence, without its address, which may hold a password."""
-    try:
-        yield
-    except Exception as error:
-        told = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) and error.__cause__ else error
-        if type(told).__module__.split(".")[0] not in ("sqlalchemy", "psycopg"):
-            raise
-        hint = "is the server up, the name and password right? mcl sweep resume goes on afterwards"
-        raise StoreError(f"the database of MCL_STUDY_URL refuses: {type(told).__name__}", hint) from None
 
 
 def numbered(name: str, space: Space, seed: int) -> points.Point | None:

@@ -13,7 +13,7 @@ import pytest
 
 from mcl.search import outcomes
 from mcl.search.interrupt import interruptible
-from mcl.search.journal import Journal
+from mcl.search.journal import Lines
 
 from .conftest import SMALL, Project
 
@@ -79,15 +79,15 @@ def test_the_second_ctrl_c_does_not_wait() -> None:
 
 def test_a_torn_last_line_is_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "study.journal"
-    journal = Journal(path)
-    journal.append_logs([{"op": 1}, {"op": 2}])
+    journal = Lines(path)
+    journal.append([{"op": 1}, {"op": 2}])
     journal.close()
     with path.open("ab") as file:
         file.write(b'{"op": 3, "pa')
-    again = Journal(path)
-    assert list(again.read_logs(0)) == [{"op": 1}, {"op": 2}]
-    again.append_logs([{"op": 4}])
+    again = Lines(path)
+    assert again.read() == [{"op": 1}, {"op": 2}]
+    again.append([{"op": 4}])
     again.close()
-    whole = Journal(path)
-    assert list(whole.read_logs(1)) == [{"op": 2}, {"op": 4}]
+    whole = Lines(path)
+    assert whole.read() == [{"op": 1}, {"op": 2}, {"op": 4}]
     whole.close()
