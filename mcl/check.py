@@ -60,11 +60,13 @@ class Seen(NamedTuple):
 
 
 def lookahead(config: schema.Config, bars: Bars, samples: int = 20, seed: int = 0) -> Lookahead:
-    """Compare the run on all bars with runs on their first k, for `samples` values of k: half of them random, half just after a change
-    of the signal, where a peek pays. ConfigError for samples < 1, DataError for fewer than three bars."""
+    """Compare the run on all bars with runs on their first k, for `samples` values of k: one in the warm-up, a quarter just before the
+    largest moves, where a peek pays most, the rest as in `_rows`. ConfigError for samples < 1 and for a strategy that contradicts itself,
+    DataError for fewer than three bars."""
     _enough(samples, len(bars), 3)
     full = _seen(config, bars)
-    cuts = _rows(full.signal[:-1], samples, 1, seed) + 1
+    _same_twice(config, bars, full.signal)
+    cuts = _cuts(full.signal, bars, build(config.strategy).memory, samples, seed)
     signal, target = np.zeros(len(bars), np.bool_), np.zeros(len(bars), np.bool_)
     orders: set[tuple[Any, ...]] = set()
     indicators: set[str] = set()
@@ -98,6 +100,24 @@ def _seen(config: schema.Config, bars: Bars) -> Seen:
     strategy = build(config.strategy)
     result = backtest(config, bars)
     return Seen(strategy.signal(bars), result.target, result.fills, exposed(strategy, bars))
+
+
+def _same_twice(config: schema.Config, bars: Bars, signal: Floats) -> None:
+    changed = _differ(signal, build(config.strategy).signal(bars))
+    if changed.any():
+        first = bars.times[int(np.argmax(changed))]
+        raise ConfigError(
+            f"{config.strategy['name']}.signal says one thing and then another of the same bars, first at {first}",
+            "a signal may depend on its bars and parameters alone: seed its random numbers, keep nothing between calls",
+        )
+
+
+def _cuts(signal: Floats, bars: Bars, memory: int, samples: int, seed: int) -> Ints:
+    """How many bars the parts have, ascending; the last of each is in the warm-up, before a large move or one of `_rows`."""
+    moves = np.abs(np.diff(bars.adjusted["close"]))
+    warming = min(memory // 2, len(moves) - 1)
+    telling = np.unique(np.maximum(1, np.append(np.argsort(-moves, kind="stable")[: samples // 4], warming)))[:samples]
+    return np.sort(np.append(telling, _rows(signal[:-1], samples - len(telling), 1, seed, telling))) + 1
 
 
 def _orders(seen: Seen, cut: int) -> set[tuple[Any, ...]]:
@@ -201,10 +221,11 @@ def _changes(signal: Floats) -> Bools:
     return np.concatenate([[False], _differ(signal[:-1], signal[1:])])
 
 
-def _rows(signal: Floats, samples: int, low: int, seed: int) -> Ints:
-    """`samples` different rows from `low` on, fewer if there are not so many: half any, half where the signal changes."""
+def _rows(signal: Floats, samples: int, low: int, seed: int, taken: Ints | tuple[()] = ()) -> Ints:
+    """`samples` different rows from `low` on, none of them `taken`, fewer if there are not so many: half any, half where the signal
+    changes."""
     rng = np.random.default_rng(seed)
-    rows = np.arange(low, len(signal))
+    rows = np.setdiff1d(np.arange(low, len(signal)), taken)
     changing = rows[_changes(signal)[rows]]
     chosen = rng.choice(changing, min(len(changing), samples // 2), replace=False)
     rest = np.setdiff1d(rows, chosen)

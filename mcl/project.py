@@ -26,10 +26,14 @@ def create(folder: Path) -> list[str]:
     """Write the project whole and return its files, sorted. ConfigError when `folder` holds something; nothing is written then."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is not empty; nothing was written", "name a new folder; an existing project keeps its own conf/")
-    made = folder.with_name(f"{folder.name}.part-{os.getpid()}")
+    made = (folder if folder.is_dir() else folder.parent) / f"{folder.name}.part-{os.getpid()}"
     try:
         _fill(made)
-        made.rename(folder)  # an empty folder is replaced
+        if folder.is_dir():  # it stays the same one: a shell may stand in it
+            for path in sorted(made.iterdir()):
+                path.rename(folder / path.name)
+        else:
+            made.rename(folder)
     except OSError as error:
         raise StoreError(f"cannot write {folder}: {error.strerror or error}", "free space or fix the permissions") from None
     finally:

@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from mcl.data.bars import Bars, Floats
-from mcl.errors import ConfigError
+from mcl.errors import ConfigError, MclError
 from mcl.files import root
 from mcl.jit import own_cache
 from mcl.strategy.indicators import TOLERANCE
@@ -84,7 +85,9 @@ def _loaded(path: Path, modified_ns: int, name: str) -> type[Strategy]:
     missing = [part for part in PARTS if not hasattr(cls, part)]
     if missing:
         raise ConfigError(f"{path}: class {cls.__name__} has no {' and no '.join(missing)}", SKELETON)
-    cls.signal = _checked(cls.signal, name)  # type: ignore[attr-defined]
+    cls.signal = _checked(_placed(cls.signal, path), name)  # type: ignore[attr-defined]
+    if hasattr(cls, "indicators"):
+        cls.indicators = _placed(cls.indicators, path)
     return cast("type[Strategy]", cls)
 
 
@@ -107,10 +110,31 @@ def _executed(path: Path) -> ModuleType:
     return module
 
 
+def _placed(method: Callable[[Any, Bars], Any], path: Path) -> Callable[[Any, Bars], Any]:
+    """The same method; what goes wrong in it is a sentence with the line of the person's file."""
+
+    @functools.wraps(method)
+    def placed(self: Any, bars: Bars) -> Any:
+        try:
+            return method(self, bars)
+        except MclError:
+            raise
+        except Exception as error:
+            lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+            changed = "bars are shared, and cannot be changed: work on a copy" if "read-only" in str(error) else ""
+            raise ConfigError(f"{path}, line {lines[-1] if lines else 1}: {type(error).__name__}: {error}", changed) from error
+
+    return placed
+
+
 def _checked(signal: Callable[[Any, Bars], Any], name: str) -> Callable[[Any, Bars], Floats]:
     @functools.wraps(signal)
     def checked(self: Any, bars: Bars) -> Floats:
-        values = np.asarray(signal(self, bars), dtype=np.float64)
+        said = signal(self, bars)
+        try:
+            values = np.asarray(said, dtype=np.float64)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{name}.signal is not one number per bar: {error}") from error
         if values.shape != (len(bars),):
             raise ConfigError(f"{name}.signal has shape {values.shape}; it must be one value per bar, ({len(bars)},)")
         outside = np.abs(values) > 1.0 + TOLERANCE  # NaN is not: it means that the strategy is warming up

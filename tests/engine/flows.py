@@ -115,7 +115,8 @@ def hostile(draw: Any) -> Flow:
             plan[name] = np.rint(rng.uniform(1, 30, n))
     bars = flow.bars
     if draw(st.booleans()):
-        bars = replace(bars, volume=rng.choice([0, 1, 3, 10, 40], n) + (np.arange(n) == 0))
+        volume = rng.choice([0, 1, 3, 10, 40], n) + (np.arange(n) == 0)
+        bars = replace(bars, volume=volume.astype(np.int32))
     if finer := draw(st.booleans()) and n >= 3:
         bars = coarse_of(bars.rows(0, n - n % 3))
         plan = vars(Plan(**plan).rows(0, len(bars)))
@@ -128,9 +129,10 @@ def coarse_of(fine: Bars) -> Bars:
     """Bars of three minutes each, which know what they were made of."""
     starts = np.arange(0, len(fine), 3)
     first = {name: getattr(fine, name)[starts] for name in ("open_ticks", "session", "contract", "roll")}
-    last = {name: getattr(fine, name)[starts + 2] for name in ("close_ticks", "close_time", "to_close_sec", "volume")}
+    last = {name: getattr(fine, name)[starts + 2] for name in ("close_ticks", "close_time", "to_close_sec")}
     high, low = np.maximum.reduceat(fine.high_ticks, starts), np.minimum.reduceat(fine.low_ticks, starts)
-    return replace(fine, **first, **last, high_ticks=high, low_ticks=low, finer=lambda: fine)
+    volume = np.add.reduceat(fine.volume, starts)
+    return replace(fine, **first, **last, high_ticks=high, low_ticks=low, volume=volume, finer=lambda: fine)
 
 
 def constant(n: int, value: float) -> np.ndarray:

@@ -103,3 +103,11 @@ def test_init_writes_a_whole_project_or_nothing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not empty"):
         project.create(tmp_path / "new" / ".gitignore")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "new"]
+
+
+def test_init_in_an_empty_folder_leaves_the_shell_that_stands_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = project.create(Path())
+    assert Path.cwd() == tmp_path
+    assert "conf/backtest.yaml" in files
+    assert not list(tmp_path.glob("*.part-*"))

@@ -87,6 +87,21 @@ def test_a_planted_peek_is_caught(project: Path, name: str) -> None:
     assert "when the data end at row" in found.first
 
 
+def test_a_peek_at_the_rarest_and_largest_moves_is_caught(project: Path) -> None:
+    """Five rows of 2 500 differ; a cut at random would meet one of them once in 25 checks."""
+    largest = np.sort(np.abs(np.diff(walk().adjusted["close"])))[-5]
+    move = f"(closes.shift(-1) - closes).abs() > {largest - 1e-6}"
+    plant(project, "rare", f"return closes.diff(10).fillna(0).clip(-1, 1).mask({move}, 1.0)", 30)
+    found = check.lookahead(named({"name": "rare"}), walk(), samples=20)
+    assert found.biased_entry_signals == 5
+
+
+def test_a_strategy_that_contradicts_itself_is_told_so(project: Path) -> None:
+    plant(project, "dice", "return np.sign(np.random.default_rng().normal(size=len(closes)))", 30)
+    with pytest.raises(ConfigError, match=r"dice\.signal says one thing and then another of the same bars"):
+        check.lookahead(named({"name": "dice"}), walk(), samples=3)
+
+
 def test_a_peek_shows_in_targets_and_orders(project: Path) -> None:
     plant(project, "normalises", CHEATS["normalises"], 30)
     found = check.lookahead(named({"name": "normalises"}), walk(), samples=20)

@@ -200,6 +200,9 @@ def test_a_broken_file_is_a_sentence_and_only_for_who_names_it(project: Path, co
         ("return np.ones(3)", r"shape \(3,\); it must be one value per bar, \(50,\)"),
         ("return np.full(len(bars), 1.5)", r"is 1\.5 at .*; it must lie in \[-1, 1\]"),
         ("return np.full(len(bars), np.inf)", r"is inf at"),
+        ("return ['up'] * len(bars)", r"odd\.signal is not one number per bar: could not convert string to float: 'up'"),
+        ("return bars.frame()['nope']", r"odd\.py, line \d+: KeyError: 'nope'"),
+        ("return 1 / 0", r"odd\.py, line \d+: ZeroDivisionError: division by zero"),
     ],
 )
 def test_a_signal_that_is_none_is_refused(project: Path, body: str, sentence: str) -> None:
