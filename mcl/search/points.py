@@ -63,12 +63,17 @@ def at(axis: BaseDistribution, place: float) -> Any:
             return min(max(round(math.exp(low + place * (high - low))), axis.low), axis.high)
         return axis.low + axis.step * int(place * ((axis.high - axis.low) // axis.step + 1))
     if isinstance(axis, FloatDistribution) and axis.step is not None:
-        values = points("", axis)
+        values = _levels(axis.low, axis.high, axis.step)
         return values[int(place * len(values))]
     assert isinstance(axis, FloatDistribution)  # noqa: S101 - the last kind of `space.distribution`
     if axis.log:
         return math.exp(math.log(axis.low) + place * (math.log(axis.high) - math.log(axis.low)))
     return axis.low + place * (axis.high - axis.low)
+
+
+@lru_cache
+def _levels(low: float, high: float, step: float) -> list[float]:
+    return points("", FloatDistribution(low, high, step=step))
 
 
 def inside(axis: BaseDistribution, value: Any) -> bool:

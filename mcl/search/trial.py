@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -138,7 +139,7 @@ class Objective:
     def _judged(self, number: int, params: dict[str, Any], judge: Judge) -> Outcome:
         raw = overlay(self.raw, params)
         try:
-            run = config.run_config(raw)
+            run = config.run_config({key: self._known.get(key, part) if part is self.raw.get(key) else part for key, part in raw.items()})
         except ConfigError as error:
             return Outcome(number, params, "PRUNED", "constraint", error.message)
         keys = config.flatten(deciding(raw)) if self.rules else {}
@@ -164,6 +165,15 @@ class Objective:
             sessions=session_days(result),
             returns=result.session_returns.to_numpy(),
         )
+
+    @cached_property
+    def _known(self) -> dict[str, Any]:
+        """The parts of the unsearched configuration, validated: a trial validates those that it varies. Empty where it is not valid."""
+        try:
+            run = config.run_config(self.raw)
+        except ConfigError:
+            return {}
+        return {key: getattr(run, key) for key, part in self.raw.items() if isinstance(part, dict) and key in config.DECIDES}
 
     def _behind(self, number: int, run: schema.Config, intent: engine.Plan, judge: Judge) -> tuple[str, str] | None:
         """The fold after which the judge gave up, and the sentence about it. A fold without a value has no say."""
@@ -195,4 +205,5 @@ def _simulated(bars: Bars, intent: engine.Plan, run: schema.Config) -> Result:
 
 def session_days(result: Result) -> npt.NDArray[np.int64]:
     """Trade dates of the session returns as days since 1970-01-01."""
-    return result.session_returns.index.to_numpy().astype("datetime64[D]").astype(np.int64)
+    bars = result.bars
+    return bars.session[bars.session_ends].astype(np.int64)
