@@ -4,8 +4,9 @@ W1      EMA cross 10/30, always in the market with one contract, next-open fills
 W2      W1 with an ATR(14) bracket: stop at 2, take-profit at 4 (its bare kernel: indicators, brackets and flips, one loop)
 limits  W1 with every limit on that needs no clock: on trades, orders, losses, drawdown, losses in a row, margin, the end of the session
 gates   the same with windows of the day and a volatility breaker, which are vectors over the bars and computed here as well
-sweep   200 (fast, slow) combinations over 850 000 bars: indicators, simulation, fills, trades and equity of each; in one process, then in
-        two that map the same bars, as `mcl sweep search.workers=2` does it; its memory is that of all its processes, shared pages once
+sweep   200 (fast, slow) combinations over 850 000 bars: indicators, simulation, fills, trades, equity at the end of each session and the
+        deepest drawdown; in one process and in two that map the same bars, as `mcl sweep search.workers=2` does it. The bare kernel does
+        the same in the same turns: how it scales is what the machine gives. Memory is that of all processes, shared pages once
 10 M    W1 on ten million bars against one million, in a process of its own that holds nothing else
 
 The bare kernels are fused loops over two or four arrays that keep nothing but the cash: no ledger, no equity curve, no limits, no
@@ -27,7 +28,7 @@ from collections.abc import Callable
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -180,7 +181,13 @@ def engine(bars: Bars, limits: schema.Limits = WIDE, protection: schema.Protecti
     """The product: strategy, sizing, protection, simulation, fills, trades and equity curve of one run."""
     risk = schema.Risk(size=FIXED, protection=protection or schema.Protection(), limits=limits)
     strategy = build({"name": "ema_cross", "fast": 10, "slow": 30})
-    return lambda: simulate(bars, plan(bars, strategy, risk, CAPITAL), limits, COSTS, CAPITAL)
+
+    def run() -> Result:
+        result = simulate(bars, plan(bars, strategy, risk, CAPITAL), limits, COSTS, CAPITAL)
+        _ = result.equity  # made when it is asked for
+        return result
+
+    return run
 
 
 def race(rounds: int, runners: dict[str, Callable[[], object]]) -> dict[str, float]:
@@ -204,55 +211,76 @@ def same_work(name: str, bare: tuple[int, float], result: Result) -> bool:
     return equal
 
 
-def swept(bars: Bars, combinations: list[tuple[int, int]]) -> float:
-    """Seconds for all of them on this core, one after the other."""
+def swept(bars: Bars, combinations: list[tuple[int, int]]) -> None:
+    """What a trial of `mcl sweep` takes from the engine: trades, the equity at the end of each session and the deepest drawdown."""
     risk = schema.Risk(size=FIXED, limits=WIDE)
-    start = time.perf_counter()
     for fast, slow in combinations:
         strategy = build({"name": "ema_cross", "fast": fast, "slow": slow})
-        simulate(bars, plan(bars, strategy, risk, CAPITAL), WIDE, COSTS, CAPITAL)
-    return time.perf_counter() - start
+        result = simulate(bars, plan(bars, strategy, risk, CAPITAL), WIDE, COSTS, CAPITAL)
+        _ = result.session_equity, result.curve.valley(CAPITAL)
 
 
-def _worker(folder: Path, of: int, pipe: Any) -> None:
-    """Says when it is ready; then for each word the seconds of its part, best of so many, and the memory that is its own in MB."""
+def swept_bare(bars: Bars, combinations: list[tuple[int, int]]) -> None:
+    for fast, slow in combinations:
+        bare_w1(bars.adjusted["close"], bars.ticks["open"], bars.ticks["close"], fast, slow, 1.0, 0.77, CAPITAL)
+
+
+def _worker(folder: Path, pipe: Any) -> None:
+    """Says when it is ready; then for each (work, part of, parts) the seconds that it took and the memory of this process."""
     bars = attach(folder)
-    swept(bars, COMBINATIONS[:2])
+    works = {"engine": swept, "bare": swept_bare}
+    for work in works.values():
+        work(bars, COMBINATIONS[:2])
     pipe.send(None)
-    which = pipe.recv()
-    pipe.send((swept(bars, COMBINATIONS[which::of]), _memory_mb()))
-    pipe.recv()
+    while (asked := pipe.recv()) is not None:
+        name, which, of = asked
+        start = time.perf_counter()
+        works[name](bars, COMBINATIONS[which::of])
+        pipe.send((time.perf_counter() - start, _memory_mb()))
 
 
-def _memory_mb() -> float:
-    """Of this process: proportional set size, in which a page that several processes map counts once between them."""
+def _memory_mb() -> tuple[float, float]:
+    """Of this process: all that it has in memory, and its proportional set size, in which a page that several map counts once between them."""
     rollup = Path("/proc/self/smaps_rollup")
     if not rollup.is_file():  # not Linux: all that the process ever held
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return int(next(line for line in rollup.read_text().splitlines() if line.startswith("Pss:")).split()[1]) / 1024
+        return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,) * 2
+    sizes = {line.split()[0]: int(line.split()[1]) / 1024 for line in rollup.read_text().splitlines()[1:]}
+    return sizes["Rss:"], sizes["Pss:"]
 
 
-def swept_by(processes: int, n: int, rounds: int = 3) -> tuple[float, float]:
-    """Least seconds for all combinations, and the memory of all workers in MB."""
-    context, best, memory = mp.get_context("spawn"), np.inf, 0.0
+class Sweeps(NamedTuple):
+    """Least seconds for all combinations by (work, processes), and the memory of one and of two processes in MB."""
+
+    seconds: dict[tuple[str, int], float]
+    one_mb: float
+    two_mb: float
+
+    def scales(self, work: str) -> float:
+        return self.seconds[work, 1] / self.seconds[work, 2]
+
+
+def sweeps(n: int, rounds: int = 6) -> Sweeps:
+    """The same two workers do everything in turns, alone (the other one waits) and together, so that a disturbance meets all of it."""
+    context, best, one_mb, two_mb = mp.get_context("spawn"), dict[tuple[str, int], float](), 0.0, 0.0
     with tempfile.TemporaryDirectory() as folder:
         shared = share(walk(n), Path(folder) / "bars")
+        pipes = [context.Pipe() for _ in range(2)]
+        workers = [context.Process(target=_worker, args=(shared, theirs), daemon=True) for _, theirs in pipes]
+        for worker, (mine, _) in zip(workers, pipes, strict=True):
+            worker.start()
+            mine.recv()
         for _ in range(rounds):
-            pipes = [context.Pipe() for _ in range(processes)]
-            workers = [context.Process(target=_worker, args=(shared, processes, theirs), daemon=True) for _, theirs in pipes]
-            for worker in workers:
-                worker.start()
-            for mine, _ in pipes:
-                mine.recv()
-            for which, (mine, _) in enumerate(pipes):
-                mine.send(which)
-            told = [mine.recv() for mine, _ in pipes]
-            best, memory = min(best, max(seconds for seconds, _ in told)), max(memory, sum(mb for _, mb in told))
-            for mine, _ in pipes:
-                mine.send(None)
-            for worker in workers:
-                worker.join()
-    return best, memory
+            for name, count in (("bare", 1), ("engine", 1), ("bare", 2), ("engine", 2)):
+                for which, (mine, _) in enumerate(pipes[:count]):
+                    mine.send((name, which, count))
+                told = [mine.recv() for mine, _ in pipes[:count]]
+                best[name, count] = min(best.get((name, count), np.inf), max(seconds for seconds, _ in told))
+                one_mb = max(one_mb, told[0][1][0])
+                two_mb = max(two_mb, sum(pss for _, (_, pss) in told)) if count == 2 else two_mb
+        for worker, (mine, _) in zip(workers, pipes, strict=True):
+            mine.send(None)
+            worker.join()
+    return Sweeps(best, one_mb, two_mb)
 
 
 def _grown(n: int, rounds: int, pipe: Any) -> None:
@@ -297,28 +325,36 @@ def main() -> int:
     if arguments.vectorbt:
         equal &= against_vectorbt(arguments.vectorbt, bars, best["W1"], runners["W1"]())
     del bars, t, a, runners
-    sweeps = [swept_by(count, arguments.bars) for count in (1, 2)]
+    search = sweeps(arguments.bars)
     growth = [grown(SHORT, 20), grown(LONG, 5)]
     report(arguments.bars, best, preparation)
-    return 0 if judged(arguments.bars, best, sweeps, growth) and equal and prepared else 1
+    return 0 if judged(arguments.bars, best, search, growth) and equal and prepared else 1
 
 
-def judged(n: int, best: dict[str, float], sweeps: list[tuple[float, float]], growth: list[tuple[float, float]]) -> bool:
+def judged(n: int, best: dict[str, float], search: Sweeps, growth: list[tuple[float, float]]) -> bool:
     """Every figure that is asked for, with what was measured and its bound; whether all of them are kept."""
-    (one, one_mb), (two, two_mb) = sweeps
+    one, two = search.seconds["engine", 1], search.seconds["engine", 2]
     (short_ns, _), (long_ns, long_mb) = growth
-    count, bare = len(COMBINATIONS), best["bare W1"]
+    count, bare = len(COMBINATIONS), search.seconds["bare", 1] / len(COMBINATIONS)
     at_most = [(f"{name}, x bare", best[name] / best[f"bare {name}"], limit) for name, limit in BELOW.items()]
     at_most += [(f"{name}, x W1", best[name] / best["W1"], 1.5) for name in ("W1, limits on", "W1, gates on")]
     at_most += [
-        ("sweep: memory of one process, MB", one_mb, SWEEP_MB),
-        ("sweep: memory of two processes, MB", two_mb, SWEEP_MB),
+        ("sweep: memory of one process, MB", search.one_mb, SWEEP_MB),
+        ("sweep: memory of two processes, MB", search.two_mb, SWEEP_MB),
         (f"{LONG:,} bars: ns/bar, x that of {SHORT:,}", long_ns / short_ns, 1.3),
         (f"{LONG:,} bars: peak memory of the process, MB", long_mb, LONG_MB),
     ]
-    at_least = [("sweep: combinations per second on one core", count / one, PER_SEC), ("sweep: two processes, x one", one / two, 1.8)]
-    print(f"sweep of {count} on {n:,} bars: {count / one:.0f}/s and {count / two:.0f}/s; the bare kernel alone does {1 / bare:.0f}/s here")
+    at_least = [
+        ("sweep: combinations per second on one core", count / one, PER_SEC),
+        ("sweep: two processes, x one", search.scales("engine"), 1.8),
+    ]
+    print(
+        f"sweep of {count} on {n:,} bars: {count / one:.0f}/s and {count / two:.0f}/s; the bare kernel {1 / bare:.0f}/s and {count / search.seconds['bare', 2]:.0f}/s"
+    )
     print(f"(the bound was set where that does {PER_SEC_BARE:.0f}/s; in proportion it would be {PER_SEC / PER_SEC_BARE / bare:.0f}/s)")
+    print(
+        f"two processes here do {search.scales('bare'):.2f} x the work of one with the bare kernel, {search.scales('engine'):.2f} x with the engine"
+    )
     print(f"W1 on {SHORT:,} bars: {short_ns:.2f} ns/bar; on {LONG:,}: {long_ns:.2f}\n")
     rows = [(text, value, "<=", limit, value <= limit) for text, value, limit in at_most]
     rows += [(text, value, ">=", limit, value >= limit) for text, value, limit in at_least]

@@ -50,7 +50,7 @@ COLLAR = int(Block.PRICE_COLLAR)
 PLAIN, RULED, FULL = range(3)
 NEW_SESSION, NEW_CONTRACT = 1, 2  # bits of `Market.event`
 FILLS_PER_BAR = 5  # two legs of a roll, a reduction, an entry, a protective exit
-NO_PRICE = np.int32(-(1 << 31))  # no open has it; to ask is what makes memory fetch the opens of bars that are not traded
+NOWHERE = np.int32(-(1 << 31))  # no row has it; to ask is what makes memory fetch the columns of bars that are not traded
 ROOM = 64  # fills and changes, beside one for so many bars, that there is room for at first
 ONE = np.uint64(1)
 Fills = npt.NDArray[np.void]
@@ -132,8 +132,8 @@ def run(way: int, market: Market, wish: Wish, terms: Terms, track: Track, state:
         announced(f"kernel.{walk.__name__}")
     fills, changes = np.empty(ROOM + n // 16, FILL), np.empty(ROOM + n // 8, CHANGE)
     while (state := walk(market, wish, terms, track, fills, changes, state)).bar < n:
-        fills, changes = _longer(fills), _longer(changes)
-    return fills[: state.fills].copy(), changes[: state.changes].copy(), state
+        fills, changes = _roomier(fills), _roomier(changes)
+    return _joined(fills[: state.fills]), _joined(changes[: state.changes]), state
 
 
 @njit
@@ -179,7 +179,8 @@ def _advance(  # noqa: PLR0912, PLR0915
     that reason:
       - an array that may be replaced inside the loop
       - a signed index, tested for negative values at each access
-      - an array that fills alone read, at rows that memory has not fetched: so every open is read, one bar ahead
+      - a column that decisions and fills alone read, at rows that memory has not fetched: so the opens and the times of all bars are
+        read, the open one bar ahead
       - a comparison of target and position in place of `order`: the compiler may put the one for the other and so chain each bar to
         the arithmetic of the bar before
     """
@@ -282,7 +283,9 @@ def _advance(  # noqa: PLR0912, PLR0915
             continue
         floor, roof = corridor(holding)
         first, lowest, highest = i, closes[i - ONE], closes[i - ONE]
-        while i < end and wanted[i] == intent.wanted and events[i] == 0 and (not gated or gates[i] == gate) and opens[i] != NO_PRICE:
+        while i < end and wanted[i] == intent.wanted and events[i] == 0 and (not gated or gates[i] == gate):
+            if opens[i] == NOWHERE or to_close[i] == NOWHERE:
+                break
             if protected and (lows[i] <= floor or highs[i] >= roof):
                 break
             lowest, highest = min(lowest, closes[i]), max(highest, closes[i])
@@ -373,5 +376,10 @@ def _said(changes: Changes, count: int) -> tuple[int, int, int]:
     return signed(change.position), signed(change.target), signed(change.block)
 
 
-def _longer(rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
-    return np.concatenate([rows, np.empty_like(rows)])
+def _roomier(rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    return _joined(rows, np.empty_like(rows))
+
+
+def _joined(*parts: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    """A copy of one part after the other; as bytes, since numpy copies records field by field."""
+    return np.concatenate([part.view(np.uint8) for part in parts]).view(parts[0].dtype)

@@ -98,7 +98,7 @@ def test_ends_of_sessions_and_the_deepest_drawdown_have_the_bits_of_the_whole_cu
 @settings(max_examples=60, deadline=None)
 def test_a_kernel_that_comes_back_for_room_at_every_turn_gives_the_same(flow: Flow) -> None:
     whole = flow.run()
-    with patch.object(kernel, "ROOM", kernel.FILLS_PER_BAR), patch.object(kernel, "_longer", _by_one_bar):
+    with patch.object(kernel, "ROOM", kernel.FILLS_PER_BAR), patch.object(kernel, "_roomier", _by_one_bar):
         cut = flow.run()
     for name in ("equity", "fills", "changes", "trades"):
         assert getattr(whole, name).tobytes() == getattr(cut, name).tobytes()
