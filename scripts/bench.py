@@ -240,7 +240,7 @@ def _worker(folder: Path, pipe: Any) -> None:
 
 
 def _memory_mb() -> tuple[float, float]:
-    """Of this process: all that it has in memory, and its proportional set size, in which a page that several map counts once between them."""
+    """Of this process: all that it has in memory, and its proportional set size: a page that several map counts once between them."""
     rollup = Path("/proc/self/smaps_rollup")
     if not rollup.is_file():  # not Linux: all that the process ever held
         return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,) * 2
@@ -348,13 +348,10 @@ def judged(n: int, best: dict[str, float], search: Sweeps, growth: list[tuple[fl
         ("sweep: combinations per second on one core", count / one, PER_SEC),
         ("sweep: two processes, x one", search.scales("engine"), 1.8),
     ]
-    print(
-        f"sweep of {count} on {n:,} bars: {count / one:.0f}/s and {count / two:.0f}/s; the bare kernel {1 / bare:.0f}/s and {count / search.seconds['bare', 2]:.0f}/s"
-    )
+    bare_two = search.seconds["bare", 2] / count
+    print(f"sweep of {count} on {n:,} bars: {count / one:.0f}/s and {count / two:.0f}/s; bare {1 / bare:.0f}/s and {1 / bare_two:.0f}/s")
     print(f"(the bound was set where that does {PER_SEC_BARE:.0f}/s; in proportion it would be {PER_SEC / PER_SEC_BARE / bare:.0f}/s)")
-    print(
-        f"two processes here do {search.scales('bare'):.2f} x the work of one with the bare kernel, {search.scales('engine'):.2f} x with the engine"
-    )
+    print(f"two processes, x one: the bare kernel {search.scales('bare'):.2f}, the engine {search.scales('engine'):.2f}")
     print(f"W1 on {SHORT:,} bars: {short_ns:.2f} ns/bar; on {LONG:,}: {long_ns:.2f}\n")
     rows = [(text, value, "<=", limit, value <= limit) for text, value, limit in at_most]
     rows += [(text, value, ">=", limit, value >= limit) for text, value, limit in at_least]
