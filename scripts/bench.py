@@ -309,7 +309,7 @@ def main() -> int:
     bars = walk(arguments.bars)
     start = time.perf_counter()
     t, a = bars.ticks, bars.adjusted
-    prepared = bars.first_bad_row < 0 and not bars.event[0]
+    prepared = bars.unpriced_roll < 0 and not bars.event[0]
     preparation = time.perf_counter() - start
     bracket = schema.Protection(unit="atr", stop=2.0, take_profit=4.0, atr_bars=14)
     runners: dict[str, Callable[[], Any]] = {

@@ -1,10 +1,10 @@
 """`Bars`: what every other part of mcl sees of the market.
 
-One row is one closed bar of the dated contract that the roll table says is active in that session. Prices are the
-tradeable prices of that contract; `price * ratio + adjustment` is the continuous series that signals are computed on. The
-adjustment is *forward*: the first contract is untouched and each roll subtracts its gap from all that follows (or divides by it,
-for `roll.adjust=ratio`), so that an adjusted price never changes when later data arrive (a backward adjustment rewrites the past at
-every roll).
+One row is one closed bar of the dated contract that the roll table says is active in that session. Prices are the tradeable prices
+of that contract, kept in whole ticks, from which floats are made when somebody asks for them; `price * ratio + shift` is the continuous
+series that signals are computed on. The shift is *forward*: the first contract is untouched and each roll subtracts its gap from all
+that follows (or divides by it, for `roll.adjust=ratio`), so that an adjusted price never changes when later data arrive (a backward
+adjustment rewrites the past at every roll).
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ class Bars:
         return (minutes % 10_080).astype(np.int16)
 
     @cached_property
-    def first_bad_row(self) -> int:
+    def unpriced_roll(self) -> int:
         """The first row that rolls without a price of the contract it leaves, -1 if there is none."""
         rows = np.flatnonzero(self.roll)
         bad = rows[~np.isfinite(self.left_at[self.contract[rows]])]

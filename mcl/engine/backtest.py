@@ -43,7 +43,7 @@ def simulate(
     `ledger` is what the first bar begins with (default: flat, with the capital): a session goes on from the one before it.
     """
     n = _length(bars, plan)
-    if (row := bars.first_bad_row) >= 0:
+    if (row := bars.unpriced_roll) >= 0:
         raise EngineError(f"row {row}, closed at {bars.times[row]}, rolls, and where the contract before it traded then is not known")
     if execution.participation_frac is not None and not bars.volume.any():
         raise EngineError(f"execution.participation_frac={execution.participation_frac} needs volumes, and these bars have none")
