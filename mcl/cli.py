@@ -81,8 +81,8 @@ def _run(verb: Verb, words: list[str], parsed: argparse.Namespace, flags: set[st
     except MclError as error:
         screen.refuse(error)
         return 1
-    except KeyboardInterrupt:
-        screen.refuse(MclError("interrupted: what was done is kept", "run the same command again to go on"))
+    except KeyboardInterrupt as stop:
+        screen.refuse(MclError("interrupted: what was done is kept", str(stop) or "run the same command again to go on"))
         return 1
 
 

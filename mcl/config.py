@@ -69,7 +69,7 @@ def compose(verb: Verb, overrides: list[str]) -> Composed:
         choices = {str(group): str(name) for group, name in composed.hydra.runtime.choices.items() if "/" not in str(group) and name}
         resolved = plain(composed)
     if verb == "sweep":
-        resolved["search"]["space"] = _without(resolved["search"]["space"], fixed)
+        resolved["search"]["space"] = _without(resolved["search"]["space"] or {}, fixed)
     return Composed(resolved, tuple(overrides), choices)
 
 
@@ -189,7 +189,8 @@ def validate(model: type[Model], raw: Any, at: str = "") -> Model:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(_sentence(model, error.errors()[0], at), "mcl backtest --cfg shows the composed configuration") from None
+        verb = "sweep" if at == "search" else "backtest"
+        raise ConfigError(_sentence(model, error.errors()[0], at), f"mcl {verb} --cfg shows the composed configuration") from None
 
 
 def _sentence(model: type[BaseModel], error: Any, at: str) -> str:
@@ -204,7 +205,7 @@ def _sentence(model: type[BaseModel], error: Any, at: str) -> str:
         tag = error["ctx"]["discriminator"].strip("'")
         return f"{key}.{tag}={error['ctx']['tag']!r} is not one of {error['ctx']['expected_tags']}"
     rule = error["msg"].removeprefix("Value error, ")
-    rule = rule[0].lower() + rule[1:]
+    rule = rule[0].lower() + rule[1:] if error["type"] != "string_pattern_mismatch" else f"must match {error['ctx']['pattern']}"
     return f"{key}={error['input']!r}: {rule}" if not isinstance(error["input"], dict) else f"{key}: {rule}"
 
 
@@ -216,6 +217,8 @@ def _walk(model: Any, loc: list[str]) -> tuple[list[str], list[str]]:
         members = [m for m in _models(model) if part in _tags(m)]
         if part not in fields and members:
             model, fields = members[0], members[0].model_fields
+            continue
+        if "[" in part:  # pydantic's name for a member of a union
             continue
         path.append(part)
         if part in fields:
@@ -317,17 +320,30 @@ def _translated(verb: str, overrides: list[str], error: Exception) -> tuple[str,
         group, name = match[1], match[2]
         options = sorted(p.stem for p in (conf_dir() / group).glob("*.yaml")) or sorted(p.stem for p in (root() / group).glob("*.yaml"))
         shown = group.removesuffix("s") if group == "experiments" else group
-        return f"no {shown} is called {name!r}: {nearest(name, options)}", f"valid: {', '.join(options)}"
+        close = nearest(name, options)
+        return f"no {shown} is called {name!r}: {close}", "" if close.startswith("valid") else f"valid: {', '.join(options)}"
     if "Missing mandatory value" in text:
         key = getattr(error, "full_key", None) or text.rsplit(maxsplit=1)[-1]
         return f"{key} must be given", f"add {key}=VALUE to the command line"
     if "LexerNoViableAltException" in text or "mismatched input" in text or "no viable alternative" in text or "missing EQUAL" in text:
-        return f"cannot read the override {_culprit(text, overrides)!r}: write key=value", "quote values that hold commas or blanks"
+        culprit = _culprit(overrides)
+        key = culprit.split("=")[0].lstrip("+~")
+        quoted = f"""'{key}=["…", "…"]'""" if "=[" in culprit else f"""'{key}="…"'"""
+        return f"cannot read the override {culprit!r}: write key=value", f"quote what holds blanks, commas, signs or accents: {quoted}"
     return " ".join(text.split()), ""
 
 
-def _culprit(text: str, overrides: list[str]) -> str:
-    return next((o for o in overrides if o and o in text), " ".join(overrides))
+def _culprit(overrides: list[str]) -> str:
+    """The first that is none by itself."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    for override in overrides:
+        try:
+            OverridesParser.create().parse_override(override)
+        except HydraException:
+            return override
+    return " ".join(overrides)
 
 
 def _keys(verb: str, overrides: list[str]) -> list[str]:

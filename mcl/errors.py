@@ -25,6 +25,8 @@ from collections.abc import Iterable
 
 from mcl.redact import redacted
 
+LONGEST = 300  # characters of a foreign exception's message that are shown
+
 
 class MclError(Exception):
     """A refusal with a sentence. The command line prints it and exits with 1."""
@@ -90,6 +92,14 @@ class GuardError(BrokerError):
 
 class Halt(LiveError):
     code = "halt"
+
+
+def in_words(error: BaseException) -> str:
+    """Any exception as one line: its own sentence, or `ValueError: …`, cut where it is no sentence any more."""
+    if isinstance(error, MclError):
+        return error.message
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    return said if len(said) <= LONGEST else f"{said[:LONGEST]} … ({len(said):,} characters)"
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -17,7 +17,10 @@ def root() -> Path:
     """The project folder: $MCL_HOME, else the nearest folder from the working directory up with conf/backtest.yaml, else that directory."""
     if home := os.environ.get("MCL_HOME"):
         return Path(home).resolve()
-    here = Path.cwd().resolve()
+    try:
+        here = Path.cwd().resolve()
+    except FileNotFoundError:
+        raise ConfigError("the folder that this shell stands in is no more", "cd to your project") from None
     return next((p for p in (here, *here.parents) if (p / "conf" / "backtest.yaml").is_file()), here)
 
 

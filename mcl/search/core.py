@@ -77,11 +77,11 @@ def resume(
         frozen = thaw(stored, root, max(trials or 0, card["target"]), amendments)
         if trials is not None and frozen.total <= card["target"]:
             raise ConfigError(
-                f"sweep {place.sweep_id[:12]} has a target of {card['target']} trials; {frozen.total} are no more",
-                "a grid is complete by itself" if frozen.search.sampler == "grid" else "name a larger number",
+                f"sweep {place.sweep_id[:12]} has a target of {card['target']} trials; {trials} are no more",
+                "a grid is complete by itself" if frozen.search.sampler == "grid" else f"name at least {card['target'] + 1}",
             )
-        introduce(place, frozen, card)
-        store.reopen(place.sweep_id)
+        introduce(place, frozen, card | {"title": frozen.title})
+        store.reopen(place.sweep_id, frozen.title)
         return _Search(frozen, place, store, progress or Silent(), above).run()
 
 
@@ -127,6 +127,8 @@ class _Search:
             with suppress(StoreError):  # the store may be what failed; the first error is the one to tell
                 self._beat(board, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
                 abandon(self.store, frozen.run.study, sweep_id, error)
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(f"mcl sweep resume {sweep_id[:12]} goes on") from None
             raise
 
     def _trials(self, board: Board, ledger: Ledger, brakes: Brakes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,11 @@ from typing import Any
 from mcl import config, evidence, metrics, runs, schema
 from mcl.data.bars import Bars
 from mcl.engine.backtest import backtest as simulate
-from mcl.errors import ConfigError, StoreError, nearest
+from mcl.errors import ConfigError, MclError, StoreError, in_words, nearest
 from mcl.files import plain_yaml
 from mcl.search import rules
 from mcl.search import space as spaces
-from mcl.search.points import inside
+from mcl.search.points import closest, inside, uniform, worded
 from mcl.search.study import planned
 from mcl.search.trial import Market, deciding
 from mcl.tracking import Record, StoredRun
@@ -33,6 +34,7 @@ FREE = (
     "top",
     "select",
 )
+POINTS_TRIED = 200
 CHAMPION = Path("conf") / "promoted" / "paper.yaml"
 
 
@@ -63,21 +65,46 @@ class Frozen:
 
 def freeze(composed: config.Composed, root: Path) -> Frozen:
     """Everything that can be refused is refused here, before a run exists."""
-    run, search = composed.config, composed.search
+    search = composed.search
     space = spaces.parse(search.space, composed.raw)
+    run = _base(composed, space)
     fixed = tuple(_fixed(entry, space, composed.raw, root) for entry in search.enqueue)
     total = planned(space, search, len(fixed))
     market = Market(root)
     bars = market.bars(run.data)
-    measured = metrics.summary(simulate(run, bars))  # also compiles the kernel before a worker starts
-    for name in (search.metric, *search.also):
+    measured = _measured(run, bars)
+    for said, name in [("search.metric=", search.metric), *(("search.also: ", name) for name in search.also)]:
         if name not in measured:
-            raise ConfigError(f"search.metric={name!r} is not a metric: {nearest(name, measured)}", "mcl report last shows them all")
+            raise ConfigError(f"{said}{name!r} is not a metric: {nearest(name, measured)}", "mcl report last shows them all")
     keys = config.flatten(deciding(composed.raw))
     parsed = rules.parse(search.constraints, keys, measured)
     if search.pruner != "none":
         market.folds(run.data, search.folds)
     return Frozen(composed, run, search, space, fixed, parsed, market, bars, total)
+
+
+def _base(composed: config.Composed, space: spaces.Space) -> schema.Config:
+    """The configuration under the search. Where the values that it has for what is searched do not fit those that were typed
+    (`strategy.slow=8 strategy.fast=range(2,7)`), some point of the space stands in; ConfigError where none fits, either."""
+    try:
+        return composed.config
+    except ConfigError:
+        point = uniform(space, 0)
+        for number in range(POINTS_TRIED):
+            with suppress(ConfigError):
+                return config.run_config(spaces.overlay(composed.raw, point(number)))
+        raise
+
+
+def _measured(run: schema.Config, bars: Bars) -> dict[str, float]:
+    """The metrics of the configuration itself; the simulation also compiles the kernel before a worker starts."""
+    try:
+        return metrics.summary(simulate(run, bars))
+    except (MclError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        said = f"strategy {run.strategy['name']!r} fails before anything is searched: {in_words(error)}"
+        raise ConfigError(said, "mcl backtest with the same values shows where") from error
 
 
 def parent(frozen: Frozen) -> Record:
@@ -163,7 +190,8 @@ def _fixed(entry: str | dict[str, Any], space: spaces.Space, raw: Mapping[str, A
         if key not in values:
             raise ConfigError(f"search.enqueue: {entry} has no value for {key}", "name a value for every axis of the space")
         if not inside(axis, values[key]):
-            raise ConfigError(f"search.enqueue: {key}={values[key]} of {entry} is not in the space, {axis}", "widen the axis")
+            near = f"the nearest is {closest(axis, values[key])}"
+            raise ConfigError(f"search.enqueue: {key}={values[key]} is not in the space, {worded(axis)}", f"{near}; or widen the axis")
     if isinstance(entry, dict) and (other := sorted(values.keys() - space.keys())):
         raise ConfigError(f"search.enqueue: {other[0]} is not searched: {nearest(other[0], space)}")
     return {key: values[key] for key in space}

@@ -57,6 +57,7 @@ def estimate(composed: config.Composed, root: Path) -> Estimate:
     own, source = _bookkeeping(search.sampler, total, Store(root).folder / "sweeps")
     at_once = min(search.workers, os.cpu_count() or 1)
     each = max(seconds / at_once, own) if at_once > 1 else seconds + own
+    simulated = min(total, _points(frozen.space))  # a point is never simulated twice
     how = f"{len(timed)} random points timed now on {at_once} of {os.cpu_count() or 1} processors; bookkeeping {source}"
     return Estimate(
         title=frozen.title,
@@ -65,7 +66,7 @@ def estimate(composed: config.Composed, root: Path) -> Estimate:
         bars=len(frozen.bars),
         trial_sec=seconds,
         own_sec=own,
-        total_sec=min(total * each, search.timeout_sec or math.inf),
+        total_sec=min(simulated * each + (total - simulated) * own, search.timeout_sec or math.inf),
         how=how,
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mcl import config, evidence, runs, schema
-from mcl.errors import ConfigError, MclError, StoreError
+from mcl.errors import ConfigError, MclError, StoreError, in_words
 from mcl.search import sweeper
 from mcl.search.interrupt import Stop, interruptible
 from mcl.search.ledger import Ledger
@@ -163,9 +163,9 @@ class _Grid:
 
 
 def _failed(job: Job, error: BaseException | None) -> Outcome:
-    detail = error.message if isinstance(error, MclError) else f"{type(error).__name__}: {error}"
+    assert error is not None  # noqa: S101 - a job without a result has a reason
     trace = "".join(traceback.format_exception(error))
-    return Outcome(job.number, job.params, "FAILED", type(error).__name__, detail, traceback=trace)
+    return Outcome(job.number, job.params, "FAILED", type(error).__name__, in_words(error), traceback=trace)
 
 
 def _watermark(market: Market, valid: Sequence[schema.Config]) -> str:

@@ -85,5 +85,24 @@ def inside(axis: BaseDistribution, value: Any) -> bool:
     return value in points("", axis)
 
 
+def closest(axis: BaseDistribution, value: Any) -> Any:
+    """The value of the axis that is nearest to `value`; the first choice where that is no number."""
+    if isinstance(axis, CategoricalDistribution) or not isinstance(value, int | float):
+        return points("", axis)[0] if isinstance(axis, CategoricalDistribution) else axis.low  # type: ignore[attr-defined]
+    assert isinstance(axis, IntDistribution | FloatDistribution)  # noqa: S101 - the last kinds of `space.distribution`
+    if axis.step is None:
+        return min(max(value, axis.low), axis.high)
+    return min(points("", axis), key=lambda point: abs(point - value))
+
+
+def worded(axis: BaseDistribution) -> str:
+    """`30 to 480 in steps of 30`, `0.1 to 0.9`, `long or short`."""
+    if isinstance(axis, CategoricalDistribution):
+        return " or ".join(map(str, axis.choices))
+    assert isinstance(axis, IntDistribution | FloatDistribution)  # noqa: S101 - the last kinds of `space.distribution`
+    steps = "" if axis.step is None else f" in steps of {axis.step:g}"
+    return f"{axis.low:g} to {axis.high:g}{steps}"
+
+
 def _placed(space: Space, places: Places) -> dict[str, Any]:
     return {key: at(axis, float(place)) for (key, axis), place in zip(space.items(), places, strict=True)}

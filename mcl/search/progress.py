@@ -102,7 +102,8 @@ class Board:
     def standing(self) -> str:
         """`120/500 trials · 84 /s · 4 s left · 3 pruned (constraint 3)`"""
         left = f"{self.eta_sec:.0f} s left" if self.rate else "starting"
-        parts = [f"{self.done}/{self.total} trials", f"{self.rate:.1f}/s", left]
+        running = [f"{self.rate:.1f}/s", left] if self.done < self.total or self.rate else []
+        parts = [f"{self.done}/{self.total} trials", *running]
         parts += [f"{count} {state.lower()}" for state, count in sorted(self.states.items()) if state != "COMPLETE"]
         causes = ", ".join(f"{reason} {count}" for reason, count in self.reasons.most_common(3))
         return " · ".join(parts) + (f" ({causes})" if causes else "")

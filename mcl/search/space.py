@@ -34,11 +34,17 @@ def parse(entries: Mapping[str, Any], raw: Mapping[str, Any]) -> Space:
     if not flat:
         name = raw.get("strategy", {}).get("name")
         raise ConfigError(
-            f"the search space is empty: strategy {name!r} has no parameters to search in conf/space/",
-            "add one on the command line: 'search.space.strategy.fast=\"range(10, 100, 10)\"'",
+            f"the search space is empty: conf/space/ names no parameter of strategy {name!r} beyond those that were typed",
+            "add an axis on the command line: 'strategy.PARAMETER=range(10, 100, 10)'",
         )
     known = searchable(raw)
     for key in flat:
+        if key in NEVER_SEARCHED:
+            fence = key == "data.holdout_start"
+            said = "is the fence before the hold-out" if fence else "decides which other keys there are"
+            group = ".".join(key.split(".")[:-1]).removesuffix(".size")
+            grid = f"run a grid over its choices: mcl backtest -m {group}=A,B"
+            raise ConfigError(f"search.space.{key} {said}: no search may vary it", "leave it as it is" if fence else grid)
         if key not in known:
             raise ConfigError(
                 f"search.space.{key} is not a key that a search may vary: {nearest(key, known)}", "mcl sweep --cfg shows every key"

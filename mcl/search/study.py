@@ -135,6 +135,8 @@ def planned(space: Space, search: schema.Search, fixed: int = 0) -> int:
         raise ConfigError(
             f"search.pruner={search.pruner} asks after every fold, and search.backend=ray runs a trial whole", "use one of the two"
         )
+    if search.metric in search.also:
+        raise ConfigError(f"search.also names {search.metric} again, which is search.metric", "name another metric, or none")
     if search.also and search.sampler == "cmaes":
         raise ConfigError("search.sampler=cmaes has one objective, and search.also names more", "use search.sampler=nsga2 or tpe")
     if search.also and search.pruner != "none":

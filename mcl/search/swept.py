@@ -97,7 +97,9 @@ class Swept:
         names = [name for name in HEADLINES if name in self.trials.columns]
         rows = [[str(row["trial"]), *(shown(row[name]) for name in [*self.keys, *names])] for row in found.to_dict("records")]
         count = int(self.trials["front"].astype(bool).sum())
-        title = f"Pareto front: {count} trials that no other beats in every objective"
+        title = (
+            f"Pareto front: {count} of {(self.trials['state'] == 'COMPLETE').sum()} scored trials, which no other beats in every objective"
+        )
         return [(title, ["trial", *(key.removeprefix("strategy.") for key in self.keys), *names], rows)]
 
     def _lost(self) -> list[tuple[str, list[str], list[list[str]]]]:

@@ -20,7 +20,7 @@ from mcl.data.bars import Bars
 from mcl.data.load import load
 from mcl.engine import backtest as engine
 from mcl.engine.result import Result
-from mcl.errors import ConfigError, MclError
+from mcl.errors import ConfigError, in_words
 from mcl.search.rules import Rule, first_broken
 from mcl.search.space import overlay
 from mcl.strategy import build
@@ -131,9 +131,8 @@ class Objective:
         started = time.perf_counter()
         try:
             done = self._judged(number, params, judge)
-        except Exception as error:
-            detail = error.message if isinstance(error, MclError) else f"{type(error).__name__}: {error}"
-            done = Outcome(number, params, "FAILED", type(error).__name__, detail, traceback=traceback.format_exc())
+        except (Exception, SystemExit) as error:
+            done = Outcome(number, params, "FAILED", type(error).__name__, in_words(error), traceback=traceback.format_exc())
         return replace(done, seconds=time.perf_counter() - started)
 
     def _judged(self, number: int, params: dict[str, Any], judge: Judge) -> Outcome:

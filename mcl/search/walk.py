@@ -105,7 +105,7 @@ def resume(named: str, *, store: Store, root: Path, trials: int | None = None, a
         card = place.card()
         frozen = thaw(store.run(place.sweep_id), root, max(trials or 0, card["target"]), list(amendments))
         _introduce(place, frozen, card)
-        store.reopen(place.sweep_id)
+        store.reopen(place.sweep_id, _title(frozen))
         return _Walking(frozen, place, store, root, progress, tuple(amendments), trials).run()
 
 
@@ -190,6 +190,8 @@ class _Walking:
             with suppress(StoreError):  # the store may be what failed; the first error is the one to tell
                 self.place.beat(self.place.status() | {"status": "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"})
                 abandon(self.store, study, walk_id, error)
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(f"mcl sweep resume {walk_id[:12]} goes on") from None
             raise
 
     def _begun(self) -> dict[int, str]:

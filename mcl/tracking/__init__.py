@@ -104,10 +104,10 @@ class Store:
                 self.door.client.set_tag(run_id, key, value)
             self._terminate(run_id, record.status)
 
-    def reopen(self, run_id: str) -> None:
-        """Mark a parent as RUNNING again: a search that goes on."""
+    def reopen(self, run_id: str, name: str) -> None:
+        """Mark a parent as RUNNING again: a search that goes on, called by what it is to become."""
         with self.door.refusals(run_id):
-            self.door.client.update_run(run_id, status="RUNNING")
+            self.door.client.update_run(run_id, status="RUNNING", name=name)
 
     def trials(self, parent: str, kind: str = "trial") -> dict[int, str]:
         """Run ids of the finished trials below a search by trial number; kind "backtest" names those that were run again in full."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from argparse import Namespace
 from pathlib import Path
 
@@ -30,4 +31,5 @@ def init(args: Namespace) -> int:
 
 def _show_project(folder: Path, count: int) -> None:
     screen.say(f"{folder}: {count} files")
-    screen.say(f"next: cd {folder} && mcl backtest        (no key needed: embedded synthetic data)")
+    there = "" if folder == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
+    screen.say(f"next: {there}mcl backtest        (no key needed: embedded synthetic data)")

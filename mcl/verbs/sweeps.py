@@ -96,7 +96,9 @@ def stop(args: Namespace) -> int:
 
     found = look.stop(args.sweep, store=Store())
     if not found["stopping"]:
-        raise MclError(f"sweep {found['sweep_id'][:12]} is not running: {found['state']}", f"mcl sweep resume {found['sweep_id'][:12]}")
+        named = found["sweep_id"][:12]
+        more = f"mcl sweep extend {named} TRIALS gives it more" if found["state"] == "FINISHED" else f"mcl sweep resume {named} goes on"
+        raise MclError(f"sweep {named} is not running: {found['state']}", more)
     return _standing(found)
 
 
@@ -141,6 +143,8 @@ def _standing(found: dict[str, Any]) -> int:
             rows += [[name, screen.text(best[name])] for name in ("trades", "max_drawdown_frac") if best.get(name) is not None]
             rows += [[key, screen.text(value)] for key, value in best["params"].items()]
         screen.table(found["title"], ["sweep", found["sweep_id"][:12]], rows)
+        if found["state"] in ("DEAD", "KILLED", "FAILED"):
+            screen.say(f"mcl sweep resume {found['sweep_id'][:12]} goes on")
 
     screen.answer(found, told)
     return 0

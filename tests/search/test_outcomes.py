@@ -101,7 +101,7 @@ def test_the_first_trials_are_those_enqueued(project: Project) -> None:
     default = config.compose("backtest", list(SMALL[:5])).raw["strategy"]
     assert at[:2] == [(default["fast"], default["slow"]), (6, 90)]
     assert at[2:] == free[:10]  # the sequence itself begins after them
-    with pytest.raises(ConfigError, match=r"strategy\.slow=95 .* is not in the space"):
+    with pytest.raises(ConfigError, match=r"strategy\.slow=95 is not in the space"):
         project.sweep("search.enqueue=[{strategy:{fast:6,slow:95}}]")
     with pytest.raises(ConfigError, match="no champion yet"):
         project.sweep("search.enqueue=[champion]")
@@ -235,7 +235,7 @@ def test_an_estimate_records_nothing(project: Project) -> None:
     found = look.estimate(composed, project.root)
     assert (found.trials, found.points, found.bars) == (1000, 90, 40 * 390)
     assert 0 < found.trial_sec < 5
-    assert found.total_sec == 1000 * (found.trial_sec + found.own_sec)
+    assert math.isclose(found.total_sec, 90 * found.trial_sec + 1000 * found.own_sec)  # a point is simulated once
     assert found.how.startswith("5 random points timed now")
     assert project.store.in_study("estimated") == []
 

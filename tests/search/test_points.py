@@ -17,7 +17,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from mcl import schema
 from mcl.search import region
-from mcl.search.points import at, grid, inside, sobol, uniform
+from mcl.search.points import at, closest, grid, inside, sobol, uniform, worded
 from mcl.search.space import combinations, distribution
 from mcl.search.study import Study
 from mcl.search.trial import Outcome
@@ -46,6 +46,17 @@ def test_a_point_depends_on_its_number_alone(points: object) -> None:
 @given(st.sampled_from(sorted(SPACE)), st.floats(0, 1, exclude_max=True))
 def test_every_place_is_a_value_of_the_axis(key: str, place: float) -> None:
     assert inside(SPACE[key], at(SPACE[key], place))
+
+
+@given(st.sampled_from(sorted(SPACE)), st.floats(-1e6, 1e6))
+def test_the_closest_value_is_one_of_the_axis(key: str, value: float) -> None:
+    near = closest(SPACE[key], value)
+    assert inside(SPACE[key], near)
+    assert closest(SPACE[key], near) == (near if key != "c" else "x")
+
+
+def test_an_axis_in_words() -> None:
+    assert [worded(SPACE[key]) for key in "abc"] == ["10 to 480 in steps of 10", "0.1 to 0.9", "x or y or z"]
 
 
 def test_stepped_values_have_equal_shares() -> None:

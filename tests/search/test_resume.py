@@ -172,9 +172,10 @@ def test_extend_counts_to_the_new_target_as_if_it_had_been_the_first(project: Pr
     pd.testing.assert_frame_equal(grown.trials[COMPARED], longer.trials[COMPARED])
     parent = project.store.run(grown.sweep_id)
     assert (parent.metrics["trials"], parent.status, parent.tags["target"]) == (20, "FINISHED", "20")
+    assert parent.name == "growing · qmc search · ema_cross · fast × slow · 20 trials"
     assert parent.metrics["best_sharpe"] == (longer.best or {})["value"]
     assert rows(project, grown) == list(range(20))
-    with pytest.raises(ConfigError, match="has a target of 20 trials; 20 are no more"):
+    with pytest.raises(ConfigError, match="has a target of 20 trials; 15 are no more"):
         search.resume("growing", store=project.store, root=project.root, trials=15)
 
 

@@ -95,10 +95,11 @@ def test_a_grid_is_the_product_in_order() -> None:
 @pytest.mark.parametrize(
     ("entries", "sentence"),
     [
-        ({}, "search space is empty: strategy 'ema_cross'"),
+        ({}, "search space is empty: conf/space/ names no parameter of strategy 'ema_cross'"),
         ({"strategy": {}}, "search space is empty"),
         ({"strategy": {"fasst": "range(1, 9)"}}, "did you mean 'strategy.fast'"),
-        ({"strategy": {"name": "ema_cross, donchian"}}, "strategy.name is not a key that a search may vary"),
+        ({"strategy": {"name": "ema_cross, donchian"}}, "strategy.name decides which other keys there are: no search may vary it"),
+        ({"data": {"holdout_start": "2024-01-01, 2025-01-01"}}, "data.holdout_start is the fence before the hold-out"),
         ({"broker": {"port": "1, 2"}}, "broker.port is not a key that a search may vary"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from mcl import config, runs
+from mcl import config, runs, search
 from mcl.errors import ConfigError
 from mcl.search.swept import Swept
 
@@ -109,15 +109,40 @@ def test_an_exception_fails_its_trial_alone(project: Project, monkeypatch: pytes
 
     def fragile(self: EmaCross, bars: object) -> object:
         if self.slow == 40:
-            raise ZeroDivisionError("a bug in a strategy")
+            raise ZeroDivisionError("a bug in a strategy\n" + "that has much to say " * 100)
+        if self.slow == 20:
+            raise SystemExit(3)
         return signal(self, bars)  # type: ignore[arg-type]
 
     monkeypatch.setattr(EmaCross, "signal", fragile)
     swept = project.sweep("search.sampler=grid", "strategy.fast=5,8", "strategy.slow=20,30,40")
-    assert swept.states == {"COMPLETE": 4, "FAILED": 2}
+    assert swept.states == {"COMPLETE": 2, "FAILED": 4}
     failed = [run for run in project.store.children(swept.sweep_id) if run.status == "FAILED"]
-    assert [run.tags["reason"] for run in failed] == ["ZeroDivisionError"] * 2
-    assert b"a bug in a strategy" in failed[0].file("traceback.txt")
+    assert sorted(run.tags["reason"] for run in failed) == ["SystemExit"] * 2 + ["ZeroDivisionError"] * 2
+    divided = next(run for run in failed if run.tags["reason"] == "ZeroDivisionError")
+    assert divided.file("traceback.txt").count(b"that has much to say") == 100
+    assert divided.tags["detail"].endswith("… (2,138 characters)")
+    assert len(divided.tags["detail"]) < 340
+
+
+def test_what_is_searched_need_not_fit_as_it_stands(project: Project) -> None:
+    swept = project.sweep("search.sampler=grid", "strategy.slow=8", "strategy.fast=2,5,7")  # the fast that the configuration has is 10
+    assert swept.trials["strategy.fast"].tolist() == [2, 5, 7]
+    assert swept.states == {"COMPLETE": 3}
+    resumed = search.resume(swept.sweep_id, store=project.store, root=project.root)
+    assert points(resumed) == points(swept)
+    with pytest.raises(ConfigError, match=r"need 0 < fast < slow; fast=10, slow=2"):
+        project.sweep("search.sampler=grid", "strategy.slow=2", "strategy.fast=5,7", "study=none_fits")
+
+
+def test_a_strategy_that_fails_as_it_stands_is_refused_in_a_sentence(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: object, bars: object) -> object:
+        raise IndexError("no such row")
+
+    monkeypatch.setattr("mcl.strategy.ema_cross.EmaCross.signal", broken)
+    with pytest.raises(ConfigError, match="strategy 'ema_cross' fails before anything is searched: IndexError: no such row"):
+        project.sweep("study=broken")
+    assert project.store.in_study("broken") == []
 
 
 def test_the_best_trial_is_run_again_in_full(project: Project, random: Swept) -> None:
@@ -205,6 +230,13 @@ def test_optuna_opens_the_journal(project: Project, random: Swept) -> None:
         (["search.sampler=cmaes", "strategy.fast=5,8", "strategy.slow=20,30"], "holds only choices"),
         (["strategy.fst=range(1, 5)"], "did you mean 'strategy.fast'"),
         (["search.trials=0"], "greater than or equal to 1"),
+        (["search.space=null", "strategy.slow=80", "strategy.fast=8"], "the search space is empty"),
+        (["search.also={max_drawdown: maximize}"], r"search\.also: 'max_drawdown' is not a metric: did you mean 'max_drawdown_"),
+        (["search.also={sharpe: maximize}"], r"search\.also names sharpe again"),
+        (["search.enqueue=[default]"], r"search\.enqueue\.0='default': input should be 'defaults' or 'champion'"),
+        (["search.enqueue=[{strategy.fast: 11, strategy.slow: 90}]"], r"strategy\.fast=11 is not in the space, 2 to 38 in steps of 4"),
+        (["strategy.slow=range(20, 90"], r"cannot read the override 'strategy\.slow=range\(20, 90'"),
+        (["search.constraints=[trades>5]"], r"cannot read the override 'search\.constraints=\[trades>5\]'"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_before_a_run_exists(project: Project, overrides: list[str], sentence: str) -> None:
