@@ -104,7 +104,9 @@ def expand(overrides: list[str]) -> list[list[str]]:
         choices = []
         for override in parsed:
             key = override.get_key_element()
-            values = override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_element_as_str()]
+            values = list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.get_value_element_as_str()]
+            if not values:
+                raise ConfigError(f"{override.input_line} matches nothing", f"valid: {', '.join(_options(override.key_or_group))}")
             choices.append([f"{key}={value}" for value in values])
     return [list(job) for job in itertools.product(*choices)]
 
@@ -317,20 +319,34 @@ def _translated(verb: str, overrides: list[str], error: Exception) -> tuple[str,
         key = match[1]
         return f"unknown key {key}: {nearest(key, _keys(verb, overrides))}", f"mcl {verb} --cfg shows every key"
     if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
-        group, name = match[1], match[2]
-        options = sorted(p.stem for p in (conf_dir() / group).glob("*.yaml")) or sorted(p.stem for p in (root() / group).glob("*.yaml"))
-        shown = group.removesuffix("s") if group == "experiments" else group
-        close = nearest(name, options)
-        return f"no {shown} is called {name!r}: {close}", "" if close.startswith("valid") else f"valid: {', '.join(options)}"
+        return _no_choice(match[1], match[2])
     if "Missing mandatory value" in text:
         key = getattr(error, "full_key", None) or text.rsplit(maxsplit=1)[-1]
         return f"{key} must be given", f"add {key}=VALUE to the command line"
+    if "Can only enumerate" in text:
+        culprit = next((o for o in overrides if "interval(" in o), " ".join(overrides))
+        return f"{culprit} is continuous and has no grid", "write range(start, stop, step) or choice(a, b), or search it: mcl sweep"
     if "LexerNoViableAltException" in text or "mismatched input" in text or "no viable alternative" in text or "missing EQUAL" in text:
         culprit = _culprit(overrides)
         key = culprit.split("=")[0].lstrip("+~")
         quoted = f"""'{key}=["…", "…"]'""" if "=[" in culprit else f"""'{key}="…"'"""
         return f"cannot read the override {culprit!r}: write key=value", f"quote what holds blanks, commas, signs or accents: {quoted}"
     return " ".join(text.split()), ""
+
+
+def _no_choice(group: str, name: str) -> tuple[str, str]:
+    """What is said of a choice that a group does not have."""
+    if group == "hydra/launcher":
+        return f"no launcher is called {name!r} here", f"hydra/launcher=basic is always there; else pip install hydra-{name}-launcher"
+    options = _options(group)
+    close = nearest(name, options)
+    hint = "" if close.startswith("valid") else f"valid: {', '.join(options)}"
+    return f"no {'experiment' if group == 'experiments' else group} is called {name!r}: {close}", hint
+
+
+def _options(group: str) -> list[str]:
+    """What a config group offers; the studies for `experiments`."""
+    return sorted(p.stem for p in (conf_dir() / group).glob("*.yaml")) or sorted(p.stem for p in (root() / group).glob("*.yaml"))
 
 
 def _culprit(overrides: list[str]) -> str:

@@ -73,6 +73,7 @@ def test_every_experiment_composes_and_has_an_answer(name: str) -> None:
         (["data=csv"], r"data\.path must be given"),
         (["nonsense"], r"cannot read the override 'nonsense': write key=value"),
         (["capital_usd=???"], r"capital_usd must be given"),
+        (["hydra/launcher=nope"], r"no launcher is called 'nope' here"),
     ],
 )
 def test_a_mistake_is_one_sentence(overrides: list[str], sentence: str) -> None:

@@ -142,7 +142,9 @@ class Ledger:
 
         rows = [self._row(outcome) for outcome in self._ordered()]
         fixed = ["trial", "state", "reason", "detail", "value", "seconds", "run_id", "config_sha256"]
-        return pd.DataFrame(rows, columns=list(dict.fromkeys([*fixed, *(key for row in rows for key in row)])))
+        table = pd.DataFrame(rows, columns=list(dict.fromkeys([*fixed, *(key for row in rows for key in row)])))
+        mixed = [key for key in self.keys() if table[key].dtype == object and len({type(value) for value in table[key].dropna()}) > 1]
+        return table.assign(**{key: table[key].map(str, na_action="ignore") for key in mixed})  # a column of Parquet has one type
 
     def session_returns(self) -> pd.DataFrame:
         """One row per simulated trial: `session` (trade dates as days since 1970-01-01) and `return_frac` as lists of equal length."""

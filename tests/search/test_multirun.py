@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pandas as pd
@@ -27,13 +28,19 @@ def test_one_parent_and_one_child_per_job(project: Project) -> None:
 
 
 def test_a_failing_job_does_not_stop_the_others(project: Project) -> None:
-    swept = project.grid("strategy.fast=5,30,8", "strategy.slow=20")
-    assert swept.states == {"COMPLETE": 2, "FAILED": 1}
-    failed = next(run for run in project.store.children(swept.sweep_id) if run.status == "FAILED")
+    swept = project.grid("strategy.fast=5,30,8,x", "strategy.slow=20")
+    assert swept.states == {"COMPLETE": 2, "FAILED": 2}
+    assert pd.read_parquet(io.BytesIO(project.store.run(swept.sweep_id).file("trials.parquet")))["strategy.fast"].tolist() == [
+        "5",
+        "30",
+        "8",
+        "x",
+    ]
+    failed = next(run for run in project.store.children(swept.sweep_id) if run.tags["trial"] == "1")
     assert "need 0 < fast < slow; fast=30, slow=20" in failed.tags["detail"]
     assert b"ConfigError" in failed.file("traceback.txt")
-    assert swept.trials["state"].tolist() == ["COMPLETE", "FAILED", "COMPLETE"]
-    assert project.store.run(swept.sweep_id).metrics["trials_failed"] == 1
+    assert swept.trials["state"].tolist() == ["COMPLETE", "FAILED", "COMPLETE", "FAILED"]
+    assert project.store.run(swept.sweep_id).metrics["trials_failed"] == 2
 
 
 def test_groups_are_composed_anew(project: Project) -> None:
@@ -42,6 +49,18 @@ def test_groups_are_composed_anew(project: Project) -> None:
     assert sorted(names) == [(name, seed) for name in ("always_long", "donchian", "ema_cross") for seed in ("0", "1")]
     assert swept.keys == ["strategy", "seed"]
     assert swept.report.is_file()
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ("experiment=glob(nothing*)", r"glob\(nothing\*\) matches nothing"),
+        ("strategy.fast=interval(5, 9)", r"strategy\.fast=interval\(5, 9\) is continuous and has no grid"),
+    ],
+)
+def test_what_has_no_grid_is_refused_in_a_sentence(project: Project, typed: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        project.grid("study=refused", typed)
 
 
 def test_nothing_is_recorded_when_no_job_is_valid(project: Project) -> None:
