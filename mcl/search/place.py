@@ -22,6 +22,8 @@ from typing import Any
 from mcl.errors import StoreError, nearest
 from mcl.files import write_whole
 
+SHOWN = 8  # sweeps that an error lists
+
 
 @dataclass(frozen=True)
 class Place:
@@ -100,8 +102,11 @@ def find(folder: Path, named: str) -> Place:
         return Place(folder, by_id[0])
     if by_id:
         raise StoreError(f"sweep id {named} begins {len(by_id)} sweeps: {', '.join(by_id[:5])}", "type more of it")
-    known = [*ids, *(card["name"] for card in cards if card["name"])]
-    raise StoreError(f"no sweep is called {named!r} below {folder}: {nearest(named, known)}", "mcl runs lists studies and their sweeps")
+    known = list(dict.fromkeys(card["name"] or card["sweep_id"][:12] for card in reversed(cards)))
+    near = nearest(named, known)
+    if near.startswith("valid"):
+        near = f"the newest are {', '.join(known[:SHOWN])}"
+    raise StoreError(f"no sweep is called {named!r} below {folder}: {near}", "mcl runs lists studies and their sweeps")
 
 
 def _locked(descriptor: int) -> bool:

@@ -132,7 +132,9 @@ class Objective:
         try:
             done = self._judged(number, params, judge)
         except (Exception, SystemExit) as error:
-            done = Outcome(number, params, "FAILED", type(error).__name__, in_words(error), traceback=traceback.format_exc())
+            cause = error.__cause__ if isinstance(error, ConfigError) else None  # what went wrong in a person's own strategy
+            kind = type(cause or error).__name__
+            done = Outcome(number, params, "FAILED", kind, in_words(error), traceback=traceback.format_exc())
         return replace(done, seconds=time.perf_counter() - started)
 
     def _judged(self, number: int, params: dict[str, Any], judge: Judge) -> Outcome:

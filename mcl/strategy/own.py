@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from mcl.data.bars import Bars, Floats
-from mcl.errors import ConfigError, MclError
+from mcl.errors import ConfigError, MclError, in_words
 from mcl.files import root
 from mcl.jit import own_cache
 from mcl.strategy.indicators import TOLERANCE
@@ -122,7 +122,7 @@ def _placed(method: Callable[[Any, Bars], Any], path: Path) -> Callable[[Any, Ba
         except Exception as error:
             lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
             changed = "bars are shared, and cannot be changed: work on a copy" if "read-only" in str(error) else ""
-            raise ConfigError(f"{path}, line {lines[-1] if lines else 1}: {type(error).__name__}: {error}", changed) from error
+            raise ConfigError(f"{path}, line {lines[-1] if lines else 1}: {in_words(error)}", changed) from error
 
     return placed
 
