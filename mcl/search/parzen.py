@@ -153,7 +153,9 @@ def log_density(mixture: Any, points: Table) -> Table:
     logs = np.full((len(points), len(mixture.weights)), -np.inf)
     logs[row, kernel] = _logs(mixture, points, row, kernel)
     highest = logs.max(axis=1)
-    found: Table = np.log(np.exp(logs - highest[:, None]).sum(axis=1)) + highest
+    highest[np.isneginf(highest)] = 0.0
+    with np.errstate(divide="ignore"):
+        found: Table = np.log(np.exp(logs - highest[:, None]).sum(axis=1)) + highest
     return found
 
 
@@ -217,10 +219,9 @@ def _log_mass(a: Table, b: Table) -> Table:
     from scipy.special import log_ndtr, ndtr
 
     found: Table = np.empty_like(a)
-    left, right = b <= 0, a > 0
-    around = ~(left | right)
+    around = (a <= 0) & (b > 0)
     found[around] = np.log1p(-ndtr(a[around]) - ndtr(-b[around]))
-    tail = ~around
-    far, near = (log_ndtr(np.where(right, -inner, outer)[tail]) for inner, outer in ((b, a), (a, b)))
-    found[tail] = near + np.log1p(-np.exp(far - near))
+    a, b = a[~around], b[~around]
+    far, near = log_ndtr(np.where(a > 0, -b, a)), log_ndtr(np.where(a > 0, -a, b))
+    found[~around] = near + np.log1p(-np.exp(far - near))
     return found
