@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from deployments import Project
@@ -19,13 +19,32 @@ from mcl.live.runner import Duty
 from mcl.live.supervisor import Supervisor
 from mcl.market import MCL
 from mcl.promote.deploy import Deployable, promoted
-from mcl.strategy import build
+from mcl.strategy import Strategy, build
 
 QUICK = {"first_sec": 0.01, "longest_sec": 0.05}
 
 
 def as_promoted(run: schema.Config) -> Deployable:
     return Deployable("paper", 1, "none", run, {}, "none", Path(), "paper", np.empty(0))
+
+
+class Session(Protocol):
+    """What a supervisor is made of."""
+
+    deployed: Deployable
+    strategy: Strategy
+    config: schema.Broker
+    folder: Path
+    stage: staging.Stage
+    tws: SimulatedTWS
+
+
+def supervised(session: Session, journal: Journal, tell: Callable[[int], None], wait: bool) -> Supervisor:
+    """A supervisor over the simulated TWS of `session`."""
+    duty = Duty(session.deployed, session.strategy, session.config, session.folder)
+    return Supervisor(
+        duty, lambda gate: IBBroker(session.config, MCL, port=session.tws.port, gate=gate), session.stage, journal, tell=tell, wait=wait
+    )
 
 
 class Bench:
@@ -55,22 +74,11 @@ class Bench:
         try:
             async with SimulatedTWS(tape, slippage_ticks=costs.slippage_ticks, **server) as self.tws:
                 before(self.tws)
-                self.supervisor = self._supervisor(journal, wait, disturb)
+                self.supervisor = supervised(self, journal, lambda bars: disturb(self.tws, bars), wait)
                 await self.supervisor.run()
         finally:
             journal.close()
         return self.supervisor
-
-    def _supervisor(self, journal: Journal, wait: bool, disturb: Callable[[SimulatedTWS, int], None]) -> Supervisor:
-        duty = Duty(self.deployed, self.strategy, self.config, self.folder)
-        return Supervisor(
-            duty,
-            lambda gate: IBBroker(self.config, MCL, port=self.tws.port, gate=gate),
-            self.stage,
-            journal,
-            tell=lambda bars: disturb(self.tws, bars),
-            wait=wait,
-        )
 
     def audited(self) -> Audit:
         return audit(self.path, self.deployed, self.strategy, self.stage, exact_prices=True)

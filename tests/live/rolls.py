@@ -10,19 +10,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from bench import QUICK, as_promoted
+from bench import QUICK, as_promoted, supervised
 from deployments import Project
 
 from mcl import calendar, schema
-from mcl.broker.ib import IBBroker
 from mcl.broker.tws import SimulatedTWS, Tape
 from mcl.live import stage as staging
 from mcl.live.audit import Audit, audit
 from mcl.live.embedded import contract_bars, outgoing_tape
 from mcl.live.journal import Journal, read
-from mcl.live.runner import Duty
 from mcl.live.supervisor import Supervisor
-from mcl.market import MCL
 from mcl.strategy import build
 
 FIRST, END = date(2025, 11, 3), date(2025, 11, 20)
@@ -97,7 +94,7 @@ class RollBench:
         try:
             async with SimulatedTWS(*tapes, **known) as self.tws:
                 before(self.tws)
-                self.supervisor = self._supervisor(journal, wait, disturb)
+                self.supervisor = supervised(self, journal, lambda bars: disturb(self, bars), wait)
                 works = [asyncio.ensure_future(beside(self))] if beside else []
                 await self.supervisor.run()
                 await asyncio.gather(*works)
@@ -121,17 +118,6 @@ class RollBench:
         data, number = self.deployed.config.data, calendar.to_day(day)
         both = (calendar.contract("MCL", 2026, 1), calendar.contract("MCL", 2025, 12))
         return [Tape.from_bars(contract_bars(data, self.desk.root, contract, number), number) for contract in both]
-
-    def _supervisor(self, journal: Journal, wait: bool, disturb: Disturb) -> Supervisor:
-        duty = Duty(self.deployed, self.strategy, self.config, self.folder)
-        return Supervisor(
-            duty,
-            lambda gate: IBBroker(self.config, MCL, port=self.tws.port, gate=gate),
-            self.stage,
-            journal,
-            tell=lambda bars: disturb(self, bars),
-            wait=wait,
-        )
 
     def fills(self, day: date = ROLL) -> list[tuple[str, int, float, str]]:
         """Symbol, quantity, price and what it was for, as journaled."""
