@@ -39,7 +39,7 @@ def months(result: Result) -> str:
 def _signed(value: float) -> Cell:
     if pd.isna(value):
         return Cell("")
-    return Cell(f"{value:,.0f}", "gain" if value > 0 else "loss" if value < 0 else "", number(float(value), "usd"))
+    return Cell(number(float(value), "count"), "gain" if value > 0 else "loss" if value < 0 else "", number(float(value), "usd"))
 
 
 def hours(result: Result) -> str:
@@ -53,7 +53,11 @@ def hours(result: Result) -> str:
     sums = np.bincount(weekday * 24 + hour, change, 7 * 24).reshape(7, 24)
     known = np.bincount(weekday * 24 + hour, minlength=7 * 24).reshape(7, 24) > 0
     rows: list[list[Cell | str]] = [
-        [Cell(name, head=True), *(_signed(sums[day, h] if known[day, h] else math.nan) for h in HOURS), _signed(float(sums[day].sum()))]
+        [
+            Cell(name, head=True),
+            *(_signed(sums[day, h] if known[day, h] else math.nan) for h in HOURS),
+            _signed(float(sums[day].sum()) if known[day].any() else math.nan),
+        ]
         for day, name in enumerate(WEEKDAYS)
     ]
     every = [_signed(float(sums[:, h].sum()) if known[:, h].any() else math.nan) for h in HOURS]
@@ -64,7 +68,7 @@ def hours(result: Result) -> str:
     rows.append([Cell("Trades", head=True), *(f"{n:,}" if n else "" for n in counts), f"{len(pnl):,}"])
     won = [f"{win_rate(pnl[began == h]):.0%}" if n else "" for h, n in zip(HOURS, counts, strict=True)]
     rows.append([Cell("Won", head=True), *won, f"{win_rate(pnl):.0%}" if len(pnl) else ""])
-    return scroll(table(("", *(f"{h:02d}" for h in HOURS), "Day"), rows, css="months held"), tall=True)
+    return scroll(table(("", *(f"{h:02d}" for h in HOURS), "Day"), rows, css="months hours held"), tall=True)
 
 
 def exposure(result: Result) -> str:
@@ -72,16 +76,20 @@ def exposure(result: Result) -> str:
     held = np.abs(position)
     notional = held * np.abs(bars.close) * bars.instrument.tick_value_usd / bars.instrument.tick_size
     sides = [("Long", position > 0), ("Short", position < 0), ("Flat", position == 0)]
-    rows = [
-        [name, f"{of.mean():.2%}", f"{held[of].mean() if of.any() else 0:.2f}", f"{int(held[of].max(initial=0)):,}"] for name, of in sides
-    ]
+    rows = [_side(name, of, held) for name, of in sides]
     told = [
         ("Mean contracts held", number(float(held.mean()), "ratio")),
         ("Most contracts held", f"{int(held.max(initial=0)):,}"),
         ("Mean notional", f"{number(float(notional.mean()), 'usd')} USD, {notional.mean() / result.capital_usd:.2f} times the capital"),
         ("Largest notional", f"{number(float(notional.max()), 'usd')} USD, {notional.max() / result.capital_usd:.2f} times the capital"),
     ]
-    return columns(table(("Side", "Bars", "Mean contracts", "Most"), rows, numeric=(1, 2, 3)), facts(told), css="wide")
+    sided = scroll(table(("Side", "Bars", "Mean contracts", "Most"), rows, numeric=(1, 2, 3)), tall=True)
+    return columns(sided, facts(told), css="wide")
+
+
+def _side(name: str, of: Any, held: Any) -> list[str]:
+    mean, most = (float(held[of].mean()), int(held[of].max())) if of.any() else (0.0, 0)
+    return [name, number(float(of.mean()), "percent"), number(mean, "ratio"), f"{most:,}"]
 
 
 def limits(result: Result) -> str:
@@ -91,10 +99,10 @@ def limits(result: Result) -> str:
     first = [result.bars.times[int(np.argmax(result.block == code))] for code in codes]
     names = [(Block(code).name.lower().replace("_", " "), Block(code).text) for code in codes.tolist()]
     rows = [
-        [*name, f"{count:,}", f"{count / len(result.bars):.2%}", f"{at:%Y-%m-%d %H:%M}"]
-        for name, count, at in zip(names, counts, first, strict=True)
+        [rule, Cell(meaning, "wrap"), f"{count:,}", number(count / len(result.bars), "percent"), f"{at:%Y-%m-%d %H:%M}"]
+        for (rule, meaning), count, at in zip(names, counts.tolist(), first, strict=True)
     ]
-    return table(("Rule", "Meaning", "Bars", "Share", "First"), rows, numeric=(2, 3))
+    return scroll(table(("Rule", "Meaning", "Bars", "Of all bars", "First (UTC)"), rows, numeric=(2, 3)), tall=True)
 
 
 def waterfall(result: Result) -> str:
@@ -106,12 +114,12 @@ def waterfall(result: Result) -> str:
     for s in why(result).rename(columns={"count": "number"}).itertuples(index=False):
         count = int(str(s.number))
         of_bars = s.stage in ("bars", "no signal", "blocked", "signal")
-        share = f"{count / total:.2%}" if of_bars else ""
+        share = number(count / total, "percent") if of_bars else ""
         width = 100 * count / total if of_bars else 0.0
         bar = Cell("", "bar", share, (("style", f"--part:{width:.3f}%"),)) if of_bars else Cell("")
-        rows.append([str(s.stage), str(s.step).lower().replace("_", " "), f"{count:,}", share, bar, str(s.meaning)])
+        rows.append([str(s.stage), str(s.step).lower().replace("_", " "), f"{count:,}", share, bar, Cell(str(s.meaning), "wrap")])
     head = ("Stage", "Step", "Count", "Of all bars", "", "Meaning")
-    return titled("From wish to fill: why no trade", table(head, rows, numeric=(2, 3), css="funnel"))
+    return titled("From wish to fill: why no trade", scroll(table(head, rows, numeric=(2, 3), css="funnel"), tall=True))
 
 
 def costs(result: Result, metrics: Mapping[str, float]) -> str:
@@ -154,7 +162,7 @@ def rolls(result: Result) -> str:
     held = [int(np.abs(fills["quantity"][days == day]).sum()) // 2 for day in sessions]
     slip = np.abs(fills["quantity"]) * fills["slippage_ticks"] * result.bars.instrument.tick_value_usd
     paid = [float(slip[days == day].sum()) for day in sessions]
-    shown = found.assign(contracts_rolled=held, slippage_usd=paid)
+    shown = found.rename(columns={"gap": "price_gap"}).assign(contracts_rolled=held, slippage_usd=paid)
     names, numeric = headings(shown)
     rows = [[_plain(value) for value in row] for row in shown.itertuples(index=False)]
     return scroll(table(names, rows, numeric=numeric))

@@ -48,6 +48,12 @@ def histogram(values: Floats, name: str) -> Figure:
     return {"data": data, "layout": layout}
 
 
+def counted(name: str, values: Floats, bins: int) -> Figure:
+    """The axis of a histogram that counts `values`: no half of a thing between two ticks."""
+    most = int(np.histogram(values, bins=bins)[0].max()) if len(values) else 0
+    return {"title": {"text": name}} | ({"dtick": 1} if most < 6 else {"tickformat": ",d"})
+
+
 def _edges(values: Floats) -> Floats:
     """About 40 bins of a round width with an edge at zero, from the 0.5 % to the 99.5 % quantile."""
     low, high = np.quantile(values, [0.005, 0.995])

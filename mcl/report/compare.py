@@ -15,6 +15,7 @@ from mcl.report.format import differences, metric, metric_rows, number, scalar
 from mcl.report.theme import Cell, Figure, Link, Section, chart, metric_cell, page, scroll, table
 
 COLORS = ("@blue", "@orange", "@teal", "@plum", "@grey")
+STARS = "★ marks the best of a row where more (or less) is a merit; a run without a trade is best at nothing."
 DASHES = ("solid", "dash", "dot", "dashdot")  # beyond five runs, and for eyes that do not see the colours apart
 
 
@@ -44,6 +45,11 @@ class CompareView:
     def short(self) -> str:
         return self.run_id[:8]
 
+    @property
+    def heading(self) -> tuple[str, str]:
+        """The run, and below it what it did."""
+        return self.short, self.name.partition(" · ")[0]
+
 
 def compare_page(views: Sequence[CompareView]) -> str:
     """One self-contained HTML document: curves on one axis, metrics with the best marked, what differs in the configs."""
@@ -56,9 +62,7 @@ def compare_page(views: Sequence[CompareView]) -> str:
             chart("chart-drawdown", _drawdowns(views), 260, "Drawdown of every run over time"),
             "At session ends, as a share of each run's start capital.",
         ),
-        Section(
-            "Metrics", _metrics(views), "★ marks the best of a row where more (or less) is a merit; rows without a star are descriptions."
-        ),
+        Section("Metrics", _metrics(views), STARS),
         Section("Config differences", _config(views, changed), "Only keys whose values are not the same in all runs."),
         Section("Correlation", _pairs(views, _correlate), "Of the session returns on the sessions that two runs share."),
         Section(
@@ -148,16 +152,17 @@ def _metrics(views: Sequence[CompareView]) -> str:
     names = list(dict.fromkeys(name for v in views for _, _, name in metric_rows(v.metrics)))
     two = len(views) == 2
     rows = [[Cell(metric(name).title, head=True), *_compared(name, views), _spread(name, views, two)] for name in names]
-    head = ("Metric", *(v.short for v in views), "Difference" if two else "Range")
+    head = ("Metric", *(v.heading for v in views), "Difference" if two else "Range")
     return scroll(table(head, rows, numeric=range(1, len(views) + 2), css="held"), tall=True)
 
 
 def _compared(name: str, views: Sequence[CompareView]) -> list[Cell | str]:
     values = [v.metrics.get(name, math.nan) for v in views]
-    known = [value for value in values if math.isfinite(value)]
+    rivals = [value if v.metrics.get("trades", math.nan) != 0 else math.nan for v, value in zip(views, values, strict=True)]
+    known = [value for value in rivals if math.isfinite(value)]  # who never traded is best at nothing
     better = metric(name).better
     best = max(known, key=lambda value: better * value) if better and len(set(known)) > 1 else None
-    css = ["n best" if best is not None and value == best else "n" for value in values]
+    css = ["n best" if best is not None and value == best else "n" for value in rivals]
     return [metric_cell(name, v.metrics, mark) if name in v.metrics else "" for v, mark in zip(views, css, strict=True)]
 
 
@@ -173,13 +178,17 @@ def _config(views: Sequence[CompareView], changed: list[tuple[str, list[Any]]]) 
     if not changed:
         return '<p class="empty">The configs are the same.</p>'
     rows = [[Cell(key, head=True), *(Cell("—" if value is None else scalar(value), "wrap") for value in values)] for key, values in changed]
-    return scroll(table(("Key", *(v.short for v in views)), rows, css="held"))
+    return scroll(table(("Key", *(v.heading for v in views)), rows, css="held"))
 
 
 def _pairs(views: Sequence[CompareView], measure: Callable[[CompareView, CompareView], float]) -> str:
-    """A square table of what two runs have in common."""
-    rows: list[list[Cell | str]] = [[Cell(v.short, head=True), *(_shared(measure(v, other)) for other in views)] for v in views]
-    return scroll(table(("", *(v.short for v in views)), rows, numeric=range(1, len(views) + 1), css="held"))
+    """A square table of what two runs have in common: the same for (a, b) as for (b, a)."""
+    half = {(i, j): measure(views[i], views[j]) for i in range(len(views)) for j in range(i, len(views))}
+    rows: list[list[Cell | str]] = [
+        [Cell(v.short, title=v.name, head=True), *(_shared(half[min(i, j), max(i, j)]) for j in range(len(views)))]
+        for i, v in enumerate(views)
+    ]
+    return scroll(table(("", *(v.heading for v in views)), rows, numeric=range(1, len(views) + 1), css="held"))
 
 
 def _shared(value: float) -> Cell:
@@ -207,10 +216,18 @@ def _under_both(a: CompareView, b: CompareView) -> float:
 def _same_side(a: CompareView, b: CompareView) -> float:
     if a.held is None or b.held is None:
         return math.nan
-    times = np.intersect1d(a.held.times, b.held.times)
-    one, other = (np.sign(h.position[np.searchsorted(h.times, times)]) for h in (a.held, b.held))
+    one, other = (np.sign(position) for position in _on_shared_bars(a.held, b.held))
     either = (one != 0) | (other != 0)
     return float(((one == other) & either).sum() / either.sum()) if either.any() else math.nan
+
+
+def _on_shared_bars(a: Held, b: Held) -> tuple[Any, Any]:
+    """The positions of both on the bars that both have; runs of one market have all of them, and are not searched."""
+    if np.array_equal(a.times, b.times):
+        return a.position, b.position
+    at = np.minimum(np.searchsorted(b.times, a.times), len(b.times) - 1)
+    shared = b.times[at] == a.times if len(b.times) else np.zeros(len(a.times), np.bool_)
+    return a.position[shared], b.position[at[shared]]
 
 
 def _jaccard(a: Any, b: Any) -> float:

@@ -113,7 +113,7 @@
     const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${told.count} orders, median ${told.p50.toFixed(2)} ms, 99 % within ${told.p99.toFixed(2)} ms` });
     told.buckets.forEach((count, i) => {
       const tall = (count / most) * (height - 44), bound = told.bounds_ms[i];
-      const bar = svg("rect", { class: (i ? told.bounds_ms[i - 1] : 0) >= 10 ? "bar slow" : "bar", x: i * slot + 2, width: slot - 4, y: height - 22 - tall, height: tall });
+      const bar = svg("rect", { class: (i ? told.bounds_ms[i - 1] : 0) >= 10 ? "bar slow" : "bar", x: i * slot + 2, width: Math.max(slot - 4, 1), y: height - 22 - tall, height: tall });
       bar.append(svg("title", {}, `${count} orders ${missing(bound) ? "slower" : "within " + bound + " ms"}`));
       root.append(bar);
       if (count) root.append(svg("text", { x: (i + 0.5) * slot, y: height - 27 - tall, "text-anchor": "middle" }, String(count)));

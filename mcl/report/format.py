@@ -100,17 +100,22 @@ def number(value: float, style: str) -> str:
     if not math.isfinite(value):
         return UNDEFINED
     match style:
-        case "usd":
-            return f"{value:,.2f}"
+        case "usd" | "ratio":
+            return _unsigned_zero(f"{value:,.2f}")
         case "percent":
-            return f"{100 * value:,.2f} %"
+            return _unsigned_zero(f"{100 * value:,.2f}") + " %"
         case "count":
-            return f"{value:,.0f}"
+            return _unsigned_zero(f"{value:,.0f}")
         case "sessions" | "bars" | "ticks" | "seconds":
             unit = style.removesuffix("s") if abs(value) == 1 else style
             return f"{value:,.0f} {unit}" if value == round(value) else f"{value:,.1f} {unit}"
         case _:
-            return f"{value:,.2f}" if style == "ratio" else f"{value:,.4g}"
+            return f"{value:,.4g}"
+
+
+def _unsigned_zero(text: str) -> str:
+    """A loss that rounds to nothing is no `-0.00`."""
+    return text if text.strip("-0.") else text.removeprefix("-")
 
 
 def value_text(name: str, metrics: Mapping[str, float]) -> str:

@@ -80,7 +80,7 @@ def _findings(health: Health) -> str:
                 Cell(finding.action, "wrap"),
             ]
         )
-    return f'<div class="findings">{table(("Severity", "Kind", "Count", "What and where", "What to do"), rows, numeric=(2,))}</div>'
+    return scroll(table(("Severity", "Kind", "Count", "What and where", "What to do"), rows, numeric=(2,)), tall=True)
 
 
 def _coverage(health: Health) -> Figure:
@@ -142,9 +142,9 @@ def _rolls(health: Health) -> str:
                 "hovertemplate": "%{customdata[0]} %{x}<br>%{y:+.2f}, %{customdata[1]}<extra></extra>",
             }
         ],
-        "layout": {"xaxis": {"type": "category", "nticks": 12}, "yaxis": {"title": {"text": "Gap, incoming − outgoing"}}},
+        "layout": {"xaxis": {"type": "category", "nticks": 12}, "yaxis": {"title": {"text": "Price gap, incoming − outgoing"}}},
     }
-    names, numeric = headings(rolls)
+    names, numeric = headings(rolls.rename(columns={"gap": "price_gap"}))
     rows = [[_value(v) for v in row] for row in rolls.itertuples(index=False)]
     return chart("chart-rolls", bars, 240, "Gap of each roll") + scroll(table(names, rows, numeric=numeric))
 

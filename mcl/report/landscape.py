@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from mcl.metrics.overfit import expected_maximum
+from mcl.report import charts
 from mcl.report.format import number
 from mcl.report.search import Search, short, value_of
-from mcl.report.theme import Cell, Figure, Section, chart, columns, finite_list, table, titled
+from mcl.report.theme import Cell, Figure, Section, chart, columns, finite_list, scroll, table, titled
 
 
 def history(search: Search, total: int) -> str:
@@ -86,12 +87,14 @@ def luck(search: Search, total: int) -> list[Section]:
             "text": f"{name} {number(x, 'ratio')}",
             "showarrow": False,
             "xanchor": "right",
+            "xshift": -5,
             "bgcolor": "@panel",
             "font": {"color": color},
         }
         for k, (name, x, color) in enumerate(marks)
     ]
-    layout = {"xaxis": {"title": {"text": "Sharpe"}}, "yaxis": {"title": {"text": "Trials"}}, "shapes": shapes, "annotations": notes}
+    axes = {"xaxis": {"title": {"text": "Sharpe"}}, "yaxis": charts.counted("Trials", values, 40)}
+    layout = axes | {"shapes": shapes, "annotations": notes}
     note = f"{total:,} trials spread by {number(spread, 'ratio')}: without any edge the best of them would show {number(chance, 'ratio')}."
     return [Section("Luck", chart("chart-luck", {"data": [bars], "layout": layout}, 280, "Sharpe ratios and what luck would show"), note)]
 
@@ -130,7 +133,7 @@ def plateau(search: Search) -> list[Section]:
     ]
     head = ("Chosen", "Trial", search.label, "Neighbourhood", *map(short, search.parameters))
     note = "A trial far above the line is a peak that its neighbours do not share; choose from the right, not from the top."
-    listed = titled("Best by peak and by plateau", table(head, rows, numeric=range(1, len(head))))
+    listed = titled("Best by peak and by plateau", scroll(table(head, rows, numeric=range(1, len(head))), tall=True))
     return [Section("Plateau", columns(chart("chart-plateau", figure, 300, "Score against neighbourhood"), listed, css="wide"), note)]
 
 
@@ -185,8 +188,9 @@ def slices(search: Search) -> str:
         "marker": {"color": "@blue"},
     }
     bars |= {"texttemplate": "%{x:.0f} %", "textposition": "outside", "textangle": 0, "cliponaxis": False}
-    axes = {"xaxis": {"title": {"text": "% of variance"}, "range": [0, 100]}, "yaxis": {"type": "category"}}
-    parts = [titled("Importance", chart("chart-importance", {"data": [bars], "layout": axes}, 240, "Importance of each parameter"))]
+    axis = {"title": {"text": "% of variance"}, "range": [0, 115], "tickvals": [0, 25, 50, 75, 100]}  # with room for the number
+    layout = {"xaxis": axis, "yaxis": {"type": "category"}, "bargap": max(0.2, 1 - 0.25 * len(shares))}
+    parts = [titled("Importance", chart("chart-importance", {"data": [bars], "layout": layout}, 240, "Importance of each parameter"))]
     parts += [
         titled(short(name), chart(f"chart-slice-{i}", _slice(search, name), 240, f"{search.label} against {short(name)}"))
         for i, name in enumerate(shares.index)

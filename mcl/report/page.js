@@ -49,7 +49,7 @@
     const refine = async () => {
       const columns = await run, range = holder.layout.xaxis.range.map((value) => (typeof value === "number" ? value : Date.parse(value.replace(" ", "T") + "Z")));
       const { found, bars, big } = Windows.traces(columns, range, figure.buckets, figure.data.filter((trace) => trace.mode === "markers").length);
-      const size = (trace, k) => (trace.mode === "markers" ? { marker: { ...trace.marker, size: big ? 10 : figure.data[k].marker.size } } : {});
+      const size = (trace, k) => (trace.mode === "markers" ? { marker: { ...trace.marker, size: big ? 10 : figure.data[k].marker.size, opacity: big ? 0.9 : figure.data[k].marker.opacity } } : {});
       const data = holder.data.map((trace, k) => ({ ...trace, ...found[k], ...size(trace, k) }));
       await Plotly.react(holder, data, holder.layout, shown(figure)); // restyle would forget that x is a date
       holder.dataset.bars = String(bars);
@@ -135,7 +135,10 @@
   }
 
   // A table that goes on to the right says so.
-  const hint = (box) => box.classList.toggle("more-right", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
+  const hint = (box) => {
+    box.classList.toggle("more-right", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
+    box.tabIndex = box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1 ? 0 : -1; // a stop only where there is something to scroll
+  };
   const sizes = new ResizeObserver((seen) => { for (const { target } of seen) hint(target); });
   for (const box of document.querySelectorAll(".scroll")) {
     box.addEventListener("scroll", () => hint(box), { passive: true });

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -121,7 +122,8 @@ def _card_note(name: str, view: RunView) -> str:
         "commission_usd": ("slippage_usd", "USD slippage"),
     }
     other, words = beside.get(name, ("", ""))
-    return f"{number(metrics[other], metric(other).style)} {words}" if other in metrics else ""
+    known = math.isfinite(metrics.get(other, math.nan))
+    return f"{number(metrics[other], metric(other).style)} {words}" if known else ""
 
 
 def _sampling(view: RunView) -> str:
@@ -215,7 +217,7 @@ def _orders(config: Mapping[str, Any]) -> str:
 
 def _provenance(view: RunView) -> str:
     bars = view.result.bars
-    own = {"run id": view.run_id or "not stored", "data fingerprint": bars.fingerprint, "synthetic": scalar(bars.synthetic)}
     told = {key: value for key, value in flatten(view.provenance).items() if value not in ("", None)}
+    own = {"run_id": view.run_id or "not stored", "data_fingerprint": bars.fingerprint, "synthetic": scalar(bars.synthetic)}
     data = {f"data.{key}": value for key, value in flatten(bars.provenance).items() if len(str(value)) <= 200}
     return scroll(facts((own | told | data).items()))

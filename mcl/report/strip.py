@@ -20,6 +20,7 @@ from mcl.report.theme import Figure, milliseconds, packed
 BUCKETS = 1500  # more than a screen has columns for
 MANY_ROLLS = 100
 SPIKES = {"showspikes": True, "spikemode": "across", "spikethickness": 1, "spikecolor": "@grey"}
+CROWDED = 0.35  # opacity of marks that would hide the price: where there are many, and all of them are shown
 SPARSE = 800  # fewer markers than this are drawn large
 GL_FROM = 3000  # more markers than this are drawn by WebGL
 MARKS = {  # fill reason -> legend, marker symbol
@@ -67,6 +68,8 @@ def strip(result: Result, overlays: Sequence[Overlay] = ()) -> Figure:
 def _layout(result: Result, times: Floats, apart: bool) -> Figure:
     titles = {"yaxis": f"{result.bars.instrument.symbol} price", "yaxis2": "Equity USD", "yaxis3": "Drawdown USD", "yaxis4": "Contracts"}
     axes = {axis: {"domain": part, "fixedrange": True, "title": {"text": titles.get(axis, "")}} for axis, part in PANELS[apart].items()}
+    axes["yaxis2"] |= {"tickformat": ",.2~f"}  # 24,950 and not 24.95k
+    axes["yaxis3"] |= {"tickformat": ",.2~f"}
     axes["yaxis4"] |= {"nticks": 3}
     axes["yaxis5"] |= {"visible": False}
     return axes | {
@@ -159,5 +162,10 @@ def _marks(result: Result, times: Floats, look: tuple[str, str, str], chosen: In
         "y": packed(f["price_ticks"] * tick, "float32" if many else "float64"),
         "customdata": packed(f["quantity"], "int16"),
         "hovertemplate": f"%{{x|%Y-%m-%d %H:%M}}<br>%{{customdata:+d}} at %{{y:,.{decimals}f}}<extra>{name}</extra>",
-        "marker": {"symbol": symbol, "size": 8 if len(result.fills) < SPARSE else 5, "color": color, "opacity": 0.6 if many else 0.9},
+        "marker": {
+            "symbol": symbol,
+            "size": 8 if len(result.fills) < SPARSE else 5,
+            "color": color,
+            "opacity": 0.9 if len(result.fills) < SPARSE else CROWDED,
+        },
     }

@@ -91,10 +91,18 @@ def _cards(search: Search) -> str:
     items = [
         (f"Best {search.label}", best, f"median of all scored {middle}"),
         ("Trials", f"{len(search.trials):,}", f"{len(search.scored):,} with a score"),
-        ("Pruned", f"{int((states == 'PRUNED').sum()):,}", "a constraint was not met"),
-        ("Failed", f"{int(states.str.startswith('FAIL').sum()):,}", "an error, listed below"),
+        ("Pruned", f"{int((states == 'PRUNED').sum()):,}", _why(search, states == "PRUNED")),
+        ("Failed", f"{int(states.str.startswith('FAIL').sum()):,}", _why(search, states.str.startswith("FAIL"))),
     ]
     return "".join(fact_card(*item) for item in items)
+
+
+def _why(search: Search, of: pd.Series) -> str:
+    """The commonest reasons, with their counts."""
+    if "reason" not in search.trials or not of.any():
+        return "see below" if of.any() else "none"
+    counts = search.trials.loc[of, "reason"].fillna("").replace("", "not said").value_counts()
+    return ", ".join(f"{count:,} {reason}" for reason, count in counts.head(2).items()) + (" …" if len(counts) > 2 else "")
 
 
 def _top(search: Search, address: Callable[[str], str] | None) -> str:

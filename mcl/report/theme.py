@@ -99,7 +99,10 @@ def _unbroken(text: str) -> str:
     return before + bracket + interval.replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Cell | str]], *, numeric: Collection[int] = (), css: str = "") -> str:
+Heading = str | tuple[str, str]  # or a name and what stands below it
+
+
+def table(columns: Sequence[Heading], rows: Iterable[Sequence[Cell | str]], *, numeric: Collection[int] = (), css: str = "") -> str:
     """An HTML table; columns whose position is in `numeric` are aligned right. No header row when no column has a name."""
     body = "".join(f"<tr>{_cells(row, numeric)}</tr>" for row in rows)
     head = "".join(_heading(name, i in numeric) for i, name in enumerate(columns))
@@ -107,8 +110,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Cell | str]], *, numer
     return f'<table class="{escape(css)}"{UNNAMED}>{head}<tbody>{body}</tbody></table>'
 
 
-def _heading(name: str, right: bool) -> str:
+def _heading(name: Heading, right: bool) -> str:
     css = ' class="n"' if right else ""
+    if isinstance(name, tuple):
+        return f'<th scope="col"{css}>{escape(name[0])}<small>{escape(name[1])}</small></th>'
     return f'<th scope="col"{css}>{escape(name)}</th>' if name else f"<td{css}></td>"  # a heading without words is none
 
 

@@ -18,16 +18,16 @@ from mcl.report.theme import Cell, Figure, chart, columns, packed, scroll, table
 SHOWN = 500
 DRAWN = 2000  # points of a scatter; of more trades the largest results and an even choice of the others
 NAMES = (
-    "Entry",
-    "Exit",
+    "Entry (UTC)",
+    "Exit (UTC)",
     "Contracts",
     "Entry price",
     "Exit price",
     "Gross USD",
-    "Commission",
+    "Commission USD",
     "Net USD",
-    "Worst open",
-    "Best open",
+    "Worst open USD",
+    "Best open USD",
     "Bars",
     "Exit by",
 )
@@ -92,8 +92,9 @@ def _sides(result: Result, done: Table, pnl: Floats) -> str:
     ends = [(str(reason).replace("_", " "), (frame["exit_reason"] == reason).to_numpy()) for reason in sorted(set(frame["exit_reason"]))]
     head = ("Trades", "Win rate", "Profit factor", "Average USD", "Net USD")
     parts = [
-        titled(f"By {by.lower()}", table((by, *head), [_group(name, pnl[of]) for name, of in rows if of.any()], numeric=range(1, 6)))
+        titled(f"By {by.lower()}", scroll(table((by, *head), listed, numeric=range(1, 6)), tall=True))
         for by, rows in (("Side", groups), ("Exit", ends))
+        if (listed := [_group(name, pnl[of]) for name, of in rows if of.any()])
     ]
     return columns(*parts, css="wide")
 
@@ -130,7 +131,7 @@ def _row(t: Any) -> str:
         f"{t.exit_price:,.2f}",
         *money,
         f"{t.bars:,}",
-        str(t.exit_reason),
+        str(t.exit_reason).replace("_", " "),
     )
     cells = "".join(f'<td class="n">{x}</td>' if 2 <= i < 11 else f"<td>{escape(x)}</td>" for i, x in enumerate(texts))
     return f'<tr data-from="{t.entry_time.value // 10**6}" data-to="{t.exit_time.value // 10**6}">{cells}</tr>'

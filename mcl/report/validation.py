@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from mcl.report import charts
 from mcl.report.format import Verdict, number
 from mcl.report.theme import Cell, Figure, Link, Section, chart, columns, fact_card, facts, finite_list, page, scroll, table, titled
 
 BADGES = {"pass": ("good", "Pass"), "borderline": ("unclear", "Borderline"), "stop": ("bad", "Stop")}
+BINS = 30  # of a histogram, at most
 CELLS = {"pass": "gain", "stop": "loss"}
 
 
@@ -101,7 +105,7 @@ def _verdict(view: ValidationView) -> str:
         [
             r.label,
             Cell(number(r.value, "plain"), "n", repr(r.value)),
-            r.rule,
+            r.rule.replace(">=", "≥").replace("<=", "≤"),
             Cell(r.level, CELLS.get(r.level, "")),
             Cell(r.meaning, "wrap"),
         ]
@@ -138,14 +142,11 @@ def _equity(view: ValidationView) -> str:
 def _choosing(view: ValidationView) -> str:
     parts = []
     if len(view.paths):
-        parts.append(
-            titled("CPCV paths", chart("chart-paths", _histogram(view.paths, "Sharpe of a path"), 260, "Sharpe of out-of-sample paths"))
-        )
+        figure = _histogram(view.paths, "Sharpe of a path", "Paths")
+        parts.append(titled("CPCV paths", chart("chart-paths", figure, 260, "Sharpe of out-of-sample paths")))
     if len(view.logits):
-        words = "logit of the rank out of sample"
-        parts.append(
-            titled("Overfitting", chart("chart-logits", _histogram(view.logits, words), 260, "Rank of the in-sample best out of sample"))
-        )
+        figure = _histogram(view.logits, "logit of the rank out of sample", "Combinations")
+        parts.append(titled("Overfitting", chart("chart-logits", figure, 260, "Rank of the in-sample best out of sample")))
     parts += [
         titled(name, scroll(table(("From", "To", "Chosen", "Sharpe in", "Sharpe out"), rows, numeric=(3, 4)))) for name, rows in view.folds
     ]
@@ -185,8 +186,9 @@ def _lines(lines: Sequence[Line], counted: str) -> str:
     return scroll(table(("Case", "Sharpe", "Net USD", counted), rows, numeric=(1, 2, 3)))
 
 
-def _histogram(values: Any, label: str) -> Figure:
-    known = [float(v) for v in values if math.isfinite(v)]
-    bars = {"type": "histogram", "x": known, "marker": {"color": "@blue"}, "nbinsx": 30}
+def _histogram(values: Any, label: str, counted: str) -> Figure:
+    known = np.array([float(v) for v in values if math.isfinite(v)])
+    bars = {"type": "histogram", "x": known.tolist(), "marker": {"color": "@blue"}, "nbinsx": BINS}
     zero = {"type": "line", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": "@ink", "width": 1, "dash": "dot"}}
-    return {"data": [bars], "layout": {"xaxis": {"title": {"text": label}}, "yaxis": {"title": {"text": "count"}}, "shapes": [zero]}}
+    axes = {"xaxis": {"title": {"text": label}}, "yaxis": charts.counted(counted, known, BINS)}
+    return {"data": [bars], "layout": axes | {"shapes": [zero]}}

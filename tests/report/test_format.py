@@ -58,3 +58,9 @@ def test_configs_as_lines_and_differences() -> None:
     assert flatten(a) == {"s.fast": 5, "s.stop": None, "n": 1}
     assert differences([a, b]) == [("s.fast", [5, 9]), ("n", [1, None]), ("m", [None, True])]
     assert yaml_lines(b) == [("s", "s:"), ("s.fast", "  fast: 9"), ("s.stop", "  stop: null"), ("m", "m: true")]
+
+
+def test_a_loss_that_rounds_to_nothing_has_no_sign() -> None:
+    shown = [number(-0.001, style) for style in ("usd", "ratio", "count")] + [number(-0.00001, "percent"), number(-0.3, "count")]
+    assert shown == ["0.00", "0.00", "0", "0.00 %", "0"]
+    assert number(-0.005001, "usd") == "-0.01"

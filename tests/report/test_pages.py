@@ -254,7 +254,7 @@ def test_overlap_of_trades_and_drawdowns_by_hand() -> None:
     ]
     html = compare_page(runs)
     tables = {
-        name: re.findall(r'title="([^"]+)"', html.partition(f'id="{name}"')[2].partition("</section>")[0])
+        name: re.findall(r'title="([\d.]+)"', html.partition(f'id="{name}"')[2].partition("</section>")[0])
         for name in ("Trade-overlap".lower(), "drawdown-overlap")
     }
     assert tables == {"trade-overlap": ["1.0", "0.5", "0.5", "1.0"], "drawdown-overlap": ["1.0", "1.0", "1.0", "1.0"]}
