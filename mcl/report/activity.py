@@ -98,7 +98,7 @@ def limits(result: Result) -> str:
         return '<p class="empty">No rule changed a decision.</p>'
     first = [result.bars.times[int(np.argmax(result.block == code))] for code in codes]
     names = [(Block(code).name.lower().replace("_", " "), Block(code).text) for code in codes.tolist()]
-    rows = [
+    rows: list[list[Cell | str]] = [
         [rule, Cell(meaning, "wrap"), f"{count:,}", number(count / len(result.bars), "percent"), f"{at:%Y-%m-%d %H:%M}"]
         for (rule, meaning), count, at in zip(names, counts.tolist(), first, strict=True)
     ]

@@ -38,6 +38,7 @@
     const style = getComputedStyle(document.documentElement);
     const layout = resolve(dress(figure.layout), style);
     if (known && figure.keepsZoom && holder.layout.xaxis.range) layout.xaxis.range = holder.layout.xaxis.range.slice();
+    if ("print" in document.documentElement.dataset) Object.assign(layout, { width: holder.clientWidth, height: Math.min(holder.clientHeight, 620) }); // Plotly itself would look a moment later
     await Plotly.react(holder, resolve(figure.data, style), layout, shown(figure));
     if (known) return known.refine();
     charts.set(holder.id, { figure, refine: figure.detail ? zoomable(holder, figure) : () => {} });
@@ -126,6 +127,16 @@
   };
   load().then(all).then(drawn);
   scheme.addEventListener("change", all);
+  // Paper is light and has its own width; what is drawn must fit it before the sheet is taken.
+  const paper = (on) => () => {
+    document.documentElement.toggleAttribute("data-print", on);
+    for (const holder of visible().filter((one) => charts.has(one.id))) {
+      draw(holder);
+      if (!on) Plotly.Plots.resize(holder);
+    }
+  };
+  window.addEventListener("beforeprint", paper(true));
+  window.addEventListener("afterprint", paper(false));
   for (const select of document.querySelectorAll("select")) select.addEventListener("change", () => choose(select));
   for (const row of document.querySelectorAll("tr[data-from]")) {
     row.tabIndex = row.previousElementSibling ? -1 : 0;

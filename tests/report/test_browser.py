@@ -105,6 +105,33 @@ def test_the_run_page_is_for_everybody(browser: Chromium, month: Result, tmp_pat
     browser.examine("run")
 
 
+def test_on_paper_every_chart_fits_its_sheet_and_the_screen_comes_back(browser: Chromium, month: Result, tmp_path: Path) -> None:
+    """In dark colours too: paper is light."""
+    width = "querySelector('.main-svg').width.baseVal.value"
+    too_wide = f"[...document.querySelectorAll('.chart > div')].filter(h => h.{width} > h.clientWidth + 1).length"
+    ink = "getComputedStyle(document.querySelector('#chart-trades .xtick text')).fill"
+    strip = "document.getElementById('chart-strip')"
+    with browser.seen_at(1440, "dark"):
+        browser.show(tmp_path, run_page(view_of(month)))
+        before = browser.run(f"return {strip}.clientWidth")
+        browser.run("window.dispatchEvent(new Event('beforeprint'))")
+        browser.wait(f"return {too_wide} === 0 && {ink} === 'rgb(28, 33, 37)'")
+        assert browser.run(f"return {strip}.clientWidth") < before
+        browser.run("window.dispatchEvent(new Event('afterprint'))")
+        browser.wait(f"return {strip}.{width} === {before} && {ink} === 'rgb(227, 231, 233)'")
+    assert browser.severe() == []
+
+
+def test_a_phone_scrolls_tables_and_never_the_page(browser: Chromium, month: Result, tmp_path: Path) -> None:
+    with browser.seen_at(390):
+        browser.show(tmp_path, run_page(view_of(month)))
+        browser.wait("return document.documentElement.scrollWidth <= 390")
+        scrolls = "b.scrollWidth > b.clientWidth + 1 || b.scrollHeight > b.clientHeight + 1"
+        stops = f"[...document.querySelectorAll('.scroll')].map(b => [b.tabIndex === 0, {scrolls}])"
+        browser.wait(f"return {stops}.every(([reached, scrolls]) => reached === scrolls)")  # a stop where there is something to scroll
+        assert browser.run(f"return {stops}.some(([reached]) => reached)")
+
+
 def test_the_judge_of_accessibility_sees_faults(browser: Chromium, tmp_path: Path) -> None:
     html = (
         "<html><head><title></title></head><body style='background:#fff'><h1>x</h1><h3>y</h3><p style='color:#999'>pale</p>"
