@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from mcl.errors import StoreError
@@ -23,15 +24,23 @@ SLOWER = 5.0  # a pace beyond this, or below its inverse, is other work and no o
 Taken = list[tuple[str, float]]  # steps and their seconds, in order
 
 
-def recalled(file: Path, words: Sequence[str]) -> Taken:
+@dataclass(frozen=True)
+class Memory:
+    """The steps of the last time; `same`: of this very command line, and not of one like it."""
+
+    taken: Taken
+    same: bool = False
+
+
+def recalled(file: Path, words: Sequence[str]) -> Memory:
     """What this command line took; else the one of the same verb that shares most words with it, the latest of these; else nothing."""
     known = _known(file)
     if not words:
-        return []
+        return Memory([])
     same = [line for line in reversed(known) if line.split("\n")[0] == words[0]]
     mine = set(_line(words).split("\n"))
     best = max(same, key=lambda line: len(mine & set(line.split("\n"))), default=None)  # the first of equals is the latest
-    return known[best] if best is not None else []
+    return Memory([]) if best is None else Memory(known[best], best == _line(words))
 
 
 def keep(file: Path, words: Sequence[str], taken: Taken) -> None:

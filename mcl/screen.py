@@ -108,7 +108,7 @@ class Work:
     def __init__(self, words: Sequence[str] = (), memory: Path | None = None, *, shown: bool = True) -> None:
         """`words`: the command line, which the file `memory` knows from earlier. `shown`: False for what lasts until it is told to end."""
         self._words, self._memory = list(words), memory
-        self._known = pace.recalled(memory, words) if memory else []
+        self._known = pace.recalled(memory, words) if memory else pace.Memory([])
         self._taken: pace.Taken = []
         self._step, self._began = _Step("starting"), time.monotonic()
         self._drawing, self._over, self._aside = threading.RLock(), threading.Event(), 0
@@ -154,14 +154,16 @@ class Work:
             self._aside -= 1
 
     def _left(self, step: _Step) -> float | None:
-        return pace.left(self._known, self._taken, step.name, step.spent, step.share)
+        return pace.left(self._known.taken, self._taken, step.name, step.spent, step.share)
 
     def _told(self, step: _Step, left: float | None) -> str:
         if left is None:
             return "time left unknown"
         if left < SHORT_SEC and not step.share:
             return "longer than the last time"
-        return f"about {span(left)} left" if self._known else f"{span(left)} left in this step"
+        if not self._known.taken:
+            return f"{span(left)} left in this step"
+        return f"about {span(left)} left" + ("" if self._known.same else ", as one like it took")
 
     def _watched(self) -> None:
         show, every = (self._draw, FRAME_SEC) if sys.stderr.isatty() else (self._say, LINE_EVERY_SEC)

@@ -181,24 +181,26 @@ def test_no_memory_makes_the_time_left_negative_or_absurd(
 
 def test_the_nearest_command_line_is_remembered(tmp_path: Path) -> None:
     memory = tmp_path / "deep" / "durations.json"
-    assert pace.recalled(memory, ["backtest", "data=planted"]) == []
+    assert pace.recalled(memory, ["backtest", "data=planted"]).taken == []
     pace.keep(memory, ["backtest", "data=planted", "strategy=donchian"], TAKEN)
     pace.keep(memory, ["backtest", "data=eia"], TAKEN[:3])
     pace.keep(memory, ["runs"], TAKEN[:2])
-    assert pace.recalled(memory, ["backtest", "data=planted", "strategy=flat"]) == TAKEN
-    assert pace.recalled(memory, ["backtest", "data=csv"]) == TAKEN[:3]  # none is nearer: the latest
-    assert pace.recalled(memory, ["validate", "data=planted"]) == []
+    assert pace.recalled(memory, ["backtest", "data=planted", "strategy=flat"]).taken == TAKEN
+    assert pace.recalled(memory, ["backtest", "data=csv"]).taken == TAKEN[:3]  # none is nearer: the latest
+    assert pace.recalled(memory, ["validate", "data=planted"]).taken == []
+    assert pace.recalled(memory, ["runs"]).same
+    assert not pace.recalled(memory, ["runs", "--limit"]).same
     pace.keep(memory, ["short"], [("starting", 0.5)])
-    assert pace.recalled(memory, ["short"]) == []  # shown to nobody
+    assert pace.recalled(memory, ["short"]).taken == []  # shown to nobody
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "{", '{"runs": 3}', '{"runs": [["a"]]}', '{"runs": [["a", "b"]]}', "\x00\xff"])
 def test_a_damaged_memory_is_an_empty_one(tmp_path: Path, damage: str) -> None:
     memory = tmp_path / "durations.json"
     memory.write_text(damage, encoding="latin-1")
-    assert pace.recalled(memory, ["runs"]) == []
+    assert pace.recalled(memory, ["runs"]).taken == []
     pace.keep(memory, ["runs"], TAKEN)
-    assert pace.recalled(memory, ["runs"]) == TAKEN
+    assert pace.recalled(memory, ["runs"]).taken == TAKEN
 
 
 def test_the_memory_stays_small_and_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +217,7 @@ def test_the_memory_stays_small_and_holds_no_secret(tmp_path: Path, monkeypatch:
 def test_a_project_that_cannot_be_written_has_no_memory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     pace.keep(tmp_path / "file" / "durations.json", ["runs"], TAKEN)
-    assert pace.recalled(tmp_path / "file" / "durations.json", ["runs"]) == []
+    assert pace.recalled(tmp_path / "file" / "durations.json", ["runs"]).taken == []
 
 
 def test_every_verb_remembers_what_it_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -225,7 +227,7 @@ def test_every_verb_remembers_what_it_took(tmp_path: Path, monkeypatch: pytest.M
     assert cli.main(["--json", "trials", "--limit", "3"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["places"] == []
     memory = tmp_path / "project" / ".cache" / "durations.json"
-    ((step, _),) = pace.recalled(memory, ["trials", "--limit", "3"])
+    ((step, _),) = pace.recalled(memory, ["trials", "--limit", "3"]).taken
     assert step == "starting"
     memory.unlink()
     assert cli.main(["--json", "trials", "--limit", "3"]) == 0

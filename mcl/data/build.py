@@ -74,6 +74,7 @@ def bars(stored: store.Dataset, data: schema.Data) -> Bars:
     """All bars in the interval and with the roll rule of `data`, from the cache or made and cached; hold-out included."""
     without = stored.degraded if data.exclude_degraded else None
     rule = json.dumps([front.VERSION, data.roll.model_dump(), [] if without is None else without.tolist()], sort_keys=True)
+    steps.begin("reading the front contract")
     path = stored.folder / "front" / f"{data.interval}-{hashlib.sha256(rule.encode()).hexdigest()[:12]}.arrow"
     if not path.is_file():
         steps.begin("assembling the front contract")

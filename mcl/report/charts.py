@@ -48,7 +48,7 @@ def histogram(values: Floats, name: str) -> Figure:
     return {"data": data, "layout": layout}
 
 
-def counted(name: str, values: Floats, bins: int) -> Figure:
+def counted(name: str, values: Any, bins: int) -> Figure:
     """The axis of a histogram that counts `values`: no half of a thing between two ticks."""
     most = int(np.histogram(values, bins=bins)[0].max()) if len(values) else 0
     return {"title": {"text": name}} | ({"dtick": 1} if most < 6 else {"tickformat": ",d"})

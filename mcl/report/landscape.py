@@ -93,7 +93,7 @@ def luck(search: Search, total: int) -> list[Section]:
         }
         for k, (name, x, color) in enumerate(marks)
     ]
-    axes = {"xaxis": {"title": {"text": "Sharpe"}}, "yaxis": charts.counted("Trials", values.to_numpy(np.float64), 40)}
+    axes = {"xaxis": {"title": {"text": "Sharpe"}}, "yaxis": charts.counted("Trials", np.asarray(values), 40)}
     layout = axes | {"shapes": shapes, "annotations": notes}
     note = f"{total:,} trials spread by {number(spread, 'ratio')}: without any edge the best of them would show {number(chance, 'ratio')}."
     return [Section("Luck", chart("chart-luck", {"data": [bars], "layout": layout}, 280, "Sharpe ratios and what luck would show"), note)]
