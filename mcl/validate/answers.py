@@ -90,15 +90,19 @@ def numbers(a: Answers, settings: schema.Validation) -> dict[str, Number]:
     return _luck(a, own) | _choosing(a) | _robustness(a, own, settings)
 
 
+def _long_enough(a: Answers, own: dict[str, float], years: float, needed: float) -> str:
+    if not math.isfinite(needed):
+        return f"no history is long enough for a Sharpe of {own['sharpe']:.2f}; there are {years:.1f} years"
+    return f"on less than {needed:.1f} years {a.tally.count} trials show such a Sharpe by luck; there are {years:.1f}"
+
+
 def _luck(a: Answers, own: dict[str, float]) -> dict[str, Number]:
     years, needed = own["sessions"] / SESSIONS_PER_YEAR, min_backtest_years(a.tally.count, own["sharpe"])
     history = perf.ratio(years, needed)
     return {
         "deflated_sharpe": Number(a.tally.deflated(own), f"{a.tally.count} trials of {a.tally.place.family} on {a.tally.place.market}"),
         "sharpe_low": Number(own["sharpe_low"], f"Sharpe {own['sharpe']:.2f}, at most {own['sharpe_high']:.2f}"),
-        "history_ratio": Number(
-            history, f"on less than {needed:.1f} years {a.tally.count} trials show such a Sharpe by luck; there are {years:.1f}"
-        ),
+        "history_ratio": Number(history, _long_enough(a, own, years, needed)),
         "timing": Number(a.timing, "share of rotations of the positions that earn as much"),
         "holdout": Number(a.look.sharpe, a.look.meaning),
         "drawdown": Number(-a.bands.drawdown_quantile(0.95), f"median {-a.bands.drawdown_quantile(0.5):.0%}"),
