@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer would fail again at exit
         return 1
+    except KeyboardInterrupt:  # before the verb began
+        return 1
     return code
 
 
@@ -81,9 +83,18 @@ def _run(verb: Verb, words: list[str], parsed: argparse.Namespace, flags: set[st
     except MclError as error:
         screen.refuse(error)
         return 1
-    except KeyboardInterrupt as stop:
+    except BaseException as error:
+        if (stop := _interrupt(error)) is None:
+            raise
         screen.refuse(MclError("interrupted: what was done is kept", str(stop) or "run the same command again to go on"))
         return 1
+
+
+def _interrupt(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The Ctrl-C that an exception is or comes from: a library that is interrupted in its own clearing up raises anything."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -54,3 +54,20 @@ def test_usage_errors_are_exit_code_2_and_name_the_nearest(capsys: pytest.Captur
     told = capsys.readouterr().err
     assert "backtest" in told
     assert "RUN_ID" in told
+
+
+def test_an_interrupt_that_a_library_turned_into_something_else_is_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def list_runs(args: argparse.Namespace) -> int:
+        try:
+            raise KeyboardInterrupt("mcl sweep resume abc goes on")
+        except KeyboardInterrupt:
+            raise AttributeError("half cleared up") from None
+
+    monkeypatch.setattr(f"mcl.verbs.{VERBS['runs'].handler.replace(':', '.')}", list_runs)
+    assert main(["runs"]) == 1
+    assert capsys.readouterr().err.splitlines() == ["mcl: interrupted: what was done is kept", "     mcl sweep resume abc goes on"]
+    monkeypatch.setattr(f"mcl.verbs.{VERBS['runs'].handler.replace(':', '.')}", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["runs"])

@@ -11,6 +11,7 @@ import pickle
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, fields, replace
@@ -123,6 +124,7 @@ class Pool:
         shared = {key: share(bars, folder / key[:16]) for key, bars in objective.market.loaded.items()}
         alone = replace(objective, market=Market(objective.market.root))
         self._begin = (pickle.dumps(alone), shared, dict(os.environ))
+        expected()
         self._context = forking()
         self._jobs = Jobs("worker processes", "out of memory? lower search.workers")
         self._workers = [self._worker() for _ in range(count)]
@@ -239,9 +241,16 @@ def forking() -> ForkServerContext:
 
 
 def expected() -> None:
-    """Begin that server now: it imports while the caller prepares something else."""
+    """Begin that server now: it imports while the caller prepares something else, and is deaf for the Ctrl-C that its group gets."""
     forking()
-    forkserver.ensure_running()
+    if threading.current_thread() is not threading.main_thread():
+        forkserver.ensure_running()
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server inherits it
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _work(pipe: Connection, pickled: bytes, shared: dict[str, Path], environment: dict[str, str]) -> None:
