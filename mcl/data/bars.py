@@ -105,6 +105,11 @@ class Bars:
         }
         return cls(instrument, interval, close_time, **ticks, **whole, **(usual | known))
 
+    def __post_init__(self) -> None:
+        """All who look at the bars share them, strategies included: nobody can change them."""
+        for name in (*COLUMNS, "shift", "left_at"):
+            object.__setattr__(self, name, _fixed(getattr(self, name)))
+
     def __len__(self) -> int:
         return len(self.close_time)
 
@@ -279,7 +284,7 @@ class _OnDemand(Mapping[str, Floats]):
 
     def __getitem__(self, name: str) -> Floats:
         if name not in self._made:
-            self._made[name] = self._make(self._ticks[name])
+            self._made[name] = _fixed(self._make(self._ticks[name]))
         return self._made[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -287,6 +292,12 @@ class _OnDemand(Mapping[str, Floats]):
 
     def __len__(self) -> int:
         return len(self._ticks)
+
+
+def _fixed(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    view = column.view()
+    view.flags.writeable = False
+    return view
 
 
 def ticks_of(prices: Any, of: Instrument, close_time: Ints | None = None) -> Narrow:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 from flows import CAPITAL, Flow, limited
@@ -62,8 +63,7 @@ def _replay_fills(ledger: Ledger, target: Target, fills: np.ndarray, bars: Bars,
 def test_a_run_goes_on_from_what_was_held_over_a_roll_at_its_first_bar() -> None:
     """Long 2 from 6,980 with a stop at 6,900; the next contract is 50 ticks higher. By hand: sold at 6,949, bought at 7,001."""
     prices = {name: [7_000, 7_010, 7_020] for name in ("open", "high", "low", "close")}
-    bars = make_bars(prices)
-    bars.roll[0], bars.left_at[0] = True, 69.50
+    bars = replace(make_bars(prices), roll=np.array([True, False, False]), left_at=np.array([69.50]))
     money = Money(CAPITAL, 1.0, 0.5, 1.0)
     ledger = Ledger(money, Holding(2, -2 * 6_980.0, 2, 6_980.0, 6_900.0, math.nan))
     wanted = Plan(np.full(3, 2.0), np.full(3, 80.0), np.empty(0))

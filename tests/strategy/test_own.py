@@ -202,6 +202,9 @@ def test_a_broken_file_is_a_sentence_and_only_for_who_names_it(project: Path, co
         ("return np.full(len(bars), np.inf)", r"is inf at"),
         ("return ['up'] * len(bars)", r"odd\.signal is not one number per bar: could not convert string to float: 'up'"),
         ("return bars.frame()['nope']", r"odd\.py, line \d+: KeyError: 'nope'"),
+        ("bars.close_ticks[:] = 0", r"odd\.py, line \d+: ValueError: assignment destination is read-only"),
+        ("bars.adjusted['close'] -= 1.0", r"odd\.py, line \d+: "),
+        ("bars.frame()['adj_close'].to_numpy()[:] = 1.0", r"odd\.py, line \d+: ValueError: assignment destination is read-only"),
         ("return 1 / 0", r"odd\.py, line \d+: ZeroDivisionError: division by zero"),
     ],
 )
