@@ -292,12 +292,12 @@ def _minutes(windows: tuple[str, ...]) -> npt.NDArray[np.bool_]:
             if start < stop:
                 inside[day, start:stop] = True
             else:
-                inside[day, start:], inside[day, :stop] = True, True
+                inside[day, start:], inside[(day + 1) % 7, :stop] = True, True
     return inside.ravel()
 
 
 def window(text: str) -> tuple[tuple[int, ...], int, int]:
-    """ "Wed 10:25-10:40" or "09:00-14:30" as weekdays (Monday is 0), first minute and minute after the last; it may run over midnight."""
+    """ "Wed 10:25-10:40" or "09:00-14:30" as weekdays (Monday is 0), first minute and minute after the last, maybe of the next day."""
     match = re.fullmatch(schema.WINDOW, text)
     if match is None:
         raise ConfigError(f"{text!r} is no window; write 'HH:MM-HH:MM' or 'Wed 10:25-10:40', New York")

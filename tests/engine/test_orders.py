@@ -386,6 +386,8 @@ def test_windows_are_new_york_time_and_may_flatten() -> None:
     assert send(bars, [1] * 8, limits=news).position.tolist() == [0, 1, 1, 0, 0, 0, 1, 1]
     midnight = WIDE.model_copy(update={"trading_windows": ("23:00-19:01",)})
     assert gates(bars, midnight).tolist() == [0] + [Block.WINDOW] * 7
+    overnight = WIDE.model_copy(update={"trading_windows": ("Tue 23:00-19:05",)})  # into Wednesday
+    assert gates(bars, overnight).tolist() == [0] * 5 + [Block.WINDOW] * 3
 
 
 def test_windows_need_bars_within_the_day() -> None:
