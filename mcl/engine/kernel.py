@@ -50,7 +50,7 @@ COLLAR = int(Block.PRICE_COLLAR)
 PLAIN, RULED, FULL = range(3)
 NEW_SESSION, NEW_CONTRACT = 1, 2  # bits of `Market.event`
 FILLS_PER_BAR = 5  # two legs of a roll, a reduction, an entry, a protective exit
-NOWHERE = np.int32(-(1 << 31))  # no row has it; to ask is what makes memory fetch the columns of bars that are not traded
+NOWHERE = np.int32(-(1 << 31))  # no open and no time has it
 ROOM = 64  # fills and changes, beside one for so many bars, that there is room for at first
 ONE = np.uint64(1)
 Fills = npt.NDArray[np.void]
@@ -179,8 +179,8 @@ def _advance(  # noqa: PLR0912, PLR0915
     that reason:
       - an array that may be replaced inside the loop
       - a signed index, tested for negative values at each access
-      - a column that decisions and fills alone read, at rows that memory has not fetched: so the opens and the times of all bars are
-        read, the open one bar ahead
+      - a column that decisions and fills alone read, at rows that memory has not fetched: so opens, times and distances are read at
+        every bar, in questions that no row answers with yes, and the open one bar ahead
       - a comparison of target and position in place of `order`: the compiler may put the one for the other and so chain each bar to
         the arithmetic of the bar before
     """
@@ -286,7 +286,7 @@ def _advance(  # noqa: PLR0912, PLR0915
         while i < end and wanted[i] == intent.wanted and events[i] == 0 and (not gated or gates[i] == gate):
             if opens[i] == NOWHERE or to_close[i] == NOWHERE:
                 break
-            if protected and (lows[i] <= floor or highs[i] >= roof):
+            if protected and (lows[i] <= floor or highs[i] >= roof or _at(stops, i) < 0.0 or _at(take_profits, i) < 0.0):
                 break
             lowest, highest = min(lowest, closes[i]), max(highest, closes[i])
             i += ONE
