@@ -205,6 +205,9 @@ def ui(args: Namespace) -> int:
             raise MclError(f"port {args.port} on 127.0.0.1 is in use; choose another one", f"mcl ui --port {args.port + 1}") from None
     store.folder.mkdir(parents=True, exist_ok=True)
     screen.say(f"MLflow UI on http://127.0.0.1:{args.port} (Ctrl-C ends it)")
+    screen.say(
+        f"  runs at once: http://127.0.0.1:{args.port}/#/experiments?workflowType=machine_learning"
+    )  # it begins with language models
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(args.port)]
     command += ["--workers", "1", "--default-artifact-root", (store.folder / "artifacts").as_uri()]
     told = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
