@@ -222,17 +222,17 @@ class Limits(Strict):
 
     max_position: int = Field(2, ge=1, le=1000)
     max_order: int = Field(4, ge=1, le=2000)
-    max_trades_per_session: int | None = Field(None, ge=1)  # position changes that open or add risk
+    max_trades_per_session: int | None = Field(None, ge=1, le=1_000_000_000)  # position changes that open or add risk
     max_daily_loss_usd: float | None = Field(None, gt=0)  # flattens and locks until the next session
     max_drawdown_frac: float | None = Field(None, gt=0, lt=1)  # from peak equity: flattens and halts
     no_entry_before_close_sec: int = Field(0, ge=0, le=82800)
     flatten_before_close_sec: int = Field(0, ge=0, le=82800)
     flatten_before_roll_sec: int = Field(0, ge=0, le=82800)  # before the end of the session before a roll that is known by then
     flatten_before_last_trade_sessions: int | None = Field(None, ge=0, le=60)  # 0: on the last trade date itself
-    max_orders_per_session: int | None = Field(None, ge=1)  # new targets, exits included; then only reductions
+    max_orders_per_session: int | None = Field(None, ge=1, le=1_000_000_000)  # new targets, exits included; then only reductions
     max_loss_per_trade_usd: float | None = Field(None, gt=0)  # marked at closes; flat until the signal leaves the side
-    max_consecutive_losses: int | None = Field(None, ge=1)  # then only reductions for
-    cool_down_bars: int = Field(60, ge=1)
+    max_consecutive_losses: int | None = Field(None, ge=1, le=1_000_000_000)  # then only reductions for
+    cool_down_bars: int = Field(60, ge=1, le=1_000_000_000)
     trading_windows: tuple[Window, ...] = Field((), strict=False)  # no entry outside
     news_windows: tuple[Window, ...] = Field((), strict=False)  # no entry inside; EIA inventories: "Wed 10:25-10:40"
     flatten_at_windows: bool = False  # outside trading_windows and inside news_windows also close what is open

@@ -217,3 +217,9 @@ def test_every_key_of_the_risk_config_changes_a_result(key: str) -> None:
 def _run(risk: schema.Risk) -> Result:
     intent = plan(BARS, build({"name": "ema_cross", "fast": 5, "slow": 20}), risk, CAPITAL)
     return simulate(BARS, intent, risk.limits, schema.Costs(), CAPITAL)
+
+
+@pytest.mark.parametrize("key", ["max_trades_per_session", "max_orders_per_session", "max_consecutive_losses", "cool_down_bars"])
+def test_a_count_that_no_machine_holds_is_refused(key: str) -> None:
+    with pytest.raises(ConfigError, match=key):
+        _ = config.compose("backtest", [f"risk.limits.{key}={10**22}"]).config
