@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
+LONGEST_WORD = 14  # characters of a cell that stay on one line: numbers, dates, ids
 LATE_SEC = 2.0  # work that is over by then shows no progress
 LINE_EVERY_SEC = 5.0  # where there is no terminal
 FRAME_SEC = 0.1  # where there is one
@@ -234,7 +235,7 @@ def _bar() -> Progress:
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], left: int = 1) -> None:
     """Print `drawn`."""
     aside()
-    console().print(drawn(title, columns, rows, left))
+    console().print(drawn(title, columns, rows, left), crop=False)
 
 
 def console() -> Console:
@@ -245,17 +246,20 @@ def console() -> Console:
 
 
 def drawn(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], left: int = 1) -> Table:
-    """A table whose first `left` columns are aligned left and whose others are numbers."""
+    """A table whose first `left` columns are aligned left and whose others are numbers, which no narrow terminal breaks in two."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     made = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
-    for i, column in enumerate(columns):
-        made.add_column(column, justify="left" if i < left else "right", overflow="fold")
     blot = blotter()
-    for row in rows:
-        made.add_row(*(Text(blot(text(value))) for value in row))  # never markup: a reason may hold brackets
+    cells = [[blot(text(value)) for value in row] for row in rows]
+    for i, column in enumerate(columns):
+        words = [row[i] for row in cells if i < len(row) and " " not in row[i] and len(row[i]) <= LONGEST_WORD]
+        whole = max(map(len, words), default=None)
+        made.add_column(column, justify="left" if i < left else "right", overflow="fold", min_width=whole)
+    for row in cells:
+        made.add_row(*map(Text, row))  # never markup: a reason may hold brackets
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from mcl import cli, pace, screen, steps
 
@@ -235,3 +237,12 @@ def test_every_verb_remembers_what_it_took(tmp_path: Path, monkeypatch: pytest.M
 
 def test_spans_are_read_at_a_glance() -> None:
     assert [screen.span(s) for s in (0.4, 59.4, 59.6, 200, 7_500)] == ["0 s", "59 s", "1 min 0 s", "3 min 20 s", "2 h 5 min"]
+
+
+def test_no_number_is_broken_in_two_on_a_narrow_terminal() -> None:
+    columns = ["trial", "sharpe", "net_pnl_usd", "max_drawdown_frac", "trades", "run"]
+    rows = [[str(n), "-1.265", "-303,512", "-0.1554", "1,316", "07e03568075d"] for n in range(3)]
+    console = Console(width=40, file=io.StringIO(), highlight=False)
+    console.print(screen.drawn("narrow", columns, rows), crop=False)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert [line.split() for line in shown.splitlines()[-4:-1]] == rows
