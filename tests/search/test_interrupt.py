@@ -58,7 +58,7 @@ def test_ctrl_c_keeps_what_was_told(project: Project, tmp_path: Path, workers: i
     assert parent.file("sweep.html")
 
 
-def wait_for(condition: object, process: subprocess.Popen[str], seconds: float = 60) -> None:
+def wait_for(condition: object, process: subprocess.Popen[str], seconds: float = 180) -> None:
     end = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         if process.poll() is not None or time.monotonic() > end:
