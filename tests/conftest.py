@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 from chromium import Chromium, launched, programs
+from hypothesis import settings
+
+settings.register_profile("patient", deadline=None)  # how long an example takes is the machine's business
+settings.load_profile("patient")
 
 # A shell starts its background jobs deaf to Ctrl-C, and a deaf process has deaf children: tests interrupt theirs.
 signal.signal(signal.SIGINT, signal.default_int_handler)

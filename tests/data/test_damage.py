@@ -58,7 +58,7 @@ def fingerprint(home: Path, root: Path) -> str:
     return load(databento_data(home), root).fingerprint
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.sampled_from([str(BARS), "definition/2024-01.dbn.zst", "statistics/2024-01.dbn.zst"]),
     st.sampled_from(DAMAGE),
@@ -85,7 +85,7 @@ def outcome(home: Path, root: Path) -> str:
         return error.message
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["shuffle", "reverse", "repeat", "swap two"]))
 def test_rows_in_another_order_are_refused_with_the_place(
     tiny: Path, scratch: Path, tmp_path_factory: pytest.TempPathFactory, seed: int, how: str

@@ -35,7 +35,7 @@ def days(span: chunks.Span) -> set[date]:
 
 
 @given(spans(), st.lists(spans(), max_size=4), st.sampled_from(chunks.SCHEMAS), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_is_held_and_what_is_bought_cover_the_order_once(
     wanted: chunks.Span, held: list[chunks.Span], schema: str, batch: bool
 ) -> None:
@@ -48,7 +48,7 @@ def test_what_is_held_and_what_is_bought_cover_the_order_once(
 
 
 @given(spans(), st.sampled_from([s for s in chunks.SCHEMAS if s not in ("definition", "ohlcv-1d")]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_no_session_is_cut_in_two(span: chunks.Span, schema: str) -> None:
     try:
         sessions = calendar.sessions(*span)
@@ -158,7 +158,7 @@ def test_the_first_error_stops_new_work_and_lets_the_rest_finish() -> None:
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_cut_or_flipped_file_is_never_taken_for_whole(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     folder = tmp_path_factory.mktemp("arrived")
     records = dbn.blank("ohlcv-1m", 500)

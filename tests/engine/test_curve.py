@@ -54,7 +54,7 @@ def simulated(flow: Flow, ledger: Ledger) -> tuple[Result, kernel.State]:
 
 
 @given(carried())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_the_curve_is_that_of_a_ledger_kept_bar_by_bar(told: tuple[Flow, Ledger]) -> None:
     flow, before = told
     result, _ = simulated(flow, before)
@@ -71,7 +71,7 @@ def test_the_curve_is_that_of_a_ledger_kept_bar_by_bar(told: tuple[Flow, Ledger]
 
 
 @given(carried())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_the_curve_is_what_the_limits_saw(told: tuple[Flow, Ledger]) -> None:
     """The kernel's own last equity, its highest one at any close and the one that the last session began with."""
     flow, before = told
@@ -83,7 +83,7 @@ def test_the_curve_is_what_the_limits_saw(told: tuple[Flow, Ledger]) -> None:
 
 
 @given(carried())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_ends_of_sessions_and_the_deepest_drawdown_have_the_bits_of_the_whole_curve(told: tuple[Flow, Ledger]) -> None:
     result, _ = simulated(*told)
     usd, frac = drawdown(result.equity, result.capital_usd)
@@ -95,7 +95,7 @@ def test_ends_of_sessions_and_the_deepest_drawdown_have_the_bits_of_the_whole_cu
 
 
 @given(anything() | limited())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_kernel_that_comes_back_for_room_at_every_turn_gives_the_same(flow: Flow) -> None:
     whole = flow.run()
     with patch.object(kernel, "ROOM", kernel.FILLS_PER_BAR), patch.object(kernel, "_roomier", _by_one_bar):

@@ -20,7 +20,7 @@ ROLL, STOP, TAKE_PROFIT = (FILL_REASONS.index(name) for name in ("roll", "stop",
 
 
 @given(anything())
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_equity_is_capital_plus_cash_plus_mark_at_every_bar(flow: Flow) -> None:
     result, bars, f = flow.run(), flow.bars, flow.run().fills
     n = len(bars)
@@ -33,7 +33,7 @@ def test_equity_is_capital_plus_cash_plus_mark_at_every_bar(flow: Flow) -> None:
 
 
 @given(anything())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_every_fill_happens_at_a_price_of_its_bar(flow: Flow) -> None:
     """Before slippage: inside the bar's range, or (the old leg of a roll) at the outgoing price. Slippage is never a gain."""
     f, ticks = flow.run().fills, flow.bars.ticks
@@ -45,7 +45,7 @@ def test_every_fill_happens_at_a_price_of_its_bar(flow: Flow) -> None:
 
 
 @given(anything())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_trades_are_the_whole_result(flow: Flow) -> None:
     result = flow.run()
     t = result.trades
@@ -58,7 +58,7 @@ def test_trades_are_the_whole_result(flow: Flow) -> None:
 
 
 @given(anything())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_what_is_kept_are_the_changes_and_nothing_else(flow: Flow) -> None:
     result = flow.run()
     assert len(result.position) == len(result.target) == len(result.block) == len(flow.bars)
@@ -67,7 +67,7 @@ def test_what_is_kept_are_the_changes_and_nothing_else(flow: Flow) -> None:
 
 
 @given(limited())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_positions_follow_targets_when_all_goes_to_the_market(flow: Flow) -> None:
     result = flow.run()
     stopped = np.isin(np.arange(len(flow.bars)), result.fills["bar"][np.isin(result.fills["reason"], [STOP, TAKE_PROFIT])])
@@ -75,7 +75,7 @@ def test_positions_follow_targets_when_all_goes_to_the_market(flow: Flow) -> Non
 
 
 @given(anything())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_positions_stay_inside_the_limits(flow: Flow) -> None:
     result, limits, cap = flow.run(), flow.limits, flow.execution.participation_frac
     assert (np.abs(result.target) <= limits.max_position).all()
@@ -95,7 +95,7 @@ def _opening_fills_per_session(result: Result) -> int:
 
 
 @given(anything(), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_past_does_not_depend_on_the_future(flow: Flow, data: st.DataObject) -> None:
     cut = data.draw(st.integers(1, len(flow.bars)))
     whole, part = flow.run(), flow._replace(bars=flow.bars.rows(0, cut), plan=flow.plan.rows(0, cut)).run()
@@ -105,7 +105,7 @@ def test_the_past_does_not_depend_on_the_future(flow: Flow, data: st.DataObject)
 
 
 @given(limited())
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_each_way_through_the_kernel_gives_the_bits_of_the_longer_ones(flow: Flow) -> None:
     result, shortest = flow.run(), engine.way(flow.plan, flow.limits, flow.costs, flow.execution)
     for longer in range(shortest, kernel.FULL + 1):
@@ -116,7 +116,7 @@ def test_each_way_through_the_kernel_gives_the_bits_of_the_longer_ones(flow: Flo
 
 
 @given(plain(), anything())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_shortest_way_is_taken(flow: Flow, other: Flow) -> None:
     assert engine.way(flow.plan, flow.limits, flow.costs, flow.execution) == kernel.PLAIN
     gated = replace(flow.plan, gate=np.zeros(len(flow.bars), np.int8))

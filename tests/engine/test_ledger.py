@@ -23,7 +23,7 @@ TARGET, STOP, TAKE_PROFIT, ROLL, RISK = (FILL_REASONS.index(name) for name in ("
 
 
 @given(limited())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_ledger_and_decide_repeat_the_kernel(flow: Flow) -> None:
     bars, plan, limits, costs, _ = flow
     result = flow.run()

@@ -12,13 +12,13 @@ from mcl.engine.result import FILL_REASONS
 
 
 @given(hostile())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_whatever_is_asked_the_slow_simulator_answers_the_same(flow: Flow) -> None:
     agree(flow)
 
 
 @given(plain() | limited() | anything())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_shorter_ways_agree_with_it_too(flow: Flow) -> None:
     agree(flow)
 

@@ -38,7 +38,7 @@ def test_the_waterfall_of_a_small_run() -> None:
 
 
 @given(anything())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_bar_and_every_fill_is_counted_once(flow: Flow) -> None:
     result = flow.run()
     table = why(result)
@@ -50,7 +50,7 @@ def test_every_bar_and_every_fill_is_counted_once(flow: Flow) -> None:
 
 
 @given(limited())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_at_the_market_every_order_but_the_last_is_a_fill(flow: Flow) -> None:
     result, found = flow.run(), counts(flow.run())
     filled = sum(found.get(("fill", reason), 0) for reason in ("target", "risk"))

@@ -155,7 +155,7 @@ def test_a_density_that_optuna_has_come_to_compute_otherwise_is_not_trusted(monk
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 150), st.lists(st.sampled_from("abcdef"), min_size=1, unique=True), st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_densities_that_are_left_out_add_nothing(seed: int, many: int, keys: list[str], gathered: bool) -> None:
     """Trials all over the space or about one place, and points that lie anywhere: what Optuna computes from all kernels."""
     rng = np.random.default_rng(seed)

@@ -105,7 +105,7 @@ PREFIXED: dict[str, Callable[[slice, int], object]] = {
 
 @pytest.mark.parametrize("name", PREFIXED)
 @given(n=st.integers(1, 60), bars=st.integers(2, 50))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_prefix_gives_a_prefix(name: str, n: int, bars: int) -> None:
     indicator = partial(PREFIXED[name], bars=bars)
     whole, part = np.atleast_2d(indicator(slice(None))), np.atleast_2d(indicator(slice(n)))

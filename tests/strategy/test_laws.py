@@ -25,7 +25,7 @@ def walk(seed: int, n: int = 700) -> Bars:
 
 every_strategy = pytest.mark.parametrize("name", sorted(registry()))
 seeds = st.integers(0, 2**32 - 1)
-few = settings(max_examples=15, deadline=None)
+few = settings(max_examples=15)
 
 
 @every_strategy

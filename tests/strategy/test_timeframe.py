@@ -29,7 +29,7 @@ def thinned(seed: int, n: int = 600) -> Bars:
 
 @pytest.mark.parametrize("interval", ["5m", "15m", "1h", "session"])
 @given(seed=st.integers(0, 2**32 - 1), cut=st.integers(1, 350))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_row_sees_the_same_when_the_data_end_there(interval: str, seed: int, cut: int) -> None:
     bars = thinned(seed)
     whole, part = higher(bars, interval), higher(bars.rows(0, cut), interval)
