@@ -316,8 +316,7 @@ def _sentences(verb: str, overrides: list[str]) -> Iterator[None]:
 def _translated(verb: str, overrides: list[str], error: Exception) -> tuple[str, str]:
     text = str(error)
     if match := re.search(r"Could not override '([^']+)'", text):
-        key = match[1]
-        return f"unknown key {key}: {nearest(key, _keys(verb, overrides))}", f"mcl {verb} --cfg shows every key"
+        return _no_key(match[1], verb, overrides)
     if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         return _no_choice(match[1], match[2])
     if "Missing mandatory value" in text:
@@ -332,6 +331,13 @@ def _translated(verb: str, overrides: list[str], error: Exception) -> tuple[str,
         quoted = f"""'{key}=["…", "…"]'""" if "=[" in culprit else f"""'{key}="…"'"""
         return f"cannot read the override {culprit!r}: write key=value", f"quote what holds blanks, commas, signs or accents: {quoted}"
     return " ".join(text.split()), ""
+
+
+def _no_key(key: str, verb: str, overrides: list[str]) -> tuple[str, str]:
+    """What is said of a key that the configuration does not have."""
+    if key == "experiments":
+        return f"there are no studies in {root()}: it has no folder experiments", "go to a project folder, or make one: mcl init DIR"
+    return f"unknown key {key}: {nearest(key, _keys(verb, overrides))}", f"mcl {verb} --cfg shows every key"
 
 
 def _no_choice(group: str, name: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,13 @@ def test_a_mistake_is_one_sentence(overrides: list[str], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence) as caught:
         _ = config.compose("backtest", overrides).config
     assert "\n" not in caught.value.message
+
+
+def test_a_folder_without_studies_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MCL_HOME", str(tmp_path))
+    with pytest.raises(ConfigError, match=rf"there are no studies in {re.escape(str(tmp_path))}: it has no folder experiments") as caught:
+        config.compose("backtest", ["experiment=001_ema_baseline"])
+    assert "mcl init DIR" in caught.value.hint
 
 
 def test_the_fingerprint_holds_what_decides_and_nothing_else() -> None:
