@@ -173,9 +173,11 @@ class _Search:
         objective = Objective(frozen.composed.raw, search, frozen.market, frozen.rules)
         if search.backend == "ray":
             return Cluster(objective, search.workers, search.trial_timeout_sec)
-        if search.workers == 1 and search.trial_timeout_sec is None:
+        alone = search.workers == 1 and search.trial_timeout_sec is None
+        if alone and not study.unfinished():
             return Inline(objective, study.judge)
-        return Pool(objective, search.workers, self.place.file("bars"), study.judge, search.trial_timeout_sec)
+        ahead = 0 if alone else 1  # a trial in which a process died runs in one of its own, the rest as it would have
+        return Pool(objective, search.workers, self.place.file("bars"), study.judge, search.trial_timeout_sec, ahead)
 
     def _beat(self, board: Board, status: str) -> None:
         self.place.beat(board.facts() | {"status": status})

@@ -120,6 +120,7 @@ class Memory:
             self._study = optuna.create_study(directions=[search.direction, *search.also.values()], pruner=pruner(search.pruner))
         self._storage = self._study._storage
         self._ids: list[int] = []  # by number
+        self._generation = 0
 
     def ask(self, number: int, own: int) -> tuple[dict[str, Any], dict[str, Any]]:
         self._study._thread_local.cached_all_trials = None  # as Study.ask does, which is slower for what is known here
@@ -137,6 +138,16 @@ class Memory:
             self._storage.set_trial_system_attr(trial_id, key, told)
         for key, axis in self._space.items():
             self._storage.set_trial_param(trial_id, key, axis.to_internal_repr(values[key]), axis)
+        if (generation := learned.get(_Nsga._GENERATION_KEY, 0)) > self._generation:
+            self._generation = generation
+            self._inherit()
+
+    def _inherit(self) -> None:
+        """NSGA-II chooses the parents of a generation at its first trial and keeps them, in another order than the one it found them in:
+        who lives through the trials again must let it choose at the same moment."""
+        self._study._thread_local.cached_all_trials = None
+        learner: Any = sampler(self._sampler, self._space, 0)
+        learner.get_parent_population(self._study, self._generation)
 
     def report(self, number: int, fold: int, shown: float) -> None:
         self._storage.set_trial_intermediate_value(self._id(number), fold, shown)

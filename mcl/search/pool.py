@@ -117,8 +117,10 @@ class Pool:
     `folder` holds the shared bars while the pool lives.
     """
 
-    def __init__(self, objective: Objective, count: int, folder: Path, judge: Judge = nobody, limit_sec: float | None = None) -> None:
-        self.capacity = count + 1  # one waits here, so that no worker waits for the parent
+    def __init__(
+        self, objective: Objective, count: int, folder: Path, judge: Judge = nobody, limit_sec: float | None = None, ahead: int = 1
+    ) -> None:
+        self.capacity = count + ahead  # so many wait here, so that no worker waits for the parent
         self._folder, self._judge, self._limit_sec = folder, judge, limit_sec
         shutil.rmtree(folder, ignore_errors=True)  # of a parent that was killed
         shared = {key: share(bars, folder / key[:16]) for key, bars in objective.market.loaded.items()}

@@ -267,3 +267,17 @@ def test_a_mind_whose_journal_has_lost_its_tail_thinks_as_before(sampler: str, t
     found = run(again, 120)
     again.close()
     assert told(found) == told(expected[100:])
+
+
+def test_nsga2_has_the_parents_after_an_interruption_that_it_had_before(tmp_path: Path) -> None:
+    """In the third generation, whose parents come from two before it."""
+    choices = schema.Search(sampler="nsga2", trials=200)
+    whole = Study("s", tmp_path / "whole", SPACE, choices, SEED)
+    expected = run(whole, 200)
+    whole.close()
+    parts = []
+    for upto in (75, 130, 150, 200):
+        study = Study("s", tmp_path / "parts", SPACE, choices, SEED)
+        parts += run(study, upto)
+        study.close()
+    assert told(parts) == told(expected)

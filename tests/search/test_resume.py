@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mcl import config, search, trials
+from mcl import config, scaffold, search, trials
 from mcl.errors import ConfigError, StoreError
 from mcl.search import look, outcomes
 from mcl.search.place import Place, find
@@ -162,6 +162,22 @@ def test_a_killed_worker_costs_nothing(project: Project, tmp_path: Path) -> None
     known = outcomes.read(log)
     assert sorted(known) == list(range(400))
     assert not [o for o in known.values() if o.state == "FAILED"]
+
+
+def test_a_trial_that_takes_its_process_with_it_does_so_once(project: Project, tmp_path: Path) -> None:
+    path = project.root / "experiments" / "strategies" / "deadly.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadly = "        import os, signal\n        os.kill(os.getpid(), signal.SIGKILL if self.length == 40 else 0)\n"
+    path.write_text(scaffold.CODE.format(name="deadly", title="Deadly").replace("        closes =", f"{deadly}        closes ="))
+    own = [o for o in SMALL if not o.startswith("strategy")]
+    typed = [*own, "strategy=always_long", "strategy.name=deadly", "+strategy.length=10", "search.sampler=grid"]
+    process = begin(project, tmp_path, *typed, "strategy.length=range(20, 70, 10)", "study=deadly")
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == -signal.SIGKILL, said
+    swept = search.resume(place(project).sweep_id, store=project.store, root=project.root)
+    ended = swept.trials.sort_values("trial")
+    assert ended["state"].tolist() == ["COMPLETE", "COMPLETE", "FAILED", "COMPLETE", "COMPLETE"]
+    assert ended["reason"].tolist()[2] == "worker_died"
 
 
 def test_extend_counts_to_the_new_target_as_if_it_had_been_the_first(project: Project) -> None:
