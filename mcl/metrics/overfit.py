@@ -101,16 +101,46 @@ def n_effective(returns: npt.ArrayLike) -> float:
 def effective_rank(returns: npt.ArrayLike) -> float:
     """exp(entropy) of the eigenvalues of the correlation of a (sessions × M) matrix: another effective number, between 1 and M.
 
-    Columns without variation are left out; NaN when none is left. Source: Roy & Vetterli (2007) "The effective rank".
+    Columns without variation are left out; NaN when none is left. A session that a trial lacks is NaN: each pair of trials is then
+    correlated over the sessions that both have, and a pair without two common sessions counts as uncorrelated.
+    Source: Roy & Vetterli (2007) "The effective rank".
     """
     matrix = np.atleast_2d(np.asarray(returns, dtype=np.float64))
-    matrix = matrix[:, np.ptp(matrix, axis=0) > 0] if len(matrix) > 1 else matrix[:, :0]
+    matrix = matrix[:, _moving(matrix)]
     if not matrix.shape[1]:
         return math.nan
-    centred = matrix - matrix.mean(axis=0)
-    spectrum = np.linalg.svd(centred / np.sqrt((centred**2).sum(axis=0)), compute_uv=False) ** 2
+    if np.isnan(matrix).any():
+        spectrum = np.maximum(np.linalg.eigvalsh(_pairwise_correlation(matrix)), 0.0)
+    else:
+        centred = matrix - matrix.mean(axis=0)
+        spectrum = np.linalg.svd(centred / np.sqrt((centred**2).sum(axis=0)), compute_uv=False) ** 2
     share = spectrum[spectrum > 0] / spectrum.sum()
     return float(np.exp(-(share * np.log(share)).sum()))
+
+
+def _moving(matrix: Floats) -> npt.NDArray[np.bool_]:
+    """The columns whose present values are not all the same."""
+    present = ~np.isnan(matrix)
+    highest = np.where(present, matrix, -np.inf).max(axis=0, initial=-np.inf)
+    lowest = np.where(present, matrix, np.inf).min(axis=0, initial=np.inf)
+    return np.asarray(highest > lowest)
+
+
+def _pairwise_correlation(matrix: Floats) -> Floats:
+    """Correlation of each pair of columns over the rows that both have; 0 where those leave no variation, 1 on the diagonal."""
+    present = (~np.isnan(matrix)).astype(np.float64)
+    values = np.where(present > 0, matrix - np.nanmean(matrix, axis=0), 0.0)
+    common = present.T @ present
+    count = np.maximum(common, 1.0)
+    first = values.T @ present  # [i, j]: the sum of column i over the rows that j has too
+    second = (values**2).T @ present
+    variance = second - first**2 / count
+    covariance = values.T @ values - first * first.T / count
+    scale = np.sqrt(np.maximum(variance, 0.0) * np.maximum(variance.T, 0.0))
+    defined = (common > 1) & (scale > 1e-12 * np.sqrt(second * second.T))
+    correlation = np.clip(np.where(defined, covariance / np.where(defined, scale, 1.0), 0.0), -1.0, 1.0)
+    np.fill_diagonal(correlation, 1.0)
+    return correlation
 
 
 def null_variance(observations: int) -> float:

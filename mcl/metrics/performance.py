@@ -97,8 +97,13 @@ def sortino(returns: npt.ArrayLike) -> float:
 
 
 def cagr(growth: float, sessions: int) -> float:
-    """Annual growth rate that turns 1 into `growth` (final equity / capital) in so many sessions; NaN after a total loss."""
-    return growth ** (SESSIONS_PER_YEAR / sessions) - 1 if sessions > 0 and growth > 0 else math.nan
+    """Annual growth rate that turns 1 into `growth` (final equity / capital) in so many sessions.
+
+    After a total loss (growth of zero or less) it is -1, which is -100 %. NaN without a session.
+    """
+    if sessions < 1 or math.isnan(growth):
+        return math.nan
+    return growth ** (SESSIONS_PER_YEAR / sessions) - 1 if growth > 0 else -1.0
 
 
 def omega(returns: npt.ArrayLike) -> float:

@@ -12,7 +12,7 @@ _DRY = "no drawdown, so there is nothing to divide by"
 _UNTRADED = "no closed trade"
 
 UNDEFINED: dict[str, str] = {
-    "cagr_frac": "the capital was lost, which no growth rate describes",
+    "cagr_frac": "no session",
     "vol_ann_frac": _FLAT,
     "sharpe": _FLAT,
     "sharpe_lo_adjusted": "fewer than 23 sessions, no variation, or autocorrelations that leave no positive variance",

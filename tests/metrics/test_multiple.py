@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mcl.metrics.multiple import long_run_deviation, random_entry, reality_check, spa, stepm
@@ -75,6 +76,35 @@ def test_effective_rank_of_copies_and_strangers() -> None:
     one = rng.normal(size=(500, 1))
     assert effective_rank(np.repeat(one, 9, axis=1)) == pytest.approx(1.0)
     assert effective_rank(rng.normal(size=(5000, 9))) == pytest.approx(9, abs=0.1)
+
+
+def test_effective_rank_with_missing_sessions() -> None:
+    rng = np.random.default_rng(4)
+    one = rng.normal(size=(400, 1))
+    copies = np.repeat(one, 5, axis=1)
+    for column in range(5):
+        copies[column * 60 : column * 60 + 90, column] = np.nan
+    assert effective_rank(copies) == pytest.approx(1.0, abs=1e-6)
+    strangers = rng.normal(size=(6000, 6))
+    strangers[rng.random(strangers.shape) < 0.3] = np.nan
+    assert effective_rank(strangers) == pytest.approx(6, abs=0.05)
+    mixed = rng.normal(size=(300, 1)) + rng.normal(size=(300, 4))
+    mixed[:100, 0] = np.nan
+    eigenvalues = np.linalg.eigvalsh(pd.DataFrame(mixed).corr().to_numpy())
+    share = eigenvalues / eigenvalues.sum()
+    assert effective_rank(mixed) == pytest.approx(float(np.exp(-(share * np.log(share)).sum())))
+    assert effective_rank(mixed[100:]) == pytest.approx(effective_rank(np.where(np.isnan(mixed[100:]), 0, mixed[100:])))
+
+
+def test_effective_rank_of_trials_without_a_common_session_or_without_a_return() -> None:
+    rng = np.random.default_rng(5)
+    apart = np.full((200, 2), np.nan)
+    apart[:100, 0], apart[100:, 1] = rng.normal(size=100), rng.normal(size=100)
+    assert effective_rank(apart) == pytest.approx(2.0)
+    empty = np.column_stack([rng.normal(size=50), np.full(50, np.nan), np.where(np.arange(50) < 9, 0.01, np.nan)])
+    assert effective_rank(empty) == pytest.approx(1.0)
+    assert math.isnan(effective_rank(np.full((50, 3), np.nan)))
+    assert math.isnan(effective_rank(np.empty((0, 3))))
 
 
 def test_luck_spreads_trials_no_more_than_sampling_does() -> None:

@@ -62,8 +62,10 @@ def test_no_losing_session_leaves_sortino_and_omega_undefined() -> None:
 
 
 def test_total_loss_has_no_growth_rate() -> None:
-    assert math.isnan(perf.cagr(0.0, 252))
-    assert math.isnan(perf.cagr(-0.5, 252))
+    assert perf.cagr(0.0, 252) == -1.0
+    assert perf.cagr(-0.5, 30) == -1.0
+    assert math.isnan(perf.cagr(1.1, 0))
+    assert math.isnan(perf.cagr(math.nan, 252))
     assert perf.cagr(1.1, 252) == pytest.approx(0.1)
 
 
