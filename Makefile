@@ -2,21 +2,36 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed-$(shell cat pyproject.toml .ci/constraints.txt | cksum | cut -d' ' -f1)
+# What is installed beside mcl: `dev` for a user; .ci/run adds ray, postgres and server. TOOLS holds programs from .ci/tools.txt.
+EXTRAS ?= dev
+TOOLS := .venv-tools
+STAMP := $(VENV)/.installed-$(shell (echo $(EXTRAS); cat pyproject.toml .ci/constraints.txt) | cksum | cut -d' ' -f1)
 
-.PHONY: demo soak bench-live test lint bench bench-honesty bench-scale prove infra sbom audit ui install clean
+.PHONY: demo soak bench-live test lint bench bench-honesty bench-scale prove infra sbom audit ui install tools clean
 
 install: $(STAMP)
 
 $(STAMP): pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[$(EXTRAS)]'
 	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+# Checkers of docker/ and terraform/ and uv, in an environment of their own: their dependencies are not those of mcl.
+tools: $(TOOLS)/.installed-$(shell cksum < .ci/tools.txt | cut -d' ' -f1)
+
+$(TOOLS)/.installed-%: .ci/tools.txt
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check -r .ci/tools.txt
+	@rm -f $(TOOLS)/.installed-*
+	@mkdir -p $(TOOLS)/docker/cli-plugins
+	@ln -sf ../../bin/docker-compose $(TOOLS)/docker/cli-plugins/docker-compose
 	@touch $@
 
 demo: $(STAMP)
 	$(BIN)/python scripts/demo.py
 
+# Without what a test needs it skips, and the last lines say how to install that. With MCL_CI=1 a skip fails the run: tests/skips.toml.
 # Pictures of every page that the browser tests looked at are kept in build/screenshots.
 test: $(STAMP)
 	MCL_SCREENSHOTS=$(CURDIR)/build/screenshots $(BIN)/python -m pytest -n auto --dist loadfile
@@ -67,4 +82,4 @@ ui: $(STAMP)
 	$(BIN)/mcl ui
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(TOOLS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

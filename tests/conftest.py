@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from chromium import Chromium, launched, programs
 from hypothesis import settings
+from skips import SHARED, pytest_configure
 
 settings.register_profile("patient", deadline=None)  # how long an example takes is the machine's business
 settings.load_profile("patient")
@@ -16,7 +17,7 @@ settings.load_profile("patient")
 # A shell starts its background jobs deaf to Ctrl-C, and a deaf process has deaf children: tests interrupt theirs.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+__all__ = ["pytest_configure"]  # a hook
 
 
 @pytest.fixture(scope="session")
