@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import random
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,17 @@ from mcl.errors import ConfigError, StoreError
 
 MOST_NODES = 100_000  # values of one YAML document, every use of an alias counted
 LARGEST_YAML = 4_000_000  # characters
+GLANCE_SEC = 0.5  # `is_locked` holds a lock for a moment: a wait of this length tells it from an owner
+RETRY_SEC = 0.02  # at most, at random: two that ask again and again do not meet for ever
+_asking = threading.Lock()  # threads of one process ask one after the other
+
+
+class LockHeld(Exception):
+    """Another process holds the lock. `owner` is its process id as the lock file says it, or "unknown"."""
+
+    def __init__(self, path: Path, owner: str) -> None:
+        super().__init__(f"{path} is locked by process {owner}")
+        self.owner = owner
 
 
 def root() -> Path:
@@ -44,6 +60,77 @@ def write_whole(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise StoreError(f"cannot write {path}: {error.strerror or error}", "free space or fix the permissions") from None
+
+
+@contextlib.contextmanager
+def locked(path: Path, patience_sec: float = GLANCE_SEC) -> Iterator[None]:
+    """Hold the lock file `path`, which says the process id; LockHeld when another holds it for longer than `patience_sec`.
+
+    The lock belongs to the open file, not to the file's existence: the kernel lets go of it when the process dies, however it dies.
+    StoreError when the file cannot be opened or its file system knows no locks.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StoreError(f"cannot lock {path}: {error.strerror or error}", "free space or fix the permissions") from None
+    try:
+        if not _lock(descriptor, path, patience_sec):
+            raise LockHeld(path, _owner(descriptor) or "unknown")
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds the lock file `path`.
+
+    Several processes may ask at once: who asks holds the lock for a moment, so an owner is believed when the process that it names
+    lives here, or when it holds the lock for longer than a moment.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    with _asking:
+        try:
+            return _is_owned(descriptor, path)
+        finally:
+            os.close(descriptor)
+
+
+def _is_owned(descriptor: int, path: Path) -> bool:
+    if _lock(descriptor, path, 0.0):
+        return False
+    owner = _owner(descriptor)
+    return (owner.isdigit() and is_running(int(owner))) or not _lock(descriptor, path, GLANCE_SEC)
+
+
+def _owner(descriptor: int) -> str:
+    return os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+
+
+def _lock(descriptor: int, path: Path, patience_sec: float) -> bool:
+    import filelock
+
+    end = time.monotonic() + patience_sec if math.isfinite(patience_sec) else math.inf
+    try:
+        while not filelock.lock_descriptor(descriptor, blocking=False):
+            if time.monotonic() >= end:
+                return False
+            time.sleep(random.uniform(0.0, RETRY_SEC))
+    except OSError as error:
+        raise StoreError(f"cannot lock {path}: {error.strerror or error}", "keep the project on a file system with locks") from None
+    return True
+
+
+def is_running(process_id: int) -> bool:
+    """Whether a process with this id lives on this machine."""
+    import psutil
+
+    return bool(psutil.pid_exists(process_id))
 
 
 def plain_yaml(text: str, name: str) -> Any:

@@ -11,7 +11,6 @@ windows is trying, too.
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import math
@@ -31,7 +30,7 @@ import numpy.typing as npt
 
 from mcl import config
 from mcl.errors import StoreError
-from mcl.files import write_whole
+from mcl.files import LockHeld, locked, write_whole
 from mcl.metrics import overfit
 from mcl.metrics.performance import SESSIONS_PER_YEAR, Floats, moments
 
@@ -233,17 +232,16 @@ def _merge(folder: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with (folder / "merge.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return  # somebody else is at it
-        small = [path for path in _parts(folder) if pq.read_metadata(path).num_rows < SMALL_ROWS]
-        if len(small) < 2:
-            return
-        write_whole(folder / _part_name(), _encoded(pa.concat_tables([pq.read_table(path) for path in small])))
-        for path in small:
-            path.unlink()
+    try:
+        with locked(folder / "merge.lock"):
+            small = [path for path in _parts(folder) if pq.read_metadata(path).num_rows < SMALL_ROWS]
+            if len(small) < 2:
+                return
+            write_whole(folder / _part_name(), _encoded(pa.concat_tables([pq.read_table(path) for path in small])))
+            for path in small:
+                path.unlink()
+    except LockHeld:
+        return  # somebody else is at it
 
 
 def _read(path: Path, columns: Iterable[str] | None) -> pd.DataFrame:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing as mp
-import resource
 import subprocess
 import sys
 import tempfile
@@ -32,7 +31,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import psutil
 from numba import njit
+from processor import peak_mb
 
 from mcl import schema
 from mcl.data.bars import ROLL_COLUMNS, Bars
@@ -241,11 +242,8 @@ def _worker(folder: Path, pipe: Any) -> None:
 
 def _memory_mb() -> tuple[float, float]:
     """Of this process: all that it has in memory, and its proportional set size: a page that several map counts once between them."""
-    rollup = Path("/proc/self/smaps_rollup")
-    if not rollup.is_file():  # not Linux: all that the process ever held
-        return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,) * 2
-    sizes = {line.split()[0]: int(line.split()[1]) / 1024 for line in rollup.read_text().splitlines()[1:]}
-    return sizes["Rss:"], sizes["Pss:"]
+    used = psutil.Process().memory_full_info() if psutil.LINUX else psutil.Process().memory_info()
+    return used.rss / 2**20, getattr(used, "pss", used.rss) / 2**20  # outside Linux the system does not share pages out
 
 
 class Sweeps(NamedTuple):
@@ -287,7 +285,7 @@ def _grown(n: int, rounds: int, pipe: Any) -> None:
     """ns/bar of W1 and the peak memory of this process in MB."""
     run = engine(walk(n))
     best = race(rounds, {"W1": run})["W1"]
-    pipe.send((best / n * 1e9, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+    pipe.send((best / n * 1e9, peak_mb()))
 
 
 def grown(n: int, rounds: int) -> tuple[float, float]:

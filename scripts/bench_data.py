@@ -22,22 +22,26 @@ LAST = date(2026, 1, 8)
 LIMITS = {"seconds": 5.0, "peak_mib": 1024.0, "warm_cpu_seconds": 0.25}  # of one year; warm: two years
 
 CHILD = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from processor import peak_mb
 from mcl import schema
 from mcl.data.load import load
 start, cpu = time.perf_counter(), time.process_time()
 bars = load(schema.DatabentoData(source="databento", path=sys.argv[1]), Path(sys.argv[2]))
 print(json.dumps({
     "bars": len(bars), "seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu,
-    "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "read": bars.provenance["counts"]["read"],
+    "peak_mib": peak_mb(), "read": bars.provenance["counts"]["read"],
 }))
 """
 
 
 def measured(home: Path, root: Path) -> dict[str, float]:
     """One load in a fresh process."""
-    done = subprocess.run([sys.executable, "-c", CHILD, str(home), str(root)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(home), str(root), str(Path(__file__).parent)], capture_output=True, text=True, check=True
+    )
     return dict(json.loads(done.stdout))
 
 

@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import gc
 import logging
-import os
 import signal
 import socket
 import sys
@@ -24,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 from soak import Process, _free_port, _server, _warm
 from soak_world import World, world
 
@@ -148,7 +148,7 @@ def memory(minutes: int) -> None:
 
 
 def _rss_mb() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return float(psutil.Process().memory_info().rss) / 1e6
 
 
 def main() -> int:

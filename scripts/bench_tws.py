@@ -6,15 +6,14 @@ python scripts/bench_tws.py [messages|connect|session|books|memory …]
 from __future__ import annotations
 
 import asyncio
-import resource
 import sys
 import time
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import ib_async
 import numpy as np
+import psutil
 
 from mcl import calendar
 from mcl.broker.tws import SimulatedTWS, Tape, render
@@ -146,7 +145,7 @@ async def memory() -> dict[str, float]:
 
 
 def _resident_mb() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+    return float(psutil.Process().memory_info().rss) / 1e6
 
 
 class Books:

@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from bench_search import FIXED, write_walk
 
@@ -96,9 +98,10 @@ def size(folder: Path) -> int:
 
 
 def children(parent: int) -> list[int]:
-    """The processes that this one has begun, and theirs: workers, and the server that forks them (Linux)."""
-    begun = [int(number) for path in Path(f"/proc/{parent}/task").glob("*/children") for number in path.read_text().split()]
-    return begun + [grandchild for child in begun for grandchild in children(child)]
+    """The processes that this one has begun, and theirs: workers, and the server that forks them."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [child.pid for child in psutil.Process(parent).children(recursive=True)]
+    return []
 
 
 def main() -> int:

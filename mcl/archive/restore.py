@@ -25,7 +25,7 @@ import zstandard
 from mcl import steps
 from mcl.archive import FORMAT, MANIFEST, PARTS, Manifest, Member, is_part
 from mcl.errors import StoreError
-from mcl.files import write_whole
+from mcl.files import is_running, write_whole
 from mcl.live.control import running
 
 PLAN = ".restore-plan.json"
@@ -115,7 +115,7 @@ def _clear_dead(root: Path) -> None:
     """Folders of restores that were killed before their plan."""
     for folder in root.glob(".restore-*/"):
         pid = folder.name.removeprefix(".restore-")
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+        if pid.isdigit() and not is_running(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
 
 

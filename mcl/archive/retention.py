@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mcl import steps
 from mcl.errors import ConfigError
+from mcl.files import is_running
 from mcl.tracking import Store, purge
 from mcl.tracking.purge import Waste, size_of
 
@@ -50,7 +51,7 @@ def _partials(root: Path) -> Iterator[Waste]:
     for place in PLACES:
         for path in sorted((root / place).rglob("*.part-*")):
             pid = re.fullmatch(r".*\.part-(\d+)", path.name)
-            if pid and not Path(f"/proc/{pid[1]}").exists():
+            if pid and not is_running(int(pid[1])):
                 yield _file("half-written file", root, path)
 
 

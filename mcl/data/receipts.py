@@ -16,7 +16,6 @@ receipt with its file, or a receipt with the file still called `.part`, or no re
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import threading
@@ -31,7 +30,7 @@ from typing import Any
 from mcl.data.arrived import sha256
 from mcl.data.chunks import Chunk
 from mcl.errors import DataError, StoreError
-from mcl.files import write_whole
+from mcl.files import LockHeld, locked, write_whole
 
 
 @dataclass(frozen=True)
@@ -73,16 +72,10 @@ class Folder:
     def locked(self) -> Iterator[None]:
         """StoreError when another process downloads into this folder."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / ".lock").open("w")
-        except OSError as error:
-            raise StoreError(f"cannot write {self.path}: {error.strerror or error}", "free some disk space") from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise StoreError(f"another process downloads to {self.path}", "wait for it, or stop it") from error
-            yield
+            with locked(self.path / ".lock"):
+                yield
+        except LockHeld as error:
+            raise StoreError(f"process {error.owner} downloads to {self.path}", "wait for it, or stop it") from None
 
     def file(self, chunk: Chunk) -> Path:
         return self.path / chunk.schema / chunk.name

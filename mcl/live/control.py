@@ -14,18 +14,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import pwd
 import socket
 import struct
+import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
 from mcl.errors import LiveError, MclError, nearest
+from mcl.files import LockHeld, is_locked, locked
 from mcl.live.shown import shown
 from mcl.live.status import Command
 from mcl.live.visits import Visits
@@ -51,18 +52,11 @@ def folder_of(root: Path, alias: str) -> Path:
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Hold the alias: LiveError when another living process does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            pid = file.read().strip() or "unknown"
-            raise LiveError(f"a session of {folder.name!r} already runs (process {pid})", f"mcl status {folder.name}") from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+    try:
+        with locked(folder / LOCK):
+            yield
+    except LockHeld as error:
+        raise LiveError(f"a session of {folder.name!r} already runs (process {error.owner})", f"mcl status {folder.name}") from None
 
 
 @asynccontextmanager
@@ -176,8 +170,11 @@ def _refusal(error: MclError) -> dict[str, Any]:
 
 
 def _peer(writer: asyncio.StreamWriter) -> str:
-    """Who is at the other end, as the kernel knows it."""
-    raw = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    """Who is at the other end, as the kernel knows it; the name of this user where the kernel does not say (only it can connect)."""
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None:
+        return pwd.getpwuid(os.getuid()).pw_name
+    raw = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i"))
     pid, uid, _ = struct.unpack("3i", raw)
     with contextlib.suppress(KeyError):
         return f"{pwd.getpwuid(uid).pw_name} (process {pid})"
@@ -221,16 +218,7 @@ async def following(folder: Path) -> AsyncGenerator[bytes, None]:
 
 def running(root: Path) -> list[str]:
     """The aliases whose session lives, by name."""
-    return sorted(path.parent.name for path in (root / "live").glob(f"*/{LOCK}") if _held(path))
-
-
-def _held(path: Path) -> bool:
-    with path.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    return sorted(path.parent.name for path in (root / "live").glob(f"*/{LOCK}") if is_locked(path))
 
 
 @contextmanager
@@ -266,13 +254,12 @@ def _answers(connection: socket.socket, folder: Path) -> Iterator[dict[str, Any]
 
 @contextmanager
 def _address(folder: Path) -> Iterator[str]:
-    """The socket's path, or a short name of it: a deep project folder is longer than the kernel allows."""
+    """The socket's path, or a link with a short name to its folder: a deep project folder is longer than the kernel allows."""
     path = str(folder / NAME)
     if len(os.fsencode(path)) <= LONGEST_PATH:
         yield path
         return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{handle}/{NAME}"
-    finally:
-        os.close(handle)
+    with tempfile.TemporaryDirectory(prefix="mcl-", dir="/tmp") as short:
+        link = Path(short) / "s"
+        link.symlink_to(folder.resolve(), target_is_directory=True)
+        yield str(link / NAME)

@@ -8,10 +8,10 @@ command that touches the name goes on from the alias: it has moved, and the rest
 
 from __future__ import annotations
 
-import fcntl
 import getpass
 import json
 import logging
+import math
 import time
 import uuid
 from collections.abc import Iterator
@@ -21,8 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from mcl.errors import MclError, PromotionError, StoreError
-from mcl.files import write_whole
+from mcl.errors import PromotionError, StoreError
+from mcl.files import locked, write_whole
 from mcl.promote import bundle
 from mcl.promote.place import MODEL, PREVIOUS, first_line, path_of
 from mcl.tracking import Store, StoredVersion
@@ -192,12 +192,5 @@ def _note(name: str, root: Path) -> Path:
 @contextmanager
 def _alone(store: Store) -> Iterator[None]:
     """Two changes at once take turns."""
-    path = store.folder / "promote.lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
-    except OSError as error:
-        raise MclError(f"cannot lock {path}: {error.strerror or error}", "promotions take turns; fix the permissions") from None
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(store.folder / "promote.lock", math.inf):
         yield

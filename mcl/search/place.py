@@ -9,7 +9,6 @@ mlruns/sweeps/<id>.card      name, id, study: how `mcl sweep status NAME` finds 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mcl.errors import StoreError, nearest
-from mcl.files import write_whole
+from mcl.files import LockHeld, is_locked, locked, write_whole
 
 SHOWN = 8  # sweeps that an error lists
 
@@ -36,27 +35,20 @@ class Place:
     @contextmanager
     def claimed(self) -> Iterator[None]:
         """Be the only parent; StoreError with the other one's process id when there is one."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self.file("lock").open("a+") as lock:
-            if not _patiently(lock.fileno()):
-                lock.seek(0)
-                raise StoreError(
-                    f"sweep {self.sweep_id[:12]} is being run by process {lock.read().strip() or '?'}",
-                    f"mcl sweep status {self.sweep_id[:12]} shows it, mcl sweep stop {self.sweep_id[:12]} ends it",
-                )
-            lock.truncate(0)
-            lock.write(str(os.getpid()))
-            lock.flush()
-            self.file("stop").unlink(missing_ok=True)
-            yield
+        try:
+            with locked(self.file("lock")):
+                self.file("stop").unlink(missing_ok=True)
+                yield
+        except LockHeld as error:
+            raise StoreError(
+                f"sweep {self.sweep_id[:12]} is being run by process {error.owner}",
+                f"mcl sweep status {self.sweep_id[:12]} shows it, mcl sweep stop {self.sweep_id[:12]} ends it",
+            ) from None
 
     @property
     def alive(self) -> bool:
         """Whether a parent runs this search now."""
-        if not self.file("lock").exists():
-            return False
-        with self.file("lock").open("a+") as lock:
-            return not _locked(lock.fileno())
+        return is_locked(self.file("lock"))
 
     def card(self) -> dict[str, Any]:
         """What `introduce` wrote."""
@@ -107,20 +99,3 @@ def find(folder: Path, named: str) -> Place:
     if near.startswith("valid"):
         near = f"the newest are {', '.join(known[:SHOWN])}"
     raise StoreError(f"no sweep is called {named!r} below {folder}: {near}", "mcl runs lists studies and their sweeps")
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _patiently(descriptor: int) -> bool:
-    """Whoever only looks whether the parent is alive holds the lock for a moment."""
-    for _ in range(5):
-        if _locked(descriptor):
-            return True
-        time.sleep(0.02)
-    return False

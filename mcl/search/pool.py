@@ -15,9 +15,8 @@ import threading
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, fields, replace
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerContext
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,6 +30,7 @@ from mcl.search.trial import Judge, Market, Objective, Outcome, nobody
 Job = tuple[int, dict[str, Any]]
 LIVES = 3  # workers that one trial may take down, and starts in a row that may fail
 GRACE_SEC = 5.0  # for a worker to end by itself
+PARENT_LOOK_SEC = 1.0
 
 
 class Workers(Protocol):
@@ -235,8 +235,13 @@ def attach(folder: Path) -> Bars:
     return restored
 
 
-def forking() -> ForkServerContext:
-    """How workers are begun: as forks of a server process that has imported everything once, in a few milliseconds each."""
+def forking() -> ForkServerContext | SpawnContext:
+    """How workers are begun: as forks of a server process that has imported everything once, in a few milliseconds each.
+
+    Where the system has no such server, each worker is a new process that imports everything by itself.
+    """
+    if not _has_server():
+        return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     return context
@@ -244,6 +249,10 @@ def forking() -> ForkServerContext:
 
 def expected() -> None:
     """Begin that server now: it imports while the caller prepares something else, and is deaf for the Ctrl-C that its group gets."""
+    if not _has_server():
+        return
+    from multiprocessing import forkserver
+
     forking()
     if threading.current_thread() is not threading.main_thread():
         forkserver.ensure_running()
@@ -253,6 +262,10 @@ def expected() -> None:
         forkserver.ensure_running()
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _has_server() -> bool:
+    return "forkserver" in multiprocessing.get_all_start_methods()
 
 
 def _work(pipe: Connection, pickled: bytes, shared: dict[str, Path], environment: dict[str, str]) -> None:
@@ -277,10 +290,23 @@ def _work(pipe: Connection, pickled: bytes, shared: dict[str, Path], environment
 
 def _die_with_the_parent() -> None:
     """On Linux the kernel ends a worker with the server that forked it, even one that hangs, and the server ends with the search's
-    parent, whose pipe no worker may hold open for that; elsewhere a worker ends when it next reads its own pipe."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG
-        server: Any = getattr(forkserver, "_forkserver", None)
-        if getattr(server, "_forkserver_alive_fd", None) is not None:
-            os.close(server._forkserver_alive_fd)
-            server._forkserver_alive_fd = None
+    parent, whose pipe no worker may hold open for that.
+
+    Elsewhere a thread of the worker looks each second whether that parent lives, and ends the worker when it does not.
+    """
+    prctl = getattr(ctypes.CDLL(None), "prctl", None) if sys.platform == "linux" else None
+    if prctl is not None:
+        prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG
+    else:
+        threading.Thread(target=_watch_the_parent, args=(os.getppid(),), daemon=True).start()
+    server: Any = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
+    if getattr(server, "_forkserver_alive_fd", None) is not None:
+        os.close(server._forkserver_alive_fd)
+        server._forkserver_alive_fd = None
+
+
+def _watch_the_parent(parent: int) -> None:
+    """The system gives an orphan another parent."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_LOOK_SEC)
+    os._exit(1)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 from mcl import config, scaffold, search, trials
@@ -83,23 +84,20 @@ def rows(project: Project, swept: Swept) -> list[int]:
 
 def workers_of(parent: int) -> list[int]:
     """Process ids of the worker processes of `parent`: the children of the server that forks them."""
-    return [worker for server in children(parent) if b"forkserver" in cmdline(server) for worker in children(server)]
+    servers = [child for child in children(psutil.Process(parent)) if "forkserver" in " ".join(cmdline(child))]
+    return [worker.pid for server in servers for worker in children(server)]
 
 
-def children(parent: int) -> list[int]:
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with suppress(FileNotFoundError, ProcessLookupError):
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[1]) == parent:
-                found.append(int(entry.name))
-    return found
+def children(process: psutil.Process) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        return list(process.children())
+    return []
 
 
-def cmdline(process: int) -> bytes:
-    with suppress(FileNotFoundError, ProcessLookupError):
-        return (Path("/proc") / str(process) / "cmdline").read_bytes()
-    return b""
+def cmdline(process: psutil.Process) -> list[str]:
+    with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+        return list(process.cmdline())
+    return []
 
 
 def cards(project: Project) -> set[str]:
