@@ -16,10 +16,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mcl import __version__, config, schema
+from mcl import __version__, config, schema, trials
 from mcl.data.bars import Bars
 from mcl.report.format import metric_rows, verdict
-from mcl.strategy import own
+from mcl.sources import imported
+from mcl.strategy import builtin, own
 from mcl.tracking.filing import EXPERIMENT, RUN, Dataset
 
 PACKAGES = (
@@ -35,7 +36,11 @@ DECIDING = (  # the files that can change a number: what the engine, the strateg
     *("data/dbn.py", "data/front.py", "data/lean.py", "data/load.py", "data/raw.py", "data/roll.py", "data/store.py"),
     *("data/synthetic.py", "data/table.py", "data/world.py"),
 )
-WORDS = ("__init__.py", "errors.py", "redact.py", "files.py", "steps.py")  # imported there too: sentences, secrets, paths, never a number
+NO_TRIAL = ("metrics/", "engine/why.py", "engine/levels.py")  # of these: they measure and explain what was decided
+SHARED = ("strategy/__init__.py", "strategy/indicators.py", "strategy/own.py")  # by all strategies
+WORDS = (  # imported there too: sentences, secrets, paths, never a number
+    *("__init__.py", "errors.py", "redact.py", "files.py", "steps.py", "sources.py"),
+)
 
 
 def tags(run: schema.Config, bars: Bars) -> dict[str, str]:
@@ -49,6 +54,7 @@ def tags(run: schema.Config, bars: Bars) -> dict[str, str]:
         "config_sha256": config.fingerprint(run),
         "data_fingerprint": bars.fingerprint,
         "code_sha256": code_sha256(run.strategy),
+        "trial_sha256": trial_sha256(run),
         "seed": str(run.seed),
         "synthetic": str(bars.synthetic).lower(),
         "sessions": f"{_day(bars, 0)} .. {_day(bars, -1)}",
@@ -158,6 +164,32 @@ def inputs(run: schema.Config, bars: Bars) -> dict[str, bytes]:
 
 def code_sha256(strategy: Mapping[str, Any] | None = None) -> str:
     return config.digest(code_digests(strategy))
+
+
+def trial_sha256(run: schema.Config) -> str:
+    """Identity of a run as a trial: its configuration, and the code that decides."""
+    return trials.identity(config.fingerprint(run), decision_sha256(own.names_in(run.strategy)))
+
+
+def decision_sha256(strategies: Collection[str]) -> str:
+    """Digest of the code by which runs of these strategies decide: data, risk and engine, and the strategies with all that they
+    import. Metrics, pages and what explains a decision are no part of it, and neither are strategies that are not named. Of own
+    files it takes what they mean: comments, layout and docstrings do not count."""
+    names = frozenset(strategies)
+    mine = own.files({str(i): {"name": name} for i, name in enumerate(sorted(names))})
+    used = frozenset(name for file in mine.values() for name in file.imports if name.startswith("mcl."))
+    return config.digest([_decision(names, used), {name: file.meaning for name, file in mine.items()}])
+
+
+@cache
+def _decision(names: frozenset[str], used: frozenset[str]) -> dict[str, str]:
+    """The part of it that stands in the package; `used` are modules that own files import."""
+    present = _package_digests()
+    base = {name: digest for name, digest in present.items() if not name.startswith(NO_TRIAL)}
+    shared = {name: digest for name, digest in base.items() if not name.startswith("strategy/") or name in SHARED}
+    modules = {known[name].__module__ for known in [builtin()] for name in names if name in known}
+    found = imported(sorted(modules | used), besides=(*shared, *WORDS))
+    return shared | {name: hashlib.sha256(content).hexdigest() for name, content in found.items()}
 
 
 @cache

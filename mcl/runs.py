@@ -25,7 +25,7 @@ from mcl.errors import ConfigError, StoreError
 from mcl.metrics import bootstrap
 from mcl.metrics.performance import SESSIONS_PER_YEAR
 from mcl.report.format import verdict
-from mcl.strategy import build
+from mcl.strategy import build, own
 from mcl.tracking import Record, Store, StoredRun, links
 from mcl.tracking.filing import NOTE
 
@@ -101,7 +101,7 @@ def backtest(
 def counted(run: schema.Config, measured: dict[str, float], root: Path) -> dict[str, float]:
     """How much of the Sharpe ratio is luck, given all that was tried with this strategy on this market, this run included."""
     ratio = measured["sharpe"] / math.sqrt(SESSIONS_PER_YEAR)
-    tally = trials.tally(root, placed(run), {config.fingerprint(run): ratio})
+    tally = trials.tally(root, placed(run), {evidence.trial_sha256(run): ratio})
     return {"dsr": tally.deflated(measured), "trials_counted": float(tally.count)}
 
 
@@ -123,6 +123,7 @@ def tried(run: schema.Config, result: Result, tags: dict[str, str], run_id: str,
         state="COMPLETE",
         group=group,
         config_sha256=tags["config_sha256"],
+        code_sha256=evidence.decision_sha256(own.names_in(run.strategy)),
         data_fingerprint=tags["data_fingerprint"],
         params=config.flatten(run.strategy, "strategy"),
         sessions=days,

@@ -1,12 +1,13 @@
 """The trial ledger: everything that was ever tried with a strategy family on a market, so that luck can be counted.
 
-One row per trial, of searches (pruned and failed ones too) and of runs by hand, with its session returns. Rows are appended as
-whole Parquet parts, <root>/mlruns/trials/FAMILY/MARKET/*.parquet, one new file per batch: a writer that dies leaves nothing half
-written, and writers never wait for each other. Many small parts are merged now and then; a row that a dying merger leaves twice
-is known by its id.
+A trial is a configuration and the code that decides with it (`identity`): repeated, it is the same trial; with a strategy whose
+file was edited, another one. There is one row per attempt, of searches (pruned and failed ones too) and of runs by hand, with its
+session returns. Rows are appended as whole Parquet parts, <root>/mlruns/trials/FAMILY/MARKET/*.parquet, one new file per batch: a
+writer that dies leaves nothing half written, and writers never wait for each other. Many small parts are merged now and then; a row
+that a dying merger leaves twice is known by its id.
 
 Family is the strategy's name. Market is what the prices are of, whatever the window, bar interval or roll rule: choosing among
-windows is trying, too.
+windows is trying, too. `Place.everywhere` is the market with all families.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
 
 MOST_PARTS = 200  # more small parts than these are merged by the next writer
 SMALL_ROWS = 1000
-NEVER_A_TRIAL = ("duplicate",)  # the same point again: its first row counts
+NEVER_A_TRIAL = ("duplicate", "constraint")  # without returns: the same point again, and one that a rule kept from being simulated
+EVERY = "*"  # all families of a market
 IDENTITY = {  # what tells one market from another, by data source
     "synthetic": ("world", "seed", "edge_sharpe", "edge_fast", "edge_slow"),
     "databento": ("symbol",),
@@ -56,6 +58,14 @@ class Place(NamedTuple):
     family: str
     market: str
 
+    @property
+    def everywhere(self) -> Place:
+        """The market with all that was tried on it, of whatever family."""
+        return Place(EVERY, self.market)
+
+    def __str__(self) -> str:
+        return f"{'all strategies' if self.family == EVERY else self.family} on {self.market}"
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -69,6 +79,7 @@ class Trial:
     group: str = ""  # the sweep or grid
     reason: str = ""
     config_sha256: str = ""
+    code_sha256: str = ""  # of the code that decides; empty in rows of version 0.1
     data_fingerprint: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
     sessions: Days = field(default_factory=lambda: np.empty(0, np.int64))
@@ -76,8 +87,19 @@ class Trial:
 
     @property
     def identity(self) -> str:
-        """Equal for the same configuration run twice."""
-        return self.config_sha256 or config.digest([*self.place, {k: str(v) for k, v in self.params.items()}])
+        """Equal for the same configuration run twice by the same code."""
+        asked = self.config_sha256 or config.digest([*self.place, {k: str(v) for k, v in self.params.items()}])
+        return identity(asked, self.code_sha256)
+
+
+def identity(config_sha256: str, code_sha256: str) -> str:
+    """Of a trial. One of version 0.1 knows no code, and is its configuration alone."""
+    return config.digest([config_sha256, code_sha256]) if code_sha256 else config_sha256
+
+
+def stored_identity(tags: Mapping[str, str]) -> str:
+    """Of a stored run, by its tags. A run of version 0.1 has none for it, and stands in the ledger by its configuration."""
+    return tags.get("trial_sha256") or tags["config_sha256"]
 
 
 @dataclass(frozen=True)
@@ -141,15 +163,17 @@ def append(root: Path, trials: Sequence[Trial]) -> None:
 
 
 def tally(root: Path, where: Place, including: Mapping[str, float] | None = None) -> Tally:
-    """Every distinct trial of a place; `including` adds trials (identity to Sharpe ratio per session) that are not written yet."""
-    folder = _folder(root, where)
-    parts = _refreshed(folder)
-    found: dict[str, float] = {}
-    for part in parts.values():
-        for identity, ratio in part.items():
-            if math.isnan(found.get(identity, math.nan)):
-                found[identity] = ratio
-    return Tally(where, found | dict(including or {}))
+    """Every distinct trial of a place; `including` adds trials (identity to Sharpe ratio per session) that are not written yet.
+
+    Of a trial that was repeated the newest ratio counts: its data may have grown.
+    """
+    newest: dict[str, Score] = {}
+    for folder in _folders(root, where):
+        for part in _refreshed(folder).values():
+            for key, score in part.items():
+                if key not in newest or score > newest[key]:
+                    newest[key] = score
+    return Tally(where, {key: score.ratio for key, score in newest.items()} | dict(including or {}))
 
 
 def rows(root: Path, where: Place | None = None, *, returns: bool = False) -> pd.DataFrame:
@@ -157,15 +181,23 @@ def rows(root: Path, where: Place | None = None, *, returns: bool = False) -> pd
     import pandas as pd
 
     heavy = {"session", "return_frac"}
-    folders = [_folder(root, where)] if where else sorted({p.parent for p in _home(root).glob("*/*/*.parquet")})
+    folders = _folders(root, where)
     columns = None if returns else [n for n in _names() if n not in heavy]
     try:
-        frames = [_read(p, columns) for f in folders for p in _parts(f)]
+        frames = [_read(p, columns) for folder in folders for p in _parts(folder)]
     except FileNotFoundError:  # merged meanwhile: the rows are in a newer part
         return rows(root, where, returns=returns)
     if not frames:
         return pd.DataFrame(columns=[n for n in _names() if returns or n not in heavy])
     return pd.concat(frames).drop_duplicates("row_id").sort_values(["at", "row_id"], kind="stable").reset_index(drop=True)
+
+
+def distinct(found: pd.DataFrame) -> pd.DataFrame:
+    """Of rows of the ledger those that are trials, each once: its newest row, but one with returns before one without."""
+    counted = found[~found["reason"].isin(NEVER_A_TRIAL) | (found["observations"] > 0)]
+    ordered = counted.assign(simulated=counted["observations"] > 0).sort_values(["simulated", "at", "row_id"], kind="stable")
+    last = ordered.drop_duplicates("identity", keep="last").drop(columns="simulated")
+    return last.sort_values(["at", "row_id"], kind="stable").reset_index(drop=True)
 
 
 def beyond(root: Path, where: Place, day: date) -> int:
@@ -189,7 +221,15 @@ def matrix(frame: pd.DataFrame) -> tuple[Days, Floats]:
 # ------------------------------------------------------------------------------------------------------------------- files
 
 
-_known: dict[Path, dict[str, dict[str, float]]] = {}  # folder -> part -> identity -> Sharpe: a part never changes
+class Score(NamedTuple):
+    """Of one row; the largest is the newest one that has a ratio."""
+
+    known: bool
+    at: int
+    ratio: float
+
+
+_known: dict[Path, dict[str, dict[str, Score]]] = {}  # folder -> part -> identity -> score: a part never changes
 
 
 def _home(root: Path) -> Path:
@@ -201,6 +241,14 @@ def _folder(root: Path, where: Place) -> Path:
     return _home(root) / where.family / f"{slug}-{config.digest(where.market)[:8]}"
 
 
+def _folders(root: Path, where: Place | None) -> list[Path]:
+    """The folders of a place; of a whole market one per family, and without a place all that there are."""
+    if where is not None and where.family != EVERY:
+        return [_folder(root, where)]
+    market = "*" if where is None else _folder(root, where).name
+    return sorted(folder for folder in _home(root).glob(f"*/{market}") if folder.is_dir())
+
+
 def _part_name() -> str:
     return f"{time.time_ns()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.parquet"
 
@@ -209,7 +257,7 @@ def _parts(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.parquet"))
 
 
-def _refreshed(folder: Path) -> dict[str, dict[str, float]]:
+def _refreshed(folder: Path) -> dict[str, dict[str, Score]]:
     """Identities and ratios of every part; only parts that are new since the last call are read."""
     known = _known.setdefault(folder, {})
     present = {path.name: path for path in _parts(folder)}
@@ -217,11 +265,11 @@ def _refreshed(folder: Path) -> dict[str, dict[str, float]]:
         del known[name]
     for name in present.keys() - known.keys():
         try:
-            part = _read(present[name], ["identity", "sharpe", "reason"])
+            part = distinct(_read(present[name], ["row_id", "at", "identity", "sharpe", "observations", "reason"]))
         except FileNotFoundError:  # merged meanwhile: its rows are in a newer part
             return _refreshed(folder)
-        counted = part[~part["reason"].isin(NEVER_A_TRIAL)]
-        known[name] = dict(zip(counted["identity"], counted["sharpe"].astype(float), strict=True))
+        scores = zip(part["identity"], part["at"].astype("int64"), part["sharpe"].astype(float), strict=True)
+        known[name] = {key: Score(not math.isnan(ratio), int(at), ratio) for key, at, ratio in scores}
     return known
 
 
@@ -237,7 +285,7 @@ def _merge(folder: Path) -> None:
             small = [path for path in _parts(folder) if pq.read_metadata(path).num_rows < SMALL_ROWS]
             if len(small) < 2:
                 return
-            write_whole(folder / _part_name(), _encoded(pa.concat_tables([pq.read_table(path) for path in small])))
+            write_whole(folder / _part_name(), _encoded(pa.concat_tables(map(_whole, small))))
             for path in small:
                 path.unlink()
     except LockHeld:
@@ -245,16 +293,26 @@ def _merge(folder: Path) -> None:
 
 
 def _read(path: Path, columns: Iterable[str] | None) -> pd.DataFrame:
+    frame: pd.DataFrame = _whole(path, None if columns is None else list(columns)).to_pandas()
+    return frame
+
+
+def _whole(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """The rows of a part in today's columns; what a part of an older version lacks is empty text."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    schema = _schema()
+    wanted = schema.names if columns is None else columns
     try:
-        frame: pd.DataFrame = pq.ParquetFile(path).read(columns=None if columns is None else list(columns)).to_pandas()
+        table = pq.ParquetFile(path).read(columns=wanted)
     except pa.ArrowInvalid as error:
         raise StoreError(
             f"{path} is not a part of the trial ledger: {error}", "restore it from a backup; deleting it hides trials"
         ) from None
-    return frame
+    for name in set(wanted) - set(table.column_names):
+        table = table.append_column(name, pa.array([""] * len(table), pa.string()))
+    return table.select(wanted).cast(pa.schema([schema.field(name) for name in wanted]))
 
 
 def _table(trials: Sequence[Trial]) -> pa.Table:
@@ -280,6 +338,7 @@ def _row(trial: Trial, at: datetime, row_id: str) -> dict[str, Any]:
         "reason": trial.reason,
         "identity": trial.identity,
         "config_sha256": trial.config_sha256,
+        "code_sha256": trial.code_sha256,
         "data_fingerprint": trial.data_fingerprint,
         "params": json.dumps(dict(trial.params), default=str),
         "observations": m.count,
@@ -305,6 +364,7 @@ def _schema() -> pa.Schema:
         "reason",
         "identity",
         "config_sha256",
+        "code_sha256",
         "data_fingerprint",
         "params",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ settings.load_profile("patient")
 # A shell starts its background jobs deaf to Ctrl-C, and a deaf process has deaf children: tests interrupt theirs.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 __all__ = ["pytest_configure"]  # a hook
 
 
@@ -26,6 +28,14 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the recorded market data are not beside this checkout")
     return SHARED
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with this repository's configuration and nothing else; mcl works in it."""
+    shutil.copytree(REPOSITORY / "conf", tmp_path / "conf", ignore=shutil.ignore_patterns("promoted"))
+    monkeypatch.setenv("MCL_HOME", str(tmp_path))
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ import yaml
 from mcl import config, evidence, model, runs
 from mcl.errors import LiveError
 from mcl.promote.gates import Gate
-from mcl.promote.sources import needed
+from mcl.sources import needed
 from mcl.strategy import own
 from mcl.tracking import StoredRun, StoredVersion, content_sha256, pyfunc
 

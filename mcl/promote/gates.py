@@ -89,7 +89,7 @@ def waive(table: Sequence[Gate], names: Sequence[str], because: str, stage: str,
 def tally_of(run: schema.Config, stored: StoredRun, root: Path) -> Tally:
     """What the trial ledger holds of the run's strategy on its market; the run itself counts even where the ledger is younger."""
     ratio = stored.metrics.get("sharpe", math.nan) / math.sqrt(SESSIONS_PER_YEAR)
-    return trials.tally(root, runs.placed(run), {stored.tags["config_sha256"]: ratio})
+    return trials.tally(root, runs.placed(run), {trials.stored_identity(stored.tags): ratio})
 
 
 def at_least(name: str, value: float, bound: float | None, meaning: str) -> Gate | None:

@@ -32,7 +32,10 @@ from mcl.search.winner import ranking
 from mcl.tracking import Store, StoredRun
 
 NUMBERED = ("grid", "random", "qmc")
-OWN = ("trial", "state", "reason", "detail", "value", "seconds", "run_id", "config_sha256", "plateau", "front")  # columns of no metric
+OWN = (  # columns of no metric
+    *("trial", "state", "reason", "detail", "value", "seconds", "run_id"),
+    *("config_sha256", "trial_sha256", "plateau", "front"),
+)
 CHANCE = ("timeout", "worker_died")  # what a machine did to a trial is no result
 
 

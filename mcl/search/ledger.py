@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mcl import config, evidence, trials
 from mcl.errors import StoreError
 from mcl.search.trial import Outcome
+from mcl.strategy import own
 from mcl.tracking import Record, Store
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ class Ledger:
         self._flushed = time.perf_counter()
         self._outcomes: list[Outcome] = []
         self._fingerprints: dict[int, str] = {}
+        self._codes: dict[frozenset[str], str] = {}
+        self._names = {str(value) for key, value in params.items() if re.fullmatch(r"strategy\.(.+\.)?name", key)}
         self._thread = ThreadPoolExecutor(1, "ledger")
         self._writing: Future[None] | None = None
         self.run_ids: dict[int, str] = {}
@@ -141,7 +145,7 @@ class Ledger:
         import pandas as pd
 
         rows = [self._row(outcome) for outcome in self._ordered()]
-        fixed = ["trial", "state", "reason", "detail", "value", "seconds", "run_id", "config_sha256"]
+        fixed = ["trial", "state", "reason", "detail", "value", "seconds", "run_id", "config_sha256", "trial_sha256"]
         table = pd.DataFrame(rows, columns=list(dict.fromkeys([*fixed, *(key for row in rows for key in row)])))
         mixed = [key for key in self.keys() if table[key].dtype == object and len({type(value) for value in table[key].dropna()}) > 1]
         return table.assign(**{key: table[key].map(str, na_action="ignore") for key in mixed})  # a column of Parquet has one type
@@ -175,6 +179,7 @@ class Ledger:
             "seconds": outcome.seconds,
             "run_id": self.run_ids.get(outcome.number, ""),
             "config_sha256": self._fingerprint(outcome),
+            "trial_sha256": self._identity(outcome),
         }
         return fixed | outcome.params | outcome.metrics
 
@@ -191,6 +196,7 @@ class Ledger:
             group=self._parent,
             reason=outcome.reason,
             config_sha256=self._fingerprint(outcome),
+            code_sha256=self._code(outcome),
             data_fingerprint=self._tags.get("data_fingerprint", ""),
             params=outcome.params,
             sessions=outcome.sessions,
@@ -198,7 +204,8 @@ class Ledger:
         )
 
     def _record(self, outcome: Outcome) -> Record:
-        facts = {"state": outcome.state, "reason": outcome.reason, "detail": outcome.detail, "config_sha256": self._fingerprint(outcome)}
+        facts = {"state": outcome.state, "reason": outcome.reason, "detail": outcome.detail}
+        facts |= {"config_sha256": self._fingerprint(outcome), "trial_sha256": self._identity(outcome)}
         files = {"config.json": json.dumps(outcome.config).encode()} if outcome.config else {}
         if outcome.traceback:
             files["traceback.txt"] = outcome.traceback.encode()
@@ -221,6 +228,18 @@ class Ledger:
             decides = {key: outcome.config[key] for key in config.DECIDES} if outcome.config else {}
             self._fingerprints[outcome.number] = config.digest(decides) if decides else ""
         return self._fingerprints[outcome.number]
+
+    def _identity(self, outcome: Outcome) -> str:
+        """The same as `evidence.trial_sha256`; empty when the configuration is not valid."""
+        asked = self._fingerprint(outcome)
+        return asked and trials.identity(asked, self._code(outcome))
+
+    def _code(self, outcome: Outcome) -> str:
+        """Digest of the code that decides. Read once, since a search goes on with what it has loaded, whatever is edited meanwhile."""
+        names = frozenset(own.names_in(outcome.config["strategy"]) if outcome.config else self._names)
+        if names not in self._codes:
+            self._codes[names] = evidence.decision_sha256(names)
+        return self._codes[names]
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

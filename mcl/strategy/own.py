@@ -24,6 +24,7 @@ from mcl.data.bars import Bars, Floats
 from mcl.errors import ConfigError, MclError, in_words
 from mcl.files import root
 from mcl.jit import own_cache
+from mcl.sources import File, local
 from mcl.strategy.indicators import TOLERANCE
 
 if TYPE_CHECKING:
@@ -60,18 +61,28 @@ def load(name: str) -> type[Strategy]:
 
 
 def digests(strategy: Mapping[str, Any]) -> dict[str, str]:
-    """sha256 of each own file that a strategy's config names, at any depth, by its path in the project."""
-    files = {name: folder() / f"{name}.py" for name in sorted(_names_in(strategy))}
-    return {
-        f"experiments/strategies/{name}.py": hashlib.sha256(path.read_bytes()).hexdigest()
-        for name, path in files.items()
-        if name.isidentifier() and path.is_file()
-    }
+    """sha256 of each own file that a strategy's config names, at any depth, and of the project's files that those import, by path
+    in the project."""
+    return {name: hashlib.sha256(file.content).hexdigest() for name, file in files(strategy).items()}
 
 
-def _names_in(config: Mapping[str, Any]) -> set[str]:
+def files(strategy: Mapping[str, Any]) -> dict[str, File]:
+    """The files behind `digests`, by path in the project."""
+    project = root().resolve()
+    found: dict[str, File] = {}
+    for name in filter(str.isidentifier, sorted(names_in(strategy))):
+        path = folder() / f"{name}.py"
+        if path.is_file():
+            there = local(path, project)
+            found[f"experiments/strategies/{name}.py"] = there.pop(path)
+            found |= {other.relative_to(project).as_posix(): file for other, file in there.items()}
+    return dict(sorted(found.items()))
+
+
+def names_in(config: Mapping[str, Any]) -> set[str]:
+    """Every name of a strategy that a strategy's config holds, at any depth: that of an ensemble and those of its members."""
     inner = [value for value in config.values() if isinstance(value, Mapping)]
-    return {str(config.get("name"))}.union(*map(_names_in, inner))
+    return {str(config.get("name"))}.union(*map(names_in, inner))
 
 
 @functools.lru_cache(maxsize=64)

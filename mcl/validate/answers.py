@@ -63,7 +63,7 @@ def ask(about: Subject, settings: schema.Validation, root: Path, look: Callable[
     steps.begin("statistics")
     return Answers(
         subject=about,
-        tally=trials.tally(root, runs.placed(about.run), {about.stored.tags["config_sha256"]: _per_session(about)}),
+        tally=trials.tally(root, runs.placed(about.run), {trials.stored_identity(about.stored.tags): _per_session(about)}),
         sample=sample,
         anchored=None if why else optimise.walk_forward(sample, settings, anchored=True),
         rolling=None if why else optimise.walk_forward(sample, settings, anchored=False),

@@ -25,7 +25,7 @@ from mcl.search.region import plateaus
 from mcl.tracking import Store, StoredRun
 from mcl.trials import Tally
 
-FIXED = {"trial", "state", "reason", "detail", "value", "seconds", "run_id", "config_sha256", "plateau", "front"}
+FIXED = {"trial", "state", "reason", "detail", "value", "seconds", "run_id", "config_sha256", "trial_sha256", "plateau", "front"}
 SYMBOLS: dict[str, Callable[[Any, float], Any]] = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
 
@@ -127,7 +127,8 @@ def _tally(stored: StoredRun, kept: pd.DataFrame, store: Store, root: Path) -> T
     if not best:
         raise StoreError(f"search {stored.run_id} has no best run: nothing in it has a score", "mcl report shows why")
     where = runs.placed(runs.stored_config(store.run(best)))
-    own = dict(zip(kept["config_sha256"], kept["sharpe"].astype(float) / math.sqrt(252), strict=True))
+    identities = kept["trial_sha256"] if "trial_sha256" in kept else kept["config_sha256"]  # the latter in searches of version 0.1
+    own = dict(zip(identities, kept["sharpe"].astype(float) / math.sqrt(252), strict=True))
     return trials.tally(root, where, own)
 
 

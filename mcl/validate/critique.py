@@ -102,7 +102,7 @@ def _concentration(about: Subject) -> Iterator[Finding]:
 
 def _luck(about: Subject, root: Path) -> Iterator[Finding]:
     own, m = about.metrics, perf.moments(about.result.session_returns)
-    tally = trials.tally(root, runs.placed(about.run), {about.stored.tags["config_sha256"]: m.sharpe})
+    tally = trials.tally(root, runs.placed(about.run), {trials.stored_identity(about.stored.tags): m.sharpe})
     sample = f"{m.count} sessions, {tally.count} trials in the ledger"
     deflated = tally.deflated(own)
     if deflated < 0.95:

@@ -9,15 +9,18 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import date
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from mcl import trials
 from mcl.errors import StoreError
 from mcl.metrics.overfit import dsr_2012, null_variance
-from mcl.trials import Place, Tally, Trial, append, matrix, place, rows, tally
+from mcl.metrics.performance import moments
+from mcl.trials import Place, Tally, Trial, append, beyond, distinct, matrix, place, rows, tally
 
 HERE = Place("ema_cross", "MCL synthetic zero_edge 7")
 
@@ -63,9 +66,53 @@ def test_pruned_and_failed_ones_count_and_the_same_configuration_counts_once(tmp
     )
     append(tmp_path, [trial(1, state="PRUNED", reason="duplicate", **nothing)])
     found = tally(tmp_path, HERE)
-    assert found.count == 4
+    assert found.count == 3  # one that a rule refused before it was simulated has seen no price
     assert len(found.known) == 2
     assert len(rows(tmp_path)) == 6
+    append(tmp_path, [trial(5, state="PRUNED", reason="constraint")])  # refused for its result: it was simulated
+    assert tally(tmp_path, HERE).count == len(distinct(rows(tmp_path))) == 4
+
+
+def test_the_same_configuration_is_another_trial_when_the_code_that_decides_is_another(tmp_path: Path) -> None:
+    versions = [trial(n, config_sha256="same", code_sha256=code) for n, code in enumerate(["one", "two", "three", "two"])]
+    append(tmp_path, versions)
+    found = tally(tmp_path, HERE)
+    assert found.count == 3
+    ratios = [float(moments(v.returns).sharpe) for v in versions]
+    assert sorted(found.known) == pytest.approx(sorted([ratios[0], ratios[2], ratios[3]]))  # of a repeated one the newest
+
+
+def test_parts_of_version_0_1_are_read_counted_and_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have no column for the code, and their identity is the configuration alone."""
+    append(tmp_path, [trial(1), trial(2)])
+    part = next(tmp_path.rglob("*.parquet"))
+    old = pq.ParquetFile(part).read().drop_columns(["code_sha256"])
+    pq.write_table(old, part)
+    append(tmp_path, [trial(1, code_sha256="today's")])
+    assert tally(tmp_path, HERE).count == 3
+    found = rows(tmp_path, HERE, returns=True)
+    assert list(found["code_sha256"]) == ["", "", "today's"]
+    assert found["return_frac"].map(len).eq(50).all()
+    monkeypatch.setattr(trials, "MOST_PARTS", 1)
+    append(tmp_path, [trial(3)])
+    assert len(list(tmp_path.rglob("*.parquet"))) == 1
+    assert tally(tmp_path, HERE).count == 4
+
+
+def test_a_market_has_the_trials_of_all_families_each_once(tmp_path: Path) -> None:
+    other, elsewhere = Place("donchian", HERE.market), Place("donchian", "MCL csv walk.csv")
+    append(tmp_path, [trial(1), trial(1, run_id="again"), trial(2)])
+    append(tmp_path, [trial(3, place=other), trial(4, place=elsewhere)])
+    append(tmp_path, [trial(2, state="PRUNED", reason="fold 1", sessions=np.empty(0, np.int64), returns=np.empty(0))])
+    found = tally(tmp_path, HERE.everywhere)
+    assert found.count == 3
+    assert str(found.place) == f"all strategies on {HERE.market}"
+    each = distinct(rows(tmp_path, HERE.everywhere, returns=True))
+    assert list(each["run_id"]) == ["again", "run2", "run3"]
+    _, returns = matrix(each)
+    np.testing.assert_array_equal(returns, np.column_stack([trial(n).returns for n in (1, 2, 3)]))
+    assert beyond(tmp_path, HERE.everywhere, date(2022, 1, 8)) == 3
+    assert beyond(tmp_path, HERE.everywhere, date(2022, 3, 1)) == 0
 
 
 def test_places_do_not_mix(tmp_path: Path) -> None:
