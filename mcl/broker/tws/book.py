@@ -12,7 +12,7 @@ from mcl.broker.tws.checks import Reject
 from mcl.broker.tws.contracts import Listed, Listings
 from mcl.broker.tws.floor import Floor
 from mcl.broker.tws.messages import Values
-from mcl.broker.tws.orders import OCA_CANCELS, Execution, Order, Refusal, Status, order_from
+from mcl.broker.tws.orders import OCA_CANCELS, TRAILING, Execution, Order, Refusal, Status, order_from
 from mcl.broker.tws.render import local_time
 from mcl.broker.tws.sink import Habits, Sink
 
@@ -106,6 +106,12 @@ class Book:
             if order.tif in {"DAY", "IOC"} and order.working:
                 self.end(order, "Order Canceled - reason:The session has ended")
         self.floor.close(opens_ns)
+
+    def expire(self) -> None:
+        """A new session begins: orders of contracts that no longer trade end."""
+        for order in list(self._active.values()):
+            if order.working and self.listings.expired(order.listed):
+                self.end(order, "Order Canceled - reason:The contract has expired")
 
     def reopened(self) -> None:
         for order in self.working():
@@ -213,8 +219,8 @@ class Book:
         self._tell(order, "Submitted" if resting or order.filled else "PreSubmitted")
 
     def _start_trailing(self, order: Order, price: float | None) -> None:
-        if order.kind == "TRAIL" and not order.trigger and price is not None:
-            order.trigger = matching.trailed(order, price)
+        if order.kind in TRAILING and not order.trigger and price is not None:
+            order.trail_to(matching.trailed(order, price))
 
     def _warn_of_break(self, order: Order, opens_ns: int) -> None:
         side, listed = "BUY" if order.side > 0 else "SELL", order.listed
@@ -254,8 +260,12 @@ class Book:
     def _change(self, order: Order, changed: Order) -> None:
         until = checks.instant(changed.good_till) if changed.tif == "GTD" else 0
         order.total, order.limit, order.tif = changed.total, changed.limit, changed.tif
-        order.trigger = changed.trigger or (order.trigger if order.kind == "TRAIL" else 0.0)
+        trails = order.kind in TRAILING
         order.trail, order.trail_percent = changed.trail, changed.trail_percent
+        order.limit_offset = changed.limit_offset
+        order.trigger = changed.trigger or (order.trigger if trails else 0.0)
+        if trails and order.trigger:
+            order.trail_to(order.trigger)
         order.good_till, order.good_till_ns = changed.good_till, until
         order.outside_rth, order.transmit = changed.outside_rth, changed.transmit
 

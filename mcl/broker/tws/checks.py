@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -78,14 +78,25 @@ def _prices(request: Values) -> list[float | None]:
             return []
         case "LMT":
             return [request["limit_price"]]
-        case "STP LMT":
+        case "STP LMT" | "LIT":
             return [request["limit_price"], request["aux_price"]]
-        case "TRAIL":
-            start = request["trail_stop_price"]
-            distance = [] if request["trailing_percent"] else [request["aux_price"] or None]
-            return distance if start is None else [*distance, start]
+        case "TRAIL" | "TRAIL LIMIT":
+            return [*_trailing_prices(request)]
         case _:
             return [request["aux_price"]]
+
+
+def _trailing_prices(request: Values) -> Iterator[float | None]:
+    """Distance and start of a trailing stop; a limit is said as an offset, or as a price with a start."""
+    start = request["trail_stop_price"]
+    if not request["trailing_percent"]:
+        yield request["aux_price"] or None
+    if start is not None:
+        yield start
+    if request["order_type"] == "TRAIL LIMIT" and request["limit_offset"] is None:
+        yield None if start is None else request["limit_price"]
+    elif request["order_type"] == "TRAIL LIMIT":
+        yield request["limit_offset"]
 
 
 def instant(text: str) -> int:

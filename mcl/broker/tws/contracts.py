@@ -12,11 +12,8 @@ from mcl.broker.tws.messages import Values, number
 from mcl.market import INSTRUMENTS, MONTH_CODES, Contract, Instrument
 
 TIME_ZONE = "US/Eastern"
-_ORDER_TYPES = (
-    "ACTIVETIM,AD,ADJUST,ALERT,ALGO,ALLOC,AVGCOST,BASKET,BENCHPX,COND,CONDORDER,DAY,DEACT,DEACTDIS,DEACTEOD,GAT,GTC,GTD,GTT,HID,ICE,IOC,"
-    "LIT,LMT,LTH,MIT,MKT,MTL,NGCOMB,NONALGO,OCA,PEGBENCH,SCALE,SCALERST,SNAPMID,SNAPMKT,SNAPREL,STP,STPLMT,TRAIL,TRAILLIT,TRAILLMT,"
-    "TRAILMIT,WHATIF"
-)
+CONTINUOUS = "CONTFUT"  # the security type of a continuous future
+_ORDER_TYPES = "DAY,GTC,GTD,IOC,LIT,LMT,MIT,MKT,OCA,STP,STPLMT,TRAIL,TRAILLMT,WHATIF"  # what this server executes
 # Ids that Interactive Brokers is known to use (contract pages and public logs); all others are numbered by root and month.
 _KNOWN_IDS = {
     ("MCL", 2024, 12): 645904247,
@@ -84,11 +81,12 @@ class Listed:
             "trading_class": root,
         }
 
-    def details(self, req_id: int, today: date) -> Values:
+    def details(self, req_id: int, today: date, sec_type: str = "FUT") -> Values:
         """A contractDetails message; the trading hours start at `today`."""
         root = self.contract.root
         return self.fields() | {
             "req_id": req_id,
+            "sec_type": sec_type,
             "last_trade_date": f"{self.last_trade_date} 14:30:00 {TIME_ZONE}",
             "market_name": root,
             "min_tick": repr(self.instrument.tick_size),
@@ -135,10 +133,12 @@ class Listings:
     """All contracts that can be asked for. Serial months of MCL and CL around a day, and whatever else is played."""
 
     def __init__(self, today: date, played: Iterable[Contract], roots: Iterable[str] = ("MCL", "CL")) -> None:
+        played = list(played)
         dated = {(c.root, c.year, c.month): c for c in _serial(today, roots)} | {(c.root, c.year, c.month): c for c in played}
         self._all = [Listed(c, INSTRUMENTS[c.root], _con_id(*key)) for key, c in sorted(dated.items())]
         self._by_id = {listed.con_id: listed for listed in self._all}
-        self._today = today
+        self._played = [self.of(contract) for contract in played]
+        self.today = today  # the session that is played; the server moves it
 
     def by_id(self, con_id: int) -> Listed | None:
         return self._by_id.get(con_id)
@@ -154,12 +154,26 @@ class Listings:
     def find(self, wanted: Values) -> list[Listed]:
         """All that match a contract as a client describes it: empty fields match anything, six digits are a contract month."""
         if wanted["con_id"]:
-            found = self._by_id.get(wanted["con_id"])
-            return [found] if found is not None and wanted["exchange"] in {"", found.instrument.exchange} else []
+            named = self._by_id.get(wanted["con_id"])
+            here = named is not None and wanted["exchange"] in {"", named.instrument.exchange}
+            return [named] if named is not None and here and self._listed_now(named, wanted) else []
+        if wanted.get("sec_type") == CONTINUOUS:
+            return self._leading(wanted)
         return [listed for listed in self._all if self._listed_now(listed, wanted) and _matches(listed, wanted)]
 
+    def _leading(self, wanted: Values) -> list[Listed]:
+        """The contract that stands for the continuous future of a root: the nearest that is played, else the nearest listed."""
+        dateless = {**wanted, "last_trade_date": "", "include_expired": False}
+        live = [one for one in self._all if self._listed_now(one, dateless) and _matches(one, dateless)]
+        played = [one for one in live if one in self._played]
+        return sorted(played or live, key=lambda one: one.contract.last_trade_date)[:1]
+
     def _listed_now(self, listed: Listed, wanted: Values) -> bool:
-        return bool(wanted.get("include_expired")) or listed.contract.last_trade_date >= self._today
+        return bool(wanted.get("include_expired")) or not self.expired(listed)
+
+    def expired(self, listed: Listed) -> bool:
+        """Its last trade date is before the session that is played."""
+        return listed.contract.last_trade_date < self.today
 
 
 def _serial(today: date, roots: Iterable[str]) -> Iterable[Contract]:

@@ -16,7 +16,7 @@ from mcl.broker.tws import matching
 from mcl.broker.tws.contracts import Listed
 from mcl.broker.tws.feed import Tick
 from mcl.broker.tws.matching import Range
-from mcl.broker.tws.orders import Order
+from mcl.broker.tws.orders import LIMITED, TOUCHED, TRAILING, Order
 from mcl.broker.tws.sink import Habits
 
 _LIQUID_NS = (
@@ -174,12 +174,12 @@ class Floor:
 
     def _match(self, resting: list[Order], market: Bar, bar: Range) -> None:
         for order in resting:
-            if order.kind != "MIT" and self._waits_for_trigger(order):
+            if order.kind not in TOUCHED and self._waits_for_trigger(order):
                 self._stop(order, market, bar)
         for order in resting:
             if order.live and order.takes_limit and (price := matching.touched(order, order.limit, bar)) is not None:
                 self._fill(order, market.some(order, price), liquidity=1)
-            elif order.kind == "MIT" and self._waits_for_trigger(order):
+            elif order.kind in TOUCHED and self._waits_for_trigger(order):
                 price = matching.touched(order, order.trigger, bar)
                 if price is not None:
                     self._set_off(order, market, price)
@@ -187,7 +187,7 @@ class Floor:
     def _stop(self, order: Order, market: Bar, bar: Range) -> None:
         price = matching.stopped(order, bar)
         self._book.touch(order)
-        if price is None and order.kind == "TRAIL" and matching.follow(order, bar):
+        if price is None and order.kind in TRAILING and matching.follow(order, bar):
             price = order.trigger
         if price is not None:
             self._set_off(order, market, price)
@@ -196,7 +196,7 @@ class Floor:
         """The trigger price was reached: it is a market order now, or a limit order."""
         order.triggered = True
         self._book.touch(order)
-        if order.kind != "STP LMT":
+        if order.kind not in LIMITED:
             self._fill(order, market.some(order, price + order.side * self._slip(order.listed)), liquidity=2)
         elif matching.crosses(order, price):
             self._fill(order, market.some(order, price), liquidity=2)
@@ -238,7 +238,7 @@ class Floor:
             order.triggered = matching.reached(order, tick.price)
             if order.triggered or order.trigger != stood:
                 self._book.touch(order)
-            if order.triggered and order.kind == "STP LMT":
+            if order.triggered and order.kind in LIMITED:
                 self._book.submitted(order)
         elif order.takes_limit and matching.beyond(order, tick.price):
             self._book.fill(order, min(order.remaining, tick.size), order.limit, 1)

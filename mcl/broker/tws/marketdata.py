@@ -5,7 +5,7 @@ from __future__ import annotations
 from mcl import calendar
 from mcl.broker.tws import history, past, render, sundry
 from mcl.broker.tws.checks import NO_CONTRACT
-from mcl.broker.tws.contracts import Listed
+from mcl.broker.tws.contracts import CONTINUOUS, Listed
 from mcl.broker.tws.feed import NS
 from mcl.broker.tws.history import WHAT
 from mcl.broker.tws.messages import Values
@@ -21,7 +21,8 @@ _HISTORY_ERROR = "Historical Market Data Service error message:"
 
 def _contract_details(session: Session, request: Values) -> None:
     req_id, tws = request["req_id"], session.tws
-    if request["sec_type"] not in {"FUT", ""}:
+    sec_type = request["sec_type"] or "FUT"
+    if sec_type not in {"FUT", CONTINUOUS}:
         session.error(req_id, 321, "Error validating request.-'bQ' : cause - Please enter a valid security type")
         return
     found = tws.listings.find(request)
@@ -30,7 +31,7 @@ def _contract_details(session: Session, request: Values) -> None:
         return
     today = calendar.from_day(int(calendar.session_of(tws.book.now)))
     for listed in found:
-        session.send("contractDetails", **listed.details(req_id, today))
+        session.send("contractDetails", **listed.details(req_id, today, sec_type))
     session.send("contractDetailsEnd", req_id=req_id)
 
 
@@ -83,6 +84,10 @@ def _historical_data(session: Session, request: Values) -> None:
     if request["keep_up_to_date"] and request["end"]:
         cause = "End Date Time cannot be specified when live updates are requested"
         session.error(req_id, 321, f"Error validating request.-'bL' : cause - {cause}")
+        return
+    if request["sec_type"] == CONTINUOUS and request["end"]:
+        text = "Setting end date/time for continuous future security type is not allowed."
+        session.error(req_id, 10339, text)
         return
     if request["what"] == "SCHEDULE":
         sundry.schedule(session, request)

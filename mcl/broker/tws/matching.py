@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from mcl.broker.tws.orders import Order
+from mcl.broker.tws.orders import TOUCHED, TRAILING, Order
 
 
 class Range(NamedTuple):
@@ -43,10 +43,10 @@ def crosses(order: Order, price: float) -> bool:
 
 def reached(order: Order, price: float) -> bool:
     """Does a trade at `price` set it off? A trailing stop that it does not set off follows it."""
-    if order.kind == "MIT":
+    if order.kind in TOUCHED:
         return price <= order.trigger if order.side > 0 else price >= order.trigger
     bar = Range(price, price, price, price)
-    return stopped(order, bar) is not None or (order.kind == "TRAIL" and follow(order, bar))
+    return stopped(order, bar) is not None or (order.kind in TRAILING and follow(order, bar))
 
 
 def beyond(order: Order, price: float) -> bool:
@@ -58,7 +58,8 @@ def follow(order: Order, bar: Range) -> bool:
     """Moves a trailing stop after the best price of the bar. True when the close has then already gone through it."""
     best = bar.low if order.side > 0 else bar.high
     moved = trailed(order, best)
-    order.trigger = moved if not order.trigger else min(moved, order.trigger) if order.side > 0 else max(moved, order.trigger)
+    better = min if order.side > 0 else max
+    order.trail_to(better(moved, order.trigger) if order.trigger else moved)
     return bar.close >= order.trigger if order.side > 0 else bar.close <= order.trigger
 
 

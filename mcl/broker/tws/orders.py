@@ -8,8 +8,11 @@ from typing import Literal, NamedTuple
 from mcl.broker.tws.contracts import Listed
 from mcl.broker.tws.messages import Values
 
-TRIGGERED = frozenset({"STP", "STP LMT", "TRAIL", "MIT"})  # wait for a price before they trade
-KINDS = ("MKT", "LMT", "STP", "STP LMT", "TRAIL", "MIT")  # what this server executes
+KINDS = ("MKT", "LMT", "STP", "STP LMT", "TRAIL", "TRAIL LIMIT", "MIT", "LIT")  # what this server executes
+TRIGGERED = frozenset(KINDS) - {"MKT", "LMT"}  # wait for a price before they trade
+TRAILING = frozenset({"TRAIL", "TRAIL LIMIT"})  # their trigger follows the market
+TOUCHED = frozenset({"MIT", "LIT"})  # set off by a better price, where stops are set off by a worse one
+LIMITED = frozenset({"STP LMT", "TRAIL LIMIT", "LIT"})  # limit orders once they are set off
 TIFS = ("DAY", "GTC", "IOC", "GTD")  # NYMEX has no fill-or-kill
 WORKING = frozenset({"Held", "PreSubmitted", "Submitted"})  # Held: parked until a sibling transmits, unknown to the client
 OCA_CANCELS, OCA_REDUCES_BLOCKED, OCA_REDUCES = 1, 2, 3
@@ -30,6 +33,7 @@ class Order:
     """`total` is the ordered quantity (positive); `side` is +1 to buy. Prices are NaN-free: 0.0 where a kind has none.
 
     Of a trailing stop `trigger` is where the stop stands now; it keeps `trail` (price units) or `trail_percent` away from the market.
+    The limit of a `TRAIL LIMIT` keeps `limit_offset` beyond its trigger.
     """
 
     client_id: int
@@ -51,6 +55,7 @@ class Order:
     oca_type: int = 3
     trail: float = 0.0
     trail_percent: float = 0.0
+    limit_offset: float = 0.0
     good_till: str = ""  # as sent
     good_till_ns: int = 0  # GTD: when it ends
     status: Status = "Held"
@@ -91,12 +96,18 @@ class Order:
     @property
     def takes_market(self) -> bool:
         """Trades at any price."""
-        return self.kind == "MKT" or (self.triggered and self.kind != "STP LMT")
+        return self.kind == "MKT" or (self.triggered and self.kind not in LIMITED)
 
     @property
     def takes_limit(self) -> bool:
         """Trades at its limit or better."""
-        return self.kind == "LMT" or (self.triggered and self.kind == "STP LMT")
+        return self.kind == "LMT" or (self.triggered and self.kind in LIMITED)
+
+    def trail_to(self, price: float) -> None:
+        """Move the trigger of a trailing stop, and its limit if it has one, to where they belong now."""
+        self.trigger = price
+        if self.kind == "TRAIL LIMIT":
+            self.limit = round(price + self.side * self.limit_offset, 10)
 
     @property
     def why_held(self) -> str:
@@ -123,7 +134,9 @@ def order_from(request: Values, client_id: int, perm_id: int, listed: Listed) ->
     """The order that a placeOrder request describes."""
     kind, tif = request["order_type"], request["tif"] or "DAY"
     aux = request["aux_price"] or 0.0
-    return Order(
+    trails = kind in TRAILING
+    trigger = (request["trail_stop_price"] if trails else aux if kind in TRIGGERED else 0.0) or 0.0
+    order = Order(
         client_id=client_id,
         order_id=request["order_id"],
         perm_id=perm_id,
@@ -131,8 +144,8 @@ def order_from(request: Values, client_id: int, perm_id: int, listed: Listed) ->
         side=1 if request["action"] == "BUY" else -1,
         total=int(request["quantity"] or 0),
         kind=kind,
-        limit=(request["limit_price"] or 0.0) if kind in {"LMT", "STP LMT"} else 0.0,
-        trigger=(request["trail_stop_price"] or 0.0) if kind == "TRAIL" else aux if kind in TRIGGERED else 0.0,
+        limit=(request["limit_price"] or 0.0) if kind == "LMT" or kind in LIMITED else 0.0,
+        trigger=trigger,
         tif=tif,
         account=request["account"],
         ref=request["order_ref"],
@@ -141,7 +154,19 @@ def order_from(request: Values, client_id: int, perm_id: int, listed: Listed) ->
         parent_id=request["parent_id"] or 0,
         oca_group=request["oca_group"],
         oca_type=request["oca_type"] or OCA_REDUCES,
-        trail=aux if kind == "TRAIL" else 0.0,
-        trail_percent=(request["trailing_percent"] or 0.0) if kind == "TRAIL" else 0.0,
+        trail=aux if trails else 0.0,
+        trail_percent=(request["trailing_percent"] or 0.0) if trails else 0.0,
+        limit_offset=_limit_offset(request, trigger) if kind == "TRAIL LIMIT" else 0.0,
         good_till=request["good_till_date"] if tif == "GTD" else "",
     )
+    if kind == "TRAIL LIMIT" and trigger:
+        order.trail_to(trigger)
+    return order
+
+
+def _limit_offset(request: Values, trigger: float) -> float:
+    """How far the limit lies beyond the trigger: said as an offset, or by a limit price."""
+    if request["limit_offset"] is not None:
+        return float(request["limit_offset"])
+    side = 1 if request["action"] == "BUY" else -1
+    return float(side * ((request["limit_price"] or 0.0) - trigger))

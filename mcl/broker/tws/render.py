@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from mcl.broker.tws.account import Account, Holding
 from mcl.broker.tws.contracts import TIME_ZONE
 from mcl.broker.tws.messages import Values
-from mcl.broker.tws.orders import Execution, Order
+from mcl.broker.tws.orders import TRAILING, Execution, Order
 
 NS = 1_000_000_000
 NO_PARENT = "9223372036854775807"
@@ -32,7 +32,7 @@ def _common(order: Order) -> Values:
             "quantity": order.total,
             "order_type": order.kind,
             "limit_price": order.limit,
-            "aux_price": order.trail if order.kind == "TRAIL" else order.trigger,
+            "aux_price": order.trail if order.kind in TRAILING else order.trigger,
             "tif": order.tif,
             "oca_group": order.oca_group,
             "account": order.account,
@@ -43,13 +43,15 @@ def _common(order: Order) -> Values:
             "status": order.status,
             "trail_stop_price_2": _second_trail_stop(order),
         }
-        | (_trailing(order) if order.kind == "TRAIL" else {})
+        | (_trailing(order) if order.kind in TRAILING else {})
         | ({"good_till_date": order.good_till} if order.good_till else {})
     )
 
 
 def _trailing(order: Order) -> Values:
     percent = {"trailing_percent": repr(order.trail_percent)} if order.trail_percent else {}
+    if order.kind == "TRAIL LIMIT":
+        percent["limit_offset"] = order.limit_offset
     return percent | ({"trail_stop_price": repr(order.trigger)} if order.trigger else {})
 
 

@@ -29,7 +29,7 @@ from mcl.broker.tws.orders import Execution
 from mcl.broker.tws.player import Pace, Player, Reel
 from mcl.broker.tws.publish import Publisher
 from mcl.broker.tws.render import local_time
-from mcl.broker.tws.session import Session
+from mcl.broker.tws.session import OLDEST_VERSION, Session
 from mcl.broker.tws.sink import Habits
 from mcl.broker.tws.stream import Stream
 from mcl.broker.tws.transcript import Transcript
@@ -38,7 +38,7 @@ from mcl.errors import BrokerError
 from mcl.market import Contract
 from mcl.network import is_loopback
 
-SERVER_VERSIONS = (176, 177, 178)
+SERVER_VERSIONS = (OLDEST_VERSION, 177, 178)
 PATIENT_SEC = 30.0
 
 
@@ -255,6 +255,8 @@ class SimulatedTWS:
         """The daily break, a weekend or a holiday."""
         self.note("tws_exchange_closed", opens=local_time(opens_ns))
         self.book.close_session(opens_ns)
+        self.listings.today = calendar.from_day(int(calendar.session_of(opens_ns)))
+        self.book.expire()
         for stream in self.streams.values():
             stream.session_closed()
 

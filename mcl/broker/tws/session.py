@@ -27,6 +27,7 @@ FARMS = (
     (2106, "HMDS data farm connection is OK:ushmds"),
     (2158, "Sec-def data farm connection is OK:secdefil"),
 )
+OLDEST_VERSION = 176  # messages are written as this version of the protocol has them, or a later one
 Edit = Callable[[list[str]], list[str]]
 
 
@@ -246,6 +247,8 @@ class Session(asyncio.Protocol):
         greeting = self.tws.greeting
         if not (low.isdigit() and high.isdigit()) or int(low) > self.tws.server_version:
             raise MessageError(f"no common version with a client that speaks {fields[0]!r}")
+        if int(high) < OLDEST_VERSION:
+            raise MessageError(f"a client that speaks {fields[0]!r} is too old: this server speaks {OLDEST_VERSION} and later")
         self.version = min(self.tws.server_version, int(high))
         answer = [str(greeting.version or self.version), local_time(self.tws.book.now)]
         if greeting.delay_sec > 0:
