@@ -7,7 +7,7 @@ EXTRAS ?= dev
 TOOLS := .venv-tools
 STAMP := $(VENV)/.installed-$(shell (echo $(EXTRAS); cat pyproject.toml .ci/constraints.txt) | cksum | cut -d' ' -f1)
 
-.PHONY: demo soak bench-live test lint bench bench-honesty bench-scale prove infra sbom audit ui install tools clean
+.PHONY: demo clients soak bench-live test lint bench bench-honesty bench-scale prove infra sbom audit ui install tools clean
 
 install: $(STAMP)
 
@@ -71,6 +71,14 @@ sbom: $(STAMP)
 # What is known against exactly these versions: exit 1 when something is, 3 when no source of advisories can be reached.
 audit: $(STAMP)
 	$(BIN)/python scripts/sbom.py --audit
+
+# Clients of the TWS API that test the simulated one, each in a folder of its own: two of them are packages of the same name.
+CLIENTS := ibapi-stable==10.50.2 nautilus-ibapi==10.46.1 ib_insync==0.9.86
+clients: $(STAMP)
+	@for client in $(CLIENTS); do \
+	  folder=build/clients/$${client%%=*}; \
+	  [ -d $$folder ] || $(BIN)/python -m pip install --quiet --disable-pip-version-check --target $$folder $$client || exit 1; \
+	done
 
 soak: $(STAMP)
 	$(BIN)/python scripts/soak.py

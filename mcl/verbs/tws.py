@@ -65,6 +65,7 @@ def _server(args: Namespace, broker: schema.Broker, run: schema.Config) -> Simul
         server_version=args.server_version,
         silent_end=True,
         start_ns=now_ns,
+        wall_clock=now_ns is not None,
         state=Path(args.state) if args.state else None,
         transcript=Path(args.transcript) if args.transcript else None,
         seed=args.seed,

@@ -104,6 +104,52 @@ def test_a_trailing_stop_in_percent_starts_where_it_is_told() -> None:
     assert "11 1 1@59.71" in line.new()
 
 
+def test_a_trailing_stop_limit_keeps_its_limit_beyond_the_stop_and_rests_there_after_a_gap() -> None:
+    core, line = desk()
+    place(core, 1, action="SELL", order_type="TRAIL LIMIT", aux_price="0.10", limit_offset="0.05")
+    order = core.orders[1, 1]
+    assert (order.trigger, order.limit) == (59.90, 59.85)
+    bar(core, 60.0, 60.50, 59.95, 60.45)
+    assert (order.trigger, order.limit) == (60.40, 60.35)
+    shown = render.open_order(order)
+    assert (shown["trail_stop_price"], shown["limit_price"], shown["limit_offset"]) == ("60.4", 60.35, 0.05)
+    line.new()
+    bar(core, 60.20, 60.30, 60.10, 60.25)  # opens below the limit
+    assert line.new() == ["5 1 Submitted", "3 1 Submitted 0+1"]
+    bar(core, 60.25, 60.36, 60.20, 60.30)
+    assert line.new()[0] == "11 1 1@60.35"
+
+
+def test_a_trailing_stop_limit_may_be_told_by_a_price_and_a_start() -> None:
+    core, line = desk()
+    values = {"aux_price": "0.20", "trail_stop_price": "60.20", "limit_price": "60.25"}
+    place(core, 1, order_type="TRAIL LIMIT", **values)
+    order = core.orders[1, 1]
+    assert order.limit_offset == pytest.approx(0.05)
+    bar(core, 60.0, 60.05, 59.80, 59.85)
+    assert (order.trigger, order.limit) == (60.00, 60.05)
+    bar(core, 59.90, 60.10, 59.88, 60.02)
+    assert "11 1 1@60" in line.new()
+
+
+def test_limit_if_touched_rests_at_its_limit_from_the_touch_on() -> None:
+    core, line = desk()
+    place(core, 1, order_type="LIT", aux_price="59.90", limit_price="59.85")
+    assert core.orders[1, 1].why_held == "trigger"
+    line.new()
+    bar(core, 60.0, 60.05, 59.88, 59.95)
+    assert line.new() == ["5 1 Submitted", "3 1 Submitted 0+1"]
+    bar(core, 59.95, 59.97, 59.84, 59.90)
+    assert line.new()[0] == "11 1 1@59.85"
+
+
+def test_limit_if_touched_with_a_limit_beyond_the_touch_trades_at_once() -> None:
+    core, line = desk()
+    place(core, 1, action="SELL", order_type="LIT", aux_price="60.10", limit_price="60.05")
+    bar(core, 60.0, 60.20, 59.95, 60.15)
+    assert "11 1 1@60.1" in line.new()
+
+
 def test_immediate_or_cancel_takes_what_is_there() -> None:
     core, line = desk(top_size=2)
     place(core, 1, tif="IOC", quantity="5")
@@ -132,6 +178,9 @@ def test_good_till_date_ends_on_time(text: str) -> None:
         ({"order_type": "STP LMT", "aux_price": "60.1"}, 463),
         ({"order_type": "STP LMT", "aux_price": "60.1", "limit_price": "60.123"}, 110),
         ({"order_type": "TRAIL"}, 463),
+        ({"order_type": "TRAIL LIMIT", "aux_price": "0.1"}, 463),
+        ({"order_type": "TRAIL LIMIT", "aux_price": "0.1", "limit_offset": "0.001"}, 110),
+        ({"order_type": "LIT", "aux_price": "60.1"}, 463),
     ],
 )
 def test_what_the_exchange_does_not_take(values: dict[str, str], code: int) -> None:

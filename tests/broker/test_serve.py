@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from tws_harness import RawClient, order_request, run, walk
 from mcl import calendar, schema
 from mcl.broker.ib import IBBroker
 from mcl.broker.tws import SimulatedTWS, stored
+from mcl.broker.tws.walk import tapes as walk_tapes
 from mcl.cli import main
 from mcl.market import MCL
 
@@ -181,3 +183,15 @@ def test_several_contracts_of_a_store_are_named_or_all(tmp_path: Path) -> None:
     assert names[("all",)] == [active, *({"MCLG6", "MCLH6"} - {active})]
     assert (names[("MCLH6",)], names[("MCLH6", "MCLG6")]) == (["MCLH6"], ["MCLH6", "MCLG6"])
     assert all(tape.first == CSV_ROWS for tape in found[("all",)])
+
+
+def test_the_clock_of_today_is_that_of_this_machine_however_long_loading_took() -> None:
+    async def main() -> None:
+        now = time.time_ns()
+        tws = SimulatedTWS(*walk_tapes(now), rate=1.0, start_ns=now, wall_clock=True)
+        await asyncio.sleep(3)
+        async with tws:
+            await asyncio.sleep(0)
+            assert abs(tws.player.now() - time.time_ns()) < 2 * NS
+
+    run(main())

@@ -12,6 +12,7 @@ from tws_harness import MINUTE_NS, RawClient, eventually, run, walk
 
 from mcl import calendar
 from mcl.broker.tws import SimulatedTWS, Tape
+from mcl.broker.tws.walk import watched
 from mcl.errors import BrokerError
 from mcl.market import CL
 
@@ -109,3 +110,109 @@ def test_lock_step_waits_only_for_who_follows_the_contract_that_traded() -> None
 def test_tapes_of_different_bars_are_refused() -> None:
     with pytest.raises(BrokerError, match="bars of one interval, not of 1m, 5m"):
         SimulatedTWS(OUTGOING, replace(INCOMING, interval="5m"))
+
+
+def test_a_continuous_future_is_the_contract_that_is_played() -> None:
+    async def main() -> None:
+        async with SimulatedTWS(OUTGOING, INCOMING, stepped=True) as tws:
+            ib, [front, *_] = await client_of(tws)
+            continuous = ib_async.ContFuture("MCL", "NYMEX")
+            [details] = await ib.reqContractDetailsAsync(continuous)
+            described = details.contract
+            assert (described.secType, described.localSymbol) == ("CONTFUT", "MCLG6")
+            assert described.conId == front.conId
+            [qualified] = await ib.qualifyContractsAsync(continuous)
+            assert qualified.conId == front.conId
+            bars = await ib.reqHistoricalDataAsync(qualified, "", "600 S", "1 min", "TRADES", False, 2)
+            dated = await ib.reqHistoricalDataAsync(front, "", "600 S", "1 min", "TRADES", False, 2)
+            assert [b.close for b in bars] == [b.close for b in dated] != []
+            codes: list[int] = []
+            ib.errorEvent += lambda _id, code, *_: codes.append(code)
+            end = "20260105 18:00:00 US/Eastern"
+            unspecific = ib_async.ContFuture("MCL", "NYMEX")
+            assert not await ib.reqHistoricalDataAsync(unspecific, end, "600 S", "1 min", "TRADES", False, 2)
+            ib.placeOrder(unspecific, ib_async.MarketOrder("BUY", 1, **COMMON))
+            await eventually(lambda: len(codes) == 2)
+            assert codes == [10339, 321]
+            assert not tws.book.orders
+            ib.disconnect()
+
+    run(main())
+
+
+def test_an_order_in_an_expired_contract_is_refused() -> None:
+    """Described by its month or by its id: it is no longer listed, except for who asks for expired ones."""
+
+    async def main() -> None:
+        async with SimulatedTWS(OUTGOING, stepped=True) as tws:
+            ib, _ = await client_of(tws)
+            past = ib_async.Future("MCL", "202512", "NYMEX", includeExpired=True)
+            [details] = await ib.reqContractDetailsAsync(past)
+            by_id = ib_async.Contract(conId=details.contract.conId, exchange="NYMEX")
+            codes: list[int] = []
+            ib.errorEvent += lambda _id, code, *_: codes.append(code)
+            for contract in (ib_async.Future("MCL", "202512", "NYMEX"), by_id):
+                ib.placeOrder(contract, ib_async.MarketOrder("BUY", 1, **COMMON))
+            await eventually(lambda: codes == [200, 200])
+            assert not tws.book.orders
+            ib.disconnect()
+
+    run(main())
+
+
+def test_a_resting_order_ends_with_its_contract() -> None:
+    last = calendar.ns_of(calendar.contract("MCL", 2026, 2).last_trade_date, 16, 50)
+    two_days = replace(
+        OUTGOING, start=np.append(last + MINUTE_NS * np.arange(-60, 10), last + 100 * 3600 * calendar.NS + MINUTE_NS * np.arange(10))
+    )
+
+    async def main() -> None:
+        async with SimulatedTWS(two_days, stepped=True) as tws:
+            ib, [front, *_] = await client_of(tws)
+            resting = ib.placeOrder(front, ib_async.LimitOrder("BUY", 1, 1.0, **COMMON | {"tif": "GTC"}))
+            await eventually(lambda: resting.orderStatus.status == "Submitted")
+            texts: list[str] = []
+            ib.errorEvent += lambda _id, _code, text, *_: texts.append(text)
+            await tws.player.step(11)
+            await eventually(lambda: resting.isDone() and texts)
+            assert texts == ["Order Canceled - reason:The contract has expired"]
+            ib.disconnect()
+
+    run(main())
+
+
+@pytest.mark.parametrize("tape", [OUTGOING, watched(OUTGOING, 1)], ids=["bars", "quotes"])
+def test_bid_ask_and_middle_have_a_history_of_their_own(tape: Tape) -> None:
+    async def main() -> None:
+        async with SimulatedTWS(tape, stepped=True, slippage_ticks=1.0) as tws:
+            ib, [front, *_] = await client_of(tws)
+            live = {}
+            for what in ("TRADES", "BID", "ASK", "MIDPOINT"):
+                live[what] = await ib.reqHistoricalDataAsync(front, "", "600 S", "1 min", what, False, 2, True)
+            await tws.player.step(5)
+            await eventually(lambda: all(len(rows) >= 15 for rows in live.values()))
+            for what, rows in live.items():
+                again = await ib.reqHistoricalDataAsync(front, "", "900 S", "1 min", what, False, 2)
+                prices = {b.date: (b.open, b.high, b.low, b.close, b.volume) for b in again}
+                same = [(b.open, b.high, b.low, b.close, b.volume) == prices[b.date] for b in rows if b.date in prices]
+                assert sum(same) >= len(same) - 1  # the one in progress
+            bid, ask, middle = ([b.close for b in live[what]] for what in ("BID", "ASK", "MIDPOINT"))
+            assert all(b < m < a for b, m, a in zip(bid, middle, ask, strict=True))
+            assert all(b.volume == -1 for b in live["BID"])
+            assert all(b.high >= b.open >= b.low for rows in live.values() for b in rows)
+            ib.disconnect()
+
+    run(main())
+
+
+def test_a_client_of_an_older_protocol_is_sent_away() -> None:
+    async def main() -> None:
+        async with SimulatedTWS(OUTGOING, stepped=True) as tws:
+            with pytest.raises(asyncio.IncompleteReadError):
+                await RawClient.connect(tws.port, highest=175)
+            assert tws.counters["protocol_errors"] == 1
+            client = await RawClient.connect(tws.port, highest=176)
+            assert client.version == 176
+            await client.close()
+
+    run(main())

@@ -30,11 +30,11 @@ class Goal(NamedTuple):
     take_profit_ticks: float = math.nan
 
 
-def run(main: Coroutine[Any, Any, Any]) -> Any:
+def run(main: Coroutine[Any, Any, Any], seconds: float = 60) -> Any:
     """One event loop per test, closed with nothing left open; a test that hangs fails."""
 
     async def bounded() -> Any:
-        return await asyncio.wait_for(main, 60)
+        return await asyncio.wait_for(main, seconds)
 
     return asyncio.run(bounded())
 
@@ -72,7 +72,11 @@ class RawClient:
         versions = f"v157..{highest}".encode()
         writer.write(b"API\0" + struct.pack(">I", len(versions)) + versions)
         client = cls(reader, writer, 0)
-        client.version = int((await client.read())[0])
+        try:
+            client.version = int((await client.read())[0])
+        except asyncio.IncompleteReadError:
+            await client.close()
+            raise
         client.send("71", "2", str(client_id), "")
         return client
 

@@ -81,12 +81,22 @@ def instant(text: str) -> int:
     return int(moment.timestamp()) * NS
 
 
-def bars(tape: Tape, which: Ints, step: int, date_format: int | None, what: str) -> list[Values]:
-    """The rows as bars of `step` nanoseconds; bars above an hour count from the start of the session."""
-    if step == tape.interval_ns:
-        return [current(tape, int(row), None, step, date_format, what) for row in which]
-    cuts = np.flatnonzero(np.diff(_buckets(tape.start[which], step))) + 1
-    return [_values(_merged(tape, part, step), step, date_format, what) for part in np.split(which, cuts)]
+class BarForm(NamedTuple):
+    """How a client wants its bars. `away`: price units from a trade to bid and ask, for a tape without quotes."""
+
+    step_ns: int
+    date_format: int | None
+    what: str
+    away: float
+
+
+def bars(tape: Tape, which: Ints, form: BarForm) -> list[Values]:
+    """The rows as bars of `form.step_ns`; bars above an hour count from the start of the session."""
+    if form.step_ns == tape.interval_ns:
+        parts = np.split(which, np.arange(1, len(which)))
+    else:
+        parts = np.split(which, np.flatnonzero(np.diff(_buckets(tape.start[which], form.step_ns))) + 1)
+    return [_values(priced(tape, _merged(tape, part, form.step_ns), form), form) for part in parts]
 
 
 def _buckets(start: Ints, step: int) -> Ints:
@@ -97,31 +107,55 @@ def _buckets(start: Ints, step: int) -> Ints:
 
 def _merged(tape: Tape, part: Ints, step: int) -> Bar:
     first, last = int(part[0]), int(part[-1])
-    start = int(_buckets(tape.start[part[:1]], step)[0])
+    start = int(tape.start[first] if step == tape.interval_ns else _buckets(tape.start[part[:1]], step)[0])
     high, low = float(tape.high[part].max()), float(tape.low[part].min())
     return Bar(start, float(tape.open[first]), high, low, float(tape.close[last]), int(tape.volume[part].sum()))
 
 
-def current(tape: Tape, row: int, forming: Bar | None, step: int, date_format: int | None, what: str = "TRADES") -> Values:
-    """The bar of `step` that `row` belongs to, when the row is complete (`forming` None) or is known as far as `forming`."""
-    last = Bar(int(tape.start[row]), *tape.prices(row), int(tape.volume[row])) if forming is None else forming
-    if step == tape.interval_ns:
-        return _values(last, step, date_format, what)
-    opens = int(_buckets(tape.start[row : row + 1], step)[0])
-    first = int(np.searchsorted(tape.start, opens, "left"))
-    whole = last._replace(start=opens)
-    if first < row:
-        known = _merged(tape, np.arange(first, row), step)
-        high, low = max(known.high, last.high), min(known.low, last.low)
-        whole = known._replace(high=high, low=low, close=last.close, volume=known.volume + last.volume)
-    return _values(whole, step, date_format, what)
+def current(tape: Tape, row: int, forming: Bar | None, form: BarForm, now_ns: int) -> Values:
+    """The bar that `row` belongs to, when the row is complete (`forming` None) or is known as far as `forming`, at `now_ns`."""
+    step = form.step_ns
+    whole = Bar(int(tape.start[row]), *tape.prices(row), int(tape.volume[row])) if forming is None else forming
+    if step != tape.interval_ns:
+        opens = int(_buckets(tape.start[row : row + 1], step)[0])
+        first = int(np.searchsorted(tape.start, opens, "left"))
+        last, whole = whole, whole._replace(start=opens)
+        if first < row:
+            before = _merged(tape, np.arange(first, row), step)
+            high, low = max(before.high, last.high), min(before.low, last.low)
+            whole = before._replace(high=high, low=low, close=last.close, volume=before.volume + last.volume)
+    return _values(priced(tape, whole, form, now_ns), form)
 
 
-def _values(bar: Bar, step: int, date_format: int | None, what: str) -> Values:
-    traded = bar.volume if what == "TRADES" else -1
-    average = round((bar.open + bar.high + bar.low + bar.close) / 4, 3) if what == "TRADES" else -1.0
+def priced(tape: Tape, bar: Bar, form: BarForm, now_ns: int | None = None) -> Bar:
+    """A bar of trades as one of bids, asks or middles over the same time, as far as it is known at `now_ns`.
+
+    With quotes these are the first, highest, lowest and last quote of that time. Without, bid and ask are `form.away` from the trades.
+    """
+    if form.what == "TRADES":
+        return bar
+    end = bar.start + form.step_ns if now_ns is None else min(bar.start + form.step_ns, now_ns + 1)
+    if tape.quotes is not None and bar.start >= int(tape.start[tape.first]):
+        ticks = tape.quotes.between(bar.start, end)
+        bid, ask = ticks.bid[0], ticks.ask[0]
+        side = {"BID": bid, "ASK": ask}.get(form.what)
+        quoted = (bid + ask) / 2 if side is None else side
+        quoted = np.round(quoted[np.isfinite(quoted)], 10)
+        if len(quoted):
+            open_, high, low, close = (float(v) for v in (quoted[0], quoted.max(), quoted.min(), quoted[-1]))
+            return Bar(bar.start, open_, high, low, close, bar.volume)
+    shift = {"BID": -form.away, "ASK": form.away}.get(form.what, 0.0)
+    open_, high, low, close = (round(price + shift, 10) for price in bar[1:5])
+    return Bar(bar.start, open_, high, low, close, bar.volume)
+
+
+def _values(bar: Bar, form: BarForm) -> Values:
+    traded = form.what == "TRADES"
+    volume = bar.volume if traded else -1
+    average = round((bar.open + bar.high + bar.low + bar.close) / 4, 3) if traded else -1.0
     prices = {"open": bar.open, "high": bar.high, "low": bar.low, "close": bar.close}
-    return {"date": _date(bar.start, step, date_format), **prices, "volume": traded, "wap": average, "count": traded}
+    date = _date(bar.start, form.step_ns, form.date_format)
+    return {"date": date, **prices, "volume": volume, "wap": average, "count": volume}
 
 
 def _date(start_ns: int, step: int, date_format: int | None) -> str:

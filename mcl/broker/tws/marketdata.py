@@ -98,17 +98,18 @@ def _historical_data(session: Session, request: Values) -> None:
     if step is None or rows is None or not len(rows):
         _no_data(session, request, reel.listed)
         return
-    _send_history(session, request, stream, rows, step)
+    form = history.BarForm(step, request["format_date"], request["what"], stream.away)
+    _send_history(session, request, stream, rows, form)
     if request["keep_up_to_date"]:
-        session.subscribed.bars[req_id] = BarStream(reel.listed, request["format_date"], step, request["what"])
+        session.subscribed.bars[req_id] = BarStream(reel.listed, form)
         session.tws.player.listen(session)
 
 
-def _send_history(session: Session, request: Values, stream: Stream, rows: history.Ints, step: int) -> None:
-    date_format, what, reel = request["format_date"], request["what"], stream.reel
-    bars = history.bars(reel.tape, rows, step, date_format, what)
+def _send_history(session: Session, request: Values, stream: Stream, rows: history.Ints, form: history.BarForm) -> None:
+    reel = stream.reel
+    bars = history.bars(reel.tape, rows, form)
     if request["keep_up_to_date"] and reel.in_progress and stream.forming is not None:
-        bar = history.current(reel.tape, reel.row, stream.forming, step, date_format, what)
+        bar = history.current(reel.tape, reel.row, stream.forming, form, session.tws.book.now)
         bars = [*(bars[:-1] if bars[-1]["date"] == bar["date"] else bars), bar]
     start, end = render.local_time(int(reel.tape.start[rows[0]])), render.local_time(session.tws.book.now)
     session.send("historicalData", req_id=request["req_id"], start=start, end=end, bars=bars)
@@ -207,8 +208,8 @@ def _historical_ticks(session: Session, request: Values) -> None:
         session.error(req_id, 321, f"Error validating request.-'bR' : cause - {cause}")
     elif (stream := _played(session, request)) is not None:
         start, end = (history.instant(request[name]) if request[name] else None for name in ("start", "end"))
-        away = session.tws.book.floor.slippage_ticks * stream.listed.instrument.tick_size
-        ticks = past.ticks(stream.reel, what, start, end, session.tws.book.now, request["count"] or 1, away)
+        count = request["count"] or 1
+        ticks = past.ticks(stream.reel, what, start, end, session.tws.book.now, count, stream.away)
         session.send(_TICKS[what], req_id=req_id, ticks=ticks, done=True)
 
 

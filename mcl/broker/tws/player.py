@@ -8,6 +8,7 @@ shows anything that lies ahead of it.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from heapq import merge
@@ -62,6 +63,7 @@ class Pace(NamedTuple):
     rate: float = 0.0
     stepped: bool = False
     patience_sec: float = 2.0
+    wall_clock: bool = False  # with rate 1: when play begins the market clock is that of this machine
 
     @property
     def follows_clients(self) -> bool:
@@ -147,6 +149,8 @@ class Player:
     # ----------------------------------------------------------------------------------------------------------- play
 
     async def play(self) -> None:
+        if self._pace.wall_clock:
+            self.skip_to(time.time_ns())  # loading the tapes took its time
         start = self._next()
         if start is not None and calendar.session_of(self._now) != calendar.session_of(start):
             self._audience.session_closed(start)  # somebody started it while the exchange is closed

@@ -49,7 +49,7 @@ def _common(order: Order) -> Values:
 
 
 def _trailing(order: Order) -> Values:
-    percent = {"trailing_percent": repr(order.trail_percent)} if order.trail_percent else {}
+    percent: Values = {"trailing_percent": repr(order.trail_percent)} if order.trail_percent else {}
     if order.kind == "TRAIL LIMIT":
         percent["limit_offset"] = order.limit_offset
     return percent | ({"trail_stop_price": repr(order.trigger)} if order.trigger else {})

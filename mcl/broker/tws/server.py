@@ -46,6 +46,8 @@ class SimulatedTWS:
     """`port` 0 takes any free one. Time passes in lock-step with the clients, `speed` bars per second, `rate` times as fast as
     real time, or `stepped` (see `feed.Pace`).
 
+    With `wall_clock` (and `rate` 1) the market clock is that of this machine from the moment at which it listens.
+
     `start_ns` begins later than the tape does, or before it, with a closed exchange. `state` is a file that keeps orders, executions
     and the account for the next start; `transcript` one that gets all traffic; `seed` decides what faults by chance do. At the end
     of the tape day orders are cancelled and streams of bars end with error 10182; with `silent_end` they fall silent instead, as
@@ -65,6 +67,7 @@ class SimulatedTWS:
         speed: float = 0.0,
         rate: float = 0.0,
         stepped: bool = False,
+        wall_clock: bool = False,
         patience_sec: float = 2.0,
         server_version: int = 178,
         silent_end: bool = False,
@@ -89,7 +92,7 @@ class SimulatedTWS:
         self.faults, self.incidents = Faults(self, seed), Incidents(self)
         self.streams = {reel.listed.con_id: Stream(self, reel) for reel in reels}
         self.handlers = trading.HANDLERS | marketdata.HANDLERS | sundry.HANDLERS
-        self.player = Player(reels, self, Pace(speed, rate, stepped, patience_sec), self._set_clock)
+        self.player = Player(reels, self, Pace(speed, rate, stepped, patience_sec, wall_clock), self._set_clock)
         self._silent_end = silent_end
         self._transcript_path, self._transcript = transcript, None if transcript is None else Transcript(transcript)
         self._vault = None if state is None else Vault(state)

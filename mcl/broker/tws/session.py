@@ -14,6 +14,7 @@ from mcl.broker.tws import events, wire
 from mcl.broker.tws.answers import ANSWERS
 from mcl.broker.tws.contracts import Listed
 from mcl.broker.tws.faults import Passing
+from mcl.broker.tws.history import BarForm
 from mcl.broker.tws.messages import MessageError, Values
 from mcl.broker.tws.render import local_time
 from mcl.broker.tws.requests import REQUESTS
@@ -38,9 +39,7 @@ class Quote(NamedTuple):
 
 class BarStream(NamedTuple):
     listed: Listed
-    date_format: int
-    step_ns: int
-    what: str = "TRADES"
+    form: BarForm
 
 
 class Following(NamedTuple):

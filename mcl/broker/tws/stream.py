@@ -122,8 +122,13 @@ class Stream:
         self._show(tick)
 
     def _around(self, price: float, size: int) -> Tick:
-        floor = self._tws.book.floor
-        return around(price, size, self._tws.book.now, floor.slippage_ticks * self.listed.instrument.tick_size, floor.habits.top_size or 1)
+        top = self._tws.book.floor.habits.top_size or 1
+        return around(price, size, self._tws.book.now, self.away, top)
+
+    @property
+    def away(self) -> float:
+        """From a trade to bid and ask on a tape without quotes, in price units."""
+        return self._tws.book.floor.slippage_ticks * self.listed.instrument.tick_size
 
     # --------------------------------------------------------------------------------------------------------- quotes
 
@@ -232,9 +237,9 @@ class Stream:
         moment = int(tape.start[row]) + (tape.interval_ns if forming is None else 0)
         for session in list(self._tws.sessions):
             for req_id, stream in list(session.subscribed.bars.items()):
-                often = tape.interval_ns >= FIVE_NS or moment % min(FIVE_NS, stream.step_ns) == 0
+                often = tape.interval_ns >= FIVE_NS or moment % min(FIVE_NS, stream.form.step_ns) == 0
                 if stream.listed is self.listed and often:
-                    values = history.current(tape, row, forming, stream.step_ns, stream.date_format, stream.what)
+                    values = history.current(tape, row, forming, stream.form, self._tws.book.now)
                     session.send("historicalDataUpdate", req_id=req_id, **values)
 
     def _flow(self, tick: Tick) -> None:
@@ -272,12 +277,14 @@ class Stream:
             self._push_five(None)
 
     def _push_second(self, bar: Bar) -> None:
-        prices = {"open": bar.open, "high": bar.high, "low": bar.low, "close": bar.close}
         traded = {"volume": bar.volume, "wap": bar.close, "count": bar.volume}
         for session in list(self._tws.sessions):
             for req_id, (listed, what) in list(session.subscribed.seconds.items()):
                 if listed is self.listed:
                     figures = traded if what == "TRADES" else {"volume": -1, "wap": -1.0, "count": -1}
+                    form = history.BarForm(FIVE_NS, None, what, self.away)
+                    one = history.priced(self.reel.tape, bar, form)
+                    prices = {"open": one.open, "high": one.high, "low": one.low, "close": one.close}
                     session.send("realTimeBar", req_id=req_id, time=bar.start // NS, **prices, **figures)
 
 
