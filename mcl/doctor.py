@@ -23,7 +23,7 @@ from mcl import config
 from mcl.archive.restore import PLAN
 from mcl.errors import MclError
 from mcl.redact import NAMES, secret
-from mcl.tracking import Store, bulk
+from mcl.tracking import Store, bulk, schema
 
 Level = Literal["ok", "note", "fail"]
 FREE_GB = 2.0  # two synthetic worlds, their Parquet and a few hundred runs
@@ -129,11 +129,20 @@ def _store(root: Path) -> list[Finding]:
             runs = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
     except sqlite3.Error as error:
         return [Finding("run store", "fail", f"{database}: {error}", "restore it from a backup, or move it away to start anew")]
-    if verdict != "ok":
-        return [Finding("run store", "fail", f"{database}: {verdict}", "restore it from a backup")]
-    if not bulk.supported(database):
-        return [Finding("run store", "note", f"{database}: another MLflow schema, written through the client only", "slower, nothing else")]
-    return [Finding("run store", "ok", f"{database}, {runs} runs")]
+    return [
+        _schema(database, runs) if verdict == "ok" else Finding("run store", "fail", f"{database}: {verdict}", "restore it from a backup")
+    ]
+
+
+def _schema(database: Path, runs: int) -> Finding:
+    """How mcl writes into a sound store: straight into its tables, or through MLflow's client."""
+    if clauses := bulk.objections(database):
+        how = "slower, nothing else"
+        return Finding("run store", "note", f"{database}: written through MLflow's client, since {'; '.join(clauses)}", how)
+    found = f"{database}, {schema.origin(bulk.revision(database))}, {runs} {'run' if runs == 1 else 'runs'}"
+    if bulk.revision(database) in schema.TESTED:
+        return Finding("run store", "ok", found)
+    return Finding("run store", "note", f"{found}; the tables that mcl writes are the same", "nothing has to be done")
 
 
 def _old_store(root: Path) -> list[Finding]:

@@ -40,7 +40,7 @@ def test_a_new_machine_is_well(home: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_a_store_is_counted_and_a_damaged_one_is_named(home: Path) -> None:
     Store(home).record(Record("s", "one"))
-    assert found(home, "run store").found.endswith("1 runs")
+    assert found(home, "run store").found.endswith("1 run")
     database = home / "mlruns" / "mlflow.db"
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

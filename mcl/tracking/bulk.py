@@ -1,9 +1,8 @@
 """Finished runs in one transaction, straight into the tables of a local MLflow store.
 
 MLflow's client needs two seconds to import and open a store, and 20 ms for a run; a person waits for the one, a search writes
-thousands of the other. The tables are not a public interface, so this path is taken only for the schema revision that it was
-written for (`supported`); `tracking` falls back to the client otherwise. A row appears with its last artifact in place, as
-everywhere.
+thousands of the other. The tables are not a public interface, so this path is taken only where they have the columns that it
+writes (`supported`); `tracking` falls back to the client otherwise. A row appears with its last artifact in place, as everywhere.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mcl.tracking import schema
 from mcl.tracking.filing import Dataset, linked
 
-REVISIONS = ("dc11669786a5",)  # MLflow 3.17
 WAIT_SEC = 60.0  # for another writer
 PRAGMAS = (
     "synchronous=NORMAL",  # with write-ahead logging: consistent after a power cut
@@ -89,16 +88,27 @@ class Place:
 
 
 def supported(database: Path) -> bool:
-    """Whether the store at `database` exists and has a schema that these statements fit."""
-    if not database.is_file():
-        return False
+    """Whether the store at `database` exists and has tables that these statements fit."""
+    return database.is_file() and not objections(database)
+
+
+def objections(database: Path) -> list[str]:
+    """Why these statements do not fit an existing store, one clause each; empty when they do."""
     with closing(sqlite3.connect(database, timeout=WAIT_SEC)) as connection:
         try:
             connection.execute("SELECT key FROM json_each('{}')")  # an SQLite without JSON
-            found = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+            return schema.sqlite_differences(connection)
+        except sqlite3.OperationalError as error:
+            return [str(error)]
+
+
+def revision(database: Path) -> str:
+    """The revision of MLflow's schema in an existing store; empty where MLflow made none."""
+    with closing(sqlite3.connect(database, timeout=WAIT_SEC)) as connection:
+        try:
+            return schema.revision(connection)
         except sqlite3.OperationalError:
-            return False
-    return [row[0] for row in found] in [[revision] for revision in REVISIONS]
+            return ""
 
 
 def experiment(database: Path, name: str) -> tuple[int, str] | None:

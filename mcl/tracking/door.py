@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
 from mcl import config
 from mcl.errors import StoreError
-from mcl.tracking import bulk, machine
+from mcl.tracking import bulk, machine, schema
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+OTHER_SCHEMA = "out-of-date database schema"  # MLflow says so of a newer one, too
 QUIET = {  # before the first import of mlflow
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -57,14 +60,18 @@ class Door:
 
     @cached_property
     def takes_bulk(self) -> bool:
-        """A local SQLite store with the schema that `bulk` knows; one that is new or old is made or migrated by the client first."""
+        """A local SQLite store with the tables that `bulk` writes; one that is new is made by the client first."""
         if not self.uri.startswith("sqlite:///"):
             return False
         with self.refusals(self.uri):
             if bulk.supported(self.database):
                 return True
             self.client.search_experiments(max_results=1)
-            return bulk.supported(self.database)
+            clauses = bulk.objections(self.database)
+        if clauses:
+            message = "the run store %s is written through MLflow's client, which is slower: %s"
+            logging.getLogger("mcl").warning(message, self.uri, "; ".join(clauses))
+        return not clauses
 
     def local(self, uri: str) -> Path:
         """Artifacts below mlruns/ are found again after the project folder was moved or copied: MLflow stores absolute paths, and a copy
@@ -109,8 +116,28 @@ class Door:
         except Exception as error:
             if type(error).__module__.split(".")[0] not in ("mlflow", "sqlalchemy", "sqlite3", "alembic"):
                 raise
+            if OTHER_SCHEMA in str(error):
+                raise self._other_schema() from None
             reason = " ".join(str(error).split())[:300]
             raise StoreError(f"the run store {self.uri} refused {what}: {reason}", "mcl ui shows the store") from error
+
+    def _other_schema(self) -> StoreError:
+        """The installed MLflow refuses the schema of the store: it is older, or made by a newer MLflow."""
+        installed = metadata.version("mlflow")
+        local = self.uri.startswith("sqlite:///")
+        found = bulk.revision(self.database) if local else ""
+        what = f"the run store {self.uri} has {schema.origin(found) if found else 'another schema'}"
+        if found and not schema.migrates(found):
+            newer = schema.TESTED.get(found)
+            name = f"MLflow {newer}" if newer else "the MLflow that made it"
+            return StoreError(
+                f"{what}, and MLflow {installed} does not know it",
+                f"install {name}, or name another store with MLFLOW_TRACKING_URI",
+            )
+        return StoreError(
+            f"{what}, and MLflow {installed} needs its own",
+            f"mcl store backup --to FILE, then mlflow db upgrade {self.uri if local else 'DATABASE'}",
+        )
 
 
 def cannot_write(what: str, error: OSError) -> StoreError:
