@@ -1,22 +1,27 @@
-"""Is any of many strategies better than nothing? Tests that count how many were tried.
+"""Is any of many strategies better than nothing, and is the chosen one? Tests that count how many were tried.
 
-All take a (sessions × strategies) matrix of returns, the differential against a benchmark of zero, and resample whole sessions with
-the stationary bootstrap, so that what the strategies have in common stays in. Sources: White (2000) "A Reality Check for Data
-Snooping"; Hansen (2005) "A Test for Superior Predictive Ability"; Romano & Wolf (2005) "Stepwise Multiple Testing".
+All take a (sessions × strategies) matrix of returns, NaN where a strategy has no session, against a benchmark of zero. Whole sessions
+are resampled with the stationary bootstrap, so that what the strategies have in common stays in. Sources: White (2000) "A Reality
+Check for Data Snooping"; Hansen (2005) "A Test for Superior Predictive Ability"; Romano & Wolf (2005) "Stepwise Multiple Testing".
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from mcl.metrics.bootstrap import SEED, block_length, counts
-from mcl.metrics.performance import SMALLEST, Floats
+from mcl.metrics.block_length import optimal
+from mcl.metrics.bootstrap import FEWEST_RETURNS, SEED, counts
+from mcl.metrics.performance import NORMAL, SMALLEST, Floats
 
 REPLICATES = 5000
+MOST_SERIES = 50  # whose block length is looked at; their median stands for all
+CHUNK = 512  # strategies that are resampled at a time
+ROWS = 1000  # replicates that are multiplied at a time
 
 
 @dataclass(frozen=True)
@@ -30,52 +35,118 @@ class Superior:
     upper: float
 
 
+@dataclass(frozen=True)
+class FamilyWise:
+    """`p` is the chance that the best of all that was tried shows at least the studentised mean `statistic`, if nothing has an edge.
+
+    `trials` counts the chosen series and those it was chosen from, `block` is the mean length of the resampled blocks in sessions.
+    """
+
+    p: float
+    statistic: float
+    trials: int
+    block: int
+
+
+def family_wise(
+    chosen: npt.ArrayLike,
+    others: npt.ArrayLike,
+    given_up: int = 0,
+    replicates: int = REPLICATES,
+    seed: int = SEED,
+) -> FamilyWise:
+    """The p-value of one chosen series, given all that it was chosen from: the bootstrap of the maximum of studentised means.
+
+    chosen    returns by session; NaN where it has none
+    others    (sessions × trials) of everything else that was tried, on the same sessions; the chosen one again does no harm
+    given_up  further trials without returns, which a search gave up half-way: each counts like an average one of the others
+    Trials are recentred as Hansen's consistent test has it: one that is clearly worse than nothing cannot be the best by luck, and
+    does not make the others pay for it. NaN below ten sessions or without variation. With no others it is a single test.
+    """
+    own = np.asarray(chosen, dtype=np.float64)
+    rest = np.asarray(others, dtype=np.float64).reshape(len(own), -1)
+    sample = _sample(np.column_stack([own, rest]), _block(own, rest))
+    tried = 1 + rest.shape[1] + given_up
+    if not sample.usable[0]:
+        return FamilyWise(math.nan, math.nan, tried, sample.block)
+    statistic = float(sample.statistics[0])
+    largest = np.full(replicates, -np.inf, np.float32)
+    for columns, noise in sample.noise(replicates, seed):
+        shift = np.where(sample.ruined[columns], sample.statistics[columns], 0.0)
+        np.maximum(largest, (noise + shift.astype(np.float32)).max(axis=1), out=largest)
+    p = (1 + np.count_nonzero(largest >= statistic)) / (replicates + 1)
+    extra = tried / (tried - given_up)
+    return FamilyWise(float(1 - (1 - p) ** extra), statistic, tried, sample.block)
+
+
+def after_looks(p: float, looks: int) -> float:
+    """The p-value of the best of so many independent looks at the same sessions (Šidák); one look leaves it as it is."""
+    return 1 - (1 - p) ** max(1, looks)
+
+
+def joined(tests: Sequence[tuple[float, int]], replicates: int = REPLICATES) -> float:
+    """One p-value out of several (p-value, sessions) of independent sessions: the weighted inverse normal method.
+
+    Z = sum of sqrt(T) · z(1 - p) / sqrt(sum of T). The weights are the best ones for one Sharpe ratio in all of the sessions. A
+    p-value counts no more than its bootstrap can tell, 1 / (replicates + 1) from either end. NaN when one of them is.
+    Sources: Stouffer et al. (1949); Lipták (1958) for the weights.
+    """
+    total = sum(sessions for _, sessions in tests)
+    if total <= 0 or any(math.isnan(p) for p, _ in tests):
+        return math.nan
+    least = 1 / (replicates + 1)
+    scores = [math.sqrt(sessions) * -NORMAL.inv_cdf(min(1 - least, max(least, p))) for p, sessions in tests]
+    return 1 - NORMAL.cdf(math.fsum(scores) / math.sqrt(total))
+
+
 def reality_check(returns: npt.ArrayLike, replicates: int = REPLICATES, seed: int = SEED) -> float:
     """White's p-value for the largest mean, not studentised: a quiet good strategy is invisible beside a loud lucky one."""
-    d = np.asarray(returns, dtype=np.float64)
-    if not _usable(d):
+    sample = _of(returns)
+    if not sample.usable.any():
         return math.nan
-    mean = d.mean(axis=0)
-    drawn = _means(d, replicates, seed)
-    return float(np.mean((drawn - mean).max(axis=1) >= mean.max()))
+    drawn = np.full(replicates, -np.inf)
+    for columns, noise in sample.noise(replicates, seed):
+        drawn = np.maximum(drawn, (noise * sample.deviations[columns]).max(axis=1))
+    return float(np.mean(drawn >= (sample.statistics * sample.deviations)[sample.usable].max()))
 
 
 def spa(returns: npt.ArrayLike, replicates: int = REPLICATES, seed: int = SEED) -> Superior:
     """Hansen's test for superior predictive ability, studentised by the long-run deviation of each strategy.
 
-    Constant columns are left out; NaN when fewer than two sessions or no column is left.
+    Columns that are constant or have fewer than ten sessions are left out; NaN when none is left.
     """
-    d = np.asarray(returns, dtype=np.float64)
-    kept = np.flatnonzero(np.ptp(d, axis=0) > SMALLEST) if len(d) > 1 else np.empty(0, np.int64)
-    if not len(kept):
+    sample = _of(returns)
+    if not sample.usable.any():
         return Superior(math.nan, -1, math.nan, math.nan, math.nan)
-    d = d[:, kept]
-    n, mean = len(d), d.mean(axis=0)
-    omega = long_run_deviation(d)
-    studentised = math.sqrt(n) * mean / omega
-    statistic = max(0.0, float(studentised.max()))
-    drawn = _means(d, replicates, seed)
-    bar = -omega / math.sqrt(n) * math.sqrt(2 * math.log(math.log(n))) if n > 2 else -omega
-    recentred = {"lower": np.maximum(mean, 0.0), "consistent": np.where(mean >= bar, mean, 0.0), "upper": mean}
-    p = {name: _share(drawn, g, statistic) for name, g in recentred.items()}
-    return Superior(statistic, int(kept[studentised.argmax()]), **p)
+    studentised = np.where(sample.usable, sample.statistics, -np.inf)
+    best = int(studentised.argmax())
+    statistic = max(0.0, float(studentised[best]))
+    shifts = {
+        "lower": np.minimum(sample.statistics, 0.0),
+        "consistent": np.where(sample.ruined, sample.statistics, 0.0),
+        "upper": np.zeros(len(studentised)),
+    }
+    largest = {name: np.zeros(replicates) for name in shifts}
+    for columns, noise in sample.noise(replicates, seed):
+        for name, shift in shifts.items():
+            largest[name] = np.maximum(largest[name], (noise + shift[columns]).max(axis=1))
+    p = {name: float(np.mean(drawn >= statistic)) for name, drawn in largest.items()}
+    return Superior(statistic, best, **p)
 
 
 def stepm(returns: npt.ArrayLike, size: float = 0.05, replicates: int = REPLICATES, seed: int = SEED) -> list[int]:
     """Columns that beat zero with a family-wise error of `size`: found ones are set aside and the rest is tested again."""
-    d = np.asarray(returns, dtype=np.float64)
-    if not _usable(d):
+    sample = _of(returns)
+    open_ = sample.usable.copy()
+    if not open_.any():
         return []
-    open_ = np.ptp(d, axis=0) > SMALLEST
-    n, mean = len(d), d.mean(axis=0)
-    omega = np.where(open_, long_run_deviation(d), 1.0)
-    studentised = math.sqrt(n) * mean / omega
-    drawn = _means(d, replicates, seed)
-    noise = (drawn - mean) / _own_deviation(drawn)
-    found = np.zeros(d.shape[1], bool)
+    noise = np.full((replicates, len(open_)), -np.inf, np.float32)
+    for columns, drawn in sample.noise(replicates, seed):
+        noise[:, columns] = drawn
+    found = np.zeros(len(open_), bool)
     while open_.any():
         critical = np.quantile(noise[:, open_].max(axis=1), 1 - size)
-        beaten = open_ & (studentised > critical)
+        beaten = open_ & (sample.statistics > critical)
         if not beaten.any():
             break
         found |= beaten
@@ -83,21 +154,22 @@ def stepm(returns: npt.ArrayLike, size: float = 0.05, replicates: int = REPLICAT
     return [int(i) for i in np.flatnonzero(found)]
 
 
-def long_run_deviation(returns: Floats) -> Floats:
+def long_run_deviation(returns: Floats, block: int) -> Floats:
     """Square root of T · Var(mean) of each column under the stationary bootstrap, from its kernel over the autocovariances.
 
     kappa(i) = (1 - i/T)(1 - 1/b)^i + (i/T)(1 - 1/b)^(T - i). Lags beyond the kernel's weight of 1e-4 are left out. Never below the
     plain deviation: among many strategies the largest ratio is otherwise one whose dependence was underestimated by accident.
     """
-    n = len(returns)
-    keep = 1.0 - 1.0 / block_length(n)
-    centred = returns - returns.mean(axis=0)
-    variance = (centred**2).mean(axis=0)
+    present = ~np.isnan(returns)
+    count = np.maximum(present.sum(axis=0), 1)
+    centred = np.where(present, returns - np.nansum(returns, axis=0) / count, 0.0)
+    n, keep = len(returns), 1.0 - 1.0 / block
+    variance = (centred**2).sum(axis=0) / count
     lags = min(n - 1, math.ceil(math.log(1e-4) / math.log(keep))) if keep > 0 else 0
     total = variance.copy()
     for i in range(1, lags + 1):
         weight = (1 - i / n) * keep**i + (i / n) * keep ** (n - i)
-        total += 2 * weight * (centred[:-i] * centred[i:]).sum(axis=0) / n
+        total += 2 * weight * (centred[:-i] * centred[i:]).sum(axis=0) / count
     return np.asarray(np.sqrt(np.maximum(total, variance)))
 
 
@@ -117,23 +189,72 @@ def random_entry(position: npt.ArrayLike, change_usd: npt.ArrayLike) -> float:
     return float(np.mean(earned >= earned[0] - tolerance))
 
 
-def _usable(d: Floats) -> bool:
-    return d.ndim == 2 and len(d) > 2 and d.shape[1] > 0 and bool((np.ptp(d, axis=0) > SMALLEST).any())
+@dataclass(frozen=True)
+class _Sample:
+    """Returns with their studentised means, and the resampled noise about them.
+
+    statistics  sqrt(T) · mean / long-run deviation by column, T its own sessions; 0 where it is not usable
+    deviations  standard error of each mean: long-run deviation / sqrt(T)
+    ruined      so far below zero that it cannot be the best by luck: under -sqrt(2 log log T)
+    """
+
+    returns: Floats
+    block: int
+    usable: npt.NDArray[np.bool_]
+    statistics: Floats
+    deviations: Floats
+    ruined: npt.NDArray[np.bool_]
+
+    def noise(self, replicates: int, seed: int) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+        """(columns, (replicates × columns) resampled means about their own, each with a deviation of one), some columns at a time.
+
+        A resampled mean that is divided by its own deviation is not quieter than chance: blocks are centred on the sample, and their
+        means spread a little less than the means of new samples would. A trial with gaps is resampled with its gaps.
+        """
+        columns = np.flatnonzero(self.usable)
+        drawn = counts(len(self.returns), self.block, replicates, seed)
+        for start in range(0, len(columns), CHUNK):
+            some = columns[start : start + CHUNK]
+            yield some, _noise(self.returns[:, some], drawn)
 
 
-def _means(d: Floats, replicates: int, seed: int) -> Floats:
-    """(replicates × strategies) means of resampled sessions."""
-    drawn = counts(len(d), block_length(len(d)), replicates, seed)
-    means: Floats = drawn.astype(np.float64) @ d / len(d)
-    return means
+def _of(returns: npt.ArrayLike) -> _Sample:
+    d = np.asarray(returns, dtype=np.float64)
+    d = d.reshape(len(d), -1) if d.ndim else np.empty((0, 0))
+    return _sample(d, _block(np.empty(0), d))
 
 
-def _share(drawn: Floats, centre: Floats, statistic: float) -> float:
-    noise = np.maximum(0.0, ((drawn - centre) / _own_deviation(drawn)).max(axis=1))
-    return float(np.mean(noise >= statistic)) if statistic > 0 else 1.0
+def _sample(returns: Floats, block: int) -> _Sample:
+    present = ~np.isnan(returns)
+    sessions = present.sum(axis=0)
+    high = np.max(np.where(present, returns, -np.inf), axis=0, initial=-np.inf)
+    low = np.min(np.where(present, returns, np.inf), axis=0, initial=np.inf)
+    usable = (sessions >= FEWEST_RETURNS) & (high - low > SMALLEST)
+    count = np.maximum(sessions, 1)
+    deviation = np.where(usable, long_run_deviation(returns, block), 1.0) / np.sqrt(count)
+    statistics = np.where(usable, np.nansum(returns, axis=0) / count / deviation, 0.0)
+    bar = np.sqrt(2 * np.log(np.log(np.maximum(sessions, FEWEST_RETURNS))))
+    return _Sample(returns, block, usable, statistics, deviation, statistics < -bar)
 
 
-def _own_deviation(drawn: Floats) -> Floats:
-    """Of the resampled means. It is a little below omega / sqrt(T): blocks are centred on the sample; the noise must not be quieter."""
-    spread = drawn.std(axis=0)
-    return np.where(spread > 0, spread, 1.0)
+def _noise(returns: Floats, drawn: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
+    present = ~np.isnan(returns)
+    centre = np.nansum(returns, axis=0) / present.sum(axis=0)
+    scale = np.nanstd(returns, axis=0)
+    centred = np.where(present, (returns - centre) / scale, 0.0).astype(np.float32)
+    gaps = None if present.all() else present.astype(np.float32)
+    out = np.empty((len(drawn), returns.shape[1]), np.float32)
+    for start in range(0, len(drawn), ROWS):
+        rows = drawn[start : start + ROWS].astype(np.float32)
+        sums = rows @ centred
+        out[start : start + ROWS] = sums / (len(returns) if gaps is None else np.maximum(rows @ gaps, 1.0))
+    spread = out.std(axis=0)
+    out /= np.where(spread > 0, spread, 1.0)
+    return out
+
+
+def _block(own: Floats, others: Floats) -> int:
+    """Sessions of a block for all strategies together: the larger of that of the chosen one and the median of some of the others."""
+    few = others[:, np.unique(np.linspace(0, others.shape[1] - 1, MOST_SERIES).astype(int))] if others.size else others[:, :0]
+    lengths = [optimal(column) for column in few.T]
+    return max(1, round(max(optimal(own), float(np.median(lengths)) if lengths else 1.0)))

@@ -24,7 +24,7 @@ def test_the_three_p_values_are_ordered() -> None:
     returns = rng.normal(size=(400, 8)) + np.linspace(-0.3, 0.12, 8)
     found = spa(returns, 2000)
     assert found.lower <= found.consistent <= found.upper
-    assert found.best == int((returns.mean(axis=0) / long_run_deviation(returns)).argmax())
+    assert found.best == int((returns.mean(axis=0) / long_run_deviation(returns, 1)).argmax())
 
 
 def test_a_quiet_good_one_is_seen_beside_a_loud_lucky_one() -> None:
@@ -47,8 +47,8 @@ def test_stepwise_finds_the_good_ones_and_no_others() -> None:
 def test_long_run_deviation_of_dependent_returns() -> None:
     noise = np.random.default_rng(5).normal(size=(20_000, 1))
     moving = np.asarray(noise[1:] + 0.5 * noise[:-1])
-    assert long_run_deviation(noise)[0] == pytest.approx(1.0, abs=0.06)
-    assert long_run_deviation(moving)[0] == pytest.approx(1.5, abs=0.12)  # sqrt(1 + 0.25 + 2 * 0.5)
+    assert long_run_deviation(noise, 28)[0] == pytest.approx(1.0, abs=0.06)
+    assert long_run_deviation(moving, 28)[0] == pytest.approx(1.5, abs=0.12)  # sqrt(1 + 0.25 + 2 * 0.5)
 
 
 def test_timing_is_judged_against_every_rotation() -> None:
