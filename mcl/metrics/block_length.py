@@ -40,7 +40,8 @@ def optimal(returns: npt.ArrayLike) -> float:
     longest = math.ceil(min(3.0 * math.sqrt(n), n / 3.0))
     if spectrum == 0:
         return float(longest)
-    return min(float(longest), (slope * slope / (spectrum * spectrum) * n) ** (1 / 3))
+    length = math.pow(slope * slope / (spectrum * spectrum) * n, 1 / 3)
+    return min(float(longest), length)
 
 
 def _autocorrelations(centred: Floats, most: int) -> Floats:
