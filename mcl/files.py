@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from mcl.errors import ConfigError, StoreError
 
 MOST_NODES = 100_000  # values of one YAML document, every use of an alias counted
 LARGEST_YAML = 4_000_000  # characters
+PLAIN_NAME = re.compile(r"\w[\w .,+=@-]{0,199}")  # no separator, and no dot at the beginning
 GLANCE_SEC = 0.5  # `is_locked` holds a lock for a moment: a wait of this length tells it from an owner
 RETRY_SEC = 0.02  # at most, at random: two that ask again and again do not meet for ever
 _asking = threading.Lock()  # threads of one process ask one after the other
@@ -44,6 +46,51 @@ def kept(name: str) -> Path | None:
     """A file of the project's cache, which anybody may delete; None outside a project."""
     home = root()
     return home / ".cache" / name if (home / "conf" / "backtest.yaml").is_file() else None
+
+
+def below(folder: Path, *names: str, ending: str = "") -> Path:
+    """The path of `names` below `folder`, the last with `ending`. Every name that becomes a part of a path comes through here.
+
+    ConfigError for a name that could lead elsewhere: an absolute path, a step up, a separator, a hidden file.
+    """
+    for name in names:
+        plain_name(name)
+    return folder.joinpath(*names[:-1], f"{names[-1]}{ending}")
+
+
+def plain_name(name: str) -> str:
+    """`name` when it can be a part of a path; ConfigError with a name that can."""
+    if not PLAIN_NAME.fullmatch(name):
+        nearest = re.sub(r"\W+", "_", name).strip("_")[:50] or "mine"
+        raise ConfigError(
+            f"{name[:200]!r} cannot name a file or a folder: use letters, digits, spaces and _ . , + = @ -, a letter or digit first",
+            f"for instance {nearest!r}",
+        )
+    return name
+
+
+def private_folder(folder: Path) -> Path:
+    """Make a folder, and those above it that are missing, that only this user can enter; one that is there is closed to others."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+    mode = folder.stat()
+    if mode.st_uid == os.getuid() and mode.st_mode & 0o077:
+        folder.chmod(0o700)
+    return folder
+
+
+def private_file(path: Path) -> Path:
+    """Make an empty file that only this user can read, whatever the umask; one that is there stays as it is.
+
+    SQLite gives the files beside a database the rights of the database.
+    """
+    if not path.exists():
+        if not path.parent.exists():
+            private_folder(path.parent)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+    return path
 
 
 def write_whole(path: Path, content: bytes) -> None:

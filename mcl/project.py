@@ -47,7 +47,7 @@ def _fill(made: Path) -> None:
         promoted.unlink()  # of the project that was copied
     shutil.copytree(_carried("experiments"), made / "experiments", ignore=LEFT_OUT)
     shutil.copyfile(_carried("env.example"), made / ".env.example")
-    (made / "mlruns").mkdir()
+    (made / "mlruns").mkdir(mode=0o700)
     (made / "mlruns" / ".gitkeep").touch()
     (made / ".gitignore").write_text(GITIGNORE)
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from mcl import venue
+from mcl import files, venue
 from mcl.strict import Day, Strict, Ticks
 
 Interval = Literal["1m", "5m", "15m", "30m", "1h", "session"]
 WINDOW = r"(?:(Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)"
 Window = Annotated[str, Field(pattern=f"^{WINDOW}$")]  # New York: "09:00-14:30" every day, "Wed 10:25-10:40" on one
+Study = Annotated[str, AfterValidator(files.plain_name)]  # becomes a folder of artifacts
 
 
 # ---------------------------------------------------------------------------------------------------------------- data
@@ -347,7 +348,7 @@ class Config(Strict):
     broker: Broker = Broker()
     capital_usd: float = Field(25_000.0, gt=0)
     seed: int = Field(0, ge=0)
-    study: str = "mcl"  # the MLflow experiment that runs are filed under
+    study: Study = "mcl"  # the MLflow experiment that runs are filed under
     notes: str = ""
 
     @model_validator(mode="after")

@@ -31,7 +31,7 @@ import numpy.typing as npt
 
 from mcl import config
 from mcl.errors import StoreError
-from mcl.files import LockHeld, locked, write_whole
+from mcl.files import LockHeld, below, locked, write_whole
 from mcl.metrics import overfit
 from mcl.metrics.performance import SESSIONS_PER_YEAR, Floats, moments
 
@@ -238,7 +238,7 @@ def _home(root: Path) -> Path:
 
 def _folder(root: Path, where: Place) -> Path:
     slug = re.sub(r"[^\w.=-]+", "_", where.market)
-    return _home(root) / where.family / f"{slug}-{config.digest(where.market)[:8]}"
+    return below(_home(root), where.family, f"{slug}-{config.digest(where.market)[:8]}")
 
 
 def _folders(root: Path, where: Place | None) -> list[Path]:

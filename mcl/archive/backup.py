@@ -20,6 +20,7 @@ import zstandard
 from mcl import __version__, steps
 from mcl.archive import MANIFEST, PARTS, SQLITE, Manifest, Member
 from mcl.errors import StoreError
+from mcl.files import private_file
 
 NEVER = (".lock", ".sock", "-wal", "-shm", "-journal")  # of a process, or of a database that is copied by its own means
 FETCHED = Path("mlruns") / "served"  # copies of what a server holds
@@ -46,8 +47,7 @@ def backup(root: Path, target: Path | None = None, *, data: bool = False) -> Bac
         )
     partial = path.with_name(f"{path.name}.part-{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("xb") as file:
+        with private_file(partial).open("wb") as file:
             members = _write(file, root, parts, now)
             file.flush()
             os.fsync(file.fileno())

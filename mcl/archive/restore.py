@@ -25,10 +25,11 @@ import zstandard
 from mcl import steps
 from mcl.archive import FORMAT, MANIFEST, PARTS, Manifest, Member, is_part
 from mcl.errors import StoreError
-from mcl.files import is_running, write_whole
+from mcl.files import is_running, private_folder, write_whole
 from mcl.live.control import running
 
 PLAN = ".restore-plan.json"
+PRIVATE = ("mlruns", "live")  # what only the user may read
 CHUNK = 1 << 20
 LARGEST_MANIFEST = 1 << 28
 MOST_FILES = 5_000_000
@@ -196,8 +197,12 @@ def _take(archive: Path, entry: tarfile.TarInfo, content: IO[bytes], into: Path 
     if entry.size + SPARE_BYTES > shutil.disk_usage(into).free:
         raise StoreError(f"{archive}: no space for {entry.name} ({entry.size / 1e9:.1f} GB)", "free space; nothing was changed")
     target = into / entry.name
+    private = entry.name.split("/")[0] in PRIVATE
+    if private:
+        private_folder(target.parent)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("xb") as file:
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
+    with os.fdopen(descriptor, "wb") as file:
         while piece := content.read(CHUNK):
             digest.update(piece)
             file.write(piece)

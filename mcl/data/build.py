@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +20,7 @@ from mcl.data import front, store
 from mcl.data.bars import Bars
 from mcl.data.table import Table
 from mcl.errors import DataError, nearest
+from mcl.files import below
 
 _TOLD = ("synthetic", "request", "counts", "conditions", "facts")
 
@@ -66,8 +68,8 @@ def dataset_folder(raw: Raw, data: schema.Data, root: Path) -> Path:
 
 
 def _folder(raw: Raw, made_from: list[dict[str, Any]], data: schema.Data, root: Path) -> Path:
-    below = data.folder if isinstance(data, schema.SyntheticData | schema.DatabentoData) else "data"
-    return root / below / f"{raw.label}-{store.key(made_from, raw.request)[:12]}"
+    home = data.folder if isinstance(data, schema.SyntheticData | schema.DatabentoData) else "data"
+    return below(root / home, f"{raw.label}-{store.key(made_from, raw.request)[:12]}")
 
 
 def bars(stored: store.Dataset, data: schema.Data) -> Bars:
@@ -137,7 +139,7 @@ def raw_input(data: schema.Data, root: Path) -> Raw:
 
             path = existing(data.path, root)
             request = data.model_dump(mode="json", include={"source", "instrument", "interval", "columns", "stamped_at", "timezone"})
-            return Raw(f"csv-{path.stem}"[:60], path.parent, [path], request, partial(csv.table, path, data))
+            return Raw(_label(f"csv-{path.stem}"), path.parent, [path], request, partial(csv.table, path, data))
         case schema.LeanData():
             from mcl.data import lean
 
@@ -155,12 +157,17 @@ def _synthetic(data: schema.SyntheticData, root: Path) -> Raw:
     return replace(raw, label=f"synthetic-{data.world}-seed{data.seed}")
 
 
+def _label(text: str) -> str:
+    """A file may be called anything; what is made of it has a plain name."""
+    return re.sub(r"[^\w .,+=@-]", "_", text)[:60]
+
+
 def _dbn(path: Path, instrument: str, request: dict[str, Any]) -> Raw:
     from mcl.data import raw
 
     found = raw.files(path)
     request = request | {"instrument": instrument, "schemas": sorted(found)}
-    label = f"{instrument.lower()}-{path.name.split('.')[0]}"[:60]
+    label = _label(f"{instrument.lower()}-{path.name.split('.')[0]}")
     paths = [p for paths in found.values() for p in paths] + raw.conditions(path)
     base = path if path.is_file() or all(p.is_relative_to(path) for p in paths) else path.parent
     return Raw(label, base, paths, request, partial(raw.table, path, instrument))

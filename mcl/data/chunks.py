@@ -15,6 +15,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from mcl import calendar
 from mcl.errors import DataError, nearest
+from mcl.files import plain_name
 
 # How much one request asks for, and how much one batch job does.
 _EVERY = {
@@ -56,7 +57,7 @@ class Chunk:
 
 
 def folder_name(symbol: str) -> str:
-    return symbol.replace(".", "_")
+    return plain_name(symbol.replace(".", "_"))
 
 
 def symbology(symbol: str) -> str:

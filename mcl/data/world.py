@@ -32,7 +32,7 @@ from mcl.data import blemish, curve, dbn, synthetic
 from mcl.data.contracts import NOTICE, WATERMARK
 from mcl.data.synthetic import LISTED, SESSION_SD, Edge, Tape
 from mcl.errors import DataError, StoreError
-from mcl.files import write_whole
+from mcl.files import below, write_whole
 from mcl.market import MCL, Contract
 from mcl.schema import SyntheticData
 
@@ -64,7 +64,7 @@ def generate(
     """
     parameters = _parameters(spec, first, last) | ({"blemishes": list(blemishes)} if blemishes else {})
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:12]
-    home = Path(folder) / "synthetic" / f"{spec.world}-{spec.seed}-{digest}"
+    home = below(Path(folder) / "synthetic", f"{spec.world}-{spec.seed}-{digest}")
     if _is_whole(home, parameters):
         return home
     part = home.with_name(f"{home.name}.part-{uuid.uuid4().hex[:8]}")

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from mcl.errors import LiveError, MclError, nearest
-from mcl.files import LockHeld, is_locked, locked
+from mcl.files import LockHeld, below, is_locked, locked, private_folder
 from mcl.live.shown import shown
 from mcl.live.status import Command
 from mcl.live.visits import Visits
@@ -43,7 +43,7 @@ REQUESTS = ("status", "watch", *COMMANDS)
 
 def folder_of(root: Path, alias: str) -> Path:
     """Where the sessions of an alias keep their journals, their log and their socket."""
-    return root / "live" / alias
+    return below(root / "live", alias)
 
 
 # ------------------------------------------------------------------------------------------------------------ the session's side
@@ -52,6 +52,7 @@ def folder_of(root: Path, alias: str) -> Path:
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Hold the alias: LiveError when another living process does."""
+    private_folder(folder)
     try:
         with locked(folder / LOCK):
             yield
@@ -62,7 +63,7 @@ def alone(folder: Path) -> Iterator[None]:
 @asynccontextmanager
 async def listening(watch: Watch, folder: Path) -> AsyncIterator[None]:
     """Answer on the socket of `folder` for as long as the block runs. The caller holds `alone(folder)`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     path = folder / NAME
     path.unlink(missing_ok=True)  # of a session that was killed
     visits = _Visits(watch)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mcl.errors import LiveError
+from mcl.files import private_file
 
 Kind = Literal["begin", "bar", "decision", "armed", "order", "protect", "sent", "fill", "roll", "adopt", "command", "state", "alert"]
 LOOSE = frozenset({"bar", "decision", "sent", "alert"})  # need not wait for the disk: a decision without an order has sent nothing
@@ -67,8 +68,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, isolation_level=None)
+            self._connection = sqlite3.connect(private_file(path), isolation_level=None)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA wal_autocheckpoint=0")
             self._sync("FULL")

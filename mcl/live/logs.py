@@ -10,12 +10,14 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from mcl.files import private_file, private_folder
 from mcl.redact import redacted
 
 NAME = "log.jsonl"
@@ -28,9 +30,9 @@ about = structlog.contextvars.bound_contextvars  # with about(ref=…): …
 @contextmanager
 def logged(folder: Path, **whose: Any) -> Iterator[None]:
     """While the block runs, lines from INFO on go to the file of `folder` as well, and each says `whose` it is."""
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     before = structlog.get_config()
-    file = RotatingFileHandler(folder / NAME, maxBytes=BYTES, backupCount=KEPT, encoding="utf-8", delay=True)
+    file = _PrivateFile(folder / NAME, maxBytes=BYTES, backupCount=KEPT, encoding="utf-8", delay=True)
     bridge = _Bridge()
     try:
         structlog.configure(
@@ -44,6 +46,14 @@ def logged(folder: Path, **whose: Any) -> Iterator[None]:
     finally:
         structlog.configure(**before)
         file.close()
+
+
+class _PrivateFile(RotatingFileHandler):
+    """Each file of the log can be read by this user alone."""
+
+    def _open(self) -> TextIOWrapper:
+        private_file(Path(self.baseFilename))
+        return super()._open()
 
 
 def _naming(whose: dict[str, Any]) -> Any:

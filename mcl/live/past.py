@@ -11,6 +11,7 @@ from typing import Any
 from mcl.engine.why import LIMIT_OF
 from mcl.errors import LiveError, nearest
 from mcl.files import plain_yaml
+from mcl.live.control import folder_of
 from mcl.live.journal import Entry, Kind, read
 from mcl.live.status import State
 from mcl.promote.place import FIRST_LINE, path_of
@@ -27,7 +28,7 @@ def aliases(root: Path) -> list[str]:
 
 def last_journal(root: Path, alias: str) -> Path:
     """The journal that was written to last. LiveError: nothing was ever traded under this name."""
-    found = list((root / "live" / alias).glob("*.sqlite"))
+    found = list(folder_of(root, alias).glob("*.sqlite"))
     if not found:
         known = aliases(root)
         raise LiveError(f"no session of {alias!r} was ever traded here: {nearest(alias, known)}", f"mcl live {alias} starts one")

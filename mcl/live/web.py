@@ -21,7 +21,8 @@ from mcl.network import is_loopback
 
 HEAD_BYTES, BODY_BYTES = 16 * 1024, 4 * 1024
 PATIENCE_SEC = 10.0  # for a request to arrive whole
-MOST_VISITORS = 64
+MOST_VISITORS = 64  # at a time, of pages and answers
+MOST_STREAMS = 64  # open event streams; they do not count as visitors
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 SAFE_HEADERS = {
     "Cache-Control": "no-store",
@@ -85,11 +86,12 @@ class _Visits:
     def __init__(self, handler: Handler, only_local: bool) -> None:
         self._handler, self._only_local = handler, only_local
         self._open = Visits()
+        self._streams = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with self._open.one():
             try:
-                await _write(writer, await self._reply(reader))
+                await self._answer(reader, writer)
                 writer.close()
                 await writer.wait_closed()
             except (ConnectionError, asyncio.CancelledError, TimeoutError):
@@ -98,9 +100,25 @@ class _Visits:
     async def end(self) -> None:
         await self._open.end()
 
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reply = await self._reply(reader)
+        if isinstance(reply.body, bytes):
+            async with asyncio.timeout(PATIENCE_SEC):  # who does not read the answer makes room for others
+                await _write(writer, reply)
+            return
+        if self._streams >= MOST_STREAMS:
+            await reply.body.aclose()
+            await _write(writer, _refusal(_Refused(HTTPStatus.SERVICE_UNAVAILABLE)))
+            return
+        self._streams += 1
+        try:
+            await _write(writer, reply)
+        finally:
+            self._streams -= 1
+
     async def _reply(self, reader: asyncio.StreamReader) -> Reply:
         try:
-            if len(self._open) > MOST_VISITORS:
+            if len(self._open) - self._streams > MOST_VISITORS:
                 raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE)
             async with asyncio.timeout(PATIENCE_SEC):  # wait_for of Python 3.11 can swallow a cancellation
                 request = await _read(reader)
@@ -108,7 +126,11 @@ class _Visits:
                 raise _Refused(HTTPStatus.MISDIRECTED_REQUEST)
             return await self._handler(request)
         except _Refused as refused:
-            return Reply(f"{refused.status.value} {refused.status.phrase}\n".encode(), status=refused.status.value)
+            return _refusal(refused)
+
+
+def _refusal(refused: _Refused) -> Reply:
+    return Reply(f"{refused.status.value} {refused.status.phrase}\n".encode(), status=refused.status.value)
 
 
 async def _read(reader: asyncio.StreamReader) -> Request:

@@ -15,6 +15,7 @@ from mcl.data.load import load
 from mcl.engine.backtest import plan, simulate
 from mcl.engine.result import Result
 from mcl.errors import StoreError
+from mcl.files import private_file
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,7 @@ def record(root: Path, run_id: str, fingerprint: str) -> int:
     path = ledger(root)
     entry = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "run_id": run_id, "fingerprint": fingerprint}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
+        with private_file(path).open("ab") as file:
             file.write(json.dumps(entry).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from mcl.errors import PromotionError
+from mcl.files import below
 
 MODEL = "mcl"  # one registered model, so that an alias names one version and no other
 PREVIOUS = "previous"  # the alias of the version that the name which moved last had before
@@ -16,7 +17,7 @@ RESERVED = (PREVIOUS, "latest", *STAGES)  # MLflow has its own idea of `latest`
 
 
 def path_of(name: str, root: Path) -> Path:
-    return root / "conf" / "promoted" / f"{name}.yaml"
+    return below(root / "conf" / "promoted", name, ending=".yaml")
 
 
 def first_line(name: str, version: int, content: str) -> str:

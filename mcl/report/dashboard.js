@@ -196,6 +196,7 @@
       if (was && state.running === false) remember();
     });
     source.addEventListener("beat", () => { heard = Date.now(); ages(); });
+    source.onerror = () => { if (source.readyState === EventSource.CLOSED) setTimeout(listen, 5000); }; // as many pages are open as may be
   };
   const remember = async () => {
     const answer = await fetch("record?name=" + encodeURIComponent(name));

@@ -14,6 +14,7 @@ from typing import IO, Any
 from optuna.storages.journal import BaseJournalBackend
 
 from mcl.errors import StoreError
+from mcl.files import private_file
 
 _encoded = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -26,8 +27,7 @@ class Lines:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
+        self._path = private_file(path)
         self._read, whole = scanned(path)
         self._file: IO[bytes] = path.open("ab")
         self._file.truncate(whole)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mcl.errors import StoreError, nearest
-from mcl.files import LockHeld, is_locked, locked, write_whole
+from mcl.files import LockHeld, below, is_locked, locked, write_whole
 
 SHOWN = 8  # sweeps that an error lists
 
@@ -30,7 +30,7 @@ class Place:
     sweep_id: str
 
     def file(self, kind: str) -> Path:
-        return self.folder / f"{self.sweep_id}.{kind}"
+        return below(self.folder, self.sweep_id, ending=f".{kind}")
 
     @contextmanager
     def claimed(self) -> Iterator[None]:

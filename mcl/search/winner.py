@@ -10,7 +10,7 @@ import numpy as np
 
 from mcl import config, runs, schema
 from mcl.errors import EngineError
-from mcl.files import write_whole
+from mcl.files import below, write_whole
 from mcl.search import region
 from mcl.search import space as spaces
 from mcl.search.frozen import Frozen
@@ -48,7 +48,7 @@ def crowned(frozen: Frozen, board: Board, ledger: Ledger, store: Store, sweep_id
 
 def export(composed: config.Composed, params: Mapping[str, Any], root: Path, name: str, sweep_id: str, run_id: str) -> Path:
     """Write experiments/NAME_best.yaml: `mcl backtest experiment=NAME_best` is this point of the search, which is checked here."""
-    path = root / "experiments" / f"{name}_best.yaml"
+    path = below(root / "experiments", name, ending="_best.yaml")
     run = config.run_config(spaces.overlay(composed.raw, params))
     write_whole(path, experiment(composed, params, name, f"Sweep {sweep_id}{run_id and f', run {run_id}'}."))
     again = config.compose("backtest", [f"experiment={name}_best"]).config

@@ -22,7 +22,7 @@ import numpy as np
 
 from mcl.data.bars import Bars, Floats
 from mcl.errors import ConfigError, MclError, in_words
-from mcl.files import root
+from mcl.files import below, root
 from mcl.jit import own_cache
 from mcl.sources import File, local
 from mcl.strategy.indicators import TOLERANCE
@@ -56,7 +56,7 @@ def _refuse_namesake(home: str | None, here: str, name: str) -> None:
 
 def load(name: str) -> type[Strategy]:
     """The class in experiments/strategies/NAME.py; ConfigError with the place when the file does not hold one."""
-    path = folder() / f"{name}.py"
+    path = below(folder(), name, ending=".py")
     return _loaded(path, path.stat().st_mtime_ns, name)
 
 
@@ -71,7 +71,7 @@ def files(strategy: Mapping[str, Any]) -> dict[str, File]:
     project = root().resolve()
     found: dict[str, File] = {}
     for name in filter(str.isidentifier, sorted(names_in(strategy))):
-        path = folder() / f"{name}.py"
+        path = below(folder(), name, ending=".py")
         if path.is_file():
             there = local(path, project)
             found[f"experiments/strategies/{name}.py"] = there.pop(path)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mcl.errors import StoreError, nearest
+from mcl.files import below
 from mcl.tracking import bulk, clean, machine
 from mcl.tracking.door import Door, cannot_write
 from mcl.tracking.filing import NOTE, Dataset, filed, linked, plain
@@ -241,7 +242,7 @@ class Store:
         if study not in self._ids:
             client = self.door.client
             found = client.get_experiment_by_name(study)
-            location = (self.folder / "artifacts" / study).as_uri() if self.uri.startswith("sqlite:///") else None
+            location = below(self.folder / "artifacts", study).as_uri() if self.uri.startswith("sqlite:///") else None
             self._ids[study] = str(found.experiment_id if found else client.create_experiment(study, artifact_location=location, tags=KIND))
         return self._ids[study]
 

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlparse
 
 from mcl import config
 from mcl.errors import StoreError
+from mcl.files import private_file, private_folder
 from mcl.tracking import bulk, machine, schema
 
 if TYPE_CHECKING:
@@ -48,11 +49,16 @@ class Door:
     def client(self) -> MlflowClient:
         with self.refusals(str(self.folder)):
             if self.uri.startswith("sqlite:///"):
-                self.folder.mkdir(parents=True, exist_ok=True)
-                machine.use_wal(Path(self.uri.removeprefix("sqlite:///")))
+                machine.use_wal(self.made())
             from mlflow import MlflowClient
 
             return MlflowClient(self.uri, registry_uri=self.uri)
+
+    def made(self) -> Path:
+        """The database of a local store; one that is new belongs to this user alone."""
+        if not self.database.exists():
+            private_folder(self.database.resolve().parent)
+        return private_file(self.database)
 
     @property
     def database(self) -> Path:

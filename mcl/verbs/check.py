@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcl import config, schema, screen, steps
 from mcl.errors import ConfigError
+from mcl.files import below
 
 if TYPE_CHECKING:
     from mcl.data.costs import Measured
@@ -37,7 +38,7 @@ def _page(health: Health) -> Path:
     mark = watermark(health.bars) if health.bars is not None else ""
     if not mark and health.table is not None and health.table.synthetic:
         mark = "SYNTHETIC DATA — not a market result"
-    path = config.root() / "data" / "health" / f"{health.label}.html"
+    path = below(config.root() / "data" / "health", health.label, ending=".html")
     write_whole(path, health_page(health, title=f"Data check of {health.label}", synthetic=mark).encode())
     return path
 
@@ -69,7 +70,7 @@ def costs(args: Namespace) -> int:
         "config": None,
     }
     if args.name:
-        path = config.conf_dir() / "costs" / f"{_plain_name(args.name)}.yaml"
+        path = below(config.conf_dir() / "costs", _plain_name(args.name), ending=".yaml")
         measuring.write(path, measured, sizes[0], composed.costs.side_usd)
         answer["config"] = str(path)
     screen.answer(answer, lambda: _show_costs(measured, answer))

@@ -8,6 +8,7 @@ from typing import Any
 
 from mcl import config, screen, steps
 from mcl.errors import ConfigError, LiveError
+from mcl.files import below
 from mcl.tracking import Store
 
 
@@ -162,7 +163,7 @@ def report(args: Namespace) -> int:
     if entry.wrong:
         raise LiveError(entry.wrong, "promote the run again")
     view = _view(args.name, entry)
-    page = config.root() / "mlruns" / "registry" / f"{args.name}-v{entry.stored.version}.html"
+    page = below(config.root() / "mlruns" / "registry", f"{args.name}-v{entry.stored.version}", ending=".html")
     write_whole(page, registry_page(view).encode())
     data = {"name": args.name, "version": entry.stored.version, "outside": view.outside, "sentence": view.sentence, "report": page}
     screen.answer(data, lambda: screen.say(f"{view.sentence} · page {page}"))
@@ -211,9 +212,10 @@ def _lived(session: Any) -> Any:
 
 def rollback(args: Namespace) -> int:
     from mcl.promote import moves
+    from mcl.promote.place import path_of
 
     move = moves.rollback(args.name, args.because, store=Store(), root=config.root())
-    data = vars(move) | {"path": config.root() / "conf" / "promoted" / f"{move.name}.yaml"}
+    data = vars(move) | {"path": path_of(move.name, config.root())}
     screen.answer(data, lambda: screen.say(f"{move.name} is version {move.version} again, was {move.before} · {data['path']} · commit it"))
     return 0
 

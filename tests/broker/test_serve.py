@@ -23,6 +23,7 @@ from tws_harness import RawClient, order_request, run, walk
 from mcl import calendar, schema
 from mcl.broker.ib import IBBroker
 from mcl.broker.tws import SimulatedTWS, stored
+from mcl.broker.tws.control import Control, ask
 from mcl.broker.tws.walk import tapes as walk_tapes
 from mcl.cli import main
 from mcl.market import MCL
@@ -195,3 +196,26 @@ def test_the_clock_of_today_is_that_of_this_machine_however_long_loading_took() 
             assert abs(tws.player.now() - time.time_ns()) < 2 * NS
 
     run(main())
+
+
+def test_a_page_in_a_browser_cannot_command_it(tmp_path: Path) -> None:
+    """What a form or a script of a page can send to the control port: a request whose body is a command."""
+    body = b'{"do": "stop"}\n{"do": "fault", "name": "disconnect"}\n'
+    head = b"Host: 127.0.0.1\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % len(body)
+
+    async def attacked() -> tuple[list[bytes], dict[str, Any], bool]:
+        async with SimulatedTWS(walk(7, 10, 10), stepped=True) as tws, Control(tws) as control:
+            answers = []
+            for first in (b"POST / HTTP/1.1\r\n", b"GET /%7B HTTP/1.1\r\n", b"[1]\n", b"\x16\x03\x01\n", b"1\n"):
+                reader, writer = await asyncio.open_connection("127.0.0.1", control.port)
+                writer.write(first + head + body)
+                answers.append(await asyncio.wait_for(reader.read(-1), 60))
+                writer.close()
+            status = await asyncio.to_thread(ask, control.port, {"do": "status"})
+            return answers, status, control.stopped.is_set()
+
+    answers, status, stopped = asyncio.run(attacked())
+    assert not stopped
+    assert not status["faults_pending"]
+    assert all(len(answer.splitlines()) <= 1 for answer in answers)
+    assert all(json.loads(answer)["error"].startswith("a command is one JSON object") for answer in answers if answer)

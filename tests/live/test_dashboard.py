@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,8 +17,10 @@ from desks import SmallDesk
 from test_operate import running, written
 
 from mcl.errors import LiveError
+from mcl.live import web
 from mcl.live.dashboard import Dashboard, open_dashboard
 from mcl.live.status import State
+from mcl.live.web import MOST_STREAMS
 from mcl.report.dashboard import dashboard_page
 from mcl.tracking import Store
 
@@ -134,3 +137,48 @@ def test_a_command_to_a_session_that_is_over_is_answered(tmp_path: Path) -> None
 def test_a_short_token_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LiveError, match="a token of 5 characters can be guessed; use at least 16"):
         visited(tmp_path, lambda _: None, "short")
+
+
+def test_open_streams_lock_nobody_out(tmp_path: Path) -> None:
+    """More streams than there are places: all pages are still answered, and a stream that ends makes room for another."""
+
+    def visit(port: int) -> tuple[list[int], list[int], int]:
+        opened = [http.client.HTTPConnection("127.0.0.1", port, timeout=60) for _ in range(MOST_STREAMS + 2)]
+        for connection in opened:
+            connection.request("GET", "/events?name=paper")
+        streams = [connection.getresponse() for connection in opened]
+        pages = [asked(port, "/may")[0] for _ in range(5)]
+        statuses = [stream.status for stream in streams]
+        for stream in streams:
+            stream.close()
+        for _ in range(200):
+            with events(port) as told:
+                if next(told, None) is not None:
+                    return statuses, pages, 200
+            time.sleep(0.1)
+        return statuses, pages, 503
+
+    statuses, pages, again = visited(tmp_path, visit)
+    assert sorted(statuses) == [200] * MOST_STREAMS + [503] * 2
+    assert pages == [200] * 5
+    assert again == 200
+
+
+def test_who_does_not_read_an_answer_does_not_keep_a_place_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "PATIENCE_SEC", 0.5)
+
+    async def answer(_: web.Request) -> web.Reply:
+        return web.Reply(bytes(50_000_000))
+
+    async def deaf() -> bytes:
+        async with web.serving(answer, "127.0.0.1", 0) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+            writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await asyncio.sleep(3)  # nothing is read meanwhile but what the buffers take
+            try:
+                return await reader.read(-1)
+            finally:
+                writer.close()
+
+    with suppress(ConnectionError):  # it was cut off
+        assert len(asyncio.run(deaf())) < 50_000_000

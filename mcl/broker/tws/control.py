@@ -4,7 +4,8 @@
     {"do": "fault", "name": "cut", "on": "send execDetails"}  see `faults` for the keys
     {"do": "menu"}   {"do": "clear"}   {"do": "step", "bars": 5}   {"do": "stop"}
 
-An answer has `ok`; if that is false, `error` is a sentence.
+An answer has `ok`; if that is false, `error` is a sentence. A line that is no JSON object ends the connection: a page in a browser can
+make a request to this port, and its first line is HTTP. What follows it is not read.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 TIMEOUT_SEC = 5.0
+NO_COMMAND = 'a command is one JSON object with "do" and its keys'
 
 
 def played(tws: SimulatedTWS) -> int:
@@ -92,17 +94,20 @@ class Control:
         self._open.add(writer)
         try:
             while line := await reader.readline():
-                writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
+                request = _object(line)
+                answer = {"ok": False, "error": NO_COMMAND} if request is None else await self._answer(request)
+                writer.write(json.dumps(answer).encode() + b"\n")
                 await writer.drain()
-        except ConnectionError:
-            return  # who asked is gone
+                if request is None:
+                    break
+        except (ConnectionError, ValueError):
+            return  # who asked is gone, or sends a line without end
         finally:
             self._open.discard(writer)
             writer.close()
 
-    async def _answer(self, line: bytes) -> dict[str, Any]:
+    async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            request = json.loads(line)
             name = request.pop("do")
             if name not in self._commands:
                 raise BrokerError(f"the control socket cannot {name!r}: {nearest(name, self._commands)}")
@@ -110,7 +115,7 @@ class Control:
         except MclError as error:
             return {"ok": False, "error": str(error)}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            return {"ok": False, "error": f'a command is one JSON object with "do" and its keys: {error!r}'}
+            return {"ok": False, "error": f"{NO_COMMAND}: {error!r}"}
 
     async def _status(self, _: dict[str, Any]) -> dict[str, Any]:
         return status(self._tws)
@@ -135,6 +140,14 @@ class Control:
     async def _stop(self, _: dict[str, Any]) -> dict[str, Any]:
         self.stopped.set()
         return {}
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        request = json.loads(line)
+    except ValueError:
+        return None
+    return request if isinstance(request, dict) else None
 
 
 def ask(port: int, command: dict[str, Any], timeout_sec: float = TIMEOUT_SEC) -> dict[str, Any]:

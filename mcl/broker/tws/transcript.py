@@ -19,6 +19,7 @@ from mcl.broker.tws.messages import MessageError, Values
 from mcl.broker.tws.render import local_time
 from mcl.broker.tws.requests import REQUESTS
 from mcl.errors import BrokerError
+from mcl.files import private_file
 
 _ANSWERS = {message.id: message for message in ANSWERS.values()}
 _HEAD = "# seq\tclient\tdirection\tserver_version\tkind\tprovenance\tfields\tnote\n"
@@ -29,8 +30,7 @@ class Transcript:
 
     def __init__(self, path: Path) -> None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("a", encoding="utf-8")
+            self._file = private_file(path).open("a", encoding="utf-8")
         except OSError as error:
             raise BrokerError(f"the transcript {path} cannot be written: {error.strerror or error}") from None
         self._start = self._flushed = time.monotonic()

@@ -16,6 +16,7 @@ from mcl.broker.tws.account import Account
 from mcl.broker.tws.contracts import Listings
 from mcl.broker.tws.orders import Execution, Order
 from mcl.errors import BrokerError
+from mcl.files import private_file
 
 if TYPE_CHECKING:
     from mcl.broker.tws.book import Book
@@ -38,8 +39,7 @@ class Vault:
         self.path = path
         self._saved: tuple[int, float, int] = (0, 0.0, 0)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, isolation_level=None)
+            self._db = sqlite3.connect(private_file(path), isolation_level=None)
             self._db.executescript("pragma journal_mode=wal; pragma synchronous=normal;" + _SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise BrokerError(

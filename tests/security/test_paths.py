@@ -1,0 +1,275 @@
+"""Names that would lead out of the project, through every door, and files that nobody else may read."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mcl import config, schema
+from mcl.cli import main
+from mcl.data import chunks
+from mcl.errors import ConfigError, MclError
+from mcl.files import below, private_file, private_folder
+from mcl.live import control, past
+from mcl.live.journal import Draft, Journal
+from mcl.live.logs import logged
+from mcl.promote.place import path_of
+from mcl.search.place import Place
+from mcl.search.winner import export
+from mcl.strategy import own
+from mcl.tracking import Record, Store
+
+HOSTILE = ["../../x", "../x", "..", ".", "/tmp/mcl-evil/x", "a/b", ".hidden", "a\\b", "a\nb", "", "~", "x" * 300]
+BARS = "time,open,high,low,close,volume\n" + "".join(
+    f"2024-01-{2 + row // 400:02d}T{10 + row % 400 // 60:02d}:{row % 400 % 60:02d}:00,70,70.1,69.9,70,5\n" for row in range(1200)
+)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project two folders below the one that is watched."""
+    project = tmp_path / "one" / "project"
+    project.mkdir(parents=True)
+    (project / "bars.csv").write_text(BARS)
+    monkeypatch.setenv("MCL_HOME", str(project))
+    monkeypatch.chdir(project)
+    return project
+
+
+def files_in(folder: Path) -> set[Path]:
+    """All but caches, locks, and the empty run store that a question to it makes."""
+    found = {path for path in folder.rglob("*") if path.is_file() and ".cache" not in path.parts}
+    return {path for path in found if not path.match("mlruns/mlflow.db*") and path.suffix != ".lock"}
+
+
+DATA = ["data=csv", "data.path=bars.csv", "data.columns.time=time", "strategy=always_long", "risk=fixed"]
+DOORS = {
+    "study of a run": ["backtest", *DATA, "study=NAME"],
+    "study of a grid": ["backtest", "-m", *DATA, "study=NAME", "risk.size.contracts=1,2"],
+    "study of a search": ["sweep", *DATA, "study=NAME"],
+    "name of a search": ["sweep", *DATA, "search.name=NAME"],
+    "id of a search": ["sweep", "status", "NAME"],
+    "search to stop": ["sweep", "stop", "NAME"],
+    "search to resume": ["sweep", "resume", "NAME"],
+    "search to export": ["sweep", "report", "last", "--export", "NAME"],
+    "strategy": ["backtest", "strategy=NAME"],
+    "strategy by key": ["backtest", *DATA, "strategy.name=NAME"],
+    "new strategy": ["new", "strategy", "NAME"],
+    "experiment": ["backtest", "experiment=NAME"],
+    "world": ["backtest", "data.world=NAME"],
+    "promoted name": ["promote", "last", "--to", "paper", "--name", "NAME"],
+    "promoted versions": ["promoted", "diff", "NAME", "paper"],
+    "rollback": ["rollback", "NAME", "--because", "test"],
+    "page of a version": ["registry", "report", "NAME"],
+    "explain": ["explain", "strategy.fast", "NAME"],
+    "live": ["live", "NAME"],
+    "status": ["status", "NAME"],
+    "why": ["why", "NAME"],
+    "orders": ["orders", "NAME"],
+    "fills": ["fills", "NAME"],
+    "pause": ["pause", "NAME"],
+    "flatten": ["flatten", "NAME"],
+    "stop": ["stop", "NAME"],
+    "run": ["report", "NAME"],
+    "rerun": ["rerun", "NAME"],
+    "validate": ["validate", "NAME"],
+    "symbol": [
+        "data",
+        "download",
+        "--symbol",
+        "NAME",
+        "--schema",
+        "ohlcv-1m",
+        "--start",
+        "2024-01-02",
+        "--end",
+        "2024-01-03",
+        "--estimate",
+    ],
+    "archive": ["store", "restore", "NAME"],
+}
+
+
+@pytest.mark.parametrize(("door", "name"), [(door, HOSTILE[i % 2 * 4]) for i, door in enumerate(DOORS)])
+def test_a_name_that_leads_elsewhere_is_one_sentence_and_writes_nothing(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], door: str, name: str
+) -> None:
+    before = files_in(tmp_path)
+    code = main([word.replace("NAME", name) for word in DOORS[door]])
+    told = capsys.readouterr().err
+    assert code == 1, told
+    assert "Traceback" not in told
+    assert len([line for line in told.splitlines() if line.startswith(("error", "mcl:"))]) <= 1
+    assert told.strip()
+    assert files_in(tmp_path) == before
+    assert not Path("/tmp/mcl-evil").exists()
+    assert not (home / "live").exists()
+
+
+def refused(name: str) -> list[object]:
+    """What each function that makes a path of a name answers."""
+    root = Path("/nowhere")
+    record = Record(study=name, name="x")
+    doors = [
+        lambda: below(root, name),
+        lambda: below(root, "good", name, ending=".yaml"),
+        lambda: path_of(name, root),
+        lambda: control.folder_of(root, name),
+        lambda: past.last_journal(root, name),
+        lambda: Place(root, name).file("card"),
+        lambda: own.load(name),
+        lambda: chunks.folder_name(name) if name not in ("..", ".", ".hidden") else below(root, name),  # dots become underscores there
+        lambda: export(None, {}, root, name, "", ""),  # type: ignore[arg-type]
+        lambda: Store(Path.cwd())._experiment(record.study),
+    ]
+    said: list[object] = []
+    for door in doors:
+        try:
+            said.append(door())
+        except MclError as error:
+            said.append(error)
+    return said
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_every_function_that_makes_a_path_of_a_name_refuses_it(home: Path, name: str) -> None:
+    assert all(isinstance(answer, ConfigError) and "cannot name" in answer.message for answer in refused(name)), refused(name)
+    with pytest.raises(ConfigError):
+        config.run_config(config.compose("backtest", DATA).raw | {"study": name})
+
+
+@pytest.mark.parametrize("name", ["mcl", "001_ema_baseline", "Öl 2024", "MCL.FUT", "a=b,c@d+e-f", "x" * 200])
+def test_names_of_people_are_taken(name: str) -> None:
+    assert below(Path("/home"), name, ending=".yaml") == Path(f"/home/{name}.yaml")
+    assert schema.Config.__annotations__["study"] == "Study"
+
+
+def test_the_sentence_names_one_that_can_be_taken() -> None:
+    with pytest.raises(ConfigError, match="cannot name a file or a folder") as refusal:
+        below(Path("/home"), "../../my study")
+    assert "'my_study'" in refusal.value.hint
+
+
+JOINS = re.compile(r"\.(yaml|py|sqlite|card|json)\"|name|alias|study|symbol|family|sweep_id")
+ALLOWED = {
+    "data/build.py": "labels that were made plain, hashes",
+    "evidence.py": "modules of the package",
+    "strategy/own.py": "names of the package's own strategies",  # joins of names that no person types: each with what the name is
+    "data/receipts.py": "chunks and files that the vendor's order named, below `folder_name`",
+    "data/ladder.py": "days and schemas of a generated world",
+    "data/store.py": "files of a manifest that this code wrote and hashes",
+    "data/depth.py": "files of a generated world",
+    "data/world.py": "files of a generated world",
+    "data/gateway": "files of the gateway's own jobs",
+    "search/pool.py": "arrays of Bars",
+    "report/png.py": "charts of a page",
+    "report/theme.py": "assets of the package",
+    "report/dashboard.py": "assets of the package",
+    "archive/restore.py": "members of an archive, each examined by `_inside`",
+    "live/control.py": "the constant name of the socket",
+    "live/logs.py": "the constant name of the log",
+    "scaffold.py": "a name that has its own, narrower pattern",
+    "project.py": "entries of the package's own folders",
+    "tracking": "files of a run, named in the code",
+    "config.py": "groups and choices that Hydra composes: read, never written",
+    "files.py": "the helper itself",
+    "doctor.py": "constant names",
+    "verbs/tws.py": "the number of a port",
+    "validate/subject.py": "a strategy that was validated: read, never written",
+}
+
+
+def test_no_other_place_makes_a_path_of_a_name() -> None:
+    """A new `folder / name` in the package goes through `below`, or is put on the list with what the name is."""
+    package = Path(config.__file__).resolve().parent
+    found = set()
+    for path in sorted(package.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and _variable(node.right):
+                found.add(path.relative_to(package).as_posix())
+    unlisted = {name for name in found if not any(name == entry or name.startswith(f"{entry}/") for entry in ALLOWED)}
+    assert unlisted == set()
+
+
+def _variable(node: ast.expr) -> bool:
+    """Whether what is joined is a name of a variable that a person may have typed."""
+    return isinstance(node, ast.Name | ast.JoinedStr | ast.Attribute) and bool(JOINS.search(ast.unparse(node)))
+
+
+# ------------------------------------------------------------------------------------------------------ who may read
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_private_files_do_not_depend_on_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        path = private_file(tmp_path / "a" / "b" / "c.txt")
+    finally:
+        os.umask(before)
+    assert [mode(p) for p in (path, path.parent, path.parent.parent)] == [0o600, 0o700, 0o700]
+
+
+def test_a_folder_that_is_there_is_closed_and_a_file_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir(mode=0o755)
+    (tmp_path / "a").chmod(0o755)
+    private_folder(tmp_path / "a")
+    assert mode(tmp_path / "a") == 0o700
+    (tmp_path / "x").write_text("text")
+    (tmp_path / "x").chmod(0o640)
+    assert private_file(tmp_path / "x").read_text() == "text"
+    assert mode(tmp_path / "x") == 0o640
+
+
+def test_journals_and_logs_are_their_owners_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        folder = control.folder_of(tmp_path, "paper")
+        with control.alone(folder), logged(folder, alias="paper"):
+            journal = Journal(folder / "2026-01-08.sqlite")
+            journal.append(Draft("state", {"state": "RUNNING", "why": "test"}))
+            from mcl.live.logs import log
+
+            log.info("line")
+            seen = {path.name: mode(path) for path in folder.iterdir()}
+    finally:
+        os.umask(before)
+    assert set(seen) >= {"2026-01-08.sqlite", "2026-01-08.sqlite-wal", "2026-01-08.sqlite-shm", "log.jsonl", "control.lock"}
+    assert set(seen.values()) == {0o600}
+    assert [mode(p) for p in (folder, folder.parent)] == [0o700, 0o700]
+
+
+RUN = """
+import os, stat, sys
+os.umask(0)
+from pathlib import Path
+from mcl.cli import main
+assert main(["--quiet", *sys.argv[1:]]) == 0
+"""
+
+
+def test_the_run_database_is_its_owners_alone(home: Path) -> None:
+    (home / "mlruns").mkdir(mode=0o755)
+    (home / "mlruns" / ".gitkeep").write_text("")
+    subprocess.run([sys.executable, "-c", RUN, "backtest", *DATA], check=True, cwd=home)
+    database = home / "mlruns" / "mlflow.db"
+    assert mode(database) == 0o600
+    assert mode(home / "mlruns") == 0o700
+    beside = [path for path in (home / "mlruns").glob("mlflow.db-*") if mode(path) != 0o600]
+    assert beside == []
+    subprocess.run([sys.executable, "-c", RUN, "store", "backup"], check=True, cwd=home)
+    [archive] = (home / "backups").glob("*.tar.zst")
+    assert mode(archive) == 0o600
+    subprocess.run([sys.executable, "-c", RUN, "store", "restore", str(archive), "--replace"], check=True, cwd=home)
+    assert mode(home / "mlruns") == 0o700
+    assert mode(database) == 0o600
