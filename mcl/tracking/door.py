@@ -49,15 +49,15 @@ class Door:
     def client(self) -> MlflowClient:
         with self.refusals(str(self.folder)):
             if self.uri.startswith("sqlite:///"):
-                machine.use_wal(self.made())
+                machine.use_wal(self.create_database())
             from mlflow import MlflowClient
 
             return MlflowClient(self.uri, registry_uri=self.uri)
 
-    def made(self) -> Path:
-        """The database of a local store; one that is new belongs to this user alone."""
-        if not self.database.exists():
-            private_folder(self.database.resolve().parent)
+    def create_database(self) -> Path:
+        """The database of a local store; one that is new belongs to this user alone, as the project's folder of runs does then."""
+        if not self.database.exists() and self.folder == self.root / "mlruns":
+            private_folder(self.folder)
         return private_file(self.database)
 
     @property

@@ -204,7 +204,7 @@ def ui(args: Namespace) -> int:
         except OSError:
             raise MclError(f"port {args.port} on 127.0.0.1 is in use; choose another one", f"mcl ui --port {args.port + 1}") from None
     if store.uri.startswith("sqlite:///"):
-        store.door.made()
+        store.door.create_database()
     store.folder.mkdir(parents=True, exist_ok=True)
     screen.say(f"MLflow UI on http://127.0.0.1:{args.port} (Ctrl-C ends it)")
     screen.say(
