@@ -119,7 +119,9 @@ Begin = Callable[[], Awaitable[None]]
 class Broker(Protocol):
     """Everything a session needs. Every awaited call ends within the configured time-out, with an answer or a BrokerError."""
 
-    trouble: str  # why data or orders do not flow though the connection stands; empty when all is well
+    @property
+    def trouble(self) -> str:
+        """Why data or orders do not flow though the connection stands; empty when all is well."""
 
     @property
     def reaction_ms(self) -> float:

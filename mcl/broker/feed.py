@@ -1,4 +1,10 @@
-"""Bars as they close, from the stream of rows that ib_async keeps up to date, and the broker's clock that says when a session is over."""
+"""Bars as they close, from the stream of rows that ib_async keeps up to date, and the broker's clock that says when a session is over.
+
+In a real market a bar closes by the clock: its interval is over by `GRACE_NS` and the broker has sent an update since, or `SILENT_NS`
+have passed without one. It does not wait for the next bar to open: in a thin minute nothing trades and none opens. A row of volume 0
+is no bar. The broker fills minutes without a trade with such rows; research has no bar there either. In a replay a bar closes when
+the next one opens.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +23,8 @@ from mcl.errors import ConnectionLost
 NS = 1_000_000_000
 STREAM_ENDED = frozenset({162, 366, 10182, 10225})  # codes on a bar subscription after which nothing more comes
 QUIET_NS = 5 * NS  # after the close of the session: no trade is reported any more
+GRACE_NS = 2 * NS  # after the close of a bar: its last trades are still being reported
+SILENT_NS = 7 * NS  # a TWS updates a bar every five seconds while anything trades
 SESSION_MINUTES = 1380
 
 Ask = Callable[[str, Callable[[], Awaitable[Any]]], Awaitable[Any]]
@@ -49,6 +57,9 @@ class Feed:
         self._ib, self._asking, self._clock, self._ask, self._contracts = ib, asking, clock, ask, contracts
         self._live: Any = None  # the rows of the stream, the last of them in progress
         self._of = 0  # con_id of their contract
+        self._updated = 0  # broker's time of the last update of the stream
+        self.farm_lost = False  # nothing comes, and the broker has said that it will again
+        self._stale = False  # the stream is to be asked for again
         self._heard = 0.0  # when the bytes came that closed the last bar
         self.reaction_ms = math.nan  # from those bytes to the first order of the decision
 
@@ -56,12 +67,24 @@ class Feed:
     def streams(self) -> bool:
         return self._live is not None
 
+    @property
+    def renewing(self) -> bool:
+        """The stream of bars has been interrupted, and is not yet there again."""
+        return self._stale
+
+    def renew(self) -> None:
+        """Ask for the stream again: what it would have brought meanwhile is lost. Orders are not touched."""
+        self._stale = self.streams
+        self._asking.changed()
+
     def last_price(self, pinned: Pinned) -> float:
         """Of the bar in progress; NaN when no bars of this contract stream."""
         return float(self._live[-1].close) if self._live and pinned.con_id == self._of else math.nan
 
     def updated(self, rows: Any, has_new: bool) -> None:
         """The library has changed some rows."""
+        if rows is self._live:
+            self._updated = self._clock.now()
         if has_new and rows is self._live:
             self._heard = self._ib.wrapper.lastTime.timestamp()
         self._asking.changed()
@@ -74,47 +97,74 @@ class Feed:
     async def beat(self) -> int:
         answer = await self._ask("the time", self._ib.reqCurrentTimeAsync)
         self._clock.tell(int(answer.timestamp()) * NS)
+        self._asking.changed()
         return self._clock.at
 
     async def history(self, pinned: Pinned, bars: int, interval: str, now: int) -> tuple[Bar, ...]:
         """At most the last `bars` that have closed by `now`."""
         length = Interval(interval)
         rows = await self._rows(pinned, length, math.ceil(bars * length.minutes / SESSION_MINUTES) + 1, live=False)
-        closed = [bar for bar in map(length.bar, rows) if bar.close_time <= now]
+        closed = [bar for bar in length.after(rows, 0) if bar.close_time <= now]
         return tuple(closed[-bars:])
 
     async def bars(self, pinned: Pinned, interval: str, after: int, begin: Begin | None = None) -> AsyncIterator[Bar]:
         length = Interval(interval)
         closes_at = await self._session_close(pinned)
-        self._live = live = await self._rows(pinned, length, 2, live=True)
-        self._of = pinned.con_id
+        live = await self._stream(pinned, length)
         try:
             if begin is not None and await self._trades(live, length, after, closes_at):
                 await begin()
             while True:
                 ended = self._asking.errors(live.reqId, STREAM_ENDED)
                 over = self._clock.at >= closes_at + QUIET_NS if closes_at else bool(ended)
-                for bar in length.after(live if over else live[:-1], after):  # the last row is still in progress
+                closed = live if over else live[: self._closed(live, length)]
+                for bar in length.after(closed, after):
                     after = bar.close_time
                     yield bar
                 if over:
                     return
-                if ended:
+                if self._stale:
+                    live = await self._again(pinned, length, live)
+                    continue
+                if ended and not self.farm_lost:
                     raise ConnectionLost(f"the stream of bars of {pinned.local_symbol} ended: {ended}")
                 known = len(live)
                 await self.beat()
-                await self._next_row(live, known, closes_at)
+                await self._next_row(live, length, known, closes_at)
         finally:
-            self._live = None
-            if self._ib.isConnected() and not self._asking.errors(live.reqId, STREAM_ENDED):
-                self._ib.cancelHistoricalData(live)
+            self._live, self._stale = None, False
+            self._drop(live)
+
+    def _closed(self, live: Any, length: Interval) -> int:
+        """How many rows are whole bars: all but the last, and in a real market that one too when the clock says so."""
+        if not live or not self._clock.carried:
+            return len(live) - 1
+        over = self._clock.now() - length.close_time(live[-1])
+        updated = self._updated >= length.close_time(live[-1])
+        return len(live) - (0 if over >= GRACE_NS and (updated or over >= SILENT_NS) else 1)
+
+    async def _stream(self, pinned: Pinned, length: Interval) -> Any:
+        self._live = live = await self._rows(pinned, length, 2, live=True)
+        self._of, self._updated = pinned.con_id, 0
+        return live
+
+    async def _again(self, pinned: Pinned, length: Interval, live: Any) -> Any:
+        """The stream, asked for once more; the rows begin two days ago, so that nothing between is missing."""
+        self._drop(live)
+        fresh = await self._stream(pinned, length)
+        self._stale = False
+        return fresh
+
+    def _drop(self, live: Any) -> None:
+        if self._ib.isConnected() and not self._asking.errors(live.reqId, STREAM_ENDED):
+            self._ib.cancelHistoricalData(live)
 
     async def _trades(self, live: Any, length: Interval, after: int, closes_at: int) -> bool:
         """Wait for a price of a bar later than `after`; False when there is none before the stream ends."""
         while not (live and length.close_time(live[-1]) > after):
             if self._asking.errors(live.reqId, STREAM_ENDED) or (closes_at and self._clock.at >= closes_at + QUIET_NS):
                 return False
-            await self._next_row(live, len(live), closes_at)
+            await self._next_row(live, length, len(live), closes_at)
         return True
 
     async def _rows(self, pinned: Pinned, length: Interval, days: int, live: bool) -> Any:
@@ -133,9 +183,26 @@ class Feed:
         day = calendar.from_day(int(calendar.session_of(await self.beat())))
         return int(calendar.sessions(day, day + timedelta(days=1), pinned.contract.root).close_ns[0])
 
-    async def _next_row(self, live: Any, known: int, closes_at: int) -> None:
-        """Until a new bar opens or the stream ends. Silence is only accepted from a broker that still answers, or after the close."""
-        while not await self._asking.until(lambda: len(live) > known or bool(self._asking.errors(live.reqId, STREAM_ENDED))):
+    async def _next_row(self, live: Any, length: Interval, known: int, closes_at: int) -> None:
+        """Until a new bar opens, the last one closes by the clock, or the stream ends.
+
+        Silence is only accepted from a broker that still answers, or after the close.
+        """
+        before = self._closed(live, length)
+
+        def happened() -> bool:
+            ended = bool(self._asking.errors(live.reqId, STREAM_ENDED)) and not self.farm_lost
+            return ended or self._stale or len(live) > known or self._closed(live, length) > before
+
+        while not await self._asking.until(happened, self._patience(live, length)):
             self._asking.check()
             if closes_at and await self.beat() >= closes_at + QUIET_NS:
                 return
+
+    def _patience(self, live: Any, length: Interval) -> float | None:
+        """Seconds until it is worth looking again though nothing was heard; None: the broker's time-out."""
+        if not live or not self._clock.carried:
+            return None
+        left = (length.close_time(live[-1]) + GRACE_NS - self._clock.now()) / NS
+        settled = left < -(SILENT_NS / NS)  # it has closed, and the next one has not opened
+        return None if settled else min(self._asking.timeout_sec, max(left, 0.5))

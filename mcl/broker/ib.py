@@ -31,7 +31,8 @@ from mcl.market import Contract, Instrument
 
 T = TypeVar("T")
 ACCOUNT_VALUES = ("NetLiquidation", "TotalCashValue", "RealizedPnL", "UnrealizedPnL")
-FARM_BROKEN = {2103: 2104, 2105: 2106, 2157: 2158}  # code -> the one that heals it
+FARM_BROKEN = {2103: 2104, 2105: 2106}  # of prices and of history: code -> the one that heals it
+FARMS = ("usfuture", "ushmds")  # what sends prices and history of NYMEX; names may carry a site: usfuture.nj
 CLOCK_LIMIT_SEC = 10.0
 LARGEST_FRAME = 1 << 24  # bytes of one message; a whole option chain has less
 
@@ -58,8 +59,8 @@ class IBBroker:
         self._broken = ""
         self._clock = Clock(carried=config.kind == "tws")
         self._feed = Feed(self._ib, self._asking, self._clock, self._ask, self._contracts)
-        self._closed_farms: set[int] = set()  # codes that will heal one
-        self.trouble = ""  # why data or orders do not flow, though the connection stands
+        self._farms: dict[str, str] = {}  # ours that are broken -> what the broker said
+        self._offline = ""  # the TWS has lost its own server
         self._listen()
 
     def _listen(self) -> None:
@@ -167,14 +168,23 @@ class IBBroker:
         self._asking.told(req_id, code, text)
         self._gate.notice(code, text)
         if code == 1100:
-            self.trouble = f"{text} ({code})"
+            self._offline = f"{text} ({code})"
         elif code in {1101, 1102, 1300}:
             self._asking.end(f"{text} ({code})")
-        elif code in FARM_BROKEN:
-            self._closed_farms.add(FARM_BROKEN[code])
-            self.trouble = f"{text} ({code})"
-        elif code in self._closed_farms:
-            self._asking.end(f"{text} ({code}): data are asked for again")
+        elif _our_farm(text) and code in FARM_BROKEN:
+            self._farms[_our_farm(text)] = f"{text} ({code})"
+            self._feed.farm_lost = True
+        elif _our_farm(text) in self._farms and code in FARM_BROKEN.values():
+            del self._farms[_our_farm(text)]
+            if not self._farms:
+                self._feed.farm_lost = False
+                self._feed.renew()
+
+    @property
+    def trouble(self) -> str:
+        """Why data or orders do not flow, though the connection stands; empty when they do."""
+        again = "the bars are asked for again after a data farm was lost" if self._feed.renewing else ""
+        return self._offline or next(iter(self._farms.values()), again)
 
     def _record(self, fill: Any) -> None:
         con_id = fill.contract.conId
@@ -372,3 +382,9 @@ class IBBroker:
     async def cancel_all(self) -> None:
         await self._trading.cancel([t for t in await self.open_trades() if t.order.clientId == self._config.client_id])
         self._trading.protection.clear()
+
+
+def _our_farm(text: str) -> str:
+    """The farm of NYMEX that a notice names, `…farm connection is broken:usfuture`; empty for those of other markets."""
+    name = text.rpartition(":")[2].strip().casefold()
+    return next((farm for farm in FARMS if name == farm or name.startswith(f"{farm}.")), "")

@@ -29,12 +29,13 @@ class Interval:
         return Bar(self.close_time(row), row.open, row.high, row.low, row.close, int(row.volume))
 
     def after(self, rows: Sequence[Any], instant: int) -> list[Bar]:
-        """The bars that closed later than `instant`; read from the end, since few are new."""
+        """The bars that closed later than `instant`; read from the end, since few are new. A row without a trade is none."""
         fresh: list[Bar] = []
         for row in reversed(rows):
             if self.close_time(row) <= instant:
                 break
-            fresh.append(self.bar(row))
+            if row.volume:
+                fresh.append(self.bar(row))
         return fresh[::-1]
 
 

@@ -21,6 +21,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from mcl import calendar
 from mcl.broker import Broker
 from mcl.broker.guards import Gate, expected_downtime
 from mcl.errors import BrokerError, ConnectionLost, GuardError, Halt, LiveError, MclError, Uncertain
@@ -353,7 +354,10 @@ class Supervisor:
         if limit is None or self.duty.replay or expected_downtime(broker.now(), root):
             return ""
         age, interval = (broker.now() - runner.after) / NS, BAR_SEC[self._stage.warmup.interval]
-        return f"no bar for {age:.0f} s, broker.guards.stale_bars={limit:g} intervals" if age > (limit + 1) * interval else ""
+        usual = 60 * calendar.usual_gap_minutes(broker.now(), root)
+        if age <= interval + max(limit * interval, usual):
+            return ""
+        return f"no bar for {age:.0f} s, broker.guards.stale_bars={limit:g} intervals"
 
     async def _loss(self, broker: Broker, runner: Runner) -> None:
         sentence = self.gate.lost_too_much(self._broker_start, broker.equity_usd())

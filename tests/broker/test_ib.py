@@ -14,6 +14,7 @@ from typing import Any
 
 import ib_async
 import numpy as np
+import pandas as pd
 import pytest
 from test_tws_start import connected, gone
 from tws_harness import MINUTE_NS, SESSION_OPEN_NS, Goal, eventually, from_ticks, run, walk
@@ -23,6 +24,7 @@ from mcl.broker import Broker, Pinned, feed, guards
 from mcl.broker import ib as ib_module
 from mcl.broker.guards import check_account, check_product, check_venue, check_version
 from mcl.broker.ib import IBBroker
+from mcl.broker.records import Interval
 from mcl.broker.tws import SimulatedTWS, Tape
 from mcl.data.bars import Bars
 from mcl.engine.account import Ledger, Money
@@ -325,6 +327,113 @@ def test_the_close_ends_the_bars_of_a_market_that_falls_silent(monkeypatch: pyte
             pinned = await broker.qualify(tape.contract)
             bars = [bar.close_time async for bar in broker.bars(pinned, "1m", opens_ns)]
             assert bars == [opens_ns + MINUTE_NS * n for n in range(1, 6)]
+            await broker.close()
+
+    run(main())
+
+
+def real(monkeypatch: pytest.MonkeyPatch, tws: SimulatedTWS, **changes: Any) -> IBBroker:
+    """A broker that takes the server for a real TWS, whose clock is not this machine's."""
+    monkeypatch.setitem(guards.PAPER_PORTS, tws.port, "TWS")
+    monkeypatch.setattr(ib_module, "CLOCK_LIMIT_SEC", math.inf)
+    return IBBroker(SIM.model_copy(update={"kind": "tws", "port": tws.port, "timeout_sec": 20.0} | changes), MCL)
+
+
+def without(tape: Tape, rows: list[int]) -> Tape:
+    """Nobody traded in these minutes of the session."""
+    kept = np.delete(np.arange(len(tape)), np.array(rows) + tape.first)
+    return replace(tape, **{name: getattr(tape, name)[kept] for name in ("start", "open", "high", "low", "close", "volume")})
+
+
+async def beating(broker: IBBroker) -> None:
+    while True:
+        await broker.heartbeat()
+        await asyncio.sleep(0.05)
+
+
+def test_a_bar_closes_by_the_clock_though_nothing_trades_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A market order that is sent then fills at the next open, as in the backtest: there is none before."""
+    tape = without(walk(5, 300, 24), [3, 4, 5, 6, 7, 12, 13, 14, 15, 16, 17])
+
+    async def main() -> None:
+        async with SimulatedTWS(tape, rate=60.0, slippage_ticks=1.0) as tws:
+            broker = real(monkeypatch, tws)
+            await broker.connect()
+            pinned = await broker.qualify(tape.contract)
+            late = {}
+            beats = asyncio.create_task(beating(broker))  # as a session does
+            async for bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
+                late[(bar.close_time - SESSION_OPEN_NS) // MINUTE_NS] = (tws.player.now() - bar.close_time) / MINUTE_NS
+                if bar.close_time == SESSION_OPEN_NS + 12 * MINUTE_NS:
+                    [fill] = await broker.trade_to(pinned, Goal(1), "a")
+                if bar.close_time == SESSION_OPEN_NS + 20 * MINUTE_NS:
+                    break
+            beats.cancel()
+            assert list(late) == [1, 2, 3, 9, 10, 11, 12, 19, 20]
+            assert late[3] < 5  # the next bar opens five minutes after this close
+            assert late[12] < 6
+            opened = int(np.searchsorted(tape.start, SESSION_OPEN_NS + 18 * MINUTE_NS))
+            assert fill.price == pytest.approx(tape.open[opened] + 0.01)
+            await broker.close()
+
+    run(main())
+
+
+def test_rows_without_a_trade_are_no_bars() -> None:
+    """A TWS fills minutes in which nothing traded with flat rows of volume 0; the vendor's files have none."""
+    moments = [pd.Timestamp(SESSION_OPEN_NS + n * MINUTE_NS, tz="UTC") for n in range(4)]
+    rows = [ib_async.BarData(date=at, open=60, high=60, low=60, close=60, volume=v) for at, v in zip(moments, (5, 0, 0, 3), strict=True)]
+    closed = Interval("1m").after(rows, SESSION_OPEN_NS)
+    assert [(bar.close_time - SESSION_OPEN_NS) // MINUTE_NS for bar in closed] == [1, 4]
+
+
+@pytest.mark.parametrize("name", ["cashfarm", "eufarm", "usfarm.nj"])
+def test_the_farm_of_another_market_blocks_nothing_and_heals_nothing(name: str) -> None:
+    async def main() -> None:
+        async with trading(steady(), stepped=True) as (tws, broker, _):
+            tws.fault("farm", code=2103, of=name)
+            await broker.heartbeat()
+            assert broker.trouble == ""
+            tws.fault("farm", code=2103)
+            await eventually(lambda: "usfuture (2103)" in broker.trouble)
+            tws.fault("farm", code=2104, of=name)
+            await broker.heartbeat()
+            assert "usfuture (2103)" in broker.trouble
+            tws.fault("farm", code=2104)
+            await eventually(lambda: broker.trouble == "")
+
+    run(main())
+
+
+@pytest.mark.parametrize("code", [2103, 2105])
+def test_a_flap_of_our_farm_renews_the_bars_and_leaves_the_connection_alone(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    tape = walk(5, 300, 30)
+
+    async def main() -> None:
+        async with SimulatedTWS(tape, rate=60.0) as tws:
+            broker = real(monkeypatch, tws)
+            await broker.connect()
+            pinned = await broker.qualify(tape.contract)
+            times, troubles = [], []
+            async for bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
+                times.append((bar.close_time - SESSION_OPEN_NS) // MINUTE_NS)
+                if len(times) == 3:
+                    tws.fault("farm", code=code)
+                    await eventually(lambda: broker.trouble)
+                    troubles.append(broker.trouble)
+                    with pytest.raises(BrokerError, match="no order is sent"):
+                        await broker.trade_to(pinned, Goal(1), "a")
+                    await asyncio.sleep(3)
+                    tws.fault("farm", code=code + 1)
+                if times[-1] >= 12:
+                    break
+            assert times == list(range(1, times[-1] + 1))
+            assert f"({code})" in troubles[0]
+            assert broker.trouble == ""
+            [fill] = await broker.trade_to(pinned, Goal(1), "b")
+            assert fill.quantity == 1
+            assert len(tws.sessions) == 1
+            assert tws.counters["connections"] <= 1
             await broker.close()
 
     run(main())

@@ -159,3 +159,11 @@ def test_bad_contracts() -> None:
         calendar.contract("MCL", 2025, 13)
     with pytest.raises(DataError, match="no expiry rule for 'NG'"):
         calendar.last_trade_date("NG", 2025, 1)
+
+
+def test_the_usual_gap_is_longer_at_night_than_in_the_day() -> None:
+    """Every tenth minute from 19:00 to 20:00 is empty: four in a row are usual."""
+    day = date(2026, 1, 6)
+    gaps = {hour: calendar.usual_gap_minutes(calendar.ns_of(day, hour), "MCL") for hour in (2, 12, 19, 20)}
+    assert gaps == {2: 3, 12: 2, 19: 4, 20: 3}
+    assert calendar.usual_gap_minutes(calendar.ns_of(day, 12), "ES") == 0

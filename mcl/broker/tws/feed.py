@@ -158,7 +158,7 @@ class Tape:
             interval=bars.interval,
             start=bars.close_time[:end] - INTERVAL_NS.get(bars.interval, 0),
             **prices,
-            volume=bars.column("volume", slice(end)),
+            volume=np.maximum(bars.column("volume", slice(end)), 1),  # what has a bar has traded
             first=int(rows[0]),
             synthetic=bars.synthetic,
         )

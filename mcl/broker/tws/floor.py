@@ -40,15 +40,24 @@ class Orders(Protocol):
 
 
 class Bar:
-    """A contract shown by bars: one price, and room for so many contracts (None: for any number)."""
+    """A contract shown by bars: one price, and room for so many contracts (None: for any number).
+
+    In real or accelerated time nothing trades between a complete bar and the next one, which may open minutes later.
+    """
 
     def __init__(self, price: float, slip: float, room: int | None) -> None:
         self.price, self._slip, self.room = price, slip, room
+        self._trading = True
+
+    def complete(self, close: float) -> None:
+        self.price, self._trading = close, False
 
     def crosses(self, order: Order) -> bool:
-        return matching.crosses(order, self.price)
+        return self._trading and matching.crosses(order, self.price)
 
     def take(self, order: Order) -> list[tuple[int, float]]:
+        if not self._trading:
+            return []
         return self.some(order, self.price + order.side * self._slip)
 
     def some(self, order: Order, price: float) -> list[tuple[int, float]]:
@@ -168,6 +177,12 @@ class Floor:
         if not self.halted:
             self._match(self._book.resting(listed), market, bar)
         self._book.mark(listed, bar.close)
+
+    def pause(self, listed: Listed, close: float) -> None:
+        """The bar is complete and the next one opens later: until then nothing trades."""
+        market = self._markets.get(listed.con_id)
+        if isinstance(market, Bar):
+            market.complete(close)
 
     def _slip(self, listed: Listed) -> float:
         return self.slippage_ticks * listed.instrument.tick_size

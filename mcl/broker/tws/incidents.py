@@ -82,15 +82,19 @@ class Incidents:
                 session.close()
         tws.faults.online()
 
-    def farm(self, code: int) -> None:
+    def farm(self, code: int, name: str = "") -> None:
+        """A notice about a data farm: that of NYMEX, which stops what it delivers, or (`name`) that of another market."""
         healed = {heals: (kind, farm) for heals, kind, farm, _ in _FARMS.values()}
         if code in _FARMS:
-            _, kind, farm, self._tws.faults.stopped = _FARMS[code]
-            self._tell(code, f"{kind} connection is broken:{farm}")
+            _, kind, farm, stopped = _FARMS[code]
+            if not name:
+                self._tws.faults.stopped = stopped
+            self._tell(code, f"{kind} connection is broken:{name or farm}")
         elif code in healed:
-            self._tws.faults.stopped = frozenset()
+            if not name:
+                self._tws.faults.stopped = frozenset()
             kind, farm = healed[code]
-            self._tell(code, f"{kind} connection is OK:{farm}")
+            self._tell(code, f"{kind} connection is OK:{name or farm}")
         elif code in _NOTICES:
             self._tell(code, _NOTICES[code])
         else:

@@ -242,9 +242,12 @@ def connectivity(passing: Passing, back: int = 1102, sec: float = 1.0) -> None:
 
 
 @_entry("F11")
-def farm(passing: Passing, code: int = 2103) -> None:
-    """A farm breaks (2103 data, 2105 history, 2157 definitions), heals (2104, 2106, 2158) or says something (2107, 2108, 2110, 2119)."""
-    passing.tws.incidents.farm(code)
+def farm(passing: Passing, code: int = 2103, of: str = "") -> None:
+    """A farm breaks (2103 data, 2105 history, 2157 definitions), heals (2104, 2106, 2158) or says something (2107, 2108, 2110, 2119).
+
+    `of`: the farm of another market (cashfarm, eufarm, …), which NYMEX does not need.
+    """
+    passing.tws.incidents.farm(code, of)
 
 
 @_entry("F12 F13")

@@ -104,6 +104,11 @@ class Player:
         """When the next bar opens."""
         return min((start for reel in self.reels if (start := reel.start) is not None), default=None)
 
+    @property
+    def keeps_time(self) -> bool:
+        """Minutes without a bar pass, too: real or accelerated time."""
+        return self._pace.rate > 0
+
     def now(self) -> int:
         """The market clock; in real or accelerated time also between bars."""
         if self._anchor is None or self.finished.is_set():

@@ -246,6 +246,8 @@ class SimulatedTWS:
         bar = Range(*reel.tape.prices(row))
         if reel.tape.quotes is None:
             self.book.floor.traded(reel.listed, bar, int(reel.tape.volume[row]))
+            if self.player.keeps_time:
+                self.book.floor.pause(reel.listed, bar.close)
         else:
             self.book.mark(reel.listed, bar.close)
         self.streams[reel.listed.con_id].completed(row)

@@ -106,7 +106,7 @@ def _tape(stored: Dataset, index: int, rows: Rows, first: int) -> Tape:
         interval=stored.interval,
         start=rows.ts_event,
         **prices,
-        volume=rows.volume,
+        volume=np.maximum(rows.volume, 1),  # what has a bar has traded
         first=first,
         synthetic=stored.synthetic,
     )
