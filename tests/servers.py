@@ -1,4 +1,4 @@
-"""Real servers of a test's or a bench's own: PostgreSQL, and MLflow's tracking server as `docker/` starts it."""
+"""Real servers of a test's or a bench's own: PostgreSQL, MLflow's tracking server as `docker/` starts it, a Ray cluster of several nodes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "docker" / "scripts"
 PATIENCE_SEC = 120.0  # a first start makes all tables
@@ -124,3 +126,95 @@ def _answers(port: int) -> bool:
         return True  # it asks for a password
     except OSError:
         return False
+
+
+def without_ray() -> str:
+    """Why there can be no Ray cluster here; empty where there can."""
+    return "" if importlib.util.find_spec("ray") else "mcl[ray] is not installed"
+
+
+NODE = ("--num-cpus=1", "--object-store-memory=80000000", "--disable-usage-stats", "--include-log-monitor=false")
+
+
+@dataclass
+class RayNodes:
+    """A cluster of nodes with an address, a home and a store of memory each, all on this machine. Nothing of it touches another cluster."""
+
+    folder: Path
+    network: str = field(default_factory=lambda: f"127.{random.randrange(1, 250)}.{random.randrange(1, 250)}")
+    port: int = field(default_factory=free_port)
+    _count: int = 0
+
+    @property
+    def address(self) -> str:
+        return f"{self.network}.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process on one of the hosts finds: the home with the token, and the mode; no address, no project."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "MCL_", "MLFLOW_"))}
+        return kept | {"HOME": str(self.folder), "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
+
+    def ray(self, *words: str) -> str:
+        """Run the command `ray` as on a host of the cluster; its standard output."""
+        command = [str(Path(sys.executable).parent / "ray"), *words]
+        with (self.folder / "ray.log").open("ab") as log:  # no pipe: what it starts would hold that open
+            done = subprocess.run(
+                command, env=self.environment, stdout=log, stderr=log, timeout=PATIENCE_SEC * 2, cwd=self.folder, check=False
+            )
+        said = (self.folder / "ray.log").read_text()
+        assert done.returncode == 0, said[-4000:]
+        return said
+
+    def start_head(self, *words: str) -> None:
+        self._count = 1
+        own = (f"--node-ip-address={self.network}.1", f"--port={self.port}", f"--temp-dir={self.folder / 'ray'}")
+        self.ray("start", "--head", *own, "--include-dashboard=false", *NODE, *words)
+
+    def start_node(self, *words: str) -> str:
+        """The address of another host that has joined."""
+        self._count += 1
+        host = f"{self.network}.{self._count}"
+        self.ray("start", f"--address={self.address}", f"--node-ip-address={host}", *NODE, *words)
+        return host
+
+    def processes(self, kind: str = "", host: str = "") -> list[Any]:
+        """The running processes of this cluster alone: gcs_server, raylet …, of one host or of all."""
+        import psutil
+
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                words = process.cmdline()
+                if str(self.folder) in " ".join(words) and kind in Path(words[0]).name:
+                    found += [process] if not host or f"--node_ip_address={host}" in words else []
+        return found
+
+    def kill(self, kind: str = "", host: str = "") -> int:
+        """Kill -9; how many there were."""
+        doomed = self.processes(kind, host)
+        for process in doomed:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, 9)
+        return len(doomed)
+
+
+@contextmanager
+def ray_cluster(nodes: int = 1) -> Iterator[RayNodes]:
+    """A head and further nodes of one CPU each, with a token in their home."""
+    import ray  # noqa: F401 - brings psutil along
+
+    folder = Path(tempfile.mkdtemp(prefix="mclray"))  # short: the names of sockets in it may have 107 characters
+    cluster = RayNodes(folder)
+    try:
+        cluster.ray("get-auth-token", "--generate")
+        cluster.start_head()
+        for _ in range(nodes - 1):
+            cluster.start_node()
+        yield cluster
+    finally:
+        for _ in range(50):
+            if not cluster.kill():
+                break
+            time.sleep(0.2)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -10,7 +10,7 @@ adjustment rewrites the past at every roll).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -109,6 +109,14 @@ class Bars:
         """All who look at the bars share them, strategies included: nobody can change them."""
         for name in (*COLUMNS, "shift", "left_at"):
             object.__setattr__(self, name, _fixed(getattr(self, name)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone travel to another process; what was computed from them is computed again there."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()
 
     def __len__(self) -> int:
         return len(self.close_time)

@@ -25,7 +25,7 @@ import numpy as np
 
 from mcl.data.bars import Bars
 from mcl.errors import EngineError
-from mcl.search.trial import Judge, Market, Objective, Outcome, nobody
+from mcl.search.trial import Assignment, Judge, Objective, Outcome, nobody
 
 Job = tuple[int, dict[str, Any]]
 LIVES = 3  # workers that one trial may take down, and starts in a row that may fail
@@ -124,8 +124,7 @@ class Pool:
         self._folder, self._judge, self._limit_sec = folder, judge, limit_sec
         shutil.rmtree(folder, ignore_errors=True)  # of a parent that was killed
         shared = {key: share(bars, folder / key[:16]) for key, bars in objective.market.loaded.items()}
-        alone = replace(objective, market=Market(objective.market.root))
-        self._begin = (pickle.dumps(alone), shared, dict(os.environ))
+        self._begin = (pickle.dumps(objective.assignment), shared, dict(os.environ))
         expected()
         self._context = forking()
         self._jobs = Jobs("worker processes", "out of memory? lower search.workers")
@@ -274,9 +273,8 @@ def _work(pipe: Connection, pickled: bytes, shared: dict[str, Path], environment
     _die_with_the_parent()
     os.environ.clear()  # the server's is of an earlier time
     os.environ.update(environment)
-    bare: Objective = pickle.loads(pickled)  # noqa: S301 - made by this process's parent just now
-    market = Market(bare.market.root, {key: attach(folder) for key, folder in shared.items()})
-    objective = replace(bare, market=market)
+    assignment: Assignment = pickle.loads(pickled)  # noqa: S301 - made by this process's parent just now
+    objective = assignment.objective({key: attach(folder) for key, folder in shared.items()})
 
     def judge(number: int, fold: int, value: float) -> bool:
         pipe.send((number, fold, value))

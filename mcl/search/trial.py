@@ -126,6 +126,11 @@ class Objective:
     market: Market
     rules: tuple[Rule, ...] = ()
 
+    @property
+    def assignment(self) -> Assignment:
+        """The same without the market's bars and without what was computed, for a worker in another process."""
+        return Assignment(self.raw, self.search, self.market.root, self.rules)
+
     def __call__(self, number: int, params: dict[str, Any], judge: Judge = nobody) -> Outcome:
         """The outcome at `params`. Every exception becomes a FAILED outcome with its traceback: one bad point must not end a search."""
         started = time.perf_counter()
@@ -198,6 +203,20 @@ class Objective:
         if broken := first_broken((rule for rule in self.rules if not rule.before_the_run), keys | measured):
             return "PRUNED", "constraint", broken
         return "COMPLETE", "", ""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What is sent to a worker in another process, beside the bars: plain fields."""
+
+    raw: dict[str, Any]
+    search: schema.Search
+    root: Path
+    rules: tuple[Rule, ...]
+
+    def objective(self, bars: Mapping[str, Bars]) -> Objective:
+        """The objective that was assigned, over bars by `data_key`."""
+        return Objective(self.raw, self.search, Market(self.root, bars), self.rules)
 
 
 def _simulated(bars: Bars, intent: engine.Plan, run: schema.Config) -> Result:
