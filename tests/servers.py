@@ -1,10 +1,11 @@
-"""Real servers of a test's or a bench's own: PostgreSQL, MLflow's tracking server as `docker/` starts it, a Ray cluster of several nodes."""
+"""Real servers of a test's or a bench's own: PostgreSQL, MLflow's tracking server as `docker/` starts it, Ray on several nodes."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import random
+import shlex
 import shutil
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,8 +40,14 @@ def free_port() -> int:
             return port
 
 
+class PostgresPort(int):
+    """The port of a server that can be killed and started again."""
+
+    restart: Callable[[], None]
+
+
 @contextmanager
-def postgresql(user: str = "mcl") -> Iterator[int]:
+def postgresql(user: str = "mcl") -> Iterator[PostgresPort]:
     """The port of an own server on loopback; `user` is its superuser and the name of an empty database."""
     import psycopg
 
@@ -55,11 +62,22 @@ def postgresql(user: str = "mcl") -> Iterator[int]:
 
     data = str(folder / "data")
     run("initdb", "-D", data, "-U", user, "--auth=trust", "--no-sync")
-    run("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", f"-p {port} -k {folder} -c listen_addresses=127.0.0.1", "start")
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
+
+    def start() -> None:
+        run("pg_ctl", "-D", data, "-w", "-t", "120", "-l", str(folder / "log"), "-o", options, "start")
+
+    def restart() -> None:
+        run("pg_ctl", "-D", data, "-m", "immediate", "stop")
+        start()
+
+    start()
+    server = PostgresPort(port)
+    server.restart = restart
     try:
         with psycopg.connect(f"postgresql://{user}@127.0.0.1:{port}/postgres", autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {user}")
-        yield port
+        yield server
     finally:
         run("pg_ctl", "-D", data, "-m", "immediate", "stop")
         shutil.rmtree(folder)
@@ -133,6 +151,13 @@ def without_ray() -> str:
     return "" if importlib.util.find_spec("ray") else "mcl[ray] is not installed"
 
 
+def documented_ray() -> list[list[str]]:
+    """The words of every `ray` command of docs/scale-out.md, without the first."""
+    page = SCRIPTS.parents[1] / "docs" / "scale-out.md"
+    lines = [shlex.split(line, comments=True) for line in page.read_text().splitlines() if line.startswith("ray ")]
+    return [words[1:] for words in lines]
+
+
 NODE = ("--num-cpus=1", "--object-store-memory=80000000", "--disable-usage-stats", "--include-log-monitor=false")
 
 
@@ -167,16 +192,19 @@ class RayNodes:
         return said
 
     def start_head(self, *words: str) -> None:
+        """Run `ray start --head …` of the page, with what keeps this cluster apart from others of the machine."""
         self._count = 1
-        own = (f"--node-ip-address={self.network}.1", f"--port={self.port}", f"--temp-dir={self.folder / 'ray'}")
-        self.ray("start", "--head", *own, "--include-dashboard=false", *NODE, *words)
+        self.ray(*self._here(words), f"--temp-dir={self.folder / 'ray'}", "--include-dashboard=false", *NODE)
 
     def start_node(self, *words: str) -> str:
-        """The address of another host that has joined."""
+        """The address of another host that has joined by `ray start --address …` of the page."""
         self._count += 1
         host = f"{self.network}.{self._count}"
-        self.ray("start", f"--address={self.address}", f"--node-ip-address={host}", *NODE, *words)
+        self.ray(*self._here(words), f"--node-ip-address={host}", *NODE)
         return host
+
+    def _here(self, words: Sequence[str]) -> list[str]:
+        return [word.replace("10.0.0.5", f"{self.network}.1").replace("6379", str(self.port)) for word in words]
 
     def processes(self, kind: str = "", host: str = "") -> list[Any]:
         """The running processes of this cluster alone: gcs_server, raylet …, of one host or of all."""
@@ -201,16 +229,15 @@ class RayNodes:
 
 @contextmanager
 def ray_cluster(nodes: int = 1) -> Iterator[RayNodes]:
-    """A head and further nodes of one CPU each, with a token in their home."""
-    import ray  # noqa: F401 - brings psutil along
-
+    """A head and further nodes of one CPU each, with a token in their home, begun by the commands of docs/scale-out.md."""
     folder = Path(tempfile.mkdtemp(prefix="mclray"))  # short: the names of sockets in it may have 107 characters
     cluster = RayNodes(folder)
     try:
-        cluster.ray("get-auth-token", "--generate")
-        cluster.start_head()
+        token, head, *others = documented_ray()
+        cluster.ray(*token)
+        cluster.start_head(*head)
         for _ in range(nodes - 1):
-            cluster.start_node()
+            cluster.start_node(*others[0])
         yield cluster
     finally:
         for _ in range(50):

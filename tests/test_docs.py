@@ -80,3 +80,25 @@ def test_every_command_does_what_the_page_says(page: Path, worlds: Path, tmp_pat
     for kind, words in commands(page):
         if kind != "elsewhere":
             assert cli.main(["--quiet", *words]) == (1 if kind == "refused" else 0), " ".join(["mcl", *words])
+
+
+MACHINE_WIDE = re.compile(
+    r"\bray (?:stop|down)\b|\b(?:pkill|killall)\b|\bdocker (?:system|volume|image|container) prune\b"
+    r"|\bkill -\w+ -1\b|\bfuser -k"
+)
+KINDS = ("*.md", "*.py", "*.sh", "*.yaml", "*.yml", "*.tf", "*.tftpl", "*.toml", "Makefile", "Dockerfile*", "run")
+
+
+def test_a_command_that_reaches_beyond_the_project_carries_a_warning() -> None:
+    """`ray stop -f` ends every Ray cluster of the machine, also those of others: the paragraph around it says so."""
+    folders = (ROOT / name for name in ("docs", "scripts", "docker", "terraform", "conf", "experiments", ".ci"))
+    files = [ROOT / "README.md", ROOT / "Makefile", *(path for folder in folders for kind in KINDS for path in folder.rglob(kind))]
+    silent = [
+        f"{path.relative_to(ROOT)}: {command[0]}"
+        for path in files
+        for entry in re.split(r"\n\n|\n(?=[*-] )", path.read_text(errors="replace"))
+        if (command := MACHINE_WIDE.search(entry)) and "warning" not in entry.lower()
+    ]
+    assert silent == []
+    assert MACHINE_WIDE.search("ray stop -f")
+    assert len(files) > 40

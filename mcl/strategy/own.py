@@ -84,8 +84,8 @@ def names_in(config: Mapping[str, Any]) -> set[str]:
     """Every name of a strategy that a strategy's config holds, at any depth: that of an ensemble and those of its members."""
 =======
 def sources() -> dict[str, bytes]:
-    """The person's files by name, with those that they import from each other, for a worker without the project's folder."""
-    return {path.name: path.read_bytes() for path in sorted(folder().glob("*.py")) if not path.name.startswith("test_")}
+    """The person's files by name, for a worker on a host without the project's folder."""
+    return {f"{name}.py": (folder() / f"{name}.py").read_bytes() for name in names()}
 
 
 def _names_in(config: Mapping[str, Any]) -> set[str]:

@@ -1,9 +1,7 @@
-"""Searches over hosts: Ray actors for the work, PostgreSQL for the study. Both packages and the server are optional."""
+"""Searches whose study is in PostgreSQL. The package and the server are optional. `test_ray.py` has the workers of other hosts."""
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 
 import pandas as pd
@@ -78,89 +76,6 @@ def test_a_database_needs_an_address(project: Project, monkeypatch: pytest.Monke
     monkeypatch.delenv("MCL_STUDY_URL", raising=False)
     with pytest.raises(ConfigError, match="needs MCL_STUDY_URL"):
         project.sweep(*TYPED, "search.storage=postgresql")
-
-
-@pytest.fixture(scope="class")
-def cluster() -> Iterator[None]:
-    ray = pytest.importorskip("ray", reason="mcl[ray] is not installed")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
-    yield
-    ray.shutdown()
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.usefixtures("cluster")
-class TestRay:
-    def test_actors_find_what_processes_find(self, project: Project) -> None:
-        here = project.sweep(*TYPED)
-        there = project.sweep(*TYPED, "search.backend=ray", "search.workers=2")
-        pd.testing.assert_frame_equal(there.trials[COMPARED], here.trials[COMPARED])
-        assert (there.best or {})["trial"] == (here.best or {})["trial"]
-
-    def test_a_killed_actor_costs_nothing(self, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-        from mcl.search import cluster
-
-        heard, killed = cluster.Cluster._heard, []
-
-        def kill_now_and_then(self: cluster.Cluster, remote: cluster.Remote) -> None:
-            heard(self, remote)
-            if remote.job is None and not killed and len(self._jobs.done):
-                killed.append(self._ray.get(self._actors[0].actor.__ray_call__.remote(lambda _: os.getpid())))
-                os.kill(killed[0], signal.SIGKILL)
-
-        monkeypatch.setattr(cluster.Cluster, "_heard", kill_now_and_then)
-        swept = project.sweep(*TYPED, "search.backend=ray", "search.workers=2", "search.trials=24")
-        assert killed
-        assert swept.states.get("FAILED", 0) == 0
-        assert swept.trials["trial"].tolist() == list(range(24))
-
-    def test_more_workers_than_the_cluster_has_are_refused(self, project: Project) -> None:
-        with pytest.raises(ConfigError, match=r"search.workers=99 is more than the 2 CPUs of the Ray cluster"):
-            project.sweep(*TYPED, "search.backend=ray", "search.workers=99")
-
-    def test_a_pruner_is_refused(self, project: Project) -> None:
-        with pytest.raises(ConfigError, match=r"search.pruner=median asks after every fold"):
-            project.sweep(*TYPED, "search.backend=ray", "search.pruner=median")
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_host_that_is_killed_costs_only_its_running_trials(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two hosts beside the head, each a raylet with a store of its own: one is killed -9 while it computes, the other does the rest."""
-    ray = pytest.importorskip("ray", reason="mcl[ray] is not installed")
-    from ray.cluster_utils import Cluster as Hosts
-
-    from mcl.search import cluster
-
-    heard, died = cluster.Cluster._heard, cluster.Cluster._died
-    home: dict[int, str] = {}
-    lost: list[int] = []
-    hosts = Hosts(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    nodes = {node.node_id: node for node in (hosts.add_node(num_cpus=1) for _ in range(2))}
-
-    def kill_the_other(self: cluster.Cluster, remote: cluster.Remote) -> None:
-        heard(self, remote)
-        if remote.job is None and id(remote) not in home and len(nodes) == 2:
-            home[id(remote)] = self._ray.get(remote.actor.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id()))
-        busy = [other for other in self._actors if other is not remote and other.job is not None and id(other) in home]
-        if self._done and busy and len(nodes) == 2:
-            hosts.remove_node(nodes.pop(home[id(busy[0])]), allow_graceful=False)
-
-    def noted(self: cluster.Cluster, remote: cluster.Remote, error: Exception) -> None:
-        lost.extend([remote.job[0]] if remote.job else [])
-        died(self, remote, error)
-
-    monkeypatch.setattr(cluster.Cluster, "_heard", kill_the_other)
-    monkeypatch.setattr(cluster.Cluster, "_died", noted)
-    monkeypatch.setenv("RAY_ADDRESS", hosts.address)
-    try:
-        swept = project.sweep(*TYPED, "search.backend=ray", "search.workers=2", "search.trials=24")
-    finally:
-        ray.shutdown()
-        hosts.shutdown()
-    assert len(nodes) == 1
-    assert len(lost) == 1
-    assert swept.states.get("FAILED", 0) == 0
-    assert swept.trials["trial"].tolist() == list(range(24))
 
 
 @pytest.mark.parametrize(("typed", "package"), [("search.backend=ray", "ray"), ("search.storage=postgresql", "psycopg")])
