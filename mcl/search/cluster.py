@@ -15,6 +15,7 @@ import pickle
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -45,7 +46,7 @@ class Start:
     assignment: Assignment
     bars: dict[str, Bars]  # by data key
     finer: dict[str, Bars]  # the bars that those were made of, where the search looks into them
-    strategies: dict[str, bytes]  # a person's own files, by name
+    files: dict[str, bytes]  # a person's own strategies and what those import, by path in the project
 
 
 def start(objective: Objective) -> Start:
@@ -53,7 +54,8 @@ def start(objective: Objective) -> Start:
     loaded = objective.market.loaded
     inside = _looks_inside(objective)
     finer = {key: bars.finer() for key, bars in loaded.items() if inside and bars.finer is not None}
-    return Start(objective.assignment, dict(loaded), finer, own.sources())
+    files = {path: file.content for path, file in own.files(objective.raw["strategy"]).items()}
+    return Start(objective.assignment, dict(loaded), finer, files)
 
 
 def _looks_inside(objective: Objective) -> bool:
@@ -167,7 +169,7 @@ class _Actor:
 
     def __init__(self, begin: bytes) -> None:
         sent: Start = pickle.loads(begin)  # noqa: S301 - made by the search's parent, over the cluster's own channel
-        self._folder = _project(sent.strategies)
+        self._folder = _project(sent.files)
         self._strategy = sent.assignment.raw["strategy"]
         bars = {key: replace(bars, finer=_constant(sent.finer[key])) if key in sent.finer else bars for key, bars in sent.bars.items()}
         self._objective = sent.assignment.objective(bars)
@@ -183,14 +185,15 @@ class _Actor:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _project(strategies: dict[str, bytes]) -> Path:
-    """A folder with a person's own strategies, which this process takes for its project from now on."""
+def _project(files: dict[str, bytes]) -> Path:
+    """A folder with a person's own files, which this process takes for its project from now on."""
     folder = Path(tempfile.mkdtemp(prefix="mcl-actor-"))
-    for name, content in strategies.items():
-        target = folder / "experiments" / "strategies" / name
+    for name, content in files.items():
+        target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
     os.environ["MCL_HOME"] = str(folder)
+    sys.path.insert(0, str(folder))
     return folder
 
 

@@ -66,7 +66,6 @@ def digests(strategy: Mapping[str, Any]) -> dict[str, str]:
     return {name: hashlib.sha256(file.content).hexdigest() for name, file in files(strategy).items()}
 
 
-<<<<<<< HEAD
 def files(strategy: Mapping[str, Any]) -> dict[str, File]:
     """The files behind `digests`, by path in the project."""
     project = root().resolve()
@@ -82,14 +81,6 @@ def files(strategy: Mapping[str, Any]) -> dict[str, File]:
 
 def names_in(config: Mapping[str, Any]) -> set[str]:
     """Every name of a strategy that a strategy's config holds, at any depth: that of an ensemble and those of its members."""
-=======
-def sources() -> dict[str, bytes]:
-    """The person's files by name, for a worker on a host without the project's folder."""
-    return {f"{name}.py": (folder() / f"{name}.py").read_bytes() for name in names()}
-
-
-def _names_in(config: Mapping[str, Any]) -> set[str]:
->>>>>>> 372e10b (Ray: actors are sent plain fields, the token of the cluster, a person's own strategies and finer bars; a lost head is a sentence)
     inner = [value for value in config.values() if isinstance(value, Mapping)]
     return {str(config.get("name"))}.union(*map(names_in, inner))
 

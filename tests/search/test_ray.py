@@ -197,7 +197,8 @@ def test_a_host_needs_no_data_to_look_inside_bars(rolling: Project, tmp_path: Pa
     assert expected.state in ("COMPLETE", "PRUNED"), expected
     sent = pickle.dumps(cluster.start(objective))
     monkeypatch.setattr("mcl.data.build.finer", no_data)
-    monkeypatch.setenv("MCL_HOME", str(tmp_path))  # which an actor sets
+    monkeypatch.setenv("MCL_HOME", str(tmp_path))  # which an actor sets, as the path
+    monkeypatch.setattr(sys, "path", [*sys.path])
     actor = cluster._Actor(sent)
     assert actor.run(0, point).metrics == expected.metrics
     actor.leave()
