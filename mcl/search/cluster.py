@@ -20,7 +20,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +238,8 @@ def _connection(count: int) -> Iterator[Any]:
     """The ray module, connected to the cluster. ConfigError where that refuses, or has too few CPUs."""
     address = os.environ.get("RAY_ADDRESS")
     with _authentication(address):
-        ray: Any = import_module("ray")
+        import ray
+
         mine = not ray.is_initialized()
         if mine:
             _refresh()
@@ -295,6 +295,7 @@ def _has_token() -> bool:
 def _refresh() -> None:
     """Ray reads mode and token once per process; an earlier search may have had others. Older releases know neither."""
     with contextlib.suppress(ImportError, AttributeError):
-        inner: Any = import_module("ray._raylet")
-        inner.Config.initialize("")
-        inner.AuthenticationTokenLoader.instance().reset_cache()
+        from ray._raylet import AuthenticationTokenLoader, Config
+
+        Config.initialize("")
+        AuthenticationTokenLoader.instance().reset_cache()
