@@ -307,11 +307,11 @@ def test_a_killed_actor_costs_nothing(project: Project, joined: RayNodes, monkey
     heard, killed = cluster.Cluster._heard, []
 
     def kill_now_and_then(self: cluster.Cluster, remote: cluster.Remote) -> None:
+        """Kill an actor that has answered; it is given the next trial all the same."""
         heard(self, remote)
-        if remote.job is None and len(killed) < 2 and len(self._jobs.done):
-            pid = self._ray.get(self._actors[0].actor.__ray_call__.remote(lambda _: os.getpid()), timeout=120)
-            killed.append(pid)
-            os.kill(pid, signal.SIGKILL)
+        if remote in self._actors and remote.job is None and len(killed) < 2 and self._jobs.done:
+            killed.append(self._ray.get(remote.actor.__ray_call__.remote(lambda _: os.getpid()), timeout=120))
+            os.kill(killed[-1], signal.SIGKILL)
 
     monkeypatch.setattr(cluster.Cluster, "_heard", kill_now_and_then)
     swept = project.sweep(*TYPED, *RAY, "search.trials=24")
