@@ -18,10 +18,10 @@ import math
 import sqlite3
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from mcl.errors import LiveError
 from mcl.files import private_file
@@ -69,14 +69,23 @@ class Journal:
         self.path = path
         try:
             self._connection = sqlite3.connect(private_file(path), isolation_level=None)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA wal_autocheckpoint=0")
-            self._sync("FULL")
-            self._connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+            with ExitStack() as on_error:
+                on_error.callback(self._connection.close)
+                self._connection.execute("PRAGMA journal_mode=WAL")
+                self._connection.execute("PRAGMA wal_autocheckpoint=0")
+                self._sync("FULL")
+                self._connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+                on_error.pop_all()
         except (sqlite3.Error, OSError) as error:
             raise LiveError(f"cannot open the journal {path}: {error}", "nothing was sent; free space or fix the permissions") from None
         self._armed = ""
         self._unmerged = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def arm(self, ref: str, bar: int) -> None:
         """Put the reference of the next order on the disk ahead of time, so that the order itself need not wait for the disk.

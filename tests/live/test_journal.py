@@ -32,9 +32,9 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_entries_come_back_in_order(path: Path) -> None:
-    journal = Journal(path)
-    journal.append(Draft("bar", {"close": 60.01}, "1"), Draft("decision", {"stop_ticks": math.nan, "target": -1}, "1"))
-    journal.append(Draft("state", {"state": "ended", "why": ""}))
+    with Journal(path) as journal:
+        journal.append(Draft("bar", {"close": 60.01}, "1"), Draft("decision", {"stop_ticks": math.nan, "target": -1}, "1"))
+        journal.append(Draft("state", {"state": "ended", "why": ""}))
     assert [(e.seq, e.kind, e.key, e.body) for e in read(path)] == [
         (1, "bar", "1", {"close": 60.01}),
         (2, "decision", "1", {"stop_ticks": None, "target": -1}),
@@ -45,35 +45,37 @@ def test_entries_come_back_in_order(path: Path) -> None:
 
 def test_the_log_of_writing_ahead_is_merged_by_what_waits_for_the_disk_anyway(path: Path) -> None:
     """Never in the commit of an order: something is sent right behind it."""
-    journal = Journal(path)
-    for number in range(MERGE_ENTRIES):
-        journal.append(Draft("bar", {"text": "x" * 4000}, str(number)))
-    empty = path.stat().st_size
-    journal.append(Draft("order", {}, "a"))
-    assert path.stat().st_size == empty
-    journal.append(Draft("state", {"state": "trading", "why": ""}))
-    assert path.stat().st_size > 4000 * MERGE_ENTRIES > empty
-    journal.close()
+    with Journal(path) as journal:
+        for number in range(MERGE_ENTRIES):
+            journal.append(Draft("bar", {"text": "x" * 4000}, str(number)))
+        empty = path.stat().st_size
+        journal.append(Draft("order", {}, "a"))
+        assert path.stat().st_size == empty
+        journal.append(Draft("state", {"state": "trading", "why": ""}))
+        assert path.stat().st_size > 4000 * MERGE_ENTRIES > empty
     assert len(read(path)) == MERGE_ENTRIES + 2
 
 
 def test_a_float_comes_back_bit_for_bit(path: Path) -> None:
     values = [0.1 + 0.2, 1e300, 5e-324, -0.0, 25_000.77]
-    Journal(path).append(Draft("state", {"values": values}))
+    with Journal(path) as journal:
+        journal.append(Draft("state", {"values": values}))
     assert [v.hex() for v in read(path)[0].body["values"]] == [v.hex() for v in values]
 
 
 def test_nothing_is_written_twice_and_a_refused_batch_leaves_nothing(path: Path) -> None:
-    journal = Journal(path)
-    journal.append(Draft("order", {"to": 1}, "paper-v1-20260107-071301"))
-    with pytest.raises(LiveError, match="refused bar 7, order paper-v1-20260107-071301: UNIQUE constraint failed"):
-        journal.append(Draft("bar", {}, "7"), Draft("order", {"to": 1}, "paper-v1-20260107-071301"))
+    refusal = "refused bar 7, order paper-v1-20260107-071301: UNIQUE constraint failed"
+    with Journal(path) as journal:
+        journal.append(Draft("order", {"to": 1}, "paper-v1-20260107-071301"))
+        with pytest.raises(LiveError, match=refusal):
+            journal.append(Draft("bar", {}, "7"), Draft("order", {"to": 1}, "paper-v1-20260107-071301"))
     assert [e.kind for e in read(path)] == ["order"]
 
 
 @pytest.mark.parametrize("statement", ["UPDATE entry SET body = '{}'", "DELETE FROM entry"])
 def test_what_is_written_stays(path: Path, statement: str) -> None:
-    Journal(path).append(Draft("fill", {"quantity": 1}, "0001.01"))
+    with Journal(path) as journal:
+        journal.append(Draft("fill", {"quantity": 1}, "0001.01"))
     with closing(sqlite3.connect(path)) as other, other, pytest.raises(sqlite3.IntegrityError, match="append-only"):
         other.execute(statement)
     assert read(path)[0].body == {"quantity": 1}
@@ -93,18 +95,17 @@ def test_a_killed_writer_leaves_every_acknowledged_entry(path: Path) -> None:
 
 def test_a_reopened_journal_goes_on(path: Path) -> None:
     for number in (1, 2):
-        journal = Journal(path)
-        journal.append(Draft("state", {"number": number}))
-        journal.close()
+        with Journal(path) as journal:
+            journal.append(Draft("state", {"number": number}))
     assert [(e.seq, e.body["number"]) for e in read(path)] == [(1, 1), (2, 2)]
 
 
 def test_a_full_disk_is_a_sentence(path: Path) -> None:
-    journal = Journal(path)
-    journal.append(Draft("bar", {}, "1"))
-    journal._connection.execute("PRAGMA max_page_count = 4")
-    with pytest.raises(LiveError, match="database or disk is full"):
-        journal.append(Draft("bar", {"x": "x" * 100_000}, "2"))
+    with Journal(path) as journal:
+        journal.append(Draft("bar", {}, "1"))
+        journal._connection.execute("PRAGMA max_page_count = 4")
+        with pytest.raises(LiveError, match="database or disk is full"):
+            journal.append(Draft("bar", {"x": "x" * 100_000}, "2"))
     assert [e.key for e in read(path)] == ["1"]
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -94,13 +95,15 @@ class SimulatedTWS:
         self.handlers = trading.HANDLERS | marketdata.HANDLERS | sundry.HANDLERS
         self.player = Player(reels, self, Pace(speed, rate, stepped, patience_sec, wall_clock), self._set_clock)
         self._silent_end = silent_end
-        self._transcript_path, self._transcript = transcript, None if transcript is None else Transcript(transcript)
         self._vault = None if state is None else Vault(state)
+        self._transcript: Transcript | None = None
         self._server: asyncio.Server | None = None
         self._playing: asyncio.Task[None] | None = None
-        resumed = 0 if self._vault is None else self._vault.restore(self.book, self.listings, self.account)
-        if resumed or start_ns:
-            self.player.skip_to(max(resumed, start_ns or 0))
+        with self._closed_on_error():
+            self._transcript = None if transcript is None else Transcript(transcript)
+            resumed = 0 if self._vault is None else self._vault.restore(self.book, self.listings, self.account)
+            if resumed or start_ns:
+                self.player.skip_to(max(resumed, start_ns or 0))
 
     @classmethod
     def configured(cls, tape: Tape, broker: schema.Broker, costs: schema.Costs, also: Sequence[Tape] = ()) -> Self:
@@ -125,7 +128,8 @@ class SimulatedTWS:
     # ----------------------------------------------------------------------------------------------------------- life
 
     async def __aenter__(self) -> Self:
-        await self.listen()
+        with self._closed_on_error():
+            await self.listen()
         self._playing = asyncio.create_task(self.player.play())
         return self
 
@@ -148,6 +152,14 @@ class SimulatedTWS:
             self._server.close()
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            await self._part()
+            self.keep()
+        finally:
+            self._close_files()
+
+    async def _part(self) -> None:
+        """Stop the market, and let every client go."""
         self.faults.close()
         if self._playing is not None:
             self._playing.cancel()
@@ -159,7 +171,17 @@ class SimulatedTWS:
                 session.close()
             await asyncio.gather(*(session.gone.wait() for session in open_))
             await self._server.wait_closed()
-        self.keep()
+
+    @contextmanager
+    def _closed_on_error(self) -> Iterator[None]:
+        """A server that does not begin keeps no file open."""
+        try:
+            yield
+        except BaseException:
+            self._close_files()
+            raise
+
+    def _close_files(self) -> None:
         if self._vault is not None:
             self._vault.close()
         if self._transcript is not None:

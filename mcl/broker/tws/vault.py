@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,10 @@ class Vault:
         self._saved: tuple[int, float, int] = (0, 0.0, 0)
         try:
             self._db = sqlite3.connect(private_file(path), isolation_level=None)
-            self._db.executescript("pragma journal_mode=wal; pragma synchronous=normal;" + _SCHEMA)
+            with ExitStack() as on_error:
+                on_error.callback(self._db.close)
+                self._db.executescript("pragma journal_mode=wal; pragma synchronous=normal;" + _SCHEMA)
+                on_error.pop_all()
         except (OSError, sqlite3.Error) as error:
             raise BrokerError(
                 f"the state {path} cannot be opened: {error}", "name another file, or delete this one to start afresh"
