@@ -7,7 +7,7 @@ EXTRAS ?= dev
 TOOLS := .venv-tools
 STAMP := $(VENV)/.installed-$(shell (echo $(EXTRAS); cat pyproject.toml .ci/constraints.txt) | cksum | cut -d' ' -f1)
 
-.PHONY: demo clients soak bench-live test lint bench bench-honesty bench-scale prove infra sbom audit ui install tools clean
+.PHONY: demo clients soak bench-live test test-ends constraints lint bench bench-honesty bench-scale prove infra sbom audit ui install tools clean
 
 install: $(STAMP)
 
@@ -35,6 +35,16 @@ demo: $(STAMP)
 # Pictures of every page that the browser tests looked at are kept in build/screenshots.
 test: $(STAMP)
 	MCL_SCREENSHOTS=$(CURDIR)/build/screenshots $(BIN)/python -m pytest -n auto --dist loadfile
+
+# The oldest releases that pyproject.toml admits on Python 3.12, the newest on 3.13: a part of the tests that a person can wait for.
+test-ends: $(STAMP) tools
+	$(BIN)/python scripts/test_ends.py
+
+# The newest releases within the ranges of pyproject.toml, and the oldest: what `make install` takes, and what `make test-ends` tries too.
+RESOLVE := $(TOOLS)/bin/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-header --no-annotate --quiet
+constraints: tools
+	$(RESOLVE) --upgrade -o .ci/constraints.txt
+	$(RESOLVE) --upgrade --resolution lowest-direct -o .ci/oldest.txt
 
 lint: $(STAMP)
 	$(BIN)/ruff check mcl tests scripts
