@@ -18,6 +18,7 @@ from mcl.strict import Day, Strict, Ticks
 Interval = Literal["1m", "5m", "15m", "30m", "1h", "session"]
 WINDOW = r"(?:(Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)"
 Window = Annotated[str, Field(pattern=f"^{WINDOW}$")]  # New York: "09:00-14:30" every day, "Wed 10:25-10:40" on one
+Span = Annotated[str, Field(pattern=r"^[1-9]\d{0,3} (session|month|quarter|year)s?$")]  # of the calendar
 Study = Annotated[str, AfterValidator(files.plain_name)]  # becomes a folder of artifacts
 
 
@@ -298,6 +299,9 @@ class Search(Strict):
     walk_forward: Literal["anchored", "rolling"] | None = None  # search again before each part, on all before it or the last few parts
     train_folds: int = Field(3, ge=1, le=100)  # parts that the rolling one searches on
     purge_sessions: int = Field(1, ge=0, le=100)  # left out between searching and trading
+    test_length: Span | None = None  # of each part that a walk-forward trades: "1 quarter", "6 months", "20 sessions"; null: equal `folds`
+    train_length: Span | None = None  # what it searches on before each; anchored: at least
+    short_last: bool = True  # trade a last part that the data do not fill, too
     enqueue: tuple[Literal["defaults", "champion"] | dict[str, Any], ...] = Field((), strict=False)  # the first trials
     patience: int | None = Field(None, ge=1)  # end after so many trials without a better one
     timeout_sec: float | None = Field(None, gt=0)
@@ -308,6 +312,12 @@ class Search(Strict):
     top: int = Field(1, ge=1, le=100)  # so many of the best are run once more, with all artifacts and the equity curve
     select: Literal["peak", "plateau"] = "peak"  # what counts as the winner: the best trial, or the best neighbourhood
     space: dict[str, Any] = Field(default_factory=dict)  # {strategy: {fast: "range(10, 400, 10)"}}; Hydra's sweep grammar
+
+    @model_validator(mode="after")
+    def _windows(self) -> Search:
+        if (self.test_length is None) != (self.train_length is None):
+            raise ValueError("search.test_length and search.train_length belong together: give both, or neither")
+        return self
 
 
 # ---------------------------------------------------------------------------------------------------------- validation
@@ -324,6 +334,8 @@ class Validation(Strict):
     folds: int = Field(6, ge=1, le=100)
     train_folds: int = Field(3, ge=1, le=100)
     purge_sessions: int = Field(1, ge=0, le=100)
+    embargo_sessions: int = Field(1, ge=0, le=100)
+    purge_positions: bool = True
     cpcv_folds: int = Field(8, ge=2, le=16)
     cpcv_tests: int = Field(2, ge=1, le=15)
     blocks: int = Field(16, ge=2, le=20, multiple_of=2)

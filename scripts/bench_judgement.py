@@ -1,4 +1,7 @@
-"""How long does judgement take? Run by `make bench`; prints each figure with its bound and exits with 1 when one misses.
+"""How long does judgement take, and how often is it right? Prints each figure with its bound and exits with 1 when one misses.
+
+    python scripts/bench_judgement.py             # the speed; run by `make bench`
+    python scripts/bench_judgement.py coverage    # how often the 95 % interval of a Sharpe ratio holds the truth; about ten minutes
 
 metrics    every metric of one run of two years of 1-minute bars (690,000 bars, 500 sessions, 20,000 trades), bootstrap interval included
 pbo        the probability of backtest overfitting of a 1024 x 100 matrix with 16 blocks (12,870 splits)
@@ -10,6 +13,7 @@ The best of several repetitions counts: what is asked is the cost of the work, n
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -17,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from datetime import date
+from functools import partial
 
 import numpy as np
 
@@ -27,8 +32,13 @@ from mcl.engine.curve import Curve
 from mcl.engine.result import FILL, TRADE, Result, changes
 from mcl.market import MCL, Contract
 from mcl.metrics import cscv, summary
+from mcl.metrics.bootstrap import sharpe_interval
+from mcl.metrics.performance import SESSIONS_PER_YEAR
 
 BARS, SESSIONS, TRADES = 690_000, 500, 20_000
+WARM = 300  # steps of a process that are thrown away
+TRUE_SHARPES = (0.0, 1.0, 2.0)
+LEAST_COVERAGE = 0.93
 BOUNDS_SEC = {"metrics": 0.020, "pbo": 0.5, "validate": 60.0}
 
 
@@ -91,7 +101,66 @@ def mcl(home: str, *words: str) -> dict[str, str]:
     return answer
 
 
+def gaussian(sessions: int, rng: np.random.Generator) -> np.ndarray:
+    return rng.normal(size=sessions)
+
+
+def fat_tails(sessions: int, rng: np.random.Generator) -> np.ndarray:
+    """Student's t with four degrees of freedom."""
+    return rng.standard_t(4, sessions) / math.sqrt(2)
+
+
+def clustered_volatility(sessions: int, rng: np.random.Generator) -> np.ndarray:
+    """GARCH(1, 1) with persistence 0.95."""
+    draws, variance, out = rng.normal(size=sessions + WARM), 1.0, np.empty(sessions + WARM)
+    for i, z in enumerate(draws):
+        out[i] = math.sqrt(variance) * z
+        variance = 0.05 + 0.10 * out[i] ** 2 + 0.85 * variance
+    return out[WARM:]
+
+
+def autoregressive(persistence: float, sessions: int, rng: np.random.Generator) -> np.ndarray:
+    draws, level, out = rng.normal(size=sessions + WARM), 0.0, np.empty(sessions + WARM)
+    for i, z in enumerate(draws):
+        level = persistence * level + z
+        out[i] = level
+    return out[WARM:] * math.sqrt(1 - persistence**2)
+
+
+RETURNS: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
+    "Gaussian": gaussian,
+    "Student t4": fat_tails,
+    "GARCH(1,1)": clustered_volatility,
+    "AR(1) +0.2": partial(autoregressive, 0.2),
+    "AR(1) +0.4": partial(autoregressive, 0.4),
+    "AR(1) -0.2": partial(autoregressive, -0.2),
+}
+
+
+def covered(draw: Callable[[int, np.random.Generator], np.ndarray], sessions: int, true_sharpe: float, samples: int) -> float:
+    """The share of samples whose 95 % interval of the annual Sharpe ratio holds the true one."""
+    rng = np.random.default_rng(sessions)
+    daily = true_sharpe / math.sqrt(SESSIONS_PER_YEAR)
+    intervals = [sharpe_interval(draw(sessions, rng) + daily) for _ in range(samples)]
+    return float(np.mean([low <= true_sharpe <= high for low, high in intervals]))
+
+
+def coverage(samples: int = 4000) -> int:
+    missed = 0
+    print(f"coverage of the 95 % interval of the Sharpe ratio, {samples:,} samples each; bound {LEAST_COVERAGE:.0%}")
+    print(f"{'returns':<12} {'sessions':>8} " + " ".join(f"Sharpe {s:g}" for s in TRUE_SHARPES))
+    for name, draw in RETURNS.items():
+        for sessions in (120, 250, 500):
+            shares = [covered(draw, sessions, s, samples) for s in TRUE_SHARPES]
+            missed += sum(share < LEAST_COVERAGE for share in shares)
+            print(f"{name:<12} {sessions:>8} " + " ".join(f"{share:7.1%} " for share in shares), flush=True)
+    print("ok" if not missed else f"{missed} below the bound")
+    return 1 if missed else 0
+
+
 def main() -> int:
+    if sys.argv[1:] == ["coverage"]:
+        return coverage()
     missed = 0
     for name, measure in (("metrics", metrics), ("pbo", pbo), ("validate", validated)):
         seconds = measure()

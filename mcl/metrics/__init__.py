@@ -20,7 +20,7 @@ def summary(result: Result) -> dict[str, float]:
 
     Returns are per session on the fixed start capital (sizing does not compound), annualised with 252 sessions, risk-free rate 0.
     The maximum drawdown is measured at every bar close, time under water and its longest spell at session ends.
-    `sharpe_low` and `sharpe_high` are the 95 % interval by the stationary block bootstrap.
+    `sharpe_low` and `sharpe_high` are the 95 % interval by the stationary block bootstrap (BCa).
     `gross_pnl_usd` is after slippage and before commission, as in the trade list: gross - commission = net.
     """
     valley = result.curve.valley(result.capital_usd)

@@ -6,6 +6,8 @@ cross-validation, CPCV).
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from math import comb
@@ -16,6 +18,9 @@ import numpy.typing as npt
 from mcl.errors import ConfigError
 
 Rows = npt.NDArray[np.int64]
+Days = npt.NDArray[np.datetime64]
+LENGTH = re.compile(r"(?P<count>[1-9]\d{0,3}) (?P<unit>session|month|quarter|year)s?")
+MONTHS = {"month": 1, "quarter": 3, "year": 12}
 
 
 @dataclass(frozen=True)
@@ -46,17 +51,100 @@ def walk_forward(n: int, folds: int, *, purge: int = 0, train_folds: int | None 
     return splits
 
 
-def combinatorial(n: int, folds: int, tests: int, *, purge: int = 0) -> list[Split]:
+@dataclass(frozen=True)
+class Length:
+    """A span of time: so many sessions, months, quarters or years. `Length.parsed("6 months")`."""
+
+    count: int
+    unit: str
+
+    @classmethod
+    def parsed(cls, text: str) -> Length:
+        """ConfigError when it cannot be read."""
+        found = LENGTH.fullmatch(text)
+        if found is None:
+            raise ConfigError(f"{text!r} is no length of a window", "such as 20 sessions, 6 months, 1 quarter or 2 years")
+        return cls(int(found["count"]), found["unit"])
+
+    @property
+    def months(self) -> int:
+        return self.count * MONTHS[self.unit]
+
+    def __str__(self) -> str:
+        return f"{self.count} {self.unit}{'s' if self.count > 1 else ''}"
+
+
+def windows(days: Days, *, train: Length, test: Length, purge: int = 0, anchored: bool = True, short_last: bool = True) -> list[Split]:
+    """Walk-forward windows of a free length: each test window follows the one before, its choice made on what lies before it.
+
+    days        dates of the sessions, ascending
+    train       what the rolling choice looks back; the anchored one sees everything, and this much at least
+    test        windows of months, quarters or years begin on their calendar's first day
+    short_last  keep a last window that the data do not fill
+    ConfigError when no window fits. A window without a session is left out.
+    """
+    edges = _edges(days, train, test)
+    splits = []
+    for first, start, stop, whole in edges:
+        if not (whole or short_last):
+            continue
+        rows = np.arange(start, stop)
+        choice = np.arange(0 if anchored else first, max(0, start - purge))
+        if len(rows) and len(choice) > purge:
+            splits.append(Split(choice, rows))
+    if not splits:
+        raise ConfigError(
+            f"{len(days)} sessions hold no window of {test} after {train}",
+            "shorten search.train_length or search.test_length" + ("" if short_last else ", or keep a short last window"),
+        )
+    return splits
+
+
+def _edges(days: Days, train: Length, test: Length) -> Iterator[tuple[int, int, int, bool]]:
+    """Of each window: where its training begins, its first session, the one after its last, and whether the data fill it."""
+    if (train.unit == "session") != (test.unit == "session"):
+        raise ConfigError(f"windows of {test} after {train} mix sessions with the calendar", "give both in sessions, or neither")
+    if not len(days):
+        return
+    if test.unit == "session":
+        for start in range(train.count, len(days), test.count):
+            yield start - train.count, start, min(len(days), start + test.count), start + test.count <= len(days)
+        return
+    grid = MONTHS[test.unit]
+    month = days.astype("datetime64[M]").astype(np.int64)
+    begins_within = days[0] > np.busday_offset(days[0].astype("datetime64[M]").astype("datetime64[D]"), 2, roll="forward")  # holidays
+    at = int(month[0]) + begins_within + train.months
+    at += -at % grid
+    last = int(np.busday_offset(days[-1], 3, roll="forward").astype("datetime64[M]").astype(np.int64))
+    while at <= month[-1]:
+        first, start, stop = np.searchsorted(month, [at - train.months, at, at + test.months])
+        yield int(first), int(start), int(stop), last >= at + test.months
+        at += test.months
+
+
+def held_together(tested: npt.NDArray[np.bool_], held: Rows) -> npt.NDArray[np.bool_]:
+    """The sessions of every position that was held in a tested session too; `held` is (positions × 2): first and last session."""
+    counted = np.concatenate([[0], np.cumsum(tested)])
+    touching = held[counted[held[:, 1] + 1] > counted[held[:, 0]]]
+    steps = np.zeros(len(tested) + 1, np.int64)
+    np.add.at(steps, touching[:, 0], 1)
+    np.add.at(steps, touching[:, 1] + 1, -1)
+    return np.cumsum(steps)[:-1] > 0
+
+
+def combinatorial(n: int, folds: int, tests: int, *, purge: int = 0, embargo: int = 0, held: Rows | None = None) -> list[Split]:
     """CPCV: every choice of `tests` of `folds` contiguous parts is judged once; C(folds, tests) splits in lexicographic order.
 
-    `purge` sessions on both sides of each contiguous test block are used for nothing. Sessions that do not fill the parts go to the
-    last one.
+    purge    sessions on both sides of each contiguous test block that are used for nothing
+    embargo  further sessions after each test block: what follows it remembers it
+    held     (positions × 2) first and last session of each position: its other sessions are used for nothing where one is tested
+    Sessions that do not fill the parts go to the last one.
     """
     size = n // folds
-    if not 1 <= tests < folds or size <= 2 * purge:
+    if not 1 <= tests < folds or size <= 2 * purge + embargo:
         raise ConfigError(
             f"{n} sessions do not make {folds} folds of which {tests} are tested, with {purge} purged: need 1 <= tests < folds"
-            f" and more than {2 * purge} sessions a fold",
+            f" and more than {2 * purge + embargo} sessions a fold",
             "fewer validate.cpcv_folds",
         )
     part = np.minimum(np.arange(n) // size, folds - 1)
@@ -64,9 +152,12 @@ def combinatorial(n: int, folds: int, tests: int, *, purge: int = 0) -> list[Spl
     for chosen in combinations(range(folds), tests):
         tested = np.isin(part, chosen)
         near = tested.copy()
-        for k in range(1, purge + 1):
+        for k in range(1, purge + embargo + 1):
             near[k:] |= tested[:-k]
+        for k in range(1, purge + 1):
             near[:-k] |= tested[k:]
+        if held is not None and len(held):
+            near |= held_together(tested, held)
         splits.append(Split(np.flatnonzero(~near), np.flatnonzero(tested)))
     return splits
 

@@ -99,6 +99,41 @@ def joined(tests: Sequence[tuple[float, int]], replicates: int = REPLICATES) -> 
     return 1 - NORMAL.cdf(math.fsum(scores) / math.sqrt(total))
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Each p-value adjusted for all of them: those at or below 5 % keep the chance of even one false finding at 5 %.
+
+    Valid whatever the dependence. NaN was not tested: it stays NaN and does not count. Source: Holm (1979) "A Simple Sequentially
+    Rejective Multiple Test Procedure".
+    """
+    order = _ascending(p_values)
+    adjusted, largest = [math.nan] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """Each p-value adjusted for all of them: of those at or below 5 %, 5 % are expected to be false findings.
+
+    Valid for independent tests and for positive dependence. NaN was not tested: it stays NaN and does not count. Source: Benjamini &
+    Hochberg (1995) "Controlling the False Discovery Rate".
+    """
+    order = _ascending(p_values)
+    adjusted, least = [math.nan] * len(p_values), 1.0
+    for rank in range(len(order), 0, -1):
+        least = min(least, len(order) / rank * p_values[order[rank - 1]])
+        adjusted[order[rank - 1]] = least
+    return adjusted
+
+
+def _ascending(p_values: Sequence[float]) -> list[int]:
+    for p in p_values:
+        if not (math.isnan(p) or 0 <= p <= 1):
+            raise ValueError(f"a p-value lies between 0 and 1, not {p}")
+    return sorted((i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: p_values[i])
+
+
 def reality_check(returns: npt.ArrayLike, replicates: int = REPLICATES, seed: int = SEED) -> float:
     """White's p-value for the largest mean, not studentised: a quiet good strategy is invisible beside a loud lucky one."""
     sample = _of(returns)

@@ -10,12 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mcl.metrics.multiple import benjamini_hochberg, holm
 from mcl.report import charts
 from mcl.report.format import differences, metric, metric_rows, number, scalar
 from mcl.report.theme import Cell, Figure, Link, Section, chart, metric_cell, page, scroll, table
 
 COLORS = ("@blue", "@orange", "@teal", "@plum", "@grey")
 STARS = "★ marks the best of a row where more (or less) is a merit; a run without a trade is best at nothing."
+JUDGED = (
+    "How often a Sharpe ratio this high comes from nothing, by the run alone and among all of these runs."
+    " The other trials of a search are in its deflated value."
+)
 DASHES = ("solid", "dash", "dot", "dashdot")  # beyond five runs, and for eyes that do not see the colours apart
 
 
@@ -63,6 +68,7 @@ def compare_page(views: Sequence[CompareView]) -> str:
             "At session ends, as a share of each run's start capital.",
         ),
         Section("Metrics", _metrics(views), STARS),
+        Section("Better than nothing", _better_than_nothing(views), JUDGED),
         Section("Config differences", _config(views, changed), "Only keys whose values are not the same in all runs."),
         Section("Correlation", _pairs(views, _correlate), "Of the session returns on the sessions that two runs share."),
         Section(
@@ -105,6 +111,21 @@ def _runs(views: Sequence[CompareView]) -> str:
     ]
     ways = max(len(v.links) for v in views)
     return scroll(table(("Run", "Name", "First session", "Last session", "Sessions", "Data", *[""] * ways), rows, numeric=(4,)))
+
+
+def _better_than_nothing(views: Sequence[CompareView]) -> str:
+    rows = [
+        [Cell(v.short, title=v.name, head=True), *(Cell(number(p, "plain"), "n", repr(p)) for p in each)]
+        for v, each in zip(views, p_values([v.metrics for v in views]), strict=True)
+    ]
+    head = ("Run", "p-value", "of all these runs (Holm)", "share of false findings (Benjamini-Hochberg)")
+    return scroll(table(head, rows, numeric=(1, 2, 3), css="held"))
+
+
+def p_values(metrics: Sequence[Mapping[str, float]]) -> list[tuple[float, float, float]]:
+    """Of "its true Sharpe ratio is not above zero" for each run: alone (1 - PSR), adjusted by Holm and by Benjamini-Hochberg."""
+    alone = [1 - m.get("psr", math.nan) for m in metrics]
+    return list(zip(alone, holm(alone), benjamini_hochberg(alone), strict=True))
 
 
 def _span(equity: pd.Series) -> tuple[str, str, str]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mcl import config, evidence, metrics, runs, trials
+from mcl import config, evidence, metrics, runs, schema, trials
 from mcl.engine import backtest as engine
 from mcl.engine.plan import joined
 from mcl.engine.result import Result
@@ -133,8 +133,7 @@ def parts(frozen: Frozen) -> list[Part]:
             )
     firsts = np.flatnonzero(np.diff(bars.session, prepend=bars.session[0] - 1))
     edges, days = [*firsts.tolist(), len(bars)], [*bars.session[firsts].tolist(), int(bars.session[-1]) + 1]
-    window = None if search.walk_forward == "anchored" else search.train_folds
-    splits = folds.walk_forward(len(firsts), search.folds, purge=search.purge_sessions, train_folds=window)
+    splits = _splits(search, bars.session[firsts].astype("datetime64[D]"))
 
     def dates(rows: folds.Rows) -> tuple[str, str]:
         return _date(days[rows[0]]), _date(days[rows[-1] + 1])
@@ -143,6 +142,22 @@ def parts(frozen: Frozen) -> list[Part]:
         Part(number, dates(split.train), dates(split.test), (edges[split.test[0]], edges[split.test[-1] + 1]))
         for number, split in enumerate(splits, 1)
     ]
+
+
+def _splits(search: schema.Search, days: folds.Days) -> list[folds.Split]:
+    """Equal folds, or windows of the calendar where their lengths are given."""
+    anchored = search.walk_forward == "anchored"
+    if search.test_length is None or search.train_length is None:
+        window = None if anchored else search.train_folds
+        return folds.walk_forward(len(days), search.folds, purge=search.purge_sessions, train_folds=window)
+    return folds.windows(
+        days,
+        train=folds.Length.parsed(search.train_length),
+        test=folds.Length.parsed(search.test_length),
+        purge=search.purge_sessions,
+        anchored=anchored,
+        short_last=search.short_last,
+    )
 
 
 def stitched(frozen: Frozen, done: Sequence[Part]) -> Result:
@@ -301,7 +316,8 @@ def _introduce(place: Place, frozen: Frozen, before: Mapping[str, Any] | None = 
 def _title(frozen: Frozen) -> str:
     search = frozen.search
     name = f"{search.name} · " if search.name else ""
-    return f"{name}walk-forward {search.walk_forward} · {frozen.run.strategy['name']} · {search.folds} folds × {frozen.total} trials"
+    each = f"{search.folds} folds" if search.test_length is None else f"parts of {search.test_length}"
+    return f"{name}walk-forward {search.walk_forward} · {frozen.run.strategy['name']} · {each} × {frozen.total} trials"
 
 
 def _frame(done: Sequence[Part], out: Mapping[int, float], keys: Sequence[str]) -> pd.DataFrame:

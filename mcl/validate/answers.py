@@ -13,7 +13,7 @@ from mcl import runs, schema, steps, trials
 from mcl.metrics import performance as perf
 from mcl.metrics.bootstrap import Bands, resampled, reshuffled
 from mcl.metrics.cscv import Overfitting, overfitting
-from mcl.metrics.multiple import Superior, spa, stepm
+from mcl.metrics.multiple import Superior, benjamini_hochberg, holm, spa, stepm
 from mcl.metrics.overfit import min_backtest_years
 from mcl.metrics.performance import SESSIONS_PER_YEAR, Floats
 from mcl.metrics.trades import closed, net
@@ -23,6 +23,8 @@ from mcl.validate import optimise, plateau, stress
 from mcl.validate.subject import Subject
 from mcl.validate.verdict import Number
 
+POSITIONS_TOO_LONG = "positions are held so long that nothing is left to choose on: validate.purge_positions=false"
+P_VALUES = ("spa", "timing")  # of the rules
 UNSEEN = Look(math.nan, math.nan, 0, 0, "", "left alone: validate.holdout=false")
 
 
@@ -87,7 +89,20 @@ def ask(about: Subject, settings: schema.Validation, root: Path, look: Callable[
 def numbers(a: Answers, settings: schema.Validation) -> dict[str, Number]:
     """The number behind every rule, with what it means here."""
     own = a.subject.metrics
-    return _luck(a, own) | _choosing(a) | _robustness(a, own, settings)
+    return _adjusted(_luck(a, own) | _choosing(a) | _robustness(a, own, settings))
+
+
+def _adjusted(found: dict[str, Number]) -> dict[str, Number]:
+    """The p-values of one table are read together: each says what is left of it among all of them."""
+    values = [found[name].value for name in P_VALUES]
+    if sum(map(math.isfinite, values)) < 2:
+        return found
+    said = {}
+    for name, family, discovery in zip(P_VALUES, holm(values), benjamini_hochberg(values), strict=True):
+        if math.isfinite(family):
+            together = f"{family:.3f} of all p-values here (Holm), {discovery:.3f} (Benjamini-Hochberg)"
+            said[name] = Number(found[name].value, f"{found[name].meaning}; {together}")
+    return found | said
 
 
 def _long_enough(a: Answers, own: dict[str, float], years: float, needed: float) -> str:
@@ -122,7 +137,7 @@ def _choosing(a: Answers) -> dict[str, Number]:
     lost = Number(float(np.mean(ratios <= 0)), f"{len(ratios)} paths, median Sharpe {np.median(ratios):.2f}") if len(ratios) else None
     count = a.pbo.columns
     return found | {
-        "cpcv_negative": lost or Number(math.nan, alone),
+        "cpcv_negative": lost or Number(math.nan, alone if a.paths is None else POSITIONS_TOO_LONG),
         "pbo": Number(a.pbo.pbo, f"{count} configurations; the pick loses out of sample in {a.pbo.loss_frac:.0%}" if count > 1 else alone),
         "spa": Number(a.superior.consistent, f"{a.beaters} of {len(a.sample.points)} configurations beat nothing by StepM"),
     }
@@ -149,7 +164,9 @@ def _robustness(a: Answers, own: dict[str, float], settings: schema.Validation) 
 
 
 def path_sharpes(a: Answers) -> Floats:
-    return np.array([perf.sharpe(path) for path in a.paths.T]) if a.paths is not None else np.empty(0)
+    """Of every path that has one."""
+    ratios = [perf.sharpe(path) for path in a.paths.T] if a.paths is not None else []
+    return np.array([ratio for ratio in ratios if math.isfinite(ratio)])
 
 
 def _per_session(about: Subject) -> float:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from mcl import schema
+from mcl.engine.result import Result
 from mcl.errors import ConfigError
 from mcl.metrics import folds
 from mcl.metrics import performance as perf
@@ -29,6 +30,7 @@ class Sample:
 
     points: list[dict[str, Any]]
     returns: Floats  # sessions × points
+    held: list[folds.Rows]  # of each point: (positions × 2) first and last session of each position
 
 
 @dataclass(frozen=True)
@@ -53,16 +55,24 @@ class Walked:
 
 def sample(subject: Subject, settings: schema.Validation, tick: Callable[[], None]) -> Sample:
     """`settings.budget` points with their returns; points that are no valid configuration, or never trade, are not in it."""
-    points, returns = [subject.point], [subject.result.session_returns.to_numpy()]
+    points, results = [subject.point], [subject.result]
     for point in sampled(subject.space, settings.budget, settings.seed) if subject.space else ():
         if len(points) >= settings.budget:
             break
         result = None if point == subject.point else subject.at(point)
         if result is not None and len(result.fills):
             points.append(point)
-            returns.append(result.session_returns.to_numpy())
+            results.append(result)
         tick()
-    return Sample(points, np.column_stack(returns))
+    returns = np.column_stack([result.session_returns.to_numpy() for result in results])
+    return Sample(points, returns, [holdings(result) for result in results])
+
+
+def holdings(result: Result) -> folds.Rows:
+    """(positions × 2) first and last session of each round trip, as rows of the session returns."""
+    number = np.cumsum(np.diff(result.bars.session, prepend=result.bars.session[:1]) != 0)
+    trades = result.trades
+    return np.column_stack([number[trades["entry_bar"]], number[trades["exit_bar"]]]).astype(np.int64)
 
 
 def walk_forward(sample: Sample, settings: schema.Validation, *, anchored: bool) -> Walked | None:
@@ -71,7 +81,7 @@ def walk_forward(sample: Sample, settings: schema.Validation, *, anchored: bool)
         return None
     window = None if anchored else settings.train_folds
     splits = folds.walk_forward(len(sample.returns), settings.folds, purge=settings.purge_sessions, train_folds=window)
-    best = [_best(sample.returns[split.train]) for split in splits]
+    best = [_best(sample.returns[split.train]) or 0 for split in splits]
     stitched = np.concatenate([sample.returns[split.test, b] for split, b in zip(splits, best, strict=True)])
     return Walked(
         sessions=np.concatenate([split.test for split in splits]),
@@ -83,33 +93,62 @@ def walk_forward(sample: Sample, settings: schema.Validation, *, anchored: bool)
 
 
 def cpcv(sample: Sample, settings: schema.Validation) -> Floats | None:
-    """(sessions × paths) out-of-sample returns of combinatorial purged cross-validation; None with fewer than two points."""
+    """(sessions × paths) out-of-sample returns of combinatorial purged cross-validation; None with fewer than two points.
+
+    With `settings.purge_positions` each point is chosen by its own training sessions: those of a position that was held in a judged
+    session are left out. NaN where no point has two training sessions left.
+    """
     if len(sample.points) < 2:
         return None
     count, tests = settings.cpcv_folds, settings.cpcv_tests
-    splits = folds.combinatorial(len(sample.returns), count, tests, purge=settings.purge_sessions)
+    splits = folds.combinatorial(len(sample.returns), count, tests, purge=settings.purge_sessions, embargo=settings.embargo_sessions)
     part = np.minimum(np.arange(len(sample.returns)) // (len(sample.returns) // count), count - 1)
     out = np.full((len(sample.returns), folds.paths(count, tests)), math.nan)
     for split, chosen, ids in zip(splits, combinations(range(count), tests), folds.path_ids(count, tests), strict=True):
-        best = _best(sample.returns[split.train])
+        best = _best(_training(sample, split, settings))
+        if best is None:
+            continue
         for fold, path in zip(chosen, ids, strict=True):
             rows = part == fold
             out[rows, path] = sample.returns[rows, best]
     return out
 
 
+def _training(sample: Sample, split: folds.Split, settings: schema.Validation) -> Floats:
+    """(training sessions × points) returns; NaN where a point's position reaches into the judged sessions."""
+    returns = sample.returns[split.train]
+    if settings.purge_positions:
+        tested = np.zeros(len(sample.returns), bool)
+        tested[split.test] = True
+        for column, held in enumerate(sample.held):
+            returns[folds.held_together(tested, held)[split.train], column] = math.nan
+    return returns
+
+
 def tried(settings: schema.Validation, sessions: int) -> str:
     """Why the folds cannot be made, or nothing."""
     try:
         folds.walk_forward(sessions, settings.folds, purge=settings.purge_sessions)
-        folds.combinatorial(sessions, settings.cpcv_folds, settings.cpcv_tests, purge=settings.purge_sessions)
+        folds.combinatorial(
+            sessions, settings.cpcv_folds, settings.cpcv_tests, purge=settings.purge_sessions, embargo=settings.embargo_sessions
+        )
     except ConfigError as error:
         return error.message
     return ""
 
 
-def _best(returns: Floats) -> int:
-    """The column with the highest Sharpe ratio; a constant one has none and is never chosen unless all are."""
-    spread = returns.std(axis=0, ddof=1)
-    ratios = np.where(spread > 0, returns.mean(axis=0) / np.where(spread > 0, spread, 1.0), -math.inf)
-    return int(ratios.argmax())
+def _best(returns: Floats) -> int | None:
+    """The column with the highest Sharpe ratio over its sessions without NaN; None where no column has two of them.
+
+    A constant column has no ratio and is never chosen unless all are.
+    """
+    present = ~np.isnan(returns)
+    count = present.sum(axis=0)
+    if not (count > 1).any():
+        return None
+    values = np.where(present, returns, 0.0)
+    mean = values.sum(axis=0) / np.maximum(count, 1)
+    spread = np.sqrt((np.where(present, values - mean, 0.0) ** 2).sum(axis=0) / np.maximum(count - 1, 1))
+    usable = (count > 1) & (spread > 0)
+    ratios = np.where(usable, mean / np.where(usable, spread, 1.0), -math.inf)
+    return int(ratios.argmax() if usable.any() else (count > 1).argmax())

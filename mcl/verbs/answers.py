@@ -61,6 +61,7 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
     "compare": {
         "runs": "list · run ids",
         "metrics": "object · only those that differ: a list in the order of the runs",
+        "p_values": "list · of a Sharpe ratio above zero, one object per run: alone, holm, benjamini_hochberg",
         "report": "text · path of the page",
     },
     "report": RUN

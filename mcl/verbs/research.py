@@ -73,7 +73,7 @@ def compare(args: Namespace) -> int:
     if len(stored) < 2:
         raise StoreError("comparing needs at least two different runs, and these names mean one", "mcl runs lists them")
     from mcl.metrics.undefined import same
-    from mcl.report.compare import compare_page
+    from mcl.report.compare import compare_page, p_values
 
     views = [_view(run, _versions(store, run.run_id)) for run in steps.each("reading the runs", stored)]
     steps.begin("drawing the page")
@@ -82,17 +82,21 @@ def compare(args: Namespace) -> int:
     shared = [name for name in stored[0].summary if all(name in run.summary for run in stored)]
     values = {name: [run.metrics[name] for run in stored] for name in shared}
     differing = {name: each for name, each in values.items() if not all(same(each[0], one) for one in each)}
-    data = {"runs": [run.run_id for run in stored], "metrics": differing, "report": page}
-    screen.answer(data, lambda: _comparison(stored, page))
+    names = ("alone", "holm", "benjamini_hochberg")
+    judged = [dict(zip(names, each, strict=True)) for each in p_values([run.summary for run in stored])]
+    data = {"runs": [run.run_id for run in stored], "metrics": differing, "p_values": judged, "report": page}
+    screen.answer(data, lambda: _comparison(stored, judged, page))
     return 0
 
 
-def _comparison(stored: list[StoredRun], page: Path) -> None:
+def _comparison(stored: list[StoredRun], judged: list[dict[str, float]], page: Path) -> None:
     from mcl.report.format import metric_rows
 
     columns = [{label: text for label, text, _ in metric_rows(run.summary)} for run in stored]
     ids = [run.run_id[:8] for run in stored]
     screen.table("comparison", ["metric", *ids], [[k, *(c.get(k, "") for c in columns)] for k in columns[0]])
+    rows = [[name.replace("_", "-"), *(f"{each[name]:.4g}" for each in judged)] for name in judged[0]]
+    screen.table("p-value of a Sharpe ratio above zero: alone, and adjusted for all of these runs", ["", *ids], rows)
     configs = [config.flatten(json.loads(run.file("config.json"))) for run in stored]
     keys = sorted({k for c in configs for k in c if len({str(o.get(k)) for o in configs}) > 1})
     screen.table("configuration differences", ["key", *ids], [[k, *(c.get(k) for c in configs)] for k in keys])

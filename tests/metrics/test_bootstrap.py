@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mcl.metrics import performance as perf
-from mcl.metrics.bootstrap import block_length, counts, indices, resampled, reshuffled, sharpe_interval
+from mcl.metrics.bootstrap import (
+    bca_interval,
+    block_length,
+    counts,
+    indices,
+    leave_one_out_sharpes,
+    prewhitened_deviation,
+    resampled,
+    reshuffled,
+    sharpe_interval,
+    student_quantile,
+    total_interval,
+)
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+bench = importlib.import_module("bench_judgement")
 
 
 def test_every_replicate_holds_as_many_observations_as_the_sample() -> None:
@@ -42,6 +60,54 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert 0.90 <= covered <= 0.98
 
 
+@pytest.mark.parametrize(("returns", "least"), [("Gaussian", 0.93), ("Student t4", 0.93), ("GARCH(1,1)", 0.93), ("AR(1) +0.4", 0.93)])
+def test_half_a_year_is_enough_for_a_95_percent_interval(returns: str, least: float) -> None:
+    """The short form of `scripts/bench_judgement.py coverage`: its processes, 120 sessions, a fixed seed."""
+    assert bench.covered(bench.RETURNS[returns], 120, 1.0, 600) >= least
+
+
+def test_the_interval_is_not_wide_for_nothing() -> None:
+    rng = np.random.default_rng(8)
+    bounds = [sharpe_interval(rng.normal(0.05, 1, 500)) for _ in range(50)]
+    ideal = 2 * 1.96 * math.sqrt(252 / 500)
+    assert np.mean([high - low for low, high in bounds]) == pytest.approx(ideal, rel=0.10)
+
+
+@pytest.mark.parametrize("statistic", ["mean", "sharpe"])
+@pytest.mark.parametrize("confidence", [0.90, 0.95])
+def test_bca_is_that_of_scipy_on_the_same_resamples(statistic: str, confidence: float) -> None:
+    from scipy import stats
+
+    r = np.random.default_rng(12).gamma(1.5, 0.01, 90) - 0.012
+    functions = {"mean": lambda x, axis: x.mean(axis), "sharpe": lambda x, axis: x.mean(axis) / x.std(axis, ddof=1)}
+    found = stats.bootstrap((r,), functions[statistic], n_resamples=3000, confidence_level=confidence, method="BCa", rng=3)
+    without_one = leave_one_out_sharpes(r) if statistic == "sharpe" else (r.sum() - r) / (len(r) - 1)
+    ours = bca_interval(found.bootstrap_distribution, float(functions[statistic](r, 0)), without_one, confidence)
+    assert ours == pytest.approx(tuple(found.confidence_interval), rel=1e-9)
+
+
+def test_leave_one_out_and_long_run_deviation_against_their_definitions() -> None:
+    rng = np.random.default_rng(13)
+    r = rng.standard_t(4, 60) * 0.01 + 0.001
+    plain = [np.delete(r, i).mean() / np.delete(r, i).std(ddof=1) for i in range(60)]
+    assert leave_one_out_sharpes(r) == pytest.approx(plain)
+    strangers = [prewhitened_deviation(rng.normal(size=5000)) for _ in range(20)]
+    assert np.mean(strangers) == pytest.approx(1.0, abs=0.02)
+    noise = rng.normal(size=40_000)
+    trending = np.empty_like(noise)
+    trending[0] = 0.0
+    for i in range(1, len(noise)):
+        trending[i] = 0.5 * trending[i - 1] + noise[i]
+    assert prewhitened_deviation(trending) == pytest.approx(2.0, rel=0.05)  # 1 / (1 - 0.5)
+
+
+def test_student_quantiles() -> None:
+    from scipy import stats
+
+    for degrees in (5.0, 9.0, 23.0, 61.5, 1e6):
+        assert student_quantile(0.975, degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=2e-3)
+
+
 def test_the_interval_sees_serial_dependence_that_the_analytic_one_does_not() -> None:
     noise = np.random.default_rng(6).normal(size=1000)
     trending = np.convolve(noise, np.ones(6) / 6, "valid") + 0.05
@@ -56,6 +122,13 @@ def test_the_interval_is_the_same_every_time_and_undefined_without_variation() -
     assert sharpe_interval(np.append(r, np.nan)) == sharpe_interval(r)
     for empty in (np.zeros(300), np.full(50, 0.01), r[:9], r[:0]):
         assert all(math.isnan(x) for x in sharpe_interval(empty))
+
+
+def test_the_interval_of_a_total_holds_the_truth() -> None:
+    rng = np.random.default_rng(14)
+    bounds = [total_interval(rng.normal(0.001, 0.01, 150)) for _ in range(300)]
+    assert np.mean([low <= 0.15 <= high for low, high in bounds]) >= 0.93
+    assert total_interval(np.zeros(50)) == (0.0, 0.0)
 
 
 def test_reshuffling_moves_drawdowns_and_never_the_end() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mcl.metrics.multiple import long_run_deviation, random_entry, reality_check, spa, stepm
+from mcl.metrics.multiple import benjamini_hochberg, holm, long_run_deviation, random_entry, reality_check, spa, stepm
 from mcl.metrics.overfit import effective_rank, null_variance, trial_variance
 
 
@@ -111,3 +111,30 @@ def test_luck_spreads_trials_no_more_than_sampling_does() -> None:
     assert trial_variance([0.0, 0.01, -0.01], 401) == pytest.approx(1e-4)
     assert trial_variance([0.3, -0.5, 0.1], 401) == pytest.approx(1 / 400)
     assert trial_variance([0.0, math.nan, 0.02], 401) == pytest.approx(2e-4)
+
+
+HOLM = [0.072, 0.192, 0.0063, 0.42, 0.192, 0.73, 0.1505]
+FDR = [0.042, 0.0672, 0.0063, 0.245, 0.0672, 0.73, 0.0672]
+P_VALUES = [0.012, 0.048, 0.0009, 0.21, 0.048, 0.73, 0.0301]
+
+
+def test_adjusted_p_values_are_those_of_statsmodels() -> None:
+    """statsmodels.stats.multitest.multipletests(P_VALUES, method="holm" and "fdr_bh"), version 0.15.0."""
+    assert holm(P_VALUES) == pytest.approx(HOLM)
+    assert benjamini_hochberg(P_VALUES) == pytest.approx(FDR)
+
+
+def test_what_was_not_tested_does_not_count() -> None:
+    assert holm([math.nan, 0.02, 0.04])[1:] == pytest.approx([0.04, 0.04])
+    assert math.isnan(holm([math.nan, 0.02])[0])
+    assert benjamini_hochberg([0.03, math.nan])[0] == 0.03
+    assert holm([]) == benjamini_hochberg([]) == []
+    with pytest.raises(ValueError, match=r"between 0 and 1, not 1\.5"):
+        holm([0.1, 1.5])
+
+
+def test_holm_keeps_the_family_wise_level_and_bh_is_never_stricter() -> None:
+    rng = np.random.default_rng(6)
+    draws = rng.random((4000, 8))
+    assert np.mean([min(holm(list(row))) <= 0.05 for row in draws]) == pytest.approx(0.05, abs=0.012)
+    assert all(b <= h + 1e-15 for row in draws[:200] for h, b in zip(holm(list(row)), benjamini_hochberg(list(row)), strict=True))

@@ -59,6 +59,35 @@ def test_rolling_looks_back_so_many_parts(project: Project) -> None:
     assert [part.searched for part in walk.parts(frozen)] == [(days[i], days[i + 10]) for i in (0, 10, 20)]
 
 
+def test_parts_of_the_calendar(project: Project) -> None:
+    typed = [*TYPED, "search.train_length=1 month", "search.test_length=10 sessions"]
+    with pytest.raises(ConfigError, match="mix sessions with the calendar"):
+        walk.parts(freeze(composed(*typed), project.root))
+    with pytest.raises(ConfigError, match="belong together"):
+        freeze(composed(*TYPED, "search.test_length=1 month"), project.root)
+    frozen = freeze(composed(*TYPED, "search.train_length=20 sessions", "search.test_length=15 sessions"), project.root)
+    days = np.unique(frozen.bars.session).astype("datetime64[D]").astype(str)
+    parts = walk.parts(frozen)
+    assert parts[0].traded == (days[20], days[35])
+    assert [part.searched for part in parts] == [(days[0], days[19]), (days[0], days[34])]
+    assert parts[-1].rows[1] == len(frozen.bars)  # five sessions: a short last part
+    short = freeze(
+        composed(*TYPED, "search.train_length=20 sessions", "search.test_length=15 sessions", "search.short_last=false"), project.root
+    )
+    assert len(walk.parts(short)) == 1
+    monthly = freeze(composed(*TYPED, "search.train_length=1 month", "search.test_length=1 month"), project.root)
+    assert all(part.traded[0][:7] != part.searched[0][:7] for part in walk.parts(monthly))
+
+
+def test_a_calendar_walk_trades_its_parts(project: Project) -> None:
+    typed = ["search.train_length=20 sessions", "search.test_length=15 sessions", "search.trials=2", "search.name=calendar"]
+    found = walked(project, *TYPED, *typed)
+    days = np.unique(freeze(composed(*TYPED), project.root).bars.session).astype("datetime64[D]").astype(str)
+    assert found.folds["traded_from"].tolist() == [days[20], days[35]]
+    assert found.metrics["sessions"] == 20
+    assert "parts of 15 sessions" in found.title
+
+
 def test_a_folds_choice_is_that_of_an_ordinary_search(project: Project, whole: Walk) -> None:
     row = whole.folds.iloc[1]
     alone = core.sweep(
