@@ -19,16 +19,17 @@ from typing import Any
 
 from mcl.errors import StoreError, nearest
 from mcl.files import below
-from mcl.tracking import bulk, clean, machine
+from mcl.tracking import bulk, clean, machine, postgres
 from mcl.tracking.door import Door, cannot_write
 from mcl.tracking.filing import NOTE, Dataset, filed, linked, plain
-from mcl.tracking.records import Record, Status, StoredRun, StoredVersion
+from mcl.tracking.records import CONFIG_FILE, CONFIG_TAG, Record, Status, StoredRun, StoredVersion
 
 __all__ = ["PARENT", "Record", "Status", "Store", "StoredRun", "StoredVersion", "content_sha256", "short"]
 
 PARENT = "mlflow.parentRunId"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow shows its pages for language models
 MAX_PARAM = 500  # characters; MLflow cuts at 6000 without a word, a longer value is named by its hash here
+MAX_TAG = 8000  # bytes; MLflow takes as many characters
 BATCH = 800  # MLflow takes 1000 entities a call, of them 100 params
 AT_ONCE = 8  # runs that are written to a server side by side
 
@@ -66,16 +67,24 @@ class Store:
         return run_id
 
     def record_many(self, records: list[Record]) -> list[str]:
-        """Write finished runs of one study, in one transaction where the store allows it; their ids in order."""
+        """Write finished runs of one study, in one transaction where the store allows it; their ids in order.
+
+        On a server a run costs three requests, and none where `MCL_STORE_URL` names its database: only runs with files go there
+        one by one, and a configuration is a tag where it fits.
+        """
         records = clean.records(records)
         studies = {record.study for record in records}
         place = self._place(next(iter(studies))) if len(studies) == 1 else None
         if place is not None:
             return self._insert(place, [_row(r) for r in records])
+        served = not self.door.uri.startswith("sqlite:///")
+        records = [_without_config(r) for r in records] if served else records
+        direct = self._insert_served(records) if served and len(studies) == 1 else {}
         for study in studies:
             self._experiment(study)  # once, and not by several threads
-        with ThreadPoolExecutor(1 if self.door.takes_bulk else AT_ONCE) as pool:
-            return list(pool.map(self.record, records))
+        with ThreadPoolExecutor(AT_ONCE if served else 1) as pool:
+            others = pool.map(self.record, (r for i, r in enumerate(records) if i not in direct))
+            return [direct[i] if i in direct else next(others) for i in range(len(records))]
 
     def artifacts(self, run_id: str) -> Path:
         """The folder of a run's artifacts, without opening MLflow where the store is local."""
@@ -238,6 +247,27 @@ class Store:
         with self.door.refusals(rows[0].name if len(rows) == 1 else f"{len(rows)} runs"):
             return bulk.insert(self.door.database, place, rows)
 
+    def _insert_served(self, records: list[Record]) -> dict[int, str]:
+        """Write the runs without files into the database of the server, where that is allowed: run ids by place in `records`.
+
+        StoreError where the database is that of another server.
+        """
+        database = self.door.server_database
+        bare = {i: _row(record) for i, record in enumerate(records) if not record.files}
+        if database is None or not bare:
+            return {}
+        study = records[0].study
+        experiment_id = self._experiment(study)
+        with self.door.refusals(study):
+            known = self.door.client.get_experiment(experiment_id)
+        there = database.experiment(study)
+        if there != (int(known.experiment_id), str(known.artifact_location), int(known.creation_time or 0)):
+            raise StoreError(
+                f"the database of {postgres.ADDRESS} is not that of the server {self.uri}: they do not hold the same study {study!r}",
+                f"name the database of that server, or unset {postgres.ADDRESS}",
+            )
+        return dict(zip(bare, database.insert(there[0], there[1], list(bare.values())), strict=True))
+
     def _experiment(self, study: str) -> str:
         if study not in self._ids:
             client = self.door.client
@@ -357,6 +387,15 @@ def _row(record: Record) -> bulk.Row:
         dataset=record.dataset,
         seconds=record.seconds,
     )
+
+
+def _without_config(record: Record) -> Record:
+    """The same with its configuration as a tag, where a tag can hold it: a file costs a request of its own."""
+    content = record.files.get(CONFIG_FILE, b"")
+    if not content or len(content) > MAX_TAG:
+        return record
+    others = {path: file for path, file in record.files.items() if path != CONFIG_FILE}
+    return replace(record, files=others, tags=record.tags | {CONFIG_TAG: content.decode()})
 
 
 def _input(dataset: Dataset) -> Any:

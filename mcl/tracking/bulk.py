@@ -1,4 +1,4 @@
-"""Finished runs in one transaction, straight into the tables of a local MLflow store.
+"""Finished runs in one transaction, straight into the tables of an MLflow store: of a local one here, of a server's in `postgres`.
 
 MLflow's client needs two seconds to import and open a store, and 20 ms for a run; a person waits for the one, a search writes
 thousands of the other. The tables are not a public interface, so this path is taken only where they have the columns that it
@@ -15,10 +15,11 @@ import shutil
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 from mcl.tracking import schema
 from mcl.tracking.filing import Dataset, linked
@@ -31,15 +32,11 @@ PRAGMAS = (
     "temp_store=MEMORY",
 )
 Texts = dict[str, dict[str, str]]  # by run id and key
+Point = tuple[str, str, int, float, bool]  # run, metric, step, value, whether it is the metric's last
 
-INSERT_RUN = """INSERT INTO runs (run_uuid, name, source_type, source_name, entry_point_name, user_id, status, start_time, end_time,
-source_version, lifecycle_stage, artifact_uri, experiment_id) VALUES (?, ?, 'UNKNOWN', '', '', 'unknown', ?, ?, ?, '', 'active', ?, ?)"""
-INSERT_TAG = "INSERT INTO tags (run_uuid, key, value) VALUES (?, ?, ?)"
-INSERT_TAGS = """INSERT INTO tags (run_uuid, key, value)
-SELECT run.key, entry.key, entry.value FROM json_each(?) AS run, json_each(run.value) AS entry"""
-INSERT_PARAM = "INSERT INTO params (run_uuid, key, value) VALUES (?, ?, ?)"
-INSERT_PARAMS = """INSERT INTO params (run_uuid, key, value)
-SELECT run.key, entry.key, entry.value FROM json_each(?) AS run, json_each(run.value) AS entry"""
+RUN = """run_uuid, name, source_type, source_name, entry_point_name, user_id, status, start_time, end_time, source_version,
+lifecycle_stage, artifact_uri, experiment_id"""
+TEXTS = "SELECT run.key, entry.key, entry.value FROM json_each(?) AS run, json_each(run.value) AS entry"
 POINTS = "CREATE TEMP TABLE points (run_uuid TEXT, key TEXT, step INTEGER, value REAL, last INTEGER)"  # a NaN is NULL here
 INSERT_POINT = "INSERT INTO points VALUES (?, ?, ?, ?, ?)"
 INSERT_METRICS = """INSERT INTO metrics (run_uuid, key, value, is_nan, timestamp, step)
@@ -49,9 +46,7 @@ SELECT run_uuid, key, ifnull(value, 0), value IS NULL, 0, step FROM points WHERE
 INSERT_DATASET = """INSERT OR IGNORE INTO datasets
 (dataset_uuid, experiment_id, name, digest, dataset_source_type, dataset_source, dataset_schema, dataset_profile)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
-INSERT_INPUT = """INSERT INTO inputs (input_uuid, source_type, source_id, destination_type, destination_id, step)
-VALUES (?, 'DATASET', ?, 'RUN', ?, 0)"""
-INSERT_INPUT_TAG = "INSERT INTO input_tags (input_uuid, name, value) VALUES (?, ?, ?)"
+INPUT = "input_uuid, source_type, source_id, destination_type, destination_id, step"
 CONTEXT = "mlflow.data.context"
 _serial = itertools.count(secrets.randbits(20))
 
@@ -152,44 +147,74 @@ def insert(database: Path, place: Place, rows: Sequence[Row]) -> list[str]:
             for pragma in PRAGMAS:
                 connection.execute(f"PRAGMA {pragma}")
             connection.execute("BEGIN IMMEDIATE")
-            now = int(time.time() * 1000)
-            uri, under = f"{place.location}/{{}}/artifacts", place.experiment_id
-            began = [now - round(1000 * row.seconds) for row in rows]
-            runs = [(r.run_id, r.name, r.status, at, now, uri.format(r.run_id), under) for r, at in zip(rows, began, strict=True)]
-            connection.executemany(INSERT_RUN, runs)
-            named = {row.run_id: linked(row.tags, row.run_id, str(under)) | {"mlflow.runName": row.name} for row in rows}
-            _put_texts(connection, INSERT_TAGS, INSERT_TAG, named)
-            _put_texts(connection, INSERT_PARAMS, INSERT_PARAM, {row.run_id: row.params for row in rows})
-            connection.execute(POINTS)
-            connection.executemany(INSERT_POINT, (point for row in rows for point in _points(row)))
-            connection.execute(INSERT_METRICS)
-            connection.execute(INSERT_LATEST)
-            _put_datasets(connection, under, rows)
+            fill(SqliteTables(connection), place.experiment_id, place.location, rows)
     return ids
 
 
-def _put_datasets(connection: sqlite3.Connection, experiment: int, rows: Sequence[Row]) -> None:
-    """Each data set once per experiment, and what says which run used it."""
+class Tables(Protocol):
+    """Where the rows of a transaction go."""
+
+    def put(self, table: str, columns: str, rows: Iterable[Sequence[Any]]) -> None: ...
+    def put_texts(self, table: str, texts: Texts) -> None: ...
+    def put_points(self, points: Iterable[Point]) -> None: ...
+    def dataset_id(self, experiment_id: int, dataset: Dataset) -> str: ...
+
+
+def fill(tables: Tables, experiment_id: int, location: str, rows: Sequence[Row]) -> None:
+    """Put finished runs into the tables, as MLflow's client would have left them."""
+    now = int(time.time() * 1000)
+    runs = []
+    for row in rows:
+        began, uri = now - round(1000 * row.seconds), f"{location}/{row.run_id}/artifacts"
+        origin = ("UNKNOWN", "", "", "unknown")
+        runs.append((row.run_id, row.name, *origin, row.status, began, now, "", "active", uri, experiment_id))
+    tables.put("runs", RUN, runs)
+    named = {row.run_id: linked(row.tags, row.run_id, str(experiment_id)) | {"mlflow.runName": row.name} for row in rows}
+    tables.put_texts("tags", named)
+    tables.put_texts("params", {row.run_id: row.params for row in rows})
+    tables.put_points(point for row in rows for point in _points(row))
     for dataset in dict.fromkeys(row.dataset for row in rows if row.dataset is not None):
-        d, key = dataset, (experiment, dataset.name, dataset.digest)
-        connection.execute(INSERT_DATASET, (uuid.uuid4().hex, *key, d.source_type, d.source, d.schema, d.profile))
-        found = connection.execute("SELECT dataset_uuid FROM datasets WHERE experiment_id = ? AND name = ? AND digest = ?", key).fetchone()
-        inputs = [(uuid.uuid4().hex, str(found[0]), row.run_id) for row in rows if row.dataset == dataset]
-        connection.executemany(INSERT_INPUT, inputs)
-        connection.executemany(INSERT_INPUT_TAG, [(input_id, CONTEXT, "backtest") for input_id, _, _ in inputs])
+        source = tables.dataset_id(experiment_id, dataset)
+        inputs = [(uuid.uuid4().hex, "DATASET", source, "RUN", row.run_id, 0) for row in rows if row.dataset == dataset]
+        tables.put("inputs", INPUT, inputs)
+        tables.put("input_tags", "input_uuid, name, value", [(entry[0], CONTEXT, "backtest") for entry in inputs])
 
 
-def _put_texts(connection: sqlite3.Connection, whole: str, single: str, texts: Texts) -> None:
-    """All rows of a table in one statement: one bound text instead of a hundred for every run. JSON in SQLite ends a text at a NUL."""
-    encoded = json.dumps(texts, ensure_ascii=False)
-    if "\\u0000" in encoded:
-        connection.executemany(single, ((run_id, key, value) for run_id, entries in texts.items() for key, value in entries.items()))
-    else:
-        connection.execute(whole, (encoded,))
+@dataclass(frozen=True)
+class SqliteTables:
+    """`Tables` with as few bound values as can be: a search writes a hundred texts and numbers for every run."""
+
+    connection: sqlite3.Connection
+
+    def put(self, table: str, columns: str, rows: Iterable[Sequence[Any]]) -> None:
+        places = ", ".join("?" * (columns.count(",") + 1))
+        self.connection.executemany(f"INSERT INTO {table} ({columns}) VALUES ({places})", rows)  # noqa: S608 - names of the code
+
+    def put_texts(self, table: str, texts: Texts) -> None:
+        """All rows of a table in one statement and one bound text. JSON in SQLite ends a text at a NUL."""
+        encoded = json.dumps(texts, ensure_ascii=False)
+        if "\\u0000" in encoded:
+            entries = ((run_id, key, value) for run_id, pairs in texts.items() for key, value in pairs.items())
+            self.put(table, "run_uuid, key, value", entries)
+        else:
+            self.connection.execute(f"INSERT INTO {table} (run_uuid, key, value) {TEXTS}", (encoded,))
+
+    def put_points(self, points: Iterable[Point]) -> None:
+        self.connection.execute(POINTS)
+        self.connection.executemany(INSERT_POINT, points)
+        self.connection.execute(INSERT_METRICS)
+        self.connection.execute(INSERT_LATEST)
+
+    def dataset_id(self, experiment_id: int, dataset: Dataset) -> str:
+        """That of the data set in this experiment, which holds it once."""
+        d, key = dataset, (experiment_id, dataset.name, dataset.digest)
+        self.connection.execute(INSERT_DATASET, (uuid.uuid4().hex, *key, d.source_type, d.source, d.schema, d.profile))
+        query = "SELECT dataset_uuid FROM datasets WHERE experiment_id = ? AND name = ? AND digest = ?"
+        return str(self.connection.execute(query, key).fetchone()[0])
 
 
-def _points(row: Row) -> list[tuple[str, str, int, float, bool]]:
-    """(run, metric, step, value, whether it is the metric's last) of all points of a run; a series comes before a metric of its name."""
+def _points(row: Row) -> list[Point]:
+    """All points of a run; a series comes before a metric of its name."""
     found = [(row.run_id, key, 0, value, True) for key, value in row.metrics.items() if not row.series.get(key)]
     for key, points in row.series.items():
         found += [(row.run_id, key, step, value, place == len(points)) for place, (step, value) in enumerate(points, 1)]

@@ -15,7 +15,8 @@ from urllib.parse import unquote, urlparse
 from mcl import config
 from mcl.errors import StoreError
 from mcl.files import private_file, private_folder
-from mcl.tracking import bulk, machine, schema
+from mcl.redact import secret
+from mcl.tracking import bulk, machine, postgres, schema
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -78,6 +79,19 @@ class Door:
             message = "the run store %s is written through MLflow's client, which is slower: %s"
             logging.getLogger("mcl").warning(message, self.uri, "; ".join(clauses))
         return not clauses
+
+    @cached_property
+    def server_database(self) -> postgres.Database | None:
+        """The database of the server at `uri`, where `MCL_STORE_URL` names it and it has the tables that `bulk` writes."""
+        address = secret(postgres.ADDRESS)
+        if not address or not self.uri.startswith("http"):
+            return None
+        database = postgres.Database.at(address)
+        if clauses := database.objections():
+            message = "the database of %s is not written directly, which is slower: %s"
+            logging.getLogger("mcl").warning(message, postgres.ADDRESS, "; ".join(clauses))
+            return None
+        return database
 
     def local(self, uri: str) -> Path:
         """Artifacts below mlruns/ are found again after the project folder was moved or copied: MLflow stores absolute paths, and a copy

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from mcl.errors import StoreError
 from mcl.tracking.filing import Dataset
 
+CONFIG_FILE, CONFIG_TAG = "config.json", "mcl.config"  # a trial on a server has its configuration as a tag
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 
@@ -58,6 +59,8 @@ class StoredRun:
 
     def file(self, path: str) -> bytes:
         """The bytes of one artifact; StoreError names it when it is absent."""
+        if path == CONFIG_FILE and CONFIG_TAG in self.tags:
+            return self.tags[CONFIG_TAG].encode()
         target = self.artifacts / path
         if not target.is_file():
             raise StoreError(f"run {self.run_id} has no artifact {path}", "only a finished backtest has all artifacts")

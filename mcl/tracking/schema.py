@@ -7,10 +7,10 @@ store whose tables differ is written through MLflow's client instead, which is s
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 TESTED = {"dc11669786a5": "3.17", "f4a9b2c7d1e6": "3.18"}  # revision: the MLflow that makes it
 TEXT, INTEGER, REAL, BOOLEAN = "text", "integer", "real", "boolean"
@@ -129,6 +129,28 @@ def sqlite_differences(connection: sqlite3.Connection) -> list[str]:
     }
     triggers = connection.execute("SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger'")
     return differences(found) + [f"{table} has a trigger {name}" for name, table in triggers if table in TABLES]
+
+
+POSTGRES_COLUMNS = """SELECT table_name, column_name, data_type,
+    is_nullable = 'NO' AND column_default IS NULL AND is_identity = 'NO' AND is_generated = 'NEVER'
+FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = ANY(%s)"""
+POSTGRES_KEYS = """SELECT tables.relname, columns.attname FROM pg_index AS keys
+JOIN pg_class AS tables ON tables.oid = keys.indrelid
+JOIN pg_attribute AS columns ON columns.attrelid = tables.oid AND columns.attnum = ANY(keys.indkey)
+WHERE keys.indisprimary AND tables.relnamespace = current_schema()::regnamespace AND tables.relname = ANY(%s)"""
+POSTGRES_TRIGGERS = """SELECT tables.relname, triggers.tgname FROM pg_trigger AS triggers
+JOIN pg_class AS tables ON tables.oid = triggers.tgrelid
+WHERE NOT triggers.tgisinternal AND tables.relnamespace = current_schema()::regnamespace AND tables.relname = ANY(%s)"""
+
+
+def postgres_differences(ask: Callable[[str, tuple[list[str]]], Iterable[tuple[Any, ...]]]) -> list[str]:
+    """The differences of a store in PostgreSQL, whose answers to a statement `ask` gives; triggers as in SQLite."""
+    names = (list(TABLES),)
+    keys = set(ask(POSTGRES_KEYS, names))
+    found: dict[str, list[Column]] = {name: [] for name in TABLES}
+    for table, column, declared, required in ask(POSTGRES_COLUMNS, names):
+        found[table].append(Column(column, kind(declared), required, (table, column) in keys))
+    return differences(found) + [f"{table} has a trigger {name}" for table, name in ask(POSTGRES_TRIGGERS, names)]
 
 
 def revision(connection: sqlite3.Connection) -> str:

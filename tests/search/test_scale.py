@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pandas as pd
 import pytest
-from servers import postgresql, without_postgresql
+from servers import mlflow, postgresql, without_postgresql
 
-from mcl import search
+from mcl import config, search
 from mcl.errors import ConfigError, StoreError
 from mcl.search.trial import Outcome
 
@@ -76,6 +78,64 @@ def test_a_database_needs_an_address(project: Project, monkeypatch: pytest.Monke
     monkeypatch.delenv("MCL_STUDY_URL", raising=False)
     with pytest.raises(ConfigError, match="needs MCL_STUDY_URL"):
         project.sweep(*TYPED, "search.storage=postgresql")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # MLflow keeps its connections open
+def test_a_restart_of_postgresql_costs_no_trial(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Study and rows are in one PostgreSQL, the rows written past the server. It is killed and started again in the middle."""
+    if missing := without_postgresql():
+        pytest.skip(missing)
+    from mcl import runs
+    from mcl.search.study import Study
+    from mcl.tracking import Store
+
+    tell = Study.tell
+    whole = project.sweep(*TYPED)
+    with postgresql() as port, mlflow(tmp_path, f"postgresql+psycopg://mcl@127.0.0.1:{port}/mcl") as uri:
+        restarts = []
+
+        def restart(self: Study, outcome: Outcome) -> None:
+            if outcome.number == 7 and not restarts:
+                restarts.append(port.restart())
+            tell(self, outcome)
+
+        with created(port, "study") as study:
+            monkeypatch.setenv("MCL_STUDY_URL", study)
+            monkeypatch.setenv("MCL_STORE_URL", f"postgresql+psycopg://mcl@127.0.0.1:{port}/mcl")
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+            monkeypatch.setattr(Study, "tell", restart)
+            monkeypatch.setattr("mcl.search.ledger.BATCH", 3)
+            served = Project(project.root, Store(project.root))
+            assert served.store.door.server_database
+            with pytest.raises(StoreError, match="MCL_STUDY_URL refuses: OperationalError"):
+                served.sweep(*TYPED, "search.storage=postgresql", "search.name=restarted")
+            swept = search.resume("restarted", store=served.store, root=served.root)
+            assert len(restarts) == 1
+            pd.testing.assert_frame_equal(swept.trials[COMPARED], whole.trials[COMPARED])
+            rows = [run for run in served.store.children(swept.sweep_id) if run.tags["mcl.kind"] == "trial"]
+            assert sorted(int(run.tags["trial"]) for run in rows) == list(range(16))
+            complete = next(run for run in rows if run.tags["state"] == "COMPLETE")
+            assert config.fingerprint(runs.stored_config(complete)) == complete.tags["config_sha256"]
+            assert optuna_trials(study, swept.sweep_id) == list(range(16))
+
+
+@contextmanager
+def created(port: int, name: str) -> Iterator[str]:
+    import psycopg
+
+    with psycopg.connect(f"postgresql://mcl@127.0.0.1:{port}/postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    yield f"postgresql+psycopg://mcl@127.0.0.1:{port}/{name}"
+
+
+def optuna_trials(address: str, name: str) -> list[int]:
+    import optuna
+
+    storage = optuna.storages.RDBStorage(address)
+    try:
+        return sorted(trial.number for trial in optuna.load_study(study_name=name, storage=storage).trials)
+    finally:
+        storage.engine.dispose()
 
 
 @pytest.mark.parametrize(("typed", "package"), [("search.backend=ray", "ray"), ("search.storage=postgresql", "psycopg")])
