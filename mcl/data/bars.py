@@ -10,16 +10,17 @@ adjustment rewrites the past at every roll).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from mcl.calendar import NS, new_york_ns
+from mcl.data import cut
 from mcl.data.table import PRICES, off_tick
 from mcl.errors import DataError
 from mcl.market import Contract, Instrument
@@ -31,10 +32,22 @@ Bools = npt.NDArray[np.bool_]
 Narrow = npt.NDArray[np.int32]
 MOST = (1 << 31) - 2  # the largest tick, volume or number of seconds that a column holds
 WHOLE = ("volume", "session", "to_close_sec", "contract")
+PER_CONTRACT = ("shift", "left_at", "ratio", "listed_at")
 COLUMNS = ("close_time", *(f"{name}_ticks" for name in PRICES), *WHOLE, "roll")
 
 # volume_from and volume_to are what the rule compared: cleared volume, or open interest for `roll.rule=open_interest`; -1: nothing known.
 ROLL_COLUMNS = ("session", "from_symbol", "to_symbol", "reason", "gap", "gap_time", "known_at", "volume_from", "volume_to")
+
+
+SETTLED = ("session", "contract", "price", "known_at")  # days, index into `contracts`, price units, ns
+
+
+class Finer(Protocol):
+    """Reads the bars that coarser ones were made of, as far as they were known at a time."""
+
+    def __call__(self) -> Bars: ...
+    def upto(self, until: int) -> Finer:
+        """The same up to `until` (ns), or up to where it ends already, if that is earlier."""
 
 
 class Inside(NamedTuple):
@@ -65,28 +78,34 @@ class Bars:
     left_at        price at which the contract before it trades when its own first bar opens; NaN without a roll, or if not known
     """
 
-    instrument: Instrument
-    interval: str  # "1m", "5m", "15m", "30m", "1h", "session"
-    close_time: Ints
-    open_ticks: Narrow
-    high_ticks: Narrow
-    low_ticks: Narrow
-    close_ticks: Narrow
-    volume: Narrow
-    session: Narrow
-    to_close_sec: Narrow
-    contract: Narrow
-    roll: Bools
-    shift: Floats
-    left_at: Floats
-    contracts: tuple[Contract, ...]
-    roll_table: pd.DataFrame = field(repr=False)  # ROLL_COLUMNS, one row per roll
-    fingerprint: str  # sha256 over all that a backtest can see of these bars
-    synthetic: bool  # never present a result on synthetic bars as a market result
-    provenance: dict[str, Any] = field(default_factory=dict, repr=False)  # manifest, world and seed, edge, request …
-    ratio: Floats | None = None  # per contract of `contracts`: multiply its prices for the continuous series; None: 1 for all
-    finer: Callable[[], Bars] | None = field(default=None, repr=False, compare=False)  # reads the bars that these were made of
-    settlement: pd.Series | None = field(default=None, repr=False)  # of the active contract by session (days), for marking in reports
+    instrument: Instrument = field(metadata=cut.SAME)
+    interval: str = field(metadata=cut.SAME)  # "1m", "5m", "15m", "30m", "1h", "session"
+    close_time: Ints = field(metadata=cut.ROWS)
+    open_ticks: Narrow = field(metadata=cut.ROWS)
+    high_ticks: Narrow = field(metadata=cut.ROWS)
+    low_ticks: Narrow = field(metadata=cut.ROWS)
+    close_ticks: Narrow = field(metadata=cut.ROWS)
+    volume: Narrow = field(metadata=cut.ROWS)
+    session: Narrow = field(metadata=cut.ROWS)
+    to_close_sec: Narrow = field(metadata=cut.ROWS)
+    contract: Narrow = field(metadata=cut.INDEX)
+    roll: Bools = field(metadata=cut.ROLL)
+    shift: Floats = field(metadata=cut.PRICE_SHIFT)
+    left_at: Floats = field(metadata=cut.ONCE_LEFT)
+    contracts: tuple[Contract, ...] = field(metadata=cut.CONTRACTS)
+    roll_table: pd.DataFrame = field(metadata=cut.ROLLS, repr=False)  # ROLL_COLUMNS, one row per roll
+    fingerprint: str = field(metadata=cut.WITHHELD)  # sha256 over all that a backtest can see of these bars
+    synthetic: bool = field(metadata=cut.SAME)  # never present a result on synthetic bars as a market result
+    # manifest, world and seed, edge, request …
+    provenance: dict[str, Any] = field(metadata=cut.WITHHELD, default_factory=dict, repr=False)
+    # per contract of `contracts`: multiply its prices for the continuous series; None: 1 for all
+    ratio: Floats | None = field(metadata=cut.PRICE_SHIFT, default=None)
+    # reads the bars that these were made of, up to the close of the last one
+    finer: Finer | None = field(metadata=cut.UPTO, default=None, repr=False, compare=False)
+    # SETTLED, one row per publication about the active contract of a session, in order of publication
+    settlements: pd.DataFrame | None = field(metadata=cut.PUBLISHED, default=None, repr=False)
+    # ns, per contract of `contracts`: when it was first known to be listed, 0 where nobody said so; None: nobody said so of any
+    listed_at: Ints | None = field(metadata=cut.LISTED, default=None, repr=False)
 
     @classmethod
     def of(cls, instrument: Instrument, interval: str, close_time: Ints, prices: Mapping[str, Any], **known: Any) -> Bars:
@@ -107,8 +126,9 @@ class Bars:
 
     def __post_init__(self) -> None:
         """All who look at the bars share them, strategies included: nobody can change them."""
-        for name in (*COLUMNS, "shift", "left_at"):
-            object.__setattr__(self, name, _fixed(getattr(self, name)))
+        for name in (*COLUMNS, *PER_CONTRACT):
+            if (values := getattr(self, name)) is not None:
+                object.__setattr__(self, name, _fixed(values))
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone travel to another process; what was computed from them is computed again there."""
@@ -232,6 +252,39 @@ class Bars:
             raise DataError(f"the {fine.interval} bars do not make these {self.interval} bars: highs and lows differ")
         return inside
 
+    def finer_rows(self) -> tuple[Bars, Ints]:
+        """The finer bars that these were made of, and for each bar the row of the last of them that was known at its close, -1 for none.
+
+        `fine, last = bars.finer_rows()`, then `values[last]` for values that each finer bar knows at its own close: no look-ahead. A
+        live session has none: DataError, as where the data hold none.
+        """
+        if self.finer is None:
+            raise DataError(f"nothing is known of what these {self.interval} bars were made of", "choose a finer data.interval")
+        fine = self.finer()
+        return fine, np.searchsorted(fine.close_time, self.close_time, "right") - 1
+
+    @property
+    def settlement(self) -> pd.Series:
+        """The last published settlement of the active contract of each session, price units, by session (days); absent without one."""
+        frame = pd.DataFrame(columns=list(SETTLED)) if self.settlements is None else self.settlements
+        last = frame.drop_duplicates("session", keep="last").sort_values("session")
+        return pd.Series(last["price"].to_numpy(np.float64), index=last["session"].to_numpy(np.int64), name="settlement")
+
+    def last_settlement(self) -> Floats:
+        """At each bar the newest settlement that had been published by its close, on the continuous series; NaN before the first."""
+        if self.settlements is None or self.settlements.empty:
+            return np.full(len(self), np.nan)
+        newest = self.settlements[self.settlements["session"] >= self.settlements["session"].cummax()]  # a late correction is no news
+        known_at, contract = (newest[name].to_numpy(np.int64) for name in ("known_at", "contract"))
+        ratio = 1.0 if self.ratio is None else self.ratio[contract]
+        prices = newest["price"].to_numpy(np.float64) * ratio + self.shift[contract]
+        values: Floats = np.append(prices, np.nan)[np.searchsorted(known_at, self.close_time, "right") - 1]
+        return values
+
+    def listed(self, row: int) -> tuple[Contract, ...]:
+        """The contracts that were known to be listed at the close of a row (counted from the end if negative), nearest expiry first."""
+        return self.rows(0, range(len(self))[row] + 1).contracts
+
     @cached_property
     def week_minute(self) -> npt.NDArray[np.int16]:
         """Minutes from Monday 00:00 to the close, on New York's clock. It never changes its offset while a session is open."""
@@ -260,27 +313,41 @@ class Bars:
         return pd.DataFrame(columns | adjusted | marks, index=self.times)
 
     def rows(self, start: int, stop: int) -> Bars:
-        """The bars [start, stop) as views; the roll table is cut to the sessions that remain."""
+        """The bars [start, stop) with what was known at the close of the last one, and nothing later, in every field (`mcl.data.cut`).
+
+        DataError where they are empty or outside.
+        """
         if not 0 <= start < stop <= len(self):
             raise DataError(f"rows {start}..{stop} of {len(self)} bars are empty or outside; choose 0 <= start < stop <= {len(self)}")
-        cut: dict[str, Any] = {name: getattr(self, name)[start:stop] for name in COLUMNS}
-        cut["roll"] = cut["roll"].copy()
-        cut["roll"][0] = False
-        days = self.roll_table["session"].to_numpy().astype("datetime64[D]").astype(np.int64)
-        kept = self.roll_table[(days > cut["session"][0]) & (days <= cut["session"][-1])]
-        settled = self.settlement
-        if settled is not None:
-            settled = settled[(settled.index >= cut["session"][0]) & (settled.index <= cut["session"][-1])]
-        return replace(self, **cut, roll_table=kept, settlement=settled)
+        left = cut.cut(self, start, stop)
+        part = Bars(**{item.name: item.metadata["cut"](getattr(self, item.name), left) for item in fields(self)})
+        object.__setattr__(part, CUT, True)
+        return part
+
+    def upto(self, until: int) -> Bars:
+        """The bars that were known at `until` (ns). DataError where there were none."""
+        count = int(np.searchsorted(self.close_time, until, "right"))
+        if not count:
+            raise DataError(f"no bar had closed at {pd.Timestamp(until, tz='UTC')}; the first one closes at {self.times[0]}")
+        return self.rows(0, count)
+
+    @cached_property
+    def known(self) -> Bars:
+        """These bars as a strategy gets them: cut at their own end, so that nothing is left in them that was not known at the close of
+        the last one."""
+        return self if CUT in self.__dict__ else self.rows(0, len(self))
 
     def between(self, start: Any = None, end: Any = None) -> Bars:
-        """Bars of the sessions start <= trade date < end (either may be None), as views."""
+        """Bars of the sessions start <= trade date < end (either may be None), cut as by `rows`."""
         low = 0 if start is None else int(np.searchsorted(self.session, _day(start), "left"))
         high = len(self) if end is None else int(np.searchsorted(self.session, _day(end), "left"))
         if low >= high:
             first, last = (np.datetime64(int(self.session[i]), "D") for i in (0, -1))
             raise DataError(f"no bars between {start} and {end}: the data hold sessions {first} to {last}")
         return self.rows(low, high)
+
+
+CUT = "_cut"  # what `rows` has made is cut already
 
 
 class _OnDemand(Mapping[str, Floats]):

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mcl import schema, steps
+from mcl import accesses, schema, steps
 from mcl.data import front, store
 from mcl.data.bars import Bars
 from mcl.data.table import Table
@@ -85,15 +85,27 @@ def bars(stored: store.Dataset, data: schema.Data) -> Bars:
     return store.load_bars(path, stored)
 
 
-def finer(folder: Path, data: schema.Data) -> Bars:
-    """All bars in the interval of the dataset itself; DataError when that is the interval of `data`."""
-    stored = store.Dataset(folder)
-    if stored.interval == data.interval:
-        raise DataError(
-            f"execution.bracket=finer needs bars finer than data.interval={data.interval}, and the data hold none",
-            "choose a longer data.interval or execution.bracket=pessimistic",
-        )
-    return bars(stored, data.model_copy(update={"interval": stored.interval}))
+@dataclass(frozen=True)
+class StoredFiner:
+    """The bars of a stored dataset in its own interval, as far as they were known at `until` (ns)."""
+
+    folder: Path
+    data: schema.Data
+    until: int
+
+    def upto(self, until: int) -> StoredFiner:
+        return replace(self, until=min(self.until, until))
+
+    def __call__(self) -> Bars:
+        """DataError when the interval of the dataset is that of `data`."""
+        stored = store.Dataset(self.folder)
+        if stored.interval == self.data.interval:
+            raise DataError(
+                f"execution.bracket=finer needs bars finer than data.interval={self.data.interval}, and the data hold none",
+                "choose a longer data.interval or execution.bracket=pessimistic",
+            )
+        with accesses.unobserved():
+            return bars(stored, self.data.model_copy(update={"interval": stored.interval})).upto(self.until)
 
 
 def build(data: schema.Data, root: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import pandas as pd
 from mcl import schema
 from mcl.calendar import NS, Sessions, from_day
 from mcl.data import roll
-from mcl.data.bars import ROLL_COLUMNS, Bars, narrow, ticks_of
+from mcl.data.bars import ROLL_COLUMNS, SETTLED, Bars, narrow, ticks_of
 from mcl.data.table import PRICES, ROW_COLUMNS, STEPS_SEC, Rows, published
 from mcl.errors import DataError
 from mcl.market import Contract, Instrument
@@ -26,7 +26,7 @@ from mcl.market import Contract, Instrument
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-VERSION = 3  # raise it whenever the same dataset and rule would give other bars, or the same ones kept differently: they are cached
+VERSION = 4  # raise it whenever the same dataset and rule would give other bars, or the same ones kept differently: they are cached
 GAP_DAYS = 12  # how far back the last common bar of two contracts is looked for
 CHUNK = 1 << 16  # rows of a fingerprint made wide at once
 ARRAYS = ("close_time", *PRICES, "volume", "adjustment", "session", "to_close_sec", "roll", "outgoing_open")
@@ -83,7 +83,11 @@ def assemble(source: Source, rule: schema.Roll, without: Ints | None = None) -> 
     rolls = [_price(source, read, step, rows) for step, rows in zip(steps, pieces[1:], strict=True)]
     if rule.adjust == "ratio":
         _positive(source, pieces, rolls)
-    facts = _by_contract(source, rolls, rule) | {"contracts": source.contracts, "settlement": _settlements(source, days, chosen)}
+    facts = _by_contract(source, rolls, rule) | {
+        "contracts": source.contracts,
+        "listed_at": source.listed_at,
+        "settlements": _settlements(source, days, chosen),
+    }
     facts |= {"roll_table": roll_table(_records(source.contracts, rolls)), "fingerprint": "", "synthetic": source.synthetic}
     return Bars(source.instrument, source.interval, **_columns(source, _joined(pieces)), **facts)
 
@@ -115,14 +119,13 @@ def _reader(source: Source, without: Ints | None) -> Reader:
     return read
 
 
-def _settlements(source: Source, days: Ints, active: Ints) -> pd.Series:
-    """The last published settlement of the active contract of each session, indexed by session; sessions without one are absent."""
-    stats = source.statistics
-    settled = stats[stats["kind"] == "settlement"].drop_duplicates(["session", "contract"], keep="last")
-    wanted = pd.MultiIndex.from_arrays([days, active])
-    prices = settled.set_index(["session", "contract"])["value"].reindex(wanted).to_numpy(np.float64)
-    known = np.isfinite(prices)
-    return pd.Series(prices[known], index=days[known], name="settlement")
+def _settlements(source: Source, days: Ints, active: Ints) -> pd.DataFrame:
+    """SETTLED: what was published about the settlement of the active contract of each session; sessions without any are absent."""
+    stats = source.statistics[source.statistics["kind"] == "settlement"].rename(columns={"value": "price"})
+    found = stats.merge(pd.DataFrame({"session": days, "contract": active}), on=["session", "contract"])
+    found = found[np.isfinite(found["price"])].sort_values("known_at", kind="stable", ignore_index=True)
+    settled: pd.DataFrame = found[list(SETTLED)].astype({"session": "int64", "contract": "int64", "price": "float64", "known_at": "int64"})
+    return settled
 
 
 def _positive(source: Source, pieces: list[Rows], rolls: list[_Roll]) -> None:

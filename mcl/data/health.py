@@ -308,7 +308,7 @@ def _rolls(bars: Bars, rule: schema.Roll) -> Iterator[Finding]:
 def _settlements(bars: Bars) -> Iterator[Finding]:
     """A settlement is an average of the session's own trades: outside its range one of the two is wrong."""
     settled = bars.settlement
-    if settled is None or not len(settled):
+    if not len(settled):
         return
     frame = pd.DataFrame({"low": bars.low, "high": bars.high}).groupby(bars.session).agg({"low": "min", "high": "max"})
     both = frame.join(settled.rename("settlement"), how="inner")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from mcl.data.bars import Bars
 
 
 def load(data: schema.Data, root: Path, holdout: bool = False) -> Bars:
-    """The bars of a config. Without `holdout` those from `holdout_start` on are left out, as if they did not exist yet.
+    """The bars of a config. Without `holdout` those from `holdout_start` on are left out, as if they did not exist yet: nothing that was
+    published later is in any field, and the finer bars end with them.
 
     `root` is the project folder that relative paths start from. Builds the dataset when there is none. Errors: DataError for
     missing, damaged or empty data, StoreError when the disk refuses.
@@ -23,10 +23,10 @@ def load(data: schema.Data, root: Path, holdout: bool = False) -> Bars:
     bars = build.bars(stored, data)
     fenced = data.holdout_start is not None and not holdout
     end = data.holdout_start if fenced else data.end
-    if data.start is not None or end is not None:
-        cut = bars.between(data.start, end)
-        bars = cut if len(cut) == len(bars) else replace(cut, fingerprint=front.fingerprint(cut))
-    return replace(bars, provenance=_provenance(stored, data, end), finer=partial(build.finer, stored.folder, data))
+    left = bars.between(data.start, end)
+    finer = build.StoredFiner(stored.folder, data, int(left.close_time[-1]))
+    fingerprint = bars.fingerprint if len(left) == len(bars) else front.fingerprint(left)
+    return replace(left, fingerprint=fingerprint, provenance=_provenance(stored, data, end), finer=finer)
 
 
 def _provenance(stored: store.Dataset, data: schema.Data, end: date | None) -> dict[str, Any]:

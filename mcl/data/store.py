@@ -35,7 +35,7 @@ import pyarrow.parquet as pq
 
 from mcl import steps
 from mcl.calendar import Sessions, from_day, to_day
-from mcl.data.bars import COLUMNS, Bars
+from mcl.data.bars import COLUMNS, SETTLED, Bars
 from mcl.data.front import fingerprint, roll_records, roll_table
 from mcl.data.table import PRICES, STEPS_SEC, Rows, Table, Traded, accepted
 from mcl.errors import DataError, StoreError
@@ -342,8 +342,8 @@ def save_bars(path: Path, bars: Bars) -> None:
     """The columns of `bars` in one uncompressed Arrow file, whole or not at all."""
     columns = {name: np.ascontiguousarray(getattr(bars, name)) for name in COLUMNS}
     columns["roll"] = columns["roll"].view(np.int8)  # Arrow packs booleans into bits
-    settled = bars.settlement if bars.settlement is not None else pd.Series(dtype=float)
-    told: dict[str, Any] = {"rolls": roll_records(bars.roll_table), "settlement": [settled.index.tolist(), settled.tolist()]}
+    settled = pd.DataFrame(columns=list(SETTLED)) if bars.settlements is None else bars.settlements
+    told: dict[str, Any] = {"rolls": roll_records(bars.roll_table), "settlements": settled.to_dict("list")}
     told |= {name: None if (values := getattr(bars, name)) is None else values.tolist() for name in _PER_CONTRACT}
     notes = {"interval": bars.interval, "fingerprint": fingerprint(bars), "told": json.dumps(told)}
     notes["sha256"] = _digest(notes, columns)
@@ -396,11 +396,10 @@ def load_bars(path: Path, dataset: Dataset) -> Bars:
         raise DataError(f"{path} is damaged: its bars are not those that were written", _CACHE)
     columns["roll"] = columns["roll"].view(np.bool_)
     told = json.loads(notes["told"])
-    index, prices = told["settlement"]
+    settled = pd.DataFrame(told["settlements"], columns=list(SETTLED)).astype(dict.fromkeys(SETTLED, "int64") | {"price": "float64"})
     by_contract: dict[str, Any] = {name: None if told[name] is None else np.array(told[name], np.float64) for name in _PER_CONTRACT}
     return Bars(
         dataset.instrument, notes["interval"], **columns, contracts=dataset.contracts, roll_table=roll_table(told["rolls"]),
-        fingerprint=notes["fingerprint"], synthetic=dataset.synthetic,
-        settlement=pd.Series(prices, index=np.array(index, np.int64), name="settlement", dtype="float64"),
+        fingerprint=notes["fingerprint"], synthetic=dataset.synthetic, listed_at=dataset.listed_at, settlements=settled,
         **by_contract,
     )  # fmt: skip

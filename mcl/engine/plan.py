@@ -51,7 +51,11 @@ class Plan:
 
 
 def plan(bars: Bars, strategy: Strategy, risk: schema.Risk, capital_usd: float) -> Plan:
-    """signal × scale, with its protective distances. While a protective distance is unknown the plan is flat: never unprotected."""
+    """signal × scale, with its protective distances. While a protective distance is unknown the plan is flat: never unprotected.
+
+    This is the door through which a strategy gets its bars: cut at the close of the last one.
+    """
+    bars = bars.known
     signal = strategy.signal(bars)
     if signal.shape != (len(bars),):
         raise EngineError(f"{strategy.name}.signal has shape {signal.shape}; it must be one value per bar, ({len(bars)},)")

@@ -121,8 +121,8 @@ class Result:
         """What a broker's statement shows: the position at the end of each session marked at the settlement price of that session, at the
         last close where none is published."""
         last, bars = self.bars.session_ends, self.bars
-        published = pd.Series(dtype=np.float64) if bars.settlement is None else bars.settlement
-        apart = np.nan_to_num(published.reindex(bars.session[last]).to_numpy(np.float64) - bars.instrument.price(bars.close_ticks[last]))
+        settled = bars.settlement.reindex(bars.session[last]).to_numpy(np.float64)
+        apart = np.nan_to_num(settled - bars.instrument.price(bars.close_ticks[last]))
         usd: pd.Series[float] = self.session_equity + self.position[last] * apart * bars.instrument.multiplier
         return usd.rename("settled_usd")
 

@@ -77,13 +77,13 @@ def replayed(config: schema.Config, session: date | None, strategy: Strategy, ro
     before = _warmup_start(bars, start, config, strategy)
     known = bars.rows(start, stop)
     return Stage(
-        warmup=bars.rows(before, start),
+        warmup=_labelled(bars, before, start),
         day=day,
         contract=known.contracts[int(known.contract[0])],
         adjustment=float(known.adjustment[0]),
         close_ns=int(known.close_time[-1]) + int(known.to_close_sec[-1]) * NS,
         room=len(known),
-        stored=bars.rows(before, stop),
+        stored=_labelled(bars, before, stop),
         roll=roll_into(bars, start),
     )
 
@@ -110,7 +110,7 @@ def today(config: schema.Config, strategy: Strategy, root: Path, now_ns: int) ->
         raise LiveError(f"{contract.symbol} stops trading on {contract.last_trade_date}; the stored bars have not rolled yet")
     room = int((session.close_ns[0] - session.open_ns[0]) // NS) // BAR_SEC[bars.interval] + 1
     before = _warmup_start(bars, len(bars), config, strategy)
-    warmup = bars.rows(before, len(bars))
+    warmup = _labelled(bars, before, len(bars))
     return Stage(
         warmup, day, contract, float(bars.adjustment[-1]), int(session.close_ns[0]), room, roll=roll, roll_adjust=config.data.roll.adjust
     )
@@ -154,6 +154,7 @@ def with_history(stage: Stage, newer: list[Bar]) -> Stage:
     close_time = np.array([bar.close_time for bar in newer], np.int64)
     session = calendar.session_of(close_time)
     first, last = (calendar.from_day(int(day)) for day in (session[0], session[-1]))
+    warmup = knowing(warmup, stage.contract)
     contract = warmup.contracts.index(stage.contract)
     rolls = np.zeros(count, np.bool_)
     rolls[0] = contract != warmup.contract[-1]
@@ -174,6 +175,21 @@ def with_history(stage: Stage, newer: list[Bar]) -> Stage:
     if rolls[0]:
         left_at[contract] = newer[0].open - (stage.roll.gap if stage.roll else 0.0)
     return replace(stage, warmup=replace(warmup, **columns, shift=shift, left_at=left_at))
+
+
+def knowing(bars: Bars, contract: Contract) -> Bars:
+    """The bars, with a contract that none of them is of among their contracts."""
+    if contract in bars.contracts:
+        return bars
+    more: dict[str, Any] = {"shift": np.append(bars.shift, 0.0), "left_at": np.append(bars.left_at, np.nan)}
+    more |= {} if bars.ratio is None else {"ratio": np.append(bars.ratio, bars.ratio[-1:])}
+    more |= {} if bars.listed_at is None else {"listed_at": np.append(bars.listed_at, 0)}
+    return replace(bars, contracts=(*bars.contracts, contract), **more)
+
+
+def _labelled(bars: Bars, start: int, stop: int) -> Bars:
+    """A part of the bars that says what it is a part of, for whoever writes about the session; a strategy does not get to see that."""
+    return replace(bars.rows(start, stop), provenance=bars.provenance, fingerprint=bars.fingerprint)
 
 
 def _tradeable(config: schema.Config, simulated: bool) -> None:

@@ -11,21 +11,19 @@ from mcl.broker import Bar
 from mcl.data.bars import COLUMNS, MOST, Bars, ticks_of
 from mcl.data.table import PRICES
 from mcl.errors import LiveError
-from mcl.live.stage import NS, Stage
+from mcl.live.stage import NS, Stage, knowing
 
 
 class Window:
     """Warm-up rows first, then one row per closed bar of the session. Rows are only ever added at the end."""
 
     def __init__(self, stage: Stage) -> None:
-        warmup, room = stage.warmup, stage.room
+        warmup, room = knowing(stage.warmup, stage.contract), stage.room
         self.stage = stage
         self.warmup_rows = self.rows = len(warmup)
-        known = warmup.contracts
-        self._contracts = known if stage.contract in known else (*known, stage.contract)
-        contract, more = self._contracts.index(stage.contract), len(self._contracts) - len(known)
-        self._shift, self._left_at = np.append(warmup.shift, np.zeros(more)), np.append(warmup.left_at, np.full(more, np.nan))
-        self._shift[contract] = stage.adjustment
+        contract, shift = warmup.contracts.index(stage.contract), warmup.shift.copy()
+        shift[contract] = stage.adjustment
+        self._warmup = replace(warmup, shift=shift, finer=None)  # of the bars of a session nobody has finer ones
         self._columns = {name: np.concatenate([getattr(warmup, name), np.zeros(room, getattr(warmup, name).dtype)]) for name in COLUMNS}
         self._columns["session"][self.rows :] = stage.day
         self._columns["contract"][self.rows :] = contract
@@ -43,7 +41,7 @@ class Window:
     def bars(self, start: int = 0) -> Bars:
         """Rows from `start` on as views; valid until the object is gone, since rows never change."""
         cut: dict[str, Any] = {name: values[start : self.rows] for name, values in self._columns.items()}
-        return replace(self.stage.warmup, **cut, shift=self._shift, left_at=self._left_at, contracts=self._contracts)
+        return replace(self._warmup, **cut)
 
     @property
     def full(self) -> bool:

@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mcl import config, evidence, metrics, runs, schema, trials
+from mcl.data.bars import Bars
 from mcl.engine import backtest as engine
 from mcl.engine.plan import joined
 from mcl.engine.result import Result
 from mcl.errors import ConfigError, StoreError
 from mcl.metrics import folds
 from mcl.metrics import performance as perf
+from mcl.risk import gates
 from mcl.search import core
 from mcl.search import place as places
 from mcl.search.frozen import Frozen, freeze, parent, thaw
@@ -164,16 +166,18 @@ def stitched(frozen: Frozen, done: Sequence[Part]) -> Result:
     """The parts traded one after the other in one simulation, each with its own values; a part without values stays flat."""
     bars, run = frozen.bars, frozen.run
     first, last = done[0].rows[0], done[-1].rows[1]
-    plan = joined([_plan(frozen, part).rows(*part.rows) for part in done])
+    plan = joined([_plan(frozen, part, bars.rows(0, part.rows[1])).rows(*part.rows) for part in done])
     return engine.simulate(bars.rows(first, last), plan, run.risk.limits, run.costs, run.capital_usd, run.execution)
 
 
-def _plan(frozen: Frozen, part: Part) -> engine.Plan:
+def _plan(frozen: Frozen, part: Part, bars: Bars) -> engine.Plan:
+    """Of bars that end with the part. A roll at the next open is known before it: the gates are those of all bars."""
     if not part.params:
-        nothing = np.zeros(len(frozen.bars))
+        nothing = np.zeros(len(bars))
         return engine.Plan(nothing, np.empty(0), np.empty(0))
     run = config.run_config(overlay(frozen.composed.raw, part.params))
-    return engine.plan(frozen.bars, build(run.strategy), run.risk, run.capital_usd)
+    planned = engine.plan(bars, build(run.strategy), run.risk, run.capital_usd)
+    return replace(planned, gate=gates(frozen.bars, run.risk.limits)[: len(bars)])
 
 
 @dataclass

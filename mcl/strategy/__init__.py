@@ -90,7 +90,7 @@ def build(params: dict[str, Any]) -> Strategy:
 def exposed(strategy: Strategy, bars: Bars) -> dict[str, npt.NDArray[np.float64]]:
     """The indicators that a strategy shows, by name, one value per bar; none when it has no method for it."""
     method: Callable[[Bars], dict[str, npt.ArrayLike]] | None = getattr(strategy, "indicators", None)
-    return {name: np.asarray(values, dtype=np.float64) for name, values in method(bars).items()} if method else {}
+    return {name: np.asarray(values, dtype=np.float64) for name, values in method(bars.known).items()} if method else {}
 
 
 def _named(name: str) -> type[Strategy]:

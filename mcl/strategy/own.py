@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from mcl import accesses
 from mcl.data.bars import Bars, Floats
 from mcl.errors import ConfigError, MclError, in_words
 from mcl.files import below, root
@@ -112,8 +113,9 @@ def _executed(path: Path) -> ModuleType:
         raise ConfigError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # type hints of its dataclass are looked up there
+    accesses.begin(path)
     try:
-        with own_cache(path):
+        with own_cache(path), accesses.observed(path):
             spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[spec.name]
@@ -127,7 +129,8 @@ def _placed(method: Callable[[Any, Bars], Any], path: Path) -> Callable[[Any, Ba
     @functools.wraps(method)
     def placed(self: Any, bars: Bars) -> Any:
         try:
-            return method(self, bars)
+            with accesses.observed(path):
+                return method(self, bars)
         except MclError:
             raise
         except Exception as error:

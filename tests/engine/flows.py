@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
-from walks import random_bars
+from walks import MadeOf, random_bars
 
 from mcl import schema
 from mcl.data.bars import Bars
@@ -132,7 +132,7 @@ def coarse_of(fine: Bars) -> Bars:
     last = {name: getattr(fine, name)[starts + 2] for name in ("close_ticks", "close_time", "to_close_sec")}
     high, low = np.maximum.reduceat(fine.high_ticks, starts), np.minimum.reduceat(fine.low_ticks, starts)
     volume = np.add.reduceat(fine.volume, starts)
-    return replace(fine, **first, **last, high_ticks=high, low_ticks=low, volume=volume, finer=lambda: fine)
+    return replace(fine, **first, **last, high_ticks=high, low_ticks=low, volume=volume, finer=MadeOf(fine))
 
 
 def constant(n: int, value: float) -> np.ndarray:

@@ -171,7 +171,8 @@ def test_a_session_is_settled_at_its_settlement_price() -> None:
     """Long 2 over the end of both sessions: the first settles 5 ticks above its close of 7010, the second has no settlement."""
     bars = flat_bars(7000, 7000, 7010, 7020, bars_per_session=3)
     first, _ = np.unique(bars.session).tolist()
-    result = trade(replace(bars, settlement=pd.Series([70.15], index=[first])), [2, 2, 2, 2])
+    settled = pd.DataFrame({"session": [first], "contract": [0], "price": [70.15], "known_at": [int(bars.close_time[2])]})
+    result = trade(replace(bars, settlements=settled), [2, 2, 2, 2])
     closed = [CAPITAL + 2 * (close - 7001) - 2 * 0.77 for close in (7010, 7020)]
     assert result.session_equity.tolist() == pytest.approx(closed)
     assert result.settled_equity.tolist() == pytest.approx([closed[0] + 2 * 5, closed[1]])

@@ -12,7 +12,7 @@ import pytest
 from assumed import covers
 from flows import coarse_of
 from test_dollars import CAPITAL, COSTS, WIDE, bars_of, fills_of, flat_bars
-from walks import random_bars
+from walks import MadeOf, random_bars
 
 from mcl import schema
 from mcl.data.bars import ROLL_COLUMNS, Bars
@@ -304,7 +304,7 @@ def test_finer_bars_are_asked_about_both_levels_alone() -> None:
 def test_finer_bars_that_are_missing_or_others_are_refused() -> None:
     with pytest.raises(DataError, match="nothing is known of what these 1m bars were made of"):
         send(bars_of(*FINE), [1] * 12, stop=20, take_profit=40, bracket="finer")
-    other = replace(coarse_of(bars_of(*FINE)), finer=lambda: bars_of(*[STILL] * 12))
+    other = replace(coarse_of(bars_of(*FINE)), finer=MadeOf(bars_of(*[STILL] * 12)))
     with pytest.raises(DataError, match="do not make these 1m bars: highs and lows differ"):
         send(other, [1] * 4, stop=20, take_profit=40, bracket="finer")
 
