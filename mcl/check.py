@@ -1,27 +1,33 @@
 """Does a strategy peek, and does it declare enough memory? Both are answered by computing it again on a part of the bars.
 
-`lookahead` cuts the future off at random rows: a signal, target or order before the cut that changes was not known then.
+`lookahead` cuts the future off: a signal, target or order before the cut that changes was not known then.
 `warmup` cuts the past off: the deviation of the last value, by the number of bars that were left before it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from mcl import schema, steps
+from mcl import accesses, schema, steps
 from mcl.data.bars import Bars, Bools, Floats, Ints
 from mcl.engine.backtest import backtest
+from mcl.engine.result import Result
 from mcl.errors import ConfigError, DataError
 from mcl.strategy import Strategy, build, exposed
 
 EXACT = 1e-9  # of max(1, |value|): what a different order of summation may cost
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2)  # of the declared memory: the default columns of the warm-up table
+WINDOWS = 300  # short parts at most
+WINDOW_BUDGET = 10  # times the bars: what all of them together may hold
+FREE_ROWS = 2_000_000  # rows that they may hold however few bars there are
+TRADED = 5  # parts that are traded even where their signal does not differ
+MOST_GAINS = 1_000  # rows that are put in order of their gain or move
 ENTRY = ("bar", "contract", "quantity", "price_ticks", "reason")  # what makes two fills the same
 
 # --------------------------------------------------------------------------------------------------------------- look-ahead
@@ -32,7 +38,9 @@ class Lookahead:
     """What changed on rows before a cut. `total_signals` counts changes of the full signal in the rows that were compared."""
 
     strategy: str
-    cuts: int
+    cuts: int  # of the whole past at a time
+    windows: int  # of a session before and after a row, cut at the row
+    sampled: dict[str, int]  # the rows that were cut at, by the reason for choosing them
     total_signals: int
     biased_entry_signals: int  # rows where the full signal wants a position and a cut one wants another
     biased_exit_signals: int  # rows where the full signal is flat or unknown and a cut one is not
@@ -40,6 +48,7 @@ class Lookahead:
     biased_orders: int  # fills that only one of both runs has
     biased_indicators: tuple[str, ...]
     first: str  # the earliest difference, as a sentence; empty without one
+    reads: tuple[str, ...]  # what own code reads besides its bars: no cut can judge that
 
     @property
     def has_bias(self) -> bool:
@@ -54,56 +63,114 @@ class Seen(NamedTuple):
     """All that a strategy and the engine make of some bars."""
 
     signal: Floats
-    target: npt.NDArray[np.int32]
-    fills: npt.NDArray[np.void]
     indicators: dict[str, Floats]
+    result: Result
+
+    @property
+    def target(self) -> npt.NDArray[np.int32]:
+        return self.result.target
 
 
-def lookahead(config: schema.Config, bars: Bars, samples: int = 20, seed: int = 0) -> Lookahead:
-    """Compare the run on all bars with runs on their first k, for `samples` values of k: one in the warm-up, a quarter just before the
-    largest moves, where a peek pays most, the rest as in `_rows`. ConfigError for samples < 1 and for a strategy that contradicts itself,
-    DataError for fewer than three bars."""
+@dataclass
+class _Findings:
+    """Rows of the full run that a part contradicts, gathered part by part."""
+
+    signal: Bools
+    target: Bools
+    orders: set[tuple[Any, ...]] = field(default_factory=set)
+    indicators: set[str] = field(default_factory=set)
+    first: tuple[int, str] = (1 << 62, "")
+
+    def take(self, start: int, full: Floats, part: Floats, sentence: Callable[[int], str]) -> bool:
+        """Compare a signal on rows from `start` on; `sentence` tells of a row of the part. Whether they differ."""
+        wrong = _differ(full, part)
+        self.signal[start : start + len(part)] |= wrong
+        if wrong.any() and start + (row := int(np.argmax(wrong))) < self.first[0]:
+            self.first = start + row, sentence(row)
+        return bool(wrong.any())
+
+
+def lookahead(config: schema.Config, bars: Bars, samples: int = 40, seed: int = 0) -> Lookahead:
+    """Compare the signal on all bars with the signal on a part that ends at a row, for rows in every part of the sample.
+
+    `samples` parts begin with the first bar: they show what looks at the whole. Up to WINDOWS more hold the declared memory, a session
+    before the row and one after it: they are short, so that many rows are asked, and a peek that is rare is met. Rows are chosen by
+    turns for each reason in `_places`. Targets and orders are compared in the first parts and wherever a signal differs.
+
+    ConfigError for samples < 1 and for a strategy that contradicts itself, DataError for fewer than three bars.
+    """
     _enough(samples, len(bars), 3)
-    full = _seen(config, bars)
-    _same_twice(config, bars, full.signal)
-    cuts = _cuts(full.signal, bars, build(config.strategy).memory, samples, seed)
-    signal, target = np.zeros(len(bars), np.bool_), np.zeros(len(bars), np.bool_)
-    orders: set[tuple[Any, ...]] = set()
-    indicators: set[str] = set()
-    first: tuple[int, str] = (len(bars), "")
-    step = steps.begin("cutting the future off", len(cuts))
-    for cut in cuts:
-        part = _seen(config, bars.rows(0, int(cut)))
-        wrong = _differ(full.signal[:cut], part.signal)
-        signal[:cut] |= wrong
-        target[:cut] |= full.target[:cut] != part.target
-        orders |= _orders(full, int(cut)) ^ _orders(part, int(cut))
-        indicators |= {name for name, values in part.indicators.items() if _differ(full.indicators[name][:cut], values).any()}
-        if wrong.any() and (row := int(np.argmax(wrong))) < first[0]:
-            first = row, _sentence(bars, row, int(cut), full.signal, part.signal)
-        step()
-    wanted = np.nan_to_num(full.signal) != 0
+    with accesses.collected() as reads:
+        full = _seen(config, bars)
+        _same_twice(config, bars, full.signal)
+        memory, span = build(config.strategy).memory, int(np.diff(bars.session_ends, prepend=-1).max())
+        places = _places(full, bars, memory, seed)
+        cuts = _by_turns(places, samples)
+        reach = 2 * (min(memory, len(bars)) + 2 * span)
+        budget = max(FREE_ROWS, WINDOW_BUDGET * len(bars))
+        windows = _by_turns(places, max(1, min(WINDOWS, budget // reach)))
+        found = _Findings(np.zeros(len(bars), np.bool_), np.zeros(len(bars), np.bool_))
+        step = steps.begin("cutting the future off", len(cuts) + len(windows))
+        for number, row in enumerate(cuts):
+            _cut_at(config, bars, full, row, found, number < TRADED)
+            step()
+        for row in windows:
+            _window_at(config, bars, (max(0, row + 1 - memory - span), row, min(len(bars), row + 1 + span)), found)
+            step()
+    wanted, last = np.nan_to_num(full.signal) != 0, max((*cuts, *windows))
     return Lookahead(
         strategy=config.strategy["name"],
         cuts=len(cuts),
-        total_signals=int(np.count_nonzero(_changes(full.signal[: cuts.max()]))),
-        biased_entry_signals=int(np.count_nonzero(signal & wanted)),
-        biased_exit_signals=int(np.count_nonzero(signal & ~wanted)),
-        biased_targets=int(np.count_nonzero(target)),
-        biased_orders=len(orders),
-        biased_indicators=tuple(sorted(indicators)),
-        first=first[1],
+        windows=len(windows),
+        sampled={name: len({*cuts, *windows} & set(rows.tolist())) for name, rows in places.items()},
+        total_signals=int(np.count_nonzero(_changes(full.signal[: last + 1]))),
+        biased_entry_signals=int(np.count_nonzero(found.signal & wanted)),
+        biased_exit_signals=int(np.count_nonzero(found.signal & ~wanted)),
+        biased_targets=int(np.count_nonzero(found.target)),
+        biased_orders=len(found.orders),
+        biased_indicators=tuple(sorted(found.indicators)),
+        first=found.first[1],
+        reads=tuple(sorted(reads)),
     )
 
 
-def _seen(config: schema.Config, bars: Bars) -> Seen:
+def _cut_at(config: schema.Config, bars: Bars, full: Seen, row: int, found: _Findings, traded: bool) -> None:
+    """Compare with the part that ends at `row`, its targets and orders as well if `traded` or if its signal differs."""
+    part, strategy, stop = bars.rows(0, row + 1), build(config.strategy), row + 1
+    signal = strategy.signal(part)
+
+    def sentence(at: int) -> str:
+        return _sentence(bars, at, stop, full.signal, signal)
+
+    differs = found.take(0, full.signal[:stop], signal, sentence)
+    indicators = exposed(strategy, part)
+    found.indicators |= {name for name, values in indicators.items() if _differ(full.indicators[name][:stop], values).any()}
+    if differs or traded:
+        again = backtest(config, part)
+        found.target[:stop] |= full.target[:stop] != again.target
+        found.orders |= _orders(full.result, stop) ^ _orders(again, stop)
+
+
+def _window_at(config: schema.Config, bars: Bars, window: tuple[int, int, int], found: _Findings) -> None:
+    """Compare the signals of two windows that begin at the same row; one ends at `row`, the other goes on."""
+    start, row, stop = window
     strategy = build(config.strategy)
-    result = backtest(config, bars)
-    return Seen(strategy.signal(bars), result.target, result.fills, exposed(strategy, bars))
+    ahead, alone = strategy.signal(bars.rows(start, stop)), strategy.signal(bars.rows(start, row + 1))
+
+    def sentence(at: int) -> str:
+        at_row = f"the signal of {bars.times[start + at]:%Y-%m-%d %H:%M} UTC, row {start + at}"
+        return f"{at_row}, is {ahead[at]:g} with the next session and {alone[at]:g} when the data end at row {row}"
+
+    found.take(start, ahead[: len(alone)], alone, sentence)
+
+
+def _seen(config: schema.Config, bars: Bars) -> Seen:
+    strategy, result = build(config.strategy), backtest(config, bars)
+    return Seen(strategy.signal(bars.known), exposed(strategy, bars), result)
 
 
 def _same_twice(config: schema.Config, bars: Bars, signal: Floats) -> None:
-    changed = _differ(signal, build(config.strategy).signal(bars))
+    changed = _differ(signal, build(config.strategy).signal(bars.known))
     if changed.any():
         first = bars.times[int(np.argmax(changed))]
         raise ConfigError(
@@ -112,16 +179,49 @@ def _same_twice(config: schema.Config, bars: Bars, signal: Floats) -> None:
         )
 
 
-def _cuts(signal: Floats, bars: Bars, memory: int, samples: int, seed: int) -> Ints:
-    """How many bars the parts have, ascending; the last of each is in the warm-up, before a large move or one of `_rows`."""
+def _places(full: Seen, bars: Bars, memory: int, seed: int) -> dict[str, Ints]:
+    """Rows to cut behind, by the reason for choosing them, the most telling first. Row i is decided on at its close, traded after it."""
+    rng, last = np.random.default_rng(seed), len(bars) - 2
     moves = np.abs(np.diff(bars.adjusted["close"]))
-    warming = min(memory // 2, len(moves) - 1)
-    telling = np.unique(np.maximum(1, np.append(np.argsort(-moves, kind="stable")[: samples // 4], warming)))[:samples]
-    return np.sort(np.append(telling, _rows(signal[:-1], samples - len(telling), 1, seed, telling))) + 1
+    trades, gains = full.result.trades, np.diff(full.result.equity)
+    best = trades[np.argsort(trades["commission_usd"] - trades["gross_usd"], kind="stable")]
+    rolls, ends, changes = np.flatnonzero(bars.roll), bars.session_ends, np.flatnonzero(_changes(full.signal)[:-1])
+    near = {
+        "ends": np.array([memory // 2, last, memory, 0, last - 1, last // 2]),
+        "largest gains": _alternating(best["entry_bar"] - 1, best["exit_bar"] - 1, np.argsort(-gains, kind="stable")[:MOST_GAINS]),
+        "largest moves": np.argsort(-moves, kind="stable")[:MOST_GAINS],
+        "changes before a gain": changes[np.argsort(-gains[changes], kind="stable")],
+        "signal changes": rng.permutation(changes),
+        "before signal changes": rng.permutation(changes - 1),
+        "rolls": (rng.permutation(rolls)[:, None] + [-1, 0, 1]).ravel(),
+        "session changes": (rng.permutation(ends)[:MOST_GAINS, None] + [-1, 0, 1]).ravel(),
+        "any": rng.permutation(last + 1)[: 2 * MOST_GAINS],
+    }
+    return {name: rows[(rows >= 0) & (rows <= last)] for name, rows in near.items()}
 
 
-def _orders(seen: Seen, cut: int) -> set[tuple[Any, ...]]:
-    fills = seen.fills[seen.fills["bar"] < cut]
+def _alternating(*columns: Ints) -> Ints:
+    """The first of each, then the second of each, and so on."""
+    order = np.concatenate([np.arange(len(column)) for column in columns])
+    return np.concatenate(columns)[np.argsort(order, kind="stable")]
+
+
+def _by_turns(places: dict[str, Ints], count: int) -> list[int]:
+    """`count` different rows, ascending, one of each kind by turns; fewer where there are not so many."""
+    chosen: dict[int, None] = {}
+    waiting = [iter(rows.tolist()) for rows in places.values()]
+    while waiting and len(chosen) < count:
+        for rows in list(waiting):
+            row = next((row for row in rows if row not in chosen), None)
+            if row is None:
+                waiting.remove(rows)
+            elif len(chosen) < count:
+                chosen[row] = None
+    return sorted(chosen)
+
+
+def _orders(result: Result, cut: int) -> set[tuple[Any, ...]]:
+    fills = result.fills[result.fills["bar"] < cut]
     return set(zip(*(fills[name].tolist() for name in ENTRY), strict=True))
 
 
@@ -165,7 +265,7 @@ def warmup(config: schema.Config, bars: Bars, samples: int = 100, lengths: Seque
     _enough(samples, len(bars), memory + 2)
     wanted = lengths or [round(memory * share) for share in SHARES]
     columns = tuple(sorted({n for n in (*wanted, memory) if 1 <= n <= len(bars) - 2}))
-    full = _values(strategy, bars)
+    full = _values(strategy, bars.known)
     rows = _rows(full["signal"], samples, columns[-1] + 1, seed)
     worst = {name: [0.0] * len(columns) for name in full}
     step = steps.begin("cutting the past off", len(columns) * len(rows))
@@ -221,11 +321,10 @@ def _changes(signal: Floats) -> Bools:
     return np.concatenate([[False], _differ(signal[:-1], signal[1:])])
 
 
-def _rows(signal: Floats, samples: int, low: int, seed: int, taken: Ints | tuple[()] = ()) -> Ints:
-    """`samples` different rows from `low` on, none of them `taken`, fewer if there are not so many: half any, half where the signal
-    changes."""
+def _rows(signal: Floats, samples: int, low: int, seed: int) -> Ints:
+    """`samples` different rows from `low` on, fewer if there are not so many: half any, half where the signal changes."""
     rng = np.random.default_rng(seed)
-    rows = np.setdiff1d(np.arange(low, len(signal)), taken)
+    rows = np.arange(low, len(signal))
     changing = rows[_changes(signal)[rows]]
     chosen = rng.choice(changing, min(len(changing), samples // 2), replace=False)
     rest = np.setdiff1d(rows, chosen)

@@ -189,7 +189,7 @@ def contract(parser: argparse.ArgumentParser) -> None:
 
 
 def lookahead(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--samples", type=int, default=20, metavar="K", help="rows at which the future is cut off")
+    parser.add_argument("--samples", type=int, default=40, metavar="K", help="rows at which the future is cut off")
     overrides(parser)
 
 

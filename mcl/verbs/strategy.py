@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from mcl import config, screen
+from mcl import accesses, config, screen
 from mcl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -69,9 +69,13 @@ def _show_lookahead(found: Lookahead, bars: Bars) -> None:
     heads = ["strategy", "has_bias", "total_signals", *(f"biased {what}" for what in biased)]
     counts = (found.total_signals, found.biased_entry_signals, found.biased_exit_signals, found.biased_targets, found.biased_orders)
     names = ", ".join(found.biased_indicators) or "-"
-    screen.table(f"look-ahead, {found.cuts} cuts of {len(bars)} bars", heads, [[found.strategy, found.has_bias, *counts, names]], left=2)
+    title = f"look-ahead, {found.cuts} cuts of {len(bars)} bars and {found.windows} of a session around a row"
+    screen.table(title, heads, [[found.strategy, found.has_bias, *counts, names]], left=2)
     if bars.synthetic:
         screen.say(watermark(bars))
+    screen.say("cut at: " + ", ".join(f"{count} {name}" for name, count in found.sampled.items()))
+    if found.reads:
+        screen.say(accesses.sentence(found.reads))
     screen.say(f"BIASED: {found.first or 'see the table'}" if found.has_bias else "no later bar changed an earlier decision")
 
 
