@@ -10,11 +10,12 @@ place of its files (`SILENT`). The import of modules, caches of compiled code an
 from __future__ import annotations
 
 import ast
+import json
 import os
 import sys
 import sysconfig
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -28,6 +29,7 @@ KIND = dict.fromkeys(OPENED, "file") | dict.fromkeys(CONNECTED, "connection") | 
 KIND |= {"ctypes.dlopen": "library", "_thread.start_new_thread": "thread"}
 SILENT = ("pyarrow", "polars", "duckdb", "h5py", "tables", "fastparquet", "lance", "connectorx")  # they open files without a word
 IMPORTING = ("<frozen importlib._bootstrap_external>", "<frozen importlib._bootstrap>", "<frozen zipimport>")
+TAG = "own_code_reads"
 LONGEST = 200  # characters of what was read
 MOST = 100  # different ones that are kept
 
@@ -89,11 +91,21 @@ def begin(code: Path) -> None:
     _state.by_code[str(code)] = {f"library {name}, which opens files without a word" for name in _silent(code)}
 
 
-def sentence(found: list[str] | tuple[str, ...]) -> str:
+def tags(found: Collection[str]) -> dict[str, str]:
+    """The tag of a run; none where nothing was read."""
+    return {TAG: sentence(found)[:1000]} if found else {}
+
+
+def files(found: Collection[str]) -> dict[str, bytes]:
+    """The artifact of a run with all of it; none where nothing was read."""
+    return {"reads.json": json.dumps(sorted(found), indent=1).encode()} if found else {}
+
+
+def sentence(found: Collection[str]) -> str:
     """For people; empty when there is nothing to say."""
     if not found:
         return ""
-    shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
+    shown = "; ".join(sorted(found)[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
     return f"OWN CODE READS MORE THAN ITS BARS: {shown}. No check can tell whether that was known at the time"
 
 

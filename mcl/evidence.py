@@ -32,16 +32,8 @@ HEADLINES = ("net_pnl_usd", "sharpe", "dsr", "trials_counted", "max_drawdown_usd
 DECIDING = (  # the files that can change a number: what the engine, the strategies, the metrics and the reading of data import
     *("engine", "strategy", "metrics"),
     *("risk.py", "jit.py", "market.py", "calendar.py", "schema.py", "strict.py", "venue.py"),
-    *(
-        "data/__init__.py",
-        "data/bars.py",
-        "data/blemish.py",
-        "data/build.py",
-        "data/contracts.py",
-        "data/csv.py",
-        "data/curve.py",
-        "data/cut.py",
-    ),
+    *("data/__init__.py", "data/bars.py", "data/blemish.py", "data/build.py", "data/contracts.py"),
+    *("data/csv.py", "data/curve.py", "data/cut.py"),
     *("data/dbn.py", "data/front.py", "data/lean.py", "data/load.py", "data/raw.py", "data/roll.py", "data/store.py"),
     *("data/synthetic.py", "data/table.py", "data/world.py"),
 )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mcl import config, evidence, metrics, schema, steps, trials
+from mcl import accesses, config, evidence, metrics, schema, steps, trials
 from mcl.data.bars import Bars
 from mcl.data.load import load
 from mcl.engine.backtest import backtest as simulate
@@ -72,10 +72,11 @@ def backtest(
     began = time.perf_counter()
     bars = bars if bars is not None else load(run.data, root)
     steps.begin("simulating")
-    result = simulate(run, bars)
+    with accesses.collected() as reads:
+        result = simulate(run, bars)
     steps.begin("measuring")
     measured = metrics.summary(result)
-    tags = evidence.tags(run, bars) | (extra_tags or {})
+    tags = evidence.tags(run, bars) | accesses.tags(reads) | (extra_tags or {})
     luck = counted(run, measured, root)
     shown = measured | luck
     described = {"mcl.verdict": verdict(shown).word, NOTE: evidence.note(shown, tags, run, overrides, parent)}
@@ -86,7 +87,7 @@ def backtest(
         params=params(run),
         metrics=shown,
         tags=tags | described,
-        files=artifacts(run, result, overrides),
+        files=artifacts(run, result, overrides) | accesses.files(reads),
         series={"curve/equity_usd": equity_steps(result)},
         parent=parent,
         dataset=evidence.dataset(run, bars),

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mcl import evidence, runs, schema, steps
+from mcl import accesses, evidence, runs, schema, steps
 from mcl.errors import PromotionError, StoreError, nearest
 from mcl.promote import bundle, holdout, moves, paper, robust
 from mcl.promote.deploy import Deployable, promoted
@@ -34,19 +34,20 @@ class Promoted:
     path: Path  # conf/promoted/ALIAS.yaml
     content_sha256: str
     synthetic: bool
+    reads: tuple[str, ...] = ()  # what the person's own code reads besides its bars
 
 
 class GatesMissed(PromotionError):
-    """The refusal of a run that missed gates; `gates` holds all of them, passed ones too."""
+    """The refusal of a run that missed gates; `gates` holds all of them, passed ones too, `reads` what own code reads."""
 
-    def __init__(self, run_id: str, gates: tuple[Gate, ...]) -> None:
+    def __init__(self, run_id: str, gates: tuple[Gate, ...], reads: tuple[str, ...] = ()) -> None:
         missed = [gate for gate in gates if not gate.open]
         listed = "; ".join(str(gate) for gate in missed)
         super().__init__(
             f"run {run_id} missed {len(missed)} of {len(gates)} gates: {listed}",
             "a gate is changed in conf/promotion/, not by running until it passes: trials and looks at the hold-out are counted",
         )
-        self.gates = gates
+        self.gates, self.reads = gates, reads
 
 
 def promote(
@@ -73,22 +74,26 @@ def promote(
     stored = store.run(run_id)
     if stage == "live":
         paper.forerunner(stored, store)
-    steps.begin("repeating the run")
-    again = repeated(stored, root)
-    steps.begin("judging it on unseen data")
-    tally, look = tally_of(again.config, stored, root), holdout.look(again.config, stored.run_id, root)
-    steps.begin("judging it on other data")
-    table = evaluate(gates, again.result, tally, look) + robust.evaluate(gates, stored, again, store, root)
+        gates = gates.model_copy(update={"max_biased_rows": gates.max_biased_rows or 0})  # for real money it is always asked
+    with accesses.collected() as found:
+        steps.begin("repeating the run")
+        again = repeated(stored, root)
+        steps.begin("judging it on unseen data")
+        tally, look = tally_of(again.config, stored, root), holdout.look(again.config, stored.run_id, root)
+        steps.begin("judging it on other data")
+        table = evaluate(gates, again.result, tally, look) + robust.evaluate(gates, stored, again, store, root)
+    reads = tuple(sorted(found))
     steps.begin("registering it")
     on_paper, told = paper.evaluate(gates.live, stored, again, store) if stage == "live" else ((), {})
     table = waive(table + on_paper, waived, because, stage, paper.hard(gates.live))
     if not all(gate.open for gate in table):
-        raise GatesMissed(stored.run_id, table)
+        raise GatesMissed(stored.run_id, table, reads)
     facts = _provenance(stored, again, rules=gates, tally=tally, look=look)
     facts |= {"name": name, "stage": stage, "why": because.strip(), "waived": {g.name: g.waived for g in table if g.waived}, "paper": told}
+    facts["own_code_reads"] = list(reads)
     files = bundle.files(stored, again, table, facts)
     version, path = moves.freeze(name, stored.run_id, files, _tags(again.config, table, facts), because.strip(), store=store, root=root)
-    return Promoted(name, stage, version, stored.run_id, table, path, content_sha256(files), again.bars.synthetic)
+    return Promoted(name, stage, version, stored.run_id, table, path, content_sha256(files), again.bars.synthetic, reads)
 
 
 def _same_stage(name: str, stage: str, store: Store) -> None:

@@ -80,6 +80,7 @@ def header(facts: dict[str, Any]) -> str:
         f"hold-out         {facts['holdout']['sessions']} sessions, look number {facts['holdout']['look']}",
         *([f"gates left out   {', '.join(facts['gates_left_out'])}"] if facts["gates_left_out"] else []),
         *(f"gate WAIVED      {name}: {why}" for name, why in facts["waived"].items()),
+        *(f"own code reads   {read}" for read in facts.get("own_code_reads", [])),
         *([facts["watermark"]] if facts["watermark"] else []),
     ]
     return "".join(f"# {' '.join(line.splitlines())}\n" for line in lines)

@@ -13,7 +13,7 @@ from mcl.promote.record import LiveRecord, records
 from mcl.rules import LiveRules
 from mcl.tracking import Store, StoredRun, StoredVersion
 
-ALWAYS = ("market_data",)  # hard whatever the configuration lists
+ALWAYS = ("market_data", "lookahead")  # hard whatever the configuration lists
 
 
 def hard(rules: LiveRules) -> tuple[str, ...]:

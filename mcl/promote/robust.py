@@ -74,7 +74,8 @@ def _lookahead(rules: Promotion, repeated: runs.Replayed) -> Gate | None:
         return None
     found = check.lookahead(repeated.config, repeated.bars)
     rows = found.biased_entry_signals + found.biased_exit_signals + found.biased_targets + found.biased_orders
-    means = found.first or f"the future cut off at {found.cuts} rows changes no signal, target or order before"
+    unchanged = f"the future cut off at {found.cuts} rows, and at {found.windows} in short parts, changes nothing before"
+    means = found.first or unchanged
     return at_most("lookahead", max(rows, int(found.has_bias)), rules.max_biased_rows, means)
 
 

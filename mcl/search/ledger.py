@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from mcl import config, evidence, trials
+from mcl import accesses, config, evidence, trials
 from mcl.errors import StoreError
 from mcl.search.trial import Outcome
 from mcl.strategy import own
@@ -206,9 +206,11 @@ class Ledger:
     def _record(self, outcome: Outcome) -> Record:
         facts = {"state": outcome.state, "reason": outcome.reason, "detail": outcome.detail}
         facts |= {"config_sha256": self._fingerprint(outcome), "trial_sha256": self._identity(outcome)}
+        facts |= accesses.tags(outcome.reads)
         files = {"config.json": json.dumps(outcome.config).encode()} if outcome.config else {}
         if outcome.traceback:
             files["traceback.txt"] = outcome.traceback.encode()
+        files |= accesses.files(outcome.reads)
         scored = outcome.state == "COMPLETE"
         return Record(
             study=self._study,

@@ -59,7 +59,9 @@ def _outcomes(lines: list[dict[str, Any]]) -> tuple[dict[int, Outcome], str]:
             dates = np.frombuffer(base64.b64decode(sessions), np.int64)
             continue
         returns = np.frombuffer(base64.b64decode(line["returns"]), np.float64)
-        outcome = Outcome(**{name: line[name] for name in PLAIN}, returns=returns, sessions=dates if line["dated"] else dates[:0])
+        outcome = Outcome(
+            **{name: line[name] for name in PLAIN if name in line}, returns=returns, sessions=dates if line["dated"] else dates[:0]
+        )
         known.setdefault(outcome.number, outcome)
     return known, sessions
 

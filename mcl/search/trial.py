@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mcl import config, metrics, schema
+from mcl import accesses, config, metrics, schema
 from mcl.data.bars import Bars
 from mcl.data.load import load
 from mcl.engine import backtest as engine
@@ -52,6 +52,7 @@ class Outcome:
     returns: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     seconds: float = 0.0
     traceback: str = ""
+    reads: list[str] = field(default_factory=list)  # what a person's own code reads besides its bars
 
 
 class Market:
@@ -135,7 +136,9 @@ class Objective:
         """The outcome at `params`. Every exception becomes a FAILED outcome with its traceback: one bad point must not end a search."""
         started = time.perf_counter()
         try:
-            done = self._judged(number, params, judge)
+            with accesses.collected() as reads:
+                done = self._judged(number, params, judge)
+            done = replace(done, reads=sorted(reads)) if reads else done
         except (Exception, SystemExit) as error:
             cause = error.__cause__ if isinstance(error, ConfigError) else None  # what went wrong in a person's own strategy
             kind = type(cause or error).__name__

@@ -6,7 +6,7 @@ import math
 from argparse import Namespace
 from typing import Any
 
-from mcl import config, screen, steps
+from mcl import accesses, config, screen, steps
 from mcl.errors import ConfigError, LiveError
 from mcl.files import below
 from mcl.tracking import Store
@@ -32,6 +32,7 @@ def promote(args: Namespace) -> int:
     except promotion.GatesMissed as refusal:
         if not screen.quiet():
             _gates(refusal.gates)
+            _reads(refusal.reads)
         raise
     data = {
         "name": done.alias,
@@ -41,6 +42,7 @@ def promote(args: Namespace) -> int:
         "gates": [vars(g) for g in done.gates],
         "path": done.path,
         "content_sha256": done.content_sha256,
+        "own_code_reads": list(done.reads),
     }
     screen.answer(data, lambda: _promoted(done))
     return 0
@@ -51,8 +53,14 @@ def _gates(gates: Any) -> None:
     screen.table("gates", ["gate", "value", "rule", "", "what it says"], rows, left=5)
 
 
+def _reads(reads: tuple[str, ...]) -> None:
+    if reads:
+        screen.say(accesses.sentence(reads))
+
+
 def _promoted(done: Any) -> None:
     _gates(done.gates)
+    _reads(done.reads)
     screen.say(f"version {done.version} is now {done.alias!r} · {done.path} · next: mcl live {done.alias}")
 
 

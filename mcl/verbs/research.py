@@ -42,6 +42,7 @@ def backtest(args: Namespace) -> int:
         "config_sha256": done.tags["config_sha256"],
         "data_fingerprint": done.bars.fingerprint,
         "synthetic": done.bars.synthetic,
+        "own_code_reads": done.tags.get("own_code_reads", ""),
     }
     screen.answer(data, lambda: _show_run(runs.name(run, done.bars), done.metrics | done.luck, done.tags, done.run_id, done.report))
     if args.show and done.report:
@@ -259,4 +260,6 @@ def _show_run(title: str, metrics: dict[str, float], tags: dict[str, str], run_i
     screen.table(title, ["metric", "value"], rows)
     if tags.get("watermark"):
         screen.say(tags["watermark"])
+    if tags.get("own_code_reads"):
+        screen.say(tags["own_code_reads"])
     screen.say(f"run {run_id} · report {page or 'none'} · mcl ui compares runs")
