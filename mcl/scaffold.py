@@ -37,7 +37,12 @@ class {title}:
         return self.length
 
     def signal(self, bars: Bars) -> pd.Series:
-        """One value in [-1, 1] per bar, known at that bar's close; NaN while warming up. It is traded at the next open."""
+        """One value in [-1, 1] per bar, known at that bar's close; NaN while warming up. It is traded at the next open.
+
+        `bars` end at the close of their last row. For each row: `bars.finer_rows()` has the finer bars up to its close,
+        `bars.last_settlement()` the newest settlement published by then, `bars.listed(row)` the contracts listed by then,
+        and `mcl.strategy.timeframe.higher(bars, "1h")` the hours that had closed.
+        """
         closes = bars.frame()["adj_close"]  # of the continuous series; bars.adjusted has the same as plain arrays
         distance = closes - closes.rolling(self.length).mean()
         side = (distance > 0).astype(float) - (distance < 0).astype(float)
@@ -69,6 +74,7 @@ def test_it_does_not_look_ahead() -> None:
     found = check.lookahead(*composed(), samples=20)
     assert not found.has_bias, found.first
     assert found.total_signals > 0
+    assert not found.reads, "it reads more than its bars: " + "; ".join(found.reads)
 
 
 def test_it_declares_enough_memory() -> None:
