@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
@@ -14,19 +13,6 @@ from mcl.market import MCL, Contract
 
 DAY = 86_400
 FIRST_SESSION = 19_726  # 2024-01-04
-
-
-@dataclass(frozen=True)
-class MadeOf:
-    """Finer bars that are in memory."""
-
-    fine: Bars
-
-    def __call__(self) -> Bars:
-        return self.fine
-
-    def upto(self, until: int) -> MadeOf:
-        return MadeOf(self.fine.upto(until))
 
 
 def make_bars(ticks: dict[str, Any], bars_per_session: int = 100, roll_gaps: dict[int, int] | None = None, **changes: Any) -> Bars:

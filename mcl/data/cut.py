@@ -7,6 +7,7 @@ are cut to their first rows are those that were never longer, attribute by attri
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,19 @@ if TYPE_CHECKING:
     from mcl.market import Contract
 
 Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class MadeOf:
+    """The finer bars that others were made of, in memory."""
+
+    fine: Bars
+
+    def __call__(self) -> Bars:
+        return self.fine
+
+    def upto(self, until: int) -> MadeOf:
+        return MadeOf(self.fine.upto(until))
 
 
 class Cut(NamedTuple):

@@ -18,7 +18,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import Any
 
 from mcl import evidence
 from mcl.data.bars import Bars
+from mcl.data.cut import MadeOf
 from mcl.errors import ConfigError, EngineError, in_words
 from mcl.search.pool import Job, Jobs
 from mcl.search.trial import Assignment, Objective, Outcome
@@ -171,7 +172,7 @@ class _Actor:
         sent: Start = pickle.loads(begin)  # noqa: S301 - made by the search's parent, over the cluster's own channel
         self._folder = _project(sent.files)
         self._strategy = sent.assignment.raw["strategy"]
-        bars = {key: replace(bars, finer=_constant(sent.finer[key])) if key in sent.finer else bars for key, bars in sent.bars.items()}
+        bars = {key: replace(bars, finer=MadeOf(sent.finer[key])) if key in sent.finer else bars for key, bars in sent.bars.items()}
         self._objective = sent.assignment.objective(bars)
 
     def ready(self) -> tuple[str, str]:
@@ -195,10 +196,6 @@ def _project(files: dict[str, bytes]) -> Path:
     os.environ["MCL_HOME"] = str(folder)
     sys.path.insert(0, str(folder))
     return folder
-
-
-def _constant(bars: Bars) -> Callable[[], Bars]:
-    return lambda: bars
 
 
 @dataclass

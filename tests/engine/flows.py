@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
-from walks import MadeOf, random_bars
+from walks import random_bars
 
 from mcl import schema
 from mcl.data.bars import Bars
+from mcl.data.cut import MadeOf
 from mcl.engine.backtest import Plan, simulate
 from mcl.engine.result import Result
 from mcl.risk import Block

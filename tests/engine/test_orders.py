@@ -12,10 +12,11 @@ import pytest
 from assumed import covers
 from flows import coarse_of
 from test_dollars import CAPITAL, COSTS, WIDE, bars_of, fills_of, flat_bars
-from walks import MadeOf, random_bars
+from walks import random_bars
 
 from mcl import schema
 from mcl.data.bars import ROLL_COLUMNS, Bars
+from mcl.data.cut import MadeOf
 from mcl.engine.account import Ledger, Money
 from mcl.engine.backtest import Plan, simulate
 from mcl.engine.decide import Target

@@ -196,7 +196,7 @@ def test_a_host_needs_no_data_to_look_inside_bars(rolling: Project, tmp_path: Pa
     expected = objective(0, point)
     assert expected.state in ("COMPLETE", "PRUNED"), expected
     sent = pickle.dumps(cluster.start(objective))
-    monkeypatch.setattr("mcl.data.build.finer", no_data)
+    monkeypatch.setattr("mcl.data.build.StoredFiner.__call__", no_data)
     monkeypatch.setenv("MCL_HOME", str(tmp_path))  # which an actor sets, as the path
     monkeypatch.setattr(sys, "path", [*sys.path])
     actor = cluster._Actor(sent)
