@@ -6,8 +6,27 @@ folder=${MCL_SECRETS_FOLDER:-/run/secrets}
 run=${MCL_RUNTIME_FOLDER:-/tmp}
 umask 077
 quoted=$(python -c 'import sys, urllib.parse; print(urllib.parse.quote(open(sys.argv[1]).read().strip(), safe=""))' "$folder/database_password")
-database="postgresql+psycopg://mlflow:$quoted@${MCL_DATABASE_HOST:-postgres}" # HOST or HOST:PORT
-options="?sslmode=${MCL_DATABASE_SSL:-prefer}"
+host=${MCL_DATABASE_HOST:-postgres} # HOST or HOST:PORT
+database="postgresql+psycopg://mlflow:$quoted@$host"
+# The database of compose.yaml is alone with this server in a network of its own; any other has to prove with a certificate who it is.
+case "${host%:*}" in
+  postgres | localhost | 127.0.0.1) ours=yes ssl=${MCL_DATABASE_SSL:-prefer} ;;
+  *) ours=no ssl=${MCL_DATABASE_SSL:-verify-full} ;;
+esac
+options="?sslmode=$ssl"
+case "$ssl" in
+  verify-full | verify-ca)
+    bundle=${MCL_DATABASE_CA:-/run/mcl/database-ca.pem}
+    if [ ! -s "$bundle" ]; then
+      echo "mlflow_server.sh: $bundle has no certificates to verify $host with; put your database's there (RDS: truststore.pki.rds.amazonaws.com)" >&2
+      exit 1
+    fi
+    options="$options&sslrootcert=$bundle"
+    ;;
+  *)
+    [ $ours = yes ] || echo "mlflow_server.sh: sslmode=$ssl does not verify that $host is your database; use verify-full" >&2
+    ;;
+esac
 # A password is hashed slowly on purpose (80 ms of CPU); a search writes several requests per trial, so an accepted one is remembered for
 # five minutes. Another password in the file needs a restart anyway.
 cat >"$run/auth.ini" <<INI

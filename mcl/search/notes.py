@@ -16,6 +16,7 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from mcl.errors import StoreError
+from mcl.network import verified_database
 from mcl.search.journal import Journal, Lines
 from mcl.search.space import Space
 
@@ -97,7 +98,7 @@ class InDatabase:
     def __init__(self, study: str, directions: Sequence[Direction], space: Space) -> None:
         self._space = space
         with _refusals():
-            self._storage = RDBStorage(os.environ["MCL_STUDY_URL"])
+            self._storage = RDBStorage(verified_database(os.environ["MCL_STUDY_URL"]))
             known = optuna.create_study(study_name=study, storage=self._storage, directions=directions, load_if_exists=True)
             self._study, self.trials = known._study_id, known.get_trials(deepcopy=False)
 
@@ -134,4 +135,6 @@ def _refusals() -> Iterator[None]:
         if type(told).__module__.split(".")[0] not in ("sqlalchemy", "psycopg"):
             raise
         hint = "is the server up, the name and password right? mcl sweep resume goes on afterwards"
+        if "certificate" in str(told) or "SSL" in str(told):
+            hint = "its certificate could not be verified: MCL_DATABASE_CA names a file with the authority that signed it"
         raise StoreError(f"the database of MCL_STUDY_URL refuses: {type(told).__name__}", hint) from None

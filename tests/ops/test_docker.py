@@ -245,16 +245,36 @@ def fake(tmp_path: Path, name: str, body: str) -> None:
 
 def test_mlflow_starts_with_a_password_that_no_command_line_shows(repository: Path, tmp_path: Path) -> None:
     fake(tmp_path, "mlflow", 'echo "ARGS $*"; echo "URI $MLFLOW_BACKEND_STORE_URI"; echo "AUTH $MLFLOW_AUTH_CONFIG_PATH"')
-    environment = container(repository, tmp_path, MCL_DATABASE_HOST="db.example", MCL_DATABASE_SSL="require")
+    bundle = tmp_path / "ca.pem"
+    bundle.write_text("certificates")
+    environment = container(repository, tmp_path, MCL_DATABASE_HOST="db.example", MCL_DATABASE_CA=str(bundle))
     done = subprocess.run(["mlflow_server.sh"], env=environment, capture_output=True, text=True, check=True)
     arguments = done.stdout.split("\n")[0]
     assert "--app-name basic-auth" in arguments
     assert "p@ss" not in arguments
-    assert "URI postgresql+psycopg://mlflow:pg%3Ap%40ss%2Fw%25rd@db.example/mlflow?sslmode=require" in done.stdout
+    assert f"URI postgresql+psycopg://mlflow:pg%3Ap%40ss%2Fw%25rd@db.example/mlflow?sslmode=verify-full&sslrootcert={bundle}" in done.stdout
     ini = tmp_path / "auth.ini"
     assert ini.stat().st_mode & 0o777 == 0o600
     assert "default_permission = NO_PERMISSIONS" in ini.read_text()
     assert "admin_password = p@ss/word" in ini.read_text()
+
+
+@pytest.mark.parametrize(
+    ("host", "mode", "code", "said"),
+    [
+        ("db.example", "", 1, "has no certificates to verify db.example with"),
+        ("postgres.example:5432", "require", 0, "sslmode=require does not verify that postgres.example:5432 is your database"),
+        ("postgres", "", 0, ""),
+        ("127.0.0.1:5433", "", 0, ""),
+        ("postgres", "verify-full", 1, "has no certificates"),
+    ],
+)
+def test_a_database_elsewhere_proves_who_it_is(repository: Path, tmp_path: Path, host: str, mode: str, code: int, said: str) -> None:
+    fake(tmp_path, "mlflow", 'echo "URI $MLFLOW_BACKEND_STORE_URI"')
+    environment = container(repository, tmp_path, MCL_DATABASE_HOST=host, MCL_DATABASE_SSL=mode, MCL_DATABASE_CA=str(tmp_path / "none"))
+    done = subprocess.run(["mlflow_server.sh"], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, said in done.stderr, bool(said)) == (code, True, bool(done.stderr))
+    assert ("URI" in done.stdout) == (code == 0)
 
 
 def test_a_session_leaves_what_its_audit_found(repository: Path, tmp_path: Path) -> None:
