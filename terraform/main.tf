@@ -59,6 +59,8 @@ module "runner" {
   gateway_image    = var.gateway_image
   ib_username      = var.ib_username
   ib_account       = var.ib_account
+  live_money       = var.live_money
+  live_confirm     = var.live_confirm
   repository_arn   = module.storage.repository_arn
   bucket_arns      = module.storage.bucket_arns
   buckets          = module.storage.buckets

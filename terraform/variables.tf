@@ -21,7 +21,7 @@ variable "local_zone" {
 }
 
 variable "environment" {
-  description = "paper or live. live changes nothing in the account's safety rules: mcl itself still refuses what its broker config refuses."
+  description = "paper or live. live needs live_money and live_confirm as well, and mcl still refuses a version that was not promoted to live."
   type        = string
   default     = "paper"
 
@@ -186,7 +186,29 @@ variable "ib_account" {
   type        = string
 
   validation {
-    condition     = can(regex("^[A-Z]{1,3}[0-9]{5,9}$", var.ib_account)) && (var.environment == "live" || startswith(var.ib_account, "D"))
-    error_message = "ib_account must be an account id; environment paper takes paper accounts only, which begin with D."
+    condition     = can(regex("^[A-Z]{1,3}[0-9]{5,9}$", var.ib_account)) && (var.environment == "live") != startswith(var.ib_account, "D")
+    error_message = "ib_account must be an account id; environment paper takes paper accounts only, which begin with D, and live takes none of those."
+  }
+}
+
+variable "live_money" {
+  description = "One of the three locks of live money: true becomes MCL_LIVE=1. Needed by environment live, refused by paper."
+  type        = bool
+  default     = false
+
+  validation {
+    condition     = var.live_money == (var.environment == "live")
+    error_message = "live_money must be true for environment live and false for paper."
+  }
+}
+
+variable "live_confirm" {
+  description = "Another lock: the account id once more, typed by hand. The third is a version promoted to live, which no plan can give."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = var.live_confirm == (var.environment == "live" ? var.ib_account : "")
+    error_message = "live_confirm must repeat ib_account for environment live, and be empty for paper."
   }
 }

@@ -24,6 +24,6 @@ if [ -w "$MCL_HOME" ] && [ -z "$(ls -A "$MCL_HOME")" ]; then # a new volume; it 
   rm -rf "$made"
 fi
 case "${1:-}" in
-  mcl | mlflow | *.sh | mcl-read-metrics | python | sleep | sh) exec "$@" ;;
+  mcl | mlflow | *.sh | mcl-* | python | sleep | sh) exec "$@" ;;
   *) exec mcl "$@" ;;
 esac

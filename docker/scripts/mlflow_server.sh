@@ -1,5 +1,5 @@
 #!/bin/sh
-# mlflow_server.sh: MLflow with a password of its own, runs in PostgreSQL, artifacts in S3. Passwords come from files and reach neither the
+# mlflow_server.sh: MLflow with a password of its own, runs in PostgreSQL, artifacts in a folder or in S3. Passwords come from files and reach neither the
 # command line nor the environment that `docker inspect` shows.
 set -eu
 folder=${MCL_SECRETS_FOLDER:-/run/secrets}
@@ -42,8 +42,11 @@ export MLFLOW_AUTH_CONFIG_PATH="$run/auth.ini"
 export MLFLOW_BACKEND_STORE_URI="$database/mlflow$options"
 MLFLOW_FLASK_SERVER_SECRET_KEY=$(head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n')
 export MLFLOW_FLASK_SERVER_SECRET_KEY
+if [ -n "${MCL_S3_ENDPOINT:-}" ]; then # an empty one would be no address
+  export MLFLOW_S3_ENDPOINT_URL="$MCL_S3_ENDPOINT"
+fi
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true
 bind=${MCL_MLFLOW_BIND:-0.0.0.0:5000}
 exec mlflow server --app-name basic-auth --host "${bind%:*}" --port "${bind#*:}" --workers "${MCL_MLFLOW_WORKERS:-1}" \
-  --artifacts-destination "${MCL_ARTIFACTS:-s3://mlflow}" --serve-artifacts \
+  --artifacts-destination "${MCL_ARTIFACTS:-/home/mcl/artifacts}" --serve-artifacts \
   --allowed-hosts "${MCL_MLFLOW_HOSTS:-mlflow:5000,localhost:5000,127.0.0.1:5000}"

@@ -1,6 +1,10 @@
 # The zone is asked what it offers: a type that passes the family rule may still be missing there.
 
 mock_provider "aws" {
+  mock_resource "aws_ebs_volume" {
+    defaults        = { id = "vol-0123456789abcdef0" }
+    override_during = plan
+  }
   mock_data "aws_ec2_instance_type_offerings" {
     defaults = { instance_types = ["m6i.large"] }
   }

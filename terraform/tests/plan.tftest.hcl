@@ -34,6 +34,10 @@ mock_provider "aws" {
   mock_resource "aws_cloudwatch_metric_alarm" {
     defaults = { arn = "arn:aws:cloudwatch:us-east-1:123456789012:alarm:acme" }
   }
+  mock_resource "aws_ebs_volume" {
+    defaults        = { id = "vol-0123456789abcdef0" }
+    override_during = plan
+  }
   mock_resource "aws_ecr_repository" {
     defaults = { arn = "arn:aws:ecr:us-east-1:123456789012:repository/acme" }
   }
@@ -139,13 +143,94 @@ run "runner" {
     error_message = "no right is a pattern"
   }
   assert {
-    condition     = strcontains(aws_s3_object.environment.content, "TRADING_MODE=paper") && !strcontains(aws_s3_object.environment.content, "secretsmanager")
+    condition     = strcontains(aws_s3_object.environment.content, "COMPOSE_PROFILES=aws-paper\n") && !strcontains(aws_s3_object.environment.content, "secretsmanager")
     error_message = "the stack is told its mode, and no secret"
+  }
+  assert {
+    condition     = !strcontains(aws_s3_object.environment.content, "LIVE")
+    error_message = "a paper stack holds no lock of live money"
+  }
+  assert {
+    condition     = strcontains(aws_instance.runner.user_data, "serial=\"vol0123456789abcdef0\"") && strcontains(aws_instance.runner.user_data, "exec -T runner mcl-read-metrics")
+    error_message = "the data volume is known by its serial number, the heartbeat asks the session"
   }
   assert {
     condition     = strcontains(aws_instance.runner.user_data, "ib_password=arn:aws:secretsmanager") && !strcontains(aws_instance.runner.user_data, "SecretString\":")
     error_message = "user data name secrets, they never hold one"
   }
+}
+
+run "live" {
+  command = plan
+  module {
+    source = "./modules/runner"
+  }
+  variables {
+    name             = "acme"
+    environment      = "live"
+    live_money       = true
+    live_confirm     = "U1234567"
+    ib_account       = "U1234567"
+    region           = "us-east-1"
+    local_zone       = "us-east-1-chi-2a"
+    border_group     = "us-east-1-chi-2"
+    vpc_id           = "vpc-1"
+    vpc_cidr         = "10.61.0.0/16"
+    subnet_id        = "subnet-1"
+    instance_type    = "c6i.large"
+    volume_type      = "gp3"
+    data_volume_gb   = 50
+    repository_arn   = "arn:aws:ecr:us-east-1:123456789012:repository/acme"
+    buckets          = { data = "acme-data", artifacts = "acme-artifacts" }
+    bucket_arns      = { data = "arn:aws:s3:::acme-data", artifacts = "arn:aws:s3:::acme-artifacts" }
+    secret_arns      = {}
+    database_host    = "db.example"
+    database_secret  = "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds"
+    key_arn          = "arn:aws:kms:us-east-1:123456789012:key/1"
+    log_group        = "/acme/stack"
+    log_group_arn    = "arn:aws:logs:us-east-1:123456789012:log-group:/acme/stack"
+    metric_namespace = "acme"
+  }
+
+  assert {
+    condition = alltrue([
+      for line in ["COMPOSE_PROFILES=aws-live", "MCL_IB_LIVE_ACCOUNT=U1234567", "MCL_LIVE_CONFIRM=U1234567", "MCL_LIVE=1"] :
+      contains(split("\n", aws_s3_object.environment.content), line)
+    ])
+    error_message = "a live stack is told its profile, its account twice and its lock"
+  }
+  assert {
+    condition     = strcontains(aws_instance.runner.user_data, "exec -T runner-live mcl-read-metrics")
+    error_message = "the heartbeat of a live stack asks the live session"
+  }
+}
+
+run "live_needs_its_locks" {
+  command = plan
+  variables {
+    environment = "live"
+    ib_account  = "U1234567"
+  }
+  expect_failures = [var.live_money, var.live_confirm]
+}
+
+run "live_takes_no_paper_account" {
+  command = plan
+  variables {
+    environment  = "live"
+    live_money   = true
+    live_confirm = "DU1234567"
+  }
+  expect_failures = [var.ib_account]
+}
+
+run "paper_takes_no_lock_of_live_money" {
+  command = plan
+  variables {
+    live_money   = true
+    live_confirm = "DU1234567"
+  }
+  expect_failures = [var.live_money, var.live_confirm]
 }
 
 run "closed_to_the_world" {

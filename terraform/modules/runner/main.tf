@@ -19,13 +19,14 @@ data "aws_ssm_parameter" "ubuntu" {
 locals {
   deploy = "${path.module}/../../../docker"
   files  = setunion(fileset(local.deploy, "compose*.yaml"), fileset(local.deploy, "{grafana,prometheus,loki,scripts}/**"))
-  compose_env = join("\n", [
+  money = {
+    paper = ["MCL_IB_ACCOUNT=${var.ib_account}"]
+    live  = ["MCL_IB_LIVE_ACCOUNT=${var.ib_account}", "MCL_LIVE_CONFIRM=${var.live_confirm}", "MCL_LIVE=${var.live_money ? 1 : ""}"]
+  }
+  compose_env = join("\n", concat(local.money[var.environment], [
     "MCL_IMAGE=${var.image}",
     "GATEWAY_IMAGE=${var.gateway_image}",
-    "TRADING_MODE=${var.environment}",
-    "MCL_ALIAS=${var.environment}",
     "IB_USERNAME=${var.ib_username}",
-    "MCL_IB_ACCOUNT=${var.ib_account}",
     "MCL_PULL_POLICY=missing",
     "MCL_DATABASE_HOST=${var.database_host}",
     "MCL_DATABASE_SSL=verify-full",
@@ -33,16 +34,18 @@ locals {
     "MCL_ARTIFACTS=s3://${var.buckets["artifacts"]}/mlflow",
     "MCL_S3_ENDPOINT=",
     "MCL_SECRETS=/run/mcl/secrets",
-    "COMPOSE_PROFILES=aws",
-  ])
+    "MCL_LOG_DRIVER=awslogs",
+    "COMPOSE_PROFILES=aws-${var.environment}",
+  ]))
   start = templatefile("${path.module}/files/start.sh.tftpl", {
     region           = var.region
     registry         = split("/", var.image)[0]
     deploy_uri       = "s3://${var.buckets["artifacts"]}/deploy/"
     log_group        = var.log_group
     metric_namespace = var.metric_namespace
-    database_secret  = var.database_secret
-    secrets          = var.secret_arns
+    secrets          = join(" ", [for name, arn in merge({ database = var.database_secret }, var.secret_arns) : "${name}=${arn}"])
+    session          = var.environment == "live" ? "runner-live" : "runner"
+    volume           = replace(aws_ebs_volume.data.id, "-", "")
     heartbeat        = file("${path.module}/files/heartbeat.sh")
     fetch_secrets    = file("${path.module}/files/fetch_secrets.sh")
   })
@@ -196,7 +199,7 @@ resource "aws_instance" "runner" {
   metadata_options {
     http_endpoint               = "enabled"
     http_tokens                 = "required"
-    http_put_response_hop_limit = 2 # containers use the instance's role
+    http_put_response_hop_limit = 2 # MLflow's container uses the instance's role; prepare.sh closes it to every other one
   }
 
   maintenance_options {

@@ -122,3 +122,15 @@ variable "ib_account" {
   description = "Account that the session may trade."
   type        = string
 }
+
+variable "live_money" {
+  description = "MCL_LIVE=1, one of the three locks of live money."
+  type        = bool
+  default     = false
+}
+
+variable "live_confirm" {
+  description = "The account id once more, another lock."
+  type        = string
+  default     = ""
+}
