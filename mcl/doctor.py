@@ -19,7 +19,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from mcl import config
+from mcl import DISTRIBUTION, config
 from mcl.archive.restore import PLAN
 from mcl.errors import MclError
 from mcl.redact import NAMES, secret
@@ -74,7 +74,7 @@ def _packages(root: Path) -> list[Finding]:
     from packaging.requirements import Requirement
 
     wrong = []
-    for text in metadata.requires("mcl") or []:
+    for text in _requirements():
         need = Requirement(text)
         if need.marker is not None and not need.marker.evaluate({"extra": ""}):
             continue
@@ -87,6 +87,16 @@ def _packages(root: Path) -> list[Finding]:
     if wrong:
         return [Finding("packages", "fail", "; ".join(wrong), "make clean install")]
     return [Finding("packages", "ok", "every requirement is met")]
+
+
+def _requirements() -> list[str]:
+    """What mcl was installed with; an editable installation made before it was called mcl-harness is known as mcl."""
+    for name in (DISTRIBUTION, "mcl"):
+        try:
+            return metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            continue
+    return []
 
 
 def _configuration(root: Path) -> list[Finding]:

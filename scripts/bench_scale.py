@@ -9,7 +9,7 @@ ray         what waiting for one of N actors costs the parent, N up to 1,000
 table       workers / seconds of a trial, but no more than the parent can do, and whose limit that is. A calculation, not a measurement:
             no network and no other host are in it.
 
-Ray (`pip install 'mcl[ray]'`), PostgreSQL (`initdb` on the PATH, `pip install 'mcl[postgres]'`): what is missing is said and left out.
+Ray (the extra `ray`), PostgreSQL (`initdb` on the PATH, the extra `postgres`): what is missing is said and left out.
 """
 
 from __future__ import annotations

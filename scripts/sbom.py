@@ -106,7 +106,7 @@ def bill(packages: list[metadata.Distribution]) -> dict[str, Any]:
     root = {
         "type": "application",
         "bom-ref": "mcl",
-        "name": "mcl",
+        "name": project["name"],
         "version": project["version"],
         "licenses": [{"license": {"id": "Apache-2.0"}}],
     }

@@ -17,11 +17,24 @@ hand_over s3_password AWS_SECRET_ACCESS_KEY
 if [ -n "${MLFLOW_TRACKING_PASSWORD:-}" ]; then
   export MLFLOW_TRACKING_USERNAME="${MLFLOW_TRACKING_USERNAME:-admin}"
 fi
-if [ -w "$MCL_HOME" ] && [ -z "$(ls -A "$MCL_HOME")" ]; then # a new volume; it is a mount, so files are copied into it
-  made=$(mktemp -d)
-  mcl --quiet init "$made/project"
-  cp -R "$made/project/." "$MCL_HOME/"
-  rm -rf "$made"
+unfinished=$MCL_HOME/.unfinished
+make_project() { # a volume is a mount, so files are copied into it; the marker is the first of them and goes last
+  parts=$(mktemp -d)
+  mcl --quiet init "$parts/project"
+  cp -R "$parts/project/." "$MCL_HOME/"
+  rm -rf "$parts" "$unfinished"
+}
+if [ -w "$MCL_HOME" ] && { [ -z "$(ls -A "$MCL_HOME")" ] || [ -d "$unfinished" ]; }; then
+  if mkdir "$unfinished" 2>/dev/null; then
+    make_project
+  else # another container of the same start makes it
+    turn=0
+    while [ -d "$unfinished" ] && [ "$turn" -lt 60 ]; do
+      sleep 1
+      turn=$((turn + 1))
+    done
+    if [ -d "$unfinished" ]; then make_project; fi # it was killed half-way
+  fi
 fi
 case "${1:-}" in
   mcl | mlflow | *.sh | mcl-* | python | sleep | sh) exec "$@" ;;

@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 from optuna.distributions import CategoricalDistribution
 
-from mcl import schema
+from mcl import DISTRIBUTION, schema
 from mcl.errors import ConfigError
 from mcl.search import notes, points
 from mcl.search.mind import Mind, ending
@@ -121,7 +121,9 @@ def _installed(search: schema.Search) -> None:
     asked += [("storage=postgresql", "psycopg", "postgres")] if search.storage == "postgresql" else []
     for what, package, extra in asked:
         if find_spec(package) is None:
-            raise ConfigError(f"search.{what} needs the package {package}, which is not installed", f"pip install 'mcl[{extra}]'")
+            raise ConfigError(
+                f"search.{what} needs the package {package}, which is not installed", f"pip install '{DISTRIBUTION}[{extra}]'"
+            )
     if search.storage == "postgresql" and not os.environ.get("MCL_STUDY_URL", "").startswith("postgresql"):
         raise ConfigError("search.storage=postgresql needs MCL_STUDY_URL", "export MCL_STUDY_URL=postgresql+psycopg://user@host/database")
 

@@ -21,7 +21,7 @@ from mcl.live.telemetry import METRICS
 
 PUBLISHED = {"127.0.0.1:5000:5000", "127.0.0.1:3000:3000"}  # MLflow and Grafana, both behind a password
 WRITABLE = {"gateway", "gateway-live"}  # the gateway updates its own settings
-PROFILES = {"research", "paper", "live", "aws", "verbs"}
+PROFILES = {"research", "paper", "live", "aws-paper", "aws-live", "verbs"}
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +34,12 @@ def test_every_service_is_closed_down(compose: dict[str, Any]) -> None:
     assert {name for service in compose["services"].values() for name in service["profiles"]} == PROFILES
     for name, service in compose["services"].items():
         assert service["cap_drop"] == ["ALL"], name
+        assert service.get("cap_add", []) == (["CHOWN"] if name == "gateway-settings" else []), name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert service.get("read_only", False) is (name not in WRITABLE), name
         assert not service.get("privileged"), name
         assert "docker.sock" not in str(service), name
+        assert not [volume for volume in service.get("volumes", ()) if volume.startswith("/:")], name
         assert set(service.get("ports", ())) <= PUBLISHED, name
         assert "healthcheck" in service or service["image"].startswith("${MCL_IMAGE"), name
 
@@ -68,6 +70,7 @@ def test_secrets_are_files_and_nothing_else(compose: dict[str, Any], repository:
     assert made.stat().st_mode & 0o777 == 0o700
     before = {path.name: path.read_text() for path in made.iterdir()}
     assert len(before["database_password"]) == 48
+    assert before["s3_user"] == before["s3_password"] == ""
     assert before["database_password"] != before["mlflow_password"]
     subprocess.run(["bash", str(script), str(made)], check=True, capture_output=True)
     assert {path.name: path.read_text() for path in made.iterdir()} == before
@@ -76,26 +79,63 @@ def test_secrets_are_files_and_nothing_else(compose: dict[str, Any], repository:
 
 def test_paper_is_the_default_and_live_has_no_default_key(compose: dict[str, Any]) -> None:
     services = compose["services"]
-    assert services["gateway"]["environment"]["TRADING_MODE"] == "${TRADING_MODE:-paper}"
-    assert "live" not in services["gateway"]["profiles"] + services["runner"]["profiles"]
-    assert services["runner-live"]["profiles"] == services["gateway-live"]["profiles"] == ["live"]
+    assert services["gateway"]["environment"]["TRADING_MODE"] == "paper"
+    assert services["gateway-live"]["environment"]["TRADING_MODE"] == "live"
+    for name in ("gateway", "gateway-link", "runner"):
+        assert services[name]["profiles"] == ["paper", "aws-paper"]
+        assert services[f"{name}-live"]["profiles"] == ["live", "aws-live"]
     assert services["runner-live"]["environment"]["MCL_LIVE"] == "${MCL_LIVE:-}"
-    assert services["runner-live"]["command"][-1] == "broker.live_confirm=${MCL_LIVE_CONFIRM:-}"
+    assert services["runner-live"]["command"] == [
+        "session.sh", "live", "4001", "broker=ib_live", "broker.live_confirm=${MCL_LIVE_CONFIRM:-}"
+    ]  # fmt: skip
 
 
-def test_the_session_and_its_watchers_share_one_loopback(compose: dict[str, Any]) -> None:
-    """The gateway's API, metrics and logs are reachable from the session's own namespace only."""
-    inside = {name for name, service in compose["services"].items() if service.get("network_mode") == "service:pod"}
-    assert inside == {
-        "gateway", "gateway-live", "runner", "runner-live", "audits", "prometheus", "alertmanager", "loki", "shipper", "grafana"
-    }  # fmt: skip
-    for name in inside:
-        assert "ports" not in compose["services"][name]
-    listening = [part for name in inside for part in compose["services"][name].get("command", ()) if re.search("listen-addr.*=.", part)]
+def test_a_session_trades_on_the_gateway_of_its_own_money(compose: dict[str, Any]) -> None:
+    """The port of the session, the port that is handed on and the port of the gateway belong together."""
+    services = compose["services"]
+    for suffix, port, forwarded in (("", "4002", "4004"), ("-live", "4001", "4003")):
+        assert services[f"runner{suffix}"]["command"][2] == port
+        assert services[f"gateway-link{suffix}"]["command"] == [
+            "mcl-forward-port", f"127.0.0.1:{port}", f"gateway{suffix}:{forwarded}"
+        ]  # fmt: skip
+        assert f"gateway-link{suffix}" in services[f"runner{suffix}"]["depends_on"]
+
+
+def test_the_gateway_logs_in_again_and_a_new_image_is_not_hidden(compose: dict[str, Any]) -> None:
+    for name in ("gateway", "gateway-live"):
+        environment, [volume] = compose["services"][name]["environment"], compose["services"][name]["volumes"]
+        assert environment["TWOFA_TIMEOUT_ACTION"] == "restart"
+        assert environment["RELOGIN_AFTER_TWOFA_TIMEOUT"] == "yes"
+        assert environment["EXISTING_SESSION_DETECTED_ACTION"] == "primary"
+        assert volume.split(":")[1] == environment["TWS_SETTINGS_PATH"]
+        assert "Jts" not in volume
+
+
+def test_who_reaches_whom(compose: dict[str, Any]) -> None:
+    """Session, gateway link and reader of metrics share a loopback, watchers another; the gateway has a network with the pod alone."""
+    services = compose["services"]
+
+    def sharing(owner: str) -> set[str]:
+        return {name for name, service in services.items() if service.get("network_mode") == f"service:{owner}"}
+
+    assert sharing("pod") == {"runner", "runner-live", "gateway-link", "gateway-link-live", "metrics"}
+    assert sharing("watcher") == {"host", "prometheus", "alertmanager", "loki", "shipper", "grafana"}
+    for name in sharing("pod") | sharing("watcher"):
+        assert "ports" not in services[name]
+    listening = [part for name in sharing("watcher") for part in services[name].get("command", ()) if re.search("listen-addr.*=.", part)]
     assert listening
     assert all("=127.0.0.1:" in part for part in listening)
-    assert compose["networks"]["store"] == {"internal": True}
-    assert compose["services"]["postgres"]["networks"] == compose["services"]["minio"]["networks"] == ["store"]
+
+    def members(network: str) -> set[str]:
+        return {name for name, service in services.items() if network in service.get("networks", ())}
+
+    assert members("broker") == {"pod", "gateway", "gateway-live"}
+    assert members("records") == {"mlflow"}
+    assert members("watch") == {"pod", "watcher"}
+    assert members("store") == {"postgres", "mlflow", "mcl", "pod"}
+    assert compose["networks"]["store"] == compose["networks"]["watch"] == {"internal": True}
+    assert services["pod"]["networks"]["watch"] == {"aliases": ["metrics"]}
+    assert services["metrics"]["command"][-1] == "metrics:9465"
 
 
 def mentioned(text: str) -> set[str]:
@@ -164,8 +204,8 @@ def test_logs_are_shipped_from_where_sessions_write_them(repository: Path, tmp_p
 
 
 def test_every_rule_says_what_to_do(repository: Path) -> None:
-    rules = yaml.safe_load((repository / "docker/prometheus/alerts.yaml").read_text())["groups"][0]["rules"]
-    for rule in rules:
+    groups = yaml.safe_load((repository / "docker/prometheus/alerts.yaml").read_text())["groups"]
+    for rule in (rule for group in groups for rule in group["rules"]):
         assert rule["labels"]["severity"] in ("warning", "critical")
         assert {"summary", "action"} <= rule["annotations"].keys(), rule["alert"]
 
@@ -191,7 +231,7 @@ def test_compose_itself_accepts_it(repository: Path, tmp_path: Path) -> None:
     if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
         pytest.skip("docker compose is not installed")
     subprocess.run(["bash", str(repository / "docker/scripts/make_secrets.sh"), str(tmp_path / "s")], check=True, capture_output=True)
-    for profile in ("research", "paper", "live", "aws"):
+    for profile in sorted(PROFILES):
         command = [docker, "compose", "-f", "docker/compose.yaml", "--profile", profile, "config", "--quiet"]
         environment = {**os.environ, "MCL_SECRETS": str(tmp_path / "s")}
         done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, check=False)
@@ -303,13 +343,13 @@ def test_health_checks_tell_a_server_that_answers_from_none(compose: dict[str, A
         name: service["healthcheck"]["test"] for name, service in compose["services"].items() if "test" in service.get("healthcheck", {})
     }
     ours = {name: check for name, check in checks.items() if check[1] == "python" or "/dev/tcp/" in check[1]}
-    assert ours.keys() >= {"runner", "mlflow", "audits", "gateway", "gateway-live", "shipper"}
+    assert ours.keys() >= {"runner", "mlflow", "metrics", "gateway", "gateway-live", "shipper"}
 
     async def page(_: object) -> Reply:
         return Reply(b"ok")
 
     async def code(check: list[str], port: int) -> int:
-        words = [re.sub(r"(127\.0\.0\.1[:/])\d+", rf"\g<1>{port}", word) for word in check[1:]]
+        words = [re.sub(r"(?:127\.0\.0\.1|metrics)([:/])\d+", rf"127.0.0.1\g<1>{port}", word) for word in check[1:]]
         command = ["sh", "-c", *words] if check[0] == "CMD-SHELL" else [sys.executable, *words[1:]]
         process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
         return await process.wait()

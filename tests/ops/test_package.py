@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import email
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from numba.core.caching import _CacheLocator as locator
 
-from mcl import jit, project
+from mcl import DISTRIBUTION, __version__, jit, project
 from mcl.errors import ConfigError
 
 
@@ -111,3 +115,71 @@ def test_init_in_an_empty_folder_leaves_the_shell_that_stands_there(tmp_path: Pa
     assert Path.cwd() == tmp_path
     assert "conf/backtest.yaml" in files
     assert not list(tmp_path.glob("*.part-*"))
+
+
+# ------------------------------------------------------------------------------------------------- name, licence, release
+
+
+def _prose(repository: Path) -> list[Path]:
+    """Every text that a reader or a machine takes commands from."""
+    listed = subprocess.run(["git", "ls-files"], cwd=repository, capture_output=True, text=True, check=False).stdout.split("\n")
+    files = [repository / name for name in listed if name] or [path for path in repository.rglob("*") if path.is_file()]
+    kinds = (".md", ".py", ".sh", ".toml", ".yaml", ".yml", ".txt", "Makefile", "Dockerfile", "run", ".tf", ".tftpl")
+    return [path for path in files if path.name.endswith(kinds) and path.is_file()]
+
+
+def test_nothing_tells_a_reader_to_install_the_other_mcl(repository: Path) -> None:
+    """`mcl` on the public index is another project: the distribution is mcl-harness, the import name and the command are mcl."""
+    wanted = re.compile(r"(?:pip3?|uv|pipx) (?:pip )?(?:install|add)\s+(?:-\S+\s+)*['\"]?mcl(?![\w-])")
+    assert wanted.search("pip install mcl")
+    assert wanted.search("pip install -U 'mcl[ray]'")
+    assert not wanted.search("pip install 'mcl-harness[ray]'")
+    assert not wanted.search("pip install mcl_harness-0.1.0-py3-none-any.whl")
+    lines = ((path, line) for path in _prose(repository) for line in path.read_text(errors="ignore").splitlines())
+    found = [f"{path.name}: {line}" for path, line in lines if path.name != Path(__file__).name and wanted.search(line)]
+    assert found == []
+
+
+def test_the_distribution_says_what_it_is(built: Path, repository: Path) -> None:
+    wheel, sdist = next(built.glob("*.whl")), next(built.glob("*.tar.gz"))
+    assert wheel.name == f"mcl_harness-{__version__}-py3-none-any.whl"
+    assert sdist.name == f"mcl_harness-{__version__}.tar.gz"
+    with zipfile.ZipFile(wheel) as packed:
+        folder = f"mcl_harness-{__version__}.dist-info"
+        told = email.message_from_string(packed.read(f"{folder}/METADATA").decode())
+        assert packed.read(f"{folder}/licenses/LICENSE").decode() == (repository / "LICENSE").read_text()
+        assert packed.read(f"{folder}/licenses/NOTICE").decode() == (repository / "NOTICE").read_text()
+        assert packed.read(f"{folder}/entry_points.txt").decode().split() == ["[console_scripts]", "mcl", "=", "mcl.cli:main"]
+    assert told["Name"] == DISTRIBUTION
+    assert told["License-Expression"] == "Apache-2.0"
+    assert told["Author"]
+    assert {line.split(",")[0] for line in told.get_all("Project-URL")} >= {"Homepage", "Documentation", "Changelog", "Issues"}
+    assert {f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)} <= set(told.get_all("Classifier"))
+    with tarfile.open(sdist) as packed:
+        names = {name.split("/", 1)[1] for name in packed.getnames() if "/" in name}
+    assert {"LICENSE", "NOTICE", "docs/CHANGELOG.md", "docs/releasing.md", ".github/workflows/ci.yml"} <= names
+    assert {path.relative_to(repository).as_posix() for path in (repository / "docs").glob("*.md")} <= names
+
+
+def test_the_licence_is_whole_and_the_versions_agree(repository: Path) -> None:
+    text = (repository / "LICENSE").read_text()
+    assert "Apache License" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+    assert "APPENDIX: How to apply the Apache License to your work." in text
+    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    assert project["version"] == __version__
+    versions = re.findall(r"^## (\S+)", (repository / "docs/CHANGELOG.md").read_text(), re.M)
+    assert versions[0] in ("Unreleased", __version__)
+    assert __version__ in versions
+    assert f"mcl:{__version__}" in (repository / "docker/compose.yaml").read_text()
+
+
+def test_the_workflow_calls_what_everybody_calls(repository: Path) -> None:
+    workflow = yaml.safe_load((repository / ".github/workflows/ci.yml").read_text())
+    job = workflow["jobs"]["test"]
+    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    promised = {text.rsplit(" ", 1)[1] for text in project["classifiers"] if re.search(r":: 3\.\d+$", text)}
+    assert set(job["strategy"]["matrix"]["python"]) == promised
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
+    assert os.access(repository / ".ci/run", os.X_OK)
+    assert workflow["permissions"] == {"contents": "read"}

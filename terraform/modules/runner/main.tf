@@ -23,20 +23,15 @@ locals {
     paper = ["MCL_IB_ACCOUNT=${var.ib_account}"]
     live  = ["MCL_IB_LIVE_ACCOUNT=${var.ib_account}", "MCL_LIVE_CONFIRM=${var.live_confirm}", "MCL_LIVE=${var.live_money ? 1 : ""}"]
   }
-  compose_env = join("\n", concat(local.money[var.environment], [
-    "MCL_IMAGE=${var.image}",
-    "GATEWAY_IMAGE=${var.gateway_image}",
-    "IB_USERNAME=${var.ib_username}",
-    "MCL_PULL_POLICY=missing",
-    "MCL_DATABASE_HOST=${var.database_host}",
-    "MCL_DATABASE_SSL=verify-full",
-    "MCL_DATABASE_CA_FILE=/srv/mcl/database-ca.pem",
-    "MCL_ARTIFACTS=s3://${var.buckets["artifacts"]}/mlflow",
-    "MCL_S3_ENDPOINT=",
-    "MCL_SECRETS=/run/mcl/secrets",
-    "MCL_LOG_DRIVER=awslogs",
-    "COMPOSE_PROFILES=aws-${var.environment}",
-  ]))
+  compose_env = templatefile("${path.module}/files/compose.env.tftpl", {
+    money         = join("\n", local.money[var.environment])
+    image         = var.image
+    gateway_image = var.gateway_image
+    ib_username   = var.ib_username
+    database_host = var.database_host
+    bucket        = var.buckets["artifacts"]
+    environment   = var.environment
+  })
   start = templatefile("${path.module}/files/start.sh.tftpl", {
     region           = var.region
     registry         = split("/", var.image)[0]
@@ -64,7 +59,7 @@ resource "aws_s3_object" "deploy" {
 resource "aws_s3_object" "environment" {
   bucket                 = var.buckets["artifacts"]
   key                    = "deploy/compose.env"
-  content                = "${local.compose_env}\n"
+  content                = local.compose_env
   server_side_encryption = "aws:kms"
   kms_key_id             = var.key_arn
 }
