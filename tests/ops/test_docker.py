@@ -295,6 +295,24 @@ def test_the_entrypoint_makes_a_project_and_hands_over_secrets(repository: Path,
     assert done.stdout.startswith("0.")
 
 
+def test_containers_that_start_together_find_a_whole_project(repository: Path, tmp_path: Path) -> None:
+    """One of them makes it, however slowly; the others wait. One that was killed half-way is no end."""
+    slow = """case "$*" in
+  *init*)
+    for folder; do :; done
+    mkdir -p "$folder/conf"
+    for n in 1 2 3; do sleep 0.3; echo "$n" >"$folder/conf/$n.yaml"; done
+    echo made >>"$MCL_RUNTIME_FOLDER/made.txt" ;;
+esac"""
+    fake(tmp_path, "mcl", slow)
+    environment = container(repository, tmp_path)
+    command = ["entrypoint.sh", "sh", "-c", 'ls "$MCL_HOME/conf" | wc -l']
+    started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [process.communicate(timeout=60)[0].strip() for process in started] == ["3"] * 4
+    assert (tmp_path / "made.txt").read_text() == "made\n"
+    assert sorted(path.name for path in (tmp_path / "project").iterdir()) == ["conf"]
+
+
 def fake(tmp_path: Path, name: str, body: str) -> None:
     tool = tmp_path / "bin" / name
     tool.parent.mkdir(exist_ok=True)
@@ -303,12 +321,18 @@ def fake(tmp_path: Path, name: str, body: str) -> None:
 
 
 def test_mlflow_starts_with_a_password_that_no_command_line_shows(repository: Path, tmp_path: Path) -> None:
-    fake(tmp_path, "mlflow", 'echo "ARGS $*"; echo "URI $MLFLOW_BACKEND_STORE_URI"; echo "AUTH $MLFLOW_AUTH_CONFIG_PATH"')
+    fake(tmp_path, "mlflow", 'echo "ARGS $*"; echo "URI $MLFLOW_BACKEND_STORE_URI"; echo "S3 ${MLFLOW_S3_ENDPOINT_URL-}"')
     bundle = tmp_path / "ca.pem"
     bundle.write_text("certificates")
     environment = container(repository, tmp_path, MCL_DATABASE_HOST="db.example", MCL_DATABASE_CA=str(bundle))
     done = subprocess.run(["mlflow_server.sh"], env=environment, capture_output=True, text=True, check=True)
     arguments = done.stdout.split("\n")[0]
+    assert "--artifacts-destination /home/mcl/artifacts --serve-artifacts" in arguments
+    assert "S3 \n" in done.stdout  # no address is none, and not an empty one
+    elsewhere = environment | {"MCL_S3_ENDPOINT": "https://s3.example", "MCL_ARTIFACTS": "s3://bucket/mlflow"}
+    other = subprocess.run(["mlflow_server.sh"], env=elsewhere, capture_output=True, text=True, check=True)
+    assert "S3 https://s3.example\n" in other.stdout
+    assert "--artifacts-destination s3://bucket/mlflow" in other.stdout
     assert "--app-name basic-auth" in arguments
     assert "p@ss" not in arguments
     assert f"URI postgresql+psycopg://mlflow:pg%3Ap%40ss%2Fw%25rd@db.example/mlflow?sslmode=verify-full&sslrootcert={bundle}" in done.stdout
