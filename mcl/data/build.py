@@ -11,9 +11,9 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mcl import accesses, schema, steps
 from mcl.data import front, store
@@ -21,6 +21,7 @@ from mcl.data.bars import Bars
 from mcl.data.table import Table
 from mcl.errors import DataError, nearest
 from mcl.files import below
+from mcl.strict import Strict
 
 _TOLD = ("synthetic", "request", "counts", "conditions", "facts")
 
@@ -98,14 +99,19 @@ class StoredFiner:
 
     def __call__(self) -> Bars:
         """DataError when the interval of the dataset is that of `data`."""
-        stored = store.Dataset(self.folder)
-        if stored.interval == self.data.interval:
-            raise DataError(
-                f"execution.bracket=finer needs bars finer than data.interval={self.data.interval}, and the data hold none",
-                "choose a longer data.interval or execution.bracket=pessimistic",
-            )
         with accesses.unobserved():
-            return bars(stored, self.data.model_copy(update={"interval": stored.interval})).upto(self.until)
+            return _finest(self.folder, type(self.data), self.data.model_dump_json()).upto(self.until)
+
+
+@lru_cache(maxsize=1)  # a check of a strategy that looks inside its bars asks for them hundreds of times
+def _finest(folder: Path, kind: type[Strict], told: str) -> Bars:
+    stored, data = store.Dataset(folder), cast("schema.Data", kind.model_validate_json(told))
+    if stored.interval == data.interval:
+        raise DataError(
+            f"execution.bracket=finer needs bars finer than data.interval={data.interval}, and the data hold none",
+            "choose a longer data.interval or execution.bracket=pessimistic",
+        )
+    return bars(stored, data.model_copy(update={"interval": stored.interval}))
 
 
 def build(data: schema.Data, root: Path) -> dict[str, Any]:

@@ -13,8 +13,10 @@ from deployments import empty_store
 from mcl import check, config, runs, schema
 from mcl.data import world
 from mcl.data.load import load
-from mcl.promote import GatesMissed, promote
-from mcl.rules import Promotion
+from mcl.errors import PromotionError
+from mcl.promote import GatesMissed, paper, promote
+from mcl.promote.gates import Gate, waive
+from mcl.rules import LiveRules, Promotion
 from mcl.tracking import Store
 
 CODE = """
@@ -159,12 +161,19 @@ def test_a_cheat_is_caught_and_refused(root: Path, name: str) -> None:
     assert [gate.name for gate in refused.value.gates if not gate.open] == ["lookahead"]
 
 
+def test_nobody_waives_it_for_live_whatever_the_configuration_lists() -> None:
+    hard, missed = paper.hard(LiveRules(hard=())), Gate("lookahead", 3.0, "<= 0", False, "three rows")
+    with pytest.raises(PromotionError, match="gate lookahead cannot be waived for live"):
+        waive((missed,), ["lookahead"], "we know better", "live", hard)
+
+
 @pytest.mark.parametrize("name", HONEST)
 def test_an_honest_strategy_is_not_accused(root: Path, name: str) -> None:
     run, store = planted(root, name, HONEST[name]), Store(root)
     found = check.lookahead(run, load(run.data, root))
     assert not found.has_bias, found.first
     assert found.total_signals > 0
+    assert found.reads == (), "bars that are offered are no files of its own"
     assert all(found.sampled.values()), "every part of the sample is asked"
     done = runs.backtest(run, store=store, root=root, report=False)
     assert promote(done.run_id, store=store, root=root, gates=GATES).stage == "paper"

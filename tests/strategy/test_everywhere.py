@@ -57,9 +57,10 @@ class Guard:
         assert len(np.unique(bars.shift[bars.contract[-1]:])) == 1, "shift"
         assert np.isnan(bars.left_at[bars.contract[-1] + 1:]).all(), "left_at"
         if bars.finer is not None:
-            assert bars.finer().close_time[-1] <= end, "finer"
-            assert (bars.finer().settlements["known_at"] <= end).all(), "settlements of finer"
-            assert set(bars.finer().contracts) <= set(bars.contracts), "contracts of finer"
+            fine = bars.finer()
+            assert fine.close_time[-1] <= end, "finer"
+            assert (fine.settlements["known_at"] <= end).all(), "settlements of finer"
+            assert set(fine.contracts) <= set(bars.contracts), "contracts of finer"
         memory = bars.close_time
         while isinstance(memory.base, np.ndarray):
             memory = memory.base
