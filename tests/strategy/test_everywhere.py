@@ -22,7 +22,7 @@ DATA = ("data=mcl_databento", "data.path=market", "data.interval=30m", f"data.ho
 RUN = (*DATA, "strategy=guard", "risk=fixed", "study=guard")
 OPEN = (
     *("promotion.min_trades=0", "promotion.min_sessions=0", "promotion.max_drawdown_frac=null", "promotion.min_deflated_sharpe=null"),
-    *("promotion.min_holdout_sharpe=null", "promotion.min_holdout_trades=null", "promotion.min_plateau_frac=-1e9"),
+    *("promotion.min_holdout_sharpe=null", "promotion.min_holdout_trades=null", "promotion.min_plateau_frac=null"),
     *("promotion.max_pbo=null", "promotion.min_doubled_costs_sharpe=-1e9"),
 )
 CODE = """
