@@ -72,6 +72,11 @@ def refuse(error: MclError) -> None:
         print(f"     {error.hint}", file=sys.stderr)
 
 
+def as_json() -> bool:
+    """Whether standard output is the one JSON object."""
+    return bool(_state["json"])
+
+
 def say(line: str = "") -> None:
     """A line for a person; silent with --json and --quiet."""
     if not quiet():

@@ -60,7 +60,7 @@ class Mind:
         self._thinker = thinker(space, search) or self._memory
         judged = self._pruner != "none" and self._thinker is not self._memory
         self._parts: list[Thinker] = [self._thinker, self._memory] if judged else [self._thinker]
-        self._folds: dict[int, list[float]] = {}
+        self._folds: dict[int, dict[int, float]] = {}  # of the trials that run: values by fold, of folds that have one
         for trial in trials:
             self._remember(trial)
 
@@ -77,12 +77,14 @@ class Mind:
             part.begin(number, values, learned)
 
     def judge(self, number: int, fold: int, value: float) -> tuple[float, bool]:
-        """(what the pruner sees, whether it gives up). Median and halving see the mean over the folds so far, Wilcoxon each one."""
-        if fold == 0:
-            self._folds[number] = []
-        folds = self._folds[number]
-        folds.append(value)
-        shown = value if self._pruner == "wilcoxon" else math.fsum(folds) / len(folds)
+        """(what the pruner sees, whether it gives up). Median and halving see the mean over the folds so far, Wilcoxon each one.
+
+        Any fold may be the first that has a value. A trial whose worker died comes again with the folds that it had.
+        """
+        folds = self._folds.setdefault(number, {})
+        folds[fold] = value
+        so_far = [folds[step] for step in sorted(folds) if step <= fold]
+        shown = value if self._pruner == "wilcoxon" else math.fsum(so_far) / len(so_far)
         self._report(number, fold, shown)
         return shown, self._memory.gives_up(number, fold)
 

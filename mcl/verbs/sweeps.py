@@ -12,15 +12,40 @@ from mcl.tracking import Store
 
 
 def show(swept: Any) -> int:
-    """Print what a search or a grid came to; 1 when trials failed, a refusal when it was interrupted."""
+    """Print what a search or a grid came to; 1 when trials failed or none has a score, a refusal when it was interrupted."""
     if not hasattr(swept, "best"):
         return _walked(swept)
     data = {"sweep_id": swept.sweep_id, "trials": swept.states, "best": _best(swept), "report": swept.report, "stopped": swept.why}
+    nothing = _nothing_scored(swept)
+    if nothing is not None:
+        data["error"] = nothing.as_dict()
     screen.answer(data, lambda: _tables(swept))
     if swept.interrupted:
         go_on = f"mcl sweep resume {swept.sweep_id[:12]} goes on" if swept.space is not None else ""
         raise MclError(f"interrupted after {len(swept.trials)} trials, which are kept in run {swept.sweep_id}", go_on)
-    return 1 if swept.states.get("FAILED", 0) else 0
+    if nothing is not None and not screen.as_json():
+        screen.refuse(nothing)
+    return 1 if nothing is not None or swept.states.get("FAILED", 0) else 0
+
+
+HINTS = {
+    "no_trades": "lower search.min_trades, use more data, or search where the strategy trades",
+    "undefined": "search another metric, or where the strategy trades more",
+    "constraint": "loosen search.constraints, or search where they hold",
+}
+
+
+def _nothing_scored(swept: Any) -> MclError | None:
+    """Why no trial of a search has a score, and the cure for the reason that most of them have; None where one has, or failed."""
+    if swept.interrupted or not swept.states or set(swept.states) != {"PRUNED"}:
+        return None
+    pruned = swept.trials[swept.trials["reason"] != "duplicate"]
+    reasons = pruned["reason"].value_counts()
+    clauses = [f"{reason} {count:,} ({pruned[pruned['reason'] == reason]['detail'].iloc[0]})" for reason, count in reasons.items()]
+    count = len(swept.trials)
+    every = f"all {count:,} trials" if count > 1 else "the only trial"
+    said = f"nothing has a score: {every} of sweep {swept.sweep_id[:12]} {'were' if count > 1 else 'was'} pruned: {'; '.join(clauses)}"
+    return MclError(said, HINTS.get(str(reasons.index[0]), "mcl report shows each trial"))
 
 
 def _walked(walk: Any) -> int:

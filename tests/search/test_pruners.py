@@ -1,0 +1,124 @@
+"""A pruner sees the folds that have a value, whichever those are, and a search without a score says so."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any, get_args
+
+import pandas as pd
+import pytest
+
+from mcl import cli, schema, search
+from mcl.search.mind import Mind
+from mcl.search.space import parse
+from mcl.search.trial import Outcome
+
+from .conftest import SMALL, Project
+
+PRUNERS = get_args(schema.Search.model_fields["pruner"].annotation)
+LATE = [
+    "strategy=tsmom",
+    "strategy.lookback=choice(4000,500,300,200,100,7000,13000,50)",  # three have no trade in the first fold, one in the first four
+    "search.sampler=grid",
+    "search.trials=8",
+    "search.min_trades=0",
+]
+COMPARED = ["trial", "state", "reason", "value"]
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+def late(project: Project, *overrides: str) -> Any:
+    from mcl import config
+
+    small = [o for o in SMALL if o.startswith(("data", "risk"))]
+    return search.sweep(config.compose("sweep", [*small, *LATE, *overrides]), store=project.store, root=project.root)
+
+
+@pytest.mark.parametrize("pruner", PRUNERS)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_first_fold_without_a_value_is_no_fault(project: Project, pruner: str, workers: int) -> None:
+    swept = late(project, f"search.pruner={pruner}", f"search.workers={workers}")
+    assert swept.states.get("FAILED", 0) == 0, swept.trials["detail"].tolist()
+    assert swept.trials["trial"].tolist() == list(range(8))
+    assert swept.best
+
+
+@pytest.mark.parametrize("pruner", PRUNERS)
+def test_such_a_search_goes_on_where_it_was_ended(project: Project, pruner: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One worker, so that the order of the trials is that of the undisturbed search."""
+    from mcl.search.core import _Search
+
+    whole = late(project, f"search.pruner={pruner}")
+    loop = _Search._loop
+
+    def ended(self: Any, trials: Any, *others: Any) -> None:
+        loop(self, (outcome for outcome, _ in zip(trials, range(4), strict=False)), *others)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_Search, "_loop", ended)
+    with pytest.raises(KeyboardInterrupt):
+        late(project, f"search.pruner={pruner}", f"search.name=late_{pruner}")
+    monkeypatch.setattr(_Search, "_loop", loop)
+    again = search.resume(f"late_{pruner}", store=project.store, root=project.root)
+    pd.testing.assert_frame_equal(again.trials[COMPARED], whole.trials[COMPARED])
+
+
+@pytest.mark.parametrize("pruner", [name for name in PRUNERS if name != "none"])
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes", "nsga2", "random"])
+@pytest.mark.parametrize("first", [0, 1, 4])
+def test_any_fold_may_be_the_first_and_any_may_be_missing(pruner: str, sampler: str, first: int) -> None:
+    space = parse({"strategy.fast": "range(2, 40)"}, {"strategy": {"fast": 5}})
+    mind = Mind(space, schema.Search(sampler=sampler, pruner=pruner, metric="sharpe", space={"strategy.fast": "range(2, 40)"}), 1, [])
+    for number in range(12):
+        if sampler == "random":
+            mind.begin(number, {"strategy.fast": 2 + number}, {})
+        else:
+            mind.ask(number)
+        begins = first if number % 2 else 0
+        for again in range(2):  # the worker of every third trial dies, and another one begins it anew
+            for fold in range(begins, 5, 1 + number % 3):
+                shown, _ = mind.judge(number, fold, float(number + fold))
+                assert math.isfinite(shown)
+            if again or number % 3:
+                break
+        mind.tell(Outcome(number, {"strategy.fast": 2 + number}, "COMPLETE", value=float(number)))
+
+
+def test_a_repeated_trial_is_judged_as_it_was() -> None:
+    space = parse({"strategy.fast": "range(2, 40)"}, {"strategy": {"fast": 5}})
+    mind = Mind(space, schema.Search(sampler="tpe", pruner="median", metric="sharpe", space={"strategy.fast": "range(2, 40)"}), 1, [])
+    mind.ask(0)
+    seen = [mind.judge(0, fold, value)[0] for fold, value in ((1, 2.0), (2, 4.0), (4, 6.0))]
+    assert seen == [2.0, 3.0, 4.0]
+    assert [mind.judge(0, fold, value)[0] for fold, value in ((1, 2.0), (2, 4.0), (4, 6.0))] == seen
+
+
+@pytest.mark.parametrize(
+    ("typed", "said", "hint"),
+    [
+        (["search.min_trades=100000"], "no_trades 8 (", "lower search.min_trades"),
+        (["search.constraints=['trades >= 100000']"], "constraint 8 (", "loosen search.constraints"),
+    ],
+)
+def test_a_search_without_a_score_exits_1_and_says_why(
+    project: Project,
+    tmp_path: Path,
+    typed: list[str],
+    said: str,
+    hint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(CONF, tmp_path / "conf", ignore=shutil.ignore_patterns("promoted"))
+    shutil.copy(project.root / "walk.csv", tmp_path)
+    monkeypatch.setenv("MCL_HOME", str(tmp_path))
+    small = [o for o in SMALL if o.startswith(("data", "risk"))]
+    assert cli.main(["--json", "sweep", *small, *LATE, *typed]) == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert "nothing has a score: all 8 trials of sweep" in error["message"]
+    assert said in error["message"]
+    assert hint in error["hint"]
+    assert cli.main(["--quiet", "sweep", *small, *LATE]) == 0
