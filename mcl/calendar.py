@@ -24,6 +24,7 @@ Ints = npt.NDArray[np.int64]
 NEW_YORK = ZoneInfo("America/New_York")
 NS = 1_000_000_000
 DAY_NS = 86_400 * NS
+SESSIONS_PER_YEAR = 252  # by which every annual figure is reckoned
 SESSION_SHIFT_NS = 6 * 3600 * NS  # 18:00 New York + 6 h = midnight of the trade date
 
 _ENERGY, _METALS, _EQUITY = "CMEGlobex_CL", "CMEGlobex_GC", "CME_Equity"  # names in pandas_market_calendars

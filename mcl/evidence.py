@@ -18,6 +18,7 @@ from typing import Any
 
 from mcl import __version__, config, schema, trials
 from mcl.data.bars import Bars
+from mcl.metrics.overfit import Luck
 from mcl.report.format import metric_rows, verdict
 from mcl.sources import imported
 from mcl.strategy import builtin, own
@@ -28,7 +29,10 @@ PACKAGES = (
     *("omegaconf", "mlflow", "optuna", "databento", "ib-async", "pydantic"),
 )
 LONGEST = 60  # characters of a label
-HEADLINES = ("net_pnl_usd", "sharpe", "dsr", "trials_counted", "max_drawdown_usd", "profit_factor", "trades", "commission_usd", "sessions")
+HEADLINES = (
+    *("net_pnl_usd", "sharpe", "dsr_at_run", "trials_at_run", "max_drawdown_usd"),
+    *("profit_factor", "trades", "commission_usd", "sessions"),
+)
 DECIDING = (  # the files that can change a number: what the engine, the strategies, the metrics and the reading of data import
     *("engine", "strategy", "metrics"),
     *("risk.py", "jit.py", "market.py", "calendar.py", "schema.py", "strict.py", "venue.py"),
@@ -107,16 +111,25 @@ def dataset(run: schema.Config, bars: Bars) -> Dataset:
     )
 
 
-def note(measured: Mapping[str, float], found: Mapping[str, str], run: schema.Config, overrides: Sequence[str], above: str | None) -> str:
+def note(
+    measured: Mapping[str, float],
+    luck: Luck,
+    found: Mapping[str, str],
+    run: schema.Config,
+    overrides: Sequence[str],
+    above: str | None,
+) -> str:
     """A run's description in MLflow: verdict, headline metrics, where its page is, and how to make it again. Markdown.
 
     `above` is the id of the search that the run belongs to.
     """
-    said, here = verdict(measured), f"#/experiments/{EXPERIMENT}/runs"
-    rows = [f"| {label} | {text} |" for label, text, name in metric_rows(measured) if name in HEADLINES]
+    said, here = verdict(dict(measured) | luck.metrics), f"#/experiments/{EXPERIMENT}/runs"
+    shown = dict(measured) | luck.at_run
+    rows = [f"| {label} | {text} |" for label, text, name in metric_rows(shown) if name in HEADLINES]
     search = f" · [the search it came from]({here}/{above})" if above else ""
     parts = [
         f"**{said.word}.** {said.text}",
+        f"As of this run: {luck.sentence}. `mcl report` counts again.",
         *([f"**{found['watermark']}**"] if "watermark" in found else []),
         *([run.notes] if run.notes else []),
         "\n".join(["| | |", "|---|---:|", *rows]),

@@ -14,12 +14,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from mcl import schema
+from mcl.calendar import SESSIONS_PER_YEAR
 from mcl.data.bars import Bars, Floats, Ints, Narrow
 from mcl.errors import ConfigError
 from mcl.jit import njit, readonly
 from mcl.strategy.indicators import atr, atr_steps
 
-SESSIONS_PER_YEAR = 252
 OFF = 1 << 60  # an integer limit that is never reached
 BAR_SEC = {"1m": 60, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "session": 86400}
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")

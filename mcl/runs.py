@@ -6,7 +6,7 @@ import io
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,11 @@ from mcl.engine.backtest import plan
 from mcl.engine.levels import levels
 from mcl.engine.result import Result
 from mcl.engine.why import why
-from mcl.errors import ConfigError, StoreError
+from mcl.errors import ConfigError, MclError, StoreError
+from mcl.files import write_whole
 from mcl.metrics import bootstrap
-from mcl.metrics.performance import SESSIONS_PER_YEAR
+from mcl.metrics import performance as perf
+from mcl.metrics.overfit import AT_RUN, Luck
 from mcl.report.format import verdict
 from mcl.strategy import build, own
 from mcl.tracking import Record, Store, StoredRun, links
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from mcl.report.overlay import Overlay
 
 EQUITY_POINTS = 300
+MEASURED = ("sharpe", "sessions", "skew", "kurtosis")  # that a deflation needs
+DEFLATED = ("backtest", "trial", "walk_forward")  # kinds of runs
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Done:
     metrics: dict[str, float]
     tags: dict[str, str]
     report: Path | None
-    luck: dict[str, float]  # `dsr` and `trials_counted`: what the trial ledger knew, so no part of what must repeat
+    luck: Luck  # what the trial ledger holds now, so no part of what must repeat
 
 
 @dataclass(frozen=True)
@@ -78,14 +82,13 @@ def backtest(
     measured = metrics.summary(result)
     tags = evidence.tags(run, bars) | accesses.tags(reads) | (extra_tags or {})
     luck = counted(run, measured, root)
-    shown = measured | luck
-    described = {"mcl.verdict": verdict(shown).word, NOTE: evidence.note(shown, tags, run, overrides, parent)}
+    described = {"mcl.verdict": verdict(measured | luck.metrics).word, NOTE: evidence.note(measured, luck, tags, run, overrides, parent)}
     steps.begin("recording the run")
     record = Record(
         study=run.study,
         name=name(run, bars),
         params=params(run),
-        metrics=shown,
+        metrics=measured | luck.at_run,
         tags=tags | described,
         files=artifacts(run, result, overrides) | accesses.files(reads),
         series={"curve/equity_usd": equity_steps(result)},
@@ -93,17 +96,39 @@ def backtest(
         dataset=evidence.dataset(run, bars),
         seconds=time.perf_counter() - began,
     )
-    run_id = store.record(record, (lambda i: {"report.html": page(run, result, shown, tags, overrides, i)}) if report else None)
+    run_id = store.record(record, (lambda i: {"report.html": page(run, result, measured, tags, overrides, i, luck)}) if report else None)
     trials.append(root, [tried(run, result, tags, run_id, parent or "")])
     where = store.artifacts(run_id) / "report.html" if report else None
     return Done(run_id, run, bars, result, measured, tags, where, luck)
 
 
-def counted(run: schema.Config, measured: dict[str, float], root: Path) -> dict[str, float]:
+def counted(run: schema.Config, measured: Mapping[str, float], root: Path) -> Luck:
     """How much of the Sharpe ratio is luck, given all that was tried with this strategy on this market, this run included."""
-    ratio = measured["sharpe"] / math.sqrt(SESSIONS_PER_YEAR)
-    tally = trials.tally(root, placed(run), {evidence.trial_sha256(run): ratio})
-    return {"dsr": tally.deflated(measured), "trials_counted": float(tally.count)}
+    return trials.tally(root, placed(run), {evidence.trial_sha256(run): perf.per_session(measured["sharpe"])}).luck(measured)
+
+
+def luck_of(stored: StoredRun, root: Path) -> Luck | None:
+    """The deflation of a stored run by what the trial ledger holds now; None of what is no backtest with a Sharpe ratio."""
+    measured = {name: stored.metrics.get(name, math.nan) for name in MEASURED}
+    if stored.tags.get("mcl.kind") not in DEFLATED or math.isnan(measured["sessions"]):
+        return None
+    where = trials.place(config.flatten(json.loads(stored.file("config.json"))))
+    if where is None:
+        return None
+    itself = stored.tags["mcl.kind"] != "walk_forward"  # stitched of trials that were counted, it is none
+    own_row = {trials.stored_identity(stored.tags): perf.per_session(measured["sharpe"])} if itself else {}
+    return trials.tally(root, where, own_row).luck(measured)
+
+
+def today(stored: StoredRun, luck: Luck | None) -> dict[str, float]:
+    """The metrics of a stored run as they are shown: what it measured, and the deflation of today in place of that of its own day."""
+    measured = {name: value for name, value in stored.summary.items() if name not in (*AT_RUN, *AT_RUN.values())}
+    return measured | (luck.metrics if luck else {})
+
+
+def that_day(stored: StoredRun) -> dict[str, float]:
+    """The deflation that a run stored when it was made, under names that say so; version 0.1 stored it under those of today's."""
+    return {new: stored.metrics[name] for old, new in AT_RUN.items() for name in (old, new) if name in stored.metrics}
 
 
 def placed(run: schema.Config) -> trials.Place:
@@ -139,6 +164,27 @@ def replay(stored: StoredRun, root: Path) -> Replayed:
     steps.begin("simulating")
     result = simulate(run, bars)
     return Replayed(run, bars, result, metrics.summary(result))
+
+
+def page_of_today(stored: StoredRun, luck: Luck | None, root: Path) -> Path | None:
+    """The report page of a stored run; None where it has none. Where the trial ledger has grown since the page was drawn, it is drawn
+    again in <root>/mlruns/reports, from the run simulated again. The old one, which says when it counted, stands where that cannot be
+    done or would not be the same run."""
+    drawn = stored.artifacts / "report.html"
+    if not drawn.is_file():
+        return None
+    if luck is None or not unequal(luck.at_run, that_day(stored)) or stored.tags.get("mcl.kind") == "walk_forward":
+        return drawn
+    try:
+        again = replay(stored, root)
+    except MclError:
+        return drawn
+    if unequal({name: value for name, value in stored.metrics.items() if name in again.metrics}, again.metrics):
+        return drawn
+    typed = json.loads(stored.file("overrides.json"))["overrides"]
+    path = root / "mlruns" / "reports" / f"{stored.run_id}.html"
+    write_whole(path, page(again.config, again.result, again.metrics, stored.tags, typed, stored.run_id, luck))
+    return path
 
 
 def stored_config(stored: StoredRun) -> schema.Config:
@@ -192,7 +238,13 @@ def artifacts(run: schema.Config, result: Result, overrides: Sequence[str]) -> d
 
 
 def page(
-    run: schema.Config, result: Result, measured: dict[str, float], tags: dict[str, str], overrides: Sequence[str], run_id: str
+    run: schema.Config,
+    result: Result,
+    measured: Mapping[str, float],
+    tags: dict[str, str],
+    overrides: Sequence[str],
+    run_id: str,
+    luck: Luck,
 ) -> bytes:
     steps.begin("drawing the page")
     from mcl.report.run import RunView, run_page
@@ -201,7 +253,8 @@ def page(
         title=name(run, result.bars),
         config=run.model_dump(mode="json"),
         overrides=list(overrides),
-        metrics=measured,
+        metrics=dict(measured) | luck.metrics,
+        luck=luck.sentence,
         result=result,
         provenance=tags,
         run_id=run_id,

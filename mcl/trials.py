@@ -33,7 +33,8 @@ from mcl import config
 from mcl.errors import StoreError
 from mcl.files import LockHeld, below, locked, write_whole
 from mcl.metrics import overfit
-from mcl.metrics.performance import SESSIONS_PER_YEAR, Floats, moments
+from mcl.metrics.overfit import Luck
+from mcl.metrics.performance import Floats, moments
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,23 +119,17 @@ class Tally:
         values = np.fromiter(self.sharpes.values(), np.float64, len(self.sharpes))
         return values[np.isfinite(values)]
 
+    def luck(self, measured: Mapping[str, float]) -> Luck:
+        """The deflation of a result of this place by all its trials, counted now. `measured` as for `overfit.luck`."""
+        return overfit.luck(self.known, self.count, measured, str(self.place), f"{datetime.now(UTC):%Y-%m-%d %H:%M}")
+
     def threshold(self, observations: int) -> float:
-        """The Sharpe ratio per session that the best of all trials would show by luck alone; 0 for a single trial."""
-        variance = overfit.trial_variance(self.known, observations)
-        if math.isnan(variance):
-            variance = overfit.null_variance(observations)
-        return overfit.deflated_threshold(max(1, self.count), variance)
+        """The Sharpe ratio per session that the best of all trials would show by luck alone over so many sessions."""
+        return overfit.deflated_threshold(max(1, self.count), overfit.luck_variance(self.known, observations))
 
     def deflated(self, measured: Mapping[str, float]) -> float:
-        """Probability that a run's Sharpe ratio is above that threshold (`dsr_2012`, with `overfit.trial_variance`)."""
-        ratio, sessions = measured["sharpe"] / math.sqrt(SESSIONS_PER_YEAR), int(measured["sessions"])
-        return overfit.psr_2012(ratio, sessions, measured["skew"], measured["kurtosis"], self.threshold(sessions))
-
-    def deflated_2014(self, measured: Mapping[str, float]) -> float:
-        """The same with the plain spread of the trials, as the paper of 2014 has it; NaN below two trials with a ratio."""
-        variance = float(np.var(self.known, ddof=1)) if len(self.known) > 1 else math.nan
-        ratio, sessions = measured["sharpe"] / math.sqrt(SESSIONS_PER_YEAR), int(measured["sessions"])
-        return overfit.dsr_2012(ratio, sessions, measured["skew"], measured["kurtosis"], trials=max(1, self.count), trial_variance=variance)
+        """The deflated Sharpe ratio of such a result, a probability."""
+        return self.luck(measured).deflated
 
 
 def place(flat: Mapping[str, Any]) -> Place | None:
@@ -237,15 +232,19 @@ def _home(root: Path) -> Path:
 
 
 def _folder(root: Path, where: Place) -> Path:
-    slug = re.sub(r"[^\w.=-]+", "_", where.market)
-    return below(_home(root), where.family, f"{slug}-{config.digest(where.market)[:8]}")
+    return below(_home(root), where.family, _market_folder(where.market))
+
+
+def _market_folder(market: str) -> str:
+    slug = re.sub(r"[^\w.=-]+", "_", market)
+    return f"{slug}-{config.digest(market)[:8]}"
 
 
 def _folders(root: Path, where: Place | None) -> list[Path]:
     """The folders of a place; of a whole market one per family, and without a place all that there are."""
     if where is not None and where.family != EVERY:
         return [_folder(root, where)]
-    market = "*" if where is None else _folder(root, where).name
+    market = "*" if where is None else _market_folder(where.market)
     return sorted(folder for folder in _home(root).glob(f"*/{market}") if folder.is_dir())
 
 

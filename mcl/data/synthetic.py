@@ -216,7 +216,7 @@ def simulate(table: Sessions, seed: int, edge: Edge | None) -> Iterator[Tape]:
         rule[OFFSET] += price[active] - price[now]
         active, level = now, price[now]
         if edge is not None:
-            rule[DRIFT] = edge.sharpe / np.sqrt(252) * SESSION_SD * level / 1380
+            rule[DRIFT] = edge.sharpe / np.sqrt(calendar.SESSIONS_PER_YEAR) * SESSION_SD * level / 1380
         volume = day.volume * curve.volume_weights(left, int(early[near])) * np.exp(CONTRACT_VOLUME_SD * daily.standard_normal(LISTED))
         traded = np.r_[volume, SPREAD_SHARE * np.sqrt(volume[:-1] * volume[1:])]
         listed, beta, gamma = (_with_spreads(x) for x in (price[near : near + LISTED], np.exp(-SAMUELSON * left / 21), np.exp(-left / 84)))

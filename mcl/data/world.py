@@ -140,7 +140,7 @@ def _told(parameters: dict[str, Any], edge: Edge | None, listing: Listing) -> di
     """What a reader must know before believing a number that came from these files."""
     words, drift = "none: every price is a martingale, the past of a contract says nothing about its future", 0.0
     if edge is not None:
-        drift = edge.sharpe / np.sqrt(252) * SESSION_SD
+        drift = edge.sharpe / np.sqrt(calendar.SESSIONS_PER_YEAR) * SESSION_SD
         words = (
             f"planted: the price drifts by {drift:.5f} of itself per 1380-minute session, evenly over the minutes, in the direction of "
             f"sign(EMA({edge.fast}) - EMA({edge.slow})) of the active contract's 1-minute closes, known one bar earlier; following that "

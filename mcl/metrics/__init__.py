@@ -98,5 +98,5 @@ def _turnover(result: Result, mean_usd: float) -> float:
     """Notional of all fills over the mean equity, per year of 252 sessions (a negative price counts by its size)."""
     fills, instrument = result.fills, result.bars.instrument
     usd = float((np.abs(fills["quantity"]) * np.abs(fills["price_ticks"])).sum()) * instrument.tick_value_usd
-    years = len(result.session_returns) / perf.SESSIONS_PER_YEAR
+    years = perf.years(len(result.session_returns))
     return perf.ratio(usd, mean_usd * years)

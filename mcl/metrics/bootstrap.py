@@ -14,8 +14,9 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from mcl.calendar import SESSIONS_PER_YEAR
 from mcl.jit import njit
-from mcl.metrics.performance import NORMAL, SESSIONS_PER_YEAR, SMALLEST, Floats, finite, moments
+from mcl.metrics.performance import NORMAL, SMALLEST, Floats, finite, moments
 
 Counts = npt.NDArray[np.int16]
 

@@ -10,11 +10,13 @@ Bailey, Borwein, López de Prado, Zhu (2014) "Pseudo-Mathematics and Financial C
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from mcl.metrics.performance import NORMAL, Floats, sharpe_variance_factor
+from mcl.metrics.performance import NORMAL, Floats, annual, per_session, sharpe_variance_factor
 
 EULER_GAMMA = 0.5772156649015329
 
@@ -158,3 +160,69 @@ def trial_variance(sharpes: npt.ArrayLike, observations: int) -> float:
     values = np.asarray(sharpes, dtype=np.float64)
     values = values[np.isfinite(values)]
     return min(float(np.var(values, ddof=1)), null_variance(observations)) if len(values) > 1 else math.nan
+
+
+def luck_variance(sharpes: npt.ArrayLike, observations: int) -> float:
+    """`trial_variance`, and `null_variance` where there are fewer than two ratios to estimate it from."""
+    variance = trial_variance(sharpes, observations)
+    return null_variance(observations) if math.isnan(variance) else variance
+
+
+AT_RUN = {"dsr": "dsr_at_run", "trials_counted": "trials_at_run"}
+RULE = "PSR of 2012 above the expected maximum, variance of luck"
+
+
+@dataclass(frozen=True)
+class Luck:
+    """How much of one Sharpe ratio the trials that were made explain: the deflation that every page, verb and gate shows.
+
+    `of` names whose trials they are, `at` the moment of the count (UTC, to the minute). `deflated` is the probability that the
+    true ratio is above what the best of so many trials would show by luck alone.
+    """
+
+    of: str
+    trials: int
+    variance: float  # of the Sharpe ratio per session that one trial without any edge shows
+    deflated: float
+    at: str = ""
+
+    @property
+    def best_by_luck(self) -> float:
+        """The annual Sharpe ratio that the best of all trials would show without any edge; 0 for a single trial."""
+        return self.best_of(self.trials)
+
+    def best_of(self, trials: float) -> float:
+        """The same for another number of trials."""
+        return annual(deflated_threshold(max(1, trials), self.variance))
+
+    @property
+    def count(self) -> str:
+        """`114 trials of ema_cross on MCL synthetic zero_edge 7`"""
+        return f"{self.trials:,} trial{'' if self.trials == 1 else 's'} of {self.of}"
+
+    @property
+    def sentence(self) -> str:
+        """Number and rule, as they stand beside the value."""
+        moment = f", counted at {self.at} UTC" if self.at else ""
+        return f"deflated by {self.count} (rule: {RULE}{moment})"
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Under the names of what is counted now."""
+        return {"dsr": self.deflated, "trials_counted": float(self.trials), "best_by_luck": self.best_by_luck}
+
+    @property
+    def at_run(self) -> dict[str, float]:
+        """As a run stores it: under names that say of which moment it is, for nobody may rank by it later."""
+        return {AT_RUN[name]: value for name, value in self.metrics.items() if name in AT_RUN}
+
+
+def luck(sharpes: npt.ArrayLike, trials: int, measured: Mapping[str, float], of: str, at: str = "") -> Luck:
+    """The deflation of a result among `trials` distinct ones, of which `sharpes` are the known ratios per session.
+
+    `measured` has the annual `sharpe`, and `sessions`, `skew` and `kurtosis` of the session returns, as `metrics.summary` gives them.
+    """
+    ratio, sessions = per_session(measured["sharpe"]), int(measured["sessions"])
+    variance, counted = luck_variance(sharpes, sessions), max(1, trials)
+    deflated = dsr_2012(ratio, sessions, measured["skew"], measured["kurtosis"], trials=counted, trial_variance=variance)
+    return Luck(of, trials, variance, deflated, at)

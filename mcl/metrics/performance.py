@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-SESSIONS_PER_YEAR = 252
+from mcl.calendar import SESSIONS_PER_YEAR
+
 SMALLEST = 1e-150  # a range of returns below this has no variance in float64
 NORMAL = NormalDist()
 
@@ -65,7 +66,35 @@ def annual_volatility(returns: npt.ArrayLike) -> float:
 
 def sharpe(returns: npt.ArrayLike) -> float:
     """Annualised, risk-free rate 0 (a future is unfunded), ddof=1."""
-    return moments(returns).sharpe * math.sqrt(SESSIONS_PER_YEAR)
+    return annual(moments(returns).sharpe)
+
+
+def session_ratios(returns: Floats) -> Floats:
+    """The Sharpe ratio per session of each column of a (sessions × strategies) matrix, over its sessions without NaN; NaN for a
+    constant column and for one of fewer than two sessions."""
+    present = ~np.isnan(returns)
+    count = present.sum(axis=0)
+    values = np.where(present, returns, 0.0)
+    mean = values.sum(axis=0) / np.maximum(count, 1)
+    squares = (np.where(present, values - mean, 0.0) ** 2).sum(axis=0)
+    deviation = np.sqrt(squares / np.maximum(count - 1, 1))
+    out = np.full(returns.shape[1], np.nan)
+    np.divide(mean, deviation, out=out, where=(count > 1) & (deviation > 0))
+    return out
+
+
+def annual(ratio: float) -> float:
+    """A Sharpe ratio per session as one per year."""
+    return ratio * math.sqrt(SESSIONS_PER_YEAR)
+
+
+def per_session(ratio: float) -> float:
+    """An annual Sharpe ratio as one per session."""
+    return ratio / math.sqrt(SESSIONS_PER_YEAR)
+
+
+def years(sessions: float) -> float:
+    return sessions / SESSIONS_PER_YEAR
 
 
 def sharpe_variance_factor(ratio: float, skew: float, kurtosis: float) -> float:
@@ -164,9 +193,14 @@ def expected_shortfall(returns: npt.ArrayLike, tail: float = 0.05) -> float:
 def drawdown(equity: npt.ArrayLike, capital: float) -> tuple[Floats, Floats]:
     """(in money, as a fraction of the peak), both <= 0 and as long as `equity`. The start capital is the first peak."""
     values = np.asarray(equity, dtype=np.float64)
-    peak = np.maximum(np.maximum.accumulate(values), capital)
-    money = values - peak
+    money, peak = fall(values, capital)
     return money, money / peak
+
+
+def fall(values: Floats, start: float) -> tuple[Floats, Floats]:
+    """(values below their highest so far, that highest), along the last axis. `start` is the first peak."""
+    peak: Floats = np.maximum(np.maximum.accumulate(values, axis=-1), start)
+    return values - peak, peak
 
 
 @dataclass(frozen=True)

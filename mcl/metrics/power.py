@@ -18,8 +18,9 @@ from functools import lru_cache
 
 import numpy as np
 
+from mcl.calendar import SESSIONS_PER_YEAR
 from mcl.metrics.multiple import REPLICATES
-from mcl.metrics.performance import NORMAL, SESSIONS_PER_YEAR, Floats
+from mcl.metrics.performance import NORMAL, Floats
 
 STEP = 0.02
 MEANS = np.arange(-4.0, 9.0, STEP)  # studentised means over which is integrated

@@ -108,21 +108,26 @@ def _same_stage(name: str, stage: str, store: Store) -> None:
 
 def _provenance(stored: StoredRun, again: runs.Replayed, *, rules: Promotion, tally: Tally, look: Look) -> dict[str, Any]:
     """Who, when and out of what. All text or numbers, for the registry and for the head of the promoted file."""
-    now = evidence.tags(again.config, again.bars)
+    now, luck = evidence.tags(again.config, again.bars), tally.luck(again.metrics)
     return {
         "run_id": stored.run_id,
         "study": stored.study,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "by": getpass.getuser(),
         "config_sha256": now["config_sha256"],
+        "trial_sha256": now["trial_sha256"],
         "data_fingerprint": now["data_fingerprint"],
         "code_sha256": now["code_sha256"],
         "synthetic": again.bars.synthetic,
         "watermark": evidence.watermark(again.bars),
         "git": {key: now[f"git.{key}"] for key in ("commit", "dirty")},
         "git_of_run": {key: stored.tags.get(f"git.{key}", "unknown") for key in ("commit", "dirty")},
-        "trials": tally.count,
-        "deflated_sharpe": tally.deflated(again.metrics),
+        "at_promotion": {  # by the trial ledger as it was then; never compared with what is counted later
+            "deflated_sharpe": luck.deflated,
+            "best_by_luck": luck.best_by_luck,
+            "trials": luck.trials,
+            "rule": luck.sentence,
+        },
         "holdout": {"fingerprint": look.fingerprint, "look": look.number, "sessions": look.sessions},
         "gates_left_out": list(left_out(rules)),
     }

@@ -17,9 +17,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from mcl.calendar import SESSIONS_PER_YEAR
 from mcl.live.status import Alert
 from mcl.metrics.bootstrap import FEWEST_RETURNS, SEED, block_length, indices
-from mcl.metrics.performance import SESSIONS_PER_YEAR, Floats
+from mcl.metrics.performance import Floats, fall
 
 REPLICATES = 2000
 CONFIDENCE = 0.95
@@ -107,8 +108,7 @@ def alert(band: Band, session_pnl: Sequence[float], name: str, at_ns: int) -> Al
 
 def deepest(paths: Floats) -> Floats:
     """The deepest fall so far along each row, from the highest P&L before it, at least 0; <= 0."""
-    peaks = np.maximum(np.maximum.accumulate(paths, axis=1), 0.0)
-    falls: Floats = np.minimum.accumulate(paths - peaks, axis=1)
+    falls: Floats = np.minimum.accumulate(fall(paths, 0.0)[0], axis=1)
     return falls
 
 

@@ -121,7 +121,8 @@ def _report(stored: StoredRun, repeated: runs.Replayed) -> bytes:
     page = stored.artifacts / "report.html"
     if page.is_file():
         return page.read_bytes()
-    return runs.page(repeated.config, repeated.result, repeated.metrics, stored.tags, [], stored.run_id)
+    luck = runs.counted(repeated.config, repeated.metrics, config.root())
+    return runs.page(repeated.config, repeated.result, repeated.metrics, stored.tags, [], stored.run_id, luck)
 
 
 def _own_sources(strategy: dict[str, Any]) -> Files:

@@ -16,7 +16,7 @@ from pathlib import Path
 from mcl import metrics, runs, schema, trials
 from mcl.engine.result import Result
 from mcl.errors import PromotionError, nearest
-from mcl.metrics.performance import SESSIONS_PER_YEAR
+from mcl.metrics.performance import per_session
 from mcl.promote.holdout import Look
 from mcl.rules import Promotion
 from mcl.tracking import StoredRun
@@ -50,15 +50,12 @@ class Gate:
 def evaluate(rules: Promotion, result: Result, tally: Tally, look: Look) -> tuple[Gate, ...]:
     """Every configured gate, in the order of the configuration; a rule that is null leaves its gate out."""
     measured = metrics.summary(result)
-    deflated = tally.deflated(measured)
-    means_deflated = f"probability of skill against the best of {_count(tally.count, 'trial')} by luck"
-    if tally.count == 1:
-        means_deflated = "only one trial: the probabilistic Sharpe ratio against zero"
+    luck = tally.luck(measured)
     gates = (
         at_least("trades", measured["trades"], rules.min_trades, "round trips in the search window"),
         at_least("sessions", measured["sessions"], rules.min_sessions, "sessions in the search window"),
         at_most("drawdown_frac", -measured["max_drawdown_frac"], rules.max_drawdown_frac, "deepest fall, of the peak before it"),
-        at_least("deflated_sharpe", deflated, rules.min_deflated_sharpe, means_deflated),
+        at_least("deflated_sharpe", luck.deflated, rules.min_deflated_sharpe, luck.sentence),
         at_least("holdout_sharpe", look.sharpe, rules.min_holdout_sharpe, look.meaning),
         at_least("holdout_trades", look.trades, rules.min_holdout_trades, look.meaning),
     )
@@ -88,7 +85,7 @@ def waive(table: Sequence[Gate], names: Sequence[str], because: str, stage: str,
 
 def tally_of(run: schema.Config, stored: StoredRun, root: Path) -> Tally:
     """What the trial ledger holds of the run's strategy on its market; the run itself counts even where the ledger is younger."""
-    ratio = stored.metrics.get("sharpe", math.nan) / math.sqrt(SESSIONS_PER_YEAR)
+    ratio = per_session(stored.metrics.get("sharpe", math.nan))
     return trials.tally(root, runs.placed(run), {trials.stored_identity(stored.tags): ratio})
 
 

@@ -112,10 +112,10 @@ def stack(name: str, store: Store) -> list[int]:
 
 def settle(store: Store, root: Path, name: str | None = None) -> None:
     """Finish or undo the changes that a dead process left half done, of one name or of all; a note on stderr says which."""
-    pattern = _note(name or "*", root)
-    if any(pattern.parent.glob(pattern.name)):
+    folder, pattern = root / "conf" / "promoted", _note(name, root).name if name else ".*.pending.json"
+    if any(folder.glob(pattern)):
         with _alone(store):
-            for path in sorted(pattern.parent.glob(pattern.name)):
+            for path in sorted(folder.glob(pattern)):
                 _settle(path.name.split(".")[1], store, root)
 
 

@@ -9,8 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mcl import config, evidence
+from mcl import config, evidence, trials
 from mcl.errors import LiveError, StoreError
+from mcl.metrics.overfit import Luck
+from mcl.metrics.performance import per_session
 from mcl.metrics.undefined import same
 from mcl.promote import bundle, moves, repeat
 from mcl.promote.band import Band, expected
@@ -57,6 +59,15 @@ class Shelved:
             return None
         capital = float(self._read("config.json", {})["capital_usd"])
         return expected(session_pnl(self.files, capital), len(self.record.sessions))
+
+    def luck(self, root: Path) -> Luck | None:
+        """The deflation of its backtest by what the trial ledger holds now."""
+        where = None if self.wrong else trials.place(config.flatten(self._read("config.json", {})))
+        if where is None:
+            return None
+        measured = self.metrics
+        itself = {trials.stored_identity(self.provenance): per_session(measured["sharpe"])}
+        return trials.tally(root, where, itself).luck(measured)
 
     def _read(self, name: str, absent: Any) -> Any:
         return json.loads(self.files[name]) if name in self.files else absent

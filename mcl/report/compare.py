@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mcl.metrics.multiple import benjamini_hochberg, holm
+from mcl.metrics.performance import fall
 from mcl.report import charts
 from mcl.report.format import differences, metric, metric_rows, number, scalar
 from mcl.report.theme import Cell, Figure, Link, Section, chart, metric_cell, page, scroll, table
@@ -45,6 +46,7 @@ class CompareView:
     notes: str = ""
     held: Held | None = field(default=None, repr=False)  # when the run had a position
     links: Sequence[Link] = ()
+    luck: str = ""  # how and when `dsr` was deflated
 
     @property
     def short(self) -> str:
@@ -67,7 +69,7 @@ def compare_page(views: Sequence[CompareView]) -> str:
             chart("chart-drawdown", _drawdowns(views), 260, "Drawdown of every run over time"),
             "At session ends, as a share of each run's start capital.",
         ),
-        Section("Metrics", _metrics(views), STARS),
+        Section("Metrics", _metrics(views), _metrics_note(views)),
         Section("Better than nothing", _better_than_nothing(views), JUDGED),
         Section("Config differences", _config(views, changed), "Only keys whose values are not the same in all runs."),
         Section("Correlation", _pairs(views, _correlate), "Of the session returns on the sessions that two runs share."),
@@ -81,6 +83,11 @@ def compare_page(views: Sequence[CompareView]) -> str:
         note = "Share of the time in which either of two runs has a position that both have one on the same side."
         sections.append(Section("Trade overlap", _pairs(views, _same_side), note))
     return page("comparison", f"{len(views)} runs compared", sections, synthetic=_watermark(views), lead=" · ".join(v.short for v in views))
+
+
+def _metrics_note(views: Sequence[CompareView]) -> str:
+    counted = dict.fromkeys(v.luck for v in views if v.luck)
+    return f"{STARS} {' '.join(f'The Sharpe is {sentence}.' for sentence in counted)}".rstrip()
 
 
 def _watermark(views: Sequence[CompareView]) -> str:
@@ -225,7 +232,7 @@ def _correlate(a: CompareView, b: CompareView) -> float:
 def _depth(view: CompareView) -> pd.Series:
     """Drawdown at session ends, <= 0, as a share of the start capital."""
     gained = _returns(view)
-    return gained - np.maximum(gained.cummax(), 0.0)
+    return pd.Series(fall(gained.to_numpy(np.float64), 0.0)[0], gained.index)
 
 
 def _under_both(a: CompareView, b: CompareView) -> float:

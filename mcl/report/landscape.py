@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mcl.metrics.overfit import expected_maximum
+from mcl.metrics.overfit import Luck
 from mcl.report import charts
 from mcl.report.format import number
 from mcl.report.search import Search, short, value_of
 from mcl.report.theme import Cell, Figure, Section, chart, columns, finite_list, scroll, table, titled
 
 
-def history(search: Search, total: int) -> str:
-    return chart("chart-history", _history(search, total), 340, "Score of every trial and the best so far")
+def history(search: Search, total: int, luck: Luck | None) -> str:
+    return chart("chart-history", _history(search, total, luck), 340, "Score of every trial and the best so far")
 
 
-def _history(search: Search, total: int) -> Figure:
+def _history(search: Search, total: int, luck: Luck | None) -> Figure:
     frame = search.scored
     values = frame[search.metric].astype(float)
     best = values.cummax() if search.maximize else values.cummin()
@@ -40,39 +40,42 @@ def _history(search: Search, total: int) -> Figure:
         "name": "Best so far",
         "line": {"shape": "hv", "color": "@blue", "width": 2},
     }
-    data = [points, steps, _by_luck(search, numbers, total)] if _has_luck(search, total) else [points, steps]
+    data = [points, steps, *_by_luck(search, numbers, total, luck)]
     return {
         "data": data,
         "layout": {"xaxis": {"title": {"text": "Trial"}}, "yaxis": {"title": {"text": search.label}}, "hovermode": "closest"},
     }
 
 
-def _has_luck(search: Search, total: int) -> bool:
-    """Whether chance can be reckoned: a Sharpe ratio that is searched upwards, and enough trials to know its spread."""
-    return search.metric == "sharpe" and search.maximize and len(search.scored) > 1 and total > 1
+def _has_luck(search: Search, luck: Luck | None) -> bool:
+    """Whether scores can be laid beside chance: Sharpe ratios, searched upwards, that the trial ledger has deflated."""
+    drawn = search.metric == "sharpe" and search.maximize and len(search.scored) > 1
+    return drawn and luck is not None and np.isfinite(luck.best_by_luck)
 
 
-def _by_luck(search: Search, numbers: list[int], total: int) -> Figure:
-    """The best Sharpe ratio that so many trials without any edge would show, given the spread of these ones."""
-    spread = float(search.scored["sharpe"].std(ddof=1))
+def _by_luck(search: Search, numbers: list[int], total: int, luck: Luck | None) -> list[Figure]:
+    """The best Sharpe ratio that the trials until then would show without any edge, those before this search included."""
+    if luck is None or not _has_luck(search, luck):
+        return []
     tried = np.linspace(1, total, min(total, 200))
-    return {
+    before = max(0, luck.trials - total)
+    line: Figure = {
         "type": "scatter",
         "mode": "lines",
         "x": np.interp(tried, np.linspace(1, total, len(numbers)), numbers).tolist(),
-        "y": [spread * expected_maximum(float(n)) if n > 1 else 0.0 for n in tried],
+        "y": [luck.best_of(before + float(n)) for n in tried],
         "name": "Best by luck alone",
         "line": {"color": "@orange", "width": 1.5, "dash": "dot"},
     }
+    return [line]
 
 
-def luck(search: Search, total: int) -> list[Section]:
-    """The deflated view: all scores beside what the best of so many would show without any edge."""
-    if not _has_luck(search, total):
+def deflation(search: Search, luck: Luck | None) -> list[Section]:
+    """All scores beside what the best of so many would show without any edge."""
+    if luck is None or not _has_luck(search, luck):
         return []
     values = search.scored["sharpe"].astype(float)
-    spread, best = float(values.std(ddof=1)), float(values.max())
-    chance = spread * expected_maximum(total)
+    best, chance = float(values.max()), luck.best_by_luck
     bars: Figure = {"type": "histogram", "x": finite_list(values), "nbinsx": 40, "marker": {"color": "@blue"}, "name": "Trials"}
     marks = (("best by luck", chance, "@orange"), ("best found", best, "@ink"))
     shapes = [
@@ -95,7 +98,7 @@ def luck(search: Search, total: int) -> list[Section]:
     ]
     axes = {"xaxis": {"title": {"text": "Sharpe"}}, "yaxis": charts.counted("Trials", np.asarray(values), 40)}
     layout = axes | {"shapes": shapes, "annotations": notes}
-    note = f"{total:,} trials spread by {number(spread, 'ratio')}: without any edge the best of them would show {number(chance, 'ratio')}."
+    note = f"Without any edge the best of {luck.count} would show {number(chance, 'ratio')}. The best is {luck.sentence}."
     return [Section("Luck", chart("chart-luck", {"data": [bars], "layout": layout}, 280, "Sharpe ratios and what luck would show"), note)]
 
 

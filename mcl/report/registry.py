@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mcl.metrics.overfit import Luck
 from mcl.report import charts
 from mcl.report.format import Verdict, flatten, number, scalar
 from mcl.report.theme import Cell, Figure, Link, Section, chart, fact_card, facts, page, scroll, table
@@ -47,6 +48,7 @@ class RegistryView:
     band: tuple[Floats, Floats, Floats, Floats] | None
     gates: Sequence[Mapping[str, Any]]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    luck: Luck | None = None  # of its backtest, by the trial ledger as it is now
     links: Sequence[Link] = ()
 
 
@@ -57,13 +59,18 @@ def registry_page(view: RegistryView) -> str:
     sections = [
         Section("Live curve", chart("chart-live", _curve(view), 520, "Live P&L in its expected band") if view.band else nothing, expected),
         Section("Sessions", _sessions(view.sessions)),
-        Section("Gates", _gates(view.gates), "As they stood at the promotion. A waived gate keeps its reason for ever."),
+        Section("Gates", _gates(view.gates), _gates_note(view)),
         Section("Provenance", facts((key, scalar(value)) for key, value in flatten(view.facts).items())),
     ]
     said = _verdict(view)
     return page(
         "registry", view.title, sections, verdict=said, synthetic=view.synthetic, cards=_cards(view), lead=view.lead, links=view.links
     )
+
+
+def _gates_note(view: RegistryView) -> str:
+    said = "As they stood at the promotion. A waived gate keeps its reason for ever."
+    return f"{said} Today the Sharpe of the backtest is {view.luck.sentence}." if view.luck else said
 
 
 def _verdict(view: RegistryView) -> Verdict:
@@ -76,6 +83,9 @@ def _cards(view: RegistryView) -> str:
     total = sum(s.net_pnl_usd for s in view.sessions)
     backtest = sum(s.backtest_net_pnl_usd for s in view.sessions)
     items = [("Sessions", f"{len(view.sessions):,}", "traded under this version")]
+    if view.luck is not None:
+        beside = f"of the backtest, best by luck {number(view.luck.best_by_luck, 'ratio')}, {view.luck.trials:,} trials"
+        items.append(("Deflated Sharpe", number(view.luck.deflated, "percent"), beside))
     if view.sessions:
         items.append(("Live P&L", number(total, "usd"), "net"))
         items.append(("Backtest of the same bars", number(backtest, "usd"), "net"))

@@ -40,6 +40,7 @@ class RunView:
     overlays: Sequence[Overlay] = ()
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # 95 %, of metrics that have no bounds of their own
     links: Sequence[Link] = ()
+    luck: str = ""  # how and when `dsr` was deflated
 
     @property
     def changed(self) -> list[tuple[str, Any, Any]]:
@@ -63,9 +64,7 @@ def run_page(view: RunView) -> str:
     label = "Price with indicators, fills and stops, equity, drawdown and position"
     sections = [
         Section("Price, equity, drawdown", chart("chart-strip", strip(view.result, view.overlays), _height(view), label), _sampling(view)),
-        Section(
-            "Metrics", _metrics(view.metrics), "Returns are per session on the fixed start capital; hover a number for all its digits."
-        ),
+        Section("Metrics", _metrics(view.metrics), _metrics_note(view)),
         Section("Months", months(view.result), "Net P&L in USD by the month of the trade date."),
         Section("Hours", hours(view.result), "Net P&L in USD by the day of the session and the hour in New York, marked at every bar."),
         Section("Trades", trades(view.result)),
@@ -102,8 +101,13 @@ def _chips(view: RunView) -> list[str]:
     return said[:CHIPS] + ([f"and {len(said) - CHIPS} more below"] if len(said) > CHIPS else [])
 
 
+def _metrics_note(view: RunView) -> str:
+    said = "Returns are per session on the fixed start capital; hover a number for all its digits."
+    return f"{said} The Sharpe is {view.luck}." if view.luck else said
+
+
 def _trial_count(view: RunView) -> str:
-    """How many trials of the strategy on this market the ledger held when the run was made."""
+    """How many trials of the strategy on this market the ledger held when the page was made."""
     count = view.metrics.get("trials_counted")
     return "" if count is None else f"1 of {count:,.0f} trials" if count > 1 else "the first trial"
 
@@ -114,7 +118,9 @@ def _card_note(name: str, view: RunView) -> str:
         return f"95 % bootstrap [{low}, {high}]"
     metrics = view.metrics
     if name == "dsr" and "trials_counted" in metrics:
-        return f"after {metrics['trials_counted']:,.0f} trial{'' if metrics['trials_counted'] == 1 else 's'} of this strategy"
+        count = metrics["trials_counted"]
+        chance = f"best by luck {number(metrics['best_by_luck'], 'ratio')}, " if "best_by_luck" in metrics else ""
+        return f"{chance}{count:,.0f} trial{'' if count == 1 else 's'}"
     beside = {
         "net_pnl_usd": ("return_frac", "of capital"),
         "max_drawdown_usd": ("max_drawdown_frac", "of the peak"),

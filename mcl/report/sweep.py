@@ -8,10 +8,9 @@ from typing import Literal
 
 import pandas as pd
 
-from mcl.metrics.overfit import dsr_2012, expected_maximum
-from mcl.metrics.performance import SESSIONS_PER_YEAR
-from mcl.report.format import Verdict, metric, number
-from mcl.report.landscape import causes, history, luck, parallel, plateau, slices
+from mcl.metrics.overfit import Luck
+from mcl.report.format import CREDIBLE, Verdict, metric, number
+from mcl.report.landscape import causes, deflation, history, parallel, plateau, slices
 from mcl.report.maps import maps
 from mcl.report.search import Search, short, value_of
 from mcl.report.theme import Cell, Link, Section, fact_card, page, scroll, table
@@ -26,6 +25,8 @@ def sweep_page(
     direction: Literal["maximize", "minimize"],
     title: str,
     *,
+    chosen: int | None = None,
+    luck: Luck | None = None,
     synthetic: str = "",
     advice: str = "",
     links: Sequence[Link] = (),
@@ -35,7 +36,8 @@ def sweep_page(
 
     `trials`: one row per trial, failed and pruned ones too: `number` (or `trial`), `state`, parameters (`params.x`, or any name
     with a dot), metric columns, and, where there is one, `reason` and `detail` of a trial without a score, and `run_id`, whose page
-    is at its `address`. `synthetic` is the watermark sentence, empty for market data; `advice` stands above the best trials.
+    is at its `address`. `luck` is the deflation of the trial `chosen` (default: the best) by the trial ledger. `synthetic` is the
+    watermark sentence, empty for market data; `advice` stands above the best trials.
     """
     frame = trials.rename(columns={"trial": "number"}) if "number" not in trials else trials
     search = Search(
@@ -43,48 +45,40 @@ def sweep_page(
     )
     sections = [Section("Top trials", _top(search, address), advice)]
     if len(search.scored):
-        sections += [*maps(search), *plateau(search), *luck(search, _simulated(search.trials))]
-        sections += [Section("History", history(search, _simulated(search.trials)), "Score of every trial and the best so far.")]
+        sections += [*maps(search), *plateau(search), *deflation(search, luck)]
+        sections += [Section("History", history(search, _simulated(search.trials), luck), "Score of every trial and the best so far.")]
         sections += parallel(search)
         about = "Each point is a trial. The bars say how much of the variance of the score a parameter explains by itself."
         sections += [Section("Parameters", slices(search), about)]
     sections.append(Section("Without a score", _lost(search)))
-    return page("search", title, sections, verdict=_verdict(search), synthetic=synthetic, cards=_cards(search), links=links)
+    said, cards = _verdict(search, chosen, luck), _cards(search, luck)
+    return page("search", title, sections, verdict=said, synthetic=synthetic, cards=cards, links=links)
 
 
 # ------------------------------------------------------------------------------------------------------------------ words
 
 
-def _verdict(search: Search) -> Verdict:
+def _verdict(search: Search, chosen: int | None, luck: Luck | None) -> Verdict:
     if not len(search.scored):
         return Verdict("bad", "No result", f"None of {len(search.trials)} trials has a score: see the reasons below.")
-    best, total = search.ranked.iloc[0], _simulated(search.trials)
-    found = f"Best of {total} trials: {search.label} {search.text(float(best[search.metric]))}."
-    if search.metric != "sharpe" or len(search.scored) < 2 or not search.maximize:
+    best = search.ranked.iloc[0]
+    found = f"Best of {_simulated(search.trials)} trials of this search: {search.label} {search.text(float(best[search.metric]))}."
+    if luck is None or not math.isfinite(luck.deflated):
         return Verdict("unclear", "Selected", f"{found} It is the best of many: only data that the search has not seen can confirm it.")
-    spread = float(search.scored["sharpe"].std(ddof=1))
-    chance = number(spread * expected_maximum(total), "ratio")
-    luck = f"{found} With no edge at all, the best of {total} such trials would show about {chance}."
-    deflated = _deflated(best, total, spread)
-    if not math.isfinite(deflated):
-        return Verdict("unclear", "Selected", luck)
-    level, word = ("good", "Beyond luck") if deflated >= 0.95 else ("unclear", "Within luck")
-    return Verdict(level, word, f"{luck} Deflated Sharpe (probability of an edge after {total} trials): {number(deflated, 'percent')}.")
+    whose = "Its Sharpe" if chosen in (None, int(best["number"])) else f"The Sharpe of trial {chosen}, which was chosen,"
+    chance = f"With no edge at all, the best of {luck.count} would show a Sharpe of about {number(luck.best_by_luck, 'ratio')}."
+    level, word = ("good", "Beyond luck") if luck.deflated >= CREDIBLE else ("unclear", "Within luck")
+    return Verdict(
+        level, word, f"{found} {chance} {whose} has a probability of {number(luck.deflated, 'percent')} to be more: {luck.sentence}."
+    )
 
 
 def _simulated(trials: pd.DataFrame) -> int:
-    """How many trials have looked at the data: the number that luck had to choose from."""
+    """How many trials of the search have looked at the data."""
     return int((~trials["reason"].isin(NEVER_RUN)).sum()) if "reason" in trials else len(trials)
 
 
-def _deflated(best: pd.Series, total: int, spread: float) -> float:
-    if any(name not in best for name in ("sessions", "skew", "kurtosis")):
-        return math.nan
-    ratio, variance = float(best["sharpe"]) / math.sqrt(SESSIONS_PER_YEAR), spread**2 / SESSIONS_PER_YEAR
-    return dsr_2012(ratio, int(best["sessions"]), float(best["skew"]), float(best["kurtosis"]), trials=total, trial_variance=variance)
-
-
-def _cards(search: Search) -> str:
+def _cards(search: Search, luck: Luck | None) -> str:
     states = search.trials["state"].astype(str).str.upper()
     best = search.text(float(search.ranked.iloc[0][search.metric])) if len(search.scored) else number(math.nan, "ratio")
     middle = search.text(float(search.scored[search.metric].median())) if len(search.scored) else number(math.nan, "ratio")
@@ -94,6 +88,9 @@ def _cards(search: Search) -> str:
         ("Pruned", f"{int((states == 'PRUNED').sum()):,}", _why(search, states == "PRUNED")),
         ("Failed", f"{int(states.str.startswith('FAIL').sum()):,}", _why(search, states.str.startswith("FAIL"))),
     ]
+    if luck is not None:
+        beside = f"best by luck {number(luck.best_by_luck, 'ratio')}, {luck.trials:,} trials"
+        items.insert(1, ("Deflated Sharpe", number(luck.deflated, "percent"), beside))
     return "".join(fact_card(*item) for item in items)
 
 

@@ -17,7 +17,8 @@ from mcl.validate.answers import ask, numbers
 from mcl.validate.core import measured
 from mcl.validate.subject import subject
 
-OF_THE_LEDGER = ("deflated_sharpe", "history_ratio", "trials", "dsr_2014")  # grow less with every trial of the same strategy since
+OF_THE_LEDGER = ("deflated_sharpe", "history_ratio", "trials", "best_by_luck")  # move with every trial of the same strategy since
+OF_OLD = ("dsr_2014",)  # stored by version 0.1
 
 
 def validation(stored: StoredRun, store: Store, root: Path) -> Again:
@@ -31,8 +32,9 @@ def validation(stored: StoredRun, store: Store, root: Path) -> Again:
     rows = verdict.table(numbers(answers, settings), settings.rules)
     grown = answers.tally.count - int(stored.metrics["validate_trials"])
     left = OF_THE_LEDGER if grown else ()
-    now = {name: value for name, value in measured(answers, rows).items() if name.removeprefix("validate_") not in left}
-    then = {name: value for name, value in stored.summary.items() if name.removeprefix("validate_") not in left}
+    uncompared = (*left, *OF_OLD)
+    now = {name: value for name, value in measured(answers, rows).items() if name.removeprefix("validate_") not in uncompared}
+    then = {name: value for name, value in stored.summary.items() if name.removeprefix("validate_") not in uncompared}
     differing = differences(then, now) | differences(_levels(json.loads(stored.file("validation.json"))["rows"], left), _levels(rows, left))
     said = f"{len(now)} numbers and {len(rows) - sum(row.name in left for row in rows)} verdicts bit-equal"
     if grown:

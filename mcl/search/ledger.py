@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcl import accesses, config, evidence, trials
 from mcl.errors import StoreError
+from mcl.metrics.overfit import Luck
 from mcl.search.trial import Outcome
 from mcl.strategy import own
 from mcl.tracking import Record, Store
@@ -117,13 +118,11 @@ class Ledger:
         """Make runs of these trials, where they are none yet."""
         self._write([outcome for outcome in self._outcomes if outcome.number in numbers and outcome.number not in self.run_ids])
 
-    def counted(self) -> str:
-        """What the trial ledger holds of the strategy and the market of the first trial, in words; empty where there is none."""
-        first = self._trial(self._outcomes[0]) if self._outcomes else None
-        if first is None:
-            return ""
-        tally = trials.tally(self._store.root, first.place)
-        return f"{tally.count:,} trials of {tally.place.family} on {tally.place.market} in the ledger"
+    def luck(self, number: int) -> Luck | None:
+        """The deflation of a trial's Sharpe ratio by all that the trial ledger holds of its strategy on its market."""
+        outcome = next(outcome for outcome in self._outcomes if outcome.number == number)
+        where = trials.place(config.flatten(outcome.config))
+        return where and trials.tally(self._store.root, where).luck(outcome.metrics)
 
     def scored(self) -> list[Outcome]:
         """The COMPLETE outcomes by number."""

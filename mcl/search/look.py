@@ -136,6 +136,7 @@ def _swept(stored: StoredRun, search: schema.Search, space: spaces.Space, known:
         why="not finished" if running else stored.tags.get("stopped", ""),
         watermark=stored.tags.get("watermark", ""),
         space=space,
+        luck=ledger.luck(ranked[0].number) if ranked else None,
     )
 
 

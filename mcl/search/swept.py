@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from mcl.metrics.overfit import Luck
+from mcl.report.format import number
 from mcl.search.ledger import Ledger
 from mcl.search.progress import Board, shown
 from mcl.search.space import Space
@@ -39,7 +41,7 @@ class Swept:
     why: str = ""  # it ended before its last trial
     watermark: str = ""
     space: Space | None = None
-    counted: str = ""  # by the trial ledger
+    luck: Luck | None = None  # of the best trial, by the trial ledger
 
     @property
     def interrupted(self) -> bool:
@@ -48,6 +50,14 @@ class Swept:
     def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
         """(title, columns, rows) for a terminal: the best trials, then why the others have no score."""
         return [self._leaders(), *self._front(), *self._lost()]
+
+    @property
+    def deflation(self) -> str:
+        """The deflated Sharpe ratio of the best trial, with its rule."""
+        if self.best is None or self.luck is None:
+            return ""
+        chance = number(self.luck.best_by_luck, "ratio")
+        return f"Trial {self.best['trial']}: {number(self.luck.deflated, 'percent')} {self.luck.sentence}, best by luck {chance}"
 
     def advice(self) -> list[str]:
         """Sentences about where the best lies: peak and plateau, and walls of the space that it leans against."""
@@ -152,7 +162,7 @@ def conclude(
         why=ending.why,
         watermark=ending.watermark,
         space=ending.space,
-        counted=ledger.counted(),
+        luck=ledger.luck(best["trial"]) if best else None,
     )
     counts = {"trials": float(len(trials))} | {f"trials_{state.lower()}": float(count) for state, count in board.states.items()}
     scores = {f"best_{name}": value for name, value in best["metrics"].items() if math.isfinite(value)} if best else {}
@@ -185,7 +195,7 @@ def described(swept: Swept) -> str:
         f"{len(swept.trials):,} trials: {states}.",
         f"**{swept.watermark}**" if swept.watermark else "",
         "\n".join([f"| trial | {' | '.join([*names, swept.metric])} |", "|---|" + "---:|" * (len(names) + 1), *rows]) if rows else "",
-        " ".join(f"{sentence}." for sentence in (swept.counted, *swept.advice()) if sentence),
+        " ".join(f"{sentence}." for sentence in (swept.deflation, *swept.advice()) if sentence),
         f"[Page of the search]({here}/{RUN}/artifacts/sweep.html)"
         + (f" · [the best as a complete run]({here}/{swept.best['run_id']})" if swept.best else ""),
     ]
@@ -226,7 +236,7 @@ def page(swept: Swept, title: str) -> bytes:
     dotted = {key: key if "." in key else f"params.{key}" for key in swept.keys}  # how the page knows a parameter
     advice = " ".join(
         f"{sentence}."
-        for sentence in (f"Ended before all trials were run: {swept.why}" if swept.why else "", swept.counted, *swept.advice())
+        for sentence in (f"Ended before all trials were run: {swept.why}" if swept.why else "", swept.deflation, *swept.advice())
         if sentence
     )
     direction: Literal["maximize", "minimize"] = "maximize" if swept.maximize else "minimize"
@@ -236,6 +246,8 @@ def page(swept: Swept, title: str) -> bytes:
         swept.metric,
         direction,
         title,
+        chosen=swept.best["trial"] if swept.best else None,
+        luck=swept.luck,
         synthetic=swept.watermark,
         advice=advice,
         links=out,

@@ -29,6 +29,7 @@ from mcl.engine.result import Result
 from mcl.errors import ConfigError, StoreError
 from mcl.metrics import folds
 from mcl.metrics import performance as perf
+from mcl.metrics.overfit import Luck
 from mcl.risk import gates
 from mcl.search import core
 from mcl.search import place as places
@@ -121,7 +122,8 @@ def report(place: Place, store: Store) -> Walk:
     frame = pd.read_parquet(io.BytesIO(stored.file("folds.parquet")))
     states: dict[str, int] = json.loads(stored.tags.get("states", "{}"))
     page, keys = stored.artifacts / "report.html", [str(name) for name in frame if "." in str(name)]
-    return Walk(stored.run_id, stored.name, frame, keys, states, stored.summary, page, watermark=stored.tags.get("watermark", ""))
+    shown = runs.today(stored, runs.luck_of(stored, store.root))
+    return Walk(stored.run_id, stored.name, frame, keys, states, shown, page, watermark=stored.tags.get("watermark", ""))
 
 
 def parts(frozen: Frozen) -> list[Part]:
@@ -254,23 +256,23 @@ class _Walking:
         measured = metrics.summary(result)
         tally = trials.tally(root, runs.placed(frozen.run))
         own = {"efficiency": perf.ratio(measured["sharpe"], float(frame["in_sample"].mean())), "folds": float(len(done))}
-        luck = {"dsr": tally.deflated(measured), "trials_counted": float(tally.count)}
-        found = measured | luck | {f"walk_forward_{name}": value for name, value in own.items()}
+        luck = tally.luck(measured)
+        found = measured | {f"walk_forward_{name}": value for name, value in own.items()}
         tags = {"states": json.dumps(states), "stopped": ""}
         record = Record(
             study=frozen.run.study,
             name=_title(frozen),
-            metrics=found,
+            metrics=found | luck.at_run,
             tags=tags,
             files=runs.artifacts(frozen.run, result, frozen.composed.overrides)
-            | {"folds.parquet": runs.parquet(frame), "report.html": _page(frozen, result, found, frame, walk_id)},
+            | {"folds.parquet": runs.parquet(frame), "report.html": _page(frozen, result, found, frame, walk_id, luck)},
             series={"curve/equity_usd": runs.equity_steps(result)},
         )
         self.store.finish(walk_id, record)
         self.store.analyze()
         self.place.beat(self.place.status() | {"status": "FINISHED"})
         page, mark = self.store.artifacts(walk_id) / "report.html", evidence.watermark(frozen.bars)
-        return Walk(walk_id, _title(frozen), frame, list(frozen.space), states, found, page, watermark=mark)
+        return Walk(walk_id, _title(frozen), frame, list(frozen.space), states, found | luck.metrics, page, watermark=mark)
 
 
 @dataclass
@@ -351,14 +353,15 @@ def _out_of_sample(result: Result, done: Sequence[Part]) -> dict[int, float]:
     return {part.number: perf.sharpe(returns[a:b]) for part, (a, b) in zip(done, pairwise(edges), strict=True)}
 
 
-def _page(frozen: Frozen, result: Result, found: Mapping[str, float], frame: pd.DataFrame, walk_id: str) -> bytes:
+def _page(frozen: Frozen, result: Result, found: Mapping[str, float], frame: pd.DataFrame, walk_id: str, luck: Luck) -> bytes:
     from mcl.report.run import RunView, run_page
 
     table = {f"fold {row.pop('fold')}": row for row in frame.to_dict("records")}
     described: dict[str, Any] = {"walk_forward": table} | frozen.run.model_dump(mode="json")
     tags = evidence.tags(frozen.run, frozen.bars)
     out = [links.run(walk_id)]
-    view = RunView(_title(frozen), described, frozen.composed.overrides, found, result, tags, walk_id, links=out)
+    shown = dict(found) | luck.metrics
+    view = RunView(_title(frozen), described, frozen.composed.overrides, shown, result, tags, walk_id, links=out, luck=luck.sentence)
     return run_page(view).encode()
 
 

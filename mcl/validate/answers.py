@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from mcl.metrics import performance as perf
 from mcl.metrics.bootstrap import Bands, resampled, reshuffled
 from mcl.metrics.cscv import Overfitting, overfitting
 from mcl.metrics.multiple import Superior, benjamini_hochberg, holm, spa, stepm
-from mcl.metrics.overfit import min_backtest_years
-from mcl.metrics.performance import SESSIONS_PER_YEAR, Floats
+from mcl.metrics.overfit import Luck, min_backtest_years
+from mcl.metrics.performance import Floats
 from mcl.metrics.trades import closed, net
 from mcl.promote.holdout import Look
 from mcl.trials import Tally
@@ -52,6 +53,10 @@ class Answers:
     look: Look
     why_no_folds: str
 
+    @cached_property
+    def luck(self) -> Luck:
+        return self.tally.luck(self.subject.metrics)
+
 
 def ask(about: Subject, settings: schema.Validation, root: Path, look: Callable[[], Look]) -> Answers:
     """All answers; the hold-out is looked at last, once, and only when `settings.holdout` allows it."""
@@ -65,7 +70,9 @@ def ask(about: Subject, settings: schema.Validation, root: Path, look: Callable[
     steps.begin("statistics")
     return Answers(
         subject=about,
-        tally=trials.tally(root, runs.placed(about.run), {trials.stored_identity(about.stored.tags): _per_session(about)}),
+        tally=trials.tally(
+            root, runs.placed(about.run), {trials.stored_identity(about.stored.tags): perf.per_session(about.metrics["sharpe"])}
+        ),
         sample=sample,
         anchored=None if why else optimise.walk_forward(sample, settings, anchored=True),
         rolling=None if why else optimise.walk_forward(sample, settings, anchored=False),
@@ -112,10 +119,10 @@ def _long_enough(a: Answers, own: dict[str, float], years: float, needed: float)
 
 
 def _luck(a: Answers, own: dict[str, float]) -> dict[str, Number]:
-    years, needed = own["sessions"] / SESSIONS_PER_YEAR, min_backtest_years(a.tally.count, own["sharpe"])
+    years, needed = perf.years(own["sessions"]), min_backtest_years(a.tally.count, own["sharpe"])
     history = perf.ratio(years, needed)
     return {
-        "deflated_sharpe": Number(a.tally.deflated(own), f"{a.tally.count} trials of {a.tally.place.family} on {a.tally.place.market}"),
+        "deflated_sharpe": Number(a.luck.deflated, a.luck.sentence),
         "sharpe_low": Number(own["sharpe_low"], f"Sharpe {own['sharpe']:.2f}, at most {own['sharpe_high']:.2f}"),
         "history_ratio": Number(history, _long_enough(a, own, years, needed)),
         "timing": Number(a.timing, "share of rotations of the positions that earn as much"),
@@ -167,7 +174,3 @@ def path_sharpes(a: Answers) -> Floats:
     """Of every path that has one."""
     ratios = [perf.sharpe(path) for path in a.paths.T] if a.paths is not None else []
     return np.array([ratio for ratio in ratios if math.isfinite(ratio)])
-
-
-def _per_session(about: Subject) -> float:
-    return about.metrics["sharpe"] / math.sqrt(SESSIONS_PER_YEAR)

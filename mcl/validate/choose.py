@@ -21,6 +21,8 @@ import pandas as pd
 
 from mcl import runs, steps, trials
 from mcl.errors import ConfigError, StoreError, nearest
+from mcl.metrics import performance as perf
+from mcl.metrics.overfit import Luck
 from mcl.search.region import plateaus
 from mcl.tracking import Store, StoredRun
 from mcl.trials import Tally
@@ -47,6 +49,11 @@ class Chosen:
         return _record(self.ranked, 0)
 
     @property
+    def luck(self) -> Luck:
+        """The deflation of the winner."""
+        return self.tally.luck({str(name): float(self.winner[name]) for name in runs.MEASURED})
+
+    @property
     def peak(self) -> dict[str, Any]:
         return _record(self.ranked, int(np.argmax(self.ranked["sharpe"].to_numpy())))
 
@@ -56,7 +63,7 @@ class Chosen:
         picked = (
             f"Trial {w['trial']} ({self._words(w)}) has the highest plateau: three in four of its {w['neighbours']} nearest trials have"
             f" a Sharpe of {w['around']:.2f} or more; its own is"
-            f" {w['sharpe']:.2f}, deflated {w['dsr']:.0%} after {self.tally.count} trials."
+            f" {w['sharpe']:.2f}, {w['dsr']:.2%} {self.luck.sentence}."
         )
         if w["trial"] == p["trial"]:
             return f"{picked} It is the peak as well."
@@ -88,7 +95,7 @@ def choose(search_id: str, constraints: Sequence[str], *, store: Store, root: Pa
     steps.begin("counting the trials")
     tally = _tally(stored, kept, store, root)
     steps.begin("deflating")
-    deflated = [tally.deflated(row) for row in kept[["sharpe", "sessions", "skew", "kurtosis"]].astype(float).to_dict("records")]  # type: ignore[arg-type]
+    deflated = [tally.deflated(row) for row in kept[list(runs.MEASURED)].astype(float).to_dict("records")]  # type: ignore[arg-type]
     ranked = kept.assign(around=around[kept.index], neighbours=counted[kept.index], dsr=deflated)
     ranked = ranked.sort_values(["around", "dsr", "trial"], ascending=[False, False, True], kind="stable").reset_index(drop=True)
     return Chosen(stored.run_id, ranked, keys, tally, len(scored) - len(kept))
@@ -128,7 +135,7 @@ def _tally(stored: StoredRun, kept: pd.DataFrame, store: Store, root: Path) -> T
         raise StoreError(f"search {stored.run_id} has no best run: nothing in it has a score", "mcl report shows why")
     where = runs.placed(runs.stored_config(store.run(best)))
     identities = kept["trial_sha256"] if "trial_sha256" in kept else kept["config_sha256"]  # the latter in searches of version 0.1
-    own = dict(zip(identities, kept["sharpe"].astype(float) / math.sqrt(252), strict=True))
+    own = dict(zip(identities, kept["sharpe"].astype(float).map(perf.per_session), strict=True))
     return trials.tally(root, where, own)
 
 

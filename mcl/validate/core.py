@@ -97,7 +97,7 @@ def _extra(a: Answers) -> dict[str, float]:
         "trials": float(a.tally.count),
         "trials_effective": n_effective(a.sample.returns),
         "trials_effective_rank": effective_rank(a.sample.returns),
-        "dsr_2014": a.tally.deflated_2014(a.subject.metrics),
+        "best_by_luck": a.luck.best_by_luck,
         "min_track_record_sessions": min_track_record(m.sharpe, m.skew, m.kurtosis),
         "break_even_ticks": stress.break_even_ticks(a.subject.result),
         "holdout_looks": float(a.look.number),

@@ -12,8 +12,8 @@ import numpy as np
 from mcl import runs, steps, trials
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import min_backtest_years, min_track_record
-from mcl.metrics.performance import SESSIONS_PER_YEAR
 from mcl.metrics.trades import closed, net
+from mcl.report.format import CREDIBLE
 from mcl.tracking import Store
 from mcl.validate import stress
 from mcl.validate.plateau import edges
@@ -104,12 +104,13 @@ def _luck(about: Subject, root: Path) -> Iterator[Finding]:
     own, m = about.metrics, perf.moments(about.result.session_returns)
     tally = trials.tally(root, runs.placed(about.run), {trials.stored_identity(about.stored.tags): m.sharpe})
     sample = f"{m.count} sessions, {tally.count} trials in the ledger"
-    deflated = tally.deflated(own)
-    if deflated < 0.95:
-        text = f"After {tally.count} trials the probability that the Sharpe of {own['sharpe']:.2f} is more than luck is {deflated:.0%}."
+    luck = tally.luck(own)
+    deflated = luck.deflated
+    if not deflated >= CREDIBLE:
+        text = f"The probability that the Sharpe of {own['sharpe']:.2f} is more than luck is {deflated:.2%}, {luck.sentence}."
         yield Finding(
             "within luck",
-            min(0.95, 1.05 - deflated),
+            0.95 if math.isnan(deflated) else min(0.95, 1.05 - deflated),
             text,
             sample,
             "judge it on the hold-out once, or collect more sessions; do not search on",
@@ -119,8 +120,8 @@ def _luck(about: Subject, root: Path) -> Iterator[Finding]:
         text = f"{needed:,.0f} sessions are needed until a Sharpe of {own['sharpe']:.2f} is above zero with 95 %; there are {m.count}."
         yield Finding("sample too short", 0.6, text, sample, "collect the missing sessions")
     years = min_backtest_years(tally.count, own["sharpe"])
-    if tally.count > 1 and years > m.count / SESSIONS_PER_YEAR:
-        there = m.count / SESSIONS_PER_YEAR
+    if tally.count > 1 and years > perf.years(m.count):
+        there = perf.years(m.count)
         text = f"{tally.count} trials without any edge show such a Sharpe by luck on less than {years:.1f} years; there are {there:.1f}."
         yield Finding("too many trials for the history", 0.5, text, sample, "use a longer history or try fewer things")
     fence = about.run.data.holdout_start

@@ -142,13 +142,8 @@ def _best(returns: Floats) -> int | None:
 
     A constant column has no ratio and is never chosen unless all are.
     """
-    present = ~np.isnan(returns)
-    count = present.sum(axis=0)
-    if not (count > 1).any():
+    enough = (~np.isnan(returns)).sum(axis=0) > 1
+    if not enough.any():
         return None
-    values = np.where(present, returns, 0.0)
-    mean = values.sum(axis=0) / np.maximum(count, 1)
-    spread = np.sqrt((np.where(present, values - mean, 0.0) ** 2).sum(axis=0) / np.maximum(count - 1, 1))
-    usable = (count > 1) & (spread > 0)
-    ratios = np.where(usable, mean / np.where(usable, spread, 1.0), -math.inf)
-    return int(ratios.argmax() if usable.any() else (count > 1).argmax())
+    ratios = perf.session_ratios(returns)
+    return int(enough.argmax() if np.isnan(ratios).all() else np.nanargmax(ratios))

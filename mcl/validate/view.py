@@ -11,6 +11,7 @@ import pandas as pd
 from mcl import evidence
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import min_backtest_years, n_effective
+from mcl.report.format import number
 from mcl.report.validation import Curve, Judged, Line, ValidationView
 from mcl.tracking import links
 from mcl.validate import stress, verdict
@@ -22,17 +23,18 @@ from mcl.validate.verdict import Row
 def view(a: Answers, rows: list[Row], run_id: str) -> ValidationView:
     about, own = a.subject, a.subject.metrics
     days = _days(about.result.session_returns.index)
+    counted = f"{a.tally.count:,} trial{'' if a.tally.count == 1 else 's'}"
     looked = f"hold-out looked at {a.look.number}×" if a.look.number else "hold-out not looked at"
     return ValidationView(
         title=about.stored.name,
-        lead=f"run {about.stored.run_id} · validation {run_id} · {a.tally.count:,} trials · {looked}",
+        lead=f"run {about.stored.run_id} · validation {run_id} · {counted} · {looked}",
         level=verdict.overall(rows),
         sentence=verdict.sentence(rows),
         synthetic=evidence.watermark(about.bars),
         rows=[Judged(r.label, r.value, r.rule, r.level, r.meaning) for r in rows],
         cards=[
             ("Sharpe", f"{own['sharpe']:.2f}", f"95 % bootstrap [{own['sharpe_low']:.2f}, {own['sharpe_high']:.2f}]"),
-            ("Deflated", f"{a.tally.deflated(own):.0%}", f"by {a.tally.count:,} trials"),
+            ("Deflated Sharpe", number(a.luck.deflated, "percent"), f"best by luck {number(a.luck.best_by_luck, 'ratio')}, {counted}"),
             ("Walk-forward", f"{a.anchored.sharpe:.2f}" if a.anchored else "n/a", "anchored, out of sample"),
             ("Hold-out", "n/a" if math.isnan(a.look.sharpe) else f"{a.look.sharpe:.2f}", looked),
             ("PBO", "n/a" if math.isnan(a.pbo.pbo) else f"{a.pbo.pbo:.0%}", "probability of overfitting"),
@@ -74,8 +76,8 @@ def _facts(a: Answers) -> list[tuple[str, Any]]:
     m = perf.moments(a.subject.result.session_returns)
     effective, needed = n_effective(a.sample.returns), min_backtest_years(a.tally.count, a.subject.metrics["sharpe"])
     return [
-        ("Trials counted", f"{a.tally.count:,} of {a.tally.place.family} on {a.tally.place.market}"),
-        ("Deflated Sharpe with the trials' own spread (2014)", f"{a.tally.deflated_2014(a.subject.metrics):.3f}"),
+        ("Deflated Sharpe", f"{number(a.luck.deflated, 'percent')}, {a.luck.sentence}"),
+        ("Best Sharpe by luck alone", number(a.luck.best_by_luck, "ratio")),
         ("Years below which so many trials show this Sharpe by luck (MinBTL)", f"{needed:.2f}"),
         ("Configurations sampled", f"{len(a.sample.points)}, as good as {effective:.1f} independent ones"),
         ("Slope of out-of-sample on in-sample Sharpe", f"{a.pbo.slope:.2f}"),

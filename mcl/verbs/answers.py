@@ -43,10 +43,12 @@ DATA = {
     "synthetic": "flag · never a market result when true",
 }
 
+DEFLATION = "text · by whose trials, which rule and when the Sharpe is deflated; empty where there is none"
 PROMISED: Mapping[str, Mapping[str, str]] = {
     "backtest": RUN
     | {
-        "metrics": "object · every metric by its flat name; null where undefined",
+        "metrics": "object · every metric by its flat name, `dsr`, `best_by_luck` and `trials_counted` as of now; null where undefined",
+        "deflation": DEFLATION,
         "report": "text? · path of the page",
         "config_sha256": "text · of what decides a result",
         "data_fingerprint": "text · of the bars",
@@ -61,14 +63,17 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
     "sweep report": SWEPT | {"best": "object? · trial, value, params, metrics, run_id", "experiment": "text? · the file of --export"},
     "compare": {
         "runs": "list · run ids",
-        "metrics": "object · only those that differ: a list in the order of the runs",
+        "metrics": "object · only those that differ: a list in the order of the runs; the deflated ones are all of now",
+        "deflation": "list · of each run, by whose trials and which rule its Sharpe is deflated",
         "p_values": "list · of a Sharpe ratio above zero, one object per run: alone, holm, benjamini_hochberg",
         "report": "text · path of the page",
     },
     "report": RUN
     | {
-        "metrics": "object · every metric by its flat name",
-        "report": "text? · path of the page",
+        "metrics": "object · every metric by its flat name, the deflated ones as of now",
+        "at_run": "object · the deflation that the run stored when it was made",
+        "deflation": DEFLATION,
+        "report": "text? · path of the page, drawn again where the trial ledger has grown since",
         "versions": "list · what was promoted from it",
         "tags": "object · what MLflow holds",
     },
@@ -88,6 +93,9 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
         "verdict": "text · pass, borderline or stop",
         "rows": "list · one object per question",
         "trials": "count · distinct trials in the ledger",
+        "deflated_sharpe": "number? · a probability, by those trials",
+        "best_by_luck": "number? · annual Sharpe that the best of them would show without any edge",
+        "deflation": DEFLATION,
         "holdout_looks": "count · how often the hold-out has been seen",
         "report": "text · path of the page",
     },
@@ -98,10 +106,16 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
         "peak": "any · the best single trial",
         "why": "any · why the winner",
         "trials": "count · distinct trials in the ledger",
+        "best_by_luck": "number? · annual Sharpe that the best of them would show without any edge",
+        "deflation": DEFLATION,
         "refused": "any · why nothing is advised",
         "ranked": "list · candidates",
     },
-    "trials": {"places": "list · strategy families by market", "newest": "list · the last rows"},
+    "trials": {
+        "places": "list · by strategy and market: distinct trials, best Sharpe, the best by luck alone, its deflated value",
+        "markets": "list · the same for all strategies of a market together",
+        "newest": "list · the last rows",
+    },
     "promote": RUN
     | {
         "name": "text · the alias",

@@ -7,6 +7,8 @@ from argparse import Namespace
 from typing import Any
 
 from mcl import config, screen, trials
+from mcl.metrics.overfit import RULE
+from mcl.metrics.performance import annual
 from mcl.tracking import Store
 
 LISTED = 10
@@ -25,6 +27,9 @@ def validate(args: Namespace) -> int:
         "verdict": done.level,
         "rows": [vars(row) for row in done.rows],
         "trials": done.answers.tally.count,
+        "deflated_sharpe": done.answers.luck.deflated,
+        "best_by_luck": done.answers.luck.best_by_luck,
+        "deflation": done.answers.luck.sentence,
         "holdout_looks": done.answers.look.number,
         "report": done.report,
     }
@@ -80,6 +85,8 @@ def select(args: Namespace) -> int:
         "peak": found.peak,
         "why": found.why,
         "trials": found.tally.count,
+        "best_by_luck": found.luck.best_by_luck,
+        "deflation": found.luck.sentence,
         "refused": found.refused,
         "ranked": rows,
     }
@@ -102,40 +109,59 @@ def _run_of(found: Any) -> str:
 
 
 def ledger(args: Namespace) -> int:
-    """`mcl trials`: what was tried, by strategy and market; one place in full with --family."""
+    """`mcl trials`: what was tried, by strategy and market and by whole market; one strategy in full with --family."""
     found = trials.rows(config.root())
     if args.family:
         found = found[found["family"] == args.family]
-    groups = [
-        _group(trials.Place(str(family), str(market)), rows) for (family, market), rows in found.groupby(["family", "market"], sort=True)
-    ]
+    pairs = found[["family", "market"]].drop_duplicates().sort_values(["family", "market"])
+    families = [_counted(trials.Place(str(family), str(market))) for family, market in pairs.itertuples(index=False)]
+    markets = [_counted(trials.Place(trials.EVERY, str(market))) for market in pairs["market"].drop_duplicates().sort_values()]
     newest: list[dict[str, Any]] = found.iloc[::-1].head(args.limit).to_dict("records")  # type: ignore[assignment]
-    columns = ["strategy", "market", "trials", "rows", "searched", "by hand", "no score", "best Sharpe", "best by luck"]
-    screen.answer({"places": groups, "newest": newest}, lambda: _trials(columns, groups, newest))
+    screen.answer({"places": families, "markets": markets, "newest": newest}, lambda: _trials(families, markets, newest))
     return 0
 
 
-def _group(where: trials.Place, rows: Any) -> dict[str, Any]:
-    tally = trials.tally(config.root(), where)
-    longest = int(rows["observations"].max()) if len(rows) else 0
-    return {
+def _counted(where: trials.Place) -> dict[str, Any]:
+    """The distinct trials of a place, and the deflation of its best one by them."""
+    found = trials.rows(config.root(), where)
+    each = trials.distinct(found)
+    best = each.sort_values("sharpe", kind="stable").dropna(subset=["sharpe"]).tail(1)
+    facts = {
         "family": where.family,
         "market": where.market,
-        "trials": tally.count,
-        "rows": len(rows),
-        "searched": int((rows["kind"] == "search").sum()),
-        "by_hand": int((rows["kind"] == "hand").sum()),
-        "no_score": int((rows["state"] != "COMPLETE").sum()),
-        "best_sharpe": float(rows["sharpe"].max()) * math.sqrt(252),
-        "best_by_luck": tally.threshold(longest) * math.sqrt(252) if longest > 1 else math.nan,
+        "trials": len(each),
+        "rows": len(found),
+        "searched": int((found["kind"] == "search").sum()),
+        "by_hand": int((found["kind"] == "hand").sum()),
+        "no_score": int((found["state"] != "COMPLETE").sum()),
+    }
+    if not len(best):
+        return facts | {"best_sharpe": math.nan, "best_by_luck": math.nan, "deflated_sharpe": math.nan, "best_run": "", "deflation": ""}
+    row = best.iloc[0]
+    measured = {"sharpe": annual(row["sharpe"]), "sessions": row["observations"], "skew": row["skew"], "kurtosis": row["kurtosis"]}
+    luck = trials.tally(config.root(), where).luck(measured)
+    return facts | {
+        "best_sharpe": measured["sharpe"],
+        "best_by_luck": luck.best_by_luck,
+        "deflated_sharpe": luck.deflated,
+        "best_run": row["run_id"],
+        "deflation": luck.sentence,
     }
 
 
-def _trials(columns: list[str], groups: list[dict[str, Any]], newest: list[dict[str, Any]]) -> None:
-    if not groups:
+COUNTED = ("trials", "rows", "searched", "by_hand", "no_score", "best_sharpe", "best_by_luck", "deflated_sharpe")
+COLUMNS = ("trials", "rows", "searched", "by hand", "no score", "best Sharpe", "best by luck", "deflated")
+
+
+def _trials(families: list[dict[str, Any]], markets: list[dict[str, Any]], newest: list[dict[str, Any]]) -> None:
+    if not families:
         screen.say("nothing has been tried yet: mcl backtest and mcl sweep write the ledger")
         return
-    screen.table("trial ledger", columns, [[_short(v) if isinstance(v, float) else v for v in g.values()] for g in groups], left=2)
+    for title, heads, groups in (("strategies", ("family", "market"), families), ("markets, all strategies", ("market",), markets)):
+        cells = [[*(group[head] for head in heads), *map(_cell, (group[name] for name in COUNTED))] for group in groups]
+        columns = [head.replace("family", "strategy") for head in heads]
+        screen.table(title, [*columns, *COLUMNS], cells, left=len(heads))
+    screen.say(f"the best Sharpe of each is deflated by all trials of its row (rule: {RULE})")
     rows = [
         [r["at"].strftime("%Y-%m-%d %H:%M"), r["family"], r["kind"], r["state"], r["reason"], r["run_id"][:12], _year(r["sharpe"])]
         for r in newest
@@ -143,8 +169,12 @@ def _trials(columns: list[str], groups: list[dict[str, Any]], newest: list[dict[
     screen.table(f"the newest {len(rows)}", ["UTC", "strategy", "kind", "state", "reason", "run", "Sharpe"], rows, left=6)
 
 
+def _cell(value: Any) -> Any:
+    return _short(value) if isinstance(value, float) else value
+
+
 def _year(ratio: float) -> str:
-    return _short(ratio * math.sqrt(252))
+    return _short(annual(ratio))
 
 
 def _short(value: float) -> str:

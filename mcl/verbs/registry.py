@@ -91,7 +91,7 @@ def _row(entry: Any) -> dict[str, Any]:
         "by": tags.get("by", ""),
         "why": tags.get("why", ""),
         "synthetic": tags.get("synthetic") == "true",
-        "metrics": {name: entry.metrics.get(name) for name in headline} | {"deflated_sharpe": entry.provenance.get("deflated_sharpe")},
+        "metrics": {name: entry.metrics.get(name) for name in headline} | _deflation(entry),
         "gates": tags.get("gates", ""),
         "waived": {gate["name"]: gate["waived"] for gate in entry.gates if gate.get("waived")},
         "live": {
@@ -109,16 +109,28 @@ def _row(entry: Any) -> dict[str, Any]:
     }
 
 
+def _deflation(entry: Any) -> dict[str, Any]:
+    """By today's trial ledger, and as it was when the version was promoted; version 0.1 kept the latter elsewhere."""
+    luck, facts = entry.luck(config.root()), entry.provenance
+    then = facts.get("at_promotion", facts)
+    found = {"deflated_sharpe": None, "best_by_luck": None, "deflation": "", "deflated_sharpe_at_promotion": then.get("deflated_sharpe")}
+    if luck is None:
+        return found
+    return found | {"deflated_sharpe": luck.deflated, "best_by_luck": luck.best_by_luck, "deflation": luck.sentence}
+
+
 def _listed(found: list[dict[str, Any]]) -> None:
     if not found:
         screen.say("nothing is promoted yet: mcl promote RUN_ID --to paper")
         return
-    columns = ["v", "names", "strategy", "stage", "Sharpe", "95 %", "net USD", "drawdown", "gates", "promoted"]
+    columns = ["v", "names", "strategy", "stage", "Sharpe", "95 %", "deflated", "net USD", "drawdown", "gates", "promoted"]
     screen.table("registry", columns, [_cells(row) for row in found], left=4)
     if lived := [row for row in found if row["live"]["sessions"]]:
         columns = ["v", "names", "sessions", "net USD", "slippage", "assumed", "audit", "expected band"]
         screen.table("live record", columns, [_lived_cells(row) for row in lived], left=2)
         screen.say("slippage in ticks per contract · mcl registry report NAME shows the live curve in its band")
+    for sentence in dict.fromkeys(row["metrics"]["deflation"] for row in found if row["metrics"]["deflation"]):
+        screen.say(sentence)
     for row in found:
         for name, why in row["waived"].items():
             screen.say(f"version {row['version']}: gate {name} waived: {why}")
@@ -129,13 +141,16 @@ def _listed(found: list[dict[str, Any]]) -> None:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
+    from mcl.report.format import number
+
     measured, names = row["metrics"], ", ".join(row["aliases"]) or "–"
     head = [str(row["version"]), names, row["strategy"] + (" *" if row["synthetic"] else ""), row["stage"]]
     if not row["intact"]:
-        return [*head, "ALTERED", *[""] * 5]
+        return [*head, "ALTERED", *[""] * 6]
     low, mid, high = (_number(measured[name]) for name in ("sharpe_low", "sharpe", "sharpe_high"))
     waived = f", {len(row['waived'])} waived" if row["waived"] else ""
-    numbers = [mid, f"{low} … {high}", f"{measured['net_pnl_usd']:,.0f}", f"{100 * measured['max_drawdown_frac']:.1f} %"]
+    deflated = "n/a" if measured["deflated_sharpe"] is None else number(measured["deflated_sharpe"], "percent")
+    numbers = [mid, f"{low} … {high}", deflated, f"{measured['net_pnl_usd']:,.0f}", f"{100 * measured['max_drawdown_frac']:.1f} %"]
     return [*head, *numbers, row["gates"] + waived, row["promoted_at"][:16].replace("T", " ")]
 
 
@@ -194,6 +209,7 @@ def _view(name: str, entry: Any) -> Any:
         outside=left is not None,
         sessions=[_lived(session) for session in record.sessions],
         drawdown=record.drawdown,
+        luck=entry.luck(config.root()),
         band=None if band is None else (band.low, band.median, band.high, band.drawdown),
         gates=entry.gates,
         facts=facts,

@@ -34,17 +34,20 @@ def backtest(args: Namespace) -> int:
     from mcl.metrics.undefined import reasons
 
     done = runs.backtest(run, store=Store(), root=config.root(), overrides=composed.overrides)
+    shown = done.metrics | done.luck.metrics
     data = {
         "run_id": done.run_id,
-        "metrics": done.metrics | done.luck,
-        "undefined": reasons(done.metrics | done.luck),
+        "metrics": shown,
+        "undefined": reasons(shown),
+        "deflation": done.luck.sentence,
         "report": done.report,
         "config_sha256": done.tags["config_sha256"],
         "data_fingerprint": done.bars.fingerprint,
         "synthetic": done.bars.synthetic,
         "own_code_reads": done.tags.get("own_code_reads", ""),
     }
-    screen.answer(data, lambda: _show_run(runs.name(run, done.bars), done.metrics | done.luck, done.tags, done.run_id, done.report))
+    name = runs.name(run, done.bars)
+    screen.answer(data, lambda: _show_run(name, shown, done.tags, done.run_id, done.report, done.luck.sentence))
     if args.show and done.report:
         webbrowser.open(done.report.as_uri())
     return 0
@@ -77,23 +80,25 @@ def compare(args: Namespace) -> int:
     from mcl.report.compare import compare_page, p_values
 
     views = [_view(run, _versions(store, run.run_id)) for run in steps.each("reading the runs", stored)]
+    metrics = [view.metrics for view in views]
     steps.begin("drawing the page")
     page = config.root() / "mlruns" / "compare" / ("-".join(run.run_id[:8] for run in stored) + ".html")
     write_whole(page, compare_page(views).encode())
-    shared = [name for name in stored[0].summary if all(name in run.summary for run in stored)]
-    values = {name: [run.metrics[name] for run in stored] for name in shared}
+    shared = [name for name in metrics[0] if all(name in other for other in metrics)]
+    values = {name: [other[name] for other in metrics] for name in shared}
     differing = {name: each for name, each in values.items() if not all(same(each[0], one) for one in each)}
     names = ("alone", "holm", "benjamini_hochberg")
-    judged = [dict(zip(names, each, strict=True)) for each in p_values([run.summary for run in stored])]
+    judged = [dict(zip(names, each, strict=True)) for each in p_values(metrics)]
     data = {"runs": [run.run_id for run in stored], "metrics": differing, "p_values": judged, "report": page}
-    screen.answer(data, lambda: _comparison(stored, judged, page))
+    data["deflation"] = [view.luck for view in views]
+    screen.answer(data, lambda: _comparison(stored, views, judged, page))
     return 0
 
 
-def _comparison(stored: list[StoredRun], judged: list[dict[str, float]], page: Path) -> None:
+def _comparison(stored: list[StoredRun], views: Sequence[Any], judged: list[dict[str, float]], page: Path) -> None:
     from mcl.report.format import metric_rows
 
-    columns = [{label: text for label, text, _ in metric_rows(run.summary)} for run in stored]
+    columns = [{label: text for label, text, _ in metric_rows(view.metrics)} for view in views]
     ids = [run.run_id[:8] for run in stored]
     screen.table("comparison", ["metric", *ids], [[k, *(c.get(k, "") for c in columns)] for k in columns[0]])
     rows = [[name.replace("_", "-"), *(f"{each[name]:.4g}" for each in judged)] for name in judged[0]]
@@ -101,6 +106,8 @@ def _comparison(stored: list[StoredRun], judged: list[dict[str, float]], page: P
     configs = [config.flatten(json.loads(run.file("config.json"))) for run in stored]
     keys = sorted({k for c in configs for k in c if len({str(o.get(k)) for o in configs}) > 1})
     screen.table("configuration differences", ["key", *ids], [[k, *(c.get(k) for c in configs)] for k in keys])
+    for sentence in dict.fromkeys(view.luck for view in views if view.luck):
+        screen.say(sentence)
     screen.say(f"page {page}")
 
 
@@ -109,17 +116,20 @@ def _view(run: StoredRun, versions: Sequence[StoredVersion]) -> Any:
 
     import pandas as pd
 
+    from mcl import runs
     from mcl.report.compare import CompareView, Held
     from mcl.tracking import links
 
     bars = pd.read_parquet(io.BytesIO(run.file("data/equity.parquet")), columns=["close_time", "position"])
     times = pd.DatetimeIndex(bars["close_time"]).as_unit("ns").asi8
     sessions = pd.read_parquet(io.BytesIO(run.file("data/sessions.parquet"))).set_index("session")["equity_usd"]
+    luck = runs.luck_of(run, config.root())
     return CompareView(
         run_id=run.run_id,
         name=run.name,
         config=json.loads(run.file("config.json")),
-        metrics=run.summary,
+        metrics=runs.today(run, luck),
+        luck=luck.sentence if luck else "",
         equity=sessions,
         synthetic=run.tags.get("synthetic") == "true",
         notes=run.tags.get("watermark", ""),
@@ -149,18 +159,22 @@ def _page_of(run: StoredRun) -> list[Any]:
 
 
 def report(args: Namespace) -> int:
+    from mcl import runs
+
     store = Store()
     run = _finished(store.run(args.run_id))
     versions = [_called(version) for version in _versions(store, run.run_id)]
-    page = run.artifacts / "report.html"
-    shown = page if page.is_file() else None
+    luck = runs.luck_of(run, config.root())
+    shown = runs.page_of_today(run, luck, config.root())
     drawn = _pictures(run, shown, Path(args.png)) if args.png else []
-    data: dict[str, Any] = {"run_id": run.run_id, "metrics": run.summary, "report": shown, "versions": versions, "tags": run.tags}
+    metrics, said = runs.today(run, luck), luck.sentence if luck else ""
+    data: dict[str, Any] = {"run_id": run.run_id, "metrics": metrics, "report": shown, "versions": versions, "tags": run.tags}
+    data |= {"deflation": said, "at_run": runs.that_day(run)}
     if args.png:
         data["pictures"] = drawn
 
     def told() -> None:
-        _show_run(run.name, run.summary, run.tags, run.run_id, shown)
+        _show_run(run.name, metrics, run.tags, run.run_id, shown, said)
         if versions:
             screen.say(f"promoted as {'; '.join(versions)} · mcl registry")
         for picture in drawn:
@@ -179,20 +193,42 @@ def _pictures(run: StoredRun, page: Path | None, folder: Path) -> list[Path]:
 
 
 def runs(args: Namespace) -> int:
+    from mcl.runs import today
+
     listable = Store().in_study(args.study, tops=True)
     found = [run for run in listable if args.alias in (None, run.tags.get("mcl.alias"))][: args.limit]
-    rows = [[run.run_id[:12], run.tags.get("mcl.kind", ""), run.name, run.status, _sharpe(run)] for run in found]
-    listed = [{"run_id": r.run_id, "name": r.name, "kind": r.tags.get("mcl.kind"), "status": r.status, "metrics": r.summary} for r in found]
-    screen.answer({"runs": listed}, lambda: screen.table(f"study {args.study}", ["run", "kind", "name", "status", "Sharpe"], rows, left=4))
+    shown = [today(run, _luck(run)) for run in found]
+    listed = [
+        {"run_id": run.run_id, "name": run.name, "kind": run.tags.get("mcl.kind"), "status": run.status, "metrics": metrics}
+        for run, metrics in zip(found, shown, strict=True)
+    ]
+    rows = [
+        [run.run_id[:12], run.tags.get("mcl.kind", ""), run.name, run.status, *_ratio_cells(metrics)]
+        for run, metrics in zip(found, shown, strict=True)
+    ]
+    columns = ["run", "kind", "name", "status", "Sharpe", "deflated", "trials"]
+    screen.answer({"runs": listed}, lambda: screen.table(f"study {args.study}", columns, rows, left=4))
     return 0
 
 
-def _sharpe(run: StoredRun) -> str:
-    """Of the run itself, or of the best below it."""
+def _luck(run: StoredRun) -> Any:
+    """The deflation of a run by today's trial ledger; None where its files are gone: a list shows the others all the same."""
+    from mcl.runs import luck_of
+
+    with suppress(StoreError):
+        return luck_of(run, config.root())
+    return None
+
+
+def _ratio_cells(metrics: dict[str, float]) -> list[str]:
+    """Of the run itself with its deflation of today, or of the best below it."""
     from mcl.report.format import number
 
-    value = run.summary.get("sharpe", run.summary.get("best_sharpe"))
-    return "–" if value is None else number(value, "ratio")
+    def text(name: str, style: str) -> str:
+        return number(metrics[name], style) if name in metrics else "–"
+
+    own = "sharpe" if "sharpe" in metrics else "best_sharpe"
+    return [text(own, "ratio"), text("dsr", "percent"), text("trials_counted", "count")]
 
 
 def ui(args: Namespace) -> int:
@@ -251,13 +287,15 @@ def _show_config(raw: dict[str, Any]) -> int:
     return 0
 
 
-def _show_run(title: str, metrics: dict[str, float], tags: dict[str, str], run_id: str, page: Path | None) -> None:
+def _show_run(title: str, metrics: dict[str, float], tags: dict[str, str], run_id: str, page: Path | None, deflation: str) -> None:
     from mcl.metrics.undefined import reasons
     from mcl.report.format import metric_rows
 
     why = reasons(metrics)
     rows = [[label, f"{text}: {why[name]}" if name in why else text] for label, text, name in metric_rows(metrics)]
     screen.table(title, ["metric", "value"], rows)
+    if deflation:
+        screen.say(deflation)
     if tags.get("watermark"):
         screen.say(tags["watermark"])
     if tags.get("own_code_reads"):

@@ -73,11 +73,14 @@ def _walked(walk: Any) -> int:
 
 
 def _best(swept: Any) -> dict[str, Any] | None:
-    """The winner with the metrics of its run: what the trial ledger knew of it (`dsr`) stands beside what was simulated."""
+    """The winner with the metrics of its run and its deflation by the trial ledger of now."""
     best: dict[str, Any] | None = swept.best
     if not best or not best["run_id"]:
         return best
-    return best | {"metrics": best["metrics"] | Store().run(best["run_id"]).summary}
+    from mcl import runs
+
+    stored = Store().run(best["run_id"])
+    return best | {"metrics": best["metrics"] | runs.today(stored, runs.luck_of(stored, config.root()))}
 
 
 def estimate(overrides: list[str]) -> int:
@@ -143,7 +146,7 @@ def report(args: Namespace) -> int:
 def _tables(swept: Any) -> None:
     for title, columns, rows in swept.tables():
         screen.table(title, columns, rows)
-    for sentence in swept.advice():
+    for sentence in filter(None, (swept.deflation, *swept.advice())):
         screen.say(f"{sentence}.")
     if swept.best and swept.best.get("experiment"):
         screen.say(f"winner written to {swept.best['experiment']}")

@@ -17,7 +17,8 @@ import pytest
 
 from mcl.engine.result import Result, changes
 from mcl.metrics import summary
-from mcl.metrics.overfit import expected_maximum
+from mcl.metrics.overfit import Luck, luck
+from mcl.metrics.performance import per_session
 from mcl.report.audit import session_page
 from mcl.report.compare import CompareView, Held, compare_page
 from mcl.report.detail import opened
@@ -87,6 +88,12 @@ def trials(n: int = 40) -> pd.DataFrame:
     return frame
 
 
+def deflated(frame: pd.DataFrame, count: int) -> Luck:
+    """The deflation of the best trial among `count`, of which the frame has the ratios."""
+    best = frame.loc[frame["sharpe"].idxmax(), ["sharpe", "sessions", "skew", "kurtosis"]].astype(float).to_dict()
+    return luck(frame["sharpe"].map(per_session), count, best, "ema_cross on a market", "2026-01-02 03:04")
+
+
 def compared(month: Result, **changes: Any) -> list[CompareView]:
     metrics = summary(month)
     other = metrics | {"sharpe": metrics["sharpe"] + 1, "max_drawdown_usd": metrics["max_drawdown_usd"] - 5}
@@ -102,7 +109,7 @@ def pages(month: Result, make_view: MakeView) -> dict[str, str]:
     return {
         "run": run_page(make_view(month)),
         "compare": compare_page(compared(month)),
-        "sweep": sweep_page(trials(), "sharpe", "maximize", "search", synthetic=""),
+        "sweep": sweep_page(trials(), "sharpe", "maximize", "search", synthetic="", luck=deflated(trials(), 60)),
         "session": session_page(decisions, fills, decisions.head(0), {"account": "DU1", "latency": {"p50": 1.5}}, title="paper"),
     }
 
@@ -280,15 +287,19 @@ def test_maps_of_trades_and_drawdown_and_of_every_pair() -> None:
 
 def test_the_deflated_view_shows_what_luck_would() -> None:
     frame = trials()
-    figures = Document(sweep_page(frame, "sharpe", "maximize", "s")).figures
+    found = deflated(frame, 60)
+    page = sweep_page(frame, "sharpe", "maximize", "s", luck=found)
+    figures = Document(page).figures
+    assert found.sentence in page
     scored = frame.loc[frame["state"] == "COMPLETE", "sharpe"]
     chance, best = (line["x0"] for line in figures["chart-luck"]["layout"]["shapes"])
     assert best == scored.max()
-    assert chance == pytest.approx(scored.std() * expected_maximum(40))
+    assert chance == pytest.approx(found.best_by_luck)
     by_luck = figures["chart-history"]["data"][2]["y"]
-    assert by_luck[0] == 0
+    assert by_luck[0] == pytest.approx(found.best_of(21))  # twenty came before this search
     assert by_luck[-1] == pytest.approx(chance)
-    assert "chart-luck" not in Document(sweep_page(frame, "trades", "maximize", "s")).figures
+    assert "chart-luck" not in Document(sweep_page(frame, "trades", "maximize", "s", luck=found)).figures
+    assert "chart-luck" not in Document(sweep_page(frame, "sharpe", "maximize", "s")).figures
 
 
 def test_plateau_and_parallel_coordinates() -> None:

@@ -18,8 +18,9 @@ import pytest
 
 from mcl import trials
 from mcl.errors import StoreError
-from mcl.metrics.overfit import dsr_2012, null_variance
+from mcl.metrics.overfit import RULE, dsr_2012, null_variance
 from mcl.metrics.performance import moments
+from mcl.report.format import metric
 from mcl.trials import Place, Tally, Trial, append, beyond, distinct, matrix, place, rows, tally
 
 HERE = Place("ema_cross", "MCL synthetic zero_edge 7")
@@ -186,7 +187,7 @@ def test_a_damaged_part_is_an_error_and_not_a_lower_count(tmp_path: Path) -> Non
         tally(tmp_path, HERE)
 
 
-def test_the_deflated_ratio_falls_with_every_trial_and_knows_both_conventions() -> None:
+def test_the_deflated_ratio_falls_with_every_trial() -> None:
     measured = {"sharpe": 2.0, "sessions": 500.0, "skew": 0.0, "kurtosis": 3.0}
     rng = np.random.default_rng(1)
 
@@ -198,7 +199,18 @@ def test_the_deflated_ratio_falls_with_every_trial_and_knows_both_conventions() 
     wide = of(100, 1.0)  # trials from excellent to ruinous
     ratio = 2.0 / math.sqrt(252)
     assert wide.deflated(measured) == dsr_2012(ratio, 500, 0.0, 3.0, trials=100, trial_variance=null_variance(500))
-    assert wide.deflated_2014(measured) == dsr_2012(ratio, 500, 0.0, 3.0, trials=100, trial_variance=float(np.var(wide.known, ddof=1)))
     alike = of(100, 0.001)
-    assert alike.deflated(measured) == alike.deflated_2014(measured)
-    assert math.isnan(of(1, 1.0).deflated_2014(measured)) is False  # one trial needs no deflation
+    assert alike.deflated(measured) == dsr_2012(ratio, 500, 0.0, 3.0, trials=100, trial_variance=float(np.var(alike.known, ddof=1)))
+    assert of(1, 1.0).luck(measured).best_by_luck == 0  # one trial needs no deflation
+
+
+def test_a_deflation_names_its_trials_its_rule_and_its_moment() -> None:
+    tally = Tally(HERE, {"a": 0.1, "b": 0.05, "c": -0.02})
+    found = tally.luck({"sharpe": 2.0, "sessions": 250.0, "skew": 0.0, "kurtosis": 3.0})
+    assert found.sentence.startswith(f"deflated by 3 trials of ema_cross on MCL synthetic zero_edge 7 (rule: {RULE}, counted at 20")
+    assert found.best_by_luck == pytest.approx(tally.threshold(250) * math.sqrt(252)) == pytest.approx(found.best_of(3))
+    assert found.metrics == {"dsr": found.deflated, "trials_counted": 3.0, "best_by_luck": found.best_by_luck}
+    assert set(found.at_run) == {"dsr_at_run", "trials_at_run"}
+    assert [metric(name).better for name in ("dsr", *found.at_run)] == [1, 0, 0]  # who ranks ranks by today's
+    undefined = Tally(HERE, {"a": math.nan}).luck({"sharpe": math.nan, "sessions": 250.0, "skew": math.nan, "kurtosis": math.nan})
+    assert math.isnan(undefined.deflated)
