@@ -109,6 +109,7 @@ def machine(folder: Path) -> Iterator[Machine]:
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=30)
         _detach(disk)
+        image.unlink()  # pytest keeps the folders of three runs
 
 
 def _lay(root: Path) -> None:
