@@ -20,6 +20,7 @@ from mcl.promote.deploy import Deployable
 from mcl.strategy import build
 
 NS = 1_000_000_000
+ANSWER_SEC = (0.2, 1.0)  # after which every order and every cancel is served
 MINUTE_NS = 60 * NS
 HISTORY, PLAYED = 120, 40
 OPENS_NS = calendar.ns_of(calendar.from_day(20458), 18)  # the evening before 2026-01-06
@@ -46,11 +47,8 @@ class World:
     habits: Habits
 
     def duty(self, folder: Path) -> Duty:
-        broker = schema.Broker(
-            timeout_sec=0.5,
-            reconnect={"first_sec": 0.01, "longest_sec": 0.1, "heartbeat_sec": 0.3, "compare_sec": 0.1},
-            order=self.order,
-        )
+        """As `ib_paper` has it: its guards and its time-outs."""
+        broker = schema.Broker(guards=schema.Guards().model_dump(), order=self.order)
         deployed = Deployable("soak", 1, "none", self.run, {}, "none", folder, "paper", np.empty(0))
         return Duty(deployed, build(self.run.strategy), broker, folder)
 
@@ -64,18 +62,21 @@ def world(seed: int, played: int = PLAYED) -> World:
         bars.rows(0, HISTORY), int(bars.session[-1]), CONTRACT, 0.0, int(bars.close_time[-1]), played, stored=bars.rows(0, HISTORY + played)
     )
     kills = tuple(
-        sorted((luck.uniform(0.0, 0.6), luck.choice(("runner", "runner", "server"))) for _ in range(luck.choice((0, 0, 1, 1, 2, 3))))
+        sorted((luck.uniform(0.0, 20.0), luck.choice(("runner", "runner", "server"))) for _ in range(luck.choice((0, 0, 1, 1, 2, 3))))
     )
     words = tuple((luck.randrange(PLAYED), luck.choice(WORDS)) for _ in range(luck.choice((0, 0, 0, 1, 2))))
     faults = tuple(_fault(luck) for _ in range(luck.choice((0, 1, 1, 2, 3))))
     order, habits = _order(luck)
-    return World(seed, tape, bars, stage, run, faults, kills, words, luck.choice(("adopt", "flatten")), order, habits)
+    cure = luck.choice(("adopt", "flatten"))
+    if cure == "flatten" or "flatten" in {word for _, word in words}:
+        habits = Habits()  # who closes waits for the rest of the quantity, and a market in lock-step for who closes
+    return World(seed, tape, bars, stage, run, faults, kills, words, cure, order, habits)
 
 
 def _order(luck: random.Random) -> tuple[venue.OrderStyle, Habits]:
     """Every other seed trades at the market as the backtest assumes; the others by limits, some in a market with little at its best price."""
     kind = luck.choice(("market", "market", "marketable_limit", "limit"))
-    style = {"collar_ticks": luck.choice((1.0, 10.0)), "offset_ticks": luck.choice((0.0, 3.0)), "ttl_sec": luck.choice((0.02, 0.1))}
+    style = {"collar_ticks": luck.choice((1.0, 10.0)), "offset_ticks": luck.choice((0.0, 3.0)), "ttl_sec": luck.choice((0.5, 2.0))}
     thin = kind != "market" and luck.random() < 0.5
     return venue.OrderStyle(kind=kind, fallback=luck.choice(("market", "none")), **style), Habits(top_size=1 if thin else 0)
 

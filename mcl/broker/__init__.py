@@ -164,21 +164,28 @@ class Broker(Protocol):
         break, the time between two orders) does not forbid it."""
 
     async def trade_to(self, pinned: Pinned, goal: Goal, ref: str, admitted: bool = False) -> tuple[Fill, ...]:
-        """Make the position equal to `goal`; returns the fills of the one market order that this took (often none).
+        """Make the position equal to `goal`; returns the fills of the orders that this took (often none).
 
-        The difference counts executions, not order states. When a trade happens (or the position has no protection yet) the
-        protective stop and take-profit of the old position are cancelled and new ones are placed, good till cancelled, as a
-        one-cancels-all pair. Their levels follow the engine: distances from the average entry when risk is opened or added, the
-        old levels otherwise. An unchanged position keeps its levels; orders that are gone are placed again. A position that
-        cannot be protected is closed, then BrokerError. `ref` is unique per decision and is refused the second time. `admitted`: the
-        guards were asked before, and the order is one for the market whatever the configured kind is.
+        The difference counts executions, not order states. The stop and take-profit are good till cancelled and cancel each other.
+        An order that closes joins them, so that a position is never without; a reversal closes, then opens with new ones. What is
+        added or reduced changes those that work. Their levels follow the engine: distances from the average entry when risk is
+        opened or added, the old levels otherwise. An unchanged position keeps its levels; orders that are gone are placed again. A
+        position whose protection is refused is closed, then BrokerError. GuardError: nothing was opened or added; the half of a
+        reversal that closes was sent. `ref` is unique per decision and is refused the second time. `admitted`: the guards were asked
+        before, and the order is one for the market whatever the configured kind is.
         """
+
+    async def close_out(self, pinned: Pinned, ref: str) -> int:
+        """End with nothing held and no order of this client; returns how many orders were cancelled. No guard is asked.
+
+        Uncertain: it is not known whether that is so; to be asked again on a new connection.
+        """
+
+    def retire(self, why: str) -> None:
+        """Take this object's permit away: from now on nothing leaves it, whatever of it still runs."""
 
     async def open_orders(self) -> tuple[WorkingOrder, ...]:
         """All working orders of this account, those of other clients included."""
-
-    async def cancel_all(self) -> None:
-        """Cancel every working order of this account that this client may cancel, and wait until they are gone."""
 
     async def standing(self) -> Standing:
         """Everything that can be held against a journal."""
@@ -197,6 +204,9 @@ class Broker(Protocol):
 
     def check(self) -> None:
         """BrokerError with the reason when no order may leave."""
+
+    def verify(self) -> None:
+        """Raises what the handling of a message of the broker has failed with: Uncertain with its text, or a Halt."""
 
     def working(self) -> tuple[WorkingOrder, ...]:
         """The working orders as last heard of, without asking."""

@@ -6,7 +6,7 @@
 | R2 account | every managed account is paper, ours is managed; asked again on every order | `check_account` |
 | R3 product | the pinned contract with the market's multiplier, tick, currency and last trade date | `check_product`, `Gate` |
 | R4, R5 size | contracts of one order; position with everything that works | `Gate` |
-| R6 loss | of the session, by the broker's net liquidation: everything is closed | `Gate.lost_too_much`, supervisor |
+| R6 loss | of the session, by the broker's net liquidation: everything is closed, nothing is opened | `Gate.lost_too_much`, supervisor |
 | R7 collar | every limit and trigger near the last price | `Gate.collar` |
 | R8 rate | between orders, in an hour, in a day; 45 messages a second by the library | `Gate` |
 | R9 duplicates | a reference is sent once | journal, `Ledger.used`, search by reference after a restart |
@@ -27,14 +27,16 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mcl import calendar, schema
 from mcl.broker import Pinned
+from mcl.broker.worth import Worth
 from mcl.errors import DataError, GuardError, Halt, nearest
 from mcl.market import Contract, Instrument
 from mcl.network import is_loopback
@@ -43,6 +45,7 @@ PAPER_PORTS = {7497: "TWS", 4002: "IB Gateway"}
 LIVE_PORTS = {7496: "TWS", 4001: "IB Gateway"}
 MONEY_VARIABLE = "MCL_LIVE"  # "1" in the environment is one of the three locks of live money
 MAX_SERVER_VERSION = 178  # the newest that ib_async 2.1.0 decodes rightly; it does not check
+CLOCK_LIMIT_SEC = 10.0
 NS = calendar.NS
 _PAPER_ACCOUNT = re.compile(r"D[UFI][A-Z]?\d+")  # live accounts start with U, F or I
 RESETS = ((0, 15, 1, 45), (23, 45, 24, 0))  # New York, hour and minute: the broker's nightly reset, the usual restart of a TWS
@@ -91,6 +94,17 @@ def check_locks(config: schema.Broker, name: str, stage: str) -> None:
         raise GuardError(f"live money needs {'; '.join(missing)}", "broker=ib_paper trades the same version on paper")
 
 
+def check_reach(limits: schema.Guards, max_position: int, max_order: int) -> None:
+    """Before a session: the guards let the largest position be opened that the version may want, else it could never turn around."""
+    largest = min(max_position, max_order)
+    for name, most, wanted in (("max_position", limits.max_position, max_position), ("max_order", limits.max_order, largest)):
+        if most is not None and most < wanted:
+            raise GuardError(
+                f"the version may open {wanted} contracts at once, broker.guards.{name}={most} would refuse them and every turn to them",
+                f"broker.max_contracts={most} makes its position smaller",
+            )
+
+
 def check_account(account: str, managed: Sequence[str], money: str = "paper") -> None:
     """After the log-in: every account that this connection can reach is of the configured money, and ours is among them."""
     live = [name for name in managed if not _PAPER_ACCOUNT.fullmatch(name)]
@@ -100,6 +114,21 @@ def check_account(account: str, managed: Sequence[str], money: str = "paper") ->
         raise GuardError(f"account {account} is a paper account; live money is not traded on it")
     if account not in managed:
         raise GuardError(f"broker.account={account} is not managed by this connection; {nearest(account, managed)}")
+
+
+def check_currency(own: Worth) -> None:
+    """The limits are in USD: an account in another currency has to tell its rate."""
+    if own.base not in ("", "USD") and math.isnan(own.rate):
+        raise GuardError(
+            f"the account is kept in {own.base} and tells no rate of USD, which the limits are in",
+            "hold some USD in it, then it does",
+        )
+
+
+def check_clock(away_sec: float) -> None:
+    if not abs(away_sec) <= CLOCK_LIMIT_SEC:
+        limit = f"at most {CLOCK_LIMIT_SEC:.0f} s are safe"
+        raise GuardError(f"this machine's clock and the broker's differ by {abs(away_sec):.0f} s; {limit}")
 
 
 def check_version(server_version: int) -> None:
@@ -169,7 +198,31 @@ class Proposal(NamedTuple):
     @property
     def opens(self) -> bool:
         after = self.held + self.quantity
-        return abs(after) > abs(self.held) or after * self.held < 0
+        return not (abs(after) <= abs(self.held) and after * self.held >= 0)
+
+
+@dataclass
+class GateHistory:
+    """What the guards count over a session, as its journal tells it: a restart changes nothing of it."""
+
+    start_usd: float = math.nan  # net liquidation at its beginning
+    rejects: int = 0  # in a row
+    sent: dict[str, tuple[int, ...]] = field(default_factory=dict)  # by reference: the broker's clock at each of its orders
+    fills: Counter[str] = field(default_factory=Counter)  # executions by reference
+    unknown: str = ""
+
+    def ordered(self, ref: str, body: dict[str, Any]) -> None:
+        """Written down, and perhaps sent: a reversal is two orders."""
+        clock = body.get("clock")
+        self.sent[ref] = () if clock is None else (int(clock),) * (2 if body["from"] * body["to"] < 0 else 1)
+
+    def refused(self, ref: str) -> None:
+        """Only the half that closes was sent, if there was one."""
+        self.sent[ref] = self.sent.get(ref, ())[1:]
+
+    def filled(self, ref: str) -> None:
+        self.rejects = 0
+        self.fills[ref] += 1
 
 
 class Gate:
@@ -180,11 +233,22 @@ class Gate:
         self.limits, self._root, self._scheduled, self._out_by_sessions = limits, root, scheduled, out_by_sessions
         self.blocked = ""  # why nothing may be opened now: stale data, an unclassified code
         self.unknown = ""
+        self.lost = ""  # what the session has lost, when it is its limit
+        self.start_usd = self.equity_usd = math.nan  # net liquidation when the session began, and now
         self.others = 0  # contracts that orders of others could still add
+        self.rejecting: Callable[[str], None] = lambda _: None  # called with what the broker said to an order that it refused
         self._sent: deque[int] = deque(maxlen=1000)
         self._rejects = 0
-        self._fills: dict[str, int] = {}
+        self._fills: Counter[str] = Counter()
         self._margin_for = 0  # contracts that the broker's margin was asked for
+
+    def resume(self, history: GateHistory) -> None:
+        """Go on from what the journal of the session tells."""
+        self._sent.clear()
+        self._sent.extend(sorted(at for times in history.sent.values() for at in times))
+        self._rejects, self._fills = history.rejects, Counter(history.fills)
+        if not math.isnan(history.start_usd):
+            self.start_usd = history.start_usd
 
     def judge(self, p: Proposal) -> None:
         """Every rule that an order of this size, now, has to keep. The second leg of a roll opens what the first has closed: the size of
@@ -192,35 +256,40 @@ class Gate:
         if p.quantity == 0 or not p.opens:
             return
         own = () if p.moves else (self._one_order(p), self._rate(p), self._quiet(p), self.blocked)
-        for broken in (*own, self._size(p), self._prices(p), self._calendar(p), self._out_by(p), self.unknown):
+        always = (self._size(p), self._prices(p), self._calendar(p), self._out_by(p), self._loss(), self.unknown)
+        for broken in (*own, *always):
             if broken:
-                raise GuardError(f"the order {p.ref} for {p.quantity:+d} {p.pinned.local_symbol} is not sent: {broken}")
+                raise GuardError(f"the order {p.ref} for {p.quantity:+g} {p.pinned.local_symbol} is not sent: {broken}")
 
     def _one_order(self, p: Proposal) -> str:
         limit = self.limits.max_order
-        return f"{abs(p.quantity)} contracts in one order, broker.guards.max_order={limit}" if abs(p.quantity) > (limit or math.inf) else ""
+        if limit is None or abs(p.quantity) <= limit:
+            return ""
+        return f"{abs(p.quantity)} contracts in one order, broker.guards.max_order={limit}"
 
     def _size(self, p: Proposal) -> str:
         limit, after = self.limits.max_position, abs(p.held + p.quantity) + self.others
-        return f"{after} contracts with all that works, broker.guards.max_position={limit}" if after > (limit or math.inf) else ""
+        if limit is None or after <= limit:
+            return ""
+        return f"{after} contracts with all that works, broker.guards.max_position={limit}"
 
     def _prices(self, p: Proposal) -> str:
         limit = self.limits.collar_frac
         if limit is None:
             return ""
-        if math.isnan(p.last_price):
+        if not math.isfinite(p.last_price):
             return "there is no price to hold it against"
         away = p.furthest_ticks * p.pinned.instrument.tick_size
-        if away > limit * abs(p.last_price):
+        if not away <= limit * abs(p.last_price):
             return f"a level {away:.2f} from the last price {p.last_price}, broker.guards.collar_frac={limit}"
         return ""
 
     def _rate(self, p: Proposal) -> str:
         limits = self.limits
-        if limits.min_order_gap_sec is not None and self._sent and p.now - self._sent[-1] < limits.min_order_gap_sec * NS:
+        if limits.min_order_gap_sec is not None and self._sent and not p.now - self._sent[-1] >= limits.min_order_gap_sec * NS:
             return f"the last order was sent less than broker.guards.min_order_gap_sec={limits.min_order_gap_sec:g} ago"
         for name, most, seconds in (("hour", limits.max_orders_per_hour, 3600), ("day", limits.max_orders_per_day, 86_400)):
-            if most is not None and sum(at > p.now - seconds * NS for at in self._sent) >= most:
+            if most is not None and sum(not at <= p.now - seconds * NS for at in self._sent) >= most:
                 return f"{most} orders were sent within one {name}, broker.guards.max_orders_per_{name}={most}"
         return ""
 
@@ -251,6 +320,15 @@ class Gate:
 
     # ------------------------------------------------------------------------------------------- what happened to them
 
+    def _loss(self) -> str:
+        """A limit of the loss needs to know it: without a figure nothing is opened."""
+        limit = self.limits.max_session_loss_usd
+        if limit is None or self.lost:
+            return self.lost
+        if math.isfinite(self.start_usd - self.equity_usd):
+            return self.lost_too_much()
+        return f"the net liquidation in USD is not known, which broker.guards.max_session_loss_usd={limit:g} needs"
+
     def sent(self, now: int) -> None:
         self._sent.append(now)
 
@@ -260,13 +338,15 @@ class Gate:
     def rejected(self, said: str) -> None:
         """Halt after so many in a row: something is wrong that another order will not heal."""
         self._rejects += 1
+        self.rejecting(said)
         if self.limits.max_rejects is not None and self._rejects >= self.limits.max_rejects:
             self._rejects = 0
             raise Halt(f"{self.limits.max_rejects} orders in a row were rejected, the last one: {said}")
 
     def filled(self, ref: str) -> None:
         """Halt when one decision is executed again and again."""
-        self._fills[ref] = count = self._fills.get(ref, 0) + 1
+        self._fills[ref] += 1
+        count = self._fills[ref]
         if self.limits.max_fills_per_order is not None and count > self.limits.max_fills_per_order:
             raise Halt(f"the order {ref} has {count} executions, broker.guards.max_fills_per_order={self.limits.max_fills_per_order}")
 
@@ -283,14 +363,14 @@ class Gate:
 
     def margin(self, p: Proposal, initial_after_usd: float, equity_usd: float) -> None:
         limit = self.limits.max_margin_frac or 1.0
-        if not initial_after_usd <= limit * equity_usd:
+        if not (0 <= initial_after_usd <= limit * equity_usd < math.inf):
             needs = f"{initial_after_usd:,.0f} USD margin of {equity_usd:,.0f}"
             raise GuardError(f"the order {p.ref} would need {needs}, broker.guards.max_margin_frac={limit:g}")
         self._margin_for = abs(p.held + p.quantity)
 
-    def lost_too_much(self, start_usd: float, equity_usd: float) -> str:
-        """The sentence when the session has lost its limit; a figure that is not known yet is no loss."""
-        limit = self.limits.max_session_loss_usd
-        if limit is not None and start_usd - equity_usd >= limit:
-            return f"the session lost {start_usd - equity_usd:,.2f} USD, broker.guards.max_session_loss_usd={limit:g}"
-        return ""
+    def lost_too_much(self) -> str:
+        """The sentence when the session has lost its limit, from then on; a figure that is not known is no reason to close."""
+        limit, lost = self.limits.max_session_loss_usd, self.start_usd - self.equity_usd
+        if limit is not None and lost >= limit and not self.lost:
+            self.lost = f"the session lost {lost:,.2f} USD, broker.guards.max_session_loss_usd={limit:g}"
+        return self.lost

@@ -21,21 +21,22 @@ import ib_async
 from mcl import schema
 from mcl.broker import Bar, Begin, BrokerAccount, Fill, Goal, Pinned, Standing, WorkingOrder, guards
 from mcl.broker.asking import Asking, Handled, Unreadable
+from mcl.broker.farms import Farms
 from mcl.broker.feed import STREAM_ENDED, Clock, Feed
 from mcl.broker.ledger import STOP, TAKE_PROFIT, Ledger, decision_of
+from mcl.broker.line import Ticket
 from mcl.broker.records import fill_of, working_order
-from mcl.broker.trading import Ticket, Trading
+from mcl.broker.trading import Trading
+from mcl.broker.worth import Worth, known, worth
 from mcl.engine.account import Holding
-from mcl.errors import BrokerError, ConnectionLost, GuardError, Uncertain
+from mcl.errors import BrokerError, ConnectionLost, GuardError, LiveError, Uncertain, in_words
 from mcl.market import Contract, Instrument
 
 T = TypeVar("T")
-ACCOUNT_VALUES = ("NetLiquidation", "TotalCashValue", "RealizedPnL", "UnrealizedPnL")
-FARM_BROKEN = {2103: 2104, 2105: 2106}  # of prices and of history: code -> the one that heals it
-FARMS = ("usfuture", "ushmds")  # what sends prices and history of NYMEX; names may carry a site: usfuture.nj
-CLOCK_LIMIT_SEC = 10.0
+REDUCES = 2  # type of a group at the broker: what fills of one order is taken off the others, one order at the exchange at a time
 LARGEST_FRAME = 1 << 24  # bytes of one message; a whole option chain has less
 
+log = logging.getLogger("mcl.broker")
 logging.getLogger("ib_async").addHandler(logging.NullHandler())
 
 
@@ -57,14 +58,19 @@ class IBBroker:
         self._trading = Trading(self, config, self._ledger, self._asking, self._gate)
         self._watch, self._handled = Unreadable(), Handled(STREAM_ENDED)
         self._broken = ""
+        self._failure: LiveError | None = None  # of a handler of the broker's messages
         self._clock = Clock(carried=config.kind == "tws")
         self._feed = Feed(self._ib, self._asking, self._clock, self._ask, self._contracts)
-        self._farms: dict[str, str] = {}  # ours that are broken -> what the broker said
+        self._farms = Farms(self._feed)
         self._offline = ""  # the TWS has lost its own server
         self._listen()
 
     def _listen(self) -> None:
+        """An exception in one of these handlers is caught by the event library, which tells it to its own error event alone."""
         ib = self._ib
+        heard = (ib.client.conn.hasData, ib.execDetailsEvent, ib.commissionReportEvent, ib.errorEvent, ib.orderStatusEvent)
+        for event in (*heard, ib.openOrderEvent, ib.positionEvent, ib.disconnectedEvent, ib.barUpdateEvent):
+            event.error_event.connect(self._on_failure)
         ib.client.conn.hasData += self._on_bytes
         ib.execDetailsEvent += self._on_execution
         ib.commissionReportEvent += self._on_commission
@@ -92,12 +98,16 @@ class IBBroker:
             if not any(ib.managedAccounts()):
                 raise ConnectionLost("the TWS is not logged in: it names no account")
             guards.check_account(config.account, ib.managedAccounts(), config.money)
-            await self._check_clock()
+            guards.check_currency(self._worth())
+            await self.heartbeat()
+            guards.check_clock(self.clock_away_sec)
         except BrokerError:
             await self.close()
             raise
         for fill in ib.fills():
             self._ledger.earlier(fill.execution.execId)
+        if math.isnan(self._gate.start_usd):
+            self._gate.start_usd = self.equity_usd()
 
     def _on_bytes(self, _: bytes) -> None:
         """ib_async keeps what it was sent until a frame is whole, however long that claims to be: a peer that claims too much is no TWS."""
@@ -114,12 +124,6 @@ class IBBroker:
             return f"nothing listens on {where}"
         said = self._broken or self._asking.last_error or str(error) or "silence"
         return f"the TWS on {where} did not complete the start-up within {self._config.timeout_sec:g} s: {said}"
-
-    async def _check_clock(self) -> None:
-        await self.heartbeat()
-        away = abs(self.clock_away_sec)
-        if away > CLOCK_LIMIT_SEC:
-            raise GuardError(f"this machine's clock and the broker's differ by {away:.0f} s; at most {CLOCK_LIMIT_SEC:.0f} s are safe")
 
     @property
     def clock_away_sec(self) -> float:
@@ -155,6 +159,17 @@ class IBBroker:
 
     # --------------------------------------------------------------------------------------------------------- events
 
+    def _on_failure(self, event: Any, error: BaseException) -> None:
+        """A message of the broker was not taken in: what is known of it may be wrong from here on."""
+        log.error("a message of the broker (%s) could not be handled", event.name(), exc_info=error)
+        words = f"a message of the broker ({event.name()}) could not be handled: {in_words(error)}"
+        self._failure = self._failure or (error if isinstance(error, LiveError) else Uncertain(words))
+        self._asking.changed()
+
+    def verify(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
     def _on_execution(self, _trade: Any, fill: Any) -> None:
         self._record(fill)
         self._asking.changed()
@@ -171,22 +186,21 @@ class IBBroker:
             self._offline = f"{text} ({code})"
         elif code in {1101, 1102, 1300}:
             self._asking.end(f"{text} ({code})")
-        elif _our_farm(text) and code in FARM_BROKEN:
-            self._farms[_our_farm(text)] = f"{text} ({code})"
-            self._feed.farm_lost = True
-        elif _our_farm(text) in self._farms and code in FARM_BROKEN.values():
-            del self._farms[_our_farm(text)]
-            if not self._farms:
-                self._feed.farm_lost = False
-                self._feed.renew()
+        else:
+            self._farms.notice(code, text)
 
     @property
     def trouble(self) -> str:
         """Why data or orders do not flow, though the connection stands; empty when they do."""
-        again = "the bars are asked for again after a data farm was lost" if self._feed.renewing else ""
-        return self._offline or next(iter(self._farms.values()), again)
+        return self._offline or self._farms.trouble
+
+    def _traded(self, contract: Any) -> bool:
+        """Of the product of this session; what else the account holds and does is not looked at."""
+        return bool(contract.symbol == self._instrument.symbol and contract.secType == "FUT")
 
     def _record(self, fill: Any) -> None:
+        if not self._traded(fill.contract):
+            return
         con_id = fill.contract.conId
         instrument = self._pinned[con_id].instrument if con_id in self._pinned else self._instrument
         done = fill_of(fill)
@@ -220,7 +234,7 @@ class IBBroker:
         placed = [t for t in self._ib.openTrades() if t.contract.conId == pinned.con_id and t.order.orderRef.endswith((STOP, TAKE_PROFIT))]
         self._refs.update(decision_of(trade.order.orderRef) for trade in placed)
         if placed:
-            self._trading.protection[pinned.con_id] = sorted(placed, key=lambda t: t.order.orderRef.endswith(TAKE_PROFIT))
+            self._trading.protection.placed[pinned.con_id] = sorted(placed, key=lambda t: t.order.orderRef.endswith(TAKE_PROFIT))
 
     def _broker_position(self, pinned: Pinned) -> tuple[int, float]:
         for held in self._ib.positions(self._config.account):
@@ -235,22 +249,22 @@ class IBBroker:
         await self._ask("positions", self._ib.reqPositionsAsync)
         trades = await self.open_trades()
         await self._ask("executions", self._ib.reqExecutionsAsync)
-        held = {p.contract.localSymbol: int(p.position) for p in self._ib.positions(self._config.account) if p.position}
+        ours = [p for p in self._ib.positions(self._config.account) if p.position and self._traded(p.contract)]
+        held = {p.contract.localSymbol: int(p.position) for p in ours}
         fills = sorted(map(fill_of, self._known_fills()), key=lambda fill: fill.time)
         return Standing(self._clock.at, held, tuple(map(working_order, trades)), tuple(fills))
 
     def _known_fills(self) -> list[Any]:
-        return [fill for fill in self._ib.fills() if fill.execution.acctNumber == self._config.account]
+        return [f for f in self._ib.fills() if f.execution.acctNumber == self._config.account and self._traded(f.contract)]
 
     def working(self) -> tuple[WorkingOrder, ...]:
-        return tuple(working_order(trade) for trade in self._ib.openTrades() if trade.order.account == self._config.account)
+        return tuple(working_order(trade) for trade in self._ib.openTrades() if self._is_own(trade))
 
     def equity_usd(self) -> float:
-        return self._account_values()[0]
+        return self._worth().equity_usd
 
-    def _account_values(self) -> list[float]:
-        values = {(v.tag, v.currency): v.value for v in self._ib.accountValues(self._config.account)}
-        return [float(values.get((tag, "USD"), math.nan)) for tag in ACCOUNT_VALUES]
+    def _worth(self) -> Worth:
+        return worth(self._ib.accountValues(self._config.account))
 
     def resume(self, pinned: Pinned, holding: Holding, refs: set[str]) -> None:
         """The journal's word on what is held and which references are ours; protective orders that still work are taken over."""
@@ -277,10 +291,10 @@ class IBBroker:
 
     async def account(self, pinned: Pinned) -> BrokerAccount:
         await self.agreed(pinned)
-        equity, cash, realized, unrealized = self._account_values()
+        own = self._worth()
         position, average = self._broker_position(pinned)
         price = average / pinned.instrument.multiplier
-        return BrokerAccount(self._config.account, position, price, equity, cash, realized, unrealized, self._clock.at)
+        return BrokerAccount(self._config.account, position, price, *own[2:], self._clock.at)
 
     async def agreed(self, pinned: Pinned) -> None:
         """The broker's position is what the executions add up to, now or within a short while."""
@@ -316,15 +330,30 @@ class IBBroker:
                 self._broken = error.message
                 raise
 
+    async def close_out(self, pinned: Pinned, ref: str) -> int:
+        self._sound()
+        return await self._locked(lambda: self._trading.close_out(pinned, ref), ref)
+
+    def retire(self, why: str) -> None:
+        """Take the permit away: whatever still runs in this object can send nothing more, and waits for nothing."""
+        self._asking.end(why)
+
     def check(self) -> None:
         """BrokerError unless an order may leave."""
+        self._sound()
+        if self.trouble:
+            raise ConnectionLost(f"no order is sent into the void: {self.trouble}")
+
+    def _sound(self) -> None:
+        """The same for an order that closes: it needs no prices."""
+        self.verify()
         self._ledger.check()
         if self._broken:
             raise Uncertain(f"no order is sent after an uncertainty: {self._broken}")
         if self._watch.seen:
             raise Uncertain(f"a message of the broker could not be read: {self._watch.seen}")
         self._asking.check()
-        if self.trouble:
+        if self._offline:
             raise ConnectionLost(f"no order is sent into the void: {self.trouble}")
 
     def send(self, pinned: Pinned, ticket: Ticket) -> Any:
@@ -333,7 +362,7 @@ class IBBroker:
         self._asking.check()
         more: dict[str, Any] = {} if ticket.kind == "MKT" else {"lmtPrice" if ticket.kind == "LMT" else "auxPrice": ticket.price}
         if ticket.oca_group:
-            more |= {"ocaGroup": ticket.oca_group, "ocaType": 1}
+            more |= {"ocaGroup": ticket.oca_group, "ocaType": REDUCES}
         order = ib_async.Order(
             orderId=ticket.order_id,
             action="BUY" if ticket.quantity > 0 else "SELL",
@@ -365,11 +394,21 @@ class IBBroker:
             "BUY" if quantity > 0 else "SELL", abs(quantity), tif="DAY", account=self._config.account, outsideRth=True
         )
         state = await self._ask("the margin", lambda: self._ib.whatIfOrderAsync(self._contracts[pinned.con_id], order))
-        return float(state.initMarginAfter), float(state.equityWithLoanAfter)
+        own = self._worth()
+        return own.usd(known(state.initMarginAfter)), own.usd(known(state.equityWithLoanAfter))
 
     async def open_trades(self) -> list[Any]:
         trades = await self._ask("open orders", self._ib.reqAllOpenOrdersAsync)
-        return [trade for trade in trades if trade.order.account == self._config.account]
+        return [trade for trade in trades if self._is_own(trade)]
+
+    def _is_own(self, trade: Any) -> bool:
+        """Of our account and product, whoever has sent it."""
+        return bool(trade.order.account == self._config.account and self._traded(trade.contract))
+
+    async def own_trades(self, pinned: Pinned) -> list[Any]:
+        """The orders of this client that work in a contract, asked afresh."""
+        own = self._config.client_id
+        return [t for t in await self.open_trades() if t.order.clientId == own and t.contract.conId == pinned.con_id]
 
     async def catch_up(self) -> None:
         """Take in what filled while nobody listened."""
@@ -378,13 +417,3 @@ class IBBroker:
 
     async def open_orders(self) -> tuple[WorkingOrder, ...]:
         return tuple(working_order(trade) for trade in await self.open_trades())
-
-    async def cancel_all(self) -> None:
-        await self._trading.cancel([t for t in await self.open_trades() if t.order.clientId == self._config.client_id])
-        self._trading.protection.clear()
-
-
-def _our_farm(text: str) -> str:
-    """The farm of NYMEX that a notice names, `…farm connection is broken:usfuture`; empty for those of other markets."""
-    name = text.rpartition(":")[2].strip().casefold()
-    return next((farm for farm in FARMS if name == farm or name.startswith(f"{farm}.")), "")

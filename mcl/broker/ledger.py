@@ -6,13 +6,14 @@ Positions and protective levels use the arithmetic of the simulation engine (`mc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from mcl.broker import Fill, FillReason, Goal
 from mcl.engine.account import Holding, filled
 from mcl.errors import Uncertain
 
-STOP, TAKE_PROFIT, FLATTEN, MARKET = "/stop", "/take", "/flat", "/mkt"  # what follows the reference of a decision on orders made for it
+# What follows the reference of a decision on orders made for it.
+STOP, TAKE_PROFIT, FLATTEN, MARKET, CLOSE = "/stop", "/take", "/flat", "/mkt", "/close"
 
 
 def reason_of(ref: str) -> FillReason:
@@ -23,6 +24,11 @@ def reason_of(ref: str) -> FillReason:
 def decision_of(ref: str) -> str:
     """The reference of the decision that an order was made for."""
     return ref.partition("/")[0]
+
+
+def traded_for(ref: str) -> str:
+    """The reference of the target that an order trades towards: both halves of a reversal, and what a limit left to the market."""
+    return ref.removesuffix(MARKET).removesuffix(CLOSE)
 
 
 def execution_root(execution_id: str) -> str:
@@ -37,6 +43,7 @@ class Ledger:
         self.fills: list[Fill] = []
         self.trouble = ""  # why these figures cannot be trusted any more
         self._ours = ours
+        self._superseded: set[int] = set()  # rows that a correction stands for
         self._rows: dict[str, int] = {}  # execution root -> row of `fills`, -1 for one from before this session
         self._holdings: dict[int, Holding] = {}
         self._goals: dict[str, Goal] = {}  # reference -> what its order is to reach
@@ -64,7 +71,14 @@ class Ledger:
 
     def filled(self, ref: str) -> tuple[Fill, ...]:
         """The fills of the orders with exactly this reference."""
-        return tuple(fill for fill in self.fills if fill.ref == ref)
+        return tuple(fill for fill in self._valid() if fill.ref == ref)
+
+    def traded(self, ref: str) -> tuple[Fill, ...]:
+        """The fills of all orders that traded towards the target with this reference."""
+        return tuple(fill for fill in self._valid() if fill.reason == "target" and traded_for(fill.ref) == ref)
+
+    def _valid(self) -> Iterator[Fill]:
+        return (fill for row, fill in enumerate(self.fills) if row not in self._superseded)
 
     def aim(self, con_id: int, goal: Goal) -> Holding:
         """The holding, with levels from its entry if it has none: after a restart they are known only as distances."""
@@ -79,9 +93,7 @@ class Ledger:
         """Book one execution, once; True if it is new."""
         root = execution_root(fill.execution_id)
         if root in self._rows:
-            row = self._rows[root]
-            if row >= 0 and self.fills[row].execution_id != fill.execution_id:
-                self.trouble = f"the broker corrected the execution {self.fills[row].execution_id}"
+            self._corrected(con_id, root, fill, tick_size)
             return False
         if not self._ours(fill.ref):
             self.trouble = f"the execution {fill.execution_id} of {fill.quantity} {fill.symbol} was not ordered by this session"
@@ -94,6 +106,21 @@ class Ledger:
         ticks = round(fill.price / tick_size, 6)
         self._holdings[con_id] = filled(holding, fill.quantity, float(ticks), float(stop), float(take))
         return True
+
+    def _corrected(self, con_id: int, root: str, fill: Fill, tick_size: float) -> None:
+        """The exchange may change the price of an execution: it is told once more, and stands for the one before."""
+        row = self._rows[root]
+        if row < 0 or self.fills[row].execution_id == fill.execution_id:
+            return
+        was, holding = self.fills[row], self._holdings[con_id]
+        if was.quantity != fill.quantity:
+            self.trouble = f"the broker changed the execution {was.execution_id} from {was.quantity} to {fill.quantity} contracts"
+        self._superseded.add(row)
+        self._rows[root] = len(self.fills)
+        self.fills.append(fill._replace(reason=was.reason))
+        if holding.position * fill.quantity > 0:
+            part = min(1.0, fill.quantity / holding.position)
+            self._holdings[con_id] = holding._replace(entry_ticks=holding.entry_ticks + part * (fill.price - was.price) / tick_size)
 
     def commission(self, execution_id: str, usd: float) -> None:
         row = self._rows.get(execution_root(execution_id), -1)

@@ -1,61 +1,32 @@
 """From a target to orders: what is held and what works at the broker is brought in line with what is wanted, one contract at a time.
 
 A position is opened as a bracket: its stop and target go out with the entry, so that protection stands at the broker whatever
-happens to this process. Their levels are first taken from the last price and corrected to the fill. Everything else cancels the old
-protection, trades, and protects anew. Only executions count; an order is over when the broker, asked afresh, does not list it.
+happens to this process. Their levels are first taken from the last price and corrected to the fill. An order that closes joins the
+group of the protection: whichever fills first, the broker ends the others, and no moment is without a stop. A reversal is two
+orders, one that closes and a bracket that opens. What is added or reduced changes the stop that works. Only executions count; an
+order is over when the broker, asked afresh, does not list it.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from mcl import schema
 from mcl.broker import Fill, Goal, Pinned
 from mcl.broker.asking import Asking
 from mcl.broker.guards import Gate, Proposal
-from mcl.broker.ledger import FLATTEN, MARKET, STOP, TAKE_PROFIT, Ledger
-from mcl.engine.account import Holding, filled
+from mcl.broker.ledger import CLOSE, FLATTEN, MARKET, STOP, TAKE_PROFIT, Ledger
+from mcl.broker.line import CANCELLED, DONE, Line, Ticket
+from mcl.broker.protection import ACCEPT_SEC, Protection
 from mcl.engine.decide import sign
-from mcl.errors import BrokerError, Rejected, Uncertain
+from mcl.errors import BrokerError, GuardError, Rejected, Uncertain
 
 COMMISSION_WAIT_SEC = 2.0
-ACCEPT_SEC = 3.0  # so long a position may stand without an answer to its protective orders
 PART_SEC = 2.0  # so long the rest of a limit may go on resting when a part of it has filled
-DONE = frozenset({"Filled", "Cancelled", "ApiCancelled", "Inactive"})
-WORKING = frozenset({"PreSubmitted", "Submitted", "Filled"})  # what says that the server has an order
-CANCELLED = frozenset({202})
-
-
-class Ticket(NamedTuple):
-    """One order as it will be sent. `quantity` is signed; `price` is limit or trigger, NaN for a market order."""
-
-    quantity: int
-    ref: str
-    kind: str  # MKT, LMT, STP, MIT
-    price: float = math.nan
-    tif: str = "DAY"
-    oca_group: str = ""
-    parent_id: int = 0
-    transmit: bool = True
-    order_id: int = 0  # not 0: change this order
-
-
-class Line(Protocol):
-    """What trading needs of a connection. A `trade` is the library's live record of an order."""
-
-    def send(self, pinned: Pinned, ticket: Ticket) -> Any: ...
-    def revoke(self, trade: Any) -> None: ...
-    def check(self) -> None: ...
-    async def open_trades(self) -> list[Any]: ...
-    async def catch_up(self) -> None: ...
-    async def agreed(self, pinned: Pinned) -> None: ...
-    def last_price(self, pinned: Pinned) -> float: ...
-    async def margin(self, pinned: Pinned, quantity: int) -> tuple[float, float]: ...
-    def now(self) -> int: ...
+PASSES = 3  # so often a position is closed again that a fill of an order on its way has opened meanwhile
 
 
 class Trading:
@@ -63,51 +34,117 @@ class Trading:
 
     def __init__(self, line: Line, config: schema.Broker, ledger: Ledger, asking: Asking, gate: Gate) -> None:
         self._line, self._config, self._ledger, self._asking, self._gate = line, config, ledger, asking, gate
-        self.protection: dict[int, list[Any]] = {}  # by con_id: trades of the protective orders that should be working
-        self._legs_sent: Counter[str] = Counter()  # how often protection was placed for a reference
+        self.protection = Protection(line, config, ledger, asking)
 
     # --------------------------------------------------------------------------------------------------------- targets
 
     async def trade_to(self, pinned: Pinned, goal: Goal, ref: str, admitted: bool = False) -> tuple[Fill, ...]:
         """`admitted`: a leg of a roll, which `allowed` was asked about, at the market."""
-        if not admitted:
-            await self.allowed(pinned, goal, ref)
+        refusal = None if admitted else await self._refusal(pinned, goal, ref)
+        held = self._position(pinned)
+        turns = held * goal.position < 0
+        if refusal is not None and not turns:
+            raise refusal
         self._ledger.intend(ref, goal)
         await self._line.agreed(pinned)
-        if goal.position == self._ledger.holding(pinned.con_id).position:
-            self._ledger.aim(pinned.con_id, goal)
-            await self.protect(pinned, ref)
-            return ()
-        await self.withdraw(pinned)
-        held = self._ledger.holding(pinned.con_id).position
-        if quantity := goal.position - held:
-            await self._enter(pinned, quantity, held, goal, ref, admitted)
+        if turns or (held and not goal.position):
+            await self._close(pinned, goal, ref + CLOSE if turns else ref, admitted)
+        if refusal is None:
+            await self._approach(pinned, goal, ref, admitted)
         await self.protect(pinned, ref)
-        return self._ledger.filled(ref)
+        if refusal is not None:
+            raise GuardError(f"{refusal.message}; the {held:+d} {pinned.local_symbol} held before were closed")
+        await self._commissions(ref)
+        return self._ledger.traded(ref)
+
+    async def _refusal(self, pinned: Pinned, goal: Goal, ref: str) -> GuardError | None:
+        try:
+            await self.allowed(pinned, goal, ref)
+        except GuardError as refusal:
+            return refusal
+        return None
+
+    async def _approach(self, pinned: Pinned, goal: Goal, ref: str, at_market: bool) -> None:
+        """From what is held now to the goal, unless a limit has left some of the other side open."""
+        held = self._position(pinned)
+        if goal.position and held * goal.position >= 0 and goal.position != held:
+            await self._enter(pinned, goal.position - held, held, goal, ref, at_market)
+        if goal.position:
+            self._ledger.aim(pinned.con_id, goal)
+
+    def _position(self, pinned: Pinned) -> int:
+        return self._ledger.holding(pinned.con_id).position
 
     async def allowed(self, pinned: Pinned, goal: Goal, ref: str, moves: bool = False) -> None:
-        """GuardError before anything is sent. `moves`: what is opened here is closed in another contract."""
-        held = self._ledger.holding(pinned.con_id).position
+        """GuardError when what would be opened or added may not be; a reversal is judged by the half that opens.
+
+        `moves`: what is opened here is closed in another contract.
+        """
+        position = self._position(pinned)
+        held = 0 if position * goal.position < 0 else position
         style = self._config.order
         entry = {"market": 0.0, "marketable_limit": style.collar_ticks, "limit": style.offset_ticks}[style.kind]
         furthest = max([entry, *(d for d in (goal.stop_ticks, goal.take_profit_ticks) if math.isfinite(d))])
         last = self._line.last_price(pinned)
         proposal = Proposal(pinned, goal.position - held, held, ref, last, self._line.now(), float(furthest), moves)
+        self._gate.equity_usd = self._line.equity_usd()
         self._gate.judge(proposal)
         if not moves and self._gate.wants_margin(proposal):
-            self._gate.margin(proposal, *await self._line.margin(pinned, proposal.quantity))
+            self._gate.margin(proposal, *await self._line.margin(pinned, goal.position - position))
 
     async def _enter(self, pinned: Pinned, quantity: int, held: int, goal: Goal, ref: str, at_market: bool) -> None:
         """Trade the difference by the configured kind of order, or `at_market`; one that opens takes its protection along."""
         entry = Ticket(quantity, ref, "MKT") if at_market else self._entry(pinned, quantity, ref)
         opens = sign(held) != sign(held + quantity) != 0
-        legs = self._levels_ahead(pinned, goal, entry) if opens else []
+        legs = self.protection.ahead(pinned, goal, entry) if opens else []
         self._gate.sent(self._line.now())
         trade = self._line.send(pinned, entry._replace(transmit=not legs))
         if legs:
-            placed = self._place_legs(pinned, legs, -goal.position, ref, trade.order.orderId)
-            self.protection[pinned.con_id] = placed
+            placed = self.protection.place(pinned, legs, -goal.position, ref, trade.order.orderId)
+            self.protection.placed[pinned.con_id] = placed
         await self._finish(pinned, trade, quantity, goal, ref)
+
+    async def _close(self, pinned: Pinned, goal: Goal, ref: str, at_market: bool) -> None:
+        """Trade away what is held, in the group of its protection where there is one, else after that is gone.
+
+        A broker that refuses an order in this group is asked once more without it.
+        """
+        group = self.protection.group(pinned)
+        if not group:
+            await self.withdraw(pinned)
+        held = self._position(pinned)
+        if not held:
+            return
+        self._ledger.intend(ref, goal)
+        order = Ticket(-held, ref, "MKT") if at_market else self._entry(pinned, -held, ref)
+        self._gate.sent(self._line.now())
+        trade = self._line.send(pinned, order._replace(oca_group=group))
+        try:
+            await self._finish(pinned, trade, -held, goal, ref)
+        except Rejected:
+            if not group:
+                raise
+            await self.withdraw(pinned)
+            await self._at_market(pinned, goal, ref + MARKET)
+        if group and not self._position(pinned):
+            await self._ended(pinned)
+
+    async def _at_market(self, pinned: Pinned, goal: Goal, ref: str) -> None:
+        """What is still held, by an order of its own."""
+        held = self._position(pinned)
+        if not held:
+            return
+        self._ledger.intend(ref, goal)
+        trade = self._line.send(pinned, Ticket(-held, ref, "MKT"))
+        if not await self._whole(trade, -held, self._config.timeout_sec):
+            raise self._uncertain(pinned, trade, -held)
+
+    async def _ended(self, pinned: Pinned) -> None:
+        """The broker ends the group of a position that is closed; what it leaves is cancelled."""
+        placed = self.protection.of(pinned)
+        patience = min(ACCEPT_SEC, self._config.timeout_sec)
+        await self._asking.until(lambda: all(trade.orderStatus.status in DONE for trade in placed), patience)
+        await self.withdraw(pinned)
 
     def _entry(self, pinned: Pinned, quantity: int, ref: str) -> Ticket:
         style, tick = self._config.order, pinned.instrument.tick_size
@@ -123,15 +160,28 @@ class Trading:
         limited = trade.order.orderType != "MKT"
         if await self._whole(trade, quantity, await self._patience(trade)):
             return
-        if not limited or self._refused(trade, but=CANCELLED):
+        ended = bool(trade.order.ocaGroup) and trade.orderStatus.status in DONE
+        if self._refused(trade, but=CANCELLED) or not (limited or ended):
             raise self._uncertain(pinned, trade, quantity)
-        await self._cancel([trade])
+        if ended:
+            await self._line.catch_up()  # the protection was first
+        else:
+            await self._cancel([trade])
+        if limited and self._config.order.fallback == "market":
+            await self._rest(pinned, quantity, goal, ref)
+
+    async def _rest(self, pinned: Pinned, quantity: int, goal: Goal, ref: str) -> None:
+        """What a limit has left, as far as the position still is where it was to be traded from."""
         left = quantity - sum(fill.quantity for fill in self._ledger.filled(ref))
-        if left and self._config.order.fallback == "market":
-            self._ledger.intend(ref + MARKET, goal)
-            rest = self._line.send(pinned, Ticket(left, ref + MARKET, "MKT"))
-            if not await self._whole(rest, left, self._config.timeout_sec):
-                raise self._uncertain(pinned, rest, left)
+        if ref.endswith(CLOSE) or not goal.position:
+            left = -self._position(pinned)
+        if not left:
+            return
+        self._ledger.intend(ref + MARKET, goal)
+        group = self.protection.group(pinned) if not goal.position or ref.endswith(CLOSE) else ""
+        rest = self._line.send(pinned, Ticket(left, ref + MARKET, "MKT", oca_group=group))
+        if not await self._whole(rest, left, self._config.timeout_sec) and self._position(pinned):
+            raise self._uncertain(pinned, rest, left)
 
     async def _patience(self, trade: Any) -> float:
         """Seconds that an order still has. One that rests waits for its first part here; with it a position stands without protection."""
@@ -148,22 +198,32 @@ class Trading:
         def whole() -> bool:
             return sum(fill.quantity for fill in self._ledger.filled(ref)) == quantity
 
-        limited = trade.order.orderType != "MKT"  # that it is cancelled is one of its ends, and no refusal
-        but = CANCELLED if limited else frozenset[int]()
-        await self._asking.until(lambda: whole() or self._refused(trade, but) or (limited and trade.orderStatus.status in DONE), seconds)
+        may_end = trade.order.orderType != "MKT" or bool(trade.order.ocaGroup)  # to be cancelled is one of its ends, and no refusal
+        but = CANCELLED if may_end else frozenset[int]()
+        await self._asking.until(lambda: whole() or self._refused(trade, but) or (may_end and trade.orderStatus.status in DONE), seconds)
         if whole():
             self._gate.accepted()
-            await self._asking.until(lambda: not any(math.isnan(f.commission_usd) for f in self._ledger.filled(ref)), COMMISSION_WAIT_SEC)
         elif self._refused(trade, but):
             self._gate.rejected(self._said(trade))
         else:
             self._asking.check()
         return whole()
 
+    async def _commissions(self, ref: str) -> None:
+        """Wait for what the fills cost, once all that protects is in place."""
+        await self._asking.until(lambda: not any(math.isnan(f.commission_usd) for f in self._ledger.traded(ref)), COMMISSION_WAIT_SEC)
+
     def _uncertain(self, pinned: Pinned, trade: Any, quantity: int) -> BrokerError:
         said = self._said(trade) or f"no complete fill within {self._config.timeout_sec:g} s"
         kind = Rejected if self._refused(trade) else Uncertain
         return kind(f"the order {trade.order.orderRef} for {quantity} {pinned.local_symbol} is uncertain: {said}")
+
+    def _heard_of(self, trade: Any) -> bool:
+        """The broker has said something about it; the library calls an order cancelled that has not even arrived."""
+        return bool(trade.order.permId or self._said(trade))
+
+    def _over(self, trade: Any) -> bool:
+        return trade.orderStatus.status in DONE and self._heard_of(trade)
 
     def _refused(self, trade: Any, but: frozenset[int] = frozenset()) -> bool:
         return trade.orderStatus.status in DONE and bool(self._asking.errors(trade.order.orderId, but=but))
@@ -173,107 +233,48 @@ class Trading:
 
     # ------------------------------------------------------------------------------------------------------ protection
 
-    def _levels_ahead(self, pinned: Pinned, goal: Goal, entry: Ticket) -> list[tuple[str, str, float]]:
-        """The legs of a bracket, from the price at which the entry will probably fill."""
-        price = entry.price if entry.kind == "LMT" else self._line.last_price(pinned)
-        if math.isnan(price):
-            return []
-        ticks = round(price / pinned.instrument.tick_size, 6)
-        opened = filled(Holding(), goal.position, float(ticks), float(goal.stop_ticks), float(goal.take_profit_ticks))
-        return self._legs(opened)
-
-    def _legs(self, holding: Holding) -> list[tuple[str, str, float]]:
-        """Suffix, kind and level in ticks of every protective order that a holding needs."""
-        levels = ((STOP, "STP", holding.stop_at), (TAKE_PROFIT, self._config.take_profit, holding.take_profit_at))
-        return [(suffix, kind, level) for suffix, kind, level in levels if math.isfinite(level)] if holding.position else []
-
-    def _place_legs(self, pinned: Pinned, legs: Sequence[tuple[str, str, float]], quantity: int, ref: str, parent_id: int = 0) -> list[Any]:
-        """The legs cancel each other; those of a bracket are held until its parent fills and leave with the last of them."""
-        self._legs_sent[ref] += 1
-        if (times := self._legs_sent[ref]) > 1:
-            ref = f"{ref}/{times}"  # no reference is used twice
-        group = ref if len(legs) > 1 else ""
-        placed = []
-        for number, (suffix, kind, level) in enumerate(legs, 1):
-            price = round(level * pinned.instrument.tick_size, 10)
-            last = not parent_id or number == len(legs)
-            placed.append(self._line.send(pinned, Ticket(quantity, ref + suffix, kind, price, "GTC", group, parent_id, last)))
-        return placed
-
     def protected(self, pinned: Pinned) -> bool:
         """Every leg that the holding needs works at the broker, with its quantity and level; no other does."""
-        return self._fits(pinned) and all(self._leg_agrees(pinned, t, leg) for t, leg in self._paired(pinned))
-
-    def _paired(self, pinned: Pinned) -> list[tuple[Any, tuple[str, str, float]]]:
-        legs = self._legs(self._ledger.holding(pinned.con_id))
-        return list(zip(self.protection.get(pinned.con_id, []), legs, strict=False))
-
-    def _fits(self, pinned: Pinned) -> bool:
-        """The right orders, though perhaps at another level."""
-        holding = self._ledger.holding(pinned.con_id)
-        placed, legs = self.protection.get(pinned.con_id, []), self._legs(holding)
-        return len(placed) == len(legs) and all(
-            trade.order.orderRef.endswith(suffix)
-            and trade.orderStatus.status not in DONE
-            and _signed(trade) == -holding.position
-            and trade.order.orderType == kind
-            for trade, (suffix, kind, _) in zip(placed, legs, strict=True)
-        )
-
-    def _leg_agrees(self, pinned: Pinned, trade: Any, leg: tuple[str, str, float]) -> bool:
-        return abs(_price(trade) - round(leg[2] * pinned.instrument.tick_size, 10)) < 1e-9
+        return self.protection.complete(pinned)
 
     async def protect(self, pinned: Pinned, ref: str) -> None:
-        """Make the protective orders what the holding needs; a position that cannot be protected is closed, then Uncertain."""
-        if not self._fits(pinned):
+        """Make the protective orders what the holding needs; a position whose protection is refused is closed, then Uncertain."""
+        kept, placed = self.protection.kept(pinned), self.protection.of(pinned)
+        if kept is None:
             await self.withdraw(pinned)
-            holding = self._ledger.holding(pinned.con_id)
-            if legs := self._legs(holding):
-                self.protection[pinned.con_id] = self._place_legs(pinned, legs, -holding.position, ref)
-        for trade, leg in self._paired(pinned):
-            if not self._leg_agrees(pinned, trade, leg):
-                self._move(pinned, trade, round(leg[2] * pinned.instrument.tick_size, 10))
-        await self._accepted(pinned, ref)
+        elif surplus := [trade for trade in placed if trade not in kept]:
+            self.protection.placed[pinned.con_id] = kept
+            await self._cancel(surplus)
+        self.protection.adjust(pinned, ref)
+        if said := await self.protection.accepted(pinned, ref):
+            await self.withdraw(pinned)
+            await self._at_market(pinned, _Flat(), ref + FLATTEN)
+            raise Uncertain(f"the protection of {ref} was not accepted ({said}); the position was closed")
 
-    def _move(self, pinned: Pinned, trade: Any, price: float) -> None:
-        """Change the level of a working order: a fresh order with the same id and nothing else changed."""
-        order = trade.order
-        self._line.send(
-            pinned,
-            Ticket(_signed(trade), order.orderRef, order.orderType, price, "GTC", order.ocaGroup, order.parentId, True, order.orderId),
-        )
+    async def close_out(self, pinned: Pinned, ref: str) -> int:
+        """End with nothing held and no own order at the broker; returns how many orders were cancelled. Uncertain: not there yet.
 
-    async def _accepted(self, pinned: Pinned, ref: str) -> None:
-        placed = self.protection.get(pinned.con_id, [])
-
-        def stands() -> bool:
-            moved = all(self._leg_agrees(pinned, t, leg) for t, leg in self._paired(pinned))
-            return moved and all(trade.orderStatus.status in WORKING for trade in placed)
-
-        def over() -> bool:
-            return any(trade.orderStatus.status == "Filled" for trade in placed) or any(map(self._refused, placed))
-
-        patience = min(ACCEPT_SEC, self._config.timeout_sec)
-        if not placed or (await self._asking.until(lambda: stands() or over(), patience) and not any(map(self._refused, placed))):
-            return
-        if any(trade.orderStatus.status == "Filled" for trade in placed):
-            return  # it did what it was for, and its partner was cancelled
-        self._asking.check()
-        said = "; ".join(filter(None, map(self._said, placed))) or "no acknowledgement"
-        await self.withdraw(pinned)
-        await self.flatten(pinned, ref)
-        raise Uncertain(f"the protection of {ref} was not accepted ({said}); the position was closed")
-
-    async def flatten(self, pinned: Pinned, ref: str) -> None:
-        """Close what is held at the market; the protection was withdrawn before."""
-        if held := self._ledger.holding(pinned.con_id).position:
-            trade = self._line.send(pinned, Ticket(-held, ref + FLATTEN, "MKT"))
-            if not await self._whole(trade, -held, self._config.timeout_sec):
-                raise self._uncertain(pinned, trade, -held)
+        An order on its way may fill while another closes: then what that has opened is closed as well.
+        """
+        cancelled = 0
+        for number in range(1, PASSES + 1):
+            entries = [trade for trade in await self._line.own_trades(pinned) if not trade.order.orderRef.endswith((STOP, TAKE_PROFIT))]
+            await self.cancel(entries)
+            if self._position(pinned):
+                await self._close(pinned, _Flat(), ref + FLATTEN if number == 1 else f"{ref}/{number}{FLATTEN}", at_market=True)
+            self.protection.placed.pop(pinned.con_id, None)
+            left = await self._line.own_trades(pinned)
+            await self.cancel(left)
+            cancelled += len(entries) + len(left)
+            await self._line.agreed(pinned)
+            if not self._position(pinned):
+                await self._commissions(ref)
+                return cancelled
+        raise Uncertain(f"{self._position(pinned):+d} {pinned.local_symbol} are held after {PASSES} orders to close them ({ref})")
 
     async def withdraw(self, pinned: Pinned) -> None:
         """Cancel the protective orders of a contract and make sure that they are gone and all their fills are known."""
-        if placed := self.protection.pop(pinned.con_id, []):
+        if placed := self.protection.placed.pop(pinned.con_id, []):
             await self._cancel(placed)
 
     # ---------------------------------------------------------------------------------------------------------- cancel
@@ -287,8 +288,10 @@ class Trading:
         for trade in trades:
             if trade.orderStatus.status not in ("Filled", "Cancelled"):
                 self._line.revoke(trade)
-        await self._asking.until(lambda: all(t.orderStatus.status in DONE for t in trades))
+        await self._asking.until(lambda: all(map(self._over, trades)))
         self._asking.check()
+        if silent := [trade.order.orderRef for trade in trades if not self._heard_of(trade)]:
+            raise Uncertain(f"the broker has not answered {', '.join(silent)} within {self._config.timeout_sec:g} s")
         asked = {trade.order.permId for trade in trades} - {0}
         left = [t for t in await self._line.open_trades() if t.order.permId in asked]
         if left:
@@ -298,12 +301,9 @@ class Trading:
             await self._line.catch_up()
 
 
-def _signed(trade: Any) -> int:
-    """What remains of an order, bought > 0."""
-    order = trade.order
-    return int(order.totalQuantity - trade.orderStatus.filled) * (1 if order.action == "BUY" else -1)
+class _Flat(NamedTuple):
+    """The goal of an order that closes."""
 
-
-def _price(trade: Any) -> float:
-    order = trade.order
-    return float(order.lmtPrice if order.orderType == "LMT" else order.auxPrice)
+    position: int = 0
+    stop_ticks: float = math.nan
+    take_profit_ticks: float = math.nan

@@ -195,6 +195,13 @@ class Ledger:
         self.guard = guard_after_stop(guard, sign(self.holding.position))
         self.holding = filled(self.holding, quantity, float(price_ticks), math.nan, math.nan)
 
+    def correct(self, quantity: int, was_ticks: float, now_ticks: float) -> None:
+        """A fill of before had another price. What is still held of it has another entry; levels stay where their orders stand."""
+        h, change = self.holding, float(now_ticks) - float(was_ticks)
+        part = min(abs(quantity), abs(h.position)) if sign(h.position) == sign(quantity) else 0
+        entry = h.entry_ticks + change * part / abs(h.position) if part else h.entry_ticks
+        self.holding = h._replace(cash_ticks=h.cash_ticks - quantity * change, entry_ticks=entry)
+
     def roll(self, sold_ticks: float, bought_ticks: float, gap_ticks: float) -> None:
         """Both legs of a roll at their fill prices (for a short: bought back at `sold_ticks`); `gap` is new minus old contract."""
         self.holding = rolled(self.holding, float(sold_ticks), float(bought_ticks), float(gap_ticks))

@@ -27,7 +27,7 @@ import pandas as pd
 
 from mcl import schema
 from mcl.broker import Bar
-from mcl.broker.ledger import MARKET, decision_of
+from mcl.broker.ledger import decision_of, traded_for
 from mcl.data.bars import Bars
 from mcl.engine.account import Money
 from mcl.engine.backtest import Plan, plan, simulate
@@ -181,13 +181,13 @@ def _fills_frame(entries: list[Entry]) -> pd.DataFrame:
 
 
 def _live_fills(entries: list[Entry], rolls: set[str]) -> list[LiveFill]:
-    """Executions of one decision in one bar, what its limit left to the market included, are one fill at their average price; each leg
-    of a roll is one of its own."""
+    """Executions of one decision in one bar are one fill at their average price: both halves of a reversal, and what its limit left to
+    the market. Each leg of a roll is one of its own."""
     parts: dict[tuple[int, str, str], list[tuple[int, float]]] = defaultdict(list)
     for entry in entries:
         body = entry.body
         reason = "roll" if decision_of(body["ref"]) in rolls else body["reason"]
-        parts[body["bar"], body["ref"].removesuffix(MARKET), reason].append((body["quantity"], body["price"]))
+        parts[body["bar"], traded_for(body["ref"]), reason].append((body["quantity"], body["price"]))
     return [LiveFill(bar, sum(q for q, _ in group), _average(group), ref, reason) for (bar, ref, reason), group in parts.items()]
 
 

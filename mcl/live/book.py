@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from mcl.broker import Bar, Fill
+from mcl.broker.guards import GateHistory
 from mcl.broker.ledger import decision_of, execution_root
 from mcl.engine.account import Guard, Holding, Ledger, Money
 from mcl.engine.decide import Target
@@ -22,6 +23,7 @@ from mcl.live.roll import Move
 from mcl.live.status import Mode
 
 KEPT = 2000  # references and executions that a journal takes over from the one before: far more than a week of them
+IN_FLIGHT_SEC = 3.0  # so long an order that nobody has answered may still reach the broker on a connection that is gone
 NO_TARGET = Target(0, math.nan, math.nan, 0, False, False, 0)
 MODES = {  # what a command makes of a session from the moment it is written down
     "pause": Mode.PAUSED,
@@ -30,6 +32,14 @@ MODES = {  # what a command makes of a session from the moment it is written dow
     "flatten": Mode.PAUSED,
     "kill": Mode.PAUSED,
 }
+CLOSING = ("flatten", "kill")  # commands that are done when nothing is held and no own order works
+
+
+class Sent(NamedTuple):
+    """Orders that were written down under one reference."""
+
+    at_ns: int  # local clock
+    quantity: int | None  # what they trade together; None when that is not known
 
 
 @dataclass
@@ -48,11 +58,16 @@ class Book:
     begun: bool = False  # this session's journal has a beginning
     carried: bool = False  # something came over from an earlier session
     repairs: int = 0  # protective orders placed again, and rolls: what makes their references unique
+    booked: dict[str, Fill] = field(default_factory=dict)  # fills of this session as they were last told, by the root of their id
+    closing: str = ""  # flatten or kill: said by a person or a guard, and not done yet
+    unanswered: dict[str, Sent] = field(default_factory=dict)  # by reference: orders that the broker may not have answered
+    history: GateHistory = field(default_factory=GateHistory)  # of this session: what the guards count
     move: Move | None = None  # what is held waits to be in the next contract, or is on its way there
 
     def take(self, fill: Fill) -> None:
         """Account for one execution that stands in the journal."""
         self.executions.add(execution_root(fill.execution_id))
+        self.booked[execution_root(fill.execution_id)] = fill
         self.positions[fill.symbol] += fill.quantity
         ticks = round(fill.price / self.tick_size, 6)
         if self.move is not None and self.move.explains(fill):
@@ -75,6 +90,28 @@ class Book:
     def mark(self, close_ticks: float) -> None:
         """At a close of the session's contract; what is still in the one before is worth that less the gap."""
         self.ledger.mark(close_ticks - (self.move.gap_ticks if self.move else 0.0))
+
+    def correction(self, fill: Fill) -> float | None:
+        """The price at which a fill was booked that now has another one; None when nothing has changed, or it is of an earlier session."""
+        was = self.booked.get(execution_root(fill.execution_id))
+        if was is None or was.execution_id == fill.execution_id or was.price == fill.price:
+            return None
+        return was.price
+
+    def correct(self, fill: Fill, was: float) -> None:
+        """An execution that stands in the journal had another price."""
+        self.booked[execution_root(fill.execution_id)] = fill
+        before, now = (round(price / self.tick_size, 6) for price in (was, fill.price))
+        self.ledger.correct(fill.quantity, before, now)
+
+    def in_flight_sec(self, executions: Iterable[Fill], now_ns: int) -> float:
+        """So long an order of ours may still arrive at the broker and fill; 0 when all are answered, by the journal or by executions."""
+        traded: Counter[str] = Counter()
+        for fill in executions:
+            if fill.reason == "target":
+                traded[decision_of(fill.ref)] += fill.quantity
+        open_ = [sent.at_ns for ref, sent in self.unanswered.items() if sent.quantity is None or traded[ref] != sent.quantity]
+        return max((min(IN_FLIGHT_SEC, IN_FLIGHT_SEC - (now_ns - at) / 1e9) for at in open_), default=0.0)
 
     def explains(self, fill: Fill) -> bool:
         return decision_of(fill.ref) in self.refs
@@ -109,7 +146,7 @@ def carried(path: Path, money: Money, tick_size: float, chain: Chain) -> Book | 
     _read_into(book, read(earlier))
     book.ledger.open_session()
     known = (book.positions, book.refs, book.executions, book.adopted)
-    return Book(book.ledger, tick_size, book.target, [], *known, carried=True, move=book.move)
+    return Book(book.ledger, tick_size, book.target, [], *known, carried=True, closing=book.closing, move=book.move)
 
 
 def _latest_before(path: Path, chain: Chain) -> Path | None:
@@ -153,6 +190,9 @@ def _skip(_book: Book, _entry: Entry) -> None: ...
 
 
 def _begin(book: Book, entry: Entry) -> None:
+    if not book.begun:
+        book.history = GateHistory(start_usd=_nan(entry.body.get("broker_equity_usd")))
+        book.unanswered.clear()
     if not book.begun and "ledger" in entry.body:
         _snapshot(book, entry.body)
         book.positions = Counter(entry.body["positions"])
@@ -180,8 +220,14 @@ def _snapshot(book: Book, body: dict[str, Any]) -> None:
 
 
 def _order(book: Book, entry: Entry) -> None:
-    book.refs.add(decision_of(str(entry.key)))
+    ref = decision_of(str(entry.key))
+    book.refs.add(ref)
     book.repairs += entry.kind in ("protect", "roll")
+    if entry.kind != "armed":
+        known = "from" in entry.body and "to" in entry.body and entry.kind != "roll"
+        book.unanswered[ref] = Sent(entry.at_ns, entry.body["to"] - entry.body["from"] if known else None)
+    if entry.kind == "order":
+        book.history.ordered(ref, entry.body)
     if "ledger" in entry.body:
         _snapshot(book, entry.body)
 
@@ -202,8 +248,14 @@ def give_up(book: Book) -> None:
 
 
 def _fill(book: Book, entry: Entry) -> None:
+    fill = _fill_of(entry)
+    book.history.filled(fill.ref)
+    book.take(fill)
+
+
+def _fill_of(entry: Entry) -> Fill:
     body = {name: entry.body[name] for name in Fill._fields}
-    book.take(Fill(**body | {"commission_usd": _nan(body["commission_usd"])}))
+    return Fill(**body | {"commission_usd": _nan(body["commission_usd"])})
 
 
 def _adopt(book: Book, entry: Entry) -> None:
@@ -215,12 +267,36 @@ def _adopt(book: Book, entry: Entry) -> None:
 
 
 def _command(book: Book, entry: Entry) -> None:
-    book.mode = MODES.get(entry.body["word"], book.mode)
+    word = entry.body["word"]
+    book.mode = MODES.get(word, book.mode)
+    book.closing = word if word in CLOSING else book.closing
+
+
+def _answered(book: Book, entry: Entry) -> None:
+    book.unanswered.pop(str(entry.key), None)
+
+
+def _refused(book: Book, entry: Entry) -> None:
+    _answered(book, entry)
+    book.history.refused(str(entry.key))
+
+
+def _reject(book: Book, _entry: Entry) -> None:
+    book.history.rejects += 1
+
+
+def _flat(book: Book, _entry: Entry) -> None:
+    book.closing = ""
+
+
+def _correct(book: Book, entry: Entry) -> None:
+    book.correct(_fill_of(entry), float(entry.body["was"]))
 
 
 _READERS = {
     "begin": _begin, "bar": _bar, "decision": _decision, "armed": _order, "order": _order, "protect": _order, "roll": _roll,
-    "fill": _fill, "adopt": _adopt, "command": _command,
+    "answered": _answered, "refused": _refused, "reject": _reject, "fill": _fill, "correct": _correct, "adopt": _adopt,
+    "command": _command, "flat": _flat,
 }  # fmt: skip
 
 

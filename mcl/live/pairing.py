@@ -49,7 +49,7 @@ class Circumstances:
 
     def absent(self, bar: int) -> tuple[Cause, str]:
         """Why a fill that the backtest has in this bar did not come: its order was decided at the bar before."""
-        decision, ref = self._decided.get(bar - 1), self._sent.get(bar - 1, "")
+        decision = self._decided.get(bar - 1)
         held = str(decision.body.get("held_back") or "") if decision else ""
         if held.startswith("late"):
             return "timing", held
@@ -57,8 +57,13 @@ class Circumstances:
             return "risk block", f"paused{self._by(decision)}"
         if smaller := self.capped(bar):
             return smaller
+        return self.refused(bar) or ("missed", "")
+
+    def refused(self, bar: int) -> tuple[Cause, str] | None:
+        """Whether a guard let nothing, or only the half that closes, be sent for what fills in this bar."""
+        ref = self._sent.get(bar - 1, "")
         refusal = next((sentence for sentence in self._refused if ref and ref in sentence), "")
-        return ("risk block", refusal) if refusal else ("missed", "")
+        return ("risk block", refusal) if refusal else None
 
     def ordered(self, fill: LiveFill) -> tuple[Cause, str] | None:
         """Why there is a fill that the backtest does not have, if something else than a decision ordered it."""
@@ -124,7 +129,8 @@ def pair(
 
 
 def _unequal(circumstances: Circumstances, fill: LiveFill, apart: bool) -> tuple[str, str]:
-    return circumstances.ordered(fill) or circumstances.capped(fill.bar) or (("", "from another position") if apart else ("missed", ""))
+    known = circumstances.ordered(fill) or circumstances.capped(fill.bar) or circumstances.refused(fill.bar)
+    return known or (("", "from another position") if apart else ("missed", ""))
 
 
 def _alone(bars: Bars, extra: list[LiveFill], absent: list[LiveFill], circumstances: Circumstances, apart: Any) -> Iterator[Row]:

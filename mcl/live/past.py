@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mcl.broker.ledger import traded_for
 from mcl.engine.why import LIMIT_OF
 from mcl.errors import LiveError, nearest
 from mcl.files import plain_yaml
@@ -220,7 +221,7 @@ def _signed(value: float | None) -> str:
 def _fills_by_ref(entries: Sequence[Entry]) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for entry in entries:
-        found[entry.body["ref"]].append(entry.body)
+        found[traded_for(entry.body["ref"])].append(entry.body)
     return found
 
 

@@ -83,16 +83,26 @@ class Unexplained(Halt):
 
 
 async def reconcile(
-    duty: Duty, broker: Broker, stage: Stage, journal: Journal, board: Board, tell: Callable[[int], None] = lambda _: None
+    duty: Duty,
+    broker: Broker,
+    stage: Stage,
+    journal: Journal,
+    board: Board,
+    tell: Callable[[int], None] = lambda _: None,
+    closing: bool = False,
 ) -> Runner:
     """A runner that may trade: both books agree, missed bars and fills are taken in, the position is protected.
 
+    `closing`: a runner that may only close. It needs no bars, and nothing is protected that is to be closed at once.
     Unexplained: a person has to decide. Other LiveErrors: the history is not ours, or the broker did not answer.
     """
     pinned = await broker.qualify(stage.contract)
     book = book_of(journal.path, *duty.terms, duty.chain)
     clock = await broker.heartbeat()
-    stage, missed, facts = await _history(broker, pinned, stage, book, duty.tolerance, clock)
+    missed: list[Bar] = []
+    facts: dict[str, Any] = {}
+    if not closing:
+        stage, missed, facts = await _history(broker, pinned, stage, book, duty.tolerance, clock)
     standing = await _agreed(duty, broker, book)
     leaving = await _leaving(broker, stage, book, pinned)
     if not book.begun:
@@ -101,13 +111,13 @@ async def reconcile(
     board.mode = book.mode
     runner = Runner(duty, broker, pinned, stage, journal, board, book, tell, leaving)
     runner.seen = len(broker.fills())
-    if leaving is not None:
+    if leaving is not None and not closing:
         declare(runner)
-    runner.catch_up(missed, [fill for fill in standing.executions if not book.knows(fill)], clock)
+    runner.catch_up(missed, standing.executions, clock)
     for contract, holding in runner.holdings():
         broker.resume(contract, holding, book.refs)
-        if not broker.protected(contract) and not (runner.over and duty.replay):  # a replay that is over takes no orders
-            await broker.protect(contract, runner.repair("protect", {"position": holding.position}))
+        if not closing and not (runner.over and duty.replay):  # a replay that is over takes no orders
+            await runner.secure(contract, holding)
     return runner
 
 
@@ -149,7 +159,8 @@ async def _leaving(broker: Broker, stage: Stage, book: Book, pinned: Pinned) -> 
 
 
 async def _agreed(duty: Duty, broker: Broker, book: Book) -> Standing:
-    """What the broker knows, once both books agree and nothing of ours but protection works; Unexplained after a short while."""
+    """What the broker knows, once both books agree and nothing of ours but protection works or is on its way; Unexplained after a
+    short while. What was sent on the connection before may still arrive and fill: until it has, nothing is placed."""
     deadline = time.monotonic() + min(SETTLE_SEC, duty.config.timeout_sec)
     while True:
         standing = await broker.standing()
@@ -157,6 +168,10 @@ async def _agreed(duty: Duty, broker: Broker, book: Book) -> Standing:
             book.executions.update(execution_root(fill.execution_id) for fill in standing.executions)  # of before the first session
         if entries := [order for order in standing.orders if _opening(order, book)]:
             await broker.cancel(entries)
+            continue
+        if (on_its_way := book.in_flight_sec(standing.executions, time.time_ns())) > 0:
+            await asyncio.sleep(min(WAIT_SEC, on_its_way))
+            deadline = max(deadline, time.monotonic() + WAIT_SEC)
             continue
         unknown = unexplained(book, standing)
         if not unknown:

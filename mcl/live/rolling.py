@@ -62,11 +62,13 @@ async def _both_legs(runner: Runner, move: Move) -> None:
         await _leave(runner, move, ref + OUT)
         await _enter(runner, move, ref + IN)
     except (GuardError, Rejected) as error:
+        runner.answered(ref)
         await _secured(runner)
         raise Halt(
-            f"the roll of {held:+d} {move.outgoing} to {move.incoming} was refused; held now: {_held(runner)}: {error.message}",
+            f"the roll of {held:+d} {move.outgoing} to {move.incoming} was refused; held now: {runner.held_words()}: {error.message}",
             "adopt tries the roll again, flatten closes what is held",
         ) from None
+    runner.answered(ref)
     if runner.book.move is None and runner.book.ledger.holding.position:
         sentence = f"{runner.book.ledger.holding.position:+d} {move.outgoing} moved to {move.incoming} ({ref})"
         runner.board.alert("info", "ROLL", sentence)
@@ -101,9 +103,4 @@ async def _secured(runner: Runner) -> None:
     await runner.account_for_fills()
     for contract, holding in runner.holdings():
         runner.broker.resume(contract, holding, runner.book.refs)
-        if not runner.broker.protected(contract):
-            await runner.broker.protect(contract, runner.repair("protect", {"position": holding.position}))
-
-
-def _held(runner: Runner) -> str:
-    return ", ".join(f"{quantity:+d} {symbol}" for symbol, quantity in runner.book.held.items()) or "nothing"
+        await runner.secure(contract, holding)

@@ -7,7 +7,6 @@ comparing the books. Every bar gets its decision; one that comes too late to act
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ from mcl.errors import GuardError, LiveError, Uncertain
 from mcl.live.board import Board
 from mcl.live.book import Book, Chain, give_up
 from mcl.live.journal import Draft, Journal
+from mcl.live.parts import Turn
 from mcl.live.rolling import rolled
 from mcl.live.stage import NS, Stage
 from mcl.live.status import Mode
@@ -86,7 +86,7 @@ class Runner:
     tell: Callable[[int], None] = lambda _: None  # called with the number of bars so far
     leaving: Pinned | None = None  # the contract before the roll, while anything of it is held
     rolling: bool = False  # between the first and the last order of a roll
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    turn: Turn = field(default_factory=Turn)
 
     def __post_init__(self) -> None:
         config, interval = self.duty.deployed.config, self.stage.warmup.interval
@@ -139,10 +139,11 @@ class Runner:
     # ------------------------------------------------------------------------------------------------------------ each bar
 
     async def run(self) -> None:
-        """Trade until the session's bars end."""
+        """Trade until the session's bars end. A bar that waits is told again by the stream, which knows the price it is acted on at."""
         due = partial(rolled, self) if self.book.move is not None and not self.over else None
-        bar, self.waiting = self.waiting, None
-        if bar is not None and due is None:  # before a roll it is left to the stream, which tells it again
+        bar, ends = self.waiting, self.over
+        self.waiting = None
+        if bar is not None and ends:
             await self._bar(bar)
         if not self.over:
             async for bar in self.broker.bars(self.pinned, self.stage.warmup.interval, self.after, due):
@@ -185,7 +186,7 @@ class Runner:
         drafts = [Draft("bar", bar._asdict(), str(bar.close_time)), self._decision(bar, account, target, why)]
         ref = "" if why else reference(self.duty.deployed, self.stage, bar.close_time)
         if ref:
-            body = {"bar": self.bars, "from": account.position, "to": target.position, **_distances(target)}
+            body = {"bar": self.bars, "from": account.position, "to": target.position, "clock": self.broker.now(), **_distances(target)}
             drafts.append(Draft("order", body, ref))
             self.book.refs.add(ref)
         self.journal.append(*drafts)
@@ -250,8 +251,11 @@ class Runner:
             await self.broker.trade_to(self.pinned, target, ref)
         except GuardError as refusal:
             self.board.counters["refused"] += 1
+            self.journal.append(Draft("refused", {"bar": self.bars - 1, "why": refusal.message}, ref))
             self.board.alert("warning", "GUARD", refusal.message)
+            await self.account_for_fills()  # a reversal has closed what was held
             return
+        self.answered(ref)
         self.board.counters["orders"] += 1
         self._timed(ref)
         await self.account_for_fills()
@@ -261,33 +265,39 @@ class Runner:
             self.board.latencies_ms.append(self.broker.reaction_ms)
             self.journal.append(Draft("sent", {"bar": self.bars - 1, "latency_ms": self.broker.reaction_ms}, ref))
 
+    async def secure(self, contract: Pinned, holding: Holding) -> None:
+        """What is held has its protection, and nothing else of ours works."""
+        if not self.broker.protected(contract):
+            ref = self.repair("protect", {"position": holding.position})
+            await self.broker.protect(contract, ref)
+            self.answered(ref)
+
+    def answered(self, ref: str) -> None:
+        """Nothing that was sent under this reference is on its way any more."""
+        self.journal.append(Draft("answered", {"bar": self.bars}, ref))
+
     async def flatten(self, word: str) -> str:
-        """Close the position at the market; its protection goes first. Returns the sentence that says so."""
+        """End with nothing held and no own order; returns the sentence that says so. BrokerError: that is not certain yet."""
         async with self.turn:
             await self.account_for_fills()
             self._give_up(word)
-            held, pinned = self.book.ledger.holding.position, self.held_in
-            if not held:
-                return f"flat already: nothing held in {pinned.local_symbol}"
-            ref = self.repair(word, {"from": held, "to": 0})
-            await self.broker.trade_to(pinned, self.book.target._replace(position=0), ref)
-            await self.account_for_fills()
-            left = self.book.ledger.holding.position
-            if left:
-                raise Uncertain(f"{left} {pinned.local_symbol} are left after {ref}")
-            return f"closed {held:+d} {pinned.local_symbol} ({ref})"
+            said = [await self._close_out(pinned, word) for pinned in (self.leaving, self.pinned) if pinned is not None]
+            if any(self.book.held.values()):
+                raise Uncertain(f"{self.held_words()} left after {word}")
+        return "; ".join(filter(None, said)) or f"flat already: nothing held in {self.pinned.local_symbol}"
 
-    async def settled(self) -> None:
-        """Not between the legs of a roll."""
-        if self.rolling:
-            async with self.turn:
-                pass
+    async def _close_out(self, pinned: Pinned, word: str) -> str:
+        held = self.book.positions[pinned.local_symbol]
+        ref = self.repair(word, {"from": held, "to": 0, "symbol": pinned.local_symbol})
+        cancelled = await self.broker.close_out(pinned, ref)
+        await self.account_for_fills()
+        self.answered(ref)
+        closed = f"closed {held:+d} {pinned.local_symbol} ({ref})" if held else ""
+        ended = f"cancelled {cancelled} orders of {pinned.local_symbol}" if cancelled and not held else ""
+        return closed or ended
 
-    @property
-    def held_in(self) -> Pinned:
-        """The contract of the position: the session's, unless it waits to be moved there."""
-        left = self.leaving is not None and self.book.positions[self.leaving.local_symbol]
-        return self.leaving if left and self.leaving else self.pinned
+    def held_words(self) -> str:
+        return ", ".join(f"{quantity:+d} {symbol}" for symbol, quantity in self.book.held.items()) or "nothing"
 
     def holdings(self) -> list[tuple[Pinned, Holding]]:
         """What is held of each contract, with levels in its prices."""
@@ -336,6 +346,7 @@ class Runner:
     def _take(self, fills: Sequence[Fill]) -> None:
         for fill in fills:
             if self.book.knows(fill):
+                self._correct(fill)
                 continue
             if not self.book.explains(fill) or fill.symbol not in self._symbols:
                 sentence = f"a fill that this session did not cause: {fill.quantity} {fill.symbol} at {fill.price} ({fill.execution_id})"
@@ -345,6 +356,15 @@ class Runner:
             self.board.fills.append(fill)
             self.board.counters["fills"] += 1
         self.board.held = self.book.ledger.holding.position
+
+    def _correct(self, fill: Fill) -> None:
+        """The exchange has changed the price of an execution that stands in the journal."""
+        was = self.book.correction(fill)
+        if was is None:
+            return
+        self.journal.append(Draft("correct", fill._asdict() | {"bar": self.bars, "was": was}, fill.execution_id))
+        self.book.correct(fill, was)
+        self.board.alert("warning", "CORRECTED", f"{fill.quantity:+d} {fill.symbol} traded at {fill.price:g}, not at {was:g} ({fill.ref})")
 
     @property
     def _symbols(self) -> set[str]:

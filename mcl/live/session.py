@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from mcl import schema
-from mcl.broker.guards import check_locks
+from mcl.broker.guards import check_locks, check_reach
 from mcl.errors import LiveError
 from mcl.live import stage as staging
 from mcl.live.alerts import Alerts
@@ -81,6 +81,7 @@ async def _traded(
     from mcl.broker.ib import IBBroker
 
     duty = Duty(deployed, strategy, config, folder_of(root, deployed.alias), HISTORY_MAY_DIFFER[config.kind])
+    check_reach(config.guards, duty.limits.max_position, duty.limits.max_order)
     gate, instrument = gate_of(duty), INSTRUMENTS[deployed.config.data.instrument]
     replay = staging.replayed(deployed.config, config.replay.session, strategy, root) if duty.replay else None
     path = journal_path(duty.folder, replay, again=True) if replay else None
@@ -90,7 +91,7 @@ async def _traded(
         stack.push_async_callback(first.close)
         await first.connect()
         between = stack.enter_context(calm())
-        stage = replay or staging.today(deployed.config, strategy, root, await first.heartbeat())
+        stage = replay or staging.today(deployed.config, strategy, root, first.now())
         path = path or journal_path(duty.folder, stage, again=False)
         journal = Journal(path)
         stack.callback(journal.close)

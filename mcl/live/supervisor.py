@@ -7,7 +7,11 @@
                                                                FLATTENING: closing on command, on a loss, on the kill switch
 
 There is one way into TRADING, through `reconcile`, and one way out of trouble: drop the connection, make a new one, and take that
-way again. What has to survive that is in the journal.
+way again. What has to survive that is in the journal. Everything that may send an order is a part of one connection (`mcl.live.parts`).
+
+To close (flatten, kill, the limit of the loss) is a wish that lasts until nothing is held and no own order works, over connections and
+restarts; it goes first on every connection, before bars are asked for and before anything is protected. Stop and the kill switch are
+looked at in every state.
 """
 
 from __future__ import annotations
@@ -16,27 +20,30 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from mcl import calendar
 from mcl.broker import Broker
 from mcl.broker.guards import Gate, expected_downtime
 from mcl.errors import BrokerError, ConnectionLost, GuardError, Halt, LiveError, MclError, Uncertain
 from mcl.live.board import Board, Watcher
 from mcl.live.book import MODES, book_of
+from mcl.live.health import Health
 from mcl.live.journal import Draft, Journal
-from mcl.live.reconcile import Unexplained, adopted, reconcile, unexplained
+from mcl.live.parts import Parts, Turn, cancelled
+from mcl.live.reconcile import Unexplained, adopted, reconcile
 from mcl.live.runner import Duty, Runner
-from mcl.live.stage import NS, Stage
+from mcl.live.stage import Stage
 from mcl.live.status import Command, Mode, State, Status
-from mcl.risk import BAR_SEC
+from mcl.live.wishes import Wishes
 
 KILL = "KILL"  # a file of this name in the folder of the alias is the kill switch; it stays until a person removes it
 TICK_SEC = 0.25
 BUSY_SEC = 2.0  # before a bar closes nothing else is asked
+STOP_SEC = 5.0  # so long a person who says stop waits for what is being sent
+CLOSING_SEC = 60.0  # so long a position that is being closed keeps its connection from ending
+LONGEST_SEC = 60.0  # between two attempts to close
 DOUBTS = 5  # uncertainties in a row, without a decision between them, that are too many
 Dial = Callable[[Gate], Broker]
 
@@ -52,10 +59,8 @@ class _Leave(Exception):
 
 
 class Supervisor:
-    """The session as a `Desk`. `dial` makes a new, unconnected broker. `patient`: the first connection may also take its time.
-
-    `wait`: when HALTED, wait for a command; else the reason is raised and the session is over.
-    """
+    """The session as a `Desk`. `dial` makes a new, unconnected broker. `wait`: when HALTED, wait for a command; else the reason is
+    raised and the session is over."""
 
     def __init__(
         self,
@@ -67,21 +72,21 @@ class Supervisor:
         watchers: Sequence[Watcher] = (),
         tell: Callable[[int], None] = lambda _: None,
         gate: Gate | None = None,
-        patient: bool = False,
         wait: bool = False,
     ) -> None:
         self.duty, self._dial, self._stage, self._journal, self._tell = duty, dial, stage, journal, tell
         self.board = Board(duty.deployed, stage, duty.config, journal, watchers)
         self.gate = gate or gate_of(duty)
-        self._patient, self._wait = patient, wait
-        self._wish: Command | None = None  # flatten, stop, kill, adopt: what is done in the session's own turn
-        self._wished = asyncio.Event()
-        self._done: asyncio.Future[str] | None = None
+        self._wait = wait
+        self._health = Health(duty, self.gate, self.board)
+        self.gate.rejecting = lambda said: journal.append(Draft("reject", {"said": said}))
+        self._wishes = Wishes()
+        self._closing: asyncio.Future[None] | None = None  # while a position is being closed
+        self._failures = 0  # attempts to close, in a row
         self._runner: Runner | None = None
+        self._turn: Turn | None = None  # of this connection
         self._doubts = self._attempt = 0
-        self._busy_since = self._silent_since = 0.0  # monotonic; 0 for not at all
-        self._broker_start = math.nan  # net liquidation when this process began
-        self._warned: set[str] = set()
+        self._silent_since = 0.0  # monotonic; 0 for not at all
 
     @property
     def stage(self) -> Stage:
@@ -112,17 +117,8 @@ class Supervisor:
             return f"{board.mode}: {_MEANING[board.mode]}"
         if word == "kill":
             self.kill_file.write_text(f"{who}: {why}\n")
-        return await self._wait_for(word)
-
-    async def _wait_for(self, word: Command) -> str:
-        """Hand the wish to the session's own loop; what cannot be done now is done as soon as it can."""
-        self._done = asyncio.get_running_loop().create_future()
-        done = self._done
-        self._wish = word
-        self._wished.set()
-        await asyncio.wait({done}, timeout=self.duty.config.timeout_sec)  # leaves it as it is when the time is up
-        if done.done():
-            return done.result()
+        if said := await self._wishes.answered(word, self.duty.config.timeout_sec):
+            return said
         return f"{word} is written down and is done as soon as the broker answers ({self.board.state}: {self.board.why})"
 
     def wish(self, word: Command, who: str) -> None:
@@ -131,24 +127,15 @@ class Supervisor:
         self.board.mode = MODES.get(word, self.board.mode)
         if word == "kill" and not self.kill_file.exists():
             self.kill_file.write_text(f"{who}\n")
-        self._wish = word
-        self._wished.set()
-
-    def _answer(self, sentence: str) -> None:
-        self._wish = None
-        self._wished.clear()
-        if self._done is not None and not self._done.done():
-            self._done.set_result(sentence)
+        self._wishes.add(word)
 
     # ------------------------------------------------------------------------------------------------------------- life
 
     async def run(self, first: Broker | None = None) -> None:
         """Until the session's bars end or a person ends it. Whatever ends it early is in the journal before it is raised."""
+        switch = asyncio.ensure_future(self._watch_kill_file())
         try:
-            if self.kill_file.exists():
-                raise LiveError(
-                    f"the kill switch {self.kill_file} is set: {self.kill_file.read_text().strip()}", "remove the file to trade again"
-                )
+            self._take_up()
             await self._life(first)
         except _Leave as left:
             self._end(str(left), "ended")
@@ -158,18 +145,37 @@ class Supervisor:
             raise
         else:
             self._end("the session's bars ended", "ended")
+        finally:
+            await cancelled([switch])
+
+    def _take_up(self) -> None:
+        """What a session of before was told to close and has not is closed first. LiveError: the kill switch is set."""
+        book = book_of(self._journal.path, *self.duty.terms, self.duty.chain)
+        killed, held = self.kill_file.exists(), book.held
+        if killed and not held and not book.closing:
+            raise LiveError(
+                f"the kill switch {self.kill_file} is set: {self.kill_file.read_text().strip()}", "remove the file to trade again"
+            )
+        if killed or book.closing:
+            self._wishes.add("kill" if killed else "flatten")
+
+    async def _watch_kill_file(self) -> None:
+        """In every state: the file is the one word that needs no session that listens."""
+        while True:
+            await asyncio.sleep(TICK_SEC)
+            if self._wishes.word != "kill" and self.kill_file.exists() and self.board.state is not State.STOPPED:
+                self.wish("kill", "the file KILL")
 
     def _end(self, why: str, state: str) -> None:
         ledger = {"ledger": self._runner.book.ledger.state()} if self._runner else {}
         self._journal.append(Draft("state", {"state": state, "why": why, "bars": self.board.bars} | ledger))
         self.board.state, self.board.why, self.board.connected = State.STOPPED, why, False
-        self._answer(f"STOPPED: {why}")
+        self._wishes.answer(f"STOPPED: {why}")
 
     async def _life(self, first: Broker | None) -> None:
         while True:
             try:
-                async with self._connected(first) as broker:
-                    return await self._session(broker)
+                return await self._connection(first or self._dial(self.gate), connected=first is not None)
             except (Halt, GuardError) as error:
                 await self._halted(error)
             except Uncertain as error:
@@ -179,53 +185,84 @@ class Supervisor:
             except ConnectionError as error:  # of the library, between a check and a send
                 await self._lost(ConnectionLost(f"the connection to the broker was lost: {error}"))
             first = None
+            await self._back_off()
 
-    @asynccontextmanager
-    async def _connected(self, first: Broker | None) -> AsyncIterator[Broker]:
-        broker = first or self._dial(self.gate)
+    async def _connection(self, broker: Broker, connected: bool) -> None:
+        """One connection: its parts, under its permit, from the first question to the end of all that may send."""
+        parts, self._turn = Parts(), None
+        parts.start(self._work(broker, parts, connected))
+        parts.start(self._until_stop())
         try:
-            if first is None:
-                await broker.connect()
-            self.board.connected = True
-            yield broker
+            ended = await parts.first()
+            if self._closing is not None and not (ended.done() and isinstance(ended.exception(), _Leave)):
+                await asyncio.wait({self._closing}, timeout=CLOSING_SEC)
         finally:
+            await parts.end(lambda: broker.retire("this part of the session has ended"))
             self.board.connected = False
             await broker.close()
+        ended.result()
 
-    async def _session(self, broker: Broker) -> None:
-        """One connection, from comparing the books to its end."""
+    async def _work(self, broker: Broker, parts: Parts, connected: bool) -> None:
+        """Connect, close what is to be closed, compare the books, trade."""
+        if not connected:
+            await broker.connect()
+        self.board.connected = True
         self.board.enter(State.RECONCILING, "comparing the journal with the broker")
-        runner = await reconcile(self.duty, broker, self._stage, self._journal, self.board, self._told)
-        self._runner, self._attempt, self._silent_since = runner, 0, 0.0
-        self._warned.discard("silence")
-        self._start_of_session(broker)
+        if self._wishes.closes:
+            self._runner = await reconcile(self.duty, broker, self._stage, self._journal, self.board, self._told, closing=True)
+            self._known(broker, self._runner)
+            await self._flatten(self._runner)
+            self.board.enter(State.RECONCILING, "comparing the journal with the broker")
+        self._runner = runner = await reconcile(self.duty, broker, self._stage, self._journal, self.board, self._told)
+        self._known(broker, runner)
         self.board.enter(State.TRADING, "both books agree")
-        await _first_of(runner.run(), self._watch(broker, runner), self._obey(runner))
+        parts.start(self._watch(broker, runner))
+        parts.start(self._obey(runner))
+        await runner.run()
+
+    async def _until_stop(self) -> None:
+        """What is being sent is waited for, then nothing else begins."""
+        await self._wishes.stop.wait()
+        if self._turn is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STOP_SEC):  # wait_for of Python 3.11 can swallow a cancellation
+                    await self._turn.take()
+        raise self._leave()
+
+    def _leave(self) -> _Leave:
+        if self._wishes.closes:
+            self.board.alert("critical", "FLATTEN", f"a person said stop before {self._wishes.word} was done: {self._left()}")
+        return _Leave("a person said stop; protective orders stay at the broker")
 
     def _told(self, bars: int) -> None:
-        self._doubts, self._patient = 0, True
+        self._doubts = 0
         self._tell(bars)
 
-    def _start_of_session(self, broker: Broker) -> None:
+    def _known(self, broker: Broker, runner: Runner) -> None:
+        """The books agree: what the guards count goes on from the journal."""
+        self._turn = runner.turn
+        self._attempt, self._silent_since = 0, 0.0
+        self._health.warned.discard("silence")
+        book = book_of(self._journal.path, *self.duty.terms, self.duty.chain)
+        self.gate.resume(book.history)
+        if math.isnan(self.gate.start_usd):
+            self.gate.start_usd = broker.equity_usd()
+        self.gate.equity_usd = broker.equity_usd()
         if self.board.session_start_usd is None:
-            self.board.session_start_usd = self._runner.book.ledger.guard.session_start_usd if self._runner else None
-        if math.isnan(self._broker_start):
-            self._broker_start = broker.equity_usd()
+            self.board.session_start_usd = book.ledger.guard.session_start_usd
 
     # ------------------------------------------------------------------------------------------------- when it goes wrong
 
     async def _lost(self, error: BrokerError) -> None:
-        """Wait a little, longer each time, and try again for ever; the first connection of all must succeed."""
-        if not self._patient:
-            raise error
+        """Wait a little, longer each time, and try again for ever."""
         away = expected_downtime(time.time_ns(), self.duty.deployed.config.data.instrument) if not self.duty.replay else ""
         self.board.enter(State.DEGRADED, error.message + (f" ({away}: expected)" if away else ""))
         self.board.counters["reconnects"] += 1
         self._attempt += 1
         self._silent_since = self._silent_since or time.monotonic()
         limit = self.duty.config.guards.silence_sec
-        if limit is not None and not away and time.monotonic() - self._silent_since > limit and "silence" not in self._warned:
-            self._warned.add("silence")
+        if limit is not None and not away and time.monotonic() - self._silent_since > limit and "silence" not in self._health.warned:
+            self._health.warned.add("silence")
             self.board.alert("critical", "SILENCE", f"the broker has not answered for {limit:g} s: {error.message}")
         settings = self.duty.config.reconnect
         longest = min(settings.longest_sec, settings.first_sec * 2 ** min(self._attempt - 1, 16))
@@ -233,46 +270,50 @@ class Supervisor:
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, unless a person ends the session meanwhile."""
-        wished = asyncio.ensure_future(self._wished.wait())  # wait_for of 3.11 may swallow a cancellation that comes with the wish
+        stopped = asyncio.ensure_future(self._wishes.stop.wait())  # wait_for of 3.11 may swallow a cancellation that comes with the wish
         try:
-            await asyncio.wait({wished}, timeout=seconds)
+            await asyncio.wait({stopped}, timeout=seconds)
         finally:
-            wished.cancel()
-        if self._wish == "stop":
-            raise _Leave("a person said stop")
-        if self._wished.is_set():
-            await asyncio.sleep(seconds)  # what needs the broker waits for it
+            stopped.cancel()
+        if self._wishes.stop.is_set():
+            raise self._leave()
+
+    async def _back_off(self) -> None:
+        """Between two attempts to close: longer each time."""
+        if self._failures and self._wishes.closes:
+            await self._pause(self._until_next_attempt())
+
+    def _until_next_attempt(self) -> float:
+        longest: float = self.duty.config.reconnect.first_sec * 2 ** min(self._failures, 16)
+        return min(LONGEST_SEC, longest)
 
     async def _doubt(self, error: Uncertain) -> None:
         """The books are compared at once; a doubt that does not go away is a person's affair."""
-        if not self._patient and self._runner is None:
-            raise error
-        self._patient = True
         self._doubts += 1
         self.board.alert("warning", "UNCERTAIN", error.message)
-        if self._doubts > DOUBTS:
+        if self._doubts > DOUBTS and not (self._wishes.closes and self._wait):
             self._doubts = 0
             await self._halted(Halt(f"{DOUBTS} uncertainties in a row, the last one: {error.message}"))
         else:
             self.board.enter(State.RECONCILING, error.message)
+            await self._pause(self.duty.config.reconnect.first_sec * (self._doubts - 1))
 
     async def _halted(self, error: LiveError) -> None:
         """Nothing is sent until a person says what to do."""
         if not self._wait:
             raise error
-        self._patient = True
         self.board.enter(State.HALTED, error.message)
         while True:
-            await self._wished.wait()
-            if self._wish == "stop":
+            await self._wishes.some.wait()
+            if self._wishes.stop.is_set():
                 raise _Leave(f"a person said stop while HALTED: {error.message}")
-            if self._wish in ("adopt", "flatten", "kill"):
+            if self._wishes.word in ("adopt", "flatten", "kill"):
                 break
-            self._answer(f"HALTED: {error.message}")
+            self._wishes.answer(f"HALTED: {error.message}")
         if isinstance(error, Unexplained):
             self._adopt(error)
-        if self._wish == "adopt":
-            self._answer("taken over as it is; comparing the books again")
+        if self._wishes.word == "adopt":
+            self._wishes.answer("taken over as it is; comparing the books again")
 
     def _adopt(self, error: Unexplained) -> None:
         book = book_of(self._journal.path, *self.duty.terms, self.duty.chain)
@@ -287,24 +328,43 @@ class Supervisor:
     async def _obey(self, runner: Runner) -> None:
         """Do what a person wants, between two bars."""
         while True:
-            await self._wished.wait()
-            word = self._wish
-            if word == "stop":
-                await runner.settled()
-                raise _Leave("a person said stop; protective orders stay at the broker")
-            if word in ("flatten", "kill"):
-                await self._flatten(runner, str(word))
+            await self._wishes.some.wait()
+            if self._wishes.stop.is_set():
+                await asyncio.sleep(math.inf)  # another part ends the session
+            if self._wishes.closes:
+                await self._flatten(runner)
             else:
-                self._answer(f"nothing to {word}: the session is {self.board.state}")
+                self._wishes.answer(f"nothing to {self._wishes.word}: the session is {self.board.state}")
 
-    async def _flatten(self, runner: Runner, word: str) -> None:
+    async def _flatten(self, runner: Runner) -> None:
+        """One attempt to close: it is not cut off by the watch, and the connection does not end before it."""
+        word = str(self._wishes.word)
         self.board.enter(State.FLATTENING, f"{word}: closing the position")
-        said = await runner.flatten(word)
-        if word == "kill":
+        self._closing = closing = asyncio.get_running_loop().create_future()
+        try:
+            said = await runner.flatten(word)
+        except LiveError as error:
+            self._failures += 1
+            wait = f"next attempt in {self._until_next_attempt():.3g} s"
+            self.board.alert("critical", "FLATTEN", f"attempt {self._failures} to {word}: {self._left()}: {error.message}; {wait}")
+            raise
+        finally:
+            self._closing = None
+            closing.set_result(None)
+        self._failures = 0
+        self._journal.append(Draft("flat", {"word": word, "said": said}))
+        if self._wishes.word == "kill":
             raise LiveError(f"killed: {said}", f"remove {self.kill_file} to trade again")
         then = "; paused until resume" if self.board.mode is Mode.PAUSED else ""
         self.board.enter(State.TRADING, said + then)
-        self._answer(said + then)
+        self._wishes.answer(said + then)
+
+    def _left(self) -> str:
+        """What is not closed yet, as last heard of."""
+        if self._runner is None:
+            return "what is held is not known"
+        own = [order for order in self.board.working if order.client_id == self.duty.config.client_id]
+        return f"{self._runner.held_words()} held, {len(own)} own orders work"
 
     async def _watch(self, broker: Broker, runner: Runner) -> None:
         """What has to be looked at whether bars come or not."""
@@ -312,76 +372,30 @@ class Supervisor:
         beat = compared = time.monotonic()
         while True:
             await asyncio.sleep(TICK_SEC)
-            self._kill_switch()
-            self._trouble(broker, runner)
-            await self._loss(broker, runner)
+            broker.verify()
+            self.board.working = broker.working()
+            if self._closing is None:
+                self._health.trouble(broker, runner)
+                self._loss(broker)
+                self._health.hang(runner)
             now = time.monotonic()
-            self._hang(runner, now)
             if now - beat >= settings.heartbeat_sec:
                 await broker.heartbeat()
-                self._clock(broker)
+                self._health.clock(broker)
                 beat = now
             if now - compared >= settings.compare_sec and not runner.turn.locked() and not 0 <= runner.due_sec() < BUSY_SEC:
-                await self._compare(broker, runner)
+                await self._health.compare(broker, runner)
                 compared = now
 
-    def _hang(self, runner: Runner, now: float) -> None:
-        """Dead man: a decision that takes this long is given up; the next connection finds out what became of it."""
-        limit, order = self.duty.config.guards.hang_sec, self.duty.config.order
-        self._busy_since = self._busy_since or now if runner.turn.locked() else 0.0
-        waits = order.ttl_sec if order.kind == "limit" else 0.0
-        if limit is not None and self._busy_since and now - self._busy_since > limit + waits:
-            self._busy_since = 0.0
-            raise Uncertain(f"a decision took longer than broker.guards.hang_sec={limit:g}")
-
-    def _kill_switch(self) -> None:
-        if self._wish is None and self.kill_file.exists():
-            self.wish("kill", "the file KILL")
-
-    def _trouble(self, broker: Broker, runner: Runner) -> None:
-        """Data or orders that do not flow make the session DEGRADED, and TRADING again when they do."""
-        stale = self._stale(broker, runner)
-        self.gate.blocked = stale
-        why = broker.trouble or stale
-        if why:
-            self.board.enter(State.DEGRADED, why)
-        elif self.board.state is State.DEGRADED:
-            self.board.enter(State.TRADING, "data and orders flow again")
-
-    def _stale(self, broker: Broker, runner: Runner) -> str:
-        """No bar for too long though the exchange is open; a replay has a time of its own."""
-        limit, root = self.duty.config.guards.stale_bars, self.duty.deployed.config.data.instrument
-        if limit is None or self.duty.replay or expected_downtime(broker.now(), root):
-            return ""
-        age, interval = (broker.now() - runner.after) / NS, BAR_SEC[self._stage.warmup.interval]
-        usual = 60 * calendar.usual_gap_minutes(broker.now(), root)
-        if age <= interval + max(limit * interval, usual):
-            return ""
-        return f"no bar for {age:.0f} s, broker.guards.stale_bars={limit:g} intervals"
-
-    async def _loss(self, broker: Broker, runner: Runner) -> None:
-        sentence = self.gate.lost_too_much(self._broker_start, broker.equity_usd())
-        if sentence and "loss" not in self._warned:
-            self._warned.add("loss")
+    def _loss(self, broker: Broker) -> None:
+        self.gate.equity_usd = broker.equity_usd()
+        sentence = self.gate.lost_too_much()
+        if sentence and "loss" not in self._health.warned:
+            self._health.warned.add("loss")
             self.board.alert("critical", "SESSION_LOSS", sentence)
             self._journal.append(Draft("command", {"word": "flatten", "who": "guard", "why": sentence}))
             self.board.mode = MODES["flatten"]
-            await self._flatten(runner, "loss")
-
-    def _clock(self, broker: Broker) -> None:
-        away = broker.clock_away_sec
-        if abs(away) > 10:
-            raise Halt(f"this machine's clock is {away:+.0f} s away from the broker's")
-        if abs(away) > 2 and "clock" not in self._warned:
-            self._warned.add("clock")
-            self.board.alert("warning", "CLOCK", f"this machine's clock is {away:+.1f} s away from the broker's")
-
-    async def _compare(self, broker: Broker, runner: Runner) -> None:
-        """The books, while all is well; a difference takes the way of every doubt."""
-        async with runner.turn:
-            unknown = unexplained(runner.book, await broker.standing())
-        if unknown:
-            raise Uncertain(f"the books differ: {unknown.report()}")
+            self._wishes.add("flatten")
 
 
 _MEANING = {
@@ -389,15 +403,3 @@ _MEANING = {
     Mode.REDUCE_ONLY: "nothing is opened or added",
     Mode.PAUSED: "decisions are written down, nothing is sent; protective orders stay",
 }
-
-
-async def _first_of(*works: Coroutine[Any, Any, None]) -> None:
-    """Run all until the first one ends; the others are cancelled. Its result, or its error, is the result."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    next(task for task in tasks if task in done).result()

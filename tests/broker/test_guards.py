@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mcl import calendar, schema
 from mcl.broker import Pinned
-from mcl.broker.guards import Gate, Proposal, check_account, check_locks, check_venue, expected_downtime
+from mcl.broker.guards import (
+    Gate,
+    GateHistory,
+    Proposal,
+    check_account,
+    check_clock,
+    check_currency,
+    check_locks,
+    check_reach,
+    check_venue,
+    expected_downtime,
+)
+from mcl.broker.worth import worth
 from mcl.errors import BrokerError, GuardError, Halt
 from mcl.market import MCL
 
@@ -112,9 +127,96 @@ def test_margin_is_asked_for_when_the_size_grows() -> None:
 
 def test_a_loss_of_the_session() -> None:
     judge = gate(max_session_loss_usd=100.0)
-    assert judge.lost_too_much(1000.0, 901.0) == ""
-    assert judge.lost_too_much(1000.0, math.nan) == ""
-    assert "lost 100.00 USD" in judge.lost_too_much(1000.0, 900.0)
+    judge.start_usd, judge.equity_usd = 1000.0, 901.0
+    assert judge.lost_too_much() == ""
+    judge.judge(order())
+    judge.equity_usd = math.nan  # not known: no reason to close, and none to open
+    assert judge.lost_too_much() == ""
+    assert "the net liquidation in USD is not known" in refused(judge, order())
+    judge.equity_usd = 900.0
+    assert "lost 100.00 USD" in judge.lost_too_much()
+    judge.equity_usd = 1200.0
+    assert "lost 100.00 USD" in refused(judge, order())
+    judge.judge(order(-1, held=1))
+
+
+NUMBERS = {  # every number that a guard compares, set to one that is none
+    "collar_frac": (0.1, lambda _, bad: order(last_price=bad)),
+    "collar_frac of a level": (0.1, lambda _, bad: order(furthest_ticks=bad)),
+    "max_session_loss_usd": (100.0, lambda judge, bad: setattr(judge, "equity_usd", bad) or order()),
+    "max_session_loss_usd of the start": (100.0, lambda judge, bad: setattr(judge, "start_usd", bad) or order()),
+    "max_order": (2, lambda _, bad: order(quantity=bad)),
+    "max_position": (2, lambda judge, bad: setattr(judge, "others", bad) or order()),
+    "min_order_gap_sec": (2.0, lambda judge, bad: judge.sent(bad) or order()),
+    "max_orders_per_hour": (1, lambda judge, bad: judge.sent(bad) or order()),
+    "max_orders_per_day": (1, lambda judge, bad: judge.sent(bad) or order()),
+}
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.nan])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_no_guard_compares_with_what_is_no_number_and_passes(name: str, bad: float) -> None:
+    limit, proposal = NUMBERS[name]
+    judge = gate(**{name.split(maxsplit=1)[0]: limit})
+    judge.start_usd, judge.equity_usd = 1000.0, 1000.0
+    refused(judge, proposal(judge, bad))
+
+
+@pytest.mark.parametrize("figures", [(math.nan, 1e4), (1e3, math.nan), (math.nan, math.nan), (1e3, math.inf), (-math.inf, 1e4)])
+def test_a_margin_that_is_not_known_refuses(figures: tuple[float, float]) -> None:
+    with pytest.raises(GuardError):
+        gate(max_margin_frac=0.5).margin(order(), *figures)
+
+
+@given(st.sampled_from(["", "USD", "EUR"]), st.sampled_from(["", "nan", "inf", "1.7976931348623157E308", "0", "-1", "0.5"]))
+def test_an_account_is_worth_usd_at_its_own_rate_or_nothing_is_known(base: str, rate: str) -> None:
+    told = [
+        SimpleNamespace(tag="NetLiquidation", currency=base, value="1000"),
+        SimpleNamespace(tag="ExchangeRate", currency="USD", value=rate),
+    ]
+    own = worth(told)
+    if base == "EUR" and rate != "0.5":
+        assert math.isnan(own.equity_usd)
+        with pytest.raises(GuardError, match="kept in EUR and tells no rate of USD"):
+            check_currency(own)
+    else:
+        assert own.equity_usd == (2000.0 if base == "EUR" else 1000.0)
+        check_currency(own)
+
+
+@pytest.mark.parametrize("away", [11.0, -11.0, math.nan, math.inf])
+def test_a_clock_that_is_away_or_not_known_refuses(away: float) -> None:
+    check_clock(9.9)
+    with pytest.raises(GuardError, match="at most 10 s are safe"):
+        check_clock(away)
+
+
+def test_the_start_refuses_limits_under_which_nothing_could_turn_around() -> None:
+    check_reach(schema.Guards(max_order=1, max_position=1), 1, 4)  # a reversal is two orders
+    check_reach(schema.Guards(max_order=None, max_position=None), 9, 9)
+    check_reach(schema.Guards(max_order=1, max_position=2), 2, 1)
+    with pytest.raises(GuardError, match=r"may open 2 contracts at once, broker.guards.max_order=1 would refuse") as caught:
+        check_reach(schema.Guards(max_order=1, max_position=3), 2, 4)
+    assert caught.value.hint == "broker.max_contracts=1 makes its position smaller"
+    with pytest.raises(GuardError, match=r"broker.guards.max_position=3"):
+        check_reach(schema.Guards(), 4, 1)
+
+
+def test_what_the_guards_count_goes_on_from_a_journal() -> None:
+    history = GateHistory(start_usd=1000.0, rejects=1)
+    history.ordered("a", {"from": 1, "to": -1, "clock": NOON})
+    history.ordered("b", {"from": -1, "to": 1, "clock": NOON})
+    history.refused("b")
+    history.ordered("c", {"from": 0, "to": 1, "clock": NOON})
+    history.refused("c")
+    judge = gate(max_orders_per_hour=3, max_rejects=2, max_session_loss_usd=100.0)
+    judge.resume(history)
+    judge.equity_usd = 1000.0
+    assert "3 orders were sent within one hour" in refused(judge, order(now=NOON + 1))
+    with pytest.raises(Halt, match="2 orders in a row"):
+        judge.rejected("no")
+    judge.equity_usd = 850.0
+    assert "lost 150.00 USD" in judge.lost_too_much()
 
 
 def test_downtime_that_is_expected() -> None:

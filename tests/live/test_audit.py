@@ -136,18 +136,21 @@ def test_another_fill_price_is_a_price_difference_where_prices_are_ours(finished
 
 
 def test_a_fill_that_did_not_come_is_missed(finished: Finished) -> None:
-    lost = finished.entries("fill")[2]
-    finished.alter("fill", 2, None)
-    assert found(finished) == [("fill", "none", f"{lost['quantity']:+d} at {lost['price']:.10g}", "missed")]
+    fills = finished.entries("fill")
+    refs = [body["ref"] for body in fills]
+    number = next(i for i, ref in enumerate(refs) if i and not ref.endswith("/close") and f"{ref}/close" not in refs)
+    finished.alter("fill", number, None)
+    assert found(finished) == [("fill", "none", f"{fills[number]['quantity']:+d} at {fills[number]['price']:.10g}", "missed")]
 
 
-def test_a_partial_fill_is_missed(finished: Finished) -> None:
-    number = next(i for i, body in enumerate(finished.entries("fill")) if abs(body["quantity"]) == 2)
-    half = finished.entries("fill")[number]["quantity"] // 2
-    finished.alter("fill", number, set_to(quantity=half))
-    [(what, live, _, cause)] = found(finished)
+def test_half_of_a_reversal_alone_is_missed(finished: Finished) -> None:
+    number = next(i for i, body in enumerate(finished.entries("fill")) if body["ref"].endswith("/close")) + 1
+    half = finished.entries("fill")[number - 1]["quantity"]
+    finished.alter("fill", number, None)
+    [(what, live, backtest, cause)] = found(finished)
     assert (what, cause) == ("fill", "missed")
     assert live.startswith(f"{half:+d} at")
+    assert backtest.startswith(f"{2 * half:+d} at")
 
 
 def test_a_late_fill_is_timing(finished: Finished) -> None:

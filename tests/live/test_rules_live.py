@@ -73,8 +73,8 @@ def test_r12_a_silent_broker_is_told_once_and_its_stop_stands(shop: Project, tmp
 
 
 def test_r18_decisions_verdicts_and_the_limits_they_were_made_by_are_written_down(shop: Project, tmp_path: Path) -> None:
-    """A limit of one contract keeps every reversal from being sent: the position is opened once and stays."""
-    bench = guarded(shop, tmp_path, max_order=1)
+    """One order an hour: what a reversal closes is closed all the same, what it would open is refused."""
+    bench = guarded(shop, tmp_path, max_orders_per_hour=1)
     asyncio.run(bench.run())
     entries = read(bench.path)
     begin = next(entry.body for entry in entries if entry.kind == "begin")
@@ -87,6 +87,9 @@ def test_r18_decisions_verdicts_and_the_limits_they_were_made_by_are_written_dow
     assert refused
     assert len(refused) == len(orders - filled)
     assert all(any(ref in sentence for ref in orders - filled) for sentence in refused)
+    assert {str(entry.key) for entry in entries if entry.kind == "refused"} == orders - filled
+    closed = {ref for ref in filled if ref.endswith("/close") and ref.removesuffix("/close") not in filled}
+    assert closed
     assert bench.audited().unexplained == 0
     assert {row["cause"] for row in bench.audited().differences.to_dict("records")} == {"risk block"}
 

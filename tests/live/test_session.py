@@ -16,6 +16,7 @@ from bench import Bench
 from deployments import Project
 
 from mcl import config, schema
+from mcl.broker.ledger import traded_for
 from mcl.broker.tws import SimulatedTWS, Tape
 from mcl.errors import BrokerError, LiveError
 from mcl.live import stage as staging
@@ -58,7 +59,8 @@ def test_a_session_of_minutes_decides_as_the_backtest(deploy: Deploy) -> None:
     done = session(desk)
     assert all_equal(done)
     assert done.facts["bars"] == 1380
-    assert len(done.orders) == len(done.fills) > 20
+    assert set(done.orders["ref"]) == set(done.fills["ref"].map(traded_for))  # a reversal is two orders of one decision
+    assert len(done.orders) > 20
     assert set(done.fills["reason"]) == {"target"}
     stored = desk.store.run(done.run_id)
     deployed = promoted("paper", desk.store, desk.root)
@@ -75,7 +77,7 @@ def test_every_order_stands_in_the_journal_before_its_fill(deploy: Deploy) -> No
     written = {entry.key: entry.seq for entry in entries if entry.kind == "order"}
     fills = [entry for entry in entries if entry.kind == "fill"]
     assert fills
-    assert all(written[entry.body["ref"]] < entry.seq for entry in fills)
+    assert all(written[traded_for(entry.body["ref"])] < entry.seq for entry in fills)
     assert next(e.kind for e in entries if e.kind in ("begin", "bar", "order", "fill")) == "begin"
     assert (entries[-1].kind, entries[-1].body["state"]) == ("state", "ended")
     assert [e.body["bar"] for e in entries if e.kind == "decision"] == list(range(276))
@@ -258,6 +260,6 @@ def test_a_market_that_costs_more_than_assumed_fails_the_command(
     monkeypatch.setenv("MCL_HOME", str(desk.root))
     assert main(["--json", "live", "paper"]) == 1
     answer = json.loads(capsys.readouterr().out)
-    assert len(answer["differences"]) == answer["fills"] > 0
+    assert 0 < len(answer["differences"]) <= answer["fills"]
     assert {row["cause"] for row in answer["differences"]} == {"price"}
     assert desk.store.run(answer["run_id"]).status == "FAILED"

@@ -72,13 +72,18 @@ class Holding:
 
 @dataclass
 class Account:
-    """One account in USD. Equity = cash + the open result of the holdings, all before the commission already paid in cash."""
+    """One account; all sums are in USD. Equity = cash + the open result of the holdings, all before the commission already paid in cash.
+
+    It is kept, and told of, in the currency `base` at `rate` for one USD; 0: no rate is told.
+    """
 
     name: str
     capital_usd: float
     terms: Terms
     holdings: dict[int, Holding] = field(default_factory=dict)
     cash: float = 0.0
+    base: str = "USD"
+    rate: float = 1.0
 
     def __post_init__(self) -> None:
         self.cash = self.capital_usd
@@ -171,14 +176,25 @@ class Account:
 
     def moving(self) -> Iterator[tuple[str, str, str]]:
         for key, amount in self.moving_values().items():
-            yield key, f"{amount:.2f}", "USD"
+            yield key, self._in_base(amount), self.base
+        yield from self._by_currency()
+
+    def _in_base(self, amount: float) -> str:
+        return f"{amount * (self.rate or 1.0):.2f}"
+
+    def _by_currency(self) -> Iterator[tuple[str, str, str]]:
         for key, amount in self.ledger_values().items():
-            for currency in ("BASE", "USD"):
-                yield key, f"{amount:.2f}", currency
+            if key != "ExchangeRate":
+                yield key, self._in_base(amount), "BASE"
+                yield key, f"{amount:.2f}", "USD"
+                continue
+            yield key, f"{amount:.2f}", "BASE"
+            if self.rate:
+                yield key, f"{amount * self.rate:.2f}" if self.rate == 1.0 else f"{amount * self.rate:.5f}", "USD"
 
     def marked(self) -> Iterator[tuple[str, str, str]]:
         """What a new price changes, as far as a TWS sends it between fills."""
-        yield "NetLiquidation", f"{self.equity:.2f}", "USD"
+        yield "NetLiquidation", self._in_base(self.equity), self.base
         yield "UnrealizedPnL", f"{self.unrealized:.2f}", "USD"
 
     def _fixed(self) -> Iterator[tuple[str, str, str]]:
@@ -201,9 +217,9 @@ class Account:
                 yield self.name, key, value, ""
         for key, amount in self.moving_values().items():
             if key in wanted:
-                yield self.name, key, f"{amount:.2f}", "USD"
+                yield self.name, key, self._in_base(amount), self.base
         if any(tag.startswith("$LEDGER") for tag in wanted):
+            rows = list(self._by_currency())
             for currency in ("USD", "BASE"):
                 yield "All", "Currency", currency, currency
-                for key, amount in self.ledger_values().items():
-                    yield "All", key, f"{amount:.2f}", currency
+                yield from (("All", key, told, of) for key, told, of in rows if of == currency)

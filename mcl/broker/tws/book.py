@@ -34,6 +34,7 @@ class Book:
         self.touched: dict[int, Order] = {}  # by perm_id: changed since somebody last wrote them down
         self.next_perm_id = FIRST_PERM_ID
         self.oca_off = False  # groups and brackets no longer cancel each other: what a race at the exchange looks like
+        self._over: set[str] = set()  # groups of which an order has filled
         self._active: dict[int, Order] = {}  # by perm_id: those of `orders` that can still fill
 
     # ------------------------------------------------------------------------------------------------------- requests
@@ -86,6 +87,7 @@ class Book:
         """What an earlier life of this server knew."""
         self.orders = {(order.client_id, order.order_id): order for order in orders}
         self._active = {order.perm_id: order for order in orders if order.working}
+        self._over = {order.oca_group for order in orders if order.status == "Filled" and order.oca_group}
         self.executions, self.next_perm_id, self.executed = executions, next_perm_id, executed
 
     def begin_day(self, day: int) -> None:
@@ -188,7 +190,10 @@ class Book:
             if order.refusal is not None and order.perm_id in self._active:
                 self._refuse(order, order.refusal)
         for order in held:
-            self.floor.arrive(order)
+            if order.working and order.oca_group in self._over and not self.oca_off:
+                self.end(order)  # its group has done its work
+            else:
+                self.floor.arrive(order)
 
     def _show(self, order: Order) -> None:
         refusal = order.refusal or (order.parent.refusal if order.parent else None)
@@ -319,6 +324,8 @@ class Book:
                 self._reduce(other, quantity, before)
         if order.status != "Filled":
             return
+        if order.oca_group:
+            self._over.add(order.oca_group)
         for child in order.children:
             if child.working and child.status != "Held":
                 child.status = "Submitted" if child.takes_limit else "PreSubmitted"

@@ -96,6 +96,7 @@ class Faults:
         self._start_ns: int | None = None
         self.offline = False
         self.stopped: frozenset[str] = frozenset()  # names of messages that a broken farm does not deliver
+        self._queue_ends = 0.0  # loop time at which the last slow request is served
         self._waiting: list[Passing] = []  # orders and their news while the server has lost its broker
 
     def add(self, name: str, *, on: str = "", at_sec: float | None = None, after_sec: float | None = None, **options: Any) -> Rule:
@@ -160,6 +161,12 @@ class Faults:
         self._tws.counters["faults"] += 1
         self._tws.note("tws_fault", name=rule.name, **({"at": passing.name} if passing.name else {}))
         rule.act(passing)
+
+    def queued(self, least: float, most: float) -> float:
+        """Seconds until a request of now is served that no later one overtakes."""
+        now = asyncio.get_running_loop().time()
+        self._queue_ends = max(now + self._luck.uniform(least, most), self._queue_ends + 1e-6)
+        return self._queue_ends - now
 
     def later(self, seconds: float, act: Callable[[], None]) -> None:
         self._later(seconds, act)

@@ -73,6 +73,12 @@ def delay(passing: Passing, sec: float = 1.0) -> None:
     passing.delay_sec = sec
 
 
+@_entry("F19", "receive")
+def slow(passing: Passing, least: float = 0.2, most: float = 1.0) -> None:
+    """Served after a time between both, in seconds of real time, and in the order of arrival."""
+    passing.delay_sec = passing.tws.faults.queued(least, most)
+
+
 @_entry("F18 F22 F23 F24", "send")
 def repeat(passing: Passing, copies: int = 2) -> None:
     """The same message several times."""
@@ -168,12 +174,15 @@ def reject(passing: Passing, first: str = "", text: str = "Order rejected - reas
 
 @_entry("F17 F18", "receive")
 def race(passing: Passing, quantity: int = 0, price: float | None = None, when: str = "before") -> None:
-    """The order of this cancel (or change) fills just before it, or after it was confirmed; all of it, or `quantity`."""
+    """The order of this cancel (or change) fills just before it, or after it was confirmed; all of it, or `quantity`. Of a new order it
+    is one of its group that does."""
     _choice("when", when, ("before", "after"))
     book, key = passing.tws.book, (getattr(passing.session, "client_id", 0), passing.values["order_id"])
+    group = passing.values.get("oca_group")
 
     def fill() -> None:
-        order = book.orders.get(key)
+        mates = (other for other in book.working() if group and other.oca_group == group)
+        order = book.orders.get(key) or next(mates, None)
         if order is not None and order.remaining:
             at = price if price is not None else book.floor.price(order.listed) or order.limit or order.trigger
             book.fill(order, min(quantity or order.remaining, order.remaining), at)

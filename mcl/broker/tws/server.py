@@ -49,6 +49,7 @@ class SimulatedTWS:
 
     With `wall_clock` (and `rate` 1) the market clock is that of this machine from the moment at which it listens.
 
+    The account is kept in the currency `base`, at `rate_of_usd` for one USD; 0: it tells no rate.
     `start_ns` begins later than the tape does, or before it, with a closed exchange. `state` is a file that keeps orders, executions
     and the account for the next start; `transcript` one that gets all traffic; `seed` decides what faults by chance do. At the end
     of the tape day orders are cancelled and streams of bars end with error 10182; with `silent_end` they fall silent instead, as
@@ -61,6 +62,8 @@ class SimulatedTWS:
         *also: Tape,
         account: str = "DU0000001",
         capital_usd: float = 25_000.0,
+        base: str = "USD",
+        rate_of_usd: float = 1.0,
         slippage_ticks: float = 1.0,
         terms: Terms | None = None,
         habits: Habits | None = None,
@@ -84,7 +87,7 @@ class SimulatedTWS:
         self.listings = Listings(today, [one.contract for one in (tape, *also)])
         reels = [Reel(self.listings.of(one.contract), one, one.first) for one in (tape, *also)]
         self.played = reels[0].listed
-        self.account = Account(account, capital_usd, terms or Terms())
+        self.account = Account(account, capital_usd, terms or Terms(), base=base, rate=rate_of_usd)
         self.publisher = Publisher(self)
         self.book = Book(self.publisher, self.listings, self.account, slippage_ticks, habits)
         self.sessions: set[Session] = set()

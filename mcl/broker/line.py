@@ -1,0 +1,54 @@
+"""What trading needs of a connection, and an order as it will be sent."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, Protocol
+
+from mcl.broker import Pinned
+
+DONE = frozenset({"Filled", "Cancelled", "ApiCancelled", "Inactive"})
+WORKING = frozenset({"PreSubmitted", "Submitted", "Filled"})  # what says that the server has an order
+CANCELLED = frozenset({202})
+
+
+class Ticket(NamedTuple):
+    """One order as it will be sent. `quantity` is signed; `price` is limit or trigger, NaN for a market order."""
+
+    quantity: int
+    ref: str
+    kind: str  # MKT, LMT, STP, MIT
+    price: float = math.nan
+    tif: str = "DAY"
+    oca_group: str = ""
+    parent_id: int = 0
+    transmit: bool = True
+    order_id: int = 0  # not 0: change this order
+
+
+class Line(Protocol):
+    """What trading needs of a connection. A `trade` is the library's live record of an order."""
+
+    def send(self, pinned: Pinned, ticket: Ticket) -> Any: ...
+    def revoke(self, trade: Any) -> None: ...
+    def check(self) -> None: ...
+    async def open_trades(self) -> list[Any]: ...
+    async def own_trades(self, pinned: Pinned) -> list[Any]: ...
+    async def catch_up(self) -> None: ...
+    async def agreed(self, pinned: Pinned) -> None: ...
+    def last_price(self, pinned: Pinned) -> float: ...
+    async def margin(self, pinned: Pinned, quantity: int) -> tuple[float, float]: ...
+    def equity_usd(self) -> float: ...
+    def now(self) -> int: ...
+
+
+def remaining(trade: Any) -> int:
+    """What remains of an order, bought > 0."""
+    order = trade.order
+    return int(order.totalQuantity - trade.orderStatus.filled) * (1 if order.action == "BUY" else -1)
+
+
+def price_of(trade: Any) -> float:
+    """Its limit or trigger."""
+    order = trade.order
+    return float(order.lmtPrice if order.orderType == "LMT" else order.auxPrice)

@@ -1,0 +1,44 @@
+"""What a broker says an account is worth, in USD: from the values as they come, in the account's own currency and at its own rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+UNSET = 1e300  # a TWS says 1.797e308 for what it does not know
+
+
+class Worth(NamedTuple):
+    """`rate`: the base currency for one USD, NaN when the account does not tell it. All else in USD, NaN for what is not known."""
+
+    base: str
+    rate: float
+    equity_usd: float
+    cash_usd: float
+    realized_usd: float
+    unrealized_usd: float
+
+    def usd(self, amount: float) -> float:
+        """An amount of the base currency."""
+        return known(amount) / self.rate if self.rate > 0 else math.nan
+
+
+def worth(values: Iterable[Any]) -> Worth:
+    """From the library's rows of (tag, value, currency)."""
+    rows = {(row.tag, row.currency): row.value for row in values}
+    base = next((currency for tag, currency in rows if tag == "NetLiquidation"), "")
+    rate = 1.0 if base in ("", "USD") else known(rows.get(("ExchangeRate", "USD")))
+    plain = Worth(base, rate if rate > 0 else math.nan, *(math.nan,) * 4)
+    totals = [plain.usd(known(rows.get((tag, base)))) for tag in ("NetLiquidation", "TotalCashValue")]
+    results = [known(rows.get((tag, "USD"))) for tag in ("RealizedPnL", "UnrealizedPnL")]
+    return Worth(base, plain.rate, *totals, *results)
+
+
+def known(value: Any) -> float:
+    """A number that can be reckoned with; NaN for an empty, an infinite or an unset one."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return math.nan
+    return number if abs(number) < UNSET else math.nan

@@ -1,0 +1,70 @@
+"""What of a session has to be looked at whether bars come or not: a hanging decision, data that do not flow, clocks, the books."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from mcl import calendar
+from mcl.broker import Broker
+from mcl.broker.guards import Gate, expected_downtime
+from mcl.errors import Halt, Uncertain
+from mcl.live.board import Board
+from mcl.live.reconcile import unexplained
+from mcl.live.runner import Duty, Runner
+from mcl.live.stage import NS
+from mcl.live.status import State
+from mcl.risk import BAR_SEC
+
+
+@dataclass
+class Health:
+    """`warned`: what is told of once."""
+
+    duty: Duty
+    gate: Gate
+    board: Board
+    warned: set[str] = field(default_factory=set)
+
+    def hang(self, runner: Runner) -> None:
+        """Dead man: a decision that takes this long is given up; the next connection finds out what became of it."""
+        limit, order, since = self.duty.config.guards.hang_sec, self.duty.config.order, runner.turn.since
+        waits = order.ttl_sec if order.kind == "limit" else 0.0
+        if limit is not None and since and time.monotonic() - since > limit + waits:
+            raise Uncertain(f"a decision took longer than broker.guards.hang_sec={limit:g}")
+
+    def trouble(self, broker: Broker, runner: Runner) -> None:
+        """Data or orders that do not flow make the session DEGRADED, and TRADING again when they do."""
+        stale = self._stale(broker, runner)
+        self.gate.blocked = stale
+        why = broker.trouble or stale
+        if why:
+            self.board.enter(State.DEGRADED, why)
+        elif self.board.state is State.DEGRADED:
+            self.board.enter(State.TRADING, "data and orders flow again")
+
+    def _stale(self, broker: Broker, runner: Runner) -> str:
+        """No bar for too long though the exchange is open; a replay has a time of its own."""
+        limit, root = self.duty.config.guards.stale_bars, self.duty.deployed.config.data.instrument
+        if limit is None or self.duty.replay or expected_downtime(broker.now(), root):
+            return ""
+        age, interval = (broker.now() - runner.after) / NS, BAR_SEC[runner.stage.warmup.interval]
+        usual = 60 * calendar.usual_gap_minutes(broker.now(), root)
+        if age <= interval + max(limit * interval, usual):
+            return ""
+        return f"no bar for {age:.0f} s, broker.guards.stale_bars={limit:g} intervals"
+
+    def clock(self, broker: Broker) -> None:
+        away = broker.clock_away_sec
+        if not abs(away) <= 10:
+            raise Halt(f"this machine's clock is {away:+.0f} s away from the broker's")
+        if abs(away) > 2 and "clock" not in self.warned:
+            self.warned.add("clock")
+            self.board.alert("warning", "CLOCK", f"this machine's clock is {away:+.1f} s away from the broker's")
+
+    async def compare(self, broker: Broker, runner: Runner) -> None:
+        """The books, while all is well; a difference takes the way of every doubt."""
+        async with runner.turn:
+            unknown = unexplained(runner.book, await broker.standing())
+        if unknown:
+            raise Uncertain(f"the books differ: {unknown.report()}")
