@@ -3,6 +3,7 @@ the session does."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -82,3 +83,17 @@ class Desk:
 
     def audited(self, supervisor: Supervisor) -> Audit:
         return audit(self.path, self.duty.deployed, self.strategy, supervisor.stage, exact_prices=False)
+
+
+def trade_alone(duty: Duty, stage: staging.Stage, path: Path, port: int, resume: bool) -> None:
+    """The whole session of a process that somebody may kill."""
+    guards.PAPER_PORTS[port] = "a simulated TWS"
+    Clock.away_sec = 0.0  # type: ignore[method-assign, assignment]
+
+    async def trade() -> None:
+        supervisor = Supervisor(duty, lambda gate: IBBroker(duty.config, MCL, port=port, gate=gate), stage, Journal(path), wait=True)
+        if resume:
+            await supervisor.command("resume", "test", "go on")
+        await supervisor.run()
+
+    asyncio.run(trade())

@@ -111,7 +111,7 @@ class Player:
 
     def now(self) -> int:
         """The market clock; in real or accelerated time also between bars."""
-        if self._anchor is None or self.finished.is_set():
+        if self._anchor is None or (self.finished.is_set() and not self.keeps_time):
             return self._now
         return max(self._now, self._anchor[1] + int((self._loop_time() - self._anchor[0]) * self._pace.rate * NS))
 
