@@ -389,7 +389,7 @@ def _write_months(part: Path, schema: str, records: dbn.Records, listing: Listin
     for month in np.unique(months):
         low, high = np.searchsorted(months, month), np.searchsorted(months, month, "right")
         start = max(begin, int(month.astype("datetime64[ns]").astype(np.int64)))
-        stop = min(end, int((month + 1).astype("datetime64[ns]").astype(np.int64)))
+        stop = min(end, int((month + np.timedelta64(1, "M")).astype("datetime64[ns]").astype(np.int64)))
         days = (date.fromisoformat(_iso(ns)[:10]) for ns in (start, stop))
         header = dbn.Header(DATASET, schema, "parent", (PARENT,), start, stop, tuple(listing.mappings(*days)))
         name = f"{schema}/{month}.dbn.zst"

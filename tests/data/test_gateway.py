@@ -100,7 +100,9 @@ def test_continuous_contracts_hold_until_their_rule_says(client: databento.Histo
     assert [one for _, _, one in by_volume] == ["42202402", "42202403"]
     assert holds("MCL.c.1")[0][2] == "42202403"
     everything = rows(small_world, "ohlcv-1m", "ts_event")
-    day_before = everything["ts_event"].astype("datetime64[ns]").astype("datetime64[D]") == np.datetime64(by_volume[1][0]) - 1
+    day_before = everything["ts_event"].astype("datetime64[ns]").astype("datetime64[D]") == np.datetime64(by_volume[1][0]) - np.timedelta64(
+        1, "D"
+    )
     near, far = (everything["volume"][day_before & (everything["instrument_id"] == one)].sum() for one in (42202402, 42202403))
     assert far > near > 0
     bars = ranged(client, schema="ohlcv-1m", symbols="MCL.v.0", stype_in="continuous")
