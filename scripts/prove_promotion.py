@@ -23,7 +23,10 @@ from processor import spent
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RUN = ("data=planted", "data.start='2025-03-01'", "strategy.fast=240", "strategy.slow=960")
-EASY = ("promotion.min_sessions=50", "promotion.min_trades=20", "promotion.min_deflated_sharpe=null", "promotion.min_holdout_sharpe=null")
+EASY = (
+    *("promotion.min_sessions=50", "promotion.min_trades=20", "promotion.max_p_value=null", "promotion.min_holdout_sharpe_high=null"),
+    *("promotion.max_trade_share=null", "promotion.max_session_share=null"),
+)
 ALONE = """
 import os, sys
 sys.path = [p for p in sys.path if not os.path.isdir(os.path.join(p or ".", "mcl"))]

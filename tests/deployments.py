@@ -17,7 +17,17 @@ from mcl.tracking import Store
 
 FIRST, END, HOLDOUT = date(2025, 10, 27), date(2025, 11, 13), date(2025, 11, 11)
 OPEN_GATES = Promotion(
-    min_trades=1, min_sessions=1, max_drawdown_frac=0.99, min_deflated_sharpe=0.0, min_holdout_sharpe=-1e9, min_holdout_trades=1
+    min_trades=1,
+    min_sessions=1,
+    max_drawdown_frac=0.99,
+    max_sharpe=None,
+    max_trade_share=None,
+    max_session_share=None,
+    min_deflated_sharpe=0.0,
+    min_holdout_trades=1,
+    min_holdout_sharpe=-1e9,
+    min_holdout_sharpe_high=None,
+    max_p_value=None,
 )
 
 

@@ -64,7 +64,8 @@ def family_wise(
     does not make the others pay for it. NaN below ten sessions or without variation. With no others it is a single test.
     """
     own = np.asarray(chosen, dtype=np.float64)
-    rest = np.asarray(others, dtype=np.float64).reshape(len(own), -1)
+    rest = np.asarray(others, dtype=np.float64)
+    rest = rest.reshape(len(own), rest.shape[1] if rest.ndim > 1 else 1)
     sample = _sample(np.column_stack([own, rest]), _block(own, rest))
     tried = 1 + rest.shape[1] + given_up
     if not sample.usable[0]:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mcl import accesses, evidence, runs, schema, steps
+from mcl import accesses, evidence, runs, schema, steps, trials
 from mcl.errors import PromotionError, StoreError, nearest
 from mcl.promote import bundle, holdout, moves, paper, robust
 from mcl.promote.deploy import Deployable, promoted
-from mcl.promote.gates import Gate, evaluate, left_out, tally_of, waive
+from mcl.promote.gates import Gate, check_waivers, left_out, searched, significant, tally_of, unseen, waive
 from mcl.promote.holdout import Look
 from mcl.promote.place import MODEL, STAGES, named
 from mcl.promote.repeat import Verdict, repeated, reproduce
+from mcl.promote.significance import Significance, significance
 from mcl.rules import Promotion
 from mcl.tracking import Store, StoredRun, content_sha256
 from mcl.trials import Tally
+from mcl.validate.subject import subject
 
 __all__ = ["MODEL", "Deployable", "GatesMissed", "Promoted", "Verdict", "promote", "promoted", "reproduce"]
 
@@ -44,7 +46,7 @@ class GatesMissed(PromotionError):
         missed = [gate for gate in gates if not gate.open]
         listed = "; ".join(str(gate) for gate in missed)
         super().__init__(
-            f"run {run_id} missed {len(missed)} of {len(gates)} gates: {listed}",
+            f"run {run_id} missed {len(missed)} of {sum(gate.asked for gate in gates)} gates: {listed}",
             "a gate is changed in conf/promotion/, not by running until it passes: trials and looks at the hold-out are counted",
         )
         self.gates, self.reads = gates, reads
@@ -64,33 +66,42 @@ def promote(
     """Repeat the run, judge it on its own and on unseen data, register it, give it `name` (default: the stage) and write
     conf/promoted/NAME.yaml. `because` says why, above all why the gates in `waived` may be missed.
 
-    PromotionError when the repetition is not bit-equal (it names the metric and the input that moved) or a gate is missed (it
-    lists all of them); the version that had the name before then still has it.
+    Every argument is checked before the run is repeated, and the hold-out is looked at last. PromotionError when the repetition is
+    not bit-equal (it names the metric and the input that moved) or a gate is missed (it lists all of them); the version that had the
+    name before then still has it.
     """
     if stage not in STAGES:
         raise PromotionError(f"a run cannot be promoted to {stage!r}: {nearest(stage, STAGES)}", "mcl promote RUN_ID --to paper")
     name = named(stage, name)
+    if stage == "live":
+        gates = gates.model_copy(update={"max_biased_rows": gates.max_biased_rows or 0})  # for real money it is always asked
+    check_waivers(waived, because, gates, stage, paper.hard(gates.live))
     _same_stage(name, stage, store)
     stored = store.run(run_id)
     if stage == "live":
         paper.forerunner(stored, store)
-        gates = gates.model_copy(update={"max_biased_rows": gates.max_biased_rows or 0})  # for real money it is always asked
-    with accesses.collected() as found:
+    with accesses.collected() as opened:
         steps.begin("repeating the run")
         again = repeated(stored, root)
-        steps.begin("judging it on unseen data")
-        tally, look = tally_of(again.config, stored, root), holdout.look(again.config, stored.run_id, root)
         steps.begin("judging it on other data")
-        table = evaluate(gates, again.result, tally, look) + robust.evaluate(gates, stored, again, store, root)
-    reads = tuple(sorted(found))
-    steps.begin("registering it")
-    on_paper, told = paper.evaluate(gates.live, stored, again, store) if stage == "live" else ((), {})
-    table = waive(table + on_paper, waived, because, stage, paper.hard(gates.live))
+        about = subject(stored.run_id, store, root)
+        tested = robust.evaluate(gates, about, again, root)
+        on_paper, told = paper.evaluate(gates.live, stored, again, store) if stage == "live" else ((), {})
+        tally = tally_of(again.config, stored, root)
+        waive((*searched(gates, again.result, tally, holdout.NONE, stage), *tested, *on_paper), waived, because)
+        steps.begin("judging it on unseen data")
+        look = holdout.look(again.config, stored.run_id, root)
+        found = significance(about, trials.stored_identity(stored.tags), look, root)
+    reads = tuple(sorted(opened))
+    own = searched(gates, again.result, tally, look, stage)
+    table = (*own, *tested, *unseen(gates, look), *significant(gates, found, stage), *on_paper)
+    table = waive(table, waived, because)
     if not all(gate.open for gate in table):
         raise GatesMissed(stored.run_id, table, reads)
-    facts = _provenance(stored, again, rules=gates, tally=tally, look=look)
+    steps.begin("registering it")
+    facts = _provenance(stored, again, tally=tally, look=look) | {"significance": _significance(found)}
     facts |= {"name": name, "stage": stage, "why": because.strip(), "waived": {g.name: g.waived for g in table if g.waived}, "paper": told}
-    facts["own_code_reads"] = list(reads)
+    facts |= {"gates_left_out": list(left_out(gates, stage)), "own_code_reads": list(reads)}
     files = bundle.files(stored, again, table, facts)
     version, path = moves.freeze(name, stored.run_id, files, _tags(again.config, table, facts), because.strip(), store=store, root=root)
     return Promoted(name, stage, version, stored.run_id, table, path, content_sha256(files), again.bars.synthetic, reads)
@@ -106,7 +117,20 @@ def _same_stage(name: str, stage: str, store: Store) -> None:
         raise PromotionError(f"{name!r} is the name of a {known} version, version {holder.version}; choose another --name for {stage}")
 
 
-def _provenance(stored: StoredRun, again: runs.Replayed, *, rules: Promotion, tally: Tally, look: Look) -> dict[str, Any]:
+def _significance(found: Significance) -> dict[str, Any]:
+    """The parts of the deciding test."""
+    return {
+        "p_value": found.p_value,
+        "market_p_value": found.market_p_value,
+        "search": asdict(found.strategy),
+        "market": asdict(found.market),
+        "holdout": asdict(found.holdout),
+        "looks": found.looks,
+        "points": found.points,
+    }
+
+
+def _provenance(stored: StoredRun, again: runs.Replayed, *, tally: Tally, look: Look) -> dict[str, Any]:
     """Who, when and out of what. All text or numbers, for the registry and for the head of the promoted file."""
     now, luck = evidence.tags(again.config, again.bars), tally.luck(again.metrics)
     return {
@@ -128,15 +152,14 @@ def _provenance(stored: StoredRun, again: runs.Replayed, *, rules: Promotion, ta
             "trials": luck.trials,
             "rule": luck.sentence,
         },
-        "holdout": {"fingerprint": look.fingerprint, "look": look.number, "sessions": look.sessions},
-        "gates_left_out": list(left_out(rules)),
+        "holdout": {"fingerprint": look.fingerprint, "look": look.number, "looks": look.looks, "sessions": look.sessions},
     }
 
 
 def _tags(run: schema.Config, table: Sequence[Gate], facts: dict[str, Any]) -> dict[str, str]:
     """What MLflow's own pages show; everything else stands in the files."""
     shown = {"mcl.strategy": run.strategy["name"], "promoted_at": facts["at"], "synthetic": str(facts["synthetic"]).lower()}
-    shown |= {"gates": f"{sum(g.passed for g in table)} of {len(table)}", "alias": facts["name"]}
+    shown |= {"gates": f"{sum(g.passed for g in table)} of {sum(g.asked for g in table)}", "alias": facts["name"]}
     shown |= {f"waived.{name}": why for name, why in facts["waived"].items()}
     copied = ("run_id", "stage", "by", "why", "config_sha256", "data_fingerprint", "code_sha256")
     return shown | {key: str(facts[key]) for key in copied}

@@ -1,26 +1,35 @@
-"""The hold-out: sessions that no search has seen. Each look at them is written down, since every look uses them up a little."""
+"""The hold-out: sessions that no search has seen. Each look at them is written down, since every look uses them up a little.
+
+Looks at overlapping sessions of one market are looks at the same hold-out, whatever the bar interval, the roll rule or the last day of
+the data. `Look.number` counts all of them. `Look.looks` counts what luck could choose from: every distinct run that was looked at, and
+every distinct trial of the ledger whose own window reached into these sessions. The p-value of the hold-out is corrected by it.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mcl import metrics, schema, strategy
+import numpy as np
+
+from mcl import metrics, runs, schema, strategy, trials
 from mcl.data.bars import Bars
 from mcl.data.load import load
 from mcl.engine.backtest import plan, simulate
 from mcl.engine.result import Result
 from mcl.errors import StoreError
 from mcl.files import private_file
+from mcl.metrics.performance import Floats
 
 
 @dataclass(frozen=True)
 class Look:
-    """What the hold-out shows: NaN when there is none. `number` counts the looks at the same hold-out, this one included."""
+    """What the hold-out shows: NaN when there is none. `number` counts the looks at the same hold-out, this one included, `looks` the
+    different runs and trials that have seen it. `returns` are those of its sessions."""
 
     sharpe: float
     trades: float
@@ -28,6 +37,8 @@ class Look:
     number: int
     fingerprint: str
     meaning: str
+    looks: int = 1
+    returns: Floats = field(default_factory=lambda: np.empty(0))
 
 
 NONE = Look(math.nan, math.nan, 0, 0, "", "no hold-out is configured: set data.holdout_start")
@@ -38,19 +49,26 @@ def look(config: schema.Config, run_id: str, root: Path) -> Look:
     if config.data.holdout_start is None:
         return NONE
     bars = load(config.data, root, holdout=True)
-    return _seen(config, bars, record(root, run_id, bars.fingerprint))
+    place = runs.placed(config)
+    entry = _entry(run_id, place.market, bars, bars.between(config.data.holdout_start))
+    record(root, entry)
+    same = [known for known in looks(root) if _same(known, entry)]
+    seen_by = len({known["run_id"] for known in same}) + trials.beyond(root, place.everywhere, config.data.holdout_start)
+    return _seen(config, bars, len(same), seen_by)
 
 
 def again(config: schema.Config, number: int, root: Path) -> Look:
     """A look that was taken before, as number `number`: what it shows is known, so that it is not counted once more."""
-    return NONE if config.data.holdout_start is None else _seen(config, load(config.data, root, holdout=True), number)
+    return NONE if config.data.holdout_start is None else _seen(config, load(config.data, root, holdout=True), number, number)
 
 
-def _seen(config: schema.Config, bars: Bars, number: int) -> Look:
-    measured = metrics.summary(simulated(config, bars))
+def _seen(config: schema.Config, bars: Bars, number: int, seen_by: int) -> Look:
+    result = simulated(config, bars)
+    measured = metrics.summary(result)
     sessions = int(measured["sessions"])
     meaning = f"{sessions} unseen sessions from {config.data.holdout_start}, look number {number}"
-    return Look(measured["sharpe"], measured["trades"], sessions, number, bars.fingerprint, meaning)
+    returns = result.session_returns.to_numpy()
+    return Look(measured["sharpe"], measured["trades"], sessions, number, bars.fingerprint, meaning, seen_by, returns)
 
 
 def simulated(config: schema.Config, bars: Bars) -> Result:
@@ -61,10 +79,9 @@ def simulated(config: schema.Config, bars: Bars) -> Result:
     return simulate(unseen, own, config.risk.limits, config.costs, config.capital_usd, config.execution)
 
 
-def record(root: Path, run_id: str, fingerprint: str) -> int:
-    """Append one look to the ledger of looks and return how many there have been at this hold-out."""
+def record(root: Path, entry: dict[str, str]) -> None:
+    """Append one look to the ledger of looks. StoreError when it cannot be written: an uncounted look is not taken."""
     path = ledger(root)
-    entry = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "run_id": run_id, "fingerprint": fingerprint}
     try:
         with private_file(path).open("ab") as file:
             file.write(json.dumps(entry).encode() + b"\n")
@@ -72,7 +89,6 @@ def record(root: Path, run_id: str, fingerprint: str) -> int:
             os.fsync(file.fileno())
     except OSError as error:
         raise StoreError(f"cannot count a look at the hold-out: {error.strerror} ({path})", "an uncounted look is not taken") from None
-    return sum(1 for known in looks(root) if known["fingerprint"] == fingerprint)
 
 
 def looks(root: Path) -> list[dict[str, str]]:
@@ -83,3 +99,17 @@ def looks(root: Path) -> list[dict[str, str]]:
 
 def ledger(root: Path) -> Path:
     return root / "mlruns" / "holdout_looks.jsonl"
+
+
+def _entry(run_id: str, market: str, bars: Bars, unseen: Bars) -> dict[str, str]:
+    first, last = (str(unseen.session[i].astype("datetime64[D]")) for i in (0, -1)) if len(unseen) else ("", "")
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"at": at, "run_id": run_id, "fingerprint": bars.fingerprint, "market": market, "first": first, "last": last}
+
+
+def _same(known: dict[str, str], entry: dict[str, str]) -> bool:
+    """Whether two looks saw one hold-out. One of version 0.1 tells only the fingerprint of its data."""
+    if known["fingerprint"] == entry["fingerprint"]:
+        return True
+    overlap = known.get("first", "") <= entry["last"] and entry["first"] <= known.get("last", "")
+    return known.get("market") == entry["market"] and overlap

@@ -7,13 +7,13 @@ from typing import Any
 
 from mcl import config, evidence, runs
 from mcl.errors import PromotionError
-from mcl.promote.gates import Gate, at_least, at_most
+from mcl.promote.gates import IMPOSSIBLE, Gate, at_least, at_most
 from mcl.promote.place import MODEL
 from mcl.promote.record import LiveRecord, records
 from mcl.rules import LiveRules
 from mcl.tracking import Store, StoredRun, StoredVersion
 
-ALWAYS = ("market_data", "lookahead")  # hard whatever the configuration lists
+ALWAYS = ("market_data", "lookahead", *IMPOSSIBLE)  # hard whatever the configuration lists
 
 
 def hard(rules: LiveRules) -> tuple[str, ...]:

@@ -10,20 +10,18 @@ import numpy as np
 from mcl import check, runs, trials
 from mcl.errors import DataError
 from mcl.metrics.cscv import overfitting
-from mcl.promote.gates import Gate, at_least, at_most
+from mcl.promote.gates import Gate, at_least, at_most, not_asked
 from mcl.rules import Promotion
 from mcl.strategy import build
-from mcl.tracking import Store, StoredRun
 from mcl.validate import plateau, stress
-from mcl.validate.subject import Subject, subject
+from mcl.validate.subject import Subject
 
 FEWEST_TRIALS = 10  # below, a rank among them says nothing
 QUANTILE = 0.25
 
 
-def evaluate(rules: Promotion, stored: StoredRun, repeated: runs.Replayed, store: Store, root: Path) -> tuple[Gate, ...]:
+def evaluate(rules: Promotion, about: Subject, repeated: runs.Replayed, root: Path) -> tuple[Gate, ...]:
     """The configured ones among: Sharpe at twice the costs, plateau, probability of backtest overfitting, look-ahead, warm-up."""
-    about = subject(stored.run_id, store, root) if _simulated(rules) else None
     found = (
         _costs(rules, about),
         _plateau(rules, about),
@@ -34,12 +32,8 @@ def evaluate(rules: Promotion, stored: StoredRun, repeated: runs.Replayed, store
     return tuple(gate for gate in found if gate is not None)
 
 
-def _simulated(rules: Promotion) -> bool:
-    return rules.min_doubled_costs_sharpe is not None or rules.min_plateau_frac is not None
-
-
-def _costs(rules: Promotion, about: Subject | None) -> Gate | None:
-    if about is None or rules.min_doubled_costs_sharpe is None:
+def _costs(rules: Promotion, about: Subject) -> Gate | None:
+    if rules.min_doubled_costs_sharpe is None:
         return None
     doubled = stress.costs(about, (2.0,), lambda: None)[0]
     return at_least(
@@ -47,8 +41,8 @@ def _costs(rules: Promotion, about: Subject | None) -> Gate | None:
     )
 
 
-def _plateau(rules: Promotion, about: Subject | None) -> Gate | None:
-    if about is None or rules.min_plateau_frac is None:
+def _plateau(rules: Promotion, about: Subject) -> Gate | None:
+    if rules.min_plateau_frac is None:
         return None
     around = plateau.plateau(about, lambda: None)
     means = f"lower quartile of {len(around.neighbours)} neighbours over a Sharpe of {around.centre:.2f}"
@@ -59,13 +53,14 @@ def _pbo(rules: Promotion, repeated: runs.Replayed, root: Path) -> Gate | None:
     """Over all that the trial ledger holds of the strategy on its market and on the very sessions of the run."""
     if rules.max_pbo is None:
         return None
-    days, returns = trials.matrix(trials.rows(root, runs.placed(repeated.config), returns=True))
+    found = trials.distinct(trials.rows(root, runs.placed(repeated.config), returns=True))
+    days, returns = trials.matrix(found)
     own = np.isin(days, repeated.bars.session)
     whole = returns[own][:, ~np.isnan(returns[own]).any(axis=0)]
-    if whole.shape[1] < FEWEST_TRIALS:
-        means = f"{whole.shape[1]} trials on these sessions, too few to ask: from {FEWEST_TRIALS} on it is"
-        return Gate("pbo", math.nan, f"<= {rules.max_pbo:g}", True, means)
-    means = f"how often the best of {whole.shape[1]} trials on half of the sessions is below the median on the other half"
+    count = whole.shape[1]
+    if count < FEWEST_TRIALS:
+        return not_asked("pbo", math.nan, f"a rank needs {FEWEST_TRIALS} trials on these sessions, the ledger has {count}")
+    means = f"how often the best of {count} trials on half of the sessions is below the median on the other half"
     return at_most("pbo", overfitting(whole).pbo, rules.max_pbo, means)
 
 

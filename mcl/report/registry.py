@@ -142,9 +142,10 @@ def _sessions(sessions: Sequence[Session]) -> str:
 def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
     rows: list[list[Cell | str]] = []
     for gate in gates:
-        word = "pass" if gate["passed"] else "waived"
+        asked = gate.get("asked", True)  # versions of 0.1 asked every gate that they hold
+        word = "not asked" if not asked else "pass" if gate["passed"] else "waived"
         said = gate["waived"] or gate["meaning"]
-        css = "gain" if gate["passed"] else "loss"
+        css = "" if not asked else "gain" if gate["passed"] else "loss"
         value = gate["value"]
         shown = Cell(number(value, "plain"), "n", repr(value)) if isinstance(value, int | float) else Cell(scalar(value), "n")
         rows.append([gate["name"].replace("_", " "), shown, gate["rule"], Cell(word, css), Cell(said, "wrap")])

@@ -11,8 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcl import config, schema
+import numpy as np
+
+from mcl import config, runs, schema, trials
+from mcl.data.load import load
 from mcl.files import write_whole
+from mcl.metrics.overfit import mean_correlation
+from mcl.metrics.power import smallest_sharpe
+from mcl.rules import Promotion
 from mcl.search import outcomes, walk
 from mcl.search import place as places
 from mcl.search import space as spaces
@@ -34,9 +40,22 @@ TIMED, ENOUGH = 5, 50  # backtests that an estimate runs; trials of an earlier s
 
 
 @dataclass(frozen=True)
+class Smallest:
+    """The true annual Sharpe ratios that a promotion shows half of the time, and four times in five; NaN where none is shown.
+    `independent` is the second one if no two trials were alike. `trials` counts what the search will be one of."""
+
+    level: float
+    trials: int
+    half: float
+    most: float
+    independent: float
+
+
+@dataclass(frozen=True)
 class Estimate:
     """What a search would cost: `points` in the space (infinite when an axis is continuous), seconds of a backtest (median), of the
-    bookkeeping of a trial, and in all; `how` says where they come from."""
+    bookkeeping of a trial, and in all; `how` says where they come from. And what it could show, by `mcl.metrics.power`:
+    `correlation` is that of the returns of two trials on average, over the points that were timed."""
 
     title: str
     trials: int
@@ -46,6 +65,11 @@ class Estimate:
     own_sec: float
     total_sec: float
     how: str
+    sessions: int
+    holdout_sessions: int
+    correlation: float
+    paper: Smallest | None  # None where the gates ask for no p-value
+    live: Smallest | None
 
 
 def estimate(composed: config.Composed, root: Path) -> Estimate:
@@ -53,11 +77,21 @@ def estimate(composed: config.Composed, root: Path) -> Estimate:
     frozen = freeze(composed, root)
     search, total = frozen.search, frozen.total
     timed = _timed(frozen)
-    seconds = statistics.median(timed or [math.nan])
+    seconds = statistics.median([outcome.seconds for outcome in timed] or [math.nan])
     own, source = _bookkeeping(search.sampler, total, Store(root).folder / "sweeps")
     at_once = min(search.workers, os.cpu_count() or 1)
     each = max(seconds / at_once, own) if at_once > 1 else seconds + own
     simulated = min(total, _points(frozen.space))  # a point is never simulated twice
+    sessions, unseen = len(np.unique(frozen.bars.session)), _held_out(frozen, root)
+    alike = mean_correlation(np.column_stack([outcome.returns for outcome in timed])) if timed else math.nan
+    correlation = alike if math.isfinite(alike) else 0.0
+    gates = config.validate(Promotion, config.compose("promote", []).raw["promotion"], "promotion")
+    place = runs.placed(frozen.run)
+    kinds = ((gates.max_p_value, place), (gates.live.max_market_p_value, place.everywhere))
+    smallest = [
+        level and _smallest(level, int(simulated) + trials.tally(root, where).count, sessions, unseen, correlation)
+        for level, where in kinds
+    ]
     how = f"{len(timed)} random points timed now on {at_once} of {os.cpu_count() or 1} processors; bookkeeping {source}"
     return Estimate(
         title=frozen.title,
@@ -68,6 +102,11 @@ def estimate(composed: config.Composed, root: Path) -> Estimate:
         own_sec=own,
         total_sec=min(simulated * each + (total - simulated) * own, search.timeout_sec or math.inf),
         how=how,
+        sessions=sessions,
+        holdout_sessions=unseen,
+        correlation=correlation,
+        paper=smallest[0] or None,
+        live=smallest[1] or None,
     )
 
 
@@ -165,13 +204,25 @@ def _bookkeeping(sampler: str, trials: int, folder: Path) -> tuple[float, str]:
     return usual, f"as usual for {sampler}: no sweep of {ENOUGH} trials with it and one worker is here to go by"
 
 
-def _timed(frozen: Frozen, count: int = TIMED) -> list[float]:
-    """Seconds of a few backtests; the first may still compile and does not count, nor do points that no strategy accepts."""
+def _timed(frozen: Frozen, count: int = TIMED) -> list[Outcome]:
+    """A few backtests; the first may still compile and does not count, nor do points that no strategy accepts."""
     objective = Objective(frozen.composed.raw, frozen.search, frozen.market, frozen.rules)
     point = uniform(frozen.space, frozen.run.seed)
     tried = (objective(number, point(number)) for number in range(20 * count))
-    found = [outcome.seconds for _, outcome in zip(range(count + 1), (o for o in tried if o.metrics), strict=False)]
-    return found[1:]
+    return [outcome for _, outcome in zip(range(count + 1), (o for o in tried if o.metrics), strict=False)][1:]
+
+
+def _held_out(frozen: Frozen, root: Path) -> int:
+    """How many sessions the hold-out has. They are counted, and none of their prices is used."""
+    if frozen.run.data.holdout_start is None:
+        return 0
+    bars = load(frozen.run.data, root, holdout=True)
+    return len(np.unique(bars.between(frozen.run.data.holdout_start).session))
+
+
+def _smallest(level: float, count: int, sessions: int, unseen: int, correlation: float) -> Smallest:
+    half, most = (smallest_sharpe(share, sessions, unseen, count, level, correlation) for share in (0.5, 0.8))
+    return Smallest(level, count, half, most, smallest_sharpe(0.8, sessions, unseen, count, level))
 
 
 def _points(space: spaces.Space) -> float:

@@ -120,7 +120,7 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
     | {
         "name": "text · the alias",
         "version": "count · of the registered model",
-        "gates": "list · each with `passed`",
+        "gates": "list · each with `passed` and `asked`",
         "path": "text · the file to commit",
         "content_sha256": "text · of the bundle",
         "own_code_reads": "list · what a strategy of your own reads besides its bars",

@@ -94,8 +94,19 @@ def estimate(overrides: list[str]) -> int:
     rows = [["trials", f"{found.trials:,}"], ["points in the space", points], ["bars", f"{found.bars:,}"]]
     rows += [["one backtest", f"{found.trial_sec * 1000:.1f} ms"], ["bookkeeping", f"{found.own_sec * 1000:.1f} ms a trial"]]
     rows += [["in all", _duration(found.total_sec)], ["measured", found.how]]
+    rows += [["sessions", f"{found.sessions:,} searched, {found.holdout_sessions:,} held out"]]
+    rows += [["two trials are alike by", f"{found.correlation:.2f} (mean correlation of the returns at these points)"]]
+    rows += [[f"can show, for {stage}", _shown(part)] for stage, part in (("paper", found.paper), ("live", found.live)) if part]
     screen.answer(asdict(found), lambda: screen.table(found.title, ["estimate", "value"], rows))
     return 0
+
+
+def _shown(part: Any) -> str:
+    half, most, independent = (screen.text(value) for value in (part.half, part.most, part.independent))
+    return (
+        f"a true Sharpe of {half} half of the time, {most} four times in five ({independent} if no two trials were alike), "
+        f"as the best of {part.trials:,} at p <= {part.level:g}"
+    )
 
 
 def resume(args: Namespace) -> int:

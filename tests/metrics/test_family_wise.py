@@ -11,8 +11,6 @@ from mcl.metrics.multiple import after_looks, family_wise, joined
 from mcl.metrics.performance import NORMAL, Floats
 from mcl.metrics.power import power, smallest_sharpe
 
-NONE = np.empty((0, 0))
-
 
 def p_of_best(returns: Floats, replicates: int = 999) -> float:
     best = int(np.argmax(returns.mean(axis=0) / returns.std(axis=0)))
@@ -72,9 +70,7 @@ def test_missing_sessions_and_useless_trials() -> None:
     assert found.p == pytest.approx(whole, abs=0.01)
     assert found.trials == 24
     late = np.concatenate([np.full(100, np.nan), returns[:, 0]])
-    assert family_wise(late, np.full((400, 1), np.nan)).statistic == pytest.approx(
-        family_wise(returns[:, 0], NONE.reshape(300, 0)).statistic
-    )
+    assert family_wise(late, np.full((400, 1), np.nan)).statistic == pytest.approx(family_wise(returns[:, 0], np.empty((300, 0))).statistic)
 
 
 def test_trials_that_were_given_up_count() -> None:
@@ -91,6 +87,7 @@ def test_what_cannot_be_judged_is_nan(chosen: Floats) -> None:
     assert math.isnan(family_wise(chosen, np.random.default_rng(7).normal(size=(50, 3))).p)
     assert math.isnan(joined([(math.nan, 100), (0.01, 20)]))
     assert math.isnan(joined([(0.01, 0)]))
+    assert math.isnan(family_wise(np.empty(0), np.empty((0, 0))).p)
 
 
 def test_scale_does_not_matter() -> None:
@@ -140,7 +137,7 @@ def test_the_smallest_sharpe_is_shown_as_often_as_it_says(wanted: float, correla
         best = int((searched.mean(axis=0) / searched.std(axis=0)).argmax())
         tests = (
             family_wise(searched[:, best], searched, replicates=999),
-            family_wise(unseen[:, best], NONE.reshape(80, 0), replicates=999),
+            family_wise(unseen[:, best], np.empty((80, 0)), replicates=999),
         )
         passed += joined([(tests[0].p, 300), (tests[1].p, 80)]) <= 0.05
     assert passed / 200 == pytest.approx(wanted, abs=0.11)

@@ -27,7 +27,8 @@ RUN = (
 GATES = (
     *("promotion.min_trades=1", "promotion.min_sessions=1", "promotion.max_drawdown_frac=0.99", "promotion.min_deflated_sharpe=0"),
     *("promotion.min_holdout_sharpe=-1e9", "promotion.min_holdout_trades=0", "promotion.min_doubled_costs_sharpe=null"),
-    *("promotion.min_plateau_frac=null", "promotion.max_pbo=null"),
+    *("promotion.min_plateau_frac=null", "promotion.max_pbo=null", "promotion.min_holdout_sharpe_high=null"),
+    *("promotion.max_p_value=null", "promotion.live.max_p_value=null", "promotion.live.max_market_p_value=null"),
 )
 TO_LIVE = ("--to", "live", *GATES, "promotion.live.min_paper_sessions=3")
 KEYS = ("broker=ib_live", "broker.account=U1234567")

@@ -52,9 +52,11 @@ def test_a_promoted_run_loads_as_the_configuration_that_ran(shop: Project, run_i
         "sessions",
         "drawdown_frac",
         "deflated_sharpe",
-        "holdout_sharpe",
         "holdout_trades",
+        "holdout_sharpe",
+        "market_p_value",
     ]
+    assert [gate.name for gate in done.gates if not gate.asked] == ["market_p_value"]
     text = done.path.read_text()
     assert text.startswith(f"# paper: version {done.version} of model {MODEL}, content_sha256 {done.content_sha256}\n")
     assert config.fingerprint(loaded.config) in text
@@ -90,9 +92,13 @@ def test_a_refusal_lists_every_missed_gate_and_leaves_the_alias(shop: Project, r
         min_trades=10_000,
         min_sessions=500,
         max_drawdown_frac=0.0001,
+        max_trade_share=None,
+        max_session_share=None,
         min_deflated_sharpe=0.999,
         min_holdout_sharpe=50.0,
+        min_holdout_sharpe_high=90.0,
         min_holdout_trades=5_000,
+        max_p_value=1e-9,
     )
     with pytest.raises(GatesMissed) as caught:
         promote(run_id, store=shop.store, root=shop.root, gates=strict)
@@ -105,14 +111,15 @@ def test_a_refusal_lists_every_missed_gate_and_leaves_the_alias(shop: Project, r
         "holdout_trades": ">= 5000",
     }.items():
         assert re.search(rf"{name} = -?[\d.]+(e-\d+)? \(rule: {re.escape(rule)}", caught.value.message), name
-    assert "missed 6 of 6 gates" in caught.value.message
+    assert "missed 8 of 9 gates" in caught.value.message
     assert promoted("paper", shop.store, shop.root).version == before.version
 
 
 def test_a_gate_that_is_null_is_left_out_and_named(shop: Project, run_id: str) -> None:
     done = promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES.model_copy(update={"min_trades": None}))
     assert "trades" not in [gate.name for gate in done.gates]
-    off = "min_trades, min_doubled_costs_sharpe, min_plateau_frac, max_pbo, max_biased_rows, max_warmup_percent"
+    off = "min_trades, max_sharpe, max_trade_share, max_session_share, min_doubled_costs_sharpe, min_plateau_frac, max_pbo, "
+    off += "max_biased_rows, max_warmup_percent, min_holdout_sharpe_high, max_p_value"
     assert f"# gates left out   {off}\n" in done.path.read_text()
 
 
@@ -123,12 +130,13 @@ def test_the_costlier_gates_are_asked_when_they_are_configured(shop: Project, ru
     found = {gate.name: gate for gate in caught.value.gates}
     assert found["doubled_costs_sharpe"].value < shop.store.run(run_id).metrics["sharpe"]
     assert "neighbours over a Sharpe of" in found["plateau_frac"].meaning
-    assert (found["pbo"].passed, found["pbo"].meaning) == (True, "1 trials on these sessions, too few to ask: from 10 on it is")
+    assert (found["pbo"].passed, found["pbo"].asked, found["pbo"].word) == (False, False, "not asked")
+    assert found["pbo"].meaning == "a rank needs 10 trials on these sessions, the ledger has 1"
 
 
 def test_without_a_holdout_its_gates_fail_with_that_reason(shop: Project) -> None:
     run_id = shop.run(shop.config(holdout_start=None))
-    with pytest.raises(GatesMissed, match=r"holdout_sharpe = undefined .*no hold-out is configured.*holdout_trades"):
+    with pytest.raises(GatesMissed, match=r"holdout_trades = undefined .*no hold-out is configured.*holdout_sharpe"):
         promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES)
 
 
@@ -138,7 +146,9 @@ def test_each_look_at_the_holdout_is_counted(alone: Project) -> None:
         done = promote(run_id, store=alone.store, root=alone.root, gates=OPEN_GATES)
         gate = next(gate for gate in done.gates if gate.name == "holdout_sharpe")
         assert f"from {HOLDOUT}, look number {number}" in gate.meaning
-    assert [(look["run_id"], look.keys()) for look in looks(alone.root)] == [(run_id, {"at", "run_id", "fingerprint"})] * 2
+    assert [(look["run_id"], look.keys()) for look in looks(alone.root)] == [
+        (run_id, {"at", "run_id", "fingerprint", "market", "first", "last"})
+    ] * 2
 
 
 def test_the_run_itself_never_saw_the_holdout(shop: Project, run_id: str) -> None:

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from mcl import config, runs, search
+from mcl.data.load import load
 from mcl.errors import ConfigError
 from mcl.search import core, look, outcomes, pool
 from mcl.search.frozen import freeze
@@ -238,6 +239,12 @@ def test_an_estimate_records_nothing(project: Project) -> None:
     assert math.isclose(found.total_sec, 90 * found.trial_sec + 1000 * found.own_sec)  # a point is simulated once
     assert found.how.startswith("5 random points timed now")
     assert project.store.in_study("estimated") == []
+    assert (found.sessions, found.holdout_sessions) == (len(set(load(composed.config.data, project.root).session)), 0)
+    assert found.paper is not None
+    assert found.live is not None
+    assert found.paper.trials == found.live.trials >= min(1000, found.points)
+    assert 0 < found.paper.half < found.paper.most <= found.paper.independent
+    assert found.paper.half < found.live.half, "real money asks for more"
 
 
 def test_an_estimate_goes_by_the_last_sweep_that_did_enough(tmp_path: Path) -> None:

@@ -10,11 +10,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from mcl import schema
-from mcl.rules import Promotion
+from mcl import config
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "bench_honesty.py"
-TRIALS = 50
 
 
 @pytest.fixture(scope="module")
@@ -25,30 +23,57 @@ def bench() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules["bench_honesty"] = module
     spec.loader.exec_module(module)
+    module.TRIALS = {1: 30, 9: 12}
     return module
 
 
 def test_luck_does_not_pass(bench: ModuleType) -> None:
-    found = bench.many(range(1, 31), 0.0, TRIALS, Promotion(), 1)
-    assert sum(f.passed or f.plateau_passed for f in found) <= 1
-    assert max(f.raw for f in found) > 1.0  # some looked good
-    assert np.mean([f.deflated for f in found]) < 0.6
+    """Without costs, with every noise and every sampler: at most one of twelve where 3 % are allowed."""
+    some = [bench.Case(noise, 1, sampler, 0.0, seed) for seed, noise in enumerate(bench.NOISES) for sampler in bench.SAMPLERS]
+    some += [bench.Case(noise, 9, "random", 0.0, 7) for noise in bench.NOISES]
+    found = [bench.verdict(case) for case in some]
+    assert sum(v.live for v in found) <= 1
+    assert max(v.sharpe for v in found) > 1.0  # some looked good
+    assert all(v.market_p_value >= v.p_value for v in found[-3:])
+    assert all(v.trials > 90 for v in found[-3:])
 
 
 def test_a_strong_edge_does(bench: ModuleType) -> None:
-    found = bench.many(range(1, 16), 4.0, TRIALS, Promotion(), 1)
-    assert np.mean([f.passed for f in found]) >= 0.8
+    found = [bench.verdict(bench.Case("gaussian", 1, bench.SAMPLERS[seed % 3], 4.0, seed)) for seed in range(6)]
+    assert [v.live for v in found] == [True] * 6, [v.missed for v in found]
+    assert all(v.paper for v in found)
 
 
 def test_the_planted_edge_is_worth_what_it_says(bench: ModuleType) -> None:
-    """Following the planted sign earns the stated Sharpe ratio before costs, on average over worlds."""
-    free = schema.Costs(slippage_ticks=0.0, commission_usd=0.0)
-    run = bench.setting(bench.PLANTED_FAST, bench.PLANTED_SLOW).model_copy(update={"costs": free})
-    loose = run.model_copy(update={"risk": schema.Risk(size=schema.FixedSize(method="fixed"))})
-    ratios = [bench.perf.sharpe(bench.backtest(loose, bench.world(seed, 3.0, 500)).session_returns) for seed in range(12)]
-    assert np.mean(ratios) == pytest.approx(3.0, abs=0.6)
+    """Following the planted sign earns the stated Sharpe ratio, on average over worlds."""
+    point = {"strategy.fast": bench.PLANTED_FAST, "strategy.slow": bench.PLANTED_SLOW}
+    run = config.run_config(bench.overlay(bench.base("ema_cross"), point))
+    worlds = (bench.world(bench.Case("gaussian", 1, "random", 3.0, seed), 500) for seed in range(12))
+    assert np.mean([bench.perf.sharpe(bench.backtest(run, bars).session_returns) for bars in worlds]) == pytest.approx(3.0, abs=0.6)
 
 
-def test_power_of_the_ideal_test(bench: ModuleType) -> None:
+def test_the_noises_are_equally_loud(bench: ModuleType) -> None:
+    rng = np.random.default_rng(1)
+    loudness = [bench._noise(rng, kind, 4000).std() * np.sqrt(bench.BARS_A_SESSION) for kind in bench.NOISES]
+    assert loudness == pytest.approx([bench.VOLATILITY_TICKS] * 3, rel=0.1)
+    squares = bench._noise(rng, "volatility", 4000).reshape(4000, -1).std(axis=1)
+    assert np.corrcoef(squares[1:], squares[:-1])[0, 1] > 0.5, "its volatility is autocorrelated"
+
+
+def test_an_interrupted_run_goes_on(bench: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "build" / "honesty.jsonl"
+    first = bench.Case("gaussian", 1, "random", 0.0, 3)
+    path.parent.mkdir()
+    path.write_text(bench.json.dumps(bench.asdict(bench.verdict(first))) + "\n")
+    known = bench.run([first], path, 1)
+    assert list(known) == [first.key]
+    assert len(path.read_text().splitlines()) == 1
+    bench.report([first], known)
+    assert "No edge" in capsys.readouterr().out
+
+
+def test_intervals_and_power_of_the_ideal_test(bench: ModuleType) -> None:
     assert bench.ideal_power(0.0, 500) == pytest.approx(0.05)
     assert bench.ideal_power(2.0, 252) == pytest.approx(0.6388, abs=1e-4)
+    assert bench.wilson(5, 100) == pytest.approx((0.0215, 0.1118), abs=1e-4)
+    assert bench.wilson(0, 50)[1] == pytest.approx(0.0714, abs=1e-4)
