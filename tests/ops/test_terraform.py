@@ -122,7 +122,7 @@ def test_the_readme_names_what_exists(repository: Path) -> None:
     """Its commands: known subcommands, files, variables, modules and outputs that are there, seen from the folder they are typed in."""
     folder = repository / "terraform"
     text = (folder / "README.md").read_text()
-    lines = [line for block in re.findall(r"^```\n(.*?)^```", text, re.M | re.S)[1:] for line in re.split(r"\n| && ", block)]
+    lines = [line for block in re.findall(r"^```sh(?: \w+)?\n(.*?)^```", text, re.M | re.S) for line in re.split(r"\n| && ", block)]
     declared = "\n".join(path.read_text() for path in (*folder.glob("*.tf"), *(folder / "bootstrap").glob("*.tf")))
     seen, place = set(), repository
     for line in lines:
