@@ -170,6 +170,7 @@ ALLOWED = {
     "data/world.py": "files of a generated world",
     "data/gateway": "files of the gateway's own jobs",
     "search/pool.py": "arrays of Bars",
+    "search/cluster.py": "files of a strategy that the search's parent sends, by their path in the project",
     "report/png.py": "charts of a page",
     "report/theme.py": "assets of the package",
     "report/dashboard.py": "assets of the package",
