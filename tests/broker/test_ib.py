@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -24,15 +24,17 @@ from mcl.broker import Broker, Pinned, feed, guards
 from mcl.broker import ib as ib_module
 from mcl.broker.guards import check_account, check_product, check_venue, check_version
 from mcl.broker.ib import IBBroker
+from mcl.broker.line import Ticket
 from mcl.broker.records import Interval
 from mcl.broker.tws import SimulatedTWS, Tape
+from mcl.broker.tws.sink import Habits
 from mcl.data.bars import Bars
 from mcl.engine.account import Ledger, Money
 from mcl.engine.backtest import Plan, simulate
 from mcl.engine.decide import Target, decide
 from mcl.engine.result import FILL_REASONS
-from mcl.errors import BrokerError
-from mcl.market import MCL
+from mcl.errors import BrokerError, ConnectionLost, Halt, Uncertain
+from mcl.market import CL, MCL
 from mcl.risk import limits_record
 
 SIM = schema.Broker(timeout_sec=2.0)
@@ -731,3 +733,118 @@ def test_a_tape_of_bars_is_continuous_over_the_roll() -> None:
         Tape.from_bars(bars, 5)
     with pytest.raises(BrokerError, match="cannot be replayed"):
         replace(tape, interval="session")
+
+
+# ------------------------------------------------------------------------------------------------- permit, handlers, other products
+
+
+def test_a_part_that_goes_on_after_its_permit_is_gone_sends_nothing_more() -> None:
+    """A reversal is retired between its two halves; nobody cancels it."""
+
+    async def main() -> None:
+        async with trading(steady()) as (tws, broker, pinned):
+            async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
+                await broker.trade_to(pinned, Goal(1, 5.0, math.nan), "a")
+                tws.fault("slow", on="receive placeOrder", times=0, least=0.3, most=0.3)
+                turning = asyncio.ensure_future(broker.trade_to(pinned, Goal(-1, 5.0, math.nan), "b"))
+                await asyncio.sleep(0.05)
+                broker.retire("a test")
+                with pytest.raises(ConnectionLost, match="a test"):
+                    await turning
+                with pytest.raises(BrokerError, match="a test"):
+                    await broker.trade_to(pinned, Goal(2), "c")
+                with pytest.raises(BrokerError, match="a test"):
+                    await broker.close_out(pinned, "d")
+                with pytest.raises(ConnectionLost, match="a test"):
+                    broker.send(pinned, Ticket(1, "e", "MKT"))
+                await asyncio.sleep(0.6)  # what was on its way arrives
+                assert [order.ref for order in tws.book.orders.values()] == ["a", "a/stop", "b/close"]
+                break
+
+    run(main())
+
+
+def test_a_message_that_cannot_be_handled_is_loud_and_nothing_is_sent_after_it(caplog: pytest.LogCaptureFixture) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("by hand")
+
+    async def main() -> None:
+        async with trading(steady()) as (_, broker, pinned):
+            async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
+                broker._ib.positionEvent.connect(fails)
+                await broker.trade_to(pinned, Goal(1), "a")
+                for ask in (broker.verify, broker.check):
+                    with pytest.raises(Uncertain, match=r"positionEvent\) could not be handled: ZeroDivisionError: by hand"):
+                        ask()
+                with pytest.raises(Uncertain):
+                    await broker.trade_to(pinned, FLAT, "b")
+                break
+
+    run(main())
+    [record] = [record for record in caplog.records if record.name == "mcl.broker"]
+    assert record.levelname == "ERROR"
+    assert record.exc_info is not None
+
+
+def test_a_halt_out_of_a_handler_is_not_lost() -> None:
+    limits = dict.fromkeys(schema.Guards.model_fields) | {"max_fills_per_order": 1}
+
+    async def main() -> None:
+        config = SIM.model_copy(update={"guards": schema.Guards(**limits)})
+        async with trading(steady(), config, habits=Habits(top_size=1), speed=5.0) as (_, broker, pinned):
+            async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
+                with suppress(BrokerError):
+                    await broker.trade_to(pinned, Goal(2), "a")
+                with pytest.raises(Halt, match="the order a has 2 executions"):
+                    broker.verify()
+                break
+
+    run(main())
+
+
+def test_other_products_of_the_account_are_not_looked_at() -> None:
+    big = replace(walk(3, 60, 20), contract=calendar.contract("CL", 2026, 3), instrument=CL)
+
+    async def main() -> None:
+        async with SimulatedTWS(walk(1, 60, 20), big) as tws:
+            tws.endow(big.contract, 3, 60.0)
+            broker = IBBroker(SIM, MCL, port=tws.port)
+            await broker.connect()
+            pinned = await broker.qualify(calendar.contract("MCL", 2026, 2))
+            other = await connected(tws, client_id=5)
+            [contract] = await other.qualifyContractsAsync(ib_async.Future("CL", "202603", "NYMEX"))
+            other.placeOrder(contract, ib_async.StopOrder("SELL", 1, 40.0, tif="GTC", account=SIM.account, outsideRth=True))
+            done = other.placeOrder(contract, ib_async.MarketOrder("SELL", 1, tif="DAY", account=SIM.account, outsideRth=True))
+            async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
+                await broker.trade_to(pinned, Goal(1), "a")
+                standing = await broker.standing()
+                assert done.filled() == 1
+                assert tws.positions == {"CLH6": 2, "MCLG6": 1}
+                assert standing.positions == {"MCLG6": 1}
+                assert ([order.symbol for order in standing.orders], {fill.symbol for fill in standing.executions}) == ([], {"MCLG6"})
+                assert {order.symbol for order in broker.working()} == set()
+                broker.check()
+                break
+            await gone(other)
+            await broker.close()
+
+    run(main())
+
+
+def test_a_corrected_execution_is_told_with_its_price_and_counts_once() -> None:
+    async def main() -> None:
+        async with trading(steady()) as (tws, broker, pinned):
+            async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
+                await broker.trade_to(pinned, Goal(1, 5.0, math.nan), "a")
+                tws.fault("correct", price=60.50)
+                await eventually(lambda: len(broker.fills()) == 2)
+                first, second = broker.fills()
+                assert (second.price, second.quantity, second.ref) == (60.50, 1, "a")
+                assert first.execution_id.rpartition(".")[0] == second.execution_id.rpartition(".")[0]
+                broker.check()
+                assert (await broker.account(pinned)).position == 1
+                await broker.trade_to(pinned, FLAT, "b")
+                assert tws.positions == {}
+                break
+
+    run(main())
