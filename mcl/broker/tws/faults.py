@@ -46,6 +46,7 @@ class Passing:
     dropped: bool = False
     copies: int = 1
     delay_sec: float = 0.0
+    due: float = 0.0  # in its place: when it is served, in the loop's time
     edits: list[Callable[[list[str]], list[str]]] = field(default_factory=list)  # of the encoded fields
     raw: bytes = b""  # sent behind the message
     hold_for: str = ""  # sent only after the next message of this name
@@ -163,20 +164,23 @@ class Faults:
         rule.act(passing)
 
     def queued(self, least: float, most: float) -> float:
-        """Seconds until a request of now is served that no later one overtakes."""
+        """When a request of now is served, in the loop's time, so that no later one overtakes it."""
         now = asyncio.get_running_loop().time()
         self._queue_ends = max(now + self._luck.uniform(least, most), self._queue_ends + 1e-6)
-        return self._queue_ends - now
+        return self._queue_ends
 
     def later(self, seconds: float, act: Callable[[], None]) -> None:
         self._later(seconds, act)
 
     def _later(self, seconds: float, act: Callable[[], None]) -> None:
+        self._at(asyncio.get_running_loop().time() + seconds, act)
+
+    def _at(self, due: float, act: Callable[[], None]) -> None:
         def run() -> None:
             self._late.discard(timer)
             act()
 
-        timer = asyncio.get_running_loop().call_later(seconds, run)
+        timer = asyncio.get_running_loop().call_at(due, run)
         self._late.add(timer)
 
     # ------------------------------------------------------------------------------------------------------- messages
@@ -233,7 +237,9 @@ class Faults:
         if when == "before":
             session.cut(how, passing)
         elif not passing.dropped and passing.handle is not None:
-            if passing.delay_sec:
+            if passing.due:
+                self._at(passing.due, passing.handle)
+            elif passing.delay_sec:
                 self._later(passing.delay_sec, passing.handle)
             else:
                 passing.handle()

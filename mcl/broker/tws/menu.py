@@ -76,7 +76,7 @@ def delay(passing: Passing, sec: float = 1.0) -> None:
 @_entry("F19", "receive")
 def slow(passing: Passing, least: float = 0.2, most: float = 1.0) -> None:
     """Served after a time between both, in seconds of real time, and in the order of arrival."""
-    passing.delay_sec = passing.tws.faults.queued(least, most)
+    passing.due = passing.tws.faults.queued(least, most)
 
 
 @_entry("F18 F22 F23 F24", "send")
