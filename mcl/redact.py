@@ -1,8 +1,8 @@
 """Secrets come from the environment or from files, and go nowhere: not into logs, reports, run parameters, artifacts or errors.
 
 A secret NAME is the variable NAME, or the content of the file that NAME_FILE names. What a variable called …KEY, …TOKEN, …PASSWORD,
-…SECRET or …WEBHOOK_URL holds is blotted out of every text that leaves, and so is whatever looks like a Databento key or like a password
-inside an address, wherever it comes from.
+…SECRET or …WEBHOOK_URL holds is blotted out of every text that leaves, and so is each address of …ALERT_URLS, and whatever looks like a
+Databento key or like a password inside an address, wherever it comes from.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BLOT = "[secret]"
 SHORTEST = 8  # characters; "true" or "8080" in such a variable is none, and blotting it would spoil every text
 TEXTS = (".yaml", ".json", ".txt", ".md", ".csv", ".log")
 LARGEST = 65_536  # bytes of a secret's file
-NAMES = re.compile(r"(KEY|KEY_ID|TOKEN|PASSWORD|SECRET|WEBHOOK_URL)(_FILE)?$")
+NAMES = re.compile(r"(KEY|KEY_ID|TOKEN|PASSWORD|SECRET|WEBHOOK_URL|ALERT_URLS)(_FILE)?$")
 VENDOR_KEY = re.compile(r"\bdb-[A-Za-z0-9]{29}\b")
 IN_ADDRESS = re.compile(r"(?<=://)[^/\s:@'\"]*:[^/\s@'\"]+(?=@)")
 
@@ -65,8 +65,14 @@ def blotted(name: str, content: bytes) -> bytes:
 def _values() -> list[str]:
     """Longest first: a secret that contains another one goes whole."""
     named = {name.removesuffix("_FILE") for name in os.environ if NAMES.search(name)}
-    found = {value for name in named if len(value := _quietly(name)) >= SHORTEST}
-    return sorted(found, key=len, reverse=True)
+    values = [part for name in named for part in _parts(name)]
+    return sorted({value for value in values if len(value) >= SHORTEST}, key=len, reverse=True)
+
+
+def _parts(name: str) -> list[str]:
+    """The secrets in one variable: one, or addresses with blanks between them."""
+    value = _quietly(name)
+    return value.split() if name.endswith("_URLS") else [value]
 
 
 def _quietly(name: str) -> str:

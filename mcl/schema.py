@@ -271,6 +271,7 @@ Guards = venue.Guards
 Alerts = venue.Alerts
 Webhook = venue.Webhook
 Mail = venue.Mail
+Services = venue.Services
 Telemetry = venue.Telemetry
 
 

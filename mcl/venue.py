@@ -118,6 +118,18 @@ class Mail(Strict):
         return self
 
 
+class Services(Strict):
+    """Slack, Discord, Telegram, ntfy, PagerDuty and whatever else the library apprise serves.
+
+    The variable holds one address or several with blanks between them. They are secrets: read from the
+    environment, or from the file that NAME_FILE names, and never written anywhere.
+    """
+
+    urls_env: str = Field("MCL_ALERT_URLS", min_length=1)
+    timeout_sec: float = Field(5.0, gt=0, le=60)
+    attempts: int = Field(5, ge=1, le=20)
+
+
 class Alerts(Strict):
     """What a person is told of a running session, and how. Whatever is held back here stands in the journal all the same."""
 
@@ -127,6 +139,7 @@ class Alerts(Strict):
     log: bool = True
     webhook: Webhook | None = None
     mail: Mail | None = None
+    apprise: Services | None = None
 
 
 class Telemetry(Strict):

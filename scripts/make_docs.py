@@ -45,7 +45,7 @@ GROUPS = {  # group of conf/ -> (heading, models, prefix of the keys)
     "costs": ("costs", (schema.Costs,), "costs"),
     "execution": ("execution", (schema.Execution,), "execution"),
     "broker": ("broker", (schema.Broker,), "broker"),
-    "alerts": ("alerts", (schema.Alerts, schema.Webhook, schema.Mail), "alerts"),
+    "alerts": ("alerts", (schema.Alerts, schema.Webhook, schema.Mail, schema.Services), "alerts"),
     "telemetry": ("telemetry", (schema.Telemetry,), "telemetry"),
     "search": ("search", (schema.Search,), "search"),
     "promotion": ("promotion", (Promotion,), "promotion"),

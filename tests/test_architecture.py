@@ -34,6 +34,7 @@ DOORS = {  # package -> the only modules that may import it
     "databento": {"mcl.data.databento", "mcl.data.dbn"},
     "databento_dbn": {"mcl.data.databento", "mcl.data.dbn"},
     "plotly": {"mcl.report"},
+    "apprise": {"mcl.live.channels"},
 }
 
 

@@ -1,11 +1,17 @@
-"""Where alerts go: an HTTP address, a mailbox. Secrets come from the environment or a file, and no error message repeats one."""
+"""Where alerts go: an HTTP address, a mailbox, the services that apprise reaches.
+
+Secrets come from the environment or a file, and no error message repeats one.
+"""
 
 from __future__ import annotations
 
 import http.client
 import json
+import logging
+import re
 import smtplib
 import ssl
+import threading
 from collections.abc import Iterator
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
@@ -19,6 +25,7 @@ from mcl.live.alerts import Channel, Notice, Undelivered
 from mcl.redact import secret
 
 RETRIED = frozenset({408, 425, 429})  # and every 5xx
+ANSWER = re.compile(r"\berror=(\d{3})\b")  # how apprise's log lines name the HTTP status of a refusal
 
 
 def channels(rules: schema.Alerts) -> list[Channel]:
@@ -31,6 +38,8 @@ def _channels(rules: schema.Alerts) -> Iterator[Channel]:
         yield Webhook(rules.webhook)
     if rules.mail is not None:
         yield Mailbox(rules.mail)
+    if rules.apprise is not None:
+        yield from services(rules.apprise)
 
 
 class Webhook:
@@ -58,7 +67,7 @@ class Webhook:
         finally:
             connection.close()
         if not 200 <= answer.status < 300:
-            again = answer.status in RETRIED or answer.status >= 500
+            again = _again(answer.status)
             raise Undelivered(f"{url.hostname} answered {answer.status} {answer.reason}", again, _after(answer.headers.get("Retry-After")))
 
 
@@ -79,6 +88,11 @@ def _parts(address: str, variable: str) -> SplitResult:
     if not known:
         raise LiveError(f"the environment variable {variable} holds no http or https address", "its value is a secret and is not shown")
     return url
+
+
+def _again(status: int) -> bool:
+    """Whether the other side may take it later."""
+    return status in RETRIED or status >= 500
 
 
 def _after(header: str | None) -> float:
@@ -147,6 +161,94 @@ def _password(settings: schema.Mail) -> str:
     if not word:
         raise LiveError(f"alerts.mail.user={settings.user} needs a password in the environment variable {settings.password_env}")
     return word
+
+
+def services(settings: schema.Services) -> list[Channel]:
+    """One channel per address, so that what one of them refuses is tried again there alone.
+
+    LiveError: there is no address, or apprise does not understand one. The sentence counts them, since an
+    address is a secret as a whole.
+    """
+    addresses = secret(settings.urls_env).split()
+    if not addresses:
+        why = f"alerts.apprise needs an address in the environment variable {settings.urls_env}"
+        raise LiveError(why, "for instance ntfys://ntfy.sh/TOPIC; docs/live.md lists more, or choose alerts=log")
+    return [Service(address, f"address {n} of {len(addresses)}", settings) for n, address in enumerate(addresses, 1)]
+
+
+class Service:
+    """One service of apprise. Its lines are read for the status of an answer alone: they name topics and tokens."""
+
+    def __init__(self, address: str, which: str, settings: schema.Services) -> None:
+        import apprise
+
+        asset = apprise.AppriseAsset(
+            app_id="mcl",
+            app_desc="mcl",
+            async_mode=False,
+            http_redirects=False,  # they would carry the address elsewhere
+            allow_templates=False,
+        )
+        self._statuses = _Statuses.of_apprise()
+        plugin = apprise.Apprise.instantiate(address, asset=asset)
+        if plugin is None or getattr(plugin, "topics", None) == []:  # an ntfy address without a topic is taken
+            refused = f"{which} in the environment variable {settings.urls_env} is none that apprise understands"
+            raise LiveError(refused, "its value is a secret and is not shown; docs/live.md shows the form of each service")
+        plugin.socket_connect_timeout = plugin.socket_read_timeout = settings.timeout_sec
+        self.name, self.attempts, self._plugin = str(plugin.service_name), settings.attempts, plugin
+        self._kinds = {
+            "info": apprise.NotifyType.INFO,
+            "warning": apprise.NotifyType.WARNING,
+            "critical": apprise.NotifyType.FAILURE,
+        }
+
+    def send(self, notice: Notice) -> None:
+        self._statuses.forget()
+        kind = self._kinds[notice.alert.severity]
+        try:
+            delivered = self._plugin.notify(body=notice.text, title=notice.subject, notify_type=kind)
+        except Exception as error:  # a service's own code: the courier's thread must outlive whatever it raises
+            raise Undelivered(f"{self.name} failed with {type(error).__name__}") from None
+        if delivered:
+            return
+        status = self._statuses.last
+        if status is None:
+            raise Undelivered(f"{self.name} cannot be reached, or took nothing")
+        raise Undelivered(f"{self.name} answered {status}", _again(status))
+
+
+class _Statuses(logging.Handler):
+    """The HTTP statuses in apprise's own lines, by thread. The lines go nowhere else: they hold parts of addresses."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._seen = threading.local()
+
+    @classmethod
+    def of_apprise(cls) -> _Statuses:
+        """The one handler of the library's logger."""
+        logger = logging.getLogger("apprise")
+        standing = [handler for handler in logger.handlers if isinstance(handler, cls)]
+        if standing:
+            return standing[0]
+        logger.propagate = False
+        logger.setLevel(logging.WARNING)
+        handler = cls()
+        logger.addHandler(handler)
+        return handler
+
+    def emit(self, record: logging.LogRecord) -> None:
+        match = ANSWER.search(record.getMessage())
+        if match is not None:
+            self._seen.status = int(match[1])
+
+    def forget(self) -> None:
+        """Before a message: what an earlier one was answered counts no more."""
+        self._seen.status = None
+
+    @property
+    def last(self) -> int | None:
+        return getattr(self._seen, "status", None)
 
 
 def _reason(error: Exception) -> str:

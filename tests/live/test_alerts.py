@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from email import message_from_string
 from pathlib import Path
 from typing import Any
 
 import pytest
+from deployments import Project
 from desks import SmallDesk
 from receivers import Hook, certificate, hook, mailbox
 
 from mcl import config, schema
 from mcl.errors import ConfigError, LiveError
 from mcl.live.alerts import Alerts, Courier, Notice, Sieve, Undelivered
-from mcl.live.channels import Mailbox, Webhook, channels
+from mcl.live.attend import Operations
+from mcl.live.channels import Mailbox, Service, Webhook, channels
 from mcl.live.logs import about, log, logged
+from mcl.live.session import run_session
 from mcl.live.status import Alert, Severity
+from mcl.redact import redacted
 
 PASSWORD = "correct horse battery"
 
@@ -158,6 +166,159 @@ def test_mail_settings_that_cannot_work_are_refused(monkeypatch: pytest.MonkeyPa
         Mailbox(mail(25, user="bot"))
 
 
+# ---------------------------------------------------------------------------------------------------------------- apprise
+
+TOKEN = "3ccdd113474722377935511fc85d3dd4"  # the form that Mattermost and Rocket.Chat ask for
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The one channel of an address of apprise at a local receiver: `form` with HOST in it."""
+
+    def made(state: Hook, form: str, **changes: Any) -> Service:
+        host = state.url.split("/")[2]
+        monkeypatch.setenv("MCL_ALERT_URLS", form.replace("HOST", host))
+        rules = schema.Alerts(apprise=schema.Services(**({"timeout_sec": 2.0} | changes)))
+        [channel] = channels(rules)
+        assert isinstance(channel, Service)
+        channel._plugin.request_rate_per_sec = 0  # its pause between two messages
+        return channel
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "path", "body"),
+    [
+        ("ntfy://HOST/topic", "ntfy", "/", {"topic": "topic", "title": "TITLE", "message": "TEXT"}),
+        ("json://HOST/mine", "JSON", "/mine", {"title": "TITLE", "message": "TEXT", "type": "warning"}),
+        (f"mmost://HOST/{TOKEN}", "Mattermost", f"/hooks/{TOKEN}", {"text": "TITLE\r\nTEXT"}),
+        (f"rocket://{'a' * 24}/{'b' * 24}@HOST/#ops", "Rocket.Chat", f"/hooks/{'a' * 24}/{'b' * 24}", {"channel": "#ops"}),
+    ],
+)
+def test_a_service_of_apprise_gets_the_alert(service: Any, form: str, name: str, path: str, body: dict[str, str]) -> None:
+    texts = {"TITLE": "[mcl paper v3] warning: STALE_DATA", "TEXT": "no bar for 200 s"}
+    expected = {key: value.replace("TITLE", texts["TITLE"]).replace("TEXT", texts["TEXT"]) for key, value in body.items()}
+    with hook() as state:
+        channel = service(state, form)
+        channel.send(a_notice())
+    [(reached, got)] = state.got
+    assert (channel.name, reached) == (name, path)
+    assert {key: got[key] for key in expected} == expected
+    assert texts["TEXT"] in json.dumps(got)
+
+
+@pytest.mark.parametrize(("severity", "kind"), [("info", "info"), ("warning", "warning"), ("critical", "failure")])
+def test_the_severity_is_one_that_services_know(service: Any, severity: Severity, kind: str) -> None:
+    with hook() as state:
+        service(state, "json://HOST/").send(a_notice(severity=severity))
+    [(_, got)] = state.got
+    assert got["type"] == kind
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#ops", "Slack"),
+        ("https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ", "Slack"),
+        ("discord://123456789012345678/abcdefghijklmnop", "Discord"),
+        ("tgram://123456789:abcdefg_hijklmnop/12315544", "Telegram"),
+        ("ntfys://ntfy.sh/topic", "ntfy"),
+        ("pagerduty://integrationkey@apikey", "Pager Duty"),
+    ],
+)
+def test_the_services_of_the_documents_are_understood(monkeypatch: pytest.MonkeyPatch, address: str, name: str) -> None:
+    monkeypatch.setenv("MCL_ALERT_URLS", address)
+    assert [channel.name for channel in channels(schema.Alerts(apprise=schema.Services()))] == [name]
+
+
+@pytest.mark.parametrize(
+    ("answer", "again", "why"),
+    [
+        (503, True, "ntfy answered 503"),
+        (429, True, "ntfy answered 429"),
+        (403, False, "ntfy answered 403"),
+        (302, False, "ntfy answered 302"),
+        ("hang up", True, "ntfy cannot be reached, or took nothing"),
+    ],
+)
+def test_what_a_service_answers_decides_whether_it_is_tried_again(service: Any, answer: int | str, again: bool, why: str) -> None:
+    with hook(answer) as state, pytest.raises(Undelivered) as failed:
+        service(state, "ntfy://user:PASSWORD@HOST/SECRET").send(a_notice())
+    assert (failed.value.again, str(failed.value)) == (again, why)
+
+
+def test_a_refusing_service_is_tried_again_alone_and_no_address_is_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Two addresses, one of which is down for a while and then refuses: the other one gets each alert once."""
+    with hook() as well, hook(503, "hang up", 200, 403) as ill, logged(tmp_path, alias="paper"), root_lines() as heard:
+        hosts = [state.url.split("/")[2] for state in (well, ill)]
+        monkeypatch.setenv("MCL_ALERT_URLS", f"json://{hosts[0]}/SECRET1  ntfy://u:PASSWORD@{hosts[1]}/SECRET2")
+        found = channels(schema.Alerts(apprise=schema.Services(timeout_sec=2.0)))
+        for channel in found:
+            channel._plugin.request_rate_per_sec = 0  # type: ignore[attr-defined]
+        couriers = [Courier(channel, first_pause_sec=0.01) for channel in found]
+        for code in ("DEGRADED", "HALTED"):
+            for courier in couriers:
+                courier.take(a_notice(code=code))
+        wait_for(lambda: [(c.delivered, c.lost) for c in couriers] == [(2, 0), (1, 1)])
+        for courier in couriers:
+            courier.close(5)
+    assert (len(well.got), len(ill.got)) == (2, 4)
+    [line] = lines(tmp_path)
+    assert (line["event"], line["channel"], line["why"]) == ("alert not delivered", "ntfy", "ntfy answered 403")
+    shown = capfd.readouterr()
+    written = (tmp_path / "log.jsonl").read_text() + shown.out + shown.err + heard.getvalue()
+    assert not [word for word in ("SECRET1", "SECRET2", "PASSWORD") if word in written]
+
+
+@pytest.mark.parametrize("address", ["", "nonsense", "foo://SECRET", "slack://SECRET", "ntfy://", "http://x.test/SECRET", "json://"])
+def test_an_address_that_apprise_does_not_understand_is_refused_before_the_session(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], address: str
+) -> None:
+    monkeypatch.setenv("MCL_ALERT_URLS", address and f"json://127.0.0.1/ok {address}")
+    wanted = "address 2 of 2 in the environment variable MCL_ALERT_URLS" if address else "variable MCL_ALERT_URLS"
+    with pytest.raises(LiveError, match=wanted) as refused:
+        channels(schema.Alerts(apprise=schema.Services()))
+    shown = capfd.readouterr()
+    assert "SECRET" not in f"{refused.value.message} {refused.value.hint} {shown.out} {shown.err}"
+
+
+def test_a_session_is_told_through_apprise(deploy: Callable[..., Project], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real session on the embedded server, whose guard refuses the third order of the day."""
+    desk = deploy(interval="15m", strategy={"name": "random", "hold_sec": 1800, "seed": 4})
+    guards = dict.fromkeys(schema.Guards.model_fields) | {"max_orders_per_day": 2}
+    broker = schema.Broker.model_validate({"guards": guards})
+    with hook() as state:
+        monkeypatch.setenv("MCL_ALERT_URLS", f"ntfy://{state.url.split('/')[2]}/topic")
+        operations = Operations(alerts=schema.Alerts(apprise=schema.Services()))
+        run_session("paper", broker, operations, store=desk.store, root=desk.root, progress=False)
+    titles = [body["title"] for _, body in state.got]
+    assert any(title.startswith("[mcl paper v") and title.endswith("warning: GUARD") for title in titles), titles
+
+
+def test_a_session_whose_address_is_not_understood_does_not_start(deploy: Callable[..., Project], monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = deploy(interval="15m")
+    monkeypatch.setenv("MCL_ALERT_URLS", "slack://SECRET")
+    operations = Operations(alerts=schema.Alerts(apprise=schema.Services()))
+    with pytest.raises(LiveError, match="address 1 of 1 in the environment variable MCL_ALERT_URLS is none that apprise"):
+        run_session("paper", schema.Broker(), operations, store=desk.store, root=desk.root, progress=False)
+
+
+def test_each_address_of_the_variable_is_blotted_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MCL_ALERT_URLS", "ntfys://ntfy.sh/hidden-topic\njson://127.0.0.1:9/hidden-path")
+    assert redacted("to json://127.0.0.1:9/hidden-path and ntfys://ntfy.sh/hidden-topic!") == "to [secret] and [secret]!"
+
+
+def test_the_group_names_the_channel() -> None:
+    composed = config.validate(schema.Alerts, config.compose("live", ["alerts=apprise"]).raw["alerts"], "alerts")
+    assert composed.apprise == schema.Services()
+    assert (composed.webhook, composed.mail, composed.log) == (None, None, True)
+    both = config.validate(schema.Alerts, config.compose("live", ["alerts=[webhook,apprise]"]).raw["alerts"], "alerts")
+    assert (both.webhook, both.apprise) == (schema.Webhook(), schema.Services())
+
+
 # ------------------------------------------------------------------------------------------------------ sieve and listening
 
 
@@ -231,8 +392,6 @@ def test_alerts_are_lines_of_the_log_with_whose_they_are(tmp_path: Path) -> None
 
 
 def test_lines_of_the_libraries_and_of_an_order_are_in_the_same_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import logging
-
     from mcl import screen
 
     screen.configure(as_json=False, verbose=False, quiet=False)
@@ -263,6 +422,19 @@ def test_the_log_is_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert files == ["log.jsonl", *(f"log.jsonl.{n}" for n in range(1, 6))]
     assert all(p.stat().st_size <= 2_000 for p in tmp_path.iterdir())
     assert lines(tmp_path)[-1]["n"] == 199
+
+
+@contextmanager
+def root_lines() -> Iterator[io.StringIO]:
+    """What a program that shows its warnings would show."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setLevel(logging.WARNING)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield stream
+    finally:
+        logging.getLogger().removeHandler(handler)
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
