@@ -7,6 +7,7 @@ comparing the books. Every bar gets its decision; one that comes too late to act
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -300,8 +301,12 @@ class Runner:
         return ", ".join(f"{quantity:+d} {symbol}" for symbol, quantity in self.book.held.items()) or "nothing"
 
     def holdings(self) -> list[tuple[Pinned, Holding]]:
-        """What is held of each contract, with levels in its prices."""
-        holding, move = self.book.ledger.holding, self.book.move
+        """What is held of each contract, with levels in its prices: also by fills that wait for the bar before them to be decided."""
+        book = copy.deepcopy(self.book) if self._after_waiting else self.book
+        for fill in self._after_waiting:
+            if not book.knows(fill):
+                book.take(fill)
+        holding, move = book.ledger.holding, book.move
         if move is None or self.leaving is None:
             return [(self.pinned, holding)]
         old, new = move.parts(holding)
