@@ -12,6 +12,7 @@ hand_over() { # hand_over FILE VARIABLE: an empty file is no secret, a variable 
 hand_over databento_api_key DATABENTO_API_KEY
 hand_over mlflow_password MLFLOW_TRACKING_PASSWORD
 hand_over alert_webhook_url MCL_WEBHOOK_URL
+hand_over alert_urls MCL_ALERT_URLS
 hand_over s3_user AWS_ACCESS_KEY_ID
 hand_over s3_password AWS_SECRET_ACCESS_KEY
 if [ -n "${MLFLOW_TRACKING_PASSWORD:-}" ]; then

@@ -8,10 +8,10 @@ mkdir -p "$folder"
 for name in database_password mlflow_password grafana_password; do
   [ -e "$folder/$name" ] || head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$folder/$name"
 done
-for name in databento_api_key ib_password alert_webhook_url s3_user s3_password; do
+for name in databento_api_key ib_password alert_webhook_url alert_urls s3_user s3_password; do
   [ -e "$folder/$name" ] || : >"$folder/$name"
 done
 # containers run as different users: the folder is closed, the files in it can be read by whoever gets them mounted
 chmod 444 "$folder"/*
 chmod 700 "$folder"
-echo "secrets are in $folder; fill in databento_api_key, ib_password and alert_webhook_url as you need them; s3_user and s3_password only for an S3 without a role"
+echo "secrets are in $folder; fill in databento_api_key, ib_password, alert_urls and alert_webhook_url as you need them; s3_user and s3_password only for an S3 without a role"

@@ -6,7 +6,10 @@ set -u
 alias=$1 port=$2
 shift 2
 stopping=
-mcl live "$alias" "broker.port=$port" telemetry=local "$@" &
+channels= # every one that has an address; none: alerts are lines of the log
+[ -z "${MCL_WEBHOOK_URL:-}" ] || channels=webhook
+[ -z "${MCL_ALERT_URLS:-}" ] || channels=${channels:+$channels,}apprise
+mcl live "$alias" "broker.port=$port" telemetry=local ${channels:+"alerts=[$channels]"} "$@" &
 session=$!
 trap 'stopping=1; kill -TERM "$session" 2>/dev/null' TERM INT
 wait "$session"

@@ -269,6 +269,7 @@ def container(repository: Path, tmp_path: Path, **more: str) -> dict[str, str]:
     (secrets / "mlflow_password").write_text("p@ss/word")
     (secrets / "database_password").write_text("pg:p@ss/w%rd\n")
     (secrets / "alert_webhook_url").write_text("")
+    (secrets / "alert_urls").write_text("ntfys://ntfy.test/topic\n")
     path = f"{tmp_path / 'bin'}:{repository / 'docker/scripts'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MCL_", "MLFLOW_", "DATABENTO_"))}
     return kept | {"PATH": path, "MCL_SECRETS_FOLDER": str(secrets), "MCL_HOME": str(project), "MCL_RUNTIME_FOLDER": str(tmp_path)} | more
@@ -276,7 +277,7 @@ def container(repository: Path, tmp_path: Path, **more: str) -> dict[str, str]:
 
 def test_the_entrypoint_makes_a_project_and_hands_over_secrets(repository: Path, tmp_path: Path) -> None:
     environment = container(repository, tmp_path)
-    names = ("DATABENTO_API_KEY", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MCL_WEBHOOK_URL")
+    names = ("DATABENTO_API_KEY", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MCL_WEBHOOK_URL", "MCL_ALERT_URLS")
     show = f"import os; print(*(f'{{k}}={{os.environ.get(k)}}' for k in {names}))"
 
     def shown(environment: dict[str, str]) -> list[str]:
@@ -288,6 +289,7 @@ def test_the_entrypoint_makes_a_project_and_hands_over_secrets(repository: Path,
         "MLFLOW_TRACKING_USERNAME=admin",
         "MLFLOW_TRACKING_PASSWORD=p@ss/word",
         "MCL_WEBHOOK_URL=None",
+        "MCL_ALERT_URLS=ntfys://ntfy.test/topic",
     ]
     assert (tmp_path / "project/conf/backtest.yaml").is_file()
     assert shown(environment | {"DATABENTO_API_KEY": "db-mine"})[0] == "DATABENTO_API_KEY=db-mine"
@@ -369,6 +371,13 @@ def test_a_session_leaves_what_its_audit_found(repository: Path, tmp_path: Path)
     done = subprocess.run(["session.sh", "paper", "4002", "broker=ib_paper"], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 3
     assert "live live paper broker.port=4002 telemetry=local broker=ib_paper" in done.stderr
+    command = ["session.sh", "paper", "4002", "broker=ib_paper"]
+    addresses = {"MCL_WEBHOOK_URL": "https://hooks.test/x", "MCL_ALERT_URLS": "ntfys://ntfy.test/topic"}
+    for variables, channel in (([*addresses], "webhook,apprise"), (["MCL_ALERT_URLS"], "apprise"), (["MCL_WEBHOOK_URL"], "webhook")):
+        chosen = environment | {name: addresses[name] for name in variables}
+        again = subprocess.run(command, env=chosen, capture_output=True, text=True, check=False)
+        assert f"telemetry=local alerts=[{channel}] broker=ib_paper" in again.stderr
+        assert ".test" not in again.stderr
     assert '"unexplained": 2' in done.stderr
     found = tmp_path / "project/live/paper/audit.prom"
     assert found.read_text() == 'mcl_audit_unexplained{alias="paper"} 2\n'

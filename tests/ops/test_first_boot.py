@@ -57,7 +57,7 @@ def boot_values(repository: Path, session: str = "runner") -> dict[str, str]:
         "log_group": "/acme/stack",
         "metric_namespace": "acme",
         "secrets": "database=arn:rds ib_password=arn:ib mlflow_password=arn:mlflow grafana_password=arn:grafana "
-        "databento_api_key=arn:databento alert_webhook_url=arn:webhook",
+        "databento_api_key=arn:databento alert_webhook_url=arn:webhook alert_urls=arn:urls",
         "session": session,
         "volume": VOLUME,
         "heartbeat": (files / "heartbeat.sh").read_text(),
@@ -473,12 +473,15 @@ def test_the_stack_comes_up_and_the_session_reaches_its_gateway(stack: Stack) ->
         "prometheus", "alertmanager", "loki", "shipper", "grafana",
     }  # fmt: skip
     said = stack.compose("logs", "--no-color", "--no-log-prefix", "runner").stdout
-    assert "mcl live paper broker.port=4002 telemetry=local broker=ib_paper: the gateway answers on 127.0.0.1:4002" in said
+    assert (
+        "mcl live paper broker.port=4002 telemetry=local alerts=[webhook,apprise] broker=ib_paper: the gateway answers on 127.0.0.1:4002"
+        in said
+    )
     assert "login --username AWS --password-stdin registry.example: token" in stack.machine.read("/play/login.txt")
     page = stack.machine.run("busybox", "wget", "-q", "-O", "-", "http://127.0.0.1:3000/api/health").stdout
     assert page == "ok\n"
     secrets = stack.machine.run("ls", "/run/mcl/secrets").stdout.split()
-    assert set(secrets) >= {"database_password", "ib_password", "databento_api_key", "alert_webhook_url"}
+    assert set(secrets) >= {"database_password", "ib_password", "databento_api_key", "alert_webhook_url", "alert_urls"}
 
 
 def test_the_gateway_is_reached_by_the_session_alone(stack: Stack) -> None:

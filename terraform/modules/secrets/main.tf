@@ -17,6 +17,7 @@ locals {
     mlflow_password   = "Password of the MLflow user admin"
     grafana_password  = "Password of the Grafana user admin"
     alert_webhook_url = "Address to which Alertmanager and mcl post alerts"
+    alert_urls        = "Addresses of Slack, Discord, Telegram, ntfy, PagerDuty for the session's alerts, with blanks between them"
   }
 }
 
