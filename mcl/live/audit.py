@@ -1,11 +1,12 @@
 """The audit: what a session did, held against what its rules say and against what a backtest of the same bars does.
 
-Three questions, from the journal alone, so that a session can be audited at any later time:
+Four questions, from the journal alone, so that a session can be audited at any later time:
 
 1. Is each decision the one that the rules make of the recorded bars and of the account as it was? (`mcl.live.shadow`)
 2. Did the session go as the backtest of the recorded bars goes, decision by decision and fill by fill? The backtest begins with what
    the session began with; what was in the contract before the roll moves at the first open, as in every backtest.
 3. What did the fills cost? (`mcl.live.slippage`)
+4. How far are the broker's bars from the vendor's, and how many decisions differ because of that? (`mcl.live.basis`)
 
 Every difference has a cause: `data` (another bar than the stored one), `timing` (late, or never decided), `price`, `missed` (a fill that
 did not come), `risk block` (a rule or a person held it back or closed it), `roll` (the move to the next contract was late, was refused,
@@ -33,6 +34,7 @@ from mcl.engine.account import Money
 from mcl.engine.backtest import Plan, plan, simulate
 from mcl.engine.result import Result
 from mcl.errors import LiveError
+from mcl.live.basis import Basis, measure, recorded_bodies, vendor_bars
 from mcl.live.book import ledger_from
 from mcl.live.journal import Entry, read
 from mcl.live.pairing import Cause, Circumstances, Row, backtest_fills, pair
@@ -62,6 +64,7 @@ class Audit:
     slippage: pd.DataFrame  # columns of mcl.live.slippage
     start_usd: float  # equity before the first bar
     exact_prices: bool
+    basis: Basis
 
     @property
     def failed(self) -> bool:
@@ -98,7 +101,17 @@ def audit(journal: Path, deployed: Deployable, strategy: Strategy, stage: Stage,
     orders = _frame([e.body | {"ref": e.key} for e in kinds["order"]], ("ref", "bar", "from", "to", "stop_ticks", "take_profit_ticks"))
     costs = split(bars, inside, paired.twins, deployed.config.costs.slippage_ticks)
     start_usd = _start_usd(deployed, kinds["begin"])
-    return Audit(result, decisions, orders, _fills_frame(kinds["fill"]), differences, costs, start_usd, exact_prices)
+    apart = _basis(result, deployed, strategy, stage, begin)
+    return Audit(result, decisions, orders, _fills_frame(kinds["fill"]), differences, costs, start_usd, exact_prices, apart)
+
+
+def _basis(result: Result, deployed: Deployable, strategy: Strategy, stage: Stage, begin: dict[str, Any]) -> Basis:
+    """The session's bars beside the vendor's, and the backtest of each from what the session began with."""
+    vendor, note = vendor_bars(result.bars, stage, begin.get("contract") or "")
+    if vendor is None:
+        return Basis(note)
+    _, _, theirs = replay(recorded_bodies(vendor), deployed, strategy, stage, begin)
+    return measure(result.bars, vendor, result.target.tolist(), theirs.target.tolist())
 
 
 def _start_usd(deployed: Deployable, begins: list[Entry]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from mcl.errors import LiveError
 from mcl.live import control
 from mcl.live import stage as staging
 from mcl.live.audit import Audit, audit
+from mcl.live.basis import Basis
 from mcl.live.journal import read, snapshot
 from mcl.live.slippage import mean_ticks
 from mcl.live.stage import Stage
@@ -44,6 +45,7 @@ class Session:
     report: Path
     journal: Path
     facts: dict[str, Any]
+    basis: Basis
 
 
 def tracked(
@@ -65,7 +67,7 @@ def tracked(
     record = _record(deployed, stage, audited, facts, journal)
     run_id = store.record(record, lambda made: {"report.html": _page(deployed, stage, audited, facts, journal, made)})
     page = store.run(run_id).artifacts / "report.html"
-    return Session(audited.decisions, audited.orders, audited.fills, audited.differences, run_id, page, journal, facts)
+    return Session(audited.decisions, audited.orders, audited.fills, audited.differences, run_id, page, journal, facts, audited.basis)
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,8 @@ class Past:
 def audit_again(name: str, day: date, *, store: Store, root: Path) -> Session:
     """Audit the last session that `name` traded on this trade date once more, from its journal, with the version that traded it.
 
-    The bars before the session come from the stored data. LiveError: there is no such journal, it is still being written, or it does
-    not say which version it was.
+    The bars before the session come from the stored data, and those of the session for the basis. LiveError: there is no such
+    journal, it is still being written, it does not say which version it was, or the vendor's bars have not arrived.
     """
     folder = control.folder_of(root, name)
     journal = _journal(folder, day)
@@ -113,11 +115,20 @@ def remembered(journal: Path, name: str, day: date, *, store: Store, root: Path)
         )
     deployed = of_version(name, int(begin["version"]), store, root)
     strategy = build(deployed.config.strategy)
-    stage = staging.replayed(deployed.config, day, strategy, root)
     replayed = begin.get("broker", "sim") == "sim"
+    stage = _stage(deployed, day, strategy, root)
+    stage = stage if replayed else replace(stage, room=stage.room + sum(1 for _ in read(journal, ("bar",))))
     where = EMBEDDED if replayed else f"account {begin['account']}"
     exact = replayed and not any(True for _ in read(journal, ("armed",)))  # orders are armed only where time passes
     return Past(deployed, strategy, stage, where, exact)
+
+
+def _stage(deployed: Deployable, day: date, strategy: Strategy, root: Path) -> Stage:
+    try:
+        return staging.replayed(deployed.config, day, strategy, root)
+    except staging.SessionNotStored:
+        again = f"mcl data download, then mcl live audit {day} {deployed.alias}"
+        raise LiveError(f"the vendor's bars of session {day} are not stored yet", again) from None
 
 
 def _journal(folder: Path, day: date) -> Path:
@@ -153,12 +164,24 @@ def told(deployed: Deployable, stage: Stage, where: str, audited: Audit, seconds
         "commission_usd": float(audited.fills["commission_usd"].astype(float).sum()),
         "slippage_ticks": mean_ticks(audited.slippage),
         "assumed_slippage_ticks": deployed.config.costs.slippage_ticks,
+        **_basis_facts(audited.basis),
         "seconds": round(seconds, 2),
     }
 
 
+def _basis_facts(basis: Basis) -> dict[str, Any]:
+    if basis.note:
+        return {"basis": basis.note}
+    return {
+        "bars_only_broker": basis.only_live,
+        "bars_only_vendor": basis.only_vendor,
+        "data_decisions": basis.differ,
+        "data_decisions_frac": basis.decisions_frac,
+    }
+
+
 def _page(deployed: Deployable, stage: Stage, audited: Audit, facts: dict[str, Any], journal: Path, run_id: str) -> bytes:
-    from mcl.report.audit import session_page
+    from mcl.report.audit import BasisTable, session_page
 
     promoted = {"content_sha256": deployed.content_sha256, "config_sha256": deployed.provenance["config_sha256"]}
     return session_page(
@@ -169,6 +192,7 @@ def _page(deployed: Deployable, stage: Stage, audited: Audit, facts: dict[str, A
         title=_title(deployed, stage),
         synthetic=evidence.watermark(stage.warmup),
         slippage=audited.slippage,
+        basis=BasisTable(audited.basis.note, audited.basis.table, _basis_facts(audited.basis)),
         links=[links.run(run_id), links.version(MODEL, deployed.version), links.run(deployed.run_id, "The promoted run")],
     ).encode()
 
@@ -194,7 +218,7 @@ def _note(deployed: Deployable, facts: dict[str, Any]) -> str:
 
 def _record(deployed: Deployable, stage: Stage, audited: Audit, facts: dict[str, Any], journal: Path) -> Record:
     title, mark = _title(deployed, stage), evidence.watermark(stage.warmup)
-    frames = {name: getattr(audited, name) for name in FRAMES}
+    frames = {name: getattr(audited, name) for name in FRAMES} | {"basis": audited.basis.table}
     return Record(
         study=STUDY,
         name=title,

@@ -29,6 +29,10 @@ NS = calendar.NS
 STALE_DAYS = 5  # more than a long weekend between the last known session and today's: the roll rule may have missed a roll
 
 
+class SessionNotStored(LiveError):
+    """The stored bars do not hold the session that was asked for."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """`warmup` ends before the session; `stored` holds it and the session's own bars, which only a replay has."""
@@ -73,7 +77,7 @@ def replayed(config: schema.Config, session: date | None, strategy: Strategy, ro
     start, stop = (int(np.searchsorted(bars.session, day, side)) for side in ("left", "right"))
     if start == stop:
         first, last = (calendar.from_day(int(bars.session[row])) for row in (0, -1))
-        raise LiveError(f"broker.replay.session={session} is no session of the data, which hold {first} to {last}")
+        raise SessionNotStored(f"broker.replay.session={session} is no session of the data, which hold {first} to {last}")
     before = _warmup_start(bars, start, config, strategy)
     known = bars.rows(start, stop)
     return Stage(

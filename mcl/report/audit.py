@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,15 @@ ROWS_SHOWN = 1500
 WHOLE = ("position", "target", "quantity")  # contracts
 
 
+@dataclass(frozen=True)
+class BasisTable:
+    """The broker's bars beside the vendor's: `note` in place of a table, one row per field, and counts by name."""
+
+    note: str
+    table: pd.DataFrame
+    counts: Mapping[str, Any]
+
+
 def session_page(
     decisions: pd.DataFrame,
     fills: pd.DataFrame,
@@ -43,6 +54,7 @@ def session_page(
     synthetic: str = "",
     lead: str = "",
     slippage: pd.DataFrame | None = None,
+    basis: BasisTable | None = None,
     links: Sequence[Link] = (),
 ) -> str:
     """One self-contained HTML document.
@@ -51,6 +63,7 @@ def session_page(
     fills        one row per execution: `time` (UTC), `price`, `quantity` (bought > 0), and whatever else is known
     differences  one row per decision that a backtest of the same bars takes otherwise; empty when all agree
     slippage     one row per fill: what delay, spread and execution cost, in ticks per contract
+    basis        the bars of the broker beside those of the data vendor
     told         facts of the session: account, version, latency, hashes; nested mappings are flattened
     """
     n, wrong = len(decisions), len(differences)
@@ -64,6 +77,7 @@ def session_page(
         Section("Price and fills", _picture(decisions, fills)),
         Section("Fills", _listed(fills, "The session had no fill.")),
         *([Section("Slippage", _slippage(slippage), SLIPPAGE)] if slippage is not None and len(slippage) else []),
+        *([Section("Basis", _basis(basis), BASIS)] if basis is not None else []),
         Section("Decisions", _listed(_readable(decisions), "No decision was taken.")),
         Section("Facts", facts((key, _fact(value)) for key, value in flatten(told).items())),
     ]
@@ -83,6 +97,27 @@ SLIPPAGE = (
     "Ticks per contract, positive is a cost. Delay: from the close that was decided on to the next open. Spread: what the promoted costs "
     "assume, which the backtest pays too. Execution: the rest."
 )
+
+
+BASIS = (
+    "The broker's bars less the data vendor's, in bars that both have: prices in ticks, volume in contracts. "
+    "A backtest of the vendor's bars says how many decisions differ because of data."
+)
+
+
+def _basis(basis: BasisTable) -> str:
+    if basis.note:
+        return f'<p class="empty">{escape(basis.note)}</p>'
+    counts = basis.counts
+    lines = facts(
+        [
+            ("Bars of the broker alone", f"{counts['bars_only_broker']:,}"),
+            ("Bars of the vendor alone", f"{counts['bars_only_vendor']:,}"),
+            ("Decisions that differ because of data", f"{counts['data_decisions']:,}"),
+            ("Their share", number(counts["data_decisions_frac"], "percent")),
+        ]
+    )
+    return lines + titled("Differences by field", _listed(basis.table, "No bar is in both."))
 
 
 def _causes(differences: pd.DataFrame) -> str:

@@ -30,6 +30,7 @@ SESSION = RUN | {
     "fills": "count",
     "differences": "list · where the session and the backtest of its bars differ, each with its cause",
     "unexplained": "count · those without a cause",
+    "basis": "object · the broker's bars less the vendor's: note, fields, only_live, only_vendor, decisions, differ, decisions_frac",
     "report": "text · path of the page",
 }
 JOURNAL = {"alias": "text · the promoted name", "journal": "text · path of the session's journal"}

@@ -55,10 +55,24 @@ def _told(done: Any) -> int:
         "fills": len(done.fills),
         "differences": done.differences.to_dict("records"),
         "unexplained": done.facts["unexplained"],
+        "basis": _basis(done.basis),
         "report": done.report,
     }
     screen.answer(data, lambda: _session(done))
     return 1 if done.facts["audit"] == "failed" else 0
+
+
+def _basis(basis: Any) -> dict[str, Any]:
+    """The broker's bars beside the vendor's, as JSON."""
+    return {
+        "note": basis.note,
+        "fields": basis.table.to_dict("records"),
+        "only_live": basis.only_live,
+        "only_vendor": basis.only_vendor,
+        "decisions": basis.decisions,
+        "differ": basis.differ,
+        "decisions_frac": basis.decisions_frac,
+    }
 
 
 def _session(done: Any) -> None:
@@ -68,4 +82,7 @@ def _session(done: Any) -> None:
         screen.table("differences from the backtest of the same bars", columns, done.differences.to_numpy().tolist(), left=len(columns))
     else:
         screen.say(f"all {len(done.decisions)} decisions and {len(done.fills)} fills equal the backtest of the same bars")
+    if len(done.basis.table):
+        names = list(done.basis.table.columns)
+        screen.table("the broker's bars less the vendor's", names, done.basis.table.to_numpy().tolist(), left=1)
     screen.say(f"run {done.run_id} · report {done.report}")

@@ -18,6 +18,7 @@ from chromium import DRAWN, Chromium
 from deployments import OPEN_GATES, Project
 
 from mcl import schema
+from mcl.data.bars import COLUMNS as STORED
 from mcl.errors import LiveError
 from mcl.live import stage as staging
 from mcl.live.audit import Audit, audit
@@ -231,6 +232,108 @@ def test_a_guards_refusal_is_a_risk_block(finished: Finished) -> None:
     rows = finished.audited(exact_prices=False).differences
     row = rows[rows["what"] == "fill"].iloc[0]
     assert (row["cause"], row["detail"]) == ("risk block", sentence)
+
+
+def real(finished: Finished) -> Finished:
+    """The same session as if a real TWS had been its broker: the vendor's bars arrive later and are others."""
+    finished.alter("begin", 0, set_to(broker="tws"))
+    return finished
+
+
+def test_equal_bars_have_no_basis(finished: Finished) -> None:
+    for session in (finished, real(finished)):
+        basis = session.audited().basis
+        assert (basis.note, basis.only_live, basis.only_vendor, basis.differ) == ("", 0, 0, 0)
+        assert basis.decisions == len(session.entries("bar"))
+        assert basis.decisions_frac == 0.0
+        assert set(basis.table["field"]) == {"open", "high", "low", "close", "volume"}
+        assert (basis.table["different"] == 0).all()
+        assert (basis.table["bars"] == basis.decisions).all()
+        assert basis.table["worst_at"].isna().all()
+
+
+def test_the_basis_of_a_real_session_is_counted_by_hand(finished: Finished) -> None:
+    """Two closes, one high and one volume of the broker are others, and one bar never came."""
+    session, bars = real(finished), finished.entries("bar")
+    for number, ticks in ((10, 3), (11, -5)):
+        close = round(bars[number]["close"] + 0.01 * ticks, 2)
+        low, high = min(bars[number]["low"], close), max(bars[number]["high"], close)
+        session.alter("bar", number, set_to(close=close, low=low, high=high))
+    session.alter("bar", 12, set_to(high=round(bars[12]["high"] + 0.02, 2)))
+    session.alter("bar", 13, set_to(volume=bars[13]["volume"] + 7))
+    altered = session.entries("bar")
+    basis = session.audited(exact_prices=False).basis
+    rows = basis.table.set_index("field")
+    count = len(bars)
+    assert (rows.loc["close", "bars"], rows.loc["close", "different"]) == (count, 2)
+    assert rows.loc["close", "mean"] == pytest.approx((3 - 5) / count)
+    assert rows.loc["close", "mean_size"] == pytest.approx(8 / count)
+    assert rows.loc["close", "worst"] == -5
+    assert rows.loc["close", "worst_at"] == pd.Timestamp(bars[11]["close_time"], tz="UTC")
+    assert (rows.loc["volume", "worst"], rows.loc["volume", "unit"], rows.loc["close", "unit"]) == (7, "contracts", "ticks")
+    wrong = sum(a["high"] != b["high"] for a, b in zip(altered, bars, strict=True))
+    assert rows.loc["high", "different"] == wrong >= 1
+    assert rows.loc["open", "different"] == 0
+    assert "data" not in set(session.audited(exact_prices=False).differences["cause"])  # its backtest has the broker's bars
+
+
+def test_bars_that_one_side_alone_has_are_counted_and_their_decisions_differ(finished: Finished) -> None:
+    session = real(finished)
+    count = len(session.entries("bar"))
+    for _ in range(3):
+        session.alter("bar", 40, None)
+    stored = session.stage.stored
+    assert stored is not None
+    start = len(session.stage.warmup)
+    keep = [row for row in range(len(stored)) if row not in (start + 60, start + 61)]
+    columns = {name: getattr(stored, name)[keep] for name in STORED}
+    thinner = Finished(session.deployed, session.strategy, replace(session.stage, stored=replace(stored, **columns)), session.journal)
+    basis = thinner.audited(exact_prices=False).basis
+    assert (basis.only_live, basis.only_vendor) == (2, 3)
+    assert basis.decisions == count
+    assert 5 <= basis.differ < count
+    assert basis.decisions_frac == basis.differ / count
+    assert (basis.table["bars"] == count - 5).all()
+
+
+def test_bars_that_shift_decisions_have_their_share(finished: Finished) -> None:
+    """The close of a bar thirty cents away moves an average, and so decisions."""
+    session, bars = real(finished), finished.entries("bar")
+    for number in range(60, 64):
+        close = round(bars[number]["close"] + 0.3, 2)
+        session.alter("bar", number, set_to(close=close, high=max(close, bars[number]["high"])))
+    basis = session.audited(exact_prices=False).basis
+    assert 0 < basis.differ < basis.decisions == len(bars)
+
+
+def test_a_session_whose_vendor_bars_have_not_arrived_says_so(finished: Finished) -> None:
+    early = Finished(finished.deployed, finished.strategy, replace(finished.stage, stored=None), finished.journal)
+    basis = early.audited().basis
+    assert basis.note.startswith("the vendor's bars of this session are not stored yet: mcl data download")
+    assert len(basis.table) == basis.decisions == 0
+    other = real(finished)
+    other.alter("begin", 0, set_to(contract="MCLG6"))
+    assert other.audited().basis.note == "the vendor's bars of this session are of MCLF6, the session traded MCLG6"
+
+
+def test_an_audit_waits_for_the_vendors_bars_and_then_shows_the_basis(original: Finished, desk: Project) -> None:
+    """The data file ends before the session; then it holds it, and the table is in the page, the files and the answer."""
+    path, day = desk.root / "walk-5m.csv", original.stage.date
+    whole = path.read_text()
+    head, *rows = whole.splitlines(keepends=True)
+    opened = f"{pd.Timestamp(int(original.stage.recorded.close_time[0]), tz='UTC'):%Y-%m-%dT%H:%M:%SZ}"  # type: ignore[union-attr]
+    try:
+        path.write_text(head + "".join(row for row in rows if row.split(",")[0] < opened))
+        with pytest.raises(LiveError, match=f"the vendor's bars of session {day} are not stored yet") as refused:
+            audit_again("paper", day, store=desk.store, root=desk.root)
+        assert refused.value.hint == f"mcl data download, then mcl live audit {day} paper"
+    finally:
+        path.write_text(whole)
+    again = audit_again("paper", day, store=desk.store, root=desk.root)
+    run = desk.store.run(again.run_id)
+    assert run.metrics["data_decisions_frac"] == run.metrics["bars_only_vendor"] == 0
+    assert len(pd.read_parquet(again.report.parent / "data" / "basis.parquet")) == 5
+    assert "Decisions that differ because of data" in again.report.read_text()
 
 
 def test_slippage_is_split_by_hand(finished: Finished) -> None:
