@@ -125,7 +125,14 @@ class Broker(Protocol):
 
     @property
     def reaction_ms(self) -> float:
-        """From the bytes that closed the last bar to the first order of its decision; NaN before the first."""
+        """From the message that told of the last bar's close to the first order of its decision; NaN before the first.
+
+        Where a bar closes by the clock: from the moment at which it counts as closed.
+        """
+
+    @property
+    def close_delay_sec(self) -> float:
+        """From the last bar's close to the message that told of it, by the broker's clock; NaN in a replay."""
 
     @property
     def clock_away_sec(self) -> float:

@@ -60,8 +60,9 @@ class Feed:
         self._updated = 0  # broker's time of the last update of the stream
         self.farm_lost = False  # nothing comes, and the broker has said that it will again
         self._stale = False  # the stream is to be asked for again
-        self._heard = 0.0  # when the bytes came that closed the last bar
-        self.reaction_ms = math.nan  # from those bytes to the first order of the decision
+        self._heard = 0.0  # when the bytes came that closed the last bar, or when it closed by the clock
+        self.reaction_ms = math.nan  # from that moment to the first order of the decision
+        self.close_delay_sec = math.nan  # from the close of the last bar to that moment, by the broker's clock
 
     @property
     def streams(self) -> bool:
@@ -120,6 +121,7 @@ class Feed:
                 closed = live if over else live[: self._closed(live, length)]
                 for bar in length.after(closed, after):
                     after = bar.close_time
+                    self._note_close(bar, by_clock=len(closed) == len(live))
                     yield bar
                 if over:
                     return
@@ -134,6 +136,13 @@ class Feed:
         finally:
             self._live, self._stale = None, False
             self._drop(live)
+
+    def _note_close(self, bar: Bar, by_clock: bool) -> None:
+        """Where time passes: how late the close is known. No message opened a next bar when the clock alone says so."""
+        if self._clock.carried:
+            self._heard = time.time() if by_clock else self._heard
+            late = (self._clock.now() - bar.close_time) / NS
+            self.close_delay_sec = max(0.0, late)  # the broker tells whole seconds, so its clock is up to one behind
 
     def _closed(self, live: Any, length: Interval) -> int:
         """How many rows are whole bars: all but the last, and in a real market that one too when the clock says so."""

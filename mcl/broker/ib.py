@@ -133,6 +133,10 @@ class IBBroker:
     def reaction_ms(self) -> float:
         return self._feed.reaction_ms
 
+    @property
+    def close_delay_sec(self) -> float:
+        return self._feed.close_delay_sec
+
     async def close(self) -> None:
         logging.getLogger("ib_async.Decoder").removeHandler(self._watch)
         logging.getLogger("ib_async.wrapper").removeFilter(self._handled)

@@ -65,6 +65,8 @@ class Audit:
     start_usd: float  # equity before the first bar
     exact_prices: bool
     basis: Basis
+    latency_ms: tuple[float, ...] = ()  # from the message that told of a close to its order
+    close_delay_sec: tuple[float, ...] = ()  # from a close to that message, by the broker's clock
 
     @property
     def failed(self) -> bool:
@@ -102,7 +104,14 @@ def audit(journal: Path, deployed: Deployable, strategy: Strategy, stage: Stage,
     costs = split(bars, inside, paired.twins, deployed.config.costs.slippage_ticks)
     start_usd = _start_usd(deployed, kinds["begin"])
     apart = _basis(result, deployed, strategy, stage, begin)
-    return Audit(result, decisions, orders, _fills_frame(kinds["fill"]), differences, costs, start_usd, exact_prices, apart)
+    return Audit(result, decisions, orders, _fills_frame(kinds["fill"]), differences, costs, start_usd, exact_prices, apart, *_times(kinds))
+
+
+def _times(kinds: dict[str, list[Entry]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Latencies and close delays that the journal holds."""
+    latency = (entry.body.get("latency_ms") for entry in kinds["sent"])
+    delay = (entry.body.get("close_delay_sec") for entry in kinds["decision"])
+    return tuple(float(v) for v in latency if v is not None), tuple(float(v) for v in delay if v is not None)
 
 
 def _basis(result: Result, deployed: Deployable, strategy: Strategy, stage: Stage, begin: dict[str, Any]) -> Basis:

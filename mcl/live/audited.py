@@ -18,6 +18,7 @@ from mcl.live import stage as staging
 from mcl.live.audit import Audit, audit
 from mcl.live.basis import Basis
 from mcl.live.journal import read, snapshot
+from mcl.live.shown import spread
 from mcl.live.slippage import mean_ticks
 from mcl.live.stage import Stage
 from mcl.promote.deploy import Deployable, of_version
@@ -161,12 +162,35 @@ def told(deployed: Deployable, stage: Stage, where: str, audited: Audit, seconds
         "audit": "failed" if audited.failed else "passed",
         "net_pnl_usd": float(equity.iloc[-1] - audited.start_usd) if len(equity) else math.nan,
         "backtest_net_pnl_usd": audited.result.net_pnl_usd,
-        "commission_usd": float(audited.fills["commission_usd"].astype(float).sum()),
+        **_commission(deployed, audited),
         "slippage_ticks": mean_ticks(audited.slippage),
         "assumed_slippage_ticks": deployed.config.costs.slippage_ticks,
+        **_times(audited),
         **_basis_facts(audited.basis),
         "seconds": round(seconds, 2),
     }
+
+
+def _commission(deployed: Deployable, audited: Audit) -> dict[str, float]:
+    """Commission as charged, and as the promoted costs have it for the same contracts."""
+    charged = float(audited.fills["commission_usd"].astype(float).sum())
+    contracts = int(audited.fills["quantity"].astype(int).abs().sum())
+    configured = contracts * deployed.config.costs.side_usd
+    return {
+        "commission_usd": charged,
+        "configured_commission_usd": round(configured, 10),
+        "commission_above_configured_usd": round(charged - configured, 10),
+    }
+
+
+def _times(audited: Audit) -> dict[str, float]:
+    """Medians and 99 % of the wait for the message of a close, and from that message to the order."""
+    facts: dict[str, float] = {}
+    for name, values in (("close_to_message_sec", audited.close_delay_sec), ("message_to_order_ms", audited.latency_ms)):
+        shown = spread(values)
+        if shown["count"]:
+            facts |= {f"{name}_p50": shown["p50"], f"{name}_p99": shown["p99"]}
+    return facts
 
 
 def _basis_facts(basis: Basis) -> dict[str, Any]:

@@ -49,6 +49,7 @@ class Board:
     fills: deque[Fill] = field(default_factory=lambda: deque(maxlen=KEPT))
     curve: list[tuple[int, float]] = field(default_factory=list)
     latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
+    close_delays_sec: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
     alerts: deque[Alert] = field(default_factory=lambda: deque(maxlen=KEPT))
     counters: Counter[str] = field(default_factory=Counter)
 
@@ -116,6 +117,7 @@ class Board:
             fills=tuple({name: _known(value) for name, value in fill._asdict().items()} for fill in self.fills),
             equity=tuple(self.curve),
             latency_ms=tuple(self.latencies_ms),
+            close_delay_sec=tuple(self.close_delays_sec),
             alerts=tuple(self.alerts),
             counters=dict(self.counters),
         )

@@ -230,6 +230,7 @@ class Runner:
             "block": target.block,
             **_distances(target),
         }
+        body |= {"close_delay_sec": _number(self.broker.close_delay_sec)}
         body |= {"locked": target.locked, "halted": target.halted, "stopped": target.stopped, "mode": self.board.mode, "held_back": why}
         shown = {"time": bar.close_time, "close": bar.close, "position": account.position, "wanted": _number(self.intent.wanted)}
         block = Block(target.block).name
@@ -239,6 +240,8 @@ class Runner:
     def _show(self, bar: Bar) -> None:
         board, ledger = self.board, self.book.ledger
         board.bars, board.held, board.target = self.bars, ledger.holding.position, self.book.target.position
+        if self.broker.close_delay_sec == self.broker.close_delay_sec:
+            board.close_delays_sec.append(self.broker.close_delay_sec)
         board.last_price, board.last_close_ns, board.heard_ns = bar.close, bar.close_time, time.time_ns()
         board.point(bar.close_time, ledger.equity)
         board.working = self.broker.working()

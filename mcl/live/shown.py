@@ -1,6 +1,6 @@
 """A status as plain JSON: what goes over the control socket and to the dashboard.
 
-The keys are the fields of `Status`; alerts are objects, not-a-number is null, and the raw latencies are summed up in `latency`.
+The keys are the fields of `Status`; alerts are objects, not-a-number is null, and raw values are summed up in `latency` and `close_delay`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,28 @@ from mcl.live.status import Status
 from mcl.screen import plain
 
 BUCKETS_MS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 1000.0)  # upper ends; what is above the last stands in one more
-_SIMPLE = tuple(f.name for f in fields(Status) if f.name not in ("latency_ms", "alerts"))
+_SIMPLE = tuple(f.name for f in fields(Status) if f.name not in ("latency_ms", "close_delay_sec", "alerts"))
 
 
 def shown(status: Status) -> dict[str, Any]:
     """Only made when somebody looks: about 0.4 ms with all lists full."""
     told = {name: getattr(status, name) for name in _SIMPLE}
     told["latency"] = latency(status.latency_ms)
+    told["close_delay"] = spread(status.close_delay_sec)
     told["alerts"] = [asdict(alert) for alert in status.alerts]
     answer: dict[str, Any] = plain(told)
     return answer
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """count, p50, p99 and max, in the unit of the values. Nearest-rank quantiles."""
+    ordered = sorted(values)
+    return {
+        "count": len(ordered),
+        "p50": rank(ordered, 0.5),
+        "p99": rank(ordered, 0.99),
+        "max": ordered[-1] if ordered else None,
+    }
 
 
 def latency(values_ms: Sequence[float]) -> dict[str, Any]:
@@ -32,11 +44,7 @@ def latency(values_ms: Sequence[float]) -> dict[str, Any]:
     counts = [0] * (len(BUCKETS_MS) + 1)
     for value in ordered:
         counts[bisect_left(BUCKETS_MS, value)] += 1
-    return {
-        "count": len(ordered),
-        "p50": rank(ordered, 0.5),
-        "p99": rank(ordered, 0.99),
-        "max": ordered[-1] if ordered else None,
+    return spread(ordered) | {
         "bounds_ms": list(BUCKETS_MS),
         "buckets": counts,
     }

@@ -74,7 +74,8 @@ class Status:
     decisions: tuple[dict[str, object], ...] = ()  # the last few: time, close, position, wanted, target, block, reason
     fills: tuple[dict[str, object], ...] = ()  # the last few: Fill._asdict()
     equity: tuple[tuple[int, float], ...] = ()  # (close time, equity in USD) of this session, at most some hundred points
-    latency_ms: tuple[float, ...] = ()  # bar received to order written, the last thousand
+    latency_ms: tuple[float, ...] = ()  # message of the close to order written, the last thousand
+    close_delay_sec: tuple[float, ...] = ()  # close of a bar to that message by the broker's clock, the last thousand
     alerts: tuple[Alert, ...] = ()
     counters: dict[str, float] = field(default_factory=dict)  # orders sent, fills, reconnects, messages …
 

@@ -145,6 +145,14 @@ METRICS = (
         "mcl_realized_pnl_usd", "gauge", "USD", "Realised P&L of the day, as the broker says.", (), lambda t: _known(t.status.realized_usd)
     ),
     Metric("mcl_unrealized_pnl_usd", "gauge", "USD", "Unrealised P&L, as the broker says.", (), lambda t: _known(t.status.unrealized_usd)),
+    Metric(
+        "mcl_bar_close_delay_seconds",
+        "gauge",
+        "s",
+        "From the last bar's close to the message that told of it, by the broker's clock. Not in a replay.",
+        (),
+        lambda t: _known(t.status.close_delay_sec[-1] if t.status.close_delay_sec else None),
+    ),
     Metric("mcl_data_age_seconds", "gauge", "s", "Since the last bar was received.", (), lambda t: _known(t.status.data_age_sec)),
     Metric(
         "mcl_last_bar_close_timestamp_seconds",
@@ -193,7 +201,7 @@ METRICS = (
         "mcl_order_latency_seconds",
         "histogram",
         "s",
-        "From the last byte of a closed bar received to the first byte of its order written.",
+        "From the message that tells of a bar's close to the first byte of its order written, not from the close itself.",
         ("le",),
     ),
 )

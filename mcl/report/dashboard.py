@@ -17,7 +17,7 @@ CARDS = (
     ("Last price", "price"),
     ("Data age", "age"),
     ("Orders / fills", "orders"),
-    ("Bar to order", "latency"),
+    ("Close message to order", "latency"),
     ("Bars", "bars"),
 )
 ACTS = (("pause", ""), ("resume", ""), ("reduce-only", ""), ("flatten", "grave"), ("stop", "grave"))
@@ -85,7 +85,11 @@ def _sections() -> str:
         _section("Against the expected band", _plot("band"), "", "band-note"),
         _section("Working orders", _list("working")),
         _section("Fills", _list("fills")),
-        _section("From bar to order", _plot("latency"), "Orders by milliseconds from the bar received to the order written."),
+        _section(
+            "From the close message to the order",
+            _plot("latency"),
+            "Orders by milliseconds from the message that tells of the close to the order written.",
+        ),
     )
     audits = _section("Earlier sessions", _list("audits"), "Each is replayed through the backtest; every difference has a cause.")
     return f'<div class="two"><div>{"".join(left)}</div><div>{"".join(right)}</div></div>{audits}'

@@ -192,6 +192,8 @@ def _facts(state: dict[str, Any]) -> list[tuple[str, str]]:
     known = state.get
     latency = known("latency") or {}
     quick = f"p50 {latency['p50']:.2f} ms · p99 {latency['p99']:.2f} ms · {latency['count']} orders" if latency.get("count") else ""
+    delay = known("close_delay") or {}
+    waited = f"p50 {delay['p50']:.1f} s · p99 {delay['p99']:.1f} s · {delay['count']} bars" if delay.get("count") else ""
     return [
         ("mode", _text(known("mode"))),
         ("why", _text(known("why"))),
@@ -206,7 +208,8 @@ def _facts(state: dict[str, Any]) -> list[tuple[str, str]]:
         ("last bar", f"{_clock(known('last_bar_close_ns'))} UTC · {known('bars')} bars" if known("bars") else ""),
         ("data age", f"{known('data_age_sec'):.1f} s" if known("data_age_sec") is not None else ""),
         ("connected", _text(known("connected"))),
-        ("bar to order", quick),
+        ("close to its message", waited),
+        ("message to order", quick),
         ("journal", _text(known("journal"))),
     ]
 

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 from deployments import Project, write_walks
-from real_time import OFF, TEN, Desk
+from real_time import OFF, RANDOM, TEN, Desk
 
 from mcl import calendar
 from mcl.broker.tws import SimulatedTWS
 from mcl.live.journal import read
+from mcl.live.shown import shown
 from mcl.live.status import State
 from mcl.live.supervisor import Supervisor
+from mcl.live.telemetry import Tally, exposition
 from mcl.tracking import Store
 
 
@@ -44,6 +46,26 @@ def test_a_start_in_the_middle_of_a_session_looks_back_on_what_it_missed(
     assert all(held in ("", "the position is the target") or held.startswith("late") for held in why)  # late: of a busy machine
     audited = desk.audited(supervisor)
     assert audited.unexplained == 0, audited.differences.to_dict("records")
+
+
+def test_the_wait_for_a_close_has_its_own_figure(shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute in real time: what passes between its close and the message of it is told apart from the latency."""
+    desk = Desk(shop, tmp_path, shop.config(strategy=RANDOM, interval="1m"), start_ns=TEN + 52 * calendar.NS)
+
+    def stop(supervisor: Supervisor, _: SimulatedTWS, bars: int) -> None:
+        if bars >= 1:
+            supervisor.wish("stop", "a test")
+
+    supervisor = asyncio.run(desk.trade(monkeypatch, stop, rate=1.0))
+    delays = [entry.body["close_delay_sec"] for entry in read(desk.path, ("decision",))]
+    assert delays == list(supervisor.status().close_delay_sec)
+    assert all(0.0 <= delay < 60.0 for delay in delays), delays
+    assert shown(supervisor.status())["close_delay"]["count"] == len(delays) >= 1
+    page = exposition(Tally(supervisor.status()))
+    assert f"}} {delays[-1]:.15g}\n" in page[page.index("\nmcl_bar_close_delay_seconds") :]
+    assert all(value < 60_000 for value in supervisor.status().latency_ms)
+    audited = desk.audited(supervisor)
+    assert list(audited.close_delay_sec) == delays
 
 
 def test_r14_no_bar_for_too_long_degrades_and_opens_nothing_until_bars_come_again(
