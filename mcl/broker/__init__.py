@@ -53,6 +53,18 @@ class Pinned:
     exchange: str
 
 
+class Timing(NamedTuple):
+    """NaN before the first bar or order.
+
+    reaction_ms      from the message that told of the last bar's close to the first order of its decision; where a
+                     bar closes by the clock, from the moment at which it counts as closed
+    close_delay_sec  from that bar's close to that moment, by the broker's clock; NaN in a replay
+    """
+
+    reaction_ms: float
+    close_delay_sec: float
+
+
 class Fill(NamedTuple):
     """One execution, identified by `execution_id`. `quantity` is signed, bought > 0; `price` is per unit of the underlying."""
 
@@ -124,15 +136,8 @@ class Broker(Protocol):
         """Why data or orders do not flow though the connection stands; empty when all is well."""
 
     @property
-    def reaction_ms(self) -> float:
-        """From the message that told of the last bar's close to the first order of its decision; NaN before the first.
-
-        Where a bar closes by the clock: from the moment at which it counts as closed.
-        """
-
-    @property
-    def close_delay_sec(self) -> float:
-        """From the last bar's close to the message that told of it, by the broker's clock; NaN in a replay."""
+    def timing(self) -> Timing:
+        """Of the last bar and of its order."""
 
     @property
     def clock_away_sec(self) -> float:

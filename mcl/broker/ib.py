@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast
 import ib_async
 
 from mcl import schema
-from mcl.broker import Bar, Begin, BrokerAccount, Fill, Goal, Pinned, Standing, WorkingOrder, guards
+from mcl.broker import Bar, Begin, BrokerAccount, Fill, Goal, Pinned, Standing, Timing, WorkingOrder, guards
 from mcl.broker.asking import Asking, Handled, Unreadable
 from mcl.broker.farms import Farms
 from mcl.broker.feed import STREAM_ENDED, Clock, Feed
@@ -130,12 +130,8 @@ class IBBroker:
         return self._clock.away_sec
 
     @property
-    def reaction_ms(self) -> float:
-        return self._feed.reaction_ms
-
-    @property
-    def close_delay_sec(self) -> float:
-        return self._feed.close_delay_sec
+    def timing(self) -> Timing:
+        return Timing(self._feed.reaction_ms, self._feed.close_delay_sec)
 
     async def close(self) -> None:
         logging.getLogger("ib_async.Decoder").removeHandler(self._watch)

@@ -230,7 +230,7 @@ class Runner:
             "block": target.block,
             **_distances(target),
         }
-        body |= {"close_delay_sec": _number(self.broker.close_delay_sec)}
+        body |= {"close_delay_sec": _number(self.broker.timing.close_delay_sec)}
         body |= {"locked": target.locked, "halted": target.halted, "stopped": target.stopped, "mode": self.board.mode, "held_back": why}
         shown = {"time": bar.close_time, "close": bar.close, "position": account.position, "wanted": _number(self.intent.wanted)}
         block = Block(target.block).name
@@ -240,8 +240,8 @@ class Runner:
     def _show(self, bar: Bar) -> None:
         board, ledger = self.board, self.book.ledger
         board.bars, board.held, board.target = self.bars, ledger.holding.position, self.book.target.position
-        if self.broker.close_delay_sec == self.broker.close_delay_sec:
-            board.close_delays_sec.append(self.broker.close_delay_sec)
+        if self.broker.timing.close_delay_sec == self.broker.timing.close_delay_sec:
+            board.close_delays_sec.append(self.broker.timing.close_delay_sec)
         board.last_price, board.last_close_ns, board.heard_ns = bar.close, bar.close_time, time.time_ns()
         board.point(bar.close_time, ledger.equity)
         board.working = self.broker.working()
@@ -265,9 +265,9 @@ class Runner:
         await self.account_for_fills()
 
     def _timed(self, ref: str) -> None:
-        if self.broker.reaction_ms == self.broker.reaction_ms:
-            self.board.latencies_ms.append(self.broker.reaction_ms)
-            self.journal.append(Draft("sent", {"bar": self.bars - 1, "latency_ms": self.broker.reaction_ms}, ref))
+        if self.broker.timing.reaction_ms == self.broker.timing.reaction_ms:
+            self.board.latencies_ms.append(self.broker.timing.reaction_ms)
+            self.journal.append(Draft("sent", {"bar": self.bars - 1, "latency_ms": self.broker.timing.reaction_ms}, ref))
 
     async def secure(self, contract: Pinned, holding: Holding) -> None:
         """What is held has its protection, and nothing else of ours works."""
