@@ -28,8 +28,11 @@ about = structlog.contextvars.bound_contextvars  # with about(ref=…): …
 
 
 @contextmanager
-def logged(folder: Path, **whose: Any) -> Iterator[None]:
-    """While the block runs, lines from INFO on go to the file of `folder` as well, and each says `whose` it is."""
+def logged(folder: Path, **whose: Any) -> Iterator[dict[str, Any]]:
+    """While the block runs, lines from INFO on go to the file of `folder` as well, and each says `whose` it is.
+
+    Yields `whose`, which may change while the block runs: a process can serve one session after the other.
+    """
     private_folder(folder)
     before = structlog.get_config()
     file = _PrivateFile(folder / NAME, maxBytes=BYTES, backupCount=KEPT, encoding="utf-8", delay=True)
@@ -42,7 +45,7 @@ def logged(folder: Path, **whose: Any) -> Iterator[None]:
             cache_logger_on_first_use=False,
         )
         with bridge:
-            yield
+            yield whose
     finally:
         structlog.configure(**before)
         file.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 CANCEL_AGAIN_SEC = 0.1
@@ -47,7 +47,7 @@ class Parts:
             log.error("%d parts of the session did not end within %g s; they can send nothing any more", len(left), END_SEC)
 
 
-async def cancelled(tasks: list[asyncio.Task[None]], patience_sec: float = END_SEC) -> set[asyncio.Task[None]]:
+async def cancelled(tasks: Sequence[asyncio.Task[Any]], patience_sec: float = END_SEC) -> set[asyncio.Task[Any]]:
     """Cancel these again and again; returns those that still run when the time is up."""
     deadline, left = time.monotonic() + patience_sec, {task for task in tasks if not task.done()}
     while left and time.monotonic() < deadline:
@@ -59,7 +59,7 @@ async def cancelled(tasks: list[asyncio.Task[None]], patience_sec: float = END_S
     return left
 
 
-def _notice(task: asyncio.Task[None]) -> None:
+def _notice(task: asyncio.Task[Any]) -> None:
     """An exception that nobody waits for is not one that was never seen."""
     if not task.cancelled():
         task.exception()

@@ -6,8 +6,9 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from mcl.live import stage as staging
 from mcl.live.alerts import Alerts
 from mcl.live.attend import Operations, attended
 from mcl.live.audited import EMBEDDED, Session, tracked
+from mcl.live.board import Watcher
 from mcl.live.calm import calm
 from mcl.live.channels import channels
 from mcl.live.control import alone, folder_of
@@ -26,7 +28,7 @@ from mcl.live.journal import Journal
 from mcl.live.logs import logged
 from mcl.live.runner import Duty
 from mcl.live.stage import Stage
-from mcl.live.status import Command
+from mcl.live.status import Alert, Command
 from mcl.live.supervisor import Supervisor, gate_of
 from mcl.market import INSTRUMENTS
 from mcl.promote.deploy import Deployable, promoted
@@ -38,6 +40,16 @@ SIGNALS: dict[int, Command] = {signal.SIGTERM: "stop", signal.SIGINT: "stop", si
 HISTORY_MAY_DIFFER = {"sim": 0.0, "tws": 0.05}  # share of closes: a vendor's bars are not the broker's own
 
 
+@dataclass(frozen=True)
+class Traded:
+    """A session that was traded: the version, what was known before it, and where its journal is."""
+
+    deployed: Deployable
+    strategy: Strategy
+    stage: Stage
+    journal: Path
+
+
 def run_session(
     name: str, broker: schema.Broker, operations: Operations | None = None, *, store: Store, root: Path, progress: bool = True
 ) -> Session:
@@ -46,38 +58,71 @@ def run_session(
     Only the broker differs from the promoted configuration. LiveError: the version's file, registry and hashes disagree, the
     broker refuses, or something is uncertain (the journal then ends with why). Differences found by the audit are returned.
     """
-    deployed = promoted(name, store, root)
-    check_locks(broker, name, deployed.stage)
-    strategy = build(deployed.config.strategy)
+    deployed, strategy = admitted(name, broker, store, root)
+    operations = operations or Operations()
     began = time.perf_counter()
+
+    @asynccontextmanager
+    async def attend(supervisor: Supervisor) -> AsyncIterator[None]:
+        whose = {"alias": deployed.alias, "version": deployed.version, "session": str(supervisor.stage.date)}
+        with logged(supervisor.duty.folder, **whose):
+            async with attended(supervisor, supervisor.duty.folder, operations):
+                with signalled(supervisor.wish):
+                    yield
+
     with alone(folder_of(root, name)):
-        stage, journal = asyncio.run(_traded(deployed, strategy, broker, operations or Operations(), root, _progress(progress)))
-    exact, seconds = broker.kind == "sim" and not broker.replay.speed, time.perf_counter() - began
-    done = tracked(journal, deployed, strategy, stage, store, where=_where(broker), exact_prices=exact, seconds=seconds)
-    if (left := band_alert(deployed, store)) is not None:
-        rules = (operations or Operations()).alerts
-        with Alerts(rules, channels(rules)) as alerts:
-            alerts.tell(left, name, deployed.version, str(stage.date))
-        done.facts["expected_band"] = left.sentence
+        traded = asyncio.run(trade(deployed, strategy, broker, root, attend, _progress(progress)))
+    done, left = audit_traded(traded, broker, store, time.perf_counter() - began)
+    if left is not None:
+        with Alerts(operations.alerts, channels(operations.alerts)) as alerts:
+            alerts.tell(left, name, deployed.version, str(traded.stage.date))
     return done
 
 
-def _where(broker: schema.Broker) -> str:
-    return EMBEDDED if broker.kind == "sim" else f"{broker.host}:{broker.port} account {broker.account}"
+def admitted(name: str, broker: schema.Broker, store: Store, root: Path) -> tuple[Deployable, Strategy]:
+    """The promoted version and its strategy. LiveError: file, registry, hash and code disagree; GuardError: a lock of live money."""
+    deployed = promoted(name, store, root)
+    check_locks(broker, name, deployed.stage)
+    return deployed, build(deployed.config.strategy)
+
+
+def audit_traded(traded: Traded, broker: schema.Broker, store: Store, seconds: float) -> tuple[Session, Alert | None]:
+    """Audit the session and file it; with the alert that its version has left its expected band."""
+    exact = broker.kind == "sim" and not broker.replay.speed
+    where = EMBEDDED if broker.kind == "sim" else f"{broker.host}:{broker.port} account {broker.account}"
+    done = tracked(
+        traded.journal,
+        traded.deployed,
+        traded.strategy,
+        traded.stage,
+        store,
+        where=where,
+        exact_prices=exact,
+        seconds=seconds,
+    )
+    left = band_alert(traded.deployed, store)
+    if left is not None:
+        done.facts["expected_band"] = left.sentence
+    return done, left
 
 
 # ----------------------------------------------------------------------------------------------------------------- trading
 
 
-async def _traded(
+async def trade(
     deployed: Deployable,
     strategy: Strategy,
     config: schema.Broker,
-    operations: Operations,
     root: Path,
+    attend: Callable[[Supervisor], AbstractAsyncContextManager[None]],
     tell: Callable[[int, int], None],
-) -> tuple[Stage, Path]:
-    """Run the session on the configured broker; returns what it knew before and where its journal is."""
+    opens_ns: int = 0,
+    watchers: Sequence[Watcher] = (),
+) -> Traded:
+    """Run the session on the configured broker, inside `attend`. The caller holds `alone`.
+
+    `opens_ns`: the session that opens then, although the broker's clock may be a little behind.
+    """
     from mcl.broker.ib import IBBroker
 
     duty = Duty(deployed, strategy, config, folder_of(root, deployed.alias), HISTORY_MAY_DIFFER[config.kind])
@@ -91,7 +136,7 @@ async def _traded(
         stack.push_async_callback(first.close)
         await first.connect()
         between = stack.enter_context(calm())
-        stage = replay or staging.today(deployed.config, strategy, root, first.now())
+        stage = replay or staging.today(deployed.config, strategy, root, max(first.now(), opens_ns))
         path = path or journal_path(duty.folder, stage, again=False)
         journal = Journal(path)
         stack.callback(journal.close)
@@ -105,35 +150,34 @@ async def _traded(
             lambda gate: IBBroker(config, instrument, port=port, gate=gate),
             stage,
             journal,
+            watchers=watchers,
             gate=gate,
             tell=told,
             wait=not duty.replay,
         )
-        stack.enter_context(logged(duty.folder, alias=deployed.alias, version=deployed.version, session=str(stage.date)))
-        await stack.enter_async_context(attended(supervisor, duty.folder, operations))
-        stack.enter_context(_signalled(supervisor))
+        await stack.enter_async_context(attend(supervisor))
         try:
             await supervisor.run(first)
         except LiveError as error:
             error.hint = f"{error.hint}; the journal {path} holds all that happened".removeprefix("; ")
             raise
-    return supervisor.stage, path
+    return Traded(deployed, strategy, supervisor.stage, path)
 
 
 @contextmanager
-def _signalled(supervisor: Supervisor) -> Iterator[None]:
-    """Signals reach the session for as long as it lives."""
-    loop, told = asyncio.get_running_loop(), []
+def signalled(wish: Callable[[Command, str], None]) -> Iterator[None]:
+    """Signals reach the session for as long as the block runs."""
+    loop, heard = asyncio.get_running_loop(), []
     for number, word in SIGNALS.items():
         try:
-            loop.add_signal_handler(number, supervisor.wish, word, signal.Signals(number).name)
+            loop.add_signal_handler(number, wish, word, signal.Signals(number).name)
         except (ValueError, RuntimeError):  # not in the main thread: whoever runs us there ends us otherwise
             break
-        told.append(number)
+        heard.append(number)
     try:
         yield
     finally:
-        for number in told:
+        for number in heard:
             loop.remove_signal_handler(number)
 
 

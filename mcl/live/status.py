@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 class State(StrEnum):
     """Where a session stands. Orders that open risk are sent in TRADING only."""
 
+    WAITING = "WAITING"  # `mcl live --stay` between two sessions: `why` names the next open
     STARTING = "STARTING"
     RECONCILING = "RECONCILING"
     TRADING = "TRADING"
@@ -81,7 +82,7 @@ class Status:
 
 
 class Desk(Protocol):
-    """The supervisor as others see it."""
+    """The supervisor as others see it, or the desk of a process that serves one session after the other."""
 
     def status(self) -> Status: ...
 

@@ -108,6 +108,14 @@ def trials(parser: argparse.ArgumentParser) -> None:
 
 def live(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="a promoted name, for instance paper")
+    parser.add_argument("--stay", action="store_true", help="trade session after session until somebody says stop; not with broker=ib_sim")
+    parser.add_argument(
+        "--fetch-max-cost",
+        type=float,
+        default=1.0,
+        metavar="USD",
+        help="with --stay: data that are missing are bought before each session up to this price; 0: nothing is fetched",
+    )
     overrides(parser)
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import asdict
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcl import config, screen
 from mcl.errors import MclError
 from mcl.tracking import Store
+
+if TYPE_CHECKING:
+    from mcl import schema
+    from mcl.live.attend import Operations
 
 
 def live(args: Namespace) -> int:
@@ -32,7 +37,24 @@ def live(args: Namespace) -> int:
         config.validate(schema.Telemetry, raw["telemetry"], "telemetry"),
     )
     operations = Operations(alerts, telemetry)
+    if args.stay:
+        return _stay(args, broker, operations)
     return _told(run_session(args.name, broker, operations, store=Store(), root=config.root(), progress=not screen.quiet()))
+
+
+def _stay(args: Namespace, broker: schema.Broker, operations: Operations) -> int:
+    """Session after session; exit code 0 when somebody said stop."""
+    from mcl.data.download import Terms
+    from mcl.live.service import serve
+
+    if not 0 <= args.fetch_max_cost < float("inf"):
+        raise MclError(f"--fetch-max-cost {args.fetch_max_cost} is no price in USD; for instance 1, or 0 to fetch nothing")
+    terms = Terms(max_cost_usd=args.fetch_max_cost) if args.fetch_max_cost else None
+    audits = serve(args.name, broker, operations, store=Store(), root=config.root(), terms=terms)
+    rows = [list(asdict(done).values()) for done in audits]
+    data = {"audits": [asdict(done) for done in audits]}
+    screen.answer(data, lambda: screen.table("sessions", ["session", "run", "audit", "unexplained"], rows, left=3))
+    return 0
 
 
 def audit(args: Namespace) -> int:
