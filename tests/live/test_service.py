@@ -1,14 +1,12 @@
-"""`mcl live NAME --stay` (`mcl.live.service`): real sessions one after the other in one process, on a simulated TWS under accelerated time."""
+"""`mcl live NAME --stay`: real sessions one after the other in one process, on a simulated TWS under accelerated time."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-
+import multiprocessing
+import os
 import signal
-import subprocess
-import sys
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -16,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +27,22 @@ from mcl import calendar, schema
 from mcl.broker import guards
 from mcl.broker.feed import Clock
 from mcl.broker.tws import SimulatedTWS, Tape
+from mcl.data.download import CERTIFICATE, Order, Terms, download
+from mcl.data.gateway.server import serving
+from mcl.data.gateway.tls import certificate
 from mcl.data.load import load
+from mcl.data.world import generate
 from mcl.errors import LiveError
 from mcl.live import control, past
 from mcl.live.attend import Operations
 from mcl.live.journal import read
-from mcl.live.service import MarketClock, Service, next_session
+from mcl.live.service import MarketClock, Service, missing, next_session
 from mcl.live.status import Alert, State, Status
 from mcl.promote import promote
+from mcl.tracking import Store
 
 FIRST, SECOND = date(2025, 11, 11), date(2025, 11, 12)
+CHOICES: dict[str, Any] = {"interval": "15m", "strategy": RANDOM, "end": str(FIRST), "holdout_start": "2025-11-07"}
 ACCOUNT = "DU0000001"
 WAIT_SEC = 120.0
 
@@ -54,6 +57,9 @@ class Market:
     def tws(self, start_ns: int, **choices: Any) -> SimulatedTWS:
         return SimulatedTWS(self.tape, rate=RATE, start_ns=start_ns, account=ACCOUNT, **choices)
 
+    def promote_again(self) -> None:
+        promote(self.shop.run(self.shop.config(**CHOICES)), store=self.shop.store, root=self.shop.root, gates=OPEN_GATES)
+
     def service(self, port: int, clock: MarketClock) -> Service:
         guard = {"guards": OFF, "timeout_sec": 5.0, "reconnect": QUICK | {"heartbeat_sec": 0.3}}
         broker = schema.Broker.model_validate({"kind": "tws", "port": port, "account": ACCOUNT, **guard})
@@ -63,7 +69,7 @@ class Market:
 
 @pytest.fixture
 def market(deploy: Callable[..., Project]) -> Iterator[Market]:
-    shop = deploy(interval="15m", strategy=RANDOM, end=str(FIRST), holdout_start="2025-11-07")
+    shop = deploy(**CHOICES)
     bars = load(shop.config(interval="15m").data, shop.root, holdout=True)
     last = Tape.from_bars(bars, calendar.to_day(SECOND))
     first = int(np.searchsorted(bars.session, calendar.to_day(FIRST)))
@@ -138,6 +144,122 @@ def test_two_sessions_over_a_daily_break_and_a_start_that_is_refused_first(marke
         assert len(read(path, ("begin",))) == 1
         assert read(path, ("bar",))
     assert past.remembered(service.folder / f"{SECOND}.sqlite")["state"] is State.STOPPED
+
+
+def test_between_sessions_it_takes_a_new_version_and_obeys_kill_and_stop(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that the test sets, with no broker at all."""
+    now = [calendar.ns_of(FIRST, 17, 20)]
+    monkeypatch.setitem(guards.PAPER_PORTS, nobody := 1, "nobody")
+
+    async def wait() -> tuple[Service, list[int]]:
+        service = market.service(nobody, MarketClock(lambda: now[0]))
+        with control.alone(service.folder):
+            running = asyncio.create_task(service.run())
+            before = await reach(service, lambda status: status.version > 0)
+            assert (before.state, before.session, before.connected) == (State.WAITING, str(SECOND), False)
+            said = (await asyncio.to_thread(ask, service.folder, "kill"))["said"]
+            assert said.startswith(f"the kill switch {service.folder / 'KILL'} is set")
+            (service.folder / "KILL").unlink()
+            await asyncio.to_thread(market.promote_again)
+            now[0] = calendar.ns_of(FIRST, 18)
+            after = await reach(service, lambda status: status.state is State.STARTING and "not trading" in status.why)
+            assert f"127.0.0.1:{nobody}" in after.why
+            now[0] = calendar.ns_of(SECOND, 17)  # the session is over: the next one is waited for
+            friday = await reach(service, lambda status: status.session == "2025-11-13")
+            assert friday.state is State.WAITING
+            assert (await asyncio.to_thread(ask, service.folder, "stop"))["said"].startswith("STOPPED")
+            await asyncio.wait_for(running, WAIT_SEC)
+        return service, [before.version, after.version]
+
+    service, versions = asyncio.run(wait())
+    assert versions[1] == versions[0] + 1
+    assert [alert.severity for alert in alerts(service, "KILL")] == ["critical"]
+    assert alerts(service, "NOT_STARTED")
+    assert service.audits == []
+
+
+@pytest.mark.parametrize(("hour", "minute", "state"), [(17, 20, State.WAITING), (15, 30, State.TRADING)])
+def test_sigterm_ends_the_process_in_order(market: Market, hour: int, minute: int, state: State) -> None:
+    process = multiprocessing.get_context("spawn").Process(
+        target=stay_alone, args=(market.shop.root, market.tape, calendar.ns_of(FIRST, hour, minute))
+    )
+    process.start()
+    folder = control.folder_of(market.shop.root, "paper")
+    deadline = time.monotonic() + WAIT_SEC
+    while not _stands(folder, state):
+        assert time.monotonic() < deadline
+        assert process.is_alive()
+        time.sleep(0.05)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(60)  # the grace time of a container
+    assert process.exitcode == 0
+    assert control.running(market.shop.root) == []
+    assert (folder / "audit.prom").exists() == (state is State.TRADING)
+    if state is State.TRADING:
+        assert (
+            past.remembered(past.last_journal(market.shop.root, "paper"))["why"]
+            == "a person said stop; protective orders stay at the broker"
+        )
+
+
+def stay_alone(root: Path, tape: Tape, start_ns: int) -> None:
+    """The whole life of a process that is told to end."""
+    market = Market(Project(root, Store(root)), tape)
+    Clock.away_sec = 0.0  # type: ignore[method-assign, assignment]
+
+    async def live() -> None:
+        async with market.tws(start_ns) as tws:
+            guards.PAPER_PORTS[tws.port] = "a simulated TWS"
+            service = market.service(tws.port, MarketClock(tws.player.now, RATE))
+            with control.alone(service.folder):
+                await service.run()
+
+    asyncio.run(live())
+
+
+def _stands(folder: Path, state: State) -> bool:
+    with suppress(LiveError):
+        status = control.ask(folder, {"do": "status"})["status"]
+        return bool(status["state"] == state and status["version"] and (state is State.WAITING or status["bars"]))
+    return False
+
+
+@pytest.mark.parametrize(
+    ("now", "after", "words"),
+    [
+        (calendar.ns_of(date(2025, 11, 9), 15), None, "2025-11-10 opens 2025-11-09 23:00 UTC, Sun 18:00"),  # before the week
+        (calendar.ns_of(date(2025, 11, 11), 10), None, "2025-11-11 opens 2025-11-10 23:00 UTC, Mon 18:00"),  # open now
+        (calendar.ns_of(date(2025, 11, 11), 10), date(2025, 11, 11), "2025-11-12 opens 2025-11-11 23:00 UTC, Tue 18:00"),
+        (calendar.ns_of(date(2025, 11, 28), 15), None, "2025-12-01 opens 2025-11-30 23:00 UTC, Sun 18:00"),  # after a half day
+        (calendar.ns_of(date(2025, 12, 24), 14), None, "2025-12-26 opens 2025-12-25 23:00 UTC, Thu 18:00"),  # over a holiday
+        (calendar.ns_of(date(2026, 3, 6), 18), None, "2026-03-09 opens 2026-03-08 22:00 UTC, Sun 18:00"),  # clocks change
+    ],
+)
+def test_the_next_session_is_that_of_the_calendar(now: int, after: date | None, words: str) -> None:
+    assert next_session(now, "MCL", after).words == f"session {words} New York"
+
+
+def test_a_replay_does_not_stay(market: Market) -> None:
+    with pytest.raises(LiveError, match="replays one stored session and ends"):
+        Service("paper", schema.Broker(), Operations(), market.shop.store, market.shop.root)
+
+
+def test_what_is_missing_is_downloaded_from_where_the_stored_bars_end(tmp_path: Path) -> None:
+    """A real download of a generated world from a vendor on loopback."""
+    world = generate(schema.SyntheticData(source="synthetic", seed=11), tmp_path / "world", first=date(2025, 3, 3), last=date(2025, 4, 11))
+    data = schema.DatabentoData(source="databento")
+    with serving(world, certificate((tmp_path / CERTIFICATE).parent)) as vendor:
+        terms = Terms(gateway=vendor.url)
+        with pytest.raises(LiveError, match="holds no bars to go on from"):
+            missing(data, tmp_path)
+        download(Order("MCL.FUT", "ohlcv-1m", "2025-03-03", "2025-03-21"), tmp_path, terms)
+        order = missing(data, tmp_path)
+        assert (order.symbol, order.schema, order.start) == ("MCL.FUT", "ohlcv-1m", "2025-03-11")
+        download(order, tmp_path, terms)
+        assert date.fromisoformat(missing(data, tmp_path).start) > date(2025, 3, 25)
+    with pytest.raises(LiveError, match="csv is not downloaded"):
+        missing(schema.CsvData(source="csv", path="x.csv", instrument="MCL"), tmp_path)
 
 
 def _refusal(folder: Path, word: str) -> str:

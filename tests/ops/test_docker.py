@@ -16,6 +16,7 @@ import pytest
 import structlog
 import yaml
 
+from mcl import cli
 from mcl.live.logs import log, logged
 from mcl.live.telemetry import METRICS
 
@@ -362,27 +363,27 @@ def test_a_database_elsewhere_proves_who_it_is(repository: Path, tmp_path: Path,
     assert ("URI" in done.stdout) == (code == 0)
 
 
-def test_a_session_leaves_what_its_audit_found(repository: Path, tmp_path: Path) -> None:
-    fake(tmp_path, "mcl", """case "$*" in
-      *"runs --study live --alias paper --limit 1") echo '{"runs": [{"metrics": {"unexplained": 2.0}}]}' ;;
-      live*) echo "live $*" >&2; exit 3 ;;
-    esac""")  # fmt: skip
-    environment = container(repository, tmp_path, MCL_PAUSE_SEC="0")
-    done = subprocess.run(["session.sh", "paper", "4002", "broker=ib_paper"], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 3
-    assert "live live paper broker.port=4002 telemetry=local broker=ib_paper" in done.stderr
+def test_the_session_of_a_container_stays_and_is_its_first_process(repository: Path, tmp_path: Path) -> None:
+    fake(tmp_path, "mcl", 'echo "$$ $*"; exit 3')
+    environment = container(repository, tmp_path, MCL_FETCH_MAX_COST_USD="2")
     command = ["session.sh", "paper", "4002", "broker=ib_paper"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        said, _ = process.communicate(timeout=60)
+    words = "live paper --stay --fetch-max-cost 2 broker.port=4002 telemetry=local broker=ib_paper"
+    assert said == f"{process.pid} {words}\n"  # nothing stands between the signals and it
+    assert process.returncode == 3
+    cli.parse(words.split())
     addresses = {"MCL_WEBHOOK_URL": "https://hooks.test/x", "MCL_ALERT_URLS": "ntfys://ntfy.test/topic"}
     for variables, channel in (([*addresses], "webhook,apprise"), (["MCL_ALERT_URLS"], "apprise"), (["MCL_WEBHOOK_URL"], "webhook")):
         chosen = environment | {name: addresses[name] for name in variables}
         again = subprocess.run(command, env=chosen, capture_output=True, text=True, check=False)
-        assert f"telemetry=local alerts=[{channel}] broker=ib_paper" in again.stderr
-        assert ".test" not in again.stderr
-    assert '"unexplained": 2' in done.stderr
-    found = tmp_path / "project/live/paper/audit.prom"
-    assert found.read_text() == 'mcl_audit_unexplained{alias="paper"} 2\n'
-    silent = environment | {"MCL_METRICS_URL": "http://127.0.0.1:9/metrics"}
-    read = subprocess.run(["mcl-read-metrics"], env=silent, capture_output=True, text=True, check=False)
+        assert f"telemetry=local alerts=[{channel}] broker=ib_paper" in again.stdout
+        assert ".test" not in again.stdout + again.stderr
+
+
+def test_the_metrics_page_has_the_last_audits_and_fails_without_a_session(repository: Path, tmp_path: Path) -> None:
+    environment = container(repository, tmp_path, MCL_METRICS_URL="http://127.0.0.1:9/metrics")
+    read = subprocess.run(["mcl-read-metrics"], env=environment, capture_output=True, text=True, check=False)
     assert read.returncode == 1
     assert "no session answers" in read.stderr
 
