@@ -79,15 +79,14 @@ def market(deploy: Callable[..., Project]) -> Iterator[Market]:
 
 
 @pytest.fixture
-def accelerated(monkeypatch: pytest.MonkeyPatch) -> Callable[[SimulatedTWS], MarketClock]:
-    """The clock of a market, and ports and clocks that a paper session accepts."""
+def accept(monkeypatch: pytest.MonkeyPatch) -> Callable[[SimulatedTWS], None]:
+    """A paper session accepts this server and its clock."""
 
-    def clock(tws: SimulatedTWS) -> MarketClock:
+    def accept_(tws: SimulatedTWS) -> None:
         monkeypatch.setitem(guards.PAPER_PORTS, tws.port, "a simulated TWS")
         monkeypatch.setattr(Clock, "away_sec", 0.0)  # this machine's clock is not that of the market
-        return MarketClock(tws.player.now, RATE)
 
-    return clock
+    return accept_
 
 
 async def reach(service: Service, what: Callable[[Status], bool]) -> Status:
@@ -107,13 +106,15 @@ def ask(folder: Path, word: str) -> dict[str, Any]:
     return control.ask(folder, {"do": word, "who": "a test", "why": "because"})
 
 
-def test_two_sessions_over_a_daily_break_and_a_start_that_is_refused_first(market: Market, accelerated: Any) -> None:
+def test_two_sessions_over_a_daily_break_and_a_start_that_is_refused_first(market: Market, accept: Any) -> None:
     """No broker logged in at first: refused, told, tried again. Then both sessions, with the break between them WAITING."""
     start = calendar.ns_of(FIRST, 15, 30)
+    held_at = [calendar.ns_of(FIRST, 17, 30)]  # however slow this machine is, the break is seen
 
     async def trade() -> tuple[Service, Status, list[str], dict[str, str]]:
         async with market.tws(start) as tws:
-            service = market.service(tws.port, accelerated(tws))
+            accept(tws)
+            service = market.service(tws.port, MarketClock(lambda: min(tws.player.now(), held_at[0]), RATE))
             tws.account.name = "U1234567"  # of live money: the guard refuses it
             with control.alone(service.folder):
                 running = asyncio.create_task(service.run())
@@ -124,6 +125,7 @@ def test_two_sessions_over_a_daily_break_and_a_start_that_is_refused_first(marke
                 waiting = await reach(service, lambda now: now.state is State.WAITING and now.session == str(SECOND))
                 said = [str(await asyncio.to_thread(_refusal, service.folder, word)) for word in ("pause", "flatten", "adopt")]
                 pages = await asyncio.to_thread(_pages, service.folder)
+                held_at[0] = calendar.ns_of(SECOND, 18)
                 await reach(service, lambda now: now.state is State.TRADING and now.session == str(SECOND) and now.bars >= 3)
                 assert (await asyncio.to_thread(ask, service.folder, "stop"))["said"].startswith("STOPPED")
                 await asyncio.wait_for(running, WAIT_SEC)
@@ -181,7 +183,7 @@ def test_between_sessions_it_takes_a_new_version_and_obeys_kill_and_stop(market:
 @pytest.mark.parametrize(("hour", "minute", "state"), [(17, 20, State.WAITING), (15, 30, State.TRADING)])
 def test_sigterm_ends_the_process_in_order(market: Market, hour: int, minute: int, state: State) -> None:
     process = multiprocessing.get_context("spawn").Process(
-        target=stay_alone, args=(market.shop.root, market.tape, calendar.ns_of(FIRST, hour, minute))
+        target=stay_alone, args=(market.shop.root, market.tape, calendar.ns_of(FIRST, hour, minute)), daemon=True
     )
     process.start()
     folder = control.folder_of(market.shop.root, "paper")
