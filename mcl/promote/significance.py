@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from mcl.promote.holdout import Look
 from mcl.trials import Days, Place
 from mcl.validate.subject import Subject, sampled
 
-POINTS, SEED = 64, 0
+POINTS, SEED = 256, 0
 SEARCHED = 10  # trials of the strategy from which on its space was searched, and not only some points of it tried
 GIVEN_UP = "fold "  # the reason of a trial that a pruner stopped, which therefore has no returns
 
@@ -96,7 +97,8 @@ def rivals(root: Path, where: Place, identity: str, last: int) -> tuple[Rivals, 
 def points_of(about: Subject, count: int = POINTS) -> Floats:
     """(sessions × points) session returns of points drawn evenly over the space of a search, in the search window of the run. They are
     no trials: nobody chooses among them. No column for a strategy without a space."""
-    drawn = (about.at(point) for point in sampled(about.space, count, SEED)) if about.space else ()
+    points = islice(sampled(about.space, count, SEED), count) if about.space else ()
+    drawn = (about.at(point) for point in points)
     found = [np.asarray(result.session_returns, dtype=np.float64) for result in drawn if result is not None]
     return np.column_stack(found) if found else np.empty((len(about.result.session_returns), 0))
 

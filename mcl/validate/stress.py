@@ -136,11 +136,15 @@ def by_part(result: Result) -> dict[str, Floats]:
 
 
 def timing(result: Result) -> float:
-    """p-value of `metrics.multiple.random_entry` for this run: position held over each bar against the change of the continuous price."""
-    closes = result.bars.adjusted["close"]
-    change = np.diff(closes, prepend=closes[0]) / result.bars.instrument.tick_size * result.bars.instrument.tick_value_usd
-    held = np.concatenate([[0.0], result.position[:-1].astype(np.float64)])
-    return random_entry(held, change)
+    """p-value of `metrics.multiple.random_entry` for this run.
+
+    A position is held from the open of its bar, where it is filled, to the open of the next one; the last bar ends at its close. What
+    a protective order closes inside a bar counts as closed at the open of that bar.
+    """
+    prices, instrument = result.bars.adjusted, result.bars.instrument
+    change = np.diff(prices["open"], append=prices["close"][-1:])
+    per_contract = change / instrument.tick_size * instrument.tick_value_usd
+    return random_entry(result.position.astype(np.float64), per_contract)
 
 
 def _regime(kind: str, name: str, pnl: Floats, result: Result) -> Regime:

@@ -21,7 +21,6 @@ from tws_harness import MINUTE_NS, SESSION_OPEN_NS, Goal, eventually, from_ticks
 
 from mcl import calendar, schema
 from mcl.broker import Broker, Pinned, feed, guards
-from mcl.broker import ib as ib_module
 from mcl.broker.guards import check_account, check_product, check_venue, check_version
 from mcl.broker.ib import IBBroker
 from mcl.broker.line import Ticket
@@ -326,7 +325,7 @@ def test_the_close_ends_the_bars_of_a_market_that_falls_silent(monkeypatch: pyte
     async def main() -> None:
         async with SimulatedTWS(tape, silent_end=True) as tws:
             monkeypatch.setitem(guards.PAPER_PORTS, tws.port, "TWS")
-            monkeypatch.setattr(ib_module, "CLOCK_LIMIT_SEC", math.inf)
+            monkeypatch.setattr(guards, "CLOCK_LIMIT_SEC", math.inf)
             monkeypatch.setattr(feed, "QUIET_NS", 0)  # the replay's clock stops at the close
             config = SIM.model_copy(update={"kind": "tws", "port": tws.port, "timeout_sec": 0.2})
             broker = IBBroker(config, MCL)
@@ -342,7 +341,7 @@ def test_the_close_ends_the_bars_of_a_market_that_falls_silent(monkeypatch: pyte
 def real(monkeypatch: pytest.MonkeyPatch, tws: SimulatedTWS, **changes: Any) -> IBBroker:
     """A broker that takes the server for a real TWS, whose clock is not this machine's."""
     monkeypatch.setitem(guards.PAPER_PORTS, tws.port, "TWS")
-    monkeypatch.setattr(ib_module, "CLOCK_LIMIT_SEC", math.inf)
+    monkeypatch.setattr(guards, "CLOCK_LIMIT_SEC", math.inf)
     return IBBroker(SIM.model_copy(update={"kind": "tws", "port": tws.port, "timeout_sec": 20.0} | changes), MCL)
 
 
@@ -450,7 +449,7 @@ def test_a_stream_of_a_market_that_dies_early_is_an_error(monkeypatch: pytest.Mo
     async def main() -> None:
         async with SimulatedTWS(steady()) as tws:
             monkeypatch.setitem(guards.PAPER_PORTS, tws.port, "TWS")
-            monkeypatch.setattr(ib_module, "CLOCK_LIMIT_SEC", math.inf)
+            monkeypatch.setattr(guards, "CLOCK_LIMIT_SEC", math.inf)
             broker = IBBroker(SIM.model_copy(update={"kind": "tws", "port": tws.port}), MCL)
             await broker.connect()
             pinned = await broker.qualify(steady().contract)

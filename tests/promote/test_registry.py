@@ -116,10 +116,10 @@ def test_an_unexplained_difference_keeps_it_on_paper_whatever_is_waived(shop: Pr
     run_id = paper(shop)
     days(shop, 1.0, 2.0)
     traded(shop, "2025-12-03", 3.0, unexplained=1.0)
-    with pytest.raises(GatesMissed, match=r"missed 1 of 10 gates: paper_unexplained = 1 \(rule: <= 0"):
+    with pytest.raises(GatesMissed, match=r"missed 1 of 11 gates: paper_unexplained = 1 \(rule: <= 0"):
         live(shop, run_id)
     with pytest.raises(
-        PromotionError, match="gate paper_unexplained cannot be waived for live; hard gates: market_data, sharpe, trade_share"
+        PromotionError, match="gate paper_unexplained cannot be waived for live; hard gates: market_data, lookahead, sharpe"
     ):
         live(shop, run_id, waived=["paper_unexplained"], because="I know better")
 

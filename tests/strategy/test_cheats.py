@@ -158,7 +158,7 @@ def test_a_cheat_is_caught_and_refused(root: Path, name: str) -> None:
     done = runs.backtest(run, store=store, root=root, report=False)
     with pytest.raises(GatesMissed, match="lookahead = ") as refused:
         promote(done.run_id, store=store, root=root, gates=GATES)
-    assert [gate.name for gate in refused.value.gates if not gate.open] == ["lookahead"]
+    assert "lookahead" in [gate.name for gate in refused.value.gates if not gate.open]
 
 
 def test_nobody_waives_it_for_live_whatever_the_configuration_lists() -> None:

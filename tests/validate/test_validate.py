@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import date
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,9 +14,11 @@ from chromium import DRAWN, Chromium
 from conftest import SETTINGS, SWEEP, Case, market  # type: ignore[import-not-found]
 
 from mcl import config, metrics, runs, search
+from mcl.data.bars import Bars
 from mcl.data.load import load
 from mcl.engine.backtest import backtest as simulate
 from mcl.errors import ConfigError
+from mcl.market import MCL, Contract
 from mcl.promote.holdout import looks
 from mcl.validate import core, stress, verdict
 from mcl.validate.answers import path_sharpes
@@ -193,3 +197,26 @@ def test_the_page_shows_the_recorded_numbers_to_everybody(case: Case, browser: C
     links = browser.run("return [...document.querySelectorAll('.links a')].map(a => a.getAttribute('href'))")
     assert [link.rpartition("/")[2] for link in links] == [done.run_id, done.subject_id]
     browser.examine("validation")
+
+
+def test_a_position_counts_from_the_open_at_which_it_is_filled() -> None:
+    """Filled at an open and gone at the next one, before every rise inside a bar: no rotation of it earns as much."""
+    rng = np.random.default_rng(3)
+    rises = rng.random(400) < 0.5
+    opens = 7_000 + np.cumsum(np.append(0, np.where(rises, 5, -5)))[:-1]
+    closes = opens + np.where(rises, 5, -5)  # the next bar opens where this one closes
+    ticks = {"open": opens, "high": np.maximum(opens, closes), "low": np.minimum(opens, closes), "close": closes}
+    rows = np.arange(400)
+    bars = Bars.of(
+        MCL,
+        "1h",
+        (19_000 * 24 + rows + 1) * 3_600_000_000_000,
+        {name: values * 0.01 for name, values in ticks.items()},
+        session=19_000 + rows // 23,
+        contracts=(Contract("MCLZ9", "MCL", 2099, 12, date(2099, 11, 19)),),
+        synthetic=True,
+    )
+    result = SimpleNamespace(bars=bars, position=np.where(rises, 1, -1))
+    assert stress.timing(result) == pytest.approx(1 / 400)
+    result.position = np.roll(result.position, 1)
+    assert stress.timing(result) > 0.01
