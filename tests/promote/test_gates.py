@@ -247,7 +247,7 @@ def test_other_strategies_on_the_market_count_for_live(tmp_path: Path) -> None:
     assert crowded.strategy.p == pytest.approx(alone.strategy.p, abs=1e-3)
     assert spread.strategy.p > 5 * crowded.strategy.p, "a sampler that crowds at its optimum is judged by the space that it had"
     assert spread.strategy.trials == 61
-    assert "best of 61 trials and 256 points of its space" in spread.meaning(spread.strategy)
+    assert "best of 61 trials and 64 points of its space" in spread.meaning(spread.strategy)
     assert alone.p_value < found.p_value
 
 
