@@ -18,7 +18,7 @@ from mcl import schema
 from mcl.broker.tws import SimulatedTWS
 from mcl.errors import LiveError
 from mcl.live.journal import Entry, read
-from mcl.live.session import _signalled
+from mcl.live.session import signalled
 from mcl.live.status import State
 from mcl.tracking import Store
 
@@ -99,7 +99,7 @@ def signalled(bench: Bench, number: signal.Signals, stack: ExitStack) -> Callabl
 
     def disturb(_: SimulatedTWS, bars: int) -> None:
         if bars == 1:
-            stack.enter_context(_signalled(bench.supervisor))
+            stack.enter_context(signalled(bench.supervisor.wish))
         elif bars == 10:
             os.kill(os.getpid(), number)
 

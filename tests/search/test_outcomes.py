@@ -7,6 +7,8 @@ import json
 import math
 import os
 import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,14 @@ import pandas as pd
 import pytest
 
 from mcl import config, runs, search
+from mcl.data.bars import Bars
 from mcl.data.load import load
 from mcl.errors import ConfigError
 from mcl.search import core, look, outcomes, pool
 from mcl.search.frozen import freeze
 from mcl.search.outcomes import Outcomes
 from mcl.search.swept import Swept
-from mcl.search.trial import Judge, Objective, Outcome, nobody
+from mcl.search.trial import Assignment, Judge, Objective, Outcome, nobody
 
 from .conftest import SMALL, Project, measured
 
@@ -149,8 +152,20 @@ def test_too_many_failures_end_a_search(project: Project, monkeypatch: pytest.Mo
     assert "4 trials failed, more than search.max_failures=3" in swept.why
 
 
+@dataclass(frozen=True)
+class MoodyAssignment(Assignment):
+    def objective(self, bars: Mapping[str, Bars]) -> Objective:
+        plain = super().objective(bars)
+        return Moody(plain.raw, plain.search, plain.market, plain.rules)
+
+
 class Moody(Objective):
     """Hangs, dies or judges, as its point says."""
+
+    @property
+    def assignment(self) -> Assignment:
+        plain = super().assignment
+        return MoodyAssignment(plain.raw, plain.search, plain.root, plain.rules)
 
     def __call__(self, number: int, params: dict[str, Any], judge: Judge = nobody) -> Outcome:
         if params["mood"] == "hang":

@@ -15,7 +15,7 @@ from mcl.data import world
 from mcl.data.load import load
 from mcl.errors import PromotionError
 from mcl.promote import GatesMissed, paper, promote
-from mcl.promote.gates import Gate, waive
+from mcl.promote.gates import check_waivers
 from mcl.rules import LiveRules, Promotion
 from mcl.tracking import Store
 
@@ -119,7 +119,7 @@ HONEST = {
 }
 GATES = Promotion(
     min_trades=0, min_sessions=0, max_drawdown_frac=None, min_deflated_sharpe=None, min_holdout_sharpe=None, min_holdout_trades=None,
-    max_biased_rows=0,
+    max_biased_rows=0, min_holdout_sharpe_high=None, max_p_value=None, max_sharpe=None, max_trade_share=None, max_session_share=None,
 )  # fmt: skip
 
 
@@ -162,9 +162,9 @@ def test_a_cheat_is_caught_and_refused(root: Path, name: str) -> None:
 
 
 def test_nobody_waives_it_for_live_whatever_the_configuration_lists() -> None:
-    hard, missed = paper.hard(LiveRules(hard=())), Gate("lookahead", 3.0, "<= 0", False, "three rows")
+    rules = GATES.model_copy(update={"live": LiveRules(hard=())})
     with pytest.raises(PromotionError, match="gate lookahead cannot be waived for live"):
-        waive((missed,), ["lookahead"], "we know better", "live", hard)
+        check_waivers(["lookahead"], "we know better", rules, "live", paper.hard(rules.live))
 
 
 @pytest.mark.parametrize("name", HONEST)
