@@ -94,7 +94,7 @@ def test_r18_decisions_verdicts_and_the_limits_they_were_made_by_are_written_dow
     assert {row["cause"] for row in bench.audited().differences.to_dict("records")} == {"risk block"}
 
 
-def signalled(bench: Bench, number: signal.Signals, stack: ExitStack) -> Callable[[SimulatedTWS, int], None]:
+def sends_signal(bench: Bench, number: signal.Signals, stack: ExitStack) -> Callable[[SimulatedTWS, int], None]:
     """The signal comes from outside while the session trades."""
 
     def disturb(_: SimulatedTWS, bars: int) -> None:
@@ -112,7 +112,7 @@ def test_r11_a_signal_stops_the_session_and_leaves_its_protection(shop: Project,
 
     async def session() -> None:
         with ExitStack() as stack:
-            await bench.run(signalled(bench, number, stack))
+            await bench.run(sends_signal(bench, number, stack))
 
     asyncio.run(session())
     assert bench.supervisor.status().state is State.STOPPED
@@ -128,7 +128,7 @@ def test_r11_the_signal_of_the_kill_switch_closes_and_stays(shop: Project, tmp_p
 
     async def session() -> None:
         with ExitStack() as stack:
-            await bench.run(signalled(bench, signal.SIGUSR1, stack))
+            await bench.run(sends_signal(bench, signal.SIGUSR1, stack))
 
     with pytest.raises(LiveError, match=r"killed: closed [+-]1 MCLF6"):
         asyncio.run(session())
