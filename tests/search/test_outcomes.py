@@ -257,7 +257,7 @@ def test_an_estimate_records_nothing(project: Project) -> None:
     assert (found.sessions, found.holdout_sessions) == (len(set(load(composed.config.data, project.root).session)), 0)
     assert found.paper is not None
     assert found.live is not None
-    assert found.paper.trials == found.live.trials >= min(1000, found.points)
+    assert found.live.trials >= found.paper.trials >= min(1000, found.points)  # live counts the whole market
     assert 0 < found.paper.half < found.paper.most <= found.paper.independent
     assert found.paper.half < found.live.half, "real money asks for more"
 
