@@ -40,7 +40,7 @@ class Reader:
 """
 GATES = Promotion(
     min_trades=0, min_sessions=0, max_drawdown_frac=None, min_deflated_sharpe=None, min_holdout_sharpe=None, min_holdout_trades=None,
-    max_biased_rows=0,
+    max_biased_rows=0, min_holdout_sharpe_high=None, max_p_value=None, max_sharpe=None, max_trade_share=None, max_session_share=None,
 )  # fmt: skip
 
 
