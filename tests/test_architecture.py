@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -101,3 +103,12 @@ def test_help_loads_nothing_heavy() -> None:
     loaded = set(ast.literal_eval(done.stdout.splitlines()[-1]))
     assert "usage: mcl" in done.stdout
     assert loaded.isdisjoint({"numpy", "pandas", "numba", "mlflow", "hydra", "plotly", "optuna", "pydantic", "ib_async"})
+
+
+def test_a_module_that_tests_or_scripts_import_by_name_has_a_name_of_its_own() -> None:
+    """Both are found through sys.path: of two with one name the first that is loaded would answer for the other."""
+    files = [path for room in ("tests", "scripts") for path in (PACKAGE.parent / room).rglob("*.py")]
+    names = Counter(path.stem for path in files if path.stem not in ("__init__", "conftest"))
+    assert [name for name, count in names.items() if count > 1 and not name.startswith("test_")] == []
+    borrowed = re.compile(r"^\s*from conftest import|^\s*import conftest", re.MULTILINE)
+    assert [str(path) for path in files if borrowed.search(path.read_text())] == []

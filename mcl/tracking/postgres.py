@@ -44,7 +44,10 @@ class Database:
         if scheme.partition("+")[0] not in ("postgresql", "postgres"):
             raise ConfigError(f"{ADDRESS} is no address of PostgreSQL", f"export {ADDRESS}=postgresql://user@host/database")
         if find_spec("psycopg") is None:
-            raise ConfigError(f"{ADDRESS} needs the package psycopg, which is not installed", "pip install 'mcl[postgres]'")
+            raise ConfigError(
+                f"{ADDRESS} needs the package psycopg, which is not installed",
+                "make install EXTRAS=dev,postgres",
+            )
         return cls(f"postgresql://{rest}")
 
     def objections(self) -> list[str]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import QUICK, as_promoted
 from deployments import Project
+from live_bench import QUICK, as_promoted
 
 from mcl import calendar, schema
 from mcl.broker import guards

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from bench import QUICK, as_promoted, supervised
 from deployments import Project
+from live_bench import QUICK, as_promoted, supervised
 
 from mcl import calendar, schema
 from mcl.broker.tws import SimulatedTWS, Tape

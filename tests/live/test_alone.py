@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import real_time
-from bench import Bench
 from deployments import Project, write_walks
+from live_bench import Bench
 from real_time import DAY, OFF, RANDOM, RATE, TEN, Desk
 
 from mcl import calendar, schema

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import Bench
 from deployments import Project, write_walks
+from live_bench import Bench
 
 from mcl.broker.ledger import traded_for
 from mcl.broker.tws import SimulatedTWS

@@ -11,8 +11,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from bench import Bench
 from deployments import Project, write_walks
+from live_bench import Bench
 
 from mcl import schema
 from mcl.broker.tws import SimulatedTWS

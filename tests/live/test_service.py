@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bench import QUICK
 from deployments import OPEN_GATES, Project
+from live_bench import QUICK
 from real_time import OFF, RANDOM, RATE
 
 from mcl import calendar, schema

@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from bench import Bench
 from deployments import Project
+from live_bench import Bench
 
 from mcl import config, schema
 from mcl.broker.ledger import traded_for

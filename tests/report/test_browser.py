@@ -13,7 +13,7 @@ from mcl.report.run import run_page
 from mcl.report.sweep import sweep_page
 
 from .conftest import view_of
-from .test_pages import compared, trials
+from .test_pages import compared, deflated, trials
 
 SHOWN_BARS = "return document.getElementById('chart-strip').dataset.bars"
 MS = "v => typeof v === 'number' ? v : Date.parse(v.replace(' ', 'T') + 'Z')"
@@ -89,7 +89,7 @@ def test_comparison_and_sweep_draw(browser: Chromium, month: Result, tmp_path: P
     browser.show(tmp_path, compare_page(compared(month)))
     assert browser.run("return document.querySelectorAll('#chart-equity .scatterlayer .trace').length") == 2
     browser.examine("compare")
-    browser.show(tmp_path, sweep_page(trials(), "sharpe", "maximize", "search"))
+    browser.show(tmp_path, sweep_page(trials(), "sharpe", "maximize", "search", luck=deflated(trials(), 60)))
     assert browser.run("return document.querySelectorAll('.heatmaplayer image').length") == 6
     assert browser.run("return document.querySelectorAll('#chart-history .scatterlayer .trace').length") == 3
     browser.examine("sweep")

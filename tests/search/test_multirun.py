@@ -101,7 +101,7 @@ def test_a_config_that_interpolates_a_swept_key_is_composed_per_job(tmp_path: Pa
 
 def test_the_file_of_an_own_strategy_is_evidence_of_its_grid_and_a_search_over_it_goes_on(project: Project) -> None:
     path = project.root / "experiments" / "strategies" / "mine.py"
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(scaffold.CODE.format(name="mine", title="Mine"))
     own = ["strategy=always_long", "strategy.name=mine"]
     swept = project.grid(*own, "+strategy.length=20,40")

@@ -23,7 +23,7 @@ RUN = (*DATA, "strategy=guard", "risk=fixed", "study=guard")
 OPEN = (
     *("promotion.min_trades=0", "promotion.min_sessions=0", "promotion.max_drawdown_frac=null", "promotion.min_deflated_sharpe=null"),
     *("promotion.min_holdout_sharpe=null", "promotion.min_holdout_trades=null", "promotion.min_plateau_frac=null"),
-    *("promotion.max_pbo=null", "promotion.min_doubled_costs_sharpe=-1e9"),
+    *("promotion.max_pbo=null", "promotion.min_doubled_costs_sharpe=-1e9", "promotion.max_p_value=null"),
 )
 CODE = """
 from dataclasses import dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SWEEP, Case  # type: ignore[import-not-found]
+from planted import SWEEP, Case
 
 from mcl import config, runs
 from mcl.errors import ConfigError, StoreError

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from conftest import SWEEP, market  # type: ignore[import-not-found]
+from planted import SWEEP, market
 
 from mcl import promote
 from mcl.cli import main

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from chromium import DRAWN, Chromium
-from conftest import SETTINGS, SWEEP, Case, market  # type: ignore[import-not-found]
+from planted import SETTINGS, SWEEP, Case, market
 
 from mcl import config, metrics, runs, search
 from mcl.data.bars import Bars
