@@ -12,9 +12,10 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from types import TracebackType
+from typing import NoReturn
 
 from mcl import __version__
-from mcl.errors import MclError, nearest
+from mcl.errors import MclError, UsageError, nearest
 from mcl.redact import redacted
 from mcl.verbs.table import SECTIONS, UNENDING, VERBS, Verb
 
@@ -53,19 +54,39 @@ def _main(args: list[str]) -> int:
         return 0
     try:
         verb, parsed = parse(rest)
-    except SystemExit as stop:
+    except UsageError as error:
+        return _misused(error, "--json" in flags)
+    except SystemExit as stop:  # after --help
         return int(stop.code or 0)
     return _run(verb, rest[len(verb.name.split()) :], parsed, flags)
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose refusals are errors of this program and not the end of the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.prog}: {message}", f"{self.prog} --help", self.format_usage())
+
+
+def _misused(error: UsageError, as_json: bool) -> int:
+    """Tell of wrong usage; exit code 2."""
+    from mcl import screen
+
+    screen.configure(as_json=as_json, verbose=False, quiet=False)
+    if error.usage and not as_json:
+        print(error.usage, end="", file=sys.stderr)
+    screen.refuse(error)
+    return 2
+
+
 def parse(words: list[str]) -> tuple[Verb, argparse.Namespace]:
-    """The verb that a command line names, and its arguments. Ends the process like argparse when there is no such line."""
+    """The verb that a command line names, and its arguments. UsageError when there is no such line."""
     name = " ".join(words[: 2 if " ".join(words[:2]) in VERBS else 1])
     if name not in VERBS:
-        print(f"mcl: unknown verb {' '.join(words[:2])!r}: {nearest(' '.join(words[:2]), VERBS)}", file=sys.stderr)
-        raise SystemExit(2)
+        said = " ".join(words[:2])
+        raise UsageError(f"unknown verb {said[:200]!r}: {nearest(said, VERBS)}", "mcl --help lists them")
     verb = VERBS[name]
-    parser = argparse.ArgumentParser(prog=f"mcl {name}", description=verb.summary)
+    parser = Parser(prog=f"mcl {name}", description=verb.summary)
     verb.arguments(parser)
     parsed = parser.parse_intermixed_args(words[len(name.split()) :])
     parsed.verb = name
@@ -83,11 +104,38 @@ def _run(verb: Verb, words: list[str], parsed: argparse.Namespace, flags: set[st
     except MclError as error:
         screen.refuse(error)
         return 1
+    except BrokenPipeError:
+        raise
     except BaseException as error:
-        if (stop := _interrupt(error)) is None:
-            raise
-        screen.refuse(MclError("interrupted: what was done is kept", str(stop) or "run the same command again to go on"))
+        stop = _interrupt(error)
+        shown = bool(flags & {"-v", "--verbose"})
+        refused = _unexpected(error, verb.name, shown=shown) if stop is None else _interrupted(stop)
+        screen.refuse(refused)
         return 1
+
+
+def _interrupted(stop: KeyboardInterrupt) -> MclError:
+    return MclError("interrupted: what was done is kept", str(stop) or "run the same command again to go on")
+
+
+def _unexpected(error: BaseException, verb: str, *, shown: bool) -> MclError:
+    """A fault of mcl itself as a sentence. Its traceback goes into a file, and is `shown` with -v, without the secrets
+    that it may hold."""
+    import traceback
+
+    from mcl import files
+    from mcl.errors import Unexpected, in_words
+
+    trace = redacted("".join(traceback.format_exception(error)))
+    if shown:
+        sys.stderr.write(trace)
+    try:
+        place = str(files.new_log("errors", trace))
+    except MclError:  # the disk refuses, too
+        sys.stderr.write(trace)
+        place = "standard error"
+    said = f"mcl {verb} met what it did not expect: {in_words(error)}"
+    return Unexpected(said, f"this is a fault of mcl; its traceback is in {place}")
 
 
 def _interrupt(error: BaseException | None) -> KeyboardInterrupt | None:

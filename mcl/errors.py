@@ -14,6 +14,8 @@
         · Rejected       the broker refused an order
       + GuardError       a rule forbids the connection or the order; nothing was sent
     - Halt             something is unknown: a person has to say adopt or flatten
+  - UsageError         the command line has no such verb, option or number; exit code 2
+  - Unexpected         a fault of mcl itself; its traceback is in a file
 
 A message is one sentence with the value, the rule and the nearest valid choice; `hint` says what to do. Neither holds a secret.
 """
@@ -43,7 +45,13 @@ class MclError(Exception):
 
 
 class ConfigError(MclError):
+    """`key`: the dotted key of the configuration that is wrong, where one is."""
+
     code = "config"
+
+    def __init__(self, message: str, hint: str = "", key: str = "") -> None:
+        super().__init__(message, hint)
+        self.key = key
 
 
 class DataError(MclError):
@@ -92,6 +100,20 @@ class GuardError(BrokerError):
 
 class Halt(LiveError):
     code = "halt"
+
+
+class UsageError(MclError):
+    """`usage`: the shape of the command line that was meant."""
+
+    code = "usage"
+
+    def __init__(self, message: str, hint: str = "", usage: str = "") -> None:
+        super().__init__(message, hint)
+        self.usage = usage
+
+
+class Unexpected(MclError):
+    code = "unexpected"
 
 
 def in_words(error: BaseException) -> str:

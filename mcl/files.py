@@ -7,17 +7,20 @@ import math
 import os
 import random
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mcl.errors import ConfigError, StoreError
+from mcl.errors import ConfigError, DataError, StoreError
 
 MOST_NODES = 100_000  # values of one YAML document, every use of an alias counted
 LARGEST_YAML = 4_000_000  # characters
 PLAIN_NAME = re.compile(r"\w[\w .,+=@-]{0,199}")  # no separator, and no dot at the beginning
+MOST_FILES = 100_000  # below a folder of data
+LONGEST_NAME = 200  # bytes; a file system takes 255, and endings are added
 GLANCE_SEC = 0.5  # `is_locked` holds a lock for a moment: a wait of this length tells it from an owner
 RETRY_SEC = 0.02  # at most, at random: two that ask again and again do not meet for ever
 _asking = threading.Lock()  # threads of one process ask one after the other
@@ -60,6 +63,9 @@ def below(folder: Path, *names: str, ending: str = "") -> Path:
 
 def plain_name(name: str) -> str:
     """`name` when it can be a part of a path; ConfigError with a name that can."""
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        said = f"{name[:40]!r} … has {len(os.fsencode(name)):,} bytes and cannot name a file"
+        raise ConfigError(said, f"use at most {LONGEST_NAME} bytes")
     if not PLAIN_NAME.fullmatch(name):
         nearest = re.sub(r"\W+", "_", name).strip("_")[:50] or "mine"
         raise ConfigError(
@@ -67,6 +73,21 @@ def plain_name(name: str) -> str:
             f"for instance {nearest!r}",
         )
     return name
+
+
+def files_below(folder: Path, endings: tuple[str, ...]) -> list[Path]:
+    """The regular files at any depth below `folder` whose names end like this, in order.
+
+    DataError for a folder of more than MOST_FILES entries: the whole disk was named, by mistake.
+    """
+    found, entries = [], 0
+    for above, folders, names in os.walk(folder):
+        entries += len(folders) + len(names)
+        if entries > MOST_FILES:
+            said = f"{folder} holds more than {MOST_FILES:,} files, at any depth"
+            raise DataError(said, "name the folder of the data itself")
+        found += [Path(above, name) for name in names if name.endswith(endings)]
+    return sorted(path for path in found if path.is_file())
 
 
 def private_folder(folder: Path) -> Path:
@@ -90,6 +111,21 @@ def private_file(path: Path) -> Path:
         if not path.parent.exists():
             private_folder(path.parent)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+    return path
+
+
+def new_log(kind: str, text: str) -> Path:
+    """Write `text` to a file of its own, private to this user, in the project's cache, or among the temporary files
+    where there is no project. StoreError when the disk refuses."""
+    moment = f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.txt"
+    folder = kept(kind) or Path(tempfile.mkdtemp(prefix=f"mcl-{kind}-"))
+    path = next(path for n in range(10_000) if not (path := folder / f"{n}-{moment}").exists())
+    try:
+        private_folder(folder)
+        private_file(path)
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror or error}", "free space or fix the permissions") from None
     return path
 
 
@@ -181,25 +217,117 @@ def is_running(process_id: int) -> bool:
 
 
 def plain_yaml(text: str, name: str) -> Any:
-    """`text` as data. ConfigError names `name` when it is no YAML, carries tags that would make objects, or is a bomb: aliases of aliases
-    that are small on disk and do not fit into memory once they are written out."""
+    """Read `text` as data. ConfigError names `name`, the line and the cure for what is no plain YAML document.
+
+    Refused are broken syntax, tags that would make objects, a key that stands twice, and a bomb: aliases of
+    aliases that are small on disk and do not fit into memory once they are written out.
+    """
     import yaml
 
+    if len(text) > LARGEST_YAML:
+        said = f"{name} has {len(text):,} characters, more than {LARGEST_YAML:,}"
+        raise ConfigError(f"{said}: it is no configuration", "keep data in files of their own")
     try:
-        if len(text) > LARGEST_YAML or (node := yaml.compose(text, yaml.CSafeLoader)) is None or _size(node, {}) > MOST_NODES:
-            if not text.strip():
-                return None
-            raise ConfigError(f"{name} stands for more than {MOST_NODES:,} values: it is no configuration", "write it without aliases")
+        node = yaml.compose(text, yaml.CSafeLoader)
+        if node is None:
+            return None
+        if _size(node, {}) > MOST_NODES:
+            said = f"{name} stands for more than {MOST_NODES:,} values"
+            raise ConfigError(f"{said}: it is no configuration", "write it without aliases")
+        _refuse_repeated_key(node, name)
         return yaml.load(text, yaml.CSafeLoader)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{name} is not YAML: {' '.join(str(error).split())[:300]}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(*_yaml_fault(error, text, name)) from None
+    except RecursionError:
+        raise ConfigError(f"{name} is nested too deep to be a configuration", "write it flatter") from None
+    except (ValueError, TypeError) as error:  # a date that no calendar has, a mapping as a key
+        said = " ".join(str(error).split())
+        raise ConfigError(f"{name} holds a value that YAML cannot read: {said}", "put it in quotes") from None
 
 
-def _size(node: Any, known: dict[int, int]) -> int:
+def yaml_file(path: Path) -> Any:
+    """The data of a YAML file, as `plain_yaml`. ConfigError names the file where it cannot be read as text, too."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}", "fix the path or its rights") from None
+    return plain_yaml(utf8(content, str(path)), str(path))
+
+
+def utf8(content: bytes, name: str) -> str:
+    """The text of a file. ConfigError names the line of the first byte that is not UTF-8."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        said = f"{name}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8"
+        raise ConfigError(said, "save the file as UTF-8 text") from None
+
+
+YAML_CURES = (
+    ("cannot start any token", "put the value in quotes"),
+    ("did not find expected", "keys of one mapping begin in the same column: indent by two blanks"),
+    ("mapping values are not allowed", "keys of one mapping begin in the same column; quote a value that holds a colon"),
+    ("could not find expected ':'", "write key: value, one on each line"),
+    ("could not determine a constructor", "write plain values: numbers, words and lists, no !tag"),
+    ("expected a single document", "one document a file: remove the line ---"),
+    ("control characters", "remove the character"),
+    ("found undefined alias", "write the value out"),
+    ("unhashable key", "write a word as the key"),
+)
+
+
+def _yaml_fault(error: Exception, text: str, name: str) -> tuple[str, str]:
+    """The sentence with the line, and the cure."""
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    problem = getattr(error, "problem", None) or str(error).split(' in "', maxsplit=1)[0]
+    problem = " ".join(problem.split())[:200]
+    cure = next((cure for words, cure in YAML_CURES if words in f"{problem} {error}"), "correct this line")
+    line = _line_of(error, mark, text)
+    if line is None:
+        return f"{name} is not YAML: {problem}", cure
+    written = text.splitlines()[line - 1] if line <= len(text.splitlines()) else ""
+    if "\t" in written[: len(written) - len(written.lstrip())]:
+        cure = "indent with blanks, never with a tab"
+    return f"{name}, line {line} is not YAML: {problem}", cure
+
+
+def _line_of(error: Exception, mark: Any, text: str) -> int | None:
+    if mark is not None:
+        return int(mark.line) + 1
+    position = getattr(error, "position", None)  # of a character that YAML does not know
+    return None if position is None else text.count("\n", 0, position) + 1
+
+
+def _refuse_repeated_key(root: Any, name: str) -> None:
+    """ConfigError where one mapping says a key twice: the first would be lost in silence."""
+    import yaml
+
+    waiting, seen = [root], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+            continue
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            said = key.value if isinstance(key, yaml.ScalarNode) and key.value != "<<" else f"{id(key)}"
+            if said in lines:
+                first = f"{name}, line {line}: the key {said} stands a second time, first in line {lines[said]}"
+                raise ConfigError(first, "keep one of the two")
+            lines[said] = line
+            waiting.append(value)
+
+
+def _size(node: Any, sizes: dict[int, int]) -> int:
     """Nodes of a document once its aliases are written out; one that contains itself has too many."""
-    if id(node) not in known:
-        known[id(node)] = MOST_NODES + 1  # until it is counted: then it contains itself
+    if id(node) not in sizes:
+        sizes[id(node)] = MOST_NODES + 1  # until it is counted: then it contains itself
         below = node.value if isinstance(node.value, list) else []
         parts = [part for entry in below for part in (entry if isinstance(entry, tuple) else (entry,))]
-        known[id(node)] = 1 + sum(_size(part, known) for part in parts)
-    return known[id(node)]
+        sizes[id(node)] = 1 + sum(_size(part, sizes) for part in parts)
+    return sizes[id(node)]

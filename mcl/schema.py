@@ -90,8 +90,17 @@ class CsvData(DataCommon):
     source: Literal["csv"]
     path: str
     columns: CsvColumns = CsvColumns()
-    stamped_at: Literal["open", "close", "date"] = "close"
-    timezone: str = "UTC"
+    stamped_at: Literal["open", "close", "date"] | None = None  # no default: a wrong guess is a look ahead of one bar
+    timezone: str | None = None  # of times that carry no offset; no default either
+
+    @model_validator(mode="after")
+    def _stamped(self) -> CsvData:
+        if self.stamped_at is None:
+            raise ValueError(
+                "stamped_at is not said, and vendors differ: write data.stamped_at=open where a time is that at which"
+                " its bar opens, data.stamped_at=close where it is that at which it closes, data.stamped_at=date for bare days"
+            )
+        return self
 
 
 class LeanData(DataCommon):

@@ -29,14 +29,14 @@ LINE_EVERY_SEC = 5.0  # where there is no terminal
 FRAME_SEC = 0.1  # where there is one
 SHORT_SEC = 0.5  # of a time left that nobody counts: it should be over
 
-_state = {"json": False, "quiet": False}
+_state = {"json": False, "quiet": False, "answered": False}
 
 
 def configure(*, as_json: bool, verbose: bool, quiet: bool) -> None:
     """Set the output style of this process. MCL_LOG=json writes structured logs as JSON lines, as production wants them."""
     import structlog
 
-    _state.update(json=as_json, quiet=quiet)
+    _state.update(json=as_json, quiet=quiet, answered=False)
     level = logging.DEBUG if verbose else logging.WARNING
     production = os.environ.get("MCL_LOG") == "json"
     renderer: Any = structlog.processors.JSONRenderer() if production else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
@@ -59,12 +59,13 @@ def answer(data: dict[str, Any], render: Callable[[], None]) -> None:
     aside()
     if _state["json"]:
         print(redacted(json.dumps(plain(data), allow_nan=False)))
+        _state["answered"] = True
     elif not _state["quiet"]:
         render()
 
 
 def refuse(error: MclError) -> None:
-    if _state["json"]:
+    if _state["json"] and not _state["answered"]:  # standard output is one object
         print(json.dumps({"error": error.as_dict()}))
         return
     print(f"mcl: {error.message}", file=sys.stderr)

@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
+import math
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+LARGEST = 2**63 - 1  # what a file of a result or a compiled loop can hold
 
 Day = Annotated[date, Field(strict=False)]
 Ticks = Annotated[float, Field(ge=0, le=100)]
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    """A model that refuses what it does not know, what is not finite, and whole numbers beyond 64 bits."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _representable(cls, given: Any) -> Any:
+        fault = "" if isinstance(given, dict) else unrepresentable(given)  # a section has validators of its own
+        if fault:
+            raise ValueError(fault)
+        return given
+
+
+def unrepresentable(value: Any) -> str:
+    """Why a number cannot be computed with, at any depth of lists and mappings; empty where it can."""
+    if isinstance(value, bool):
+        return ""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value} is not a finite number"
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return f"a whole number has at most 64 bits, from -{LARGEST:,} to {LARGEST:,}"
+    if isinstance(value, str) and (odd := unwritable(value)):
+        return odd
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return next(filter(None, map(unrepresentable, parts)), "")
+
+
+def unwritable(text: str) -> str:
+    """Why a text cannot be stored as UTF-8, or shown; empty where it can."""
+    odd = next((letter for letter in text if letter == "\0" or "\ud800" <= letter <= "\udfff"), "")
+    return f"the character {odd!a} cannot be stored" if odd else ""

@@ -31,7 +31,7 @@ import pandas as pd
 BOUNDS_MS = {"random": 2.0, "qmc": 2.0, "cmaes": 2.0, "tpe": 12.0}
 SPEED = {1: 60.0, 2: 100.0}  # trials a second by workers
 SORT_SEC, REPORT_SEC, START_SEC = 1.0, 5.0, 4.0
-FIXED = ("data=csv", "data.stamped_at=close", "strategy=ema_cross", "risk=fixed", "search.min_trades=0")
+FIXED = ("data=csv", "data.stamped_at=close", "data.timezone=UTC", "strategy=ema_cross", "risk=fixed", "search.min_trades=0")
 FOURTEEN = (
     "strategy.fast=range(2,100)",
     "strategy.slow=range(101,400)",

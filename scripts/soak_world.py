@@ -103,7 +103,7 @@ def _config(luck: random.Random) -> schema.Config:
         **({"protection": protection} if len(protection) > 1 else {}),
     }
     raw = {
-        "data": {"source": "csv", "path": "none.csv", "interval": "1m"},
+        "data": {"source": "csv", "path": "none.csv", "stamped_at": "close", "interval": "1m"},
         "strategy": strategy,
         "risk": risk,
         "costs": {"slippage_ticks": 1.0, "commission_usd": 0.77},

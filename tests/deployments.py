@@ -44,6 +44,8 @@ class Project:
                 "source": "csv",
                 "path": f"walk-{interval}.csv",
                 "interval": interval,
+                "stamped_at": "close",
+                "timezone": "UTC",
                 "columns": {name: name for name in ("time", "open", "high", "low", "close", "volume", "symbol")},
                 "holdout_start": str(HOLDOUT),
                 **data,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +70,35 @@ def test_an_interrupt_that_a_library_turned_into_something_else_is_an_interrupt(
     monkeypatch.setattr(f"mcl.verbs.{VERBS['runs'].handler.replace(':', '.')}", list_runs)
     assert main(["runs"]) == 1
     assert capsys.readouterr().err.splitlines() == ["mcl: interrupted: what was done is kept", "     mcl sweep resume abc goes on"]
-    monkeypatch.setattr(f"mcl.verbs.{VERBS['runs'].handler.replace(':', '.')}", lambda _: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        main(["runs"])
+
+
+def test_a_fault_of_mcl_is_a_sentence_and_its_traceback_a_file(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MCL_TEST_TOKEN", "a-secret-of-the-test")
+
+    def divide(args: argparse.Namespace) -> int:
+        raise ZeroDivisionError("by a-secret-of-the-test")
+
+    monkeypatch.setattr(f"mcl.verbs.{VERBS['runs'].handler.replace(':', '.')}", divide)
+    assert main(["--json", "runs"]) == 1
+    out, err = capsys.readouterr()
+    error = json.loads(out)["error"]
+    assert (error["code"], err) == ("unexpected", "")
+    assert error["message"] == "mcl runs met what it did not expect: ZeroDivisionError: by [secret]"
+    place = Path(error["hint"].rpartition(" ")[2])
+    assert place.is_relative_to(project)
+    assert place.stat().st_mode & 0o077 == 0
+    trace = place.read_text()
+    assert "Traceback" in trace
+    assert "a-secret-of-the-test" not in trace
+    assert main(["-v", "runs"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_wrong_usage_is_json_where_json_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["nonsense"], ["promote"], ["runs", "--limit", "many"], ["backtest", "--nonsense"], ["sweep", "extend", "x", "y"]):
+        assert main(["--json", *words]) == 2
+        out, err = capsys.readouterr()
+        assert json.loads(out)["error"]["code"] == "usage"
+        assert err == ""

@@ -27,6 +27,7 @@ def options(group: str) -> list[str]:
 @pytest.mark.parametrize("override", [f"{group}={name}" for group in GROUPS for name in options(group)])
 def test_every_option_composes_and_builds(override: str) -> None:
     path = ["data.path=somewhere"] if override.split("=")[1] in NEEDS_PATH else []
+    path += ["data.stamped_at=open"] if override == "data=csv" else []
     run = config.compose("backtest", [override, *path]).config
     assert strategy.build(run.strategy).memory >= 0
     assert config.run_config(run.model_dump(mode="json")) == run

@@ -19,7 +19,7 @@ from deployments import write_walks
 from mcl import config
 from mcl.rules import Promotion
 
-PACKAGE = Path(config.__file__).resolve().parent
+PACKAGE = Path(config.__file__).resolve().parents[1]
 WITHOUT = """
 import builtins, ctypes, io, multiprocessing, os, signal, socket, sys
 
@@ -81,7 +81,13 @@ if os.environ.get("MCL_TEST_WITHOUT_FORKSERVER"):
     multiprocessing.get_context = spawning
 """
 COLUMNS = ("time", "open", "high", "low", "close", "volume", "symbol")
-DATA = ["data=csv", "data.path=walk-1m.csv", *(f"data.columns.{name}={name}" for name in COLUMNS)]
+DATA = [
+    "data=csv",
+    "data.path=walk-1m.csv",
+    "data.stamped_at=close",
+    "data.timezone=UTC",
+    *(f"data.columns.{name}={name}" for name in COLUMNS),
+]
 STRATEGY = ["data.holdout_start='2025-11-11'", "strategy=ema_cross", "strategy.fast=10", "strategy.slow=30", "risk=fixed", "study=portable"]
 OPEN = [f"promotion.{name}=null" for name in Promotion.model_fields if name != "live"]
 VERBS = """

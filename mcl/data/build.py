@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from mcl.errors import DataError, nearest
 from mcl.files import below
 from mcl.strict import Strict
 
+LONGEST_PART, LONGEST_PATH = 255, 4095  # bytes, as file systems have it
 _TOLD = ("synthetic", "request", "counts", "conditions", "facts")
 
 
@@ -155,13 +157,13 @@ def raw_input(data: schema.Data, root: Path) -> Raw:
         case schema.CsvData():
             from mcl.data import csv
 
-            path = existing(data.path, root)
+            path = existing(data.path, root, folder=False)
             request = data.model_dump(mode="json", include={"source", "instrument", "interval", "columns", "stamped_at", "timezone"})
             return Raw(_label(f"csv-{path.stem}"), path.parent, [path], request, partial(csv.table, path, data))
         case schema.LeanData():
             from mcl.data import lean
 
-            path = existing(data.path, root)
+            path = existing(data.path, root, folder=True)
             request = {"source": "lean", "instrument": data.instrument, "timezone": data.timezone}
             files = lean.files(path, data.instrument)
             return Raw(f"lean-{data.instrument.lower()}", path, files, request, partial(lean.table, path, data))
@@ -191,13 +193,38 @@ def _dbn(path: Path, instrument: str, request: dict[str, Any]) -> Raw:
     return Raw(label, base, paths, request, partial(raw.table, path, instrument))
 
 
-def existing(path: str, root: Path) -> Path:
-    """`path` below the project folder, or from the working directory; DataError with the nearest name there is."""
+def existing(path: str, root: Path, *, folder: bool | None = None) -> Path:
+    """Find `path` below the project folder, or from the working directory. DataError with the nearest name there is.
+
+    `folder` says what it has to be: True a folder, False a file, None either. A pipe or a device is neither.
+    """
+    _refuse_unusable(path)
     candidates = (root / path, Path(path).absolute())
     found = next((p for p in candidates if p.exists()), None)
     if found is not None:
+        _refuse_kind(found, path, folder)
         return found
     parent = next((p for p in candidates[0].parents if p.is_dir()), root)
     missing = candidates[0].relative_to(parent).parts[0]
     names = [p.name for p in parent.iterdir() if not p.name.startswith(".")]
     raise DataError(f"there is no {candidates[0]}; in {parent}: {nearest(missing, names)}", "set data.path")
+
+
+def _refuse_unusable(path: str) -> None:
+    """DataError for what no file system can have."""
+    if not path.strip():
+        raise DataError("data.path is empty", "set data.path=FILE")
+    longest = max(len(os.fsencode(part)) for part in path.split("/"))
+    if longest > LONGEST_PART or len(os.fsencode(path)) > LONGEST_PATH:
+        said = f"data.path={path[:40]}… has {len(path):,} characters"
+        raise DataError(f"{said}: a name has at most {LONGEST_PART} bytes, a path {LONGEST_PATH:,}", "set data.path")
+
+
+def _refuse_kind(found: Path, path: str, folder: bool | None) -> None:
+    if not found.is_file() and not found.is_dir():
+        raise DataError(f"data.path={path} is a pipe, a device or a socket, not a file", "copy its content into a file")
+    if folder is False and found.is_dir():
+        names = sorted(p.name for p in found.iterdir() if p.is_file())[:5]
+        raise DataError(f"data.path={path} is a folder, not a file", f"name one of its files: {', '.join(names) or 'it has none'}")
+    if folder is True and found.is_file():
+        raise DataError(f"data.path={path} is a file, not a folder", "name the folder that it lies in")

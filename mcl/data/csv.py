@@ -71,21 +71,45 @@ def _numbers(path: Path, column: pd.Series) -> Floats:
     return values.to_numpy(np.float64)
 
 
-def _times(path: Path, column: pd.Series, clock: ZoneInfo | None) -> Ints:
-    """ns UTC of each row; days since 1970-01-01 when there is no clock."""
-    parsed = pd.to_datetime(column, errors="coerce", format="ISO8601")
+def _days(path: Path, column: pd.Series) -> Ints:
+    """Days since 1970-01-01 of each row."""
+    days: Ints = _parsed(path, column).to_numpy().astype("datetime64[D]").astype(np.int64)
+    return days
+
+
+def _times(path: Path, column: pd.Series, timezone: str | None) -> Ints:
+    """ns UTC of each row. DataError where the times carry no offset and nobody says whose clock they are of."""
+    parsed = _parsed(path, column)
+    if parsed.dt.tz is None:
+        if timezone is None:
+            said = f"{path}: {column.name} {column.iloc[0]} carries no offset, and data.timezone is not said"
+            raise DataError(said, "write data.timezone=UTC, or data.timezone=America/New_York for exchange time")
+        parsed = _on_clock(path, parsed, zone(timezone))
+    elif timezone is not None:
+        zone(timezone)  # a name that does not exist is a mistake, although it is not needed
+    times: Ints = parsed.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[ns]").astype(np.int64)
+    return times
+
+
+def _parsed(path: Path, column: pd.Series) -> pd.Series:
+    try:
+        parsed: pd.Series = pd.to_datetime(column, errors="coerce", format="ISO8601")
+    except ValueError as error:  # rows with an offset and rows without one
+        raise DataError(f"{path}: {column.name} cannot be read as times: {error}", "give every row an offset, or none") from error
+    if parsed.dtype == object:
+        raise DataError(f"{path}: {column.name} holds times of several offsets", "write all of them in UTC")
     bad = np.flatnonzero(parsed.isna())
     if len(bad):
         raise DataError(f"{path}, line {bad[0] + 1 + _HEADER}: {column.name} is {column.iloc[bad[0]]!r}, not an ISO 8601 time")
-    if clock is None:
-        return parsed.to_numpy().astype("datetime64[D]").astype(np.int64)
+    return parsed
+
+
+def _on_clock(path: Path, parsed: pd.Series, clock: ZoneInfo) -> pd.Series:
     try:
-        local = parsed if parsed.dt.tz is not None else parsed.dt.tz_localize(clock, ambiguous="raise", nonexistent="raise")
+        return parsed.dt.tz_localize(clock, ambiguous="raise", nonexistent="raise")
     except ValueError as error:
-        raise DataError(
-            f"{path}: a time does not exist or comes twice on the clock of {clock.key} ({error})", "set data.timezone"
-        ) from error
-    return local.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[ns]").astype(np.int64)
+        said = f"{path}: a time does not exist or comes twice on the clock of {clock.key} ({error})"
+        raise DataError(said, "set data.timezone") from error
 
 
 # ---------------------------------------------------------------------------------------------------------- one per row
@@ -94,7 +118,7 @@ def _times(path: Path, column: pd.Series, clock: ZoneInfo | None) -> Ints:
 def _by_row(path: Path, frame: pd.DataFrame, data: schema.CsvData) -> Table:
     of, columns = instrument(data.instrument), data.columns
     days = data.interval == "session"
-    time = _times(path, frame[columns.time], None if days else zone(data.timezone))
+    time = _days(path, frame[columns.time]) if days else _times(path, frame[columns.time], data.timezone)
     if not days and data.stamped_at == "close":
         time = time - STEPS_SEC[data.interval] * NS
     close = _numbers(path, frame[columns.close])
@@ -208,7 +232,7 @@ class _Ranked:
 
 def _by_rank(path: Path, frame: pd.DataFrame, data: schema.CsvData) -> Table:
     of, columns = instrument(data.instrument), data.columns
-    day = _times(path, frame[columns.time], None)
+    day = _days(path, frame[columns.time])
     _increasing(path, frame[columns.time], day)
     ranked = _ranked(path, frame, day, data)
     months, index = np.unique(ranked.month, return_inverse=True)

@@ -22,6 +22,7 @@ from mcl import calendar, schema
 from mcl.calendar import DAY_NS, contract, session_of
 from mcl.data.table import PRICES, Chunk, Rows, Table, instrument, no_statistics, zone
 from mcl.errors import DataError
+from mcl.files import files_below
 
 LARGEST_DAY = 500_000_000  # bytes of one day, unpacked
 _COLUMNS = ("time", *PRICES, "volume")
@@ -30,7 +31,7 @@ _COLUMNS = ("time", *PRICES, "volume")
 def files(path: Path, symbol: str) -> list[Path]:
     """The minute-trade zips of a symbol at or below `path`, in order of day."""
     pattern = re.compile(rf"(^|/|__)minute(/|__){symbol.lower()}(/|__)\d{{8}}_trade\.zip$")
-    found = [p for p in path.rglob("*.zip") if pattern.search(p.relative_to(path.parent).as_posix())]
+    found = [p for p in files_below(path, (".zip",)) if pattern.search(p.relative_to(path.parent).as_posix())]
     if not found:
         expected = f"expected minute/{symbol.lower()}/YYYYMMDD_trade.zip; set data.instrument"
         raise DataError(f"{path} holds no LEAN minute trades of {symbol}", expected)

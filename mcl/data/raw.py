@@ -23,6 +23,7 @@ from mcl.calendar import DAY_NS, NS, from_day, to_day
 from mcl.data import contracts
 from mcl.data.table import PRICES, STEPS_SEC, Chunk, Rows, Table, clock, instrument, no_statistics, statistics
 from mcl.errors import DataError
+from mcl.files import files_below
 from mcl.market import Instrument
 
 Ints = npt.NDArray[np.int64]
@@ -49,7 +50,7 @@ def schema_of(path: Path) -> str:
 
 def by_schema(path: Path) -> dict[str, list[Path]]:
     """The DBN files at or below the path, by schema, in order of name."""
-    named = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.name.endswith((".dbn", ".dbn.zst", ".dbz")))
+    named = [path] if path.is_file() else files_below(path, (".dbn", ".dbn.zst", ".dbz"))
     legacy = next((p for p in named if p.suffix == ".dbz"), None)
     if legacy is not None:
         hint = "convert it with the vendor's tool or download it again"
@@ -99,7 +100,7 @@ def conditions(path: Path) -> list[Path]:
     """The vendor's lists of days that are not as they should be (`condition.json`), in or above the folder, or beside the file."""
     home = path if path.is_dir() else path.parent
     above = next((p for p in (home, home.parent) if (p / CONDITIONS).is_file()), None)
-    return sorted({*home.rglob(CONDITIONS), *([above / CONDITIONS] if above else [])})
+    return sorted({*files_below(home, (CONDITIONS,)), *([above / CONDITIONS] if above else [])})
 
 
 def table(path: Path, symbol: str) -> Table:

@@ -100,7 +100,7 @@ def instrument(symbol: str) -> Instrument:
 def zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError) as error:
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise DataError(f"unknown timezone {name!r}; for instance UTC or America/New_York") from error
 
 

@@ -48,6 +48,7 @@ def grid(overrides: Sequence[str], *, store: Store, root: Path, progress: Progre
     """
     if any(text.startswith("hydra/sweeper=") for text in overrides):
         raise ConfigError("hydra/sweeper is mcl's own, which keeps the parent run", "choose a launcher with hydra/launcher=NAME")
+    config.checked(list(overrides))
     swept: Swept = sweeper.multirun(list(overrides), _Grid(store, root, progress or Silent(), overrides), root)
     return swept
 
@@ -113,6 +114,7 @@ class _Grid:
         jobs = resolve(config.expand(overrides))
         valid = [job.run for job in jobs if job.run is not None]
         if not valid:
+            _ = config.compose("backtest", list(jobs[0].overrides)).config  # says the place, too
             raise next(job.error for job in jobs if job.error is not None)
         study, title = valid[0].study, f"grid · {' × '.join(jobs[0].params) or 'one job'} · {len(jobs)} jobs"
         code = evidence.code_sha256({str(i): run.strategy for i, run in enumerate(valid)})

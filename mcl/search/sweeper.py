@@ -21,6 +21,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext
 
 from mcl import config
+from mcl.config.axes import sweeper_params
 from mcl.search.trial import Market, Outcome
 
 NAME = "mcl"
@@ -41,10 +42,14 @@ Work = Callable[[list[str], Launch | None], Any]
 class GridSweeper(Sweeper):
     """Hands the typed overrides to the task function, with a launcher where one was typed."""
 
+    def __init__(self, params: Any = None) -> None:
+        del params  # read from the configuration, as they may hold what Hydra would resolve
+
     def setup(self, *, hydra_context: HydraContext, task_function: Any, config: Any) -> None:
         self._context, self._work, self._config = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> Any:
+        arguments = [*sweeper_params(self._config, arguments), *arguments]
         typed = any(text.startswith("hydra/launcher=") for text in self._config.hydra.overrides.hydra)
         return self._work(arguments, self._launch if typed else None)
 
@@ -71,7 +76,7 @@ def _register() -> None:
     Plugins.instance().register(GridSweeper)  # by now the package is imported if anybody has installed one
     package = sys.modules.setdefault("hydra_plugins", ModuleType("hydra_plugins"))
     setattr(package, NAME, sys.modules[__name__])
-    node = {"_target_": f"{GridSweeper.__module__}.{GridSweeper.__name__}"}
+    node = {"_target_": f"{GridSweeper.__module__}.{GridSweeper.__name__}", "params": None}
     ConfigStore.instance().store(group="hydra/sweeper", name=NAME, node=node, provider=NAME)
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from collections.abc import Callable
+from dataclasses import MISSING, fields
 from functools import cache
 from typing import Any, ClassVar, Protocol, cast, get_origin, get_type_hints
 
@@ -19,7 +21,8 @@ import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from mcl.data.bars import Bars
-from mcl.errors import ConfigError, nearest
+from mcl.errors import ConfigError, in_words, nearest
+from mcl.strict import unrepresentable
 
 
 class Strategy(Protocol):
@@ -73,18 +76,39 @@ def registry() -> dict[str, type[Strategy]]:
 
 def build(params: dict[str, Any]) -> Strategy:
     """The strategy that `{name: ema_cross, fast: 10, slow: 30}` describes, or a ConfigError with the nearest valid name."""
+    from mcl.strategy import own
+
     name = str(params.get("name"))
     cls = _named(name)
     ranges = _ranges(cls)
     values = {key: value for key, value in params.items() if key != "name"}
     for key, value in values.items():
         if key not in ranges:
-            raise ConfigError(f"{name} has no parameter {key!r}; {nearest(key, ranges)}")
-        try:
-            ranges[key].validate_python(value, strict=True)
-        except ValidationError as error:
-            raise ConfigError(f"strategy.{key}={value!r} does not fit {name}: {_sentence(error)}") from error
-    return cls(**values)
+            raise ConfigError(f"{name} has no parameter {key!r}; {nearest(key, ranges)}", key=f"strategy.{key}")
+        if fault := _fault(ranges[key], value):
+            raise ConfigError(f"strategy.{key}={value!r} does not fit {name}: {fault}", key=f"strategy.{key}")
+    return own.constructed(cls, values) if cls.__module__.startswith(own.PACKAGE) else cls(**values)
+
+
+def parameters(name: str) -> list[str]:
+    """The parameters of a strategy."""
+    return list(_ranges(_named(name)))
+
+
+def defaults(name: str) -> dict[str, Any]:
+    """The parameters of a strategy that have a default, with it."""
+    found = {}
+    for field in fields(cast("Any", _named(name))):
+        if field.default is not MISSING:
+            found[field.name] = field.default
+        elif field.default_factory is not MISSING:
+            found[field.name] = field.default_factory()
+    return found
+
+
+def parameter_fault(name: str, key: str, value: Any) -> str:
+    """Why `value` cannot be the parameter `key` of a strategy, whatever the others are; empty where it can."""
+    return _fault(_ranges(_named(name))[key], value)
 
 
 def exposed(strategy: Strategy, bars: Bars) -> dict[str, npt.NDArray[np.float64]]:
@@ -112,13 +136,23 @@ def _import_all() -> None:
         importlib.import_module(f"{__name__}.{module.name}")
 
 
-def _sentence(error: ValidationError) -> str:
-    message = error.errors()[0]["msg"]
-    return message[0].lower() + message[1:]
+def _fault(adapter: TypeAdapter[Any], value: Any) -> str:
+    if said := unrepresentable(value):
+        return said
+    try:
+        adapter.validate_python(value, strict=True)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"]
+        return message[0].lower() + message[1:]
+    return ""
 
 
 @cache
 def _ranges(cls: type[Strategy]) -> dict[str, TypeAdapter[Any]]:
     """A validator per parameter. Building one takes half a millisecond, and a search validates thousands of configurations."""
-    hints = get_type_hints(cls, include_extras=True).items()
+    try:
+        hints = get_type_hints(cls, include_extras=True).items()
+    except Exception as error:  # an annotation is code of whoever wrote the class
+        said = f"{sys.modules[cls.__module__].__file__}: a type of class {cls.__name__} cannot be read: {in_words(error)}"
+        raise ConfigError(said, "write plain types: int, float, str, bool") from error
     return {field: TypeAdapter(hint) for field, hint in hints if get_origin(hint) is not ClassVar}

@@ -12,8 +12,9 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import is_dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
@@ -31,6 +32,7 @@ from mcl.strategy.indicators import TOLERANCE
 if TYPE_CHECKING:
     from mcl.strategy import Strategy
 
+PACKAGE = "experiments.strategies."  # of the modules that are made of a person's files
 PARTS = ("memory", "uses_levels", "signal")
 
 
@@ -97,10 +99,18 @@ def _loaded(path: Path, modified_ns: int, name: str) -> type[Strategy]:
     missing = [part for part in PARTS if not hasattr(cls, part)]
     if missing:
         raise ConfigError(f"{path}: class {cls.__name__} has no {' and no '.join(missing)}", SKELETON)
+    _refuse_parameters_without_default(cls, path)
     cls.signal = _checked(_placed(cls.signal, path), name)  # type: ignore[attr-defined]
     if hasattr(cls, "indicators"):
         cls.indicators = _placed(cls.indicators, path)
     return cast("type[Strategy]", cls)
+
+
+def _refuse_parameters_without_default(cls: type[Any], path: Path) -> None:
+    for field in fields(cls):
+        if field.default is MISSING and field.default_factory is MISSING:
+            said = f"{path}: parameter {field.name} of class {cls.__name__} has no default"
+            raise ConfigError(said, f"write one: {field.name}: int = 10")
 
 
 SKELETON = "mcl new strategy NAME writes one that works"
@@ -108,7 +118,7 @@ SKELETON = "mcl new strategy NAME writes one that works"
 
 def _executed(path: Path) -> ModuleType:
     """The module, with compiled functions in a cache of their own: an edit must not throw away those of the engine."""
-    spec = importlib.util.spec_from_file_location(f"experiments.strategies.{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(f"{PACKAGE}{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
@@ -117,10 +127,54 @@ def _executed(path: Path) -> ModuleType:
     try:
         with own_cache(path), accesses.observed(path):
             spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[spec.name]
-        raise ConfigError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"{_place(error, path)} cannot be loaded: {in_words(error)}", _cure(error)) from error
     return module
+
+
+def constructed(cls: type[Strategy], values: dict[str, Any]) -> Strategy:
+    """An own strategy with these values and a memory that can be used. ConfigError with the line of what its code raises."""
+    path = Path(str(sys.modules[cls.__module__].__file__))
+    with _lines(path):
+        strategy = cls(**values)
+        memory, _ = strategy.memory, strategy.uses_levels
+    if isinstance(memory, bool) or not isinstance(memory, int | np.integer) or memory < 0:
+        said = f"{path}: memory of {cls.name} is {memory!r}, not a number of bars"
+        raise ConfigError(said, "memory is a whole number, 0 or more")
+    return strategy
+
+
+@contextmanager
+def _lines(path: Path, hint: str = "") -> Iterator[None]:
+    """What goes wrong in a person's file as a sentence with its line."""
+    try:
+        with accesses.observed(path):
+            yield
+    except MclError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{_place(error, path)}: {in_words(error)}", hint or _cure(error)) from error
+
+
+def _place(error: BaseException, path: Path) -> str:
+    """`FILE, line 3`, where the file has a part in the error."""
+    if isinstance(error, SyntaxError) and error.lineno:
+        return f"{error.filename or path}, line {error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f"{path}, line {lines[-1]}" if lines else str(path)
+
+
+def _cure(error: BaseException) -> str:
+    if isinstance(error, SyntaxError):
+        return "correct this line"
+    if isinstance(error, ModuleNotFoundError):
+        return f"pip install what {error.name} belongs to, or leave the import out"
+    if isinstance(error, SystemExit):
+        return "leave sys.exit out: a strategy returns its signal"
+    if "read-only" in str(error):
+        return "bars are shared, and cannot be changed: work on a copy"
+    return ""
 
 
 def _placed(method: Callable[[Any, Bars], Any], path: Path) -> Callable[[Any, Bars], Any]:
@@ -128,15 +182,8 @@ def _placed(method: Callable[[Any, Bars], Any], path: Path) -> Callable[[Any, Ba
 
     @functools.wraps(method)
     def placed(self: Any, bars: Bars) -> Any:
-        try:
-            with accesses.observed(path):
-                return method(self, bars)
-        except MclError:
-            raise
-        except Exception as error:
-            lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-            changed = "bars are shared, and cannot be changed: work on a copy" if "read-only" in str(error) else ""
-            raise ConfigError(f"{path}, line {lines[-1] if lines else 1}: {in_words(error)}", changed) from error
+        with _lines(path):
+            return method(self, bars)
 
     return placed
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mcl import config, screen, steps
-from mcl.errors import MclError, StoreError
+from mcl.errors import ConfigError, MclError, StoreError
 from mcl.files import write_whole
 from mcl.tracking import Store, StoredRun, StoredVersion
 from mcl.verbs import sweeps
@@ -27,6 +27,11 @@ def backtest(args: Namespace) -> int:
     if args.multirun:
         return _grid(args)
     composed = config.compose("backtest", args.overrides)
+    if composed.multirun:
+        return _grid(args)
+    if composed.swept:
+        said = f"hydra.sweeper.params is read by a grid and by a search, and this is one run: {', '.join(composed.swept)}"
+        raise ConfigError(said, "mcl backtest -m runs the grid, mcl sweep searches")
     run = composed.config
     if args.cfg:
         return _show_config(run.model_dump(mode="json"))

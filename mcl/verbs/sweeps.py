@@ -19,10 +19,11 @@ def show(swept: Any) -> int:
     nothing = _nothing_scored(swept)
     if nothing is not None:
         data["error"] = nothing.as_dict()
-    screen.answer(data, lambda: _tables(swept))
     if swept.interrupted:
         go_on = f"mcl sweep resume {swept.sweep_id[:12]} goes on" if swept.space is not None else ""
-        raise MclError(f"interrupted after {len(swept.trials)} trials, which are kept in run {swept.sweep_id}", go_on)
+        nothing = MclError(f"interrupted after {len(swept.trials)} trials, which are kept in run {swept.sweep_id}", go_on)
+        data["error"] = nothing.as_dict()
+    screen.answer(data, lambda: _tables(swept))
     if nothing is not None and not screen.as_json():
         screen.refuse(nothing)
     return 1 if nothing is not None or swept.states.get("FAILED", 0) else 0

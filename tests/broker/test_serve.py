@@ -41,7 +41,14 @@ def project(root: Path) -> list[str]:
         prices = ",".join(f"{getattr(tape, name)[row]:.2f}" for name in ("open", "high", "low", "close"))
         lines.append(f"{np.datetime64(int(start), 'ns').astype('datetime64[s]')},MCLG6,{prices},{tape.volume[row]}")
     (root / "bars.csv").write_text("\n".join(lines) + "\n")
-    return ["data=csv", f"data.path={root / 'bars.csv'}", "data.columns.symbol=symbol", "data.stamped_at=open", "data.roll.rule=calendar"]
+    return [
+        "data=csv",
+        f"data.path={root / 'bars.csv'}",
+        "data.columns.symbol=symbol",
+        "data.stamped_at=open",
+        "data.timezone=UTC",
+        "data.roll.rule=calendar",
+    ]
 
 
 @contextmanager
@@ -176,7 +183,7 @@ def test_several_contracts_of_a_store_are_named_or_all(tmp_path: Path) -> None:
     (tmp_path / "bars.csv").write_text("\n".join(lines) + "\n")
     columns = schema.CsvColumns(time="time", open="open", high="high", low="low", close="close", volume="volume", symbol="symbol")
     data = schema.CsvData(
-        source="csv", path=str(tmp_path / "bars.csv"), columns=columns, stamped_at="open", roll=schema.Roll(rule="calendar")
+        source="csv", path=str(tmp_path / "bars.csv"), columns=columns, stamped_at="open", timezone="UTC", roll=schema.Roll(rule="calendar")
     )
     found = {words: stored.tapes(data, tmp_path, contracts=words) for words in ((), ("all",), ("MCLH6",), ("MCLH6", "MCLG6"))}
     names = {words: [tape.contract.symbol for tape in tapes] for words, tapes in found.items()}

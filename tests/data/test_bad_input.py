@@ -178,7 +178,7 @@ COLUMNS = {"time": "time", "open": "open", "high": "high", "low": "low", "close"
 
 
 def csv_data(path: Path, **choices: Any) -> schema.CsvData:
-    words: dict[str, Any] = {"source": "csv", "path": str(path), "columns": COLUMNS, "stamped_at": "open"} | choices
+    words: dict[str, Any] = {"source": "csv", "path": str(path), "columns": COLUMNS, "stamped_at": "open", "timezone": "UTC"} | choices
     return schema.CsvData.model_validate(words)
 
 

@@ -22,7 +22,14 @@ def overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     days = ("2025-11-28", "2025-12-01")
     rows = [f"{day} {15 + k // 60:02d}:{k % 60:02d}:00,60.00,60.10,59.90,60.00,10,MCLF6" for day in days for k in range(120)]
     path.write_text("\n".join(["time,open,high,low,close,volume,symbol", *rows]) + "\n")
-    return ["data=csv", f"data.path={path}", "data.columns.symbol=symbol", "data.roll.rule=calendar"]
+    return [
+        "data=csv",
+        f"data.path={path}",
+        "data.stamped_at=close",
+        "data.timezone=UTC",
+        "data.columns.symbol=symbol",
+        "data.roll.rule=calendar",
+    ]
 
 
 def test_the_embedded_broker_knows_what_the_rule_says(overrides: list[str], tmp_path: Path) -> None:

@@ -261,7 +261,7 @@ def test_what_is_missing_is_downloaded_from_where_the_stored_bars_end(tmp_path: 
         download(order, tmp_path, terms)
         assert date.fromisoformat(missing(data, tmp_path).start) > date(2025, 3, 25)
     with pytest.raises(LiveError, match="csv is not downloaded"):
-        missing(schema.CsvData(source="csv", path="x.csv", instrument="MCL"), tmp_path)
+        missing(schema.CsvData(source="csv", path="x.csv", instrument="MCL", stamped_at="close"), tmp_path)
 
 
 def _refusal(folder: Path, word: str) -> str:

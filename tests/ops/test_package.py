@@ -81,7 +81,15 @@ def test_an_installed_wheel_makes_a_project_and_runs_a_backtest_there(built: Pat
     closes = [round(70 + 0.01 * (i % 90) - 0.005 * i, 2) for i in range(len(minutes))]
     pd.DataFrame({"time": minutes, "close": closes}).to_csv(folder / "bars.csv", index=False)
     columns = [f"data.columns.{name}=null" for name in ("open", "high", "low", "volume")]
-    own = ["data=csv", "data.path=bars.csv", *columns, "strategy=tsmom", "strategy.lookback=20"]
+    own = [
+        "data=csv",
+        "data.path=bars.csv",
+        "data.stamped_at=close",
+        "data.timezone=UTC",
+        *columns,
+        "strategy=tsmom",
+        "strategy.lookback=20",
+    ]
     done = run(folder, site, "backtest", *own)
     assert done["metrics"]["trades"] > 0  # type: ignore[index]
     assert Path(str(done["report"])).is_relative_to(folder)

@@ -33,7 +33,14 @@ OPEN_GATES = (
     "promotion.min_sessions=1",
     "promotion.max_drawdown_frac=0.99",
 )
-DATA = ("data=csv", "data.path=walk.csv", "data.columns.symbol=symbol", f"data.holdout_start='{HOLDOUT}'")
+DATA = (
+    "data=csv",
+    "data.path=walk.csv",
+    "data.stamped_at=close",
+    "data.timezone=UTC",
+    "data.columns.symbol=symbol",
+    f"data.holdout_start='{HOLDOUT}'",
+)
 
 
 @pytest.fixture(scope="module")

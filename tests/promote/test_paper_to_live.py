@@ -21,7 +21,15 @@ from mcl.promote import promoted
 
 DAYS = ("2025-11-06", "2025-11-07", "2025-11-10")
 RUN = (
-    *("data=csv", "data.path=walk-15m.csv", "data.interval=15m", "data.columns.symbol=symbol", "data.holdout_start='2025-11-11'"),
+    *(
+        "data=csv",
+        "data.path=walk-15m.csv",
+        "data.stamped_at=close",
+        "data.timezone=UTC",
+        "data.interval=15m",
+        "data.columns.symbol=symbol",
+        "data.holdout_start='2025-11-11'",
+    ),
     *("strategy=ema_cross", "strategy.fast=4", "strategy.slow=12", "risk=fixed", "study=way"),
 )
 GATES = (

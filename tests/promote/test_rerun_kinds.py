@@ -22,7 +22,14 @@ from mcl.tracking import Record
 from mcl.validate import core
 
 SEARCH = (
-    *("data=csv", "data.path=walk-15m.csv", "data.interval=15m", "data.holdout_start='2025-11-11'"),
+    *(
+        "data=csv",
+        "data.path=walk-15m.csv",
+        "data.stamped_at=close",
+        "data.timezone=UTC",
+        "data.interval=15m",
+        "data.holdout_start='2025-11-11'",
+    ),
     *("strategy=ema_cross", "risk=fixed", "study=test", "search.min_trades=3", "search.trials=6"),
     *("strategy.fast=range(2, 12, 2)", "strategy.slow=range(12, 40, 4)"),
 )

@@ -20,6 +20,7 @@ SMALL = (
     "data=csv",
     "data.path=walk.csv",
     "data.stamped_at=close",
+    "data.timezone=UTC",
     "strategy=ema_cross",
     "risk=fixed",
     "risk.limits.max_daily_loss_usd=null",

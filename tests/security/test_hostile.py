@@ -22,7 +22,7 @@ from mcl.errors import BrokerError, ConfigError, DataError
 from mcl.files import plain_yaml
 from mcl.market import MCL
 
-PACKAGE = Path(config.__file__).resolve().parent
+PACKAGE = Path(config.__file__).resolve().parents[1]
 BOMB = "a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(
     f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
 )  # 9**9 numbers
@@ -33,8 +33,8 @@ BOMB = "a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(
     [
         (BOMB, "more than 100,000 values"),
         ("a: &a\n  b: *a\n", "more than 100,000 values"),
-        ("x: " + "[" * 5000 + "]" * 5000, "more than 100,000 values|not YAML"),
-        ("# " + "x" * 5_000_000, "more than 100,000 values"),
+        ("x: " + "[" * 5000 + "]" * 5000, "nested too deep|more than 100,000 values"),
+        ("# " + "x" * 5_000_000, "more than 4,000,000"),
         ("!!python/object/apply:os.system ['touch /tmp/owned']", "not YAML"),
         ("a: !!python/name:os.system", "not YAML"),
         ("a: [1", "not YAML"),

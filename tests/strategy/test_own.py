@@ -177,7 +177,7 @@ def test_nothing_is_overwritten_and_nothing_is_written_outside_a_project(project
 @pytest.mark.parametrize(
     ("code", "sentence"),
     [
-        ("def broken(:", r"broken\.py cannot be loaded: SyntaxError"),
+        ("def broken(:", r"broken\.py, line 1 cannot be loaded: SyntaxError"),
         ("import no_such_module", r"cannot be loaded: ModuleNotFoundError: No module named 'no_such_module'"),
         ("x = 1", "must hold one dataclass with name = 'broken'; it holds 0 classes of that name"),
         ("class A:\n    name = 'broken'", "must hold one dataclass"),

@@ -25,7 +25,15 @@ from mcl.tracking import Store
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # MLflow keeps its connections open
 PASSWORD = "correct-horse-battery"
-BARS = ("data=csv", "data.path=bars.csv", "data.stamped_at=close", f"data.holdout_start='{HOLDOUT}'", "strategy=ema_cross", "risk=fixed")
+BARS = (
+    "data=csv",
+    "data.path=bars.csv",
+    "data.stamped_at=close",
+    "data.timezone=UTC",
+    f"data.holdout_start='{HOLDOUT}'",
+    "strategy=ema_cross",
+    "risk=fixed",
+)
 
 
 @pytest.fixture(scope="module", params=["plain", "deployed"])

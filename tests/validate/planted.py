@@ -47,6 +47,7 @@ SWEEP = (
     "data.path=market.csv",
     "data.interval=30m",
     "data.stamped_at=close",
+    "data.timezone=UTC",
     f'data.holdout_start="{HOLDOUT}"',
     "strategy=ema_cross",
     "risk=fixed",

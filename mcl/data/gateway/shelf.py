@@ -24,6 +24,7 @@ from mcl.data import dbn
 from mcl.data.gateway.made import COARSER, FROM_BOOKS, Stored, books, coarser, stored
 from mcl.data.gateway.symbology import Meaning, Symbols
 from mcl.errors import DataError
+from mcl.files import files_below
 
 KEPT_BYTES = 512 << 20  # of records in memory
 SLICE = 1 << 16  # records handed out at once
@@ -54,7 +55,7 @@ class Shelf:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._files: dict[tuple[str, str], list[Stored]] = {}
-        paths = sorted(p for p in folder.rglob("*") if p.name.endswith((".dbn", ".dbn.zst")))
+        paths = files_below(folder, (".dbn", ".dbn.zst"))
         for file in map(stored, paths):
             self._files.setdefault((file.header.dataset, file.header.schema), []).append(file)
         if not paths:
@@ -73,7 +74,7 @@ class Shelf:
     @cached_property
     def conditions(self) -> dict[str, str]:
         """The days that are not simply available, from the vendor's lists in the folder."""
-        lists = (json.loads(path.read_text()) for path in sorted(self.folder.rglob("condition.json")))
+        lists = (json.loads(path.read_text()) for path in files_below(self.folder, ("condition.json",)))
         return {str(item["date"]): str(item["condition"]) for items in lists for item in items}
 
     def datasets(self) -> list[str]:

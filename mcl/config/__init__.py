@@ -13,23 +13,24 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
-
-from pydantic import BaseModel, ValidationError
+from typing import Any, Literal
 
 from mcl import files, schema, strategy
-from mcl.errors import ConfigError, nearest
+from mcl.config import foreign
+from mcl.config.validation import LONGEST_VALUE
+from mcl.config.validation import validate as validate
+from mcl.errors import ConfigError, MclError, nearest
 
 Verb = Literal["backtest", "sweep", "live", "promote", "validate"]
-Model = TypeVar("Model", bound=BaseModel)
 DECIDES = ("data", "strategy", "risk", "costs", "execution", "capital_usd", "seed")  # what a run is; broker, study and notes are not
 root = files.root
 
 
 def conf_dir() -> Path:
     """The project's conf/ when it has one, else the copy inside the package, else (an editable install) the one beside it."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     candidates = (root() / "conf", package / "conf", package.parent / "conf")
     found = next((p for p in candidates if (p / "backtest.yaml").is_file()), None)
     if found is None:
@@ -44,10 +45,17 @@ class Composed:
     raw: dict[str, Any]
     overrides: tuple[str, ...]
     choices: dict[str, str] = field(default_factory=dict)
+    multirun: bool = False  # hydra.mode=MULTIRUN
+    swept: tuple[str, ...] = ()  # hydra.sweeper.params as overrides
 
     @property
     def config(self) -> schema.Config:
-        return run_config(self.raw)
+        try:
+            return run_config(self.raw)
+        except ConfigError as error:
+            verb: Verb = "sweep" if "search" in self.raw else "backtest"
+            again = partial(_read, verb, [*self.overrides])
+            raise foreign.placed(error, self.overrides, again) from error.__cause__
 
     @property
     def search(self) -> schema.Search:
@@ -60,17 +68,45 @@ def compose(verb: Verb, overrides: list[str]) -> Composed:
     With the verb sweep, `strategy.fast=range(10, 100, 10)` is an axis of the search space, and a key whose value
     is typed is not searched.
     """
-    from hydra import compose as hydra_compose
+    from mcl.config import axes, keys
 
-    _harmless(_aliases(overrides))
     with _hydra(), _sentences(verb, overrides):
-        typed, fixed = _axes(overrides) if verb == "sweep" else (overrides, [])
-        composed = hydra_compose(config_name=verb, overrides=[*_aliases(typed), _search_path()], return_hydra_config=True)
+        parsed = checked(overrides)
+        words = keys.addable(verb, overrides, parsed, _options)
+        typed, fixed = axes.axes(words) if verb == "sweep" else (words, [])
+        composed = _composed(verb, _aliases(typed))
+        swept = tuple(axes.sweeper_params(composed, words))
+        if verb == "sweep" and swept:
+            composed = _composed(verb, _aliases([*axes.axes(list(swept))[0], *typed]))
         choices = {str(group): str(name) for group, name in composed.hydra.runtime.choices.items() if "/" not in str(group) and name}
         resolved = plain(composed)
+        multirun = str(composed.hydra.mode).endswith("MULTIRUN")
     if verb == "sweep":
-        resolved["search"]["space"] = _without(resolved["search"]["space"] or {}, fixed)
-    return Composed(resolved, tuple(overrides), choices)
+        resolved["search"]["space"] = axes.without(resolved["search"]["space"] or {}, fixed)
+        resolved = axes.completed(resolved, [*flatten(resolved["search"]["space"])])
+    return Composed(resolved, tuple(overrides), choices, multirun, swept)
+
+
+def _composed(verb: Verb, words: list[str]) -> Any:
+    """What Hydra composes. A parameter that a strategy has and its file in conf/ lacks is added where it was typed."""
+    from hydra import compose as hydra_compose
+    from hydra.errors import ConfigCompositionException
+
+    from mcl.config import keys
+
+    words = list(words)
+    while True:
+        try:
+            return hydra_compose(config_name=verb, overrides=[*words, _search_path()], return_hydra_config=True)
+        except ConfigCompositionException as error:
+            missing = re.search(r"Could not override '(strategy\.[^']+)'", str(error))
+            at = next((i for i, word in enumerate(words) if missing and word.startswith(f"{missing[1]}=")), None)
+            if missing is None or at is None:
+                raise
+            others = hydra_compose(config_name=verb, overrides=[*words[:at], *words[at + 1 :], _search_path()])
+            if not keys.is_parameter(others.strategy.get("name"), missing[1]):
+                raise
+            words[at] = f"++{words[at]}"
 
 
 def plain(composed: Any) -> dict[str, Any]:
@@ -85,10 +121,14 @@ def plain(composed: Any) -> dict[str, Any]:
 def multirun(overrides: list[str], task: Any) -> Any:
     """What Hydra's own multirun of conf/backtest.yaml returns: the answer of the sweeper that `overrides` choose."""
     from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
 
-    with _hydra(), _sentences("backtest", overrides):
+    words = [*_aliases(overrides), _search_path()]
+    with _hydra():
         app: Any = GlobalHydra.instance().hydra
-        return app.multirun("backtest", task, [*_aliases(overrides), _search_path()], with_log_configuration=False)
+        with _sentences("backtest", overrides):
+            app.compose_config(config_name="backtest", overrides=words, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
+        return app.multirun("backtest", task, words, with_log_configuration=False)
 
 
 def expand(overrides: list[str]) -> list[list[str]]:
@@ -97,10 +137,13 @@ def expand(overrides: list[str]) -> list[list[str]]:
     from hydra._internal.utils import create_config_search_path
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
+    from mcl.config.typed import refuse_too_many
+
     with _sentences("backtest", overrides):
         path = create_config_search_path(str(conf_dir()))
         path.append("experiments", f"file://{root()}")
         parsed = OverridesParser.create(config_loader=ConfigLoaderImpl(path)).parse_overrides(_aliases(overrides))
+        refuse_too_many(parsed)
         choices = []
         for override in parsed:
             key = override.get_key_element()
@@ -183,69 +226,6 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for key, item in value.items() for k, v in flatten(item, f"{prefix}.{key}" if prefix else str(key)).items()}
 
 
-# ------------------------------------------------------------------------------------------------- validation, as sentences
-
-
-def validate(model: type[Model], raw: Any, at: str = "") -> Model:
-    """`raw` as `model`, or a ConfigError that names the first broken key, its value, the rule and the nearest valid name."""
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        verb = "sweep" if at == "search" else "backtest"
-        raise ConfigError(_sentence(model, error.errors()[0], at), f"mcl {verb} --cfg shows the composed configuration") from None
-
-
-def _sentence(model: type[BaseModel], error: Any, at: str) -> str:
-    loc = [str(part) for part in error["loc"]]
-    choices, path = _walk(model, loc)
-    key = ".".join(([at] if at else []) + path) or at or "the configuration"
-    if error["type"] == "extra_forbidden":
-        return f"unknown key {key}: {nearest(path[-1], choices)}"
-    if error["type"] == "missing":
-        return f"{key} is missing and has no default"
-    if error["type"] == "union_tag_invalid":
-        tag = error["ctx"]["discriminator"].strip("'")
-        return f"{key}.{tag}={error['ctx']['tag']!r} is not one of {error['ctx']['expected_tags']}"
-    rule = error["msg"].removeprefix("Value error, ")
-    rule = rule[0].lower() + rule[1:] if error["type"] != "string_pattern_mismatch" else f"must match {error['ctx']['pattern']}"
-    return f"{key}={error['input']!r}: {rule}" if not isinstance(error["input"], dict) else f"{key}: {rule}"
-
-
-def _walk(model: Any, loc: list[str]) -> tuple[list[str], list[str]]:
-    """Field names valid at the last element of `loc`, and `loc` without the tags that a discriminated union puts in."""
-    fields: dict[str, Any] = model.model_fields
-    path: list[str] = []
-    for part in loc:
-        members = [m for m in _models(model) if part in _tags(m)]
-        if part not in fields and members:
-            model, fields = members[0], members[0].model_fields
-            continue
-        if "[" in part:  # pydantic's name for a member of a union
-            continue
-        path.append(part)
-        if part in fields:
-            known = list(fields)
-            model = fields[part].annotation
-            first = next(iter(_models(model)), None)
-            fields = first.model_fields if first else {}
-            if part == loc[-1]:
-                return known, path
-    return list(fields), path
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if get_origin(annotation) is Annotated:
-        return _models(get_args(annotation)[0])
-    return [m for arg in get_args(annotation) for m in _models(arg)]
-
-
-def _tags(model: type[BaseModel]) -> set[str]:
-    """The literal values by which a discriminated union knows `model`."""
-    return {str(v) for name in ("source", "method") if name in model.model_fields for v in get_args(model.model_fields[name].annotation)}
-
-
 # ------------------------------------------------------------------------------------------------------- Hydra's own corner
 
 
@@ -254,8 +234,10 @@ def _hydra() -> Iterator[None]:
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
+    from mcl.config import source
+
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="mcl"):
+    with source.strict(), initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="mcl"):
         yield
 
 
@@ -264,53 +246,50 @@ def _search_path() -> str:
     return f"hydra.searchpath=['file://{root()}']"
 
 
-def _harmless(overrides: list[str]) -> None:
-    """ConfigError for a study file that Hydra could not read into memory: such files come from other people."""
-    for override in overrides:
-        if study := re.fullmatch(r"\+{0,2}experiments=([\w./-]+)", override):
-            path = root() / "experiments" / f"{study[1]}.yaml"
-            if path.is_file():
-                files.plain_yaml(path.read_text(errors="replace"), str(path))
-
-
 def _aliases(overrides: list[str]) -> list[str]:
     """`experiment=NAME` is what people type; the folder and therefore the Hydra group is called experiments."""
     return [re.sub(r"^(\+{0,2}|~)experiment=", r"\1experiments=", o) for o in overrides]
 
 
-def _axes(overrides: list[str]) -> tuple[list[str], list[str]]:
-    """The overrides with sweeps as entries of search.space, and the keys whose value was typed and which are therefore not searched."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parsed = OverridesParser.create().parse_overrides(overrides)
-    typed = [_axis(o.key_or_group, text) if o.is_sweep_override() else text for text, o in zip(overrides, parsed, strict=True)]
-    swept = [text.lstrip("+").removeprefix("search.space.").split("=")[0] for text in typed if text.lstrip("+").startswith("search.space.")]
-    return typed, [o.key_or_group for o in parsed if "." in o.key_or_group and o.key_or_group not in swept]
-
-
-def _axis(key: str, override: str) -> str:
-    if "." not in key and (conf_dir() / key).is_dir():
-        raise ConfigError(f"{override} chooses between groups, and a search varies values", f"run the grid: mcl backtest -m {override}")
-    expression = override.split("=", 1)[1].replace('"', '\\"')
-    return f'++search.space.{key.removeprefix("search.space.")}="{expression}"'
-
-
-def _without(tree: dict[str, Any], keys: list[str], prefix: str = "") -> dict[str, Any]:
-    """The nested `tree` without the leaves at these dotted keys."""
-    named = ((f"{prefix}{name}", name, item) for name, item in tree.items())
-    return {n: _without(item, keys, f"{key}.") if isinstance(item, dict) else item for key, n, item in named if key not in keys}
-
-
 @contextmanager
 def _sentences(verb: str, overrides: list[str]) -> Iterator[None]:
-    """Hydra's and OmegaConf's exceptions as one sentence each."""
+    """Whatever composing raises as one sentence each."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     try:
         yield
+    except MclError:
+        raise
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(*_translated(verb, overrides, error)) from None
+    except Exception as error:
+        raise ConfigError(*foreign.other(error, overrides, partial(_composes, verb))) from error
+
+
+def _composes(verb: str, overrides: list[str]) -> bool:
+    try:
+        _read(verb, overrides)
+    except Exception:
+        return False
+    return True
+
+
+def _read(verb: str, overrides: list[str]) -> None:
+    """Let Hydra read the files of a command line once more."""
+    from hydra import compose as hydra_compose
+
+    with _hydra():
+        hydra_compose(config_name=verb, overrides=[*_aliases(overrides), _search_path()])
+
+
+def checked(overrides: list[str]) -> list[Any]:
+    """The overrides parsed; ConfigError for one that cannot be meant, or has no effect."""
+    from mcl.config import typed
+
+    launched = any(text.startswith("hydra/launcher=") for text in overrides)  # a launcher has settings of its own
+    with _sentences("backtest", overrides):
+        return typed.parsed(_aliases(overrides), _options, overrides, launched=launched)
 
 
 def _translated(verb: str, overrides: list[str], error: Exception) -> tuple[str, str]:
@@ -326,11 +305,11 @@ def _translated(verb: str, overrides: list[str], error: Exception) -> tuple[str,
         culprit = next((o for o in overrides if "interval(" in o), " ".join(overrides))
         return f"{culprit} is continuous and has no grid", "write range(start, stop, step) or choice(a, b), or search it: mcl sweep"
     if "LexerNoViableAltException" in text or "mismatched input" in text or "no viable alternative" in text or "missing EQUAL" in text:
-        culprit = _culprit(overrides)
+        culprit = _culprit(overrides)[:LONGEST_VALUE]
         key = culprit.split("=")[0].lstrip("+~")
         quoted = f"""'{key}=["…", "…"]'""" if "=[" in culprit else f"""'{key}="…"'"""
         return f"cannot read the override {culprit!r}: write key=value", f"quote what holds blanks, commas, signs or accents: {quoted}"
-    return " ".join(text.split()), ""
+    return foreign.composed(error, overrides)
 
 
 def _no_key(key: str, verb: str, overrides: list[str]) -> tuple[str, str]:
@@ -352,7 +331,13 @@ def _no_choice(group: str, name: str) -> tuple[str, str]:
 
 def _options(group: str) -> list[str]:
     """What a config group offers; the studies for `experiments`."""
-    return sorted(p.stem for p in (conf_dir() / group).glob("*.yaml")) or sorted(p.stem for p in (root() / group).glob("*.yaml"))
+    from mcl.config import typed
+
+    if len(group) > typed.LONGEST_KEY or group.startswith("/"):
+        return []
+    folders = (conf_dir() / group, root() / group)
+    named = (sorted(p.stem for p in folder.glob("*.yaml") if p.is_file()) for folder in folders)
+    return next(filter(None, named), [])
 
 
 def _culprit(overrides: list[str]) -> str:
