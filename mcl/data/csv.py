@@ -106,10 +106,11 @@ def _parsed(path: Path, column: pd.Series) -> pd.Series:
 
 def _on_clock(path: Path, parsed: pd.Series, clock: ZoneInfo) -> pd.Series:
     try:
-        return parsed.dt.tz_localize(clock, ambiguous="raise", nonexistent="raise")
+        local: pd.Series = parsed.dt.tz_localize(clock, ambiguous="raise", nonexistent="raise")
     except ValueError as error:
         said = f"{path}: a time does not exist or comes twice on the clock of {clock.key} ({error})"
         raise DataError(said, "set data.timezone") from error
+    return local
 
 
 # ---------------------------------------------------------------------------------------------------------- one per row
