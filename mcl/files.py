@@ -282,6 +282,8 @@ def _yaml_fault(error: Exception, text: str, name: str) -> tuple[str, str]:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     problem = getattr(error, "problem", None) or str(error).split(' in "', maxsplit=1)[0]
     problem = " ".join(problem.split())[:200]
+    if "nesting depth" in problem:
+        return f"{name} is nested too deep to be a configuration", "write it flatter"
     cure = next((cure for words, cure in YAML_CURES if words in f"{problem} {error}"), "correct this line")
     line = _line_of(error, mark, text)
     if line is None:
