@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.core_plugins import file_config_source
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
@@ -34,8 +34,8 @@ OTHERWISE = {
 }
 
 
-class StrictFileSource(FileConfigSource):
-    """Hydra's files of a folder, each checked before Hydra sees it."""
+class FileConfigSource(file_config_source.FileConfigSource):
+    """Hydra's files of a folder, each checked before Hydra sees it. It has the name of Hydra's own, whose place it takes."""
 
     def load_config(self, config_path: str) -> ConfigResult:
         if len(config_path.encode(errors="surrogateescape")) <= LONGEST_PART * 4:
@@ -59,11 +59,11 @@ _read: list[Path] = []  # by the composition of the moment, in order
 
 @contextmanager
 def strict() -> Iterator[None]:
-    """Let Hydra read files through `StrictFileSource`."""
+    """Let Hydra read files through `FileConfigSource`."""
     Plugins.instance()  # registers Hydra's own sources
     types = SourcesRegistry.instance().types
     before = types["file"]
-    types["file"] = StrictFileSource
+    types["file"] = FileConfigSource
     _read.clear()
     try:
         yield
