@@ -7,10 +7,12 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import comparisons
 import pytest
+import skips
 from chromium import Chromium, launched, programs
 from hypothesis import settings
-from skips import SHARED, pytest_configure
+from skips import SHARED
 
 settings.register_profile("patient", deadline=None)  # how long an example takes is the machine's business
 settings.load_profile("patient")
@@ -19,7 +21,11 @@ settings.load_profile("patient")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-__all__ = ["pytest_configure"]  # a hook
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    skips.register(config)
+    comparisons.register(config)
 
 
 @pytest.fixture(scope="session")

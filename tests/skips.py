@@ -139,7 +139,7 @@ def reason_of(report: pytest.TestReport | pytest.CollectReport) -> str:
     return str(text).removeprefix("Skipped: ")
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def register(config: pytest.Config) -> None:
     """Register the policy once, in the process that prints."""
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Skips(strict=os.environ.get("MCL_CI") == "1"), "mcl-skips")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
+from comparisons import digest
 
 from mcl import trials
 from mcl.archive import MANIFEST, retention
@@ -82,9 +83,8 @@ def test_there_and_back_in_another_place(home: Path, tmp_path: Path) -> None:
     assert before.keys() == after.keys()
     moved = {name for name in before if before[name] != after[name]}
     assert moved == {"mlruns/mlflow.db"}  # its absolute places, and nothing else
-    assert (
-        before["mlruns/mlflow.db"].replace(b"pro%20ject", b"else%20where").replace(b"pro ject", b"else where") == after["mlruns/mlflow.db"]
-    )
+    elsewhere = before["mlruns/mlflow.db"].replace(b"pro%20ject", b"else%20where").replace(b"pro ject", b"else where")
+    assert digest(elsewhere) == digest(after["mlruns/mlflow.db"])
     store = Store(other)
     run = store.in_study("s")[0]
     assert run.artifacts.is_relative_to(other)

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from comparisons import digest
+
 from mcl.data.download import CERTIFICATE, Order, Terms, download
 from mcl.data.gateway.server import serving
 from mcl.data.gateway.tls import certificate
@@ -39,9 +41,9 @@ def sold(vendor: Vendor) -> Counter[tuple[str, str]]:
     return Counter((sale.schema, sale.start) for sale in vendor.sales)
 
 
-def content(root: Path) -> dict[str, bytes]:
-    """The files of a download with their receipts, by name."""
-    return {p.name: p.read_bytes() for p in sorted((root / "data" / "raw").rglob("*.dbn.zst*")) if ".quarantine" not in p.parts}
+def content(root: Path) -> dict[str, str]:
+    """The digests of the files of a download and of their receipts, by name."""
+    return {p.name: digest(p.read_bytes()) for p in sorted((root / "data" / "raw").rglob("*.dbn.zst*")) if ".quarantine" not in p.parts}
 
 
 def until(true: Callable[[], bool], seconds: float = 60.0) -> None:

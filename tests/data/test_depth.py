@@ -12,6 +12,7 @@ import databento
 import numpy as np
 import pandas as pd
 import pytest
+from comparisons import digest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -81,7 +82,7 @@ def test_books_are_found_again_and_deterministic(home: Path, stored: Depth, tmp_
     before = path.read_bytes()
     path.unlink()
     ladder.generate(home, DAYS)
-    assert path.read_bytes() == before
+    assert digest(path.read_bytes()) == digest(before)
     again = depth.build(home, "MCL", stored.folder.parents[1])
     assert again.folder == stored.folder
     assert again.synthetic

@@ -8,6 +8,7 @@ import math
 
 import pandas as pd
 import pytest
+from comparisons import digest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -173,7 +174,7 @@ def test_the_parent_keeps_everything(project: Project, random: Swept) -> None:
     assert json.loads(parent.file("search.json"))["space"]["strategy.fast"].startswith("IntDistribution")
     assert parent.metrics["best_sharpe"] == (random.best or {})["value"]
     assert parent.metrics["trials"] == 30
-    assert random.report.read_bytes() == parent.file("sweep.html")
+    assert digest(random.report.read_bytes()) == digest(parent.file("sweep.html"))
 
 
 def test_the_tables_for_the_terminal_say_the_same(random: Swept) -> None:
