@@ -17,7 +17,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENTS = ROOT / "build" / "ends"
-# The parts where another Python or another release of a dependency shows: configuration, data, kernel, store, wire protocol, session.
+EXTRAS = "dev,ray,postgres,server"
+# The parts where another Python or another release of a dependency shows: configuration, data, kernel, store, Ray, PostgreSQL, wire
+# protocol, session.
 ESSENTIAL = (
     "tests/test_config.py",
     "tests/test_cli.py",
@@ -34,7 +36,12 @@ ESSENTIAL = (
     "tests/search/test_points.py",
     "tests/search/test_outcomes.py",
     "tests/search/test_space.py",
+    "tests/search/test_ray.py::test_one_machine_finds_what_processes_find_and_leaves_no_token",
+    "tests/search/test_ray.py::test_two_hosts_find_what_processes_find",
+    "tests/search/test_ray.py::test_a_killed_actor_costs_nothing",
+    "tests/search/test_scale.py",
     "tests/tracking/test_bulk.py",
+    "tests/tracking/test_postgres.py",
     "tests/tracking/test_schema.py",
     "tests/tracking/test_tracking.py",
     "tests/broker/test_vault.py",
@@ -82,7 +89,7 @@ def install(job: Job, python: str) -> Path:
     folder = ENVIRONMENTS / job.name
     run = [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python")]
     subprocess.run([uv, "venv", "--quiet", "--clear", "--python", python, str(folder)], check=True, cwd=ROOT)
-    subprocess.run([*run, "-c", job.constraints, "-e", ".[dev]"], check=True, cwd=ROOT)
+    subprocess.run([*run, "-c", job.constraints, "-e", f".[{EXTRAS}]"], check=True, cwd=ROOT)
     if job.ahead:
         subprocess.run([*run, "--no-deps", "-r", job.ahead], check=True, cwd=ROOT)
     return folder / "bin" / "python"
