@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = sorted(str(p) for folder in ("docker", "terraform") for p in (ROOT / folder).rglob("*.sh")) + [".ci/run"]
+SCRIPTS = [*sorted(str(p) for folder in ("docker", "terraform") for p in (ROOT / folder).rglob("*.sh")), ".ci/run"]
 PROFILES = ("research", "paper", "live", "aws-paper", "aws-live", "verbs")
 COMPOSE = ["-f", "docker/compose.yaml", *(word for name in PROFILES for word in ("--profile", name)), "config", "--quiet"]
 RULE_TESTS = ["docker/prometheus/alerts_test.yaml", "docker/prometheus/alerts_week_test.yaml"]
