@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from mcl import config
+import mcl
 from mcl.errors import ConfigError, StoreError
 
 GITIGNORE = """# Made by mcl init. Secrets, market data and runs stay out of git; `mcl store backup` copies the latter.
@@ -54,7 +54,7 @@ def _fill(made: Path) -> None:
 
 def _carried(name: str) -> Path:
     """Inside the installed package, or beside it in a checkout."""
-    package = Path(config.__file__).resolve().parent
+    package = Path(mcl.__file__).resolve().parent
     found = next((p for p in (package / name, package.parent / name, package.parent / f".{name}") if p.exists()), None)
     if found is None:
         raise ConfigError(f"this installation of mcl carries no {name}", "install the wheel again")
