@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable
@@ -75,17 +76,17 @@ class Asking:
     def last_error(self) -> str:
         return "".join(f"{text} ({code})" for _, code, text in list(self._errors)[-1:])
 
-    async def answer(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
+    async def answer(self, what: str, request: Callable[[], Awaitable[T]], patience_sec: float = math.inf) -> T:
         """The library keys some requests by kind only, so that a second one would orphan the first: one at a time per `what`."""
         async with self.locks[what]:
             self.check()
-            before = len(self._errors)
+            before, seconds = len(self._errors), min(patience_sec, self.timeout_sec)
             try:
-                async with asyncio.timeout(self.timeout_sec):
+                async with asyncio.timeout(seconds):
                     return await request()
             except TimeoutError:
                 said = f": {self.last_error}" if len(self._errors) > before else ""
-                raise ConnectionLost(f"the broker did not answer the request for {what} within {self.timeout_sec:g} s{said}") from None
+                raise ConnectionLost(f"the broker did not answer the request for {what} within {seconds:g} s{said}") from None
             except ConnectionError:
                 raise ConnectionLost(f"the connection to the broker was lost during the request for {what}") from None
 

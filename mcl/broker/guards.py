@@ -183,6 +183,15 @@ def out_by(contract: Contract, sessions: int) -> date:
 # ------------------------------------------------------------------------------------------------------------- the orders
 
 
+class Margin(NamedTuple):
+    """An account after an order, by the broker's what-if, in USD; NaN for what it did not say. `said`: why there is no answer."""
+
+    initial_usd: float = math.nan
+    maintenance_usd: float = math.nan
+    equity_usd: float = math.nan
+    said: str = ""
+
+
 class Proposal(NamedTuple):
     """An order before anything is sent for it."""
 
@@ -237,6 +246,7 @@ class Gate:
         self.start_usd = self.equity_usd = math.nan  # net liquidation when the session began, and now
         self.others = 0  # contracts that orders of others could still add
         self.rejecting: Callable[[str], None] = lambda _: None  # called with what the broker said to an order that it refused
+        self.weighing: Callable[[dict[str, Any]], None] = lambda _: None  # called with each what-if and its verdict
         self._sent: deque[int] = deque(maxlen=1000)
         self._rejects = 0
         self._fills: Counter[str] = Counter()
@@ -361,12 +371,26 @@ class Gate:
         """The broker's what-if is due: before the first order, and when the position becomes larger than any before."""
         return self.limits.max_margin_frac is not None and p.opens and abs(p.held + p.quantity) > self._margin_for
 
-    def margin(self, p: Proposal, initial_after_usd: float, equity_usd: float) -> None:
-        limit = self.limits.max_margin_frac or 1.0
-        if not (0 <= initial_after_usd <= limit * equity_usd < math.inf):
-            needs = f"{initial_after_usd:,.0f} USD margin of {equity_usd:,.0f}"
-            raise GuardError(f"the order {p.ref} would need {needs}, broker.guards.max_margin_frac={limit:g}")
+    def margin(self, p: Proposal, answer: Margin) -> None:
+        """GuardError when the account could not carry the position, or when that is not known. The verdict is written down."""
+        why = self._too_much_margin(answer)
+        self.weighing(answer._asdict() | {"ref": p.ref, "quantity": p.quantity, "held": p.held, "refused": why})
+        if why:
+            raise GuardError(f"the order {p.ref} for {p.quantity:+g} {p.pinned.local_symbol} is not sent: {why}")
         self._margin_for = abs(p.held + p.quantity)
+
+    def _too_much_margin(self, answer: Margin) -> str:
+        limit = self.limits.max_margin_frac or 1.0
+        initial, maintenance, equity, said = answer
+        rule = f"broker.guards.max_margin_frac={limit:g}"
+        known = {"initial margin": 0 < initial < math.inf, "maintenance margin": 0 < maintenance < math.inf, "equity": math.isfinite(equity)}
+        if not all(known.values()):
+            missing = ", ".join(name for name, is_known in known.items() if not is_known)
+            return f"the broker did not say the {missing}{f' ({said})' if said else ''}, which {rule} needs"
+        if max(initial, maintenance) <= limit * equity:
+            return ""
+        needs = f"{initial:,.0f} USD initial and {maintenance:,.0f} USD maintenance margin"
+        return f"the position would need {needs} of {equity:,.0f} USD, {rule}"
 
     def lost_too_much(self) -> str:
         """The sentence when the session has lost its limit, from then on; a figure that is not known is no reason to close."""

@@ -33,6 +33,7 @@ from mcl.errors import BrokerError, ConnectionLost, GuardError, LiveError, Uncer
 from mcl.market import Contract, Instrument
 
 T = TypeVar("T")
+MARGIN_SEC = 5.0  # a what-if that nobody answers by then is no answer: the first order must not wait longer
 REDUCES = 2  # type of a group at the broker: what fills of one order is taken off the others, one order at the exchange at a time
 LARGEST_FRAME = 1 << 24  # bytes of one message; a whole option chain has less
 
@@ -151,9 +152,9 @@ class IBBroker:
     def now(self) -> int:
         return self._clock.now()
 
-    async def _ask(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
+    async def _ask(self, what: str, request: Callable[[], Awaitable[T]], patience_sec: float = math.inf) -> T:
         try:
-            return await self._asking.answer(what, request)
+            return await self._asking.answer(what, request, patience_sec)
         except ib_async.wrapper.RequestError as error:
             raise BrokerError(f"the broker refused the request for {what}: {error.message} ({error.code})") from None
 
@@ -388,14 +389,19 @@ class IBBroker:
     def last_price(self, pinned: Pinned) -> float:
         return self._feed.last_price(pinned)
 
-    async def margin(self, pinned: Pinned, quantity: int) -> tuple[float, float]:
-        """What a what-if says: initial margin after the order, net liquidation; USD."""
+    async def margin(self, pinned: Pinned, quantity: int) -> guards.Margin:
+        """The account after such an order, by a what-if. A refusal or silence is an answer without figures; ConnectionLost is none."""
         order = ib_async.MarketOrder(
             "BUY" if quantity > 0 else "SELL", abs(quantity), tif="DAY", account=self._config.account, outsideRth=True
         )
-        state = await self._ask("the margin", lambda: self._ib.whatIfOrderAsync(self._contracts[pinned.con_id], order))
+        try:
+            state = await self._ask("the margin", lambda: self._ib.whatIfOrderAsync(self._contracts[pinned.con_id], order), MARGIN_SEC)
+        except BrokerError as error:
+            self._asking.check()
+            return guards.Margin(said=error.message)
         own = self._worth()
-        return own.usd(known(state.initMarginAfter)), own.usd(known(state.equityWithLoanAfter))
+        figures = (state.initMarginAfter, state.maintMarginAfter, state.equityWithLoanAfter)
+        return guards.Margin(*(own.usd(known(figure)) for figure in figures), said=state.warningText or "")
 
     async def open_trades(self) -> list[Any]:
         trades = await self._ask("open orders", self._ib.reqAllOpenOrdersAsync)

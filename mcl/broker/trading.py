@@ -90,7 +90,7 @@ class Trading:
         self._gate.equity_usd = self._line.equity_usd()
         self._gate.judge(proposal)
         if not moves and self._gate.wants_margin(proposal):
-            self._gate.margin(proposal, *await self._line.margin(pinned, goal.position - position))
+            self._gate.margin(proposal, await self._line.margin(pinned, goal.position - position))
 
     async def _enter(self, pinned: Pinned, quantity: int, held: int, goal: Goal, ref: str, at_market: bool) -> None:
         """Trade the difference by the configured kind of order, or `at_market`; one that opens takes its protection along."""

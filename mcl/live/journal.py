@@ -8,7 +8,7 @@ under a reference that is unique; a `fill` is unique by its execution id. After 
 Kinds: `begin` (version, contract, account, what was carried over), `bar` (what was decided on), `decision` (with the ledger after
 it), `armed` (the reference that the next order will have), `order` (intent, before the send), `sent` (how fast it left), `protect`
 (an order that no decision asked for: protection placed again, a position closed), `answered` (the broker has answered all that was sent
-under a reference), `refused` (a guard let nothing be opened under it), `reject` (the broker refused an order), `fill`, `correct` (the
+under a reference), `margin` (what the broker's what-if said of an order, before it was sent or refused), `refused` (a guard let nothing be opened under it), `reject` (the broker refused an order), `fill`, `correct` (the
 exchange changed the price of one), `roll`, `adopt` (what a person took over), `command` (before it acts), `flat` (what came of a
 command to close), `state` (where the session stands, with the reason), `alert`.
 """
@@ -29,11 +29,11 @@ from mcl.errors import LiveError
 from mcl.files import private_file
 
 Kind = Literal[
-    "begin", "bar", "decision", "armed", "order", "protect", "sent", "answered", "refused", "reject", "fill", "correct", "roll", "adopt",
-    "command", "flat", "state", "alert",
+    "begin", "bar", "decision", "armed", "order", "protect", "sent", "answered", "margin", "refused", "reject", "fill", "correct", "roll",
+    "adopt", "command", "flat", "state", "alert",
 ]  # fmt: skip
 # Need not wait for the disk: a decision without an order has sent nothing.
-LOOSE = frozenset({"bar", "decision", "sent", "answered", "alert"})
+LOOSE = frozenset({"bar", "decision", "sent", "answered", "margin", "alert"})
 AT_ONCE = frozenset({"order", "protect"})  # something is sent right behind them
 MERGE_ENTRIES = 500  # after so many the log of writing ahead is merged into the file, which waits for the disk
 SCHEMA = """

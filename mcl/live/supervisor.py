@@ -17,12 +17,14 @@ looked at in every state.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from mcl.broker import Broker
 from mcl.broker.guards import Gate, expected_downtime
@@ -46,6 +48,7 @@ CLOSING_SEC = 60.0  # so long a position that is being closed keeps its connecti
 LONGEST_SEC = 60.0  # between two attempts to close
 DOUBTS = 5  # uncertainties in a row, without a decision between them, that are too many
 Dial = Callable[[Gate], Broker]
+log = logging.getLogger("mcl.live")
 
 
 def gate_of(duty: Duty) -> Gate:
@@ -80,6 +83,7 @@ class Supervisor:
         self._wait = wait
         self._health = Health(duty, self.gate, self.board)
         self.gate.rejecting = lambda said: journal.append(Draft("reject", {"said": said}))
+        self.gate.weighing = self._margin
         self._wishes = Wishes()
         self._closing: asyncio.Future[None] | None = None  # while a position is being closed
         self._failures = 0  # attempts to close, in a row
@@ -96,6 +100,12 @@ class Supervisor:
     @property
     def kill_file(self) -> Path:
         return self.duty.folder / KILL
+
+    def _margin(self, what_if: dict[str, Any]) -> None:
+        """Write down what the broker says that an order would need, whether it is sent or not."""
+        self._journal.append(Draft("margin", what_if))
+        figures = (what_if[name] for name in ("initial_usd", "maintenance_usd", "equity_usd"))
+        log.info("margin after %s, in USD: initial %.2f, maintenance %.2f, equity %.2f", what_if["ref"], *figures)
 
     # ------------------------------------------------------------------------------------------------------------- desk
 

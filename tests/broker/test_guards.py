@@ -15,6 +15,7 @@ from mcl.broker import Pinned
 from mcl.broker.guards import (
     Gate,
     GateHistory,
+    Margin,
     Proposal,
     check_account,
     check_clock,
@@ -115,12 +116,15 @@ def test_what_is_blocked_or_unclassified_opens_nothing() -> None:
 
 def test_margin_is_asked_for_when_the_size_grows() -> None:
     judge = gate(max_margin_frac=0.5)
+    verdicts: list[dict[str, Any]] = []
+    judge.weighing = verdicts.append
     assert judge.wants_margin(order(1))
-    with pytest.raises(GuardError, match="would need 6,000 USD margin of 10,000"):
-        judge.margin(order(1), 6_000.0, 10_000.0)
-    with pytest.raises(GuardError):
-        judge.margin(order(1), math.nan, 10_000.0)
-    judge.margin(order(1), 5_000.0, 10_000.0)
+    with pytest.raises(GuardError, match="would need 6,000 USD initial and 4,500 USD maintenance margin of 10,000 USD"):
+        judge.margin(order(1), Margin(6_000.0, 4_500.0, 10_000.0))
+    with pytest.raises(GuardError, match="did not say the initial margin"):
+        judge.margin(order(1), Margin(math.nan, 4_500.0, 10_000.0))
+    judge.margin(order(1), Margin(5_000.0, 4_500.0, 10_000.0))
+    assert [bool(verdict["refused"]) for verdict in verdicts] == [True, True, False]
     assert not judge.wants_margin(order(1))
     assert judge.wants_margin(order(2))
 
@@ -162,10 +166,15 @@ def test_no_guard_compares_with_what_is_no_number_and_passes(name: str, bad: flo
     refused(judge, proposal(judge, bad))
 
 
-@pytest.mark.parametrize("figures", [(math.nan, 1e4), (1e3, math.nan), (math.nan, math.nan), (1e3, math.inf), (-math.inf, 1e4)])
-def test_a_margin_that_is_not_known_refuses(figures: tuple[float, float]) -> None:
+NO_FIGURES = [Margin(*(bad if at == place else 1e3 for at in range(3))) for bad in (math.nan, math.inf, -math.inf) for place in range(3)]
+
+
+@pytest.mark.parametrize("answer", [*NO_FIGURES, Margin(), Margin(-1.0, 0.0, 1e4), Margin(1.0, 6e3, 1e4), Margin(0.0, 0.0, -1e4)])
+def test_a_margin_that_is_not_known_refuses(answer: Margin) -> None:
+    judge = gate(max_margin_frac=0.5)
     with pytest.raises(GuardError):
-        gate(max_margin_frac=0.5).margin(order(), *figures)
+        judge.margin(order(), answer)
+    assert judge.wants_margin(order())
 
 
 @given(st.sampled_from(["", "USD", "EUR"]), st.sampled_from(["", "nan", "inf", "1.7976931348623157E308", "0", "-1", "0.5"]))

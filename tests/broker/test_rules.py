@@ -48,7 +48,11 @@ PROOF = {
         "broker/test_guards.py::test_a_rule_refuses_to_open_and_never_to_close",
         "broker/test_guards.py::test_downtime_that_is_expected",
     ],
-    "R17": ["broker/test_guards.py::test_margin_is_asked_for_when_the_size_grows"],
+    "R17": [
+        "broker/test_guards.py::test_margin_is_asked_for_when_the_size_grows",
+        "live/test_margin.py::test_an_account_that_cannot_carry_it_opens_nothing",
+        "live/test_margin.py::test_an_answer_that_is_missing_or_no_number_opens_nothing",
+    ],
     "R18": ["live/test_rules_live.py::test_r18_decisions_verdicts_and_the_limits_they_were_made_by_are_written_down"],
     "R19": ["broker/test_guards.py::test_what_is_blocked_or_unclassified_opens_nothing"],
 }
