@@ -8,9 +8,10 @@ under a reference that is unique; a `fill` is unique by its execution id. After 
 Kinds: `begin` (version, contract, account, what was carried over), `bar` (what was decided on), `decision` (with the ledger after
 it), `armed` (the reference that the next order will have), `order` (intent, before the send), `sent` (how fast it left), `protect`
 (an order that no decision asked for: protection placed again, a position closed), `answered` (the broker has answered all that was sent
-under a reference), `margin` (what the broker's what-if said of an order, before it was sent or refused), `refused` (a guard let nothing be opened under it), `reject` (the broker refused an order), `fill`, `correct` (the
-exchange changed the price of one), `roll`, `adopt` (what a person took over), `command` (before it acts), `flat` (what came of a
-command to close), `state` (where the session stands, with the reason), `alert`.
+under a reference), `margin` (what the broker's what-if said of an order, sent or not), `refused` (a guard let nothing be opened under
+it), `reject` (the broker refused an order), `fill`, `correct` (the exchange changed the price of one), `roll`, `adopt` (what a person
+took over), `command` (before it acts), `flat` (what came of a command to close), `state` (where the session stands, with the reason),
+`alert`.
 """
 
 from __future__ import annotations
