@@ -383,7 +383,11 @@ class Gate:
         limit = self.limits.max_margin_frac or 1.0
         initial, maintenance, equity, said = answer
         rule = f"broker.guards.max_margin_frac={limit:g}"
-        known = {"initial margin": 0 < initial < math.inf, "maintenance margin": 0 < maintenance < math.inf, "equity": math.isfinite(equity)}
+        known = {
+            "initial margin": 0 < initial < math.inf,
+            "maintenance margin": 0 < maintenance < math.inf,
+            "equity": math.isfinite(equity),
+        }
         if not all(known.values()):
             missing = ", ".join(name for name, is_known in known.items() if not is_known)
             return f"the broker did not say the {missing}{f' ({said})' if said else ''}, which {rule} needs"
