@@ -400,8 +400,10 @@ class IBBroker:
             self._asking.check()
             return guards.Margin(said=error.message)
         own = self._worth()
-        figures = (state.initMarginAfter, state.maintMarginAfter, state.equityWithLoanAfter)
-        return guards.Margin(*(own.usd(known(figure)) for figure in figures), said=state.warningText or "")
+        initial, maintenance, equity = (
+            own.usd(known(figure)) for figure in (state.initMarginAfter, state.maintMarginAfter, state.equityWithLoanAfter)
+        )
+        return guards.Margin(initial, maintenance, equity, state.warningText or "")
 
     async def open_trades(self) -> list[Any]:
         trades = await self._ask("open orders", self._ib.reqAllOpenOrdersAsync)
