@@ -14,7 +14,7 @@ class LiveRules(Strict):
     max_market_p_value: float | None = Field(0.035, gt=0, lt=1)  # with all that was tried on the market, of whatever strategy
     min_paper_sessions: int = Field(20, ge=1)  # of a version made of the same run, traded on paper by the same code
     max_unexplained: int = Field(0, ge=0)  # differences from the backtest in those sessions that no cause was found for
-    simulated_sessions: bool = False  # whether sessions on the embedded simulated TWS count
+    simulated_sessions: bool = False  # whether sessions on a simulated TWS count
     clean_tree: bool = True  # no uncommitted change in the repository
     hard: tuple[str, ...] = Field((), strict=False)
 

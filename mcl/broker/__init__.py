@@ -136,6 +136,10 @@ class Broker(Protocol):
         """Why data or orders do not flow though the connection stands; empty when all is well."""
 
     @property
+    def simulated(self) -> bool:
+        """Whether the account says that it is one of a simulated TWS: its fills are no evidence about a market."""
+
+    @property
     def timing(self) -> Timing:
         """Of the last bar and of its order."""
 

@@ -36,7 +36,7 @@ from typing import Any, NamedTuple
 
 from mcl import calendar, schema
 from mcl.broker import Pinned
-from mcl.broker.worth import Worth
+from mcl.broker.worth import Margin, Worth
 from mcl.errors import DataError, GuardError, Halt, nearest
 from mcl.market import Contract, Instrument
 from mcl.network import is_loopback
@@ -181,15 +181,6 @@ def out_by(contract: Contract, sessions: int) -> date:
 
 
 # ------------------------------------------------------------------------------------------------------------- the orders
-
-
-class Margin(NamedTuple):
-    """An account after an order, by the broker's what-if, in USD; NaN for what it did not say. `said`: why there is no answer."""
-
-    initial_usd: float = math.nan
-    maintenance_usd: float = math.nan
-    equity_usd: float = math.nan
-    said: str = ""
 
 
 class Proposal(NamedTuple):

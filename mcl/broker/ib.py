@@ -27,14 +27,13 @@ from mcl.broker.ledger import STOP, TAKE_PROFIT, Ledger, decision_of
 from mcl.broker.line import Ticket
 from mcl.broker.records import fill_of, working_order
 from mcl.broker.trading import Trading
-from mcl.broker.worth import Worth, known, worth
+from mcl.broker.worth import Margin, Worth, is_simulated, margin_after, worth
 from mcl.engine.account import Holding
 from mcl.errors import BrokerError, ConnectionLost, GuardError, LiveError, Uncertain, in_words
 from mcl.market import Contract, Instrument
 
 T = TypeVar("T")
 MARGIN_SEC = 5.0  # a what-if that nobody answers by then is no answer: the first order must not wait longer
-REDUCES = 2  # type of a group at the broker: what fills of one order is taken off the others, one order at the exchange at a time
 LARGEST_FRAME = 1 << 24  # bytes of one message; a whole option chain has less
 
 log = logging.getLogger("mcl.broker")
@@ -129,6 +128,10 @@ class IBBroker:
     @property
     def clock_away_sec(self) -> float:
         return self._clock.away_sec
+
+    @property
+    def simulated(self) -> bool:
+        return is_simulated(self._ib.accountValues(self._config.account))
 
     @property
     def timing(self) -> Timing:
@@ -361,22 +364,7 @@ class IBBroker:
         """One order leaves. Nothing is left to presets."""
         guards.check_account(self._config.account, self._ib.managedAccounts(), self._config.money)
         self._asking.check()
-        more: dict[str, Any] = {} if ticket.kind == "MKT" else {"lmtPrice" if ticket.kind == "LMT" else "auxPrice": ticket.price}
-        if ticket.oca_group:
-            more |= {"ocaGroup": ticket.oca_group, "ocaType": REDUCES}
-        order = ib_async.Order(
-            orderId=ticket.order_id,
-            action="BUY" if ticket.quantity > 0 else "SELL",
-            totalQuantity=abs(ticket.quantity),
-            orderType=ticket.kind,
-            tif=ticket.tif,
-            account=self._config.account,
-            orderRef=ticket.ref,
-            outsideRth=True,
-            parentId=ticket.parent_id,
-            transmit=ticket.transmit,
-            **more,
-        )
+        order = ib_async.Order(**ticket.fields(self._config.account))
         trade = self._ib.placeOrder(self._contracts[pinned.con_id], order)
         self._feed.reacted()
         return trade
@@ -389,7 +377,7 @@ class IBBroker:
     def last_price(self, pinned: Pinned) -> float:
         return self._feed.last_price(pinned)
 
-    async def margin(self, pinned: Pinned, quantity: int) -> guards.Margin:
+    async def margin(self, pinned: Pinned, quantity: int) -> Margin:
         """The account after such an order, by a what-if. A refusal or silence is an answer without figures; ConnectionLost is none."""
         order = ib_async.MarketOrder(
             "BUY" if quantity > 0 else "SELL", abs(quantity), tif="DAY", account=self._config.account, outsideRth=True
@@ -398,12 +386,8 @@ class IBBroker:
             state = await self._ask("the margin", lambda: self._ib.whatIfOrderAsync(self._contracts[pinned.con_id], order), MARGIN_SEC)
         except BrokerError as error:
             self._asking.check()
-            return guards.Margin(said=error.message)
-        own = self._worth()
-        initial, maintenance, equity = (
-            own.usd(known(figure)) for figure in (state.initMarginAfter, state.maintMarginAfter, state.equityWithLoanAfter)
-        )
-        return guards.Margin(initial, maintenance, equity, state.warningText or "")
+            return Margin(said=error.message)
+        return margin_after(state, self._worth())
 
     async def open_trades(self) -> list[Any]:
         trades = await self._ask("open orders", self._ib.reqAllOpenOrdersAsync)

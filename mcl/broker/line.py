@@ -6,8 +6,9 @@ import math
 from typing import Any, NamedTuple, Protocol
 
 from mcl.broker import Pinned
-from mcl.broker.guards import Margin
+from mcl.broker.worth import Margin
 
+REDUCES = 2  # type of a group at the broker: what fills of one order is taken off the others, one order at the exchange at a time
 DONE = frozenset({"Filled", "Cancelled", "ApiCancelled", "Inactive"})
 WORKING = frozenset({"PreSubmitted", "Submitted", "Filled"})  # what says that the server has an order
 CANCELLED = frozenset({202})
@@ -25,6 +26,24 @@ class Ticket(NamedTuple):
     parent_id: int = 0
     transmit: bool = True
     order_id: int = 0  # not 0: change this order
+
+    def fields(self, account: str) -> dict[str, Any]:
+        """Of the library's order. Nothing is left to presets."""
+        more: dict[str, Any] = {} if self.kind == "MKT" else {"lmtPrice" if self.kind == "LMT" else "auxPrice": self.price}
+        if self.oca_group:
+            more |= {"ocaGroup": self.oca_group, "ocaType": REDUCES}
+        return more | {
+            "orderId": self.order_id,
+            "action": "BUY" if self.quantity > 0 else "SELL",
+            "totalQuantity": abs(self.quantity),
+            "orderType": self.kind,
+            "tif": self.tif,
+            "account": account,
+            "orderRef": self.ref,
+            "outsideRth": True,
+            "parentId": self.parent_id,
+            "transmit": self.transmit,
+        }
 
 
 class Line(Protocol):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+SIMULATED = "SIMULATED"  # the type of account that a simulated TWS tells, so that its fills are not taken for those of a market
 UNSET = 1e300  # a TWS says 1.797e308 for what it does not know
 
 
@@ -22,6 +23,27 @@ class Worth(NamedTuple):
     def usd(self, amount: float) -> float:
         """An amount of the base currency."""
         return known(amount) / self.rate if self.rate > 0 else math.nan
+
+
+class Margin(NamedTuple):
+    """An account after an order, by the broker's what-if, in USD; NaN for what it did not say. `said`: why there is no answer."""
+
+    initial_usd: float = math.nan
+    maintenance_usd: float = math.nan
+    equity_usd: float = math.nan
+    said: str = ""
+
+
+def margin_after(state: Any, account: Worth) -> Margin:
+    """From the library's answer to a what-if, which is in the currency of the account."""
+    figures = (state.initMarginAfter, state.maintMarginAfter, state.equityWithLoanAfter)
+    initial, maintenance, equity = (account.usd(known(figure)) for figure in figures)
+    return Margin(initial, maintenance, equity, state.warningText or "")
+
+
+def is_simulated(values: Iterable[Any]) -> bool:
+    """Whether the account's values say that it is one of a simulated TWS."""
+    return any(row.tag == "AccountType" and row.value == SIMULATED for row in values)
 
 
 def worth(values: Iterable[Any]) -> Worth:

@@ -37,7 +37,8 @@ class Notice:
 
     @property
     def subject(self) -> str:
-        return f"[mcl {self.alias} v{self.version}] {self.alert.severity}: {self.alert.code}"
+        whose = f"{self.alias} v{self.version}" if self.version else self.alias  # the stack has no version
+        return f"[mcl {whose}] {self.alert.severity}: {self.alert.code}"
 
     @property
     def text(self) -> str:

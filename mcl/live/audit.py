@@ -101,7 +101,7 @@ def audit(journal: Path, deployed: Deployable, strategy: Strategy, stage: Stage,
     rows = rows or list(_equity_rows(decisions, theirs) if exact_prices else ())
     differences = pd.DataFrame(rows, columns=list(DIFFERENCE)).sort_values("time", kind="stable", ignore_index=True)
     orders = _frame([e.body | {"ref": e.key} for e in kinds["order"]], ("ref", "bar", "from", "to", "stop_ticks", "take_profit_ticks"))
-    costs = split(bars, inside, paired.twins, deployed.config.costs.slippage_ticks)
+    costs = split(bars, inside, paired.twins, deployed.config.costs)
     start_usd = _start_usd(deployed, kinds["begin"])
     apart = _basis(result, deployed, strategy, stage, begin)
     return Audit(result, decisions, orders, _fills_frame(kinds["fill"]), differences, costs, start_usd, exact_prices, apart, *_times(kinds))

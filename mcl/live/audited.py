@@ -19,7 +19,7 @@ from mcl.live.audit import Audit, audit
 from mcl.live.basis import Basis
 from mcl.live.journal import read, snapshot
 from mcl.live.shown import spread
-from mcl.live.slippage import mean_ticks
+from mcl.live.slippage import assumed_ticks, mean_ticks
 from mcl.live.stage import Stage
 from mcl.promote.deploy import Deployable, of_version
 from mcl.promote.place import MODEL
@@ -32,6 +32,7 @@ from mcl.tracking.filing import EXPERIMENT, NOTE, RUN
 STUDY = "live"
 FRAMES = ("decisions", "orders", "fills", "differences", "slippage")
 EMBEDDED = "embedded simulated TWS"
+SERVED = "simulated TWS"  # one that runs by itself, on a port
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def tracked(
     steps.begin("holding it against the backtest")
     audited = audit(journal, deployed, strategy, stage, exact_prices)
     steps.begin("recording the session")
-    facts = told(deployed, stage, where, audited, seconds)
+    served = where != EMBEDDED and any(entry.body.get("simulated") for entry in read(journal, ("begin",)))
+    facts = told(deployed, stage, f"{where} ({SERVED})" if served else where, audited, seconds)
     record = _record(deployed, stage, audited, facts, journal)
     run_id = store.record(record, lambda made: {"report.html": _page(deployed, stage, audited, facts, journal, made)})
     page = store.run(run_id).artifacts / "report.html"
@@ -164,7 +166,7 @@ def told(deployed: Deployable, stage: Stage, where: str, audited: Audit, seconds
         "backtest_net_pnl_usd": audited.result.net_pnl_usd,
         **_commission(deployed, audited),
         "slippage_ticks": mean_ticks(audited.slippage),
-        "assumed_slippage_ticks": deployed.config.costs.slippage_ticks,
+        "assumed_slippage_ticks": assumed_ticks(audited.slippage, deployed.config.costs),
         **_times(audited),
         **_basis_facts(audited.basis),
         "seconds": round(seconds, 2),

@@ -65,7 +65,7 @@ def _clean(rules: LiveRules) -> Gate | None:
 
 def _sessions(rules: LiveRules, counted: LiveRecord, lived: int) -> tuple[Gate | None, ...]:
     number = len(counted.sessions)
-    without = "" if rules.simulated_sessions else ", on the embedded simulated TWS"
+    without = "" if rules.simulated_sessions else ", on a simulated TWS"
     rest = f"; {lived - number} more were made by other code{without} or not audited" if lived > number else ""
     means = "differences from the backtest without a cause" if number else "no session to look at"
     unexplained = counted.unexplained if number else math.nan

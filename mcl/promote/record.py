@@ -31,7 +31,7 @@ class Lived:
     assumed_slippage_ticks: float
     differences: float
     unexplained: float  # NaN: not audited
-    simulated: bool  # on the embedded simulated TWS
+    simulated: bool  # on a simulated TWS
     code_sha256: str
 
     @property
@@ -112,6 +112,11 @@ def band_alert(deployed: Deployable, store: Store) -> Alert | None:
     return None if band is None else alert(band, pnl, f"{deployed.alias} v{deployed.version}", time.time_ns())
 
 
+def is_simulated(run: StoredRun) -> bool:
+    """Whether a session traded on a simulated TWS: the embedded one, or one that `mcl tws serve` runs."""
+    return "simulated TWS" in run.params.get("broker", "")
+
+
 def _lived(run: StoredRun) -> Lived:
     named = {name: run.metrics.get(name, math.nan) for name in ("backtest_net_pnl_usd", "slippage_ticks", "assumed_slippage_ticks")}
     differences = run.metrics.get("differences", math.nan)
@@ -122,7 +127,7 @@ def _lived(run: StoredRun) -> Lived:
         fills=run.metrics.get("fills", 0.0),
         differences=differences,
         unexplained=0.0 if differences == 0 else run.metrics.get("unexplained", math.nan),
-        simulated=run.params.get("broker", "").startswith("embedded"),
+        simulated=is_simulated(run),
         code_sha256=run.tags.get("code_sha256", ""),
         **named,
     )

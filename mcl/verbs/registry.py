@@ -193,6 +193,49 @@ def report(args: Namespace) -> int:
     return 0
 
 
+def costs(args: Namespace) -> int:
+    """Month by month what trading cost against what was configured, then settings to paste."""
+    from mcl.promote.cost_table import cost_table
+
+    found = cost_table(args.name, Store(), config.root())
+    data = {
+        "name": found.name,
+        "version": found.version,
+        "synthetic": found.simulated,
+        "left_out": found.left_out,
+        "months": [_cost_row(row) for row in found.rows],
+        "all": _cost_row(found.whole),
+        "proposal": vars(found.proposal),
+    }
+    screen.answer(data, lambda: _costs(found))
+    return 0
+
+
+def _cost_row(row: Any) -> dict[str, Any]:
+    return {**vars(row), "total_usd": row.total_usd, "configured_total_usd": row.configured_total_usd}
+
+
+def _costs(found: Any) -> None:
+    title = f"costs of {found.name} per contract and side{' · SYNTHETIC, no evidence about a market' if found.simulated else ''}"
+    columns = ["month", "sessions", "fills", "delay", "slippage", "configured", "commission", "configured", "total", "configured"]
+    screen.table(title, columns, [_cost_cells(row) for row in (*found.rows, found.whole)])
+    screen.say("delay and slippage in ticks, positive is a cost; a backtest has the delay too")
+    screen.say("commission and total (slippage and commission) in USD")
+    if found.left_out:
+        screen.say(f"{_sessions(found.left_out)} on a simulated TWS or on synthetic data left out")
+    if found.whole.uncharged_fills:
+        screen.say(f"{found.whole.uncharged_fills} fills without a commission from the broker are not in its mean")
+    screen.say(found.proposal.sentence)
+    if found.proposal.overrides:
+        screen.say(f"to backtest with what was paid: {' '.join(found.proposal.overrides)}")
+
+
+def _cost_cells(row: Any) -> list[str]:
+    ticks = (row.delay_ticks, row.slippage_ticks, row.configured_slippage_ticks)
+    money = (row.commission_usd, row.configured_commission_usd, row.total_usd, row.configured_total_usd)
+    return [row.month, str(row.sessions), str(row.fills), *map(_number, ticks), *map(_number, money)]
+
+
 def _view(name: str, entry: Any) -> Any:
     from mcl.promote.place import MODEL
     from mcl.report.registry import RegistryView

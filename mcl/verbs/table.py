@@ -58,6 +58,7 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
         Verb("promote", "gate a run and register it as the version that NAME trades", take.promote, "registry:promote"),
         Verb("registry", "every promoted version: numbers, gates, names, live record", take.nothing, "registry:registry"),
         Verb("registry report", "the page of a version: its live curve in the expected band", take.named, "registry:report"),
+        Verb("registry costs", "costs of its sessions by month, configured and paid, and new settings", take.named, "registry:costs"),
         Verb("promoted diff", "what differs between two promoted versions", take.two_versions, "registry:diff"),
         Verb("promoted history", "who moved which name when, in registry and git", take.maybe_name, "registry:history"),
         Verb("rollback", "give a name back to the version that had it before", take.rollback, "registry:rollback"),
@@ -79,7 +80,12 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
         Verb("live audit", "hold a past session against the backtest of its bars once more", take.audit, "trade:audit"),
     ),
     "simulated TWS": (
-        Verb("tws serve", "run the simulated TWS on a port: any client of the TWS API can trade on it", take.tws_serve, "tws:serve"),
+        Verb(
+            "tws serve",
+            "run the simulated TWS on a port, for any client that speaks server version 176, 177 or 178",
+            take.tws_serve,
+            "tws:serve",
+        ),
         Verb("tws status", "what the simulated TWS of this project are doing", take.tws_status, "tws:status"),
         Verb("tws log", "show a transcript of TWS traffic", take.tws_log, "tws:log"),
     ),

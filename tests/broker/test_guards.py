@@ -15,7 +15,6 @@ from mcl.broker import Pinned
 from mcl.broker.guards import (
     Gate,
     GateHistory,
-    Margin,
     Proposal,
     check_account,
     check_clock,
@@ -25,7 +24,7 @@ from mcl.broker.guards import (
     check_venue,
     expected_downtime,
 )
-from mcl.broker.worth import worth
+from mcl.broker.worth import Margin, worth
 from mcl.errors import BrokerError, GuardError, Halt
 from mcl.market import MCL
 

@@ -72,7 +72,7 @@ class Bench:
         tape, journal = Tape.from_bars(self.stage.stored, self.stage.day), Journal(self.path)
         costs = self.deployed.config.costs
         try:
-            async with SimulatedTWS(tape, slippage_ticks=costs.slippage_ticks, **server) as self.tws:
+            async with SimulatedTWS(tape, **({"slippage_ticks": costs.slippage_ticks} | server)) as self.tws:
                 before(self.tws)
                 self.supervisor = supervised(self, journal, lambda bars: disturb(self.tws, bars), wait)
                 await self.supervisor.run()

@@ -249,6 +249,7 @@ serve(("0.0.0.0", 4004 if paper else 4003))  # as the image's own forwarder does
     "/stub/www/api/health": "ok\n",
     "/stub/www/metrics": "node_time_seconds 1\n",
     "/usr/bin/loki": "#!/bin/sh\nexit 0\n",
+    "/usr/local/bin/mcl-relay-alarms": '#!/bin/sh\nmkdir -p /tmp/www && : >/tmp/www/health && exec httpd -f -p "$1" -h /tmp/www\n',
     "/usr/local/bin/mcl-self-check": "#!/bin/sh\necho one day\n",
     "/usr/local/bin/pg_isready": "#!/bin/sh\nexit 0\n",
 }
@@ -468,7 +469,7 @@ def test_the_stack_comes_up_and_the_session_reaches_its_gateway(stack: Stack) ->
     containers = settled(stack)
     assert containers.keys() == {
         "mlflow", "self-check", "pod", "gateway-settings", "gateway", "gateway-link", "runner", "metrics", "watcher", "host",
-        "prometheus", "alertmanager", "loki", "shipper", "grafana",
+        "prometheus", "alertmanager", "alarms", "loki", "shipper", "grafana",
     }  # fmt: skip
     said = stack.compose("logs", "--no-color", "--no-log-prefix", "runner").stdout
     words = "live paper --stay --fetch-max-cost 1 broker.port=4002 telemetry=local alerts=[webhook,apprise] broker=ib_paper"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mcl.broker.tws.contracts import Listed
+from mcl.broker.worth import SIMULATED
 from mcl.market import MCL
 
 
@@ -200,7 +201,7 @@ class Account:
     def _fixed(self) -> Iterator[tuple[str, str, str]]:
         yield "AccountCode", self.name, ""
         yield "AccountReady", "true", ""
-        yield "AccountType", "INDIVIDUAL", ""
+        yield "AccountType", SIMULATED, ""
         yield "Cushion", "1", ""
         yield "DayTradesRemaining", "-1", ""
         yield "LookAheadNextChange", "0", ""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 from itertools import count
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from mcl.market import Contract
 Ints = npt.NDArray[np.int64]
 Detail = Literal["bars", "ticks", "seconds"]
 ALL = "all"
+PLAYED = ("open", "high", "low", "close", "volume")
 ROLL_DAYS = 5  # a contract that stops trading sooner is not shown as today's
 
 
@@ -116,13 +117,25 @@ def as_of_today(old: Sequence[Tape], now_ns: int) -> list[Tape]:
     """The same prices at the same New York clock times of the session that is open now, or opens next, in contracts that trade now:
     of each root the first months that do, in the order of the old ones.
 
-    No market made these prices on that day: the tapes are marked as synthetic.
+    Contracts that all trade still keep their names, and their history keeps its own times: a session that has the same bars
+    stored finds them again. No market made these prices on that day: the tapes are marked as synthetic.
     """
     day, _ = _session_at(now_ns, old[0].contract.root)
+    if all(_trades(tape.contract, day) and calendar.session_of(tape.start[tape.first]) <= day for tape in old):
+        return [_played_again(tape, now_ns) for tape in old]
     months = {root: _trading(root, day) for root in {tape.contract.root for tape in old}}
     order = sorted(range(len(old)), key=lambda n: old[n].contract.last_trade_date)
     moved = {n: _moved(old[n], next(months[old[n].contract.root]), now_ns) for n in order}
     return [moved[n] for n in range(len(old))]
+
+
+def _played_again(old: Tape, now_ns: int) -> Tape:
+    """All that is stored before the session of today is its history; then come the prices that were to be played."""
+    moved = _moved(old, old.contract, now_ns)
+    played = moved.start[moved.first :]
+    before = np.flatnonzero(old.start < played[0])
+    columns: dict[str, Any] = {name: np.concatenate([getattr(old, name)[before], getattr(moved, name)[moved.first :]]) for name in PLAYED}
+    return replace(moved, start=np.concatenate([old.start[before], played]), first=len(before), **columns)
 
 
 def _moved(old: Tape, contract: Contract, now_ns: int) -> Tape:
@@ -130,7 +143,7 @@ def _moved(old: Tape, contract: Contract, now_ns: int) -> Tape:
     days = day - int(calendar.session_of(old.start[old.first]))
     start = _utc(calendar.new_york_ns(old.start) + days * calendar.DAY_NS)
     kept = np.flatnonzero((start < last_ns) & np.append(True, np.diff(start) > 0))
-    arrays = {name: getattr(old, name)[kept] for name in ("open", "high", "low", "close", "volume")}
+    arrays = {name: getattr(old, name)[kept] for name in PLAYED}
     first = int(np.searchsorted(kept, old.first))
     return replace(old, contract=contract, start=start[kept], first=first, synthetic=True, **arrays)
 
@@ -144,10 +157,15 @@ def _session_at(now_ns: int, root: str) -> tuple[int, int]:
 
 
 def _trading(root: str, day: int) -> Iterator[Contract]:
-    """Contracts that trade for some days yet, the nearest first."""
+    """Contracts that still trade, the nearest first."""
     on = calendar.from_day(day)
     coming = (calendar.contract(root, month // 12, month % 12 + 1) for month in count(on.year * 12 + on.month - 1))
-    return (contract for contract in coming if contract.last_trade_date >= on + timedelta(days=ROLL_DAYS))
+    return (contract for contract in coming if _trades(contract, day))
+
+
+def _trades(contract: Contract, day: int) -> bool:
+    """For some days yet."""
+    return contract.last_trade_date >= calendar.from_day(day) + timedelta(days=ROLL_DAYS)
 
 
 def _utc(local: Ints) -> Ints:
