@@ -139,6 +139,20 @@ def test_todays_tape_has_the_same_clock_in_a_contract_that_trades() -> None:
     assert calendar.from_day(int(calendar.session_of(weekend.start[weekend.first]))).isoformat() == "2024-10-07"
 
 
+def test_todays_tape_keeps_stored_bars_at_their_times_while_the_contract_trades() -> None:
+    """A session that has the same bars stored finds them again in the history; the last session's prices come once more, today."""
+    day = int(calendar.session_of(FLAT_TAPE.start[FLAT_TAPE.first]))
+    now = calendar.ns_of(calendar.from_day(day + 1), 11)
+    tape = stored.as_of_today([FLAT_TAPE], now)[0]
+    assert tape.contract == FLAT_TAPE.contract
+    assert tape.synthetic
+    assert tape.start[: tape.first].tolist() == FLAT_TAPE.start.tolist()
+    assert tape.close[: tape.first].tolist() == FLAT_TAPE.close.tolist()
+    played = FLAT_TAPE.first - len(FLAT_TAPE.start)
+    assert (tape.start[tape.first :] - FLAT_TAPE.start[played:]).tolist() == [calendar.DAY_NS] * -played
+    assert tape.close[tape.first :].tolist() == FLAT_TAPE.close[played:].tolist()
+
+
 def test_the_door_to_brokers_trades_on_it_as_on_a_real_one() -> None:
     """Real time, as `mcl live paper broker=ib_paper` meets it: the clocks agree, bars come by the wall clock, orders fill."""
     now = time.time_ns()

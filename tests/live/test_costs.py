@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from bench import Bench
 from deployments import OPEN_GATES, Project, empty_store, project
+from live_bench import Bench
 
 from mcl import config, schema
 from mcl.broker.tws import account

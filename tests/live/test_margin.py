@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import Bench
 from deployments import Project, write_walks
+from live_bench import Bench
 
 from mcl import schema
 from mcl.broker.tws import SimulatedTWS
