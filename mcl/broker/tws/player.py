@@ -21,6 +21,7 @@ from mcl.broker.tws.contracts import Listed
 from mcl.broker.tws.feed import NS, Tape, Tick
 from mcl.errors import BrokerError
 
+HOUR_NS = 3600 * NS
 BREATH = 256  # ticks after which clients get a turn
 
 
@@ -64,6 +65,8 @@ class Pace(NamedTuple):
     stepped: bool = False
     patience_sec: float = 2.0
     wall_clock: bool = False  # with rate 1: when play begins the market clock is that of this machine
+    closed_sec: float = 0.0  # with a rate: so long a closed exchange takes, of which an hour is shown; 0: as the rate has it
+    stride_sec: float = 0.0  # with a rate: a machine that stalls for longer stalls its market, too; 0: the market goes on
 
     @property
     def follows_clients(self) -> bool:
@@ -91,7 +94,9 @@ class Player:
         self._steps = asyncio.Semaphore(0)
         self._stepped = asyncio.Event()
         self._owed = 0
-        self._anchor: tuple[float, int] | None = None  # (loop time, market clock) from which accelerated time runs
+        self._anchor: tuple[float, int] | None = None  # (real time, market clock) from which accelerated time runs
+        self._rate = pace.rate
+        self._spent = 0.0  # real time without what a machine stalled
         self._now = 0
         self._clock(self._next() or 0)
         self._shown_ns = self._now  # ticks before it were shown
@@ -113,7 +118,7 @@ class Player:
         """The market clock; in real or accelerated time also between bars."""
         if self._anchor is None or (self.finished.is_set() and not self.keeps_time):
             return self._now
-        return max(self._now, self._anchor[1] + int((self._loop_time() - self._anchor[0]) * self._pace.rate * NS))
+        return max(self._now, self._anchor[1] + int((self._real_time() - self._anchor[0]) * self._rate * NS))
 
     def skip_to(self, ns: int) -> None:
         """The clock stands there; bars that have ended by then count as history. Called before anything is played."""
@@ -154,6 +159,14 @@ class Player:
     # ----------------------------------------------------------------------------------------------------------- play
 
     async def play(self) -> None:
+        spending = asyncio.ensure_future(self._spend()) if self._pace.stride_sec else None
+        try:
+            await self._play()
+        finally:
+            if spending is not None:
+                spending.cancel()
+
+    async def _play(self) -> None:
         if self._pace.wall_clock:
             self.skip_to(time.time_ns())  # loading the tapes took its time
         start = self._next()
@@ -204,7 +217,7 @@ class Player:
             if self._pace.stepped:
                 await self._one_step()
             elif self._pace.rate:
-                await self._until(following)
+                await self._rest(following)
             self._shown_ns = following  # the book before the open is not shown
         return following
 
@@ -258,11 +271,36 @@ class Player:
         except TimeoutError:
             self._awaited.clear()
 
+    async def _rest(self, opens_ns: int) -> None:
+        """A closed exchange: all of the time, or its first and its last half hour alone."""
+        if self._pace.closed_sec:
+            self._run(HOUR_NS / NS / self._pace.closed_sec, self.now())
+            if opens_ns - self.now() > HOUR_NS:
+                await self._until(self.now() + HOUR_NS // 2)
+                self._run(self._rate, opens_ns - HOUR_NS // 2)
+        await self._until(opens_ns)
+        self._run(self._pace.rate, opens_ns)
+
+    def _run(self, rate: float, at_ns: int) -> None:
+        """From now on the market clock goes from there at this rate."""
+        self._rate, self._anchor = rate, (self._real_time(), at_ns)
+
     async def _until(self, market_ns: int) -> None:
         if self._anchor is None:
-            self._anchor = (self._loop_time(), self._now)
-        due = self._anchor[0] + (market_ns - self._anchor[1]) / NS / self._pace.rate
-        await asyncio.sleep(max(0.0, due - self._loop_time()))
+            self._anchor = (self._real_time(), self._now)
+        due = self._anchor[0] + (market_ns - self._anchor[1]) / NS / self._rate
+        await asyncio.sleep(max(0.0, due - self._real_time()))
+        while self._real_time() < due:
+            await asyncio.sleep(due - self._real_time())
 
-    def _loop_time(self) -> float:
-        return asyncio.get_running_loop().time()
+    async def _spend(self) -> None:
+        """Count the time that passes, of a stall no more than the stride."""
+        loop, most = asyncio.get_running_loop(), self._pace.stride_sec
+        before = loop.time()
+        while True:
+            await asyncio.sleep(most / 4)
+            now = loop.time()
+            self._spent, before = self._spent + min(most, now - before), now
+
+    def _real_time(self) -> float:
+        return self._spent if self._pace.stride_sec else asyncio.get_running_loop().time()

@@ -45,9 +45,11 @@ PATIENT_SEC = 30.0
 
 class SimulatedTWS:
     """`port` 0 takes any free one. Time passes in lock-step with the clients, `speed` bars per second, `rate` times as fast as
-    real time, or `stepped` (see `feed.Pace`).
+    real time, or `stepped` (see `player.Pace`).
 
-    With `wall_clock` (and `rate` 1) the market clock is that of this machine from the moment at which it listens.
+    With `wall_clock` (and `rate` 1) the market clock is that of this machine from the moment at which it listens. With a `rate`,
+    `closed_sec` is how long a closed exchange takes in real time: a break whole, of a weekend the first and the last half hour.
+    `stride_sec` lets the market stall with the machine: the clock never moves on by more real time at once.
 
     The account is kept in the currency `base`, at `rate_of_usd` for one USD; 0: it tells no rate.
     `start_ns` begins later than the tape does, or before it, with a closed exchange. `state` is a file that keeps orders, executions
@@ -72,6 +74,8 @@ class SimulatedTWS:
         rate: float = 0.0,
         stepped: bool = False,
         wall_clock: bool = False,
+        closed_sec: float = 0.0,
+        stride_sec: float = 0.0,
         patience_sec: float = 2.0,
         server_version: int = 178,
         silent_end: bool = False,
@@ -96,7 +100,8 @@ class SimulatedTWS:
         self.faults, self.incidents = Faults(self, seed), Incidents(self)
         self.streams = {reel.listed.con_id: Stream(self, reel) for reel in reels}
         self.handlers = trading.HANDLERS | marketdata.HANDLERS | sundry.HANDLERS
-        self.player = Player(reels, self, Pace(speed, rate, stepped, patience_sec, wall_clock), self._set_clock)
+        pace = Pace(speed, rate, stepped, patience_sec, wall_clock, closed_sec, stride_sec)
+        self.player = Player(reels, self, pace, self._set_clock)
         self._silent_end = silent_end
         self._vault = None if state is None else Vault(state)
         self._transcript: Transcript | None = None

@@ -1,0 +1,394 @@
+"""Ten weeks in one process under accelerated time: `mcl live NAME --stay` against the simulated TWS, judged by both books.
+
+    python scripts/soak_weeks.py                                       make soak-weeks
+    python scripts/soak_weeks.py --weeks 1 --first 2025-11-24          one week with two half days
+    python scripts/soak_weeks.py --sessions 3 --interval 1h --folder build/weeks
+
+From Sunday's open to Friday's close, with what the calendar has between: the end of summer time, half days, holidays, two rolls. Each
+night the TWS restarts and the connection is lost two more times. The bars of a session are stored after its close, as a person's
+own job would do. The guards are those of `ib_paper`. After the last session:
+
+* every execution of the broker stands in a journal, once, and no journal has another;
+* no order was sent twice, none executed more than it was written down for, and what was written down was sent or is accounted for;
+* no audit has a difference without a cause, and no session was HALTED;
+* the memory of the process after each session does not grow: the slope is printed.
+
+Market, broker and session live in one process, so the memory is that of all three. The market stalls with a machine that stalls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+
+from mcl import calendar, config, runs, schema
+from mcl.broker import guards
+from mcl.broker.feed import Clock
+from mcl.broker.ledger import decision_of, execution_root, traded_for
+from mcl.broker.tws import SimulatedTWS, Tape
+from mcl.broker.tws.feed import INTERVAL_NS
+from mcl.files import write_whole
+from mcl.live import control
+from mcl.live.attend import Operations
+from mcl.live.book import book_of
+from mcl.live.journal import Entry, read
+from mcl.live.runner import Duty
+from mcl.live.service import MarketClock, Service
+from mcl.live.status import State
+from mcl.market import MCL, Contract
+from mcl.promote import promote
+from mcl.promote.deploy import promoted
+from mcl.rules import Promotion
+from mcl.strategy import build
+from mcl.tracking import Store
+
+ACCOUNT, NAME = "DU0000001", "paper"
+FIRST = date(2025, 10, 27)  # ten weeks with the end of summer time, Thanksgiving, Christmas and New Year, and two rolls
+HISTORY_DAYS = 40
+CLOSED_SEC = 6.0  # real time of a daily break, and of a weekend
+STRIDE_SEC = 0.02
+STORED_NS = 20 * 60 * calendar.NS  # after its close the bars of a session are stored
+NIGHTLY = (23, 45)  # New York: the usual restart of a TWS
+STALLED_SEC = 180.0  # real time without a new session
+FLAT_MB = 0.2  # a session
+OPEN_GATES = Promotion(
+    min_trades=1,
+    min_sessions=1,
+    max_drawdown_frac=0.99,
+    max_sharpe=None,
+    max_trade_share=None,
+    max_session_share=None,
+    min_deflated_sharpe=0.0,
+    min_holdout_trades=1,
+    min_holdout_sharpe=-1e9,
+    min_holdout_sharpe_high=None,
+    max_p_value=None,
+)
+Fault = tuple[int, str, dict[str, Any]]  # when by the market's clock, name of the menu, options
+
+
+# --------------------------------------------------------------------------------------------------------------------- the market
+
+
+@dataclass(frozen=True)
+class Market:
+    """Bars of the contracts of some months: `frame` as a file has them, `sessions` those that are traded."""
+
+    frame: pd.DataFrame  # time (ns UTC of the close), open … volume, symbol, session
+    contracts: tuple[Contract, ...]
+    sessions: calendar.Sessions
+    interval: str
+
+    def tapes(self) -> list[Tape]:
+        """One of each contract that trades in these sessions, the first active one first."""
+        first = int(self.sessions.day[0])
+        traded = [c for c in self.contracts if calendar.to_day(c.last_trade_date) > first + 3]
+        return [self._tape(contract, first) for contract in traded]
+
+    def _tape(self, contract: Contract, first: int) -> Tape:
+        rows = self.frame[self.frame["symbol"] == contract.symbol]
+        prices = {name: rows[name].to_numpy(np.float64) for name in ("open", "high", "low", "close")}
+        start = rows["time"].to_numpy(np.int64) - INTERVAL_NS[self.interval]
+        at = int(np.searchsorted(rows["session"].to_numpy(), first))
+        volume = rows["volume"].to_numpy(np.int64)
+        return Tape(contract, MCL, self.interval, start, **prices, volume=volume, first=at)
+
+    def store(self, path: Path, last_day: int) -> None:
+        """The file of a person's own bars, up to a session."""
+        rows = self.frame[self.frame["session"] <= last_day].drop(columns="session")
+        rows = rows.assign(time=pd.to_datetime(rows["time"], utc=True).dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        write_whole(path, rows.to_csv(index=False).encode())
+
+
+def market(first: date, weeks: float, interval: str, seed: int) -> Market:
+    """A walk in whole ticks; each later month is dearer by a gap that wanders a little."""
+    rng = np.random.default_rng(seed)
+    begins, ends = first - timedelta(days=HISTORY_DAYS), first + timedelta(days=round(7 * weeks))
+    table, step = calendar.sessions(begins, ends), INTERVAL_NS[interval]
+    spans = zip(table.open_ns, table.close_ns, table.day, strict=True)
+    pieces = [(closes := np.arange(a + step, b + 1, step), np.full(len(closes), day)) for a, b, day in spans]
+    closes, days = (np.concatenate(column) for column in zip(*pieces, strict=True))
+    path = 6_000 + np.cumsum(np.rint(rng.normal(0.0, 2.0, 2 * len(closes)))).reshape(-1, 2)
+    months = [begins.year * 12 + begins.month + n for n in range(round(weeks / 4) + 5)]
+    contracts = tuple(calendar.contract("MCL", month // 12, month % 12 + 1) for month in months)
+    frames = [_bars(contract, closes, days, path + 30 * n, rng) for n, contract in enumerate(contracts)]
+    frame = pd.concat(frames).sort_values(["time", "symbol"], ignore_index=True)
+    return Market(frame, contracts, calendar.sessions(first, ends), interval)
+
+
+def _bars(contract: Contract, closes: Any, days: Any, path: Any, rng: np.random.Generator) -> pd.DataFrame:
+    path = path + np.rint(rng.normal(0.0, 1.0, path.shape))
+    wicks = np.rint(rng.exponential(2.0, path.shape))
+    ticks = {"open": path[:, 0], "high": path.max(axis=1) + wicks[:, 0], "low": path.min(axis=1) - wicks[:, 1], "close": path[:, 1]}
+    prices = {name: np.round(values * MCL.tick_size, 2) for name, values in ticks.items()}
+    volume = rng.integers(1, 50, len(closes))
+    frame = pd.DataFrame({"time": closes, **prices, "volume": volume, "symbol": contract.symbol, "session": days})
+    return frame[days <= calendar.to_day(contract.last_trade_date)]
+
+
+def faults(sessions: calendar.Sessions, bar_sec: float, seed: int) -> list[Fault]:
+    """Each night the restart of the TWS, and two more losses of the connection at random moments."""
+    luck, found = random.Random(seed), []
+    for opens, closes in zip(sessions.open_ns.tolist(), sessions.close_ns.tolist(), strict=True):
+        evening = calendar.from_day(int(calendar.session_of(opens))) - timedelta(days=1)
+        evening = evening if calendar.ns_of(evening, 18) >= opens else evening + timedelta(days=1)
+        reset = opens - calendar.ns_of(evening, 18) + calendar.ns_of(evening, *NIGHTLY)
+        found.append((reset, "restart", {"sec": luck.uniform(0.5, 1.5) * bar_sec, "ids": luck.choice(("keep", "higher"))}))
+        until = min(closes, opens + 14 * 3600 * calendar.NS) - 3600 * calendar.NS
+        found += [(luck.randrange(opens + 1800 * calendar.NS, until), *_loss(luck, bar_sec)) for _ in range(2)]
+    return sorted(found, key=lambda fault: fault[0])
+
+
+def _loss(luck: random.Random, bar_sec: float) -> tuple[str, dict[str, Any]]:
+    if luck.random() < 0.5:
+        return "disconnect", {"how": luck.choice(("fin", "rst", "half_open"))}
+    return "connectivity", {"back": luck.choice((1102, 1101, 0)), "sec": luck.uniform(0.2, 1.0) * bar_sec}
+
+
+# --------------------------------------------------------------------------------------------------------------------- the weeks
+
+
+@dataclass
+class Weeks:
+    """The market, the broker and the service; `rows` has one row a session."""
+
+    market: Market
+    root: Path
+    bar_sec: float
+    seed: int
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    struck: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def data(self) -> Path:
+        return self.root / "bars.csv"
+
+    async def run(self) -> SimulatedTWS:
+        rate = INTERVAL_NS[self.market.interval] / calendar.NS / self.bar_sec
+        tape, *also = self.market.tapes()
+        start = int(self.market.sessions.open_ns[0]) - 4 * 3600 * calendar.NS
+        store, spread = Store(self.root), {"closed_sec": CLOSED_SEC, "stride_sec": STRIDE_SEC, "silent_end": True}
+        async with SimulatedTWS(tape, *also, rate=rate, start_ns=start, account=ACCOUNT, seed=self.seed, **spread) as tws:
+            tws.fault("slow", on="receive placeOrder", times=0, least=0.01, most=0.1 * self.bar_sec)
+            guards.PAPER_PORTS[tws.port] = "a simulated TWS"
+            service = Service(NAME, self._broker(tws.port), Operations(), store, self.root, clock=MarketClock(tws.player.now, rate))
+            with control.alone(service.folder):
+                running = asyncio.create_task(service.run())
+                watching = asyncio.create_task(self._watch(service, tws))
+                await asyncio.wait({running, watching}, return_when=asyncio.FIRST_COMPLETED)
+                service.desk.stop("the weeks are over")
+                await asyncio.gather(running, watching)
+        return tws
+
+    def _broker(self, port: int) -> schema.Broker:
+        """As `ib_paper` has it, with waits for a market of so many times the speed."""
+        reconnect = {"first_sec": 0.01, "longest_sec": 0.05, "heartbeat_sec": 0.3}
+        raw = {"kind": "tws", "port": port, "account": ACCOUNT, "timeout_sec": 1.5, "reconnect": reconnect, "guards": {}}
+        return schema.Broker.model_validate(raw)
+
+    async def _watch(self, service: Service, tws: SimulatedTWS) -> None:
+        """What happens at its hour, until the last session is audited."""
+        due = faults(self.market.sessions, self.bar_sec, self.seed)
+        stored = iter(zip(self.market.sessions.close_ns.tolist(), self.market.sessions.day.tolist(), strict=True))
+        store_next = next(stored, None)
+        moved, done = time.monotonic(), 0
+        while done < len(self.market.sessions):
+            await asyncio.sleep(0.01)
+            now = tws.player.now()
+            while due and due[0][0] <= now:
+                _, name, options = due.pop(0)
+                self.struck[name] += 1
+                tws.fault(name, **options)
+            if store_next is not None and now >= store_next[0] + STORED_NS:
+                await asyncio.to_thread(self.market.store, self.data, store_next[1])
+                store_next = next(stored, None)
+            self._halted(service)
+            if len(service.audits) > done:
+                done, moved = done + 1, time.monotonic()
+                self._session(service, tws)
+            if time.monotonic() - moved > STALLED_SEC + 200 * self.bar_sec:
+                self.wrong.append(f"no session ended for {time.monotonic() - moved:.0f} s: {service.desk.status().why}")
+                return
+
+    def _halted(self, service: Service) -> None:
+        status = service.desk.status()
+        if status.state is State.HALTED and f"HALTED: {status.why}" not in self.wrong:
+            self.wrong.append(f"HALTED: {status.why}")
+            if service.desk.current is not None:
+                service.desk.current.wish("adopt", "soak")
+
+    def _session(self, service: Service, tws: SimulatedTWS) -> None:
+        audited = service.audits[-1]
+        rss = psutil.Process().memory_info().rss / 2**20
+        entries = read(service.folder / f"{audited.session}.sqlite")
+        kinds = Counter(entry.kind for entry in entries)
+        facts = service.store.run(audited.run_id).metrics
+        row = {name: int(facts[name]) for name in ("decisions", "orders", "fills", "differences", "unexplained")}
+        begins = sum(e.kind == "state" and e.body["state"] == State.TRADING for e in entries)
+        row |= {"session": audited.session, "rss_mb": rss, "rolls": kinds["roll"], "trading": begins}
+        row |= {"orders at the broker": len(tws.book.orders)}
+        self.rows.append(row)
+        shown = ", ".join(f"{row[name]} {name}" for name in ("decisions", "orders", "fills", "differences", "unexplained"))
+        print(f"{audited.session}: {shown}, {rss:.1f} MB", file=sys.stderr, flush=True)
+
+
+# --------------------------------------------------------------------------------------------------------------------- the judge
+
+
+def judge(weeks: Weeks, tws: SimulatedTWS) -> dict[str, list[str]]:
+    """What is wrong, by kind."""
+    folder = control.folder_of(weeks.root, NAME)
+    paths = sorted(folder.glob("*.sqlite"))
+    entries = [entry for path in paths for entry in read(path)]
+    ours = Counter((execution_root(str(e.key)), e.body["quantity"]) for e in entries if e.kind == "fill")
+    theirs = Counter((execution_root(e.execution_id), e.quantity) for e in tws.executions)
+    sent = Counter(order.ref for order in tws.book.orders.values() if order.ref)
+    lost = [f"the journals lack the execution {root} of {quantity:+d}" for root, quantity in theirs - ours]
+    twice = [f"the journals have the execution {root} of {quantity:+d} too often" for root, quantity in ours - theirs]
+    twice += [f"{ref} was sent {count} times" for ref, count in sent.items() if count > 1]
+    both = [*_traded(entries, tws, sent)]
+    lost += [sentence for kind, sentence in both if kind == "lost"]
+    twice += [sentence for kind, sentence in both if kind == "twice"]
+    deployed = promoted(NAME, Store(weeks.root), weeks.root)
+    duty = Duty(deployed, build(deployed.config.strategy), weeks._broker(1), folder)
+    held = {symbol: quantity for symbol, quantity in book_of(paths[-1], *duty.terms, duty.chain).held.items() if quantity}
+    apart = [] if sorted(held.values()) == sorted(tws.positions.values()) else [f"the journals hold {held}, the broker {tws.positions}"]
+    return {"lost": lost + apart, "doubled": twice, "other": weeks.wrong}
+
+
+def _traded(entries: list[Entry], tws: SimulatedTWS, sent: Counter[str]) -> Iterator[tuple[str, str]]:
+    """Orders of the journals whose executions are not what they were written down for."""
+    meant = {str(e.key): abs(e.body["to"] - e.body["from"]) for e in entries if e.kind == "order"}
+    refused = {str(e.key) for e in entries if e.kind == "refused"}
+    traded: Counter[str] = Counter()
+    for execution in tws.executions:
+        traded[traded_for(execution.order.ref)] += abs(execution.quantity)
+    reached = {traded_for(ref) for ref in sent}
+    stops = {decision_of(str(e.body["ref"])) for e in entries if e.kind == "fill" and e.body["reason"] != "target"}
+    for ref, quantity in meant.items():
+        if traded[ref] > quantity and not stops:
+            yield "twice", f"{ref} traded {traded[ref]}, meant {quantity}"
+        if traded[ref] < quantity and ref in reached and ref not in refused:
+            yield "lost", f"{ref} traded {traded[ref]}, meant {quantity}"
+    written = {decision_of(str(e.key)) for e in entries if e.kind in ("order", "protect", "roll")}
+    for ref in sent:
+        if decision_of(ref) not in written:
+            yield "twice", f"{ref} was sent but not written down"
+
+
+def slope(rows: list[dict[str, Any]]) -> float:
+    """Megabytes a session, over the second half: before it caches fill."""
+    late = [row["rss_mb"] for row in rows[len(rows) // 2 :]]
+    return float(np.polyfit(range(len(late)), late, 1)[0]) if len(late) > 2 else 0.0
+
+
+def report(weeks: Weeks, found: dict[str, list[str]], seconds: float) -> bool:
+    """Print the table and the verdict; True when nothing is wrong."""
+    names = ("decisions", "orders", "fills", "differences", "unexplained")
+    print(f"{'week of':12}{'sessions':>9}" + "".join(f"{name:>13}" for name in names) + f"{'rolls':>7}{'RSS MB':>9}")
+    for monday, rows in groupby(weeks.rows, lambda row: _monday(row["session"])):
+        week = list(rows)
+        sums = "".join(f"{sum(row[name] for row in week):13,d}" for name in names)
+        print(f"{monday!s:12}{len(week):9d}{sums}{sum(row['rolls'] for row in week):7d}{week[-1]['rss_mb']:9.1f}")
+    total = {name: sum(row[name] for row in weeks.rows) for name in names}
+    sessions = len(weeks.market.sessions)
+    print(f"{'all':12}{len(weeks.rows):9d}" + "".join(f"{total[name]:13,d}" for name in names))
+    nights = ", ".join(f"{count} × {name}" for name, count in sorted(weeks.struck.items()))
+    print(f"{sessions} sessions in {seconds / 60:.1f} minutes; connection: {nights}")
+    growth = slope(weeks.rows)
+    print(f"memory: {weeks.rows[0]['rss_mb']:.1f} MB after the first session, {weeks.rows[-1]['rss_mb']:.1f} MB after the last, ", end="")
+    print(f"slope of the second half {growth:+.3f} MB a session")
+    print(f"orders lost: {len(found['lost'])}, doubled: {len(found['doubled'])}, unexplained differences: {total['unexplained']}")
+    for sentence in [*found["lost"], *found["doubled"], *found["other"]][:20]:
+        print(f"wrong: {sentence}")
+    whole = len(weeks.rows) == sessions and total["decisions"] > 0
+    if not whole:
+        print(f"wrong: {len(weeks.rows)} of {sessions} sessions were audited")
+    flat = len(weeks.rows) < 20 or growth <= FLAT_MB  # a few sessions show no slope
+    if not flat:
+        print(f"wrong: the memory grows by more than {FLAT_MB} MB a session")
+    return whole and flat and not any(found.values()) and not total["unexplained"]
+
+
+def _monday(session: str) -> date:
+    day = date.fromisoformat(session)
+    return day - timedelta(days=day.weekday())
+
+
+def prepare(weeks: Weeks) -> None:
+    """A project whose version is promoted on the bars before the first session."""
+    first = weeks.market.sessions.dates[0]
+    weeks.market.store(weeks.data, int(weeks.market.sessions.day[0]) - 1)
+    columns = {name: name for name in ("time", "open", "high", "low", "close", "volume", "symbol")}
+    raw = {
+        "data": {
+            "source": "csv",
+            "path": weeks.data.name,
+            "interval": weeks.market.interval,
+            "columns": columns,
+            "roll": {"rule": "calendar", "sessions_before_last_trade": 3},
+            "holdout_start": str(first - timedelta(days=10)),
+        },
+        "strategy": {"name": "random", "hold_sec": 3600, "seed": weeks.seed},
+        "risk": {"size": {"method": "fixed", "contracts": 1.0}, "protection": {"unit": "ticks", "stop": 25.0, "take_profit": 40.0}},
+        "costs": {"slippage_ticks": 1.0, "commission_usd": 0.77},
+        "study": "weeks",
+    }
+    store = Store(weeks.root)
+    run_id = runs.backtest(config.run_config(raw), store=store, root=weeks.root, report=False).run_id
+    promote(run_id, store=store, root=weeks.root, gates=OPEN_GATES)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--weeks", type=int, default=10)
+    parser.add_argument("--first", type=date.fromisoformat, default=FIRST, help="the first trade date, a Monday")
+    parser.add_argument("--sessions", type=int, help="so many sessions in place of whole weeks")
+    parser.add_argument("--interval", choices=("5m", "15m", "30m", "1h"), default="15m")
+    parser.add_argument("--bar-sec", type=float, default=0.4, help="real seconds a bar")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--folder", type=Path, help="keep project, journals and log there")
+    args = parser.parse_args()
+    for name in ("ib_async", "mcl", "asyncio", "mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    Clock.away_sec = 0.0  # type: ignore[method-assign, assignment]  # this machine's clock is not that of the market
+    whole = market(args.first, args.weeks, args.interval, args.seed)
+    if args.sessions:
+        days = whole.sessions.dates[: args.sessions]
+        shorter = calendar.sessions(days[0], days[-1] + timedelta(days=1))
+        whole = Market(whole.frame[whole.frame["session"] <= int(shorter.day[-1])], whole.contracts, shorter, whole.interval)
+    root = args.folder or Path(tempfile.mkdtemp(prefix="soak-weeks-"))
+    root.mkdir(parents=True, exist_ok=True)
+    weeks, began = Weeks(whole, root, args.bar_sec, args.seed), time.monotonic()
+    prepare(weeks)
+    tws = asyncio.run(weeks.run())
+    fine = bool(weeks.rows) and report(weeks, judge(weeks, tws), time.monotonic() - began)
+    if args.folder is None and fine:
+        with suppress(OSError):
+            shutil.rmtree(root)
+    elif not fine:
+        print(f"kept: {root}")
+    return 0 if fine else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
