@@ -107,16 +107,19 @@ def _record_arrivals(file: Any) -> None:
 
 
 async def _protection(tws: SimulatedTWS, file: Any) -> None:
-    """How long a position of the session stood without enough stops, in real time."""
-    since = None
+    """How long a position of the session stood without enough stops, in real time; `foreign` is what came into or left the account
+    without an order, from then until it has its stops: no session may touch it before a person has said what it is."""
+    since, foreign, unordered = None, False, 0
     while True:
         held = tws.account.holding(tws.played).quantity
         stops = sum(-o.side * o.remaining for o in tws.book.working() if o.kind == "STP" and o.listed is tws.played)
         bare = bool(held) and stops * held < held * held and not tws.finished.is_set()  # then it takes no orders any more
+        away = held - sum(execution.quantity for execution in tws.executions)
+        foreign, unordered = bare and (foreign or away != unordered), away
         now = time.monotonic()
         since = (since or now) if bare else None
         if since is not None and now > since:
-            file.write(f"{now - since:.3f}\n")
+            file.write(f"{now - since:.3f} {'foreign' if foreign else 'own'}\n")
         await asyncio.sleep(0.01)
 
 
@@ -300,6 +303,8 @@ def report(rows: list[dict[str, Any]], earlier: int, code: str) -> None:
     quiet = [row["naked_sec"] for row in rows if not (row["faults"] or row["kills"])]
     undisturbed = f"{max(quiet):.2f} s in {len(quiet)} sessions" if quiet else "none"
     print(f"longest without a stop at the broker: undisturbed {undisturbed}, of all {max(row['naked_sec'] for row in rows):.2f} s")
+    foreign = max(row["foreign_sec"] for row in rows)
+    print(f"of what came into the account without an order, until a person took it over: {foreign:.2f} s")
     wrong = sorted(row["seed"] for row in rows if row["wrong"])
     print(f"violations: {len(wrong)}" + (f" in seeds {wrong}" if wrong else ""))
 

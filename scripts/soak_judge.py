@@ -2,7 +2,8 @@
 
 * the position of the journal is the position of the broker, execution by execution;
 * no order was sent twice for one decision, and none executed more than it was written down for;
-* no position that has a stop was without one at the broker for longer than 2 s, or 6 s when faults and kills kept it from the broker;
+* no position that has a stop was without one at the broker for longer than 2 s, or 6 s when faults and kills kept it from the broker
+  (what came into the account without an order is counted apart: nothing is sent for it before a person has taken it over);
 * nothing reached the broker while the session was HALTED;
 * every decision is the one that the rules make of the recorded bars and of the account as it was, and every wish is the backtest's.
 """
@@ -40,9 +41,9 @@ def judge(w: World, folder: Path) -> dict[str, Any]:
     halted = _while_halted(entries, folder)
     twice = [f"{ref} was sent {count} times" for ref, count in _sent(broker).items() if count > 1]
     decided, wrong = _decisions(w, duty, entries)
-    naked = [float(line) for line in (folder / "naked.txt").read_text().split()]
-    if max(naked, default=0.0) > UNPROTECTED_SEC[bool(w.faults or w.kills)]:
-        wrong.append(f"unprotected for {max(naked):.1f} s")
+    naked, foreign = _unprotected(folder)
+    if naked > UNPROTECTED_SEC[bool(w.faults or w.kills)]:
+        wrong.append(f"unprotected for {naked:.1f} s")
     kinds = Counter(e.kind for e in entries)
     return decided | {
         "orders": len(broker["orders"]),
@@ -50,9 +51,17 @@ def judge(w: World, folder: Path) -> dict[str, Any]:
         "halted": sum(e.kind == "state" and e.body["state"] == "halted" for e in entries),
         "sent_while_halted": len(halted),
         "duplicates": len(twice),
-        "naked_sec": max(naked, default=0.0),
+        "naked_sec": naked,
+        "foreign_sec": foreign,
         "wrong": [*_positions(w, book.held, broker, entries), *twice, *_written_down(entries, broker), *halted, *wrong],
     }
+
+
+def _unprotected(folder: Path) -> tuple[float, float]:
+    """The longest time without a stop: of what the session has ordered, and of what came without an order."""
+    rows = [line.split() for line in (folder / "naked.txt").read_text().splitlines()]
+    own, foreign = ([float(sec) for sec, kind in rows if kind == which] for which in ("own", "foreign"))
+    return max(own, default=0.0), max(foreign, default=0.0)
 
 
 def _broker_books(path: Path) -> dict[str, Any]:

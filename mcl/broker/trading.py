@@ -20,12 +20,12 @@ from mcl.broker.asking import Asking
 from mcl.broker.guards import Gate, Proposal
 from mcl.broker.ledger import CLOSE, FLATTEN, MARKET, STOP, TAKE_PROFIT, Ledger
 from mcl.broker.line import CANCELLED, DONE, Line, Ticket
-from mcl.broker.protection import ACCEPT_SEC, Protection
+from mcl.broker.protection import ACCEPT_SEC, Leg, Protection
 from mcl.engine.decide import sign
 from mcl.errors import BrokerError, GuardError, Rejected, Uncertain
 
 COMMISSION_WAIT_SEC = 2.0
-PART_SEC = 2.0  # so long the rest of a limit may go on resting when a part of it has filled
+PART_SEC = 0.5  # so long the rest of an order that opens may go on working when a part of it has filled
 PASSES = 3  # so often a position is closed again that a fill of an order on its way has opened meanwhile
 
 
@@ -98,11 +98,16 @@ class Trading:
         opens = sign(held) != sign(held + quantity) != 0
         legs = self.protection.ahead(pinned, goal, entry) if opens else []
         self._gate.sent(self._line.now())
+        trade = self._bracket(pinned, entry, legs, goal, ref)
+        await self._finish(pinned, trade, quantity, goal, ref, in_parts=not at_market)
+
+    def _bracket(self, pinned: Pinned, entry: Ticket, legs: Sequence[Leg], goal: Goal, ref: str) -> Any:
+        """Send an order that opens, with its protection if it has any; the library's record of the entry."""
         trade = self._line.send(pinned, entry._replace(transmit=not legs))
         if legs:
             placed = self.protection.place(pinned, legs, -goal.position, ref, trade.order.orderId)
             self.protection.placed[pinned.con_id] = placed
-        await self._finish(pinned, trade, quantity, goal, ref)
+        return trade
 
     async def _close(self, pinned: Pinned, goal: Goal, ref: str, at_market: bool) -> None:
         """Trade away what is held, in the group of its protection where there is one, else after that is gone.
@@ -155,13 +160,17 @@ class Trading:
         price = round(last + sign(quantity) * away * tick, 10)
         return Ticket(quantity, ref, "LMT", price, "IOC" if style.kind == "marketable_limit" else "DAY")
 
-    async def _finish(self, pinned: Pinned, trade: Any, quantity: int, goal: Goal, ref: str) -> None:
-        """Wait for the whole quantity; what a limit did not get in time is cancelled and, by configuration, taken at the market."""
+    async def _finish(self, pinned: Pinned, trade: Any, quantity: int, goal: Goal, ref: str, in_parts: bool = False) -> None:
+        """Wait for the whole quantity; what a limit did not get in time is cancelled and, by configuration, taken at the market.
+
+        `in_parts`: when a market order that opens fills only in part, its rest is cancelled, and the next decision speaks for itself.
+        """
         limited = trade.order.orderType != "MKT"
-        if await self._whole(trade, quantity, await self._patience(trade)):
+        if await self._whole(trade, quantity, await self._patience(trade, opens=in_parts)):
             return
         ended = bool(trade.order.ocaGroup) and trade.orderStatus.status in DONE
-        if self._refused(trade, but=CANCELLED) or not (limited or ended):
+        part = in_parts and bool(self._ledger.filled(ref))
+        if self._refused(trade, but=CANCELLED) or not (limited or ended or part):
             raise self._uncertain(pinned, trade, quantity)
         if ended:
             await self._line.catch_up()  # the protection was first
@@ -172,24 +181,38 @@ class Trading:
 
     async def _rest(self, pinned: Pinned, quantity: int, goal: Goal, ref: str) -> None:
         """What a limit has left, as far as the position still is where it was to be traded from."""
-        left = quantity - sum(fill.quantity for fill in self._ledger.filled(ref))
-        if ref.endswith(CLOSE) or not goal.position:
+        left, closes = quantity - sum(fill.quantity for fill in self._ledger.filled(ref)), ref.endswith(CLOSE) or not goal.position
+        if closes:
             left = -self._position(pinned)
         if not left:
             return
         self._ledger.intend(ref + MARKET, goal)
-        group = self.protection.group(pinned) if not goal.position or ref.endswith(CLOSE) else ""
-        rest = self._line.send(pinned, Ticket(left, ref + MARKET, "MKT", oca_group=group))
-        if not await self._whole(rest, left, self._config.timeout_sec) and self._position(pinned):
-            raise self._uncertain(pinned, rest, left)
+        ticket = Ticket(left, ref + MARKET, "MKT")
+        if closes:
+            rest = self._line.send(pinned, ticket._replace(oca_group=self.protection.group(pinned)))
+            if not await self._whole(rest, left, self._config.timeout_sec) and self._position(pinned):
+                raise self._uncertain(pinned, rest, left)
+            return
+        await self._open_rest(pinned, ticket, goal, ref)
 
-    async def _patience(self, trade: Any) -> float:
-        """Seconds that an order still has. One that rests waits for its first part here; with it a position stands without protection."""
+    async def _open_rest(self, pinned: Pinned, ticket: Ticket, goal: Goal, ref: str) -> None:
+        """The limit took its protection along when it was cancelled: the part that it got has its own before more is opened."""
+        held = self._position(pinned)
+        if held:
+            self._ledger.aim(pinned.con_id, goal)
+            await self.protect(pinned, ref)
+        rest = self._bracket(pinned, ticket, [] if held else self.protection.ahead(pinned, goal, ticket), goal, ref)
+        await self._finish(pinned, rest, ticket.quantity, goal, ticket.ref, in_parts=True)
+
+    async def _patience(self, trade: Any, opens: bool) -> float:
+        """Seconds that an order still has. One that rests or opens waits for its first part here; with it a position may stand without
+        protection."""
         style, ref = self._config.order, trade.order.orderRef
-        if trade.order.orderType == "MKT" or style.kind != "limit":
+        rests = trade.order.orderType != "MKT" and style.kind == "limit"
+        if not (rests or (opens and trade.order.orderType == "MKT")):
             return self._config.timeout_sec
-        until = time.monotonic() + style.ttl_sec
-        await self._asking.until(lambda: bool(self._ledger.filled(ref)) or trade.orderStatus.status in DONE, style.ttl_sec)
+        until = time.monotonic() + (style.ttl_sec if rests else self._config.timeout_sec)
+        await self._asking.until(lambda: bool(self._ledger.filled(ref)) or trade.orderStatus.status in DONE, until - time.monotonic())
         return min(PART_SEC, max(0.0, until - time.monotonic()))
 
     async def _whole(self, trade: Any, quantity: int, seconds: float) -> bool:
