@@ -139,6 +139,9 @@ def note(
     return "\n\n".join(parts)
 
 
+SYNTHETIC = "SYNTHETIC DATA — not a market result"
+
+
 def watermark(bars: Bars) -> str:
     """The sentence that stands beside every result on synthetic bars, with the edge that was built in; empty for market data."""
     if not bars.synthetic:
@@ -146,7 +149,8 @@ def watermark(bars: Bars) -> str:
     world = bars.provenance.get("facts", {}).get("world", {})
     made = world.get("parameters", {})
     known = [f"{key} {made[key]}" for key in ("world", "seed") if key in made] + ([_edge(made.get("edge"))] if made else [])
-    return "SYNTHETIC DATA — " + "".join(f"{part}, " for part in known) + "not a market result"
+    mark, result = SYNTHETIC.split(" — ")
+    return f"{mark} — " + "".join(f"{part}, " for part in known) + result
 
 
 def _edge(edge: dict[str, float] | None) -> str:

@@ -222,7 +222,7 @@ class Weeks:
                 await asyncio.to_thread(self.market.store, self.data, store_next[1])
                 store_next = next(stored, None)
             self._halted(service)
-            if len(service.audits) > done:
+            if len(service.audits) > done and not service.desk.status().why.startswith("auditing"):
                 done, moved = done + 1, time.monotonic()
                 self._session(service, tws)
             if time.monotonic() - moved > STALLED_SEC + 200 * self.bar_sec:

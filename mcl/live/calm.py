@@ -1,10 +1,11 @@
-"""Garbage is collected between two bars, not while a decision is on its way."""
+"""Garbage is collected between two bars, not while a decision is on its way; between two sessions memory goes back to the machine."""
 
 from __future__ import annotations
 
+import ctypes
 import gc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 RARE = (100_000, 50, 50)  # thresholds: what happens when no bar comes for a long time
 FULL_EVERY = 60  # bars
@@ -22,6 +23,13 @@ def calm() -> Iterator[Callable[[int], None]]:
     finally:
         gc.set_threshold(*before)
         gc.unfreeze()
+
+
+def release() -> None:
+    """Give back what a session and its audit have used: the C library keeps freed memory, of each thread apart, and it adds up."""
+    gc.collect()
+    with suppress(OSError, AttributeError):  # another C library than that of GNU
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _collect(generation: int) -> None:

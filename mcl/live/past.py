@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mcl import evidence
 from mcl.broker.ledger import traded_for
 from mcl.engine.why import LIMIT_OF
 from mcl.errors import LiveError, nearest
@@ -56,7 +57,7 @@ def remembered(path: Path) -> dict[str, Any]:
         "session": begin.get("session", path.stem[:10]),
         "contract": begin.get("contract"),
         "account": begin.get("account"),
-        "synthetic": begin.get("synthetic"),
+        "synthetic": _watermark(begin.get("synthetic")),
         "state": state,
         "why": why,
         "position": sum(begin.get("positions", {}).values()) + sum(int(entry.body["quantity"]) for entry in fills),
@@ -73,6 +74,11 @@ def remembered(path: Path) -> dict[str, Any]:
         "alerts": [{"at_ns": entry.at_ns, **entry.body} for entry in entries["alert"][-SHOWN:]],
         "at_ns": max((group[-1].at_ns for group in entries.values() if group), default=None),
     }
+
+
+def _watermark(written: str | bool | None) -> str | None:
+    """The sentence beside results on synthetic data; a journal of an earlier version says only whether they are."""
+    return evidence.SYNTHETIC if written is True else written or None
 
 
 def _pnl(decisions: Sequence[Entry]) -> float | None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mcl import calendar
+from mcl import calendar, evidence
 from mcl.broker import Bar, Broker, Fill, Pinned, Standing, WorkingOrder
 from mcl.broker.ledger import STOP, TAKE_PROFIT, decision_of, execution_root
 from mcl.data.roll import gap
@@ -221,7 +221,7 @@ def _facts(duty: Duty, stage: Stage, pinned: Pinned, broker: Broker, book: Book,
         "broker_equity_usd": broker.equity_usd(),
         "broker_clock_ns": clock,
         "warmup_rows": len(stage.warmup),
-        "synthetic": stage.warmup.synthetic,
+        "synthetic": evidence.watermark(stage.warmup) or None,
     } | carried_over(book)
 
 

@@ -32,6 +32,7 @@ from mcl.data.receipts import Folder
 from mcl.errors import LiveError, MclError
 from mcl.files import write_whole
 from mcl.live.attend import Operations, attended
+from mcl.live.calm import release
 from mcl.live.control import alone, folder_of
 from mcl.live.journal import read
 from mcl.live.logs import logged
@@ -113,6 +114,7 @@ class Service:
         self._done: date | None = None  # the last session that is over for us
         self._traded: Traded | None = None  # of the session that runs
         self._whose: MutableMapping[str, Any] = {}
+        self._refusal: tuple[date | None, str] | None = None  # the last one that was told, and of which session
         self._sentences: set[str] = set()  # that were said once
 
     async def run(self) -> None:
@@ -129,7 +131,7 @@ class Service:
         try:
             await self._admit()  # a refusal is heard of now, not on Sunday evening
         except Exception as error:
-            self.desk.alert("critical", "NOT_STARTED", f"no session can start: {_sentence(error)}")
+            self._not_started(None, "no session can start", _sentence(error))
         while not self.desk.stopping.is_set():
             ahead = next_session(self.clock.now(), self._instrument, self._done)
             self.desk.plan(str(ahead.day))
@@ -164,14 +166,22 @@ class Service:
             pause = min(2 * pause, LONGEST_PAUSE_SEC)
         if self._traded is not None:
             await self._audit(self._traded, time.perf_counter() - began)
+            self._traded = None
+        await self._aside(release, LEAVE_SEC)
 
     def _refuse(self, error: Exception, pause: float, ahead: Ahead) -> None:
         if not isinstance(error, MclError):
             log.error("the session ended with an error that is not one of ours", exc_info=error)
         sentence = _sentence(error)
-        self.desk.alert("critical", "NOT_STARTED", f"session {ahead.day}: {sentence}")
+        self._not_started(ahead.day, f"session {ahead.day}", sentence)
         state = State.STARTING if self.clock.now() >= ahead.open_ns else State.WAITING
         self.desk.enter(state, f"not trading: {sentence}; next attempt in {pause:g} s; {ahead.words}")
+
+    def _not_started(self, day: date | None, what: str, sentence: str) -> None:
+        """A critical alert, one for each reason and session, however often the start is tried again."""
+        told, self._refusal = self._refusal, (day, sentence)
+        if told is None or told[1] != sentence or told[0] not in (None, day):
+            self.desk.alert("critical", "NOT_STARTED", f"{what}: {sentence}")
 
     async def _admit(self) -> tuple[Deployable, Strategy]:
         deployed, strategy = await self._aside(partial(admitted, self.name, self.broker, self.store, self.root), LEAVE_SEC)

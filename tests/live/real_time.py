@@ -60,12 +60,20 @@ class Desk:
         self.supervisor: Supervisor
         self.tws: SimulatedTWS
 
-    async def trade(self, monkeypatch: pytest.MonkeyPatch, disturb: Disturb, wait: bool = False, **server: Any) -> Supervisor:
+    async def trade(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        disturb: Disturb,
+        wait: bool = False,
+        before: Callable[[SimulatedTWS], None] = lambda _: None,
+        **server: Any,
+    ) -> Supervisor:
         journal = Journal(self.path)
         plain = {"rate": RATE, "start_ns": self.start_ns, "slippage_ticks": 1.0}
         try:
             async with SimulatedTWS(self.tape, **plain | server) as tws:
                 self.tws = tws
+                before(tws)
                 monkeypatch.setitem(guards.PAPER_PORTS, tws.port, "a simulated TWS")
                 monkeypatch.setattr(Clock, "away_sec", 0.0)  # this machine's clock is not that of the market
                 self.supervisor = Supervisor(

@@ -17,7 +17,9 @@ send() { # send METRIC VALUE: not-a-number has no alarm and is left out
 send heartbeat 1
 send mcl_halted "$(value mcl_state 'state="HALTED"')"
 send mcl_audit_unexplained "$(value mcl_audit_unexplained)"
-send mcl_session_pnl_usd "$(value mcl_session_pnl_usd)"
+if [ "$(value mcl_state 'state="WAITING"')" != 1 ]; then # between sessions the figure is that of the last one
+  send mcl_session_pnl_usd "$(value mcl_session_pnl_usd)"
+fi
 if [ "$(value mcl_state 'state="TRADING"')" = 1 ]; then # data may be old while nothing trades
   send mcl_data_age_seconds "$(value mcl_data_age_seconds)"
 fi
