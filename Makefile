@@ -7,7 +7,7 @@ EXTRAS ?= dev
 TOOLS := .venv-tools
 STAMP := $(VENV)/.installed-$(shell (echo $(EXTRAS); cat pyproject.toml .ci/constraints.txt) | cksum | cut -d' ' -f1)
 
-.PHONY: demo clients soak bench-live test test-ends constraints lint bench bench-honesty bench-scale prove infra sbom audit ui install tools clean
+.PHONY: demo clients soak soak-weeks bench-live test test-ends constraints lint bench bench-honesty bench-scale prove infra sbom audit ui install tools clean
 
 install: $(STAMP)
 
@@ -92,6 +92,10 @@ clients: $(STAMP)
 
 soak: $(STAMP)
 	$(BIN)/python scripts/soak.py
+
+# Ten weeks of `mcl live NAME --stay` in one process, in about 40 minutes.
+soak-weeks: $(STAMP)
+	$(BIN)/python scripts/soak_weeks.py
 
 bench-live: $(STAMP)
 	$(BIN)/python scripts/bench_live.py

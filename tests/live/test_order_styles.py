@@ -135,33 +135,3 @@ def test_a_connection_that_ends_while_a_limit_rests_leaves_no_second_order(shop:
     asyncio.run(bench.run(before=cut, patience_sec=0.2))
     never_more_than_decided(bench)
     assert "degraded" in {e.body["state"] for e in read(bench.path, ("state",))}
-
-
-def test_the_fallback_of_a_limit_takes_its_stop_along(shop: Project, tmp_path: Path) -> None:
-    """The limit's own stop is cancelled with it: what is bought at the market from flat is a bracket again."""
-    bench = trader(shop, tmp_path, REST | {"fallback": "market"})
-    asyncio.run(bench.run())
-    never_more_than_decided(bench)
-    orders = list(bench.tws.book.orders.values())
-    stops = {order.parent.ref for order in orders if order.ref.endswith("/stop") and order.parent is not None}
-    opened = [e.key for e in read(bench.path, ("order",)) if not e.body["from"] and e.body["to"]]
-    traded = {order.ref for order in orders if order.filled}
-    assert {f"{ref}/mkt" for ref in opened} & traded == {f"{ref}/mkt" for ref in opened} & traded & stops != set()
-
-
-def test_a_part_of_an_order_that_opens_is_protected_and_the_rest_is_not_waited_for(shop: Project, tmp_path: Path) -> None:
-    """One contract at the best price of a bar, which stands until this client is ready: nothing more would come for seconds."""
-    bench = trader(shop, tmp_path, {"kind": "market"})
-    bare: list[int] = []
-
-    def look(tws: SimulatedTWS, _: int) -> None:
-        held = tws.account.holding(tws.played).quantity
-        stops = sum(-order.side * order.remaining for order in tws.book.working() if order.kind == "STP")
-        bare.append(abs(held - stops))
-
-    asyncio.run(bench.run(look, habits=THIN))
-    never_more_than_decided(bench)
-    assert set(bare) == {0}  # after every decision all that is held has its stop
-    parts = [order for order in bench.tws.book.orders.values() if order.kind == "MKT" and order.filled and order.status == "Cancelled"]
-    assert parts
-    assert [e.body["code"] for e in read(bench.path, ("alert",))] == []

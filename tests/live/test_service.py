@@ -139,7 +139,8 @@ def test_two_sessions_over_a_daily_break_and_a_start_that_is_refused_first(marke
     assert [(done.session, done.audit, done.unexplained) for done in service.audits] == [
         (str(FIRST), "passed", 0), (str(SECOND), "passed", 0)
     ]  # fmt: skip
-    assert [alert.severity for alert in alerts(service, "NOT_STARTED")][:1] == ["critical"]
+    refused = [alert for alert in alerts(service, "NOT_STARTED") if "is not a paper account" in alert.sentence]
+    assert [alert.severity for alert in refused] == ["critical"]  # one, however often it was tried
     assert (service.folder / "audit.prom").read_text() == 'mcl_audit_unexplained{alias="paper"} 0\n'
     for day in (FIRST, SECOND):
         path = service.folder / f"{day}.sqlite"
@@ -240,6 +241,14 @@ def _stands(folder: Path, state: State) -> bool:
 )
 def test_the_next_session_is_that_of_the_calendar(now: int, after: date | None, words: str) -> None:
     assert next_session(now, "MCL", after).words == f"session {words} New York"
+
+
+def test_a_start_that_is_refused_is_told_once_for_each_reason_and_session(market: Market) -> None:
+    service = market.service(1, MarketClock())
+    for day, reason in ((None, "a"), (FIRST, "a"), (FIRST, "a"), (FIRST, "b"), (FIRST, "b"), (SECOND, "b")):
+        service._not_started(day, f"session {day}", reason)
+    said = [alert.sentence for alert in alerts(service, "NOT_STARTED")]
+    assert said == ["session None: a", f"session {FIRST}: b", f"session {SECOND}: b"]
 
 
 def test_a_replay_does_not_stay(market: Market) -> None:

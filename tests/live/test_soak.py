@@ -26,3 +26,15 @@ def test_a_few_seeds_hold_every_invariant_and_are_not_run_twice(tmp_path: Path) 
     assert sum(row["decisions"] for row in first) == sum(row["right"] for row in first) > 0
     assert "9 sessions of this code" in soak(9)
     assert [row["seed"] for row in map(json.loads, record.read_text().splitlines()[8:])] == [8]
+
+
+def test_sessions_over_half_days_in_one_process_lose_nothing(tmp_path: Path) -> None:
+    """The short form of `make soak-weeks`: the day before Thanksgiving, and both half days, with two lost connections a night."""
+    command = [sys.executable, str(ROOT / "scripts" / "soak_weeks.py"), "--weeks", "1", "--first", "2025-11-26", "--sessions", "3"]
+    command += ["--interval", "1h", "--bar-sec", "0.4", "--folder", str(tmp_path / "weeks")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert "orders lost: 0, doubled: 0, unexplained differences: 0" in done.stdout
+    assert "3 sessions in" in done.stdout
+    assert "3 × restart" in done.stdout
+    assert "MB a session" in done.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 from deployments import Project, write_walks
 from live_bench import Bench
 
-from mcl import schema
+from mcl import evidence, schema
 from mcl.broker.tws import SimulatedTWS
 from mcl.errors import Halt, LiveError
-from mcl.live.journal import read
+from mcl.live.journal import Draft, Journal, read
+from mcl.live.past import remembered
 from mcl.live.status import Command, Mode, State
 from mcl.live.supervisor import KILL
 from mcl.tracking import Store
@@ -171,3 +173,14 @@ def test_a_cap_makes_the_position_smaller(shop: Project, tmp_path: Path) -> None
     assert set(audited.differences["cause"]) == {"risk block"}  # of the promoted run it differs by what a person chose, and says so
     assert "broker.max_contracts=1" in set(audited.differences["detail"])
     assert not audited.failed
+
+
+def test_a_session_that_is_over_still_says_that_its_data_are_synthetic(bench: Bench) -> None:
+    """The watermark stands in the journal; one of an earlier version says only that there is one."""
+    bench.stage = replace(bench.stage, warmup=replace(bench.stage.warmup, synthetic=True))
+    tell, _ = told(bench, {3: "stop"})
+    asyncio.run(bench.run(tell))
+    assert remembered(bench.path)["synthetic"] == bench.supervisor.status().synthetic == evidence.watermark(bench.stage.warmup)
+    with Journal(bench.folder / "older.sqlite") as older:
+        older.append(Draft("begin", {"synthetic": True}))
+    assert remembered(bench.folder / "older.sqlite")["synthetic"] == "SYNTHETIC DATA — not a market result"

@@ -70,6 +70,15 @@ def test_the_heartbeat_sends_the_worst_value_and_leaves_out_what_is_no_number(re
     assert "data_age" not in (tmp_path / "calls.txt").read_text()
 
 
+@pytest.mark.parametrize(("state", "sent"), [("WAITING", False), ("TRADING", True)])
+def test_the_heartbeat_leaves_out_the_result_of_a_session_that_is_over(repository: Path, tmp_path: Path, state: str, sent: bool) -> None:
+    page = tmp_path / "page"
+    page.write_text(f'mcl_state{{alias="paper",state="{state}"}} 1\nmcl_session_pnl_usd{{alias="paper"}} -450\n')
+    script = repository / "terraform/modules/runner/files/heartbeat.sh"
+    subprocess.run(["bash", str(script), "acme", "cat", str(page)], check=True, env=fake_aws(tmp_path, ""))
+    assert ("mcl_session_pnl_usd --value -450" in (tmp_path / "calls.txt").read_text()) is sent
+
+
 def test_no_answer_is_no_heartbeat(repository: Path, tmp_path: Path) -> None:
     script = repository / "terraform/modules/runner/files/heartbeat.sh"
     done = subprocess.run(["bash", str(script), "acme", "false"], env=fake_aws(tmp_path, ""), check=False)
