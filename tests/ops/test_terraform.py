@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 PAGE = """# HELP mcl_data_age_seconds seconds
 mcl_data_age_seconds{alias="paper"} 12.5
 mcl_data_age_seconds{alias="live"} 190
