@@ -109,7 +109,8 @@ def _record_arrivals(file: Any) -> None:
 async def _protection(tws: SimulatedTWS, file: Any) -> None:
     """How long a position of the session stood without enough stops, in real time; `foreign` is what came into or left the account
     without an order, from then until it has its stops: no session may touch it before a person has said what it is."""
-    since, foreign, unordered = None, False, 0
+    since: float | None = None
+    foreign, unordered = False, 0
     while True:
         held = tws.account.holding(tws.played).quantity
         stops = sum(-o.side * o.remaining for o in tws.book.working() if o.kind == "STP" and o.listed is tws.played)

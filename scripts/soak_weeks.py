@@ -104,8 +104,8 @@ class Market:
         return [self._tape(contract, first) for contract in traded]
 
     def _tape(self, contract: Contract, first: int) -> Tape:
-        rows = self.frame[self.frame["symbol"] == contract.symbol]
-        prices = {name: rows[name].to_numpy(np.float64) for name in ("open", "high", "low", "close")}
+        rows = self.frame.loc[self.frame["symbol"] == contract.symbol]
+        prices: dict[str, Any] = {name: rows[name].to_numpy(np.float64) for name in ("open", "high", "low", "close")}
         start = rows["time"].to_numpy(np.int64) - INTERVAL_NS[self.interval]
         at = int(np.searchsorted(rows["session"].to_numpy(), first))
         volume = rows["volume"].to_numpy(np.int64)
@@ -113,12 +113,12 @@ class Market:
 
     def store(self, path: Path, last_day: int) -> None:
         """The file of a person's own bars, up to a session."""
-        rows = self.frame[self.frame["session"] <= last_day].drop(columns="session")
+        rows = self.frame.loc[self.frame["session"] <= last_day].drop(columns="session")
         rows = rows.assign(time=pd.to_datetime(rows["time"], utc=True).dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
         write_whole(path, rows.to_csv(index=False).encode())
 
 
-def market(first: date, weeks: float, interval: str, seed: int) -> Market:
+def market(first: date, weeks: int, interval: str, seed: int) -> Market:
     """A walk in whole ticks; each later month is dearer by a gap that wanders a little."""
     rng = np.random.default_rng(seed)
     begins, ends = first - timedelta(days=HISTORY_DAYS), first + timedelta(days=round(7 * weeks))
@@ -141,12 +141,13 @@ def _bars(contract: Contract, closes: Any, days: Any, path: Any, rng: np.random.
     prices = {name: np.round(values * MCL.tick_size, 2) for name, values in ticks.items()}
     volume = rng.integers(1, 50, len(closes))
     frame = pd.DataFrame({"time": closes, **prices, "volume": volume, "symbol": contract.symbol, "session": days})
-    return frame[days <= calendar.to_day(contract.last_trade_date)]
+    traded: pd.DataFrame = frame.loc[days <= calendar.to_day(contract.last_trade_date)]
+    return traded
 
 
 def faults(sessions: calendar.Sessions, bar_sec: float, seed: int) -> list[Fault]:
     """Each night the restart of the TWS, and two more losses of the connection at random moments."""
-    luck, found = random.Random(seed), []
+    luck, found = random.Random(seed), list[Fault]()
     for opens, closes in zip(sessions.open_ns.tolist(), sessions.close_ns.tolist(), strict=True):
         evening = calendar.from_day(int(calendar.session_of(opens))) - timedelta(days=1)
         evening = evening if calendar.ns_of(evening, 18) >= opens else evening + timedelta(days=1)
@@ -186,7 +187,8 @@ class Weeks:
         rate = INTERVAL_NS[self.market.interval] / calendar.NS / self.bar_sec
         tape, *also = self.market.tapes()
         start = int(self.market.sessions.open_ns[0]) - 4 * 3600 * calendar.NS
-        store, spread = Store(self.root), {"closed_sec": CLOSED_SEC, "stride_sec": STRIDE_SEC, "silent_end": True}
+        store = Store(self.root)
+        spread: dict[str, Any] = {"closed_sec": CLOSED_SEC, "stride_sec": STRIDE_SEC, "silent_end": True}
         async with SimulatedTWS(tape, *also, rate=rate, start_ns=start, account=ACCOUNT, seed=self.seed, **spread) as tws:
             tws.fault("slow", on="receive placeOrder", times=0, least=0.01, most=0.1 * self.bar_sec)
             guards.PAPER_PORTS[tws.port] = "a simulated TWS"
@@ -379,7 +381,7 @@ def main() -> int:
     if args.sessions:
         days = whole.sessions.dates[: args.sessions]
         shorter = calendar.sessions(days[0], days[-1] + timedelta(days=1))
-        whole = Market(whole.frame[whole.frame["session"] <= int(shorter.day[-1])], whole.contracts, shorter, whole.interval)
+        whole = Market(whole.frame.loc[whole.frame["session"] <= int(shorter.day[-1])], whole.contracts, shorter, whole.interval)
     root = args.folder or Path(tempfile.mkdtemp(prefix="soak-weeks-"))
     root.mkdir(parents=True, exist_ok=True)
     weeks, began = Weeks(whole, root, args.bar_sec, args.seed), time.monotonic()
