@@ -291,20 +291,26 @@ Direction = Literal["maximize", "minimize"]
 
 
 class Search(Strict):
-    """`metric` ranks the trials; `also` holds further objectives, for samplers that keep a Pareto front (nsga2, tpe, random, qmc, grid)."""
+    """`metric` ranks the trials; `also` holds further objectives, for samplers that keep a Pareto front (all but cmaes).
+
+    The options of a sampler or a pruner are typed as `search.sampler.OPTION=VALUE`, or written as {name: tpe, OPTION: VALUE}."""
 
     name: str = Field("", pattern=r"^[A-Za-z0-9_-]*$")  # a named search writes its winner to experiments/NAME_best.yaml
     trials: int = Field(50, ge=1, le=1_000_000)
     workers: int = Field(1, ge=1, le=256)
     backend: Literal["local", "ray"] = "local"  # processes of this machine, or actors of the cluster at RAY_ADDRESS
     storage: Literal["journal", "postgresql"] = "journal"  # the study in mlruns/sweeps, or in the database at MCL_STUDY_URL
-    sampler: Literal["tpe", "cmaes", "qmc", "random", "grid", "nsga2"] = "tpe"
+    sampler: Literal["tpe", "cmaes", "qmc", "random", "grid", "nsga2", "nsga3", "gp"] = "tpe"
+    sampler_options: dict[str, Any] = Field(default_factory=dict)  # of Optuna's sampler: search.sampler.n_startup_trials=20
     metric: str = "sharpe"
     direction: Direction = "maximize"
     also: Annotated[dict[str, Direction], BeforeValidator(lambda given: given or {})] = Field(default_factory=dict)
     min_trades: int = Field(30, ge=0)
     constraints: tuple[str, ...] = Field((), strict=False)  # "strategy.fast < strategy.slow", "max_drawdown_frac > -0.25"
-    pruner: Literal["none", "median", "halving", "wilcoxon"] = "none"  # judges a trial after each fold
+    soft_constraints: tuple[str, ...] = Field((), strict=False)  # broken: still scored, but behind every trial that keeps them
+    conditions: dict[str, dict[str, list[Any]]] = Field(default_factory=dict)  # {axis: {other axis: [values]}}: exists only then
+    pruner: Literal["none", "median", "percentile", "halving", "hyperband", "wilcoxon"] = "none"  # judges a trial after each fold
+    pruner_options: dict[str, Any] = Field(default_factory=dict)  # of Optuna's pruner: search.pruner.n_startup_trials=10
     folds: int = Field(5, ge=2, le=100)  # equal parts of the sessions, in time order: a pruner's steps, or what a walk-forward trades
     walk_forward: Literal["anchored", "rolling"] | None = None  # search again before each part, on all before it or the last few parts
     train_folds: int = Field(3, ge=1, le=100)  # parts that the rolling one searches on
@@ -314,6 +320,8 @@ class Search(Strict):
     short_last: bool = True  # trade a last part that the data do not fill, too
     enqueue: tuple[Literal["defaults", "champion"] | dict[str, Any], ...] = Field((), strict=False)  # the first trials
     patience: int | None = Field(None, ge=1)  # end after so many trials without a better one
+    stop_when: Literal["inside_luck"] | None = None  # end when the best so far is no more than luck gives for as many trials
+    stop_from: int = Field(50, ge=1)  # so many scored trials before `stop_when` may end a search
     timeout_sec: float | None = Field(None, gt=0)
     trial_timeout_sec: float | None = Field(None, gt=0)  # a trial that takes longer is FAILED(timeout), its process replaced
     max_failures: int | None = Field(None, ge=0)
@@ -322,6 +330,20 @@ class Search(Strict):
     top: int = Field(1, ge=1, le=100)  # so many of the best are run once more, with all artifacts and the equity curve
     select: Literal["peak", "plateau"] = "peak"  # what counts as the winner: the best trial, or the best neighbourhood
     space: dict[str, Any] = Field(default_factory=dict)  # {strategy: {fast: "range(10, 400, 10)"}}; Hydra's sweep grammar
+
+    @model_validator(mode="before")
+    @classmethod
+    def _options(cls, given: Any) -> Any:
+        """A sampler or a pruner with options, {name: tpe, n_startup_trials: 20}, as a name and its options."""
+        if not isinstance(given, dict):
+            return given
+        out = dict(given)
+        for key in ("sampler", "pruner"):
+            if isinstance(out.get(key), dict):
+                options = dict(out[key])
+                name = options.pop("name", cls.model_fields[key].default)
+                out |= {key: name, f"{key}_options": options | dict(out.get(f"{key}_options") or {})}
+        return out
 
     @model_validator(mode="after")
     def _windows(self) -> Search:

@@ -46,9 +46,8 @@ from mcl.promote.gates import Gate, at_least, at_most, searched, significant, un
 from mcl.promote.holdout import Look, simulated
 from mcl.promote.significance import Rivals, judge, points_of
 from mcl.rules import Promotion
-from mcl.search import points
-from mcl.search.mind import Mind
 from mcl.search.space import overlay, parse
+from mcl.search.study import Study
 from mcl.search.trial import Outcome, session_days
 from mcl.trials import Place, Tally
 from mcl.validate import plateau
@@ -197,17 +196,16 @@ def search(case: Case, family: str, bars: Bars, count: int) -> Found | None:
     logging.getLogger("optuna").setLevel(logging.ERROR)
     settings = schema.Search(sampler=cast(Any, case.sampler), trials=count, space={})
     seed = int(np.random.default_rng([case.seed, len(family), count]).integers(2**31))
-    drawn, mind = points.uniform(space, seed), None if case.sampler == "random" else Mind(space, settings, seed, [])
+    study = Study(space, settings, seed)
     simulated_ones: list[Outcome] = []
     known: dict[str, Outcome] = {}
     for number in range(6 * count):
-        values = mind.ask(number)[0] if mind else drawn(number)
+        _, values = study.ask()
         name = json.dumps(values, sort_keys=True)
         outcome = known.setdefault(name, known.get(name) or _simulated(number, values, raw, bars, settings.min_trades))
         if outcome.number == number and len(outcome.returns):
             simulated_ones.append(outcome)
-        if mind:
-            mind.tell(Outcome(number, values, outcome.state, outcome.reason, value=outcome.value))
+        study.tell(Outcome(number, values, outcome.state, outcome.reason, value=outcome.value))
         if len(simulated_ones) == count:
             break
     scored = [outcome for outcome in simulated_ones if outcome.state == "COMPLETE"]

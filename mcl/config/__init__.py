@@ -71,8 +71,9 @@ def compose(verb: Verb, overrides: list[str]) -> Composed:
     from mcl.config import axes, keys
 
     with _hydra(), _sentences(verb, overrides):
-        parsed = checked(overrides)
-        words = keys.addable(verb, overrides, parsed, _options)
+        asked = axes.with_options(overrides) if verb == "sweep" else overrides
+        parsed = checked(asked)
+        words = keys.addable(verb, asked, parsed, _options)
         typed, fixed = axes.axes(words) if verb == "sweep" else (words, [])
         composed = _composed(verb, _aliases(typed))
         swept = tuple(axes.sweeper_params(composed, words))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -18,6 +19,11 @@ def axes(overrides: list[str]) -> tuple[list[str], list[str]]:
     typed = [_axis(o.key_or_group, text) if o.is_sweep_override() else text for text, o in zip(overrides, parsed, strict=True)]
     swept = [text.lstrip("+").removeprefix("search.space.").split("=")[0] for text in typed if text.lstrip("+").startswith("search.space.")]
     return typed, [o.key_or_group for o in parsed if "." in o.key_or_group and o.key_or_group not in swept]
+
+
+def with_options(overrides: list[str]) -> list[str]:
+    """`search.sampler.n_startup_trials=20` as the entry of search.sampler_options that it is; the same for a pruner."""
+    return [re.sub(r"^\+{0,2}search\.(sampler|pruner)\.", r"++search.\1_options.", text) for text in overrides]
 
 
 def _axis(key: str, override: str) -> str:

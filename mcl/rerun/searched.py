@@ -1,8 +1,7 @@
 """A search made again: the points, the trials, and for a walk-forward search the run that its winners were stitched to.
 
-Grid, random and QMC give each trial number its point, so that they are drawn again whatever the workers were. A sampler that learns
-(or a pruner) sees what has ended before: with one worker the whole search goes the same way again; with more, the order in which they
-ended is not kept, and each trial is simulated again at the point that it had.
+Without a pruner a search goes the same way again, whatever the order in which its workers ended. A pruner sees what has ended before:
+with several workers that order is not kept, and each trial is simulated again at the point that it had.
 """
 
 from __future__ import annotations
@@ -26,15 +25,16 @@ from mcl.search.frozen import Frozen, freeze, stored_composed
 from mcl.search.loop import Loop
 from mcl.search.outcomes import Outcomes
 from mcl.search.pool import Inline
+from mcl.search.samplers import NUMBERED
+from mcl.search.space import existing
 from mcl.search.study import Study
 from mcl.search.trial import Objective, Outcome
 from mcl.search.winner import ranking
 from mcl.tracking import Store, StoredRun
 
-NUMBERED = ("grid", "random", "qmc")
 OWN = (  # columns of no metric
     *("trial", "state", "reason", "detail", "value", "seconds", "run_id"),
-    *("config_sha256", "trial_sha256", "plateau", "front"),
+    *("config_sha256", "trial_sha256", "plateau", "front", "excess"),
 )
 CHANCE = ("timeout", "worker_died")  # what a machine did to a trial is no result
 
@@ -106,10 +106,10 @@ def _defined(measured: dict[str, float], stored: StoredRun) -> dict[str, float]:
 def searched(stored: StoredRun, root: Path) -> Searched:
     frozen, table = _thawed(stored, root), _table(stored)
     rows = _rows(table)
-    points = {int(row["trial"]): {key: _plain(row[key]) for key in frozen.space} for row in rows}
+    points = {int(row["trial"]): _point(row, frozen) for row in rows}
     fixed = tuple(points[n] for n in range(len(stored_composed(stored).search.enqueue)) if n in points)
     frozen = replace(frozen, fixed=fixed, total=max(points, default=-1) + 1)
-    objective = Objective(frozen.composed.raw, frozen.search, frozen.market, frozen.rules)
+    objective = Objective(frozen.composed.raw, frozen.search, frozen.market, frozen.rules, frozen.soft)
     drawn = _drawn(frozen, objective) if _repeats(frozen) else {}
     outcomes, found, left = {}, 0, 0
     for row in steps.each("simulating the trials again", rows):
@@ -124,11 +124,17 @@ def searched(stored: StoredRun, root: Path) -> Searched:
     return Searched(frozen, table, outcomes, found, left)
 
 
+def _point(row: dict[str, Any], frozen: Frozen) -> dict[str, Any]:
+    """The values of a trial; an axis that did not exist at its point has none."""
+    values = {key: _plain(row[key]) for key in frozen.space}
+    conditions = frozen.search.conditions
+    return {key: value for key, value in values.items() if existing(key, values, conditions)}
+
+
 def _repeats(frozen: Frozen) -> bool:
     """Whether the whole search goes the same way again."""
     search = frozen.search
-    alone = search.workers == 1 and search.trial_timeout_sec is None and search.backend == "local"
-    return alone or (search.sampler in NUMBERED and search.pruner == "none")
+    return search.pruner == "none" or (search.workers == 1 and search.backend == "local")
 
 
 def _drawn(frozen: Frozen, objective: Objective) -> dict[int, Outcome]:
@@ -136,9 +142,7 @@ def _drawn(frozen: Frozen, objective: Objective) -> dict[int, Outcome]:
     with tempfile.TemporaryDirectory(prefix="mcl-rerun-") as name, ExitStack() as opened:
         log = Outcomes(Path(name) / "outcomes")
         opened.callback(log.close)
-        search = frozen.search.model_copy(update={"storage": "journal"})
-        study = Study("rerun", Path(name) / "journal", frozen.space, search, frozen.run.seed, frozen.fixed)
-        opened.callback(study.close)
+        study = Study(frozen.space, frozen.search, frozen.run.seed, frozen.fixed)
         loop = Loop(study, Inline(objective, study.judge), log, frozen.total, lambda: False)
         tick, found = steps.begin("drawing the trials again", frozen.total), {}
         for outcome in loop:

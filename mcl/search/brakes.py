@@ -54,6 +54,19 @@ class Brakes:
         elif patience is not None and board.best is not None and self._since_better >= patience:
             self._pull(f"no better trial among the last {patience} (search.patience)", "FINISHED")
 
+    def weigh(self, board: Board) -> None:
+        """End where `search.stop_when=inside_luck`: the best so far is no more than luck alone gives for all trials counted.
+
+        Its annual Sharpe ratio is compared with the one that the best of as many trials without an edge is expected to show,
+        from `search.stop_from` scored trials on. Where either is undefined the search goes on.
+        """
+        if self._search.stop_when is None or board.best is None or board.luck is None:
+            return
+        ratio, chance = board.best.metrics.get("sharpe", math.nan), board.luck.best_by_luck
+        if board.states["COMPLETE"] >= self._search.stop_from and ratio <= chance:
+            said = f"the best Sharpe ratio {ratio:.2f} is inside luck: {board.luck.count} would show {chance:.2f}"
+            self._pull(f"{said} (search.stop_when=inside_luck)", "FINISHED")
+
     def _alike(self, outcome: Outcome, board: Board) -> bool:
         """Whether all trials so far have failed, with the same exception, and are as many as search.fail_fast."""
         first = self._search.fail_fast

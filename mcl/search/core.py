@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mcl import config, evidence, runs, steps
+from mcl import config, evidence, runs, schema, steps
 from mcl.errors import ConfigError, StoreError
 from mcl.search import place as places
 from mcl.search.brakes import Brakes
@@ -21,13 +21,16 @@ from mcl.search.outcomes import Outcomes
 from mcl.search.place import Place
 from mcl.search.pool import Inline, Pool, Workers, expected
 from mcl.search.progress import Board, Progress, Silent
+from mcl.search.samplers import NUMBERED
 from mcl.search.study import Study
+from mcl.search.study_view import StudyView
 from mcl.search.swept import Ending, Swept, abandon, conclude
 from mcl.search.trial import Objective
 from mcl.search.winner import crowned
 from mcl.tracking import Store
 
 BEAT_SEC = 1.0
+WEIGHED_EVERY = 10  # trials between two looks whether the best is inside luck: by count, so that a search ends where it did
 
 
 def sweep(
@@ -82,7 +85,8 @@ def resume(
             )
         introduce(place, frozen, card | {"title": frozen.title})
         store.reopen(place.sweep_id, frozen.title)
-        return _Search(frozen, place, store, progress or Silent(), above).run()
+        died = place.status().get("status") == "RUNNING"
+        return _Search(frozen, place, store, progress or Silent(), above, died).run()
 
 
 def folder(store: Store) -> Path:
@@ -96,6 +100,16 @@ def introduce(place: Place, frozen: Frozen, before: Mapping[str, object] | None 
     place.introduce(card | dict(before or {}) | {"target": frozen.total, "sampler": search.sampler, "workers": search.workers})
 
 
+def refuse_old(log: Outcomes, search: schema.Search, sweep_id: str) -> None:
+    """StoreError where the points of an earlier version would have to be drawn again."""
+    by_number = search.sampler in NUMBERED and search.pruner == "none"
+    if not by_number and log.known.keys() - log.windows.keys():
+        raise StoreError(
+            f"sweep {sweep_id[:12]} was begun by version 0.1, whose {search.sampler} search cannot go on; its trials stay readable",
+            f"mcl sweep report {sweep_id[:12]} shows it; begin a new sweep",
+        )
+
+
 @dataclass
 class _Search:
     """One process's part in a search, from the outcomes that exist to the closed parent."""
@@ -105,6 +119,7 @@ class _Search:
     store: Store
     progress: Progress
     above: Place | None = None
+    died: bool = False  # an earlier process ended without a word, perhaps by one of its trials
 
     def run(self) -> Swept:
         frozen, sweep_id = self.frozen, self.place.sweep_id
@@ -137,8 +152,10 @@ class _Search:
         with ExitStack() as opened:
             log = Outcomes(place.file("outcomes"))
             opened.callback(log.close)
-            study = Study(place.sweep_id, place.file("journal"), frozen.space, search, frozen.run.seed, frozen.fixed)
-            opened.callback(study.close)
+            refuse_old(log, search, place.sweep_id)
+            view = StudyView(place.sweep_id, place.file("journal"), frozen.space, search, log.known)
+            opened.callback(view.close)
+            study = Study(frozen.space, search, frozen.run.seed, frozen.fixed, view)
             self._replay(log, board, ledger)
             workers = self._workers(study)
             opened.callback(workers.close)
@@ -148,17 +165,25 @@ class _Search:
                 with ledger.kept():
                     self._loop(Loop(study, workers, log, frozen.total, brakes.on), board, ledger, brakes)
             finally:
+                if board.best is not None:
+                    board.luck = ledger.luck_of(board.best)
                 self.progress.end(board)
                 board.end()
 
     def _loop(self, loop: Loop, board: Board, ledger: Ledger, brakes: Brakes) -> None:
         beaten = time.perf_counter()
+        weighs = self.frozen.search.stop_when is not None
         for outcome in loop:
             improved = board.add(outcome)
-            self.progress.trial(board, outcome, improved)
             ledger.add(outcome)
+            late = time.perf_counter() - beaten > BEAT_SEC
+            if board.best is not None and (late or (weighs and board.done % WEIGHED_EVERY == 0)):
+                board.luck = ledger.luck_of(board.best)
+            self.progress.trial(board, outcome, improved)
             brakes.watch(outcome, improved, board)
-            if time.perf_counter() - beaten > BEAT_SEC:
+            if weighs and board.done % WEIGHED_EVERY == 0:
+                brakes.weigh(board)
+            if late:
                 self._beat(board, "RUNNING")
                 beaten = time.perf_counter()
 
@@ -170,11 +195,11 @@ class _Search:
 
     def _workers(self, study: Study) -> Workers:
         frozen, search = self.frozen, self.frozen.search
-        objective = Objective(frozen.composed.raw, search, frozen.market, frozen.rules)
+        objective = Objective(frozen.composed.raw, search, frozen.market, frozen.rules, frozen.soft)
         if search.backend == "ray":
             return Cluster(objective, search.workers, search.trial_timeout_sec)
         alone = search.workers == 1 and search.trial_timeout_sec is None
-        if alone and not study.unfinished():
+        if alone and not self.died:
             return Inline(objective, study.judge)
         ahead = 0 if alone else 1  # a trial in which a process died runs in one of its own, the rest as it would have
         return Pool(objective, search.workers, self.place.file("bars"), study.judge, search.trial_timeout_sec, ahead)

@@ -28,6 +28,8 @@ FREE = (
     "timeout_sec",
     "trial_timeout_sec",
     "patience",
+    "stop_when",
+    "stop_from",
     "max_failures",
     "fail_fast",
     "track",
@@ -47,6 +49,7 @@ class Frozen:
     search: schema.Search
     space: spaces.Space
     fixed: tuple[dict[str, Any], ...]  # the points of the first trials
+    soft: tuple[rules.Rule, ...]
     rules: tuple[rules.Rule, ...]
     market: Market
     bars: Bars
@@ -68,6 +71,7 @@ def freeze(composed: config.Composed, root: Path) -> Frozen:
     search = composed.search
     space = spaces.parse(search.space, composed.raw)
     run = _base(composed, space)
+    spaces.check_conditions(search.conditions, space)
     fixed = tuple(_fixed(entry, space, composed.raw, root) for entry in search.enqueue)
     total = planned(space, search, len(fixed))
     market = Market(root)
@@ -78,9 +82,10 @@ def freeze(composed: config.Composed, root: Path) -> Frozen:
             raise ConfigError(f"{said}{name!r} is not a metric: {nearest(name, measured)}", "mcl report last shows them all")
     keys = config.flatten(deciding(composed.raw))
     parsed = rules.parse(search.constraints, keys, measured)
+    soft = rules.parse(search.soft_constraints, keys, measured, "search.soft_constraints")
     if search.pruner != "none":
         market.folds(run.data, search.folds)
-    return Frozen(composed, run, search, space, fixed, parsed, market, bars, total)
+    return Frozen(composed, run, search, space, fixed, soft, parsed, market, bars, total)
 
 
 def _base(composed: config.Composed, space: spaces.Space) -> schema.Config:
@@ -173,7 +178,8 @@ def _config_changes(composed: config.Composed) -> list[str]:
 
 
 def _binding(raw: Mapping[str, Any]) -> dict[str, Any]:
-    search = {key: value for key, value in raw["search"].items() if key not in (*FREE, "name")}
+    asked = config.validate(schema.Search, raw["search"], "search").model_dump(mode="json")  # a key that is newer has its default
+    search = {key: value for key, value in asked.items() if key not in (*FREE, "name")}
     return config.flatten(deciding(raw) | {"search": search})
 
 
@@ -184,17 +190,17 @@ def _tag_changes(stored: StoredRun, frozen: Frozen) -> list[str]:
 
 
 def _fixed(entry: str | dict[str, Any], space: spaces.Space, raw: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    """The point that an entry of search.enqueue names; ConfigError where it is not in the space."""
+    """The values that an entry of search.enqueue names, of all axes or of some; ConfigError where one is not in the space."""
     values = _named(entry, raw, root) if isinstance(entry, str) else config.flatten(entry)
     for key, axis in space.items():
         if key not in values:
-            raise ConfigError(f"search.enqueue: {entry} has no value for {key}", "name a value for every axis of the space")
+            continue
         if not inside(axis, values[key]):
             near = f"the nearest is {closest(axis, values[key])}"
             raise ConfigError(f"search.enqueue: {key}={values[key]} is not in the space, {worded(axis)}", f"{near}; or widen the axis")
     if isinstance(entry, dict) and (other := sorted(values.keys() - space.keys())):
         raise ConfigError(f"search.enqueue: {other[0]} is not searched: {nearest(other[0], space)}")
-    return {key: values[key] for key in space}
+    return {key: values[key] for key in space if key in values}
 
 
 def _named(entry: str, raw: Mapping[str, Any], root: Path) -> dict[str, Any]:

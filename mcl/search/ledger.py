@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mcl import accesses, config, evidence, trials
 from mcl.errors import StoreError
 from mcl.metrics.overfit import Luck
+from mcl.metrics.performance import moments
 from mcl.search.trial import Outcome
 from mcl.strategy import own
 from mcl.tracking import Record, Store
@@ -45,6 +46,7 @@ class Ledger:
         self._names = {str(value) for key, value in params.items() if re.fullmatch(r"strategy\.(.+\.)?name", key)}
         self._thread = ThreadPoolExecutor(1, "ledger")
         self._writing: Future[None] | None = None
+        self._batch: list[Outcome] = []  # that the thread is writing
         self.run_ids: dict[int, str] = {}
 
     def add(self, outcome: Outcome) -> None:
@@ -83,12 +85,14 @@ class Ledger:
         batch, self._waiting = self._waiting, []
         self._flushed = time.perf_counter()
         if batch:
+            self._batch = batch
             self._writing = self._thread.submit(self._file, batch)
 
     def _settle(self) -> None:
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
+        self._batch = []
 
     def _file(self, batch: list[Outcome]) -> None:
         if self._rows:
@@ -120,9 +124,16 @@ class Ledger:
 
     def luck(self, number: int) -> Luck | None:
         """The deflation of a trial's Sharpe ratio by all that the trial ledger holds of its strategy on its market."""
-        outcome = next(outcome for outcome in self._outcomes if outcome.number == number)
+        return self.luck_of(next(outcome for outcome in self._outcomes if outcome.number == number))
+
+    def luck_of(self, outcome: Outcome) -> Luck | None:
+        """The same of an outcome, while others still wait to be written: they are counted with the rest."""
         where = trials.place(config.flatten(outcome.config))
-        return where and trials.tally(self._store.root, where).luck(outcome.metrics)
+        if where is None:
+            return None
+        pending = [self._trial(waiting) for waiting in (*self._waiting, *self._batch) if counted(waiting)]
+        unwritten = {trial.identity: moments(trial.returns).sharpe for trial in pending if trial and trial.place == where}
+        return trials.tally(self._store.root, where, unwritten).luck(outcome.metrics)
 
     def scored(self) -> list[Outcome]:
         """The COMPLETE outcomes by number."""
@@ -180,7 +191,7 @@ class Ledger:
             "config_sha256": self._fingerprint(outcome),
             "trial_sha256": self._identity(outcome),
         }
-        return fixed | outcome.params | outcome.metrics
+        return fixed | ({"excess": outcome.overstep} if outcome.excess else {}) | outcome.params | outcome.metrics
 
     def _trial(self, outcome: Outcome) -> trials.Trial | None:
         """The outcome as a row of the trial ledger; None for a grid's job without a configuration, which has tried nothing."""
@@ -241,6 +252,11 @@ class Ledger:
         if names not in self._codes:
             self._codes[names] = evidence.decision_sha256(names)
         return self._codes[names]
+
+
+def counted(outcome: Outcome) -> bool:
+    """Whether the trial ledger counts it: not the same point again, nor one that a rule kept from being simulated."""
+    return len(outcome.returns) > 0 or outcome.reason not in trials.NEVER_A_TRIAL
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

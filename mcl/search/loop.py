@@ -17,10 +17,11 @@ from mcl.search.trial import Outcome
 class Loop:
     """Iterate over the outcomes that bring a search to `total` trials, in order of completion.
 
-    Outcomes that `log` knows are not computed again; trials that an earlier process began keep their number and their values and
-    are run first. An outcome is in the log before the study is told, and the study is told before it is yielded. A free worker gets
-    the next trial at once. A point that an earlier trial number has is never simulated again: it is PRUNED(duplicate), and the
-    sampler is told the earlier value. After `halted()` no trial is asked for; those that run are finished.
+    Outcomes that `log` knows are not computed again; trials that an earlier process began are drawn again, at the same point.
+    An outcome is in the log before the study is told, and the study is told before it is yielded. A free worker gets the next
+    trial as soon as the study is ready to draw it. A point that an earlier trial number has is never simulated again: it is
+    PRUNED(duplicate), and the sampler is told the earlier value. After `halted()` no trial is asked for; those that run are
+    finished.
     """
 
     def __init__(self, study: Study, workers: Workers, log: Outcomes, total: int, halted: Callable[[], bool]) -> None:
@@ -30,10 +31,9 @@ class Loop:
         self._repeats: dict[int, list[tuple[int, dict[str, Any]]]] = defaultdict(list)  # of trials that still run
         for number in sorted(log.known):
             outcome = log.known[number]
-            study.adopt(outcome)
             self._first.setdefault(_point(outcome.params), number)
             self._done[number] = _light(outcome)
-        self._again = study.unfinished()
+        self._adopt()
 
     def __iter__(self) -> Iterator[Outcome]:
         running = 0
@@ -52,11 +52,13 @@ class Loop:
         """The trial to begin now, if any."""
         if self._halted():
             return None
-        if self._again:
-            return self._again.pop(0)
-        while self._study.asked in self._log.known:  # the journal has lost its tail, the log has not
-            self._study.adopt(self._log.known[self._study.asked])
-        return self._study.ask() if self._study.asked < self._total else None
+        self._adopt()
+        return self._study.ask() if self._study.asked < self._total and self._study.ready else None
+
+    def _adopt(self) -> None:
+        """Pass over trials that are in the log."""
+        while (number := self._study.asked) in self._log.known:
+            self._study.adopt(self._log.known[number], self._log.windows.get(number, 1))
 
     def _begin(self, number: int, params: dict[str, Any]) -> tuple[list[Outcome], int]:
         """Start one trial: outcomes that are known at once, and how many trials were given to a worker."""
@@ -75,7 +77,8 @@ class Loop:
         return [self._tell(outcome), *(self._tell(_repeat(outcome, *asked)) for asked in waiting)]
 
     def _tell(self, outcome: Outcome) -> Outcome:
-        self._log.add(outcome)
+        outcome = self._study.reported(outcome)
+        self._log.add(outcome, self._study.window)
         self._study.tell(outcome)
         return outcome
 
@@ -90,4 +93,13 @@ def _light(outcome: Outcome) -> Outcome:
 
 def _repeat(outcome: Outcome, number: int, params: dict[str, Any]) -> Outcome:
     detail = f"same values as trial {outcome.number}"
-    return Outcome(number, params, "PRUNED", "duplicate", detail, value=outcome.value, others=outcome.others)
+    return Outcome(
+        number=number,
+        params=params,
+        state="PRUNED",
+        reason="duplicate",
+        detail=detail,
+        value=outcome.value,
+        others=outcome.others,
+        excess=outcome.excess,
+    )

@@ -1,7 +1,8 @@
-"""The truth about finished trials: one line per outcome, on disk before the study or the store hears of it.
+"""The trial log, the truth about finished trials: one line per outcome, on disk before the study or the store hears of it.
 
-Optuna's journal keeps what a sampler needs, and the run store is written in batches; either can be completed from this file after
-a kill. Session dates are written once, when they change; returns are the bytes of a float64 array, so that a replayed outcome is
+The sampler's memory, Optuna's stored study, the runs in the store and the rows of the trial ledger are views: each of them can
+be made again from this file. Beside an outcome stands how many trials were open when its point was drawn (`Study.window`).
+Session dates are written once, when they change; returns are the bytes of a float64 array, so that a replayed outcome is
 bit-equal.
 """
 
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mcl.search.journal import Lines, scanned
+from mcl.search.json_lines import Lines, scanned
 from mcl.search.trial import Outcome
 
 ARRAYS = ("sessions", "returns")
@@ -23,22 +24,30 @@ PLAIN = tuple(f.name for f in fields(Outcome) if f.name not in ARRAYS)
 
 
 class Outcomes:
-    """`known` holds every outcome by trial number; `add` makes one durable against the death of this process."""
+    """`known` holds every outcome by trial number; `add` makes one durable against the death of this process.
+
+    `windows` holds the window of each; a trial of version 0.1 has none.
+    """
 
     def __init__(self, path: Path) -> None:
         self._lines = Lines(path)
         self.known, self._sessions = _outcomes(self._lines.read())
+        self.windows: dict[int, int] = {}
+        for line in self._lines.read():
+            if "window" in line:
+                self.windows.setdefault(line["number"], line["window"])
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: Outcome, window: int = 1) -> None:
         sessions = _text(outcome.sessions)
         lines: list[dict[str, Any]] = []
         if len(outcome.sessions) and sessions != self._sessions:
             lines.append({"sessions": sessions})
             self._sessions = sessions
         plain = {name: getattr(outcome, name) for name in PLAIN}
-        lines.append(plain | {"returns": _text(outcome.returns), "dated": bool(len(outcome.sessions))})
+        lines.append(plain | {"returns": _text(outcome.returns), "dated": bool(len(outcome.sessions)), "window": window})
         self._lines.append(lines)
         self.known[outcome.number] = outcome
+        self.windows[outcome.number] = window
 
     def close(self) -> None:
         self._lines.close()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from mcl import screen
+from mcl.metrics.overfit import Luck
 from mcl.search.trial import Outcome
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Board:
     spent_sec: float = 0.0  # in the trials themselves, of this process
     started: float = field(default_factory=time.perf_counter)
     ended: float = 0.0
+    luck: Luck | None = None  # of the best so far, among all trials that are counted now
 
     def begin(self, outcomes: Iterable[Outcome]) -> None:
         """Take over what an earlier process has done, and start the clock."""
@@ -57,8 +59,9 @@ class Board:
         self.improvements.append((self.done, outcome.value))
         return True
 
-    def _rank(self, outcome: Outcome) -> tuple[float, int]:
-        return (outcome.value if self.maximize else -outcome.value), -outcome.number
+    def _rank(self, outcome: Outcome) -> tuple[float, float, int]:
+        """A trial that keeps the soft constraints comes before any that does not."""
+        return -outcome.overstep, (outcome.value if self.maximize else -outcome.value), -outcome.number
 
     @property
     def done(self) -> int:
@@ -97,6 +100,7 @@ class Board:
             "eta_sec": self.eta_sec if math.isfinite(self.eta_sec) else None,
             "metric": self.metric,
             "best": leader and leader | headlines,
+            "luck": self.luck and {"best_by_luck": self.luck.best_by_luck, "trials": self.luck.trials, "of": self.luck.of},
         }
 
     def standing(self) -> str:
@@ -113,7 +117,15 @@ class Board:
         if self.best is None:
             return f"no scored {self.metric} yet"
         values = " ".join(f"{key}={shown(value)}" for key, value in self.best.params.items())
-        return f"best {self.metric} {shown(self.best.value)} in trial {self.best.number}: {values}"
+        return f"best {self.metric} {shown(self.best.value)} in trial {self.best.number}: {values}{self.chance and f' · {self.chance}'}"
+
+    @property
+    def chance(self) -> str:
+        """`sharpe 1.23, and luck alone would show 0.95 among 114 trials of ema_cross on MCL …`; empty before it is known."""
+        if self.best is None or self.luck is None:
+            return ""
+        ratio, chance = shown(self.best.metrics.get("sharpe", math.nan)), shown(self.luck.best_by_luck)
+        return f"its sharpe {ratio}, and luck alone would show {chance} among {self.luck.count}"
 
 
 class Progress(Protocol):
@@ -195,7 +207,13 @@ class Screen:
         from rich.table import Table
 
         keys = list(board.best.params) if board.best else []
-        drawn = Table(title=board.title, caption=board.standing(), box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
+        drawn = Table(
+            title=board.title,
+            caption="\n".join(filter(None, (board.standing(), board.chance))),
+            box=box.SIMPLE_HEAD,
+            title_justify="left",
+            caption_justify="left",
+        )
         for name in ("best so far", *keys, board.metric, *self.COLUMNS):
             drawn.add_column(name.removeprefix("strategy."), justify="right")
         for outcome in reversed(self._improvements):

@@ -74,7 +74,7 @@ def edges(point: Mapping[str, Any], space: Space) -> list[str]:
     """`strategy.fast=480 is the highest value searched`, for each numeric axis at whose end the point lies."""
     said = []
     for key, axis in space.items():
-        if isinstance(axis, CategoricalDistribution) or axis.low == axis.high:  # type: ignore[attr-defined]
+        if key not in point or isinstance(axis, CategoricalDistribution) or axis.low == axis.high:  # type: ignore[attr-defined]
             continue
         place = _place(axis, point[key])
         if place <= 0.01 or place >= 0.99:

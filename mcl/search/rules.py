@@ -26,6 +26,7 @@ COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 NAME = r"[A-Za-z_]\w*(?:\.\w+)*"
 TERM = re.compile(rf"(?:(?P<factor>{NUMBER})\s*\*\s*)?(?P<name>{NAME})|(?P<number>{NUMBER})")
+LEAST_EXCESS = 1e-12  # of a rule that is broken by equality alone
 GRAMMAR = "write NAME OP NUMBER or KEY OP NUMBER * KEY with one of < <= > >= == !=, for instance 'trades >= 100'"
 
 
@@ -68,28 +69,39 @@ class Rule:
         values = ", ".join(f"{name}={_shown(known[name])}" for name in dict.fromkeys(self.names))
         return f"{values} breaks {self.text}"
 
+    def excess(self, known: Mapping[str, Any]) -> float:
+        """How far the rule is broken, above 0; 0 or less where it holds. An undefined value breaks it without end."""
+        broken = bool(self.broken(known))
+        left, right = self.left.value(known), self.right.value(known)
+        numbers = all(isinstance(value, int | float) and math.isfinite(value) for value in (left, right))
+        if not numbers:
+            return math.inf if broken else 0.0
+        distance = abs(left - right) if "=" in self.comparison[:1] or self.comparison == "!=" else left - right
+        distance = -distance if self.comparison.startswith(">") else distance
+        return max(float(distance), LEAST_EXCESS) if broken else min(float(distance), 0.0)
 
-def parse(texts: Iterable[str], keys: Iterable[str], metrics: Iterable[str]) -> tuple[Rule, ...]:
+
+def parse(texts: Iterable[str], keys: Iterable[str], metrics: Iterable[str], at: str = "search.constraints") -> tuple[Rule, ...]:
     """The rules that `texts` say; ConfigError on grammar, on an unknown key or on an unknown metric."""
     known = [*keys, *metrics]
-    return tuple(_rule(text, known) for text in texts)
+    return tuple(_rule(text, known, at) for text in texts)
 
 
 def first_broken(rules: Iterable[Rule], known: Mapping[str, Any]) -> str:
     return next((said for rule in rules if (said := rule.broken(known))), "")
 
 
-def _rule(text: str, known: list[str]) -> Rule:
+def _rule(text: str, known: list[str], at: str) -> Rule:
     match = re.fullmatch(r"([^<>=!]+)(<=|>=|==|!=|<|>)([^<>=!]+)", text.strip())
     left, right = (_term(match[1]), _term(match[3])) if match else (None, None)
     if match is None or left is None or right is None:
-        raise ConfigError(f"search.constraints: {text!r} is no constraint", GRAMMAR)
+        raise ConfigError(f"{at}: {text!r} is no constraint", GRAMMAR)
     rule = Rule(text.strip(), left, match[2], right)
     if not rule.names:
-        raise ConfigError(f"search.constraints: {text!r} compares two numbers", GRAMMAR)
+        raise ConfigError(f"{at}: {text!r} compares two numbers", GRAMMAR)
     for name in rule.names:
         if name not in known:
-            raise ConfigError(f"search.constraints: {text!r} names {name!r}, no metric or config key: {nearest(name, known)}", GRAMMAR)
+            raise ConfigError(f"{at}: {text!r} names {name!r}, no metric or config key: {nearest(name, known)}", GRAMMAR)
     return rule
 
 

@@ -112,6 +112,39 @@ def overlay(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
     return result
 
 
+def check_conditions(conditions: Mapping[str, Mapping[str, list[Any]]], space: Space) -> None:
+    """ConfigError where a condition names no axis, asks for a value that its axis has not, or conditions go in a circle."""
+    for key, asked in conditions.items():
+        for name in (key, *asked):
+            if name not in space:
+                raise ConfigError(f"search.conditions names {name}, which is not searched: {nearest(name, space)}")
+        for name, values in asked.items():
+            axis = space[name]
+            choices = axis.choices if isinstance(axis, CategoricalDistribution) else points(name, axis)
+            if strange := [value for value in values if value not in choices]:
+                raise ConfigError(
+                    f"search.conditions.{key}: {name} never is {strange[0]!r}",
+                    f"its values are {', '.join(map(str, choices[:10]))}",
+                )
+    ordered(space, conditions)
+
+
+def ordered(space: Space, conditions: Mapping[str, Mapping[str, list[Any]]]) -> Space:
+    """The axes with each one after those that its condition names; ConfigError on a circle."""
+    waiting, placed = dict(space), dict[str, BaseDistribution]()
+    while waiting:
+        free = [key for key in waiting if all(name in placed for name in conditions.get(key, {}))]
+        if not free:
+            raise ConfigError(f"search.conditions go in a circle: {', '.join(waiting)}", "one of them must exist always")
+        placed |= {key: waiting.pop(key) for key in free}
+    return placed
+
+
+def existing(key: str, values: Mapping[str, Any], conditions: Mapping[str, Mapping[str, list[Any]]]) -> bool:
+    """Whether an axis exists at a point, by the values of the axes that its condition names."""
+    return all(name in values and values[name] in allowed for name, allowed in conditions.get(key, {}).items())
+
+
 def _choice(key: str, values: list[Any]) -> BaseDistribution:
     plain = [v.text if hasattr(v, "text") else v for v in values]  # Hydra keeps quoted strings as objects
     if not plain or not all(v is None or isinstance(v, bool | int | float | str) for v in plain):

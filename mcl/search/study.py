@@ -4,106 +4,199 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from mcl import DISTRIBUTION, schema
 from mcl.errors import ConfigError
-from mcl.search import notes, points
-from mcl.search.mind import Mind, ending
-from mcl.search.space import Space
+from mcl.search import points, samplers
+from mcl.search.space import Space, existing, ordered
 from mcl.search.space import points as levels
+from mcl.search.study_view import StudyView, ending
 from mcl.search.trial import Outcome
 
 
+def window(search: schema.Search) -> int:
+    """How many trials an adaptive search has begun and not learned from: one worker learns from each trial before the next."""
+    return 1 if search.workers == 1 else 2 * search.workers
+
+
 class Study:
-    """Ask and tell over a journal file, which an earlier process may have begun.
+    """Ask and tell, in Optuna's own study in memory, with Optuna's own samplers.
 
-    The points of grid, random and QMC depend on the seed and the trial number alone, whatever the number of workers or the
-    interruptions; the other samplers learn from finished trials, so only a single worker repeats them exactly. All of them draw
-    their random numbers from the seed and the trial number.
-
-    What a sampler or a pruner knows lives in memory (`Mind`); the journal gets a trial in one line, when its point is known, and
-    another when it is told, with everything that a later process needs to make the same mind again.
+    A point depends on the seed, the trial's number and the outcomes of the trials that are at least `window` numbers older,
+    which are told in the order of their numbers, each before the point is drawn. So the order in which workers finish decides
+    nothing, and the outcomes alone are enough to make the study again: `adopt` enters those of earlier processes. The points
+    of grid, random and QMC depend on the seed and the number alone. Only a pruner sees what has ended meanwhile.
     """
 
     def __init__(
-        self, name: str, journal: Path, space: Space, search: schema.Search, seed: int, fixed: Sequence[dict[str, Any]] = ()
+        self,
+        space: Space,
+        search: schema.Search,
+        seed: int,
+        fixed: Sequence[dict[str, Any]] = (),
+        view: StudyView | None = None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.space, self._fixed = space, fixed
-        self._notes = notes.opened(search.storage, journal, name, [search.direction, *search.also.values()], space)
-        self.close = self._notes.close
+        self.space, self._search, self._seed, self._fixed, self._view = space, search, seed, fixed, view
+        self._ordered = ordered(space, search.conditions)
         self._numbered = numbered(search.sampler, space, seed)
-        trials = self._notes.trials
-        self.asked = len(trials)
-        self._running = {trial.number: trial for trial in trials if not trial.state.is_finished()}
-        self._open: dict[int, int] = {}  # trial number -> the id in the notes
-        self._mind = Mind(space, search, seed, trials) if self._numbered is None or search.pruner != "none" else None
+        self._rest = points.uniform(space, seed)  # of a first trial that names only some values
+        self.window = window(search)
+        self.asked = 0
+        self._learned = 0  # trials that Optuna's study has been told
+        self._unbroken = 0  # trials from the first on that have all ended
+        self._outcomes: dict[int, Outcome] = {}  # that wait for their turn
+        self._unseen: dict[int, Outcome] = {}  # that the view has not
+        self._trials: dict[int, optuna.Trial] = {}
+        self._folds: dict[int, dict[int, tuple[float, float, bool]]] = {}  # value, what the pruner saw, whether it gave up
+        self._study: optuna.Study | None = None
+        if self._numbered is None or search.pruner != "none":
+            directions = [search.direction, *search.also.values()]
+            # Hyperband reads the study's name: it is the same in every process.
+            self._study = optuna.create_study(study_name="search", directions=directions, pruner=samplers.pruner(search))
 
-    def adopt(self, outcome: Outcome) -> None:
-        """Enter an outcome of an earlier process: its trial may be open in the journal, closed, or lost with the journal's tail."""
-        begun = self._running.pop(outcome.number, None)
-        if begun is not None:
-            self._open[outcome.number] = begun._trial_id
-            self.tell(outcome)
-        elif outcome.number == self.asked:
-            self._begin(outcome.params)
-            self.tell(outcome)
-
-    def unfinished(self) -> list[tuple[int, dict[str, Any]]]:
-        """The trials that an earlier process began and did not finish, with their values."""
-        self._open |= {number: trial._trial_id for number, trial in self._running.items()}
-        return [(number, {key: self._running[number].params[key] for key in self.space}) for number in sorted(self._running)]
+    @property
+    def ready(self) -> bool:
+        """Whether everything has ended that the next point depends on."""
+        return self._numbered is not None or self.asked < self._unbroken + self.window
 
     def ask(self) -> tuple[int, dict[str, Any]]:
         """The number and the values of the next trial."""
-        number, values = self.asked, self._known(self.asked)
-        if values is None:
-            assert self._mind is not None  # noqa: S101 - a sampler that numbers its points knows them all
-            values, learned = self._mind.ask(number)
-            self._write(values, learned)
-        else:
-            self._begin(values)
-        return number, values
+        number = self.asked
+        self._catch_up(number - self.window)
+        values = self._known(number)
+        if self._study is not None:
+            values = self._begin(number, values)
+        assert values is not None  # noqa: S101 - what has no point by its number has a study
+        self.asked += 1
+        return number, {key: values[key] for key in self.space if key in values}
+
+    def adopt(self, outcome: Outcome, window: int) -> None:
+        """Enter the next trial, which an earlier process with this `window` has finished."""
+        number = self.asked
+        self._catch_up(number - window)
+        if self._study is not None:
+            by_hand = number < len(self._fixed) and self._fixed[number].keys() >= outcome.params.keys()
+            self._begin(number, outcome.params, attributes=not by_hand)
+            for fold, shown in outcome.folds:
+                self._gives_up(number, int(fold), shown)  # halving writes down how far a trial came
+        self.asked += 1
+        self.tell(outcome)
 
     def judge(self, number: int, fold: int, value: float) -> bool:
-        """Whether the pruner gives up a trial after this fold. Median and halving see the mean over the folds so far, Wilcoxon each one."""
-        assert self._mind is not None  # noqa: S101 - a search without a pruner has no judge
-        shown, given_up = self._mind.judge(number, fold, value)
-        self._notes.report(self._open[number], fold, shown)
+        """Whether the pruner gives up a trial after this fold. Wilcoxon sees each value, the others the mean over the folds so far.
+
+        Any fold may be the first that has a value. A trial whose worker died comes again and is judged as before.
+        """
+        folds = self._folds.setdefault(number, {})
+        if fold in folds:
+            return folds[fold][2]
+        so_far = [known for step, (known, _, _) in folds.items() if step < fold] + [value]
+        shown = value if self._search.pruner == "wilcoxon" else math.fsum(so_far) / len(so_far)
+        given_up = self._gives_up(number, fold, shown)
+        folds[fold] = value, shown, given_up
         return given_up
 
+    def _gives_up(self, number: int, fold: int, shown: float) -> bool:
+        """What Optuna's pruner says after a fold. It warns of folds that one trial has and another has not, which is no fault."""
+        trial = self._trials[number]
+        trial.report(shown, fold)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return bool(trial.should_prune())
+
+    def reported(self, outcome: Outcome) -> Outcome:
+        """The outcome with what the pruner saw of its trial."""
+        folds = self._folds.pop(outcome.number, {})
+        return replace(outcome, folds=[[float(fold), shown] for fold, (_, shown, _) in sorted(folds.items())]) if folds else outcome
+
     def tell(self, outcome: Outcome) -> None:
-        """Close a trial. A duplicate carries the value of the trial that it repeats, so that the sampler learns the truth."""
-        reason = {"state": outcome.state, "reason": outcome.reason} if outcome.reason else None  # for who looks with Optuna's dashboard
-        self._notes.end(self._open.pop(outcome.number), *ending(outcome), reason)
-        if self._mind is not None:
-            self._mind.tell(outcome)
+        """Take an outcome in. The view hears of it once all earlier trials have ended, an adaptive sampler when its window allows."""
+        self._outcomes[outcome.number] = outcome
+        self._unseen[outcome.number] = outcome
+        while self._unbroken in self._unseen:
+            ended = self._unseen.pop(self._unbroken)
+            if self._view is not None and self._view.count == ended.number:
+                self._view.add(ended)
+            self._unbroken += 1
+        if self._study is None:
+            del self._outcomes[outcome.number]
+        elif self._numbered is not None:
+            self._learn(outcome.number)
 
-    def _begin(self, values: dict[str, Any]) -> None:
-        """Begin the next trial at a point that is known: it needs no thought, or an earlier process has thought of it."""
-        learned: dict[str, Any] = {}
-        if self._mind is not None and self._known(self.asked) is None:
-            learned = self._mind.ask(self.asked, values)[1]
-        elif self._mind is not None:
-            self._mind.begin(self.asked, values, {})
-        self._write(values, learned)
+    def _catch_up(self, last: int) -> None:
+        """Tell Optuna's study every trial up to this number."""
+        while self._study is not None and self._numbered is None and self._learned <= last:
+            self._learn(self._learned)
+            self._learned += 1
 
-    def _write(self, values: dict[str, Any], learned: dict[str, Any]) -> None:
-        self._open[self.asked] = self._notes.begin(values, learned)
-        self.asked += 1
+    def _learn(self, number: int) -> None:
+        """A duplicate carries the value of the trial that it repeats, so that the sampler learns the truth."""
+        assert self._study is not None  # noqa: S101 - nothing else learns
+        outcome, trial = self._outcomes.pop(number), self._trials.pop(number)
+        for text, excess in zip(self._search.soft_constraints, outcome.excess, strict=False):
+            trial.set_constraint(text, excess)
+        state, values = ending(outcome)
+        self._study.tell(trial, values, state)
+
+    def _begin(self, number: int, values: dict[str, Any] | None, *, attributes: bool = False) -> dict[str, Any]:
+        """Begin a trial in Optuna's study; what `values` do not say the sampler draws.
+
+        With `attributes` it draws even what is known, since what it writes beside a trial belongs to its memory.
+        """
+        assert self._study is not None  # noqa: S101 - the callers have asked
+        if values is not None:
+            self._study.enqueue_trial(values)
+        if self._numbered is None:
+            self._study.sampler = samplers.sampler(self._search, self._own_seed(number))
+        trial = self._trials[number] = self._study.ask()
+        if attributes and self._search.sampler in samplers.WITH_ATTRIBUTES:
+            _ = trial.relative_params
+        drawn: dict[str, Any] = {}
+        for key, axis in self._ordered.items():
+            if existing(key, drawn, self._search.conditions):
+                drawn[key] = suggested(trial, key, axis)
+        return drawn
+
+    def _own_seed(self, number: int) -> int:
+        return int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
 
     def _known(self, number: int) -> dict[str, Any] | None:
-        """The point of a trial that no sampler has to think about."""
-        if number < len(self._fixed):
+        """The point of a trial as far as no sampler has to think about it."""
+        fixed = len(self._fixed)
+        if number >= fixed and self._numbered is None:
+            return None
+        if number >= fixed:
+            assert self._numbered is not None  # noqa: S101 - asked just now
+            values = self._numbered(number - fixed)
+        elif self._numbered is None:
             return dict(self._fixed[number])
-        return None if self._numbered is None else self._numbered(number - len(self._fixed))
+        else:
+            values = self._rest(number) | self._fixed[number]
+        point: dict[str, Any] = {}
+        for key in self._ordered:
+            if existing(key, point, self._search.conditions):
+                point[key] = values[key]
+        return point
+
+
+def suggested(trial: optuna.Trial, key: str, axis: BaseDistribution) -> Any:
+    """The trial's value on an axis."""
+    if isinstance(axis, CategoricalDistribution):
+        return trial.suggest_categorical(key, axis.choices)
+    if isinstance(axis, IntDistribution):
+        return trial.suggest_int(key, axis.low, axis.high, step=axis.step, log=axis.log)
+    assert isinstance(axis, FloatDistribution)  # noqa: S101 - the last kind of `space.distribution`
+    return trial.suggest_float(key, axis.low, axis.high, step=axis.step, log=axis.log)
 
 
 def numbered(name: str, space: Space, seed: int) -> points.Point | None:
@@ -132,6 +225,7 @@ def planned(space: Space, search: schema.Search, fixed: int = 0) -> int:
     """The number of trials that `search` asks for. ConfigError where sampler and space do not fit; a grid is run whole or refused."""
     if search.sampler == "cmaes" and all(isinstance(axis, CategoricalDistribution) for axis in space.values()):
         raise ConfigError("search.sampler=cmaes needs numeric axes, and this space holds only choices", "use search.sampler=tpe or grid")
+    samplers.check(search)
     _installed(search)
     if search.backend == "ray" and search.pruner != "none":
         raise ConfigError(
@@ -139,7 +233,7 @@ def planned(space: Space, search: schema.Search, fixed: int = 0) -> int:
         )
     if search.metric in search.also:
         raise ConfigError(f"search.also names {search.metric} again, which is search.metric", "name another metric, or none")
-    if search.also and search.sampler == "cmaes":
+    if search.also and search.sampler not in samplers.SEVERAL_OBJECTIVES:
         raise ConfigError("search.sampler=cmaes has one objective, and search.also names more", "use search.sampler=nsga2 or tpe")
     if search.also and search.pruner != "none":
         raise ConfigError(f"search.pruner={search.pruner} ranks by one objective, and search.also names more", "use search.pruner=none")

@@ -70,7 +70,10 @@ class Swept:
         around = self.trials["plateau"].astype(float)
         if around.isna().all():
             return walls
-        values = self.trials["value"].astype(float).where(self.trials["state"] == "COMPLETE")
+        scored = self.trials["state"] == "COMPLETE"
+        if "excess" in self.trials and (kept := scored & (self.trials["excess"] <= 0)).any():
+            scored, around = kept, around.where(kept)
+        values = self.trials["value"].astype(float).where(scored)
         row, peak = self._extreme(around, values), self._extreme(values)
         names = [f"{key.removeprefix('strategy.')} {shown(row[key])}" for key in self.keys]
         said_peak = f"Best by peak: trial {peak['trial']}, {self.metric} {shown(float(peak['value']))} (neighbourhood"
@@ -90,7 +93,7 @@ class Swept:
     def _leaders(self) -> tuple[str, list[str], list[list[str]]]:
         scored = self.trials[self.trials["state"] == "COMPLETE"]
         names = [name for name in dict.fromkeys([self.metric, *HEADLINES]) if name in self.trials.columns]
-        ranked = scored.sort_values(["value", "trial"], ascending=[not self.maximize, True]).head(LISTED)
+        ranked = by_value(scored, self.maximize).head(LISTED)
         whole = {self.best["trial"]: self.best["run_id"]} if self.best else {}  # the best trial's complete run, which can be promoted
         rows = [
             [str(row["trial"]), *(shown(row[name]) for name in [*self.keys, *names]), whole.get(row["trial"], row["run_id"])[:12]]
@@ -116,6 +119,12 @@ class Swept:
         groups = self.trials[self.trials["state"] != "COMPLETE"].groupby(["state", "reason"], sort=True)
         rows = [[state, reason, str(len(found)), found["detail"].iloc[0]] for (state, reason), found in groups]
         return [("without a score", ["state", "reason", "trials", "the first says"], rows)] if rows else []
+
+
+def by_value(scored: pd.DataFrame, maximize: bool) -> pd.DataFrame:
+    """The best first; what breaks a soft constraint comes after all that keep them."""
+    soft = ["excess"] if "excess" in scored else []
+    return scored.sort_values([*soft, "value", "trial"], ascending=[*(True for _ in soft), not maximize, True])
 
 
 def leader(board: Board, ledger: Ledger) -> dict[str, Any] | None:
@@ -185,7 +194,7 @@ def described(swept: Swept) -> str:
     """The parent's description in MLflow, in Markdown: what came of it, the best trials as links, and where the page is."""
     here = f"#/experiments/{EXPERIMENT}/runs"
     states = ", ".join(f"{count:,} {state.lower()}" for state, count in swept.states.items() if count)
-    scored = swept.trials[swept.trials["state"] == "COMPLETE"].sort_values(["value", "trial"], ascending=[not swept.maximize, True])
+    scored = by_value(swept.trials[swept.trials["state"] == "COMPLETE"], swept.maximize)
     names = [key.rpartition(".")[2] for key in swept.keys]
     rows = [
         " | ".join([f"| [{row['trial']}]({here}/{row['run_id']})", *(shown(row[key]) for key in swept.keys), f"{shown(row['value'])} |"])

@@ -36,6 +36,8 @@ class Outcome:
     reason   "" | constraint | no_trades | undefined | duplicate | fold K (PRUNED) | an exception's class | timeout | worker_died (FAILED)
     detail   the sentence behind the reason
     others   values of the further objectives, in the order of `search.also`
+    folds    [fold, what the pruner saw after it], of folds that have a value
+    excess   how far each of `search.soft_constraints` is broken: 0 or less where it holds
     returns  P&L of each session over the capital; `sessions` holds the trade dates as days since 1970-01-01
     """
 
@@ -46,6 +48,8 @@ class Outcome:
     detail: str = ""
     value: float = math.nan
     others: list[float] = field(default_factory=list)
+    folds: list[list[float]] = field(default_factory=list)
+    excess: list[float] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)  # the whole validated configuration; empty when it is not valid
     sessions: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
@@ -53,6 +57,11 @@ class Outcome:
     seconds: float = 0.0
     traceback: str = ""
     reads: list[str] = field(default_factory=list)  # what a person's own code reads besides its bars
+
+    @property
+    def overstep(self) -> float:
+        """How far all soft constraints together are broken; 0 where all of them hold."""
+        return math.fsum(excess for excess in self.excess if excess > 0)
 
 
 class Market:
@@ -126,11 +135,12 @@ class Objective:
     search: schema.Search
     market: Market
     rules: tuple[Rule, ...] = ()
+    soft: tuple[Rule, ...] = ()
 
     @property
     def assignment(self) -> Assignment:
         """The same without the market's bars and without what was computed, for a worker in another process."""
-        return Assignment(self.raw, self.search, self.market.root, self.rules)
+        return Assignment(self.raw, self.search, self.market.root, self.rules, self.soft)
 
     def __call__(self, number: int, params: dict[str, Any], judge: Judge = nobody) -> Outcome:
         """The outcome at `params`. Every exception becomes a FAILED outcome with its traceback: one bad point must not end a search."""
@@ -151,7 +161,7 @@ class Objective:
             run = config.run_config({key: self._known.get(key, part) if part is self.raw.get(key) else part for key, part in raw.items()})
         except ConfigError as error:
             return Outcome(number, params, "PRUNED", "constraint", error.message)
-        keys = config.flatten(deciding(raw)) if self.rules else {}
+        keys = config.flatten(deciding(raw)) if self.rules or self.soft else {}
         if broken := first_broken((rule for rule in self.rules if rule.before_the_run), keys):
             return Outcome(number, params, "PRUNED", "constraint", broken)
         bars = self.market.bars(run.data)
@@ -169,6 +179,7 @@ class Objective:
             detail=detail,
             value=measured[self.search.metric] if state == "COMPLETE" else math.nan,
             others=[measured[name] for name in self.search.also] if state == "COMPLETE" else [],
+            excess=[rule.excess(keys | measured) for rule in self.soft],
             metrics=measured,
             config=run.model_dump(mode="json"),
             sessions=session_days(result),
@@ -216,10 +227,11 @@ class Assignment:
     search: schema.Search
     root: Path
     rules: tuple[Rule, ...]
+    soft: tuple[Rule, ...] = ()
 
     def objective(self, bars: Mapping[str, Bars]) -> Objective:
         """The objective that was assigned, over bars by `data_key`."""
-        return Objective(self.raw, self.search, Market(self.root, bars), self.rules)
+        return Objective(self.raw, self.search, Market(self.root, bars), self.rules, self.soft)
 
 
 def _simulated(bars: Bars, intent: engine.Plan, run: schema.Config) -> Result:

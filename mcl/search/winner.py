@@ -72,7 +72,8 @@ def experiment(composed: config.Composed, params: Mapping[str, Any], name: str, 
 
 
 def ranking(search: schema.Search, space: spaces.Space, scored: list[Outcome]) -> list[Outcome]:
-    """The scored outcomes, best first, by peak or by plateau as `search.select` says; then the better trial, the lower number."""
+    """The scored outcomes, best first, by peak or by plateau as `search.select` says; then the better trial, the lower number.
+    A trial that breaks a soft constraint comes after all that keep them."""
     maximize = search.direction == "maximize"
     values = np.array([outcome.value for outcome in scored], float)
     around = values
@@ -82,7 +83,8 @@ def ranking(search: schema.Search, space: spaces.Space, scored: list[Outcome]) -
         points = pd.DataFrame([outcome.params for outcome in scored], columns=list(space))
         around = region.plateaus(points, values, maximize=maximize)[0]
     sign = -1 if maximize else 1
-    return [scored[i] for i in np.lexsort((sign * values, sign * around))]
+    overstep = np.array([outcome.overstep for outcome in scored], float)
+    return [scored[i] for i in np.lexsort((sign * values, sign * around, overstep))]
 
 
 def _whole(frozen: Frozen, outcome: Outcome, store: Store, sweep_id: str, *, report: bool) -> str:

@@ -5,22 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
-import optuna
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from mcl import schema
 from mcl.search import region
 from mcl.search.points import at, closest, grid, inside, sobol, uniform, worded
-from mcl.search.space import combinations, distribution
-from mcl.search.study import Study
-from mcl.search.trial import Outcome
+from mcl.search.space import combinations
 
 SPACE: dict[str, BaseDistribution] = {
     "a": IntDistribution(10, 480, step=10),
@@ -118,30 +113,3 @@ def test_the_front_is_what_no_other_beats(rows: list[tuple[int, int]]) -> None:
         return b[0] >= a[0] and b[1] <= a[1] and a != b
 
     assert found.tolist() == [not any(beaten(a, b) for b in rows) for a in rows]
-
-
-@pytest.mark.parametrize("sampler", ["tpe", "cmaes", "nsga2"])
-def test_a_mind_made_from_the_journal_thinks_as_the_first_one_did(sampler: str, tmp_path: Path) -> None:
-    space = {key: distribution(key, text) for key, text in {"a.x": "range(2,60)", "a.y": "interval(0.0,1.0)", "a.z": "choice(1)"}.items()}
-    settings = schema.Search(sampler=sampler, trials=50)
-
-    def told(path: Path, upto: int) -> list[dict[str, object]]:
-        study = Study("mind", path, space, settings, 5)
-        begun = dict(study.unfinished())
-        while study.asked < upto or begun:
-            number, params = begun.popitem() if begun else study.ask()
-            value = math.nan if number % 5 == 0 else -((params["a.x"] - 30) ** 2) / 100 - params["a.y"]
-            study.tell(Outcome(number, params, "PRUNED" if number % 5 == 0 else "COMPLETE", value=value))
-        if upto < settings.trials:
-            study.ask()  # and is killed
-        study.close()
-        return [trial.params for trial in optuna.study.load_study(study_name="mind", storage=storage(path)).trials]
-
-    assert told(tmp_path / "whole", 50) == (told(tmp_path / "part", 23), told(tmp_path / "part", 31), told(tmp_path / "part", 50))[-1]
-
-
-def storage(path: Path) -> optuna.storages.BaseStorage:
-    """The journal as Optuna itself reads it."""
-    from optuna.storages.journal import JournalFileBackend
-
-    return optuna.storages.JournalStorage(JournalFileBackend(str(path)))

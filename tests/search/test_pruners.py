@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from pathlib import Path
 from typing import Any, get_args
@@ -12,8 +11,8 @@ import pandas as pd
 import pytest
 
 from mcl import cli, schema, search
-from mcl.search.mind import Mind
 from mcl.search.space import parse
+from mcl.search.study import Study
 from mcl.search.trial import Outcome
 
 from .conftest import SMALL, Project
@@ -71,29 +70,27 @@ def test_such_a_search_goes_on_where_it_was_ended(project: Project, pruner: str,
 @pytest.mark.parametrize("first", [0, 1, 4])
 def test_any_fold_may_be_the_first_and_any_may_be_missing(pruner: str, sampler: str, first: int) -> None:
     space = parse({"strategy.fast": "range(2, 40)"}, {"strategy": {"fast": 5}})
-    mind = Mind(space, schema.Search(sampler=sampler, pruner=pruner, metric="sharpe", space={"strategy.fast": "range(2, 40)"}), 1, [])
+    study = Study(space, schema.Search(sampler=sampler, pruner=pruner), 1)
     for number in range(12):
-        if sampler == "random":
-            mind.begin(number, {"strategy.fast": 2 + number}, {})
-        else:
-            mind.ask(number)
+        _, values = study.ask()
         begins = first if number % 2 else 0
         for again in range(2):  # the worker of every third trial dies, and another one begins it anew
             for fold in range(begins, 5, 1 + number % 3):
-                shown, _ = mind.judge(number, fold, float(number + fold))
-                assert math.isfinite(shown)
+                study.judge(number, fold, float(number + fold))
             if again or number % 3:
                 break
-        mind.tell(Outcome(number, {"strategy.fast": 2 + number}, "COMPLETE", value=float(number)))
+        outcome = study.reported(Outcome(number, values, "COMPLETE", value=float(number)))
+        assert [fold for fold, _ in outcome.folds] == list(range(begins, 5, 1 + number % 3))
+        study.tell(outcome)
 
 
 def test_a_repeated_trial_is_judged_as_it_was() -> None:
     space = parse({"strategy.fast": "range(2, 40)"}, {"strategy": {"fast": 5}})
-    mind = Mind(space, schema.Search(sampler="tpe", pruner="median", metric="sharpe", space={"strategy.fast": "range(2, 40)"}), 1, [])
-    mind.ask(0)
-    seen = [mind.judge(0, fold, value)[0] for fold, value in ((1, 2.0), (2, 4.0), (4, 6.0))]
-    assert seen == [2.0, 3.0, 4.0]
-    assert [mind.judge(0, fold, value)[0] for fold, value in ((1, 2.0), (2, 4.0), (4, 6.0))] == seen
+    study = Study(space, schema.Search(sampler="tpe", pruner="median"), 1)
+    _, values = study.ask()
+    seen = [study.judge(0, fold, value) for fold, value in ((1, 2.0), (2, 4.0), (4, 6.0))]
+    assert [study.judge(0, fold, value) for fold, value in ((1, 2.0), (2, 4.0), (4, 6.0))] == seen
+    assert study.reported(Outcome(0, values, "COMPLETE", value=1.0)).folds == [[1.0, 2.0], [2.0, 3.0], [4.0, 4.0]]
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,10 @@
-"""Files of JSON lines with one writer, and the study's memory in one: Optuna's journal.
-
-Optuna's own file backend locks, re-reads and fsyncs for every operation (about 7 ms a trial); one writer needs none of that. The
-format is the same, so optuna's JournalFileBackend and optuna-dashboard open the file.
-"""
+"""Files of JSON lines that one process writes: what is written survives a kill, and a torn end is cut off."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
-
-from optuna.storages.journal import BaseJournalBackend
 
 from mcl.errors import StoreError
 from mcl.files import private_file
@@ -63,20 +56,6 @@ def scanned(path: Path) -> tuple[list[dict[str, Any]], int]:
             found.append(parsed)
             whole += len(line)
     return found, whole
-
-
-class Journal(BaseJournalBackend):
-    """Optuna's journal over `Lines`, held in memory as well: nobody else writes it."""
-
-    def __init__(self, lines: Lines) -> None:
-        self._lines, self._logs = lines, lines.read()
-
-    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
-        return self._logs[log_number_from:]
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        self._lines.append(logs)
-        self._logs = [*self._logs, *logs]
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
