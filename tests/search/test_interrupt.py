@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from mcl.search.json_lines import Lines
 
 from mcl.search import outcomes
 from mcl.search.interrupt import interruptible
+from mcl.search.json_lines import Lines
 
 from .conftest import SMALL, Project
 

@@ -1,0 +1,129 @@
+"""One log is the truth of a search: each view of it can be deleted and is made again; the best is shown beside luck."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from optuna import load_study
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from mcl import config, search, trials
+from mcl.errors import StoreError
+from mcl.search import look
+from mcl.search.swept import Swept
+
+from .conftest import Project
+
+COMPARED = ["trial", "strategy.fast", "strategy.slow", "state", "reason", "value", "sharpe", "net_pnl_usd"]
+
+
+def rows(project: Project, sweep_id: str) -> list[int]:
+    return sorted(int(run.tags["trial"]) for run in project.store.children(sweep_id) if run.tags["mcl.kind"] == "trial")
+
+
+def counted(project: Project, sweep_id: str) -> set[str]:
+    found = trials.rows(project.root)
+    return set(found[found["group"] == sweep_id]["identity"])
+
+
+def sweeps(project: Project) -> Path:
+    return project.root / "mlruns" / "sweeps"
+
+
+def test_each_view_is_made_again_from_the_log(project: Project) -> None:
+    swept = project.sweep("search.sampler=tpe", "search.trials=14", "search.name=views")
+    journal, before = sweeps(project) / f"{swept.sweep_id}.journal", counted(project, swept.sweep_id)
+    assert len(before) > 5
+    journal.unlink()
+    project.store.discard([run.run_id for run in project.store.children(swept.sweep_id) if run.tags["mcl.kind"] == "trial"])
+    shutil.rmtree(project.root / "mlruns" / "trials")
+    assert (rows(project, swept.sweep_id), counted(project, swept.sweep_id)) == ([], set())
+    again = search.resume("views", store=project.store, root=project.root)
+    pd.testing.assert_frame_equal(again.trials[COMPARED], swept.trials[COMPARED])
+    assert rows(project, swept.sweep_id) == list(range(14))
+    assert counted(project, swept.sweep_id) == before
+    study = load_study(study_name=f"views {swept.sweep_id[:12]}", storage=JournalStorage(JournalFileBackend(str(journal))))
+    assert study.metric_names == ["sharpe"]
+    assert [trial.params for trial in study.trials] == swept.trials[list(swept.keys)].to_dict("records")
+    best = study.trials[(swept.best or {})["trial"]]
+    assert best.user_attrs["net_pnl_usd"] == (swept.best or {})["metrics"]["net_pnl_usd"]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
+def test_several_workers_draw_the_same_points_every_time(project: Project, sampler: str) -> None:
+    typed = (f"search.sampler={sampler}", "search.trials=24", "search.workers=2", "strategy.fast=range(2,60)")
+    one, other = project.sweep(*typed), project.sweep(*typed)
+    pd.testing.assert_frame_equal(one.trials[COMPARED], other.trials[COMPARED])
+
+
+def test_a_search_inside_luck_ends_and_says_so(project: Project) -> None:
+    typed = (
+        "search.sampler=random",
+        "search.trials=300",
+        "search.stop_when=inside_luck",
+        "search.stop_from=12",
+        "strategy.fast=range(2,60)",
+    )
+    swept = project.sweep(*typed, "data.end='2024-03-08'", "seed=5")
+    ratio = (swept.best or {})["metrics"]["sharpe"]
+    standing = look.status(swept.sweep_id, store=project.store)
+    luck = standing["luck"]
+    assert luck["trials"] >= swept.states["COMPLETE"]
+    if "inside luck" in swept.why:
+        assert (len(swept.trials) % 10, swept.status) == (0, "FINISHED")
+        assert swept.states["COMPLETE"] >= 12
+        assert ratio <= luck["best_by_luck"]
+        assert project.store.run(swept.sweep_id).tags["stopped"] == swept.why
+        assert counted(project, swept.sweep_id)
+    else:
+        assert len(swept.trials) == 300
+        assert ratio > luck["best_by_luck"]
+
+
+def test_what_keeps_the_soft_constraints_comes_first(project: Project) -> None:
+    typed = ("search.sampler=grid", "search.trials=90")
+    free = project.sweep(*typed)
+    scored = free.trials[free.trials["state"] == "COMPLETE"].sort_values("value", ascending=False)
+    limit = int(scored["trades"].iloc[0])  # what the best one has breaks the rule
+    swept = project.sweep(*typed, f"search.soft_constraints=['trades < {limit}']")
+    assert swept.states == free.states
+    kept = scored[scored["trades"] < limit]
+    assert (swept.best or {})["trial"] == kept["trial"].iloc[0]
+    assert list(swept.trials["excess"].gt(0)) == list(swept.trials["trades"].ge(limit))
+
+
+def test_a_condition_leaves_an_axis_out(project: Project) -> None:
+    rule = "search.conditions={strategy.fast: {strategy.slow: [20, 30]}}"
+    swept = project.sweep("search.sampler=tpe", "search.trials=16", rule)
+    there = swept.trials["strategy.slow"].isin([20, 30])
+    assert 0 < there.sum() < 16
+    assert list(swept.trials["strategy.fast"].notna()) == list(there)
+    assert swept.report.is_file()
+
+
+def test_a_search_of_the_first_version_stays_readable(project: Project) -> None:
+    """Its log has no windows: what learnt from another order of trials cannot go on, what draws by number can."""
+
+    def aged(swept: Swept) -> str:
+        log = sweeps(project) / f"{swept.sweep_id}.outcomes"
+        log.write_bytes(log.read_bytes().replace(b',"window":1', b""))
+        return swept.sweep_id
+
+    learnt, drawn = (aged(project.sweep(f"search.sampler={name}", "search.trials=6")) for name in ("tpe", "qmc"))
+    with pytest.raises(StoreError, match=r"was begun by version 0\.1, whose tpe search cannot go on; its trials stay readable"):
+        search.resume(learnt, store=project.store, root=project.root, trials=8)
+    shown, _ = look.report(learnt, store=project.store, root=project.root)
+    assert len(shown.trials) == 6
+    assert len(search.resume(drawn, store=project.store, root=project.root, trials=8).trials) == 8
+
+
+def test_options_are_typed_below_the_sampler(project: Project) -> None:
+    typed = ["search.sampler=tpe", "search.sampler.n_startup_trials=3", "search.pruner=percentile", "search.pruner.percentile=50.0"]
+    asked = config.compose("sweep", ["strategy=ema_cross", *typed]).search
+    assert (asked.sampler_options, asked.pruner_options) == ({"n_startup_trials": 3}, {"percentile": 50.0})
+    swept = project.sweep(*typed, "search.trials=8", "search.folds=3")
+    assert len(search.resume(swept.sweep_id, store=project.store, root=project.root, trials=10).trials) == 10
