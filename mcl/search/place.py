@@ -1,7 +1,7 @@
 """Where a search lives between processes: one small folder per sweep, owned by one parent at a time.
 
 mlruns/sweeps/<id>.card      name, id, study: how `mcl sweep status NAME` finds it without opening the run store
-             <id>.journal    Optuna's memory          <id>.outcomes   finished trials, bit for bit
+             <id>.journal    Optuna's study           <id>.outcomes   finished trials, bit for bit
              <id>.lock       held by the living parent (the kernel lets go of it when that dies, however it dies)
              <id>.status     heart-beat: standing and best so far, rewritten about once a second
              <id>.stop       somebody asked the parent to end
