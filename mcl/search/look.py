@@ -168,7 +168,7 @@ def _swept(stored: StoredRun, search: schema.Search, space: spaces.Space, known:
         states=dict(board.states),
         best=_best(stored, ranked[0], rows) if ranked else None,
         report=stored.artifacts / "sweep.html",
-        keys=list(space),
+        keys=[key for key in space if key in frame],
         metric=search.metric,
         maximize=board.maximize,
         status="RUNNING" if running else "KILLED" if stored.status == "KILLED" else "FINISHED",

@@ -220,7 +220,7 @@ def surveyed(trials: pd.DataFrame, space: Space | None, metric: str, maximize: b
         return trials
     kept = trials[scored]
     around, front = np.full(len(trials), math.nan), np.zeros(len(trials), bool)
-    around[scored] = region.plateaus(kept[list(space)], kept["value"].to_numpy(float), maximize=maximize)[0]
+    around[scored] = region.plateaus(kept.reindex(columns=list(space)), kept["value"].to_numpy(float), maximize=maximize)[0]
     if not also:
         return trials.assign(plateau=around)
     aims = [maximize, *(direction == "maximize" for direction in also.values())]
