@@ -50,7 +50,7 @@ class StudyView:
         self._space, self._search, self._path = space, search, path
         self._name = study_name(search, sweep_id)
         self._lines: Lines | None = None
-        self._storage: BaseStorage | None = None
+        self._storage: BaseStorage
         with _refusals():
             self._storage = self._opened()
             self._study = self._load()
@@ -87,7 +87,8 @@ class StudyView:
         try:
             return self._journal()
         except (StoreError, KeyError, ValueError, AssertionError):  # damaged: it is only a view
-            self.close()
+            if self._lines is not None:
+                self._lines.close()
             self._path.unlink()
             return self._journal()
 
