@@ -165,8 +165,8 @@ class _Search:
                 with ledger.kept():
                     self._loop(Loop(study, workers, log, frozen.total, brakes.on), board, ledger, brakes)
             finally:
-                if board.best is not None:
-                    board.luck = ledger.luck_of(board.best)
+                with suppress(StoreError):  # the store may be what failed; the first error is the one to tell
+                    board.luck = ledger.luck_of(board.best) if board.best is not None else None
                 self.progress.end(board)
                 board.end()
 

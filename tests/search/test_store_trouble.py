@@ -29,11 +29,11 @@ from mcl.search.outcomes import Outcomes
 from mcl.tracking import Store
 
 class Filling(Outcomes):
-    def add(self, outcome):
+    def add(self, outcome, window=1):
         if outcome.number == 20:  # from here on no file of this process may grow beyond what the log of outcomes has
             size = self._lines._path.stat().st_size
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-        super().add(outcome)
+        super().add(outcome, window)
 
 if __name__ == "__main__":
     from mcl.search import core
