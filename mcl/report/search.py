@@ -78,7 +78,8 @@ def levels(values: pd.Series) -> pd.Series:
             names = {b: str(b) for b in names}
         return bins.cat.rename_categories(names)
     ordered = sorted(values.dropna().unique(), key=lambda v: (isinstance(v, str), v))
-    return pd.Series(pd.Categorical([value_of(v) for v in values], [value_of(v) for v in ordered], ordered=True), values.index)
+    named = [None if missing else value_of(v) for v, missing in zip(values, values.isna(), strict=True)]  # the axis did not exist
+    return pd.Series(pd.Categorical(named, [value_of(v) for v in ordered], ordered=True), values.index)
 
 
 def explained(levels: pd.Series, values: pd.Series) -> float:
