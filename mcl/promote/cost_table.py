@@ -228,18 +228,18 @@ def _fills(run: StoredRun, config: schema.Config) -> tuple[pd.DataFrame, pd.Data
     month, ticks = run.tags["session"][:7], INSTRUMENTS[config.data.instrument].tick_value_usd
     fills = pd.DataFrame(
         {
-            "month": [month] * len(slippage),
+            "month": pd.Series([month] * len(slippage), dtype=object),  # also where nothing was filled
             "contracts": slippage["quantity"].astype("float64").abs(),
             "delay_ticks": slippage["delay_ticks"].astype("float64"),
             "slippage_ticks": (slippage["spread_ticks"] + slippage["execution_ticks"]).astype("float64"),
             "configured_slippage_ticks": slippage["spread_ticks"].astype("float64"),
-            "tick_value_usd": [ticks] * len(slippage),
+            "tick_value_usd": pd.Series([ticks] * len(slippage), dtype="float64"),
         }
     )
     contracts = executions["quantity"].astype("float64").abs()
     charges = pd.DataFrame(
         {
-            "month": [month] * len(executions),
+            "month": pd.Series([month] * len(executions), dtype=object),
             "contracts": contracts,
             "commission_usd": executions["commission_usd"].astype("float64"),
             "configured_commission_usd": contracts * config.costs.side_usd,

@@ -7,9 +7,11 @@ import json
 import math
 import shlex
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -27,7 +29,9 @@ from mcl.live.audited import tracked
 from mcl.live.session import Session
 from mcl.live.slippage import LiveFill, split
 from mcl.promote import promote
-from mcl.promote.cost_table import CostTable, _commission, _slippage, cost_table
+from mcl.promote.cost_table import CostTable, _commission, _fills, _slippage, cost_table
+from mcl.runs import parquet
+from mcl.tracking import StoredRun
 from mcl.verbs.answers import faults
 
 DAYS = (date(2025, 10, 30), date(2025, 10, 31), date(2025, 11, 12))
@@ -137,6 +141,19 @@ def test_a_name_without_sessions_is_refused(shop: Project) -> None:
         cost_table("nobody", shop.store, shop.root)
     with pytest.raises(LiveError, match="no session of '1' was audited"):
         cost_table("1", shop.store, shop.root)
+
+
+def test_a_session_without_a_fill_is_counted_and_proposes_nothing(shop: Project) -> None:
+    whole, run = table(shop), shop.store.in_study("live")[0]
+    frames = {name: pd.read_parquet(run.artifacts / "data" / f"{name}.parquet").iloc[:0] for name in ("slippage", "fills")}
+    empty = SimpleNamespace(tags={"session": "2025-12-01"}, file=lambda name: parquet(frames[Path(name).stem]))
+    fills, charges = _fills(cast("StoredRun", empty), shop.config())
+    alone = replace(whole, fills=fills, charges=charges, sessions={"x": "2025-12-01"})
+    assert [(row.month, row.sessions, row.fills) for row in alone.rows] == [("2025-12", 1, 0)]
+    assert alone.proposal.overrides == ()
+    assert "nothing to propose" in alone.proposal.sentence
+    both = replace(whole, fills=pd.concat([whole.fills, fills]), charges=pd.concat([whole.charges, charges]))
+    assert both.whole.slippage_ticks == whole.whole.slippage_ticks
 
 
 TABLE = tuple(2.0 if hour in (16, 18) else 1.0 for hour in range(24))
