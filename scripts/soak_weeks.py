@@ -351,6 +351,7 @@ def prepare(weeks: Weeks) -> None:
             "path": weeks.data.name,
             "interval": weeks.market.interval,
             "columns": columns,
+            "stamped_at": "close",
             "roll": {"rule": "calendar", "sessions_before_last_trade": 3},
             "holdout_start": str(first - timedelta(days=10)),
         },
