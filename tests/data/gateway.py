@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,14 @@ def sold(vendor: Vendor) -> Counter[tuple[str, str]]:
     return Counter((sale.schema, sale.start) for sale in vendor.sales)
 
 
-def content(root: Path) -> dict[str, str]:
-    """The digests of the files of a download and of their receipts, by name."""
-    return {p.name: digest(p.read_bytes()) for p in sorted((root / "data" / "raw").rglob("*.dbn.zst*")) if ".quarantine" not in p.parts}
+def content(root: Path) -> dict[str, bytes]:
+    """The files of a download with their receipts, by name."""
+    return {p.name: p.read_bytes() for p in sorted((root / "data" / "raw").rglob("*.dbn.zst*")) if ".quarantine" not in p.parts}
+
+
+def digests(files: Mapping[str, bytes]) -> dict[str, str]:
+    """The same names with what to compare in the place of files of any length."""
+    return {name: digest(content) for name, content in files.items()}
 
 
 def until(true: Callable[[], bool], seconds: float = 60.0) -> None:

@@ -29,7 +29,7 @@ from mcl.data.retry import Patience
 from mcl.errors import DataError, StoreError
 
 from .conftest import databento_data
-from .gateway import SWIFT, content, environment, fetch, gateway, sold, until
+from .gateway import SWIFT, content, digests, environment, fetch, gateway, sold, until
 
 SCHEMAS = ("ohlcv-1m", "definition", "statistics")
 MONTHS = ("2024-01-01_2024-02-01", "2024-02-01_2024-02-24")
@@ -47,7 +47,7 @@ def vendor(small_world: Path, root: Path) -> Iterator[Vendor]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(small_world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def undisturbed(small_world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What a download without any trouble leaves."""
     root = tmp_path_factory.mktemp("undisturbed")
     with gateway(small_world, root, limited=False) as vendor:
@@ -139,7 +139,7 @@ def test_depth_comes_session_by_session(vendor: Vendor, root: Path) -> None:
     assert {part["schema"]: part["chunks_missing"] for part in done["parts"]} == {"mbp-1": 3, "definition": 1, "statistics": 1}
 
 
-def test_a_longer_range_buys_only_what_is_new(vendor: Vendor, root: Path, undisturbed: dict[str, str]) -> None:
+def test_a_longer_range_buys_only_what_is_new(vendor: Vendor, root: Path, undisturbed: dict[str, bytes]) -> None:
     fetch(vendor, root, start="2024-01-10", end="2024-01-20")
     vendor.sales.clear()
     done = fetch(vendor, root)
@@ -164,7 +164,7 @@ def test_days_of_reduced_quality_are_written_down(small_world: Path, root: Path)
     assert json.loads((path.parents[1] / "condition.json").read_text()) == [{"date": "2024-01-17", "condition": "degraded"}]
 
 
-def test_batch_jobs_bring_the_same_records(vendor: Vendor, root: Path, tmp_path: Path, undisturbed: dict[str, str]) -> None:
+def test_batch_jobs_bring_the_same_records(vendor: Vendor, root: Path, tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
     done = fetch(vendor, root, batch=True)
     assert [sale.method for sale in vendor.sales] == ["batch.submit_job"] * 3  # a year at once
     for schema, path in zip(SCHEMAS, map(Path, done["files"]), strict=True):
@@ -218,13 +218,13 @@ def test_fetching_damage_again_stays_within_the_limit(vendor: Vendor, root: Path
     ],
 )
 def test_damage_goes_to_quarantine_and_is_fetched_again(
-    vendor: Vendor, root: Path, undisturbed: dict[str, str], fault: str, reason: str
+    vendor: Vendor, root: Path, undisturbed: dict[str, bytes], fault: str, reason: str
 ) -> None:
     vendor.faults.add(f"{fault},times=1,schema=ohlcv-1m")
     watch = Watched()
     done = fetch(vendor, root, watch=watch, workers=1)
     assert done["quarantined"] == 1
-    assert content(root) == undisturbed
+    assert digests(content(root)) == digests(undisturbed)
     bad = root / "data" / "raw" / "MCL_FUT" / ".quarantine"
     (note,) = bad.glob("*.reason.json")
     assert re.search(reason, json.loads(note.read_text())["reason"])
@@ -243,21 +243,21 @@ def test_lasting_damage_is_an_error(vendor: Vendor, root: Path) -> None:
     assert len(fetch(vendor, root)["files"]) == 6
 
 
-def test_a_broken_connection_is_tried_again(vendor: Vendor, root: Path, undisturbed: dict[str, str]) -> None:
+def test_a_broken_connection_is_tried_again(vendor: Vendor, root: Path, undisturbed: dict[str, bytes]) -> None:
     vendor.faults.add("drop=0.5,times=3")
     watch = Watched()
     fetch(vendor, root, watch=watch)
-    assert content(root) == undisturbed
+    assert digests(content(root)) == digests(undisturbed)
     assert sum("the connection to databento broke" in line for line in watch.lines) == 3
     assert len(ledger(root, "broken")) == 3
 
 
-def test_a_file_that_changed_on_disk_is_fetched_again(vendor: Vendor, root: Path, undisturbed: dict[str, str]) -> None:
+def test_a_file_that_changed_on_disk_is_fetched_again(vendor: Vendor, root: Path, undisturbed: dict[str, bytes]) -> None:
     path = Path(fetch(vendor, root)["files"][1])
     path.write_bytes(path.read_bytes()[:-7] + b"changed")
     vendor.sales.clear()
     fetch(vendor, root)
-    assert content(root) == undisturbed
+    assert digests(content(root)) == digests(undisturbed)
     assert [(sale.schema, sale.start[:10]) for sale in vendor.sales] == [("ohlcv-1m", "2024-01-31")]
 
 
@@ -355,7 +355,7 @@ def started(vendor: Vendor, root: Path, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment(root), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_a_download_that_was_killed_goes_on_and_pays_for_no_chunk_twice(vendor: Vendor, root: Path, undisturbed: dict[str, str]) -> None:
+def test_a_download_that_was_killed_goes_on_and_pays_for_no_chunk_twice(vendor: Vendor, root: Path, undisturbed: dict[str, bytes]) -> None:
     folder = root / "data" / "raw" / "MCL_FUT" / "ohlcv-1m"
     vendor.faults.add("slow=0.02")
     process = started(vendor, root, "--workers", "1")
@@ -365,7 +365,7 @@ def test_a_download_that_was_killed_goes_on_and_pays_for_no_chunk_twice(vendor: 
     assert [p.name for p in folder.glob("*.zst")] == [f"MCL_FUT_ohlcv-1m_{MONTHS[0]}.dbn.zst"]
     vendor.faults.clear()
     fetch(vendor, root)
-    assert content(root) == undisturbed
+    assert digests(content(root)) == digests(undisturbed)
     assert below(folder) == sorted(name for name in undisturbed if "ohlcv" in name)  # nothing half is left
     again = {key: n for key, n in sold(vendor).items() if n > 1}
     assert again == {("ohlcv-1m", "2024-01-31T23:00:00.000000000Z"): 2}  # only the one that was on its way
@@ -373,7 +373,7 @@ def test_a_download_that_was_killed_goes_on_and_pays_for_no_chunk_twice(vendor: 
 
 
 @pytest.mark.parametrize("moment", ["received", "receipt written"])
-def test_what_arrived_whole_before_the_end_is_kept(vendor: Vendor, root: Path, undisturbed: dict[str, str], moment: str) -> None:
+def test_what_arrived_whole_before_the_end_is_kept(vendor: Vendor, root: Path, undisturbed: dict[str, bytes], moment: str) -> None:
     """The two moments between the last byte and the final name."""
     path = Path(fetch(vendor, root)["files"][0])
     path.rename(f"{path}.part")
@@ -381,11 +381,11 @@ def test_what_arrived_whole_before_the_end_is_kept(vendor: Vendor, root: Path, u
         Path(f"{path}.json").unlink()
     vendor.sales.clear()
     fetch(vendor, root)
-    assert content(root) == undisturbed
+    assert digests(content(root)) == digests(undisturbed)
     assert vendor.sales == []
 
 
-def test_an_interrupt_finishes_what_is_paid_for(vendor: Vendor, root: Path, undisturbed: dict[str, str]) -> None:
+def test_an_interrupt_finishes_what_is_paid_for(vendor: Vendor, root: Path, undisturbed: dict[str, bytes]) -> None:
     folder = root / "data" / "raw" / "MCL_FUT"
     vendor.faults.add("slow=0.08")  # so slow that the first two are not done when the signal comes
     process = started(vendor, root, "--workers", "2")
@@ -399,11 +399,11 @@ def test_an_interrupt_finishes_what_is_paid_for(vendor: Vendor, root: Path, undi
     assert len(list(folder.rglob("*.zst"))) == 2
     assert not list(folder.rglob("*.part"))
     fetch(vendor, root)
-    assert content(root) == undisturbed
+    assert digests(content(root)) == digests(undisturbed)
     assert set(sold(vendor).values()) == {1}
 
 
-def test_a_batch_job_is_not_submitted_twice(small_world: Path, root: Path, undisturbed: dict[str, str]) -> None:
+def test_a_batch_job_is_not_submitted_twice(small_world: Path, root: Path, undisturbed: dict[str, bytes]) -> None:
     with gateway(small_world, root, batch_delay_sec=2.5) as vendor:
         process = started(vendor, root, "--batch", "--symbol", "MCLH4", "--end", "2024-02-01")
         until(lambda: len(vendor.sales) == 1)
