@@ -287,7 +287,8 @@ def _pages(folder: Path) -> dict[str, str]:
         assert (answer.status, json.load(answer)["state"]) == (200, "WAITING")
     with pytest.raises(urllib.error.HTTPError) as unready:
         urllib.request.urlopen(f"{url}/ready", timeout=10)
-    assert unready.value.code == 503
+    with unready.value as refused:  # it holds its connection
+        assert refused.code == 503
     with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
         text = answer.read().decode()
     states = {line.split('state="')[1].split('"')[0]: line[-1] for line in text.splitlines() if line.startswith("mcl_state{")}
