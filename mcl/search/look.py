@@ -34,7 +34,7 @@ from mcl.search.winner import export, ranking
 from mcl.tracking import Store, StoredRun
 
 # Seconds a trial beyond its backtest where no earlier sweep of this project says it, as scripts/bench_search.py measured them.
-USUAL_SEC = {"tpe": 0.0035, "nsga2": 0.002}
+USUAL_SEC = {"tpe": 0.008, "cmaes": 0.003, "nsga2": 0.003, "nsga3": 0.003}
 OTHERS_SEC, TPE_GROWTH_SEC = 0.0015, 4e-6  # tpe looks at every trial before: so much more for each
 TIMED, ENOUGH = 5, 50  # backtests that an estimate runs; trials of an earlier sweep that tell what a trial costs besides
 

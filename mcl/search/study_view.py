@@ -49,6 +49,7 @@ class StudyView:
     def __init__(self, sweep_id: str, path: Path, space: Space, search: schema.Search, known: Mapping[int, Outcome]) -> None:
         self._space, self._search, self._path = space, search, path
         self._name = study_name(search, sweep_id)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._lines: Lines | None = None
         self._storage: BaseStorage
         with _refusals():
