@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from deployments import walk
+
 from mcl import calendar, schema
 from mcl.cli import main
 from mcl.data.world import generate
