@@ -263,6 +263,9 @@ def warmup(config: schema.Config, bars: Bars, samples: int = 100, lengths: Seque
     strategy = build(config.strategy)
     memory = strategy.memory
     _enough(samples, len(bars), memory + 2)
+    for length in lengths:
+        if not 1 <= length <= len(bars) - 2:
+            raise ConfigError(f"lengths: {length:,} is not between 1 and {len(bars) - 2:,}, by the bars of the data", "--lengths 20,100")
     wanted = lengths or [round(memory * share) for share in SHARES]
     columns = tuple(sorted({n for n in (*wanted, memory) if 1 <= n <= len(bars) - 2}))
     full = _values(strategy, bars.known)
@@ -337,3 +340,5 @@ def _enough(samples: int, bars: int, least: int) -> None:
         raise ConfigError(f"samples={samples} compares nothing; need at least 1")
     if bars < least:
         raise DataError(f"{bars} bars are too few for this check, which needs {least}", "choose a longer range of data.start and data.end")
+    if samples > bars:
+        raise ConfigError(f"samples={samples:,} is more than the {bars:,} bars of the data", f"--samples {min(bars, 100)}")

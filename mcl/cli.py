@@ -19,6 +19,7 @@ from mcl.errors import MclError, UsageError, nearest
 from mcl.redact import redacted
 from mcl.verbs.table import SECTIONS, UNENDING, VERBS, Verb
 
+LONGEST_SHOWN = 200  # characters of a path
 USAGE = """mcl: from a configuration to a promoted, audited trading session in Micro WTI Crude Oil futures
 
 usage: mcl [--json] [-v] [--quiet] VERB [options] [key=value ...]
@@ -108,10 +109,20 @@ def _run(verb: Verb, words: list[str], parsed: argparse.Namespace, flags: set[st
         raise
     except BaseException as error:
         stop = _interrupt(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            screen.refuse(_of_system(error))
+            return 1
         shown = bool(flags & {"-v", "--verbose"})
         refused = _unexpected(error, verb.name, shown=shown) if stop is None else _interrupted(stop)
         screen.refuse(refused)
         return 1
+
+
+def _of_system(error: OSError) -> MclError:
+    """What the system refuses of a file or a folder: no fault of mcl, and no traceback."""
+    name = str(error.filename)
+    shown = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}… ({len(name):,} characters)"
+    return MclError(f"{shown}: {error.strerror or error}", "fix the path, its rights, or the space that there is")
 
 
 def _interrupted(stop: KeyboardInterrupt) -> MclError:

@@ -209,7 +209,7 @@ def _zones(root: Path) -> list[Finding]:
 
 def _clock(root: Path) -> list[Finding]:
     """A clock that is behind its own files is wrong; how far it is off only a server can tell (a live session asks its broker)."""
-    newest = max((p.stat().st_mtime for p in (*root.glob("*"), *(root / "mlruns").glob("*"))), default=0.0)
+    newest = max((p.lstat().st_mtime for p in (*root.glob("*"), *(root / "mlruns").glob("*"))), default=0.0)
     ahead = newest - time.time()
     if ahead > 60:
         return [

@@ -90,6 +90,16 @@ def files_below(folder: Path, endings: tuple[str, ...]) -> list[Path]:
     return sorted(path for path in found if path.is_file())
 
 
+def refuse_no_file(path: Path) -> None:
+    """ConfigError for what is no regular file: reading a pipe or a device may never end."""
+    try:
+        odd = path.exists() and not path.is_file()
+    except OSError as error:
+        raise ConfigError(f"{str(path)[:200]} cannot be read: {error.strerror or error}", "fix the path") from None
+    if odd:
+        raise ConfigError(f"{path} is a folder, a pipe or a device, not a file", "name a file")
+
+
 def private_folder(folder: Path) -> Path:
     """Make a folder, and those above it that are missing, that only this user can enter; one that is there is closed to others."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -133,6 +143,8 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write to a temporary name beside `path`, sync, then rename: readers see the old file or the new one, never a part of it."""
     partial = path.with_name(f"{path.name}.part-{os.getpid()}")
     try:
+        if path.exists() and not path.is_file():
+            raise StoreError(f"cannot write {path}: a folder, a pipe or a device has that name", "choose another name")
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
             file.write(content)

@@ -71,17 +71,20 @@ class DatabentoData(DataCommon):
     folder: str = "data"
 
 
+Column = Annotated[str, Field(min_length=1)]
+
+
 class CsvColumns(Strict):
     """Names of the columns in the file. `ranks`: price columns by expiry rank (1st, 2nd … nearby), for series without dated contracts."""
 
-    time: str = "date"
-    open: str | None = None
-    high: str | None = None
-    low: str | None = None
-    close: str | None = None
-    volume: str | None = None
-    symbol: str | None = None
-    ranks: tuple[str, ...] = Field((), strict=False)
+    time: Column = "date"
+    open: Column | None = None
+    high: Column | None = None
+    low: Column | None = None
+    close: Column | None = None
+    volume: Column | None = None
+    symbol: Column | None = None
+    ranks: tuple[Column, ...] = Field((), strict=False)
 
 
 class CsvData(DataCommon):

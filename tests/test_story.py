@@ -155,7 +155,7 @@ def test_real_market_data_from_the_command_line(shell: Shell, shared_data: Path)
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
-        (["backtest", "data=csv", "data.path=nowhere.csv"], "nowhere.csv"),
+        (["backtest", "data=csv", "data.path=nowhere.csv", "data.stamped_at=close"], "nowhere.csv"),
         (["backtest", "data.start='2030-01-01'", "data.holdout_start=null"], "no bars between 2030-01-01"),
         (["backtest", "strategy.fast=30", "strategy.slow=30"], "need 0 < fast < slow; fast=30, slow=30"),
         (["backtest", "data.instrument=MCX"], "MCX"),

@@ -25,7 +25,7 @@ import zstandard
 from mcl import steps
 from mcl.archive import FORMAT, MANIFEST, PARTS, Manifest, Member, is_part
 from mcl.errors import StoreError
-from mcl.files import is_running, private_folder, write_whole
+from mcl.files import is_running, private_folder, refuse_no_file, write_whole
 from mcl.live.control import running
 
 PLAN = ".restore-plan.json"
@@ -55,6 +55,7 @@ class Restored(NamedTuple):
 
 def verify(archive: Path) -> Manifest:
     """Read the whole archive without writing; StoreError says what is wrong with it."""
+    refuse_no_file(archive)
     return _read(archive, None)
 
 
@@ -64,6 +65,7 @@ def restore(archive: Path, root: Path, *, replace: bool = False) -> Restored:
         raise StoreError(
             f"a session of {', '.join(trading)} writes here", f"mcl stop {trading[0]}, or restore into another folder with MCL_HOME"
         )
+    refuse_no_file(archive)
     finish(root)
     present = [part for part in PARTS if _holds_something(root / part)]
     if present and not replace:

@@ -24,6 +24,18 @@ def validate(model: type[Model], raw: Any, at: str = "") -> Model:
         raise ConfigError(f"{at or 'the configuration'}: {in_words(error)}", "correct the value") from error
 
 
+def fault(model: type[BaseModel], raw: Any, key: str) -> str:
+    """What is wrong with the value at a dotted key by itself, not in its relation to others; empty where nothing is."""
+    try:
+        model.model_validate(raw)
+    except ValidationError as error:
+        for one in error.errors():
+            said, at = _sentence(model, one, "")
+            if at == key or at.startswith(f"{key}."):
+                return said.partition(": ")[2] or said
+    return ""
+
+
 def _sentence(model: type[BaseModel], error: Any, at: str) -> tuple[str, str]:
     """The sentence of one error, and the key that it is about."""
     loc = [str(part) for part in error["loc"]]

@@ -16,6 +16,7 @@ from mcl.errors import ConfigError, MclError, StoreError, in_words, nearest
 from mcl.files import plain_yaml
 from mcl.search import rules
 from mcl.search import space as spaces
+from mcl.search.axes import refuse_axes, refuse_failing_points, refuse_rules
 from mcl.search.points import closest, inside, uniform, worded
 from mcl.search.study import planned
 from mcl.search.trial import Market, deciding
@@ -70,7 +71,9 @@ def freeze(composed: config.Composed, root: Path) -> Frozen:
     """Everything that can be refused is refused here, before a run exists."""
     search = composed.search
     space = spaces.parse(search.space, composed.raw)
-    run = _base(composed, space)
+    refuse_axes(space, composed.raw)
+    run, base = _base(composed, space)
+    refuse_failing_points(space, composed.raw, base)
     spaces.check_conditions(search.conditions, space)
     fixed = tuple(_fixed(entry, space, composed.raw, root) for entry in search.enqueue)
     total = planned(space, search, len(fixed))
@@ -83,21 +86,23 @@ def freeze(composed: config.Composed, root: Path) -> Frozen:
     keys = config.flatten(deciding(composed.raw))
     parsed = rules.parse(search.constraints, keys, measured)
     soft = rules.parse(search.soft_constraints, keys, measured, "search.soft_constraints")
+    refuse_rules([*parsed, *soft], composed.raw)
     if search.pruner != "none":
         market.folds(run.data, search.folds)
     return Frozen(composed, run, search, space, fixed, soft, parsed, market, bars, total)
 
 
-def _base(composed: config.Composed, space: spaces.Space) -> schema.Config:
+def _base(composed: config.Composed, space: spaces.Space) -> tuple[schema.Config, dict[str, Any]]:
     """The configuration under the search. Where the values that it has for what is searched do not fit those that were typed
-    (`strategy.slow=8 strategy.fast=range(2,7)`), some point of the space stands in; ConfigError where none fits, either."""
+    (`strategy.slow=8 strategy.fast=range(2,7)`), some point of the space stands in; ConfigError where none fits, either.
+    Besides, the values of that point."""
     try:
-        return composed.config
+        return composed.config, {}
     except ConfigError:
         point = uniform(space, 0)
         for number in range(POINTS_TRIED):
             with suppress(ConfigError):
-                return config.run_config(spaces.overlay(composed.raw, point(number)))
+                return config.run_config(spaces.overlay(composed.raw, point(number))), point(number)
         raise
 
 

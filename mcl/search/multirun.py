@@ -18,7 +18,7 @@ from mcl.search import sweeper
 from mcl.search.interrupt import Stop, interruptible
 from mcl.search.ledger import Ledger
 from mcl.search.progress import Board, Progress, Silent
-from mcl.search.space import overlay
+from mcl.search.space import encoded, overlay
 from mcl.search.swept import Ending, Swept, abandon, conclude, leader
 from mcl.search.trial import Market, Outcome, session_days
 from mcl.tracking import Record, Store
@@ -198,7 +198,7 @@ def _distinct(jobs: Sequence[Job], key: str) -> list[str]:
 
 
 def _job(number: int, job: Sequence[str], varied: Sequence[int], raw: Raw) -> Job:
-    params = {_key(job[i]).lstrip("+~"): _value(job[i]) for i in varied}
+    params = {_key(job[i]).lstrip("+~"): encoded(_value(job[i])) for i in varied}
     try:
         return Job(number, tuple(job), params, config.run_config(raw(job)))
     except ConfigError as error:

@@ -84,7 +84,7 @@ def find(folder: Path, named: str) -> Place:
     cards = [json.loads(path.read_text()) for path in folder.glob("*.card")]
     cards.sort(key=lambda card: card["started"])
     ids = [card["sweep_id"] for card in cards]
-    by_name = [card["sweep_id"] for card in cards if card["name"] == named]
+    by_name = [card["sweep_id"] for card in cards if named and card["name"] == named]
     by_id = [found for found in ids if len(named) >= 4 and found.startswith(named)]
     if named == "last" and ids:
         return Place(folder, ids[-1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from mcl.search.space import Space, points
+from mcl.search.space import Space, count, encoded, points
 
 Point = Callable[[int], dict[str, Any]]
 Places = npt.NDArray[np.float64]  # in [0, 1)
@@ -63,17 +64,16 @@ def at(axis: BaseDistribution, place: float) -> Any:
             return min(max(round(math.exp(low + place * (high - low))), axis.low), axis.high)
         return axis.low + axis.step * int(place * ((axis.high - axis.low) // axis.step + 1))
     if isinstance(axis, FloatDistribution) and axis.step is not None:
-        values = _levels(axis.low, axis.high, axis.step)
-        return values[int(place * len(values))]
+        low, step = Decimal(str(axis.low)), Decimal(str(axis.step))
+        return float(low + step * int(place * count("", axis)))
     assert isinstance(axis, FloatDistribution)  # noqa: S101 - the last kind of `space.distribution`
     if axis.log:
         return math.exp(math.log(axis.low) + place * (math.log(axis.high) - math.log(axis.low)))
     return axis.low + place * (axis.high - axis.low)
 
 
-@lru_cache
-def _levels(low: float, high: float, step: float) -> list[float]:
-    return points("", FloatDistribution(low, high, step=step))
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def inside(axis: BaseDistribution, value: Any) -> bool:
@@ -82,7 +82,9 @@ def inside(axis: BaseDistribution, value: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and axis.low <= value <= axis.high
     if isinstance(axis, IntDistribution) and isinstance(value, bool):
         return False
-    return value in points("", axis)
+    if isinstance(axis, CategoricalDistribution):
+        return encoded(value) in axis.choices
+    return _is_number(value) and closest(axis, value) == value
 
 
 def closest(axis: BaseDistribution, value: Any) -> Any:
@@ -90,9 +92,13 @@ def closest(axis: BaseDistribution, value: Any) -> Any:
     if isinstance(axis, CategoricalDistribution) or not isinstance(value, int | float):
         return points("", axis)[0] if isinstance(axis, CategoricalDistribution) else axis.low  # type: ignore[attr-defined]
     assert isinstance(axis, IntDistribution | FloatDistribution)  # noqa: S101 - the last kinds of `space.distribution`
+    within = min(max(value, axis.low), axis.high)
     if axis.step is None:
-        return min(max(value, axis.low), axis.high)
-    return min(points("", axis), key=lambda point: abs(point - value))
+        return within
+    if isinstance(axis, IntDistribution):
+        return axis.low + axis.step * round((within - axis.low) / axis.step)
+    low, step = Decimal(str(axis.low)), Decimal(str(axis.step))
+    return float(low + step * round((Decimal(str(within)) - low) / step))
 
 
 def worded(axis: BaseDistribution) -> str:

@@ -41,7 +41,8 @@ class Term:
         if not self.name:
             return self.factor
         found = known[self.name]
-        return found if self.factor == 1 else self.factor * found
+        is_number = isinstance(found, int | float)
+        return found if self.factor == 1 or not is_number else self.factor * found
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,12 @@ class Rule:
         """`trades=12 breaks trades >= 100`, or nothing when the rule holds. An undefined value holds no rule."""
         left, right = self.left.value(known), self.right.value(known)
         undefined = any(value is None or (isinstance(value, float) and math.isnan(value)) for value in (left, right))
-        if not undefined and COMPARISONS[self.comparison](left, right):
-            return ""
+        try:
+            if not undefined and COMPARISONS[self.comparison](left, right):
+                return ""
+        except TypeError:
+            kinds = f"{type(left).__name__} and {type(right).__name__}"
+            return f"{self.text} compares {kinds}, which have no order"
         values = ", ".join(f"{name}={_shown(known[name])}" for name in dict.fromkeys(self.names))
         return f"{values} breaks {self.text}"
 

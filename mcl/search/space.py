@@ -10,6 +10,7 @@ strategy:
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
@@ -49,13 +50,18 @@ def parse(entries: Mapping[str, Any], raw: Mapping[str, Any]) -> Space:
             raise ConfigError(
                 f"search.space.{key} is not a key that a search may vary: {nearest(key, known)}", "mcl sweep --cfg shows every key"
             )
+    for key in flat:
+        if inner := next((other for other in flat if other.startswith(f"{key}.")), ""):
+            raise ConfigError(f"search.space.{key} holds {inner}, which is searched by itself", "leave one of the two out")
     return {key: distribution(key, entry) for key, entry in flat.items()}
 
 
 def searchable(raw: Mapping[str, Any]) -> list[str]:
     """Keys whose value decides a result. A strategy's name decides which other keys exist, so it is a grid's business."""
     deciding = {group: raw[group] for group in config.DECIDES if group in raw}
-    return [key for key in config.flatten(deciding) if key not in NEVER_SEARCHED]
+    leaves = [key for key in config.flatten(deciding) if key not in NEVER_SEARCHED]
+    sections = dict.fromkeys(key.rsplit(".", depth)[0] for key in leaves for depth in range(1, key.count(".")))
+    return [*leaves, *sections]
 
 
 def distribution(key: str, entry: Any) -> BaseDistribution:
@@ -80,6 +86,18 @@ def combinations(space: Space) -> Iterator[dict[str, Any]]:
     axes = [points(key, axis) for key, axis in space.items()]
     for values in itertools.product(*axes):
         yield dict(zip(space, values, strict=True))
+
+
+def count(key: str, axis: BaseDistribution) -> int:
+    """How many points an axis has, without making them."""
+    if isinstance(axis, CategoricalDistribution):
+        return len(axis.choices)
+    if isinstance(axis, IntDistribution):
+        return (axis.high - axis.low) // axis.step + 1
+    if isinstance(axis, FloatDistribution) and axis.step is not None:
+        low, high, step = (Decimal(str(value)) for value in (axis.low, axis.high, axis.step))
+        return int((high - low) / step) + 1
+    return len(points(key, axis))  # a continuous interval, which is refused there
 
 
 def points(key: str, axis: BaseDistribution) -> list[Any]:
@@ -108,7 +126,7 @@ def overlay(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
             node = node[part]
         if leaf not in node:
             raise ConfigError(f"unknown key {key}: {nearest(key, config.flatten(dict(raw)))}")
-        node[leaf] = value
+        node[leaf] = decoded(value, node[leaf])
     return result
 
 
@@ -145,14 +163,44 @@ def existing(key: str, values: Mapping[str, Any], conditions: Mapping[str, Mappi
     return all(name in values and values[name] in allowed for name, allowed in conditions.get(key, {}).items())
 
 
+def decoded(value: Any, base: Any) -> Any:
+    """The value of a choice: a list or a mapping stands in the space as JSON text. `base` is what it replaces."""
+    if not isinstance(value, str) or isinstance(base, str) or value[:1] not in ("[", "{"):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
 def _choice(key: str, values: list[Any]) -> BaseDistribution:
-    plain = [v.text if hasattr(v, "text") else v for v in values]  # Hydra keeps quoted strings as objects
-    if not plain or not all(v is None or isinstance(v, bool | int | float | str) for v in plain):
-        raise ConfigError(f"search.space.{key}: choices must be numbers, words or true/false; got {plain}", GRAMMAR)
-    return CategoricalDistribution(plain)
+    if not values:
+        raise ConfigError(f"search.space.{key} holds no choice", GRAMMAR)
+    return CategoricalDistribution(list(dict.fromkeys(map(encoded, values))))
+
+
+def encoded(value: Any) -> bool | int | float | str | None:
+    """A value as a choice that every store of studies can hold: a list or a mapping as JSON text."""
+    value = _bare(value)
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)
+
+
+def _bare(value: Any) -> Any:
+    """Without the objects in which Hydra keeps quoted strings."""
+    if isinstance(value, list):
+        return [_bare(item) for item in value]
+    if isinstance(value, dict):
+        return {str(_bare(key)): _bare(item) for key, item in value.items()}
+    return value.text if hasattr(value, "text") else value
 
 
 def _range(key: str, entry: Any, sweep: Any) -> BaseDistribution:
+    if not all(v is None or math.isfinite(v) for v in (sweep.start, sweep.stop, sweep.step)):
+        raise ConfigError(f"search.space.{key}={entry!r} is not finite", "write range(start, stop, step) with finite numbers")
     start, stop, step = (Decimal(str(v)) for v in (sweep.start, sweep.stop, sweep.step))
     count = math.ceil((stop - start) / step) if step else 0
     if count < 1:
@@ -172,6 +220,8 @@ def _range(key: str, entry: Any, sweep: Any) -> BaseDistribution:
 
 def _interval(key: str, entry: Any, sweep: Any) -> BaseDistribution:
     low, high, log = sweep.start, sweep.end, "log" in sweep.tags
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ConfigError(f"search.space.{key}={entry!r} is not finite", GRAMMAR)
     if not low < high or (log and low <= 0):
         raise ConfigError(
             f"search.space.{key}={entry!r}: need low < high" + (" and low > 0 on a logarithmic scale" if log else ""), GRAMMAR

@@ -17,10 +17,11 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from mcl import DISTRIBUTION, schema
 from mcl.errors import ConfigError
 from mcl.search import points, samplers
-from mcl.search.space import Space, existing, ordered
-from mcl.search.space import points as levels
+from mcl.search.space import Space, count, existing, ordered
 from mcl.search.study_view import StudyView, ending
 from mcl.search.trial import Outcome
+
+MOST_POINTS = 100_000  # of a grid that is proposed
 
 
 def window(search: schema.Search) -> int:
@@ -239,10 +240,11 @@ def planned(space: Space, search: schema.Search, fixed: int = 0) -> int:
         raise ConfigError(f"search.pruner={search.pruner} ranks by one objective, and search.also names more", "use search.pruner=none")
     if search.sampler != "grid":
         return search.trials
-    count = fixed + math.prod(len(levels(key, axis)) for key, axis in space.items())
-    if count > search.trials:
+    whole = fixed + math.prod(count(key, axis) for key, axis in space.items())
+    if whole > search.trials:
+        enough = f"set search.trials={whole}, " if whole <= MOST_POINTS else ""
         raise ConfigError(
-            f"the grid has {count} points, more than search.trials={search.trials}",
-            f"set search.trials={count}, coarsen the ranges, or use search.sampler=qmc",
+            f"the grid has {whole:,} points, more than search.trials={search.trials:,}",
+            f"{enough}coarsen the ranges, or use search.sampler=qmc",
         )
-    return count
+    return whole

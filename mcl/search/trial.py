@@ -157,13 +157,15 @@ class Objective:
 
     def _judged(self, number: int, params: dict[str, Any], judge: Judge) -> Outcome:
         raw = overlay(self.raw, params)
-        try:
-            run = config.run_config({key: self._known.get(key, part) if part is self.raw.get(key) else part for key, part in raw.items()})
-        except ConfigError as error:
-            return Outcome(number, params, "PRUNED", "constraint", error.message)
         keys = config.flatten(deciding(raw)) if self.rules or self.soft else {}
         if broken := first_broken((rule for rule in self.rules if rule.before_the_run), keys):
             return Outcome(number, params, "PRUNED", "constraint", broken)
+        try:
+            run = config.run_config({key: self._known.get(key, part) if part is self.raw.get(key) else part for key, part in raw.items()})
+        except ConfigError as error:
+            if error.__cause__ is not None:
+                raise  # a person's own code failed: no rule of the space
+            return Outcome(number, params, "PRUNED", "constraint", error.message)
         bars = self.market.bars(run.data)
         intent = engine.plan(bars, build(run.strategy), run.risk, run.capital_usd)
         if behind := self._behind(number, run, intent, judge):

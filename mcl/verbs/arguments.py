@@ -3,6 +3,48 @@
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Callable
+
+LARGEST = 2**31 - 1
+LONGEST_DAYS = 36_525
+STUDY = "mcl"  # that runs are filed under where nobody says another
+
+
+def _whole(least: int, most: int = LARGEST) -> Callable[[str], int]:
+    """The type of an option that is a whole number between two bounds."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number") from None
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text[:40]} is not between {least} and {most:,}")
+        return value
+
+    return number
+
+
+def _amount(least: float, most: float = 1e9) -> Callable[[str], float]:
+    """The type of an option that is a finite number between two bounds."""
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number") from None
+        if not (math.isfinite(value) and least <= value <= most):
+            raise argparse.ArgumentTypeError(f"{text[:40]} is not between {least:g} and {most:,g}")
+        return value
+
+    return number
+
+
+PORT = _whole(0, 65_535)
+COUNT = _whole(1, 1_000_000)
+WORKERS = _whole(1, 64)
+PRICE = _amount(0, 1e6)  # in US dollars
 
 
 def overrides(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +77,7 @@ def resume(parser: argparse.ArgumentParser) -> None:
 
 def extend(parser: argparse.ArgumentParser) -> None:
     one_sweep(parser)
-    parser.add_argument("trials", type=int, metavar="TRIALS", help="the new target: trials in all, those that are done included")
+    parser.add_argument("trials", type=COUNT, metavar="TRIALS", help="the new target: trials in all, those that are done included")
     parser.add_argument("overrides", nargs="*", metavar="search.key=value")
 
 
@@ -103,7 +145,7 @@ def select(parser: argparse.ArgumentParser) -> None:
 
 def trials(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--family", help="one strategy only")
-    parser.add_argument("--limit", type=int, default=10, help="how many of the newest rows are listed")
+    parser.add_argument("--limit", type=COUNT, default=10, help="how many of the newest rows are listed")
 
 
 def live(parser: argparse.ArgumentParser) -> None:
@@ -111,7 +153,7 @@ def live(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stay", action="store_true", help="trade session after session until somebody says stop; not with broker=ib_sim")
     parser.add_argument(
         "--fetch-max-cost",
-        type=float,
+        type=PRICE,
         default=1.0,
         metavar="USD",
         help="with --stay: data that are missing are bought before each session up to this price; 0: nothing is fetched",
@@ -141,18 +183,18 @@ def act(parser: argparse.ArgumentParser) -> None:
 
 def why(parser: argparse.ArgumentParser) -> None:
     session_name(parser)
-    parser.add_argument("--count", type=int, default=10, metavar="N", help="how many of the last decisions")
+    parser.add_argument("--count", type=COUNT, default=10, metavar="N", help="how many of the last decisions")
     parser.add_argument("--trades", action="store_true", help="only decisions that sent an order")
 
 
 def dashboard(parser: argparse.ArgumentParser) -> None:
     session_name(parser)
-    parser.add_argument("--port", type=int, default=8765, help="on 127.0.0.1; 0 takes a free one")
+    parser.add_argument("--port", type=PORT, default=8765, help="on 127.0.0.1; 0 takes a free one")
     parser.add_argument("--act", action="store_true", help="give the page a token: pause, resume, reduce-only, flatten, stop")
 
 
 def ui(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=int, default=5000, help="on 127.0.0.1; the links of the pages expect 5000")
+    parser.add_argument("--port", type=PORT, default=5000, help="on 127.0.0.1; the links of the pages expect 5000")
 
 
 def download(parser: argparse.ArgumentParser) -> None:
@@ -160,18 +202,18 @@ def download(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--schema", default="ohlcv-1m", help="ohlcv-1m, ohlcv-1d, mbp-1, mbp-10, trades, definition …")
     parser.add_argument("--start", help="first trade date, YYYY-MM-DD")
     parser.add_argument("--end", help="first trade date that is left out; default: all there is")
-    parser.add_argument("--max-cost", type=float, default=5.0, help="refuse above this many US dollars (data.max_cost)")
+    parser.add_argument("--max-cost", type=PRICE, default=5.0, help="refuse above this many US dollars (data.max_cost)")
     parser.add_argument("--yes", action="store_true", help="pay whatever it costs without asking")
     parser.add_argument("--estimate", action="store_true", help="show cost, size and record count, then stop")
     parser.add_argument("--batch", action="store_true", help="through the vendor's batch jobs, for large ranges")
-    parser.add_argument("--workers", type=int, default=4, help="chunks that are fetched at once (data.workers)")
+    parser.add_argument("--workers", type=WORKERS, default=4, help="chunks that are fetched at once (data.workers)")
     parser.add_argument("--gateway", metavar="URL", help="another gateway, for instance of `mcl data gateway` (data.gateway)")
     parser.add_argument("--gateway-ca", metavar="FILE", help="the certificate to trust (data.gateway_ca); found for a loopback gateway")
     overrides(parser)
 
 
 def gateway(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--port", type=PORT, default=0, help="0 takes a free one")
     parser.add_argument("--world", choices=["planted", "zero"], default="planted", help="the generated world that is served")
     parser.add_argument("--folder", help="serve the DBN files of this folder instead")
     parser.add_argument(
@@ -179,13 +221,13 @@ def gateway(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--degraded", action="append", default=[], metavar="DAY", help="a day that is called degraded")
     parser.add_argument("--key", action="append", default=[], help="accept this key only; default: any")
-    parser.add_argument("--batch-delay", type=float, default=1.0, metavar="SEC", help="how long a batch job waits")
+    parser.add_argument("--batch-delay", type=_amount(0, 3600), default=1.0, metavar="SEC", help="how long a batch job waits")
     overrides(parser)
 
 
 def costs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--contracts", default="1,2,5,10", help="sizes of the market orders; the first is what slippage_ticks stands for")
-    parser.add_argument("--sessions", type=int, default=5, help="sessions of a generated world for which books are made")
+    parser.add_argument("--sessions", type=_whole(1, 10_000), default=5, help="sessions of a generated world for which books are made")
     parser.add_argument("--name", help="write conf/costs/NAME.yaml, to be used with costs=NAME")
     overrides(parser)
 
@@ -197,12 +239,12 @@ def contract(parser: argparse.ArgumentParser) -> None:
 
 
 def lookahead(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--samples", type=int, default=40, metavar="K", help="rows at which the future is cut off")
+    parser.add_argument("--samples", type=COUNT, default=40, metavar="K", help="rows at which the future is cut off")
     overrides(parser)
 
 
 def warmup(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--samples", type=int, default=100, metavar="K", help="rows at which the last value is judged")
+    parser.add_argument("--samples", type=COUNT, default=100, metavar="K", help="rows at which the last value is judged")
     parser.add_argument("--lengths", metavar="N,N,…", help="warm-up lengths in bars; default: parts of the declared memory")
     overrides(parser)
 
@@ -223,8 +265,10 @@ def restore(parser: argparse.ArgumentParser) -> None:
 
 
 def gc(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--older-than", type=float, default=30, metavar="DAYS", help="deleted runs and what restores set aside")
-    parser.add_argument("--keep", type=int, default=10, metavar="N", help="backups that are kept")
+    parser.add_argument(
+        "--older-than", type=_amount(0, LONGEST_DAYS), default=30, metavar="DAYS", help="deleted runs and what restores set aside"
+    )
+    parser.add_argument("--keep", type=_whole(0, 1_000_000), default=10, metavar="N", help="backups that are kept")
     parser.add_argument("--dry-run", action="store_true", help="list it and remove nothing")
 
 
@@ -233,9 +277,9 @@ def init(parser: argparse.ArgumentParser) -> None:
 
 
 def tws_serve(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=int, help="default: broker.port, else 7497")
+    parser.add_argument("--port", type=PORT, help="default: broker.port, else 7497")
     parser.add_argument("--session", metavar="DAY", help="first trade date to play, YYYY-MM-DD; default: the last of the data")
-    parser.add_argument("--sessions", type=int, default=1, help="how many sessions")
+    parser.add_argument("--sessions", type=_whole(1, 10_000), default=1, help="how many sessions")
     parser.add_argument(
         "--contract", action="append", default=[], help="a contract of the data, repeatable, or all; default: the active one"
     )
@@ -244,33 +288,35 @@ def tws_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--walk", action="store_true", help="no data at all: random walks of MCL and CL from now on. SYNTHETIC")
     parser.add_argument("--today", action="store_true", help="as if it were today: the session's prices at today's clock")
     parser.add_argument("--clock", default="real", help="real, a number (so many times real time), lockstep, stepped")
-    parser.add_argument("--liquidity", type=float, default=0.0, help="share of a bar's volume that orders can trade; 0: any size fills")
+    parser.add_argument(
+        "--liquidity", type=_amount(0, 1e6), default=0.0, help="share of a bar's volume that orders can trade; 0: any size fills"
+    )
     parser.add_argument("--state", metavar="FILE", help="keep orders and account for the next start")
     parser.add_argument("--transcript", metavar="FILE", help="write all traffic, for `mcl tws log`")
-    parser.add_argument("--control", type=int, default=0, help="port of the control socket; 0 takes a free one")
+    parser.add_argument("--control", type=PORT, default=0, help="port of the control socket; 0 takes a free one")
     parser.add_argument("--fault", action="append", default=[], metavar="JSON", help='{"name": "cut", "on": "send execDetails"}')
-    parser.add_argument("--seed", type=int, default=0, help="of faults by chance, and of --walk")
+    parser.add_argument("--seed", type=_whole(0), default=0, help="of faults by chance, and of --walk")
     parser.add_argument("--server-version", type=int, default=178, choices=[176, 177, 178])
     parser.add_argument("--until-end", action="store_true", help="stop when everything has been played")
     overrides(parser)
 
 
 def tws_status(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=int, help="of the server; default: all that were started here")
+    parser.add_argument("--port", type=PORT, help="of the server; default: all that were started here")
 
 
 def tws_log(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a transcript, or a recording in the same columns")
     parser.add_argument("--only", metavar="NAME", help="messages of this name, for instance openOrder")
     parser.add_argument("--client", metavar="NAME", help="messages of this client, for instance client-17")
-    parser.add_argument("--tail", type=int, default=0, metavar="N", help="the last N only")
+    parser.add_argument("--tail", type=_whole(0), default=0, metavar="N", help="the last N only")
     parser.add_argument("--whole", action="store_true", help="every field that is not empty")
 
 
 def runs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--study", default="mcl", help="the MLflow experiment to list")
+    parser.add_argument("--study", default=STUDY, help="the MLflow experiment to list")
     parser.add_argument("--alias", help="sessions of this promoted version only")
-    parser.add_argument("--limit", type=int, default=20)
+    parser.add_argument("--limit", type=COUNT, default=20)
 
 
 def nothing(parser: argparse.ArgumentParser) -> None:

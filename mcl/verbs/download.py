@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
 import threading
 import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -15,13 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 from mcl import config, screen
 from mcl.errors import ConfigError, MclError, nearest
+from mcl.verbs import arguments
 
 if TYPE_CHECKING:
     from mcl.data.download import Plan
     from mcl.data.fetch import Tally
 
 LINE_EVERY_SEC = 5.0
-_KEYS = {"data.gateway": str, "data.gateway_ca": str, "data.workers": int, "data.max_cost": float}
+_KEYS: dict[str, Callable[[str], Any]] = {
+    "data.gateway": str,
+    "data.gateway_ca": str,
+    "data.workers": arguments.WORKERS,
+    "data.max_cost": arguments.PRICE,
+}
 
 
 def download(args: Namespace) -> int:
@@ -55,8 +62,8 @@ def _override(args: Namespace) -> None:
             raise ConfigError(f"unknown override {word!r} of a download; {nearest(key, _KEYS)}")
         try:
             setattr(args, key.removeprefix("data."), _KEYS[key](value))
-        except ValueError as error:
-            raise ConfigError(f"{key}={value!r} is no number", f"for instance {key}=4") from error
+        except argparse.ArgumentTypeError as error:
+            raise ConfigError(f"{key}={value}: {error}", f"for instance {key}=4") from error
 
 
 def _report(done: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from argparse import Namespace
 from typing import Any
 
 from mcl import config, screen, trials
+from mcl.errors import StoreError, nearest
 from mcl.metrics.overfit import RULE
 from mcl.metrics.performance import annual
 from mcl.tracking import Store
@@ -111,7 +112,11 @@ def _run_of(found: Any) -> str:
 def ledger(args: Namespace) -> int:
     """`mcl trials`: what was tried, by strategy and market and by whole market; one strategy in full with --family."""
     found = trials.rows(config.root())
-    if args.family:
+    if args.family is not None:
+        families = [str(family) for family in found["family"].unique()]
+        if args.family not in families:
+            said = f"nothing of the strategy {args.family!r} was tried here"
+            raise StoreError(f"{said}: {nearest(args.family, families)}", "mcl trials lists them")
         found = found[found["family"] == args.family]
     pairs = found[["family", "market"]].drop_duplicates().sort_values(["family", "market"])
     families = [_counted(trials.Place(str(family), str(market))) for family, market in pairs.itertuples(index=False)]

@@ -7,7 +7,7 @@ from argparse import Namespace
 from typing import Any
 
 from mcl import accesses, config, screen, steps
-from mcl.errors import ConfigError, LiveError
+from mcl.errors import ConfigError, LiveError, nearest
 from mcl.files import below
 from mcl.tracking import Store
 
@@ -317,6 +317,9 @@ def history(args: Namespace) -> int:
     store, root = Store(), config.root()
     moves.settle(store, root)
     found = events(store, root, args.name)
+    if args.name is not None and not found:
+        known = sorted({event.name for event in events(store, root, None)})
+        raise LiveError(f"nothing was ever promoted as {args.name!r}: {nearest(args.name, known)}", "mcl registry lists the names")
     names = sorted({event.name for event in found})
     stand = {name: standing(name, store, root) for name in names}
     rows = [[e.at, e.where, e.name, e.what, "" if e.version is None else f"v{e.version}", e.by, e.why] for e in found]

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from mcl import config, screen, steps
-from mcl.errors import ConfigError, MclError, StoreError
+from mcl.errors import ConfigError, MclError, StoreError, nearest
 from mcl.files import write_whole
 from mcl.tracking import Store, StoredRun, StoredVersion
-from mcl.verbs import sweeps
+from mcl.verbs import arguments, sweeps
 
 # ----------------------------------------------------------------------------------------------------------------- research
 
@@ -200,7 +200,14 @@ def _pictures(run: StoredRun, page: Path | None, folder: Path) -> list[Path]:
 def runs(args: Namespace) -> int:
     from mcl.runs import today
 
-    listable = Store().in_study(args.study, tops=True)
+    store = Store()
+    listable = store.in_study(args.study, tops=True)
+    if not listable and args.study != arguments.STUDY:
+        raise StoreError(f"no run is filed under the study {args.study!r}: {nearest(args.study, store.studies())}", "mcl runs --study NAME")
+    aliases = {run.tags["mcl.alias"] for run in listable if "mcl.alias" in run.tags}
+    if args.alias is not None and args.alias not in aliases:
+        said = f"no session of {args.alias!r} is filed under the study {args.study!r}"
+        raise StoreError(f"{said}: {nearest(args.alias, aliases)}", "mcl registry lists the promoted names")
     found = [run for run in listable if args.alias in (None, run.tags.get("mcl.alias"))][: args.limit]
     shown = [today(run, _luck(run)) for run in found]
     listed = [

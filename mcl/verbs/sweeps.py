@@ -37,15 +37,17 @@ HINTS = {
 
 
 def _nothing_scored(swept: Any) -> MclError | None:
-    """Why no trial of a search has a score, and the cure for the reason that most of them have; None where one has, or failed."""
-    if swept.interrupted or not swept.states or set(swept.states) != {"PRUNED"}:
+    """Why no trial of a search has a score, and the cure for the reason that most of them have; None where one has."""
+    lost = {state for state, number in swept.states.items() if number}
+    if swept.interrupted or not lost or "COMPLETE" in lost:
         return None
     pruned = swept.trials[swept.trials["reason"] != "duplicate"]
     reasons = pruned["reason"].value_counts()
     clauses = [f"{reason} {count:,} ({pruned[pruned['reason'] == reason]['detail'].iloc[0]})" for reason, count in reasons.items()]
     count = len(swept.trials)
     every = f"all {count:,} trials" if count > 1 else "the only trial"
-    said = f"nothing has a score: {every} of sweep {swept.sweep_id[:12]} {'were' if count > 1 else 'was'} pruned: {'; '.join(clauses)}"
+    how = {frozenset({"PRUNED"}): "pruned", frozenset({"FAILED"}): "lost to failures"}.get(frozenset(lost), "pruned or failed")
+    said = f"nothing has a score: {every} of sweep {swept.sweep_id[:12]} {'were' if count > 1 else 'was'} {how}: {'; '.join(clauses)}"
     return MclError(said, HINTS.get(str(reasons.index[0]), "mcl report shows each trial"))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mcl import calendar, config, schema, screen
-from mcl.errors import BrokerError, MclError
+from mcl.errors import BrokerError, MclError, nearest
 from mcl.files import write_whole
 
 if TYPE_CHECKING:
@@ -189,11 +189,19 @@ def log(args: Namespace) -> int:
     """A transcript, or a recording of a real server in the same columns, one message per line."""
     from mcl.broker.tws import transcript
 
-    lines = [line for line in transcript.read(Path(args.file)) if args.only in (None, line.name) and args.client in (None, line.client)]
+    read = list(transcript.read(Path(args.file)))
+    _refuse_unknown("--only", args.only, {line.name for line in read}, args.file)
+    _refuse_unknown("--client", args.client, {line.client for line in read}, args.file)
+    lines = [line for line in read if args.only in (None, line.name) and args.client in (None, line.client)]
     shown = lines[-args.tail :] if args.tail else lines
     data = {"messages": len(lines), "shown": [dict(line._asdict()) for line in shown]}
     screen.answer(data, lambda: _messages(shown, args.whole))
     return 0
+
+
+def _refuse_unknown(option: str, name: str | None, names: set[str], file: str) -> None:
+    if name is not None and name not in names:
+        raise BrokerError(f"{option} {name!r} is in no message of {file}: {nearest(name, names)}", "mcl tws log FILE shows all")
 
 
 def _messages(lines: list[Any], whole: bool) -> None:

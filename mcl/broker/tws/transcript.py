@@ -19,7 +19,7 @@ from mcl.broker.tws.messages import MessageError, Values
 from mcl.broker.tws.render import local_time
 from mcl.broker.tws.requests import REQUESTS
 from mcl.errors import BrokerError
-from mcl.files import private_file
+from mcl.files import private_file, refuse_no_file
 
 _ANSWERS = {message.id: message for message in ANSWERS.values()}
 _HEAD = "# seq\tclient\tdirection\tserver_version\tkind\tprovenance\tfields\tnote\n"
@@ -74,6 +74,7 @@ class Line(NamedTuple):
 
 def read(path: Path) -> Iterator[Line]:
     """The messages of a transcript or of a recording. BrokerError for a file that is none."""
+    refuse_no_file(path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

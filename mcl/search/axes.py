@@ -1,0 +1,93 @@
+"""Judges the axes of a search before it starts: the parameter's type and range, the rules, and one dry point at each end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from mcl import config, schema, strategy
+from mcl.config.validation import fault
+from mcl.errors import ConfigError
+from mcl.search.rules import Rule
+from mcl.search.space import Space, overlay
+
+MOST_CHOICES = 200  # of an axis that are judged one by one
+
+
+def refuse_axes(space: Space, raw: Mapping[str, Any]) -> None:
+    """ConfigError for an axis of which a value has the wrong type, or lies outside the parameter's range."""
+    for key, axis in space.items():
+        for value in ends(axis):
+            said = value_fault(raw, key, value)
+            if said:
+                raise ConfigError(f"search.space.{key}: {key}={value!r} does not fit: {said}", _cure(raw, key, axis), key)
+
+
+def refuse_failing_points(space: Space, raw: Mapping[str, Any], base: Mapping[str, Any]) -> None:
+    """Build one configuration at each end of each axis. ConfigError where a person's own code fails there.
+
+    `base` is a point of the space that builds. A point that only breaks a rule between parameters is pruned later.
+    """
+    for key, axis in space.items():
+        for value in ends(axis):
+            try:
+                config.run_config(overlay(raw, {**base, key: value}))
+            except ConfigError as error:
+                if error.__cause__ is not None and not isinstance(error.__cause__, ValueError):
+                    raise ConfigError(f"search.space.{key}: at {key}={value!r} {error.message}", error.hint, key) from error
+
+
+def refuse_rules(rules: Sequence[Rule], raw: Mapping[str, Any]) -> None:
+    """ConfigError for a rule between values that have no order."""
+    flat = config.flatten(dict(raw))
+    for rule in rules:
+        if rule.before_the_run and (said := rule.broken(flat)).endswith("have no order"):
+            raise ConfigError(f"search.constraints: {said}", "compare numbers")
+
+
+def ends(axis: BaseDistribution) -> list[Any]:
+    """The lowest and the highest value of an axis; of choices every one."""
+    if isinstance(axis, CategoricalDistribution):
+        return list(axis.choices[:MOST_CHOICES])
+    assert isinstance(axis, IntDistribution | FloatDistribution)  # noqa: S101 - the last kinds of `space.distribution`
+    return list(dict.fromkeys((axis.low, axis.high)))
+
+
+def value_fault(raw: Mapping[str, Any], key: str, value: Any) -> str:
+    """Why a value cannot stand at a key, whatever stands at the others; empty where it can."""
+    tried = overlay(raw, {key: value})
+    if key.startswith("strategy."):
+        return _parameter_fault(tried["strategy"], key.split(".")[1:])
+    return fault(schema.Config, {name: part for name, part in tried.items() if name not in ("search", "promotion")}, key)
+
+
+def _parameter_fault(section: Any, parts: list[str]) -> str:
+    """Of the innermost strategy that the key leads to."""
+    name = section.get("name")
+    if not isinstance(name, str):
+        return ""
+    inner, below = section, list(parts)
+    for depth, part in enumerate(parts[:-1], 1):
+        inner = inner.get(part) if isinstance(inner, dict) else None
+        if isinstance(inner, dict) and isinstance(inner.get("name"), str):
+            return _parameter_fault(inner, parts[depth:])
+    first = below[0]
+    if first not in strategy.parameters(name):
+        return ""
+    return strategy.parameter_fault(name, first, section[first])
+
+
+def _cure(raw: Mapping[str, Any], key: str, axis: BaseDistribution) -> str:
+    """The same axis in whole numbers where those fit, else what to do."""
+    if not isinstance(axis, FloatDistribution):
+        return f"narrow search.space.{key} to values that fit"
+    low, high = math.ceil(axis.low), math.floor(axis.high)
+    if low > high or any(value_fault(raw, key, value) for value in (low, high)):
+        return f"narrow search.space.{key} to values that fit"
+    if axis.step is not None:
+        return f"{key} is a whole number: range({low}, {high + 1}, {max(1, round(axis.step))})"
+    whole = f"int(interval({low}, {high}))"
+    return f"{key} is a whole number: {f'tag(log, {whole})' if axis.log else whole}"
