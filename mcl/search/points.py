@@ -64,8 +64,8 @@ def at(axis: BaseDistribution, place: float) -> Any:
             return min(max(round(math.exp(low + place * (high - low))), axis.low), axis.high)
         return axis.low + axis.step * int(place * ((axis.high - axis.low) // axis.step + 1))
     if isinstance(axis, FloatDistribution) and axis.step is not None:
-        low, step = Decimal(str(axis.low)), Decimal(str(axis.step))
-        return float(low + step * int(place * count("", axis)))
+        first, step = Decimal(str(axis.low)), Decimal(str(axis.step))
+        return float(first + step * int(place * count("", axis)))
     assert isinstance(axis, FloatDistribution)  # noqa: S101 - the last kind of `space.distribution`
     if axis.log:
         return math.exp(math.log(axis.low) + place * (math.log(axis.high) - math.log(axis.low)))

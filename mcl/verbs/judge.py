@@ -113,10 +113,10 @@ def ledger(args: Namespace) -> int:
     """`mcl trials`: what was tried, by strategy and market and by whole market; one strategy in full with --family."""
     found = trials.rows(config.root())
     if args.family is not None:
-        families = [str(family) for family in found["family"].unique()]
-        if args.family not in families:
+        tried = [str(family) for family in found["family"].unique()]
+        if args.family not in tried:
             said = f"nothing of the strategy {args.family!r} was tried here"
-            raise StoreError(f"{said}: {nearest(args.family, families)}", "mcl trials lists them")
+            raise StoreError(f"{said}: {nearest(args.family, tried)}", "mcl trials lists them")
         found = found[found["family"] == args.family]
     pairs = found[["family", "market"]].drop_duplicates().sort_values(["family", "market"])
     families = [_counted(trials.Place(str(family), str(market))) for family, market in pairs.itertuples(index=False)]
