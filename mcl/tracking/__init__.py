@@ -159,10 +159,6 @@ class Store:
         query = f"tags.`{PARENT}` IS NULL" if tops else ""
         return [self._stored(run) for run in self._search(query, [found.experiment_id])] if found else []
 
-    def studies(self) -> list[str]:
-        """The names of all studies that runs are filed under."""
-        return [str(found.name) for found in self.door.client.search_experiments()]
-
     # --------------------------------------------------------------------------------------------------------- registry
 
     def register(self, name: str, run_id: str, files: dict[str, bytes], tags: dict[str, str], note: str = "") -> int:

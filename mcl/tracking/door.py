@@ -55,6 +55,10 @@ class Door:
 
             return MlflowClient(self.uri, registry_uri=self.uri)
 
+    def studies(self) -> list[str]:
+        """The names of all studies that runs are filed under."""
+        return [str(found.name) for found in self.client.search_experiments()]
+
     def create_database(self) -> Path:
         """The database of a local store; one that is new belongs to this user alone, as the project's folder of runs does then."""
         if not self.database.exists() and self.folder == self.root / "mlruns":
