@@ -203,7 +203,9 @@ def runs(args: Namespace) -> int:
     store = Store()
     listable = store.in_study(args.study, tops=True)
     if not listable and args.study != arguments.STUDY:
-        raise StoreError(f"no run is filed under the study {args.study!r}: {nearest(args.study, store.door.studies())}", "mcl runs --study NAME")
+        raise StoreError(
+            f"no run is filed under the study {args.study!r}: {nearest(args.study, store.door.studies())}", "mcl runs --study NAME"
+        )
     aliases = {run.tags["mcl.alias"] for run in listable if "mcl.alias" in run.tags}
     if args.alias is not None and args.alias not in aliases:
         said = f"no session of {args.alias!r} is filed under the study {args.study!r}"
