@@ -2,7 +2,7 @@
 
     python scripts/soak_weeks.py                                       make soak-weeks
     python scripts/soak_weeks.py --weeks 1 --first 2025-11-24          one week with two half days
-    python scripts/soak_weeks.py --sessions 3 --interval 1h --folder build/weeks
+    python scripts/soak_weeks.py --sessions 3 --interval 30m --folder build/weeks
 
 From Sunday's open to Friday's close, with what the calendar has between: the end of summer time, half days, holidays, two rolls. Each
 night the TWS restarts and the connection is lost two more times. The bars of a session are stored after its close, as a person's
@@ -370,7 +370,7 @@ def main() -> int:
     parser.add_argument("--weeks", type=int, default=10)
     parser.add_argument("--first", type=date.fromisoformat, default=FIRST, help="the first trade date, a Monday")
     parser.add_argument("--sessions", type=int, help="so many sessions in place of whole weeks")
-    parser.add_argument("--interval", choices=("5m", "15m", "30m", "1h"), default="15m")
+    parser.add_argument("--interval", choices=("5m", "15m", "30m"), default="15m")
     parser.add_argument("--bar-sec", type=float, default=0.4, help="real seconds a bar")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--folder", type=Path, help="keep project, journals and log there")

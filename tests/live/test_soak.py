@@ -31,7 +31,7 @@ def test_a_few_seeds_hold_every_invariant_and_are_not_run_twice(tmp_path: Path) 
 def test_sessions_over_half_days_in_one_process_lose_nothing(tmp_path: Path) -> None:
     """The short form of `make soak-weeks`: the day before Thanksgiving, and both half days, with two lost connections a night."""
     command = [sys.executable, str(ROOT / "scripts" / "soak_weeks.py"), "--weeks", "1", "--first", "2025-11-26", "--sessions", "3"]
-    command += ["--interval", "1h", "--bar-sec", "0.4", "--folder", str(tmp_path / "weeks")]
+    command += ["--interval", "30m", "--bar-sec", "0.3", "--folder", str(tmp_path / "weeks")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert "orders lost: 0, doubled: 0, unexplained differences: 0" in done.stdout
