@@ -162,6 +162,8 @@ class Player:
         spending = asyncio.ensure_future(self._spend()) if self._pace.stride_sec else None
         try:
             await self._play()
+            if spending is not None:
+                await spending  # the clock goes on behind the last bar
         finally:
             if spending is not None:
                 spending.cancel()
