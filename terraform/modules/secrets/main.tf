@@ -16,8 +16,8 @@ locals {
     ib_password       = "Password of the Interactive Brokers login in ib_username"
     mlflow_password   = "Password of the MLflow user admin"
     grafana_password  = "Password of the Grafana user admin"
-    alert_webhook_url = "Address to which Alertmanager and mcl post alerts"
-    alert_urls        = "Addresses of Slack, Discord, Telegram, ntfy, PagerDuty for the session's alerts, with blanks between them"
+    alert_webhook_url = "Address to which the session and the alarms of the stack are posted"
+    alert_urls        = "Addresses of Slack, Discord, Telegram, ntfy, PagerDuty for alerts and alarms, with blanks between them"
   }
 }
 
