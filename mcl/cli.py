@@ -17,6 +17,7 @@ from typing import NoReturn
 from mcl import __version__
 from mcl.errors import MclError, UsageError, nearest
 from mcl.redact import redacted
+from mcl.verbs.arguments import completed
 from mcl.verbs.table import SECTIONS, UNENDING, VERBS, Verb
 
 LONGEST_SHOWN = 200  # characters of a path
@@ -89,7 +90,7 @@ def parse(words: list[str]) -> tuple[Verb, argparse.Namespace]:
     verb = VERBS[name]
     parser = Parser(prog=f"mcl {name}", description=verb.summary)
     verb.arguments(parser)
-    parsed = parser.parse_intermixed_args(words[len(name.split()) :])
+    parsed = parser.parse_intermixed_args(completed(words[len(name.split()) :]))
     parsed.verb = name
     return verb, parsed
 

@@ -28,6 +28,11 @@ from collections.abc import Iterable
 from mcl.redact import redacted
 
 LONGEST = 300  # characters of a foreign exception's message that are shown
+FEW = 10  # names that are listed whole
+HANDFUL = 5  # of more names than that
+SAME = 3  # names with the same last part that are offered
+PREFIX = 3  # letters that begin a name
+LIKE = 0.65  # likeness of two names, 0 to 1, from which one is offered for the other
 
 
 class MclError(Exception):
@@ -125,9 +130,39 @@ def in_words(error: BaseException) -> str:
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """The clause that ends an error about an unknown name: the closest choice, else all of them."""
-    known = sorted(choices)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return "valid: " + ", ".join(known) if known else "there is none yet"
+    """The clause that ends an error about an unknown name: the closest choice, else all of a few, else the nearest of many."""
+    known = sorted(set(choices))
+    if close := closest(name, known):
+        return f"did you mean {' or '.join(map(repr, close))}?"
+    if not known:
+        return "there is none yet"
+    if len(known) <= FEW:
+        return "valid: " + ", ".join(known)
+    return f"the nearest of {len(known)} are {', '.join(_by_likeness(name, known)[:HANDFUL])}"
+
+
+def closest(name: str, choices: Iterable[str]) -> list[str]:
+    """The choices that `name` most likely means: those that end with it, else the one most like it; of dotted names the
+    last part counts, and a section that exists is kept."""
+    known = sorted(set(choices))
+    if whole := [choice for choice in known if f".{choice}".endswith(f".{name}")]:
+        return sorted(whole, key=len)[:SAME]
+    section, _, last = name.rpartition(".")
+    below = [choice for choice in known if choice.rpartition(".")[0] == section]
+    if section and not below:  # the section is wrong, not the last part
+        return difflib.get_close_matches(name, known, n=1, cutoff=LIKE)
+    longest_first = sorted(below if section else known, key=len, reverse=True)
+    pool = {choice.rpartition(".")[2]: choice for choice in longest_first}
+    begins = [part for part in pool if part.startswith(last) and len(last) >= PREFIX]
+    near = begins or difflib.get_close_matches(last, pool, n=1, cutoff=LIKE)
+    if near:
+        return [pool[min(near, key=len)]]
+    return [] if section else difflib.get_close_matches(name, known, n=1, cutoff=LIKE)
+
+
+def _by_likeness(name: str, known: Iterable[str]) -> list[str]:
+    def unlike(choice: str) -> float:
+        last = choice.rpartition(".")[2]
+        return -max(difflib.SequenceMatcher(None, name, text).ratio() for text in (choice, last))
+
+    return sorted(known, key=unlike)

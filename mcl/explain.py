@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcl import config, runs
-from mcl.errors import ConfigError, StoreError, nearest
+from pydantic import BaseModel
+
+from mcl import config, rules, runs, schema
+from mcl.config import origins
+from mcl.errors import ConfigError, StoreError
 from mcl.promote.deploy import promoted
 from mcl.promote.place import path_of
 from mcl.tracking import Store, StoredRun
+
+OWNERS: dict[str, tuple[config.Verb, type[BaseModel]]] = {  # section -> the verb that composes it, and its model
+    "search": ("sweep", schema.Search),
+    "promotion": ("promote", rules.Promotion),
+    "validate": ("validate", schema.Validation),
+    "alerts": ("live", schema.Alerts),
+    "telemetry": ("live", schema.Telemetry),
+}
 
 
 @dataclass(frozen=True)
@@ -22,18 +34,48 @@ class Explained:
     value: Any
     chain: tuple[str, ...]
 
+    kinds: frozenset[str] = frozenset()  # of its values, where it is a section
+
     @property
     def source(self) -> str:
-        """override, search, promoted, file, or default."""
-        last = self.chain[-1].split()[0]
-        return last if last in ("override", "search", "default") else "file"
+        """override, search, file, default, unknown, or several for a section whose values have different ones."""
+        if len(self.kinds) > 1:
+            return "several"
+        last = next(iter(self.kinds), self.chain[-1].split()[0].rstrip(":"))
+        return last if last in ("override", "search", "default", "unknown") else "file"
 
 
 def explain(key: str, overrides: list[str]) -> Explained:
-    """A value of the configuration that `mcl backtest OVERRIDES` would run."""
-    composed = config.compose("backtest", overrides)
-    flat = config.flatten(composed.config.model_dump(mode="json"))
-    return Explained(key, _value(key, flat), (_origin(overrides, key, composed.raw["strategy"]["name"]),))
+    """A value of the configuration that `mcl VERB OVERRIDES` would run, where VERB is the one that has the key. Of a section each
+    of its values has its own place. Of a configuration that is invalid the chain says so first."""
+    verb, model = _owner(key)
+    composed = config.compose(verb, overrides)
+    flat, fault = _flat(verb, composed, model, key)
+    value = _value(key, flat, verb, overrides)
+    leaves = value if isinstance(value, dict) and key not in flat else {key: value}
+    found = origins.sources(verb, overrides)
+    places = {leaf: _origin(leaf, *found, composed.raw, model) for leaf in leaves}
+    clauses = [f"{leaf} = {leaves[leaf]!r}: {place}" for leaf, place in places.items()] if len(places) > 1 else list(places.values())
+    return Explained(key, value, (*([f"invalid: {fault}"] if fault else []), *clauses), frozenset(map(_kind, places.values())))
+
+
+def _owner(key: str) -> tuple[config.Verb, type[BaseModel]]:
+    """The verb whose configuration has the key, and the model of its section."""
+    section = key.split(".", maxsplit=1)[0]
+    return OWNERS.get(section, ("backtest", schema.Config))
+
+
+def _flat(verb: config.Verb, composed: config.Composed, model: type[BaseModel], key: str) -> tuple[dict[str, Any], str]:
+    """Every value that a key may name, defaults of the code included, and why the configuration is invalid."""
+    section = key.split(".", maxsplit=1)[0]
+    raw = composed.raw
+    try:
+        if verb == "backtest":
+            return config.flatten(composed.config.model_dump(mode="json")), ""
+        below = {} if section not in raw else {section: config.validate(model, raw[section], section).model_dump(mode="json")}
+        return config.flatten(raw) | config.flatten(below), ""
+    except ConfigError as error:
+        return config.flatten(raw), error.message
 
 
 def explain_stored(key: str, run_id_or_name: str, store: Store, root: Path) -> Explained:
@@ -80,15 +122,78 @@ def _searched(parent: StoredRun) -> dict[str, Any]:
     return config.flatten(json.loads(parent.file("search.json"))["search"].get("space", {}))
 
 
-def _origin(overrides: list[str], key: str, strategy: str) -> str:
-    place = config.chosen_in("backtest", overrides, key)
-    if not place:
-        return f"default of strategy {strategy}" if key.startswith("strategy.") else "default in mcl/schema.py"
-    return place if place.startswith("override") else f"file {place}"
+def _origin(
+    key: str,
+    files: list[origins.Source],
+    typed: list[origins.Assignment],
+    raw: dict[str, Any],
+    model: type[BaseModel],
+) -> str:
+    """The last place that says the key, or which default holds."""
+    for assignment in reversed(typed):
+        if _assigns(assignment, key):
+            return f"override {assignment.text}"
+    for source in reversed(files):
+        if place := _line(source, key):
+            return f"file {place}" + (f", chosen by {source.chosen_by}" if source.chosen_by.startswith("override") else "")
+    return _default(key, raw, model)
 
 
-def _value(key: str, flat: dict[str, Any]) -> Any:
+def _assigns(assignment: origins.Assignment, key: str) -> bool:
+    """`risk.limits={max_order: 3}` says risk.limits.max_order and not risk.limits.state."""
+    if key == assignment.key:
+        return True
+    if not key.startswith(f"{assignment.key}."):
+        return False
+    node = assignment.value
+    for part in key.removeprefix(f"{assignment.key}.").split("."):
+        if not isinstance(node, Mapping) or part not in {str(name) for name in node}:
+            return False
+        node = {str(name): value for name, value in node.items()}[part]
+    return True
+
+
+def _line(source: origins.Source, key: str) -> str:
+    """`conf/strategy/ema_cross.yaml:4` when the file says the key."""
+    import yaml
+
+    prefix = f"{source.package}." if source.package else ""
+    if not source.file.is_file() or not key.startswith(prefix):
+        return ""
+    node: Any = yaml.compose(source.file.read_text(), Loader=yaml.SafeLoader)
+    line = 0
+    for part in key.removeprefix(prefix).split("."):
+        entries = {k.value: (k, v) for k, v in node.value} if isinstance(node, yaml.MappingNode) else {}
+        if part not in entries:
+            return ""
+        line, node = entries[part][0].start_mark.line + 1, entries[part][1]
+    shown = _shown(source.file)
+    refers = isinstance(node, yaml.ScalarNode) and "${" in node.value
+    return f"{shown}:{line}" + (f", which says {node.value}" if refers else "")
+
+
+def _shown(file: Path) -> Path:
+    """Below the project, or as it is."""
+    return next((file.relative_to(base) for base in (config.root(), config.conf_dir().parent) if file.is_relative_to(base)), file)
+
+
+def _default(key: str, raw: dict[str, Any], model: type[BaseModel]) -> str:
+    """Of the strategy, or of the field of a model; unknown where neither has one."""
+    parts = key.split(".")
+    if parts[0] == "strategy":
+        return f"default of strategy {raw['strategy'].get('name', '')}"
+    owner = origins.field_owner(
+        model, raw if model is schema.Config else raw.get(parts[0]) or {}, parts if model is schema.Config else parts[1:]
+    )
+    return f"default of {owner}" if owner else "unknown: no file, no override and no default says it"
+
+
+def _kind(place: str) -> str:
+    return place.split(maxsplit=1)[0].rstrip(":")
+
+
+def _value(key: str, flat: dict[str, Any], verb: config.Verb = "backtest", overrides: list[str] | None = None) -> Any:
     below = {name: value for name, value in flat.items() if name == key or name.startswith(f"{key}.")}
     if not below:
-        raise ConfigError(f"unknown key {key}: {nearest(key, flat)}", "mcl backtest --cfg shows every key")
+        raise ConfigError(*config.unknown_key(key, verb, overrides or []))
     return below.get(key, below)

@@ -11,19 +11,20 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from mcl import files, schema, strategy
-from mcl.config import foreign
+from mcl.config import foreign, search_path
 from mcl.config.validation import LONGEST_VALUE
 from mcl.config.validation import validate as validate
-from mcl.errors import ConfigError, MclError, nearest
+from mcl.errors import ConfigError, MclError, closest, nearest
 
 Verb = Literal["backtest", "sweep", "live", "promote", "validate"]
+LISTED = 20  # choices of a group that an error lists whole
 DECIDES = ("data", "strategy", "risk", "costs", "execution", "capital_usd", "seed")  # what a run is; broker, study and notes are not
 root = files.root
 
@@ -70,15 +71,15 @@ def compose(verb: Verb, overrides: list[str]) -> Composed:
     """
     from mcl.config import axes, keys
 
-    with _hydra(), _sentences(verb, overrides):
+    with hydra(), sentences(verb, overrides):
         asked = axes.with_options(overrides) if verb == "sweep" else overrides
         parsed = checked(asked)
         words = keys.addable(verb, asked, parsed, _options)
         typed, fixed = axes.axes(words) if verb == "sweep" else (words, [])
-        composed = _composed(verb, _aliases(typed))
+        composed = _composed(verb, aliases(typed))
         swept = tuple(axes.sweeper_params(composed, words))
         if verb == "sweep" and swept:
-            composed = _composed(verb, _aliases([*axes.axes(list(swept))[0], *typed]))
+            composed = _composed(verb, aliases([*axes.axes(list(swept))[0], *typed]))
         choices = {str(group): str(name) for group, name in composed.hydra.runtime.choices.items() if "/" not in str(group) and name}
         resolved = plain(composed)
         multirun = str(composed.hydra.mode).endswith("MULTIRUN")
@@ -98,13 +99,13 @@ def _composed(verb: Verb, words: list[str]) -> Any:
     words = list(words)
     while True:
         try:
-            return hydra_compose(config_name=verb, overrides=[*words, _search_path()], return_hydra_config=True)
+            return hydra_compose(config_name=verb, overrides=words, return_hydra_config=True)
         except ConfigCompositionException as error:
             missing = re.search(r"Could not override '(strategy\.[^']+)'", str(error))
             at = next((i for i, word in enumerate(words) if missing and word.startswith(f"{missing[1]}=")), None)
             if missing is None or at is None:
                 raise
-            others = hydra_compose(config_name=verb, overrides=[*words[:at], *words[at + 1 :], _search_path()])
+            others = hydra_compose(config_name=verb, overrides=[*words[:at], *words[at + 1 :]])
             if not keys.is_parameter(others.strategy.get("name"), missing[1]):
                 raise
             words[at] = f"++{words[at]}"
@@ -124,10 +125,10 @@ def multirun(overrides: list[str], task: Any) -> Any:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
 
-    words = [*_aliases(overrides), _search_path()]
-    with _hydra():
+    words = aliases(overrides)
+    with hydra():
         app: Any = GlobalHydra.instance().hydra
-        with _sentences("backtest", overrides):
+        with sentences("backtest", overrides):
             app.compose_config(config_name="backtest", overrides=words, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
         return app.multirun("backtest", task, words, with_log_configuration=False)
 
@@ -140,10 +141,10 @@ def expand(overrides: list[str]) -> list[list[str]]:
 
     from mcl.config.typed import refuse_too_many
 
-    with _sentences("backtest", overrides):
+    with sentences("backtest", overrides):
+        search_path.register()
         path = create_config_search_path(str(conf_dir()))
-        path.append("experiments", f"file://{root()}")
-        parsed = OverridesParser.create(config_loader=ConfigLoaderImpl(path)).parse_overrides(_aliases(overrides))
+        parsed = OverridesParser.create(config_loader=ConfigLoaderImpl(path)).parse_overrides(aliases(overrides))
         refuse_too_many(parsed)
         choices = []
         for override in parsed:
@@ -159,7 +160,7 @@ def space_values(expression: str) -> Any:
     """The parsed right-hand side of a search-space entry (Hydra's sweep grammar): a RangeSweep, IntervalSweep, ChoiceSweep or a scalar."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    with _sentences("sweep", [f"x={expression}"]):
+    with sentences("sweep", [f"x={expression}"]):
         return OverridesParser.create().parse_override(f"x={expression}").value()
 
 
@@ -168,46 +169,6 @@ def run_config(raw: dict[str, Any]) -> schema.Config:
     config = validate(schema.Config, {k: v for k, v in raw.items() if k not in ("search", "promotion")})
     strategy.build(config.strategy)
     return config
-
-
-def chosen_in(verb: Verb, overrides: list[str], key: str) -> str:
-    """Where the composed value of a dotted key comes from: `override strategy.fast=20`, or `conf/strategy/ema_cross.yaml:4`; empty where
-    no file says it, so that the default of the code holds. Of several places the one that wins."""
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.types import RunMode
-
-    with _hydra(), _sentences(verb, overrides):
-        typed = [*_aliases(overrides), _search_path()]
-        parsed = OverridesParser.create().parse_overrides(_aliases(overrides))
-        said = [
-            text for text, o in zip(overrides, parsed, strict=True) if "." in o.key_or_group or not (conf_dir() / o.key_or_group).is_dir()
-        ]
-        last = [text for text in said if f"{key}.".startswith(text.split("=")[0].lstrip("+~") + ".")]
-        if last:
-            return f"override {last[-1]}"
-        loader = GlobalHydra.instance().config_loader()
-        files = loader.compute_defaults_list(config_name=verb, overrides=typed, run_mode=RunMode.RUN).defaults
-    found = [_line_of(str(item.config_path), str(item.package or ""), key) for item in files if item.config_path]
-    return next((place for place in reversed(found) if place), "")
-
-
-def _line_of(path: str, package: str, key: str) -> str:
-    """`conf/strategy/ema_cross.yaml:4` when the file says the key."""
-    import yaml
-
-    prefix = f"{package}." if package else ""
-    file = next((f for f in (conf_dir() / f"{path}.yaml", root() / f"{path}.yaml") if f.is_file()), None)
-    if file is None or not key.startswith(prefix):
-        return ""
-    node = yaml.compose(file.read_text(), Loader=yaml.SafeLoader)
-    line = 0
-    for part in key.removeprefix(prefix).split("."):
-        entries = {k.value: (k, v) for k, v in node.value} if isinstance(node, yaml.MappingNode) else {}
-        if part not in entries:
-            return ""
-        line, node = entries[part][0].start_mark.line + 1, entries[part][1]
-    return f"{file.relative_to(conf_dir().parent) if file.is_relative_to(conf_dir().parent) else file}:{line}"
 
 
 def fingerprint(config: schema.Config) -> str:
@@ -231,29 +192,26 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 @contextmanager
-def _hydra() -> Iterator[None]:
+def hydra() -> Iterator[None]:
+    """Hydra, initialised on conf/, until the end of the block."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     from mcl.config import source
 
+    search_path.register()
     GlobalHydra.instance().clear()
     with source.strict(), initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="mcl"):
         yield
 
 
-def _search_path() -> str:
-    """experiments/ lies beside conf/: its parent joins the search path, so that `experiment=NAME` finds the study file."""
-    return f"hydra.searchpath=['file://{root()}']"
-
-
-def _aliases(overrides: list[str]) -> list[str]:
+def aliases(overrides: list[str]) -> list[str]:
     """`experiment=NAME` is what people type; the folder and therefore the Hydra group is called experiments."""
     return [re.sub(r"^(\+{0,2}|~)experiment=", r"\1experiments=", o) for o in overrides]
 
 
 @contextmanager
-def _sentences(verb: str, overrides: list[str]) -> Iterator[None]:
+def sentences(verb: str, overrides: list[str]) -> Iterator[None]:
     """Whatever composing raises as one sentence each."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -280,8 +238,8 @@ def _read(verb: str, overrides: list[str]) -> None:
     """Let Hydra read the files of a command line once more."""
     from hydra import compose as hydra_compose
 
-    with _hydra():
-        hydra_compose(config_name=verb, overrides=[*_aliases(overrides), _search_path()])
+    with hydra():
+        hydra_compose(config_name=verb, overrides=aliases(overrides))
 
 
 def checked(overrides: list[str]) -> list[Any]:
@@ -289,14 +247,14 @@ def checked(overrides: list[str]) -> list[Any]:
     from mcl.config import typed
 
     launched = any(text.startswith("hydra/launcher=") for text in overrides)  # a launcher has settings of its own
-    with _sentences("backtest", overrides):
-        return typed.parsed(_aliases(overrides), _options, overrides, launched=launched)
+    with sentences("backtest", overrides):
+        return typed.parsed(aliases(overrides), _options, overrides, launched=launched)
 
 
 def _translated(verb: str, overrides: list[str], error: Exception) -> tuple[str, str]:
     text = str(error)
     if match := re.search(r"Could not override '([^']+)'", text):
-        return _no_key(match[1], verb, overrides)
+        return unknown_key(match[1], verb, overrides)
     if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         return _no_choice(match[1], match[2])
     if "Missing mandatory value" in text:
@@ -313,11 +271,21 @@ def _translated(verb: str, overrides: list[str], error: Exception) -> tuple[str,
     return foreign.composed(error, overrides)
 
 
-def _no_key(key: str, verb: str, overrides: list[str]) -> tuple[str, str]:
+def unknown_key(key: str, verb: str, overrides: list[str]) -> tuple[str, str]:
     """What is said of a key that the configuration does not have."""
     if key == "experiments":
         return f"there are no studies in {root()}: it has no folder experiments", "go to a project folder, or make one: mcl init DIR"
-    return f"unknown key {key}: {nearest(key, _keys(verb, overrides))}", f"mcl {verb} --cfg shows every key"
+    known, where = _keys(verb, overrides), f"mcl {verb} --cfg shows every key"
+    groups = [group for group in known if "@" in group and key in (group.split("@")[0], group.split("@")[1])]
+    if groups:
+        value = next((o.split("=", 1)[1] for o in overrides if o.startswith(f"{key}=")), "NAME")
+        return f"unknown key {key}: did you mean {groups[0]}={value}?", f"the group {key} stands in {groups[0].split('@')[1]}"
+    if not closest(key, known) or f".{closest(key, known)[0]}".rpartition(".")[2] != key.rpartition(".")[2]:
+        for other in ("sweep", "promote", "validate", "live"):
+            same = [name for name in (_keys(other, []) if other != verb else []) if f".{name}".endswith(f".{key}")]
+            if same:
+                return f"unknown key {key}: mcl {verb} has none, mcl {other} has {same[0]}", f"mcl {other} --help says what it does"
+    return f"unknown key {key}: {nearest(key, known)}", where
 
 
 def _no_choice(group: str, name: str) -> tuple[str, str]:
@@ -326,7 +294,9 @@ def _no_choice(group: str, name: str) -> tuple[str, str]:
         return f"no launcher is called {name!r} here", f"hydra/launcher=basic is always there; else pip install hydra-{name}-launcher"
     options = _options(group)
     close = nearest(name, options)
-    hint = "" if close.startswith("valid") else f"valid: {', '.join(options)}"
+    many = len(options) > LISTED
+    listed = f"all {len(options)} are files in conf/{group}/" if many else f"valid: {', '.join(options)}"
+    hint = "" if close.startswith("valid") else listed
     return f"no {'experiment' if group == 'experiments' else group} is called {name!r}: {close}", hint
 
 
@@ -355,14 +325,19 @@ def _culprit(overrides: list[str]) -> str:
 
 
 def _keys(verb: str, overrides: list[str]) -> list[str]:
-    """Every key of the same command line without the overrides that do not fit."""
+    """Every key, section and group of the same command line without the overrides that do not fit."""
     groups = [o for o in overrides if re.match(r"^\w+=[\w-]+$", o) and (conf_dir() / o.split("=")[0]).is_dir()]
     from hydra import compose as hydra_compose
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
-    try:
-        with _hydra():
-            return list(flatten(OmegaConf.to_container(hydra_compose(config_name=verb, overrides=groups), resolve=False)))
-    except HydraException:
-        return []
+    for typed in (groups, []):
+        with hydra(), suppress(HydraException, OmegaConfBaseException):
+            composed: Any = hydra_compose(config_name=verb, overrides=typed, return_hydra_config=True)
+            names = [str(name) for name in composed.hydra.runtime.choices if "/" not in str(name)]
+            own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key not in ("experiments", "hydra")])
+            leaves = flatten(OmegaConf.to_container(own, resolve=False))
+            sections = {leaf.rsplit(".", depth)[0] for leaf in leaves for depth in range(1, leaf.count(".") + 1)}
+            return list(dict.fromkeys([*leaves, *sorted(sections), *names]))
+    return []

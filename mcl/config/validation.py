@@ -61,7 +61,7 @@ def _walk(model: Any, loc: list[str]) -> tuple[list[str], list[str]]:
     fields: dict[str, Any] = model.model_fields
     path: list[str] = []
     for part in loc:
-        members = [m for m in _models(model) if part in _tags(m)]
+        members = [m for m in _models(model) if part in tags(m)]
         if part not in fields and members:
             model, fields = members[0], members[0].model_fields
             continue
@@ -86,6 +86,6 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return [m for arg in get_args(annotation) for m in _models(arg)]
 
 
-def _tags(model: type[BaseModel]) -> set[str]:
+def tags(model: type[BaseModel]) -> set[str]:
     """The literal values by which a discriminated union knows `model`."""
     return {str(v) for name in ("source", "method") if name in model.model_fields for v in get_args(model.model_fields[name].annotation)}

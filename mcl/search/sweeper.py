@@ -42,8 +42,9 @@ Work = Callable[[list[str], Launch | None], Any]
 class GridSweeper(Sweeper):
     """Hands the typed overrides to the task function, with a launcher where one was typed."""
 
-    def __init__(self, params: Any = None) -> None:
+    def __init__(self, params: Any = None, max_batch_size: int | None = None) -> None:
         del params  # read from the configuration, as they may hold what Hydra would resolve
+        self._max_batch_size = max_batch_size  # jobs that a launcher is given at a time
 
     def setup(self, *, hydra_context: HydraContext, task_function: Any, config: Any) -> None:
         self._context, self._work, self._config = hydra_context, task_function, config
@@ -56,7 +57,10 @@ class GridSweeper(Sweeper):
     def _launch(self, jobs: Mapping[int, Sequence[str]], parent: str, root: Path) -> list[Launched]:
         task = partial(_job, parent, root, tuple(jobs))
         launcher = Plugins.instance().instantiate_launcher(hydra_context=self._context, task_function=task, config=self._config)
-        return [_returned(job) for job in launcher.launch([list(job) for job in jobs.values()], initial_job_idx=0)]
+        waiting = [list(job) for job in jobs.values()]
+        size = self._max_batch_size or len(waiting)
+        batches = [launcher.launch(waiting[first : first + size], initial_job_idx=first) for first in range(0, len(waiting), size)]
+        return [_returned(job) for batch in batches for job in batch]
 
 
 GridSweeper.__module__ = f"hydra_plugins.{NAME}"  # Hydra takes plugins from this package only: see `_register`
@@ -76,7 +80,7 @@ def _register() -> None:
     Plugins.instance().register(GridSweeper)  # by now the package is imported if anybody has installed one
     package = sys.modules.setdefault("hydra_plugins", ModuleType("hydra_plugins"))
     setattr(package, NAME, sys.modules[__name__])
-    node = {"_target_": f"{GridSweeper.__module__}.{GridSweeper.__name__}", "params": None}
+    node = {"_target_": f"{GridSweeper.__module__}.{GridSweeper.__name__}", "params": None, "max_batch_size": None}
     ConfigStore.instance().store(group="hydra/sweeper", name=NAME, node=node, provider=NAME)
 
 

@@ -51,15 +51,52 @@ def overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration overrides in Hydra's grammar")
 
 
+CONFIGURATIONS = ("run", "job", "hydra", "all")
+INFORMATION = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+OPTIONAL = {"--cfg": CONFIGURATIONS, "-c": CONFIGURATIONS, "--info": INFORMATION}  # option -> its values; none typed: the first
+
+
+def completed(words: list[str]) -> list[str]:
+    """`--cfg strategy=tsmom` as `--cfg=run strategy=tsmom`: the value of these options may be left out."""
+    found: list[str] = []
+    pending = iter([*words, ""])
+    word = next(pending)
+    for after in pending:
+        values = OPTIONAL.get(word)
+        if values is None:
+            found.append(word)
+            word = after
+        elif after in values:
+            found.append(f"{LONG.get(word, word)}={after}")
+            word = next(pending, "")
+        else:
+            found.append(f"{LONG.get(word, word)}={values[0]}")
+            word = after
+    return found
+
+
+LONG = {"-c": "--cfg"}
+
+
+def composition(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cfg", "-c", choices=CONFIGURATIONS, help="print the configuration and stop: validated, or job, hydra, all as Hydra does"
+    )
+    parser.add_argument("--resolve", action="store_true", help="with --cfg job|hydra|all: interpolations as their values")
+    parser.add_argument("--package", "-p", metavar="KEY", help="with --cfg job|hydra|all: this part only")
+    parser.add_argument("--info", choices=INFORMATION, help="print what Hydra knows: defaults list and tree, search path, plugins")
+    parser.add_argument("--config-dir", metavar="DIR", help="a folder whose choices come before those of conf/")
+
+
 def backtest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-m", "--multirun", action="store_true", help="run the product of all comma lists, ranges and globs")
-    parser.add_argument("--cfg", action="store_true", help="print the composed configuration and stop")
+    composition(parser)
     parser.add_argument("--show", action="store_true", help="open the report page in a browser")
     overrides(parser)
 
 
 def sweep(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--cfg", action="store_true", help="print the composed configuration and stop")
+    composition(parser)
     parser.add_argument("--estimate", action="store_true", help="say how long it would take and stop")
     overrides(parser)
 

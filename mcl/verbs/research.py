@@ -15,15 +15,23 @@ from pathlib import Path
 from typing import Any
 
 from mcl import config, screen, steps
+from mcl.config import search_path
 from mcl.errors import ConfigError, MclError, StoreError, nearest
 from mcl.files import write_whole
 from mcl.tracking import Store, StoredRun, StoredVersion
-from mcl.verbs import arguments, sweeps
+from mcl.verbs import arguments, composition, sweeps
 
 # ----------------------------------------------------------------------------------------------------------------- research
 
 
 def backtest(args: Namespace) -> int:
+    with search_path.config_dir(args.config_dir):
+        return _backtest(args)
+
+
+def _backtest(args: Namespace) -> int:
+    if composition.asked(args):
+        return composition.show("backtest", args)
     if args.multirun:
         return _grid(args)
     composed = config.compose("backtest", args.overrides)
@@ -33,8 +41,6 @@ def backtest(args: Namespace) -> int:
         said = f"hydra.sweeper.params is read by a grid and by a search, and this is one run: {', '.join(composed.swept)}"
         raise ConfigError(said, "mcl backtest -m runs the grid, mcl sweep searches")
     run = composed.config
-    if args.cfg:
-        return _show_config(run.model_dump(mode="json"))
     from mcl import runs
     from mcl.metrics.undefined import reasons
 
@@ -65,9 +71,14 @@ def _grid(args: Namespace) -> int:
 
 
 def sweep(args: Namespace) -> int:
+    with search_path.config_dir(args.config_dir):
+        return _sweep(args)
+
+
+def _sweep(args: Namespace) -> int:
+    if composition.asked(args):
+        return composition.show("sweep", args)
     composed = config.compose("sweep", args.overrides)
-    if args.cfg:
-        return _show_config(composed.config.model_dump(mode="json") | {"search": composed.search.model_dump(mode="json")})
     if args.estimate:
         return sweeps.estimate(args.overrides)
     from mcl import search
@@ -292,13 +303,6 @@ def _finished(run: StoredRun) -> StoredRun:
         kind = run.tags.get("mcl.kind", "run")
         raise StoreError(f"run {run.run_id} is a {kind} in state {run.status}, not a finished backtest", "mcl runs lists them")
     return run
-
-
-def _show_config(raw: dict[str, Any]) -> int:
-    import yaml
-
-    screen.answer(raw, lambda: screen.say(yaml.safe_dump(raw, sort_keys=False, allow_unicode=True).rstrip()))
-    return 0
 
 
 def _show_run(title: str, metrics: dict[str, float], tags: dict[str, str], run_id: str, page: Path | None, deflation: str) -> None:
