@@ -27,6 +27,7 @@ from mcl.metrics import bootstrap
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import AT_RUN, Luck
 from mcl.report.format import verdict
+from mcl.risk import Block
 from mcl.strategy import build, own
 from mcl.tracking import Record, Store, StoredRun, links
 from mcl.tracking.filing import NOTE
@@ -129,6 +130,12 @@ def today(stored: StoredRun, luck: Luck | None) -> dict[str, float]:
 def that_day(stored: StoredRun) -> dict[str, float]:
     """The deflation that a run stored when it was made, under names that say so; version 0.1 stored it under those of today's."""
     return {new: stored.metrics[name] for old, new in AT_RUN.items() for name in (old, new) if name in stored.metrics}
+
+
+def halted_on(result: Result) -> str:
+    """The session in which the limit of the drawdown ended all trading; empty where it did not."""
+    halted = np.flatnonzero(result.block == Block.MAX_DRAWDOWN)
+    return str(np.datetime64(int(result.bars.session[halted[0]]), "D")) if len(halted) else ""
 
 
 def placed(run: schema.Config) -> trials.Place:

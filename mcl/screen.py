@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -14,20 +15,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mcl import pace, steps
+from mcl import pace, steps, tables
 from mcl.errors import MclError
 from mcl.redact import blotter, redacted
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
-    from rich.table import Table
+    from rich.text import Text
 
-LONGEST_WORD = 14  # characters of a cell that stay on one line: numbers, dates, ids
+WIDTH = 120  # columns where there is no terminal
+NOTHING = 0.0001  # below, a number is shown as less than this
+START_SEC = 10.0  # a command that has begun no step by then says that it is starting
 LATE_SEC = 2.0  # work that is over by then shows no progress
 LINE_EVERY_SEC = 5.0  # where there is no terminal
 FRAME_SEC = 0.1  # where there is one
 SHORT_SEC = 0.5  # of a time left that nobody counts: it should be over
+
+IDS = ("run_id", "sweep_id")  # of an answer, which --quiet prints alone
 
 _state = {"json": False, "quiet": False, "answered": False}
 
@@ -62,6 +67,8 @@ def answer(data: dict[str, Any], render: Callable[[], None]) -> None:
         _state["answered"] = True
     elif not _state["quiet"]:
         render()
+    elif (name := next((data[key] for key in IDS if data.get(key)), None)) is not None:
+        print(redacted(str(name)))
 
 
 def refuse(error: MclError) -> None:
@@ -82,7 +89,15 @@ def say(line: str = "") -> None:
     """A line for a person; silent with --json and --quiet."""
     if not quiet():
         aside()
-        print(redacted(line), flush=True)
+        print(_fitted(redacted(line)), flush=True)
+
+
+def _fitted(line: str) -> str:
+    """On a terminal a sentence wraps between words; an id or a path is never broken."""
+    width = console().width if sys.stdout.isatty() else 0
+    if not width or len(line) <= width or "\n" in line:
+        return line
+    return "\n".join(textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False))
 
 
 def quiet() -> bool:
@@ -178,7 +193,7 @@ class Work:
         while not self._over.wait(wait):
             wait = every
             with self._drawing:
-                if not self._aside:
+                if not self._aside and (self._taken or self._step.spent >= START_SEC):
                     show(self._step)
         with self._drawing:
             self._wipe()
@@ -238,40 +253,41 @@ def _bar() -> Progress:
     return Progress(*columns, console=to, transient=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], left: int = 1) -> None:
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], left: int = 1, least: Sequence[str] = ()) -> None:
     """Print `drawn`."""
     aside()
-    console().print(drawn(title, columns, rows, left), crop=False)
+    console().print(drawn(title, columns, rows, left, least), crop=False, soft_wrap=True)
 
 
 def console() -> Console:
     """The terminal, or 120 columns where there is none."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
 
 
-def drawn(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], left: int = 1) -> Table:
-    """A table whose first `left` columns are aligned left and whose others are numbers, which no narrow terminal breaks in two."""
-    from rich import box
-    from rich.table import Table
+def drawn(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], left: int = 1, least: Sequence[str] = ()) -> Text:
+    """A table (`mcl.tables`) for the width of the terminal, with its title above."""
     from rich.text import Text
 
-    made = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
-    blot = blotter()
+    blot, width = blotter(), console().width
     cells = [[blot(text(value)) for value in row] for row in rows]
-    for i, column in enumerate(columns):
-        words = [row[i] for row in cells if i < len(row) and " " not in row[i] and len(row[i]) <= LONGEST_WORD]
-        whole = max(map(len, words), default=None)
-        made.add_column(column, justify="left" if i < left else "right", overflow="fold", min_width=whole)
-    for row in cells:
-        made.add_row(*map(Text, row))  # never markup: a reason may hold brackets
-    return made
+    heads = [blot(line) for line in textwrap.wrap(title, width, break_long_words=False, break_on_hyphens=False)]
+    shown = tables.lines(columns, cells, width, left, least)
+    found = Text("\n" + "\n".join(heads) + "\n", style="bold", no_wrap=True)
+    found.append("\n".join(["", *shown, ""]), style="not bold")
+    return found
 
 
 def text(value: Any) -> str:
-    """A cell: floats to six significant digits, nothing else touched."""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    """A cell: floats to six significant digits, `n/a` where there is none, and no more than four decimals of next to nothing."""
+    if not isinstance(value, float):
+        return str(value)
+    if math.isnan(value):
+        return "n/a"
+    if 0 < abs(value) < NOTHING:
+        return "<0.0001" if value > 0 else ">-0.0001"
+    return f"{value:.6g}"
 
 
 def plain(value: Any) -> Any:

@@ -22,7 +22,7 @@ ROWS = (  # highest first; a module may import from its own row and from rows be
     {"strategy", "risk", "data", "config"},
     {
         *("schema", "strict", "venue", "calendar", "errors", "files", "jit", "market", "rules", "redact"),
-        *("network", "steps", "sources", "accesses"),
+        *("network", "steps", "sources", "accesses", "tables"),
     },
 )
 ROW = {name: i for i, row in enumerate(ROWS) for name in row}

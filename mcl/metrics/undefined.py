@@ -9,6 +9,7 @@ from typing import Any
 _FLAT = "fewer than two sessions, or the equity never moved"
 _LOSSLESS = "no losing session, so there is nothing to divide by"
 _DRY = "no drawdown, so there is nothing to divide by"
+_UNPROTECTED = "a trade began without a protective stop, so that it has no risk to be a multiple of"
 _UNTRADED = "no closed trade"
 
 UNDEFINED: dict[str, str] = {
@@ -51,7 +52,9 @@ UNDEFINED: dict[str, str] = {
 
 def reasons(metrics: Mapping[str, float]) -> dict[str, str]:
     """{name: why} of every metric that is NaN; the names of other modules (dsr …) get a general clause."""
-    return {name: UNDEFINED.get(name, "it cannot be computed from this run") for name, value in metrics.items() if math.isnan(value)}
+    traded = {"expectancy_r": _UNPROTECTED} if metrics.get("trades", 0) > 0 else {"expectancy_r": _UNTRADED}
+    clauses = UNDEFINED | traded
+    return {name: clauses.get(name, "it cannot be computed from this run") for name, value in metrics.items() if math.isnan(value)}
 
 
 def same(a: Any, b: Any) -> bool:

@@ -13,7 +13,7 @@ from mcl import accesses, evidence, runs, schema, steps, trials
 from mcl.errors import PromotionError, StoreError, nearest
 from mcl.promote import bundle, holdout, moves, paper, robust
 from mcl.promote.deploy import Deployable, promoted
-from mcl.promote.gates import Gate, check_waivers, left_out, searched, significant, tally_of, unseen, waive
+from mcl.promote.gates import BEFORE_LOOK, NOT_LOOKED, Gate, check_waivers, left_out, searched, significant, tally_of, unseen, waive
 from mcl.promote.holdout import Look
 from mcl.promote.place import MODEL, STAGES, named
 from mcl.promote.repeat import Verdict, repeated, reproduce
@@ -66,7 +66,8 @@ def promote(
     """Repeat the run, judge it on its own and on unseen data, register it, give it `name` (default: the stage) and write
     conf/promoted/NAME.yaml. `because` says why, above all why the gates in `waived` may be missed.
 
-    Every argument is checked before the run is repeated, and the hold-out is looked at last. PromotionError when the repetition is
+    Every argument is checked before the run is repeated. The hold-out is looked at last, and not at all when a gate on the code, or
+    one on what is possible, is missed: such a refusal costs no look. PromotionError when the repetition is
     not bit-equal (it names the metric and the input that moved) or a gate is missed (it lists all of them); the version that had the
     name before then still has it.
     """
@@ -88,7 +89,9 @@ def promote(
         tested = robust.evaluate(gates, about, again, root)
         on_paper, told = paper.evaluate(gates.live, stored, again, store) if stage == "live" else ((), {})
         tally = tally_of(again.config, stored, root)
-        waive((*searched(gates, again.result, tally, holdout.NONE, stage), *tested, *on_paper), waived, because)
+        before = waive((*searched(gates, again.result, tally, holdout.NONE, stage), *tested, *on_paper), waived, because)
+        if any(gate.name in BEFORE_LOOK and not gate.open for gate in before):
+            raise GatesMissed(stored.run_id, (*before, NOT_LOOKED), tuple(sorted(opened)))
         steps.begin("judging it on unseen data")
         look = holdout.look(again.config, stored.run_id, root)
         found = significance(about, trials.stored_identity(stored.tags), look, root)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mcl import metrics, runs, schema, trials
+from mcl import metrics, runs, schema, screen, trials
 from mcl.engine.result import Result
 from mcl.errors import PromotionError, nearest
 from mcl.metrics import performance as perf
@@ -49,6 +49,7 @@ RULES = {  # gate -> the rule in conf/promotion that asks for it
 LIVE_RULES = {"p_value": "max_p_value", "market_p_value": "max_market_p_value", "clean_tree": "clean_tree"}
 LIVE_ALWAYS = ("market_data", "paper_sessions", "paper_unexplained")
 IMPOSSIBLE = ("sharpe", "trade_share", "session_share")  # asked for live even where a configuration leaves them out, and never waived
+BEFORE_LOOK = (*IMPOSSIBLE, "lookahead", "warmup", "clean_tree")  # a miss of these says that the result is none: nothing is looked at
 PLAUSIBLE = 0.8  # confidence of the two-sided interval whose upper end the hold-out is judged by: one-sided 90 %
 
 
@@ -80,7 +81,7 @@ class Gate:
         return "pass" if self.passed else "waived" if self.waived else "MISSED"
 
     def __str__(self) -> str:
-        shown = "undefined" if math.isnan(self.value) else f"{self.value:.6g}"
+        shown = "undefined" if math.isnan(self.value) else screen.text(float(self.value))
         return f"{self.name} = {shown} (rule: {self.rule}; {self.meaning})"
 
 
@@ -97,6 +98,9 @@ def not_asked(name: str, value: float, why: str) -> Gate:
     return Gate(name, float(value), "", passed=False, meaning=why, asked=False)
 
 
+NOT_LOOKED = not_asked("holdout", math.nan, "the hold-out was not looked at, because a gate above says that the result is none")
+
+
 def searched(rules: Promotion, result: Result, tally: Tally, look: Look, stage: str) -> tuple[Gate, ...]:
     """The gates on the search window, and the bounds of what is possible; a rule that is null leaves its gate out."""
     measured = metrics.summary(result)
@@ -111,13 +115,18 @@ def searched(rules: Promotion, result: Result, tally: Tally, look: Look, stage: 
 
 def unseen(rules: Promotion, look: Look) -> tuple[Gate, ...]:
     """The gates on the hold-out alone: that it was traded, and that it does not contradict an edge worth having."""
-    _, high = perf.sharpe_interval(look.returns, PLAUSIBLE)
-    means = f"upper end of the {PLAUSIBLE:.0%} interval of a Sharpe of {look.sharpe:.2f}: {look.meaning}"
+    high, means = highest(look)
     return _without_none(
         at_least("holdout_trades", look.trades, rules.min_holdout_trades, look.meaning),
         at_least("holdout_sharpe", look.sharpe, rules.min_holdout_sharpe, look.meaning),
         at_least("holdout_sharpe_high", high, rules.min_holdout_sharpe_high, means),
     )
+
+
+def highest(look: Look) -> tuple[float, str]:
+    """The largest annual Sharpe that the hold-out leaves plausible, and what it means: a gate, and a question of `mcl validate`."""
+    _, high = perf.sharpe_interval(look.returns, PLAUSIBLE)
+    return high, f"upper end of the {PLAUSIBLE:.0%} interval of a Sharpe of {look.sharpe:.2f}: {look.meaning}"
 
 
 def significant(rules: Promotion, found: Significance, stage: str) -> tuple[Gate, ...]:

@@ -66,9 +66,13 @@ def _seen(config: schema.Config, bars: Bars, number: int, seen_by: int) -> Look:
     result = simulated(config, bars)
     measured = metrics.summary(result)
     sessions = int(measured["sessions"])
-    meaning = f"{sessions} unseen sessions from {config.data.holdout_start}, look number {number}"
+    meaning = f"{sessions} unseen sessions from {config.data.holdout_start}, look number {number}, of {_runs(seen_by)}"
     returns = result.session_returns.to_numpy()
     return Look(measured["sharpe"], measured["trades"], sessions, number, bars.fingerprint, meaning, seen_by, returns)
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} different runs"
 
 
 def simulated(config: schema.Config, bars: Bars) -> Result:

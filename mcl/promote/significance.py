@@ -22,6 +22,7 @@ from mcl import runs, trials
 from mcl.metrics.multiple import FamilyWise, after_looks, family_wise, joined
 from mcl.metrics.performance import Floats
 from mcl.promote.holdout import Look
+from mcl.report.format import p_text
 from mcl.trials import Days, Place
 from mcl.validate.subject import Subject, sampled
 
@@ -56,10 +57,11 @@ class Significance:
 
     def meaning(self, searched: FamilyWise) -> str:
         """The two parts of a joined p-value in one clause."""
-        looks = "1 look" if self.looks == 1 else f"{self.looks} looks"
+        looks = "1 run has seen it" if self.looks == 1 else f"{self.looks} different runs have seen it"
         tried = "1 trial" if searched.trials == 1 else f"best of {searched.trials} trials"
         tried += f" and {self.points} points of its space" if self.points else ""
-        return f"chance of this without an edge: {searched.p:.3f} in the search ({tried}), {self.holdout_p:.3f} in the hold-out ({looks})"
+        search, unseen = p_text(searched.p), p_text(self.holdout_p)
+        return f"chance of this without an edge: {search} in the search ({tried}), {unseen} in the hold-out ({looks})"
 
     def _with_holdout(self, searched: FamilyWise) -> float:
         return joined([(searched.p, self.sessions), (self.holdout_p, self.holdout_sessions)])

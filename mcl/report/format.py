@@ -214,3 +214,23 @@ def verdict(metrics: Mapping[str, float]) -> Verdict:
     if deflated >= CREDIBLE:
         return Verdict("good", "Beyond luck", f"{ratio}; the probability of an edge is {counted}. Only unseen data can confirm it.")
     return Verdict("unclear", "Best of many", f"{ratio} looks good alone, but the probability of an edge is only {counted}.")
+
+
+def p_text(p: float) -> str:
+    """A p-value or a small probability with three decimals, and never as nothing."""
+    if math.isnan(p):
+        return UNDEFINED
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def many(count: int, noun: str) -> str:
+    """`1 trial`, `2 trials`, `1,244 trades`"""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def stopped(drawdown_frac: float, limit: float | None, day: str = "") -> str:
+    """That a run reached its limit of the drawdown and traded no more, in one sentence; empty where it did not."""
+    if limit is None or not -drawdown_frac >= limit:
+        return ""
+    when = f" on {day}" if day else ""
+    return f"Trading stopped for good{when}: the drawdown reached risk.limits.max_drawdown_frac={limit:g}. All numbers hold the idle rest."

@@ -32,6 +32,7 @@ class Board:
     best: Outcome | None = None
     states: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    causes: dict[str, Counter[str]] = field(default_factory=dict)  # reasons by state: a failed trial is no pruned one
     improvements: list[tuple[int, float]] = field(default_factory=list)  # (trials done, best value)
     earlier: int = 0  # trials that were done when this process began
     spent_sec: float = 0.0  # in the trials themselves, of this process
@@ -51,6 +52,7 @@ class Board:
         self.spent_sec += outcome.seconds
         if outcome.reason:
             self.reasons[outcome.reason] += 1
+            self.causes.setdefault(outcome.state, Counter())[outcome.reason] += 1
         if outcome.state != "COMPLETE" or math.isnan(outcome.value):
             return False
         if self.best is not None and self._rank(outcome) <= self._rank(self.best):
@@ -108,9 +110,10 @@ class Board:
         left = f"{self.eta_sec:.0f} s left" if self.rate else "starting"
         running = [f"{self.rate:.1f}/s", left] if self.done < self.total or self.rate else []
         parts = [f"{self.done}/{self.total} trials", *running]
-        parts += [f"{count} {state.lower()}" for state, count in sorted(self.states.items()) if state != "COMPLETE"]
-        causes = ", ".join(f"{reason} {count}" for reason, count in self.reasons.most_common(3))
-        return " · ".join(parts) + (f" ({causes})" if causes else "")
+        for state, count in sorted(self.states.items()):
+            causes = ", ".join(f"{reason} {number}" for reason, number in self.causes.get(state, Counter()).most_common(3))
+            parts += [f"{count} {state.lower()}" + (f" ({causes})" if causes else "")] if state != "COMPLETE" else []
+        return " · ".join(parts)
 
     def leader(self) -> str:
         """`best sharpe 1.23 in trial 17: strategy.fast=240 strategy.slow=960`"""

@@ -18,7 +18,9 @@ from mcl.metrics.multiple import Superior, benjamini_hochberg, holm, spa, stepm
 from mcl.metrics.overfit import Luck, min_backtest_years
 from mcl.metrics.performance import Floats
 from mcl.metrics.trades import closed, net
+from mcl.promote.gates import highest
 from mcl.promote.holdout import Look
+from mcl.report.format import p_text
 from mcl.trials import Tally
 from mcl.validate import optimise, plateau, stress
 from mcl.validate.subject import Subject
@@ -107,7 +109,7 @@ def _adjusted(found: dict[str, Number]) -> dict[str, Number]:
     said = {}
     for name, family, discovery in zip(P_VALUES, holm(values), benjamini_hochberg(values), strict=True):
         if math.isfinite(family):
-            together = f"{family:.3f} of all p-values here (Holm), {discovery:.3f} (Benjamini-Hochberg)"
+            together = f"{p_text(family)} of all p-values here (Holm), {p_text(discovery)} (Benjamini-Hochberg)"
             said[name] = Number(found[name].value, f"{found[name].meaning}; {together}")
     return found | said
 
@@ -126,7 +128,7 @@ def _luck(a: Answers, own: dict[str, float]) -> dict[str, Number]:
         "sharpe_low": Number(own["sharpe_low"], f"Sharpe {own['sharpe']:.2f}, at most {own['sharpe_high']:.2f}"),
         "history_ratio": Number(history, _long_enough(a, own, years, needed)),
         "timing": Number(a.timing, "share of rotations of the positions that earn as much"),
-        "holdout": Number(a.look.sharpe, a.look.meaning),
+        "holdout": Number(*highest(a.look)) if a.look.sessions else Number(math.nan, a.look.meaning),
         "drawdown": Number(-a.bands.drawdown_quantile(0.95), f"median {-a.bands.drawdown_quantile(0.5):.0%}"),
     }
 

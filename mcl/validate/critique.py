@@ -13,7 +13,7 @@ from mcl import runs, steps, trials
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import min_backtest_years, min_track_record
 from mcl.metrics.trades import closed, net
-from mcl.report.format import CREDIBLE
+from mcl.report.format import CREDIBLE, many, stopped
 from mcl.tracking import Store
 from mcl.validate import stress
 from mcl.validate.plateau import edges
@@ -40,19 +40,42 @@ def critique(run_id: str, *, store: Store, root: Path) -> tuple[Subject, list[Fi
     """The findings about a run, or about the best run of a search, by weight; none when nothing is suspicious."""
     about = subject(run_id, store, root)
     steps.begin("looking for what is suspicious")
-    found = [*_trades(about), *_concentration(about), *_luck(about, root), *_costs(about), *_timing(about), *_setting(about), *_data(about)]
+    found = [
+        *_stopped(about),
+        *_trades(about),
+        *_concentration(about),
+        *_luck(about, root),
+        *_costs(about),
+        *_timing(about),
+        *_setting(about),
+        *_data(about),
+    ]
     return about, sorted(found, key=lambda f: -f.weight)[:MOST]
+
+
+def _stopped(about: Subject) -> Iterator[Finding]:
+    day = runs.halted_on(about.result)
+    if not day:
+        return
+    text = stopped(about.metrics["max_drawdown_frac"], about.run.risk.limits.max_drawdown_frac, day)
+    yield Finding(
+        "trading stopped for good",
+        0.99,
+        text or f"Trading stopped for good on {day}: the limit of the drawdown was reached.",
+        many(len(about.result.session_returns), "session"),
+        "judge the time before it, risk less, or raise the limit and say why",
+    )
 
 
 def _trades(about: Subject) -> Iterator[Finding]:
     pnl = net(closed(about.result))
-    sample = f"{len(pnl)} closed trades"
+    sample = many(len(pnl), "closed trade")
     if len(pnl) < FEW_TRADES:
         weight = 1.0 - len(pnl) / FEW_TRADES * 0.5
         yield Finding(
             "few trades",
             weight,
-            f"Only {len(pnl)} trades were closed; a mean of so few says little.",
+            f"Only {many(len(pnl), 'trade')} {'was' if len(pnl) == 1 else 'were'} closed; a mean of so few says little.",
             sample,
             "use more data or a shorter horizon",
         )
@@ -103,10 +126,13 @@ def _concentration(about: Subject) -> Iterator[Finding]:
 def _luck(about: Subject, root: Path) -> Iterator[Finding]:
     own, m = about.metrics, perf.moments(about.result.session_returns)
     tally = trials.tally(root, runs.placed(about.run), {trials.stored_identity(about.stored.tags): m.sharpe})
-    sample = f"{m.count} sessions, {tally.count} trials in the ledger"
+    sample = f"{many(m.count, 'session')}, {many(tally.count, 'trial')} in the ledger"
     luck = tally.luck(own)
     deflated = luck.deflated
-    if not deflated >= CREDIBLE:
+    if own["sharpe"] <= 0:
+        text = f"A Sharpe of {own['sharpe']:.2f} is a loss: there is no edge to confirm."
+        yield Finding("it loses money", 0.97, text, sample, "drop it, or trade the idea differently and count that as a trial")
+    elif not deflated >= CREDIBLE:
         text = f"The probability that the Sharpe of {own['sharpe']:.2f} is more than luck is {deflated:.2%}, {luck.sentence}."
         yield Finding(
             "within luck",
@@ -152,13 +178,15 @@ def _costs(about: Subject) -> Iterator[Finding]:
 def _timing(about: Subject) -> Iterator[Finding]:
     p = stress.timing(about.result)
     if p > 0.1:
-        text = f"The same positions at other times earn as much in {p:.0%} of all rotations: the profit is exposure, not timing."
+        earned = about.result.net_pnl_usd
+        said = "the profit is exposure, not timing" if earned > 0 else "the loss is no bad luck in timing"
+        text = f"The same positions at other times earn as much in {p:.0%} of all rotations: {said}."
         yield Finding(
             "timing without effect", min(0.8, 0.4 + p / 2), text, f"{len(about.bars):,} rotations", "compare with strategy=always_long"
         )
     late = stress.delays(about, (1,), lambda: None)[0]
     kept = perf.ratio(late.sharpe, about.metrics["sharpe"])
-    if kept < 0.3 and about.bars.interval != "session":
+    if about.metrics["sharpe"] > 0 and kept < 0.3 and about.bars.interval != "session":
         text = f"One bar later the Sharpe falls from {about.metrics['sharpe']:.2f} to {late.sharpe:.2f}."
         advice = "check that the signal uses closed bars only; an edge of one bar is for machines nearer to the exchange"
         yield Finding("look-ahead suspicion", 0.75, text, "one delayed run", advice)

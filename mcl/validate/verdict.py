@@ -20,7 +20,7 @@ LABELS = {
     "pbo": "Probability of backtest overfitting",
     "spa": "SPA p-value of the space",
     "timing": "p-value of the timing",
-    "holdout": "Hold-out Sharpe",
+    "holdout": "Highest plausible hold-out Sharpe",
     "costs_doubled": "Sharpe at twice the costs",
     "break_even": "Break-even / assumed slippage",
     "plateau": "Plateau / peak",
@@ -74,9 +74,8 @@ def sentence(rows: list[Row]) -> str:
 def _row(name: str, number: Number, good: float, bad: float) -> Row:
     sign = "<=" if good < bad else ">="
     other = ">=" if good < bad else "<="
-    return Row(
-        name, LABELS[name], number.value, f"pass {sign} {good:g}, stop {other} {bad:g}", level(number.value, good, bad), number.meaning
-    )
+    stop = "else stop" if good == bad else f"stop {other} {bad:g}"
+    return Row(name, LABELS[name], number.value, f"pass {sign} {good:g}, {stop}", level(number.value, good, bad), number.meaning)
 
 
 def level(value: float, good: float, bad: float) -> str:

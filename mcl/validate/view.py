@@ -11,7 +11,7 @@ import pandas as pd
 from mcl import evidence
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import min_backtest_years, n_effective
-from mcl.report.format import number
+from mcl.report.format import number, p_text
 from mcl.report.validation import Curve, Judged, Line, ValidationView
 from mcl.tracking import links
 from mcl.validate import stress, verdict
@@ -83,7 +83,7 @@ def _facts(a: Answers) -> list[tuple[str, Any]]:
         ("Slope of out-of-sample on in-sample Sharpe", f"{a.pbo.slope:.2f}"),
         (
             "SPA p-values, lower / consistent / upper",
-            " / ".join(f"{p:.3f}" for p in (a.superior.lower, a.superior.consistent, a.superior.upper)),
+            " / ".join(p_text(p) for p in (a.superior.lower, a.superior.consistent, a.superior.upper)),
         ),
         ("Skew and kurtosis of session returns", f"{m.skew:.2f}, {m.kurtosis:.2f}"),
         (

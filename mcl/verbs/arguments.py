@@ -92,7 +92,18 @@ def backtest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-m", "--multirun", action="store_true", help="run the product of all comma lists, ranges and globs")
     composition(parser)
     parser.add_argument("--show", action="store_true", help="open the report page in a browser")
+    parser.add_argument("--from", dest="base", metavar="RUN|NAME", help="begin at a run, or at what is promoted; overrides change that")
+    every_metric(parser)
     overrides(parser)
+
+
+def every_metric(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--all", action="store_true", help="every metric, not only the headlines")
+
+
+def compare(parser: argparse.ArgumentParser) -> None:
+    run_ids(parser)
+    every_metric(parser)
 
 
 def sweep(parser: argparse.ArgumentParser) -> None:
@@ -133,11 +144,12 @@ def run_id(parser: argparse.ArgumentParser) -> None:
 
 def report(parser: argparse.ArgumentParser) -> None:
     run_id(parser)
+    every_metric(parser)
     parser.add_argument("--png", metavar="DIR", help="write every chart of the page as a picture (needs Chromium)")
 
 
 def promote(parser: argparse.ArgumentParser) -> None:
-    run_id(parser)
+    parser.add_argument("run_id", metavar="RUN_ID|SEARCH", help="a run, or a search, whose choice by plateau is meant (mcl select)")
     parser.add_argument("--to", default="paper", choices=["paper", "live"], help="live takes only what has traded on paper")
     parser.add_argument("--name", help="the name that `mcl live NAME` trades; default: paper or live")
     parser.add_argument("--waive", action="append", default=[], metavar="GATE", help="let a missed gate through; may be repeated")

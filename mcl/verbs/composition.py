@@ -73,7 +73,8 @@ def _marked(text: str, key: str, sentence: str) -> str:
     """YAML with the sentence beside the line that says `key`, or above all when none does."""
     import yaml
 
-    node, line = yaml.compose(text, Loader=yaml.SafeLoader), -1
+    node: Any = yaml.compose(text, Loader=yaml.SafeLoader)
+    line = -1
     for part in key.split(".") if key else []:
         entries = {k.value: (k, v) for k, v in node.value} if isinstance(node, yaml.MappingNode) else {}
         if part not in entries:

@@ -10,6 +10,7 @@ from mcl import config, screen, trials
 from mcl.errors import StoreError, nearest
 from mcl.metrics.overfit import RULE
 from mcl.metrics.performance import annual
+from mcl.report.format import many
 from mcl.tracking import Store
 
 LISTED = 10
@@ -43,13 +44,19 @@ def _validated(done: Any) -> None:
     from mcl.validate import verdict
 
     rows = [[row.label, row.level, _short(row.value), row.rule, row.meaning] for row in done.rows]
-    screen.table(f"{done.answers.subject.stored.name}: {done.level}", ["question", "verdict", "number", "rule", "meaning"], rows, left=5)
+    screen.table(
+        f"{done.answers.subject.stored.name}: {done.level}",
+        ["question", "verdict", "number", "rule", "meaning"],
+        rows,
+        left=5,
+        least=["rule"],
+    )
     if watermark := evidence.watermark(done.answers.subject.bars):
         screen.say(watermark)
     screen.say(verdict.sentence(done.rows))
     look = done.answers.look
     looked = f"hold-out looked at {look.number}×" if look.number else "hold-out not looked at"
-    screen.say(f"{done.answers.tally.count} trials counted · {looked} · run {done.run_id} · report {done.report}")
+    screen.say(f"{many(done.answers.tally.count, 'trial')} counted · {looked} · run {done.run_id} · report {done.report}")
 
 
 def critique(args: Namespace) -> int:
@@ -67,7 +74,7 @@ def _criticised(about: Any, columns: list[str], rows: list[list[str]]) -> None:
     from mcl import evidence
 
     if rows:
-        screen.table(f"{about.stored.name}: {len(rows)} findings", columns, rows, left=5)
+        screen.table(f"{about.stored.name}: {many(len(rows), 'finding')}", columns, rows, left=5, least=["sample"])
     else:
         screen.say(f"{about.stored.name}: nothing suspicious was found; that is no proof")
     if watermark := evidence.watermark(about.bars):
@@ -99,7 +106,12 @@ def _selected(found: Any, shown: list[str], rows: list[dict[str, Any]]) -> None:
     names = {"around": "plateau", "dsr": "deflated", "max_drawdown_frac": "drawdown", "run_id": "run"}
     columns = [names.get(name, name.removeprefix("strategy.")) for name in shown]
     cells = [[str(v)[:12] if n == "run_id" else v for n, v in row.items()] for row in rows]
-    screen.table(f"by plateau, {len(found.ranked)} trials meet the constraints, {found.refused} do not", columns, cells)
+    screen.table(
+        f"by plateau: {many(len(found.ranked), 'trial')} within the constraints, {found.refused} not",
+        columns,
+        cells,
+        least=["neighbours", "drawdown", "trades", "deflated"],
+    )
     screen.say(found.why)
     screen.say(f"next: mcl validate RUN_ID of the winner ({_run_of(found)})")
 
@@ -165,13 +177,19 @@ def _trials(families: list[dict[str, Any]], markets: list[dict[str, Any]], newes
     for title, heads, groups in (("strategies", ("family", "market"), families), ("markets, all strategies", ("market",), markets)):
         cells = [[*(group[head] for head in heads), *map(_cell, (group[name] for name in COUNTED))] for group in groups]
         columns = [head.replace("family", "strategy") for head in heads]
-        screen.table(title, [*columns, *COLUMNS], cells, left=len(heads))
+        screen.table(title, [*columns, *COLUMNS], cells, left=len(heads), least=["rows", "no score", "by hand", "searched"])
     screen.say(f"the best Sharpe of each is deflated by all trials of its row (rule: {RULE})")
     rows = [
         [r["at"].strftime("%Y-%m-%d %H:%M"), r["family"], r["kind"], r["state"], r["reason"], r["run_id"][:12], _year(r["sharpe"])]
         for r in newest
     ]
-    screen.table(f"the newest {len(rows)}", ["UTC", "strategy", "kind", "state", "reason", "run", "Sharpe"], rows, left=6)
+    screen.table(
+        f"the newest {len(rows)}",
+        ["UTC", "strategy", "kind", "state", "reason", "run", "Sharpe"],
+        rows,
+        left=6,
+        least=["state", "kind", "reason"],
+    )
 
 
 def _cell(value: Any) -> Any:

@@ -18,11 +18,15 @@ def promote(args: Namespace) -> int:
 
     raw = config.compose("promote", args.overrides).raw
     gates = config.validate(Promotion, raw["promotion"], "promotion")
+    store = Store()
+    run_id, choice = _chosen(args.run_id, store)
+    if choice:
+        screen.say(choice)
     try:
         done = promotion.promote(
-            args.run_id,
+            run_id,
             args.to,
-            store=Store(),
+            store=store,
             root=config.root(),
             gates=gates,
             name=args.name,
@@ -43,14 +47,34 @@ def promote(args: Namespace) -> int:
         "path": done.path,
         "content_sha256": done.content_sha256,
         "own_code_reads": list(done.reads),
+        "choice": choice,
     }
     screen.answer(data, lambda: _promoted(done))
     return 0
 
 
+def _chosen(named: str, store: Store) -> tuple[str, str]:
+    """The run that is meant, and for a search why: its choice by plateau, as `mcl select` ranks it."""
+    from mcl.validate.choose import choose
+
+    stored = store.run(named)
+    if stored.tags.get("mcl.kind") not in ("sweep", "grid"):
+        return stored.run_id, ""
+    found = choose(stored.run_id, (), store=store, root=config.root())
+    run_id = str(found.winner["run_id"])
+    if str(stored.tags.get("best_trial")) == str(found.winner["trial"]):
+        run_id = stored.tags["best_run_id"]  # the winner's complete run
+    if not run_id:
+        raise ConfigError(
+            f"trial {found.winner['trial']}, the choice of search {stored.run_id[:12]}, is no stored run",
+            "search with search.track=all, or run its values: mcl select shows them",
+        )
+    return run_id, f"search {stored.run_id[:12]}: {found.why}"
+
+
 def _gates(gates: Any) -> None:
     rows = [[g.name, g.value, g.rule, g.word, g.waived or g.meaning] for g in gates]
-    screen.table("gates", ["gate", "value", "rule", "", "what it says"], rows, left=5)
+    screen.table("gates", ["gate", "value", "rule", "verdict", "what it says"], rows, left=5)
 
 
 def _reads(reads: tuple[str, ...]) -> None:
@@ -124,7 +148,7 @@ def _listed(found: list[dict[str, Any]]) -> None:
         screen.say("nothing is promoted yet: mcl promote RUN_ID --to paper")
         return
     columns = ["v", "names", "strategy", "stage", "Sharpe", "95 %", "deflated", "net USD", "drawdown", "gates", "promoted"]
-    screen.table("registry", columns, [_cells(row) for row in found], left=4)
+    screen.table("registry", columns, [_cells(row) for row in found], left=4, least=["promoted", "drawdown", "gates", "deflated"])
     if lived := [row for row in found if row["live"]["sessions"]]:
         columns = ["v", "names", "sessions", "net USD", "slippage", "assumed", "audit", "expected band"]
         screen.table("live record", columns, [_lived_cells(row) for row in lived], left=2)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from mcl import config, screen, steps
 from mcl.config import search_path
 from mcl.errors import ConfigError, MclError, StoreError, nearest
 from mcl.files import write_whole
+from mcl.report.format import stopped
 from mcl.tracking import Store, StoredRun, StoredVersion
 from mcl.verbs import arguments, composition, sweeps
 
@@ -34,7 +37,7 @@ def _backtest(args: Namespace) -> int:
         return composition.show("backtest", args)
     if args.multirun:
         return _grid(args)
-    composed = config.compose("backtest", args.overrides)
+    composed = _relative(args) if args.base else config.compose("backtest", args.overrides)
     if composed.multirun:
         return _grid(args)
     if composed.swept:
@@ -42,6 +45,7 @@ def _backtest(args: Namespace) -> int:
         raise ConfigError(said, "mcl backtest -m runs the grid, mcl sweep searches")
     run = composed.config
     from mcl import runs
+    from mcl.config import overrides
     from mcl.metrics.undefined import reasons
 
     done = runs.backtest(run, store=Store(), root=config.root(), overrides=composed.overrides)
@@ -58,10 +62,34 @@ def _backtest(args: Namespace) -> int:
         "own_code_reads": done.tags.get("own_code_reads", ""),
     }
     name = runs.name(run, done.bars)
-    screen.answer(data, lambda: _show_run(name, shown, done.tags, done.run_id, done.report, done.luck.sentence))
+    data["repeat"] = line = shlex.join(["mcl", "backtest", *overrides.shortest(run, composed.overrides)])
+
+    def told() -> None:
+        halted = stopped(shown["max_drawdown_frac"], run.risk.limits.max_drawdown_frac, runs.halted_on(done.result))
+        notes = [halted, done.luck.sentence, f"again: {line}"]
+        _show_run(name, shown, done.tags, done.run_id, done.report, notes, whole=args.all)
+
+    screen.answer(data, told)
     if args.show and done.report:
         webbrowser.open(done.report.as_uri())
     return 0
+
+
+def _relative(args: Namespace) -> config.Composed:
+    """The overrides laid over what is promoted under a name or number, or over a stored run."""
+    from mcl import runs
+    from mcl.config.overrides import relative
+    from mcl.promote.place import MODEL
+
+    store = Store()
+    names = {name for version in store.versions(MODEL) for name in (*version.aliases, str(version.version))}
+    run_id = store.version(MODEL, args.base).run_id if args.base in names else args.base
+    stored = store.run(run_id)
+    if stored.tags.get("mcl.kind") in ("sweep", "grid") and stored.tags.get("best_run_id"):
+        stored = store.run(stored.tags["best_run_id"])
+    base = runs.stored_config(stored)
+    earlier = json.loads(stored.file("overrides.json"))["overrides"] if (stored.artifacts / "overrides.json").is_file() else []
+    return relative(base, args.overrides, earlier)
 
 
 def _grid(args: Namespace) -> int:
@@ -107,17 +135,18 @@ def compare(args: Namespace) -> int:
     judged = [dict(zip(names, each, strict=True)) for each in p_values(metrics)]
     data = {"runs": [run.run_id for run in stored], "metrics": differing, "p_values": judged, "report": page}
     data["deflation"] = [view.luck for view in views]
-    screen.answer(data, lambda: _comparison(stored, views, judged, page))
+    screen.answer(data, lambda: _comparison(stored, views, judged, page, whole=args.all))
     return 0
 
 
-def _comparison(stored: list[StoredRun], views: Sequence[Any], judged: list[dict[str, float]], page: Path) -> None:
-    from mcl.report.format import metric_rows
+def _comparison(stored: list[StoredRun], views: Sequence[Any], judged: list[dict[str, float]], page: Path, *, whole: bool) -> None:
+    from mcl.report.format import KNOWN, metric_rows, p_text
 
+    headlines = {KNOWN[name].title for name in HEADLINES}
     columns = [{label: text for label, text, _ in metric_rows(view.metrics)} for view in views]
     ids = [run.run_id[:8] for run in stored]
-    screen.table("comparison", ["metric", *ids], [[k, *(c.get(k, "") for c in columns)] for k in columns[0]])
-    rows = [[name.replace("_", "-"), *(f"{each[name]:.4g}" for each in judged)] for name in judged[0]]
+    screen.table("comparison", ["metric", *ids], [[k, *(c.get(k, "") for c in columns)] for k in columns[0] if whole or k in headlines])
+    rows = [[name.replace("_", "-"), *(p_text(each[name]) for each in judged)] for name in judged[0]]
     screen.table("p-value of a Sharpe ratio above zero: alone, and adjusted for all of these runs", ["", *ids], rows)
     configs = [config.flatten(json.loads(run.file("config.json"))) for run in stored]
     keys = sorted({k for c in configs for k in c if len({str(o.get(k)) for o in configs}) > 1})
@@ -190,7 +219,9 @@ def report(args: Namespace) -> int:
         data["pictures"] = drawn
 
     def told() -> None:
-        _show_run(run.name, metrics, run.tags, run.run_id, shown, said)
+        limit = config.flatten(json.loads(run.file("config.json"))).get("risk.limits.max_drawdown_frac")
+        notes = [stopped(metrics.get("max_drawdown_frac", math.nan), limit), said]
+        _show_run(run.name, metrics, run.tags, run.run_id, shown, notes, whole=args.all)
         if versions:
             screen.say(f"promoted as {'; '.join(versions)} · mcl registry")
         for picture in drawn:
@@ -225,14 +256,16 @@ def runs(args: Namespace) -> int:
     shown = [today(run, _luck(run)) for run in found]
     listed = [
         {"run_id": run.run_id, "name": run.name, "kind": run.tags.get("mcl.kind"), "status": run.status, "metrics": metrics}
+        | ({"winner": run.tags["best_run_id"]} if run.tags.get("best_run_id") else {})
         for run, metrics in zip(found, shown, strict=True)
     ]
     rows = [
-        [run.run_id[:12], run.tags.get("mcl.kind", ""), run.name, run.status, *_ratio_cells(metrics)]
+        [run.run_id[:12], run.tags.get("mcl.kind", ""), run.name, run.status, *_ratio_cells(metrics), run.tags.get("best_run_id", "")[:12]]
         for run, metrics in zip(found, shown, strict=True)
     ]
-    columns = ["run", "kind", "name", "status", "Sharpe", "deflated", "trials"]
-    screen.answer({"runs": listed}, lambda: screen.table(f"study {args.study}", columns, rows, left=4))
+    columns = ["run", "kind", "name", "status", "Sharpe", "deflated", "trials", "winner"]
+    least = ["trials", "deflated", "status"]
+    screen.answer({"runs": listed}, lambda: screen.table(f"study {args.study}", columns, rows, left=4, least=least))
     return 0
 
 
@@ -305,15 +338,23 @@ def _finished(run: StoredRun) -> StoredRun:
     return run
 
 
-def _show_run(title: str, metrics: dict[str, float], tags: dict[str, str], run_id: str, page: Path | None, deflation: str) -> None:
+HEADLINES = ("net_pnl_usd", "sharpe", "dsr", "trials_counted", "max_drawdown_frac", "trades", "profit_factor", "exposure_frac")
+
+
+def _show_run(
+    title: str, metrics: dict[str, float], tags: dict[str, str], run_id: str, page: Path | None, notes: list[str], *, whole: bool
+) -> None:
     from mcl.metrics.undefined import reasons
     from mcl.report.format import metric_rows
 
     why = reasons(metrics)
-    rows = [[label, f"{text}: {why[name]}" if name in why else text] for label, text, name in metric_rows(metrics)]
+    each = {name: [label, f"{text}: {why[name]}" if name in why else text] for label, text, name in metric_rows(metrics)}
+    rows = list(each.values()) if whole else [each[name] for name in HEADLINES if name in each]
     screen.table(title, ["metric", "value"], rows)
-    if deflation:
-        screen.say(deflation)
+    if not whole and len(rows) < len(each):
+        screen.say(f"{len(each) - len(rows)} more metrics: mcl report {run_id[:12]} --all")
+    for note in filter(None, notes):
+        screen.say(note)
     if tags.get("watermark"):
         screen.say(tags["watermark"])
     if tags.get("own_code_reads"):

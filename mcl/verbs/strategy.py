@@ -65,12 +65,16 @@ def _show_new(name: str, files: list[str]) -> None:
 def _show_lookahead(found: Lookahead, bars: Bars) -> None:
     from mcl.evidence import watermark
 
-    biased = ["entry signals", "exit signals", "targets", "orders", "indicators"]
-    heads = ["strategy", "has_bias", "total_signals", *(f"biased {what}" for what in biased)]
-    counts = (found.total_signals, found.biased_entry_signals, found.biased_exit_signals, found.biased_targets, found.biased_orders)
-    names = ", ".join(found.biased_indicators) or "-"
-    title = f"look-ahead, {found.cuts} cuts of {len(bars)} bars and {found.windows} of a session around a row"
-    screen.table(title, heads, [[found.strategy, found.has_bias, *counts, names]], left=2)
+    rows = [
+        ["signals", found.total_signals, "entries and exits in the whole sample"],
+        ["entry signals that changed", found.biased_entry_signals, "without the later bars the strategy would not have entered so"],
+        ["exit signals that changed", found.biased_exit_signals, "or would not have left so"],
+        ["targets that changed", found.biased_targets, "positions that were wanted, in contracts"],
+        ["orders that changed", found.biased_orders, "their side, size or levels"],
+        ["indicators that changed", ", ".join(found.biased_indicators) or "none", "by name"],
+    ]
+    title = f"look-ahead of {found.strategy}: {found.cuts} cuts of {len(bars):,} bars and {found.windows} of a session around a row"
+    screen.table(title, ["cut off the future", "found", "meaning"], rows, left=1)
     if bars.synthetic:
         screen.say(watermark(bars))
     screen.say("cut at: " + ", ".join(f"{count} {name}" for name, count in found.sampled.items()))

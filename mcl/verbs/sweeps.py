@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from argparse import Namespace
 from typing import Any
 
 from mcl import config, screen
 from mcl.errors import MclError
+from mcl.report.format import many
 from mcl.tracking import Store
 
 
@@ -158,13 +160,47 @@ def report(args: Namespace) -> int:
 
 
 def _tables(swept: Any) -> None:
+    limit = _drawdown_limit(swept)
     for title, columns, rows in swept.tables():
-        screen.table(title, columns, rows)
+        screen.table(title, columns, [_marked(columns, row, limit) for row in rows], least=["trades", "net_pnl_usd"])
+    if halted := _halted(swept, limit):
+        screen.say(halted)
     for sentence in filter(None, (swept.deflation, *swept.advice())):
         screen.say(f"{sentence}.")
     if swept.best and swept.best.get("experiment"):
         screen.say(f"winner written to {swept.best['experiment']}")
     screen.say(f"sweep {swept.sweep_id} · report {swept.report} · mcl ui shows every trial below it")
+
+
+def _drawdown_limit(swept: Any) -> float | None:
+    """risk.limits.max_drawdown_frac of the best trial; None where none is set, or where it is what was searched."""
+    key = "risk.limits.max_drawdown_frac"
+    if not swept.best or not swept.best.get("run_id") or key in swept.keys:
+        return None
+    found = config.flatten(json.loads(Store().run(swept.best["run_id"]).file("config.json"))).get(key)
+    return None if found is None else float(found)
+
+
+def _reached(drawdown: Any, limit: float | None) -> bool:
+    try:
+        return limit is not None and -float(drawdown) >= limit
+    except ValueError:
+        return False
+
+
+def _marked(columns: list[str], row: list[str], limit: float | None) -> list[str]:
+    """The drawdown of a trial that stopped trading at its limit says so."""
+    return [f"{cell} *" if name == "max_drawdown_frac" and _reached(cell, limit) else cell for name, cell in zip(columns, row, strict=True)]
+
+
+def _halted(swept: Any, limit: float | None) -> str:
+    if limit is None or "max_drawdown_frac" not in swept.trials:
+        return ""
+    scored = swept.trials[swept.trials["state"] == "COMPLETE"]
+    count = int((-scored["max_drawdown_frac"].astype(float) >= limit).sum())
+    if not count:
+        return ""
+    return f"* {count} of {many(len(scored), 'scored trial')} reached risk.limits.max_drawdown_frac={limit:g} and stopped trading for good."
 
 
 def _standing(found: dict[str, Any]) -> int:

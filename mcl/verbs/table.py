@@ -42,7 +42,7 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
         Verb("sweep report", "tables and page of a sweep, finished or not", take.sweep_report, "sweeps:report"),
         Verb("runs", "list tracked runs", take.runs, "research:runs"),
         Verb("report", "print a run's summary and where its page is; its charts as pictures with --png", take.report, "research:report"),
-        Verb("compare", "one page over several runs: curves, config and metric differences", take.run_ids, "research:compare"),
+        Verb("compare", "one page over several runs: curves, config and metric differences", take.compare, "research:compare"),
         Verb("rerun", "make any stored run again: bit-equal, or the input that moved", take.run_id, "rerun:rerun"),
         Verb("ui", "start the MLflow UI on this project's runs", take.ui, "research:ui"),
     ),
@@ -51,7 +51,12 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
         Verb("critique", "what is suspicious about a run, the gravest first", take.run_id, "judge:critique"),
         Verb("select", "pick from a search by plateau and deflated Sharpe, not by the peak", take.select, "judge:select"),
         Verb("trials", "the trial ledger: what was tried, and how much luck that buys", take.trials, "judge:ledger"),
-        Verb("check lookahead", "cut the future off at random bars: does the strategy peek?", take.lookahead, "strategy:lookahead"),
+        Verb(
+            "check lookahead",
+            "cut the future off everywhere: does the strategy peek?",
+            take.lookahead,
+            "strategy:lookahead",
+        ),
         Verb("check warmup", "cut the past off: does the strategy declare enough memory?", take.warmup, "strategy:warmup"),
     ),
     "promote": (
