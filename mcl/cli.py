@@ -51,6 +51,10 @@ def _main(args: list[str]) -> int:
     if not rest or rest[0] in ("-h", "--help", "help"):
         print(_usage())
         return 0 if rest else 2
+    if rest[0] == "complete" and len(rest) == len(("complete", "SHELL", "LINE")):
+        from mcl.verbs.completion import complete
+
+        return complete(rest[1], rest[2])
     if rest[0] == "--version":
         print(__version__)
         return 0

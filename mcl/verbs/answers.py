@@ -55,6 +55,7 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
         "data_fingerprint": "text · of the bars",
         "synthetic": "flag · never a market result when true",
         "own_code_reads": "text · what a strategy of your own reads besides its bars, or empty",
+        "repeat": "text · the shortest command line that makes this run again",
     },
     "sweep": SWEPT | {"best": "object? · trial, value, params, metrics, run_id", "stopped": "text · why it ended early, or empty"},
     "sweep resume": SWEPT | {"best": "object? · trial, value, params, metrics, run_id", "stopped": "text · why it ended early, or empty"},
@@ -125,6 +126,7 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
         "path": "text · the file to commit",
         "content_sha256": "text · of the bundle",
         "own_code_reads": "list · what a strategy of your own reads besides its bars",
+        "choice": "text · why this run, where a search was named; else empty",
     },
     "registry": {"versions": "list · one object per version, newest first"},
     "registry report": {
@@ -145,6 +147,7 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
     "rollback": {"name": "text · the alias", "version": "count · now", "before": "count · until now", "path": "text · the file to commit"},
     "promoted diff": {"versions": "list · the two numbers"},
     "promoted history": {"events": "list · oldest first", "standing": "any · what holds now"},
+    "completion": {"shell": "text", "script": "text · what the shell sources"},
     "explain": {"key": "text", "value": "any?", "source": "text · the file or override", "chain": "list · all that set it"},
     "live": SESSION,
     "live audit": SESSION,

@@ -21,6 +21,7 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
         Verb("init", "make a project folder: conf, experiments, .env.example", take.init, "machine:init"),
         Verb("doctor", "check this machine and say what to do", take.nothing, "machine:examine"),
         Verb("new strategy", "write a strategy of your own: code, config, search space, test", take.new_strategy, "strategy:new"),
+        Verb("completion", "print the completion script of a shell: bash, zsh or fish", take.completion, "completion:script"),
         Verb("explain", "where a value of the configuration came from", take.explain, "registry:explain"),
     ),
     "data": (
