@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import inspect
 import json
+import re
 import sys
 import types
 from collections.abc import Iterator
@@ -20,7 +22,8 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from mcl import schema
+from mcl import config, schema
+from mcl.config import keys
 from mcl.files import write_whole
 from mcl.rules import Promotion
 from mcl.strategy import builtin
@@ -31,7 +34,8 @@ HEAD = """# Configuration reference
 
 Written by `scripts/make_docs.py` from the schemas and `conf/`; a test holds it current. Any key is overridden on the command line as
 `group.key=value`, a group is chosen as `group=NAME`. `mcl backtest --cfg` prints what was composed,
-`mcl explain KEY` says where a value came from. An unknown key, a wrong type or a broken rule is refused with the nearest valid choice.
+`mcl explain KEY` says where a value came from. The default is what conf/ says where nothing is chosen or typed, else that of the code.
+An unknown key, a wrong type or a broken rule is refused with the nearest valid choice.
 """
 GROUPS = {  # group of conf/ -> (heading, models, prefix of the keys)
     "data": ("data", (schema.SyntheticData, schema.DatabentoData, schema.CsvData, schema.LeanData), "data"),
@@ -51,6 +55,7 @@ GROUPS = {  # group of conf/ -> (heading, models, prefix of the keys)
     "promotion": ("promotion", (Promotion,), "promotion"),
     "validate": ("validate", (schema.Validation,), "validate"),
 }
+VERBS: dict[str, config.Verb] = {"search": "sweep", "promotion": "promote", "validate": "validate", "alerts": "live", "telemetry": "live"}
 
 
 def page() -> str:
@@ -74,8 +79,37 @@ def _group(folder: str, heading: str, models: tuple[type[BaseModel], ...], prefi
     tables = []
     for model in models:
         title = f"\n**{_switch(model)}** {_told(model)}\n" if len(models) > 1 else f"\n{_told(model)}\n"
-        tables.append(f"{title}\n{_table(_rows(model))}")
+        tables.append(f"{title}\n{_table(_rows(model, _said(prefix, folder)))}")
+        tables += [_nested(key, below, prefix, models, _said(prefix, folder)) for key, below in _below(model)]
     return f"\n## {heading}\n\nKeys begin with `{prefix}.`\n\n{chosen}\n" + "".join(tables)
+
+
+def _below(model: type[BaseModel], key: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """(dotted key, model) of everything that lies inside a model, in order."""
+    for name, field in model.model_fields.items():
+        for below in keys.models(field.annotation):
+            yield f"{key}{name}", below
+            yield from _below(below, f"{key}{name}.")
+
+
+def _nested(key: str, model: type[BaseModel], prefix: str, models: tuple[type[BaseModel], ...], said: dict[str, Any]) -> str:
+    """The table of a model inside another one; empty where it has a table of its own elsewhere."""
+    elsewhere = {each for _, others, _ in GROUPS.values() for each in others if each not in models}
+    if model in elsewhere or model in models:
+        return ""
+    own = {name.removeprefix(f"{key}."): value for name, value in said.items() if name.startswith(f"{key}.")}
+    return f"\n**`{prefix}.{key}`** {_told(model)}\n\n{_table(_rows(model, own))}"
+
+
+@functools.cache
+def _composed(verb: config.Verb) -> dict[str, Any]:
+    return config.flatten(config.compose(verb, []).raw)
+
+
+def _said(prefix: str, folder: str) -> dict[str, Any]:
+    """What conf/ says of the keys below a prefix where nothing is typed."""
+    verb: config.Verb = VERBS.get(folder, "backtest")
+    return {key.removeprefix(f"{prefix}."): value for key, value in _composed(verb).items() if key.startswith(f"{prefix}.")}
 
 
 def _switch(model: type[BaseModel]) -> str:
@@ -90,13 +124,17 @@ def _told(model: type[Any]) -> str:
     return " ".join((vars(model).get("__doc__") or "").split())
 
 
-def _rows(model: type[BaseModel]) -> list[tuple[str, str, str, str]]:
+def _rows(model: type[BaseModel], said: dict[str, Any] | None = None) -> list[tuple[str, str, str, str]]:
     """(key, type and range, default, description) of every field, those of nested models left to their own table."""
     told: dict[str, str] = {}
     for parent in reversed(model.__mro__):
         if parent is not BaseModel and issubclass(parent, BaseModel):
             told |= _comments(parent)
-    return [(name, _kind(field), _default(field), told.get(name, "")) for name, field in model.model_fields.items()]
+    from_conf = said or {}
+    return [
+        (name, _kind(field), _shown(from_conf[name]) if name in from_conf else _default(field), told.get(name, ""))
+        for name, field in model.model_fields.items()
+    ]
 
 
 def _comments(model: type[Any]) -> dict[str, str]:
@@ -107,7 +145,7 @@ def _comments(model: type[Any]) -> dict[str, str]:
     for node in ast.parse(source).body[0].body:  # type: ignore[attr-defined]
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             _, _, comment = lines[(node.end_lineno or node.lineno) - 1].partition("  # ")
-            found[node.target.id] = comment
+            found[node.target.id] = re.sub(r"(#\s*)?noqa: \w+( - )?", "", comment).strip()
     return found
 
 
@@ -144,7 +182,11 @@ def _default(field: FieldInfo) -> str:
         return "required"
     value = field.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
-        return "see its table"
+        return "the table below"
+    return _shown(value)
+
+
+def _shown(value: Any) -> str:
     return f"`{json.dumps(value, default=str)}`"
 
 
