@@ -65,7 +65,7 @@ def _show_new(name: str, files: list[str]) -> None:
 def _show_lookahead(found: Lookahead, bars: Bars) -> None:
     from mcl.evidence import watermark
 
-    rows = [
+    rows: list[list[object]] = [
         ["signals", found.total_signals, "entries and exits in the whole sample"],
         ["entry signals that changed", found.biased_entry_signals, "without the later bars the strategy would not have entered so"],
         ["exit signals that changed", found.biased_exit_signals, "or would not have left so"],
