@@ -38,6 +38,7 @@ DATA = {
     "source": "csv",
     "path": "walk-1m.csv",
     "interval": "1m",
+    "stamped_at": "close",
     "columns": {name: name for name in ("time", "open", "high", "low", "close", "volume", "symbol")},
     "holdout_start": str(HOLDOUT),
 }

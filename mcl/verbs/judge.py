@@ -12,6 +12,7 @@ from mcl.metrics.overfit import RULE
 from mcl.metrics.performance import annual
 from mcl.report.format import many
 from mcl.tracking import Store
+from mcl.verbs.sweeps import identified
 
 LISTED = 10
 
@@ -84,7 +85,8 @@ def _criticised(about: Any, columns: list[str], rows: list[list[str]]) -> None:
 def select(args: Namespace) -> int:
     from mcl.validate.choose import choose
 
-    found = choose(args.sweep_id, args.constraint, store=Store(), root=config.root())
+    store = Store()
+    found = choose(identified(args.sweep_id, store), args.constraint, store=store, root=config.root())
     shown = ["trial", *found.keys, "around", "neighbours", "sharpe", "dsr", "max_drawdown_frac", "trades", "run_id"]
     rows: list[dict[str, Any]] = found.ranked[shown].head(LISTED).to_dict("records")  # type: ignore[assignment]
     data = {

@@ -10,6 +10,7 @@ from mcl import accesses, config, screen, steps
 from mcl.errors import ConfigError, LiveError, nearest
 from mcl.files import below
 from mcl.tracking import Store
+from mcl.verbs.sweeps import identified
 
 
 def promote(args: Namespace) -> int:
@@ -57,7 +58,7 @@ def _chosen(named: str, store: Store) -> tuple[str, str]:
     """The run that is meant, and for a search why: its choice by plateau, as `mcl select` ranks it."""
     from mcl.validate.choose import choose
 
-    stored = store.run(named)
+    stored = store.run(identified(named, store))
     if stored.tags.get("mcl.kind") not in ("sweep", "grid"):
         return stored.run_id, ""
     found = choose(stored.run_id, (), store=store, root=config.root())

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 from argparse import Namespace
+from contextlib import suppress
 from typing import Any
 
 from mcl import config, screen
-from mcl.errors import MclError
+from mcl.errors import MclError, StoreError
 from mcl.report.format import many
 from mcl.tracking import Store
 
@@ -127,6 +128,18 @@ def extend(args: Namespace) -> int:
     return show(
         search.resume(args.sweep, store=store, root=root, trials=args.trials, amendments=args.overrides, progress=not screen.quiet())
     )
+
+
+def identified(named: str, store: Store) -> str:
+    """The id of a run, or of the search that has this name."""
+    from mcl.search import core, place
+
+    try:
+        return store.run(named).run_id
+    except StoreError as error:
+        with suppress(StoreError):
+            return place.find(core.folder(store), named).sweep_id
+        raise error from None
 
 
 def status(args: Namespace) -> int:

@@ -151,6 +151,25 @@ def test_each_look_at_the_holdout_is_counted(alone: Project) -> None:
     ] * 2
 
 
+def test_a_refusal_by_the_code_or_by_what_is_possible_costs_no_look(alone: Project) -> None:
+    run_id = alone.run()
+    impossible = OPEN_GATES.model_copy(update={"max_sharpe": alone.store.run(run_id).metrics["sharpe"] - 1.0})
+    with pytest.raises(GatesMissed) as caught:
+        promote(run_id, store=alone.store, root=alone.root, gates=impossible)
+    assert looks(alone.root) == []
+    last = caught.value.gates[-1]
+    assert (last.name, last.word, "was not looked at" in last.meaning) == ("holdout", "not asked", True)
+    with pytest.raises(GatesMissed):
+        promote(run_id, store=alone.store, root=alone.root, gates=OPEN_GATES.model_copy(update={"min_trades": 10**6}))
+    assert len(looks(alone.root)) == 1
+
+
+def test_validation_and_promotion_judge_the_holdout_by_one_bound() -> None:
+    [validation] = [config.compose("validate", []).raw["validate"]["rules"]["holdout"]]
+    promotion = config.compose("promote", []).raw["promotion"]["min_holdout_sharpe_high"]
+    assert validation == [promotion, promotion]
+
+
 def test_the_run_itself_never_saw_the_holdout(shop: Project, run_id: str) -> None:
     assert shop.store.run(run_id).tags["sessions"] == "2025-10-27 .. 2025-11-10"
 
