@@ -265,8 +265,22 @@ def runs(args: Namespace) -> int:
     ]
     columns = ["run", "kind", "name", "status", "Sharpe", "deflated", "trials", "winner"]
     least = ["trials", "deflated", "status"]
-    screen.answer({"runs": listed}, lambda: screen.table(f"study {args.study}", columns, rows, left=4, least=least))
+
+    def render() -> None:
+        if rows:
+            screen.table(f"study {args.study}", columns, rows, left=4, least=least)
+        else:
+            screen.say(_no_runs(store, args.study))
+
+    screen.answer({"runs": listed}, render)
     return 0
+
+
+def _no_runs(store: Store, study: str) -> str:
+    """What a list without rows says: where runs are, if anywhere."""
+    others = [name for name in store.door.studies() if name != study and store.in_study(name, tops=True)]
+    where = "; ".join(f"mcl runs --study {name}" for name in sorted(others))
+    return f"No run is filed under the study {study!r} yet." + (f" Other studies have runs: {where}" if where else "")
 
 
 def _luck(run: StoredRun) -> Any:
