@@ -117,24 +117,6 @@ def test_the_file_of_an_own_strategy_is_evidence_of_its_grid_and_a_search_over_i
         search.resume(searched.sweep_id, store=project.store, root=project.root, trials=4)
 
 
-def test_jobs_are_launched_in_batches_of_the_size_that_was_typed(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hydra.core.plugins import Plugins
-    from hydra.plugins.launcher import Launcher
-
-    [basic] = [each for each in Plugins.instance().discover(Launcher) if each.__name__ == "BasicLauncher"]
-    sizes: list[tuple[int, int]] = []
-    launch = basic.launch  # type: ignore[attr-defined]
-
-    def counted(self: Launcher, jobs: Any, initial_job_idx: int) -> Any:
-        sizes.append((initial_job_idx, len(jobs)))
-        return launch(self, jobs, initial_job_idx)
-
-    monkeypatch.setattr(basic, "launch", counted)
-    swept = project.grid("hydra/launcher=basic", "hydra.sweeper.max_batch_size=2", "strategy.fast=5,10,12", "strategy.slow=20")
-    assert sizes == [(0, 2), (2, 1)]
-    assert list(swept.trials["strategy.fast"]) == [5, 10, 12]
-
-
 def test_a_typed_launcher_runs_the_jobs_and_the_parent_is_the_same(project: Project) -> None:
     here = project.grid("strategy.fast=5,10,30", "strategy.slow=20")
     launched = project.grid("hydra/launcher=basic", "strategy.fast=5,10,30", "strategy.slow=20")
@@ -168,3 +150,21 @@ def test_another_sweeper_is_refused(project: Project) -> None:
         project.grid("hydra/sweeper=basic", "strategy.fast=5,10")
     with pytest.raises(ConfigError, match="jobblib"):
         project.grid("hydra/launcher=jobblib", "strategy.fast=5,10")
+
+
+def test_jobs_are_launched_in_batches_of_the_size_that_was_typed(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hydra.core.plugins import Plugins
+    from hydra.plugins.launcher import Launcher
+
+    [basic] = [each for each in Plugins.instance().discover(Launcher) if each.__name__ == "BasicLauncher"]
+    sizes: list[tuple[int, int]] = []
+    launch = basic.launch  # type: ignore[attr-defined]
+
+    def counted(self: Launcher, jobs: Any, initial_job_idx: int) -> Any:
+        sizes.append((initial_job_idx, len(jobs)))
+        return launch(self, jobs, initial_job_idx)
+
+    monkeypatch.setattr(basic, "launch", counted)
+    swept = project.grid("hydra/launcher=basic", "hydra.sweeper.max_batch_size=2", "strategy.fast=5,10,12", "strategy.slow=20")
+    assert sizes == [(0, 2), (2, 1)]
+    assert list(swept.trials["strategy.fast"]) == [5, 10, 12]

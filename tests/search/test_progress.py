@@ -67,7 +67,7 @@ def test_lines_where_there_is_no_terminal() -> None:
     said = stream.getvalue().splitlines()
     assert said[:2] == ["a search", "trial 7 failed: division by zero"]
     assert said[-1].startswith("3/10 trials")
-    assert "1 failed · 1 pruned (ZeroDivisionError 1, constraint 1)" in said[-1]
+    assert "1 failed (ZeroDivisionError 1) · 1 pruned (constraint 1)" in said[-1]
     assert said[-1].endswith("best sharpe 1.25 in trial 1: strategy.fast=10 strategy.slow=100")
 
 
