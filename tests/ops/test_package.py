@@ -192,8 +192,10 @@ def test_the_workflow_calls_what_everybody_calls(repository: Path) -> None:
     assert set(job["strategy"]["matrix"]["python"]) == promised
     assert job["container"]["image"] == "python:${{ matrix.python }}-bookworm"  # .ci/debian.txt names Debian's packages
     [called] = [step for step in job["steps"] if "run" in step]
-    assert called["run"] == ".ci/run"
+    assert called["run"] == ".ci/run ${{ matrix.part }}"
+    matrix = job["strategy"]["matrix"]
+    assert [(end["python"], end["part"]) for end in matrix["include"]] == [("3.12", "oldest"), ("3.13", "newest")]
     assert called["env"]["PYTHON"] == "/usr/local/bin/python"  # not the one that Debian's python3-venv brings
-    assert "make test-ends" in (repository / ".ci/run").read_text()
+    assert all(part in (repository / ".ci/run").read_text() for part in ("  tests)", "  oldest | newest)"))
     assert os.access(repository / ".ci/run", os.X_OK)
     assert workflow["permissions"] == {"contents": "read"}
