@@ -14,6 +14,7 @@ import subprocess
 import sys
 import termios
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -178,6 +179,32 @@ def test_the_line_after_a_run_repeats_it(
     second = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (first["config_sha256"], first["metrics"]["sharpe"]) == (second["config_sha256"], second["metrics"]["sharpe"])
     assert first["run_id"] != second["run_id"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("backtest", "-m", "strategy.fast=5,10"),
+        ("sweep", "strategy.fast=range(5,15,5)", "search.sampler=grid", "search.min_trades=0", "search.workers=1"),
+    ],
+    ids=["grid", "search"],
+)
+def test_the_line_after_a_search_repeats_it(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("MCL_HOME", str(home))
+    monkeypatch.chdir(home)
+
+    def searched(*line: str) -> dict[str, Any]:
+        assert cli.main(["--json", *line]) == 0
+        answer: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+        return answer
+
+    first = searched(words[0], *words[1:2], *COMMON, *words[2:])
+    second = searched(*shlex.split(first["repeat"])[1:])
+    assert first["sweep_id"] != second["sweep_id"]
+    assert first["best"]["params"] == second["best"]["params"]
+    assert first["best"]["value"] == second["best"]["value"]
 
 
 def test_a_run_begins_at_what_is_promoted_or_at_another_run(

@@ -57,7 +57,12 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
         "own_code_reads": "text · what a strategy of your own reads besides its bars, or empty",
         "repeat": "text · the shortest command line that makes this run again",
     },
-    "sweep": SWEPT | {"best": "object? · trial, value, params, metrics, run_id", "stopped": "text · why it ended early, or empty"},
+    "sweep": SWEPT
+    | {
+        "best": "object? · trial, value, params, metrics, run_id",
+        "stopped": "text · why it ended early, or empty",
+        "repeat": "text · the command line that makes this search again",
+    },
     "sweep resume": SWEPT | {"best": "object? · trial, value, params, metrics, run_id", "stopped": "text · why it ended early, or empty"},
     "sweep extend": SWEPT | {"best": "object? · trial, value, params, metrics, run_id", "stopped": "text · why it ended early, or empty"},
     "sweep status": STANDING,

@@ -95,7 +95,8 @@ def _relative(args: Namespace) -> config.Composed:
 def _grid(args: Namespace) -> int:
     from mcl import search
 
-    return sweeps.show(search.grid(args.overrides, store=Store(), root=config.root(), progress=not screen.quiet()))
+    grid = search.grid(args.overrides, store=Store(), root=config.root(), progress=not screen.quiet())
+    return sweeps.show(grid, ["backtest", "-m", *args.overrides])
 
 
 def sweep(args: Namespace) -> int:
@@ -111,7 +112,8 @@ def _sweep(args: Namespace) -> int:
         return sweeps.estimate(args.overrides)
     from mcl import search
 
-    return sweeps.show(search.sweep(composed, store=Store(), root=config.root(), progress=not screen.quiet()))
+    swept = search.sweep(composed, store=Store(), root=config.root(), progress=not screen.quiet())
+    return sweeps.show(swept, ["sweep", *args.overrides])
 
 
 def compare(args: Namespace) -> int:

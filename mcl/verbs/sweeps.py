@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from argparse import Namespace
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,11 +16,17 @@ from mcl.report.format import many
 from mcl.tracking import Store
 
 
-def show(swept: Any) -> int:
-    """Print what a search or a grid came to; 1 when trials failed or none has a score, a refusal when it was interrupted."""
+def show(swept: Any, typed: Sequence[str] = ()) -> int:
+    """Print what a search or a grid came to, and the words that were `typed` for it, if it began with this command.
+
+    1 when trials failed or none has a score, a refusal when it was interrupted.
+    """
+    again = shlex.join(["mcl", *typed]) if typed else ""
     if not hasattr(swept, "best"):
-        return _walked(swept)
+        return _walked(swept, again)
     data = {"sweep_id": swept.sweep_id, "trials": swept.states, "best": _best(swept), "report": swept.report, "stopped": swept.why}
+    if again:
+        data["repeat"] = again
     nothing = _nothing_scored(swept)
     if nothing is not None:
         data["error"] = nothing.as_dict()
@@ -26,7 +34,7 @@ def show(swept: Any) -> int:
         go_on = f"mcl sweep resume {swept.sweep_id[:12]} goes on" if swept.space is not None else ""
         nothing = MclError(f"interrupted after {len(swept.trials)} trials, which are kept in run {swept.sweep_id}", go_on)
         data["error"] = nothing.as_dict()
-    screen.answer(data, lambda: _tables(swept))
+    screen.answer(data, lambda: _tables(swept, again))
     if nothing is not None and not screen.as_json():
         screen.refuse(nothing)
     return 1 if nothing is not None or swept.states.get("FAILED", 0) else 0
@@ -54,10 +62,12 @@ def _nothing_scored(swept: Any) -> MclError | None:
     return MclError(said, HINTS.get(str(reasons.index[0]), "mcl report shows each trial"))
 
 
-def _walked(walk: Any) -> int:
+def _walked(walk: Any, again: str = "") -> int:
     """The same for a walk-forward search: one row per fold, then the metrics of the stitched run."""
     folds = walk.folds.to_dict("records")
     data = {"sweep_id": walk.sweep_id, "run_id": walk.sweep_id, "trials": walk.states, "folds": folds, "metrics": walk.metrics}
+    if again:
+        data["repeat"] = again
 
     def told() -> None:
         from mcl.report.format import metric_rows
@@ -70,6 +80,7 @@ def _walked(walk: Any) -> int:
             screen.table("stitched, out of sample", ["metric", "value"], [[label, text] for label, text, _ in metric_rows(walk.metrics)])
         if walk.watermark:
             screen.say(walk.watermark)
+        _repeats(again)
         screen.say(f"walk-forward {walk.sweep_id} · report {walk.report or 'none'}")
 
     screen.answer(data | {"report": walk.report, "stopped": walk.why}, told)
@@ -172,7 +183,12 @@ def report(args: Namespace) -> int:
     return 0
 
 
-def _tables(swept: Any) -> None:
+def _repeats(again: str) -> None:
+    if again:
+        screen.say(f"again: {again}")
+
+
+def _tables(swept: Any, again: str = "") -> None:
     limit = _drawdown_limit(swept)
     for title, columns, rows in swept.tables():
         screen.table(title, columns, [_marked(columns, row, limit) for row in rows], least=["trades", "net_pnl_usd"])
@@ -182,6 +198,7 @@ def _tables(swept: Any) -> None:
         screen.say(f"{sentence}.")
     if swept.best and swept.best.get("experiment"):
         screen.say(f"winner written to {swept.best['experiment']}")
+    _repeats(again)
     screen.say(f"sweep {swept.sweep_id} · report {swept.report} · mcl ui shows every trial below it")
 
 
