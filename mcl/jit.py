@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 F = TypeVar("F", bound=Callable[..., Any])
 PACKAGE = Path(__file__).resolve().parent
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of malloc.h
 SOURCES = ("jit.py", "risk.py", "engine", "strategy")
 
 
@@ -57,10 +57,21 @@ def announced(name: str) -> None:
 def keep_freed_memory() -> None:
     """Let glibc keep up to 256 MB of what was freed. A run leaves some 20 MB; to hand them back and get them again page by page for the
     next run costs as much as the simulation. Has no effect elsewhere, nor where the environment says otherwise."""
+    _tune({M_TRIM_THRESHOLD: 256 << 20, M_MMAP_THRESHOLD: 32 << 20})
+
+
+def return_freed_memory() -> None:
+    """The opposite, for a process that lives for weeks: glibc's own thresholds, and one heap for all threads. Each thread has a heap
+    of its own otherwise, and each of these keeps the most that its threads ever used at once."""
+    _tune({M_TRIM_THRESHOLD: 128 << 10, M_MMAP_THRESHOLD: 128 << 10, M_ARENA_MAX: 1})
+
+
+def _tune(values: dict[int, int]) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None and not any(name.startswith("MALLOC_") for name in os.environ):
-        mallopt(M_TRIM_THRESHOLD, 256 << 20)
-        mallopt(M_MMAP_THRESHOLD, 32 << 20)
+    if mallopt is None or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    for name, value in values.items():
+        mallopt(name, value)
 
 
 keep_freed_memory()

@@ -1,4 +1,4 @@
-"""Ten weeks in one process under accelerated time: `mcl live NAME --stay` against the simulated TWS, judged by both books.
+"""Ten weeks of one process under accelerated time: `mcl live NAME --stay` against the simulated TWS, judged by both books.
 
     python scripts/soak_weeks.py                                       make soak-weeks
     python scripts/soak_weeks.py --weeks 1 --first 2025-11-24          one week with two half days
@@ -13,7 +13,8 @@ own job would do. The guards are those of `ib_paper`. After the last session:
 * no audit has a difference without a cause, and no session was HALTED;
 * the memory of the process after each session does not grow: the slope is printed.
 
-Market, broker and session live in one process, so the memory is that of all three. The market stalls with a machine that stalls.
+Market and broker live in a process of their own, as in life, so the memory is that of the session. The market stalls with a machine that
+stalls, and with the process of the session.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import multiprocessing
 import random
 import shutil
 import sys
@@ -32,6 +34,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from itertools import groupby
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +85,7 @@ OPEN_GATES = Promotion(
     min_holdout_sharpe_high=None,
     max_p_value=None,
 )
+BEAT_SEC = 0.004  # so often one process tells the other that it lives
 Fault = tuple[int, str, dict[str, Any]]  # when by the market's clock, name of the menu, options
 
 
@@ -118,20 +122,20 @@ class Market:
         write_whole(path, rows.to_csv(index=False).encode())
 
 
-def market(first: date, weeks: int, interval: str, seed: int) -> Market:
+def market(plan: Plan) -> Market:
     """A walk in whole ticks; each later month is dearer by a gap that wanders a little."""
-    rng = np.random.default_rng(seed)
-    begins, ends = first - timedelta(days=HISTORY_DAYS), first + timedelta(days=round(7 * weeks))
-    table, step = calendar.sessions(begins, ends), INTERVAL_NS[interval]
+    rng, traded = np.random.default_rng(plan.seed), plan.table()
+    begins, ends = plan.first - timedelta(days=HISTORY_DAYS), traded.dates[-1] + timedelta(days=1)
+    table, step = calendar.sessions(begins, ends), INTERVAL_NS[plan.interval]
     spans = zip(table.open_ns, table.close_ns, table.day, strict=True)
     pieces = [(closes := np.arange(a + step, b + 1, step), np.full(len(closes), day)) for a, b, day in spans]
     closes, days = (np.concatenate(column) for column in zip(*pieces, strict=True))
     path = 6_000 + np.cumsum(np.rint(rng.normal(0.0, 2.0, 2 * len(closes)))).reshape(-1, 2)
-    months = [begins.year * 12 + begins.month + n for n in range(round(weeks / 4) + 5)]
+    months = [begins.year * 12 + begins.month + n for n in range(round(plan.weeks / 4) + 5)]
     contracts = tuple(calendar.contract("MCL", month // 12, month % 12 + 1) for month in months)
     frames = [_bars(contract, closes, days, path + 30 * n, rng) for n, contract in enumerate(contracts)]
     frame = pd.concat(frames).sort_values(["time", "symbol"], ignore_index=True)
-    return Market(frame, contracts, calendar.sessions(first, ends), interval)
+    return Market(frame, contracts, traded, plan.interval)
 
 
 def _bars(contract: Contract, closes: Any, days: Any, path: Any, rng: np.random.Generator) -> pd.DataFrame:
@@ -164,70 +168,177 @@ def _loss(luck: random.Random, bar_sec: float) -> tuple[str, dict[str, Any]]:
     return "connectivity", {"back": luck.choice((1102, 1101, 0)), "sec": luck.uniform(0.2, 1.0) * bar_sec}
 
 
-# --------------------------------------------------------------------------------------------------------------------- the weeks
+# -------------------------------------------------------------------------------------------------------------------- the broker
 
 
-@dataclass
-class Weeks:
-    """The market, the broker and the service; `rows` has one row a session."""
+@dataclass(frozen=True)
+class Plan:
+    """What the weeks are made of: both processes draw the same from it."""
 
-    market: Market
-    root: Path
+    first: date
+    weeks: int
+    sessions: int  # 0: whole weeks
+    interval: str
     bar_sec: float
     seed: int
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
-    struck: Counter[str] = field(default_factory=Counter)
+    root: Path
+
+    @property
+    def rate(self) -> float:
+        return INTERVAL_NS[self.interval] / calendar.NS / self.bar_sec
 
     @property
     def data(self) -> Path:
         return self.root / "bars.csv"
 
-    async def run(self) -> SimulatedTWS:
-        rate = INTERVAL_NS[self.market.interval] / calendar.NS / self.bar_sec
-        tape, *also = self.market.tapes()
-        start = int(self.market.sessions.open_ns[0]) - 4 * 3600 * calendar.NS
-        store = Store(self.root)
-        spread: dict[str, Any] = {"closed_sec": CLOSED_SEC, "stride_sec": STRIDE_SEC, "silent_end": True}
-        async with SimulatedTWS(tape, *also, rate=rate, start_ns=start, account=ACCOUNT, seed=self.seed, **spread) as tws:
-            tws.fault("slow", on="receive placeOrder", times=0, least=0.01, most=0.1 * self.bar_sec)
-            guards.PAPER_PORTS[tws.port] = "a simulated TWS"
-            service = Service(NAME, self._broker(tws.port), Operations(), store, self.root, clock=MarketClock(tws.player.now, rate))
-            with control.alone(service.folder):
-                running = asyncio.create_task(service.run())
-                watching = asyncio.create_task(self._watch(service, tws))
-                await asyncio.wait({running, watching}, return_when=asyncio.FIRST_COMPLETED)
-                service.desk.stop("the weeks are over")
-                await asyncio.gather(running, watching)
-        return tws
+    def table(self) -> calendar.Sessions:
+        """The sessions that are traded."""
+        whole = calendar.sessions(self.first, self.first + timedelta(days=7 * self.weeks))
+        if not self.sessions:
+            return whole
+        days = whole.dates[: self.sessions]
+        return calendar.sessions(days[0], days[-1] + timedelta(days=1))
 
-    def _broker(self, port: int) -> schema.Broker:
+
+@dataclass(frozen=True)
+class Sent:
+    """An order as the broker has it at the end."""
+
+    ref: str
+    working: bool
+
+
+@dataclass(frozen=True)
+class Executed:
+    """An execution as the broker has it."""
+
+    execution_id: str
+    ref: str
+    quantity: int
+
+
+@dataclass(frozen=True)
+class Books:
+    """What the broker has at the end. `struck`: faults by name."""
+
+    orders: list[Sent]
+    executions: list[Executed]
+    positions: dict[str, int]
+    struck: Counter[str]
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """Shared memory of both processes: the market's clock, and a number that moves while the session's process runs."""
+
+    market_ns: Any
+    beats: Any
+
+
+def serve(plan: Plan, clocks: Clocks, line: Connection) -> None:
+    """The other process: a project with a promoted version, then the market and its broker, until the line says that it is over."""
+    _quiet()
+    whole = market(plan)
+    prepare(plan, whole)
+    asyncio.run(_play(plan, whole, clocks, line))
+
+
+async def _play(plan: Plan, whole: Market, clocks: Clocks, line: Connection) -> None:
+    tape, *also = whole.tapes()
+    start = int(whole.sessions.open_ns[0]) - 4 * 3600 * calendar.NS
+    spread: dict[str, Any] = {"closed_sec": CLOSED_SEC, "stride_sec": STRIDE_SEC, "silent_end": True}
+    async with SimulatedTWS(tape, *also, rate=plan.rate, start_ns=start, account=ACCOUNT, seed=plan.seed, **spread) as tws:
+        tws.fault("slow", on="receive placeOrder", times=0, least=0.01, most=0.1 * plan.bar_sec)
+        line.send(tws.port)
+        struck: Counter[str] = Counter()
+        tasks = [asyncio.create_task(_tick(tws, clocks)), asyncio.create_task(_happen(plan, whole, tws, struck))]
+        while not line.poll():
+            await asyncio.sleep(0.05)
+            for task in tasks:
+                if task.done():
+                    task.result()
+        for task in tasks:
+            task.cancel()
+    working = {id(order) for order in tws.book.working()}
+    orders = [Sent(order.ref, id(order) in working) for order in tws.book.orders.values()]
+    executions = [Executed(e.execution_id, e.order.ref, e.quantity) for e in tws.executions]
+    line.send(Books(orders, executions, tws.positions, struck))
+
+
+async def _tick(tws: SimulatedTWS, clocks: Clocks) -> None:
+    """Tell the time, and stand still while the process of the session does."""
+    beats, since = -1, time.monotonic()
+    while True:
+        clocks.market_ns.value = tws.player.now()
+        await asyncio.sleep(BEAT_SEC)
+        if clocks.beats.value != beats:
+            beats, since = clocks.beats.value, time.monotonic()
+        while clocks.beats.value == beats and STRIDE_SEC < time.monotonic() - since < STALLED_SEC:
+            time.sleep(BEAT_SEC)
+
+
+async def _happen(plan: Plan, whole: Market, tws: SimulatedTWS, struck: Counter[str]) -> None:
+    """What happens at its hour: faults, and the bars of a session that is over are stored."""
+    due = faults(whole.sessions, plan.bar_sec, plan.seed)
+    stored = list(zip(whole.sessions.close_ns.tolist(), whole.sessions.day.tolist(), strict=True))
+    while True:
+        await asyncio.sleep(0.01)
+        now = tws.player.now()
+        while due and due[0][0] <= now:
+            _, name, options = due.pop(0)
+            struck[name] += 1
+            tws.fault(name, **options)
+        if stored and now >= stored[0][0] + STORED_NS:
+            await asyncio.to_thread(whole.store, plan.data, stored.pop(0)[1])
+
+
+# --------------------------------------------------------------------------------------------------------------------- the weeks
+
+
+@dataclass
+class Weeks:
+    """The service; `rows` has one row a session."""
+
+    plan: Plan
+    clocks: Clocks
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    async def run(self, port: int) -> None:
+        plan, store = self.plan, Store(self.plan.root)
+        guards.PAPER_PORTS[port] = "a simulated TWS"
+        clock = MarketClock(lambda: int(self.clocks.market_ns.value), plan.rate)
+        service = Service(NAME, self.broker(port), Operations(), store, plan.root, clock=clock)
+        with control.alone(service.folder):
+            beating = asyncio.create_task(self._beat())
+            running = asyncio.create_task(service.run())
+            watching = asyncio.create_task(self._watch(service))
+            await asyncio.wait({running, watching}, return_when=asyncio.FIRST_COMPLETED)
+            service.desk.stop("the weeks are over")
+            await asyncio.gather(running, watching)
+            beating.cancel()
+
+    def broker(self, port: int) -> schema.Broker:
         """As `ib_paper` has it, with waits for a market of so many times the speed."""
         reconnect = {"first_sec": 0.01, "longest_sec": 0.05, "heartbeat_sec": 0.3}
         raw = {"kind": "tws", "port": port, "account": ACCOUNT, "timeout_sec": 1.5, "reconnect": reconnect, "guards": {}}
         return schema.Broker.model_validate(raw)
 
-    async def _watch(self, service: Service, tws: SimulatedTWS) -> None:
-        """What happens at its hour, until the last session is audited."""
-        due = faults(self.market.sessions, self.bar_sec, self.seed)
-        stored = iter(zip(self.market.sessions.close_ns.tolist(), self.market.sessions.day.tolist(), strict=True))
-        store_next = next(stored, None)
-        moved, done = time.monotonic(), 0
-        while done < len(self.market.sessions):
+    async def _beat(self) -> None:
+        while True:
+            self.clocks.beats.value += 1
+            await asyncio.sleep(BEAT_SEC)
+
+    async def _watch(self, service: Service) -> None:
+        """Until the last session is audited."""
+        moved, done, sessions = time.monotonic(), 0, len(self.plan.table())
+        while done < sessions:
             await asyncio.sleep(0.01)
-            now = tws.player.now()
-            while due and due[0][0] <= now:
-                _, name, options = due.pop(0)
-                self.struck[name] += 1
-                tws.fault(name, **options)
-            if store_next is not None and now >= store_next[0] + STORED_NS:
-                await asyncio.to_thread(self.market.store, self.data, store_next[1])
-                store_next = next(stored, None)
             self._halted(service)
             if len(service.audits) > done and not service.desk.status().why.startswith("auditing"):
                 done, moved = done + 1, time.monotonic()
-                self._session(service, tws)
-            if time.monotonic() - moved > STALLED_SEC + 200 * self.bar_sec:
+                self._session(service)
+            if time.monotonic() - moved > STALLED_SEC + 200 * self.plan.bar_sec:
                 self.wrong.append(f"no session ended for {time.monotonic() - moved:.0f} s: {service.desk.status().why}")
                 return
 
@@ -238,7 +349,7 @@ class Weeks:
             if service.desk.current is not None:
                 service.desk.current.wish("adopt", "soak")
 
-    def _session(self, service: Service, tws: SimulatedTWS) -> None:
+    def _session(self, service: Service) -> None:
         audited = service.audits[-1]
         rss = psutil.Process().memory_info().rss / 2**20
         entries = read(service.folder / f"{audited.session}.sqlite")
@@ -247,7 +358,6 @@ class Weeks:
         row = {name: int(facts[name]) for name in ("decisions", "orders", "fills", "differences", "unexplained")}
         begins = sum(e.kind == "state" and e.body["state"] == State.TRADING for e in entries)
         row |= {"session": audited.session, "rss_mb": rss, "rolls": kinds["roll"], "trading": begins}
-        row |= {"orders at the broker": len(tws.book.orders)}
         self.rows.append(row)
         shown = ", ".join(f"{row[name]} {name}" for name in ("decisions", "orders", "fills", "differences", "unexplained"))
         print(f"{audited.session}: {shown}, {rss:.1f} MB", file=sys.stderr, flush=True)
@@ -256,38 +366,39 @@ class Weeks:
 # --------------------------------------------------------------------------------------------------------------------- the judge
 
 
-def judge(weeks: Weeks, tws: SimulatedTWS) -> dict[str, list[str]]:
+def judge(weeks: Weeks, books: Books) -> dict[str, list[str]]:
     """What is wrong, by kind."""
-    folder = control.folder_of(weeks.root, NAME)
+    root = weeks.plan.root
+    folder = control.folder_of(root, NAME)
     paths = sorted(folder.glob("*.sqlite"))
     entries = [entry for path in paths for entry in read(path)]
     ours = Counter((execution_root(str(e.key)), e.body["quantity"]) for e in entries if e.kind == "fill")
-    theirs = Counter((execution_root(e.execution_id), e.quantity) for e in tws.executions)
-    sent = Counter(order.ref for order in tws.book.orders.values() if order.ref)
+    theirs = Counter((execution_root(e.execution_id), e.quantity) for e in books.executions)
+    sent = Counter(order.ref for order in books.orders if order.ref)
     lost = [f"the journals lack the execution {root} of {quantity:+d}" for root, quantity in theirs - ours]
     twice = [f"the journals have the execution {root} of {quantity:+d} too often" for root, quantity in ours - theirs]
     twice += [f"{ref} was sent {count} times" for ref, count in sent.items() if count > 1]
-    both = [*_traded(entries, tws, sent)]
-    working = [order.ref for order in tws.book.working() if not order.ref.endswith((STOP, TAKE_PROFIT))]
+    both = [*_traded(entries, books, sent)]
+    working = [order.ref for order in books.orders if order.working and not order.ref.endswith((STOP, TAKE_PROFIT))]
     lost += [f"{ref} still works at the broker" for ref in working]
     short = Counter(kind for kind, _ in both if kind != "twice")
     print(f"decisions behind which the connection was lost: {dict(short) or 'none'}; the audits account for them")
     twice += [sentence for kind, sentence in both if kind == "twice"]
-    deployed = promoted(NAME, Store(weeks.root), weeks.root)
-    duty = Duty(deployed, build(deployed.config.strategy), weeks._broker(1), folder)
+    deployed = promoted(NAME, Store(root), root)
+    duty = Duty(deployed, build(deployed.config.strategy), weeks.broker(1), folder)
     held = {symbol: quantity for symbol, quantity in book_of(paths[-1], *duty.terms, duty.chain).held.items() if quantity}
-    apart = [] if sorted(held.values()) == sorted(tws.positions.values()) else [f"the journals hold {held}, the broker {tws.positions}"]
+    apart = [] if sorted(held.values()) == sorted(books.positions.values()) else [f"the journals hold {held}, the broker {books.positions}"]
     return {"lost": lost + apart, "doubled": twice, "other": weeks.wrong}
 
 
-def _traded(entries: list[Entry], tws: SimulatedTWS, sent: Counter[str]) -> Iterator[tuple[str, str]]:
+def _traded(entries: list[Entry], books: Books, sent: Counter[str]) -> Iterator[tuple[str, str]]:
     """Orders of the journals whose executions are not what they were written down for. One that was cut off, and the half of a reversal
     that was not sent any more, are no loss: the next decision speaks for itself."""
     meant = {str(e.key): abs(e.body["to"] - e.body["from"]) for e in entries if e.kind == "order"}
     refused = {str(e.key) for e in entries if e.kind == "refused"}
     traded: Counter[str] = Counter()
-    for execution in tws.executions:
-        traded[traded_for(execution.order.ref)] += abs(execution.quantity)
+    for execution in books.executions:
+        traded[traded_for(execution.ref)] += abs(execution.quantity)
     reached = {traded_for(ref) for ref in sent}
     stops = {decision_of(str(e.body["ref"])) for e in entries if e.kind == "fill" and e.body["reason"] != "target"}
     for ref, quantity in meant.items():
@@ -307,7 +418,7 @@ def slope(rows: list[dict[str, Any]]) -> float:
     return float(np.polyfit(range(len(late)), late, 1)[0]) if len(late) > 2 else 0.0
 
 
-def report(weeks: Weeks, found: dict[str, list[str]], seconds: float) -> bool:
+def report(weeks: Weeks, books: Books, found: dict[str, list[str]], seconds: float) -> bool:
     """Print the table and the verdict; True when nothing is wrong."""
     names = ("decisions", "orders", "fills", "differences", "unexplained")
     print(f"{'week of':12}{'sessions':>9}" + "".join(f"{name:>13}" for name in names) + f"{'rolls':>7}{'RSS MB':>9}")
@@ -316,9 +427,9 @@ def report(weeks: Weeks, found: dict[str, list[str]], seconds: float) -> bool:
         sums = "".join(f"{sum(row[name] for row in week):13,d}" for name in names)
         print(f"{monday!s:12}{len(week):9d}{sums}{sum(row['rolls'] for row in week):7d}{week[-1]['rss_mb']:9.1f}")
     total = {name: sum(row[name] for row in weeks.rows) for name in names}
-    sessions = len(weeks.market.sessions)
+    sessions = len(weeks.plan.table())
     print(f"{'all':12}{len(weeks.rows):9d}" + "".join(f"{total[name]:13,d}" for name in names))
-    nights = ", ".join(f"{count} × {name}" for name, count in sorted(weeks.struck.items()))
+    nights = ", ".join(f"{count} × {name}" for name, count in sorted(books.struck.items()))
     print(f"{sessions} sessions in {seconds / 60:.1f} minutes; connection: {nights}")
     growth = slope(weeks.rows)
     print(f"memory: {weeks.rows[0]['rss_mb']:.1f} MB after the first session, {weeks.rows[-1]['rss_mb']:.1f} MB after the last, ", end="")
@@ -340,29 +451,34 @@ def _monday(session: str) -> date:
     return day - timedelta(days=day.weekday())
 
 
-def prepare(weeks: Weeks) -> None:
+def prepare(plan: Plan, whole: Market) -> None:
     """A project whose version is promoted on the bars before the first session."""
-    first = weeks.market.sessions.dates[0]
-    weeks.market.store(weeks.data, int(weeks.market.sessions.day[0]) - 1)
+    first = whole.sessions.dates[0]
+    whole.store(plan.data, int(whole.sessions.day[0]) - 1)
     columns = {name: name for name in ("time", "open", "high", "low", "close", "volume", "symbol")}
     raw = {
         "data": {
             "source": "csv",
-            "path": weeks.data.name,
-            "interval": weeks.market.interval,
+            "path": plan.data.name,
+            "interval": plan.interval,
             "columns": columns,
             "stamped_at": "close",
             "roll": {"rule": "calendar", "sessions_before_last_trade": 3},
             "holdout_start": str(first - timedelta(days=10)),
         },
-        "strategy": {"name": "random", "hold_sec": 3600, "seed": weeks.seed},
+        "strategy": {"name": "random", "hold_sec": 3600, "seed": plan.seed},
         "risk": {"size": {"method": "fixed", "contracts": 1.0}, "protection": {"unit": "ticks", "stop": 25.0, "take_profit": 40.0}},
         "costs": {"slippage_ticks": 1.0, "commission_usd": 0.77},
         "study": "weeks",
     }
-    store = Store(weeks.root)
-    run_id = runs.backtest(config.run_config(raw), store=store, root=weeks.root, report=False).run_id
-    promote(run_id, store=store, root=weeks.root, gates=OPEN_GATES)
+    store = Store(plan.root)
+    run_id = runs.backtest(config.run_config(raw), store=store, root=plan.root, report=False).run_id
+    promote(run_id, store=store, root=plan.root, gates=OPEN_GATES)
+
+
+def _quiet() -> None:
+    for name in ("ib_async", "mcl", "asyncio", "mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def main() -> int:
@@ -375,20 +491,23 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--folder", type=Path, help="keep project, journals and log there")
     args = parser.parse_args()
-    for name in ("ib_async", "mcl", "asyncio", "mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    _quiet()
     Clock.away_sec = 0.0  # type: ignore[method-assign, assignment]  # this machine's clock is not that of the market
-    whole = market(args.first, args.weeks, args.interval, args.seed)
-    if args.sessions:
-        days = whole.sessions.dates[: args.sessions]
-        shorter = calendar.sessions(days[0], days[-1] + timedelta(days=1))
-        whole = Market(whole.frame.loc[whole.frame["session"] <= int(shorter.day[-1])], whole.contracts, shorter, whole.interval)
     root = args.folder or Path(tempfile.mkdtemp(prefix="soak-weeks-"))
     root.mkdir(parents=True, exist_ok=True)
-    weeks, began = Weeks(whole, root, args.bar_sec, args.seed), time.monotonic()
-    prepare(weeks)
-    tws = asyncio.run(weeks.run())
-    fine = bool(weeks.rows) and report(weeks, judge(weeks, tws), time.monotonic() - began)
+    plan = Plan(args.first, args.weeks, args.sessions or 0, args.interval, args.bar_sec, args.seed, root)
+    spawn, began = multiprocessing.get_context("spawn"), time.monotonic()
+    clocks = Clocks(spawn.Value("q", 0), spawn.Value("q", 0))
+    line, other = spawn.Pipe()
+    broker = spawn.Process(target=serve, args=(plan, clocks, other), daemon=True)
+    broker.start()
+    other.close()
+    weeks = Weeks(plan, clocks)
+    asyncio.run(weeks.run(line.recv()))
+    line.send("over")
+    books: Books = line.recv()
+    broker.join()
+    fine = bool(weeks.rows) and report(weeks, books, judge(weeks, books), time.monotonic() - began)
     if args.folder is None and fine:
         with suppress(OSError):
             shutil.rmtree(root)

@@ -31,6 +31,7 @@ from mcl.data.load import load
 from mcl.data.receipts import Folder
 from mcl.errors import LiveError, MclError
 from mcl.files import write_whole
+from mcl.jit import return_freed_memory
 from mcl.live.attend import Operations, attended
 from mcl.live.calm import release
 from mcl.live.control import alone, folder_of
@@ -119,6 +120,7 @@ class Service:
 
     async def run(self) -> None:
         """Trade session after session. The caller holds `alone(folder)`."""
+        return_freed_memory()
         with logged(self.folder, alias=self.name) as self._whose:
             async with attended(self.desk, self.folder, self.operations):
                 with signalled(self.desk.wish), suppress(_Left):

@@ -6,6 +6,9 @@ times are deterministic. What trades when, and at what price, is decided on its 
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from mcl import calendar
 from mcl.broker.tws import checks, matching
 from mcl.broker.tws.account import Account
 from mcl.broker.tws.checks import Reject
@@ -78,7 +81,16 @@ class Book:
         return [o for o in self._active.values() if o.status != "Held" and client_id in {None, o.client_id}]
 
     def completed(self) -> list[Order]:
-        return [order for order in self.orders.values() if order.status in {"Filled", "Cancelled"}]
+        """Those of today: a TWS forgets them as it forgets executions."""
+        since = self.told_since
+        done = (order for order in self.orders.values() if order.status in {"Filled", "Cancelled"})
+        return [order for order in done if order.completed_at >= since]
+
+    @property
+    def told_since(self) -> int:
+        """Midnight, New York, before the session opened. Who asks later than on that day hears no more of what was before."""
+        evening = calendar.from_day(int(calendar.session_of(self.now))) - timedelta(days=1)
+        return calendar.ns_of(evening, 0)
 
     def next_valid_id(self, client_id: int) -> int:
         return max((order_id for client, order_id in self.orders if client == client_id), default=0) + 1

@@ -48,13 +48,15 @@ def _send_orders(session: Session, client_id: int | None) -> None:
 
 
 def _completed_orders(session: Session, _request: Values) -> None:
-    for order in session.tws.book.completed():
+    for order in session.tws.book.completed():  # of today
         session.send("completedOrder", **render.completed_order(order))
     session.send("completedOrdersEnd")
 
 
 def _executions(session: Session, request: Values) -> None:
-    wanted = [fill for fill in session.tws.book.executions[session.tws.hidden_executions :] if _passes(fill, request)]
+    book = session.tws.book
+    today = [fill for fill in book.executions[session.tws.hidden_executions :] if fill.time >= book.told_since]
+    wanted = [fill for fill in today if _passes(fill, request)]
     for fill in wanted:
         session.send("execDetails", **render.execution(fill, request["req_id"]))
     for fill in wanted:
