@@ -7,13 +7,17 @@ import json
 import multiprocessing
 import os
 import signal
+import sqlite3
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import date
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +49,25 @@ FIRST, SECOND = date(2025, 11, 11), date(2025, 11, 12)
 CHOICES: dict[str, Any] = {"interval": "15m", "strategy": RANDOM, "end": str(FIRST), "holdout_start": "2025-11-07"}
 ACCOUNT = "DU0000001"
 WAIT_SEC = 120.0
+THREADS = """
+import threading
+import psutil
+from mcl import jit
+from mcl.live.calm import release
+jit.{}_freed_memory()
+before = psutil.Process().memory_info().rss
+ready = threading.Barrier(8)
+def use():
+    blocks = [b"x" * 65_536 for _ in range(384)]
+    ready.wait()
+threads = [threading.Thread(target=use) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+release()
+print(psutil.Process().memory_info().rss - before)
+"""
 
 
 @dataclass
@@ -206,6 +229,52 @@ def test_sigterm_ends_the_process_in_order(market: Market, hour: int, minute: in
         )
 
 
+def test_sigterm_during_the_audit_ends_the_process_in_order_and_the_audit_is_kept(market: Market) -> None:
+    """The audit waits for the run store, which another writer holds, until the process is told to end."""
+    with closing(sqlite3.connect(market.shop.store.door.database, isolation_level=None)) as writer:
+        process = multiprocessing.get_context("spawn").Process(
+            target=stay_alone, args=(market.shop.root, market.tape, calendar.ns_of(FIRST, 15, 30)), daemon=True
+        )
+        process.start()
+        folder = control.folder_of(market.shop.root, "paper")
+        _await(process, lambda: _stands(folder, State.TRADING))
+        writer.execute("begin immediate")
+        _await(process, lambda: _status(folder).get("why") == f"auditing session {FIRST}")
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGTERM)
+        _await(process, lambda: _status(folder).get("why") != f"auditing session {FIRST}" or _told_to_end(folder))
+        writer.execute("rollback")
+        process.join(60)  # the grace time of a container
+    assert process.exitcode == 0
+    assert control.running(market.shop.root) == []
+    assert (folder / "audit.prom").read_text() == 'mcl_audit_unexplained{alias="paper"} 0\n'
+
+
+def test_a_process_that_lives_for_weeks_keeps_no_heap_of_each_thread() -> None:
+    """Eight threads at once use 24 MB each and free them: nothing of it stays, where the other rule keeps it all."""
+    kept, returned = (int(subprocess.check_output([sys.executable, "-c", THREADS.format(rule)])) for rule in ("keep", "return"))
+    assert returned < kept / 4
+
+
+def _await(process: SpawnProcess, what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_SEC
+    while not what():
+        assert time.monotonic() < deadline
+        assert process.is_alive()
+        time.sleep(0.02)
+
+
+def _told_to_end(folder: Path) -> bool:
+    return '"ending: SIGTERM' in (folder / "log.jsonl").read_text()
+
+
+def _status(folder: Path) -> dict[str, Any]:
+    with suppress(LiveError):
+        found: dict[str, Any] = control.ask(folder, {"do": "status"})["status"]
+        return found
+    return {}
+
+
 def stay_alone(root: Path, tape: Tape, start_ns: int) -> None:
     """The whole life of a process that is told to end."""
     market = Market(Project(root, Store(root)), tape)
@@ -222,10 +291,8 @@ def stay_alone(root: Path, tape: Tape, start_ns: int) -> None:
 
 
 def _stands(folder: Path, state: State) -> bool:
-    with suppress(LiveError):
-        status = control.ask(folder, {"do": "status"})["status"]
-        return bool(status["state"] == state and status["version"] and (state is State.WAITING or status["bars"]))
-    return False
+    status = _status(folder)
+    return bool(status and status["state"] == state and status["version"] and (state is State.WAITING or status["bars"]))
 
 
 @pytest.mark.parametrize(
