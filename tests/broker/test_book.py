@@ -125,6 +125,21 @@ def test_one_cancels_the_other(stop: int, target: int, bars: list[tuple[int, int
     assert core.account.holding(MCLG6).quantity == 2 - len(told.fills)
 
 
+def test_what_was_before_the_day_of_the_open_is_not_told_any_more() -> None:
+    """Completed orders of a session are told until the next one opens on a later day, over the midnight within."""
+    core, told = book()
+    opens = calendar.ns_of(date(2026, 1, 5), 18)  # of session 2026-01-06
+    core.clock(opens)
+    core.floor.opened(MCLG6, 60.0)
+    place(core, 1)
+    [fill] = told.fills
+    heard = []
+    for now in (opens, calendar.ns_of(date(2026, 1, 6), 12), calendar.ns_of(date(2026, 1, 6), 17), calendar.ns_of(date(2026, 1, 6), 18)):
+        core.clock(now)
+        heard.append((len(core.completed()), fill.time >= core.told_since))
+    assert heard == [(1, True), (1, True), (1, True), (0, False)]
+
+
 @given(st.lists(st.tuples(st.integers(1, 4), st.sampled_from(["place", "cancel", "change", "bar"]), TICKS), max_size=40))
 def test_any_sequence_of_requests_keeps_the_books_in_step(steps: list[tuple[int, str, int]]) -> None:
     core, told = book()

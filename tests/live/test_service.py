@@ -204,7 +204,7 @@ def test_between_sessions_it_takes_a_new_version_and_obeys_kill_and_stop(market:
     assert service.audits == []
 
 
-@pytest.mark.parametrize(("hour", "minute", "state"), [(17, 20, State.WAITING), (15, 30, State.TRADING)])
+@pytest.mark.parametrize(("hour", "minute", "state"), [(17, 20, State.WAITING), (8, 30, State.TRADING)])
 def test_sigterm_ends_the_process_in_order(market: Market, hour: int, minute: int, state: State) -> None:
     process = multiprocessing.get_context("spawn").Process(
         target=stay_alone, args=(market.shop.root, market.tape, calendar.ns_of(FIRST, hour, minute)), daemon=True
@@ -233,7 +233,7 @@ def test_sigterm_during_the_audit_ends_the_process_in_order_and_the_audit_is_kep
     """The audit waits for the run store, which another writer holds, until the process is told to end."""
     with closing(sqlite3.connect(market.shop.store.door.database, isolation_level=None)) as writer:
         process = multiprocessing.get_context("spawn").Process(
-            target=stay_alone, args=(market.shop.root, market.tape, calendar.ns_of(FIRST, 15, 30)), daemon=True
+            target=stay_alone, args=(market.shop.root, market.tape, calendar.ns_of(FIRST, 12)), daemon=True
         )
         process.start()
         folder = control.folder_of(market.shop.root, "paper")
