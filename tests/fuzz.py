@@ -60,6 +60,7 @@ TEXTS = (
     "\udcff",
     "\x07",
 )
+MANY_TRIALS = ("99999", "1_000")  # legal numbers of trials, which take their time
 DATES = ("2024-02-30", "2024-02-01", "9999-12-31", "0000-00-00", "20240201", "'2024-02-01'", "tomorrow")
 NESTED = ("[]", "{}", "[1,2]", "{a:1}", "[[[1]]]", "{a:{b:{c:1}}}", "[null]", "{1:2}", "[" * 40 + "]" * 40, "[" * 2000 + "]" * 2000)
 SWEEPS = (
@@ -175,7 +176,8 @@ def words(draw: random.Random, name: str) -> list[str]:
     if any(action.dest in ("overrides", "rest") for action in actions(name)):
         made += [override(draw, name) for _ in range(draw.choice((0, 1, 1, 1, 2, 3)))]
     if name in ("sweep", "sweep resume", "sweep extend"):
-        made.append(f"search.trials={draw.choice(('1', '2', '2', *NUMBERS))}" if name == "sweep" else "search.workers=1")
+        short = [number for number in NUMBERS if number not in MANY_TRIALS]
+        made.append(f"search.trials={draw.choice(('1', '2', '2', *short))}" if name == "sweep" else "search.workers=1")
     if not refused:  # it would go on for ever: one word is wrong for certain
         made.append(draw.choice(("--port=70000", "--nonsense", "--port=-1", "--count=-1", "--samples=nan")))
     return made

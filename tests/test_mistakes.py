@@ -240,3 +240,13 @@ def test_a_real_process_says_it_too(words: list[str], mistaken: Path) -> None:
     assert spoken.stdout == ""
     assert "\nmcl: " in f"\n{spoken.stderr}"
     assert "Traceback" not in spoken.stderr
+
+
+@pytest.mark.parametrize("verb", [("backtest",), ("data", "check"), ("check", "lookahead")], ids=" ".join)
+def test_a_key_below_a_group_that_was_left_out_is_a_sentence(
+    mistaken: Path, capsys: pytest.CaptureFixture[str], verb: tuple[str, ...]
+) -> None:
+    assert main(["--json", *verb, "~risk", "risk.size.fraction=1"]) == 1
+    error = json.loads(capsys.readouterr().out.splitlines()[-1])["error"]
+    assert error["code"] != "unexpected"
+    assert "risk" in error["message"]

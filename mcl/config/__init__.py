@@ -55,7 +55,7 @@ class Composed:
             return run_config(self.raw)
         except ConfigError as error:
             verb: Verb = "sweep" if "search" in self.raw else "backtest"
-            again = partial(_read, verb, [*self.overrides])
+            again = partial(_composes, verb, [*self.overrides])
             raise foreign.placed(error, self.overrides, again) from error.__cause__
 
     @property

@@ -57,7 +57,7 @@ def other(error: Exception, overrides: Sequence[str], composes: Callable[[list[s
     return f"{file or 'the configuration'} {said}", "correct this file"
 
 
-def placed(error: ConfigError, overrides: Sequence[str], read_again: Callable[[], None]) -> ConfigError:
+def placed(error: ConfigError, overrides: Sequence[str], read_again: Callable[[], bool]) -> ConfigError:
     """The same error with the file and the line that say the broken key, where no override does."""
     from mcl.config import source
 

@@ -202,9 +202,7 @@ def table() -> dict[str, Any]:
 
 def _searched(space: Path, defaults: dict[str, Any]) -> dict[str, str]:
     """`default 10, searched in range(30, 481, 30)` of each parameter."""
-    import yaml
-
-    axes = (yaml.safe_load(space.read_text()) or {}).get("strategy") or {} if space.is_file() else {}
+    axes = (files.plain_yaml(space.read_text(), space.name) or {}).get("strategy") or {} if space.is_file() else {}
     found = {key: f"default {value}" for key, value in defaults.items() if key != "name"}
     return {key: said + (f", searched in {axes[key]}" if key in axes else "") for key, said in found.items()}
 

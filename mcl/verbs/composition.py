@@ -8,14 +8,13 @@ from typing import Any
 
 from mcl import config, schema, screen
 from mcl.errors import ConfigError
+from mcl.files import plain_yaml
 
 MARK = "# <- INVALID: "
 
 
 def show(verb: config.Verb, args: Namespace) -> int:
     """0 when it was printed, 1 when it is invalid: the fault is marked."""
-    import yaml
-
     if args.info:
         from mcl.config import origins
 
@@ -27,7 +26,7 @@ def show(verb: config.Verb, args: Namespace) -> int:
 
         kind = "job" if args.cfg in (None, "run") else args.cfg
         text = origins.as_hydra(verb, args.overrides, kind, args.package, resolve=args.resolve)
-        found = yaml.safe_load(text)
+        found = plain_yaml(text, "the configuration")
         screen.answer(found if isinstance(found, dict) else {"value": found}, lambda: print(text, end=""))
         return 0
     composed = config.compose(verb, args.overrides)

@@ -7,6 +7,7 @@ is its own. What only a cloud offers is played by small programs in /play: apt-g
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -85,6 +86,7 @@ def machine(folder: Path) -> Iterator[Machine]:
     image = folder / "volume.img"
     with image.open("wb") as file:
         file.truncate(4 << 30)
+    _detach_abandoned()
     disk = subprocess.run(["losetup", "--find", "--show", str(image)], capture_output=True, text=True, check=True).stdout.strip()
     start = f"""
         set -e
@@ -153,6 +155,15 @@ def _first_process(process: subprocess.Popen[str], wait_sec: float = 30) -> int:
             return int(children[0])
         time.sleep(0.05)
     raise RuntimeError("no machine: it did not start")
+
+
+def _detach_abandoned() -> None:
+    """Give back the loop devices of test runs that were killed: their label would be found before that of the new volume."""
+    listed = subprocess.run(["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"], capture_output=True, text=True, check=True)
+    for line in listed.stdout.splitlines():
+        disk, _, file = line.partition(" ")
+        if re.search(r"/boot\d+/volume\.img", file):
+            subprocess.run(["losetup", "-d", disk], capture_output=True, check=False)
 
 
 def _detach(disk: str, wait_sec: float = 30) -> None:
