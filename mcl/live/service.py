@@ -125,7 +125,7 @@ class Service:
             async with attended(self.desk, self.folder, self.operations):
                 with signalled(self.desk.wish), suppress(_Left):
                     await self._live()
-        log.info("ended in order")
+            log.info("ended in order")
 
     # ------------------------------------------------------------------------------------------------------------- life
 
@@ -369,6 +369,7 @@ class _Interruptible(Silent):
         del tally
         if self._stopping.is_set() and not self._interrupted:
             self._interrupted = True
+            log.info("the download ends: a file that is paid for is waited for, no other one is begun")
             raise KeyboardInterrupt
 
 

@@ -6,13 +6,16 @@ import asyncio
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
@@ -31,9 +34,13 @@ from mcl import calendar, schema
 from mcl.broker import guards
 from mcl.broker.feed import Clock
 from mcl.broker.tws import SimulatedTWS, Tape
+from mcl.config import run_config
 from mcl.data.download import CERTIFICATE, Order, Terms, download
+from mcl.data.gateway.faults import STREAM
 from mcl.data.gateway.server import serving
 from mcl.data.gateway.tls import certificate
+from mcl.data.gateway.vendor import Vendor
+from mcl.data.gateway.wire import Asked, Reply
 from mcl.data.load import load
 from mcl.data.world import generate
 from mcl.errors import LiveError
@@ -46,6 +53,7 @@ from mcl.promote import promote
 from mcl.tracking import Store
 
 FIRST, SECOND = date(2025, 11, 11), date(2025, 11, 12)
+OLDEST = date(2025, 3, 3)  # of what a vendor has
 CHOICES: dict[str, Any] = {"interval": "15m", "strategy": RANDOM, "end": str(FIRST), "holdout_start": "2025-11-07"}
 ACCOUNT = "DU0000001"
 WAIT_SEC = 120.0
@@ -99,6 +107,61 @@ def market(deploy: Callable[..., Project]) -> Iterator[Market]:
     yield Market(shop, replace(last, first=first))
     for left in (shop.root / "live" / "paper").glob("*"):
         left.unlink()
+
+
+@dataclass
+class Downloads:
+    """A version on downloaded data that end before the vendor's do, and the vendor on loopback."""
+
+    shop: Project
+    vendor: Vendor
+    config: schema.Config
+
+    @property
+    def folder(self) -> Path:
+        return self.shop.root / "data" / "raw" / "MCL_FUT"
+
+    def ranges_paid(self) -> Counter[tuple[str, str]]:
+        return Counter((sale.schema, sale.start) for sale in self.vendor.sales)
+
+    def hold_back(self, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+        """The second half of every range is sent when the event is set."""
+        answer, rest = self.vendor.answer, threading.Event()
+
+        def halved(body: bytes) -> Iterator[bytes]:
+            yield body[: len(body) // 2]
+            rest.wait()
+            yield body[len(body) // 2 :]
+
+        def held(asked: Asked) -> Reply:
+            reply = answer(asked)
+            if asked.method == STREAM:
+                reply.body = halved(reply.body if isinstance(reply.body, bytes) else b"".join(reply.body))
+            return reply
+
+        monkeypatch.setattr(self.vendor, "answer", held)
+        return rest
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the vendor has."""
+    folder = tmp_path_factory.mktemp("world") / "world"
+    return generate(schema.SyntheticData(source="synthetic", seed=11), folder, first=OLDEST, last=date(2025, 4, 11))
+
+
+@pytest.fixture
+def downloads(desk: Project, world: Path) -> Iterator[Downloads]:
+    data = {"source": "databento", "interval": "15m", "holdout_start": "2025-03-18"}
+    risk = {"size": {"method": "fixed", "contracts": 1.0}}
+    config = run_config({"data": data, "strategy": RANDOM, "risk": risk, "study": "test"})
+    with serving(world, certificate((desk.root / CERTIFICATE).parent)) as vendor:
+        download(Order("MCL.FUT", "ohlcv-1m", str(OLDEST), "2025-03-21"), desk.root, Terms(gateway=vendor.url))
+        promote(desk.run(config), store=desk.store, root=desk.root, gates=OPEN_GATES)
+        vendor.sales.clear()
+        yield Downloads(desk, vendor, config)
+    shutil.rmtree(desk.root / "data")
+    shutil.rmtree(desk.root / "live")
 
 
 @pytest.fixture
@@ -250,6 +313,41 @@ def test_sigterm_during_the_audit_ends_the_process_in_order_and_the_audit_is_kep
     assert (folder / "audit.prom").read_text() == 'mcl_audit_unexplained{alias="paper"} 0\n'
 
 
+@pytest.mark.parametrize("patient", [True, False])
+def test_sigterm_during_a_download_ends_the_process_in_order_and_the_download_goes_on_later(
+    downloads: Downloads, monkeypatch: pytest.MonkeyPatch, patient: bool
+) -> None:
+    """Told to end while a file is on its way: it is waited for, unless that takes too long. Nothing else begins.
+
+    The next download asks only for what is missing.
+    """
+    folder, vendor, root = downloads.folder, downloads.vendor, downloads.shop.root
+    before, rest = files_of(folder), downloads.hold_back(monkeypatch)
+    process = multiprocessing.get_context("spawn").Process(target=stay_to_fetch, args=(root, vendor.url), daemon=True)
+    process.start()
+    _await(process, lambda: any(folder.rglob("*.part")))
+    [on_its_way] = [path.name.removesuffix(".part") for path in folder.rglob("*.part")]
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGTERM)
+    log = control.folder_of(root, "paper") / "log.jsonl"
+    _await(process, lambda: "no other one is begun" in log.read_text())
+    if patient:
+        rest.set()
+    process.join(60)  # the grace time of a container
+    assert (process.exitcode, "ended in order" in log.read_text()) == (0, True)
+    assert control.running(root) == []
+    arrived = files_of(folder) - before
+    assert arrived == ({on_its_way} if patient else set())
+    paid = downloads.ranges_paid()
+    assert len(paid) == 1
+    rest.set()
+    download(missing(downloads.config.data, root), root, Terms(gateway=vendor.url))
+    again = downloads.ranges_paid() - paid
+    assert len(again) == len(files_of(folder) - before - arrived) >= 5
+    assert bool(paid.keys() & again.keys()) != patient
+    assert not list(folder.rglob("*.part"))
+
+
 def test_a_process_that_lives_for_weeks_keeps_no_heap_of_each_thread() -> None:
     """Eight threads at once use 24 MB each and free them: nothing of it stays, where the other rule keeps it all."""
     kept, returned = (int(subprocess.check_output([sys.executable, "-c", THREADS.format(rule)])) for rule in ("keep", "return"))
@@ -290,6 +388,23 @@ def stay_alone(root: Path, tape: Tape, start_ns: int) -> None:
     asyncio.run(live())
 
 
+def stay_to_fetch(root: Path, gateway: str) -> None:
+    """The life of a process that waits for a session ten minutes before its open, and asks a vendor for what is missing."""
+    guards.PAPER_PORTS[1] = "nobody"
+    now = calendar.ns_of(date(2025, 3, 23), 17, 50)
+    broker = schema.Broker.model_validate({"kind": "tws", "port": 1, "account": ACCOUNT, "guards": OFF})
+    operations = Operations(telemetry=schema.Telemetry(port=0))
+    terms = Terms(gateway=gateway, workers=1)
+    service = Service("paper", broker, operations, Store(root), root, terms, MarketClock(lambda: now))
+    with control.alone(service.folder):
+        asyncio.run(service.run())
+
+
+def files_of(folder: Path) -> set[str]:
+    """What has arrived whole."""
+    return {path.name for path in folder.rglob("*.dbn.zst")}
+
+
 def _stands(folder: Path, state: State) -> bool:
     status = _status(folder)
     return bool(status and status["state"] == state and status["version"] and (state is State.WAITING or status["bars"]))
@@ -323,15 +438,14 @@ def test_a_replay_does_not_stay(market: Market) -> None:
         Service("paper", schema.Broker(), Operations(), market.shop.store, market.shop.root)
 
 
-def test_what_is_missing_is_downloaded_from_where_the_stored_bars_end(tmp_path: Path) -> None:
+def test_what_is_missing_is_downloaded_from_where_the_stored_bars_end(world: Path, tmp_path: Path) -> None:
     """A real download of a generated world from a vendor on loopback."""
-    world = generate(schema.SyntheticData(source="synthetic", seed=11), tmp_path / "world", first=date(2025, 3, 3), last=date(2025, 4, 11))
     data = schema.DatabentoData(source="databento")
     with serving(world, certificate((tmp_path / CERTIFICATE).parent)) as vendor:
         terms = Terms(gateway=vendor.url)
         with pytest.raises(LiveError, match="holds no bars to go on from"):
             missing(data, tmp_path)
-        download(Order("MCL.FUT", "ohlcv-1m", "2025-03-03", "2025-03-21"), tmp_path, terms)
+        download(Order("MCL.FUT", "ohlcv-1m", str(OLDEST), "2025-03-21"), tmp_path, terms)
         order = missing(data, tmp_path)
         assert (order.symbol, order.schema, order.start) == ("MCL.FUT", "ohlcv-1m", "2025-03-11")
         download(order, tmp_path, terms)
