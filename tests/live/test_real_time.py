@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ from deployments import Project, write_walks
 from real_time import OFF, RANDOM, TEN, Desk
 
 from mcl import calendar
+from mcl.broker import Bar
+from mcl.broker.feed import GRACE_NS, Feed
 from mcl.broker.tws import SimulatedTWS
 from mcl.live.journal import read
 from mcl.live.shown import shown
@@ -66,6 +70,41 @@ def test_the_wait_for_a_close_has_its_own_figure(shop: Project, tmp_path: Path, 
     assert all(value < 60_000 for value in supervisor.status().latency_ms)
     audited = desk.audited(supervisor)
     assert list(audited.close_delay_sec) == delays
+
+
+def test_the_latency_of_a_close_by_the_clock_is_from_the_moment_at_which_the_clock_told_it(
+    shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing trades in the minute after the bar, so no message tells of its close: the wait for it is no part of the latency."""
+    desk = Desk(
+        shop, tmp_path, shop.config(strategy={"name": "always_long"}, interval="1m"), start_ns=TEN + 52 * calendar.NS, timeout_sec=60.0
+    )
+    kept = desk.tape.start != TEN + 60 * calendar.NS
+    columns = ("start", "open", "high", "low", "close", "volume")
+    desk.tape = replace(desk.tape, **{name: getattr(desk.tape, name)[kept] for name in columns})
+    moments: list[tuple[int, bool, int]] = []
+    note = Feed._note_close
+
+    def noted(feed: Feed, bar: Bar, by_clock: bool) -> None:
+        before = time.time_ns()
+        note(feed, bar, by_clock)
+        moments.append((before, by_clock, time.time_ns()))
+
+    def stop(supervisor: Supervisor, _: SimulatedTWS, bars: int) -> None:
+        if bars >= 1:
+            supervisor.wish("stop", "a test")
+
+    monkeypatch.setattr(Feed, "_note_close", noted)
+    supervisor = asyncio.run(desk.trade(monkeypatch, stop, rate=2.0))
+    before, by_clock, after = moments[0]
+    assert by_clock
+    [delay] = [entry.body["close_delay_sec"] for entry in read(desk.path, ("decision",))]
+    assert GRACE_NS <= delay * calendar.NS < 60 * calendar.NS
+    assert list(supervisor.status().close_delay_sec) == [delay]
+    [order], [sent] = read(desk.path, ("order",)), read(desk.path, ("sent",))
+    latency = sent.body["latency_ms"] * 1e6
+    assert order.at_ns - after <= latency <= sent.at_ns - before  # it left after it was written down, and before that was
+    assert list(supervisor.status().latency_ms) == [sent.body["latency_ms"]]
 
 
 def test_r14_no_bar_for_too_long_degrades_and_opens_nothing_until_bars_come_again(
