@@ -312,6 +312,7 @@ class Search(Strict):
     constraints: tuple[str, ...] = Field((), strict=False)  # "strategy.fast < strategy.slow", "max_drawdown_frac > -0.25"
     soft_constraints: tuple[str, ...] = Field((), strict=False)  # broken: still scored, but behind every trial that keeps them
     conditions: dict[str, dict[str, list[Any]]] = Field(default_factory=dict)  # {axis: {other axis: [values]}}: exists only then
+    alternatives: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)  # {group: {choice: section}} of strategy=A,B
     pruner: Literal["none", "median", "percentile", "halving", "hyperband", "wilcoxon"] = "none"  # judges a trial after each fold
     pruner_options: dict[str, Any] = Field(default_factory=dict)  # of Optuna's pruner: search.pruner.n_startup_trials=10
     folds: int = Field(5, ge=2, le=100)  # equal parts of the sessions, in time order: a pruner's steps, or what a walk-forward trades

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -69,8 +69,12 @@ def compose(verb: Verb, overrides: list[str]) -> Composed:
     With the verb sweep, `strategy.fast=range(10, 100, 10)` is an axis of the search space, and a key whose value
     is typed is not searched.
     """
-    from mcl.config import axes, keys
+    from mcl.config import alternatives, axes, keys
 
+    if verb == "sweep":
+        choices, rest = alternatives.split(overrides, checked(axes.with_options(overrides)))
+        if choices:
+            return replace(alternatives.composed(choices, rest, partial(compose, verb)), overrides=tuple(overrides))
     with hydra(), sentences(verb, overrides):
         asked = axes.with_options(overrides) if verb == "sweep" else overrides
         parsed = checked(asked)
@@ -80,13 +84,13 @@ def compose(verb: Verb, overrides: list[str]) -> Composed:
         swept = tuple(axes.sweeper_params(composed, words))
         if verb == "sweep" and swept:
             composed = _composed(verb, aliases([*axes.axes(list(swept))[0], *typed]))
-        choices = {str(group): str(name) for group, name in composed.hydra.runtime.choices.items() if "/" not in str(group) and name}
+        chosen = {str(group): str(name) for group, name in composed.hydra.runtime.choices.items() if "/" not in str(group) and name}
         resolved = plain(composed)
         multirun = str(composed.hydra.mode).endswith("MULTIRUN")
     if verb == "sweep":
         resolved["search"]["space"] = axes.without(resolved["search"]["space"] or {}, fixed)
         resolved = axes.completed(resolved, [*flatten(resolved["search"]["space"])])
-    return Composed(resolved, tuple(overrides), choices, multirun, swept)
+    return Composed(resolved, tuple(overrides), chosen, multirun, swept)
 
 
 def _composed(verb: Verb, words: list[str]) -> Any:

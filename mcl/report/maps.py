@@ -110,6 +110,8 @@ def cells(x: pd.Series, y: pd.Series, values: Floats) -> tuple[Floats, npt.NDArr
 def _scale(values: Any, maximize: bool) -> dict[str, Any]:
     """Orange below zero and blue above; one hue when all have one sign: blue, strong where the search wants to be; orange for what only
     loses, strong where it loses most."""
+    if np.isnan(values).all():
+        return {"colorscale": [[0, "@ramp1"], [1, "@ramp2"]]}
     if np.nanmin(values) < 0 < np.nanmax(values):
         return {"colorscale": [[0, "@ramp0"], [0.5, "@ramp1"], [1, "@ramp2"]], "zmid": 0}
     if maximize and np.nanmax(values) <= 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from mcl import config, schema, strategy
 from mcl.config.validation import fault
 from mcl.errors import ConfigError
 from mcl.search.rules import Rule
-from mcl.search.space import Space, overlay
+from mcl.search.space import Space, alternatives, overlay
 
 MOST_CHOICES = 200  # of an axis that are judged one by one
 
@@ -20,10 +21,10 @@ MOST_CHOICES = 200  # of an axis that are judged one by one
 def refuse_axes(space: Space, raw: Mapping[str, Any]) -> None:
     """ConfigError for an axis of which a value has the wrong type, or lies outside the parameter's range."""
     for key, axis in space.items():
-        for value in ends(axis):
-            said = value_fault(raw, key, value)
+        for tried, value in itertools.product(_homes(raw, key), ends(axis)):
+            said = value_fault(tried, key, value)
             if said:
-                raise ConfigError(f"search.space.{key}: {key}={value!r} does not fit: {said}", _cure(raw, key, axis), key)
+                raise ConfigError(f"search.space.{key}: {key}={value!r} does not fit: {said}", _cure(tried, key, axis), key)
 
 
 def refuse_failing_points(space: Space, raw: Mapping[str, Any], base: Mapping[str, Any]) -> None:
@@ -32,12 +33,30 @@ def refuse_failing_points(space: Space, raw: Mapping[str, Any], base: Mapping[st
     `base` is a point of the space that builds. A point that only breaks a rule between parameters is pruned later.
     """
     for key, axis in space.items():
-        for value in ends(axis):
+        for tried, value in itertools.product(_homes(raw, key), ends(axis)):
             try:
-                config.run_config(overlay(raw, {**base, key: value}))
+                config.run_config(overlay(tried, {**_shared(base, tried), key: value}))
             except ConfigError as error:
                 if error.__cause__ is not None and not isinstance(error.__cause__, ValueError):
                     raise ConfigError(f"search.space.{key}: at {key}={value!r} {error.message}", error.hint, key) from error
+
+
+def _shared(base: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a point whose keys a configuration has."""
+    if not alternatives(raw):
+        return dict(base)
+    known = config.flatten(dict(raw))
+    return {key: value for key, value in base.items() if key in known}
+
+
+def _homes(raw: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    """The configurations in which a key stands: of a group that is searched that of each choice that has it."""
+    group = key.split(".", maxsplit=1)[0]
+    sections = alternatives(raw).get(group, {})
+    if key == group or not sections:
+        return [raw]
+    having = raw.get("search", {}).get("conditions", {}).get(key, {}).get(group, list(sections))
+    return [overlay(raw, {group: name}) for name in having]
 
 
 def refuse_rules(rules: Sequence[Rule], raw: Mapping[str, Any]) -> None:

@@ -29,6 +29,7 @@ from mcl.data.bars import Bars
 from mcl.data.cut import MadeOf
 from mcl.errors import ConfigError, EngineError, in_words
 from mcl.search.pool import Job, Jobs
+from mcl.search.space import strategies
 from mcl.search.trial import Assignment, Objective, Outcome
 from mcl.strategy import own
 
@@ -55,7 +56,7 @@ def start(objective: Objective) -> Start:
     loaded = objective.market.loaded
     inside = _looks_inside(objective)
     finer = {key: bars.finer() for key, bars in loaded.items() if inside and bars.finer is not None}
-    files = {path: file.content for path, file in own.files(objective.raw["strategy"]).items()}
+    files = {path: file.content for path, file in own.files(strategies(objective.raw)).items()}
     return Start(objective.assignment, dict(loaded), finer, files)
 
 
@@ -81,7 +82,7 @@ class Cluster:
     def __init__(self, objective: Objective, count: int, limit_sec: float | None = None) -> None:
         self.capacity = count + 1  # one waits here, so that no actor waits for the parent
         self._limit_sec = limit_sec
-        self._code = evidence.code_sha256(objective.raw["strategy"])
+        self._code = evidence.code_sha256(strategies(objective.raw))
         with contextlib.ExitStack() as opened:
             self._ray = opened.enter_context(_connection(count))
             self._head = Head(self._ray.get_runtime_context().gcs_address)
@@ -171,7 +172,7 @@ class _Actor:
     def __init__(self, begin: bytes) -> None:
         sent: Start = pickle.loads(begin)  # noqa: S301 - made by the search's parent, over the cluster's own channel
         self._folder = _project(sent.files)
-        self._strategy = sent.assignment.raw["strategy"]
+        self._strategy = strategies(sent.assignment.raw)
         bars = {key: replace(bars, finer=MadeOf(sent.finer[key])) if key in sent.finer else bars for key, bars in sent.bars.items()}
         self._objective = sent.assignment.objective(bars)
 

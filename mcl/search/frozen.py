@@ -59,8 +59,9 @@ class Frozen:
     @property
     def title(self) -> str:
         axes = " × ".join(key.removeprefix("strategy.") for key in self.space)
+        strategies = ", ".join(spaces.alternatives(self.composed.raw).get("strategy", [self.run.strategy["name"]]))
         name = f"{self.search.name} · " if self.search.name else ""
-        return f"{name}{self.search.sampler} search · {self.run.strategy['name']} · {axes} · {self.total} trials"
+        return f"{name}{self.search.sampler} search · {strategies} · {axes} · {self.total} trials"
 
     @property
     def described(self) -> dict[str, str]:
@@ -83,7 +84,7 @@ def freeze(composed: config.Composed, root: Path) -> Frozen:
     for said, name in [("search.metric=", search.metric), *(("search.also: ", name) for name in search.also)]:
         if name not in measured:
             raise ConfigError(f"{said}{name!r} is not a metric: {nearest(name, measured)}", "mcl report last shows them all")
-    keys = config.flatten(deciding(composed.raw))
+    keys = spaces.keys(composed.raw)
     parsed = rules.parse(search.constraints, keys, measured)
     soft = rules.parse(search.soft_constraints, keys, measured, "search.soft_constraints")
     refuse_rules([*parsed, *soft], composed.raw)
@@ -101,8 +102,9 @@ def _base(composed: config.Composed, space: spaces.Space) -> tuple[schema.Config
     except ConfigError:
         point = uniform(space, 0)
         for number in range(POINTS_TRIED):
+            values = spaces.present(point(number), space, composed.search.conditions)
             with suppress(ConfigError):
-                return config.run_config(spaces.overlay(composed.raw, point(number))), point(number)
+                return config.run_config(spaces.overlay(composed.raw, values)), values
         raise
 
 
@@ -127,7 +129,9 @@ def parent(frozen: Frozen) -> Record:
         name=frozen.title,
         params=runs.params(frozen.run) | {f"search.{key}": value for key, value in config.flatten(searched).items()},
         dataset=evidence.dataset(frozen.run, frozen.bars),
-        tags=evidence.tags(frozen.run, frozen.bars) | {key: value for key, value in tags.items() if value},
+        tags=evidence.tags(frozen.run, frozen.bars)
+        | {"code_sha256": evidence.code_sha256(spaces.strategies(frozen.composed.raw))}
+        | {key: value for key, value in tags.items() if value},
         files={
             "config.json": json.dumps(frozen.run.model_dump(mode="json"), indent=1).encode(),
             "search.json": json.dumps({"search": searched, "space": frozen.described}, indent=1).encode(),
@@ -189,7 +193,7 @@ def _binding(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tag_changes(stored: StoredRun, frozen: Frozen) -> list[str]:
-    now = {"data_fingerprint": frozen.bars.fingerprint, "code_sha256": evidence.code_sha256(frozen.run.strategy)}
+    now = {"data_fingerprint": frozen.bars.fingerprint, "code_sha256": evidence.code_sha256(spaces.strategies(frozen.composed.raw))}
     said = {"data_fingerprint": "the data", "code_sha256": "the code that decides results"}
     return [f"{said[key]} ({key} was {stored.tags[key][:12]}, is {value[:12]})" for key, value in now.items() if stored.tags[key] != value]
 
@@ -210,8 +214,12 @@ def _fixed(entry: str | dict[str, Any], space: spaces.Space, raw: Mapping[str, A
 
 def _named(entry: str, raw: Mapping[str, Any], root: Path) -> dict[str, Any]:
     if entry == "defaults":
-        return config.flatten(dict(raw))
+        return config.flatten(dict(raw)) | {group: next(iter(sections)) for group, sections in spaces.alternatives(raw).items()}
     path = root / CHAMPION
     if not path.is_file():
         raise ConfigError(f"search.enqueue: there is no champion yet ({CHAMPION} is missing)", "promote a run first: mcl promote RUN_ID")
-    return config.flatten(plain_yaml(path.read_text(), str(CHAMPION)))
+    values = config.flatten(plain_yaml(path.read_text(), str(CHAMPION)))
+    for group, sections in spaces.alternatives(raw).items():
+        same = [name for name, section in sections.items() if section.get("name") == values.get(f"{group}.name")]
+        values |= {group: same[0]} if same else {}
+    return values

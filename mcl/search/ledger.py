@@ -222,10 +222,15 @@ class Ledger:
             files["traceback.txt"] = outcome.traceback.encode()
         files |= accesses.files(outcome.reads)
         scored = outcome.state == "COMPLETE"
+        choices = {key: value for key, value in outcome.params.items() if key in config.DECIDES}  # of whole groups
+        params = self._params
+        if choices and outcome.config:
+            params = config.flatten({key: outcome.config[key] for key in config.DECIDES})
+            facts |= {"mcl.strategy": outcome.config["strategy"]["name"]}
         return Record(
             study=self._study,
-            name=f"trial {outcome.number} · {evidence.label(outcome.params)}",
-            params=self._params | outcome.params,
+            name=" · ".join([f"trial {outcome.number}", *choices.values(), evidence.label(outcome.params)]),
+            params=params | outcome.params,
             metrics=outcome.metrics if scored else {k: v for k, v in outcome.metrics.items() if k in SHOWN_WHEN_PRUNED},
             tags=self._tags | {"mcl.kind": "trial", "trial": str(outcome.number)} | facts,
             files=files,

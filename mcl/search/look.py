@@ -208,7 +208,8 @@ def _timed(frozen: Frozen, count: int = TIMED) -> list[Outcome]:
     """A few backtests; the first may still compile and does not count, nor do points that no strategy accepts."""
     objective = Objective(frozen.composed.raw, frozen.search, frozen.market, frozen.rules, frozen.soft)
     point = uniform(frozen.space, frozen.run.seed)
-    tried = (objective(number, point(number)) for number in range(20 * count))
+    points = (spaces.present(point(number), frozen.space, frozen.search.conditions) for number in range(20 * count))
+    tried = (objective(number, values) for number, values in enumerate(points))
     return [outcome for _, outcome in zip(range(count + 1), (o for o in tried if o.metrics), strict=False)][1:]
 
 

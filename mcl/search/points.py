@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -12,15 +12,18 @@ import numpy as np
 import numpy.typing as npt
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from mcl.search.space import Space, count, encoded, points
+from mcl.search.space import Space, conditional, count, encoded, points
 
 Point = Callable[[int], dict[str, Any]]
 Places = npt.NDArray[np.float64]  # in [0, 1)
 BLOCK = 256  # points of Sobol's sequence that are made at once
 
 
-def grid(space: Space) -> Point:
-    """Every combination once, the last key fastest."""
+def grid(space: Space, conditions: Mapping[str, Mapping[str, list[Any]]] | None = None) -> Point:
+    """Every combination once, the last key fastest; with conditions without the axes that do not exist at a point."""
+    if conditions:
+        whole = list(conditional(space, conditions))
+        return lambda number: dict(whole[number % len(whole)])
     axes = {key: points(key, axis) for key, axis in space.items()}
 
     def point(number: int) -> dict[str, Any]:

@@ -234,4 +234,7 @@ def on(stream: IO[str] | None = None) -> Progress:
 
 
 def shown(value: Any) -> str:
+    """A value of a table; of an axis that does not exist at a point, or a metric that is not defined there, a dash."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
     return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1e4 else f"{value:,.0f}" if isinstance(value, float) else str(value)

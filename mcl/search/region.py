@@ -63,9 +63,16 @@ def _nth(found: Sequence[npt.NDArray[np.int32]], wanted: npt.NDArray[np.int64]) 
 
 
 def _ranks(column: pd.Series[Any]) -> npt.NDArray[np.int32]:
-    """Places on the axis, in steps between values that were tried; words are one step apart in the order of the alphabet."""
+    """Places on the axis, in steps between values that were tried; words are one step apart in the order of the alphabet.
+
+    A point at which the axis does not exist is far from all that have it."""
     import pandas as pd
 
+    missing = column.isna().to_numpy()
+    if missing.any():
+        ranks = np.full(len(column), -len(column) - 2, np.int32)
+        ranks[~missing] = _ranks(column[~missing]) if not missing.all() else 0
+        return ranks
     worded = not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column)
     return np.unique(column.astype(str) if worded else column, return_inverse=True)[1].astype(np.int32)
 

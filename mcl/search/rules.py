@@ -62,7 +62,11 @@ class Rule:
         return all("." in name for name in self.names)
 
     def broken(self, known: Mapping[str, Any]) -> str:
-        """`trades=12 breaks trades >= 100`, or nothing when the rule holds. An undefined value holds no rule."""
+        """`trades=12 breaks trades >= 100`, or nothing when the rule holds. An undefined value holds no rule.
+
+        A rule about a key that does not exist at a point, since another choice of its group has it, is none there."""
+        if any(name not in known for name in self.names):
+            return ""
         left, right = self.left.value(known), self.right.value(known)
         undefined = any(value is None or (isinstance(value, float) and math.isnan(value)) for value in (left, right))
         try:
@@ -76,6 +80,8 @@ class Rule:
 
     def excess(self, known: Mapping[str, Any]) -> float:
         """How far the rule is broken, above 0; 0 or less where it holds. An undefined value breaks it without end."""
+        if any(name not in known for name in self.names):
+            return 0.0
         broken = bool(self.broken(known))
         left, right = self.left.value(known), self.right.value(known)
         numbers = all(isinstance(value, int | float) and math.isfinite(value) for value in (left, right))

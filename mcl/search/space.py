@@ -19,10 +19,12 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from mcl import config
+from mcl.config import alternatives as alternative
 from mcl.errors import ConfigError, nearest
 
 Space = dict[str, BaseDistribution]
 GRAMMAR = "write range(start, stop, step), interval(low, high), choice(a, b) or tag(log, interval(low, high))"
+GROUPS = alternative.GROUPS
 NEVER_SEARCHED = ("strategy.name", "data.source", "risk.size.method", "data.holdout_start")  # the last is the fence
 
 
@@ -32,7 +34,8 @@ def parse(entries: Mapping[str, Any], raw: Mapping[str, Any]) -> Space:
     `entries` may be nested or flat; `raw` is the composed configuration whose values the space varies.
     """
     flat = {key: entry for key, entry in config.flatten(dict(entries)).items() if entry not in (None, {})}
-    if not flat:
+    choices: Space = {group: CategoricalDistribution(list(sections)) for group, sections in alternatives(raw).items()}
+    if not flat and not choices:
         name = raw.get("strategy", {}).get("name")
         raise ConfigError(
             f"the search space is empty: conf/space/ names no parameter of strategy {name!r} beyond those that were typed",
@@ -53,13 +56,33 @@ def parse(entries: Mapping[str, Any], raw: Mapping[str, Any]) -> Space:
     for key in flat:
         if inner := next((other for other in flat if other.startswith(f"{key}.")), ""):
             raise ConfigError(f"search.space.{key} holds {inner}, which is searched by itself", "leave one of the two out")
-    return {key: distribution(key, entry) for key, entry in flat.items()}
+    return choices | {key: distribution(key, entry) for key, entry in flat.items()}
+
+
+def alternatives(raw: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
+    """The sections between which a search chooses, by group and name of the choice."""
+    found: dict[str, dict[str, dict[str, Any]]] = (raw.get("search") or {}).get("alternatives") or {}
+    for group, sections in found.items():
+        if group not in GROUPS or group not in raw or not sections:
+            raise ConfigError(f"search.alternatives.{group} is no group that a search varies", f"type the choice: {GROUPS[0]}=A,B")
+    return found
+
+
+def strategies(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The section of the strategy, with those of the other strategies that the search may choose."""
+    return dict(raw["strategy"]) | alternatives(raw).get("strategy", {})
+
+
+def keys(raw: Mapping[str, Any]) -> list[str]:
+    """The dotted keys that decide a result, of every choice of the search."""
+    deciding = {group: raw[group] for group in config.DECIDES if group in raw}
+    others = [{group: section} for group, sections in alternatives(raw).items() for section in sections.values()]
+    return list(dict.fromkeys(key for tree in (deciding, *others) for key in config.flatten(tree)))
 
 
 def searchable(raw: Mapping[str, Any]) -> list[str]:
-    """Keys whose value decides a result. A strategy's name decides which other keys exist, so it is a grid's business."""
-    deciding = {group: raw[group] for group in config.DECIDES if group in raw}
-    leaves = [key for key in config.flatten(deciding) if key not in NEVER_SEARCHED]
+    """Keys whose value a search may vary. A name that decides which other keys exist is varied as the choice of its group."""
+    leaves = [key for key in keys(raw) if key not in NEVER_SEARCHED]
     sections = dict.fromkeys(key.rsplit(".", depth)[0] for key in leaves for depth in range(1, key.count(".")))
     return [*leaves, *sections]
 
@@ -86,6 +109,24 @@ def combinations(space: Space) -> Iterator[dict[str, Any]]:
     axes = [points(key, axis) for key, axis in space.items()]
     for values in itertools.product(*axes):
         yield dict(zip(space, values, strict=True))
+
+
+def conditional(space: Space, conditions: Mapping[str, Mapping[str, list[Any]]]) -> Iterator[dict[str, Any]]:
+    """The same without the axes that do not exist at a point, each point once."""
+    axes = {key: points(key, axis) for key, axis in ordered(space, conditions).items()}
+
+    def below(point: dict[str, Any], names: list[str]) -> Iterator[dict[str, Any]]:
+        if not names:
+            yield {key: point[key] for key in space if key in point}
+            return
+        first, *rest = names
+        if not existing(first, point, conditions):
+            yield from below(point, rest)
+            return
+        for value in axes[first]:
+            yield from below(point | {first: value}, rest)
+
+    yield from below({}, list(axes))
 
 
 def count(key: str, axis: BaseDistribution) -> int:
@@ -115,8 +156,12 @@ def points(key: str, axis: BaseDistribution) -> list[Any]:
 
 def overlay(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """`raw` with the values at the dotted keys; only the touched branches are copied. ConfigError on a key that is not there."""
-    result = dict(raw)
+    result, sections = dict(raw), alternatives(raw)
+    for group in sections.keys() & values.keys():
+        result[group] = _section(sections[group], group, values[group])
     for key, value in values.items():
+        if key in sections:
+            continue
         *path, leaf = key.split(".")
         node: dict[str, Any] = result
         for part in path:
@@ -128,6 +173,12 @@ def overlay(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
             raise ConfigError(f"unknown key {key}: {nearest(key, config.flatten(dict(raw)))}")
         node[leaf] = decoded(value, node[leaf])
     return result
+
+
+def _section(sections: Mapping[str, dict[str, Any]], group: str, name: Any) -> dict[str, Any]:
+    if name not in sections:
+        raise ConfigError(f"{group}={name} is no choice of the search: {nearest(str(name), sections)}")
+    return sections[name]
 
 
 def check_conditions(conditions: Mapping[str, Mapping[str, list[Any]]], space: Space) -> None:
@@ -161,6 +212,15 @@ def ordered(space: Space, conditions: Mapping[str, Mapping[str, list[Any]]]) -> 
 def existing(key: str, values: Mapping[str, Any], conditions: Mapping[str, Mapping[str, list[Any]]]) -> bool:
     """Whether an axis exists at a point, by the values of the axes that its condition names."""
     return all(name in values and values[name] in allowed for name, allowed in conditions.get(key, {}).items())
+
+
+def present(values: Mapping[str, Any], space: Space, conditions: Mapping[str, Mapping[str, list[Any]]]) -> dict[str, Any]:
+    """The values of the axes that exist at a point; the order is that of the axes."""
+    point: dict[str, Any] = {}
+    for key in ordered(space, conditions):
+        if key in values and existing(key, point, conditions):
+            point[key] = values[key]
+    return {key: point[key] for key in space if key in point}
 
 
 def decoded(value: Any, base: Any) -> Any:

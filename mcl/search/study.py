@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from mcl import DISTRIBUTION, schema
 from mcl.errors import ConfigError
 from mcl.search import points, samplers
-from mcl.search.space import Space, count, existing, ordered
+from mcl.search.space import Space, conditional, count, existing, ordered, present
 from mcl.search.study_view import StudyView, ending
 from mcl.search.trial import Outcome
 
@@ -49,7 +50,7 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.space, self._search, self._seed, self._fixed, self._view = space, search, seed, fixed, view
         self._ordered = ordered(space, search.conditions)
-        self._numbered = numbered(search.sampler, space, seed)
+        self._numbered = numbered(search, space, seed)
         self._rest = points.uniform(space, seed)  # of a first trial that names only some values
         self.window = window(search)
         self.asked = 0
@@ -183,11 +184,7 @@ class Study:
             return dict(self._fixed[number])
         else:
             values = self._rest(number) | self._fixed[number]
-        point: dict[str, Any] = {}
-        for key in self._ordered:
-            if existing(key, point, self._search.conditions):
-                point[key] = values[key]
-        return point
+        return present(values, self.space, self._search.conditions)
 
 
 def suggested(trial: optuna.Trial, key: str, axis: BaseDistribution) -> Any:
@@ -200,10 +197,11 @@ def suggested(trial: optuna.Trial, key: str, axis: BaseDistribution) -> Any:
     return trial.suggest_float(key, axis.low, axis.high, step=axis.step, log=axis.log)
 
 
-def numbered(name: str, space: Space, seed: int) -> points.Point | None:
+def numbered(search: schema.Search, space: Space, seed: int) -> points.Point | None:
     """The points by trial number of a sampler that has them; None for one that learns."""
+    name = search.sampler
     if name == "grid":
-        return points.grid(space)
+        return points.grid(space, search.conditions)
     if name == "qmc":
         return points.sobol(space, seed)
     return points.uniform(space, seed) if name == "random" else None
@@ -220,6 +218,13 @@ def _installed(search: schema.Search) -> None:
             )
     if search.storage == "postgresql" and not os.environ.get("MCL_STUDY_URL", "").startswith("postgresql"):
         raise ConfigError("search.storage=postgresql needs MCL_STUDY_URL", "export MCL_STUDY_URL=postgresql+psycopg://user@host/database")
+
+
+def _grid_points(space: Space, search: schema.Search) -> int:
+    """How many points a grid has; of one with conditions not many more than may be tried are counted."""
+    if not search.conditions:
+        return math.prod(count(key, axis) for key, axis in space.items())
+    return sum(1 for _ in islice(conditional(space, search.conditions), max(MOST_POINTS, search.trials) + 1))
 
 
 def planned(space: Space, search: schema.Search, fixed: int = 0) -> int:
@@ -240,7 +245,7 @@ def planned(space: Space, search: schema.Search, fixed: int = 0) -> int:
         raise ConfigError(f"search.pruner={search.pruner} ranks by one objective, and search.also names more", "use search.pruner=none")
     if search.sampler != "grid":
         return search.trials
-    whole = fixed + math.prod(count(key, axis) for key, axis in space.items())
+    whole = fixed + _grid_points(space, search)
     if whole > search.trials:
         enough = f"set search.trials={whole}, " if whole <= MOST_POINTS else ""
         raise ConfigError(

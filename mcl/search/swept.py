@@ -75,7 +75,8 @@ class Swept:
             scored, around = kept, around.where(kept)
         values = self.trials["value"].astype(float).where(scored)
         row, peak = self._extreme(around, values), self._extreme(values)
-        names = [f"{key.removeprefix('strategy.')} {shown(row[key])}" for key in self.keys]
+        there = [key for key in self.keys if not _is_missing(row[key])]
+        names = [f"{key.removeprefix('strategy.')} {shown(row[key])}" for key in there]
         said_peak = f"Best by peak: trial {peak['trial']}, {self.metric} {shown(float(peak['value']))} (neighbourhood"
         said_plateau = f"Best by plateau: trial {row['trial']}, {self.metric} {shown(float(row['value']))} (neighbourhood"
         return [
@@ -119,6 +120,10 @@ class Swept:
         groups = self.trials[self.trials["state"] != "COMPLETE"].groupby(["state", "reason"], sort=True)
         rows = [[state, reason, str(len(found)), found["detail"].iloc[0]] for (state, reason), found in groups]
         return [("without a score", ["state", "reason", "trials", "the first says"], rows)] if rows else []
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def by_value(scored: pd.DataFrame, maximize: bool) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mcl import config, runs, schema
+from mcl.config import alternatives
 from mcl.errors import EngineError
 from mcl.files import below, write_whole
 from mcl.search import region
@@ -64,7 +65,8 @@ def experiment(composed: config.Composed, params: Mapping[str, Any], name: str, 
     import yaml
 
     run = config.run_config(spaces.overlay(composed.raw, params)).model_dump(mode="json", include={*config.DECIDES, "study"})
-    chosen = "".join(f"  - override /{group}: {composed.choices[group]}\n" for group in GROUPS if group in composed.choices)
+    choices = composed.choices | {group: params[group] for group in spaces.alternatives(composed.raw) if group in params}
+    chosen = "".join(f"  - override /{group}: {choices[group]}\n" for group in GROUPS if group in choices)
     searched = ", ".join(f"{key}={value}" for key, value in params.items())
     said = f"# The winner of a search: {searched}.\n# {source}\n# mcl backtest experiment={name}_best\n"
     head = f"# @package _global_\n{said}defaults:\n{chosen}\n"
@@ -87,11 +89,21 @@ def ranking(search: schema.Search, space: spaces.Space, scored: list[Outcome]) -
     return [scored[i] for i in np.lexsort((sign * values, sign * around, overstep))]
 
 
+def _choices(frozen: Frozen, outcome: Outcome) -> dict[str, str]:
+    """The choice of each group that the search varied."""
+    return {group: outcome.params[group] for group in spaces.alternatives(frozen.composed.raw) if group in outcome.params}
+
+
 def _whole(frozen: Frozen, outcome: Outcome, store: Store, sweep_id: str, *, report: bool) -> str:
     """The run id of `outcome`, simulated again as a complete run."""
     run = config.run_config(spaces.overlay(frozen.composed.raw, outcome.params))
     searched = ("search=", "search.", *(f"{key}=" for key in frozen.space))
-    typed = [override for override in frozen.composed.overrides if not override.lstrip("+~").startswith(searched)]
+    sections = {group: frozen.composed.raw["search"]["alternatives"][group][name] for group, name in _choices(frozen, outcome).items()}
+    typed = [
+        override
+        for override in frozen.composed.overrides
+        if not override.lstrip("+~").startswith(searched) and alternatives.is_of(override, sections)
+    ]
     done = runs.backtest(
         run,
         store=store,

@@ -60,6 +60,41 @@ def overrides(*changed: str) -> list[str]:
     return [*(o for o in SMALL if o.split("=")[0] not in keys), *changed]
 
 
+def test_a_search_over_strategies_goes_on_where_it_was_killed(project: Project, tmp_path: Path) -> None:
+    typed = [
+        *(word for word in overrides() if not word.startswith(("strategy", "search.trials"))),
+        "strategy=ema_cross,tsmom",
+        "strategy.lookback=range(10,200,10)",
+        "search.sampler=tpe",
+        "search.trials=60",
+    ]
+    whole = search.sweep(config.compose("sweep", typed), store=project.store, root=project.root)
+    seen, killed = cards(project), ""
+    process = begin(project, tmp_path, *typed)
+    try:
+        wait_until(lambda: cards(project) - seen, process)
+        killed = (cards(project) - seen).pop()
+        log = place(project, killed).file("outcomes")
+        wait_until(lambda: log.exists() and len(outcomes.read(log)) > 5, process)
+    finally:
+        end(process)
+    known = outcomes.read(place(project, killed).file("outcomes"))
+    resumed = search.resume(killed, store=project.store, root=project.root)
+    assert len(known) > 5
+    columns = ["trial", "strategy", "strategy.fast", "strategy.slow", "strategy.lookback", "state", "reason", "value"]
+    pd.testing.assert_frame_equal(resumed.trials[columns], whole.trials[columns])
+    is_tsmom = whole.trials["strategy"] == "tsmom"
+    assert 0 < is_tsmom.sum() < len(is_tsmom)
+    assert list(whole.trials["strategy.lookback"].notna()) == list(is_tsmom)
+    assert list(whole.trials["strategy.fast"].isna()) == list(is_tsmom)
+    names = {str(t.trial): "tsmom" if t.strategy == "tsmom" else "ema_cross" for t in whole.trials.itertuples()}
+    children = [run for run in project.store.children(whole.sweep_id) if run.tags["mcl.kind"] == "trial"]
+    assert all(run.params["strategy.name"] == names[run.tags["trial"]] for run in children if run.tags["state"] == "COMPLETE")
+    more = search.resume(killed, store=project.store, root=project.root, trials=64)
+    pd.testing.assert_frame_equal(more.trials[columns].head(60), whole.trials[columns])
+    assert (more.best or {})["params"]["strategy"] in ("tsmom", "ema_cross")
+
+
 def sweeps(project: Project) -> Path:
     return project.root / "mlruns" / "sweeps"
 

@@ -11,7 +11,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from mcl import config
 from mcl.errors import ConfigError
-from mcl.search.space import combinations, distribution, overlay, parse, points
+from mcl.search.axes import refuse_axes
+from mcl.search.space import combinations, conditional, count, distribution, overlay, parse, points
 
 RAW: dict[str, Any] = {
     "data": {"source": "csv", "interval": "1m"},
@@ -156,5 +157,42 @@ def test_a_typed_value_is_fixed() -> None:
 
 def test_choosing_groups_is_the_business_of_a_grid() -> None:
     with pytest.raises(ConfigError, match="chooses between groups") as refusal:
-        config.compose("sweep", ["strategy=ema_cross,donchian"])
+        config.compose("sweep", ["data=csv,synthetic"])
     assert "mcl backtest -m" in refusal.value.hint
+
+
+def test_a_choice_of_a_group_is_an_axis_and_its_parameters_exist_for_it_alone() -> None:
+    words = ["strategy=ema_cross,tsmom", "risk=fixed,vol_target", "strategy.lookback=range(10,50,10)", "strategy.slow=960"]
+    composed = config.compose("sweep", words)
+    space = parse(composed.search.space, composed.raw)
+    assert list(space) == ["strategy", "risk", "strategy.fast", "strategy.lookback"]
+    assert space["strategy"] == CategoricalDistribution(["ema_cross", "tsmom"])
+    said = composed.search.conditions
+    assert said == {"strategy.fast": {"strategy": ["ema_cross"]}, "strategy.lookback": {"strategy": ["tsmom"]}}
+    drawn = overlay(composed.raw, {"strategy.lookback": 20, "strategy": "tsmom", "risk": "vol_target"})
+    alone = config.compose("backtest", ["strategy=tsmom", "strategy.lookback=20", "risk=vol_target"])
+    assert config.fingerprint(config.run_config(drawn)) == config.fingerprint(alone.config)
+    assert composed.raw["search"]["alternatives"]["strategy"]["ema_cross"]["slow"] == 960
+    grid = list(conditional(space, said))
+    assert len(grid) == 2 * (count("", space["strategy.fast"]) + 4)
+    assert len({str(point) for point in grid}) == len(grid)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["strategy=ema_cross,nope"], "no strategy is called 'nope'"),
+        (["strategy=ema_cross,tsmom", "strategy.zzz=range(1,5)"], "strategy.zzz is not a key"),
+        (["strategy=ema_cross,tsmom", "strategy.zzz=1"], "unknown key strategy.zzz"),
+        (["strategy=ema_cross,tsmom", "strategy.lookback=interval(0.5,1.5)"], "lookback"),
+        (["search.alternatives={data: {csv: {}}}"], "is no group that a search varies"),
+        (["strategy=tsmom,tsmom_multi", "~space@search.space", "search.space.broker.port=1,2"], "broker.port"),
+    ],
+)
+def test_a_choice_that_cannot_be_searched_is_a_sentence(words: list[str], said: str) -> None:
+    def begin() -> None:
+        composed = config.compose("sweep", words)
+        refuse_axes(parse(composed.search.space, composed.raw), composed.raw)
+
+    with pytest.raises(ConfigError, match=said):
+        begin()
