@@ -15,6 +15,7 @@ from mcl import accesses, config, evidence, trials
 from mcl.errors import StoreError
 from mcl.metrics.overfit import Luck
 from mcl.metrics.performance import moments
+from mcl.search.space import GROUPS
 from mcl.search.trial import Outcome
 from mcl.strategy import own
 from mcl.tracking import Record, Store
@@ -222,7 +223,7 @@ class Ledger:
             files["traceback.txt"] = outcome.traceback.encode()
         files |= accesses.files(outcome.reads)
         scored = outcome.state == "COMPLETE"
-        choices = {key: value for key, value in outcome.params.items() if key in config.DECIDES}  # of whole groups
+        choices = {key: value for key, value in outcome.params.items() if key in GROUPS}
         params = self._params
         if choices and outcome.config:
             params = config.flatten({key: outcome.config[key] for key in config.DECIDES})
