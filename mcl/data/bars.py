@@ -22,7 +22,7 @@ import pandas as pd
 from mcl.calendar import NS, new_york_ns
 from mcl.data import cut
 from mcl.data.table import PRICES, off_tick
-from mcl.errors import DataError
+from mcl.errors import DataError, nearest
 from mcl.market import Contract, Instrument
 
 MINUTE_NS = 60 * NS
@@ -141,6 +141,14 @@ class Bars:
     def __len__(self) -> int:
         return len(self.close_time)
 
+    def __getattr__(self, name: str) -> Any:
+        """Only for a name that is no attribute, or one whose computation has failed: then it fails again with its own words."""
+        if name.startswith("_") or hasattr(type(self), name):
+            return object.__getattribute__(self, name)
+        known = [attribute for attribute in dir(type(self)) if not attribute.startswith("_")]
+        known += [item.name for item in fields(self)]
+        raise AttributeError(f"bars has no {name!r}: {nearest(name, known)}")
+
     @cached_property
     def ticks(self) -> dict[str, Narrow]:
         """open, high, low, close in whole ticks."""
@@ -156,7 +164,7 @@ class Bars:
     @cached_property
     def prices(self) -> Mapping[str, Floats]:
         """open, high, low, close of the dated contracts, in price units; each is made when it is first asked for."""
-        return _OnDemand(self.ticks, self.instrument.price)
+        return Columns("prices", self.ticks, self.instrument.price)
 
     @property
     def open(self) -> Floats:
@@ -213,7 +221,7 @@ class Bars:
                 made[rows] += shift[contract]
             return made
 
-        return _OnDemand(self.ticks, continuous)
+        return Columns("adjusted", self.ticks, continuous)
 
     @cached_property
     def stretches(self) -> list[tuple[int, slice]]:
@@ -350,14 +358,25 @@ class Bars:
 CUT = "_cut"  # what `rows` has made is cut already
 
 
-class _OnDemand(Mapping[str, Floats]):
-    """Columns made of those in ticks, each when it is first asked for."""
+class Columns(Mapping[str, Floats]):
+    """Columns made of those in ticks, each when it is first asked for; `title` is the name that they have in `Bars`."""
 
-    def __init__(self, ticks: dict[str, Narrow], make: Callable[[Narrow], Floats]) -> None:
-        self._ticks, self._make = ticks, make
+    def __init__(self, title: str, ticks: dict[str, Narrow], make: Callable[[Narrow], Floats]) -> None:
+        self._title, self._ticks, self._make = title, ticks, make
         self._made: dict[str, Floats] = {}
 
+    def __getattr__(self, name: str) -> Any:
+        """Only for a name that is no attribute. A column is asked for by its name in brackets."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        where = f"bars.{self._title}"
+        if name in self._ticks:
+            raise AttributeError(f"{where} has no attribute {name!r}: write {where}[{name!r}]")
+        raise AttributeError(f"{where} has no column {name!r}: {nearest(name, self._ticks)}")
+
     def __getitem__(self, name: str) -> Floats:
+        if name not in self._ticks:
+            raise KeyError(f"bars.{self._title} has no column {name!r}: {nearest(str(name), self._ticks)}")
         if name not in self._made:
             self._made[name] = _fixed(self._make(self._ticks[name]))
         return self._made[name]

@@ -9,7 +9,9 @@ import numpy as np
 from mcl.calendar import NS
 from mcl.data.bars import Bars, Floats, Ints
 from mcl.data.table import STEPS_SEC
-from mcl.errors import ConfigError, nearest
+from mcl.errors import ConfigError
+
+SESSION_SEC = 86_400  # a session counts as a whole day
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,14 @@ def _folded(bars: Bars, rows: Ints, starts: Ints, lasts: Ints, known: Ints) -> H
 
 def rows_at_most(interval: str) -> int:
     """One-minute bars that one coarser bar can hold; a session counts as a whole day."""
-    return (STEPS_SEC[interval] or 86_400) // 60
+    return (STEPS_SEC[interval] or SESSION_SEC) // 60
 
 
 def _step(base: str, interval: str) -> int:
     if interval not in STEPS_SEC:
-        raise ConfigError(f"there is no interval {interval!r}; {nearest(interval, STEPS_SEC)}")
-    fine, coarse = (STEPS_SEC[name] or 86_400 for name in (base, interval))
+        by_length = sorted(STEPS_SEC, key=lambda name: STEPS_SEC[name] or SESSION_SEC)
+        raise ConfigError(f"there is no interval {interval!r}; valid: {', '.join(by_length)}")
+    fine, coarse = (STEPS_SEC[name] or SESSION_SEC for name in (base, interval))
     if coarse <= fine or coarse % fine:
         raise ConfigError(f"{interval} bars cannot be made from {base} bars; choose a coarser interval or a finer data.interval")
     return STEPS_SEC[interval]

@@ -110,3 +110,27 @@ def test_a_cache_that_is_damaged_or_of_another_layout_is_refused(small_world: Pa
     file.unlink()
     assert isinstance(load(data, tmp_path), Bars)
     assert load(data, tmp_path).fingerprint == whole.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (lambda bars: bars.clsoe, "bars has no 'clsoe': did you mean 'close'?"),
+        (lambda bars: bars.to_close, "bars has no 'to_close': did you mean 'to_close_sec'?"),
+        (lambda bars: bars.adjusted.close, "bars.adjusted has no attribute 'close': write bars.adjusted['close']"),
+        (lambda bars: bars.adjusted.clsoe, "bars.adjusted has no column 'clsoe': did you mean 'close'?"),
+        (lambda bars: bars.prices["volume"], "bars.prices has no column 'volume': valid: close, high, low, open"),
+    ],
+)
+def test_a_wrong_name_says_the_nearest_one(ask: Any, said: str) -> None:
+    with pytest.raises((AttributeError, KeyError)) as refused:
+        ask(BARS)
+    assert refused.value.args[0] == said
+    assert not hasattr(BARS, "nothing")
+    assert "volume" not in BARS.prices
+
+
+def test_a_failure_inside_a_column_is_not_taken_for_a_wrong_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bars, "times", property(lambda self: self.instrument.nothing))
+    with pytest.raises(AttributeError, match="'Instrument' object has no attribute 'nothing'"):
+        _ = BARS.times

@@ -81,7 +81,7 @@ def test_a_print_after_the_close_does_not_change_a_bar_that_was_known() -> None:
         ("1m", "1m", "1m bars cannot be made from 1m bars"),
         ("1h", "5m", "5m bars cannot be made from 1h bars"),
         ("session", "1h", "1h bars cannot be made from session bars"),
-        ("1m", "2h", "there is no interval '2h'; did you mean '1h'?"),
+        ("1m", "2h", "there is no interval '2h'; valid: 1s, 1m, 5m, 15m, 30m, 1h, session"),
     ],
 )
 def test_an_interval_that_is_not_coarser_is_refused(base: str, interval: str, sentence: str) -> None:
