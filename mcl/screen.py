@@ -281,21 +281,28 @@ def drawn(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], lef
 
 def text(value: Any) -> str:
     """A cell: floats to six significant digits, `n/a` where there is none, and no more than four decimals of next to nothing."""
+    if _is_no_time(value) or (isinstance(value, float) and math.isnan(value)):
+        return "n/a"
     if not isinstance(value, float):
         return str(value)
-    if math.isnan(value):
-        return "n/a"
     if 0 < abs(value) < NOTHING:
         return "<0.0001" if value > 0 else ">-0.0001"
     return f"{value:.6g}"
 
 
+def _is_no_time(value: Any) -> bool:
+    """Whether it is pandas' time that is none."""
+    return type(value).__name__ == "NaTType"
+
+
 def plain(value: Any) -> Any:
-    """`value` as JSON knows it: NaN and infinities become null, paths and dates text, numpy scalars numbers."""
+    """`value` as JSON knows it: NaN, infinities and times that are none become null, paths and dates text, numpy scalars numbers."""
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
+    if _is_no_time(value):
+        return None
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float):

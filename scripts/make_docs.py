@@ -79,7 +79,7 @@ def _group(folder: str, heading: str, models: tuple[type[BaseModel], ...], prefi
     tables = []
     for model in models:
         title = f"\n**{_switch(model)}** {_told(model)}\n" if len(models) > 1 else f"\n{_told(model)}\n"
-        tables.append(f"{title}\n{_table(_rows(model, _said(prefix, folder)))}")
+        tables.append(f"{title}\n{_table(_rows(model, _own(model, prefix, folder)))}")
         tables += [_nested(key, below, prefix, models, _said(prefix, folder)) for key, below in _below(model)]
     return f"\n## {heading}\n\nKeys begin with `{prefix}.`\n\n{chosen}\n" + "".join(tables)
 
@@ -110,6 +110,16 @@ def _said(prefix: str, folder: str) -> dict[str, Any]:
     """What conf/ says of the keys below a prefix where nothing is typed."""
     verb: config.Verb = VERBS.get(folder, "backtest")
     return {key.removeprefix(f"{prefix}."): value for key, value in _composed(verb).items() if key.startswith(f"{prefix}.")}
+
+
+def _own(model: type[BaseModel], prefix: str, folder: str) -> dict[str, Any]:
+    """What conf/ says of a model's own keys: of a method of sizing the file of that name, which chooses it."""
+    if folder == "risk" and "method" in model.model_fields:
+        method = get_args(model.model_fields["method"].annotation)[0]
+        composed = config.flatten(config.compose("backtest", [f"risk={method}"]).raw)
+        return {key.removeprefix("risk.size."): value for key, value in composed.items() if key.startswith("risk.size.")}
+    said, place = _said(prefix, folder), f"{model.__name__.lower()}."
+    return {key.removeprefix(place): value for key, value in said.items() if key.startswith(place)} or said
 
 
 def _switch(model: type[BaseModel]) -> str:

@@ -11,6 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -236,3 +237,8 @@ def test_every_verb_remembers_what_it_took(tmp_path: Path, monkeypatch: pytest.M
 
 def test_spans_are_read_at_a_glance() -> None:
     assert [screen.span(s) for s in (0.4, 59.4, 59.6, 200, 7_500)] == ["0 s", "59 s", "1 min 0 s", "3 min 20 s", "2 h 5 min"]
+
+
+def test_a_time_that_is_none_is_said_in_words_and_is_null() -> None:
+    assert screen.text(pd.NaT) == "n/a"
+    assert screen.plain({"time": pd.NaT}) == {"time": None}

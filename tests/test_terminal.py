@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcl import cli, tables
+from mcl.tracking import Store
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 WIDTHS = (80, 120, 200)
@@ -147,6 +148,21 @@ def test_ids_are_whole_at_every_width(home: Path, pages: dict[int, dict[str, lis
         ids = {word for word in words_of(pages[width]["runs --study test"]) if re.fullmatch(r"[0-9a-f]{8,}", word)}
         assert ids
         assert {len(each) for each in ids} == {12}
+
+
+def test_the_list_of_runs_names_the_choice_by_plateau(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MCL_HOME", str(home))
+    monkeypatch.chdir(home)
+    assert cli.main(["--json", "select", "six"]) == 0
+    chosen = json.loads(capsys.readouterr().out)["winner"]
+    assert cli.main(["--json", "runs", "--study", "test"]) == 0
+    listed = json.loads(capsys.readouterr().out)["runs"]
+    search = next(run for run in listed if run["kind"] == "sweep")
+    store = Store(home)
+    assert store.run(search["winner"]).tags["trial"] == str(chosen["trial"])
+    assert store.run(search["best"]).tags["trial"] == store.run(search["run_id"]).tags["best_trial"]
 
 
 def test_a_search_is_promoted_by_its_choice_and_says_so(pages: dict[int, dict[str, list[str]]]) -> None:

@@ -24,6 +24,7 @@ def parsed(texts: Sequence[str], options: Options, words: Sequence[str] = (), *,
         _refuse_odd_key(text, override)
         if not launched and override.key_or_group.startswith(("hydra.", "hydra/")):
             source.refuse_idle([override.key_or_group[len("hydra.") :].replace("/", ".")], text)
+        _refuse_typed_axes(text, override)
         if not override.is_delete() and not override.is_sweep_override():
             _refuse_odd_choice(text, override, options)
     return overrides
@@ -38,6 +39,14 @@ def _refuse_odd_key(text: str, override: Override) -> None:
     longest = max(len(part.encode(errors="surrogateescape")) for part in key.split("/"))
     if len(key) > LONGEST_KEY or longest > source.LONGEST_PART:
         raise ConfigError(f"the key {key[:40]}… has {len(key):,} characters", f"no key has more than {source.LONGEST_PART}")
+
+
+def _refuse_typed_axes(text: str, override: Override) -> None:
+    """ConfigError for the axes of a study file on the command line, where Hydra takes none either."""
+    key = str(override.key_or_group)
+    if f"{key}.".startswith("hydra.sweeper.params."):
+        said = f"{text[:200]}: hydra.sweeper.params is written in a study file"
+        raise ConfigError(said, "type the axes themselves: mcl backtest -m strategy.fast=10,20, or mcl sweep")
 
 
 def _refuse_odd_choice(text: str, override: Override, options: Options) -> None:

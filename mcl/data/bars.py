@@ -9,7 +9,7 @@ adjustment rewrites the past at every roll).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import pairwise
@@ -21,6 +21,7 @@ import pandas as pd
 
 from mcl.calendar import NS, new_york_ns
 from mcl.data import cut
+from mcl.data.columns import Columns, read_only
 from mcl.data.table import PRICES, off_tick
 from mcl.errors import DataError, nearest
 from mcl.market import Contract, Instrument
@@ -128,7 +129,7 @@ class Bars:
         """All who look at the bars share them, strategies included: nobody can change them."""
         for name in (*COLUMNS, *PER_CONTRACT):
             if (values := getattr(self, name)) is not None:
-                object.__setattr__(self, name, _fixed(values))
+                object.__setattr__(self, name, read_only(values))
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone travel to another process; what was computed from them is computed again there."""
@@ -145,6 +146,9 @@ class Bars:
         """Only for a name that is no attribute, or one whose computation has failed: then it fails again with its own words."""
         if name.startswith("_") or hasattr(type(self), name):
             return object.__getattribute__(self, name)
+        column = name.removeprefix("adj_")
+        if column in PRICES:
+            raise AttributeError(f"bars has no {name!r}: write bars.adjusted[{column!r}]")
         known = [attribute for attribute in dir(type(self)) if not attribute.startswith("_")]
         known += [item.name for item in fields(self)]
         raise AttributeError(f"bars has no {name!r}: {nearest(name, known)}")
@@ -356,42 +360,6 @@ class Bars:
 
 
 CUT = "_cut"  # what `rows` has made is cut already
-
-
-class Columns(Mapping[str, Floats]):
-    """Columns made of those in ticks, each when it is first asked for; `title` is the name that they have in `Bars`."""
-
-    def __init__(self, title: str, ticks: dict[str, Narrow], make: Callable[[Narrow], Floats]) -> None:
-        self._title, self._ticks, self._make = title, ticks, make
-        self._made: dict[str, Floats] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        """Only for a name that is no attribute. A column is asked for by its name in brackets."""
-        if name.startswith("_"):
-            raise AttributeError(name)
-        where = f"bars.{self._title}"
-        if name in self._ticks:
-            raise AttributeError(f"{where} has no attribute {name!r}: write {where}[{name!r}]")
-        raise AttributeError(f"{where} has no column {name!r}: {nearest(name, self._ticks)}")
-
-    def __getitem__(self, name: str) -> Floats:
-        if name not in self._ticks:
-            raise KeyError(f"bars.{self._title} has no column {name!r}: {nearest(str(name), self._ticks)}")
-        if name not in self._made:
-            self._made[name] = _fixed(self._make(self._ticks[name]))
-        return self._made[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._ticks)
-
-    def __len__(self) -> int:
-        return len(self._ticks)
-
-
-def _fixed(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    view = column.view()
-    view.flags.writeable = False
-    return view
 
 
 def ticks_of(prices: Any, of: Instrument, close_time: Ints | None = None) -> Narrow:

@@ -46,6 +46,7 @@ def _plateau(rules: Promotion, about: Subject) -> Gate | None:
         return None
     around = plateau.plateau(about, lambda: None)
     means = f"lower quartile of {len(around.neighbours)} neighbours over a Sharpe of {around.centre:.2f}"
+    means = around.undefined or means
     return at_least("plateau_frac", around.kept(QUANTILE), rules.min_plateau_frac, means)
 
 

@@ -182,6 +182,8 @@ def _listed(frame: pd.DataFrame, nothing: str) -> str:
 
 
 def _cell(value: Any, numeric: bool) -> Cell:
+    if value is pd.NaT:
+        return Cell("–")
     if isinstance(value, pd.Timestamp):
         return Cell(f"{value:%Y-%m-%d}" if value == value.normalize() and value.tz is None else f"{value:%Y-%m-%d %H:%M:%S}")
     if isinstance(value, float):

@@ -159,7 +159,8 @@ def _robustness(a: Answers, own: dict[str, float], settings: schema.Validation) 
     share, where = stress.concentration(a.regimes, "volatility")
     assumed, limit = a.subject.run.costs.slippage_ticks, stress.break_even_ticks(a.subject.result)
     at_edge = ", ".join(a.plateau.edges) or "none"
-    around = f"{len(a.plateau.neighbours)} neighbours, lower quantile {a.plateau.lower(settings.neighbourhood_quantile):.2f}"
+    undefined = f", {a.plateau.undefined}" if a.plateau.undefined else ""
+    around = f"{len(a.plateau.neighbours)} neighbours, lower quantile {a.plateau.lower(settings.neighbourhood_quantile):.2f}{undefined}"
     nothing = "nothing to move: no neighbour in the space"
     return {
         "costs_doubled": Number(doubled.sharpe, f"net {doubled.net_pnl_usd:,.0f} USD") if doubled else Number(math.nan, "not asked"),

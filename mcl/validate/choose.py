@@ -24,6 +24,7 @@ from mcl.errors import ConfigError, StoreError, nearest
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import Luck
 from mcl.search.region import plateaus
+from mcl.search.space import GROUPS
 from mcl.tracking import Store, StoredRun
 from mcl.trials import Tally
 
@@ -73,7 +74,8 @@ class Chosen:
         )
 
     def _words(self, row: dict[str, Any]) -> str:
-        return " ".join(f"{key.removeprefix('strategy.')} {row[key]}" for key in self.keys)
+        there = [key for key in self.keys if not pd.isna(row[key])]  # an axis may exist for some choices alone
+        return " ".join(f"{key.removeprefix('strategy.')} {row[key]}" for key in there)
 
 
 def choose(search_id: str, constraints: Sequence[str], *, store: Store, root: Path) -> Chosen:
@@ -102,8 +104,8 @@ def choose(search_id: str, constraints: Sequence[str], *, store: Store, root: Pa
 
 
 def _keys(frame: pd.DataFrame, stored: StoredRun) -> list[str]:
-    """What was varied: the dotted columns."""
-    keys = [str(name) for name in frame.columns if "." in str(name)]
+    """What was varied: the dotted columns, and the choices of whole groups."""
+    keys = [str(name) for name in frame.columns if "." in str(name) or str(name) in GROUPS]
     if not keys:
         raise StoreError(f"search {stored.run_id} varied nothing: there is nothing to choose between", "mcl sweep varies parameters")
     return keys

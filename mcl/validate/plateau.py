@@ -41,6 +41,13 @@ class Plateau:
         """The lower quantile as a share of the centre; NaN when the centre is not positive."""
         return perf.ratio(self.lower(quantile), self.centre)
 
+    @property
+    def undefined(self) -> str:
+        """Why there is no such share; empty where there is one."""
+        if not self.neighbours:
+            return "not defined: no configuration beside it is valid"
+        return "" if self.centre > 0 else f"not defined: its own Sharpe ratio of {self.centre:.2f} is not above 0"
+
 
 def plateau(subject: Subject, tick: Callable[[], None]) -> Plateau:
     """Simulate the neighbourhood. Words are no axis: there is no next one to a word."""

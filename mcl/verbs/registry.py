@@ -9,7 +9,7 @@ from typing import Any
 from mcl import accesses, config, screen, steps
 from mcl.errors import ConfigError, LiveError, nearest
 from mcl.files import below
-from mcl.tracking import Store
+from mcl.tracking import Store, StoredRun
 from mcl.verbs.sweeps import identified
 
 
@@ -55,10 +55,14 @@ def promote(args: Namespace) -> int:
 
 
 def _chosen(named: str, store: Store) -> tuple[str, str]:
-    """The run that is meant, and for a search why: its choice by plateau, as `mcl select` ranks it."""
+    """The run that is meant, and for a search why."""
+    return chosen(store.run(identified(named, store)), store)
+
+
+def chosen(stored: StoredRun, store: Store) -> tuple[str, str]:
+    """A run itself; of a search its choice by plateau, as `mcl select` ranks it, and why."""
     from mcl.validate.choose import choose
 
-    stored = store.run(identified(named, store))
     if stored.tags.get("mcl.kind") not in ("sweep", "grid"):
         return stored.run_id, ""
     found = choose(stored.run_id, (), store=store, root=config.root())

@@ -256,14 +256,16 @@ def runs(args: Namespace) -> int:
         raise StoreError(f"{said}: {nearest(args.alias, aliases)}", "mcl registry lists the promoted names")
     found = [run for run in listable if args.alias in (None, run.tags.get("mcl.alias"))][: args.limit]
     shown = [today(run, _luck(run)) for run in found]
+    choices = [_choice(run, store) for run in found]
     listed = [
         {"run_id": run.run_id, "name": run.name, "kind": run.tags.get("mcl.kind"), "status": run.status, "metrics": metrics}
-        | ({"winner": run.tags["best_run_id"]} if run.tags.get("best_run_id") else {})
-        for run, metrics in zip(found, shown, strict=True)
+        | ({"winner": choice} if choice else {})
+        | ({"best": run.tags["best_run_id"]} if run.tags.get("best_run_id") else {})
+        for run, metrics, choice in zip(found, shown, choices, strict=True)
     ]
     rows = [
-        [run.run_id[:12], run.tags.get("mcl.kind", ""), run.name, run.status, *_ratio_cells(metrics), run.tags.get("best_run_id", "")[:12]]
-        for run, metrics in zip(found, shown, strict=True)
+        [run.run_id[:12], run.tags.get("mcl.kind", ""), run.name, run.status, *_ratio_cells(metrics), choice[:12]]
+        for run, metrics, choice in zip(found, shown, choices, strict=True)
     ]
     columns = ["run", "kind", "name", "status", "Sharpe", "deflated", "trials", "winner"]
     least = ["trials", "deflated", "status"]
@@ -276,6 +278,17 @@ def runs(args: Namespace) -> int:
 
     screen.answer({"runs": listed}, render)
     return 0
+
+
+def _choice(run: StoredRun, store: Store) -> str:
+    """The run that `mcl promote` takes of a search, its choice by plateau; empty where there is none, or too many trials to rank here."""
+    from mcl.verbs.registry import chosen
+
+    if not run.tags.get("best_run_id") or int(run.tags.get("target") or 0) > MOST_RANKED:
+        return ""
+    with suppress(MclError):
+        return chosen(run, store)[0]
+    return ""
 
 
 def _no_runs(store: Store, study: str) -> str:
@@ -354,6 +367,7 @@ def _finished(run: StoredRun) -> StoredRun:
     return run
 
 
+MOST_RANKED = 5_000  # trials of a search whose choice a list looks up
 HEADLINES = ("net_pnl_usd", "sharpe", "dsr", "trials_counted", "max_drawdown_frac", "trades", "profit_factor", "exposure_frac")
 
 

@@ -27,7 +27,7 @@ def show(swept: Any, typed: Sequence[str] = ()) -> int:
     data = {"sweep_id": swept.sweep_id, "trials": swept.states, "best": _best(swept), "report": swept.report, "stopped": swept.why}
     if again:
         data["repeat"] = again
-    nothing = _nothing_scored(swept)
+    nothing = _nothing_scored(swept) or _failures(swept)
     if nothing is not None:
         data["error"] = nothing.as_dict()
     if swept.interrupted:
@@ -37,7 +37,7 @@ def show(swept: Any, typed: Sequence[str] = ()) -> int:
     screen.answer(data, lambda: _tables(swept, again))
     if nothing is not None and not screen.as_json():
         screen.refuse(nothing)
-    return 1 if nothing is not None or swept.states.get("FAILED", 0) else 0
+    return 1 if nothing is not None else 0
 
 
 HINTS = {
@@ -60,6 +60,16 @@ def _nothing_scored(swept: Any) -> MclError | None:
     how = {frozenset({"PRUNED"}): "pruned", frozenset({"FAILED"}): "lost to failures"}.get(frozenset(lost), "pruned or failed")
     said = f"nothing has a score: {every} of sweep {swept.sweep_id[:12]} {'were' if count > 1 else 'was'} {how}: {'; '.join(clauses)}"
     return MclError(said, HINTS.get(str(reasons.index[0]), "mcl report shows each trial"))
+
+
+def _failures(swept: Any) -> MclError | None:
+    """That some trials failed, and how the first of them did; None where all ran."""
+    failed = swept.trials[swept.trials["state"] == "FAILED"]
+    if not len(failed):
+        return None
+    first = failed.iloc[0]
+    said = f"{many(len(failed), 'trial')} of {len(swept.trials):,} failed; trial {first['trial']}: {first['detail'] or first['reason']}"
+    return MclError(said, f"mcl report {swept.sweep_id[:12]} shows each trial; the others are kept")
 
 
 def _walked(walk: Any, again: str = "") -> int:

@@ -117,6 +117,7 @@ def test_a_cache_that_is_damaged_or_of_another_layout_is_refused(small_world: Pa
     [
         (lambda bars: bars.clsoe, "bars has no 'clsoe': did you mean 'close'?"),
         (lambda bars: bars.to_close, "bars has no 'to_close': did you mean 'to_close_sec'?"),
+        (lambda bars: bars.adj_close, "bars has no 'adj_close': write bars.adjusted['close']"),
         (lambda bars: bars.adjusted.close, "bars.adjusted has no attribute 'close': write bars.adjusted['close']"),
         (lambda bars: bars.adjusted.clsoe, "bars.adjusted has no column 'clsoe': did you mean 'close'?"),
         (lambda bars: bars.prices["volume"], "bars.prices has no column 'volume': valid: close, high, low, open"),

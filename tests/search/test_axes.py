@@ -148,6 +148,11 @@ def test_hydras_own_axes_and_mode_work(project: Any, capsys: pytest.CaptureFixtu
         found: dict[str, Any] = json.loads(capsys.readouterr().out)
         return found
 
+    for typed in ("+hydra.sweeper.params={strategy.fast: '2,3'}", "hydra.sweeper.params.strategy.fast='2,3'"):
+        assert "hydra.sweeper.params is written in a study file" in answer("backtest", typed)["error"]["message"]
+    failed = answer("backtest", "-m", "strategy.fast=2,3,500", "strategy.slow=20")
+    assert failed["trials"] == {"COMPLETE": 2, "FAILED": 1}
+    assert re.match(r"1 trial of 3 failed; trial 2: .*fast", failed["error"]["message"])
     assert "hydra.sweeper.params is read by a grid" in answer("backtest", "experiment=axes")["error"]["message"]
     assert answer("backtest", "-m", "experiment=axes")["trials"] == {"COMPLETE": 2}
     assert answer("backtest", "experiment=both")["trials"] == {"COMPLETE": 2}

@@ -35,7 +35,7 @@ SPACE: dict[str, BaseDistribution] = {
     "g": IntDistribution(7, 7),
 }
 SEED = 11
-ADAPTIVE = ["tpe", "cmaes", "nsga2", "nsga3", *(["gp"] if find_spec("torch") else [])]  # torch is no dependency
+ADAPTIVE = ["tpe", "cmaes", "nsga2", "nsga3"]
 FIRST = {"a": 190, "b": 0.5, "c": "x", "d": 0.1, "e": 20, "f": 0.5, "g": 7}
 Point = tuple[int, dict[str, Any]]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +15,7 @@ from mcl.errors import ConfigError, StoreError
 from mcl.search.region import plateaus
 from mcl.validate.choose import choose
 from mcl.validate.critique import critique
+from mcl.validate.plateau import Plateau
 
 
 def test_a_needle_loses_against_a_hill() -> None:
@@ -102,3 +106,18 @@ def test_a_hold_out_that_others_have_seen_is_a_finding(case: Case) -> None:
     after = critique(case.validated.subject_id, store=case.store, root=case.root)[1]
     assert "hold-out was seen" not in [f.name for f in before]
     assert next(f for f in after if f.name == "hold-out was seen").text.startswith("1 trials on this market")
+
+
+@pytest.mark.parametrize(
+    ("centre", "neighbours", "said"),
+    [
+        (0.5, [({"n": 1}, 0.4)], ""),
+        (-0.5, [({"n": 1}, 0.4)], "not defined: its own Sharpe ratio of -0.50 is not above 0"),
+        (math.nan, [({"n": 1}, 0.4)], "not defined: its own Sharpe ratio of nan is not above 0"),
+        (0.5, [], "not defined: no configuration beside it is valid"),
+    ],
+)
+def test_a_plateau_that_is_not_defined_says_why(centre: float, neighbours: list[tuple[dict[str, Any], float]], said: str) -> None:
+    around = Plateau(centre, neighbours, {}, [])
+    assert around.undefined == said
+    assert math.isnan(around.kept(0.25)) == bool(said)
