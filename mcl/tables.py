@@ -103,7 +103,9 @@ def _wrapped(text: str, width: int) -> Lines:
 
 
 def _turned(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Lines:
-    """Rows for columns where they are few and fit, else a block of lines for each."""
+    """Rows for columns where they are few and fit, else a block of lines for each; a list of facts stays one."""
+    if len(columns) == 2 and all(len(row[0]) <= width // 2 for row in rows):
+        return _facts(columns, rows, width)
     if 0 < len(rows) <= TURNED_ROWS:
         heads = [columns[0], *(row[0] for row in rows)]
         cells = [[name, *(row[i] for row in rows)] for i, name in enumerate(columns) if i]
@@ -115,8 +117,27 @@ def _turned(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -
     shown: Lines = []
     for row in rows:
         for name, cell in zip(columns, row, strict=True):
+            if not cell:
+                continue
             first, *rest = _wrapped(cell, room)
             shown.append(f"{name.ljust(name_width)}{GAP}{first}".rstrip())
             shown += [" " * (name_width + len(GAP)) + more for more in rest]
         shown.append("")
     return shown[:-1]
+
+
+def _facts(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Lines:
+    """Names and values side by side; a value with a word that does not fit there stands below its name."""
+    size = max((len(name) for name in (columns[0], *(row[0] for row in rows)) if len(name) <= width // 2), default=0)
+    room = max(1, width - size - len(GAP))
+    shown: Lines = []
+    if size + len(GAP) + len(columns[1]) <= width and len(columns[0]) <= size:
+        shown += [f"{columns[0].ljust(size)}{GAP}{columns[1]}".rstrip(), "─" * size + GAP + "─" * min(room, len(columns[1]))]
+    for name, cell in rows:
+        if max(map(len, cell.split()), default=0) <= room:
+            first, *rest = _wrapped(cell, room)
+            shown.append(f"{name.ljust(size)}{GAP}{first}".rstrip())
+            shown += [" " * (size + len(GAP)) + more for more in rest]
+        else:
+            shown += [name, *(GAP + more for more in _wrapped(cell, max(1, width - len(GAP))))]
+    return shown

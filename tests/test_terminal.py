@@ -21,6 +21,7 @@ import yaml
 from deployments import HOLDOUT, empty_store, project
 from hypothesis import given
 from hypothesis import strategies as st
+from journals import written
 
 from mcl import cli, tables
 from mcl.tracking import Store
@@ -64,12 +65,21 @@ VERBS = [
     ["check", "warmup", *COMMON[:2], "--samples", "3"],
     ["contract", "check", *COMMON[:1], "--on", "2025-10-01"],
     ["promote", "six", "promotion.max_biased_rows=null"],
+    ["status"],
+    ["why"],
+    ["why", "--trades"],
+    ["orders"],
+    ["fills"],
+    ["doctor"],
+    ["explain", "strategy.fast"],
+    ["promoted", "diff", "1", "paper"],
+    ["validate", "last", "validate.budget=4"],
 ]
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with two runs, a search and a promoted version."""
+    """A project with two runs, a search, a promoted version and the journal of a session."""
     made = project(tmp_path_factory.mktemp("terminal") / "project", empty_store(tmp_path_factory.mktemp("store"))).root
     shutil.copytree(REPOSITORY / "conf", made / "conf")
     head = "defaults: [{/roll@roll: volume}, _self_]\n"
@@ -83,6 +93,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert cli.main(["--quiet", "backtest", *COMMON, "strategy.fast=7"]) == 0
         assert cli.main(["--quiet", "backtest", *COMMON]) == 0
         assert cli.main(["--quiet", "promote", "last", *gates]) == 0
+        written(made)
     return made
 
 
@@ -132,7 +143,7 @@ def test_tables_fit_the_terminal(pages: dict[int, dict[str, list[str]]], width: 
     assert letters == []
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb[0] not in ("promote", "sweep")], ids=" ".join)
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb[0] not in ("promote", "sweep", "validate", "doctor")], ids=" ".join)
 def test_no_word_is_broken(pages: dict[int, dict[str, list[str]]], verb: list[str]) -> None:
     """Every word of a narrow terminal is a word of the wide one, and where nothing is dropped, the other way round."""
     wide = words_of(pages[200][" ".join(verb)])
@@ -264,6 +275,12 @@ def test_a_table_keeps_every_word_whole(width: int, columns: list[str], data: st
     longest = max((len(word) for text in texts for word in text.split()), default=0)
     names = max(map(len, columns))
     assert all(len(line) <= max(width, names + 2 + longest) for line in lines)
+
+
+def test_a_list_of_facts_stays_one_when_a_value_is_wider_than_the_terminal() -> None:
+    path = "/a/very/long/path/" * 4
+    lines = tables.lines(["", "value"], [["why", "it was asked to"], ["position", "1 MCLF6"], ["journal", path]], 40)
+    assert lines == ["          value", "────────  ─────", "why       it was asked to", "position  1 MCLF6", "journal", f"  {path}"]
 
 
 def test_columns_are_dropped_by_rank_before_the_table_is_turned() -> None:
