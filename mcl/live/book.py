@@ -152,11 +152,15 @@ def carried(path: Path, money: Money, tick_size: float, chain: Chain) -> Book | 
 def _latest_before(path: Path, chain: Chain) -> Path | None:
     """The newest journal of an earlier session of this folder on such a broker with this account; of a repeated replay the last one."""
     for candidate in sorted(path.parent.glob("*.sqlite"), key=lambda p: (p.stem[:10], len(p.name), p.name), reverse=True):
-        if candidate.stem[:10] < path.stem[:10]:
-            begun = read(candidate, ("begin",))
-            if begun and (begun[0].body.get("broker"), begun[0].body["account"]) == chain:
-                return candidate
+        if candidate.stem[:10] < path.stem[:10] and chain_of(candidate) == chain:
+            return candidate
     return None
+
+
+def chain_of(path: Path) -> Chain | None:
+    """Whose session a journal is of; None: it has not begun."""
+    begun = read(path, ("begin",))
+    return (begun[0].body.get("broker"), begun[0].body.get("account")) if begun else None
 
 
 def carried_over(book: Book) -> dict[str, Any]:

@@ -225,7 +225,7 @@ class Service:
     async def _attend(self, supervisor: Supervisor) -> AsyncIterator[None]:
         self.desk.begin(supervisor)
         duty = supervisor.duty
-        path = journal_path(duty.folder, supervisor.stage, again=False)
+        path = journal_path(duty.folder, supervisor.stage, duty.chain)
         try:
             yield
         finally:

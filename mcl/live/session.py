@@ -20,6 +20,7 @@ from mcl.live.alerts import Alerts
 from mcl.live.attend import Operations, attended
 from mcl.live.audited import EMBEDDED, Session, tracked
 from mcl.live.board import Watcher
+from mcl.live.book import Chain, chain_of
 from mcl.live.calm import calm
 from mcl.live.channels import channels
 from mcl.live.control import alone, folder_of
@@ -129,7 +130,7 @@ async def trade(
     check_reach(config.guards, duty.limits.max_position, duty.limits.max_order)
     gate, instrument = gate_of(duty), INSTRUMENTS[deployed.config.data.instrument]
     replay = staging.replayed(deployed.config, config.replay.session, strategy, root) if duty.replay else None
-    path = journal_path(duty.folder, replay, again=True) if replay else None
+    path = journal_path(duty.folder, replay) if replay else None
     async with AsyncExitStack() as stack:
         port = await stack.enter_async_context(embedded(duty, replay, path, root))
         first = IBBroker(config, instrument, port=port, gate=gate)
@@ -137,7 +138,7 @@ async def trade(
         await first.connect()
         between = stack.enter_context(calm())
         stage = replay or staging.today(deployed.config, strategy, root, max(first.now(), opens_ns))
-        path = path or journal_path(duty.folder, stage, again=False)
+        path = path or journal_path(duty.folder, stage, duty.chain)
         journal = Journal(path)
         stack.callback(journal.close)
 
@@ -181,12 +182,17 @@ def signalled(wish: Callable[[Command, str], None]) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-def journal_path(folder: Path, stage: Stage, again: bool) -> Path:
-    """<root>/live/ALIAS/SESSION.sqlite. A replay may be repeated, under the next free number; a real session goes on in its journal."""
-    path = folder / f"{stage.date}.sqlite"
-    if not path.exists() or not again:
-        return path
-    return next(p for number in range(2, 1_000_000) if not (p := folder / f"{stage.date}.{number}.sqlite").exists())
+def journal_path(folder: Path, stage: Stage, chain: Chain | None = None) -> Path:
+    """<root>/live/ALIAS/SESSION.sqlite, or under the next free number SESSION.2.sqlite.
+
+    A real session goes on in the journal of its day that has the same kind of broker and the same account: `chain`. A replay, for
+    which that is None, gets a new journal each time.
+    """
+    numbered = (folder / f"{stage.date}.{number}.sqlite" for number in range(2, 1_000_000))
+    for path in (folder / f"{stage.date}.sqlite", *numbered):
+        if not path.exists() or (chain is not None and chain_of(path) in (chain, None)):
+            return path
+    raise LiveError(f"{folder} holds too many journals of {stage.date}", "move older ones elsewhere")
 
 
 def _progress(wanted: bool) -> Callable[[int, int], None]:

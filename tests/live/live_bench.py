@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +27,12 @@ QUICK = {"first_sec": 0.01, "longest_sec": 0.05}
 
 def as_promoted(run: schema.Config) -> Deployable:
     return Deployable("paper", 1, "none", run, {}, "none", Path(), "paper", np.empty(0))
+
+
+async def until(holds: Callable[[], Any], seconds: float = 60.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not holds():
+            await asyncio.sleep(0.02)
 
 
 class Session(Protocol):

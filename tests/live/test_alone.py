@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import real_time
 from deployments import Project, write_walks
-from live_bench import Bench
+from live_bench import Bench, until
 from real_time import DAY, OFF, RANDOM, RATE, TEN, Desk
 
 from mcl import calendar, schema
@@ -46,12 +46,6 @@ def slow(tws: SimulatedTWS, least: float = 0.6, most: float = 0.6) -> None:
     """Every order and every cancel is served so much later."""
     for request in ("placeOrder", "cancelOrder"):
         tws.fault("slow", on=f"receive {request}", times=0, least=least, most=most)
-
-
-async def until(holds: Any, seconds: float = 60.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not holds():
-            await asyncio.sleep(0.02)
 
 
 def left_at_the_broker(tws: SimulatedTWS) -> tuple[dict[str, int], list[str]]:

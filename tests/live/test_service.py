@@ -46,7 +46,7 @@ from mcl.data.world import generate
 from mcl.errors import LiveError
 from mcl.live import control, past
 from mcl.live.attend import Operations
-from mcl.live.journal import read
+from mcl.live.journal import Draft, Journal, read
 from mcl.live.service import MarketClock, Service, missing, next_session
 from mcl.live.status import Alert, State, Status
 from mcl.promote import promote
@@ -104,9 +104,11 @@ def market(deploy: Callable[..., Project]) -> Iterator[Market]:
     bars = load(shop.config(interval="15m").data, shop.root, holdout=True)
     last = Tape.from_bars(bars, calendar.to_day(SECOND))
     first = int(np.searchsorted(bars.session, calendar.to_day(FIRST)))
+    folder = control.folder_of(shop.root, "paper")
+    shutil.rmtree(folder, ignore_errors=True)  # journals of other tests
+    folder.mkdir(parents=True)
     yield Market(shop, replace(last, first=first))
-    for left in (shop.root / "live" / "paper").glob("*"):
-        left.unlink()
+    shutil.rmtree(folder)
 
 
 @dataclass
@@ -193,7 +195,12 @@ def ask(folder: Path, word: str) -> dict[str, Any]:
 
 
 def test_two_sessions_over_a_daily_break_and_a_start_that_is_refused_first(market: Market, accept: Any) -> None:
-    """No broker logged in at first: refused, told, tried again. Then both sessions, with the break between them WAITING."""
+    """No broker logged in at first: refused, told, tried again. Then both sessions, with the break between them WAITING.
+
+    A replay of the second one has left its journal: it is another world, which the session neither goes on in nor carries on.
+    """
+    with Journal(control.folder_of(market.shop.root, "paper") / f"{SECOND}.sqlite") as replay:
+        replay.append(Draft("begin", {"broker": "sim", "account": ACCOUNT, "positions": {"MCLF6": 1}}))
     start = calendar.ns_of(FIRST, 15, 30)
     held_at = [calendar.ns_of(FIRST, 17, 30)]  # however slow this machine is, the break is seen
 
@@ -228,11 +235,11 @@ def test_two_sessions_over_a_daily_break_and_a_start_that_is_refused_first(marke
     refused = [alert for alert in alerts(service, "NOT_STARTED") if "is not a paper account" in alert.sentence]
     assert [alert.severity for alert in refused] == ["critical"]  # one, however often it was tried
     assert (service.folder / "audit.prom").read_text() == 'mcl_audit_unexplained{alias="paper"} 0\n'
-    for day in (FIRST, SECOND):
-        path = service.folder / f"{day}.sqlite"
-        assert len(read(path, ("begin",))) == 1
-        assert read(path, ("bar",))
-    assert past.remembered(service.folder / f"{SECOND}.sqlite")["state"] is State.STOPPED
+    for name in (f"{FIRST}.sqlite", f"{SECOND}.2.sqlite"):
+        [begin] = read(service.folder / name, ("begin",))
+        assert begin.body["broker"] == "tws"
+        assert read(service.folder / name, ("bar",))
+    assert past.remembered(service.folder / f"{SECOND}.2.sqlite")["state"] is State.STOPPED
 
 
 def test_between_sessions_it_takes_a_new_version_and_obeys_kill_and_stop(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:

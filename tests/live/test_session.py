@@ -20,7 +20,8 @@ from mcl.broker.ledger import traded_for
 from mcl.broker.tws import SimulatedTWS, Tape
 from mcl.errors import BrokerError, LiveError
 from mcl.live import stage as staging
-from mcl.live.journal import Journal, read
+from mcl.live.book import Chain
+from mcl.live.journal import Draft, Journal, read
 from mcl.live.session import Session, journal_path, run_session
 from mcl.promote import promoted
 from mcl.strategy import build
@@ -180,13 +181,25 @@ def test_paper_on_a_real_tws_differs_in_the_broker_alone(deploy: Deploy, monkeyp
         run_session("paper", tws, store=deploy(interval="15m").store, root=deploy().root, progress=False)
 
 
-def test_a_real_session_goes_on_in_its_journal_and_a_replay_gets_a_new_one(tmp_path: Path, deploy: Deploy) -> None:
+def test_a_real_session_goes_on_in_its_own_journal_and_a_replay_gets_a_new_one(tmp_path: Path, deploy: Deploy) -> None:
+    """Its own is that of its day, of the same kind of broker and the same account, and none of these needs to be the first."""
     desk = deploy(interval="15m")
     run = desk.config(interval="15m")
     stage = staging.replayed(run, None, build(run.strategy), desk.root)
-    Journal(journal_path(tmp_path, stage, again=False)).close()
-    assert journal_path(tmp_path, stage, again=False).name == "2025-11-12.sqlite"
-    assert journal_path(tmp_path, stage, again=True).name == "2025-11-12.2.sqlite"
+    paper, other, replay = ("tws", "DU1"), ("tws", "DU2"), ("sim", "DU1")
+
+    def begin(path: Path, chain: Chain) -> str:
+        with Journal(path) as journal:
+            journal.append(Draft("begin", {"broker": chain[0], "account": chain[1]}))
+        return path.name
+
+    assert begin(journal_path(tmp_path, stage), replay) == "2025-11-12.sqlite"
+    Journal(journal_path(tmp_path, stage, paper)).close()  # it ended before it began
+    assert begin(journal_path(tmp_path, stage, paper), paper) == "2025-11-12.2.sqlite"
+    assert begin(journal_path(tmp_path, stage, other), other) == "2025-11-12.3.sqlite"
+    assert journal_path(tmp_path, stage, paper).name == "2025-11-12.2.sqlite"
+    assert journal_path(tmp_path, stage, other).name == "2025-11-12.3.sqlite"
+    assert journal_path(tmp_path, stage).name == "2025-11-12.4.sqlite"
 
 
 # ----------------------------------------------------------------------------------------------------------- when it goes wrong
