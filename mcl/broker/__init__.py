@@ -29,6 +29,7 @@ from mcl.engine.account import Holding
 from mcl.market import Contract, Instrument
 
 FillReason = Literal["target", "stop", "take_profit", "foreign"]  # foreign: an order that no call of ours has sent
+QUIET_NS = 5_000_000_000  # after the close of the session: no trade is reported any more
 
 
 class Bar(NamedTuple):

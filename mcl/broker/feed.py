@@ -15,14 +15,13 @@ from datetime import timedelta
 from typing import Any
 
 from mcl import calendar
-from mcl.broker import Bar, Begin, Pinned
+from mcl.broker import QUIET_NS, Bar, Begin, Pinned
 from mcl.broker.asking import Asking
 from mcl.broker.records import Interval
 from mcl.errors import ConnectionLost
 
 NS = 1_000_000_000
 STREAM_ENDED = frozenset({162, 366, 10182, 10225})  # codes on a bar subscription after which nothing more comes
-QUIET_NS = 5 * NS  # after the close of the session: no trade is reported any more
 GRACE_NS = 2 * NS  # after the close of a bar: its last trades are still being reported
 SILENT_NS = 7 * NS  # a TWS updates a bar every five seconds while anything trades
 SESSION_MINUTES = 1380
@@ -103,13 +102,13 @@ class Feed:
 
     async def history(self, pinned: Pinned, bars: int, interval: str, now: int) -> tuple[Bar, ...]:
         """At most the last `bars` that have closed by `now`."""
-        length = Interval(interval)
+        length = Interval(interval, pinned.contract.root)
         rows = await self._rows(pinned, length, math.ceil(bars * length.minutes / SESSION_MINUTES) + 1, live=False)
         closed = [bar for bar in length.after(rows, 0) if bar.close_time <= now]
         return tuple(closed[-bars:])
 
     async def bars(self, pinned: Pinned, interval: str, after: int, begin: Begin | None = None) -> AsyncIterator[Bar]:
-        length = Interval(interval)
+        length = Interval(interval, pinned.contract.root)
         closes_at = await self._session_close(pinned)
         live = await self._stream(pinned, length)
         try:

@@ -4,26 +4,46 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import date
+from functools import lru_cache
 from typing import Any
 
+from mcl import calendar
 from mcl.broker import Bar, Fill, WorkingOrder
 from mcl.broker.ledger import reason_of
 from mcl.errors import BrokerError
 
 NS = 1_000_000_000
+EXCHANGE_MINUTES = 15  # the exchange opens and closes at quarters of an hour
 _SIZES = {"1m": (1, "1 min"), "5m": (5, "5 mins"), "15m": (15, "15 mins"), "30m": (30, "30 mins"), "1h": (60, "1 hour")}
 
 
 class Interval:
-    """The length of a bar, what TWS calls it, and closed `Bar`s from rows that are dated by their open."""
+    """The length of a bar, what TWS calls it, and closed `Bar`s from rows that are dated by their open.
 
-    def __init__(self, name: str) -> None:
+    A bar closes when it is as long as all, or when its session closes: the last one of a half day may be shorter. `root`: the product.
+    """
+
+    def __init__(self, name: str, root: str = "MCL") -> None:
         if name not in _SIZES:
             raise BrokerError(f"the broker has no live bars of interval {name!r}; valid: {', '.join(_SIZES)}")
         self.minutes, self.bar_size = _SIZES[name]
+        self._root = root
+        self._closes: dict[int, int] = {}  # by open: close times of bars that a close of the exchange may cut short
 
     def close_time(self, row: Any) -> int:
-        return (int(row.date.timestamp()) + 60 * self.minutes) * NS
+        opened = int(row.date.timestamp()) * NS
+        if self.minutes <= EXCHANGE_MINUTES:
+            return opened + 60 * self.minutes * NS
+        if opened not in self._closes:
+            self._closes[opened] = self._cut(opened)
+        return self._closes[opened]
+
+    def _cut(self, opened: int) -> int:
+        """The nominal close, or the official one of the session if that is earlier."""
+        nominal, day = opened + 60 * self.minutes * NS, int(calendar.session_of(opened))
+        official = _official_closes(self._root, calendar.from_day(day).year).get(day, 0)
+        return official if opened < official < nominal else nominal
 
     def bar(self, row: Any) -> Bar:
         return Bar(self.close_time(row), row.open, row.high, row.low, row.close, int(row.volume))
@@ -37,6 +57,13 @@ class Interval:
             if row.volume:
                 fresh.append(self.bar(row))
         return fresh[::-1]
+
+
+@lru_cache(maxsize=16)
+def _official_closes(root: str, year: int) -> dict[int, int]:
+    """By trade date: when its session closes, ns."""
+    known = calendar.sessions(date(year, 1, 1), date(year + 1, 1, 1), root)
+    return dict(zip(known.day.tolist(), known.close_ns.tolist(), strict=True))
 
 
 def fill_of(fill: Any) -> Fill:

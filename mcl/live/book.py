@@ -160,7 +160,8 @@ def _latest_before(path: Path, chain: Chain) -> Path | None:
 def chain_of(path: Path) -> Chain | None:
     """Whose session a journal is of; None: it has not begun."""
     begun = read(path, ("begin",))
-    return (begun[0].body.get("broker"), begun[0].body.get("account")) if begun else None
+    body: Any = begun[0].body if begun else {}
+    return (body.get("broker"), body.get("account")) if begun else None
 
 
 def carried_over(book: Book) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from mcl import schema
-from mcl.broker import Bar, Broker, BrokerAccount, Fill, Pinned
+from mcl.broker import QUIET_NS, Bar, Broker, BrokerAccount, Fill, Pinned
 from mcl.engine.account import Holding, Money
 from mcl.engine.backtest import plan
 from mcl.engine.decide import Account, Intent, Target, decide
@@ -146,8 +146,10 @@ class Runner:
         self.waiting = None
         if bar is not None and ends:
             await self._bar(bar)
-        if not self.over:
+        if not self.over and not self._market_gone():
             async for bar in self.broker.bars(self.pinned, self.stage.warmup.interval, self.after, due):
+                if bar.close_time > self.stage.close_ns:
+                    break  # of the next session: the last bar of this one never came
                 await self._bar(bar)
                 if self.over:
                     break
@@ -160,6 +162,10 @@ class Runner:
         """The session has no more bars, but for one that may wait."""
         last = self.waiting.close_time if self.waiting else self.after
         return self.window.full or last >= self.stage.close_ns
+
+    def _market_gone(self) -> bool:
+        """The session's market has closed, whether or not its last bar ever came; a replay ends with its bars."""
+        return not self.duty.replay and self.broker.now() >= self.stage.close_ns + QUIET_NS
 
     async def _bar(self, bar: Bar) -> None:
         async with self.turn:

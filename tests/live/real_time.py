@@ -29,6 +29,7 @@ from mcl.strategy import build
 DAY = date(2025, 11, 12)
 TEN = calendar.ns_of(DAY, 10)  # New York: 64 bars of 15 minutes have closed since the open
 RATE = 900.0  # a bar of 15 minutes in a second
+STRIDE_SEC = 0.1  # a machine that stalls for longer stalls its market, too
 OFF = dict.fromkeys(schema.Guards.model_fields)
 RANDOM = {"name": "random", "hold_sec": 900, "seed": 4}
 Disturb = Callable[[Supervisor, SimulatedTWS, int], None]
@@ -43,15 +44,16 @@ class Desk:
         folder: Path,
         run: schema.Config | None = None,
         start_ns: int = TEN,
+        day: date = DAY,
         guards: schema.Guards | dict[str, Any] | None = None,
         **broker: Any,
     ) -> None:
         run = run or shop.config(strategy=RANDOM, interval="15m")
         self.strategy, self.path, self.start_ns = build(run.strategy), folder / "session.sqlite", start_ns
-        stored = staging.replayed(run, DAY, self.strategy, shop.root).stored
+        stored = staging.replayed(run, day, self.strategy, shop.root).stored
         assert stored is not None
-        self.tape = Tape.from_bars(stored, calendar.to_day(DAY))
-        short = run.model_copy(update={"data": run.data.model_copy(update={"end": DAY})})
+        self.tape = Tape.from_bars(stored, calendar.to_day(day))
+        short = run.model_copy(update={"data": run.data.model_copy(update={"end": day})})
         self.stage = staging.today(short, self.strategy, shop.root, start_ns)
         patient = QUICK | {"heartbeat_sec": 0.3}
         plain = {"kind": "tws", "port": 4002, "timeout_sec": 5.0, "reconnect": patient, "guards": OFF if guards is None else guards}
@@ -69,7 +71,7 @@ class Desk:
         **server: Any,
     ) -> Supervisor:
         journal = Journal(self.path)
-        plain = {"rate": RATE, "start_ns": self.start_ns, "slippage_ticks": 1.0}
+        plain = {"rate": RATE, "stride_sec": STRIDE_SEC, "start_ns": self.start_ns, "slippage_ticks": 1.0}
         try:
             async with SimulatedTWS(self.tape, **plain | server) as tws:
                 self.tws = tws

@@ -5,21 +5,26 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
+import deployments
+import pandas as pd
 import pytest
-from deployments import Project, write_walks
-from real_time import OFF, RANDOM, TEN, Desk
+from deployments import Project, walk, write_walks
+from real_time import DAY, OFF, RANDOM, TEN, Desk
 
 from mcl import calendar
 from mcl.broker import Bar
 from mcl.broker.feed import GRACE_NS, Feed
-from mcl.broker.tws import SimulatedTWS
+from mcl.broker.tws import SimulatedTWS, Tape
+from mcl.data.load import load
 from mcl.live.journal import read
 from mcl.live.shown import shown
 from mcl.live.status import State
 from mcl.live.supervisor import Supervisor
 from mcl.live.telemetry import Tally, exposition
+from mcl.risk import BAR_SEC
 from mcl.tracking import Store
 
 
@@ -135,3 +140,63 @@ def test_r14_no_bar_for_too_long_degrades_and_opens_nothing_until_bars_come_agai
     assert "degraded" in states
     assert "trading" in states[states.index("degraded") :]
     assert supervisor.gate.blocked == ""
+
+
+HALF = date(2025, 11, 28)  # it closes at 14:45
+
+
+@pytest.fixture(scope="module")
+def autumn(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Minutes up to a half day, and the whole bars that they make."""
+    root = tmp_path_factory.mktemp("autumn")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deployments, "FIRST", date(2025, 11, 10))
+        patch.setattr(deployments, "END", date(2025, 11, 29))
+        minutes = walk(1)
+    how = {"time": "last", "open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum", "symbol": "last"}
+    for name, length in (("1m", "1min"), ("30m", "30min"), ("1h", "1h")):
+        ends = pd.to_datetime(minutes["time"]).dt.ceil(length)
+        bars = minutes.groupby(ends).agg(how)
+        bars[pd.to_datetime(bars["time"]) == bars.index].to_csv(root / f"walk-{name}.csv", index=False)
+    return Project(root, Store(root))
+
+
+@pytest.mark.parametrize("interval", ["30m", "1h"])
+@pytest.mark.parametrize("last_trade", [(14, 45), (14, 0), (13, 20)], ids=["whole", "none in the last bar", "none for an hour"])
+def test_a_session_ends_by_itself_when_its_last_bar_is_cut_short_or_never_comes(
+    autumn: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interval: str, last_trade: tuple[int, int]
+) -> None:
+    """The exchange closes within a bar: the bar closes with it, as in research. A TWS dates it by its open alone."""
+    run = autumn.config(strategy=RANDOM, interval=interval, holdout_start="2025-11-26")
+    desk = Desk(autumn, tmp_path, run, calendar.ns_of(HALF, 12, 10), HALF)
+    fine = load(autumn.config(holdout_start="2025-11-26").data, autumn.root, holdout=True)
+    tape, until = Tape.from_bars(fine, calendar.to_day(HALF)), calendar.ns_of(HALF, *last_trade)
+    columns = ("start", "open", "high", "low", "close", "volume")
+    desk.tape = replace(tape, **{name: getattr(tape, name)[tape.start < until] for name in columns})
+
+    async def main() -> None:
+        async with asyncio.timeout(100.0):
+            await desk.trade(monkeypatch, lambda *_: None, wait=True, silent_end=True)
+
+    asyncio.run(main())
+    assert desk.supervisor.status().why == "the session's bars ended"
+    assert read(desk.path, ("alert",)) == []
+    closes = [int(entry.key or 0) for entry in read(desk.path, ("bar",))]
+    step = BAR_SEC[interval] * calendar.NS
+    edges = {min(-(-int(start + 1) // step) * step, desk.stage.close_ns) for start in desk.tape.start}
+    assert closes == sorted(edge for edge in edges if edge >= closes[0])
+
+
+def test_a_session_whose_last_bar_never_came_ends_in_the_next_one(shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody was there when it closed: bars of the next session are none of this one."""
+    desk = Desk(shop, tmp_path, start_ns=calendar.ns_of(DAY, 16, 20), day=DAY)
+    gone: list[int] = []
+
+    def lose(supervisor: Supervisor, tws: SimulatedTWS, bars: int) -> None:
+        if bars == 1:
+            gone.append(tws.player.now())
+            tws.fault("refuse", sec=12.0, drop_all=True)  # three hours of the market
+
+    supervisor = asyncio.run(desk.trade(monkeypatch, lose, wait=True, silent_end=True))
+    assert gone
+    assert supervisor.status().why == "the session's bars ended"

@@ -28,7 +28,7 @@ import numpy as np
 import pytest
 from deployments import OPEN_GATES, Project
 from live_bench import QUICK
-from real_time import OFF, RANDOM, RATE
+from real_time import OFF, RANDOM, RATE, STRIDE_SEC
 
 from mcl import calendar, schema
 from mcl.broker import guards
@@ -86,7 +86,7 @@ class Market:
     tape: Tape
 
     def tws(self, start_ns: int, **choices: Any) -> SimulatedTWS:
-        return SimulatedTWS(self.tape, rate=RATE, start_ns=start_ns, account=ACCOUNT, **choices)
+        return SimulatedTWS(self.tape, rate=RATE, stride_sec=STRIDE_SEC, start_ns=start_ns, account=ACCOUNT, **choices)
 
     def promote_again(self) -> None:
         promote(self.shop.run(self.shop.config(**CHOICES)), store=self.shop.store, root=self.shop.root, gates=OPEN_GATES)
