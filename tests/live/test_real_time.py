@@ -9,10 +9,11 @@ from datetime import date
 from pathlib import Path
 
 import deployments
+import numpy as np
 import pandas as pd
 import pytest
 from deployments import Project, walk, write_walks
-from real_time import DAY, OFF, RANDOM, TEN, Desk
+from real_time import DAY, OFF, RANDOM, STRIDE_SEC, TEN, Desk
 
 from mcl import calendar
 from mcl.broker import Bar
@@ -187,16 +188,36 @@ def test_a_session_ends_by_itself_when_its_last_bar_is_cut_short_or_never_comes(
     assert closes == sorted(edge for edge in edges if edge >= closes[0])
 
 
-def test_a_session_whose_last_bar_never_came_ends_in_the_next_one(shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody was there when it closed: bars of the next session are none of this one."""
-    desk = Desk(shop, tmp_path, start_ns=calendar.ns_of(DAY, 16, 20), day=DAY)
-    gone: list[int] = []
+@pytest.mark.parametrize("absent", [True, False], ids=["connection lost", "machine asleep"])
+def test_a_session_whose_last_bar_never_came_ends_though_the_next_one_is_open(
+    shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absent: bool
+) -> None:
+    """Nobody was there when it closed, and nothing traded at its end: bars of the next session are none of this one."""
+    day = date(2025, 11, 11)
+    desk = Desk(shop, tmp_path, start_ns=calendar.ns_of(day, 16, 10), day=day)
+    both = Tape.from_bars(load(desk.duty.deployed.config.data, shop.root, holdout=True), calendar.to_day(DAY))
+    kept = both.start != calendar.ns_of(day, 16, 45)
+    columns = ("start", "open", "high", "low", "close", "volume")
+    desk.tape = replace(
+        both, **{name: getattr(both, name)[kept] for name in columns}, first=int(np.searchsorted(both.start, desk.start_ns))
+    )
+    tasks: list[asyncio.Task[None]] = []
 
-    def lose(supervisor: Supervisor, tws: SimulatedTWS, bars: int) -> None:
-        if bars == 1:
-            gone.append(tws.player.now())
-            tws.fault("refuse", sec=12.0, drop_all=True)  # three hours of the market
+    async def be_away(tws: SimulatedTWS) -> None:
+        tws.stop_listening()
+        for session in list(tws.sessions):
+            session.close()
+        while tws.player.now() < calendar.ns_of(day, 18, 20):
+            await asyncio.sleep(0.02)
+        await tws.listen()
 
-    supervisor = asyncio.run(desk.trade(monkeypatch, lose, wait=True, silent_end=True))
-    assert gone
+    def leave(_: Supervisor, tws: SimulatedTWS, bars: int) -> None:
+        if bars == 1 and absent:
+            tasks.append(asyncio.ensure_future(be_away(tws)))
+        elif bars == 1:
+            time.sleep(9.0)  # two hours of the market
+
+    supervisor = asyncio.run(desk.trade(monkeypatch, leave, wait=True, stride_sec=STRIDE_SEC if absent else 0.0))
+    assert desk.tws.book.now >= calendar.ns_of(day, 18)
     assert supervisor.status().why == "the session's bars ended"
+    assert all(int(entry.key or 0) < desk.stage.close_ns for entry in read(desk.path, ("bar",)))
