@@ -84,7 +84,9 @@ class StudyView:
 
     def _opened(self) -> BaseStorage:
         if self._search.storage == "postgresql":
-            return RDBStorage(verified_database(os.environ["MCL_STUDY_URL"]))
+            address = verified_database(os.environ["MCL_STUDY_URL"])
+            # A connection is tried before it is used: a server that was restarted in between costs nothing.
+            return RDBStorage(address, engine_kwargs={"pool_pre_ping": True})
         try:
             return self._journal()
         except (StoreError, KeyError, ValueError, AssertionError):  # damaged: it is only a view
