@@ -333,9 +333,7 @@ def test_a_host_that_is_killed_costs_only_its_running_trial(own: Project, joined
     def kill_the_third(self: cluster.Cluster, remote: cluster.Remote) -> None:
         heard(self, remote)
         if remote.job is None and id(remote) not in home and not killed:
-            where = remote.actor.__ray_call__.remote(
-                lambda _: (__import__("ray").util.get_node_ip_address(), __import__("os").getpid())
-            )
+            where = remote.actor.__ray_call__.remote(lambda _: (__import__("ray").util.get_node_ip_address(), __import__("os").getpid()))
             home[id(remote)] = self._ray.get(where, timeout=120)
         busy = [other for other in self._actors if other.job and home.get(id(other), ("",))[0] == third]
         if self._jobs.done and busy and not killed:
