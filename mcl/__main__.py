@@ -2,6 +2,6 @@
 
 import sys
 
-from mcl.cli import main
+from mcl.cli.main import main
 
 sys.exit(main())

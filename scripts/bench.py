@@ -35,13 +35,13 @@ import psutil
 from numba import njit
 from processor import peak_mb
 
-from mcl import schema
+from mcl.config import schema
 from mcl.data.bars import ROLL_COLUMNS, Bars
 from mcl.data.table import PRICES
 from mcl.engine.backtest import plan, simulate
 from mcl.engine.result import Result
-from mcl.market import MCL, Contract
-from mcl.search.pool import attach, share
+from mcl.market.instruments import MCL, Contract
+from mcl.search.worker_pool import attach, share
 from mcl.strategy import build
 
 BARS_PER_SESSION = 1_380

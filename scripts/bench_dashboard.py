@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mcl.live import control
-from mcl.live.dashboard import Dashboard, open_dashboard
-from mcl.live.shown import rank
-from mcl.live.watch import Watch
-from mcl.tracking import Store
+from mcl.live.ops import control_socket
+from mcl.live.ops.dashboard import Dashboard, open_dashboard
+from mcl.live.ops.status_poller import Watch
+from mcl.live.status_json import rank
+from mcl.tracking.store import Store
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "live"))
@@ -45,10 +45,10 @@ def busy_desk() -> SmallDesk:
 
 
 async def serve(desk: SmallDesk, root: Path, events: int, browser: Any) -> list[tuple[float, float]]:
-    folder = control.folder_of(root, "paper")
-    with control.alone(folder):
+    folder = control_socket.folder_of(root, "paper")
+    with control_socket.alone(folder):
         dashboard = open_dashboard(Dashboard(root, "paper", Store(root)), 0)
-        async with Watch(desk) as watch, control.listening(watch, folder), dashboard as address:
+        async with Watch(desk) as watch, control_socket.listening(watch, folder), dashboard as address:
             await asyncio.to_thread(browser.get, address)
             await asyncio.sleep(1.0)
             await asyncio.to_thread(browser.execute_script, NOTE)

@@ -26,7 +26,7 @@ import json, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from processor import peak_mb
-from mcl import schema
+from mcl.config import schema
 from mcl.data.load import load
 start, cpu = time.perf_counter(), time.process_time()
 bars = load(schema.DatabentoData(source="databento", path=sys.argv[1]), Path(sys.argv[2]))
@@ -46,11 +46,11 @@ def measured(home: Path, root: Path) -> dict[str, float]:
 
 
 def parent_years(years: int, folder: Path) -> Path:
-    from mcl import schema
-    from mcl.data import world
+    from mcl.config import schema
+    from mcl.data.synthetic import generator
 
     first = date(LAST.year - years, LAST.month, LAST.day)
-    return world.generate(schema.SyntheticData(source="synthetic"), folder, first=first, last=LAST)
+    return generator.generate(schema.SyntheticData(source="synthetic"), folder, first=first, last=LAST)
 
 
 def row(years: int, home: Path, root: Path) -> dict[str, float]:

@@ -35,23 +35,24 @@ from typing import Any, cast
 import numba
 import numpy as np
 
-from mcl import config, metrics, schema
+from mcl import composition, metrics
+from mcl.base.errors import ConfigError
+from mcl.config import schema
+from mcl.config.promotion_rules import Promotion
 from mcl.data.bars import Bars
 from mcl.engine.backtest import backtest
-from mcl.errors import ConfigError
-from mcl.market import MCL, Contract
+from mcl.market.instruments import MCL, Contract
 from mcl.metrics import performance as perf
 from mcl.metrics.cscv import overfitting
-from mcl.promote.gates import Gate, at_least, at_most, searched, significant, unseen
-from mcl.promote.holdout import Look, simulated
-from mcl.promote.significance import Rivals, judge, points_of
-from mcl.rules import Promotion
+from mcl.promotion.gates import Gate, at_least, at_most, searched, significant, unseen
+from mcl.promotion.significance import Rivals, judge, points_of
 from mcl.search.space import overlay, parse
 from mcl.search.study import Study
 from mcl.search.trial import Outcome, session_days
-from mcl.trials import Place, Tally
-from mcl.validate import plateau
-from mcl.validate.subject import Subject
+from mcl.tracking.trial_ledger import Place, Tally
+from mcl.validation import neighbourhood
+from mcl.validation.holdout import Look, simulated
+from mcl.validation.subject import Subject
 
 SESSIONS, UNSEEN, BARS_A_SESSION = 500, 126, 23
 VOLATILITY_TICKS = 150.0  # of a session
@@ -176,17 +177,17 @@ def _path(noise: np.ndarray, drift: float, fast: int, slow: int) -> np.ndarray:
 
 @cache
 def rules() -> Promotion:
-    return config.validate(Promotion, config.compose("promote", []).raw["promotion"], "promotion")
+    return composition.validate(Promotion, composition.compose("promote", []).raw["promotion"], "promotion")
 
 
 @cache
 def base(family: str) -> dict[str, Any]:
     """The configuration that a search varies."""
-    raw = config.compose("backtest", [f"strategy={family}", "risk=fixed", "costs=free"]).raw
+    raw = composition.compose("backtest", [f"strategy={family}", "risk=fixed", "costs=free"]).raw
     data = {"source": "synthetic", "interval": "1h", "holdout_start": str(np.datetime64(FIRST_SESSION + SESSIONS, "D"))}
     limits = raw["risk"]["limits"] | {"max_daily_loss_usd": None, "max_drawdown_frac": None}
     run = {"data": data, "strategy": raw["strategy"], "risk": raw["risk"] | {"limits": limits}, "costs": raw["costs"]}
-    return config.run_config(run | {"capital_usd": CAPITAL}).model_dump(mode="json")
+    return composition.run_config(run | {"capital_usd": CAPITAL}).model_dump(mode="json")
 
 
 def search(case: Case, family: str, bars: Bars, count: int) -> Found | None:
@@ -216,7 +217,7 @@ def search(case: Case, family: str, bars: Bars, count: int) -> Found | None:
 def _simulated(number: int, values: dict[str, Any], raw: dict[str, Any], bars: Bars, min_trades: int) -> Outcome:
     """As `mcl.search.trial.Objective` judges a point, without the metrics that no gate here asks for."""
     try:
-        run = config.run_config(overlay(raw, values))
+        run = composition.run_config(overlay(raw, values))
     except ConfigError:
         return Outcome(number, values, "PRUNED", "constraint")
     result = backtest(run, bars)
@@ -258,7 +259,7 @@ def verdict(case: Case) -> Verdict:
 
 def _judged(done: Found, every: Sequence[Found], whole: Bars, bars: Bars, number: int) -> dict[str, tuple[Gate, ...]]:
     """The gates for paper and for live of one winner, which is the `number`-th to be looked at."""
-    run = config.run_config(overlay(done.raw, done.best.params))
+    run = composition.run_config(overlay(done.raw, done.best.params))
     result = backtest(run, bars)
     unseen_result = simulated(run, whole)
     measured, returns = metrics.summary(unseen_result), unseen_result.session_returns.to_numpy()
@@ -281,8 +282,8 @@ def _judged(done: Found, every: Sequence[Found], whole: Bars, bars: Bars, number
 
 
 def _robust(done: Found, about: Subject) -> tuple[Gate, ...]:
-    """Costs, plateau and probability of overfitting as mcl.promote.robust asks them, without a store."""
-    around = plateau.plateau(about, lambda: None)
+    """Costs, plateau and probability of overfitting as mcl.promotion.robustness_gates asks them, without a store."""
+    around = neighbourhood.plateau(about, lambda: None)
     found = (
         at_least("doubled_costs_sharpe", done.best.value, rules().min_doubled_costs_sharpe, "twice nothing"),
         at_least("plateau_frac", around.kept(0.25), rules().min_plateau_frac, "as in promotion"),
@@ -399,7 +400,7 @@ def main() -> int:
     parser.add_argument("--planted", type=int, default=400, help="worlds for each planted edge")
     parser.add_argument("--short", action="store_true", help="a twentieth of all")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--file", type=Path, default=config.root() / "build" / "honesty.jsonl")
+    parser.add_argument("--file", type=Path, default=composition.root() / "build" / "honesty.jsonl")
     parser.add_argument("--minutes", type=float, default=math.inf, help="start no world after this, and report those that are judged")
     parser.add_argument("--fresh", action="store_true", help="forget what earlier runs have judged")
     a = parser.parse_args()

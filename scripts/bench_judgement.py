@@ -30,7 +30,7 @@ from mcl.data.table import PRICES
 from mcl.engine.account import Holding, Money
 from mcl.engine.curve import Curve
 from mcl.engine.result import FILL, TRADE, Result, changes
-from mcl.market import MCL, Contract
+from mcl.market.instruments import MCL, Contract
 from mcl.metrics import cscv, summary
 from mcl.metrics.bootstrap import sharpe_interval
 from mcl.metrics.performance import SESSIONS_PER_YEAR

@@ -27,17 +27,18 @@ import psutil
 from soak import Process, _free_port, _server, _warm
 from soak_world import World, world
 
-from mcl import config, venue
+from mcl import composition
 from mcl.broker.ib import IBBroker
-from mcl.live.calm import calm
+from mcl.config import broker_schema
 from mcl.live.journal import Journal
+from mcl.live.memory import calm
 from mcl.live.status import State
 from mcl.live.supervisor import Supervisor
-from mcl.market import MCL
+from mcl.market.instruments import MCL
 
 WEEK = 5
-SHIPPED = venue.Reconnect()  # heartbeats and comparisons as a session has them
-IMPATIENT = venue.Reconnect(first_sec=0.01, longest_sec=0.1, heartbeat_sec=0.3, compare_sec=0.1)
+SHIPPED = broker_schema.Reconnect()  # heartbeats and comparisons as a session has them
+IMPATIENT = broker_schema.Reconnect(first_sec=0.01, longest_sec=0.1, heartbeat_sec=0.3, compare_sec=0.1)
 
 
 def quiet(seed: int, played: int, protection: bool = False) -> World:
@@ -45,7 +46,7 @@ def quiet(seed: int, played: int, protection: bool = False) -> World:
     w = replace(world(seed, played), faults=(), kills=(), words=())
     raw = w.run.model_dump(mode="json") | {"strategy": {"name": "random", "hold_sec": 60, "seed": seed}}
     raw["risk"] = {"size": {"method": "fixed", "contracts": 1.0}} | ({"protection": {"unit": "ticks", "stop": 60.0}} if protection else {})
-    return replace(w, run=config.run_config(raw))
+    return replace(w, run=composition.run_config(raw))
 
 
 def server(w: World, folder: Path, port: int, _life: int) -> None:
@@ -64,7 +65,7 @@ def serving(w: World, folder: Path, port: int) -> Process:
 
 
 def desk_of(
-    w: World, folder: Path, port: int, tell: Any = lambda _: None, reconnect: venue.Reconnect = SHIPPED
+    w: World, folder: Path, port: int, tell: Any = lambda _: None, reconnect: broker_schema.Reconnect = SHIPPED
 ) -> tuple[Supervisor, Journal]:
     duty, journal = w.duty(folder), Journal(folder / f"{time.time_ns()}.sqlite")
     settings = {"timeout_sec": 10.0, "replay": duty.config.replay.model_copy(update={"speed": 1.0}), "reconnect": reconnect}

@@ -19,9 +19,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from mcl import config, evidence, metrics, runs
+from mcl import composition, metrics
 from mcl.data.load import load
 from mcl.engine.backtest import backtest
+from mcl.tracking import backtest_run, provenance
 
 OVERRIDES = ["data=planted", "data.holdout_start=null", "strategy.fast=240", "strategy.slow=960", "risk=bracket"]
 BOUNDS = {"build": (2.0, "s"), "size": (8.0, "MB"), "paint": (1.5, "s"), "zoom": (200.0, "ms")}
@@ -37,15 +38,15 @@ SHARES = ((0.0, 1.0), (0.0, 0.7), (0.3, 1.0), (0.2, 0.7), (0.4, 0.6), (0.45, 0.5
 
 def build(folder: Path) -> tuple[float, Path, int]:
     """Processor seconds of the fastest of three builds, the page, and how many bars are behind it."""
-    composed = config.compose("backtest", OVERRIDES)
+    composed = composition.compose("backtest", OVERRIDES)
     run = composed.config
-    bars = load(run.data, config.root())
+    bars = load(run.data, composition.root())
     result = backtest(run, bars)
-    measured, tags = metrics.summary(result), evidence.tags(run, bars)
+    measured, tags = metrics.summary(result), provenance.tags(run, bars)
     taken = []
     for _ in range(3):
         began = time.process_time()
-        page = runs.page(run, result, measured, tags, composed.overrides, "0" * 32)
+        page = backtest_run.page(run, result, measured, tags, composed.overrides, "0" * 32)
         taken.append(time.process_time() - began)
     path = folder / "report.html"
     path.write_bytes(page)

@@ -70,9 +70,9 @@ class Bench:
 
     def search(self, *typed: str) -> tuple[Any, float]:
         """A search and its trials a second, from the first answer of a worker to the last row, less the end that every search has once."""
-        from mcl import config, search
-        from mcl.search.core import _Search
-        from mcl.tracking import Store
+        from mcl import composition, search
+        from mcl.search.runner import _Search
+        from mcl.tracking.store import Store
 
         spent, real = [], _Search._trials
 
@@ -81,23 +81,23 @@ class Bench:
             real(self, *args)
             spent.append(time.perf_counter() - start)
 
-        composed = config.compose("sweep", [*FIXED, "data.path=walk.csv", *AXES, f"search.trials={self.trials}", *typed])
+        composed = composition.compose("sweep", [*FIXED, "data.path=walk.csv", *AXES, f"search.trials={self.trials}", *typed])
         with patch.object(_Search, "_trials", timed):
             swept = search.sweep(composed, store=Store(self.root), root=self.root)
         return swept, self.trials / spent[0]
 
     def known(self) -> dict[int, Any]:
         """The outcomes of a real search, by number; everything is compiled afterwards."""
-        from mcl.search import outcomes
+        from mcl.search import trial_log
 
         swept, _ = self.search("search.track=none")
-        return outcomes.read(self.root / "mlruns" / "sweeps" / f"{swept.sweep_id}.outcomes")
+        return trial_log.read(self.root / "mlruns" / "sweeps" / f"{swept.sweep_id}.outcomes")
 
     def steady(self, backend: str, workers: int) -> float:
         """Trials a second between the first and the last outcome: a search of an hour does not care how long its workers took to start."""
-        from mcl import config, search
-        from mcl.search.loop import Loop
-        from mcl.tracking import Store
+        from mcl import composition, search
+        from mcl.search.ask_tell import Loop
+        from mcl.tracking.store import Store
 
         stamps: list[float] = []
         real = Loop._tell
@@ -107,14 +107,14 @@ class Bench:
             return real(self, outcome)
 
         typed = [*FIXED, "data.path=walk.csv", *AXES, f"search.trials={self.trials}"]
-        composed = config.compose("sweep", [*typed, f"search.backend={backend}", f"search.workers={workers}"])
+        composed = composition.compose("sweep", [*typed, f"search.backend={backend}", f"search.workers={workers}"])
         with patch.object(Loop, "_tell", stamped):
             search.sweep(composed, store=Store(self.root), root=self.root)
         return (len(stamps) - 1) / (stamps[-1] - stamps[0])
 
     def alone(self, known: dict[int, Any], *typed: str) -> list[float]:
         """Milliseconds of the parent per trial when no worker makes it wait: of each repetition, the least first."""
-        from mcl.search.core import _Search
+        from mcl.search.runner import _Search
 
         with patch.object(_Search, "_workers", lambda *_: Answering(known, 64)):
             return sorted(1000 / self.search(*typed)[1] for _ in range(REPEATS))

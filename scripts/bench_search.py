@@ -103,11 +103,11 @@ def overhead(root: Path, sampler: str, trials: int) -> tuple[float, float]:
 def searched(root: Path, sampler: str, trials: int) -> tuple[float, float]:
     """CPU seconds of a whole search (beyond its backtests, within them), all threads. A backtest is signal, simulation and all metrics;
     it is timed where it happens, in the same run."""
-    from mcl import config, search
-    from mcl.tracking import Store
+    from mcl import composition, search
+    from mcl.tracking.store import Store
 
     typed = [*FIXED, "data.path=small.csv", *FOURTEEN, f"search.sampler={sampler}", f"search.trials={trials}", f"study={sampler}"]
-    composed = config.compose("sweep", typed)
+    composed = composition.compose("sweep", typed)
     with backtests_timed() as spent:
         start = time.process_time()
         search.sweep(composed, store=Store(root), root=root)
@@ -147,7 +147,7 @@ def backtests_timed() -> Iterator[Counter[str]]:
 
 def stock(root: Path, few: int, many: int) -> float:
     """CPU milliseconds a job of Hydra's own multirun with an MLflow run in it."""
-    from mcl import config
+    from mcl import composition
 
     script = root / "stock.py"
     script.write_text(STOCK)
@@ -155,7 +155,7 @@ def stock(root: Path, few: int, many: int) -> float:
     seconds = []
     for count in (1, few, many):  # the first makes the store
         values = ",".join(str(100 + i) for i in range(count))
-        command = [sys.executable, str(script), str(config.conf_dir()), uri, "-m", f"strategy.slow={values}"]
+        command = [sys.executable, str(script), str(composition.conf_dir()), uri, "-m", f"strategy.slow={values}"]
         start = _of_children()
         subprocess.run(command, cwd=root, check=True, capture_output=True, env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"})
         seconds.append(_of_children() - start)
@@ -169,35 +169,35 @@ def _of_children() -> float:
 
 def speed(root: Path, workers: int) -> float:
     """Tracked trials a second of a 20 x 10 grid on the large file."""
-    from mcl import config, search
-    from mcl.search import look
-    from mcl.tracking import Store
+    from mcl import composition, search
+    from mcl.search import status
+    from mcl.tracking.store import Store
 
     axes = ["strategy.fast=range(10,210,10)", "strategy.slow=range(240,1240,100)"]
     typed = [*FIXED, "data.path=large.csv", *axes, "search.sampler=grid", "search.trials=200", f"search.workers={workers}"]
-    swept = search.sweep(config.compose("sweep", typed), store=Store(root), root=root)
-    return float(look.status(swept.sweep_id, store=Store(root))["trials_per_sec"])
+    swept = search.sweep(composition.compose("sweep", typed), store=Store(root), root=root)
+    return float(status.status(swept.sweep_id, store=Store(root))["trials_per_sec"])
 
 
 def size(root: Path, trials: int) -> tuple[float, float]:
     """Seconds to sort `trials` runs by a metric, and to make the report of their sweep."""
     from mlflow import MlflowClient
 
-    from mcl import config, search
-    from mcl.search import look
-    from mcl.tracking import Store
+    from mcl import composition, search
+    from mcl.search import status
+    from mcl.tracking.store import Store
 
     axes = ["strategy.fast=range(2,300)", "strategy.slow=range(301,900)"]
     typed = [*FIXED, "data.path=small.csv", *axes, "search.sampler=qmc", f"search.trials={trials}", "study=large"]
     store = Store(root)
-    swept = search.sweep(config.compose("sweep", typed), store=store, root=root)
+    swept = search.sweep(composition.compose("sweep", typed), store=store, root=root)
     client = MlflowClient(store.uri)
     study = client.get_experiment_by_name("large").experiment_id
     start = time.perf_counter()
     client.search_runs([study], order_by=["metrics.`result/sharpe` DESC"], max_results=100)
     sorting = time.perf_counter() - start
     start = time.perf_counter()
-    look.report(swept.sweep_id, store=store, root=root)
+    status.report(swept.sweep_id, store=store, root=root)
     return sorting, time.perf_counter() - start
 
 

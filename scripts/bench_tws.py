@@ -15,13 +15,13 @@ import ib_async
 import numpy as np
 import psutil
 
-from mcl import calendar
-from mcl.broker.tws import SimulatedTWS, Tape, render
-from mcl.broker.tws.feed import Ticks
-from mcl.broker.tws.orders import order_from
-from mcl.broker.tws.quotes import bars_of
-from mcl.broker.tws.requests import blank_order
-from mcl.market import MCL
+from mcl.market import calendar
+from mcl.market.instruments import MCL
+from mcl.simulators.tws import SimulatedTWS, Tape, render
+from mcl.simulators.tws.orders import order_from
+from mcl.simulators.tws.quotes import bars_of
+from mcl.simulators.tws.request_messages import blank_order
+from mcl.simulators.tws.tape import Ticks
 
 SESSION_BARS = 1_380  # 23 hours of minutes
 DAYS = 7
@@ -47,7 +47,7 @@ def tape(sessions: int = 1) -> Tape:
 
 READER = """
 import socket, sys
-from mcl.broker.tws import wire
+from mcl.simulators.tws import framing as wire
 peer = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
 peer.sendall(wire.GREETING + wire.pack(b"v157..178") + wire.frame(["71", "2", "1", ""]))
 while peer.recv(1 << 20):

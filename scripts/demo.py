@@ -10,8 +10,8 @@ import shlex
 import sys
 import time
 
-from mcl.cli import main as mcl
-from mcl.tracking import Store, StoredRun
+from mcl.cli.main import main as mcl
+from mcl.tracking.store import Store, StoredRun
 
 RULE = "─" * 100
 

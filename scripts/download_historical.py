@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from mcl.cli import main as mcl
+from mcl.cli.main import main as mcl
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from bench_search import FIXED, write_walk
 
 if TYPE_CHECKING:
-    from mcl.search.swept import Swept
+    from mcl.search.result import Swept
 
 CHILD = """
 import sys
@@ -105,8 +105,8 @@ def children(parent: int) -> list[int]:
 
 
 def main() -> int:
-    from mcl import config, search
-    from mcl.tracking import Store
+    from mcl import composition, search
+    from mcl.tracking.store import Store
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
@@ -122,7 +122,7 @@ def main() -> int:
         script = root / "child.py"
         script.write_text(CHILD)
         store = Store(root)
-        whole = {s: search.sweep(config.compose("sweep", overrides(s, 1)), store=store, root=root) for s in arguments.samplers}
+        whole = {s: search.sweep(composition.compose("sweep", overrides(s, 1)), store=store, root=root) for s in arguments.samplers}
         kills = searches = 0
         end = time.monotonic() + arguments.minutes * 60
         while kills < arguments.kills and time.monotonic() < end:

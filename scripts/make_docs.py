@@ -22,10 +22,11 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from mcl import config, schema
-from mcl.config import keys
-from mcl.files import write_whole
-from mcl.rules import Promotion
+from mcl import composition
+from mcl.base.files import write_whole
+from mcl.composition import schema_keys
+from mcl.config import schema
+from mcl.config.promotion_rules import Promotion
 from mcl.strategy import builtin
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,7 +56,13 @@ GROUPS = {  # group of conf/ -> (heading, models, prefix of the keys)
     "promotion": ("promotion", (Promotion,), "promotion"),
     "validate": ("validate", (schema.Validation,), "validate"),
 }
-VERBS: dict[str, config.Verb] = {"search": "sweep", "promotion": "promote", "validate": "validate", "alerts": "live", "telemetry": "live"}
+VERBS: dict[str, composition.Verb] = {
+    "search": "sweep",
+    "promotion": "promote",
+    "validate": "validate",
+    "alerts": "live",
+    "telemetry": "live",
+}
 
 
 def page() -> str:
@@ -87,7 +94,7 @@ def _group(folder: str, heading: str, models: tuple[type[BaseModel], ...], prefi
 def _below(model: type[BaseModel], key: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
     """(dotted key, model) of everything that lies inside a model, in order."""
     for name, field in model.model_fields.items():
-        for below in keys.models(field.annotation):
+        for below in schema_keys.models(field.annotation):
             yield f"{key}{name}", below
             yield from _below(below, f"{key}{name}.")
 
@@ -102,13 +109,13 @@ def _nested(key: str, model: type[BaseModel], prefix: str, models: tuple[type[Ba
 
 
 @functools.cache
-def _composed(verb: config.Verb) -> dict[str, Any]:
-    return config.flatten(config.compose(verb, []).raw)
+def _composed(verb: composition.Verb) -> dict[str, Any]:
+    return composition.flatten(composition.compose(verb, []).raw)
 
 
 def _said(prefix: str, folder: str) -> dict[str, Any]:
     """What conf/ says of the keys below a prefix where nothing is typed."""
-    verb: config.Verb = VERBS.get(folder, "backtest")
+    verb: composition.Verb = VERBS.get(folder, "backtest")
     return {key.removeprefix(f"{prefix}."): value for key, value in _composed(verb).items() if key.startswith(f"{prefix}.")}
 
 
@@ -116,7 +123,7 @@ def _own(model: type[BaseModel], prefix: str, folder: str) -> dict[str, Any]:
     """What conf/ says of a model's own keys: of a method of sizing the file of that name, which chooses it."""
     if folder == "risk" and "method" in model.model_fields:
         method = get_args(model.model_fields["method"].annotation)[0]
-        composed = config.flatten(config.compose("backtest", [f"risk={method}"]).raw)
+        composed = composition.flatten(composition.compose("backtest", [f"risk={method}"]).raw)
         return {key.removeprefix("risk.size."): value for key, value in composed.items() if key.startswith("risk.size.")}
     said, place = _said(prefix, folder), f"{model.__name__.lower()}."
     return {key.removeprefix(place): value for key, value in said.items() if key.startswith(place)} or said

@@ -57,9 +57,9 @@ def git(where: Path, *words: str) -> None:
 def tampered(home: Path) -> int:
     """How many altered files were not refused by name."""
     sys.path.insert(0, str(home))
-    from mcl.errors import LiveError
-    from mcl.promote import promoted
-    from mcl.tracking import Store
+    from mcl.base.errors import LiveError
+    from mcl.promotion.promote import promoted
+    from mcl.tracking.store import Store
 
     store = Store(home)
     folder, missed = store.version("mcl", "paper").folder, 0
@@ -106,15 +106,15 @@ def second_clone(home: Path, other: Path) -> int:
 def by_mlflow_alone(home: Path, scratch: Path) -> int:
     import pandas as pd
 
-    from mcl import model
     from mcl.data.load import load
     from mcl.engine.backtest import backtest
-    from mcl.promote import promoted
-    from mcl.tracking import Store
+    from mcl.promotion import pyfunc_model
+    from mcl.promotion.promote import promoted
+    from mcl.tracking.store import Store
 
     deployed = promoted("paper", Store(home), home)
     bars = load(deployed.config.data, home)
-    model.frame(bars).to_parquet(scratch / "bars.parquet")
+    pyfunc_model.frame(bars).to_parquet(scratch / "bars.parquet")
     env = {key: value for key, value in os.environ.items() if key not in ("MCL_HOME", "PYTHONPATH")}
     env |= {"MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlruns' / 'mlflow.db'}", "MLFLOW_DISABLE_TELEMETRY": "true"}
     words = [sys.executable, "-W", "ignore", "-c", ALONE, str(scratch / "bars.parquet"), str(scratch / "targets.parquet")]

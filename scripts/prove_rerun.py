@@ -45,16 +45,19 @@ def drawn(strategy: str, rng: random.Random) -> list[str]:
 
 def make(count: int, seed: int, home: Path) -> dict[str, str]:
     """Run `count` random configurations and record them; what was typed, by run id."""
-    from mcl import config, runs, strategy
-    from mcl.errors import MclError
-    from mcl.tracking import Store
+    from mcl import composition, strategy
+    from mcl.base.errors import MclError
+    from mcl.tracking import backtest_run
+    from mcl.tracking.store import Store
 
     rng, store, made = random.Random(seed), Store(home), {}
     names = sorted(strategy.builtin())
     while len(made) < count:
         typed = drawn(names[len(made) % len(names)], rng)
         try:
-            done = runs.backtest(config.compose("backtest", typed).config, store=store, root=home, overrides=typed, report=False)
+            done = backtest_run.backtest(
+                composition.compose("backtest", typed).config, store=store, root=home, overrides=typed, report=False
+            )
         except MclError as error:  # a combination that does not exist, for instance a session rule on no limit order
             print(f"  not a configuration: {' '.join(typed)}: {error.message}", file=sys.stderr)
             continue
@@ -64,13 +67,14 @@ def make(count: int, seed: int, home: Path) -> dict[str, str]:
 
 def again(run_ids: list[str]) -> dict[str, dict[str, str]]:
     """Metrics as hexadecimal floats, and hashes of fills and equity, of each run simulated now."""
-    from mcl import files, runs
-    from mcl.tracking import Store
+    from mcl.base import files
+    from mcl.tracking import backtest_run
+    from mcl.tracking.store import Store
 
     root, out = files.root(), {}
     store = Store(root)
     for run_id in run_ids:
-        repeated = runs.replay(store.run(run_id), root)
+        repeated = backtest_run.replay(store.run(run_id), root)
         result = repeated.result
         arrays = {"hash of fills": result.fills, "hash of equity": result.equity}
         hashed = {name: hashlib.sha256(values.tobytes()).hexdigest() for name, values in arrays.items()}
@@ -91,7 +95,7 @@ def elsewhere(run_ids: list[str], threads: int, home: Path) -> dict[str, dict[st
 
 def stored(run_ids: list[str], home: Path) -> dict[str, dict[str, str]]:
     """What the store says of each run, in the form of `again`."""
-    from mcl.tracking import Store
+    from mcl.tracking.store import Store
 
     store = Store(home)
     return {run_id: {name: float(value).hex() for name, value in store.run(run_id).metrics.items()} for run_id in run_ids}

@@ -10,15 +10,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mcl import config
-from mcl.cli import main as mcl
+from mcl import composition
+from mcl.cli.main import main as mcl
 
 STRATEGIES = {"ema": "ema_cross", "breakout": "donchian", "momentum": "tsmom"}  # names of the earlier project
 
 
 def overrides(args: argparse.Namespace) -> list[str]:
     """The same command in mcl's words. Downloaded data under data/raw/<symbol> are used when they are there."""
-    raw = config.root() / "data" / "raw" / args.symbol.replace(".", "_")
+    raw = composition.root() / "data" / "raw" / args.symbol.replace(".", "_")
     words = [f"strategy={STRATEGIES.get(args.strategy, args.strategy)}"]
     words += ["data=mcl_databento", f"data.path={raw}"] if any(raw.rglob("*.dbn*")) else ["data=synthetic"]
     given = {

@@ -39,14 +39,14 @@ from typing import Any
 from soak_judge import judge
 from soak_world import ANSWER_SEC, World, world
 
+from mcl.base.errors import LiveError
 from mcl.broker.ib import IBBroker
-from mcl.broker.tws import SimulatedTWS
-from mcl.broker.tws.session import Session
-from mcl.errors import LiveError
 from mcl.live.journal import Journal
 from mcl.live.status import State
 from mcl.live.supervisor import Supervisor
-from mcl.market import MCL
+from mcl.market.instruments import MCL
+from mcl.simulators.tws import SimulatedTWS
+from mcl.simulators.tws.session import Session
 
 DEADLINE_SEC = 600.0  # a session that has not ended by then is stuck
 STILL_SEC = 50.0  # more than two time-outs

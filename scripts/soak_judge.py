@@ -22,12 +22,12 @@ import numpy as np
 import pandas as pd
 from soak_world import World
 
-from mcl.broker.ledger import decision_of, execution_root, traded_for
-from mcl.live import audit as auditing
-from mcl.live.book import book_of
+from mcl.broker.fills import decision_of, execution_root, traded_for
+from mcl.live.audit import compare as auditing
+from mcl.live.audit.decision_replay import shadow
 from mcl.live.journal import Entry, read
 from mcl.live.runner import Duty
-from mcl.live.shadow import shadow
+from mcl.live.session_state import book_of
 
 UNPROTECTED_SEC = (2.0, 6.0)  # of a session that nothing disturbs, and of the others
 ARRIVAL_NS = 50_000_000  # between sending and arriving, on a busy machine

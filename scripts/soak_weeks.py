@@ -42,26 +42,29 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from mcl import calendar, config, runs, schema
+from mcl import composition
+from mcl.base.files import write_whole
 from mcl.broker import guards
 from mcl.broker.feed import Clock
-from mcl.broker.ledger import STOP, TAKE_PROFIT, decision_of, execution_root, traded_for
-from mcl.broker.tws import SimulatedTWS, Tape
-from mcl.broker.tws.feed import INTERVAL_NS
-from mcl.files import write_whole
-from mcl.live import control
-from mcl.live.attend import Operations
-from mcl.live.book import book_of
+from mcl.broker.fills import STOP, TAKE_PROFIT, decision_of, execution_root, traded_for
+from mcl.config import schema
+from mcl.config.promotion_rules import Promotion
 from mcl.live.journal import Entry, read
+from mcl.live.ops import control_socket
+from mcl.live.ops.monitoring import Operations
 from mcl.live.runner import Duty
 from mcl.live.service import MarketClock, Service
+from mcl.live.session_state import book_of
 from mcl.live.status import State
-from mcl.market import MCL, Contract
-from mcl.promote import promote
-from mcl.promote.deploy import promoted
-from mcl.rules import Promotion
+from mcl.market import calendar
+from mcl.market.instruments import MCL, Contract
+from mcl.promotion.load import promoted
+from mcl.promotion.promote import promote
+from mcl.simulators.tws import SimulatedTWS, Tape
+from mcl.simulators.tws.tape import INTERVAL_NS
 from mcl.strategy import build
-from mcl.tracking import Store
+from mcl.tracking import backtest_run
+from mcl.tracking.store import Store
 
 ACCOUNT, NAME = "DU0000001", "paper"
 FIRST = date(2025, 10, 27)  # ten weeks with the end of summer time, Thanksgiving, Christmas and New Year, and two rolls
@@ -309,7 +312,7 @@ class Weeks:
         guards.PAPER_PORTS[port] = "a simulated TWS"
         clock = MarketClock(lambda: int(self.clocks.market_ns.value), plan.rate)
         service = Service(NAME, self.broker(port), Operations(), store, plan.root, clock=clock)
-        with control.alone(service.folder):
+        with control_socket.alone(service.folder):
             beating = asyncio.create_task(self._beat())
             running = asyncio.create_task(service.run())
             watching = asyncio.create_task(self._watch(service))
@@ -369,7 +372,7 @@ class Weeks:
 def judge(weeks: Weeks, books: Books) -> dict[str, list[str]]:
     """What is wrong, by kind."""
     root = weeks.plan.root
-    folder = control.folder_of(root, NAME)
+    folder = control_socket.folder_of(root, NAME)
     paths = sorted(folder.glob("*.sqlite"))
     entries = [entry for path in paths for entry in read(path)]
     ours = Counter((execution_root(str(e.key)), e.body["quantity"]) for e in entries if e.kind == "fill")
@@ -472,7 +475,7 @@ def prepare(plan: Plan, whole: Market) -> None:
         "study": "weeks",
     }
     store = Store(plan.root)
-    run_id = runs.backtest(config.run_config(raw), store=store, root=plan.root, report=False).run_id
+    run_id = backtest_run.backtest(composition.run_config(raw), store=store, root=plan.root, report=False).run_id
     promote(run_id, store=store, root=plan.root, gates=OPEN_GATES)
 
 

@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from mcl import calendar, config, schema, venue
-from mcl.broker.tws import Tape
-from mcl.broker.tws.sink import Habits
+from mcl import composition
+from mcl.config import broker_schema, schema
 from mcl.data.bars import Bars
 from mcl.live.runner import Duty
-from mcl.live.stage import Stage
-from mcl.market import MCL
-from mcl.promote.deploy import Deployable
+from mcl.live.session_setup import Stage
+from mcl.market import calendar
+from mcl.market.instruments import MCL
+from mcl.promotion.load import Deployable
+from mcl.simulators.tws import Tape
+from mcl.simulators.tws.listener import Habits
 from mcl.strategy import build
 
 NS = 1_000_000_000
@@ -43,7 +45,7 @@ class World:
     kills: tuple[tuple[float, str], ...]  # seconds after the start, runner or server
     words: tuple[tuple[int, str], ...]  # after so many bars: a command
     cure: str  # what a person says when the session is HALTED
-    order: venue.OrderStyle  # how targets are traded
+    order: broker_schema.OrderStyle  # how targets are traded
     habits: Habits
 
     def duty(self, folder: Path) -> Duty:
@@ -73,12 +75,12 @@ def world(seed: int, played: int = PLAYED) -> World:
     return World(seed, tape, bars, stage, run, faults, kills, words, cure, order, habits)
 
 
-def _order(luck: random.Random) -> tuple[venue.OrderStyle, Habits]:
+def _order(luck: random.Random) -> tuple[broker_schema.OrderStyle, Habits]:
     """Every other seed trades at the market as the backtest assumes; the others by limits, some in a market with little at its best price."""
     kind = luck.choice(("market", "market", "marketable_limit", "limit"))
     style = {"collar_ticks": luck.choice((1.0, 10.0)), "offset_ticks": luck.choice((0.0, 3.0)), "ttl_sec": luck.choice((0.5, 2.0))}
     thin = kind != "market" and luck.random() < 0.5
-    return venue.OrderStyle(kind=kind, fallback=luck.choice(("market", "none")), **style), Habits(top_size=1 if thin else 0)
+    return broker_schema.OrderStyle(kind=kind, fallback=luck.choice(("market", "none")), **style), Habits(top_size=1 if thin else 0)
 
 
 WORDS = ("pause", "resume", "reduce-only", "flatten", "resume", "flatten")
@@ -109,7 +111,7 @@ def _config(luck: random.Random) -> schema.Config:
         "costs": {"slippage_ticks": 1.0, "commission_usd": 0.77},
         "study": "soak",
     }
-    return config.run_config(raw)
+    return composition.run_config(raw)
 
 
 def bars_of(rng: np.random.Generator, played: int) -> Bars:

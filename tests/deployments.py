@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mcl import calendar, config, runs, schema
-from mcl.rules import Promotion
-from mcl.tracking import Store
+from mcl import composition
+from mcl.config import schema
+from mcl.config.promotion_rules import Promotion
+from mcl.market import calendar
+from mcl.tracking import backtest_run
+from mcl.tracking.store import Store
 
 FIRST, END, HOLDOUT = date(2025, 10, 27), date(2025, 11, 13), date(2025, 11, 11)
 OPEN_GATES = Promotion(
@@ -55,10 +58,10 @@ class Project:
             "costs": {"slippage_ticks": 1.0, "commission_usd": 0.77},
             "study": "test",
         }
-        return config.run_config(raw)
+        return composition.run_config(raw)
 
     def run(self, run: schema.Config | None = None) -> str:
-        return runs.backtest(run or self.config(), store=self.store, root=self.root, report=False).run_id
+        return backtest_run.backtest(run or self.config(), store=self.store, root=self.root, report=False).run_id
 
 
 def project(folder: Path, empty_store: Path) -> Project:

@@ -21,9 +21,9 @@ from types import FrameType
 from typing import Any
 
 from mcl import strategy
-from mcl.cli import main
-from mcl.config import conf_dir, keys
-from mcl.verbs.table import UNENDING, VERBS
+from mcl.cli.main import main
+from mcl.cli.table import UNENDING, VERBS
+from mcl.composition import conf_dir, schema_keys
 
 LONGEST_SEC = 20  # of processor time
 WAITED_SEC = 90  # in all, on a machine that does other things
@@ -251,7 +251,7 @@ def _value(draw: random.Random, key: str) -> str:
 
 @cache
 def modelled(verb: str) -> tuple[str, ...]:
-    return tuple(key for key, _ in keys.leaves(verb))
+    return tuple(key for key, _ in schema_keys.leaves(verb))
 
 
 @cache

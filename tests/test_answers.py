@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mcl.cli import VERBS, main
-from mcl.verbs.answers import PROMISED, SILENT, TYPES, faults, markdown
+from mcl.cli.json_answers import PROMISED, SILENT, TYPES, faults, markdown
+from mcl.cli.main import VERBS, main
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "json.md"
 
@@ -20,7 +20,7 @@ def test_every_verb_promises_something() -> None:
 
 
 def test_the_page_is_current() -> None:
-    assert PAGE.read_text(encoding="utf-8") == markdown(), "python -m mcl.verbs.answers > docs/json.md"
+    assert PAGE.read_text(encoding="utf-8") == markdown(), "python -m mcl.cli.json_answers > docs/json.md"
 
 
 def test_types_are_known() -> None:

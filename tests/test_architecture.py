@@ -27,16 +27,16 @@ ROWS = (  # highest first; a module may import from its own row and from rows be
 )
 ROW = {name: i for i, row in enumerate(ROWS) for name in row}
 DOORS = {  # package -> the only modules that may import it
-    "hydra": {"mcl.config", "mcl.search.sweeper"},
+    "hydra": {"mcl.config", "mcl.search.hydra_sweeper"},
     "omegaconf": {"mcl.config"},
     "optuna": {"mcl.search"},
-    "ray": {"mcl.search.cluster"},
+    "ray": {"mcl.search.ray_workers"},
     "mlflow": {"mcl.tracking"},
     "ib_async": {"mcl.broker.ib"},
-    "databento": {"mcl.data.databento", "mcl.data.dbn"},
-    "databento_dbn": {"mcl.data.databento", "mcl.data.dbn"},
+    "databento": {"mcl.data.download.client", "mcl.data.dbn"},
+    "databento_dbn": {"mcl.data.download.client", "mcl.data.dbn"},
     "plotly": {"mcl.report"},
-    "apprise": {"mcl.live.channels"},
+    "apprise": {"mcl.live.ops.alert_channels"},
 }
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mcl.cli import main, parse
-from mcl.verbs import arguments
-from mcl.verbs.table import SECTIONS, VERBS
+from mcl.cli import arguments
+from mcl.cli.main import main, parse
+from mcl.cli.table import SECTIONS, VERBS
 
 
 @pytest.mark.parametrize("name", VERBS)
@@ -110,7 +110,7 @@ def test_wrong_usage_is_json_where_json_was_asked_for(capsys: pytest.CaptureFixt
 def test_a_list_without_runs_says_where_runs_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mcl.tracking import Record, Store
+    from mcl.tracking.store import Record, Store
 
     monkeypatch.setenv("MCL_HOME", str(tmp_path))
     assert main(["runs"]) == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mcl.verbs.table import VERBS
+from mcl.cli.table import VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "terraform" / "README.md"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mcl.verbs import completion
+from mcl.cli import completion
 
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 SEARCH, RUN = "crosses", "0123456789ab"
@@ -69,7 +69,7 @@ def test_a_value_says_its_range_and_what_is_promoted(home: Path) -> None:
 
 def test_the_table_of_keys_is_that_of_the_models() -> None:
     current = json.loads(completion.TABLE.read_text())
-    assert (current == completion.table()) is True, "run python -m mcl.verbs.completion"
+    assert (current == completion.table()) is True, "run python -m mcl.cli.completion"
 
 
 def test_asking_imports_nothing_heavy(home: Path) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mcl import config, schema, strategy
-from mcl.errors import ConfigError
-from mcl.rules import Promotion
+from mcl import composition, strategy
+from mcl.base.errors import ConfigError
+from mcl.config import schema
+from mcl.config.promotion_rules import Promotion
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 EXPERIMENTS = CONF.parent / "experiments"
@@ -28,27 +29,29 @@ def options(group: str) -> list[str]:
 def test_every_option_composes_and_builds(override: str) -> None:
     path = ["data.path=somewhere"] if override.split("=")[1] in NEEDS_PATH else []
     path += ["data.stamped_at=open"] if override == "data=csv" else []
-    run = config.compose("backtest", [override, *path]).config
+    run = composition.compose("backtest", [override, *path]).config
     assert strategy.build(run.strategy).memory >= 0
-    assert config.run_config(run.model_dump(mode="json")) == run
+    assert composition.run_config(run.model_dump(mode="json")) == run
 
 
 @pytest.mark.parametrize("name", options("strategy"))
 def test_every_strategy_has_a_search_configuration(name: str) -> None:
-    assert config.compose("sweep", [f"strategy={name}"]).search.trials > 0
+    assert composition.compose("sweep", [f"strategy={name}"]).search.trials > 0
 
 
 @pytest.mark.parametrize("name", options("promotion"))
 def test_every_set_of_gates_composes(name: str) -> None:
-    raw = config.compose("promote", [f"promotion={name}"]).raw
-    assert config.validate(Promotion, raw["promotion"]).model_dump(mode="json") == yaml.safe_load(
+    raw = composition.compose("promote", [f"promotion={name}"]).raw
+    assert composition.validate(Promotion, raw["promotion"]).model_dump(mode="json") == yaml.safe_load(
         (CONF / "promotion" / f"{name}.yaml").read_text()
     )
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in EXPERIMENTS.glob("*.yaml")))
 def test_every_experiment_composes_and_has_an_answer(name: str) -> None:
-    run = config.compose("backtest", [f"experiment={name}", "++data.path=somewhere"] if "forty" in name else [f"experiment={name}"]).config
+    run = composition.compose(
+        "backtest", [f"experiment={name}", "++data.path=somewhere"] if "forty" in name else [f"experiment={name}"]
+    ).config
     assert run.study == name
     assert (EXPERIMENTS / f"{name}.md").is_file()
 
@@ -80,38 +83,38 @@ def test_every_experiment_composes_and_has_an_answer(name: str) -> None:
 )
 def test_a_mistake_is_one_sentence(overrides: list[str], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence) as caught:
-        _ = config.compose("backtest", overrides).config
+        _ = composition.compose("backtest", overrides).config
     assert "\n" not in caught.value.message
 
 
 def test_a_folder_without_studies_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MCL_HOME", str(tmp_path))
     with pytest.raises(ConfigError, match=rf"there are no studies in {re.escape(str(tmp_path))}: it has no folder experiments") as caught:
-        config.compose("backtest", ["experiment=001_ema_baseline"])
+        composition.compose("backtest", ["experiment=001_ema_baseline"])
     assert "mcl init DIR" in caught.value.hint
 
 
 def test_the_fingerprint_holds_what_decides_and_nothing_else() -> None:
-    base = config.compose("backtest", []).config
-    same = config.compose("backtest", ["broker=ib_paper", "study=other", "notes=hello"]).config
-    other = config.compose("backtest", ["strategy.fast=11"]).config
-    assert config.fingerprint(base) == config.fingerprint(same)
-    assert config.fingerprint(base) != config.fingerprint(other)
+    base = composition.compose("backtest", []).config
+    same = composition.compose("backtest", ["broker=ib_paper", "study=other", "notes=hello"]).config
+    other = composition.compose("backtest", ["strategy.fast=11"]).config
+    assert composition.fingerprint(base) == composition.fingerprint(same)
+    assert composition.fingerprint(base) != composition.fingerprint(other)
 
 
 def test_a_grid_is_the_product_in_typed_order() -> None:
-    jobs = config.expand(["strategy.fast=5,10", "strategy=ema_cross", "strategy.slow=range(30,61,30)"])
+    jobs = composition.expand(["strategy.fast=5,10", "strategy=ema_cross", "strategy.slow=range(30,61,30)"])
     assert jobs == [[f"strategy.fast={fast}", "strategy=ema_cross", f"strategy.slow={slow}"] for fast in (5, 10) for slow in (30, 60)]
 
 
 def test_a_grid_takes_globs_over_groups_and_studies() -> None:
-    assert {job[0] for job in config.expand(["experiment=glob(*)"])} == {f"experiments={p.stem}" for p in EXPERIMENTS.glob("*.yaml")}
-    assert ["strategy=donchian"] in config.expand(["strategy=glob(*)"])
+    assert {job[0] for job in composition.expand(["experiment=glob(*)"])} == {f"experiments={p.stem}" for p in EXPERIMENTS.glob("*.yaml")}
+    assert ["strategy=donchian"] in composition.expand(["strategy=glob(*)"])
 
 
 def test_paper_differs_from_the_simulation_only_in_where_the_broker_is() -> None:
-    raw = (config.compose("live", [f"broker={name}"]).raw["broker"] for name in ("ib_sim", "ib_paper"))
-    sim, paper = (config.validate(schema.Broker, one).model_dump() for one in raw)
+    raw = (composition.compose("live", [f"broker={name}"]).raw["broker"] for name in ("ib_sim", "ib_paper"))
+    sim, paper = (composition.validate(schema.Broker, one).model_dump() for one in raw)
     differing = {k for k in sim if sim[k] != paper[k]}
     assert differing <= {"kind", "host", "port", "account", "guards"}  # a replay has no limits that its backtest has not
     assert paper["port"] == 7497

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from deployments import walk
 
-from mcl import cli
-from mcl.verbs.table import VERBS
+from mcl.cli import main
+from mcl.cli.table import VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -53,13 +53,13 @@ def test_every_command_in_a_sentence_is_one(page: Path) -> None:
     for words in map(shlex.split, re.findall(r"`mcl ([^`]+)`", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S))):
         typed = [word for word in words if word not in ("--json", "--quiet", "-v", "--help", "VERB")]
         if typed and " ".join(typed) not in {*VERBS, "…"}:
-            cli.parse(typed)
+            main.parse(typed)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_is_a_valid_command_line(page: Path) -> None:
     for _, words in commands(page):
-        cli.parse([word for word in words if word not in ("--json", "--quiet", "-v")])
+        main.parse([word for word in words if word not in ("--json", "--quiet", "-v")])
 
 
 def test_every_make_target_that_a_page_names_exists() -> None:
@@ -79,7 +79,7 @@ def test_every_command_does_what_the_page_says(page: Path, worlds: Path, tmp_pat
     monkeypatch.chdir(project)
     for kind, words in commands(page):
         if kind != "elsewhere":
-            assert cli.main(["--quiet", *words]) == (1 if kind == "refused" else 0), " ".join(["mcl", *words])
+            assert main.main(["--quiet", *words]) == (1 if kind == "refused" else 0), " ".join(["mcl", *words])
 
 
 MACHINE_WIDE = re.compile(

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from mcl import doctor
-from mcl.cli import main
-from mcl.tracking import Record, Store
+from mcl.cli.main import main
+from mcl.ops import doctor
+from mcl.tracking.store import Record, Store
 
 
 @pytest.fixture

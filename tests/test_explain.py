@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mcl import cli, config
-from mcl.config import origins
-from mcl.errors import FEW, HANDFUL, ConfigError, closest, nearest
-from mcl.explain import explain
+from mcl import composition
+from mcl.base.errors import FEW, HANDFUL, ConfigError, closest, nearest
+from mcl.cli import main
+from mcl.composition import origins
+from mcl.promotion.explain import explain
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
@@ -36,8 +37,8 @@ def folder(tmp_path: Path) -> Path:
         ("strategy.fast", ["strategy.fast=5", "strategy.fast=6"], "override strategy.fast=6"),
         ("risk.limits.max_order", ["risk.limits={max_order: 3}"], "override risk.limits={max_order: 3}"),
         ("search.trials", ["search.trials=7"], "override search.trials=7"),
-        ("alerts.webhook", [], "default of Alerts in mcl/venue.py"),
-        ("telemetry.host", [], "default of Telemetry in mcl/venue.py"),
+        ("alerts.webhook", [], "default of Alerts in mcl/config/broker_schema.py"),
+        ("telemetry.host", [], "default of Telemetry in mcl/config/broker_schema.py"),
     ],
 )
 def test_an_override_or_a_default_is_named(key: str, overrides: list[str], chain: str) -> None:
@@ -77,8 +78,8 @@ def test_a_search_path_is_followed_and_studies_are_still_found(folder: Path) -> 
     found = explain("strategy.fast", [there, "strategy=mine", "seed=20"])
     assert found.chain == (f"file {folder}/strategy/mine.yaml:2, chosen by override strategy=mine",)
     assert "which says ${seed}" in explain("strategy.slow", [there, "strategy=mine", "seed=20"]).chain[0]
-    assert config.compose("backtest", [there, "experiment=001_ema_baseline"]).config.study == "001_ema_baseline"
-    assert config.expand([there, "strategy=mine", "experiment=001_ema_baseline"]) == [
+    assert composition.compose("backtest", [there, "experiment=001_ema_baseline"]).config.study == "001_ema_baseline"
+    assert composition.expand([there, "strategy=mine", "experiment=001_ema_baseline"]) == [
         [there, "strategy=mine", "experiments=001_ema_baseline"]
     ]
 
@@ -111,16 +112,16 @@ def test_every_value_of_every_verb_has_a_place() -> None:
         ("backtest", "strategy=ema", "did you mean 'ema_cross'?"),
     ],
 )
-def test_a_last_part_a_group_or_another_verb_is_what_was_meant(verb: config.Verb, typed: str, sentence: str) -> None:
+def test_a_last_part_a_group_or_another_verb_is_what_was_meant(verb: composition.Verb, typed: str, sentence: str) -> None:
     with pytest.raises(ConfigError) as refusal:
-        config.compose(verb, [typed])
+        composition.compose(verb, [typed])
     assert sentence in refusal.value.message
 
 
 @pytest.mark.parametrize("typed", ["zzz=1", "risk.limits.zzz=1", "x.y.z=1", "strategy=zzz", "hydra.zzz=1"])
 def test_what_means_nothing_gets_a_handful_of_names(typed: str) -> None:
     with pytest.raises(ConfigError) as refusal:
-        config.compose("backtest", [typed])
+        composition.compose("backtest", [typed])
     assert len(refusal.value.message) < 240
     assert refusal.value.message.count(",") <= max(FEW, HANDFUL)
 
@@ -137,7 +138,7 @@ def test_nearest_lists_a_few_and_counts_many() -> None:
 
 
 def shown(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    code = cli.main(list(words))
+    code = main.main(list(words))
     out, err = capsys.readouterr()
     return code, out, err
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from mcl.errors import StoreError
-from mcl.files import LockHeld, is_locked, is_running, locked, write_whole
+from mcl.base.errors import StoreError
+from mcl.base.files import LockHeld, is_locked, is_running, locked, write_whole
 
 OWNER = """
 import sys, time
 from pathlib import Path
-from mcl.files import locked
+from mcl.base.files import locked
 with locked(Path(sys.argv[1])):
     print("ready", flush=True)
     time.sleep(600)
@@ -28,7 +28,7 @@ with locked(Path(sys.argv[1])):
 ASKER = """
 import sys, time
 from pathlib import Path
-from mcl.files import is_locked
+from mcl.base.files import is_locked
 end, wrong = time.monotonic() + 1.0, 0
 while time.monotonic() < end:
     wrong += is_locked(Path(sys.argv[1]))

@@ -13,8 +13,8 @@ from pathlib import Path
 import fuzz
 import pytest
 
-from mcl.cli import main
-from mcl.verbs.table import VERBS
+from mcl.cli.main import main
+from mcl.cli.table import VERBS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SEED, COUNT = (int(part) for part in os.environ.get("MCL_FUZZ", "1:1000").split(":"))

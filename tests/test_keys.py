@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from mcl import config, strategy
-from mcl.cli import main
-from mcl.config import Verb, keys
-from mcl.errors import ConfigError
+from mcl import composition, strategy
+from mcl.base.errors import ConfigError
+from mcl.cli.main import main
+from mcl.composition import Verb, schema_keys
 
 CANDIDATES = (
     "0",
@@ -39,8 +39,8 @@ GROUPS: dict[str, list[str]] = {  # under which a member of a union has its keys
     "alerts": ["alerts=webhook", "alerts=mail", "alerts=apprise", "alerts=log"],
 }
 NAMED_ELSEWHERE = {"data.source", "risk.size.method", "search.space"}  # what a group's choice says, or the axes
-SHARED = {key for key, _ in keys.leaves("backtest")}  # a search composes them in the same way
-LEAVES = [(verb, key) for verb in keys.SECTIONS for key, _ in keys.leaves(verb) if verb != "sweep" or key not in SHARED]
+SHARED = {key for key, _ in schema_keys.leaves("backtest")}  # a search composes them in the same way
+LEAVES = [(verb, key) for verb in schema_keys.SECTIONS for key, _ in schema_keys.leaves(verb) if verb != "sweep" or key not in SHARED]
 
 
 def literals(annotation: Any) -> Iterator[str]:
@@ -70,7 +70,7 @@ TYPEABLE = [(verb, key) for verb, key in LEAVES if key not in NAMED_ELSEWHERE]  
 @pytest.mark.parametrize(("verb", "key"), TYPEABLE, ids=[f"{verb}-{key}" for verb, key in TYPEABLE])
 def test_every_key_of_the_schema_can_be_typed(verb: Verb, key: str) -> None:
     """Some value of the key's type arrives in the composed configuration, under some choice of its group."""
-    annotation = dict(keys.leaves(verb))[key]
+    annotation = dict(schema_keys.leaves(verb))[key]
     group = next((words for section, words in GROUPS.items() if key.startswith(f"{section}.")), [""])
     values = [*literals(annotation), *sorted(CANDIDATES, key=lambda value: value not in fitting(annotation))]
     for words in group:
@@ -84,7 +84,7 @@ def composes(verb: Verb, words: list[str], key: str) -> bool:
     """Whether the key is in the composed configuration, and the part of the model that holds it takes the value."""
     needed = ["data.path=x"] if words[0] in ("data=csv", "data=lean_gold") and key != "data.path" else []
     try:
-        raw = config.compose(verb, [*needed, *words]).raw
+        raw = composition.compose(verb, [*needed, *words]).raw
     except ConfigError:
         return False
     held: Any = raw
@@ -94,7 +94,7 @@ def composes(verb: Verb, words: list[str], key: str) -> bool:
         held = held[part]
     section = key.split(".", maxsplit=1)[0]
     try:
-        TypeAdapter(keys.SECTIONS[verb][section]).validate_python(raw[section])
+        TypeAdapter(schema_keys.SECTIONS[verb][section]).validate_python(raw[section])
     except ValidationError as error:
         parts = key.split(".")[1:]
         return not any([str(part) for part in one["loc"] if str(part) in parts] == parts for one in error.errors())
@@ -106,14 +106,14 @@ def test_every_parameter_of_a_strategy_can_be_typed(name: str) -> None:
     for parameter, default in strategy.defaults(name).items():
         if isinstance(default, int | float | bool):
             value = str(default).lower()
-            raw = config.compose("backtest", [f"strategy={name}", f"strategy.{parameter}={value}"]).raw
+            raw = composition.compose("backtest", [f"strategy={name}", f"strategy.{parameter}={value}"]).raw
             assert raw["strategy"][parameter] == default
 
 
 def test_a_key_that_no_model_has_is_still_unknown() -> None:
     for word in ("data.exclude_degrade=true", "strategy.fst=3", "broker.guard.max_order=1", "search.trails=3"):
         with pytest.raises(ConfigError, match="unknown key"):
-            config.compose("sweep", [word])
+            composition.compose("sweep", [word])
 
 
 @pytest.mark.parametrize(

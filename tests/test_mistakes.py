@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mcl.cli import main
+from mcl.cli.main import main
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 HEAD = "# @package _global_\n"

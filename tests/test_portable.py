@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from deployments import write_walks
 
-from mcl import config
-from mcl.rules import Promotion
+from mcl import composition
+from mcl.config.promotion_rules import Promotion
 
-PACKAGE = Path(config.__file__).resolve().parents[1]
+PACKAGE = Path(composition.__file__).resolve().parents[1]
 WITHOUT = """
 import builtins, ctypes, io, multiprocessing, os, signal, socket, sys
 

@@ -16,12 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcl import cli, pace, screen, steps
+from mcl.base import duration_history, progress, terminal
+from mcl.cli import main
 
 LONG = """
 import sys
 from pathlib import Path
-from mcl import screen, steps
+from mcl.base import terminal as screen, progress as steps
 screen.configure(as_json="json" in sys.argv, verbose=False, quiet="quiet" in sys.argv)
 screen.START_SEC = 0.0
 screen.LATE_SEC, screen.LINE_EVERY_SEC = (60.0 if "soon" in sys.argv else 0.0), 0.05
@@ -88,7 +89,7 @@ def test_without_a_terminal_there_are_plain_lines_with_the_time_left(tmp_path: P
 
 def test_what_was_done_before_has_a_time_left_from_its_first_line(tmp_path: Path) -> None:
     memory = tmp_path / "memory.json"
-    pace.keep(memory, ["verb"], [("starting", 100.0), ("cutting", 60.0), ("sewing", 40.0)])
+    duration_history.keep(memory, ["verb"], [("starting", 100.0), ("cutting", 60.0), ("sewing", 40.0)])
     with started(memory, subprocess.PIPE) as process:
         assert process.stderr is not None
         line = process.stderr.readline()
@@ -112,27 +113,27 @@ def test_a_terminal_gets_a_bar_and_the_answer_stays_apart(tmp_path: Path) -> Non
 
 
 def test_work_that_fails_ends_its_progress_and_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(screen._state, "json", False)
-    monkeypatch.setitem(screen._state, "quiet", False)
+    monkeypatch.setitem(terminal._state, "json", False)
+    monkeypatch.setitem(terminal._state, "quiet", False)
     before, memory = threading.active_count(), tmp_path / "memory.json"
 
     def fails() -> None:
-        with screen.Work(["x"], memory):
-            steps.begin("y", 1)()
+        with terminal.Work(["x"], memory):
+            progress.begin("y", 1)()
             raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
         fails()
     assert threading.active_count() == before
     assert not memory.exists()
-    assert steps.begin("nobody listens")() is None
+    assert progress.begin("nobody listens")() is None
 
 
 # --------------------------------------------------------------------------------------------------------------------- steps
 
 
-def told(heard: list[tuple[str, int]]) -> steps.Ear:
-    def ear(step: str, count: int) -> steps.Tick:
+def told(heard: list[tuple[str, int]]) -> progress.Ear:
+    def ear(step: str, count: int) -> progress.Tick:
         heard.append((step, count))
         return lambda: heard.append((step, -1))
 
@@ -141,14 +142,14 @@ def told(heard: list[tuple[str, int]]) -> steps.Ear:
 
 def test_what_begins_inside_a_counted_loop_belongs_to_it() -> None:
     heard: list[tuple[str, int]] = []
-    with steps.heard(told(heard)):
-        for number in steps.each("runs", [1, 2, 3]):
-            steps.begin("reading")
-            assert list(steps.each("files", "ab")) == ["a", "b"]
+    with progress.heard(told(heard)):
+        for number in progress.each("runs", [1, 2, 3]):
+            progress.begin("reading")
+            assert list(progress.each("files", "ab")) == ["a", "b"]
             if number == 2:
                 break
-        steps.begin("after it")
-    steps.begin("nobody listens any more")
+        progress.begin("after it")
+    progress.begin("nobody listens any more")
     assert heard == [("runs", 3), ("runs", -1), ("after it", 0)]
 
 
@@ -160,57 +161,57 @@ steps_taken = st.lists(st.tuples(st.sampled_from("abcdef"), seconds), max_size=8
 
 
 def test_the_time_left_is_counted_and_else_as_the_last_time_at_todays_pace() -> None:
-    assert pace.left(TAKEN, [], "starting", 0.25, 0.0) == 9.75
-    assert pace.left(TAKEN, TAKEN[:1], "reading", 0.5, 0.0) == 1.5 + 7.0
+    assert duration_history.left(TAKEN, [], "starting", 0.25, 0.0) == 9.75
+    assert duration_history.left(TAKEN, TAKEN[:1], "reading", 0.5, 0.0) == 1.5 + 7.0
     twice = [("starting", 2.0), ("reading", 4.0)]
-    assert pace.left(TAKEN, twice, "simulating", 1.0, 0.0) == 7.0 + 6.0  # everything takes twice as long today
-    assert pace.left(TAKEN, twice, "drawing", 9.0, 0.0) == 0.0  # it should be over, and says so
-    assert pace.left(TAKEN, [("starting", 1.0)], "drawing", 1.0, 0.0) == 2.0  # steps that were not needed today
-    assert pace.left(TAKEN, TAKEN[:2], "simulating", 2.0, 0.25) == 6.0 + 3.0 * 11 / 7  # counted: it will take 8, and not 4
-    assert pace.left([], [], "counted", 2.0, 0.25) == 6.0
-    assert pace.left([], TAKEN, "new", 2.0, 0.0) is None
-    assert pace.left(TAKEN, TAKEN[:1], "new", 2.0, 0.0) is None
+    assert duration_history.left(TAKEN, twice, "simulating", 1.0, 0.0) == 7.0 + 6.0  # everything takes twice as long today
+    assert duration_history.left(TAKEN, twice, "drawing", 9.0, 0.0) == 0.0  # it should be over, and says so
+    assert duration_history.left(TAKEN, [("starting", 1.0)], "drawing", 1.0, 0.0) == 2.0  # steps that were not needed today
+    assert duration_history.left(TAKEN, TAKEN[:2], "simulating", 2.0, 0.25) == 6.0 + 3.0 * 11 / 7  # counted: it will take 8, and not 4
+    assert duration_history.left([], [], "counted", 2.0, 0.25) == 6.0
+    assert duration_history.left([], TAKEN, "new", 2.0, 0.0) is None
+    assert duration_history.left(TAKEN, TAKEN[:1], "new", 2.0, 0.0) is None
 
 
 @given(known=steps_taken, taken=steps_taken, step=st.sampled_from("abcdefg"), spent=seconds, share=st.floats(0.001, 1.0) | st.just(0.0))
 def test_no_memory_makes_the_time_left_negative_or_absurd(
-    known: pace.Taken, taken: pace.Taken, step: str, spent: float, share: float
+    known: duration_history.Taken, taken: duration_history.Taken, step: str, spent: float, share: float
 ) -> None:
-    left = pace.left(known, taken, step, spent, share)
-    longest = pace.SLOWER * sum(took for _, took in known) + (spent * (1 - share) / share if share else 0.0)
+    left = duration_history.left(known, taken, step, spent, share)
+    longest = duration_history.SLOWER * sum(took for _, took in known) + (spent * (1 - share) / share if share else 0.0)
     assert left is None or 0.0 <= left <= longest * 1.000001
 
 
 def test_the_nearest_command_line_is_remembered(tmp_path: Path) -> None:
     memory = tmp_path / "deep" / "durations.json"
-    assert pace.recalled(memory, ["backtest", "data=planted"]).taken == []
-    pace.keep(memory, ["backtest", "data=planted", "strategy=donchian"], TAKEN)
-    pace.keep(memory, ["backtest", "data=eia"], TAKEN[:3])
-    pace.keep(memory, ["runs"], TAKEN[:2])
-    assert pace.recalled(memory, ["backtest", "data=planted", "strategy=flat"]).taken == TAKEN
-    assert pace.recalled(memory, ["backtest", "data=csv"]).taken == TAKEN[:3]  # none is nearer: the latest
-    assert pace.recalled(memory, ["validate", "data=planted"]).taken == []
-    assert pace.recalled(memory, ["runs"]).same
-    assert not pace.recalled(memory, ["runs", "--limit"]).same
-    pace.keep(memory, ["short"], [("starting", 0.5)])
-    assert pace.recalled(memory, ["short"]).taken == []  # shown to nobody
+    assert duration_history.recalled(memory, ["backtest", "data=planted"]).taken == []
+    duration_history.keep(memory, ["backtest", "data=planted", "strategy=donchian"], TAKEN)
+    duration_history.keep(memory, ["backtest", "data=eia"], TAKEN[:3])
+    duration_history.keep(memory, ["runs"], TAKEN[:2])
+    assert duration_history.recalled(memory, ["backtest", "data=planted", "strategy=flat"]).taken == TAKEN
+    assert duration_history.recalled(memory, ["backtest", "data=csv"]).taken == TAKEN[:3]  # none is nearer: the latest
+    assert duration_history.recalled(memory, ["validate", "data=planted"]).taken == []
+    assert duration_history.recalled(memory, ["runs"]).same
+    assert not duration_history.recalled(memory, ["runs", "--limit"]).same
+    duration_history.keep(memory, ["short"], [("starting", 0.5)])
+    assert duration_history.recalled(memory, ["short"]).taken == []  # shown to nobody
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "{", '{"runs": 3}', '{"runs": [["a"]]}', '{"runs": [["a", "b"]]}', "\x00\xff"])
 def test_a_damaged_memory_is_an_empty_one(tmp_path: Path, damage: str) -> None:
     memory = tmp_path / "durations.json"
     memory.write_text(damage, encoding="latin-1")
-    assert pace.recalled(memory, ["runs"]).taken == []
-    pace.keep(memory, ["runs"], TAKEN)
-    assert pace.recalled(memory, ["runs"]).taken == TAKEN
+    assert duration_history.recalled(memory, ["runs"]).taken == []
+    duration_history.keep(memory, ["runs"], TAKEN)
+    assert duration_history.recalled(memory, ["runs"]).taken == TAKEN
 
 
 def test_the_memory_stays_small_and_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = tmp_path / "durations.json"
-    monkeypatch.setattr(pace, "MOST", 3)
+    monkeypatch.setattr(duration_history, "MOST", 3)
     monkeypatch.setenv("DATABENTO_API_KEY", "db-" + "a" * 29)
     for n in range(5):
-        pace.keep(memory, ["verb", f"n={n}", "key=db-" + "a" * 29], TAKEN)
+        duration_history.keep(memory, ["verb", f"n={n}", "key=db-" + "a" * 29], TAKEN)
     held = json.loads(memory.read_text())
     assert [line.split("\n")[1] for line in held] == ["n=2", "n=3", "n=4"]
     assert "db-aaa" not in memory.read_text()
@@ -218,27 +219,27 @@ def test_the_memory_stays_small_and_holds_no_secret(tmp_path: Path, monkeypatch:
 
 def test_a_project_that_cannot_be_written_has_no_memory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    pace.keep(tmp_path / "file" / "durations.json", ["runs"], TAKEN)
-    assert pace.recalled(tmp_path / "file" / "durations.json", ["runs"]).taken == []
+    duration_history.keep(tmp_path / "file" / "durations.json", ["runs"], TAKEN)
+    assert duration_history.recalled(tmp_path / "file" / "durations.json", ["runs"]).taken == []
 
 
 def test_every_verb_remembers_what_it_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("MCL_HOME", str(tmp_path / "project"))
-    monkeypatch.setattr(pace, "WORTH_SEC", 0.0)
-    assert cli.main(["init", str(tmp_path / "project")]) == 0
-    assert cli.main(["--json", "trials", "--limit", "3"]) == 0
+    monkeypatch.setattr(duration_history, "WORTH_SEC", 0.0)
+    assert main.main(["init", str(tmp_path / "project")]) == 0
+    assert main.main(["--json", "trials", "--limit", "3"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["places"] == []
     memory = tmp_path / "project" / ".cache" / "durations.json"
-    ((step, _),) = pace.recalled(memory, ["trials", "--limit", "3"]).taken
+    ((step, _),) = duration_history.recalled(memory, ["trials", "--limit", "3"]).taken
     assert step == "starting"
     memory.unlink()
-    assert cli.main(["--json", "trials", "--limit", "3"]) == 0
+    assert main.main(["--json", "trials", "--limit", "3"]) == 0
 
 
 def test_spans_are_read_at_a_glance() -> None:
-    assert [screen.span(s) for s in (0.4, 59.4, 59.6, 200, 7_500)] == ["0 s", "59 s", "1 min 0 s", "3 min 20 s", "2 h 5 min"]
+    assert [terminal.span(s) for s in (0.4, 59.4, 59.6, 200, 7_500)] == ["0 s", "59 s", "1 min 0 s", "3 min 20 s", "2 h 5 min"]
 
 
 def test_a_time_that_is_none_is_said_in_words_and_is_null() -> None:
-    assert screen.text(pd.NaT) == "n/a"
-    assert screen.plain({"time": pd.NaT}) == {"time": None}
+    assert terminal.text(pd.NaT) == "n/a"
+    assert terminal.plain({"time": pd.NaT}) == {"time": None}

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from mcl.cli import main
-from mcl.tracking import Store
-from mcl.verbs.answers import PROMISED, faults
+from mcl.cli.json_answers import PROMISED, faults
+from mcl.cli.main import main
+from mcl.tracking.store import Store
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -23,8 +23,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from journals import written
 
-from mcl import cli, tables
-from mcl.tracking import Store
+from mcl.base import tables
+from mcl.cli import main
+from mcl.tracking.store import Store
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 WIDTHS = (80, 120, 200)
@@ -89,10 +90,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MCL_HOME", str(made))
         patch.chdir(made)
-        assert cli.main(["--quiet", "sweep", *COMMON, *SEARCH]) == 0
-        assert cli.main(["--quiet", "backtest", *COMMON, "strategy.fast=7"]) == 0
-        assert cli.main(["--quiet", "backtest", *COMMON]) == 0
-        assert cli.main(["--quiet", "promote", "last", *gates]) == 0
+        assert main.main(["--quiet", "sweep", *COMMON, *SEARCH]) == 0
+        assert main.main(["--quiet", "backtest", *COMMON, "strategy.fast=7"]) == 0
+        assert main.main(["--quiet", "backtest", *COMMON]) == 0
+        assert main.main(["--quiet", "promote", "last", *gates]) == 0
         written(made)
     return made
 
@@ -166,9 +167,9 @@ def test_the_list_of_runs_names_the_choice_by_plateau(
 ) -> None:
     monkeypatch.setenv("MCL_HOME", str(home))
     monkeypatch.chdir(home)
-    assert cli.main(["--json", "select", "six"]) == 0
+    assert main.main(["--json", "select", "six"]) == 0
     chosen = json.loads(capsys.readouterr().out)["winner"]
-    assert cli.main(["--json", "runs", "--study", "test"]) == 0
+    assert main.main(["--json", "runs", "--study", "test"]) == 0
     listed = json.loads(capsys.readouterr().out)["runs"]
     search = next(run for run in listed if run["kind"] == "sweep")
     store = Store(home)
@@ -185,7 +186,7 @@ def test_a_search_is_promoted_by_its_choice_and_says_so(pages: dict[int, dict[st
 def test_quiet_prints_the_id_alone(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MCL_HOME", str(home))
     monkeypatch.chdir(home)
-    assert cli.main(["--quiet", "report", "last"]) == 0
+    assert main.main(["--quiet", "report", "last"]) == 0
     assert re.fullmatch(r"[0-9a-f]{32}\n", capsys.readouterr().out)
 
 
@@ -197,12 +198,12 @@ def test_the_line_after_a_run_repeats_it(
 ) -> None:
     monkeypatch.setenv("MCL_HOME", str(home))
     monkeypatch.chdir(home)
-    assert cli.main(["--json", "backtest", *COMMON, "costs.slippage_ticks=1.0", *typed]) == 0
+    assert main.main(["--json", "backtest", *COMMON, "costs.slippage_ticks=1.0", *typed]) == 0
     first = json.loads(capsys.readouterr().out.splitlines()[-1])
     line = shlex.split(first["repeat"])
     assert line[:2] == ["mcl", "backtest"]
     assert "costs.slippage_ticks=1.0" not in line  # as the default
-    assert cli.main(["--json", *line[1:]]) == 0
+    assert main.main(["--json", *line[1:]]) == 0
     second = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (first["config_sha256"], first["metrics"]["sharpe"]) == (second["config_sha256"], second["metrics"]["sharpe"])
     assert first["run_id"] != second["run_id"]
@@ -223,7 +224,7 @@ def test_the_line_after_a_search_repeats_it(
     monkeypatch.chdir(home)
 
     def searched(*line: str) -> dict[str, Any]:
-        assert cli.main(["--json", *line]) == 0
+        assert main.main(["--json", *line]) == 0
         answer: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
         return answer
 
@@ -241,7 +242,7 @@ def test_a_run_begins_at_what_is_promoted_or_at_another_run(
     monkeypatch.chdir(home)
 
     def ran(*words: str) -> dict[str, str]:
-        assert cli.main(["--json", "backtest", *words]) == 0
+        assert main.main(["--json", "backtest", *words]) == 0
         answer: dict[str, str] = json.loads(capsys.readouterr().out.splitlines()[-1])
         return answer
 
@@ -249,7 +250,7 @@ def test_a_run_begins_at_what_is_promoted_or_at_another_run(
     assert ran("--from", "paper", "strategy.fast=20", "costs=pessimistic")["config_sha256"] == other["config_sha256"]
     assert ran("--from", other["run_id"])["config_sha256"] == other["config_sha256"]
     assert shlex.split(other["repeat"]) == shlex.split(ran("--from", other["run_id"])["repeat"])
-    assert cli.main(["--json", "backtest", "--from", "paper", "strategy.fst=20"]) == 1
+    assert main.main(["--json", "backtest", "--from", "paper", "strategy.fst=20"]) == 1
     assert "strategy.fst" in json.loads(capsys.readouterr().out)["error"]["message"]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mcl.data.bars import Bars
 from mcl.data.table import PRICES
-from mcl.market import MCL, Contract
+from mcl.market.instruments import MCL, Contract
 
 DAY = 86_400
 FIRST_SESSION = 19_726  # 2024-01-04

@@ -14,11 +14,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from mcl import calendar
-from mcl.broker import QUIET_NS, Bar, Begin, Pinned
-from mcl.broker.asking import Asking
-from mcl.broker.records import Interval
-from mcl.errors import ConnectionLost
+from mcl.base.errors import ConnectionLost
+from mcl.broker.converters import Interval
+from mcl.broker.protocol import QUIET_NS, Bar, Begin, Pinned
+from mcl.broker.request_gate import Asking
+from mcl.market import calendar
 
 NS = 1_000_000_000
 STREAM_ENDED = frozenset({162, 366, 10182, 10225})  # codes on a bar subscription after which nothing more comes

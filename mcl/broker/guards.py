@@ -34,12 +34,13 @@ from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from mcl import calendar, schema
-from mcl.broker import Pinned
-from mcl.broker.worth import Margin, Worth
-from mcl.errors import DataError, GuardError, Halt, nearest
-from mcl.market import Contract, Instrument
-from mcl.network import is_loopback
+from mcl.base.errors import DataError, GuardError, Halt, nearest
+from mcl.base.network import is_loopback
+from mcl.broker.protocol import Pinned
+from mcl.config import schema
+from mcl.market import calendar
+from mcl.market.account_value import Margin, Worth
+from mcl.market.instruments import Contract, Instrument
 
 PAPER_PORTS = {7497: "TWS", 4002: "IB Gateway"}
 LIVE_PORTS = {7496: "TWS", 4001: "IB Gateway"}

@@ -18,19 +18,20 @@ from typing import Any, TypeVar, cast
 
 import ib_async
 
-from mcl import schema
-from mcl.broker import Bar, Begin, BrokerAccount, Fill, Goal, Pinned, Standing, Timing, WorkingOrder, guards
-from mcl.broker.asking import Asking, Handled, Unreadable
+from mcl.base.errors import BrokerError, ConnectionLost, GuardError, LiveError, Uncertain, in_words
+from mcl.broker import guards
+from mcl.broker.converters import fill_of, working_order
 from mcl.broker.farms import Farms
 from mcl.broker.feed import STREAM_ENDED, Clock, Feed
-from mcl.broker.ledger import STOP, TAKE_PROFIT, Ledger, decision_of
-from mcl.broker.line import Ticket
-from mcl.broker.records import fill_of, working_order
-from mcl.broker.trading import Trading
-from mcl.broker.worth import Margin, Worth, is_simulated, margin_after, worth
+from mcl.broker.fills import STOP, TAKE_PROFIT, Ledger, decision_of
+from mcl.broker.order_port import Ticket
+from mcl.broker.protocol import Bar, Begin, BrokerAccount, Fill, Goal, Pinned, Standing, Timing, WorkingOrder
+from mcl.broker.request_gate import Asking, Handled, Unreadable
+from mcl.broker.target_orders import Trading
+from mcl.config import schema
 from mcl.engine.account import Holding
-from mcl.errors import BrokerError, ConnectionLost, GuardError, LiveError, Uncertain, in_words
-from mcl.market import Contract, Instrument
+from mcl.market.account_value import Margin, Worth, is_simulated, margin_after, worth
+from mcl.market.instruments import Contract, Instrument
 
 T = TypeVar("T")
 MARGIN_SEC = 5.0  # a what-if that nobody answers by then is no answer: the first order must not wait longer

@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from mcl import schema
-from mcl.broker import Goal, Pinned
-from mcl.broker.asking import Asking
-from mcl.broker.ledger import STOP, TAKE_PROFIT, Ledger
-from mcl.broker.line import DONE, WORKING, Line, Ticket, price_of, remaining
+from mcl.base.errors import Uncertain
+from mcl.broker.fills import STOP, TAKE_PROFIT, Ledger
+from mcl.broker.order_port import DONE, WORKING, Line, Ticket, price_of, remaining
+from mcl.broker.protocol import Goal, Pinned
+from mcl.broker.request_gate import Asking
+from mcl.config import schema
 from mcl.engine.account import Holding, filled
-from mcl.engine.decide import sign
-from mcl.errors import Uncertain
+from mcl.engine.decision import sign
 
 ACCEPT_SEC = 3.0  # so long a position may stand without an answer to its protective orders
 Leg = tuple[str, str, float]  # suffix of its reference, kind, level in ticks

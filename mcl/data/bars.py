@@ -19,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mcl.calendar import NS, new_york_ns
-from mcl.data import cut
+from mcl.base.errors import DataError, nearest
+from mcl.data import truncation
 from mcl.data.columns import Columns, read_only
 from mcl.data.table import PRICES, off_tick
-from mcl.errors import DataError, nearest
-from mcl.market import Contract, Instrument
+from mcl.market.calendar import NS, new_york_ns
+from mcl.market.instruments import Contract, Instrument
 
 MINUTE_NS = 60 * NS
 Floats = npt.NDArray[np.float64]
@@ -79,34 +79,34 @@ class Bars:
     left_at        price at which the contract before it trades when its own first bar opens; NaN without a roll, or if not known
     """
 
-    instrument: Instrument = field(metadata=cut.SAME)
-    interval: str = field(metadata=cut.SAME)  # "1m", "5m", "15m", "30m", "1h", "session"
-    close_time: Ints = field(metadata=cut.ROWS)
-    open_ticks: Narrow = field(metadata=cut.ROWS)
-    high_ticks: Narrow = field(metadata=cut.ROWS)
-    low_ticks: Narrow = field(metadata=cut.ROWS)
-    close_ticks: Narrow = field(metadata=cut.ROWS)
-    volume: Narrow = field(metadata=cut.ROWS)
-    session: Narrow = field(metadata=cut.ROWS)
-    to_close_sec: Narrow = field(metadata=cut.ROWS)
-    contract: Narrow = field(metadata=cut.INDEX)
-    roll: Bools = field(metadata=cut.ROLL)
-    shift: Floats = field(metadata=cut.PRICE_SHIFT)
-    left_at: Floats = field(metadata=cut.ONCE_LEFT)
-    contracts: tuple[Contract, ...] = field(metadata=cut.CONTRACTS)
-    roll_table: pd.DataFrame = field(metadata=cut.ROLLS, repr=False)  # ROLL_COLUMNS, one row per roll
-    fingerprint: str = field(metadata=cut.WITHHELD)  # sha256 over all that a backtest can see of these bars
-    synthetic: bool = field(metadata=cut.SAME)  # never present a result on synthetic bars as a market result
+    instrument: Instrument = field(metadata=truncation.SAME)
+    interval: str = field(metadata=truncation.SAME)  # "1m", "5m", "15m", "30m", "1h", "session"
+    close_time: Ints = field(metadata=truncation.ROWS)
+    open_ticks: Narrow = field(metadata=truncation.ROWS)
+    high_ticks: Narrow = field(metadata=truncation.ROWS)
+    low_ticks: Narrow = field(metadata=truncation.ROWS)
+    close_ticks: Narrow = field(metadata=truncation.ROWS)
+    volume: Narrow = field(metadata=truncation.ROWS)
+    session: Narrow = field(metadata=truncation.ROWS)
+    to_close_sec: Narrow = field(metadata=truncation.ROWS)
+    contract: Narrow = field(metadata=truncation.INDEX)
+    roll: Bools = field(metadata=truncation.ROLL)
+    shift: Floats = field(metadata=truncation.PRICE_SHIFT)
+    left_at: Floats = field(metadata=truncation.ONCE_LEFT)
+    contracts: tuple[Contract, ...] = field(metadata=truncation.CONTRACTS)
+    roll_table: pd.DataFrame = field(metadata=truncation.ROLLS, repr=False)  # ROLL_COLUMNS, one row per roll
+    fingerprint: str = field(metadata=truncation.WITHHELD)  # sha256 over all that a backtest can see of these bars
+    synthetic: bool = field(metadata=truncation.SAME)  # never present a result on synthetic bars as a market result
     # manifest, world and seed, edge, request …
-    provenance: dict[str, Any] = field(metadata=cut.WITHHELD, default_factory=dict, repr=False)
+    provenance: dict[str, Any] = field(metadata=truncation.WITHHELD, default_factory=dict, repr=False)
     # per contract of `contracts`: multiply its prices for the continuous series; None: 1 for all
-    ratio: Floats | None = field(metadata=cut.PRICE_SHIFT, default=None)
+    ratio: Floats | None = field(metadata=truncation.PRICE_SHIFT, default=None)
     # reads the bars that these were made of, up to the close of the last one
-    finer: Finer | None = field(metadata=cut.UPTO, default=None, repr=False, compare=False)
+    finer: Finer | None = field(metadata=truncation.UPTO, default=None, repr=False, compare=False)
     # SETTLED, one row per publication about the active contract of a session, in order of publication
-    settlements: pd.DataFrame | None = field(metadata=cut.PUBLISHED, default=None, repr=False)
+    settlements: pd.DataFrame | None = field(metadata=truncation.PUBLISHED, default=None, repr=False)
     # ns, per contract of `contracts`: when it was first known to be listed, 0 where nobody said so; None: nobody said so of any
-    listed_at: Ints | None = field(metadata=cut.LISTED, default=None, repr=False)
+    listed_at: Ints | None = field(metadata=truncation.LISTED, default=None, repr=False)
 
     @classmethod
     def of(cls, instrument: Instrument, interval: str, close_time: Ints, prices: Mapping[str, Any], **known: Any) -> Bars:
@@ -325,13 +325,13 @@ class Bars:
         return pd.DataFrame(columns | adjusted | marks, index=self.times)
 
     def rows(self, start: int, stop: int) -> Bars:
-        """The bars [start, stop) with what was known at the close of the last one, and nothing later, in every field (`mcl.data.cut`).
+        """The bars [start, stop) with what was known at the close of the last one, and nothing later, in every field (`mcl.data.truncation`).
 
         DataError where they are empty or outside.
         """
         if not 0 <= start < stop <= len(self):
             raise DataError(f"rows {start}..{stop} of {len(self)} bars are empty or outside; choose 0 <= start < stop <= {len(self)}")
-        left = cut.cut(self, start, stop)
+        left = truncation.cut(self, start, stop)
         part = Bars(**{item.name: item.metadata["cut"](getattr(self, item.name), left) for item in fields(self)})
         object.__setattr__(part, CUT, True)
         return part

@@ -16,13 +16,14 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
 
-from mcl import accesses, schema, steps
-from mcl.data import front, store
+from mcl.base import access_recorder, progress
+from mcl.base.errors import DataError, nearest
+from mcl.base.files import below
+from mcl.config import schema
+from mcl.config.base_model import Strict
+from mcl.data import continuous, dataset
 from mcl.data.bars import Bars
 from mcl.data.table import Table
-from mcl.errors import DataError, nearest
-from mcl.files import below
-from mcl.strict import Strict
 
 LONGEST_PART, LONGEST_PATH = 255, 4095  # bytes, as file systems have it
 _TOLD = ("synthetic", "request", "counts", "conditions", "facts")
@@ -39,20 +40,20 @@ class Raw:
     table: Callable[[], Table]
 
 
-def dataset(data: schema.Data, root: Path) -> store.Dataset:
+def stored_dataset(data: schema.Data, root: Path) -> dataset.Dataset:
     """The dataset of a config; made from its raw input when there is none for these bytes yet.
 
     `root` is the project folder that relative paths start from. Errors: DataError for missing or damaged input, StoreError when
     the disk refuses.
     """
     raw = raw_input(data, root)
-    made_from = store.inputs(raw.base, raw.files)
+    made_from = dataset.inputs(raw.base, raw.files)
     folder = _folder(raw, made_from, data, root)
     if (folder / "manifest.json").is_file():
-        return store.Dataset(folder)
+        return dataset.Dataset(folder)
     as_delivered(raw, made_from)
-    steps.begin("reading the definitions")
-    return store.write(folder, raw.table(), made_from, raw.request)
+    progress.begin("reading the definitions")
+    return dataset.write(folder, raw.table(), made_from, raw.request)
 
 
 def as_delivered(raw: Raw, made_from: list[dict[str, Any]]) -> None:
@@ -67,25 +68,25 @@ def as_delivered(raw: Raw, made_from: list[dict[str, Any]]) -> None:
 
 def dataset_folder(raw: Raw, data: schema.Data, root: Path) -> Path:
     """Where the dataset of this raw input is, or would be."""
-    return _folder(raw, store.inputs(raw.base, raw.files), data, root)
+    return _folder(raw, dataset.inputs(raw.base, raw.files), data, root)
 
 
 def _folder(raw: Raw, made_from: list[dict[str, Any]], data: schema.Data, root: Path) -> Path:
     home = data.folder if isinstance(data, schema.SyntheticData | schema.DatabentoData) else "data"
-    return below(root / home, f"{raw.label}-{store.key(made_from, raw.request)[:12]}")
+    return below(root / home, f"{raw.label}-{dataset.key(made_from, raw.request)[:12]}")
 
 
-def bars(stored: store.Dataset, data: schema.Data) -> Bars:
+def bars(stored: dataset.Dataset, data: schema.Data) -> Bars:
     """All bars in the interval and with the roll rule of `data`, from the cache or made and cached; hold-out included."""
     without = stored.degraded if data.exclude_degraded else None
-    rule = json.dumps([front.VERSION, data.roll.model_dump(), [] if without is None else without.tolist()], sort_keys=True)
-    steps.begin("reading the front contract")
+    rule = json.dumps([continuous.VERSION, data.roll.model_dump(), [] if without is None else without.tolist()], sort_keys=True)
+    progress.begin("reading the front contract")
     path = stored.folder / "front" / f"{data.interval}-{hashlib.sha256(rule.encode()).hexdigest()[:12]}.arrow"
     if not path.is_file():
-        steps.begin("assembling the front contract")
-        made = front.assemble(stored, data.roll, without)
-        store.save_bars(path, front.resample(made, data.interval, stored.calendar))
-    return store.load_bars(path, stored)
+        progress.begin("assembling the front contract")
+        made = continuous.assemble(stored, data.roll, without)
+        dataset.save_bars(path, continuous.resample(made, data.interval, stored.calendar))
+    return dataset.load_bars(path, stored)
 
 
 @dataclass(frozen=True)
@@ -101,13 +102,13 @@ class StoredFiner:
 
     def __call__(self) -> Bars:
         """DataError when the interval of the dataset is that of `data`."""
-        with accesses.unobserved():
+        with access_recorder.unobserved():
             return _finest(self.folder, type(self.data), self.data.model_dump_json()).upto(self.until)
 
 
 @lru_cache(maxsize=1)  # a check of a strategy that looks inside its bars asks for them hundreds of times
 def _finest(folder: Path, kind: type[Strict], told: str) -> Bars:
-    stored, data = store.Dataset(folder), cast("schema.Data", kind.model_validate_json(told))
+    stored, data = dataset.Dataset(folder), cast("schema.Data", kind.model_validate_json(told))
     if stored.interval == data.interval:
         raise DataError(
             f"execution.bracket=finer needs bars finer than data.interval={data.interval}, and the data hold none",
@@ -123,7 +124,7 @@ def build(data: schema.Data, root: Path) -> dict[str, Any]:
 
 def info(data: schema.Data, root: Path) -> dict[str, Any]:
     """Rows, sessions, contracts, rolls, fingerprint, and what the manifest says. The hold-out is included."""
-    stored = dataset(data, root)
+    stored = stored_dataset(data, root)
     held = bars(stored, data)
     manifest = {name: stored.manifest[name] for name in (*_TOLD, "first_session", "last_session")}
     rolls = held.roll_table.assign(session=held.roll_table["session"].astype(str))
@@ -155,13 +156,13 @@ def raw_input(data: schema.Data, root: Path) -> Raw:
         case schema.DatabentoData():
             return _dbn(existing(data.path, root), data.instrument, {"source": "databento", "symbol": data.symbol})
         case schema.CsvData():
-            from mcl.data import csv
+            from mcl.data.sources import csv
 
             path = existing(data.path, root, folder=False)
             request = data.model_dump(mode="json", include={"source", "instrument", "interval", "columns", "stamped_at", "timezone"})
             return Raw(_label(f"csv-{path.stem}"), path.parent, [path], request, partial(csv.table, path, data))
         case schema.LeanData():
-            from mcl.data import lean
+            from mcl.data.sources import lean
 
             path = existing(data.path, root, folder=True)
             request = {"source": "lean", "instrument": data.instrument, "timezone": data.timezone}
@@ -170,9 +171,9 @@ def raw_input(data: schema.Data, root: Path) -> Raw:
 
 
 def _synthetic(data: schema.SyntheticData, root: Path) -> Raw:
-    from mcl.data import world
+    from mcl.data.synthetic import generator
 
-    home = world.generate(data, root / data.folder / "raw")
+    home = generator.generate(data, root / data.folder / "raw")
     raw = _dbn(home, data.instrument, {"source": "synthetic", "world": data.world, "seed": data.seed})
     return replace(raw, label=f"synthetic-{data.world}-seed{data.seed}")
 
@@ -183,14 +184,14 @@ def _label(text: str) -> str:
 
 
 def _dbn(path: Path, instrument: str, request: dict[str, Any]) -> Raw:
-    from mcl.data import raw
+    from mcl.data.sources import databento
 
-    found = raw.files(path)
+    found = databento.files(path)
     request = request | {"instrument": instrument, "schemas": sorted(found)}
     label = _label(f"{instrument.lower()}-{path.name.split('.')[0]}")
-    paths = [p for paths in found.values() for p in paths] + raw.conditions(path)
+    paths = [p for paths in found.values() for p in paths] + databento.conditions(path)
     base = path if path.is_file() or all(p.is_relative_to(path) for p in paths) else path.parent
-    return Raw(label, base, paths, request, partial(raw.table, path, instrument))
+    return Raw(label, base, paths, request, partial(databento.table, path, instrument))
 
 
 def existing(path: str, root: Path, *, folder: bool | None = None) -> Path:

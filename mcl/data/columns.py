@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mcl.errors import nearest
+from mcl.base.errors import nearest
 
 Floats = npt.NDArray[np.float64]
 Narrow = npt.NDArray[np.int32]

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from mcl.errors import DataError, nearest
-from mcl.files import write_whole
+from mcl.base.errors import DataError, nearest
+from mcl.base.files import write_whole
 
 Records = npt.NDArray[np.void]
 

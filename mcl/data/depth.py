@@ -25,14 +25,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mcl import steps
-from mcl.calendar import from_day, session_of, to_day
-from mcl.data import contracts, raw, store
+from mcl.base import progress
+from mcl.base.errors import DataError, StoreError, nearest
+from mcl.base.files import write_whole
+from mcl.data import dataset
 from mcl.data.bars import Bars
+from mcl.data.sources import databento
 from mcl.data.table import clock, instrument
-from mcl.errors import DataError, StoreError, nearest
-from mcl.files import write_whole
-from mcl.market import INSTRUMENTS, Instrument
+from mcl.market import contract_master
+from mcl.market.calendar import from_day, session_of, to_day
+from mcl.market.instruments import INSTRUMENTS, Instrument
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -139,14 +141,14 @@ class Depth:
 
 def build(path: Path, symbol: str, root: Path) -> Depth:
     """The stored books of the DBN files at `path`; made when there are none for these bytes yet. One file is in memory at a time."""
-    of, found = instrument(symbol), raw.by_schema(path)
+    of, found = instrument(symbol), databento.by_schema(path)
     schema = next((name for name in LEVELS if name in found), None)
     if schema is None:
         raise DataError(f"{path} holds no order books; need files of schema {' or '.join(LEVELS)}", "mcl data download --schema mbp-1 …")
     files = found[schema] + found.get("definition", [])
-    made_from = store.inputs(path if path.is_dir() else path.parent, files)
+    made_from = dataset.inputs(path if path.is_dir() else path.parent, files)
     request = {"instrument": symbol, "schema": schema, "version": SCHEMA_VERSION}
-    folder = root / "data" / f"depth-{symbol.lower()}-{schema}-{store.key(made_from, request)[:12]}"
+    folder = root / "data" / f"depth-{symbol.lower()}-{schema}-{dataset.key(made_from, request)[:12]}"
     if not (folder / "manifest.json").is_file():
         _write(folder, _Source(path, found, schema, of), made_from)
     return Depth(folder)
@@ -165,7 +167,7 @@ def _write(folder: Path, source: _Source, made_from: list[dict[str, Any]]) -> No
     try:
         part.mkdir(parents=True)
         known, counts, files = _books(part, source)
-        world = raw.world_of(source.path) or known.watermark
+        world = databento.world_of(source.path) or known.watermark
         manifest = {"instrument": source.of.symbol, "schema": source.schema, "levels": LEVELS[source.schema], "synthetic": bool(world)}
         manifest |= {"world": world, "inputs": made_from, "counts": dict(counts), "files": files}
         write_whole(part / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True, default=str).encode())
@@ -177,17 +179,17 @@ def _write(folder: Path, source: _Source, made_from: list[dict[str, Any]]) -> No
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _books(part: Path, source: _Source) -> tuple[raw.Known, Counter[str], dict[str, str]]:
+def _books(part: Path, source: _Source) -> tuple[databento.Known, Counter[str], dict[str, str]]:
     """Write every (contract, session); a session may lie in two files, so its rows wait until a later session comes."""
     from mcl.data import dbn
 
     headers = sorted(((dbn.header(p), p) for p in source.found[source.schema]), key=lambda pair: (pair[0].start, pair[1]))
     mappings = [(m.raw_symbol, m.instrument_id, m.start) for h, _ in headers for m in h.mappings]
-    known = raw.master_of(source.found, mappings, source.of, str(source.path))
+    known = databento.master_of(source.found, mappings, source.of, str(source.path))
     waiting: dict[tuple[str, int], list[npt.NDArray[np.void]]] = {}
     counts: Counter[str] = Counter()
     files: dict[str, str] = {}
-    for header, path in steps.each("reading the order books", headers):
+    for header, path in progress.each("reading the order books", headers):
         records = _outrights(path, dbn.read(path)[1], known.master, counts)
         for symbol, day, rows in _split(records, known.master):
             waiting.setdefault((symbol, day), []).append(rows)
@@ -201,10 +203,10 @@ def _books(part: Path, source: _Source) -> tuple[raw.Known, Counter[str], dict[s
     return known, counts, files
 
 
-def _outrights(path: Path, records: npt.NDArray[np.void], master: contracts.Master, counts: Counter[str]) -> npt.NDArray[np.void]:
+def _outrights(path: Path, records: npt.NDArray[np.void], master: contract_master.Master, counts: Counter[str]) -> npt.NDArray[np.void]:
     meaning = master.lookup(records["instrument_id"].astype(np.int64), records["ts_recv"].astype(np.int64)) if len(records) else np.empty(0)
-    if (meaning == contracts.UNKNOWN).any():
-        at = int(np.argmax(meaning == contracts.UNKNOWN))
+    if (meaning == contract_master.UNKNOWN).any():
+        at = int(np.argmax(meaning == contract_master.UNKNOWN))
         text = f"{path}: record {at + 1}: instrument_id {records['instrument_id'][at]} has no definition at {clock(records['ts_recv'][at])}"
         raise DataError(text, "download the definitions of the same range")
     counts.update({"read": len(records), "excluded_not_outright": int((meaning < 0).sum())})
@@ -212,7 +214,7 @@ def _outrights(path: Path, records: npt.NDArray[np.void], master: contracts.Mast
     return kept
 
 
-def _split(records: npt.NDArray[np.void], master: contracts.Master) -> list[tuple[str, int, npt.NDArray[np.void]]]:
+def _split(records: npt.NDArray[np.void], master: contract_master.Master) -> list[tuple[str, int, npt.NDArray[np.void]]]:
     if not len(records):
         return []
     ts = records["ts_recv"].astype(np.int64)
@@ -234,7 +236,7 @@ def _store(part: Path, key: tuple[str, int], pieces: list[npt.NDArray[np.void]],
     (part / name).parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), part / name, compression="zstd")
     counts["kept"] += len(rows)
-    return {name: store.sha256(part / name)}
+    return {name: dataset.sha256(part / name)}
 
 
 def _columns(rows: npt.NDArray[np.void], levels: int) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from mcl import schema
-from mcl.data import build, front, store
+from mcl.config import schema
+from mcl.data import build, continuous, dataset
 from mcl.data.bars import Bars
 
 
@@ -19,17 +19,17 @@ def load(data: schema.Data, root: Path, holdout: bool = False) -> Bars:
     `root` is the project folder that relative paths start from. Builds the dataset when there is none. Errors: DataError for
     missing, damaged or empty data, StoreError when the disk refuses.
     """
-    stored = build.dataset(data, root)
+    stored = build.stored_dataset(data, root)
     bars = build.bars(stored, data)
     fenced = data.holdout_start is not None and not holdout
     end = data.holdout_start if fenced else data.end
     left = bars.between(data.start, end)
     finer = build.StoredFiner(stored.folder, data, int(left.close_time[-1]))
-    fingerprint = bars.fingerprint if len(left) == len(bars) else front.fingerprint(left)
+    fingerprint = bars.fingerprint if len(left) == len(bars) else continuous.fingerprint(left)
     return replace(left, fingerprint=fingerprint, provenance=_provenance(stored, data, end), finer=finer)
 
 
-def _provenance(stored: store.Dataset, data: schema.Data, end: date | None) -> dict[str, Any]:
+def _provenance(stored: dataset.Dataset, data: schema.Data, end: date | None) -> dict[str, Any]:
     """What the bars were made from: everything here is plain JSON."""
     manifest = {name: stored.manifest[name] for name in ("synthetic", "request", "facts", "counts", "conditions", "inputs")}
     return {

@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mcl import schema
-from mcl.calendar import Sessions
+from mcl.config import schema
+from mcl.market.calendar import Sessions
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

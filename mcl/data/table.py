@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mcl.calendar import NS, Sessions, from_day
+from mcl.base.errors import DataError, nearest
 from mcl.data.roll import Volumes
-from mcl.errors import DataError, nearest
-from mcl.market import INSTRUMENTS, Contract, Instrument
+from mcl.market.calendar import NS, Sessions, from_day
+from mcl.market.instruments import INSTRUMENTS, Contract, Instrument
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

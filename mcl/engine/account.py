@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from mcl.engine.decide import Account, Target, sign
-from mcl.jit import inline, njit
+from mcl.base.jit import inline, njit
+from mcl.engine.decision import Account, Target, sign
 
 
 class Money(NamedTuple):

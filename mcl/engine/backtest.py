@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mcl import calendar, schema
+from mcl.base.errors import EngineError
+from mcl.base.jit import readonly
+from mcl.config import schema
 from mcl.data.bars import COLUMNS, Bars, Floats, Inside
 from mcl.engine import kernel
 from mcl.engine.account import Holding, Ledger, Money
@@ -15,9 +17,8 @@ from mcl.engine.plan import VECTORS, Plan, plan
 from mcl.engine.protective import distance
 from mcl.engine.result import FILL, Result
 from mcl.engine.trades import round_trips
-from mcl.errors import EngineError
-from mcl.jit import readonly
-from mcl.risk import BAR_SEC, limits_record
+from mcl.market import calendar
+from mcl.risk.plan import BAR_SEC, limits_record
 from mcl.strategy import build
 
 __all__ = ["Plan", "backtest", "plan", "simulate", "slippage_by_bar", "way"]

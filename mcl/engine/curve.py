@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from mcl.base.jit import njit, readonly
 from mcl.engine.account import Holding, Money, equity_usd
 from mcl.engine.result import FILL_REASONS
-from mcl.jit import njit, readonly
 
 ROLL = FILL_REASONS.index("roll")
 Floats = npt.NDArray[np.float64]

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from mcl.base.jit import announced, inline, njit
 from mcl.data.bars import Inside
 from mcl.engine.account import (
     Guard,
@@ -38,12 +39,11 @@ from mcl.engine.account import (
     rolled,
     trailing,
 )
-from mcl.engine.decide import FORCED, MAX_POSITION, NONE, STOPPED_OUT, Account, Intent, Target, decide, same, sign, without_new_risk
+from mcl.engine.decision import FORCED, MAX_POSITION, NONE, STOPPED_OUT, Account, Intent, Target, decide, same, sign, without_new_risk
 from mcl.engine.orders import ExecutionRecord, Waiting, sent, slippage, stopped_before, tried
 from mcl.engine.protective import NOTHING, STOP, corridor, distance, reaches_profit, touched
 from mcl.engine.result import CHANGE, FILL, FILL_REASONS
-from mcl.jit import announced, inline, njit
-from mcl.risk import OFF, Block, LimitsRecord
+from mcl.risk.plan import OFF, Block, LimitsRecord
 
 TARGET, ROLL, RISK = (FILL_REASONS.index(reason) for reason in ("target", "roll", "risk"))
 COLLAR = int(Block.PRICE_COLLAR)

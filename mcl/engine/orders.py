@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from mcl import schema
+from mcl.base.jit import inline, njit
+from mcl.config import schema
 from mcl.engine.account import Holding
-from mcl.engine.decide import sign, without_new_risk
-from mcl.jit import inline, njit
-from mcl.risk import OFF
+from mcl.engine.decision import sign, without_new_risk
+from mcl.risk.plan import OFF
 
 MARKET, LIMIT, STOP, STOP_LIMIT = range(4)
 ENTRIES = ("market", "limit", "stop", "stop_limit")

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from mcl import schema
+from mcl.base.errors import EngineError
+from mcl.config import schema
 from mcl.data.bars import Bars, Floats
-from mcl.engine.decide import Intent
-from mcl.errors import EngineError
-from mcl.risk import Gates, gates, protection, scale, slack
+from mcl.engine.decision import Intent
+from mcl.risk.plan import Gates, gates, protection, scale, slack
 from mcl.strategy import Strategy
 
 NOTHING = {  # the value of a row that asks nothing

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
+from mcl.base.jit import inline
 from mcl.engine.account import Holding
-from mcl.engine.decide import sign
+from mcl.engine.decision import sign
 from mcl.engine.result import FILL_REASONS
-from mcl.jit import inline
 
 STOP, TAKE_PROFIT = FILL_REASONS.index("stop"), FILL_REASONS.index("take_profit")
 NOTHING = -1

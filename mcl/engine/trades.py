@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mcl.engine.decide import sign
+from mcl.base.jit import inline, njit, readonly
+from mcl.engine.decision import sign
 from mcl.engine.kernel import ROLL
 from mcl.engine.result import FILL_REASONS, TRADE
-from mcl.jit import inline, njit, readonly
 
 END = FILL_REASONS.index("end")
 Table = npt.NDArray[np.void]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from mcl import calendar
-from mcl.broker import Broker
+from mcl.base.errors import Halt, Uncertain
 from mcl.broker.guards import Gate, expected_downtime
-from mcl.errors import Halt, Uncertain
-from mcl.live.board import Board
+from mcl.broker.protocol import Broker
 from mcl.live.reconcile import unexplained
 from mcl.live.runner import Duty, Runner
-from mcl.live.stage import NS
+from mcl.live.session_setup import NS
 from mcl.live.status import State
-from mcl.risk import BAR_SEC
+from mcl.live.status_board import Board
+from mcl.market import calendar
+from mcl.risk.plan import BAR_SEC
 
 
 @dataclass

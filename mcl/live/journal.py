@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from mcl.errors import LiveError
-from mcl.files import private_file
+from mcl.base.errors import LiveError
+from mcl.base.files import private_file
 
 Kind = Literal[
     "begin", "bar", "decision", "armed", "order", "protect", "sent", "answered", "margin", "refused", "reject", "fill", "correct", "roll",

@@ -18,19 +18,20 @@ from typing import Any
 
 import numpy as np
 
-from mcl import calendar, evidence
-from mcl.broker import Bar, Broker, Fill, Pinned, Standing, WorkingOrder
-from mcl.broker.ledger import STOP, TAKE_PROFIT, decision_of, execution_root
+from mcl.base.errors import Halt, LiveError
+from mcl.broker.fills import STOP, TAKE_PROFIT, decision_of, execution_root
+from mcl.broker.protocol import Bar, Broker, Fill, Pinned, Standing, WorkingOrder
 from mcl.data.roll import gap
-from mcl.errors import Halt, LiveError
-from mcl.live.board import Board
-from mcl.live.book import Book, book_of, carried_over
 from mcl.live.journal import Draft, Journal
-from mcl.live.roll import Roll
-from mcl.live.rolling import declare
+from mcl.live.roll_orders import declare
+from mcl.live.roll_state import Roll
 from mcl.live.runner import Duty, Runner
-from mcl.live.stage import NS, Stage, turned, with_history
-from mcl.risk import BAR_SEC
+from mcl.live.session_setup import NS, Stage, turned, with_history
+from mcl.live.session_state import Book, book_of, carried_over
+from mcl.live.status_board import Board
+from mcl.market import calendar
+from mcl.risk.plan import BAR_SEC
+from mcl.tracking import provenance
 
 HISTORY = 500  # bars of the broker's own history that are held against the stored ones
 SETTLE_SEC = 3.0  # so long positions and executions may contradict each other before that counts as unknown
@@ -221,7 +222,7 @@ def _facts(duty: Duty, stage: Stage, pinned: Pinned, broker: Broker, book: Book,
         "broker_equity_usd": broker.equity_usd(),
         "broker_clock_ns": clock,
         "warmup_rows": len(stage.warmup),
-        "synthetic": evidence.watermark(stage.warmup) or None,
+        "synthetic": provenance.watermark(stage.warmup) or None,
     } | carried_over(book)
 
 

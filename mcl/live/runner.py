@@ -18,23 +18,23 @@ from typing import Any
 
 import numpy as np
 
-from mcl import schema
-from mcl.broker import QUIET_NS, Bar, Broker, BrokerAccount, Fill, Pinned
+from mcl.base.errors import GuardError, LiveError, Uncertain
+from mcl.broker.protocol import QUIET_NS, Bar, Broker, BrokerAccount, Fill, Pinned
+from mcl.config import schema
 from mcl.engine.account import Holding, Money
 from mcl.engine.backtest import plan
-from mcl.engine.decide import Account, Intent, Target, decide
-from mcl.errors import GuardError, LiveError, Uncertain
-from mcl.live.board import Board
-from mcl.live.book import Book, Chain, give_up
+from mcl.engine.decision import Account, Intent, Target, decide
+from mcl.live.bar_window import Window
 from mcl.live.journal import Draft, Journal
-from mcl.live.parts import Turn
-from mcl.live.rolling import rolled
-from mcl.live.stage import NS, Stage
+from mcl.live.roll_orders import rolled
+from mcl.live.session_setup import NS, Stage
+from mcl.live.session_state import Book, Chain, give_up
+from mcl.live.session_tasks import Turn
 from mcl.live.status import Mode
-from mcl.live.window import Window
-from mcl.market import INSTRUMENTS
-from mcl.promote.deploy import Deployable
-from mcl.risk import BAR_SEC, Block, State, limits_record, memory_bars, memory_sessions
+from mcl.live.status_board import Board
+from mcl.market.instruments import INSTRUMENTS
+from mcl.promotion.load import Deployable
+from mcl.risk.plan import BAR_SEC, Block, State, limits_record, memory_bars, memory_sessions
 from mcl.strategy import Strategy
 
 FRESH_FRAC = 0.5  # of an interval: so long after its close a bar may still be acted on

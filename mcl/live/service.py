@@ -23,28 +23,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mcl import calendar, schema
-from mcl.data import chunks
-from mcl.data.download import Order, Silent, Terms, download
-from mcl.data.fetch import Tally
+from mcl.base.errors import LiveError, MclError
+from mcl.base.files import write_whole
+from mcl.base.jit import return_freed_memory
+from mcl.config import schema
+from mcl.data.download import chunks
+from mcl.data.download.fetcher import Tally
+from mcl.data.download.plan import Order, Silent, Terms, download
+from mcl.data.download.receipts import Folder
 from mcl.data.load import load
-from mcl.data.receipts import Folder
-from mcl.errors import LiveError, MclError
-from mcl.files import write_whole
-from mcl.jit import return_freed_memory
-from mcl.live.attend import Operations, attended
-from mcl.live.calm import release
-from mcl.live.control import alone, folder_of
 from mcl.live.journal import read
-from mcl.live.logs import logged
-from mcl.live.parts import cancelled
+from mcl.live.memory import release
+from mcl.live.ops.control_socket import alone, folder_of
+from mcl.live.ops.monitoring import Operations, attended
+from mcl.live.ops.session_log import logged
 from mcl.live.session import Traded, admitted, audit_traded, journal_path, signalled, trade
+from mcl.live.session_tasks import cancelled
 from mcl.live.standby import Standby
 from mcl.live.status import State
 from mcl.live.supervisor import Supervisor
-from mcl.promote.deploy import Deployable
+from mcl.market import calendar
+from mcl.promotion.load import Deployable
 from mcl.strategy import Strategy
-from mcl.tracking import Store
+from mcl.tracking.store import Store
 
 LEAD_SEC = 900.0  # before the open: the version is read and what data are missing are fetched
 FIRST_PAUSE_SEC = 5.0  # after a refused start; twice as long after each, up to

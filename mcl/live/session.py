@@ -12,30 +12,30 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from mcl import schema
+from mcl.base.errors import LiveError
 from mcl.broker.guards import check_locks, check_reach
-from mcl.errors import LiveError
-from mcl.live import stage as staging
-from mcl.live.alerts import Alerts
-from mcl.live.attend import Operations, attended
-from mcl.live.audited import EMBEDDED, Session, tracked
-from mcl.live.board import Watcher
-from mcl.live.book import Chain, chain_of
-from mcl.live.calm import calm
-from mcl.live.channels import channels
-from mcl.live.control import alone, folder_of
-from mcl.live.embedded import embedded
+from mcl.config import schema
+from mcl.live import session_setup as staging
+from mcl.live.audit.record import EMBEDDED, Session, tracked
 from mcl.live.journal import Journal
-from mcl.live.logs import logged
+from mcl.live.memory import calm
+from mcl.live.ops.alert_channels import channels
+from mcl.live.ops.alerts import Alerts
+from mcl.live.ops.control_socket import alone, folder_of
+from mcl.live.ops.monitoring import Operations, attended
+from mcl.live.ops.session_log import logged
 from mcl.live.runner import Duty
-from mcl.live.stage import Stage
+from mcl.live.session_setup import Stage
+from mcl.live.session_state import Chain, chain_of
+from mcl.live.simulated_broker import embedded
 from mcl.live.status import Alert, Command
+from mcl.live.status_board import Watcher
 from mcl.live.supervisor import Supervisor, gate_of
-from mcl.market import INSTRUMENTS
-from mcl.promote.deploy import Deployable, promoted
-from mcl.promote.record import band_alert
+from mcl.market.instruments import INSTRUMENTS
+from mcl.promotion.live_record import band_alert
+from mcl.promotion.load import Deployable, promoted
 from mcl.strategy import Strategy, build
-from mcl.tracking import Store
+from mcl.tracking.store import Store
 
 SIGNALS: dict[int, Command] = {signal.SIGTERM: "stop", signal.SIGINT: "stop", signal.SIGUSR1: "kill"}
 HISTORY_MAY_DIFFER = {"sim": 0.0, "tws": 0.05}  # share of closes: a vendor's bars are not the broker's own

@@ -13,12 +13,12 @@ from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
-from mcl import schema
-from mcl.errors import LiveError
-from mcl.live.board import KEPT
+from mcl.base.errors import LiveError
+from mcl.config import schema
 from mcl.live.status import Alert, Command, Mode, Severity, State, Status
+from mcl.live.status_board import KEPT
 from mcl.live.supervisor import KILL, Supervisor
-from mcl.promote.deploy import Deployable
+from mcl.promotion.load import Deployable
 
 log = logging.getLogger("mcl.live")
 

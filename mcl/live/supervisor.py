@@ -7,7 +7,7 @@
                                                                FLATTENING: closing on command, on a loss, on the kill switch
 
 There is one way into TRADING, through `reconcile`, and one way out of trouble: drop the connection, make a new one, and take that
-way again. What has to survive that is in the journal. Everything that may send an order is a part of one connection (`mcl.live.parts`).
+way again. What has to survive that is in the journal. Everything that may send an order is a part of one connection (`mcl.live.session_tasks`).
 
 To close (flatten, kill, the limit of the loss) is a wish that lasts until nothing is held and no own order works, over connections and
 restarts; it goes first on every connection, before bars are asked for and before anything is protected. Stop and the kill switch are
@@ -26,19 +26,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mcl.broker import Broker
+from mcl.base.errors import BrokerError, ConnectionLost, GuardError, Halt, LiveError, MclError, Uncertain
 from mcl.broker.guards import Gate, expected_downtime
-from mcl.errors import BrokerError, ConnectionLost, GuardError, Halt, LiveError, MclError, Uncertain
-from mcl.live.board import Board, Watcher
-from mcl.live.book import MODES, book_of
+from mcl.broker.protocol import Broker
 from mcl.live.health import Health
 from mcl.live.journal import Draft, Journal
-from mcl.live.parts import Parts, Turn, cancelled
+from mcl.live.pending_requests import Wishes
 from mcl.live.reconcile import Unexplained, adopted, reconcile
 from mcl.live.runner import Duty, Runner
-from mcl.live.stage import Stage
+from mcl.live.session_setup import Stage
+from mcl.live.session_state import MODES, book_of
+from mcl.live.session_tasks import Parts, Turn, cancelled
 from mcl.live.status import Command, Mode, State, Status
-from mcl.live.wishes import Wishes
+from mcl.live.status_board import Board, Watcher
 
 KILL = "KILL"  # a file of this name in the folder of the alias is the kill switch; it stays until a person removes it
 TICK_SEC = 0.25

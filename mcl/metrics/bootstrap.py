@@ -14,8 +14,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from mcl.calendar import SESSIONS_PER_YEAR
-from mcl.jit import njit
+from mcl.base.jit import njit
+from mcl.market.calendar import SESSIONS_PER_YEAR
 from mcl.metrics.performance import NORMAL, SMALLEST, Floats, finite, moments
 
 Counts = npt.NDArray[np.int16]

@@ -15,7 +15,7 @@ from math import comb
 import numpy as np
 import numpy.typing as npt
 
-from mcl.errors import ConfigError
+from mcl.base.errors import ConfigError
 
 Rows = npt.NDArray[np.int64]
 Days = npt.NDArray[np.datetime64]

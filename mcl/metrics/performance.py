@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mcl.calendar import SESSIONS_PER_YEAR
+from mcl.market.calendar import SESSIONS_PER_YEAR
 
 SMALLEST = 1e-150  # a range of returns below this has no variance in float64
 NORMAL = NormalDist()

@@ -18,7 +18,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from mcl.calendar import SESSIONS_PER_YEAR
+from mcl.market.calendar import SESSIONS_PER_YEAR
 from mcl.metrics.multiple import REPLICATES
 from mcl.metrics.performance import NORMAL, Floats
 

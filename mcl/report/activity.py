@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mcl.engine.diagnostics import why
 from mcl.engine.result import FILL_REASONS, Result
-from mcl.engine.why import why
 from mcl.metrics.trades import closed, net, win_rate
 from mcl.report import charts
 from mcl.report.format import number, scalar
 from mcl.report.theme import Cell, chart, columns, facts, headings, scroll, table, titled
-from mcl.risk import Block
+from mcl.risk.plan import Block
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 HOURS = (*range(18, 24), *range(17))  # of a session, New York

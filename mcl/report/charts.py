@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mcl.report.sample import Floats
+from mcl.report.downsampling import Floats
 from mcl.report.theme import Figure, packed
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from mcl.calendar import from_day
-from mcl.data.health import Health
+from mcl.data.quality import Health
+from mcl.market.calendar import from_day
 from mcl.report.format import Verdict, flatten, number, scalar
 from mcl.report.theme import Cell, Figure, Section, chart, fact_card, facts, headings, page, scroll, table
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mcl.base.errors import ConfigError
 from mcl.data.bars import Bars, Floats
-from mcl.errors import ConfigError
 from mcl.strategy import Strategy, exposed
 
 MOST = 6  # indicators that a chart shows: the first ones that the strategy names

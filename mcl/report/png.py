@@ -9,9 +9,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from mcl import steps
-from mcl.errors import ReportError
-from mcl.files import write_whole
+from mcl.base import progress
+from mcl.base.errors import ReportError
+from mcl.base.files import write_whole
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "microsoft-edge")
 SIZE = (1400, 800)
@@ -42,7 +42,7 @@ def pictures(page: Path, folder: Path) -> list[Path]:
     """One PNG per chart of the page, in `folder`, which is made if need be. ReportError when the browser does not answer."""
     program, names = browser(), charts(page)
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = steps.each("drawing the charts", names)
+    drawn = progress.each("drawing the charts", names)
     return [_picture(program, page, name, folder / f"{name.removeprefix('chart-')}.png") for name in drawn]
 
 

@@ -10,9 +10,9 @@ import pandas as pd
 
 from mcl.metrics.overfit import Luck
 from mcl.report.format import CREDIBLE, Verdict, metric, number
-from mcl.report.landscape import causes, deflation, history, parallel, plateau, slices
-from mcl.report.maps import maps
+from mcl.report.heatmaps import maps
 from mcl.report.search import Search, short, value_of
+from mcl.report.search_charts import causes, deflation, history, parallel, plateau, slices
 from mcl.report.theme import Cell, Link, Section, fact_card, page, scroll, table
 
 NEVER_RUN = ("constraint", "duplicate")  # pruned before a simulation: they are no trials of the market

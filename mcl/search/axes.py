@@ -9,10 +9,11 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from mcl import config, schema, strategy
-from mcl.config.validation import fault
-from mcl.errors import ConfigError
-from mcl.search.rules import Rule
+from mcl import composition, strategy
+from mcl.base.errors import ConfigError
+from mcl.composition.validation import fault
+from mcl.config import schema
+from mcl.search.constraints import Rule
 from mcl.search.space import Space, alternatives, overlay
 
 MOST_CHOICES = 200  # of an axis that are judged one by one
@@ -35,7 +36,7 @@ def refuse_failing_points(space: Space, raw: Mapping[str, Any], base: Mapping[st
     for key, axis in space.items():
         for tried, value in itertools.product(_homes(raw, key), ends(axis)):
             try:
-                config.run_config(overlay(tried, {**_shared(base, tried), key: value}))
+                composition.run_config(overlay(tried, {**_shared(base, tried), key: value}))
             except ConfigError as error:
                 if error.__cause__ is not None and not isinstance(error.__cause__, ValueError):
                     raise ConfigError(f"search.space.{key}: at {key}={value!r} {error.message}", error.hint, key) from error
@@ -45,7 +46,7 @@ def _shared(base: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a point whose keys a configuration has."""
     if not alternatives(raw):
         return dict(base)
-    known = config.flatten(dict(raw))
+    known = composition.flatten(dict(raw))
     return {key: value for key, value in base.items() if key in known}
 
 
@@ -61,7 +62,7 @@ def _homes(raw: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
 
 def refuse_rules(rules: Sequence[Rule], raw: Mapping[str, Any]) -> None:
     """ConfigError for a rule between values that have no order."""
-    flat = config.flatten(dict(raw))
+    flat = composition.flatten(dict(raw))
     for rule in rules:
         if rule.before_the_run and (said := rule.broken(flat)).endswith("have no order"):
             raise ConfigError(f"search.constraints: {said}", "compare numbers")

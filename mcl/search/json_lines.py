@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import IO, Any
 
-from mcl.errors import StoreError
-from mcl.files import private_file
+from mcl.base.errors import StoreError
+from mcl.base.files import private_file
 
 _encoded = json.JSONEncoder(separators=(",", ":")).encode
 

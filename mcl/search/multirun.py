@@ -12,16 +12,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mcl import config, evidence, runs, schema
-from mcl.errors import ConfigError, MclError, StoreError, in_words
-from mcl.search import sweeper
+from mcl import composition
+from mcl.base.errors import ConfigError, MclError, StoreError, in_words
+from mcl.config import schema
+from mcl.search import hydra_sweeper
 from mcl.search.interrupt import Stop, interruptible
-from mcl.search.ledger import Ledger
 from mcl.search.progress import Board, Progress, Silent
+from mcl.search.recorder import Ledger
+from mcl.search.result import Ending, Swept, abandon, conclude, leader
 from mcl.search.space import encoded, overlay
-from mcl.search.swept import Ending, Swept, abandon, conclude, leader
 from mcl.search.trial import Market, Outcome, session_days
-from mcl.tracking import Record, Store
+from mcl.tracking import backtest_run, provenance
+from mcl.tracking.store import Record, Store
 
 Raw = Callable[[Sequence[str]], dict[str, Any]]  # a job's overrides as a composed configuration
 METRIC = "sharpe"  # by which the jobs of a grid are ranked
@@ -48,8 +50,8 @@ def grid(overrides: Sequence[str], *, store: Store, root: Path, progress: Progre
     """
     if any(text.startswith("hydra/sweeper=") for text in overrides):
         raise ConfigError("hydra/sweeper is mcl's own, which keeps the parent run", "choose a launcher with hydra/launcher=NAME")
-    config.checked(list(overrides))
-    swept: Swept = sweeper.multirun(list(overrides), _Grid(store, root, progress or Silent(), overrides), root)
+    composition.checked(list(overrides))
+    swept: Swept = hydra_sweeper.multirun(list(overrides), _Grid(store, root, progress or Silent(), overrides), root)
     return swept
 
 
@@ -61,7 +63,7 @@ def resolve(jobs: Sequence[Sequence[str]]) -> list[Job]:
     bases: dict[tuple[str, ...], dict[str, Any]] = {}
 
     def composed(job: Sequence[str]) -> dict[str, Any]:
-        return config.compose("backtest", list(job)).raw
+        return composition.compose("backtest", list(job)).raw
 
     def laid_over(job: Sequence[str]) -> dict[str, Any]:
         rest = tuple(o for i, o in enumerate(job) if i not in values)
@@ -77,7 +79,7 @@ def ran(job: Job, store: Store, grid_id: str, market: Market) -> tuple[Outcome, 
     """The outcome of one valid job and the id of its run."""
     assert job.run is not None  # noqa: S101 - the others are not begun
     started = time.perf_counter()
-    done = runs.backtest(
+    done = backtest_run.backtest(
         job.run,
         store=store,
         root=market.root,
@@ -110,14 +112,14 @@ class _Grid:
     progress: Progress
     typed: Sequence[str]
 
-    def __call__(self, overrides: list[str], launch: sweeper.Launch | None) -> Swept:
-        jobs = resolve(config.expand(overrides))
+    def __call__(self, overrides: list[str], launch: hydra_sweeper.Launch | None) -> Swept:
+        jobs = resolve(composition.expand(overrides))
         valid = [job.run for job in jobs if job.run is not None]
         if not valid:
-            _ = config.compose("backtest", list(jobs[0].overrides)).config  # says the place, too
+            _ = composition.compose("backtest", list(jobs[0].overrides)).config  # says the place, too
             raise next(job.error for job in jobs if job.error is not None)
         study, title = valid[0].study, f"grid · {' × '.join(jobs[0].params) or 'one job'} · {len(jobs)} jobs"
-        code = evidence.code_sha256({str(i): run.strategy for i, run in enumerate(valid)})
+        code = provenance.code_sha256({str(i): run.strategy for i, run in enumerate(valid)})
         grid_id = self.store.start(_parent(study, title, self.typed, jobs, code))
         board = Board(title, len(jobs), METRIC)
         ledger = Ledger(self.store, study, grid_id, {}, {"code_sha256": code})
@@ -153,7 +155,7 @@ class _Grid:
             except Exception as error:
                 yield _failed(job, error), ""
 
-    def _launched(self, jobs: Sequence[Job], grid_id: str, launch: sweeper.Launch) -> Iterator[tuple[Outcome, str]]:
+    def _launched(self, jobs: Sequence[Job], grid_id: str, launch: hydra_sweeper.Launch) -> Iterator[tuple[Outcome, str]]:
         valid = [job for job in jobs if job.run is not None]
         returned = iter(launch({job.number: job.overrides for job in valid}, grid_id, self.root))
         for job in jobs:
@@ -174,20 +176,20 @@ def _watermark(market: Market, valid: Sequence[schema.Config]) -> str:
     """Of the first job's bars that can be loaded."""
     for run in valid:
         with suppress(MclError):
-            return evidence.watermark(market.bars(run.data))
+            return provenance.watermark(market.bars(run.data))
     return ""
 
 
 def _parent(study: str, title: str, overrides: Sequence[str], jobs: Sequence[Job], code: str) -> Record:
-    repository = {f"git.{k}": v for k, v in evidence.repository(config.root()).items()}
-    versions = {f"version.{k}": v for k, v in evidence.versions().items()}
+    repository = {f"git.{k}": v for k, v in provenance.repository(composition.root()).items()}
+    versions = {f"version.{k}": v for k, v in provenance.versions().items()}
     return Record(
         study=study,
         name=title,
         params={"jobs": len(jobs)} | {f"grid.{key}": ", ".join(_distinct(jobs, key)) for key in jobs[0].params},
         tags={"mcl.kind": "grid", "code_sha256": code} | repository | versions,
         files={
-            "overrides.json": json.dumps({"overrides": list(overrides), "argv": evidence.argv()}).encode(),
+            "overrides.json": json.dumps({"overrides": list(overrides), "argv": provenance.argv()}).encode(),
             "jobs.json": json.dumps([list(job.overrides) for job in jobs], indent=1).encode(),
         },
     )
@@ -200,7 +202,7 @@ def _distinct(jobs: Sequence[Job], key: str) -> list[str]:
 def _job(number: int, job: Sequence[str], varied: Sequence[int], raw: Raw) -> Job:
     params = {_key(job[i]).lstrip("+~"): encoded(_value(job[i])) for i in varied}
     try:
-        return Job(number, tuple(job), params, config.run_config(raw(job)))
+        return Job(number, tuple(job), params, composition.run_config(raw(job)))
     except ConfigError as error:
         return Job(number, tuple(job), params, None, error)
 
@@ -218,5 +220,5 @@ def _key(override: str) -> str:
 
 def _value(override: str) -> Any:
     text = override.split("=", 1)[1] if "=" in override else ""
-    value = config.space_values(text) if text else text
+    value = composition.space_values(text) if text else text
     return value if value is None or isinstance(value, bool | int | float | str | list) else text

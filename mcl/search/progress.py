@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from mcl import screen
+from mcl.base import terminal
 from mcl.metrics.overfit import Luck
 from mcl.search.trial import Outcome
 
@@ -150,7 +150,7 @@ class Lines:
         self._stream, self._every_sec, self._last = stream, every_sec, 0.0
 
     def begin(self, board: Board) -> None:
-        screen.aside()
+        terminal.aside()
         self._last = time.perf_counter()
         self._say(board.title)
 
@@ -164,7 +164,7 @@ class Lines:
 
     def end(self, board: Board) -> None:
         self._say(f"{board.standing()} · {board.leader()}")
-        screen.again()
+        terminal.again()
 
     def _say(self, line: str) -> None:
         print(line, file=self._stream, flush=True)
@@ -186,7 +186,7 @@ class Screen:
     def begin(self, board: Board) -> None:
         from rich.live import Live
 
-        screen.aside()
+        terminal.aside()
         self._live = Live(self._table(board), console=self._console, refresh_per_second=4, transient=False)
         self._live.start()
 
@@ -203,7 +203,7 @@ class Screen:
         if self._live is not None:
             self._live.update(self._table(board))
             self._live.stop()
-            screen.again()
+            terminal.again()
 
     def _table(self, board: Board) -> Table:
         from rich import box

@@ -20,8 +20,8 @@ from optuna.pruners import (
 )
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIIISampler, NSGAIISampler, TPESampler
 
-from mcl import schema
-from mcl.errors import ConfigError, nearest
+from mcl.base.errors import ConfigError, nearest
+from mcl.config import schema
 
 NUMBERED = ("grid", "random", "qmc")  # their points are known by number; every other sampler adapts
 ADAPTIVE: dict[str, Any] = {

@@ -18,9 +18,9 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from mcl import config
-from mcl.config import alternatives as alternative
-from mcl.errors import ConfigError, nearest
+from mcl import composition
+from mcl.base.errors import ConfigError, nearest
+from mcl.composition import alternatives as alternative
 
 Space = dict[str, BaseDistribution]
 GRAMMAR = "write range(start, stop, step), interval(low, high), choice(a, b) or tag(log, interval(low, high))"
@@ -33,7 +33,7 @@ def parse(entries: Mapping[str, Any], raw: Mapping[str, Any]) -> Space:
 
     `entries` may be nested or flat; `raw` is the composed configuration whose values the space varies.
     """
-    flat = {key: entry for key, entry in config.flatten(dict(entries)).items() if entry not in (None, {})}
+    flat = {key: entry for key, entry in composition.flatten(dict(entries)).items() if entry not in (None, {})}
     choices: Space = {group: CategoricalDistribution(list(sections)) for group, sections in alternatives(raw).items()}
     if not flat and not choices:
         name = raw.get("strategy", {}).get("name")
@@ -75,9 +75,9 @@ def strategies(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 def keys(raw: Mapping[str, Any]) -> list[str]:
     """The dotted keys that decide a result, of every choice of the search."""
-    deciding = {group: raw[group] for group in config.DECIDES if group in raw}
+    deciding = {group: raw[group] for group in composition.DECIDES if group in raw}
     others = [{group: section} for group, sections in alternatives(raw).items() for section in sections.values()]
-    return list(dict.fromkeys(key for tree in (deciding, *others) for key in config.flatten(tree)))
+    return list(dict.fromkeys(key for tree in (deciding, *others) for key in composition.flatten(tree)))
 
 
 def searchable(raw: Mapping[str, Any]) -> list[str]:
@@ -91,7 +91,7 @@ def distribution(key: str, entry: Any) -> BaseDistribution:
     """One entry as a distribution: an expression in Hydra's sweep grammar, a list of choices, or a single value."""
     if isinstance(entry, list):
         return _choice(key, entry)
-    sweep = config.space_values(entry) if isinstance(entry, str) else entry
+    sweep = composition.space_values(entry) if isinstance(entry, str) else entry
     kind = type(sweep).__name__
     if kind == "RangeSweep":
         return _range(key, entry, sweep)
@@ -166,11 +166,11 @@ def overlay(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         node: dict[str, Any] = result
         for part in path:
             if not isinstance(node.get(part), dict):
-                raise ConfigError(f"unknown key {key}: {nearest(key, config.flatten(dict(raw)))}")
+                raise ConfigError(f"unknown key {key}: {nearest(key, composition.flatten(dict(raw)))}")
             node[part] = dict(node[part])
             node = node[part]
         if leaf not in node:
-            raise ConfigError(f"unknown key {key}: {nearest(key, config.flatten(dict(raw)))}")
+            raise ConfigError(f"unknown key {key}: {nearest(key, composition.flatten(dict(raw)))}")
         node[leaf] = decoded(value, node[leaf])
     return result
 

@@ -15,9 +15,10 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from mcl import DISTRIBUTION, schema
-from mcl.errors import ConfigError
-from mcl.search import points, samplers
+from mcl import DISTRIBUTION
+from mcl.base.errors import ConfigError
+from mcl.config import schema
+from mcl.search import point_sequences, samplers
 from mcl.search.space import Space, conditional, count, existing, ordered, present
 from mcl.search.study_view import StudyView, ending
 from mcl.search.trial import Outcome
@@ -51,7 +52,7 @@ class Study:
         self.space, self._search, self._seed, self._fixed, self._view = space, search, seed, fixed, view
         self._ordered = ordered(space, search.conditions)
         self._numbered = numbered(search, space, seed)
-        self._rest = points.uniform(space, seed)  # of a first trial that names only some values
+        self._rest = point_sequences.uniform(space, seed)  # of a first trial that names only some values
         self.window = window(search)
         self.asked = 0
         self._learned = 0  # trials that Optuna's study has been told
@@ -197,14 +198,14 @@ def suggested(trial: optuna.Trial, key: str, axis: BaseDistribution) -> Any:
     return trial.suggest_float(key, axis.low, axis.high, step=axis.step, log=axis.log)
 
 
-def numbered(search: schema.Search, space: Space, seed: int) -> points.Point | None:
+def numbered(search: schema.Search, space: Space, seed: int) -> point_sequences.Point | None:
     """The points by trial number of a sampler that has them; None for one that learns."""
     name = search.sampler
     if name == "grid":
-        return points.grid(space, search.conditions)
+        return point_sequences.grid(space, search.conditions)
     if name == "qmc":
-        return points.sobol(space, seed)
-    return points.uniform(space, seed) if name == "random" else None
+        return point_sequences.sobol(space, seed)
+    return point_sequences.uniform(space, seed) if name == "random" else None
 
 
 def _installed(search: schema.Search) -> None:

@@ -21,9 +21,9 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from mcl import schema
-from mcl.errors import StoreError
-from mcl.network import verified_database
+from mcl.base.errors import StoreError
+from mcl.base.network import verified_database
+from mcl.config import schema
 from mcl.search.json_lines import Lines
 from mcl.search.space import Space
 from mcl.search.trial import Outcome

@@ -15,13 +15,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mcl import accesses, config, metrics, schema
+from mcl import composition, metrics
+from mcl.base import access_recorder
+from mcl.base.errors import ConfigError, in_words
+from mcl.config import schema
 from mcl.data.bars import Bars
 from mcl.data.load import load
 from mcl.engine import backtest as engine
 from mcl.engine.result import Result
-from mcl.errors import ConfigError, in_words
-from mcl.search.rules import Rule, first_broken
+from mcl.search.constraints import Rule, first_broken
 from mcl.search.space import overlay
 from mcl.strategy import build
 
@@ -111,11 +113,11 @@ class Fold:
 
 def deciding(raw: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a composed configuration that decides a result."""
-    return {key: raw[key] for key in config.DECIDES if key in raw}
+    return {key: raw[key] for key in composition.DECIDES if key in raw}
 
 
 def data_key(data: schema.Data) -> str:
-    return config.digest(data.model_dump(mode="json"))
+    return composition.digest(data.model_dump(mode="json"))
 
 
 Judge = Callable[[int, int, float], bool]  # trial number, fold from 0, the metric in that fold -> stop here
@@ -146,7 +148,7 @@ class Objective:
         """The outcome at `params`. Every exception becomes a FAILED outcome with its traceback: one bad point must not end a search."""
         started = time.perf_counter()
         try:
-            with accesses.collected() as reads:
+            with access_recorder.collected() as reads:
                 done = self._judged(number, params, judge)
             done = replace(done, reads=sorted(reads)) if reads else done
         except (Exception, SystemExit) as error:
@@ -157,11 +159,13 @@ class Objective:
 
     def _judged(self, number: int, params: dict[str, Any], judge: Judge) -> Outcome:
         raw = overlay(self.raw, params)
-        keys = config.flatten(deciding(raw)) if self.rules or self.soft else {}
+        keys = composition.flatten(deciding(raw)) if self.rules or self.soft else {}
         if broken := first_broken((rule for rule in self.rules if rule.before_the_run), keys):
             return Outcome(number, params, "PRUNED", "constraint", broken)
         try:
-            run = config.run_config({key: self._known.get(key, part) if part is self.raw.get(key) else part for key, part in raw.items()})
+            run = composition.run_config(
+                {key: self._known.get(key, part) if part is self.raw.get(key) else part for key, part in raw.items()}
+            )
         except ConfigError as error:
             if error.__cause__ is not None:
                 raise  # a person's own code failed: no rule of the space
@@ -192,10 +196,10 @@ class Objective:
     def _known(self) -> dict[str, Any]:
         """The parts of the unsearched configuration, validated: a trial validates those that it varies. Empty where it is not valid."""
         try:
-            run = config.run_config(self.raw)
+            run = composition.run_config(self.raw)
         except ConfigError:
             return {}
-        return {key: getattr(run, key) for key, part in self.raw.items() if isinstance(part, dict) and key in config.DECIDES}
+        return {key: getattr(run, key) for key, part in self.raw.items() if isinstance(part, dict) and key in composition.DECIDES}
 
     def _behind(self, number: int, run: schema.Config, intent: engine.Plan, judge: Judge) -> tuple[str, str] | None:
         """The fold after which the judge gave up, and the sentence about it. A fold without a value has no say."""

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
+from mcl.base.errors import ConfigError, in_words, nearest
+from mcl.config.base_model import unrepresentable
 from mcl.data.bars import Bars
-from mcl.errors import ConfigError, in_words, nearest
-from mcl.strict import unrepresentable
 
 
 class Strategy(Protocol):
@@ -67,16 +67,16 @@ def builtin() -> dict[str, type[Strategy]]:
 
 def registry() -> dict[str, type[Strategy]]:
     """Every strategy that a config may name: those of this package and those in the project's experiments/strategies."""
-    from mcl.strategy import own
+    from mcl.strategy import user_strategies
 
     for name in builtin():
-        own.refuse_namesake(name)
-    return builtin() | {name: own.load(name) for name in own.names()}
+        user_strategies.refuse_namesake(name)
+    return builtin() | {name: user_strategies.load(name) for name in user_strategies.names()}
 
 
 def build(params: dict[str, Any]) -> Strategy:
     """The strategy that `{name: ema_cross, fast: 10, slow: 30}` describes, or a ConfigError with the nearest valid name."""
-    from mcl.strategy import own
+    from mcl.strategy import user_strategies
 
     name = str(params.get("name"))
     cls = _named(name)
@@ -87,7 +87,7 @@ def build(params: dict[str, Any]) -> Strategy:
             raise ConfigError(f"{name} has no parameter {key!r}; {nearest(key, ranges)}", key=f"strategy.{key}")
         if fault := _fault(ranges[key], value):
             raise ConfigError(f"strategy.{key}={value!r} does not fit {name}: {fault}", key=f"strategy.{key}")
-    return own.constructed(cls, values) if cls.__module__.startswith(own.PACKAGE) else cls(**values)
+    return user_strategies.constructed(cls, values) if cls.__module__.startswith(user_strategies.PACKAGE) else cls(**values)
 
 
 def parameters(name: str) -> list[str]:
@@ -119,15 +119,15 @@ def exposed(strategy: Strategy, bars: Bars) -> dict[str, npt.NDArray[np.float64]
 
 def _named(name: str) -> type[Strategy]:
     """A person's own file is only read when a config names it: a broken one does not disturb other runs."""
-    from mcl.strategy import own
+    from mcl.strategy import user_strategies
 
     known = builtin()
     if name in known:
-        own.refuse_namesake(name)
+        user_strategies.refuse_namesake(name)
         return known[name]
-    if name not in own.names():
-        raise ConfigError(f"there is no strategy {name!r}; {nearest(name, [*known, *own.names()])}")
-    return own.load(name)
+    if name not in user_strategies.names():
+        raise ConfigError(f"there is no strategy {name!r}; {nearest(name, [*known, *user_strategies.names()])}")
+    return user_strategies.load(name)
 
 
 @cache

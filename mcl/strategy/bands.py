@@ -9,7 +9,7 @@ from pydantic import Field
 
 from mcl.data.bars import Bars, Floats
 from mcl.strategy import register
-from mcl.strategy.follow import follow
+from mcl.strategy.band_exits import follow
 from mcl.strategy.indicators import FORGETS_EMA, FORGETS_WILDER, bollinger, keltner
 
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from mcl.base.errors import ConfigError
 from mcl.data.bars import Bars, Floats
-from mcl.errors import ConfigError
 from mcl.strategy import Strategy, build, exposed, register
 from mcl.strategy.indicators import TOLERANCE, moments
 from mcl.strategy.timeframe import higher, rows_at_most

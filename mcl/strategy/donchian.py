@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
+from mcl.base.jit import njit, readonly
 from mcl.data.bars import Bars, Floats
-from mcl.jit import njit, readonly
 from mcl.strategy import register
 from mcl.strategy.indicators import TOLERANCE, rolling_max, rolling_min
 

@@ -9,9 +9,9 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
+from mcl.base.errors import ConfigError
+from mcl.base.jit import inline, njit, readonly
 from mcl.data.bars import Bars, Floats
-from mcl.errors import ConfigError
-from mcl.jit import inline, njit, readonly
 from mcl.strategy import register
 from mcl.strategy.indicators import TOLERANCE, ema
 

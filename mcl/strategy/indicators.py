@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mcl.base.jit import inline, njit, readonly
 from mcl.data.bars import Floats
-from mcl.jit import inline, njit, readonly
 
 TOLERANCE = 1e-9  # price units: far below any tick, far above the rounding noise of prices and their adjustment
 FORGETS_EMA = 20  # an EMA's seed weighs (1 - 2/(n+1))^k: below 2^-53 after about 18.4 n rows

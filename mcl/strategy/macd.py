@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
+from mcl.base.errors import ConfigError
 from mcl.data.bars import Bars, Floats
-from mcl.errors import ConfigError
 from mcl.strategy import register
 from mcl.strategy.indicators import FORGETS_EMA, TOLERANCE, macd
 

@@ -8,11 +8,11 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from mcl import calendar
+from mcl.base.errors import ConfigError
+from mcl.base.jit import njit, readonly
 from mcl.data.bars import Bars, Floats, Ints, Narrow
 from mcl.data.table import STEPS_SEC
-from mcl.errors import ConfigError
-from mcl.jit import njit, readonly
+from mcl.market import calendar
 from mcl.strategy import register
 from mcl.strategy.indicators import TOLERANCE
 

@@ -8,10 +8,10 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
+from mcl.base.errors import ConfigError
 from mcl.data.bars import Bars, Floats
-from mcl.errors import ConfigError
 from mcl.strategy import register
-from mcl.strategy.follow import follow
+from mcl.strategy.band_exits import follow
 from mcl.strategy.indicators import FORGETS_WILDER, rsi
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from mcl.redact import blotted, blotter
+from mcl.base.redact import blotted, blotter
 
 if TYPE_CHECKING:
     from mcl.tracking.records import Record

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mcl.errors import ConfigError, StoreError
-from mcl.tracking import bulk, schema
-from mcl.tracking.filing import Dataset
+from mcl.base.errors import ConfigError, StoreError
+from mcl.tracking import schema, sqlite_writer
+from mcl.tracking.naming import Dataset
 
 if TYPE_CHECKING:
     import psycopg
@@ -61,7 +61,7 @@ class Database:
         found = self._asked(lambda connection: connection.execute(query, (name,)).fetchone())
         return (int(found[0]), str(found[1]), int(found[2] or 0)) if found else None
 
-    def insert(self, experiment_id: int, location: str, rows: Sequence[bulk.Row]) -> list[str]:
+    def insert(self, experiment_id: int, location: str, rows: Sequence[sqlite_writer.Row]) -> list[str]:
         """Write `rows`, which have no files, and return their run ids in order; all of them or none, and none twice.
 
         StoreError where the database does not answer, or refuses.
@@ -72,7 +72,7 @@ class Database:
             # A connection that broke at its end may have written all the same.
             written = connection.execute("SELECT count(*) FROM runs WHERE run_uuid = ANY(%s)", (ids,)).fetchone()
             if not written or not written[0]:
-                bulk.fill(Tables(connection), experiment_id, location, rows)
+                sqlite_writer.fill(Tables(connection), experiment_id, location, rows)
 
         self._asked(write)
         return ids
@@ -121,11 +121,11 @@ class Tables:
             for row in rows:
                 copy.write_row(row)
 
-    def put_texts(self, table: str, texts: bulk.Texts) -> None:
+    def put_texts(self, table: str, texts: sqlite_writer.Texts) -> None:
         entries = ((run_id, key, value) for run_id, pairs in texts.items() for key, value in pairs.items())
         self.put(table, "run_uuid, key, value", entries)
 
-    def put_points(self, points: Iterable[bulk.Point]) -> None:
+    def put_points(self, points: Iterable[sqlite_writer.Point]) -> None:
         rows, latest = [], []
         for run_id, key, step, value, last in points:
             undefined = math.isnan(value)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mcl.tracking import Store
+from mcl.tracking.store import Store
 
 RUN_ID = 32  # hexadecimal digits
 

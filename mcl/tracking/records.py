@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from mcl.errors import StoreError
-from mcl.tracking.filing import Dataset
+from mcl.base.errors import StoreError
+from mcl.tracking.naming import Dataset
 
 CONFIG_FILE, CONFIG_TAG = "config.json", "mcl.config"  # a trial on a server has its configuration as a tag
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
@@ -19,7 +19,7 @@ Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 class Record:
     """What one tracked run consists of. `files` maps an artifact path to its bytes; `series` holds step metrics of a few hundred points.
 
-    Metrics have their flat names here and in `StoredRun`; the store files them in groups (`mcl.tracking.filing`).
+    Metrics have their flat names here and in `StoredRun`; the store files them in groups (`mcl.tracking.naming`).
     """
 
     study: str

@@ -19,15 +19,16 @@ import pytest
 import zstandard
 from comparisons import digest
 
-from mcl import trials
-from mcl.archive import MANIFEST, retention
-from mcl.archive.backup import backup
-from mcl.archive.restore import PLAN, finish, restore, verify
-from mcl.cli import main
-from mcl.errors import ConfigError, StoreError
-from mcl.live.control import alone
+from mcl.base.errors import ConfigError, StoreError
+from mcl.cli.main import main
 from mcl.live.journal import Draft, Journal
-from mcl.tracking import Record, Store
+from mcl.live.ops.control_socket import alone
+from mcl.ops import retention
+from mcl.ops.archive import MANIFEST
+from mcl.ops.backup import backup
+from mcl.ops.restore import PLAN, finish, restore, verify
+from mcl.tracking import trial_ledger
+from mcl.tracking.store import Record, Store
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = Store(root)
     for name in ("one", "two"):
         store.record(Record("s", name, metrics={"sharpe": 1.5}, files={"report.html": b"<p>" + os.urandom(2000), "deep/x.bin": b"x"}))
-    trials.append(root, [trials.Trial(trials.Place("ema", "MCL"), "r1", "hand", "s", "COMPLETE")])
+    trial_ledger.append(root, [trial_ledger.Trial(trial_ledger.Place("ema", "MCL"), "r1", "hand", "s", "COMPLETE")])
     with closing(Journal(root / "live" / "paper" / "2026-01-08.sqlite")) as journal:
         journal.append(Draft("begin", {"version": 1}))
     (root / "conf" / "promoted").mkdir(parents=True)
@@ -174,7 +175,7 @@ def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.T
         entry("mlruns/../../outside.txt"),
         entry("/etc/outside.txt"),
         entry("mlruns//x"),
-        entry("mcl/cli.py"),
+        entry("mcl/cli/main.py"),
         entry("conf/backtest.yaml"),
         entry("mlruns/link", tarfile.SYMTYPE, "/etc/passwd"),
         entry("mlruns/hard", tarfile.LNKTYPE, "/etc/passwd"),
@@ -211,7 +212,7 @@ def test_the_manifest_must_be_one(tmp_path: Path) -> None:
 
 KILLED = """
 import os, sys, pathlib
-from mcl.archive import backup, restore
+from mcl.ops import backup, restore
 count, place = int(sys.argv[1]), [0]
 def counted(name):
     real = getattr(os, name) if name != "rename" else pathlib.Path.rename

@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 
 from tws_harness import SESSION_OPEN_NS, order_request
 
-from mcl.broker.tws import render
-from mcl.broker.tws.account import Account, Terms
-from mcl.broker.tws.book import Book
-from mcl.broker.tws.contracts import Listed, Listings
-from mcl.broker.tws.feed import Tick
-from mcl.broker.tws.matching import Range
-from mcl.broker.tws.orders import Execution, Order
-from mcl.broker.tws.requests import REQUESTS
-from mcl.broker.tws.sink import Habits
-from mcl.calendar import contract, from_day, session_of
+from mcl.market.calendar import contract, from_day, session_of
+from mcl.simulators.tws import render
+from mcl.simulators.tws.account import Account, Terms
+from mcl.simulators.tws.contracts import Listed, Listings
+from mcl.simulators.tws.listener import Habits
+from mcl.simulators.tws.matching import Range
+from mcl.simulators.tws.order_book import Book
+from mcl.simulators.tws.orders import Execution, Order
+from mcl.simulators.tws.request_messages import REQUESTS
+from mcl.simulators.tws.tape import Tick
 
 CAPITAL = 100_000
 PLAYED = contract("MCL", 2026, 2)

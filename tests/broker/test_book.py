@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tws_harness import order_request
 
-from mcl import calendar
-from mcl.broker.tws.account import Account, Terms
-from mcl.broker.tws.book import Book
-from mcl.broker.tws.contracts import Listed, Listings
-from mcl.broker.tws.matching import Range
-from mcl.broker.tws.orders import Execution, Order
-from mcl.broker.tws.requests import REQUESTS
+from mcl.market import calendar
+from mcl.simulators.tws.account import Account, Terms
+from mcl.simulators.tws.contracts import Listed, Listings
+from mcl.simulators.tws.matching import Range
+from mcl.simulators.tws.order_book import Book
+from mcl.simulators.tws.orders import Execution, Order
+from mcl.simulators.tws.request_messages import REQUESTS
 
 LISTINGS = Listings(date(2026, 1, 6), [calendar.contract("MCL", 2026, 2)])
 MCLG6 = LISTINGS.of(calendar.contract("MCL", 2026, 2))

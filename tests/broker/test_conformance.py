@@ -14,9 +14,9 @@ from random_orders import trade
 from test_tws_orders import FLAT_TAPE, market, shape, steps
 from tws_harness import BY_ID, order_request, run
 
-from mcl.broker.tws import SimulatedTWS, wire
-from mcl.broker.tws.messages import Field
-from mcl.broker.tws.requests import REQUESTS
+from mcl.simulators.tws import SimulatedTWS, framing
+from mcl.simulators.tws.messages import Field
+from mcl.simulators.tws.request_messages import REQUESTS
 
 
 def recorded(folder: Path, direction: str) -> list[tuple[int, list[str]]]:
@@ -107,7 +107,7 @@ def test_bytes_may_come_in_any_pieces(seed: int) -> None:
 
     async def main() -> None:
         async with SimulatedTWS(FLAT_TAPE) as tws, market(tws) as client:
-            stream = b"".join(wire.frame(order_request(order_id=str(n), action="BUY" if n % 2 else "SELL")) for n in range(1, 9))
+            stream = b"".join(framing.frame(order_request(order_id=str(n), action="BUY" if n % 2 else "SELL")) for n in range(1, 9))
             while stream:
                 size = luck.choice([1, 2, 3, 5, 50, 400, 2000])
                 client.writer.write(stream[:size])
@@ -130,12 +130,12 @@ def test_nonsense_ends_the_connection_and_nothing_else(seed: int) -> None:
         async with SimulatedTWS(FLAT_TAPE) as tws, market(tws) as client:
             reader, writer = await asyncio.open_connection("127.0.0.1", tws.port)
             del reader
-            writer.write(b"API\0" + wire.pack(b"v157..178") + wire.frame(["71", "2", "9", ""]))
+            writer.write(b"API\0" + framing.pack(b"v157..178") + framing.frame(["71", "2", "9", ""]))
             for _ in range(20):
                 fields = [
                     luck.choice(["3", "1", "9", "20", "7", "", "x", "-1", "99999", "1e400", "nan"]) for _ in range(luck.randint(0, 130))
                 ]
-                writer.write(wire.frame(fields) if luck.random() < 0.9 else luck.randbytes(30))
+                writer.write(framing.frame(fields) if luck.random() < 0.9 else luck.randbytes(30))
             await asyncio.sleep(0.01)
             client.send(*order_request(order_id="1"))
             assert steps(client, await client.quiet())[-1] == "59"

@@ -14,11 +14,11 @@ from test_tws_orders import FLAT_TAPE, KEEP_UP, by_id, market, steps
 from test_tws_start import connected, gone
 from tws_harness import RawClient, eventually, order_request, run
 
-from mcl.broker.tws import SimulatedTWS
-from mcl.broker.tws.control import Control, ask
-from mcl.broker.tws.matching import Range
-from mcl.broker.tws.menu import MENU
-from mcl.errors import BrokerError
+from mcl.base.errors import BrokerError
+from mcl.simulators.tws import SimulatedTWS
+from mcl.simulators.tws.control import Control, ask
+from mcl.simulators.tws.fault_catalog import MENU
+from mcl.simulators.tws.matching import Range
 
 FILL = ["11", "5 Filled", "3 Filled", "5 Filled", "3 Filled", "59"]
 BORN = ["5 PreSubmitted", "3 PreSubmitted"]

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcl import calendar, schema
-from mcl.broker import Pinned
+from mcl.base.errors import BrokerError, GuardError, Halt
 from mcl.broker.guards import (
     Gate,
     GateHistory,
@@ -24,9 +23,11 @@ from mcl.broker.guards import (
     check_venue,
     expected_downtime,
 )
-from mcl.broker.worth import Margin, worth
-from mcl.errors import BrokerError, GuardError, Halt
-from mcl.market import MCL
+from mcl.broker.protocol import Pinned
+from mcl.config import schema
+from mcl.market import calendar
+from mcl.market.account_value import Margin, worth
+from mcl.market.instruments import MCL
 
 CONTRACT = calendar.contract("MCL", 2026, 2)  # last trade 2026-01-16
 PINNED = Pinned(CONTRACT, MCL, 1, "MCLG6", "NYMEX")

@@ -19,22 +19,24 @@ import pytest
 from test_tws_start import connected, gone
 from tws_harness import MINUTE_NS, SESSION_OPEN_NS, Goal, eventually, from_ticks, run, walk
 
-from mcl import calendar, schema
-from mcl.broker import Broker, Pinned, feed, guards
+from mcl.base.errors import BrokerError, ConnectionLost, Halt, Uncertain
+from mcl.broker import feed, guards
+from mcl.broker.converters import Interval
 from mcl.broker.guards import check_account, check_product, check_venue, check_version
 from mcl.broker.ib import IBBroker
-from mcl.broker.line import Ticket
-from mcl.broker.records import Interval
-from mcl.broker.tws import SimulatedTWS, Tape
-from mcl.broker.tws.sink import Habits
+from mcl.broker.order_port import Ticket
+from mcl.broker.protocol import Broker, Pinned
+from mcl.config import schema
 from mcl.data.bars import Bars
 from mcl.engine.account import Ledger, Money
 from mcl.engine.backtest import Plan, simulate
-from mcl.engine.decide import Target, decide
+from mcl.engine.decision import Target, decide
 from mcl.engine.result import FILL_REASONS
-from mcl.errors import BrokerError, ConnectionLost, Halt, Uncertain
-from mcl.market import CL, MCL
-from mcl.risk import limits_record
+from mcl.market import calendar
+from mcl.market.instruments import CL, MCL
+from mcl.risk.plan import limits_record
+from mcl.simulators.tws import SimulatedTWS, Tape
+from mcl.simulators.tws.listener import Habits
 
 SIM = schema.Broker(timeout_sec=2.0)
 FLAT = Goal(0)

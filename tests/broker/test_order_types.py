@@ -8,12 +8,12 @@ import pytest
 from test_book import LISTINGS, MCLG6, Told, place
 from tws_harness import SESSION_OPEN_NS
 
-from mcl.broker.tws import render
-from mcl.broker.tws.account import Account, Terms
-from mcl.broker.tws.book import Book
-from mcl.broker.tws.matching import Range
-from mcl.broker.tws.orders import Execution, Order
-from mcl.broker.tws.sink import Habits
+from mcl.simulators.tws import render
+from mcl.simulators.tws.account import Account, Terms
+from mcl.simulators.tws.listener import Habits
+from mcl.simulators.tws.matching import Range
+from mcl.simulators.tws.order_book import Book
+from mcl.simulators.tws.orders import Execution, Order
 
 HOUR = 3_600_000_000_000
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from tws_harness import run, walk
 
-from mcl.broker.tws import SimulatedTWS
-from mcl.broker.tws.walk import watched
+from mcl.simulators.tws import SimulatedTWS
+from mcl.simulators.tws.random_walk import watched
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(__file__).parent / "clients"

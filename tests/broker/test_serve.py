@@ -20,13 +20,14 @@ import pytest
 from test_tws_orders import FLAT_TAPE
 from tws_harness import RawClient, order_request, run, walk
 
-from mcl import calendar, schema
 from mcl.broker.ib import IBBroker
-from mcl.broker.tws import SimulatedTWS, stored
-from mcl.broker.tws.control import Control, ask
-from mcl.broker.tws.walk import tapes as walk_tapes
-from mcl.cli import main
-from mcl.market import MCL
+from mcl.cli.main import main
+from mcl.config import schema
+from mcl.market import calendar
+from mcl.market.instruments import MCL
+from mcl.simulators.tws import SimulatedTWS, tape_loader
+from mcl.simulators.tws.control import Control, ask
+from mcl.simulators.tws.random_walk import tapes as walk_tapes
 
 NS = 10**9
 CSV_ROWS = 240
@@ -129,13 +130,13 @@ NOW = calendar.ns_of(calendar.from_day(20_000), 11)  # 2024-10-04 11:00 New York
 
 
 def test_todays_tape_has_the_same_clock_in_a_contract_that_trades() -> None:
-    tape = stored.as_of_today([FLAT_TAPE], NOW)[0]
+    tape = tape_loader.as_of_today([FLAT_TAPE], NOW)[0]
     assert tape.synthetic
     assert tape.contract.symbol == "MCLX4"
     assert calendar.session_of(tape.start[tape.first]) == 20_000
     clock = [calendar.new_york_ns(t.start[t.first :]) % calendar.DAY_NS for t in (FLAT_TAPE, tape)]
     assert clock[0].tolist() == clock[1].tolist()
-    weekend = stored.as_of_today([FLAT_TAPE], NOW + 30 * 3600 * NS)[0]
+    weekend = tape_loader.as_of_today([FLAT_TAPE], NOW + 30 * 3600 * NS)[0]
     assert calendar.from_day(int(calendar.session_of(weekend.start[weekend.first]))).isoformat() == "2024-10-07"
 
 
@@ -143,7 +144,7 @@ def test_todays_tape_keeps_stored_bars_at_their_times_while_the_contract_trades(
     """A session that has the same bars stored finds them again in the history; the last session's prices come once more, today."""
     day = int(calendar.session_of(FLAT_TAPE.start[FLAT_TAPE.first]))
     now = calendar.ns_of(calendar.from_day(day + 1), 11)
-    tape = stored.as_of_today([FLAT_TAPE], now)[0]
+    tape = tape_loader.as_of_today([FLAT_TAPE], now)[0]
     assert tape.contract == FLAT_TAPE.contract
     assert tape.synthetic
     assert tape.start[: tape.first].tolist() == FLAT_TAPE.start.tolist()
@@ -159,7 +160,7 @@ def test_the_door_to_brokers_trades_on_it_as_on_a_real_one() -> None:
     tape = walk(3, 30, 200)
     start = tape.start - tape.start[tape.first] + now // (60 * NS) * 60 * NS - 2 * 60 * NS
     tape = type(tape)(**{f: getattr(tape, f) for f in tape.__dataclass_fields__ if f != "start"}, start=start)
-    contract = stored.as_of_today([FLAT_TAPE], now)[0].contract
+    contract = tape_loader.as_of_today([FLAT_TAPE], now)[0].contract
     tape = type(tape)(**{f: getattr(tape, f) for f in tape.__dataclass_fields__ if f != "contract"}, contract=contract)
 
     async def session() -> None:
@@ -199,7 +200,7 @@ def test_several_contracts_of_a_store_are_named_or_all(tmp_path: Path) -> None:
     data = schema.CsvData(
         source="csv", path=str(tmp_path / "bars.csv"), columns=columns, stamped_at="open", timezone="UTC", roll=schema.Roll(rule="calendar")
     )
-    found = {words: stored.tapes(data, tmp_path, contracts=words) for words in ((), ("all",), ("MCLH6",), ("MCLH6", "MCLG6"))}
+    found = {words: tape_loader.tapes(data, tmp_path, contracts=words) for words in ((), ("all",), ("MCLH6",), ("MCLH6", "MCLG6"))}
     names = {words: [tape.contract.symbol for tape in tapes] for words, tapes in found.items()}
     active = names[()][0]
     assert names[("all",)] == [active, *({"MCLG6", "MCLH6"} - {active})]

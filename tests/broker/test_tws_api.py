@@ -11,9 +11,9 @@ import ib_async
 import pytest
 from tws_harness import eventually, run, walk
 
-from mcl.broker.tws import SimulatedTWS
-from mcl.broker.tws.requests import REQUESTS
-from mcl.broker.tws.walk import watched
+from mcl.simulators.tws import SimulatedTWS
+from mcl.simulators.tws.random_walk import watched
+from mcl.simulators.tws.request_messages import REQUESTS
 
 NO_ORDER = {"tif": "DAY", "account": "DU0000001", "outsideRth": True}
 TAPE = watched(walk(8, 3000, 10), 1)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from tws_harness import MINUTE_NS, RawClient, eventually, run, walk
 
-from mcl import calendar
-from mcl.broker.tws import SimulatedTWS, Tape
-from mcl.broker.tws.walk import watched
-from mcl.errors import BrokerError
-from mcl.market import CL
+from mcl.base.errors import BrokerError
+from mcl.market import calendar
+from mcl.market.instruments import CL
+from mcl.simulators.tws import SimulatedTWS, Tape
+from mcl.simulators.tws.random_walk import watched
 
 OUTGOING = walk(1, 60, 20)
 INCOMING = replace(walk(2, 60, 20), contract=calendar.contract("MCL", 2026, 3))

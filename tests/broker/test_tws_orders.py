@@ -14,7 +14,7 @@ import pytest
 from test_tws_start import connected, gone
 from tws_harness import BY_ID, RawClient, eventually, from_ticks, order_request, run, walk
 
-from mcl.broker.tws import SimulatedTWS, wire
+from mcl.simulators.tws import SimulatedTWS, framing
 
 RECORDED = json.loads((Path(__file__).parent / "recorded.json").read_text())
 KEEP_UP = ("202602", "0.0", "", "", "NYMEX", "", "USD", "", "")
@@ -215,7 +215,7 @@ def test_the_end_of_the_session_cancels_day_orders_only() -> None:
 def test_requests_may_arrive_byte_by_byte() -> None:
     async def main() -> None:
         async with SimulatedTWS(FLAT_TAPE) as tws, market(tws) as client:
-            for byte in wire.frame(order_request(order_id="7")):
+            for byte in framing.frame(order_request(order_id="7")):
                 client.writer.write(bytes([byte]))
                 await asyncio.sleep(0)
             assert steps(client, await client.quiet())[-1] == "59"

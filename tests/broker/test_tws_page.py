@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mcl.cli import main
+from mcl.cli.main import main
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "simulated-tws.md").read_text()
 PROGRAMS = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)

@@ -17,14 +17,16 @@ from hypothesis import strategies as st
 from test_book import MCLG6, Told, book, place
 from tws_harness import SESSION_OPEN_NS, RawClient, eventually, run, walk
 
-from mcl import calendar, schema
-from mcl.broker.tws import SimulatedTWS, quotes, stored
-from mcl.broker.tws.book import Book
-from mcl.broker.tws.feed import NS, Tape, Tick, Ticks
-from mcl.broker.tws.walk import InBars, tapes, watched
-from mcl.data import build, ladder, world
-from mcl.data.books import load as load_books
-from mcl.errors import BrokerError
+from mcl.base.errors import BrokerError
+from mcl.config import schema
+from mcl.data import build
+from mcl.data.depth_loader import load as load_books
+from mcl.data.synthetic import generator, order_books
+from mcl.market import calendar
+from mcl.simulators.tws import SimulatedTWS, quotes, tape_loader
+from mcl.simulators.tws.order_book import Book
+from mcl.simulators.tws.random_walk import InBars, tapes, watched
+from mcl.simulators.tws.tape import NS, Tape, Tick, Ticks
 
 COMMON = {"tif": "DAY", "account": "DU0000001", "outsideRth": True}
 MINUTE_NS = 60 * NS
@@ -238,33 +240,35 @@ DAYS = (date(2024, 1, 10), date(2024, 1, 11))
 def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[schema.Data, Path]:
     """A generated world with the order books of one session, read as files of the vendor."""
     root = tmp_path_factory.mktemp("root")
-    home = world.generate(schema.SyntheticData(source="synthetic", seed=11), root / "raw", first=date(2024, 1, 8), last=date(2024, 1, 12))
-    ladder.generate(home, DAYS, "mbp-1")
+    home = generator.generate(
+        schema.SyntheticData(source="synthetic", seed=11), root / "raw", first=date(2024, 1, 8), last=date(2024, 1, 12)
+    )
+    order_books.generate(home, DAYS, "mbp-1")
     data = schema.DatabentoData(source="databento", symbol="MCL.FUT", path=str(home), roll=schema.Roll(rule="calendar"))
-    build.dataset(data, root)
+    build.stored_dataset(data, root)
     return data, root
 
 
 def test_books_of_the_store_are_replayed_and_their_trades_are_the_bars(project: tuple[schema.Data, Path]) -> None:
     data, root = project
-    [bars] = stored.tapes(data, root, DAYS[1])
-    ticks = stored.tapes(data, root, DAYS[1], contracts=["all"], detail="ticks")[0]
+    [bars] = tape_loader.tapes(data, root, DAYS[1])
+    ticks = tape_loader.tapes(data, root, DAYS[1], contracts=["all"], detail="ticks")[0]
     assert ticks.contract == bars.contract
     assert ticks.synthetic
     for played, expected in zip(ticks.columns.rows(slice(ticks.first, None)), bars.columns.rows(slice(bars.first, None)), strict=True):
         assert np.array_equal(played, expected)
-    [fine] = stored.tapes(data, root, DAYS[1], detail="seconds")
+    [fine] = tape_loader.tapes(data, root, DAYS[1], detail="seconds")
     assert fine.interval == "1s"
     assert calendar.from_day(int(calendar.session_of(fine.start[0]))) == DAYS[0]
     assert fine.volume[fine.first :].sum() == bars.volume[bars.first :].sum()
     with pytest.raises(BrokerError, match=r"holds no trades of MCL.* in session 2024-01-09; the last books: MCL"):
-        stored.tapes(data, root, date(2024, 1, 9), detail="ticks")
+        tape_loader.tapes(data, root, date(2024, 1, 9), detail="ticks")
     assert len(load_books(data, root, lambda _: DAYS).held) == 4
 
 
 def test_a_session_of_quotes_in_lock_step_fills_inside_the_book(project: tuple[schema.Data, Path]) -> None:
     data, root = project
-    [tape] = stored.tapes(data, root, DAYS[1], detail="ticks")
+    [tape] = tape_loader.tapes(data, root, DAYS[1], detail="ticks")
     short = tape.having(tape.columns.rows(slice(tape.first + 120)), tape.first)
 
     async def main() -> None:

@@ -14,8 +14,8 @@ from test_tws_orders import FLAT_TAPE, by_id, market, steps
 from test_tws_start import connected, gone
 from tws_harness import RawClient, order_request, run, walk
 
-from mcl.broker.tws import SimulatedTWS, transcript
-from mcl.errors import BrokerError
+from mcl.base.errors import BrokerError
+from mcl.simulators.tws import SimulatedTWS, transcript
 
 
 async def everything(client: RawClient) -> list[list[str]]:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcl.broker.tws import wire
-from mcl.broker.tws.answers import ANSWERS
-from mcl.broker.tws.messages import MessageError, parts
-from mcl.broker.tws.requests import REQUESTS
+from mcl.simulators.tws import framing
+from mcl.simulators.tws.messages import MessageError, parts
+from mcl.simulators.tws.request_messages import REQUESTS
+from mcl.simulators.tws.response_messages import ANSWERS
 
 RECORDED = json.loads((Path(__file__).parent / "recorded.json").read_text())
 TEXT = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), max_size=8)
@@ -21,23 +21,23 @@ MESSAGES = st.lists(st.lists(TEXT, min_size=1, max_size=6), min_size=1, max_size
 
 @given(MESSAGES, st.data())
 def test_frames_survive_any_split(messages: list[list[str]], data: st.DataObject) -> None:
-    stream = wire.GREETING + b"".join(wire.frame(fields) for fields in messages)
+    stream = framing.GREETING + b"".join(framing.frame(fields) for fields in messages)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=12)))
-    frames, got = wire.Frames(), []
+    frames, got = framing.Frames(), []
     for start, stop in zip([0, *cuts], [*cuts, len(stream)], strict=True):
-        got += [wire.fields(payload) for payload in frames.feed(stream[start:stop])]
+        got += [framing.fields(payload) for payload in frames.feed(stream[start:stop])]
     assert got == messages
 
 
 def test_a_stranger_is_refused() -> None:
-    with pytest.raises(wire.WireError, match="greeting"):
-        list(wire.Frames().feed(b"GET / HTTP/1.1\r\n"))
-    with pytest.raises(wire.WireError, match="limit"):
-        list(wire.Frames().feed(wire.GREETING + b"\xff\xff\xff\xff"))
+    with pytest.raises(framing.WireError, match="greeting"):
+        list(framing.Frames().feed(b"GET / HTTP/1.1\r\n"))
+    with pytest.raises(framing.WireError, match="limit"):
+        list(framing.Frames().feed(framing.GREETING + b"\xff\xff\xff\xff"))
 
 
 def test_bytes_that_are_no_text_are_kept_visible() -> None:
-    assert wire.fields(b"a\xff\0b\0") == ["a\\xff", "b"]
+    assert framing.fields(b"a\xff\0b\0") == ["a\\xff", "b"]
 
 
 def test_unset_values_are_none_and_come_back_as_tws_writes_them() -> None:

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mcl import calendar
-from mcl.broker.tws import Tape, wire
-from mcl.broker.tws.answers import ANSWERS
-from mcl.broker.tws.messages import Field, Values
-from mcl.broker.tws.requests import REQUESTS
-from mcl.market import MCL
+from mcl.market import calendar
+from mcl.market.instruments import MCL
+from mcl.simulators.tws import Tape, framing
+from mcl.simulators.tws.messages import Field, Values
+from mcl.simulators.tws.request_messages import REQUESTS
+from mcl.simulators.tws.response_messages import ANSWERS
 
 MINUTE_NS = 60_000_000_000
 SESSION_OPEN_NS = calendar.ns_of(date(2026, 1, 5), 18)  # the session of 2026-01-06
@@ -81,11 +81,11 @@ class RawClient:
         return client
 
     def send(self, *fields: str) -> None:
-        self.writer.write(wire.frame(fields))
+        self.writer.write(framing.frame(fields))
 
     async def read(self) -> list[str]:
         size = struct.unpack(">I", await asyncio.wait_for(self.reader.readexactly(4), 5))[0]
-        return wire.fields(await self.reader.readexactly(size))
+        return framing.fields(await self.reader.readexactly(size))
 
     async def until(self, *ids: int) -> list[list[str]]:
         """All messages up to and including the first one with one of these ids."""

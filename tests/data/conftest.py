@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from mcl import schema
-from mcl.data import dbn, world
+from mcl.config import schema
+from mcl.data import dbn
 from mcl.data.bars import Bars
 from mcl.data.load import load
+from mcl.data.synthetic import generator
 
 FIRST, LAST = date(2024, 1, 2), date(2024, 2, 23)
 
@@ -21,7 +22,7 @@ FIRST, LAST = date(2024, 1, 2), date(2024, 2, 23)
 @pytest.fixture(scope="session")
 def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = schema.SyntheticData(source="synthetic", seed=11)
-    return world.generate(spec, tmp_path_factory.mktemp("world"), first=FIRST, last=LAST)
+    return generator.generate(spec, tmp_path_factory.mktemp("world"), first=FIRST, last=LAST)
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from typing import Any
 
 from comparisons import digest
 
-from mcl.data.download import CERTIFICATE, Order, Terms, download
-from mcl.data.gateway.server import serving
-from mcl.data.gateway.tls import certificate
-from mcl.data.gateway.vendor import Vendor
-from mcl.data.retry import Patience
+from mcl.data.download.plan import CERTIFICATE, Order, Terms, download
+from mcl.data.download.retry import Patience
+from mcl.simulators.databento.api import Vendor
+from mcl.simulators.databento.server import serving
+from mcl.simulators.databento.tls import certificate
 
 SWIFT = Patience(tries=4, first_sec=0.01, cap_sec=0.05)
 

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mcl import schema
+from mcl.base.errors import DataError, StoreError
+from mcl.config import schema
 from mcl.data import build, dbn
 from mcl.data.load import load
-from mcl.errors import DataError, StoreError
 
 from .conftest import databento_data, rewrite
 
@@ -102,7 +102,7 @@ def test_a_bar_on_a_day_without_session_is_counted_out(world_copy: Path, tmp_pat
         return np.concatenate([r[:at], extra, r[at:]])
 
     rewrite(world_copy / JANUARY, weekend)
-    stored = build.dataset(databento_data(world_copy), tmp_path)
+    stored = build.stored_dataset(databento_data(world_copy), tmp_path)
     assert stored.manifest["counts"]["excluded_no_session"] == 1
     assert saturday + 60 * 10**9 not in load(databento_data(world_copy), tmp_path).close_time
 
@@ -159,7 +159,7 @@ def test_a_full_disk_leaves_nothing_behind(small_world: Path, tmp_path: Path) ->
         load(databento_data(small_world), tmp_path)
     assert "disk space" in refused.value.hint
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
-    stored = build.dataset(databento_data(small_world), tmp_path)
+    stored = build.stored_dataset(databento_data(small_world), tmp_path)
     with no_file_larger_than(20_000), pytest.raises(StoreError, match="cannot write"):
         load(databento_data(small_world), tmp_path)
     assert not list(stored.folder.glob("front/*"))

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pytest
 from walks import make_bars, random_bars
 
-from mcl.data import build, front
+from mcl.base.errors import DataError
+from mcl.data import build, continuous
 from mcl.data.bars import MOST, WHOLE, Bars, ticks_of
 from mcl.data.load import load
 from mcl.data.table import PRICES
-from mcl.errors import DataError
-from mcl.market import INSTRUMENTS, Instrument
+from mcl.market.instruments import INSTRUMENTS, Instrument
 
 from .conftest import databento_data
 
@@ -60,7 +60,7 @@ def test_more_than_a_column_holds_is_refused_before_it_wraps() -> None:
         make_bars(FLAT, volume=np.array([1, 3_000_000_000, 1]))
     busy = make_bars(dict.fromkeys(PRICES, [7_000] * 5), volume=np.full(5, MOST))
     with pytest.raises(DataError, match="volume 10,737,418,230 is more than"):
-        front._merge(busy, "5m", np.array([0]), busy.close_time[-1:], busy.close_time[-1:])
+        continuous._merge(busy, "5m", np.array([0]), busy.close_time[-1:], busy.close_time[-1:])
 
 
 def test_wide_columns_do_not_wrap() -> None:
@@ -77,7 +77,7 @@ def test_the_continuous_series_is_the_prices_where_nothing_was_adjusted() -> Non
     assert np.array_equal(replace(BARS, ratio=ratio).adjusted["high"], BARS.high * ratio[BARS.contract] + BARS.adjustment)
 
 
-@pytest.mark.parametrize("n", [1, front.CHUNK, front.CHUNK + 1])
+@pytest.mark.parametrize("n", [1, continuous.CHUNK, continuous.CHUNK + 1])
 def test_the_fingerprint_is_that_of_the_wide_columns(n: int) -> None:
     """However the columns are kept: prices, adjustment and outgoing open as float64, whole numbers as int64, one after the other."""
     bars = random_bars(n, seed=2, bars_per_session=9_000, rolls=5)
@@ -89,13 +89,13 @@ def test_the_fingerprint_is_that_of_the_wide_columns(n: int) -> None:
     wide |= {"roll": bars.roll, "outgoing_open": np.where(bars.roll, bars.left_at[bars.contract], np.nan)}
     said = repr(("MCL", 100.0, 0.01, "1m", symbols, starts.tolist())).encode()
     whole = said + b"".join(name.encode() + b"\0" + values.tobytes() for name, values in wide.items())
-    assert front.fingerprint(bars) == hashlib.sha256(whole).hexdigest()
+    assert continuous.fingerprint(bars) == hashlib.sha256(whole).hexdigest()
 
 
 def test_a_cache_that_is_damaged_or_of_another_layout_is_refused(small_world: Path, tmp_path: Path) -> None:
     data = databento_data(small_world)
     whole = load(data, tmp_path)
-    (file,) = build.dataset(data, tmp_path).folder.glob("front/*.arrow")
+    (file,) = build.stored_dataset(data, tmp_path).folder.glob("front/*.arrow")
     content = file.read_bytes()
     for at in (content.index(whole.close_ticks.tobytes()) + 400, content.rindex(whole.fingerprint.encode())):
         file.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])

@@ -17,12 +17,12 @@ from exam import SMALL
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from mcl import schema
-from mcl.calendar import NS
+from mcl.base.errors import MclError
+from mcl.config import schema
 from mcl.data import dbn
 from mcl.data.bars import COLUMNS, Bars
 from mcl.data.load import load
-from mcl.errors import MclError
+from mcl.market.calendar import NS
 from mcl.strategy import build, builtin
 
 from .conftest import databento_data

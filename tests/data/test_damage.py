@@ -14,11 +14,12 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcl import schema
-from mcl.data import dbn, world
+from mcl.base.errors import DataError
+from mcl.config import schema
+from mcl.data import dbn
 from mcl.data.load import load
-from mcl.errors import DataError
-from mcl.evidence import watermark
+from mcl.data.synthetic import generator
+from mcl.tracking.provenance import watermark
 
 from .conftest import databento_data, rewrite
 
@@ -29,7 +30,7 @@ DAMAGE = ("truncate", "flip", "zero", "swap", "append", "insert")
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = schema.SyntheticData(source="synthetic", seed=11)
-    return world.generate(spec, tmp_path_factory.mktemp("world"), first=date(2024, 1, 4), last=date(2024, 1, 5))
+    return generator.generate(spec, tmp_path_factory.mktemp("world"), first=date(2024, 1, 4), last=date(2024, 1, 5))
 
 
 @pytest.fixture(scope="module")

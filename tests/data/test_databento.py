@@ -18,15 +18,15 @@ import numpy as np
 import pytest
 from comparisons import digest
 
-from mcl.cli import main
+from mcl.base.errors import DataError, StoreError
+from mcl.cli.main import main
 from mcl.data import dbn
-from mcl.data.arrived import sha256
-from mcl.data.download import Order, Terms, download
-from mcl.data.fetch import Tally
-from mcl.data.gateway.vendor import Vendor
+from mcl.data.download.dbn_check import sha256
+from mcl.data.download.fetcher import Tally
+from mcl.data.download.plan import Order, Terms, download
+from mcl.data.download.retry import Patience
 from mcl.data.load import load
-from mcl.data.retry import Patience
-from mcl.errors import DataError, StoreError
+from mcl.simulators.databento.api import Vendor
 
 from .conftest import databento_data
 from .gateway import SWIFT, content, digests, environment, fetch, gateway, sold, until

@@ -14,8 +14,8 @@ from comparisons import digest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mcl.base.errors import DataError, StoreError
 from mcl.data import dbn
-from mcl.errors import DataError, StoreError
 
 START, END = (pd.Timestamp(day, tz="UTC").value for day in ("2025-11-10", "2025-11-12"))
 NAMES = tuple(dbn.Mapping(symbol, n, date(2025, 11, 10), date(2025, 11, 12)) for symbol, n in (("MCLZ5", 1001), ("MCLZ5-MCLF6", 1002)))

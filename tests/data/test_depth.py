@@ -16,14 +16,16 @@ from comparisons import digest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcl import cli, config, schema
-from mcl.calendar import NS, to_day
-from mcl.data import costs, dbn, depth, ladder, world
+from mcl import composition
+from mcl.base.errors import ConfigError, DataError
+from mcl.cli import check, main
+from mcl.config import schema
+from mcl.data import dbn, depth, slippage_model
 from mcl.data.bars import Bars
 from mcl.data.depth import Book, Depth
 from mcl.data.load import load
-from mcl.errors import ConfigError, DataError
-from mcl.verbs import check
+from mcl.data.synthetic import generator, order_books
+from mcl.market.calendar import NS, to_day
 
 from .conftest import FIRST, databento_data, rewrite
 
@@ -34,8 +36,8 @@ DAYS = (date(2024, 1, 10), date(2024, 1, 15))  # a Wednesday with an inventory r
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = schema.SyntheticData(source="synthetic", seed=11)
-    made = world.generate(spec, tmp_path_factory.mktemp("world"), first=FIRST, last=date(2024, 1, 19))
-    return ladder.generate(made, DAYS)
+    made = generator.generate(spec, tmp_path_factory.mktemp("world"), first=FIRST, last=date(2024, 1, 19))
+    return order_books.generate(made, DAYS)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def test_the_book_stands_around_every_trade(stored: Depth) -> None:
 
 
 def test_the_spread_has_the_shape_of_the_day(stored: Depth) -> None:
-    by_slot = costs.measure(stored, (1,)).by_slot["spread_ticks"]
+    by_slot = slippage_model.measure(stored, (1,)).by_slot["spread_ticks"]
     assert 1.2 < by_slot["09:00"] < 1.6
     assert 2.5 < by_slot["20:00"] < 3.1
     assert by_slot["18:00"] > by_slot["18:30"]
@@ -81,7 +83,7 @@ def test_books_are_found_again_and_deterministic(home: Path, stored: Depth, tmp_
     path = home / "mbp-10" / f"{DAYS[1]}.dbn.zst"
     before = path.read_bytes()
     path.unlink()
-    ladder.generate(home, DAYS)
+    order_books.generate(home, DAYS)
     assert digest(path.read_bytes()) == digest(before)
     again = depth.build(home, "MCL", stored.folder.parents[1])
     assert again.folder == stored.folder
@@ -105,7 +107,7 @@ def book_of(bid: list[tuple[float, int]], ask: list[tuple[float, int]], n: int =
 
 def test_a_market_order_walks_the_book_as_by_hand() -> None:
     book = book_of([(70.00, 3), (69.99, 5)], [(70.02, 2), (70.03, 4)])
-    frame = costs._book(book, (1, 4, 10), 0.01)
+    frame = slippage_model._book(book, (1, 4, 10), 0.01)
     assert frame["cost_1_ticks"][0] == pytest.approx(1.0)  # half the spread of two ticks
     buy = (2 * 70.02 + 2 * 70.03) / 4 - 70.01
     sell = 70.01 - (3 * 70.00 + 1 * 69.99) / 4
@@ -120,7 +122,7 @@ def test_a_crossed_or_one_sided_book_is_not_measured() -> None:
     crossed = book_of([(70.03, 3)], [(70.02, 2)])
     empty = book_of([(np.nan, 0)], [(70.02, 2)])
     for book in (crossed, empty):
-        frame = costs._book(book, (1,), 0.01)
+        frame = slippage_model._book(book, (1,), 0.01)
         assert not frame["seconds"].any()
         assert not frame.drop(columns=["slot"]).isna().any(axis=None)
 
@@ -128,7 +130,7 @@ def test_a_crossed_or_one_sided_book_is_not_measured() -> None:
 @given(st.lists(st.integers(1, 30), min_size=10, max_size=10), st.integers(1, 200))
 def test_a_larger_order_never_costs_less(sizes: list[int], size: int) -> None:
     levels = [(70.0 - k / 100, s) for k, s in enumerate(sizes)], [(70.01 + k / 100, s) for k, s in enumerate(sizes)]
-    frame = costs._book(book_of(*levels), (size, size + 1), 0.01)
+    frame = slippage_model._book(book_of(*levels), (size, size + 1), 0.01)
     assert frame[f"cost_{size}_ticks"][0] <= frame[f"cost_{size + 1}_ticks"][0] + 1e-9
     assert frame[f"cost_{size}_ticks"][0] >= 0.5 - 1e-9
 
@@ -154,13 +156,13 @@ def test_the_cost_config_is_written_with_its_provenance_and_composes(
     shutil.copytree(Path(__file__).parents[2] / "conf", tmp_path / "conf")
     monkeypatch.setenv("MCL_HOME", str(tmp_path))
     words = ["data=mcl_databento", f"data.path={home}"]
-    assert cli.main(["--json", "data", "costs", "--contracts", "2,20", "--name", "measured", *words]) == 0
+    assert main.main(["--json", "data", "costs", "--contracts", "2,20", "--name", "measured", *words]) == 0
     answer = json.loads(capsys.readouterr().out)
     text = Path(answer["config"]).read_text()
     assert "SYNTHETIC DATA" in text
     assert "sessions\n# 2024-01-10 to 2024-01-15" in text
-    composed = config.compose("backtest", ["costs=measured"]).config.costs
-    measured = costs.measure(stored, (2, 20))
+    composed = composition.compose("backtest", ["costs=measured"]).config.costs
+    measured = slippage_model.measure(stored, (2, 20))
     assert composed.slippage_ticks == pytest.approx(measured.mean_ticks(2), abs=1e-3)
     assert len(composed.slippage_by_hour_ticks) == 24
     assert composed.slippage_by_hour_ticks[20] > composed.slippage_by_hour_ticks[9]
@@ -170,15 +172,15 @@ def test_the_cost_config_is_written_with_its_provenance_and_composes(
 
 def test_refusals(home: Path, stored: Depth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="order sizes must be whole contracts"):
-        costs.measure(stored, (0, 1))
+        slippage_model.measure(stored, (0, 1))
     with pytest.raises(DataError, match="not measured for orders of 3 contracts; choose from 1"):
-        costs.write(tmp_path / "x.yaml", costs.measure(stored, (1,)), 3, 0.77)
+        slippage_model.write(tmp_path / "x.yaml", slippage_model.measure(stored, (1,)), 3, 0.77)
     with pytest.raises(DataError, match="no synthetic order book of schema 'mbo'"):
-        ladder.generate(home, DAYS, "mbo")
+        order_books.generate(home, DAYS, "mbo")
     with pytest.raises(DataError, match="is no generated world"):
-        ladder.generate(tmp_path, DAYS)
+        order_books.generate(tmp_path, DAYS)
     with pytest.raises(DataError, match="has no bars in the session 2024-06-03"):
-        ladder.generate(home, [date(2024, 6, 3)])
+        order_books.generate(home, [date(2024, 6, 3)])
     with pytest.raises(DataError, match="holds no order books; need files of schema mbp-10 or mbp-1"):
         depth.build(home / "ohlcv-1m", "MCL", tmp_path)
     with pytest.raises(ValueError, match="slippage_by_hour_ticks has 3 values; need 24"):

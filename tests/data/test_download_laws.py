@@ -13,12 +13,13 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcl import calendar
-from mcl.data import chunks, dbn
-from mcl.data.abreast import abreast
-from mcl.data.arrived import inspect
-from mcl.data.retry import Pace, Patience, Transient, patiently
-from mcl.errors import DataError
+from mcl.base.errors import DataError
+from mcl.data import dbn
+from mcl.data.download import chunks
+from mcl.data.download.dbn_check import inspect
+from mcl.data.download.retry import Pace, Patience, Transient, patiently
+from mcl.data.download.thread_pool import abreast
+from mcl.market import calendar
 
 DAYS = st.dates(date(2021, 7, 12), date(2026, 12, 31))
 FREE = {"call": (1e6, 1)}

@@ -19,14 +19,14 @@ import pytest
 from comparisons import digest
 from databento.common.error import BentoWarning
 
-from mcl import doctor
+from mcl.base.errors import DataError, StoreError
 from mcl.data import dbn
-from mcl.data.download import CERTIFICATE
-from mcl.data.gateway.faults import parse
-from mcl.data.gateway.server import serving
-from mcl.data.gateway.tls import certificate
-from mcl.data.gateway.vendor import Vendor
-from mcl.errors import DataError, StoreError
+from mcl.data.download.plan import CERTIFICATE
+from mcl.ops import doctor
+from mcl.simulators.databento.api import Vendor
+from mcl.simulators.databento.faults import parse
+from mcl.simulators.databento.server import serving
+from mcl.simulators.databento.tls import certificate
 
 from .gateway import gateway, sold, until
 

@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 from chromium import Chromium
 
-from mcl import cli, schema
-from mcl.calendar import to_day
-from mcl.data import blemish, build, world
-from mcl.data.gaps import Coverage
-from mcl.data.health import Finding, Health, examine
+from mcl.base.errors import DataError
+from mcl.cli import main
+from mcl.config import schema
+from mcl.data import build
+from mcl.data.coverage import Coverage
 from mcl.data.load import load
-from mcl.errors import DataError
+from mcl.data.quality import Finding, Health, examine
+from mcl.data.synthetic import defects, generator
+from mcl.market.calendar import to_day
 from mcl.report.health import health_page
 
 from .conftest import FIRST, LAST, databento_data, rewrite
@@ -27,7 +29,7 @@ SPEC = schema.SyntheticData(source="synthetic", seed=11)
 
 @pytest.fixture(scope="module")
 def blemished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return world.generate(SPEC, tmp_path_factory.mktemp("blemished"), first=FIRST, last=LAST, blemishes=blemish.BLEMISHES)
+    return generator.generate(SPEC, tmp_path_factory.mktemp("blemished"), first=FIRST, last=LAST, blemishes=defects.BLEMISHES)
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +176,7 @@ def test_a_truncated_file_does_not_hide_the_rest(world_copy: Path, tmp_path: Pat
 
 def test_a_damaged_store_is_an_error(small_world: Path, tmp_path: Path) -> None:
     data = databento_data(small_world)
-    folder = build.dataset(data, tmp_path).folder
+    folder = build.stored_dataset(data, tmp_path).folder
     stats = folder / "statistics.parquet"
     stats.write_bytes(stats.read_bytes() + b"x")
     assert finding(examine(data, tmp_path), "store").places == ("statistics.parquet",)
@@ -188,7 +190,7 @@ def test_the_page_says_it_all_and_the_verb_exits_with_one(
         assert text in page
     (tmp_path / "conf").symlink_to(Path(__file__).parents[2] / "conf")
     monkeypatch.setenv("MCL_HOME", str(tmp_path))
-    assert cli.main(["--json", "data", "check", "data=mcl_databento", f"data.path={blemished}"]) == 1
+    assert main.main(["--json", "data", "check", "data=mcl_databento", f"data.path={blemished}"]) == 1
     answer = json.loads(capsys.readouterr().out)
     assert (answer["errors"], answer["warnings"]) == (3, 3)
     assert "SYNTHETIC DATA" in Path(answer["report"]).read_text()

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mcl import calendar, cli, schema
-from mcl.data.listing import compare
+from mcl.cli import main
+from mcl.config import schema
+from mcl.data.expiry_check import compare
+from mcl.market import calendar
 
 from .conftest import databento_data, rewrite
 
@@ -36,7 +38,7 @@ def test_a_moved_expiry_differs_and_the_verb_exits_with_one(
     (tmp_path / "conf").symlink_to(Path(__file__).parents[2] / "conf")
     monkeypatch.setenv("MCL_HOME", str(tmp_path))
     words = ["data=mcl_databento", f"data.path={world_copy}"]
-    assert cli.main(["--json", "contract", "check", "--on", "2024-01-03", *words]) == 1
+    assert main.main(["--json", "contract", "check", "--on", "2024-01-03", *words]) == 1
     answer = json.loads(capsys.readouterr().out)
     wrong = [row for row in answer["contracts"] if row["verdict"] == "differs"]
     assert [(row["symbol"], row["by_rule"], row["by_definition"]) for row in wrong] == [("MCLH4", "2024-02-16", "2024-02-20")]

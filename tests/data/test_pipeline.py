@@ -13,12 +13,13 @@ import pandas as pd
 import pytest
 from comparisons import digest
 
-from mcl import schema
-from mcl.calendar import NS, sessions
-from mcl.data import build, front, store, world
+from mcl.base.errors import DataError
+from mcl.config import schema
+from mcl.data import build, continuous, dataset
 from mcl.data.bars import COLUMNS, ROLL_COLUMNS, Bars
 from mcl.data.load import load
-from mcl.errors import DataError
+from mcl.data.synthetic import generator
+from mcl.market.calendar import NS, sessions
 
 from .conftest import FIRST, LAST, databento_data, rewrite
 
@@ -129,9 +130,9 @@ def test_edges_count_from_the_open_and_end_at_the_close(small_world: Path, tmp_p
 
 def test_finer_than_the_data_is_refused(small_bars: Bars) -> None:
     table = sessions(FIRST, date(2024, 2, 24))
-    hours = front.resample(small_bars, "1h", table)
+    hours = continuous.resample(small_bars, "1h", table)
     with pytest.raises(DataError, match=r"cannot make 5m bars from 1h bars; choose data.interval from 1h, session"):
-        front.resample(hours, "5m", table)
+        continuous.resample(hours, "5m", table)
 
 
 # --------------------------------------------------------------------------------------------------- cuts and hold-out
@@ -179,10 +180,10 @@ def test_the_fingerprint_changes_if_and_only_if_visible_bytes_change(world_copy:
 
 
 def test_the_fingerprint_is_of_prices_not_of_the_way_here(small_bars: Bars) -> None:
-    assert front.fingerprint(small_bars) == small_bars.fingerprint
+    assert continuous.fingerprint(small_bars) == small_bars.fingerprint
     moved = small_bars.close_ticks.copy()
     moved[7] += 1
-    assert front.fingerprint(replace(small_bars, close_ticks=moved)) != small_bars.fingerprint
+    assert continuous.fingerprint(replace(small_bars, close_ticks=moved)) != small_bars.fingerprint
 
 
 # --------------------------------------------------------------------------------------------------------------- store
@@ -203,20 +204,20 @@ def test_a_second_call_reads_what_the_first_one_made(small_world: Path, tmp_path
 
 
 def test_the_manifest_accounts_for_every_row(small_world: Path, tmp_path: Path) -> None:
-    stored = build.dataset(databento_data(small_world), tmp_path)
+    stored = build.stored_dataset(databento_data(small_world), tmp_path)
     manifest = json.loads((stored.folder / "manifest.json").read_text())
     counts = manifest["counts"]
     assert counts["read"] == counts["kept"] + counts["excluded_not_outright"] + counts["excluded_no_session"]
     assert counts["excluded_not_outright"] > 0
     assert sum(len(stored.rows(i)) for i in range(len(stored.contracts))) == counts["kept"]
-    assert {name: store.sha256(stored.folder / name) for name in manifest["files"]} == manifest["files"]
-    assert all(store.sha256(small_world / i["name"]) == i["sha256"] for i in manifest["inputs"])
+    assert {name: dataset.sha256(stored.folder / name) for name in manifest["files"]} == manifest["files"]
+    assert all(dataset.sha256(small_world / i["name"]) == i["sha256"] for i in manifest["inputs"])
     frame = pd.read_parquet(stored.folder / "bars" / "MCL-2024-02.parquet")
     assert str(frame["ts_event"].dtype) == "datetime64[ns, UTC]"
 
 
 def test_a_range_of_a_contract_reads_only_that(small_world: Path, tmp_path: Path) -> None:
-    stored = build.dataset(databento_data(small_world), tmp_path)
+    stored = build.stored_dataset(databento_data(small_world), tmp_path)
     index = [c.symbol for c in stored.contracts].index("MCLH4")
     low, high = (int(np.datetime64(d, "D").astype(int)) for d in ("2024-01-10", "2024-01-12"))
     part, whole = stored.rows(index, low, high), stored.rows(index)
@@ -229,7 +230,7 @@ def test_a_range_of_a_contract_reads_only_that(small_world: Path, tmp_path: Path
 def test_a_damaged_store_is_refused(small_world: Path, tmp_path: Path, name: str) -> None:
     data = databento_data(small_world)
     load(data, tmp_path)
-    folder = build.dataset(data, tmp_path).folder
+    folder = build.stored_dataset(data, tmp_path).folder
     if name == "bars":
         for cached in (folder / "front").iterdir():
             cached.unlink()
@@ -252,13 +253,13 @@ def test_a_world_stays_marked_wherever_the_path_points(small_world: Path, tmp_pa
 
 def test_the_synthetic_source_makes_its_world_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    real = world.generate
+    real = generator.generate
 
     def short(spec: schema.SyntheticData, folder: Path) -> Path:
         made.append(real(spec, folder, first=FIRST, last=LAST))
         return made[-1]
 
-    monkeypatch.setattr(world, "generate", short)  # seven weeks instead of two years
+    monkeypatch.setattr(generator, "generate", short)  # seven weeks instead of two years
     data = schema.SyntheticData(source="synthetic", seed=3, holdout_start=date(2024, 2, 1))
     first, second = load(data, tmp_path), load(data, tmp_path)
     assert made[0] == made[1]

@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 from comparisons import digest
 
-from mcl import schema
-from mcl.calendar import NS, sessions, to_day
-from mcl.data import build, dbn, front, ladder, world
+from mcl.config import schema
+from mcl.data import build, continuous, dbn
 from mcl.data.bars import COLUMNS, Bars
 from mcl.data.load import load
+from mcl.data.synthetic import generator, order_books
+from mcl.market.calendar import NS, sessions, to_day
 
 from .conftest import FIRST, databento_data
 
@@ -25,8 +26,8 @@ DAY = date(2024, 1, 10)
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = schema.SyntheticData(source="synthetic", seed=11)
-    made = world.generate(spec, tmp_path_factory.mktemp("world"), first=FIRST, last=date(2024, 1, 11))
-    return ladder.generate(made, [DAY])
+    made = generator.generate(spec, tmp_path_factory.mktemp("world"), first=FIRST, last=date(2024, 1, 11))
+    return order_books.generate(made, [DAY])
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def of_day(bars: Bars) -> Bars:
 def test_seconds_make_the_same_bars_as_minutes(seconds: Path, home: Path, tmp_path: Path, interval: str) -> None:
     fine = load(databento_data(seconds, interval=interval), tmp_path)
     coarse = of_day(load(databento_data(home, interval=interval), tmp_path))
-    assert build.dataset(databento_data(seconds), tmp_path).interval == "1s"
+    assert build.stored_dataset(databento_data(seconds), tmp_path).interval == "1s"
     for name in ("close_time", "open", "high", "low", "close", "volume", "session", "to_close_sec"):
         assert np.array_equal(getattr(fine, name), getattr(coarse, name)), name
 
@@ -65,11 +66,11 @@ STEPS = [["5m", "15m"], ["5m", "30m"], ["15m", "30m", "1h"], ["5m", "1h"], ["5m"
 @pytest.mark.parametrize("steps", STEPS, ids="-".join)
 def test_the_way_does_not_matter(small_bars: Bars, steps: list[str]) -> None:
     table = sessions(date(2024, 1, 1), date(2024, 3, 1))
-    direct = front.resample(small_bars, steps[-1], table)
+    direct = continuous.resample(small_bars, steps[-1], table)
     bars = small_bars
     for interval in steps:
-        bars = front.resample(bars, interval, table)
-    for name in front.ARRAYS:
+        bars = continuous.resample(bars, interval, table)
+    for name in continuous.ARRAYS:
         assert digest(getattr(bars, name)) == digest(getattr(direct, name)), name
 
 
@@ -79,7 +80,7 @@ def test_missing_minutes_become_no_bars(small_bars: Bars) -> None:
     at = int(np.flatnonzero(small_bars.session == to_day(DAY))[600])
     kept[at : at + 12] = False
     columns = {name: getattr(small_bars, name)[kept] for name in COLUMNS}
-    fine, holed = (front.resample(b, "5m", table) for b in (small_bars, replace(small_bars, **columns)))
+    fine, holed = (continuous.resample(b, "5m", table) for b in (small_bars, replace(small_bars, **columns)))
     gone = set(fine.close_time) - set(holed.close_time)
     assert 1 <= len(gone) <= 3
     assert not set(holed.close_time) - set(fine.close_time)

@@ -12,17 +12,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mcl import config, schema
-from mcl.calendar import last_trade_date
+from mcl import composition
+from mcl.base.errors import DataError
+from mcl.config import schema
 from mcl.data import build
 from mcl.data.bars import Bars
 from mcl.data.load import load
-from mcl.errors import DataError
+from mcl.market.calendar import last_trade_date
 
 
 def composed(*overrides: str) -> schema.Data:
     """The data group as the command line gives it."""
-    return config.compose("backtest", list(overrides)).config.data
+    return composition.compose("backtest", list(overrides)).config.data
 
 
 # ----------------------------------------------------------------------------------------------------------------- EIA

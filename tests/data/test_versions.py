@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import zstandard
 
+from mcl.base.errors import DataError
 from mcl.data import dbn
 from mcl.data.load import load
-from mcl.errors import DataError
 
 from .conftest import databento_data
 

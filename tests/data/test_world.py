@@ -15,11 +15,12 @@ import pandas as pd
 import pytest
 from comparisons import digest
 
-from mcl import calendar
-from mcl.data import dbn, synthetic, world
-from mcl.errors import DataError, StoreError
-from mcl.market import MCL
-from mcl.schema import SyntheticData
+from mcl.base.errors import DataError, StoreError
+from mcl.config.schema import SyntheticData
+from mcl.data import dbn
+from mcl.data.synthetic import generator, price_process
+from mcl.market import calendar
+from mcl.market.instruments import MCL
 
 FIRST, LAST = date(2025, 10, 20), date(2025, 12, 23)  # 47 sessions: two expiries, a clock change, Thanksgiving and its Friday
 ZERO = SyntheticData(source="synthetic")
@@ -34,7 +35,7 @@ def client_frame(home: Path, schema: str) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return world.generate(ZERO, tmp_path_factory.mktemp("worlds"), first=FIRST, last=LAST)
+    return generator.generate(ZERO, tmp_path_factory.mktemp("worlds"), first=FIRST, last=LAST)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def test_front_volume_and_missing_minutes_are_those_of_the_market(outrights: pd.
 def test_session_changes_have_the_size_and_the_tails_of_the_market() -> None:
     table = calendar.sessions(date(2024, 1, 1), date(2025, 1, 1))
     changes = np.concatenate([front_changes(table, seed) for seed in range(4)])
-    assert changes.std() == pytest.approx(synthetic.SESSION_SD, rel=0.2)
+    assert changes.std() == pytest.approx(price_process.SESSION_SD, rel=0.2)
     assert 0.002 < (np.abs(changes) > 0.05).mean() < 0.04  # 12 of 523 sessions
     assert abs(np.corrcoef(changes[1:], changes[:-1])[0, 1]) < 4 / np.sqrt(len(changes))
 
@@ -113,7 +114,7 @@ def test_session_changes_have_the_size_and_the_tails_of_the_market() -> None:
 def front_changes(table: calendar.Sessions, seed: int) -> np.ndarray:
     """Settlement to settlement of the second expiry, which is never in its last days, as a fraction of its price."""
     changes, last = [], None
-    for tape in synthetic.simulate(table, seed, None):
+    for tape in price_process.simulate(table, seed, None):
         if last is not None:
             before = last.settle[int(np.flatnonzero(last.listed == tape.listed[1])[0])]
             changes.append(tape.settle[1] / before - 1)
@@ -253,29 +254,29 @@ def test_the_world_says_that_it_is_synthetic(small_world: Path) -> None:
     assert told["parameters"]["seed"] == 7
     assert told["request"]["symbols"] == ["MCL.FUT"]
     assert told["sessions"] == 47
-    assert told["rows"] == {schema: len(client_frame(small_world, schema)) for schema in world.SCHEMAS}
+    assert told["rows"] == {schema: len(client_frame(small_world, schema)) for schema in generator.SCHEMAS}
     assert sorted(told["files"]) == sorted(str(p.relative_to(small_world)) for p in small_world.rglob("*.zst"))
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(small_world: Path, tmp_path: Path) -> None:
-    again = world.generate(ZERO, tmp_path, first=FIRST, last=LAST)
+    again = generator.generate(ZERO, tmp_path, first=FIRST, last=LAST)
     assert again.name == small_world.name
     ours, theirs = ((home / "world.json").read_bytes() for home in (again, small_world))  # they hold the sha256 of every file
     assert digest(ours) == digest(theirs)
-    other = world.generate(ZERO.model_copy(update={"seed": 8}), tmp_path, first=FIRST, last=LAST)
+    other = generator.generate(ZERO.model_copy(update={"seed": 8}), tmp_path, first=FIRST, last=LAST)
     ours, theirs = (json.loads((home / "world.json").read_text())["files"] for home in (again, other))
     assert all(ours[name]["sha256"] != theirs[name]["sha256"] for name in ours if name.startswith("ohlcv"))
 
 
 def test_a_finished_world_is_reused_and_a_damaged_one_made_again(tmp_path: Path) -> None:
     span = {"first": date(2025, 12, 15), "last": date(2025, 12, 17)}
-    home = world.generate(ZERO, tmp_path, **span)
+    home = generator.generate(ZERO, tmp_path, **span)
     stamp, told = (home / "world.json").stat().st_mtime_ns, (home / "world.json").read_text()
-    assert world.generate(ZERO, tmp_path, **span) == home
+    assert generator.generate(ZERO, tmp_path, **span) == home
     assert (home / "world.json").stat().st_mtime_ns == stamp
     (home / "definition" / "2025-12.dbn.zst").write_bytes(b"cut")
     (home / "world.json").write_text(told)
-    assert world.generate(ZERO, tmp_path, **span) == home
+    assert generator.generate(ZERO, tmp_path, **span) == home
     assert (home / "world.json").read_text() == told
     assert dbn.read(home / "definition" / "2025-12.dbn.zst")[0].schema == "definition"
     assert [p.name for p in (tmp_path / "synthetic").iterdir()] == [home.name]
@@ -283,7 +284,7 @@ def test_a_finished_world_is_reused_and_a_damaged_one_made_again(tmp_path: Path)
 
 def test_two_processes_may_make_the_same_world(tmp_path: Path) -> None:
     span = {"first": date(2025, 12, 15), "last": date(2025, 12, 16)}
-    threads = [threading.Thread(target=world.generate, args=(ZERO, tmp_path), kwargs=span) for _ in range(2)]
+    threads = [threading.Thread(target=generator.generate, args=(ZERO, tmp_path), kwargs=span) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -293,14 +294,14 @@ def test_two_processes_may_make_the_same_world(tmp_path: Path) -> None:
 
 def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="need first <= last"):
-        world.generate(ZERO, tmp_path, first=LAST, last=FIRST)
+        generator.generate(ZERO, tmp_path, first=LAST, last=FIRST)
     with pytest.raises(DataError, match="no MCL session"):
-        world.generate(ZERO, tmp_path, first=date(2025, 12, 25), last=date(2025, 12, 25))
+        generator.generate(ZERO, tmp_path, first=date(2025, 12, 25), last=date(2025, 12, 25))
     with pytest.raises(DataError, match="edge_fast=960, edge_slow=960"):
-        world.generate(PLANTED.model_copy(update={"edge_fast": 960}), tmp_path)
+        generator.generate(PLANTED.model_copy(update={"edge_fast": 960}), tmp_path)
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="cannot write the synthetic world"):
-        world.generate(ZERO, tmp_path / "file", first=LAST, last=LAST)
+        generator.generate(ZERO, tmp_path / "file", first=LAST, last=LAST)
     assert not (tmp_path / "synthetic").exists() or not list((tmp_path / "synthetic").iterdir())
 
 
@@ -319,15 +320,15 @@ class Front:
         return np.bincount(self.session[1:], sign[:-1] * np.diff(self.close))
 
 
-def active(tapes: Iterator[synthetic.Tape]) -> Front:
+def active(tapes: Iterator[price_process.Tape]) -> Front:
     closes, sessions, offset, last = [], [], 0.0, None
     for tape in tapes:
-        now = int(np.searchsorted(tape.to_last_trade, synthetic.ROLL_SESSIONS, "right"))
+        now = int(np.searchsorted(tape.to_last_trade, price_process.ROLL_SESSIONS, "right"))
         if last is not None and tape.listed[now] != last[1]:
             old, new = (int(np.flatnonzero(last[0].listed == k)[0]) for k in (last[1], tape.listed[now]))
             offset += last[0].settle[old] - last[0].settle[new]
-        rows = tape.rows[tape.rows[:, synthetic.INSTRUMENT] == now]
-        closes.append(rows[:, synthetic.CLOSE] + offset)
+        rows = tape.rows[tape.rows[:, price_process.INSTRUMENT] == now]
+        closes.append(rows[:, price_process.CLOSE] + offset)
         sessions.append(np.full(len(rows), tape.session))
         last = tape, tape.listed[now]
     return Front(np.concatenate(closes), np.concatenate(sessions))
@@ -342,18 +343,18 @@ def ema_sign(close: np.ndarray, fast: int, slow: int) -> np.ndarray:
 def test_following_the_planted_sign_earns_the_stated_sharpe(sharpe: float, fast: int, slow: int) -> None:
     """The same seed has the same noise in both worlds, so the difference of the two results is the edge without the luck."""
     table = calendar.sessions(date(2024, 1, 1), date(2025, 1, 1))
-    edge = synthetic.Edge(sharpe, fast, slow)
-    planted, zero = (active(synthetic.simulate(table, 3, e)) for e in (edge, None))
+    edge = price_process.Edge(sharpe, fast, slow)
+    planted, zero = (active(price_process.simulate(table, 3, e)) for e in (edge, None))
     assert planted.session.tolist() == zero.session.tolist()
     sign = ema_sign(planted.close, fast, slow)
     gained = planted.followed(sign) - zero.followed(sign)
-    scale = synthetic.SESSION_SD * np.array([zero.close[zero.session == n][0] for n in range(len(table))])
+    scale = price_process.SESSION_SD * np.array([zero.close[zero.session == n][0] for n in range(len(table))])
     assert np.mean(gained / scale) * np.sqrt(252) == pytest.approx(sharpe, rel=0.1)
 
 
 def test_without_an_edge_the_rule_earns_nothing_beyond_luck() -> None:
     table = calendar.sessions(date(2022, 1, 1), date(2025, 1, 1))
-    front = active(synthetic.simulate(table, 5, None))
+    front = active(price_process.simulate(table, 5, None))
     for fast, slow in ((240, 960), (10, 30), (60, 240)):
         results = front.followed(ema_sign(front.close, fast, slow))
         sharpe = results.mean() / results.std() * np.sqrt(252)
@@ -361,8 +362,8 @@ def test_without_an_edge_the_rule_earns_nothing_beyond_luck() -> None:
 
 
 def test_prices_stay_plausible_for_the_default_seed() -> None:
-    table = calendar.sessions(world.FIRST, world.LAST + timedelta(days=1))
-    settle = np.array([tape.settle for tape in synthetic.simulate(table, ZERO.seed, None)]) / 100
+    table = calendar.sessions(generator.FIRST, generator.LAST + timedelta(days=1))
+    settle = np.array([tape.settle for tape in price_process.simulate(table, ZERO.seed, None)]) / 100
     assert settle.min() > 40
     assert settle.max() < 110
     assert np.abs(np.diff(settle, axis=1)).max() < 6  # neighbours in the curve

@@ -9,12 +9,12 @@ import numpy as np
 from hypothesis import strategies as st
 from walks import random_bars
 
-from mcl import schema
+from mcl.config import schema
 from mcl.data.bars import Bars
-from mcl.data.cut import MadeOf
+from mcl.data.truncation import MadeOf
 from mcl.engine.backtest import Plan, simulate
 from mcl.engine.result import Result
-from mcl.risk import Block
+from mcl.risk.plan import Block
 
 CAPITAL = 25_000.0
 GATES = (Block.NONE, Block.NONE, Block.NONE, Block.WINDOW, Block.NEWS, Block.VOLATILITY, Block.WINDOW_END, Block.LAST_TRADE)

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from flows import CAPITAL, Flow
 
 from mcl.data.bars import Floats
-from mcl.risk import Block
+from mcl.risk.plan import Block
 
 NEW_YORK = ZoneInfo("America/New_York")
 CLOSES = {Block.WINDOW_END, Block.NEWS_AHEAD, Block.LAST_TRADE, Block.ROLL_AHEAD}

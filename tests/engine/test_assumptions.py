@@ -10,8 +10,8 @@ import test_orders  # noqa: F401
 from assumed import COVERED
 
 from mcl import engine
-from mcl.engine.why import block_table
-from mcl.risk import Block
+from mcl.engine.diagnostics import block_table
+from mcl.risk.plan import Block
 
 PAGE = Path(engine.__file__).parent / "assumptions.md"
 NAMED = re.compile(r"^- `(\w+)` — ", re.MULTILINE)

@@ -10,10 +10,10 @@ import pytest
 from comparisons import digest
 from walks import random_bars
 
-from mcl import schema
+from mcl.base.errors import ConfigError, EngineError
+from mcl.config import schema
 from mcl.data.bars import COLUMNS, Bars
 from mcl.engine.backtest import Plan, backtest, plan, simulate
-from mcl.errors import ConfigError, EngineError
 
 BARS = random_bars(9_000, seed=2, bars_per_session=200, rolls=4)
 LIMITS = schema.Limits()

@@ -15,7 +15,7 @@ TESTS = Path(__file__).resolve().parents[1]
 SCRIPT = """
 from pathlib import Path
 from walks import random_bars
-from mcl import schema
+from mcl.config import schema
 from mcl.engine import kernel
 from mcl.engine.backtest import plan, simulate
 from mcl.strategy import build

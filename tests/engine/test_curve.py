@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mcl.engine import backtest as engine
 from mcl.engine import kernel
 from mcl.engine.account import Guard, Holding, Ledger, Money
-from mcl.engine.decide import Target
+from mcl.engine.decision import Target
 from mcl.engine.result import FILL_REASONS, Result
 from mcl.metrics.performance import drawdown
 

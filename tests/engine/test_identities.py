@@ -12,7 +12,7 @@ from flows import CAPITAL, Flow, anything, limited, plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcl import schema
+from mcl.config import schema
 from mcl.engine import backtest as engine
 from mcl.engine import kernel
 from mcl.engine.result import FILL_REASONS, Result, changes

@@ -11,13 +11,13 @@ from flows import CAPITAL, Flow, limited
 from hypothesis import given, settings
 from walks import make_bars
 
-from mcl import schema
+from mcl.config import schema
 from mcl.data.bars import Bars
 from mcl.engine.account import Holding, Ledger, Money
 from mcl.engine.backtest import Plan, simulate
-from mcl.engine.decide import Target, decide
+from mcl.engine.decision import Target, decide
 from mcl.engine.result import FILL_REASONS
-from mcl.risk import limits_record
+from mcl.risk.plan import limits_record
 
 TARGET, STOP, TAKE_PROFIT, ROLL, RISK = (FILL_REASONS.index(name) for name in ("target", "stop", "take_profit", "roll", "risk"))
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from walks import make_bars, random_bars
 
-from mcl import schema
+from mcl.config import schema
 from mcl.engine.backtest import Plan, plan, simulate
-from mcl.engine.levels import levels
+from mcl.engine.level_lines import levels
 from mcl.engine.result import FILL_REASONS, Result
 from mcl.strategy import build
 

@@ -14,15 +14,15 @@ from flows import coarse_of
 from test_dollars import CAPITAL, COSTS, WIDE, bars_of, fills_of, flat_bars
 from walks import random_bars
 
-from mcl import schema
+from mcl.base.errors import ConfigError, DataError, EngineError
+from mcl.config import schema
 from mcl.data.bars import ROLL_COLUMNS, Bars
-from mcl.data.cut import MadeOf
+from mcl.data.truncation import MadeOf
 from mcl.engine.account import Ledger, Money
 from mcl.engine.backtest import Plan, simulate
-from mcl.engine.decide import Target
+from mcl.engine.decision import Target
 from mcl.engine.result import Result
-from mcl.errors import ConfigError, DataError, EngineError
-from mcl.risk import Block, gates
+from mcl.risk.plan import Block, gates
 
 STILL = (7000,) * 4
 

@@ -8,10 +8,10 @@ from flows import Flow, anything, limited
 from hypothesis import given, settings
 from test_dollars import WIDE, flat_bars, trade
 
-from mcl import schema
+from mcl.config import schema
+from mcl.engine.diagnostics import explain, why
 from mcl.engine.result import FILL_REASONS, Result
-from mcl.engine.why import explain, why
-from mcl.risk import Block, State
+from mcl.risk.plan import Block, State
 
 
 def counts(result: Result) -> dict[tuple[str, str], int]:

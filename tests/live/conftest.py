@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from deployments import OPEN_GATES, Project, empty_store, project
 
-from mcl.promote import promote
+from mcl.promotion.promote import promote
 
 
 @pytest.fixture(scope="package")

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mcl.errors import LiveError
+from mcl.base.errors import LiveError
 from mcl.live.status import Alert, Command, Mode, State, Status
 
 AT = 1_763_000_000_000_000_000

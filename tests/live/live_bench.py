@@ -10,16 +10,16 @@ from typing import Any, Protocol
 import numpy as np
 from deployments import Project
 
-from mcl import schema
 from mcl.broker.ib import IBBroker
-from mcl.broker.tws import SimulatedTWS, Tape
-from mcl.live import stage as staging
-from mcl.live.audit import Audit, audit
+from mcl.config import schema
+from mcl.live import session_setup as staging
+from mcl.live.audit.compare import Audit, audit
 from mcl.live.journal import Journal
 from mcl.live.runner import Duty
 from mcl.live.supervisor import Supervisor
-from mcl.market import MCL
-from mcl.promote.deploy import Deployable, promoted
+from mcl.market.instruments import MCL
+from mcl.promotion.load import Deployable, promoted
+from mcl.simulators.tws import SimulatedTWS, Tape
 from mcl.strategy import Strategy, build
 
 QUICK = {"first_sec": 0.01, "longest_sec": 0.05}

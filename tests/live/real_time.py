@@ -13,17 +13,18 @@ import pytest
 from deployments import Project
 from live_bench import QUICK, as_promoted
 
-from mcl import calendar, schema
 from mcl.broker import guards
 from mcl.broker.feed import Clock
 from mcl.broker.ib import IBBroker
-from mcl.broker.tws import SimulatedTWS, Tape
-from mcl.live import stage as staging
-from mcl.live.audit import Audit, audit
+from mcl.config import schema
+from mcl.live import session_setup as staging
+from mcl.live.audit.compare import Audit, audit
 from mcl.live.journal import Journal
 from mcl.live.runner import Duty
 from mcl.live.supervisor import Supervisor
-from mcl.market import MCL
+from mcl.market import calendar
+from mcl.market.instruments import MCL
+from mcl.simulators.tws import SimulatedTWS, Tape
 from mcl.strategy import build
 
 DAY = date(2025, 11, 12)

@@ -13,13 +13,14 @@ import pandas as pd
 from deployments import Project
 from live_bench import QUICK, as_promoted, supervised
 
-from mcl import calendar, schema
-from mcl.broker.tws import SimulatedTWS, Tape
-from mcl.live import stage as staging
-from mcl.live.audit import Audit, audit
-from mcl.live.embedded import contract_bars, outgoing_tape
+from mcl.config import schema
+from mcl.live import session_setup as staging
+from mcl.live.audit.compare import Audit, audit
 from mcl.live.journal import Journal, read
+from mcl.live.simulated_broker import contract_bars, outgoing_tape
 from mcl.live.supervisor import Supervisor
+from mcl.market import calendar
+from mcl.simulators.tws import SimulatedTWS, Tape
 from mcl.strategy import build
 
 FIRST, END = date(2025, 11, 3), date(2025, 11, 20)

@@ -18,15 +18,16 @@ from deployments import Project
 from desks import SmallDesk
 from receivers import Hook, certificate, hook, mailbox
 
-from mcl import config, schema
-from mcl.errors import ConfigError, LiveError
-from mcl.live.alerts import Alerts, Courier, Notice, Sieve, Undelivered
-from mcl.live.attend import Operations
-from mcl.live.channels import Mailbox, Service, Webhook, channels
-from mcl.live.logs import about, log, logged
+from mcl import composition
+from mcl.base.errors import ConfigError, LiveError
+from mcl.base.redact import redacted
+from mcl.config import schema
+from mcl.live.ops.alert_channels import Mailbox, Service, Webhook, channels
+from mcl.live.ops.alerts import Alerts, Courier, Notice, Sieve, Undelivered
+from mcl.live.ops.monitoring import Operations
+from mcl.live.ops.session_log import about, log, logged
 from mcl.live.session import run_session
 from mcl.live.status import Alert, Severity
-from mcl.redact import redacted
 
 PASSWORD = "correct horse battery"
 
@@ -156,11 +157,11 @@ def test_a_wrong_password_is_not_tried_again_and_not_shown(tmp_path: Path, monke
 
 def test_mail_settings_that_cannot_work_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"would send the password of 'bot' in the clear to mail\.example"):
-        config.validate(
+        composition.validate(
             schema.Mail, {"host": "mail.example", "security": "none", "user": "bot", "sender": "a@b", "to": ["c@d"]}, "alerts.mail"
         )
     with pytest.raises(ConfigError, match="need a sender and somebody to send to"):
-        config.validate(schema.Alerts, config.compose("live", ["alerts=mail"]).raw["alerts"], "alerts")
+        composition.validate(schema.Alerts, composition.compose("live", ["alerts=mail"]).raw["alerts"], "alerts")
     monkeypatch.delenv("MCL_SMTP_PASSWORD", raising=False)
     with pytest.raises(LiveError, match="needs a password in the environment variable MCL_SMTP_PASSWORD"):
         Mailbox(mail(25, user="bot"))
@@ -312,10 +313,10 @@ def test_each_address_of_the_variable_is_blotted_out(monkeypatch: pytest.MonkeyP
 
 
 def test_the_group_names_the_channel() -> None:
-    composed = config.validate(schema.Alerts, config.compose("live", ["alerts=apprise"]).raw["alerts"], "alerts")
+    composed = composition.validate(schema.Alerts, composition.compose("live", ["alerts=apprise"]).raw["alerts"], "alerts")
     assert composed.apprise == schema.Services()
     assert (composed.webhook, composed.mail, composed.log) == (None, None, True)
-    both = config.validate(schema.Alerts, config.compose("live", ["alerts=[webhook,apprise]"]).raw["alerts"], "alerts")
+    both = composition.validate(schema.Alerts, composition.compose("live", ["alerts=[webhook,apprise]"]).raw["alerts"], "alerts")
     assert (both.webhook, both.apprise) == (schema.Webhook(), schema.Services())
 
 
@@ -392,9 +393,9 @@ def test_alerts_are_lines_of_the_log_with_whose_they_are(tmp_path: Path) -> None
 
 
 def test_lines_of_the_libraries_and_of_an_order_are_in_the_same_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from mcl import screen
+    from mcl.base import terminal
 
-    screen.configure(as_json=False, verbose=False, quiet=False)
+    terminal.configure(as_json=False, verbose=False, quiet=False)
     with logged(tmp_path, alias="paper"):
         with about(ref="paper-v3-1"):
             log.info("sent")
@@ -414,7 +415,7 @@ def test_lines_of_the_libraries_and_of_an_order_are_in_the_same_file(tmp_path: P
 
 
 def test_the_log_is_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcl.live.logs.BYTES", 2_000)
+    monkeypatch.setattr("mcl.live.ops.session_log.BYTES", 2_000)
     with logged(tmp_path, alias="paper"):
         for n in range(200):
             log.info("line", n=n)

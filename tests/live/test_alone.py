@@ -14,15 +14,16 @@ from deployments import Project, write_walks
 from live_bench import Bench, until
 from real_time import DAY, OFF, RANDOM, RATE, TEN, Desk
 
-from mcl import calendar, schema
-from mcl.broker.ledger import STOP
-from mcl.broker.tws import SimulatedTWS
-from mcl.errors import LiveError
-from mcl.live.book import book_of
+from mcl.base.errors import LiveError
+from mcl.broker.fills import STOP
+from mcl.config import schema
 from mcl.live.journal import read
+from mcl.live.session_state import book_of
 from mcl.live.status import State
 from mcl.live.supervisor import KILL
-from mcl.tracking import Store
+from mcl.market import calendar
+from mcl.simulators.tws import SimulatedTWS
+from mcl.tracking.store import Store
 
 LONG = {
     "strategy": {"name": "always_long"},

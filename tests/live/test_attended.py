@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from deployments import Project
 
-from mcl import schema
-from mcl.live import control, past
-from mcl.live.attend import Operations
+from mcl.config import schema
+from mcl.live import journal_queries
+from mcl.live.ops import control_socket
+from mcl.live.ops.monitoring import Operations
 from mcl.live.session import Session, run_session
 
 Deploy = Callable[..., Project]
@@ -38,28 +39,28 @@ def when(states: Any, reached: Callable[[dict[str, Any]], bool]) -> dict[str, An
 
 def test_a_trading_session_answers_and_obeys(deploy: Deploy) -> None:
     desk = deploy(interval="15m", strategy={"name": "random", "hold_sec": 1800, "seed": 4})
-    folder = control.folder_of(desk.root, "paper")
+    folder = control_socket.folder_of(desk.root, "paper")
     thread, done = in_the_background(desk, speed=40.0)
     deadline = time.monotonic() + 60
-    while control.running(desk.root) != ["paper"] or not (folder / control.NAME).exists():
+    while control_socket.running(desk.root) != ["paper"] or not (folder / control_socket.NAME).exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    states = control.watched(folder)
+    states = control_socket.watched(folder)
     trading = when(states, lambda s: s["state"] == "TRADING" and s["bars"] >= 5)
     assert (trading["alias"], trading["connected"], trading["mode"]) == ("paper", True, "NORMAL")
-    said = control.ask(folder, {"do": "pause", "who": "a test", "why": "lunch"})["said"]
+    said = control_socket.ask(folder, {"do": "pause", "who": "a test", "why": "lunch"})["said"]
     assert said.startswith("PAUSED")
     paused = when(states, lambda s: s["mode"] == "PAUSED")
     later = when(states, lambda s: s["bars"] >= paused["bars"] + 20)
     assert later["counters"].get("orders", 0) == paused["counters"].get("orders", 0)
-    control.ask(folder, {"do": "resume", "who": "a test", "why": "back"})
+    control_socket.ask(folder, {"do": "resume", "who": "a test", "why": "back"})
     when(states, lambda s: s["mode"] == "NORMAL")
-    assert control.ask(folder, {"do": "stop", "who": "a test", "why": "enough"})["said"].startswith("STOPPED")
+    assert control_socket.ask(folder, {"do": "stop", "who": "a test", "why": "enough"})["said"].startswith("STOPPED")
     thread.join(60)
-    assert control.running(desk.root) == []
-    last = past.remembered(past.last_journal(desk.root, "paper"))
+    assert control_socket.running(desk.root) == []
+    last = journal_queries.remembered(journal_queries.last_journal(desk.root, "paper"))
     assert (last["state"], last["running"]) == ("STOPPED", False)
-    rows = past.reasons(past.last_journal(desk.root, "paper"), 500)
+    rows = journal_queries.reasons(journal_queries.last_journal(desk.root, "paper"), 500)
     assert any(row["held_back"] == "paused" for row in rows)
     assert all(row["wanted"] is not None for row in rows)
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
@@ -73,8 +74,11 @@ def test_a_trading_session_answers_and_obeys(deploy: Deploy) -> None:
 
 
 def test_a_second_session_of_an_alias_is_refused_while_the_first_runs(deploy: Deploy) -> None:
-    from mcl.errors import LiveError
+    from mcl.base.errors import LiveError
 
     desk = deploy(interval="15m")
-    with control.alone(control.folder_of(desk.root, "paper")), pytest.raises(LiveError, match="a session of 'paper' already runs"):
+    with (
+        control_socket.alone(control_socket.folder_of(desk.root, "paper")),
+        pytest.raises(LiveError, match="a session of 'paper' already runs"),
+    ):
         run_session("paper", schema.Broker(), store=desk.store, root=desk.root, progress=False)

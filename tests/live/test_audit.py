@@ -17,19 +17,19 @@ import pytest
 from chromium import DRAWN, Chromium
 from deployments import OPEN_GATES, Project
 
-from mcl import schema
+from mcl.base.errors import LiveError
+from mcl.config import schema
 from mcl.data.bars import COLUMNS as STORED
-from mcl.errors import LiveError
-from mcl.live import audited
-from mcl.live import stage as staging
-from mcl.live.audit import Audit, audit
-from mcl.live.audited import audit_again
+from mcl.live import session_setup as staging
+from mcl.live.audit import record
+from mcl.live.audit.compare import Audit, audit
+from mcl.live.audit.record import audit_again
+from mcl.live.audit.slippage import mean_ticks
 from mcl.live.journal import Draft, Journal, read
 from mcl.live.session import run_session
-from mcl.live.slippage import mean_ticks
-from mcl.promote import promote
-from mcl.promote.deploy import Deployable, promoted
-from mcl.risk import Block
+from mcl.promotion.load import Deployable, promoted
+from mcl.promotion.promote import promote
+from mcl.risk.plan import Block
 from mcl.strategy import Strategy, build
 
 Alter = Callable[[dict[str, Any]], None]
@@ -236,14 +236,14 @@ def test_a_guards_refusal_is_a_risk_block(finished: Finished) -> None:
 
 
 def test_commission_is_compared_with_the_configured_one(original: Finished, desk: Project, finished: Finished) -> None:
-    facts = audited.told(original.deployed, original.stage, "here", original.audited())
+    facts = record.told(original.deployed, original.stage, "here", original.audited())
     contracts = sum(abs(body["quantity"]) for body in original.entries("fill"))
     assert facts["configured_commission_usd"] == pytest.approx(0.77 * contracts)
     assert facts["commission_above_configured_usd"] == pytest.approx(0, abs=1e-6)
     assert "close_to_message_sec_p50" not in facts  # a replay has no such wait
     assert 0 < facts["message_to_order_ms_p50"] <= facts["message_to_order_ms_p99"]
     finished.alter("fill", 2, lambda body: body.update(commission_usd=body["commission_usd"] + 1.25))
-    dearer = audited.told(finished.deployed, finished.stage, "here", finished.audited())
+    dearer = record.told(finished.deployed, finished.stage, "here", finished.audited())
     assert dearer["commission_above_configured_usd"] == pytest.approx(1.25)
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from mcl import config
-from mcl.calendar import contract
-from mcl.cli import main
-from mcl.errors import BrokerError
-from mcl.live.contracts import broker_says
+from mcl import composition
+from mcl.base.errors import BrokerError
+from mcl.cli.main import main
+from mcl.live.contract_check import broker_says
+from mcl.market.calendar import contract
 
 
 @pytest.fixture
@@ -33,19 +33,19 @@ def overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_the_embedded_broker_knows_what_the_rule_says(overrides: list[str], tmp_path: Path) -> None:
-    run = config.compose("backtest", overrides).config
+    run = composition.compose("backtest", overrides).config
     chain = [contract("MCL", 2026, month) for month in (1, 2, 3)]
     assert broker_says(run, chain, date(2025, 12, 1), tmp_path) == {"MCLF6": "agrees", "MCLG6": "agrees", "MCLH6": "agrees"}
 
 
 def test_a_contract_that_it_does_not_know_is_said(overrides: list[str], tmp_path: Path) -> None:
-    run = config.compose("backtest", overrides).config
+    run = composition.compose("backtest", overrides).config
     expired = contract("MCL", 2025, 6)
     assert "No security definition" in broker_says(run, [expired], date(2025, 12, 1), tmp_path)["MCLM5"]
 
 
 def test_no_broker_is_a_sentence(overrides: list[str], tmp_path: Path) -> None:
-    run = config.compose("backtest", [*overrides, "broker=ib_paper", "broker.port=4002", "broker.account=DU1234567"]).config
+    run = composition.compose("backtest", [*overrides, "broker=ib_paper", "broker.port=4002", "broker.account=DU1234567"]).config
     with pytest.raises(BrokerError, match="4002"):
         broker_says(run, [contract("MCL", 2026, 1)], date(2025, 12, 1), tmp_path)
 

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from desks import SmallDesk
 
-from mcl.errors import LiveError
-from mcl.live import control
+from mcl.base.errors import LiveError
+from mcl.live.ops import control_socket
+from mcl.live.ops.status_poller import Watch
 from mcl.live.status import Command, Mode, State
-from mcl.live.watch import Watch
 
 Visit = Callable[[Path], Any]
 
@@ -29,8 +29,8 @@ def at_a_desk(folder: Path, visit: Visit, desk: SmallDesk | None = None) -> Any:
     """Run the blocking `visit` in a thread beside a session."""
 
     async def both() -> Any:
-        with control.alone(folder):
-            async with Watch(desk or SmallDesk()) as watch, control.listening(watch, folder):
+        with control_socket.alone(folder):
+            async with Watch(desk or SmallDesk()) as watch, control_socket.listening(watch, folder):
                 return await asyncio.to_thread(visit, folder)
 
     return asyncio.run(both())
@@ -39,7 +39,7 @@ def at_a_desk(folder: Path, visit: Visit, desk: SmallDesk | None = None) -> Any:
 def raw(folder: Path, sent: bytes) -> dict[str, Any]:
     import socket
 
-    with socket.socket(socket.AF_UNIX) as connection, control._address(folder) as address:
+    with socket.socket(socket.AF_UNIX) as connection, control_socket._address(folder) as address:
         connection.settimeout(5)
         connection.connect(address)
         connection.sendall(sent)
@@ -54,14 +54,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_status_over_the_socket_is_the_desks(folder: Path) -> None:
-    said = at_a_desk(folder, lambda f: control.ask(f, {"do": "status"}))["status"]
+    said = at_a_desk(folder, lambda f: control_socket.ask(f, {"do": "status"}))["status"]
     assert (said["state"], said["mode"], said["position"], said["session_pnl_usd"]) == ("TRADING", "NORMAL", 1, 6.46)
     assert said["latency"]["count"] == 0
 
 
 def test_a_command_reaches_the_desk_with_who_and_why(folder: Path) -> None:
     desk = SmallDesk()
-    answer = at_a_desk(folder, lambda f: control.ask(f, {"do": "pause", "who": "mcl pause", "why": "EIA [10:30]"}), desk)
+    answer = at_a_desk(folder, lambda f: control_socket.ask(f, {"do": "pause", "who": "mcl pause", "why": "EIA [10:30]"}), desk)
     assert answer["said"] == "pause: done"
     [(word, who, why)] = desk.told
     assert (word, why) == ("pause", "EIA [10:30]")
@@ -83,9 +83,9 @@ def test_who_says_stop_is_told_though_the_session_ends_at_once(folder: Path) -> 
     left = asyncio.Event()
 
     async def session() -> dict[str, Any]:
-        with control.alone(folder):
-            async with Watch(Leaving()) as watch, control.listening(watch, folder):
-                asked = asyncio.create_task(asyncio.to_thread(control.ask, folder, {"do": "stop"}))
+        with control_socket.alone(folder):
+            async with Watch(Leaving()) as watch, control_socket.listening(watch, folder):
+                asked = asyncio.create_task(asyncio.to_thread(control_socket.ask, folder, {"do": "stop"}))
                 await left.wait()
         return await asked
 
@@ -94,7 +94,7 @@ def test_who_says_stop_is_told_though_the_session_ends_at_once(folder: Path) -> 
 
 def test_a_refusal_keeps_its_sentence_and_hint(folder: Path) -> None:
     with pytest.raises(LiveError, match="nothing to adopt: the session is TRADING") as refused:
-        at_a_desk(folder, lambda f: control.ask(f, {"do": "adopt"}))
+        at_a_desk(folder, lambda f: control_socket.ask(f, {"do": "adopt"}))
     assert refused.value.hint == "mcl status"
 
 
@@ -104,7 +104,7 @@ def test_a_refusal_keeps_its_sentence_and_hint(folder: Path) -> None:
         (b"hello\n", 'a request is one JSON object with "do"'),
         (b"[1]\n", 'a request is one JSON object with "do"'),
         (b'{"do": "flaten"}\n', "a session cannot 'flaten': did you mean 'flatten'?"),
-        (b'{"do": "status", "x": "' + b"y" * control.LIMIT + b'"}\n', "a request is one line of at most 65536 bytes"),
+        (b'{"do": "status", "x": "' + b"y" * control_socket.LIMIT + b'"}\n', "a request is one line of at most 65536 bytes"),
     ],
 )
 def test_what_is_no_request_is_answered_with_a_sentence(folder: Path, sent: bytes, sentence: str) -> None:
@@ -114,26 +114,26 @@ def test_what_is_no_request_is_answered_with_a_sentence(folder: Path, sent: byte
 
 def test_a_bad_visitor_does_not_disturb_the_next(folder: Path) -> None:
     def visit(f: Path) -> Any:
-        raw(f, b"x" * (control.LIMIT * 2) + b"\n")
-        return control.ask(f, {"do": "status"})
+        raw(f, b"x" * (control_socket.LIMIT * 2) + b"\n")
+        return control_socket.ask(f, {"do": "status"})
 
     assert at_a_desk(folder, visit)["ok"]
 
 
 def test_the_socket_is_its_owners_alone_and_gone_afterwards(folder: Path) -> None:
-    mode = at_a_desk(folder, lambda f: stat.S_IMODE((f / control.NAME).stat().st_mode))
+    mode = at_a_desk(folder, lambda f: stat.S_IMODE((f / control_socket.NAME).stat().st_mode))
     assert mode == 0o600
-    assert not (folder / control.NAME).exists()
+    assert not (folder / control_socket.NAME).exists()
 
 
 def test_a_deep_folder_has_a_socket_too(tmp_path: Path) -> None:
     folder = tmp_path / ("deep" * 20) / ("deeper" * 20) / "paper"
-    assert at_a_desk(folder, lambda f: control.ask(f, {"do": "status"}))["ok"]
+    assert at_a_desk(folder, lambda f: control_socket.ask(f, {"do": "status"}))["ok"]
 
 
 def test_one_session_per_alias(folder: Path) -> None:
     def second(f: Path) -> None:
-        with control.alone(f):
+        with control_socket.alone(f):
             pytest.fail("two sessions hold one alias")
 
     with pytest.raises(LiveError, match=rf"a session of 'paper' already runs \(process {os.getpid()}\)"):
@@ -142,7 +142,7 @@ def test_one_session_per_alias(folder: Path) -> None:
 
 def test_nobody_there_is_a_sentence(folder: Path) -> None:
     with pytest.raises(LiveError, match="no session of 'paper' is running"):
-        control.ask(folder, {"do": "status"})
+        control_socket.ask(folder, {"do": "status"})
 
 
 def test_changes_are_streamed_and_the_end_is_told(folder: Path) -> None:
@@ -150,10 +150,10 @@ def test_changes_are_streamed_and_the_end_is_told(folder: Path) -> None:
         desk, seen = SmallDesk(), list[tuple[str, int]]()
 
         def follow() -> None:
-            for state in control.watched(folder):
+            for state in control_socket.watched(folder):
                 seen.append((state["state"], state["position"]))
 
-        async with Watch(desk, every_sec=0.01) as watch, control.listening(watch, folder):
+        async with Watch(desk, every_sec=0.01) as watch, control_socket.listening(watch, folder):
             follower = asyncio.create_task(asyncio.to_thread(follow))
             await until(lambda: bool(seen))
             desk.set(position=2)
@@ -182,8 +182,8 @@ import asyncio, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from desks import SmallDesk
-from mcl.live import control
-from mcl.live.watch import Watch
+from mcl.live.ops import control_socket as control
+from mcl.live.ops.status_poller import Watch
 
 async def main(folder):
     with control.alone(folder):
@@ -202,12 +202,12 @@ def test_what_a_killed_session_leaves_behind_is_no_session(tmp_path: Path) -> No
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
-        assert control.running(tmp_path) == ["paper"]
-        assert control.ask(folder, {"do": "status"})["ok"]
+        assert control_socket.running(tmp_path) == ["paper"]
+        assert control_socket.ask(folder, {"do": "status"})["ok"]
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert (folder / control.NAME).exists()
-    assert control.running(tmp_path) == []
+    assert (folder / control_socket.NAME).exists()
+    assert control_socket.running(tmp_path) == []
     with pytest.raises(LiveError, match="no session of 'paper' is running"):
-        control.ask(folder, {"do": "status"})
-    assert at_a_desk(folder, lambda f: control.ask(f, {"do": "status"}))["ok"]
+        control_socket.ask(folder, {"do": "status"})
+    assert at_a_desk(folder, lambda f: control_socket.ask(f, {"do": "status"}))["ok"]

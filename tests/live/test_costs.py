@@ -19,20 +19,21 @@ import pytest
 from deployments import OPEN_GATES, Project, empty_store, project
 from live_bench import Bench
 
-from mcl import config, schema
-from mcl.broker.tws import account
-from mcl.broker.tws.account import Terms
-from mcl.cli import main
-from mcl.errors import LiveError, StoreError
-from mcl.live import stage as staging
-from mcl.live.audited import tracked
+from mcl import composition
+from mcl.base.errors import LiveError, StoreError
+from mcl.cli.json_answers import faults
+from mcl.cli.main import main
+from mcl.config import schema
+from mcl.live import session_setup as staging
+from mcl.live.audit.record import tracked
+from mcl.live.audit.slippage import LiveFill, split
 from mcl.live.session import Session
-from mcl.live.slippage import LiveFill, split
-from mcl.promote import promote
-from mcl.promote.cost_table import CostTable, _commission, _fills, _slippage, cost_table
-from mcl.runs import parquet
-from mcl.tracking import StoredRun
-from mcl.verbs.answers import faults
+from mcl.promotion.cost_table import CostTable, _commission, _fills, _slippage, cost_table
+from mcl.promotion.promote import promote
+from mcl.simulators.tws import account
+from mcl.simulators.tws.account import Terms
+from mcl.tracking.backtest_run import parquet
+from mcl.tracking.store import StoredRun
 
 DAYS = (date(2025, 10, 30), date(2025, 10, 31), date(2025, 11, 12))
 OFTEN = {"name": "random", "hold_sec": 1800, "seed": 4}
@@ -171,7 +172,7 @@ def test_one_value_of_slippage_is_rounded_up_and_holds_the_impact(impact: float,
 def pasted(lines: Iterable[str]) -> schema.Costs:
     """What a backtest makes of these words beside costs that have everything."""
     words = ["costs=by_hour", *(word for line in lines for word in shlex.split(line))]
-    return config.compose("backtest", words).config.costs
+    return composition.compose("backtest", words).config.costs
 
 
 def test_slippage_by_the_hour_keeps_its_shape() -> None:

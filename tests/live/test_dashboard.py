@@ -16,13 +16,13 @@ import pytest
 from desks import SmallDesk
 from test_operate import running, written
 
-from mcl.errors import LiveError
-from mcl.live import web
-from mcl.live.dashboard import Dashboard, open_dashboard
+from mcl.base.errors import LiveError
+from mcl.live.ops import http
+from mcl.live.ops.dashboard import Dashboard, open_dashboard
+from mcl.live.ops.http import MOST_STREAMS
 from mcl.live.status import State
-from mcl.live.web import MOST_STREAMS
 from mcl.report.dashboard import dashboard_page
-from mcl.tracking import Store
+from mcl.tracking.store import Store
 
 TOKEN = "a-token-of-some-length"
 JSON = {"Content-Type": "application/json"}
@@ -165,13 +165,13 @@ def test_open_streams_lock_nobody_out(tmp_path: Path) -> None:
 
 
 def test_who_does_not_read_an_answer_does_not_keep_a_place_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "PATIENCE_SEC", 0.5)
+    monkeypatch.setattr(http, "PATIENCE_SEC", 0.5)
 
-    async def answer(_: web.Request) -> web.Reply:
-        return web.Reply(bytes(50_000_000))
+    async def answer(_: http.Request) -> http.Reply:
+        return http.Reply(bytes(50_000_000))
 
     async def deaf() -> bytes:
-        async with web.serving(answer, "127.0.0.1", 0) as port:
+        async with http.serving(answer, "127.0.0.1", 0) as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
             writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await asyncio.sleep(3)  # nothing is read meanwhile but what the buffers take

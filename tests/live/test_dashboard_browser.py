@@ -12,9 +12,9 @@ from chromium import Chromium
 from desks import AT, SmallDesk
 from test_operate import running, written
 
-from mcl.live.dashboard import Dashboard, open_dashboard
+from mcl.live.ops.dashboard import Dashboard, open_dashboard
 from mcl.live.status import Mode, State
-from mcl.tracking import Store
+from mcl.tracking.store import Store
 
 TOKEN = "a-token-of-some-length"
 MINUTE = 60_000_000_000

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mcl.errors import LiveError
+from mcl.base.errors import LiveError
 from mcl.live.journal import MERGE_ENTRIES, Draft, Journal, read
 
 WRITER = """

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from deployments import Project
 
-from mcl.errors import LiveError
-from mcl.live.lock import caps, own
+from mcl.base.errors import LiveError
+from mcl.live.override_policy import caps, own
 
 GIVEN = ["broker=ib_paper", "+broker.port=4002", "alerts.log=true", "risk.limits.max_position=1", "strategy.fast=3"]
 

@@ -13,10 +13,10 @@ import pytest
 from deployments import Project, write_walks
 from live_bench import Bench
 
-from mcl import schema
-from mcl.broker.tws import SimulatedTWS
+from mcl.config import schema
 from mcl.live.journal import read
-from mcl.tracking import Store
+from mcl.simulators.tws import SimulatedTWS
+from mcl.tracking.store import Store
 
 ALWAYS = {"name": "always_long"}
 OFTEN = {"name": "random", "hold_sec": 1800, "seed": 4}

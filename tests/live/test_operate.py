@@ -14,11 +14,12 @@ import pytest
 from desks import SmallDesk
 from journals import REF, written
 
-from mcl.cli import main
-from mcl.live import control, past
+from mcl.cli.main import main
+from mcl.live import journal_queries
 from mcl.live.journal import Draft, Journal
+from mcl.live.ops import control_socket
+from mcl.live.ops.status_poller import Watch
 from mcl.live.status import Mode
-from mcl.live.watch import Watch
 
 
 @pytest.fixture
@@ -33,9 +34,9 @@ def running(home: Path, desk: SmallDesk) -> Iterator[None]:
     up, loop, over = threading.Event(), asyncio.new_event_loop(), asyncio.Event()
 
     async def session() -> None:
-        folder = control.folder_of(home, "paper")
-        with control.alone(folder):
-            async with Watch(desk, every_sec=0.01) as watch, control.listening(watch, folder):
+        folder = control_socket.folder_of(home, "paper")
+        with control_socket.alone(folder):
+            async with Watch(desk, every_sec=0.01) as watch, control_socket.listening(watch, folder):
                 up.set()
                 await over.wait()
 
@@ -107,7 +108,7 @@ def test_watching_follows_until_the_end(home: Path, capsys: pytest.CaptureFixtur
     with running(home, desk):
         timer = threading.Timer(0.3, lambda: desk.set(position=2))
         timer.start()
-        states = control.watched(control.folder_of(home, "paper"))
+        states = control_socket.watched(control_socket.folder_of(home, "paper"))
         assert next(states)["position"] == 1
         assert next(s for s in states if s["position"] == 2)["state"] == "TRADING"
         timer.join()
@@ -166,7 +167,7 @@ def test_a_block_is_told_with_its_limit_while_the_version_is_the_sessions(home: 
     head = "# paper: version {} of model mcl, content_sha256 " + "0" * 64 + "\n"
     for version, limit in ((3, "max_position=1"), (4, None)):
         promoted.write_text(head.format(version) + "risk: {limits: {max_position: 1}}\n")
-        cut = past.reasons(path, 2, past.deployed_limits(home, path))[0]
+        cut = journal_queries.reasons(path, 2, journal_queries.deployed_limits(home, path))[0]
         assert cut["limit"] == limit
     assert "MAX_POSITION (wanted more contracts than max_position)" in cut["sentence"]
 
@@ -176,5 +177,5 @@ def test_the_newest_journal_is_the_one_that_was_written_to_last(home: Path) -> N
     later = path.with_name("2025-11-12.2.sqlite")
     journal = Journal(later)
     journal.append(Draft("state", {"state": "running", "why": ""}))
-    assert past.last_journal(home, "paper") == later
+    assert journal_queries.last_journal(home, "paper") == later
     journal.close()

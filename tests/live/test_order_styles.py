@@ -11,12 +11,12 @@ import pytest
 from deployments import Project, write_walks
 from live_bench import Bench
 
-from mcl.broker.ledger import decision_of
-from mcl.broker.tws import SimulatedTWS
-from mcl.broker.tws.sink import Habits
-from mcl.live.audit import audit
+from mcl.broker.fills import decision_of
+from mcl.live.audit.compare import audit
 from mcl.live.journal import read
-from mcl.tracking import Store
+from mcl.simulators.tws import SimulatedTWS
+from mcl.simulators.tws.listener import Habits
+from mcl.tracking.store import Store
 
 OFTEN = {"name": "random", "hold_sec": 1800, "seed": 4}
 TWO = {"size": {"method": "fixed", "contracts": 2.0}, "protection": {"unit": "ticks", "stop": 90.0}}

@@ -15,18 +15,18 @@ import pytest
 from deployments import Project, walk, write_walks
 from real_time import DAY, OFF, RANDOM, STRIDE_SEC, TEN, Desk
 
-from mcl import calendar
-from mcl.broker import Bar
 from mcl.broker.feed import GRACE_NS, Feed
-from mcl.broker.tws import SimulatedTWS, Tape
+from mcl.broker.protocol import Bar
 from mcl.data.load import load
 from mcl.live.journal import read
-from mcl.live.shown import shown
+from mcl.live.ops.metrics import Tally, exposition
 from mcl.live.status import State
+from mcl.live.status_json import shown
 from mcl.live.supervisor import Supervisor
-from mcl.live.telemetry import Tally, exposition
-from mcl.risk import BAR_SEC
-from mcl.tracking import Store
+from mcl.market import calendar
+from mcl.risk.plan import BAR_SEC
+from mcl.simulators.tws import SimulatedTWS, Tape
+from mcl.tracking.store import Store
 
 
 @pytest.fixture(scope="module")

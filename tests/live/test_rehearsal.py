@@ -20,10 +20,11 @@ from typing import Any
 import pytest
 from deployments import walk
 
-from mcl import calendar, schema
-from mcl.cli import main
-from mcl.data.world import generate
+from mcl.cli.main import main
+from mcl.config import schema
+from mcl.data.synthetic.generator import generate
 from mcl.live.journal import Entry, Kind, read
+from mcl.market import calendar
 
 ROOT = Path(__file__).resolve().parents[2]
 PORT = 7497

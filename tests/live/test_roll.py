@@ -17,22 +17,23 @@ import pytest
 from deployments import Project
 from rolls import BEFORE, NEW, OLD, ROLL, RollBench, rolling, write_contracts
 
-from mcl import calendar, schema
-from mcl.broker import Fill, Pinned
+from mcl.base.errors import GuardError, Halt
+from mcl.broker.fills import traded_for
 from mcl.broker.guards import Gate, Proposal, out_by
 from mcl.broker.ib import IBBroker
-from mcl.broker.ledger import traded_for
-from mcl.broker.tws import SimulatedTWS
+from mcl.broker.protocol import Fill, Pinned
+from mcl.config import schema
 from mcl.engine.account import Holding, Ledger, Money
-from mcl.errors import GuardError, Halt
-from mcl.live import past
-from mcl.live import stage as staging
+from mcl.live import journal_queries
+from mcl.live import session_setup as staging
 from mcl.live.journal import Journal, read
-from mcl.live.roll import Move
+from mcl.live.roll_state import Move
 from mcl.live.session import Session, run_session
 from mcl.live.status import State
-from mcl.market import MCL
-from mcl.tracking import Store
+from mcl.market import calendar
+from mcl.market.instruments import MCL
+from mcl.simulators.tws import SimulatedTWS
+from mcl.tracking.store import Store
 
 WIDE = {"size": {"method": "fixed", "contracts": 2.0}, "protection": {"unit": "ticks", "stop": 300.0, "take_profit": 400.0}}
 
@@ -172,7 +173,7 @@ def test_two_replays_in_a_row_roll_as_the_backtest(deploy: Callable[..., Project
     assert rolled.differences.to_dict("records") == []
     assert list(rolled.fills["symbol"])[:2] == [OLD, NEW]
     assert rolled.facts["net_pnl_usd"] == rolled.facts["backtest_net_pnl_usd"]
-    assert past.remembered(rolled.journal)["position"] == rolled.decisions["position"].iloc[-1]
+    assert journal_queries.remembered(rolled.journal)["position"] == rolled.decisions["position"].iloc[-1]
 
 
 # ----------------------------------------------------------------------------------------------------------------- death

@@ -14,13 +14,13 @@ import pytest
 from deployments import Project, write_walks
 from live_bench import Bench
 
-from mcl import schema
-from mcl.broker.tws import SimulatedTWS
-from mcl.errors import LiveError
+from mcl.base.errors import LiveError
+from mcl.config import schema
 from mcl.live.journal import Entry, read
 from mcl.live.session import signalled
 from mcl.live.status import State
-from mcl.tracking import Store
+from mcl.simulators.tws import SimulatedTWS
+from mcl.tracking.store import Store
 
 OFTEN = {"name": "random", "hold_sec": 1800, "seed": 4}
 STOPPED = {"size": {"method": "fixed", "contracts": 1.0}, "protection": {"unit": "ticks", "stop": 90.0}}

@@ -30,27 +30,29 @@ from deployments import OPEN_GATES, Project
 from live_bench import QUICK
 from real_time import OFF, RANDOM, RATE, STRIDE_SEC
 
-from mcl import calendar, schema
+from mcl.base.errors import LiveError
 from mcl.broker import guards
 from mcl.broker.feed import Clock
-from mcl.broker.tws import SimulatedTWS, Tape
-from mcl.config import run_config
-from mcl.data.download import CERTIFICATE, Order, Terms, download
-from mcl.data.gateway.faults import STREAM
-from mcl.data.gateway.server import serving
-from mcl.data.gateway.tls import certificate
-from mcl.data.gateway.vendor import Vendor
-from mcl.data.gateway.wire import Asked, Reply
+from mcl.composition import run_config
+from mcl.config import schema
+from mcl.data.download.plan import CERTIFICATE, Order, Terms, download
 from mcl.data.load import load
-from mcl.data.world import generate
-from mcl.errors import LiveError
-from mcl.live import control, past
-from mcl.live.attend import Operations
+from mcl.data.synthetic.generator import generate
+from mcl.live import journal_queries
 from mcl.live.journal import Draft, Journal, read
+from mcl.live.ops import control_socket
+from mcl.live.ops.monitoring import Operations
 from mcl.live.service import MarketClock, Service, missing, next_session
 from mcl.live.status import Alert, State, Status
-from mcl.promote import promote
-from mcl.tracking import Store
+from mcl.market import calendar
+from mcl.promotion.promote import promote
+from mcl.simulators.databento.api import Vendor
+from mcl.simulators.databento.faults import STREAM
+from mcl.simulators.databento.protocol import Asked, Reply
+from mcl.simulators.databento.server import serving
+from mcl.simulators.databento.tls import certificate
+from mcl.simulators.tws import SimulatedTWS, Tape
+from mcl.tracking.store import Store
 
 FIRST, SECOND = date(2025, 11, 11), date(2025, 11, 12)
 OLDEST = date(2025, 3, 3)  # of what a vendor has
@@ -60,8 +62,8 @@ WAIT_SEC = 120.0
 THREADS = """
 import threading
 import psutil
-from mcl import jit
-from mcl.live.calm import release
+from mcl.base import jit
+from mcl.live.memory import release
 jit.{}_freed_memory()
 before = psutil.Process().memory_info().rss
 ready = threading.Barrier(8)
@@ -104,7 +106,7 @@ def market(deploy: Callable[..., Project]) -> Iterator[Market]:
     bars = load(shop.config(interval="15m").data, shop.root, holdout=True)
     last = Tape.from_bars(bars, calendar.to_day(SECOND))
     first = int(np.searchsorted(bars.session, calendar.to_day(FIRST)))
-    folder = control.folder_of(shop.root, "paper")
+    folder = control_socket.folder_of(shop.root, "paper")
     shutil.rmtree(folder, ignore_errors=True)  # journals of other tests
     folder.mkdir(parents=True)
     yield Market(shop, replace(last, first=first))
@@ -191,7 +193,7 @@ def alerts(service: Service, code: str) -> list[Alert]:
 
 
 def ask(folder: Path, word: str) -> dict[str, Any]:
-    return control.ask(folder, {"do": word, "who": "a test", "why": "because"})
+    return control_socket.ask(folder, {"do": word, "who": "a test", "why": "because"})
 
 
 def test_two_sessions_over_a_daily_break_and_a_start_that_is_refused_first(market: Market, accept: Any) -> None:
@@ -199,7 +201,7 @@ def test_two_sessions_over_a_daily_break_and_a_start_that_is_refused_first(marke
 
     A replay of the second one has left its journal: it is another world, which the session neither goes on in nor carries on.
     """
-    with Journal(control.folder_of(market.shop.root, "paper") / f"{SECOND}.sqlite") as replay:
+    with Journal(control_socket.folder_of(market.shop.root, "paper") / f"{SECOND}.sqlite") as replay:
         replay.append(Draft("begin", {"broker": "sim", "account": ACCOUNT, "positions": {"MCLF6": 1}}))
     start = calendar.ns_of(FIRST, 15, 30)
     held_at = [calendar.ns_of(FIRST, 17, 30)]  # however slow this machine is, the break is seen
@@ -209,7 +211,7 @@ def test_two_sessions_over_a_daily_break_and_a_start_that_is_refused_first(marke
             accept(tws)
             service = market.service(tws.port, MarketClock(lambda: min(tws.player.now(), held_at[0]), RATE))
             tws.account.name = "U1234567"  # of live money: the guard refuses it
-            with control.alone(service.folder):
+            with control_socket.alone(service.folder):
                 running = asyncio.create_task(service.run())
                 refused = await reach(service, lambda now: now.state is State.STARTING and "not trading" in now.why)
                 assert "is not a paper account" in refused.why
@@ -239,7 +241,7 @@ def test_two_sessions_over_a_daily_break_and_a_start_that_is_refused_first(marke
         [begin] = read(service.folder / name, ("begin",))
         assert begin.body["broker"] == "tws"
         assert read(service.folder / name, ("bar",))
-    assert past.remembered(service.folder / f"{SECOND}.2.sqlite")["state"] is State.STOPPED
+    assert journal_queries.remembered(service.folder / f"{SECOND}.2.sqlite")["state"] is State.STOPPED
 
 
 def test_between_sessions_it_takes_a_new_version_and_obeys_kill_and_stop(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +251,7 @@ def test_between_sessions_it_takes_a_new_version_and_obeys_kill_and_stop(market:
 
     async def wait() -> tuple[Service, list[int]]:
         service = market.service(nobody, MarketClock(lambda: now[0]))
-        with control.alone(service.folder):
+        with control_socket.alone(service.folder):
             running = asyncio.create_task(service.run())
             before = await reach(service, lambda status: status.version > 0)
             assert (before.state, before.session, before.connected) == (State.WAITING, str(SECOND), False)
@@ -280,7 +282,7 @@ def test_sigterm_ends_the_process_in_order(market: Market, hour: int, minute: in
         target=stay_alone, args=(market.shop.root, market.tape, calendar.ns_of(FIRST, hour, minute)), daemon=True
     )
     process.start()
-    folder = control.folder_of(market.shop.root, "paper")
+    folder = control_socket.folder_of(market.shop.root, "paper")
     deadline = time.monotonic() + WAIT_SEC
     while not _stands(folder, state):
         assert time.monotonic() < deadline
@@ -290,11 +292,11 @@ def test_sigterm_ends_the_process_in_order(market: Market, hour: int, minute: in
     os.kill(process.pid, signal.SIGTERM)
     process.join(60)  # the grace time of a container
     assert process.exitcode == 0
-    assert control.running(market.shop.root) == []
+    assert control_socket.running(market.shop.root) == []
     assert (folder / "audit.prom").exists() == (state is State.TRADING)
     if state is State.TRADING:
         assert (
-            past.remembered(past.last_journal(market.shop.root, "paper"))["why"]
+            journal_queries.remembered(journal_queries.last_journal(market.shop.root, "paper"))["why"]
             == "a person said stop; protective orders stay at the broker"
         )
 
@@ -306,7 +308,7 @@ def test_sigterm_during_the_audit_ends_the_process_in_order_and_the_audit_is_kep
             target=stay_alone, args=(market.shop.root, market.tape, calendar.ns_of(FIRST, 12)), daemon=True
         )
         process.start()
-        folder = control.folder_of(market.shop.root, "paper")
+        folder = control_socket.folder_of(market.shop.root, "paper")
         _await(process, lambda: _stands(folder, State.TRADING))
         writer.execute("begin immediate")
         _await(process, lambda: _status(folder).get("why") == f"auditing session {FIRST}")
@@ -316,7 +318,7 @@ def test_sigterm_during_the_audit_ends_the_process_in_order_and_the_audit_is_kep
         writer.execute("rollback")
         process.join(60)  # the grace time of a container
     assert process.exitcode == 0
-    assert control.running(market.shop.root) == []
+    assert control_socket.running(market.shop.root) == []
     assert (folder / "audit.prom").read_text() == 'mcl_audit_unexplained{alias="paper"} 0\n'
 
 
@@ -336,13 +338,13 @@ def test_sigterm_during_a_download_ends_the_process_in_order_and_the_download_go
     [on_its_way] = [path.name.removesuffix(".part") for path in folder.rglob("*.part")]
     assert process.pid is not None
     os.kill(process.pid, signal.SIGTERM)
-    log = control.folder_of(root, "paper") / "log.jsonl"
+    log = control_socket.folder_of(root, "paper") / "log.jsonl"
     _await(process, lambda: "no other one is begun" in log.read_text())
     if patient:
         rest.set()
     process.join(60)  # the grace time of a container
     assert (process.exitcode, "ended in order" in log.read_text()) == (0, True)
-    assert control.running(root) == []
+    assert control_socket.running(root) == []
     arrived = files_of(folder) - before
     assert arrived == ({on_its_way} if patient else set())
     paid = downloads.ranges_paid()
@@ -375,7 +377,7 @@ def _told_to_end(folder: Path) -> bool:
 
 def _status(folder: Path) -> dict[str, Any]:
     with suppress(LiveError):
-        found: dict[str, Any] = control.ask(folder, {"do": "status"})["status"]
+        found: dict[str, Any] = control_socket.ask(folder, {"do": "status"})["status"]
         return found
     return {}
 
@@ -389,7 +391,7 @@ def stay_alone(root: Path, tape: Tape, start_ns: int) -> None:
         async with market.tws(start_ns) as tws:
             guards.PAPER_PORTS[tws.port] = "a simulated TWS"
             service = market.service(tws.port, MarketClock(tws.player.now, RATE))
-            with control.alone(service.folder):
+            with control_socket.alone(service.folder):
                 await service.run()
 
     asyncio.run(live())
@@ -403,7 +405,7 @@ def stay_to_fetch(root: Path, gateway: str) -> None:
     operations = Operations(telemetry=schema.Telemetry(port=0))
     terms = Terms(gateway=gateway, workers=1)
     service = Service("paper", broker, operations, Store(root), root, terms, MarketClock(lambda: now))
-    with control.alone(service.folder):
+    with control_socket.alone(service.folder):
         asyncio.run(service.run())
 
 

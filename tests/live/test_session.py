@@ -15,17 +15,18 @@ import pytest
 from deployments import Project
 from live_bench import Bench
 
-from mcl import config, schema
-from mcl.broker.ledger import traded_for
-from mcl.broker.tws import SimulatedTWS, Tape
-from mcl.errors import BrokerError, LiveError
-from mcl.live import stage as staging
-from mcl.live.book import Chain
+from mcl import composition
+from mcl.base.errors import BrokerError, LiveError
+from mcl.broker.fills import traded_for
+from mcl.config import schema
+from mcl.live import session_setup as staging
 from mcl.live.journal import Draft, Journal, read
 from mcl.live.session import Session, journal_path, run_session
-from mcl.promote import promoted
+from mcl.live.session_state import Chain
+from mcl.promotion.promote import promoted
+from mcl.simulators.tws import SimulatedTWS, Tape
 from mcl.strategy import build
-from mcl.tracking import Record
+from mcl.tracking.store import Record
 
 Deploy = Callable[..., Project]
 BRACKET = {
@@ -170,7 +171,7 @@ def test_a_port_in_use_is_a_sentence(deploy: Deploy) -> None:
 
 def test_paper_on_a_real_tws_differs_in_the_broker_alone(deploy: Deploy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MCL_IB_ACCOUNT", "DU7654321")
-    sim, tws = (schema.Broker(**config.compose("live", overrides).raw["broker"]) for overrides in ([], ["broker=ib_paper"]))
+    sim, tws = (schema.Broker(**composition.compose("live", overrides).raw["broker"]) for overrides in ([], ["broker=ib_paper"]))
     assert (tws.kind, tws.host, tws.port, tws.account) == ("tws", "127.0.0.1", 7497, "DU7654321")
     changed = {key for key, value in tws.model_dump().items() if value != sim.model_dump()[key]}
     assert changed == {"kind", "port", "account", "guards"}
@@ -241,7 +242,7 @@ def test_a_history_that_is_not_ours_is_refused(deploy: Deploy, tmp_path: Path) -
 
 
 def test_the_answer_of_a_session_is_json(deploy: Deploy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from mcl.cli import main
+    from mcl.cli.main import main
 
     desk = deploy(interval="15m")
     monkeypatch.setenv("MCL_HOME", str(desk.root))
@@ -260,7 +261,7 @@ def test_a_market_that_costs_more_than_assumed_fails_the_command(
     deploy: Deploy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two ticks of slippage where the promoted configuration says one: every fill differs, and the run says so."""
-    from mcl.cli import main
+    from mcl.cli.main import main
 
     desk = deploy(interval="15m")
     configured = SimulatedTWS.configured.__func__  # type: ignore[attr-defined]

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 from deployments import Project, write_walks
 
-from mcl import calendar, config
-from mcl.broker import Bar
+from mcl import composition
+from mcl.base.errors import LiveError
+from mcl.broker.protocol import Bar
 from mcl.data.bars import Bars
 from mcl.data.load import load
 from mcl.engine.orders import live_supported
-from mcl.errors import LiveError
-from mcl.live import stage as staging
-from mcl.live.window import Window
+from mcl.live import session_setup as staging
+from mcl.live.bar_window import Window
+from mcl.market import calendar
 from mcl.strategy import build
-from mcl.tracking import Store
+from mcl.tracking.store import Store
 
 DAY = date(2025, 11, 11)
 
@@ -82,13 +83,13 @@ def test_a_session_that_the_data_do_not_hold_is_refused(shop: Project) -> None:
     ],
 )
 def test_what_a_session_cannot_do_is_refused_at_the_start(shop: Project, changes: dict[str, object], sentence: str) -> None:
-    run = config.run_config(shop.config().model_dump(mode="json") | changes)
+    run = composition.run_config(shop.config().model_dump(mode="json") | changes)
     with pytest.raises(LiveError, match=re.escape(sentence)):
         staging.replayed(run, DAY, build(run.strategy), shop.root)
 
 
 def test_a_session_on_a_real_broker_has_its_own_prices(shop: Project) -> None:
-    run = config.run_config(shop.config().model_dump(mode="json") | {"costs": {"impact_ticks": 1.0}})
+    run = composition.run_config(shop.config().model_dump(mode="json") | {"costs": {"impact_ticks": 1.0}})
     assert live_supported(run.risk, run.execution, run.costs, simulated=False) == []
 
 

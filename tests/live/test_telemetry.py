@@ -16,13 +16,13 @@ from desks import SmallDesk, a_status
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcl import schema
-from mcl.errors import LiveError
-from mcl.live import telemetry
-from mcl.live.attend import Operations, attended
-from mcl.live.control import ask, folder_of
+from mcl.base.errors import LiveError
+from mcl.config import schema
+from mcl.live.ops import metrics
+from mcl.live.ops.control_socket import ask, folder_of
+from mcl.live.ops.metrics import METRICS, Tally, exposition, fresh
+from mcl.live.ops.monitoring import Operations, attended
 from mcl.live.status import State
-from mcl.live.telemetry import METRICS, Tally, exposition, fresh
 
 LINE = re.compile(r'([a-z_]+)\{((?:[a-z_]+="(?:[^"\\\n]|\\\\|\\"|\\n)*",?)*)\} (\+Inf|-?[0-9.e+-]+)')
 LABEL = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"')
@@ -191,5 +191,5 @@ def test_without_an_endpoint_the_session_can_still_be_asked(folder: Path) -> Non
 
 def test_the_document_is_made_from_the_code() -> None:
     path = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
-    assert path.read_text(encoding="utf-8") == telemetry.document(), "write it again: python -m mcl.live.telemetry > docs/metrics.md"
+    assert path.read_text(encoding="utf-8") == metrics.document(), "write it again: python -m mcl.live.ops.metrics > docs/metrics.md"
     assert len({m.name for m in METRICS}) == len(METRICS)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcl import calendar
-from mcl.errors import DataError
+from mcl.base.errors import DataError
+from mcl.market import calendar
 
 EXPIRIES = {  # broker's contract master and the exchange calendar
     "MCLF6": "2025-12-18", "MCLG6": "2026-01-16", "MCLH6": "2026-02-19", "MCLJ6": "2026-03-19", "MCLK6": "2026-04-20",

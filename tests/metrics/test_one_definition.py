@@ -62,7 +62,7 @@ def test_no_module_outside_defines_a_statistic_again(path: Path) -> None:
 
 
 def test_the_year_has_one_length() -> None:
-    from mcl import calendar
+    from mcl.market import calendar
     from mcl.metrics import performance
 
     assert performance.annual(performance.per_session(1.7)) == pytest.approx(1.7)

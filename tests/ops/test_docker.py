@@ -16,9 +16,9 @@ import pytest
 import structlog
 import yaml
 
-from mcl import cli
-from mcl.live.logs import log, logged
-from mcl.live.telemetry import METRICS
+from mcl.cli import main
+from mcl.live.ops.metrics import METRICS
+from mcl.live.ops.session_log import log, logged
 
 PUBLISHED = {"127.0.0.1:5000:5000", "127.0.0.1:3000:3000"}  # MLflow and Grafana, both behind a password
 WRITABLE = {"gateway", "gateway-live"}  # the gateway updates its own settings
@@ -370,7 +370,7 @@ def test_the_session_of_a_container_stays_and_is_its_first_process(repository: P
     words = "live paper --stay --fetch-max-cost 2 broker.port=4002 telemetry=local broker=ib_paper"
     assert said == f"{process.pid} {words}\n"  # nothing stands between the signals and it
     assert process.returncode == 3
-    cli.parse(words.split())
+    main.parse(words.split())
     addresses = {"MCL_WEBHOOK_URL": "https://hooks.test/x", "MCL_ALERT_URLS": "ntfys://ntfy.test/topic"}
     for variables, channel in (([*addresses], "webhook,apprise"), (["MCL_ALERT_URLS"], "apprise"), (["MCL_WEBHOOK_URL"], "webhook")):
         chosen = environment | {name: addresses[name] for name in variables}
@@ -388,7 +388,7 @@ def test_the_metrics_page_has_the_last_audits_and_fails_without_a_session(reposi
 
 def test_health_checks_tell_a_server_that_answers_from_none(compose: dict[str, Any]) -> None:
     """Those that need nothing but Python or bash, run as they stand, on a port of this test."""
-    from mcl.live.web import Reply, serving
+    from mcl.live.ops.http import Reply, serving
 
     checks = {
         name: service["healthcheck"]["test"] for name, service in compose["services"].items() if "test" in service.get("healthcheck", {})
@@ -414,7 +414,7 @@ def test_health_checks_tell_a_server_that_answers_from_none(compose: dict[str, A
 
 
 def test_the_metrics_are_read_from_a_real_endpoint(repository: Path, tmp_path: Path) -> None:
-    from mcl.live.web import Reply, serving
+    from mcl.live.ops.http import Reply, serving
 
     async def page(_: object) -> Reply:
         return Reply(b'mcl_connected{alias="paper"} 1\n')

@@ -21,8 +21,10 @@ import yaml
 from comparisons import digest
 from numba.core.caching import _CacheLocator as locator
 
-from mcl import DISTRIBUTION, __version__, jit, project
-from mcl.errors import ConfigError
+from mcl import DISTRIBUTION, __version__
+from mcl.base import jit
+from mcl.base.errors import ConfigError
+from mcl.ops import init
 
 
 @pytest.fixture(scope="module")
@@ -101,26 +103,33 @@ def test_an_installed_wheel_makes_a_project_and_runs_a_backtest_there(built: Pat
 def test_the_sdist_carries_all_that_a_checkout_has(built: Path) -> None:
     with tarfile.open(next(built.glob("*.tar.gz"))) as packed:
         names = {name.split("/", 1)[1] for name in packed.getnames() if "/" in name}
-    assert {"pyproject.toml", "mcl/cli.py", "conf/backtest.yaml", "tests/ops/test_package.py", ".env.example", "docker/Dockerfile"} <= names
+    assert {
+        "pyproject.toml",
+        "mcl/cli/main.py",
+        "conf/backtest.yaml",
+        "tests/ops/test_package.py",
+        ".env.example",
+        "docker/Dockerfile",
+    } <= names
     assert not [name for name in names if name.endswith(".db") or "/.terraform/" in name]
 
 
 def test_init_writes_a_whole_project_or_nothing(tmp_path: Path) -> None:
-    files = project.create(tmp_path / "new")
+    files = init.create(tmp_path / "new")
     assert "conf/strategy/ema_cross.yaml" in files
     assert not [name for name in files if name.startswith("conf/promoted/") and name.endswith(".yaml")]
     with pytest.raises(ConfigError, match="is not empty"):
-        project.create(tmp_path / "new")
+        init.create(tmp_path / "new")
     (tmp_path / "empty").mkdir()
-    assert project.create(tmp_path / "empty") == files
+    assert init.create(tmp_path / "empty") == files
     with pytest.raises(ConfigError, match="is not empty"):
-        project.create(tmp_path / "new" / ".gitignore")
+        init.create(tmp_path / "new" / ".gitignore")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "new"]
 
 
 def test_init_in_an_empty_folder_leaves_the_shell_that_stands_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    files = project.create(Path())
+    files = init.create(Path())
     assert Path.cwd() == tmp_path
     assert "conf/backtest.yaml" in files
     assert not list(tmp_path.glob("*.part-*"))

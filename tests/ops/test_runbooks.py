@@ -22,7 +22,7 @@ from comparisons import digest
 from deployments import END, FIRST, HOLDOUT, walk
 from servers import free_port, mlflow
 
-from mcl import cli
+from mcl.cli import main
 
 GATES_LEFT_OUT = (
     "min_deflated_sharpe", "min_holdout_sharpe", "min_holdout_trades", "min_doubled_costs_sharpe", "min_plateau_frac", "max_pbo",
@@ -87,7 +87,7 @@ def test_commands_in_containers_are_commands_of_mcl(repository: Path, runbooks: 
                 continue
             words = shlex.split(typed.split("  ")[0], comments=True)
             if service == "mcl" or words[0] == "mcl":
-                cli.parse(words if service == "mcl" else words[1:])
+                main.parse(words if service == "mcl" else words[1:])
                 seen += 1
         for service in re.findall(r"docker compose (?:logs --tail \d+|ps|restart|stop|up -d) ([a-z]+)", line):
             assert service in services, line
@@ -241,7 +241,7 @@ def test_systemd_accepts_the_units_for_machines_without_docker(repository: Path,
     for path in folder.glob("*.service"):
         for line in re.findall(r"^ExecStart=\S+/bin/mcl (.+)$", path.read_text(), re.M):
             words = re.sub(r"\$\{MCL_BROKER\}", "ib_paper", re.sub(r"\$\{\w+\}", "2024-01-01", line.replace("%i", "paper")))
-            cli.parse(words.replace("max-cost 2024-01-01", "max-cost 1").split())
+            main.parse(words.replace("max-cost 2024-01-01", "max-cost 1").split())
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
     for name in units:

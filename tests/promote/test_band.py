@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mcl.promote.band import CODE, Band, alert, deepest, expected, outside
+from mcl.promotion.expected_band import CODE, Band, alert, deepest, expected, outside
 
 HAND = Band(
     low=np.array([-100.0, -150.0, -200.0]),

@@ -18,14 +18,15 @@ import pytest
 import yaml
 from deployments import OPEN_GATES, Project, empty_store, project
 
-from mcl import config, model
+from mcl import composition
+from mcl.base.errors import ConfigError, DataError, LiveError
 from mcl.data.load import load
 from mcl.engine.backtest import backtest
-from mcl.errors import ConfigError, DataError, LiveError
-from mcl.promote import bundle, moves, promote, promoted
-from mcl.promote.place import MODEL, path_of
-from mcl.promote.repeat import data_moved
-from mcl.tracking import Store, content_sha256
+from mcl.promotion import aliases, bundle, pyfunc_model
+from mcl.promotion.promote import promote, promoted
+from mcl.promotion.promoted_file import MODEL, path_of
+from mcl.promotion.reproduce import data_moved
+from mcl.tracking.store import Store, content_sha256
 
 OWN = '''"""Long for 200 bars of every 400."""
 from dataclasses import dataclass
@@ -132,7 +133,7 @@ def test_sha256sum_agrees(shop: Project) -> None:
 def test_a_registered_pickle_is_refused_all_the_same(copy: Project, name: str, content: bytes) -> None:
     now = copy.store.version(MODEL, "paper")
     files = {k: v for k, v in now.files().items() if k != bundle.SUMS} | {name: content}
-    moves.freeze("paper", now.run_id, files | {bundle.SUMS: bundle.sums(files)}, {"stage": "paper"}, "", store=copy.store, root=copy.root)
+    aliases.freeze("paper", now.run_id, files | {bundle.SUMS: bundle.sums(files)}, {"stage": "paper"}, "", store=copy.store, root=copy.root)
     assert refusal(copy) == f"registry: {name} of version 2 is a pickle, and none is ever loaded"
 
 
@@ -155,11 +156,11 @@ def test_a_configuration_from_an_artifact_is_data(copy: Project, edit: dict[str,
     raw = yaml.safe_load(now.files()["config.yaml"]) | edit
     files = {k: v for k, v in now.files().items() if k != bundle.SUMS}
     files |= {"config.yaml": yaml.safe_dump(raw).encode(), "config.json": json.dumps(raw).encode()}
-    moves.freeze("paper", now.run_id, files | {bundle.SUMS: bundle.sums(files)}, {"stage": "paper"}, "", store=copy.store, root=copy.root)
+    aliases.freeze("paper", now.run_id, files | {bundle.SUMS: bundle.sums(files)}, {"stage": "paper"}, "", store=copy.store, root=copy.root)
     assert "does not fit this version of mcl" in refusal(copy)
     assert not (copy.root / "pwned").exists()
     with pytest.raises(ConfigError):
-        config.run_config(raw)
+        composition.run_config(raw)
 
 
 def test_yaml_tags_build_nothing(copy: Project) -> None:
@@ -183,8 +184,8 @@ def test_an_own_strategy_travels_as_source_and_must_be_the_same(tmp_path: Path, 
     version = shop.store.version(MODEL, "paper")
     assert version.files()["experiments/strategies/mine.py"].decode() == OWN
     assert promoted("paper", shop.store, shop.root).version == 1
-    frame = model.frame(load(shop.config({"name": "mine"}).data, shop.root))
-    assert model.Targets(version.folder).predict(frame)["target"].iloc[:200].eq(1).all()
+    frame = pyfunc_model.frame(load(shop.config({"name": "mine"}).data, shop.root))
+    assert pyfunc_model.Targets(version.folder).predict(frame)["target"].iloc[:200].eq(1).all()
     source.write_text(OWN + "\nimport pathlib; pathlib.Path('pwned').touch()\n")
     monkeypatch.chdir(shop.root)
     assert refusal(shop) == "code: experiments/strategies/mine.py is not as promoted in version 1"
@@ -213,19 +214,22 @@ def test_mlflow_alone_loads_the_model(copy: Project, tmp_path: Path) -> None:
 def test_the_model_gives_the_targets_of_the_backtest(shop: Project) -> None:
     deployed = promoted("paper", shop.store, shop.root)
     bars = load(deployed.config.data, shop.root)
-    made, expected = model.Targets(shop.store.version(MODEL, "paper").folder).predict(model.frame(bars)), backtest(deployed.config, bars)
+    made, expected = (
+        pyfunc_model.Targets(shop.store.version(MODEL, "paper").folder).predict(pyfunc_model.frame(bars)),
+        backtest(deployed.config, bars),
+    )
     assert np.array_equal(made["target"], expected.target)
     assert np.array_equal(made["position"], expected.position)
 
 
 def test_bars_survive_the_way_through_a_frame(shop: Project) -> None:
     bars = load(shop.config().data, shop.root)
-    again = model.bars_of(model.frame(bars), shop.config().data)
+    again = pyfunc_model.bars_of(pyfunc_model.frame(bars), shop.config().data)
     for name in ("close_time", "open", "close", "volume", "adjustment", "session", "to_close_sec", "roll"):
         assert np.array_equal(getattr(bars, name), getattr(again, name)), name
     assert again.contracts == tuple(dict.fromkeys(bars.contracts[i] for i in bars.contract.tolist()))
     with pytest.raises(DataError, match="have no column session"):
-        model.bars_of(model.frame(bars).drop(columns="session"), shop.config().data)
+        pyfunc_model.bars_of(pyfunc_model.frame(bars).drop(columns="session"), shop.config().data)
 
 
 def test_another_clone_loads_what_one_clone_promoted(shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

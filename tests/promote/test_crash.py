@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from deployments import OPEN_GATES, Project, empty_store, project
 
-from mcl.errors import LiveError, PromotionError
-from mcl.promote import moves, promote, promoted
-from mcl.promote.place import MODEL, PREVIOUS, path_of
-from mcl.tracking import Store
+from mcl.base.errors import LiveError, PromotionError
+from mcl.promotion import aliases
+from mcl.promotion.promote import promote, promoted
+from mcl.promotion.promoted_file import MODEL, PREVIOUS, path_of
+from mcl.tracking.store import Store
 
 MANY = 40
 
@@ -42,7 +43,7 @@ def frozen_again(root: Path, why: str) -> None:
     """The files of `paper` as one more version."""
     store = Store(root)
     now = store.version(MODEL, "paper")
-    moves.freeze("paper", now.run_id, now.files(), {"stage": "paper"}, why, store=store, root=root)
+    aliases.freeze("paper", now.run_id, now.files(), {"stage": "paper"}, why, store=store, root=root)
 
 
 def killed_at(step: int, work: Callable[[], Any]) -> bool:
@@ -92,7 +93,7 @@ def test_a_promotion_killed_at_any_step_leaves_one_truth(two: Path, tmp_path: Pa
         alive = killed_at(step, partial(frozen_again, shop.root, "third"))
         fresh = Store(shop.root)
         loaded = promoted("paper", fresh, shop.root)  # the next command
-        history = moves.history(fresh, "paper")
+        history = aliases.history(fresh, "paper")
         assert loaded.version == fresh.version(MODEL, "paper").version == history[-1].version
         assert fresh.version(MODEL, PREVIOUS).version == loaded.version - 1
         assert [m.version for m in history] == list(range(1, loaded.version + 1))
@@ -108,11 +109,11 @@ def test_a_rollback_killed_at_any_step_leaves_one_truth(two: Path, tmp_path: Pat
     seen, step, alive = set(), 0, True
     while alive:
         shop = copied(two, tmp_path / str(step))
-        alive = killed_at(step, partial(moves.rollback, "paper", "it lost", store=Store(shop.root), root=shop.root))
+        alive = killed_at(step, partial(aliases.rollback, "paper", "it lost", store=Store(shop.root), root=shop.root))
         fresh = Store(shop.root)
         loaded = promoted("paper", fresh, shop.root)
-        assert loaded.version == moves.history(fresh, "paper")[-1].version
-        assert moves.stack("paper", fresh)[-1] == loaded.version
+        assert loaded.version == aliases.history(fresh, "paper")[-1].version
+        assert aliases.stack("paper", fresh)[-1] == loaded.version
         seen.add(loaded.version)
         step += 1
         assert step < MANY
@@ -145,20 +146,20 @@ def test_two_promotions_at_once_take_turns(two: Path, tmp_path: Path) -> None:
     assert [os.WEXITSTATUS(os.waitpid(child, 0)[1]) for child in children] == [0, 0, 0]
     fresh = Store(shop.root)
     assert promoted("paper", fresh, shop.root).version == 5
-    history = moves.history(fresh, "paper")
+    history = aliases.history(fresh, "paper")
     assert [(m.before, m.version) for m in history] == [(None, 1), (1, 2), (2, 3), (3, 4), (4, 5)]
 
 
 def test_a_rollback_goes_back_one_version_with_its_reason(two: Path, tmp_path: Path) -> None:
     shop = copied(two, tmp_path / "project")
     with pytest.raises(PromotionError, match="needs its reason"):
-        moves.rollback("paper", " ", store=shop.store, root=shop.root)
-    move = moves.rollback("paper", "it lost", store=shop.store, root=shop.root)
+        aliases.rollback("paper", " ", store=shop.store, root=shop.root)
+    move = aliases.rollback("paper", "it lost", store=shop.store, root=shop.root)
     assert (move.action, move.before, move.version, move.why) == ("rollback", 2, 1, "it lost")
     assert promoted("paper", shop.store, shop.root).version == 1
     assert re.match(r"# paper: version 1 of", path_of("paper", shop.root).read_text())
     with pytest.raises(PromotionError, match="'paper' has had no version before version 1"):
-        moves.rollback("paper", "again", store=shop.store, root=shop.root)
+        aliases.rollback("paper", "again", store=shop.store, root=shop.root)
 
 
 def test_a_tampered_version_is_not_rolled_back_to(two: Path, tmp_path: Path) -> None:
@@ -167,5 +168,5 @@ def test_a_tampered_version_is_not_rolled_back_to(two: Path, tmp_path: Path) -> 
     assert tmp_path in target.parents, "a copied project has artifacts of its own"
     target.write_bytes(target.read_bytes() + b" ")
     with pytest.raises(LiveError, match=r"gates.json of version 1 is not the file that was registered"):
-        moves.rollback("paper", "it lost", store=shop.store, root=shop.root)
+        aliases.rollback("paper", "it lost", store=shop.store, root=shop.root)
     assert promoted("paper", shop.store, shop.root).version == 2

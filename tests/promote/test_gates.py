@@ -13,15 +13,19 @@ from deployments import OPEN_GATES, Project, empty_store, project
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcl import config, schema, trials
-from mcl.errors import PromotionError
+from mcl import composition
+from mcl.base.errors import PromotionError
+from mcl.config import schema
+from mcl.config.promotion_rules import LiveRules, Promotion
 from mcl.metrics.multiple import FamilyWise
-from mcl.promote import GatesMissed, gates, holdout, promote
-from mcl.promote.gates import Gate, at_least, at_most
-from mcl.promote.holdout import Look, looks
-from mcl.promote.significance import GIVEN_UP, Rivals, Significance, judge, rivals
-from mcl.rules import LiveRules, Promotion
-from mcl.trials import Place, Tally, Trial
+from mcl.promotion import gates
+from mcl.promotion.gates import Gate, at_least, at_most
+from mcl.promotion.promote import GatesMissed, promote
+from mcl.promotion.significance import GIVEN_UP, Rivals, Significance, judge, rivals
+from mcl.tracking import trial_ledger
+from mcl.tracking.trial_ledger import Place, Tally, Trial
+from mcl.validation import holdout
+from mcl.validation.holdout import Look, looks
 
 DEFAULTS = Promotion()
 NAN = math.nan
@@ -83,7 +87,7 @@ def test_the_names_are_those_of_the_gates(shop: Project) -> None:
     """What can be waived is exactly what is asked, and every rule of the configuration has its gate."""
     assert set(gates.RULES.values()) == Promotion.model_fields.keys() - {"live"}
     assert set(gates.LIVE_RULES.values()) <= LiveRules.model_fields.keys()
-    shipped = config.validate(Promotion, config.compose("promote", []).raw["promotion"], "promotion")
+    shipped = composition.validate(Promotion, composition.compose("promote", []).raw["promotion"], "promotion")
     everything = shipped.model_copy(update={"min_deflated_sharpe": 0.9, "min_holdout_sharpe": 0.5, "max_pbo": 0.5})
     with pytest.raises(GatesMissed) as missed:
         promote(shop.run(), store=shop.store, root=shop.root, gates=everything)
@@ -140,7 +144,7 @@ def test_real_money_asks_what_is_possible_whatever_the_configuration_says() -> N
 
 
 def promote_hard(rules: Promotion) -> tuple[str, ...]:
-    from mcl.promote.paper import hard
+    from mcl.promotion.live_gates import hard
 
     return hard(rules.live)
 
@@ -187,7 +191,7 @@ def test_looks_are_counted_by_sessions_and_market(shop: Project, tmp_path: Path)
     (alone.root / "mlruns" / "holdout_looks.jsonl").unlink(missing_ok=True)
     for part in (alone.root / "mlruns" / "trials").rglob("*.parquet"):
         part.unlink()
-    trials._known.clear()
+    trial_ledger._known.clear()
     other = alone.config({"name": "tsmom", "lookback": 60})
     shorter = alone.config(end="2025-11-12")  # other bytes, the same sessions
     taken = [
@@ -233,7 +237,7 @@ def test_other_strategies_on_the_market_count_for_live(tmp_path: Path) -> None:
     others = [_trial(Place("macd", where.market), i, days, rng.normal(0.0, 0.01, 400)) for i in range(60)]
     elsewhere = [_trial(Place("ema_cross", "another market"), i, days, rng.normal(0.0, 0.01, 400)) for i in range(40)]
     itself = _trial(where, 50, days, mine)
-    trials.append(tmp_path, [*own, late, *others, *elsewhere, itself])
+    trial_ledger.append(tmp_path, [*own, late, *others, *elsewhere, itself])
     look = Look(1.0, 30.0, 100, 1, "", "", returns=rng.normal(0.0005, 0.01, 100))
     found = judge(mine, days, *rivals(tmp_path, where, itself.identity, int(days[-1])), look)
     assert (found.strategy.trials, found.market.trials) == (13, 73), "itself once, the given-up one, nothing of another market"

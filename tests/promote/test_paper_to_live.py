@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from deployments import Project, empty_store, project
 
-from mcl import evidence
-from mcl.cli import main
-from mcl.promote import promoted
+from mcl.cli.main import main
+from mcl.promotion.promote import promoted
+from mcl.tracking import provenance
 
 DAYS = ("2025-11-06", "2025-11-07", "2025-11-10")
 RUN = (
@@ -60,7 +60,7 @@ def typed(capsys: pytest.CaptureFixture[str]) -> Type:
     """What a command line answers; each one sees the repository as it is now, as a process of its own would."""
 
     def typed_(*words: str) -> dict[str, Any]:
-        evidence.repository.cache_clear()
+        provenance.repository.cache_clear()
         capsys.readouterr()
         main(["--json", *words])
         answer: dict[str, Any] = json.loads(capsys.readouterr().out)

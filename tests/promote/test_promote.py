@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from deployments import HOLDOUT, OPEN_GATES, Project, empty_store, project
 
-from mcl import config
-from mcl.errors import LiveError, PromotionError, StoreError
-from mcl.promote import GatesMissed, promote, promoted, reproduce
-from mcl.promote.deploy import MODEL
-from mcl.promote.gates import tally_of
-from mcl.promote.holdout import looks
-from mcl.rules import Promotion
+from mcl import composition
+from mcl.base.errors import LiveError, PromotionError, StoreError
+from mcl.config.promotion_rules import Promotion
+from mcl.promotion.gates import tally_of
+from mcl.promotion.load import MODEL
+from mcl.promotion.promote import GatesMissed, promote, promoted, reproduce
+from mcl.validation.holdout import looks
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_a_promoted_run_loads_as_the_configuration_that_ran(shop: Project, run_i
     assert [gate.name for gate in done.gates if not gate.asked] == ["market_p_value"]
     text = done.path.read_text()
     assert text.startswith(f"# paper: version {done.version} of model {MODEL}, content_sha256 {done.content_sha256}\n")
-    assert config.fingerprint(loaded.config) in text
+    assert composition.fingerprint(loaded.config) in text
     assert run_id in text
 
 
@@ -165,8 +165,8 @@ def test_a_refusal_by_the_code_or_by_what_is_possible_costs_no_look(alone: Proje
 
 
 def test_validation_and_promotion_judge_the_holdout_by_one_bound() -> None:
-    [validation] = [config.compose("validate", []).raw["validate"]["rules"]["holdout"]]
-    promotion = config.compose("promote", []).raw["promotion"]["min_holdout_sharpe_high"]
+    [validation] = [composition.compose("validate", []).raw["validate"]["rules"]["holdout"]]
+    promotion = composition.compose("promote", []).raw["promotion"]["min_holdout_sharpe_high"]
     assert validation == [promotion, promotion]
 
 

@@ -13,16 +13,19 @@ import numpy as np
 import pytest
 from deployments import OPEN_GATES, Project, empty_store, project
 
-from mcl import config, evidence, schema
+from mcl import composition
+from mcl.base.errors import ConfigError, GuardError, PromotionError
 from mcl.broker.guards import MONEY_VARIABLE, check_locks
-from mcl.errors import ConfigError, GuardError, PromotionError
-from mcl.explain import explain, explain_stored
-from mcl.promote import GatesMissed, moves, promote, promoted
-from mcl.promote.place import MODEL
-from mcl.promote.record import STUDY, band_alert, records
-from mcl.promote.shelf import compared, history, shelf, shelved, standing
-from mcl.rules import LiveRules
-from mcl.tracking import Record, Store
+from mcl.config import schema
+from mcl.config.promotion_rules import LiveRules
+from mcl.promotion import aliases
+from mcl.promotion.explain import explain, explain_stored
+from mcl.promotion.live_record import STUDY, band_alert, records
+from mcl.promotion.promote import GatesMissed, promote, promoted
+from mcl.promotion.promoted_file import MODEL
+from mcl.promotion.registry import compared, history, shelf, shelved, standing
+from mcl.tracking import provenance
+from mcl.tracking.store import Record, Store
 
 LIVE = OPEN_GATES.model_copy(
     update={
@@ -66,7 +69,7 @@ def traded(shop: Project, day: str, net: float, *, unexplained: float = 0.0, bro
     """One session of `paper` as mcl live tracks it."""
     version = shop.store.version(MODEL, "paper")
     own = {"mcl.kind": "session", "session": day, "content_sha256": version.tags["content_sha256"]}
-    code = evidence.code_sha256({"name": "ema_cross"})
+    code = provenance.code_sha256({"name": "ema_cross"})
     measured = {"net_pnl_usd": net, "backtest_net_pnl_usd": net + 1, "differences": unexplained, "unexplained": unexplained, "fills": 2.0}
     measured |= {"slippage_ticks": 1.5, "assumed_slippage_ticks": 1.0}
     tagged = own | {"code_sha256": code} | tags
@@ -239,7 +242,7 @@ def test_history_shows_registry_and_git_side_by_side(shop: Project) -> None:
         ("registry", "promote", 2, "again"),
     ]
     assert standing("paper", shop.store, shop.root) == "paper: registry version 2, file version 2, last commit version 1 — they disagree"
-    moves.rollback("paper", "worse", store=shop.store, root=shop.root)
+    aliases.rollback("paper", "worse", store=shop.store, root=shop.root)
     assert standing("paper", shop.store, shop.root).endswith("last commit version 1")
 
 
@@ -255,7 +258,7 @@ def test_history_shows_registry_and_git_side_by_side(shop: Project) -> None:
         ("risk.limits.max_order", [], 4, "file conf/limits/usual.yaml:"),
         ("risk.limits.max_order", ["risk=vol_target"], 20, "file conf/risk/vol_target.yaml:"),
         ("capital_usd", [], 25_000.0, "file conf/run.yaml:"),
-        ("data.folder", [], "data", "default of SyntheticData in mcl/schema.py"),
+        ("data.folder", [], "data", "default of SyntheticData in mcl/config/schema.py"),
         ("data.interval", ["experiment=001_ema_baseline", "data.interval=5m"], "5m", "override data.interval=5m"),
     ],
 )
@@ -266,7 +269,7 @@ def test_where_a_value_comes_from(key: str, overrides: list[str], value: Any, so
     place = found.chain[-1].removeprefix("file ")
     if place != found.chain[-1]:
         file, line = place.split(":")
-        said = (config.conf_dir().parent / file).read_text().splitlines()[int(line) - 1]
+        said = (composition.conf_dir().parent / file).read_text().splitlines()[int(line) - 1]
         assert said.split(":")[0].strip() == key.rsplit(".", maxsplit=1)[-1]
 
 

@@ -12,14 +12,16 @@ import pandas as pd
 import pytest
 from deployments import OPEN_GATES, Project, empty_store, project
 
-from mcl import config, schema, search, trials
-from mcl.cli import main
-from mcl.errors import StoreError
+from mcl import composition, search
+from mcl.base.errors import StoreError
+from mcl.cli.main import main
+from mcl.config import schema
 from mcl.live.session import run_session
-from mcl.promote import holdout, promote
-from mcl.rerun import rerun
-from mcl.tracking import Record
-from mcl.validate import core
+from mcl.ops.rerun import rerun
+from mcl.promotion.promote import promote
+from mcl.tracking import trial_ledger
+from mcl.tracking.store import Record
+from mcl.validation import holdout, validate
 
 SEARCH = (
     *(
@@ -59,7 +61,7 @@ def single(shop: Project) -> str:
 
 
 def swept(shop: Project, *overrides: str) -> str:
-    done = search.sweep(config.compose("sweep", [*SEARCH, *overrides]), store=shop.store, root=shop.root)
+    done = search.sweep(composition.compose("sweep", [*SEARCH, *overrides]), store=shop.store, root=shop.root)
     return done.sweep_id
 
 
@@ -76,11 +78,11 @@ def altered(shop: Project, run_id: str, column: str, change: Callable[[Any], Any
 def test_a_search_of_one_worker_goes_the_same_way_again(shop: Project, sampler: str) -> None:
     whole = ("search.sampler=grid", "search.trials=12", "strategy.fast=2,4,6", "strategy.slow=12,20") if sampler == "grid" else ()
     run_id = swept(shop, *(whole or (f"search.sampler={sampler}",)))
-    before = len(shop.store.in_study("test")), trials.rows(shop.root).shape
+    before = len(shop.store.in_study("test")), trial_ledger.rows(shop.root).shape
     again = rerun(run_id, shop.store, shop.root)
     assert (again.kind, again.differing, again.causes) == ("sweep", {}, ())
     assert again.said == "6 trials bit-equal"  # at points that were found again, not taken from the table
-    assert (len(shop.store.in_study("test")), trials.rows(shop.root).shape) == before
+    assert (len(shop.store.in_study("test")), trial_ledger.rows(shop.root).shape) == before
 
 
 def test_a_pruned_search_of_one_worker_is_pruned_again(shop: Project) -> None:
@@ -134,7 +136,7 @@ def test_a_grid_is_every_run_below_it(shop: Project) -> None:
 
 
 def test_a_validation_is_asked_again_and_looks_at_nothing_new(shop: Project, single: str) -> None:
-    done = core.validate(single, ASKED, store=shop.store, root=shop.root)
+    done = validate.validate(single, ASKED, store=shop.store, root=shop.root)
     looks = len(holdout.looks(shop.root))
     again = rerun(done.run_id, shop.store, shop.root)
     assert (again.kind, again.differing, again.causes) == ("validation", {}, ())
@@ -189,7 +191,7 @@ def test_what_has_nothing_to_be_held_against_is_refused(shop: Project) -> None:
 
 
 def test_every_kind_that_is_recorded_can_be_made_again() -> None:
-    from mcl.rerun import KINDS
+    from mcl.ops.rerun import KINDS
 
     recorded = set()
     for path in (Path(__file__).resolve().parents[2] / "mcl").rglob("*.py"):

@@ -13,7 +13,7 @@ from drawn import Drawn
 
 from mcl.data.bars import Bars
 from mcl.engine.result import FILL, FILL_REASONS, TRADE, Result, changes
-from mcl.market import MCL, Contract
+from mcl.market.instruments import MCL, Contract
 from mcl.metrics import summary
 from mcl.report.run import RunView
 

@@ -16,10 +16,10 @@ from chromium import Chromium
 
 from mcl.engine.result import Result
 from mcl.report.run import run_page
-from mcl.tracking import Record, Store
-from mcl.tracking.filing import EXPERIMENT, NOTE, RUN
-from mcl.tracking.links import run_address
-from mcl.tracking.links import server as links_server
+from mcl.tracking.naming import EXPERIMENT, NOTE, RUN
+from mcl.tracking.store import Record, Store
+from mcl.tracking.urls import run_address
+from mcl.tracking.urls import server as links_server
 
 from .conftest import view_of
 

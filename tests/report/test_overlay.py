@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from walks import random_bars
 
+from mcl.base.errors import ConfigError
 from mcl.data.bars import Bars
 from mcl.engine.result import Result
-from mcl.errors import ConfigError
-from mcl.report.detail import opened
 from mcl.report.overlay import MOST, Overlay, indicators, protection
 from mcl.report.run import run_page
+from mcl.report.zoom_data import opened
 from mcl.strategy import build, builtin, exposed
 
 from .conftest import view_of

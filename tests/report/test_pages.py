@@ -21,12 +21,12 @@ from mcl.metrics.overfit import Luck, luck
 from mcl.metrics.performance import per_session
 from mcl.report.audit import session_page
 from mcl.report.compare import CompareView, Held, compare_page
-from mcl.report.detail import opened
 from mcl.report.format import metric_rows
 from mcl.report.run import RunView, run_page
 from mcl.report.sweep import sweep_page
 from mcl.report.theme import Link
-from mcl.risk import Block
+from mcl.report.zoom_data import opened
+from mcl.risk.plan import Block
 
 from .conftest import CONFIG, SESSION_BARS, simulated, walk
 

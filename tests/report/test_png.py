@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mcl.base.errors import ReportError
 from mcl.engine.result import Result
-from mcl.errors import ReportError
 from mcl.report import png
 from mcl.report.run import run_page
 

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcl.report.detail import opened, stream
-from mcl.report.sample import broken, extremes
+from mcl.report.downsampling import broken, extremes
+from mcl.report.zoom_data import opened, stream
 
 series = st.lists(st.floats(-1e6, 1e6, allow_nan=False), min_size=1, max_size=300).map(np.array)
 

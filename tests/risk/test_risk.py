@@ -10,11 +10,12 @@ import pytest
 from pydantic import BaseModel
 from walks import random_bars
 
-from mcl import config, schema
+from mcl import composition
+from mcl.base.errors import ConfigError
+from mcl.config import schema
 from mcl.engine.backtest import plan, simulate
 from mcl.engine.result import Result
-from mcl.errors import ConfigError
-from mcl.risk import Block, memory_bars, memory_sessions, protection, scale
+from mcl.risk.plan import Block, memory_bars, memory_sessions, protection, scale
 from mcl.strategy import build
 from mcl.strategy.indicators import atr
 
@@ -125,7 +126,7 @@ def test_half_a_protection_is_refused(rule: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_risk_config_is_complete_and_valid(path: Path) -> None:
-    composed = config.compose("backtest", [f"risk={path.stem}"])
+    composed = composition.compose("backtest", [f"risk={path.stem}"])
     assert composed.raw["risk"] == composed.config.risk.model_dump(mode="json")
 
 
@@ -222,4 +223,4 @@ def _run(risk: schema.Risk) -> Result:
 @pytest.mark.parametrize("key", ["max_trades_per_session", "max_orders_per_session", "max_consecutive_losses", "cool_down_bars"])
 def test_a_count_that_no_machine_holds_is_refused(key: str) -> None:
     with pytest.raises(ConfigError, match=key):
-        _ = config.compose("backtest", [f"risk.limits.{key}={10**22}"]).config
+        _ = composition.compose("backtest", [f"risk.limits.{key}={10**22}"]).config

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcl.calendar import NS, Sessions
+from mcl.config.schema import Roll
 from mcl.data import roll
 from mcl.data.roll import Volumes
-from mcl.schema import Roll
+from mcl.market.calendar import NS, Sessions
 
 HOUR = 3600 * NS
 N, CONTRACTS = 60, 5

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mcl import config, schema
-from mcl.data import world
+from mcl import composition
+from mcl.base.errors import DataError
+from mcl.config import schema
 from mcl.data.bars import Bars
 from mcl.data.load import load
-from mcl.errors import DataError
+from mcl.data.synthetic import generator
 
 RULES, ADJUSTMENTS = ("volume", "open_interest", "calendar"), ("difference", "ratio", "none")
 
@@ -21,7 +22,7 @@ RULES, ADJUSTMENTS = ("volume", "open_interest", "calendar"), ("difference", "ra
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = schema.SyntheticData(source="synthetic", seed=11)
-    return world.generate(spec, tmp_path_factory.mktemp("world"), first=date(2024, 1, 2), last=date(2024, 2, 23))
+    return generator.generate(spec, tmp_path_factory.mktemp("world"), first=date(2024, 1, 2), last=date(2024, 2, 23))
 
 
 def bars_with(home: Path, root: Path, **choices: object) -> Bars:
@@ -30,7 +31,7 @@ def bars_with(home: Path, root: Path, **choices: object) -> Bars:
 
 @pytest.mark.parametrize(("rule", "adjust"), list(product(RULES, ADJUSTMENTS)))
 def test_every_option_composes(rule: str, adjust: str) -> None:
-    chosen = config.compose("backtest", [f"roll@data.roll={rule}", f"data.roll.adjust={adjust}"]).config.data.roll
+    chosen = composition.compose("backtest", [f"roll@data.roll={rule}", f"data.roll.adjust={adjust}"]).config.data.roll
     assert (chosen.rule, chosen.adjust, chosen.sessions_before_last_trade) == (rule, adjust, 3)
 
 
@@ -38,7 +39,7 @@ def test_every_option_composes(rule: str, adjust: str) -> None:
 def test_every_data_source_takes_every_rule(data: str) -> None:
     for rule in RULES:
         overrides = [f"data={data}", f"roll@data.roll={rule}", *(["data.path=somewhere"] if data in ("eia", "lean_gold") else [])]
-        assert config.compose("backtest", overrides).config.data.roll.rule == rule
+        assert composition.compose("backtest", overrides).config.data.roll.rule == rule
 
 
 def test_open_interest_leaves_a_contract_earlier_and_says_what_it_compared(home: Path, tmp_path: Path) -> None:
@@ -75,13 +76,13 @@ def test_ratio_is_refused_where_prices_are_not_positive(shared_data: Path, tmp_p
     path = shared_data / "eia_public_domain" / "eia_nymex_crude_futures_contract1_4_daily.csv"
     words = ["data=eia", f"data.path={path}", "data.roll.adjust=ratio"]
     with pytest.raises(DataError, match=r"ratio needs prices above zero; CLK0 was at -37.63 on 2020-04-20") as refused:
-        load(config.compose("backtest", words).config.data, tmp_path)
+        load(composition.compose("backtest", words).config.data, tmp_path)
     assert "difference" in refused.value.hint
-    before = load(config.compose("backtest", [*words[:2], "data.end='2020-01-01'"]).config.data, tmp_path)
+    before = load(composition.compose("backtest", [*words[:2], "data.end='2020-01-01'"]).config.data, tmp_path)
     assert before.ratio is None
 
 
 def test_open_interest_needs_statistics(shared_data: Path, tmp_path: Path) -> None:
-    data = config.compose("backtest", ["data=lean_gold", f"data.path={shared_data / 'lean_apache2'}", "roll@data.roll=open_interest"])
+    data = composition.compose("backtest", ["data=lean_gold", f"data.path={shared_data / 'lean_apache2'}", "roll@data.roll=open_interest"])
     with pytest.raises(DataError, match="needs published open interest, and these data hold none"):
         load(data.config.data, tmp_path)

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mcl import config, search
-from mcl.search.swept import Swept
-from mcl.tracking import Store
+from mcl import composition, search
+from mcl.search.result import Swept
+from mcl.tracking.store import Store
 
 SESSIONS, BARS = 40, 390
 SMALL = (
@@ -59,7 +59,7 @@ class Project:
         """`SMALL` with these overrides, which replace its own of the same key."""
         keys = {o.split("=")[0] for o in overrides}
         small = [o for o in SMALL if o.split("=")[0] not in keys]
-        return search.sweep(config.compose("sweep", [*small, *overrides]), store=self.store, root=self.root)
+        return search.sweep(composition.compose("sweep", [*small, *overrides]), store=self.store, root=self.root)
 
     def grid(self, *overrides: str) -> Swept:
         own = [o for o in SMALL if not o.startswith(("search", "strategy.", "strategy="))]

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from mcl import config, search
-from mcl.cli import main
-from mcl.errors import ConfigError
-from mcl.tracking import Store
+from mcl import composition, search
+from mcl.base.errors import ConfigError
+from mcl.cli.main import main
+from mcl.tracking.store import Store
 
 HEAD = "# @package _global_\n"
 OWN = """
@@ -65,7 +65,7 @@ def test_a_list_and_a_mapping_are_choices(project: Any) -> None:
     assert set(found.trials["state"]) <= {"COMPLETE", "PRUNED"}  # fast >= slow
     assert set(found.trials["risk.limits.trading_windows"]) <= {'["09:00-14:30"]', "[]"}
     assert found.best is not None
-    again = config.compose("backtest", ["experiment=nested_best"]).config
+    again = composition.compose("backtest", ["experiment=nested_best"]).config
     assert again.risk.size.contracts in (1.0, 2.0)
     assert list(again.risk.limits.trading_windows) == json.loads(found.best["params"]["risk.limits.trading_windows"])
 
@@ -88,7 +88,7 @@ def test_a_point_that_cannot_be_is_one_failed_child(project: Any) -> None:
 
 def test_an_own_constructor_that_refuses_a_point_fails_that_trial(project: Any) -> None:
     write_own(project.root, "ValueError(f'no {self.n}')")
-    found = search.sweep(config.compose("sweep", list(OWN_SPACE)), store=project.store, root=project.root)
+    found = search.sweep(composition.compose("sweep", list(OWN_SPACE)), store=project.store, root=project.root)
     states = dict(zip(found.trials["strategy.n"], found.trials["state"], strict=True))
     assert {n: state for n, state in states.items() if n > 5} == {6: "FAILED", 7: "FAILED", 8: "FAILED"}
     detail = found.trials.loc[found.trials["strategy.n"] == 7, "detail"].iloc[0]
@@ -98,7 +98,7 @@ def test_an_own_constructor_that_refuses_a_point_fails_that_trial(project: Any) 
 def test_an_own_constructor_that_breaks_at_an_end_is_told_before_the_search(project: Any) -> None:
     write_own(project.root, "KeyError('n')")
     with pytest.raises(ConfigError, match=r"search\.space\.strategy\.n: at strategy\.n=8 .*odd\.py, line 15: KeyError"):
-        search.sweep(config.compose("sweep", list(OWN_SPACE)), store=project.store, root=project.root)
+        search.sweep(composition.compose("sweep", list(OWN_SPACE)), store=project.store, root=project.root)
 
 
 OWN_SPACE = (
@@ -159,7 +159,9 @@ def test_hydras_own_axes_and_mode_work(project: Any, capsys: pytest.CaptureFixtu
     found = answer("sweep", "experiment=axes", "strategy.slow=20", "search.sampler=grid", "search.min_trades=0")
     assert found["trials"] == {"COMPLETE": 2}
     one = search.sweep(
-        config.compose("sweep", [*words, "experiment=axes", "strategy.fast=4", "strategy.slow=range(10,30,10)", "search.sampler=grid"]),
+        composition.compose(
+            "sweep", [*words, "experiment=axes", "strategy.fast=4", "strategy.slow=range(10,30,10)", "search.sampler=grid"]
+        ),
         store=Store(project.root),
         root=project.root,
     )
@@ -169,13 +171,13 @@ def test_hydras_own_axes_and_mode_work(project: Any, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize("words", [["strategy.fast=range(1,1000000)"], ["strategy.fast=range(1,1000)", "strategy.slow=range(1,1000)"]])
 def test_a_grid_that_nobody_can_wait_for_is_counted_not_made(words: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"the grid has 99\d,\d\d\d jobs, more than 100,000; strategy.fast=.* alone has 99"):
-        config.expand(words)
+        composition.expand(words)
 
 
 def test_a_range_without_an_end_is_refused() -> None:
     for word in ("strategy.fast=range(1,inf)", "strategy.fast=range(1,9,0)"):
         with pytest.raises(ConfigError, match=r"without an end|zero|cannot read|step"):
-            config.expand([word])
+            composition.expand([word])
 
 
 @pytest.mark.parametrize(

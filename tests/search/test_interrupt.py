@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mcl.search import outcomes
+from mcl.search import trial_log
 from mcl.search.interrupt import interruptible
 from mcl.search.json_lines import Lines
 
@@ -54,7 +54,7 @@ def test_ctrl_c_keeps_what_was_told(project: Project, tmp_path: Path, workers: i
     assert (parent.status, interrupted) == ("KILLED", "True")
     trials = [run for run in project.store.children(sweep_id) if run.tags["mcl.kind"] == "trial"]
     assert len(trials) == int(count) > 0
-    assert len(outcomes.read(journals / f"{sweep_id}.outcomes")) == len(trials)
+    assert len(trial_log.read(journals / f"{sweep_id}.outcomes")) == len(trials)
     assert parent.file("sweep.html")
 
 

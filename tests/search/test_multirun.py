@@ -9,9 +9,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from mcl import config, evidence, runs, scaffold, search
-from mcl.errors import ConfigError, StoreError
+from mcl import composition, search
+from mcl.base.errors import ConfigError, StoreError
+from mcl.ops import scaffold
 from mcl.search import multirun
+from mcl.tracking import backtest_run, provenance
 
 from .conftest import SMALL, Project
 
@@ -25,7 +27,7 @@ def test_one_parent_and_one_child_per_job(project: Project) -> None:
     assert found == {(fast, slow) for fast in ("5", "10", "20") for slow in ("30", "60")}
     best = project.store.run((swept.best or {})["run_id"])
     assert best.metrics["sharpe"] == max(run.metrics["sharpe"] for run in children)
-    assert not runs.unequal((swept.best or {})["metrics"], runs.replay(best, project.root).metrics)
+    assert not backtest_run.unequal((swept.best or {})["metrics"], backtest_run.replay(best, project.root).metrics)
 
 
 def test_a_failing_job_does_not_stop_the_others(project: Project) -> None:
@@ -81,22 +83,22 @@ OWN = [o for o in SMALL if not o.startswith(("search", "strategy.", "strategy=")
 
 def test_laid_over_configurations_equal_hydras_own(project: Project) -> None:
     typed = [*OWN, "strategy=ema_cross", "risk=fixed,vol_target", "strategy.fast=5,8", "costs.slippage_ticks=0,0.5", "notes=a,b"]
-    jobs = multirun.resolve(config.expand(typed))
+    jobs = multirun.resolve(composition.expand(typed))
     assert len(jobs) == 16
-    assert all(job.run == config.compose("backtest", list(job.overrides)).config for job in jobs)
+    assert all(job.run == composition.compose("backtest", list(job.overrides)).config for job in jobs)
 
 
 def test_a_config_that_interpolates_a_swept_key_is_composed_per_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
 
-    shutil.copytree(config.conf_dir(), tmp_path / "conf")
+    shutil.copytree(composition.conf_dir(), tmp_path / "conf")
     strategy = tmp_path / "conf" / "strategy" / "ema_cross.yaml"
     strategy.write_text("name: ema_cross\nfast: 10\nslow: ${seed}\n")
     monkeypatch.setenv("MCL_HOME", str(tmp_path))
-    jobs = multirun.resolve(config.expand(["strategy=ema_cross", "seed=30,60"]))
+    jobs = multirun.resolve(composition.expand(["strategy=ema_cross", "seed=30,60"]))
     assert [job.run.strategy["slow"] for job in jobs if job.run] == [30, 60]
     strategy.write_text("name: ema_cross\nfast: 10\nslow: ${costs.slippage_ticks}\n")
-    jobs = multirun.resolve(config.expand(["strategy=ema_cross", "costs.slippage_ticks=30,60"]))
+    jobs = multirun.resolve(composition.expand(["strategy=ema_cross", "costs.slippage_ticks=30,60"]))
     assert [job.run.strategy["slow"] for job in jobs if job.run] == [30, 60]
 
 
@@ -107,10 +109,10 @@ def test_the_file_of_an_own_strategy_is_evidence_of_its_grid_and_a_search_over_i
     own = ["strategy=always_long", "strategy.name=mine"]
     swept = project.grid(*own, "+strategy.length=20,40")
     parent, children = project.store.run(swept.sweep_id), project.store.children(swept.sweep_id)
-    assert {run.tags["code_sha256"] for run in (parent, *children)} == {evidence.code_sha256({"name": "mine"})}
-    assert parent.tags["code_sha256"] != evidence.code_sha256()
+    assert {run.tags["code_sha256"] for run in (parent, *children)} == {provenance.code_sha256({"name": "mine"})}
+    assert parent.tags["code_sha256"] != provenance.code_sha256()
     typed = [*OWN, *own, "costs.slippage_ticks=choice(0.5, 1.0, 1.5)", "search.sampler=random", "search.trials=2"]
-    searched = search.sweep(config.compose("sweep", typed), store=project.store, root=project.root)
+    searched = search.sweep(composition.compose("sweep", typed), store=project.store, root=project.root)
     assert len(search.resume(searched.sweep_id, store=project.store, root=project.root, trials=3).trials) == 3
     path.write_text(path.read_text() + "\n")
     with pytest.raises(StoreError, match="the code that decides results"):

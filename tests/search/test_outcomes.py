@@ -18,15 +18,16 @@ import pandas as pd
 import pytest
 from comparisons import digest
 
-from mcl import config, runs, search
+from mcl import composition, search
+from mcl.base.errors import ConfigError
 from mcl.data.bars import Bars
 from mcl.data.load import load
-from mcl.errors import ConfigError
-from mcl.search import core, look, outcomes, pool
-from mcl.search.frozen import freeze
-from mcl.search.outcomes import Outcomes
-from mcl.search.swept import Swept
+from mcl.search import runner, status, trial_log, worker_pool
+from mcl.search.result import Swept
+from mcl.search.snapshot import freeze
 from mcl.search.trial import Assignment, Judge, Objective, Outcome, nobody
+from mcl.search.trial_log import Outcomes
+from mcl.tracking import backtest_run
 
 from .conftest import SMALL, Project, measured
 
@@ -70,7 +71,7 @@ def test_folds_prune_and_never_change_a_score(project: Project, pruner: str) -> 
 
 
 def test_fold_bars_are_all_bars_once(project: Project) -> None:
-    frozen = freeze(config.compose("sweep", list(SMALL)), project.root)
+    frozen = freeze(composition.compose("sweep", list(SMALL)), project.root)
     folds = frozen.market.folds(frozen.run.data, 7)
     assert [f.start for f in folds[1:]] == [f.stop for f in folds[:-1]]
     assert (folds[0].start, folds[-1].stop) == (0, len(frozen.bars))
@@ -103,7 +104,7 @@ def test_the_first_trials_are_those_enqueued(project: Project) -> None:
     plain = project.sweep("search.sampler=qmc", "strategy.fast=range(2,2000)", "strategy.slow=range(10,3000)")
     at = list(swept.trials[["strategy.fast", "strategy.slow"]].itertuples(index=False, name=None))
     free = list(plain.trials[["strategy.fast", "strategy.slow"]].itertuples(index=False, name=None))
-    default = config.compose("backtest", list(SMALL[:5])).raw["strategy"]
+    default = composition.compose("backtest", list(SMALL[:5])).raw["strategy"]
     assert at[:2] == [(default["fast"], default["slow"]), (6, 90)]
     assert at[2:] == free[:10]  # the sequence itself begins after them
     with pytest.raises(ConfigError, match=r"strategy\.slow=95 is not in the space"):
@@ -131,10 +132,10 @@ def failing(project: Project, monkeypatch: pytest.MonkeyPatch, when: object, *ov
             raise ZeroDivisionError("a bug in a strategy")
         return signal(self, bars)  # type: ignore[arg-type]
 
-    frozen = config.compose("sweep", [*(o for o in SMALL if o.split("=")[0] not in {p.split("=")[0] for p in overrides}), *overrides])
+    frozen = composition.compose("sweep", [*(o for o in SMALL if o.split("=")[0] not in {p.split("=")[0] for p in overrides}), *overrides])
     prepared = freeze(frozen, project.root)
     monkeypatch.setattr(EmaCross, "signal", fragile)
-    monkeypatch.setattr(core, "freeze", lambda *_: prepared)
+    monkeypatch.setattr(runner, "freeze", lambda *_: prepared)
     return search.sweep(frozen, store=project.store, root=project.root)
 
 
@@ -177,9 +178,9 @@ class Moody(Objective):
 
 
 def test_what_hangs_or_dies_fails_alone(project: Project) -> None:
-    frozen = freeze(config.compose("sweep", list(SMALL)), project.root)
+    frozen = freeze(composition.compose("sweep", list(SMALL)), project.root)
     moody = Moody(frozen.composed.raw, frozen.search, frozen.market)
-    workers = pool.Pool(moody, 2, project.root / "bars", limit_sec=10.0)
+    workers = worker_pool.Pool(moody, 2, project.root / "bars", limit_sec=10.0)
     try:
         for number, mood in enumerate(["well", "hang", "die", "well", "well"]):
             workers.submit(number, {"mood": mood, "fast": 5 if number < 4 else "five"})
@@ -220,10 +221,10 @@ def test_the_winner_is_an_experiment_that_repeats_bit_by_bit(project: Project, s
     path = project.root / "experiments" / f"{name}_best.yaml"
     best = swept.best or {}
     assert f"# Sweep {swept.sweep_id}, run {best['run_id']}." in path.read_text().splitlines()
-    composed = config.compose("backtest", [f"experiment={name}_best"])
-    assert {key: config.flatten(composed.raw)[key] for key in best["params"]} == best["params"]
-    done = runs.backtest(composed.config, store=project.store, root=project.root)
-    assert not runs.unequal(measured(swept), {name: done.metrics[name] for name in measured(swept)})
+    composed = composition.compose("backtest", [f"experiment={name}_best"])
+    assert {key: composition.flatten(composed.raw)[key] for key in best["params"]} == best["params"]
+    done = backtest_run.backtest(composed.config, store=project.store, root=project.root)
+    assert not backtest_run.unequal(measured(swept), {name: done.metrics[name] for name in measured(swept)})
     column = {"peak": "value", "plateau": "plateau"}[select]
     scored = swept.trials[swept.trials["state"] == "COMPLETE"]
     assert best["trial"] == scored.loc[scored[column].idxmax(), "trial"]
@@ -232,9 +233,11 @@ def test_the_winner_is_an_experiment_that_repeats_bit_by_bit(project: Project, s
 
 def test_any_winner_can_be_written_down_later(project: Project) -> None:
     swept = project.sweep("search.sampler=random", "search.trials=12")
-    _, written = look.report(swept.sweep_id, store=project.store, root=project.root, name="later")
+    _, written = status.report(swept.sweep_id, store=project.store, root=project.root, name="later")
     assert written == project.root / "experiments" / "later_best.yaml"
-    assert config.compose("backtest", ["experiment=later_best"]).config.strategy["fast"] == (swept.best or {})["params"]["strategy.fast"]
+    assert (
+        composition.compose("backtest", ["experiment=later_best"]).config.strategy["fast"] == (swept.best or {})["params"]["strategy.fast"]
+    )
 
 
 def test_a_best_at_the_wall_is_said(project: Project) -> None:
@@ -248,8 +251,8 @@ def test_a_best_at_the_wall_is_said(project: Project) -> None:
 
 
 def test_an_estimate_records_nothing(project: Project) -> None:
-    composed = config.compose("sweep", [*SMALL, "study=estimated", "search.sampler=qmc", "search.trials=1000"])
-    found = look.estimate(composed, project.root)
+    composed = composition.compose("sweep", [*SMALL, "study=estimated", "search.sampler=qmc", "search.trials=1000"])
+    found = status.estimate(composed, project.root)
     assert (found.trials, found.points, found.bars) == (1000, 90, 40 * 390)
     assert 0 < found.trial_sec < 5
     assert math.isclose(found.total_sec, 90 * found.trial_sec + 1000 * found.own_sec)  # a point is simulated once
@@ -266,15 +269,15 @@ def test_an_estimate_records_nothing(project: Project) -> None:
 def test_an_estimate_goes_by_the_last_sweep_that_did_enough(tmp_path: Path) -> None:
     folder = tmp_path / "sweeps"
     folder.mkdir()
-    assert look._bookkeeping("qmc", 1000, folder)[0] == look.OTHERS_SEC
+    assert status._bookkeeping("qmc", 1000, folder)[0] == status.OTHERS_SEC
     facts = [("old", 1, 1, 400, 10.0), ("new", 2, 1, 400, 20.0), ("short", 3, 1, 10, 99.0), ("parallel", 4, 2, 400, 99.0)]
     for sweep_id, started, workers, here, rate in facts:
         (folder / f"{sweep_id}.card").write_text(json.dumps({"started": started, "sampler": "qmc", "workers": workers}))
         (folder / f"{sweep_id}.status").write_text(json.dumps({"here": here, "trials_per_sec": rate, "trial_sec": 0.04}))
-    seconds, source = look._bookkeeping("qmc", 1000, folder)
+    seconds, source = status._bookkeeping("qmc", 1000, folder)
     assert math.isclose(seconds, 1 / 20 - 0.04)
     assert source == "as in sweep new (400 trials)"
-    assert look._bookkeeping("tpe", 1000, folder)[0] == look.USUAL_SEC["tpe"] + 1000 * look.TPE_GROWTH_SEC / 2
+    assert status._bookkeeping("tpe", 1000, folder)[0] == status.USUAL_SEC["tpe"] + 1000 * status.TPE_GROWTH_SEC / 2
 
 
 def test_outcomes_come_back_bit_by_bit(tmp_path: Path) -> None:
@@ -289,7 +292,7 @@ def test_outcomes_come_back_bit_by_bit(tmp_path: Path) -> None:
     for outcome in made:
         log.add(outcome)
     log.close()
-    back = outcomes.read(path)
+    back = trial_log.read(path)
     for outcome in made:
         again = back[outcome.number]
         assert digest(again.returns) == digest(outcome.returns)

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from mcl.search import region
-from mcl.search.points import at, closest, grid, inside, sobol, uniform, worded
+from mcl.search import plateau
+from mcl.search.point_sequences import at, closest, grid, inside, sobol, uniform, worded
 from mcl.search.space import combinations
 
 SPACE: dict[str, BaseDistribution] = {
@@ -76,20 +76,20 @@ def test_a_plateau_beats_a_lucky_cell() -> None:
     points = pd.DataFrame(itertools.product(range(10), range(10)), columns=["a", "b"])
     values = np.where((points["a"] >= 5) & (points["b"] >= 5), 1.0, 0.0)
     values[11] = 2.0  # (1, 1): a lucky cell
-    around, _ = region.plateaus(points, values)
+    around, _ = plateau.plateaus(points, values)
     assert (points.iloc[int(np.argmax(around))] >= 5).all()
     assert around[11] == 0.0
-    upside_down, _ = region.plateaus(points, -values, maximize=False)
+    upside_down, _ = plateau.plateaus(points, -values, maximize=False)
     np.testing.assert_array_equal(upside_down, -around)
 
 
 @pytest.mark.parametrize("many", [1, 2, 4, 40, 333])
 def test_a_plateau_is_the_lower_quartile_of_the_neighbours(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(region, "AT_ONCE", 10_000)  # several chunks
+    monkeypatch.setattr(plateau, "AT_ONCE", 10_000)  # several chunks
     rng = np.random.default_rng(many)
     points = pd.DataFrame({"n": rng.integers(0, 12, many), "x": rng.random(many), "word": rng.choice(["long", "short"], many)})
     scores = rng.normal(size=many).round(1)
-    around, counted = region.plateaus(points, scores)
+    around, counted = plateau.plateaus(points, scores)
     ranks = np.column_stack([np.unique(points[name], return_inverse=True)[1] for name in points])
     for i in range(many):
         distance = np.abs(ranks - ranks[i]).max(axis=1)
@@ -99,15 +99,15 @@ def test_a_plateau_is_the_lower_quartile_of_the_neighbours(many: int, monkeypatc
 
 
 def test_edges_are_named() -> None:
-    assert region.edges({"a": 10, "c": "x", "b": 0.5}, {k: SPACE[k] for k in ("a", "c", "b")}) == ["a=10 is the lowest value searched"]
-    assert region.edges({"a": 480}, {"a": SPACE["a"]}) == ["a=480 is the highest value searched"]
-    assert region.edges({"a": 240}, {"a": SPACE["a"]}) == []
+    assert plateau.edges({"a": 10, "c": "x", "b": 0.5}, {k: SPACE[k] for k in ("a", "c", "b")}) == ["a=10 is the lowest value searched"]
+    assert plateau.edges({"a": 480}, {"a": SPACE["a"]}) == ["a=480 is the highest value searched"]
+    assert plateau.edges({"a": 240}, {"a": SPACE["a"]}) == []
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30))
 def test_the_front_is_what_no_other_beats(rows: list[tuple[int, int]]) -> None:
     values = np.array(rows, float)
-    found = region.front(values, [True, False])
+    found = plateau.front(values, [True, False])
 
     def beaten(a: tuple[int, int], b: tuple[int, int]) -> bool:
         return b[0] >= a[0] and b[1] <= a[1] and a != b

@@ -10,7 +10,9 @@ from typing import Any, get_args
 import pandas as pd
 import pytest
 
-from mcl import cli, schema, search
+from mcl import search
+from mcl.cli import main
+from mcl.config import schema
 from mcl.search.space import parse
 from mcl.search.study import Study
 from mcl.search.trial import Outcome
@@ -30,10 +32,10 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def late(project: Project, *overrides: str) -> Any:
-    from mcl import config
+    from mcl import composition
 
     small = [o for o in SMALL if o.startswith(("data", "risk"))]
-    return search.sweep(config.compose("sweep", [*small, *LATE, *overrides]), store=project.store, root=project.root)
+    return search.sweep(composition.compose("sweep", [*small, *LATE, *overrides]), store=project.store, root=project.root)
 
 
 @pytest.mark.parametrize("pruner", PRUNERS)
@@ -48,7 +50,7 @@ def test_a_first_fold_without_a_value_is_no_fault(project: Project, pruner: str,
 @pytest.mark.parametrize("pruner", PRUNERS)
 def test_such_a_search_goes_on_where_it_was_ended(project: Project, pruner: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One worker, so that the order of the trials is that of the undisturbed search."""
-    from mcl.search.core import _Search
+    from mcl.search.runner import _Search
 
     whole = late(project, f"search.pruner={pruner}")
     loop = _Search._loop
@@ -113,9 +115,9 @@ def test_a_search_without_a_score_exits_1_and_says_why(
     shutil.copy(project.root / "walk.csv", tmp_path)
     monkeypatch.setenv("MCL_HOME", str(tmp_path))
     small = [o for o in SMALL if o.startswith(("data", "risk"))]
-    assert cli.main(["--json", "sweep", *small, *LATE, *typed]) == 1
+    assert main.main(["--json", "sweep", *small, *LATE, *typed]) == 1
     error = json.loads(capsys.readouterr().out)["error"]
     assert "nothing has a score: all 8 trials of sweep" in error["message"]
     assert said in error["message"]
     assert hint in error["hint"]
-    assert cli.main(["--quiet", "sweep", *small, *LATE]) == 0
+    assert main.main(["--quiet", "sweep", *small, *LATE]) == 0

@@ -23,14 +23,14 @@ import pandas as pd
 import pytest
 from servers import RayNodes, ray_cluster, without_ray
 
-from mcl import config, search
-from mcl.errors import ConfigError, EngineError
-from mcl.search import cluster
-from mcl.search.core import freeze
-from mcl.search.pool import attach, share
-from mcl.search.swept import Swept
+from mcl import composition, search
+from mcl.base.errors import ConfigError, EngineError
+from mcl.search import ray_workers
+from mcl.search.result import Swept
+from mcl.search.runner import freeze
 from mcl.search.trial import Objective
-from mcl.tracking import Store
+from mcl.search.worker_pool import attach, share
+from mcl.tracking.store import Store
 
 from .conftest import SMALL, Project
 
@@ -72,7 +72,7 @@ SEARCH = """
 import sys
 from pathlib import Path
 from mcl import config, search
-from mcl.search import cluster
+from mcl.search import ray_workers as cluster
 from mcl.tracking import Store
 
 cluster.HEAD_LOST_SEC = 4.0
@@ -98,7 +98,7 @@ def typed(*overrides: str) -> list[str]:
 
 def frozen(project: Project, *overrides: str) -> Objective:
     """The objective of a search, whose simulation has filled every cache that a search fills."""
-    made = freeze(config.compose("sweep", typed(*overrides)), project.root)
+    made = freeze(composition.compose("sweep", typed(*overrides)), project.root)
     objective = Objective(made.composed.raw, made.search, made.market, made.rules)
     objective(0, {"strategy.fast": 5, "strategy.slow": 20})
     return objective
@@ -166,7 +166,7 @@ def test_what_is_sent_is_made_of_plain_fields(rolling: Project, data: str, tmp_p
     folder = share(bars, tmp_path / "shared")
     small, _ = pickle.loads((folder / "rest.pickle").read_bytes())
     inspector = Inspector()
-    inspector.dump((cluster.start(objective), objective.assignment, outcome, small, objective.assignment.search))
+    inspector.dump((ray_workers.start(objective), objective.assignment, outcome, small, objective.assignment.search))
     assert inspector.strange == []
     assert {"Start", "Assignment", "Bars", "Search", "Rule", "Term", "Outcome"} <= inspector.seen.keys()
     again = pickle.loads(pickle.dumps(bars))
@@ -195,11 +195,11 @@ def test_a_host_needs_no_data_to_look_inside_bars(rolling: Project, tmp_path: Pa
     objective = frozen(rolling, "data=synthetic", "data.interval=5m", "execution.bracket=finer", *STOPS)
     expected = objective(0, point)
     assert expected.state in ("COMPLETE", "PRUNED"), expected
-    sent = pickle.dumps(cluster.start(objective))
+    sent = pickle.dumps(ray_workers.start(objective))
     monkeypatch.setattr("mcl.data.build.StoredFiner.__call__", no_data)
     monkeypatch.setenv("MCL_HOME", str(tmp_path))  # which an actor sets, as the path
     monkeypatch.setattr(sys, "path", [*sys.path])
-    actor = cluster._Actor(sent)
+    actor = ray_workers._Actor(sent)
     assert actor.run(0, point).metrics == expected.metrics
     actor.leave()
     assert not actor._folder.exists()
@@ -224,7 +224,7 @@ def test_one_machine_finds_what_processes_find_and_leaves_no_token(rolling: Proj
     small = typed("data=synthetic", "search.sampler=qmc", "search.trials=8")
 
     def sweep(*more: str) -> Swept:
-        return search.sweep(config.compose("sweep", [*small, *more]), store=rolling.store, root=rolling.root)
+        return search.sweep(composition.compose("sweep", [*small, *more]), store=rolling.store, root=rolling.root)
 
     here, there = sweep(), sweep(*RAY)
     pd.testing.assert_frame_equal(there.trials[COMPARED], here.trials[COMPARED])
@@ -277,15 +277,15 @@ def whole_and_once(swept: Swept, project: Project, count: int) -> None:
 
 @ON_RAY
 def test_two_hosts_find_what_processes_find(project: Project, joined: RayNodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    compare, hosts = cluster.Cluster._compare, []
+    compare, hosts = ray_workers.Cluster._compare, []
 
-    def noted(self: cluster.Cluster, host: str, code: str) -> None:
+    def noted(self: ray_workers.Cluster, host: str, code: str) -> None:
         for remote in self._actors:
             where = remote.actor.__ray_call__.remote(lambda _: __import__("ray").util.get_node_ip_address())
             hosts.append(self._ray.get(where, timeout=120))
         compare(self, host, code)
 
-    monkeypatch.setattr(cluster.Cluster, "_compare", noted)
+    monkeypatch.setattr(ray_workers.Cluster, "_compare", noted)
     here = project.sweep(*TYPED)
     there = project.sweep(*TYPED, *RAY)
     assert set(hosts) == {f"{joined.network}.1", f"{joined.network}.2"}
@@ -304,16 +304,16 @@ def test_a_strategy_of_ones_own_is_sent(own: Project, joined: RayNodes) -> None:
 
 @ON_RAY
 def test_a_killed_actor_costs_nothing(project: Project, joined: RayNodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    heard, killed = cluster.Cluster._heard, []
+    heard, killed = ray_workers.Cluster._heard, []
 
-    def kill_now_and_then(self: cluster.Cluster, remote: cluster.Remote) -> None:
+    def kill_now_and_then(self: ray_workers.Cluster, remote: ray_workers.Remote) -> None:
         """Kill an actor that has answered; it is given the next trial all the same."""
         heard(self, remote)
         if remote in self._actors and remote.job is None and len(killed) < 2 and self._jobs.done:
             killed.append(self._ray.get(remote.actor.__ray_call__.remote(lambda _: os.getpid()), timeout=120))
             os.kill(killed[-1], signal.SIGKILL)
 
-    monkeypatch.setattr(cluster.Cluster, "_heard", kill_now_and_then)
+    monkeypatch.setattr(ray_workers.Cluster, "_heard", kill_now_and_then)
     swept = project.sweep(*TYPED, *RAY, "search.trials=24")
     assert len(set(killed)) == 2
     whole_and_once(swept, project, 24)
@@ -325,12 +325,12 @@ def test_a_host_that_is_killed_costs_only_its_running_trial(own: Project, joined
     from servers import documented_ray
 
     third = joined.start_node(*documented_ray()[2])
-    heard, died = cluster.Cluster._heard, cluster.Cluster._died
+    heard, died = ray_workers.Cluster._heard, ray_workers.Cluster._died
     home: dict[int, tuple[str, int]] = {}
     lost: list[int] = []
     killed: list[int] = []
 
-    def kill_the_third(self: cluster.Cluster, remote: cluster.Remote) -> None:
+    def kill_the_third(self: ray_workers.Cluster, remote: ray_workers.Remote) -> None:
         heard(self, remote)
         if remote.job is None and id(remote) not in home and not killed:
             where = remote.actor.__ray_call__.remote(lambda _: (__import__("ray").util.get_node_ip_address(), __import__("os").getpid()))
@@ -341,12 +341,12 @@ def test_a_host_that_is_killed_costs_only_its_running_trial(own: Project, joined
             killed.append(joined.kill("raylet", third))
             os.kill(home[id(busy[0])][1], signal.SIGKILL)
 
-    def noted(self: cluster.Cluster, remote: cluster.Remote, error: Exception) -> None:
+    def noted(self: ray_workers.Cluster, remote: ray_workers.Remote, error: Exception) -> None:
         lost.extend([remote.job[0]] if remote.job else [])
         died(self, remote, error)
 
-    monkeypatch.setattr(cluster.Cluster, "_heard", kill_the_third)
-    monkeypatch.setattr(cluster.Cluster, "_died", noted)
+    monkeypatch.setattr(ray_workers.Cluster, "_heard", kill_the_third)
+    monkeypatch.setattr(ray_workers.Cluster, "_died", noted)
     swept = own.sweep(*TYPED, "strategy=slow_walk", "search.backend=ray", "search.workers=3", "search.trials=30")
     assert killed == [1]
     assert len(lost) == 1
@@ -361,7 +361,7 @@ def test_more_workers_than_the_cluster_has_are_refused(project: Project, joined:
 
 @ON_RAY
 def test_other_code_on_a_host_is_refused(project: Project, joined: RayNodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster.evidence, "code_sha256", lambda _: "0" * 64)
+    monkeypatch.setattr(ray_workers.evidence, "code_sha256", lambda _: "0" * 64)
     with pytest.raises(EngineError, match=r"of the Ray cluster has other code than this machine \([0-9a-f]{12}, here 000000000000\)"):
         project.sweep(*TYPED, *RAY)
 

@@ -17,12 +17,14 @@ import pandas as pd
 import psutil
 import pytest
 
-from mcl import config, scaffold, search, trials
-from mcl.errors import ConfigError, StoreError
-from mcl.search import look, outcomes
-from mcl.search.place import Place, find
-from mcl.search.swept import Swept
-from mcl.tracking import Store
+from mcl import composition, search
+from mcl.base.errors import ConfigError, StoreError
+from mcl.ops import scaffold
+from mcl.search import status, trial_log
+from mcl.search.result import Swept
+from mcl.search.sweep_dir import Place, find
+from mcl.tracking import trial_ledger
+from mcl.tracking.store import Store
 
 from .conftest import SMALL, Project, measured, write_walk
 
@@ -68,17 +70,17 @@ def test_a_search_over_strategies_goes_on_where_it_was_killed(project: Project, 
         "search.sampler=tpe",
         "search.trials=60",
     ]
-    whole = search.sweep(config.compose("sweep", typed), store=project.store, root=project.root)
+    whole = search.sweep(composition.compose("sweep", typed), store=project.store, root=project.root)
     seen, killed = cards(project), ""
     process = begin(project, tmp_path, *typed)
     try:
         wait_until(lambda: cards(project) - seen, process)
         killed = (cards(project) - seen).pop()
         log = place(project, killed).file("outcomes")
-        wait_until(lambda: log.exists() and len(outcomes.read(log)) > 5, process)
+        wait_until(lambda: log.exists() and len(trial_log.read(log)) > 5, process)
     finally:
         end(process)
-    known = outcomes.read(place(project, killed).file("outcomes"))
+    known = trial_log.read(place(project, killed).file("outcomes"))
     resumed = search.resume(killed, store=project.store, root=project.root)
     assert len(known) > 5
     columns = ["trial", "strategy", "strategy.fast", "strategy.slow", "strategy.lookback", "state", "reason", "value"]
@@ -153,7 +155,7 @@ def kill_twice(project: Project, tmp_path: Path, typed: list[str], chance: rando
             wait_until(lambda log=log, before=before: log.exists() and log.stat().st_size > before, process)
             time.sleep(chance.uniform(0, 0.03))
             end(process)
-            known = len(outcomes.read(log))
+            known = len(trial_log.read(log))
             assert known > 0
             if known >= 30:
                 return killed if known < 90 else ""
@@ -173,7 +175,7 @@ def end(process: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize(("sampler", "workers"), [("grid", 1), ("qmc", 2), ("random", 1)])
 def test_a_killed_search_goes_on_to_the_same_end(project: Project, tmp_path: Path, sampler: str, workers: int) -> None:
     typed = overrides(f"search.sampler={sampler}", "search.trials=90", f"search.workers={workers}")
-    whole = search.sweep(config.compose("sweep", typed), store=project.store, root=project.root)
+    whole = search.sweep(composition.compose("sweep", typed), store=project.store, root=project.root)
     chance = random.Random(sampler)
     killed = next(filter(None, (kill_twice(project, tmp_path, typed, chance) for _ in range(5))), "")
     assert killed, "five searches ended before they could be killed"
@@ -186,7 +188,7 @@ def test_a_killed_search_goes_on_to_the_same_end(project: Project, tmp_path: Pat
     assert (parent.status, parent.metrics["trials"]) == ("FINISHED", 90)
     a, b = (pd.read_parquet(io.BytesIO(project.store.run(i).file("session_returns.parquet"))) for i in (killed, whole.sweep_id))
     assert all((x == y).all() for x, y in zip(a["return_frac"], b["return_frac"], strict=True))
-    counted = trials.rows(project.root)
+    counted = trial_ledger.rows(project.root)
     mine, theirs = (counted[(counted["group"] == i) & (counted["reason"] != "duplicate")] for i in (killed, whole.sweep_id))
     assert set(mine["config_sha256"]) == set(theirs["config_sha256"])
     assert mine["identity"].nunique() == theirs["identity"].nunique()
@@ -206,7 +208,7 @@ def test_a_killed_worker_costs_nothing(project: Project, tmp_path: Path) -> None
             os.kill(random.Random(1).choice(found), signal.SIGKILL)
     process.communicate(timeout=120)
     assert process.returncode == 0
-    known = outcomes.read(log)
+    known = trial_log.read(log)
     assert sorted(known) == list(range(400))
     assert not [o for o in known.values() if o.state == "FAILED"]
 
@@ -261,10 +263,10 @@ def test_a_finished_search_has_nothing_to_resume(project: Project) -> None:
 def test_two_parents_are_refused(project: Project) -> None:
     swept = project.sweep("search.sampler=random", "search.trials=4")
     with place(project, swept.sweep_id).claimed():
-        assert look.status(swept.sweep_id, store=project.store)["state"] == "RUNNING"
+        assert status.status(swept.sweep_id, store=project.store)["state"] == "RUNNING"
         with pytest.raises(StoreError, match=rf"is being run by process {os.getpid()}"):
             search.resume(swept.sweep_id, store=project.store, root=project.root)
-    assert look.status(swept.sweep_id, store=project.store)["state"] == "FINISHED"
+    assert status.status(swept.sweep_id, store=project.store)["state"] == "FINISHED"
 
 
 def test_changed_data_are_named(project: Project) -> None:
@@ -277,10 +279,10 @@ def test_changed_data_are_named(project: Project) -> None:
 
 
 def test_changed_code_is_named(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mcl import evidence
+    from mcl.tracking import provenance
 
     swept = project.sweep("search.sampler=random", "search.trials=4")
-    monkeypatch.setattr(evidence, "code_sha256", lambda _: "f" * 64)
+    monkeypatch.setattr(provenance, "code_sha256", lambda _: "f" * 64)
     with pytest.raises(StoreError, match=r"the code that decides results \(code_sha256 was \w{12}, is ffffffffffff\)"):
         search.resume(swept.sweep_id, store=project.store, root=project.root, trials=8)
 
@@ -288,7 +290,7 @@ def test_changed_code_is_named(project: Project, monkeypatch: pytest.MonkeyPatch
 def test_changed_configuration_is_named(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
 
-    shutil.copytree(config.conf_dir(), tmp_path / "conf")
+    shutil.copytree(composition.conf_dir(), tmp_path / "conf")
     monkeypatch.setenv("MCL_HOME", str(tmp_path))
     write_walk(tmp_path / "walk.csv")
     own = Project(tmp_path, Store(tmp_path))
@@ -333,13 +335,13 @@ def test_stop_and_status_from_another_process(project: Project, tmp_path: Path) 
     typed = overrides("search.sampler=random", "search.trials=100000", "strategy.fast=range(1,5000)", "search.name=endless")
     process = begin(project, tmp_path, *typed)
     wait_until(lambda: _running(project), process)
-    found = look.status("endless", store=project.store)
+    found = status.status("endless", store=project.store)
     assert (found["state"], found["target"], found["pid"]) == ("RUNNING", 100_000, process.pid)
-    shown, _ = look.report("endless", store=project.store, root=project.root)
+    shown, _ = status.report("endless", store=project.store, root=project.root)
     assert shown.status == "RUNNING"
-    assert look.stop("endless", store=project.store)["stopping"]
+    assert status.stop("endless", store=project.store)["stopping"]
     process.communicate(timeout=60)
-    found = look.status("endless", store=project.store)
+    found = status.status("endless", store=project.store)
     assert (found["state"], found["stopping"]) == ("KILLED", False)
     assert 0 < found["done"] < 100_000
     parent = project.store.run(found["sweep_id"])
@@ -349,7 +351,7 @@ def test_stop_and_status_from_another_process(project: Project, tmp_path: Path) 
 
 def _running(project: Project) -> bool:
     try:
-        return look.status("endless", store=project.store).get("done", 0) > 0
+        return status.status("endless", store=project.store).get("done", 0) > 0
     except StoreError:
         return False
 
@@ -357,7 +359,7 @@ def _running(project: Project) -> bool:
 def test_the_report_of_a_finished_search_repeats_it(project: Project) -> None:
     swept = project.sweep("search.sampler=qmc", "search.trials=12")
     swept.report.unlink()
-    shown, written = look.report(swept.sweep_id, store=project.store, root=project.root)
+    shown, written = status.report(swept.sweep_id, store=project.store, root=project.root)
     pd.testing.assert_frame_equal(shown.trials, swept.trials)
     assert ((shown.best or {})["run_id"], shown.tables(), written) == ((swept.best or {})["run_id"], swept.tables(), None)
     assert swept.report.is_file()
@@ -366,4 +368,4 @@ def test_the_report_of_a_finished_search_repeats_it(project: Project) -> None:
 def test_an_unknown_sweep_is_refused_by_name(project: Project) -> None:
     project.sweep("search.sampler=qmc", "search.trials=2", "search.name=baseline")
     with pytest.raises(StoreError, match="did you mean 'baseline'"):
-        look.status("baselin", store=project.store)
+        status.status("baselin", store=project.store)

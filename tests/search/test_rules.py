@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcl.errors import ConfigError
-from mcl.search.rules import COMPARISONS, parse
+from mcl.base.errors import ConfigError
+from mcl.search.constraints import COMPARISONS, parse
 
 KEYS = ("strategy.fast", "strategy.slow", "costs.slippage_ticks")
 METRICS = ("trades", "max_drawdown_frac", "sharpe")

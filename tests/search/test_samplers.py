@@ -17,13 +17,13 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, TPESampler
 from optuna.trial import TrialState
 
-from mcl import schema
-from mcl.errors import ConfigError
+from mcl.base.errors import ConfigError
+from mcl.config import schema
 from mcl.search import samplers
-from mcl.search.outcomes import Outcomes
 from mcl.search.space import check_conditions
 from mcl.search.study import Study, planned
 from mcl.search.trial import Outcome
+from mcl.search.trial_log import Outcomes
 
 SPACE: dict[str, BaseDistribution] = {
     "a": IntDistribution(10, 480, step=10),

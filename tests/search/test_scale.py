@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from servers import mlflow, postgresql, without_postgresql
 
-from mcl import config, search
-from mcl.errors import ConfigError, StoreError
+from mcl import composition, search
+from mcl.base.errors import ConfigError, StoreError
 from mcl.search.trial import Outcome
 
 from .conftest import Project
@@ -85,9 +85,9 @@ def test_a_restart_of_postgresql_costs_no_trial(project: Project, tmp_path: Path
     """Study and rows are in one PostgreSQL, the rows written past the server. It is killed and started again in the middle."""
     if missing := without_postgresql():
         pytest.skip(missing)
-    from mcl import runs
     from mcl.search.study import Study
-    from mcl.tracking import Store
+    from mcl.tracking import backtest_run
+    from mcl.tracking.store import Store
 
     tell = Study.tell
     whole = project.sweep(*TYPED)
@@ -104,7 +104,7 @@ def test_a_restart_of_postgresql_costs_no_trial(project: Project, tmp_path: Path
             monkeypatch.setenv("MCL_STORE_URL", f"postgresql+psycopg://mcl@127.0.0.1:{port}/mcl")
             monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
             monkeypatch.setattr(Study, "tell", restart)
-            monkeypatch.setattr("mcl.search.ledger.BATCH", 3)
+            monkeypatch.setattr("mcl.search.recorder.BATCH", 3)
             served = Project(project.root, Store(project.root))
             assert served.store.door.server_database
             swept = served.sweep(*TYPED, "search.storage=postgresql", "search.name=restarted")
@@ -113,7 +113,7 @@ def test_a_restart_of_postgresql_costs_no_trial(project: Project, tmp_path: Path
             rows = [run for run in served.store.children(swept.sweep_id) if run.tags["mcl.kind"] == "trial"]
             assert sorted(int(run.tags["trial"]) for run in rows) == list(range(16))
             complete = next(run for run in rows if run.tags["state"] == "COMPLETE")
-            assert config.fingerprint(runs.stored_config(complete)) == complete.tags["config_sha256"]
+            assert composition.fingerprint(backtest_run.stored_config(complete)) == complete.tags["config_sha256"]
             assert optuna_trials(study, f"restarted {swept.sweep_id[:12]}") == list(range(16))
 
 

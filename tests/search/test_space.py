@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from mcl import config
-from mcl.errors import ConfigError
+from mcl import composition
+from mcl.base.errors import ConfigError
 from mcl.search.axes import refuse_axes
 from mcl.search.space import combinations, conditional, count, distribution, overlay, parse, points
 
@@ -121,16 +121,16 @@ def test_overlay_leaves_the_original_alone() -> None:
 
 @pytest.mark.parametrize("strategy", ["ema_cross", "donchian", "tsmom"])
 def test_every_strategy_with_parameters_has_a_space_that_fits_it(strategy: str) -> None:
-    composed = config.compose("sweep", [f"strategy={strategy}"])
+    composed = composition.compose("sweep", [f"strategy={strategy}"])
     space = parse(composed.search.space, composed.raw)
     assert {key.partition(".")[0] for key in space} == {"strategy"}
     first = {key: points(key, axis)[0] for key, axis in space.items()}
-    assert config.run_config(overlay(composed.raw, first)).strategy["name"] == strategy
+    assert composition.run_config(overlay(composed.raw, first)).strategy["name"] == strategy
 
 
 @pytest.mark.parametrize("strategy", ["flat", "always_long", "random"])
 def test_controls_have_nothing_to_search(strategy: str) -> None:
-    composed = config.compose("sweep", [f"strategy={strategy}"])
+    composed = composition.compose("sweep", [f"strategy={strategy}"])
     with pytest.raises(ConfigError, match="search space is empty"):
         parse(composed.search.space, composed.raw)
 
@@ -140,7 +140,7 @@ def test_controls_have_nothing_to_search(strategy: str) -> None:
     ["strategy.fast=range(5, 20, 5)", "search.space.strategy.fast=range(5, 20, 5)", "search.space.strategy.fast='range(5, 20, 5)'"],
 )
 def test_the_command_line_narrows_an_axis(override: str) -> None:
-    composed = config.compose("sweep", ["strategy=ema_cross", override, "costs.slippage_ticks=0,1"])
+    composed = composition.compose("sweep", ["strategy=ema_cross", override, "costs.slippage_ticks=0,1"])
     space = parse(composed.search.space, composed.raw)
     assert space["strategy.fast"] == IntDistribution(5, 15, step=5)
     assert space["costs.slippage_ticks"] == CategoricalDistribution([0, 1])
@@ -148,30 +148,30 @@ def test_the_command_line_narrows_an_axis(override: str) -> None:
 
 
 def test_a_typed_value_is_fixed() -> None:
-    composed = config.compose("sweep", ["strategy=ema_cross", "strategy.fast=7"])
+    composed = composition.compose("sweep", ["strategy=ema_cross", "strategy.fast=7"])
     assert list(parse(composed.search.space, composed.raw)) == ["strategy.slow"]
     assert composed.config.strategy["fast"] == 7
-    explicit = config.compose("sweep", ["strategy=ema_cross", "strategy.fast=7", "search.space.strategy.fast=range(1, 9)"])
+    explicit = composition.compose("sweep", ["strategy=ema_cross", "strategy.fast=7", "search.space.strategy.fast=range(1, 9)"])
     assert list(parse(explicit.search.space, explicit.raw)) == ["strategy.fast", "strategy.slow"]
 
 
 def test_choosing_groups_is_the_business_of_a_grid() -> None:
     with pytest.raises(ConfigError, match="chooses between groups") as refusal:
-        config.compose("sweep", ["data=csv,synthetic"])
+        composition.compose("sweep", ["data=csv,synthetic"])
     assert "mcl backtest -m" in refusal.value.hint
 
 
 def test_a_choice_of_a_group_is_an_axis_and_its_parameters_exist_for_it_alone() -> None:
     words = ["strategy=ema_cross,tsmom", "risk=fixed,vol_target", "strategy.lookback=range(10,50,10)", "strategy.slow=960"]
-    composed = config.compose("sweep", words)
+    composed = composition.compose("sweep", words)
     space = parse(composed.search.space, composed.raw)
     assert list(space) == ["strategy", "risk", "strategy.fast", "strategy.lookback"]
     assert space["strategy"] == CategoricalDistribution(["ema_cross", "tsmom"])
     said = composed.search.conditions
     assert said == {"strategy.fast": {"strategy": ["ema_cross"]}, "strategy.lookback": {"strategy": ["tsmom"]}}
     drawn = overlay(composed.raw, {"strategy.lookback": 20, "strategy": "tsmom", "risk": "vol_target"})
-    alone = config.compose("backtest", ["strategy=tsmom", "strategy.lookback=20", "risk=vol_target"])
-    assert config.fingerprint(config.run_config(drawn)) == config.fingerprint(alone.config)
+    alone = composition.compose("backtest", ["strategy=tsmom", "strategy.lookback=20", "risk=vol_target"])
+    assert composition.fingerprint(composition.run_config(drawn)) == composition.fingerprint(alone.config)
     assert composed.raw["search"]["alternatives"]["strategy"]["ema_cross"]["slow"] == 960
     grid = list(conditional(space, said))
     assert len(grid) == 2 * (count("", space["strategy.fast"]) + 4)
@@ -191,7 +191,7 @@ def test_a_choice_of_a_group_is_an_axis_and_its_parameters_exist_for_it_alone() 
 )
 def test_a_choice_that_cannot_be_searched_is_a_sentence(words: list[str], said: str) -> None:
     def begin() -> None:
-        composed = config.compose("sweep", words)
+        composed = composition.compose("sweep", words)
         refuse_axes(parse(composed.search.space, composed.raw), composed.raw)
 
     with pytest.raises(ConfigError, match=said):

@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 
 from mcl import search
-from mcl.errors import StoreError
-from mcl.search import outcomes
-from mcl.tracking import bulk
+from mcl.base.errors import StoreError
+from mcl.search import trial_log
+from mcl.tracking import sqlite_writer
 
 from .conftest import SMALL, Project
 
@@ -25,7 +25,7 @@ SCRIPT = """
 import resource, signal, sys
 from pathlib import Path
 from mcl import config, search
-from mcl.search.outcomes import Outcomes
+from mcl.search.trial_log import Outcomes
 from mcl.tracking import Store
 
 class Filling(Outcomes):
@@ -36,7 +36,7 @@ class Filling(Outcomes):
         super().add(outcome, window)
 
 if __name__ == "__main__":
-    from mcl.search import core
+    from mcl.search import runner as core
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     core.Outcomes = Filling
     root = Path(sys.argv[1])
@@ -53,7 +53,7 @@ def numbers(project: Project, sweep_id: str) -> list[int]:
 
 def test_a_locked_store_stops_the_search_and_costs_nothing(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = project.sweep(*TYPED)
-    monkeypatch.setattr(bulk, "WAIT_SEC", 0.2)
+    monkeypatch.setattr(sqlite_writer, "WAIT_SEC", 0.2)
     begin, held = project.store.start, []
 
     def then_lock(record: object) -> str:
@@ -61,7 +61,7 @@ def test_a_locked_store_stops_the_search_and_costs_nothing(project: Project, mon
         other = sqlite3.connect(project.store.folder / "mlflow.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         held.append((sweep_id, other))
-        monkeypatch.setattr("mcl.search.core.abandon", lambda *_: None)  # MLflow's client would wait for its own, longer time
+        monkeypatch.setattr("mcl.search.runner.abandon", lambda *_: None)  # MLflow's client would wait for its own, longer time
         return sweep_id
 
     monkeypatch.setattr(project.store, "start", then_lock)
@@ -72,7 +72,7 @@ def test_a_locked_store_stops_the_search_and_costs_nothing(project: Project, mon
         other.execute("ROLLBACK")
     monkeypatch.undo()
     monkeypatch.setenv("MCL_HOME", str(project.root))
-    assert sorted(outcomes.read(project.root / "mlruns" / "sweeps" / f"{sweep_id}.outcomes")) == list(range(40))
+    assert sorted(trial_log.read(project.root / "mlruns" / "sweeps" / f"{sweep_id}.outcomes")) == list(range(40))
     assert numbers(project, sweep_id) == []
     again = search.resume(sweep_id, store=project.store, root=project.root)
     pd.testing.assert_frame_equal(again.trials[COMPARED], whole.trials[COMPARED])

@@ -12,7 +12,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from mcl import schema
+from mcl.config import schema
 from mcl.search.space import Space
 from mcl.search.study_view import StudyView
 from mcl.search.trial import Outcome

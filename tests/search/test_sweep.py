@@ -12,9 +12,10 @@ from comparisons import digest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from mcl import config, runs, search
-from mcl.errors import ConfigError
-from mcl.search.swept import Swept
+from mcl import composition, search
+from mcl.base.errors import ConfigError
+from mcl.search.result import Swept
+from mcl.tracking import backtest_run
 
 from .conftest import Project, measured
 
@@ -41,8 +42,8 @@ def test_every_trial_is_a_child_run(project: Project, sampler: str) -> None:
         assert run.tags["state"] == row["state"]
         if row["state"] == "COMPLETE":
             assert run.metrics["sharpe"] == row["sharpe"] == row["value"]
-            assert runs.stored_config(run).strategy["fast"] == row["strategy.fast"]  # each one can be run again
-            assert run.tags["config_sha256"] == config.fingerprint(runs.stored_config(run)) == row["config_sha256"]
+            assert backtest_run.stored_config(run).strategy["fast"] == row["strategy.fast"]  # each one can be run again
+            assert run.tags["config_sha256"] == composition.fingerprint(backtest_run.stored_config(run)) == row["config_sha256"]
 
 
 def test_a_grid_visits_every_point_once(project: Project) -> None:
@@ -155,10 +156,12 @@ def test_the_best_trial_is_run_again_in_full(project: Project, random: Swept) ->
     assert (whole.parent, whole.tags["mcl.kind"], whole.status) == (random.sweep_id, "backtest", "FINISHED")
     assert {name: whole.metrics[name] for name in measured(random)} == pytest.approx(measured(random), rel=0, abs=0, nan_ok=True)
     assert b"<html" in whole.file("report.html")
-    again = runs.replay(whole, project.root).metrics
-    assert not runs.unequal(measured(random), {name: again[name] for name in measured(random)})
+    again = backtest_run.replay(whole, project.root).metrics
+    assert not backtest_run.unequal(measured(random), {name: again[name] for name in measured(random)})
     typed = json.loads(whole.file("overrides.json"))["overrides"]
-    assert config.compose("backtest", typed).config == runs.stored_config(whole)  # what is written down repeats the run by hand
+    assert composition.compose("backtest", typed).config == backtest_run.stored_config(
+        whole
+    )  # what is written down repeats the run by hand
 
 
 def test_the_parent_keeps_everything(project: Project, random: Swept) -> None:

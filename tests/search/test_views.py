@@ -11,10 +11,11 @@ from optuna import load_study
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from mcl import config, search, trials
-from mcl.errors import StoreError
-from mcl.search import look
-from mcl.search.swept import Swept
+from mcl import composition, search
+from mcl.base.errors import StoreError
+from mcl.search import status
+from mcl.search.result import Swept
+from mcl.tracking import trial_ledger
 
 from .conftest import Project
 
@@ -26,7 +27,7 @@ def rows(project: Project, sweep_id: str) -> list[int]:
 
 
 def counted(project: Project, sweep_id: str) -> set[str]:
-    found = trials.rows(project.root)
+    found = trial_ledger.rows(project.root)
     return set(found[found["group"] == sweep_id]["identity"])
 
 
@@ -70,7 +71,7 @@ def test_a_search_inside_luck_ends_and_says_so(project: Project) -> None:
     )
     swept = project.sweep(*typed, "data.end='2024-03-08'", "seed=5")
     ratio = (swept.best or {})["metrics"]["sharpe"]
-    standing = look.status(swept.sweep_id, store=project.store)
+    standing = status.status(swept.sweep_id, store=project.store)
     luck = standing["luck"]
     assert luck["trials"] >= swept.states["COMPLETE"]
     if "inside luck" in swept.why:
@@ -116,14 +117,14 @@ def test_a_search_of_the_first_version_stays_readable(project: Project) -> None:
     learnt, drawn = (aged(project.sweep(f"search.sampler={name}", "search.trials=6")) for name in ("tpe", "qmc"))
     with pytest.raises(StoreError, match=r"was begun by version 0\.1, whose tpe search cannot go on; its trials stay readable"):
         search.resume(learnt, store=project.store, root=project.root, trials=8)
-    shown, _ = look.report(learnt, store=project.store, root=project.root)
+    shown, _ = status.report(learnt, store=project.store, root=project.root)
     assert len(shown.trials) == 6
     assert len(search.resume(drawn, store=project.store, root=project.root, trials=8).trials) == 8
 
 
 def test_options_are_typed_below_the_sampler(project: Project) -> None:
     typed = ["search.sampler=tpe", "search.sampler.n_startup_trials=3", "search.pruner=percentile", "search.pruner.percentile=50.0"]
-    asked = config.compose("sweep", ["strategy=ema_cross", *typed]).search
+    asked = composition.compose("sweep", ["strategy=ema_cross", *typed]).search
     assert (asked.sampler_options, asked.pruner_options) == ({"n_startup_trials": 3}, {"percentile": 50.0})
     swept = project.sweep(*typed, "search.trials=8", "search.folds=3")
     assert len(search.resume(swept.sweep_id, store=project.store, root=project.root, trials=10).trials) == 10

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mcl import config, search
+from mcl import composition, search
+from mcl.base.errors import ConfigError
 from mcl.engine.backtest import plan, simulate
-from mcl.errors import ConfigError
-from mcl.search import core, look, walk
-from mcl.search.frozen import freeze
+from mcl.search import runner, status, walk_forward
+from mcl.search.snapshot import freeze
 from mcl.search.space import overlay
-from mcl.search.walk import Walk
+from mcl.search.walk_forward import Walk
 from mcl.strategy import build
 
 from .conftest import SMALL, Project
@@ -24,9 +24,9 @@ from .conftest import SMALL, Project
 TYPED = ["search.walk_forward=anchored", "search.folds=3", "search.sampler=qmc", "search.trials=6", "study=walk"]
 
 
-def composed(*overrides: str) -> config.Composed:
+def composed(*overrides: str) -> composition.Composed:
     keys = {o.split("=")[0] for o in overrides}
-    return config.compose("sweep", [*(o for o in SMALL if o.split("=")[0] not in keys), *overrides])
+    return composition.compose("sweep", [*(o for o in SMALL if o.split("=")[0] not in keys), *overrides])
 
 
 def walked(project: Project, *overrides: str) -> Walk:
@@ -56,27 +56,27 @@ def test_each_fold_searches_what_lies_before_its_part(project: Project, whole: W
 def test_rolling_looks_back_so_many_parts(project: Project) -> None:
     frozen = freeze(composed(*TYPED, "search.walk_forward=rolling", "search.train_folds=1", "search.purge_sessions=0"), project.root)
     days = np.unique(frozen.bars.session).astype("datetime64[D]").astype(str)
-    assert [part.searched for part in walk.parts(frozen)] == [(days[i], days[i + 10]) for i in (0, 10, 20)]
+    assert [part.searched for part in walk_forward.parts(frozen)] == [(days[i], days[i + 10]) for i in (0, 10, 20)]
 
 
 def test_parts_of_the_calendar(project: Project) -> None:
     typed = [*TYPED, "search.train_length=1 month", "search.test_length=10 sessions"]
     with pytest.raises(ConfigError, match="mix sessions with the calendar"):
-        walk.parts(freeze(composed(*typed), project.root))
+        walk_forward.parts(freeze(composed(*typed), project.root))
     with pytest.raises(ConfigError, match="belong together"):
         freeze(composed(*TYPED, "search.test_length=1 month"), project.root)
     frozen = freeze(composed(*TYPED, "search.train_length=20 sessions", "search.test_length=15 sessions"), project.root)
     days = np.unique(frozen.bars.session).astype("datetime64[D]").astype(str)
-    parts = walk.parts(frozen)
+    parts = walk_forward.parts(frozen)
     assert parts[0].traded == (days[20], days[35])
     assert [part.searched for part in parts] == [(days[0], days[19]), (days[0], days[34])]
     assert parts[-1].rows[1] == len(frozen.bars)  # five sessions: a short last part
     short = freeze(
         composed(*TYPED, "search.train_length=20 sessions", "search.test_length=15 sessions", "search.short_last=false"), project.root
     )
-    assert len(walk.parts(short)) == 1
+    assert len(walk_forward.parts(short)) == 1
     monthly = freeze(composed(*TYPED, "search.train_length=1 month", "search.test_length=1 month"), project.root)
-    assert all(part.traded[0][:7] != part.searched[0][:7] for part in walk.parts(monthly))
+    assert all(part.traded[0][:7] != part.searched[0][:7] for part in walk_forward.parts(monthly))
 
 
 def test_a_calendar_walk_trades_its_parts(project: Project) -> None:
@@ -90,7 +90,7 @@ def test_a_calendar_walk_trades_its_parts(project: Project) -> None:
 
 def test_a_folds_choice_is_that_of_an_ordinary_search(project: Project, whole: Walk) -> None:
     row = whole.folds.iloc[1]
-    alone = core.sweep(
+    alone = runner.sweep(
         composed(
             *TYPED, "search.walk_forward=null", f"++data.start={row['searched_from']}", f"++data.holdout_start={row['searched_until']}"
         ),
@@ -104,10 +104,10 @@ def test_a_folds_choice_is_that_of_an_ordinary_search(project: Project, whole: W
 
 def test_the_stitched_run_trades_each_part_with_its_own_values(project: Project, whole: Walk) -> None:
     frozen = freeze(composed(*TYPED), project.root)
-    run, bars, first = frozen.run, frozen.bars, walk.parts(frozen)[0].rows[0]
+    run, bars, first = frozen.run, frozen.bars, walk_forward.parts(frozen)[0].rows[0]
     wanted = np.full(len(bars), np.nan)
-    for part, row in zip(walk.parts(frozen), whole.folds.to_dict("records"), strict=True):
-        own = config.run_config(overlay(frozen.composed.raw, {key: row[key] for key in whole.keys}))
+    for part, row in zip(walk_forward.parts(frozen), whole.folds.to_dict("records"), strict=True):
+        own = composition.run_config(overlay(frozen.composed.raw, {key: row[key] for key in whole.keys}))
         wanted[slice(*part.rows)] = plan(bars, build(own.strategy), own.risk, own.capital_usd).wanted[slice(*part.rows)]
     intent = plan(bars, build(run.strategy), run.risk, run.capital_usd)
     own_plan = dataclasses.replace(intent, wanted=wanted).rows(first, len(bars))
@@ -127,25 +127,25 @@ def test_it_is_one_run_with_a_report_and_a_sweep_per_fold(project: Project, whol
     children = {run.run_id: run for run in project.store.children(whole.sweep_id)}
     assert [children[i].tags["fold"] for i in whole.folds["sweep_id"]] == ["1", "2", "3"]
     assert all(run.tags["mcl.kind"] == "sweep" and run.status == "FINISHED" for run in children.values())
-    again, _ = look.report(whole.sweep_id, store=project.store, root=project.root)
+    again, _ = status.report(whole.sweep_id, store=project.store, root=project.root)
     assert isinstance(again, Walk)
     pd.testing.assert_frame_equal(again.folds, whole.folds)
-    assert look.status(whole.sweep_id, store=project.store)["state"] == "FINISHED"
+    assert status.status(whole.sweep_id, store=project.store)["state"] == "FINISHED"
 
 
 def test_it_goes_on_where_it_was_stopped(project: Project, whole: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun = core.sweep
+    begun = runner.sweep
 
     def stop_in_the_second(*args: object, **more: object) -> object:
         if more["tags"] == {"fold": "2"}:
             raise KeyboardInterrupt
         return begun(*args, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(core, "sweep", stop_in_the_second)
+    monkeypatch.setattr(runner, "sweep", stop_in_the_second)
     with pytest.raises(KeyboardInterrupt):
         walked(project, *TYPED, "search.name=broken")
     monkeypatch.undo()
-    assert look.status("broken", store=project.store)["state"] == "KILLED"
+    assert status.status("broken", store=project.store)["state"] == "KILLED"
     again = search.resume("broken", store=project.store, root=project.root)
     assert isinstance(again, Walk)
     pd.testing.assert_frame_equal(again.folds.drop(columns="sweep_id"), whole.folds.drop(columns="sweep_id"))
@@ -153,14 +153,14 @@ def test_it_goes_on_where_it_was_stopped(project: Project, whole: Walk, monkeypa
 
 
 def test_who_stops_the_whole_stops_the_fold(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    beat = walk.Place.beat
+    beat = walk_forward.Place.beat
 
-    def asked(place: walk.Place, status: dict[str, object]) -> None:
+    def asked(place: walk_forward.Place, status: dict[str, object]) -> None:
         beat(place, status)
         if status.get("fold") == 2:
             place.ask_to_stop()
 
-    monkeypatch.setattr(walk.Place, "beat", asked)
+    monkeypatch.setattr(walk_forward.Place, "beat", asked)
     found = walked(project, *TYPED, "search.name=halted")
     assert (found.status, found.why) == ("KILLED", "fold 2 of 3: stopped by hand")
     assert project.store.run(found.sweep_id).status == "KILLED"

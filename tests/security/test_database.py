@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from servers import postgresql, without_postgresql
 
-from mcl.network import verified_database
+from mcl.base.network import verified_database
 
 HOST = "db.example"
 

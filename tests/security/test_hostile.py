@@ -14,15 +14,18 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from mcl import config, schema
+from mcl import composition
+from mcl.base.errors import BrokerError, ConfigError, DataError
+from mcl.base.files import plain_yaml
 from mcl.broker.ib import LARGEST_FRAME, IBBroker
-from mcl.broker.tws import SimulatedTWS
-from mcl.data import arrived, dbn, lean
-from mcl.errors import BrokerError, ConfigError, DataError
-from mcl.files import plain_yaml
-from mcl.market import MCL
+from mcl.config import schema
+from mcl.data import dbn
+from mcl.data.download import dbn_check
+from mcl.data.sources import lean
+from mcl.market.instruments import MCL
+from mcl.simulators.tws import SimulatedTWS
 
-PACKAGE = Path(config.__file__).resolve().parents[1]
+PACKAGE = Path(composition.__file__).resolve().parents[1]
 BOMB = "a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(
     f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
 )  # 9**9 numbers
@@ -61,7 +64,7 @@ def test_a_study_from_elsewhere_cannot_be_a_bomb(tmp_path: Path, monkeypatch: py
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "evil.yaml").write_text("# @package _global_\n" + BOMB)
     with pytest.raises(ConfigError, match=r"evil\.yaml stands for more than 100,000 values"):
-        config.compose("backtest", ["experiment=evil"])
+        composition.compose("backtest", ["experiment=evil"])
 
 
 def test_a_promoted_file_cannot_make_objects(tmp_path: Path) -> None:
@@ -121,7 +124,7 @@ def test_a_zstd_bomb_is_not_unpacked(tmp_path: Path) -> None:
     squeeze = zstandard.ZstdCompressor(level=3).compressobj()
     path.write_bytes(b"".join(squeeze.compress(bytes(1 << 24)) for _ in range(64)) + squeeze.flush())
     assert path.stat().st_size < 100_000
-    for read in (dbn._inflated, lambda p: arrived.inspect(p, "ohlcv-1m")):
+    for read in (dbn._inflated, lambda p: dbn_check.inspect(p, "ohlcv-1m")):
         with pytest.raises(DataError, match="more than 1000 times its size"):
             read(path)
 
@@ -170,7 +173,7 @@ def test_a_tws_that_announces_an_endless_message_is_left(when: str) -> None:
 
 def test_servers_are_for_this_machine_only() -> None:
     with pytest.raises(ConfigError, match=r"telemetry\.host"):
-        config.validate(schema.Telemetry, {"host": "0.0.0.0", "port": 9464}, "telemetry")
+        composition.validate(schema.Telemetry, {"host": "0.0.0.0", "port": 9464}, "telemetry")
     for path in (*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "conf").rglob("*.yaml")):
         text = path.read_text()
         assert "0.0.0.0" not in text, path

@@ -12,19 +12,21 @@ from pathlib import Path
 
 import pytest
 
-from mcl import config, schema
-from mcl.cli import main
-from mcl.data import chunks
-from mcl.errors import ConfigError, MclError
-from mcl.files import below, private_file, private_folder
-from mcl.live import control, past
+from mcl import composition
+from mcl.base.errors import ConfigError, MclError
+from mcl.base.files import below, private_file, private_folder
+from mcl.cli.main import main
+from mcl.config import schema
+from mcl.data.download import chunks
+from mcl.live import journal_queries
 from mcl.live.journal import Draft, Journal
-from mcl.live.logs import logged
-from mcl.promote.place import path_of
-from mcl.search.place import Place
-from mcl.search.winner import export
-from mcl.strategy import own
-from mcl.tracking import Record, Store
+from mcl.live.ops import control_socket
+from mcl.live.ops.session_log import logged
+from mcl.promotion.promoted_file import path_of
+from mcl.search.best import export
+from mcl.search.sweep_dir import Place
+from mcl.strategy import user_strategies
+from mcl.tracking.store import Record, Store
 
 HOSTILE = ["../../x", "../x", "..", ".", "/tmp/mcl-evil/x", "a/b", ".hidden", "a\\b", "a\nb", "", "~", "x" * 300]
 BARS = "time,open,high,low,close,volume\n" + "".join(
@@ -129,10 +131,10 @@ def refused(name: str) -> list[object]:
         lambda: below(root, name),
         lambda: below(root, "good", name, ending=".yaml"),
         lambda: path_of(name, root),
-        lambda: control.folder_of(root, name),
-        lambda: past.last_journal(root, name),
+        lambda: control_socket.folder_of(root, name),
+        lambda: journal_queries.last_journal(root, name),
         lambda: Place(root, name).file("card"),
-        lambda: own.load(name),
+        lambda: user_strategies.load(name),
         lambda: chunks.folder_name(name) if name not in ("..", ".", ".hidden") else below(root, name),  # dots become underscores there
         lambda: export(None, {}, root, name, "", ""),  # type: ignore[arg-type]
         lambda: Store(Path.cwd())._experiment(record.study),
@@ -150,7 +152,7 @@ def refused(name: str) -> list[object]:
 def test_every_function_that_makes_a_path_of_a_name_refuses_it(home: Path, name: str) -> None:
     assert all(isinstance(answer, ConfigError) and "cannot name" in answer.message for answer in refused(name)), refused(name)
     with pytest.raises(ConfigError):
-        config.run_config(config.compose("backtest", DATA).raw | {"study": name})
+        composition.run_config(composition.compose("backtest", DATA).raw | {"study": name})
 
 
 @pytest.mark.parametrize("name", ["mcl", "001_ema_baseline", "Öl 2024", "MCL.FUT", "a=b,c@d+e-f", "x" * 200])
@@ -199,14 +201,14 @@ ALLOWED = {
 
 def test_no_other_place_makes_a_path_of_a_name() -> None:
     """A new `folder / name` in the package goes through `below`, or is put on the list with what the name is."""
-    package = Path(config.__file__).resolve().parents[1]
+    package = Path(composition.__file__).resolve().parents[1]
     found = set()
     for path in sorted(package.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and _variable(node.right):
                 found.add(path.relative_to(package).as_posix())
     unlisted = {name for name in found if not any(name == entry or name.startswith(f"{entry}/") for entry in ALLOWED)}
-    assert unlisted == set(), "join names with mcl.files.below, or put the module on the list with what the name is"
+    assert unlisted == set(), "join names with mcl.base.files.below, or put the module on the list with what the name is"
 
 
 def _variable(node: ast.expr) -> bool:
@@ -245,11 +247,11 @@ def test_a_folder_that_is_there_is_closed_and_a_file_stays_as_it_is(tmp_path: Pa
 def test_journals_and_logs_are_their_owners_alone(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        folder = control.folder_of(tmp_path, "paper")
-        with control.alone(folder), logged(folder, alias="paper"):
+        folder = control_socket.folder_of(tmp_path, "paper")
+        with control_socket.alone(folder), logged(folder, alias="paper"):
             journal = Journal(folder / "2026-01-08.sqlite")
             journal.append(Draft("state", {"state": "RUNNING", "why": "test"}))
-            from mcl.live.logs import log
+            from mcl.live.ops.session_log import log
 
             log.info("line")
             seen = {path.name: mode(path) for path in folder.iterdir()}

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import structlog
 
-from mcl import screen
-from mcl.errors import ConfigError, MclError
-from mcl.live.logs import log, logged
-from mcl.redact import BLOT, redacted, secret
-from mcl.tracking import Record, Store
+from mcl.base import terminal
+from mcl.base.errors import ConfigError, MclError
+from mcl.base.redact import BLOT, redacted, secret
+from mcl.live.ops.session_log import log, logged
+from mcl.tracking.store import Record, Store
 
 KEY = "db-" + "Pl4nt3dS3cr3t" * 2 + "abc"
 PASSWORD = "hunter2-correct-horse"
@@ -64,16 +64,16 @@ def test_errors_hold_none(planted: Path, capsys: pytest.CaptureFixture[str]) -> 
     del planted
     error = MclError(f"the vendor refused {KEY}", f"try {PASSWORD}")
     assert clean(str(error) + repr(error) + json.dumps(error.as_dict()))
-    screen.refuse(error)
+    terminal.refuse(error)
     assert clean(capsys.readouterr().err)
 
 
 def test_the_screen_shows_none(planted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     del planted
     for as_json in (True, False):
-        screen.configure(as_json=as_json, verbose=False, quiet=False)
-        screen.answer({"note": f"x {KEY}", "deep": [{"y": PASSWORD}]}, lambda: screen.say(f"z {KEY}"))
-        screen.table("t", ["a"], [[f"cell {PASSWORD}"]])
+        terminal.configure(as_json=as_json, verbose=False, quiet=False)
+        terminal.answer({"note": f"x {KEY}", "deep": [{"y": PASSWORD}]}, lambda: terminal.say(f"z {KEY}"))
+        terminal.table("t", ["a"], [[f"cell {PASSWORD}"]])
     shown = capsys.readouterr().out
     assert BLOT in shown
     assert clean(shown)
@@ -85,7 +85,7 @@ def test_logs_hold_none(planted: Path, style: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("MCL_LOG", style)
     before = structlog.get_config()
     try:
-        screen.configure(as_json=False, verbose=True, quiet=False)
+        terminal.configure(as_json=False, verbose=True, quiet=False)
         with logged(planted, alias="paper"):
             log.info(f"connecting with {KEY}", address=f"smtp://me:{PASSWORD}@mail", nested={"k": KEY})
             try:
@@ -137,7 +137,7 @@ def test_a_traceback_holds_none(planted: Path) -> None:
 
 
 def test_refusals_of_the_command_line_hold_none(planted: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from mcl.cli import main
+    from mcl.cli.main import main
 
     assert main(["--json", "backtest", f"notes=[{KEY}", "--cfg"]) in (1, 2)
     assert main(["--json", "runs", "--study", f"of {PASSWORD}"]) in (0, 1)

@@ -12,12 +12,13 @@ import pytest
 from deployments import Project, empty_store
 from deployments import project as made
 
-from mcl import accesses, check
-from mcl.cli import main
+from mcl.base import access_recorder
+from mcl.cli.main import main
+from mcl.config.promotion_rules import Promotion
 from mcl.data.load import load
-from mcl.promote import promote
-from mcl.rules import Promotion
+from mcl.promotion.promote import promote
 from mcl.search.trial import Market, Objective
+from mcl.validation import lookahead
 
 CODE = """
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ def reads(shop: Project) -> set[str]:
     from mcl.engine.backtest import backtest
 
     run = shop.config({"name": "reader"})
-    with accesses.collected() as found:
+    with access_recorder.collected() as found:
         backtest(run, load(run.data, shop.root))
     return found
 
@@ -122,7 +123,7 @@ def test_imports_caches_and_other_threads_are_left_out(shop: Project) -> None:
     for name in ("colorsys", "quopri"):
         sys.modules.pop(name, None)
     plant(shop, "import colorsys, quopri; kernel(bars.adjusted['close']); pd.Timestamp('2024-01-01', tz='Europe/Vienna')",
-          "from mcl.jit import njit\n@njit\ndef kernel(x): return x.sum()")  # fmt: skip
+          "from mcl.base.jit import njit\n@njit\ndef kernel(x): return x.sum()")  # fmt: skip
     thread = threading.Thread(target=busy)
     thread.start()
     try:
@@ -139,7 +140,7 @@ def test_it_is_said_on_the_run_in_the_check_and_in_promotion(shop: Project, caps
     stored = shop.store.run(run_id)
     assert json.loads(stored.file("reads.json")) == [expected]
     assert expected in stored.tags["own_code_reads"]
-    found = check.lookahead(run, load(run.data, shop.root), samples=3)
+    found = lookahead.lookahead(run, load(run.data, shop.root), samples=3)
     assert not found.has_bias
     assert found.reads == (expected,)
     done = promote(run_id, store=shop.store, root=shop.root, gates=GATES)
@@ -158,7 +159,7 @@ def test_a_strategy_that_reads_nothing_has_nothing_said_of_it(shop: Project) -> 
 
 
 def test_a_trial_of_a_search_says_it(shop: Project) -> None:
-    from mcl import schema
+    from mcl.config import schema
 
     plant(shop, "open('{root}/future.csv').close()")
     raw = shop.config({"name": "reader"}).model_dump(mode="json")

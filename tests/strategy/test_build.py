@@ -10,7 +10,7 @@ import pytest
 import yaml
 from walks import random_bars
 
-from mcl.errors import ConfigError
+from mcl.base.errors import ConfigError
 from mcl.strategy import build, registry
 from mcl.strategy.ema_cross import EmaCross
 from mcl.strategy.indicators import ema

@@ -10,14 +10,18 @@ from typing import Any
 import pytest
 from deployments import empty_store
 
-from mcl import check, config, runs, schema
-from mcl.data import world
+from mcl import composition
+from mcl.base.errors import PromotionError
+from mcl.config import schema
+from mcl.config.promotion_rules import LiveRules, Promotion
 from mcl.data.load import load
-from mcl.errors import PromotionError
-from mcl.promote import GatesMissed, paper, promote
-from mcl.promote.gates import check_waivers
-from mcl.rules import LiveRules, Promotion
-from mcl.tracking import Store
+from mcl.data.synthetic import generator
+from mcl.promotion import live_gates
+from mcl.promotion.gates import check_waivers
+from mcl.promotion.promote import GatesMissed, promote
+from mcl.tracking import backtest_run
+from mcl.tracking.store import Store
+from mcl.validation import lookahead
 
 CODE = """
 from dataclasses import dataclass
@@ -129,7 +133,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("cheats")
     empty_store(folder)
     (folder / "experiments" / "strategies").mkdir(parents=True)
-    home = world.generate(schema.SyntheticData(source="synthetic", seed=11), folder, first=date(2024, 1, 2), last=date(2024, 2, 23))
+    home = generator.generate(schema.SyntheticData(source="synthetic", seed=11), folder, first=date(2024, 1, 2), last=date(2024, 2, 23))
     home.rename(folder / "market")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MCL_HOME", str(folder))
@@ -145,17 +149,17 @@ def planted(root: Path, name: str, body: str) -> schema.Config:
         "costs": {"slippage_ticks": 0.0, "commission_usd": 0.0},
         "study": "test",
     }
-    return config.run_config(raw)
+    return composition.run_config(raw)
 
 
 @pytest.mark.parametrize("name", CHEATS)
 def test_a_cheat_is_caught_and_refused(root: Path, name: str) -> None:
     run, store = planted(root, name, CHEATS[name]), Store(root)
-    found = check.lookahead(run, load(run.data, root))
+    found = lookahead.lookahead(run, load(run.data, root))
     assert found.has_bias
     assert found.biased_entry_signals + found.biased_exit_signals > 0
     assert "when the data end at row" in found.first
-    done = runs.backtest(run, store=store, root=root, report=False)
+    done = backtest_run.backtest(run, store=store, root=root, report=False)
     with pytest.raises(GatesMissed, match="lookahead = ") as refused:
         promote(done.run_id, store=store, root=root, gates=GATES)
     assert "lookahead" in [gate.name for gate in refused.value.gates if not gate.open]
@@ -164,16 +168,16 @@ def test_a_cheat_is_caught_and_refused(root: Path, name: str) -> None:
 def test_nobody_waives_it_for_live_whatever_the_configuration_lists() -> None:
     rules = GATES.model_copy(update={"live": LiveRules(hard=())})
     with pytest.raises(PromotionError, match="gate lookahead cannot be waived for live"):
-        check_waivers(["lookahead"], "we know better", rules, "live", paper.hard(rules.live))
+        check_waivers(["lookahead"], "we know better", rules, "live", live_gates.hard(rules.live))
 
 
 @pytest.mark.parametrize("name", HONEST)
 def test_an_honest_strategy_is_not_accused(root: Path, name: str) -> None:
     run, store = planted(root, name, HONEST[name]), Store(root)
-    found = check.lookahead(run, load(run.data, root))
+    found = lookahead.lookahead(run, load(run.data, root))
     assert not found.has_bias, found.first
     assert found.total_signals > 0
     assert found.reads == (), "bars that are offered are no files of its own"
     assert all(found.sampled.values()), "every part of the sample is asked"
-    done = runs.backtest(run, store=store, root=root, report=False)
+    done = backtest_run.backtest(run, store=store, root=root, report=False)
     assert promote(done.run_id, store=store, root=root, gates=GATES).stage == "paper"

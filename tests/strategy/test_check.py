@@ -11,10 +11,12 @@ import pytest
 from exam import SMALL
 from walks import random_bars
 
-from mcl import check, config, schema
+from mcl import composition
+from mcl.base.errors import ConfigError, DataError
+from mcl.config import schema
 from mcl.data.bars import Bars
-from mcl.errors import ConfigError, DataError
 from mcl.strategy import builtin
+from mcl.validation import lookahead
 
 
 @cache
@@ -23,8 +25,8 @@ def walk() -> Bars:
 
 
 def named(params: dict[str, Any]) -> schema.Config:
-    raw = config.compose("backtest", ["data=synthetic", "risk=bracket", "data.holdout_start=null"]).raw
-    return config.run_config(raw | {"strategy": params})
+    raw = composition.compose("backtest", ["data=synthetic", "risk=bracket", "data.holdout_start=null"]).raw
+    return composition.run_config(raw | {"strategy": params})
 
 
 def small(name: str) -> schema.Config:
@@ -33,10 +35,10 @@ def small(name: str) -> schema.Config:
 
 @pytest.mark.parametrize("name", sorted(builtin()))
 def test_every_strategy_passes_both_checks(name: str) -> None:
-    found = check.lookahead(small(name), walk(), samples=12)
+    found = lookahead.lookahead(small(name), walk(), samples=12)
     assert not found.has_bias, found.first
     assert found.cuts == 12
-    warm = check.warmup(small(name), walk(), samples=60)
+    warm = lookahead.warmup(small(name), walk(), samples=60)
     assert warm.enough, warm.deviation_percent["signal"]
     assert warm.memory in warm.lengths
 
@@ -80,7 +82,7 @@ def plant(project: Path, name: str, body: str, memory: int) -> None:
 @pytest.mark.parametrize("name", CHEATS)
 def test_a_planted_peek_is_caught(project: Path, name: str) -> None:
     plant(project, name, CHEATS[name], 30)
-    found = check.lookahead(named({"name": name}), walk(), samples=20)
+    found = lookahead.lookahead(named({"name": name}), walk(), samples=20)
     assert found.has_bias
     assert found.biased_entry_signals + found.biased_exit_signals > 0
     assert found.biased_indicators == ("centred",)
@@ -92,19 +94,19 @@ def test_a_peek_at_the_rarest_and_largest_moves_is_caught(project: Path) -> None
     largest = np.sort(np.abs(np.diff(walk().adjusted["close"])))[-5]
     move = f"(closes.shift(-1) - closes).abs() > {largest - 1e-6}"
     plant(project, "rare", f"return closes.diff(10).fillna(0).clip(-1, 1).mask({move}, 1.0)", 30)
-    found = check.lookahead(named({"name": "rare"}), walk(), samples=20)
+    found = lookahead.lookahead(named({"name": "rare"}), walk(), samples=20)
     assert found.biased_entry_signals == 5
 
 
 def test_a_strategy_that_contradicts_itself_is_told_so(project: Path) -> None:
     plant(project, "dice", "return np.sign(np.random.default_rng().normal(size=len(closes)))", 30)
     with pytest.raises(ConfigError, match=r"dice\.signal says one thing and then another of the same bars"):
-        check.lookahead(named({"name": "dice"}), walk(), samples=3)
+        lookahead.lookahead(named({"name": "dice"}), walk(), samples=3)
 
 
 def test_a_peek_shows_in_targets_and_orders(project: Path) -> None:
     plant(project, "normalises", CHEATS["normalises"], 30)
-    found = check.lookahead(named({"name": "normalises"}), walk(), samples=20)
+    found = lookahead.lookahead(named({"name": "normalises"}), walk(), samples=20)
     assert found.biased_targets > 0
     assert found.biased_orders > 0
 
@@ -120,18 +122,18 @@ HONEST = {
 def test_a_memory_that_is_declared_too_small_is_caught(project: Path, name: str) -> None:
     body, right, wrong = HONEST[name]
     plant(project, name, body, wrong)
-    assert not check.lookahead(named({"name": name}), walk(), samples=5).biased_targets
-    short = check.warmup(named({"name": name}), walk(), samples=60)
+    assert not lookahead.lookahead(named({"name": name}), walk(), samples=5).biased_targets
+    short = lookahead.warmup(named({"name": name}), walk(), samples=60)
     assert not short.enough
     if right is not None:
         plant(project, f"{name}_right", body, right)
-        assert check.warmup(named({"name": f"{name}_right"}), walk(), samples=60).enough
+        assert lookahead.warmup(named({"name": f"{name}_right"}), walk(), samples=60).enough
 
 
 def test_the_table_has_a_row_per_indicator_and_freqtrades_cells() -> None:
-    warm = check.warmup(named({"name": "ema_cross", "fast": 3, "slow": 8}), walk(), samples=20, lengths=[2, 9, 400])
+    warm = lookahead.warmup(named({"name": "ema_cross", "fast": 3, "slow": 8}), walk(), samples=20, lengths=[2, 9, 400])
     assert warm.lengths == (2, 9, 168, 400)
-    rows = {row[0]: row[1:] for row in check.cells(warm)}
+    rows = {row[0]: row[1:] for row in lookahead.cells(warm)}
     assert set(rows) == {"signal", "ema_3", "ema_8"}
     assert rows["signal"][0] == "nan%"
     assert rows["ema_8"][1].endswith("%")
@@ -141,12 +143,12 @@ def test_the_table_has_a_row_per_indicator_and_freqtrades_cells() -> None:
 
 def test_first_names_the_earliest_row() -> None:
     full, part = np.array([0.0, 1.0, np.nan]), np.array([0.0, -1.0, np.nan])
-    assert check._sentence(walk(), 1, 3, full, part).endswith("row 1, is 1 with all bars and -1 when the data end at row 2")
+    assert lookahead._sentence(walk(), 1, 3, full, part).endswith("row 1, is 1 with all bars and -1 when the data end at row 2")
 
 
 def test_too_few_bars_or_samples_are_refused() -> None:
     run = named({"name": "tsmom", "lookback": 5_000})
     with pytest.raises(DataError, match="2500 bars are too few for this check, which needs 5003"):
-        check.warmup(run, walk())
+        lookahead.warmup(run, walk())
     with pytest.raises(ConfigError, match="samples=0 compares nothing"):
-        check.lookahead(run, walk(), samples=0)
+        lookahead.lookahead(run, walk(), samples=0)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from deployments import empty_store
 
-from mcl import schema
-from mcl.cli import main
-from mcl.data import world
+from mcl.cli.main import main
+from mcl.config import schema
+from mcl.data.synthetic import generator
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FENCE = "2024-02-12"
@@ -77,7 +77,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("guarded")
     shutil.copytree(REPOSITORY / "conf", folder / "conf", ignore=shutil.ignore_patterns("promoted"))
     empty_store(folder)
-    home = world.generate(schema.SyntheticData(source="synthetic", seed=11), folder, first=date(2024, 1, 2), last=date(2024, 2, 23))
+    home = generator.generate(schema.SyntheticData(source="synthetic", seed=11), folder, first=date(2024, 1, 2), last=date(2024, 2, 23))
     home.rename(folder / "market")
     (folder / "experiments" / "strategies").mkdir(parents=True)
     (folder / "experiments" / "strategies" / "guard.py").write_text(CODE)

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from walks import random_bars
 
-from mcl import config, evidence
-from mcl.cli import main
-from mcl.errors import ConfigError
-from mcl.scaffold import new_strategy
+from mcl import composition
+from mcl.base.errors import ConfigError
+from mcl.cli.main import main
+from mcl.ops.scaffold import new_strategy
 from mcl.search import space
-from mcl.strategy import build, builtin, own, registry
+from mcl.strategy import build, builtin, registry, user_strategies
 from mcl.strategy.indicators import ema
+from mcl.tracking import provenance
 
 SHORT = ["data=synthetic", "data.end='2024-01-20'", "data.holdout_start=null"]
 
@@ -62,7 +63,7 @@ def test_a_scaffolded_strategy_runs_checks_and_can_be_searched(project: Path, ge
     warm = answer(capsys, "check", "warmup", *typed, "--samples", "6", "--lengths", "100,480")
     assert (warm["memory"], warm["lengths"]) == (480, [100, 480])
     assert warm["deviation_percent"]["signal"] == [None, 0.0]
-    raw = config.compose("sweep", typed).raw
+    raw = composition.compose("sweep", typed).raw
     assert list(space.parse(raw["search"]["space"], raw)) == ["strategy.length"]
 
 
@@ -77,14 +78,14 @@ def test_a_cheat_ends_with_exit_code_1(project: Path, generated: Path, capsys: p
 
 def test_the_code_of_an_own_strategy_is_evidence_of_its_runs_only(project: Path) -> None:
     path, *_ = new_strategy("mine", project)
-    plain, before = evidence.code_sha256({"name": "ema_cross"}), evidence.code_digests({"name": "mine"})
-    assert plain == evidence.code_sha256()
+    plain, before = provenance.code_sha256({"name": "ema_cross"}), provenance.code_digests({"name": "mine"})
+    assert plain == provenance.code_sha256()
     assert "experiments/strategies/mine.py" in before
     nested = {"name": "ensemble", "members": {"a": {"name": "mine"}, "b": {"name": "tsmom"}}}
-    assert "experiments/strategies/mine.py" in evidence.code_digests(nested)
+    assert "experiments/strategies/mine.py" in provenance.code_digests(nested)
     path.write_text(path.read_text() + "\n")
-    assert evidence.code_digests({"name": "mine"}) != before
-    assert evidence.code_sha256({"name": "ema_cross"}) == plain
+    assert provenance.code_digests({"name": "mine"}) != before
+    assert provenance.code_sha256({"name": "ema_cross"}) == plain
 
 
 def test_an_own_strategy_can_be_a_member_of_others(project: Path) -> None:
@@ -101,7 +102,7 @@ COMPILED = """
 from dataclasses import dataclass
 from typing import ClassVar
 import numpy as np
-from mcl.jit import njit, readonly
+from mcl.base.jit import njit, readonly
 from mcl.strategy.indicators import _ema
 
 @njit
@@ -235,7 +236,7 @@ def test_a_file_called_like_a_strategy_of_mcl_is_refused(project: Path) -> None:
 
 def test_a_name_that_nobody_has_gets_the_nearest_of_all(project: Path) -> None:
     new_strategy("velocity", project)
-    assert own.names() == ["velocity"]
+    assert user_strategies.names() == ["velocity"]
     assert set(registry()) == {"velocity", *builtin()}
     with pytest.raises(ConfigError, match="there is no strategy 'velocty'; did you mean 'velocity'"):
         build({"name": "velocty"})

@@ -12,9 +12,10 @@ import talib
 from exam import SMALL
 from walks import make_bars, random_bars
 
-from mcl import calendar, config
+from mcl import composition
+from mcl.base.errors import ConfigError
 from mcl.data.bars import Bars, Floats
-from mcl.errors import ConfigError
+from mcl.market import calendar
 from mcl.search import space
 from mcl.strategy import build, builtin, exposed
 
@@ -201,7 +202,7 @@ def test_what_a_strategy_shows_is_one_value_per_bar(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(builtin()))
 def test_every_search_space_builds_at_the_ends_of_each_axis(name: str) -> None:
-    raw = config.compose("sweep", [f"strategy={name}"]).raw
+    raw = composition.compose("sweep", [f"strategy={name}"]).raw
     if not raw["search"]["space"]:
         assert name in {"flat", "always_long", "random"}
         return
@@ -213,7 +214,7 @@ def test_every_search_space_builds_at_the_ends_of_each_axis(name: str) -> None:
 
 def refusal(raw: dict[str, Any], point: dict[str, Any]) -> str:
     try:
-        config.run_config(space.overlay(raw, point))
+        composition.run_config(space.overlay(raw, point))
     except ConfigError as error:
         return error.message
     return ""

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from walks import make_bars, random_bars
 
-from mcl import calendar
+from mcl.base.errors import ConfigError
 from mcl.data.bars import COLUMNS, Bars
-from mcl.data.front import resample
-from mcl.errors import ConfigError
+from mcl.data.continuous import resample
+from mcl.market import calendar
 from mcl.strategy.timeframe import higher
 
 NS = calendar.NS

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mcl.errors import StoreError
-from mcl.tracking import Record, Store, bulk
+from mcl.base.errors import StoreError
+from mcl.tracking import sqlite_writer
+from mcl.tracking.store import Record, Store
 
 RECORD = Record(
     study="bulk",
@@ -96,10 +97,10 @@ def test_all_or_nothing(store: Store) -> None:
 
 
 def test_tables_that_do_not_fit_fall_back_to_the_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not bulk.supported(tmp_path / "none.db")
+    assert not sqlite_writer.supported(tmp_path / "none.db")
     (tmp_path / "other.db").write_bytes(b"")
-    assert not bulk.supported(tmp_path / "other.db")
-    monkeypatch.setattr(bulk, "objections", lambda _: ["runs has no column name"])
+    assert not sqlite_writer.supported(tmp_path / "other.db")
+    monkeypatch.setattr(sqlite_writer, "objections", lambda _: ["runs has no column name"])
     store = Store(tmp_path)
     run_id = store.record_many([RECORD])[0]
     assert store.run(run_id).metrics["sharpe"] == 1.25

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcl import evidence
 from mcl.report.format import INTERVALS, METRICS
-from mcl.tracking import Record, Store
-from mcl.tracking.filing import EXPERIMENT, NOTE, RUN, Dataset, filed, plain
+from mcl.tracking import provenance
+from mcl.tracking.naming import EXPERIMENT, NOTE, RUN, Dataset, filed, plain
+from mcl.tracking.store import Record, Store
 
 DATASET = Dataset("MCL 1m synthetic planted_edge", "f" * 36, "synthetic", '{"seed": 7}', '{"mlflow_colspec": []}', '{"num_rows": 3}')
 RECORD = Record(
@@ -106,11 +106,11 @@ def test_a_search_gets_its_description_when_it_ends(store: Store) -> None:
     ],
 )
 def test_a_label_is_short_and_tells(params: dict[str, object], label: str) -> None:
-    assert evidence.label(params) == label
+    assert provenance.label(params) == label
 
 
 def test_a_long_label_is_cut_between_values() -> None:
-    said = evidence.label({f"{chr(97 + k)}_value": 123_456 for k in range(20)})
+    said = provenance.label({f"{chr(97 + k)}_value": 123_456 for k in range(20)})
     assert len(said) <= 62
     assert said.endswith("123456 …")
 
@@ -118,12 +118,12 @@ def test_a_long_label_is_cut_between_values() -> None:
 def test_the_data_set_of_a_run(tmp_path: Path) -> None:
     from walks import random_bars
 
-    from mcl import schema
+    from mcl.config import schema
 
     run = schema.Config.model_validate(
         {"data": {"source": "synthetic"}, "strategy": {"name": "flat"}, "risk": {"size": {"method": "fixed"}}}
     )
-    found = evidence.dataset(run, random_bars(500, rolls=2))
+    found = provenance.dataset(run, random_bars(500, rolls=2))
     assert found.name == "MCL 1m synthetic zero_edge"
     assert json.loads(found.profile)["num_rows"] == 500
     assert len(found.digest) <= 36

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mcl.tracking import links
+from mcl.tracking import urls
 
 
 @pytest.mark.parametrize(
@@ -21,5 +21,5 @@ def test_they_lead_to_the_server_of_the_store_and_tell_no_password(uri: str | No
         monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     else:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    assert links.run("abc").href == f"{server}/#/runs/abc"
-    assert links.version("my model", 3).href == f"{server}/#/models/my%20model/versions/3"
+    assert urls.run("abc").href == f"{server}/#/runs/abc"
+    assert urls.version("my model", 3).href == f"{server}/#/models/my%20model/versions/3"

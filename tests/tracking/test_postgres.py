@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from servers import PostgresPort, mlflow, postgresql, without_postgresql
 
-from mcl.errors import ConfigError, StoreError
-from mcl.tracking import Record, Store, bulk, postgres, schema
-from mcl.tracking.filing import Dataset
+from mcl.base.errors import ConfigError, StoreError
+from mcl.tracking import postgres, schema, sqlite_writer
+from mcl.tracking.naming import Dataset
+from mcl.tracking.store import Record, Store
 
 RECORD = Record(
     study="served",
@@ -170,7 +171,7 @@ def test_a_batch_that_was_written_is_not_written_again(served: Served) -> None:
     database = postgres.Database.at(served.address())
     there = database.experiment("served")
     assert there is not None
-    rows = [bulk.Row(f"twice {i}", "FINISHED", {"a": "b"}) for i in range(3)]
+    rows = [sqlite_writer.Row(f"twice {i}", "FINISHED", {"a": "b"}) for i in range(3)]
     assert database.insert(there[0], there[1], rows) == database.insert(there[0], there[1], rows)
     assert served.ask("SELECT count(*) FROM runs WHERE name LIKE 'twice %%'") == [(3,)]
 
@@ -182,7 +183,9 @@ def test_all_or_nothing(served: Served) -> None:
     assert there is not None
     before = served.ask("SELECT count(*) FROM runs")
     with pytest.raises(StoreError, match=r"the database of MCL_STORE_URL refuses: StringDataRightTruncation value too long"):
-        database.insert(there[0], there[1], [bulk.Row("good", "FINISHED"), bulk.Row("bad", "FINISHED", {"k": "x" * 9000})])
+        database.insert(
+            there[0], there[1], [sqlite_writer.Row("good", "FINISHED"), sqlite_writer.Row("bad", "FINISHED", {"k": "x" * 9000})]
+        )
     assert served.ask("SELECT count(*) FROM runs") == before
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mcl import doctor
-from mcl.errors import StoreError
-from mcl.tracking import Record, Store, bulk, schema
+from mcl.base.errors import StoreError
+from mcl.ops import doctor
+from mcl.tracking import schema, sqlite_writer
+from mcl.tracking.store import Record, Store
 
 SCHEMAS = {path.stem: path.read_text() for path in sorted(Path(__file__).with_name("schemas").glob("*.sql"))}
 RECORD = Record("study", "a run", params={"a": 1}, metrics={"sharpe": 1.5}, tags={"mcl.kind": "trial"}, files={"config.json": b"{}"})
@@ -52,11 +53,11 @@ def test_every_tested_mlflow_has_its_tables_here() -> None:
 @pytest.mark.parametrize("version", SCHEMAS)
 def test_a_run_is_written_into_the_tables_of_every_tested_mlflow(version: str, tmp_path: Path) -> None:
     path = database(tmp_path / "mlflow.db", version, "INSERT INTO experiments (name, workspace) VALUES ('study', 'default')")
-    assert bulk.objections(path) == []
-    assert schema.TESTED[bulk.revision(path)] == version
-    place = bulk.Place(1, "file:///nowhere", tmp_path / "artifacts")
-    row = bulk.Row("a run", "FINISHED", {"a": "b"}, {"fast": "10"}, {"sharpe": 1.5}, {"equity": [(0, 1.0), (1, 2.0)]}, {"x": b"y"})
-    [run_id] = bulk.insert(path, place, [row])
+    assert sqlite_writer.objections(path) == []
+    assert schema.TESTED[sqlite_writer.revision(path)] == version
+    place = sqlite_writer.Place(1, "file:///nowhere", tmp_path / "artifacts")
+    row = sqlite_writer.Row("a run", "FINISHED", {"a": "b"}, {"fast": "10"}, {"sharpe": 1.5}, {"equity": [(0, 1.0), (1, 2.0)]}, {"x": b"y"})
+    [run_id] = sqlite_writer.insert(path, place, [row])
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT status, name FROM runs").fetchall() == [("FINISHED", "a run")]
         assert dict(connection.execute("SELECT key, value FROM latest_metrics")) == {"sharpe": 1.5, "equity": 2.0}
@@ -107,7 +108,7 @@ def test_a_later_mlflow_with_the_same_columns_needs_no_release(project: Path) ->
 )
 @pytest.mark.parametrize("version", SCHEMAS)
 def test_a_change_that_matters_is_named(tmp_path: Path, version: str, statements: list[str], clause: str) -> None:
-    assert bulk.objections(database(tmp_path / "mlflow.db", version, *statements)) == ([clause] if clause else [])
+    assert sqlite_writer.objections(database(tmp_path / "mlflow.db", version, *statements)) == ([clause] if clause else [])
 
 
 def test_other_tables_go_through_the_client_and_a_sentence_says_so(project: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,9 +18,9 @@ import yaml
 from deployments import HOLDOUT, OPEN_GATES, walk
 from servers import deployed_mlflow, mlflow, postgresql, without_postgresql
 
-from mcl.cli import main
-from mcl.errors import StoreError
-from mcl.tracking import Store
+from mcl.base.errors import StoreError
+from mcl.cli.main import main
+from mcl.tracking.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # MLflow keeps its connections open
@@ -121,7 +121,7 @@ def test_a_run_a_search_and_a_promotion_on_a_server(address: str, project: Path,
 
 
 def test_what_a_server_holds_is_fetched_when_it_is_read_and_as_it_is_now(address: str, project: Path) -> None:
-    from mcl.tracking import Record
+    from mcl.tracking.store import Record
 
     store = Store(project)
     run_id = store.start(Record("s", "parent", files={"a.txt": b"old", "deep/b.txt": b"b"}))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mcl.errors import StoreError
-from mcl.tracking import MAX_PARAM, Record, Store, content_sha256, short
+from mcl.base.errors import StoreError
+from mcl.tracking.store import MAX_PARAM, Record, Store, content_sha256, short
 
 FILES = {"config.yaml": b"a: 1\n", "data/fills.parquet": b"\x00\x01"}
 
@@ -99,7 +99,7 @@ def test_runs_are_found_after_the_project_has_moved(tmp_path: Path) -> None:
 FULL = """
 import resource, sys
 from pathlib import Path
-from mcl.errors import StoreError
+from mcl.base.errors import StoreError
 from mcl.tracking import Record, Store
 store = Store(Path(sys.argv[1]))
 store.record(Record("s", "small"))  # the database exists and fits
@@ -152,7 +152,7 @@ def test_a_run_shows_how_long_it_took_and_the_last_one_is_that_which_ended_last(
 
 
 def test_a_fresh_store_is_made_without_a_word_from_mlflow(tmp_path: Path) -> None:
-    code = "from mcl.tracking import Store; from mcl.errors import StoreError\ntry: Store().run('last')\nexcept StoreError: pass"
+    code = "from mcl.tracking import Store; from mcl.base.errors import StoreError\ntry: Store().run('last')\nexcept StoreError: pass"
     quiet = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")} | {"MCL_HOME": str(tmp_path)}
     quiet["PYTHONWARNINGS"] = "ignore:Versions of mlflow"  # the newest mlflow beside older parts of it, as .ci/ahead.txt installs them
     done = subprocess.run([sys.executable, "-c", code], env=quiet, capture_output=True, text=True, check=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from mcl import evidence, trials
-from mcl.cli import main
-from mcl.scaffold import new_strategy
+from mcl.cli.main import main
+from mcl.ops.scaffold import new_strategy
+from mcl.tracking import provenance, trial_ledger
 
 SHORT = ["data=synthetic", "data.end='2024-01-20'", "data.holdout_start=null"]
 
@@ -35,22 +35,22 @@ def test_three_versions_of_one_own_strategy_are_three_trials(project: Path, caps
         edit(path, old, new)
         ratios.append(answer(capsys, "backtest", "strategy=mine", *SHORT)["metrics"]["sharpe"])
     assert len(set(ratios)) == 3
-    place = trials.Place("mine", str(trials.rows(project)["market"][0]))
-    found = trials.tally(project, place)
+    place = trial_ledger.Place("mine", str(trial_ledger.rows(project)["market"][0]))
+    found = trial_ledger.tally(project, place)
     assert found.count == 3
     assert sorted(found.known * 252**0.5) == pytest.approx(sorted(ratios))
     answer(capsys, "backtest", "strategy=mine", *SHORT)  # the same again
     path.write_text("# a comment\n" + path.read_text())
     answer(capsys, "backtest", "strategy=mine", *SHORT)
-    assert len(trials.rows(project)) == 5
-    assert trials.tally(project, place).count == 3
+    assert len(trial_ledger.rows(project)) == 5
+    assert trial_ledger.tally(project, place).count == 3
     searched = answer(capsys, "sweep", "strategy=mine", *SHORT, "search.trials=3", "search.top=1")
-    with_search = trials.tally(project, place).count
+    with_search = trial_ledger.tally(project, place).count
     assert 4 <= with_search <= 6
     edit(path, "0.999 *", "0.998 *")
     again = answer(capsys, "sweep", "strategy=mine", *SHORT, "search.trials=3", "search.top=1")
     assert searched["trials"] == again["trials"]
-    assert trials.tally(project, place).count == with_search + 3
+    assert trial_ledger.tally(project, place).count == with_search + 3
 
 
 def test_what_an_own_file_imports_decides_with_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,19 +61,19 @@ def test_what_an_own_file_imports_decides_with_it(project: Path, monkeypatch: py
     package.write_text("WIDTH = 1\n")
     monkeypatch.syspath_prepend(str(project))
     path.write_text("from helpers import WIDTH\n" + path.read_text())
-    seen = {evidence.decision_sha256({"mine"})}
-    assert set(evidence.code_digests({"name": "mine"})) >= {"helpers.py", "lib/deep.py", "experiments/strategies/mine.py"}
+    seen = {provenance.decision_sha256({"mine"})}
+    assert set(provenance.code_digests({"name": "mine"})) >= {"helpers.py", "lib/deep.py", "experiments/strategies/mine.py"}
     for edited in (path, helper, package):
         edited.write_text(edited.read_text() + "MORE = 1\n")
-        seen.add(evidence.decision_sha256({"mine"}))
+        seen.add(provenance.decision_sha256({"mine"}))
     assert len(seen) == 4
     package.write_text(package.read_text() + '\n"""Words."""  # and more\n')
-    assert evidence.decision_sha256({"mine"}) in seen
+    assert provenance.decision_sha256({"mine"}) in seen
 
 
 def test_an_own_file_that_builds_on_a_strategy_of_mcl_is_decided_by_that_one_too(project: Path) -> None:
     path, *_ = new_strategy("mine", project)
-    alone = set(evidence._decision(frozenset({"mine"}), frozenset()))
+    alone = set(provenance._decision(frozenset({"mine"}), frozenset()))
     path.write_text("from mcl.strategy.donchian import Donchian\n" + path.read_text())
-    with_it = evidence._decision(frozenset({"mine"}), frozenset({"mcl.strategy.donchian"}))
+    with_it = provenance._decision(frozenset({"mine"}), frozenset({"mcl.strategy.donchian"}))
     assert "strategy/donchian.py" in with_it.keys() - alone

@@ -16,12 +16,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mcl import trials
-from mcl.errors import StoreError
+from mcl.base.errors import StoreError
 from mcl.metrics.overfit import RULE, dsr_2012, null_variance
 from mcl.metrics.performance import moments
 from mcl.report.format import metric
-from mcl.trials import Place, Tally, Trial, append, beyond, distinct, matrix, place, rows, tally
+from mcl.tracking import trial_ledger
+from mcl.tracking.trial_ledger import Place, Tally, Trial, append, beyond, distinct, matrix, place, rows, tally
 
 HERE = Place("ema_cross", "MCL synthetic zero_edge 7")
 
@@ -94,7 +94,7 @@ def test_parts_of_version_0_1_are_read_counted_and_merged(tmp_path: Path, monkey
     found = rows(tmp_path, HERE, returns=True)
     assert list(found["code_sha256"]) == ["", "", "today's"]
     assert found["return_frac"].map(len).eq(50).all()
-    monkeypatch.setattr(trials, "MOST_PARTS", 1)
+    monkeypatch.setattr(trial_ledger, "MOST_PARTS", 1)
     append(tmp_path, [trial(3)])
     assert len(list(tmp_path.rglob("*.parquet"))) == 1
     assert tally(tmp_path, HERE).count == 4
@@ -147,7 +147,7 @@ def test_parallel_writers_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_many_small_parts_are_merged_and_still_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials, "MOST_PARTS", 20)
+    monkeypatch.setattr(trial_ledger, "MOST_PARTS", 20)
     write_many(tmp_path, 0, 50)
     parts = list((tmp_path / "mlruns" / "trials").rglob("*.parquet"))
     assert len(parts) <= 21

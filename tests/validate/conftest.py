@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from planted import SETTINGS, SWEEP, Case, market
 
-from mcl import config, search
-from mcl.tracking import Store
-from mcl.validate import core
+from mcl import composition, search
+from mcl.tracking.store import Store
+from mcl.validation import validate
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +19,6 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MCL_HOME", str(root))
         store = Store(root)
-        swept = search.sweep(config.compose("sweep", list(SWEEP)), store=store, root=root)
-        done = core.validate(swept.sweep_id, SETTINGS, store=store, root=root)
+        swept = search.sweep(composition.compose("sweep", list(SWEEP)), store=store, root=root)
+        done = validate.validate(swept.sweep_id, SETTINGS, store=store, root=root)
         yield Case(root, store, swept.sweep_id, done)

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mcl import calendar, schema
-from mcl.tracking import Store
-from mcl.validate import core
+from mcl.config import schema
+from mcl.market import calendar
+from mcl.tracking.store import Store
+from mcl.validation import validate
 
 FIRST, END, HOLDOUT = date(2024, 1, 2), date(2024, 11, 1), "2024-09-03"
 FAST, SLOW, SHARPE, SESSION_TICKS = 12, 48, 6.0, 150.0
@@ -84,4 +85,4 @@ class Case:
     root: Path
     store: Store
     sweep_id: str
-    validated: core.Validated
+    validated: validate.Validated

@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 from planted import SWEEP, Case
 
-from mcl import config, runs
-from mcl.errors import ConfigError, StoreError
-from mcl.search.region import plateaus
-from mcl.validate.choose import choose
-from mcl.validate.critique import critique
-from mcl.validate.plateau import Plateau
+from mcl import composition
+from mcl.base.errors import ConfigError, StoreError
+from mcl.search.plateau import plateaus
+from mcl.tracking import backtest_run
+from mcl.validation.critique import critique
+from mcl.validation.neighbourhood import Plateau
+from mcl.validation.selection import choose
 
 
 def test_a_needle_loses_against_a_hill() -> None:
@@ -66,8 +67,8 @@ def test_constraints_are_kept_or_refused_in_words(case: Case) -> None:
 def run(case: Case, *overrides: str) -> str:
     base = [o for o in SWEEP if not o.startswith(("search", "strategy."))]
     keys = {o.split("=")[0] for o in overrides}
-    composed = config.compose("backtest", [*(o for o in base if o.split("=")[0] not in keys), *overrides])
-    return runs.backtest(composed.config, store=case.store, root=case.root, report=False).run_id
+    composed = composition.compose("backtest", [*(o for o in base if o.split("=")[0] not in keys), *overrides])
+    return backtest_run.backtest(composed.config, store=case.store, root=case.root, report=False).run_id
 
 
 def test_findings_are_ranked_and_say_what_to_do(case: Case) -> None:

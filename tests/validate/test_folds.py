@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcl.errors import ConfigError
+from mcl.base.errors import ConfigError
 from mcl.metrics.folds import Length, combinatorial, held_together, path_ids, paths, walk_forward, windows
 
 

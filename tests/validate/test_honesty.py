@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from mcl import config
+from mcl import composition
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "bench_honesty.py"
 
@@ -47,7 +47,7 @@ def test_a_strong_edge_does(bench: ModuleType) -> None:
 def test_the_planted_edge_is_worth_what_it_says(bench: ModuleType) -> None:
     """Following the planted sign earns the stated Sharpe ratio, on average over worlds."""
     point = {"strategy.fast": bench.PLANTED_FAST, "strategy.slow": bench.PLANTED_SLOW}
-    run = config.run_config(bench.overlay(bench.base("ema_cross"), point))
+    run = composition.run_config(bench.overlay(bench.base("ema_cross"), point))
     worlds = (bench.world(bench.Case("gaussian", 1, "random", 3.0, seed), 500) for seed in range(12))
     assert np.mean([bench.perf.sharpe(bench.backtest(run, bars).session_returns) for bars in worlds]) == pytest.approx(3.0, abs=0.6)
 

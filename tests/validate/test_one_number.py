@@ -12,11 +12,11 @@ from typing import Any, get_args
 import pytest
 from planted import SWEEP, market
 
-from mcl import promote
-from mcl.cli import main
+from mcl.cli.main import main
+from mcl.config.promotion_rules import Promotion
+from mcl.promotion import promote
 from mcl.report.format import number
-from mcl.rules import Promotion
-from mcl.tracking import Store
+from mcl.tracking.store import Store
 
 OPTIONAL = [name for name, field in Promotion.model_fields.items() if type(None) in get_args(field.annotation)]
 ONE_GATE = Promotion(**(dict.fromkeys(OPTIONAL) | {"min_deflated_sharpe": 0.0}))  # type: ignore[arg-type]

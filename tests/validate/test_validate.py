@@ -13,17 +13,18 @@ import pytest
 from chromium import DRAWN, Chromium
 from planted import SETTINGS, SWEEP, Case, market
 
-from mcl import config, metrics, runs, search
+from mcl import composition, metrics, search
+from mcl.base.errors import ConfigError
 from mcl.data.bars import Bars
 from mcl.data.load import load
 from mcl.engine.backtest import backtest as simulate
-from mcl.errors import ConfigError
-from mcl.market import MCL, Contract
-from mcl.promote.holdout import looks
-from mcl.validate import core, stress, verdict
-from mcl.validate.answers import path_sharpes
-from mcl.validate.plateau import around, edges
-from mcl.validate.subject import sampled, subject
+from mcl.market.instruments import MCL, Contract
+from mcl.tracking import backtest_run
+from mcl.validation import stress, validate, verdict
+from mcl.validation.checks import path_sharpes
+from mcl.validation.holdout import looks
+from mcl.validation.neighbourhood import around, edges
+from mcl.validation.subject import sampled, subject
 
 
 def test_a_strong_edge_passes_and_everything_is_recorded(case: Case) -> None:
@@ -42,11 +43,11 @@ def test_a_strong_edge_passes_and_everything_is_recorded(case: Case) -> None:
 
 
 def test_each_look_at_the_holdout_is_counted_and_may_be_left_alone(case: Case) -> None:
-    quiet = core.validate(case.sweep_id, SETTINGS.model_copy(update={"holdout": False}), store=case.store, root=case.root)
+    quiet = validate.validate(case.sweep_id, SETTINGS.model_copy(update={"holdout": False}), store=case.store, root=case.root)
     row = next(r for r in quiet.rows if r.name == "holdout")
     assert (row.level, row.meaning) == (verdict.UNKNOWN, "left alone: validate.holdout=false")
     before = len(looks(case.root))
-    again = core.validate(case.sweep_id, SETTINGS, store=case.store, root=case.root)
+    again = validate.validate(case.sweep_id, SETTINGS, store=case.store, root=case.root)
     assert len(looks(case.root)) == before + 1
     assert again.answers.look.number == before + 1
     counted = ("holdout", "deflated_sharpe", "history_ratio")  # more looks, more trials
@@ -76,7 +77,7 @@ def test_at_the_break_even_slippage_nothing_is_left(case: Case) -> None:
     raw = about.raw | {"costs": about.raw["costs"] | {"slippage_ticks": limit}}
     assert about.raw["risk"]["limits"]["max_daily_loss_usd"] is not None
     loose = raw | {"risk": raw["risk"] | {"limits": raw["risk"]["limits"] | {"max_daily_loss_usd": None, "max_drawdown_frac": None}}}
-    result = simulate(config.run_config(loose), about.bars)
+    result = simulate(composition.run_config(loose), about.bars)
     quantity = np.abs(result.fills["quantity"]).sum()
     assert abs(result.net_pnl_usd) < 0.03 * abs(about.result.net_pnl_usd)
     assert quantity > 0
@@ -88,7 +89,7 @@ def test_costs_and_delays_are_other_runs(case: Case) -> None:
     by_name = {c.name: c for c in (*a.costs, *a.delays)}
     assert by_name["costs × 1"].sharpe == own["sharpe"]
     assert by_name["costs × 0.5"].net_pnl_usd > own["net_pnl_usd"] > by_name["costs × 2"].net_pnl_usd > by_name["costs × 3"].net_pnl_usd
-    late = config.run_config(a.subject.raw | {"execution": a.subject.raw["execution"] | {"latency_bars": 2}})
+    late = composition.run_config(a.subject.raw | {"execution": a.subject.raw["execution"] | {"latency_bars": 2}})
     assert by_name["2 bars late"].sharpe == metrics.summary(simulate(late, a.subject.bars))["sharpe"] != own["sharpe"]
 
 
@@ -125,7 +126,7 @@ def test_points_are_distinct_and_depend_on_the_seed_alone(case: Case) -> None:
 
 def test_unknown_rules_are_refused_before_anything_runs(case: Case) -> None:
     with pytest.raises(ConfigError, match=r"validate\.rules\.pbi is no rule: did you mean 'pbo'"):
-        core.validate(case.sweep_id, SETTINGS.model_copy(update={"rules": {"pbi": (0.1, 0.5)}}), store=case.store, root=case.root)
+        validate.validate(case.sweep_id, SETTINGS.model_copy(update={"rules": {"pbi": (0.1, 0.5)}}), store=case.store, root=case.root)
 
 
 def test_levels_lie_between_their_bounds() -> None:
@@ -138,7 +139,7 @@ def test_levels_lie_between_their_bounds() -> None:
 
 def test_search_and_validation_never_see_what_lies_behind_the_fence(case: Case, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The same market with another future gives the same search and, but for the hold-out row, the same validation."""
-    from mcl.tracking import Store
+    from mcl.tracking.store import Store
 
     other = tmp_path_factory.mktemp("other")
     frame = market()
@@ -149,8 +150,8 @@ def test_search_and_validation_never_see_what_lies_behind_the_fence(case: Case, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MCL_HOME", str(other))
         store = Store(other)
-        swept = search.sweep(config.compose("sweep", list(SWEEP)), store=store, root=other)
-        done = core.validate(swept.sweep_id, SETTINGS, store=store, root=other)
+        swept = search.sweep(composition.compose("sweep", list(SWEEP)), store=store, root=other)
+        done = validate.validate(swept.sweep_id, SETTINGS, store=store, root=other)
     mine = {r.name: r.value for r in case.validated.rows}
     for row in done.rows:
         if row.name != "holdout":
@@ -165,17 +166,17 @@ def test_no_part_of_the_subject_reaches_behind_the_fence(case: Case) -> None:
     whole = load(about.run.data, case.root, holdout=True)
     assert whole.session.max() >= fence
     assert len(case.validated.answers.sample.returns) == len(np.unique(about.bars.session))
-    assert runs.placed(about.run).market == "MCL csv market.csv"
+    assert backtest_run.placed(about.run).market == "MCL csv market.csv"
 
 
 def test_a_search_cannot_move_the_fence(case: Case) -> None:
     moved = '+search.space.data.holdout_start="choice(null)"'
     with pytest.raises(ConfigError, match=r"search\.space\.data\.holdout_start is the fence before the hold-out"):
-        search.sweep(config.compose("sweep", [*SWEEP, moved]), store=case.store, root=case.root)
+        search.sweep(composition.compose("sweep", [*SWEEP, moved]), store=case.store, root=case.root)
 
 
 def test_an_end_behind_the_fence_does_not_open_it(case: Case) -> None:
-    run = config.run_config(
+    run = composition.run_config(
         case.validated.answers.subject.raw | {"data": case.validated.answers.subject.raw["data"] | {"end": "2024-10-30"}}
     )
     assert load(run.data, case.root).session.max() < int(np.datetime64("2024-09-03", "D").astype(np.int64))

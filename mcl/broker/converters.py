@@ -1,0 +1,93 @@
+"""From the objects that ib_async holds to the plain records of `mcl.broker`. They are only read, by attribute."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import date
+from functools import lru_cache
+from typing import Any
+
+from mcl.base.errors import BrokerError
+from mcl.broker.fills import reason_of
+from mcl.broker.protocol import Bar, Fill, WorkingOrder
+from mcl.market import calendar
+
+NS = 1_000_000_000
+EXCHANGE_MINUTES = 15  # the exchange opens and closes at quarters of an hour
+_SIZES = {"1m": (1, "1 min"), "5m": (5, "5 mins"), "15m": (15, "15 mins"), "30m": (30, "30 mins"), "1h": (60, "1 hour")}
+
+
+class Interval:
+    """The length of a bar, what TWS calls it, and closed `Bar`s from rows that are dated by their open.
+
+    A bar closes when it is as long as all, or when its session closes: the last one of a half day may be shorter. `root`: the product.
+    """
+
+    def __init__(self, name: str, root: str = "MCL") -> None:
+        if name not in _SIZES:
+            raise BrokerError(f"the broker has no live bars of interval {name!r}; valid: {', '.join(_SIZES)}")
+        self.minutes, self.bar_size = _SIZES[name]
+        self._root = root
+        self._closes: dict[int, int] = {}  # by open: close times of bars that a close of the exchange may cut short
+
+    def close_time(self, row: Any) -> int:
+        opened = int(row.date.timestamp()) * NS
+        if self.minutes <= EXCHANGE_MINUTES:
+            return opened + 60 * self.minutes * NS
+        if opened not in self._closes:
+            self._closes[opened] = self._cut(opened)
+        return self._closes[opened]
+
+    def _cut(self, opened: int) -> int:
+        """The nominal close, or the official one of the session if that is earlier."""
+        nominal, day = opened + 60 * self.minutes * NS, int(calendar.session_of(opened))
+        official = _official_closes(self._root, calendar.from_day(day).year).get(day, 0)
+        return official if opened < official < nominal else nominal
+
+    def bar(self, row: Any) -> Bar:
+        return Bar(self.close_time(row), row.open, row.high, row.low, row.close, int(row.volume))
+
+    def after(self, rows: Sequence[Any], instant: int) -> list[Bar]:
+        """The bars that closed later than `instant`; read from the end, since few are new. A row without a trade is none."""
+        fresh: list[Bar] = []
+        for row in reversed(rows):
+            if self.close_time(row) <= instant:
+                break
+            if row.volume:
+                fresh.append(self.bar(row))
+        return fresh[::-1]
+
+
+@lru_cache(maxsize=16)
+def _official_closes(root: str, year: int) -> dict[int, int]:
+    """By trade date: when its session closes, ns."""
+    known = calendar.sessions(date(year, 1, 1), date(year + 1, 1, 1), root)
+    return dict(zip(known.day.tolist(), known.close_ns.tolist(), strict=True))
+
+
+def fill_of(fill: Any) -> Fill:
+    """One execution; its commission is NaN until it is known."""
+    report = fill.commissionReport
+    commission = float(report.commission) if report.execId else math.nan
+    done = fill.execution
+    quantity = int(done.shares) * (1 if done.side == "BOT" else -1)
+    moment = int(done.time.timestamp()) * NS
+    return Fill(done.execId, moment, fill.contract.localSymbol, quantity, done.price, commission, reason_of(done.orderRef), done.orderRef)
+
+
+def working_order(trade: Any) -> WorkingOrder:
+    order, status = trade.order, trade.orderStatus
+    price = {"LMT": order.lmtPrice, "STP": order.auxPrice, "MIT": order.auxPrice}.get(order.orderType, math.nan)
+    remaining = int(order.totalQuantity - status.filled) * (1 if order.action == "BUY" else -1)
+    return WorkingOrder(
+        order.orderId,
+        order.permId,
+        order.orderRef,
+        order.orderType,
+        remaining,
+        float(price),
+        status.status,
+        trade.contract.localSymbol,
+        order.clientId,
+    )

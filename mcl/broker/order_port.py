@@ -1,0 +1,74 @@
+"""What trading needs of a connection, and an order as it will be sent."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, Protocol
+
+from mcl.broker.protocol import Pinned
+from mcl.market.account_value import Margin
+
+REDUCES = 2  # type of a group at the broker: what fills of one order is taken off the others, one order at the exchange at a time
+DONE = frozenset({"Filled", "Cancelled", "ApiCancelled", "Inactive"})
+WORKING = frozenset({"PreSubmitted", "Submitted", "Filled"})  # what says that the server has an order
+CANCELLED = frozenset({202})
+
+
+class Ticket(NamedTuple):
+    """One order as it will be sent. `quantity` is signed; `price` is limit or trigger, NaN for a market order."""
+
+    quantity: int
+    ref: str
+    kind: str  # MKT, LMT, STP, MIT
+    price: float = math.nan
+    tif: str = "DAY"
+    oca_group: str = ""
+    parent_id: int = 0
+    transmit: bool = True
+    order_id: int = 0  # not 0: change this order
+
+    def fields(self, account: str) -> dict[str, Any]:
+        """Of the library's order. Nothing is left to presets."""
+        more: dict[str, Any] = {} if self.kind == "MKT" else {"lmtPrice" if self.kind == "LMT" else "auxPrice": self.price}
+        if self.oca_group:
+            more |= {"ocaGroup": self.oca_group, "ocaType": REDUCES}
+        return more | {
+            "orderId": self.order_id,
+            "action": "BUY" if self.quantity > 0 else "SELL",
+            "totalQuantity": abs(self.quantity),
+            "orderType": self.kind,
+            "tif": self.tif,
+            "account": account,
+            "orderRef": self.ref,
+            "outsideRth": True,
+            "parentId": self.parent_id,
+            "transmit": self.transmit,
+        }
+
+
+class Line(Protocol):
+    """What trading needs of a connection. A `trade` is the library's live record of an order."""
+
+    def send(self, pinned: Pinned, ticket: Ticket) -> Any: ...
+    def revoke(self, trade: Any) -> None: ...
+    def check(self) -> None: ...
+    async def open_trades(self) -> list[Any]: ...
+    async def own_trades(self, pinned: Pinned) -> list[Any]: ...
+    async def catch_up(self) -> None: ...
+    async def agreed(self, pinned: Pinned) -> None: ...
+    def last_price(self, pinned: Pinned) -> float: ...
+    async def margin(self, pinned: Pinned, quantity: int) -> Margin: ...
+    def equity_usd(self) -> float: ...
+    def now(self) -> int: ...
+
+
+def remaining(trade: Any) -> int:
+    """What remains of an order, bought > 0."""
+    order = trade.order
+    return int(order.totalQuantity - trade.orderStatus.filled) * (1 if order.action == "BUY" else -1)
+
+
+def price_of(trade: Any) -> float:
+    """Its limit or trigger."""
+    order = trade.order
+    return float(order.lmtPrice if order.orderType == "LMT" else order.auxPrice)

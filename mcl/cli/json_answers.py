@@ -1,0 +1,258 @@
+"""What `mcl --json VERB` promises: the keys that its one object on stdout has, their types, and what they mean.
+
+More keys may be there; these stay. docs/json.md is written from here, and every answer that a test sees is held against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+TYPES: Mapping[str, tuple[type, ...]] = {
+    "text": (str,),
+    "count": (int,),
+    "number": (int, float),
+    "flag": (bool,),
+    "list": (list,),
+    "object": (dict,),
+    "any": (str, int, float, bool, list, dict),
+}
+RUN = {"run_id": "text · MLflow run id"}
+SWEPT = {
+    "sweep_id": "text · run id of the parent",
+    "trials": "object · number of trials by state",
+    "report": "text · path of the page",
+}
+STANDING = {"sweep_id": "text · run id of the parent", "state": "text · RUNNING, FINISHED, KILLED …", "target": "count · trials in all"}
+SESSION = RUN | {
+    "decisions": "count",
+    "orders": "count",
+    "fills": "count",
+    "differences": "list · where the session and the backtest of its bars differ, each with its cause",
+    "unexplained": "count · those without a cause",
+    "basis": "object · the broker's bars less the vendor's: note, fields, only_live, only_vendor, decisions, differ, decisions_frac",
+    "report": "text · path of the page",
+}
+JOURNAL = {"alias": "text · the promoted name", "journal": "text · path of the session's journal"}
+TOLD = {"alias": "text · the promoted name", "command": "text · what was asked", "said": "text · what the session answered"}
+DATA = {
+    "sessions": "count · sessions of the data",
+    "bars": "count · bars of the active contract",
+    "contracts": "list · their symbols",
+    "rolls": "list · one object per roll",
+    "fingerprint": "text · sha256 of all that a backtest can see",
+    "synthetic": "flag · never a market result when true",
+}
+
+DEFLATION = "text · by whose trials, which rule and when the Sharpe is deflated; empty where there is none"
+PROMISED: Mapping[str, Mapping[str, str]] = {
+    "backtest": RUN
+    | {
+        "metrics": "object · every metric by its flat name, `dsr`, `best_by_luck` and `trials_counted` as of now; null where undefined",
+        "deflation": DEFLATION,
+        "report": "text? · path of the page",
+        "config_sha256": "text · of what decides a result",
+        "data_fingerprint": "text · of the bars",
+        "synthetic": "flag · never a market result when true",
+        "own_code_reads": "text · what a strategy of your own reads besides its bars, or empty",
+        "repeat": "text · the shortest command line that makes this run again",
+    },
+    "sweep": SWEPT
+    | {
+        "best": "object? · trial, value, params, metrics, run_id",
+        "stopped": "text · why it ended early, or empty",
+        "repeat": "text · the command line that makes this search again",
+    },
+    "sweep resume": SWEPT | {"best": "object? · trial, value, params, metrics, run_id", "stopped": "text · why it ended early, or empty"},
+    "sweep extend": SWEPT | {"best": "object? · trial, value, params, metrics, run_id", "stopped": "text · why it ended early, or empty"},
+    "sweep status": STANDING,
+    "sweep stop": STANDING,
+    "sweep report": SWEPT | {"best": "object? · trial, value, params, metrics, run_id", "experiment": "text? · the file of --export"},
+    "compare": {
+        "runs": "list · run ids",
+        "metrics": "object · only those that differ: a list in the order of the runs; the deflated ones are all of now",
+        "deflation": "list · of each run, by whose trials and which rule its Sharpe is deflated",
+        "p_values": "list · of a Sharpe ratio above zero, one object per run: alone, holm, benjamini_hochberg",
+        "report": "text · path of the page",
+    },
+    "report": RUN
+    | {
+        "metrics": "object · every metric by its flat name, the deflated ones as of now",
+        "at_run": "object · the deflation that the run stored when it was made",
+        "deflation": DEFLATION,
+        "report": "text? · path of the page, drawn again where the trial ledger has grown since",
+        "versions": "list · what was promoted from it",
+        "tags": "object · what MLflow holds",
+    },
+    "rerun": RUN
+    | {
+        "kind": "text · backtest, trial, sweep, grid, walk_forward, validation or session",
+        "equal": "flag · bit-equal",
+        "said": "text · what was compared",
+        "metrics": "any · what differs",
+        "causes": "any · inputs that moved",
+        "runs": "list · ids of the runs below that were made again",
+    },
+    "runs": {"runs": "list · run_id, name, kind, status, metrics of each"},
+    "validate": RUN
+    | {
+        "subject": "text · the run that was questioned",
+        "verdict": "text · pass, borderline or stop",
+        "rows": "list · one object per question",
+        "trials": "count · distinct trials in the ledger",
+        "deflated_sharpe": "number? · a probability, by those trials",
+        "best_by_luck": "number? · annual Sharpe that the best of them would show without any edge",
+        "deflation": DEFLATION,
+        "holdout_looks": "count · how often the hold-out has been seen",
+        "report": "text · path of the page",
+    },
+    "critique": RUN | {"findings": "list · the gravest first"},
+    "select": {
+        "sweep_id": "text · the search",
+        "winner": "any · the chosen trial",
+        "peak": "any · the best single trial",
+        "why": "any · why the winner",
+        "trials": "count · distinct trials in the ledger",
+        "best_by_luck": "number? · annual Sharpe that the best of them would show without any edge",
+        "deflation": DEFLATION,
+        "refused": "any · why nothing is advised",
+        "ranked": "list · candidates",
+    },
+    "trials": {
+        "places": "list · by strategy and market: distinct trials, best Sharpe, the best by luck alone, its deflated value",
+        "markets": "list · the same for all strategies of a market together",
+        "newest": "list · the last rows",
+    },
+    "promote": RUN
+    | {
+        "name": "text · the alias",
+        "version": "count · of the registered model",
+        "gates": "list · each with `passed` and `asked`",
+        "path": "text · the file to commit",
+        "content_sha256": "text · of the bundle",
+        "own_code_reads": "list · what a strategy of your own reads besides its bars",
+        "choice": "text · why this run, where a search was named; else empty",
+    },
+    "registry": {"versions": "list · one object per version, newest first"},
+    "registry report": {
+        "name": "text",
+        "version": "count",
+        "sentence": "text · in or outside the band",
+        "report": "text · path of the page",
+    },
+    "registry costs": {
+        "name": "text · the alias",
+        "version": "count · that it stands for now",
+        "synthetic": "flag · sessions on a simulated TWS or on data that nobody traded: no evidence about a market",
+        "left_out": "count · such sessions that were not counted, since there are real ones",
+        "months": "list · sessions, fills, contracts, and per contract delay, slippage and commission, configured and paid",
+        "all": "object · the same over all months",
+        "proposal": "object · overrides to paste, slippage_ticks with low_ticks and high_ticks, commission_usd, sentence",
+    },
+    "rollback": {"name": "text · the alias", "version": "count · now", "before": "count · until now", "path": "text · the file to commit"},
+    "promoted diff": {"versions": "list · the two numbers"},
+    "promoted history": {"events": "list · oldest first", "standing": "any · what holds now"},
+    "completion": {"shell": "text", "script": "text · what the shell sources"},
+    "explain": {"key": "text", "value": "any?", "source": "text · the file or override", "chain": "list · all that set it"},
+    "live": SESSION,
+    "live audit": SESSION,
+    "status": {},
+    "pause": TOLD,
+    "resume": TOLD,
+    "reduce-only": TOLD,
+    "flatten": TOLD,
+    "stop": TOLD,
+    "adopt": TOLD,
+    "kill": TOLD,
+    "orders": JOURNAL | {"orders": "list", "working": "list · not filled yet"},
+    "fills": JOURNAL | {"fills": "list"},
+    "why": JOURNAL | {"decisions": "list · each with its sentence"},
+    "dashboard": {"url": "text", "name": "text", "read_only": "flag"},
+    "data build": DATA,
+    "data info": DATA,
+    "data check": {"errors": "count", "warnings": "count", "findings": "list", "report": "text · path of the page"},
+    "data costs": {"slippage_ticks": "object · by size of the order", "by_slot": "list", "config": "text? · the file of --name"},
+    "contract check": {"on": "text · first day", "contracts": "list", "differences": "count"},
+    "data download": {
+        "folder": "text",
+        "cost_usd": "number",
+        "records": "count",
+        "bytes": "count",
+        "parts": "list",
+        "conditions": "object · by day",
+        "files": "any · what was written",
+    },
+    "data gateway": {
+        "gateway": "text · its URL",
+        "cert": "text · the certificate",
+        "folder": "text",
+        "synthetic": "flag",
+        "datasets": "any",
+    },
+    "store backup": {"path": "text", "files": "count", "bytes_read": "count", "bytes_written": "count"},
+    "store restore": {"made_at": "any", "files": "count"},
+    "store gc": {"removed": "flag", "bytes": "count", "items": "list"},
+    "init": {"folder": "text", "files": "list"},
+    "doctor": {"findings": "list", "failed": "any"},
+    "new strategy": {"name": "text", "files": "list"},
+    "check lookahead": {
+        "has_bias": "flag",
+        "cuts": "count · parts from the first bar to a row",
+        "windows": "count · short parts around a row",
+        "sampled": "object · rows that were cut at, by the reason for choosing them",
+        "first": "text · the earliest difference, or empty",
+        "reads": "list · what a strategy of your own reads besides its bars",
+    },
+    "check warmup": {"enough": "flag"},
+    "tws serve": {},
+    "tws status": {"servers": "list"},
+    "tws log": {"messages": "count", "shown": "list"},
+}
+SILENT = ("ui",)  # runs until it is stopped and answers nothing
+REFUSAL = {"code": "text", "message": "text · one sentence: value, rule, nearest valid choice", "hint": "text · what to do"}
+
+
+def faults(verb: str, answer: Mapping[str, Any]) -> list[str]:
+    """What an answer lacks of what its verb promises; empty for one that keeps it. `--cfg` and `--estimate` answer otherwise."""
+    wrong = []
+    for key, said in PROMISED[verb].items():
+        kind = said.partition(" · ")[0]
+        if key not in answer:
+            wrong.append(f"{verb}: {key} is missing")
+        elif not _is(answer[key], kind):
+            wrong.append(f"{verb}: {key} is {type(answer[key]).__name__}, not {kind}")
+    return wrong
+
+
+def _is(value: Any, kind: str) -> bool:
+    if value is None:
+        return kind.endswith("?") or kind == "any"
+    kind = kind.removesuffix("?")
+    return isinstance(value, TYPES[kind]) and (kind in ("flag", "any") or not isinstance(value, bool))
+
+
+def markdown() -> str:
+    """The reference for people who script mcl."""
+    parts = [HEAD, "\n## A refusal\n\n", _table(REFUSAL)]
+    for verb, keys in PROMISED.items():
+        parts += [f"\n## `mcl --json {verb}`\n\n", _table(keys) if keys else "One object per name or session; its keys follow the state.\n"]
+    return "".join(parts)
+
+
+HEAD = """# Answers as JSON
+
+Written from `mcl/cli/json_answers.py`; a test holds it current, and the stories of the tests hold every answer against it.
+
+`mcl --json VERB …` prints one JSON object on stdout and logs on stderr. These keys are promised; others may be added. What is not a
+number (NaN, infinite) is `null`; times are ISO text in UTC. The exit code is 0 when done, 1 when refused or failed, 2 for wrong usage.
+A refusal is `{"error": {"code", "message", "hint"}}`. A `?` says that the value may be `null`.
+"""
+
+
+def _table(keys: Mapping[str, str]) -> str:
+    rows = ((key, *said.partition(" · ")[::2]) for key, said in keys.items())
+    return "| key | type | meaning |\n|---|---|---|\n" + "".join(f"| `{key}` | {kind} | {meaning} |\n" for key, kind, meaning in rows)
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")

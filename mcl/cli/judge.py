@@ -1,0 +1,208 @@
+"""validate, critique, select, trials."""
+
+from __future__ import annotations
+
+import math
+from argparse import Namespace
+from typing import Any
+
+from mcl import composition
+from mcl.base import terminal
+from mcl.base.errors import StoreError, nearest
+from mcl.cli.sweeps import identified
+from mcl.metrics.overfit import RULE
+from mcl.metrics.performance import annual
+from mcl.report.format import many
+from mcl.tracking import trial_ledger
+from mcl.tracking.store import Store
+
+LISTED = 10
+
+
+def validate(args: Namespace) -> int:
+    """0 when nothing says stop, 1 when something does."""
+    from mcl.config import schema
+    from mcl.validation import validate, verdict
+
+    settings = composition.validate(schema.Validation, composition.compose("validate", args.overrides).raw["validate"], "validate")
+    done = validate.validate(args.run_id, settings, store=Store(), root=composition.root())
+    data = {
+        "run_id": done.run_id,
+        "subject": done.subject_id,
+        "verdict": done.level,
+        "rows": [vars(row) for row in done.rows],
+        "trials": done.answers.tally.count,
+        "deflated_sharpe": done.answers.luck.deflated,
+        "best_by_luck": done.answers.luck.best_by_luck,
+        "deflation": done.answers.luck.sentence,
+        "holdout_looks": done.answers.look.number,
+        "report": done.report,
+    }
+    terminal.answer(data, lambda: _validated(done))
+    return 1 if done.level == verdict.STOP else 0
+
+
+def _validated(done: Any) -> None:
+    from mcl.tracking import provenance
+    from mcl.validation import verdict
+
+    rows = [[row.label, row.level, _short(row.value), row.rule, row.meaning] for row in done.rows]
+    terminal.table(
+        f"{done.answers.subject.stored.name}: {done.level}",
+        ["question", "verdict", "number", "rule", "meaning"],
+        rows,
+        left=5,
+        least=["rule"],
+    )
+    if watermark := provenance.watermark(done.answers.subject.bars):
+        terminal.say(watermark)
+    terminal.say(verdict.sentence(done.rows))
+    look = done.answers.look
+    looked = f"hold-out looked at {look.number}×" if look.number else "hold-out not looked at"
+    terminal.say(f"{many(done.answers.tally.count, 'trial')} counted · {looked} · run {done.run_id} · report {done.report}")
+
+
+def critique(args: Namespace) -> int:
+    from mcl.validation.critique import critique as examine
+
+    about, found = examine(args.run_id, store=Store(), root=composition.root())
+    data = {"run_id": about.stored.run_id, "findings": [vars(f) for f in found]}
+    rows = [[f"{f.weight:.2f}", f.name, f.text, f.sample, f.advice] for f in found]
+    columns = ["weight", "finding", "what was found", "sample", "what to do"]
+    terminal.answer(data, lambda: _criticised(about, columns, rows))
+    return 0
+
+
+def _criticised(about: Any, columns: list[str], rows: list[list[str]]) -> None:
+    from mcl.tracking import provenance
+
+    if rows:
+        terminal.table(f"{about.stored.name}: {many(len(rows), 'finding')}", columns, rows, left=5, least=["sample"])
+    else:
+        terminal.say(f"{about.stored.name}: nothing suspicious was found; that is no proof")
+    if watermark := provenance.watermark(about.bars):
+        terminal.say(watermark)
+
+
+def select(args: Namespace) -> int:
+    from mcl.validation.selection import choose
+
+    store = Store()
+    found = choose(identified(args.sweep_id, store), args.constraint, store=store, root=composition.root())
+    shown = ["trial", *found.keys, "around", "neighbours", "sharpe", "dsr", "max_drawdown_frac", "trades", "run_id"]
+    rows: list[dict[str, Any]] = found.ranked[shown].head(LISTED).to_dict("records")  # type: ignore[assignment]
+    data = {
+        "sweep_id": found.search_id,
+        "winner": found.winner,
+        "peak": found.peak,
+        "why": found.why,
+        "trials": found.tally.count,
+        "best_by_luck": found.luck.best_by_luck,
+        "deflation": found.luck.sentence,
+        "refused": found.refused,
+        "ranked": rows,
+    }
+    terminal.answer(data, lambda: _selected(found, shown, rows))
+    return 0
+
+
+def _selected(found: Any, shown: list[str], rows: list[dict[str, Any]]) -> None:
+    names = {"around": "plateau", "dsr": "deflated", "max_drawdown_frac": "drawdown", "run_id": "run"}
+    columns = [names.get(name, name.removeprefix("strategy.")) for name in shown]
+    cells = [[str(v)[:12] if n == "run_id" else v for n, v in row.items()] for row in rows]
+    terminal.table(
+        f"by plateau: {many(len(found.ranked), 'trial')} within the constraints, {found.refused} not",
+        columns,
+        cells,
+        least=["neighbours", "drawdown", "trades", "deflated"],
+    )
+    terminal.say(found.why)
+    terminal.say(f"next: mcl validate RUN_ID of the winner ({_run_of(found)})")
+
+
+def _run_of(found: Any) -> str:
+    run_id = str(found.winner["run_id"])[:12]
+    return run_id or "mcl backtest with these values makes one"
+
+
+def ledger(args: Namespace) -> int:
+    """`mcl trials`: what was tried, by strategy and market and by whole market; one strategy in full with --family."""
+    found = trial_ledger.rows(composition.root())
+    if args.family is not None:
+        tried = [str(family) for family in found["family"].unique()]
+        if args.family not in tried:
+            said = f"nothing of the strategy {args.family!r} was tried here"
+            raise StoreError(f"{said}: {nearest(args.family, tried)}", "mcl trials lists them")
+        found = found[found["family"] == args.family]
+    pairs = found[["family", "market"]].drop_duplicates().sort_values(["family", "market"])
+    families = [_counted(trial_ledger.Place(str(family), str(market))) for family, market in pairs.itertuples(index=False)]
+    markets = [_counted(trial_ledger.Place(trial_ledger.EVERY, str(market))) for market in pairs["market"].drop_duplicates().sort_values()]
+    newest: list[dict[str, Any]] = found.iloc[::-1].head(args.limit).to_dict("records")  # type: ignore[assignment]
+    terminal.answer({"places": families, "markets": markets, "newest": newest}, lambda: _trials(families, markets, newest))
+    return 0
+
+
+def _counted(where: trial_ledger.Place) -> dict[str, Any]:
+    """The distinct trials of a place, and the deflation of its best one by them."""
+    found = trial_ledger.rows(composition.root(), where)
+    each = trial_ledger.distinct(found)
+    best = each.sort_values("sharpe", kind="stable").dropna(subset=["sharpe"]).tail(1)
+    facts = {
+        "family": where.family,
+        "market": where.market,
+        "trials": len(each),
+        "rows": len(found),
+        "searched": int((found["kind"] == "search").sum()),
+        "by_hand": int((found["kind"] == "hand").sum()),
+        "no_score": int((found["state"] != "COMPLETE").sum()),
+    }
+    if not len(best):
+        return facts | {"best_sharpe": math.nan, "best_by_luck": math.nan, "deflated_sharpe": math.nan, "best_run": "", "deflation": ""}
+    row = best.iloc[0]
+    measured = {"sharpe": annual(row["sharpe"]), "sessions": row["observations"], "skew": row["skew"], "kurtosis": row["kurtosis"]}
+    luck = trial_ledger.tally(composition.root(), where).luck(measured)
+    return facts | {
+        "best_sharpe": measured["sharpe"],
+        "best_by_luck": luck.best_by_luck,
+        "deflated_sharpe": luck.deflated,
+        "best_run": row["run_id"],
+        "deflation": luck.sentence,
+    }
+
+
+COUNTED = ("trials", "rows", "searched", "by_hand", "no_score", "best_sharpe", "best_by_luck", "deflated_sharpe")
+COLUMNS = ("trials", "rows", "searched", "by hand", "no score", "best Sharpe", "best by luck", "deflated")
+
+
+def _trials(families: list[dict[str, Any]], markets: list[dict[str, Any]], newest: list[dict[str, Any]]) -> None:
+    if not families:
+        terminal.say("nothing has been tried yet: mcl backtest and mcl sweep write the ledger")
+        return
+    for title, heads, groups in (("strategies", ("family", "market"), families), ("markets, all strategies", ("market",), markets)):
+        cells = [[*(group[head] for head in heads), *map(_cell, (group[name] for name in COUNTED))] for group in groups]
+        columns = [head.replace("family", "strategy") for head in heads]
+        terminal.table(title, [*columns, *COLUMNS], cells, left=len(heads), least=["rows", "no score", "by hand", "searched"])
+    terminal.say(f"the best Sharpe of each is deflated by all trials of its row (rule: {RULE})")
+    rows = [
+        [r["at"].strftime("%Y-%m-%d %H:%M"), r["family"], r["kind"], r["state"], r["reason"], r["run_id"][:12], _year(r["sharpe"])]
+        for r in newest
+    ]
+    terminal.table(
+        f"the newest {len(rows)}",
+        ["UTC", "strategy", "kind", "state", "reason", "run", "Sharpe"],
+        rows,
+        left=6,
+        least=["state", "kind", "reason"],
+    )
+
+
+def _cell(value: Any) -> Any:
+    return _short(value) if isinstance(value, float) else value
+
+
+def _year(ratio: float) -> str:
+    return _short(annual(ratio))
+
+
+def _short(value: float) -> str:
+    return "n/a" if math.isnan(value) else f"{value:.3g}"

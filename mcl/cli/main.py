@@ -1,0 +1,184 @@
+"""`mcl`: what a person types. Thin: parse, call one workflow, print its answer.
+
+Global flags stand before the verb: --json (one JSON object on stdout), -v, --quiet. Exit codes: 0 done, 1 refused or failed with
+a sentence that says what to do, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from types import TracebackType
+from typing import NoReturn
+
+from mcl import __version__
+from mcl.base.errors import MclError, UsageError, nearest
+from mcl.base.redact import redacted
+from mcl.cli.arguments import completed
+from mcl.cli.table import SECTIONS, UNENDING, VERBS, Verb
+
+LONGEST_SHOWN = 200  # characters of a path
+USAGE = """mcl: from a configuration to a promoted, audited trading session in Micro WTI Crude Oil futures
+
+usage: mcl [--json] [-v] [--quiet] VERB [options] [key=value ...]
+
+{verbs}
+
+Any configuration value can be overridden: mcl backtest strategy=ema_cross strategy.fast=20 risk=vol_target
+mcl VERB --help says more. mcl backtest --cfg prints the composed configuration."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code; 1, and no word, when whoever reads the output has left (`mcl runs | head -1`)."""
+    if argv is None:
+        sys.excepthook = _uncaught
+    try:
+        code = _main(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer would fail again at exit
+        return 1
+    except KeyboardInterrupt:  # before the verb began
+        return 1
+    return code
+
+
+def _main(args: list[str]) -> int:
+    flags, rest = _global_flags(args)
+    if not rest or rest[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0 if rest else 2
+    if rest[0] == "complete" and len(rest) == len(("complete", "SHELL", "LINE")):
+        from mcl.cli.completion import complete
+
+        return complete(rest[1], rest[2])
+    if rest[0] == "--version":
+        print(__version__)
+        return 0
+    try:
+        verb, parsed = parse(rest)
+    except UsageError as error:
+        return _misused(error, "--json" in flags)
+    except SystemExit as stop:  # after --help
+        return int(stop.code or 0)
+    return _run(verb, rest[len(verb.name.split()) :], parsed, flags)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose refusals are errors of this program and not the end of the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.prog}: {message}", f"{self.prog} --help", self.format_usage())
+
+
+def _misused(error: UsageError, as_json: bool) -> int:
+    """Tell of wrong usage; exit code 2."""
+    from mcl.base import terminal
+
+    terminal.configure(as_json=as_json, verbose=False, quiet=False)
+    if error.usage and not as_json:
+        print(error.usage, end="", file=sys.stderr)
+    terminal.refuse(error)
+    return 2
+
+
+def parse(words: list[str]) -> tuple[Verb, argparse.Namespace]:
+    """The verb that a command line names, and its arguments. UsageError when there is no such line."""
+    name = " ".join(words[: 2 if " ".join(words[:2]) in VERBS else 1])
+    if name not in VERBS:
+        said = " ".join(words[:2])
+        raise UsageError(f"unknown verb {said[:200]!r}: {nearest(said, VERBS)}", "mcl --help lists them")
+    verb = VERBS[name]
+    parser = Parser(prog=f"mcl {name}", description=verb.summary)
+    verb.arguments(parser)
+    parsed = parser.parse_intermixed_args(completed(words[len(name.split()) :]))
+    parsed.verb = name
+    return verb, parsed
+
+
+def _run(verb: Verb, words: list[str], parsed: argparse.Namespace, flags: set[str]) -> int:
+    from mcl.base import files, terminal
+
+    terminal.configure(as_json="--json" in flags, verbose=bool(flags & {"-v", "--verbose"}), quiet="--quiet" in flags)
+    module, function = verb.handler.split(":")
+    try:
+        with terminal.Work([verb.name, *words], files.kept("durations.json"), shown=verb.name not in UNENDING):
+            return int(getattr(import_module(f"mcl.verbs.{module}"), function)(parsed))
+    except MclError as error:
+        terminal.refuse(error)
+        return 1
+    except BrokenPipeError:
+        raise
+    except BaseException as error:
+        stop = _interrupt(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            terminal.refuse(_of_system(error))
+            return 1
+        shown = bool(flags & {"-v", "--verbose"})
+        refused = _unexpected(error, verb.name, shown=shown) if stop is None else _interrupted(stop)
+        terminal.refuse(refused)
+        return 1
+
+
+def _of_system(error: OSError) -> MclError:
+    """What the system refuses of a file or a folder: no fault of mcl, and no traceback."""
+    name = str(error.filename)
+    shown = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}… ({len(name):,} characters)"
+    return MclError(f"{shown}: {error.strerror or error}", "fix the path, its rights, or the space that there is")
+
+
+def _interrupted(stop: KeyboardInterrupt) -> MclError:
+    return MclError("interrupted: what was done is kept", str(stop) or "run the same command again to go on")
+
+
+def _unexpected(error: BaseException, verb: str, *, shown: bool) -> MclError:
+    """A fault of mcl itself as a sentence. Its traceback goes into a file, and is `shown` with -v, without the secrets
+    that it may hold."""
+    import traceback
+
+    from mcl.base import files
+    from mcl.base.errors import Unexpected, in_words
+
+    trace = redacted("".join(traceback.format_exception(error)))
+    if shown:
+        sys.stderr.write(trace)
+    try:
+        place = str(files.new_log("errors", trace))
+    except MclError:  # the disk refuses, too
+        sys.stderr.write(trace)
+        place = "standard error"
+    said = f"mcl {verb} met what it did not expect: {in_words(error)}"
+    return Unexpected(said, f"this is a fault of mcl; its traceback is in {place}")
+
+
+def _interrupt(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The Ctrl-C that an exception is or comes from: a library that is interrupted in its own clearing up raises anything."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A bug's traceback, without the secrets that its message may hold."""
+    import traceback
+
+    sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
+
+
+def _global_flags(args: list[str]) -> tuple[set[str], list[str]]:
+    known = {"--json", "-v", "--verbose", "--quiet"}
+    count = next((i for i, arg in enumerate(args) if arg not in known), len(args))
+    return set(args[:count]), args[count:]
+
+
+def _usage() -> str:
+    width = max(map(len, VERBS))
+    listed = (f"{title}\n" + "".join(f"  {verb.name:<{width}}  {verb.summary}\n" for verb in verbs) for title, verbs in SECTIONS.items())
+    return USAGE.format(verbs="\n".join(listed).rstrip())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""doctor, init."""
+
+from __future__ import annotations
+
+import shlex
+from argparse import Namespace
+from pathlib import Path
+
+from mcl import composition
+from mcl.base import terminal
+from mcl.ops import doctor
+
+
+def examine(args: Namespace) -> int:
+    """1 when something will stop a command."""
+    del args
+    found = doctor.examine(composition.root())
+    rows = [[f.subject, f.level if f.level != "fail" else "FAIL", f.found, f.remedy] for f in found]
+    failed = sum(f.level == "fail" for f in found)
+    data = {"findings": [vars(f) for f in found], "failed": failed}
+    terminal.answer(data, lambda: terminal.table("doctor", ["", "", "found", "what to do"], rows, left=4))
+    return 1 if failed else 0
+
+
+def init(args: Namespace) -> int:
+    from mcl.ops.init import create
+
+    folder = Path(args.folder).resolve()
+    written = create(folder)
+    terminal.answer({"folder": str(folder), "files": written}, lambda: _show_project(folder, len(written)))
+    return 0
+
+
+def _show_project(folder: Path, count: int) -> None:
+    terminal.say(f"{folder}: {count} files")
+    there = "" if folder == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
+    terminal.say(f"next: {there}mcl backtest        (no key needed: embedded synthetic data)")

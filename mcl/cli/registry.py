@@ -1,0 +1,384 @@
+"""promote, registry, rollback, promoted …: from a run to the version that a name stands for, and back."""
+
+from __future__ import annotations
+
+import math
+from argparse import Namespace
+from typing import Any
+
+from mcl import composition
+from mcl.base import access_recorder, progress, terminal
+from mcl.base.errors import ConfigError, LiveError, nearest
+from mcl.base.files import below
+from mcl.cli.sweeps import identified
+from mcl.tracking.store import Store, StoredRun
+
+
+def promote(args: Namespace) -> int:
+    from mcl.config.promotion_rules import Promotion
+    from mcl.promotion import promote as promotion
+
+    raw = composition.compose("promote", args.overrides).raw
+    gates = composition.validate(Promotion, raw["promotion"], "promotion")
+    store = Store()
+    run_id, choice = _chosen(args.run_id, store)
+    if choice:
+        terminal.say(choice)
+    try:
+        done = promotion.promote(
+            run_id,
+            args.to,
+            store=store,
+            root=composition.root(),
+            gates=gates,
+            name=args.name,
+            waived=args.waive,
+            because=args.because,
+        )
+    except promotion.GatesMissed as refusal:
+        if not terminal.quiet():
+            _gates(refusal.gates)
+            _reads(refusal.reads)
+        raise
+    data = {
+        "name": done.alias,
+        "stage": done.stage,
+        "version": done.version,
+        "run_id": done.run_id,
+        "gates": [vars(g) for g in done.gates],
+        "path": done.path,
+        "content_sha256": done.content_sha256,
+        "own_code_reads": list(done.reads),
+        "choice": choice,
+    }
+    terminal.answer(data, lambda: _promoted(done))
+    return 0
+
+
+def _chosen(named: str, store: Store) -> tuple[str, str]:
+    """The run that is meant, and for a search why."""
+    return chosen(store.run(identified(named, store)), store)
+
+
+def chosen(stored: StoredRun, store: Store) -> tuple[str, str]:
+    """A run itself; of a search its choice by plateau, as `mcl select` ranks it, and why."""
+    from mcl.validation.selection import choose
+
+    if stored.tags.get("mcl.kind") not in ("sweep", "grid"):
+        return stored.run_id, ""
+    found = choose(stored.run_id, (), store=store, root=composition.root())
+    run_id = str(found.winner["run_id"])
+    if str(stored.tags.get("best_trial")) == str(found.winner["trial"]):
+        run_id = stored.tags["best_run_id"]  # the winner's complete run
+    if not run_id:
+        raise ConfigError(
+            f"trial {found.winner['trial']}, the choice of search {stored.run_id[:12]}, is no stored run",
+            "search with search.track=all, or run its values: mcl select shows them",
+        )
+    return run_id, f"search {stored.run_id[:12]}: {found.why}"
+
+
+def _gates(gates: Any) -> None:
+    rows = [[g.name, g.value, g.rule, g.word, g.waived or g.meaning] for g in gates]
+    terminal.table("gates", ["gate", "value", "rule", "verdict", "what it says"], rows, left=5)
+
+
+def _reads(reads: tuple[str, ...]) -> None:
+    if reads:
+        terminal.say(access_recorder.sentence(reads))
+
+
+def _promoted(done: Any) -> None:
+    _gates(done.gates)
+    _reads(done.reads)
+    terminal.say(f"version {done.version} is now {done.alias!r} · {done.path} · next: mcl live {done.alias}")
+
+
+def registry(args: Namespace) -> int:
+    """Every version, newest first."""
+    del args
+    from mcl.promotion import aliases
+    from mcl.promotion.registry import shelf
+
+    store = Store()
+    aliases.settle(store, composition.root())
+    found = [_row(entry) for entry in progress.each("reading the versions", shelf(store))]
+    terminal.answer({"versions": found}, lambda: _listed(found))
+    return 0
+
+
+def _row(entry: Any) -> dict[str, Any]:
+    tags, record, band = entry.stored.tags, entry.record, entry.band() if entry.record.sessions else None
+    left = record.left(band)
+    headline = ("sharpe", "sharpe_low", "sharpe_high", "net_pnl_usd", "max_drawdown_frac", "trades", "sessions")
+    return {
+        "version": entry.stored.version,
+        "aliases": entry.stored.aliases,
+        "stage": entry.stage,
+        "strategy": tags.get("mcl.strategy", ""),
+        "run_id": entry.stored.run_id,
+        "promoted_at": tags.get("promoted_at", ""),
+        "by": tags.get("by", ""),
+        "why": tags.get("why", ""),
+        "synthetic": tags.get("synthetic") == "true",
+        "metrics": {name: entry.metrics.get(name) for name in headline} | _deflation(entry),
+        "gates": tags.get("gates", ""),
+        "waived": {gate["name"]: gate["waived"] for gate in entry.gates if gate.get("waived")},
+        "live": {
+            "sessions": len(record.sessions),
+            "net_pnl_usd": record.net_pnl_usd,
+            "slippage_ticks": record.slippage_ticks,
+            "assumed_slippage_ticks": record.assumed_slippage_ticks,
+            "audit": record.audit,
+            "band": str(left) if left else "inside" if band else "",
+        },
+        "intact": not entry.wrong,
+        "wrong": entry.wrong,
+        "folder": entry.stored.folder,
+        "content_sha256": tags.get("content_sha256", ""),
+    }
+
+
+def _deflation(entry: Any) -> dict[str, Any]:
+    """By today's trial ledger, and as it was when the version was promoted; version 0.1 kept the latter elsewhere."""
+    luck, facts = entry.luck(composition.root()), entry.provenance
+    then = facts.get("at_promotion", facts)
+    found = {"deflated_sharpe": None, "best_by_luck": None, "deflation": "", "deflated_sharpe_at_promotion": then.get("deflated_sharpe")}
+    if luck is None:
+        return found
+    return found | {"deflated_sharpe": luck.deflated, "best_by_luck": luck.best_by_luck, "deflation": luck.sentence}
+
+
+def _listed(found: list[dict[str, Any]]) -> None:
+    if not found:
+        terminal.say("nothing is promoted yet: mcl promote RUN_ID --to paper")
+        return
+    columns = ["v", "names", "strategy", "stage", "Sharpe", "95 %", "deflated", "net USD", "drawdown", "gates", "promoted"]
+    terminal.table("registry", columns, [_cells(row) for row in found], left=4, least=["promoted", "drawdown", "gates", "deflated"])
+    if lived := [row for row in found if row["live"]["sessions"]]:
+        columns = ["v", "names", "sessions", "net USD", "slippage", "assumed", "audit", "expected band"]
+        terminal.table("live record", columns, [_lived_cells(row) for row in lived], left=2)
+        terminal.say("slippage in ticks per contract · mcl registry report NAME shows the live curve in its band")
+    for sentence in dict.fromkeys(row["metrics"]["deflation"] for row in found if row["metrics"]["deflation"]):
+        terminal.say(sentence)
+    for row in found:
+        for name, why in row["waived"].items():
+            terminal.say(f"version {row['version']}: gate {name} waived: {why}")
+        if row["wrong"]:
+            terminal.say(row["wrong"])
+    if any(row["synthetic"] for row in found):
+        terminal.say("* synthetic data, not a market result")
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    from mcl.report.format import number
+
+    measured, names = row["metrics"], ", ".join(row["aliases"]) or "–"
+    head = [str(row["version"]), names, row["strategy"] + (" *" if row["synthetic"] else ""), row["stage"]]
+    if not row["intact"]:
+        return [*head, "ALTERED", *[""] * 6]
+    low, mid, high = (_number(measured[name]) for name in ("sharpe_low", "sharpe", "sharpe_high"))
+    waived = f", {len(row['waived'])} waived" if row["waived"] else ""
+    deflated = "n/a" if measured["deflated_sharpe"] is None else number(measured["deflated_sharpe"], "percent")
+    numbers = [mid, f"{low} … {high}", deflated, f"{measured['net_pnl_usd']:,.0f}", f"{100 * measured['max_drawdown_frac']:.1f} %"]
+    return [*head, *numbers, row["gates"] + waived, row["promoted_at"][:16].replace("T", " ")]
+
+
+def _lived_cells(row: dict[str, Any]) -> list[str]:
+    lived = row["live"]
+    return [
+        str(row["version"]),
+        ", ".join(row["aliases"]) or "–",
+        str(lived["sessions"]),
+        f"{lived['net_pnl_usd']:+,.0f}",
+        _number(lived["slippage_ticks"]),
+        _number(lived["assumed_slippage_ticks"]),
+        lived["audit"],
+        lived["band"] or "too short a backtest",
+    ]
+
+
+def _sessions(count: int) -> str:
+    return f"{count} session" if count == 1 else f"{count} sessions"
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None or math.isnan(value) else f"{value:.2f}"
+
+
+def report(args: Namespace) -> int:
+    """The page of a version: its live curve in the band that its backtest lets one expect."""
+    from mcl.base.files import write_whole
+    from mcl.promotion.registry import shelved
+    from mcl.report.registry import registry_page
+
+    entry = shelved(args.name, Store())
+    if entry.wrong:
+        raise LiveError(entry.wrong, "promote the run again")
+    view = _view(args.name, entry)
+    page = below(composition.root() / "mlruns" / "registry", f"{args.name}-v{entry.stored.version}", ending=".html")
+    write_whole(page, registry_page(view).encode())
+    data = {"name": args.name, "version": entry.stored.version, "outside": view.outside, "sentence": view.sentence, "report": page}
+    terminal.answer(data, lambda: terminal.say(f"{view.sentence} · page {page}"))
+    return 0
+
+
+def costs(args: Namespace) -> int:
+    """Month by month what trading cost against what was configured, then settings to paste."""
+    from mcl.promotion.cost_table import cost_table
+
+    found = cost_table(args.name, Store(), composition.root())
+    data = {
+        "name": found.name,
+        "version": found.version,
+        "synthetic": found.simulated,
+        "left_out": found.left_out,
+        "months": [_cost_row(row) for row in found.rows],
+        "all": _cost_row(found.whole),
+        "proposal": vars(found.proposal),
+    }
+    terminal.answer(data, lambda: _costs(found))
+    return 0
+
+
+def _cost_row(row: Any) -> dict[str, Any]:
+    return {**vars(row), "total_usd": row.total_usd, "configured_total_usd": row.configured_total_usd}
+
+
+def _costs(found: Any) -> None:
+    title = f"costs of {found.name} per contract and side{' · SYNTHETIC, no evidence about a market' if found.simulated else ''}"
+    columns = ["month", "sessions", "fills", "delay", "slippage", "configured", "commission", "configured", "total", "configured"]
+    terminal.table(title, columns, [_cost_cells(row) for row in (*found.rows, found.whole)])
+    terminal.say("delay and slippage in ticks, positive is a cost; a backtest has the delay too")
+    terminal.say("commission and total (slippage and commission) in USD")
+    if found.left_out:
+        terminal.say(f"{_sessions(found.left_out)} on a simulated TWS or on synthetic data left out")
+    if found.whole.uncharged_fills:
+        terminal.say(f"{found.whole.uncharged_fills} fills without a commission from the broker are not in its mean")
+    terminal.say(found.proposal.sentence)
+    if found.proposal.overrides:
+        terminal.say(f"to backtest with what was paid: {' '.join(found.proposal.overrides)}")
+
+
+def _cost_cells(row: Any) -> list[str]:
+    ticks = (row.delay_ticks, row.slippage_ticks, row.configured_slippage_ticks)
+    money = (row.commission_usd, row.configured_commission_usd, row.total_usd, row.configured_total_usd)
+    return [row.month, str(row.sessions), str(row.fills), *map(_number, ticks), *map(_number, money)]
+
+
+def _view(name: str, entry: Any) -> Any:
+    from mcl.promotion.promoted_file import MODEL
+    from mcl.report.registry import RegistryView
+    from mcl.tracking import urls
+
+    record, band, facts = entry.record, entry.band(), entry.provenance
+    left, many = record.left(band), len(record.sessions)
+    inside = f"{_sessions(many)} and {record.net_pnl_usd:+,.0f} USD, inside the expected band" if many else "no session yet"
+    return RegistryView(
+        title=f"{name} · version {entry.stored.version} · {entry.stored.tags.get('mcl.strategy', '')}",
+        lead=f"promoted {facts['at']} by {facts['by']}",
+        synthetic=facts["watermark"],
+        sentence=str(left) if left else inside,
+        outside=left is not None,
+        sessions=[_lived(session) for session in record.sessions],
+        drawdown=record.drawdown,
+        luck=entry.luck(composition.root()),
+        band=None if band is None else (band.low, band.median, band.high, band.drawdown),
+        gates=entry.gates,
+        facts=facts,
+        links=[urls.version(MODEL, entry.stored.version), urls.run(entry.stored.run_id, "The promoted run")],
+    )
+
+
+def _lived(session: Any) -> Any:
+    from mcl.report.registry import Session
+    from mcl.tracking import urls
+
+    return Session(
+        day=session.session,
+        net_pnl_usd=session.net_pnl_usd,
+        backtest_net_pnl_usd=session.backtest_net_pnl_usd,
+        slippage_ticks=session.slippage_ticks,
+        assumed_slippage_ticks=session.assumed_slippage_ticks,
+        address=urls.run_address(session.run_id),
+        audit=session.audit,
+        broker="simulated TWS" if session.simulated else "TWS",
+        run_id=session.run_id,
+    )
+
+
+def rollback(args: Namespace) -> int:
+    from mcl.promotion import aliases
+    from mcl.promotion.promoted_file import path_of
+
+    move = aliases.rollback(args.name, args.because, store=Store(), root=composition.root())
+    data = vars(move) | {"path": path_of(move.name, composition.root())}
+    terminal.answer(
+        data, lambda: terminal.say(f"{move.name} is version {move.version} again, was {move.before} · {data['path']} · commit it")
+    )
+    return 0
+
+
+def diff(args: Namespace) -> int:
+    """Two versions, each by its name or number."""
+    from mcl.promotion.registry import compared, shelved
+
+    store = Store()
+    first, second = (shelved(word, store) for word in (args.first, args.second))
+    found = compared(first, second)
+    heads = [f"{word} (v{side.stored.version})" for word, side in zip((args.first, args.second), (first, second), strict=True)]
+    data = vars(found) | {"versions": [side.stored.version for side in (first, second)]}
+    terminal.answer(data, lambda: _differences(found, heads))
+    return 0
+
+
+def _differences(found: Any, heads: list[str]) -> None:
+    for title, pairs in (("configuration", found.config), ("gates", found.gates), ("metrics", found.metrics), ("packages", found.packages)):
+        if pairs:
+            terminal.table(title, ["", *heads], [[key, *pair] for key, pair in pairs.items()])
+    terminal.say(f"code: {', '.join(found.code)} differ" if found.code else "code: the same")
+    terminal.say(f"data: {found.data}" if found.data else "data: the same")
+
+
+def history(args: Namespace) -> int:
+    """Registry and git side by side."""
+    from mcl.promotion import aliases
+    from mcl.promotion.registry import history as events
+    from mcl.promotion.registry import standing
+
+    store, root = Store(), composition.root()
+    aliases.settle(store, root)
+    found = events(store, root, args.name)
+    if args.name is not None and not found:
+        known = sorted({event.name for event in events(store, root, None)})
+        raise LiveError(f"nothing was ever promoted as {args.name!r}: {nearest(args.name, known)}", "mcl registry lists the names")
+    names = sorted({event.name for event in found})
+    stand = {name: standing(name, store, root) for name in names}
+    rows = [[e.at, e.where, e.name, e.what, "" if e.version is None else f"v{e.version}", e.by, e.why] for e in found]
+
+    def render() -> None:
+        terminal.table("history", ["when", "where", "name", "what", "version", "who", "why"], rows, left=7)
+        for sentence in stand.values():
+            terminal.say(sentence)
+
+    terminal.answer({"events": [vars(event) for event in found], "standing": stand}, render)
+    return 0
+
+
+def explain(args: Namespace) -> int:
+    from mcl.promotion import explain as origins
+
+    typed = [word for word in args.rest if "=" in word]
+    named = [word for word in args.rest if "=" not in word]
+    if typed and named:
+        raise ConfigError("a stored run has its own overrides; name the run, or type overrides, not both")
+    found = origins.explain_stored(args.key, named[0], Store(), composition.root()) if named else origins.explain(args.key, typed)
+    data = {"key": found.key, "value": found.value, "source": found.source, "chain": found.chain}
+    terminal.answer(data, lambda: _explained(found))
+    return 0
+
+
+def _explained(found: Any) -> None:
+    terminal.say(f"{found.key} = {found.value!r}")
+    for step in found.chain:
+        terminal.say(f"  {step}")

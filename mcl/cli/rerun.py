@@ -1,0 +1,36 @@
+"""rerun."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from mcl import composition
+from mcl.base import terminal
+from mcl.base.errors import MclError
+from mcl.tracking.store import Store
+
+
+def rerun(args: Namespace) -> int:
+    """Make a stored run again and compare bit by bit; 1 with the moved inputs when anything differs."""
+    from mcl.ops.rerun import rerun as make
+    from mcl.promotion.reproduce import sentence
+
+    again = make(args.run_id, Store(), composition.root())
+    name = f"{again.kind.replace('_', '-')} {again.run_id}"
+    if not again.equal:
+        many = f"{len(again.differing)} values differ; " if len(again.differing) > 1 else ""
+        raise MclError(
+            f"{name} does not reproduce: {many}{sentence(again.differing, again.causes)}",
+            "the inputs that moved are named above",
+        )
+    data = {
+        "run_id": again.run_id,
+        "kind": again.kind,
+        "equal": True,
+        "said": again.said,
+        "metrics": {},
+        "causes": again.causes,
+        "runs": again.runs,
+    }
+    terminal.answer(data, lambda: terminal.say(f"{name}: {again.said}"))
+    return 0

@@ -1,0 +1,392 @@
+"""backtest, sweep, compare, report, runs, ui."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import webbrowser
+from argparse import Namespace
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from mcl import composition
+from mcl.base import progress, terminal
+from mcl.base.errors import ConfigError, MclError, StoreError, nearest
+from mcl.base.files import write_whole
+from mcl.cli import arguments, config_view, sweeps
+from mcl.composition import search_path
+from mcl.report.format import stopped
+from mcl.tracking.store import Store, StoredRun, StoredVersion
+
+# ----------------------------------------------------------------------------------------------------------------- research
+
+
+def backtest(args: Namespace) -> int:
+    with search_path.config_dir(args.config_dir):
+        return _backtest(args)
+
+
+def _backtest(args: Namespace) -> int:
+    if config_view.asked(args):
+        return config_view.show("backtest", args)
+    if args.multirun:
+        return _grid(args)
+    composed = _relative(args) if args.base else composition.compose("backtest", args.overrides)
+    if composed.multirun:
+        return _grid(args)
+    if composed.swept:
+        said = f"hydra.sweeper.params is read by a grid and by a search, and this is one run: {', '.join(composed.swept)}"
+        raise ConfigError(said, "mcl backtest -m runs the grid, mcl sweep searches")
+    run = composed.config
+    from mcl.composition import overrides
+    from mcl.metrics.undefined import reasons
+    from mcl.tracking import backtest_run
+
+    done = backtest_run.backtest(run, store=Store(), root=composition.root(), overrides=composed.overrides)
+    shown = done.metrics | done.luck.metrics
+    data = {
+        "run_id": done.run_id,
+        "metrics": shown,
+        "undefined": reasons(shown),
+        "deflation": done.luck.sentence,
+        "report": done.report,
+        "config_sha256": done.tags["config_sha256"],
+        "data_fingerprint": done.bars.fingerprint,
+        "synthetic": done.bars.synthetic,
+        "own_code_reads": done.tags.get("own_code_reads", ""),
+    }
+    name = backtest_run.name(run, done.bars)
+    data["repeat"] = line = shlex.join(["mcl", "backtest", *overrides.shortest(run, composed.overrides)])
+
+    def told() -> None:
+        halted = stopped(shown["max_drawdown_frac"], run.risk.limits.max_drawdown_frac, backtest_run.halted_on(done.result))
+        notes = [halted, done.luck.sentence, f"again: {line}"]
+        _show_run(name, shown, done.tags, done.run_id, done.report, notes, whole=args.all)
+
+    terminal.answer(data, told)
+    if args.show and done.report:
+        webbrowser.open(done.report.as_uri())
+    return 0
+
+
+def _relative(args: Namespace) -> composition.Composed:
+    """The overrides laid over what is promoted under a name or number, or over a stored run."""
+    from mcl.composition.overrides import relative
+    from mcl.promotion.promoted_file import MODEL
+    from mcl.tracking import backtest_run
+
+    store = Store()
+    names = {name for version in store.versions(MODEL) for name in (*version.aliases, str(version.version))}
+    run_id = store.version(MODEL, args.base).run_id if args.base in names else args.base
+    stored = store.run(run_id)
+    if stored.tags.get("mcl.kind") in ("sweep", "grid") and stored.tags.get("best_run_id"):
+        stored = store.run(stored.tags["best_run_id"])
+    base = backtest_run.stored_config(stored)
+    earlier = json.loads(stored.file("overrides.json"))["overrides"] if (stored.artifacts / "overrides.json").is_file() else []
+    return relative(base, args.overrides, earlier)
+
+
+def _grid(args: Namespace) -> int:
+    from mcl import search
+
+    grid = search.grid(args.overrides, store=Store(), root=composition.root(), progress=not terminal.quiet())
+    return sweeps.show(grid, ["backtest", "-m", *args.overrides])
+
+
+def sweep(args: Namespace) -> int:
+    with search_path.config_dir(args.config_dir):
+        return _sweep(args)
+
+
+def _sweep(args: Namespace) -> int:
+    if config_view.asked(args):
+        return config_view.show("sweep", args)
+    composed = composition.compose("sweep", args.overrides)
+    if args.estimate:
+        return sweeps.estimate(args.overrides)
+    from mcl import search
+
+    swept = search.sweep(composed, store=Store(), root=composition.root(), progress=not terminal.quiet())
+    return sweeps.show(swept, ["sweep", *args.overrides])
+
+
+def compare(args: Namespace) -> int:
+    store = Store()
+    named = [_finished(store.run(i)) for i in args.run_ids]
+    stored = list({run.run_id: run for run in named}.values())  # one that was named twice stands once
+    if len(stored) < 2:
+        raise StoreError("comparing needs at least two different runs, and these names mean one", "mcl runs lists them")
+    from mcl.metrics.undefined import same
+    from mcl.report.compare import compare_page, p_values
+
+    views = [_view(run, _versions(store, run.run_id)) for run in progress.each("reading the runs", stored)]
+    metrics = [view.metrics for view in views]
+    progress.begin("drawing the page")
+    page = composition.root() / "mlruns" / "compare" / ("-".join(run.run_id[:8] for run in stored) + ".html")
+    write_whole(page, compare_page(views).encode())
+    shared = [name for name in metrics[0] if all(name in other for other in metrics)]
+    values = {name: [other[name] for other in metrics] for name in shared}
+    differing = {name: each for name, each in values.items() if not all(same(each[0], one) for one in each)}
+    names = ("alone", "holm", "benjamini_hochberg")
+    judged = [dict(zip(names, each, strict=True)) for each in p_values(metrics)]
+    data = {"runs": [run.run_id for run in stored], "metrics": differing, "p_values": judged, "report": page}
+    data["deflation"] = [view.luck for view in views]
+    terminal.answer(data, lambda: _comparison(stored, views, judged, page, whole=args.all))
+    return 0
+
+
+def _comparison(stored: list[StoredRun], views: Sequence[Any], judged: list[dict[str, float]], page: Path, *, whole: bool) -> None:
+    from mcl.report.format import KNOWN, metric_rows, p_text
+
+    headlines = {KNOWN[name].title for name in HEADLINES}
+    columns = [{label: text for label, text, _ in metric_rows(view.metrics)} for view in views]
+    ids = [run.run_id[:8] for run in stored]
+    terminal.table("comparison", ["metric", *ids], [[k, *(c.get(k, "") for c in columns)] for k in columns[0] if whole or k in headlines])
+    rows = [[name.replace("_", "-"), *(p_text(each[name]) for each in judged)] for name in judged[0]]
+    terminal.table("p-value of a Sharpe ratio above zero: alone, and adjusted for all of these runs", ["", *ids], rows)
+    configs = [composition.flatten(json.loads(run.file("config.json"))) for run in stored]
+    keys = sorted({k for c in configs for k in c if len({str(o.get(k)) for o in configs}) > 1})
+    terminal.table("configuration differences", ["key", *ids], [[k, *(c.get(k) for c in configs)] for k in keys])
+    for sentence in dict.fromkeys(view.luck for view in views if view.luck):
+        terminal.say(sentence)
+    terminal.say(f"page {page}")
+
+
+def _view(run: StoredRun, versions: Sequence[StoredVersion]) -> Any:
+    import io
+
+    import pandas as pd
+
+    from mcl.report.compare import CompareView, Held
+    from mcl.tracking import backtest_run, urls
+
+    bars = pd.read_parquet(io.BytesIO(run.file("data/equity.parquet")), columns=["close_time", "position"])
+    times = pd.DatetimeIndex(bars["close_time"]).as_unit("ns").asi8
+    sessions = pd.read_parquet(io.BytesIO(run.file("data/sessions.parquet"))).set_index("session")["equity_usd"]
+    luck = backtest_run.luck_of(run, composition.root())
+    return CompareView(
+        run_id=run.run_id,
+        name=run.name,
+        config=json.loads(run.file("config.json")),
+        metrics=backtest_run.today(run, luck),
+        luck=luck.sentence if luck else "",
+        equity=sessions,
+        synthetic=run.tags.get("synthetic") == "true",
+        notes=run.tags.get("watermark", ""),
+        held=Held(times, bars["position"].to_numpy()),
+        links=[urls.run(run.run_id, "MLflow"), *_page_of(run), *(urls.version(v.name, v.version, _called(v)) for v in versions)],
+    )
+
+
+def _versions(store: Store, run_id: str) -> list[StoredVersion]:
+    """What was promoted from this run, newest first."""
+    from mcl.promotion.promoted_file import MODEL
+
+    return [version for version in store.versions(MODEL) if version.run_id == run_id]
+
+
+def _called(version: StoredVersion) -> str:
+    """`version 3 (paper)`"""
+    return f"version {version.version}" + (f" ({', '.join(version.aliases)})" if version.aliases else "")
+
+
+def _page_of(run: StoredRun) -> list[Any]:
+    """The run's own report, where it has one."""
+    from mcl.report.theme import Link
+
+    page = run.artifacts / "report.html"
+    return [Link("report", page.as_uri())] if page.is_file() else []
+
+
+def report(args: Namespace) -> int:
+    from mcl.tracking import backtest_run
+
+    store = Store()
+    run = _finished(store.run(args.run_id))
+    versions = [_called(version) for version in _versions(store, run.run_id)]
+    luck = backtest_run.luck_of(run, composition.root())
+    shown = backtest_run.page_of_today(run, luck, composition.root())
+    drawn = _pictures(run, shown, Path(args.png)) if args.png else []
+    metrics, said = backtest_run.today(run, luck), luck.sentence if luck else ""
+    data: dict[str, Any] = {"run_id": run.run_id, "metrics": metrics, "report": shown, "versions": versions, "tags": run.tags}
+    data |= {"deflation": said, "at_run": backtest_run.that_day(run)}
+    if args.png:
+        data["pictures"] = drawn
+
+    def told() -> None:
+        limit = composition.flatten(json.loads(run.file("config.json"))).get("risk.limits.max_drawdown_frac")
+        notes = [stopped(metrics.get("max_drawdown_frac", math.nan), limit), said]
+        _show_run(run.name, metrics, run.tags, run.run_id, shown, notes, whole=args.all)
+        if versions:
+            terminal.say(f"promoted as {'; '.join(versions)} · mcl registry")
+        for picture in drawn:
+            terminal.say(f"picture {picture}")
+
+    terminal.answer(data, told)
+    return 0
+
+
+def _pictures(run: StoredRun, page: Path | None, folder: Path) -> list[Path]:
+    from mcl.report import png
+
+    if page is None:
+        raise StoreError(f"run {run.run_id} has no page to draw", "a search draws only its best runs: mcl backtest makes a page for any")
+    return png.pictures(page, folder)
+
+
+def runs(args: Namespace) -> int:
+    from mcl.tracking.backtest_run import today
+
+    store = Store()
+    listable = store.in_study(args.study, tops=True)
+    if not listable and args.study != arguments.STUDY:
+        raise StoreError(
+            f"no run is filed under the study {args.study!r}: {nearest(args.study, store.door.studies())}", "mcl runs --study NAME"
+        )
+    aliases = {run.tags["mcl.alias"] for run in listable if "mcl.alias" in run.tags}
+    if args.alias is not None and args.alias not in aliases:
+        said = f"no session of {args.alias!r} is filed under the study {args.study!r}"
+        raise StoreError(f"{said}: {nearest(args.alias, aliases)}", "mcl registry lists the promoted names")
+    found = [run for run in listable if args.alias in (None, run.tags.get("mcl.alias"))][: args.limit]
+    shown = [today(run, _luck(run)) for run in found]
+    choices = [_choice(run, store) for run in found]
+    listed = [
+        {"run_id": run.run_id, "name": run.name, "kind": run.tags.get("mcl.kind"), "status": run.status, "metrics": metrics}
+        | ({"winner": choice} if choice else {})
+        | ({"best": run.tags["best_run_id"]} if run.tags.get("best_run_id") else {})
+        for run, metrics, choice in zip(found, shown, choices, strict=True)
+    ]
+    rows = [
+        [run.run_id[:12], run.tags.get("mcl.kind", ""), run.name, run.status, *_ratio_cells(metrics), choice[:12]]
+        for run, metrics, choice in zip(found, shown, choices, strict=True)
+    ]
+    columns = ["run", "kind", "name", "status", "Sharpe", "deflated", "trials", "winner"]
+    least = ["trials", "deflated", "status"]
+
+    def render() -> None:
+        if rows:
+            terminal.table(f"study {args.study}", columns, rows, left=4, least=least)
+        else:
+            terminal.say(_no_runs(store, args.study))
+
+    terminal.answer({"runs": listed}, render)
+    return 0
+
+
+def _choice(run: StoredRun, store: Store) -> str:
+    """The run that `mcl promote` takes of a search, its choice by plateau; empty where there is none, or too many trials to rank here."""
+    from mcl.cli.registry import chosen
+
+    if not run.tags.get("best_run_id") or int(run.tags.get("target") or 0) > MOST_RANKED:
+        return ""
+    with suppress(MclError):
+        return chosen(run, store)[0]
+    return ""
+
+
+def _no_runs(store: Store, study: str) -> str:
+    """What a list without rows says: where runs are, if anywhere."""
+    others = [name for name in store.door.studies() if name != study and store.in_study(name, tops=True)]
+    where = "; ".join(f"mcl runs --study {name}" for name in sorted(others))
+    return f"No run is filed under the study {study!r} yet." + (f" Other studies have runs: {where}" if where else "")
+
+
+def _luck(run: StoredRun) -> Any:
+    """The deflation of a run by today's trial ledger; None where its files are gone: a list shows the others all the same."""
+    from mcl.tracking.backtest_run import luck_of
+
+    with suppress(StoreError):
+        return luck_of(run, composition.root())
+    return None
+
+
+def _ratio_cells(metrics: dict[str, float]) -> list[str]:
+    """Of the run itself with its deflation of today, or of the best below it."""
+    from mcl.report.format import number
+
+    def text(name: str, style: str) -> str:
+        return number(metrics[name], style) if name in metrics else "–"
+
+    own = "sharpe" if "sharpe" in metrics else "best_sharpe"
+    return [text(own, "ratio"), text("dsr", "percent"), text("trials_counted", "count")]
+
+
+def ui(args: Namespace) -> int:
+    """The MLflow UI on this project's store, on loopback, with one worker; Ctrl-C ends it. A server has its own."""
+    import socket
+
+    store = Store()
+    if store.uri.startswith("http"):
+        raise MclError(f"the runs are on the server {store.uri}, which has its own UI", "open that address in a browser")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", args.port))
+        except OSError:
+            raise MclError(f"port {args.port} on 127.0.0.1 is in use; choose another one", f"mcl ui --port {args.port + 1}") from None
+    if store.uri.startswith("sqlite:///"):
+        store.door.create_database()
+    store.folder.mkdir(parents=True, exist_ok=True)
+    terminal.say(f"MLflow UI on http://127.0.0.1:{args.port} (Ctrl-C ends it)")
+    terminal.say(
+        f"  runs at once: http://127.0.0.1:{args.port}/#/experiments?workflowType=machine_learning"
+    )  # it begins with language models
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(args.port)]
+    command += ["--workers", "1", "--default-artifact-root", (store.folder / "artifacts").as_uri()]
+    told = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    told["MLFLOW_BACKEND_STORE_URI"] = store.uri  # not on the command line: the address of a database may hold a password
+    server = subprocess.Popen(command, env=os.environ | told, start_new_session=True)  # noqa: S603
+
+    def end(*_: object) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)  # with the worker that it has begun
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        return server.wait()
+    except KeyboardInterrupt:
+        end()
+        server.wait()
+        return 0
+
+
+# ------------------------------------------------------------------------------------------------------------------ pieces
+
+
+def _finished(run: StoredRun) -> StoredRun:
+    if run.status != "FINISHED" or run.tags.get("mcl.kind") not in ("backtest", "trial", "walk_forward"):
+        kind = run.tags.get("mcl.kind", "run")
+        raise StoreError(f"run {run.run_id} is a {kind} in state {run.status}, not a finished backtest", "mcl runs lists them")
+    return run
+
+
+MOST_RANKED = 5_000  # trials of a search whose choice a list looks up
+HEADLINES = ("net_pnl_usd", "sharpe", "dsr", "trials_counted", "max_drawdown_frac", "trades", "profit_factor", "exposure_frac")
+
+
+def _show_run(
+    title: str, metrics: dict[str, float], tags: dict[str, str], run_id: str, page: Path | None, notes: list[str], *, whole: bool
+) -> None:
+    from mcl.metrics.undefined import reasons
+    from mcl.report.format import metric_rows
+
+    why = reasons(metrics)
+    each = {name: [label, f"{text}: {why[name]}" if name in why else text] for label, text, name in metric_rows(metrics)}
+    rows = list(each.values()) if whole else [each[name] for name in HEADLINES if name in each]
+    terminal.table(title, ["metric", "value"], rows)
+    if not whole and len(rows) < len(each):
+        terminal.say(f"{len(each) - len(rows)} more metrics: mcl report {run_id[:12]} --all")
+    for note in filter(None, notes):
+        terminal.say(note)
+    if tags.get("watermark"):
+        terminal.say(tags["watermark"])
+    if tags.get("own_code_reads"):
+        terminal.say(tags["own_code_reads"])
+    terminal.say(f"run {run_id} · report {page or 'none'} · mcl ui compares runs")

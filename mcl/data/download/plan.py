@@ -1,0 +1,268 @@
+"""Download history: price first, then only what is missing, in chunks that are verified one by one and never paid for twice.
+
+A day means a trade date. What is on disk already, of whatever earlier call, is not asked for again; a file that changed on disk is
+put into quarantine and missing. See `receipts` for what the folder looks like and `chunks` for where a range is cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from mcl.base.errors import DataError
+from mcl.data.download import chunks, client
+from mcl.data.download.chunks import Chunk, Span
+from mcl.data.download.client import Vendor
+from mcl.data.download.fetcher import Fetcher, Onlooker, Purse, Tally, requested
+from mcl.data.download.receipts import Folder, Receipt
+from mcl.data.download.retry import Pace, Patience, patiently
+from mcl.data.download.thread_pool import abreast
+
+T = TypeVar("T")
+# A little below what the vendor allows: 20 metadata, 100 timeseries and 20 job list requests a second, 20 new jobs a minute.
+_RATES = {"metadata": (18.0, 1), "timeseries": (80.0, 1), "batch": (15.0, 1), "submit": (0.15, 10)}
+_WORKERS = 64  # the vendor allows 100 connections
+CERTIFICATE = Path(".cache") / "gateway" / "cert.pem"  # where a loopback gateway of this project folder puts its certificate
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is wanted: start <= trade date < end of a symbol; without an end all whole sessions there are."""
+
+    symbol: str
+    schema: str
+    start: str
+    end: str | None = None
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On which terms: where from, at what price, how. `batch` goes through the vendor's batch jobs, for large ranges."""
+
+    gateway: str | None = None
+    gateway_ca: Path | None = None
+    key: str | None = None
+    max_cost_usd: float = 5.0
+    yes: bool = False
+    estimate: bool = False
+    batch: bool = False
+    workers: int = 4
+    patience: Patience = field(default_factory=Patience)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One schema of an order: what of it is missing, and what that costs."""
+
+    symbol: str
+    schema: str
+    start: str
+    end: str
+    chunks_missing: int
+    records: int
+    bytes: int
+    cost_usd: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything known before the first dollar is spent."""
+
+    parts: list[Part]
+    missing: list[Chunk]
+    held: list[Receipt]
+    conditions: dict[str, str]
+    spans: dict[str, tuple[str, str]]
+
+    @property
+    def cost_usd(self) -> float:
+        return sum(part.cost_usd for part in self.parts)
+
+    @property
+    def cost_per_record(self) -> dict[str, float]:
+        return {part.schema: part.cost_usd / max(part.records, 1) for part in self.parts}
+
+
+class Watch(Onlooker, Protocol):
+    """Who looks on while an order is carried out."""
+
+    def planned(self, plan: Plan) -> None:
+        """What is missing and what it costs is known; nothing is paid yet."""
+
+
+class Silent:
+    """Nobody looks on."""
+
+    def planned(self, plan: Plan) -> None:
+        """Show nothing."""
+
+    def tell(self, line: str) -> None:
+        """Say nothing."""
+
+    def moved(self, tally: Tally) -> None:
+        """Show nothing."""
+
+
+def download(
+    order: Order, root: Path, terms: Terms | None = None, *, watch: Watch | None = None, agree: Callable[[Plan], bool] | None = None
+) -> dict[str, Any]:
+    """Bring what is missing of `order` to `root`/data/raw/<symbol, "." written as "_">/<schema>/.
+
+    A parent symbol (MCL.FUT) brings definitions and statistics along. `agree` is asked about a plan above `max_cost_usd`, if given.
+    Returns the folder, the parts with cost, size and record count of what was missing, the files, what was paid, and the days that
+    the vendor does not call available. Errors: DataError for an order that cannot be, without a key, above the limit, for a
+    refusal, or for a chunk that keeps arriving damaged; StoreError when the disk refuses or another process is at work there.
+    """
+    terms = terms or Terms()
+    wanted = _checked(order, terms)
+    folder = Folder(root / "data" / "raw" / chunks.folder_name(order.symbol))
+    untouched = terms.estimate and not folder.path.exists()
+    with client.connected(terms.key, terms.gateway, _certificate(terms, root)) as vendor:
+        desk = _Desk(vendor, folder, terms, watch or Silent())
+        spans = desk.ask(vendor.spans)
+        with contextlib.nullcontext() if untouched else folder.locked():
+            plan = desk.plan(order, wanted, spans)
+            if terms.estimate:
+                return _facts(folder, plan, plan.held)
+            tally = desk.carry_out(plan, _limit(order, plan, terms, agree))
+            return _facts(folder, plan, desk.held(plan)) | {"paid_usd": tally.paid_usd, "quarantined": tally.quarantined}
+
+
+def _checked(order: Order, terms: Terms) -> list[str]:
+    """The schemas of an order that can be."""
+    wanted = chunks.schemas(order.symbol, order.schema)
+    start = chunks.day(order.start, "start")
+    if order.end is not None and chunks.day(order.end, "end") <= start:
+        raise DataError(f"need start < end; start={order.start}, end={order.end}", "end is the first trade date that is left out")
+    if not 1 <= terms.workers <= _WORKERS:
+        raise DataError(f"need 1 <= workers <= {_WORKERS}; workers={terms.workers}", "the vendor allows 100 connections")
+    return wanted
+
+
+def _certificate(terms: Terms, root: Path) -> Path | None:
+    """The certificate to trust: the one that is given, or the one that a loopback gateway left in this project folder."""
+    if terms.gateway_ca is not None or terms.gateway is None:
+        return terms.gateway_ca
+    left = root / CERTIFICATE
+    return left if client.is_loopback(terms.gateway) and left.is_file() else None
+
+
+def _limit(order: Order, plan: Plan, terms: Terms, agree: Callable[[Plan], bool] | None) -> float:
+    """How much may be spent, refetching of damaged chunks included. DataError when nobody agreed to that much."""
+    if terms.yes:
+        return math.inf
+    if plan.cost_usd > terms.max_cost_usd and not (agree is not None and agree(plan)):
+        what = f"{order.symbol} {order.schema} {order.start} to {order.end or 'today'}"
+        raise DataError(
+            f"{what} costs {plan.cost_usd:.2f} USD, above the limit of {terms.max_cost_usd:.2f}", "raise --max-cost, or say --yes"
+        )
+    return max(terms.max_cost_usd, plan.cost_usd)
+
+
+@dataclass
+class _Desk:
+    """One order being worked on."""
+
+    vendor: Vendor
+    folder: Folder
+    terms: Terms
+    watch: Watch
+
+    def __post_init__(self) -> None:
+        self._pace = Pace(_RATES)
+
+    def ask(self, call: Callable[[], T]) -> T:
+        return patiently(call, self.terms.patience, self._pace, self.watch.tell, "metadata")
+
+    def plan(self, order: Order, wanted: list[str], spans: dict[str, tuple[str, str]]) -> Plan:
+        """What there is, what of it is missing, and what that costs; DataError when the vendor has nothing of it."""
+        if not self.terms.estimate:
+            self.folder.accept(self.vendor.world)
+        first, last = _span(order, wanted, spans)
+        conditions = self.ask(lambda: self.vendor.conditions(str(first), str(last)))
+        pending = [chunks.day(day, "day") for day, word in conditions.items() if word == "pending"]
+        span = first, max(first, min([last, *pending]))
+        held = self.folder.held(order.symbol, wanted)
+        parts, missing = [], []
+        for schema in wanted:
+            gaps = chunks.missing(span, [(r.chunk.start, r.chunk.end) for r in held if r.schema == schema])
+            cut = [piece for gap in gaps for piece in chunks.split(schema, gap, self.terms.batch)]
+            parts.append(self._priced(order.symbol, schema, span, gaps, len(cut), spans))
+            missing += [Chunk(order.symbol, chunks.symbology(order.symbol), schema, *piece) for piece in cut]
+        plan = Plan(parts, missing, held, conditions, spans)
+        self.watch.planned(plan)
+        return plan
+
+    def _priced(self, symbol: str, schema: str, span: Span, gaps: list[Span], missing: int, spans: dict[str, tuple[str, str]]) -> Part:
+        records, size, cost = 0, 0, 0.0
+        for gap in gaps:
+            request = requested(Chunk(symbol, chunks.symbology(symbol), schema, *gap), spans)
+            records += self.ask(partial(self.vendor.count, request))
+            size += self.ask(partial(self.vendor.size, request))
+            cost += self.ask(partial(self.vendor.cost_usd, request))
+        return Part(symbol, schema, str(span[0]), str(span[1]), missing, records, size, cost)
+
+    def carry_out(self, plan: Plan, limit_usd: float) -> Tally:
+        """Fetch every missing chunk, the first ones first."""
+        self.folder.judge(min(p.start for p in plan.parts), max(p.end for p in plan.parts), plan.conditions)
+        purse = Purse(limit_usd)
+        tally = Tally(all_chunks=len(plan.missing), all_records=sum(p.records for p in plan.parts), all_cost_usd=plan.cost_usd)
+        fetcher = Fetcher(
+            self.vendor, self.folder, purse, self.terms.patience, self._pace, self.watch, tally, plan.spans, plan.conditions,
+            plan.cost_per_record, self.terms.batch,
+        )  # fmt: skip
+
+        def tick() -> None:
+            tally.paid_usd = purse.spent_usd
+            self.watch.moved(tally)
+
+        def wait() -> None:
+            self.watch.tell("interrupted: finishing what is already paid for; interrupt again to drop it")
+
+        abreast(plan.missing, fetcher.fetch, workers=self.terms.workers, stop=self._pace.stop, tick=tick, wait=wait)
+        tick()
+        return tally
+
+    def held(self, plan: Plan) -> list[Receipt]:
+        """The receipts after the work; what was verified before is not read again."""
+        fresh = [self.folder.receipt(chunk) for chunk in plan.missing]
+        return sorted([*plan.held, *fresh], key=lambda r: (r.schema, r.start))
+
+
+def _span(order: Order, wanted: list[str], spans: dict[str, tuple[str, str]]) -> Span:
+    """The trade dates of an order that are wholly there, in every schema."""
+    there = [spans.get(schema, spans[""]) for schema in wanted]
+    begin, end = max((a for a, _ in there), key=chunks.instant), min((b for _, b in there), key=chunks.instant)
+    whole = min(chunks.last_whole(schema, end) for schema in wanted)
+    first, last = chunks.day(order.start, "start"), chunks.day(order.end, "end") if order.end else whole
+    first, last = max(first, chunks.day(begin, "start")), min(last, whole)
+    if first >= last:
+        raise DataError(
+            f"databento has {order.schema} from {begin[:10]} to {end[:10]}, nothing of {order.start} to {order.end or 'today'}",
+            "choose --start and --end inside that range",
+        )
+    return first, last
+
+
+def _facts(folder: Folder, plan: Plan, held: list[Receipt]) -> dict[str, Any]:
+    """The answer: files in the order of the parts, then of time; only those that the order is about."""
+    files = [
+        str(folder.file(r.chunk))
+        for part in plan.parts
+        for r in held
+        if r.schema == part.schema and r.records and r.start < part.end and r.end > part.start
+    ]
+    return {
+        "folder": str(folder.path),
+        "cost_usd": plan.cost_usd,
+        "records": sum(part.records for part in plan.parts),
+        "bytes": sum(part.bytes for part in plan.parts),
+        "parts": [asdict(part) for part in plan.parts],
+        "conditions": plan.conditions,
+        "files": files,
+    }

@@ -1,0 +1,161 @@
+"""What it costs to trade, measured from order books: spread, depth, and the slippage of a market order by time of day.
+
+Slippage is the distance of an order's average fill from the mid price at the moment it arrives, in ticks, mean of buying and
+selling, each state of the book weighted by how long it stood: what an order pays that may come at any time. Where the book shown
+is too small for the order, the rest is filled one tick beyond the last level that is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mcl.base import progress
+from mcl.base.errors import DataError
+from mcl.base.files import write_whole
+from mcl.data.depth import Book, Depth
+from mcl.market.calendar import NS, new_york_ns
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+SLOT_SEC = 1800
+LONGEST_SEC = 300  # a state that stands longer is a feed that has stopped: the rest of the time is not counted
+
+
+@dataclass(frozen=True)
+class Measured:
+    """by_slot: one row per half-hour from 18:00 New York ("18:00", …) with
+
+    minutes        observed, over all sessions
+    spread_ticks   ask - bid
+    depth          contracts at the best price, mean of both sides
+    traded         contracts per session
+    cost_N_ticks   slippage of a market order of N contracts, for every N of `sizes`
+    beyond_N_frac  share of the time in which the book shown was smaller than N
+    """
+
+    by_slot: pd.DataFrame
+    sizes: tuple[int, ...]
+    depth: Depth
+
+    def mean_ticks(self, size: int) -> float:
+        """Slippage over all observed minutes, each weighing the same."""
+        frame = self.by_slot
+        return float((frame[f"cost_{size}_ticks"] * frame["minutes"]).sum() / frame["minutes"].sum())
+
+    def by_hour(self, size: int) -> list[float]:
+        """24 values, hours 0 … 23 New York. Hours without a book get the worst of the others."""
+        frame = self.by_slot.assign(hour=[int(slot[:2]) for slot in self.by_slot.index])
+        weighted = frame[f"cost_{size}_ticks"] * frame["minutes"]
+        hours = (weighted.groupby(frame["hour"]).sum() / frame.groupby("hour")["minutes"].sum()).to_dict()
+        return [round(float(hours.get(hour, max(hours.values()))), 3) for hour in range(24)]
+
+
+def measure(depth: Depth, sizes: Sequence[int] = (1, 2, 5, 10)) -> Measured:
+    """Walk the book of the contract that traded most in each session. DataError when no state of any book can be traded on."""
+    wanted = tuple(sorted(set(sizes)))
+    if not wanted or wanted[0] < 1:
+        raise DataError(f"order sizes must be whole contracts from 1; sizes={', '.join(map(str, wanted))}")
+    tick = depth.instrument.tick_size
+    books = [_book(book, wanted, tick) for book in _busiest(depth)]
+    frame = pd.concat(books)
+    if not frame["seconds"].sum():
+        raise DataError(f"no book in {depth.folder} has both sides at any time", "are these files of trading hours?")
+    rows = [_mean(slot, part, len(books)) for slot, part in frame.groupby("slot", sort=True)]
+    return Measured(pd.DataFrame(rows).set_index("slot"), wanted, depth)
+
+
+def _busiest(depth: Depth) -> Iterator[Book]:
+    sessions = [list(held) for _, held in groupby(depth.held, key=lambda pair: pair[1])]
+    for held in progress.each("walking the books", sessions):
+        yield max((depth.book(symbol, day) for symbol, day in held), key=lambda book: (int(book.traded.sum()), len(book)))
+
+
+def _book(book: Book, sizes: tuple[int, ...], tick: float) -> pd.DataFrame:
+    """One row per sound state of one session."""
+    stood = np.minimum(np.diff(book.ts, append=book.ts[-1]) / NS, LONGEST_SEC)
+    sound = book.sound & (stood > 0)
+    columns: dict[str, object] = {"slot": _slot(book.ts), "seconds": stood, "traded": book.traded}
+    columns |= {"spread_ticks": book.spread / tick, "depth": (book.bid_size[0] + book.ask_size[0]) / 2}
+    for size in sizes:
+        (buy, short), (sell, thin) = (_walk(book, side, size, tick) for side in ("ask", "bid"))
+        columns[f"cost_{size}_ticks"] = (buy + sell) / 2 / tick
+        columns[f"beyond_{size}_frac"] = (short.astype(np.float64) + thin) / 2
+    frame = pd.DataFrame(columns)
+    frame.loc[~sound, frame.columns.difference(["slot", "traded"])] = 0.0
+    return frame
+
+
+def _slot(ts: Ints) -> Ints:
+    """Half-hours since 18:00 New York."""
+    return (new_york_ns(ts) // NS - 18 * 3600) % 86_400 // SLOT_SEC
+
+
+def _walk(book: Book, side: str, size: int, tick: float) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """How much worse than the mid price the average fill is, price units; and where the book shown was too small."""
+    sign, price, shown = (1, book.ask, book.ask_size) if side == "ask" else (-1, book.bid, book.bid_size)
+    there = np.isfinite(price)
+    sizes = np.where(there, shown, 0)
+    before = np.cumsum(sizes, axis=0) - sizes
+    filled = np.clip(size - before, 0, sizes)
+    worst = np.where(there, price, -np.inf * sign)
+    last = (worst.max(axis=0) if sign > 0 else worst.min(axis=0)) + sign * tick
+    rest = size - filled.sum(axis=0)
+    paid = np.where(there, filled * price, 0.0).sum(axis=0) + np.where(rest > 0, rest * last, 0.0)
+    with np.errstate(invalid="ignore"):
+        worse: Floats = sign * (paid / size - book.mid)
+    return worse, rest > 0
+
+
+def _mean(slot: object, part: pd.DataFrame, sessions: int) -> dict[str, object]:
+    """Means of one slot, weighted by time."""
+    seconds = part["seconds"].to_numpy()
+    total = max(float(seconds.sum()), 1e-9)
+    begin = (18 * 3600 + int(str(slot)) * SLOT_SEC) % 86_400
+    row: dict[str, object] = {"slot": f"{begin // 3600:02d}:{begin % 3600 // 60:02d}", "minutes": total / 60}
+    row["traded"] = float(part["traded"].sum() / sessions)
+    for name in part.columns.difference(["slot", "seconds", "traded"], sort=False):
+        row[str(name)] = float((part[name].to_numpy() * seconds).sum() / total)
+    return row
+
+
+# ---------------------------------------------------------------------------------------------------------------- config
+
+
+def write(path: Path, measured: Measured, size: int, commission_usd: float) -> None:
+    """A cost config with its provenance as comments; `size` is the order that `slippage_ticks` stands for."""
+    if size not in measured.sizes:
+        raise DataError(f"slippage was not measured for orders of {size} contracts; choose from {', '.join(map(str, measured.sizes))}")
+    lines = [*(f"# {line}".rstrip() for line in _provenance(measured, size)), *_values(measured, size, commission_usd)]
+    write_whole(path, ("\n".join(lines) + "\n").encode())
+
+
+def _provenance(measured: Measured, size: int) -> Iterator[str]:
+    depth = measured.depth
+    days = sorted({day for _, day in depth.held})
+    if depth.synthetic:
+        yield "SYNTHETIC DATA: spread and depth of a generated world, which are assumptions and not measurements of the market."
+    yield f"Written by mcl data costs from {len(days)} books of {depth.instrument.symbol} ({depth.manifest['schema']}), sessions"
+    yield f"{days[0]} to {days[-1]}, dataset {depth.folder.name}."
+    yield "Slippage: average fill of a market order against the mid price when it arrives, mean of buying and selling, weighted by time."
+    yield f"slippage_ticks is the mean for orders of {size}; a backtest charges the value of the hour. By size of the order:"
+    for each in measured.sizes:
+        beyond = float((measured.by_slot[f"beyond_{each}_frac"] * measured.by_slot["minutes"]).sum() / measured.by_slot["minutes"].sum())
+        yield f"  {each:>4} contracts: {measured.mean_ticks(each):.3f} ticks; larger than the book shown {100 * beyond:.1f} % of the time"
+
+
+def _values(measured: Measured, size: int, commission_usd: float) -> Iterator[str]:
+    yield f"slippage_ticks: {measured.mean_ticks(size):.3f}"
+    yield f"commission_usd: {commission_usd:g} # with the fees of the exchange and the regulator"
+    yield "exchange_usd: 0.0"
+    yield "regulatory_usd: 0.0"
+    yield "impact_ticks: 0.0"
+    yield "slippage_by_hour_ticks: # hours 0 … 23 New York; there is no trading from 17 to 18"
+    yield from (f"  - {value:g} # {hour:02d}:00" for hour, value in enumerate(measured.by_hour(size)))

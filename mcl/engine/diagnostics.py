@@ -1,0 +1,129 @@
+"""Why was nothing traded? Where the bars of a run went, from wish to fill, and what stood behind a single block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mcl.base.errors import EngineError
+from mcl.config import schema
+from mcl.engine.decision import FORCED, whole_contracts
+from mcl.engine.result import FILL_REASONS, Result
+from mcl.risk.plan import Block
+
+COLUMNS = ("stage", "step", "count", "meaning")
+
+
+def why(result: Result) -> pd.DataFrame:
+    """One row per step, in the columns of COLUMNS. Each bar is in exactly one row of the stages `no signal`, `blocked` and `signal`.
+
+    The rows of `order` count the bars whose target is not the position: they are `sent` or, said again, `standing`; a forced one
+    is counted in both its block and `sent`. The rows of `fill` count fills by reason.
+    """
+    if result.wanted is None:
+        raise EngineError("this result was put together without wishes; only simulated ones can tell why nothing was traded")
+    return pd.DataFrame([*_signals(result), *_orders(result), *_fills(result)], columns=list(COLUMNS))
+
+
+def explain(result: Result, limits: schema.Limits, row: int) -> str:
+    """`MAX_POSITION: wanted=4, limit=2`: the block at a row with the values that it compared; `NONE` where there is none."""
+    block = Block(int(result.block[row]))
+    values = ", ".join(f"{name}={value:g}" for name, value in _values(result, limits, row, block))
+    return f"{block.name}: {values}" if values else block.name
+
+
+def block_table() -> str:
+    """The codes as a Markdown table."""
+    rows = [f"| {block.value} | {block.name} | {block.state.name} | {block.text} |" for block in Block if block]
+    return "\n".join(["| code | block | state | meaning |", "|---|---|---|---|", *rows])
+
+
+def _wholes(wanted: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    real = np.nan_to_num(wanted, nan=0.0, posinf=0.0, neginf=0.0)
+    return np.trunc(real + np.copysign(1e-9, real))
+
+
+def _signals(result: Result) -> Iterator[tuple[str, str, int, str]]:
+    wanted, asked = result.wanted, result.target != result.position
+    assert wanted is not None  # noqa: S101 - told to the type checker; `why` has looked
+    warming, flat = np.isnan(wanted), wanted == 0
+    small = ~warming & ~flat & (_wholes(wanted) == 0)
+    signal = ~(warming | flat | small)
+    yield "bars", "all", len(wanted), "decisions of the run"
+    yield "no signal", "warming up", int(warming.sum()), "an indicator, a size or a protective distance is not known yet"
+    yield "no signal", "flat", int(flat.sum()), "the strategy wants no position"
+    yield "no signal", "under one contract", int(small.sum()), "the size comes to less than a whole contract"
+    for code in np.unique(result.block[signal & ~asked]).tolist():
+        if code:
+            yield "blocked", Block(code).name, int((signal & ~asked & (result.block == code)).sum()), Block(code).text
+    yield "signal", "already in position", int((signal & ~asked & (result.block == 0)).sum()), "what is wanted is held"
+    yield "signal", "asks for a trade", int((signal & asked).sum()), "the target is not the position"
+
+
+def _orders(result: Result) -> Iterator[tuple[str, str, int, str]]:
+    asked = result.target != result.position
+    fresh = asked & (result.target != np.concatenate([[0], result.target[:-1]]))
+    fresh |= asked & np.concatenate([[False], ~asked[:-1]])
+    forced = fresh & (result.block >= FORCED)
+    yield "order", "sent", int(fresh.sum()), "targets that were new"
+    yield "order", "of these forced", int(forced.sum()), "by a limit that closes or reduces"
+    yield "order", "standing", int((asked & ~fresh).sum()), "bars in which an order waited for its price, its time or its volume"
+    yield "order", "too late", int(asked[-1]), "decided at the last bar: there is no next open"
+
+
+def _fills(result: Result) -> Iterator[tuple[str, str, int, str]]:
+    for number, reason in enumerate(FILL_REASONS):
+        count = int((result.fills["reason"] == number).sum())
+        if count:
+            yield "fill", reason, count, _MEANINGS[reason]
+
+
+_MEANINGS = {
+    "target": "of an order for a target",
+    "stop": "of a protective or trailing stop",
+    "take_profit": "of a take-profit",
+    "roll": "legs of a roll: two for each",
+    "risk": "of an order that a limit forced",
+}
+
+
+def _values(result: Result, limits: schema.Limits, row: int, block: Block) -> Iterator[tuple[str, float]]:
+    equity, held = float(result.equity[row]), int(result.position[row])
+    wanted = whole_contracts(float(result.wanted[row])) if result.wanted is not None else 0
+    if block in (Block.MAX_POSITION, Block.MAX_ORDER, Block.MARGIN, Block.MARGIN_CALL):
+        yield "wanted", wanted
+    if block in (Block.MAX_ORDER, Block.MARGIN_CALL):
+        yield "held", held
+    if block in (Block.MARGIN, Block.MARGIN_CALL):
+        yield "equity_usd", equity
+    if block is Block.DAILY_LOSS:
+        first = int(np.searchsorted(result.bars.session, result.bars.session[row], "left"))
+        yield "loss_usd", (float(result.equity[first - 1]) if first else result.capital_usd) - equity
+    if block is Block.MAX_DRAWDOWN:
+        peak = max(result.capital_usd, float(result.equity[: row + 1].max()))
+        yield "drawdown_frac", (peak - equity) / peak
+    if block in LIMIT_OF:
+        yield "limit", float(getattr(limits, LIMIT_OF[block]))
+    if block in (Block.NO_ENTRY, Block.SESSION_END):
+        yield "to_close_sec", int(result.bars.to_close_sec[row])
+
+
+LIMIT_OF = {  # the limit that a block compares with, by its name in schema.Limits
+    Block.MAX_POSITION: "max_position",
+    Block.MAX_ORDER: "max_order",
+    Block.MAX_TRADES: "max_trades_per_session",
+    Block.MAX_ORDERS: "max_orders_per_session",
+    Block.COOL_DOWN: "max_consecutive_losses",
+    Block.MARGIN: "initial_margin_usd",
+    Block.MARGIN_CALL: "maintenance_margin_usd",
+    Block.NO_ENTRY: "no_entry_before_close_sec",
+    Block.SESSION_END: "flatten_before_close_sec",
+    Block.VOLATILITY: "volatility_ratio",
+    Block.PRICE_COLLAR: "price_collar_ticks",
+    Block.LOSS_PER_TRADE: "max_loss_per_trade_usd",
+    Block.DAILY_LOSS: "max_daily_loss_usd",
+    Block.MAX_DRAWDOWN: "max_drawdown_frac",
+}

@@ -1,0 +1,238 @@
+"""What the journals of an alias tell: its last session, orders, fills, and why each decision was what it was. Needs no running session."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mcl.base.errors import LiveError, nearest
+from mcl.base.files import plain_yaml
+from mcl.broker.fills import traded_for
+from mcl.engine.diagnostics import LIMIT_OF
+from mcl.live.journal import Entry, Kind, read
+from mcl.live.ops.control_socket import folder_of
+from mcl.live.status import State
+from mcl.promotion.promoted_file import FIRST_LINE, path_of
+from mcl.risk.plan import Block
+from mcl.tracking import provenance
+
+SHOWN, POINTS = 20, 300  # rows of a list, points of a curve
+OVER = {"ended": State.STOPPED, "stopped": State.STOPPED, "halted": State.HALTED}  # the last words of a session that ended as one
+
+
+def aliases(root: Path) -> list[str]:
+    """Every name that has ever traded here."""
+    return sorted({path.parent.name for path in (root / "live").glob("*/*.sqlite")})
+
+
+def last_journal(root: Path, alias: str) -> Path:
+    """The journal that was written to last. LiveError: nothing was ever traded under this name."""
+    found = list(folder_of(root, alias).glob("*.sqlite"))
+    if not found:
+        known = aliases(root)
+        raise LiveError(f"no session of {alias!r} was ever traded here: {nearest(alias, known)}", f"mcl live {alias} starts one")
+    return max(found, key=_written)
+
+
+def _written(path: Path) -> float:
+    """With write-ahead logging the newest entries stand in a file beside it."""
+    return max(p.stat().st_mtime for p in (path, path.with_name(f"{path.name}-wal")) if p.exists())
+
+
+def remembered(path: Path) -> dict[str, Any]:
+    """The last state of a session that does not run, with the keys of a status as far as they are known."""
+    entries = _by_kind(read(path))
+    begin = entries["begin"][-1].body if entries["begin"] else {}
+    state, why = _last_word(entries["state"])
+    fills, decisions = entries["fill"], entries["decision"]
+    last = decisions[-1].body if decisions else {}
+    return {
+        "running": False,
+        "journal": str(path),
+        "alias": begin.get("alias", path.parent.name),
+        "version": begin.get("version"),
+        "session": begin.get("session", path.stem[:10]),
+        "contract": begin.get("contract"),
+        "account": begin.get("account"),
+        "synthetic": _watermark(begin.get("synthetic")),
+        "state": state,
+        "why": why,
+        "position": sum(begin.get("positions", {}).values()) + sum(int(entry.body["quantity"]) for entry in fills),
+        "target": last.get("target"),
+        "equity_usd": last.get("equity_usd"),
+        "bars": len(decisions),
+        "last_bar_close_ns": int(decisions[-1].key or 0) if decisions else None,
+        "counters": {"orders": len(entries["order"]), "fills": len(fills)},
+        "last_price": entries["bar"][-1].body.get("close") if entries["bar"] else None,
+        "session_pnl_usd": _pnl(decisions),
+        "decisions": _last_decisions(entries),
+        "fills": [entry.body for entry in fills[-SHOWN:]],
+        "equity": _thinned([(int(e.key or 0), e.body["equity_usd"]) for e in decisions if e.body.get("equity_usd") is not None]),
+        "alerts": [{"at_ns": entry.at_ns, **entry.body} for entry in entries["alert"][-SHOWN:]],
+        "at_ns": max((group[-1].at_ns for group in entries.values() if group), default=None),
+    }
+
+
+def _watermark(written: str | bool | None) -> str | None:
+    """The sentence beside results on synthetic data; a journal of an earlier version says only whether they are."""
+    return provenance.SYNTHETIC if written is True else written or None
+
+
+def _pnl(decisions: Sequence[Entry]) -> float | None:
+    """Since the start of the session, which the ledger in a decision knows."""
+    body = decisions[-1].body if decisions else {}
+    start = body.get("ledger", {}).get("guard", {}).get("session_start_usd")
+    return None if start is None or body.get("equity_usd") is None else float(body["equity_usd"] - start)
+
+
+def _last_decisions(entries: dict[str, list[Entry]]) -> list[dict[str, Any]]:
+    """In the keys that a status has."""
+    closes = {entry.key: entry.body.get("close") for entry in entries["bar"][-SHOWN:]}
+    rows = []
+    for entry in entries["decision"][-SHOWN:]:
+        body = entry.body
+        row = {"time": int(entry.key or 0), "close": closes.get(entry.key), "block": Block(int(body.get("block") or 0)).name}
+        rows.append(row | {name: body.get(name) for name in ("position", "wanted", "target")} | {"reason": body.get("held_back") or ""})
+    return rows
+
+
+def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """At most POINTS of them, evenly, the last one always."""
+    step = -(-len(points) // POINTS) or 1
+    return points[::-1][::step][::-1]
+
+
+def _last_word(states: Sequence[Entry]) -> tuple[str, str]:
+    if not states:
+        return "LOST", "the process ended before it said anything"
+    word, why = str(states[-1].body["state"]), str(states[-1].body.get("why", ""))
+    over = OVER.get(word.lower())
+    return (over, why) if over else ("LOST", f"the process ended without a word after {word.upper()} ({why}); a new start recovers it")
+
+
+def orders(path: Path) -> list[dict[str, Any]]:
+    """One row per order that was journaled, oldest first, with what came of it."""
+    entries = _by_kind(read(path, ("order", "fill")))
+    filled = _fills_by_ref(entries["fill"])
+    return [_order(entry, filled.get(entry.key or "", [])) for entry in entries["order"]]
+
+
+def _order(entry: Entry, fills: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    body = entry.body
+    change = None if body.get("to") is None or body.get("from") is None else body["to"] - body["from"]
+    done = sum(int(f["quantity"]) for f in fills)
+    return {
+        "at_ns": entry.at_ns,
+        "ref": entry.key,
+        "from": body.get("from"),
+        "to": body.get("to"),
+        "quantity": change,
+        "filled": done,
+        "price": sum(f["quantity"] * f["price"] for f in fills) / done if done else None,
+        "stop_ticks": body.get("stop_ticks"),
+        "take_profit_ticks": body.get("take_profit_ticks"),
+    }
+
+
+def deployed_limits(root: Path, path: Path) -> dict[str, Any]:
+    """The risk limits that the session of this journal had; empty when another version has been promoted since."""
+    begins = read(path, ("begin",))
+    alias = begins[-1].body["alias"] if begins else path.parent.name
+    file = path_of(alias, root)
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    head = FIRST_LINE.match(text)
+    if not (begins and head and int(head["version"]) == begins[-1].body.get("version")):
+        return {}
+    return dict(plain_yaml(text, file.name).get("risk", {}).get("limits", {}))
+
+
+def fills(path: Path) -> list[dict[str, Any]]:
+    """One row per execution in order of arrival, in the fields of `mcl.broker.protocol.Fill`."""
+    return [entry.body for entry in read(path, ("fill",))]
+
+
+def reasons(path: Path, count: int, limits: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """The last `count` decisions with the chain that led to each: signal, scale, wanted, block, target, order, fills; and a sentence.
+
+    `limits` are those of the promoted configuration: a block is then told with the value of its limit.
+    """
+    kinds: tuple[Kind, ...] = ("bar", "decision", "order", "fill")
+    entries = _by_kind(read(path, kinds))
+    closes = {entry.key: entry.body.get("close") for entry in entries["bar"]}
+    sent = {entry.body.get("bar"): entry for entry in entries["order"]}
+    filled = _fills_by_ref(entries["fill"])
+    rows = []
+    for entry in entries["decision"][-count:]:
+        order = sent.get(entry.body.get("bar"))
+        done = filled.get(order.key or "", []) if order else []
+        rows.append(_reason(entry, closes.get(entry.key), order, done, limits or {}))
+    return rows
+
+
+def _reason(
+    entry: Entry, close: float | None, order: Entry | None, done: Sequence[dict[str, Any]], limits: dict[str, Any]
+) -> dict[str, Any]:
+    body = entry.body
+    block = Block(int(body.get("block") or 0))
+    row = {
+        "close_time_ns": int(entry.key or 0),
+        "close": close,
+        "signal": body.get("signal"),
+        "scale": body.get("scale"),
+        "wanted": body.get("wanted"),
+        "position": body.get("position"),
+        "block": block.name if block else None,
+        "block_text": block.text if block else None,
+        "limit": _limit(block, limits),
+        "target": body.get("target"),
+        "order": order.key if order else None,
+        "held_back": body.get("held_back") or body.get("reason"),
+        "filled": sum(int(f["quantity"]) for f in done) if order else None,
+        "price": done[-1]["price"] if done else None,
+    }
+    return row | {"sentence": sentence(row)}
+
+
+def _limit(block: Block, limits: dict[str, Any]) -> str | None:
+    """`max_position=2`: the limit that the block's sentence names."""
+    name = LIMIT_OF.get(block, "")
+    return f"{name}={limits[name]}" if limits.get(name) is not None else None
+
+
+def sentence(row: dict[str, Any]) -> str:
+    """The chain in one line: `signal +1 × scale 2 = wanted +2 → MAX_POSITION (max_position=1) → target +1 → bought 1 at 60.02`."""
+    known = f"signal {_signed(row['signal'])} × scale {row['scale']:.3g} = " if None not in (row["signal"], row["scale"]) else ""
+    steps = [f"{known}wanted {_signed(row['wanted'])}" if row["wanted"] is not None else ""]
+    if row["block"]:
+        steps.append(f"{row['block']} ({row['limit'] or row['block_text']})")
+    steps.append(f"target {_signed(row['target'])}" + (", which is held" if row["target"] == row["position"] else ""))
+    if row["held_back"]:
+        steps.append(f"held back: {row['held_back']}")
+    if row["order"]:
+        done = row["filled"]
+        filled = f"{'bought' if done > 0 else 'sold'} {abs(done)} at {row['price']:.10g}" if done else "not filled"
+        steps.append(f"order {row['order']}: {filled}")
+    return " → ".join(filter(None, steps))
+
+
+def _signed(value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return "unknown"
+    return f"{value:+.3g}" if value else "0"
+
+
+def _fills_by_ref(entries: Sequence[Entry]) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for entry in entries:
+        found[traded_for(entry.body["ref"])].append(entry.body)
+    return found
+
+
+def _by_kind(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    found: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        found[entry.kind].append(entry)
+    return found

@@ -1,0 +1,162 @@
+"""`mcl dashboard`: a page that follows the sessions of this machine, over HTTP on loopback. It shows; with a token it can also command.
+
+    /                    the page
+    /events?name=NAME    server-sent events: `status` on every change of the session, at once and at least every second
+    /record?name=NAME    what the alias has earned, the expected band, the audits
+    /may, /act           with the token as `Authorization: Bearer …` only: a page of somebody else can send no such header from a browser
+
+It is a process of its own: it can come and go while the session trades.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import secrets
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+from mcl.base.errors import LiveError, MclError, StoreError
+from mcl.base.terminal import plain
+from mcl.live import journal_queries
+from mcl.live.ops import control_socket
+from mcl.live.ops.history import record
+from mcl.live.ops.http import Reply, Request, as_json, serving
+from mcl.live.status import Command
+from mcl.report.dashboard import dashboard_page
+from mcl.tracking.store import Store
+
+ALLOWED: tuple[str, ...] = tuple(word for word in get_args(Command) if word not in ("kill", "adopt"))
+WAIT_SEC = 0.5  # between two looks for a session that does not run
+KEEP_SEC = 30.0  # a record is read again after so long
+SHORTEST_TOKEN = 16
+
+
+@dataclass
+class Dashboard:
+    """Answers requests. Without a `token` nothing can be commanded."""
+
+    root: Path
+    name: str
+    store: Store
+    token: str = ""
+    _records: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def answer(self, request: Request) -> Reply:
+        if request.path == "/act":
+            return await self._act(request)
+        if request.method not in ("GET", "HEAD"):
+            return as_json({"error": "only GET"}, 405)
+        if request.path == "/may":
+            return as_json({"may": self._may(request)})
+        name = request.query.get("name", self.name)
+        if name not in await asyncio.to_thread(self._names):
+            return as_json({"error": f"nothing is called {name!r}"}, 404)
+        return await self._shown(request.path, name)
+
+    async def _shown(self, path: str, name: str) -> Reply:
+        if path == "/":
+            page = dashboard_page(name)
+            return Reply(page.html.encode(), "text/html; charset=utf-8", headers={"Content-Security-Policy": page.policy})
+        if path == "/events":
+            return Reply(self._events(name), "text/event-stream")
+        return as_json(await self._record(name)) if path == "/record" else as_json({"error": "no such page"}, 404)
+
+    def _names(self) -> set[str]:
+        return {self.name, *control_socket.running(self.root), *journal_queries.aliases(self.root)}
+
+    async def _events(self, name: str) -> AsyncGenerator[bytes, None]:
+        """Follow the session; between two, show what the last one left behind."""
+        folder, shown = control_socket.folder_of(self.root, name), b""
+        yield b"retry: 1000\n\n"
+        while True:
+            async with aclosing(control_socket.following(folder)) as lines:
+                async for line in lines:
+                    yield b"event: status\ndata: " + line.rstrip() + b"\n\n"
+                    shown = b""
+            last = await asyncio.to_thread(self._last, name)
+            yield b"event: beat\ndata: {}\n\n" if last == shown else b"event: status\ndata: " + last + b"\n\n"
+            shown = last
+            await asyncio.sleep(WAIT_SEC)
+
+    def _last(self, name: str) -> bytes:
+        try:
+            told = journal_queries.remembered(journal_queries.last_journal(self.root, name))
+        except LiveError as error:
+            told = {
+                "running": False,
+                "alias": name,
+                "version": "?",
+                "session": "–",
+                "state": "STOPPED",
+                "why": error.message,
+                "position": 0,
+            }
+        return json.dumps({"status": plain(told)}, allow_nan=False).encode()
+
+    async def _record(self, name: str) -> dict[str, Any]:
+        async with self._reading:
+            at, known = self._records.get(name, (0.0, {}))
+            if not known or time.monotonic() - at > KEEP_SEC:
+                known = await asyncio.to_thread(self._read, name)
+                self._records[name] = time.monotonic(), known
+        return known
+
+    def _read(self, name: str) -> dict[str, Any]:
+        try:
+            return record(self.root, name, self.store)
+        except StoreError as error:
+            return {"names": [name], "audits": [], "sessions": [], "band": None, "note": error.message}
+
+    # --------------------------------------------------------------------------------------------------------- commands
+
+    def _may(self, request: Request) -> bool:
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        return bool(self.token) and hmac.compare_digest(given.encode(), self.token.encode())
+
+    async def _act(self, request: Request) -> Reply:
+        if not self._may(request):
+            await asyncio.sleep(WAIT_SEC)
+            return as_json({"error": "this dashboard only shows; a token is needed"}, 403)
+        if request.method != "POST" or not _same_origin(request) or request.headers.get("content-type") != "application/json":
+            return as_json({"error": "a command comes from the dashboard's own page, as JSON"}, 403)
+        try:
+            wish = json.loads(request.body)
+            name, word, because = str(wish["name"]), str(wish["word"]), str(wish.get("because", ""))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return as_json({"error": "a command has name, word and because"}, 400)
+        if word not in ALLOWED or name not in await asyncio.to_thread(self._names):
+            return as_json({"error": f"the dashboard cannot {word!r} {name!r}; it can {', '.join(ALLOWED)}"}, 400)
+        return await asyncio.to_thread(self._told, name, word, because)
+
+    def _told(self, name: str, word: str, because: str) -> Reply:
+        try:
+            answer = control_socket.ask(control_socket.folder_of(self.root, name), {"do": word, "who": "mcl dashboard", "why": because})
+        except MclError as error:
+            return as_json({"error": error.message}, 409)
+        return as_json({"said": answer["said"]})
+
+
+def _same_origin(request: Request) -> bool:
+    """A browser names the page that a request comes from; a program need not."""
+    origin = request.headers.get("origin")
+    return origin is None or origin == f"http://{request.headers.get('host', '')}"
+
+
+def fresh_token() -> str:
+    return secrets.token_urlsafe(24)
+
+
+@asynccontextmanager
+async def open_dashboard(dashboard: Dashboard, port: int) -> AsyncIterator[str]:
+    """Serve it on loopback while the block runs; yields the address, with the token in the part that no browser sends anywhere."""
+    if dashboard.token and len(dashboard.token) < SHORTEST_TOKEN:
+        raise LiveError(f"a token of {len(dashboard.token)} characters can be guessed; use at least {SHORTEST_TOKEN}")
+    async with serving(dashboard.answer, "127.0.0.1", port) as got:
+        yield f"http://127.0.0.1:{got}/" + (f"#token={dashboard.token}" if dashboard.token else "")

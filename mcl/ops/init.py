@@ -1,0 +1,61 @@
+"""`mcl init DIR`: a project folder outside the repository, from what an installed mcl carries."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import mcl
+from mcl.base.errors import ConfigError, StoreError
+
+GITIGNORE = """# Made by mcl init. Secrets, market data and runs stay out of git; `mcl store backup` copies the latter.
+.env
+/data/
+/mlruns/*
+!/mlruns/.gitkeep
+/live/
+/backups/
+.cache/
+*.part-*
+"""
+LEFT_OUT = shutil.ignore_patterns("__pycache__", "*_best.yaml")
+
+
+def create(folder: Path) -> list[str]:
+    """Write the project whole and return its files, sorted. ConfigError when `folder` holds something; nothing is written then."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} is not empty; nothing was written", "name a new folder; an existing project keeps its own conf/")
+    made = (folder if folder.is_dir() else folder.parent) / f"{folder.name}.part-{os.getpid()}"
+    try:
+        _fill(made)
+        if folder.is_dir():  # it stays the same one: a shell may stand in it
+            for path in sorted(made.iterdir()):
+                path.rename(folder / path.name)
+        else:
+            made.rename(folder)
+    except OSError as error:
+        raise StoreError(f"cannot write {folder}: {error.strerror or error}", "free space or fix the permissions") from None
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def _fill(made: Path) -> None:
+    shutil.copytree(_carried("conf"), made / "conf", ignore=LEFT_OUT)
+    for promoted in (made / "conf" / "promoted").glob("*.yaml"):
+        promoted.unlink()  # of the project that was copied
+    shutil.copytree(_carried("experiments"), made / "experiments", ignore=LEFT_OUT)
+    shutil.copyfile(_carried("env.example"), made / ".env.example")
+    (made / "mlruns").mkdir(mode=0o700)
+    (made / "mlruns" / ".gitkeep").touch()
+    (made / ".gitignore").write_text(GITIGNORE)
+
+
+def _carried(name: str) -> Path:
+    """Inside the installed package, or beside it in a checkout."""
+    package = Path(mcl.__file__).resolve().parent
+    found = next((p for p in (package / name, package.parent / name, package.parent / f".{name}") if p.exists()), None)
+    if found is None:
+        raise ConfigError(f"this installation of mcl carries no {name}", "install the wheel again")
+    return found

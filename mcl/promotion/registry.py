@@ -1,0 +1,183 @@
+"""The registry as people read it: every version with its numbers, its gates, what it has lived through, and how two of them differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mcl import composition
+from mcl.base.errors import LiveError, StoreError
+from mcl.metrics.overfit import Luck
+from mcl.metrics.performance import per_session
+from mcl.metrics.undefined import same
+from mcl.promotion import aliases, bundle, reproduce
+from mcl.promotion.expected_band import Band, expected
+from mcl.promotion.live_record import LiveRecord, records
+from mcl.promotion.load import session_pnl
+from mcl.promotion.promoted_file import FIRST_LINE, MODEL, PREVIOUS, path_of
+from mcl.tracking import provenance, trial_ledger
+from mcl.tracking.store import Store, StoredVersion
+
+
+@dataclass(frozen=True)
+class Shelved:
+    """One version. `wrong` is empty when all its files are as registered; otherwise nothing was read from them."""
+
+    stored: StoredVersion
+    files: bundle.Files = field(repr=False)
+    wrong: str
+    record: LiveRecord
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(alias for alias in self.stored.aliases if alias != PREVIOUS)
+
+    @property
+    def stage(self) -> str:
+        return self.stored.tags.get("stage", "paper")
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        found: dict[str, float] = self._read("metrics.json", {})
+        return found
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        found: dict[str, Any] = self._read("provenance.json", {})
+        return found
+
+    @property
+    def gates(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._read("gates.json", [])
+        return found
+
+    def band(self) -> Band | None:
+        if self.wrong:
+            return None
+        capital = float(self._read("config.json", {})["capital_usd"])
+        return expected(session_pnl(self.files, capital), len(self.record.sessions))
+
+    def luck(self, root: Path) -> Luck | None:
+        """The deflation of its backtest by what the trial ledger holds now."""
+        where = None if self.wrong else trial_ledger.place(composition.flatten(self._read("config.json", {})))
+        if where is None:
+            return None
+        measured = self.metrics
+        itself = {trial_ledger.stored_identity(self.provenance): per_session(measured["sharpe"])}
+        return trial_ledger.tally(root, where, itself).luck(measured)
+
+    def _read(self, name: str, absent: Any) -> Any:
+        return json.loads(self.files[name]) if name in self.files else absent
+
+
+def shelf(store: Store) -> list[Shelved]:
+    """Every version, newest first."""
+    lived = records(store)
+    return [_shelved(version, lived) for version in store.versions(MODEL)]
+
+
+def shelved(name_or_number: str, store: Store) -> Shelved:
+    """The version that a name or a number stands for; StoreError with the nearest name when there is none."""
+    return _shelved(store.version(MODEL, name_or_number), records(store))
+
+
+def _shelved(version: StoredVersion, lived: Mapping[str, LiveRecord]) -> Shelved:
+    record = lived.get(version.tags.get("content_sha256", ""), LiveRecord())
+    try:
+        return Shelved(version, bundle.verified(version), "", record)
+    except LiveError as error:
+        return Shelved(version, {}, error.message, record)
+
+
+# ---------------------------------------------------------------------------------------------------------------- differences
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two versions side by side: each mapping holds what differs as (first, second)."""
+
+    config: dict[str, tuple[Any, Any]]
+    gates: dict[str, tuple[Any, Any]]
+    metrics: dict[str, tuple[Any, Any]]
+    packages: dict[str, tuple[Any, Any]]
+    code: list[str]
+    data: str  # empty when both were made on the same bars
+
+
+def compared(first: Shelved, second: Shelved) -> Difference:
+    """LiveError when one of them is not as registered: nothing is told from such files."""
+    for side in (first, second):
+        if side.wrong:
+            raise LiveError(side.wrong, "promote the run again")
+    pair = (first, second)
+    manifests = [json.loads(side.files["manifest.json"]) for side in pair]
+    one_market = manifests[0]["fingerprint"] == manifests[1]["fingerprint"]
+    code = _unlike(*(json.loads(side.files["code.json"]) for side in pair))
+    return Difference(
+        config=_unlike(*(composition.flatten(json.loads(side.files["config.json"])) for side in pair)),
+        gates=_unlike(*({gate["name"]: gate["value"] for gate in side.gates} for side in pair)),
+        metrics=_unlike(first.metrics, second.metrics),
+        packages=_unlike(*(json.loads(side.files["versions.json"]) for side in pair)),
+        code=sorted(code),
+        data="" if one_market else reproduce.data_moved(*manifests),
+    )
+
+
+def _unlike(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    names = [*first, *(name for name in second if name not in first)]
+    return {name: (first.get(name), second.get(name)) for name in names if not same(first.get(name), second.get(name))}
+
+
+# -------------------------------------------------------------------------------------------------------------------- history
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of the history of a name: a move in the registry, or a commit of its file."""
+
+    at: str  # ISO
+    where: str  # registry, git
+    name: str
+    what: str
+    version: int | None
+    by: str
+    why: str
+
+
+def history(store: Store, root: Path, name: str | None = None) -> list[Event]:
+    """The moves of the registry and the commits of the files, side by side, oldest first; git knows whole seconds only, so a commit
+    stands after the moves of its second that made the version it holds."""
+    told: list[tuple[datetime, float, Event]] = []
+    changes = aliases.history(store, name)
+    for place, m in enumerate(changes):
+        told.append((provenance.instant(m.at), place, Event(m.at, "registry", m.name, m.action, m.version, m.by, m.why)))
+    files = [path_of(name, root)] if name else sorted((root / "conf" / "promoted").glob("*.yaml"))
+    for path in files:
+        for commit in provenance.commits(root, path.relative_to(root)):
+            head = FIRST_LINE.match(commit.first_line)
+            version, at = int(head["version"]) if head else None, provenance.instant(commit.at)
+            held = (i for i, m in enumerate(changes) if (m.name, m.version, provenance.instant(m.at)) == (path.stem, version, at))
+            event = Event(commit.at, "git", path.stem, f"commit {commit.short}", version, commit.by, commit.subject)
+            told.append((at, max(held, default=-1) + 0.5, event))
+    return [event for *_, event in sorted(told, key=lambda entry: entry[:2])]
+
+
+def standing(name: str, store: Store, root: Path) -> str:
+    """One sentence: whether registry, file and last commit of a name say the same version."""
+    try:
+        registry = store.version(MODEL, name).version
+    except StoreError:
+        return f"the registry knows no {name!r}"
+    path = path_of(name, root)
+    head = FIRST_LINE.match(path.read_text(errors="replace")) if path.is_file() else None
+    commits = provenance.commits(root, path.relative_to(root))
+    committed = FIRST_LINE.match(commits[-1].first_line) if commits else None
+    says = {"registry": registry, "file": int(head["version"]) if head else None}
+    if commits:
+        says["last commit"] = int(committed["version"]) if committed else None
+    listed = ", ".join(f"{where} {'nothing' if number is None else f'version {number}'}" for where, number in says.items())
+    return f"{name}: {listed}" + ("" if len(set(says.values())) == 1 else " — they disagree")

@@ -1,0 +1,113 @@
+"""A stored run, simulated again now: bit-equal, or the input that moved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mcl import composition
+from mcl.base.errors import PromotionError
+from mcl.config import schema
+from mcl.data.bars import Bars
+from mcl.tracking import backtest_run, provenance
+from mcl.tracking.store import StoredRun
+
+SHOWN = 5  # changed files that are named
+AGAIN = "run the backtest again and promote the new run"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A stored run against the same run simulated now. `differing` maps a metric to (stored, now); NaN equals NaN."""
+
+    repeated: backtest_run.Replayed
+    differing: dict[str, tuple[float | None, float]]
+    causes: tuple[str, ...]  # inputs that moved, whether or not they moved a metric
+
+    @property
+    def equal(self) -> bool:
+        return not self.differing
+
+    @property
+    def sentence(self) -> str:
+        return sentence(self.differing, self.causes)
+
+
+def sentence(differing: Mapping[str, tuple[Any, Any]], causes: Sequence[str]) -> str:
+    """The first thing that differs, and why."""
+    name, (was, now) = next(iter(differing.items()), ("", (None, None)))
+    if not name:
+        return "every metric is bit-equal"
+    why = "; ".join(causes) or "no known input moved: the stored metrics were altered, or the run is not deterministic"
+    return f"{name} was {was!r}, is now {now!r}; {why}"
+
+
+def reproduce(stored: StoredRun, root: Path) -> Verdict:
+    """Simulate a stored run again from its own configuration and compare every metric bit by bit."""
+    repeated = backtest_run.replay(stored, root)
+    known = {name: value for name, value in stored.metrics.items() if name in repeated.metrics}
+    differing = {name: (known.get(name), repeated.metrics[name]) for name in backtest_run.unequal(known, repeated.metrics)}
+    return Verdict(repeated, differing, moved(stored, repeated.config, repeated.bars))
+
+
+def repeated(stored: StoredRun, root: Path) -> backtest_run.Replayed:
+    """The repetition of a finished run on the very data it names. PromotionError with the cause when it is not bit-equal."""
+    if stored.status != "FINISHED":
+        raise PromotionError(f"run {stored.run_id} is {stored.status}; only a finished backtest can be promoted", "mcl runs lists them")
+    verdict = reproduce(stored, root)
+    if not verdict.equal:
+        raise PromotionError(f"run {stored.run_id} does not repeat: {verdict.sentence}", AGAIN)
+    was, now = stored.tags.get("data_fingerprint", "none"), verdict.repeated.bars.fingerprint
+    if was != now:  # even if it moved no metric: the run is not what it says it is
+        why = next((cause for cause in verdict.causes if cause.startswith("data changed")), "data changed")
+        raise PromotionError(
+            f"run {stored.run_id} was made on other data: its fingerprint is {was[:12]}…, now it is {now[:12]}…; {why}", AGAIN
+        )
+    return verdict.repeated
+
+
+def moved(stored: StoredRun, run: schema.Config, bars: Bars) -> tuple[str, ...]:
+    """Which inputs of a stored run are not what they were, each named: "data changed: chunk …", "code changed: engine/kernel.py",
+    "numba 0.68.0 → 0.69.0". `run` and `bars` are what it would be made of now."""
+    now = provenance.tags(run, bars)
+    changed = [key for key in now if stored.tags.get(key) != now[key]]
+    causes = [f"{what} changed" for key, what in (("config_sha256", "the configuration"), ("seed", "the seed")) if key in changed]
+    if "data_fingerprint" in changed:
+        then = json.loads(stored.file("manifest.json")) if (stored.artifacts / "manifest.json").is_file() else {}
+        causes.append(f"data changed: {data_moved(then, json.loads(json.dumps(bars.provenance, default=str)))}")
+    if "code_sha256" in changed:
+        before = json.loads(stored.file("code.json")) if (stored.artifacts / "code.json").is_file() else None
+        code = provenance.code_digests(run.strategy)
+        causes.append(f"code changed: {_few(_unlike(before, code)) if before else 'the run does not say what it was'}")
+    versions = (key for key in changed if key.startswith("version.") and key in stored.tags)
+    causes += [f"{key.removeprefix('version.')} {stored.tags[key]} → {now[key]}" for key in versions]
+    return tuple(causes)
+
+
+def data_moved(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """How two data manifests differ: the chunks by name, else the facts of the request, the roll rule or the range."""
+    if not then:
+        return "the run holds no manifest, so its inputs cannot be named"
+    files = _unlike(_inputs(then), _inputs(now))
+    if files:
+        return f"chunk {_few(files)}"
+    keys = ("dataset", "interval", "roll", "exclude_degraded", "start", "end", "request", "facts", "counts", "conditions")
+    flat = [composition.flatten({key: manifest.get(key) for key in keys}) for manifest in (then, now)]
+    differing = [f"{key} {flat[0].get(key)} → {flat[1].get(key)}" for key in _unlike(*flat)]
+    return _few(differing) if differing else "the same input files give other bars: the reading of them has changed"
+
+
+def _inputs(manifest: Mapping[str, Any]) -> dict[str, str]:
+    return {str(item["name"]): str(item["sha256"]) for item in manifest.get("inputs", [])}
+
+
+def _unlike(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
+
+
+def _few(names: list[str]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,237 @@
+"""Looking at a search from another process, or before it begins: where it stands, what it found, how long it would take."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcl import composition
+from mcl.base.files import write_whole
+from mcl.config import schema
+from mcl.config.promotion_rules import Promotion
+from mcl.data.load import load
+from mcl.metrics.overfit import mean_correlation
+from mcl.metrics.power import smallest_sharpe
+from mcl.search import space as spaces
+from mcl.search import sweep_dir as places
+from mcl.search import trial_log, walk_forward
+from mcl.search.best import export, ranking
+from mcl.search.point_sequences import uniform
+from mcl.search.progress import Board
+from mcl.search.recorder import Ledger
+from mcl.search.result import Swept, page, surveyed
+from mcl.search.snapshot import Frozen, freeze, stored_composed
+from mcl.search.space import points as levels
+from mcl.search.sweep_dir import Place
+from mcl.search.trial import Objective, Outcome
+from mcl.tracking import backtest_run, trial_ledger
+from mcl.tracking.store import Store, StoredRun
+
+# Seconds a trial beyond its backtest where no earlier sweep of this project says it, as scripts/bench_search.py measured them.
+USUAL_SEC = {"tpe": 0.008, "cmaes": 0.003, "nsga2": 0.003, "nsga3": 0.003}
+OTHERS_SEC, TPE_GROWTH_SEC = 0.0015, 4e-6  # tpe looks at every trial before: so much more for each
+TIMED, ENOUGH = 5, 50  # backtests that an estimate runs; trials of an earlier sweep that tell what a trial costs besides
+
+
+@dataclass(frozen=True)
+class Smallest:
+    """The true annual Sharpe ratios that a promotion shows half of the time, and four times in five; NaN where none is shown.
+    `independent` is the second one if no two trials were alike. `trials` counts what the search will be one of."""
+
+    level: float
+    trials: int
+    half: float
+    most: float
+    independent: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a search would cost: `points` in the space (infinite when an axis is continuous), seconds of a backtest (median), of the
+    bookkeeping of a trial, and in all; `how` says where they come from. And what it could show, by `mcl.metrics.power`:
+    `correlation` is that of the returns of two trials on average, over the points that were timed."""
+
+    title: str
+    trials: int
+    points: float
+    bars: int
+    trial_sec: float
+    own_sec: float
+    total_sec: float
+    how: str
+    sessions: int
+    holdout_sessions: int
+    correlation: float
+    paper: Smallest | None  # None where the gates ask for no p-value
+    live: Smallest | None
+
+
+def estimate(composed: composition.Composed, root: Path) -> Estimate:
+    """Time a few random points of the space; nothing is recorded. ConfigError as `sweep` would raise it."""
+    frozen = freeze(composed, root)
+    search, total = frozen.search, frozen.total
+    timed = _timed(frozen)
+    seconds = statistics.median([outcome.seconds for outcome in timed] or [math.nan])
+    own, source = _bookkeeping(search.sampler, total, Store(root).folder / "sweeps")
+    at_once = min(search.workers, os.cpu_count() or 1)
+    each = max(seconds / at_once, own) if at_once > 1 else seconds + own
+    simulated = min(total, _points(frozen.space))  # a point is never simulated twice
+    sessions, unseen = len(np.unique(frozen.bars.session)), _held_out(frozen, root)
+    alike = mean_correlation(np.column_stack([outcome.returns for outcome in timed])) if timed else math.nan
+    correlation = alike if math.isfinite(alike) else 0.0
+    gates = composition.validate(Promotion, composition.compose("promote", []).raw["promotion"], "promotion")
+    place = backtest_run.placed(frozen.run)
+    kinds = ((gates.max_p_value, place), (gates.live.max_market_p_value, place.everywhere))
+    smallest = [
+        level and _smallest(level, int(simulated) + trial_ledger.tally(root, where).count, sessions, unseen, correlation)
+        for level, where in kinds
+    ]
+    how = f"{len(timed)} random points timed now on {at_once} of {os.cpu_count() or 1} processors; bookkeeping {source}"
+    return Estimate(
+        title=frozen.title,
+        trials=total,
+        points=_points(frozen.space),
+        bars=len(frozen.bars),
+        trial_sec=seconds,
+        own_sec=own,
+        total_sec=min(simulated * each + (total - simulated) * own, search.timeout_sec or math.inf),
+        how=how,
+        sessions=sessions,
+        holdout_sessions=unseen,
+        correlation=correlation,
+        paper=smallest[0] or None,
+        live=smallest[1] or None,
+    )
+
+
+def status(named: str, *, store: Store) -> dict[str, Any]:
+    """Where a search stands: its last heart-beat, and whether the process that wrote it still lives.
+
+    `state` is RUNNING, or what the parent said when it ended, or DEAD: it ended without a word, and `mcl sweep resume` goes on.
+    """
+    place = _place(named, store)
+    beat, alive = place.status(), place.alive
+    said = beat.get("status", "RUNNING")
+    state = "RUNNING" if alive else "DEAD" if said == "RUNNING" else said
+    age = time.time() - beat["beat"] if "beat" in beat else None
+    return place.card() | beat | {"state": state, "beat_age_sec": age, "stopping": alive and place.asked_to_stop}
+
+
+def stop(named: str, *, store: Store) -> dict[str, Any]:
+    """Ask the parent to end after the trials that run; the status it has then is read with `status`."""
+    place = _place(named, store)
+    if place.alive:
+        place.ask_to_stop()
+    return status(named, store=store)
+
+
+def report(named: str, *, store: Store, root: Path, name: str = "") -> tuple[Swept | walk_forward.Walk, Path | None]:
+    """The tables and the page of a search, finished or not, made anew; with `name` also experiments/NAME_best.yaml of its winner.
+
+    A walk-forward search has no single winner; it is shown as its last run stitched it.
+    """
+    place = _place(named, store)
+    if place.card().get("kind") == walk_forward.KIND:
+        return walk_forward.report(place, store), None
+    stored = store.run(place.sweep_id)
+    composed = stored_composed(stored)
+    search = composed.search
+    space = spaces.parse(search.space, composed.raw)
+    known = trial_log.read(place.file("outcomes"))
+    swept = _swept(stored, search, space, known, store)
+    write_whole(swept.report, page(swept, stored.name))
+    best = swept.best
+    written = export(composed, best["params"], root, name, stored.run_id, best["run_id"]) if name and best else None
+    return swept, written
+
+
+def _swept(stored: StoredRun, search: schema.Search, space: spaces.Space, known: dict[int, Outcome], store: Store) -> Swept:
+    """The search as `conclude` would have it: from the parent's table once there is one, else from the outcomes on disk."""
+    ledger = Ledger(store, stored.study, stored.run_id, {}, {}, rows=False)
+    board = Board(stored.name, search.trials, search.metric, search.direction == "maximize")
+    rows = store.trials(stored.run_id)
+    for number in sorted(known):
+        ledger.keep(known[number], rows.get(number, ""))
+        board.add(known[number])
+    ranked = ranking(search, space, ledger.scored())
+    running = stored.status == "RUNNING"
+    frame = surveyed(ledger.frame(), space, search.metric, board.maximize, search.also) if running else _table(stored)
+    return Swept(
+        sweep_id=stored.run_id,
+        trials=frame,
+        states=dict(board.states),
+        best=_best(stored, ranked[0], rows) if ranked else None,
+        report=stored.artifacts / "sweep.html",
+        keys=[key for key in space if key in frame],
+        metric=search.metric,
+        maximize=board.maximize,
+        status="RUNNING" if running else "KILLED" if stored.status == "KILLED" else "FINISHED",
+        why="not finished" if running else stored.tags.get("stopped", ""),
+        watermark=stored.tags.get("watermark", ""),
+        space=space,
+        luck=ledger.luck(ranked[0].number) if ranked else None,
+    )
+
+
+def _best(stored: StoredRun, best: Outcome, rows: dict[int, str]) -> dict[str, Any]:
+    whole = stored.tags.get("best_run_id", "") if stored.tags.get("best_trial") == str(best.number) else ""
+    run_id = whole or rows.get(best.number, "")
+    return {"trial": best.number, "value": best.value, "params": best.params, "metrics": best.metrics, "run_id": run_id}
+
+
+def _table(stored: StoredRun) -> Any:
+    import pandas as pd
+
+    return pd.read_parquet(io.BytesIO(stored.file("trials.parquet")))
+
+
+def _bookkeeping(sampler: str, trials: int, folder: Path) -> tuple[float, str]:
+    """Seconds a trial beyond its backtest, and where that is from: the last sweep with this sampler and one worker that did enough
+    trials in one process, else the usual."""
+    growth = TPE_GROWTH_SEC / 2 if sampler == "tpe" else 0.0
+    for place in sorted((Place(folder, path.stem) for path in folder.glob("*.card")), key=lambda p: p.card()["started"], reverse=True):
+        card, beat = place.card(), place.status()
+        if (card.get("sampler"), card.get("workers")) == (sampler, 1) and beat.get("here", 0) >= ENOUGH and beat["trials_per_sec"] > 0:
+            beyond = max(0.0, 1 / beat["trials_per_sec"] - beat["trial_sec"]) + growth * (trials - beat["here"])
+            return max(0.0, beyond), f"as in sweep {place.sweep_id[:12]} ({beat['here']} trials)"
+    usual = USUAL_SEC.get(sampler, OTHERS_SEC) + growth * trials
+    return usual, f"as usual for {sampler}: no sweep of {ENOUGH} trials with it and one worker is here to go by"
+
+
+def _timed(frozen: Frozen, count: int = TIMED) -> list[Outcome]:
+    """A few backtests; the first may still compile and does not count, nor do points that no strategy accepts."""
+    objective = Objective(frozen.composed.raw, frozen.search, frozen.market, frozen.rules, frozen.soft)
+    point = uniform(frozen.space, frozen.run.seed)
+    points = (spaces.present(point(number), frozen.space, frozen.search.conditions) for number in range(20 * count))
+    tried = (objective(number, values) for number, values in enumerate(points))
+    return [outcome for _, outcome in zip(range(count + 1), (o for o in tried if o.metrics), strict=False)][1:]
+
+
+def _held_out(frozen: Frozen, root: Path) -> int:
+    """How many sessions the hold-out has. They are counted, and none of their prices is used."""
+    if frozen.run.data.holdout_start is None:
+        return 0
+    bars = load(frozen.run.data, root, holdout=True)
+    return len(np.unique(bars.between(frozen.run.data.holdout_start).session))
+
+
+def _smallest(level: float, count: int, sessions: int, unseen: int, correlation: float) -> Smallest:
+    half, most = (smallest_sharpe(share, sessions, unseen, count, level, correlation) for share in (0.5, 0.8))
+    return Smallest(level, count, half, most, smallest_sharpe(0.8, sessions, unseen, count, level))
+
+
+def _points(space: spaces.Space) -> float:
+    continuous = any(getattr(axis, "step", 1) is None for axis in space.values())
+    return math.inf if continuous else math.prod(len(levels(key, axis)) for key, axis in space.items())
+
+
+def _place(named: str, store: Store) -> Place:
+    return places.find(store.folder / "sweeps", named)

@@ -1,0 +1,266 @@
+"""Faults on purpose: what goes wrong between a client and its broker, when it is told to, and the same way every time.
+
+A fault is an entry of `menu.MENU` with options. It strikes
+
+    on="send execDetails"      when the server sends that message, or `on="receive placeOrder"` when a client's request arrives;
+                               `nth` (1 is the first) and `times` (0: for ever) count the messages that match, `where` compares
+                               values of the message, `chance` in (0, 1] draws from the seed
+    at_sec=300                 when the market clock has advanced that far since the start
+    after_sec=2.5              after that many seconds of real time
+    (none of these)            at once
+
+    tws.fault("cut", on="send execDetails", when="before", how="rst")
+    tws.fault("connectivity", back=1101, after_sec=1, at_sec=600)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mcl.base.errors import BrokerError, nearest
+from mcl.simulators.tws.messages import Values
+from mcl.simulators.tws.request_messages import REQUESTS
+from mcl.simulators.tws.response_messages import ANSWERS
+
+if TYPE_CHECKING:
+    from mcl.simulators.tws.server import SimulatedTWS
+    from mcl.simulators.tws.session import Session
+
+NS = 1_000_000_000
+_REQUEST_NAMES = {message.name for message in REQUESTS.values()}
+
+
+@dataclass
+class Passing:
+    """A message on its way out, or a request on its way in; a fault changes what becomes of it."""
+
+    tws: SimulatedTWS
+    session: Session | None
+    name: str
+    values: Values
+    handle: Callable[[], None] | None = None  # requests: what the server would do
+    dropped: bool = False
+    copies: int = 1
+    delay_sec: float = 0.0
+    due: float = 0.0  # in its place: when it is served, in the loop's time
+    edits: list[Callable[[list[str]], list[str]]] = field(default_factory=list)  # of the encoded fields
+    raw: bytes = b""  # sent behind the message
+    hold_for: str = ""  # sent only after the next message of this name
+    cut: tuple[str, str] = ("", "")  # (before or after, how)
+    after: list[Callable[[], None]] = field(default_factory=list)
+
+    def emit(self) -> None:
+        if self.session is not None:
+            for _ in range(self.copies):
+                self.session.emit(self.name, self.values, self.edits)
+            if self.raw:
+                self.session.write(self.raw)
+
+
+@dataclass
+class Rule:
+    name: str
+    act: Callable[[Passing], None]
+    direction: str = ""  # send, receive, or empty: not tied to a message
+    message: str = ""
+    nth: int = 1
+    times: int = 1
+    chance: float = 1.0
+    where: Values = field(default_factory=dict)
+    at_ns: int | None = None
+    seen: int = 0
+    struck: int = 0
+
+    @property
+    def spent(self) -> bool:
+        return 0 < self.times <= self.struck
+
+    def due(self, passing: Passing, luck: random.Random) -> bool:
+        if self.spent or self.message != passing.name or any(passing.values.get(k) != v for k, v in self.where.items()):
+            return False
+        self.seen += 1
+        return self.seen >= self.nth and (self.chance >= 1 or luck.random() < self.chance)
+
+
+class Faults:
+    """All rules of one server. `offline` is the state between 1100 and 1101 or 1102."""
+
+    def __init__(self, tws: SimulatedTWS, seed: int) -> None:
+        self._tws, self._luck = tws, random.Random(seed)
+        self._rules: list[Rule] = []
+        self._held: list[Passing] = []
+        self._late: set[asyncio.TimerHandle] = set()
+        self._start_ns: int | None = None
+        self.offline = False
+        self.stopped: frozenset[str] = frozenset()  # names of messages that a broken farm does not deliver
+        self._queue_ends = 0.0  # loop time at which the last slow request is served
+        self._waiting: list[Passing] = []  # orders and their news while the server has lost its broker
+
+    def add(self, name: str, *, on: str = "", at_sec: float | None = None, after_sec: float | None = None, **options: Any) -> Rule:
+        """Script one fault; see the module. BrokerError for what is not on the menu."""
+        rule = self._rule(name, on, options)
+        if after_sec is not None:
+            self._later(after_sec, lambda: self._strike(rule))
+        elif at_sec is not None:
+            rule.at_ns = self._begin() + int(at_sec * NS)
+            self._rules.append(rule)
+        elif on:
+            self._rules.append(rule)
+        else:
+            self._strike(rule)
+        return rule
+
+    def _rule(self, name: str, on: str, options: dict[str, Any]) -> Rule:
+        from mcl.simulators.tws.fault_catalog import MENU
+
+        if name not in MENU:
+            raise BrokerError(f"there is no fault {name!r}: {nearest(name, MENU)}")
+        direction, _, message = on.partition(" ")
+        known = {"": {""}, "send": set(ANSWERS), "receive": _REQUEST_NAMES}
+        if direction not in known:
+            raise BrokerError(f"on={on!r} starts with neither send nor receive")
+        if message not in known[direction]:
+            raise BrokerError(f"on={on!r}: there is no such message: {nearest(message, known[direction])}")
+        entry = MENU[name]
+        if entry.needs and direction not in entry.needs:
+            raise BrokerError(f"fault {name!r} needs on='{entry.needs[0]} <message>'")
+        counted = {key: options.pop(key) for key in ("nth", "times", "chance", "where") if key in options}
+        return Rule(name, entry.bind(options), direction, message, **counted)
+
+    def clear(self) -> None:
+        """Forget all rules; what already happened stays."""
+        self._rules.clear()
+
+    def close(self) -> None:
+        for timer in self._late:
+            timer.cancel()
+
+    @property
+    def pending(self) -> list[str]:
+        return [rule.name for rule in self._rules if not rule.spent]
+
+    # ------------------------------------------------------------------------------------------------------- triggers
+
+    def clock(self, now: int) -> None:
+        for rule in [r for r in self._rules if r.at_ns is not None and r.at_ns <= now and not r.spent]:
+            self._strike(rule)
+
+    def _begin(self) -> int:
+        if self._start_ns is None:
+            self._start_ns = self._tws.book.now
+        return self._start_ns
+
+    def _strike(self, rule: Rule) -> None:
+        self._hit(rule, Passing(self._tws, None, "", {}))
+
+    def _hit(self, rule: Rule, passing: Passing) -> None:
+        rule.struck += 1
+        self._tws.counters["faults"] += 1
+        self._tws.note("tws_fault", name=rule.name, **({"at": passing.name} if passing.name else {}))
+        rule.act(passing)
+
+    def queued(self, least: float, most: float) -> float:
+        """When a request of now is served, in the loop's time, so that no later one overtakes it."""
+        now = asyncio.get_running_loop().time()
+        self._queue_ends = max(now + self._luck.uniform(least, most), self._queue_ends + 1e-6)
+        return self._queue_ends
+
+    def later(self, seconds: float, act: Callable[[], None]) -> None:
+        self._later(seconds, act)
+
+    def _later(self, seconds: float, act: Callable[[], None]) -> None:
+        self._at(asyncio.get_running_loop().time() + seconds, act)
+
+    def _at(self, due: float, act: Callable[[], None]) -> None:
+        def run() -> None:
+            self._late.discard(timer)
+            act()
+
+        timer = asyncio.get_running_loop().call_at(due, run)
+        self._late.add(timer)
+
+    # ------------------------------------------------------------------------------------------------------- messages
+
+    @property
+    def idle(self) -> bool:
+        return not (self._rules or self.offline or self.stopped or self._held)
+
+    def sending(self, session: Session, name: str, values: Values) -> None:
+        passing = Passing(self._tws, session, name, values)
+        if name in self.stopped:
+            return
+        if self.offline and name in NEWS:
+            if name in ORDER_NEWS:
+                self._waiting.append(passing)
+            return
+        self._judge("send", passing)
+        self._deliver(passing)
+
+    def _judge(self, direction: str, passing: Passing) -> None:
+        for rule in self._rules:
+            if rule.direction == direction and rule.due(passing, self._luck):
+                self._hit(rule, passing)
+
+    def _deliver(self, passing: Passing) -> None:
+        session = passing.session
+        when, how = passing.cut
+        if session is not None and when == "before":
+            session.cut(how, passing)
+        elif passing.hold_for:
+            self._held.append(passing)
+        elif not passing.dropped and passing.delay_sec:
+            self._later(passing.delay_sec, passing.emit)
+        elif not passing.dropped:
+            passing.emit()
+            self._release(passing)
+        if session is not None and when == "after":
+            session.cut(how, passing)
+        for act in passing.after:
+            act()
+
+    def _release(self, passing: Passing) -> None:
+        for held in [h for h in self._held if h.hold_for == passing.name and h.session is passing.session]:
+            self._held.remove(held)
+            held.emit()
+
+    def receiving(self, session: Session, name: str, values: Values, handle: Callable[[], None]) -> None:
+        passing = Passing(self._tws, session, name, values, handle)
+        if self.offline and name in {"placeOrder", "cancelOrder", "reqGlobalCancel"}:
+            self._waiting.append(passing)
+            return
+        self._judge("receive", passing)
+        when, how = passing.cut
+        if when == "before":
+            session.cut(how, passing)
+        elif not passing.dropped and passing.handle is not None:
+            if passing.due:
+                self._at(passing.due, passing.handle)
+            elif passing.delay_sec:
+                self._later(passing.delay_sec, passing.handle)
+            else:
+                passing.handle()
+        if when == "after":
+            session.cut(how, passing)
+        for act in passing.after:
+            act()
+
+    def online(self) -> None:
+        """What waited for the broker goes its way: news first, then orders."""
+        self.offline = False
+        waiting, self._waiting = self._waiting, []
+        for passing in waiting:
+            if passing.handle is None:
+                passing.emit()
+        for passing in waiting:
+            if passing.handle is not None:
+                passing.handle()
+
+
+ORDER_NEWS = frozenset({"openOrder", "orderStatus", "execDetails", "commissionReport", "position", "updatePortfolio"})
+LIVE_DATA = frozenset({"tickPrice", "tickSize", "tickString", "tickGeneric", "tickByTick", "realTimeBar", "historicalDataUpdate"})
+LIVE_DATA |= {"updateMktDepth", "updateMktDepthL2"}
+NEWS = ORDER_NEWS | LIVE_DATA

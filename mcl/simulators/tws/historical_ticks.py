@@ -1,0 +1,75 @@
+"""Historical ticks: the quotes and trades of a tape up to now, or of one without quotes those that its bars were shown by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from mcl.simulators.tws.messages import Values
+from mcl.simulators.tws.replay import Reel
+from mcl.simulators.tws.stream import around, path, tick_by_tick
+from mcl.simulators.tws.tape import NS, Tick, Ticks
+
+KINDS = {"TRADES": "Last", "BID_ASK": "BidAsk", "MIDPOINT": "MidPoint"}  # what to show -> kind of tick
+MOST = 1000
+_SPAN_NS = 600 * NS
+
+
+def ticks(reel: Reel, what: str, start_ns: int | None, end_ns: int | None, now_ns: int, count: int, away: float) -> list[Values]:
+    """At most `count` ticks from `start_ns` on, or the last ones before `end_ns`, none of them after `now_ns`."""
+    count = min(max(1, count), MOST)
+    found: list[tuple[int, Values]] = []
+    until = min(now_ns, end_ns if end_ns is not None else now_ns)
+    for span in _spans(reel, start_ns, until, now_ns):
+        made = _told(_shown(reel, span, away), what, reel)
+        made = [pair for pair in made if pair[0] <= now_ns and (start_ns is not None or pair[0] < until)]
+        found = found + made if start_ns is not None else made + found
+        if len(found) >= count:
+            break
+    kept = found[:count] if start_ns is not None else found[-count:]
+    return [{"time": ns // NS} | values for ns, values in kept]
+
+
+def _spans(reel: Reel, start_ns: int | None, until: int, now_ns: int) -> Iterator[tuple[int, int]]:
+    """Ten minutes each: forward from the start, or backward from the end, over what the tape holds."""
+    begins, step = int(reel.tape.start[0]), reel.tape.interval_ns
+    span = max(_SPAN_NS, step)
+    if start_ns is not None:
+        first = max(start_ns, begins)
+        yield from ((a, min(a + span, now_ns + 1)) for a in range(first, now_ns + 1, span))
+        return
+    yield from ((max(begins, b - span), b) for b in range(until, begins, -span))
+
+
+def _shown(reel: Reel, span: tuple[int, int], away: float) -> list[Tick]:
+    tape = reel.tape
+    begins = int(tape.start[tape.first])
+    quoted: Ticks | None = None if tape.quotes is None or span[1] <= begins else tape.quotes.between(max(span[0], begins), span[1])
+    if quoted is not None:
+        return quoted.each()
+    rows = range(int(np.searchsorted(tape.start, span[0], "left")), int(np.searchsorted(tape.start, span[1], "left")))
+    return [tick for row in rows for tick in _of_bar(reel, row, away)]
+
+
+def _of_bar(reel: Reel, row: int, away: float) -> Iterator[Tick]:
+    """The open when it opens, the rest one second before it ends, once it has."""
+    tape, volume = reel.tape, int(reel.tape.volume[row])
+    start = int(tape.start[row])
+    open_, *rest = path(*tape.prices(row))
+    yield around(open_, 1, start, away, 1)
+    if row < reel.row:
+        end = start + tape.interval_ns - min(NS, tape.interval_ns // 2)
+        for n, price in enumerate(rest):
+            yield around(price, max(1, volume * (n + 1) // 3 - volume * n // 3), end, away, 1)
+
+
+def _told(shown: list[Tick], what: str, reel: Reel) -> list[tuple[int, Values]]:
+    before: Tick | None = None
+    told = []
+    for tick in shown:
+        values = tick_by_tick(tick, before, KINDS[what], reel.listed)
+        if values is not None:
+            told.append((tick.ts, values))
+        before = tick
+    return told

@@ -1,0 +1,32 @@
+"""What the broker core is given: somebody who tells the clients, and the habits in which one TWS differs from another."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from mcl.simulators.tws.contracts import Listed
+from mcl.simulators.tws.orders import Execution, Order
+
+
+class Sink(Protocol):
+    """Who tells the clients."""
+
+    def open_order(self, order: Order) -> None: ...
+    def order_status(self, order: Order) -> None: ...
+    def executed(self, execution: Execution) -> None: ...
+    def commission(self, execution: Execution) -> None: ...
+    def order_error(self, client_id: int, order_id: int, code: int, text: str) -> None: ...
+    def what_if(self, order: Order, before: int, after: int) -> None: ...
+    def position_changed(self, listed: Listed) -> None: ...
+    def marked(self, listed: Listed) -> None: ...
+
+
+class Habits(NamedTuple):
+    """What is not the same in every TWS, account or test."""
+
+    check_margin: bool = False  # 201 when the initial margin would exceed the equity
+    orders_per_side: int = 0  # 201 above that many working orders per contract and side; 0: no limit
+    liquidity_frac: float = 0.0  # share of a bar's volume that is there for our orders; 0: all is there, at any size
+    top_size: int = 0  # contracts at the best price when a bar opens; 0: any number
+    status_at_parent_fill: bool = True  # the children's status is sent again when the parent has filled
+    break_cancels_unanswered: bool = True  # a cancel in the daily break is answered at the next open

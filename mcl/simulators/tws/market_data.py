@@ -1,0 +1,249 @@
+"""How the server answers requests about contracts, history and live data."""
+
+from __future__ import annotations
+
+from mcl.market import calendar
+from mcl.simulators.tws import historical_ticks, history, other_requests, render
+from mcl.simulators.tws.checks import NO_CONTRACT
+from mcl.simulators.tws.contracts import CONTINUOUS, Listed
+from mcl.simulators.tws.history import WHAT
+from mcl.simulators.tws.messages import Values
+from mcl.simulators.tws.session import BarStream, DepthOf, Following, Quote, Session
+from mcl.simulators.tws.stream import TICK_TYPES, Stream
+from mcl.simulators.tws.tape import NS
+from mcl.simulators.tws.trading import Handler, nothing
+
+MAX_TICK_STREAMS = 3
+MAX_DEPTHS = 3
+_TICKS = {"TRADES": "historicalTicksLast", "BID_ASK": "historicalTicksBidAsk", "MIDPOINT": "historicalTicks"}
+_HISTORY_ERROR = "Historical Market Data Service error message:"
+
+
+def _contract_details(session: Session, request: Values) -> None:
+    req_id, tws = request["req_id"], session.tws
+    sec_type = request["sec_type"] or "FUT"
+    if sec_type not in {"FUT", CONTINUOUS}:
+        session.error(req_id, 321, "Error validating request.-'bQ' : cause - Please enter a valid security type")
+        return
+    found = tws.listings.find(request)
+    if not found:
+        session.error(req_id, 200, NO_CONTRACT)
+        return
+    today = calendar.from_day(int(calendar.session_of(tws.book.now)))
+    for listed in found:
+        session.send("contractDetails", **listed.details(req_id, today, sec_type))
+    session.send("contractDetailsEnd", req_id=req_id)
+
+
+def _matching_symbols(session: Session, request: Values) -> None:
+    pattern = request["pattern"].upper()
+    known = {listed.contract.root: listed for listed in session.tws.listings.roots() if listed.contract.root.startswith(pattern)}
+    samples = [
+        {"con_id": listed.con_id, "symbol": root, "sec_type": "IND", "primary_exchange": listed.instrument.exchange, "currency": "USD"}
+        | {"derivatives": [{"sec_type": "FUT"}], "description": listed.instrument.name}
+        for root, listed in known.items()
+    ]
+    session.send("symbolSamples", req_id=request["req_id"], samples=samples)
+
+
+def _current_time(session: Session, _request: Values) -> None:
+    """Also the sign of life that lock-step replay waits for."""
+    session.send("currentTime", time=session.tws.player.now() // NS)
+    session.tws.player.ready(session)
+
+
+def _market_rule(session: Session, request: Values) -> None:
+    tick = session.tws.played.instrument.tick_size
+    session.send("marketRule", rule_id=request["rule_id"], increments=[{"low_edge": 0.0, "increment": tick}])
+
+
+# ------------------------------------------------------------------------------------------------------------- history
+
+
+def _played(session: Session, request: Values) -> Stream | None:
+    """What flows about the contract of a data request, if one of the tapes is its; tells the client otherwise."""
+    found = session.tws.listings.find(request)
+    if len(found) != 1:
+        session.error(request["req_id"], 200, NO_CONTRACT)
+        return None
+    stream = session.tws.streams.get(found[0].con_id)
+    if stream is None:
+        _no_data(session, request, found[0])
+    return stream
+
+
+def _no_data(session: Session, request: Values, listed: Listed) -> None:
+    text = f"HMDS query returned no data: {listed.local_symbol}@{listed.instrument.exchange} {request['what']}"
+    session.error(request["req_id"], 162, f"{_HISTORY_ERROR}{text}")
+
+
+def _historical_data(session: Session, request: Values) -> None:
+    stream, req_id = _played(session, request), request["req_id"]
+    if stream is None:
+        return
+    if request["keep_up_to_date"] and request["end"]:
+        cause = "End Date Time cannot be specified when live updates are requested"
+        session.error(req_id, 321, f"Error validating request.-'bL' : cause - {cause}")
+        return
+    if request["sec_type"] == CONTINUOUS and request["end"]:
+        text = "Setting end date/time for continuous future security type is not allowed."
+        session.error(req_id, 10339, text)
+        return
+    if request["what"] == "SCHEDULE":
+        other_requests.schedule(session, request)
+        return
+    reel = stream.reel
+    step = history.step_ns(reel.tape, request["bar_size"])
+    rows = None if step is None else history.rows(reel.tape, reel.row, request)
+    if step is None or rows is None or not len(rows):
+        _no_data(session, request, reel.listed)
+        return
+    form = history.BarForm(step, request["format_date"], request["what"], stream.away)
+    _send_history(session, request, stream, rows, form)
+    if request["keep_up_to_date"]:
+        session.subscribed.bars[req_id] = BarStream(reel.listed, form)
+        session.tws.player.listen(session)
+
+
+def _send_history(session: Session, request: Values, stream: Stream, rows: history.Ints, form: history.BarForm) -> None:
+    reel = stream.reel
+    bars = history.bars(reel.tape, rows, form)
+    if request["keep_up_to_date"] and reel.in_progress and stream.forming is not None:
+        bar = history.current(reel.tape, reel.row, stream.forming, form, session.tws.book.now)
+        bars = [*(bars[:-1] if bars[-1]["date"] == bar["date"] else bars), bar]
+    start, end = render.local_time(int(reel.tape.start[rows[0]])), render.local_time(session.tws.book.now)
+    session.send("historicalData", req_id=request["req_id"], start=start, end=end, bars=bars)
+
+
+def _head_timestamp(session: Session, request: Values) -> None:
+    if (stream := _played(session, request)) is not None:
+        first = int(stream.reel.tape.start[0])
+        text = str(first // NS) if request["format_date"] == 2 else f"{render.moment(first):%Y%m%d-%H:%M:%S}"
+        session.send("headTimestamp", req_id=request["req_id"], time=text)
+
+
+# ---------------------------------------------------------------------------------------------------------------- live
+
+
+def _market_data(session: Session, request: Values) -> None:
+    """Live prices; without permission delayed ones for a client that has asked for them, or error 354."""
+    req_id, tws = request["req_id"], session.tws
+    found = tws.listings.find(request)
+    if len(found) != 1:
+        session.error(req_id, 200, NO_CONTRACT)
+        return
+    wants_delayed = session.subscribed.data_type in {3, 4}
+    if not tws.permitted and not wants_delayed:
+        session.error(req_id, 354, "Requested market data is not subscribed. Delayed market data is available.")
+        return
+    quote = Quote(found[0], delayed=not tws.permitted)
+    if quote.delayed:
+        session.error(req_id, 10167, "Requested market data is not subscribed. Displaying delayed market data.")
+    session.send("tickReqParams", req_id=req_id, min_tick=repr(quote.listed.instrument.tick_size), snapshot_permissions=3)
+    session.send("marketDataType", req_id=req_id, type=3 if quote.delayed else 1)
+    if (stream := tws.streams.get(quote.listed.con_id)) is not None:
+        stream.first(session, req_id, quote)
+    if request["snapshot"]:
+        session.send("tickSnapshotEnd", req_id=req_id)
+    else:
+        session.subscribed.quotes[req_id] = quote
+
+
+def _data_type(session: Session, request: Values) -> None:
+    session.subscribed.data_type = request["type"]
+
+
+def _real_time_bars(session: Session, request: Values) -> None:
+    if request["what"] not in WHAT or request["bar_size"] != 5:
+        session.error(request["req_id"], 321, "Error validating request.-'bN' : cause - Only bars of 5 seconds are available")
+    elif (stream := _played(session, request)) is not None:
+        _follow(session, session.subscribed.seconds, request["req_id"], Following(stream.reel.listed, request["what"]))
+
+
+def _tick_by_tick(session: Session, request: Values) -> None:
+    kind = request["tick_type"]
+    if kind not in TICK_TYPES:
+        session.error(request["req_id"], 10189, f"Failed to request tick-by-tick data: unknown tick type {kind}")
+    elif len(session.subscribed.ticks) >= MAX_TICK_STREAMS:
+        session.error(request["req_id"], 10190, "Max number of tick-by-tick requests has been reached.")
+    elif (stream := _played(session, request | {"what": kind})) is not None:
+        _follow(session, session.subscribed.ticks, request["req_id"], Following(stream.reel.listed, kind))
+
+
+def _follow(session: Session, streams: dict[int, Following], req_id: int, what: Following) -> None:
+    streams[req_id] = what
+    session.tws.player.listen(session)
+
+
+def _cancel_stream(name: str, code: int, text: str) -> Handler:
+    def cancel(session: Session, request: Values) -> None:
+        streams = getattr(session.subscribed, name)
+        if streams.pop(request["req_id"], None) is None:
+            session.error(request["req_id"], code, f"{text}:{request['req_id']}")
+        elif not session.subscribed.paces:
+            session.tws.player.leave(session)
+
+    return cancel
+
+
+def _market_depth(session: Session, request: Values) -> None:
+    req_id, found = request["req_id"], session.tws.listings.find(request)
+    stream = session.tws.streams.get(found[0].con_id) if len(found) == 1 else None
+    if len(found) != 1:
+        session.error(req_id, 200, NO_CONTRACT)
+    elif stream is None:
+        session.error(req_id, 10092, "Deep market data is not supported for this combination of security type/exchange")
+    elif len(session.subscribed.depth) >= MAX_DEPTHS:
+        session.error(req_id, 309, f"Max number ({MAX_DEPTHS}) of market depth requests has been reached")
+    else:
+        session.subscribed.depth[req_id] = DepthOf(found[0], max(1, request["rows"] or 1), request["smart"])
+        stream.first_depth(session, req_id)
+
+
+def _historical_ticks(session: Session, request: Values) -> None:
+    """One message with all ticks, and the flag that says so."""
+    what, req_id = request["what"], request["req_id"]
+    if what not in historical_ticks.KINDS or bool(request["start"]) == bool(request["end"]):
+        cause = "Historical ticks need TRADES, BID_ASK or MIDPOINT, and either a start or an end time"
+        session.error(req_id, 321, f"Error validating request.-'bR' : cause - {cause}")
+    elif (stream := _played(session, request)) is not None:
+        start, end = (history.instant(request[name]) if request[name] else None for name in ("start", "end"))
+        count = request["count"] or 1
+        ticks = historical_ticks.ticks(stream.reel, what, start, end, session.tws.book.now, count, stream.away)
+        session.send(_TICKS[what], req_id=req_id, ticks=ticks, done=True)
+
+
+def _cancel_market_data(session: Session, request: Values) -> None:
+    if session.subscribed.quotes.pop(request["req_id"], None) is None:
+        session.error(request["req_id"], 300, f"Can't find EId with tickerId:{request['req_id']}")
+
+
+def _refusal(code: int, text: str) -> Handler:
+    """A kind of data that this server does not have."""
+
+    def refuse(session: Session, request: Values) -> None:
+        session.error(request["req_id"], code, text)
+
+    return refuse
+
+
+HANDLERS: dict[str, Handler] = {
+    "reqContractDetails": _contract_details,
+    "reqCurrentTime": _current_time,
+    "reqHistoricalData": _historical_data,
+    "cancelHistoricalData": _cancel_stream("bars", 366, "No historical data query found for ticker id"),
+    "reqHeadTimeStamp": _head_timestamp,
+    "cancelHeadTimeStamp": nothing,
+    "reqMktData": _market_data,
+    "cancelMktData": _cancel_market_data,
+    "reqMarketDataType": _data_type,
+    "reqMarketRule": _market_rule,
+    "reqMatchingSymbols": _matching_symbols,
+    "reqRealTimeBars": _real_time_bars,
+    "reqTickByTickData": _tick_by_tick,
+    "reqHistoricalTicks": _historical_ticks,
+    "reqMktDepth": _market_depth,
+    "cancelRealTimeBars": _cancel_stream("seconds", 300, "Can't find EId with tickerId"),
+    "cancelTickByTickData": _cancel_stream("ticks", 300, "Can't find EId with tickerId"),
+    "cancelMktDepth": _cancel_stream("depth", 310, "Can't find the subscribed market depth with tickerId"),
+}

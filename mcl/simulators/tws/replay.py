@@ -1,0 +1,308 @@
+"""Time passing: the player turns tapes of several contracts into one market with one clock.
+
+A bar shows itself as a live market would: first its open, while it is in progress, then its full range when it is complete; a tape
+with quotes shows every one of them in between. The clock stands at the open of the bar in progress, or at the last quote, and never
+shows anything that lies ahead of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from heapq import merge
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from mcl.base.errors import BrokerError
+from mcl.market import calendar
+from mcl.simulators.tws.contracts import Listed
+from mcl.simulators.tws.tape import NS, Tape, Tick
+
+HOUR_NS = 3600 * NS
+BREATH = 256  # ticks after which clients get a turn
+
+
+@dataclass(eq=False)
+class Reel:
+    """A tape while it is played: `row` is its bar in progress, or the next one; rows before it are history."""
+
+    listed: Listed
+    tape: Tape
+    row: int
+    in_progress: bool = False
+
+    @property
+    def start(self) -> int | None:
+        """When its next bar opens; None at the end of the tape."""
+        return int(self.tape.start[self.row]) if self.row < len(self.tape) else None
+
+
+class Audience(Protocol):
+    """What the player tells for every bar, in order of time; between two sessions that the exchange has closed."""
+
+    def bar_opened(self, reel: Reel) -> None: ...
+    def ticked(self, reel: Reel, tick: Tick) -> None: ...
+    def bar_completed(self, reel: Reel, row: int) -> None: ...
+    def session_closed(self, opens_ns: int) -> None: ...
+    def session_over(self) -> None: ...
+    def followers(self, reels: Sequence[Reel]) -> set[Hashable]:
+        """Clients that receive bars or ticks of one of these."""
+
+
+class Pace(NamedTuple):
+    """How time passes. `stepped`: only when told to. `rate`: that many times as fast as real time. `speed`: bars per second.
+
+    None of these is lock-step: the next bar waits until every client that receives bars has said that it is ready (it asked for
+    the time after it saw the bar open). A client that has never said so is waited for `patience_sec`, one that has for fifteen
+    times as long: it may be compiling.
+    """
+
+    speed: float = 0.0
+    rate: float = 0.0
+    stepped: bool = False
+    patience_sec: float = 2.0
+    wall_clock: bool = False  # with rate 1: when play begins the market clock is that of this machine
+    closed_sec: float = 0.0  # with a rate: so long a closed exchange takes, of which an hour is shown; 0: as the rate has it
+    stride_sec: float = 0.0  # with a rate: a machine that stalls for longer stalls its market, too; 0: the market goes on
+
+    @property
+    def follows_clients(self) -> bool:
+        """Bars wait for somebody who watches; in real or accelerated time, and in steps, they do not."""
+        return not (self.rate or self.stepped)
+
+
+class Player:
+    """Plays tapes of one bar interval next to each other."""
+
+    def __init__(self, reels: Sequence[Reel], audience: Audience, pace: Pace, set_clock: Callable[[int], None]) -> None:
+        intervals = {reel.tape.interval for reel in reels}
+        if len(intervals) != 1:
+            raise BrokerError(f"tapes of one server have bars of one interval, not of {', '.join(sorted(intervals))}")
+        self.reels, self.finished = tuple(reels), asyncio.Event()
+        self.interval_ns = reels[0].tape.interval_ns
+        self._audience, self._pace, self._set_clock = audience, pace, set_clock
+        self._open_reels: list[Reel] = []  # that had a bar in this interval
+        self._held = False  # the clients were waited for in this interval
+        self._listeners: set[Hashable] = set()
+        self._awaited: set[Hashable] = set()
+        self._spoken: set[Hashable] = set()  # has said that it is ready at least once
+        self._ready = asyncio.Event()
+        self._someone = asyncio.Event()
+        self._steps = asyncio.Semaphore(0)
+        self._stepped = asyncio.Event()
+        self._owed = 0
+        self._anchor: tuple[float, int] | None = None  # (real time, market clock) from which accelerated time runs
+        self._rate = pace.rate
+        self._spent = 0.0  # real time without what a machine stalled
+        self._now = 0
+        self._clock(self._next() or 0)
+        self._shown_ns = self._now  # ticks before it were shown
+
+    def _clock(self, now: int) -> None:
+        self._now = max(self._now, now)
+        self._set_clock(self._now)
+
+    def _next(self) -> int | None:
+        """When the next bar opens."""
+        return min((start for reel in self.reels if (start := reel.start) is not None), default=None)
+
+    @property
+    def keeps_time(self) -> bool:
+        """Minutes without a bar pass, too: real or accelerated time."""
+        return self._pace.rate > 0
+
+    def now(self) -> int:
+        """The market clock; in real or accelerated time also between bars."""
+        if self._anchor is None or (self.finished.is_set() and not self.keeps_time):
+            return self._now
+        return max(self._now, self._anchor[1] + int((self._real_time() - self._anchor[0]) * self._rate * NS))
+
+    def skip_to(self, ns: int) -> None:
+        """The clock stands there; bars that have ended by then count as history. Called before anything is played."""
+        for reel in self.reels:
+            reel.row = max(reel.row, int(np.searchsorted(reel.tape.start + self.interval_ns, ns, "right")))
+        self._now = self._shown_ns = ns
+        self._set_clock(ns)
+
+    # -------------------------------------------------------------------------------------------------------- clients
+
+    def listen(self, client: Hashable) -> None:
+        """From now on the player waits for this client."""
+        self._listeners.add(client)
+        self._someone.set()
+
+    def leave(self, client: Hashable) -> None:
+        self._listeners.discard(client)
+        self.ready(client)
+        if not self._listeners:
+            self._someone.clear()
+
+    def ready(self, client: Hashable) -> None:
+        """The client is done with the bar in progress."""
+        if client in self._awaited:
+            self._spoken.add(client)
+        self._awaited.discard(client)
+        if not self._awaited:
+            self._ready.set()
+
+    async def step(self, bars: int = 1) -> None:
+        """With a stepped clock: let so many bars complete (a closed exchange between two sessions counts as one)."""
+        self._owed += bars
+        self._stepped.clear()
+        for _ in range(bars):
+            self._steps.release()
+        await self._stepped.wait()
+
+    # ----------------------------------------------------------------------------------------------------------- play
+
+    async def play(self) -> None:
+        spending = asyncio.ensure_future(self._spend()) if self._pace.stride_sec else None
+        try:
+            await self._play()
+            if spending is not None:
+                await spending  # the clock goes on behind the last bar
+        finally:
+            if spending is not None:
+                spending.cancel()
+
+    async def _play(self) -> None:
+        if self._pace.wall_clock:
+            self.skip_to(time.time_ns())  # loading the tapes took its time
+        start = self._next()
+        if start is not None and calendar.session_of(self._now) != calendar.session_of(start):
+            self._audience.session_closed(start)  # somebody started it while the exchange is closed
+        while start is not None:
+            if self._pace.follows_clients:
+                await self._someone.wait()
+            await self._run_to(start)
+            await self._interval(start)
+            start = await self._after(start)
+        self._audience.session_over()
+        self.finished.set()
+        self._stepped.set()
+
+    async def _interval(self, start: int) -> None:
+        """All bars that open at `start`, from their open to their close."""
+        self._clock(start)
+        self._open_reels, self._held = [reel for reel in self.reels if reel.start == start], False
+        for reel in self._open_reels:
+            if reel.tape.quotes is None:
+                self._open(reel)
+        if any(reel.in_progress for reel in self._open_reels):
+            await self._hold()
+        await self._run_to(start + self.interval_ns)
+        self._complete(start + self.interval_ns)
+
+    def _open(self, reel: Reel) -> None:
+        reel.in_progress = True
+        self._awaited = self._listeners & self._audience.followers(self._open_reels)
+        self._ready.clear()
+        self._audience.bar_opened(reel)
+
+    def _complete(self, end: int) -> None:
+        """What happened within a bar is dated one second before its end; then the bar is history."""
+        self._clock(end - min(NS, self.interval_ns // 2))
+        for reel in self._open_reels:
+            reel.in_progress = False
+            reel.row += 1
+            self._audience.bar_completed(reel, reel.row - 1)
+        self._clock(end)
+
+    async def _after(self, start: int) -> int | None:
+        """When the next bar opens. In lock-step and by bars per second a closed exchange takes no time."""
+        following = self._next()
+        if following is not None and calendar.session_of(following) != calendar.session_of(start):
+            self._audience.session_closed(following)
+            if self._pace.stepped:
+                await self._one_step()
+            elif self._pace.rate:
+                await self._rest(following)
+            self._shown_ns = following  # the book before the open is not shown
+        return following
+
+    async def _run_to(self, until_ns: int) -> None:
+        """Shows every tick before an instant, in real or accelerated time each at its own, and waits for the instant."""
+        sources = [(reel, reel.tape.quotes) for reel in self.reels if reel.tape.quotes is not None]
+        shown = [[(tick.ts, n, tick) for tick in quotes.between(self._shown_ns, until_ns).each()] for n, (_, quotes) in enumerate(sources)]
+        self._shown_ns = until_ns
+        for count, (ts, n, tick) in enumerate(merge(*shown) if len(shown) > 1 else shown[0] if shown else ()):
+            if self._pace.rate:
+                await self._until(ts)
+            elif count % BREATH == BREATH - 1:
+                await asyncio.sleep(0)
+            self._clock(ts)
+            await self._show(sources[n][0], tick)
+        if self._pace.rate:
+            await self._until(until_ns)
+
+    async def _show(self, reel: Reel, tick: Tick) -> None:
+        self._audience.ticked(reel, tick)
+        if tick.size and not reel.in_progress and reel in self._open_reels:
+            self._open(reel)
+            await self._hold()
+
+    async def _hold(self) -> None:
+        """Once in an interval, when its first bar has opened: the clients, the next step or the given pace are waited for."""
+        if self._held or self._pace.rate:
+            return
+        self._held = True
+        if self._pace.stepped:
+            await self._one_step()
+        elif self._pace.speed:
+            await asyncio.sleep(1 / self._pace.speed)
+        else:
+            await self._everyone()
+
+    async def _one_step(self) -> None:
+        if not self._owed:
+            self._stepped.set()
+        await self._steps.acquire()
+        self._owed -= 1
+
+    async def _everyone(self) -> None:
+        if not self._awaited:
+            await asyncio.sleep(0)
+            return
+        patient = 15 if self._awaited & self._spoken else 1
+        try:
+            async with asyncio.timeout(patient * self._pace.patience_sec):  # wait_for of Python 3.11 can swallow a cancellation
+                await self._ready.wait()
+        except TimeoutError:
+            self._awaited.clear()
+
+    async def _rest(self, opens_ns: int) -> None:
+        """A closed exchange: all of the time, or its first and its last half hour alone."""
+        if self._pace.closed_sec:
+            self._run(HOUR_NS / NS / self._pace.closed_sec, self.now())
+            if opens_ns - self.now() > HOUR_NS:
+                await self._until(self.now() + HOUR_NS // 2)
+                self._run(self._rate, opens_ns - HOUR_NS // 2)
+        await self._until(opens_ns)
+        self._run(self._pace.rate, opens_ns)
+
+    def _run(self, rate: float, at_ns: int) -> None:
+        """From now on the market clock goes from there at this rate."""
+        self._rate, self._anchor = rate, (self._real_time(), at_ns)
+
+    async def _until(self, market_ns: int) -> None:
+        if self._anchor is None:
+            self._anchor = (self._real_time(), self._now)
+        due = self._anchor[0] + (market_ns - self._anchor[1]) / NS / self._rate
+        await asyncio.sleep(max(0.0, due - self._real_time()))
+        while self._real_time() < due:
+            await asyncio.sleep(due - self._real_time())
+
+    async def _spend(self) -> None:
+        """Count the time that passes, of a stall no more than the stride."""
+        loop, most = asyncio.get_running_loop(), self._pace.stride_sec
+        before = loop.time()
+        while True:
+            await asyncio.sleep(most / 4)
+            now = loop.time()
+            self._spent, before = self._spent + min(most, now - before), now
+
+    def _real_time(self) -> float:
+        return self._spent if self._pace.stride_sec else asyncio.get_running_loop().time()

@@ -1,0 +1,207 @@
+"""A person's own strategies: one file each in the project's experiments/strategies, loaded when a config names it.
+
+The file NAME.py holds one frozen dataclass with `name = "NAME"`. Its signal may be a pandas Series or a list; it is checked here
+once per run, so that a wrong length or a value outside [-1, 1] is a sentence and not a strange result.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from mcl.base import access_recorder
+from mcl.base.errors import ConfigError, MclError, in_words
+from mcl.base.files import below, root
+from mcl.base.import_closure import File, local
+from mcl.base.jit import own_cache
+from mcl.data.bars import Bars, Floats
+from mcl.strategy.indicators import TOLERANCE
+
+if TYPE_CHECKING:
+    from mcl.strategy import Strategy
+
+PACKAGE = "experiments.strategies."  # of the modules that are made of a person's files
+PARTS = ("memory", "uses_levels", "signal")
+
+
+def folder() -> Path:
+    return root() / "experiments" / "strategies"
+
+
+def names() -> list[str]:
+    """Names of the files in the folder; tests and names with a leading underscore are left out."""
+    return sorted(path.stem for path in folder().glob("*.py") if path.stem.isidentifier() and not path.stem.startswith(("test_", "_")))
+
+
+def refuse_namesake(name: str) -> None:
+    """ConfigError when the project has a file called like this strategy of the package; looked up once per process and place."""
+    _refuse_namesake(os.environ.get("MCL_HOME"), os.getcwd(), name)  # noqa: PTH109
+
+
+@functools.lru_cache(maxsize=256)
+def _refuse_namesake(home: str | None, here: str, name: str) -> None:
+    del home, here  # what `folder` depends on
+    if (folder() / f"{name}.py").is_file():
+        raise ConfigError(f"{folder() / name}.py is called like a strategy that mcl has: {name!r}; rename the file and its class's name")
+
+
+def load(name: str) -> type[Strategy]:
+    """The class in experiments/strategies/NAME.py; ConfigError with the place when the file does not hold one."""
+    path = below(folder(), name, ending=".py")
+    return _loaded(path, path.stat().st_mtime_ns, name)
+
+
+def digests(strategy: Mapping[str, Any]) -> dict[str, str]:
+    """sha256 of each own file that a strategy's config names, at any depth, and of the project's files that those import, by path
+    in the project."""
+    return {name: hashlib.sha256(file.content).hexdigest() for name, file in files(strategy).items()}
+
+
+def files(strategy: Mapping[str, Any]) -> dict[str, File]:
+    """The files behind `digests`, by path in the project."""
+    project = root().resolve()
+    found: dict[str, File] = {}
+    for name in filter(str.isidentifier, sorted(names_in(strategy))):
+        path = below(folder(), name, ending=".py")
+        if path.is_file():
+            there = local(path, project)
+            found[f"experiments/strategies/{name}.py"] = there.pop(path)
+            found |= {other.relative_to(project).as_posix(): file for other, file in there.items()}
+    return dict(sorted(found.items()))
+
+
+def names_in(config: Mapping[str, Any]) -> set[str]:
+    """Every name of a strategy that a strategy's config holds, at any depth: that of an ensemble and those of its members."""
+    inner = [value for value in config.values() if isinstance(value, Mapping)]
+    return {str(config.get("name"))}.union(*map(names_in, inner))
+
+
+@functools.lru_cache(maxsize=64)
+def _loaded(path: Path, modified_ns: int, name: str) -> type[Strategy]:
+    del modified_ns  # an edited file is another one
+    module = _executed(path)
+    found = [cls for cls in vars(module).values() if isinstance(cls, type) and getattr(cls, "name", None) == name]
+    if len(found) != 1 or not is_dataclass(found[0]):
+        raise ConfigError(f"{path} must hold one dataclass with name = {name!r}; it holds {len(found)} classes of that name", SKELETON)
+    cls = found[0]
+    missing = [part for part in PARTS if not hasattr(cls, part)]
+    if missing:
+        raise ConfigError(f"{path}: class {cls.__name__} has no {' and no '.join(missing)}", SKELETON)
+    _refuse_parameters_without_default(cls, path)
+    cls.signal = _checked(_placed(cls.signal, path), name)  # type: ignore[attr-defined]
+    if hasattr(cls, "indicators"):
+        cls.indicators = _placed(cls.indicators, path)
+    return cast("type[Strategy]", cls)
+
+
+def _refuse_parameters_without_default(cls: type[Any], path: Path) -> None:
+    for field in fields(cls):
+        if field.default is MISSING and field.default_factory is MISSING:
+            said = f"{path}: parameter {field.name} of class {cls.__name__} has no default"
+            raise ConfigError(said, f"write one: {field.name}: int = 10")
+
+
+SKELETON = "mcl new strategy NAME writes one that works"
+
+
+def _executed(path: Path) -> ModuleType:
+    """The module, with compiled functions in a cache of their own: an edit must not throw away those of the engine."""
+    spec = importlib.util.spec_from_file_location(f"{PACKAGE}{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # type hints of its dataclass are looked up there
+    access_recorder.begin(path)
+    try:
+        with own_cache(path), access_recorder.observed(path):
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[spec.name]
+        raise ConfigError(f"{_place(error, path)} cannot be loaded: {in_words(error)}", _cure(error)) from error
+    return module
+
+
+def constructed(cls: type[Strategy], values: dict[str, Any]) -> Strategy:
+    """An own strategy with these values and a memory that can be used. ConfigError with the line of what its code raises."""
+    path = Path(str(sys.modules[cls.__module__].__file__))
+    with _lines(path):
+        strategy = cls(**values)
+        memory, _ = strategy.memory, strategy.uses_levels
+    if isinstance(memory, bool) or not isinstance(memory, int | np.integer) or memory < 0:
+        said = f"{path}: memory of {cls.name} is {memory!r}, not a number of bars"
+        raise ConfigError(said, "memory is a whole number, 0 or more")
+    return strategy
+
+
+@contextmanager
+def _lines(path: Path, hint: str = "") -> Iterator[None]:
+    """What goes wrong in a person's file as a sentence with its line."""
+    try:
+        with access_recorder.observed(path):
+            yield
+    except MclError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{_place(error, path)}: {in_words(error)}", hint or _cure(error)) from error
+
+
+def _place(error: BaseException, path: Path) -> str:
+    """`FILE, line 3`, where the file has a part in the error."""
+    if isinstance(error, SyntaxError) and error.lineno:
+        return f"{error.filename or path}, line {error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f"{path}, line {lines[-1]}" if lines else str(path)
+
+
+def _cure(error: BaseException) -> str:
+    if isinstance(error, SyntaxError):
+        return "correct this line"
+    if isinstance(error, ModuleNotFoundError):
+        return f"pip install what {error.name} belongs to, or leave the import out"
+    if isinstance(error, SystemExit):
+        return "leave sys.exit out: a strategy returns its signal"
+    if "read-only" in str(error):
+        return "bars are shared, and cannot be changed: work on a copy"
+    return ""
+
+
+def _placed(method: Callable[[Any, Bars], Any], path: Path) -> Callable[[Any, Bars], Any]:
+    """The same method; what goes wrong in it is a sentence with the line of the person's file."""
+
+    @functools.wraps(method)
+    def placed(self: Any, bars: Bars) -> Any:
+        with _lines(path):
+            return method(self, bars)
+
+    return placed
+
+
+def _checked(signal: Callable[[Any, Bars], Any], name: str) -> Callable[[Any, Bars], Floats]:
+    @functools.wraps(signal)
+    def checked(self: Any, bars: Bars) -> Floats:
+        said = signal(self, bars)
+        try:
+            values = np.asarray(said, dtype=np.float64)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{name}.signal is not one number per bar: {error}") from error
+        if values.shape != (len(bars),):
+            raise ConfigError(f"{name}.signal has shape {values.shape}; it must be one value per bar, ({len(bars)},)")
+        outside = np.abs(values) > 1.0 + TOLERANCE  # NaN is not: it means that the strategy is warming up
+        if outside.any():
+            row = int(np.argmax(outside))
+            raise ConfigError(f"{name}.signal is {values[row]:g} at {bars.times[row]}; it must lie in [-1, 1], or be NaN while warming up")
+        return values
+
+    return checked

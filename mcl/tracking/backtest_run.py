@@ -1,0 +1,320 @@
+"""One backtest as a tracked run: simulate, judge, record, and the way back from a stored run."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mcl import composition, metrics
+from mcl.base import access_recorder, progress
+from mcl.base.errors import ConfigError, MclError, StoreError
+from mcl.base.files import write_whole
+from mcl.config import schema
+from mcl.data.bars import Bars
+from mcl.data.load import load
+from mcl.engine.backtest import backtest as simulate
+from mcl.engine.backtest import plan
+from mcl.engine.diagnostics import why
+from mcl.engine.level_lines import levels
+from mcl.engine.result import Result
+from mcl.metrics import bootstrap
+from mcl.metrics import performance as perf
+from mcl.metrics.overfit import AT_RUN, Luck
+from mcl.report.format import verdict
+from mcl.risk.plan import Block
+from mcl.strategy import build, user_strategies
+from mcl.tracking import provenance, trial_ledger, urls
+from mcl.tracking.naming import NOTE
+from mcl.tracking.store import Record, Store, StoredRun
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mcl.report.overlay import Overlay
+
+EQUITY_POINTS = 300
+MEASURED = ("sharpe", "sessions", "skew", "kurtosis")  # that a deflation needs
+DEFLATED = ("backtest", "trial", "walk_forward")  # kinds of runs
+
+
+@dataclass(frozen=True)
+class Done:
+    run_id: str
+    config: schema.Config
+    bars: Bars
+    result: Result
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    report: Path | None
+    luck: Luck  # what the trial ledger holds now, so no part of what must repeat
+
+
+@dataclass(frozen=True)
+class Replayed:
+    config: schema.Config
+    bars: Bars
+    result: Result
+    metrics: dict[str, float]
+
+
+def backtest(
+    run: schema.Config,
+    *,
+    store: Store,
+    root: Path,
+    overrides: Sequence[str] = (),
+    parent: str | None = None,
+    report: bool = True,
+    bars: Bars | None = None,
+    extra_tags: dict[str, str] | None = None,
+) -> Done:
+    """Run one configuration on its data (never on its hold-out) and record it whole; the report page is one of the artifacts."""
+    began = time.perf_counter()
+    bars = bars if bars is not None else load(run.data, root)
+    progress.begin("simulating")
+    with access_recorder.collected() as reads:
+        result = simulate(run, bars)
+    progress.begin("measuring")
+    measured = metrics.summary(result)
+    tags = provenance.tags(run, bars) | access_recorder.tags(reads) | (extra_tags or {})
+    luck = counted(run, measured, root)
+    described = {"mcl.verdict": verdict(measured | luck.metrics).word, NOTE: provenance.note(measured, luck, tags, run, overrides, parent)}
+    progress.begin("recording the run")
+    record = Record(
+        study=run.study,
+        name=name(run, bars),
+        params=params(run),
+        metrics=measured | luck.at_run,
+        tags=tags | described,
+        files=artifacts(run, result, overrides) | access_recorder.files(reads),
+        series={"curve/equity_usd": equity_steps(result)},
+        parent=parent,
+        dataset=provenance.dataset(run, bars),
+        seconds=time.perf_counter() - began,
+    )
+    run_id = store.record(record, (lambda i: {"report.html": page(run, result, measured, tags, overrides, i, luck)}) if report else None)
+    trial_ledger.append(root, [tried(run, result, tags, run_id, parent or "")])
+    where = store.artifacts(run_id) / "report.html" if report else None
+    return Done(run_id, run, bars, result, measured, tags, where, luck)
+
+
+def counted(run: schema.Config, measured: Mapping[str, float], root: Path) -> Luck:
+    """How much of the Sharpe ratio is luck, given all that was tried with this strategy on this market, this run included."""
+    return trial_ledger.tally(root, placed(run), {provenance.trial_sha256(run): perf.per_session(measured["sharpe"])}).luck(measured)
+
+
+def luck_of(stored: StoredRun, root: Path) -> Luck | None:
+    """The deflation of a stored run by what the trial ledger holds now; None of what is no backtest with a Sharpe ratio."""
+    measured = {name: stored.metrics.get(name, math.nan) for name in MEASURED}
+    if stored.tags.get("mcl.kind") not in DEFLATED or math.isnan(measured["sessions"]):
+        return None
+    where = trial_ledger.place(composition.flatten(json.loads(stored.file("config.json"))))
+    if where is None:
+        return None
+    itself = stored.tags["mcl.kind"] != "walk_forward"  # stitched of trials that were counted, it is none
+    own_row = {trial_ledger.stored_identity(stored.tags): perf.per_session(measured["sharpe"])} if itself else {}
+    return trial_ledger.tally(root, where, own_row).luck(measured)
+
+
+def today(stored: StoredRun, luck: Luck | None) -> dict[str, float]:
+    """The metrics of a stored run as they are shown: what it measured, and the deflation of today in place of that of its own day."""
+    measured = {name: value for name, value in stored.summary.items() if name not in (*AT_RUN, *AT_RUN.values())}
+    return measured | (luck.metrics if luck else {})
+
+
+def that_day(stored: StoredRun) -> dict[str, float]:
+    """The deflation that a run stored when it was made, under names that say so; version 0.1 stored it under those of today's."""
+    return {new: stored.metrics[name] for old, new in AT_RUN.items() for name in (old, new) if name in stored.metrics}
+
+
+def halted_on(result: Result) -> str:
+    """The session in which the limit of the drawdown ended all trading; empty where it did not."""
+    halted = np.flatnonzero(result.block == Block.MAX_DRAWDOWN)
+    return str(np.datetime64(int(result.bars.session[halted[0]]), "D")) if len(halted) else ""
+
+
+def placed(run: schema.Config) -> trial_ledger.Place:
+    where = trial_ledger.place(params(run))
+    if where is None:
+        raise ConfigError("the run names no strategy or no data source")
+    return where
+
+
+def tried(run: schema.Config, result: Result, tags: dict[str, str], run_id: str, group: str) -> trial_ledger.Trial:
+    """The run as a row of the trial ledger."""
+    days = result.session_returns.index.to_numpy().astype("datetime64[D]").astype(np.int64)
+    return trial_ledger.Trial(
+        place=placed(run),
+        run_id=run_id,
+        kind="hand",
+        study=run.study,
+        state="COMPLETE",
+        group=group,
+        config_sha256=tags["config_sha256"],
+        code_sha256=provenance.decision_sha256(user_strategies.names_in(run.strategy)),
+        data_fingerprint=tags["data_fingerprint"],
+        params=composition.flatten(run.strategy, "strategy"),
+        sessions=days,
+        returns=result.session_returns.to_numpy(),
+    )
+
+
+def replay(stored: StoredRun, root: Path) -> Replayed:
+    """Simulate a stored run again from its own config.json."""
+    run = stored_config(stored)
+    bars = load(run.data, root)
+    progress.begin("simulating")
+    result = simulate(run, bars)
+    return Replayed(run, bars, result, metrics.summary(result))
+
+
+def page_of_today(stored: StoredRun, luck: Luck | None, root: Path) -> Path | None:
+    """The report page of a stored run; None where it has none. Where the trial ledger has grown since the page was drawn, it is drawn
+    again in <root>/mlruns/reports, from the run simulated again. The old one, which says when it counted, stands where that cannot be
+    done or would not be the same run."""
+    drawn = stored.artifacts / "report.html"
+    if not drawn.is_file():
+        return None
+    if luck is None or not unequal(luck.at_run, that_day(stored)) or stored.tags.get("mcl.kind") == "walk_forward":
+        return drawn
+    try:
+        again = replay(stored, root)
+    except MclError:
+        return drawn
+    if unequal({name: value for name, value in stored.metrics.items() if name in again.metrics}, again.metrics):
+        return drawn
+    typed = json.loads(stored.file("overrides.json"))["overrides"]
+    path = root / "mlruns" / "reports" / f"{stored.run_id}.html"
+    write_whole(path, page(again.config, again.result, again.metrics, stored.tags, typed, stored.run_id, luck))
+    return path
+
+
+def stored_config(stored: StoredRun) -> schema.Config:
+    """The configuration that a run was made with, validated again: an artifact is data, never code."""
+    if stored.tags.get("mcl.kind") not in ("backtest", "trial"):
+        kind = stored.tags.get("mcl.kind", "foreign run")
+        raise StoreError(f"run {stored.run_id} is a {kind}, not a backtest", "name a backtest: mcl runs lists them")
+    return composition.run_config(json.loads(stored.file("config.json")))
+
+
+def unequal(old: dict[str, float], new: dict[str, float]) -> list[str]:
+    """Names of metrics that are not bit-equal; NaN equals NaN."""
+    names = sorted(old.keys() | new.keys())
+    return [n for n in names if not _same(old.get(n), new.get(n))]
+
+
+def name(run: schema.Config, bars: Bars) -> str:
+    """`ema_cross f10 s30 · 2024-01..2025-06`"""
+    values = {key: value for key, value in composition.flatten(run.strategy).items() if key != "name"}
+    first, last = (str(bars.session[i].astype("datetime64[D]").astype("datetime64[M]")) for i in (0, -1))
+    return " ".join(filter(None, (run.strategy["name"], provenance.label(values), f"· {first}..{last}")))
+
+
+def params(run: schema.Config) -> dict[str, Any]:
+    """Every leaf that decides the result, as MLflow params."""
+    return composition.flatten(run.model_dump(mode="json", include=set(composition.DECIDES)))
+
+
+def artifacts(run: schema.Config, result: Result, overrides: Sequence[str]) -> dict[str, bytes]:
+    import pandas as pd
+    import yaml
+
+    raw = run.model_dump(mode="json")
+    bars = result.bars
+    decisions = pd.DataFrame({"close_time": bars.times, "target": result.target, "block": result.block, "position": result.position})
+    changed = np.flatnonzero(np.diff(result.target, prepend=0) | (result.block != 0))
+    return {
+        "config.yaml": yaml.safe_dump(raw, sort_keys=False, allow_unicode=True).encode(),
+        "config.json": json.dumps(raw, indent=1).encode(),
+        "overrides.json": json.dumps({"overrides": list(overrides), "argv": provenance.argv()}).encode(),
+        **provenance.inputs(run, bars),
+        "trades.csv": result.trades_frame().to_csv(index=False, float_format="%.10g").encode(),
+        "data/fills.parquet": parquet(result.fills_frame()),
+        "data/trades.parquet": parquet(result.trades_frame()),
+        "data/equity.parquet": parquet(pd.DataFrame({"close_time": bars.times, "equity_usd": result.equity, "position": result.position})),
+        "data/sessions.parquet": parquet(result.sessions_frame()),
+        "data/decisions.parquet": parquet(decisions.iloc[changed]),
+        "data/why.parquet": parquet(why(result)),
+        "data/roll_table.parquet": parquet(bars.roll_table),
+    }
+
+
+def page(
+    run: schema.Config,
+    result: Result,
+    measured: Mapping[str, float],
+    tags: dict[str, str],
+    overrides: Sequence[str],
+    run_id: str,
+    luck: Luck,
+) -> bytes:
+    progress.begin("drawing the page")
+    from mcl.report.run import RunView, run_page
+
+    view = RunView(
+        title=name(run, result.bars),
+        config=run.model_dump(mode="json"),
+        overrides=list(overrides),
+        metrics=dict(measured) | luck.metrics,
+        luck=luck.sentence,
+        result=result,
+        provenance=tags,
+        run_id=run_id,
+        defaults=defaults(),
+        overlays=overlays(run, result),
+        intervals=intervals(result),
+        links=[urls.run(run_id)],
+    )
+    return run_page(view).encode()
+
+
+def defaults() -> dict[str, Any] | None:
+    """The project's configuration without any override; None where that is not one, because something must be given."""
+    try:
+        return composition.compose("backtest", []).config.model_dump(mode="json")
+    except ConfigError:
+        return None
+
+
+def overlays(run: schema.Config, result: Result) -> list[Overlay]:
+    """What the price chart shows besides the price: the strategy's indicators and the levels of the protective orders."""
+    from mcl.report.overlay import indicators, protection
+
+    strategy, bars = build(run.strategy), result.bars
+    intent = plan(bars, strategy, run.risk, run.capital_usd) if run.risk.protection.unit != "none" else None
+    stood = protection(*levels(result, intent, run.execution), bars) if intent else []
+    return [*indicators(strategy, bars), *stood]
+
+
+def intervals(result: Result) -> dict[str, tuple[float, float]]:
+    """95 % bootstrap interval of the net P&L over so many sessions as there were."""
+    returns = result.session_returns.to_numpy()
+    low, high = bootstrap.total_interval(returns)
+    return {"net_pnl_usd": (low * result.capital_usd, high * result.capital_usd)} if math.isfinite(low) else {}
+
+
+def parquet(frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, compression="zstd", index=False)
+    return buffer.getvalue()
+
+
+def equity_steps(result: Result) -> list[tuple[int, float]]:
+    """About 300 points of session-end equity, so that MLflow's own charts overlay runs; the step is the session number."""
+    values = result.session_equity.to_numpy()
+    rows = np.unique(np.linspace(0, len(values) - 1, min(EQUITY_POINTS, len(values))).round().astype(int))
+    return [(int(i), float(values[i])) for i in rows]
+
+
+def _same(a: float | None, b: float | None) -> bool:
+    if a is None or b is None:
+        return False
+    return a == b or (math.isnan(a) and math.isnan(b))

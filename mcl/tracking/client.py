@@ -1,0 +1,169 @@
+"""The way into a run store: its address, MLflow's client, where artifacts lie, and every error of all that as one sentence."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlparse
+
+from mcl import composition
+from mcl.base.errors import StoreError
+from mcl.base.files import private_file, private_folder
+from mcl.base.redact import secret
+from mcl.tracking import filesystem, postgres, schema, sqlite_writer
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+OTHER_SCHEMA = "out-of-date database schema"  # MLflow says so of a newer one, too
+QUIET = {  # before the first import of mlflow
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # what it logs it also raises, and that becomes a sentence
+}
+for _key, _value in QUIET.items():  # here, since MLflow reads some of them once, whichever of its modules is imported first
+    os.environ.setdefault(_key, _value)
+
+
+class Door:
+    """Opening it is lazy: mlflow is imported at the first call that needs it."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = (root or composition.root()).resolve()
+        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root / 'mlruns' / 'mlflow.db'}"
+        shared = self.uri.startswith("sqlite:///")  # then artifacts lie beside the database, whichever project opens it
+        self.folder = self.database.resolve().parent if shared else self.root / "mlruns"
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is anything to open: a local store is made by the first run."""
+        return not self.uri.startswith("sqlite:///") or self.database.is_file()
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        with self.refusals(str(self.folder)):
+            if self.uri.startswith("sqlite:///"):
+                filesystem.use_wal(self.create_database())
+            from mlflow import MlflowClient
+
+            return MlflowClient(self.uri, registry_uri=self.uri)
+
+    def studies(self) -> list[str]:
+        """The names of all studies that runs are filed under."""
+        return [str(found.name) for found in self.client.search_experiments()]
+
+    def create_database(self) -> Path:
+        """The database of a local store; one that is new belongs to this user alone, as the project's folder of runs does then."""
+        if not self.database.exists() and self.folder == self.root / "mlruns":
+            private_folder(self.folder)
+        return private_file(self.database)
+
+    @property
+    def database(self) -> Path:
+        return Path(self.uri.removeprefix("sqlite:///"))
+
+    @cached_property
+    def takes_bulk(self) -> bool:
+        """A local SQLite store with the tables that `bulk` writes; one that is new is made by the client first."""
+        if not self.uri.startswith("sqlite:///"):
+            return False
+        with self.refusals(self.uri):
+            if sqlite_writer.supported(self.database):
+                return True
+            self.client.search_experiments(max_results=1)
+            clauses = sqlite_writer.objections(self.database)
+        if clauses:
+            message = "the run store %s is written through MLflow's client, which is slower: %s"
+            logging.getLogger("mcl").warning(message, self.uri, "; ".join(clauses))
+        return not clauses
+
+    @cached_property
+    def server_database(self) -> postgres.Database | None:
+        """The database of the server at `uri`, where `MCL_STORE_URL` names it and it has the tables that `bulk` writes."""
+        address = secret(postgres.ADDRESS)
+        if not address or not self.uri.startswith("http"):
+            return None
+        database = postgres.Database.at(address)
+        if clauses := database.objections():
+            message = "the database of %s is not written directly, which is slower: %s"
+            logging.getLogger("mcl").warning(message, postgres.ADDRESS, "; ".join(clauses))
+            return None
+        return database
+
+    def local(self, uri: str) -> Path:
+        """Artifacts below mlruns/ are found again after the project folder was moved or copied: MLflow stores absolute paths, and a copy
+        must not look into the original. Those of a server are fetched into mlruns/served/."""
+        parsed, own = urlparse(uri), self.own(uri)
+        if parsed.scheme not in ("", "file"):
+            with self.refusals(uri):
+                return filesystem.fetched(uri, self.uri, self.folder / "served")
+        path = Path(unquote(parsed.path))
+        return own if own is not None and (own.exists() or not path.exists()) else path
+
+    def own(self, uri: str) -> Path | None:
+        """Where the artifacts of a local URI lie, or belong, in the folder of this store; None for others."""
+        parsed = urlparse(uri)
+        parts = Path(unquote(parsed.path)).parts
+        if parsed.scheme not in ("", "file") or "mlruns" not in parts or not self.uri.startswith("sqlite:///"):
+            return None
+        return self.folder.joinpath(*parts[len(parts) - parts[::-1].index("mlruns") :])
+
+    def put(self, uri: str, files: dict[str, bytes], send: Callable[[str], None]) -> None:
+        own = self.own(uri)
+        if own is not None:
+            try:
+                sqlite_writer.write(own, files)
+            except OSError:
+                for path in files:
+                    (own / path).unlink(missing_ok=True)
+                raise
+            return
+        with filesystem.folder_with(files) as folder:
+            send(str(folder))
+
+    @contextmanager
+    def refusals(self, what: str) -> Iterator[None]:
+        """MLflow's, SQLAlchemy's and the disk's errors as one StoreError each."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except OSError as error:
+            raise cannot_write(what, error) from None
+        except Exception as error:
+            if type(error).__module__.split(".")[0] not in ("mlflow", "sqlalchemy", "sqlite3", "alembic"):
+                raise
+            if OTHER_SCHEMA in str(error):
+                raise self._other_schema() from None
+            reason = " ".join(str(error).split())[:300]
+            raise StoreError(f"the run store {self.uri} refused {what}: {reason}", "mcl ui shows the store") from error
+
+    def _other_schema(self) -> StoreError:
+        """The installed MLflow refuses the schema of the store: it is older, or made by a newer MLflow."""
+        installed = metadata.version("mlflow")
+        local = self.uri.startswith("sqlite:///")
+        found = sqlite_writer.revision(self.database) if local else ""
+        what = f"the run store {self.uri} has {schema.origin(found) if found else 'another schema'}"
+        if found and not schema.migrates(found):
+            newer = schema.TESTED.get(found)
+            name = f"MLflow {newer}" if newer else "the MLflow that made it"
+            return StoreError(
+                f"{what}, and MLflow {installed} does not know it",
+                f"install {name}, or name another store with MLFLOW_TRACKING_URI",
+            )
+        return StoreError(
+            f"{what}, and MLflow {installed} needs its own",
+            f"mcl store backup --to FILE, then mlflow db upgrade {self.uri if local else 'DATABASE'}",
+        )
+
+
+def cannot_write(what: str, error: OSError) -> StoreError:
+    where = error.filename or "mlruns"
+    return StoreError(f"cannot write {what}: {error.strerror or error} ({where})", "free space or fix the permissions, then run it again")

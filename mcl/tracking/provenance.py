@@ -1,0 +1,269 @@
+"""What makes a run repeatable: code, packages, repository state. All cheap enough to collect for every run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache, lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from mcl import __version__, composition
+from mcl.base.import_closure import imported
+from mcl.config import schema
+from mcl.data.bars import Bars
+from mcl.metrics.overfit import Luck
+from mcl.report.format import metric_rows, verdict
+from mcl.strategy import builtin, user_strategies
+from mcl.tracking import trial_ledger
+from mcl.tracking.naming import EXPERIMENT, RUN, Dataset
+
+PACKAGES = (
+    *("numpy", "pandas", "scipy", "numba", "llvmlite", "pyarrow", "hydra-core"),
+    *("omegaconf", "mlflow", "optuna", "databento", "ib-async", "pydantic"),
+)
+LONGEST = 60  # characters of a label
+HEADLINES = (
+    *("net_pnl_usd", "sharpe", "dsr_at_run", "trials_at_run", "max_drawdown_usd"),
+    *("profit_factor", "trades", "commission_usd", "sessions"),
+)
+DECIDING = (  # the files that can change a number: what the engine, the strategies, the metrics and the reading of data import
+    *("engine", "strategy", "metrics"),
+    *("risk.py", "jit.py", "market.py", "calendar.py", "schema.py", "strict.py", "venue.py"),
+    *("data/__init__.py", "data/bars.py", "data/blemish.py", "data/build.py", "data/contracts.py"),
+    *("data/csv.py", "data/curve.py", "data/cut.py"),
+    *("data/dbn.py", "data/front.py", "data/lean.py", "data/load.py", "data/raw.py", "data/roll.py", "data/store.py"),
+    *("data/synthetic.py", "data/table.py", "data/world.py"),
+)
+NO_TRIAL = ("metrics/", "engine/why.py", "engine/levels.py")  # of these: they measure and explain what was decided
+SHARED = ("strategy/__init__.py", "strategy/indicators.py", "strategy/own.py")  # by all strategies
+WORDS = (  # imported there too: sentences, secrets, paths, never a number
+    *("__init__.py", "errors.py", "redact.py", "files.py", "steps.py", "sources.py", "accesses.py"),
+)
+
+
+def tags(run: schema.Config, bars: Bars) -> dict[str, str]:
+    """The tags of a run on these bars: fingerprints, repository state, versions, and the mark of synthetic data."""
+    found = {
+        "mcl.kind": "backtest",
+        "mcl.strategy": run.strategy["name"],
+        "mcl.source": run.data.source,
+        "mcl.instrument": bars.instrument.symbol,
+        "mcl.interval": bars.interval,
+        "config_sha256": composition.fingerprint(run),
+        "data_fingerprint": bars.fingerprint,
+        "code_sha256": code_sha256(run.strategy),
+        "trial_sha256": trial_sha256(run),
+        "seed": str(run.seed),
+        "synthetic": str(bars.synthetic).lower(),
+        "sessions": f"{_day(bars, 0)} .. {_day(bars, -1)}",
+        **{f"git.{k}": v for k, v in repository(composition.root()).items()},
+        **{f"version.{k}": v for k, v in versions().items()},
+    }
+    return found | ({"watermark": watermark(bars)} if bars.synthetic else {})
+
+
+def label(params: Mapping[str, Any]) -> str:
+    """`f10 s30` for {fast: 10, slow: 30}: each value behind the shortest beginning of its name that tells it from the others."""
+    said = [f"{name}{_short(params[key])}" for key, name in _beginnings(tuple(params)).items() if not isinstance(params[key], str)]
+    shown = " ".join(said)
+    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST].rpartition(' ')[0]} …"
+
+
+@lru_cache
+def _beginnings(keys: tuple[str, ...]) -> dict[str, str]:
+    names = {key: key.rpartition(".")[2] for key in keys}
+    return {key: _beginning(name, names.values()) for key, name in names.items()}
+
+
+def _beginning(name: str, names: Collection[str]) -> str:
+    """At least one letter; the whole name where another one is equal to it."""
+    others = [other for other in names if other != name]
+    return next((name[:n] for n in range(1, len(name)) if not any(o.startswith(name[:n]) for o in others)), name)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def dataset(run: schema.Config, bars: Bars) -> Dataset:
+    """The bars as the data set that MLflow shows with the run, and by which it finds all runs on the same data."""
+    data = run.data.model_dump(mode="json")
+    told = [data[key] for key in ("instrument", "interval", "source", "world", "symbol", "path") if data.get(key)]
+    columns = ("open", "high", "low", "close", "adjustment")
+    spec = [{"name": "close_time", "type": "datetime", "required": True}]
+    spec += [{"name": name, "type": "double", "required": True} for name in columns]
+    spec += [{"name": name, "type": "long", "required": True} for name in ("volume", "session", "contract")]
+    profile = {"num_rows": len(bars), "sessions": f"{_day(bars, 0)} .. {_day(bars, -1)}", "rolls": int(bars.roll.sum())}
+    return Dataset(
+        name=" ".join(map(str, told))[:500],
+        digest=bars.fingerprint[:36],
+        source_type=str(data["source"])[:36],
+        source=json.dumps(data | {"fingerprint": bars.fingerprint, "synthetic": bars.synthetic}),
+        schema=json.dumps({"mlflow_colspec": spec}),
+        profile=json.dumps(profile),
+    )
+
+
+def note(
+    measured: Mapping[str, float],
+    luck: Luck,
+    found: Mapping[str, str],
+    run: schema.Config,
+    overrides: Sequence[str],
+    above: str | None,
+) -> str:
+    """A run's description in MLflow: verdict, headline metrics, where its page is, and how to make it again. Markdown.
+
+    `above` is the id of the search that the run belongs to.
+    """
+    said, here = verdict(dict(measured) | luck.metrics), f"#/experiments/{EXPERIMENT}/runs"
+    shown = dict(measured) | luck.at_run
+    rows = [f"| {label} | {text} |" for label, text, name in metric_rows(shown) if name in HEADLINES]
+    search = f" · [the search it came from]({here}/{above})" if above else ""
+    parts = [
+        f"**{said.word}.** {said.text}",
+        f"As of this run: {luck.sentence}. `mcl report` counts again.",
+        *([f"**{found['watermark']}**"] if "watermark" in found else []),
+        *([run.notes] if run.notes else []),
+        "\n".join(["| | |", "|---|---:|", *rows]),
+        f"[Report]({here}/{RUN}/artifacts/report.html){search}",
+        f"`{shlex.join(['mcl', 'backtest', *overrides])}`",
+    ]
+    return "\n\n".join(parts)
+
+
+SYNTHETIC = "SYNTHETIC DATA — not a market result"
+
+
+def watermark(bars: Bars) -> str:
+    """The sentence that stands beside every result on synthetic bars, with the edge that was built in; empty for market data."""
+    if not bars.synthetic:
+        return ""
+    world = bars.provenance.get("facts", {}).get("world", {})
+    made = world.get("parameters", {})
+    known = [f"{key} {made[key]}" for key in ("world", "seed") if key in made] + ([_edge(made.get("edge"))] if made else [])
+    mark, result = SYNTHETIC.split(" — ")
+    return f"{mark} — " + "".join(f"{part}, " for part in known) + result
+
+
+def _edge(edge: dict[str, float] | None) -> str:
+    if not edge:
+        return "no edge"
+    return f"planted EMA {edge['fast']}/{edge['slow']} edge of annual Sharpe {edge['sharpe']:g} before costs"
+
+
+@cache
+def versions() -> dict[str, str]:
+    found = {"mcl": __version__, "python": platform.python_version()}
+    return found | {name: metadata.version(name) for name in PACKAGES}
+
+
+def code_digests(strategy: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """sha256 of every source file that decides a result: those of the package by their path inside it, and a person's own strategies
+    that `strategy`, the configuration of the run, names."""
+    return _package_digests() | (user_strategies.digests(strategy) if strategy else {})
+
+
+def inputs(run: schema.Config, bars: Bars) -> dict[str, bytes]:
+    """The files of a run by which a later one names what has moved: the data manifest, and the digests of the code."""
+    manifest = bars.provenance | {"fingerprint": bars.fingerprint}
+    return {
+        "manifest.json": json.dumps(manifest, default=str, indent=1).encode(),
+        "code.json": json.dumps(code_digests(run.strategy), indent=1).encode(),
+    }
+
+
+def code_sha256(strategy: Mapping[str, Any] | None = None) -> str:
+    return composition.digest(code_digests(strategy))
+
+
+def trial_sha256(run: schema.Config) -> str:
+    """Identity of a run as a trial: its configuration, and the code that decides."""
+    return trial_ledger.identity(composition.fingerprint(run), decision_sha256(user_strategies.names_in(run.strategy)))
+
+
+def decision_sha256(strategies: Collection[str]) -> str:
+    """Digest of the code by which runs of these strategies decide: data, risk and engine, and the strategies with all that they
+    import. Metrics, pages and what explains a decision are no part of it, and neither are strategies that are not named. Of own
+    files it takes what they mean: comments, layout and docstrings do not count."""
+    names = frozenset(strategies)
+    mine = user_strategies.files({str(i): {"name": name} for i, name in enumerate(sorted(names))})
+    used = frozenset(name for file in mine.values() for name in file.imports if name.startswith("mcl."))
+    return composition.digest([_decision(names, used), {name: file.meaning for name, file in mine.items()}])
+
+
+@cache
+def _decision(names: frozenset[str], used: frozenset[str]) -> dict[str, str]:
+    """The part of it that stands in the package; `used` are modules that own files import."""
+    present = _package_digests()
+    base = {name: digest for name, digest in present.items() if not name.startswith(NO_TRIAL)}
+    shared = {name: digest for name, digest in base.items() if not name.startswith("strategy/") or name in SHARED}
+    modules = {known[name].__module__ for known in [builtin()] for name in names if name in known}
+    found = imported(sorted(modules | used), besides=(*shared, *WORDS))
+    return shared | {name: hashlib.sha256(content).hexdigest() for name, content in found.items()}
+
+
+@cache
+def _package_digests() -> dict[str, str]:
+    package = Path(__file__).resolve().parent
+    paths = [p for name in DECIDING for p in ([package / name] if name.endswith(".py") else sorted((package / name).rglob("*.py")))]
+    return {str(p.relative_to(package)): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths if p.is_file()}
+
+
+@cache
+def repository(folder: Path) -> dict[str, str]:
+    """Commit and dirty flag of the repository around `folder`; `none` where there is no git."""
+    head = _git(folder, "rev-parse", "HEAD")
+    if not head:
+        return {"commit": "none", "dirty": "unknown"}
+    return {"commit": head, "dirty": str(bool(_git(folder, "status", "--porcelain"))).lower()}
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One commit of a file; `first_line` is that of the file in it, with its line end."""
+
+    short: str
+    at: str  # ISO, with the offset of its author
+    by: str
+    subject: str
+    first_line: str
+
+
+def commits(folder: Path, file: Path) -> list[Commit]:
+    """The commits that changed `file` (its path below `folder`), oldest first; none where there is no git."""
+    found = []
+    for line in _git(folder, "log", "--reverse", "--format=%h%x09%aI%x09%an%x09%s", "--", str(file)).splitlines():
+        short, at, by, subject = line.split("\t", 3)
+        text = _git(folder, "show", f"{short}:./{file.as_posix()}")
+        found.append(Commit(short, at, by, subject, f"{text.partition(chr(10))[0]}\n"))
+    return found
+
+
+def instant(at: str) -> datetime:
+    return datetime.fromisoformat(at).astimezone(UTC)
+
+
+def argv() -> list[str]:
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+
+
+def _git(folder: Path, *args: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *args], capture_output=True, text=True, timeout=10, check=False)  # noqa: S603, S607
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _day(bars: Bars, row: int) -> str:
+    return str(bars.session[row].astype("datetime64[D]"))

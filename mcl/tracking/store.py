@@ -1,0 +1,422 @@
+"""The MLflow door: runs, their artifacts, and the model registry.
+
+The store is SQLite at <root>/mlruns/mlflow.db with artifacts beside it, or the server that MLFLOW_TRACKING_URI names. A run is
+written as RUNNING and becomes FINISHED only after its last artifact is in place, so that nothing half-written looks whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mcl.base.errors import StoreError, nearest
+from mcl.base.files import below
+from mcl.tracking import clean, filesystem, postgres, sqlite_writer
+from mcl.tracking.client import Door, cannot_write
+from mcl.tracking.naming import NOTE, Dataset, filed, linked, plain
+from mcl.tracking.records import CONFIG_FILE, CONFIG_TAG, Record, Status, StoredRun, StoredVersion
+
+__all__ = ["PARENT", "Record", "Status", "Store", "StoredRun", "StoredVersion", "content_sha256", "short"]
+
+PARENT = "mlflow.parentRunId"
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow shows its pages for language models
+MAX_PARAM = 500  # characters; MLflow cuts at 6000 without a word, a longer value is named by its hash here
+MAX_TAG = 8000  # bytes; MLflow takes as many characters
+BATCH = 800  # MLflow takes 1000 entities a call, of them 100 params
+AT_ONCE = 8  # runs that are written to a server side by side
+
+
+class Store:
+    """The run store of a project. Opening it is lazy: mlflow is imported at the first call that needs it."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.door = Door(root)
+        self.root, self.uri, self.folder = self.door.root, self.door.uri, self.door.folder
+        self._studies: dict[str, str] = {}  # names by MLflow's experiment id
+        self._ids: dict[str, str] = {}  # and the other way round
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is anything to open: a local store is made by the first run."""
+        return self.door.exists
+
+    # ------------------------------------------------------------------------------------------------------------- runs
+
+    def record(self, record: Record, late: Callable[[str], dict[str, bytes]] | None = None) -> str:
+        """Write one finished run whole and return its id; a StoreError says why not, and nothing that looks whole remains.
+
+        `late` makes the files that must name the run, given its id.
+        """
+        record, late = clean.records([record])[0], clean.late_files(late)
+        place = self._place(record.study)
+        if place is not None:
+            return self._insert(place, [_row(record)], late)[0]
+        run_id = self.start(record)
+        if late is not None:
+            self._fill(run_id, Record(record.study, record.name, files=self._late(run_id, late)))
+        with self.door.refusals(record.name):
+            self._terminate(run_id, record.status)
+        return run_id
+
+    def record_many(self, records: list[Record]) -> list[str]:
+        """Write finished runs of one study, in one transaction where the store allows it; their ids in order.
+
+        On a server a run costs three requests, and none where `MCL_STORE_URL` names its database: only runs with files go there
+        one by one, and a configuration is a tag where it fits.
+        """
+        records = clean.records(records)
+        studies = {record.study for record in records}
+        place = self._place(next(iter(studies))) if len(studies) == 1 else None
+        if place is not None:
+            return self._insert(place, [_row(r) for r in records])
+        served = not self.door.uri.startswith("sqlite:///")
+        records = [_without_config(r) for r in records] if served else records
+        direct = self._insert_served(records) if served and len(studies) == 1 else {}
+        for study in studies:
+            self._experiment(study)  # once, and not by several threads
+        with ThreadPoolExecutor(AT_ONCE if served else 1) as pool:
+            others = pool.map(self.record, (r for i, r in enumerate(records) if i not in direct))
+            return [direct[i] if i in direct else next(others) for i in range(len(records))]
+
+    def artifacts(self, run_id: str) -> Path:
+        """The folder of a run's artifacts, without opening MLflow where the store is local."""
+        uri = sqlite_writer.artifact_uri(self.door.database, run_id) if self.door.takes_bulk else None
+        return self.door.local(uri) if uri else self.run(run_id).artifacts
+
+    def start(self, record: Record) -> str:
+        """Write a run that stays RUNNING: the parent of a sweep, a live session."""
+        record = clean.records([record])[0]
+        with self.door.refusals(record.name):
+            tags = record.tags | ({PARENT: record.parent} if record.parent else {})
+            experiment = self._experiment(record.study)
+            began = round(1000 * (time.time() - record.seconds))
+            run_id = str(self.door.client.create_run(experiment, began, tags, record.name).info.run_id)
+            if NOTE in tags:
+                self.door.client.set_tag(run_id, NOTE, linked(tags, run_id, experiment)[NOTE])
+        self._fill(run_id, record)
+        return run_id
+
+    def finish(self, run_id: str, record: Record) -> None:
+        """Add what `record` holds to a started run and set its final status."""
+        record = clean.records([record])[0]
+        self._fill(run_id, record)
+        with self.door.refusals(run_id):
+            experiment = str(self.door.client.get_run(run_id).info.experiment_id)
+            for key, value in linked(record.tags, run_id, experiment).items():
+                self.door.client.set_tag(run_id, key, value)
+            self._terminate(run_id, record.status)
+
+    def reopen(self, run_id: str, name: str) -> None:
+        """Mark a parent as RUNNING again: a search that goes on, called by what it is to become."""
+        with self.door.refusals(run_id):
+            self.door.client.update_run(run_id, status="RUNNING", name=name)
+
+    def trials(self, parent: str, kind: str = "trial") -> dict[int, str]:
+        """Run ids of the finished trials below a search by trial number; kind "backtest" names those that were run again in full."""
+        if self.door.takes_bulk:
+            with self.door.refusals(parent):
+                return sqlite_writer.trials(self.door.database, parent, kind)
+        children = self._search(f"tags.`{PARENT}` = '{parent}'")
+        tags = ((run.data.tags, str(run.info.run_id)) for run in children if run.info.status != "RUNNING")
+        return {int(found["trial"]): run_id for found, run_id in tags if found.get("mcl.kind") == kind and "trial" in found}
+
+    def discard(self, run_ids: Iterable[str]) -> None:
+        """Take runs out of every list; MLflow keeps them as deleted."""
+        for run_id in run_ids:
+            with self.door.refusals(run_id):
+                self.door.client.delete_run(run_id)
+
+    def analyze(self) -> None:
+        """After many runs were added: statistics that keep a local store's lists and sorts fast."""
+        if self.door.takes_bulk:
+            with self.door.refusals("ANALYZE"):
+                sqlite_writer.analyze(self.door.database)
+
+    def run(self, run_id: str) -> StoredRun:
+        """The run with this id, or with this unique beginning of an id; `last` is the newest finished backtest,
+        `last~1` the one before."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._stored(self.door.client.get_run(run_id))
+        except MlflowException:
+            return self._stored(self.door.client.get_run(self._completed_id(run_id)))
+
+    def children(self, run_id: str) -> list[StoredRun]:
+        return [self._stored(run) for run in self._search(f"tags.`{PARENT}` = '{run_id}'")]
+
+    def in_study(self, study: str, *, tops: bool = False) -> list[StoredRun]:
+        """Every run filed under this study, newest first; with `tops` only those that are nobody's child."""
+        found = self.door.client.get_experiment_by_name(study)
+        query = f"tags.`{PARENT}` IS NULL" if tops else ""
+        return [self._stored(run) for run in self._search(query, [found.experiment_id])] if found else []
+
+    # --------------------------------------------------------------------------------------------------------- registry
+
+    def register(self, name: str, run_id: str, files: dict[str, bytes], tags: dict[str, str], note: str = "") -> int:
+        """A new immutable version of the registered model `name` with these files; `content_sha256` over them goes into its tags,
+        `note` (Markdown, with RUN and EXPERIMENT for the ids of the run) is its description."""
+        from mlflow.exceptions import MlflowException
+
+        client = self.door.client
+        content = content_sha256(files)
+        with self.door.refusals(name), filesystem.global_uri(self.uri):
+            experiment = client.get_run(run_id).info.experiment_id
+            model = client.create_logged_model(experiment, name=name, source_run_id=run_id, model_type="trading-config", tags=tags)
+            self.door.put(str(model.artifact_location), files, lambda folder: client.log_model_artifacts(model.model_id, folder))
+            client.finalize_logged_model(model.model_id, "READY")
+            try:
+                client.create_registered_model(name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            source = f"models:/{model.model_id}"
+            tags = tags | {"content_sha256": content}
+            said = linked({NOTE: note}, run_id, str(experiment))[NOTE]
+            made = client.create_model_version(name, source, run_id=run_id, model_id=model.model_id, tags=tags, description=said)
+        return int(made.version)
+
+    def set_alias(self, name: str, alias: str, version: int) -> None:
+        with self.door.refusals(name):
+            self.door.client.set_registered_model_alias(name, alias, str(version))
+
+    def annotate(self, name: str, key: str, value: str) -> None:
+        """A tag of the registered model itself, for what is true beyond one version."""
+        with self.door.refusals(name):
+            self.door.client.set_registered_model_tag(name, key, value)
+
+    def annotations(self, name: str) -> dict[str, str]:
+        """All tags of a registered model; none when there is no such model."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return dict(self.door.client.get_registered_model(name).tags)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise StoreError(f"the run store {self.uri} refused {name}: {' '.join(str(error).split())[:300]}") from None
+            return {}
+
+    def version(self, name: str, alias_or_number: str) -> StoredVersion:
+        """The version that an alias or a number names; StoreError with the nearest alias when there is none."""
+        known = self.versions(name)
+        for version in known:
+            if alias_or_number == str(version.version) or alias_or_number in version.aliases:
+                return version
+        names = [a for v in known for a in v.aliases]
+        raise StoreError(
+            f"the registry has no {alias_or_number!r} of model {name!r}: {nearest(alias_or_number, names)}",
+            "promote a run first: mcl promote RUN_ID --to paper",
+        )
+
+    def versions(self, name: str) -> list[StoredVersion]:
+        """All versions of a registered model, newest first."""
+        client = self.door.client
+        found = client.search_model_versions(f"name = '{name}'")
+        if not found:
+            return []
+        by_version: dict[str, list[str]] = {}
+        for alias, number in client.get_registered_model(name).aliases.items():
+            by_version.setdefault(str(number), []).append(alias)
+        versions = [self._stored_version(v, tuple(sorted(by_version.get(str(v.version), [])))) for v in found]
+        return sorted(versions, key=lambda v: -v.version)
+
+    # --------------------------------------------------------------------------------------------------------- internals
+
+    def _place(self, study: str) -> sqlite_writer.Place | None:
+        """Where `bulk` writes the runs of a study; None sends them through the client."""
+        if not self.door.takes_bulk:
+            return None
+        with self.door.refusals(study):
+            found = sqlite_writer.experiment(self.door.database, study)
+            if found is None:
+                self._experiment(study)
+                found = sqlite_writer.experiment(self.door.database, study)
+        return sqlite_writer.Place(*found, self.door.local(found[1])) if found else None
+
+    def _insert(
+        self, place: sqlite_writer.Place, rows: list[sqlite_writer.Row], late: Callable[[str], dict[str, bytes]] | None = None
+    ) -> list[str]:
+        if late is not None:
+            rows = [replace(row, files=row.files | late(row.run_id)) for row in rows]
+        with self.door.refusals(rows[0].name if len(rows) == 1 else f"{len(rows)} runs"):
+            return sqlite_writer.insert(self.door.database, place, rows)
+
+    def _insert_served(self, records: list[Record]) -> dict[int, str]:
+        """Write the runs without files into the database of the server, where that is allowed: run ids by place in `records`.
+
+        StoreError where the database is that of another server.
+        """
+        database = self.door.server_database
+        bare = {i: _row(record) for i, record in enumerate(records) if not record.files}
+        if database is None or not bare:
+            return {}
+        study = records[0].study
+        experiment_id = self._experiment(study)
+        with self.door.refusals(study):
+            known = self.door.client.get_experiment(experiment_id)
+        there = database.experiment(study)
+        if there != (int(known.experiment_id), str(known.artifact_location), int(known.creation_time or 0)):
+            raise StoreError(
+                f"the database of {postgres.ADDRESS} is not that of the server {self.uri}: they do not hold the same study {study!r}",
+                f"name the database of that server, or unset {postgres.ADDRESS}",
+            )
+        return dict(zip(bare, database.insert(there[0], there[1], list(bare.values())), strict=True))
+
+    def _experiment(self, study: str) -> str:
+        if study not in self._ids:
+            client = self.door.client
+            found = client.get_experiment_by_name(study)
+            location = below(self.folder / "artifacts", study).as_uri() if self.uri.startswith("sqlite:///") else None
+            self._ids[study] = str(found.experiment_id if found else client.create_experiment(study, artifact_location=location, tags=KIND))
+        return self._ids[study]
+
+    def _fill(self, run_id: str, record: Record) -> None:
+        from mlflow.entities import Metric, Param
+
+        client = self.door.client
+        try:
+            with self.door.refusals(record.name):
+                params = [Param(k, short(v)) for k, v in record.params.items()]
+                metrics = [Metric(filed(k), float(v), 0, 0) for k, v in record.metrics.items() if not math.isinf(v)]
+                steps = [Metric(filed(k), v, 0, step) for k, points in record.series.items() for step, v in points]
+                numbers = metrics + steps
+                for i in range(max(-(-len(params) // 100), -(-len(numbers) // BATCH))):
+                    client.log_batch(run_id, numbers[i * BATCH : (i + 1) * BATCH], params[i * 100 : (i + 1) * 100])
+                if record.dataset is not None:
+                    client.log_inputs(run_id, datasets=[_input(record.dataset)])
+                if record.files:
+                    uri = str(client.get_run(run_id).info.artifact_uri)
+                    self.door.put(uri, record.files, lambda folder: client.log_artifacts(run_id, folder))
+        except (StoreError, OSError) as error:
+            self._abandon(run_id, str(error))
+            raise error if isinstance(error, StoreError) else cannot_write(record.name, error) from None
+
+    def _late(self, run_id: str, make: Callable[[str], dict[str, bytes]]) -> dict[str, bytes]:
+        try:
+            return make(run_id)
+        except BaseException as error:
+            self._abandon(run_id, repr(error))
+            raise
+
+    def _abandon(self, run_id: str, why: str) -> None:
+        """Best effort, since the disk may be full: a run that cannot be marked FAILED stays RUNNING, which does not look whole either."""
+        with self.door.refusals(run_id):
+            self.door.client.set_tag(run_id, "mcl.error", why[:1000])
+            self._terminate(run_id, "FAILED")
+
+    def _terminate(self, run_id: str, status: str) -> None:
+        self.door.client.set_terminated(run_id, status)
+
+    def _search(self, query: str, experiments: list[str] | None = None) -> Iterator[Any]:
+        client = self.door.client
+        ids = experiments or [e.experiment_id for e in client.search_experiments()]
+        token: str | None = None
+        while ids:
+            page = client.search_runs(ids, query, max_results=1000, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _completed_id(self, beginning: str) -> str:
+        """The one id that begins so, or the newest search of that name; `last` is the newest finished backtest, `last~1` the one before."""
+        if recent := re.fullmatch(r"last(?:~(\d+))?", beginning):
+            return self._recent_id(beginning, int(recent[1] or 0))
+        usable = len(beginning) >= 4 and re.fullmatch(r"[\w-]+", beginning)
+        matches = [str(run.info.run_id) for run in self._search(f"attributes.run_id LIKE '{beginning}%'")] if usable else []
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise StoreError(f"run id {beginning} begins {len(matches)} runs: {', '.join(sorted(matches)[:5])}", "type more of it")
+        if usable and (named := next(self._search(f"tags.sweep = '{beginning}' AND tags.`mcl.kind` = 'sweep'"), None)):
+            return str(named.info.run_id)  # newest first
+        raise StoreError(f"no run has the id {beginning!r}, and no search that name, in {self.uri}", "mcl runs lists them")
+
+    def _recent_id(self, word: str, back: int) -> str:
+        ids = [e.experiment_id for e in self.door.client.search_experiments()]
+        query = "tags.`mcl.kind` = 'backtest' AND attributes.status = 'FINISHED'"
+        found = self.door.client.search_runs(ids, query, max_results=back + 1, order_by=["attributes.end_time DESC"])
+        if len(found) <= back:
+            raise StoreError(
+                f"{word} needs {back + 1} finished backtest{'s' if back else ''} in {self.uri}; there are {len(found)}",
+                "mcl runs lists all runs",
+            )
+        return str(found[back].info.run_id)
+
+    def _stored(self, run: Any) -> StoredRun:
+        tags = dict(run.data.tags)
+        study = self._study_name(str(run.info.experiment_id))
+        return StoredRun(
+            run_id=str(run.info.run_id),
+            study=study,
+            name=tags.get("mlflow.runName", ""),
+            status=str(run.info.status),
+            params=dict(run.data.params),
+            metrics={plain(name): value for name, value in run.data.metrics.items()},
+            tags=tags,
+            parent=tags.get(PARENT),
+            place=partial(self.door.local, str(run.info.artifact_uri)),
+        )
+
+    def _study_name(self, experiment_id: str) -> str:
+        if experiment_id not in self._studies:
+            self._studies[experiment_id] = str(self.door.client.get_experiment(experiment_id).name)
+        return self._studies[experiment_id]
+
+    def _stored_version(self, version: Any, aliases: tuple[str, ...]) -> StoredVersion:
+        model = self.door.client.get_logged_model(str(version.source).removeprefix("models:/"))
+        place = partial(self.door.local, str(model.artifact_location))
+        return StoredVersion(str(version.name), int(version.version), aliases, dict(version.tags), str(version.run_id), place)
+
+
+def _row(record: Record) -> sqlite_writer.Row:
+    return sqlite_writer.Row(
+        name=record.name,
+        status=record.status,
+        tags=record.tags | ({PARENT: record.parent} if record.parent else {}),
+        params={key: short(value) for key, value in record.params.items()},
+        metrics={filed(key): float(value) for key, value in record.metrics.items() if not math.isinf(value)},
+        series={filed(key): points for key, points in record.series.items()},
+        files=record.files,
+        dataset=record.dataset,
+        seconds=record.seconds,
+    )
+
+
+def _without_config(record: Record) -> Record:
+    """The same with its configuration as a tag, where a tag can hold it: a file costs a request of its own."""
+    content = record.files.get(CONFIG_FILE, b"")
+    if not content or len(content) > MAX_TAG:
+        return record
+    others = {path: file for path, file in record.files.items() if path != CONFIG_FILE}
+    return replace(record, files=others, tags=record.tags | {CONFIG_TAG: content.decode()})
+
+
+def _input(dataset: Dataset) -> Any:
+    from mlflow.entities import Dataset as Known
+    from mlflow.entities import DatasetInput, InputTag
+
+    facts = (dataset.name, dataset.digest, dataset.source_type, dataset.source, dataset.schema, dataset.profile)
+    return DatasetInput(Known(*facts), [InputTag(sqlite_writer.CONTEXT, "backtest")])
+
+
+def short(value: Any) -> str:
+    """A param value as text; what is too long is named by its hash and stands whole in config.yaml."""
+    text = str(value)
+    if len(text) <= MAX_PARAM:
+        return text
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()} ({len(text)} characters, see config.yaml)"
+
+
+def content_sha256(files: dict[str, bytes]) -> str:
+    """sha256 over the sorted (path, sha256 of content) lines of a bundle."""
+    lines = (f"{path} {hashlib.sha256(files[path]).hexdigest()}\n" for path in sorted(files))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,0 +1,394 @@
+"""The trial ledger: everything that was ever tried with a strategy family on a market, so that luck can be counted.
+
+A trial is a configuration and the code that decides with it (`identity`): repeated, it is the same trial; with a strategy whose
+file was edited, another one. There is one row per attempt, of searches (pruned and failed ones too) and of runs by hand, with its
+session returns. Rows are appended as whole Parquet parts, <root>/mlruns/trials/FAMILY/MARKET/*.parquet, one new file per batch: a
+writer that dies leaves nothing half written, and writers never wait for each other. Many small parts are merged now and then; a row
+that a dying merger leaves twice is known by its id.
+
+Family is the strategy's name. Market is what the prices are of, whatever the window, bar interval or roll rule: choosing among
+windows is trying, too. `Place.everywhere` is the market with all families.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import re
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mcl import composition
+from mcl.base.errors import StoreError
+from mcl.base.files import LockHeld, below, locked, write_whole
+from mcl.metrics import overfit
+from mcl.metrics.overfit import Luck
+from mcl.metrics.performance import Floats, moments
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+MOST_PARTS = 200  # more small parts than these are merged by the next writer
+SMALL_ROWS = 1000
+NEVER_A_TRIAL = ("duplicate", "constraint")  # without returns: the same point again, and one that a rule kept from being simulated
+EVERY = "*"  # all families of a market
+IDENTITY = {  # what tells one market from another, by data source
+    "synthetic": ("world", "seed", "edge_sharpe", "edge_fast", "edge_slow"),
+    "databento": ("symbol",),
+    "csv": ("path",),
+    "lean": ("path",),
+}
+Days = npt.NDArray[np.int64]
+
+
+class Place(NamedTuple):
+    """Where trials compete with each other."""
+
+    family: str
+    market: str
+
+    @property
+    def everywhere(self) -> Place:
+        """The market with all that was tried on it, of whatever family."""
+        return Place(EVERY, self.market)
+
+    def __str__(self) -> str:
+        return f"{'all strategies' if self.family == EVERY else self.family} on {self.market}"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One row. `sessions` (days since 1970-01-01) and `returns` are empty for what was never simulated."""
+
+    place: Place
+    run_id: str
+    kind: str  # hand, search
+    study: str
+    state: str  # COMPLETE, PRUNED, FAILED
+    group: str = ""  # the sweep or grid
+    reason: str = ""
+    config_sha256: str = ""
+    code_sha256: str = ""  # of the code that decides; empty in rows of version 0.1
+    data_fingerprint: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    sessions: Days = field(default_factory=lambda: np.empty(0, np.int64))
+    returns: Floats = field(default_factory=lambda: np.empty(0))
+
+    @property
+    def identity(self) -> str:
+        """Equal for the same configuration run twice by the same code."""
+        asked = self.config_sha256 or composition.digest([*self.place, {k: str(v) for k, v in self.params.items()}])
+        return identity(asked, self.code_sha256)
+
+
+def identity(config_sha256: str, code_sha256: str) -> str:
+    """Of a trial. One of version 0.1 knows no code, and is its configuration alone."""
+    return composition.digest([config_sha256, code_sha256]) if code_sha256 else config_sha256
+
+
+def stored_identity(tags: Mapping[str, str]) -> str:
+    """Of a stored run, by its tags. A run of version 0.1 has none for it, and stands in the ledger by its configuration."""
+    return tags.get("trial_sha256") or tags["config_sha256"]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The distinct trials of one place. `sharpes` per session, of those that have one, by identity."""
+
+    place: Place
+    sharpes: Mapping[str, float]
+
+    @property
+    def count(self) -> int:
+        return len(self.sharpes)
+
+    @cached_property
+    def known(self) -> Floats:
+        values = np.fromiter(self.sharpes.values(), np.float64, len(self.sharpes))
+        return values[np.isfinite(values)]
+
+    def luck(self, measured: Mapping[str, float]) -> Luck:
+        """The deflation of a result of this place by all its trials, counted now. `measured` as for `overfit.luck`."""
+        return overfit.luck(self.known, self.count, measured, str(self.place), f"{datetime.now(UTC):%Y-%m-%d %H:%M}")
+
+    def threshold(self, observations: int) -> float:
+        """The Sharpe ratio per session that the best of all trials would show by luck alone over so many sessions."""
+        return overfit.deflated_threshold(max(1, self.count), overfit.luck_variance(self.known, observations))
+
+    def deflated(self, measured: Mapping[str, float]) -> float:
+        """The deflated Sharpe ratio of such a result, a probability."""
+        return self.luck(measured).deflated
+
+
+def place(flat: Mapping[str, Any]) -> Place | None:
+    """The place of a run from its flat parameters (`strategy.name`, `data.source` …); None where they do not say it."""
+    source = flat.get("data.source")
+    if source is None or flat.get("strategy.name") is None:
+        return None
+    facts = {key: flat.get(f"data.{key}") for key in IDENTITY.get(source, ("path", "symbol"))}
+    if facts.get("world") == "zero_edge":
+        facts = {key: facts[key] for key in ("world", "seed")}
+    shown = (
+        Path(str(value)).name if key == "path" else f"{value:g}" if isinstance(value, float) else str(value) for key, value in facts.items()
+    )
+    return Place(str(flat["strategy.name"]), " ".join([str(flat.get("data.instrument")), str(source), *shown]))
+
+
+def append(root: Path, trials: Sequence[Trial]) -> None:
+    """Add rows; all of them are on disk afterwards, or a StoreError says why."""
+    by_place: dict[Place, list[Trial]] = {}
+    for trial in trials:
+        by_place.setdefault(trial.place, []).append(trial)
+    for where, rows in by_place.items():
+        folder = _folder(root, where)
+        write_whole(folder / _part_name(), _encoded(_table(rows)))
+        _merge(folder)
+
+
+def tally(root: Path, where: Place, including: Mapping[str, float] | None = None) -> Tally:
+    """Every distinct trial of a place; `including` adds trials (identity to Sharpe ratio per session) that are not written yet.
+
+    Of a trial that was repeated the newest ratio counts: its data may have grown.
+    """
+    newest: dict[str, Score] = {}
+    for folder in _folders(root, where):
+        for part in _refreshed(folder).values():
+            for key, score in part.items():
+                if key not in newest or score > newest[key]:
+                    newest[key] = score
+    return Tally(where, {key: score.ratio for key, score in newest.items()} | dict(including or {}))
+
+
+def rows(root: Path, where: Place | None = None, *, returns: bool = False) -> pd.DataFrame:
+    """The ledger as a table, oldest first, every row once; with `returns` also its session returns as lists."""
+    import pandas as pd
+
+    heavy = {"session", "return_frac"}
+    folders = _folders(root, where)
+    columns = None if returns else [n for n in _names() if n not in heavy]
+    try:
+        frames = [_read(p, columns) for folder in folders for p in _parts(folder)]
+    except FileNotFoundError:  # merged meanwhile: the rows are in a newer part
+        return rows(root, where, returns=returns)
+    if not frames:
+        return pd.DataFrame(columns=[n for n in _names() if returns or n not in heavy])
+    return pd.concat(frames).drop_duplicates("row_id").sort_values(["at", "row_id"], kind="stable").reset_index(drop=True)
+
+
+def distinct(found: pd.DataFrame) -> pd.DataFrame:
+    """Of rows of the ledger those that are trials, each once: its newest row, but one with returns before one without."""
+    counted = found[~found["reason"].isin(NEVER_A_TRIAL) | (found["observations"] > 0)]
+    ordered = counted.assign(simulated=counted["observations"] > 0).sort_values(["simulated", "at", "row_id"], kind="stable")
+    last = ordered.drop_duplicates("identity", keep="last").drop(columns="simulated")
+    return last.sort_values(["at", "row_id"], kind="stable").reset_index(drop=True)
+
+
+def beyond(root: Path, where: Place, day: date) -> int:
+    """How many distinct trials of a place have seen sessions from `day` on: a hold-out may have been seen by others."""
+    found = rows(root, where, returns=True)
+    edge = int(np.datetime64(day, "D").astype(np.int64))
+    seen = [len(session) > 0 and int(session[-1]) >= edge for session in found["session"]]
+    return int(found[np.array(seen, bool)]["identity"].nunique())
+
+
+def matrix(frame: pd.DataFrame) -> tuple[Days, Floats]:
+    """(sessions, returns as a sessions × trials matrix) of the rows that have returns; a session that a trial lacks is NaN."""
+    simulated = [(s, r) for s, r in zip(frame["session"], frame["return_frac"], strict=True) if len(r)]
+    days = np.unique(np.concatenate([s for s, _ in simulated])).astype(np.int64) if simulated else np.empty(0, np.int64)
+    out = np.full((len(days), len(simulated)), np.nan)
+    for column, (session, values) in enumerate(simulated):
+        out[np.searchsorted(days, session), column] = values
+    return days, out
+
+
+# ------------------------------------------------------------------------------------------------------------------- files
+
+
+class Score(NamedTuple):
+    """Of one row; the largest is the newest one that has a ratio."""
+
+    known: bool
+    at: int
+    ratio: float
+
+
+_known: dict[Path, dict[str, dict[str, Score]]] = {}  # folder -> part -> identity -> score: a part never changes
+
+
+def _home(root: Path) -> Path:
+    return root / "mlruns" / "trials"
+
+
+def _folder(root: Path, where: Place) -> Path:
+    return below(_home(root), where.family, _market_folder(where.market))
+
+
+def _market_folder(market: str) -> str:
+    slug = re.sub(r"[^\w.=-]+", "_", market)
+    return f"{slug}-{composition.digest(market)[:8]}"
+
+
+def _folders(root: Path, where: Place | None) -> list[Path]:
+    """The folders of a place; of a whole market one per family, and without a place all that there are."""
+    if where is not None and where.family != EVERY:
+        return [_folder(root, where)]
+    market = "*" if where is None else _market_folder(where.market)
+    return sorted(folder for folder in _home(root).glob(f"*/{market}") if folder.is_dir())
+
+
+def _part_name() -> str:
+    return f"{time.time_ns()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.parquet"
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.parquet"))
+
+
+def _refreshed(folder: Path) -> dict[str, dict[str, Score]]:
+    """Identities and ratios of every part; only parts that are new since the last call are read."""
+    known = _known.setdefault(folder, {})
+    present = {path.name: path for path in _parts(folder)}
+    for name in known.keys() - present.keys():
+        del known[name]
+    for name in present.keys() - known.keys():
+        try:
+            part = distinct(_read(present[name], ["row_id", "at", "identity", "sharpe", "observations", "reason"]))
+        except FileNotFoundError:  # merged meanwhile: its rows are in a newer part
+            return _refreshed(folder)
+        scores = zip(part["identity"], part["at"].astype("int64"), part["sharpe"].astype(float), strict=True)
+        known[name] = {key: Score(not math.isnan(ratio), int(at), ratio) for key, at, ratio in scores}
+    return known
+
+
+def _merge(folder: Path) -> None:
+    """Replace many small parts by one. Whoever dies between writing and deleting leaves rows twice, with the same id."""
+    if len(_parts(folder)) <= MOST_PARTS:
+        return
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with locked(folder / "merge.lock"):
+            small = [path for path in _parts(folder) if pq.read_metadata(path).num_rows < SMALL_ROWS]
+            if len(small) < 2:
+                return
+            write_whole(folder / _part_name(), _encoded(pa.concat_tables(map(_whole, small))))
+            for path in small:
+                path.unlink()
+    except LockHeld:
+        return  # somebody else is at it
+
+
+def _read(path: Path, columns: Iterable[str] | None) -> pd.DataFrame:
+    frame: pd.DataFrame = _whole(path, None if columns is None else list(columns)).to_pandas()
+    return frame
+
+
+def _whole(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """The rows of a part in today's columns; what a part of an older version lacks is empty text."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = _schema()
+    wanted = schema.names if columns is None else columns
+    try:
+        table = pq.ParquetFile(path).read(columns=wanted)
+    except pa.ArrowInvalid as error:
+        raise StoreError(
+            f"{path} is not a part of the trial ledger: {error}", "restore it from a backup; deleting it hides trials"
+        ) from None
+    for name in set(wanted) - set(table.column_names):
+        table = table.append_column(name, pa.array([""] * len(table), pa.string()))
+    return table.select(wanted).cast(pa.schema([schema.field(name) for name in wanted]))
+
+
+def _table(trials: Sequence[Trial]) -> pa.Table:
+    import pyarrow as pa
+
+    at, batch = datetime.now(UTC), uuid.uuid4().hex[:16]
+    return pa.Table.from_pylist([_row(trial, at, f"{batch}-{i:06d}") for i, trial in enumerate(trials)], schema=_schema())
+
+
+def _row(trial: Trial, at: datetime, row_id: str) -> dict[str, Any]:
+    m = moments(trial.returns)
+    return {
+        "row_id": row_id,
+        "at": at,
+        "writer": os.getpid(),
+        "family": trial.place.family,
+        "market": trial.place.market,
+        "run_id": trial.run_id,
+        "group": trial.group,
+        "study": trial.study,
+        "kind": trial.kind,
+        "state": trial.state,
+        "reason": trial.reason,
+        "identity": trial.identity,
+        "config_sha256": trial.config_sha256,
+        "code_sha256": trial.code_sha256,
+        "data_fingerprint": trial.data_fingerprint,
+        "params": json.dumps(dict(trial.params), default=str),
+        "observations": m.count,
+        "sharpe": m.sharpe,
+        "skew": m.skew,
+        "kurtosis": m.kurtosis,
+        "session": np.asarray(trial.sessions, np.int32),
+        "return_frac": trial.returns,
+    }
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    text = (
+        "family",
+        "market",
+        "run_id",
+        "group",
+        "study",
+        "kind",
+        "state",
+        "reason",
+        "identity",
+        "config_sha256",
+        "code_sha256",
+        "data_fingerprint",
+        "params",
+    )
+    numbers = ("sharpe", "skew", "kurtosis")
+    return pa.schema(
+        [
+            ("row_id", pa.string()),
+            ("at", pa.timestamp("us", tz="UTC")),
+            ("writer", pa.int64()),
+            *((name, pa.string()) for name in text),
+            ("observations", pa.int64()),
+            *((name, pa.float64()) for name in numbers),
+            ("session", pa.list_(pa.int32())),
+            ("return_frac", pa.list_(pa.float64())),
+        ]
+    )
+
+
+def _names() -> list[str]:
+    return list(_schema().names)
+
+
+def _encoded(table: pa.Table) -> bytes:
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
