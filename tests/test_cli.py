@@ -18,7 +18,7 @@ from mcl.cli.table import SECTIONS, VERBS
 @pytest.mark.parametrize("name", VERBS)
 def test_a_verb_leads_to_a_function(name: str) -> None:
     module, function = VERBS[name].handler.split(":")
-    assert callable(getattr(import_module(f"mcl.verbs.{module}"), function))
+    assert callable(getattr(import_module(f"mcl.cli.{module}"), function))
 
 
 def test_no_verb_is_listed_twice_and_no_shape_of_arguments_is_left_over() -> None:
@@ -70,7 +70,7 @@ def test_an_interrupt_that_a_library_turned_into_something_else_is_an_interrupt(
         except KeyboardInterrupt:
             raise AttributeError("half cleared up") from None
 
-    monkeypatch.setattr(f"mcl.verbs.{VERBS['runs'].handler.replace(':', '.')}", list_runs)
+    monkeypatch.setattr(f"mcl.cli.{VERBS['runs'].handler.replace(':', '.')}", list_runs)
     assert main(["runs"]) == 1
     assert capsys.readouterr().err.splitlines() == ["mcl: interrupted: what was done is kept", "     mcl sweep resume abc goes on"]
 
@@ -83,7 +83,7 @@ def test_a_fault_of_mcl_is_a_sentence_and_its_traceback_a_file(
     def divide(args: argparse.Namespace) -> int:
         raise ZeroDivisionError("by a-secret-of-the-test")
 
-    monkeypatch.setattr(f"mcl.verbs.{VERBS['runs'].handler.replace(':', '.')}", divide)
+    monkeypatch.setattr(f"mcl.cli.{VERBS['runs'].handler.replace(':', '.')}", divide)
     assert main(["--json", "runs"]) == 1
     out, err = capsys.readouterr()
     error = json.loads(out)["error"]

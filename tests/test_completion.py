@@ -73,7 +73,7 @@ def test_the_table_of_keys_is_that_of_the_models() -> None:
 
 
 def test_asking_imports_nothing_heavy(home: Path) -> None:
-    code = "import sys; from mcl.cli import main; main(['complete', 'bash', 'mcl backtest strategy.f']); print(*sys.modules)"
+    code = "import sys; from mcl.cli.main import main; main(['complete', 'bash', 'mcl backtest strategy.f']); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[0] == "strategy.fast="
     loaded = {name.split(".")[0] for name in done.stdout.splitlines()[-1].split()}

@@ -76,7 +76,7 @@ def test_a_traceback_a_hang_and_a_missing_object_are_seen(ground: Path, monkeypa
         while True:
             os.sched_yield()
 
-    handler = f"mcl.verbs.{VERBS['runs'].handler.replace(':', '.')}"
+    handler = f"mcl.cli.{VERBS['runs'].handler.replace(':', '.')}"
     monkeypatch.setattr(fuzz, "LONGEST_SEC", 1)
     monkeypatch.setattr(handler, hang)
     assert fuzz.run(["--json", "runs"]).fault.startswith("longer than 1 s")

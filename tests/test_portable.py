@@ -101,13 +101,13 @@ except FileNotFoundError:
     pass
 else:
     raise AssertionError("/proc can be read")
-from mcl.cli import main
+from mcl.cli.main import main
 for words in json.loads(sys.argv[1]):
     code = main(["--json", *words])
     assert code == 0, (words, code)
 """
 LINUX = {"fcntl", "resource", "spwd", "crypt", "ossaudiodev"}
-ASKS_NOTHING = ("accesses.py",)  # a list of what a strategy may have read, not a question
+ASKS_NOTHING = ("access_recorder.py",)  # a list of what a strategy may have read, not a question
 PLACES = ("/proc", "/sys/", "/dev/shm")
 
 

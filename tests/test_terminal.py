@@ -33,7 +33,7 @@ ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 MARK = "=== "
 RUNNER = f"""
 import json, sys
-from mcl.cli import main
+from mcl.cli.main import main
 for words in json.load(open(sys.argv[1])):
     print({MARK!r} + " ".join(words), flush=True)
     print("exit", main(words), flush=True)

@@ -153,7 +153,7 @@ def _own_places() -> tuple[str, ...]:
     """Folders of the interpreter, its packages, compiled code, time zones and devices."""
     from mcl.base.jit import cache_folder
 
-    paths = set(sysconfig.get_paths().values()) | {sys.prefix, sys.base_prefix, str(Path(__file__).resolve().parent)}
+    paths = set(sysconfig.get_paths().values()) | {sys.prefix, sys.base_prefix, str(Path(__file__).resolve().parents[1])}
     named = {str(Path(path).resolve()) for path in paths} | paths
     folders = (f"{path}{os.sep}" for path in sorted(named) if path not in ("/", ""))
     return (*folders, str(cache_folder().parent), "/proc/", "/sys/", "/dev/", "/usr/share/zoneinfo", "/etc/localtime")

@@ -23,9 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 F = TypeVar("F", bound=Callable[..., Any])
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of malloc.h
-SOURCES = ("jit.py", "risk.py", "engine", "strategy")
+SOURCES = ("base/jit.py", "risk", "engine", "strategy")
 
 
 def fingerprint() -> str:

@@ -121,10 +121,11 @@ class _Step:
 
 
 class Work:
-    """What a verb does, step by step (`mcl.base.progress`), on standard error: a bar with the time left on a terminal, plain lines elsewhere.
+    """Shows the steps of a verb (`mcl.base.progress`) on standard error: a bar on a terminal, plain lines elsewhere.
 
-    The time left is counted where a step has units, and otherwise what the same steps took the last time (`mcl.base.duration_history`). Nothing is shown
-    with --json or --quiet, nor of work that is over within LATE_SEC, nor after the first word of the answer. Used as a context.
+    The time left is counted where a step has units. Otherwise it is what the same steps took the last time
+    (`mcl.base.duration_history`). Nothing is shown with --json or --quiet, of
+    work that is over within LATE_SEC, or after the first word of the answer. Used as a context.
     """
 
     def __init__(self, words: Sequence[str] = (), memory: Path | None = None, *, shown: bool = True) -> None:

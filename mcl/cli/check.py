@@ -33,8 +33,8 @@ def data(args: Namespace) -> int:
 
 def _page(health: Health) -> Path:
     from mcl.base.files import write_whole
+    from mcl.data.synthetic.watermark import watermark
     from mcl.report.health import health_page
-    from mcl.tracking.provenance import watermark
 
     progress.begin("drawing the page")
     mark = watermark(health.bars) if health.bars is not None else ""

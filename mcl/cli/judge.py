@@ -10,6 +10,7 @@ from mcl import composition
 from mcl.base import terminal
 from mcl.base.errors import StoreError, nearest
 from mcl.cli.sweeps import identified
+from mcl.data.synthetic.watermark import watermark
 from mcl.metrics.overfit import RULE
 from mcl.metrics.performance import annual
 from mcl.report.format import many
@@ -43,7 +44,6 @@ def validate(args: Namespace) -> int:
 
 
 def _validated(done: Any) -> None:
-    from mcl.tracking import provenance
     from mcl.validation import verdict
 
     rows = [[row.label, row.level, _short(row.value), row.rule, row.meaning] for row in done.rows]
@@ -54,8 +54,8 @@ def _validated(done: Any) -> None:
         left=5,
         least=["rule"],
     )
-    if watermark := provenance.watermark(done.answers.subject.bars):
-        terminal.say(watermark)
+    if mark := watermark(done.answers.subject.bars):
+        terminal.say(mark)
     terminal.say(verdict.sentence(done.rows))
     look = done.answers.look
     looked = f"hold-out looked at {look.number}×" if look.number else "hold-out not looked at"
@@ -74,14 +74,13 @@ def critique(args: Namespace) -> int:
 
 
 def _criticised(about: Any, columns: list[str], rows: list[list[str]]) -> None:
-    from mcl.tracking import provenance
 
     if rows:
         terminal.table(f"{about.stored.name}: {many(len(rows), 'finding')}", columns, rows, left=5, least=["sample"])
     else:
         terminal.say(f"{about.stored.name}: nothing suspicious was found; that is no proof")
-    if watermark := provenance.watermark(about.bars):
-        terminal.say(watermark)
+    if mark := watermark(about.bars):
+        terminal.say(mark)
 
 
 def select(args: Namespace) -> int:

@@ -64,7 +64,7 @@ def _show_new(name: str, files: list[str]) -> None:
 
 
 def _show_lookahead(found: Lookahead, bars: Bars) -> None:
-    from mcl.tracking.provenance import watermark
+    from mcl.data.synthetic.watermark import watermark
 
     rows: list[list[object]] = [
         ["signals", found.total_signals, "entries and exits in the whole sample"],
@@ -85,7 +85,7 @@ def _show_lookahead(found: Lookahead, bars: Bars) -> None:
 
 
 def _show_warmup(warm: Warmup, bars: Bars) -> None:
-    from mcl.tracking.provenance import watermark
+    from mcl.data.synthetic.watermark import watermark
     from mcl.validation.lookahead import cells
 
     heads = ["bars before", *(f"{n}{' = memory' if n == warm.memory else ''}" for n in warm.lengths)]

@@ -13,13 +13,13 @@ class Verb(NamedTuple):
     name: str
     summary: str
     arguments: Callable[[argparse.ArgumentParser], None]
-    handler: str  # "module:function" below mcl.verbs, imported when the verb runs: `mcl --help` must not wait for MLflow
+    handler: str  # "module:function" below mcl.cli, imported when the verb runs: `mcl --help` must not wait for MLflow
 
 
 SECTIONS: dict[str, tuple[Verb, ...]] = {
     "begin": (
-        Verb("init", "make a project folder: conf, experiments, .env.example", take.init, "machine:init"),
-        Verb("doctor", "check this machine and say what to do", take.nothing, "machine:examine"),
+        Verb("init", "make a project folder: conf, experiments, .env.example", take.init, "project:init"),
+        Verb("doctor", "check this machine and say what to do", take.nothing, "project:examine"),
         Verb("new strategy", "write a strategy of your own: code, config, search space, test", take.new_strategy, "strategy:new"),
         Verb("completion", "print the completion script of a shell: bash, zsh or fish", take.completion, "completion:script"),
         Verb("explain", "where a value of the configuration came from", take.explain, "registry:explain"),

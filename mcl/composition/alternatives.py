@@ -14,7 +14,7 @@ from mcl import composition, strategy
 from mcl.base.errors import ConfigError
 
 GROUPS = ("strategy", "risk", "costs", "execution")
-Compose = Callable[[list[str]], "config.Composed"]
+Compose = Callable[[list[str]], "composition.Composed"]
 Choices = dict[str, list[str]]
 
 

@@ -325,7 +325,7 @@ class Bars:
         return pd.DataFrame(columns | adjusted | marks, index=self.times)
 
     def rows(self, start: int, stop: int) -> Bars:
-        """The bars [start, stop) with what was known at the close of the last one, and nothing later, in every field (`mcl.data.truncation`).
+        """The bars [start, stop) with what was known at the close of the last one, in every field, by `mcl.data.truncation`.
 
         DataError where they are empty or outside.
         """

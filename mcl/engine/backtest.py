@@ -18,7 +18,7 @@ from mcl.engine.protective import distance
 from mcl.engine.result import FILL, Result
 from mcl.engine.trades import round_trips
 from mcl.market import calendar
-from mcl.risk.plan import BAR_SEC, limits_record
+from mcl.risk.limits import BAR_SEC, limits_record
 from mcl.strategy import build
 
 __all__ = ["Plan", "backtest", "plan", "simulate", "slippage_by_bar", "way"]
@@ -99,7 +99,7 @@ def way(plan: Plan, limits: schema.Limits, costs: schema.Costs, execution: schem
     if not (at_once and one_price) or len(plan.trail_ticks) or execution.bracket == "finer":
         return kernel.FULL
     basic = limits.state == "normal" and all(getattr(limits, name) is None for name in RARE)
-    return kernel.PLAIN if basic and not (len(plan.slack) or len(plan.gate)) else kernel.RULED
+    return kernel.PLAIN if basic and not (len(plan.buffer) or len(plan.gate)) else kernel.RULED
 
 
 def _market(bars: Bars, costs: schema.Costs, execution: schema.Execution) -> kernel.Market:

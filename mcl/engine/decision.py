@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from mcl.base.jit import inline
-from mcl.risk.plan import OFF, Block, LimitsRecord, State
+from mcl.risk.limits import OFF, Block, LimitsRecord, State
 
 NONE = int(Block.NONE)
 MAX_POSITION = int(Block.MAX_POSITION)
@@ -32,7 +32,7 @@ class Intent(NamedTuple):
     """What the bars alone say at the close of one of them."""
 
     wanted: float  # contracts, real; NaN means flat
-    slack: float = 0.0  # contracts that the position may be away from `wanted` before it is traded; 0 for none
+    buffer: float = 0.0  # contracts that the position may be away from `wanted` before it is traded; 0 for none
     stop_ticks: float = math.nan  # protective distances from the fill price, NaN for none
     take_profit_ticks: float = math.nan
     trail_ticks: float = math.nan
@@ -83,11 +83,11 @@ def whole_contracts(wanted: float) -> int:
 
 
 @inline
-def within_slack(wanted: float, slack: float, held: int) -> int:
-    """Carver's position buffer: trade only to the nearer edge of wanted -/+ slack, to whole contracts. Flat is always exactly flat."""
-    if not slack > 0 or not abs(wanted) < 1e9 or wanted == 0:
+def within_buffer(wanted: float, buffer: float, held: int) -> int:
+    """Carver's position buffer: trade only to the nearer edge of wanted -/+ buffer, to whole contracts. Flat is always exactly flat."""
+    if not buffer > 0 or not abs(wanted) < 1e9 or wanted == 0:
         return whole_contracts(wanted)
-    lower, upper = math.floor(wanted - slack + 0.5), math.floor(wanted + slack + 0.5)
+    lower, upper = math.floor(wanted - buffer + 0.5), math.floor(wanted + buffer + 0.5)
     return min(max(held, lower), upper)
 
 
@@ -142,7 +142,7 @@ def new_risk_block(gate: int, account: Account, limits: LimitsRecord) -> int:
 def within_limits(intent: Intent, account: Account, limits: LimitsRecord) -> tuple[int, int]:
     """The wish in whole contracts, as far as the limits on size, orders and new risk allow; and the last of them that cut it."""
     held = account.position
-    position, block = within_slack(intent.wanted, intent.slack, held), NONE
+    position, block = within_buffer(intent.wanted, intent.buffer, held), NONE
     if abs(position) > limits.max_position:
         position, block = sign(position) * limits.max_position, MAX_POSITION
     if position != held:

@@ -12,7 +12,7 @@ from mcl.base.errors import EngineError
 from mcl.config import schema
 from mcl.engine.decision import FORCED, whole_contracts
 from mcl.engine.result import FILL_REASONS, Result
-from mcl.risk.plan import Block
+from mcl.risk.limits import Block
 
 COLUMNS = ("stage", "step", "count", "meaning")
 

@@ -43,7 +43,7 @@ from mcl.engine.decision import FORCED, MAX_POSITION, NONE, STOPPED_OUT, Account
 from mcl.engine.orders import ExecutionRecord, Waiting, sent, slippage, stopped_before, tried
 from mcl.engine.protective import NOTHING, STOP, corridor, distance, reaches_profit, touched
 from mcl.engine.result import CHANGE, FILL, FILL_REASONS
-from mcl.risk.plan import OFF, Block, LimitsRecord
+from mcl.risk.limits import OFF, Block, LimitsRecord
 
 TARGET, ROLL, RISK = (FILL_REASONS.index(reason) for reason in ("target", "roll", "risk"))
 COLLAR = int(Block.PRICE_COLLAR)
@@ -77,7 +77,7 @@ class Wish(NamedTuple):
     """Read-only arrays: wanted of length n; the others of length n, or 0 for none."""
 
     wanted: npt.NDArray[np.float64]
-    slack: npt.NDArray[np.float64]
+    buffer: npt.NDArray[np.float64]
     stop_ticks: npt.NDArray[np.float64]
     take_profit_ticks: npt.NDArray[np.float64]
     trail_ticks: npt.NDArray[np.float64]
@@ -167,7 +167,7 @@ def _advance(  # noqa: PLR0912, PLR0915
     full: bool,
 ) -> State:
     """The bars from `state.bar` on, as far as there is room for fills and changes. Compiled three ways: without `ruled` there is no
-    gate, no slack and no limit but those of `_basic`; without `full` nothing waits, trails, or pays by hour and volume. What is not
+    gate, no buffer and no limit but those of `_basic`; without `full` nothing waits, trails, or pays by hour and volume. What is not
     configured gives the same bits every way.
 
     Bars that change nothing are marked in one go: the wish and the gate stay, the session and the contract too, what is held is what
@@ -186,13 +186,13 @@ def _advance(  # noqa: PLR0912, PLR0915
     """
     opens, highs, lows, closes, lefts, volumes, to_close, contracts, events, slippages, inside = market
     inside_opens, inside_highs, inside_lows, firsts = inside
-    wanted, slacks, stops, take_profits, trails, gates = wish
+    wanted, buffers, stops, take_profits, trails, gates = wish
     targets, blocks = track
     limits, execution, money = terms.limits if ruled else _basic(terms.limits), terms.execution, terms.money
     start, holding, guard, target, waiting, equity, valid, count, changed = state
     protected = len(stops) > 0 or len(take_profits) > 0 or (full and len(trails) > 0)
     gated = ruled and len(gates) > 0
-    patient = not (full or (ruled and len(slacks) > 0))
+    patient = not (full or (ruled and len(buffers) > 0))
     order = target.position - holding.position
     within, collared, base, trail = False, False, money.slippage_ticks, math.nan
     contract, following, last = contracts[max(start - 1, 0)], opens[start], np.uint64(len(opens) - 1)
@@ -266,9 +266,9 @@ def _advance(  # noqa: PLR0912, PLR0915
         if full and holding.trail_ticks > 0:
             holding = ratcheted(holding, float(closes[i]))
         account = account_at_close(holding, guard, equity, signed(to_close[i]))
-        slack = slacks[i] if ruled and len(slacks) > 0 else 0.0
+        buffer = buffers[i] if ruled and len(buffers) > 0 else 0.0
         gate = signed(gates[i]) if gated else NONE
-        intent = Intent(wanted[i], slack, _at(stops, i), _at(take_profits, i), math.nan, gate)
+        intent = Intent(wanted[i], buffer, _at(stops, i), _at(take_profits, i), math.nan, gate)
         target = decide(intent, account, limits)
         guard = guard_after(guard, account, target)
         order = target.position - holding.position

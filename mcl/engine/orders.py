@@ -12,7 +12,7 @@ from mcl.base.jit import inline, njit
 from mcl.config import schema
 from mcl.engine.account import Holding
 from mcl.engine.decision import sign, without_new_risk
-from mcl.risk.plan import OFF
+from mcl.risk.limits import OFF
 
 MARKET, LIMIT, STOP, STOP_LIMIT = range(4)
 ENTRIES = ("market", "limit", "stop", "stop_limit")

@@ -13,12 +13,14 @@ from mcl.base.errors import EngineError
 from mcl.config import schema
 from mcl.data.bars import Bars, Floats
 from mcl.engine.decision import Intent
-from mcl.risk.plan import Gates, gates, protection, scale, slack
+from mcl.risk.gates import Gates, gates
+from mcl.risk.protection import protection
+from mcl.risk.sizing import buffer, scale
 from mcl.strategy import Strategy
 
 NOTHING = {  # the value of a row that asks nothing
     **dict.fromkeys(("wanted", "stop_ticks", "take_profit_ticks", "trail_ticks"), math.nan),
-    **dict.fromkeys(("slack", "gate"), 0.0),
+    **dict.fromkeys(("buffer", "gate"), 0.0),
     **dict.fromkeys(("signal", "scale"), math.nan),
 }
 VECTORS = tuple(NOTHING)
@@ -32,7 +34,7 @@ class Plan:
     stop_ticks: Floats  # distance from the fill price
     take_profit_ticks: Floats
     trail_ticks: Floats = field(default_factory=lambda: np.empty(0))
-    slack: Floats = field(default_factory=lambda: np.empty(0))  # contracts
+    buffer: Floats = field(default_factory=lambda: np.empty(0))  # contracts
     gate: Gates = field(default_factory=lambda: np.empty(0, np.int8))
     signal: Floats = field(default_factory=lambda: np.empty(0))  # what `wanted` is the product of, for whoever asks why
     scale: Floats = field(default_factory=lambda: np.empty(0))
@@ -46,8 +48,8 @@ class Plan:
 
     def row(self, i: int) -> Intent:
         """What `decide` is told at row i."""
-        wanted, stop, take_profit, trail, slack, gate = (_at(getattr(self, name), i, NOTHING[name]) for name in VECTORS[:6])
-        return Intent(wanted, slack, stop, take_profit, trail, int(gate))
+        wanted, stop, take_profit, trail, buffer, gate = (_at(getattr(self, name), i, NOTHING[name]) for name in VECTORS[:6])
+        return Intent(wanted, buffer, stop, take_profit, trail, int(gate))
 
 
 def plan(bars: Bars, strategy: Strategy, risk: schema.Risk, capital_usd: float) -> Plan:
@@ -65,7 +67,7 @@ def plan(bars: Bars, strategy: Strategy, risk: schema.Risk, capital_usd: float) 
     distances = protection(bars, risk.protection)
     if protected := [distance for distance in distances if len(distance)]:
         wanted = _flat_where_unknown(wanted, protected[0])
-    return Plan(wanted, *distances, slack(contracts, risk), gates(bars, risk.limits), signal, contracts)
+    return Plan(wanted, *distances, buffer(contracts, risk), gates(bars, risk.limits), signal, contracts)
 
 
 def _flat_where_unknown(wanted: Floats, distance: Floats) -> Floats:

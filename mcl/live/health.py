@@ -14,7 +14,7 @@ from mcl.live.session_setup import NS
 from mcl.live.status import State
 from mcl.live.status_board import Board
 from mcl.market import calendar
-from mcl.risk.plan import BAR_SEC
+from mcl.risk.limits import BAR_SEC
 
 
 @dataclass

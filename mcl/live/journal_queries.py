@@ -11,13 +11,13 @@ from typing import Any
 from mcl.base.errors import LiveError, nearest
 from mcl.base.files import plain_yaml
 from mcl.broker.fills import traded_for
+from mcl.data.synthetic.watermark import SYNTHETIC
 from mcl.engine.diagnostics import LIMIT_OF
 from mcl.live.journal import Entry, Kind, read
 from mcl.live.ops.control_socket import folder_of
 from mcl.live.status import State
 from mcl.promotion.promoted_file import FIRST_LINE, path_of
-from mcl.risk.plan import Block
-from mcl.tracking import provenance
+from mcl.risk.limits import Block
 
 SHOWN, POINTS = 20, 300  # rows of a list, points of a curve
 OVER = {"ended": State.STOPPED, "stopped": State.STOPPED, "halted": State.HALTED}  # the last words of a session that ended as one
@@ -78,7 +78,7 @@ def remembered(path: Path) -> dict[str, Any]:
 
 def _watermark(written: str | bool | None) -> str | None:
     """The sentence beside results on synthetic data; a journal of an earlier version says only whether they are."""
-    return provenance.SYNTHETIC if written is True else written or None
+    return SYNTHETIC if written is True else written or None
 
 
 def _pnl(decisions: Sequence[Entry]) -> float | None:

@@ -22,6 +22,7 @@ from mcl.base.errors import Halt, LiveError
 from mcl.broker.fills import STOP, TAKE_PROFIT, decision_of, execution_root
 from mcl.broker.protocol import Bar, Broker, Fill, Pinned, Standing, WorkingOrder
 from mcl.data.roll import gap
+from mcl.data.synthetic.watermark import watermark
 from mcl.live.journal import Draft, Journal
 from mcl.live.roll_orders import declare
 from mcl.live.roll_state import Roll
@@ -30,8 +31,7 @@ from mcl.live.session_setup import NS, Stage, turned, with_history
 from mcl.live.session_state import Book, book_of, carried_over
 from mcl.live.status_board import Board
 from mcl.market import calendar
-from mcl.risk.plan import BAR_SEC
-from mcl.tracking import provenance
+from mcl.risk.limits import BAR_SEC
 
 HISTORY = 500  # bars of the broker's own history that are held against the stored ones
 SETTLE_SEC = 3.0  # so long positions and executions may contradict each other before that counts as unknown
@@ -222,7 +222,7 @@ def _facts(duty: Duty, stage: Stage, pinned: Pinned, broker: Broker, book: Book,
         "broker_equity_usd": broker.equity_usd(),
         "broker_clock_ns": clock,
         "warmup_rows": len(stage.warmup),
-        "synthetic": provenance.watermark(stage.warmup) or None,
+        "synthetic": watermark(stage.warmup) or None,
     } | carried_over(book)
 
 

@@ -34,7 +34,8 @@ from mcl.live.status import Mode
 from mcl.live.status_board import Board
 from mcl.market.instruments import INSTRUMENTS
 from mcl.promotion.load import Deployable
-from mcl.risk.plan import BAR_SEC, Block, State, limits_record, memory_bars, memory_sessions
+from mcl.risk.limits import BAR_SEC, Block, State, limits_record
+from mcl.risk.warmup import memory_bars, memory_sessions
 from mcl.strategy import Strategy
 
 FRESH_FRAC = 0.5  # of an interval: so long after its close a bar may still be acted on

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from mcl.base.alert import Alert
 from mcl.base.errors import LiveError
 from mcl.broker.guards import check_locks, check_reach
 from mcl.config import schema
@@ -28,7 +29,7 @@ from mcl.live.runner import Duty
 from mcl.live.session_setup import Stage
 from mcl.live.session_state import Chain, chain_of
 from mcl.live.simulated_broker import embedded
-from mcl.live.status import Alert, Command
+from mcl.live.status import Command
 from mcl.live.status_board import Watcher
 from mcl.live.supervisor import Supervisor, gate_of
 from mcl.market.instruments import INSTRUMENTS

@@ -23,7 +23,8 @@ from mcl.engine.orders import live_supported
 from mcl.live.roll_state import Roll, roll_into
 from mcl.market import calendar
 from mcl.market.instruments import Contract
-from mcl.risk.plan import BAR_SEC, memory_bars, memory_sessions
+from mcl.risk.limits import BAR_SEC
+from mcl.risk.warmup import memory_bars, memory_sessions
 from mcl.strategy import Strategy
 
 NS = calendar.NS

@@ -13,9 +13,10 @@ from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
+from mcl.base.alert import Alert, Severity
 from mcl.base.errors import LiveError
 from mcl.config import schema
-from mcl.live.status import Alert, Command, Mode, Severity, State, Status
+from mcl.live.status import Command, Mode, State, Status
 from mcl.live.status_board import KEPT
 from mcl.live.supervisor import KILL, Supervisor
 from mcl.promotion.load import Deployable

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol
 
+from mcl.base.alert import Alert
+
 
 class State(StrEnum):
     """Where a session stands. Orders that open risk are sent in TRADING only."""
@@ -33,15 +35,6 @@ class Mode(StrEnum):
 
 
 Command = Literal["pause", "resume", "reduce-only", "flatten", "stop", "kill", "adopt"]
-Severity = Literal["info", "warning", "critical"]
-
-
-@dataclass(frozen=True)
-class Alert:
-    at_ns: int
-    severity: Severity
-    code: str  # stable, upper case: STALE_DATA, CONNECTION_LOST, POSITION_UNKNOWN …
-    sentence: str
 
 
 @dataclass(frozen=True)

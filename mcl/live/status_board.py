@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mcl.base.alert import Alert, Severity
 from mcl.broker.protocol import BrokerAccount, Fill, WorkingOrder
 from mcl.config import schema
+from mcl.data.synthetic.watermark import watermark
 from mcl.live.journal import Draft, Journal
 from mcl.live.session_setup import Stage
-from mcl.live.status import Alert, Mode, Severity, State, Status
+from mcl.live.status import Mode, State, Status
 from mcl.promotion.load import Deployable
-from mcl.tracking import provenance
 
 KEPT = 20  # decisions, fills and alerts that are shown
 POINTS = 300  # of the equity curve
@@ -96,7 +97,7 @@ class Board:
             session=str(self.stage.date),
             broker="embedded simulated TWS" if simulated else f"{self.broker.host}:{self.broker.port}",
             account=self.broker.account,
-            synthetic=provenance.watermark(self.stage.warmup) or None,
+            synthetic=watermark(self.stage.warmup) or None,
             state=self.state,
             mode=self.mode,
             why=self.why,

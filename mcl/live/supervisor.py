@@ -7,7 +7,8 @@
                                                                FLATTENING: closing on command, on a loss, on the kill switch
 
 There is one way into TRADING, through `reconcile`, and one way out of trouble: drop the connection, make a new one, and take that
-way again. What has to survive that is in the journal. Everything that may send an order is a part of one connection (`mcl.live.session_tasks`).
+way again. What has to survive that is in the journal. Everything that may send an order is a part of one
+connection (`mcl.live.session_tasks`).
 
 To close (flatten, kill, the limit of the loss) is a wish that lasts until nothing is held and no own order works, over connections and
 restarts; it goes first on every connection, before bars are asked for and before anything is protected. Stop and the kill switch are

@@ -7,7 +7,7 @@
     data/roll_table.parquet          the rolls; data/sessions.parquet: equity at the end of each session, for the expected band
     report.html                      the page of the run
     experiments/strategies/NAME.py   a person's own strategy, when the configuration names one
-    MLmodel requirements.txt input_example.json code/      the strategy as an MLflow model (mcl.model)
+    MLmodel requirements.txt input_example.json code/      the strategy as an MLflow model (mcl.promotion.pyfunc_model)
     SHA256SUMS                       one line per file above; `sha256sum -c SHA256SUMS` checks them without mcl
 
 The tag content_sha256 of the version covers all of it. No file is a pickle, and a session executes none of them: code comes from the
@@ -132,11 +132,11 @@ def _own_sources(strategy: dict[str, Any]) -> Files:
 
 
 def _mlflow_model(repeated: backtest_run.Replayed) -> Files:
-    code = {f"code/mcl/{path}": content for path, content in needed("mcl.model", "mcl.strategy").items()}
+    code = {f"code/mcl/{path}": content for path, content in needed("mcl.promotion.pyfunc_model", "mcl.strategy").items()}
     versions = provenance.versions()
     wanted = [f"{name}=={versions[name]}" if name in versions else name for name in pyfunc_model.REQUIRES]
     example = pyfunc_model.frame(repeated.bars.rows(0, min(EXAMPLE_ROWS, len(repeated.bars))))
-    return code | pyfunc.files("mcl.model", pyfunc_model.INPUT, pyfunc_model.OUTPUT, example, wanted)
+    return code | pyfunc.files("mcl.promotion.pyfunc_model", pyfunc_model.INPUT, pyfunc_model.OUTPUT, example, wanted)
 
 
 def _json(value: Any) -> bytes:

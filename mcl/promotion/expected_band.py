@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mcl.live.status import Alert
+from mcl.base.alert import Alert
 from mcl.market.calendar import SESSIONS_PER_YEAR
 from mcl.metrics.bootstrap import FEWEST_RETURNS, SEED, block_length, indices
 from mcl.metrics.performance import Floats, fall

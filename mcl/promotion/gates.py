@@ -53,7 +53,6 @@ LIVE_RULES = {"p_value": "max_p_value", "market_p_value": "max_market_p_value", 
 LIVE_ALWAYS = ("market_data", "paper_sessions", "paper_unexplained")
 IMPOSSIBLE = ("sharpe", "trade_share", "session_share")  # asked for live even where a configuration leaves them out, and never waived
 BEFORE_LOOK = (*IMPOSSIBLE, "lookahead", "warmup", "clean_tree")  # a miss of these says that the result is none: nothing is looked at
-PLAUSIBLE = 0.8  # confidence of the two-sided interval whose upper end the hold-out is judged by: one-sided 90 %
 
 
 @dataclass(frozen=True)
@@ -118,18 +117,12 @@ def searched(rules: Promotion, result: Result, tally: Tally, look: Look, stage: 
 
 def unseen(rules: Promotion, look: Look) -> tuple[Gate, ...]:
     """The gates on the hold-out alone: that it was traded, and that it does not contradict an edge worth having."""
-    high, means = highest(look)
+    high, means = look.highest()
     return _without_none(
         at_least("holdout_trades", look.trades, rules.min_holdout_trades, look.meaning),
         at_least("holdout_sharpe", look.sharpe, rules.min_holdout_sharpe, look.meaning),
         at_least("holdout_sharpe_high", high, rules.min_holdout_sharpe_high, means),
     )
-
-
-def highest(look: Look) -> tuple[float, str]:
-    """The largest annual Sharpe that the hold-out leaves plausible, and what it means: a gate, and a question of `mcl validate`."""
-    _, high = perf.sharpe_interval(look.returns, PLAUSIBLE)
-    return high, f"upper end of the {PLAUSIBLE:.0%} interval of a Sharpe of {look.sharpe:.2f}: {look.meaning}"
 
 
 def significant(rules: Promotion, found: Significance, stage: str) -> tuple[Gate, ...]:

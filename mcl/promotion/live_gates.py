@@ -8,6 +8,7 @@ from typing import Any
 from mcl import composition
 from mcl.base.errors import PromotionError
 from mcl.config.promotion_rules import LiveRules
+from mcl.data.synthetic.watermark import watermark
 from mcl.promotion.gates import IMPOSSIBLE, Gate, at_least, at_most
 from mcl.promotion.live_record import LiveRecord, records
 from mcl.promotion.promoted_file import MODEL
@@ -51,7 +52,7 @@ def evaluate(rules: LiveRules, stored: StoredRun, repeated: backtest_run.Replaye
 
 
 def _market(repeated: backtest_run.Replayed) -> Gate:
-    means = provenance.watermark(repeated.bars) or "prices of a market"
+    means = watermark(repeated.bars) or "prices of a market"
     return Gate("market_data", float(not repeated.bars.synthetic), "= 1", not repeated.bars.synthetic, means)
 
 

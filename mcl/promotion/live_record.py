@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from mcl.live.status import Alert
+from mcl.base.alert import Alert
 from mcl.metrics.performance import Floats
 from mcl.promotion.expected_band import Band, Exit, alert, deepest, outside
 from mcl.promotion.load import Deployable

@@ -13,6 +13,7 @@ from mcl.base import access_recorder, progress
 from mcl.base.errors import PromotionError, StoreError, nearest
 from mcl.config import schema
 from mcl.config.promotion_rules import Promotion
+from mcl.data.synthetic.watermark import watermark
 from mcl.promotion import aliases, bundle, live_gates, robustness_gates
 from mcl.promotion.gates import BEFORE_LOOK, NOT_LOOKED, Gate, check_waivers, left_out, searched, significant, tally_of, unseen, waive
 from mcl.promotion.load import Deployable, promoted
@@ -149,7 +150,7 @@ def _provenance(stored: StoredRun, again: backtest_run.Replayed, *, tally: Tally
         "data_fingerprint": now["data_fingerprint"],
         "code_sha256": now["code_sha256"],
         "synthetic": again.bars.synthetic,
-        "watermark": provenance.watermark(again.bars),
+        "watermark": watermark(again.bars),
         "git": {key: now[f"git.{key}"] for key in ("commit", "dirty")},
         "git_of_run": {key: stored.tags.get(f"git.{key}", "unknown") for key in ("commit", "dirty")},
         "at_promotion": {  # by the trial ledger as it was then; never compared with what is counted later

@@ -15,7 +15,7 @@ from mcl.metrics.trades import closed, net, win_rate
 from mcl.report import charts
 from mcl.report.format import number, scalar
 from mcl.report.theme import Cell, chart, columns, facts, headings, scroll, table, titled
-from mcl.risk.plan import Block
+from mcl.risk.limits import Block
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 HOURS = (*range(18, 24), *range(17))  # of a session, New York

@@ -29,7 +29,7 @@ from mcl.report.theme import (
     table,
     titled,
 )
-from mcl.risk.plan import Block
+from mcl.risk.limits import Block
 
 ROWS_SHOWN = 1500
 WHOLE = ("position", "target", "quantity")  # contracts

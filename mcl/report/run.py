@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mcl.data.synthetic.watermark import watermark
 from mcl.engine.result import Result
 from mcl.report.activity import costs, exposure, hours, limits, months, rolls, waterfall
 from mcl.report.format import GROUPS, Verdict, differences, flatten, metric, metric_rows, number, scalar, verdict, yaml_lines
@@ -17,8 +18,7 @@ from mcl.report.main_chart import BUCKETS, strip
 from mcl.report.overlay import Overlay
 from mcl.report.theme import Cell, Link, Section, card, chart, columns, facts, metric_cell, page, scroll, table, titled
 from mcl.report.trades import trades
-from mcl.risk.plan import Block
-from mcl.tracking import provenance
+from mcl.risk.limits import Block
 
 CARDS = ("net_pnl_usd", "sharpe", "dsr", "max_drawdown_usd", "trades", "commission_usd")
 NOT_COMPARED = ("broker", "study", "notes")  # they decide no result
@@ -76,7 +76,7 @@ def run_page(view: RunView) -> str:
         Section("Assumptions", _assumptions(view)),
         Section("Provenance", _provenance(view)),
     ]
-    synthetic = provenance.watermark(bars)
+    synthetic = watermark(bars)
     cards = "".join(card(name, view.metrics, _card_note(name, view)) for name in CARDS if name in view.metrics)
     return page(
         "backtest",

@@ -15,6 +15,7 @@ from typing import Any
 from mcl import composition
 from mcl.base.errors import ConfigError, MclError, StoreError, in_words
 from mcl.config import schema
+from mcl.data.synthetic.watermark import watermark
 from mcl.search import hydra_sweeper
 from mcl.search.interrupt import Stop, interruptible
 from mcl.search.progress import Board, Progress, Silent
@@ -176,7 +177,7 @@ def _watermark(market: Market, valid: Sequence[schema.Config]) -> str:
     """Of the first job's bars that can be loaded."""
     for run in valid:
         with suppress(MclError):
-            return provenance.watermark(market.bars(run.data))
+            return watermark(market.bars(run.data))
     return ""
 
 

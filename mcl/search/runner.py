@@ -12,6 +12,7 @@ from mcl import composition
 from mcl.base import progress
 from mcl.base.errors import ConfigError, StoreError
 from mcl.config import schema
+from mcl.data.synthetic.watermark import watermark
 from mcl.search import sweep_dir as places
 from mcl.search.ask_tell import Loop
 from mcl.search.best import crowned
@@ -137,7 +138,7 @@ class _Search:
                 self._trials(board, ledger, brakes)
                 progress.begin("judging the best")
                 best = crowned(frozen, board, ledger, self.store, sweep_id, in_full=brakes.status == "FINISHED")
-                ending = Ending(brakes.status, brakes.why, provenance.watermark(frozen.bars), frozen.space)
+                ending = Ending(brakes.status, brakes.why, watermark(frozen.bars), frozen.space)
                 swept = conclude(self.store, frozen.run.study, sweep_id, board, ledger, best, ending, also=search.also)
                 self._beat(board, swept.status)
                 return swept

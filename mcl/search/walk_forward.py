@@ -25,13 +25,14 @@ from mcl import composition, metrics
 from mcl.base.errors import ConfigError, StoreError
 from mcl.config import schema
 from mcl.data.bars import Bars
+from mcl.data.synthetic.watermark import watermark
 from mcl.engine import backtest as engine
 from mcl.engine.plan import joined
 from mcl.engine.result import Result
 from mcl.metrics import folds
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import Luck
-from mcl.risk.plan import gates
+from mcl.risk.gates import gates
 from mcl.search import runner
 from mcl.search import sweep_dir as places
 from mcl.search.progress import Board, Progress
@@ -247,7 +248,7 @@ class _Walking:
         record = Record(self.frozen.run.study, "", tags={"stopped": why[:1000]}, status=swept.status)
         self.store.finish(self.place.sweep_id, record)
         self.place.beat(self.place.status() | {"status": swept.status})
-        mark = provenance.watermark(self.frozen.bars)
+        mark = watermark(self.frozen.bars)
         frame = _frame(done, {}, list(self.frozen.space))
         return Walk(self.place.sweep_id, _title(self.frozen), frame, list(self.frozen.space), states, {}, None, swept.status, why, mark)
 
@@ -273,7 +274,7 @@ class _Walking:
         self.store.finish(walk_id, record)
         self.store.analyze()
         self.place.beat(self.place.status() | {"status": "FINISHED"})
-        page, mark = self.store.artifacts(walk_id) / "report.html", provenance.watermark(frozen.bars)
+        page, mark = self.store.artifacts(walk_id) / "report.html", watermark(frozen.bars)
         return Walk(walk_id, _title(frozen), frame, list(frozen.space), states, found | luck.metrics, page, watermark=mark)
 
 

@@ -29,7 +29,7 @@ from mcl.metrics import bootstrap
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import AT_RUN, Luck
 from mcl.report.format import verdict
-from mcl.risk.plan import Block
+from mcl.risk.limits import Block
 from mcl.strategy import build, user_strategies
 from mcl.tracking import provenance, trial_ledger, urls
 from mcl.tracking.naming import NOTE

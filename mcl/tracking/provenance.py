@@ -20,6 +20,7 @@ from mcl import __version__, composition
 from mcl.base.import_closure import imported
 from mcl.config import schema
 from mcl.data.bars import Bars
+from mcl.data.synthetic.watermark import watermark
 from mcl.metrics.overfit import Luck
 from mcl.report.format import metric_rows, verdict
 from mcl.strategy import builtin, user_strategies
@@ -37,16 +38,17 @@ HEADLINES = (
 )
 DECIDING = (  # the files that can change a number: what the engine, the strategies, the metrics and the reading of data import
     *("engine", "strategy", "metrics"),
-    *("risk.py", "jit.py", "market.py", "calendar.py", "schema.py", "strict.py", "venue.py"),
-    *("data/__init__.py", "data/bars.py", "data/blemish.py", "data/build.py", "data/contracts.py"),
-    *("data/csv.py", "data/curve.py", "data/cut.py"),
-    *("data/dbn.py", "data/front.py", "data/lean.py", "data/load.py", "data/raw.py", "data/roll.py", "data/store.py"),
-    *("data/synthetic.py", "data/table.py", "data/world.py"),
+    *("risk", "market", "base/jit.py"),
+    *("config/schema.py", "config/base_model.py", "config/broker_schema.py"),
+    *("data/__init__.py", "data/bars.py", "data/build.py", "data/continuous.py", "data/dataset.py"),
+    *("data/dbn.py", "data/load.py", "data/roll.py", "data/table.py", "data/truncation.py"),
+    *("data/sources", "data/synthetic"),
 )
-NO_TRIAL = ("metrics/", "engine/why.py", "engine/levels.py")  # of these: they measure and explain what was decided
-SHARED = ("strategy/__init__.py", "strategy/indicators.py", "strategy/own.py")  # by all strategies
+NO_TRIAL = ("metrics/", "engine/diagnostics.py", "engine/level_lines.py")  # of these: they measure and explain what was decided
+SHARED = ("strategy/__init__.py", "strategy/indicators.py", "strategy/user_strategies.py")  # by all strategies
 WORDS = (  # imported there too: sentences, secrets, paths, never a number
-    *("__init__.py", "errors.py", "redact.py", "files.py", "steps.py", "sources.py", "accesses.py"),
+    *("__init__.py", "base/__init__.py", "base/errors.py", "base/redact.py", "base/files.py"),
+    *("base/progress.py", "base/import_closure.py", "base/access_recorder.py"),
 )
 
 
@@ -141,27 +143,6 @@ def note(
     return "\n\n".join(parts)
 
 
-SYNTHETIC = "SYNTHETIC DATA — not a market result"
-
-
-def watermark(bars: Bars) -> str:
-    """The sentence that stands beside every result on synthetic bars, with the edge that was built in; empty for market data."""
-    if not bars.synthetic:
-        return ""
-    world = bars.provenance.get("facts", {}).get("world", {})
-    made = world.get("parameters", {})
-    known = [f"{key} {made[key]}" for key in ("world", "seed") if key in made] + ([_edge(made.get("edge"))] if made else [])
-    mark, result = SYNTHETIC.split(" — ")
-    return f"{mark} — " + "".join(f"{part}, " for part in known) + result
-
-
-def _edge(edge: dict[str, float] | None) -> str:
-    if not edge:
-        return "no edge"
-    return f"planted EMA {edge['fast']}/{edge['slow']} edge of annual Sharpe {edge['sharpe']:g} before costs"
-
-
-@cache
 def versions() -> dict[str, str]:
     found = {"mcl": __version__, "python": platform.python_version()}
     return found | {name: metadata.version(name) for name in PACKAGES}
@@ -214,7 +195,7 @@ def _decision(names: frozenset[str], used: frozenset[str]) -> dict[str, str]:
 
 @cache
 def _package_digests() -> dict[str, str]:
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     paths = [p for name in DECIDING for p in ([package / name] if name.endswith(".py") else sorted((package / name).rglob("*.py")))]
     return {str(p.relative_to(package)): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths if p.is_file()}
 

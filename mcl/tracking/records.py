@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from mcl.base.errors import StoreError
+from mcl.base.redact import blotted, blotter
 from mcl.tracking.naming import Dataset
 
 CONFIG_FILE, CONFIG_TAG = "config.json", "mcl.config"  # a trial on a server has its configuration as a tag
@@ -87,3 +88,25 @@ class StoredVersion:
         """By path. What MLflow and Python leave in the folder when somebody loads the model there does not count."""
         found = ((p.relative_to(self.folder).as_posix(), p) for p in sorted(self.folder.rglob("*")) if p.is_file())
         return {name: p.read_bytes() for name, p in found if "__pycache__" not in p.parts and name != "registered_model_meta"}
+
+
+Late = Callable[[str], dict[str, bytes]]
+
+
+def without_secrets(given: list[Record]) -> list[Record]:
+    """Without the secrets that got into a parameter, a tag or a file: an override on a command line, an address with a password."""
+    blot = cache(blotter())  # runs of one search share most of their values
+    return [
+        replace(
+            record,
+            params={key: blot(value) if isinstance(value, str) else value for key, value in record.params.items()},
+            tags={key: blot(value) for key, value in record.tags.items()},
+            files={path: blotted(path, content) for path, content in record.files.items()},
+        )
+        for record in given
+    ]
+
+
+def late_files(late: Late | None) -> Late | None:
+    """The same for files that can only be made once the run has its id."""
+    return late and (lambda run_id: {path: blotted(path, content) for path, content in late(run_id).items()})

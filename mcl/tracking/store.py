@@ -19,10 +19,10 @@ from typing import Any
 
 from mcl.base.errors import StoreError, nearest
 from mcl.base.files import below
-from mcl.tracking import clean, filesystem, postgres, sqlite_writer
+from mcl.tracking import filesystem, postgres, sqlite_writer
 from mcl.tracking.client import Door, cannot_write
 from mcl.tracking.naming import NOTE, Dataset, filed, linked, plain
-from mcl.tracking.records import CONFIG_FILE, CONFIG_TAG, Record, Status, StoredRun, StoredVersion
+from mcl.tracking.records import CONFIG_FILE, CONFIG_TAG, Record, Status, StoredRun, StoredVersion, late_files, without_secrets
 
 __all__ = ["PARENT", "Record", "Status", "Store", "StoredRun", "StoredVersion", "content_sha256", "short"]
 
@@ -55,7 +55,7 @@ class Store:
 
         `late` makes the files that must name the run, given its id.
         """
-        record, late = clean.records([record])[0], clean.late_files(late)
+        record, late = without_secrets([record])[0], late_files(late)
         place = self._place(record.study)
         if place is not None:
             return self._insert(place, [_row(record)], late)[0]
@@ -72,7 +72,7 @@ class Store:
         On a server a run costs three requests, and none where `MCL_STORE_URL` names its database: only runs with files go there
         one by one, and a configuration is a tag where it fits.
         """
-        records = clean.records(records)
+        records = without_secrets(records)
         studies = {record.study for record in records}
         place = self._place(next(iter(studies))) if len(studies) == 1 else None
         if place is not None:
@@ -93,7 +93,7 @@ class Store:
 
     def start(self, record: Record) -> str:
         """Write a run that stays RUNNING: the parent of a sweep, a live session."""
-        record = clean.records([record])[0]
+        record = without_secrets([record])[0]
         with self.door.refusals(record.name):
             tags = record.tags | ({PARENT: record.parent} if record.parent else {})
             experiment = self._experiment(record.study)
@@ -106,7 +106,7 @@ class Store:
 
     def finish(self, run_id: str, record: Record) -> None:
         """Add what `record` holds to a started run and set its final status."""
-        record = clean.records([record])[0]
+        record = without_secrets([record])[0]
         self._fill(run_id, record)
         with self.door.refusals(run_id):
             experiment = str(self.door.client.get_run(run_id).info.experiment_id)

@@ -19,7 +19,6 @@ from mcl.metrics.multiple import Superior, benjamini_hochberg, holm, spa, stepm
 from mcl.metrics.overfit import Luck, min_backtest_years
 from mcl.metrics.performance import Floats
 from mcl.metrics.trades import closed, net
-from mcl.promotion.gates import highest
 from mcl.report.format import p_text
 from mcl.tracking import backtest_run, trial_ledger
 from mcl.tracking.trial_ledger import Tally
@@ -132,7 +131,7 @@ def _luck(a: Answers, own: dict[str, float]) -> dict[str, Number]:
         "sharpe_low": Number(own["sharpe_low"], f"Sharpe {own['sharpe']:.2f}, at most {own['sharpe_high']:.2f}"),
         "history_ratio": Number(history, _long_enough(a, own, years, needed)),
         "timing": Number(a.timing, "share of rotations of the positions that earn as much"),
-        "holdout": Number(*highest(a.look)) if a.look.sessions else Number(math.nan, a.look.meaning),
+        "holdout": Number(*a.look.highest()) if a.look.sessions else Number(math.nan, a.look.meaning),
         "drawdown": Number(-a.bands.drawdown_quantile(0.95), f"median {-a.bands.drawdown_quantile(0.5):.0%}"),
     }
 

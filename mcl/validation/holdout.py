@@ -24,8 +24,10 @@ from mcl.data.bars import Bars
 from mcl.data.load import load
 from mcl.engine.backtest import plan, simulate
 from mcl.engine.result import Result
-from mcl.metrics.performance import Floats
+from mcl.metrics.performance import Floats, sharpe_interval
 from mcl.tracking import backtest_run, trial_ledger
+
+PLAUSIBLE = 0.8  # confidence of the two-sided interval whose upper end the hold-out is judged by: one-sided 90 %
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,12 @@ class Look:
     meaning: str
     looks: int = 1
     returns: Floats = field(default_factory=lambda: np.empty(0))
+
+    def highest(self) -> tuple[float, str]:
+        """The largest annual Sharpe that the hold-out leaves plausible, and what it means."""
+        _, high = sharpe_interval(self.returns, PLAUSIBLE)
+        interval = f"upper end of the {PLAUSIBLE:.0%} interval of a Sharpe of {self.sharpe:.2f}"
+        return high, f"{interval}: {self.meaning}"
 
 
 NONE = Look(math.nan, math.nan, 0, 0, "", "no hold-out is configured: set data.holdout_start")

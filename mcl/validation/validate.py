@@ -15,6 +15,7 @@ import pandas as pd
 from mcl.base import progress
 from mcl.base.terminal import plain
 from mcl.config import schema
+from mcl.data.synthetic.watermark import watermark
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import effective_rank, min_track_record, n_effective
 from mcl.tracking import provenance
@@ -112,7 +113,7 @@ def _facts(a: Answers, rows: list[Row], level: str) -> dict[str, Any]:
     found: dict[str, Any] = plain(
         {
             "verdict": level,
-            "watermark": provenance.watermark(a.subject.bars),
+            "watermark": watermark(a.subject.bars),
             "rows": [vars(row) for row in rows],
             "cases": [vars(case) for case in (*a.costs, *a.delays, *a.rolls)],
             "regimes": [vars(regime) for regime in a.regimes],

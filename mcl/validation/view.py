@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mcl.data.synthetic.watermark import watermark
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import min_backtest_years, n_effective
 from mcl.report.format import number, p_text
 from mcl.report.validation import Curve, Judged, Line, ValidationView
-from mcl.tracking import provenance, urls
+from mcl.tracking import urls
 from mcl.validation import stress, verdict
 from mcl.validation.checks import Answers, path_sharpes
 from mcl.validation.verdict import Row
@@ -29,7 +30,7 @@ def view(a: Answers, rows: list[Row], run_id: str) -> ValidationView:
         lead=f"run {about.stored.run_id} · validation {run_id} · {counted} · {looked}",
         level=verdict.overall(rows),
         sentence=verdict.sentence(rows),
-        synthetic=provenance.watermark(about.bars),
+        synthetic=watermark(about.bars),
         rows=[Judged(r.label, r.value, r.rule, r.level, r.meaning) for r in rows],
         cards=[
             ("Sharpe", f"{own['sharpe']:.2f}", f"95 % bootstrap [{own['sharpe_low']:.2f}, {own['sharpe_high']:.2f}]"),

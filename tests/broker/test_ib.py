@@ -34,7 +34,7 @@ from mcl.engine.decision import Target, decide
 from mcl.engine.result import FILL_REASONS
 from mcl.market import calendar
 from mcl.market.instruments import CL, MCL
-from mcl.risk.plan import limits_record
+from mcl.risk.limits import limits_record
 from mcl.simulators.tws import SimulatedTWS, Tape
 from mcl.simulators.tws.listener import Habits
 

@@ -19,7 +19,7 @@ from mcl.config import schema
 from mcl.data import dbn
 from mcl.data.load import load
 from mcl.data.synthetic import generator
-from mcl.tracking.provenance import watermark
+from mcl.data.synthetic.watermark import watermark
 
 from .conftest import databento_data, rewrite
 

@@ -14,7 +14,7 @@ from mcl.data.bars import Bars
 from mcl.data.truncation import MadeOf
 from mcl.engine.backtest import Plan, simulate
 from mcl.engine.result import Result
-from mcl.risk.plan import Block
+from mcl.risk.limits import Block
 
 CAPITAL = 25_000.0
 GATES = (Block.NONE, Block.NONE, Block.NONE, Block.WINDOW, Block.NEWS, Block.VOLATILITY, Block.WINDOW_END, Block.LAST_TRADE)
@@ -62,8 +62,8 @@ def limited(draw: Any) -> Flow:
     n = len(flow.bars)
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     gate = np.repeat(rng.choice(GATES, n // 9 + 1), 9)[:n].astype(np.int8) if draw(st.booleans()) else np.empty(0, np.int8)
-    slack = constant(n, draw(st.sampled_from([0.0, 0.0, 0.6])))
-    plan = Plan(flow.plan.wanted, flow.plan.stop_ticks, flow.plan.take_profit_ticks, slack=slack, gate=gate)
+    buffer = constant(n, draw(st.sampled_from([0.0, 0.0, 0.6])))
+    plan = Plan(flow.plan.wanted, flow.plan.stop_ticks, flow.plan.take_profit_ticks, buffer=buffer, gate=gate)
     margin = draw(st.sampled_from([None, 9_000.0, 12_450.0]))
     limits = flow.limits.model_copy(
         update={

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from flows import CAPITAL, Flow
 
 from mcl.data.bars import Floats
-from mcl.risk.plan import Block
+from mcl.risk.limits import Block
 
 NEW_YORK = ZoneInfo("America/New_York")
 CLOSES = {Block.WINDOW_END, Block.NEWS_AHEAD, Block.LAST_TRADE, Block.ROLL_AHEAD}
@@ -359,10 +359,10 @@ class Slow:
     def wish(self, i: int) -> int:
         """A buffer is left alone up to its nearer edge, in whole contracts."""
         plan = self.flow.plan
-        wanted, slack = float(plan.wanted[i]), float(plan.slack[i]) if len(plan.slack) else 0.0
-        if not slack or math.isnan(wanted) or not wanted:
+        wanted, buffer = float(plan.wanted[i]), float(plan.buffer[i]) if len(plan.buffer) else 0.0
+        if not buffer or math.isnan(wanted) or not wanted:
             return whole(wanted)
-        lower, upper = (math.floor(edge + 0.5) for edge in (wanted - slack, wanted + slack))
+        lower, upper = (math.floor(edge + 0.5) for edge in (wanted - buffer, wanted + buffer))
         return min(max(self.held, lower), upper)
 
     def forbidding(self, gate: Block, to_close: int, i: int) -> dict[Block, bool]:

@@ -11,7 +11,7 @@ from assumed import COVERED
 
 from mcl import engine
 from mcl.engine.diagnostics import block_table
-from mcl.risk.plan import Block
+from mcl.risk.limits import Block
 
 PAGE = Path(engine.__file__).parent / "assumptions.md"
 NAMED = re.compile(r"^- `(\w+)` — ", re.MULTILINE)

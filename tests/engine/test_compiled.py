@@ -64,7 +64,7 @@ def test_a_fresh_process_compiles_nothing(warm: tuple[Path, Path]) -> None:
 def test_a_change_of_the_decision_recompiles_the_kernel(warm: tuple[Path, Path]) -> None:
     """Numba alone would load the old kernel, since kernel.py did not change: live would decide otherwise than the backtest."""
     package, cache = warm
-    source = package / "engine" / "decide.py"
+    source = package / "engine" / "decision.py"
     source.write_text(source.read_text().replace("if not abs(wanted) < 1e9:", "if abs(wanted) < 1e9:"))  # always flat
     *_, misses, net = fresh_process(package, cache, compiles=True)
     assert (misses, float(net)) == ("1", 0.0)

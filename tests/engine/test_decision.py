@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mcl.config import schema
 from mcl.engine.decision import FORCED, Account, Intent, Target, decide, whole_contracts
-from mcl.risk.plan import Block, LimitsRecord, limits_record
+from mcl.risk.limits import Block, LimitsRecord, limits_record
 
 CALM = Account(0, 10_000.0, 10_000.0, 10_000.0, 0, False, False, 0, 3_600)
 ALL = schema.Limits(

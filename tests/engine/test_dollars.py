@@ -16,7 +16,7 @@ from mcl.data.bars import Bars
 from mcl.engine.backtest import Plan, simulate
 from mcl.engine.result import FILL_REASONS, Result
 from mcl.metrics import summary
-from mcl.risk.plan import Block
+from mcl.risk.limits import Block
 
 CAPITAL = 10_000.0
 COSTS = schema.Costs(slippage_ticks=1.0, commission_usd=0.77)

@@ -17,7 +17,7 @@ from mcl.engine.account import Holding, Ledger, Money
 from mcl.engine.backtest import Plan, simulate
 from mcl.engine.decision import Target, decide
 from mcl.engine.result import FILL_REASONS
-from mcl.risk.plan import limits_record
+from mcl.risk.limits import limits_record
 
 TARGET, STOP, TAKE_PROFIT, ROLL, RISK = (FILL_REASONS.index(name) for name in ("target", "stop", "take_profit", "roll", "risk"))
 

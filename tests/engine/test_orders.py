@@ -22,7 +22,8 @@ from mcl.engine.account import Ledger, Money
 from mcl.engine.backtest import Plan, simulate
 from mcl.engine.decision import Target
 from mcl.engine.result import Result
-from mcl.risk.plan import Block, gates
+from mcl.risk.gates import gates
+from mcl.risk.limits import Block
 
 STILL = (7000,) * 4
 
@@ -433,7 +434,7 @@ def test_the_operators_word() -> None:
 def test_a_position_buffer_trades_only_to_its_edge() -> None:
     bars = flat_bars(*[7000] * 7)
     wanted = np.array([5.0, 5.4, 6.2, 7.0, 4.1, -0.2, 0.0])
-    result = simulate(bars, Plan(wanted, np.empty(0), np.empty(0), slack=np.full(7, 1.0)), WIDE, COSTS, CAPITAL)
+    result = simulate(bars, Plan(wanted, np.empty(0), np.empty(0), buffer=np.full(7, 1.0)), WIDE, COSTS, CAPITAL)
     assert result.target.tolist() == [4, 4, 5, 6, 5, 1, 0]
 
 

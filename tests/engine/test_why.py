@@ -11,7 +11,7 @@ from test_dollars import WIDE, flat_bars, trade
 from mcl.config import schema
 from mcl.engine.diagnostics import explain, why
 from mcl.engine.result import FILL_REASONS, Result
-from mcl.risk.plan import Block, State
+from mcl.risk.limits import Block, State
 
 
 def counts(result: Result) -> dict[tuple[str, str], int]:

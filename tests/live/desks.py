@@ -6,8 +6,9 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mcl.base.alert import Alert
 from mcl.base.errors import LiveError
-from mcl.live.status import Alert, Command, Mode, State, Status
+from mcl.live.status import Command, Mode, State, Status
 
 AT = 1_763_000_000_000_000_000
 MODES = {"pause": Mode.PAUSED, "resume": Mode.NORMAL, "reduce-only": Mode.REDUCE_ONLY}

@@ -19,6 +19,7 @@ from desks import SmallDesk
 from receivers import Hook, certificate, hook, mailbox
 
 from mcl import composition
+from mcl.base.alert import Alert, Severity
 from mcl.base.errors import ConfigError, LiveError
 from mcl.base.redact import redacted
 from mcl.config import schema
@@ -27,7 +28,6 @@ from mcl.live.ops.alerts import Alerts, Courier, Notice, Sieve, Undelivered
 from mcl.live.ops.monitoring import Operations
 from mcl.live.ops.session_log import about, log, logged
 from mcl.live.session import run_session
-from mcl.live.status import Alert, Severity
 
 PASSWORD = "correct horse battery"
 

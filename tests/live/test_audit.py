@@ -29,7 +29,7 @@ from mcl.live.journal import Draft, Journal, read
 from mcl.live.session import run_session
 from mcl.promotion.load import Deployable, promoted
 from mcl.promotion.promote import promote
-from mcl.risk.plan import Block
+from mcl.risk.limits import Block
 from mcl.strategy import Strategy, build
 
 Alter = Callable[[dict[str, Any]], None]

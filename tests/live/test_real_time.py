@@ -24,7 +24,7 @@ from mcl.live.status import State
 from mcl.live.status_json import shown
 from mcl.live.supervisor import Supervisor
 from mcl.market import calendar
-from mcl.risk.plan import BAR_SEC
+from mcl.risk.limits import BAR_SEC
 from mcl.simulators.tws import SimulatedTWS, Tape
 from mcl.tracking.store import Store
 

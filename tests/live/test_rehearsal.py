@@ -34,7 +34,7 @@ LATER = """
 import sys, time
 away, now, now_ns = int(sys.argv.pop(1)), time.time, time.time_ns
 time.time, time.time_ns = (lambda: now() + away / 1e9), (lambda: now_ns() + away)
-from mcl.cli import main
+from mcl.cli.main import main
 raise SystemExit(main(sys.argv[1:]))
 """
 GATES = (

@@ -30,6 +30,7 @@ from deployments import OPEN_GATES, Project
 from live_bench import QUICK
 from real_time import OFF, RANDOM, RATE, STRIDE_SEC
 
+from mcl.base.alert import Alert
 from mcl.base.errors import LiveError
 from mcl.broker import guards
 from mcl.broker.feed import Clock
@@ -43,7 +44,7 @@ from mcl.live.journal import Draft, Journal, read
 from mcl.live.ops import control_socket
 from mcl.live.ops.monitoring import Operations
 from mcl.live.service import MarketClock, Service, missing, next_session
-from mcl.live.status import Alert, State, Status
+from mcl.live.status import State, Status
 from mcl.market import calendar
 from mcl.promotion.promote import promote
 from mcl.simulators.databento.api import Vendor

@@ -24,9 +24,9 @@ STATISTICS = {  # functions of mcl/metrics
 }
 RUNNING = {  # a running maximum that is no drawdown
     "data/bars.py": "the last row of a finer bar",
-    "data/ladder.py": "the last row that traded",
-    "report/detail.py": "the last row that has a value",
-    "report/landscape.py": "the best score so far",
+    "data/synthetic/order_books.py": "the last row that traded",
+    "report/zoom_data.py": "the last row that has a value",
+    "report/search_charts.py": "the best score so far",
 }
 
 
@@ -51,12 +51,16 @@ def test_no_module_outside_defines_a_statistic_again(path: Path) -> None:
     again = STATISTICS & set(defined(path))
     assert not again, f"{name} defines {again} besides mcl/metrics"
     year = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Constant) and type(node.value) is int and node.value == 252]
-    assert not year or name in ("calendar.py", "data/curve.py"), f"{name} has its own 252 in lines {year}: calendar.SESSIONS_PER_YEAR"
+    assert not year or name in ("market/calendar.py", "data/synthetic/calibration.py"), (
+        f"{name} has its own 252 in lines {year}: calendar.SESSIONS_PER_YEAR"
+    )
     found = list(calls(tree))
     rooted = [node.lineno for func, node in found if func == "sqrt" and "SESSIONS_PER_YEAR" in ast.unparse(node)]
-    assert not rooted or name in ("risk.py", "data/world.py", "data/synthetic.py"), f"{name} annualises in lines {rooted}"
+    assert not rooted or name in ("risk/sizing.py", "data/synthetic/generator.py", "data/synthetic/price_process.py"), (
+        f"{name} annualises in lines {rooted}"
+    )
     deflates = {func for func, _ in found} & DEFLATION
-    assert not deflates or name == "trials.py", f"{name} deflates by {deflates}: take Tally.luck"
+    assert not deflates or name == "tracking/trial_ledger.py", f"{name} deflates by {deflates}: take Tally.luck"
     rising = [node.lineno for func, node in found if func == "cummax" or ast.unparse(node.func).endswith("maximum.accumulate")]
     assert not rising or name in RUNNING, f"{name} has a running maximum in lines {rising}: performance.fall"
 

@@ -71,7 +71,7 @@ def test_the_registry_holds_the_bundle(shop: Project, run_id: str) -> None:
         *("gates.json", "input_example.json", "manifest.json", "metrics.json", "provenance.json", "report.html"),
         *("requirements.txt", "versions.json"),
     ]
-    assert set(json.loads(files["code.json"])) >= {"engine/kernel.py", "strategy/ema_cross.py", "risk.py"}
+    assert set(json.loads(files["code.json"])) >= {"engine/kernel.py", "strategy/ema_cross.py", "risk/sizing.py"}
     assert done.path.read_bytes().endswith(files["config.yaml"])
     facts = json.loads(files["provenance.json"])
     assert facts["git"]["dirty"] in ("true", "false", "unknown")

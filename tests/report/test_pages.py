@@ -26,7 +26,7 @@ from mcl.report.run import RunView, run_page
 from mcl.report.sweep import sweep_page
 from mcl.report.theme import Link
 from mcl.report.zoom_data import opened
-from mcl.risk.plan import Block
+from mcl.risk.limits import Block
 
 from .conftest import CONFIG, SESSION_BARS, simulated, walk
 

@@ -15,7 +15,10 @@ from mcl.base.errors import ConfigError
 from mcl.config import schema
 from mcl.engine.backtest import plan, simulate
 from mcl.engine.result import Result
-from mcl.risk.plan import Block, memory_bars, memory_sessions, protection, scale
+from mcl.risk.limits import Block
+from mcl.risk.protection import protection
+from mcl.risk.sizing import scale
+from mcl.risk.warmup import memory_bars, memory_sessions
 from mcl.strategy import build
 from mcl.strategy.indicators import atr
 
@@ -83,8 +86,8 @@ def test_the_buffer_is_a_share_of_the_full_size() -> None:
     buffered = VOL.model_copy(update={"buffer_frac": 0.1})
     intent = plan(BARS, build({"name": "always_long"}), risk_of(buffered), CAPITAL)
     known = ~np.isnan(intent.wanted)
-    np.testing.assert_allclose(intent.slack[known], 0.1 * intent.wanted[known])
-    assert (intent.slack[~known] == 0).all()
+    np.testing.assert_allclose(intent.buffer[known], 0.1 * intent.wanted[known])
+    assert (intent.buffer[~known] == 0).all()
 
 
 def test_a_market_without_movement_has_no_size() -> None:

@@ -93,7 +93,7 @@ def test_pickles_come_from_own_children_only() -> None:
             if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
                 assert isinstance(node.value, ast.Constant)
                 assert node.value.value is False, path
-    assert found == {"search/pool.py", "search/cluster.py"}
+    assert found == {"search/worker_pool.py", "search/ray_workers.py"}
 
 
 def test_a_pickle_in_the_place_of_data_is_refused(tmp_path: Path) -> None:

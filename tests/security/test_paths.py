@@ -168,34 +168,34 @@ def test_the_sentence_names_one_that_can_be_taken() -> None:
 
 
 JOINS = re.compile(r"\.(yaml|py|sqlite|card|json)\"|name|alias|study|symbol|family|sweep_id")
-ALLOWED = {
+ALLOWED = {  # joins of names that no person types: each with what the name is
     "data/build.py": "labels that were made plain, hashes",
-    "evidence.py": "modules of the package",
-    "sources.py": "modules that a project's file imports: identifiers, read and never written",
-    "strategy/own.py": "names of the package's own strategies",  # joins of names that no person types: each with what the name is
-    "data/receipts.py": "chunks and files that the vendor's order named, below `folder_name`",
-    "data/ladder.py": "days and schemas of a generated world",
-    "data/store.py": "files of a manifest that this code wrote and hashes",
+    "tracking/provenance.py": "modules of the package",
+    "base/import_closure.py": "modules that a project's file imports: identifiers, read and never written",
+    "strategy/user_strategies.py": "names of the package's own strategies",
+    "data/download/receipts.py": "chunks and files that the vendor's order named, below `folder_name`",
+    "data/synthetic/order_books.py": "days and schemas of a generated world",
+    "data/dataset.py": "files of a manifest that this code wrote and hashes",
     "data/depth.py": "files of a generated world",
-    "data/world.py": "files of a generated world",
-    "data/gateway": "files of the gateway's own jobs",
-    "search/pool.py": "arrays of Bars",
-    "search/cluster.py": "files of a strategy that the search's parent sends, by their path in the project",
+    "data/synthetic/generator.py": "files of a generated world",
+    "simulators/databento": "files of the gateway's own jobs",
+    "search/worker_pool.py": "arrays of Bars",
+    "search/ray_workers.py": "files of a strategy that the search's parent sends, by their path in the project",
     "report/png.py": "charts of a page",
     "report/theme.py": "assets of the package",
     "report/dashboard.py": "assets of the package",
-    "archive/restore.py": "members of an archive, each examined by `_inside`",
-    "live/control.py": "the constant name of the socket",
-    "live/logs.py": "the constant name of the log",
-    "scaffold.py": "a name that has its own, narrower pattern",
-    "project.py": "entries of the package's own folders",
+    "ops/restore.py": "members of an archive, each examined by `_inside`",
+    "live/ops/control_socket.py": "the constant name of the socket",
+    "live/ops/session_log.py": "the constant name of the log",
+    "ops/scaffold.py": "a name that has its own, narrower pattern",
+    "ops/init.py": "entries of the package's own folders",
     "tracking": "files of a run, named in the code",
-    "config/__init__.py": "groups and choices that Hydra composes: read, never written",
-    "files.py": "the helper itself",
-    "doctor.py": "constant names",
-    "verbs/tws.py": "the number of a port",
-    "verbs/completion.py": "files of conf/ that it has listed: read, never written",
-    "validate/subject.py": "a strategy that was validated: read, never written",
+    "composition/__init__.py": "groups and choices that Hydra composes: read, never written",
+    "base/files.py": "the helper itself",
+    "ops/doctor.py": "constant names",
+    "cli/tws.py": "the number of a port",
+    "cli/completion.py": "files of conf/ that it has listed: read, never written",
+    "validation/subject.py": "a strategy that was validated: read, never written",
 }
 
 
@@ -266,7 +266,7 @@ RUN = """
 import os, stat, sys
 os.umask(0)
 from pathlib import Path
-from mcl.cli import main
+from mcl.cli.main import main
 assert main(["--quiet", *sys.argv[1:]]) == 0
 """
 

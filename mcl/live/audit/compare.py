@@ -44,7 +44,7 @@ from mcl.live.roll_state import Roll
 from mcl.live.session_setup import Stage
 from mcl.live.session_state import ledger_from
 from mcl.promotion.load import Deployable
-from mcl.risk.plan import Block
+from mcl.risk.limits import Block
 from mcl.strategy import Strategy
 
 DIFFERENCE = ("time", "what", "live", "backtest", "cause", "detail")

@@ -20,7 +20,7 @@ from mcl.engine.plan import Plan
 from mcl.live.journal import Entry
 from mcl.live.session_state import Book, empty_book, read_into
 from mcl.live.status import Mode
-from mcl.risk.plan import State, limits_record
+from mcl.risk.limits import State, limits_record
 
 COLUMNS = ("position", "target", "block", "stop_ticks", "take_profit_ticks", "equity_usd")
 

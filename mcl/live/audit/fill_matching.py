@@ -15,7 +15,7 @@ from mcl.data.bars import Bars
 from mcl.engine.result import FILL_REASONS, Result
 from mcl.live.audit.slippage import LiveFill
 from mcl.live.journal import Entry
-from mcl.risk.plan import Block
+from mcl.risk.limits import Block
 
 Cause = Literal["data", "timing", "price", "missed", "risk block", "roll", "unexplained"]
 Row = tuple[Any, ...]  # of a difference: time, what, live, backtest, cause, detail

@@ -13,6 +13,7 @@ import pandas as pd
 
 from mcl.base import progress
 from mcl.base.errors import LiveError
+from mcl.data.synthetic.watermark import watermark
 from mcl.live import session_setup as staging
 from mcl.live.audit.basis import Basis
 from mcl.live.audit.compare import Audit, audit
@@ -148,7 +149,7 @@ def _journal(folder: Path, day: date) -> Path:
 def told(deployed: Deployable, stage: Stage, where: str, audited: Audit, seconds: float = math.nan) -> dict[str, Any]:
     """What a person wants to know first; also the facts of the page."""
     equity = audited.decisions["equity_usd"].dropna()
-    mark = provenance.watermark(stage.warmup)
+    mark = watermark(stage.warmup)
     return {
         "version": f"{deployed.alias} v{deployed.version} (run {deployed.run_id})",
         "session": str(stage.date),
@@ -217,7 +218,7 @@ def _page(deployed: Deployable, stage: Stage, audited: Audit, facts: dict[str, A
         audited.differences,
         facts | promoted | {"journal": str(journal)},
         title=_title(deployed, stage),
-        synthetic=provenance.watermark(stage.warmup),
+        synthetic=watermark(stage.warmup),
         slippage=audited.slippage,
         basis=BasisTable(audited.basis.note, audited.basis.table, _basis_facts(audited.basis)),
         links=[urls.run(run_id), urls.version(MODEL, deployed.version), urls.run(deployed.run_id, "The promoted run")],
@@ -244,7 +245,7 @@ def _note(deployed: Deployable, facts: dict[str, Any]) -> str:
 
 
 def _record(deployed: Deployable, stage: Stage, audited: Audit, facts: dict[str, Any], journal: Path) -> Record:
-    title, mark = _title(deployed, stage), provenance.watermark(stage.warmup)
+    title, mark = _title(deployed, stage), watermark(stage.warmup)
     frames = {name: getattr(audited, name) for name in FRAMES} | {"basis": audited.basis.table}
     return Record(
         study=STUDY,

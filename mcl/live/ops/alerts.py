@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from mcl.base.alert import Alert
 from mcl.config import schema
 from mcl.live.ops.session_log import log
-from mcl.live.status import Alert, Status
+from mcl.live.status import Status
 
 RANK = {"info": 0, "warning": 1, "critical": 2}
 QUEUED = 200  # per channel; what comes on top replaces the oldest

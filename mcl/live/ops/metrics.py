@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from mcl import __version__
+from mcl.base.alert import Alert
 from mcl.config import schema
 from mcl.live.ops.http import Reply, Request, as_json, serving
 from mcl.live.ops.status_poller import Watch
-from mcl.live.status import Alert, Mode, State, Status
+from mcl.live.status import Mode, State, Status
 from mcl.live.status_json import BUCKETS_MS
 
 CONTENT = "text/plain; version=0.0.4; charset=utf-8"

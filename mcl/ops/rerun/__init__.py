@@ -21,14 +21,14 @@ from mcl.tracking.store import Store
 
 __all__ = ["KINDS", "Again", "rerun"]
 
-KINDS = {  # "module:function" below mcl.rerun, and the states of a run that can be held against anything
-    "backtest": ("simulated:run", ("FINISHED",)),
-    "trial": ("simulated:run", ("FINISHED",)),
-    "sweep": ("searched:sweep", ("FINISHED", "KILLED")),
-    "grid": ("simulated:grid", ("FINISHED", "KILLED")),
-    "walk_forward": ("searched:walk", ("FINISHED",)),
-    "validation": ("questioned:validation", ("FINISHED",)),
-    "session": ("traded:session", ("FINISHED", "FAILED")),  # failed is what its audit said
+KINDS = {  # "module:function" below mcl.ops.rerun, and the states of a run that can be held against anything
+    "backtest": ("backtest:run", ("FINISHED",)),
+    "trial": ("backtest:run", ("FINISHED",)),
+    "sweep": ("search:sweep", ("FINISHED", "KILLED")),
+    "grid": ("backtest:grid", ("FINISHED", "KILLED")),
+    "walk_forward": ("search:walk", ("FINISHED",)),
+    "validation": ("validation:validation", ("FINISHED",)),
+    "session": ("session:session", ("FINISHED", "FAILED")),  # failed is what its audit said
 }
 
 
@@ -42,5 +42,5 @@ def rerun(run_id: str, store: Store, root: Path) -> Again:
     if stored.status not in endings:
         raise StoreError(f"{kind} {stored.run_id} is {stored.status}: it has nothing to be held against", "mcl runs lists finished ones")
     module, function = where.split(":")
-    made: Again = getattr(import_module(f"mcl.rerun.{module}"), function)(stored, store, root)
+    made: Again = getattr(import_module(f"mcl.ops.rerun.{module}"), function)(stored, store, root)
     return made
