@@ -1,17 +1,21 @@
-"""How fast is the engine, as a ratio to a bare hand-written kernel that does the same work? Run by `make bench`.
+"""How fast is the engine, as a ratio to a bare hand-written kernel that does the same work? Run by
+`make bench`.
 
 W1      EMA cross 10/30, always in the market with one contract, next-open fills, 1 tick and $0.77 per side
 W2      W1 with an ATR(14) bracket: stop at 2, take-profit at 4 (its bare kernel: indicators, brackets and flips, one loop)
-limits  W1 with every limit on that needs no clock: on trades, orders, losses, drawdown, losses in a row, margin, the end of the session
+limits  W1 with every limit on that needs no clock: on trades, orders, losses, drawdown, losses in a
+row, margin, the end of the session
 gates   the same with windows of the day and a volatility breaker, which are vectors over the bars and computed here as well
 sweep   200 (fast, slow) combinations over 850 000 bars: indicators, simulation, fills, trades, equity at the end of each session and the
-        deepest drawdown; in one process and in two that map the same bars, as `mcl sweep search.workers=2` does it. The bare kernel does
-        the same in the same turns: how it scales is what the machine gives. Memory is that of all processes, shared pages once
+        deepest drawdown; in one process and in two that map the same bars, as `mcl sweep
+        search.workers=2` does it. The bare kernel does the same in the same turns: how it scales is
+        what the machine gives. Memory is that of all processes, shared pages once
 10 M    W1 on ten million bars against one million, in a process of its own that holds nothing else
 
-The bare kernels are fused loops over two or four arrays that keep nothing but the cash: no ledger, no equity curve, no limits, no
-decision to share with live. All sides run hot and interleaved in one process; the ratio decides, absolute figures wobble.
-Fill count and final P&L must be equal, or the script exits with 1. `--vectorbt PYTHON` adds vectorbt from an environment of its own.
+The bare kernels are fused loops over two or four arrays that keep nothing but the cash: no ledger,
+no equity curve, no limits, no decision to share with live. All sides run hot and interleaved in one
+process; the ratio decides, absolute figures wobble. Fill count and final P&L must be equal, or the
+script exits with 1. `--vectorbt PYTHON` adds vectorbt from an environment of its own.
 """
 
 from __future__ import annotations
@@ -61,16 +65,23 @@ ALL_ON = schema.Limits(
     initial_margin_usd=1_000.0,
     maintenance_margin_usd=900.0,
 )
-GATES = {"trading_windows": ("00:00-24:00",), "news_windows": ("Sun 12:00-12:01",), "volatility_ratio": 100.0}
+GATES = {
+    "trading_windows": ("00:00-24:00",),
+    "news_windows": ("Sun 12:00-12:01",),
+    "volatility_ratio": 100.0,
+}
 BELOW = {"W1": 3.5, "W2": 4.0}  # x bare
 LONG, SHORT = 10_000_000, 1_000_000
 SWEEP_MB, LONG_MB = 600.0, 1000.0
 COMBINATIONS = [(fast, slow) for fast in range(5, 45, 2) for slow in range(50, 150, 10)]
-PER_SEC, PER_SEC_BARE = 200.0, 430.0  # combinations on 850 000 bars: asked for, and what the bare kernel did where that was asked
+# combinations on 850 000 bars: asked for, and what the bare kernel did where that was asked
+PER_SEC, PER_SEC_BARE = 200.0, 430.0
 
 
 def walk(n: int, seed: int = 1) -> Bars:
-    """One contract, a random walk in ticks. Made in parts, so that to make ten million bars takes little more than they do."""
+    """One contract, a random walk in ticks. Made in parts, so that to make ten million bars takes
+    little more than they do.
+    """
     rng, last = np.random.default_rng(seed), 7_000
     ticks = {f"{name}_ticks": np.empty(n, np.int32) for name in PRICES}
     for start in range(0, n, SHORT):
@@ -79,10 +90,17 @@ def walk(n: int, seed: int = 1) -> Bars:
         path = last + np.cumsum(rng.integers(-2, 3, (size, 2)).ravel()).reshape(size, 2)
         wicks = rng.integers(0, 3, (size, 2))
         last = int(path[-1, 1])
-        made = path[:, 0], path.max(axis=1) + wicks[:, 0], path.min(axis=1) - wicks[:, 1], path[:, 1]
+        made = (
+            path[:, 0],
+            path.max(axis=1) + wicks[:, 0],
+            path.min(axis=1) - wicks[:, 1],
+            path[:, 1],
+        )
         for column, values in zip(ticks.values(), made, strict=True):
             column[rows] = values
-    session = np.repeat(np.arange(10_000, 10_001 + n // BARS_PER_SESSION, dtype=np.int32), BARS_PER_SESSION)[:n]
+    session = np.repeat(
+        np.arange(10_000, 10_001 + n // BARS_PER_SESSION, dtype=np.int32), BARS_PER_SESSION
+    )[:n]
     minute = np.resize(np.arange(BARS_PER_SESSION, dtype=np.int32), n)
     close_time = session * np.int64(86_400)
     close_time += minute * 60
@@ -133,8 +151,26 @@ def bare_w1(closes, opens_ticks, closes_ticks, fast, slow, slippage, commission,
 
 
 @njit
-def bare_w2(highs, lows, closes, o, h, lo, c, fast, slow, length, stop_at, take_at, slippage, commission, capital):
-    """W1 with a bracket at multiples of Wilder's range, set at the fill; out until the side changes after it was hit."""
+def bare_w2(
+    highs,
+    lows,
+    closes,
+    o,
+    h,
+    lo,
+    c,
+    fast,
+    slow,
+    length,
+    stop_at,
+    take_at,
+    slippage,
+    commission,
+    capital,
+):
+    """W1 with a bracket at multiples of Wilder's range, set at the fill; out until the side changes
+    after it was hit.
+    """
     new_f, new_s = 2.0 / (fast + 1), 2.0 / (slow + 1)
     old_f, old_s = 1.0 - new_f, 1.0 - new_s
     f, s = closes[:fast].sum() / fast, closes[:slow].sum() / slow
@@ -169,7 +205,10 @@ def bare_w2(highs, lows, closes, o, h, lo, c, fast, slow, length, stop_at, take_
         f = f * old_f + closes[i] * new_f
         s = s * old_s + closes[i] * new_s
         spread += (max(highs[i], closes[i - 1]) - min(lows[i], closes[i - 1]) - spread) / length
-        stop_distance, take_distance = round(spread / 0.01 * stop_at), round(spread / 0.01 * take_at)
+        stop_distance, take_distance = (
+            round(spread / 0.01 * stop_at),
+            round(spread / 0.01 * take_at),
+        )
         target = 1 if f > s else -1
         if barred != target:
             barred = 0
@@ -178,8 +217,12 @@ def bare_w2(highs, lows, closes, o, h, lo, c, fast, slow, length, stop_at, take_
     return fills, capital + (cash + position * c[n - 1]) - sides * commission - capital
 
 
-def engine(bars: Bars, limits: schema.Limits = WIDE, protection: schema.Protection | None = None) -> Callable[[], Result]:
-    """The product: strategy, sizing, protection, simulation, fills, trades and equity curve of one run."""
+def engine(
+    bars: Bars, limits: schema.Limits = WIDE, protection: schema.Protection | None = None
+) -> Callable[[], Result]:
+    """The product: strategy, sizing, protection, simulation, fills, trades and equity curve of one
+    run.
+    """
     risk = schema.Risk(size=FIXED, protection=protection or schema.Protection(), limits=limits)
     strategy = build({"name": "ema_cross", "fast": 10, "slow": 30})
 
@@ -208,12 +251,17 @@ def same_work(name: str, bare: tuple[int, float], result: Result) -> bool:
     fills, pnl = bare
     equal = fills == len(result.fills) and pnl == result.net_pnl_usd
     verdict = "equal" if equal else "NOT EQUAL"
-    print(f"{name}: fills {fills:,} and {len(result.fills):,}, P&L {pnl:,.2f} and {result.net_pnl_usd:,.2f}: {verdict}")
+    print(
+        f"{name}: fills {fills:,} and {len(result.fills):,}, P&L {pnl:,.2f} and"
+        f" {result.net_pnl_usd:,.2f}: {verdict}"
+    )
     return equal
 
 
 def swept(bars: Bars, combinations: list[tuple[int, int]]) -> None:
-    """What a trial of `mcl sweep` takes from the engine: trades, the equity at the end of each session and the deepest drawdown."""
+    """What a trial of `mcl sweep` takes from the engine: trades, the equity at the end of each
+    session and the deepest drawdown.
+    """
     risk = schema.Risk(size=FIXED, limits=WIDE)
     for fast, slow in combinations:
         strategy = build({"name": "ema_cross", "fast": fast, "slow": slow})
@@ -223,11 +271,22 @@ def swept(bars: Bars, combinations: list[tuple[int, int]]) -> None:
 
 def swept_bare(bars: Bars, combinations: list[tuple[int, int]]) -> None:
     for fast, slow in combinations:
-        bare_w1(bars.adjusted["close"], bars.ticks["open"], bars.ticks["close"], fast, slow, 1.0, 0.77, CAPITAL)
+        bare_w1(
+            bars.adjusted["close"],
+            bars.ticks["open"],
+            bars.ticks["close"],
+            fast,
+            slow,
+            1.0,
+            0.77,
+            CAPITAL,
+        )
 
 
 def _worker(folder: Path, pipe: Any) -> None:
-    """Says when it is ready; then for each (work, part of, parts) the seconds that it took and the memory of this process."""
+    """Says when it is ready; then for each (work, part of, parts) the seconds that it took and the
+    memory of this process.
+    """
     bars = attach(folder)
     works = {"engine": swept, "bare": swept_bare}
     for work in works.values():
@@ -241,13 +300,18 @@ def _worker(folder: Path, pipe: Any) -> None:
 
 
 def _memory_mb() -> tuple[float, float]:
-    """Of this process: all that it has in memory, and its proportional set size: a page that several map counts once between them."""
+    """Of this process: all that it has in memory, and its proportional set size: a page that
+    several map counts once between them.
+    """
     used = psutil.Process().memory_full_info() if psutil.LINUX else psutil.Process().memory_info()
-    return used.rss / 2**20, getattr(used, "pss", used.rss) / 2**20  # outside Linux the system does not share pages out
+    # outside Linux the system does not share pages out
+    return used.rss / 2**20, getattr(used, "pss", used.rss) / 2**20
 
 
 class Sweeps(NamedTuple):
-    """Least seconds for all combinations by (work, processes), and the memory of one and of two processes in MB."""
+    """Least seconds for all combinations by (work, processes), and the memory of one and of two
+    processes in MB.
+    """
 
     seconds: dict[tuple[str, int], float]
     one_mb: float
@@ -258,12 +322,22 @@ class Sweeps(NamedTuple):
 
 
 def sweeps(n: int, rounds: int = 6) -> Sweeps:
-    """The same two workers do everything in turns, alone (the other one waits) and together, so that a disturbance meets all of it."""
-    context, best, one_mb, two_mb = mp.get_context("spawn"), dict[tuple[str, int], float](), 0.0, 0.0
+    """The same two workers do everything in turns, alone (the other one waits) and together, so
+    that a disturbance meets all of it.
+    """
+    context, best, one_mb, two_mb = (
+        mp.get_context("spawn"),
+        dict[tuple[str, int], float](),
+        0.0,
+        0.0,
+    )
     with tempfile.TemporaryDirectory() as folder:
         shared = share(walk(n), Path(folder) / "bars")
         pipes = [context.Pipe() for _ in range(2)]
-        workers = [context.Process(target=_worker, args=(shared, theirs), daemon=True) for _, theirs in pipes]
+        workers = [
+            context.Process(target=_worker, args=(shared, theirs), daemon=True)
+            for _, theirs in pipes
+        ]
         for worker, (mine, _) in zip(workers, pipes, strict=True):
             worker.start()
             mine.recv()
@@ -272,7 +346,9 @@ def sweeps(n: int, rounds: int = 6) -> Sweeps:
                 for which, (mine, _) in enumerate(pipes[:count]):
                     mine.send((name, which, count))
                 told = [mine.recv() for mine, _ in pipes[:count]]
-                best[name, count] = min(best.get((name, count), np.inf), max(seconds for seconds, _ in told))
+                best[name, count] = min(
+                    best.get((name, count), np.inf), max(seconds for seconds, _ in told)
+                )
                 one_mb = max(one_mb, told[0][1][0])
                 two_mb = max(two_mb, sum(pss for _, (_, pss) in told)) if count == 2 else two_mb
         for worker, (mine, _) in zip(workers, pipes, strict=True):
@@ -299,10 +375,14 @@ def grown(n: int, rounds: int) -> tuple[float, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--bars", type=int, default=850_000)
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--vectorbt", metavar="PYTHON", help="interpreter of an environment with vectorbt")
+    parser.add_argument(
+        "--vectorbt", metavar="PYTHON", help="interpreter of an environment with vectorbt"
+    )
     arguments = parser.parse_args()
     bars = walk(arguments.bars)
     start = time.perf_counter()
@@ -315,7 +395,19 @@ def main() -> int:
         "W1": engine(bars),
         "W1, limits on": engine(bars, ALL_ON),
         "W1, gates on": engine(bars, ALL_ON.model_copy(update=GATES)),
-        "bare W2": partial(bare_w2, *(a[x] for x in a if x != "open"), *(t[x] for x in a), 10, 30, 14, 2.0, 4.0, 1.0, 0.77, CAPITAL),
+        "bare W2": partial(
+            bare_w2,
+            *(a[x] for x in a if x != "open"),
+            *(t[x] for x in a),
+            10,
+            30,
+            14,
+            2.0,
+            4.0,
+            1.0,
+            0.77,
+            CAPITAL,
+        ),
         "W2": engine(bars, WIDE, bracket),
     }
     best = race(arguments.rounds, runners)
@@ -329,13 +421,23 @@ def main() -> int:
     return 0 if judged(arguments.bars, best, search, growth) and equal and prepared else 1
 
 
-def judged(n: int, best: dict[str, float], search: Sweeps, growth: list[tuple[float, float]]) -> bool:
-    """Every figure that is asked for, with what was measured and its bound; whether all of them are kept."""
+def judged(
+    n: int, best: dict[str, float], search: Sweeps, growth: list[tuple[float, float]]
+) -> bool:
+    """Every figure that is asked for, with what was measured and its bound; whether all of them are
+    kept.
+    """
     one, two = search.seconds["engine", 1], search.seconds["engine", 2]
     (short_ns, _), (long_ns, long_mb) = growth
     count, bare = len(COMBINATIONS), search.seconds["bare", 1] / len(COMBINATIONS)
-    at_most = [(f"{name}, x bare", best[name] / best[f"bare {name}"], limit) for name, limit in BELOW.items()]
-    at_most += [(f"{name}, x W1", best[name] / best["W1"], 1.5) for name in ("W1, limits on", "W1, gates on")]
+    at_most = [
+        (f"{name}, x bare", best[name] / best[f"bare {name}"], limit)
+        for name, limit in BELOW.items()
+    ]
+    at_most += [
+        (f"{name}, x W1", best[name] / best["W1"], 1.5)
+        for name in ("W1, limits on", "W1, gates on")
+    ]
     at_most += [
         ("sweep: memory of one process, MB", search.one_mb, SWEEP_MB),
         ("sweep: memory of two processes, MB", search.two_mb, SWEEP_MB),
@@ -347,9 +449,18 @@ def judged(n: int, best: dict[str, float], search: Sweeps, growth: list[tuple[fl
         ("sweep: two processes, x one", search.scales("engine"), 1.8),
     ]
     bare_two = search.seconds["bare", 2] / count
-    print(f"sweep of {count} on {n:,} bars: {count / one:.0f}/s and {count / two:.0f}/s; bare {1 / bare:.0f}/s and {1 / bare_two:.0f}/s")
-    print(f"(the bound was set where that does {PER_SEC_BARE:.0f}/s; in proportion it would be {PER_SEC / PER_SEC_BARE / bare:.0f}/s)")
-    print(f"two processes, x one: the bare kernel {search.scales('bare'):.2f}, the engine {search.scales('engine'):.2f}")
+    print(
+        f"sweep of {count} on {n:,} bars: {count / one:.0f}/s and {count / two:.0f}/s; bare"
+        f" {1 / bare:.0f}/s and {1 / bare_two:.0f}/s"
+    )
+    print(
+        f"(the bound was set where that does {PER_SEC_BARE:.0f}/s; in proportion it would be"
+        f" {PER_SEC / PER_SEC_BARE / bare:.0f}/s)"
+    )
+    print(
+        f"two processes, x one: the bare kernel {search.scales('bare'):.2f}, the engine"
+        f" {search.scales('engine'):.2f}"
+    )
     print(f"W1 on {SHORT:,} bars: {short_ns:.2f} ns/bar; on {LONG:,}: {long_ns:.2f}\n")
     rows = [(text, value, "<=", limit, value <= limit) for text, value, limit in at_most]
     rows += [(text, value, ">=", limit, value >= limit) for text, value, limit in at_least]
@@ -359,19 +470,34 @@ def judged(n: int, best: dict[str, float], search: Sweeps, growth: list[tuple[fl
 
 
 def against_vectorbt(python: str, bars: Bars, seconds: float, result: Result) -> bool:
-    """The same signals, prices, slippage and fees through vectorbt's from_orders; fills and P&L must be equal."""
+    """The same signals, prices, slippage and fees through vectorbt's from_orders; fills and P&L
+    must be equal.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bars.npz"
         np.savez(path, open=bars.open, close=bars.close)
         script = Path(__file__).with_name("bench_vectorbt.py")
-        done = subprocess.run([python, str(script), str(path)], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [python, str(script), str(path)], capture_output=True, text=True, check=False
+        )
     if done.returncode:
-        print(f"vectorbt did not run: {done.stderr.strip().splitlines()[-1] if done.stderr else done.returncode}")
+        print(
+            "vectorbt did not run:"
+            f" {done.stderr.strip().splitlines()[-1] if done.stderr else done.returncode}"
+        )
         return False
     told = json.loads(done.stdout.splitlines()[-1])
-    print(f"vectorbt {told['version']}: {told['seconds'] * 1e3:.1f} ms end to end, {told['seconds'] / seconds:.1f} x W1")
-    print(f"  fills {told['fills']:,} and {len(result.fills):,}, P&L {told['pnl_usd']:,.2f} and {result.net_pnl_usd:,.2f}")
-    return bool(told["fills"] == len(result.fills) and abs(told["pnl_usd"] - result.net_pnl_usd) < 0.01)
+    print(
+        f"vectorbt {told['version']}: {told['seconds'] * 1e3:.1f} ms end to end,"
+        f" {told['seconds'] / seconds:.1f} x W1"
+    )
+    print(
+        f"  fills {told['fills']:,} and {len(result.fills):,}, P&L {told['pnl_usd']:,.2f} and"
+        f" {result.net_pnl_usd:,.2f}"
+    )
+    return bool(
+        told["fills"] == len(result.fills) and abs(told["pnl_usd"] - result.net_pnl_usd) < 0.01
+    )
 
 
 def report(n: int, best: dict[str, float], preparation: float) -> None:
@@ -379,8 +505,13 @@ def report(n: int, best: dict[str, float], preparation: float) -> None:
     print(f"{'':16s}{'ms':>9s}{'ns/bar':>9s}{'Mbars/s':>9s}{'x bare':>9s}")
     for name, seconds in best.items():
         against = best["bare W2" if "W2" in name else "bare W1"]
-        print(f"{name:16s}{seconds * 1e3:9.2f}{seconds / n * 1e9:9.2f}{n / seconds / 1e6:9.0f}{seconds / against:9.2f}")
-    print(f"\nOnce per Bars, not in the figures above (prices to ticks, adjusted series, look for bad prices): {preparation * 1e3:.1f} ms")
+        print(
+            f"{name:16s}{seconds * 1e3:9.2f}{seconds / n * 1e9:9.2f}{n / seconds / 1e6:9.0f}{seconds / against:9.2f}"
+        )
+    print(
+        "\nOnce per Bars, not in the figures above (prices to ticks, adjusted series, look for bad"
+        f" prices): {preparation * 1e3:.1f} ms"
+    )
 
 
 if __name__ == "__main__":

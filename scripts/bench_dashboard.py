@@ -1,6 +1,8 @@
-"""How long it takes from an event in a session to the screen: a desk that changes, the dashboard, a real Chromium. Prints quantiles.
+"""How long it takes from an event in a session to the screen: a desk that changes, the dashboard, a
+real Chromium. Prints quantiles.
 
-The desk writes the time of each change into its reason; the page notes when the text was in its document, and when it was painted.
+The desk writes the time of each change into its reason; the page notes when the text was in its
+document, and when it was painted.
 """
 
 from __future__ import annotations
@@ -37,18 +39,45 @@ new MutationObserver(() => {
 def busy_desk() -> SmallDesk:
     """All lists full, as at the end of a long session."""
     desk, rng = SmallDesk(), random.Random(1)
-    decision = {"time": AT, "close": 60.1, "wanted": 2.0, "position": 1, "target": 1, "block": "MAX_POSITION", "reason": "sent"}
-    fill = {"time": AT, "symbol": "MCLF6", "quantity": 1, "price": 60.02, "commission_usd": 0.77, "reason": "target", "ref": "x"}
+    decision = {
+        "time": AT,
+        "close": 60.1,
+        "wanted": 2.0,
+        "position": 1,
+        "target": 1,
+        "block": "MAX_POSITION",
+        "reason": "sent",
+    }
+    fill = {
+        "time": AT,
+        "symbol": "MCLF6",
+        "quantity": 1,
+        "price": 60.02,
+        "commission_usd": 0.77,
+        "reason": "target",
+        "ref": "x",
+    }
     curve = tuple((AT + n * 60_000_000_000, 25_000 + rng.gauss(0, 50)) for n in range(300))
-    desk.set(equity=curve, decisions=(decision,) * 20, fills=(fill,) * 20, latency_ms=tuple(rng.uniform(0.3, 3) for _ in range(1000)))
+    desk.set(
+        equity=curve,
+        decisions=(decision,) * 20,
+        fills=(fill,) * 20,
+        latency_ms=tuple(rng.uniform(0.3, 3) for _ in range(1000)),
+    )
     return desk
 
 
-async def serve(desk: SmallDesk, root: Path, events: int, browser: Any) -> list[tuple[float, float]]:
+async def serve(
+    desk: SmallDesk, root: Path, events: int, browser: Any
+) -> list[tuple[float, float]]:
     folder = control_socket.folder_of(root, "paper")
     with control_socket.alone(folder):
         dashboard = open_dashboard(Dashboard(root, "paper", Store(root)), 0)
-        async with Watch(desk) as watch, control_socket.listening(watch, folder), dashboard as address:
+        async with (
+            Watch(desk) as watch,
+            control_socket.listening(watch, folder),
+            dashboard as address,
+        ):
             await asyncio.to_thread(browser.get, address)
             await asyncio.sleep(1.0)
             await asyncio.to_thread(browser.execute_script, NOTE)
@@ -70,7 +99,10 @@ def main() -> int:
         waits = asyncio.run(serve(busy_desk(), Path(folder), args.events, chromium.driver))
     for name, column in (("in the document", 0), ("painted", 1)):
         values = sorted(float(wait[column]) for wait in waits)
-        print(f"{name:16} {len(values)} events: p50 {rank(values, 0.5):.0f} ms, p99 {rank(values, 0.99):.0f} ms, max {values[-1]:.0f} ms")
+        print(
+            f"{name:16} {len(values)} events: p50 {rank(values, 0.5):.0f} ms, p99"
+            f" {rank(values, 0.99):.0f} ms, max {values[-1]:.0f} ms"
+        )
     return 0
 
 

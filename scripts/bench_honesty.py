@@ -1,18 +1,24 @@
-"""Does it judge honestly? Many independent searches in worlds whose truth is known. `make bench-honesty` runs it.
+"""Does it judge honestly? Many independent searches in worlds whose truth is known. `make
+bench-honesty` runs it.
 
-Each search is the real thing on a lighter world: generated hourly bars of one contract (23 a session, 500 sessions to search and 126
-held out, about 150 ticks of volatility a session), the real strategies, kernel, limits, samplers and gates with their defaults. Nobody
-pays costs: on the null they would be an edge of the judge, and with a planted edge a handicap. Left out are the run store, minute bars,
-and the gates that ask the code and not the luck (look-ahead, warm-up, sessions on paper).
+Each search is the real thing on a lighter world: generated hourly bars of one contract (23 a
+session, 500 sessions to search and 126 held out, about 150 ticks of volatility a session), the real
+strategies, kernel, limits, samplers and gates with their defaults. Nobody pays costs: on the null
+they would be an edge of the judge, and with a planted edge a handicap. Left out are the run store,
+minute bars, and the gates that ask the code and not the luck (look-ahead, warm-up, sessions on
+paper).
 
-* Without an edge at most 5 % of the worlds may end with a run that could trade real money, upper end of the 95 % interval included.
-  The noise is Gaussian, Student-t with 4 degrees of freedom, or Gaussian with a volatility that is autocorrelated over sessions. One
-  family is 100 trials of ema_cross; nine families are 40 trials of each of nine strategies on one market, where each winner is looked
-  at in turn and one that passes is enough. The samplers are random, TPE and CMA-ES.
-* With a planted edge (the drift has the sign of EMA(8) - EMA(32) one bar before; its annual Sharpe is known) the share that passes is
-  the power, beside that of one ideal test: told the rule in advance, one-sided at 5 %, on as many sessions.
+* Without an edge at most 5 % of the worlds may end with a run that could trade real money, upper
+  end of the 95 % interval included. The noise is Gaussian, Student-t with 4 degrees of freedom, or
+  Gaussian with a volatility that is autocorrelated over sessions. One family is 100 trials of
+  ema_cross; nine families are 40 trials of each of nine strategies on one market, where each winner
+  is looked at in turn and one that passes is enough. The samplers are random, TPE and CMA-ES.
+* With a planted edge (the drift has the sign of EMA(8) - EMA(32) one bar before; its annual Sharpe
+  is known) the share that passes is the power, beside that of one ideal test: told the rule in
+  advance, one-sided at 5 %, on as many sessions.
 
-Every world is one line in build/honesty.jsonl, so that an interrupted run goes on; --fresh begins anew, --short is a first look.
+Every world is one line in build/honesty.jsonl, so that an interrupted run goes on; --fresh begins
+anew, --short is a first look.
 """
 
 from __future__ import annotations
@@ -68,15 +74,38 @@ LARGEST_P = 0.12  # above what any stage lets pass
 TRIALS = {1: 100, 9: 40}  # of each family, by the number of families
 PERSISTENCE, SHOCK = 0.97, 0.15  # of the logarithm of the volatility, by session
 SPACES = {  # in hourly bars
-    "ema_cross": {"fast": "tag(log, int(interval(2, 32)))", "slow": "tag(log, int(interval(10, 128)))"},
-    "macd": {"fast": "int(interval(3, 20))", "slow": "int(interval(21, 80))", "smooth": "int(interval(3, 20))"},
+    "ema_cross": {
+        "fast": "tag(log, int(interval(2, 32)))",
+        "slow": "tag(log, int(interval(10, 128)))",
+    },
+    "macd": {
+        "fast": "int(interval(3, 20))",
+        "slow": "int(interval(21, 80))",
+        "smooth": "int(interval(3, 20))",
+    },
     "donchian": {"channel": "int(interval(4, 100))", "hold": "int(interval(10, 200))"},
     "tsmom": {"lookback": "tag(log, int(interval(4, 400)))"},
     "adx_trend": {"bars": "tag(log, int(interval(4, 64)))", "level": "interval(4.0, 30.0)"},
-    "bollinger": {"bars": "int(interval(5, 100))", "width": "interval(1.0, 3.0)", "hold": "int(interval(10, 200))"},
-    "keltner": {"bars": "int(interval(5, 60))", "atr_bars": "int(interval(5, 40))", "width": "interval(1.0, 6.0)"},
-    "supertrend": {"bars": "int(interval(3, 30))", "width": "interval(1.0, 6.0)", "anchor": "int(interval(20, 150))"},
-    "rsi_reversion": {"bars": "tag(log, int(interval(4, 40)))", "low": "interval(20.0, 45.0)", "high": "interval(55.0, 80.0)"},
+    "bollinger": {
+        "bars": "int(interval(5, 100))",
+        "width": "interval(1.0, 3.0)",
+        "hold": "int(interval(10, 200))",
+    },
+    "keltner": {
+        "bars": "int(interval(5, 60))",
+        "atr_bars": "int(interval(5, 40))",
+        "width": "interval(1.0, 6.0)",
+    },
+    "supertrend": {
+        "bars": "int(interval(3, 30))",
+        "width": "interval(1.0, 6.0)",
+        "anchor": "int(interval(20, 150))",
+    },
+    "rsi_reversion": {
+        "bars": "tag(log, int(interval(4, 40)))",
+        "low": "interval(20.0, 45.0)",
+        "high": "interval(55.0, 80.0)",
+    },
 }
 
 
@@ -97,7 +126,9 @@ class Case:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a world ended: whether any run of it passed the gates for paper and for live, and what the first family showed."""
+    """How a world ended: whether any run of it passed the gates for paper and for live, and what
+    the first family showed.
+    """
 
     key: str
     paper: bool
@@ -127,13 +158,22 @@ class Found:
 def world(case: Case, sessions: int = SESSIONS + UNSEEN) -> Bars:
     """Hourly bars of the case."""
     n = sessions * BARS_A_SESSION
-    rng = np.random.default_rng([case.seed, NOISES.index(case.noise), case.families, int(100 * case.edge)])
+    rng = np.random.default_rng(
+        [case.seed, NOISES.index(case.noise), case.families, int(100 * case.edge)]
+    )
     drift = case.edge * VOLATILITY_TICKS / math.sqrt(252) / BARS_A_SESSION
-    closes = np.rint(20_000 + _path(_noise(rng, case.noise, sessions), drift, PLANTED_FAST, PLANTED_SLOW))
+    closes = np.rint(
+        20_000 + _path(_noise(rng, case.noise, sessions), drift, PLANTED_FAST, PLANTED_SLOW)
+    )
     opens = np.concatenate([closes[:1], closes[:-1]])
     rows = np.arange(n)
     session, within = FIRST_SESSION + rows // BARS_A_SESSION, rows % BARS_A_SESSION
-    ticks = {"open": opens, "high": np.maximum(opens, closes), "low": np.minimum(opens, closes), "close": closes}
+    ticks = {
+        "open": opens,
+        "high": np.maximum(opens, closes),
+        "low": np.minimum(opens, closes),
+        "close": closes,
+    }
     return Bars.of(
         MCL,
         "1h",
@@ -177,21 +217,34 @@ def _path(noise: np.ndarray, drift: float, fast: int, slow: int) -> np.ndarray:
 
 @cache
 def rules() -> Promotion:
-    return composition.validate(Promotion, composition.compose("promote", []).raw["promotion"], "promotion")
+    return composition.validate(
+        Promotion, composition.compose("promote", []).raw["promotion"], "promotion"
+    )
 
 
 @cache
 def base(family: str) -> dict[str, Any]:
     """The configuration that a search varies."""
     raw = composition.compose("backtest", [f"strategy={family}", "risk=fixed", "costs=free"]).raw
-    data = {"source": "synthetic", "interval": "1h", "holdout_start": str(np.datetime64(FIRST_SESSION + SESSIONS, "D"))}
+    data = {
+        "source": "synthetic",
+        "interval": "1h",
+        "holdout_start": str(np.datetime64(FIRST_SESSION + SESSIONS, "D")),
+    }
     limits = raw["risk"]["limits"] | {"max_daily_loss_usd": None, "max_drawdown_frac": None}
-    run = {"data": data, "strategy": raw["strategy"], "risk": raw["risk"] | {"limits": limits}, "costs": raw["costs"]}
+    run = {
+        "data": data,
+        "strategy": raw["strategy"],
+        "risk": raw["risk"] | {"limits": limits},
+        "costs": raw["costs"],
+    }
     return composition.run_config(run | {"capital_usd": CAPITAL}).model_dump(mode="json")
 
 
 def search(case: Case, family: str, bars: Bars, count: int) -> Found | None:
-    """As many simulated trials as asked, by the product's own sampler and objective; None when nothing in it has a score."""
+    """As many simulated trials as asked, by the product's own sampler and objective; None when
+    nothing in it has a score.
+    """
     raw = base(family)
     space = parse({"strategy": SPACES[family]}, raw)
     logging.getLogger("optuna").setLevel(logging.ERROR)
@@ -203,7 +256,9 @@ def search(case: Case, family: str, bars: Bars, count: int) -> Found | None:
     for number in range(6 * count):
         _, values = study.ask()
         name = json.dumps(values, sort_keys=True)
-        outcome = known.setdefault(name, known.get(name) or _simulated(number, values, raw, bars, settings.min_trades))
+        outcome = known.setdefault(
+            name, known.get(name) or _simulated(number, values, raw, bars, settings.min_trades)
+        )
         if outcome.number == number and len(outcome.returns):
             simulated_ones.append(outcome)
         study.tell(Outcome(number, values, outcome.state, outcome.reason, value=outcome.value))
@@ -214,8 +269,12 @@ def search(case: Case, family: str, bars: Bars, count: int) -> Found | None:
     return best and Found(family, simulated_ones, best, raw)
 
 
-def _simulated(number: int, values: dict[str, Any], raw: dict[str, Any], bars: Bars, min_trades: int) -> Outcome:
-    """As `mcl.search.trial.Objective` judges a point, without the metrics that no gate here asks for."""
+def _simulated(
+    number: int, values: dict[str, Any], raw: dict[str, Any], bars: Bars, min_trades: int
+) -> Outcome:
+    """As `mcl.search.trial.Objective` judges a point, without the metrics that no gate here asks
+    for.
+    """
     try:
         run = composition.run_config(overlay(raw, values))
     except ConfigError:
@@ -239,10 +298,16 @@ def verdict(case: Case) -> Verdict:
     whole = world(case)
     bars = whole.rows(0, SESSIONS * BARS_A_SESSION)
     families = list(SPACES)[: case.families]
-    found = [done for family in families if (done := search(case, family, bars, TRIALS[case.families])) is not None]
+    found = [
+        done
+        for family in families
+        if (done := search(case, family, bars, TRIALS[case.families])) is not None
+    ]
     tables = [_judged(done, found, whole, bars, number) for number, done in enumerate(found, 1)]
     if not tables:
-        return Verdict(case.key, False, False, math.nan, math.nan, math.nan, ("no trial has a score",), {}, 0)
+        return Verdict(
+            case.key, False, False, math.nan, math.nan, math.nan, ("no trial has a score",), {}, 0
+        )
     values = {gate.name: gate.value for gate in tables[0]["live"]}
     return Verdict(
         key=case.key,
@@ -257,37 +322,68 @@ def verdict(case: Case) -> Verdict:
     )
 
 
-def _judged(done: Found, every: Sequence[Found], whole: Bars, bars: Bars, number: int) -> dict[str, tuple[Gate, ...]]:
+def _judged(
+    done: Found, every: Sequence[Found], whole: Bars, bars: Bars, number: int
+) -> dict[str, tuple[Gate, ...]]:
     """The gates for paper and for live of one winner, which is the `number`-th to be looked at."""
     run = composition.run_config(overlay(done.raw, done.best.params))
     result = backtest(run, bars)
     unseen_result = simulated(run, whole)
     measured, returns = metrics.summary(unseen_result), unseen_result.session_returns.to_numpy()
-    look = Look(measured["sharpe"], measured["trades"], len(returns), number, "honesty", f"{len(returns)} unseen sessions", number, returns)
-    tally = Tally(Place(done.family, "honesty"), {str(o.number): o.metrics["sharpe"] / math.sqrt(252) for o in done.outcomes})
+    look = Look(
+        measured["sharpe"],
+        measured["trades"],
+        len(returns),
+        number,
+        "honesty",
+        f"{len(returns)} unseen sessions",
+        number,
+        returns,
+    )
+    tally = Tally(
+        Place(done.family, "honesty"),
+        {str(o.number): o.metrics["sharpe"] / math.sqrt(252) for o in done.outcomes},
+    )
     days = done.best.sessions
     family = Rivals(days, done.matrix)
-    market = family if len(every) == 1 else Rivals(days, np.column_stack([other.matrix for other in every]))
+    market = (
+        family
+        if len(every) == 1
+        else Rivals(days, np.column_stack([other.matrix for other in every]))
+    )
     space = parse({"strategy": SPACES[done.family]}, done.raw)
     about = Subject(cast(Any, None), run, bars, space, "")
     test = judge(done.best.returns, days, family, market, look)
-    if test.p_value <= LARGEST_P:  # the points of the space only make it larger, and most worlds are refused without them
+    # the points of the space only make it larger, and most worlds are refused without them
+    if test.p_value <= LARGEST_P:
         test = judge(done.best.returns, days, family, market, look, points_of(about))
     shared = (*searched(rules(), result, tally, look, "live"), *unseen(rules(), look))
     tables = {stage: (*shared, *significant(rules(), test, stage)) for stage in ("paper", "live")}
-    if any(all(gate.open for gate in table) for table in tables.values()):  # what computes again is asked last
+    # what computes again is asked last
+    if any(all(gate.open for gate in table) for table in tables.values()):
         again = _robust(done, about)
         tables = {stage: (*table, *again) for stage, table in tables.items()}
     return tables
 
 
 def _robust(done: Found, about: Subject) -> tuple[Gate, ...]:
-    """Costs, plateau and probability of overfitting as mcl.promotion.robustness_gates asks them, without a store."""
+    """Costs, plateau and probability of overfitting as mcl.promotion.robustness_gates asks them,
+    without a store.
+    """
     around = neighbourhood.plateau(about, lambda: None)
     found = (
-        at_least("doubled_costs_sharpe", done.best.value, rules().min_doubled_costs_sharpe, "twice nothing"),
+        at_least(
+            "doubled_costs_sharpe",
+            done.best.value,
+            rules().min_doubled_costs_sharpe,
+            "twice nothing",
+        ),
         at_least("plateau_frac", around.kept(0.25), rules().min_plateau_frac, "as in promotion"),
-        None if rules().max_pbo is None else at_most("pbo", overfitting(done.matrix).pbo, rules().max_pbo, "as in promotion"),
+        (
+            None
+            if rules().max_pbo is None
+            else at_most("pbo", overfitting(done.matrix).pbo, rules().max_pbo, "as in promotion")
+        ),
     )
     return tuple(gate for gate in found if gate is not None)
 
@@ -306,21 +402,31 @@ def wilson(hits: int, of: int) -> tuple[float, float]:
 
 
 def cases(null: int, nine: int, planted: int) -> list[Case]:
-    """Worlds without an edge, `null` of one family and `nine` of nine for each noise and sampler, and `planted` for each edge."""
+    """Worlds without an edge, `null` of one family and `nine` of nine for each noise and sampler,
+    and `planted` for each edge.
+    """
     found = [Case(n, 1, s, 0.0, i) for i in range(null) for n in NOISES for s in SAMPLERS]
     found += [Case(n, 9, s, 0.0, i) for i in range(nine) for n in NOISES for s in SAMPLERS]
-    found += [Case("gaussian", 1, SAMPLERS[i % 3], edge, i) for i in range(planted) for edge in EDGES]
-    order = np.random.default_rng(0).permutation(len(found))  # an interrupted run has some of everything
+    found += [
+        Case("gaussian", 1, SAMPLERS[i % 3], edge, i) for i in range(planted) for edge in EDGES
+    ]
+    # an interrupted run has some of everything
+    order = np.random.default_rng(0).permutation(len(found))
     return [found[i] for i in order]
 
 
-def run(wanted: Iterable[Case], path: Path, workers: int, minutes: float = math.inf) -> dict[str, Verdict]:
+def run(
+    wanted: Iterable[Case], path: Path, workers: int, minutes: float = math.inf
+) -> dict[str, Verdict]:
     """Judge the worlds that the file does not hold yet, one line each."""
     known = {v.key: v for v in map(_read, path.read_text().splitlines())} if path.is_file() else {}
     missing = [case for case in wanted if case.key not in known]
     started = time.monotonic()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file, ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with (
+        path.open("a") as file,
+        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+    ):
         jobs = [pool.submit(verdict, case) for case in missing]
         for done, job in enumerate(as_completed(jobs), 1):
             found = job.result()
@@ -332,7 +438,11 @@ def run(wanted: Iterable[Case], path: Path, workers: int, minutes: float = math.
                 break
             if done % 50 == 0:
                 rest = (time.monotonic() - started) / done * (len(jobs) - done)
-                print(f"{done}/{len(jobs)} worlds, about {rest / 60:.0f} min left", file=sys.stderr, flush=True)
+                print(
+                    f"{done}/{len(jobs)} worlds, about {rest / 60:.0f} min left",
+                    file=sys.stderr,
+                    flush=True,
+                )
     return known
 
 
@@ -343,27 +453,44 @@ def _read(line: str) -> Verdict:
 
 def report(wanted: Sequence[Case], known: dict[str, Verdict]) -> bool:
     """Print both tables and their criteria; whether all are met."""
-    print(f"{SESSIONS} sessions searched, {UNSEEN} held out, no costs, gates with their defaults. SYNTHETIC DATA throughout.")
+    print(
+        f"{SESSIONS} sessions searched, {UNSEEN} held out, no costs, gates with their defaults."
+        " SYNTHETIC DATA throughout."
+    )
     return all([without_edge(wanted, known), with_edge(wanted, known)])
 
 
 def without_edge(wanted: Sequence[Case], known: dict[str, Verdict]) -> bool:
-    print("\nNo edge                                  worlds   to live   95 % interval     to paper")
+    print(
+        "\nNo edge                                  worlds   to live   95 % interval     to paper"
+    )
     null = [case for case in wanted if case.edge == 0]
     groups = {
-        f"{noise}, {'one family' if families == 1 else 'nine families'}": [c for c in null if (c.noise, c.families) == (noise, families)]
+        f"{noise}, {'one family' if families == 1 else 'nine families'}": [
+            c for c in null if (c.noise, c.families) == (noise, families)
+        ]
         for families in (1, 9)
         for noise in NOISES
     }
-    groups |= {f"sampler {sampler}": [case for case in null if case.sampler == sampler] for sampler in SAMPLERS}
+    groups |= {
+        f"sampler {sampler}": [case for case in null if case.sampler == sampler]
+        for sampler in SAMPLERS
+    }
     groups |= {f"{noise}, both": [case for case in null if case.noise == noise] for noise in NOISES}
-    groups |= {"all of one family": [c for c in null if c.families == 1], "all of nine": [c for c in null if c.families == 9], "all": null}
+    groups |= {
+        "all of one family": [c for c in null if c.families == 1],
+        "all of nine": [c for c in null if c.families == 9],
+        "all": null,
+    }
     for name, some in groups.items():
         if some:
             found = [known[case.key] for case in some]
             live, paper = sum(v.live for v in found), sum(v.paper for v in found)
             low, high = wilson(live, len(found))
-            line = f"  {name:38} {len(found):6}   {live / len(found):7.1%}   {low:5.1%} to {high:5.1%}   {paper / len(found):8.1%}"
+            line = (
+                f"  {name:38} {len(found):6}   {live / len(found):7.1%}   {low:5.1%} to {high:5.1%}"
+                f"   {paper / len(found):8.1%}"
+            )
             print(line)
     ends = {}
     for name, some in groups.items():
@@ -371,37 +498,62 @@ def without_edge(wanted: Sequence[Case], known: dict[str, Verdict]) -> bool:
             ends[name] = wilson(sum(known[case.key].live for case in some), len(some))[1]
     met = max(ends.values()) <= MOST_FALSE
     said = ", ".join(f"{name} {end:.1%}" for name, end in ends.items())
-    print(f"  false promotions to live at most {MOST_FALSE:.0%} with the upper end: {said}: {'met' if met else 'NOT MET'}")
+    print(
+        f"  false promotions to live at most {MOST_FALSE:.0%} with the upper end: {said}:"
+        f" {'met' if met else 'NOT MET'}"
+    )
     return met
 
 
 def with_edge(wanted: Sequence[Case], known: dict[str, Verdict]) -> bool:
-    print(f"\nPlanted edge     worlds   to live   wanted            to paper   ideal test at 5 %, {SESSIONS + UNSEEN} sessions")
+    print(
+        "\nPlanted edge     worlds   to live   wanted            to paper   ideal test at 5 %,"
+        f" {SESSIONS + UNSEEN} sessions"
+    )
     every = True
     for edge, least in WANTED.items():
         found = [known[case.key] for case in wanted if case.edge == edge]
         if not found:
             continue
-        live, paper = (float(np.mean([getattr(v, name) for v in found])) for name in ("live", "paper"))
+        live, paper = (
+            float(np.mean([getattr(v, name) for v in found])) for name in ("live", "paper")
+        )
         met = live >= least
         every &= met
         ideal = ideal_power(edge, SESSIONS + UNSEEN)
         word = "met" if met else "NOT MET"
-        print(f"  Sharpe {edge:3.1f}     {len(found):6}   {live:7.1%}   {least:.0%} {word:8}   {paper:8.1%}   {ideal:8.1%}")
+        print(
+            f"  Sharpe {edge:3.1f}     {len(found):6}   {live:7.1%}   {least:.0%} {word:8}  "
+            f" {paper:8.1%}   {ideal:8.1%}"
+        )
         missed = [name for v in found for name in v.missed]
-        print(f"                 missed: {', '.join(f'{name} {missed.count(name)}' for name in sorted(set(missed)))}")
+        print(
+            "                 missed:"
+            f" {', '.join(f'{name} {missed.count(name)}' for name in sorted(set(missed)))}"
+        )
     return every
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--null", type=int, default=100, help="worlds of one family for each noise and sampler")
-    parser.add_argument("--nine", type=int, default=40, help="worlds of nine families for each noise and sampler")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--null", type=int, default=100, help="worlds of one family for each noise and sampler"
+    )
+    parser.add_argument(
+        "--nine", type=int, default=40, help="worlds of nine families for each noise and sampler"
+    )
     parser.add_argument("--planted", type=int, default=400, help="worlds for each planted edge")
     parser.add_argument("--short", action="store_true", help="a twentieth of all")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--file", type=Path, default=composition.root() / "build" / "honesty.jsonl")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="start no world after this, and report those that are judged")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=math.inf,
+        help="start no world after this, and report those that are judged",
+    )
     parser.add_argument("--fresh", action="store_true", help="forget what earlier runs have judged")
     a = parser.parse_args()
     if a.fresh:
@@ -412,7 +564,10 @@ def main() -> int:
     known = run(wanted, a.file, a.workers, a.minutes)
     wanted = [case for case in wanted if case.key in known]
     met = report(wanted, known)
-    print(f"\n{len(wanted)} worlds, {sum(known[case.key].trials for case in wanted):,} trials, in {time.monotonic() - started:.0f} s")
+    print(
+        f"\n{len(wanted)} worlds, {sum(known[case.key].trials for case in wanted):,} trials, in"
+        f" {time.monotonic() - started:.0f} s"
+    )
     return 0 if met else 1
 
 

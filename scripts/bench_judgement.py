@@ -1,4 +1,5 @@
-"""How long does judgement take, and how often is it right? Prints each figure with its bound and exits with 1 when one misses.
+"""How long does judgement take, and how often is it right? Prints each figure with its bound and
+exits with 1 when one misses.
 
     python scripts/bench_judgement.py             # the speed; run by `make bench`
     python scripts/bench_judgement.py coverage    # how often the 95 % interval of a Sharpe ratio holds the truth; about ten minutes
@@ -7,7 +8,8 @@ metrics    every metric of one run of two years of 1-minute bars (690,000 bars, 
 pbo        the probability of backtest overfitting of a 1024 x 100 matrix with 16 blocks (12,870 splits)
 validate   `mcl validate` of one run on the generated two years of 1-minute bars, from the shell, start of the process included
 
-The best of several repetitions counts: what is asked is the cost of the work, not of the machine's other tenants.
+The best of several repetitions counts: what is asked is the cost of the work, not of the machine's
+other tenants.
 """
 
 from __future__ import annotations
@@ -52,13 +54,23 @@ def fastest(work: Callable[[], object], times: int = 7) -> float:
 
 
 def two_years() -> Result:
-    """A result of the size of two years of minute bars: in and out at random bars of a random walk."""
+    """A result of the size of two years of minute bars: in and out at random bars of a random
+    walk.
+    """
     rng, flat = np.random.default_rng(0), np.full(BARS, 70.0)
     zero, session = np.zeros(BARS, np.int64), np.arange(BARS) * SESSIONS // BARS
     contract = Contract("MCLG6", "MCL", 2026, 2, date(2026, 1, 20))
     times = np.arange(BARS) * 60 * 10**9
     whole = {"volume": zero, "session": session, "to_close_sec": zero}
-    bars = Bars.of(MCL, "1m", times, dict.fromkeys(PRICES, flat), **whole, contracts=(contract,), synthetic=True)
+    bars = Bars.of(
+        MCL,
+        "1m",
+        times,
+        dict.fromkeys(PRICES, flat),
+        **whole,
+        contracts=(contract,),
+        synthetic=True,
+    )
     fills, trades = np.zeros(2 * TRADES, FILL), np.zeros(TRADES, TRADE)
     fills["bar"], fills["price_ticks"] = np.sort(rng.integers(0, BARS, 2 * TRADES)), 7_000
     fills["quantity"][::2], fills["quantity"][1::2], fills["position"][::2] = 1, -1, 1
@@ -94,9 +106,13 @@ def validated() -> float:
 
 
 def mcl(home: str, *words: str) -> dict[str, str]:
-    """The JSON answer of a verb; `validate` ends with 1 when its verdict is stop, which is an answer too."""
+    """The JSON answer of a verb; `validate` ends with 1 when its verdict is stop, which is an
+    answer too.
+    """
     command: Sequence[str] = (sys.executable, "-m", "mcl", "--json", "--quiet", *words)
-    done = subprocess.run(command, check=False, env={**os.environ, "MCL_HOME": home}, capture_output=True, text=True)
+    done = subprocess.run(
+        command, check=False, env={**os.environ, "MCL_HOME": home}, capture_output=True, text=True
+    )
     answer: dict[str, str] = json.loads(done.stdout)
     return answer
 
@@ -137,7 +153,12 @@ RETURNS: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
 }
 
 
-def covered(draw: Callable[[int, np.random.Generator], np.ndarray], sessions: int, true_sharpe: float, samples: int) -> float:
+def covered(
+    draw: Callable[[int, np.random.Generator], np.ndarray],
+    sessions: int,
+    true_sharpe: float,
+    samples: int,
+) -> float:
     """The share of samples whose 95 % interval of the annual Sharpe ratio holds the true one."""
     rng = np.random.default_rng(sessions)
     daily = true_sharpe / math.sqrt(SESSIONS_PER_YEAR)
@@ -147,13 +168,19 @@ def covered(draw: Callable[[int, np.random.Generator], np.ndarray], sessions: in
 
 def coverage(samples: int = 4000) -> int:
     missed = 0
-    print(f"coverage of the 95 % interval of the Sharpe ratio, {samples:,} samples each; bound {LEAST_COVERAGE:.0%}")
+    print(
+        f"coverage of the 95 % interval of the Sharpe ratio, {samples:,} samples each; bound"
+        f" {LEAST_COVERAGE:.0%}"
+    )
     print(f"{'returns':<12} {'sessions':>8} " + " ".join(f"Sharpe {s:g}" for s in TRUE_SHARPES))
     for name, draw in RETURNS.items():
         for sessions in (120, 250, 500):
             shares = [covered(draw, sessions, s, samples) for s in TRUE_SHARPES]
             missed += sum(share < LEAST_COVERAGE for share in shares)
-            print(f"{name:<12} {sessions:>8} " + " ".join(f"{share:7.1%} " for share in shares), flush=True)
+            print(
+                f"{name:<12} {sessions:>8} " + " ".join(f"{share:7.1%} " for share in shares),
+                flush=True,
+            )
     print("ok" if not missed else f"{missed} below the bound")
     return 1 if missed else 0
 
@@ -166,7 +193,11 @@ def main() -> int:
         seconds = measure()
         missed += seconds > BOUNDS_SEC[name]
         verdict = "ok" if seconds <= BOUNDS_SEC[name] else "MISSED"
-        print(f"{name:<9} {1e3 * seconds:10,.1f} ms   bound {1e3 * BOUNDS_SEC[name]:8,.0f} ms   {verdict}", flush=True)
+        print(
+            f"{name:<9} {1e3 * seconds:10,.1f} ms   bound {1e3 * BOUNDS_SEC[name]:8,.0f} ms  "
+            f" {verdict}",
+            flush=True,
+        )
     return 1 if missed else 0
 
 

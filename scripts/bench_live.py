@@ -5,7 +5,8 @@
     python scripts/bench_live.py recovery        from the server's return to TRADING
     python scripts/bench_live.py memory          a simulated week of minutes in one process
 
-Server and session are two processes on loopback. Under load the wall-clock figures are the load's; the share of the processor says so.
+Server and session are two processes on loopback. Under load the wall-clock figures are the load's;
+the share of the processor says so.
 """
 
 from __future__ import annotations
@@ -38,14 +39,20 @@ from mcl.market.instruments import MCL
 
 WEEK = 5
 SHIPPED = broker_schema.Reconnect()  # heartbeats and comparisons as a session has them
-IMPATIENT = broker_schema.Reconnect(first_sec=0.01, longest_sec=0.1, heartbeat_sec=0.3, compare_sec=0.1)
+IMPATIENT = broker_schema.Reconnect(
+    first_sec=0.01, longest_sec=0.1, heartbeat_sec=0.3, compare_sec=0.1
+)
 
 
 def quiet(seed: int, played: int, protection: bool = False) -> World:
     """No faults; a new wish every minute."""
     w = replace(world(seed, played), faults=(), kills=(), words=())
-    raw = w.run.model_dump(mode="json") | {"strategy": {"name": "random", "hold_sec": 60, "seed": seed}}
-    raw["risk"] = {"size": {"method": "fixed", "contracts": 1.0}} | ({"protection": {"unit": "ticks", "stop": 60.0}} if protection else {})
+    raw = w.run.model_dump(mode="json") | {
+        "strategy": {"name": "random", "hold_sec": 60, "seed": seed}
+    }
+    raw["risk"] = {"size": {"method": "fixed", "contracts": 1.0}} | (
+        {"protection": {"unit": "ticks", "stop": 60.0}} if protection else {}
+    )
     return replace(w, run=composition.run_config(raw))
 
 
@@ -65,13 +72,31 @@ def serving(w: World, folder: Path, port: int) -> Process:
 
 
 def desk_of(
-    w: World, folder: Path, port: int, tell: Any = lambda _: None, reconnect: broker_schema.Reconnect = SHIPPED
+    w: World,
+    folder: Path,
+    port: int,
+    tell: Any = lambda _: None,
+    reconnect: broker_schema.Reconnect = SHIPPED,
 ) -> tuple[Supervisor, Journal]:
     duty, journal = w.duty(folder), Journal(folder / f"{time.time_ns()}.sqlite")
-    settings = {"timeout_sec": 10.0, "replay": duty.config.replay.model_copy(update={"speed": 1.0}), "reconnect": reconnect}
+    settings = {
+        "timeout_sec": 10.0,
+        "replay": duty.config.replay.model_copy(update={"speed": 1.0}),
+        "reconnect": reconnect,
+    }
     paced = duty.config.model_copy(update=settings)
-    duty = replace(duty, config=paced)  # a paced session puts the reference of the next order on the disk ahead of time
-    return Supervisor(duty, lambda gate: IBBroker(paced, MCL, port=port, gate=gate), w.stage, journal, tell=tell), journal
+    # a paced session puts the reference of the next order on the disk ahead of time
+    duty = replace(duty, config=paced)
+    return (
+        Supervisor(
+            duty,
+            lambda gate: IBBroker(paced, MCL, port=port, gate=gate),
+            w.stage,
+            journal,
+            tell=tell,
+        ),
+        journal,
+    )
 
 
 async def _run(w: World, folder: Path, port: int) -> Supervisor:
@@ -97,7 +122,10 @@ def latency(bars: int) -> None:
         took = sorted(desk.status().latency_ms)
         p50, p90, p99 = (took[int(q * len(took))] for q in (0.5, 0.9, 0.99))
         what = "orders with a stop" if protection else "orders"
-        print(f"latency of {len(took)} {what}: p50 {p50:.2f} ms, p90 {p90:.2f}, p99 {p99:.2f}, max {took[-1]:.2f} (processor {share:.0%})")
+        print(
+            f"latency of {len(took)} {what}: p50 {p50:.2f} ms, p90 {p90:.2f}, p99 {p99:.2f}, max"
+            f" {took[-1]:.2f} (processor {share:.0%})"
+        )
 
 
 def recovery(times: int) -> None:
@@ -129,7 +157,10 @@ def recovery(times: int) -> None:
         asyncio.run(main(folder, port, tws))
         tws.kill(signal.SIGTERM)
     took.sort()
-    print(f"recovery after {times} SIGKILLs of the server: median {took[len(took) // 2]:.2f} s, longest {took[-1]:.2f} s")
+    print(
+        f"recovery after {times} SIGKILLs of the server: median {took[len(took) // 2]:.2f} s,"
+        f" longest {took[-1]:.2f} s"
+    )
 
 
 def memory(minutes: int) -> None:
@@ -145,7 +176,11 @@ def memory(minutes: int) -> None:
         bars, orders = desk.status().bars, desk.status().counters["orders"]
         del desk, w
         gc.collect()
-        print(f"  {day + 1}: {_rss_mb():.1f} MB resident, {len(gc.get_objects()):,} objects ({bars} bars, {orders} orders)", flush=True)
+        print(
+            f"  {day + 1}: {_rss_mb():.1f} MB resident, {len(gc.get_objects()):,} objects ({bars}"
+            f" bars, {orders} orders)",
+            flush=True,
+        )
 
 
 def _rss_mb() -> float:

@@ -1,4 +1,5 @@
-"""How long does a run's page take? Run by `make bench`; prints each figure with its bound and exits with 1 when one misses.
+"""How long does a run's page take? Run by `make bench`; prints each figure with its bound and exits
+with 1 when one misses.
 
 build     processor time for the page of a run of two years of 1-minute bars, indicators and stops included, without the backtest
 size      that page, plotly.js inside
@@ -24,20 +25,46 @@ from mcl.data.load import load
 from mcl.engine.backtest import backtest
 from mcl.tracking import backtest_run, provenance
 
-OVERRIDES = ["data=planted", "data.holdout_start=null", "strategy.fast=240", "strategy.slow=960", "risk=bracket"]
+OVERRIDES = [
+    "data=planted",
+    "data.holdout_start=null",
+    "strategy.fast=240",
+    "strategy.slow=960",
+    "risk=bracket",
+]
 BOUNDS = {"build": (2.0, "s"), "size": (8.0, "MB"), "paint": (1.5, "s"), "zoom": (200.0, "ms")}
-FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--window-size=1440,1000", "--disable-background-networking")
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--window-size=1440,1000",
+    "--disable-background-networking",
+)
 MOVE = """const [from, to, done] = arguments, holder = document.getElementById('chart-strip');
 delete holder.dataset.bars;
 const seen = () => holder.dataset.bars === undefined ? setTimeout(seen, 10) : setTimeout(() => done(Number(holder.dataset.bars)), 120);
 setTimeout(() => Plotly.relayout(holder, {'xaxis.range': [from, to]}).then(seen)); // a task of the page, not of the driver"""
 RANGE = """return document.getElementById('chart-strip').layout.xaxis.range
 .map(v => typeof v === 'number' ? v : Date.parse(v.replace(' ', 'T') + 'Z'))"""
-SHARES = ((0.0, 1.0), (0.0, 0.7), (0.3, 1.0), (0.2, 0.7), (0.4, 0.6), (0.45, 0.55), (0.5, 0.51), (0.505, 0.506), (0.507, 0.508), (0.0, 1.0))
+SHARES = (
+    (0.0, 1.0),
+    (0.0, 0.7),
+    (0.3, 1.0),
+    (0.2, 0.7),
+    (0.4, 0.6),
+    (0.45, 0.55),
+    (0.5, 0.51),
+    (0.505, 0.506),
+    (0.507, 0.508),
+    (0.0, 1.0),
+)
 
 
 def build(folder: Path) -> tuple[float, Path, int]:
-    """Processor seconds of the fastest of three builds, the page, and how many bars are behind it."""
+    """Processor seconds of the fastest of three builds, the page, and how many bars are behind
+    it.
+    """
     composed = composition.compose("backtest", OVERRIDES)
     run = composed.config
     bars = load(run.data, composition.root())
@@ -55,7 +82,10 @@ def build(folder: Path) -> tuple[float, Path, int]:
 
 def browser(folder: Path) -> Any:
     """A Chromium under selenium; None where one of the three is missing."""
-    chromium, chromedriver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    chromium, chromedriver = (
+        shutil.which("chromium") or shutil.which("google-chrome"),
+        shutil.which("chromedriver"),
+    )
     try:
         from selenium import webdriver
         from selenium.webdriver.chrome.service import Service
@@ -75,7 +105,10 @@ def opened(driver: Any, page: Path) -> float:
     driver.get(page.as_uri())
     while driver.execute_script("return document.documentElement.dataset.drawn") is None:
         time.sleep(0.05)
-    paint = "return performance.getEntriesByType('paint').find(e => e.name === 'first-contentful-paint').startTime"
+    paint = (
+        "return performance.getEntriesByType('paint').find(e => e.name ==="
+        " 'first-contentful-paint').startTime"
+    )
     return float(driver.execute_script(paint)) / 1000
 
 
@@ -88,7 +121,9 @@ def zoomed(driver: Any) -> float:
     for _ in range(2):
         costs = [spent(driver)]
         for a, b in SHARES:
-            driver.execute_async_script(MOVE, first + a * (last - first), first + b * (last - first))
+            driver.execute_async_script(
+                MOVE, first + a * (last - first), first + b * (last - first)
+            )
             costs.append(spent(driver))
         walks.append(1000 * max(after - before for before, after in pairwise(costs)))
     return min(walks)
@@ -96,7 +131,10 @@ def zoomed(driver: Any) -> float:
 
 def spent(driver: Any) -> float:
     """Processor seconds of the page's main thread in scripts, style and layout so far."""
-    known = {entry["name"]: entry["value"] for entry in driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]}
+    known = {
+        entry["name"]: entry["value"]
+        for entry in driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+    }
     return float(known["ScriptDuration"] + known["LayoutDuration"] + known["RecalcStyleDuration"])
 
 
@@ -118,7 +156,10 @@ def main() -> int:
     print(f"page of {bars:,} bars")
     for what, value in found.items():
         bound, unit = BOUNDS[what]
-        print(f"{what:<6} {value:8.2f} {unit:<3} bound {bound:g} {unit}{'' if value <= bound else '   MISSED'}")
+        print(
+            f"{what:<6} {value:8.2f} {unit:<3} bound {bound:g}"
+            f" {unit}{'' if value <= bound else '   MISSED'}"
+        )
     return 1 if any(value > BOUNDS[what][0] for what, value in found.items()) else 0
 
 

@@ -1,15 +1,18 @@
-"""What more workers and more hosts bring: trials a second with 1, 2 and 4 workers here, and a calculated table up to 1,000.
+"""What more workers and more hosts bring: trials a second with 1, 2 and 4 workers here, and a
+calculated table up to 1,000.
 
 workers     a real search with processes of this machine and with Ray actors, every trial a tracked run in SQLite
 parent      the one process that asks the sampler, keeps the study, the outcomes and the rows: the same search with workers that answer
-            at once (they repeat what the real ones found), so that what is left is the parent's own limit; for each place of the study
-            (a file, PostgreSQL) and of the rows (none, SQLite, an MLflow server on PostgreSQL with its HTTP requests, and the tables of
-            that PostgreSQL itself)
+            at once (they repeat what the real ones found), so that what is left is the parent's own
+            limit; for each place of the study (a file, PostgreSQL) and of the rows (none, SQLite,
+            an MLflow server on PostgreSQL with its HTTP requests, and the tables of that PostgreSQL
+            itself)
 ray         what waiting for one of N actors costs the parent, N up to 1,000
 table       workers / seconds of a trial, but no more than the parent can do, and whose limit that is. A calculation, not a measurement:
             no network and no other host are in it.
 
-Ray (the extra `ray`), PostgreSQL (`initdb` on the PATH, the extra `postgres`): what is missing is said and left out.
+Ray (the extra `ray`), PostgreSQL (`initdb` on the PATH, the extra `postgres`): what is missing is
+said and left out.
 """
 
 from __future__ import annotations
@@ -69,7 +72,9 @@ class Bench:
     trials: int
 
     def search(self, *typed: str) -> tuple[Any, float]:
-        """A search and its trials a second, from the first answer of a worker to the last row, less the end that every search has once."""
+        """A search and its trials a second, from the first answer of a worker to the last row, less
+        the end that every search has once.
+        """
         from mcl import composition, search
         from mcl.search.runner import _Search
         from mcl.tracking.store import Store
@@ -81,7 +86,9 @@ class Bench:
             real(self, *args)
             spent.append(time.perf_counter() - start)
 
-        composed = composition.compose("sweep", [*FIXED, "data.path=walk.csv", *AXES, f"search.trials={self.trials}", *typed])
+        composed = composition.compose(
+            "sweep", [*FIXED, "data.path=walk.csv", *AXES, f"search.trials={self.trials}", *typed]
+        )
         with patch.object(_Search, "_trials", timed):
             swept = search.sweep(composed, store=Store(self.root), root=self.root)
         return swept, self.trials / spent[0]
@@ -94,7 +101,9 @@ class Bench:
         return trial_log.read(self.root / "mlruns" / "sweeps" / f"{swept.sweep_id}.outcomes")
 
     def steady(self, backend: str, workers: int) -> float:
-        """Trials a second between the first and the last outcome: a search of an hour does not care how long its workers took to start."""
+        """Trials a second between the first and the last outcome: a search of an hour does not care
+        how long its workers took to start.
+        """
         from mcl import composition, search
         from mcl.search.ask_tell import Loop
         from mcl.tracking.store import Store
@@ -107,13 +116,17 @@ class Bench:
             return real(self, outcome)
 
         typed = [*FIXED, "data.path=walk.csv", *AXES, f"search.trials={self.trials}"]
-        composed = composition.compose("sweep", [*typed, f"search.backend={backend}", f"search.workers={workers}"])
+        composed = composition.compose(
+            "sweep", [*typed, f"search.backend={backend}", f"search.workers={workers}"]
+        )
         with patch.object(Loop, "_tell", stamped):
             search.sweep(composed, store=Store(self.root), root=self.root)
         return (len(stamps) - 1) / (stamps[-1] - stamps[0])
 
     def alone(self, known: dict[int, Any], *typed: str) -> list[float]:
-        """Milliseconds of the parent per trial when no worker makes it wait: of each repetition, the least first."""
+        """Milliseconds of the parent per trial when no worker makes it wait: of each repetition,
+        the least first.
+        """
         from mcl.search.runner import _Search
 
         with patch.object(_Search, "_workers", lambda *_: Answering(known, 64)):
@@ -122,13 +135,18 @@ class Bench:
 
 def workers(bench: Bench, say: Say) -> float:
     """Says what 1, 2 and 4 workers do; seconds of a trial with one process."""
-    say("| workers | trials/s with processes | | trials/s with Ray actors | |\n|---|---|---|---|---|")
+    say(
+        "| workers | trials/s with processes | | trials/s with Ray actors |"
+        " |\n|---|---|---|---|---|"
+    )
     found: dict[str, dict[int, float]] = {}
     for backend in ("local", *(("ray",) if HAS_RAY else ())):
         with ray_here(4) if backend == "ray" else ExitStack():
             found[backend] = {count: bench.steady(backend, count) for count in (1, 2, 4)}
     for count in (1, 2, 4):
-        cells = [f"{rates[count]:,.1f} | {rates[count] / rates[1]:.2f} ×" for rates in found.values()]
+        cells = [
+            f"{rates[count]:,.1f} | {rates[count] / rates[1]:.2f} ×" for rates in found.values()
+        ]
         say(f"| {count} | {' | '.join(cells)} |{'' if HAS_RAY else ' not installed | |'}")
     return 1 / found["local"][1]
 
@@ -150,7 +168,9 @@ def parent(bench: Bench, known: dict[int, Any], say: Say) -> dict[str, float]:
             spent["PostgreSQL, no rows"] = bench.alone(known, there, "search.track=none")
             each = (commits(port) - before) / bench.trials / REPEATS
             most = each / spent["PostgreSQL, no rows"][0] * 1000
-            notes.append(f"PostgreSQL: {each:.1f} commits a trial, {most:,.0f} a second by one parent.")
+            notes.append(
+                f"PostgreSQL: {each:.1f} commits a trial, {most:,.0f} a second by one parent."
+            )
             folder = bench.root / "server"
             folder.mkdir()
             create(port, "runs")
@@ -158,14 +178,25 @@ def parent(bench: Bench, known: dict[int, Any], say: Say) -> dict[str, float]:
             address = opened.enter_context(mlflow(folder, database))
             opened.enter_context(patch.dict(os.environ, {"MLFLOW_TRACKING_URI": address}))
             spent["file, MLflow server"] = bench.alone(known)
-            requests = (folder / "server.log").read_text().count(" HTTP/1.1") / bench.trials / REPEATS
+            requests = (
+                (folder / "server.log").read_text().count(" HTTP/1.1") / bench.trials / REPEATS
+            )
             most = requests / spent["file, MLflow server"][0] * 1000
-            notes.append(f"MLflow server on PostgreSQL: {requests:.1f} requests a trial, {most:,.0f} a second by its one worker.")
+            notes.append(
+                f"MLflow server on PostgreSQL: {requests:.1f} requests a trial, {most:,.0f} a"
+                " second by its one worker."
+            )
             opened.enter_context(patch.dict(os.environ, {"MCL_STORE_URL": database}))
             spent["file, the server's PostgreSQL"] = bench.alone(known)
             ratio = spent["file, MLflow server"][0] / spent["file, the server's PostgreSQL"][0]
-            notes.append(f"With MCL_STORE_URL the same runs go into the same database {ratio:.0f} times as fast.")
-    say("\n| study and rows of the trials | ms of the parent a trial | trials/s at most | of the other repetitions |\n|---|---|---|---|")
+            notes.append(
+                f"With MCL_STORE_URL the same runs go into the same database {ratio:.0f} times as"
+                " fast."
+            )
+    say(
+        "\n| study and rows of the trials | ms of the parent a trial | trials/s at most | of the"
+        " other repetitions |\n|---|---|---|---|"
+    )
     for place, (best, *others) in spent.items():
         rest = " and ".join(f"{1000 / cost:,.0f}" for cost in others)
         say(f"| {place} | {best:.2f} | {1000 / best:,.0f} | {rest} |")
@@ -184,7 +215,9 @@ def create(port: int, database: str) -> None:
 def asked(port: int, question: str, *, answer: bool = True) -> Any:
     import psycopg
 
-    with psycopg.connect(f"postgresql://mcl@127.0.0.1:{port}/postgres", autocommit=True) as connection:
+    with psycopg.connect(
+        f"postgresql://mcl@127.0.0.1:{port}/postgres", autocommit=True
+    ) as connection:
         cursor = connection.execute(question.encode())
         return cursor.fetchone()[0] if answer else None  # type: ignore[index]
 
@@ -195,7 +228,11 @@ def ray_here(cpus: int) -> Iterator[Any]:
 
     import ray
 
-    quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+    quiet: dict[str, Any] = {
+        "include_dashboard": False,
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+    }
     ray.init("local", num_cpus=cpus, _node_ip_address="127.0.0.1", **quiet)
     try:
         yield ray
@@ -204,9 +241,12 @@ def ray_here(cpus: int) -> Iterator[Any]:
 
 
 def turns() -> dict[int, float]:
-    """Milliseconds until Ray says which one of N futures is ready, as the parent asks it once per trial."""
+    """Milliseconds until Ray says which one of N futures is ready, as the parent asks it once per
+    trial.
+    """
     with ray_here(1) as ray:
-        answer, never = ray.remote(lambda: 1), ray.remote(num_gpus=1)(lambda: 1)  # there is no GPU: those wait for ever
+        # there is no GPU: those wait for ever
+        answer, never = ray.remote(lambda: 1), ray.remote(num_gpus=1)(lambda: 1)
         costs = {}
         for count in TABLE:
             waiting = [never.remote() for _ in range(count - 1)]
@@ -237,24 +277,40 @@ def table(one: float, costs: dict[str, float], waits: dict[int, float], say: Say
             cells.append(f"{min(count / one, bound):,.0f}{' *' if count / one > bound else ''}")
         say(f"| {count:,} | " + " | ".join(cells) + " |")
     reached = ", ".join(f"{1000 * one / cost:,.0f} ({place})" for place, cost in costs.items())
-    say(f"\nThe parent is the limit from this many workers on: {reached}. Longer trials move it in proportion.")
+    say(
+        f"\nThe parent is the limit from this many workers on: {reached}. Longer trials move it in"
+        " proportion."
+    )
 
 
 def processor() -> str:
     """The model of the processor, where the system says it."""
     path = Path("/proc/cpuinfo")
-    models = [line.partition(": ")[2] for line in path.read_text().splitlines() if line.startswith("model name")] if path.exists() else []
+    models = (
+        [
+            line.partition(": ")[2]
+            for line in path.read_text().splitlines()
+            if line.startswith("model name")
+        ]
+        if path.exists()
+        else []
+    )
     return models[0] if models else platform.processor() or platform.machine()
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--trials", type=int, default=400)
     parser.add_argument("--sessions", type=int, default=620, help="of 1,371 bars")
-    parser.add_argument("--write", action="store_true", help="the figures into docs/scale-out.md, too")
+    parser.add_argument(
+        "--write", action="store_true", help="the figures into docs/scale-out.md, too"
+    )
     arguments = parser.parse_args()
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}  # nothing is written into the home
+    # nothing is written into the home
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     said: list[str] = []
 
     def say(text: str) -> None:
@@ -265,7 +321,10 @@ def main() -> int:
         write_walk(root / "walk.csv", sessions=arguments.sessions, bars=1371)
         bars = arguments.sessions * 1371
         machine = f"{os.cpu_count()} CPUs ({processor()}, load {os.getloadavg()[0]:.1f} before)"
-        say(f"`make bench-scale` on {machine}, {date.today()}: {arguments.trials} trials of {bars:,} bars.\n")
+        say(
+            f"`make bench-scale` on {machine}, {date.today()}: {arguments.trials} trials of"
+            f" {bars:,} bars.\n"
+        )
         bench = Bench(root, arguments.trials)
         known = bench.known()
         one = workers(bench, say)
@@ -273,7 +332,9 @@ def main() -> int:
         table(one, costs, turns() if HAS_RAY else {}, say)
     if arguments.write:
         before, rest = PAGE.read_text().split(MARKS[0])
-        PAGE.write_text(before + MARKS[0] + "\n" + "\n".join(said) + "\n" + MARKS[1] + rest.split(MARKS[1])[1])
+        PAGE.write_text(
+            before + MARKS[0] + "\n" + "\n".join(said) + "\n" + MARKS[1] + rest.split(MARKS[1])[1]
+        )
     return 0
 
 

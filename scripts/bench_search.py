@@ -1,13 +1,16 @@
-"""How fast is a search, with every trial a tracked run? Run by `make bench`; prints the figures and exits with 1 when one misses its bound.
+"""How fast is a search, with every trial a tracked run? Run by `make bench`; prints the figures and
+exits with 1 when one misses its bound.
 
 overhead   CPU time of a trial beyond its backtest (signal, simulation, all metrics), with 14 parameters and 40 metrics, every trial a
-           child run in a local SQLite store: mean over 1,000 trials for random, qmc, cmaes and tpe; beside it an MLflow run per job
-           through stock Hydra multirun. Both are slopes between fewer and more, so that start-up is out
+           child run in a local SQLite store: mean over 1,000 trials for random, qmc, cmaes and tpe;
+           beside it an MLflow run per job through stock Hydra multirun. Both are slopes between
+           fewer and more, so that start-up is out
 speed      200 EMA combinations on 850,000 bars, tracked, with one worker and with two
 size       10,000 tracked trials: sorting them by a metric as the MLflow UI asks for it, and `mcl sweep report`
 start      from the process's start to the first outcome on disk
 
-Everything runs in a temporary project; absolute figures depend on the machine, the ratio to the stock design is of the same run.
+Everything runs in a temporary project; absolute figures depend on the machine, the ratio to the
+stock design is of the same run.
 """
 
 from __future__ import annotations
@@ -28,10 +31,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-BOUNDS_MS = {"random": 2.0, "qmc": 2.0, "cmaes": 6.0, "tpe": 40.0}  # cmaes and tpe: what Optuna's own samplers cost
+# cmaes and tpe: what Optuna's own samplers cost
+BOUNDS_MS = {"random": 2.0, "qmc": 2.0, "cmaes": 6.0, "tpe": 40.0}
 SPEED = {1: 60.0, 2: 100.0}  # trials a second by workers
 SORT_SEC, REPORT_SEC, START_SEC = 1.0, 5.0, 4.0
-FIXED = ("data=csv", "data.stamped_at=close", "data.timezone=UTC", "strategy=ema_cross", "risk=fixed", "search.min_trades=0")
+FIXED = (
+    "data=csv",
+    "data.stamped_at=close",
+    "data.timezone=UTC",
+    "strategy=ema_cross",
+    "risk=fixed",
+    "search.min_trades=0",
+)
 FOURTEEN = (
     "strategy.fast=range(2,100)",
     "strategy.slow=range(101,400)",
@@ -70,17 +81,26 @@ job()
 
 
 def write_walk(path: Path, sessions: int, bars: int, seed: int = 1) -> None:
-    """Minute bars of one dated-less series: `bars` a session from 18:01 New York winter time, prices on the tick grid."""
+    """Minute bars of one dated-less series: `bars` a session from 18:01 New York winter time,
+    prices on the tick grid.
+    """
     rng = np.random.default_rng(seed)
     n = sessions * bars
     day = np.repeat(pd.bdate_range("2010-01-04", periods=sessions, tz="UTC").to_numpy(), bars)
-    time_ = pd.DatetimeIndex(day) + pd.to_timedelta(np.tile(np.arange(1, bars + 1), sessions), unit="min")
+    time_ = pd.DatetimeIndex(day) + pd.to_timedelta(
+        np.tile(np.arange(1, bars + 1), sessions), unit="min"
+    )
     close = 7_000 + np.cumsum(rng.integers(-2, 3, n))
     close = np.where(close < 500, 1000 - close, close)
     opened = np.concatenate([[close[0]], close[:-1]])
     high, low = np.maximum(opened, close) + 1, np.minimum(opened, close) - 1
-    frame = {name: ticks / 100 for name, ticks in (("open", opened), ("high", high), ("low", low), ("close", close))}
-    pd.DataFrame({"time": time_.strftime("%Y-%m-%dT%H:%M:%SZ"), **frame, "volume": 10}).to_csv(path, index=False, float_format="%.2f")
+    frame = {
+        name: ticks / 100
+        for name, ticks in (("open", opened), ("high", high), ("low", low), ("close", close))
+    }
+    pd.DataFrame({"time": time_.strftime("%Y-%m-%dT%H:%M:%SZ"), **frame, "volume": 10}).to_csv(
+        path, index=False, float_format="%.2f"
+    )
 
 
 @contextmanager
@@ -91,22 +111,34 @@ def project() -> Iterator[Path]:
 
 
 def overhead(root: Path, sampler: str, trials: int) -> tuple[float, float]:
-    """CPU milliseconds a trial (beyond its backtest, of its backtest): slopes between a tenth of the trials and all, so that start and
-    end are out, after a small search that has warmed up what either needs."""
+    """CPU milliseconds a trial (beyond its backtest, of its backtest): slopes between a tenth of
+    the trials and all, so that start and end are out, after a small search that has warmed up what
+    either needs.
+    """
     few, many = max(2, trials // 10), trials
     searched(root, sampler, few)
     first, last = searched(root, sampler, few), searched(root, sampler, many)
-    beyond, within = ((late - early) / (many - few) * 1000 for early, late in zip(first, last, strict=True))
+    beyond, within = (
+        (late - early) / (many - few) * 1000 for early, late in zip(first, last, strict=True)
+    )
     return beyond, within
 
 
 def searched(root: Path, sampler: str, trials: int) -> tuple[float, float]:
-    """CPU seconds of a whole search (beyond its backtests, within them), all threads. A backtest is signal, simulation and all metrics;
-    it is timed where it happens, in the same run."""
+    """CPU seconds of a whole search (beyond its backtests, within them), all threads. A backtest is
+    signal, simulation and all metrics; it is timed where it happens, in the same run.
+    """
     from mcl import composition, search
     from mcl.tracking.store import Store
 
-    typed = [*FIXED, "data.path=small.csv", *FOURTEEN, f"search.sampler={sampler}", f"search.trials={trials}", f"study={sampler}"]
+    typed = [
+        *FIXED,
+        "data.path=small.csv",
+        *FOURTEEN,
+        f"search.sampler={sampler}",
+        f"search.trials={trials}",
+        f"study={sampler}",
+    ]
     composed = composition.compose("sweep", typed)
     with backtests_timed() as spent:
         start = time.process_time()
@@ -155,9 +187,22 @@ def stock(root: Path, few: int, many: int) -> float:
     seconds = []
     for count in (1, few, many):  # the first makes the store
         values = ",".join(str(100 + i) for i in range(count))
-        command = [sys.executable, str(script), str(composition.conf_dir()), uri, "-m", f"strategy.slow={values}"]
+        command = [
+            sys.executable,
+            str(script),
+            str(composition.conf_dir()),
+            uri,
+            "-m",
+            f"strategy.slow={values}",
+        ]
         start = _of_children()
-        subprocess.run(command, cwd=root, check=True, capture_output=True, env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"})
+        subprocess.run(
+            command,
+            cwd=root,
+            check=True,
+            capture_output=True,
+            env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+        )
         seconds.append(_of_children() - start)
     return (seconds[2] - seconds[1]) / (many - few) * 1000
 
@@ -174,7 +219,14 @@ def speed(root: Path, workers: int) -> float:
     from mcl.tracking.store import Store
 
     axes = ["strategy.fast=range(10,210,10)", "strategy.slow=range(240,1240,100)"]
-    typed = [*FIXED, "data.path=large.csv", *axes, "search.sampler=grid", "search.trials=200", f"search.workers={workers}"]
+    typed = [
+        *FIXED,
+        "data.path=large.csv",
+        *axes,
+        "search.sampler=grid",
+        "search.trials=200",
+        f"search.workers={workers}",
+    ]
     swept = search.sweep(composition.compose("sweep", typed), store=Store(root), root=root)
     return float(status.status(swept.sweep_id, store=Store(root))["trials_per_sec"])
 
@@ -188,7 +240,14 @@ def size(root: Path, trials: int) -> tuple[float, float]:
     from mcl.tracking.store import Store
 
     axes = ["strategy.fast=range(2,300)", "strategy.slow=range(301,900)"]
-    typed = [*FIXED, "data.path=small.csv", *axes, "search.sampler=qmc", f"search.trials={trials}", "study=large"]
+    typed = [
+        *FIXED,
+        "data.path=small.csv",
+        *axes,
+        "search.sampler=qmc",
+        f"search.trials={trials}",
+        "study=large",
+    ]
     store = Store(root)
     swept = search.sweep(composition.compose("sweep", typed), store=store, root=root)
     client = MlflowClient(store.uri)
@@ -202,12 +261,24 @@ def size(root: Path, trials: int) -> tuple[float, float]:
 
 
 def first_trial(root: Path) -> float:
-    """Seconds from the start of the process to the first outcome on disk, everything compiled before."""
+    """Seconds from the start of the process to the first outcome on disk, everything compiled
+    before.
+    """
     folder = root / "mlruns" / "sweeps"
     before = set(folder.glob("*.outcomes"))
-    typed = ["sweep", *FIXED, "data.path=small.csv", *FOURTEEN[:2], "search.sampler=random", "search.trials=20", "study=start"]
+    typed = [
+        "sweep",
+        *FIXED,
+        "data.path=small.csv",
+        *FOURTEEN[:2],
+        "search.sampler=random",
+        "search.trials=20",
+        "study=start",
+    ]
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "mcl", "--quiet", *typed], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mcl", "--quiet", *typed], stdout=subprocess.DEVNULL
+    )
     while process.poll() is None:
         if any(path.stat().st_size for path in set(folder.glob("*.outcomes")) - before):
             break
@@ -218,9 +289,13 @@ def first_trial(root: Path) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--sessions", type=int, default=620, help="of 1,371 bars: 620 are 850,000 bars")
+    parser.add_argument(
+        "--sessions", type=int, default=620, help="of 1,371 bars: 620 are 850,000 bars"
+    )
     parser.add_argument("--size", type=int, default=10_000)
     parser.add_argument("--only", nargs="*", choices=["overhead", "speed", "size", "start"])
     arguments = parser.parse_args()
@@ -229,22 +304,43 @@ def main() -> int:
     def line(what: str, value: float, unit: str, bound: float, *, least: bool = False) -> None:
         good = value >= bound if least else value <= bound
         missed.extend([] if good else [what])
-        print(f"{what:44s}{value:10.2f} {unit:10s}{'at least' if least else 'at most'} {bound:g}{'' if good else '   MISSED'}", flush=True)
+        print(
+            f"{what:44s}{value:10.2f} {unit:10s}{'at least' if least else 'at most'}"
+            f" {bound:g}{'' if good else '   MISSED'}",
+            flush=True,
+        )
 
     def overheads(root: Path) -> None:
         other = stock(root, 4, 24)
-        print(f"{'an MLflow run per job, stock Hydra multirun':44s}{other:10.2f} ms/job", flush=True)
+        print(
+            f"{'an MLflow run per job, stock Hydra multirun':44s}{other:10.2f} ms/job", flush=True
+        )
         for sampler, bound in BOUNDS_MS.items():
             own, within = overhead(root, sampler, arguments.trials)
-            print(f"{f'a backtest with all metrics, {sampler}':44s}{within:10.2f} ms CPU", flush=True)
-            line(f"overhead of {sampler} (stock is {other / own:.0f} times that)", own, "ms/trial", bound)
+            print(
+                f"{f'a backtest with all metrics, {sampler}':44s}{within:10.2f} ms CPU", flush=True
+            )
+            line(
+                f"overhead of {sampler} (stock is {other / own:.0f} times that)",
+                own,
+                "ms/trial",
+                bound,
+            )
 
     def speeds(root: Path) -> None:
         write_walk(root / "large.csv", sessions=arguments.sessions, bars=1371)
         speed(root, 1)  # reads the file and compiles
-        speed(root, 2)  # begins the server that forks the workers, which a new process does while it composes and loads
+        # begins the server that forks the workers, which a new process does while it composes and
+        # loads
+        speed(root, 2)
         for workers, bound in SPEED.items():
-            line(f"200 EMA combinations, {workers} worker{'s'[: workers - 1]}", speed(root, workers), "trials/s", bound, least=True)
+            line(
+                f"200 EMA combinations, {workers} worker{'s'[: workers - 1]}",
+                speed(root, workers),
+                "trials/s",
+                bound,
+                least=True,
+            )
 
     def sizes(root: Path) -> None:
         sorting, reporting = size(root, arguments.size)

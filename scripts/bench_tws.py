@@ -1,4 +1,5 @@
-"""How fast the simulated TWS is: messages out, connecting, a session with a trading client, a day of quotes, memory over a week.
+"""How fast the simulated TWS is: messages out, connecting, a session with a trading client, a day
+of quotes, memory over a week.
 
 python scripts/bench_tws.py [messages|connect|session|books|memory …]
 """
@@ -32,17 +33,31 @@ COMMON = {"tif": "DAY", "account": "DU0000001", "outsideRth": True}
 
 
 def tape(sessions: int = 1) -> Tape:
-    """A random walk in ticks: an hour of history, then whole sessions on the days that follow each other."""
+    """A random walk in ticks: an hour of history, then whole sessions on the days that follow each
+    other.
+    """
     luck = np.random.default_rng(1)
     played = np.concatenate([24 * 60 * day + np.arange(SESSION_BARS) for day in range(sessions)])
     minute = np.concatenate([np.arange(-60, 0), played])
     close = 6000 + np.cumsum(luck.integers(-3, 4, len(minute)))
     open_ = np.concatenate([[6000], close[:-1]])
     high, low = np.maximum(open_, close) + 2, np.minimum(open_, close) - 2
-    prices = {name: np.round(ticks * 0.01, 10) for name, ticks in (("open", open_), ("high", high), ("low", low), ("close", close))}
+    prices = {
+        name: np.round(ticks * 0.01, 10)
+        for name, ticks in (("open", open_), ("high", high), ("low", low), ("close", close))
+    }
     start = OPENS_NS + minute * 60 * calendar.NS
     contract = calendar.contract("MCL", int(MONTH[:4]), int(MONTH[4:]))
-    return Tape(contract, MCL, "1m", start, **prices, volume=np.full(len(minute), 50), first=60, synthetic=True)
+    return Tape(
+        contract,
+        MCL,
+        "1m",
+        start,
+        **prices,
+        volume=np.full(len(minute), 50),
+        first=60,
+        synthetic=True,
+    )
 
 
 READER = """
@@ -56,14 +71,24 @@ while peer.recv(1 << 20):
 
 
 async def messages() -> dict[str, float]:
-    """Ticks and order messages to a client in another process, which only reads; per second of this core's time."""
+    """Ticks and order messages to a client in another process, which only reads; per second of this
+    core's time.
+    """
     async with SimulatedTWS(tape(), stepped=True) as tws:
         reader = await asyncio.create_subprocess_exec(sys.executable, "-c", READER, str(tws.port))
         while not any(session.client_id > 0 for session in tws.sessions):
             await asyncio.sleep(0.001)
         [session] = tws.sessions
-        ticks = await _rate(lambda: session.send("tickPrice", req_id=1, tick_type=1, price="60.01", size=1, mask=0), 200_000)
-        order = order_from(blank_order() | {"order_id": 1, "quantity": 1.0, "order_type": "MKT", "action": "BUY"}, 1, 5, tws.played)
+        ticks = await _rate(
+            lambda: session.send("tickPrice", req_id=1, tick_type=1, price="60.01", size=1, mask=0),
+            200_000,
+        )
+        order = order_from(
+            blank_order() | {"order_id": 1, "quantity": 1.0, "order_type": "MKT", "action": "BUY"},
+            1,
+            5,
+            tws.played,
+        )
         orders = await _rate(lambda: session.send("openOrder", **render.open_order(order)), 50_000)
         session.close()
         await reader.wait()
@@ -93,12 +118,16 @@ async def connect() -> dict[str, float]:
 
 
 async def follow(port: int, kinds: tuple[str, ...] = (), every: int = 30) -> tuple[int, int]:
-    """A client that follows the bars to their end and turns its position every so many. Returns bars seen and fills."""
+    """A client that follows the bars to their end and turns its position every so many. Returns
+    bars seen and fills.
+    """
     ib = ib_async.IB()
     ib.client.MaxRequests = 0
     await ib.connectAsync("127.0.0.1", port, 1)
     [contract] = await ib.qualifyContractsAsync(ib_async.Future("MCL", MONTH, "NYMEX"))
-    bars = await ib.reqHistoricalDataAsync(contract, "", "3600 S", "1 min", "TRADES", False, 2, True)
+    bars = await ib.reqHistoricalDataAsync(
+        contract, "", "3600 S", "1 min", "TRADES", False, 2, True
+    )
     for kind in kinds:
         ib.reqTickByTickData(contract, kind)
     over: list[int] = []
@@ -111,7 +140,9 @@ async def follow(port: int, kinds: tuple[str, ...] = (), every: int = 30) -> tup
             await asyncio.sleep(0)
         seen += 1
         if seen % every == 0:
-            ib.placeOrder(contract, ib_async.MarketOrder("BUY" if side > 0 else "SELL", 1, **COMMON))
+            ib.placeOrder(
+                contract, ib_async.MarketOrder("BUY" if side > 0 else "SELL", 1, **COMMON)
+            )
             side = -side
     fills = len(ib.fills())
     ib.disconnect()
@@ -127,11 +158,15 @@ async def session() -> dict[str, float]:
 
 
 async def _elsewhere(port: int, *words: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(sys.executable, __file__, "client", str(port), *words, stderr=asyncio.subprocess.DEVNULL)
+    return await asyncio.create_subprocess_exec(
+        sys.executable, __file__, "client", str(port), *words, stderr=asyncio.subprocess.DEVNULL
+    )
 
 
 async def memory() -> dict[str, float]:
-    """Resident size of a server with an order every other minute, at the end of each day of a week; its client is another process."""
+    """Resident size of a server with an order every other minute, at the end of each day of a week;
+    its client is another process.
+    """
     sizes: list[float] = []
     async with SimulatedTWS(tape(DAYS)) as tws:
         client = await _elsewhere(tws.port, "2")
@@ -141,7 +176,10 @@ async def memory() -> dict[str, float]:
             sizes.append(_resident_mb())
         await client.wait()
         fills = len(tws.executions)
-    return {f"MB after day {n}": size for n, size in enumerate(sizes, 1)} | {"fills": fills, "growth after day 1, MB": sizes[-1] - sizes[0]}
+    return {f"MB after day {n}": size for n, size in enumerate(sizes, 1)} | {
+        "fills": fills,
+        "growth after day 1, MB": sizes[-1] - sizes[0],
+    }
 
 
 def _resident_mb() -> float:
@@ -149,12 +187,17 @@ def _resident_mb() -> float:
 
 
 class Books:
-    """A day of quotes as busy as a real one: a book that changes 15 times a second and trades once a second."""
+    """A day of quotes as busy as a real one: a book that changes 15 times a second and trades once
+    a second.
+    """
 
     def __init__(self, bars: Tape) -> None:
         rows = np.repeat(np.arange(bars.first, len(bars)), EVENTS // SESSION_BARS)
         luck = np.random.default_rng(2)
-        ts = bars.start[rows] + np.tile(np.arange(EVENTS // SESSION_BARS) * (60 * calendar.NS // (EVENTS // SESSION_BARS)), SESSION_BARS)
+        ts = bars.start[rows] + np.tile(
+            np.arange(EVENTS // SESSION_BARS) * (60 * calendar.NS // (EVENTS // SESSION_BARS)),
+            SESSION_BARS,
+        )
         bid = np.round(bars.open[rows] - 0.01 * luck.integers(0, 3, len(rows)), 10)[None]
         sizes = luck.integers(1, 40, (2, len(rows)))
         traded = np.where(np.arange(len(rows)) % 15 == 0, 1, 0)
@@ -165,17 +208,28 @@ class Books:
 
 
 async def books() -> dict[str, float]:
-    """A day of quotes, all of them told tick by tick to a trading client in another process, as fast as it goes."""
+    """A day of quotes, all of them told tick by tick to a trading client in another process, as
+    fast as it goes.
+    """
     bars = tape()
     source = Books(bars)
-    quoted = bars.having(bars.columns.rows(slice(bars.first)).then([bars_of(source.ticks, "1m")]), bars.first, quotes=source)
+    quoted = bars.having(
+        bars.columns.rows(slice(bars.first)).then([bars_of(source.ticks, "1m")]),
+        bars.first,
+        quotes=source,
+    )
     async with SimulatedTWS(quoted) as tws:
         start, spent = time.perf_counter(), time.process_time()
         client = await _elsewhere(tws.port, "30", "BidAsk", "AllLast")
         await client.wait()
         seconds, busy = time.perf_counter() - start, time.process_time() - spent
         sent = tws.counters["sent"]
-    figures = {"quotes and trades replayed": EVENTS, "messages": sent, "seconds": seconds, "of them this core": busy}
+    figures = {
+        "quotes and trades replayed": EVENTS,
+        "messages": sent,
+        "seconds": seconds,
+        "of them this core": busy,
+    }
     return figures | {"times real time (23 h)": 23 * 3600 / seconds}
 
 

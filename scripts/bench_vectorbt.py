@@ -1,7 +1,9 @@
-"""W1 of bench.py in vectorbt, for the interpreter of an environment that has it: EMA cross, next open, slippage, fees, equity curve.
+"""W1 of bench.py in vectorbt, for the interpreter of an environment that has it: EMA cross, next
+open, slippage, fees, equity curve.
 
-Prices are in ticks, so that one contract earns one dollar a tick; slippage is put into the fill price, since vectorbt's is a fraction.
-Reads open and close from the file named on the command line; prints one JSON object.
+Prices are in ticks, so that one contract earns one dollar a tick; slippage is put into the fill
+price, since vectorbt's is a fraction. Reads open and close from the file named on the command line;
+prints one JSON object.
 """
 
 from __future__ import annotations
@@ -52,7 +54,11 @@ def main() -> None:
         start = time.perf_counter()
         fills, pnl = run(opens, closes)
         spent.append(time.perf_counter() - start)
-    print(json.dumps({"version": vbt.__version__, "seconds": min(spent), "fills": fills, "pnl_usd": pnl}))
+    print(
+        json.dumps(
+            {"version": vbt.__version__, "seconds": min(spent), "fills": fills, "pnl_usd": pnl}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""make infra: docker/ and terraform/ through every checker that this machine has. Exit code 1 when one of them objects.
+"""make infra: docker/ and terraform/ through every checker that this machine has. Exit code 1 when
+one of them objects.
 
-Looked for on the PATH: terraform, checkov, hadolint, promtool, amtool, docker compose, shellcheck, systemd-analyze, bandit.
+Looked for on the PATH: terraform, checkov, hadolint, promtool, amtool, docker compose, shellcheck,
+systemd-analyze, bandit.
 """
 
 from __future__ import annotations
@@ -11,23 +13,72 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = [*sorted(str(p) for folder in ("docker", "terraform") for p in (ROOT / folder).rglob("*.sh")), ".ci/run"]
+SCRIPTS = [
+    *sorted(str(p) for folder in ("docker", "terraform") for p in (ROOT / folder).rglob("*.sh")),
+    ".ci/run",
+]
 PROFILES = ("research", "paper", "live", "aws-paper", "aws-live", "verbs")
-COMPOSE = ["-f", "docker/compose.yaml", *(word for name in PROFILES for word in ("--profile", name)), "config", "--quiet"]
+COMPOSE = [
+    "-f",
+    "docker/compose.yaml",
+    *(word for name in PROFILES for word in ("--profile", name)),
+    "config",
+    "--quiet",
+]
 RULE_TESTS = ["docker/prometheus/alerts_test.yaml", "docker/prometheus/alerts_week_test.yaml"]
 CHECKS = (  # name, program, arguments
     ("terraform format", "terraform", ["-chdir=terraform", "fmt", "-check", "-recursive"]),
     ("terraform plans", sys.executable, ["-m", "pytest", "-q", "tests/ops/test_terraform.py"]),
-    ("checkov", "checkov", ["-d", "terraform", "--skip-download", "--quiet", "--compact", "--framework", "terraform"]),
-    ("checkov, image", "checkov", ["-f", "docker/Dockerfile", "--skip-download", "--quiet", "--compact", "--framework", "dockerfile"]),
-    ("checkov, workflow", "checkov", ["-d", ".github", "--skip-download", "--quiet", "--compact", "--framework", "github_actions"]),
+    (
+        "checkov",
+        "checkov",
+        ["-d", "terraform", "--skip-download", "--quiet", "--compact", "--framework", "terraform"],
+    ),
+    (
+        "checkov, image",
+        "checkov",
+        [
+            "-f",
+            "docker/Dockerfile",
+            "--skip-download",
+            "--quiet",
+            "--compact",
+            "--framework",
+            "dockerfile",
+        ],
+    ),
+    (
+        "checkov, workflow",
+        "checkov",
+        [
+            "-d",
+            ".github",
+            "--skip-download",
+            "--quiet",
+            "--compact",
+            "--framework",
+            "github_actions",
+        ],
+    ),
     ("hadolint", "hadolint", ["docker/Dockerfile"]),
     ("alert rules", "promtool", ["check", "rules", "docker/prometheus/alerts.yaml"]),
     ("alert rules, tested", "promtool", ["test", "rules", *RULE_TESTS]),
-    ("prometheus", "promtool", ["check", "config", "--syntax-only", "docker/prometheus/prometheus.yaml"]),
-    ("alertmanager", sys.executable, ["-m", "pytest", "-q", "tests/ops/test_docker.py", "-k", "alertmanager"]),
+    (
+        "prometheus",
+        "promtool",
+        ["check", "config", "--syntax-only", "docker/prometheus/prometheus.yaml"],
+    ),
+    (
+        "alertmanager",
+        sys.executable,
+        ["-m", "pytest", "-q", "tests/ops/test_docker.py", "-k", "alertmanager"],
+    ),
     ("first boot", sys.executable, ["-m", "pytest", "-q", "tests/ops/test_first_boot.py"]),
-    ("systemd units", sys.executable, ["-m", "pytest", "-q", "tests/ops/test_runbooks.py", "-k", "systemd"]),
+    (
+        "systemd units",
+        sys.executable,
+        ["-m", "pytest", "-q", "tests/ops/test_runbooks.py", "-k", "systemd"],
+    ),
     ("compose", "docker", ["compose", *COMPOSE]),
     ("shell", "shellcheck", SCRIPTS),
     ("licences", sys.executable, ["scripts/sbom.py", "--licences"]),

@@ -1,6 +1,7 @@
 """The name of the earlier project's script: `mcl data download` with its flags, which are the same.
 
-python scripts/download_historical.py --symbol MCL.FUT --start 2024-01-01 --schema mbp-10 [--end 2024-02-01] [--max-cost 5]
+python scripts/download_historical.py --symbol MCL.FUT --start 2024-01-01 --schema mbp-10 [--end
+2024-02-01] [--max-cost 5]
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Kill a search 50 times with SIGKILL at random points, parent and workers, and resume it each time. Exits with 1 on any difference.
+"""Kill a search 50 times with SIGKILL at random points, parent and workers, and resume it each
+time. Exits with 1 on any difference.
 
-Every search must end with exactly its target of trials, none twice in the store, and the same table and best as an undisturbed one.
-Samplers that learn do so with one worker only: with more, the order in which trials end has a say.
+Every search must end with exactly its target of trials, none twice in the store, and the same table
+and best as an undisturbed one. Samplers that learn do so with one worker only: with more, the order
+in which trials end has a say.
 """
 
 from __future__ import annotations
@@ -47,14 +49,27 @@ NUMBERED, LEARNING = ("grid", "qmc", "random"), ("cmaes", "tpe", "nsga2")
 
 def overrides(sampler: str, workers: int) -> list[str]:
     axes = ["strategy.fast=range(2,32)", "strategy.slow=range(40,240,10)"]
-    return [*FIXED, "data.path=small.csv", *axes, f"search.sampler={sampler}", f"search.trials={TRIALS}", f"search.workers={workers}"]
+    return [
+        *FIXED,
+        "data.path=small.csv",
+        *axes,
+        f"search.sampler={sampler}",
+        f"search.trials={TRIALS}",
+        f"search.workers={workers}",
+    ]
 
 
 def killed(root: Path, script: Path, arguments: list[str], chance: random.Random) -> str:
-    """Run a process and kill somebody: the parent, one of its workers, or its whole group; who it was, or nothing when it came to its
-    end before. Half of the kills come at any time after the start, the other half soon after an outcome was written."""
+    """Run a process and kill somebody: the parent, one of its workers, or its whole group; who it
+    was, or nothing when it came to its end before. Half of the kills come at any time after the
+    start, the other half soon after an outcome was written.
+    """
     folder = root / "mlruns" / "sweeps"
-    process = subprocess.Popen([sys.executable, str(script), str(root), *arguments], start_new_session=True, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(root), *arguments],
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+    )
     if chance.random() < 0.5:
         before = size(folder)
         while process.poll() is None and size(folder) == before:
@@ -68,11 +83,16 @@ def killed(root: Path, script: Path, arguments: list[str], chance: random.Random
     who = chance.choice(["parent", "group", "worker"])
     if who == "worker" and (workers := children(process.pid)):
         os.kill(chance.choice(workers), signal.SIGKILL)
-        with contextlib.suppress(subprocess.TimeoutExpired):  # the search goes on; then the parent goes, too
+        # the search goes on; then the parent goes, too
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=chance.uniform(0.0, 1.0))
             return who
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL) if who == "group" else os.kill(process.pid, signal.SIGKILL)
+        (
+            os.killpg(process.pid, signal.SIGKILL)
+            if who == "group"
+            else os.kill(process.pid, signal.SIGKILL)
+        )
     process.wait()
     return who
 
@@ -82,15 +102,23 @@ def differences(swept: Swept, whole: Swept, rows: list[int]) -> str:
     if rows != list(range(TRIALS)):
         missing, twice = set(range(TRIALS)) - set(rows), [n for n in set(rows) if rows.count(n) > 1]
         return (
-            f"{len(missing)} rows missing, such as {sorted(missing)[:3]}; twice: {twice[:3]}; the search ended {swept.status} {swept.why}"
+            f"{len(missing)} rows missing, such as {sorted(missing)[:3]}; twice: {twice[:3]}; the"
+            f" search ended {swept.status} {swept.why}"
         )
     if len(swept.trials) != TRIALS:
         return f"{len(swept.trials)} trials in the table"
     is_now, was = swept.trials[COMPARED], whole.trials[COMPARED]
     unlike = ~((is_now == was) | (is_now.isna() & was.isna())).all(axis=1)
     if unlike.any():
-        return f"unlike the undisturbed: {is_now[unlike].head(3).to_dict('records')}, not {was[unlike].head(3).to_dict('records')}"
-    return "" if (swept.best or {})["trial"] == (whole.best or {})["trial"] else f"best is {swept.best}"
+        return (
+            f"unlike the undisturbed: {is_now[unlike].head(3).to_dict('records')}, not"
+            f" {was[unlike].head(3).to_dict('records')}"
+        )
+    return (
+        ""
+        if (swept.best or {})["trial"] == (whole.best or {})["trial"]
+        else f"best is {swept.best}"
+    )
 
 
 def size(folder: Path) -> int:
@@ -98,7 +126,9 @@ def size(folder: Path) -> int:
 
 
 def children(parent: int) -> list[int]:
-    """The processes that this one has begun, and theirs: workers, and the server that forks them."""
+    """The processes that this one has begun, and theirs: workers, and the server that forks
+    them.
+    """
     with contextlib.suppress(psutil.NoSuchProcess):
         return [child.pid for child in psutil.Process(parent).children(recursive=True)]
     return []
@@ -108,11 +138,17 @@ def main() -> int:
     from mcl import composition, search
     from mcl.tracking.store import Store
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--minutes", type=float, default=60.0, help="no search is begun after so long")
-    parser.add_argument("--samplers", nargs="+", choices=NUMBERED + LEARNING, default=["grid", "qmc"])
+    parser.add_argument(
+        "--minutes", type=float, default=60.0, help="no search is begun after so long"
+    )
+    parser.add_argument(
+        "--samplers", nargs="+", choices=NUMBERED + LEARNING, default=["grid", "qmc"]
+    )
     arguments = parser.parse_args()
     chance = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory(prefix="mcl-kill-") as name:
@@ -122,7 +158,10 @@ def main() -> int:
         script = root / "child.py"
         script.write_text(CHILD)
         store = Store(root)
-        whole = {s: search.sweep(composition.compose("sweep", overrides(s, 1)), store=store, root=root) for s in arguments.samplers}
+        whole = {
+            s: search.sweep(composition.compose("sweep", overrides(s, 1)), store=store, root=root)
+            for s in arguments.samplers
+        }
         kills = searches = 0
         end = time.monotonic() + arguments.minutes * 60
         while kills < arguments.kills and time.monotonic() < end:
@@ -135,15 +174,25 @@ def main() -> int:
                 continue  # killed before there was a search
             sweep_id = begun.pop().removesuffix(".card")
             for _ in range(chance.randint(0, MOST_AGAIN)):
-                if kills >= arguments.kills or not killed(root, script, ["resume", sweep_id], chance):
+                if kills >= arguments.kills or not killed(
+                    root, script, ["resume", sweep_id], chance
+                ):
                     break
                 kills += 1
             time.sleep(0.2)
             swept = search.resume(sweep_id, store=Store(root), root=root)
-            rows = sorted(int(r.tags["trial"]) for r in store.children(sweep_id) if r.tags["mcl.kind"] == "trial")
+            rows = sorted(
+                int(r.tags["trial"])
+                for r in store.children(sweep_id)
+                if r.tags["mcl.kind"] == "trial"
+            )
             wrong = differences(swept, whole[sampler], rows)
             searches += 1
-            print(f"{kills:3d} kills, search {searches}: {sampler}, {workers} workers, {len(rows)} rows, {wrong or 'equal'}", flush=True)
+            print(
+                f"{kills:3d} kills, search {searches}: {sampler}, {workers} workers, {len(rows)}"
+                f" rows, {wrong or 'equal'}",
+                flush=True,
+            )
             if wrong:
                 return 1
         print(f"{kills} kills over {searches} searches: every one ended as if undisturbed")

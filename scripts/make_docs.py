@@ -1,6 +1,8 @@
-"""Write docs/configuration.md from the schemas, the strategies and the files of conf/. `--check` exits with 1 when the file is not current.
+"""Write docs/configuration.md from the schemas, the strategies and the files of conf/. `--check`
+exits with 1 when the file is not current.
 
-What stands behind a key in the schema's source (a comment) is its description: one text, beside the code, for both readers.
+What stands behind a key in the schema's source (a comment) is its description: one text, beside the
+code, for both readers.
 """
 
 from __future__ import annotations
@@ -39,11 +41,22 @@ Written by `scripts/make_docs.py` from the schemas and `conf/`; a test holds it 
 An unknown key, a wrong type or a broken rule is refused with the nearest valid choice.
 """
 GROUPS = {  # group of conf/ -> (heading, models, prefix of the keys)
-    "data": ("data", (schema.SyntheticData, schema.DatabentoData, schema.CsvData, schema.LeanData), "data"),
+    "data": (
+        "data",
+        (schema.SyntheticData, schema.DatabentoData, schema.CsvData, schema.LeanData),
+        "data",
+    ),
     "roll": ("data.roll", (schema.Roll,), "data.roll"),
     "risk": (
         "risk",
-        (schema.FixedSize, schema.VolTargetSize, schema.FixedFractionalSize, schema.AtrUnitSize, schema.KellySize, schema.Protection),
+        (
+            schema.FixedSize,
+            schema.VolTargetSize,
+            schema.FixedFractionalSize,
+            schema.AtrUnitSize,
+            schema.KellySize,
+            schema.Protection,
+        ),
         "risk",
     ),
     "limits": ("risk.limits", (schema.Limits,), "risk.limits"),
@@ -72,11 +85,13 @@ def page() -> str:
     return "\n".join([*parts, _strategies()])
 
 
-# ------------------------------------------------------------------------------------------------------------------ schema
+# ------------------------------------------------------------------------------------------- schema
 
 
 def _top() -> str:
-    rows = [row for row in _rows(schema.Config) if row[0] in ("capital_usd", "seed", "study", "notes")]
+    rows = [
+        row for row in _rows(schema.Config) if row[0] in ("capital_usd", "seed", "study", "notes")
+    ]
     return f"\n## The run\n\n{_table(rows)}"
 
 
@@ -85,9 +100,14 @@ def _group(folder: str, heading: str, models: tuple[type[BaseModel], ...], prefi
     chosen = "\n".join(f"* `{folder}={file.stem}` {_purpose(file)}" for file in files)
     tables = []
     for model in models:
-        title = f"\n**{_switch(model)}** {_told(model)}\n" if len(models) > 1 else f"\n{_told(model)}\n"
+        title = (
+            f"\n**{_switch(model)}** {_told(model)}\n" if len(models) > 1 else f"\n{_told(model)}\n"
+        )
         tables.append(f"{title}\n{_table(_rows(model, _own(model, prefix, folder)))}")
-        tables += [_nested(key, below, prefix, models, _said(prefix, folder)) for key, below in _below(model)]
+        tables += [
+            _nested(key, below, prefix, models, _said(prefix, folder))
+            for key, below in _below(model)
+        ]
     return f"\n## {heading}\n\nKeys begin with `{prefix}.`\n\n{chosen}\n" + "".join(tables)
 
 
@@ -99,12 +119,22 @@ def _below(model: type[BaseModel], key: str = "") -> Iterator[tuple[str, type[Ba
             yield from _below(below, f"{key}{name}.")
 
 
-def _nested(key: str, model: type[BaseModel], prefix: str, models: tuple[type[BaseModel], ...], said: dict[str, Any]) -> str:
+def _nested(
+    key: str,
+    model: type[BaseModel],
+    prefix: str,
+    models: tuple[type[BaseModel], ...],
+    said: dict[str, Any],
+) -> str:
     """The table of a model inside another one; empty where it has a table of its own elsewhere."""
     elsewhere = {each for _, others, _ in GROUPS.values() for each in others if each not in models}
     if model in elsewhere or model in models:
         return ""
-    own = {name.removeprefix(f"{key}."): value for name, value in said.items() if name.startswith(f"{key}.")}
+    own = {
+        name.removeprefix(f"{key}."): value
+        for name, value in said.items()
+        if name.startswith(f"{key}.")
+    }
     return f"\n**`{prefix}.{key}`** {_told(model)}\n\n{_table(_rows(model, own))}"
 
 
@@ -116,17 +146,29 @@ def _composed(verb: composition.Verb) -> dict[str, Any]:
 def _said(prefix: str, folder: str) -> dict[str, Any]:
     """What conf/ says of the keys below a prefix where nothing is typed."""
     verb: composition.Verb = VERBS.get(folder, "backtest")
-    return {key.removeprefix(f"{prefix}."): value for key, value in _composed(verb).items() if key.startswith(f"{prefix}.")}
+    return {
+        key.removeprefix(f"{prefix}."): value
+        for key, value in _composed(verb).items()
+        if key.startswith(f"{prefix}.")
+    }
 
 
 def _own(model: type[BaseModel], prefix: str, folder: str) -> dict[str, Any]:
-    """What conf/ says of a model's own keys: of a method of sizing the file of that name, which chooses it."""
+    """What conf/ says of a model's own keys: of a method of sizing the file of that name, which
+    chooses it.
+    """
     if folder == "risk" and "method" in model.model_fields:
         method = get_args(model.model_fields["method"].annotation)[0]
         composed = composition.flatten(composition.compose("backtest", [f"risk={method}"]).raw)
-        return {key.removeprefix("risk.size."): value for key, value in composed.items() if key.startswith("risk.size.")}
+        return {
+            key.removeprefix("risk.size."): value
+            for key, value in composed.items()
+            if key.startswith("risk.size.")
+        }
     said, place = _said(prefix, folder), f"{model.__name__.lower()}."
-    return {key.removeprefix(place): value for key, value in said.items() if key.startswith(place)} or said
+    return {
+        key.removeprefix(place): value for key, value in said.items() if key.startswith(place)
+    } or said
 
 
 def _switch(model: type[BaseModel]) -> str:
@@ -141,15 +183,24 @@ def _told(model: type[Any]) -> str:
     return " ".join((vars(model).get("__doc__") or "").split())
 
 
-def _rows(model: type[BaseModel], said: dict[str, Any] | None = None) -> list[tuple[str, str, str, str]]:
-    """(key, type and range, default, description) of every field, those of nested models left to their own table."""
+def _rows(
+    model: type[BaseModel], said: dict[str, Any] | None = None
+) -> list[tuple[str, str, str, str]]:
+    """(key, type and range, default, description) of every field, those of nested models left to
+    their own table.
+    """
     told: dict[str, str] = {}
     for parent in reversed(model.__mro__):
         if parent is not BaseModel and issubclass(parent, BaseModel):
             told |= _comments(parent)
     from_conf = said or {}
     return [
-        (name, _kind(field), _shown(from_conf[name]) if name in from_conf else _default(field), told.get(name, ""))
+        (
+            name,
+            _kind(field),
+            _shown(from_conf[name]) if name in from_conf else _default(field),
+            told.get(name, ""),
+        )
         for name, field in model.model_fields.items()
     ]
 
@@ -172,7 +223,12 @@ def _kind(field: FieldInfo) -> str:
 
 def _limited(kind: str, metadata: list[Any] | tuple[Any, ...]) -> str:
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}
-    bounds = [f"{sign} {getattr(m, name):g}" for m in metadata for name, sign in signs.items() if getattr(m, name, None) is not None]
+    bounds = [
+        f"{sign} {getattr(m, name):g}"
+        for m in metadata
+        for name, sign in signs.items()
+        if getattr(m, name, None) is not None
+    ]
     return f"{kind}, {', '.join(bounds)}" if bounds else kind
 
 
@@ -184,13 +240,22 @@ def _type(annotation: Any) -> str:
     if origin is Literal:
         return " · ".join(f"`{value}`" for value in inner)
     if origin in (Union, types.UnionType):
-        return " or ".join(_type(a) for a in inner if a is not type(None)) + (" or null" if type(None) in inner else "")
+        return " or ".join(_type(a) for a in inner if a is not type(None)) + (
+            " or null" if type(None) in inner else ""
+        )
     if origin is tuple:
         return f"list of {_type(inner[0])}"
     if origin is dict:
         return f"mapping to {_type(inner[1])}"
-    return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false", "Any": "any"}.get(
-        getattr(annotation, "__name__", str(annotation)), getattr(annotation, "__name__", str(annotation))
+    return {
+        "str": "text",
+        "int": "whole number",
+        "float": "number",
+        "bool": "true or false",
+        "Any": "any",
+    }.get(
+        getattr(annotation, "__name__", str(annotation)),
+        getattr(annotation, "__name__", str(annotation)),
     )
 
 
@@ -212,11 +277,14 @@ def _purpose(file: Path) -> str:
     return first.removeprefix("#").strip()
 
 
-# -------------------------------------------------------------------------------------------------------------- strategies
+# --------------------------------------------------------------------------------------- strategies
 
 
 def _strategies() -> str:
-    parts = ["\n## strategy\n\nKeys begin with `strategy.`; the default search space of each lies in `conf/space/NAME.yaml`.\n"]
+    parts = [
+        "\n## strategy\n\nKeys begin with `strategy.`; the default search space of each lies in"
+        " `conf/space/NAME.yaml`.\n"
+    ]
     return "".join([*parts, *(_strategy(name, cls) for name, cls in sorted(builtin().items()))])
 
 
@@ -224,9 +292,13 @@ def _strategy(name: str, cls: type[Any]) -> str:
     rows = list(_parameters(cls))
     space = ROOT / "conf" / "space" / f"{name}.yaml"
     searched = yaml.safe_load(space.read_text()) if space.is_file() else None
-    axes = ", ".join(f"`{key}={value}`" for key, value in ((searched or {}).get("strategy") or {}).items())
+    axes = ", ".join(
+        f"`{key}={value}`" for key, value in ((searched or {}).get("strategy") or {}).items()
+    )
     table = _table(rows) if rows else "No parameters.\n"
-    return f"\n### `strategy={name}`\n\n{_told(cls)}\n\n{table}" + (f"\nSearched by default: {axes}.\n" if axes else "")
+    return f"\n### `strategy={name}`\n\n{_told(cls)}\n\n{table}" + (
+        f"\nSearched by default: {axes}.\n" if axes else ""
+    )
 
 
 def _parameters(cls: type[Any]) -> Iterator[tuple[str, str, str, str]]:
@@ -238,7 +310,10 @@ def _parameters(cls: type[Any]) -> Iterator[tuple[str, str, str, str]]:
 
 def _table(rows: list[tuple[str, str, str, str]]) -> str:
     cells = ["| key | value | default | |", "|---|---|---|---|"]
-    cells += ["| " + " | ".join([f"`{key}`", *(text.replace("|", "\\|") for text in rest)]) + " |" for key, *rest in rows]
+    cells += [
+        "| " + " | ".join([f"`{key}`", *(text.replace("|", "\\|") for text in rest)]) + " |"
+        for key, *rest in rows
+    ]
     return "\n".join(cells) + "\n"
 
 
@@ -248,7 +323,11 @@ def main() -> int:
     current = page()
     if parser.parse_args().check:
         fresh = PAGE.is_file() and PAGE.read_text() == current
-        print("docs/configuration.md is current" if fresh else "docs/configuration.md is not current: run scripts/make_docs.py")
+        print(
+            "docs/configuration.md is current"
+            if fresh
+            else "docs/configuration.md is not current: run scripts/make_docs.py"
+        )
         return 0 if fresh else 1
     write_whole(PAGE, current.encode())
     print(f"wrote {PAGE.relative_to(ROOT)}")

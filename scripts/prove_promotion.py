@@ -1,12 +1,16 @@
-"""The promises of a promotion, on real clones and through the command line: altered bytes, another clone, MLflow alone.
+"""The promises of a promotion, on real clones and through the command line: altered bytes, another
+clone, MLflow alone.
 
     python scripts/prove_promotion.py
 
-1. A run is promoted in one clone of this repository. One byte of every artifact is changed in turn: `mcl live` must refuse each time and
+1. A run is promoted in one clone of this repository. One byte of every artifact is changed in turn:
+`mcl live` must refuse each time and
    name the file, and must load again when the byte is back.
-2. The promoted file is committed and pulled by a second clone with another working directory, which shares the store: it loads the same
+2. The promoted file is committed and pulled by a second clone with another working directory, which
+shares the store: it loads the same
    version, and trades a session of it whose decisions are all equal to the backtest's.
-3. A Python that cannot see mcl loads `models:/mcl@paper` with MLflow alone and predicts: the targets of the backtest, bit for bit.
+3. A Python that cannot see mcl loads `models:/mcl@paper` with MLflow alone and predicts: the
+targets of the backtest, bit for bit.
 """
 
 from __future__ import annotations
@@ -24,7 +28,12 @@ from processor import spent
 REPOSITORY = Path(__file__).resolve().parents[1]
 RUN = ("data=planted", "data.start='2025-03-01'", "strategy.fast=240", "strategy.slow=960")
 EASY = (
-    *("promotion.min_sessions=50", "promotion.min_trades=20", "promotion.max_p_value=null", "promotion.min_holdout_sharpe_high=null"),
+    *(
+        "promotion.min_sessions=50",
+        "promotion.min_trades=20",
+        "promotion.max_p_value=null",
+        "promotion.min_holdout_sharpe_high=null",
+    ),
     *("promotion.max_trade_share=null", "promotion.max_session_share=null"),
 )
 ALONE = """
@@ -40,8 +49,19 @@ model.predict(pd.read_parquet(sys.argv[1])).to_parquet(sys.argv[2])
 
 def mcl(home: Path, *words: str, **env: str) -> dict[str, Any]:
     """The answer, or the refusal, of one command line in a clone."""
-    clean = {key: value for key, value in os.environ.items() if key != "MCL_HOME"} | {"PYTHONPATH": str(home)} | env
-    done = subprocess.run([sys.executable, "-m", "mcl", "--json", *words], cwd=home, env=clean, capture_output=True, text=True, check=False)
+    clean = (
+        {key: value for key, value in os.environ.items() if key != "MCL_HOME"}
+        | {"PYTHONPATH": str(home)}
+        | env
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "mcl", "--json", *words],
+        cwd=home,
+        env=clean,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     lines = done.stdout.strip().splitlines()
     if not lines:
         raise SystemExit(f"mcl {' '.join(words)} said nothing:\n{done.stderr[-2000:]}")
@@ -78,7 +98,10 @@ def tampered(home: Path) -> int:
             print(f"  {name}: {said}")
         target.write_bytes(before)
     refusal = mcl_with_a_byte_changed(home, folder / "config.yaml")
-    print(f"{len(names) - missed} of {len(names)} altered artifacts refused by name; mcl live says: {refusal}")
+    print(
+        f"{len(names) - missed} of {len(names)} altered artifacts refused by name; mcl live says:"
+        f" {refusal}"
+    )
     return missed + (promoted("paper", store, home).version != 1)
 
 
@@ -99,7 +122,10 @@ def second_clone(home: Path, other: Path) -> int:
     session = mcl(other, "live", "paper", **shared)
     listed = mcl(other, "registry", **shared)["versions"][0]
     equal = session.get("differences") == []
-    print(f"another clone: version {listed['version']}, {session.get('decisions')} decisions, all equal: {equal}; record {listed['live']}")
+    print(
+        f"another clone: version {listed['version']}, {session.get('decisions')} decisions, all"
+        f" equal: {equal}; record {listed['live']}"
+    )
     return int(not equal or listed["live"]["sessions"] != 1)
 
 
@@ -116,11 +142,25 @@ def by_mlflow_alone(home: Path, scratch: Path) -> int:
     bars = load(deployed.config.data, home)
     pyfunc_model.frame(bars).to_parquet(scratch / "bars.parquet")
     env = {key: value for key, value in os.environ.items() if key not in ("MCL_HOME", "PYTHONPATH")}
-    env |= {"MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlruns' / 'mlflow.db'}", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    words = [sys.executable, "-W", "ignore", "-c", ALONE, str(scratch / "bars.parquet"), str(scratch / "targets.parquet")]
+    env |= {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlruns' / 'mlflow.db'}",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    words = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-c",
+        ALONE,
+        str(scratch / "bars.parquet"),
+        str(scratch / "targets.parquet"),
+    ]
     subprocess.run(words, cwd=scratch, env=env, check=True, capture_output=True)
     made, result = pd.read_parquet(scratch / "targets.parquet"), backtest(deployed.config, bars)
-    same = bool((made["target"].to_numpy() == result.target).all() and (made["position"].to_numpy() == result.position).all())
+    same = bool(
+        (made["target"].to_numpy() == result.target).all()
+        and (made["position"].to_numpy() == result.position).all()
+    )
     print(f"MLflow alone: {len(made):,} targets, bit-equal to the backtest: {same}")
     return int(not same)
 

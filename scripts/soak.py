@@ -1,16 +1,18 @@
-"""Sessions that go wrong on purpose, by the thousand: random bars, random faults F1 to F28, SIGKILL of runner and server.
+"""Sessions that go wrong on purpose, by the thousand: random bars, random faults F1 to F28, SIGKILL
+of runner and server.
 
     python scripts/soak.py --seeds 2000                      make soak
     python scripts/soak.py --seeds 2000 --minutes 4          a slice of it; again for the next one
     python scripts/soak.py --only 123 --keep                 one seed again, its files kept
 
-What was run stands in a record (build/soak.jsonl), under a fingerprint of the code that ran: a seed that this code has survived is
-not run again, and the report is of all seeds of this code.
+What was run stands in a record (build/soak.jsonl), under a fingerprint of the code that ran: a seed
+that this code has survived is not run again, and the report is of all seeds of this code.
 
-Each seed is a session of 40 one-minute bars with the guards and the time-outs of `ib_paper`; every order and every cancel is served
-after 0.2 to 1 s. It runs in two processes, a simulated TWS that keeps its state on disk and a supervised session,
-both forked from this one so that a start takes milliseconds. What is killed is started again at once; what is HALTED is told adopt
-or flatten. After the session the journal is held against the broker's own books: see `soak_judge`.
+Each seed is a session of 40 one-minute bars with the guards and the time-outs of `ib_paper`; every
+order and every cancel is served after 0.2 to 1 s. It runs in two processes, a simulated TWS that
+keeps its state on disk and a supervised session, both forked from this one so that a start takes
+milliseconds. What is killed is started again at once; what is HALTED is told adopt or flatten.
+After the session the journal is held against the broker's own books: see `soak_judge`.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ SERVE = Session._serve
 MEMORY = Path("/dev/shm")  # SIGKILL does not care whether a file is on a disk
 
 
-# ----------------------------------------------------------------------------------------------------------- the two processes
+# -------------------------------------------------------------------------------- the two processes
 
 
 def server(w: World, folder: Path, port: int, life: int) -> None:
@@ -68,7 +70,10 @@ async def _server(w: World, folder: Path, port: int, life: int) -> None:
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     stops = w.run.risk.protection is not None and w.run.risk.protection.stop is not None
-    with (folder / "arrivals.jsonl").open("a", buffering=1) as arrivals, (folder / "naked.txt").open("a", buffering=1) as naked:
+    with (
+        (folder / "arrivals.jsonl").open("a", buffering=1) as arrivals,
+        (folder / "naked.txt").open("a", buffering=1) as naked,
+    ):
         async with SimulatedTWS(
             w.tape,
             port=port,
@@ -81,7 +86,13 @@ async def _server(w: World, folder: Path, port: int, life: int) -> None:
         ) as tws:
             _record_arrivals(arrivals)
             for request in ("placeOrder", "cancelOrder"):
-                tws.fault("slow", on=f"receive {request}", times=0, least=ANSWER_SEC[0], most=ANSWER_SEC[1])
+                tws.fault(
+                    "slow",
+                    on=f"receive {request}",
+                    times=0,
+                    least=ANSWER_SEC[0],
+                    most=ANSWER_SEC[1],
+                )
             if not life:
                 _plan_faults(tws, w)
             watch = asyncio.create_task(_protection(tws, naked)) if stops else None
@@ -100,21 +111,33 @@ def _record_arrivals(file: Any) -> None:
 
     def arrived(self: Session, name: str, request: Any) -> None:
         if name in ("placeOrder", "cancelOrder"):
-            file.write(json.dumps([time.time_ns(), name, request.get("order_ref", ""), request["order_id"]]) + "\n")
+            file.write(
+                json.dumps(
+                    [time.time_ns(), name, request.get("order_ref", ""), request["order_id"]]
+                )
+                + "\n"
+            )
         SERVE(self, name, request)
 
     Session._serve = arrived  # type: ignore[method-assign]
 
 
 async def _protection(tws: SimulatedTWS, file: Any) -> None:
-    """How long a position of the session stood without enough stops, in real time; `foreign` is what came into or left the account
-    without an order, from then until it has its stops: no session may touch it before a person has said what it is."""
+    """How long a position of the session stood without enough stops, in real time; `foreign` is
+    what came into or left the account without an order, from then until it has its stops: no
+    session may touch it before a person has said what it is.
+    """
     since: float | None = None
     foreign, unordered = False, 0
     while True:
         held = tws.account.holding(tws.played).quantity
-        stops = sum(-o.side * o.remaining for o in tws.book.working() if o.kind == "STP" and o.listed is tws.played)
-        bare = bool(held) and stops * held < held * held and not tws.finished.is_set()  # then it takes no orders any more
+        stops = sum(
+            -o.side * o.remaining
+            for o in tws.book.working()
+            if o.kind == "STP" and o.listed is tws.played
+        )
+        # then it takes no orders any more
+        bare = bool(held) and stops * held < held * held and not tws.finished.is_set()
         away = held - sum(execution.quantity for execution in tws.executions)
         foreign, unordered = bare and (foreign or away != unordered), away
         now = time.monotonic()
@@ -135,10 +158,20 @@ async def _runner(w: World, folder: Path, port: int) -> None:
         words[bar].append(word)
 
     def tell(bars: int) -> None:
-        said.extend(asyncio.ensure_future(desk.command(word, "soak", "by chance")) for word in words.pop(bars, ()))
+        said.extend(
+            asyncio.ensure_future(desk.command(word, "soak", "by chance"))
+            for word in words.pop(bars, ())
+        )
 
     said: list[Any] = []
-    desk = Supervisor(duty, lambda gate: IBBroker(duty.config, MCL, port=port, gate=gate), w.stage, journal, tell=tell, wait=True)
+    desk = Supervisor(
+        duty,
+        lambda gate: IBBroker(duty.config, MCL, port=port, gate=gate),
+        w.stage,
+        journal,
+        tell=tell,
+        wait=True,
+    )
     operator = asyncio.create_task(_operator(desk, w, folder))
     try:
         await desk.run()
@@ -162,7 +195,7 @@ async def _operator(desk: Supervisor, w: World, folder: Path) -> None:
             await asyncio.sleep(0.1)
 
 
-# ----------------------------------------------------------------------------------------------------------------- the driver
+# --------------------------------------------------------------------------------------- the driver
 
 
 class Process:
@@ -183,7 +216,9 @@ class Process:
         try:
             self._main(*self._args, self.lives)
         except BaseException:
-            (self._args[1] / f"{self._main.__name__}.{self.lives}.error").write_text(traceback.format_exc())
+            (self._args[1] / f"{self._main.__name__}.{self.lives}.error").write_text(
+                traceback.format_exc()
+            )
             code = 1
         os._exit(code)
 
@@ -230,7 +265,9 @@ def session(w: World, folder: Path) -> dict[str, Any]:
 
 
 def _still(folder: Path, tws: Process) -> bool:
-    """Nothing was written for seconds: a fault that does not end is ended by a restart of the TWS."""
+    """Nothing was written for seconds: a fault that does not end is ended by a restart of the
+    TWS.
+    """
     written = [tws.born]
     for path in folder.glob("session.sqlite*"):
         with suppress(FileNotFoundError):  # between two looks
@@ -239,7 +276,10 @@ def _still(folder: Path, tws: Process) -> bool:
 
 
 def _last_line(folder: Path) -> str:
-    return "; ".join(p.read_text().strip().splitlines()[-1] for p in sorted(folder.glob("*.error"))) or "a code"
+    return (
+        "; ".join(p.read_text().strip().splitlines()[-1] for p in sorted(folder.glob("*.error")))
+        or "a code"
+    )
 
 
 def _free_port() -> int:
@@ -248,35 +288,61 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-# ------------------------------------------------------------------------------------------------------------ record and report
+# -------------------------------------------------------------------------------- record and report
 
 
 def fingerprint() -> str:
     """Of the sources that this process has loaded: the code of a session, and the soak's own."""
-    files = {Path(file) for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))}
-    ours = sorted(f for f in files if f.suffix == ".py" and f.is_relative_to(ROOT) and not f.is_relative_to(sys.prefix))
+    files = {
+        Path(file)
+        for module in list(sys.modules.values())
+        if (file := getattr(module, "__file__", None))
+    }
+    ours = sorted(
+        f
+        for f in files
+        if f.suffix == ".py" and f.is_relative_to(ROOT) and not f.is_relative_to(sys.prefix)
+    )
     return hashlib.sha256(b"".join(f.read_bytes() for f in ours)).hexdigest()[:12]
 
 
 def recorded(record: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in record.read_text().splitlines()] if record.is_file() else []
+    return (
+        [json.loads(line) for line in record.read_text().splitlines()] if record.is_file() else []
+    )
 
 
 def soak(seeds: list[int], until: float, keep: bool) -> Iterable[dict[str, Any]]:
     for seed in seeds:
         if time.monotonic() > until:
             return
-        w, folder = world(seed), Path(tempfile.mkdtemp(prefix=f"soak-{seed}-", dir=MEMORY if MEMORY.is_dir() and not keep else None))
+        w, folder = (
+            world(seed),
+            Path(
+                tempfile.mkdtemp(
+                    prefix=f"soak-{seed}-", dir=MEMORY if MEMORY.is_dir() and not keep else None
+                )
+            ),
+        )
         found = session(w, folder)
         if found["wrong"]:
-            print(f"seed {seed}: {'; '.join(found['wrong'])} · faults {[f[:2] for f in w.faults]} · {folder}", flush=True)
+            print(
+                f"seed {seed}: {'; '.join(found['wrong'])} · faults {[f[:2] for f in w.faults]} ·"
+                f" {folder}",
+                flush=True,
+            )
         elif not keep:
             shutil.rmtree(folder)
-        yield {"seed": seed, "faults": [code for codes, *_ in w.faults for code in codes.split()]} | found
+        yield {
+            "seed": seed,
+            "faults": [code for codes, *_ in w.faults for code in codes.split()],
+        } | found
 
 
 def _worker(seeds: list[int], until: float, keep: bool, code: str, record: Path) -> int:
-    """Fork: no event loop and no thread lives in this process. Every session is one line of the record."""
+    """Fork: no event loop and no thread lives in this process. Every session is one line of the
+    record.
+    """
     pid = os.fork()
     if pid:
         return pid
@@ -291,21 +357,56 @@ def _worker(seeds: list[int], until: float, keep: bool, code: str, record: Path)
 
 
 def report(rows: list[dict[str, Any]], earlier: int, code: str) -> None:
-    names = ("decisions", "right", "equal", "orders", "fills", "halted", "restarts", "duplicates", "sent_while_halted", "seconds")
+    names = (
+        "decisions",
+        "right",
+        "equal",
+        "orders",
+        "fills",
+        "halted",
+        "restarts",
+        "duplicates",
+        "sent_while_halted",
+        "seconds",
+    )
     total = {name: sum(row[name] for row in rows) for name in names}
-    faults, kills = Counter(f for row in rows for f in row["faults"]), sum((Counter(row["kills"]) for row in rows), Counter[str]())
-    print(f"{len(rows)} sessions of this code ({code}), {total['seconds'] / len(rows):.2f} s each; {earlier} of earlier code in the record")
-    print(f"faults: {faults.total()}: " + ", ".join(f"{f} {faults[f]}" for f in sorted(faults, key=lambda f: int(f[1:]))))
-    print(f"SIGKILLs: {kills['runner']} of the runner, {kills['server']} of the server; {total['restarts']} restarts of both")
-    print(f"decisions: {total['decisions']} compared, {total['right']} equal to the rules on the same data and account, ", end="")
+    faults, kills = (
+        Counter(f for row in rows for f in row["faults"]),
+        sum((Counter(row["kills"]) for row in rows), Counter[str]()),
+    )
+    print(
+        f"{len(rows)} sessions of this code ({code}), {total['seconds'] / len(rows):.2f} s each;"
+        f" {earlier} of earlier code in the record"
+    )
+    print(
+        f"faults: {faults.total()}: "
+        + ", ".join(f"{f} {faults[f]}" for f in sorted(faults, key=lambda f: int(f[1:])))
+    )
+    print(
+        f"SIGKILLs: {kills['runner']} of the runner, {kills['server']} of the server;"
+        f" {total['restarts']} restarts of both"
+    )
+    print(
+        f"decisions: {total['decisions']} compared, {total['right']} equal to the rules on the same"
+        " data and account, ",
+        end="",
+    )
     print(f"{total['equal']} to a backtest that nothing disturbs")
-    print(f"orders: {total['orders']} with {total['fills']} fills, {total['duplicates']} sent twice")
+    print(
+        f"orders: {total['orders']} with {total['fills']} fills, {total['duplicates']} sent twice"
+    )
     print(f"HALTED {total['halted']} times, {total['sent_while_halted']} orders sent meanwhile")
     quiet = [row["naked_sec"] for row in rows if not (row["faults"] or row["kills"])]
     undisturbed = f"{max(quiet):.2f} s in {len(quiet)} sessions" if quiet else "none"
-    print(f"longest without a stop at the broker: undisturbed {undisturbed}, of all {max(row['naked_sec'] for row in rows):.2f} s")
+    print(
+        f"longest without a stop at the broker: undisturbed {undisturbed}, of all"
+        f" {max(row['naked_sec'] for row in rows):.2f} s"
+    )
     foreign = max(row["foreign_sec"] for row in rows)
-    print(f"of what came into the account without an order, until a person took it over: {foreign:.2f} s")
+    print(
+        "of what came into the account without an order, until a person took it over:"
+        f" {foreign:.2f} s"
+    )
     wrong = sorted(row["seed"] for row in rows if row["wrong"])
     print(f"violations: {len(wrong)}" + (f" in seeds {wrong}" if wrong else ""))
 
@@ -315,8 +416,15 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=2000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--only", type=int, help="one seed, whatever the record says")
-    parser.add_argument("--minutes", type=float, default=1e9, help="end after so long; the next run goes on")
-    parser.add_argument("--workers", type=int, default=2 * (os.cpu_count() or 1), help="sessions at a time; most of one is waiting")
+    parser.add_argument(
+        "--minutes", type=float, default=1e9, help="end after so long; the next run goes on"
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=2 * (os.cpu_count() or 1),
+        help="sessions at a time; most of one is waiting",
+    )
     parser.add_argument("--record", type=Path, default=RECORD)
     parser.add_argument("--keep", action="store_true", help="keep the files of every session")
     args = parser.parse_args()
@@ -326,11 +434,18 @@ def main() -> int:
     _warm()
     code = fingerprint()
     args.record.parent.mkdir(parents=True, exist_ok=True)
-    done = set() if args.only is not None else {row["seed"] for row in recorded(args.record) if row["code"] == code}
+    done = (
+        set()
+        if args.only is not None
+        else {row["seed"] for row in recorded(args.record) if row["code"] == code}
+    )
     wanted = [args.only] if args.only is not None else range(args.first, args.first + args.seeds)
     left = [seed for seed in wanted if seed not in done]
     gc.freeze()  # children share what is here
-    pids = [_worker(left[n :: args.workers], until, args.keep, code, args.record) for n in range(args.workers)]
+    pids = [
+        _worker(left[n :: args.workers], until, args.keep, code, args.record)
+        for n in range(args.workers)
+    ]
     failed = [pid for pid in pids if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])]
     everything = recorded(args.record)
     mine = {row["seed"]: row for row in everything if row["code"] == code}
@@ -341,7 +456,9 @@ def main() -> int:
 
 
 def _warm() -> None:
-    """One quiet session in this process, so that what is forked finds everything compiled and loaded."""
+    """One quiet session in this process, so that what is forked finds everything compiled and
+    loaded.
+    """
     w = replace(world(0), faults=(), kills=(), words=())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -350,7 +467,8 @@ def _warm() -> None:
             port = _free_port()
             tws = asyncio.create_task(_server(w, folder, port, 1))
             await asyncio.sleep(0.1)
-            with suppress(TimeoutError):  # nobody starts this server again; what was to be loaded is loaded by then
+            # nobody starts this server again; what was to be loaded is loaded by then
+            with suppress(TimeoutError):
                 async with asyncio.timeout(WARM_SEC):
                     await _runner(w, folder, port)
             os.kill(os.getpid(), signal.SIGTERM)

@@ -2,10 +2,12 @@
 
 * the position of the journal is the position of the broker, execution by execution;
 * no order was sent twice for one decision, and none executed more than it was written down for;
-* no position that has a stop was without one at the broker for longer than 2 s, or 6 s when faults and kills kept it from the broker
-  (what came into the account without an order is counted apart: nothing is sent for it before a person has taken it over);
+* no position that has a stop was without one at the broker for longer than 2 s, or 6 s when faults
+  and kills kept it from the broker (what came into the account without an order is counted apart:
+  nothing is sent for it before a person has taken it over);
 * nothing reached the broker while the session was HALTED;
-* every decision is the one that the rules make of the recorded bars and of the account as it was, and every wish is the backtest's.
+* every decision is the one that the rules make of the recorded bars and of the account as it was,
+  and every wish is the backtest's.
 """
 
 from __future__ import annotations
@@ -53,30 +55,51 @@ def judge(w: World, folder: Path) -> dict[str, Any]:
         "duplicates": len(twice),
         "naked_sec": naked,
         "foreign_sec": foreign,
-        "wrong": [*_positions(w, book.held, broker, entries), *twice, *_written_down(entries, broker), *halted, *wrong],
+        "wrong": [
+            *_positions(w, book.held, broker, entries),
+            *twice,
+            *_written_down(entries, broker),
+            *halted,
+            *wrong,
+        ],
     }
 
 
 def _unprotected(folder: Path) -> tuple[float, float]:
-    """The longest time without a stop: of what the session has ordered, and of what came without an order."""
+    """The longest time without a stop: of what the session has ordered, and of what came without an
+    order.
+    """
     rows = [line.split() for line in (folder / "naked.txt").read_text().splitlines()]
-    own, foreign = ([float(sec) for sec, kind in rows if kind == which] for which in ("own", "foreign"))
+    own, foreign = (
+        [float(sec) for sec, kind in rows if kind == which] for which in ("own", "foreign")
+    )
     return max(own, default=0.0), max(foreign, default=0.0)
 
 
 def _broker_books(path: Path) -> dict[str, Any]:
     with closing(sqlite3.connect(path)) as db:
         orders = [json.loads(body) for (body,) in db.execute("select body from orders")]
-        refs = {perm: json.loads(body)["ref"] for perm, body in db.execute("select perm_id, body from orders")}
-        executions = [(refs[perm], *json.loads(body)) for perm, body in db.execute("select perm_id, body from executions")]
-        held = {con_id: json.loads(body)[0] for con_id, body in db.execute("select con_id, body from holdings")}
+        refs = {
+            perm: json.loads(body)["ref"]
+            for perm, body in db.execute("select perm_id, body from orders")
+        }
+        executions = [
+            (refs[perm], *json.loads(body))
+            for perm, body in db.execute("select perm_id, body from executions")
+        ]
+        held = {
+            con_id: json.loads(body)[0]
+            for con_id, body in db.execute("select con_id, body from holdings")
+        }
     return {"orders": orders, "executions": executions, "position": sum(held.values())}
 
 
-# ------------------------------------------------------------------------------------------------------------ positions, orders
+# -------------------------------------------------------------------------------- positions, orders
 
 
-def _positions(w: World, held: dict[str, int], broker: dict[str, Any], entries: list[Entry]) -> list[str]:
+def _positions(
+    w: World, held: dict[str, int], broker: dict[str, Any], entries: list[Entry]
+) -> list[str]:
     ours, wrong = sum(held.values()), []
     if ours != broker["position"]:
         wrong.append(f"the journal holds {ours}, the broker {broker['position']}")
@@ -84,7 +107,11 @@ def _positions(w: World, held: dict[str, int], broker: dict[str, Any], entries: 
         return wrong  # a person took over what no execution tells, or the exchange took one back
     mine = {execution_root(str(e.key)): e.body["quantity"] for e in entries if e.kind == "fill"}
     theirs = {execution_root(row[1]): row[3] for row in broker["executions"]}
-    return wrong if mine == theirs else [*wrong, f"executions differ: {sorted(set(mine.items()) ^ set(theirs.items()))}"]
+    return (
+        wrong
+        if mine == theirs
+        else [*wrong, f"executions differ: {sorted(set(mine.items()) ^ set(theirs.items()))}"]
+    )
 
 
 def _sent(broker: dict[str, Any]) -> Counter[str]:
@@ -93,15 +120,25 @@ def _sent(broker: dict[str, Any]) -> Counter[str]:
 
 
 def _written_down(entries: list[Entry], broker: dict[str, Any]) -> list[str]:
-    """Nothing is sent that does not stand in the journal, and a decision executes no more than it was written down for."""
+    """Nothing is sent that does not stand in the journal, and a decision executes no more than it
+    was written down for.
+    """
     meant = {str(e.key): abs(e.body["to"] - e.body["from"]) for e in entries if e.kind == "order"}
     traded: Counter[str] = Counter()
     for ref, _, _, quantity, *_ in broker["executions"]:
         if traded_for(ref) in meant:  # both halves of a reversal, and what a limit did not get
             traded[traded_for(ref)] += abs(quantity)
-    wrong = [f"{ref} traded {traded[ref]}, meant {meant[ref]}" for ref in meant if traded[ref] > meant[ref] + _flipped(entries)]
+    wrong = [
+        f"{ref} traded {traded[ref]}, meant {meant[ref]}"
+        for ref in meant
+        if traded[ref] > meant[ref] + _flipped(entries)
+    ]
     written = {decision_of(str(e.key)) for e in entries if e.kind in ("order", "protect")}
-    return wrong + [f"{ref} was sent but not written down" for ref in _sent(broker) if decision_of(ref) not in written]
+    return wrong + [
+        f"{ref} was sent but not written down"
+        for ref in _sent(broker)
+        if decision_of(ref) not in written
+    ]
 
 
 def _flipped(entries: list[Entry]) -> int:
@@ -116,27 +153,36 @@ def _while_halted(entries: list[Entry], folder: Path) -> list[str]:
     wrong = []
     for entry, following in pairwise(told):
         if entry.kind == "state" and entry.body["state"] == "halted":
-            during = [a for a in arrivals if a[2] and entry.at_ns + ARRIVAL_NS < a[0] < following.at_ns]
+            during = [
+                a for a in arrivals if a[2] and entry.at_ns + ARRIVAL_NS < a[0] < following.at_ns
+            ]
             wrong += [f"{name} {ref} while HALTED" for _, name, ref, _ in during]
     return wrong
 
 
-# -------------------------------------------------------------------------------------------------------------------- decisions
+# ---------------------------------------------------------------------------------------- decisions
 
 
 def _decisions(w: World, duty: Duty, entries: list[Entry]) -> tuple[dict[str, int], list[str]]:
-    """`compared` with the rules, of which `right`; `equal`: those that are also the backtest's, which nothing ever disturbed."""
+    """`compared` with the rules, of which `right`; `equal`: those that are also the backtest's,
+    which nothing ever disturbed.
+    """
     recorded, taken = ([e.body for e in entries if e.kind == kind] for kind in ("bar", "decision"))
     if not recorded:
         return {"decisions": 0, "right": 0, "equal": 0}, ["no bar was decided on"]
     bars, plan, result = auditing.replay(recorded, duty.deployed, duty.strategy, w.stage, {})
     rules = shadow(entries, bars, plan, duty.limits, duty.terms[0])
     if len(taken) != len(bars):
-        return {"decisions": len(taken), "right": 0, "equal": 0}, [f"{len(bars)} bars and {len(taken)} decisions"]
+        return {"decisions": len(taken), "right": 0, "equal": 0}, [
+            f"{len(bars)} bars and {len(taken)} decisions"
+        ]
     live = pd.DataFrame(taken, columns=list(auditing.DECISION)).astype("float64")
     right = _same(live, rules) & _agree([d["wanted"] for d in taken], plan.wanted)
     equal = _same(live, auditing.expected(result, plan))
-    wrong = [f"decision {row} is not the one that the rules make: {taken[row]}" for row in np.flatnonzero(~right)[:1]]
+    wrong = [
+        f"decision {row} is not the one that the rules make: {taken[row]}"
+        for row in np.flatnonzero(~right)[:1]
+    ]
     return {"decisions": len(taken), "right": int(right.sum()), "equal": int(equal.sum())}, wrong
 
 

@@ -1,20 +1,23 @@
-"""Ten weeks of one process under accelerated time: `mcl live NAME --stay` against the simulated TWS, judged by both books.
+"""Ten weeks of one process under accelerated time: `mcl live NAME --stay` against the simulated
+TWS, judged by both books.
 
     python scripts/soak_weeks.py                                       make soak-weeks
     python scripts/soak_weeks.py --weeks 1 --first 2025-11-24          one week with two half days
     python scripts/soak_weeks.py --sessions 3 --interval 30m --folder build/weeks
 
-From Sunday's open to Friday's close, with what the calendar has between: the end of summer time, half days, holidays, two rolls. Each
-night the TWS restarts and the connection is lost two more times. The bars of a session are stored after its close, as a person's
-own job would do. The guards are those of `ib_paper`. After the last session:
+From Sunday's open to Friday's close, with what the calendar has between: the end of summer time,
+half days, holidays, two rolls. Each night the TWS restarts and the connection is lost two more
+times. The bars of a session are stored after its close, as a person's own job would do. The guards
+are those of `ib_paper`. After the last session:
 
 * every execution of the broker stands in a journal, once, and no journal has another;
-* no order was sent twice, none executed more than it was written down for, and what was written down was sent or is accounted for;
+* no order was sent twice, none executed more than it was written down for, and what was written
+  down was sent or is accounted for;
 * no audit has a difference without a cause, and no session was HALTED;
 * the memory of the process after each session does not grow: the slope is printed.
 
-Market and broker live in a process of their own, as in life, so the memory is that of the session. The market stalls with a machine that
-stalls, and with the process of the session.
+Market and broker live in a process of their own, as in life, so the memory is that of the session.
+The market stalls with a machine that stalls, and with the process of the session.
 """
 
 from __future__ import annotations
@@ -67,7 +70,8 @@ from mcl.tracking import backtest_run
 from mcl.tracking.store import Store
 
 ACCOUNT, NAME = "DU0000001", "paper"
-FIRST = date(2025, 10, 27)  # ten weeks with the end of summer time, Thanksgiving, Christmas and New Year, and two rolls
+# ten weeks with the end of summer time, Thanksgiving, Christmas and New Year, and two rolls
+FIRST = date(2025, 10, 27)
 HISTORY_DAYS = 40
 CLOSED_SEC = 6.0  # real time of a daily break, and of a weekend
 STRIDE_SEC = 0.02
@@ -92,12 +96,14 @@ BEAT_SEC = 0.004  # so often one process tells the other that it lives
 Fault = tuple[int, str, dict[str, Any]]  # when by the market's clock, name of the menu, options
 
 
-# --------------------------------------------------------------------------------------------------------------------- the market
+# --------------------------------------------------------------------------------------- the market
 
 
 @dataclass(frozen=True)
 class Market:
-    """Bars of the contracts of some months: `frame` as a file has them, `sessions` those that are traded."""
+    """Bars of the contracts of some months: `frame` as a file has them, `sessions` those that are
+    traded.
+    """
 
     frame: pd.DataFrame  # time (ns UTC of the close), open … volume, symbol, session
     contracts: tuple[Contract, ...]
@@ -112,7 +118,9 @@ class Market:
 
     def _tape(self, contract: Contract, first: int) -> Tape:
         rows = self.frame.loc[self.frame["symbol"] == contract.symbol]
-        prices: dict[str, Any] = {name: rows[name].to_numpy(np.float64) for name in ("open", "high", "low", "close")}
+        prices: dict[str, Any] = {
+            name: rows[name].to_numpy(np.float64) for name in ("open", "high", "low", "close")
+        }
         start = rows["time"].to_numpy(np.int64) - INTERVAL_NS[self.interval]
         at = int(np.searchsorted(rows["session"].to_numpy(), first))
         volume = rows["volume"].to_numpy(np.int64)
@@ -121,7 +129,9 @@ class Market:
     def store(self, path: Path, last_day: int) -> None:
         """The file of a person's own bars, up to a session."""
         rows = self.frame.loc[self.frame["session"] <= last_day].drop(columns="session")
-        rows = rows.assign(time=pd.to_datetime(rows["time"], utc=True).dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        rows = rows.assign(
+            time=pd.to_datetime(rows["time"], utc=True).dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+        )
         write_whole(path, rows.to_csv(index=False).encode())
 
 
@@ -131,47 +141,75 @@ def market(plan: Plan) -> Market:
     begins, ends = plan.first - timedelta(days=HISTORY_DAYS), traded.dates[-1] + timedelta(days=1)
     table, step = calendar.sessions(begins, ends), INTERVAL_NS[plan.interval]
     spans = zip(table.open_ns, table.close_ns, table.day, strict=True)
-    pieces = [(closes := np.arange(a + step, b + 1, step), np.full(len(closes), day)) for a, b, day in spans]
+    pieces = [
+        (closes := np.arange(a + step, b + 1, step), np.full(len(closes), day))
+        for a, b, day in spans
+    ]
     closes, days = (np.concatenate(column) for column in zip(*pieces, strict=True))
     path = 6_000 + np.cumsum(np.rint(rng.normal(0.0, 2.0, 2 * len(closes)))).reshape(-1, 2)
     months = [begins.year * 12 + begins.month + n for n in range(round(plan.weeks / 4) + 5)]
     contracts = tuple(calendar.contract("MCL", month // 12, month % 12 + 1) for month in months)
-    frames = [_bars(contract, closes, days, path + 30 * n, rng) for n, contract in enumerate(contracts)]
+    frames = [
+        _bars(contract, closes, days, path + 30 * n, rng) for n, contract in enumerate(contracts)
+    ]
     frame = pd.concat(frames).sort_values(["time", "symbol"], ignore_index=True)
     return Market(frame, contracts, traded, plan.interval)
 
 
-def _bars(contract: Contract, closes: Any, days: Any, path: Any, rng: np.random.Generator) -> pd.DataFrame:
+def _bars(
+    contract: Contract, closes: Any, days: Any, path: Any, rng: np.random.Generator
+) -> pd.DataFrame:
     path = path + np.rint(rng.normal(0.0, 1.0, path.shape))
     wicks = np.rint(rng.exponential(2.0, path.shape))
-    ticks = {"open": path[:, 0], "high": path.max(axis=1) + wicks[:, 0], "low": path.min(axis=1) - wicks[:, 1], "close": path[:, 1]}
+    ticks = {
+        "open": path[:, 0],
+        "high": path.max(axis=1) + wicks[:, 0],
+        "low": path.min(axis=1) - wicks[:, 1],
+        "close": path[:, 1],
+    }
     prices = {name: np.round(values * MCL.tick_size, 2) for name, values in ticks.items()}
     volume = rng.integers(1, 50, len(closes))
-    frame = pd.DataFrame({"time": closes, **prices, "volume": volume, "symbol": contract.symbol, "session": days})
+    frame = pd.DataFrame(
+        {"time": closes, **prices, "volume": volume, "symbol": contract.symbol, "session": days}
+    )
     traded: pd.DataFrame = frame.loc[days <= calendar.to_day(contract.last_trade_date)]
     return traded
 
 
 def faults(sessions: calendar.Sessions, bar_sec: float, seed: int) -> list[Fault]:
-    """Each night the restart of the TWS, and two more losses of the connection at random moments."""
+    """Each night the restart of the TWS, and two more losses of the connection at random
+    moments.
+    """
     luck, found = random.Random(seed), list[Fault]()
     for opens, closes in zip(sessions.open_ns.tolist(), sessions.close_ns.tolist(), strict=True):
         evening = calendar.from_day(int(calendar.session_of(opens))) - timedelta(days=1)
         evening = evening if calendar.ns_of(evening, 18) >= opens else evening + timedelta(days=1)
         reset = opens - calendar.ns_of(evening, 18) + calendar.ns_of(evening, *NIGHTLY)
-        found.append((reset, "restart", {"sec": luck.uniform(0.5, 1.5) * bar_sec, "ids": luck.choice(("keep", "higher"))}))
+        found.append(
+            (
+                reset,
+                "restart",
+                {"sec": luck.uniform(0.5, 1.5) * bar_sec, "ids": luck.choice(("keep", "higher"))},
+            )
+        )
         until = min(closes, opens + 14 * 3600 * calendar.NS) - 3600 * calendar.NS
-        found += [(luck.randrange(opens + 1800 * calendar.NS, until), *_loss(luck, bar_sec)) for _ in range(2)]
+        found += [
+            (luck.randrange(opens + 1800 * calendar.NS, until), *_loss(luck, bar_sec))
+            for _ in range(2)
+        ]
     return sorted(found, key=lambda fault: fault[0])
 
 
 def _loss(luck: random.Random, bar_sec: float) -> tuple[str, dict[str, Any]]:
     if luck.random() < 0.5:
         return "disconnect", {"how": luck.choice(("fin", "rst", "half_open"))}
-    return "connectivity", {"back": luck.choice((1102, 1101, 0)), "sec": luck.uniform(0.2, 1.0) * bar_sec}
+    return "connectivity", {
+        "back": luck.choice((1102, 1101, 0)),
+        "sec": luck.uniform(0.2, 1.0) * bar_sec,
+    }
 
 
-# -------------------------------------------------------------------------------------------------------------------- the broker
+# --------------------------------------------------------------------------------------- the broker
 
 
 @dataclass(frozen=True)
@@ -232,14 +270,18 @@ class Books:
 
 @dataclass(frozen=True)
 class Clocks:
-    """Shared memory of both processes: the market's clock, and a number that moves while the session's process runs."""
+    """Shared memory of both processes: the market's clock, and a number that moves while the
+    session's process runs.
+    """
 
     market_ns: Any
     beats: Any
 
 
 def serve(plan: Plan, clocks: Clocks, line: Connection) -> None:
-    """The other process: a project with a promoted version, then the market and its broker, until the line says that it is over."""
+    """The other process: a project with a promoted version, then the market and its broker, until
+    the line says that it is over.
+    """
     _quiet()
     whole = market(plan)
     prepare(plan, whole)
@@ -249,12 +291,21 @@ def serve(plan: Plan, clocks: Clocks, line: Connection) -> None:
 async def _play(plan: Plan, whole: Market, clocks: Clocks, line: Connection) -> None:
     tape, *also = whole.tapes()
     start = int(whole.sessions.open_ns[0]) - 4 * 3600 * calendar.NS
-    spread: dict[str, Any] = {"closed_sec": CLOSED_SEC, "stride_sec": STRIDE_SEC, "silent_end": True}
-    async with SimulatedTWS(tape, *also, rate=plan.rate, start_ns=start, account=ACCOUNT, seed=plan.seed, **spread) as tws:
+    spread: dict[str, Any] = {
+        "closed_sec": CLOSED_SEC,
+        "stride_sec": STRIDE_SEC,
+        "silent_end": True,
+    }
+    async with SimulatedTWS(
+        tape, *also, rate=plan.rate, start_ns=start, account=ACCOUNT, seed=plan.seed, **spread
+    ) as tws:
         tws.fault("slow", on="receive placeOrder", times=0, least=0.01, most=0.1 * plan.bar_sec)
         line.send(tws.port)
         struck: Counter[str] = Counter()
-        tasks = [asyncio.create_task(_tick(tws, clocks)), asyncio.create_task(_happen(plan, whole, tws, struck))]
+        tasks = [
+            asyncio.create_task(_tick(tws, clocks)),
+            asyncio.create_task(_happen(plan, whole, tws, struck)),
+        ]
         while not line.poll():
             await asyncio.sleep(0.05)
             for task in tasks:
@@ -295,7 +346,7 @@ async def _happen(plan: Plan, whole: Market, tws: SimulatedTWS, struck: Counter[
             await asyncio.to_thread(whole.store, plan.data, stored.pop(0)[1])
 
 
-# --------------------------------------------------------------------------------------------------------------------- the weeks
+# ---------------------------------------------------------------------------------------- the weeks
 
 
 @dataclass
@@ -324,7 +375,14 @@ class Weeks:
     def broker(self, port: int) -> schema.Broker:
         """As `ib_paper` has it, with waits for a market of so many times the speed."""
         reconnect = {"first_sec": 0.01, "longest_sec": 0.05, "heartbeat_sec": 0.3}
-        raw = {"kind": "tws", "port": port, "account": ACCOUNT, "timeout_sec": 1.5, "reconnect": reconnect, "guards": {}}
+        raw = {
+            "kind": "tws",
+            "port": port,
+            "account": ACCOUNT,
+            "timeout_sec": 1.5,
+            "reconnect": reconnect,
+            "guards": {},
+        }
         return schema.Broker.model_validate(raw)
 
     async def _beat(self) -> None:
@@ -342,7 +400,10 @@ class Weeks:
                 done, moved = done + 1, time.monotonic()
                 self._session(service)
             if time.monotonic() - moved > STALLED_SEC + 200 * self.plan.bar_sec:
-                self.wrong.append(f"no session ended for {time.monotonic() - moved:.0f} s: {service.desk.status().why}")
+                self.wrong.append(
+                    f"no session ended for {time.monotonic() - moved:.0f} s:"
+                    f" {service.desk.status().why}"
+                )
                 return
 
     def _halted(self, service: Service) -> None:
@@ -358,15 +419,26 @@ class Weeks:
         entries = read(service.folder / f"{audited.session}.sqlite")
         kinds = Counter(entry.kind for entry in entries)
         facts = service.store.run(audited.run_id).metrics
-        row = {name: int(facts[name]) for name in ("decisions", "orders", "fills", "differences", "unexplained")}
+        row = {
+            name: int(facts[name])
+            for name in ("decisions", "orders", "fills", "differences", "unexplained")
+        }
         begins = sum(e.kind == "state" and e.body["state"] == State.TRADING for e in entries)
-        row |= {"session": audited.session, "rss_mb": rss, "rolls": kinds["roll"], "trading": begins}
+        row |= {
+            "session": audited.session,
+            "rss_mb": rss,
+            "rolls": kinds["roll"],
+            "trading": begins,
+        }
         self.rows.append(row)
-        shown = ", ".join(f"{row[name]} {name}" for name in ("decisions", "orders", "fills", "differences", "unexplained"))
+        shown = ", ".join(
+            f"{row[name]} {name}"
+            for name in ("decisions", "orders", "fills", "differences", "unexplained")
+        )
         print(f"{audited.session}: {shown}, {rss:.1f} MB", file=sys.stderr, flush=True)
 
 
-# --------------------------------------------------------------------------------------------------------------------- the judge
+# ---------------------------------------------------------------------------------------- the judge
 
 
 def judge(weeks: Weeks, books: Books) -> dict[str, list[str]]:
@@ -375,35 +447,64 @@ def judge(weeks: Weeks, books: Books) -> dict[str, list[str]]:
     folder = control_socket.folder_of(root, NAME)
     paths = sorted(folder.glob("*.sqlite"))
     entries = [entry for path in paths for entry in read(path)]
-    ours = Counter((execution_root(str(e.key)), e.body["quantity"]) for e in entries if e.kind == "fill")
+    ours = Counter(
+        (execution_root(str(e.key)), e.body["quantity"]) for e in entries if e.kind == "fill"
+    )
     theirs = Counter((execution_root(e.execution_id), e.quantity) for e in books.executions)
     sent = Counter(order.ref for order in books.orders if order.ref)
-    lost = [f"the journals lack the execution {root} of {quantity:+d}" for root, quantity in theirs - ours]
-    twice = [f"the journals have the execution {root} of {quantity:+d} too often" for root, quantity in ours - theirs]
+    lost = [
+        f"the journals lack the execution {root} of {quantity:+d}"
+        for root, quantity in theirs - ours
+    ]
+    twice = [
+        f"the journals have the execution {root} of {quantity:+d} too often"
+        for root, quantity in ours - theirs
+    ]
     twice += [f"{ref} was sent {count} times" for ref, count in sent.items() if count > 1]
     both = [*_traded(entries, books, sent)]
-    working = [order.ref for order in books.orders if order.working and not order.ref.endswith((STOP, TAKE_PROFIT))]
+    working = [
+        order.ref
+        for order in books.orders
+        if order.working and not order.ref.endswith((STOP, TAKE_PROFIT))
+    ]
     lost += [f"{ref} still works at the broker" for ref in working]
     short = Counter(kind for kind, _ in both if kind != "twice")
-    print(f"decisions behind which the connection was lost: {dict(short) or 'none'}; the audits account for them")
+    print(
+        f"decisions behind which the connection was lost: {dict(short) or 'none'}; the audits"
+        " account for them"
+    )
     twice += [sentence for kind, sentence in both if kind == "twice"]
     deployed = promoted(NAME, Store(root), root)
     duty = Duty(deployed, build(deployed.config.strategy), weeks.broker(1), folder)
-    held = {symbol: quantity for symbol, quantity in book_of(paths[-1], *duty.terms, duty.chain).held.items() if quantity}
-    apart = [] if sorted(held.values()) == sorted(books.positions.values()) else [f"the journals hold {held}, the broker {books.positions}"]
+    held = {
+        symbol: quantity
+        for symbol, quantity in book_of(paths[-1], *duty.terms, duty.chain).held.items()
+        if quantity
+    }
+    apart = (
+        []
+        if sorted(held.values()) == sorted(books.positions.values())
+        else [f"the journals hold {held}, the broker {books.positions}"]
+    )
     return {"lost": lost + apart, "doubled": twice, "other": weeks.wrong}
 
 
 def _traded(entries: list[Entry], books: Books, sent: Counter[str]) -> Iterator[tuple[str, str]]:
-    """Orders of the journals whose executions are not what they were written down for. One that was cut off, and the half of a reversal
-    that was not sent any more, are no loss: the next decision speaks for itself."""
+    """Orders of the journals whose executions are not what they were written down for. One that was
+    cut off, and the half of a reversal that was not sent any more, are no loss: the next decision
+    speaks for itself.
+    """
     meant = {str(e.key): abs(e.body["to"] - e.body["from"]) for e in entries if e.kind == "order"}
     refused = {str(e.key) for e in entries if e.kind == "refused"}
     traded: Counter[str] = Counter()
     for execution in books.executions:
         traded[traded_for(execution.ref)] += abs(execution.quantity)
     reached = {traded_for(ref) for ref in sent}
-    stops = {decision_of(str(e.body["ref"])) for e in entries if e.kind == "fill" and e.body["reason"] != "target"}
+    stops = {
+        decision_of(str(e.body["ref"]))
+        for e in entries
+        if e.kind == "fill" and e.body["reason"] != "target"
+    }
     for ref, quantity in meant.items():
         if traded[ref] > quantity and not stops:
             yield "twice", f"{ref} traded {traded[ref]}, meant {quantity}"
@@ -424,20 +525,33 @@ def slope(rows: list[dict[str, Any]]) -> float:
 def report(weeks: Weeks, books: Books, found: dict[str, list[str]], seconds: float) -> bool:
     """Print the table and the verdict; True when nothing is wrong."""
     names = ("decisions", "orders", "fills", "differences", "unexplained")
-    print(f"{'week of':12}{'sessions':>9}" + "".join(f"{name:>13}" for name in names) + f"{'rolls':>7}{'RSS MB':>9}")
+    print(
+        f"{'week of':12}{'sessions':>9}"
+        + "".join(f"{name:>13}" for name in names)
+        + f"{'rolls':>7}{'RSS MB':>9}"
+    )
     for monday, rows in groupby(weeks.rows, lambda row: _monday(row["session"])):
         week = list(rows)
         sums = "".join(f"{sum(row[name] for row in week):13,d}" for name in names)
-        print(f"{monday!s:12}{len(week):9d}{sums}{sum(row['rolls'] for row in week):7d}{week[-1]['rss_mb']:9.1f}")
+        print(
+            f"{monday!s:12}{len(week):9d}{sums}{sum(row['rolls'] for row in week):7d}{week[-1]['rss_mb']:9.1f}"
+        )
     total = {name: sum(row[name] for row in weeks.rows) for name in names}
     sessions = len(weeks.plan.table())
     print(f"{'all':12}{len(weeks.rows):9d}" + "".join(f"{total[name]:13,d}" for name in names))
     nights = ", ".join(f"{count} × {name}" for name, count in sorted(books.struck.items()))
     print(f"{sessions} sessions in {seconds / 60:.1f} minutes; connection: {nights}")
     growth = slope(weeks.rows)
-    print(f"memory: {weeks.rows[0]['rss_mb']:.1f} MB after the first session, {weeks.rows[-1]['rss_mb']:.1f} MB after the last, ", end="")
+    print(
+        f"memory: {weeks.rows[0]['rss_mb']:.1f} MB after the first session,"
+        f" {weeks.rows[-1]['rss_mb']:.1f} MB after the last, ",
+        end="",
+    )
     print(f"slope of the second half {growth:+.3f} MB a session")
-    print(f"orders lost: {len(found['lost'])}, doubled: {len(found['doubled'])}, unexplained differences: {total['unexplained']}")
+    print(
+        f"orders lost: {len(found['lost'])}, doubled: {len(found['doubled'])}, unexplained"
+        f" differences: {total['unexplained']}"
+    )
     for sentence in [*found["lost"], *found["doubled"], *found["other"]][:20]:
         print(f"wrong: {sentence}")
     whole = len(weeks.rows) == sessions and total["decisions"] > 0
@@ -470,12 +584,17 @@ def prepare(plan: Plan, whole: Market) -> None:
             "holdout_start": str(first - timedelta(days=10)),
         },
         "strategy": {"name": "random", "hold_sec": 3600, "seed": plan.seed},
-        "risk": {"size": {"method": "fixed", "contracts": 1.0}, "protection": {"unit": "ticks", "stop": 25.0, "take_profit": 40.0}},
+        "risk": {
+            "size": {"method": "fixed", "contracts": 1.0},
+            "protection": {"unit": "ticks", "stop": 25.0, "take_profit": 40.0},
+        },
         "costs": {"slippage_ticks": 1.0, "commission_usd": 0.77},
         "study": "weeks",
     }
     store = Store(plan.root)
-    run_id = backtest_run.backtest(composition.run_config(raw), store=store, root=plan.root, report=False).run_id
+    run_id = backtest_run.backtest(
+        composition.run_config(raw), store=store, root=plan.root, report=False
+    ).run_id
     promote(run_id, store=store, root=plan.root, gates=OPEN_GATES)
 
 
@@ -487,7 +606,9 @@ def _quiet() -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--weeks", type=int, default=10)
-    parser.add_argument("--first", type=date.fromisoformat, default=FIRST, help="the first trade date, a Monday")
+    parser.add_argument(
+        "--first", type=date.fromisoformat, default=FIRST, help="the first trade date, a Monday"
+    )
     parser.add_argument("--sessions", type=int, help="so many sessions in place of whole weeks")
     parser.add_argument("--interval", choices=("5m", "15m", "30m"), default="15m")
     parser.add_argument("--bar-sec", type=float, default=0.4, help="real seconds a bar")
@@ -498,7 +619,9 @@ def main() -> int:
     Clock.away_sec = 0.0  # type: ignore[method-assign, assignment]  # this machine's clock is not that of the market
     root = args.folder or Path(tempfile.mkdtemp(prefix="soak-weeks-"))
     root.mkdir(parents=True, exist_ok=True)
-    plan = Plan(args.first, args.weeks, args.sessions or 0, args.interval, args.bar_sec, args.seed, root)
+    plan = Plan(
+        args.first, args.weeks, args.sessions or 0, args.interval, args.bar_sec, args.seed, root
+    )
     spawn, began = multiprocessing.get_context("spawn"), time.monotonic()
     clocks = Clocks(spawn.Value("q", 0), spawn.Value("q", 0))
     line, other = spawn.Pipe()

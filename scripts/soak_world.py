@@ -27,7 +27,14 @@ MINUTE_NS = 60 * NS
 HISTORY, PLAYED = 120, 40
 OPENS_NS = calendar.ns_of(calendar.from_day(20458), 18)  # the evening before 2026-01-06
 CONTRACT = calendar.contract("MCL", 2026, 2)
-ENDS = ("positionEnd", "openOrderEnd", "completedOrdersEnd", "accountDownloadEnd", "execDetailsEnd", "contractDetailsEnd")
+ENDS = (
+    "positionEnd",
+    "openOrderEnd",
+    "completedOrdersEnd",
+    "accountDownloadEnd",
+    "execDetailsEnd",
+    "contractDetailsEnd",
+)
 
 Fault = tuple[str, str, dict[str, Any]]  # codes, name of the menu, options
 
@@ -61,26 +68,46 @@ def world(seed: int, played: int = PLAYED) -> World:
     tape = Tape.from_bars(bars, int(bars.session[-1]))
     run = _config(luck)
     stage = Stage(
-        bars.rows(0, HISTORY), int(bars.session[-1]), CONTRACT, 0.0, int(bars.close_time[-1]), played, stored=bars.rows(0, HISTORY + played)
+        bars.rows(0, HISTORY),
+        int(bars.session[-1]),
+        CONTRACT,
+        0.0,
+        int(bars.close_time[-1]),
+        played,
+        stored=bars.rows(0, HISTORY + played),
     )
     kills = tuple(
-        sorted((luck.uniform(0.0, 20.0), luck.choice(("runner", "runner", "server"))) for _ in range(luck.choice((0, 0, 1, 1, 2, 3))))
+        sorted(
+            (luck.uniform(0.0, 20.0), luck.choice(("runner", "runner", "server")))
+            for _ in range(luck.choice((0, 0, 1, 1, 2, 3)))
+        )
     )
-    words = tuple((luck.randrange(PLAYED), luck.choice(WORDS)) for _ in range(luck.choice((0, 0, 0, 1, 2))))
+    words = tuple(
+        (luck.randrange(PLAYED), luck.choice(WORDS)) for _ in range(luck.choice((0, 0, 0, 1, 2)))
+    )
     faults = tuple(_fault(luck) for _ in range(luck.choice((0, 1, 1, 2, 3))))
     order, habits = _order(luck)
     cure = luck.choice(("adopt", "flatten"))
     if cure == "flatten" or "flatten" in {word for _, word in words}:
-        habits = Habits()  # who closes waits for the rest of the quantity, and a market in lock-step for who closes
+        # who closes waits for the rest of the quantity, and a market in lock-step for who closes
+        habits = Habits()
     return World(seed, tape, bars, stage, run, faults, kills, words, cure, order, habits)
 
 
 def _order(luck: random.Random) -> tuple[broker_schema.OrderStyle, Habits]:
-    """Every other seed trades at the market as the backtest assumes; the others by limits, some in a market with little at its best price."""
+    """Every other seed trades at the market as the backtest assumes; the others by limits, some in
+    a market with little at its best price.
+    """
     kind = luck.choice(("market", "market", "marketable_limit", "limit"))
-    style = {"collar_ticks": luck.choice((1.0, 10.0)), "offset_ticks": luck.choice((0.0, 3.0)), "ttl_sec": luck.choice((0.5, 2.0))}
+    style = {
+        "collar_ticks": luck.choice((1.0, 10.0)),
+        "offset_ticks": luck.choice((0.0, 3.0)),
+        "ttl_sec": luck.choice((0.5, 2.0)),
+    }
     thin = kind != "market" and luck.random() < 0.5
-    return broker_schema.OrderStyle(kind=kind, fallback=luck.choice(("market", "none")), **style), Habits(top_size=1 if thin else 0)
+    return broker_schema.OrderStyle(
+        kind=kind, fallback=luck.choice(("market", "none")), **style
+    ), Habits(top_size=1 if thin else 0)
 
 
 WORDS = ("pause", "resume", "reduce-only", "flatten", "resume", "flatten")
@@ -89,7 +116,11 @@ WORDS = ("pause", "resume", "reduce-only", "flatten", "resume", "flatten")
 def _config(luck: random.Random) -> schema.Config:
     strategy = luck.choice(
         (
-            {"name": "random", "hold_sec": luck.choice((60, 120, 300)), "seed": luck.randrange(1000)},
+            {
+                "name": "random",
+                "hold_sec": luck.choice((60, 120, 300)),
+                "seed": luck.randrange(1000),
+            },
             {"name": "donchian", "channel": luck.choice((3, 5)), "hold": luck.choice((4, 8))},
         )
     )
@@ -115,21 +146,43 @@ def _config(luck: random.Random) -> schema.Config:
 
 
 def bars_of(rng: np.random.Generator, played: int) -> Bars:
-    """One contract in whole ticks; the last `played` rows are the session that began at OPENS_NS, a short one."""
+    """One contract in whole ticks; the last `played` rows are the session that began at OPENS_NS, a
+    short one.
+    """
     n = HISTORY + played
     path = 6_000 + np.cumsum(rng.integers(-3, 4, 2 * n)).reshape(-1, 2)
     wicks = rng.integers(0, 4, (n, 2))
-    ticks = {"open": path[:, 0], "high": path.max(axis=1) + wicks[:, 0], "low": path.min(axis=1) - wicks[:, 1], "close": path[:, 1]}
+    ticks = {
+        "open": path[:, 0],
+        "high": path.max(axis=1) + wicks[:, 0],
+        "low": path.min(axis=1) - wicks[:, 1],
+        "close": path[:, 1],
+    }
     prices = {name: values * 0.01 for name, values in ticks.items()}
     close_time = OPENS_NS + MINUTE_NS * np.arange(1 - HISTORY, played + 1)
     close_time[:HISTORY] -= 3600 * NS  # the break
     session = calendar.session_of(close_time - 1)
-    end = np.array([close_time[HISTORY - 1] if row < HISTORY else close_time[-1] for row in range(n)])
-    whole = {"volume": rng.integers(5, 50, n), "session": session, "to_close_sec": (end - close_time) // NS}
-    return Bars.of(MCL, "1m", close_time, prices, **whole, contracts=(CONTRACT,), fingerprint="soak", synthetic=True)
+    end = np.array(
+        [close_time[HISTORY - 1] if row < HISTORY else close_time[-1] for row in range(n)]
+    )
+    whole = {
+        "volume": rng.integers(5, 50, n),
+        "session": session,
+        "to_close_sec": (end - close_time) // NS,
+    }
+    return Bars.of(
+        MCL,
+        "1m",
+        close_time,
+        prices,
+        **whole,
+        contracts=(CONTRACT,),
+        fingerprint="soak",
+        synthetic=True,
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------------ faults
+# ------------------------------------------------------------------------------------------- faults
 
 
 def _fault(luck: random.Random) -> Fault:

@@ -1,4 +1,6 @@
-"""A real, headless Chromium for the tests of pages: it shows, waits for what must come, presses keys, and judges accessibility."""
+"""A real, headless Chromium for the tests of pages: it shows, waits for what must come, presses
+keys, and judges accessibility.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +16,32 @@ from typing import Any
 
 PATIENCE_SEC = 60.0  # for what must come; a loaded machine is slow, and nothing here is timed
 FLAGS = (
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1440,1000"),
+    *(
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--hide-scrollbars",
+    ),
+    *(
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--window-size=1440,1000",
+    ),
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
-DRAWN = "return document.documentElement.dataset.drawn !== undefined"  # page.js says so when every chart is
+# page.js says so when every chart is
+DRAWN = "return document.documentElement.dataset.drawn !== undefined"
 
 
 def programs() -> tuple[str, str] | None:
     """The browser and its driver, when both are installed."""
-    browser, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    browser, driver = (
+        shutil.which("chromium") or shutil.which("google-chrome"),
+        shutil.which("chromedriver"),
+    )
     return (browser, driver) if browser and driver else None
 
 
@@ -60,7 +78,9 @@ class Chromium:
         self.wait(ready)
 
     def show(self, folder: Path, html: str) -> None:
-        """Open the page and wait until every chart is drawn; console errors and uncaught rejections fail."""
+        """Open the page and wait until every chart is drawn; console errors and uncaught rejections
+        fail.
+        """
         page = folder / "page.html"
         page.write_text(html, encoding="utf-8")
         self.open(page.as_uri(), DRAWN)
@@ -76,7 +96,11 @@ class Chromium:
 
     def severe(self) -> list[str]:
         """Errors on the console since the last look."""
-        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+        return [
+            entry["message"]
+            for entry in self.driver.get_log("browser")
+            if entry["level"] == "SEVERE"
+        ]
 
     def text(self, name: str) -> str:
         """The text of the element with this id."""
@@ -103,29 +127,38 @@ class Chromium:
             self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
     def keep(self, name: str) -> None:
-        """A picture of the whole page, for people, in the folder that MCL_SCREENSHOTS names; none without it."""
+        """A picture of the whole page, for people, in the folder that MCL_SCREENSHOTS names; none
+        without it.
+        """
         if not (folder := os.environ.get("MCL_SCREENSHOTS")):
             return
-        taken = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "captureBeyondViewport": True})
+        taken = self.driver.execute_cdp_cmd(
+            "Page.captureScreenshot", {"format": "png", "captureBeyondViewport": True}
+        )
         target = Path(folder) / f"{name}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(base64.b64decode(taken["data"]))
 
-    # -------------------------------------------------------------------------------------------------- accessibility
+    # -------------------------------------------------------------------------------- accessibility
 
     def faults(self) -> list[str]:
-        """What hinders people who see little, or hear the page, or have no mouse: tests/accessibility.js says what is looked for."""
+        """What hinders people who see little, or hear the page, or have no mouse:
+        tests/accessibility.js says what is looked for.
+        """
         return list(self.run(_audit()))
 
     def examine(self, name: str, widths: tuple[int, ...] = (1440, 800)) -> None:
-        """The page that is open, at every width and in both colour schemes: without faults, never wider than the screen, and kept."""
+        """The page that is open, at every width and in both colour schemes: without faults, never
+        wider than the screen, and kept.
+        """
         for width in widths:
             for scheme in ("light", "dark"):
                 with self.seen_at(width, scheme):
                     self.wait(f"return document.documentElement.scrollWidth <= {width}")
                     faults = self.faults()
                     deadline = time.monotonic() + PATIENCE_SEC / 4
-                    while faults and time.monotonic() < deadline:  # charts are drawn anew in the other colours
+                    # charts are drawn anew in the other colours
+                    while faults and time.monotonic() < deadline:
                         time.sleep(0.2)
                         faults = self.faults()
                     assert faults == [], (name, width, scheme, faults[:20])
@@ -134,8 +167,13 @@ class Chromium:
         assert severe == [], severe
 
     def stops(self, most: int = 200) -> list[dict[str, Any]]:
-        """What the Tab key reaches from the top, in its order: `name`, `place` in the document, `ring` (px), `seen`."""
-        self.run("document.activeElement.blur(); window.getSelection().removeAllRanges(); window.scrollTo(0, 0)")
+        """What the Tab key reaches from the top, in its order: `name`, `place` in the document,
+        `ring` (px), `seen`.
+        """
+        self.run(
+            "document.activeElement.blur(); window.getSelection().removeAllRanges();"
+            " window.scrollTo(0, 0)"
+        )
         found: list[dict[str, Any]] = []
         while len(found) < most:
             self.press("TAB")

@@ -1,6 +1,7 @@
 """What a failed assertion says of two large values: where they differ, not the whole of both.
 
-pytest writes the difference of two texts line by line, in CI without a limit. For two pages of 5 MB that takes longer than a test may.
+pytest writes the difference of two texts line by line, in CI without a limit. For two pages of 5 MB
+that takes longer than a test may.
 """
 
 from __future__ import annotations
@@ -21,14 +22,18 @@ short.maxstring = short.maxother = 80
 
 
 def digest(content: Any) -> str:
-    """Name a content of any length by its sha256: what a test compares instead of a page, a file or the memory of an array."""
+    """Name a content of any length by its sha256: what a test compares instead of a page, a file or
+    the memory of an array.
+    """
     if isinstance(content, str):
         content = content.encode()
     return hashlib.sha256(content.tobytes() if hasattr(content, "tobytes") else content).hexdigest()
 
 
 def size(value: object, most: int = LARGEST) -> int:
-    """Count the characters, bytes and elements of a value and of what it holds, at least up to `most`."""
+    """Count the characters, bytes and elements of a value and of what it holds, at least up to
+    `most`.
+    """
     if isinstance(value, str | bytes | bytearray | memoryview):
         return len(value)
     parts: Iterable[object]
@@ -50,7 +55,12 @@ def size(value: object, most: int = LARGEST) -> int:
 
 def explain(op: str, left: object, right: object) -> list[str]:
     """Say in a few lines what two values are and where they differ first."""
-    lines = [f"{short.repr(left)} {op} {short.repr(right)}", "", f"left:  {describe(left)}", f"right: {describe(right)}"]
+    lines = [
+        f"{short.repr(left)} {op} {short.repr(right)}",
+        "",
+        f"left:  {describe(left)}",
+        f"right: {describe(right)}",
+    ]
     if op == "==":
         try:
             lines.append(first_difference(left, right))
@@ -64,12 +74,20 @@ def explain(op: str, left: object, right: object) -> list[str]:
 def describe(value: object) -> str:
     if isinstance(value, str | bytes | bytearray):
         return f"{type(value).__name__} of {len(value)}, sha256 {digest(value)[:16]}"
-    return f"{type(value).__name__} of {len(value)}" if isinstance(value, Collection) else type(value).__name__
+    return (
+        f"{type(value).__name__} of {len(value)}"
+        if isinstance(value, Collection)
+        else type(value).__name__
+    )
 
 
 def first_difference(left: object, right: object) -> str:
     if isinstance(left, Mapping) and isinstance(right, Mapping):
-        unlike = [key for key in {**left, **right} if key not in left or key not in right or left[key] != right[key]]
+        unlike = [
+            key
+            for key in {**left, **right}
+            if key not in left or key not in right or left[key] != right[key]
+        ]
         return f"{len(unlike)} keys differ: {short.repr(unlike)}"
     if not (isinstance(left, Sequence) and isinstance(right, Sequence)):
         return "no order to look for a first difference in"
@@ -101,7 +119,9 @@ class Explanation:
     """Runs around all others and answers where one of them refused."""
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_assertrepr_compare(self, op: str, left: object, right: object) -> Generator[None, list[list[str]], list[list[str]]]:
+    def pytest_assertrepr_compare(
+        self, op: str, left: object, right: object
+    ) -> Generator[None, list[list[str]], list[list[str]]]:
         try:
             return (yield)
         except TooLarge:

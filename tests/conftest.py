@@ -14,10 +14,12 @@ from chromium import Chromium, launched, programs
 from hypothesis import settings
 from skips import SHARED
 
-settings.register_profile("patient", deadline=None)  # how long an example takes is the machine's business
+# how long an example takes is the machine's business
+settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
-# A shell starts its background jobs deaf to Ctrl-C, and a deaf process has deaf children: tests interrupt theirs.
+# A shell starts its background jobs deaf to Ctrl-C, and a deaf process has deaf children: tests
+# interrupt theirs.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -30,7 +32,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Recorded real market data that lie beside a developer's checkout; never part of the repository."""
+    """Recorded real market data that lie beside a developer's checkout; never part of the
+    repository.
+    """
     if not SHARED.is_dir():
         pytest.skip("the recorded market data are not beside this checkout")
     return SHARED
@@ -39,14 +43,18 @@ def shared_data() -> Path:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with this repository's configuration and nothing else; mcl works in it."""
-    shutil.copytree(REPOSITORY / "conf", tmp_path / "conf", ignore=shutil.ignore_patterns("promoted"))
+    shutil.copytree(
+        REPOSITORY / "conf", tmp_path / "conf", ignore=shutil.ignore_patterns("promoted")
+    )
     monkeypatch.setenv("MCL_HOME", str(tmp_path))
     return tmp_path
 
 
 @pytest.fixture(scope="session")
 def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project's `data` folder for the generated two years: made by the first test that needs them, linked by the others."""
+    """A project's `data` folder for the generated two years: made by the first test that needs
+    them, linked by the others.
+    """
     return tmp_path_factory.mktemp("worlds")
 
 

@@ -1,4 +1,6 @@
-"""A project folder with one CSV of minute bars and a run on it: what promotion and live sessions start from."""
+"""A project folder with one CSV of minute bars and a run on it: what promotion and live sessions
+start from.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,11 @@ class Project:
     store: Store
 
     def config(
-        self, strategy: dict[str, Any] | None = None, risk: dict[str, Any] | None = None, interval: str = "1m", **data: Any
+        self,
+        strategy: dict[str, Any] | None = None,
+        risk: dict[str, Any] | None = None,
+        interval: str = "1m",
+        **data: Any,
     ) -> schema.Config:
         raw = {
             "data": {
@@ -49,7 +55,10 @@ class Project:
                 "interval": interval,
                 "stamped_at": "close",
                 "timezone": "UTC",
-                "columns": {name: name for name in ("time", "open", "high", "low", "close", "volume", "symbol")},
+                "columns": {
+                    name: name
+                    for name in ("time", "open", "high", "low", "close", "volume", "symbol")
+                },
                 "holdout_start": str(HOLDOUT),
                 **data,
             },
@@ -61,11 +70,15 @@ class Project:
         return composition.run_config(raw)
 
     def run(self, run: schema.Config | None = None) -> str:
-        return backtest_run.backtest(run or self.config(), store=self.store, root=self.root, report=False).run_id
+        return backtest_run.backtest(
+            run or self.config(), store=self.store, root=self.root, report=False
+        ).run_id
 
 
 def project(folder: Path, empty_store: Path) -> Project:
-    """A fresh project; `empty_store` is a migrated run store without runs, since making one takes seconds."""
+    """A fresh project; `empty_store` is a migrated run store without runs, since making one takes
+    seconds.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copytree(empty_store, folder / "mlruns")
     write_walks(folder)
@@ -83,13 +96,27 @@ def empty_store(folder: Path) -> Path:
 
 
 def walk(minutes: int, seed: int = 3) -> pd.DataFrame:
-    """Bars of one contract in whole sessions, in ticks of 0.01 around 60, with gaps between a close and the next open."""
+    """Bars of one contract in whole sessions, in ticks of 0.01 around 60, with gaps between a close
+    and the next open.
+    """
     rng = np.random.default_rng(seed)
     sessions, step = calendar.sessions(FIRST, END), minutes * 60 * calendar.NS
-    closes = np.concatenate([np.arange(a + step, b + 1, step) for a, b in zip(sessions.open_ns, sessions.close_ns, strict=True)])
+    closes = np.concatenate(
+        [
+            np.arange(a + step, b + 1, step)
+            for a, b in zip(sessions.open_ns, sessions.close_ns, strict=True)
+        ]
+    )
     path = 6_000 + np.cumsum(np.rint(rng.normal(0.0, 1.5, 2 * len(closes)))).reshape(-1, 2)
     wicks = np.rint(rng.exponential(1.0, (len(closes), 2)))
-    ticks = {"open": path[:, 0], "high": path.max(axis=1) + wicks[:, 0], "low": path.min(axis=1) - wicks[:, 1], "close": path[:, 1]}
+    ticks = {
+        "open": path[:, 0],
+        "high": path.max(axis=1) + wicks[:, 0],
+        "low": path.min(axis=1) - wicks[:, 1],
+        "close": path[:, 1],
+    }
     prices = {name: np.round(values * 0.01, 2) for name, values in ticks.items()}
     times = pd.to_datetime(closes, utc=True).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return pd.DataFrame({"time": times, **prices, "volume": rng.integers(1, 50, len(closes)), "symbol": "MCLF6"})
+    return pd.DataFrame(
+        {"time": times, **prices, "volume": rng.integers(1, 50, len(closes)), "symbol": "MCLF6"}
+    )

@@ -17,7 +17,14 @@ SMALL: dict[str, dict[str, Any]] = {
     "rsi_reversion": {"bars": 5, "hold": 20},
     "opening_range": {"start": "19:10", "range_min": 10, "hold_min": 60},
     "ensemble": {
-        "members": {"a": {"name": "macd", "fast": 3, "slow": 8, "smooth": 4}, "b": {"name": "tsmom", "lookback": 25, "weight": -0.5}}
+        "members": {
+            "a": {"name": "macd", "fast": 3, "slow": 8, "smooth": 4},
+            "b": {"name": "tsmom", "lookback": 25, "weight": -0.5},
+        }
     },
-    "trend_filter": {"inner": {"name": "ema_cross", "fast": 3, "slow": 8}, "interval": "15m", "bars": 6},
+    "trend_filter": {
+        "inner": {"name": "ema_cross", "fast": 3, "slow": 8},
+        "interval": "15m",
+        "bars": 6,
+    },
 }

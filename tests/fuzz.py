@@ -1,7 +1,9 @@
-"""Command lines from the grammar of mcl: its own verbs, options and keys, with values that nobody should type.
+"""Command lines from the grammar of mcl: its own verbs, options and keys, with values that nobody
+should type.
 
-Verbs and options are read from the parser, keys from the models and groups from conf/, so that new ones are in. A line must end
-within a time, with exit code 0, 1 or 2, without a traceback, and with one JSON object where --json was asked for.
+Verbs and options are read from the parser, keys from the models and groups from conf/, so that new
+ones are in. A line must end within a time, with exit code 0, 1 or 2, without a traceback, and with
+one JSON object where --json was asked for.
 """
 
 from __future__ import annotations
@@ -36,8 +38,33 @@ COMPOSED = {  # the configuration that a verb's overrides are of; the others hav
     "validate": "validate",
 }
 RARE = {"doctor", "init", "store backup", "store restore", "new strategy"}  # slow, or about files
-OFTEN = {"backtest", "sweep", "data info", "data check", "explain", "check lookahead", "check warmup"}
-NUMBERS = ("0", "-1", "1", "2", "0.5", "-0.0", "1e400", "-1e400", "nan", "inf", "99999", "1e9", str(2**63), str(-(2**70)), "007", "1_000")
+OFTEN = {
+    "backtest",
+    "sweep",
+    "data info",
+    "data check",
+    "explain",
+    "check lookahead",
+    "check warmup",
+}
+NUMBERS = (
+    "0",
+    "-1",
+    "1",
+    "2",
+    "0.5",
+    "-0.0",
+    "1e400",
+    "-1e400",
+    "nan",
+    "inf",
+    "99999",
+    "1e9",
+    str(2**63),
+    str(-(2**70)),
+    "007",
+    "1_000",
+)
 TEXTS = (
     "",
     "x",
@@ -61,11 +88,48 @@ TEXTS = (
     "\x07",
 )
 MANY_TRIALS = ("99999", "1_000")  # legal numbers of trials, which take their time
-DATES = ("2024-02-30", "2024-02-01", "9999-12-31", "0000-00-00", "20240201", "'2024-02-01'", "tomorrow")
-NESTED = ("[]", "{}", "[1,2]", "{a:1}", "[[[1]]]", "{a:{b:{c:1}}}", "[null]", "{1:2}", "[" * 40 + "]" * 40, "[" * 2000 + "]" * 2000)
+DATES = (
+    "2024-02-30",
+    "2024-02-01",
+    "9999-12-31",
+    "0000-00-00",
+    "20240201",
+    "'2024-02-01'",
+    "tomorrow",
+)
+NESTED = (
+    "[]",
+    "{}",
+    "[1,2]",
+    "{a:1}",
+    "[[[1]]]",
+    "{a:{b:{c:1}}}",
+    "[null]",
+    "{1:2}",
+    "[" * 40 + "]" * 40,
+    "[" * 2000 + "]" * 2000,
+)
 SWEEPS = (
-    *("1,2", "range(1,3)", "range(3,1)", "range(1,1e9)", "range(0,1,0)", "interval(1,2)", "interval(2,1)", "choice()", "choice(1,2)"),
-    *("tag(log,interval(1,9))", "int(interval(1,9))", "glob(*)", "shuffle(1,2)", "sort(2,1)", "choice([1],[2])", "choice({a:1},{a:2})"),
+    *(
+        "1,2",
+        "range(1,3)",
+        "range(3,1)",
+        "range(1,1e9)",
+        "range(0,1,0)",
+        "interval(1,2)",
+        "interval(2,1)",
+        "choice()",
+        "choice(1,2)",
+    ),
+    *(
+        "tag(log,interval(1,9))",
+        "int(interval(1,9))",
+        "glob(*)",
+        "shuffle(1,2)",
+        "sort(2,1)",
+        "choice([1],[2])",
+        "choice({a:1},{a:2})",
+    ),
     *(
         "range(1,99999999999)",
         "interval(nan,inf)",
@@ -77,13 +141,69 @@ SWEEPS = (
         "float(range(1,3))",
     ),
 )
-ODD = ("???", "${notes}", "${nope}", "${oc.env:HOME}", "${", "$", "\\", "=", "a=b", "%d", "{", "]", "!", "*", "&a", "#", "@x", "~", "+")
-FILES = ("/dev/zero", "pipe", ".", "bars.csv", "nowhere.csv", "/dev/null", "conf", "/dev/stdin", "broken.csv", "/proc/self/mem", "loop")
-HYDRA = (
-    *("hydra", "hydra.run.dir", "hydra.job.name", "hydra.verbose", "hydra/job_logging", "hydra/launcher", "hydra/sweeper", "hydra.mode"),
-    *("hydra.sweeper.params", "hydra.searchpath", "hydra.sweep.dir", "hydra.nope", "hydra.launcher.x", "hydra/hydra_logging"),
+ODD = (
+    "???",
+    "${notes}",
+    "${nope}",
+    "${oc.env:HOME}",
+    "${",
+    "$",
+    "\\",
+    "=",
+    "a=b",
+    "%d",
+    "{",
+    "]",
+    "!",
+    "*",
+    "&a",
+    "#",
+    "@x",
+    "~",
+    "+",
 )
-RULES = ("strategy.fast < strategy.slow", "trades >= 1", "strategy.fast <", "nope > 1", "1 < 2", "strategy.name > 3", "")
+FILES = (
+    "/dev/zero",
+    "pipe",
+    ".",
+    "bars.csv",
+    "nowhere.csv",
+    "/dev/null",
+    "conf",
+    "/dev/stdin",
+    "broken.csv",
+    "/proc/self/mem",
+    "loop",
+)
+HYDRA = (
+    *(
+        "hydra",
+        "hydra.run.dir",
+        "hydra.job.name",
+        "hydra.verbose",
+        "hydra/job_logging",
+        "hydra/launcher",
+        "hydra/sweeper",
+        "hydra.mode",
+    ),
+    *(
+        "hydra.sweeper.params",
+        "hydra.searchpath",
+        "hydra.sweep.dir",
+        "hydra.nope",
+        "hydra.launcher.x",
+        "hydra/hydra_logging",
+    ),
+)
+RULES = (
+    "strategy.fast < strategy.slow",
+    "trades >= 1",
+    "strategy.fast <",
+    "nope > 1",
+    "1 < 2",
+    "strategy.name > 3",
+    "",
+)
 
 
 @dataclass(frozen=True)
@@ -122,7 +242,11 @@ def run(line: Sequence[str]) -> Ending:
         signal.signal(signal.SIGALRM, before)
         signal.signal(signal.SIGPROF, before_busy)
     said, told = out.getvalue(), err.getvalue()
-    fault = f"longer than {LONGEST_SEC} s of work, or {WAITED_SEC} s of waiting" if late else raised or _fault(line, code, said, told)
+    fault = (
+        f"longer than {LONGEST_SEC} s of work, or {WAITED_SEC} s of waiting"
+        if late
+        else raised or _fault(line, code, said, told)
+    )
     return Ending(tuple(line), code, fault, time.monotonic() - began, said, told)
 
 
@@ -172,14 +296,23 @@ def words(draw: random.Random, name: str) -> list[str]:
             if draw.random() < 0.25:
                 made += _option(draw, action)
         elif action.nargs not in ("?", "*") or draw.random() < 0.5:
-            made += [_word(draw, action) for _ in range(draw.randrange(1, 3) if action.nargs == "+" else 1)]
+            made += [
+                _word(draw, action)
+                for _ in range(draw.randrange(1, 3) if action.nargs == "+" else 1)
+            ]
     if any(action.dest in ("overrides", "rest") for action in actions(name)):
         made += [override(draw, name) for _ in range(draw.choice((0, 1, 1, 1, 2, 3)))]
     if name in ("sweep", "sweep resume", "sweep extend"):
         short = [number for number in NUMBERS if number not in MANY_TRIALS]
-        made.append(f"search.trials={draw.choice(('1', '2', '2', *short))}" if name == "sweep" else "search.workers=1")
+        made.append(
+            f"search.trials={draw.choice(('1', '2', '2', *short))}"
+            if name == "sweep"
+            else "search.workers=1"
+        )
     if not refused:  # it would go on for ever: one word is wrong for certain
-        made.append(draw.choice(("--port=70000", "--nonsense", "--port=-1", "--count=-1", "--samples=nan")))
+        made.append(
+            draw.choice(("--port=70000", "--nonsense", "--port=-1", "--count=-1", "--samples=nan"))
+        )
     return made
 
 
@@ -200,8 +333,11 @@ def _option(draw: random.Random, action: argparse.Action) -> list[str]:
 def _word(draw: random.Random, action: argparse.Action) -> str:
     if action.choices and draw.random() < 0.5:
         return str(draw.choice(list(action.choices)))
-    if action.dest in ("to", "folder", "png", "state", "transcript", "archive", "file"):  # it may be written to
-        return draw.choice(("made", "made/below", "x" * 300, "pipe", "conf", "\udcff", "", "bars.csv/x"))
+    # it may be written to
+    if action.dest in ("to", "folder", "png", "state", "transcript", "archive", "file"):
+        return draw.choice(
+            ("made", "made/below", "x" * 300, "pipe", "conf", "\udcff", "", "bars.csv/x")
+        )
     if action.dest == "constraint":
         return draw.choice(RULES)
     if action.type is not None:
@@ -221,7 +357,19 @@ def override(draw: random.Random, name: str) -> str:
     elif kind < 0.85:
         key = draw.choice(HYDRA)
     else:
-        key = draw.choice((*TEXTS, "a.b.c", ".a", "a.", "a..b", "strategy@risk", "data/x", "x" * 300, ".".join("a" * 400)))
+        key = draw.choice(
+            (
+                *TEXTS,
+                "a.b.c",
+                ".a",
+                "a.",
+                "a..b",
+                "strategy@risk",
+                "data/x",
+                "x" * 300,
+                ".".join("a" * 400),
+            )
+        )
     sign = draw.choice(("", "", "", "", "", "+", "++", "~"))
     if sign == "~" and draw.random() < 0.5:
         return f"~{key}"
@@ -245,7 +393,18 @@ def _value(draw: random.Random, key: str) -> str:
         return draw.choice(FILES)
     if key in groups() and draw.random() < 0.6:
         return draw.choice((*choices(key), "nope", f"{choices(key)[0]}x"))
-    pools: tuple[Sequence[str], ...] = (NUMBERS, NUMBERS, TEXTS, DATES, NESTED, SWEEPS, SWEEPS, ODD, FILES, RULES)
+    pools: tuple[Sequence[str], ...] = (
+        NUMBERS,
+        NUMBERS,
+        TEXTS,
+        DATES,
+        NESTED,
+        SWEEPS,
+        SWEEPS,
+        ODD,
+        FILES,
+        RULES,
+    )
     return draw.choice(draw.choice(pools))
 
 
@@ -262,7 +421,9 @@ def parameters() -> tuple[str, ...]:
 
 @cache
 def groups() -> tuple[str, ...]:
-    named = sorted(path.name for path in conf_dir().iterdir() if path.is_dir() and any(path.glob("*.yaml")))
+    named = sorted(
+        path.name for path in conf_dir().iterdir() if path.is_dir() and any(path.glob("*.yaml"))
+    )
     return (*named, "experiment")
 
 
@@ -275,7 +436,10 @@ def choices(group: str) -> tuple[str, ...]:
 def report(endings: Sequence[Ending], told: Callable[[str], Any] = print) -> None:
     """Counts, the slowest, and every line that did not end as it should."""
     codes = {code: sum(ending.code == code for ending in endings) for code in (0, 1, 2, None)}
-    told(f"{len(endings):,} lines: exit codes {codes}, {sum(ending.seconds for ending in endings):.0f} s")
+    told(
+        f"{len(endings):,} lines: exit codes {codes},"
+        f" {sum(ending.seconds for ending in endings):.0f} s"
+    )
     for ending in sorted(endings, key=lambda ending: -ending.seconds)[:5]:
         told(f"  {ending.seconds:.1f} s  mcl {shlex.join(ending.line)[:200]!a}")
     for ending in endings:

@@ -1,4 +1,6 @@
-"""The policy for skipped tests: in CI a skip fails the run unless `skips.toml` allows it; elsewhere the run says what it left out."""
+"""The policy for skipped tests: in CI a skip fails the run unless `skips.toml` allows it; elsewhere
+the run says what it left out.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 def without_aws_provider() -> bool:
     """Whether terraform could not find its provider without a network."""
     configured = Path(os.environ.get("TF_CLI_CONFIG_FILE") or "/nowhere").is_file()
-    return not configured and next(Path("/opt").glob("*/registry.terraform.io/hashicorp/aws"), None) is None
+    return (
+        not configured
+        and next(Path("/opt").glob("*/registry.terraform.io/hashicorp/aws"), None) is None
+    )
 
 
 MISSING: dict[str, Callable[[], bool]] = {
@@ -46,7 +51,11 @@ class Allowance:
         return not self.without or MISSING[self.without]()
 
     def covers(self, test: str, reason: str) -> bool:
-        return self.applies and fnmatchcase(test, self.test) and re.search(self.reason, reason) is not None
+        return (
+            self.applies
+            and fnmatchcase(test, self.test)
+            and re.search(self.reason, reason) is not None
+        )
 
 
 @dataclass(frozen=True)
@@ -87,16 +96,23 @@ class Skips:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def faults(self) -> list[str]:
-        """One sentence for each skip that is not allowed, and for each allowance of a test that ran."""
+        """One sentence for each skip that is not allowed, and for each allowance of a test that
+        ran.
+        """
         refused = [
             f"{test} skipped, which tests/skips.toml does not allow: {reason}"
             for test, reason in self.skipped
             if not any(entry.covers(test, reason) for entry in self.allowed)
         ]
-        return refused + [f"tests/skips.toml allows a skip that does not happen: {entry.test}: {entry.reason}" for entry in self.stale()]
+        return refused + [
+            f"tests/skips.toml allows a skip that does not happen: {entry.test}: {entry.reason}"
+            for entry in self.stale()
+        ]
 
     def stale(self) -> list[Allowance]:
-        """Allowances for tests by name of which all ran. One for every test (`*`) speaks of a machine, and is judged by `without`."""
+        """Allowances for tests by name of which all ran. One for every test (`*`) speaks of a
+        machine, and is judged by `without`.
+        """
         return [
             entry
             for entry in self.allowed
@@ -129,7 +145,9 @@ class Skips:
         lines = [f"Left out on this machine: {total} {'test' if total == 1 else 'tests'}."]
         for reason, count in sorted(counts.items()):
             known = [part.install for part in self.parts if re.search(part.reason, reason)]
-            lines.append(f"  {count:>3}  {reason}" + (f". To run them: {known[0]}" if known else ""))
+            lines.append(
+                f"  {count:>3}  {reason}" + (f". To run them: {known[0]}" if known else "")
+            )
         return lines
 
 

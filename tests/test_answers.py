@@ -20,22 +20,35 @@ def test_every_verb_promises_something() -> None:
 
 
 def test_the_page_is_current() -> None:
-    assert PAGE.read_text(encoding="utf-8") == markdown(), "python -m mcl.cli.json_answers > docs/json.md"
+    assert PAGE.read_text(encoding="utf-8") == markdown(), (
+        "python -m mcl.cli.json_answers > docs/json.md"
+    )
 
 
 def test_types_are_known() -> None:
-    assert {said.partition(" · ")[0].removesuffix("?") for keys in PROMISED.values() for said in keys.values()} <= set(TYPES)
+    assert {
+        said.partition(" · ")[0].removesuffix("?")
+        for keys in PROMISED.values()
+        for said in keys.values()
+    } <= set(TYPES)
 
 
 def test_faults_are_named() -> None:
     good = {"folder": "x", "files": []}
     assert faults("init", good) == []
-    assert faults("init", {"folder": None, "files": "a"}) == ["init: folder is NoneType, not text", "init: files is str, not list"]
+    assert faults("init", {"folder": None, "files": "a"}) == [
+        "init: folder is NoneType, not text",
+        "init: files is str, not list",
+    ]
     assert faults("init", {}) == ["init: folder is missing", "init: files is missing"]
-    assert faults("store gc", {"removed": True, "bytes": True, "items": []}) == ["store gc: bytes is bool, not count"]
+    assert faults("store gc", {"removed": True, "bytes": True, "items": []}) == [
+        "store gc: bytes is bool, not count"
+    ]
 
 
-@pytest.mark.parametrize("verb", ["runs", "registry", "trials", "tws status", "contract check", "status"])
+@pytest.mark.parametrize(
+    "verb", ["runs", "registry", "trials", "tws status", "contract check", "status"]
+)
 def test_answers_of_an_empty_project(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

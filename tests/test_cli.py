@@ -1,4 +1,6 @@
-"""The table of verbs: each leads to a function, takes its words, and is listed once in its section."""
+"""The table of verbs: each leads to a function, takes its words, and is listed once in its
+section.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,11 @@ def test_a_verb_leads_to_a_function(name: str) -> None:
 
 def test_no_verb_is_listed_twice_and_no_shape_of_arguments_is_left_over() -> None:
     assert sum(map(len, SECTIONS.values())) == len(VERBS)
-    own = [value for value in vars(arguments).values() if isfunction(value) and value.__module__ == arguments.__name__]
+    own = [
+        value
+        for value in vars(arguments).values()
+        if isfunction(value) and value.__module__ == arguments.__name__
+    ]
     shapes = {value.__name__ for value in own if list(signature(value).parameters) == ["parser"]}
     used = {verb.arguments.__name__ for verb in VERBS.values()}
     shared = {name for name in shapes - used if f"    {name}(parser)" in getsource(arguments)}
@@ -35,7 +41,9 @@ def test_help_lists_every_verb_below_its_section(capsys: pytest.CaptureFixture[s
     lines = capsys.readouterr().out.splitlines()
     for title, verbs in SECTIONS.items():
         first = lines.index(title) + 1
-        assert [line[2:].split("  ")[0] for line in lines[first : first + len(verbs)]] == [verb.name for verb in verbs]
+        assert [line[2:].split("  ")[0] for line in lines[first : first + len(verbs)]] == [
+            verb.name for verb in verbs
+        ]
 
 
 @pytest.mark.parametrize("name", VERBS)
@@ -48,11 +56,17 @@ def test_the_longer_verb_wins_and_options_may_stand_anywhere() -> None:
     verb, parsed = parse(["registry", "report", "paper"])
     assert (verb.name, parsed.verb, parsed.name) == ("registry report", "registry report", "paper")
     verb, parsed = parse(["backtest", "strategy=ema_cross", "-m", "strategy.fast=1,2"])
-    assert (verb.name, parsed.multirun, parsed.overrides) == ("backtest", True, ["strategy=ema_cross", "strategy.fast=1,2"])
+    assert (verb.name, parsed.multirun, parsed.overrides) == (
+        "backtest",
+        True,
+        ["strategy=ema_cross", "strategy.fast=1,2"],
+    )
     assert isinstance(parsed, argparse.Namespace)
 
 
-def test_usage_errors_are_exit_code_2_and_name_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+def test_usage_errors_are_exit_code_2_and_name_the_nearest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main([]) == 2
     assert main(["backtset"]) == 2
     assert main(["promote"]) == 2
@@ -72,7 +86,10 @@ def test_an_interrupt_that_a_library_turned_into_something_else_is_an_interrupt(
 
     monkeypatch.setattr(f"mcl.cli.{VERBS['runs'].handler.replace(':', '.')}", list_runs)
     assert main(["runs"]) == 1
-    assert capsys.readouterr().err.splitlines() == ["mcl: interrupted: what was done is kept", "     mcl sweep resume abc goes on"]
+    assert capsys.readouterr().err.splitlines() == [
+        "mcl: interrupted: what was done is kept",
+        "     mcl sweep resume abc goes on",
+    ]
 
 
 def test_a_fault_of_mcl_is_a_sentence_and_its_traceback_a_file(
@@ -100,7 +117,13 @@ def test_a_fault_of_mcl_is_a_sentence_and_its_traceback_a_file(
 
 
 def test_wrong_usage_is_json_where_json_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["nonsense"], ["promote"], ["runs", "--limit", "many"], ["backtest", "--nonsense"], ["sweep", "extend", "x", "y"]):
+    for words in (
+        ["nonsense"],
+        ["promote"],
+        ["runs", "--limit", "many"],
+        ["backtest", "--nonsense"],
+        ["sweep", "extend", "x", "y"],
+    ):
         assert main(["--json", *words]) == 2
         out, err = capsys.readouterr()
         assert json.loads(out)["error"]["code"] == "usage"
@@ -117,4 +140,8 @@ def test_a_list_without_runs_says_where_runs_are(
     assert capsys.readouterr().out.strip() == "No run is filed under the study 'mcl' yet."
     Store(tmp_path).start(Record("001_forty_years", "parent"))
     assert main(["runs"]) == 0
-    assert capsys.readouterr().out.strip().endswith("Other studies have runs: mcl runs --study 001_forty_years")
+    assert (
+        capsys.readouterr()
+        .out.strip()
+        .endswith("Other studies have runs: mcl runs --study 001_forty_years")
+    )

@@ -1,4 +1,6 @@
-"""Every command of a document runs in a test, or stands in commands.toml with the reason why it cannot run as it stands."""
+"""Every command of a document runs in a test, or stands in commands.toml with the reason why it
+cannot run as it stands.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,36 @@ import pytest
 from mcl.cli.table import VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "terraform" / "README.md"]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "terraform" / "README.md",
+]
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```", re.M | re.S)
 RUN = ("sh", "sh refused")  # tests/test_docs.py runs these
-PROGRAMS = ("mcl", "make", "pip", "docker", "terraform", "aws", "ray", "python", "mlflow", "systemctl", "cp", "cd", "export")
+PROGRAMS = (
+    "mcl",
+    "make",
+    "pip",
+    "docker",
+    "terraform",
+    "aws",
+    "ray",
+    "python",
+    "mlflow",
+    "systemctl",
+    "cp",
+    "cd",
+    "export",
+)
 NO_COMMANDS = {"mcl --help", "mcl --json VERB …", "cd …"}
 ENTRIES = tomllib.loads((ROOT / "tests" / "commands.toml").read_text(encoding="utf-8"))["command"]
 
 
 def plain(line: str) -> str:
-    """A command without its comment, what it sets for itself, and flags that stand before a verb."""
+    """A command without its comment, what it sets for itself, and flags that stand before a
+    verb.
+    """
     line = re.sub(r"\s+#.*", "", line.strip())
     line = re.sub(r"^(?:[A-Z_]+=\S+ )+", "", line)
     return re.sub(r"^mcl(?: --json| --quiet| -v)+", "mcl", line)
@@ -33,14 +55,22 @@ def program(line: str) -> str:
 
 
 def commands(page: Path) -> tuple[list[str], list[str]]:
-    """The commands that the page's own test runs, and all others: in a fence of another kind, or in a sentence."""
+    """The commands that the page's own test runs, and all others: in a fence of another kind, or in
+    a sentence.
+    """
     run, other = [], []
     text = page.read_text(encoding="utf-8")
     for kind, block in FENCE.findall(text):
         lines = [plain(line) for line in block.replace("\\\n", " ").splitlines()]
-        (run if kind.strip() in RUN else other).extend(line for line in lines if program(line) in PROGRAMS)
+        (run if kind.strip() in RUN else other).extend(
+            line for line in lines if program(line) in PROGRAMS
+        )
     quoted = re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
-    other.extend(plain(words) for words in quoted if " " in words and program(words) in PROGRAMS and words not in NO_COMMANDS)
+    other.extend(
+        plain(words)
+        for words in quoted
+        if " " in words and program(words) in PROGRAMS and words not in NO_COMMANDS
+    )
     return run, other
 
 
@@ -61,7 +91,9 @@ def listed(command: str) -> list[dict[str, str]]:
 
 
 def accounted(command: str) -> bool:
-    """In a sentence a verb alone stands for itself: it is enough that a page runs it with what it needs."""
+    """In a sentence a verb alone stands for itself: it is enough that a page runs it with what it
+    needs.
+    """
     return bool(listed(command)) or (command.startswith("mcl ") and verb(command) in EXECUTED)
 
 
@@ -75,20 +107,33 @@ def test_every_line_of_a_shell_fence_that_runs_is_a_command_of_mcl() -> None:
     for page in PAGES:
         for kind, block in FENCE.findall(page.read_text(encoding="utf-8")):
             if kind.strip() in RUN:
-                lines = [shlex.split(line, comments=True) for line in block.replace("\\\n", " ").splitlines()]
+                lines = [
+                    shlex.split(line, comments=True)
+                    for line in block.replace("\\\n", " ").splitlines()
+                ]
                 assert {words[0] for words in lines if words} == {"mcl"}, page.name
 
 
 def test_every_entry_is_of_a_document_and_names_a_test_or_a_need() -> None:
     everything = [command for page in PAGES for part in commands(page) for command in part]
-    stale = [entry["begins"] for entry in ENTRIES if not any(command.startswith(entry["begins"]) for command in everything)]
+    stale = [
+        entry["begins"]
+        for entry in ENTRIES
+        if not any(command.startswith(entry["begins"]) for command in everything)
+    ]
     assert stale == []
-    assert [entry["begins"] for entry in ENTRIES if ("test" in entry) == bool(entry.get("needs"))] == []
+    assert [
+        entry["begins"] for entry in ENTRIES if ("test" in entry) == bool(entry.get("needs"))
+    ] == []
 
 
 @pytest.mark.parametrize("name", sorted({entry["test"] for entry in ENTRIES if "test" in entry}))
 def test_a_named_test_exists(name: str) -> None:
     path, _, function = name.partition("::")
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-    functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    functions = {
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
     assert function in functions

@@ -1,4 +1,6 @@
-"""A failed comparison of two large values is said in a few lines, soon, also where CI asks pytest for everything."""
+"""A failed comparison of two large values is said in a few lines, soon, also where CI asks pytest
+for everything.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,31 @@ def run(folder: Path, body: str) -> str:
     """What pytest prints of one failed assertion, told as in CI that nothing may be left out."""
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "left.txt").write_text(LEFT)
-    read = "from pathlib import Path\nleft = Path(__file__).with_name('left.txt').read_text()\nright = left[:9_000] + 'x' + left[9_000:]\n"
+    read = (
+        "from pathlib import Path\nleft = Path(__file__).with_name('left.txt').read_text()\nright ="
+        " left[:9_000] + 'x' + left[9_000:]\n"
+    )
     (folder / "test_sample.py").write_text(f"{read}def test_fails():\n    {body}\n")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), str(folder)]
-    done = subprocess.run(command, cwd=folder, env={"CI": "true", "PATH": ""}, capture_output=True, text=True, check=False, timeout=250)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(folder),
+        str(folder),
+    ]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={"CI": "true", "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=250,
+    )
     assert done.returncode == 1, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout
 
@@ -40,7 +63,9 @@ def run(folder: Path, body: str) -> str:
         ("assert '<td>74999</td>' not in left", "it stands at "),
     ],
 )
-def test_the_explanation_of_two_large_values_is_short(tmp_path: Path, body: str, sentence: str) -> None:
+def test_the_explanation_of_two_large_values_is_short(
+    tmp_path: Path, body: str, sentence: str
+) -> None:
     text = run(tmp_path, body)
     assert sentence in text
     assert len(text) < 6_000
@@ -60,7 +85,10 @@ def test_what_a_value_holds_counts() -> None:
 
 
 def test_values_without_an_order_or_an_equality_are_named() -> None:
-    assert explain("==", set(range(9)), frozenset())[-1] == "no order to look for a first difference in"
+    assert (
+        explain("==", set(range(9)), frozenset())[-1]
+        == "no order to look for a first difference in"
+    )
     assert explain("<", "a" * 50, "b")[2].startswith("left:  str of 50, sha256 ")
 
 

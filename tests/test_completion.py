@@ -1,4 +1,6 @@
-"""Shell completion: what the candidates are, that asking for them is light, and that bash, zsh and fish show them."""
+"""Shell completion: what the candidates are, that asking for them is light, and that bash, zsh and
+fish show them.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,14 @@ SEARCH, RUN = "crosses", "0123456789ab"
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with a search, a promoted version and a strategy of conf/."""
     (tmp_path / "mlruns" / "sweeps").mkdir(parents=True)
-    (tmp_path / "mlruns" / "sweeps" / "x.card").write_text(json.dumps({"name": SEARCH, "sweep_id": "f" * 32}))
+    (tmp_path / "mlruns" / "sweeps" / "x.card").write_text(
+        json.dumps({"name": SEARCH, "sweep_id": "f" * 32})
+    )
     for group, name in (("strategy", "ema_cross"), ("strategy", "ensemble"), ("promoted", "paper")):
         (tmp_path / "conf" / group).mkdir(parents=True, exist_ok=True)
-        (tmp_path / "conf" / group / f"{name}.yaml").write_text("strategy:\n  name: ema_cross\n  fast: 17\n  slow: 30\n")
+        (tmp_path / "conf" / group / f"{name}.yaml").write_text(
+            "strategy:\n  name: ema_cross\n  fast: 17\n  slow: 30\n"
+        )
     monkeypatch.setenv("MCL_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", PATH)
     return tmp_path
@@ -56,7 +62,9 @@ def words(line: str) -> dict[str, str]:
         ("mcl backtest --from pa", "paper"),
     ],
 )
-def test_verbs_options_groups_keys_values_searches_and_names_are_offered(home: Path, line: str, wanted: str) -> None:
+def test_verbs_options_groups_keys_values_searches_and_names_are_offered(
+    home: Path, line: str, wanted: str
+) -> None:
     assert wanted in words(line)
 
 
@@ -73,18 +81,32 @@ def test_the_table_of_keys_is_that_of_the_models() -> None:
 
 
 def test_asking_imports_nothing_heavy(home: Path) -> None:
-    code = "import sys; from mcl.cli.main import main; main(['complete', 'bash', 'mcl backtest strategy.f']); print(*sys.modules)"
+    code = (
+        "import sys; from mcl.cli.main import main; main(['complete', 'bash', 'mcl backtest"
+        " strategy.f']); print(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[0] == "strategy.fast="
     loaded = {name.split(".")[0] for name in done.stdout.splitlines()[-1].split()}
-    assert loaded.isdisjoint({"numpy", "pandas", "mlflow", "hydra", "pydantic", "yaml", "rich", "structlog", "optuna"})
+    assert loaded.isdisjoint(
+        {"numpy", "pandas", "mlflow", "hydra", "pydantic", "yaml", "rich", "structlog", "optuna"}
+    )
 
 
 def test_bash_completes(home: Path) -> None:
-    typed = 'eval "$(mcl completion bash)"; COMP_LINE="$1"; COMP_POINT=${#1}; _mcl; printf "%s\\n" "${COMPREPLY[@]}"'
+    typed = (
+        'eval "$(mcl completion bash)"; COMP_LINE="$1"; COMP_POINT=${#1}; _mcl; printf "%s\\n"'
+        ' "${COMPREPLY[@]}"'
+    )
 
     def reply(line: str) -> list[str]:
-        done = subprocess.run(["bash", "-c", typed, "bash", line], capture_output=True, text=True, check=True, timeout=120)
+        done = subprocess.run(
+            ["bash", "-c", typed, "bash", line],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
         return done.stdout.split()
 
     assert reply("mcl backt") == ["backtest"]
@@ -98,7 +120,9 @@ def test_fish_completes(home: Path) -> None:
     typed = 'mcl completion fish | source; complete -C "$argv[1]"'
 
     def reply(line: str) -> str:
-        done = subprocess.run(["fish", "-c", typed, line], capture_output=True, text=True, check=True, timeout=120)
+        done = subprocess.run(
+            ["fish", "-c", typed, line], capture_output=True, text=True, check=True, timeout=120
+        )
         return done.stdout
 
     assert reply("mcl backt").startswith("backtest\t")
@@ -112,7 +136,11 @@ def test_zsh_completes(home: Path) -> None:
     if child == 0:
         os.execvpe("zsh", ["zsh", "-f", "-i"], os.environ | {"TERM": "dumb", "PS1": "ready> "})
     try:
-        os.write(terminal, b'autoload -U compinit && compinit -u -D; eval "$(mcl completion zsh)"; echo set-"up"\n')
+        os.write(
+            terminal,
+            b'autoload -U compinit && compinit -u -D; eval "$(mcl completion zsh)"; echo'
+            b' set-"up"\n',
+        )
         assert "set-up" in _read(terminal, "set-up")
         os.write(terminal, b"mcl sweep status c\t")
         assert SEARCH in _read(terminal, SEARCH)
@@ -129,5 +157,7 @@ def _read(terminal: int, wanted: str) -> str:
     shown, until = "", time.monotonic() + 120
     while time.monotonic() < until and wanted not in shown:
         if select.select([terminal], [], [], 1.0)[0]:
-            shown += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", os.read(terminal, 4096).decode(errors="replace"))
+            shown += re.sub(
+                r"\x1b\[[0-9;?]*[a-zA-Z]", "", os.read(terminal, 4096).decode(errors="replace")
+            )
     return shown

@@ -22,7 +22,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MCL_HOME", str(tmp_path))
     for name in ("DATABENTO_API_KEY", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(doctor, "VENDOR", "https://127.0.0.1:9")  # nobody: no test asks the real one
+    # nobody: no test asks the real one
+    monkeypatch.setattr(doctor, "VENDOR", "https://127.0.0.1:9")
     return tmp_path
 
 
@@ -34,7 +35,15 @@ def test_a_new_machine_is_well(home: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["--json", "doctor"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["failed"] == 0
-    assert {f["subject"] for f in answer["findings"]} >= {"python", "packages", "configuration", "disk", "run store", "clock", "broker"}
+    assert {f["subject"] for f in answer["findings"]} >= {
+        "python",
+        "packages",
+        "configuration",
+        "disk",
+        "run store",
+        "clock",
+        "broker",
+    }
     assert all(f["remedy"] for f in answer["findings"] if f["level"] != "ok")
 
 
@@ -59,7 +68,8 @@ def test_an_old_file_store_comes_with_the_command_that_migrates_it(home: Path) -
     assert old.level == "fail"
     assert re.fullmatch(
         r"mkdir (\S+)/mlruns-before && mv \1/mlruns/0 \1/mlruns-before/ "
-        r"&& mlflow migrate-filestore --source \1/mlruns-before --target sqlite:///\1/mlruns/mlflow\.db",
+        r"&& mlflow migrate-filestore --source \1/mlruns-before --target"
+        r" sqlite:///\1/mlruns/mlflow\.db",
         old.remedy,
     )
 

@@ -35,7 +35,11 @@ def folder(tmp_path: Path) -> Path:
     ("key", "overrides", "chain"),
     [
         ("strategy.fast", ["strategy.fast=5", "strategy.fast=6"], "override strategy.fast=6"),
-        ("risk.limits.max_order", ["risk.limits={max_order: 3}"], "override risk.limits={max_order: 3}"),
+        (
+            "risk.limits.max_order",
+            ["risk.limits={max_order: 3}"],
+            "override risk.limits={max_order: 3}",
+        ),
         ("search.trials", ["search.trials=7"], "override search.trials=7"),
         ("alerts.webhook", [], "default of Alerts in mcl/config/broker_schema.py"),
         ("telemetry.host", [], "default of Telemetry in mcl/config/broker_schema.py"),
@@ -59,7 +63,9 @@ def test_an_override_or_a_default_is_named(key: str, overrides: list[str], chain
         ("capital_usd", [], "capital_usd: 25000.0"),
     ],
 )
-def test_a_file_is_named_with_the_line_that_says_it(key: str, overrides: list[str], says: str) -> None:
+def test_a_file_is_named_with_the_line_that_says_it(
+    key: str, overrides: list[str], says: str
+) -> None:
     found = explain(key, overrides)
     assert found.source == "file"
     assert says in line_of(found.chain[-1])
@@ -70,15 +76,23 @@ def test_each_value_of_a_section_has_its_own_place() -> None:
     assert found.source == "several"
     assert "risk.limits.max_order = 3: override risk.limits={max_order: 3}" in found.chain
     assert len(found.chain) == len(found.value)
-    assert all(": file conf/limits/usual.yaml:" in each for each in found.chain if "max_order " not in each)
+    assert all(
+        ": file conf/limits/usual.yaml:" in each for each in found.chain if "max_order " not in each
+    )
 
 
 def test_a_search_path_is_followed_and_studies_are_still_found(folder: Path) -> None:
     there = f"hydra.searchpath=['file://{folder}']"
     found = explain("strategy.fast", [there, "strategy=mine", "seed=20"])
     assert found.chain == (f"file {folder}/strategy/mine.yaml:2, chosen by override strategy=mine",)
-    assert "which says ${seed}" in explain("strategy.slow", [there, "strategy=mine", "seed=20"]).chain[0]
-    assert composition.compose("backtest", [there, "experiment=001_ema_baseline"]).config.study == "001_ema_baseline"
+    assert (
+        "which says ${seed}"
+        in explain("strategy.slow", [there, "strategy=mine", "seed=20"]).chain[0]
+    )
+    assert (
+        composition.compose("backtest", [there, "experiment=001_ema_baseline"]).config.study
+        == "001_ema_baseline"
+    )
     assert composition.expand([there, "strategy=mine", "experiment=001_ema_baseline"]) == [
         [there, "strategy=mine", "experiments=001_ema_baseline"]
     ]
@@ -86,16 +100,30 @@ def test_a_search_path_is_followed_and_studies_are_still_found(folder: Path) -> 
 
 def test_an_invalid_configuration_is_explained_too() -> None:
     found = explain("strategy.fast", ["strategy.fast=200"])
-    assert found.chain == ("invalid: need 0 < fast < slow; fast=200, slow=30", "override strategy.fast=200")
+    assert found.chain == (
+        "invalid: need 0 < fast < slow; fast=200, slow=30",
+        "override strategy.fast=200",
+    )
 
 
 def test_every_value_of_every_verb_has_a_place() -> None:
-    for section in ("data", "strategy", "risk", "costs", "execution", "broker", "search", "promotion", "validate", "alerts"):
+    for section in (
+        "data",
+        "strategy",
+        "risk",
+        "costs",
+        "execution",
+        "broker",
+        "search",
+        "promotion",
+        "validate",
+        "alerts",
+    ):
         found = explain(section, [])
         assert not [each for each in found.chain if "unknown" in each]
 
 
-# ------------------------------------------------------------------------------------------------------------------ names
+# -------------------------------------------------------------------------------------------- names
 
 
 @pytest.mark.parametrize(
@@ -107,18 +135,26 @@ def test_every_value_of_every_verb_has_a_place() -> None:
         ("backtest", "max_daily_loss_usd=5", "did you mean 'risk.limits.max_daily_loss_usd'?"),
         ("backtest", "stratgy.fsat=5", "did you mean 'strategy.fast'?"),
         ("backtest", "trials=5", "mcl backtest has none, mcl sweep has search.trials"),
-        ("backtest", "promotion.max_p_value=1", "mcl backtest has none, mcl promote has promotion.max_p_value"),
+        (
+            "backtest",
+            "promotion.max_p_value=1",
+            "mcl backtest has none, mcl promote has promotion.max_p_value",
+        ),
         ("sweep", "trials=5", "did you mean 'search.trials'?"),
         ("backtest", "strategy=ema", "did you mean 'ema_cross'?"),
     ],
 )
-def test_a_last_part_a_group_or_another_verb_is_what_was_meant(verb: composition.Verb, typed: str, sentence: str) -> None:
+def test_a_last_part_a_group_or_another_verb_is_what_was_meant(
+    verb: composition.Verb, typed: str, sentence: str
+) -> None:
     with pytest.raises(ConfigError) as refusal:
         composition.compose(verb, [typed])
     assert sentence in refusal.value.message
 
 
-@pytest.mark.parametrize("typed", ["zzz=1", "risk.limits.zzz=1", "x.y.z=1", "strategy=zzz", "hydra.zzz=1"])
+@pytest.mark.parametrize(
+    "typed", ["zzz=1", "risk.limits.zzz=1", "x.y.z=1", "strategy=zzz", "hydra.zzz=1"]
+)
 def test_what_means_nothing_gets_a_handful_of_names(typed: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         composition.compose("backtest", [typed])
@@ -134,7 +170,7 @@ def test_nearest_lists_a_few_and_counts_many() -> None:
     assert closest("b", ["a.b", "long.a.b"]) == ["a.b", "long.a.b"]
 
 
-# -------------------------------------------------------------------------------------------------------- --cfg and --info
+# --------------------------------------------------------------------------------- --cfg and --info
 
 
 def shown(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -143,7 +179,9 @@ def shown(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, st
     return code, out, err
 
 
-def test_the_fault_of_an_invalid_configuration_is_marked_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_fault_of_an_invalid_configuration_is_marked_in_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     code, out, err = shown(capsys, "backtest", "--cfg", "risk.limits.max_order=-1")
     marked = [line for line in out.splitlines() if "# <- INVALID: " in line]
     assert (code, len(marked)) == (1, 1)
@@ -151,10 +189,21 @@ def test_the_fault_of_an_invalid_configuration_is_marked_in_it(capsys: pytest.Ca
     assert yaml.safe_load(out)["risk"]["limits"]["max_order"] == -1
     assert "risk.limits.max_order=-1" in err
     code, out, _ = shown(capsys, "backtest", "strategy.fast=500", "--cfg")
-    assert (code, [line for line in out.splitlines() if line.startswith("strategy:  # <- INVALID: need 0 < fast")]) != (1, [])
+    assert (
+        code,
+        [
+            line
+            for line in out.splitlines()
+            if line.startswith("strategy:  # <- INVALID: need 0 < fast")
+        ],
+    ) != (1, [])
     code, out, _ = shown(capsys, "--json", "backtest", "--cfg", "strategy.fast=500")
     answer = json.loads(out)
-    assert (code, answer["error"]["code"], answer["config"]["strategy"]["fast"]) == (1, "config", 500)
+    assert (code, answer["error"]["code"], answer["config"]["strategy"]["fast"]) == (
+        1,
+        "config",
+        500,
+    )
 
 
 def test_cfg_of_hydra_is_hydras_own(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
@@ -162,9 +211,21 @@ def test_cfg_of_hydra_is_hydras_own(capsys: pytest.CaptureFixture[str], folder: 
     assert code == 0
     assert out.startswith("# @package search.space\n")
     assert "strategy" in yaml.safe_load(out)
-    code, out, _ = shown(capsys, "backtest", "--config-dir", str(folder), "--cfg", "job", "strategy=mine", "seed=20")
+    code, out, _ = shown(
+        capsys, "backtest", "--config-dir", str(folder), "--cfg", "job", "strategy=mine", "seed=20"
+    )
     assert yaml.safe_load(out)["strategy"]["slow"] == "${seed}"
-    code, out, _ = shown(capsys, "backtest", "--config-dir", str(folder), "-c", "job", "--resolve", "strategy=mine", "seed=20")
+    code, out, _ = shown(
+        capsys,
+        "backtest",
+        "--config-dir",
+        str(folder),
+        "-c",
+        "job",
+        "--resolve",
+        "strategy=mine",
+        "seed=20",
+    )
     assert yaml.safe_load(out)["strategy"] == {"name": "ema_cross", "fast": 7, "slow": 20}
     code, out, _ = shown(capsys, "backtest", "--cfg", "hydra")
     assert set(yaml.safe_load(out)) == {"hydra"}
@@ -177,7 +238,12 @@ def test_cfg_of_hydra_is_hydras_own(capsys: pytest.CaptureFixture[str], folder: 
 
 
 @pytest.mark.parametrize(
-    ("what", "text"), [("searchpath", "experiments"), ("defaults", "strategy/ema_cross"), ("defaults-tree", "strategy: ema_cross")]
+    ("what", "text"),
+    [
+        ("searchpath", "experiments"),
+        ("defaults", "strategy/ema_cross"),
+        ("defaults-tree", "strategy: ema_cross"),
+    ],
 )
 def test_info_is_hydras_own(what: str, text: str) -> None:
     assert text in origins.info("backtest", [], what)

@@ -74,7 +74,9 @@ def test_a_lock_has_one_owner_and_names_it(tmp_path: Path) -> None:
 
 def test_a_killed_owner_lets_go_of_its_lock(tmp_path: Path) -> None:
     path = tmp_path / "x.lock"
-    with subprocess.Popen([sys.executable, "-c", OWNER, str(path)], stdout=subprocess.PIPE) as owner:
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(path)], stdout=subprocess.PIPE
+    ) as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline() == b"ready\n"
         assert is_locked(path)
@@ -90,12 +92,22 @@ def test_a_killed_owner_lets_go_of_its_lock(tmp_path: Path) -> None:
 
 
 def test_who_only_asks_is_never_taken_for_an_owner(tmp_path: Path) -> None:
-    """Processes and threads ask all the time for a lock that nobody holds; its file names a process that is gone."""
+    """Processes and threads ask all the time for a lock that nobody holds; its file names a process
+    that is gone.
+    """
     path = tmp_path / "x.lock"
     path.write_text(str(2**22 + 1))
-    askers = [subprocess.Popen([sys.executable, "-c", ASKER, str(path)], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    askers = [
+        subprocess.Popen(
+            [sys.executable, "-c", ASKER, str(path)], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
     seen: list[bool] = []
-    threads = [threading.Thread(target=lambda: seen.extend(is_locked(path) for _ in range(50))) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: seen.extend(is_locked(path) for _ in range(50)))
+        for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -1,4 +1,5 @@
-"""A thousand command lines that nobody should type: none ends in a traceback, hangs, or owes its JSON.
+"""A thousand command lines that nobody should type: none ends in a traceback, hangs, or owes its
+JSON.
 
 MCL_FUZZ=SEED:COUNT runs others: `MCL_FUZZ=7:5000 pytest -n 0 -s tests/test_fuzz.py`.
 """
@@ -19,20 +20,33 @@ from mcl.cli.table import VERBS
 REPOSITORY = Path(__file__).resolve().parents[1]
 SEED, COUNT = (int(part) for part in os.environ.get("MCL_FUZZ", "1:1000").split(":"))
 PARTS = 4  # that run side by side
-FIRST = (["backtest"], ["sweep", "search.trials=2", "search.min_trades=0"], ["check", "lookahead", "--samples=2"], ["check", "warmup"])
+FIRST = (
+    ["backtest"],
+    ["sweep", "search.trials=2", "search.min_trades=0"],
+    ["check", "lookahead", "--samples=2"],
+    ["check", "warmup"],
+)
 
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A project with six short sessions, one run and one search; what is compiled once is compiled here."""
+    """A project with six short sessions, one run and one search; what is compiled once is compiled
+    here.
+    """
     root = tmp_path_factory.mktemp("ground")
     shutil.copytree(REPOSITORY / "conf", root / "conf", ignore=shutil.ignore_patterns("promoted"))
     (root / "experiments").mkdir()
     shutil.copy(REPOSITORY / "experiments" / "001_ema_baseline.yaml", root / "experiments")
     for world in ("synthetic", "planted"):  # two years take seconds to make
         (root / "conf" / "data" / f"{world}.yaml").unlink()
-    minutes = [f"2024-02-{day:02d}T{9 + i // 60:02d}:{i % 60:02d}:00" for day in (1, 2, 5, 6, 7, 8) for i in range(120)]
-    rows = "".join(f"{minute},75.00,75.02,74.98,75.0{i % 3},5\n" for i, minute in enumerate(minutes))
+    minutes = [
+        f"2024-02-{day:02d}T{9 + i // 60:02d}:{i % 60:02d}:00"
+        for day in (1, 2, 5, 6, 7, 8)
+        for i in range(120)
+    ]
+    rows = "".join(
+        f"{minute},75.00,75.02,74.98,75.0{i % 3},5\n" for i, minute in enumerate(minutes)
+    )
     (root / "bars.csv").write_text(f"time,open,high,low,close,volume\n{rows}")
     (root / "broken.csv").write_text("time,open\n2024-99-01,abc\n")
     few = "defaults:\n  - csv\n  - _self_\npath: bars.csv\nstamped_at: close\ntimezone: UTC\n"
@@ -57,7 +71,8 @@ def test_no_command_line_ends_in_a_traceback(part: int, ground: Path) -> None:
     fuzz.report(endings)
     fuzz.report([ending for ending in endings if ending.fault], faults.append)
     assert not any(ending.fault for ending in endings), "\n".join(faults)
-    assert sum(ending.code == 1 for ending in endings) > each // 2  # most are refused, and by a verb
+    # most are refused, and by a verb
+    assert sum(ending.code == 1 for ending in endings) > each // 2
     assert sum(ending.code == 0 for ending in endings) > 0
 
 
@@ -65,13 +80,28 @@ def test_the_lines_know_every_verb_and_every_option_with_a_value() -> None:
     drawn = [words for seed in range(6) for words in fuzz.lines(seed, 2_000)]
     spoken = {" ".join(words) for words in drawn}
     assert not [name for name in VERBS if not any(f"{name} " in f"{line} " for line in spoken)]
-    options = {(name, action.option_strings[-1]) for name in VERBS for action in fuzz.actions(name) if action.option_strings}
-    valued = {(name, flag) for name, flag in options if flag not in ("--help", "--show", "--watch", "--stay", "--yes")}
-    missing = [(name, flag) for name, flag in sorted(valued) if not any(flag in line and name in line for line in spoken)]
+    options = {
+        (name, action.option_strings[-1])
+        for name in VERBS
+        for action in fuzz.actions(name)
+        if action.option_strings
+    }
+    valued = {
+        (name, flag)
+        for name, flag in options
+        if flag not in ("--help", "--show", "--watch", "--stay", "--yes")
+    }
+    missing = [
+        (name, flag)
+        for name, flag in sorted(valued)
+        if not any(flag in line and name in line for line in spoken)
+    ]
     assert missing == []
 
 
-def test_a_traceback_a_hang_and_a_missing_object_are_seen(ground: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_traceback_a_hang_and_a_missing_object_are_seen(
+    ground: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def hang(args: object) -> int:
         while True:
             os.sched_yield()

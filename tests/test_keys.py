@@ -1,4 +1,6 @@
-"""Every key of the schema can be typed, and so can every option's bounds be met: nothing is out of reach, nothing taken in silence."""
+"""Every key of the schema can be typed, and so can every option's bounds be met: nothing is out of
+reach, nothing taken in silence.
+"""
 
 from __future__ import annotations
 
@@ -35,12 +37,25 @@ CANDIDATES = (
 )
 GROUPS: dict[str, list[str]] = {  # under which a member of a union has its keys
     "data": ["data=synthetic", "data=mcl_databento", "data=csv", "data=lean_gold"],
-    "risk": ["risk=fixed", "risk=vol_target", "risk=fixed_fractional", "risk=atr_unit", "risk=kelly"],
+    "risk": [
+        "risk=fixed",
+        "risk=vol_target",
+        "risk=fixed_fractional",
+        "risk=atr_unit",
+        "risk=kelly",
+    ],
     "alerts": ["alerts=webhook", "alerts=mail", "alerts=apprise", "alerts=log"],
 }
-NAMED_ELSEWHERE = {"data.source", "risk.size.method", "search.space"}  # what a group's choice says, or the axes
-SHARED = {key for key, _ in schema_keys.leaves("backtest")}  # a search composes them in the same way
-LEAVES = [(verb, key) for verb in schema_keys.SECTIONS for key, _ in schema_keys.leaves(verb) if verb != "sweep" or key not in SHARED]
+# what a group's choice says, or the axes
+NAMED_ELSEWHERE = {"data.source", "risk.size.method", "search.space"}
+# a search composes them in the same way
+SHARED = {key for key, _ in schema_keys.leaves("backtest")}
+LEAVES = [
+    (verb, key)
+    for verb in schema_keys.SECTIONS
+    for key, _ in schema_keys.leaves(verb)
+    if verb != "sweep" or key not in SHARED
+]
 
 
 def literals(annotation: Any) -> Iterator[str]:
@@ -55,24 +70,41 @@ def literals(annotation: Any) -> Iterator[str]:
 def fitting(annotation: Any) -> tuple[str, ...]:
     """The candidates that a type most likely takes."""
     said = repr(annotation)
-    kinds = (("tuple", ("[]",)), ("dict", ("{}",)), ("bool", ("true",)), ("date", ("'2024-01-02'",)), ("int", ("3",)), ("float", ("0.5",)))
+    kinds = (
+        ("tuple", ("[]",)),
+        ("dict", ("{}",)),
+        ("bool", ("true",)),
+        ("date", ("'2024-01-02'",)),
+        ("int", ("3",)),
+        ("float", ("0.5",)),
+    )
     return next((values for kind, values in kinds if kind in said), ("word",))
 
 
 def test_there_are_keys_of_every_section() -> None:
     assert len(LEAVES) > 200
-    assert {"data.exclude_degraded", "data.folder", "data.stamped_at", "data.start"} <= {key for _, key in LEAVES}
+    assert {"data.exclude_degraded", "data.folder", "data.stamped_at", "data.start"} <= {
+        key for _, key in LEAVES
+    }
 
 
-TYPEABLE = [(verb, key) for verb, key in LEAVES if key not in NAMED_ELSEWHERE]  # a choice of the group says the others
+# a choice of the group says the others
+TYPEABLE = [(verb, key) for verb, key in LEAVES if key not in NAMED_ELSEWHERE]
 
 
 @pytest.mark.parametrize(("verb", "key"), TYPEABLE, ids=[f"{verb}-{key}" for verb, key in TYPEABLE])
 def test_every_key_of_the_schema_can_be_typed(verb: Verb, key: str) -> None:
-    """Some value of the key's type arrives in the composed configuration, under some choice of its group."""
+    """Some value of the key's type arrives in the composed configuration, under some choice of its
+    group.
+    """
     annotation = dict(schema_keys.leaves(verb))[key]
-    group = next((words for section, words in GROUPS.items() if key.startswith(f"{section}.")), [""])
-    values = [*literals(annotation), *sorted(CANDIDATES, key=lambda value: value not in fitting(annotation))]
+    group = next(
+        (words for section, words in GROUPS.items() if key.startswith(f"{section}.")), [""]
+    )
+    values = [
+        *literals(annotation),
+        *sorted(CANDIDATES, key=lambda value: value not in fitting(annotation)),
+    ]
     for words in group:
         for value in values:
             if composes(verb, [*filter(None, [words]), f"{key}={value}"], key):
@@ -81,8 +113,12 @@ def test_every_key_of_the_schema_can_be_typed(verb: Verb, key: str) -> None:
 
 
 def composes(verb: Verb, words: list[str], key: str) -> bool:
-    """Whether the key is in the composed configuration, and the part of the model that holds it takes the value."""
-    needed = ["data.path=x"] if words[0] in ("data=csv", "data=lean_gold") and key != "data.path" else []
+    """Whether the key is in the composed configuration, and the part of the model that holds it
+    takes the value.
+    """
+    needed = (
+        ["data.path=x"] if words[0] in ("data=csv", "data=lean_gold") and key != "data.path" else []
+    )
     try:
         raw = composition.compose(verb, [*needed, *words]).raw
     except ConfigError:
@@ -97,7 +133,10 @@ def composes(verb: Verb, words: list[str], key: str) -> bool:
         TypeAdapter(schema_keys.SECTIONS[verb][section]).validate_python(raw[section])
     except ValidationError as error:
         parts = key.split(".")[1:]
-        return not any([str(part) for part in one["loc"] if str(part) in parts] == parts for one in error.errors())
+        return not any(
+            [str(part) for part in one["loc"] if str(part) in parts] == parts
+            for one in error.errors()
+        )
     return True
 
 
@@ -106,12 +145,19 @@ def test_every_parameter_of_a_strategy_can_be_typed(name: str) -> None:
     for parameter, default in strategy.defaults(name).items():
         if isinstance(default, int | float | bool):
             value = str(default).lower()
-            raw = composition.compose("backtest", [f"strategy={name}", f"strategy.{parameter}={value}"]).raw
+            raw = composition.compose(
+                "backtest", [f"strategy={name}", f"strategy.{parameter}={value}"]
+            ).raw
             assert raw["strategy"][parameter] == default
 
 
 def test_a_key_that_no_model_has_is_still_unknown() -> None:
-    for word in ("data.exclude_degrade=true", "strategy.fst=3", "broker.guard.max_order=1", "search.trails=3"):
+    for word in (
+        "data.exclude_degrade=true",
+        "strategy.fst=3",
+        "broker.guard.max_order=1",
+        "search.trails=3",
+    ):
         with pytest.raises(ConfigError, match="unknown key"):
             composition.compose("sweep", [word])
 
@@ -145,7 +191,9 @@ def test_a_key_that_no_model_has_is_still_unknown() -> None:
     ],
     ids=" ".join,
 )
-def test_a_number_out_of_bounds_is_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_number_out_of_bounds_is_wrong_usage(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["--json", *words]) == 2
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["code"] == "usage"

@@ -1,4 +1,6 @@
-"""Whatever a person writes in a file of theirs, or types, is refused with one sentence, its place and its cure; never a traceback."""
+"""Whatever a person writes in a file of theirs, or types, is refused with one sentence, its place
+and its cure; never a traceback.
+"""
 
 from __future__ import annotations
 
@@ -40,35 +42,131 @@ class Study(NamedTuple):
 
 
 STUDIES = (
-    Study("indent", f"{HEAD}strategy:\n  fast: 3\n slow: 4\n", r"indent\.yaml, line 4 is not YAML", "the same column"),
-    Study("twice", f"{HEAD}strategy:\n  fast: 3\n  fast: 4\n", r"twice\.yaml, line 4: the key fast .* first in line 3", "keep one"),
-    Study("tab", f"{HEAD}strategy:\n\tfast: 3\n", r"tab\.yaml, line 3 is not YAML", "never with a tab"),
-    Study("bytes", HEAD.encode() + b"notes: \xff\n", r"bytes\.yaml, line 2: byte 0xff is not UTF-8", "UTF-8"),
-    Study("nul", f'{HEAD}notes: "a\0b"\n', r"nul\.yaml, line 2 is not YAML", "remove the character"),
-    Study("tag", f"{HEAD}notes: !!python/object/apply:os.system [ls]\n", r"tag\.yaml, line 2 is not YAML", "no !tag"),
-    Study("two", f"{HEAD}notes: a\n---\nnotes: b\n", r"two\.yaml, line 3 is not YAML", "one document a file"),
-    Study("self", f"{HEAD}notes: ${{notes}}\n", r"notes: Recursive interpolation .*self\.yaml, line 2", "write it out"),
-    Study("circle", f"{HEAD}notes: ${{study}}\nstudy: ${{notes}}\n", r"Recursive interpolation .*circle\.yaml, line", "write it out"),
-    Study("alias", f"{HEAD}strategy: &a\n  fast: 3\n  more: *a\n", r"alias\.yaml stands for more than", "without aliases"),
+    Study(
+        "indent",
+        f"{HEAD}strategy:\n  fast: 3\n slow: 4\n",
+        r"indent\.yaml, line 4 is not YAML",
+        "the same column",
+    ),
+    Study(
+        "twice",
+        f"{HEAD}strategy:\n  fast: 3\n  fast: 4\n",
+        r"twice\.yaml, line 4: the key fast .* first in line 3",
+        "keep one",
+    ),
+    Study(
+        "tab", f"{HEAD}strategy:\n\tfast: 3\n", r"tab\.yaml, line 3 is not YAML", "never with a tab"
+    ),
+    Study(
+        "bytes",
+        HEAD.encode() + b"notes: \xff\n",
+        r"bytes\.yaml, line 2: byte 0xff is not UTF-8",
+        "UTF-8",
+    ),
+    Study(
+        "nul", f'{HEAD}notes: "a\0b"\n', r"nul\.yaml, line 2 is not YAML", "remove the character"
+    ),
+    Study(
+        "tag",
+        f"{HEAD}notes: !!python/object/apply:os.system [ls]\n",
+        r"tag\.yaml, line 2 is not YAML",
+        "no !tag",
+    ),
+    Study(
+        "two",
+        f"{HEAD}notes: a\n---\nnotes: b\n",
+        r"two\.yaml, line 3 is not YAML",
+        "one document a file",
+    ),
+    Study(
+        "self",
+        f"{HEAD}notes: ${{notes}}\n",
+        r"notes: Recursive interpolation .*self\.yaml, line 2",
+        "write it out",
+    ),
+    Study(
+        "circle",
+        f"{HEAD}notes: ${{study}}\nstudy: ${{notes}}\n",
+        r"Recursive interpolation .*circle\.yaml, line",
+        "write it out",
+    ),
+    Study(
+        "alias",
+        f"{HEAD}strategy: &a\n  fast: 3\n  more: *a\n",
+        r"alias\.yaml stands for more than",
+        "without aliases",
+    ),
     Study("itself", f"{HEAD}defaults:\n  - itself\n", r"itself .*includes itself"),
-    Study("unknown", f"{HEAD}notes: ${{nope}}\n", r"notes: Interpolation key 'nope' not found .*unknown\.yaml, line 2"),
+    Study(
+        "unknown",
+        f"{HEAD}notes: ${{nope}}\n",
+        r"notes: Interpolation key 'nope' not found .*unknown\.yaml, line 2",
+    ),
     Study("open", f"{HEAD}notes: ${{nope\n", r"open\.yaml, line 2: an interpolation", "close it"),
-    Study("environment", f"{HEAD}notes: ${{oc.env:NO_SUCH}}\n", r"'NO_SUCH' not found.*environment\.yaml, line 2", "give a default"),
+    Study(
+        "environment",
+        f"{HEAD}notes: ${{oc.env:NO_SUCH}}\n",
+        r"'NO_SUCH' not found.*environment\.yaml, line 2",
+        "give a default",
+    ),
     Study("list", f"{HEAD}- a\n- b\n", r"list\.yaml holds a list", "key: value"),
     Study("word", f"{HEAD}hello\n", r"word\.yaml holds the single value 'hello'", "key: value"),
     Study("number", f"{HEAD}strategy:\n  1: 2\n", r"number\.yaml, line 3: the key 1 is no word"),
-    Study("defaults", f"{HEAD}defaults: 3\n", r"defaults\.yaml, line 2: defaults holds 3, not a list", "override /strategy"),
+    Study(
+        "defaults",
+        f"{HEAD}defaults: 3\n",
+        r"defaults\.yaml, line 2: defaults holds 3, not a list",
+        "override /strategy",
+    ),
     Study("nothing", f"{HEAD}risk: null\n", r"risk=None: .*nothing\.yaml, line 2"),
     Study("type", f"{HEAD}capital_usd: much\n", r"capital_usd='much': .*type\.yaml, line 2"),
-    Study("infinite", f"{HEAD}capital_usd: .inf\n", r"capital_usd=inf: .*finite.*infinite\.yaml, line 2"),
-    Study("cost", f"{HEAD}costs:\n  slippage_ticks: .nan\n", r"slippage_ticks=nan: .*cost\.yaml, line 3"),
+    Study(
+        "infinite",
+        f"{HEAD}capital_usd: .inf\n",
+        r"capital_usd=inf: .*finite.*infinite\.yaml, line 2",
+    ),
+    Study(
+        "cost",
+        f"{HEAD}costs:\n  slippage_ticks: .nan\n",
+        r"slippage_ticks=nan: .*cost\.yaml, line 3",
+    ),
     Study("deep", f"{HEAD}notes: {'[' * 5000}{']' * 5000}\n", r"deep\.yaml is nested too deep"),
-    Study("bare", "strategy:\n  fast: 3\n", r"bare\.yaml has no line '# @package _global_'", "first line: # @package _global_"),
-    Study("packaged", "# @package strategy\nfast: 3\n", r"packaged\.yaml says @package strategy", "first line: # @package _global_"),
-    Study("folder", f"{HEAD}hydra:\n  run:\n    dir: /tmp/x\n", r"folder\.yaml: hydra\.run\.dir has no effect", "MCL_HOME"),
-    Study("named", f"{HEAD}hydra:\n  job:\n    name: x\n", r"named\.yaml: hydra\.job\.name has no effect", "study=NAME"),
-    Study("loud", f"{HEAD}hydra:\n  verbose: true\n", r"loud\.yaml: hydra\.verbose has no effect", "mcl -v"),
-    Study("log", f"{HEAD}defaults:\n  - override /hydra/job_logging: none\n", r"log\.yaml: hydra\.job_logging has no effect", "mcl -v"),
+    Study(
+        "bare",
+        "strategy:\n  fast: 3\n",
+        r"bare\.yaml has no line '# @package _global_'",
+        "first line: # @package _global_",
+    ),
+    Study(
+        "packaged",
+        "# @package strategy\nfast: 3\n",
+        r"packaged\.yaml says @package strategy",
+        "first line: # @package _global_",
+    ),
+    Study(
+        "folder",
+        f"{HEAD}hydra:\n  run:\n    dir: /tmp/x\n",
+        r"folder\.yaml: hydra\.run\.dir has no effect",
+        "MCL_HOME",
+    ),
+    Study(
+        "named",
+        f"{HEAD}hydra:\n  job:\n    name: x\n",
+        r"named\.yaml: hydra\.job\.name has no effect",
+        "study=NAME",
+    ),
+    Study(
+        "loud",
+        f"{HEAD}hydra:\n  verbose: true\n",
+        r"loud\.yaml: hydra\.verbose has no effect",
+        "mcl -v",
+    ),
+    Study(
+        "log",
+        f"{HEAD}defaults:\n  - override /hydra/job_logging: none\n",
+        r"log\.yaml: hydra\.job_logging has no effect",
+        "mcl -v",
+    ),
 )
 STRATEGY = """
 from dataclasses import dataclass
@@ -93,23 +191,63 @@ class Own:
 """
 
 
-def own(name: str, before: str = "", field: str = "n: int = 3", made: str = "pass", memory: str = "1") -> str:
+def own(
+    name: str, before: str = "", field: str = "n: int = 3", made: str = "pass", memory: str = "1"
+) -> str:
     return STRATEGY.format(name=name, before=before, field=field, made=made, memory=memory)
 
 
 STRATEGIES = (
-    Study("syntax", "def f(:\n", r"syntax\.py, line 1 cannot be loaded: SyntaxError", "correct this line"),
-    Study("imports", "import no_such_thing\n", r"imports\.py, line 1 cannot be loaded: ModuleNotFoundError", "pip install"),
-    Study("leaves", "import sys\nsys.exit(3)\n", r"leaves\.py, line 2 cannot be loaded: SystemExit", "sys.exit"),
+    Study(
+        "syntax",
+        "def f(:\n",
+        r"syntax\.py, line 1 cannot be loaded: SyntaxError",
+        "correct this line",
+    ),
+    Study(
+        "imports",
+        "import no_such_thing\n",
+        r"imports\.py, line 1 cannot be loaded: ModuleNotFoundError",
+        "pip install",
+    ),
+    Study(
+        "leaves",
+        "import sys\nsys.exit(3)\n",
+        r"leaves\.py, line 2 cannot be loaded: SystemExit",
+        "sys.exit",
+    ),
     Study("foreign", b"\xff\xfe", r"foreign\.py, line 1 cannot be loaded: SyntaxError"),
-    Study("refuses", own("refuses", made="raise ValueError('no n')"), r"refuses\.py, line 13: ValueError: no n"),
+    Study(
+        "refuses",
+        own("refuses", made="raise ValueError('no n')"),
+        r"refuses\.py, line 13: ValueError: no n",
+    ),
     Study("lacks", own("lacks", made="{}['n']"), r"lacks\.py, line 13: KeyError: 'n'"),
     Study("exits", own("exits", made="raise SystemExit(4)"), r"exits\.py, line 13: SystemExit"),
-    Study("must", own("must", field="n: int"), r"must\.py: parameter n of class Own has no default", "int = 10"),
-    Study("hint", own("hint", field='n: "Nope" = 3'), r"hint\.py: a type of class Own cannot be read: NameError"),
+    Study(
+        "must",
+        own("must", field="n: int"),
+        r"must\.py: parameter n of class Own has no default",
+        "int = 10",
+    ),
+    Study(
+        "hint",
+        own("hint", field='n: "Nope" = 3'),
+        r"hint\.py: a type of class Own cannot be read: NameError",
+    ),
     Study("divides", own("divides", memory="1 / 0"), r"divides\.py, line 17: ZeroDivisionError"),
-    Study("negative", own("negative", memory="-1"), r"negative\.py: memory of negative is -1", "0 or more"),
-    Study("undefined", own("undefined", memory="float('nan')"), r"undefined\.py: memory of undefined is nan", "0 or more"),
+    Study(
+        "negative",
+        own("negative", memory="-1"),
+        r"negative\.py: memory of negative is -1",
+        "0 or more",
+    ),
+    Study(
+        "undefined",
+        own("undefined", memory="float('nan')"),
+        r"undefined\.py: memory of undefined is nan",
+        "0 or more",
+    ),
 )
 TYPED = (
     ("risk=null", r"risk=null: risk is chosen by the name", "valid: "),
@@ -135,7 +273,11 @@ TYPED = (
     ("strategy.fast=1e400", r"strategy\.fast=inf .*not a finite number", ""),
     ("seed=99999999999999999999999", r"seed=9+: .*64 bits", ""),
     ("notes=${notes}", r"notes: Recursive interpolation", "write it out"),
-    ("data.stamped_at=null", r"stamped_at is not said.*data\.stamped_at=open .*data\.stamped_at=close", ""),
+    (
+        "data.stamped_at=null",
+        r"stamped_at is not said.*data\.stamped_at=open .*data\.stamped_at=close",
+        "",
+    ),
 )
 DATA = (
     ("data.path=/dev/zero", r"is a pipe, a device or a socket"),
@@ -154,7 +296,10 @@ def mistaken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A project with a few bars, and every wrong file of this module."""
     root = tmp_path_factory.mktemp("mistaken")
     shutil.copytree(REPOSITORY / "conf", root / "conf", ignore=shutil.ignore_patterns("promoted"))
-    rows = "".join(f"2024-02-01T{9 + i // 60:02d}:{i % 60:02d}:00,75.00,75.02,74.98,75.0{i % 3},5\n" for i in range(240))
+    rows = "".join(
+        f"2024-02-01T{9 + i // 60:02d}:{i % 60:02d}:00,75.00,75.02,74.98,75.0{i % 3},5\n"
+        for i in range(240)
+    )
     (root / "bars.csv").write_text(f"time,open,high,low,close,volume\n{rows}")
     bars = "defaults:\n  - csv\n  - _self_\npath: bars.csv\nstamped_at: close\ntimezone: UTC\n"
     (root / "conf" / "data" / "few.yaml").write_text(bars)
@@ -166,9 +311,13 @@ def mistaken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         content = study.content if isinstance(study.content, bytes) else study.content.encode()
         (root / "experiments" / f"{study.name}.yaml").write_bytes(content)
     for strategy in STRATEGIES:
-        content = strategy.content if isinstance(strategy.content, bytes) else strategy.content.encode()
+        content = (
+            strategy.content if isinstance(strategy.content, bytes) else strategy.content.encode()
+        )
         (strategies / f"{strategy.name}.py").write_bytes(content)
-        (root / "conf" / "strategy" / f"{strategy.name}.yaml").write_text(f"name: {strategy.name}\n")
+        (root / "conf" / "strategy" / f"{strategy.name}.yaml").write_text(
+            f"name: {strategy.name}\n"
+        )
     (root / "conf" / "risk" / "cut.yaml").write_text("size: [\n")
     os.mkfifo(root / "pipe")
     with pytest.MonkeyPatch.context() as patch:
@@ -177,7 +326,9 @@ def mistaken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
-    """The error of a command line, which must be one JSON object on standard output, exit code 1, and no word elsewhere."""
+    """The error of a command line, which must be one JSON object on standard output, exit code 1,
+    and no word elsewhere.
+    """
     assert main(["--json", *words]) == 1, words
     out, err = capsys.readouterr()
     assert "Traceback" not in err
@@ -190,7 +341,9 @@ def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, s
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
-def test_a_study_is_refused_with_its_place(study: Study, verb: list[str], mistaken: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_is_refused_with_its_place(
+    study: Study, verb: list[str], mistaken: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     error = refusal([*verb, f"experiment={study.name}"], capsys)
     assert re.search(study.sentence, error["message"]), error
     assert study.cure in error["hint"]
@@ -198,7 +351,9 @@ def test_a_study_is_refused_with_its_place(study: Study, verb: list[str], mistak
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
 @pytest.mark.parametrize("own", STRATEGIES, ids=lambda own: own.name)
-def test_a_strategy_is_refused_with_its_line(own: Study, verb: list[str], mistaken: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_strategy_is_refused_with_its_line(
+    own: Study, verb: list[str], mistaken: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["strategy.n=range(1,4)"] if verb[0] == "sweep" else []
     error = refusal([*verb, f"strategy={own.name}", *words], capsys)
     assert re.search(own.sentence, error["message"]), error
@@ -206,43 +361,81 @@ def test_a_strategy_is_refused_with_its_line(own: Study, verb: list[str], mistak
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
-@pytest.mark.parametrize(("override", "sentence", "cure"), TYPED, ids=[typed[0][:30] for typed in TYPED])
+@pytest.mark.parametrize(
+    ("override", "sentence", "cure"), TYPED, ids=[typed[0][:30] for typed in TYPED]
+)
 def test_what_is_typed_is_refused(
-    override: str, sentence: str, cure: str, verb: list[str], mistaken: Path, capsys: pytest.CaptureFixture[str]
+    override: str,
+    sentence: str,
+    cure: str,
+    verb: list[str],
+    mistaken: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     error = refusal([*verb, override], capsys)
     assert re.search(sentence, error["message"]), error
     assert cure in error["hint"]
 
 
-@pytest.mark.parametrize("verb", [["backtest"], ["sweep"], ["data", "info"], ["data", "build"], ["check", "warmup"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "verb",
+    [["backtest"], ["sweep"], ["data", "info"], ["data", "build"], ["check", "warmup"]],
+    ids=" ".join,
+)
 @pytest.mark.parametrize(("override", "sentence"), DATA, ids=[typed[0][:30] for typed in DATA])
 def test_what_is_no_file_of_bars_is_refused(
-    override: str, sentence: str, verb: list[str], mistaken: Path, capsys: pytest.CaptureFixture[str]
+    override: str,
+    sentence: str,
+    verb: list[str],
+    mistaken: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert re.search(sentence, refusal([*verb, override], capsys)["message"])
 
 
-def test_a_choice_of_a_group_is_refused_with_its_place(mistaken: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert re.search(r"risk/cut\.yaml, line 2 is not YAML", refusal(["backtest", "risk=cut"], capsys)["message"])
+def test_a_choice_of_a_group_is_refused_with_its_place(
+    mistaken: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert re.search(
+        r"risk/cut\.yaml, line 2 is not YAML", refusal(["backtest", "risk=cut"], capsys)["message"]
+    )
 
 
 @pytest.mark.parametrize(
-    "words", [["backtest", "experiment=indent"], ["sweep", "strategy=refuses", "strategy.n=range(1,3)"], ["data", "info", "data.path=pipe"]]
+    "words",
+    [
+        ["backtest", "experiment=indent"],
+        ["sweep", "strategy=refuses", "strategy.n=range(1,3)"],
+        ["data", "info", "data.path=pipe"],
+    ],
 )
 def test_a_real_process_says_it_too(words: list[str], mistaken: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "mcl", "--json", *words], capture_output=True, text=True, check=False, timeout=240)
+    done = subprocess.run(
+        [sys.executable, "-m", "mcl", "--json", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert json.loads(done.stdout)["error"]["message"]
-    spoken = subprocess.run([sys.executable, "-m", "mcl", *words], capture_output=True, text=True, check=False, timeout=240)
+    spoken = subprocess.run(
+        [sys.executable, "-m", "mcl", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
     assert spoken.returncode == 1
     assert spoken.stdout == ""
     assert "\nmcl: " in f"\n{spoken.stderr}"
     assert "Traceback" not in spoken.stderr
 
 
-@pytest.mark.parametrize("verb", [("backtest",), ("data", "check"), ("check", "lookahead")], ids=" ".join)
+@pytest.mark.parametrize(
+    "verb", [("backtest",), ("data", "check"), ("check", "lookahead")], ids=" ".join
+)
 def test_a_key_below_a_group_that_was_left_out_is_a_sentence(
     mistaken: Path, capsys: pytest.CaptureFixture[str], verb: tuple[str, ...]
 ) -> None:

@@ -1,7 +1,8 @@
 """The main verbs on a system that lacks what only Linux has: nothing of `mcl` may need it.
 
-This stands in for a run on macOS, where these tests have not been run. Each Python process of the test, workers too, begins with
-`WITHOUT` below: what macOS does not have is taken away, and what it has (fcntl, for filelock) is refused to modules of mcl.
+This stands in for a run on macOS, where these tests have not been run. Each Python process of the
+test, workers too, begins with `WITHOUT` below: what macOS does not have is taken away, and what it
+has (fcntl, for filelock) is refused to modules of mcl.
 """
 
 from __future__ import annotations
@@ -88,7 +89,14 @@ DATA = [
     "data.timezone=UTC",
     *(f"data.columns.{name}={name}" for name in COLUMNS),
 ]
-STRATEGY = ["data.holdout_start='2025-11-11'", "strategy=ema_cross", "strategy.fast=10", "strategy.slow=30", "risk=fixed", "study=portable"]
+STRATEGY = [
+    "data.holdout_start='2025-11-11'",
+    "strategy=ema_cross",
+    "strategy.fast=10",
+    "strategy.slow=30",
+    "risk=fixed",
+    "study=portable",
+]
 OPEN = [f"promotion.{name}=null" for name in Promotion.model_fields if name != "live"]
 VERBS = """
 import json, sys
@@ -118,13 +126,17 @@ def ran(home: Path, *verbs: list[str], forkserver: bool) -> list[dict[str, objec
     if not forkserver:
         environment["MCL_TEST_WITHOUT_FORKSERVER"] = "1"
     command = [sys.executable, "-c", VERBS, json.dumps(verbs)]
-    done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, check=False, timeout=900)
+    done = subprocess.run(
+        command, cwd=home, env=environment, capture_output=True, text=True, check=False, timeout=900
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def test_the_main_verbs_need_nothing_of_linux(tmp_path: Path) -> None:
-    home = tmp_path / ("a project folder whose path is longer than the address of a socket may be " * 2).strip().replace(" ", "-")
+    home = tmp_path / (
+        "a project folder whose path is longer than the address of a socket may be " * 2
+    ).strip().replace(" ", "-")
     home.mkdir()
     write_walks(home)
     said = ran(
@@ -147,7 +159,13 @@ def test_the_main_verbs_need_nothing_of_linux(tmp_path: Path) -> None:
 @pytest.mark.parametrize("forkserver", [True, False])
 def test_a_search_with_two_workers(tmp_path: Path, forkserver: bool) -> None:
     write_walks(tmp_path)
-    search = ["search.trials=6", "search.sampler=random", "search.workers=2", "search.min_trades=0", "strategy.fast=range(5,20)"]
+    search = [
+        "search.trials=6",
+        "search.sampler=random",
+        "search.workers=2",
+        "search.min_trades=0",
+        "strategy.fast=range(5,20)",
+    ]
     [swept] = ran(tmp_path, ["sweep", *DATA, *STRATEGY, *search], forkserver=forkserver)
     assert sum(swept["trials"].values()) == 6  # type: ignore[attr-defined]
     assert swept["trials"]["COMPLETE"] >= 3  # type: ignore[index]
@@ -159,7 +177,15 @@ def test_no_module_of_the_package_names_what_only_linux_has() -> None:
         modules = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
         modules |= {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
         assert not modules & LINUX, path
-        documented = [n for n in ast.walk(tree) if isinstance(n, ast.Module | ast.FunctionDef | ast.ClassDef)]
-        strings = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+        documented = [
+            n for n in ast.walk(tree) if isinstance(n, ast.Module | ast.FunctionDef | ast.ClassDef)
+        ]
+        strings = {
+            n.value
+            for n in ast.walk(tree)
+            if isinstance(n, ast.Constant) and isinstance(n.value, str)
+        }
         strings -= {ast.get_docstring(n, clean=False) for n in documented}
-        assert path.name in ASKS_NOTHING or not [text for text in strings if text.startswith(PLACES)], path
+        assert path.name in ASKS_NOTHING or not [
+            text for text in strings if text.startswith(PLACES)
+        ], path

@@ -1,4 +1,6 @@
-"""Progress of long work: on standard error, in its own time, with the time left, and never where nobody asked."""
+"""Progress of long work: on standard error, in its own time, with the time left, and never where
+nobody asked.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ COLOUR = re.compile(rb"\x1b\[[0-9;?]*[a-zA-Z]")
 def started(memory: Path, stderr: int, *how: str) -> subprocess.Popen[bytes]:
     env = os.environ | {"TERM": "xterm-256color", "COLUMNS": "120"}
     command = [sys.executable, "-c", LONG, str(memory), *how]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, env=env)
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, env=env
+    )
 
 
 def go_on(process: subprocess.Popen[bytes]) -> None:
@@ -63,8 +67,13 @@ def ended(process: subprocess.Popen[bytes]) -> None:
 @pytest.mark.parametrize("how", ["soon", "json", "quiet"])
 def test_short_work_and_work_that_nobody_watches_say_nothing(tmp_path: Path, how: str) -> None:
     command = [sys.executable, "-c", LONG, str(tmp_path / "memory.json"), how]
-    done = subprocess.run(command, input="\n" * LINES, capture_output=True, text=True, check=True, timeout=60)
-    assert (done.stdout, done.stderr) == ({"soon": "answer\n", "json": "{}\n", "quiet": ""}[how], "")
+    done = subprocess.run(
+        command, input="\n" * LINES, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == (
+        {"soon": "answer\n", "json": "{}\n", "quiet": ""}[how],
+        "",
+    )
 
 
 def test_without_a_terminal_there_are_plain_lines_with_the_time_left(tmp_path: Path) -> None:
@@ -89,7 +98,9 @@ def test_without_a_terminal_there_are_plain_lines_with_the_time_left(tmp_path: P
 
 def test_what_was_done_before_has_a_time_left_from_its_first_line(tmp_path: Path) -> None:
     memory = tmp_path / "memory.json"
-    duration_history.keep(memory, ["verb"], [("starting", 100.0), ("cutting", 60.0), ("sewing", 40.0)])
+    duration_history.keep(
+        memory, ["verb"], [("starting", 100.0), ("cutting", 60.0), ("sewing", 40.0)]
+    )
     with started(memory, subprocess.PIPE) as process:
         assert process.stderr is not None
         line = process.stderr.readline()
@@ -102,7 +113,11 @@ def test_a_terminal_gets_a_bar_and_the_answer_stays_apart(tmp_path: Path) -> Non
     leader, follower = pty.openpty()
     with started(tmp_path / "memory.json", follower) as process:
         os.close(follower)
-        for wanted in (rb"starting.*time left unknown", rb"cutting.*1/4.* s left in this step", rb"sewing.*time left unknown"):
+        for wanted in (
+            rb"starting.*time left unknown",
+            rb"cutting.*1/4.* s left in this step",
+            rb"sewing.*time left unknown",
+        ):
             shown = b""
             while not re.search(wanted, COLOUR.sub(b"", shown), re.DOTALL):
                 shown += os.read(leader, 4096)
@@ -112,7 +127,9 @@ def test_a_terminal_gets_a_bar_and_the_answer_stays_apart(tmp_path: Path) -> Non
     os.close(leader)
 
 
-def test_work_that_fails_ends_its_progress_and_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_that_fails_ends_its_progress_and_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(terminal._state, "json", False)
     monkeypatch.setitem(terminal._state, "quiet", False)
     before, memory = threading.active_count(), tmp_path / "memory.json"
@@ -129,7 +146,7 @@ def test_work_that_fails_ends_its_progress_and_is_not_remembered(tmp_path: Path,
     assert progress.begin("nobody listens")() is None
 
 
-# --------------------------------------------------------------------------------------------------------------------- steps
+# -------------------------------------------------------------------------------------------- steps
 
 
 def told(heard: list[tuple[str, int]]) -> progress.Ear:
@@ -153,7 +170,7 @@ def test_what_begins_inside_a_counted_loop_belongs_to_it() -> None:
     assert heard == [("runs", 3), ("runs", -1), ("after it", 0)]
 
 
-# ------------------------------------------------------------------------------------------------------------------ memory
+# ------------------------------------------------------------------------------------------- memory
 
 TAKEN = [("starting", 1.0), ("reading", 2.0), ("simulating", 4.0), ("drawing", 3.0)]
 seconds = st.floats(0.0, 1e4)
@@ -164,21 +181,37 @@ def test_the_time_left_is_counted_and_else_as_the_last_time_at_todays_pace() -> 
     assert duration_history.left(TAKEN, [], "starting", 0.25, 0.0) == 9.75
     assert duration_history.left(TAKEN, TAKEN[:1], "reading", 0.5, 0.0) == 1.5 + 7.0
     twice = [("starting", 2.0), ("reading", 4.0)]
-    assert duration_history.left(TAKEN, twice, "simulating", 1.0, 0.0) == 7.0 + 6.0  # everything takes twice as long today
-    assert duration_history.left(TAKEN, twice, "drawing", 9.0, 0.0) == 0.0  # it should be over, and says so
-    assert duration_history.left(TAKEN, [("starting", 1.0)], "drawing", 1.0, 0.0) == 2.0  # steps that were not needed today
-    assert duration_history.left(TAKEN, TAKEN[:2], "simulating", 2.0, 0.25) == 6.0 + 3.0 * 11 / 7  # counted: it will take 8, and not 4
+    # everything takes twice as long today
+    assert duration_history.left(TAKEN, twice, "simulating", 1.0, 0.0) == 7.0 + 6.0
+    # it should be over, and says so
+    assert duration_history.left(TAKEN, twice, "drawing", 9.0, 0.0) == 0.0
+    # steps that were not needed today
+    assert duration_history.left(TAKEN, [("starting", 1.0)], "drawing", 1.0, 0.0) == 2.0
+    # counted: it will take 8, and not 4
+    assert duration_history.left(TAKEN, TAKEN[:2], "simulating", 2.0, 0.25) == 6.0 + 3.0 * 11 / 7
     assert duration_history.left([], [], "counted", 2.0, 0.25) == 6.0
     assert duration_history.left([], TAKEN, "new", 2.0, 0.0) is None
     assert duration_history.left(TAKEN, TAKEN[:1], "new", 2.0, 0.0) is None
 
 
-@given(known=steps_taken, taken=steps_taken, step=st.sampled_from("abcdefg"), spent=seconds, share=st.floats(0.001, 1.0) | st.just(0.0))
+@given(
+    known=steps_taken,
+    taken=steps_taken,
+    step=st.sampled_from("abcdefg"),
+    spent=seconds,
+    share=st.floats(0.001, 1.0) | st.just(0.0),
+)
 def test_no_memory_makes_the_time_left_negative_or_absurd(
-    known: duration_history.Taken, taken: duration_history.Taken, step: str, spent: float, share: float
+    known: duration_history.Taken,
+    taken: duration_history.Taken,
+    step: str,
+    spent: float,
+    share: float,
 ) -> None:
     left = duration_history.left(known, taken, step, spent, share)
-    longest = duration_history.SLOWER * sum(took for _, took in known) + (spent * (1 - share) / share if share else 0.0)
+    longest = duration_history.SLOWER * sum(took for _, took in known) + (
+        spent * (1 - share) / share if share else 0.0
+    )
     assert left is None or 0.0 <= left <= longest * 1.000001
 
 
@@ -188,8 +221,12 @@ def test_the_nearest_command_line_is_remembered(tmp_path: Path) -> None:
     duration_history.keep(memory, ["backtest", "data=planted", "strategy=donchian"], TAKEN)
     duration_history.keep(memory, ["backtest", "data=eia"], TAKEN[:3])
     duration_history.keep(memory, ["runs"], TAKEN[:2])
-    assert duration_history.recalled(memory, ["backtest", "data=planted", "strategy=flat"]).taken == TAKEN
-    assert duration_history.recalled(memory, ["backtest", "data=csv"]).taken == TAKEN[:3]  # none is nearer: the latest
+    assert (
+        duration_history.recalled(memory, ["backtest", "data=planted", "strategy=flat"]).taken
+        == TAKEN
+    )
+    # none is nearer: the latest
+    assert duration_history.recalled(memory, ["backtest", "data=csv"]).taken == TAKEN[:3]
     assert duration_history.recalled(memory, ["validate", "data=planted"]).taken == []
     assert duration_history.recalled(memory, ["runs"]).same
     assert not duration_history.recalled(memory, ["runs", "--limit"]).same
@@ -197,7 +234,10 @@ def test_the_nearest_command_line_is_remembered(tmp_path: Path) -> None:
     assert duration_history.recalled(memory, ["short"]).taken == []  # shown to nobody
 
 
-@pytest.mark.parametrize("damage", ["", "[]", "{", '{"runs": 3}', '{"runs": [["a"]]}', '{"runs": [["a", "b"]]}', "\x00\xff"])
+@pytest.mark.parametrize(
+    "damage",
+    ["", "[]", "{", '{"runs": 3}', '{"runs": [["a"]]}', '{"runs": [["a", "b"]]}', "\x00\xff"],
+)
 def test_a_damaged_memory_is_an_empty_one(tmp_path: Path, damage: str) -> None:
     memory = tmp_path / "durations.json"
     memory.write_text(damage, encoding="latin-1")
@@ -206,7 +246,9 @@ def test_a_damaged_memory_is_an_empty_one(tmp_path: Path, damage: str) -> None:
     assert duration_history.recalled(memory, ["runs"]).taken == TAKEN
 
 
-def test_the_memory_stays_small_and_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memory_stays_small_and_holds_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     memory = tmp_path / "durations.json"
     monkeypatch.setattr(duration_history, "MOST", 3)
     monkeypatch.setenv("DATABENTO_API_KEY", "db-" + "a" * 29)
@@ -223,7 +265,9 @@ def test_a_project_that_cannot_be_written_has_no_memory(tmp_path: Path) -> None:
     assert duration_history.recalled(tmp_path / "file" / "durations.json", ["runs"]).taken == []
 
 
-def test_every_verb_remembers_what_it_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_verb_remembers_what_it_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("MCL_HOME", str(tmp_path / "project"))
     monkeypatch.setattr(duration_history, "WORTH_SEC", 0.0)
     assert main.main(["init", str(tmp_path / "project")]) == 0
@@ -237,7 +281,13 @@ def test_every_verb_remembers_what_it_took(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_spans_are_read_at_a_glance() -> None:
-    assert [terminal.span(s) for s in (0.4, 59.4, 59.6, 200, 7_500)] == ["0 s", "59 s", "1 min 0 s", "3 min 20 s", "2 h 5 min"]
+    assert [terminal.span(s) for s in (0.4, 59.4, 59.6, 200, 7_500)] == [
+        "0 s",
+        "59 s",
+        "1 min 0 s",
+        "3 min 20 s",
+        "2 h 5 min",
+    ]
 
 
 def test_a_time_that_is_none_is_said_in_words_and_is_null() -> None:

@@ -1,4 +1,6 @@
-"""The policy for skipped tests is kept: an unlisted skip fails a CI run, a listed one does not, a stale entry fails it."""
+"""The policy for skipped tests is kept: an unlisted skip fails a CI run, a listed one does not, a
+stale entry fails it.
+"""
 
 from __future__ import annotations
 
@@ -37,11 +39,32 @@ ENTRY = '[[allowed]]\ntest = "{test}"\nreason = "{reason}"\nbecause = "of this t
 
 def run(folder: Path, entries: str, ci: str, *more: str) -> tuple[int, str]:
     (folder / "skips.toml").write_text(PART + entries)
-    (folder / "conftest.py").write_text(CONFTEST.format(here=str(HERE), entries=str(folder / "skips.toml")))
+    (folder / "conftest.py").write_text(
+        CONFTEST.format(here=str(HERE), entries=str(folder / "skips.toml"))
+    )
     (folder / "test_sample.py").write_text(TESTS)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), *more, str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(folder),
+        *more,
+        str(folder),
+    ]
     environment = {"MCL_CI": ci, "PATH": ""}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -49,7 +72,10 @@ def run(folder: Path, entries: str, ci: str, *more: str) -> tuple[int, str]:
 def test_a_skip_that_is_not_listed_fails_a_ci_run(tmp_path: Path, workers: str) -> None:
     code, text = run(tmp_path, "", "1", "-n", workers)
     assert code == 1, text
-    assert "test_needs_a_part skipped, which tests/skips.toml does not allow: promtool is not installed" in text
+    assert (
+        "test_needs_a_part skipped, which tests/skips.toml does not allow: promtool is not"
+        " installed" in text
+    )
 
 
 def test_a_listed_skip_passes_and_is_printed(tmp_path: Path) -> None:
@@ -59,7 +85,9 @@ def test_a_listed_skip_passes_and_is_printed(tmp_path: Path) -> None:
 
 
 def test_an_entry_whose_test_runs_fails_a_ci_run(tmp_path: Path) -> None:
-    stale = ENTRY.format(test="*::test_passes", reason="promtool") + ENTRY.format(test="*::test_needs*", reason="promtool")
+    stale = ENTRY.format(test="*::test_passes", reason="promtool") + ENTRY.format(
+        test="*::test_needs*", reason="promtool"
+    )
     code, text = run(tmp_path, stale, "1")
     assert code == 1, text
     assert "allows a skip that does not happen: *::test_passes: promtool" in text
@@ -80,10 +108,15 @@ def test_every_reason_in_the_tests_has_a_part_or_an_allowance() -> None:
         reason
         for path in HERE.rglob("*.py")
         if path.name != "test_skips.py"
-        for reason in re.findall(r'(?:skip\(|reason=)"([^"]+ (?:not installed|this machine|this checkout))', path.read_text())
+        for reason in re.findall(
+            r'(?:skip\(|reason=)"([^"]+ (?:not installed|this machine|this checkout))',
+            path.read_text(),
+        )
     ]
     assert len(written) > 5
-    assert [reason for reason in written if not any(re.search(entry, reason) for entry in known)] == []
+    assert [
+        reason for reason in written if not any(re.search(entry, reason) for entry in known)
+    ] == []
 
 
 def test_every_entry_gives_a_reason_and_names_what_can_be_missing() -> None:

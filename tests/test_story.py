@@ -32,7 +32,10 @@ class Shell:
         assert len(lines) == 1, f"one JSON object on stdout, not {lines}"
         answer: dict[str, Any] = json.loads(lines[0])
         if code == 0:
-            assert faults(" ".join(args[:2]) if " ".join(args[:2]) in PROMISED else args[0], answer) == []
+            assert (
+                faults(" ".join(args[:2]) if " ".join(args[:2]) in PROMISED else args[0], answer)
+                == []
+            )
         return answer
 
     def refused(self, *args: str) -> str:
@@ -61,23 +64,31 @@ def test_from_an_empty_folder_to_an_audited_paper_session(shell: Shell) -> None:
     assert info["synthetic"] is True
     assert info["sessions"] == 536
 
-    swept = shell("sweep", "data=planted", "study=story", "search.trials=12", "search.sampler=random")
+    swept = shell(
+        "sweep", "data=planted", "study=story", "search.trials=12", "search.sampler=random"
+    )
     assert sum(swept["trials"].values()) == 12
     assert Path(swept["report"]).is_file()
     best = swept["best"]
     assert best["metrics"]["sharpe"] > 2
 
     shown = shell("report", best["run_id"])
-    assert shown["metrics"] == best["metrics"], "the search, the run and the report show the same numbers"
+    assert shown["metrics"] == best["metrics"], (
+        "the search, the run and the report show the same numbers"
+    )
     count = shown["metrics"]["trials_counted"]
     assert 2 < count <= 12, "points twice, and those that no rule let through, are no trials"
     page = Path(shown["report"]).read_text()
     assert "SYNTHETIC DATA" in page
     assert best["run_id"] in page
 
-    single = shell("backtest", "data=planted", "study=story", *(f"{k}={v}" for k, v in best["params"].items()))
+    single = shell(
+        "backtest", "data=planted", "study=story", *(f"{k}={v}" for k, v in best["params"].items())
+    )
     assert single["metrics"] == best["metrics"], "the same configuration by hand is bit-equal"
-    assert single["metrics"]["trials_counted"] == count, "the same configuration again is no further trial"
+    assert single["metrics"]["trials_counted"] == count, (
+        "the same configuration again is no further trial"
+    )
     assert {"run_id", "metrics", "report", "config_sha256", "data_fingerprint"} <= set(single)
 
     compared = shell("compare", best["run_id"], single["run_id"])
@@ -102,27 +113,49 @@ def test_from_an_empty_folder_to_an_audited_paper_session(shell: Shell) -> None:
 
 
 def test_a_world_without_edge_is_refused_with_its_gates(shell: Shell) -> None:
-    done = shell("backtest", "data=synthetic", "study=luck", "strategy.fast=240", "strategy.slow=960")
+    done = shell(
+        "backtest", "data=synthetic", "study=luck", "strategy.fast=240", "strategy.slow=960"
+    )
     message = shell.refused("promote", done["run_id"])
     assert "p_value" in message
     assert "gates" in message
 
 
-def test_a_grid_is_one_parent_with_one_child_per_job_and_a_bad_job_stops_no_other(shell: Shell) -> None:
-    swept = shell("backtest", "-m", "study=grid", "strategy.fast=5,10,20", "strategy.slow=10,30,60", "data.start='2025-05-01'", code=1)
+def test_a_grid_is_one_parent_with_one_child_per_job_and_a_bad_job_stops_no_other(
+    shell: Shell,
+) -> None:
+    swept = shell(
+        "backtest",
+        "-m",
+        "study=grid",
+        "strategy.fast=5,10,20",
+        "strategy.slow=10,30,60",
+        "data.start='2025-05-01'",
+        code=1,
+    )
     assert swept["trials"] == {"COMPLETE": 7, "FAILED": 2}
     children = Store(shell.home).children(swept["sweep_id"])
     assert len(children) == 9
     failed = [run for run in children if run.status == "FAILED"]
     assert len(failed) == 2
-    assert all("need 0 < fast < slow" in run.file("traceback.txt").decode() or "need 0 < fast < slow" in str(run.tags) for run in failed)
+    assert all(
+        "need 0 < fast < slow" in run.file("traceback.txt").decode()
+        or "need 0 < fast < slow" in str(run.tags)
+        for run in failed
+    )
 
 
-def test_the_summary_the_page_and_the_run_show_the_same_numbers(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_summary_the_page_and_the_run_show_the_same_numbers(
+    shell: Shell, capsys: pytest.CaptureFixture[str]
+) -> None:
     done = shell("backtest", "study=same", "data.start='2025-05-01'")
     run = Store(shell.home).run(done["run_id"])
     stored, today = run.summary, {k: v for k, v in done["metrics"].items() if v is not None}
-    counted = {"dsr": stored.pop("dsr_at_run"), "trials_counted": stored.pop("trials_at_run"), "best_by_luck": today["best_by_luck"]}
+    counted = {
+        "dsr": stored.pop("dsr_at_run"),
+        "trials_counted": stored.pop("trials_at_run"),
+        "best_by_luck": today["best_by_luck"],
+    }
     assert {k: v for k, v in stored.items() if v == v} | counted == today
     assert main(["report", done["run_id"], "--all"]) == 0
     printed = capsys.readouterr().out
@@ -139,16 +172,35 @@ def test_the_summary_the_page_and_the_run_show_the_same_numbers(shell: Shell, ca
 
 def test_real_market_data_from_the_command_line(shell: Shell, shared_data: Path) -> None:
     eia = shared_data / "eia_public_domain" / "eia_nymex_crude_futures_contract1_4_daily.csv"
-    done = shell("backtest", "experiment=002_tsmom_forty_years", f"data.path={eia}", "data.holdout_start=null")
+    done = shell(
+        "backtest",
+        "experiment=002_tsmom_forty_years",
+        f"data.path={eia}",
+        "data.holdout_start=null",
+    )
     assert done["synthetic"] is False
     assert done["metrics"]["sessions"] > 9_700
-    equity = pd.read_parquet(io.BytesIO(Store(shell.home).run(done["run_id"]).file("data/equity.parquet")))
+    equity = pd.read_parquet(
+        io.BytesIO(Store(shell.home).run(done["run_id"]).file("data/equity.parquet"))
+    )
     assert equity["equity_usd"].notna().all()
-    gold = shell("backtest", "data=lean_gold", f"data.path={shared_data / 'lean_apache2'}", "strategy.fast=5", "strategy.slow=20")
+    gold = shell(
+        "backtest",
+        "data=lean_gold",
+        f"data.path={shared_data / 'lean_apache2'}",
+        "strategy.fast=5",
+        "strategy.slow=20",
+    )
     assert gold["synthetic"] is False
     assert gold["metrics"]["rolls_traded"] >= 1
     dbn = shared_data / "databento_python_apache2" / "GLBX.MDP3__test_data.ohlcv-1m.dbn.zst"
-    sample = shell("backtest", "data=mcl_databento", "data.instrument=ES", f"data.path={dbn}", "strategy=always_long")
+    sample = shell(
+        "backtest",
+        "data=mcl_databento",
+        "data.instrument=ES",
+        f"data.path={dbn}",
+        "strategy=always_long",
+    )
     assert sample["metrics"]["bars"] == 4
 
 
@@ -156,8 +208,14 @@ def test_real_market_data_from_the_command_line(shell: Shell, shared_data: Path)
     ("command", "sentence"),
     [
         (["backtest", "data=csv", "data.path=nowhere.csv", "data.stamped_at=close"], "nowhere.csv"),
-        (["backtest", "data.start='2030-01-01'", "data.holdout_start=null"], "no bars between 2030-01-01"),
-        (["backtest", "strategy.fast=30", "strategy.slow=30"], "need 0 < fast < slow; fast=30, slow=30"),
+        (
+            ["backtest", "data.start='2030-01-01'", "data.holdout_start=null"],
+            "no bars between 2030-01-01",
+        ),
+        (
+            ["backtest", "strategy.fast=30", "strategy.slow=30"],
+            "need 0 < fast < slow; fast=30, slow=30",
+        ),
         (["backtest", "data.instrument=MCX"], "MCX"),
         (["report", "0123456789abcdef"], "no run has the id '0123456789abcdef'"),
         (["live", "papr"], "papr"),
@@ -168,7 +226,9 @@ def test_real_market_data_from_the_command_line(shell: Shell, shared_data: Path)
         (["promote", "last", "promotion.min_trade=3"], "min_trades"),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_code_1(shell: Shell, command: list[str], sentence: str) -> None:
+def test_bad_input_is_one_sentence_and_exit_code_1(
+    shell: Shell, command: list[str], sentence: str
+) -> None:
     before = sorted(p.name for p in (shell.home / "mlruns").glob("*"))
     message = shell.refused(*command)
     assert sentence in message

@@ -1,4 +1,6 @@
-"""Tables on real terminals of 80, 120 and 200 columns: no word is broken, no id is cut, no header is a stack of letters."""
+"""Tables on real terminals of 80, 120 and 200 columns: no word is broken, no id is cut, no header
+is a stack of letters.
+"""
 
 from __future__ import annotations
 
@@ -43,11 +45,19 @@ DATA = {
     "path": "walk-1m.csv",
     "interval": "1m",
     "stamped_at": "close",
-    "columns": {name: name for name in ("time", "open", "high", "low", "close", "volume", "symbol")},
+    "columns": {
+        name: name for name in ("time", "open", "high", "low", "close", "volume", "symbol")
+    },
     "holdout_start": str(HOLDOUT),
 }
 COMMON = ["data=walk", "risk=fixed", "study=test"]
-SEARCH = ["strategy.fast=choice(5,10,15)", "strategy.slow=choice(30,60)", "search.sampler=grid", "search.min_trades=0", "search.name=six"]
+SEARCH = [
+    "strategy.fast=choice(5,10,15)",
+    "strategy.slow=choice(30,60)",
+    "search.sampler=grid",
+    "search.min_trades=0",
+    "search.name=six",
+]
 VERBS = [
     ["report", "last"],
     ["report", "last", "--all"],
@@ -81,7 +91,10 @@ VERBS = [
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with two runs, a search, a promoted version and the journal of a session."""
-    made = project(tmp_path_factory.mktemp("terminal") / "project", empty_store(tmp_path_factory.mktemp("store"))).root
+    made = project(
+        tmp_path_factory.mktemp("terminal") / "project",
+        empty_store(tmp_path_factory.mktemp("store")),
+    ).root
     shutil.copytree(REPOSITORY / "conf", made / "conf")
     head = "defaults: [{/roll@roll: volume}, _self_]\n"
     (made / "conf" / "data" / "walk.yaml").write_text(head + yaml.safe_dump(DATA))
@@ -104,9 +117,14 @@ def shown(home: Path, width: int, verbs: list[list[str]]) -> dict[str, list[str]
     script.write_text(json.dumps(verbs))
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
-    env = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")} | {"MCL_HOME": str(home), "TERM": "xterm-256color"}
+    env = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")} | {
+        "MCL_HOME": str(home),
+        "TERM": "xterm-256color",
+    }
     command = [sys.executable, "-c", RUNNER, str(script)]
-    with subprocess.Popen(command, stdin=follower, stdout=follower, stderr=subprocess.DEVNULL, env=env, cwd=home) as process:
+    with subprocess.Popen(
+        command, stdin=follower, stdout=follower, stderr=subprocess.DEVNULL, env=env, cwd=home
+    ) as process:
         os.close(follower)
         read = b""
         while True:
@@ -135,29 +153,44 @@ def pages(home: Path) -> dict[int, dict[str, list[str]]]:
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
-def test_tables_fit_the_terminal(pages: dict[int, dict[str, list[str]]], width: int, verb: list[str]) -> None:
+def test_tables_fit_the_terminal(
+    pages: dict[int, dict[str, list[str]]], width: int, verb: list[str]
+) -> None:
     lines = pages[width][" ".join(verb)]
     assert len(lines) > 3
     for line in lines:
-        assert len(line) <= width or max(map(len, line.split())) > width - 20, line  # one path may be longer than that
+        # one path may be longer than that
+        assert len(line) <= width or max(map(len, line.split())) > width - 20, line
     letters = [line for line in lines if re.fullmatch(r"\s*[a-zA-Z]\s*", line)]
     assert letters == []
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb[0] not in ("promote", "sweep", "validate", "doctor")], ids=" ".join)
+@pytest.mark.parametrize(
+    "verb",
+    [verb for verb in VERBS if verb[0] not in ("promote", "sweep", "validate", "doctor")],
+    ids=" ".join,
+)
 def test_no_word_is_broken(pages: dict[int, dict[str, list[str]]], verb: list[str]) -> None:
-    """Every word of a narrow terminal is a word of the wide one, and where nothing is dropped, the other way round."""
+    """Every word of a narrow terminal is a word of the wide one, and where nothing is dropped, the
+    other way round.
+    """
     wide = words_of(pages[200][" ".join(verb)])
     for width in (80, 120):
         lines = pages[width][" ".join(verb)]
         found = {word for word in words_of(lines) if not set(word) <= {"─"}}
         changing = re.compile(r"\d+:\d\d|shown|width|this|not")
-        assert not {word for word in found - wide if not changing.search(word)} or any("not shown" in line for line in lines)
+        assert not {word for word in found - wide if not changing.search(word)} or any(
+            "not shown" in line for line in lines
+        )
 
 
 def test_ids_are_whole_at_every_width(home: Path, pages: dict[int, dict[str, list[str]]]) -> None:
     for width in WIDTHS:
-        ids = {word for word in words_of(pages[width]["runs --study test"]) if re.fullmatch(r"[0-9a-f]{8,}", word)}
+        ids = {
+            word
+            for word in words_of(pages[width]["runs --study test"])
+            if re.fullmatch(r"[0-9a-f]{8,}", word)
+        }
         assert ids
         assert {len(each) for each in ids} == {12}
 
@@ -177,13 +210,17 @@ def test_the_list_of_runs_names_the_choice_by_plateau(
     assert store.run(search["best"]).tags["trial"] == store.run(search["run_id"]).tags["best_trial"]
 
 
-def test_a_search_is_promoted_by_its_choice_and_says_so(pages: dict[int, dict[str, list[str]]]) -> None:
+def test_a_search_is_promoted_by_its_choice_and_says_so(
+    pages: dict[int, dict[str, list[str]]],
+) -> None:
     text = " ".join(" ".join(pages[200]["promote six promotion.max_biased_rows=null"]).split())
     assert "has the highest plateau" in text
     assert "gates" in text
 
 
-def test_quiet_prints_the_id_alone(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quiet_prints_the_id_alone(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MCL_HOME", str(home))
     monkeypatch.chdir(home)
     assert main.main(["--quiet", "report", "last"]) == 0
@@ -191,10 +228,18 @@ def test_quiet_prints_the_id_alone(home: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
-    "typed", [[], ["strategy=tsmom", "strategy.lookback=90"], ['notes="a b: c, 10"', "risk.limits.max_trades_per_session=9"]]
+    "typed",
+    [
+        [],
+        ["strategy=tsmom", "strategy.lookback=90"],
+        ['notes="a b: c, 10"', "risk.limits.max_trades_per_session=9"],
+    ],
 )
 def test_the_line_after_a_run_repeats_it(
-    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, typed: list[str]
+    home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    typed: list[str],
 ) -> None:
     monkeypatch.setenv("MCL_HOME", str(home))
     monkeypatch.chdir(home)
@@ -205,7 +250,10 @@ def test_the_line_after_a_run_repeats_it(
     assert "costs.slippage_ticks=1.0" not in line  # as the default
     assert main.main(["--json", *line[1:]]) == 0
     second = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (first["config_sha256"], first["metrics"]["sharpe"]) == (second["config_sha256"], second["metrics"]["sharpe"])
+    assert (first["config_sha256"], first["metrics"]["sharpe"]) == (
+        second["config_sha256"],
+        second["metrics"]["sharpe"],
+    )
     assert first["run_id"] != second["run_id"]
 
 
@@ -213,12 +261,21 @@ def test_the_line_after_a_run_repeats_it(
     "words",
     [
         ("backtest", "-m", "strategy.fast=5,10"),
-        ("sweep", "strategy.fast=range(5,15,5)", "search.sampler=grid", "search.min_trades=0", "search.workers=1"),
+        (
+            "sweep",
+            "strategy.fast=range(5,15,5)",
+            "search.sampler=grid",
+            "search.min_trades=0",
+            "search.workers=1",
+        ),
     ],
     ids=["grid", "search"],
 )
 def test_the_line_after_a_search_repeats_it(
-    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+    home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
 ) -> None:
     monkeypatch.setenv("MCL_HOME", str(home))
     monkeypatch.chdir(home)
@@ -247,14 +304,17 @@ def test_a_run_begins_at_what_is_promoted_or_at_another_run(
         return answer
 
     other = ran(*COMMON, "strategy.fast=20", "costs=pessimistic")
-    assert ran("--from", "paper", "strategy.fast=20", "costs=pessimistic")["config_sha256"] == other["config_sha256"]
+    assert (
+        ran("--from", "paper", "strategy.fast=20", "costs=pessimistic")["config_sha256"]
+        == other["config_sha256"]
+    )
     assert ran("--from", other["run_id"])["config_sha256"] == other["config_sha256"]
     assert shlex.split(other["repeat"]) == shlex.split(ran("--from", other["run_id"])["repeat"])
     assert main.main(["--json", "backtest", "--from", "paper", "strategy.fst=20"]) == 1
     assert "strategy.fst" in json.loads(capsys.readouterr().out)["error"]["message"]
 
 
-# ------------------------------------------------------------------------------------------------------------- the layout
+# --------------------------------------------------------------------------------------- the layout
 
 
 WORD = st.text("abcdefgh0123456789", min_size=1, max_size=12)
@@ -266,8 +326,12 @@ CELL = st.lists(WORD, min_size=0, max_size=9).map(" ".join)
     columns=st.lists(CELL.filter(bool), min_size=1, max_size=9, unique=True),
     data=st.data(),
 )
-def test_a_table_keeps_every_word_whole(width: int, columns: list[str], data: st.DataObject) -> None:
-    rows = data.draw(st.lists(st.lists(CELL, min_size=len(columns), max_size=len(columns)), max_size=7))
+def test_a_table_keeps_every_word_whole(
+    width: int, columns: list[str], data: st.DataObject
+) -> None:
+    rows = data.draw(
+        st.lists(st.lists(CELL, min_size=len(columns), max_size=len(columns)), max_size=7)
+    )
     lines = tables.lines(columns, rows, width)
     wanted = [word for row in rows for cell in row for word in cell.split()]
     found = [word for line in lines for word in line.split()]
@@ -280,12 +344,24 @@ def test_a_table_keeps_every_word_whole(width: int, columns: list[str], data: st
 
 def test_a_list_of_facts_stays_one_when_a_value_is_wider_than_the_terminal() -> None:
     path = "/a/very/long/path/" * 4
-    lines = tables.lines(["", "value"], [["why", "it was asked to"], ["position", "1 MCLF6"], ["journal", path]], 40)
-    assert lines == ["          value", "────────  ─────", "why       it was asked to", "position  1 MCLF6", "journal", f"  {path}"]
+    lines = tables.lines(
+        ["", "value"], [["why", "it was asked to"], ["position", "1 MCLF6"], ["journal", path]], 40
+    )
+    assert lines == [
+        "          value",
+        "────────  ─────",
+        "why       it was asked to",
+        "position  1 MCLF6",
+        "journal",
+        f"  {path}",
+    ]
 
 
 def test_columns_are_dropped_by_rank_before_the_table_is_turned() -> None:
-    columns, rows = ["run", "name", "least", "less"], [["0123456789ab", "x" * 12, "y" * 12, "z" * 12]] * 9
+    columns, rows = (
+        ["run", "name", "least", "less"],
+        [["0123456789ab", "x" * 12, "y" * 12, "z" * 12]] * 9,
+    )
     lines = tables.lines(columns, rows, 40, 4, least=["least", "less"])
     assert lines[0].split() == ["run", "name"] or lines[0].split() == ["run", "name", "less"]
     assert lines[-1].startswith("not shown at this width: least")

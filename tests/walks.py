@@ -1,4 +1,6 @@
-"""Bars made by a random walk in ticks, for laws and identities: with sessions, rolls and, if the walk goes there, negative prices."""
+"""Bars made by a random walk in ticks, for laws and identities: with sessions, rolls and, if the
+walk goes there, negative prices.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,15 @@ DAY = 86_400
 FIRST_SESSION = 19_726  # 2024-01-04
 
 
-def make_bars(ticks: dict[str, Any], bars_per_session: int = 100, roll_gaps: dict[int, int] | None = None, **changes: Any) -> Bars:
-    """Bars from open, high, low and close in whole ticks; `roll_gaps` maps a row to (new - old contract) in ticks."""
+def make_bars(
+    ticks: dict[str, Any],
+    bars_per_session: int = 100,
+    roll_gaps: dict[int, int] | None = None,
+    **changes: Any,
+) -> Bars:
+    """Bars from open, high, low and close in whole ticks; `roll_gaps` maps a row to (new - old
+    contract) in ticks.
+    """
     prices = {name: np.round(np.asarray(ticks[name], dtype=np.float64)) * 0.01 for name in PRICES}
     n = len(prices["close"])
     rows = np.arange(n)
@@ -38,21 +47,38 @@ def make_bars(ticks: dict[str, Any], bars_per_session: int = 100, roll_gaps: dic
         "contract": contract,
         "shift": np.array(shift),
         "left_at": np.array(left_at),
-        "contracts": tuple(Contract(f"MCL{year}-{month}", "MCL", year, month, date(year, month, 20)) for year, month in months),
+        "contracts": tuple(
+            Contract(f"MCL{year}-{month}", "MCL", year, month, date(year, month, 20))
+            for year, month in months
+        ),
         "fingerprint": "a walk",
         "synthetic": True,
     }
     return Bars.of(**(values | changes))
 
 
-def random_bars(n: int, seed: int = 0, start: int = 7_000, step: float = 3.0, bars_per_session: int = 100, rolls: int = 0) -> Bars:
+def random_bars(
+    n: int,
+    seed: int = 0,
+    start: int = 7_000,
+    step: float = 3.0,
+    bars_per_session: int = 100,
+    rolls: int = 0,
+) -> Bars:
     """A walk whose open differs from the close before, so that gaps through a stop happen."""
     rng = np.random.default_rng(seed)
     moves = np.rint(rng.normal(0.0, step, (n, 2)))
     path = start + np.cumsum(moves.ravel()).reshape(n, 2)
     opens, closes = path[:, 0], path[:, 1]
     wicks = np.rint(rng.exponential(step, (n, 2)))
-    ticks = {"open": opens, "close": closes, "high": path.max(axis=1) + wicks[:, 0], "low": path.min(axis=1) - wicks[:, 1]}
+    ticks = {
+        "open": opens,
+        "close": closes,
+        "high": path.max(axis=1) + wicks[:, 0],
+        "low": path.min(axis=1) - wicks[:, 1],
+    }
     starts = np.arange(bars_per_session, n, bars_per_session)
     rows = rng.choice(starts, min(rolls, len(starts)), replace=False) if rolls else []
-    return make_bars(ticks, bars_per_session, {int(row): int(rng.integers(-60, 60)) for row in np.sort(rows)})
+    return make_bars(
+        ticks, bars_per_session, {int(row): int(rng.integers(-60, 60)) for row in np.sort(rows)}
+    )

@@ -1,10 +1,13 @@
-"""Records what a person's own code reads besides the bars that it is given: files, connections, programs.
+"""Records what a person's own code reads besides the bars that it is given: files, connections,
+programs.
 
-Bars are cut at the close of their last row, but a strategy is a program: it can open a file that somebody wrote later, and no cut can
-prevent that. So it is recorded, by an audit hook of the interpreter, and shown with the result.
+Bars are cut at the close of their last row, but a strategy is a program: it can open a file that
+somebody wrote later, and no cut can prevent that. So it is recorded, by an audit hook of the
+interpreter, and shown with the result.
 
-The hook hears what Python itself opens. A library that opens files on its own in C++ or Rust says nothing: its import is recorded in
-place of its files (`SILENT`). The import of modules, caches of compiled code and the interpreter's own files are left out.
+The hook hears what Python itself opens. A library that opens files on its own in C++ or Rust says
+nothing: its import is recorded in place of its files (`SILENT`). The import of modules, caches of
+compiled code and the interpreter's own files are left out.
 """
 
 from __future__ import annotations
@@ -24,11 +27,28 @@ from typing import Any
 
 OPENED = ("open", "os.listdir", "os.scandir", "sqlite3.connect", "shutil.copyfile", "mmap.__new__")
 CONNECTED = ("socket.connect", "socket.getaddrinfo", "urllib.Request")
-BEGUN = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "ctypes.dlopen", "_thread.start_new_thread")
-KIND = dict.fromkeys(OPENED, "file") | dict.fromkeys(CONNECTED, "connection") | dict.fromkeys(BEGUN, "program")
+BEGUN = (
+    "subprocess.Popen",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "ctypes.dlopen",
+    "_thread.start_new_thread",
+)
+KIND = (
+    dict.fromkeys(OPENED, "file")
+    | dict.fromkeys(CONNECTED, "connection")
+    | dict.fromkeys(BEGUN, "program")
+)
 KIND |= {"ctypes.dlopen": "library", "_thread.start_new_thread": "thread"}
-SILENT = ("pyarrow", "polars", "duckdb", "h5py", "tables", "fastparquet", "lance", "connectorx")  # they open files without a word
-IMPORTING = ("<frozen importlib._bootstrap_external>", "<frozen importlib._bootstrap>", "<frozen zipimport>")
+# they open files without a word
+SILENT = ("pyarrow", "polars", "duckdb", "h5py", "tables", "fastparquet", "lance", "connectorx")
+IMPORTING = (
+    "<frozen importlib._bootstrap_external>",
+    "<frozen importlib._bootstrap>",
+    "<frozen zipimport>",
+)
 TAG = "own_code_reads"
 LONGEST = 200  # characters of what was read
 MOST = 100  # different ones that are kept
@@ -36,11 +56,14 @@ MOST = 100  # different ones that are kept
 
 @dataclass
 class _State:
-    """What is going on in this process. `by_code` keeps what each file of own code was seen to read: it may read once and remember."""
+    """What is going on in this process. `by_code` keeps what each file of own code was seen to
+    read: it may read once and remember.
+    """
 
     code: str = ""  # the file whose code computes now
     deaf: int = 0
-    others: frozenset[int] = frozenset()  # threads that ran before: what they do is not the strategy's doing
+    # threads that ran before: what they do is not the strategy's doing
+    others: frozenset[int] = frozenset()
     collectors: list[set[str]] = field(default_factory=list)
     by_code: dict[str, set[str]] = field(default_factory=dict)
 
@@ -61,12 +84,16 @@ def collected() -> Iterator[set[str]]:
 
 @contextmanager
 def observed(code: Path) -> Iterator[None]:
-    """The own code in the file `code` computes: what it reads is recorded, also in every later computation of the same file."""
+    """The own code in the file `code` computes: what it reads is recorded, also in every later
+    computation of the same file.
+    """
     _install()
     before = _state.code, _state.others
     me = threading.get_ident()
     _state.code = str(code)
-    _state.others = frozenset(thread.ident for thread in threading.enumerate() if thread.ident not in (None, me))
+    _state.others = frozenset(
+        thread.ident for thread in threading.enumerate() if thread.ident not in (None, me)
+    )
     found = _state.by_code.setdefault(_state.code, set())
     try:
         yield
@@ -78,7 +105,9 @@ def observed(code: Path) -> Iterator[None]:
 
 @contextmanager
 def unobserved() -> Iterator[None]:
-    """What mcl itself reads for a strategy, such as finer bars, which are cut: it is not the strategy's doing."""
+    """What mcl itself reads for a strategy, such as finer bars, which are cut: it is not the
+    strategy's doing.
+    """
     _state.deaf += 1
     try:
         yield
@@ -87,8 +116,12 @@ def unobserved() -> Iterator[None]:
 
 
 def begin(code: Path) -> None:
-    """The file `code` was read anew: what an earlier version of it has read is forgotten, what it imports is looked at."""
-    _state.by_code[str(code)] = {f"library {name}, which opens files without a word" for name in _silent(code)}
+    """The file `code` was read anew: what an earlier version of it has read is forgotten, what it
+    imports is looked at.
+    """
+    _state.by_code[str(code)] = {
+        f"library {name}, which opens files without a word" for name in _silent(code)
+    }
 
 
 def tags(found: Collection[str]) -> dict[str, str]:
@@ -105,19 +138,31 @@ def sentence(found: Collection[str]) -> str:
     """For people; empty when there is nothing to say."""
     if not found:
         return ""
-    shown = "; ".join(sorted(found)[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
-    return f"OWN CODE READS MORE THAN ITS BARS: {shown}. No check can tell whether that was known at the time"
+    shown = "; ".join(sorted(found)[:5]) + (
+        f"; and {len(found) - 5} more" if len(found) > 5 else ""
+    )
+    return (
+        f"OWN CODE READS MORE THAN ITS BARS: {shown}. No check can tell whether that was known at"
+        " the time"
+    )
 
 
 @cache
 def _install() -> None:
-    """Once for the life of the process: a hook cannot be removed. It does nothing while no own code computes."""
+    """Once for the life of the process: a hook cannot be removed. It does nothing while no own code
+    computes.
+    """
     _own_places()
     sys.addaudithook(_heard)
 
 
 def _heard(event: str, args: tuple[Any, ...]) -> None:
-    if not _state.code or event not in KIND or _state.deaf or threading.get_ident() in _state.others:
+    if (
+        not _state.code
+        or event not in KIND
+        or _state.deaf
+        or threading.get_ident() in _state.others
+    ):
         return
     what = _target(event, args)
     found = _state.by_code[_state.code]
@@ -153,10 +198,22 @@ def _own_places() -> tuple[str, ...]:
     """Folders of the interpreter, its packages, compiled code, time zones and devices."""
     from mcl.base.jit import cache_folder
 
-    paths = set(sysconfig.get_paths().values()) | {sys.prefix, sys.base_prefix, str(Path(__file__).resolve().parents[1])}
+    paths = set(sysconfig.get_paths().values()) | {
+        sys.prefix,
+        sys.base_prefix,
+        str(Path(__file__).resolve().parents[1]),
+    }
     named = {str(Path(path).resolve()) for path in paths} | paths
     folders = (f"{path}{os.sep}" for path in sorted(named) if path not in ("/", ""))
-    return (*folders, str(cache_folder().parent), "/proc/", "/sys/", "/dev/", "/usr/share/zoneinfo", "/etc/localtime")
+    return (
+        *folders,
+        str(cache_folder().parent),
+        "/proc/",
+        "/sys/",
+        "/dev/",
+        "/usr/share/zoneinfo",
+        "/etc/localtime",
+    )
 
 
 def _silent(code: Path) -> list[str]:
@@ -165,6 +222,11 @@ def _silent(code: Path) -> list[str]:
         tree = ast.parse(code.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return []
-    named = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    named = [
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    ]
     named += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     return sorted({name.partition(".")[0] for name in named} & set(SILENT))

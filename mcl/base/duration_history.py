@@ -1,7 +1,8 @@
 """How long the steps of a command took here the last time, and what that says of those to come.
 
-`.cache/durations.json` of the project holds {command line: [[step, seconds], …]}, the last used last. It is a cache: whoever deletes or
-damages it loses nothing but the time left of steps that cannot be counted, until the command has run once more.
+`.cache/durations.json` of the project holds {command line: [[step, seconds], …]}, the last used
+last. It is a cache: whoever deletes or damages it loses nothing but the time left of steps that
+cannot be counted, until the command has run once more.
 """
 
 from __future__ import annotations
@@ -33,13 +34,16 @@ class Memory:
 
 
 def recalled(file: Path, words: Sequence[str]) -> Memory:
-    """What this command line took; else the one of the same verb that shares most words with it, the latest of these; else nothing."""
+    """What this command line took; else the one of the same verb that shares most words with it,
+    the latest of these; else nothing.
+    """
     known = _known(file)
     if not words:
         return Memory([])
     same = [line for line in reversed(known) if line.split("\n")[0] == words[0]]
     mine = set(_line(words).split("\n"))
-    best = max(same, key=lambda line: len(mine & set(line.split("\n"))), default=None)  # the first of equals is the latest
+    # the first of equals is the latest
+    best = max(same, key=lambda line: len(mine & set(line.split("\n"))), default=None)
     return Memory([]) if best is None else Memory(known[best], best == _line(words))
 
 
@@ -61,7 +65,8 @@ def left(known: Taken, taken: Taken, step: str, spent: float, share: float) -> f
     taken   those that are done now, and how long they took
     step    the present one, `spent` seconds old; `share` of it is done, 0 when its units are not counted or none is done
 
-    What is counted goes on as it went; what is not takes as long as the last time, at the pace of this run. 0 when it should be over.
+    What is counted goes on as it went; what is not takes as long as the last time, at the pace of
+    this run. 0 when it should be over.
     """
     at, was, now = -1, 0.0, 0.0
     for name, seconds in taken:
@@ -93,6 +98,9 @@ def _known(file: Path) -> dict[str, Taken]:
     """Nothing where there is no such file, or none that this module has written."""
     try:
         told = json.loads(file.read_bytes())
-        return {str(line): [(str(step), float(seconds)) for step, seconds in taken] for line, taken in told.items()}
+        return {
+            str(line): [(str(step), float(seconds)) for step, seconds in taken]
+            for line, taken in told.items()
+        }
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

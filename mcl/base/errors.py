@@ -17,7 +17,8 @@
   - UsageError         the command line has no such verb, option or number; exit code 2
   - Unexpected         a fault of mcl itself; its traceback is in a file
 
-A message is one sentence with the value, the rule and the nearest valid choice; `hint` says what to do. Neither holds a secret.
+A message is one sentence with the value, the rule and the nearest valid choice; `hint` says what to
+do. Neither holds a secret.
 """
 
 from __future__ import annotations
@@ -122,7 +123,9 @@ class Unexpected(MclError):
 
 
 def in_words(error: BaseException) -> str:
-    """Any exception as one line: its own sentence, or `ValueError: …`, cut where it is no sentence any more."""
+    """Any exception as one line: its own sentence, or `ValueError: …`, cut where it is no sentence
+    any more.
+    """
     if isinstance(error, MclError):
         return error.message
     said = " ".join(f"{type(error).__name__}: {error}".split())
@@ -130,7 +133,9 @@ def in_words(error: BaseException) -> str:
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """The clause that ends an error about an unknown name: the closest choice, else all of a few, else the nearest of many."""
+    """The clause that ends an error about an unknown name: the closest choice, else all of a few,
+    else the nearest of many.
+    """
     known = sorted(set(choices))
     if close := closest(name, known):
         return f"did you mean {' or '.join(map(repr, close))}?"
@@ -142,8 +147,9 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 
 def closest(name: str, choices: Iterable[str]) -> list[str]:
-    """The choices that `name` most likely means: those that end with it, else the one most like it; of dotted names the
-    last part counts, and a section that exists is kept."""
+    """The choices that `name` most likely means: those that end with it, else the one most like it;
+    of dotted names the last part counts, and a section that exists is kept.
+    """
     known = sorted(set(choices))
     if whole := [choice for choice in known if f".{choice}".endswith(f".{name}")]:
         return sorted(whole, key=len)[:SAME]

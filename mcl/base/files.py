@@ -21,13 +21,16 @@ LARGEST_YAML = 4_000_000  # characters
 PLAIN_NAME = re.compile(r"\w[\w .,+=@-]{0,199}")  # no separator, and no dot at the beginning
 MOST_FILES = 100_000  # below a folder of data
 LONGEST_NAME = 200  # bytes; a file system takes 255, and endings are added
-GLANCE_SEC = 0.5  # `is_locked` holds a lock for a moment: a wait of this length tells it from an owner
+# `is_locked` holds a lock for a moment: a wait of this length tells it from an owner
+GLANCE_SEC = 0.5
 RETRY_SEC = 0.02  # at most, at random: two that ask again and again do not meet for ever
 _asking = threading.Lock()  # threads of one process ask one after the other
 
 
 class LockHeld(Exception):
-    """Another process holds the lock. `owner` is its process id as the lock file says it, or "unknown"."""
+    """Another process holds the lock. `owner` is its process id as the lock file says it, or
+    "unknown".
+    """
 
     def __init__(self, path: Path, owner: str) -> None:
         super().__init__(f"{path} is locked by process {owner}")
@@ -35,14 +38,20 @@ class LockHeld(Exception):
 
 
 def root() -> Path:
-    """The project folder: $MCL_HOME, else the nearest folder from the working directory up with conf/backtest.yaml, else that directory."""
+    """The project folder: $MCL_HOME, else the nearest folder from the working directory up with
+    conf/backtest.yaml, else that directory.
+    """
     if home := os.environ.get("MCL_HOME"):
         return Path(home).resolve()
     try:
         here = Path.cwd().resolve()
     except FileNotFoundError:
-        raise ConfigError("the folder that this shell stands in is no more", "cd to your project") from None
-    return next((p for p in (here, *here.parents) if (p / "conf" / "backtest.yaml").is_file()), here)
+        raise ConfigError(
+            "the folder that this shell stands in is no more", "cd to your project"
+        ) from None
+    return next(
+        (p for p in (here, *here.parents) if (p / "conf" / "backtest.yaml").is_file()), here
+    )
 
 
 def kept(name: str) -> Path | None:
@@ -52,9 +61,11 @@ def kept(name: str) -> Path | None:
 
 
 def below(folder: Path, *names: str, ending: str = "") -> Path:
-    """The path of `names` below `folder`, the last with `ending`. Every name that becomes a part of a path comes through here.
+    """The path of `names` below `folder`, the last with `ending`. Every name that becomes a part of
+    a path comes through here.
 
-    ConfigError for a name that could lead elsewhere: an absolute path, a step up, a separator, a hidden file.
+    ConfigError for a name that could lead elsewhere: an absolute path, a step up, a separator, a
+    hidden file.
     """
     for name in names:
         plain_name(name)
@@ -69,7 +80,8 @@ def plain_name(name: str) -> str:
     if not PLAIN_NAME.fullmatch(name):
         nearest = re.sub(r"\W+", "_", name).strip("_")[:50] or "mine"
         raise ConfigError(
-            f"{name[:200]!r} cannot name a file or a folder: use letters, digits, spaces and _ . , + = @ -, a letter or digit first",
+            f"{name[:200]!r} cannot name a file or a folder: use letters, digits, spaces and _ . ,"
+            " + = @ -, a letter or digit first",
             f"for instance {nearest!r}",
         )
     return name
@@ -95,13 +107,17 @@ def refuse_no_file(path: Path) -> None:
     try:
         odd = path.exists() and not path.is_file()
     except OSError as error:
-        raise ConfigError(f"{str(path)[:200]} cannot be read: {error.strerror or error}", "fix the path") from None
+        raise ConfigError(
+            f"{str(path)[:200]} cannot be read: {error.strerror or error}", "fix the path"
+        ) from None
     if odd:
         raise ConfigError(f"{path} is a folder, a pipe or a device, not a file", "name a file")
 
 
 def private_folder(folder: Path) -> Path:
-    """Make a folder, and those above it that are missing, that only this user can enter; one that is there is closed to others."""
+    """Make a folder, and those above it that are missing, that only this user can enter; one that
+    is there is closed to others.
+    """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     for path in reversed(missing):
         with contextlib.suppress(FileExistsError):
@@ -113,7 +129,8 @@ def private_folder(folder: Path) -> Path:
 
 
 def private_file(path: Path) -> Path:
-    """Make an empty file that only this user can read, whatever the umask; one that is there stays as it is.
+    """Make an empty file that only this user can read, whatever the umask; one that is there stays
+    as it is.
 
     SQLite gives the files beside a database the rights of the database.
     """
@@ -125,8 +142,9 @@ def private_file(path: Path) -> Path:
 
 
 def new_log(kind: str, text: str) -> Path:
-    """Write `text` to a file of its own, private to this user, in the project's cache, or among the temporary files
-    where there is no project. StoreError when the disk refuses."""
+    """Write `text` to a file of its own, private to this user, in the project's cache, or among the
+    temporary files where there is no project. StoreError when the disk refuses.
+    """
     moment = f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.txt"
     folder = kept(kind) or Path(tempfile.mkdtemp(prefix=f"mcl-{kind}-"))
     path = next(path for n in range(10_000) if not (path := folder / f"{n}-{moment}").exists())
@@ -135,16 +153,23 @@ def new_log(kind: str, text: str) -> Path:
         private_file(path)
         path.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}", "free space or fix the permissions") from None
+        raise StoreError(
+            f"cannot write {path}: {error.strerror or error}", "free space or fix the permissions"
+        ) from None
     return path
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write to a temporary name beside `path`, sync, then rename: readers see the old file or the new one, never a part of it."""
+    """Write to a temporary name beside `path`, sync, then rename: readers see the old file or the
+    new one, never a part of it.
+    """
     partial = path.with_name(f"{path.name}.part-{os.getpid()}")
     try:
         if path.exists() and not path.is_file():
-            raise StoreError(f"cannot write {path}: a folder, a pipe or a device has that name", "choose another name")
+            raise StoreError(
+                f"cannot write {path}: a folder, a pipe or a device has that name",
+                "choose another name",
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
             file.write(content)
@@ -154,21 +179,27 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise StoreError(f"cannot write {path}: {error.strerror or error}", "free space or fix the permissions") from None
+        raise StoreError(
+            f"cannot write {path}: {error.strerror or error}", "free space or fix the permissions"
+        ) from None
 
 
 @contextlib.contextmanager
 def locked(path: Path, patience_sec: float = GLANCE_SEC) -> Iterator[None]:
-    """Hold the lock file `path`, which says the process id; LockHeld when another holds it for longer than `patience_sec`.
+    """Hold the lock file `path`, which says the process id; LockHeld when another holds it for
+    longer than `patience_sec`.
 
-    The lock belongs to the open file, not to the file's existence: the kernel lets go of it when the process dies, however it dies.
-    StoreError when the file cannot be opened or its file system knows no locks.
+    The lock belongs to the open file, not to the file's existence: the kernel lets go of it when
+    the process dies, however it dies. StoreError when the file cannot be opened or its file system
+    knows no locks.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise StoreError(f"cannot lock {path}: {error.strerror or error}", "free space or fix the permissions") from None
+        raise StoreError(
+            f"cannot lock {path}: {error.strerror or error}", "free space or fix the permissions"
+        ) from None
     try:
         if not _lock(descriptor, path, patience_sec):
             raise LockHeld(path, _owner(descriptor) or "unknown")
@@ -182,8 +213,8 @@ def locked(path: Path, patience_sec: float = GLANCE_SEC) -> Iterator[None]:
 def is_locked(path: Path) -> bool:
     """Whether a living process holds the lock file `path`.
 
-    Several processes may ask at once: who asks holds the lock for a moment, so an owner is believed when the process that it names
-    lives here, or when it holds the lock for longer than a moment.
+    Several processes may ask at once: who asks holds the lock for a moment, so an owner is believed
+    when the process that it names lives here, or when it holds the lock for longer than a moment.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY)
@@ -217,7 +248,10 @@ def _lock(descriptor: int, path: Path, patience_sec: float) -> bool:
                 return False
             time.sleep(random.uniform(0.0, RETRY_SEC))
     except OSError as error:
-        raise StoreError(f"cannot lock {path}: {error.strerror or error}", "keep the project on a file system with locks") from None
+        raise StoreError(
+            f"cannot lock {path}: {error.strerror or error}",
+            "keep the project on a file system with locks",
+        ) from None
     return True
 
 
@@ -229,10 +263,11 @@ def is_running(process_id: int) -> bool:
 
 
 def plain_yaml(text: str, name: str) -> Any:
-    """Read `text` as data. ConfigError names `name`, the line and the cure for what is no plain YAML document.
+    """Read `text` as data. ConfigError names `name`, the line and the cure for what is no plain
+    YAML document.
 
-    Refused are broken syntax, tags that would make objects, a key that stands twice, and a bomb: aliases of
-    aliases that are small on disk and do not fit into memory once they are written out.
+    Refused are broken syntax, tags that would make objects, a key that stands twice, and a bomb:
+    aliases of aliases that are small on disk and do not fit into memory once they are written out.
     """
     import yaml
 
@@ -251,18 +286,26 @@ def plain_yaml(text: str, name: str) -> Any:
     except yaml.YAMLError as error:
         raise ConfigError(*_yaml_fault(error, text, name)) from None
     except RecursionError:
-        raise ConfigError(f"{name} is nested too deep to be a configuration", "write it flatter") from None
+        raise ConfigError(
+            f"{name} is nested too deep to be a configuration", "write it flatter"
+        ) from None
     except (ValueError, TypeError) as error:  # a date that no calendar has, a mapping as a key
         said = " ".join(str(error).split())
-        raise ConfigError(f"{name} holds a value that YAML cannot read: {said}", "put it in quotes") from None
+        raise ConfigError(
+            f"{name} holds a value that YAML cannot read: {said}", "put it in quotes"
+        ) from None
 
 
 def yaml_file(path: Path) -> Any:
-    """The data of a YAML file, as `plain_yaml`. ConfigError names the file where it cannot be read as text, too."""
+    """The data of a YAML file, as `plain_yaml`. ConfigError names the file where it cannot be read
+    as text, too.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror or error}", "fix the path or its rights") from None
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror or error}", "fix the path or its rights"
+        ) from None
     return plain_yaml(utf8(content, str(path)), str(path))
 
 
@@ -279,7 +322,10 @@ def utf8(content: bytes, name: str) -> str:
 YAML_CURES = (
     ("cannot start any token", "put the value in quotes"),
     ("did not find expected", "keys of one mapping begin in the same column: indent by two blanks"),
-    ("mapping values are not allowed", "keys of one mapping begin in the same column; quote a value that holds a colon"),
+    (
+        "mapping values are not allowed",
+        "keys of one mapping begin in the same column; quote a value that holds a colon",
+    ),
     ("could not find expected ':'", "write key: value, one on each line"),
     ("could not determine a constructor", "write plain values: numbers, words and lists, no !tag"),
     ("expected a single document", "one document a file: remove the line ---"),
@@ -296,7 +342,9 @@ def _yaml_fault(error: Exception, text: str, name: str) -> tuple[str, str]:
     problem = " ".join(problem.split())[:200]
     if "nesting depth" in problem:
         return f"{name} is nested too deep to be a configuration", "write it flatter"
-    cure = next((cure for words, cure in YAML_CURES if words in f"{problem} {error}"), "correct this line")
+    cure = next(
+        (cure for words, cure in YAML_CURES if words in f"{problem} {error}"), "correct this line"
+    )
     line = _line_of(error, mark, text)
     if line is None:
         return f"{name} is not YAML: {problem}", cure
@@ -329,19 +377,30 @@ def _refuse_repeated_key(root: Any, name: str) -> None:
         lines: dict[str, int] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
-            said = key.value if isinstance(key, yaml.ScalarNode) and key.value != "<<" else f"{id(key)}"
+            said = (
+                key.value
+                if isinstance(key, yaml.ScalarNode) and key.value != "<<"
+                else f"{id(key)}"
+            )
             if said in lines:
-                first = f"{name}, line {line}: the key {said} stands a second time, first in line {lines[said]}"
+                first = (
+                    f"{name}, line {line}: the key {said} stands a second time, first in line"
+                    f" {lines[said]}"
+                )
                 raise ConfigError(first, "keep one of the two")
             lines[said] = line
             waiting.append(value)
 
 
 def _size(node: Any, sizes: dict[int, int]) -> int:
-    """Nodes of a document once its aliases are written out; one that contains itself has too many."""
+    """Nodes of a document once its aliases are written out; one that contains itself has too
+    many.
+    """
     if id(node) not in sizes:
         sizes[id(node)] = MOST_NODES + 1  # until it is counted: then it contains itself
         below = node.value if isinstance(node.value, list) else []
-        parts = [part for entry in below for part in (entry if isinstance(entry, tuple) else (entry,))]
+        parts = [
+            part for entry in below for part in (entry if isinstance(entry, tuple) else (entry,))
+        ]
         sizes[id(node)] = 1 + sum(_size(part, sizes) for part in parts)
     return sizes[id(node)]

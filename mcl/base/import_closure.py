@@ -1,4 +1,6 @@
-"""Which source files code needs: what its imports lead to, followed in the source without executing it."""
+"""Which source files code needs: what its imports lead to, followed in the source without executing
+it.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +16,32 @@ from pathlib import Path
 import mcl
 
 PACKAGE = Path(mcl.__file__).parent
-INSTALLED = tuple(Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "purelib", "platlib"))
+INSTALLED = tuple(
+    Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "purelib", "platlib")
+)
 
 
 def needed(*modules: str) -> dict[str, bytes]:
-    """The sources of `modules` and of all that they import from mcl, at the top or inside a function, by path below the package.
+    """The sources of `modules` and of all that they import from mcl, at the top or inside a
+    function, by path below the package.
 
-    A package that is named in `modules` counts with all its modules, since it may find them by listing its folder.
+    A package that is named in `modules` counts with all its modules, since it may find them by
+    listing its folder.
     """
     listed = [path for module in modules for path in _folder(module).glob("*.py")]
-    return _followed([PACKAGE / "__init__.py", *listed, *(path for module in modules for path in _of(module))], set())
+    return _followed(
+        [PACKAGE / "__init__.py", *listed, *(path for module in modules for path in _of(module))],
+        set(),
+    )
 
 
 def imported(modules: Iterable[str], besides: Collection[str] = ()) -> dict[str, bytes]:
-    """As `needed`, of what an import of `modules` executes; files in `besides` are left out and not followed."""
-    return _followed([path for module in modules for path in _of(module)], {PACKAGE / name for name in besides})
+    """As `needed`, of what an import of `modules` executes; files in `besides` are left out and not
+    followed.
+    """
+    return _followed(
+        [path for module in modules for path in _of(module)], {PACKAGE / name for name in besides}
+    )
 
 
 def _followed(waiting: list[Path], left_out: set[Path]) -> dict[str, bytes]:
@@ -42,7 +55,9 @@ def _followed(waiting: list[Path], left_out: set[Path]) -> dict[str, bytes]:
 
 
 def imports(source: bytes) -> Iterator[str]:
-    """The modules that a source may import: `from a import b` may mean a.b, and a relative name begins with its dots."""
+    """The modules that a source may import: `from a import b` may mean a.b, and a relative name
+    begins with its dots.
+    """
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -54,7 +69,9 @@ def imports(source: bytes) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class File:
-    """A file of a project: its bytes, and the digest of what they mean to Python, without comments, layout and docstrings."""
+    """A file of a project: its bytes, and the digest of what they mean to Python, without comments,
+    layout and docstrings.
+    """
 
     content: bytes
     meaning: str
@@ -62,13 +79,17 @@ class File:
 
 
 def local(path: Path, project: Path) -> dict[Path, File]:
-    """`path` and all that it imports from files of the project, which are neither of mcl nor installed."""
+    """`path` and all that it imports from files of the project, which are neither of mcl nor
+    installed.
+    """
     waiting, found = [path], dict[Path, File]()
     while waiting:
         here = waiting.pop()
         if here not in found:
             found[here] = _parsed(here, here.stat().st_mtime_ns)
-            waiting += [other for name in found[here].imports if (other := _local(name, here, project))]
+            waiting += [
+                other for name in found[here].imports if (other := _local(name, here, project))
+            ]
     return found
 
 
@@ -94,13 +115,22 @@ class _Undocumented(ast.NodeTransformer):
 
 
 def _local(module: str, importer: Path, project: Path) -> Path | None:
-    """The project's file that an import of `module` executes; None where there is none, as for what is installed."""
+    """The project's file that an import of `module` executes; None where there is none, as for what
+    is installed.
+    """
     name = module.lstrip(".")
     level = len(module) - len(name)
     if level:
         folder = importer.parents[level - 1]
         stem = folder.joinpath(*name.split("."))
-        found = next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if name and path.is_file()), None)
+        found = next(
+            (
+                path
+                for path in (stem.with_suffix(".py"), stem / "__init__.py")
+                if name and path.is_file()
+            ),
+            None,
+        )
     else:
         found = _on_the_path(name)
     if found is None or not found.is_relative_to(project.resolve()):
@@ -122,7 +152,9 @@ def _on_the_path(module: str) -> Path | None:
 
 
 def _of(module: str) -> list[Path]:
-    """The files that an import of `module` executes, packages around it included; none for what is no module of mcl."""
+    """The files that an import of `module` executes, packages around it included; none for what is
+    no module of mcl.
+    """
     parts = module.split(".")
     if parts[0] != "mcl":
         return []

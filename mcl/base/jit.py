@@ -1,8 +1,10 @@
-"""`njit` with one rule for all of mcl: compiled once, kept on disk, dropped when any compiled source changes.
+"""`njit` with one rule for all of mcl: compiled once, kept on disk, dropped when any compiled
+source changes.
 
-Numba notices a change of the file in which a function stands, not of the functions it calls: after an edit of `decide`, an old
-kernel would go on deciding the old way while live decides the new way. So the cache folder is named after a hash of all modules
-that hold compiled functions, and a stale kernel cannot be loaded.
+Numba notices a change of the file in which a function stands, not of the functions it calls: after
+an edit of `decide`, an old kernel would go on deciding the old way while live decides the new way.
+So the cache folder is named after a hash of all modules that hold compiled functions, and a stale
+kernel cannot be loaded.
 """
 
 from __future__ import annotations
@@ -39,30 +41,42 @@ def fingerprint() -> str:
 
 
 def cache_folder() -> Path:
-    """NUMBA_CACHE_DIR if set, else beside the package, else (an installation that is read-only) the user's cache."""
+    """NUMBA_CACHE_DIR if set, else beside the package, else (an installation that is read-only) the
+    user's cache.
+    """
     if named := os.environ.get("NUMBA_CACHE_DIR"):
         return Path(named) / fingerprint()
     beside = PACKAGE / "__pycache__"
-    home = beside if os.access(beside if beside.exists() else PACKAGE, os.W_OK) else Path.home() / ".cache" / "mcl"
+    home = (
+        beside
+        if os.access(beside if beside.exists() else PACKAGE, os.W_OK)
+        else Path.home() / ".cache" / "mcl"
+    )
     return home / "numba" / fingerprint()
 
 
 def announced(name: str) -> None:
-    """Say once, on stderr, that the function `module.name` has to be compiled because the disk does not have it yet."""
+    """Say once, on stderr, that the function `module.name` has to be compiled because the disk does
+    not have it yet.
+    """
     if not any(cache_folder().rglob(f"{name}-*.nbi")):
         said = "compiling the engine (%s): once for this version of the code, 5 to 20 s; kept in %s"
         logging.getLogger("mcl").warning(said, name, cache_folder())
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep up to 256 MB of what was freed. A run leaves some 20 MB; to hand them back and get them again page by page for the
-    next run costs as much as the simulation. Has no effect elsewhere, nor where the environment says otherwise."""
+    """Let glibc keep up to 256 MB of what was freed. A run leaves some 20 MB; to hand them back and
+    get them again page by page for the next run costs as much as the simulation. Has no effect
+    elsewhere, nor where the environment says otherwise.
+    """
     _tune({M_TRIM_THRESHOLD: 256 << 20, M_MMAP_THRESHOLD: 32 << 20})
 
 
 def return_freed_memory() -> None:
-    """The opposite, for a process that lives for weeks: glibc's own thresholds, and one heap for all threads. Each thread has a heap
-    of its own otherwise, and each of these keeps the most that its threads ever used at once."""
+    """The opposite, for a process that lives for weeks: glibc's own thresholds, and one heap for
+    all threads. Each thread has a heap of its own otherwise, and each of these keeps the most that
+    its threads ever used at once.
+    """
     _tune({M_TRIM_THRESHOLD: 128 << 10, M_MMAP_THRESHOLD: 128 << 10, M_ARENA_MAX: 1})
 
 
@@ -80,7 +94,9 @@ numba.core.config.CACHE_DIR = str(cache_folder())  # type: ignore[attr-defined]
 
 @contextmanager
 def own_cache(file: Path) -> Iterator[None]:
-    """What is compiled inside goes to a folder named after `file`'s content too: editing it recompiles it, and nothing else."""
+    """What is compiled inside goes to a folder named after `file`'s content too: editing it
+    recompiles it, and nothing else.
+    """
     before = numba.core.config.CACHE_DIR  # type: ignore[attr-defined]
     own = Path(before) / "own" / hashlib.sha256(file.read_bytes()).hexdigest()[:16]
     numba.core.config.CACHE_DIR = str(own)  # type: ignore[attr-defined]
@@ -91,7 +107,9 @@ def own_cache(file: Path) -> Iterator[None]:
 
 
 def njit(function: F) -> F:
-    """Compile on first call, keep on disk. x / 0 is inf or NaN as in numpy; never fuses multiply and add: equal bits everywhere."""
+    """Compile on first call, keep on disk. x / 0 is inf or NaN as in numpy; never fuses multiply
+    and add: equal bits everywhere.
+    """
     return cast(F, numba.njit(cache=True, error_model="numpy")(function))
 
 
@@ -101,7 +119,9 @@ def inline(function: F) -> F:
 
 
 def readonly(values: npt.ArrayLike, dtype: npt.DTypeLike = np.float64) -> npt.NDArray[Any]:
-    """A contiguous read-only view (a copy only if it must be), so that one compiled version serves owned, shared and mapped memory."""
+    """A contiguous read-only view (a copy only if it must be), so that one compiled version serves
+    owned, shared and mapped memory.
+    """
     view = np.ascontiguousarray(values, dtype=dtype).view()
     view.flags.writeable = False
     return view

@@ -21,11 +21,14 @@ def is_loopback(host: str) -> bool:
 def verified_database(url: str) -> str:
     """The address of a PostgreSQL whose certificate the client examines.
 
-    A host that is not this machine gets sslmode=verify-full where the address does not say another, with the certificates of
-    $MCL_DATABASE_CA (a file such as Amazon's bundle for RDS), else those of the system. A weaker mode is kept, with a warning.
+    A host that is not this machine gets sslmode=verify-full where the address does not say another,
+    with the certificates of $MCL_DATABASE_CA (a file such as Amazon's bundle for RDS), else those
+    of the system. A weaker mode is kept, with a warning.
     """
     parts = urlsplit(url)
-    options = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
+    options = {
+        name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()
+    }
     host = options.get("host") or parts.hostname or ""
     if not host or host.startswith("/") or is_loopback(host):
         return url
@@ -34,7 +37,8 @@ def verified_database(url: str) -> str:
         options.setdefault("sslrootcert", os.environ.get("MCL_DATABASE_CA") or "system")
     else:
         said = (
-            "sslmode=%s does not verify that %s is your database: who stands between can read and change the study; use sslmode=verify-full"
+            "sslmode=%s does not verify that %s is your database: who stands between can read and"
+            " change the study; use sslmode=verify-full"
         )
         logging.getLogger("mcl").warning(said, mode, host)
     return parts._replace(query=urlencode(options)).geturl()

@@ -1,4 +1,5 @@
-"""The steps of long work: told by whoever takes them, heard by whoever shows them, and by nobody unless somebody listens.
+"""The steps of long work: told by whoever takes them, heard by whoever shows them, and by nobody
+unless somebody listens.
 
 A step with a count is told after each of its units; one without lasts until the next begins.
 """
@@ -28,13 +29,17 @@ _listeners = [_Listener(lambda step, count: _nothing)]  # noqa: ARG005 - nobody
 
 
 def begin(step: str, count: int = 0) -> Tick:
-    """A new step of `count` units (0: nobody knows how many); call the answer after each of them."""
+    """A new step of `count` units (0: nobody knows how many); call the answer after each of
+    them.
+    """
     listener = _listeners[-1]
     return _nothing if listener.inside else listener.ear(step, count)
 
 
 def each(step: str, items: Sequence[T]) -> Iterator[T]:
-    """The items one after the other, as a step that counts them. What begins meanwhile is a part of it, and nobody is told."""
+    """The items one after the other, as a step that counts them. What begins meanwhile is a part of
+    it, and nobody is told.
+    """
     tick, listener = begin(step, len(items)), _listeners[-1]
     listener.inside += 1
     try:

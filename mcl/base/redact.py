@@ -1,8 +1,10 @@
-"""Secrets come from the environment or from files, and go nowhere: not into logs, reports, run parameters, artifacts or errors.
+"""Secrets come from the environment or from files, and go nowhere: not into logs, reports, run
+parameters, artifacts or errors.
 
-A secret NAME is the variable NAME, or the content of the file that NAME_FILE names. What a variable called …KEY, …TOKEN, …PASSWORD,
-…SECRET or …WEBHOOK_URL holds is blotted out of every text that leaves, and so is each address of …ALERT_URLS, and whatever looks like a
-Databento key or like a password inside an address, wherever it comes from.
+A secret NAME is the variable NAME, or the content of the file that NAME_FILE names. What a variable
+called …KEY, …TOKEN, …PASSWORD, …SECRET or …WEBHOOK_URL holds is blotted out of every text that
+leaves, and so is each address of …ALERT_URLS, and whatever looks like a Databento key or like a
+password inside an address, wherever it comes from.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 BLOT = "[secret]"
-SHORTEST = 8  # characters; "true" or "8080" in such a variable is none, and blotting it would spoil every text
+# characters; "true" or "8080" in such a variable is none, and blotting it would spoil every text
+SHORTEST = 8
 TEXTS = (".yaml", ".json", ".txt", ".md", ".csv", ".log")
 LARGEST = 65_536  # bytes of a secret's file
 NAMES = re.compile(r"(KEY|KEY_ID|TOKEN|PASSWORD|SECRET|WEBHOOK_URL|ALERT_URLS)(_FILE)?$")
@@ -22,7 +25,9 @@ IN_ADDRESS = re.compile(r"(?<=://)[^/\s:@'\"]*:[^/\s@'\"]+(?=@)")
 
 
 def secret(name: str) -> str:
-    """The value of a secret, empty when there is none. ConfigError when NAME_FILE names what cannot be read."""
+    """The value of a secret, empty when there is none. ConfigError when NAME_FILE names what cannot
+    be read.
+    """
     try:
         return _found(name)
     except (OSError, UnicodeDecodeError) as error:
@@ -30,7 +35,9 @@ def secret(name: str) -> str:
 
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         file = os.environ[f"{name}_FILE"]
-        raise ConfigError(f"{name}_FILE={file} cannot be read: {reason}", f"fix the path, or set {name}") from None
+        raise ConfigError(
+            f"{name}_FILE={file} cannot be read: {reason}", f"fix the path, or set {name}"
+        ) from None
 
 
 def redacted(text: str) -> str:
@@ -54,7 +61,9 @@ def blotter() -> Callable[[str], str]:
 
 
 def blotted(name: str, content: bytes) -> bytes:
-    """A file's content without the secrets that stand in it as they are; what is no text is searched all the same."""
+    """A file's content without the secrets that stand in it as they are; what is no text is
+    searched all the same.
+    """
     if name.endswith(TEXTS):
         return redacted(content.decode(errors="surrogateescape")).encode(errors="surrogateescape")
     for value in _values():

@@ -1,7 +1,7 @@
 """A table as lines of text for the width that there is.
 
-No word is broken and nothing is cut. What does not fit is dropped by rank, then turned: rows for columns, or one block of lines per
-row. A column of sentences wraps between words.
+No word is broken and nothing is cut. What does not fit is dropped by rank, then turned: rows for
+columns, or one block of lines per row. A column of sentences wraps between words.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ class _Column:
 
     @property
     def wraps(self) -> bool:
-        return any(len(cell) > SENTENCE and len(cell.split()) >= SENTENCE_WORDS for cell in self.cells)
+        return any(
+            len(cell) > SENTENCE and len(cell.split()) >= SENTENCE_WORDS for cell in self.cells
+        )
 
     @property
     def natural(self) -> int:
@@ -41,17 +43,31 @@ class _Column:
         return max(head, words, min(SENTENCE, self.natural))
 
 
-def lines(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int, left: int = 1, least: Sequence[str] = ()) -> Lines:
-    """Header, rule and rows. `left`: so many columns are aligned left, the others are numbers. `least`: columns that may be missing
-    where there is no room, the first one first; the last line names them."""
-    kept = [_Column(name, tuple(row[i] for row in rows), i < left) for i, name in enumerate(columns)]
+def lines(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int,
+    left: int = 1,
+    least: Sequence[str] = (),
+) -> Lines:
+    """Header, rule and rows. `left`: so many columns are aligned left, the others are numbers.
+    `least`: columns that may be missing where there is no room, the first one first; the last line
+    names them.
+    """
+    kept = [
+        _Column(name, tuple(row[i] for row in rows), i < left) for i, name in enumerate(columns)
+    ]
     dropped: Lines = []
     for name in ("", *least):
         if any(column.header == name for column in kept) and name:
             kept = [column for column in kept if column.header != name]
             dropped.append(name)
         if _total([column.narrowest for column in kept]) <= width:
-            note = textwrap.wrap(f"not shown at this width: {', '.join(dropped)}", width) if dropped else []
+            note = (
+                textwrap.wrap(f"not shown at this width: {', '.join(dropped)}", width)
+                if dropped
+                else []
+            )
             return [*_grid(kept, width), *note]
     return _turned(columns, rows, width)
 
@@ -66,7 +82,11 @@ def _grid(columns: Sequence[_Column], width: int) -> Lines:
     shown = _row(columns, widths, header)
     shown.append(GAP.join("─" * size for size in widths))
     for i in range(len(columns[0].cells) if columns else 0):
-        shown += _row(columns, widths, [_wrapped(c.cells[i], size) for c, size in zip(columns, widths, strict=True)])
+        shown += _row(
+            columns,
+            widths,
+            [_wrapped(c.cells[i], size) for c, size in zip(columns, widths, strict=True)],
+        )
     return shown
 
 
@@ -98,18 +118,24 @@ def _row(columns: Sequence[_Column], widths: Sequence[int], cells: Sequence[Line
 def _wrapped(text: str, width: int) -> Lines:
     found: Lines = []
     for line in text.split("\n"):
-        found += textwrap.wrap(line, max(1, width), break_long_words=False, break_on_hyphens=False) or [""]
+        found += textwrap.wrap(
+            line, max(1, width), break_long_words=False, break_on_hyphens=False
+        ) or [""]
     return found
 
 
 def _turned(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Lines:
-    """Rows for columns where they are few and fit, else a block of lines for each; a list of facts stays one."""
+    """Rows for columns where they are few and fit, else a block of lines for each; a list of facts
+    stays one.
+    """
     if len(columns) == 2 and all(len(row[0]) <= width // 2 for row in rows):
         return _facts(columns, rows, width)
     if 0 < len(rows) <= TURNED_ROWS:
         heads = [columns[0], *(row[0] for row in rows)]
         cells = [[name, *(row[i] for row in rows)] for i, name in enumerate(columns) if i]
-        turned = [_Column(head, tuple(row[i] for row in cells), i == 0) for i, head in enumerate(heads)]
+        turned = [
+            _Column(head, tuple(row[i] for row in cells), i == 0) for i, head in enumerate(heads)
+        ]
         if _total([column.narrowest for column in turned]) <= width:
             return _grid(turned, width)
     name_width = max(map(len, columns), default=0)
@@ -127,12 +153,20 @@ def _turned(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -
 
 
 def _facts(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Lines:
-    """Names and values side by side; a value with a word that does not fit there stands below its name."""
-    size = max((len(name) for name in (columns[0], *(row[0] for row in rows)) if len(name) <= width // 2), default=0)
+    """Names and values side by side; a value with a word that does not fit there stands below its
+    name.
+    """
+    size = max(
+        (len(name) for name in (columns[0], *(row[0] for row in rows)) if len(name) <= width // 2),
+        default=0,
+    )
     room = max(1, width - size - len(GAP))
     shown: Lines = []
     if size + len(GAP) + len(columns[1]) <= width and len(columns[0]) <= size:
-        shown += [f"{columns[0].ljust(size)}{GAP}{columns[1]}".rstrip(), "─" * size + GAP + "─" * min(room, len(columns[1]))]
+        shown += [
+            f"{columns[0].ljust(size)}{GAP}{columns[1]}".rstrip(),
+            "─" * size + GAP + "─" * min(room, len(columns[1])),
+        ]
     for name, cell in rows:
         if max(map(len, cell.split()), default=0) <= room:
             first, *rest = _wrapped(cell, room)

@@ -1,4 +1,6 @@
-"""What a verb shows: rich on a terminal, plain lines elsewhere, one JSON object with --json; logs always on stderr."""
+"""What a verb shows: rich on a terminal, plain lines elsewhere, one JSON object with --json; logs
+always on stderr.
+"""
 
 from __future__ import annotations
 
@@ -38,13 +40,19 @@ _state = {"json": False, "quiet": False, "answered": False}
 
 
 def configure(*, as_json: bool, verbose: bool, quiet: bool) -> None:
-    """Set the output style of this process. MCL_LOG=json writes structured logs as JSON lines, as production wants them."""
+    """Set the output style of this process. MCL_LOG=json writes structured logs as JSON lines, as
+    production wants them.
+    """
     import structlog
 
     _state.update(json=as_json, quiet=quiet, answered=False)
     level = logging.DEBUG if verbose else logging.WARNING
     production = os.environ.get("MCL_LOG") == "json"
-    renderer: Any = structlog.processors.JSONRenderer() if production else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if production
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -53,7 +61,9 @@ def configure(*, as_json: bool, verbose: bool, quiet: bool) -> None:
             *([structlog.processors.format_exc_info] if production else []),
             lambda *event: redacted(renderer(*event)),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO if production and not verbose else level),
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.INFO if production and not verbose else level
+        ),
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # the one of the moment
         cache_logger_on_first_use=False,
     )
@@ -121,22 +131,31 @@ class _Step:
 
 
 class Work:
-    """Shows the steps of a verb (`mcl.base.progress`) on standard error: a bar on a terminal, plain lines elsewhere.
+    """Shows the steps of a verb (`mcl.base.progress`) on standard error: a bar on a terminal, plain
+    lines elsewhere.
 
-    The time left is counted where a step has units. Otherwise it is what the same steps took the last time
-    (`mcl.base.duration_history`). Nothing is shown with --json or --quiet, of
-    work that is over within LATE_SEC, or after the first word of the answer. Used as a context.
+    The time left is counted where a step has units. Otherwise it is what the same steps took the
+    last time (`mcl.base.duration_history`). Nothing is shown with --json or --quiet, of work that
+    is over within LATE_SEC, or after the first word of the answer. Used as a context.
     """
 
-    def __init__(self, words: Sequence[str] = (), memory: Path | None = None, *, shown: bool = True) -> None:
-        """`words`: the command line, which the file `memory` knows from earlier. `shown`: False for what lasts until it is told to end."""
+    def __init__(
+        self, words: Sequence[str] = (), memory: Path | None = None, *, shown: bool = True
+    ) -> None:
+        """`words`: the command line, which the file `memory` knows from earlier. `shown`: False for
+        what lasts until it is told to end.
+        """
         self._words, self._memory = list(words), memory
-        self._known = duration_history.recalled(memory, words) if memory else duration_history.Memory([])
+        self._known = (
+            duration_history.recalled(memory, words) if memory else duration_history.Memory([])
+        )
         self._taken: duration_history.Taken = []
         self._step, self._began = _Step("starting"), time.monotonic()
         self._drawing, self._over, self._aside = threading.RLock(), threading.Event(), 0
         self._bar: Progress | None = None
-        self._watch = threading.Thread(target=self._watched, daemon=True) if shown and not quiet() else None
+        self._watch = (
+            threading.Thread(target=self._watched, daemon=True) if shown and not quiet() else None
+        )
         self._heard = progress.heard(self.begin)
 
     def __enter__(self) -> Work:
@@ -153,7 +172,9 @@ class Work:
         if self._watch:
             self._watch.join()
         if kind is None and self._memory:
-            duration_history.keep(self._memory, self._words, [*self._taken, (self._step.name, self._step.spent)])
+            duration_history.keep(
+                self._memory, self._words, [*self._taken, (self._step.name, self._step.spent)]
+            )
 
     def begin(self, name: str, count: int = 0) -> progress.Tick:
         """A new step; the one before it is over."""
@@ -177,7 +198,9 @@ class Work:
             self._aside -= 1
 
     def _left(self, step: _Step) -> float | None:
-        return duration_history.left(self._known.taken, self._taken, step.name, step.spent, step.share)
+        return duration_history.left(
+            self._known.taken, self._taken, step.name, step.spent, step.share
+        )
 
     def _told(self, step: _Step, left: float | None) -> str:
         if left is None:
@@ -189,7 +212,9 @@ class Work:
         return f"about {span(left)} left" + ("" if self._known.same else ", as one like it took")
 
     def _watched(self) -> None:
-        show, every = (self._draw, FRAME_SEC) if sys.stderr.isatty() else (self._say, LINE_EVERY_SEC)
+        show, every = (
+            (self._draw, FRAME_SEC) if sys.stderr.isatty() else (self._say, LINE_EVERY_SEC)
+        )
         wait = LATE_SEC
         while not self._over.wait(wait):
             wait = every
@@ -202,7 +227,11 @@ class Work:
     def _say(self, step: _Step) -> None:
         """`simulating: 2 s, about 4 s left`, `neighbourhood: 12 of 40, 8 s left in this step`"""
         sofar = f"{step.done} of {step.count}" if step.count else span(step.spent)
-        print(redacted(f"{step.name}: {sofar}, {self._told(step, self._left(step))}"), file=sys.stderr, flush=True)
+        print(
+            redacted(f"{step.name}: {sofar}, {self._told(step, self._left(step))}"),
+            file=sys.stderr,
+            flush=True,
+        )
 
     def _draw(self, step: _Step) -> None:
         """The bar is that of all steps together, where their time left is known."""
@@ -212,8 +241,16 @@ class Work:
             self._bar.start()
         spent, left = time.monotonic() - self._began, self._left(step)
         task = self._bar.tasks[0]
-        task.fields.update(units=f"{step.done}/{step.count}" if step.count else "", spent=span(spent), left=self._told(step, left))
-        task.description, task.completed, task.total = step.name, spent, None if left is None else spent + left
+        task.fields.update(
+            units=f"{step.done}/{step.count}" if step.count else "",
+            spent=span(spent),
+            left=self._told(step, left),
+        )
+        task.description, task.completed, task.total = (
+            step.name,
+            spent,
+            None if left is None else spent + left,
+        )
         self._bar.refresh()
 
     def _wipe(self) -> None:
@@ -241,20 +278,41 @@ def span(seconds: float) -> str:
     """`8 s`, `3 min 20 s`, `2 h 5 min`"""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return (
+        f"{hours} h {minutes} min"
+        if hours
+        else f"{minutes} min {rest} s"
+        if minutes
+        else f"{rest} s"
+    )
 
 
 def _bar() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
-    texts = (TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("units", "spent", "left"))
+    texts = (
+        TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("units", "spent", "left")
+    )
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), *texts)
     to = Console(stderr=True)
-    return Progress(*columns, console=to, transient=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+    return Progress(
+        *columns,
+        console=to,
+        transient=True,
+        auto_refresh=False,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], left: int = 1, least: Sequence[str] = ()) -> None:
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    left: int = 1,
+    least: Sequence[str] = (),
+) -> None:
     """Print `drawn`."""
     aside()
     console().print(drawn(title, columns, rows, left, least), crop=False, soft_wrap=True)
@@ -267,13 +325,22 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
 
 
-def drawn(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], left: int = 1, least: Sequence[str] = ()) -> Text:
+def drawn(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    left: int = 1,
+    least: Sequence[str] = (),
+) -> Text:
     """A table (`mcl.base.tables`) for the width of the terminal, with its title above."""
     from rich.text import Text
 
     blot, width = blotter(), console().width
     cells = [[blot(text(value)) for value in row] for row in rows]
-    heads = [blot(line) for line in textwrap.wrap(title, width, break_long_words=False, break_on_hyphens=False)]
+    heads = [
+        blot(line)
+        for line in textwrap.wrap(title, width, break_long_words=False, break_on_hyphens=False)
+    ]
     shown = tables.lines(columns, cells, width, left, least)
     found = Text("\n" + "\n".join(heads) + "\n", style="bold", no_wrap=True)
     found.append("\n".join(["", *shown, ""]), style="not bold")
@@ -281,7 +348,9 @@ def drawn(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], lef
 
 
 def text(value: Any) -> str:
-    """A cell: floats to six significant digits, `n/a` where there is none, and no more than four decimals of next to nothing."""
+    """A cell: floats to six significant digits, `n/a` where there is none, and no more than four
+    decimals of next to nothing.
+    """
     if _is_no_time(value) or (isinstance(value, float) and math.isnan(value)):
         return "n/a"
     if not isinstance(value, float):
@@ -297,7 +366,9 @@ def _is_no_time(value: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON knows it: NaN, infinities and times that are none become null, paths and dates text, numpy scalars numbers."""
+    """`value` as JSON knows it: NaN, infinities and times that are none become null, paths and
+    dates text, numpy scalars numbers.
+    """
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,6 @@
-"""From the objects that ib_async holds to the plain records of `mcl.broker`. They are only read, by attribute."""
+"""From the objects that ib_async holds to the plain records of `mcl.broker`. They are only read, by
+attribute.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +17,32 @@ from mcl.market import calendar
 
 NS = 1_000_000_000
 EXCHANGE_MINUTES = 15  # the exchange opens and closes at quarters of an hour
-_SIZES = {"1m": (1, "1 min"), "5m": (5, "5 mins"), "15m": (15, "15 mins"), "30m": (30, "30 mins"), "1h": (60, "1 hour")}
+_SIZES = {
+    "1m": (1, "1 min"),
+    "5m": (5, "5 mins"),
+    "15m": (15, "15 mins"),
+    "30m": (30, "30 mins"),
+    "1h": (60, "1 hour"),
+}
 
 
 class Interval:
-    """The length of a bar, what TWS calls it, and closed `Bar`s from rows that are dated by their open.
+    """The length of a bar, what TWS calls it, and closed `Bar`s from rows that are dated by their
+    open.
 
-    A bar closes when it is as long as all, or when its session closes: the last one of a half day may be shorter. `root`: the product.
+    A bar closes when it is as long as all, or when its session closes: the last one of a half day
+    may be shorter. `root`: the product.
     """
 
     def __init__(self, name: str, root: str = "MCL") -> None:
         if name not in _SIZES:
-            raise BrokerError(f"the broker has no live bars of interval {name!r}; valid: {', '.join(_SIZES)}")
+            raise BrokerError(
+                f"the broker has no live bars of interval {name!r}; valid: {', '.join(_SIZES)}"
+            )
         self.minutes, self.bar_size = _SIZES[name]
         self._root = root
-        self._closes: dict[int, int] = {}  # by open: close times of bars that a close of the exchange may cut short
+        # by open: close times of bars that a close of the exchange may cut short
+        self._closes: dict[int, int] = {}
 
     def close_time(self, row: Any) -> int:
         opened = int(row.date.timestamp()) * NS
@@ -49,7 +62,9 @@ class Interval:
         return Bar(self.close_time(row), row.open, row.high, row.low, row.close, int(row.volume))
 
     def after(self, rows: Sequence[Any], instant: int) -> list[Bar]:
-        """The bars that closed later than `instant`; read from the end, since few are new. A row without a trade is none."""
+        """The bars that closed later than `instant`; read from the end, since few are new. A row
+        without a trade is none.
+        """
         fresh: list[Bar] = []
         for row in reversed(rows):
             if self.close_time(row) <= instant:
@@ -73,12 +88,23 @@ def fill_of(fill: Any) -> Fill:
     done = fill.execution
     quantity = int(done.shares) * (1 if done.side == "BOT" else -1)
     moment = int(done.time.timestamp()) * NS
-    return Fill(done.execId, moment, fill.contract.localSymbol, quantity, done.price, commission, reason_of(done.orderRef), done.orderRef)
+    return Fill(
+        done.execId,
+        moment,
+        fill.contract.localSymbol,
+        quantity,
+        done.price,
+        commission,
+        reason_of(done.orderRef),
+        done.orderRef,
+    )
 
 
 def working_order(trade: Any) -> WorkingOrder:
     order, status = trade.order, trade.orderStatus
-    price = {"LMT": order.lmtPrice, "STP": order.auxPrice, "MIT": order.auxPrice}.get(order.orderType, math.nan)
+    price = {"LMT": order.lmtPrice, "STP": order.auxPrice, "MIT": order.auxPrice}.get(
+        order.orderType, math.nan
+    )
     remaining = int(order.totalQuantity - status.filled) * (1 if order.action == "BUY" else -1)
     return WorkingOrder(
         order.orderId,

@@ -1,11 +1,14 @@
-"""Which of a broker's data farms are broken, by the notices that a TWS sends about all of them: only those of our exchange count."""
+"""Which of a broker's data farms are broken, by the notices that a TWS sends about all of them:
+only those of our exchange count.
+"""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 BROKEN = {2103: 2104, 2105: 2106}  # of prices and of history: code -> the one that heals it
-FARMS = ("usfuture", "ushmds")  # what sends prices and history of NYMEX; names may carry a site: usfuture.nj
+# what sends prices and history of NYMEX; names may carry a site: usfuture.nj
+FARMS = ("usfuture", "ushmds")
 
 
 class Bars(Protocol):
@@ -37,11 +40,15 @@ class Farms:
     @property
     def trouble(self) -> str:
         """Why bars do not flow; empty when they do."""
-        again = "the bars are asked for again after a data farm was lost" if self._bars.renewing else ""
+        again = (
+            "the bars are asked for again after a data farm was lost" if self._bars.renewing else ""
+        )
         return next(iter(self._broken.values()), again)
 
 
 def _ours(text: str) -> str:
-    """The farm of NYMEX that a notice names, `…farm connection is broken:usfuture`; empty for those of other markets."""
+    """The farm of NYMEX that a notice names, `…farm connection is broken:usfuture`; empty for those
+    of other markets.
+    """
     name = text.rpartition(":")[2].strip().casefold()
     return next((farm for farm in FARMS if name == farm or name.startswith(f"{farm}.")), "")

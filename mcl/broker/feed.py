@@ -1,9 +1,11 @@
-"""Bars as they close, from the stream of rows that ib_async keeps up to date, and the broker's clock that says when a session is over.
+"""Bars as they close, from the stream of rows that ib_async keeps up to date, and the broker's
+clock that says when a session is over.
 
-In a real market a bar closes by the clock: its interval is over by `GRACE_NS` and the broker has sent an update since, or `SILENT_NS`
-have passed without one. It does not wait for the next bar to open: in a thin minute nothing trades and none opens. A row of volume 0
-is no bar. The broker fills minutes without a trade with such rows; research has no bar there either. In a replay a bar closes when
-the next one opens.
+In a real market a bar closes by the clock: its interval is over by `GRACE_NS` and the broker has
+sent an update since, or `SILENT_NS` have passed without one. It does not wait for the next bar to
+open: in a thin minute nothing trades and none opens. A row of volume 0 is no bar. The broker fills
+minutes without a trade with such rows; research has no bar there either. In a replay a bar closes
+when the next one opens.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from mcl.broker.request_gate import Asking
 from mcl.market import calendar
 
 NS = 1_000_000_000
-STREAM_ENDED = frozenset({162, 366, 10182, 10225})  # codes on a bar subscription after which nothing more comes
+# codes on a bar subscription after which nothing more comes
+STREAM_ENDED = frozenset({162, 366, 10182, 10225})
 GRACE_NS = 2 * NS  # after the close of a bar: its last trades are still being reported
 SILENT_NS = 7 * NS  # a TWS updates a bar every five seconds while anything trades
 SESSION_MINUTES = 1380
@@ -30,7 +33,9 @@ Ask = Callable[[str, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 
 
 class Clock:
-    """The broker's clock by its last answer, ns. `carried` on by this machine's for a real market; a replay has a time of its own."""
+    """The broker's clock by its last answer, ns. `carried` on by this machine's for a real market;
+    a replay has a time of its own.
+    """
 
     def __init__(self, carried: bool) -> None:
         self.carried = carried
@@ -50,18 +55,30 @@ class Clock:
 
 
 class Feed:
-    """`ib` is the library's connection, `ask` puts a question to it, `contracts` are its own records by con_id."""
+    """`ib` is the library's connection, `ask` puts a question to it, `contracts` are its own
+    records by con_id.
+    """
 
-    def __init__(self, ib: Any, asking: Asking, clock: Clock, ask: Ask, contracts: Mapping[int, Any]) -> None:
-        self._ib, self._asking, self._clock, self._ask, self._contracts = ib, asking, clock, ask, contracts
+    def __init__(
+        self, ib: Any, asking: Asking, clock: Clock, ask: Ask, contracts: Mapping[int, Any]
+    ) -> None:
+        self._ib, self._asking, self._clock, self._ask, self._contracts = (
+            ib,
+            asking,
+            clock,
+            ask,
+            contracts,
+        )
         self._live: Any = None  # the rows of the stream, the last of them in progress
         self._of = 0  # con_id of their contract
         self._updated = 0  # broker's time of the last update of the stream
         self.farm_lost = False  # nothing comes, and the broker has said that it will again
         self._stale = False  # the stream is to be asked for again
-        self._heard = 0.0  # when the bytes came that closed the last bar, or when it closed by the clock
+        # when the bytes came that closed the last bar, or when it closed by the clock
+        self._heard = 0.0
         self.reaction_ms = math.nan  # from that moment to the first order of the decision
-        self.close_delay_sec = math.nan  # from the close of the last bar to that moment, by the broker's clock
+        # from the close of the last bar to that moment, by the broker's clock
+        self.close_delay_sec = math.nan
 
     @property
     def streams(self) -> bool:
@@ -73,7 +90,9 @@ class Feed:
         return self._stale
 
     def renew(self) -> None:
-        """Ask for the stream again: what it would have brought meanwhile is lost. Orders are not touched."""
+        """Ask for the stream again: what it would have brought meanwhile is lost. Orders are not
+        touched.
+        """
         self._stale = self.streams
         self._asking.changed()
 
@@ -103,11 +122,15 @@ class Feed:
     async def history(self, pinned: Pinned, bars: int, interval: str, now: int) -> tuple[Bar, ...]:
         """At most the last `bars` that have closed by `now`."""
         length = Interval(interval, pinned.contract.root)
-        rows = await self._rows(pinned, length, math.ceil(bars * length.minutes / SESSION_MINUTES) + 1, live=False)
+        rows = await self._rows(
+            pinned, length, math.ceil(bars * length.minutes / SESSION_MINUTES) + 1, live=False
+        )
         closed = [bar for bar in length.after(rows, 0) if bar.close_time <= now]
         return tuple(closed[-bars:])
 
-    async def bars(self, pinned: Pinned, interval: str, after: int, begin: Begin | None = None) -> AsyncIterator[Bar]:
+    async def bars(
+        self, pinned: Pinned, interval: str, after: int, begin: Begin | None = None
+    ) -> AsyncIterator[Bar]:
         length = Interval(interval, pinned.contract.root)
         closes_at = await self._session_close(pinned)
         live = await self._stream(pinned, length)
@@ -128,7 +151,9 @@ class Feed:
                     live = await self._again(pinned, length, live)
                     continue
                 if ended and not self.farm_lost:
-                    raise ConnectionLost(f"the stream of bars of {pinned.local_symbol} ended: {ended}")
+                    raise ConnectionLost(
+                        f"the stream of bars of {pinned.local_symbol} ended: {ended}"
+                    )
                 known = len(live)
                 await self.beat()
                 await self._next_row(live, length, known, closes_at)
@@ -137,14 +162,19 @@ class Feed:
             self._drop(live)
 
     def _note_close(self, bar: Bar, by_clock: bool) -> None:
-        """Where time passes: how late the close is known. No message opened a next bar when the clock alone says so."""
+        """Where time passes: how late the close is known. No message opened a next bar when the
+        clock alone says so.
+        """
         if self._clock.carried:
             self._heard = time.time() if by_clock else self._heard
             late = (self._clock.now() - bar.close_time) / NS
-            self.close_delay_sec = max(0.0, late)  # the broker tells whole seconds, so its clock is up to one behind
+            # the broker tells whole seconds, so its clock is up to one behind
+            self.close_delay_sec = max(0.0, late)
 
     def _closed(self, live: Any, length: Interval) -> int:
-        """How many rows are whole bars: all but the last, and in a real market that one too when the clock says so."""
+        """How many rows are whole bars: all but the last, and in a real market that one too when
+        the clock says so.
+        """
         if not live or not self._clock.carried:
             return len(live) - 1
         over = self._clock.now() - length.close_time(live[-1])
@@ -157,7 +187,9 @@ class Feed:
         return live
 
     async def _again(self, pinned: Pinned, length: Interval, live: Any) -> Any:
-        """The stream, asked for once more; the rows begin two days ago, so that nothing between is missing."""
+        """The stream, asked for once more; the rows begin two days ago, so that nothing between is
+        missing.
+        """
         self._drop(live)
         fresh = await self._stream(pinned, length)
         self._stale = False
@@ -168,9 +200,13 @@ class Feed:
             self._ib.cancelHistoricalData(live)
 
     async def _trades(self, live: Any, length: Interval, after: int, closes_at: int) -> bool:
-        """Wait for a price of a bar later than `after`; False when there is none before the stream ends."""
+        """Wait for a price of a bar later than `after`; False when there is none before the stream
+        ends.
+        """
         while not (live and length.close_time(live[-1]) > after):
-            if self._asking.errors(live.reqId, STREAM_ENDED) or (closes_at and self._clock.at >= closes_at + QUIET_NS):
+            if self._asking.errors(live.reqId, STREAM_ENDED) or (
+                closes_at and self._clock.at >= closes_at + QUIET_NS
+            ):
                 return False
             await self._next_row(live, length, len(live), closes_at)
         return True
@@ -180,7 +216,14 @@ class Feed:
         return await self._ask(
             f"bars of {pinned.local_symbol}",
             lambda: self._ib.reqHistoricalDataAsync(
-                contract, "", f"{days} D", size, "TRADES", useRTH=False, formatDate=2, keepUpToDate=live
+                contract,
+                "",
+                f"{days} D",
+                size,
+                "TRADES",
+                useRTH=False,
+                formatDate=2,
+                keepUpToDate=live,
             ),
         )
 
@@ -189,7 +232,9 @@ class Feed:
         if not self._clock.carried:
             return 0
         day = calendar.from_day(int(calendar.session_of(await self.beat())))
-        return int(calendar.sessions(day, day + timedelta(days=1), pinned.contract.root).close_ns[0])
+        return int(
+            calendar.sessions(day, day + timedelta(days=1), pinned.contract.root).close_ns[0]
+        )
 
     async def _next_row(self, live: Any, length: Interval, known: int, closes_at: int) -> None:
         """Until a new bar opens, the last one closes by the clock, or the stream ends.
@@ -208,7 +253,9 @@ class Feed:
                 return
 
     def _patience(self, live: Any, length: Interval) -> float | None:
-        """Seconds until it is worth looking again though nothing was heard; None: the broker's time-out."""
+        """Seconds until it is worth looking again though nothing was heard; None: the broker's
+        time-out.
+        """
         if not live or not self._clock.carried:
             return None
         left = (length.close_time(live[-1]) + GRACE_NS - self._clock.now()) / NS

@@ -1,6 +1,8 @@
-"""What executions add up to. Executions are the only truth about fills: order states may be late, repeated or invented.
+"""What executions add up to. Executions are the only truth about fills: order states may be late,
+repeated or invented.
 
-Positions and protective levels use the arithmetic of the simulation engine (`mcl.engine.account.filled`).
+Positions and protective levels use the arithmetic of the simulation engine
+(`mcl.engine.account.filled`).
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ STOP, TAKE_PROFIT, FLATTEN, MARKET, CLOSE = "/stop", "/take", "/flat", "/mkt", "
 
 def reason_of(ref: str) -> FillReason:
     """What an order was for, told by its reference."""
-    return "stop" if ref.endswith(STOP) else "take_profit" if ref.endswith(TAKE_PROFIT) else "target"
+    return (
+        "stop" if ref.endswith(STOP) else "take_profit" if ref.endswith(TAKE_PROFIT) else "target"
+    )
 
 
 def decision_of(ref: str) -> str:
@@ -27,7 +31,9 @@ def decision_of(ref: str) -> str:
 
 
 def traded_for(ref: str) -> str:
-    """The reference of the target that an order trades towards: both halves of a reversal, and what a limit left to the market."""
+    """The reference of the target that an order trades towards: both halves of a reversal, and what
+    a limit left to the market.
+    """
     return ref.removesuffix(MARKET).removesuffix(CLOSE)
 
 
@@ -37,20 +43,25 @@ def execution_root(execution_id: str) -> str:
 
 
 class Ledger:
-    """Fills in order of arrival, and the holding of each contract (by con_id). `ours` tells whether we sent an order with a reference."""
+    """Fills in order of arrival, and the holding of each contract (by con_id). `ours` tells whether
+    we sent an order with a reference.
+    """
 
     def __init__(self, ours: Callable[[str], bool]) -> None:
         self.fills: list[Fill] = []
         self.trouble = ""  # why these figures cannot be trusted any more
         self._ours = ours
         self._superseded: set[int] = set()  # rows that a correction stands for
-        self._rows: dict[str, int] = {}  # execution root -> row of `fills`, -1 for one from before this session
+        # execution root -> row of `fills`, -1 for one from before this session
+        self._rows: dict[str, int] = {}
         self._holdings: dict[int, Holding] = {}
         self._goals: dict[str, Goal] = {}  # reference -> what its order is to reach
 
     def open(self, con_id: int, position: int, entry_ticks: float) -> None:
         """What the broker held when the session began."""
-        self._holdings[con_id] = Holding(position=position, entry_ticks=entry_ticks if position else math.nan)
+        self._holdings[con_id] = Holding(
+            position=position, entry_ticks=entry_ticks if position else math.nan
+        )
 
     def resume(self, con_id: int, holding: Holding) -> None:
         """What the journal says is held, with its levels."""
@@ -75,16 +86,28 @@ class Ledger:
 
     def traded(self, ref: str) -> tuple[Fill, ...]:
         """The fills of all orders that traded towards the target with this reference."""
-        return tuple(fill for fill in self._valid() if fill.reason == "target" and traded_for(fill.ref) == ref)
+        return tuple(
+            fill
+            for fill in self._valid()
+            if fill.reason == "target" and traded_for(fill.ref) == ref
+        )
 
     def _valid(self) -> Iterator[Fill]:
         return (fill for row, fill in enumerate(self.fills) if row not in self._superseded)
 
     def aim(self, con_id: int, goal: Goal) -> Holding:
-        """The holding, with levels from its entry if it has none: after a restart they are known only as distances."""
+        """The holding, with levels from its entry if it has none: after a restart they are known
+        only as distances.
+        """
         holding = self._holdings[con_id]
         if holding.position and math.isnan(holding.stop_at) and math.isnan(holding.take_profit_at):
-            opened = filled(Holding(), holding.position, holding.entry_ticks, float(goal.stop_ticks), float(goal.take_profit_ticks))
+            opened = filled(
+                Holding(),
+                holding.position,
+                holding.entry_ticks,
+                float(goal.stop_ticks),
+                float(goal.take_profit_ticks),
+            )
             holding = holding._replace(stop_at=opened.stop_at, take_profit_at=opened.take_profit_at)
             self._holdings[con_id] = holding
         return holding
@@ -96,7 +119,10 @@ class Ledger:
             self._corrected(con_id, root, fill, tick_size)
             return False
         if not self._ours(fill.ref):
-            self.trouble = f"the execution {fill.execution_id} of {fill.quantity} {fill.symbol} was not ordered by this session"
+            self.trouble = (
+                f"the execution {fill.execution_id} of {fill.quantity} {fill.symbol} was not"
+                " ordered by this session"
+            )
             fill = fill._replace(reason="foreign")
         self._rows[root] = len(self.fills)
         self.fills.append(fill)
@@ -104,23 +130,32 @@ class Ledger:
         stop, take = (goal.stop_ticks, goal.take_profit_ticks) if goal else (math.nan, math.nan)
         holding = self._holdings.setdefault(con_id, Holding())
         ticks = round(fill.price / tick_size, 6)
-        self._holdings[con_id] = filled(holding, fill.quantity, float(ticks), float(stop), float(take))
+        self._holdings[con_id] = filled(
+            holding, fill.quantity, float(ticks), float(stop), float(take)
+        )
         return True
 
     def _corrected(self, con_id: int, root: str, fill: Fill, tick_size: float) -> None:
-        """The exchange may change the price of an execution: it is told once more, and stands for the one before."""
+        """The exchange may change the price of an execution: it is told once more, and stands for
+        the one before.
+        """
         row = self._rows[root]
         if row < 0 or self.fills[row].execution_id == fill.execution_id:
             return
         was, holding = self.fills[row], self._holdings[con_id]
         if was.quantity != fill.quantity:
-            self.trouble = f"the broker changed the execution {was.execution_id} from {was.quantity} to {fill.quantity} contracts"
+            self.trouble = (
+                f"the broker changed the execution {was.execution_id} from {was.quantity} to"
+                f" {fill.quantity} contracts"
+            )
         self._superseded.add(row)
         self._rows[root] = len(self.fills)
         self.fills.append(fill._replace(reason=was.reason))
         if holding.position * fill.quantity > 0:
             part = min(1.0, fill.quantity / holding.position)
-            self._holdings[con_id] = holding._replace(entry_ticks=holding.entry_ticks + part * (fill.price - was.price) / tick_size)
+            self._holdings[con_id] = holding._replace(
+                entry_ticks=holding.entry_ticks + part * (fill.price - was.price) / tick_size
+            )
 
     def commission(self, execution_id: str, usd: float) -> None:
         row = self._rows.get(execution_root(execution_id), -1)
@@ -129,4 +164,6 @@ class Ledger:
 
     def check(self) -> None:
         if self.trouble:
-            raise Uncertain(f"{self.trouble}; compare the account with the journal before trading on")
+            raise Uncertain(
+                f"{self.trouble}; compare the account with the journal before trading on"
+            )

@@ -1,10 +1,13 @@
-"""The door to Interactive Brokers: `Broker` on top of ib_async 2.1.0, against a real TWS or the embedded one.
+"""The door to Interactive Brokers: `Broker` on top of ib_async 2.1.0, against a real TWS or the
+embedded one.
 
-What shapes it: ib_async calls live orders Cancelled on harmless error codes, so only executions count; several of its requests
-never resolve, so every await has a time-out and one lock per kind; a message that its decoder cannot read is only logged, so a
-record of that logger stops trading. Orders name everything that a TWS would otherwise fill in from a preset: time in force,
-account, outside regular hours. After the first uncertainty no further order is sent: an object lives as long as one connection,
-and whoever wants to go on makes a new one and compares the books (`standing`, `resume`).
+What shapes it: ib_async calls live orders Cancelled on harmless error codes, so only executions
+count; several of its requests never resolve, so every await has a time-out and one lock per kind; a
+message that its decoder cannot read is only logged, so a record of that logger stops trading.
+Orders name everything that a TWS would otherwise fill in from a preset: time in force, account,
+outside regular hours. After the first uncertainty no further order is sent: an object lives as long
+as one connection, and whoever wants to go on makes a new one and compares the books (`standing`,
+`resume`).
 """
 
 from __future__ import annotations
@@ -25,7 +28,17 @@ from mcl.broker.farms import Farms
 from mcl.broker.feed import STREAM_ENDED, Clock, Feed
 from mcl.broker.fills import STOP, TAKE_PROFIT, Ledger, decision_of
 from mcl.broker.order_port import Ticket
-from mcl.broker.protocol import Bar, Begin, BrokerAccount, Fill, Goal, Pinned, Standing, Timing, WorkingOrder
+from mcl.broker.protocol import (
+    Bar,
+    Begin,
+    BrokerAccount,
+    Fill,
+    Goal,
+    Pinned,
+    Standing,
+    Timing,
+    WorkingOrder,
+)
 from mcl.broker.request_gate import Asking, Handled, Unreadable
 from mcl.broker.target_orders import Trading
 from mcl.config import schema
@@ -34,7 +47,8 @@ from mcl.market.account_value import Margin, Worth, is_simulated, margin_after, 
 from mcl.market.instruments import Contract, Instrument
 
 T = TypeVar("T")
-MARGIN_SEC = 5.0  # a what-if that nobody answers by then is no answer: the first order must not wait longer
+# a what-if that nobody answers by then is no answer: the first order must not wait longer
+MARGIN_SEC = 5.0
 LARGEST_FRAME = 1 << 24  # bytes of one message; a whole option chain has less
 
 log = logging.getLogger("mcl.broker")
@@ -42,17 +56,28 @@ logging.getLogger("ib_async").addHandler(logging.NullHandler())
 
 
 class IBBroker:
-    """`port` overrides the configured one: it is the embedded server's. `gate` judges orders and outlives connections."""
+    """`port` overrides the configured one: it is the embedded server's. `gate` judges orders and
+    outlives connections.
+    """
 
-    def __init__(self, config: schema.Broker, instrument: Instrument, port: int | None = None, gate: guards.Gate | None = None) -> None:
+    def __init__(
+        self,
+        config: schema.Broker,
+        instrument: Instrument,
+        port: int | None = None,
+        gate: guards.Gate | None = None,
+    ) -> None:
         self._config, self._instrument = config, instrument
         self._port = config.port if port is None else port
         self._ib = ib_async.IB()
         self._ib.RaiseRequestErrors = True
         self._ib.TimezoneTWS = "UTC"
-        self._gate = gate or guards.Gate(config.guards, instrument.symbol, scheduled=config.kind == "tws")
+        self._gate = gate or guards.Gate(
+            config.guards, instrument.symbol, scheduled=config.kind == "tws"
+        )
         self._ledger = Ledger(self._is_ours)
-        self._refs: set[str] = set()  # of every decision that this object has sent orders for or taken over
+        # of every decision that this object has sent orders for or taken over
+        self._refs: set[str] = set()
         self._contracts: dict[int, ib_async.Contract] = {}
         self._pinned: dict[int, Pinned] = {}
         self._asking = Asking(config.timeout_sec, self._ib.isConnected)
@@ -67,20 +92,39 @@ class IBBroker:
         self._listen()
 
     def _listen(self) -> None:
-        """An exception in one of these handlers is caught by the event library, which tells it to its own error event alone."""
+        """An exception in one of these handlers is caught by the event library, which tells it to
+        its own error event alone.
+        """
         ib = self._ib
-        heard = (ib.client.conn.hasData, ib.execDetailsEvent, ib.commissionReportEvent, ib.errorEvent, ib.orderStatusEvent)
-        for event in (*heard, ib.openOrderEvent, ib.positionEvent, ib.disconnectedEvent, ib.barUpdateEvent):
+        heard = (
+            ib.client.conn.hasData,
+            ib.execDetailsEvent,
+            ib.commissionReportEvent,
+            ib.errorEvent,
+            ib.orderStatusEvent,
+        )
+        for event in (
+            *heard,
+            ib.openOrderEvent,
+            ib.positionEvent,
+            ib.disconnectedEvent,
+            ib.barUpdateEvent,
+        ):
             event.error_event.connect(self._on_failure)
         ib.client.conn.hasData += self._on_bytes
         ib.execDetailsEvent += self._on_execution
         ib.commissionReportEvent += self._on_commission
         ib.errorEvent += self._on_error
-        for event in (ib.orderStatusEvent, ib.openOrderEvent, ib.positionEvent, ib.disconnectedEvent):
+        for event in (
+            ib.orderStatusEvent,
+            ib.openOrderEvent,
+            ib.positionEvent,
+            ib.disconnectedEvent,
+        ):
             event.connect(self._asking.changed)
         ib.barUpdateEvent += self._feed.updated
 
-    # ----------------------------------------------------------------------------------------------------- connection
+    # ----------------------------------------------------------------------------------- connection
 
     async def connect(self) -> None:
         config, ib = self._config, self._ib
@@ -90,10 +134,19 @@ class IBBroker:
         if config.kind == "sim":
             ib.client.MaxRequests = 0  # the embedded server has no limit of messages per second
         try:
-            await ib.connectAsync(config.host, self._port, config.client_id, timeout=config.timeout_sec, raiseSyncErrors=True)
+            await ib.connectAsync(
+                config.host,
+                self._port,
+                config.client_id,
+                timeout=config.timeout_sec,
+                raiseSyncErrors=True,
+            )
         except (OSError, TimeoutError, ConnectionError) as error:
             await self.close()
-            raise ConnectionLost(self._why_not_connected(error), "start TWS with its API enabled, or use broker=ib_sim") from error
+            raise ConnectionLost(
+                self._why_not_connected(error),
+                "start TWS with its API enabled, or use broker=ib_sim",
+            ) from error
         try:
             guards.check_version(ib.client.serverVersion())
             if not any(ib.managedAccounts()):
@@ -111,11 +164,16 @@ class IBBroker:
             self._gate.start_usd = self.equity_usd()
 
     def _on_bytes(self, _: bytes) -> None:
-        """ib_async keeps what it was sent until a frame is whole, however long that claims to be: a peer that claims too much is no TWS."""
+        """ib_async keeps what it was sent until a frame is whole, however long that claims to be: a
+        peer that claims too much is no TWS.
+        """
         pending = self._ib.client._data
         size = int.from_bytes(pending[:4], "big") if len(pending) >= 4 else 0
         if size > LARGEST_FRAME:
-            self._broken = f"the peer announced a message of {size:,} bytes; at most {LARGEST_FRAME:,} make sense"
+            self._broken = (
+                f"the peer announced a message of {size:,} bytes; at most {LARGEST_FRAME:,} make"
+                " sense"
+            )
             self._ib.client._data = b""
             cast(asyncio.Transport, self._ib.client.conn.transport).abort()
 
@@ -124,7 +182,10 @@ class IBBroker:
         if isinstance(error, ConnectionRefusedError):
             return f"nothing listens on {where}"
         said = self._broken or self._asking.last_error or str(error) or "silence"
-        return f"the TWS on {where} did not complete the start-up within {self._config.timeout_sec:g} s: {said}"
+        return (
+            f"the TWS on {where} did not complete the start-up within {self._config.timeout_sec:g}"
+            f" s: {said}"
+        )
 
     @property
     def clock_away_sec(self) -> float:
@@ -148,7 +209,8 @@ class IBBroker:
             await asyncio.sleep(0.001)
 
     async def heartbeat(self) -> int:
-        if self._feed.streams and self._config.kind == "sim":  # a replay in lock-step takes the question for the time as "decided"
+        # a replay in lock-step takes the question for the time as "decided"
+        if self._feed.streams and self._config.kind == "sim":
             await self._ask("positions", self._ib.reqPositionsAsync)
             return self._clock.at
         return await self._feed.beat()
@@ -156,19 +218,27 @@ class IBBroker:
     def now(self) -> int:
         return self._clock.now()
 
-    async def _ask(self, what: str, request: Callable[[], Awaitable[T]], patience_sec: float = math.inf) -> T:
+    async def _ask(
+        self, what: str, request: Callable[[], Awaitable[T]], patience_sec: float = math.inf
+    ) -> T:
         try:
             return await self._asking.answer(what, request, patience_sec)
         except ib_async.wrapper.RequestError as error:
-            raise BrokerError(f"the broker refused the request for {what}: {error.message} ({error.code})") from None
+            raise BrokerError(
+                f"the broker refused the request for {what}: {error.message} ({error.code})"
+            ) from None
 
-    # --------------------------------------------------------------------------------------------------------- events
+    # --------------------------------------------------------------------------------------- events
 
     def _on_failure(self, event: Any, error: BaseException) -> None:
-        """A message of the broker was not taken in: what is known of it may be wrong from here on."""
+        """A message of the broker was not taken in: what is known of it may be wrong from here
+        on.
+        """
         log.error("a message of the broker (%s) could not be handled", event.name(), exc_info=error)
         words = f"a message of the broker ({event.name()}) could not be handled: {in_words(error)}"
-        self._failure = self._failure or (error if isinstance(error, LiveError) else Uncertain(words))
+        self._failure = self._failure or (
+            error if isinstance(error, LiveError) else Uncertain(words)
+        )
         self._asking.changed()
 
     def verify(self) -> None:
@@ -184,7 +254,9 @@ class IBBroker:
         self._asking.changed()
 
     def _on_error(self, req_id: int, code: int, text: str, *_: Any) -> None:
-        """Connectivity is the connection's own affair; everything else is remembered for whoever asked."""
+        """Connectivity is the connection's own affair; everything else is remembered for whoever
+        asked.
+        """
         self._asking.told(req_id, code, text)
         self._gate.notice(code, text)
         if code == 1100:
@@ -215,31 +287,57 @@ class IBBroker:
     def _is_ours(self, ref: str) -> bool:
         return decision_of(ref) in self._refs
 
-    # ------------------------------------------------------------------------------------------------------ contracts
+    # ------------------------------------------------------------------------------------ contracts
 
     async def qualify(self, contract: Contract) -> Pinned:
         instrument = self._instrument
         month = f"{contract.year}{contract.month:02d}"
-        wanted = ib_async.Future(contract.root, month, instrument.exchange, currency=instrument.currency)
-        found = await self._ask(f"the contract {contract.name}", lambda: self._ib.reqContractDetailsAsync(wanted))
+        wanted = ib_async.Future(
+            contract.root, month, instrument.exchange, currency=instrument.currency
+        )
+        found = await self._ask(
+            f"the contract {contract.name}", lambda: self._ib.reqContractDetailsAsync(wanted)
+        )
         if len(found) != 1:
-            raise GuardError(f"the broker knows {len(found)} contracts {contract.name} on {instrument.exchange}; exactly one is needed")
+            raise GuardError(
+                f"the broker knows {len(found)} contracts {contract.name} on {instrument.exchange};"
+                " exactly one is needed"
+            )
         details = found[0]
         theirs: Any = details.contract
-        guards.check_product(contract, instrument, theirs.multiplier, details.minTick, theirs.currency, details.realExpirationDate[:8])
+        guards.check_product(
+            contract,
+            instrument,
+            theirs.multiplier,
+            details.minTick,
+            theirs.currency,
+            details.realExpirationDate[:8],
+        )
         pinned = Pinned(contract, instrument, theirs.conId, theirs.localSymbol, theirs.exchange)
         self._contracts[pinned.con_id], self._pinned[pinned.con_id] = theirs, pinned
         self._adopt(pinned)
         return pinned
 
     def _adopt(self, pinned: Pinned) -> None:
-        """Take over what was there before: the position, and protective orders of an earlier session of this client."""
+        """Take over what was there before: the position, and protective orders of an earlier
+        session of this client.
+        """
         position, average = self._broker_position(pinned)
-        self._ledger.open(pinned.con_id, position, average / pinned.instrument.multiplier / pinned.instrument.tick_size)
-        placed = [t for t in self._ib.openTrades() if t.contract.conId == pinned.con_id and t.order.orderRef.endswith((STOP, TAKE_PROFIT))]
+        self._ledger.open(
+            pinned.con_id,
+            position,
+            average / pinned.instrument.multiplier / pinned.instrument.tick_size,
+        )
+        placed = [
+            t
+            for t in self._ib.openTrades()
+            if t.contract.conId == pinned.con_id and t.order.orderRef.endswith((STOP, TAKE_PROFIT))
+        ]
         self._refs.update(decision_of(trade.order.orderRef) for trade in placed)
         if placed:
-            self._trading.protection.placed[pinned.con_id] = sorted(placed, key=lambda t: t.order.orderRef.endswith(TAKE_PROFIT))
+            self._trading.protection.placed[pinned.con_id] = sorted(
+                placed, key=lambda t: t.order.orderRef.endswith(TAKE_PROFIT)
+            )
 
     def _broker_position(self, pinned: Pinned) -> tuple[int, float]:
         for held in self._ib.positions(self._config.account):
@@ -247,20 +345,30 @@ class IBBroker:
                 return int(held.position), float(held.avgCost)
         return 0, math.nan
 
-    # ----------------------------------------------------------------------------------------------------- the two books
+    # -------------------------------------------------------------------------------- the two books
 
     async def standing(self) -> Standing:
-        """One question after the other: positions, orders that work, executions; all of every client."""
+        """One question after the other: positions, orders that work, executions; all of every
+        client.
+        """
         await self._ask("positions", self._ib.reqPositionsAsync)
         trades = await self.open_trades()
         await self._ask("executions", self._ib.reqExecutionsAsync)
-        ours = [p for p in self._ib.positions(self._config.account) if p.position and self._traded(p.contract)]
+        ours = [
+            p
+            for p in self._ib.positions(self._config.account)
+            if p.position and self._traded(p.contract)
+        ]
         held = {p.contract.localSymbol: int(p.position) for p in ours}
         fills = sorted(map(fill_of, self._known_fills()), key=lambda fill: fill.time)
         return Standing(self._clock.at, held, tuple(map(working_order, trades)), tuple(fills))
 
     def _known_fills(self) -> list[Any]:
-        return [f for f in self._ib.fills() if f.execution.acctNumber == self._config.account and self._traded(f.contract)]
+        return [
+            f
+            for f in self._ib.fills()
+            if f.execution.acctNumber == self._config.account and self._traded(f.contract)
+        ]
 
     def working(self) -> tuple[WorkingOrder, ...]:
         return tuple(working_order(trade) for trade in self._ib.openTrades() if self._is_own(trade))
@@ -272,7 +380,9 @@ class IBBroker:
         return worth(self._ib.accountValues(self._config.account))
 
     def resume(self, pinned: Pinned, holding: Holding, refs: set[str]) -> None:
-        """The journal's word on what is held and which references are ours; protective orders that still work are taken over."""
+        """The journal's word on what is held and which references are ours; protective orders that
+        still work are taken over.
+        """
         self._refs.update(refs)
         self._ledger.resume(pinned.con_id, holding)
 
@@ -284,14 +394,18 @@ class IBBroker:
 
     async def cancel(self, orders: Sequence[WorkingOrder]) -> None:
         wanted = {order.permanent_id for order in orders}
-        await self._trading.cancel([t for t in await self.open_trades() if t.order.permId in wanted])
+        await self._trading.cancel(
+            [t for t in await self.open_trades() if t.order.permId in wanted]
+        )
 
-    # ----------------------------------------------------------------------------------------------------------- data
+    # ----------------------------------------------------------------------------------------- data
 
     async def history(self, pinned: Pinned, bars: int, interval: str) -> tuple[Bar, ...]:
         return await self._feed.history(pinned, bars, interval, await self.heartbeat())
 
-    def bars(self, pinned: Pinned, interval: str, after: int, begin: Begin | None = None) -> AsyncIterator[Bar]:
+    def bars(
+        self, pinned: Pinned, interval: str, after: int, begin: Begin | None = None
+    ) -> AsyncIterator[Bar]:
         return self._feed.bars(pinned, interval, after, begin)
 
     async def account(self, pinned: Pinned) -> BrokerAccount:
@@ -305,20 +419,27 @@ class IBBroker:
         """The broker's position is what the executions add up to, now or within a short while."""
         self._ledger.check()
         mine = self._ledger.holding(pinned.con_id).position
-        if not await self._asking.until(lambda: self._broker_position(pinned)[0] == mine, min(5.0, self._config.timeout_sec)):
+        if not await self._asking.until(
+            lambda: self._broker_position(pinned)[0] == mine, min(5.0, self._config.timeout_sec)
+        ):
             theirs = self._broker_position(pinned)[0]
-            raise Uncertain(f"the broker holds {theirs} {pinned.local_symbol}, the executions of this session add up to {mine}")
+            raise Uncertain(
+                f"the broker holds {theirs} {pinned.local_symbol}, the executions of this session"
+                f" add up to {mine}"
+            )
 
     def fills(self, since: int = 0) -> tuple[Fill, ...]:
         return tuple(self._ledger.fills[since:])
 
-    # --------------------------------------------------------------------------------------------------------- trading
+    # -------------------------------------------------------------------------------------- trading
 
     async def admit(self, pinned: Pinned, goal: Goal, ref: str) -> None:
         self.check()
         await self._trading.allowed(pinned, goal, ref, moves=True)
 
-    async def trade_to(self, pinned: Pinned, goal: Goal, ref: str, admitted: bool = False) -> tuple[Fill, ...]:
+    async def trade_to(
+        self, pinned: Pinned, goal: Goal, ref: str, admitted: bool = False
+    ) -> tuple[Fill, ...]:
         self.check()
         if self._ledger.used(ref):
             raise BrokerError(f"the reference {ref!r} was already traded; a decision is sent once")
@@ -340,7 +461,9 @@ class IBBroker:
         return await self._locked(lambda: self._trading.close_out(pinned, ref), ref)
 
     def retire(self, why: str) -> None:
-        """Take the permit away: whatever still runs in this object can send nothing more, and waits for nothing."""
+        """Take the permit away: whatever still runs in this object can send nothing more, and waits
+        for nothing.
+        """
         self._asking.end(why)
 
     def check(self) -> None:
@@ -379,12 +502,22 @@ class IBBroker:
         return self._feed.last_price(pinned)
 
     async def margin(self, pinned: Pinned, quantity: int) -> Margin:
-        """The account after such an order, by a what-if. A refusal or silence is an answer without figures; ConnectionLost is none."""
+        """The account after such an order, by a what-if. A refusal or silence is an answer without
+        figures; ConnectionLost is none.
+        """
         order = ib_async.MarketOrder(
-            "BUY" if quantity > 0 else "SELL", abs(quantity), tif="DAY", account=self._config.account, outsideRth=True
+            "BUY" if quantity > 0 else "SELL",
+            abs(quantity),
+            tif="DAY",
+            account=self._config.account,
+            outsideRth=True,
         )
         try:
-            state = await self._ask("the margin", lambda: self._ib.whatIfOrderAsync(self._contracts[pinned.con_id], order), MARGIN_SEC)
+            state = await self._ask(
+                "the margin",
+                lambda: self._ib.whatIfOrderAsync(self._contracts[pinned.con_id], order),
+                MARGIN_SEC,
+            )
         except BrokerError as error:
             self._asking.check()
             return Margin(said=error.message)
@@ -401,7 +534,11 @@ class IBBroker:
     async def own_trades(self, pinned: Pinned) -> list[Any]:
         """The orders of this client that work in a contract, asked afresh."""
         own = self._config.client_id
-        return [t for t in await self.open_trades() if t.order.clientId == own and t.contract.conId == pinned.con_id]
+        return [
+            t
+            for t in await self.open_trades()
+            if t.order.clientId == own and t.contract.conId == pinned.con_id
+        ]
 
     async def catch_up(self) -> None:
         """Take in what filled while nobody listened."""

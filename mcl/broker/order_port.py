@@ -8,14 +8,19 @@ from typing import Any, NamedTuple, Protocol
 from mcl.broker.protocol import Pinned
 from mcl.market.account_value import Margin
 
-REDUCES = 2  # type of a group at the broker: what fills of one order is taken off the others, one order at the exchange at a time
+# type of a group at the broker: what fills of one order is taken off the others, one order at the
+# exchange at a time
+REDUCES = 2
 DONE = frozenset({"Filled", "Cancelled", "ApiCancelled", "Inactive"})
-WORKING = frozenset({"PreSubmitted", "Submitted", "Filled"})  # what says that the server has an order
+# what says that the server has an order
+WORKING = frozenset({"PreSubmitted", "Submitted", "Filled"})
 CANCELLED = frozenset({202})
 
 
 class Ticket(NamedTuple):
-    """One order as it will be sent. `quantity` is signed; `price` is limit or trigger, NaN for a market order."""
+    """One order as it will be sent. `quantity` is signed; `price` is limit or trigger, NaN for a
+    market order.
+    """
 
     quantity: int
     ref: str
@@ -29,7 +34,11 @@ class Ticket(NamedTuple):
 
     def fields(self, account: str) -> dict[str, Any]:
         """Of the library's order. Nothing is left to presets."""
-        more: dict[str, Any] = {} if self.kind == "MKT" else {"lmtPrice" if self.kind == "LMT" else "auxPrice": self.price}
+        more: dict[str, Any] = (
+            {}
+            if self.kind == "MKT"
+            else {"lmtPrice" if self.kind == "LMT" else "auxPrice": self.price}
+        )
         if self.oca_group:
             more |= {"ocaGroup": self.oca_group, "ocaType": REDUCES}
         return more | {
@@ -65,7 +74,9 @@ class Line(Protocol):
 def remaining(trade: Any) -> int:
     """What remains of an order, bought > 0."""
     order = trade.order
-    return int(order.totalQuantity - trade.orderStatus.filled) * (1 if order.action == "BUY" else -1)
+    return int(order.totalQuantity - trade.orderStatus.filled) * (
+        1 if order.action == "BUY" else -1
+    )
 
 
 def price_of(trade: Any) -> float:

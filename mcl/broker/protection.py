@@ -1,6 +1,8 @@
-"""The protective orders of a position: which ones it needs, which of those that work they are, and how the one becomes the other.
+"""The protective orders of a position: which ones it needs, which of those that work they are, and
+how the one becomes the other.
 
-All legs of a position are in one group at the broker, so that they cancel each other, and an order that closes can join them.
+All legs of a position are in one group at the broker, so that they cancel each other, and an order
+that closes can join them.
 """
 
 from __future__ import annotations
@@ -40,16 +42,33 @@ class Protection:
         if math.isnan(price):
             return []
         ticks = round(price / pinned.instrument.tick_size, 6)
-        opened = filled(Holding(), goal.position, float(ticks), float(goal.stop_ticks), float(goal.take_profit_ticks))
+        opened = filled(
+            Holding(),
+            goal.position,
+            float(ticks),
+            float(goal.stop_ticks),
+            float(goal.take_profit_ticks),
+        )
         return self.legs(opened)
 
     def legs(self, holding: Holding) -> list[Leg]:
         """Suffix, kind and level in ticks of every protective order that a holding needs."""
-        levels = ((STOP, "STP", holding.stop_at), (TAKE_PROFIT, self._config.take_profit, holding.take_profit_at))
-        return [(suffix, kind, level) for suffix, kind, level in levels if math.isfinite(level)] if holding.position else []
+        levels = (
+            (STOP, "STP", holding.stop_at),
+            (TAKE_PROFIT, self._config.take_profit, holding.take_profit_at),
+        )
+        return (
+            [(suffix, kind, level) for suffix, kind, level in levels if math.isfinite(level)]
+            if holding.position
+            else []
+        )
 
-    def place(self, pinned: Pinned, legs: Sequence[Leg], quantity: int, ref: str, parent_id: int = 0) -> list[Any]:
-        """The legs cancel each other; those of a bracket are held until its parent fills and leave with the last of them."""
+    def place(
+        self, pinned: Pinned, legs: Sequence[Leg], quantity: int, ref: str, parent_id: int = 0
+    ) -> list[Any]:
+        """The legs cancel each other; those of a bracket are held until its parent fills and leave
+        with the last of them.
+        """
         self._times[ref] += 1
         if (times := self._times[ref]) > 1:
             ref = f"{ref}/{times}"  # no reference is used twice
@@ -57,11 +76,17 @@ class Protection:
         for number, (suffix, kind, level) in enumerate(legs, 1):
             price = round(level * pinned.instrument.tick_size, 10)
             last = not parent_id or number == len(legs)
-            placed.append(self._line.send(pinned, Ticket(quantity, ref + suffix, kind, price, "GTC", ref, parent_id, last)))
+            placed.append(
+                self._line.send(
+                    pinned, Ticket(quantity, ref + suffix, kind, price, "GTC", ref, parent_id, last)
+                )
+            )
         return placed
 
     def complete(self, pinned: Pinned) -> bool:
-        """Every leg that the holding needs works at the broker, with its quantity and level; no other does."""
+        """Every leg that the holding needs works at the broker, with its quantity and level; no
+        other does.
+        """
         kept = self.kept(pinned)
         exact = kept is not None and len(kept) == len(self.of(pinned))
         return exact and all(self._agrees(pinned, t, leg) for t, leg in self._paired(pinned))
@@ -71,26 +96,42 @@ class Protection:
         return list(zip(self.of(pinned), legs, strict=False))
 
     def kept(self, pinned: Pinned) -> list[Any] | None:
-        """The working orders that are the legs of the holding, though perhaps of another quantity or level; None when one is missing.
+        """The working orders that are the legs of the holding, though perhaps of another quantity
+        or level; None when one is missing.
 
         All of one group: only those cancel each other.
         """
         holding = self._ledger.holding(pinned.con_id)
         legs, placed = self.legs(holding), self.of(pinned)
         for group in sorted({trade.order.ocaGroup for trade in placed}):
-            mates = [trade for trade in placed if trade.order.ocaGroup == group and _closes(trade, holding.position)]
-            found = [next((t for t in mates if _is_leg(t, suffix, kind)), None) for suffix, kind, _ in legs]
+            mates = [
+                trade
+                for trade in placed
+                if trade.order.ocaGroup == group and _closes(trade, holding.position)
+            ]
+            found = [
+                next((t for t in mates if _is_leg(t, suffix, kind)), None)
+                for suffix, kind, _ in legs
+            ]
             if None not in found:
                 return found
         return None if legs else []
 
     def _agrees(self, pinned: Pinned, trade: Any, leg: Leg) -> bool:
         right = remaining(trade) == -self._ledger.holding(pinned.con_id).position
-        return right and abs(price_of(trade) - round(leg[2] * pinned.instrument.tick_size, 10)) < 1e-9
+        return (
+            right and abs(price_of(trade) - round(leg[2] * pinned.instrument.tick_size, 10)) < 1e-9
+        )
 
     def group(self, pinned: Pinned) -> str:
-        """The one group that all working protection of a contract is in; empty when there is none to join."""
-        groups = {trade.order.ocaGroup for trade in self.of(pinned) if trade.orderStatus.status not in DONE}
+        """The one group that all working protection of a contract is in; empty when there is none
+        to join.
+        """
+        groups = {
+            trade.order.ocaGroup
+            for trade in self.of(pinned)
+            if trade.orderStatus.status not in DONE
+        }
         return groups.pop() if len(groups) == 1 else ""
 
     def adjust(self, pinned: Pinned, ref: str) -> None:
@@ -103,16 +144,30 @@ class Protection:
                 self._move(pinned, trade, round(leg[2] * pinned.instrument.tick_size, 10))
 
     def _move(self, pinned: Pinned, trade: Any, price: float) -> None:
-        """Change quantity and level of a working order: a fresh order with the same id and nothing else changed."""
+        """Change quantity and level of a working order: a fresh order with the same id and nothing
+        else changed.
+        """
         order, held = trade.order, self._ledger.holding(pinned.con_id).position
         quantity = -held - sign(held) * int(trade.orderStatus.filled)
         self._line.send(
             pinned,
-            Ticket(quantity, order.orderRef, order.orderType, price, "GTC", order.ocaGroup, order.parentId, True, order.orderId),
+            Ticket(
+                quantity,
+                order.orderRef,
+                order.orderType,
+                price,
+                "GTC",
+                order.ocaGroup,
+                order.parentId,
+                True,
+                order.orderId,
+            ),
         )
 
     async def accepted(self, pinned: Pinned, ref: str) -> str:
-        """Wait until the broker has said yes to all of them, or one has done its work; what it said when it refused. Uncertain: silence."""
+        """Wait until the broker has said yes to all of them, or one has done its work; what it said
+        when it refused. Uncertain: silence.
+        """
         placed = self.of(pinned)
 
         def stands() -> bool:
@@ -120,7 +175,9 @@ class Protection:
             return moved and all(trade.orderStatus.status in WORKING for trade in placed)
 
         def over() -> bool:
-            return any(trade.orderStatus.status == "Filled" for trade in placed) or any(map(self._refused, placed))
+            return any(trade.orderStatus.status == "Filled" for trade in placed) or any(
+                map(self._refused, placed)
+            )
 
         patience = min(ACCEPT_SEC, self._config.timeout_sec)
         answered = not placed or await self._asking.until(lambda: stands() or over(), patience)
@@ -130,9 +187,13 @@ class Protection:
         if answered and not refused:
             return ""
         self._asking.check()
-        said = "; ".join(filter(None, (self._asking.errors(trade.order.orderId) for trade in placed)))
+        said = "; ".join(
+            filter(None, (self._asking.errors(trade.order.orderId) for trade in placed))
+        )
         if not refused:
-            raise Uncertain(f"the protection of {ref} has no answer after {patience:g} s: {said or 'silence'}")
+            raise Uncertain(
+                f"the protection of {ref} has no answer after {patience:g} s: {said or 'silence'}"
+            )
         return said
 
     def _refused(self, trade: Any) -> bool:

@@ -1,7 +1,8 @@
 """The seam between a session and the world: what a broker is asked, and what it answers.
 
-A broker is told a target ("be long 2, stop 40 ticks away"), never an order: a target can be repeated after a crash. Two
-implementations share this protocol and one test suite: the embedded simulated TWS and a real TWS, both through `mcl.broker.ib`.
+A broker is told a target ("be long 2, stop 40 ticks away"), never an order: a target can be
+repeated after a crash. Two implementations share this protocol and one test suite: the embedded
+simulated TWS and a real TWS, both through `mcl.broker.ib`.
 
 How a session runs::
 
@@ -14,9 +15,10 @@ How a session runs::
         fills = await broker.trade_to(pinned, decide(...), ref)     # decided at the close of `bar`, filled at the next open
     await broker.close()
 
-Asking `bars` for its next element says "I have decided and traded": the lock-step replay waits for exactly that.
-Everything a broker cannot answer for certain is a `BrokerError`; after one, no further order is sent by this object.
-Times are int64 nanoseconds since the epoch, UTC, in the broker's (for a replay: the market's) clock.
+Asking `bars` for its next element says "I have decided and traded": the lock-step replay waits for
+exactly that. Everything a broker cannot answer for certain is a `BrokerError`; after one, no
+further order is sent by this object. Times are int64 nanoseconds since the epoch, UTC, in the
+broker's (for a replay: the market's) clock.
 """
 
 from __future__ import annotations
@@ -28,12 +30,15 @@ from typing import Literal, NamedTuple, Protocol
 from mcl.engine.account import Holding
 from mcl.market.instruments import Contract, Instrument
 
-FillReason = Literal["target", "stop", "take_profit", "foreign"]  # foreign: an order that no call of ours has sent
+# foreign: an order that no call of ours has sent
+FillReason = Literal["target", "stop", "take_profit", "foreign"]
 QUIET_NS = 5_000_000_000  # after the close of the session: no trade is reported any more
 
 
 class Bar(NamedTuple):
-    """One closed bar of a dated contract. `close_time` = when it is known = its open + the interval."""
+    """One closed bar of a dated contract. `close_time` = when it is known = its open + the
+    interval.
+    """
 
     close_time: int
     open: float
@@ -45,7 +50,9 @@ class Bar(NamedTuple):
 
 @dataclass(frozen=True)
 class Pinned:
-    """A dated contract that the broker knows and whose multiplier, tick and currency agree with `mcl.market`."""
+    """A dated contract that the broker knows and whose multiplier, tick and currency agree with
+    `mcl.market`.
+    """
 
     contract: Contract
     instrument: Instrument
@@ -67,7 +74,9 @@ class Timing(NamedTuple):
 
 
 class Fill(NamedTuple):
-    """One execution, identified by `execution_id`. `quantity` is signed, bought > 0; `price` is per unit of the underlying."""
+    """One execution, identified by `execution_id`. `quantity` is signed, bought > 0; `price` is per
+    unit of the underlying.
+    """
 
     execution_id: str
     time: int
@@ -94,7 +103,9 @@ class WorkingOrder(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """What the broker knows, read in one go: of every client of the account, executions as far back as it tells (usually midnight)."""
+    """What the broker knows, read in one go: of every client of the account, executions as far back
+    as it tells (usually midnight).
+    """
 
     clock: int
     positions: dict[str, int]  # by symbol of the dated contract, flat ones left out
@@ -103,7 +114,9 @@ class Standing(NamedTuple):
 
 
 class BrokerAccount(NamedTuple):
-    """What the broker says about the account now. `position` and `average_price` are of one pinned contract."""
+    """What the broker says about the account now. `position` and `average_price` are of one pinned
+    contract.
+    """
 
     account: str
     position: int
@@ -116,7 +129,9 @@ class BrokerAccount(NamedTuple):
 
 
 class Goal(Protocol):
-    """What to hold; `mcl.engine.decision.Target` is one. Distances in ticks from the fill price, NaN for none."""
+    """What to hold; `mcl.engine.decision.Target` is one. Distances in ticks from the fill price,
+    NaN for none.
+    """
 
     @property
     def position(self) -> int: ...
@@ -130,7 +145,9 @@ Begin = Callable[[], Awaitable[None]]
 
 
 class Broker(Protocol):
-    """Everything a session needs. Every awaited call ends within the configured time-out, with an answer or a BrokerError."""
+    """Everything a session needs. Every awaited call ends within the configured time-out, with an
+    answer or a BrokerError.
+    """
 
     @property
     def trouble(self) -> str:
@@ -138,7 +155,9 @@ class Broker(Protocol):
 
     @property
     def simulated(self) -> bool:
-        """Whether the account says that it is one of a simulated TWS: its fills are no evidence about a market."""
+        """Whether the account says that it is one of a simulated TWS: its fills are no evidence
+        about a market.
+        """
 
     @property
     def timing(self) -> Timing:
@@ -149,57 +168,76 @@ class Broker(Protocol):
         """This machine's clock minus the broker's."""
 
     async def connect(self) -> None:
-        """Open the connection, check venue, protocol and account. Refuses (BrokerError) anything that is not certainly as configured."""
+        """Open the connection, check venue, protocol and account. Refuses (BrokerError) anything
+        that is not certainly as configured.
+        """
 
     async def close(self) -> None:
-        """Leave. Working protective orders stay at the broker; call `trade_to` with position 0 first to be flat."""
+        """Leave. Working protective orders stay at the broker; call `trade_to` with position 0
+        first to be flat.
+        """
 
     async def qualify(self, contract: Contract) -> Pinned:
-        """The broker's one match for a dated contract, checked against the market facts. Only pinned contracts are traded."""
+        """The broker's one match for a dated contract, checked against the market facts. Only
+        pinned contracts are traded.
+        """
 
     async def history(self, pinned: Pinned, bars: int, interval: str) -> tuple[Bar, ...]:
         """At most the last `bars` closed bars (fewer when the broker has fewer), oldest first."""
 
-    def bars(self, pinned: Pinned, interval: str, after: int, begin: Begin | None = None) -> AsyncIterator[Bar]:
+    def bars(
+        self, pinned: Pinned, interval: str, after: int, begin: Begin | None = None
+    ) -> AsyncIterator[Bar]:
         """Every closed bar with close_time > `after`, in order, none twice; ends with the session.
 
-        `begin` is awaited once before the first of them, as soon as there is a price of a bar later than `after`: the market trades.
+        `begin` is awaited once before the first of them, as soon as there is a price of a bar later
+        than `after`: the market trades.
 
-        A bar is closed when the first price of the next bar is seen, the last one when the session is over. Fills that
-        happened on their own in a bar (stop, take-profit) are in `fills` before that bar is yielded. To ask for the next bar
-        is the heartbeat of this bar.
+        A bar is closed when the first price of the next bar is seen, the last one when the session
+        is over. Fills that happened on their own in a bar (stop, take-profit) are in `fills` before
+        that bar is yielded. To ask for the next bar is the heartbeat of this bar.
         """
 
     async def account(self, pinned: Pinned) -> BrokerAccount:
-        """Position, equity and cash as the broker has reported them: a replay marks at the close of every bar.
+        """Position, equity and cash as the broker has reported them: a replay marks at the close of
+        every bar.
 
         BrokerError if the position is not what the executions of this session add up to.
         """
 
     async def admit(self, pinned: Pinned, goal: Goal, ref: str) -> None:
-        """GuardError when a position of another contract may not be moved here. What only concerns new risk (the hours around the
-        break, the time between two orders) does not forbid it."""
+        """GuardError when a position of another contract may not be moved here. What only concerns
+        new risk (the hours around the break, the time between two orders) does not forbid it.
+        """
 
-    async def trade_to(self, pinned: Pinned, goal: Goal, ref: str, admitted: bool = False) -> tuple[Fill, ...]:
-        """Make the position equal to `goal`; returns the fills of the orders that this took (often none).
+    async def trade_to(
+        self, pinned: Pinned, goal: Goal, ref: str, admitted: bool = False
+    ) -> tuple[Fill, ...]:
+        """Make the position equal to `goal`; returns the fills of the orders that this took (often
+        none).
 
-        The difference counts executions, not order states. The stop and take-profit are good till cancelled and cancel each other.
-        An order that closes joins them, so that a position is never without; a reversal closes, then opens with new ones. What is
-        added or reduced changes those that work. Their levels follow the engine: distances from the average entry when risk is
-        opened or added, the old levels otherwise. An unchanged position keeps its levels; orders that are gone are placed again. A
-        position whose protection is refused is closed, then BrokerError. GuardError: nothing was opened or added; the half of a
-        reversal that closes was sent. `ref` is unique per decision and is refused the second time. `admitted`: the guards were asked
-        before, and the order is one for the market whatever the configured kind is.
+        The difference counts executions, not order states. The stop and take-profit are good till
+        cancelled and cancel each other. An order that closes joins them, so that a position is
+        never without; a reversal closes, then opens with new ones. What is added or reduced changes
+        those that work. Their levels follow the engine: distances from the average entry when risk
+        is opened or added, the old levels otherwise. An unchanged position keeps its levels; orders
+        that are gone are placed again. A position whose protection is refused is closed, then
+        BrokerError. GuardError: nothing was opened or added; the half of a reversal that closes was
+        sent. `ref` is unique per decision and is refused the second time. `admitted`: the guards
+        were asked before, and the order is one for the market whatever the configured kind is.
         """
 
     async def close_out(self, pinned: Pinned, ref: str) -> int:
-        """End with nothing held and no order of this client; returns how many orders were cancelled. No guard is asked.
+        """End with nothing held and no order of this client; returns how many orders were
+        cancelled. No guard is asked.
 
         Uncertain: it is not known whether that is so; to be asked again on a new connection.
         """
 
     def retire(self, why: str) -> None:
-        """Take this object's permit away: from now on nothing leaves it, whatever of it still runs."""
+        """Take this object's permit away: from now on nothing leaves it, whatever of it still
+        runs.
+        """
 
     async def open_orders(self) -> tuple[WorkingOrder, ...]:
         """All working orders of this account, those of other clients included."""
@@ -208,10 +246,14 @@ class Broker(Protocol):
         """Everything that can be held against a journal."""
 
     def resume(self, pinned: Pinned, holding: Holding, refs: set[str]) -> None:
-        """What a journal says is held, with its levels, and the references of decisions that are ours."""
+        """What a journal says is held, with its levels, and the references of decisions that are
+        ours.
+        """
 
     def protected(self, pinned: Pinned) -> bool:
-        """The protective orders that the holding needs work, with its quantity and levels, and no others."""
+        """The protective orders that the holding needs work, with its quantity and levels, and no
+        others.
+        """
 
     async def protect(self, pinned: Pinned, ref: str) -> None:
         """Make them so. A position that cannot be protected is closed, then Uncertain."""
@@ -223,7 +265,9 @@ class Broker(Protocol):
         """BrokerError with the reason when no order may leave."""
 
     def verify(self) -> None:
-        """Raises what the handling of a message of the broker has failed with: Uncertain with its text, or a Halt."""
+        """Raises what the handling of a message of the broker has failed with: Uncertain with its
+        text, or a Halt.
+        """
 
     def working(self) -> tuple[WorkingOrder, ...]:
         """The working orders as last heard of, without asking."""
@@ -240,8 +284,11 @@ class Broker(Protocol):
     async def heartbeat(self) -> int:
         """The broker's clock. Proves that the other side answers.
 
-        While a replay streams bars the clock is that of the last bar: only asking for the next bar moves the market.
+        While a replay streams bars the clock is that of the last bar: only asking for the next bar
+        moves the market.
         """
 
     def fills(self, since: int = 0) -> tuple[Fill, ...]:
-        """All executions of this session in order of arrival, from index `since` on; append-only."""
+        """All executions of this session in order of arrival, from index `since` on;
+        append-only.
+        """

@@ -1,4 +1,6 @@
-"""Waiting for a broker: every question is bounded in time, asked once at a time, and fails with a sentence."""
+"""Waiting for a broker: every question is bounded in time, asked once at a time, and fails with a
+sentence.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,14 @@ from typing import Any, TypeVar
 from mcl.base.errors import ConnectionLost
 
 T = TypeVar("T")
-NOTICES = frozenset({2103, 2104, 2105, 2106, 2107, 2108, 2119, 2157, 2158})  # about data farms, not about requests
+# about data farms, not about requests
+NOTICES = frozenset({2103, 2104, 2105, 2106, 2107, 2108, 2119, 2157, 2158})
 
 
 class Unreadable(logging.Handler):
-    """Remembers that the library could not read a message: it only logs that, and the message is lost."""
+    """Remembers that the library could not read a message: it only logs that, and the message is
+    lost.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -28,7 +33,9 @@ class Unreadable(logging.Handler):
 
 
 class Handled(logging.Filter):
-    """Keeps the library from logging as errors what the session itself handles and tells: these codes."""
+    """Keeps the library from logging as errors what the session itself handles and tells: these
+    codes.
+    """
 
     def __init__(self, codes: Iterable[int]) -> None:
         super().__init__()
@@ -39,15 +46,19 @@ class Handled(logging.Filter):
 
 
 class Asking:
-    """`connected` says whether an answer can still come; `told` and `changed` are fed by the events of the connection."""
+    """`connected` says whether an answer can still come; `told` and `changed` are fed by the events
+    of the connection.
+    """
 
     def __init__(self, timeout_sec: float, connected: Callable[[], bool]) -> None:
         self.timeout_sec = timeout_sec
         self.locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._connected = connected
         self._changed = asyncio.Event()
-        self.ended = ""  # why this connection is of no use any more, though its socket may still be open
-        self._errors: deque[tuple[int, int, str]] = deque(maxlen=100)  # (request or order id, code, text)
+        # why this connection is of no use any more, though its socket may still be open
+        self.ended = ""
+        # (request or order id, code, text)
+        self._errors: deque[tuple[int, int, str]] = deque(maxlen=100)
 
     def changed(self, *_: Any) -> None:
         """Something happened: whoever waits looks again."""
@@ -60,24 +71,36 @@ class Asking:
     def check(self) -> None:
         """ConnectionLost when no answer can come any more."""
         if self.ended or not self._connected():
-            raise ConnectionLost(f"the connection to the broker was lost{': ' if self.ended else ''}{self.ended}")
+            raise ConnectionLost(
+                f"the connection to the broker was lost{': ' if self.ended else ''}{self.ended}"
+            )
 
     def told(self, req_id: int, code: int, text: str, *_: Any) -> None:
         if code not in NOTICES:
             self._errors.append((req_id, code, text))
         self._changed.set()
 
-    def errors(self, req_id: int, codes: frozenset[int] | None = None, but: frozenset[int] = frozenset()) -> str:
-        """What the broker said about a request or an order (of these codes, without those); empty if nothing."""
+    def errors(
+        self, req_id: int, codes: frozenset[int] | None = None, but: frozenset[int] = frozenset()
+    ) -> str:
+        """What the broker said about a request or an order (of these codes, without those); empty
+        if nothing.
+        """
         said = [(code, text) for at, code, text in self._errors if at == req_id and code not in but]
-        return "; ".join(f"{text} ({code})" for code, text in said if codes is None or code in codes)
+        return "; ".join(
+            f"{text} ({code})" for code, text in said if codes is None or code in codes
+        )
 
     @property
     def last_error(self) -> str:
         return "".join(f"{text} ({code})" for _, code, text in list(self._errors)[-1:])
 
-    async def answer(self, what: str, request: Callable[[], Awaitable[T]], patience_sec: float = math.inf) -> T:
-        """The library keys some requests by kind only, so that a second one would orphan the first: one at a time per `what`."""
+    async def answer(
+        self, what: str, request: Callable[[], Awaitable[T]], patience_sec: float = math.inf
+    ) -> T:
+        """The library keys some requests by kind only, so that a second one would orphan the first:
+        one at a time per `what`.
+        """
         async with self.locks[what]:
             self.check()
             before, seconds = len(self._errors), min(patience_sec, self.timeout_sec)
@@ -86,12 +109,18 @@ class Asking:
                     return await request()
             except TimeoutError:
                 said = f": {self.last_error}" if len(self._errors) > before else ""
-                raise ConnectionLost(f"the broker did not answer the request for {what} within {seconds:g} s{said}") from None
+                raise ConnectionLost(
+                    f"the broker did not answer the request for {what} within {seconds:g} s{said}"
+                ) from None
             except ConnectionError:
-                raise ConnectionLost(f"the connection to the broker was lost during the request for {what}") from None
+                raise ConnectionLost(
+                    f"the connection to the broker was lost during the request for {what}"
+                ) from None
 
     async def until(self, holds: Callable[[], bool], seconds: float | None = None) -> bool:
-        """Wait for events until a condition holds; False when the time is up or the connection is gone."""
+        """Wait for events until a condition holds; False when the time is up or the connection is
+        gone.
+        """
         deadline = time.monotonic() + (self.timeout_sec if seconds is None else seconds)
         while not holds():
             self._changed.clear()
@@ -99,7 +128,8 @@ class Asking:
             if left <= 0 or self.ended or not self._connected():
                 return False
             try:
-                async with asyncio.timeout(left):  # wait_for of Python 3.11 can swallow a cancellation
+                # wait_for of Python 3.11 can swallow a cancellation
+                async with asyncio.timeout(left):
                     await self._changed.wait()
             except TimeoutError:
                 return holds()

@@ -1,10 +1,12 @@
-"""From a target to orders: what is held and what works at the broker is brought in line with what is wanted, one contract at a time.
+"""From a target to orders: what is held and what works at the broker is brought in line with what
+is wanted, one contract at a time.
 
-A position is opened as a bracket: its stop and target go out with the entry, so that protection stands at the broker whatever
-happens to this process. Their levels are first taken from the last price and corrected to the fill. An order that closes joins the
-group of the protection: whichever fills first, the broker ends the others, and no moment is without a stop. A reversal is two
-orders, one that closes and a bracket that opens. What is added or reduced changes the stop that works. Only executions count; an
-order is over when the broker, asked afresh, does not list it.
+A position is opened as a bracket: its stop and target go out with the entry, so that protection
+stands at the broker whatever happens to this process. Their levels are first taken from the last
+price and corrected to the fill. An order that closes joins the group of the protection: whichever
+fills first, the broker ends the others, and no moment is without a stop. A reversal is two orders,
+one that closes and a bracket that opens. What is added or reduced changes the stop that works. Only
+executions count; an order is over when the broker, asked afresh, does not list it.
 """
 
 from __future__ import annotations
@@ -25,20 +27,34 @@ from mcl.config import schema
 from mcl.engine.decision import sign
 
 COMMISSION_WAIT_SEC = 2.0
-PART_SEC = 0.5  # so long the rest of an order that opens may go on working when a part of it has filled
-PASSES = 3  # so often a position is closed again that a fill of an order on its way has opened meanwhile
+# so long the rest of an order that opens may go on working when a part of it has filled
+PART_SEC = 0.5
+# so often a position is closed again that a fill of an order on its way has opened meanwhile
+PASSES = 3
 
 
 class Trading:
-    """Sends one thing at a time: the caller holds the lock. After an uncertainty nothing more is sent."""
+    """Sends one thing at a time: the caller holds the lock. After an uncertainty nothing more is
+    sent.
+    """
 
-    def __init__(self, line: Line, config: schema.Broker, ledger: Ledger, asking: Asking, gate: Gate) -> None:
-        self._line, self._config, self._ledger, self._asking, self._gate = line, config, ledger, asking, gate
+    def __init__(
+        self, line: Line, config: schema.Broker, ledger: Ledger, asking: Asking, gate: Gate
+    ) -> None:
+        self._line, self._config, self._ledger, self._asking, self._gate = (
+            line,
+            config,
+            ledger,
+            asking,
+            gate,
+        )
         self.protection = Protection(line, config, ledger, asking)
 
-    # --------------------------------------------------------------------------------------------------------- targets
+    # -------------------------------------------------------------------------------------- targets
 
-    async def trade_to(self, pinned: Pinned, goal: Goal, ref: str, admitted: bool = False) -> tuple[Fill, ...]:
+    async def trade_to(
+        self, pinned: Pinned, goal: Goal, ref: str, admitted: bool = False
+    ) -> tuple[Fill, ...]:
         """`admitted`: a leg of a roll, which `allowed` was asked about, at the market."""
         refusal = None if admitted else await self._refusal(pinned, goal, ref)
         held = self._position(pinned)
@@ -53,7 +69,9 @@ class Trading:
             await self._approach(pinned, goal, ref, admitted)
         await self.protect(pinned, ref)
         if refusal is not None:
-            raise GuardError(f"{refusal.message}; the {held:+d} {pinned.local_symbol} held before were closed")
+            raise GuardError(
+                f"{refusal.message}; the {held:+d} {pinned.local_symbol} held before were closed"
+            )
         await self._commissions(ref)
         return self._ledger.traded(ref)
 
@@ -65,7 +83,9 @@ class Trading:
         return None
 
     async def _approach(self, pinned: Pinned, goal: Goal, ref: str, at_market: bool) -> None:
-        """From what is held now to the goal, unless a limit has left some of the other side open."""
+        """From what is held now to the goal, unless a limit has left some of the other side
+        open.
+        """
         held = self._position(pinned)
         if goal.position and held * goal.position >= 0 and goal.position != held:
             await self._enter(pinned, goal.position - held, held, goal, ref, at_market)
@@ -76,24 +96,37 @@ class Trading:
         return self._ledger.holding(pinned.con_id).position
 
     async def allowed(self, pinned: Pinned, goal: Goal, ref: str, moves: bool = False) -> None:
-        """GuardError when what would be opened or added may not be; a reversal is judged by the half that opens.
+        """GuardError when what would be opened or added may not be; a reversal is judged by the
+        half that opens.
 
         `moves`: what is opened here is closed in another contract.
         """
         position = self._position(pinned)
         held = 0 if position * goal.position < 0 else position
         style = self._config.order
-        entry = {"market": 0.0, "marketable_limit": style.collar_ticks, "limit": style.offset_ticks}[style.kind]
-        furthest = max([entry, *(d for d in (goal.stop_ticks, goal.take_profit_ticks) if math.isfinite(d))])
+        entry = {
+            "market": 0.0,
+            "marketable_limit": style.collar_ticks,
+            "limit": style.offset_ticks,
+        }[style.kind]
+        furthest = max(
+            [entry, *(d for d in (goal.stop_ticks, goal.take_profit_ticks) if math.isfinite(d))]
+        )
         last = self._line.last_price(pinned)
-        proposal = Proposal(pinned, goal.position - held, held, ref, last, self._line.now(), float(furthest), moves)
+        proposal = Proposal(
+            pinned, goal.position - held, held, ref, last, self._line.now(), float(furthest), moves
+        )
         self._gate.equity_usd = self._line.equity_usd()
         self._gate.judge(proposal)
         if not moves and self._gate.wants_margin(proposal):
             self._gate.margin(proposal, await self._line.margin(pinned, goal.position - position))
 
-    async def _enter(self, pinned: Pinned, quantity: int, held: int, goal: Goal, ref: str, at_market: bool) -> None:
-        """Trade the difference by the configured kind of order, or `at_market`; one that opens takes its protection along."""
+    async def _enter(
+        self, pinned: Pinned, quantity: int, held: int, goal: Goal, ref: str, at_market: bool
+    ) -> None:
+        """Trade the difference by the configured kind of order, or `at_market`; one that opens
+        takes its protection along.
+        """
         entry = Ticket(quantity, ref, "MKT") if at_market else self._entry(pinned, quantity, ref)
         opens = sign(held) != sign(held + quantity) != 0
         legs = self.protection.ahead(pinned, goal, entry) if opens else []
@@ -101,8 +134,12 @@ class Trading:
         trade = self._bracket(pinned, entry, legs, goal, ref)
         await self._finish(pinned, trade, quantity, goal, ref, in_parts=not at_market)
 
-    def _bracket(self, pinned: Pinned, entry: Ticket, legs: Sequence[Leg], goal: Goal, ref: str) -> Any:
-        """Send an order that opens, with its protection if it has any; the library's record of the entry."""
+    def _bracket(
+        self, pinned: Pinned, entry: Ticket, legs: Sequence[Leg], goal: Goal, ref: str
+    ) -> Any:
+        """Send an order that opens, with its protection if it has any; the library's record of the
+        entry.
+        """
         trade = self._line.send(pinned, entry._replace(transmit=not legs))
         if legs:
             placed = self.protection.place(pinned, legs, -goal.position, ref, trade.order.orderId)
@@ -110,7 +147,8 @@ class Trading:
         return trade
 
     async def _close(self, pinned: Pinned, goal: Goal, ref: str, at_market: bool) -> None:
-        """Trade away what is held, in the group of its protection where there is one, else after that is gone.
+        """Trade away what is held, in the group of its protection where there is one, else after
+        that is gone.
 
         A broker that refuses an order in this group is asked once more without it.
         """
@@ -148,7 +186,9 @@ class Trading:
         """The broker ends the group of a position that is closed; what it leaves is cancelled."""
         placed = self.protection.of(pinned)
         patience = min(ACCEPT_SEC, self._config.timeout_sec)
-        await self._asking.until(lambda: all(trade.orderStatus.status in DONE for trade in placed), patience)
+        await self._asking.until(
+            lambda: all(trade.orderStatus.status in DONE for trade in placed), patience
+        )
         await self.withdraw(pinned)
 
     def _entry(self, pinned: Pinned, quantity: int, ref: str) -> Ticket:
@@ -158,12 +198,24 @@ class Trading:
             return Ticket(quantity, ref, "MKT")
         away = style.collar_ticks if style.kind == "marketable_limit" else -style.offset_ticks
         price = round(last + sign(quantity) * away * tick, 10)
-        return Ticket(quantity, ref, "LMT", price, "IOC" if style.kind == "marketable_limit" else "DAY")
+        return Ticket(
+            quantity, ref, "LMT", price, "IOC" if style.kind == "marketable_limit" else "DAY"
+        )
 
-    async def _finish(self, pinned: Pinned, trade: Any, quantity: int, goal: Goal, ref: str, in_parts: bool = False) -> None:
-        """Wait for the whole quantity; what a limit did not get in time is cancelled and, by configuration, taken at the market.
+    async def _finish(
+        self,
+        pinned: Pinned,
+        trade: Any,
+        quantity: int,
+        goal: Goal,
+        ref: str,
+        in_parts: bool = False,
+    ) -> None:
+        """Wait for the whole quantity; what a limit did not get in time is cancelled and, by
+        configuration, taken at the market.
 
-        `in_parts`: when a market order that opens fills only in part, its rest is cancelled, and the next decision speaks for itself.
+        `in_parts`: when a market order that opens fills only in part, its rest is cancelled, and
+        the next decision speaks for itself.
         """
         limited = trade.order.orderType != "MKT"
         if await self._whole(trade, quantity, await self._patience(trade, opens=in_parts)):
@@ -181,7 +233,10 @@ class Trading:
 
     async def _rest(self, pinned: Pinned, quantity: int, goal: Goal, ref: str) -> None:
         """What a limit has left, as far as the position still is where it was to be traded from."""
-        left, closes = quantity - sum(fill.quantity for fill in self._ledger.filled(ref)), ref.endswith(CLOSE) or not goal.position
+        left, closes = (
+            quantity - sum(fill.quantity for fill in self._ledger.filled(ref)),
+            ref.endswith(CLOSE) or not goal.position,
+        )
         if closes:
             left = -self._position(pinned)
         if not left:
@@ -190,29 +245,39 @@ class Trading:
         ticket = Ticket(left, ref + MARKET, "MKT")
         if closes:
             rest = self._line.send(pinned, ticket._replace(oca_group=self.protection.group(pinned)))
-            if not await self._whole(rest, left, self._config.timeout_sec) and self._position(pinned):
+            if not await self._whole(rest, left, self._config.timeout_sec) and self._position(
+                pinned
+            ):
                 raise self._uncertain(pinned, rest, left)
             return
         await self._open_rest(pinned, ticket, goal, ref)
 
     async def _open_rest(self, pinned: Pinned, ticket: Ticket, goal: Goal, ref: str) -> None:
-        """The limit took its protection along when it was cancelled: the part that it got has its own before more is opened."""
+        """The limit took its protection along when it was cancelled: the part that it got has its
+        own before more is opened.
+        """
         held = self._position(pinned)
         if held:
             self._ledger.aim(pinned.con_id, goal)
             await self.protect(pinned, ref)
-        rest = self._bracket(pinned, ticket, [] if held else self.protection.ahead(pinned, goal, ticket), goal, ref)
+        rest = self._bracket(
+            pinned, ticket, [] if held else self.protection.ahead(pinned, goal, ticket), goal, ref
+        )
         await self._finish(pinned, rest, ticket.quantity, goal, ticket.ref, in_parts=True)
 
     async def _patience(self, trade: Any, opens: bool) -> float:
-        """Seconds that an order still has. One that rests or opens waits for its first part here; with it a position may stand without
-        protection."""
+        """Seconds that an order still has. One that rests or opens waits for its first part here;
+        with it a position may stand without protection.
+        """
         style, ref = self._config.order, trade.order.orderRef
         rests = trade.order.orderType != "MKT" and style.kind == "limit"
         if not (rests or (opens and trade.order.orderType == "MKT")):
             return self._config.timeout_sec
         until = time.monotonic() + (style.ttl_sec if rests else self._config.timeout_sec)
-        await self._asking.until(lambda: bool(self._ledger.filled(ref)) or trade.orderStatus.status in DONE, until - time.monotonic())
+        await self._asking.until(
+            lambda: bool(self._ledger.filled(ref)) or trade.orderStatus.status in DONE,
+            until - time.monotonic(),
+        )
         return min(PART_SEC, max(0.0, until - time.monotonic()))
 
     async def _whole(self, trade: Any, quantity: int, seconds: float) -> bool:
@@ -221,9 +286,17 @@ class Trading:
         def whole() -> bool:
             return sum(fill.quantity for fill in self._ledger.filled(ref)) == quantity
 
-        may_end = trade.order.orderType != "MKT" or bool(trade.order.ocaGroup)  # to be cancelled is one of its ends, and no refusal
+        # to be cancelled is one of its ends, and no refusal
+        may_end = trade.order.orderType != "MKT" or bool(trade.order.ocaGroup)
         but = CANCELLED if may_end else frozenset[int]()
-        await self._asking.until(lambda: whole() or self._refused(trade, but) or (may_end and trade.orderStatus.status in DONE), seconds)
+        await self._asking.until(
+            lambda: (
+                whole()
+                or self._refused(trade, but)
+                or (may_end and trade.orderStatus.status in DONE)
+            ),
+            seconds,
+        )
         if whole():
             self._gate.accepted()
         elif self._refused(trade, but):
@@ -234,34 +307,48 @@ class Trading:
 
     async def _commissions(self, ref: str) -> None:
         """Wait for what the fills cost, once all that protects is in place."""
-        await self._asking.until(lambda: not any(math.isnan(f.commission_usd) for f in self._ledger.traded(ref)), COMMISSION_WAIT_SEC)
+        await self._asking.until(
+            lambda: not any(math.isnan(f.commission_usd) for f in self._ledger.traded(ref)),
+            COMMISSION_WAIT_SEC,
+        )
 
     def _uncertain(self, pinned: Pinned, trade: Any, quantity: int) -> BrokerError:
         said = self._said(trade) or f"no complete fill within {self._config.timeout_sec:g} s"
         kind = Rejected if self._refused(trade) else Uncertain
-        return kind(f"the order {trade.order.orderRef} for {quantity} {pinned.local_symbol} is uncertain: {said}")
+        return kind(
+            f"the order {trade.order.orderRef} for {quantity} {pinned.local_symbol} is uncertain:"
+            f" {said}"
+        )
 
     def _heard_of(self, trade: Any) -> bool:
-        """The broker has said something about it; the library calls an order cancelled that has not even arrived."""
+        """The broker has said something about it; the library calls an order cancelled that has not
+        even arrived.
+        """
         return bool(trade.order.permId or self._said(trade))
 
     def _over(self, trade: Any) -> bool:
         return trade.orderStatus.status in DONE and self._heard_of(trade)
 
     def _refused(self, trade: Any, but: frozenset[int] = frozenset()) -> bool:
-        return trade.orderStatus.status in DONE and bool(self._asking.errors(trade.order.orderId, but=but))
+        return trade.orderStatus.status in DONE and bool(
+            self._asking.errors(trade.order.orderId, but=but)
+        )
 
     def _said(self, trade: Any) -> str:
         return self._asking.errors(trade.order.orderId)
 
-    # ------------------------------------------------------------------------------------------------------ protection
+    # ----------------------------------------------------------------------------------- protection
 
     def protected(self, pinned: Pinned) -> bool:
-        """Every leg that the holding needs works at the broker, with its quantity and level; no other does."""
+        """Every leg that the holding needs works at the broker, with its quantity and level; no
+        other does.
+        """
         return self.protection.complete(pinned)
 
     async def protect(self, pinned: Pinned, ref: str) -> None:
-        """Make the protective orders what the holding needs; a position whose protection is refused is closed, then Uncertain."""
+        """Make the protective orders what the holding needs; a position whose protection is refused
+        is closed, then Uncertain.
+        """
         kept, placed = self.protection.kept(pinned), self.protection.of(pinned)
         if kept is None:
             await self.withdraw(pinned)
@@ -272,19 +359,32 @@ class Trading:
         if said := await self.protection.accepted(pinned, ref):
             await self.withdraw(pinned)
             await self._at_market(pinned, _Flat(), ref + FLATTEN)
-            raise Uncertain(f"the protection of {ref} was not accepted ({said}); the position was closed")
+            raise Uncertain(
+                f"the protection of {ref} was not accepted ({said}); the position was closed"
+            )
 
     async def close_out(self, pinned: Pinned, ref: str) -> int:
-        """End with nothing held and no own order at the broker; returns how many orders were cancelled. Uncertain: not there yet.
+        """End with nothing held and no own order at the broker; returns how many orders were
+        cancelled. Uncertain: not there yet.
 
-        An order on its way may fill while another closes: then what that has opened is closed as well.
+        An order on its way may fill while another closes: then what that has opened is closed as
+        well.
         """
         cancelled = 0
         for number in range(1, PASSES + 1):
-            entries = [trade for trade in await self._line.own_trades(pinned) if not trade.order.orderRef.endswith((STOP, TAKE_PROFIT))]
+            entries = [
+                trade
+                for trade in await self._line.own_trades(pinned)
+                if not trade.order.orderRef.endswith((STOP, TAKE_PROFIT))
+            ]
             await self.cancel(entries)
             if self._position(pinned):
-                await self._close(pinned, _Flat(), ref + FLATTEN if number == 1 else f"{ref}/{number}{FLATTEN}", at_market=True)
+                await self._close(
+                    pinned,
+                    _Flat(),
+                    ref + FLATTEN if number == 1 else f"{ref}/{number}{FLATTEN}",
+                    at_market=True,
+                )
             self.protection.placed.pop(pinned.con_id, None)
             left = await self._line.own_trades(pinned)
             await self.cancel(left)
@@ -293,34 +393,47 @@ class Trading:
             if not self._position(pinned):
                 await self._commissions(ref)
                 return cancelled
-        raise Uncertain(f"{self._position(pinned):+d} {pinned.local_symbol} are held after {PASSES} orders to close them ({ref})")
+        raise Uncertain(
+            f"{self._position(pinned):+d} {pinned.local_symbol} are held after {PASSES} orders to"
+            f" close them ({ref})"
+        )
 
     async def withdraw(self, pinned: Pinned) -> None:
-        """Cancel the protective orders of a contract and make sure that they are gone and all their fills are known."""
+        """Cancel the protective orders of a contract and make sure that they are gone and all their
+        fills are known.
+        """
         if placed := self.protection.placed.pop(pinned.con_id, []):
             await self._cancel(placed)
 
-    # ---------------------------------------------------------------------------------------------------------- cancel
+    # --------------------------------------------------------------------------------------- cancel
 
     async def cancel(self, trades: Sequence[Any]) -> None:
         if trades:
             await self._cancel(list(trades))
 
     async def _cancel(self, trades: list[Any]) -> None:
-        """Cancel and confirm by a fresh question, since a status may be invented; then take in what filled in the meantime."""
+        """Cancel and confirm by a fresh question, since a status may be invented; then take in what
+        filled in the meantime.
+        """
         for trade in trades:
             if trade.orderStatus.status not in ("Filled", "Cancelled"):
                 self._line.revoke(trade)
         await self._asking.until(lambda: all(map(self._over, trades)))
         self._asking.check()
         if silent := [trade.order.orderRef for trade in trades if not self._heard_of(trade)]:
-            raise Uncertain(f"the broker has not answered {', '.join(silent)} within {self._config.timeout_sec:g} s")
+            raise Uncertain(
+                f"the broker has not answered {', '.join(silent)} within"
+                f" {self._config.timeout_sec:g} s"
+            )
         asked = {trade.order.permId for trade in trades} - {0}
         left = [t for t in await self._line.open_trades() if t.order.permId in asked]
         if left:
             refs = ", ".join(t.order.orderRef for t in left)
-            raise Uncertain(f"the broker did not cancel {refs} within {self._config.timeout_sec:g} s")
-        if not all(self._asking.errors(trade.order.orderId, CANCELLED) for trade in trades):  # one may have filled
+            raise Uncertain(
+                f"the broker did not cancel {refs} within {self._config.timeout_sec:g} s"
+            )
+        # one may have filled
+        if not all(self._asking.errors(trade.order.orderId, CANCELLED) for trade in trades):
             await self._line.catch_up()
 
 

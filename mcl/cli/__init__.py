@@ -1,1 +1,3 @@
-"""The handlers behind `mcl VERB`: call one workflow, show its answer. Each returns the exit code."""
+"""The handlers behind `mcl VERB`: call one workflow, show its answer. Each returns the exit
+code.
+"""

@@ -1,4 +1,6 @@
-"""data check, data costs, contract check: what can be believed before a backtest, and what cannot."""
+"""data check, data costs, contract check: what can be believed before a backtest, and what
+cannot.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,17 @@ def data(args: Namespace) -> int:
     """Print every finding, write the page; 1 when there is an error."""
     from mcl.data.quality import examine
 
-    health = examine(composition.compose("backtest", args.overrides).config.data, composition.root())
+    health = examine(
+        composition.compose("backtest", args.overrides).config.data, composition.root()
+    )
     path = _page(health)
     findings = [f.as_dict() for f in health.findings]
-    answer = {"errors": health.count("error"), "warnings": health.count("warning"), "findings": findings, "report": str(path)}
+    answer = {
+        "errors": health.count("error"),
+        "warnings": health.count("warning"),
+        "findings": findings,
+        "report": str(path),
+    }
     terminal.answer(answer, lambda: _show(health, path))
     return 1 if health.count("error") else 0
 
@@ -41,20 +50,28 @@ def _page(health: Health) -> Path:
     if not mark and health.table is not None and health.table.synthetic:
         mark = "SYNTHETIC DATA — not a market result"
     path = below(composition.root() / "data" / "health", health.label, ending=".html")
-    write_whole(path, health_page(health, title=f"Data check of {health.label}", synthetic=mark).encode())
+    write_whole(
+        path, health_page(health, title=f"Data check of {health.label}", synthetic=mark).encode()
+    )
     return path
 
 
 def _show(health: Health, path: Path) -> None:
     rows = [(f.severity, f.kind, f.count, _first(f), f.action) for f in health.findings]
     if rows:
-        terminal.table("findings", ["severity", "kind", "count", "what and where", "what to do"], rows, left=5)
+        terminal.table(
+            "findings", ["severity", "kind", "count", "what and where", "what to do"], rows, left=5
+        )
     counts = f"{health.count('error')} errors, {health.count('warning')} warnings"
     terminal.say(f"{counts}. Page: {path}")
 
 
 def _first(finding: Finding) -> str:
-    return finding.text + (f": {finding.places[0]}" if finding.places else "") + (" …" if finding.count > 1 and finding.places else "")
+    return (
+        finding.text
+        + (f": {finding.places[0]}" if finding.places else "")
+        + (" …" if finding.count > 1 and finding.places else "")
+    )
 
 
 def costs(args: Namespace) -> int:
@@ -65,7 +82,11 @@ def costs(args: Namespace) -> int:
     sizes = _sizes(args.contracts)
     measured = measuring.measure(_books(composed.data, args.sessions), sizes)
     frame = measured.by_slot.reset_index()
-    facts = {"books": [f"{s} {d}" for s, d in measured.depth.held], "synthetic": measured.depth.synthetic, "sizes": list(sizes)}
+    facts = {
+        "books": [f"{s} {d}" for s, d in measured.depth.held],
+        "synthetic": measured.depth.synthetic,
+        "sizes": list(sizes),
+    }
     answer = facts | {
         "slippage_ticks": {str(n): measured.mean_ticks(n) for n in sizes},
         "by_slot": frame.to_dict("records"),
@@ -83,17 +104,24 @@ def _sizes(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise ConfigError(f"--contracts={text!r} is no list of whole numbers; for instance --contracts 1,2,5") from None
+        raise ConfigError(
+            f"--contracts={text!r} is no list of whole numbers; for instance --contracts 1,2,5"
+        ) from None
 
 
 def _plain_name(name: str) -> str:
     if not name.replace("_", "").isalnum():
-        raise ConfigError(f"--name={name!r} must be letters, digits and underscores: it becomes the choice costs=NAME")
+        raise ConfigError(
+            f"--name={name!r} must be letters, digits and underscores: it becomes the choice"
+            " costs=NAME"
+        )
     return name
 
 
 def _books(data: schema.Data, sessions: int) -> Depth:
-    """The books of a data source; those of a generated world are made for sessions spread over its range."""
+    """The books of a data source; those of a generated world are made for sessions spread over its
+    range.
+    """
     from mcl.data import depth, depth_loader
 
     return depth_loader.load(data, composition.root(), lambda days: depth.sessions(days, sessions))
@@ -103,7 +131,10 @@ def _show_costs(measured: Measured, answer: dict[str, Any]) -> None:
     frame = measured.by_slot
     names = ["traded", "spread_ticks", "depth", *(f"cost_{n}_ticks" for n in measured.sizes)]
     if measured.depth.synthetic:
-        terminal.say("SYNTHETIC DATA: spread and depth are assumptions of the generated world, not measurements")
+        terminal.say(
+            "SYNTHETIC DATA: spread and depth are assumptions of the generated world, not"
+            " measurements"
+        )
     heads = ["New York", "traded", "spread", "depth", *(f"{n} ticks" for n in measured.sizes)]
     terminal.table(
         "slippage of a market order in ticks, by time of day",
@@ -111,25 +142,45 @@ def _show_costs(measured: Measured, answer: dict[str, Any]) -> None:
         ([s, *(f"{row[n]:.2f}" for n in names)] for s, row in frame.iterrows()),
     )
     means = ", ".join(f"{n}: {measured.mean_ticks(n):.2f}" for n in measured.sizes)
-    terminal.say(f"mean over {len({d for _, d in measured.depth.held})} sessions, ticks by contracts: {means}")
+    terminal.say(
+        f"mean over {len({d for _, d in measured.depth.held})} sessions, ticks by contracts:"
+        f" {means}"
+    )
     if answer["config"]:
-        terminal.say(f"written: {answer['config']}; use it with costs={Path(answer['config']).stem}")
+        terminal.say(
+            f"written: {answer['config']}; use it with costs={Path(answer['config']).stem}"
+        )
 
 
 def contract(args: Namespace) -> int:
-    """Compare the last-trade rule with the definitions, and with --broker the broker, over twelve months; 1 when they differ."""
+    """Compare the last-trade rule with the definitions, and with --broker the broker, over twelve
+    months; 1 when they differ.
+    """
     from mcl.data.expiry_check import compare
 
     run = composition.compose("backtest", args.overrides).config
     day = _day(args.on)
     rows = compare(run.data, composition.root(), day)
     told = _broker_says(run, [row.symbol for row in rows], day) if args.broker else {}
-    wrong = [row.symbol for row in rows if row.verdict == "differs" or told.get(row.symbol, "agrees") != "agrees"]
+    wrong = [
+        row.symbol
+        for row in rows
+        if row.verdict == "differs" or told.get(row.symbol, "agrees") != "agrees"
+    ]
     listed = [row.as_dict() | ({"broker": told[row.symbol]} if told else {}) for row in rows]
     answer = {"on": str(day), "contracts": listed, "differences": len(wrong)}
-    heads = ["contract", "last trade by rule", "by definition", "session close", "verdict", *(["broker"] if told else [])]
+    heads = [
+        "contract",
+        "last trade by rule",
+        "by definition",
+        "session close",
+        "verdict",
+        *(["broker"] if told else []),
+    ]
     cells = [[*row.cells(), *([told[row.symbol]] if told else [])] for row in rows]
-    terminal.answer(answer, lambda: terminal.table(f"next twelve months from {day}", heads, cells, left=6))
+    terminal.answer(
+        answer, lambda: terminal.table(f"next twelve months from {day}", heads, cells, left=6)
+    )
     return 1 if wrong else 0
 
 
@@ -137,7 +188,9 @@ def _broker_says(run: schema.Config, symbols: list[str], day: date) -> dict[str,
     from mcl.live.contract_check import broker_says
     from mcl.market.calendar import parse_symbol
 
-    return broker_says(run, [parse_symbol(symbol, day) for symbol in symbols], day, composition.root())
+    return broker_says(
+        run, [parse_symbol(symbol, day) for symbol in symbols], day, composition.root()
+    )
 
 
 def _day(text: str | None) -> date:

@@ -1,7 +1,9 @@
-"""Shell completion: the scripts for bash, zsh and fish, and the candidates that they ask `mcl` for at each press of the key.
+"""Shell completion: the scripts for bash, zsh and fish, and the candidates that they ask `mcl` for
+at each press of the key.
 
-Nothing heavy is imported: keys and ranges stand in completion.json, which `python -m mcl.cli.completion` writes, runs are read
-from the store's SQLite file, and groups, searches and promoted names are files of the project.
+Nothing heavy is imported: keys and ranges stand in completion.json, which `python -m
+mcl.cli.completion` writes, runs are read from the store's SQLite file, and groups, searches and
+promoted names are files of the project.
 """
 
 from __future__ import annotations
@@ -24,12 +26,19 @@ from mcl.cli.table import VERBS
 TABLE = Path(__file__).with_suffix(".json")
 NEWEST = 20  # runs that are offered
 FLAGS = ("--json", "--quiet", "-v", "--help", "--version")
-COMPOSED = {"backtest": "backtest", "sweep": "sweep", "live": "live", "promote": "promote", "validate": "validate"}
+COMPOSED = {
+    "backtest": "backtest",
+    "sweep": "sweep",
+    "live": "live",
+    "promote": "promote",
+    "validate": "validate",
+}
 RUN = ("RUN_ID", "RUN_ID|SEARCH", "RUN_ID|SWEEP_ID", "RUN_ID|NAME|key=value", "RUN|NAME", "RUN")
 SEARCH = ("SWEEP", "SWEEP_ID", "RUN_ID|SEARCH", "RUN_ID|SWEEP_ID")
 NAMES = ("NAME", "VERSION", "RUN_ID|NAME|key=value", "RUN|NAME")
 SCRIPTS = {
-    "bash": r"""_mcl() {
+    "bash": (
+        r"""_mcl() {
     local line
     COMPREPLY=()
     local typed="${COMP_LINE:0:COMP_POINT}"
@@ -38,8 +47,10 @@ SCRIPTS = {
     return 0
 }
 complete -F _mcl mcl
-""",
-    "zsh": r"""#compdef mcl
+"""
+    ),
+    "zsh": (
+        r"""#compdef mcl
 _mcl() {
     local -a lines words_found texts
     local line
@@ -52,12 +63,15 @@ _mcl() {
     compadd -S '' -l -d texts -- $words_found
 }
 compdef _mcl mcl
-""",
-    "fish": r"""function __mcl_complete
+"""
+    ),
+    "fish": (
+        r"""function __mcl_complete
     mcl complete fish (commandline -cp) 2>/dev/null
 end
 complete -c mcl -f -a '(__mcl_complete)'
-""",
+"""
+    ),
 }
 
 WORDS = {"ge": "from", "gt": "above", "le": "to", "lt": "below"}  # bounds of a field
@@ -74,7 +88,9 @@ def script(args: Namespace) -> int:
 
 
 def complete(shell: str, line: str) -> int:
-    """Print the candidates for the last word of a line, one a line, each with a tab and what is said of it."""
+    """Print the candidates for the last word of a line, one a line, each with a tab and what is
+    said of it.
+    """
     words = line.split(" ")
     typed = [word for word in words[1:-1] if word]
     last = words[-1].strip("'\"")
@@ -86,23 +102,35 @@ def complete(shell: str, line: str) -> int:
 
 
 def candidates(typed: Sequence[str], last: str) -> Iterator[Candidate]:
-    """The words that may follow: verbs, options, runs, searches, promoted names, keys and values."""
+    """The words that may follow: verbs, options, runs, searches, promoted names, keys and
+    values.
+    """
     words = [word for word in typed if word not in FLAGS]
     name = next((" ".join(words[:n]) for n in (2, 1) if " ".join(words[:n]) in VERBS), "")
     if not words or (len(words) == 1 and any(verb.startswith(f"{words[0]} ") for verb in VERBS)):
         yield from _verbs(words, last)
     if not name:
-        yield from ((flag, "") for flag in FLAGS if last.startswith("-") and flag.startswith(last) and not words)
+        yield from (
+            (flag, "")
+            for flag in FLAGS
+            if last.startswith("-") and flag.startswith(last) and not words
+        )
         return
     actions = _actions(name)
     if last.startswith("-"):
-        yield from ((o, str(a.help or "")) for a in actions for o in a.option_strings if o.startswith(last))
+        yield from (
+            (o, str(a.help or "")) for a in actions for o in a.option_strings if o.startswith(last)
+        )
         return
-    valued = next((a for a in actions if words and words[-1] in a.option_strings and a.nargs != 0), None)
+    valued = next(
+        (a for a in actions if words and words[-1] in a.option_strings and a.nargs != 0), None
+    )
     asked = [valued] if valued else [a for a in actions if not a.option_strings]
     for action in asked:
         yield from ((str(c), "") for c in action.choices or () if str(c).startswith(last))
-        yield from ((w, said) for w, said in _named(str(action.metavar or "")) if w.startswith(last))
+        yield from (
+            (w, said) for w, said in _named(str(action.metavar or "")) if w.startswith(last)
+        )
     if not valued and any("key=value" in str(a.metavar) or a.metavar == "KEY" for a in asked):
         yield from _overrides(COMPOSED.get(name, "backtest"), words, last)
 
@@ -132,7 +160,9 @@ def _named(metavar: str) -> Iterator[Candidate]:
                 said = json.loads(card.read_text())
                 yield (said["name"] or said["sweep_id"][:12]), "a search"
     if metavar in NAMES:
-        yield from ((path.stem, "promoted") for path in sorted((root / "conf" / "promoted").glob("*.yaml")))
+        yield from (
+            (path.stem, "promoted") for path in sorted((root / "conf" / "promoted").glob("*.yaml"))
+        )
 
 
 def _runs(root: Path) -> Iterator[Candidate]:
@@ -140,22 +170,43 @@ def _runs(root: Path) -> Iterator[Candidate]:
     path = root / "mlruns" / "mlflow.db"
     if not path.is_file():
         return
-    asked = "SELECT run_uuid, name FROM runs WHERE lifecycle_stage = 'active' ORDER BY start_time DESC LIMIT ?"
-    with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=0.2)) as store:
-        yield from ((str(run_id)[:12], str(name or "")) for run_id, name in store.execute(asked, (NEWEST,)))
+    asked = (
+        "SELECT run_uuid, name FROM runs WHERE lifecycle_stage = 'active' ORDER BY start_time DESC"
+        " LIMIT ?"
+    )
+    with (
+        suppress(sqlite3.Error),
+        closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=0.2)) as store,
+    ):
+        yield from (
+            (str(run_id)[:12], str(name or "")) for run_id, name in store.execute(asked, (NEWEST,))
+        )
 
 
 def _overrides(verb: str, words: Sequence[str], last: str) -> Iterator[Candidate]:
     table: dict[str, Any] = json.loads(TABLE.read_text())
-    strategy = next((word.split("=")[1] for word in reversed(words) if word.startswith("strategy=")), "ema_cross")
+    strategy = next(
+        (word.split("=")[1] for word in reversed(words) if word.startswith("strategy=")),
+        "ema_cross",
+    )
     own = {f"strategy.{key}": said for key, said in table["strategy"].get(strategy, {}).items()}
-    keys: dict[str, str] = table["keys"].get(verb, {}) | (own if verb in ("backtest", "sweep") else {})
+    keys: dict[str, str] = table["keys"].get(verb, {}) | (
+        own if verb in ("backtest", "sweep") else {}
+    )
     key, equals, begun = last.partition("=")
     if equals:
-        yield from ((f"{key}={value}", said) for value, said in _values(key, keys.get(key, "")) if value.startswith(begun))
+        yield from (
+            (f"{key}={value}", said)
+            for value, said in _values(key, keys.get(key, ""))
+            if value.startswith(begun)
+        )
         return
     yield from ((f"{key}=", said) for key, said in keys.items() if key.startswith(last))
-    yield from ((f"{group}=", "a group") for group in table["groups"].get(verb, ()) if group.startswith(last))
+    yield from (
+        (f"{group}=", "a group")
+        for group in table["groups"].get(verb, ())
+        if group.startswith(last)
+    )
 
 
 def _values(key: str, said: str) -> Iterator[Candidate]:
@@ -163,7 +214,12 @@ def _values(key: str, said: str) -> Iterator[Candidate]:
     folder = root / ("experiments" if group == "experiment" else f"conf/{group}")
     if "." not in group:
         yield from ((path.stem, "") for path in sorted(folder.glob("*.yaml")))
-    yield from ((value, "one of these") for value in (said.removeprefix("one of ").split(", ") if said.startswith("one of ") else ()))
+    yield from (
+        (value, "one of these")
+        for value in (
+            said.removeprefix("one of ").split(", ") if said.startswith("one of ") else ()
+        )
+    )
     for path in sorted((root / "conf" / "promoted").glob("*.yaml")):
         if value := _promoted(path, key.split(".")):
             yield value, f"promoted now as {path.stem}; {said}"
@@ -202,9 +258,16 @@ def table() -> dict[str, Any]:
 
 def _searched(space: Path, defaults: dict[str, Any]) -> dict[str, str]:
     """`default 10, searched in range(30, 481, 30)` of each parameter."""
-    axes = (files.plain_yaml(space.read_text(), space.name) or {}).get("strategy") or {} if space.is_file() else {}
+    axes = (
+        (files.plain_yaml(space.read_text(), space.name) or {}).get("strategy") or {}
+        if space.is_file()
+        else {}
+    )
     found = {key: f"default {value}" for key, value in defaults.items() if key != "name"}
-    return {key: said + (f", searched in {axes[key]}" if key in axes else "") for key, said in found.items()}
+    return {
+        key: said + (f", searched in {axes[key]}" if key in axes else "")
+        for key, said in found.items()
+    }
 
 
 def _keys(sections: Any, models: Any) -> Iterator[Candidate]:
@@ -219,7 +282,10 @@ def _keys(sections: Any, models: Any) -> Iterator[Candidate]:
             for field_name, field in model.model_fields.items():
                 below = models(field.annotation)
                 if below:
-                    yield from ((f"{name}.{key}", said) for key, said in _keys({field_name: field.annotation}, models))
+                    yield from (
+                        (f"{name}.{key}", said)
+                        for key, said in _keys({field_name: field.annotation}, models)
+                    )
                 else:
                     yield f"{name}.{field_name}", _said(field.annotation, field.metadata)
 
@@ -235,7 +301,12 @@ def _said(kind: Any, metadata: Any) -> str:
     parts = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     names = [getattr(part, "__name__", "") for part in parts]
     said = " or ".join("null" if name == "NoneType" else name for name in names if name)
-    bounds = {word: getattr(rule, word) for rule in metadata for word in WORDS if getattr(rule, word, None) is not None}
+    bounds = {
+        word: getattr(rule, word)
+        for rule in metadata
+        for word in WORDS
+        if getattr(rule, word, None) is not None
+    }
     return ", ".join([said, *(f"{WORDS[word]} {bound:g}" for word, bound in bounds.items())])
 
 

@@ -1,4 +1,6 @@
-"""--cfg and --info: the configuration that a command line composes, as mcl validates it or as Hydra prints it."""
+"""--cfg and --info: the configuration that a command line composes, as mcl validates it or as Hydra
+prints it.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def show(verb: composition.Verb, args: Namespace) -> int:
         kind = "job" if args.cfg in (None, "run") else args.cfg
         text = origins.as_hydra(verb, args.overrides, kind, args.package, resolve=args.resolve)
         found = plain_yaml(text, "the configuration")
-        terminal.answer(found if isinstance(found, dict) else {"value": found}, lambda: print(text, end=""))
+        terminal.answer(
+            found if isinstance(found, dict) else {"value": found}, lambda: print(text, end="")
+        )
         return 0
     composed = composition.compose(verb, args.overrides)
     try:
@@ -55,8 +59,12 @@ def _invalid(raw: dict[str, Any], error: ConfigError) -> int:
 
 
 def _key(raw: dict[str, Any], error: ConfigError) -> str:
-    """The longest part of the key in a sentence that the configuration has; a rule of a strategy is about its section."""
-    found = re.match(r"(?:unknown key )?([A-Za-z_]\w*(?:\.\w+)*)(?==|:| is | has | must )", error.message)
+    """The longest part of the key in a sentence that the configuration has; a rule of a strategy is
+    about its section.
+    """
+    found = re.match(
+        r"(?:unknown key )?([A-Za-z_]\w*(?:\.\w+)*)(?==|:| is | has | must )", error.message
+    )
     known = composition.flatten(raw)
     parts = found[1].split(".") if found else []
     while parts and not any(f"{key}.".startswith(f"{'.'.join(parts)}.") for key in known):
@@ -64,7 +72,10 @@ def _key(raw: dict[str, Any], error: ConfigError) -> str:
     if parts:
         return ".".join(parts)
     try:
-        composition.validate(schema.Config, {key: value for key, value in raw.items() if key not in ("search", "promotion")})
+        composition.validate(
+            schema.Config,
+            {key: value for key, value in raw.items() if key not in ("search", "promotion")},
+        )
     except ConfigError:
         return ""
     return "strategy"
@@ -77,7 +88,9 @@ def _marked(text: str, key: str, sentence: str) -> str:
     node: Any = yaml.compose(text, Loader=yaml.SafeLoader)
     line = -1
     for part in key.split(".") if key else []:
-        entries = {k.value: (k, v) for k, v in node.value} if isinstance(node, yaml.MappingNode) else {}
+        entries = (
+            {k.value: (k, v) for k, v in node.value} if isinstance(node, yaml.MappingNode) else {}
+        )
         if part not in entries:
             break
         line, node = entries[part][0].start_mark.line, entries[part][1]

@@ -13,17 +13,27 @@ from mcl.base import terminal
 def build(args: Namespace) -> int:
     from mcl.data.build import build as build_dataset
 
-    return _facts(build_dataset(composition.compose("backtest", args.overrides).config.data, composition.root()))
+    return _facts(
+        build_dataset(
+            composition.compose("backtest", args.overrides).config.data, composition.root()
+        )
+    )
 
 
 def info(args: Namespace) -> int:
     from mcl.data.build import info as dataset_info
 
-    return _facts(dataset_info(composition.compose("backtest", args.overrides).config.data, composition.root()))
+    return _facts(
+        dataset_info(
+            composition.compose("backtest", args.overrides).config.data, composition.root()
+        )
+    )
 
 
 def _facts(facts: dict[str, Any]) -> int:
-    terminal.answer(facts, lambda: terminal.table("data", ["", "value"], _brief(facts).items(), left=2))
+    terminal.answer(
+        facts, lambda: terminal.table("data", ["", "value"], _brief(facts).items(), left=2)
+    )
     return 0
 
 
@@ -34,5 +44,9 @@ def _brief(facts: dict[str, Any]) -> dict[str, Any]:
     world = facts.get("facts", {}).get("world", {})
     shown = {k: v for k, v in facts.items() if k not in ("contracts", "rolls", "facts", "inputs")}
     shown["contracts"] = f"{len(contracts)}: {contracts[0]} to {contracts[-1]}"
-    shown["rolls"] = f"{len(rolls)}" + (": " + ", ".join(f"{n} {reason}" for reason, n in reasons.items()) if rolls else "")
-    return composition.flatten(shown) | ({"notice": world["notice"], "edge": world["edge"]["words"]} if world else {})
+    shown["rolls"] = f"{len(rolls)}" + (
+        ": " + ", ".join(f"{n} {reason}" for reason, n in reasons.items()) if rolls else ""
+    )
+    return composition.flatten(shown) | (
+        {"notice": world["notice"], "edge": world["edge"]["words"]} if world else {}
+    )

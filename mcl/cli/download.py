@@ -1,4 +1,6 @@
-"""data download, data gateway: from a vendor's history to files, and a vendor on loopback to try it on."""
+"""data download, data gateway: from a vendor's history to files, and a vendor on loopback to try it
+on.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def download(args: Namespace) -> int:
 
     _override(args)
     if not args.start:
-        raise MclError("--start is missing: a download needs a first day, for instance --start 2024-01-01")
+        raise MclError(
+            "--start is missing: a download needs a first day, for instance --start 2024-01-01"
+        )
     terms = Terms(
         gateway=args.gateway,
         gateway_ca=Path(args.gateway_ca) if args.gateway_ca else None,
@@ -69,10 +73,14 @@ def _override(args: Namespace) -> None:
 
 def _report(done: dict[str, Any]) -> None:
     if "paid_usd" in done:
-        terminal.say(f"{len(done['files'])} files in {done['folder']}, {done['paid_usd']:.4f} USD paid now")
+        terminal.say(
+            f"{len(done['files'])} files in {done['folder']}, {done['paid_usd']:.4f} USD paid now"
+        )
     if done["conditions"]:
         days = ", ".join(f"{day} ({word})" for day, word in list(done["conditions"].items())[:5])
-        terminal.say(f"the vendor does not call {len(done['conditions'])} of these days available: {days}")
+        terminal.say(
+            f"the vendor does not call {len(done['conditions'])} of these days available: {days}"
+        )
 
 
 class _Display:
@@ -97,10 +105,21 @@ class _Display:
             return
         columns = ["schema", "from", "to", "chunks missing", "records", "MB raw", "USD"]
         rows = [
-            (p.schema, p.start, p.end, p.chunks_missing, f"{p.records:,}", f"{p.bytes / 1e6:.1f}", f"{p.cost_usd:.4f}") for p in plan.parts
+            (
+                p.schema,
+                p.start,
+                p.end,
+                p.chunks_missing,
+                f"{p.records:,}",
+                f"{p.bytes / 1e6:.1f}",
+                f"{p.cost_usd:.4f}",
+            )
+            for p in plan.parts
         ]
         total = ("total", "", "", len(plan.missing), f"{sum(p.records for p in plan.parts):,}")
-        rows.append((*total, f"{sum(p.bytes for p in plan.parts) / 1e6:.1f}", f"{plan.cost_usd:.4f}"))
+        rows.append(
+            (*total, f"{sum(p.bytes for p in plan.parts) / 1e6:.1f}", f"{plan.cost_usd:.4f}")
+        )
         terminal.table("what is missing, and what it costs", columns, rows, left=3)
 
     def agrees(self, plan: Plan) -> bool:
@@ -121,9 +140,14 @@ class _Display:
         with self._lock:
             if self._live:
                 self._bar(tally)
-            elif time.monotonic() - self._said >= LINE_EVERY_SEC or tally.chunks == tally.all_chunks:
+            elif (
+                time.monotonic() - self._said >= LINE_EVERY_SEC or tally.chunks == tally.all_chunks
+            ):
                 self._said = time.monotonic()
-                terminal.say(f"{tally.chunks}/{tally.all_chunks} chunks · {_figures(tally)} · {self._left(tally)}")
+                terminal.say(
+                    f"{tally.chunks}/{tally.all_chunks} chunks · {_figures(tally)} ·"
+                    f" {self._left(tally)}"
+                )
 
     def _bar(self, tally: Tally) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -147,7 +171,7 @@ def _figures(tally: Tally) -> str:
     return f"{tally.records:,} of {tally.all_records:,} rows · {tally.bytes / 1e6:.1f} MB · {paid}"
 
 
-# ------------------------------------------------------------------------------------------------------------- gateway
+# ------------------------------------------------------------------------------------------ gateway
 
 
 def gateway(args: Namespace) -> int:
@@ -168,8 +192,16 @@ def gateway(args: Namespace) -> int:
         "batch_delay_sec": args.batch_delay,
     }
     with _stopped_by(until), serving(folder, cert, **choices, log=terminal.say) as vendor:
-        facts = {"gateway": vendor.url, "cert": str(cert.cert), "folder": str(folder), "synthetic": bool(vendor.shelf.world)}
-        terminal.answer(facts | {"datasets": vendor.shelf.datasets()}, lambda: _welcome(facts, vendor.shelf.world))
+        facts = {
+            "gateway": vendor.url,
+            "cert": str(cert.cert),
+            "folder": str(folder),
+            "synthetic": bool(vendor.shelf.world),
+        }
+        terminal.answer(
+            facts | {"datasets": vendor.shelf.datasets()},
+            lambda: _welcome(facts, vendor.shelf.world),
+        )
         sys.stdout.flush()
         until.wait()
     return 0
@@ -180,13 +212,22 @@ def _served(args: Namespace) -> Path:
     if args.folder:
         folder = Path(args.folder)
         if not folder.is_dir():
-            raise MclError(f"there is no folder {folder}", "give a folder of DBN files, or leave --folder away for the synthetic world")
+            raise MclError(
+                f"there is no folder {folder}",
+                "give a folder of DBN files, or leave --folder away for the synthetic world",
+            )
         return folder
     from mcl.data.synthetic import generator
 
-    data = composition.compose("backtest", [f"data={'planted' if args.world == 'planted' else 'synthetic'}", *args.overrides]).config.data
+    data = composition.compose(
+        "backtest",
+        [f"data={'planted' if args.world == 'planted' else 'synthetic'}", *args.overrides],
+    ).config.data
     if data.source != "synthetic":
-        raise ConfigError(f"data.source={data.source!r} is no generated world", "serve recorded files with --folder")
+        raise ConfigError(
+            f"data.source={data.source!r} is no generated world",
+            "serve recorded files with --folder",
+        )
     terminal.say("making the synthetic world unless it is there")
     return generator.generate(data, composition.root() / data.folder / "raw")
 
@@ -201,7 +242,10 @@ def _day(text: str) -> date:
 @contextmanager
 def _stopped_by(until: threading.Event) -> Iterator[None]:
     """Ctrl-C and SIGTERM end the serving."""
-    before = {number: signal.signal(number, lambda *_: until.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, lambda *_: until.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
@@ -210,6 +254,13 @@ def _stopped_by(until: threading.Event) -> Iterator[None]:
 
 
 def _welcome(facts: dict[str, Any], world: dict[str, Any]) -> None:
-    terminal.say(f"serving {facts['folder']} at {facts['gateway']}" + (" · SYNTHETIC DATA" if world else ""))
-    terminal.say(f"  mcl data download --symbol MCL.FUT --start 2024-01-01 data.gateway={facts['gateway']}")
-    terminal.say(f"  any other client: REQUESTS_CA_BUNDLE={facts['cert']}, gateway={facts['gateway']!r}, any key")
+    terminal.say(
+        f"serving {facts['folder']} at {facts['gateway']}" + (" · SYNTHETIC DATA" if world else "")
+    )
+    terminal.say(
+        f"  mcl data download --symbol MCL.FUT --start 2024-01-01 data.gateway={facts['gateway']}"
+    )
+    terminal.say(
+        f"  any other client: REQUESTS_CA_BUNDLE={facts['cert']}, gateway={facts['gateway']!r},"
+        " any key"
+    )

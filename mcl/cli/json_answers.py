@@ -1,6 +1,8 @@
-"""What `mcl --json VERB` promises: the keys that its one object on stdout has, their types, and what they mean.
+"""What `mcl --json VERB` promises: the keys that its one object on stdout has, their types, and
+what they mean.
 
-More keys may be there; these stay. docs/json.md is written from here, and every answer that a test sees is held against it.
+More keys may be there; these stay. docs/json.md is written from here, and every answer that a test
+sees is held against it.
 """
 
 from __future__ import annotations
@@ -23,18 +25,31 @@ SWEPT = {
     "trials": "object · number of trials by state",
     "report": "text · path of the page",
 }
-STANDING = {"sweep_id": "text · run id of the parent", "state": "text · RUNNING, FINISHED, KILLED …", "target": "count · trials in all"}
+STANDING = {
+    "sweep_id": "text · run id of the parent",
+    "state": "text · RUNNING, FINISHED, KILLED …",
+    "target": "count · trials in all",
+}
 SESSION = RUN | {
     "decisions": "count",
     "orders": "count",
     "fills": "count",
-    "differences": "list · where the session and the backtest of its bars differ, each with its cause",
+    "differences": (
+        "list · where the session and the backtest of its bars differ, each with its cause"
+    ),
     "unexplained": "count · those without a cause",
-    "basis": "object · the broker's bars less the vendor's: note, fields, only_live, only_vendor, decisions, differ, decisions_frac",
+    "basis": (
+        "object · the broker's bars less the vendor's: note, fields, only_live, only_vendor,"
+        " decisions, differ, decisions_frac"
+    ),
     "report": "text · path of the page",
 }
 JOURNAL = {"alias": "text · the promoted name", "journal": "text · path of the session's journal"}
-TOLD = {"alias": "text · the promoted name", "command": "text · what was asked", "said": "text · what the session answered"}
+TOLD = {
+    "alias": "text · the promoted name",
+    "command": "text · what was asked",
+    "said": "text · what the session answered",
+}
 DATA = {
     "sessions": "count · sessions of the data",
     "bars": "count · bars of the active contract",
@@ -44,68 +59,111 @@ DATA = {
     "synthetic": "flag · never a market result when true",
 }
 
-DEFLATION = "text · by whose trials, which rule and when the Sharpe is deflated; empty where there is none"
+DEFLATION = (
+    "text · by whose trials, which rule and when the Sharpe is deflated; empty where there is none"
+)
 PROMISED: Mapping[str, Mapping[str, str]] = {
-    "backtest": RUN
-    | {
-        "metrics": "object · every metric by its flat name, `dsr`, `best_by_luck` and `trials_counted` as of now; null where undefined",
-        "deflation": DEFLATION,
-        "report": "text? · path of the page",
-        "config_sha256": "text · of what decides a result",
-        "data_fingerprint": "text · of the bars",
-        "synthetic": "flag · never a market result when true",
-        "own_code_reads": "text · what a strategy of your own reads besides its bars, or empty",
-        "repeat": "text · the shortest command line that makes this run again",
-    },
-    "sweep": SWEPT
-    | {
-        "best": "object? · trial, value, params, metrics, run_id",
-        "stopped": "text · why it ended early, or empty",
-        "repeat": "text · the command line that makes this search again",
-    },
-    "sweep resume": SWEPT | {"best": "object? · trial, value, params, metrics, run_id", "stopped": "text · why it ended early, or empty"},
-    "sweep extend": SWEPT | {"best": "object? · trial, value, params, metrics, run_id", "stopped": "text · why it ended early, or empty"},
+    "backtest": (
+        RUN
+        | {
+            "metrics": (
+                "object · every metric by its flat name, `dsr`, `best_by_luck` and `trials_counted`"
+                " as of now; null where undefined"
+            ),
+            "deflation": DEFLATION,
+            "report": "text? · path of the page",
+            "config_sha256": "text · of what decides a result",
+            "data_fingerprint": "text · of the bars",
+            "synthetic": "flag · never a market result when true",
+            "own_code_reads": "text · what a strategy of your own reads besides its bars, or empty",
+            "repeat": "text · the shortest command line that makes this run again",
+        }
+    ),
+    "sweep": (
+        SWEPT
+        | {
+            "best": "object? · trial, value, params, metrics, run_id",
+            "stopped": "text · why it ended early, or empty",
+            "repeat": "text · the command line that makes this search again",
+        }
+    ),
+    "sweep resume": (
+        SWEPT
+        | {
+            "best": "object? · trial, value, params, metrics, run_id",
+            "stopped": "text · why it ended early, or empty",
+        }
+    ),
+    "sweep extend": (
+        SWEPT
+        | {
+            "best": "object? · trial, value, params, metrics, run_id",
+            "stopped": "text · why it ended early, or empty",
+        }
+    ),
     "sweep status": STANDING,
     "sweep stop": STANDING,
-    "sweep report": SWEPT | {"best": "object? · trial, value, params, metrics, run_id", "experiment": "text? · the file of --export"},
+    "sweep report": (
+        SWEPT
+        | {
+            "best": "object? · trial, value, params, metrics, run_id",
+            "experiment": "text? · the file of --export",
+        }
+    ),
     "compare": {
         "runs": "list · run ids",
-        "metrics": "object · only those that differ: a list in the order of the runs; the deflated ones are all of now",
+        "metrics": (
+            "object · only those that differ: a list in the order of the runs; the deflated ones"
+            " are all of now"
+        ),
         "deflation": "list · of each run, by whose trials and which rule its Sharpe is deflated",
-        "p_values": "list · of a Sharpe ratio above zero, one object per run: alone, holm, benjamini_hochberg",
+        "p_values": (
+            "list · of a Sharpe ratio above zero, one object per run: alone, holm,"
+            " benjamini_hochberg"
+        ),
         "report": "text · path of the page",
     },
-    "report": RUN
-    | {
-        "metrics": "object · every metric by its flat name, the deflated ones as of now",
-        "at_run": "object · the deflation that the run stored when it was made",
-        "deflation": DEFLATION,
-        "report": "text? · path of the page, drawn again where the trial ledger has grown since",
-        "versions": "list · what was promoted from it",
-        "tags": "object · what MLflow holds",
-    },
-    "rerun": RUN
-    | {
-        "kind": "text · backtest, trial, sweep, grid, walk_forward, validation or session",
-        "equal": "flag · bit-equal",
-        "said": "text · what was compared",
-        "metrics": "any · what differs",
-        "causes": "any · inputs that moved",
-        "runs": "list · ids of the runs below that were made again",
-    },
+    "report": (
+        RUN
+        | {
+            "metrics": "object · every metric by its flat name, the deflated ones as of now",
+            "at_run": "object · the deflation that the run stored when it was made",
+            "deflation": DEFLATION,
+            "report": (
+                "text? · path of the page, drawn again where the trial ledger has grown since"
+            ),
+            "versions": "list · what was promoted from it",
+            "tags": "object · what MLflow holds",
+        }
+    ),
+    "rerun": (
+        RUN
+        | {
+            "kind": "text · backtest, trial, sweep, grid, walk_forward, validation or session",
+            "equal": "flag · bit-equal",
+            "said": "text · what was compared",
+            "metrics": "any · what differs",
+            "causes": "any · inputs that moved",
+            "runs": "list · ids of the runs below that were made again",
+        }
+    ),
     "runs": {"runs": "list · run_id, name, kind, status, metrics of each"},
-    "validate": RUN
-    | {
-        "subject": "text · the run that was questioned",
-        "verdict": "text · pass, borderline or stop",
-        "rows": "list · one object per question",
-        "trials": "count · distinct trials in the ledger",
-        "deflated_sharpe": "number? · a probability, by those trials",
-        "best_by_luck": "number? · annual Sharpe that the best of them would show without any edge",
-        "deflation": DEFLATION,
-        "holdout_looks": "count · how often the hold-out has been seen",
-        "report": "text · path of the page",
-    },
+    "validate": (
+        RUN
+        | {
+            "subject": "text · the run that was questioned",
+            "verdict": "text · pass, borderline or stop",
+            "rows": "list · one object per question",
+            "trials": "count · distinct trials in the ledger",
+            "deflated_sharpe": "number? · a probability, by those trials",
+            "best_by_luck": (
+                "number? · annual Sharpe that the best of them would show without any edge"
+            ),
+            "deflation": DEFLATION,
+            "holdout_looks": "count · how often the hold-out has been seen",
+            "report": "text · path of the page",
+        }
+    ),
     "critique": RUN | {"findings": "list · the gravest first"},
     "select": {
         "sweep_id": "text · the search",
@@ -119,20 +177,25 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
         "ranked": "list · candidates",
     },
     "trials": {
-        "places": "list · by strategy and market: distinct trials, best Sharpe, the best by luck alone, its deflated value",
+        "places": (
+            "list · by strategy and market: distinct trials, best Sharpe, the best by luck alone,"
+            " its deflated value"
+        ),
         "markets": "list · the same for all strategies of a market together",
         "newest": "list · the last rows",
     },
-    "promote": RUN
-    | {
-        "name": "text · the alias",
-        "version": "count · of the registered model",
-        "gates": "list · each with `passed` and `asked`",
-        "path": "text · the file to commit",
-        "content_sha256": "text · of the bundle",
-        "own_code_reads": "list · what a strategy of your own reads besides its bars",
-        "choice": "text · why this run, where a search was named; else empty",
-    },
+    "promote": (
+        RUN
+        | {
+            "name": "text · the alias",
+            "version": "count · of the registered model",
+            "gates": "list · each with `passed` and `asked`",
+            "path": "text · the file to commit",
+            "content_sha256": "text · of the bundle",
+            "own_code_reads": "list · what a strategy of your own reads besides its bars",
+            "choice": "text · why this run, where a search was named; else empty",
+        }
+    ),
     "registry": {"versions": "list · one object per version, newest first"},
     "registry report": {
         "name": "text",
@@ -143,17 +206,36 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
     "registry costs": {
         "name": "text · the alias",
         "version": "count · that it stands for now",
-        "synthetic": "flag · sessions on a simulated TWS or on data that nobody traded: no evidence about a market",
+        "synthetic": (
+            "flag · sessions on a simulated TWS or on data that nobody traded: no evidence about a"
+            " market"
+        ),
         "left_out": "count · such sessions that were not counted, since there are real ones",
-        "months": "list · sessions, fills, contracts, and per contract delay, slippage and commission, configured and paid",
+        "months": (
+            "list · sessions, fills, contracts, and per contract delay, slippage and commission,"
+            " configured and paid"
+        ),
         "all": "object · the same over all months",
-        "proposal": "object · overrides to paste, slippage_ticks with low_ticks and high_ticks, commission_usd, sentence",
+        "proposal": (
+            "object · overrides to paste, slippage_ticks with low_ticks and high_ticks,"
+            " commission_usd, sentence"
+        ),
     },
-    "rollback": {"name": "text · the alias", "version": "count · now", "before": "count · until now", "path": "text · the file to commit"},
+    "rollback": {
+        "name": "text · the alias",
+        "version": "count · now",
+        "before": "count · until now",
+        "path": "text · the file to commit",
+    },
     "promoted diff": {"versions": "list · the two numbers"},
     "promoted history": {"events": "list · oldest first", "standing": "any · what holds now"},
     "completion": {"shell": "text", "script": "text · what the shell sources"},
-    "explain": {"key": "text", "value": "any?", "source": "text · the file or override", "chain": "list · all that set it"},
+    "explain": {
+        "key": "text",
+        "value": "any?",
+        "source": "text · the file or override",
+        "chain": "list · all that set it",
+    },
     "live": SESSION,
     "live audit": SESSION,
     "status": {},
@@ -170,8 +252,17 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
     "dashboard": {"url": "text", "name": "text", "read_only": "flag"},
     "data build": DATA,
     "data info": DATA,
-    "data check": {"errors": "count", "warnings": "count", "findings": "list", "report": "text · path of the page"},
-    "data costs": {"slippage_ticks": "object · by size of the order", "by_slot": "list", "config": "text? · the file of --name"},
+    "data check": {
+        "errors": "count",
+        "warnings": "count",
+        "findings": "list",
+        "report": "text · path of the page",
+    },
+    "data costs": {
+        "slippage_ticks": "object · by size of the order",
+        "by_slot": "list",
+        "config": "text? · the file of --name",
+    },
     "contract check": {"on": "text · first day", "contracts": "list", "differences": "count"},
     "data download": {
         "folder": "text",
@@ -189,7 +280,12 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
         "synthetic": "flag",
         "datasets": "any",
     },
-    "store backup": {"path": "text", "files": "count", "bytes_read": "count", "bytes_written": "count"},
+    "store backup": {
+        "path": "text",
+        "files": "count",
+        "bytes_read": "count",
+        "bytes_written": "count",
+    },
     "store restore": {"made_at": "any", "files": "count"},
     "store gc": {"removed": "flag", "bytes": "count", "items": "list"},
     "init": {"folder": "text", "files": "list"},
@@ -209,11 +305,17 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
     "tws log": {"messages": "count", "shown": "list"},
 }
 SILENT = ("ui",)  # runs until it is stopped and answers nothing
-REFUSAL = {"code": "text", "message": "text · one sentence: value, rule, nearest valid choice", "hint": "text · what to do"}
+REFUSAL = {
+    "code": "text",
+    "message": "text · one sentence: value, rule, nearest valid choice",
+    "hint": "text · what to do",
+}
 
 
 def faults(verb: str, answer: Mapping[str, Any]) -> list[str]:
-    """What an answer lacks of what its verb promises; empty for one that keeps it. `--cfg` and `--estimate` answer otherwise."""
+    """What an answer lacks of what its verb promises; empty for one that keeps it. `--cfg` and
+    `--estimate` answer otherwise.
+    """
     wrong = []
     for key, said in PROMISED[verb].items():
         kind = said.partition(" · ")[0]
@@ -228,14 +330,23 @@ def _is(value: Any, kind: str) -> bool:
     if value is None:
         return kind.endswith("?") or kind == "any"
     kind = kind.removesuffix("?")
-    return isinstance(value, TYPES[kind]) and (kind in ("flag", "any") or not isinstance(value, bool))
+    return isinstance(value, TYPES[kind]) and (
+        kind in ("flag", "any") or not isinstance(value, bool)
+    )
 
 
 def markdown() -> str:
     """The reference for people who script mcl."""
     parts = [HEAD, "\n## A refusal\n\n", _table(REFUSAL)]
     for verb, keys in PROMISED.items():
-        parts += [f"\n## `mcl --json {verb}`\n\n", _table(keys) if keys else "One object per name or session; its keys follow the state.\n"]
+        parts += [
+            f"\n## `mcl --json {verb}`\n\n",
+            (
+                _table(keys)
+                if keys
+                else "One object per name or session; its keys follow the state.\n"
+            ),
+        ]
     return "".join(parts)
 
 
@@ -251,7 +362,9 @@ A refusal is `{"error": {"code", "message", "hint"}}`. A `?` says that the value
 
 def _table(keys: Mapping[str, str]) -> str:
     rows = ((key, *said.partition(" · ")[::2]) for key, said in keys.items())
-    return "| key | type | meaning |\n|---|---|---|\n" + "".join(f"| `{key}` | {kind} | {meaning} |\n" for key, kind, meaning in rows)
+    return "| key | type | meaning |\n|---|---|---|\n" + "".join(
+        f"| `{key}` | {kind} | {meaning} |\n" for key, kind, meaning in rows
+    )
 
 
 if __name__ == "__main__":

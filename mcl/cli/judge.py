@@ -25,7 +25,11 @@ def validate(args: Namespace) -> int:
     from mcl.config import schema
     from mcl.validation import validate, verdict
 
-    settings = composition.validate(schema.Validation, composition.compose("validate", args.overrides).raw["validate"], "validate")
+    settings = composition.validate(
+        schema.Validation,
+        composition.compose("validate", args.overrides).raw["validate"],
+        "validate",
+    )
     done = validate.validate(args.run_id, settings, store=Store(), root=composition.root())
     data = {
         "run_id": done.run_id,
@@ -59,7 +63,10 @@ def _validated(done: Any) -> None:
     terminal.say(verdict.sentence(done.rows))
     look = done.answers.look
     looked = f"hold-out looked at {look.number}×" if look.number else "hold-out not looked at"
-    terminal.say(f"{many(done.answers.tally.count, 'trial')} counted · {looked} · run {done.run_id} · report {done.report}")
+    terminal.say(
+        f"{many(done.answers.tally.count, 'trial')} counted · {looked} · run {done.run_id} · report"
+        f" {done.report}"
+    )
 
 
 def critique(args: Namespace) -> int:
@@ -76,7 +83,13 @@ def critique(args: Namespace) -> int:
 def _criticised(about: Any, columns: list[str], rows: list[list[str]]) -> None:
 
     if rows:
-        terminal.table(f"{about.stored.name}: {many(len(rows), 'finding')}", columns, rows, left=5, least=["sample"])
+        terminal.table(
+            f"{about.stored.name}: {many(len(rows), 'finding')}",
+            columns,
+            rows,
+            left=5,
+            least=["sample"],
+        )
     else:
         terminal.say(f"{about.stored.name}: nothing suspicious was found; that is no proof")
     if mark := watermark(about.bars):
@@ -87,8 +100,20 @@ def select(args: Namespace) -> int:
     from mcl.validation.selection import choose
 
     store = Store()
-    found = choose(identified(args.sweep_id, store), args.constraint, store=store, root=composition.root())
-    shown = ["trial", *found.keys, "around", "neighbours", "sharpe", "dsr", "max_drawdown_frac", "trades", "run_id"]
+    found = choose(
+        identified(args.sweep_id, store), args.constraint, store=store, root=composition.root()
+    )
+    shown = [
+        "trial",
+        *found.keys,
+        "around",
+        "neighbours",
+        "sharpe",
+        "dsr",
+        "max_drawdown_frac",
+        "trades",
+        "run_id",
+    ]
     rows: list[dict[str, Any]] = found.ranked[shown].head(LISTED).to_dict("records")  # type: ignore[assignment]
     data = {
         "sweep_id": found.search_id,
@@ -106,11 +131,17 @@ def select(args: Namespace) -> int:
 
 
 def _selected(found: Any, shown: list[str], rows: list[dict[str, Any]]) -> None:
-    names = {"around": "plateau", "dsr": "deflated", "max_drawdown_frac": "drawdown", "run_id": "run"}
+    names = {
+        "around": "plateau",
+        "dsr": "deflated",
+        "max_drawdown_frac": "drawdown",
+        "run_id": "run",
+    }
     columns = [names.get(name, name.removeprefix("strategy.")) for name in shown]
     cells = [[str(v)[:12] if n == "run_id" else v for n, v in row.items()] for row in rows]
     terminal.table(
-        f"by plateau: {many(len(found.ranked), 'trial')} within the constraints, {found.refused} not",
+        f"by plateau: {many(len(found.ranked), 'trial')} within the constraints,"
+        f" {found.refused} not",
         columns,
         cells,
         least=["neighbours", "drawdown", "trades", "deflated"],
@@ -125,7 +156,9 @@ def _run_of(found: Any) -> str:
 
 
 def ledger(args: Namespace) -> int:
-    """`mcl trials`: what was tried, by strategy and market and by whole market; one strategy in full with --family."""
+    """`mcl trials`: what was tried, by strategy and market and by whole market; one strategy in
+    full with --family.
+    """
     found = trial_ledger.rows(composition.root())
     if args.family is not None:
         tried = [str(family) for family in found["family"].unique()]
@@ -134,10 +167,19 @@ def ledger(args: Namespace) -> int:
             raise StoreError(f"{said}: {nearest(args.family, tried)}", "mcl trials lists them")
         found = found[found["family"] == args.family]
     pairs = found[["family", "market"]].drop_duplicates().sort_values(["family", "market"])
-    families = [_counted(trial_ledger.Place(str(family), str(market))) for family, market in pairs.itertuples(index=False)]
-    markets = [_counted(trial_ledger.Place(trial_ledger.EVERY, str(market))) for market in pairs["market"].drop_duplicates().sort_values()]
+    families = [
+        _counted(trial_ledger.Place(str(family), str(market)))
+        for family, market in pairs.itertuples(index=False)
+    ]
+    markets = [
+        _counted(trial_ledger.Place(trial_ledger.EVERY, str(market)))
+        for market in pairs["market"].drop_duplicates().sort_values()
+    ]
     newest: list[dict[str, Any]] = found.iloc[::-1].head(args.limit).to_dict("records")  # type: ignore[assignment]
-    terminal.answer({"places": families, "markets": markets, "newest": newest}, lambda: _trials(families, markets, newest))
+    terminal.answer(
+        {"places": families, "markets": markets, "newest": newest},
+        lambda: _trials(families, markets, newest),
+    )
     return 0
 
 
@@ -156,9 +198,20 @@ def _counted(where: trial_ledger.Place) -> dict[str, Any]:
         "no_score": int((found["state"] != "COMPLETE").sum()),
     }
     if not len(best):
-        return facts | {"best_sharpe": math.nan, "best_by_luck": math.nan, "deflated_sharpe": math.nan, "best_run": "", "deflation": ""}
+        return facts | {
+            "best_sharpe": math.nan,
+            "best_by_luck": math.nan,
+            "deflated_sharpe": math.nan,
+            "best_run": "",
+            "deflation": "",
+        }
     row = best.iloc[0]
-    measured = {"sharpe": annual(row["sharpe"]), "sessions": row["observations"], "skew": row["skew"], "kurtosis": row["kurtosis"]}
+    measured = {
+        "sharpe": annual(row["sharpe"]),
+        "sessions": row["observations"],
+        "skew": row["skew"],
+        "kurtosis": row["kurtosis"],
+    }
     luck = trial_ledger.tally(composition.root(), where).luck(measured)
     return facts | {
         "best_sharpe": measured["sharpe"],
@@ -169,21 +222,61 @@ def _counted(where: trial_ledger.Place) -> dict[str, Any]:
     }
 
 
-COUNTED = ("trials", "rows", "searched", "by_hand", "no_score", "best_sharpe", "best_by_luck", "deflated_sharpe")
-COLUMNS = ("trials", "rows", "searched", "by hand", "no score", "best Sharpe", "best by luck", "deflated")
+COUNTED = (
+    "trials",
+    "rows",
+    "searched",
+    "by_hand",
+    "no_score",
+    "best_sharpe",
+    "best_by_luck",
+    "deflated_sharpe",
+)
+COLUMNS = (
+    "trials",
+    "rows",
+    "searched",
+    "by hand",
+    "no score",
+    "best Sharpe",
+    "best by luck",
+    "deflated",
+)
 
 
-def _trials(families: list[dict[str, Any]], markets: list[dict[str, Any]], newest: list[dict[str, Any]]) -> None:
+def _trials(
+    families: list[dict[str, Any]], markets: list[dict[str, Any]], newest: list[dict[str, Any]]
+) -> None:
     if not families:
         terminal.say("nothing has been tried yet: mcl backtest and mcl sweep write the ledger")
         return
-    for title, heads, groups in (("strategies", ("family", "market"), families), ("markets, all strategies", ("market",), markets)):
-        cells = [[*(group[head] for head in heads), *map(_cell, (group[name] for name in COUNTED))] for group in groups]
+    for title, heads, groups in (
+        ("strategies", ("family", "market"), families),
+        ("markets, all strategies", ("market",), markets),
+    ):
+        cells = [
+            [*(group[head] for head in heads), *map(_cell, (group[name] for name in COUNTED))]
+            for group in groups
+        ]
         columns = [head.replace("family", "strategy") for head in heads]
-        terminal.table(title, [*columns, *COLUMNS], cells, left=len(heads), least=["rows", "no score", "by hand", "searched"])
+        terminal.table(
+            title,
+            [*columns, *COLUMNS],
+            cells,
+            left=len(heads),
+            least=["rows", "no score", "by hand", "searched"],
+        )
     terminal.say(f"the best Sharpe of each is deflated by all trials of its row (rule: {RULE})")
     rows = [
-        [r["at"].strftime("%Y-%m-%d %H:%M"), r["family"], r["kind"], r["state"], r["reason"], r["run_id"][:12], _year(r["sharpe"])]
+        [
+            r["at"].strftime("%Y-%m-%d %H:%M"),
+            r["family"],
+            r["kind"],
+            r["state"],
+            r["reason"],
+            r["run_id"][:12],
+            _year(r["sharpe"]),
+        ]
         for r in newest
     ]
     terminal.table(

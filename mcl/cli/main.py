@@ -1,7 +1,7 @@
 """`mcl`: what a person types. Thin: parse, call one workflow, print its answer.
 
-Global flags stand before the verb: --json (one JSON object on stdout), -v, --quiet. Exit codes: 0 done, 1 refused or failed with
-a sentence that says what to do, 2 wrong usage.
+Global flags stand before the verb: --json (one JSON object on stdout), -v, --quiet. Exit codes: 0
+done, 1 refused or failed with a sentence that says what to do, 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -32,14 +32,17 @@ mcl VERB --help says more. mcl backtest --cfg prints the composed configuration.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line and return its exit code; 1, and no word, when whoever reads the output has left (`mcl runs | head -1`)."""
+    """Run one command line and return its exit code; 1, and no word, when whoever reads the output
+    has left (`mcl runs | head -1`).
+    """
     if argv is None:
         sys.excepthook = _uncaught
     try:
         code = _main(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer would fail again at exit
+        # what is left in the buffer would fail again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:  # before the verb began
         return 1
@@ -86,11 +89,15 @@ def _misused(error: UsageError, as_json: bool) -> int:
 
 
 def parse(words: list[str]) -> tuple[Verb, argparse.Namespace]:
-    """The verb that a command line names, and its arguments. UsageError when there is no such line."""
+    """The verb that a command line names, and its arguments. UsageError when there is no such
+    line.
+    """
     name = " ".join(words[: 2 if " ".join(words[:2]) in VERBS else 1])
     if name not in VERBS:
         said = " ".join(words[:2])
-        raise UsageError(f"unknown verb {said[:200]!r}: {nearest(said, VERBS)}", "mcl --help lists them")
+        raise UsageError(
+            f"unknown verb {said[:200]!r}: {nearest(said, VERBS)}", "mcl --help lists them"
+        )
     verb = VERBS[name]
     parser = Parser(prog=f"mcl {name}", description=verb.summary)
     verb.arguments(parser)
@@ -102,10 +109,16 @@ def parse(words: list[str]) -> tuple[Verb, argparse.Namespace]:
 def _run(verb: Verb, words: list[str], parsed: argparse.Namespace, flags: set[str]) -> int:
     from mcl.base import files, terminal
 
-    terminal.configure(as_json="--json" in flags, verbose=bool(flags & {"-v", "--verbose"}), quiet="--quiet" in flags)
+    terminal.configure(
+        as_json="--json" in flags,
+        verbose=bool(flags & {"-v", "--verbose"}),
+        quiet="--quiet" in flags,
+    )
     module, function = verb.handler.split(":")
     try:
-        with terminal.Work([verb.name, *words], files.kept("durations.json"), shown=verb.name not in UNENDING):
+        with terminal.Work(
+            [verb.name, *words], files.kept("durations.json"), shown=verb.name not in UNENDING
+        ):
             return int(getattr(import_module(f"mcl.cli.{module}"), function)(parsed))
     except MclError as error:
         terminal.refuse(error)
@@ -126,17 +139,27 @@ def _run(verb: Verb, words: list[str], parsed: argparse.Namespace, flags: set[st
 def _of_system(error: OSError) -> MclError:
     """What the system refuses of a file or a folder: no fault of mcl, and no traceback."""
     name = str(error.filename)
-    shown = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}… ({len(name):,} characters)"
-    return MclError(f"{shown}: {error.strerror or error}", "fix the path, its rights, or the space that there is")
+    shown = (
+        name
+        if len(name) <= LONGEST_SHOWN
+        else f"{name[:LONGEST_SHOWN]}… ({len(name):,} characters)"
+    )
+    return MclError(
+        f"{shown}: {error.strerror or error}",
+        "fix the path, its rights, or the space that there is",
+    )
 
 
 def _interrupted(stop: KeyboardInterrupt) -> MclError:
-    return MclError("interrupted: what was done is kept", str(stop) or "run the same command again to go on")
+    return MclError(
+        "interrupted: what was done is kept", str(stop) or "run the same command again to go on"
+    )
 
 
 def _unexpected(error: BaseException, verb: str, *, shown: bool) -> MclError:
-    """A fault of mcl itself as a sentence. Its traceback goes into a file, and is `shown` with -v, without the secrets
-    that it may hold."""
+    """A fault of mcl itself as a sentence. Its traceback goes into a file, and is `shown` with -v,
+    without the secrets that it may hold.
+    """
     import traceback
 
     from mcl.base import files
@@ -155,7 +178,9 @@ def _unexpected(error: BaseException, verb: str, *, shown: bool) -> MclError:
 
 
 def _interrupt(error: BaseException | None) -> KeyboardInterrupt | None:
-    """The Ctrl-C that an exception is or comes from: a library that is interrupted in its own clearing up raises anything."""
+    """The Ctrl-C that an exception is or comes from: a library that is interrupted in its own
+    clearing up raises anything.
+    """
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__context__
     return error
@@ -176,7 +201,10 @@ def _global_flags(args: list[str]) -> tuple[set[str], list[str]]:
 
 def _usage() -> str:
     width = max(map(len, VERBS))
-    listed = (f"{title}\n" + "".join(f"  {verb.name:<{width}}  {verb.summary}\n" for verb in verbs) for title, verbs in SECTIONS.items())
+    listed = (
+        f"{title}\n" + "".join(f"  {verb.name:<{width}}  {verb.summary}\n" for verb in verbs)
+        for title, verbs in SECTIONS.items()
+    )
     return USAGE.format(verbs="\n".join(listed).rstrip())
 
 

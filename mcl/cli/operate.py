@@ -1,4 +1,6 @@
-"""status, pause, resume, reduce-only, flatten, stop, orders, fills, why: a person at another shell than the session's."""
+"""status, pause, resume, reduce-only, flatten, stop, orders, fills, why: a person at another shell
+than the session's.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,10 @@ def act(args: Namespace) -> int:
     alias = _one_running(files.root(), args.name)
     request = {"do": args.verb, "who": f"mcl {args.verb}", "why": args.because}
     said = control_socket.ask(control_socket.folder_of(files.root(), alias), request)["said"]
-    terminal.answer({"alias": alias, "command": args.verb, "said": said}, lambda: terminal.say(f"{alias}: {said}"))
+    terminal.answer(
+        {"alias": alias, "command": args.verb, "said": said},
+        lambda: terminal.say(f"{alias}: {said}"),
+    )
     return 0
 
 
@@ -45,10 +50,22 @@ def orders(args: Namespace) -> int:
     alias, path = _journal(args.name)
     rows = journal_queries.orders(path)
     working = (
-        control_socket.ask(control_socket.folder_of(files.root(), alias), {"do": "status"})["status"]["working"] if _runs(alias) else []
+        control_socket.ask(control_socket.folder_of(files.root(), alias), {"do": "status"})[
+            "status"
+        ]["working"]
+        if _runs(alias)
+        else []
     )
     columns = ["sent", "reference", "change", "filled", "at", "stop ticks", "take ticks"]
-    shown = [[_clock(r["at_ns"]), r["ref"], *map(_cell, (r["quantity"], r["filled"], r["price"])), *_distances(r)] for r in rows]
+    shown = [
+        [
+            _clock(r["at_ns"]),
+            r["ref"],
+            *map(_cell, (r["quantity"], r["filled"], r["price"])),
+            *_distances(r),
+        ]
+        for r in rows
+    ]
 
     def render() -> None:
         terminal.table(f"orders of {alias} · {path.name}", columns, shown, left=2)
@@ -66,7 +83,14 @@ def fills(args: Namespace) -> int:
     rows = journal_queries.fills(path)
     columns = ["time", "contract", "reason", "reference", "quantity", "price", "commission"]
     shown = [
-        [_clock(r["time"]), r["symbol"], r["reason"], r["ref"], *map(_cell, (r["quantity"], r["price"], r["commission_usd"]))] for r in rows
+        [
+            _clock(r["time"]),
+            r["symbol"],
+            r["reason"],
+            r["ref"],
+            *map(_cell, (r["quantity"], r["price"], r["commission_usd"])),
+        ]
+        for r in rows
     ]
     terminal.answer(
         {"alias": alias, "journal": path, "fills": rows},
@@ -76,22 +100,30 @@ def fills(args: Namespace) -> int:
 
 
 def why(args: Namespace) -> int:
-    """The last decisions, each with the chain of its reasons; --trades leaves out those that changed nothing."""
+    """The last decisions, each with the chain of its reasons; --trades leaves out those that
+    changed nothing.
+    """
     from mcl.live import journal_queries
 
     alias, path = _journal(args.name)
-    rows = journal_queries.reasons(path, sys.maxsize if args.trades else args.count, journal_queries.deployed_limits(files.root(), path))
+    rows = journal_queries.reasons(
+        path,
+        sys.maxsize if args.trades else args.count,
+        journal_queries.deployed_limits(files.root(), path),
+    )
     if args.trades:
         rows = [row for row in rows if row["order"]][-args.count :]
     shown = [[_clock(r["close_time_ns"]), _cell(r["close"]), r["sentence"]] for r in rows]
     terminal.answer(
         {"alias": alias, "journal": path, "decisions": rows},
-        lambda: terminal.table(f"decisions of {alias} · {path.name}", ["bar close", "price", "why"], shown, left=3),
+        lambda: terminal.table(
+            f"decisions of {alias} · {path.name}", ["bar close", "price", "why"], shown, left=3
+        ),
     )
     return 0
 
 
-# ----------------------------------------------------------------------------------------------------------------- whose
+# -------------------------------------------------------------------------------------------- whose
 
 
 def _known(root: Path) -> list[str]:
@@ -99,7 +131,10 @@ def _known(root: Path) -> list[str]:
 
     names = sorted({*control_socket.running(root), *journal_queries.aliases(root)})
     if not names:
-        raise LiveError("nothing runs, and no session was ever traded here", "mcl promote RUN_ID --to paper, then mcl live paper")
+        raise LiveError(
+            "nothing runs, and no session was ever traded here",
+            "mcl promote RUN_ID --to paper, then mcl live paper",
+        )
     return names
 
 
@@ -109,7 +144,9 @@ def _one_running(root: Path, name: str | None) -> str:
         return name
     alive = control_socket.running(root)
     if len(alive) != 1:
-        which = f"{len(alive)} sessions run: {', '.join(alive)}" if alive else "no session is running"
+        which = (
+            f"{len(alive)} sessions run: {', '.join(alive)}" if alive else "no session is running"
+        )
         raise LiveError(which, "say which one is meant" if alive else "mcl live NAME starts one")
     return alive[0]
 
@@ -135,16 +172,20 @@ def _standing(root: Path, alias: str) -> dict[str, Any]:
     from mcl.live import journal_queries
 
     if alias in control_socket.running(root):
-        answer = control_socket.ask(control_socket.folder_of(root, alias), {"do": "status"}, timeout_sec=10.0)
+        answer = control_socket.ask(
+            control_socket.folder_of(root, alias), {"do": "status"}, timeout_sec=10.0
+        )
         return {"running": True} | dict(answer["status"])
     return journal_queries.remembered(journal_queries.last_journal(root, alias))
 
 
-# ----------------------------------------------------------------------------------------------------------------- shown
+# -------------------------------------------------------------------------------------------- shown
 
 
 def _watch(root: Path, alias: str) -> int:
-    """Until the session ends or Ctrl-C: a table that stays in place on a terminal, one line a change elsewhere (one object with --json)."""
+    """Until the session ends or Ctrl-C: a table that stays in place on a terminal, one line a
+    change elsewhere (one object with --json).
+    """
     from rich.live import Live
 
     states = control_socket.watched(control_socket.folder_of(root, alias))
@@ -162,7 +203,13 @@ def _print(found: list[dict[str, Any]]) -> None:
     if len(found) == 1:
         terminal.console().print(picture(found[0]))
         return
-    rows = [[_text(row.get(name) if name != "pnl_usd" else row.get("session_pnl_usd")) for name in OVERVIEW] for row in found]
+    rows = [
+        [
+            _text(row.get(name) if name != "pnl_usd" else row.get("session_pnl_usd"))
+            for name in OVERVIEW
+        ]
+        for row in found
+    ]
     terminal.table("sessions", [name.replace("_", " ") for name in OVERVIEW], rows, left=5)
 
 
@@ -171,21 +218,33 @@ def picture(state: dict[str, Any]) -> Group:
     from rich.console import Group
 
     running = state.get("running", True)
-    title = f"{state['alias']} v{_text(state['version'])} · {_text(state['session'])} · {state['state']}" + (
-        "" if running else " · not running"
+    title = (
+        f"{state['alias']} v{_text(state['version'])} · {_text(state['session'])} ·"
+        f" {state['state']}" + ("" if running else " · not running")
     )
-    parts = [terminal.drawn(title, ["", "value"], [(name, text) for name, text in _facts(state) if text], left=2)]
+    parts = [
+        terminal.drawn(
+            title, ["", "value"], [(name, text) for name, text in _facts(state) if text], left=2
+        )
+    ]
     if state.get("working"):
         parts.append(terminal.drawn("working orders", *_working(state["working"]), left=3))
     if state.get("decisions"):
         columns = ["bar close", "price", "wanted", "position", "target", "block", "reason"]
         rows = [
-            [_clock(d.get("time")), *(_cell(d.get(k)) for k in ("close", "wanted", "position", "target", "block")), _text(d.get("reason"))]
+            [
+                _clock(d.get("time")),
+                *(_cell(d.get(k)) for k in ("close", "wanted", "position", "target", "block")),
+                _text(d.get("reason")),
+            ]
             for d in state["decisions"][-5:]
         ]
         parts.append(terminal.drawn("last decisions", columns, rows, left=1))
     if state.get("alerts"):
-        rows = [[_clock(a["at_ns"]), a["severity"], a["code"], a["sentence"]] for a in state["alerts"][-5:]]
+        rows = [
+            [_clock(a["at_ns"]), a["severity"], a["code"], a["sentence"]]
+            for a in state["alerts"][-5:]
+        ]
         parts.append(terminal.drawn("last alerts", ["when", "", "code", "what"], rows, left=4))
     return Group(*parts)
 
@@ -193,9 +252,17 @@ def picture(state: dict[str, Any]) -> Group:
 def _facts(state: dict[str, Any]) -> list[tuple[str, str]]:
     known = state.get
     latency = known("latency") or {}
-    quick = f"p50 {latency['p50']:.2f} ms · p99 {latency['p99']:.2f} ms · {latency['count']} orders" if latency.get("count") else ""
+    quick = (
+        f"p50 {latency['p50']:.2f} ms · p99 {latency['p99']:.2f} ms · {latency['count']} orders"
+        if latency.get("count")
+        else ""
+    )
     delay = known("close_delay") or {}
-    waited = f"p50 {delay['p50']:.1f} s · p99 {delay['p99']:.1f} s · {delay['count']} bars" if delay.get("count") else ""
+    waited = (
+        f"p50 {delay['p50']:.1f} s · p99 {delay['p99']:.1f} s · {delay['count']} bars"
+        if delay.get("count")
+        else ""
+    )
     return [
         ("mode", _text(known("mode"))),
         ("why", _text(known("why"))),
@@ -203,11 +270,24 @@ def _facts(state: dict[str, Any]) -> list[tuple[str, str]]:
         ("broker", " · ".join(filter(None, (_text(known("broker")), _text(known("account")))))),
         ("position", f"{_text(known('position'))} {_text(known('contract'))}"),
         ("target", _text(known("target"))),
-        ("average / last price", " / ".join(filter(None, (_cell(known("average_price")), _cell(known("last_price")))))),
+        (
+            "average / last price",
+            " / ".join(filter(None, (_cell(known("average_price")), _cell(known("last_price"))))),
+        ),
         ("equity", _usd(known("equity_usd"))),
         ("session P&L", _usd(known("session_pnl_usd"))),
-        ("realized / unrealized", " / ".join(filter(None, (_usd(known("realized_usd")), _usd(known("unrealized_usd")))))),
-        ("last bar", f"{_clock(known('last_bar_close_ns'))} UTC · {known('bars')} bars" if known("bars") else ""),
+        (
+            "realized / unrealized",
+            " / ".join(filter(None, (_usd(known("realized_usd")), _usd(known("unrealized_usd"))))),
+        ),
+        (
+            "last bar",
+            (
+                f"{_clock(known('last_bar_close_ns'))} UTC · {known('bars')} bars"
+                if known("bars")
+                else ""
+            ),
+        ),
         ("data age", f"{known('data_age_sec'):.1f} s" if known("data_age_sec") is not None else ""),
         ("connected", _text(known("connected"))),
         ("close to its message", waited),
@@ -218,12 +298,18 @@ def _facts(state: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _working(working: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     columns = ["reference", "kind", "status", "quantity", "price"]
-    return columns, [[_text(w.get("ref")), w["kind"], w["status"], _cell(w["quantity"]), _cell(w["price"])] for w in working]
+    return columns, [
+        [_text(w.get("ref")), w["kind"], w["status"], _cell(w["quantity"]), _cell(w["price"])]
+        for w in working
+    ]
 
 
 def _line(state: dict[str, Any]) -> str:
     pnl = _usd(state["session_pnl_usd"]) or "P&L unknown"
-    return f"{_clock(state['at_ns'])} {state['state']} {state['mode']} position {state['position']} {pnl} {state['why']}"
+    return (
+        f"{_clock(state['at_ns'])} {state['state']} {state['mode']} position {state['position']}"
+        f" {pnl} {state['why']}"
+    )
 
 
 def _distances(row: dict[str, Any]) -> tuple[str, str]:
@@ -246,7 +332,7 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-# ------------------------------------------------------------------------------------------------------------- dashboard
+# ---------------------------------------------------------------------------------------- dashboard
 
 
 def dashboard(args: Namespace) -> int:
@@ -266,7 +352,8 @@ def dashboard(args: Namespace) -> int:
         async with open_dashboard(Dashboard(root, name, Store(root), token), args.port) as address:
             how = "it can command" if token else "read-only; --act lets it command"
             terminal.answer(
-                {"url": address, "name": name, "read_only": not token}, lambda: terminal.say(f"{address}  ({how}; Ctrl-C ends it)")
+                {"url": address, "name": name, "read_only": not token},
+                lambda: terminal.say(f"{address}  ({how}; Ctrl-C ends it)"),
             )
             await asyncio.Event().wait()
 

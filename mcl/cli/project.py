@@ -18,7 +18,9 @@ def examine(args: Namespace) -> int:
     rows = [[f.subject, f.level if f.level != "fail" else "FAIL", f.found, f.remedy] for f in found]
     failed = sum(f.level == "fail" for f in found)
     data = {"findings": [vars(f) for f in found], "failed": failed}
-    terminal.answer(data, lambda: terminal.table("doctor", ["", "", "found", "what to do"], rows, left=4))
+    terminal.answer(
+        data, lambda: terminal.table("doctor", ["", "", "found", "what to do"], rows, left=4)
+    )
     return 1 if failed else 0
 
 
@@ -27,7 +29,9 @@ def init(args: Namespace) -> int:
 
     folder = Path(args.folder).resolve()
     written = create(folder)
-    terminal.answer({"folder": str(folder), "files": written}, lambda: _show_project(folder, len(written)))
+    terminal.answer(
+        {"folder": str(folder), "files": written}, lambda: _show_project(folder, len(written))
+    )
     return 0
 
 

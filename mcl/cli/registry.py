@@ -1,4 +1,6 @@
-"""promote, registry, rollback, promoted …: from a run to the version that a name stands for, and back."""
+"""promote, registry, rollback, promoted …: from a run to the version that a name stands for, and
+back.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,8 @@ def chosen(stored: StoredRun, store: Store) -> tuple[str, str]:
         run_id = stored.tags["best_run_id"]  # the winner's complete run
     if not run_id:
         raise ConfigError(
-            f"trial {found.winner['trial']}, the choice of search {stored.run_id[:12]}, is no stored run",
+            f"trial {found.winner['trial']}, the choice of search {stored.run_id[:12]}, is no"
+            " stored run",
             "search with search.track=all, or run its values: mcl select shows them",
         )
     return run_id, f"search {stored.run_id[:12]}: {found.why}"
@@ -91,7 +94,9 @@ def _reads(reads: tuple[str, ...]) -> None:
 def _promoted(done: Any) -> None:
     _gates(done.gates)
     _reads(done.reads)
-    terminal.say(f"version {done.version} is now {done.alias!r} · {done.path} · next: mcl live {done.alias}")
+    terminal.say(
+        f"version {done.version} is now {done.alias!r} · {done.path} · next: mcl live {done.alias}"
+    )
 
 
 def registry(args: Namespace) -> int:
@@ -108,9 +113,21 @@ def registry(args: Namespace) -> int:
 
 
 def _row(entry: Any) -> dict[str, Any]:
-    tags, record, band = entry.stored.tags, entry.record, entry.band() if entry.record.sessions else None
+    tags, record, band = (
+        entry.stored.tags,
+        entry.record,
+        entry.band() if entry.record.sessions else None,
+    )
     left = record.left(band)
-    headline = ("sharpe", "sharpe_low", "sharpe_high", "net_pnl_usd", "max_drawdown_frac", "trades", "sessions")
+    headline = (
+        "sharpe",
+        "sharpe_low",
+        "sharpe_high",
+        "net_pnl_usd",
+        "max_drawdown_frac",
+        "trades",
+        "sessions",
+    )
     return {
         "version": entry.stored.version,
         "aliases": entry.stored.aliases,
@@ -140,26 +157,69 @@ def _row(entry: Any) -> dict[str, Any]:
 
 
 def _deflation(entry: Any) -> dict[str, Any]:
-    """By today's trial ledger, and as it was when the version was promoted; version 0.1 kept the latter elsewhere."""
+    """By today's trial ledger, and as it was when the version was promoted; version 0.1 kept the
+    latter elsewhere.
+    """
     luck, facts = entry.luck(composition.root()), entry.provenance
     then = facts.get("at_promotion", facts)
-    found = {"deflated_sharpe": None, "best_by_luck": None, "deflation": "", "deflated_sharpe_at_promotion": then.get("deflated_sharpe")}
+    found = {
+        "deflated_sharpe": None,
+        "best_by_luck": None,
+        "deflation": "",
+        "deflated_sharpe_at_promotion": then.get("deflated_sharpe"),
+    }
     if luck is None:
         return found
-    return found | {"deflated_sharpe": luck.deflated, "best_by_luck": luck.best_by_luck, "deflation": luck.sentence}
+    return found | {
+        "deflated_sharpe": luck.deflated,
+        "best_by_luck": luck.best_by_luck,
+        "deflation": luck.sentence,
+    }
 
 
 def _listed(found: list[dict[str, Any]]) -> None:
     if not found:
         terminal.say("nothing is promoted yet: mcl promote RUN_ID --to paper")
         return
-    columns = ["v", "names", "strategy", "stage", "Sharpe", "95 %", "deflated", "net USD", "drawdown", "gates", "promoted"]
-    terminal.table("registry", columns, [_cells(row) for row in found], left=4, least=["promoted", "drawdown", "gates", "deflated"])
+    columns = [
+        "v",
+        "names",
+        "strategy",
+        "stage",
+        "Sharpe",
+        "95 %",
+        "deflated",
+        "net USD",
+        "drawdown",
+        "gates",
+        "promoted",
+    ]
+    terminal.table(
+        "registry",
+        columns,
+        [_cells(row) for row in found],
+        left=4,
+        least=["promoted", "drawdown", "gates", "deflated"],
+    )
     if lived := [row for row in found if row["live"]["sessions"]]:
-        columns = ["v", "names", "sessions", "net USD", "slippage", "assumed", "audit", "expected band"]
+        columns = [
+            "v",
+            "names",
+            "sessions",
+            "net USD",
+            "slippage",
+            "assumed",
+            "audit",
+            "expected band",
+        ]
         terminal.table("live record", columns, [_lived_cells(row) for row in lived], left=2)
-        terminal.say("slippage in ticks per contract · mcl registry report NAME shows the live curve in its band")
-    for sentence in dict.fromkeys(row["metrics"]["deflation"] for row in found if row["metrics"]["deflation"]):
+        terminal.say(
+            "slippage in ticks per contract · mcl registry report NAME shows the live curve in its"
+            " band"
+        )
+    for sentence in dict.fromkeys(
+        row["metrics"]["deflation"] for row in found if row["metrics"]["deflation"]
+    ):
         terminal.say(sentence)
     for row in found:
         for name, why in row["waived"].items():
@@ -174,13 +234,28 @@ def _cells(row: dict[str, Any]) -> list[str]:
     from mcl.report.format import number
 
     measured, names = row["metrics"], ", ".join(row["aliases"]) or "–"
-    head = [str(row["version"]), names, row["strategy"] + (" *" if row["synthetic"] else ""), row["stage"]]
+    head = [
+        str(row["version"]),
+        names,
+        row["strategy"] + (" *" if row["synthetic"] else ""),
+        row["stage"],
+    ]
     if not row["intact"]:
         return [*head, "ALTERED", *[""] * 6]
     low, mid, high = (_number(measured[name]) for name in ("sharpe_low", "sharpe", "sharpe_high"))
     waived = f", {len(row['waived'])} waived" if row["waived"] else ""
-    deflated = "n/a" if measured["deflated_sharpe"] is None else number(measured["deflated_sharpe"], "percent")
-    numbers = [mid, f"{low} … {high}", deflated, f"{measured['net_pnl_usd']:,.0f}", f"{100 * measured['max_drawdown_frac']:.1f} %"]
+    deflated = (
+        "n/a"
+        if measured["deflated_sharpe"] is None
+        else number(measured["deflated_sharpe"], "percent")
+    )
+    numbers = [
+        mid,
+        f"{low} … {high}",
+        deflated,
+        f"{measured['net_pnl_usd']:,.0f}",
+        f"{100 * measured['max_drawdown_frac']:.1f} %",
+    ]
     return [*head, *numbers, row["gates"] + waived, row["promoted_at"][:16].replace("T", " ")]
 
 
@@ -216,9 +291,19 @@ def report(args: Namespace) -> int:
     if entry.wrong:
         raise LiveError(entry.wrong, "promote the run again")
     view = _view(args.name, entry)
-    page = below(composition.root() / "mlruns" / "registry", f"{args.name}-v{entry.stored.version}", ending=".html")
+    page = below(
+        composition.root() / "mlruns" / "registry",
+        f"{args.name}-v{entry.stored.version}",
+        ending=".html",
+    )
     write_whole(page, registry_page(view).encode())
-    data = {"name": args.name, "version": entry.stored.version, "outside": view.outside, "sentence": view.sentence, "report": page}
+    data = {
+        "name": args.name,
+        "version": entry.stored.version,
+        "outside": view.outside,
+        "sentence": view.sentence,
+        "report": page,
+    }
     terminal.answer(data, lambda: terminal.say(f"{view.sentence} · page {page}"))
     return 0
 
@@ -242,19 +327,42 @@ def costs(args: Namespace) -> int:
 
 
 def _cost_row(row: Any) -> dict[str, Any]:
-    return {**vars(row), "total_usd": row.total_usd, "configured_total_usd": row.configured_total_usd}
+    return {
+        **vars(row),
+        "total_usd": row.total_usd,
+        "configured_total_usd": row.configured_total_usd,
+    }
 
 
 def _costs(found: Any) -> None:
-    title = f"costs of {found.name} per contract and side{' · SYNTHETIC, no evidence about a market' if found.simulated else ''}"
-    columns = ["month", "sessions", "fills", "delay", "slippage", "configured", "commission", "configured", "total", "configured"]
+    title = (
+        f"costs of {found.name} per contract and"
+        f" side{' · SYNTHETIC, no evidence about a market' if found.simulated else ''}"
+    )
+    columns = [
+        "month",
+        "sessions",
+        "fills",
+        "delay",
+        "slippage",
+        "configured",
+        "commission",
+        "configured",
+        "total",
+        "configured",
+    ]
     terminal.table(title, columns, [_cost_cells(row) for row in (*found.rows, found.whole)])
     terminal.say("delay and slippage in ticks, positive is a cost; a backtest has the delay too")
     terminal.say("commission and total (slippage and commission) in USD")
     if found.left_out:
-        terminal.say(f"{_sessions(found.left_out)} on a simulated TWS or on synthetic data left out")
+        terminal.say(
+            f"{_sessions(found.left_out)} on a simulated TWS or on synthetic data left out"
+        )
     if found.whole.uncharged_fills:
-        terminal.say(f"{found.whole.uncharged_fills} fills without a commission from the broker are not in its mean")
+        terminal.say(
+            f"{found.whole.uncharged_fills} fills without a commission from the broker are not in"
+            " its mean"
+        )
     terminal.say(found.proposal.sentence)
     if found.proposal.overrides:
         terminal.say(f"to backtest with what was paid: {' '.join(found.proposal.overrides)}")
@@ -262,8 +370,19 @@ def _costs(found: Any) -> None:
 
 def _cost_cells(row: Any) -> list[str]:
     ticks = (row.delay_ticks, row.slippage_ticks, row.configured_slippage_ticks)
-    money = (row.commission_usd, row.configured_commission_usd, row.total_usd, row.configured_total_usd)
-    return [row.month, str(row.sessions), str(row.fills), *map(_number, ticks), *map(_number, money)]
+    money = (
+        row.commission_usd,
+        row.configured_commission_usd,
+        row.total_usd,
+        row.configured_total_usd,
+    )
+    return [
+        row.month,
+        str(row.sessions),
+        str(row.fills),
+        *map(_number, ticks),
+        *map(_number, money),
+    ]
 
 
 def _view(name: str, entry: Any) -> Any:
@@ -273,9 +392,15 @@ def _view(name: str, entry: Any) -> Any:
 
     record, band, facts = entry.record, entry.band(), entry.provenance
     left, many = record.left(band), len(record.sessions)
-    inside = f"{_sessions(many)} and {record.net_pnl_usd:+,.0f} USD, inside the expected band" if many else "no session yet"
+    inside = (
+        f"{_sessions(many)} and {record.net_pnl_usd:+,.0f} USD, inside the expected band"
+        if many
+        else "no session yet"
+    )
     return RegistryView(
-        title=f"{name} · version {entry.stored.version} · {entry.stored.tags.get('mcl.strategy', '')}",
+        title=(
+            f"{name} · version {entry.stored.version} · {entry.stored.tags.get('mcl.strategy', '')}"
+        ),
         lead=f"promoted {facts['at']} by {facts['by']}",
         synthetic=facts["watermark"],
         sentence=str(left) if left else inside,
@@ -286,7 +411,10 @@ def _view(name: str, entry: Any) -> Any:
         band=None if band is None else (band.low, band.median, band.high, band.drawdown),
         gates=entry.gates,
         facts=facts,
-        links=[urls.version(MODEL, entry.stored.version), urls.run(entry.stored.run_id, "The promoted run")],
+        links=[
+            urls.version(MODEL, entry.stored.version),
+            urls.run(entry.stored.run_id, "The promoted run"),
+        ],
     )
 
 
@@ -314,7 +442,11 @@ def rollback(args: Namespace) -> int:
     move = aliases.rollback(args.name, args.because, store=Store(), root=composition.root())
     data = vars(move) | {"path": path_of(move.name, composition.root())}
     terminal.answer(
-        data, lambda: terminal.say(f"{move.name} is version {move.version} again, was {move.before} · {data['path']} · commit it")
+        data,
+        lambda: terminal.say(
+            f"{move.name} is version {move.version} again, was {move.before} · {data['path']} ·"
+            " commit it"
+        ),
     )
     return 0
 
@@ -326,14 +458,22 @@ def diff(args: Namespace) -> int:
     store = Store()
     first, second = (shelved(word, store) for word in (args.first, args.second))
     found = compared(first, second)
-    heads = [f"{word} (v{side.stored.version})" for word, side in zip((args.first, args.second), (first, second), strict=True)]
+    heads = [
+        f"{word} (v{side.stored.version})"
+        for word, side in zip((args.first, args.second), (first, second), strict=True)
+    ]
     data = vars(found) | {"versions": [side.stored.version for side in (first, second)]}
     terminal.answer(data, lambda: _differences(found, heads))
     return 0
 
 
 def _differences(found: Any, heads: list[str]) -> None:
-    for title, pairs in (("configuration", found.config), ("gates", found.gates), ("metrics", found.metrics), ("packages", found.packages)):
+    for title, pairs in (
+        ("configuration", found.config),
+        ("gates", found.gates),
+        ("metrics", found.metrics),
+        ("packages", found.packages),
+    ):
         if pairs:
             terminal.table(title, ["", *heads], [[key, *pair] for key, pair in pairs.items()])
     terminal.say(f"code: {', '.join(found.code)} differ" if found.code else "code: the same")
@@ -351,13 +491,21 @@ def history(args: Namespace) -> int:
     found = events(store, root, args.name)
     if args.name is not None and not found:
         known = sorted({event.name for event in events(store, root, None)})
-        raise LiveError(f"nothing was ever promoted as {args.name!r}: {nearest(args.name, known)}", "mcl registry lists the names")
+        raise LiveError(
+            f"nothing was ever promoted as {args.name!r}: {nearest(args.name, known)}",
+            "mcl registry lists the names",
+        )
     names = sorted({event.name for event in found})
     stand = {name: standing(name, store, root) for name in names}
-    rows = [[e.at, e.where, e.name, e.what, "" if e.version is None else f"v{e.version}", e.by, e.why] for e in found]
+    rows = [
+        [e.at, e.where, e.name, e.what, "" if e.version is None else f"v{e.version}", e.by, e.why]
+        for e in found
+    ]
 
     def render() -> None:
-        terminal.table("history", ["when", "where", "name", "what", "version", "who", "why"], rows, left=7)
+        terminal.table(
+            "history", ["when", "where", "name", "what", "version", "who", "why"], rows, left=7
+        )
         for sentence in stand.values():
             terminal.say(sentence)
 
@@ -371,8 +519,14 @@ def explain(args: Namespace) -> int:
     typed = [word for word in args.rest if "=" in word]
     named = [word for word in args.rest if "=" not in word]
     if typed and named:
-        raise ConfigError("a stored run has its own overrides; name the run, or type overrides, not both")
-    found = origins.explain_stored(args.key, named[0], Store(), composition.root()) if named else origins.explain(args.key, typed)
+        raise ConfigError(
+            "a stored run has its own overrides; name the run, or type overrides, not both"
+        )
+    found = (
+        origins.explain_stored(args.key, named[0], Store(), composition.root())
+        if named
+        else origins.explain(args.key, typed)
+    )
     data = {"key": found.key, "value": found.value, "source": found.source, "chain": found.chain}
     terminal.answer(data, lambda: _explained(found))
     return 0

@@ -11,7 +11,9 @@ from mcl.tracking.store import Store
 
 
 def rerun(args: Namespace) -> int:
-    """Make a stored run again and compare bit by bit; 1 with the moved inputs when anything differs."""
+    """Make a stored run again and compare bit by bit; 1 with the moved inputs when anything
+    differs.
+    """
     from mcl.ops.rerun import rerun as make
     from mcl.promotion.reproduce import sentence
 

@@ -25,7 +25,7 @@ from mcl.composition import search_path
 from mcl.report.format import stopped
 from mcl.tracking.store import Store, StoredRun, StoredVersion
 
-# ----------------------------------------------------------------------------------------------------------------- research
+# ----------------------------------------------------------------------------------------- research
 
 
 def backtest(args: Namespace) -> int:
@@ -42,14 +42,19 @@ def _backtest(args: Namespace) -> int:
     if composed.multirun:
         return _grid(args)
     if composed.swept:
-        said = f"hydra.sweeper.params is read by a grid and by a search, and this is one run: {', '.join(composed.swept)}"
+        said = (
+            "hydra.sweeper.params is read by a grid and by a search, and this is one run:"
+            f" {', '.join(composed.swept)}"
+        )
         raise ConfigError(said, "mcl backtest -m runs the grid, mcl sweep searches")
     run = composed.config
     from mcl.composition import overrides
     from mcl.metrics.undefined import reasons
     from mcl.tracking import backtest_run
 
-    done = backtest_run.backtest(run, store=Store(), root=composition.root(), overrides=composed.overrides)
+    done = backtest_run.backtest(
+        run, store=Store(), root=composition.root(), overrides=composed.overrides
+    )
     shown = done.metrics | done.luck.metrics
     data = {
         "run_id": done.run_id,
@@ -63,10 +68,16 @@ def _backtest(args: Namespace) -> int:
         "own_code_reads": done.tags.get("own_code_reads", ""),
     }
     name = backtest_run.name(run, done.bars)
-    data["repeat"] = line = shlex.join(["mcl", "backtest", *overrides.shortest(run, composed.overrides)])
+    data["repeat"] = line = shlex.join(
+        ["mcl", "backtest", *overrides.shortest(run, composed.overrides)]
+    )
 
     def told() -> None:
-        halted = stopped(shown["max_drawdown_frac"], run.risk.limits.max_drawdown_frac, backtest_run.halted_on(done.result))
+        halted = stopped(
+            shown["max_drawdown_frac"],
+            run.risk.limits.max_drawdown_frac,
+            backtest_run.halted_on(done.result),
+        )
         notes = [halted, done.luck.sentence, f"again: {line}"]
         _show_run(name, shown, done.tags, done.run_id, done.report, notes, whole=args.all)
 
@@ -83,20 +94,30 @@ def _relative(args: Namespace) -> composition.Composed:
     from mcl.tracking import backtest_run
 
     store = Store()
-    names = {name for version in store.versions(MODEL) for name in (*version.aliases, str(version.version))}
+    names = {
+        name
+        for version in store.versions(MODEL)
+        for name in (*version.aliases, str(version.version))
+    }
     run_id = store.version(MODEL, args.base).run_id if args.base in names else args.base
     stored = store.run(run_id)
     if stored.tags.get("mcl.kind") in ("sweep", "grid") and stored.tags.get("best_run_id"):
         stored = store.run(stored.tags["best_run_id"])
     base = backtest_run.stored_config(stored)
-    earlier = json.loads(stored.file("overrides.json"))["overrides"] if (stored.artifacts / "overrides.json").is_file() else []
+    earlier = (
+        json.loads(stored.file("overrides.json"))["overrides"]
+        if (stored.artifacts / "overrides.json").is_file()
+        else []
+    )
     return relative(base, args.overrides, earlier)
 
 
 def _grid(args: Namespace) -> int:
     from mcl import search
 
-    grid = search.grid(args.overrides, store=Store(), root=composition.root(), progress=not terminal.quiet())
+    grid = search.grid(
+        args.overrides, store=Store(), root=composition.root(), progress=not terminal.quiet()
+    )
     return sweeps.show(grid, ["backtest", "-m", *args.overrides])
 
 
@@ -113,47 +134,89 @@ def _sweep(args: Namespace) -> int:
         return sweeps.estimate(args.overrides)
     from mcl import search
 
-    swept = search.sweep(composed, store=Store(), root=composition.root(), progress=not terminal.quiet())
+    swept = search.sweep(
+        composed, store=Store(), root=composition.root(), progress=not terminal.quiet()
+    )
     return sweeps.show(swept, ["sweep", *args.overrides])
 
 
 def compare(args: Namespace) -> int:
     store = Store()
     named = [_finished(store.run(i)) for i in args.run_ids]
-    stored = list({run.run_id: run for run in named}.values())  # one that was named twice stands once
+    # one that was named twice stands once
+    stored = list({run.run_id: run for run in named}.values())
     if len(stored) < 2:
-        raise StoreError("comparing needs at least two different runs, and these names mean one", "mcl runs lists them")
+        raise StoreError(
+            "comparing needs at least two different runs, and these names mean one",
+            "mcl runs lists them",
+        )
     from mcl.metrics.undefined import same
     from mcl.report.compare import compare_page, p_values
 
-    views = [_view(run, _versions(store, run.run_id)) for run in progress.each("reading the runs", stored)]
+    views = [
+        _view(run, _versions(store, run.run_id))
+        for run in progress.each("reading the runs", stored)
+    ]
     metrics = [view.metrics for view in views]
     progress.begin("drawing the page")
-    page = composition.root() / "mlruns" / "compare" / ("-".join(run.run_id[:8] for run in stored) + ".html")
+    page = (
+        composition.root()
+        / "mlruns"
+        / "compare"
+        / ("-".join(run.run_id[:8] for run in stored) + ".html")
+    )
     write_whole(page, compare_page(views).encode())
     shared = [name for name in metrics[0] if all(name in other for other in metrics)]
     values = {name: [other[name] for other in metrics] for name in shared}
-    differing = {name: each for name, each in values.items() if not all(same(each[0], one) for one in each)}
+    differing = {
+        name: each for name, each in values.items() if not all(same(each[0], one) for one in each)
+    }
     names = ("alone", "holm", "benjamini_hochberg")
     judged = [dict(zip(names, each, strict=True)) for each in p_values(metrics)]
-    data = {"runs": [run.run_id for run in stored], "metrics": differing, "p_values": judged, "report": page}
+    data = {
+        "runs": [run.run_id for run in stored],
+        "metrics": differing,
+        "p_values": judged,
+        "report": page,
+    }
     data["deflation"] = [view.luck for view in views]
     terminal.answer(data, lambda: _comparison(stored, views, judged, page, whole=args.all))
     return 0
 
 
-def _comparison(stored: list[StoredRun], views: Sequence[Any], judged: list[dict[str, float]], page: Path, *, whole: bool) -> None:
+def _comparison(
+    stored: list[StoredRun],
+    views: Sequence[Any],
+    judged: list[dict[str, float]],
+    page: Path,
+    *,
+    whole: bool,
+) -> None:
     from mcl.report.format import KNOWN, metric_rows, p_text
 
     headlines = {KNOWN[name].title for name in HEADLINES}
     columns = [{label: text for label, text, _ in metric_rows(view.metrics)} for view in views]
     ids = [run.run_id[:8] for run in stored]
-    terminal.table("comparison", ["metric", *ids], [[k, *(c.get(k, "") for c in columns)] for k in columns[0] if whole or k in headlines])
-    rows = [[name.replace("_", "-"), *(p_text(each[name]) for each in judged)] for name in judged[0]]
-    terminal.table("p-value of a Sharpe ratio above zero: alone, and adjusted for all of these runs", ["", *ids], rows)
+    terminal.table(
+        "comparison",
+        ["metric", *ids],
+        [[k, *(c.get(k, "") for c in columns)] for k in columns[0] if whole or k in headlines],
+    )
+    rows = [
+        [name.replace("_", "-"), *(p_text(each[name]) for each in judged)] for name in judged[0]
+    ]
+    terminal.table(
+        "p-value of a Sharpe ratio above zero: alone, and adjusted for all of these runs",
+        ["", *ids],
+        rows,
+    )
     configs = [composition.flatten(json.loads(run.file("config.json"))) for run in stored]
     keys = sorted({k for c in configs for k in c if len({str(o.get(k)) for o in configs}) > 1})
-    terminal.table("configuration differences", ["key", *ids], [[k, *(c.get(k) for c in configs)] for k in keys])
+    terminal.table(
+        "configuration differences",
+        ["key", *ids],
+        [[k, *(c.get(k) for c in configs)] for k in keys],
+    )
     for sentence in dict.fromkeys(view.luck for view in views if view.luck):
         terminal.say(sentence)
     terminal.say(f"page {page}")
@@ -167,9 +230,13 @@ def _view(run: StoredRun, versions: Sequence[StoredVersion]) -> Any:
     from mcl.report.compare import CompareView, Held
     from mcl.tracking import backtest_run, urls
 
-    bars = pd.read_parquet(io.BytesIO(run.file("data/equity.parquet")), columns=["close_time", "position"])
+    bars = pd.read_parquet(
+        io.BytesIO(run.file("data/equity.parquet")), columns=["close_time", "position"]
+    )
     times = pd.DatetimeIndex(bars["close_time"]).as_unit("ns").asi8
-    sessions = pd.read_parquet(io.BytesIO(run.file("data/sessions.parquet"))).set_index("session")["equity_usd"]
+    sessions = pd.read_parquet(io.BytesIO(run.file("data/sessions.parquet"))).set_index("session")[
+        "equity_usd"
+    ]
     luck = backtest_run.luck_of(run, composition.root())
     return CompareView(
         run_id=run.run_id,
@@ -181,7 +248,11 @@ def _view(run: StoredRun, versions: Sequence[StoredVersion]) -> Any:
         synthetic=run.tags.get("synthetic") == "true",
         notes=run.tags.get("watermark", ""),
         held=Held(times, bars["position"].to_numpy()),
-        links=[urls.run(run.run_id, "MLflow"), *_page_of(run), *(urls.version(v.name, v.version, _called(v)) for v in versions)],
+        links=[
+            urls.run(run.run_id, "MLflow"),
+            *_page_of(run),
+            *(urls.version(v.name, v.version, _called(v)) for v in versions),
+        ],
     )
 
 
@@ -194,7 +265,9 @@ def _versions(store: Store, run_id: str) -> list[StoredVersion]:
 
 def _called(version: StoredVersion) -> str:
     """`version 3 (paper)`"""
-    return f"version {version.version}" + (f" ({', '.join(version.aliases)})" if version.aliases else "")
+    return f"version {version.version}" + (
+        f" ({', '.join(version.aliases)})" if version.aliases else ""
+    )
 
 
 def _page_of(run: StoredRun) -> list[Any]:
@@ -215,13 +288,21 @@ def report(args: Namespace) -> int:
     shown = backtest_run.page_of_today(run, luck, composition.root())
     drawn = _pictures(run, shown, Path(args.png)) if args.png else []
     metrics, said = backtest_run.today(run, luck), luck.sentence if luck else ""
-    data: dict[str, Any] = {"run_id": run.run_id, "metrics": metrics, "report": shown, "versions": versions, "tags": run.tags}
+    data: dict[str, Any] = {
+        "run_id": run.run_id,
+        "metrics": metrics,
+        "report": shown,
+        "versions": versions,
+        "tags": run.tags,
+    }
     data |= {"deflation": said, "at_run": backtest_run.that_day(run)}
     if args.png:
         data["pictures"] = drawn
 
     def told() -> None:
-        limit = composition.flatten(json.loads(run.file("config.json"))).get("risk.limits.max_drawdown_frac")
+        limit = composition.flatten(json.loads(run.file("config.json"))).get(
+            "risk.limits.max_drawdown_frac"
+        )
         notes = [stopped(metrics.get("max_drawdown_frac", math.nan), limit), said]
         _show_run(run.name, metrics, run.tags, run.run_id, shown, notes, whole=args.all)
         if versions:
@@ -237,7 +318,10 @@ def _pictures(run: StoredRun, page: Path | None, folder: Path) -> list[Path]:
     from mcl.report import png
 
     if page is None:
-        raise StoreError(f"run {run.run_id} has no page to draw", "a search draws only its best runs: mcl backtest makes a page for any")
+        raise StoreError(
+            f"run {run.run_id} has no page to draw",
+            "a search draws only its best runs: mcl backtest makes a page for any",
+        )
     return png.pictures(page, folder)
 
 
@@ -248,23 +332,42 @@ def runs(args: Namespace) -> int:
     listable = store.in_study(args.study, tops=True)
     if not listable and args.study != arguments.STUDY:
         raise StoreError(
-            f"no run is filed under the study {args.study!r}: {nearest(args.study, store.door.studies())}", "mcl runs --study NAME"
+            f"no run is filed under the study {args.study!r}:"
+            f" {nearest(args.study, store.door.studies())}",
+            "mcl runs --study NAME",
         )
     aliases = {run.tags["mcl.alias"] for run in listable if "mcl.alias" in run.tags}
     if args.alias is not None and args.alias not in aliases:
         said = f"no session of {args.alias!r} is filed under the study {args.study!r}"
-        raise StoreError(f"{said}: {nearest(args.alias, aliases)}", "mcl registry lists the promoted names")
-    found = [run for run in listable if args.alias in (None, run.tags.get("mcl.alias"))][: args.limit]
+        raise StoreError(
+            f"{said}: {nearest(args.alias, aliases)}", "mcl registry lists the promoted names"
+        )
+    found = [run for run in listable if args.alias in (None, run.tags.get("mcl.alias"))][
+        : args.limit
+    ]
     shown = [today(run, _luck(run)) for run in found]
     choices = [_choice(run, store) for run in found]
     listed = [
-        {"run_id": run.run_id, "name": run.name, "kind": run.tags.get("mcl.kind"), "status": run.status, "metrics": metrics}
+        {
+            "run_id": run.run_id,
+            "name": run.name,
+            "kind": run.tags.get("mcl.kind"),
+            "status": run.status,
+            "metrics": metrics,
+        }
         | ({"winner": choice} if choice else {})
         | ({"best": run.tags["best_run_id"]} if run.tags.get("best_run_id") else {})
         for run, metrics, choice in zip(found, shown, choices, strict=True)
     ]
     rows = [
-        [run.run_id[:12], run.tags.get("mcl.kind", ""), run.name, run.status, *_ratio_cells(metrics), choice[:12]]
+        [
+            run.run_id[:12],
+            run.tags.get("mcl.kind", ""),
+            run.name,
+            run.status,
+            *_ratio_cells(metrics),
+            choice[:12],
+        ]
         for run, metrics, choice in zip(found, shown, choices, strict=True)
     ]
     columns = ["run", "kind", "name", "status", "Sharpe", "deflated", "trials", "winner"]
@@ -281,7 +384,9 @@ def runs(args: Namespace) -> int:
 
 
 def _choice(run: StoredRun, store: Store) -> str:
-    """The run that `mcl promote` takes of a search, its choice by plateau; empty where there is none, or too many trials to rank here."""
+    """The run that `mcl promote` takes of a search, its choice by plateau; empty where there is
+    none, or too many trials to rank here.
+    """
     from mcl.cli.registry import chosen
 
     if not run.tags.get("best_run_id") or int(run.tags.get("target") or 0) > MOST_RANKED:
@@ -293,13 +398,19 @@ def _choice(run: StoredRun, store: Store) -> str:
 
 def _no_runs(store: Store, study: str) -> str:
     """What a list without rows says: where runs are, if anywhere."""
-    others = [name for name in store.door.studies() if name != study and store.in_study(name, tops=True)]
+    others = [
+        name for name in store.door.studies() if name != study and store.in_study(name, tops=True)
+    ]
     where = "; ".join(f"mcl runs --study {name}" for name in sorted(others))
-    return f"No run is filed under the study {study!r} yet." + (f" Other studies have runs: {where}" if where else "")
+    return f"No run is filed under the study {study!r} yet." + (
+        f" Other studies have runs: {where}" if where else ""
+    )
 
 
 def _luck(run: StoredRun) -> Any:
-    """The deflation of a run by today's trial ledger; None where its files are gone: a list shows the others all the same."""
+    """The deflation of a run by today's trial ledger; None where its files are gone: a list shows
+    the others all the same.
+    """
     from mcl.tracking.backtest_run import luck_of
 
     with suppress(StoreError):
@@ -319,18 +430,26 @@ def _ratio_cells(metrics: dict[str, float]) -> list[str]:
 
 
 def ui(args: Namespace) -> int:
-    """The MLflow UI on this project's store, on loopback, with one worker; Ctrl-C ends it. A server has its own."""
+    """The MLflow UI on this project's store, on loopback, with one worker; Ctrl-C ends it. A server
+    has its own.
+    """
     import socket
 
     store = Store()
     if store.uri.startswith("http"):
-        raise MclError(f"the runs are on the server {store.uri}, which has its own UI", "open that address in a browser")
+        raise MclError(
+            f"the runs are on the server {store.uri}, which has its own UI",
+            "open that address in a browser",
+        )
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", args.port))
         except OSError:
-            raise MclError(f"port {args.port} on 127.0.0.1 is in use; choose another one", f"mcl ui --port {args.port + 1}") from None
+            raise MclError(
+                f"port {args.port} on 127.0.0.1 is in use; choose another one",
+                f"mcl ui --port {args.port + 1}",
+            ) from None
     if store.uri.startswith("sqlite:///"):
         store.door.create_database()
     store.folder.mkdir(parents=True, exist_ok=True)
@@ -338,10 +457,20 @@ def ui(args: Namespace) -> int:
     terminal.say(
         f"  runs at once: http://127.0.0.1:{args.port}/#/experiments?workflowType=machine_learning"
     )  # it begins with language models
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(args.port)]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(args.port),
+    ]
     command += ["--workers", "1", "--default-artifact-root", (store.folder / "artifacts").as_uri()]
     told = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    told["MLFLOW_BACKEND_STORE_URI"] = store.uri  # not on the command line: the address of a database may hold a password
+    # not on the command line: the address of a database may hold a password
+    told["MLFLOW_BACKEND_STORE_URI"] = store.uri
     server = subprocess.Popen(command, env=os.environ | told, start_new_session=True)  # noqa: S603
 
     def end(*_: object) -> None:
@@ -357,28 +486,54 @@ def ui(args: Namespace) -> int:
         return 0
 
 
-# ------------------------------------------------------------------------------------------------------------------ pieces
+# ------------------------------------------------------------------------------------------- pieces
 
 
 def _finished(run: StoredRun) -> StoredRun:
-    if run.status != "FINISHED" or run.tags.get("mcl.kind") not in ("backtest", "trial", "walk_forward"):
+    if run.status != "FINISHED" or run.tags.get("mcl.kind") not in (
+        "backtest",
+        "trial",
+        "walk_forward",
+    ):
         kind = run.tags.get("mcl.kind", "run")
-        raise StoreError(f"run {run.run_id} is a {kind} in state {run.status}, not a finished backtest", "mcl runs lists them")
+        raise StoreError(
+            f"run {run.run_id} is a {kind} in state {run.status}, not a finished backtest",
+            "mcl runs lists them",
+        )
     return run
 
 
 MOST_RANKED = 5_000  # trials of a search whose choice a list looks up
-HEADLINES = ("net_pnl_usd", "sharpe", "dsr", "trials_counted", "max_drawdown_frac", "trades", "profit_factor", "exposure_frac")
+HEADLINES = (
+    "net_pnl_usd",
+    "sharpe",
+    "dsr",
+    "trials_counted",
+    "max_drawdown_frac",
+    "trades",
+    "profit_factor",
+    "exposure_frac",
+)
 
 
 def _show_run(
-    title: str, metrics: dict[str, float], tags: dict[str, str], run_id: str, page: Path | None, notes: list[str], *, whole: bool
+    title: str,
+    metrics: dict[str, float],
+    tags: dict[str, str],
+    run_id: str,
+    page: Path | None,
+    notes: list[str],
+    *,
+    whole: bool,
 ) -> None:
     from mcl.metrics.undefined import reasons
     from mcl.report.format import metric_rows
 
     why = reasons(metrics)
-    each = {name: [label, f"{text}: {why[name]}" if name in why else text] for label, text, name in metric_rows(metrics)}
+    each = {
+        name: [label, f"{text}: {why[name]}" if name in why else text]
+        for label, text, name in metric_rows(metrics)
+    }
     rows = list(each.values()) if whole else [each[name] for name in HEADLINES if name in each]
     terminal.table(title, ["metric", "value"], rows)
     if not whole and len(rows) < len(each):

@@ -17,11 +17,20 @@ def backup(args: Namespace) -> int:
     from mcl.ops.backup import backup as write
 
     done = write(composition.root(), Path(args.to) if args.to else None, data=args.data)
-    told = {"path": str(done.path), "files": done.files, "bytes_read": done.bytes_read, "bytes_written": done.bytes_written}
-    lines = [f"{done.path}: {done.files} files, {_mb(done.bytes_read)} in {_mb(done.bytes_written)}"]
+    told = {
+        "path": str(done.path),
+        "files": done.files,
+        "bytes_read": done.bytes_read,
+        "bytes_written": done.bytes_written,
+    }
+    lines = [
+        f"{done.path}: {done.files} files, {_mb(done.bytes_read)} in {_mb(done.bytes_written)}"
+    ]
     uri = Store().uri
     if uri.startswith("http"):
-        lines.append(f"the runs are on the server {uri}: its database and its artifacts are not in this file")
+        lines.append(
+            f"the runs are on the server {uri}: its database and its artifacts are not in this file"
+        )
     terminal.answer(told, lambda: terminal.say("\n".join(lines)))
     return 0
 
@@ -34,13 +43,27 @@ def restore(args: Namespace) -> int:
         return _finish()
     if args.check:
         manifest = verify(Path(args.archive))
-        told = {"made_at": manifest.made_at, "files": len(manifest.files), "root": manifest.root, "version": manifest.version}
+        told = {
+            "made_at": manifest.made_at,
+            "files": len(manifest.files),
+            "root": manifest.root,
+            "version": manifest.version,
+        }
         terminal.answer(
-            told, lambda: terminal.say(f"{args.archive}: whole, {len(manifest.files)} files of {manifest.root}, {manifest.made_at}")
+            told,
+            lambda: terminal.say(
+                f"{args.archive}: whole, {len(manifest.files)} files of {manifest.root},"
+                f" {manifest.made_at}"
+            ),
         )
         return 0
     done = put(Path(args.archive), composition.root(), replace=args.replace)
-    told = {"made_at": done.made_at, "files": done.files, "parts": list(done.parts), "aside": [str(path) for path in done.aside]}
+    told = {
+        "made_at": done.made_at,
+        "files": done.files,
+        "parts": list(done.parts),
+        "aside": [str(path) for path in done.aside],
+    }
     terminal.answer(told, lambda: _show_restored(done.files, done.parts, done.aside))
     return 0
 
@@ -61,7 +84,11 @@ def collect(args: Namespace) -> int:
     root = composition.root()
     found = waste(root, args.older_than, args.keep)
     won = 0 if args.dry_run else remove(root, found)
-    told = {"removed": not args.dry_run, "bytes": won, "items": [{"what": w.what, "where": w.where, "bytes": w.size} for w in found]}
+    told = {
+        "removed": not args.dry_run,
+        "bytes": won,
+        "items": [{"what": w.what, "where": w.where, "bytes": w.size} for w in found],
+    }
     terminal.answer(told, lambda: _show_waste(found, won, dry=args.dry_run))
     return 0
 
@@ -76,8 +103,18 @@ def _show_waste(found: list[Waste], won: int, *, dry: bool) -> None:
     counts = Counter(item.what for item in found)
     sizes = {what: sum(item.size for item in found if item.what == what) for what in counts}
     if counts:
-        terminal.table("waste", ["what", "number", "size"], [[what, n, _mb(sizes[what])] for what, n in counts.items()])
-    terminal.say("nothing was removed; leave out --dry-run" if dry and found else f"{_mb(won)} freed" if found else "nothing to remove")
+        terminal.table(
+            "waste",
+            ["what", "number", "size"],
+            [[what, n, _mb(sizes[what])] for what, n in counts.items()],
+        )
+    terminal.say(
+        "nothing was removed; leave out --dry-run"
+        if dry and found
+        else f"{_mb(won)} freed"
+        if found
+        else "nothing to remove"
+    )
 
 
 def _mb(count: int) -> str:

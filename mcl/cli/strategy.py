@@ -19,7 +19,10 @@ def new(args: Namespace) -> int:
     from mcl.ops.scaffold import new_strategy
 
     written = new_strategy(args.name, composition.root())
-    terminal.answer({"name": args.name, "files": [str(path) for path in written]}, lambda: _show_new(args.name, [str(p) for p in written]))
+    terminal.answer(
+        {"name": args.name, "files": [str(path) for path in written]},
+        lambda: _show_new(args.name, [str(p) for p in written]),
+    )
     return 0
 
 
@@ -54,13 +57,18 @@ def _lengths(text: str | None) -> list[int]:
     try:
         return [int(part) for part in text.split(",")] if text else []
     except ValueError:
-        raise ConfigError(f"--lengths={text!r} is no list of whole numbers; for instance --lengths 20,100,500") from None
+        raise ConfigError(
+            f"--lengths={text!r} is no list of whole numbers; for instance --lengths 20,100,500"
+        ) from None
 
 
 def _show_new(name: str, files: list[str]) -> None:
     for path in files:
         terminal.say(f"written: {path}")
-    terminal.say(f"run it: mcl backtest strategy={name} · check it: mcl check lookahead strategy={name}, mcl check warmup strategy={name}")
+    terminal.say(
+        f"run it: mcl backtest strategy={name} · check it: mcl check lookahead strategy={name}, mcl"
+        f" check warmup strategy={name}"
+    )
 
 
 def _show_lookahead(found: Lookahead, bars: Bars) -> None:
@@ -68,29 +76,49 @@ def _show_lookahead(found: Lookahead, bars: Bars) -> None:
 
     rows: list[list[object]] = [
         ["signals", found.total_signals, "entries and exits in the whole sample"],
-        ["entry signals that changed", found.biased_entry_signals, "without the later bars the strategy would not have entered so"],
+        [
+            "entry signals that changed",
+            found.biased_entry_signals,
+            "without the later bars the strategy would not have entered so",
+        ],
         ["exit signals that changed", found.biased_exit_signals, "or would not have left so"],
         ["targets that changed", found.biased_targets, "positions that were wanted, in contracts"],
         ["orders that changed", found.biased_orders, "their side, size or levels"],
         ["indicators that changed", ", ".join(found.biased_indicators) or "none", "by name"],
     ]
-    title = f"look-ahead of {found.strategy}: {found.cuts} cuts of {len(bars):,} bars and {found.windows} of a session around a row"
+    title = (
+        f"look-ahead of {found.strategy}: {found.cuts} cuts of {len(bars):,} bars and"
+        f" {found.windows} of a session around a row"
+    )
     terminal.table(title, ["cut off the future", "found", "meaning"], rows, left=1)
     if bars.synthetic:
         terminal.say(watermark(bars))
     terminal.say("cut at: " + ", ".join(f"{count} {name}" for name, count in found.sampled.items()))
     if found.reads:
         terminal.say(access_recorder.sentence(found.reads))
-    terminal.say(f"BIASED: {found.first or 'see the table'}" if found.has_bias else "no later bar changed an earlier decision")
+    terminal.say(
+        f"BIASED: {found.first or 'see the table'}"
+        if found.has_bias
+        else "no later bar changed an earlier decision"
+    )
 
 
 def _show_warmup(warm: Warmup, bars: Bars) -> None:
     from mcl.data.synthetic.watermark import watermark
     from mcl.validation.lookahead import cells
 
-    heads = ["bars before", *(f"{n}{' = memory' if n == warm.memory else ''}" for n in warm.lengths)]
-    terminal.table(f"deviation of {warm.strategy} by warm-up, worst of {warm.samples} rows", heads, cells(warm))
+    heads = [
+        "bars before",
+        *(f"{n}{' = memory' if n == warm.memory else ''}" for n in warm.lengths),
+    ]
+    terminal.table(
+        f"deviation of {warm.strategy} by warm-up, worst of {warm.samples} rows", heads, cells(warm)
+    )
     if bars.synthetic:
         terminal.say(watermark(bars))
-    verdict = f"memory={warm.memory} is enough" if warm.enough else f"TOO SHORT: memory={warm.memory} bars do not give the exact signal"
+    verdict = (
+        f"memory={warm.memory} is enough"
+        if warm.enough
+        else f"TOO SHORT: memory={warm.memory} bars do not give the exact signal"
+    )
     terminal.say(f"{verdict} ('-' exact, nan% not computable)")

@@ -18,14 +18,21 @@ from mcl.tracking.store import Store
 
 
 def show(swept: Any, typed: Sequence[str] = ()) -> int:
-    """Print what a search or a grid came to, and the words that were `typed` for it, if it began with this command.
+    """Print what a search or a grid came to, and the words that were `typed` for it, if it began
+    with this command.
 
     1 when trials failed or none has a score, a refusal when it was interrupted.
     """
     again = shlex.join(["mcl", *typed]) if typed else ""
     if not hasattr(swept, "best"):
         return _walked(swept, again)
-    data = {"sweep_id": swept.sweep_id, "trials": swept.states, "best": _best(swept), "report": swept.report, "stopped": swept.why}
+    data = {
+        "sweep_id": swept.sweep_id,
+        "trials": swept.states,
+        "best": _best(swept),
+        "report": swept.report,
+        "stopped": swept.why,
+    }
     if again:
         data["repeat"] = again
     nothing = _nothing_scored(swept) or _failures(swept)
@@ -33,7 +40,10 @@ def show(swept: Any, typed: Sequence[str] = ()) -> int:
         data["error"] = nothing.as_dict()
     if swept.interrupted:
         go_on = f"mcl sweep resume {swept.sweep_id[:12]} goes on" if swept.space is not None else ""
-        nothing = MclError(f"interrupted after {len(swept.trials)} trials, which are kept in run {swept.sweep_id}", go_on)
+        nothing = MclError(
+            f"interrupted after {len(swept.trials)} trials, which are kept in run {swept.sweep_id}",
+            go_on,
+        )
         data["error"] = nothing.as_dict()
     terminal.answer(data, lambda: _tables(swept, again))
     if nothing is not None and not terminal.as_json():
@@ -49,17 +59,27 @@ HINTS = {
 
 
 def _nothing_scored(swept: Any) -> MclError | None:
-    """Why no trial of a search has a score, and the cure for the reason that most of them have; None where one has."""
+    """Why no trial of a search has a score, and the cure for the reason that most of them have;
+    None where one has.
+    """
     lost = {state for state, number in swept.states.items() if number}
     if swept.interrupted or not lost or "COMPLETE" in lost:
         return None
     pruned = swept.trials[swept.trials["reason"] != "duplicate"]
     reasons = pruned["reason"].value_counts()
-    clauses = [f"{reason} {count:,} ({pruned[pruned['reason'] == reason]['detail'].iloc[0]})" for reason, count in reasons.items()]
+    clauses = [
+        f"{reason} {count:,} ({pruned[pruned['reason'] == reason]['detail'].iloc[0]})"
+        for reason, count in reasons.items()
+    ]
     count = len(swept.trials)
     every = f"all {count:,} trials" if count > 1 else "the only trial"
-    how = {frozenset({"PRUNED"}): "pruned", frozenset({"FAILED"}): "lost to failures"}.get(frozenset(lost), "pruned or failed")
-    said = f"nothing has a score: {every} of sweep {swept.sweep_id[:12]} {'were' if count > 1 else 'was'} {how}: {'; '.join(clauses)}"
+    how = {frozenset({"PRUNED"}): "pruned", frozenset({"FAILED"}): "lost to failures"}.get(
+        frozenset(lost), "pruned or failed"
+    )
+    said = (
+        f"nothing has a score: {every} of sweep {swept.sweep_id[:12]}"
+        f" {'were' if count > 1 else 'was'} {how}: {'; '.join(clauses)}"
+    )
     return MclError(said, HINTS.get(str(reasons.index[0]), "mcl report shows each trial"))
 
 
@@ -69,14 +89,25 @@ def _failures(swept: Any) -> MclError | None:
     if not len(failed):
         return None
     first = failed.iloc[0]
-    said = f"{many(len(failed), 'trial')} of {len(swept.trials):,} failed; trial {first['trial']}: {first['detail'] or first['reason']}"
+    said = (
+        f"{many(len(failed), 'trial')} of {len(swept.trials):,} failed; trial {first['trial']}:"
+        f" {first['detail'] or first['reason']}"
+    )
     return MclError(said, f"mcl report {swept.sweep_id[:12]} shows each trial; the others are kept")
 
 
 def _walked(walk: Any, again: str = "") -> int:
-    """The same for a walk-forward search: one row per fold, then the metrics of the stitched run."""
+    """The same for a walk-forward search: one row per fold, then the metrics of the stitched
+    run.
+    """
     folds = walk.folds.to_dict("records")
-    data = {"sweep_id": walk.sweep_id, "run_id": walk.sweep_id, "trials": walk.states, "folds": folds, "metrics": walk.metrics}
+    data = {
+        "sweep_id": walk.sweep_id,
+        "run_id": walk.sweep_id,
+        "trials": walk.states,
+        "folds": folds,
+        "metrics": walk.metrics,
+    }
     if again:
         data["repeat"] = again
 
@@ -88,7 +119,11 @@ def _walked(walk: Any, again: str = "") -> int:
         columns = ["fold", *(name.removeprefix("strategy.").replace("_", " ") for name in names)]
         terminal.table(f"{walk.title}: Sharpe in and out of sample", columns, rows)
         if walk.metrics:
-            terminal.table("stitched, out of sample", ["metric", "value"], [[label, text] for label, text, _ in metric_rows(walk.metrics)])
+            terminal.table(
+                "stitched, out of sample",
+                ["metric", "value"],
+                [[label, text] for label, text, _ in metric_rows(walk.metrics)],
+            )
         if walk.watermark:
             terminal.say(walk.watermark)
         _repeats(again)
@@ -96,7 +131,10 @@ def _walked(walk: Any, again: str = "") -> int:
 
     terminal.answer(data | {"report": walk.report, "stopped": walk.why}, told)
     if walk.interrupted:
-        raise MclError(f"interrupted in {walk.why}; what was done is kept", f"mcl sweep resume {walk.sweep_id[:12]} goes on")
+        raise MclError(
+            f"interrupted in {walk.why}; what was done is kept",
+            f"mcl sweep resume {walk.sweep_id[:12]} goes on",
+        )
     return 1 if walk.status == "FAILED" else 0
 
 
@@ -108,7 +146,12 @@ def _best(swept: Any) -> dict[str, Any] | None:
     from mcl.tracking import backtest_run
 
     stored = Store().run(best["run_id"])
-    return best | {"metrics": best["metrics"] | backtest_run.today(stored, backtest_run.luck_of(stored, composition.root()))}
+    return best | {
+        "metrics": (
+            best["metrics"]
+            | backtest_run.today(stored, backtest_run.luck_of(stored, composition.root()))
+        )
+    }
 
 
 def estimate(overrides: list[str]) -> int:
@@ -119,28 +162,54 @@ def estimate(overrides: list[str]) -> int:
 
     found = status.estimate(composition.compose("sweep", overrides), composition.root())
     points = "continuous" if math.isinf(found.points) else f"{found.points:,.0f}"
-    rows = [["trials", f"{found.trials:,}"], ["points in the space", points], ["bars", f"{found.bars:,}"]]
-    rows += [["one backtest", f"{found.trial_sec * 1000:.1f} ms"], ["bookkeeping", f"{found.own_sec * 1000:.1f} ms a trial"]]
+    rows = [
+        ["trials", f"{found.trials:,}"],
+        ["points in the space", points],
+        ["bars", f"{found.bars:,}"],
+    ]
+    rows += [
+        ["one backtest", f"{found.trial_sec * 1000:.1f} ms"],
+        ["bookkeeping", f"{found.own_sec * 1000:.1f} ms a trial"],
+    ]
     rows += [["in all", _duration(found.total_sec)], ["measured", found.how]]
     rows += [["sessions", f"{found.sessions:,} searched, {found.holdout_sessions:,} held out"]]
-    rows += [["two trials are alike by", f"{found.correlation:.2f} (mean correlation of the returns at these points)"]]
-    rows += [[f"can show, for {stage}", _shown(part)] for stage, part in (("paper", found.paper), ("live", found.live)) if part]
+    rows += [
+        [
+            "two trials are alike by",
+            f"{found.correlation:.2f} (mean correlation of the returns at these points)",
+        ]
+    ]
+    rows += [
+        [f"can show, for {stage}", _shown(part)]
+        for stage, part in (("paper", found.paper), ("live", found.live))
+        if part
+    ]
     terminal.answer(asdict(found), lambda: terminal.table(found.title, ["estimate", "value"], rows))
     return 0
 
 
 def _shown(part: Any) -> str:
-    half, most, independent = (terminal.text(value) for value in (part.half, part.most, part.independent))
+    half, most, independent = (
+        terminal.text(value) for value in (part.half, part.most, part.independent)
+    )
     return (
-        f"a true Sharpe of {half} half of the time, {most} four times in five ({independent} if no two trials were alike), "
-        f"as the best of {part.trials:,} at p <= {part.level:g}"
+        f"a true Sharpe of {half} half of the time, {most} four times in five ({independent} if no"
+        f" two trials were alike), as the best of {part.trials:,} at p <= {part.level:g}"
     )
 
 
 def resume(args: Namespace) -> int:
     from mcl import search
 
-    return show(search.resume(args.sweep, store=Store(), root=composition.root(), amendments=args.overrides, progress=not terminal.quiet()))
+    return show(
+        search.resume(
+            args.sweep,
+            store=Store(),
+            root=composition.root(),
+            amendments=args.overrides,
+            progress=not terminal.quiet(),
+        )
+    )
 
 
 def extend(args: Namespace) -> int:
@@ -148,7 +217,14 @@ def extend(args: Namespace) -> int:
 
     store, root = Store(), composition.root()
     return show(
-        search.resume(args.sweep, store=store, root=root, trials=args.trials, amendments=args.overrides, progress=not terminal.quiet())
+        search.resume(
+            args.sweep,
+            store=store,
+            root=root,
+            trials=args.trials,
+            amendments=args.overrides,
+            progress=not terminal.quiet(),
+        )
     )
 
 
@@ -176,7 +252,11 @@ def stop(args: Namespace) -> int:
     found = status.stop(args.sweep, store=Store())
     if not found["stopping"]:
         named = found["sweep_id"][:12]
-        more = f"mcl sweep extend {named} TRIALS gives it more" if found["state"] == "FINISHED" else f"mcl sweep resume {named} goes on"
+        more = (
+            f"mcl sweep extend {named} TRIALS gives it more"
+            if found["state"] == "FINISHED"
+            else f"mcl sweep resume {named} goes on"
+        )
         raise MclError(f"sweep {named} is not running: {found['state']}", more)
     return _standing(found)
 
@@ -184,10 +264,18 @@ def stop(args: Namespace) -> int:
 def report(args: Namespace) -> int:
     from mcl.search import status
 
-    swept, written = status.report(args.sweep, store=Store(), root=composition.root(), name=args.export or "")
+    swept, written = status.report(
+        args.sweep, store=Store(), root=composition.root(), name=args.export or ""
+    )
     if not hasattr(swept, "best"):
         return _walked(swept)
-    data = {"sweep_id": swept.sweep_id, "trials": swept.states, "best": _best(swept), "report": swept.report, "experiment": written}
+    data = {
+        "sweep_id": swept.sweep_id,
+        "trials": swept.states,
+        "best": _best(swept),
+        "report": swept.report,
+        "experiment": written,
+    }
     terminal.answer(data, lambda: _tables(swept))
     if written:
         terminal.say(f"winner written to {written} · mcl backtest experiment={written.stem}")
@@ -202,7 +290,12 @@ def _repeats(again: str) -> None:
 def _tables(swept: Any, again: str = "") -> None:
     limit = _drawdown_limit(swept)
     for title, columns, rows in swept.tables():
-        terminal.table(title, columns, [_marked(columns, row, limit) for row in rows], least=["trades", "net_pnl_usd"])
+        terminal.table(
+            title,
+            columns,
+            [_marked(columns, row, limit) for row in rows],
+            least=["trades", "net_pnl_usd"],
+        )
     if halted := _halted(swept, limit):
         terminal.say(halted)
     for sentence in filter(None, (swept.deflation, *swept.advice())):
@@ -210,15 +303,21 @@ def _tables(swept: Any, again: str = "") -> None:
     if swept.best and swept.best.get("experiment"):
         terminal.say(f"winner written to {swept.best['experiment']}")
     _repeats(again)
-    terminal.say(f"sweep {swept.sweep_id} · report {swept.report} · mcl ui shows every trial below it")
+    terminal.say(
+        f"sweep {swept.sweep_id} · report {swept.report} · mcl ui shows every trial below it"
+    )
 
 
 def _drawdown_limit(swept: Any) -> float | None:
-    """risk.limits.max_drawdown_frac of the best trial; None where none is set, or where it is what was searched."""
+    """risk.limits.max_drawdown_frac of the best trial; None where none is set, or where it is what
+    was searched.
+    """
     key = "risk.limits.max_drawdown_frac"
     if not swept.best or not swept.best.get("run_id") or key in swept.keys:
         return None
-    found = composition.flatten(json.loads(Store().run(swept.best["run_id"]).file("config.json"))).get(key)
+    found = composition.flatten(
+        json.loads(Store().run(swept.best["run_id"]).file("config.json"))
+    ).get(key)
     return None if found is None else float(found)
 
 
@@ -231,7 +330,10 @@ def _reached(drawdown: Any, limit: float | None) -> bool:
 
 def _marked(columns: list[str], row: list[str], limit: float | None) -> list[str]:
     """The drawdown of a trial that stopped trading at its limit says so."""
-    return [f"{cell} *" if name == "max_drawdown_frac" and _reached(cell, limit) else cell for name, cell in zip(columns, row, strict=True)]
+    return [
+        f"{cell} *" if name == "max_drawdown_frac" and _reached(cell, limit) else cell
+        for name, cell in zip(columns, row, strict=True)
+    ]
 
 
 def _halted(swept: Any, limit: float | None) -> str:
@@ -241,7 +343,10 @@ def _halted(swept: Any, limit: float | None) -> str:
     count = int((-scored["max_drawdown_frac"].astype(float) >= limit).sum())
     if not count:
         return ""
-    return f"* {count} of {many(len(scored), 'scored trial')} reached risk.limits.max_drawdown_frac={limit:g} and stopped trading for good."
+    return (
+        f"* {count} of {many(len(scored), 'scored trial')} reached"
+        f" risk.limits.max_drawdown_frac={limit:g} and stopped trading for good."
+    )
 
 
 def _standing(found: dict[str, Any]) -> int:
@@ -250,16 +355,32 @@ def _standing(found: dict[str, Any]) -> int:
             ["state", found["state"] + (", stopping" if found["stopping"] else "")],
             ["trials", f"{found.get('done', 0)}/{found['target']}"],
         ]
-        rows += [[state.lower(), str(count)] for state, count in sorted(found.get("states", {}).items())]
-        rows += [[f"  {reason}", str(count)] for reason, count in sorted(found.get("reasons", {}).items())]
+        rows += [
+            [state.lower(), str(count)] for state, count in sorted(found.get("states", {}).items())
+        ]
+        rows += [
+            [f"  {reason}", str(count)]
+            for reason, count in sorted(found.get("reasons", {}).items())
+        ]
         if "fold" in found:
             rows.insert(1, ["fold", f"{found['fold']}/{found['folds']}"])
         if found["state"] == "RUNNING" and found.get("eta_sec") is not None:
-            rows += [["speed", f"{found['trials_per_sec']:.1f}/s"], ["left", _duration(found["eta_sec"])], ["process", str(found["pid"])]]
+            rows += [
+                ["speed", f"{found['trials_per_sec']:.1f}/s"],
+                ["left", _duration(found["eta_sec"])],
+                ["process", str(found["pid"])],
+            ]
         best = found.get("best")
         if best:
-            rows += [[f"best {found['metric']}", terminal.text(best["value"])], ["in trial", str(best["trial"])]]
-            rows += [[name, terminal.text(best[name])] for name in ("trades", "max_drawdown_frac") if best.get(name) is not None]
+            rows += [
+                [f"best {found['metric']}", terminal.text(best["value"])],
+                ["in trial", str(best["trial"])],
+            ]
+            rows += [
+                [name, terminal.text(best[name])]
+                for name in ("trades", "max_drawdown_frac")
+                if best.get(name) is not None
+            ]
             rows += [[key, terminal.text(value)] for key, value in best["params"].items()]
         terminal.table(found["title"], ["sweep", found["sweep_id"][:12]], rows)
         if found["state"] in ("DEAD", "KILLED", "FAILED"):
@@ -274,4 +395,10 @@ def _duration(seconds: float) -> str:
         return "unknown"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+    return (
+        f"{hours} h {minutes} min"
+        if hours
+        else f"{minutes} min {rest} s"
+        if minutes
+        else f"{seconds:.1f} s"
+    )

@@ -1,4 +1,6 @@
-"""Every verb: its name, its summary, its arguments and who handles it, in the sections in which `mcl --help` lists them."""
+"""Every verb: its name, its summary, its arguments and who handles it, in the sections in which
+`mcl --help` lists them.
+"""
 
 from __future__ import annotations
 
@@ -13,92 +15,318 @@ class Verb(NamedTuple):
     name: str
     summary: str
     arguments: Callable[[argparse.ArgumentParser], None]
-    handler: str  # "module:function" below mcl.cli, imported when the verb runs: `mcl --help` must not wait for MLflow
+    # "module:function" below mcl.cli, imported when the verb runs: `mcl --help` must not wait for
+    # MLflow
+    handler: str
 
 
 SECTIONS: dict[str, tuple[Verb, ...]] = {
     "begin": (
-        Verb("init", "make a project folder: conf, experiments, .env.example", take.init, "project:init"),
+        Verb(
+            "init",
+            "make a project folder: conf, experiments, .env.example",
+            take.init,
+            "project:init",
+        ),
         Verb("doctor", "check this machine and say what to do", take.nothing, "project:examine"),
-        Verb("new strategy", "write a strategy of your own: code, config, search space, test", take.new_strategy, "strategy:new"),
-        Verb("completion", "print the completion script of a shell: bash, zsh or fish", take.completion, "completion:script"),
-        Verb("explain", "where a value of the configuration came from", take.explain, "registry:explain"),
+        Verb(
+            "new strategy",
+            "write a strategy of your own: code, config, search space, test",
+            take.new_strategy,
+            "strategy:new",
+        ),
+        Verb(
+            "completion",
+            "print the completion script of a shell: bash, zsh or fish",
+            take.completion,
+            "completion:script",
+        ),
+        Verb(
+            "explain",
+            "where a value of the configuration came from",
+            take.explain,
+            "registry:explain",
+        ),
     ),
     "data": (
-        Verb("data download", "download from Databento, after asking what it costs", take.download, "download:download"),
-        Verb("data build", "build the Parquet store of a data source", take.overrides, "data:build"),
-        Verb("data info", "describe a data source: bars, contracts, rolls, fingerprint", take.overrides, "data:info"),
-        Verb("data check", "judge a data source: coverage, gaps, damage, rolls; exit 1 on errors", take.overrides, "check:data"),
-        Verb("data costs", "measure spread, depth and slippage from order books", take.costs, "check:costs"),
-        Verb("data gateway", "serve the synthetic world, or DBN files, to the Databento client", take.gateway, "download:gateway"),
-        Verb("contract check", "compare the last-trade rule with the definitions", take.contract, "check:contract"),
+        Verb(
+            "data download",
+            "download from Databento, after asking what it costs",
+            take.download,
+            "download:download",
+        ),
+        Verb(
+            "data build", "build the Parquet store of a data source", take.overrides, "data:build"
+        ),
+        Verb(
+            "data info",
+            "describe a data source: bars, contracts, rolls, fingerprint",
+            take.overrides,
+            "data:info",
+        ),
+        Verb(
+            "data check",
+            "judge a data source: coverage, gaps, damage, rolls; exit 1 on errors",
+            take.overrides,
+            "check:data",
+        ),
+        Verb(
+            "data costs",
+            "measure spread, depth and slippage from order books",
+            take.costs,
+            "check:costs",
+        ),
+        Verb(
+            "data gateway",
+            "serve the synthetic world, or DBN files, to the Databento client",
+            take.gateway,
+            "download:gateway",
+        ),
+        Verb(
+            "contract check",
+            "compare the last-trade rule with the definitions",
+            take.contract,
+            "check:contract",
+        ),
     ),
     "research": (
-        Verb("backtest", "run one configuration, or a grid of them with -m", take.backtest, "research:backtest"),
-        Verb("sweep", "search parameters with Optuna; every trial is a tracked run", take.sweep, "research:sweep"),
-        Verb("sweep status", "where a sweep stands, from any shell", take.one_sweep, "sweeps:status"),
-        Verb("sweep stop", "end a running sweep after the trials that run", take.one_sweep, "sweeps:stop"),
-        Verb("sweep resume", "go on with a sweep that was stopped or killed", take.resume, "sweeps:resume"),
+        Verb(
+            "backtest",
+            "run one configuration, or a grid of them with -m",
+            take.backtest,
+            "research:backtest",
+        ),
+        Verb(
+            "sweep",
+            "search parameters with Optuna; every trial is a tracked run",
+            take.sweep,
+            "research:sweep",
+        ),
+        Verb(
+            "sweep status", "where a sweep stands, from any shell", take.one_sweep, "sweeps:status"
+        ),
+        Verb(
+            "sweep stop",
+            "end a running sweep after the trials that run",
+            take.one_sweep,
+            "sweeps:stop",
+        ),
+        Verb(
+            "sweep resume",
+            "go on with a sweep that was stopped or killed",
+            take.resume,
+            "sweeps:resume",
+        ),
         Verb("sweep extend", "give a sweep more trials", take.extend, "sweeps:extend"),
-        Verb("sweep report", "tables and page of a sweep, finished or not", take.sweep_report, "sweeps:report"),
+        Verb(
+            "sweep report",
+            "tables and page of a sweep, finished or not",
+            take.sweep_report,
+            "sweeps:report",
+        ),
         Verb("runs", "list tracked runs", take.runs, "research:runs"),
-        Verb("report", "print a run's summary and where its page is; its charts as pictures with --png", take.report, "research:report"),
-        Verb("compare", "one page over several runs: curves, config and metric differences", take.compare, "research:compare"),
-        Verb("rerun", "make any stored run again: bit-equal, or the input that moved", take.run_id, "rerun:rerun"),
+        Verb(
+            "report",
+            "print a run's summary and where its page is; its charts as pictures with --png",
+            take.report,
+            "research:report",
+        ),
+        Verb(
+            "compare",
+            "one page over several runs: curves, config and metric differences",
+            take.compare,
+            "research:compare",
+        ),
+        Verb(
+            "rerun",
+            "make any stored run again: bit-equal, or the input that moved",
+            take.run_id,
+            "rerun:rerun",
+        ),
         Verb("ui", "start the MLflow UI on this project's runs", take.ui, "research:ui"),
     ),
     "judge": (
-        Verb("validate", "question a run: walk-forward, CPCV, hold-out, costs, plateau, delay, regimes", take.validate, "judge:validate"),
-        Verb("critique", "what is suspicious about a run, the gravest first", take.run_id, "judge:critique"),
-        Verb("select", "pick from a search by plateau and deflated Sharpe, not by the peak", take.select, "judge:select"),
-        Verb("trials", "the trial ledger: what was tried, and how much luck that buys", take.trials, "judge:ledger"),
+        Verb(
+            "validate",
+            "question a run: walk-forward, CPCV, hold-out, costs, plateau, delay, regimes",
+            take.validate,
+            "judge:validate",
+        ),
+        Verb(
+            "critique",
+            "what is suspicious about a run, the gravest first",
+            take.run_id,
+            "judge:critique",
+        ),
+        Verb(
+            "select",
+            "pick from a search by plateau and deflated Sharpe, not by the peak",
+            take.select,
+            "judge:select",
+        ),
+        Verb(
+            "trials",
+            "the trial ledger: what was tried, and how much luck that buys",
+            take.trials,
+            "judge:ledger",
+        ),
         Verb(
             "check lookahead",
             "cut the future off everywhere: does the strategy peek?",
             take.lookahead,
             "strategy:lookahead",
         ),
-        Verb("check warmup", "cut the past off: does the strategy declare enough memory?", take.warmup, "strategy:warmup"),
+        Verb(
+            "check warmup",
+            "cut the past off: does the strategy declare enough memory?",
+            take.warmup,
+            "strategy:warmup",
+        ),
     ),
     "promote": (
-        Verb("promote", "gate a run and register it as the version that NAME trades", take.promote, "registry:promote"),
-        Verb("registry", "every promoted version: numbers, gates, names, live record", take.nothing, "registry:registry"),
-        Verb("registry report", "the page of a version: its live curve in the expected band", take.named, "registry:report"),
-        Verb("registry costs", "costs of its sessions by month, configured and paid, and new settings", take.named, "registry:costs"),
-        Verb("promoted diff", "what differs between two promoted versions", take.two_versions, "registry:diff"),
-        Verb("promoted history", "who moved which name when, in registry and git", take.maybe_name, "registry:history"),
-        Verb("rollback", "give a name back to the version that had it before", take.rollback, "registry:rollback"),
+        Verb(
+            "promote",
+            "gate a run and register it as the version that NAME trades",
+            take.promote,
+            "registry:promote",
+        ),
+        Verb(
+            "registry",
+            "every promoted version: numbers, gates, names, live record",
+            take.nothing,
+            "registry:registry",
+        ),
+        Verb(
+            "registry report",
+            "the page of a version: its live curve in the expected band",
+            take.named,
+            "registry:report",
+        ),
+        Verb(
+            "registry costs",
+            "costs of its sessions by month, configured and paid, and new settings",
+            take.named,
+            "registry:costs",
+        ),
+        Verb(
+            "promoted diff",
+            "what differs between two promoted versions",
+            take.two_versions,
+            "registry:diff",
+        ),
+        Verb(
+            "promoted history",
+            "who moved which name when, in registry and git",
+            take.maybe_name,
+            "registry:history",
+        ),
+        Verb(
+            "rollback",
+            "give a name back to the version that had it before",
+            take.rollback,
+            "registry:rollback",
+        ),
     ),
     "live": (
-        Verb("live", "trade a promoted version: embedded simulated TWS, or broker=ib_paper", take.live, "trade:live"),
-        Verb("status", "how a session stands: state, position, P&L, last decisions; --watch stays", take.status, "operate:status"),
-        Verb("why", "the last decisions, each with its reasons from signal to order", take.why, "operate:why"),
-        Verb("orders", "orders of the running or last session, with what came of them", take.session_name, "operate:orders"),
-        Verb("fills", "executions of the running or last session", take.session_name, "operate:fills"),
-        Verb("dashboard", "a page that follows a session; --act lets it command", take.dashboard, "operate:dashboard"),
-        Verb("pause", "a running session decides and writes down, but sends nothing", take.act, "operate:act"),
+        Verb(
+            "live",
+            "trade a promoted version: embedded simulated TWS, or broker=ib_paper",
+            take.live,
+            "trade:live",
+        ),
+        Verb(
+            "status",
+            "how a session stands: state, position, P&L, last decisions; --watch stays",
+            take.status,
+            "operate:status",
+        ),
+        Verb(
+            "why",
+            "the last decisions, each with its reasons from signal to order",
+            take.why,
+            "operate:why",
+        ),
+        Verb(
+            "orders",
+            "orders of the running or last session, with what came of them",
+            take.session_name,
+            "operate:orders",
+        ),
+        Verb(
+            "fills", "executions of the running or last session", take.session_name, "operate:fills"
+        ),
+        Verb(
+            "dashboard",
+            "a page that follows a session; --act lets it command",
+            take.dashboard,
+            "operate:dashboard",
+        ),
+        Verb(
+            "pause",
+            "a running session decides and writes down, but sends nothing",
+            take.act,
+            "operate:act",
+        ),
         Verb("resume", "let a paused or reducing session trade again", take.act, "operate:act"),
-        Verb("reduce-only", "a running session may close risk, not open it", take.act, "operate:act"),
+        Verb(
+            "reduce-only", "a running session may close risk, not open it", take.act, "operate:act"
+        ),
         Verb("flatten", "close the position of a running session now", take.act, "operate:act"),
-        Verb("stop", "end a running session; protective orders stay at the broker", take.act, "operate:act"),
-        Verb("adopt", "answer a HALTED session: take over what the account holds, then compare again", take.act, "operate:act"),
-        Verb("kill", "flatten and end now; the kill switch stays set until its file is removed", take.act, "operate:act"),
-        Verb("live audit", "hold a past session against the backtest of its bars once more", take.audit, "trade:audit"),
+        Verb(
+            "stop",
+            "end a running session; protective orders stay at the broker",
+            take.act,
+            "operate:act",
+        ),
+        Verb(
+            "adopt",
+            "answer a HALTED session: take over what the account holds, then compare again",
+            take.act,
+            "operate:act",
+        ),
+        Verb(
+            "kill",
+            "flatten and end now; the kill switch stays set until its file is removed",
+            take.act,
+            "operate:act",
+        ),
+        Verb(
+            "live audit",
+            "hold a past session against the backtest of its bars once more",
+            take.audit,
+            "trade:audit",
+        ),
     ),
     "simulated TWS": (
         Verb(
             "tws serve",
-            "run the simulated TWS on a port, for any client that speaks server version 176, 177 or 178",
+            "run the simulated TWS on a port, for any client that speaks server version 176, 177"
+            " or 178",
             take.tws_serve,
             "tws:serve",
         ),
-        Verb("tws status", "what the simulated TWS of this project are doing", take.tws_status, "tws:status"),
+        Verb(
+            "tws status",
+            "what the simulated TWS of this project are doing",
+            take.tws_status,
+            "tws:status",
+        ),
         Verb("tws log", "show a transcript of TWS traffic", take.tws_log, "tws:log"),
     ),
     "store": (
-        Verb("store backup", "copy runs, journals and promoted files into one, while others write", take.backup, "store:backup"),
+        Verb(
+            "store backup",
+            "copy runs, journals and promoted files into one, while others write",
+            take.backup,
+            "store:backup",
+        ),
         Verb("store restore", "verify such a file and put it back", take.restore, "store:restore"),
-        Verb("store gc", "remove what nobody can reach any more; evidence stays", take.gc, "store:collect"),
+        Verb(
+            "store gc",
+            "remove what nobody can reach any more; evidence stays",
+            take.gc,
+            "store:collect",
+        ),
     ),
 }
 VERBS = {verb.name: verb for verbs in SECTIONS.values() for verb in verbs}

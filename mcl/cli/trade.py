@@ -40,7 +40,16 @@ def live(args: Namespace) -> int:
     operations = Operations(alerts, telemetry)
     if args.stay:
         return _stay(args, broker, operations)
-    return _told(run_session(args.name, broker, operations, store=Store(), root=composition.root(), progress=not terminal.quiet()))
+    return _told(
+        run_session(
+            args.name,
+            broker,
+            operations,
+            store=Store(),
+            root=composition.root(),
+            progress=not terminal.quiet(),
+        )
+    )
 
 
 def _stay(args: Namespace, broker: schema.Broker, operations: Operations) -> int:
@@ -49,12 +58,22 @@ def _stay(args: Namespace, broker: schema.Broker, operations: Operations) -> int
     from mcl.live.service import serve
 
     if not 0 <= args.fetch_max_cost < float("inf"):
-        raise MclError(f"--fetch-max-cost {args.fetch_max_cost} is no price in USD; for instance 1, or 0 to fetch nothing")
+        raise MclError(
+            f"--fetch-max-cost {args.fetch_max_cost} is no price in USD; for instance 1, or 0 to"
+            " fetch nothing"
+        )
     terms = Terms(max_cost_usd=args.fetch_max_cost) if args.fetch_max_cost else None
-    audits = serve(args.name, broker, operations, store=Store(), root=composition.root(), terms=terms)
+    audits = serve(
+        args.name, broker, operations, store=Store(), root=composition.root(), terms=terms
+    )
     rows = [list(asdict(done).values()) for done in audits]
     data = {"audits": [asdict(done) for done in audits]}
-    terminal.answer(data, lambda: terminal.table("sessions", ["session", "run", "audit", "unexplained"], rows, left=3))
+    terminal.answer(
+        data,
+        lambda: terminal.table(
+            "sessions", ["session", "run", "audit", "unexplained"], rows, left=3
+        ),
+    )
     return 0
 
 
@@ -70,7 +89,9 @@ def audit(args: Namespace) -> int:
 
 
 def _told(done: Any) -> int:
-    """Exit code 1 when the audit failed; what a pause, a guard or the market's own prices explain is no defect."""
+    """Exit code 1 when the audit failed; what a pause, a guard or the market's own prices explain
+    is no defect.
+    """
     data = {
         "run_id": done.run_id,
         "decisions": len(done.decisions),
@@ -102,10 +123,23 @@ def _session(done: Any) -> None:
     terminal.table("session", ["", "value"], done.facts.items(), left=2)
     if len(done.differences):
         columns = list(done.differences.columns)
-        terminal.table("differences from the backtest of the same bars", columns, done.differences.to_numpy().tolist(), left=len(columns))
+        terminal.table(
+            "differences from the backtest of the same bars",
+            columns,
+            done.differences.to_numpy().tolist(),
+            left=len(columns),
+        )
     else:
-        terminal.say(f"all {len(done.decisions)} decisions and {len(done.fills)} fills equal the backtest of the same bars")
+        terminal.say(
+            f"all {len(done.decisions)} decisions and {len(done.fills)} fills equal the backtest of"
+            " the same bars"
+        )
     if len(done.basis.table):
         names = list(done.basis.table.columns)
-        terminal.table("the broker's bars less the vendor's", names, done.basis.table.to_numpy().tolist(), left=1)
+        terminal.table(
+            "the broker's bars less the vendor's",
+            names,
+            done.basis.table.to_numpy().tolist(),
+            left=1,
+        )
     terminal.say(f"run {done.run_id} · report {done.report}")

@@ -32,17 +32,24 @@ _RUNNING = Path("data") / "tws"
 
 
 def serve(args: Namespace) -> int:
-    """Until Ctrl-C, SIGTERM, a `stop` on the control socket, or with --until-end until everything was played."""
+    """Until Ctrl-C, SIGTERM, a `stop` on the control socket, or with --until-end until everything
+    was played.
+    """
     tws = _server(args, *_configured(args.overrides))
     data = asyncio.run(_serve(tws, args))
-    terminal.answer(data, lambda: terminal.table("served", ["", "value"], composition.flatten(data).items(), left=2))
+    terminal.answer(
+        data,
+        lambda: terminal.table("served", ["", "value"], composition.flatten(data).items(), left=2),
+    )
     return 0
 
 
 def _configured(overrides: list[str]) -> tuple[schema.Broker, schema.Config]:
     """broker.* are of the session, everything else of the run whose data and costs are played."""
     own = [o for o in overrides if o.lstrip("+~").startswith(("broker=", "broker."))]
-    broker = composition.validate(schema.Broker, composition.compose("live", own).raw["broker"], "broker")
+    broker = composition.validate(
+        schema.Broker, composition.compose("live", own).raw["broker"], "broker"
+    )
     return broker, composition.compose("backtest", [o for o in overrides if o not in own]).config
 
 
@@ -52,9 +59,14 @@ def _server(args: Namespace, broker: schema.Broker, run: schema.Config) -> Simul
     from mcl.simulators.tws.listener import Habits
 
     if args.today and args.clock != "real":
-        raise MclError(f"--today runs in real time; --clock {args.clock} does not", "leave --clock away")
+        raise MclError(
+            f"--today runs in real time; --clock {args.clock} does not", "leave --clock away"
+        )
     if args.today and args.detail != "bars":
-        raise MclError(f"--today moves bars to another day; --detail {args.detail} are of their own day", "leave one of them away")
+        raise MclError(
+            f"--today moves bars to another day; --detail {args.detail} are of their own day",
+            "leave one of them away",
+        )
     pace = _pace(args.clock)
     tapes, now_ns = _tapes(args, broker, run)
     return SimulatedTWS(
@@ -64,7 +76,13 @@ def _server(args: Namespace, broker: schema.Broker, run: schema.Config) -> Simul
         slippage_ticks=run.costs.slippage_ticks,
         terms=Terms(commission_usd=run.costs.side_usd),
         habits=Habits(check_margin=True, orders_per_side=20, liquidity_frac=args.liquidity),
-        port=DEFAULT_PORT if broker.port == 0 and args.port is None else broker.port if args.port is None else args.port,
+        port=(
+            DEFAULT_PORT
+            if broker.port == 0 and args.port is None
+            else broker.port
+            if args.port is None
+            else args.port
+        ),
         server_version=args.server_version,
         silent_end=True,
         start_ns=now_ns,
@@ -76,7 +94,9 @@ def _server(args: Namespace, broker: schema.Broker, run: schema.Config) -> Simul
     )
 
 
-def _tapes(args: Namespace, broker: schema.Broker, run: schema.Config) -> tuple[list[Tape], int | None]:
+def _tapes(
+    args: Namespace, broker: schema.Broker, run: schema.Config
+) -> tuple[list[Tape], int | None]:
     """What is played, all from the same session on, and when the server starts if not with it."""
     from mcl.simulators.tws import random_walk, tape_loader
 
@@ -87,8 +107,12 @@ def _tapes(args: Namespace, broker: schema.Broker, run: schema.Config) -> tuple[
         raise MclError(f"--session {args.session!r} is not written YYYY-MM-DD") from None
     if args.walk:
         named = calendar.ns_of(session, 12) if session else now_ns
-        return random_walk.tapes(named, args.seed), now_ns if args.clock == "real" and not session else None
-    found = tape_loader.tapes(run.data, composition.root(), session, args.contract, args.sessions, args.detail)
+        return random_walk.tapes(named, args.seed), (
+            now_ns if args.clock == "real" and not session else None
+        )
+    found = tape_loader.tapes(
+        run.data, composition.root(), session, args.contract, args.sessions, args.detail
+    )
     day = calendar.from_day(int(calendar.session_of(found[0].start[found[0].first])))
     for words in args.also:
         other = composition.compose("backtest", shlex.split(words)).config.data
@@ -107,7 +131,10 @@ def _pace(clock: str) -> dict[str, Any]:
     except ValueError:
         rate = 0.0
     if not 0 < rate < float("inf"):
-        raise MclError(f"--clock {clock} is no speed: real, lockstep, stepped, or a number above 0 (so many times real time)")
+        raise MclError(
+            f"--clock {clock} is no speed: real, lockstep, stepped, or a number above 0 (so many"
+            " times real time)"
+        )
     return {"rate": rate}
 
 
@@ -152,11 +179,19 @@ async def _until(tws: SimulatedTWS, control: Control, until_end: bool) -> None:
 def _announced(tws: SimulatedTWS, control: Control) -> Iterator[None]:
     """Where `mcl tws status` finds it."""
     path = composition.root() / _RUNNING / f"{tws.port}.json"
-    write_whole(path, json.dumps({"port": tws.port, "control": control.port, "pid": os.getpid()}).encode())
+    write_whole(
+        path, json.dumps({"port": tws.port, "control": control.port, "pid": os.getpid()}).encode()
+    )
     marked = "SYNTHETIC DATA · " if any(reel.tape.synthetic for reel in tws.player.reels) else ""
     names = " ".join(reel.listed.local_symbol for reel in tws.player.reels)
-    terminal.say(f"simulated TWS on 127.0.0.1:{tws.port} · account {tws.account.name} · {names} {tws.tape.interval} bars")
-    terminal.say(f"{marked}control port {control.port} · Ctrl-C ends it · mcl live paper broker=ib_paper broker.account={tws.account.name}")
+    terminal.say(
+        f"simulated TWS on 127.0.0.1:{tws.port} · account {tws.account.name} · {names}"
+        f" {tws.tape.interval} bars"
+    )
+    terminal.say(
+        f"{marked}control port {control.port} · Ctrl-C ends it · mcl live paper broker=ib_paper"
+        f" broker.account={tws.account.name}"
+    )
     try:
         yield
     finally:
@@ -170,8 +205,14 @@ def status(args: Namespace) -> int:
     chosen = [one for one in found if args.port in {None, one["port"]}]
     if not chosen:
         known = ", ".join(str(one["port"]) for one in found) or "none"
-        raise BrokerError(f"no simulated TWS was started here{'' if args.port is None else f' on port {args.port}'}; running: {known}")
-    servers = [ask(one["control"], {"do": "status"}) | {"control": one["control"], "pid": one["pid"]} for one in chosen]
+        raise BrokerError(
+            "no simulated TWS was started"
+            f" here{'' if args.port is None else f' on port {args.port}'}; running: {known}"
+        )
+    servers = [
+        ask(one["control"], {"do": "status"}) | {"control": one["control"], "pid": one["pid"]}
+        for one in chosen
+    ]
     terminal.answer({"servers": servers}, lambda: _show(servers))
     return 0
 
@@ -185,7 +226,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _show(servers: list[dict[str, Any]]) -> None:
     for one in servers:
-        terminal.table(f"simulated TWS on port {one['port']}", ["", "value"], composition.flatten(one).items(), left=2)
+        terminal.table(
+            f"simulated TWS on port {one['port']}",
+            ["", "value"],
+            composition.flatten(one).items(),
+            left=2,
+        )
 
 
 def log(args: Namespace) -> int:
@@ -195,7 +241,11 @@ def log(args: Namespace) -> int:
     read = list(transcript.read(Path(args.file)))
     _refuse_unknown("--only", args.only, {line.name for line in read}, args.file)
     _refuse_unknown("--client", args.client, {line.client for line in read}, args.file)
-    lines = [line for line in read if args.only in (None, line.name) and args.client in (None, line.client)]
+    lines = [
+        line
+        for line in read
+        if args.only in (None, line.name) and args.client in (None, line.client)
+    ]
     shown = lines[-args.tail :] if args.tail else lines
     data = {"messages": len(lines), "shown": [dict(line._asdict()) for line in shown]}
     terminal.answer(data, lambda: _messages(shown, args.whole))
@@ -204,7 +254,10 @@ def log(args: Namespace) -> int:
 
 def _refuse_unknown(option: str, name: str | None, names: set[str], file: str) -> None:
     if name is not None and name not in names:
-        raise BrokerError(f"{option} {name!r} is in no message of {file}: {nearest(name, names)}", "mcl tws log FILE shows all")
+        raise BrokerError(
+            f"{option} {name!r} is in no message of {file}: {nearest(name, names)}",
+            "mcl tws log FILE shows all",
+        )
 
 
 def _messages(lines: list[Any], whole: bool) -> None:
@@ -212,4 +265,6 @@ def _messages(lines: list[Any], whole: bool) -> None:
 
     for line in lines:
         arrow = "→" if line.direction == "C" else "←"
-        terminal.say(f"{line.seq} {line.client} {arrow} {line.name:<22} {transcript.summary(line, whole)}")
+        terminal.say(
+            f"{line.seq} {line.client} {arrow} {line.name:<22} {transcript.summary(line, whole)}"
+        )

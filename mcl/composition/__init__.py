@@ -1,7 +1,8 @@
 """The Hydra door: YAML groups and the command line in, validated `schema.Config` out.
 
-Hydra composes; the strict models of `mcl.config.schema` validate a second time. No `_target_` is ever instantiated: a config is data,
-never code. Unknown keys, wrong types and broken rules become one sentence with the nearest valid name.
+Hydra composes; the strict models of `mcl.config.schema` validate a second time. No `_target_` is
+ever instantiated: a config is data, never code. Unknown keys, wrong types and broken rules become
+one sentence with the nearest valid name.
 """
 
 from __future__ import annotations
@@ -27,23 +28,31 @@ from mcl.config import schema
 
 Verb = Literal["backtest", "sweep", "live", "promote", "validate"]
 LISTED = 20  # choices of a group that an error lists whole
-DECIDES = ("data", "strategy", "risk", "costs", "execution", "capital_usd", "seed")  # what a run is; broker, study and notes are not
+# what a run is; broker, study and notes are not
+DECIDES = ("data", "strategy", "risk", "costs", "execution", "capital_usd", "seed")
 root = files.root
 
 
 def conf_dir() -> Path:
-    """The project's conf/ when it has one, else the copy inside the package, else (an editable install) the one beside it."""
+    """The project's conf/ when it has one, else the copy inside the package, else (an editable
+    install) the one beside it.
+    """
     package = Path(__file__).resolve().parents[1]
     candidates = (root() / "conf", package / "conf", package.parent / "conf")
     found = next((p for p in candidates if (p / "backtest.yaml").is_file()), None)
     if found is None:
-        raise ConfigError(f"no conf/backtest.yaml in {root()} or in the package", "run mcl inside a project folder or set MCL_HOME")
+        raise ConfigError(
+            f"no conf/backtest.yaml in {root()} or in the package",
+            "run mcl inside a project folder or set MCL_HOME",
+        )
     return found
 
 
 @dataclass(frozen=True)
 class Composed:
-    """What a command line stands for. `raw` is the resolved plain dict, `overrides` what was typed, `choices` the option of each group."""
+    """What a command line stands for. `raw` is the resolved plain dict, `overrides` what was typed,
+    `choices` the option of each group.
+    """
 
     raw: dict[str, Any]
     overrides: tuple[str, ...]
@@ -66,17 +75,21 @@ class Composed:
 
 
 def compose(verb: Verb, overrides: list[str]) -> Composed:
-    """The composed and resolved configuration of `conf/<verb>.yaml` under `overrides` (Hydra's override grammar).
+    """The composed and resolved configuration of `conf/<verb>.yaml` under `overrides` (Hydra's
+    override grammar).
 
-    With the verb sweep, `strategy.fast=range(10, 100, 10)` is an axis of the search space, and a key whose value
-    is typed is not searched.
+    With the verb sweep, `strategy.fast=range(10, 100, 10)` is an axis of the search space, and a
+    key whose value is typed is not searched.
     """
     from mcl.composition import alternatives, axes, schema_keys
 
     if verb == "sweep":
         choices, rest = alternatives.split(overrides, checked(axes.with_options(overrides)))
         if choices:
-            return replace(alternatives.composed(choices, rest, partial(compose, verb)), overrides=tuple(overrides))
+            return replace(
+                alternatives.composed(choices, rest, partial(compose, verb)),
+                overrides=tuple(overrides),
+            )
     with hydra(), sentences(verb, overrides):
         asked = axes.with_options(overrides) if verb == "sweep" else overrides
         parsed = checked(asked)
@@ -86,7 +99,11 @@ def compose(verb: Verb, overrides: list[str]) -> Composed:
         swept = tuple(axes.sweeper_params(composed, words))
         if verb == "sweep" and swept:
             composed = _composed(verb, aliases([*axes.axes(list(swept))[0], *typed]))
-        chosen = {str(group): str(name) for group, name in composed.hydra.runtime.choices.items() if "/" not in str(group) and name}
+        chosen = {
+            str(group): str(name)
+            for group, name in composed.hydra.runtime.choices.items()
+            if "/" not in str(group) and name
+        }
         resolved = plain(composed)
         multirun = str(composed.hydra.mode).endswith("MULTIRUN")
     if verb == "sweep":
@@ -96,7 +113,9 @@ def compose(verb: Verb, overrides: list[str]) -> Composed:
 
 
 def _composed(verb: Verb, words: list[str]) -> Any:
-    """What Hydra composes. A parameter that a strategy has and its file in conf/ lacks is added where it was typed."""
+    """What Hydra composes. A parameter that a strategy has and its file in conf/ lacks is added
+    where it was typed.
+    """
     from hydra import compose as hydra_compose
     from hydra.errors import ConfigCompositionException
 
@@ -108,7 +127,14 @@ def _composed(verb: Verb, words: list[str]) -> Any:
             return hydra_compose(config_name=verb, overrides=words, return_hydra_config=True)
         except ConfigCompositionException as error:
             missing = re.search(r"Could not override '(strategy\.[^']+)'", str(error))
-            at = next((i for i, word in enumerate(words) if missing and word.startswith(f"{missing[1]}=")), None)
+            at = next(
+                (
+                    i
+                    for i, word in enumerate(words)
+                    if missing and word.startswith(f"{missing[1]}=")
+                ),
+                None,
+            )
             if missing is None or at is None:
                 raise
             others = hydra_compose(config_name=verb, overrides=[*words[:at], *words[at + 1 :]])
@@ -121,13 +147,17 @@ def plain(composed: Any) -> dict[str, Any]:
     """A configuration that Hydra composed as a resolved plain dict, without what is Hydra's own."""
     from omegaconf import OmegaConf
 
-    own: Any = OmegaConf.masked_copy(composed, [str(key) for key in composed if key not in ("experiments", "hydra")])
+    own: Any = OmegaConf.masked_copy(
+        composed, [str(key) for key in composed if key not in ("experiments", "hydra")]
+    )
     resolved: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     return {str(key): value for key, value in resolved.items()}
 
 
 def multirun(overrides: list[str], task: Any) -> Any:
-    """What Hydra's own multirun of conf/backtest.yaml returns: the answer of the sweeper that `overrides` choose."""
+    """What Hydra's own multirun of conf/backtest.yaml returns: the answer of the sweeper that
+    `overrides` choose.
+    """
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
 
@@ -135,12 +165,19 @@ def multirun(overrides: list[str], task: Any) -> Any:
     with hydra():
         app: Any = GlobalHydra.instance().hydra
         with sentences("backtest", overrides):
-            app.compose_config(config_name="backtest", overrides=words, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
+            app.compose_config(
+                config_name="backtest",
+                overrides=words,
+                run_mode=RunMode.MULTIRUN,
+                with_log_configuration=False,
+            )
         return app.multirun("backtest", task, words, with_log_configuration=False)
 
 
 def expand(overrides: list[str]) -> list[list[str]]:
-    """The jobs of a multirun: the Cartesian product of the sweep overrides (`a=1,2`, `range(…)`, `glob(…)`), in typed order."""
+    """The jobs of a multirun: the Cartesian product of the sweep overrides (`a=1,2`, `range(…)`,
+    `glob(…)`), in typed order.
+    """
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.utils import create_config_search_path
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -150,20 +187,31 @@ def expand(overrides: list[str]) -> list[list[str]]:
     with sentences("backtest", overrides):
         search_path.register()
         path = create_config_search_path(str(conf_dir()))
-        parsed = OverridesParser.create(config_loader=ConfigLoaderImpl(path)).parse_overrides(aliases(overrides))
+        parsed = OverridesParser.create(config_loader=ConfigLoaderImpl(path)).parse_overrides(
+            aliases(overrides)
+        )
         refuse_too_many(parsed)
         choices = []
         for override in parsed:
             key = override.get_key_element()
-            values = list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.get_value_element_as_str()]
+            values = (
+                list(override.sweep_string_iterator())
+                if override.is_sweep_override()
+                else [override.get_value_element_as_str()]
+            )
             if not values:
-                raise ConfigError(f"{override.input_line} matches nothing", f"valid: {', '.join(_options(override.key_or_group))}")
+                raise ConfigError(
+                    f"{override.input_line} matches nothing",
+                    f"valid: {', '.join(_options(override.key_or_group))}",
+                )
             choices.append([f"{key}={value}" for value in values])
     return [list(job) for job in itertools.product(*choices)]
 
 
 def space_values(expression: str) -> Any:
-    """The parsed right-hand side of a search-space entry (Hydra's sweep grammar): a RangeSweep, IntervalSweep, ChoiceSweep or a scalar."""
+    """The parsed right-hand side of a search-space entry (Hydra's sweep grammar): a RangeSweep,
+    IntervalSweep, ChoiceSweep or a scalar.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     with sentences("sweep", [f"x={expression}"]):
@@ -171,30 +219,42 @@ def space_values(expression: str) -> Any:
 
 
 def run_config(raw: dict[str, Any]) -> schema.Config:
-    """The validated run configuration in `raw`; groups that belong to a verb (search, promotion) are left aside."""
-    config = validate(schema.Config, {k: v for k, v in raw.items() if k not in ("search", "promotion")})
+    """The validated run configuration in `raw`; groups that belong to a verb (search, promotion)
+    are left aside.
+    """
+    config = validate(
+        schema.Config, {k: v for k, v in raw.items() if k not in ("search", "promotion")}
+    )
     strategy.build(config.strategy)
     return config
 
 
 def fingerprint(config: schema.Config) -> str:
-    """sha256 over what decides a result: data, strategy, risk, costs, capital and seed; not the broker, the study or the notes."""
+    """sha256 over what decides a result: data, strategy, risk, costs, capital and seed; not the
+    broker, the study or the notes.
+    """
     return digest(config.model_dump(mode="json", include=set(DECIDES)))
 
 
 def digest(value: Any) -> str:
     """sha256 of the canonical JSON form."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    ).hexdigest()
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     """`{a: {b: 1}}` as `{"a.b": 1}`; lists stay values."""
     if not isinstance(value, dict):
         return {prefix: value}
-    return {k: v for key, item in value.items() for k, v in flatten(item, f"{prefix}.{key}" if prefix else str(key)).items()}
+    return {
+        k: v
+        for key, item in value.items()
+        for k, v in flatten(item, f"{prefix}.{key}" if prefix else str(key)).items()
+    }
 
 
-# ------------------------------------------------------------------------------------------------------- Hydra's own corner
+# ------------------------------------------------------------------------------- Hydra's own corner
 
 
 @contextmanager
@@ -207,12 +267,17 @@ def hydra() -> Iterator[None]:
 
     search_path.register()
     GlobalHydra.instance().clear()
-    with yaml_files.strict(), initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="mcl"):
+    with (
+        yaml_files.strict(),
+        initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="mcl"),
+    ):
         yield
 
 
 def aliases(overrides: list[str]) -> list[str]:
-    """`experiment=NAME` is what people type; the folder and therefore the Hydra group is called experiments."""
+    """`experiment=NAME` is what people type; the folder and therefore the Hydra group is called
+    experiments.
+    """
     return [re.sub(r"^(\+{0,2}|~)experiment=", r"\1experiments=", o) for o in overrides]
 
 
@@ -229,7 +294,9 @@ def sentences(verb: str, overrides: list[str]) -> Iterator[None]:
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(*_translated(verb, overrides, error)) from None
     except Exception as error:
-        raise ConfigError(*error_sentences.other(error, overrides, partial(_composes, verb))) from error
+        raise ConfigError(
+            *error_sentences.other(error, overrides, partial(_composes, verb))
+        ) from error
 
 
 def _composes(verb: str, overrides: list[str]) -> bool:
@@ -252,7 +319,8 @@ def checked(overrides: list[str]) -> list[Any]:
     """The overrides parsed; ConfigError for one that cannot be meant, or has no effect."""
     from mcl.composition import typed_overrides
 
-    launched = any(text.startswith("hydra/launcher=") for text in overrides)  # a launcher has settings of its own
+    # a launcher has settings of its own
+    launched = any(text.startswith("hydra/launcher=") for text in overrides)
     with sentences("backtest", overrides):
         return typed_overrides.parsed(aliases(overrides), _options, overrides, launched=launched)
 
@@ -268,42 +336,81 @@ def _translated(verb: str, overrides: list[str], error: Exception) -> tuple[str,
         return f"{key} must be given", f"add {key}=VALUE to the command line"
     if "Can only enumerate" in text:
         culprit = next((o for o in overrides if "interval(" in o), " ".join(overrides))
-        return f"{culprit} is continuous and has no grid", "write range(start, stop, step) or choice(a, b), or search it: mcl sweep"
-    if "LexerNoViableAltException" in text or "mismatched input" in text or "no viable alternative" in text or "missing EQUAL" in text:
+        return (
+            f"{culprit} is continuous and has no grid",
+            "write range(start, stop, step) or choice(a, b), or search it: mcl sweep",
+        )
+    if (
+        "LexerNoViableAltException" in text
+        or "mismatched input" in text
+        or "no viable alternative" in text
+        or "missing EQUAL" in text
+    ):
         culprit = _culprit(overrides)[:LONGEST_VALUE]
         key = culprit.split("=")[0].lstrip("+~")
         quoted = f"""'{key}=["…", "…"]'""" if "=[" in culprit else f"""'{key}="…"'"""
-        return f"cannot read the override {culprit!r}: write key=value", f"quote what holds blanks, commas, signs or accents: {quoted}"
+        return (
+            f"cannot read the override {culprit!r}: write key=value",
+            f"quote what holds blanks, commas, signs or accents: {quoted}",
+        )
     return error_sentences.composed(error, overrides)
 
 
 def unknown_key(key: str, verb: str, overrides: list[str]) -> tuple[str, str]:
     """What is said of a key that the configuration does not have."""
     if key == "experiments":
-        return f"there are no studies in {root()}: it has no folder experiments", "go to a project folder, or make one: mcl init DIR"
+        return (
+            f"there are no studies in {root()}: it has no folder experiments",
+            "go to a project folder, or make one: mcl init DIR",
+        )
     known, where = _keys(verb, overrides), f"mcl {verb} --cfg shows every key"
-    groups = [group for group in known if "@" in group and key in (group.split("@")[0], group.split("@")[1])]
+    groups = [
+        group
+        for group in known
+        if "@" in group and key in (group.split("@")[0], group.split("@")[1])
+    ]
     if groups:
         value = next((o.split("=", 1)[1] for o in overrides if o.startswith(f"{key}=")), "NAME")
-        return f"unknown key {key}: did you mean {groups[0]}={value}?", f"the group {key} stands in {groups[0].split('@')[1]}"
-    if not closest(key, known) or f".{closest(key, known)[0]}".rpartition(".")[2] != key.rpartition(".")[2]:
+        return (
+            f"unknown key {key}: did you mean {groups[0]}={value}?",
+            f"the group {key} stands in {groups[0].split('@')[1]}",
+        )
+    if (
+        not closest(key, known)
+        or f".{closest(key, known)[0]}".rpartition(".")[2] != key.rpartition(".")[2]
+    ):
         for other in ("sweep", "promote", "validate", "live"):
-            same = [name for name in (_keys(other, []) if other != verb else []) if f".{name}".endswith(f".{key}")]
+            same = [
+                name
+                for name in (_keys(other, []) if other != verb else [])
+                if f".{name}".endswith(f".{key}")
+            ]
             if same:
-                return f"unknown key {key}: mcl {verb} has none, mcl {other} has {same[0]}", f"mcl {other} --help says what it does"
+                return (
+                    f"unknown key {key}: mcl {verb} has none, mcl {other} has {same[0]}",
+                    f"mcl {other} --help says what it does",
+                )
     return f"unknown key {key}: {nearest(key, known)}", where
 
 
 def _no_choice(group: str, name: str) -> tuple[str, str]:
     """What is said of a choice that a group does not have."""
     if group == "hydra/launcher":
-        return f"no launcher is called {name!r} here", f"hydra/launcher=basic is always there; else pip install hydra-{name}-launcher"
+        return (
+            f"no launcher is called {name!r} here",
+            f"hydra/launcher=basic is always there; else pip install hydra-{name}-launcher",
+        )
     options = _options(group)
     close = nearest(name, options)
     many = len(options) > LISTED
-    listed = f"all {len(options)} are files in conf/{group}/" if many else f"valid: {', '.join(options)}"
+    listed = (
+        f"all {len(options)} are files in conf/{group}/" if many else f"valid: {', '.join(options)}"
+    )
     hint = "" if close.startswith("valid") else listed
-    return f"no {'experiment' if group == 'experiments' else group} is called {name!r}: {close}", hint
+    return (
+        f"no {'experiment' if group == 'experiments' else group} is called {name!r}: {close}",
+        hint,
+    )
 
 
 def _options(group: str) -> list[str]:
@@ -331,8 +438,14 @@ def _culprit(overrides: list[str]) -> str:
 
 
 def _keys(verb: str, overrides: list[str]) -> list[str]:
-    """Every key, section and group of the same command line without the overrides that do not fit."""
-    groups = [o for o in overrides if re.match(r"^\w+=[\w-]+$", o) and (conf_dir() / o.split("=")[0]).is_dir()]
+    """Every key, section and group of the same command line without the overrides that do not
+    fit.
+    """
+    groups = [
+        o
+        for o in overrides
+        if re.match(r"^\w+=[\w-]+$", o) and (conf_dir() / o.split("=")[0]).is_dir()
+    ]
     from hydra import compose as hydra_compose
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
@@ -340,10 +453,18 @@ def _keys(verb: str, overrides: list[str]) -> list[str]:
 
     for typed in (groups, []):
         with hydra(), suppress(HydraException, OmegaConfBaseException):
-            composed: Any = hydra_compose(config_name=verb, overrides=typed, return_hydra_config=True)
+            composed: Any = hydra_compose(
+                config_name=verb, overrides=typed, return_hydra_config=True
+            )
             names = [str(name) for name in composed.hydra.runtime.choices if "/" not in str(name)]
-            own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key not in ("experiments", "hydra")])
+            own = OmegaConf.masked_copy(
+                composed, [str(key) for key in composed if key not in ("experiments", "hydra")]
+            )
             leaves = flatten(OmegaConf.to_container(own, resolve=False))
-            sections = {leaf.rsplit(".", depth)[0] for leaf in leaves for depth in range(1, leaf.count(".") + 1)}
+            sections = {
+                leaf.rsplit(".", depth)[0]
+                for leaf in leaves
+                for depth in range(1, leaf.count(".") + 1)
+            }
             return list(dict.fromkeys([*leaves, *sorted(sections), *names]))
     return []

@@ -1,7 +1,9 @@
-"""The choices of a group that a search varies (`strategy=ema_cross,tsmom`): one composed section for each of them.
+"""The choices of a group that a search varies (`strategy=ema_cross,tsmom`): one composed section
+for each of them.
 
-A parameter that only some of the choices have is an axis that exists for those alone. A choice may change its own section and
-the axes that lie beside it, and nothing else: so the choices of two groups are independent of each other.
+A parameter that only some of the choices have is an axis that exists for those alone. A choice may
+change its own section and the axes that lie beside it, and nothing else: so the choices of two
+groups are independent of each other.
 """
 
 from __future__ import annotations
@@ -31,35 +33,59 @@ def split(overrides: Sequence[str], parsed: Sequence[Any]) -> tuple[Choices, lis
 
 
 def composed(choices: Choices, rest: Sequence[str], compose: Compose) -> composition.Composed:
-    """What is composed under the first choices, with `search.alternatives`, the axes of all choices and their conditions."""
+    """What is composed under the first choices, with `search.alternatives`, the axes of all choices
+    and their conditions.
+    """
     first = {group: names[0] for group, names in choices.items()}
     apart = [text for text in rest if not any(_below(text, group) for group in choices)]
-    bare = {(group, name): compose([*_typed(first | {group: name}), *apart]).raw for group, names in choices.items() for name in names}
+    bare = {
+        (group, name): compose([*_typed(first | {group: name}), *apart]).raw
+        for group, names in choices.items()
+        for name in names
+    }
     known = {(group, name): set(keys_below(raw, group)) for (group, name), raw in bare.items()}
 
     def whole(chosen: Mapping[str, str]) -> composition.Composed:
         """The configuration of some choices, without overrides that only another choice has."""
-        kept = [text for text in rest if all(_stays(text, group, chosen[group], choices[group], known) for group in choices)]
+        kept = [
+            text
+            for text in rest
+            if all(_stays(text, group, chosen[group], choices[group], known) for group in choices)
+        ]
         return compose([*_typed(chosen), *kept])
 
     under = whole(first)
     base = under.raw
-    parts = {group: {name: whole(first | {group: name}).raw for name in names} for group, names in choices.items()}
+    parts = {
+        group: {name: whole(first | {group: name}).raw for name in names}
+        for group, names in choices.items()
+    }
     for group, raws in parts.items():
         for name, raw in raws.items():
             _refuse_other_changes(group, name, base, raw)
     axes, conditions = _axes(parts, base)
-    sections = {group: {name: raw[group] for name, raw in raws.items()} for group, raws in parts.items()}
+    sections = {
+        group: {name: raw[group] for name, raw in raws.items()} for group, raws in parts.items()
+    }
     said = base["search"]
-    conditions = {key: asked | conditions.get(key, {}) for key, asked in (conditions | dict(said.get("conditions") or {})).items()}
-    return replace(under, raw=base | {"search": said | {"space": axes, "conditions": conditions, "alternatives": sections}})
+    conditions = {
+        key: asked | conditions.get(key, {})
+        for key, asked in (conditions | dict(said.get("conditions") or {})).items()
+    }
+    return replace(
+        under,
+        raw=base
+        | {"search": said | {"space": axes, "conditions": conditions, "alternatives": sections}},
+    )
 
 
 def keys_below(raw: Mapping[str, Any], group: str) -> list[str]:
     """The dotted keys below a group of a configuration, sections included."""
     leaves = list(composition.flatten({group: raw[group]}))
     name = raw[group].get("name") if group == "strategy" else None
-    leaves += [f"strategy.{key}" for key in (strategy.parameters(name) if isinstance(name, str) else ())]
+    leaves += [
+        f"strategy.{key}" for key in (strategy.parameters(name) if isinstance(name, str) else ())
+    ]
     return [key.rsplit(".", depth)[0] for key in leaves for depth in range(key.count("."))]
 
 
@@ -88,7 +114,13 @@ def _below(text: str, group: str) -> bool:
     return key_of(text).startswith(f"{group}.")
 
 
-def _stays(text: str, group: str, name: str, names: Sequence[str], known: Mapping[tuple[str, str], set[str]]) -> bool:
+def _stays(
+    text: str,
+    group: str,
+    name: str,
+    names: Sequence[str],
+    known: Mapping[tuple[str, str], set[str]],
+) -> bool:
     """Whether an override belongs to a choice: to all of them, or to none and is refused."""
     if not _below(text, group):
         return True
@@ -97,12 +129,17 @@ def _stays(text: str, group: str, name: str, names: Sequence[str], known: Mappin
     return has[name] or not any(has.values())
 
 
-def _refuse_other_changes(group: str, name: str, base: Mapping[str, Any], raw: Mapping[str, Any]) -> None:
+def _refuse_other_changes(
+    group: str, name: str, base: Mapping[str, Any], raw: Mapping[str, Any]
+) -> None:
     """ConfigError where a choice changes something outside its own section."""
 
     def others(tree: Mapping[str, Any]) -> dict[str, Any]:
         search = {key: value for key, value in tree["search"].items() if key != "space"}
-        return composition.flatten({key: value for key, value in tree.items() if key not in (group, "search")} | {"search": search})
+        return composition.flatten(
+            {key: value for key, value in tree.items() if key not in (group, "search")}
+            | {"search": search}
+        )
 
     before, after = others(base), others(raw)
     moved = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
@@ -111,18 +148,34 @@ def _refuse_other_changes(group: str, name: str, base: Mapping[str, Any], raw: M
         raise ConfigError(said, f"run the grid: mcl backtest -m {group}=A,B")
 
 
-def _axes(parts: Mapping[str, Mapping[str, dict[str, Any]]], base: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The axes of all choices by dotted key, and the condition of each that only some choices have."""
-    axes = {key: entry for key, entry in composition.flatten(dict(base["search"]["space"] or {})).items() if key}
+def _axes(
+    parts: Mapping[str, Mapping[str, dict[str, Any]]], base: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The axes of all choices by dotted key, and the condition of each that only some choices
+    have.
+    """
+    axes = {
+        key: entry
+        for key, entry in composition.flatten(dict(base["search"]["space"] or {})).items()
+        if key
+    }
     conditions: dict[str, dict[str, list[str]]] = {}
     for group, raws in parts.items():
-        entries = {name: composition.flatten(dict(raw["search"]["space"] or {})) for name, raw in raws.items()}
-        for key in dict.fromkeys(key for own in entries.values() for key in own if key.startswith(f"{group}.")):
+        entries = {
+            name: composition.flatten(dict(raw["search"]["space"] or {}))
+            for name, raw in raws.items()
+        }
+        for key in dict.fromkeys(
+            key for own in entries.values() for key in own if key.startswith(f"{group}.")
+        ):
             said = {name: own[key] for name, own in entries.items() if key in own}
             first, *others = said
             for other in others:
                 if said[other] != said[first]:
-                    differ = f"search.space.{key} is {said[first]} for {first} and {said[other]} for {other}"
+                    differ = (
+                        f"search.space.{key} is {said[first]} for {first} and {said[other]} for"
+                        f" {other}"
+                    )
                     raise ConfigError(differ, f"type one range for both: '{key}={said[first]}'")
             axes[key] = said[first]
             if len(said) < len(raws):

@@ -12,23 +12,42 @@ from mcl.base.errors import ConfigError
 
 
 def axes(overrides: list[str]) -> tuple[list[str], list[str]]:
-    """The overrides with sweeps as entries of search.space, and the keys whose value was typed and which are therefore not searched."""
+    """The overrides with sweeps as entries of search.space, and the keys whose value was typed and
+    which are therefore not searched.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     parsed = OverridesParser.create().parse_overrides(overrides)
-    typed = [_axis(o.key_or_group, text) if o.is_sweep_override() else text for text, o in zip(overrides, parsed, strict=True)]
-    swept = [text.lstrip("+").removeprefix("search.space.").split("=")[0] for text in typed if text.lstrip("+").startswith("search.space.")]
-    return typed, [o.key_or_group for o in parsed if "." in o.key_or_group and o.key_or_group not in swept]
+    typed = [
+        _axis(o.key_or_group, text) if o.is_sweep_override() else text
+        for text, o in zip(overrides, parsed, strict=True)
+    ]
+    swept = [
+        text.lstrip("+").removeprefix("search.space.").split("=")[0]
+        for text in typed
+        if text.lstrip("+").startswith("search.space.")
+    ]
+    return typed, [
+        o.key_or_group for o in parsed if "." in o.key_or_group and o.key_or_group not in swept
+    ]
 
 
 def with_options(overrides: list[str]) -> list[str]:
-    """`search.sampler.n_startup_trials=20` as the entry of search.sampler_options that it is; the same for a pruner."""
-    return [re.sub(r"^\+{0,2}search\.(sampler|pruner)\.", r"++search.\1_options.", text) for text in overrides]
+    """`search.sampler.n_startup_trials=20` as the entry of search.sampler_options that it is; the
+    same for a pruner.
+    """
+    return [
+        re.sub(r"^\+{0,2}search\.(sampler|pruner)\.", r"++search.\1_options.", text)
+        for text in overrides
+    ]
 
 
 def _axis(key: str, override: str) -> str:
     if "." not in key and (composition.conf_dir() / key).is_dir():
-        raise ConfigError(f"{override} chooses between groups, and a search varies values", f"run the grid: mcl backtest -m {override}")
+        raise ConfigError(
+            f"{override} chooses between groups, and a search varies values",
+            f"run the grid: mcl backtest -m {override}",
+        )
     expression = override.split("=", 1)[1].replace('"', '\\"')
     return f'++search.space.{key.removeprefix("search.space.")}="{expression}"'
 
@@ -36,28 +55,46 @@ def _axis(key: str, override: str) -> str:
 def without(tree: dict[str, Any], keys: list[str], prefix: str = "") -> dict[str, Any]:
     """The nested `tree` without the leaves at these dotted keys."""
     named = ((f"{prefix}{name}", name, item) for name, item in tree.items())
-    return {n: without(item, keys, f"{key}.") if isinstance(item, dict) else item for key, n, item in named if key not in keys}
+    return {
+        n: without(item, keys, f"{key}.") if isinstance(item, dict) else item
+        for key, n, item in named
+        if key not in keys
+    }
 
 
 def sweeper_params(composed: Any, typed: list[str]) -> list[str]:
-    """`hydra.sweeper.params` of a composed configuration as overrides, without the keys that were typed."""
+    """`hydra.sweeper.params` of a composed configuration as overrides, without the keys that were
+    typed.
+    """
     from omegaconf import OmegaConf
 
     sweeper = composed.hydra.sweeper
     params = OmegaConf.to_container(sweeper.params) if sweeper and sweeper.get("params") else {}
     known = {text.split("=")[0].lstrip("+~") for text in typed}
-    return [f"{key}={value}" for key, value in composition.flatten(params).items() if key not in known]
+    return [
+        f"{key}={value}" for key, value in composition.flatten(params).items() if key not in known
+    ]
 
 
 def completed(raw: dict[str, Any], known: Sequence[str]) -> dict[str, Any]:
-    """`raw` with the default of each searched key that no file says, so that a search can vary it."""
+    """`raw` with the default of each searched key that no file says, so that a search can vary
+    it.
+    """
     flat = composition.flatten(raw)
-    missing = [key for key in known if key not in flat and not any(other.startswith(f"{key}.") for other in flat)]
+    missing = [
+        key
+        for key in known
+        if key not in flat and not any(other.startswith(f"{key}.") for other in flat)
+    ]
     if not missing:
         return raw
-    defaults: dict[str, Any] = {f"strategy.{name}": value for name, value in _parameters(raw).items()}
+    defaults: dict[str, Any] = {
+        f"strategy.{name}": value for name, value in _parameters(raw).items()
+    }
     with suppress(ConfigError):
-        defaults |= composition.flatten(composition.run_config(raw).model_dump(mode="json")) | defaults
+        defaults |= (
+            composition.flatten(composition.run_config(raw).model_dump(mode="json")) | defaults
+        )
     for key in missing:
         if key in defaults:
             raw = _with(raw, key.split("."), defaults[key])

@@ -1,4 +1,6 @@
-"""Turns the exceptions of Hydra, OmegaConf, YAML and Python while a configuration is composed into sentences with a place and a cure."""
+"""Turns the exceptions of Hydra, OmegaConf, YAML and Python while a configuration is composed into
+sentences with a place and a cure.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,17 @@ SEVERAL = ("Ambiguous value for argument", "requires --multirun")
 CURES = (
     ("Recursive interpolation", "a value may not refer to itself: write it out"),
     ("Interpolation key", "write the value, or the full key of another one: ${strategy.fast}"),
-    ("Unsupported interpolation type", "write the value; of resolvers there are oc.env, oc.select, oc.decode and now"),
+    (
+        "Unsupported interpolation type",
+        "write the value; of resolvers there are oc.env, oc.select, oc.decode and now",
+    ),
     ("Environment variable", "set the variable, or give a default: ${oc.env:NAME,value}"),
     ("HydraConfig was not set", "write the value: Hydra's own values are not known to a run"),
     ("force-add of config groups", "GROUP=NAME chooses"),
-    ("No match in the defaults list", "only what is there can be deleted: mcl backtest --cfg shows it"),
+    (
+        "No match in the defaults list",
+        "only what is there can be deleted: mcl backtest --cfg shows it",
+    ),
 )
 
 
@@ -28,36 +36,57 @@ def composed(error: Exception, overrides: Sequence[str]) -> tuple[str, str]:
     text = re.split(r" (?:full_key|See https)\b", text)[0].strip()
     if not text:
         where = yaml_files.place("${")
-        return f"{where or 'the configuration'}: an interpolation ${{…}} cannot be read", "close it with }, or quote the text"
+        return (
+            f"{where or 'the configuration'}: an interpolation ${{…}} cannot be read",
+            "close it with }, or quote the text",
+        )
     typed = re.search(r"(?:argument|parameters) '(.*?)'(?: requires|\s)", text)
     if typed and any(words in text for words in SEVERAL):
         said = f"{typed[1]} holds several values, and one run takes one"
-        return said, "mcl backtest -m runs each, mcl sweep searches; [1,2] is a list, quotes make a text"
+        return (
+            said,
+            "mcl backtest -m runs each, mcl sweep searches; [1,2] is a list, quotes make a text",
+        )
     if merging := re.match(r"Error merging override (\S+)", text):
         reason = " ".join(str(error.__cause__ or "").split("\n")[0].split())
         return f"{merging[1]} cannot be set" + (f": {reason}" if reason else ""), "leave it out"
     if parsing := re.match(r"Error parsing override '(.*?)' (.*)", text):
-        return f"cannot read the override {parsing[1]!r}: {parsing[2]}", "mcl backtest --help shows the grammar"
+        return (
+            f"cannot read the override {parsing[1]!r}: {parsing[2]}",
+            "mcl backtest --help shows the grammar",
+        )
     hint = next((cure for words, cure in CURES if words in text), "")
-    where = "" if any(said.lstrip("+").startswith(f"{key}=") for said in overrides) else _place(text, key)
+    where = (
+        ""
+        if any(said.lstrip("+").startswith(f"{key}=") for said in overrides)
+        else _place(text, key)
+    )
     return f"{key}: {text}{where}" if key else f"{text}{where}", hint
 
 
-def other(error: Exception, overrides: Sequence[str], composes: Callable[[list[str]], bool]) -> tuple[str, str]:
-    """What anything else raises, with the override that brings it about: it is looked for by leaving it out."""
+def other(
+    error: Exception, overrides: Sequence[str], composes: Callable[[list[str]], bool]
+) -> tuple[str, str]:
+    """What anything else raises, with the override that brings it about: it is looked for by
+    leaving it out.
+    """
     from mcl.composition import yaml_files
 
     said = "is nested too deep, or includes itself"
     if not isinstance(error, RecursionError):
         said = f"cannot be composed: {in_words(error)}"
-    culprit = next((text for text in overrides if composes([one for one in overrides if one != text])), "")
+    culprit = next(
+        (text for text in overrides if composes([one for one in overrides if one != text])), ""
+    )
     if culprit:
         return f"{culprit[:200]} {said}", "correct this override, or the file that it chooses"
     file = yaml_files.last()
     return f"{file or 'the configuration'} {said}", "correct this file"
 
 
-def placed(error: ConfigError, overrides: Sequence[str], read_again: Callable[[], bool]) -> ConfigError:
+def placed(
+    error: ConfigError, overrides: Sequence[str], read_again: Callable[[], bool]
+) -> ConfigError:
     """The same error with the file and the line that say the broken key, where no override does."""
     from mcl.composition import yaml_files
 
@@ -77,5 +106,7 @@ def _place(text: str, key: str) -> str:
     from mcl.composition import yaml_files
 
     name = re.search(r"(?:Interpolation key|interpolation type) '?([\w.:]+)", text)
-    where = (yaml_files.place("${" + name[1]) if name else "") or (yaml_files.line_of(key) if key else "")
+    where = (yaml_files.place("${" + name[1]) if name else "") or (
+        yaml_files.line_of(key) if key else ""
+    )
     return f" ({where})" if where else ""

@@ -1,4 +1,6 @@
-"""Where the values of a composition come from: its files, its overrides, and what Hydra itself says of them."""
+"""Where the values of a composition come from: its files, its overrides, and what Hydra itself says
+of them.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from mcl.composition.validation import tags
 
 @dataclass(frozen=True)
 class Source:
-    """One file of a composition, the package it stands in, and why it is there: `conf/run.yaml`, or the override that chose it."""
+    """One file of a composition, the package it stands in, and why it is there: `conf/run.yaml`, or
+    the override that chose it.
+    """
 
     file: Path
     package: str
@@ -38,13 +42,22 @@ class Assignment:
 
 
 def sources(verb: Verb, overrides: list[str]) -> tuple[list[Source], list[Assignment]]:
-    """The files and the value overrides of a composition, in Hydra's order: of several that say a key the last one wins."""
+    """The files and the value overrides of a composition, in Hydra's order: of several that say a
+    key the last one wins.
+    """
     with composition.hydra(), composition.sentences(verb, overrides):
         loader: Any = GlobalHydra.instance().config_loader()
-        parsed, repository = loader._parse_overrides_and_create_caching_repo(verb, composition.aliases(overrides))
-        found = create_defaults_list(repository, verb, parsed, prepend_hydra=True, skip_missing=False)
+        parsed, repository = loader._parse_overrides_and_create_caching_repo(
+            verb, composition.aliases(overrides)
+        )
+        found = create_defaults_list(
+            repository, verb, parsed, prepend_hydra=True, skip_missing=False
+        )
         texts = dict(zip(map(id, parsed), overrides, strict=True))
-        typed = {o.key_or_group if o.package is None else f"{o.key_or_group}@{o.package}": texts[id(o)] for o in parsed}
+        typed = {
+            o.key_or_group if o.package is None else f"{o.key_or_group}@{o.package}": texts[id(o)]
+            for o in parsed
+        }
         files = []
         for entry in found.defaults:
             loaded = repository.load_config(entry.config_path) if entry.config_path else None
@@ -53,34 +66,67 @@ def sources(verb: Verb, overrides: list[str]) -> tuple[list[Source], list[Assign
             file = Path(loaded.path.removeprefix("file://")) / f"{entry.config_path}.yaml"
             group = typed.get(entry.override_key or "", "")
             files.append(
-                Source(file, entry.package or "", f"override {group}" if group else f"{entry.parent}.yaml" if entry.parent else "")
+                Source(
+                    file,
+                    entry.package or "",
+                    (
+                        f"override {group}"
+                        if group
+                        else f"{entry.parent}.yaml"
+                        if entry.parent
+                        else ""
+                    ),
+                )
             )
-        values = [Assignment(texts[id(o)], o.key_or_group, o.value(), o.is_delete()) for o in found.config_overrides]
+        values = [
+            Assignment(texts[id(o)], o.key_or_group, o.value(), o.is_delete())
+            for o in found.config_overrides
+        ]
     return files, values
 
 
-def as_hydra(verb: Verb, overrides: list[str], kind: str, package: str | None, *, resolve: bool) -> str:
-    """What Hydra's own `--cfg KIND [--package PACKAGE] [--resolve]` prints: YAML, composed and not yet validated."""
-    with composition.hydra(), composition.sentences(verb, overrides), redirect_stdout(StringIO()) as shown, redirect_stderr(StringIO()):
+def as_hydra(
+    verb: Verb, overrides: list[str], kind: str, package: str | None, *, resolve: bool
+) -> str:
+    """What Hydra's own `--cfg KIND [--package PACKAGE] [--resolve]` prints: YAML, composed and not
+    yet validated.
+    """
+    with (
+        composition.hydra(),
+        composition.sentences(verb, overrides),
+        redirect_stdout(StringIO()) as shown,
+        redirect_stderr(StringIO()),
+    ):
         try:
             app: Any = GlobalHydra.instance().hydra
             app.show_cfg(verb, composition.aliases(overrides), kind, package, resolve)
         except SystemExit:
             known = ", ".join(map(str, composition.compose(verb, overrides).raw))
-            raise ConfigError(f"--package={package} is no part of this configuration", f"valid: {known}, or a key below one") from None
+            raise ConfigError(
+                f"--package={package} is no part of this configuration",
+                f"valid: {known}, or a key below one",
+            ) from None
     return shown.getvalue()
 
 
 def info(verb: Verb, overrides: list[str], what: str) -> str:
-    """What Hydra's own `--info WHAT` prints: the defaults tree and list, search path, plugins, or the configuration."""
-    with composition.hydra(), composition.sentences(verb, overrides), redirect_stdout(StringIO()) as shown:
+    """What Hydra's own `--info WHAT` prints: the defaults tree and list, search path, plugins, or
+    the configuration.
+    """
+    with (
+        composition.hydra(),
+        composition.sentences(verb, overrides),
+        redirect_stdout(StringIO()) as shown,
+    ):
         app: Any = GlobalHydra.instance().hydra
         app.show_info(what, verb, composition.aliases(overrides))
     return shown.getvalue()
 
 
 def field_owner(model: type[BaseModel], raw: Any, path: list[str]) -> str:
-    """`Limits in mcl/config/schema.py`: the model whose default a key has that nobody says; empty where no model has the key."""
+    """`Limits in mcl/config/schema.py`: the model whose default a key has that nobody says; empty
+    where no model has the key.
+    """
     name, *rest = path
     field = model.model_fields.get(name)
     if field is None:
@@ -89,6 +135,8 @@ def field_owner(model: type[BaseModel], raw: Any, path: list[str]) -> str:
         return f"{model.__name__} in {model.__module__.replace('.', '/')}.py"
     value = raw.get(name) if isinstance(raw, dict) else None
     members = schema_keys.models(field.annotation)
-    tagged = [m for m in members if isinstance(value, dict) and tags(m) & {str(v) for v in value.values()}]
+    tagged = [
+        m for m in members if isinstance(value, dict) and tags(m) & {str(v) for v in value.values()}
+    ]
     below = next(iter(tagged or members), None)
     return field_owner(below, value, rest) if below else ""

@@ -17,22 +17,33 @@ WORDS = ("null", "true", "false", "nan", "inf")  # strings that Hydra would read
 
 
 def shortest(run: schema.Config, typed: Sequence[str]) -> list[str]:
-    """Overrides of `mcl backtest` that make `run` again: the choices of groups that were typed, and the values that differ from
-    them. What was typed where no shorter line makes the same configuration."""
+    """Overrides of `mcl backtest` that make `run` again: the choices of groups that were typed, and
+    the values that differ from them. What was typed where no shorter line makes the same
+    configuration.
+    """
     groups = [text for text in typed if _chooses(text)]
     try:
-        base = composition.flatten(composition.compose("backtest", groups).config.model_dump(mode="json"))
+        base = composition.flatten(
+            composition.compose("backtest", groups).config.model_dump(mode="json")
+        )
         wanted = composition.flatten(run.model_dump(mode="json"))
-        differing = [f"{'' if key in base else '++'}{key}={grammar(value)}" for key, value in wanted.items() if base.get(key) != value]
+        differing = [
+            f"{'' if key in base else '++'}{key}={grammar(value)}"
+            for key, value in wanted.items()
+            if base.get(key) != value
+        ]
         again = [*groups, *differing]
         return again if composition.compose("backtest", again).config == run else list(typed)
     except ConfigError:
         return list(typed)
 
 
-def relative(base: schema.Config, overrides: Sequence[str], earlier: Sequence[str] = ()) -> Composed:
-    """`base` under `overrides`, in Hydra's grammar: a choice replaces its whole group, a value one key. `earlier` are the overrides
-    that `base` was made with."""
+def relative(
+    base: schema.Config, overrides: Sequence[str], earlier: Sequence[str] = ()
+) -> Composed:
+    """`base` under `overrides`, in Hydra's grammar: a choice replaces its whole group, a value one
+    key. `earlier` are the overrides that `base` was made with.
+    """
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from omegaconf import OmegaConf
@@ -43,10 +54,15 @@ def relative(base: schema.Config, overrides: Sequence[str], earlier: Sequence[st
     for text in choices:
         package = _package(text)
         if package.startswith("experiment"):
-            raise ConfigError(f"{text} is a whole configuration and has no base", "leave --from out, or type the values")
+            raise ConfigError(
+                f"{text} is a whole configuration and has no base",
+                "leave --from out, or type the values",
+            )
         _place(raw, package.split("."), composition.compose("backtest", [text]).raw)
     with composition.sentences("backtest", typed):
-        values = OverridesParser.create().parse_overrides([text for text in typed if text not in choices])
+        values = OverridesParser.create().parse_overrides(
+            [text for text in typed if text not in choices]
+        )
         node = OmegaConf.create(raw)
         OmegaConf.set_struct(node, True)
         ConfigLoaderImpl._apply_overrides_to_config(values, node)
@@ -72,16 +88,24 @@ def grammar(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    read_as_is = PLAIN.fullmatch(text) and text.lower() not in WORDS and not re.fullmatch(r"[-+.\d_eE]+", text)
+    read_as_is = (
+        PLAIN.fullmatch(text)
+        and text.lower() not in WORDS
+        and not re.fullmatch(r"[-+.\d_eE]+", text)
+    )
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return text if read_as_is else f'"{escaped}"'
 
 
 def _chooses(text: str) -> bool:
-    """Whether an override chooses a group: `risk=vol_target`, `limits@risk.limits=guarded`, `experiment=NAME`."""
+    """Whether an override chooses a group: `risk=vol_target`, `limits@risk.limits=guarded`,
+    `experiment=NAME`.
+    """
     key = text.split("=", 1)[0].lstrip("+~")
     group = key.split("@")[0]
-    return "." not in group and (group in ("experiment", "experiments") or (composition.conf_dir() / group).is_dir())
+    return "." not in group and (
+        group in ("experiment", "experiments") or (composition.conf_dir() / group).is_dir()
+    )
 
 
 def _package(text: str) -> str:

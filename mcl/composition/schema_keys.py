@@ -10,7 +10,9 @@ from pydantic import BaseModel
 from mcl import strategy
 from mcl.config import promotion_rules, schema
 
-RUN: Mapping[str, Any] = {name: field.annotation for name, field in schema.Config.model_fields.items()}
+RUN: Mapping[str, Any] = {
+    name: field.annotation for name, field in schema.Config.model_fields.items()
+}
 SECTIONS: Mapping[str, Mapping[str, Any]] = {  # of each verb's configuration
     "backtest": RUN,
     "sweep": {**RUN, "search": schema.Search},
@@ -28,20 +30,29 @@ def is_known(verb: str, key: str) -> bool:
     return _has(SECTIONS[verb][first], rest)
 
 
-def addable(verb: str, overrides: list[str], parsed: list[Any], options: Callable[[str], list[str]]) -> list[str]:
+def addable(
+    verb: str, overrides: list[str], parsed: list[Any], options: Callable[[str], list[str]]
+) -> list[str]:
     """The overrides; a key that a model has may be typed although no file of conf/ says it."""
 
     def is_addable(override: Any) -> bool:
-        plain_value = not (override.is_add() or override.is_force_add() or override.is_delete() or override.package)
+        plain_value = not (
+            override.is_add() or override.is_force_add() or override.is_delete() or override.package
+        )
         key = str(override.key_or_group)
         is_value = "." in key or not options(key)
         return plain_value and is_value and is_known(verb, key)
 
-    return [f"++{text}" if is_addable(override) else text for text, override in zip(overrides, parsed, strict=True)]
+    return [
+        f"++{text}" if is_addable(override) else text
+        for text, override in zip(overrides, parsed, strict=True)
+    ]
 
 
 def leaves(verb: str) -> Iterator[tuple[str, Any]]:
-    """Every dotted key of a verb's models that is a value, with its type; those of every member of a union."""
+    """Every dotted key of a verb's models that is a value, with its type; those of every member of
+    a union.
+    """
     for name, annotation in SECTIONS[verb].items():
         if name != "strategy":
             yield from _leaves(name, annotation)
@@ -50,7 +61,12 @@ def leaves(verb: str) -> Iterator[tuple[str, Any]]:
 def is_parameter(name: Any, key: str) -> bool:
     """Whether `strategy.KEY` is a parameter of the strategy `name`, or lies below one."""
     first, *rest = key.split(".")
-    return first == "strategy" and bool(rest) and isinstance(name, str) and rest[0] in strategy.parameters(name)
+    return (
+        first == "strategy"
+        and bool(rest)
+        and isinstance(name, str)
+        and rest[0] in strategy.parameters(name)
+    )
 
 
 def models(annotation: Any) -> list[type[BaseModel]]:
@@ -70,7 +86,11 @@ def _has(annotation: Any, parts: Sequence[str]) -> bool:
     if _is_free(annotation):
         return True
     first, *rest = parts
-    fields = [model.model_fields[first].annotation for model in models(annotation) if first in model.model_fields]
+    fields = [
+        model.model_fields[first].annotation
+        for model in models(annotation)
+        if first in model.model_fields
+    ]
     return any(_has(field, rest) for field in fields)
 
 

@@ -14,8 +14,9 @@ from mcl.base.errors import ConfigError
 
 @cache
 def register() -> None:
-    """experiments/ lies beside conf/: its parent joins Hydra's search path, so that `experiment=NAME` finds the study file,
-    whatever else hydra.searchpath says."""
+    """experiments/ lies beside conf/: its parent joins Hydra's search path, so that
+    `experiment=NAME` finds the study file, whatever else hydra.searchpath says.
+    """
     from hydra.core.plugins import Plugins
     from hydra.plugins.search_path_plugin import SearchPathPlugin
 
@@ -33,9 +34,14 @@ _config_dirs: list[Path] = []  # of --config-dir
 
 @contextmanager
 def config_dir(folder: str | None) -> Iterator[None]:
-    """Hydra's --config-dir: a folder whose choices come before those of conf/, until the end of the block."""
+    """Hydra's --config-dir: a folder whose choices come before those of conf/, until the end of the
+    block.
+    """
     if folder is not None and not Path(folder).is_dir():
-        raise ConfigError(f"--config-dir={folder}: there is no such folder", "name a folder with groups like those of conf/")
+        raise ConfigError(
+            f"--config-dir={folder}: there is no such folder",
+            "name a folder with groups like those of conf/",
+        )
     _config_dirs.extend([Path(folder).resolve()] if folder else [])
     try:
         yield

@@ -1,4 +1,6 @@
-"""Overrides as they were typed: what Hydra would take in silence or crash on is refused, keys of the schema are accepted."""
+"""Overrides as they were typed: what Hydra would take in silence or crash on is refused, keys of
+the schema are accepted.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,12 @@ LONGEST_KEY = 1_000  # characters
 Options = Callable[[str], list[str]]  # what a group offers; nothing where there is no such group
 
 
-def parsed(texts: Sequence[str], options: Options, words: Sequence[str] = (), *, launched: bool = False) -> list[Override]:
-    """The overrides, each one that can be meant. ConfigError with the culprit, as it was typed in `words`, and the cure."""
+def parsed(
+    texts: Sequence[str], options: Options, words: Sequence[str] = (), *, launched: bool = False
+) -> list[Override]:
+    """The overrides, each one that can be meant. ConfigError with the culprit, as it was typed in
+    `words`, and the cure.
+    """
     overrides: list[Override] = OverridesParser.create().parse_overrides(list(texts))
     for text, override in zip(words or texts, overrides, strict=True):
         _refuse_odd_key(text, override)
@@ -35,18 +41,28 @@ def _refuse_odd_key(text: str, override: Override) -> None:
     if not key:
         raise ConfigError(f"{text[:200]!r} names no key", "write key=value")
     if key == "hydra":
-        raise ConfigError(f"{text[:200]}: hydra is no group that has choices", "its values are set one by one: hydra.mode=MULTIRUN")
+        raise ConfigError(
+            f"{text[:200]}: hydra is no group that has choices",
+            "its values are set one by one: hydra.mode=MULTIRUN",
+        )
     longest = max(len(part.encode(errors="surrogateescape")) for part in key.split("/"))
     if len(key) > LONGEST_KEY or longest > yaml_files.LONGEST_PART:
-        raise ConfigError(f"the key {key[:40]}… has {len(key):,} characters", f"no key has more than {yaml_files.LONGEST_PART}")
+        raise ConfigError(
+            f"the key {key[:40]}… has {len(key):,} characters",
+            f"no key has more than {yaml_files.LONGEST_PART}",
+        )
 
 
 def _refuse_typed_axes(text: str, override: Override) -> None:
-    """ConfigError for the axes of a study file on the command line, where Hydra takes none either."""
+    """ConfigError for the axes of a study file on the command line, where Hydra takes none
+    either.
+    """
     key = str(override.key_or_group)
     if f"{key}.".startswith("hydra.sweeper.params."):
         said = f"{text[:200]}: hydra.sweeper.params is written in a study file"
-        raise ConfigError(said, "type the axes themselves: mcl backtest -m strategy.fast=10,20, or mcl sweep")
+        raise ConfigError(
+            said, "type the axes themselves: mcl backtest -m strategy.fast=10,20, or mcl sweep"
+        )
 
 
 def _refuse_odd_choice(text: str, override: Override, options: Options) -> None:
@@ -66,9 +82,13 @@ def _refuse_odd_choice(text: str, override: Override, options: Options) -> None:
             said = f"{text[:200]}: {shown} is chosen by the name of one of its files"
             raise ConfigError(said, f"{shown}={choices[0]}; valid: {offered}")
         if name.startswith(("/", "~")) or ".." in name.split("/"):
-            raise ConfigError(f"{text[:200]} leads out of the folder of {shown}", f"valid: {offered}")
+            raise ConfigError(
+                f"{text[:200]} leads out of the folder of {shown}", f"valid: {offered}"
+            )
         if len(name.encode(errors="surrogateescape")) > yaml_files.LONGEST_PART - 5:
-            raise ConfigError(f"{shown}={name[:40]}… has {len(name):,} characters", f"valid: {offered}")
+            raise ConfigError(
+                f"{shown}={name[:40]}… has {len(name):,} characters", f"valid: {offered}"
+            )
 
 
 def refuse_too_many(overrides: Sequence[Override]) -> None:
@@ -77,8 +97,13 @@ def refuse_too_many(overrides: Sequence[Override]) -> None:
     jobs = math.prod(counts)
     if jobs > MOST_JOBS:
         widest = str(overrides[counts.index(max(counts))].input_line)[:200]
-        said = f"the grid has {_shown(jobs)} jobs, more than {MOST_JOBS:,}; {widest} alone has {_shown(max(counts))} values"
-        raise ConfigError(said, "coarsen it, or search it: mcl sweep tries as many points as search.trials says")
+        said = (
+            f"the grid has {_shown(jobs)} jobs, more than {MOST_JOBS:,}; {widest} alone has"
+            f" {_shown(max(counts))} values"
+        )
+        raise ConfigError(
+            said, "coarsen it, or search it: mcl sweep tries as many points as search.trials says"
+        )
 
 
 def _shown(count: float) -> str:
@@ -92,10 +117,18 @@ def _count(override: Override) -> int:
         return 1
     if isinstance(value, RangeSweep):
         start, stop, step = value.start, value.stop, value.step
-        if start is None or stop is None or not step or not all(map(math.isfinite, (start, stop, step))):
+        if (
+            start is None
+            or stop is None
+            or not step
+            or not all(map(math.isfinite, (start, stop, step)))
+        ):
             said = f"{override.input_line} is a range without an end"
-            raise ConfigError(said, "write range(start, stop, step) with finite numbers and a step that is not 0")
+            raise ConfigError(
+                said, "write range(start, stop, step) with finite numbers and a step that is not 0"
+            )
         return max(0, math.ceil((stop - start) / step))
     if isinstance(value, ChoiceSweep):
         return len(value.list)
-    return 1  # a glob has as many as there are files; an interval is refused where it is written out
+    # a glob has as many as there are files; an interval is refused where it is written out
+    return 1

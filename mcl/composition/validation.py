@@ -13,19 +13,26 @@ LONGEST_VALUE = 200  # characters of a value that an error shows
 
 
 def validate(model: type[Model], raw: Any, at: str = "") -> Model:
-    """`raw` as `model`, or a ConfigError that names the first broken key, its value, the rule and the nearest valid name."""
+    """`raw` as `model`, or a ConfigError that names the first broken key, its value, the rule and
+    the nearest valid name.
+    """
     try:
         return model.model_validate(raw)
     except ValidationError as error:
         verb = "sweep" if at == "search" else "backtest"
         said, key = _sentence(model, error.errors()[0], at)
         raise ConfigError(said, f"mcl {verb} --cfg shows the composed configuration", key) from None
-    except (TypeError, ValueError, ArithmeticError, RecursionError) as error:  # of a rule that met what it did not expect
-        raise ConfigError(f"{at or 'the configuration'}: {in_words(error)}", "correct the value") from error
+    # of a rule that met what it did not expect
+    except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
+        raise ConfigError(
+            f"{at or 'the configuration'}: {in_words(error)}", "correct the value"
+        ) from error
 
 
 def fault(model: type[BaseModel], raw: Any, key: str) -> str:
-    """What is wrong with the value at a dotted key by itself, not in its relation to others; empty where nothing is."""
+    """What is wrong with the value at a dotted key by itself, not in its relation to others; empty
+    where nothing is.
+    """
     try:
         model.model_validate(raw)
     except ValidationError as error:
@@ -48,16 +55,27 @@ def _sentence(model: type[BaseModel], error: Any, at: str) -> tuple[str, str]:
         return f"{shown} is missing and has no default", key
     if error["type"] == "union_tag_invalid":
         tag = error["ctx"]["discriminator"].strip("'")
-        return f"{shown}.{tag}={error['ctx']['tag']!r} is not one of {error['ctx']['expected_tags']}", f"{key}.{tag}"
+        return (
+            f"{shown}.{tag}={error['ctx']['tag']!r} is not one of {error['ctx']['expected_tags']}",
+            f"{key}.{tag}",
+        )
     rule = error["msg"].removeprefix("Value error, ")
-    rule = rule[0].lower() + rule[1:] if error["type"] != "string_pattern_mismatch" else f"must match {error['ctx']['pattern']}"
+    rule = (
+        rule[0].lower() + rule[1:]
+        if error["type"] != "string_pattern_mismatch"
+        else f"must match {error['ctx']['pattern']}"
+    )
     value = repr(error["input"])
     value = value if len(value) <= LONGEST_VALUE else f"{value[:LONGEST_VALUE]}…"
-    return f"{shown}={value}: {rule}" if not isinstance(error["input"], dict) else f"{shown}: {rule}", key
+    return (
+        f"{shown}={value}: {rule}" if not isinstance(error["input"], dict) else f"{shown}: {rule}"
+    ), key
 
 
 def _walk(model: Any, loc: list[str]) -> tuple[list[str], list[str]]:
-    """Field names valid at the last element of `loc`, and `loc` without the tags that a discriminated union puts in."""
+    """Field names valid at the last element of `loc`, and `loc` without the tags that a
+    discriminated union puts in.
+    """
     fields: dict[str, Any] = model.model_fields
     path: list[str] = []
     for part in loc:
@@ -88,4 +106,9 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 def tags(model: type[BaseModel]) -> set[str]:
     """The literal values by which a discriminated union knows `model`."""
-    return {str(v) for name in ("source", "method") if name in model.model_fields for v in get_args(model.model_fields[name].annotation)}
+    return {
+        str(v)
+        for name in ("source", "method")
+        if name in model.model_fields
+        for v in get_args(model.model_fields[name].annotation)
+    }

@@ -1,6 +1,8 @@
-"""The YAML files of a project as Hydra reads them: plain data, of the right shape, or one sentence with file, line and cure.
+"""The YAML files of a project as Hydra reads them: plain data, of the right shape, or one sentence
+with file, line and cure.
 
-Hydra itself takes a study without a package header, a key that stands twice and a setting of its own that has no effect here.
+Hydra itself takes a study without a package header, a key that stands twice and a setting of its
+own that has no effect here.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from mcl.base.errors import ConfigError
 HEADER = "# @package _global_"
 STUDIES = "experiments/"
 LONGEST_PART = 255  # bytes of one part of a path, as file systems have it
-EFFECTS = ("launcher", "sweeper", "sweep", "mode", "searchpath")  # the settings of Hydra that have an effect here
+# the settings of Hydra that have an effect here
+EFFECTS = ("launcher", "sweeper", "sweep", "mode", "searchpath")
 OTHERWISE = {
     "run": "runs lie in the store: study=NAME files them, MCL_HOME chooses the project",
     "job": "a run is named by what it is: study=NAME files it, notes='…' describes it",
@@ -35,7 +38,9 @@ OTHERWISE = {
 
 
 class FileConfigSource(file_config_source.FileConfigSource):
-    """Hydra's files of a folder, each checked before Hydra sees it. It has the name of Hydra's own, whose place it takes."""
+    """Hydra's files of a folder, each checked before Hydra sees it. It has the name of Hydra's own,
+    whose place it takes.
+    """
 
     def load_config(self, config_path: str) -> ConfigResult:
         if len(config_path.encode(errors="surrogateescape")) <= LONGEST_PART * 4:
@@ -82,7 +87,9 @@ def place(text: str) -> str:
 
 
 def _winning() -> list[Path]:
-    """The files read, those whose values win first: studies, then what lies in conf/ itself, then the choices of groups."""
+    """The files read, those whose values win first: studies, then what lies in conf/ itself, then
+    the choices of groups.
+    """
     rank = {"experiments": 2, "conf": 1}
     newest = list(reversed(_read))
     return sorted(newest, key=lambda path: -rank.get(path.parent.name, 0))
@@ -126,12 +133,19 @@ def refuse_idle(settings: list[str], where: str) -> None:
         head = setting.split(".")[0].split("@")[0]
         if head not in EFFECTS:
             with_effect = ", ".join(f"hydra.{name}" for name in EFFECTS)
-            cure = OTHERWISE.get(head, f"of Hydra's own settings these have an effect: {with_effect}")
-            raise ConfigError(f"{where}: hydra.{setting} has no effect in mcl", f"leave it out; {cure}")
+            cure = OTHERWISE.get(
+                head, f"of Hydra's own settings these have an effect: {with_effect}"
+            )
+            raise ConfigError(
+                f"{where}: hydra.{setting} has no effect in mcl", f"leave it out; {cure}"
+            )
 
 
 def _is_too_long(config_path: str) -> bool:
-    return any(len(part.encode(errors="surrogateescape")) > LONGEST_PART - 5 for part in config_path.split("/"))
+    return any(
+        len(part.encode(errors="surrogateescape")) > LONGEST_PART - 5
+        for part in config_path.split("/")
+    )
 
 
 def _kind(content: Any) -> str:
@@ -151,8 +165,12 @@ def _refuse_odd_key(path: Path, text: str, content: dict[Any, Any]) -> None:
     for key, value in content.items():
         if not isinstance(key, str):
             written = str("null" if key is None else key)
-            line = next((number for number, row in enumerate(text.splitlines(), 1) if written in row), 1)
-            raise ConfigError(f"{path}, line {line}: the key {written} is no word", "a key begins with a letter")
+            line = next(
+                (number for number, row in enumerate(text.splitlines(), 1) if written in row), 1
+            )
+            raise ConfigError(
+                f"{path}, line {line}: the key {written} is no word", "a key begins with a letter"
+            )
         if isinstance(value, dict):
             _refuse_odd_key(path, text, value)
 
@@ -160,18 +178,24 @@ def _refuse_odd_key(path: Path, text: str, content: dict[Any, Any]) -> None:
 def _refuse_odd_defaults(path: Path, text: str, defaults: Any) -> None:
     if isinstance(defaults, list):
         return
-    line = next((number for number, row in enumerate(text.splitlines(), 1) if row.startswith("defaults")), 1)
+    line = next(
+        (number for number, row in enumerate(text.splitlines(), 1) if row.startswith("defaults")), 1
+    )
     said = f"{path}, line {line}: defaults holds {defaults!r}, not a list"
     raise ConfigError(said[:300], "write one line for each: `  - override /strategy: donchian`")
 
 
 def _refuse_unheaded(path: Path, text: str) -> None:
-    """ConfigError for a study whose values would land below `experiments`, where nobody reads them."""
+    """ConfigError for a study whose values would land below `experiments`, where nobody reads
+    them.
+    """
     package = ConfigSource._get_header_dict(text[:512]).get("package", "")
     if package == "_global_":
         return
     said = f"{path} says @package {package}" if package else f"{path} has no line {HEADER!r}"
-    raise ConfigError(f"{said}, so that nothing in it would have an effect", f"make this its first line: {HEADER}")
+    raise ConfigError(
+        f"{said}, so that nothing in it would have an effect", f"make this its first line: {HEADER}"
+    )
 
 
 def line_of(key: str) -> str:
@@ -182,7 +206,11 @@ def line_of(key: str) -> str:
     for path in _winning():
         document = yaml.compose(path.read_text(errors="replace"), yaml.CSafeLoader)
         for skipped in range(len(parts)):
-            below = path.parent.name == parts[skipped - 1] if skipped else path.parent.name in ("conf", "experiments")
+            below = (
+                path.parent.name == parts[skipped - 1]
+                if skipped
+                else path.parent.name in ("conf", "experiments")
+            )
             line = _line(document, parts[skipped:]) if below else 0
             if line:
                 return f"{path}, line {line}"
@@ -190,10 +218,16 @@ def line_of(key: str) -> str:
 
 
 def _line(node: Any, parts: list[str]) -> int:
-    """The line of the key, or of the nearest section above it that is no mapping; 0 where the first part is not there."""
+    """The line of the key, or of the nearest section above it that is no mapping; 0 where the first
+    part is not there.
+    """
     line = 0
     for part in parts:
-        entries = {key.value: (key, value) for key, value in node.value} if getattr(node, "id", "") == "mapping" else {}
+        entries = (
+            {key.value: (key, value) for key, value in node.value}
+            if getattr(node, "id", "") == "mapping"
+            else {}
+        )
         if part not in entries:
             return line if line and getattr(node, "id", "") != "mapping" else 0
         line, node = entries[part][0].start_mark.line + 1, entries[part][1]

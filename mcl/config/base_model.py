@@ -1,4 +1,6 @@
-"""What every model of a configuration shares: unknown keys are refused, values are not coerced, nothing changes after it was read."""
+"""What every model of a configuration shares: unknown keys are refused, values are not coerced,
+nothing changes after it was read.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +17,26 @@ Ticks = Annotated[float, Field(ge=0, le=100)]
 
 
 class Strict(BaseModel):
-    """A model that refuses what it does not know, what is not finite, and whole numbers beyond 64 bits."""
+    """A model that refuses what it does not know, what is not finite, and whole numbers beyond 64
+    bits.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     @field_validator("*", mode="after")
     @classmethod
     def _representable(cls, given: Any) -> Any:
-        fault = "" if isinstance(given, dict) else unrepresentable(given)  # a section has validators of its own
+        # a section has validators of its own
+        fault = "" if isinstance(given, dict) else unrepresentable(given)
         if fault:
             raise ValueError(fault)
         return given
 
 
 def unrepresentable(value: Any) -> str:
-    """Why a number cannot be computed with, at any depth of lists and mappings; empty where it can."""
+    """Why a number cannot be computed with, at any depth of lists and mappings; empty where it
+    can.
+    """
     if isinstance(value, bool):
         return ""
     if isinstance(value, float) and not math.isfinite(value):
@@ -38,7 +45,13 @@ def unrepresentable(value: Any) -> str:
         return f"a whole number has at most 64 bits, from -{LARGEST:,} to {LARGEST:,}"
     if isinstance(value, str) and (odd := unwritable(value)):
         return odd
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    parts = (
+        value.values()
+        if isinstance(value, dict)
+        else value
+        if isinstance(value, list | tuple)
+        else ()
+    )
     return next(filter(None, map(unrepresentable, parts)), "")
 
 

@@ -1,4 +1,6 @@
-"""What a configuration may say of the broker: where it is, how orders are sent, what they may not do, how a connection is kept."""
+"""What a configuration may say of the broker: where it is, how orders are sent, what they may not
+do, how a connection is kept.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +12,22 @@ from mcl.config.base_model import Day, Strict, Ticks
 
 
 class Replay(Strict):
-    """What the embedded simulated TWS plays: one session of the run's own data source, `speed` bars per second (0: lock-step)."""
+    """What the embedded simulated TWS plays: one session of the run's own data source, `speed` bars
+    per second (0: lock-step).
+    """
 
     session: Day | None = None  # default: the last complete session
     speed: float = Field(0.0, ge=0)
-    carry: bool = False  # begin with what the replay of an earlier session of this name held at its end: over a roll, too
+    # begin with what the replay of an earlier session of this name held at its end: over a roll,
+    # too
+    carry: bool = False
 
 
 class OrderStyle(Strict):
-    """How a target is reached. `market` as the backtest assumes; `marketable_limit` at most `collar_ticks` beyond the last price,
-    at once or not at all; `limit` `offset_ticks` on the near side of it for `ttl_sec`. `fallback`: what becomes of the rest."""
+    """How a target is reached. `market` as the backtest assumes; `marketable_limit` at most
+    `collar_ticks` beyond the last price, at once or not at all; `limit` `offset_ticks` on the near
+    side of it for `ttl_sec`. `fallback`: what becomes of the rest.
+    """
 
     kind: Literal["market", "marketable_limit", "limit"] = "market"
     collar_ticks: Ticks = 10.0
@@ -29,19 +37,25 @@ class OrderStyle(Strict):
 
 
 class Guards(Strict):
-    """Limits on what may be sent, whatever a strategy wants; null leaves one out. They forbid to open or add, never to get flat."""
+    """Limits on what may be sent, whatever a strategy wants; null leaves one out. They forbid to
+    open or add, never to get flat.
+    """
 
     max_order: int | None = Field(2, ge=1)  # contracts
     max_position: int | None = Field(3, ge=1)  # contracts, with all orders that work
-    max_session_loss_usd: float | None = Field(500.0, gt=0)  # of the broker's net liquidation: everything is closed
-    collar_frac: float | None = Field(0.015, gt=0, lt=1)  # of the last price, for every limit and trigger
+    # of the broker's net liquidation: everything is closed
+    max_session_loss_usd: float | None = Field(500.0, gt=0)
+    # of the last price, for every limit and trigger
+    collar_frac: float | None = Field(0.015, gt=0, lt=1)
     min_order_gap_sec: float | None = Field(2.0, gt=0)
     max_orders_per_hour: int | None = Field(20, ge=1)
     max_orders_per_day: int | None = Field(100, ge=1)
     max_fills_per_order: int | None = Field(20, ge=1)  # executions of one decision
     max_rejects: int | None = Field(3, ge=1)  # in a row
-    max_margin_frac: float | None = Field(0.5, gt=0, le=1)  # of net liquidation, by a what-if of the broker
-    quiet_minutes: int | None = Field(5, ge=0)  # around the daily break, and the last of a session that closes early
+    # of net liquidation, by a what-if of the broker
+    max_margin_frac: float | None = Field(0.5, gt=0, le=1)
+    # around the daily break, and the last of a session that closes early
+    quiet_minutes: int | None = Field(5, ge=0)
     days_before_last_trade: int | None = Field(2, ge=0)  # business days
     stale_bars: float | None = Field(3.0, ge=1)  # intervals without a bar in an open session
     silence_sec: float | None = Field(60.0, gt=0)  # without an answer of the broker: an alert
@@ -58,7 +72,9 @@ class Reconnect(Strict):
 
 
 class Broker(Strict):
-    """`sim`: an embedded simulated TWS on loopback. `tws`: a TWS or IB Gateway that already runs, with paper or live `money`."""
+    """`sim`: an embedded simulated TWS on loopback. `tws`: a TWS or IB Gateway that already runs,
+    with paper or live `money`.
+    """
 
     kind: Literal["sim", "tws"] = "sim"
     money: Literal["paper", "live"] = "paper"
@@ -69,27 +85,33 @@ class Broker(Strict):
     account: str = "DU0000001"
     timeout_sec: float = Field(20.0, gt=0)
     capital_usd: float = Field(25_000.0, gt=0)  # sim only
-    take_profit: Literal["MIT", "LMT"] = "MIT"  # market if touched fills as the backtest assumes; a limit may not fill when touched
+    # market if touched fills as the backtest assumes; a limit may not fill when touched
+    take_profit: Literal["MIT", "LMT"] = "MIT"
     order: OrderStyle = OrderStyle()
     guards: Guards = Guards()
     reconnect: Reconnect = Reconnect()
-    max_contracts: int | None = Field(None, ge=1)  # a smaller position than the promoted limit, never a larger one
+    # a smaller position than the promoted limit, never a larger one
+    max_contracts: int | None = Field(None, ge=1)
     replay: Replay = Replay()
 
     @model_validator(mode="before")
     @classmethod
     def _unguarded_replay(cls, given: Any) -> Any:
-        """A replay is to equal its backtest: limits that a backtest does not have are off unless they are named."""
+        """A replay is to equal its backtest: limits that a backtest does not have are off unless
+        they are named.
+        """
         if isinstance(given, dict) and given.get("kind", "sim") == "sim" and "guards" not in given:
             return given | {"guards": dict.fromkeys(Guards.model_fields)}
         return given
 
 
-# ---------------------------------------------------------------------------------------------------------- operations
+# --------------------------------------------------------------------------------------- operations
 
 
 class Webhook(Strict):
-    """An HTTP POST of a JSON object. The address is a secret: it is read from an environment variable and never written anywhere."""
+    """An HTTP POST of a JSON object. The address is a secret: it is read from an environment
+    variable and never written anywhere.
+    """
 
     url_env: str = Field("MCL_WEBHOOK_URL", min_length=1)
     timeout_sec: float = Field(5.0, gt=0, le=60)
@@ -112,17 +134,26 @@ class Mail(Strict):
     @model_validator(mode="after")
     def _addressed(self) -> Mail:
         if not (self.sender and self.to and all(self.to)):
-            raise ValueError(f"need a sender and somebody to send to; sender={self.sender!r}, to={list(self.to)}")
-        if self.security == "none" and self.user and self.host not in ("localhost", "127.0.0.1", "::1"):
-            raise ValueError(f"security=none would send the password of {self.user!r} in the clear to {self.host}; choose starttls or tls")
+            raise ValueError(
+                f"need a sender and somebody to send to; sender={self.sender!r}, to={list(self.to)}"
+            )
+        if (
+            self.security == "none"
+            and self.user
+            and self.host not in ("localhost", "127.0.0.1", "::1")
+        ):
+            raise ValueError(
+                f"security=none would send the password of {self.user!r} in the clear to"
+                f" {self.host}; choose starttls or tls"
+            )
         return self
 
 
 class Services(Strict):
     """Slack, Discord, Telegram, ntfy, PagerDuty and whatever else the library apprise serves.
 
-    The variable holds one address or several with blanks between them. They are secrets: read from the
-    environment, or from the file that NAME_FILE names, and never written anywhere.
+    The variable holds one address or several with blanks between them. They are secrets: read from
+    the environment, or from the file that NAME_FILE names, and never written anywhere.
     """
 
     urls_env: str = Field("MCL_ALERT_URLS", min_length=1)
@@ -131,7 +162,9 @@ class Services(Strict):
 
 
 class Alerts(Strict):
-    """What a person is told of a running session, and how. Whatever is held back here stands in the journal all the same."""
+    """What a person is told of a running session, and how. Whatever is held back here stands in the
+    journal all the same.
+    """
 
     min_severity: Literal["info", "warning", "critical"] = "warning"
     repeat_sec: float = Field(300.0, ge=0)  # the same code is sent again only after so long
@@ -145,5 +178,6 @@ class Alerts(Strict):
 class Telemetry(Strict):
     """The endpoint of a session for /metrics, /health and /ready."""
 
-    host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"  # position and P&L have no password: others never see them
+    # position and P&L have no password: others never see them
+    host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"
     port: int | None = Field(None, ge=0, le=65535)  # null: none; 0: any free port

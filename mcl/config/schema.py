@@ -1,8 +1,9 @@
 """What a configuration may say: one strict model per config group.
 
-Hydra composes YAML and command line into a plain dict; these models are the second, strict pass (unknown keys, types, ranges
-and rules across fields), because Hydra alone lets `+unknown=1` and `???` through. Facts about instruments are not here but in
-`market`; strategies declare their own parameters (`mcl.strategy`).
+Hydra composes YAML and command line into a plain dict; these models are the second, strict pass
+(unknown keys, types, ranges and rules across fields), because Hydra alone lets `+unknown=1` and
+`???` through. Facts about instruments are not here but in `market`; strategies declare their own
+parameters (`mcl.strategy`).
 """
 
 from __future__ import annotations
@@ -18,19 +19,24 @@ from mcl.config.base_model import Day, Strict, Ticks
 
 Interval = Literal["1m", "5m", "15m", "30m", "1h", "session"]
 WINDOW = r"(?:(Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)"
-Window = Annotated[str, Field(pattern=f"^{WINDOW}$")]  # New York: "09:00-14:30" every day, "Wed 10:25-10:40" on one
-Span = Annotated[str, Field(pattern=r"^[1-9]\d{0,3} (session|month|quarter|year)s?$")]  # of the calendar
+# New York: "09:00-14:30" every day, "Wed 10:25-10:40" on one
+Window = Annotated[str, Field(pattern=f"^{WINDOW}$")]
+# of the calendar
+Span = Annotated[str, Field(pattern=r"^[1-9]\d{0,3} (session|month|quarter|year)s?$")]
 Study = Annotated[str, AfterValidator(files.plain_name)]  # becomes a folder of artifacts
 
 
-# ---------------------------------------------------------------------------------------------------------------- data
+# --------------------------------------------------------------------------------------------- data
 
 
 class Roll(Strict):
-    """When to leave a contract. `volume`, `open_interest`: that of the next listed expiry was larger in the previous session; one-way."""
+    """When to leave a contract. `volume`, `open_interest`: that of the next listed expiry was
+    larger in the previous session; one-way.
+    """
 
     rule: Literal["volume", "open_interest", "calendar"] = "volume"
-    sessions_before_last_trade: int = Field(3, ge=0, le=40)  # at the latest (volume, open_interest) or exactly (calendar)
+    # at the latest (volume, open_interest) or exactly (calendar)
+    sessions_before_last_trade: int = Field(3, ge=0, le=40)
     adjust: Literal["difference", "ratio", "none"] = "difference"
 
 
@@ -39,7 +45,8 @@ class DataCommon(Strict):
     interval: Interval = "1m"
     start: Day | None = None  # first session
     end: Day | None = None  # first session that is left out
-    holdout_start: Day | None = None  # bars from here on are fenced: only promotion and validation see them
+    # bars from here on are fenced: only promotion and validation see them
+    holdout_start: Day | None = None
     roll: Roll = Roll()
     exclude_degraded: bool = False  # leave out sessions that the vendor calls degraded
 
@@ -47,24 +54,33 @@ class DataCommon(Strict):
     def _ordered(self) -> DataCommon:
         days = [d for d in (self.start, self.holdout_start, self.end) if d is not None]
         if any(a >= b for a, b in pairwise(days)):
-            raise ValueError(f"need start < holdout_start < end; start={self.start}, holdout_start={self.holdout_start}, end={self.end}")
+            raise ValueError(
+                f"need start < holdout_start < end; start={self.start},"
+                f" holdout_start={self.holdout_start}, end={self.end}"
+            )
         return self
 
 
 class SyntheticData(DataCommon):
-    """A generated MCL world, written as real DBN under `folder` once and cached. Always marked as synthetic."""
+    """A generated MCL world, written as real DBN under `folder` once and cached. Always marked as
+    synthetic.
+    """
 
     source: Literal["synthetic"]
     world: Literal["zero_edge", "planted_edge"] = "zero_edge"
     seed: int = Field(7, ge=0)
-    edge_sharpe: float = Field(4.0, ge=0, le=10)  # planted_edge only: annual Sharpe, before costs, of the planted rule
-    edge_fast: int = Field(240, ge=1)  # the planted rule is an EMA cross on 1-minute closes with these spans
+    # planted_edge only: annual Sharpe, before costs, of the planted rule
+    edge_sharpe: float = Field(4.0, ge=0, le=10)
+    # the planted rule is an EMA cross on 1-minute closes with these spans
+    edge_fast: int = Field(240, ge=1)
     edge_slow: int = Field(960, ge=2)
     folder: str = "data"
 
 
 class DatabentoData(DataCommon):
-    """DBN files as Databento delivers them, below `folder`: parent downloads with definitions and statistics, or single files."""
+    """DBN files as Databento delivers them, below `folder`: parent downloads with definitions and
+    statistics, or single files.
+    """
 
     source: Literal["databento"]
     symbol: str = "MCL.FUT"
@@ -76,7 +92,9 @@ Column = Annotated[str, Field(min_length=1)]
 
 
 class CsvColumns(Strict):
-    """Names of the columns in the file. `ranks`: price columns by expiry rank (1st, 2nd … nearby), for series without dated contracts."""
+    """Names of the columns in the file. `ranks`: price columns by expiry rank (1st, 2nd … nearby),
+    for series without dated contracts.
+    """
 
     time: Column = "date"
     open: Column | None = None
@@ -94,21 +112,25 @@ class CsvData(DataCommon):
     source: Literal["csv"]
     path: str
     columns: CsvColumns = CsvColumns()
-    stamped_at: Literal["open", "close", "date"] | None = None  # no default: a wrong guess is a look ahead of one bar
+    # no default: a wrong guess is a look ahead of one bar
+    stamped_at: Literal["open", "close", "date"] | None = None
     timezone: str | None = None  # of times that carry no offset; no default either
 
     @model_validator(mode="after")
     def _stamped(self) -> CsvData:
         if self.stamped_at is None:
             raise ValueError(
-                "stamped_at is not said, and vendors differ: write data.stamped_at=open where a time is that at which"
-                " its bar opens, data.stamped_at=close where it is that at which it closes, data.stamped_at=date for bare days"
+                "stamped_at is not said, and vendors differ: write data.stamped_at=open where a"
+                " time is that at which its bar opens, data.stamped_at=close where it is that at"
+                " which it closes, data.stamped_at=date for bare days"
             )
         return self
 
 
 class LeanData(DataCommon):
-    """A folder of LEAN futures zips (`YYYYMMDD_trade.zip`, one member per expiry, milliseconds since midnight, bar open)."""
+    """A folder of LEAN futures zips (`YYYYMMDD_trade.zip`, one member per expiry, milliseconds
+    since midnight, bar open).
+    """
 
     source: Literal["lean"]
     path: str
@@ -118,18 +140,22 @@ class LeanData(DataCommon):
 Data = Annotated[SyntheticData | DatabentoData | CsvData | LeanData, Field(discriminator="source")]
 
 
-# --------------------------------------------------------------------------------------------------------------- costs
+# -------------------------------------------------------------------------------------------- costs
 
 
 class Costs(Strict):
-    """Charged on every contract and side, rolls included. The three commissions add up; ticks of slippage are against us."""
+    """Charged on every contract and side, rolls included. The three commissions add up; ticks of
+    slippage are against us.
+    """
 
     slippage_ticks: float = Field(1.0, ge=0, le=100)  # the mean that every fill is charged
     commission_usd: float = Field(0.77, ge=0, le=100)  # broker; all of it when the next two are 0
     exchange_usd: float = Field(0.0, ge=0, le=100)
     regulatory_usd: float = Field(0.0, ge=0, le=100)
-    slippage_by_hour_ticks: tuple[Ticks, ...] = Field((), strict=False)  # in its place, hours 0 … 23 New York; 17 is the daily break
-    impact_ticks: float = Field(0.0, ge=0, le=1000)  # more for an order as large as the whole volume of its bar, less in proportion
+    # in its place, hours 0 … 23 New York; 17 is the daily break
+    slippage_by_hour_ticks: tuple[Ticks, ...] = Field((), strict=False)
+    # more for an order as large as the whole volume of its bar, less in proportion
+    impact_ticks: float = Field(0.0, ge=0, le=1000)
 
     @property
     def side_usd(self) -> float:
@@ -139,40 +165,55 @@ class Costs(Strict):
     @model_validator(mode="after")
     def _whole_day(self) -> Costs:
         if len(self.slippage_by_hour_ticks) not in (0, 24):
-            raise ValueError(f"slippage_by_hour_ticks has {len(self.slippage_by_hour_ticks)} values; need 24, one per hour, or none")
+            raise ValueError(
+                f"slippage_by_hour_ticks has {len(self.slippage_by_hour_ticks)} values; need 24,"
+                " one per hour, or none"
+            )
         return self
 
 
-# ----------------------------------------------------------------------------------------------------------- execution
+# ---------------------------------------------------------------------------------------- execution
 
 
 class Execution(Strict):
-    """How a target becomes orders. What reduces a position always goes to the market; `entry` is how risk is opened or added.
+    """How a target becomes orders. What reduces a position always goes to the market; `entry` is
+    how risk is opened or added.
 
-    Levels stand `offset_ticks` from the close that was decided on: a limit better, a stop worse. A stop-limit may fill up to
-    `limit_ticks` beyond its stop. The terms are exact in mcl/engine/assumptions.md.
+    Levels stand `offset_ticks` from the close that was decided on: a limit better, a stop worse. A
+    stop-limit may fill up to `limit_ticks` beyond its stop. The terms are exact in
+    mcl/engine/assumptions.md.
     """
 
     entry: Literal["market", "limit", "stop", "stop_limit"] = "market"
     offset_ticks: int = Field(0, ge=0, le=10_000)
     limit_ticks: int = Field(0, ge=0, le=10_000)
     ttl_bars: int | None = Field(None, ge=1)  # an entry order ends with its session at the latest
-    renew: bool = True  # an order that has run out is placed again from the newest close while its target stands
-    fill: Literal["touch", "through"] = "through"  # a limit fills when the price reaches it, or only one tick beyond
-    latency_bars: int = Field(0, ge=0, le=1000)  # opens that pass before an order reaches the market
-    participation_frac: float | None = Field(None, gt=0, le=1)  # of the volume of a bar that one order may be
-    bracket: Literal["pessimistic", "finer"] = "pessimistic"  # a bar touches both levels: the stop was first, or ask the dataset's own bars
+    # an order that has run out is placed again from the newest close while its target stands
+    renew: bool = True
+    # a limit fills when the price reaches it, or only one tick beyond
+    fill: Literal["touch", "through"] = "through"
+    # opens that pass before an order reaches the market
+    latency_bars: int = Field(0, ge=0, le=1000)
+    # of the volume of a bar that one order may be
+    participation_frac: float | None = Field(None, gt=0, le=1)
+    # a bar touches both levels: the stop was first, or ask the dataset's own bars
+    bracket: Literal["pessimistic", "finer"] = "pessimistic"
 
     @model_validator(mode="after")
     def _needed(self) -> Execution:
         if self.entry == "market" and (self.offset_ticks or self.ttl_bars is not None):
-            raise ValueError("entry=market has no level: offset_ticks and ttl_bars need entry=limit, stop or stop_limit")
+            raise ValueError(
+                "entry=market has no level: offset_ticks and ttl_bars need entry=limit, stop or"
+                " stop_limit"
+            )
         if self.entry != "stop_limit" and self.limit_ticks:
-            raise ValueError(f"limit_ticks={self.limit_ticks} needs entry=stop_limit; entry={self.entry}")
+            raise ValueError(
+                f"limit_ticks={self.limit_ticks} needs entry=stop_limit; entry={self.entry}"
+            )
         return self
 
 
-# ---------------------------------------------------------------------------------------------------------------- risk
+# --------------------------------------------------------------------------------------------- risk
 
 
 class FixedSize(Strict):
@@ -181,17 +222,22 @@ class FixedSize(Strict):
 
 
 class VolTargetSize(Strict):
-    """contracts = capital * target / (sigma of session P&L of one contract, annualised), at most `max_contracts`."""
+    """contracts = capital * target / (sigma of session P&L of one contract, annualised), at most
+    `max_contracts`.
+    """
 
     method: Literal["vol_target"]
     annual_vol_frac: float = Field(0.20, gt=0, le=2)
     lookback_sessions: int = Field(30, ge=5, le=500)
     max_contracts: float = Field(10.0, gt=0, le=1000)
-    buffer_frac: float = Field(0.0, ge=0, le=1)  # of the size at full signal: no trade while the position is this near; 0.1 is usual
+    # of the size at full signal: no trade while the position is this near; 0.1 is usual
+    buffer_frac: float = Field(0.0, ge=0, le=1)
 
 
 class FixedFractionalSize(Strict):
-    """contracts = capital * risk / (distance of the stop in USD + costs): a stop loses `risk_frac` of the capital."""
+    """contracts = capital * risk / (distance of the stop in USD + costs): a stop loses `risk_frac`
+    of the capital.
+    """
 
     method: Literal["fixed_fractional"]
     risk_frac: float = Field(0.01, gt=0, le=1)
@@ -200,7 +246,9 @@ class FixedFractionalSize(Strict):
 
 
 class AtrUnitSize(Strict):
-    """contracts = capital * risk / (multiple * ATR in USD): a move of `multiple` average true ranges is `risk_frac` of the capital."""
+    """contracts = capital * risk / (multiple * ATR in USD): a move of `multiple` average true
+    ranges is `risk_frac` of the capital.
+    """
 
     method: Literal["atr_unit"]
     risk_frac: float = Field(0.01, gt=0, le=1)
@@ -210,7 +258,9 @@ class AtrUnitSize(Strict):
 
 
 class KellySize(Strict):
-    """contracts = fraction * capital * sharpe / sigma. `sharpe` is what you believe in, annual and net: it is not estimated here."""
+    """contracts = fraction * capital * sharpe / sigma. `sharpe` is what you believe in, annual and
+    net: it is not estimated here.
+    """
 
     method: Literal["kelly"]
     sharpe: float = Field(0.5, gt=0, le=5)
@@ -219,16 +269,22 @@ class KellySize(Strict):
     max_contracts: float = Field(10.0, gt=0, le=1000)
 
 
-Size = Annotated[FixedSize | VolTargetSize | FixedFractionalSize | AtrUnitSize | KellySize, Field(discriminator="method")]
+Size = Annotated[
+    FixedSize | VolTargetSize | FixedFractionalSize | AtrUnitSize | KellySize,
+    Field(discriminator="method"),
+]
 
 
 class Protection(Strict):
-    """Stop and take-profit distances from the fill price; `atr` distances are multiples of ATR(atr_bars) at the decision."""
+    """Stop and take-profit distances from the fill price; `atr` distances are multiples of
+    ATR(atr_bars) at the decision.
+    """
 
     unit: Literal["none", "ticks", "atr"] = "none"
     stop: float | None = Field(None, gt=0)
     take_profit: float | None = Field(None, gt=0)
-    trail: float | None = Field(None, gt=0)  # the stop follows the closes at this distance, never back
+    # the stop follows the closes at this distance, never back
+    trail: float | None = Field(None, gt=0)
     atr_bars: int = Field(14, ge=1, le=5000)
 
 
@@ -237,26 +293,39 @@ class Limits(Strict):
 
     max_position: int = Field(2, ge=1, le=1000)
     max_order: int = Field(4, ge=1, le=2000)
-    max_trades_per_session: int | None = Field(None, ge=1, le=1_000_000_000)  # position changes that open or add risk
-    max_daily_loss_usd: float | None = Field(None, gt=0)  # flattens and locks until the next session
-    max_drawdown_frac: float | None = Field(None, gt=0, lt=1)  # from peak equity: flattens and halts
+    # position changes that open or add risk
+    max_trades_per_session: int | None = Field(None, ge=1, le=1_000_000_000)
+    # flattens and locks until the next session
+    max_daily_loss_usd: float | None = Field(None, gt=0)
+    # from peak equity: flattens and halts
+    max_drawdown_frac: float | None = Field(None, gt=0, lt=1)
     no_entry_before_close_sec: int = Field(0, ge=0, le=82800)
     flatten_before_close_sec: int = Field(0, ge=0, le=82800)
-    flatten_before_roll_sec: int = Field(0, ge=0, le=82800)  # before the end of the session before a roll that is known by then
-    flatten_before_last_trade_sessions: int | None = Field(None, ge=0, le=60)  # 0: on the last trade date itself
-    max_orders_per_session: int | None = Field(None, ge=1, le=1_000_000_000)  # new targets, exits included; then only reductions
-    max_loss_per_trade_usd: float | None = Field(None, gt=0)  # marked at closes; flat until the signal leaves the side
-    max_consecutive_losses: int | None = Field(None, ge=1, le=1_000_000_000)  # then only reductions for
+    # before the end of the session before a roll that is known by then
+    flatten_before_roll_sec: int = Field(0, ge=0, le=82800)
+    # 0: on the last trade date itself
+    flatten_before_last_trade_sessions: int | None = Field(None, ge=0, le=60)
+    # new targets, exits included; then only reductions
+    max_orders_per_session: int | None = Field(None, ge=1, le=1_000_000_000)
+    # marked at closes; flat until the signal leaves the side
+    max_loss_per_trade_usd: float | None = Field(None, gt=0)
+    # then only reductions for
+    max_consecutive_losses: int | None = Field(None, ge=1, le=1_000_000_000)
     cool_down_bars: int = Field(60, ge=1, le=1_000_000_000)
     trading_windows: tuple[Window, ...] = Field((), strict=False)  # no entry outside
-    news_windows: tuple[Window, ...] = Field((), strict=False)  # no entry inside; EIA inventories: "Wed 10:25-10:40"
-    flatten_at_windows: bool = False  # outside trading_windows and inside news_windows also close what is open
-    volatility_ratio: float | None = Field(None, gt=0)  # no entry while the mean range of the last fast bars is above this times the slow
+    # no entry inside; EIA inventories: "Wed 10:25-10:40"
+    news_windows: tuple[Window, ...] = Field((), strict=False)
+    # outside trading_windows and inside news_windows also close what is open
+    flatten_at_windows: bool = False
+    # no entry while the mean range of the last fast bars is above this times the slow
+    volatility_ratio: float | None = Field(None, gt=0)
     volatility_fast_bars: int = Field(5, ge=1, le=100_000)
     volatility_slow_bars: int = Field(390, ge=2, le=100_000)
-    price_collar_ticks: float | None = Field(None, gt=0)  # no entry when the open is further from the close that was decided on
+    # no entry when the open is further from the close that was decided on
+    price_collar_ticks: float | None = Field(None, gt=0)
     initial_margin_usd: float | None = Field(None, gt=0)  # per contract: carries what is opened
-    maintenance_margin_usd: float | None = Field(None, gt=0)  # per contract: what it no longer carries at a close is sold
+    # per contract: what it no longer carries at a close is sold
+    maintenance_margin_usd: float | None = Field(None, gt=0)
     max_margin_frac: float = Field(1.0, gt=0, le=1)  # of the equity that initial margin may take
     state: Literal["normal", "reduce_only", "halted"] = "normal"  # the operator's word
 
@@ -264,9 +333,14 @@ class Limits(Strict):
     def _consistent(self) -> Limits:
         first, second = self.maintenance_margin_usd, self.initial_margin_usd
         if first is not None and second is not None and first > second:
-            raise ValueError(f"need maintenance_margin_usd <= initial_margin_usd; {first:g} > {second:g}")
+            raise ValueError(
+                f"need maintenance_margin_usd <= initial_margin_usd; {first:g} > {second:g}"
+            )
         if self.volatility_fast_bars >= self.volatility_slow_bars:
-            raise ValueError(f"need volatility_fast_bars < volatility_slow_bars; {self.volatility_fast_bars}, {self.volatility_slow_bars}")
+            raise ValueError(
+                f"need volatility_fast_bars < volatility_slow_bars; {self.volatility_fast_bars},"
+                f" {self.volatility_slow_bars}"
+            )
         return self
 
 
@@ -276,7 +350,7 @@ class Risk(Strict):
     limits: Limits = Limits()
 
 
-# -------------------------------------------------------------------------------------------------------------- broker
+# ------------------------------------------------------------------------------------------- broker
 
 
 Broker = broker_schema.Broker
@@ -288,58 +362,87 @@ Services = broker_schema.Services
 Telemetry = broker_schema.Telemetry
 
 
-# -------------------------------------------------------------------------------------------------------------- search
+# ------------------------------------------------------------------------------------------- search
 
 
 Direction = Literal["maximize", "minimize"]
 
 
 class Search(Strict):
-    """`metric` ranks the trials; `also` holds further objectives, for samplers that keep a Pareto front (all but cmaes).
+    """`metric` ranks the trials; `also` holds further objectives, for samplers that keep a Pareto
+    front (all but cmaes).
 
-    The options of a sampler or a pruner are typed as `search.sampler.OPTION=VALUE`, or written as {name: tpe, OPTION: VALUE}."""
+    The options of a sampler or a pruner are typed as `search.sampler.OPTION=VALUE`, or written as
+    {name: tpe, OPTION: VALUE}.
+    """
 
-    name: str = Field("", pattern=r"^[A-Za-z0-9_-]*$")  # a named search writes its winner to experiments/NAME_best.yaml
+    # a named search writes its winner to experiments/NAME_best.yaml
+    name: str = Field("", pattern=r"^[A-Za-z0-9_-]*$")
     trials: int = Field(50, ge=1, le=1_000_000)
     workers: int = Field(1, ge=1, le=256)
-    backend: Literal["local", "ray"] = "local"  # processes of this machine, or actors of the cluster at RAY_ADDRESS
-    storage: Literal["journal", "postgresql"] = "journal"  # the study in mlruns/sweeps, or in the database at MCL_STUDY_URL
+    # processes of this machine, or actors of the cluster at RAY_ADDRESS
+    backend: Literal["local", "ray"] = "local"
+    # the study in mlruns/sweeps, or in the database at MCL_STUDY_URL
+    storage: Literal["journal", "postgresql"] = "journal"
     sampler: Literal["tpe", "cmaes", "qmc", "random", "grid", "nsga2", "nsga3", "gp"] = "tpe"
-    sampler_options: dict[str, Any] = Field(default_factory=dict)  # of Optuna's sampler: search.sampler.n_startup_trials=20
+    # of Optuna's sampler: search.sampler.n_startup_trials=20
+    sampler_options: dict[str, Any] = Field(default_factory=dict)
     metric: str = "sharpe"
     direction: Direction = "maximize"
-    also: Annotated[dict[str, Direction], BeforeValidator(lambda given: given or {})] = Field(default_factory=dict)
+    also: Annotated[dict[str, Direction], BeforeValidator(lambda given: given or {})] = Field(
+        default_factory=dict
+    )
     min_trades: int = Field(30, ge=0)
-    constraints: tuple[str, ...] = Field((), strict=False)  # "strategy.fast < strategy.slow", "max_drawdown_frac > -0.25"
-    soft_constraints: tuple[str, ...] = Field((), strict=False)  # broken: still scored, but behind every trial that keeps them
-    conditions: dict[str, dict[str, list[Any]]] = Field(default_factory=dict)  # {axis: {other axis: [values]}}: exists only then
-    alternatives: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)  # {group: {choice: section}} of strategy=A,B
-    pruner: Literal["none", "median", "percentile", "halving", "hyperband", "wilcoxon"] = "none"  # judges a trial after each fold
-    pruner_options: dict[str, Any] = Field(default_factory=dict)  # of Optuna's pruner: search.pruner.n_startup_trials=10
-    folds: int = Field(5, ge=2, le=100)  # equal parts of the sessions, in time order: a pruner's steps, or what a walk-forward trades
-    walk_forward: Literal["anchored", "rolling"] | None = None  # search again before each part, on all before it or the last few parts
+    # "strategy.fast < strategy.slow", "max_drawdown_frac > -0.25"
+    constraints: tuple[str, ...] = Field((), strict=False)
+    # broken: still scored, but behind every trial that keeps them
+    soft_constraints: tuple[str, ...] = Field((), strict=False)
+    # {axis: {other axis: [values]}}: exists only then
+    conditions: dict[str, dict[str, list[Any]]] = Field(default_factory=dict)
+    # {group: {choice: section}} of strategy=A,B
+    alternatives: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
+    # judges a trial after each fold
+    pruner: Literal["none", "median", "percentile", "halving", "hyperband", "wilcoxon"] = "none"
+    # of Optuna's pruner: search.pruner.n_startup_trials=10
+    pruner_options: dict[str, Any] = Field(default_factory=dict)
+    # equal parts of the sessions, in time order: a pruner's steps, or what a walk-forward trades
+    folds: int = Field(5, ge=2, le=100)
+    # search again before each part, on all before it or the last few parts
+    walk_forward: Literal["anchored", "rolling"] | None = None
     train_folds: int = Field(3, ge=1, le=100)  # parts that the rolling one searches on
     purge_sessions: int = Field(1, ge=0, le=100)  # left out between searching and trading
-    test_length: Span | None = None  # of each part that a walk-forward trades: "1 quarter", "6 months", "20 sessions"; null: equal `folds`
+    # of each part that a walk-forward trades: "1 quarter", "6 months", "20 sessions"; null: equal
+    # `folds`
+    test_length: Span | None = None
     train_length: Span | None = None  # what it searches on before each; anchored: at least
     short_last: bool = True  # trade a last part that the data do not fill, too
-    enqueue: tuple[Literal["defaults", "champion"] | dict[str, Any], ...] = Field((), strict=False)  # the first trials
+    # the first trials
+    enqueue: tuple[Literal["defaults", "champion"] | dict[str, Any], ...] = Field((), strict=False)
     patience: int | None = Field(None, ge=1)  # end after so many trials without a better one
-    stop_when: Literal["inside_luck"] | None = None  # end when the best so far is no more than luck gives for as many trials
+    # end when the best so far is no more than luck gives for as many trials
+    stop_when: Literal["inside_luck"] | None = None
     stop_from: int = Field(50, ge=1)  # so many scored trials before `stop_when` may end a search
     timeout_sec: float | None = Field(None, gt=0)
-    trial_timeout_sec: float | None = Field(None, gt=0)  # a trial that takes longer is FAILED(timeout), its process replaced
+    # a trial that takes longer is FAILED(timeout), its process replaced
+    trial_timeout_sec: float | None = Field(None, gt=0)
     max_failures: int | None = Field(None, ge=0)
-    fail_fast: int | None = Field(5, ge=1)  # end when the first so many trials all fail with the same exception
-    track: Literal["all", "top", "none"] = "all"  # which trials become runs of the store; the parent's tables hold every one
-    top: int = Field(1, ge=1, le=100)  # so many of the best are run once more, with all artifacts and the equity curve
-    select: Literal["peak", "plateau"] = "peak"  # what counts as the winner: the best trial, or the best neighbourhood
-    space: dict[str, Any] = Field(default_factory=dict)  # {strategy: {fast: "range(10, 400, 10)"}}; Hydra's sweep grammar
+    # end when the first so many trials all fail with the same exception
+    fail_fast: int | None = Field(5, ge=1)
+    # which trials become runs of the store; the parent's tables hold every one
+    track: Literal["all", "top", "none"] = "all"
+    # so many of the best are run once more, with all artifacts and the equity curve
+    top: int = Field(1, ge=1, le=100)
+    # what counts as the winner: the best trial, or the best neighbourhood
+    select: Literal["peak", "plateau"] = "peak"
+    # {strategy: {fast: "range(10, 400, 10)"}}; Hydra's sweep grammar
+    space: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
     def _options(cls, given: Any) -> Any:
-        """A sampler or a pruner with options, {name: tpe, n_startup_trials: 20}, as a name and its options."""
+        """A sampler or a pruner with options, {name: tpe, n_startup_trials: 20}, as a name and its
+        options.
+        """
         if not isinstance(given, dict):
             return given
         out = dict(given)
@@ -347,24 +450,31 @@ class Search(Strict):
             if isinstance(out.get(key), dict):
                 options = dict(out[key])
                 name = options.pop("name", cls.model_fields[key].default)
-                out |= {key: name, f"{key}_options": options | dict(out.get(f"{key}_options") or {})}
+                out |= {
+                    key: name,
+                    f"{key}_options": options | dict(out.get(f"{key}_options") or {}),
+                }
         return out
 
     @model_validator(mode="after")
     def _windows(self) -> Search:
         if (self.test_length is None) != (self.train_length is None):
-            raise ValueError("search.test_length and search.train_length belong together: give both, or neither")
+            raise ValueError(
+                "search.test_length and search.train_length belong together: give both, or neither"
+            )
         return self
 
 
-# ---------------------------------------------------------------------------------------------------------- validation
+# --------------------------------------------------------------------------------------- validation
 
 
 Level = tuple[float, float]
 
 
 class Validation(Strict):
-    """How hard `mcl validate` asks. A rule is [pass from, stop from]; the first of the two is the better value."""
+    """How hard `mcl validate` asks. A rule is [pass from, stop from]; the first of the two is the
+    better value.
+    """
 
     budget: int = Field(64, ge=1, le=10_000)
     seed: int = Field(0, ge=0)
@@ -383,11 +493,13 @@ class Validation(Strict):
     rules: dict[str, Annotated[Level, Field(strict=False)]] = Field(default_factory=dict)
 
 
-# -------------------------------------------------------------------------------------------------------------- config
+# ------------------------------------------------------------------------------------------- config
 
 
 class Config(Strict):
-    """One resolved run. `strategy` is a registered name with its own parameters, validated by `mcl.strategy`."""
+    """One resolved run. `strategy` is a registered name with its own parameters, validated by
+    `mcl.strategy`.
+    """
 
     data: Data
     strategy: dict[str, Any]

@@ -1,7 +1,8 @@
 """The stored dataset of a data config: found by the hash of its raw input, or made.
 
-Where the raw input comes from is the only thing in which sources differ: a generated world, a folder of vendor files, a CSV, a
-folder of LEAN zips. A warm call reads no vendor library: it hashes the raw files and maps finished arrays.
+Where the raw input comes from is the only thing in which sources differ: a generated world, a
+folder of vendor files, a CSV, a folder of LEAN zips. A warm call reads no vendor library: it hashes
+the raw files and maps finished arrays.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ _TOLD = ("synthetic", "request", "counts", "conditions", "facts")
 
 @dataclass(frozen=True)
 class Raw:
-    """Raw input that exists on disk: what the dataset is called, its files below `base`, how they are read, and the reader."""
+    """Raw input that exists on disk: what the dataset is called, its files below `base`, how they
+    are read, and the reader.
+    """
 
     label: str
     base: Path
@@ -43,8 +46,8 @@ class Raw:
 def stored_dataset(data: schema.Data, root: Path) -> dataset.Dataset:
     """The dataset of a config; made from its raw input when there is none for these bytes yet.
 
-    `root` is the project folder that relative paths start from. Errors: DataError for missing or damaged input, StoreError when
-    the disk refuses.
+    `root` is the project folder that relative paths start from. Errors: DataError for missing or
+    damaged input, StoreError when the disk refuses.
     """
     raw = raw_input(data, root)
     made_from = dataset.inputs(raw.base, raw.files)
@@ -57,13 +60,18 @@ def stored_dataset(data: schema.Data, root: Path) -> dataset.Dataset:
 
 
 def as_delivered(raw: Raw, made_from: list[dict[str, Any]]) -> None:
-    """Refuse raw files whose bytes are not those of the receipt that a download left beside them (`<file>.json`)."""
+    """Refuse raw files whose bytes are not those of the receipt that a download left beside them
+    (`<file>.json`).
+    """
     for item in made_from:
         receipt = raw.base / f"{item['name']}.json"
         paid = json.loads(receipt.read_text()).get("sha256") if receipt.is_file() else None
         if paid and paid != item["sha256"]:
             name = raw.base / item["name"]
-            raise DataError(f"{name} has changed since its download: its sha256 is not the one in its receipt", "download it again")
+            raise DataError(
+                f"{name} has changed since its download: its sha256 is not the one in its receipt",
+                "download it again",
+            )
 
 
 def dataset_folder(raw: Raw, data: schema.Data, root: Path) -> Path:
@@ -77,11 +85,20 @@ def _folder(raw: Raw, made_from: list[dict[str, Any]], data: schema.Data, root: 
 
 
 def bars(stored: dataset.Dataset, data: schema.Data) -> Bars:
-    """All bars in the interval and with the roll rule of `data`, from the cache or made and cached; hold-out included."""
+    """All bars in the interval and with the roll rule of `data`, from the cache or made and cached;
+    hold-out included.
+    """
     without = stored.degraded if data.exclude_degraded else None
-    rule = json.dumps([continuous.VERSION, data.roll.model_dump(), [] if without is None else without.tolist()], sort_keys=True)
+    rule = json.dumps(
+        [continuous.VERSION, data.roll.model_dump(), [] if without is None else without.tolist()],
+        sort_keys=True,
+    )
     progress.begin("reading the front contract")
-    path = stored.folder / "front" / f"{data.interval}-{hashlib.sha256(rule.encode()).hexdigest()[:12]}.arrow"
+    path = (
+        stored.folder
+        / "front"
+        / f"{data.interval}-{hashlib.sha256(rule.encode()).hexdigest()[:12]}.arrow"
+    )
     if not path.is_file():
         progress.begin("assembling the front contract")
         made = continuous.assemble(stored, data.roll, without)
@@ -91,7 +108,9 @@ def bars(stored: dataset.Dataset, data: schema.Data) -> Bars:
 
 @dataclass(frozen=True)
 class StoredFiner:
-    """The bars of a stored dataset in its own interval, as far as they were known at `until` (ns)."""
+    """The bars of a stored dataset in its own interval, as far as they were known at `until`
+    (ns).
+    """
 
     folder: Path
     data: schema.Data
@@ -103,15 +122,19 @@ class StoredFiner:
     def __call__(self) -> Bars:
         """DataError when the interval of the dataset is that of `data`."""
         with access_recorder.unobserved():
-            return _finest(self.folder, type(self.data), self.data.model_dump_json()).upto(self.until)
+            return _finest(self.folder, type(self.data), self.data.model_dump_json()).upto(
+                self.until
+            )
 
 
-@lru_cache(maxsize=1)  # a check of a strategy that looks inside its bars asks for them hundreds of times
+# a check of a strategy that looks inside its bars asks for them hundreds of times
+@lru_cache(maxsize=1)
 def _finest(folder: Path, kind: type[Strict], told: str) -> Bars:
     stored, data = dataset.Dataset(folder), cast("schema.Data", kind.model_validate_json(told))
     if stored.interval == data.interval:
         raise DataError(
-            f"execution.bracket=finer needs bars finer than data.interval={data.interval}, and the data hold none",
+            f"execution.bracket=finer needs bars finer than data.interval={data.interval}, and the"
+            " data hold none",
             "choose a longer data.interval or execution.bracket=pessimistic",
         )
     return bars(stored, data.model_copy(update={"interval": stored.interval}))
@@ -123,7 +146,9 @@ def build(data: schema.Data, root: Path) -> dict[str, Any]:
 
 
 def info(data: schema.Data, root: Path) -> dict[str, Any]:
-    """Rows, sessions, contracts, rolls, fingerprint, and what the manifest says. The hold-out is included."""
+    """Rows, sessions, contracts, rolls, fingerprint, and what the manifest says. The hold-out is
+    included.
+    """
     stored = stored_dataset(data, root)
     held = bars(stored, data)
     manifest = {name: stored.manifest[name] for name in (*_TOLD, "first_session", "last_session")}
@@ -145,36 +170,59 @@ def info(data: schema.Data, root: Path) -> dict[str, Any]:
     }
 
 
-# ------------------------------------------------------------------------------------------------------------- sources
+# ------------------------------------------------------------------------------------------ sources
 
 
 def raw_input(data: schema.Data, root: Path) -> Raw:
-    """Where the bars of a config come from. DataError when the path is not there; a synthetic world is made when it is not."""
+    """Where the bars of a config come from. DataError when the path is not there; a synthetic world
+    is made when it is not.
+    """
     match data:
         case schema.SyntheticData():
             return _synthetic(data, root)
         case schema.DatabentoData():
-            return _dbn(existing(data.path, root), data.instrument, {"source": "databento", "symbol": data.symbol})
+            return _dbn(
+                existing(data.path, root),
+                data.instrument,
+                {"source": "databento", "symbol": data.symbol},
+            )
         case schema.CsvData():
             from mcl.data.sources import csv
 
             path = existing(data.path, root, folder=False)
-            request = data.model_dump(mode="json", include={"source", "instrument", "interval", "columns", "stamped_at", "timezone"})
-            return Raw(_label(f"csv-{path.stem}"), path.parent, [path], request, partial(csv.table, path, data))
+            request = data.model_dump(
+                mode="json",
+                include={"source", "instrument", "interval", "columns", "stamped_at", "timezone"},
+            )
+            return Raw(
+                _label(f"csv-{path.stem}"),
+                path.parent,
+                [path],
+                request,
+                partial(csv.table, path, data),
+            )
         case schema.LeanData():
             from mcl.data.sources import lean
 
             path = existing(data.path, root, folder=True)
             request = {"source": "lean", "instrument": data.instrument, "timezone": data.timezone}
             files = lean.files(path, data.instrument)
-            return Raw(f"lean-{data.instrument.lower()}", path, files, request, partial(lean.table, path, data))
+            return Raw(
+                f"lean-{data.instrument.lower()}",
+                path,
+                files,
+                request,
+                partial(lean.table, path, data),
+            )
 
 
 def _synthetic(data: schema.SyntheticData, root: Path) -> Raw:
     from mcl.data.synthetic import generator
 
     home = generator.generate(data, root / data.folder / "raw")
-    raw = _dbn(home, data.instrument, {"source": "synthetic", "world": data.world, "seed": data.seed})
+    raw = _dbn(
+        home, data.instrument, {"source": "synthetic", "world": data.world, "seed": data.seed}
+    )
     return replace(raw, label=f"synthetic-{data.world}-seed{data.seed}")
 
 
@@ -195,9 +243,11 @@ def _dbn(path: Path, instrument: str, request: dict[str, Any]) -> Raw:
 
 
 def existing(path: str, root: Path, *, folder: bool | None = None) -> Path:
-    """Find `path` below the project folder, or from the working directory. DataError with the nearest name there is.
+    """Find `path` below the project folder, or from the working directory. DataError with the
+    nearest name there is.
 
-    `folder` says what it has to be: True a folder, False a file, None either. A pipe or a device is neither.
+    `folder` says what it has to be: True a folder, False a file, None either. A pipe or a device is
+    neither.
     """
     _refuse_unusable(path)
     candidates = (root / path, Path(path).absolute())
@@ -208,7 +258,9 @@ def existing(path: str, root: Path, *, folder: bool | None = None) -> Path:
     parent = next((p for p in candidates[0].parents if p.is_dir()), root)
     missing = candidates[0].relative_to(parent).parts[0]
     names = [p.name for p in parent.iterdir() if not p.name.startswith(".")]
-    raise DataError(f"there is no {candidates[0]}; in {parent}: {nearest(missing, names)}", "set data.path")
+    raise DataError(
+        f"there is no {candidates[0]}; in {parent}: {nearest(missing, names)}", "set data.path"
+    )
 
 
 def _refuse_unusable(path: str) -> None:
@@ -218,14 +270,25 @@ def _refuse_unusable(path: str) -> None:
     longest = max(len(os.fsencode(part)) for part in path.split("/"))
     if longest > LONGEST_PART or len(os.fsencode(path)) > LONGEST_PATH:
         said = f"data.path={path[:40]}… has {len(path):,} characters"
-        raise DataError(f"{said}: a name has at most {LONGEST_PART} bytes, a path {LONGEST_PATH:,}", "set data.path")
+        raise DataError(
+            f"{said}: a name has at most {LONGEST_PART} bytes, a path {LONGEST_PATH:,}",
+            "set data.path",
+        )
 
 
 def _refuse_kind(found: Path, path: str, folder: bool | None) -> None:
     if not found.is_file() and not found.is_dir():
-        raise DataError(f"data.path={path} is a pipe, a device or a socket, not a file", "copy its content into a file")
+        raise DataError(
+            f"data.path={path} is a pipe, a device or a socket, not a file",
+            "copy its content into a file",
+        )
     if folder is False and found.is_dir():
         names = sorted(p.name for p in found.iterdir() if p.is_file())[:5]
-        raise DataError(f"data.path={path} is a folder, not a file", f"name one of its files: {', '.join(names) or 'it has none'}")
+        raise DataError(
+            f"data.path={path} is a folder, not a file",
+            f"name one of its files: {', '.join(names) or 'it has none'}",
+        )
     if folder is True and found.is_file():
-        raise DataError(f"data.path={path} is a file, not a folder", "name the folder that it lies in")
+        raise DataError(
+            f"data.path={path} is a file, not a folder", "name the folder that it lies in"
+        )

@@ -1,4 +1,6 @@
-"""Columns of prices that are made of whole ticks when somebody asks for them, and say the nearest name where one is wrong."""
+"""Columns of prices that are made of whole ticks when somebody asks for them, and say the nearest
+name where one is wrong.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,13 @@ Narrow = npt.NDArray[np.int32]
 
 
 class Columns(Mapping[str, Floats]):
-    """Columns made of those in ticks, each when it is first asked for; `title` is the name that they have in `Bars`."""
+    """Columns made of those in ticks, each when it is first asked for; `title` is the name that
+    they have in `Bars`.
+    """
 
-    def __init__(self, title: str, ticks: dict[str, Narrow], make: Callable[[Narrow], Floats]) -> None:
+    def __init__(
+        self, title: str, ticks: dict[str, Narrow], make: Callable[[Narrow], Floats]
+    ) -> None:
         self._title, self._ticks, self._make = title, ticks, make
         self._made: dict[str, Floats] = {}
 
@@ -32,7 +38,9 @@ class Columns(Mapping[str, Floats]):
 
     def __getitem__(self, name: str) -> Floats:
         if name not in self._ticks:
-            raise KeyError(f"bars.{self._title} has no column {name!r}: {nearest(str(name), self._ticks)}")
+            raise KeyError(
+                f"bars.{self._title} has no column {name!r}: {nearest(str(name), self._ticks)}"
+            )
         if name not in self._made:
             self._made[name] = read_only(self._make(self._ticks[name]))
         return self._made[name]

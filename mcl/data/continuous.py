@@ -1,7 +1,7 @@
 """From all contracts to one row per bar of the active contract: assemble, resample, fingerprint.
 
-Nothing is invented: a minute without a trade has no bar, a coarser bar is made of the bars that exist, and no bar spans two
-contracts, because rolls happen only at the open of a session.
+Nothing is invented: a minute without a trade has no bar, a coarser bar is made of the bars that
+exist, and no bar spans two contracts, because rolls happen only at the open of a session.
 """
 
 from __future__ import annotations
@@ -26,15 +26,28 @@ from mcl.market.instruments import Contract, Instrument
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-VERSION = 4  # raise it whenever the same dataset and rule would give other bars, or the same ones kept differently: they are cached
+# raise it whenever the same dataset and rule would give other bars, or the same ones kept
+# differently: they are cached
+VERSION = 4
 GAP_DAYS = 12  # how far back the last common bar of two contracts is looked for
 CHUNK = 1 << 16  # rows of a fingerprint made wide at once
-ARRAYS = ("close_time", *PRICES, "volume", "adjustment", "session", "to_close_sec", "roll", "outgoing_open")
+ARRAYS = (
+    "close_time",
+    *PRICES,
+    "volume",
+    "adjustment",
+    "session",
+    "to_close_sec",
+    "roll",
+    "outgoing_open",
+)
 _EPOCH = 719163  # date(1970, 1, 1).toordinal()
 
 
 class Source(Protocol):
-    """What a `Bars` is made from: a stored dataset. `rows` reads the bars of one contract in first <= session <= last."""
+    """What a `Bars` is made from: a stored dataset. `rows` reads the bars of one contract in first
+    <= session <= last.
+    """
 
     @property
     def instrument(self) -> Instrument: ...
@@ -61,7 +74,9 @@ Reader = Callable[[int, int, int], Rows]  # contract, first session, last sessio
 
 @dataclass(frozen=True)
 class _Roll:
-    """A roll with what it is worth: the gap, and the price at which the outgoing contract is left."""
+    """A roll with what it is worth: the gap, and the price at which the outgoing contract is
+    left.
+    """
 
     step: roll.Step
     gap: roll.Gap
@@ -69,16 +84,22 @@ class _Roll:
 
 
 def assemble(source: Source, rule: schema.Roll, without: Ints | None = None) -> Bars:
-    """The active contract's bars in the interval of the source; fingerprint empty, no cut of the range.
+    """The active contract's bars in the interval of the source; fingerprint empty, no cut of the
+    range.
 
-    The sessions `without` (days) are left out as if the exchange had been closed: a roll that falls there happens at the next open.
+    The sessions `without` (days) are left out as if the exchange had been closed: a roll that falls
+    there happens at the next open.
     """
-    days = source.sessions if without is None else source.sessions[~np.isin(source.sessions, without)]
+    days = (
+        source.sessions if without is None else source.sessions[~np.isin(source.sessions, without)]
+    )
     chosen, steps = active(source, rule, days)
     starts = np.concatenate([[0], np.flatnonzero(np.diff(chosen)) + 1])
     stops = np.append(starts[1:], len(chosen)) - 1
     read = _reader(source, without)
-    pieces = [read(int(chosen[a]), int(days[a]), int(days[b])) for a, b in zip(starts, stops, strict=True)]
+    pieces = [
+        read(int(chosen[a]), int(days[a]), int(days[b])) for a, b in zip(starts, stops, strict=True)
+    ]
     pieces, steps = _without_empty_ends(source, pieces, steps)
     rolls = [_price(source, read, step, rows) for step, rows in zip(steps, pieces[1:], strict=True)]
     if rule.adjust == "ratio":
@@ -88,14 +109,27 @@ def assemble(source: Source, rule: schema.Roll, without: Ints | None = None) -> 
         "listed_at": source.listed_at,
         "settlements": _settlements(source, days, chosen),
     }
-    facts |= {"roll_table": roll_table(_records(source.contracts, rolls)), "fingerprint": "", "synthetic": source.synthetic}
+    facts |= {
+        "roll_table": roll_table(_records(source.contracts, rolls)),
+        "fingerprint": "",
+        "synthetic": source.synthetic,
+    }
     return Bars(source.instrument, source.interval, **_columns(source, _joined(pieces)), **facts)
 
 
 def active(source: Source, rule: schema.Roll, days: Ints) -> tuple[Ints, list[roll.Step]]:
-    """The active contract of each session of `days`, which the calendar of the source has, and the rolls between them."""
+    """The active contract of each session of `days`, which the calendar of the source has, and the
+    rolls between them.
+    """
     last_trade, volumes = _last_trade(source), _volumes(source, rule)
-    return roll.decide(source.calendar, days, last_trade=last_trade, listed_at=source.listed_at, volumes=volumes, rule=rule)
+    return roll.decide(
+        source.calendar,
+        days,
+        last_trade=last_trade,
+        listed_at=source.listed_at,
+        volumes=volumes,
+        rule=rule,
+    )
 
 
 def _last_trade(source: Source) -> Ints:
@@ -103,11 +137,16 @@ def _last_trade(source: Source) -> Ints:
 
 
 def _volumes(source: Source, rule: schema.Roll) -> roll.Volumes:
-    """What the rule compares, as published. An absent open interest is an error; without volumes every roll is forced."""
+    """What the rule compares, as published. An absent open interest is an error; without volumes
+    every roll is forced.
+    """
     kind = "open_interest" if rule.rule == "open_interest" else "cleared_volume"
     found = published(source.statistics, kind)
     if rule.rule == "open_interest" and not len(found.session):
-        raise DataError("roll.rule=open_interest needs published open interest, and these data hold none", "choose volume or calendar")
+        raise DataError(
+            "roll.rule=open_interest needs published open interest, and these data hold none",
+            "choose volume or calendar",
+        )
     return found
 
 
@@ -120,11 +159,21 @@ def _reader(source: Source, without: Ints | None) -> Reader:
 
 
 def _settlements(source: Source, days: Ints, active: Ints) -> pd.DataFrame:
-    """SETTLED: what was published about the settlement of the active contract of each session; sessions without any are absent."""
-    stats = source.statistics[source.statistics["kind"] == "settlement"].rename(columns={"value": "price"})
-    found = stats.merge(pd.DataFrame({"session": days, "contract": active}), on=["session", "contract"])
-    found = found[np.isfinite(found["price"])].sort_values("known_at", kind="stable", ignore_index=True)
-    settled: pd.DataFrame = found[list(SETTLED)].astype({"session": "int64", "contract": "int64", "price": "float64", "known_at": "int64"})
+    """SETTLED: what was published about the settlement of the active contract of each session;
+    sessions without any are absent.
+    """
+    stats = source.statistics[source.statistics["kind"] == "settlement"].rename(
+        columns={"value": "price"}
+    )
+    found = stats.merge(
+        pd.DataFrame({"session": days, "contract": active}), on=["session", "contract"]
+    )
+    found = found[np.isfinite(found["price"])].sort_values(
+        "known_at", kind="stable", ignore_index=True
+    )
+    settled: pd.DataFrame = found[list(SETTLED)].astype(
+        {"session": "int64", "contract": "int64", "price": "float64", "known_at": "int64"}
+    )
     return settled
 
 
@@ -133,17 +182,28 @@ def _positive(source: Source, pieces: list[Rows], rolls: list[_Roll]) -> None:
     for rows in pieces:
         at = int(np.argmin(rows.low))
         if rows.low[at] <= 0:
-            symbol, day = source.contracts[rows.contract[at]].symbol, from_day(int(rows.session[at]))
-            text = f"roll.adjust=ratio needs prices above zero; {symbol} was at {rows.low[at]:g} on {day}"
+            symbol, day = (
+                source.contracts[rows.contract[at]].symbol,
+                from_day(int(rows.session[at])),
+            )
+            text = (
+                f"roll.adjust=ratio needs prices above zero; {symbol} was at {rows.low[at]:g} on"
+                f" {day}"
+            )
             raise DataError(text, "choose roll.adjust=difference, or a range without that day")
     for item in rolls:
         if min(item.gap.outgoing, item.gap.incoming) <= 0:
-            text = f"roll.adjust=ratio needs prices above zero; the roll of {from_day(item.step.session)} has {item.gap}"
+            text = (
+                "roll.adjust=ratio needs prices above zero; the roll of"
+                f" {from_day(item.step.session)} has {item.gap}"
+            )
             raise DataError(text, "choose roll.adjust=difference")
 
 
 def _by_contract(source: Source, rolls: list[_Roll], rule: schema.Roll) -> dict[str, Any]:
-    """What changes at rolls alone: the sum of all gaps up to a contract, or the product of outgoing over incoming prices."""
+    """What changes at rolls alone: the sum of all gaps up to a contract, or the product of outgoing
+    over incoming prices.
+    """
     n = len(source.contracts)
     shift, left_at, ratio = np.zeros(n), np.full(n, np.nan), np.ones(n)
     gaps = _on_tick([item.gap.value for item in rolls], source.instrument)
@@ -152,7 +212,9 @@ def _by_contract(source: Source, rolls: list[_Roll], rule: schema.Roll) -> dict[
         if rule.adjust == "difference":
             shift[item.step.incoming :] = total
         elif rule.adjust == "ratio":
-            ratio[item.step.incoming :] = ratio[item.step.outgoing] * item.gap.outgoing / item.gap.incoming
+            ratio[item.step.incoming :] = (
+                ratio[item.step.outgoing] * item.gap.outgoing / item.gap.incoming
+            )
     return {"shift": shift, "left_at": left_at, "ratio": ratio if rule.adjust == "ratio" else None}
 
 
@@ -167,8 +229,12 @@ def close_times(rows: Rows, interval: str, calendar: Sessions) -> Ints:
     return calendar.close_ns[np.searchsorted(calendar.day, rows.session)]
 
 
-def _without_empty_ends(source: Source, pieces: list[Rows], steps: list[roll.Step]) -> tuple[list[Rows], list[roll.Step]]:
-    """Drop rolls before the first and after the last bar; an active contract without a single bar in between is a hole: DataError."""
+def _without_empty_ends(
+    source: Source, pieces: list[Rows], steps: list[roll.Step]
+) -> tuple[list[Rows], list[roll.Step]]:
+    """Drop rolls before the first and after the last bar; an active contract without a single bar
+    in between is a hole: DataError.
+    """
     held = [i for i, rows in enumerate(pieces) if len(rows)]
     if not held:
         raise DataError("no bars of any active contract in the data")
@@ -177,21 +243,28 @@ def _without_empty_ends(source: Source, pieces: list[Rows], steps: list[roll.Ste
         if not len(rows):
             symbol = source.contracts[step.incoming].symbol
             day = from_day(step.session)
-            raise DataError(f"{symbol} is the active contract from {day} on, but the data hold no bar of it", "download its bars")
+            raise DataError(
+                f"{symbol} is the active contract from {day} on, but the data hold no bar of it",
+                "download its bars",
+            )
     return kept, moves
 
 
 def _price(source: Source, read: Reader, step: roll.Step, incoming: Rows) -> _Roll:
-    """The gap of one roll from simultaneous prices, and the price at which the outgoing contract is left.
+    """The gap of one roll from simultaneous prices, and the price at which the outgoing contract is
+    left.
 
-    That is the open of its own bar at the same time when it has one, else the incoming open minus the gap. When the incoming
-    contract had no price before the roll (old vendor series) the gap is its first open minus the last outgoing close.
+    That is the open of its own bar at the same time when it has one, else the incoming open minus
+    the gap. When the incoming contract had no price before the roll (old vendor series) the gap is
+    its first open minus the last outgoing close.
     """
     first_open = int(incoming.session[0])  # of the roll's session, or later when that has no bar
     old = read(step.outgoing, step.session - GAP_DAYS, first_open)
     new = read(step.incoming, step.session - GAP_DAYS, step.session)
     before = int(source.calendar.open_ns[np.searchsorted(source.calendar.day, step.session)])
-    old_time, new_time = (close_times(rows, source.interval, source.calendar) for rows in (old, new))
+    old_time, new_time = (
+        close_times(rows, source.interval, source.calendar) for rows in (old, new)
+    )
     gap = roll.gap(old_time, old.close, new_time, new.close, before)
     if gap is None:
         gap = _first_gap(source, step, old, old_time, incoming)
@@ -200,18 +273,25 @@ def _price(source: Source, read: Reader, step: roll.Step, incoming: Rows) -> _Ro
     return _Roll(step, gap, float(_on_tick(price, source.instrument)))
 
 
-def _first_gap(source: Source, step: roll.Step, old: Rows, old_time: Ints, incoming: Rows) -> roll.Gap:
+def _first_gap(
+    source: Source, step: roll.Step, old: Rows, old_time: Ints, incoming: Rows
+) -> roll.Gap:
     names = [source.contracts[i].symbol for i in (step.outgoing, step.incoming)]
     earlier = np.flatnonzero(old.ts_event < incoming.ts_event[0])
     if not len(earlier):
         day = from_day(step.session)
-        raise DataError(f"no price of {names[0]} in the {GAP_DAYS} days before the roll to {names[1]} on {day}; its gap cannot be measured")
+        raise DataError(
+            f"no price of {names[0]} in the {GAP_DAYS} days before the roll to {names[1]} on {day};"
+            " its gap cannot be measured"
+        )
     last = earlier[-1]
     return roll.Gap(float(old.close[last]), float(incoming.open[0]), int(old_time[last]), False)
 
 
 def _joined(pieces: list[Rows]) -> Rows:
-    """One `Rows`, column by column; `pieces` is emptied on the way, so that a decade is not held twice."""
+    """One `Rows`, column by column; `pieces` is emptied on the way, so that a decade is not held
+    twice.
+    """
     parts = {name: [getattr(p, name) for p in pieces] for name in ROW_COLUMNS}
     pieces.clear()
     return Rows(*(np.concatenate(parts.pop(name)) for name in ROW_COLUMNS))
@@ -221,12 +301,18 @@ def _columns(source: Source, rows: Rows) -> dict[str, Any]:
     known = close_times(rows, source.interval, source.calendar)
     if (np.diff(known) <= 0).any():
         at = int(np.argmax(np.diff(known) <= 0)) + 1
-        raise DataError(f"bars are not in increasing order of time at {source.contracts[rows.contract[at]].symbol}, bar {at + 1}")
+        raise DataError(
+            "bars are not in increasing order of time at"
+            f" {source.contracts[rows.contract[at]].symbol}, bar {at + 1}"
+        )
     whole = {"volume": rows.volume, "session": rows.session, "contract": rows.contract}
     whole |= {"to_close_sec": _to_close(known, rows.session, source.calendar)}
     return {
         "close_time": known,
-        **{f"{name}_ticks": ticks_of(getattr(rows, name), source.instrument, known) for name in PRICES},
+        **{
+            f"{name}_ticks": ticks_of(getattr(rows, name), source.instrument, known)
+            for name in PRICES
+        },
         **{name: narrow(name, values) for name, values in whole.items()},
         "roll": np.append(False, rows.contract[1:] != rows.contract[:-1]),
     }
@@ -256,53 +342,77 @@ def _records(contracts: tuple[Contract, ...], rolls: list[_Roll]) -> list[tuple[
 
 
 def roll_table(records: list[Any]) -> pd.DataFrame:
-    """ROLL_COLUMNS from plain rows: session in days, times in ns, -1 for what was not known (NaT)."""
+    """ROLL_COLUMNS from plain rows: session in days, times in ns, -1 for what was not known
+    (NaT).
+    """
     frame = pd.DataFrame(records, columns=list(ROLL_COLUMNS))
-    frame["session"] = pd.to_datetime(frame["session"].astype("int64") * 86_400, unit="s").astype("datetime64[s]")
+    frame["session"] = pd.to_datetime(frame["session"].astype("int64") * 86_400, unit="s").astype(
+        "datetime64[s]"
+    )
     for name in ("gap_time", "known_at"):
         time = frame[name].astype("int64")
-        frame[name] = pd.to_datetime(time.where(time >= 0), unit="ns", utc=True).astype("datetime64[ns, UTC]")
+        frame[name] = pd.to_datetime(time.where(time >= 0), unit="ns", utc=True).astype(
+            "datetime64[ns, UTC]"
+        )
     texts = dict.fromkeys(("from_symbol", "to_symbol", "reason"), "str")
     return frame.astype(texts | {"gap": "float64", "volume_from": "int64", "volume_to": "int64"})
 
 
 def roll_records(table: pd.DataFrame) -> list[Any]:
     """The plain rows that `roll_table` takes."""
-    times = {name: [-1 if pd.isna(t) else int(t.value) for t in table[name]] for name in ("gap_time", "known_at")}
+    times = {
+        name: [-1 if pd.isna(t) else int(t.value) for t in table[name]]
+        for name in ("gap_time", "known_at")
+    }
     days = {"session": (table["session"].astype("int64") // 86_400).tolist()}
     columns = {name: table[name].tolist() for name in ROLL_COLUMNS} | times | days
     return [list(row) for row in zip(*columns.values(), strict=True)]
 
 
-# ------------------------------------------------------------------------------------------------------------ resample
+# ----------------------------------------------------------------------------------------- resample
 
 
 def resample(bars: Bars, interval: str, calendar: Sessions) -> Bars:
-    """Coarser bars with edges counted from the open of the session; "session" is one bar per session.
+    """Coarser bars with edges counted from the open of the session; "session" is one bar per
+    session.
 
-    A bar is known at its nominal edge, or at the official close when that is earlier, or when its last small bar is known.
+    A bar is known at its nominal edge, or at the official close when that is earlier, or when its
+    last small bar is known.
     """
     if interval == bars.interval:
         return bars
     step, base = STEPS_SEC[interval], STEPS_SEC[bars.interval]
     if not base or (step and (step < base or step % base)):
-        finer = [name for name, sec in STEPS_SEC.items() if (base and sec >= base and sec % base == 0) or sec == 0]
-        raise DataError(f"cannot make {interval} bars from {bars.interval} bars; choose data.interval from {', '.join(finer)}")
+        finer = [
+            name
+            for name, sec in STEPS_SEC.items()
+            if (base and sec >= base and sec % base == 0) or sec == 0
+        ]
+        raise DataError(
+            f"cannot make {interval} bars from {bars.interval} bars; choose data.interval from"
+            f" {', '.join(finer)}"
+        )
     index = np.searchsorted(calendar.day, bars.session)
     opens, closes = calendar.open_ns[index], calendar.close_ns[index]
     if step:
         bucket = (bars.close_time - base * NS - opens) // (step * NS)
-        edge = np.minimum(opens + (bucket + 1) * step * NS, np.maximum(closes, opens + bucket * step * NS))
+        edge = np.minimum(
+            opens + (bucket + 1) * step * NS, np.maximum(closes, opens + bucket * step * NS)
+        )
     else:
         bucket, edge = np.zeros(len(bars), np.int64), closes
-    starts = np.flatnonzero(np.concatenate([[True], (np.diff(bars.session) != 0) | (np.diff(bucket) != 0)]))
+    starts = np.flatnonzero(
+        np.concatenate([[True], (np.diff(bars.session) != 0) | (np.diff(bucket) != 0)])
+    )
     return _merge(bars, interval, starts, edge, closes)
 
 
 def _merge(bars: Bars, interval: str, starts: Ints, edge: Ints, closes: Ints) -> Bars:
     stops = np.append(starts[1:], len(bars)) - 1
     known = np.maximum(edge[starts], bars.close_time[stops])
-    first = {name: getattr(bars, name)[starts] for name in ("open_ticks", "session", "contract", "roll")}
+    first = {
+        name: getattr(bars, name)[starts] for name in ("open_ticks", "session", "contract", "roll")
+    }
     folded = {
         "close_time": known,
         "high_ticks": np.maximum.reduceat(bars.high_ticks, starts),
@@ -314,17 +424,23 @@ def _merge(bars: Bars, interval: str, starts: Ints, edge: Ints, closes: Ints) ->
     return replace(bars, interval=interval, **first, **folded)
 
 
-# --------------------------------------------------------------------------------------------------------- fingerprint
+# -------------------------------------------------------------------------------------- fingerprint
 
 
 def fingerprint(bars: Bars) -> str:
-    """sha256 over all that a backtest can see: the instrument's facts, the interval, every column as it is wide, and
-    which contract each bar is of."""
+    """sha256 over all that a backtest can see: the instrument's facts, the interval, every column
+    as it is wide, and which contract each bar is of.
+    """
     digest = hashlib.sha256()
     of = bars.instrument
-    held, starts = [contract for contract, _ in bars.stretches], [rows.start for _, rows in bars.stretches]
+    held, starts = (
+        [contract for contract, _ in bars.stretches],
+        [rows.start for _, rows in bars.stretches],
+    )
     symbols = [bars.contracts[contract].name for contract in held]
-    digest.update(repr((of.symbol, of.multiplier, of.tick_size, bars.interval, symbols, starts)).encode())
+    digest.update(
+        repr((of.symbol, of.multiplier, of.tick_size, bars.interval, symbols, starts)).encode()
+    )
     for name in ARRAYS:
         digest.update(name.encode() + b"\0")
         for start in range(0, len(bars), CHUNK):

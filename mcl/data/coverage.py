@@ -29,15 +29,23 @@ class Gap:
     minutes: int
 
     def __str__(self) -> str:
-        begin, end = (pd.Timestamp(int(new_york_ns(t))) for t in (self.start, self.start + self.minutes * 60 * NS))
-        return f"{from_day(self.session)}: {begin:%H:%M} to {end:%H:%M} New York ({self.minutes} minutes)"
+        begin, end = (
+            pd.Timestamp(int(new_york_ns(t)))
+            for t in (self.start, self.start + self.minutes * 60 * NS)
+        )
+        return (
+            f"{from_day(self.session)}: {begin:%H:%M} to {end:%H:%M} New York ({self.minutes}"
+            " minutes)"
+        )
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """held, open: bool[sessions, units]: a bar of the active contract in each unit of the session; whether the exchange is open then.
+    """held, open: bool[sessions, units]: a bar of the active contract in each unit of the session;
+    whether the exchange is open then.
 
-    A unit is a minute, or the interval of the bars if that is longer; unit 0 starts at 18:00 New York.
+    A unit is a minute, or the interval of the bars if that is longer; unit 0 starts at 18:00 New
+    York.
     """
 
     sessions: Ints
@@ -51,7 +59,10 @@ class Coverage:
         step = STEPS_SEC[bars.interval]
         unit = max(60, step)
         at = np.searchsorted(calendar.day, sessions)
-        opens, length = calendar.open_ns[at], (calendar.close_ns[at] - calendar.open_ns[at]) // (unit * NS)
+        opens, length = (
+            calendar.open_ns[at],
+            (calendar.close_ns[at] - calendar.open_ns[at]) // (unit * NS),
+        )
         units = int(length.max())
         row = np.searchsorted(sessions, bars.session)
         column = (bars.close_time - step * NS - opens[row]) // (unit * NS)
@@ -66,16 +77,23 @@ class Coverage:
         return float((self.held & self.open).sum() / self.open.sum())
 
     def by_slot(self, slot_sec: int = 1800) -> Floats:
-        """float[sessions, slots]: share of the units with a bar; NaN where the exchange was closed."""
+        """float[sessions, slots]: share of the units with a bar; NaN where the exchange was
+        closed.
+        """
         width = max(1, slot_sec // self.unit_sec)
         starts = np.arange(0, self.held.shape[1], width)
-        held, opened = (np.add.reduceat(m.astype(np.int64), starts, axis=1) for m in (self.held & self.open, self.open))
+        held, opened = (
+            np.add.reduceat(m.astype(np.int64), starts, axis=1)
+            for m in (self.held & self.open, self.open)
+        )
         return np.where(opened > 0, held / np.maximum(opened, 1), np.nan)
 
     def gaps(self) -> tuple[Gap, ...]:
-        """Stretches whose chance is below e^-SURPRISE if minutes trade as often as usual at that time of day.
+        """Stretches whose chance is below e^-SURPRISE if minutes trade as often as usual at that
+        time of day.
 
-        A session that is thin as a whole (a holiday) is expected to be as thin in each minute; a session without any bar is no gap.
+        A session that is thin as a whole (a holiday) is expected to be as thin in each minute; a
+        session without any bar is no gap.
         """
         rate = self._rate()
         found = []
@@ -86,9 +104,13 @@ class Coverage:
         return tuple(found)
 
     def _rate(self) -> Floats:
-        """-log P(no bar) per unit of the session, from all sessions, smoothed over a quarter of an hour."""
+        """-log P(no bar) per unit of the session, from all sessions, smoothed over a quarter of an
+        hour.
+        """
         window = np.ones(max(1, 900 // self.unit_sec))
-        held, opened = (np.convolve((m).sum(axis=0), window, "same") for m in (self.held & self.open, self.open))
+        held, opened = (
+            np.convolve((m).sum(axis=0), window, "same") for m in (self.held & self.open, self.open)
+        )
         rate: Floats = -np.log1p(-np.minimum(held / np.maximum(opened, 1), _SURE))
         return rate
 
@@ -97,7 +119,11 @@ class Coverage:
         edges = np.flatnonzero(np.diff(np.concatenate([[False], empty, [False]])))
         total = np.concatenate([[0.0], np.cumsum(rate)])
         return [
-            Gap(int(self.sessions[i]), int(self.open_ns[i]) + int(a) * self.unit_sec * NS, int(b - a) * self.unit_sec // 60)
+            Gap(
+                int(self.sessions[i]),
+                int(self.open_ns[i]) + int(a) * self.unit_sec * NS,
+                int(b - a) * self.unit_sec // 60,
+            )
             for a, b in zip(edges[::2], edges[1::2], strict=True)
             if total[b] - total[a] > SURPRISE
         ]

@@ -7,8 +7,9 @@
              bars/MCL-2026-02.parquet   one file per contract: ts_event (the open, UTC), session, prices, volume
              front/….arrow        a cache: the finished arrays of one roll rule and interval, memory-mapped; may be deleted
 
-A dataset is written into a temporary folder, read back and verified, and only then renamed. Its name ends in the hash of its
-input and of `SCHEMA_VERSION`, so that a changed input makes a new dataset beside the old one.
+A dataset is written into a temporary folder, read back and verified, and only then renamed. Its
+name ends in the hash of its input and of `SCHEMA_VERSION`, so that a changed input makes a new
+dataset beside the old one.
 """
 
 from __future__ import annotations
@@ -65,15 +66,23 @@ def inputs(root: Path, paths: list[Path]) -> list[dict[str, Any]]:
 
 def key(made_from: list[dict[str, Any]], request: dict[str, Any]) -> str:
     """The hash that names a dataset: raw bytes, how they are read, and the layout on disk."""
-    text = json.dumps([SCHEMA_VERSION, request, [(i["name"], i["sha256"]) for i in made_from]], sort_keys=True, default=str)
+    text = json.dumps(
+        [SCHEMA_VERSION, request, [(i["name"], i["sha256"]) for i in made_from]],
+        sort_keys=True,
+        default=str,
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-# --------------------------------------------------------------------------------------------------------------- write
+# -------------------------------------------------------------------------------------------- write
 
 
-def write(folder: Path, table: Table, made_from: list[dict[str, Any]], request: dict[str, Any]) -> Dataset:
-    """Write `table` as the dataset `folder`, whole or not at all, in the memory of one chunk; StoreError when the disk refuses."""
+def write(
+    folder: Path, table: Table, made_from: list[dict[str, Any]], request: dict[str, Any]
+) -> Dataset:
+    """Write `table` as the dataset `folder`, whole or not at all, in the memory of one chunk;
+    StoreError when the disk refuses.
+    """
     part = folder.with_name(f"{folder.name}.part-{uuid.uuid4().hex}")
     try:
         (part / "bars").mkdir(parents=True)
@@ -82,18 +91,24 @@ def write(folder: Path, table: Table, made_from: list[dict[str, Any]], request: 
         names = _tables(part, table, written) + [f"bars/{_file(c)}" for c in table.contracts]
         manifest = _manifest(table, made_from, request) | written.range() | {"counts": dict(counts)}
         manifest["files"] = {name: sha256(part / name) for name in names}
-        write_whole(part / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True, default=str).encode())
+        write_whole(
+            part / "manifest.json",
+            json.dumps(manifest, indent=1, sort_keys=True, default=str).encode(),
+        )
         _verify(Dataset(part), written)
         part.rename(folder)
     except OSError as error:
-        if not (folder / "manifest.json").is_file():  # else another process has just finished the same dataset
+        # else another process has just finished the same dataset
+        if not (folder / "manifest.json").is_file():
             raise StoreError(f"cannot write {folder}: {error.strerror or error}", _FULL) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return Dataset(folder)
 
 
-def _manifest(table: Table, made_from: list[dict[str, Any]], request: dict[str, Any]) -> dict[str, Any]:
+def _manifest(
+    table: Table, made_from: list[dict[str, Any]], request: dict[str, Any]
+) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "instrument": table.instrument.symbol,
@@ -108,11 +123,23 @@ def _manifest(table: Table, made_from: list[dict[str, Any]], request: dict[str, 
 
 def _tables(part: Path, table: Table, written: _Written) -> list[str]:
     fields = ("symbol", "root", "year", "month", "last_trade_date")
-    master = {name: [getattr(c, name) for c in table.contracts] for name in fields} | {"listed_at": table.listed_at}
-    calendar = {"session": table.calendar.day, "open": table.calendar.open_ns, "close": table.calendar.close_ns}
-    known = [table.statistics, written.traded.statistics()] if table.sums_volume else [table.statistics]
+    master = {name: [getattr(c, name) for c in table.contracts] for name in fields} | {
+        "listed_at": table.listed_at
+    }
+    calendar = {
+        "session": table.calendar.day,
+        "open": table.calendar.open_ns,
+        "close": table.calendar.close_ns,
+    }
+    known = (
+        [table.statistics, written.traded.statistics()] if table.sums_volume else [table.statistics]
+    )
     statistics = pa.Table.from_pandas(pd.concat(known, ignore_index=True), preserve_index=False)
-    frames = {"contracts": pa.table(master), "sessions": pa.table(calendar), "statistics": statistics}
+    frames = {
+        "contracts": pa.table(master),
+        "sessions": pa.table(calendar),
+        "statistics": statistics,
+    }
     for name, frame in frames.items():
         pq.write_table(frame, part / f"{name}.parquet", compression="zstd")
     return [f"{name}.parquet" for name in frames]
@@ -128,7 +155,9 @@ _LAYOUT = pa.schema(
 
 @dataclass
 class _Written:
-    """What passed on its way to disk: a checksum per contract and column, the range, and the volume traded."""
+    """What passed on its way to disk: a checksum per contract and column, the range, and the volume
+    traded.
+    """
 
     traded: Traded
     sums: dict[tuple[int, str], int] = field(default_factory=dict)
@@ -138,15 +167,23 @@ class _Written:
     def take(self, rows: Rows, summing: bool) -> None:
         if summing:
             self.traded.add(rows)
-        self.first, self.last = min(self.first, int(rows.session.min())), max(self.last, int(rows.session.max()))
+        self.first, self.last = (
+            min(self.first, int(rows.session.min())),
+            max(self.last, int(rows.session.max())),
+        )
 
     def add(self, contract: int, rows: Rows) -> None:
         for name in _COLUMNS:
             key = contract, name
-            self.sums[key] = zlib.crc32(np.ascontiguousarray(getattr(rows, name)).data, self.sums.get(key, 0))
+            self.sums[key] = zlib.crc32(
+                np.ascontiguousarray(getattr(rows, name)).data, self.sums.get(key, 0)
+            )
 
     def range(self) -> dict[str, str]:
-        return {"first_session": str(from_day(self.first)), "last_session": str(from_day(self.last))}
+        return {
+            "first_session": str(from_day(self.first)),
+            "last_session": str(from_day(self.last)),
+        }
 
 
 class _Files:
@@ -178,25 +215,36 @@ class _Files:
 
     def _flush(self, contract: int) -> None:
         if contract not in self.writers:
-            self.writers[contract] = pq.ParquetWriter(self.paths[contract], _LAYOUT, compression="zstd")
+            self.writers[contract] = pq.ParquetWriter(
+                self.paths[contract], _LAYOUT, compression="zstd"
+            )
         if pieces := self.waiting[contract]:
             joined = {name: np.concatenate([getattr(p, name) for p in pieces]) for name in _COLUMNS}
             session = pa.array(joined.pop("session").astype(np.int32), pa.date32())
             ts = pa.array(joined.pop("ts_event"), pa.timestamp("ns", "UTC"))
             columns = [ts, session, *(pa.array(joined[name]) for name in (*PRICES, "volume"))]
-            self.writers[contract].write_table(pa.table(columns, schema=_LAYOUT), row_group_size=_GROUP)
+            self.writers[contract].write_table(
+                pa.table(columns, schema=_LAYOUT), row_group_size=_GROUP
+            )
         self.waiting[contract], self.rows[contract] = [], 0
 
 
 def _bars(folder: Path, table: Table, counts: Counter[str]) -> _Written:
-    files, written = _Files(folder, table), _Written(Traded(table.calendar, STEPS_SEC[table.interval]))
+    files, written = (
+        _Files(folder, table),
+        _Written(Traded(table.calendar, STEPS_SEC[table.interval])),
+    )
     for rows in accepted(table, counts):
         if not len(rows):
             continue
         written.take(rows, table.sums_volume)
         files.expire(int(rows.session.min()))
         held = np.unique(rows.contract)
-        for contract, start, stop in zip(held, *(np.searchsorted(rows.contract, held, side) for side in ("left", "right")), strict=True):
+        for contract, start, stop in zip(
+            held,
+            *(np.searchsorted(rows.contract, held, side) for side in ("left", "right")),
+            strict=True,
+        ):
             piece = rows.take(slice(start, stop))
             files.add(int(contract), piece)
             written.add(int(contract), piece)
@@ -210,19 +258,35 @@ def _file(contract: Contract) -> str:
 
 def _verify(dataset: Dataset, written: _Written) -> None:
     """Read every bar back and compare."""
-    for contract in progress.each("reading every bar back", sorted({key[0] for key in written.sums})):
+    for contract in progress.each(
+        "reading every bar back", sorted({key[0] for key in written.sums})
+    ):
         rows = dataset.rows(contract)
-        if any(zlib.crc32(np.ascontiguousarray(getattr(rows, name)).data) != written.sums[contract, name] for name in _COLUMNS):
+        if any(
+            zlib.crc32(np.ascontiguousarray(getattr(rows, name)).data)
+            != written.sums[contract, name]
+            for name in _COLUMNS
+        ):
             symbol = dataset.contracts[contract].symbol
-            raise DataError(f"{dataset.folder}: the bars of {symbol} read back differ from what was written", "check the disk")
+            raise DataError(
+                f"{dataset.folder}: the bars of {symbol} read back differ from what was written",
+                "check the disk",
+            )
 
 
-# ---------------------------------------------------------------------------------------------------------------- read
+# --------------------------------------------------------------------------------------------- read
 
 
 def degraded(conditions: dict[str, str], calendar: Sessions) -> Ints:
-    """Sessions (days) with a degraded day: the session of that date, or the next one when the day has none (a Sunday)."""
-    days = np.array(sorted(to_day(date.fromisoformat(d)) for d, word in conditions.items() if word == "degraded"), np.int64)
+    """Sessions (days) with a degraded day: the session of that date, or the next one when the day
+    has none (a Sunday).
+    """
+    days = np.array(
+        sorted(
+            to_day(date.fromisoformat(d)) for d, word in conditions.items() if word == "degraded"
+        ),
+        np.int64,
+    )
     at = np.searchsorted(calendar.day, days)
     return np.unique(calendar.day[at[at < len(calendar.day)]])
 
@@ -230,19 +294,28 @@ def degraded(conditions: dict[str, str], calendar: Sessions) -> Ints:
 def damaged(dataset: Dataset) -> list[str]:
     """The files whose bytes are not those that were written."""
     files = {name: dataset.folder / name for name in dataset.manifest["files"]}
-    return [name for name, path in files.items() if not path.is_file() or sha256(path) != dataset.manifest["files"][name]]
+    return [
+        name
+        for name, path in files.items()
+        if not path.is_file() or sha256(path) != dataset.manifest["files"][name]
+    ]
 
 
 class Dataset:
-    """A stored dataset. Nothing is read before it is asked for; bars come by contract and range of sessions."""
+    """A stored dataset. Nothing is read before it is asked for; bars come by contract and range of
+    sessions.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._recent: tuple[int, list[int], Any] = (-1, [], None)  # the row groups read last: a roll asks twice for the same
+        # the row groups read last: a roll asks twice for the same
+        self._recent: tuple[int, list[int], Any] = (-1, [], None)
         try:
             self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
         except (OSError, ValueError) as error:
-            raise DataError(f"the manifest of dataset {folder} cannot be read: {error}", _AGAIN) from error
+            raise DataError(
+                f"the manifest of dataset {folder} cannot be read: {error}", _AGAIN
+            ) from error
 
     @property
     def instrument(self) -> Instrument:
@@ -296,16 +369,25 @@ class Dataset:
     @property
     def sessions(self) -> Ints:
         """Trade dates of the calendar from the first to the last bar."""
-        first, last = (to_day(pd.Timestamp(self.manifest[name]).date()) for name in ("first_session", "last_session"))
+        first, last = (
+            to_day(pd.Timestamp(self.manifest[name]).date())
+            for name in ("first_session", "last_session")
+        )
         days = self.calendar.day
         return days[(days >= first) & (days <= last)]
 
     def rows(self, contract: int, first: int | None = None, last: int | None = None) -> Rows:
-        """The bars of one contract in first <= session <= last, reading only the row groups that hold them."""
+        """The bars of one contract in first <= session <= last, reading only the row groups that
+        hold them.
+        """
         path = self.folder / "bars" / _file(self.contracts[contract])
         try:
             file = pq.ParquetFile(path, memory_map=True)
-            groups = [g for g in range(file.num_row_groups) if _holds(file.metadata.row_group(g), first, last)]
+            groups = [
+                g
+                for g in range(file.num_row_groups)
+                if _holds(file.metadata.row_group(g), first, last)
+            ]
             if (contract, groups) != self._recent[:2]:
                 self._recent = contract, groups, file.read_row_groups(groups, use_threads=False)
         except (OSError, pa.ArrowInvalid) as error:
@@ -314,7 +396,8 @@ class Dataset:
         session = table["session"].cast(pa.int32()).to_numpy().astype(np.int64)
         low = 0 if first is None else np.searchsorted(session, first, "left")
         high = len(session) if last is None else np.searchsorted(session, last, "right")
-        columns = {name: table[name].to_numpy()[low:high].copy() for name in (*PRICES, "volume")}  # a view would hold the row groups
+        # a view would hold the row groups
+        columns = {name: table[name].to_numpy()[low:high].copy() for name in (*PRICES, "volume")}
         ts = table["ts_event"].cast(pa.int64()).to_numpy()[low:high].copy()
         return Rows(np.full(len(ts), contract, np.int64), ts, session[low:high].copy(), **columns)
 
@@ -329,10 +412,12 @@ def _holds(group: Any, first: int | None, last: int | None) -> bool:
     bounds = group.column(1).statistics  # session
     if bounds is None:
         return True
-    return (first is None or to_day(bounds.max) >= first) and (last is None or to_day(bounds.min) <= last)
+    return (first is None or to_day(bounds.max) >= first) and (
+        last is None or to_day(bounds.min) <= last
+    )
 
 
-# -------------------------------------------------------------------------------------------------------- finished bars
+# ------------------------------------------------------------------------------------ finished bars
 
 
 _PER_CONTRACT = ("shift", "left_at", "ratio")
@@ -343,8 +428,14 @@ def save_bars(path: Path, bars: Bars) -> None:
     columns = {name: np.ascontiguousarray(getattr(bars, name)) for name in COLUMNS}
     columns["roll"] = columns["roll"].view(np.int8)  # Arrow packs booleans into bits
     settled = pd.DataFrame(columns=list(SETTLED)) if bars.settlements is None else bars.settlements
-    told: dict[str, Any] = {"rolls": roll_records(bars.roll_table), "settlements": settled.to_dict("list")}
-    told |= {name: None if (values := getattr(bars, name)) is None else values.tolist() for name in _PER_CONTRACT}
+    told: dict[str, Any] = {
+        "rolls": roll_records(bars.roll_table),
+        "settlements": settled.to_dict("list"),
+    }
+    told |= {
+        name: None if (values := getattr(bars, name)) is None else values.tolist()
+        for name in _PER_CONTRACT
+    }
     notes = {"interval": bars.interval, "fingerprint": fingerprint(bars), "told": json.dumps(told)}
     notes["sha256"] = _digest(notes, columns)
     table = pa.table(columns).combine_chunks().replace_schema_metadata(notes)
@@ -364,14 +455,18 @@ def save_bars(path: Path, bars: Bars) -> None:
 
 def _digest(notes: dict[str, str], columns: dict[str, Any]) -> str:
     """sha256 over all that the file says."""
-    digest = hashlib.sha256("\0".join(notes[name] for name in ("interval", "fingerprint", "told")).encode())
+    digest = hashlib.sha256(
+        "\0".join(notes[name] for name in ("interval", "fingerprint", "told")).encode()
+    )
     for values in columns.values():
         digest.update(values.data)
     return digest.hexdigest()
 
 
 def _mapped(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """Notes and columns of an Arrow file, mapped copy-on-write: writeable, read from disk as they are touched, never written back."""
+    """Notes and columns of an Arrow file, mapped copy-on-write: writeable, read from disk as they
+    are touched, never written back.
+    """
     with path.open("rb") as file:
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     table = pa.ipc.open_file(pa.py_buffer(content)).read_all()
@@ -396,8 +491,13 @@ def load_bars(path: Path, dataset: Dataset) -> Bars:
         raise DataError(f"{path} is damaged: its bars are not those that were written", _CACHE)
     columns["roll"] = columns["roll"].view(np.bool_)
     told = json.loads(notes["told"])
-    settled = pd.DataFrame(told["settlements"], columns=list(SETTLED)).astype(dict.fromkeys(SETTLED, "int64") | {"price": "float64"})
-    by_contract: dict[str, Any] = {name: None if told[name] is None else np.array(told[name], np.float64) for name in _PER_CONTRACT}
+    settled = pd.DataFrame(told["settlements"], columns=list(SETTLED)).astype(
+        dict.fromkeys(SETTLED, "int64") | {"price": "float64"}
+    )
+    by_contract: dict[str, Any] = {
+        name: None if told[name] is None else np.array(told[name], np.float64)
+        for name in _PER_CONTRACT
+    }
     return Bars(
         dataset.instrument, notes["interval"], **columns, contracts=dataset.contracts, roll_table=roll_table(told["rolls"]),
         fingerprint=notes["fingerprint"], synthetic=dataset.synthetic, listed_at=dataset.listed_at, settlements=settled,

@@ -1,7 +1,8 @@
 """Databento binary files: arrays of raw records in, arrays of raw records out.
 
-What is written here is DBN version 3 in one zstd frame with a checksum, readable by the unmodified `databento` client. Prices
-are int64 in units of 1e-9, times uint64 nanoseconds UTC, undefined values the sentinels of the format.
+What is written here is DBN version 3 in one zstd frame with a checksum, readable by the unmodified
+`databento` client. Prices are int64 in units of 1e-9, times uint64 nanoseconds UTC, undefined
+values the sentinels of the format.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ PRICE_SCALE: int = wire.FIXED_PRICE_SCALE  # 1e9 units per price unit
 UNDEF_PRICE: int = wire.UNDEF_PRICE
 UNDEF_QUANTITY: int = wire.UNDEF_STAT_QUANTITY
 GLOBEX = 1  # publisher_id of GLBX.MDP3
-SLICE = 16_384  # compressed bytes that are inflated at once: what a hostile one becomes fits into memory
+# compressed bytes that are inflated at once: what a hostile one becomes fits into memory
+SLICE = 16_384
 MOST_INFLATED = 1_000  # times; real files of bars, books and definitions reach some thirty
 LARGEST_HEADER = 1 << 26  # bytes
 AGAIN = "download the file again"
@@ -62,7 +64,9 @@ class Mapping(NamedTuple):
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about itself. Times in ns UTC; `end` is exclusive and None if the file does not say; `read` sorts the mappings."""
+    """What a file says about itself. Times in ns UTC; `end` is exclusive and None if the file does
+    not say; `read` sorts the mappings.
+    """
 
     dataset: str
     schema: str
@@ -91,10 +95,17 @@ def blank(schema: str, n: int) -> Records:
 
 
 def write(path: Path, records: Records, header: Header) -> None:
-    """Write whole or not at all; the same records and header give the same bytes. StoreError if the disk refuses."""
+    """Write whole or not at all; the same records and header give the same bytes. StoreError if the
+    disk refuses.
+    """
     if records.dtype != dtype(header.schema):
-        raise DataError(f"records for {path.name} are not laid out as {header.schema!r}; start from dbn.blank({header.schema!r}, n)")
-    frame = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(bytes(_metadata(header)) + records.tobytes())
+        raise DataError(
+            f"records for {path.name} are not laid out as {header.schema!r}; start from"
+            f" dbn.blank({header.schema!r}, n)"
+        )
+    frame = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(
+        bytes(_metadata(header)) + records.tobytes()
+    )
     write_whole(path, frame)
 
 
@@ -106,7 +117,9 @@ def preamble(header: Header) -> bytes:
 def _metadata(header: Header) -> Any:
     by_symbol: dict[str, list[SimpleNamespace]] = {}
     for mapping in header.mappings:
-        interval = SimpleNamespace(start_date=mapping.start, end_date=mapping.end, symbol=str(mapping.instrument_id))
+        interval = SimpleNamespace(
+            start_date=mapping.start, end_date=mapping.end, symbol=str(mapping.instrument_id)
+        )
         by_symbol.setdefault(mapping.raw_symbol, []).append(interval)
     return wire.Metadata(
         dataset=header.dataset,
@@ -121,7 +134,10 @@ def _metadata(header: Header) -> Any:
         symbols=list(header.symbols),
         partial=[],
         not_found=[],
-        mappings=[SimpleNamespace(raw_symbol=symbol, intervals=intervals) for symbol, intervals in by_symbol.items()],
+        mappings=[
+            SimpleNamespace(raw_symbol=symbol, intervals=intervals)
+            for symbol, intervals in by_symbol.items()
+        ],
     )
 
 
@@ -136,12 +152,18 @@ def header(path: Path) -> Header:
             _is_dbn(path, start)
             length = int.from_bytes(start[4:8], "little")
             if length > LARGEST_HEADER:
-                raise DataError(f"{path} announces a header of {length:,} bytes; at most {LARGEST_HEADER:,} make sense", AGAIN)
+                raise DataError(
+                    f"{path} announces a header of {length:,} bytes; at most {LARGEST_HEADER:,}"
+                    " make sense",
+                    AGAIN,
+                )
             content = start + _exactly(stream, length)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     except zstandard.ZstdError as error:
-        raise DataError(f"{path} is damaged in the compressed frame at byte 0: {error}", AGAIN) from error
+        raise DataError(
+            f"{path} is damaged in the compressed frame at byte 0: {error}", AGAIN
+        ) from error
     return _header(path, _metadata_of(path, content))
 
 
@@ -156,13 +178,17 @@ def _exactly(stream: Any, size: int) -> bytes:
 
 def _is_dbn(path: Path, start: bytes) -> None:
     if start[:3] != b"DBN" or len(start) < 8:
-        raise DataError(f"{path} is not a DBN file: it starts with {bytes(start[:3])!r}, not b'DBN'")
+        raise DataError(
+            f"{path} is not a DBN file: it starts with {bytes(start[:3])!r}, not b'DBN'"
+        )
 
 
 def _metadata_of(path: Path, content: bytes) -> Any:
     offset = 8 + int.from_bytes(content[4:8], "little")
     if not 1 <= content[3] <= _VERSION:
-        raise DataError(f"{path} is DBN version {content[3]}, but only 1 to {_VERSION} can be read", AGAIN)
+        raise DataError(
+            f"{path} is DBN version {content[3]}, but only 1 to {_VERSION} can be read", AGAIN
+        )
     if len(content) < offset:
         raise DataError(f"{path} ends inside its header, at byte {len(content)} of {offset}", AGAIN)
     try:
@@ -172,25 +198,37 @@ def _metadata_of(path: Path, content: bytes) -> Any:
 
 
 def read(path: Path) -> tuple[Header, Records]:
-    """Header and raw records of one file (zstd or plain, DBN 1 to 3, upgraded to 3). Truncated or damaged: DataError with the place."""
+    """Header and raw records of one file (zstd or plain, DBN 1 to 3, upgraded to 3). Truncated or
+    damaged: DataError with the place.
+    """
     content = _inflated(path)
     _is_dbn(path, content[:8])
     metadata = _metadata_of(path, content)
     told = _header(path, metadata)
-    records = _records(path, content, _layout(told.schema, content[3], bool(metadata.ts_out)), told.schema)
+    records = _records(
+        path, content, _layout(told.schema, content[3], bool(metadata.ts_out)), told.schema
+    )
     return told, records if records.dtype == dtype(told.schema) else _upgraded(records, told.schema)
 
 
 def _layout(schema: str, version: int, ts_out: bool) -> np.dtype[np.void]:
-    """The record layout of a version of the format; `ts_out` appends the time at which the gateway sent the record."""
+    """The record layout of a version of the format; `ts_out` appends the time at which the gateway
+    sent the record.
+    """
     latest = dtype(schema)
     of_version = {1: wire.v1, 2: wire.v2}.get(version)
-    fields = latest.descr if of_version is None else getattr(of_version, _LAYOUT[schema][1].__name__)._dtypes
+    fields = (
+        latest.descr
+        if of_version is None
+        else getattr(of_version, _LAYOUT[schema][1].__name__)._dtypes
+    )
     return np.dtype([*fields, ("ts_out", "<u8")]) if ts_out else np.dtype(fields)
 
 
 def _upgraded(old: Records, schema: str) -> Records:
-    """Records of an older version in the layout of the latest: undefined values stay undefined, unknown fields are zero."""
+    """Records of an older version in the layout of the latest: undefined values stay undefined,
+    unknown fields are zero.
+    """
     records = np.zeros(len(old), dtype(schema))
     for name in set(records.dtype.names or ()) & set(old.dtype.names or ()):
         before, after = old.dtype[name], records.dtype[name]
@@ -205,16 +243,26 @@ def _records(path: Path, content: bytes, layout: np.dtype[np.void], schema: str)
     offset = 8 + int.from_bytes(content[4:8], "little")
     whole, rest = divmod(len(content) - offset, layout.itemsize)
     if rest:
-        raise DataError(f"{path} ends inside record {whole + 1}, {rest} of {layout.itemsize} bytes in", AGAIN)
+        raise DataError(
+            f"{path} ends inside record {whole + 1}, {rest} of {layout.itemsize} bytes in", AGAIN
+        )
     records = np.frombuffer(content, dtype=layout, count=whole, offset=offset)
     odd = np.flatnonzero(records["length"] != layout.itemsize // 4)
     if len(odd):
         length = 4 * int(records["length"][odd[0]])
-        raise DataError(f"{path} is damaged at record {odd[0] + 1}: its length is {length}, not {layout.itemsize} bytes", AGAIN)
+        raise DataError(
+            f"{path} is damaged at record {odd[0] + 1}: its length is {length}, not"
+            f" {layout.itemsize} bytes",
+            AGAIN,
+        )
     strange = np.flatnonzero(records["rtype"] != _LAYOUT[schema][0])
     if len(strange):
         kind = int(records["rtype"][strange[0]])
-        raise DataError(f"{path} is damaged at record {strange[0] + 1}: its type is {kind}, not {_LAYOUT[schema][0]} of {schema}", AGAIN)
+        raise DataError(
+            f"{path} is damaged at record {strange[0] + 1}: its type is {kind}, not"
+            f" {_LAYOUT[schema][0]} of {schema}",
+            AGAIN,
+        )
     return records
 
 
@@ -228,7 +276,15 @@ def _header(path: Path, metadata: Any) -> Header:
         if interval["symbol"].isdigit()
     )
     stype_in = str(metadata.stype_in) if metadata.stype_in is not None else ""
-    return Header(metadata.dataset, str(metadata.schema), stype_in, tuple(metadata.symbols), metadata.start, metadata.end, tuple(mappings))
+    return Header(
+        metadata.dataset,
+        str(metadata.schema),
+        stype_in,
+        tuple(metadata.symbols),
+        metadata.start,
+        metadata.end,
+        tuple(mappings),
+    )
 
 
 def _inflated(path: Path) -> bytes:
@@ -246,12 +302,23 @@ def _inflated(path: Path) -> bytes:
                 pieces.append(frame.decompress(content[first : first + SLICE]))
                 inflated += len(pieces[-1])
                 if inflated > MOST_INFLATED * total + SLICE:
-                    raise DataError(f"{path} unpacks to more than {MOST_INFLATED} times its size: it holds no market data", AGAIN)
+                    raise DataError(
+                        f"{path} unpacks to more than {MOST_INFLATED} times its size: it holds no"
+                        " market data",
+                        AGAIN,
+                    )
                 if frame.eof:
                     break
         except zstandard.ZstdError as error:
-            raise DataError(f"{path} is damaged in the compressed frame at byte {total - len(content)}: {error}", AGAIN) from error
+            raise DataError(
+                f"{path} is damaged in the compressed frame at byte {total - len(content)}:"
+                f" {error}",
+                AGAIN,
+            ) from error
         if not frame.eof:
-            raise DataError(f"{path} is truncated: its compressed frame does not end within the {total} bytes", AGAIN)
+            raise DataError(
+                f"{path} is truncated: its compressed frame does not end within the {total} bytes",
+                AGAIN,
+            )
         content = frame.unused_data + content[first + SLICE :]
     return b"".join(pieces)

@@ -1,9 +1,11 @@
-"""Order books on disk: MBP-1 and MBP-10 files of a vendor as one Parquet file per contract and session, read lazily.
+"""Order books on disk: MBP-1 and MBP-10 files of a vendor as one Parquet file per contract and
+session, read lazily.
 
     <folder>/manifest.json                    what it was made from, counts, sha256 of every file
              books/MCLF6/2025-12-01.parquet   ts, traded and price of the trade, then bid and ask price and size of every level
 
-A row is the book after an event, known at `ts_recv` (ns, UTC). An empty level has the price NaN and the size 0.
+A row is the book after an event, known at `ts_recv` (ns, UTC). An empty level has the price NaN and
+the size 0.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ _TEN = 10
 
 @dataclass(frozen=True)
 class Book:
-    """Aligned arrays of one contract and session. prices float64[levels, n] in price units, sizes int64[levels, n] in contracts."""
+    """Aligned arrays of one contract and session. prices float64[levels, n] in price units, sizes
+    int64[levels, n] in contracts.
+    """
 
     ts: Ints  # ts_recv, ns: when this state was known
     bid: Floats
@@ -62,7 +66,9 @@ class Book:
     @property
     def sound(self) -> npt.NDArray[np.bool_]:
         """Both sides are there and not crossed (as they may be in an auction)."""
-        sound: npt.NDArray[np.bool_] = (self.bid[0] < self.ask[0]) & (self.bid_size[0] > 0) & (self.ask_size[0] > 0)
+        sound: npt.NDArray[np.bool_] = (
+            (self.bid[0] < self.ask[0]) & (self.bid_size[0] > 0) & (self.ask_size[0] > 0)
+        )
         return sound
 
     @property
@@ -99,7 +105,10 @@ class Depth:
         try:
             self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
         except (OSError, ValueError) as error:
-            raise DataError(f"the manifest of {folder} cannot be read: {error}", "delete the folder: it is built again") from error
+            raise DataError(
+                f"the manifest of {folder} cannot be read: {error}",
+                "delete the folder: it is built again",
+            ) from error
 
     @property
     def instrument(self) -> Instrument:
@@ -116,39 +125,73 @@ class Depth:
     @cached_property
     def held(self) -> list[tuple[str, date]]:
         """(contract symbol, session) of every book, by session."""
-        found = [(name.split("/")[1], date.fromisoformat(name.split("/")[2][:10])) for name in self.manifest["files"]]
+        found = [
+            (name.split("/")[1], date.fromisoformat(name.split("/")[2][:10]))
+            for name in self.manifest["files"]
+        ]
         return sorted(found, key=lambda pair: (pair[1], pair[0]))
 
     def book(self, symbol: str, day: date, levels: int | None = None) -> Book:
-        """The book of one contract in one session; only the columns of the wanted levels are read."""
+        """The book of one contract in one session; only the columns of the wanted levels are
+        read.
+        """
         if (symbol, day) not in self.held:
-            raise DataError(f"no book of {symbol} on {day}; {nearest(f'{symbol} {day}', [f'{s} {d}' for s, d in self.held])}")
+            raise DataError(
+                f"no book of {symbol} on {day};"
+                f" {nearest(f'{symbol} {day}', [f'{s} {d}' for s, d in self.held])}"
+            )
         wanted = range(self.levels if levels is None else min(levels, self.levels))
-        names = {side: [f"{side}_{k:02d}" for k in wanted] for side in ("bid", "ask", "bid_size", "ask_size")}
+        names = {
+            side: [f"{side}_{k:02d}" for k in wanted]
+            for side in ("bid", "ask", "bid_size", "ask_size")
+        }
         path = self.folder / "books" / symbol / f"{day}.parquet"
         try:
-            read = pq.read_table(path, columns=["ts", "traded", "price", *(n for group in names.values() for n in group)], memory_map=True)
+            read = pq.read_table(
+                path,
+                columns=["ts", "traded", "price", *(n for group in names.values() for n in group)],
+                memory_map=True,
+            )
         except (OSError, pa.ArrowInvalid) as error:
-            raise DataError(f"{path} cannot be read: {error}", f"delete {self.folder}: it is built again from the raw files") from error
-        sides = {side: np.stack([read[n].to_numpy() for n in group]) for side, group in names.items()}
+            raise DataError(
+                f"{path} cannot be read: {error}",
+                f"delete {self.folder}: it is built again from the raw files",
+            ) from error
+        sides = {
+            side: np.stack([read[n].to_numpy() for n in group]) for side, group in names.items()
+        }
         sizes = {side: sides[side].astype(np.int64) for side in ("bid_size", "ask_size")}
         traded = read["traded"].to_numpy().astype(np.int64)
-        return Book(read["ts"].to_numpy(), sides["bid"], sides["ask"], **sizes, traded=traded, price=read["price"].to_numpy())
+        return Book(
+            read["ts"].to_numpy(),
+            sides["bid"],
+            sides["ask"],
+            **sizes,
+            traded=traded,
+            price=read["price"].to_numpy(),
+        )
 
 
-# ---------------------------------------------------------------------------------------------------------------- build
+# -------------------------------------------------------------------------------------------- build
 
 
 def build(path: Path, symbol: str, root: Path) -> Depth:
-    """The stored books of the DBN files at `path`; made when there are none for these bytes yet. One file is in memory at a time."""
+    """The stored books of the DBN files at `path`; made when there are none for these bytes yet.
+    One file is in memory at a time.
+    """
     of, found = instrument(symbol), databento.by_schema(path)
     schema = next((name for name in LEVELS if name in found), None)
     if schema is None:
-        raise DataError(f"{path} holds no order books; need files of schema {' or '.join(LEVELS)}", "mcl data download --schema mbp-1 …")
+        raise DataError(
+            f"{path} holds no order books; need files of schema {' or '.join(LEVELS)}",
+            "mcl data download --schema mbp-1 …",
+        )
     files = found[schema] + found.get("definition", [])
     made_from = dataset.inputs(path if path.is_dir() else path.parent, files)
     request = {"instrument": symbol, "schema": schema, "version": SCHEMA_VERSION}
-    folder = root / "data" / f"depth-{symbol.lower()}-{schema}-{dataset.key(made_from, request)[:12]}"
+    folder = (
+        root / "data" / f"depth-{symbol.lower()}-{schema}-{dataset.key(made_from, request)[:12]}"
+    )
     if not (folder / "manifest.json").is_file():
         _write(folder, _Source(path, found, schema, of), made_from)
     return Depth(folder)
@@ -168,22 +211,37 @@ def _write(folder: Path, source: _Source, made_from: list[dict[str, Any]]) -> No
         part.mkdir(parents=True)
         known, counts, files = _books(part, source)
         world = databento.world_of(source.path) or known.watermark
-        manifest = {"instrument": source.of.symbol, "schema": source.schema, "levels": LEVELS[source.schema], "synthetic": bool(world)}
+        manifest = {
+            "instrument": source.of.symbol,
+            "schema": source.schema,
+            "levels": LEVELS[source.schema],
+            "synthetic": bool(world),
+        }
         manifest |= {"world": world, "inputs": made_from, "counts": dict(counts), "files": files}
-        write_whole(part / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True, default=str).encode())
+        write_whole(
+            part / "manifest.json",
+            json.dumps(manifest, indent=1, sort_keys=True, default=str).encode(),
+        )
         part.rename(folder)
     except OSError as error:
         if not (folder / "manifest.json").is_file():
-            raise StoreError(f"cannot write {folder}: {error.strerror or error}", "free some disk space") from error
+            raise StoreError(
+                f"cannot write {folder}: {error.strerror or error}", "free some disk space"
+            ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
 def _books(part: Path, source: _Source) -> tuple[databento.Known, Counter[str], dict[str, str]]:
-    """Write every (contract, session); a session may lie in two files, so its rows wait until a later session comes."""
+    """Write every (contract, session); a session may lie in two files, so its rows wait until a
+    later session comes.
+    """
     from mcl.data import dbn
 
-    headers = sorted(((dbn.header(p), p) for p in source.found[source.schema]), key=lambda pair: (pair[0].start, pair[1]))
+    headers = sorted(
+        ((dbn.header(p), p) for p in source.found[source.schema]),
+        key=lambda pair: (pair[0].start, pair[1]),
+    )
     mappings = [(m.raw_symbol, m.instrument_id, m.start) for h, _ in headers for m in h.mappings]
     known = databento.master_of(source.found, mappings, source.of, str(source.path))
     waiting: dict[tuple[str, int], list[npt.NDArray[np.void]]] = {}
@@ -199,22 +257,38 @@ def _books(part: Path, source: _Source) -> tuple[databento.Known, Counter[str], 
     for key, pieces in waiting.items():
         files |= _store(part, key, pieces, source, counts)
     if not files:
-        raise DataError(f"{source.path} holds no book of an outright {source.of.symbol} contract", "set data.instrument")
+        raise DataError(
+            f"{source.path} holds no book of an outright {source.of.symbol} contract",
+            "set data.instrument",
+        )
     return known, counts, files
 
 
-def _outrights(path: Path, records: npt.NDArray[np.void], master: contract_master.Master, counts: Counter[str]) -> npt.NDArray[np.void]:
-    meaning = master.lookup(records["instrument_id"].astype(np.int64), records["ts_recv"].astype(np.int64)) if len(records) else np.empty(0)
+def _outrights(
+    path: Path, records: npt.NDArray[np.void], master: contract_master.Master, counts: Counter[str]
+) -> npt.NDArray[np.void]:
+    meaning = (
+        master.lookup(
+            records["instrument_id"].astype(np.int64), records["ts_recv"].astype(np.int64)
+        )
+        if len(records)
+        else np.empty(0)
+    )
     if (meaning == contract_master.UNKNOWN).any():
         at = int(np.argmax(meaning == contract_master.UNKNOWN))
-        text = f"{path}: record {at + 1}: instrument_id {records['instrument_id'][at]} has no definition at {clock(records['ts_recv'][at])}"
+        text = (
+            f"{path}: record {at + 1}: instrument_id {records['instrument_id'][at]} has no"
+            f" definition at {clock(records['ts_recv'][at])}"
+        )
         raise DataError(text, "download the definitions of the same range")
     counts.update({"read": len(records), "excluded_not_outright": int((meaning < 0).sum())})
     kept: npt.NDArray[np.void] = records[meaning >= 0]
     return kept
 
 
-def _split(records: npt.NDArray[np.void], master: contract_master.Master) -> list[tuple[str, int, npt.NDArray[np.void]]]:
+def _split(
+    records: npt.NDArray[np.void], master: contract_master.Master
+) -> list[tuple[str, int, npt.NDArray[np.void]]]:
     if not len(records):
         return []
     ts = records["ts_recv"].astype(np.int64)
@@ -223,11 +297,20 @@ def _split(records: npt.NDArray[np.void], master: contract_master.Master) -> lis
     for contract in np.unique(meaning):
         mine = np.flatnonzero(meaning == contract)
         edges = np.flatnonzero(np.diff(day[mine])) + 1
-        found += [(master.contracts[int(contract)].symbol, int(day[rows[0]]), records[rows]) for rows in np.split(mine, edges)]
+        found += [
+            (master.contracts[int(contract)].symbol, int(day[rows[0]]), records[rows])
+            for rows in np.split(mine, edges)
+        ]
     return found
 
 
-def _store(part: Path, key: tuple[str, int], pieces: list[npt.NDArray[np.void]], source: _Source, counts: Counter[str]) -> dict[str, str]:
+def _store(
+    part: Path,
+    key: tuple[str, int],
+    pieces: list[npt.NDArray[np.void]],
+    source: _Source,
+    counts: Counter[str],
+) -> dict[str, str]:
     symbol, day = key[0], from_day(key[1])
     rows = np.concatenate(pieces)
     columns = _columns(rows, LEVELS[source.schema])
@@ -247,7 +330,9 @@ def _columns(rows: npt.NDArray[np.void], levels: int) -> dict[str, Any]:
     for k in range(levels):
         for side in ("bid", "ask"):
             price = rows[f"{side}_px_{k:02d}"]
-            columns[f"{side}_{k:02d}"] = np.where(price == np.iinfo(np.int64).max, np.nan, price / 1e9)
+            columns[f"{side}_{k:02d}"] = np.where(
+                price == np.iinfo(np.int64).max, np.nan, price / 1e9
+            )
             columns[f"{side}_size_{k:02d}"] = rows[f"{side}_sz_{k:02d}"].astype(np.int32)
     return columns
 
@@ -255,31 +340,42 @@ def _columns(rows: npt.NDArray[np.void], levels: int) -> dict[str, Any]:
 def _check(columns: dict[str, Any], source: _Source, where: str) -> None:
     back = np.flatnonzero(np.diff(columns["ts"]) < 0)
     if len(back):
-        text = f"{source.path}: the book of {where} runs backwards at {clock(columns['ts'][back[0] + 1])}"
+        text = (
+            f"{source.path}: the book of {where} runs backwards at"
+            f" {clock(columns['ts'][back[0] + 1])}"
+        )
         raise DataError(text, "the same range was downloaded twice, or a file is damaged")
     for side in ("bid_00", "ask_00"):
         ticks = columns[side] / source.of.tick_size
         off = np.flatnonzero(np.abs(ticks - np.rint(ticks)) > 1e-4)  # NaN is not
         if len(off):
             price, at = columns[side][off[0]], clock(columns["ts"][off[0]])
-            raise DataError(f"{source.path}: the book of {where} at {at} has the price {price}, off the tick of {source.of.tick_size:g}")
+            raise DataError(
+                f"{source.path}: the book of {where} at {at} has the price {price}, off the tick of"
+                f" {source.of.tick_size:g}"
+            )
 
 
-# -------------------------------------------------------------------------------------------------------------- features
+# ----------------------------------------------------------------------------------------- features
 
 
 def features(depth: Depth, bars: Bars, levels: int = _TEN) -> pd.DataFrame:
     """Order-book features aligned with the bars, one row per bar, NaN where no book is held.
 
-    spread_ticks, imbalance, imbalance_deep (all levels), microprice_ticks (microprice - mid) and depth (contracts at the best
-    prices, mean of both sides), all from the last sound state that was known at the close of the bar, in its own session.
+    spread_ticks, imbalance, imbalance_deep (all levels), microprice_ticks (microprice - mid) and
+    depth (contracts at the best prices, mean of both sides), all from the last sound state that was
+    known at the close of the bar, in its own session.
     """
     names = ("spread_ticks", "imbalance", "imbalance_deep", "microprice_ticks", "depth")
     frame = pd.DataFrame(np.nan, index=bars.times, columns=list(names))
     tick = bars.instrument.tick_size
     for symbol, day in depth.held:
         rows = np.flatnonzero(bars.session == to_day(day))
-        rows = rows[[bars.contracts[c].symbol == symbol for c in bars.contract[rows]]] if len(rows) else rows
+        rows = (
+            rows[[bars.contracts[c].symbol == symbol for c in bars.contract[rows]]]
+            if len(rows)
+            else rows
+        )
         if not len(rows):
             continue
         book = depth.book(symbol, day, levels)

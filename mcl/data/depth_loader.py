@@ -14,13 +14,21 @@ from mcl.data.synthetic import order_books
 
 
 def load(data: schema.Data, root: Path, pick: Callable[[Ints], Sequence[date]]) -> Depth:
-    """The stored books of a config. Those of a generated world are made first, for the sessions that `pick` takes of all it has.
+    """The stored books of a config. Those of a generated world are made first, for the sessions
+    that `pick` takes of all it has.
 
     ConfigError for a source that has no books; otherwise errors as `depth.build`.
     """
     if isinstance(data, schema.SyntheticData):
         home = build.raw_input(data, root).base
-        return depth.build(order_books.generate(home, pick(build.stored_dataset(data, root).sessions)), data.instrument, root)
+        return depth.build(
+            order_books.generate(home, pick(build.stored_dataset(data, root).sessions)),
+            data.instrument,
+            root,
+        )
     if isinstance(data, schema.DatabentoData):
         return depth.build(build.existing(data.path, root), data.instrument, root)
-    raise ConfigError(f"data.source={data.source} has no order books", "use data=mcl_databento with mbp-1 or mbp-10 files")
+    raise ConfigError(
+        f"data.source={data.source} has no order books",
+        "use data=mcl_databento with mbp-1 or mbp-10 files",
+    )

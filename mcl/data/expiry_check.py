@@ -1,4 +1,6 @@
-"""Does the exchange's last-trade rule, as it is written in `mcl.market.calendar`, agree with what the vendor's definitions say?"""
+"""Does the exchange's last-trade rule, as it is written in `mcl.market.calendar`, agree with what
+the vendor's definitions say?
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ MONTHS = 12
 
 @dataclass(frozen=True)
 class Row:
-    """One contract: its last trade date by the rule and by the definitions (None: not defined), and the close of that session."""
+    """One contract: its last trade date by the rule and by the definitions (None: not defined), and
+    the close of that session.
+    """
 
     symbol: str
     by_rule: date
@@ -35,13 +39,19 @@ class Row:
 
 
 def compare(data: schema.Data, root: Path, day: date) -> list[Row]:
-    """The contracts whose last trade lies in the twelve months from `day`, nearest first. DataError when the data cannot be read."""
+    """The contracts whose last trade lies in the twelve months from `day`, nearest first. DataError
+    when the data cannot be read.
+    """
     table = build.raw_input(data, root).table()
-    defined = {(c.year, c.month): c for c in table.contracts} if table.facts.get("definitions") else {}
+    defined = (
+        {(c.year, c.month): c for c in table.contracts} if table.facts.get("definitions") else {}
+    )
     months = (divmod(12 * day.year + day.month - 1 + k, 12) for k in range(MONTHS + 3))
     chain = [contract(data.instrument, year, month + 1) for year, month in months]
     ahead = [c for c in chain if c.last_trade_date >= day][:MONTHS]
-    sessions = calendar.sessions(day, max(c.last_trade_date for c in ahead) + timedelta(days=8), data.instrument)
+    sessions = calendar.sessions(
+        day, max(c.last_trade_date for c in ahead) + timedelta(days=8), data.instrument
+    )
     return [_row(c, defined.get((c.year, c.month)), sessions) for c in ahead]
 
 
@@ -51,7 +61,9 @@ def _row(rule: Contract, defined: Contract | None, sessions: Sessions) -> Row:
     if (on := to_day(rule.last_trade_date)) in days:
         close = _clock(int(sessions.close_ns[days.index(on)]))
     known = None if defined is None else defined.last_trade_date
-    verdict: Literal["agrees", "differs", "not defined", "no session"] = "not defined" if known is None else "agrees"
+    verdict: Literal["agrees", "differs", "not defined", "no session"] = (
+        "not defined" if known is None else "agrees"
+    )
     if close == "no session":
         verdict = "no session"
     if known is not None and known != rule.last_trade_date:

@@ -1,8 +1,10 @@
-"""Is this data set fit to trade on? Everything that is wrong with it, instead of the first thing that refuses the build.
+"""Is this data set fit to trade on? Everything that is wrong with it, instead of the first thing
+that refuses the build.
 
-The raw rows are read as the build reads them, but a fault is written down and its row left out, so that the rest can be judged:
-coverage of every session, stretches without trades that are too long to be chance, prices that jump and come back, rolls,
-settlements, and where bars and calendar disagree. An error means that the build refuses or that a session is absent.
+The raw rows are read as the build reads them, but a fault is written down and its row left out, so
+that the rest can be judged: coverage of every session, stretches without trades that are too long
+to be chance, prices that jump and come back, rolls, settlements, and where bars and calendar
+disagree. An error means that the build refuses or that a session is absent.
 """
 
 from __future__ import annotations
@@ -24,7 +26,20 @@ from mcl.config import schema
 from mcl.data import build, continuous, dataset
 from mcl.data.bars import Bars
 from mcl.data.coverage import Coverage, Gap
-from mcl.data.table import ROW_COLUMNS, STEPS_SEC, Chunk, Rows, Table, Traded, clock, faults, in_session, last_times, no_times, wrong_scale
+from mcl.data.table import (
+    ROW_COLUMNS,
+    STEPS_SEC,
+    Chunk,
+    Rows,
+    Table,
+    Traded,
+    clock,
+    faults,
+    in_session,
+    last_times,
+    no_times,
+    wrong_scale,
+)
 from mcl.data.table import sentence as place_of
 from mcl.market.calendar import NS, Sessions, from_day, new_york_ns
 from mcl.market.instruments import Contract, Instrument
@@ -33,7 +48,8 @@ Ints = npt.NDArray[np.int64]
 Severity = Literal["error", "warning", "note"]
 
 SHOWN = 12  # places per finding
-SPIKE = 20.0  # a high or low that stands this many typical bar ranges of its hour beyond both neighbours
+# a high or low that stands this many typical bar ranges of its hour beyond both neighbours
+SPIKE = 20.0
 WIDE_ROLL = 5.0  # a roll gap this many times the median one, and at least 100 ticks
 
 _TEXTS = {
@@ -46,7 +62,10 @@ _TEXTS = {
     "closed day": "bars on a day without a session",
     "after the close": "bars after the official close",
 }
-_REPAIR = "download the file again; if the vendor really sends this row, report it and end the range before it"
+_REPAIR = (
+    "download the file again; if the vendor really sends this row, report it and end the range"
+    " before it"
+)
 _ACTIONS = {
     "missing price": _REPAIR,
     "off tick": _REPAIR,
@@ -68,12 +87,17 @@ class Finding:
     places: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("severity", "kind", "count", "text", "action", "places")}
+        return {
+            name: getattr(self, name)
+            for name in ("severity", "kind", "count", "text", "action", "places")
+        }
 
 
 @dataclass(frozen=True)
 class Health:
-    """`bars` are those of the active contracts without the faulty rows, None when there are none; likewise `coverage`."""
+    """`bars` are those of the active contracts without the faulty rows, None when there are none;
+    likewise `coverage`.
+    """
 
     label: str
     findings: tuple[Finding, ...]
@@ -88,7 +112,9 @@ class Health:
 
 
 def examine(data: schema.Data, root: Path) -> Health:
-    """Read everything below the path of a data config and judge it. Damage is a finding; a path without files of bars raises DataError."""
+    """Read everything below the path of a data config and judge it. Damage is a finding; a path
+    without files of bars raises DataError.
+    """
     raw = build.raw_input(data, root)
     try:
         build.as_delivered(raw, dataset.inputs(raw.base, raw.files))
@@ -109,9 +135,17 @@ def examine(data: schema.Data, root: Path) -> Health:
         found.append(Finding("error", "roll", 1, error.message, error.hint))
         return Health(raw.label, tuple(_ordered(found)), table, degraded=degraded)
     progress.begin("judging the bars")
-    coverage = Coverage.of(bars, table.calendar, held.sessions) if STEPS_SEC[table.interval] else None
+    coverage = (
+        Coverage.of(bars, table.calendar, held.sessions) if STEPS_SEC[table.interval] else None
+    )
     gaps = coverage.gaps() if coverage is not None else ()
-    found += [*_absent(bars, held.sessions, degraded), *_gaps(gaps), *_degraded(degraded, bars), *_spikes(bars), *_rolls(bars, data.roll)]
+    found += [
+        *_absent(bars, held.sessions, degraded),
+        *_gaps(gaps),
+        *_degraded(degraded, bars),
+        *_spikes(bars),
+        *_rolls(bars, data.roll),
+    ]
     found += [*_settlements(bars), *_assumptions(table)]
     return Health(raw.label, tuple(_ordered(found)), table, bars, coverage, gaps, degraded)
 
@@ -125,7 +159,9 @@ def _unreadable(error: MclError) -> Finding:
 
 
 class _Held:
-    """The good rows of a table in memory, as a `front.Source`, and what was wrong with the others."""
+    """The good rows of a table in memory, as a `front.Source`, and what was wrong with the
+    others.
+    """
 
     def __init__(self, table: Table) -> None:
         self.table = table
@@ -158,11 +194,21 @@ class _Held:
         for fault in faults(chunk.rows, self.table.instrument, before):
             new = fault.bad & ~bad
             for row in np.flatnonzero(new)[:SHOWN]:
-                self.places.setdefault(fault.kind, []).append(self._short(place_of(fault, int(row), chunk, self.table.contracts)))
+                self.places.setdefault(fault.kind, []).append(
+                    self._short(place_of(fault, int(row), chunk, self.table.contracts))
+                )
             self.counts[fault.kind] = self.counts.get(fault.kind, 0) + int(new.sum())
             bad |= new
         if said := wrong_scale(chunk.rows.take(~bad), self.table.instrument):
-            self.findings.append(Finding("error", "price scale", 1, f"{chunk.origin}: {said}", "compare with the vendor's price format"))
+            self.findings.append(
+                Finding(
+                    "error",
+                    "price scale",
+                    1,
+                    f"{chunk.origin}: {said}",
+                    "compare with the vendor's price format",
+                )
+            )
         return bad
 
     def _short(self, place: str) -> str:
@@ -172,17 +218,29 @@ class _Held:
         where = chunk.rows.take(rows)
         self.counts[kind] = self.counts.get(kind, 0) + len(where)
         for contract, ts in zip(where.contract[:SHOWN], where.ts_event[:SHOWN], strict=True):
-            self.places.setdefault(kind, []).append(f"{self.table.contracts[contract].symbol} at {clock(ts)}")
+            self.places.setdefault(kind, []).append(
+                f"{self.table.contracts[contract].symbol} at {clock(ts)}"
+            )
 
     def _faults(self) -> Iterator[Finding]:
-        calendar = "compare with the exchange's holiday notice; the rows after a close stay, those of a closed day are left out"
+        calendar = (
+            "compare with the exchange's holiday notice; the rows after a close stay, those of a"
+            " closed day are left out"
+        )
         for kind, count in self.counts.items():
             if count:
                 disagrees = kind in ("closed day", "after the close")
                 action = calendar if disagrees else _ACTIONS[kind]
-                yield Finding("warning" if disagrees else "error", kind, count, _TEXTS[kind], action, tuple(self.places[kind][:SHOWN]))
+                yield Finding(
+                    "warning" if disagrees else "error",
+                    kind,
+                    count,
+                    _TEXTS[kind],
+                    action,
+                    tuple(self.places[kind][:SHOWN]),
+                )
 
-    # ------------------------------------------------------------------------------------------------- front.Source
+    # --------------------------------------------------------------------------------- front.Source
 
     @property
     def instrument(self) -> Instrument:
@@ -219,29 +277,46 @@ class _Held:
 
     @cached_property
     def sessions(self) -> Ints:
-        first, last = min(int(r.session.min()) for r in self.kept), max(int(r.session.max()) for r in self.kept)
+        first, last = (
+            min(int(r.session.min()) for r in self.kept),
+            max(int(r.session.max()) for r in self.kept),
+        )
         day = self.table.calendar.day
         return day[(day >= first) & (day <= last)]
 
     @cached_property
     def _by_contract(self) -> list[Rows]:
-        joined = Rows(*(np.concatenate([getattr(r, name) for r in self.kept]) for name in ROW_COLUMNS))
+        joined = Rows(
+            *(np.concatenate([getattr(r, name) for r in self.kept]) for name in ROW_COLUMNS)
+        )
         joined = joined.take(np.argsort(joined.contract, kind="stable"))
         edges = np.searchsorted(joined.contract, np.arange(len(self.contracts) + 1))
         return [joined.take(slice(a, b)) for a, b in pairwise(edges)]
 
     def rows(self, contract: int, first: int, last: int) -> Rows:
         mine = self._by_contract[contract]
-        return mine.take(slice(int(np.searchsorted(mine.session, first, "left")), int(np.searchsorted(mine.session, last, "right"))))
+        return mine.take(
+            slice(
+                int(np.searchsorted(mine.session, first, "left")),
+                int(np.searchsorted(mine.session, last, "right")),
+            )
+        )
 
 
-# ------------------------------------------------------------------------------------------------------------- findings
+# ----------------------------------------------------------------------------------------- findings
 
 
 def _stored(folder: Path) -> Iterator[Finding]:
     if (folder / "manifest.json").is_file() and (bad := dataset.damaged(dataset.Dataset(folder))):
         text = "files of the store differ from what was written"
-        yield Finding("error", "store", len(bad), text, f"delete {folder}: it is built again from the raw files", tuple(bad[:SHOWN]))
+        yield Finding(
+            "error",
+            "store",
+            len(bad),
+            text,
+            f"delete {folder}: it is built again from the raw files",
+            tuple(bad[:SHOWN]),
+        )
 
 
 def _absent(bars: Bars, sessions: Ints, degraded: Ints) -> Iterator[Finding]:
@@ -252,39 +327,77 @@ def _absent(bars: Bars, sessions: Ints, degraded: Ints) -> Iterator[Finding]:
             text = "sessions of the calendar without any bar of the active contract" + (
                 ", which the vendor calls degraded" if flagged else ""
             )
-            action = "download these days again; if the vendor has none, the range has a hole that no backtest should run over"
-            yield Finding("warning" if flagged else "error", "missing session", len(days), text, action, _dates(days))
+            action = (
+                "download these days again; if the vendor has none, the range has a hole that no"
+                " backtest should run over"
+            )
+            yield Finding(
+                "warning" if flagged else "error",
+                "missing session",
+                len(days),
+                text,
+                action,
+                _dates(days),
+            )
 
 
 def _gaps(gaps: tuple[Gap, ...]) -> Iterator[Finding]:
     if gaps:
         minutes = sum(g.minutes for g in gaps)
         text = f"stretches without a bar that are too long to be chance, {minutes:,} minutes in all"
-        action = "compare with a trading halt; else download the day again. Nothing is filled in: orders wait for the next bar"
-        yield Finding("warning", "gap", len(gaps), text, action, tuple(str(g) for g in gaps[:SHOWN]))
+        action = (
+            "compare with a trading halt; else download the day again. Nothing is filled in: orders"
+            " wait for the next bar"
+        )
+        yield Finding(
+            "warning", "gap", len(gaps), text, action, tuple(str(g) for g in gaps[:SHOWN])
+        )
 
 
 def _degraded(degraded: Ints, bars: Bars) -> Iterator[Finding]:
     days = degraded[(degraded >= bars.session[0]) & (degraded <= bars.session[-1])]
     if len(days):
         action = "data.exclude_degraded=true leaves these sessions out"
-        yield Finding("warning", "degraded", len(days), "sessions that the vendor calls degraded", action, _dates(days))
+        yield Finding(
+            "warning",
+            "degraded",
+            len(days),
+            "sessions that the vendor calls degraded",
+            action,
+            _dates(days),
+        )
 
 
 def _spikes(bars: Bars) -> Iterator[Finding]:
-    """Highs and lows far beyond both neighbours, within a session and contract: prices that jump and come back at once."""
+    """Highs and lows far beyond both neighbours, within a session and contract: prices that jump
+    and come back at once.
+    """
     if len(bars) < 3 or not STEPS_SEC[bars.interval]:
         return
     ticks = bars.ticks
     same = (bars.session[2:] == bars.session[:-2]) & (bars.contract[2:] == bars.contract[:-2])
     high, low = ticks["high"], ticks["low"]
-    typical = pd.Series(high - low).rolling(61, center=True, min_periods=1).median().to_numpy()[1:-1]
-    beyond = np.maximum(high[1:-1] - np.maximum(high[:-2], high[2:]), np.minimum(low[:-2], low[2:]) - low[1:-1])
+    typical = (
+        pd.Series(high - low).rolling(61, center=True, min_periods=1).median().to_numpy()[1:-1]
+    )
+    beyond = np.maximum(
+        high[1:-1] - np.maximum(high[:-2], high[2:]), np.minimum(low[:-2], low[2:]) - low[1:-1]
+    )
     rows = np.flatnonzero(same & (beyond > SPIKE * np.maximum(typical, 2.0))) + 1
     if len(rows):
-        places = tuple(f"{_place(bars, int(i))}: {beyond[i - 1]:.0f} ticks beyond both neighbours" for i in rows[:SHOWN])
+        places = tuple(
+            f"{_place(bars, int(i))}: {beyond[i - 1]:.0f} ticks beyond both neighbours"
+            for i in rows[:SHOWN]
+        )
         action = "look at the trades of that minute; a stop would have been filled there"
-        yield Finding("warning", "outlier", len(rows), "bars whose high or low stands far beyond both neighbours", action, places)
+        yield Finding(
+            "warning",
+            "outlier",
+            len(rows),
+            "bars whose high or low stands far beyond both neighbours",
+            action,
+            places,
+        )
 
 
 def _rolls(bars: Bars, rule: schema.Roll) -> Iterator[Finding]:
@@ -294,41 +407,92 @@ def _rolls(bars: Bars, rule: schema.Roll) -> Iterator[Finding]:
     size = table["gap"].abs()
     wide = table[(size > WIDE_ROLL * size.median()) & (size > 100 * bars.instrument.tick_size)]
     if len(wide):
-        places = tuple(f"{r.session:%Y-%m-%d} {r.from_symbol} to {r.to_symbol}: {r.gap:g}" for r in wide.head(SHOWN).itertuples())
-        action = "compare both contracts at that minute; with roll.adjust=none the gap would be a false move"
-        yield Finding("warning", "roll gap", len(wide), f"rolls with a gap over {WIDE_ROLL:g} times the median one", action, places)
+        places = tuple(
+            f"{r.session:%Y-%m-%d} {r.from_symbol} to {r.to_symbol}: {r.gap:g}"
+            for r in wide.head(SHOWN).itertuples()
+        )
+        action = (
+            "compare both contracts at that minute; with roll.adjust=none the gap would be a false"
+            " move"
+        )
+        yield Finding(
+            "warning",
+            "roll gap",
+            len(wide),
+            f"rolls with a gap over {WIDE_ROLL:g} times the median one",
+            action,
+            places,
+        )
     forced = table[(table["reason"] == "forced") & ~(table["volume_to"] > table["volume_from"])]
     if len(forced):
-        places = tuple(f"{r.session:%Y-%m-%d} {r.from_symbol} to {r.to_symbol}" for r in forced.head(SHOWN).itertuples())
-        text = f"rolls at the deadline, {rule.sessions_before_last_trade} sessions before the last trade, before {rule.rule} had moved"
+        places = tuple(
+            f"{r.session:%Y-%m-%d} {r.from_symbol} to {r.to_symbol}"
+            for r in forced.head(SHOWN).itertuples()
+        )
+        text = (
+            f"rolls at the deadline, {rule.sessions_before_last_trade} sessions before the last"
+            f" trade, before {rule.rule} had moved"
+        )
         yield Finding(
-            "note", "forced roll", len(forced), text, "normal without statistics; else the rule is slower than its deadline", places
+            "note",
+            "forced roll",
+            len(forced),
+            text,
+            "normal without statistics; else the rule is slower than its deadline",
+            places,
         )
 
 
 def _settlements(bars: Bars) -> Iterator[Finding]:
-    """A settlement is an average of the session's own trades: outside its range one of the two is wrong."""
+    """A settlement is an average of the session's own trades: outside its range one of the two is
+    wrong.
+    """
     settled = bars.settlement
     if not len(settled):
         return
-    frame = pd.DataFrame({"low": bars.low, "high": bars.high}).groupby(bars.session).agg({"low": "min", "high": "max"})
+    frame = (
+        pd.DataFrame({"low": bars.low, "high": bars.high})
+        .groupby(bars.session)
+        .agg({"low": "min", "high": "max"})
+    )
     both = frame.join(settled.rename("settlement"), how="inner")
     slack = bars.instrument.tick_size * 1.5
-    wrong = both[(both["settlement"] < both["low"] - slack) | (both["settlement"] > both["high"] + slack)]
+    wrong = both[
+        (both["settlement"] < both["low"] - slack) | (both["settlement"] > both["high"] + slack)
+    ]
     if len(wrong):
         days, shown = wrong.index.to_numpy(np.int64)[:SHOWN], wrong.head(SHOWN).itertuples()
-        places = tuple(f"{from_day(int(d))}: {r.settlement:g} outside {r.low:g} to {r.high:g}" for d, r in zip(days, shown, strict=True))
+        places = tuple(
+            f"{from_day(int(d))}: {r.settlement:g} outside {r.low:g} to {r.high:g}"
+            for d, r in zip(days, shown, strict=True)
+        )
         text = "settlements outside the range of their session"
-        yield Finding("warning", "settlement", len(wrong), text, "compare with the exchange's daily bulletin", places)
+        yield Finding(
+            "warning",
+            "settlement",
+            len(wrong),
+            text,
+            "compare with the exchange's daily bulletin",
+            places,
+        )
 
 
 def _assumptions(table: Table) -> Iterator[Finding]:
     if table.sums_volume:
-        text = "no cleared volume is published with these bars: the roll rule uses the sum of each session's bars"
+        text = (
+            "no cleared volume is published with these bars: the roll rule uses the sum of each"
+            " session's bars"
+        )
         yield Finding("note", "statistics", 1, text, "download the statistics of the same range")
     if table.facts.get("definitions") is False:
         text = "no definitions: contracts are named by the symbols in the file headers"
-        yield Finding("note", "definitions", 1, text, "download the parent symbol: it brings definitions along")
+        yield Finding(
+            "note",
+            "definitions",
+            1,
+            text,
+            "download the parent symbol: it brings definitions along",
+        )
 
 
 def _dates(days: Ints) -> tuple[str, ...]:

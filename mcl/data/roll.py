@@ -1,15 +1,18 @@
 """When to leave a contract, decided before each session from what was known then.
 
-Everything here is a pure function of arrays. `decide` says which contract is active in each session; `gap` measures what the
-change is worth from prices of both contracts at one moment. Rules:
+Everything here is a pure function of arrays. `decide` says which contract is active in each
+session; `gap` measures what the change is worth from prices of both contracts at one moment. Rules:
 
-* One-way: a position never goes back to a nearer expiry, and only ever to the *next listed* expiry (a ranking by open interest
-  would skip months and double the jump in the term structure).
-* `volume`: the cleared volume of the next expiry was larger in the latest session whose volumes are known at the open and are
-  not all zero (a holiday has a row of zeros or none; it is booked to the next trade date).
-* `open_interest`: the same with open interest in the place of volume. It rolls about a week earlier.
-* In every rule the contract is left at the open of the session that lies `sessions_before_last_trade` sessions before its last
-  trade date, whatever the volumes say. 0 means at the open of the last trade date.
+* One-way: a position never goes back to a nearer expiry, and only ever to the *next listed* expiry
+  (a ranking by open interest would skip months and double the jump in the term structure).
+* `volume`: the cleared volume of the next expiry was larger in the latest session whose volumes are
+  known at the open and are not all zero (a holiday has a row of zeros or none; it is booked to the
+  next trade date).
+* `open_interest`: the same with open interest in the place of volume. It rolls about a week
+  earlier.
+* In every rule the contract is left at the open of the session that lies
+  `sessions_before_last_trade` sessions before its last trade date, whatever the volumes say. 0
+  means at the open of the last trade date.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ Floats = npt.NDArray[np.float64]
 
 
 class Volumes(NamedTuple):
-    """Cleared volume, or open interest, as it was published: one element per publication, in any order.
+    """Cleared volume, or open interest, as it was published: one element per publication, in any
+    order.
 
     A later one for the same cell replaces the earlier.
     """
@@ -44,7 +48,9 @@ class Volumes(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One roll: at the open of `session`, from one contract to another, and what was known when it was decided."""
+    """One roll: at the open of `session`, from one contract to another, and what was known when it
+    was decided.
+    """
 
     session: int
     outgoing: int
@@ -56,7 +62,9 @@ class Step(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """Prices of both contracts at one time (ns); `simultaneous` is False when they never traded in the same bar."""
+    """Prices of both contracts at one time (ns); `simultaneous` is False when they never traded in
+    the same bar.
+    """
 
     outgoing: float
     incoming: float
@@ -70,7 +78,9 @@ class Gap(NamedTuple):
 
 @dataclass
 class _Known:
-    """The volumes published so far: a matrix [session, contract] and when the newest figure of each session came."""
+    """The volumes published so far: a matrix [session, contract] and when the newest figure of each
+    session came.
+    """
 
     volume: Ints
     time: Ints
@@ -87,13 +97,21 @@ class _Known:
 
 
 def decide(
-    calendar: Sessions, sessions: Ints, *, last_trade: Ints, listed_at: Ints, volumes: Volumes, rule: schema.Roll
+    calendar: Sessions,
+    sessions: Ints,
+    *,
+    last_trade: Ints,
+    listed_at: Ints,
+    volumes: Volumes,
+    rule: schema.Roll,
 ) -> tuple[Ints, list[Step]]:
-    """The active contract of each of `sessions` (index into the contracts, ordered by last trade date) and the rolls between them.
+    """The active contract of each of `sessions` (index into the contracts, ordered by last trade
+    date) and the rolls between them.
 
-    `calendar` counts the sessions to the last trade dates, so it should reach beyond them. `last_trade` is in days since the
-    epoch, `listed_at` in ns: a contract that was not yet listed at an open is no candidate. With no next contract the last one
-    is kept. The first session starts in the nearest contract that the rule does not already leave.
+    `calendar` counts the sessions to the last trade dates, so it should reach beyond them.
+    `last_trade` is in days since the epoch, `listed_at` in ns: a contract that was not yet listed
+    at an open is no candidate. With no next contract the last one is kept. The first session starts
+    in the nearest contract that the rule does not already leave.
     """
     deadline = _deadlines(calendar, last_trade, rule.sessions_before_last_trade)
     rows = np.searchsorted(calendar.day, sessions)
@@ -101,14 +119,20 @@ def decide(
     published = Volumes(*(column[order] for column in volumes))
     upto = np.searchsorted(published.known_at, calendar.open_ns[rows], side="right")
     days, cell = np.unique(published.session, return_inverse=True)
-    known = _Known(np.zeros((len(days), len(last_trade)), np.int64), np.full(len(days), -1, np.int64), np.zeros(len(days), np.int64))
+    known = _Known(
+        np.zeros((len(days), len(last_trade)), np.int64),
+        np.full(len(days), -1, np.int64),
+        np.zeros(len(days), np.int64),
+    )
     active, steps, current, done = np.empty(len(sessions), np.int64), [], -1, 0
     for i, (row, stop) in enumerate(zip(rows, upto, strict=True)):
         for k in range(done, stop):
             known.take(cell[k], published.contract[k], published.volume[k], published.known_at[k])
         done = max(done, int(stop))
         listed = listed_at <= calendar.open_ns[row]
-        chosen, reason = _choose(current, int(sessions[i]), deadline=deadline, listed=listed, known=known, rule=rule.rule)
+        chosen, reason = _choose(
+            current, int(sessions[i]), deadline=deadline, listed=listed, known=known, rule=rule.rule
+        )
         if current >= 0 and chosen != current:
             steps.append(_step(int(sessions[i]), current, chosen, reason, known))
         active[i] = current = chosen
@@ -116,13 +140,23 @@ def decide(
 
 
 def _deadlines(calendar: Sessions, last_trade: Ints, before: int) -> Ints:
-    """The session at whose open each contract is left at the latest; never, if it trades beyond the calendar."""
+    """The session at whose open each contract is left at the latest; never, if it trades beyond the
+    calendar.
+    """
     index = np.searchsorted(calendar.day, last_trade, side="right") - 1 - before
     never = np.iinfo(np.int64).max
     return np.where(last_trade > calendar.day[-1], never, calendar.day[np.maximum(index, 0)])
 
 
-def _choose(current: int, session: int, *, deadline: Ints, listed: npt.NDArray[np.bool_], known: _Known, rule: str) -> tuple[int, str]:
+def _choose(
+    current: int,
+    session: int,
+    *,
+    deadline: Ints,
+    listed: npt.NDArray[np.bool_],
+    known: _Known,
+    rule: str,
+) -> tuple[int, str]:
     chosen, reason = current, ""
     if current < 0:
         return _first(session, deadline, listed), reason
@@ -136,7 +170,9 @@ def _choose(current: int, session: int, *, deadline: Ints, listed: npt.NDArray[n
 
 
 def _first(session: int, deadline: Ints, listed: npt.NDArray[np.bool_]) -> int:
-    """The nearest contract not yet left; of those not yet listed only when no listed one remains; else the last."""
+    """The nearest contract not yet left; of those not yet listed only when no listed one remains;
+    else the last.
+    """
     for candidates in (listed & (deadline > session), deadline > session):
         if candidates.any():
             return int(np.argmax(candidates))
@@ -154,19 +190,33 @@ def _step(session: int, outgoing: int, incoming: int, reason: str, known: _Known
     if latest < 0:
         return Step(session, outgoing, incoming, reason, -1, -1, -1)
     volume = known.volume[latest]
-    return Step(session, outgoing, incoming, reason, int(known.time[latest]), int(volume[outgoing]), int(volume[incoming]))
+    return Step(
+        session,
+        outgoing,
+        incoming,
+        reason,
+        int(known.time[latest]),
+        int(volume[outgoing]),
+        int(volume[incoming]),
+    )
 
 
-def gap(outgoing_time: Ints, outgoing: Floats, incoming_time: Ints, incoming: Floats, before: int) -> Gap | None:
-    """Incoming minus outgoing close in the last bar that both have at or before `before` (ns; the open of the roll's session).
+def gap(
+    outgoing_time: Ints, outgoing: Floats, incoming_time: Ints, incoming: Floats, before: int
+) -> Gap | None:
+    """Incoming minus outgoing close in the last bar that both have at or before `before` (ns; the
+    open of the roll's session).
 
-    Two thin contracts may never trade in the same bar: then the last price of each at or before the older of their last
-    times is taken. None when one of them has no price before the roll. Times are close times, ascending.
+    Two thin contracts may never trade in the same bar: then the last price of each at or before the
+    older of their last times is taken. None when one of them has no price before the roll. Times
+    are close times, ascending.
     """
     m, n = (int(np.searchsorted(t, before, side="right")) for t in (outgoing_time, incoming_time))
     if not m or not n:
         return None
-    common, i, j = np.intersect1d(outgoing_time[:m], incoming_time[:n], assume_unique=True, return_indices=True)
+    common, i, j = np.intersect1d(
+        outgoing_time[:m], incoming_time[:n], assume_unique=True, return_indices=True
+    )
     if len(common):
         return Gap(float(outgoing[i[-1]]), float(incoming[j[-1]]), int(common[-1]), True)
     time = int(min(outgoing_time[m - 1], incoming_time[n - 1]))

@@ -1,8 +1,10 @@
-"""What it costs to trade, measured from order books: spread, depth, and the slippage of a market order by time of day.
+"""What it costs to trade, measured from order books: spread, depth, and the slippage of a market
+order by time of day.
 
-Slippage is the distance of an order's average fill from the mid price at the moment it arrives, in ticks, mean of buying and
-selling, each state of the book weighted by how long it stood: what an order pays that may come at any time. Where the book shown
-is too small for the order, the rest is filled one tick beyond the last level that is shown.
+Slippage is the distance of an order's average fill from the mid price at the moment it arrives, in
+ticks, mean of buying and selling, each state of the book weighted by how long it stood: what an
+order pays that may come at any time. Where the book shown is too small for the order, the rest is
+filled one tick beyond the last level that is shown.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 SLOT_SEC = 1800
-LONGEST_SEC = 300  # a state that stands longer is a feed that has stopped: the rest of the time is not counted
+# a state that stands longer is a feed that has stopped: the rest of the time is not counted
+LONGEST_SEC = 300
 
 
 @dataclass(frozen=True)
@@ -48,26 +51,37 @@ class Measured:
     def mean_ticks(self, size: int) -> float:
         """Slippage over all observed minutes, each weighing the same."""
         frame = self.by_slot
-        return float((frame[f"cost_{size}_ticks"] * frame["minutes"]).sum() / frame["minutes"].sum())
+        return float(
+            (frame[f"cost_{size}_ticks"] * frame["minutes"]).sum() / frame["minutes"].sum()
+        )
 
     def by_hour(self, size: int) -> list[float]:
         """24 values, hours 0 … 23 New York. Hours without a book get the worst of the others."""
         frame = self.by_slot.assign(hour=[int(slot[:2]) for slot in self.by_slot.index])
         weighted = frame[f"cost_{size}_ticks"] * frame["minutes"]
-        hours = (weighted.groupby(frame["hour"]).sum() / frame.groupby("hour")["minutes"].sum()).to_dict()
+        hours = (
+            weighted.groupby(frame["hour"]).sum() / frame.groupby("hour")["minutes"].sum()
+        ).to_dict()
         return [round(float(hours.get(hour, max(hours.values()))), 3) for hour in range(24)]
 
 
 def measure(depth: Depth, sizes: Sequence[int] = (1, 2, 5, 10)) -> Measured:
-    """Walk the book of the contract that traded most in each session. DataError when no state of any book can be traded on."""
+    """Walk the book of the contract that traded most in each session. DataError when no state of
+    any book can be traded on.
+    """
     wanted = tuple(sorted(set(sizes)))
     if not wanted or wanted[0] < 1:
-        raise DataError(f"order sizes must be whole contracts from 1; sizes={', '.join(map(str, wanted))}")
+        raise DataError(
+            f"order sizes must be whole contracts from 1; sizes={', '.join(map(str, wanted))}"
+        )
     tick = depth.instrument.tick_size
     books = [_book(book, wanted, tick) for book in _busiest(depth)]
     frame = pd.concat(books)
     if not frame["seconds"].sum():
-        raise DataError(f"no book in {depth.folder} has both sides at any time", "are these files of trading hours?")
+        raise DataError(
+            f"no book in {depth.folder} has both sides at any time",
+            "are these files of trading hours?",
+        )
     rows = [_mean(slot, part, len(books)) for slot, part in frame.groupby("slot", sort=True)]
     return Measured(pd.DataFrame(rows).set_index("slot"), wanted, depth)
 
@@ -75,7 +89,10 @@ def measure(depth: Depth, sizes: Sequence[int] = (1, 2, 5, 10)) -> Measured:
 def _busiest(depth: Depth) -> Iterator[Book]:
     sessions = [list(held) for _, held in groupby(depth.held, key=lambda pair: pair[1])]
     for held in progress.each("walking the books", sessions):
-        yield max((depth.book(symbol, day) for symbol, day in held), key=lambda book: (int(book.traded.sum()), len(book)))
+        yield max(
+            (depth.book(symbol, day) for symbol, day in held),
+            key=lambda book: (int(book.traded.sum()), len(book)),
+        )
 
 
 def _book(book: Book, sizes: tuple[int, ...], tick: float) -> pd.DataFrame:
@@ -83,7 +100,10 @@ def _book(book: Book, sizes: tuple[int, ...], tick: float) -> pd.DataFrame:
     stood = np.minimum(np.diff(book.ts, append=book.ts[-1]) / NS, LONGEST_SEC)
     sound = book.sound & (stood > 0)
     columns: dict[str, object] = {"slot": _slot(book.ts), "seconds": stood, "traded": book.traded}
-    columns |= {"spread_ticks": book.spread / tick, "depth": (book.bid_size[0] + book.ask_size[0]) / 2}
+    columns |= {
+        "spread_ticks": book.spread / tick,
+        "depth": (book.bid_size[0] + book.ask_size[0]) / 2,
+    }
     for size in sizes:
         (buy, short), (sell, thin) = (_walk(book, side, size, tick) for side in ("ask", "bid"))
         columns[f"cost_{size}_ticks"] = (buy + sell) / 2 / tick
@@ -99,8 +119,12 @@ def _slot(ts: Ints) -> Ints:
 
 
 def _walk(book: Book, side: str, size: int, tick: float) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """How much worse than the mid price the average fill is, price units; and where the book shown was too small."""
-    sign, price, shown = (1, book.ask, book.ask_size) if side == "ask" else (-1, book.bid, book.bid_size)
+    """How much worse than the mid price the average fill is, price units; and where the book shown
+    was too small.
+    """
+    sign, price, shown = (
+        (1, book.ask, book.ask_size) if side == "ask" else (-1, book.bid, book.bid_size)
+    )
     there = np.isfinite(price)
     sizes = np.where(there, shown, 0)
     before = np.cumsum(sizes, axis=0) - sizes
@@ -119,21 +143,32 @@ def _mean(slot: object, part: pd.DataFrame, sessions: int) -> dict[str, object]:
     seconds = part["seconds"].to_numpy()
     total = max(float(seconds.sum()), 1e-9)
     begin = (18 * 3600 + int(str(slot)) * SLOT_SEC) % 86_400
-    row: dict[str, object] = {"slot": f"{begin // 3600:02d}:{begin % 3600 // 60:02d}", "minutes": total / 60}
+    row: dict[str, object] = {
+        "slot": f"{begin // 3600:02d}:{begin % 3600 // 60:02d}",
+        "minutes": total / 60,
+    }
     row["traded"] = float(part["traded"].sum() / sessions)
     for name in part.columns.difference(["slot", "seconds", "traded"], sort=False):
         row[str(name)] = float((part[name].to_numpy() * seconds).sum() / total)
     return row
 
 
-# ---------------------------------------------------------------------------------------------------------------- config
+# ------------------------------------------------------------------------------------------- config
 
 
 def write(path: Path, measured: Measured, size: int, commission_usd: float) -> None:
-    """A cost config with its provenance as comments; `size` is the order that `slippage_ticks` stands for."""
+    """A cost config with its provenance as comments; `size` is the order that `slippage_ticks`
+    stands for.
+    """
     if size not in measured.sizes:
-        raise DataError(f"slippage was not measured for orders of {size} contracts; choose from {', '.join(map(str, measured.sizes))}")
-    lines = [*(f"# {line}".rstrip() for line in _provenance(measured, size)), *_values(measured, size, commission_usd)]
+        raise DataError(
+            f"slippage was not measured for orders of {size} contracts; choose from"
+            f" {', '.join(map(str, measured.sizes))}"
+        )
+    lines = [
+        *(f"# {line}".rstrip() for line in _provenance(measured, size)),
+        *_values(measured, size, commission_usd),
+    ]
     write_whole(path, ("\n".join(lines) + "\n").encode())
 
 
@@ -141,14 +176,32 @@ def _provenance(measured: Measured, size: int) -> Iterator[str]:
     depth = measured.depth
     days = sorted({day for _, day in depth.held})
     if depth.synthetic:
-        yield "SYNTHETIC DATA: spread and depth of a generated world, which are assumptions and not measurements of the market."
-    yield f"Written by mcl data costs from {len(days)} books of {depth.instrument.symbol} ({depth.manifest['schema']}), sessions"
+        yield (
+            "SYNTHETIC DATA: spread and depth of a generated world, which are assumptions and not"
+            " measurements of the market."
+        )
+    yield (
+        f"Written by mcl data costs from {len(days)} books of {depth.instrument.symbol}"
+        f" ({depth.manifest['schema']}), sessions"
+    )
     yield f"{days[0]} to {days[-1]}, dataset {depth.folder.name}."
-    yield "Slippage: average fill of a market order against the mid price when it arrives, mean of buying and selling, weighted by time."
-    yield f"slippage_ticks is the mean for orders of {size}; a backtest charges the value of the hour. By size of the order:"
+    yield (
+        "Slippage: average fill of a market order against the mid price when it arrives, mean of"
+        " buying and selling, weighted by time."
+    )
+    yield (
+        f"slippage_ticks is the mean for orders of {size}; a backtest charges the value of the"
+        " hour. By size of the order:"
+    )
     for each in measured.sizes:
-        beyond = float((measured.by_slot[f"beyond_{each}_frac"] * measured.by_slot["minutes"]).sum() / measured.by_slot["minutes"].sum())
-        yield f"  {each:>4} contracts: {measured.mean_ticks(each):.3f} ticks; larger than the book shown {100 * beyond:.1f} % of the time"
+        beyond = float(
+            (measured.by_slot[f"beyond_{each}_frac"] * measured.by_slot["minutes"]).sum()
+            / measured.by_slot["minutes"].sum()
+        )
+        yield (
+            f"  {each:>4} contracts: {measured.mean_ticks(each):.3f} ticks; larger than the book"
+            f" shown {100 * beyond:.1f} % of the time"
+        )
 
 
 def _values(measured: Measured, size: int, commission_usd: float) -> Iterator[str]:
@@ -158,4 +211,6 @@ def _values(measured: Measured, size: int, commission_usd: float) -> Iterator[st
     yield "regulatory_usd: 0.0"
     yield "impact_ticks: 0.0"
     yield "slippage_by_hour_ticks: # hours 0 … 23 New York; there is no trading from 17 to 18"
-    yield from (f"  - {value:g} # {hour:02d}:00" for hour, value in enumerate(measured.by_hour(size)))
+    yield from (
+        f"  - {value:g} # {hour:02d}:00" for hour, value in enumerate(measured.by_hour(size))
+    )

@@ -1,8 +1,10 @@
-"""`Table`: all bars of all outright contracts of one product. Every source ends here and every `Bars` begins here.
+"""`Table`: all bars of all outright contracts of one product. Every source ends here and every
+`Bars` begins here.
 
-Rows flow in chunks (one per raw file), so that a decade needs no more memory than a month. A check refuses the whole build with one
-sentence that names the place and the value: a damaged row is never skipped. What is left out on purpose is counted by cause and
-written to the manifest. `mcl data check` lists the same faults without stopping at the first.
+Rows flow in chunks (one per raw file), so that a decade needs no more memory than a month. A check
+refuses the whole build with one sentence that names the place and the value: a damaged row is never
+skipped. What is left out on purpose is counted by cause and written to the manifest. `mcl data
+check` lists the same faults without stopping at the first.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ _QUOTE = "open {open}, high {high}, low {low}, close {close}"
 
 @dataclass(frozen=True)
 class Rows:
-    """Aligned arrays of bars. `ts_event` (ns, UTC) is the open of the bar, prices are price units of the dated contract."""
+    """Aligned arrays of bars. `ts_event` (ns, UTC) is the open of the bar, prices are price units
+    of the dated contract.
+    """
 
     contract: Ints  # index into the contracts
     ts_event: Ints
@@ -54,9 +58,11 @@ ROW_COLUMNS = ("contract", "ts_event", "session", *PRICES, "volume")
 
 
 class Chunk(NamedTuple):
-    """Rows of one file, ordered by contract and else as the file has them; a later chunk continues the times of each contract.
+    """Rows of one file, ordered by contract and else as the file has them; a later chunk continues
+    the times of each contract.
 
-    `origin` and `lines` (line numbers of a text file) are for sentences; `left_out` counts rows that are no outright, by cause.
+    `origin` and `lines` (line numbers of a text file) are for sentences; `left_out` counts rows
+    that are no outright, by cause.
     """
 
     rows: Rows
@@ -101,7 +107,9 @@ def zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise DataError(f"unknown timezone {name!r}; for instance UTC or America/New_York") from error
+        raise DataError(
+            f"unknown timezone {name!r}; for instance UTC or America/New_York"
+        ) from error
 
 
 def clock(ns: int) -> str:
@@ -110,7 +118,9 @@ def clock(ns: int) -> str:
 
 
 class Fault(NamedTuple):
-    """One rule and the rows that break it. `rule` is a sentence with the names of columns in braces."""
+    """One rule and the rows that break it. `rule` is a sentence with the names of columns in
+    braces.
+    """
 
     kind: str
     rule: str
@@ -118,16 +128,31 @@ class Fault(NamedTuple):
 
 
 def faults(rows: Rows, of: Instrument, before: Ints) -> list[Fault]:
-    """Every rule that a row must keep; `before` is the time (ns) of the last earlier row of each contract."""
+    """Every rule that a row must keep; `before` is the time (ns) of the last earlier row of each
+    contract.
+    """
     price = np.stack([getattr(rows, name) for name in PRICES])
     ticks = price / of.tick_size
     step = np.diff(rows.ts_event, prepend=np.int64(0))
     first = np.flatnonzero(np.diff(rows.contract, prepend=-1))
-    step[first] = np.where(before[rows.contract[first]] < 0, 1, rows.ts_event[first] - before[rows.contract[first]])
-    contradiction = "high {high} is below open {open} or close {close}", "low {low} is above open {open} or close {close}"
+    step[first] = np.where(
+        before[rows.contract[first]] < 0, 1, rows.ts_event[first] - before[rows.contract[first]]
+    )
+    contradiction = (
+        "high {high} is below open {open} or close {close}",
+        "low {low} is above open {open} or close {close}",
+    )
     return [
-        Fault("missing price", f"a price is missing or not finite ({_QUOTE})", ~np.isfinite(price).all(axis=0)),
-        Fault("off tick", f"a price is off the tick of {of.tick_size:g} of {of.symbol} ({_QUOTE})", np.any(off_tick(ticks), axis=0)),
+        Fault(
+            "missing price",
+            f"a price is missing or not finite ({_QUOTE})",
+            ~np.isfinite(price).all(axis=0),
+        ),
+        Fault(
+            "off tick",
+            f"a price is off the tick of {of.tick_size:g} of {of.symbol} ({_QUOTE})",
+            np.any(off_tick(ticks), axis=0),
+        ),
         Fault("contradiction", "high {high} is below low {low}", rows.high < rows.low),
         Fault("contradiction", contradiction[0], rows.high < np.maximum(rows.open, rows.close)),
         Fault("contradiction", contradiction[1], rows.low > np.minimum(rows.open, rows.close)),
@@ -138,7 +163,9 @@ def faults(rows: Rows, of: Instrument, before: Ints) -> list[Fault]:
 
 
 def off_tick(ticks: Floats) -> npt.NDArray[np.bool_]:
-    """Whether each price, divided by the tick, lies between two ticks; False for one that is not finite."""
+    """Whether each price, divided by the tick, lies between two ticks; False for one that is not
+    finite.
+    """
     with np.errstate(invalid="ignore"):
         off: npt.NDArray[np.bool_] = np.abs(ticks - np.rint(ticks)) > 1e-4
     return off
@@ -159,31 +186,55 @@ def last_times(rows: Rows, before: Ints) -> Ints:
 def sentence(fault: Fault, row: int, chunk: Chunk, contracts: tuple[Contract, ...]) -> str:
     """The place and the broken rule."""
     rows, lines = chunk.rows, chunk.lines
-    place = f"{contracts[rows.contract[row]].symbol} at {clock(rows.ts_event[row])}" + (f", line {lines[row]}" if lines is not None else "")
+    place = f"{contracts[rows.contract[row]].symbol} at {clock(rows.ts_event[row])}" + (
+        f", line {lines[row]}" if lines is not None else ""
+    )
     return f"{chunk.origin}: {place}: {fault.rule.format(**_row(rows, row))}"
 
 
 def check(chunk: Chunk, table: Table, before: Ints) -> None:
-    """Refuse damaged rows: NaN, off-tick, high and low that contradict, negative volume, unsorted or duplicated times, a wrong scale."""
+    """Refuse damaged rows: NaN, off-tick, high and low that contradict, negative volume, unsorted
+    or duplicated times, a wrong scale.
+    """
     for fault in faults(chunk.rows, table.instrument, before):
         if fault.bad.any():
-            raise DataError(sentence(fault, int(np.argmax(fault.bad)), chunk, table.contracts), "mcl data check lists every fault")
+            raise DataError(
+                sentence(fault, int(np.argmax(fault.bad)), chunk, table.contracts),
+                "mcl data check lists every fault",
+            )
     if said := wrong_scale(chunk.rows, table.instrument):
-        raise DataError(f"{chunk.origin}: {said}", "compare the file with the vendor's price format")
+        raise DataError(
+            f"{chunk.origin}: {said}", "compare the file with the vendor's price format"
+        )
 
 
 def wrong_scale(rows: Rows, of: Instrument) -> str:
-    """A sentence when the prices stand where the product never traded: in cents, or in the vendor's integers."""
+    """A sentence when the prices stand where the product never traded: in cents, or in the vendor's
+    integers.
+    """
     low, high = _USUAL[of.symbol]
     middle = float(np.median(np.abs(rows.close))) if len(rows) else low
-    return "" if low <= middle <= high else f"prices stand around {middle:g}, but {of.symbol} trades between {low:g} and {high:g}"
+    return (
+        ""
+        if low <= middle <= high
+        else f"prices stand around {middle:g}, but {of.symbol} trades between {low:g} and {high:g}"
+    )
 
 
-_USUAL = {"MCL": (1.0, 1e3), "CL": (1.0, 1e3), "GC": (1e2, 2e4), "MGC": (1e2, 2e4), "ES": (1e2, 1e5), "MES": (1e2, 1e5)}
+_USUAL = {
+    "MCL": (1.0, 1e3),
+    "CL": (1.0, 1e3),
+    "GC": (1e2, 2e4),
+    "MGC": (1e2, 2e4),
+    "ES": (1e2, 1e5),
+    "MES": (1e2, 1e5),
+}
 
 
 def accepted(table: Table, counts: Counter[str]) -> Iterator[Rows]:
-    """The checked rows of the days on which the exchange trades; `counts` fills by cause while they pass."""
+    """The checked rows of the days on which the exchange trades; `counts` fills by cause while they
+    pass.
+    """
     counts.update(table.counts)
     before = no_times(len(table.contracts))
     for chunk in table.chunks():
@@ -191,7 +242,12 @@ def accepted(table: Table, counts: Counter[str]) -> Iterator[Rows]:
         before = last_times(chunk.rows, before)
         inside, late = in_session(chunk.rows, table.calendar)
         rows = chunk.rows if inside.all() else chunk.rows.take(inside)
-        counts.update({"read": len(chunk.rows) + sum(chunk.left_out.values()), "excluded_no_session": int((~inside).sum())})
+        counts.update(
+            {
+                "read": len(chunk.rows) + sum(chunk.left_out.values()),
+                "excluded_no_session": int((~inside).sum()),
+            }
+        )
         counts.update({"after_official_close": int(late.sum()), "kept": len(rows)} | chunk.left_out)
         yield rows
     if not counts["kept"]:
@@ -204,10 +260,14 @@ def _row(rows: Rows, i: int) -> dict[str, Any]:
     return {name: getattr(rows, name)[i] for name in (*PRICES, "volume")}
 
 
-def in_session(rows: Rows, calendar: Sessions) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Whether the calendar has the session of each bar, and whether the bar lies after its official close.
+def in_session(
+    rows: Rows, calendar: Sessions
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Whether the calendar has the session of each bar, and whether the bar lies after its official
+    close.
 
-    Bars after the close of a trading day stay: an early close may be wrong in the calendar, a price is not.
+    Bars after the close of a trading day stay: an early close may be wrong in the calendar, a price
+    is not.
     """
     index = np.minimum(np.searchsorted(calendar.day, rows.session), len(calendar.day) - 1)
     inside = calendar.day[index] == rows.session
@@ -215,32 +275,58 @@ def in_session(rows: Rows, calendar: Sessions) -> tuple[npt.NDArray[np.bool_], n
 
 
 class Traded:
-    """Statistics of a source without any: volume per session and contract from the bars, known when the session's last bar is."""
+    """Statistics of a source without any: volume per session and contract from the bars, known when
+    the session's last bar is.
+    """
 
     def __init__(self, calendar: Sessions, step_sec: int) -> None:
         self.calendar, self.step_sec = calendar, step_sec
         self.cells: list[pd.DataFrame] = []
 
     def add(self, rows: Rows) -> None:
-        columns = {"session": rows.session, "contract": rows.contract, "volume": rows.volume, "last": rows.ts_event}
+        columns = {
+            "session": rows.session,
+            "contract": rows.contract,
+            "volume": rows.volume,
+            "last": rows.ts_event,
+        }
         self.cells.append(self._sums(pd.DataFrame(columns)))
 
     def statistics(self) -> pd.DataFrame:
-        cells = self._sums(pd.concat(self.cells, ignore_index=True))  # a session may lie in two files
+        # a session may lie in two files
+        cells = self._sums(pd.concat(self.cells, ignore_index=True))
         close = self.calendar.close_ns[np.searchsorted(self.calendar.day, cells["session"])]
         known = np.maximum(close, cells["last"].to_numpy() + self.step_sec * NS)
-        return statistics(cells["session"], cells["contract"], "cleared_volume", cells["volume"], known)
+        return statistics(
+            cells["session"], cells["contract"], "cleared_volume", cells["volume"], known
+        )
 
     @staticmethod
     def _sums(frame: pd.DataFrame) -> pd.DataFrame:
-        sums: pd.DataFrame = frame.groupby(["session", "contract"], as_index=False).agg({"volume": "sum", "last": "max"})
+        sums: pd.DataFrame = frame.groupby(["session", "contract"], as_index=False).agg(
+            {"volume": "sum", "last": "max"}
+        )
         return sums
 
 
 def statistics(session: Any, contract: Any, kind: Any, value: Any, known_at: Any) -> pd.DataFrame:
-    columns = {"session": session, "contract": contract, "kind": kind, "value": value, "known_at": known_at}
+    columns = {
+        "session": session,
+        "contract": contract,
+        "kind": kind,
+        "value": value,
+        "known_at": known_at,
+    }
     frame = pd.DataFrame(columns, index=range(len(session)))
-    return frame.astype({"session": "int64", "contract": "int64", "kind": "str", "value": "float64", "known_at": "int64"})
+    return frame.astype(
+        {
+            "session": "int64",
+            "contract": "int64",
+            "kind": "str",
+            "value": "float64",
+            "known_at": "int64",
+        }
+    )
 
 
 def no_statistics() -> pd.DataFrame:
@@ -250,4 +336,6 @@ def no_statistics() -> pd.DataFrame:
 def published(stats: pd.DataFrame, kind: str) -> Volumes:
     """The cleared volumes or the open interest among the statistics."""
     rows = stats[stats["kind"] == kind]
-    return Volumes(*(rows[name].to_numpy(np.int64) for name in ("session", "contract", "value", "known_at")))
+    return Volumes(
+        *(rows[name].to_numpy(np.int64) for name in ("session", "contract", "value", "known_at"))
+    )

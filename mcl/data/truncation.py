@@ -1,7 +1,9 @@
-"""Rules by which `Bars` are cut: of each field, what was known at the close of the last row that is left.
+"""Rules by which `Bars` are cut: of each field, what was known at the close of the last row that is
+left.
 
-Every field of `Bars` names one of them in its metadata, and everything else that `Bars` offer is computed from fields. So bars that
-are cut to their first rows are those that were never longer, attribute by attribute. A field without a rule cannot be cut: KeyError.
+Every field of `Bars` names one of them in its metadata, and everything else that `Bars` offer is
+computed from fields. So bars that are cut to their first rows are those that were never longer,
+attribute by attribute. A field without a rule cannot be cut: KeyError.
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ class Cut(NamedTuple):
 
 
 def cut(bars: Bars, start: int, stop: int) -> Cut:
-    """What is left of `bars` in [start, stop). A contract without a time of listing is known from its first bar on."""
+    """What is left of `bars` in [start, stop). A contract without a time of listing is known from
+    its first bar on.
+    """
     until, newest = int(bars.close_time[stop - 1]), int(bars.contract[start:stop].max())
     known = np.arange(len(bars.contracts)) <= newest
     if bars.listed_at is not None:
@@ -87,7 +91,9 @@ def _index(values: npt.NDArray[np.int32], cut: Cut) -> npt.NDArray[np.int32]:
     return np.searchsorted(cut.kept, left).astype(np.int32) if cut.renumbered else left
 
 
-def _price_shift(values: npt.NDArray[np.float64] | None, cut: Cut) -> npt.NDArray[np.float64] | None:
+def _price_shift(
+    values: npt.NDArray[np.float64] | None, cut: Cut
+) -> npt.NDArray[np.float64] | None:
     """A contract that nobody has rolled into yet has the adjustment of the one before it."""
     if values is None:
         return None
@@ -101,7 +107,9 @@ def _once_left(values: npt.NDArray[np.float64], cut: Cut) -> npt.NDArray[np.floa
 
 
 def _listed(values: Ints | None, cut: Cut) -> Ints | None:
-    """A time that is later than the close, of a contract that trades before its listing, is not known yet either."""
+    """A time that is later than the close, of a contract that trades before its listing, is not
+    known yet either.
+    """
     return None if values is None else np.where(values[cut.kept] <= cut.until, values[cut.kept], 0)
 
 
@@ -122,13 +130,19 @@ def _rolls(table: pd.DataFrame, cut: Cut) -> pd.DataFrame:
 
 
 def _published(frame: pd.DataFrame | None, cut: Cut) -> pd.DataFrame | None:
-    """What was published by the close about the sessions that are left: a session in progress has no settlement before its hour."""
+    """What was published by the close about the sessions that are left: a session in progress has
+    no settlement before its hour.
+    """
     if frame is None or frame.empty:
         return frame
     days, known_at = frame["session"].to_numpy(), frame["known_at"].to_numpy()
     left = (days >= cut.sessions[0]) & (days <= cut.sessions[1]) & (known_at <= cut.until)
     found = frame[left].reset_index(drop=True)
-    return found.assign(contract=np.searchsorted(cut.kept, found["contract"])) if cut.renumbered else found
+    return (
+        found.assign(contract=np.searchsorted(cut.kept, found["contract"]))
+        if cut.renumbered
+        else found
+    )
 
 
 def _upto(finer: Any, cut: Cut) -> Any:
@@ -136,7 +150,9 @@ def _upto(finer: Any, cut: Cut) -> Any:
 
 
 def _withheld(value: Any, _: Cut) -> Any:
-    """What is said of the whole data, such as the sizes of later files: nothing of it belongs to a part."""
+    """What is said of the whole data, such as the sizes of later files: nothing of it belongs to a
+    part.
+    """
     return type(value)()
 
 

@@ -1,4 +1,6 @@
-"""From a configuration and bars to a `Result`: the plan of the bars, then the kernel walks through them."""
+"""From a configuration and bars to a `Result`: the plan of the bars, then the kernel walks through
+them.
+"""
 
 from __future__ import annotations
 
@@ -41,24 +43,46 @@ def simulate(
 ) -> Result:
     """Trade the plan bar by bar; EngineError for arrays that do not fit or a roll without a price.
 
-    `ledger` is what the first bar begins with (default: flat, with the capital): a session goes on from the one before it.
+    `ledger` is what the first bar begins with (default: flat, with the capital): a session goes on
+    from the one before it.
     """
     n = _length(bars, plan)
     if (row := bars.unpriced_roll) >= 0:
-        raise EngineError(f"row {row}, closed at {bars.times[row]}, rolls, and where the contract before it traded then is not known")
+        raise EngineError(
+            f"row {row}, closed at {bars.times[row]}, rolls, and where the contract before it"
+            " traded then is not known"
+        )
     if execution.participation_frac is not None and not bars.volume.any():
-        raise EngineError(f"execution.participation_frac={execution.participation_frac} needs volumes, and these bars have none")
-    money = Money(float(capital_usd), bars.instrument.tick_value_usd, float(costs.side_usd), float(costs.slippage_ticks))
+        raise EngineError(
+            f"execution.participation_frac={execution.participation_frac} needs volumes, and these"
+            " bars have none"
+        )
+    money = Money(
+        float(capital_usd),
+        bars.instrument.tick_value_usd,
+        float(costs.side_usd),
+        float(costs.slippage_ticks),
+    )
     record = limits_record(limits, bars.interval, execution.latency_bars)
     shortest = way(plan, limits, costs, execution)
     terms = kernel.Terms(record, execution_record(execution, costs), money)
-    wish = kernel.Wish(**{name: readonly(getattr(plan, name), np.int8 if name == "gate" else np.float64) for name in kernel.Wish._fields})
+    wish = kernel.Wish(
+        **{
+            name: readonly(getattr(plan, name), np.int8 if name == "gate" else np.float64)
+            for name in kernel.Wish._fields
+        }
+    )
     asked_later = n if shortest == kernel.FULL else 0
     track = kernel.Track(np.empty(asked_later, np.int32), np.empty(asked_later, np.int8))
     known = Ledger(money) if ledger is None else ledger
     before = kernel.standing(known.holding, known.guard, known.equity)
-    fills, changes, after = kernel.run(shortest, _market(bars, costs, execution), wish, terms, track, before)
-    ticks, commission_usd = bars.ticks, (after.holding.sides - before.holding.sides) * money.commission_usd
+    fills, changes, after = kernel.run(
+        shortest, _market(bars, costs, execution), wish, terms, track, before
+    )
+    ticks, commission_usd = (
+        bars.ticks,
+        (after.holding.sides - before.holding.sides) * money.commission_usd,
+    )
     told = (ticks["high"], ticks["low"], ticks["close"], money.tick_value_usd, money.commission_usd)
     trades = round_trips(_since_entry(before.holding, fills), *told)
     curve = Curve(ticks["close"], fills, money, before.holding)
@@ -70,32 +94,62 @@ def _since_entry(holding: Holding, fills: Fills) -> Fills:
     if not holding.position:
         return fills
     h = holding
-    entry = (0, 0, h.position, h.entry_ticks, 0.0, 0, h.position, distance(h.entry_ticks, h.stop_at))
+    entry = (
+        0,
+        0,
+        h.position,
+        h.entry_ticks,
+        0.0,
+        0,
+        h.position,
+        distance(h.entry_ticks, h.stop_at),
+    )
     return np.concatenate([np.array([entry], FILL), fills])
 
 
 def backtest(config: schema.Config, bars: Bars) -> Result:
     """The run that a configuration describes, on these bars."""
     intent = plan(bars, build(config.strategy), config.risk, config.capital_usd)
-    return simulate(bars, intent, config.risk.limits, config.costs, config.capital_usd, config.execution)
+    return simulate(
+        bars, intent, config.risk.limits, config.costs, config.capital_usd, config.execution
+    )
 
 
 def slippage_by_bar(bars: Bars, costs: schema.Costs) -> Floats:
-    """Ticks at the hour (New York) in which each bar opened, rounded up to 1/64; empty where one value holds for all hours."""
+    """Ticks at the hour (New York) in which each bar opened, rounded up to 1/64; empty where one
+    value holds for all hours.
+    """
     if not costs.slippage_by_hour_ticks:
         return np.empty(0)
     if bars.interval == "session":
-        raise EngineError("costs.slippage_by_hour_ticks has hours, and bars of a whole session have none; use data.interval=1h or less")
-    hour = calendar.new_york_ns(bars.close_time - BAR_SEC[bars.interval] * calendar.NS) // (3600 * calendar.NS) % 24
+        raise EngineError(
+            "costs.slippage_by_hour_ticks has hours, and bars of a whole session have none; use"
+            " data.interval=1h or less"
+        )
+    hour = (
+        calendar.new_york_ns(bars.close_time - BAR_SEC[bars.interval] * calendar.NS)
+        // (3600 * calendar.NS)
+        % 24
+    )
     table: Floats = np.ceil(np.array(costs.slippage_by_hour_ticks) * QUANTA) / QUANTA
     by_bar: Floats = table[hour]
     return by_bar
 
 
 def way(plan: Plan, limits: schema.Limits, costs: schema.Costs, execution: schema.Execution) -> int:
-    """The shortest way through the kernel that has what is configured. Each longer one would do the same, slower."""
-    at_once = execution.entry == "market" and execution.latency_bars == 0 and execution.participation_frac is None
-    one_price = not costs.slippage_by_hour_ticks and not costs.impact_ticks and limits.price_collar_ticks is None
+    """The shortest way through the kernel that has what is configured. Each longer one would do the
+    same, slower.
+    """
+    at_once = (
+        execution.entry == "market"
+        and execution.latency_bars == 0
+        and execution.participation_frac is None
+    )
+    one_price = (
+        not costs.slippage_by_hour_ticks
+        and not costs.impact_ticks
+        and limits.price_collar_ticks is None
+    )
     if not (at_once and one_price) or len(plan.trail_ticks) or execution.bracket == "finer":
         return kernel.FULL
     basic = limits.state == "normal" and all(getattr(limits, name) is None for name in RARE)
@@ -103,12 +157,24 @@ def way(plan: Plan, limits: schema.Limits, costs: schema.Costs, execution: schem
 
 
 def _market(bars: Bars, costs: schema.Costs, execution: schema.Execution) -> kernel.Market:
-    marks = {name: readonly(getattr(bars, name), np.int32) for name in ("volume", "to_close_sec", "contract")}
+    marks = {
+        name: readonly(getattr(bars, name), np.int32)
+        for name in ("volume", "to_close_sec", "contract")
+    }
     prices = {name: readonly(values, np.int32) for name, values in bars.ticks.items()}
-    inside = bars.inside if execution.bracket == "finer" else Inside(*(np.empty(0, np.int32),) * 3, np.empty(0, np.int64))
+    inside = (
+        bars.inside
+        if execution.bracket == "finer"
+        else Inside(*(np.empty(0, np.int32),) * 3, np.empty(0, np.int64))
+    )
     finer = Inside(*(readonly(values, values.dtype) for values in inside))
-    by_bar = {"event": readonly(bars.event, np.uint8), "slippage": readonly(slippage_by_bar(bars, costs))}
-    return kernel.Market(**prices, left=readonly(bars.left_ticks, np.int32), **marks, **by_bar, inside=finer)
+    by_bar = {
+        "event": readonly(bars.event, np.uint8),
+        "slippage": readonly(slippage_by_bar(bars, costs)),
+    }
+    return kernel.Market(
+        **prices, left=readonly(bars.left_ticks, np.int32), **marks, **by_bar, inside=finer
+    )
 
 
 def _length(bars: Bars, plan: Plan) -> int:
@@ -118,7 +184,9 @@ def _length(bars: Bars, plan: Plan) -> int:
     lengths |= {name: len(getattr(plan, name)) or n for name in VECTORS[1:]}
     for name, length in lengths.items():
         if length != n:
-            raise EngineError(f"{name} has {length} rows; it must have as many as there are bars, {n}")
+            raise EngineError(
+                f"{name} has {length} rows; it must have as many as there are bars, {n}"
+            )
     if n == 0:
         raise EngineError("there are no bars to simulate; choose a longer date range")
     return n

@@ -1,7 +1,8 @@
 """The equity curve: a pure function of fills and closes, made when it is asked for.
 
-The kernel has the same figures, bit by bit, for the limits, and keeps none of them: a trial of a search asks for the ends of its
-sessions and the deepest drawdown, and never writes a vector over the bars. Between two fills equity is a straight line of the close.
+The kernel has the same figures, bit by bit, for the limits, and keeps none of them: a trial of a
+search asks for the ends of its sessions and the deepest drawdown, and never writes a vector over
+the bars. Between two fills equity is a straight line of the close.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ Ticks = npt.NDArray[np.int32]
 
 
 class Steps(NamedTuple):
-    """What is held from one fill to the next: one row before the first of them and one after each."""
+    """What is held from one fill to the next: one row before the first of them and one after
+    each.
+    """
 
     first: Rows  # bar; the next row's is where it ends
     position: Rows
@@ -63,14 +66,22 @@ class Curve:
         return picked
 
     def valley(self, capital_usd: float) -> Valley:
-        """The start capital (> 0) is the first peak. The same bits as the minima of `metrics.performance.drawdown`."""
+        """The start capital (> 0) is the first peak. The same bits as the minima of
+        `metrics.performance.drawdown`.
+        """
         return _valley(readonly(self.close, np.int32), self._steps, self.money, float(capital_usd))
 
     @cached_property
     def _steps(self) -> Steps:
-        """In the arithmetic of `account.filled` and `account.rolled`: the two legs of a roll are one sum."""
+        """In the arithmetic of `account.filled` and `account.rolled`: the two legs of a roll are
+        one sum.
+        """
         f, held = self.fills, self.before
-        quantity, price, legs = f["quantity"], f["price_ticks"].copy(), np.flatnonzero(f["reason"] == ROLL)
+        quantity, price, legs = (
+            f["quantity"],
+            f["price_ticks"].copy(),
+            np.flatnonzero(f["reason"] == ROLL),
+        )
         price[legs[::2]] -= price[legs[1::2]]
         price[legs[1::2]] = 0.0
         return Steps(
@@ -86,26 +97,39 @@ def _spread(closes: Ticks, steps: Steps, money: Money, out: Floats) -> None:
     first, position, cash, sides = steps
     for k in range(len(first)):
         held = Holding(position[k], cash[k], sides[k])
-        for i in range(np.uint64(first[k]), np.uint64(first[k + 1] if k + 1 < len(first) else len(closes))):
+        for i in range(
+            np.uint64(first[k]), np.uint64(first[k + 1] if k + 1 < len(first) else len(closes))
+        ):
             out[i] = equity_usd(held, float(closes[i]), money)
 
 
 @njit
 def _valley(closes: Ticks, steps: Steps, money: Money, capital: float) -> Valley:
-    """Below one peak the lowest equity is the deepest in both measures, and between two fills it is that of the lowest or the highest
-    close: rounding never turns an order around. Bars are gone through one by one only where there is a new peak among them.
+    """Below one peak the lowest equity is the deepest in both measures, and between two fills it is
+    that of the lowest or the highest close: rounding never turns an order around. Bars are gone
+    through one by one only where there is a new peak among them.
     """
     first, position, cash, sides = steps
     peak, low, deepest_usd, deepest_frac, total = capital, capital, 0.0, 0.0, 0.0
     for k in range(len(first)):
-        start, stop = np.uint64(first[k]), np.uint64(first[k + 1] if k + 1 < len(first) else len(closes))
+        start, stop = (
+            np.uint64(first[k]),
+            np.uint64(first[k + 1] if k + 1 < len(first) else len(closes)),
+        )
         if start >= stop:
             continue
         held = Holding(position[k], cash[k], sides[k])
         lowest, highest, ticks = closes[start], closes[start], np.int64(0)
         for i in range(start, stop):
-            lowest, highest, ticks = min(lowest, closes[i]), max(highest, closes[i]), ticks + closes[i]
-        at_lowest, at_highest = equity_usd(held, float(lowest), money), equity_usd(held, float(highest), money)
+            lowest, highest, ticks = (
+                min(lowest, closes[i]),
+                max(highest, closes[i]),
+                ticks + closes[i],
+            )
+        at_lowest, at_highest = (
+            equity_usd(held, float(lowest), money),
+            equity_usd(held, float(highest), money),
+        )
         bars = float(stop - start)
         total += equity_usd(held, ticks / bars, money) * bars
         if max(at_lowest, at_highest) <= peak:
@@ -114,8 +138,13 @@ def _valley(closes: Ticks, steps: Steps, money: Money, capital: float) -> Valley
         for i in range(start, stop):
             value = equity_usd(held, float(closes[i]), money)
             if value > peak:
-                deepest_usd, deepest_frac = min(deepest_usd, low - peak), min(deepest_frac, (low - peak) / peak)
+                deepest_usd, deepest_frac = (
+                    min(deepest_usd, low - peak),
+                    min(deepest_frac, (low - peak) / peak),
+                )
                 peak = low = value
             elif value < low:
                 low = value
-    return Valley(min(deepest_usd, low - peak), min(deepest_frac, (low - peak) / peak), total / len(closes))
+    return Valley(
+        min(deepest_usd, low - peak), min(deepest_frac, (low - peak) / peak), total / len(closes)
+    )

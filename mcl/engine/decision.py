@@ -1,4 +1,6 @@
-"""The only decision. The kernel calls it at the close of every bar, live calls the same compiled function at the close of the last one."""
+"""The only decision. The kernel calls it at the close of every bar, live calls the same compiled
+function at the close of the last one.
+"""
 
 from __future__ import annotations
 
@@ -25,22 +27,28 @@ DAILY_LOSS = int(Block.DAILY_LOSS)
 MAX_DRAWDOWN = int(Block.MAX_DRAWDOWN)
 HALTED = int(Block.HALTED)
 REDUCING, STOPPED = int(State.REDUCE_ONLY), int(State.HALTED)
-FORCED = SESSION_END  # from here on a block closes (a margin call: reduces) what is open; its fills have the reason "risk"
+# from here on a block closes (a margin call: reduces) what is open; its fills have the reason
+# "risk"
+FORCED = SESSION_END
 
 
 class Intent(NamedTuple):
     """What the bars alone say at the close of one of them."""
 
     wanted: float  # contracts, real; NaN means flat
-    buffer: float = 0.0  # contracts that the position may be away from `wanted` before it is traded; 0 for none
+    # contracts that the position may be away from `wanted` before it is traded; 0 for none
+    buffer: float = 0.0
     stop_ticks: float = math.nan  # protective distances from the fill price, NaN for none
     take_profit_ticks: float = math.nan
     trail_ticks: float = math.nan
-    gate: int = NONE  # the block that the clock, the contract or the market puts on this bar, a `risk.Block`
+    # the block that the clock, the contract or the market puts on this bar, a `risk.Block`
+    gate: int = NONE
 
 
 class Account(NamedTuple):
-    """What happened to us, known at the close of the bar. The types are part of the compiled signature: int, float and bool exactly."""
+    """What happened to us, known at the close of the bar. The types are part of the compiled
+    signature: int, float and bool exactly.
+    """
 
     position: int  # contracts, long > 0
     equity_usd: float  # marked at the close of the bar
@@ -49,16 +57,20 @@ class Account(NamedTuple):
     trades: int  # fills of this session that opened or added risk
     locked: bool  # the daily loss was reached: flat until the next session
     halted: bool  # the drawdown was reached: flat for good
-    stopped: int  # side (-1, 0, 1) that a stop or take-profit closed and the signal has not left since
+    # side (-1, 0, 1) that a stop or take-profit closed and the signal has not left since
+    stopped: int
     to_close_sec: int  # seconds from the close of the bar to the end of the session
-    orders: int = 0  # of this session: targets that differed from the position and from the target before
+    # of this session: targets that differed from the position and from the target before
+    orders: int = 0
     losses: int = 0  # round trips in a row that lost money
     since_loss: int = 0  # decisions since the last of them
     trade_usd: float = 0.0  # result of the open round trip, costs so far included; 0 when flat
 
 
 class Target(NamedTuple):
-    """What to be, not what to do: it can be said twice. The last three are the caller's to keep for the next decision."""
+    """What to be, not what to do: it can be said twice. The last three are the caller's to keep for
+    the next decision.
+    """
 
     position: int  # contracts, to be traded at the next open
     stop_ticks: float  # distance from the fill price; NaN for none
@@ -76,7 +88,9 @@ def sign(value: float) -> int:
 
 @inline
 def whole_contracts(wanted: float) -> int:
-    """Toward zero, but no contract is lost to 0.1 + 0.2: 2.9999999996 is 3. NaN (warming up) and infinities are flat."""
+    """Toward zero, but no contract is lost to 0.1 + 0.2: 2.9999999996 is 3. NaN (warming up) and
+    infinities are flat.
+    """
     if not abs(wanted) < 1e9:
         return 0
     return int(wanted + math.copysign(1e-9, wanted))
@@ -84,7 +98,9 @@ def whole_contracts(wanted: float) -> int:
 
 @inline
 def within_buffer(wanted: float, buffer: float, held: int) -> int:
-    """Carver's position buffer: trade only to the nearer edge of wanted -/+ buffer, to whole contracts. Flat is always exactly flat."""
+    """Carver's position buffer: trade only to the nearer edge of wanted -/+ buffer, to whole
+    contracts. Flat is always exactly flat.
+    """
     if not buffer > 0 or not abs(wanted) < 1e9 or wanted == 0:
         return whole_contracts(wanted)
     lower, upper = math.floor(wanted - buffer + 0.5), math.floor(wanted + buffer + 0.5)
@@ -112,10 +128,14 @@ def within_order(position: int, held: int, max_order: int) -> int:
 
 @inline
 def within_margin(position: int, held: int, equity_usd: float, limits: LimitsRecord) -> int:
-    """The target as far as the initial margin carries it. What is already held is the maintenance margin's affair."""
+    """The target as far as the initial margin carries it. What is already held is the maintenance
+    margin's affair.
+    """
     if not limits.initial_margin_usd > 0:
         return position
-    carried = max(0, whole_contracts(equity_usd * limits.max_margin_frac / limits.initial_margin_usd))
+    carried = max(
+        0, whole_contracts(equity_usd * limits.max_margin_frac / limits.initial_margin_usd)
+    )
     if abs(position) <= carried:
         return position
     kept = without_new_risk(position, held)
@@ -129,7 +149,10 @@ def new_risk_block(gate: int, account: Account, limits: LimitsRecord) -> int:
         return MAX_TRADES
     if limits.max_orders_per_session != OFF and account.orders >= limits.max_orders_per_session:
         return MAX_ORDERS
-    if account.losses >= limits.max_consecutive_losses and account.since_loss < limits.cool_down_bars:
+    if (
+        account.losses >= limits.max_consecutive_losses
+        and account.since_loss < limits.cool_down_bars
+    ):
         return COOL_DOWN
     if account.to_close_sec <= limits.no_entry_before_close_sec:
         return NO_ENTRY
@@ -140,7 +163,9 @@ def new_risk_block(gate: int, account: Account, limits: LimitsRecord) -> int:
 
 @inline
 def within_limits(intent: Intent, account: Account, limits: LimitsRecord) -> tuple[int, int]:
-    """The wish in whole contracts, as far as the limits on size, orders and new risk allow; and the last of them that cut it."""
+    """The wish in whole contracts, as far as the limits on size, orders and new risk allow; and the
+    last of them that cut it.
+    """
     held = account.position
     position, block = within_buffer(intent.wanted, intent.buffer, held), NONE
     if abs(position) > limits.max_position:
@@ -163,16 +188,26 @@ def within_limits(intent: Intent, account: Account, limits: LimitsRecord) -> tup
 def decide(intent: Intent, account: Account, limits: LimitsRecord) -> Target:
     """The position to hold from the next open on.
 
-    Comparisons are written so that a NaN in the account blocks: money paths fail closed. The rules run from mild to severe and the
-    last one that changed something is reported as `block`.
+    Comparisons are written so that a NaN in the account blocks: money paths fail closed. The rules
+    run from mild to severe and the last one that changed something is reported as `block`.
     """
     held = account.position
-    locked = account.locked or not account.session_start_usd - account.equity_usd < limits.max_daily_loss_usd
-    halted = account.halted or not account.peak_usd - account.equity_usd < limits.max_drawdown_frac * account.peak_usd
+    locked = (
+        account.locked
+        or not account.session_start_usd - account.equity_usd < limits.max_daily_loss_usd
+    )
+    halted = (
+        account.halted
+        or not account.peak_usd - account.equity_usd < limits.max_drawdown_frac * account.peak_usd
+    )
     stopped = account.stopped
     if stopped != 0 and sign(intent.wanted) != stopped:
         stopped = 0
-    losing = limits.max_loss_per_trade_usd != math.inf and held != 0 and not account.trade_usd > -limits.max_loss_per_trade_usd
+    losing = (
+        limits.max_loss_per_trade_usd != math.inf
+        and held != 0
+        and not account.trade_usd > -limits.max_loss_per_trade_usd
+    )
     if losing:
         stopped = sign(held) if sign(intent.wanted) == sign(held) else 0
 
@@ -183,21 +218,35 @@ def decide(intent: Intent, account: Account, limits: LimitsRecord) -> Target:
         if abs(position) > carried:
             position, block = sign(position) * carried, MARGIN_CALL
     if position != 0:
-        flat = forced_block(intent.gate, losing, stopped, locked, halted, account.to_close_sec, limits)
+        flat = forced_block(
+            intent.gate, losing, stopped, locked, halted, account.to_close_sec, limits
+        )
         if flat != NONE:
             position, block = 0, flat
-    return Target(position, intent.stop_ticks, intent.take_profit_ticks, block, locked, halted, stopped)
+    return Target(
+        position, intent.stop_ticks, intent.take_profit_ticks, block, locked, halted, stopped
+    )
 
 
 @inline
 def same(one: Target, other: Target) -> bool:
     """Do two decisions say and remember the same? Their distances are not compared."""
-    kept = one.locked == other.locked and one.halted == other.halted and one.stopped == other.stopped
+    kept = (
+        one.locked == other.locked and one.halted == other.halted and one.stopped == other.stopped
+    )
     return kept and one.position == other.position and one.block == other.block
 
 
 @inline
-def forced_block(gate: int, losing: bool, stopped: int, locked: bool, halted: bool, to_close_sec: int, limits: LimitsRecord) -> int:
+def forced_block(
+    gate: int,
+    losing: bool,
+    stopped: int,
+    locked: bool,
+    halted: bool,
+    to_close_sec: int,
+    limits: LimitsRecord,
+) -> int:
     """The most severe rule that allows no position at all, 0 for none."""
     block = STOPPED_OUT if stopped != 0 else NONE
     if to_close_sec < limits.flatten_when_sec:

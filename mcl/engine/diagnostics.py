@@ -1,4 +1,6 @@
-"""Why was nothing traded? Where the bars of a run went, from wish to fill, and what stood behind a single block."""
+"""Why was nothing traded? Where the bars of a run went, from wish to fill, and what stood behind a
+single block.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +20,27 @@ COLUMNS = ("stage", "step", "count", "meaning")
 
 
 def why(result: Result) -> pd.DataFrame:
-    """One row per step, in the columns of COLUMNS. Each bar is in exactly one row of the stages `no signal`, `blocked` and `signal`.
+    """One row per step, in the columns of COLUMNS. Each bar is in exactly one row of the stages `no
+    signal`, `blocked` and `signal`.
 
-    The rows of `order` count the bars whose target is not the position: they are `sent` or, said again, `standing`; a forced one
-    is counted in both its block and `sent`. The rows of `fill` count fills by reason.
+    The rows of `order` count the bars whose target is not the position: they are `sent` or, said
+    again, `standing`; a forced one is counted in both its block and `sent`. The rows of `fill`
+    count fills by reason.
     """
     if result.wanted is None:
-        raise EngineError("this result was put together without wishes; only simulated ones can tell why nothing was traded")
-    return pd.DataFrame([*_signals(result), *_orders(result), *_fills(result)], columns=list(COLUMNS))
+        raise EngineError(
+            "this result was put together without wishes; only simulated ones can tell why nothing"
+            " was traded"
+        )
+    return pd.DataFrame(
+        [*_signals(result), *_orders(result), *_fills(result)], columns=list(COLUMNS)
+    )
 
 
 def explain(result: Result, limits: schema.Limits, row: int) -> str:
-    """`MAX_POSITION: wanted=4, limit=2`: the block at a row with the values that it compared; `NONE` where there is none."""
+    """`MAX_POSITION: wanted=4, limit=2`: the block at a row with the values that it compared;
+    `NONE` where there is none.
+    """
     block = Block(int(result.block[row]))
     values = ", ".join(f"{name}={value:g}" for name, value in _values(result, limits, row, block))
     return f"{block.name}: {values}" if values else block.name
@@ -37,7 +48,11 @@ def explain(result: Result, limits: schema.Limits, row: int) -> str:
 
 def block_table() -> str:
     """The codes as a Markdown table."""
-    rows = [f"| {block.value} | {block.name} | {block.state.name} | {block.text} |" for block in Block if block]
+    rows = [
+        f"| {block.value} | {block.name} | {block.state.name} | {block.text} |"
+        for block in Block
+        if block
+    ]
     return "\n".join(["| code | block | state | meaning |", "|---|---|---|---|", *rows])
 
 
@@ -53,14 +68,39 @@ def _signals(result: Result) -> Iterator[tuple[str, str, int, str]]:
     small = ~warming & ~flat & (_wholes(wanted) == 0)
     signal = ~(warming | flat | small)
     yield "bars", "all", len(wanted), "decisions of the run"
-    yield "no signal", "warming up", int(warming.sum()), "an indicator, a size or a protective distance is not known yet"
+    yield (
+        "no signal",
+        "warming up",
+        int(warming.sum()),
+        "an indicator, a size or a protective distance is not known yet",
+    )
     yield "no signal", "flat", int(flat.sum()), "the strategy wants no position"
-    yield "no signal", "under one contract", int(small.sum()), "the size comes to less than a whole contract"
+    yield (
+        "no signal",
+        "under one contract",
+        int(small.sum()),
+        "the size comes to less than a whole contract",
+    )
     for code in np.unique(result.block[signal & ~asked]).tolist():
         if code:
-            yield "blocked", Block(code).name, int((signal & ~asked & (result.block == code)).sum()), Block(code).text
-    yield "signal", "already in position", int((signal & ~asked & (result.block == 0)).sum()), "what is wanted is held"
-    yield "signal", "asks for a trade", int((signal & asked).sum()), "the target is not the position"
+            yield (
+                "blocked",
+                Block(code).name,
+                int((signal & ~asked & (result.block == code)).sum()),
+                Block(code).text,
+            )
+    yield (
+        "signal",
+        "already in position",
+        int((signal & ~asked & (result.block == 0)).sum()),
+        "what is wanted is held",
+    )
+    yield (
+        "signal",
+        "asks for a trade",
+        int((signal & asked).sum()),
+        "the target is not the position",
+    )
 
 
 def _orders(result: Result) -> Iterator[tuple[str, str, int, str]]:
@@ -70,7 +110,12 @@ def _orders(result: Result) -> Iterator[tuple[str, str, int, str]]:
     forced = fresh & (result.block >= FORCED)
     yield "order", "sent", int(fresh.sum()), "targets that were new"
     yield "order", "of these forced", int(forced.sum()), "by a limit that closes or reduces"
-    yield "order", "standing", int((asked & ~fresh).sum()), "bars in which an order waited for its price, its time or its volume"
+    yield (
+        "order",
+        "standing",
+        int((asked & ~fresh).sum()),
+        "bars in which an order waited for its price, its time or its volume",
+    )
     yield "order", "too late", int(asked[-1]), "decided at the last bar: there is no next open"
 
 
@@ -90,7 +135,9 @@ _MEANINGS = {
 }
 
 
-def _values(result: Result, limits: schema.Limits, row: int, block: Block) -> Iterator[tuple[str, float]]:
+def _values(
+    result: Result, limits: schema.Limits, row: int, block: Block
+) -> Iterator[tuple[str, float]]:
     equity, held = float(result.equity[row]), int(result.position[row])
     wanted = whole_contracts(float(result.wanted[row])) if result.wanted is not None else 0
     if block in (Block.MAX_POSITION, Block.MAX_ORDER, Block.MARGIN, Block.MARGIN_CALL):
@@ -101,7 +148,10 @@ def _values(result: Result, limits: schema.Limits, row: int, block: Block) -> It
         yield "equity_usd", equity
     if block is Block.DAILY_LOSS:
         first = int(np.searchsorted(result.bars.session, result.bars.session[row], "left"))
-        yield "loss_usd", (float(result.equity[first - 1]) if first else result.capital_usd) - equity
+        yield (
+            "loss_usd",
+            (float(result.equity[first - 1]) if first else result.capital_usd) - equity,
+        )
     if block is Block.MAX_DRAWDOWN:
         peak = max(result.capital_usd, float(result.equity[: row + 1].max()))
         yield "drawdown_frac", (peak - equity) / peak

@@ -1,13 +1,16 @@
-"""One bar after the other: the compiled loop that every backtest runs. One signature, whatever the strategy.
+"""One bar after the other: the compiled loop that every backtest runs. One signature, whatever the
+strategy.
 
 Within bar i, in this order:
-  1. a new session resets the daily counters; an entry order of the session before is gone
-  2. roll: the old contract is closed where it trades at this open, the new one opened at `open`, slippage and commission on both legs
-  3. the target decided at the close of bar i - 1 (earlier with a latency) is traded at `open`, slippage against us; what opens or
+  1. a new session resets the daily counters; an entry order of the session before is gone 2. roll:
+  the old contract is closed where it trades at this open, the new one opened at `open`, slippage
+  and commission on both legs 3. the target decided at the close of bar i - 1 (earlier with a
+  latency) is traded at `open`, slippage against us; what opens or
      adds risk waits for its price when the entry is not at the market
-  4. the protective stop or take-profit: through a gap at `open`, else at its level; if the bar touches both, the stop was first,
-     or the finer bars inside it are gone through in the same way, if they are given.
-     The levels exist from the fill on, so the bar of the entry counts. Slippage is charged on both kinds.
+  4. the protective stop or take-profit: through a gap at `open`, else at its level; if the bar
+  touches both, the stop was first,
+     or the finer bars inside it are gone through in the same way, if they are given. The levels
+     exist from the fill on, so the bar of the entry counts. Slippage is charged on both kinds.
   5. the position is marked at `close`, a trailing stop is drawn after it
   6. `decide` says what to hold from the next open on
 """
@@ -39,7 +42,19 @@ from mcl.engine.account import (
     rolled,
     trailing,
 )
-from mcl.engine.decision import FORCED, MAX_POSITION, NONE, STOPPED_OUT, Account, Intent, Target, decide, same, sign, without_new_risk
+from mcl.engine.decision import (
+    FORCED,
+    MAX_POSITION,
+    NONE,
+    STOPPED_OUT,
+    Account,
+    Intent,
+    Target,
+    decide,
+    same,
+    sign,
+    without_new_risk,
+)
 from mcl.engine.orders import ExecutionRecord, Waiting, sent, slippage, stopped_before, tried
 from mcl.engine.protective import NOTHING, STOP, corridor, distance, reaches_profit, touched
 from mcl.engine.result import CHANGE, FILL, FILL_REASONS
@@ -64,7 +79,8 @@ class Market(NamedTuple):
     high: npt.NDArray[np.int32]
     low: npt.NDArray[np.int32]
     close: npt.NDArray[np.int32]
-    left: npt.NDArray[np.int32]  # by contract: where the one before it traded at the open of its first bar
+    # by contract: where the one before it traded at the open of its first bar
+    left: npt.NDArray[np.int32]
     volume: npt.NDArray[np.int32]
     to_close_sec: npt.NDArray[np.int32]
     contract: npt.NDArray[np.int32]
@@ -93,7 +109,9 @@ class Terms(NamedTuple):
 
 
 class Track(NamedTuple):
-    """What a later bar asks: arrays of length n that the kernel fills, of length 0 unless the way is FULL."""
+    """What a later bar asks: arrays of length n that the kernel fills, of length 0 unless the way
+    is FULL.
+    """
 
     target: npt.NDArray[np.int32]
     block: npt.NDArray[np.int8]
@@ -114,19 +132,34 @@ class State(NamedTuple):
 
 
 def standing(holding: Holding, guard: Guard, equity: float) -> State:
-    """What a run begins with: this is held and nothing is ordered. The types are part of the compiled signature."""
+    """What a run begins with: this is held and nothing is ordered. The types are part of the
+    compiled signature.
+    """
     h, g = holding, guard
     held = Holding(int(h.position), float(h.cash_ticks), int(h.sides), *map(float, h[3:]))
     day = (int(g.trades), bool(g.locked), bool(g.halted), int(g.stopped))
     kept = Guard(
-        float(g.session_start_usd), float(g.peak_usd), *day, int(g.orders), int(g.aim), int(g.losses), int(g.since_loss), float(g.flat_usd)
+        float(g.session_start_usd),
+        float(g.peak_usd),
+        *day,
+        int(g.orders),
+        int(g.aim),
+        int(g.losses),
+        int(g.since_loss),
+        float(g.flat_usd),
     )
     target = Target(held.position, math.nan, math.nan, NONE, False, False, 0)
-    return State(0, held, kept, target, Waiting(0, 0, 0, math.nan, math.nan, 0), float(equity), 0, 0, 0)
+    return State(
+        0, held, kept, target, Waiting(0, 0, 0, math.nan, math.nan, 0), float(equity), 0, 0, 0
+    )
 
 
-def run(way: int, market: Market, wish: Wish, terms: Terms, track: Track, state: State) -> tuple[Fills, Changes, State]:
-    """Fills, changes and what is left after the last bar; fills `track`. Prices are finite: the caller has looked."""
+def run(
+    way: int, market: Market, wish: Wish, terms: Terms, track: Track, state: State
+) -> tuple[Fills, Changes, State]:
+    """Fills, changes and what is left after the last bar; fills `track`. Prices are finite: the
+    caller has looked.
+    """
     walk, n = WAYS[way], len(market.close)
     if not walk.signatures:  # type: ignore[attr-defined]
         announced(f"kernel.{walk.__name__}")
@@ -137,17 +170,41 @@ def run(way: int, market: Market, wish: Wish, terms: Terms, track: Track, state:
 
 
 @njit
-def plain(market: Market, wish: Wish, terms: Terms, track: Track, fills: Fills, changes: Changes, state: State) -> State:
+def plain(
+    market: Market,
+    wish: Wish,
+    terms: Terms,
+    track: Track,
+    fills: Fills,
+    changes: Changes,
+    state: State,
+) -> State:
     return _advance(market, wish, terms, track, fills, changes, state, False, False)
 
 
 @njit
-def ruled(market: Market, wish: Wish, terms: Terms, track: Track, fills: Fills, changes: Changes, state: State) -> State:
+def ruled(
+    market: Market,
+    wish: Wish,
+    terms: Terms,
+    track: Track,
+    fills: Fills,
+    changes: Changes,
+    state: State,
+) -> State:
     return _advance(market, wish, terms, track, fills, changes, state, True, False)
 
 
 @njit
-def full(market: Market, wish: Wish, terms: Terms, track: Track, fills: Fills, changes: Changes, state: State) -> State:
+def full(
+    market: Market,
+    wish: Wish,
+    terms: Terms,
+    track: Track,
+    fills: Fills,
+    changes: Changes,
+    state: State,
+) -> State:
     return _advance(market, wish, terms, track, fills, changes, state, True, True)
 
 
@@ -166,36 +223,49 @@ def _advance(  # noqa: PLR0912, PLR0915
     ruled: bool,
     full: bool,
 ) -> State:
-    """The bars from `state.bar` on, as far as there is room for fills and changes. Compiled three ways: without `ruled` there is no
-    gate, no buffer and no limit but those of `_basic`; without `full` nothing waits, trails, or pays by hour and volume. What is not
-    configured gives the same bits every way.
+    """The bars from `state.bar` on, as far as there is room for fills and changes. Compiled three
+    ways: without `ruled` there is no gate, no buffer and no limit but those of `_basic`; without
+    `full` nothing waits, trails, or pays by hour and volume. What is not configured gives the same
+    bits every way.
 
-    Bars that change nothing are marked in one go: the wish and the gate stay, the session and the contract too, what is held is what
-    was wanted, no protective level is touched and no order waits. Then a decision depends on the account alone, and one that is taken
-    for the lowest equity and the highest peak of all these bars (`_worst`) is theirs, if it changes nothing either.
+    Bars that change nothing are marked in one go: the wish and the gate stay, the session and the
+    contract too, what is held is what was wanted, no protective level is touched and no order
+    waits. Then a decision depends on the account alone, and one that is taken for the lowest equity
+    and the highest peak of all these bars (`_worst`) is theirs, if it changes nothing either.
 
-    Long, because arrays must not be handed on: a function that takes one inside the loop counts a reference up and down again, each
-    with an atomic instruction. What is called takes and returns plain values. Four more things cost a factor and are as they are for
-    that reason:
+    Long, because arrays must not be handed on: a function that takes one inside the loop counts a
+    reference up and down again, each with an atomic instruction. What is called takes and returns
+    plain values. Four more things cost a factor and are as they are for that reason:
       - an array that may be replaced inside the loop
       - a signed index, tested for negative values at each access
-      - a column that decisions and fills alone read, at rows that memory has not fetched: so opens, times and distances are read at
-        every bar, in questions that no row answers with yes, and the open one bar ahead
-      - a comparison of target and position in place of `order`: the compiler may put the one for the other and so chain each bar to
-        the arithmetic of the bar before
+      - a column that decisions and fills alone read, at rows that memory has not fetched: so opens,
+        times and distances are read at every bar, in questions that no row answers with yes, and
+        the open one bar ahead
+      - a comparison of target and position in place of `order`: the compiler may put the one for
+        the other and so chain each bar to the arithmetic of the bar before
     """
-    opens, highs, lows, closes, lefts, volumes, to_close, contracts, events, slippages, inside = market
+    opens, highs, lows, closes, lefts, volumes, to_close, contracts, events, slippages, inside = (
+        market
+    )
     inside_opens, inside_highs, inside_lows, firsts = inside
     wanted, buffers, stops, take_profits, trails, gates = wish
     targets, blocks = track
-    limits, execution, money = terms.limits if ruled else _basic(terms.limits), terms.execution, terms.money
+    limits, execution, money = (
+        terms.limits if ruled else _basic(terms.limits),
+        terms.execution,
+        terms.money,
+    )
     start, holding, guard, target, waiting, equity, valid, count, changed = state
     protected = len(stops) > 0 or len(take_profits) > 0 or (full and len(trails) > 0)
     gated = ruled and len(gates) > 0
     patient = not (full or (ruled and len(buffers) > 0))
     order = target.position - holding.position
     within, collared, base, trail = False, False, money.slippage_ticks, math.nan
-    contract, following, last = contracts[max(start - 1, 0)], opens[start], np.uint64(len(opens) - 1)
+    contract, following, last = (
+        contracts[max(start - 1, 0)],
+        opens[start],
+        np.uint64(len(opens) - 1),
+    )
     said_position, said_target, said_block = _said(changes, changed)
     i: Any = np.uint64(start)
     end, wary = np.uint64(len(closes)), i
@@ -215,7 +285,9 @@ def _advance(  # noqa: PLR0912, PLR0915
                 sold, bought = outgoing - sign(held) * paid, opening + sign(held) * paid
                 holding = rolled(holding, sold, bought, opening - outgoing)
                 count = _write(fills, count, i, contract, -held, sold, paid, ROLL, 0, math.nan)
-                count = _write(fills, count, i, contracts[i], held, bought, paid, ROLL, held, math.nan)
+                count = _write(
+                    fills, count, i, contracts[i], held, bought, paid, ROLL, held, math.nan
+                )
             contract = contracts[i]
         if full:
             k, order = signed(i) - 1 - execution.latency_bars, 0
@@ -227,38 +299,90 @@ def _advance(  # noqa: PLR0912, PLR0915
                 collared = abs(opening - decided_at) > limits.price_collar_ticks
                 goal = _admitted(signed(targets[k]), holding.position, guard, collared, terms)
                 collared = goal != targets[k] and collared
-                order, waiting = sent(waiting, execution, holding.position, goal, decided_at, volumes[i], signed(i), k)
+                order, waiting = sent(
+                    waiting, execution, holding.position, goal, decided_at, volumes[i], signed(i), k
+                )
                 trail = trails[k] if len(trails) > 0 else math.nan
-                target = Target(goal, _at(stops, k), _at(take_profits, k), signed(blocks[k]), False, False, 0)
+                target = Target(
+                    goal, _at(stops, k), _at(take_profits, k), signed(blocks[k]), False, False, 0
+                )
         if order != 0:
             paid = slippage(base, order, volumes[i], execution) if full else base
             price = opening + sign(order) * paid
             guard = guard_after_fill(guard, holding, order, price, money)
-            before, holding = holding, filled(holding, order, price, target.stop_ticks, target.take_profit_ticks)
+            before, holding = (
+                holding,
+                filled(holding, order, price, target.stop_ticks, target.take_profit_ticks),
+            )
             if full and adds_risk(before.position, order):
                 holding = trailing(before, holding, trail)
             reason = RISK if target.block >= FORCED else TARGET
-            count = _write(fills, count, i, contract, order, price, paid, reason, holding.position, holding.stop_at)
+            count = _write(
+                fills,
+                count,
+                i,
+                contract,
+                order,
+                price,
+                paid,
+                reason,
+                holding.position,
+                holding.stop_at,
+            )
         if full and waiting.quantity != 0:
             k = waiting.decided
-            waiting, part, touch = tried(waiting, opening, float(highs[i]), float(lows[i]), volumes[i], base, execution)
+            waiting, part, touch = tried(
+                waiting, opening, float(highs[i]), float(lows[i]), volumes[i], base, execution
+            )
             if part != 0 and not stopped_before(holding, touch):
                 within = not touch.at_open
                 guard = guard_after_fill(guard, holding, part, touch.price, money)
-                holding = trailing(holding, filled(holding, part, touch.price, _at(stops, k), _at(take_profits, k)), _at(trails, k))
-                count = _write(fills, count, i, contract, part, touch.price, touch.slippage, TARGET, holding.position, holding.stop_at)
+                holding = trailing(
+                    holding,
+                    filled(holding, part, touch.price, _at(stops, k), _at(take_profits, k)),
+                    _at(trails, k),
+                )
+                count = _write(
+                    fills,
+                    count,
+                    i,
+                    contract,
+                    part,
+                    touch.price,
+                    touch.slippage,
+                    TARGET,
+                    holding.position,
+                    holding.stop_at,
+                )
         if protected and holding.position != 0:
-            reason, level = touched(holding, opening, float(highs[i]), float(lows[i]), float(closes[i]), within)
-            if full and len(firsts) > 0 and reason == STOP and not within and reaches_profit(holding, float(highs[i]), float(lows[i])):
+            reason, level = touched(
+                holding, opening, float(highs[i]), float(lows[i]), float(closes[i]), within
+            )
+            if (
+                full
+                and len(firsts) > 0
+                and reason == STOP
+                and not within
+                and reaches_profit(holding, float(highs[i]), float(lows[i]))
+            ):
                 for k in range(firsts[i], firsts[i + ONE]):
-                    reason, level = touched(holding, float(inside_opens[k]), float(inside_highs[k]), float(inside_lows[k]), math.nan, False)
+                    reason, level = touched(
+                        holding,
+                        float(inside_opens[k]),
+                        float(inside_highs[k]),
+                        float(inside_lows[k]),
+                        math.nan,
+                        False,
+                    )
                     if reason != NOTHING:
                         break
             if reason != NOTHING:
                 held = holding.position
                 paid = slippage(base, held, volumes[i], execution) if full else base
                 price = level - sign(held) * paid
-                guard = guard_after_stop(guard_after_fill(guard, holding, -held, price, money), sign(held))
+                guard = guard_after_stop(
+                    guard_after_fill(guard, holding, -held, price, money), sign(held)
+                )
                 holding = filled(holding, -held, price, math.nan, math.nan)
                 waiting, valid = _none(), signed(i)
                 count = _write(fills, count, i, contract, -held, price, paid, reason, 0, math.nan)
@@ -275,36 +399,70 @@ def _advance(  # noqa: PLR0912, PLR0915
         block = COLLAR if full and collared and target.block == NONE else target.block
         if full:
             targets[i], blocks[i] = target.position, block
-        if holding.position != said_position or target.position != said_target or block != said_block:
+        if (
+            holding.position != said_position
+            or target.position != said_target
+            or block != said_block
+        ):
             said_position, said_target, said_block = holding.position, target.position, block
             changed = _note(changes, changed, i, said_position, said_target, said_block)
         i += ONE
-        if not patient or order != 0 or (target.block > MAX_POSITION and target.block != STOPPED_OUT) or i < wary:
+        if (
+            not patient
+            or order != 0
+            or (target.block > MAX_POSITION and target.block != STOPPED_OUT)
+            or i < wary
+        ):
             continue
         floor, roof = corridor(holding)
         first, lowest, highest = i, closes[i - ONE], closes[i - ONE]
-        while i < end and wanted[i] == intent.wanted and events[i] == 0 and (not gated or gates[i] == gate):
+        while (
+            i < end
+            and wanted[i] == intent.wanted
+            and events[i] == 0
+            and (not gated or gates[i] == gate)
+        ):
             if opens[i] == NOWHERE or to_close[i] == NOWHERE:
                 break
-            if protected and (lows[i] <= floor or highs[i] >= roof or _at(stops, i) < 0.0 or _at(take_profits, i) < 0.0):
+            if protected and (
+                lows[i] <= floor
+                or highs[i] >= roof
+                or _at(stops, i) < 0.0
+                or _at(take_profits, i) < 0.0
+            ):
                 break
             lowest, highest = min(lowest, closes[i]), max(highest, closes[i])
             i += ONE
         if i == first:
             continue
-        account = _worst(holding, guard, float(lowest), float(highest), signed(to_close[i - ONE]), money)
+        account = _worst(
+            holding, guard, float(lowest), float(highest), signed(to_close[i - ONE]), money
+        )
         if not same(decide(intent, account, limits), target):
             i, wary = first, i
             continue
         equity, following = equity_usd(holding, float(closes[i - ONE]), money), opens[min(i, last)]
         guard = guard_after_more(guard, account.peak_usd, signed(i) - signed(first))
-    return State(signed(i), holding, guard if ruled else _forgotten(guard), target, waiting, equity, valid, count, changed)
+    return State(
+        signed(i),
+        holding,
+        guard if ruled else _forgotten(guard),
+        target,
+        waiting,
+        equity,
+        valid,
+        count,
+        changed,
+    )
 
 
 @inline
-def _worst(holding: Holding, guard: Guard, lowest: float, highest: float, to_close_sec: int, money: Money) -> Account:
-    """Nobody's account: the peak and the time left of the last bar with the equity of the worst one, and a cent less, so that what holds
-    for it holds for each bar in spite of rounding."""
+def _worst(
+    holding: Holding, guard: Guard, lowest: float, highest: float, to_close_sec: int, money: Money
+) -> Account:
+    """Nobody's account: the peak and the time left of the last bar with the equity of the worst
+    one, and a cent less, so that what holds for it holds for each bar in spite of rounding.
+    """
     at_low, at_high = equity_usd(holding, lowest, money), equity_usd(holding, highest, money)
     raised = guard_after_more(guard, max(guard.peak_usd, at_low, at_high), 0)
     return account_at_close(holding, raised, min(at_low, at_high) - 0.01, to_close_sec)
@@ -312,22 +470,46 @@ def _worst(holding: Holding, guard: Guard, lowest: float, highest: float, to_clo
 
 @inline
 def _basic(limits: LimitsRecord) -> LimitsRecord:
-    """The same limits in a plain run, where the rest is off: constants, so that the compiler leaves out what never happens."""
+    """The same limits in a plain run, where the rest is off: constants, so that the compiler leaves
+    out what never happens.
+    """
     b, never = limits, math.inf
-    days = (b.max_trades_per_session, b.max_daily_loss_usd, b.max_drawdown_frac, b.no_entry_before_close_sec, b.flatten_when_sec)
-    return LimitsRecord(b.max_position, b.max_order, *days, OFF, never, OFF, 1, 0.0, 0.0, 1.0, never, 0)
+    days = (
+        b.max_trades_per_session,
+        b.max_daily_loss_usd,
+        b.max_drawdown_frac,
+        b.no_entry_before_close_sec,
+        b.flatten_when_sec,
+    )
+    return LimitsRecord(
+        b.max_position, b.max_order, *days, OFF, never, OFF, 1, 0.0, 0.0, 1.0, never, 0
+    )
 
 
 @inline
 def _forgotten(guard: Guard) -> Guard:
     """Without what only the limits that a plain run has not look at."""
     g = guard
-    return Guard(g.session_start_usd, g.peak_usd, g.trades, g.locked, g.halted, g.stopped, 0, 0, 0, 0, math.nan)
+    return Guard(
+        g.session_start_usd,
+        g.peak_usd,
+        g.trades,
+        g.locked,
+        g.halted,
+        g.stopped,
+        0,
+        0,
+        0,
+        0,
+        math.nan,
+    )
 
 
 @inline
 def signed(index: Any) -> Any:
-    """An int64, whatever the array or the loop counts in: unsigned and signed integers make a float."""
+    """An int64, whatever the array or the loop counts in: unsigned and signed integers make a
+    float.
+    """
     return np.int64(index)
 
 
@@ -338,7 +520,9 @@ def _at(distances: npt.NDArray[np.float64], i: int) -> float:
 
 @njit
 def _admitted(goal: int, held: int, guard: Guard, collared: bool, terms: Terms) -> int:
-    """The target as it may still be traded: a price out of the collar, or what has been forbidden on its way, adds no risk."""
+    """The target as it may still be traded: a price out of the collar, or what has been forbidden
+    on its way, adds no risk.
+    """
     forbidden = guard.locked or guard.halted or guard.trades >= terms.limits.max_trades_per_session
     if collared or (terms.execution.latency_bars > 0 and forbidden):
         return without_new_risk(goal, held)
@@ -352,11 +536,25 @@ def _none() -> Waiting:
 
 @inline
 def _write(
-    fills: Fills, count: int, bar: int, contract: int, quantity: int, price: float, paid: float, reason: int, position: int, stop_at: float
+    fills: Fills,
+    count: int,
+    bar: int,
+    contract: int,
+    quantity: int,
+    price: float,
+    paid: float,
+    reason: int,
+    position: int,
+    stop_at: float,
 ) -> int:
     fill: Any = fills[count]
     fill.bar, fill.contract, fill.quantity, fill.price_ticks = bar, contract, quantity, price
-    fill.slippage_ticks, fill.reason, fill.position, fill.risk_ticks = paid, reason, position, distance(price, stop_at)
+    fill.slippage_ticks, fill.reason, fill.position, fill.risk_ticks = (
+        paid,
+        reason,
+        position,
+        distance(price, stop_at),
+    )
     return count + 1
 
 
@@ -369,7 +567,9 @@ def _note(changes: Changes, count: int, bar: int, position: int, target: int, bl
 
 @inline
 def _said(changes: Changes, count: int) -> tuple[int, int, int]:
-    """Position, target and block of the last change; before the first one a block that does not exist, so that row 0 is one."""
+    """Position, target and block of the last change; before the first one a block that does not
+    exist, so that row 0 is one.
+    """
     if count == 0:
         return 0, 0, NOTHING
     change: Any = changes[count - 1]

@@ -1,4 +1,6 @@
-"""Where the protective orders of a run stood: the kernel's own steps, once more, over the fills that it left."""
+"""Where the protective orders of a run stood: the kernel's own steps, once more, over the fills
+that it left.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,11 @@ from mcl.engine.result import Result
 
 
 def levels(result: Result, plan: Plan, execution: schema.Execution) -> tuple[Floats, Floats]:
-    """(stop, take-profit) in ticks of the contract held, as they stood from the close of each bar on; NaN where there was none.
+    """(stop, take-profit) in ticks of the contract held, as they stood from the close of each bar
+    on; NaN where there was none.
 
-    Two empty arrays where the run had no protection, or where its entries wait for a price or for volume: a fill does not tell at
-    which bar such an order was decided.
+    Two empty arrays where the run had no protection, or where its entries wait for a price or for
+    volume: a fill does not tell at which bar such an order was decided.
     """
     protected = len(plan.stop_ticks) or len(plan.take_profit_ticks) or len(plan.trail_ticks)
     if not protected or execution.entry != "market" or execution.participation_frac is not None:
@@ -28,14 +31,18 @@ def levels(result: Result, plan: Plan, execution: schema.Execution) -> tuple[Flo
     ticks, n = result.bars.ticks, len(result.bars)
     gap = ticks["open"].astype(np.float64) - result.bars.left_ticks[result.bars.contract]
     moves = Moves(readonly(ticks["close"]), readonly(gap), 1 + execution.latency_bars)
-    distances = Distances(readonly(plan.stop_ticks), readonly(plan.take_profit_ticks), readonly(plan.trail_ticks))
+    distances = Distances(
+        readonly(plan.stop_ticks), readonly(plan.take_profit_ticks), readonly(plan.trail_ticks)
+    )
     stop, take_profit = np.full(n, math.nan), np.full(n, math.nan)
     _replayed(result.fills, moves, distances, stop, take_profit)
     return stop, take_profit
 
 
 class Moves(NamedTuple):
-    """What shifts a level: the close that a trailing stop follows, the gap between contracts, and how many bars a decision waits."""
+    """What shifts a level: the close that a trailing stop follows, the gap between contracts, and
+    how many bars a decision waits.
+    """
 
     close: Floats
     gap: Floats
@@ -51,7 +58,9 @@ class Distances(NamedTuple):
 
 
 @njit
-def _replayed(fills: Fills, moves: Moves, distances: Distances, stop: Floats, take_profit: Floats) -> None:
+def _replayed(
+    fills: Fills, moves: Moves, distances: Distances, stop: Floats, take_profit: Floats
+) -> None:
     holding = Holding(0, 0.0, 0, math.nan, math.nan, math.nan, math.nan)
     k = 0
     for i in range(len(moves.close)):
@@ -60,7 +69,13 @@ def _replayed(fills: Fills, moves: Moves, distances: Distances, stop: Floats, ta
             fill: Any = fills[k]
             if fill.reason != ROLL:
                 before, quantity = holding, signed(fill.quantity)
-                holding = filled(before, quantity, fill.price_ticks, _at(distances.stop, row), _at(distances.take_profit, row))
+                holding = filled(
+                    before,
+                    quantity,
+                    fill.price_ticks,
+                    _at(distances.stop, row),
+                    _at(distances.take_profit, row),
+                )
                 if len(distances.trail) > 0 and adds_risk(before.position, quantity):
                     holding = trailing(before, holding, distances.trail[row])
             elif fill.position != 0:

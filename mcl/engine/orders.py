@@ -1,4 +1,5 @@
-"""Entry orders that wait for a price: how they are made and where they fill. Also what any order pays, and how much of it a bar takes.
+"""Entry orders that wait for a price: how they are made and where they fill. Also what any order
+pays, and how much of it a bar takes.
 
 The terms are those of `assumptions.md`; every one of them has a test of hand-computed dollars.
 """
@@ -16,7 +17,8 @@ from mcl.risk.limits import OFF
 
 MARKET, LIMIT, STOP, STOP_LIMIT = range(4)
 ENTRIES = ("market", "limit", "stop", "stop_limit")
-QUANTA = 64.0  # impact and slippage by the hour are rounded up to 1/64 tick: sums of prices stay exact
+# impact and slippage by the hour are rounded up to 1/64 tick: sums of prices stay exact
+QUANTA = 64.0
 
 
 class ExecutionRecord(NamedTuple):
@@ -34,7 +36,9 @@ class ExecutionRecord(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """The one entry order that can wait at a time. quantity 0: none, or (goal not 0) one that has run out and is not renewed."""
+    """The one entry order that can wait at a time. quantity 0: none, or (goal not 0) one that has
+    run out and is not renewed.
+    """
 
     quantity: int = 0  # contracts that remain, bought > 0
     goal: int = 0  # position of the target that it belongs to
@@ -63,30 +67,66 @@ def execution_record(execution: schema.Execution, costs: schema.Costs) -> Execut
         renew=e.renew,
         through_ticks=1.0 if e.fill == "through" else 0.0,
         latency_bars=e.latency_bars,
-        participation_frac=math.inf if e.participation_frac is None else float(e.participation_frac),
+        participation_frac=(
+            math.inf if e.participation_frac is None else float(e.participation_frac)
+        ),
         impact_ticks=float(costs.impact_ticks),
     )
 
 
-def live_supported(risk: schema.Risk, execution: schema.Execution, costs: schema.Costs, simulated: bool) -> list[str]:
-    """One sentence for each thing that a backtest may do and a session cannot do yet; a session refuses to start while there is any.
+def live_supported(
+    risk: schema.Risk, execution: schema.Execution, costs: schema.Costs, simulated: bool
+) -> list[str]:
+    """One sentence for each thing that a backtest may do and a session cannot do yet; a session
+    refuses to start while there is any.
 
-    `simulated`: on the embedded TWS, whose fills must be the backtest's to the cent. Any other venue has its own prices.
+    `simulated`: on the embedded TWS, whose fills must be the backtest's to the cent. Any other
+    venue has its own prices.
     """
     e, limits = execution, risk.limits
     found = [
         (e.entry != "market", f"execution.entry={e.entry}: a session enters at the market only"),
         (e.latency_bars > 0, f"execution.latency_bars={e.latency_bars}: a session sends at once"),
-        (e.participation_frac is not None, f"execution.participation_frac={e.participation_frac}: a session sends whole orders"),
-        (risk.protection.trail is not None, f"risk.protection.trail={risk.protection.trail}: a session does not move a working stop"),
-        (limits.price_collar_ticks is not None, f"risk.limits.price_collar_ticks={limits.price_collar_ticks}: market orders have no price"),
-        (limits.flatten_before_roll_sec > 0, "risk.limits.flatten_before_roll_sec: a session does not know whether the next one rolls"),
+        (
+            e.participation_frac is not None,
+            f"execution.participation_frac={e.participation_frac}: a session sends whole orders",
+        ),
+        (
+            risk.protection.trail is not None,
+            (
+                f"risk.protection.trail={risk.protection.trail}: a session does not move a working"
+                " stop"
+            ),
+        ),
+        (
+            limits.price_collar_ticks is not None,
+            (
+                f"risk.limits.price_collar_ticks={limits.price_collar_ticks}: market orders have no"
+                " price"
+            ),
+        ),
+        (
+            limits.flatten_before_roll_sec > 0,
+            (
+                "risk.limits.flatten_before_roll_sec: a session does not know whether the next one"
+                " rolls"
+            ),
+        ),
     ]
     if simulated:
         found += [
-            (bool(costs.slippage_by_hour_ticks), "costs.slippage_by_hour_ticks: the simulated TWS charges one slippage at all hours"),
-            (costs.impact_ticks > 0, f"costs.impact_ticks={costs.impact_ticks}: the simulated TWS has no depth"),
-            (e.bracket == "finer", "execution.bracket=finer: the simulated TWS plays the bars of data.interval alone"),
+            (
+                bool(costs.slippage_by_hour_ticks),
+                "costs.slippage_by_hour_ticks: the simulated TWS charges one slippage at all hours",
+            ),
+            (
+                costs.impact_ticks > 0,
+                f"costs.impact_ticks={costs.impact_ticks}: the simulated TWS has no depth",
+            ),
+            (
+                e.bracket == "finer",
+                "execution.bracket=finer: the simulated TWS plays the bars of data.interval alone",
+            ),
         ]
     return [sentence for wrong, sentence in found if wrong]
 
@@ -102,20 +142,32 @@ def takes(quantity: int, volume: int, execution: ExecutionRecord) -> int:
 
 @njit
 def slippage(base: float, quantity: int, volume: int, execution: ExecutionRecord) -> float:
-    """Ticks that an order of this size pays: the base and, in proportion to its share of the volume, the impact."""
+    """Ticks that an order of this size pays: the base and, in proportion to its share of the
+    volume, the impact.
+    """
     if execution.impact_ticks == 0.0:
         return base
-    return base + math.ceil(execution.impact_ticks * abs(quantity) / max(1, volume) * QUANTA) / QUANTA
+    return (
+        base + math.ceil(execution.impact_ticks * abs(quantity) / max(1, volume) * QUANTA) / QUANTA
+    )
 
 
 @njit
 def sent(
-    waiting: Waiting, execution: ExecutionRecord, held: int, goal: int, decided_at: float, volume: int, bar: int, decided: int
+    waiting: Waiting,
+    execution: ExecutionRecord,
+    held: int,
+    goal: int,
+    decided_at: float,
+    volume: int,
+    bar: int,
+    decided: int,
 ) -> tuple[int, Waiting]:
-    """What a target becomes when it reaches the market: contracts to trade at this open, and the entry order that waits from now on.
+    """What a target becomes when it reaches the market: contracts to trade at this open, and the
+    entry order that waits from now on.
 
-    The order of the same target goes on waiting until it has run out; another target, or a position that the market has not yet
-    reduced, takes it back.
+    The order of the same target goes on waiting until it has run out; another target, or a position
+    that the market has not yet reduced, takes it back.
     """
     at_market = goal if execution.entry == MARKET else without_new_risk(goal, held)
     part = takes(at_market - held, volume, execution)
@@ -131,26 +183,49 @@ def sent(
 
 @njit
 def tried(
-    waiting: Waiting, opening: float, high: float, low: float, volume: int, base: float, execution: ExecutionRecord
+    waiting: Waiting,
+    opening: float,
+    high: float,
+    low: float,
+    volume: int,
+    base: float,
+    execution: ExecutionRecord,
 ) -> tuple[Waiting, int, Touch]:
-    """What a bar does to the order that waits: what remains of it, the contracts that fill, and where.
+    """What a bar does to the order that waits: what remains of it, the contracts that fill, and
+    where.
 
-    A stop that was reached is a market order from then on: what its bar did not take follows at the next opens.
+    A stop that was reached is a market order from then on: what its bar did not take follows at the
+    next opens.
     """
     w = waiting
     part = takes(w.quantity, volume, execution)
-    touch = reached(w, opening, high, low, slippage(base, part, volume, execution), execution.through_ticks)
+    touch = reached(
+        w, opening, high, low, slippage(base, part, volume, execution), execution.through_ticks
+    )
     if math.isnan(touch.price):
         part = 0
     stop = w.stop
     if touch.triggered:
         stop = -sign(w.quantity) * math.inf if math.isnan(w.limit) else math.nan
-    return Waiting(w.quantity - part, w.goal if w.quantity != part else 0, w.expires, stop, w.limit, w.decided), part, touch
+    return (
+        Waiting(
+            w.quantity - part,
+            w.goal if w.quantity != part else 0,
+            w.expires,
+            stop,
+            w.limit,
+            w.decided,
+        ),
+        part,
+        touch,
+    )
 
 
 @inline
 def stopped_before(holding: Holding, touch: Touch) -> bool:
-    """Would an entry that adds fill at or beyond the stop of what is held? On its way there the price has met the stop."""
+    """Would an entry that adds fill at or beyond the stop of what is held? On its way there the
+    price has met the stop.
+    """
     side = sign(holding.position)
     return side * (touch.price - holding.stop_at) - touch.slippage <= 0
 
@@ -161,24 +236,33 @@ def _nothing() -> Waiting:
 
 
 @njit
-def placed(execution: ExecutionRecord, quantity: int, goal: int, close: float, bar: int, decided: int) -> Waiting:
-    """The entry order of a target that was decided at `close` and reaches the market in this bar."""
+def placed(
+    execution: ExecutionRecord, quantity: int, goal: int, close: float, bar: int, decided: int
+) -> Waiting:
+    """The entry order of a target that was decided at `close` and reaches the market in this
+    bar.
+    """
     side = sign(quantity)
     expires = min(bar + execution.ttl_bars - 1, OFF)
     if execution.entry == LIMIT:
-        return Waiting(quantity, goal, expires, math.nan, close - side * execution.offset_ticks, decided)
+        return Waiting(
+            quantity, goal, expires, math.nan, close - side * execution.offset_ticks, decided
+        )
     trigger = close + side * execution.offset_ticks
     worst = trigger + side * execution.limit_ticks if execution.entry == STOP_LIMIT else math.nan
     return Waiting(quantity, goal, expires, trigger, worst, decided)
 
 
 @njit
-def reached(order: Waiting, opening: float, high: float, low: float, base: float, through: float) -> Touch:
+def reached(
+    order: Waiting, opening: float, high: float, low: float, base: float, through: float
+) -> Touch:
     """Does a bar reach the order, and at what price?
 
-    Seen from a buy: a stop is reached when the high is at or above it and fills at it, or at an open beyond it, plus slippage. A
-    limit is reached when the open is at or below it, or the low is (`through`: is a tick below). An order that crosses at the open
-    pays slippage up to its limit; one that waited pays none. A triggered stop takes what is there: at its limit it need not wait.
+    Seen from a buy: a stop is reached when the high is at or above it and fills at it, or at an
+    open beyond it, plus slippage. A limit is reached when the open is at or below it, or the low is
+    (`through`: is a tick below). An order that crosses at the open pays slippage up to its limit;
+    one that waited pays none. A triggered stop takes what is there: at its limit it need not wait.
     """
     side = sign(order.quantity)
     best, worst = (low, high) if side > 0 else (high, low)

@@ -1,4 +1,6 @@
-"""What depends on bars alone, as vectors: how much is wanted, how it is protected, and when the clock or the market forbids it."""
+"""What depends on bars alone, as vectors: how much is wanted, how it is protected, and when the
+clock or the market forbids it.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ VECTORS = tuple(NOTHING)
 
 @dataclass(frozen=True)
 class Plan:
-    """Known at the close of each row, to be traded from the next open on. A vector without values means that no rule needs it."""
+    """Known at the close of each row, to be traded from the next open on. A vector without values
+    means that no rule needs it.
+    """
 
     wanted: Floats  # contracts, real; NaN means flat
     stop_ticks: Floats  # distance from the fill price
@@ -36,38 +40,50 @@ class Plan:
     trail_ticks: Floats = field(default_factory=lambda: np.empty(0))
     buffer: Floats = field(default_factory=lambda: np.empty(0))  # contracts
     gate: Gates = field(default_factory=lambda: np.empty(0, np.int8))
-    signal: Floats = field(default_factory=lambda: np.empty(0))  # what `wanted` is the product of, for whoever asks why
+    # what `wanted` is the product of, for whoever asks why
+    signal: Floats = field(default_factory=lambda: np.empty(0))
     scale: Floats = field(default_factory=lambda: np.empty(0))
 
     def __len__(self) -> int:
         return len(self.wanted)
 
     def rows(self, start: int, stop: int) -> Plan:
-        """The plan of the bars [start, stop), as views: trade a part of the bars with indicators warmed up on what lies before it."""
+        """The plan of the bars [start, stop), as views: trade a part of the bars with indicators
+        warmed up on what lies before it.
+        """
         return Plan(**{name: getattr(self, name)[start:stop] for name in VECTORS})
 
     def row(self, i: int) -> Intent:
         """What `decide` is told at row i."""
-        wanted, stop, take_profit, trail, buffer, gate = (_at(getattr(self, name), i, NOTHING[name]) for name in VECTORS[:6])
+        wanted, stop, take_profit, trail, buffer, gate = (
+            _at(getattr(self, name), i, NOTHING[name]) for name in VECTORS[:6]
+        )
         return Intent(wanted, buffer, stop, take_profit, trail, int(gate))
 
 
 def plan(bars: Bars, strategy: Strategy, risk: schema.Risk, capital_usd: float) -> Plan:
-    """signal × scale, with its protective distances. While a protective distance is unknown the plan is flat: never unprotected.
+    """signal × scale, with its protective distances. While a protective distance is unknown the
+    plan is flat: never unprotected.
 
     This is the door through which a strategy gets its bars: cut at the close of the last one.
     """
     bars = bars.known
     signal = strategy.signal(bars)
     if signal.shape != (len(bars),):
-        raise EngineError(f"{strategy.name}.signal has shape {signal.shape}; it must be one value per bar, ({len(bars)},)")
+        raise EngineError(
+            f"{strategy.name}.signal has shape {signal.shape}; it must be one value per bar,"
+            f" ({len(bars)},)"
+        )
     contracts = scale(bars, risk, capital_usd)
-    always_one = contracts.strides == (0,) and contracts[0] == 1.0  # then a product would only copy the signal
+    # then a product would only copy the signal
+    always_one = contracts.strides == (0,) and contracts[0] == 1.0
     wanted = signal if always_one else signal * contracts
     distances = protection(bars, risk.protection)
     if protected := [distance for distance in distances if len(distance)]:
         wanted = _flat_where_unknown(wanted, protected[0])
-    return Plan(wanted, *distances, buffer(contracts, risk), gates(bars, risk.limits), signal, contracts)
+    return Plan(
+        wanted, *distances, buffer(contracts, risk), gates(bars, risk.limits), signal, contracts
+    )
 
 
 def _flat_where_unknown(wanted: Floats, distance: Floats) -> Floats:
@@ -80,7 +96,9 @@ def _flat_where_unknown(wanted: Floats, distance: Floats) -> Floats:
 
 
 def joined(parts: Sequence[Plan]) -> Plan:
-    """One plan after the other; where a rule needs a vector in one part only, the other parts say that it asks nothing."""
+    """One plan after the other; where a rule needs a vector in one part only, the other parts say
+    that it asks nothing.
+    """
     return Plan(**{name: _joined(name, parts) for name in VECTORS})
 
 
@@ -89,7 +107,10 @@ def _joined(name: str, parts: Sequence[Plan]) -> Any:
     if not any(len(values) for values in found):
         return found[0]
     kind = next(values.dtype for values in found if len(values))
-    filled = [values if len(values) else np.full(len(part), NOTHING[name]) for values, part in zip(found, parts, strict=True)]
+    filled = [
+        values if len(values) else np.full(len(part), NOTHING[name])
+        for values, part in zip(found, parts, strict=True)
+    ]
     return np.concatenate(filled).astype(kind)
 
 

@@ -1,4 +1,6 @@
-"""Where the protective orders of a position fill within a bar. Levels that do not exist are NaN: no comparison is true."""
+"""Where the protective orders of a position fill within a bar. Levels that do not exist are NaN: no
+comparison is true.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,13 @@ NOTHING = -1
 
 
 @inline
-def touched(holding: Holding, opening: float, high: float, low: float, close: float, within: bool) -> tuple[int, float]:
+def touched(
+    holding: Holding, opening: float, high: float, low: float, close: float, within: bool
+) -> tuple[int, float]:
     """Which protective level this bar reached, and its price before slippage.
 
-    After an entry `within` the bar the open is past, the worst price counts all the same, and a profit only if the close proves it.
+    After an entry `within` the bar the open is past, the worst price counts all the same, and a
+    profit only if the close proves it.
     """
     side = sign(holding.position)
     best, worst = (high, low) if side > 0 else (low, high)
@@ -39,7 +44,9 @@ def reaches_profit(holding: Holding, high: float, low: float) -> bool:
 
 @inline
 def corridor(holding: Holding) -> tuple[float, float]:
-    """The prices at or below and at or above which a protective order fills; NaN, which no price reaches, for a level that is not there."""
+    """The prices at or below and at or above which a protective order fills; NaN, which no price
+    reaches, for a level that is not there.
+    """
     if holding.position > 0:
         return holding.stop_at, holding.take_profit_at
     if holding.position < 0:

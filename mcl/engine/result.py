@@ -24,7 +24,8 @@ FILL = np.dtype(
         ("slippage_ticks", np.float64),  # positive = cost
         ("reason", np.int64),  # index into FILL_REASONS
         ("position", np.int64),  # after the fill
-        ("risk_ticks", np.float64),  # from the price to the protective stop of that position, 0 for none
+        # from the price to the protective stop of that position, 0 for none
+        ("risk_ticks", np.float64),
     ]
 )
 # risk: a limit closed it; end (of trades only): still open at the last bar
@@ -51,12 +52,15 @@ TRADE = np.dtype(
         ("mae_usd", np.float64),  # worst open result (<= 0), at bar extremes
         ("mfe_usd", np.float64),  # best open result (>= 0)
         ("exit_reason", np.int64),  # index into FILL_REASONS
-        ("risk_usd", np.float64),  # what all contracts that entered would lose at the stop they entered with; 0 without one
+        # what all contracts that entered would lose at the stop they entered with; 0 without one
+        ("risk_usd", np.float64),
     ]
 )
 
 
-def changes(position: npt.NDArray[Any], target: npt.NDArray[Any], block: npt.NDArray[Any]) -> npt.NDArray[np.void]:
+def changes(
+    position: npt.NDArray[Any], target: npt.NDArray[Any], block: npt.NDArray[Any]
+) -> npt.NDArray[np.void]:
     """CHANGE rows of three vectors over the bars: a result that no simulation has made."""
     rows = np.stack([position, target, block])
     first = np.flatnonzero(np.append(True, (rows[:, 1:] != rows[:, :-1]).any(axis=0)))
@@ -67,8 +71,8 @@ def changes(position: npt.NDArray[Any], target: npt.NDArray[Any], block: npt.NDA
 
 @dataclass(frozen=True)
 class Result:
-    """What was held, decided and earned is kept where it changes; `position`, `target`, `block` and `equity` spread it over the bars when
-    they are asked for.
+    """What was held, decided and earned is kept where it changes; `position`, `target`, `block` and
+    `equity` spread it over the bars when they are asked for.
     """
 
     bars: Bars
@@ -78,7 +82,8 @@ class Result:
     fills: npt.NDArray[np.void]  # FILL
     trades: npt.NDArray[np.void]  # TRADE, closed and (last) open round trips
     commission_usd: float
-    wanted: npt.NDArray[np.float64] | None = None  # contracts, before limits and rounding; None for a result that was put together by hand
+    # contracts, before limits and rounding; None for a result that was put together by hand
+    wanted: npt.NDArray[np.float64] | None = None
 
     @cached_property
     def equity(self) -> npt.NDArray[np.float64]:
@@ -118,17 +123,22 @@ class Result:
 
     @cached_property
     def settled_equity(self) -> pd.Series:
-        """What a broker's statement shows: the position at the end of each session marked at the settlement price of that session, at the
-        last close where none is published."""
+        """What a broker's statement shows: the position at the end of each session marked at the
+        settlement price of that session, at the last close where none is published.
+        """
         last, bars = self.bars.session_ends, self.bars
         settled = bars.settlement.reindex(bars.session[last]).to_numpy(np.float64)
         apart = np.nan_to_num(settled - bars.instrument.price(bars.close_ticks[last]))
-        usd: pd.Series[float] = self.session_equity + self.position[last] * apart * bars.instrument.multiplier
+        usd: pd.Series[float] = (
+            self.session_equity + self.position[last] * apart * bars.instrument.multiplier
+        )
         return usd.rename("settled_usd")
 
     @cached_property
     def session_returns(self) -> pd.Series:
-        """P&L of each session over the fixed capital base (sizing is not compounded), indexed by trade date."""
+        """P&L of each session over the fixed capital base (sizing is not compounded), indexed by
+        trade date.
+        """
         equity = self.session_equity
         start = np.concatenate([[self.capital_usd], equity.to_numpy()[:-1]])
         returns: pd.Series[float] = (equity - start) / self.capital_usd
@@ -146,14 +156,18 @@ class Result:
         return pd.concat([self.session_equity, self.settled_equity], axis=1).reset_index()
 
     def fills_frame(self) -> pd.DataFrame:
-        """One row per fill: time (open of the bar for targets and rolls), contract, quantity, price, slippage, commission, reason."""
+        """One row per fill: time (open of the bar for targets and rolls), contract, quantity,
+        price, slippage, commission, reason.
+        """
         f, bars = self.fills, self.bars
         per_contract = self.commission_usd / max(1, int(np.abs(f["quantity"]).sum()))
         return pd.DataFrame(
             {
                 "close_time": bars.times[f["bar"]],
                 "session": bars.session[f["bar"]].astype("datetime64[D]"),
-                "contract": np.array([c.symbol for c in bars.contracts], dtype=object)[f["contract"]],
+                "contract": np.array([c.symbol for c in bars.contracts], dtype=object)[
+                    f["contract"]
+                ],
                 "quantity": f["quantity"],
                 "price": f["price_ticks"] * bars.instrument.tick_size,
                 "slippage_ticks": f["slippage_ticks"],

@@ -1,4 +1,6 @@
-"""From fills to round trips. A pure function of fills and bars, so that live fills make the same trades."""
+"""From fills to round trips. A pure function of fills and bars, so that live fills make the same
+trades.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +19,41 @@ Table = npt.NDArray[np.void]
 Ticks = npt.NDArray[np.int32]
 
 
-def round_trips(fills: Table, high: Ticks, low: Ticks, close: Ticks, tick_value_usd: float, commission_usd: float) -> Table:
-    """TRADE rows: from flat to flat, or to the other side. A fill that changes sides ends one trade and begins the next; a roll ends none.
+def round_trips(
+    fills: Table,
+    high: Ticks,
+    low: Ticks,
+    close: Ticks,
+    tick_value_usd: float,
+    commission_usd: float,
+) -> Table:
+    """TRADE rows: from flat to flat, or to the other side. A fill that changes sides ends one trade
+    and begins the next; a roll ends none.
 
-    A trade that is still open is marked at the last close, with exit reason "end".
-    The worst and best open result of a trade are taken at the extremes of the whole bars it was held for; of the bar in which a
-    protective order fills only that fill counts, since nothing tells what came before it.
+    A trade that is still open is marked at the last close, with exit reason "end". The worst and
+    best open result of a trade are taken at the extremes of the whole bars it was held for; of the
+    bar in which a protective order fills only that fill counts, since nothing tells what came
+    before it.
     """
     flat = int(np.count_nonzero((fills["position"] == 0) & (fills["reason"] != ROLL)))
     out = np.zeros(len(fills) + 1 - flat, TRADE)
     highs, lows, closes = (readonly(values, np.int32) for values in (high, low, close))
-    count = _round_trips(fills, highs, lows, closes, float(tick_value_usd), float(commission_usd), out)
+    count = _round_trips(
+        fills, highs, lows, closes, float(tick_value_usd), float(commission_usd), out
+    )
     return out[:count]
 
 
 @njit
-def _round_trips(fills: Table, high: Ticks, low: Ticks, close: Ticks, tick_value: float, commission: float, out: Table) -> int:
+def _round_trips(
+    fills: Table,
+    high: Ticks,
+    low: Ticks,
+    close: Ticks,
+    tick_value: float,
+    commission: float,
+    out: Table,
+) -> int:
     count, held, cash, gap = 0, 0, 0.0, 0.0
     for k in range(len(fills)):
         fill: Any = fills[k]
@@ -40,7 +61,9 @@ def _round_trips(fills: Table, high: Ticks, low: Ticks, close: Ticks, tick_value
         if fill.reason == ROLL:
             cash -= quantity * price
             out[count].commission_usd += abs(quantity) * commission
-            gap += (price - sign(quantity) * fill.slippage_ticks) * (1 if fill.position != 0 else -1)
+            gap += (price - sign(quantity) * fill.slippage_ticks) * (
+                1 if fill.position != 0 else -1
+            )
         else:
             closing = min(abs(quantity), abs(held)) if sign(quantity) == -sign(held) else 0
             if closing > 0:
@@ -57,7 +80,16 @@ def _round_trips(fills: Table, high: Ticks, low: Ticks, close: Ticks, tick_value
                 _enter(out[count], fill.bar, held, opening, price - gap, commission)
                 out[count].risk_usd += opening * fill.risk_ticks * tick_value
         if held != 0:
-            _stretch(out[count], high, low, fill.bar, fills[k + 1].bar if k + 1 < len(fills) else len(close), held, cash, tick_value)
+            _stretch(
+                out[count],
+                high,
+                low,
+                fill.bar,
+                fills[k + 1].bar if k + 1 < len(fills) else len(close),
+                held,
+                cash,
+                tick_value,
+            )
     if held != 0:
         last = len(close) - 1
         _leave(out[count], abs(held), close[last] - gap, 0.0)
@@ -67,7 +99,9 @@ def _round_trips(fills: Table, high: Ticks, low: Ticks, close: Ticks, tick_value
 
 @inline
 def _enter(trade: Any, bar: int, held: int, opening: int, price: float, commission: float) -> None:
-    """Open the trade or add to it. Until it is finished `gross_usd` counts the contracts that left."""
+    """Open the trade or add to it. Until it is finished `gross_usd` counts the contracts that
+    left.
+    """
     if trade.quantity == 0:
         trade.entry_bar = bar
     entered = abs(held) - opening + trade.gross_usd
@@ -95,12 +129,22 @@ def _finish(trade: Any, bar: int, reason: int, cash: float, tick_value: float) -
 
 
 @inline
-def _stretch(trade: Any, high: Ticks, low: Ticks, first: int, stop: int, held: int, cash: float, tick_value: float) -> None:
+def _stretch(
+    trade: Any,
+    high: Ticks,
+    low: Ticks,
+    first: int,
+    stop: int,
+    held: int,
+    cash: float,
+    tick_value: float,
+) -> None:
     """Widen the worst and best open result by the bars [first, stop)."""
     if first >= stop:
         return
     highest, lowest = high[first], low[first]
-    for i in range(np.uint64(first + 1), np.uint64(stop)):  # signed ones would be tested for negative values at each access
+    # signed ones would be tested for negative values at each access
+    for i in range(np.uint64(first + 1), np.uint64(stop)):
         highest, lowest = max(highest, high[i]), min(lowest, low[i])
     at_high, at_low = (cash + held * highest) * tick_value, (cash + held * lowest) * tick_value
     trade.mae_usd = min(trade.mae_usd, at_high, at_low)

@@ -1,1 +1,3 @@
-"""Trading a promoted version: the session runner, its journal, and the audit that holds it against the backtest."""
+"""Trading a promoted version: the session runner, its journal, and the audit that holds it against
+the backtest.
+"""

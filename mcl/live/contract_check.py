@@ -20,24 +20,40 @@ from mcl.simulators.tws.server import SimulatedTWS
 from mcl.simulators.tws.tape import Tape
 
 
-def broker_says(run: schema.Config, contracts: Sequence[Contract], day: date, root: Path) -> dict[str, str]:
-    """By contract symbol: `agrees`, or the sentence in which last trade date, multiplier, tick or currency differ.
+def broker_says(
+    run: schema.Config, contracts: Sequence[Contract], day: date, root: Path
+) -> dict[str, str]:
+    """By contract symbol: `agrees`, or the sentence in which last trade date, multiplier, tick or
+    currency differ.
 
-    Asks the broker of `run`. `sim` is the embedded TWS on the data's last session up to `day`: its answers come from the rule itself.
-    BrokerError when no broker can be reached.
+    Asks the broker of `run`. `sim` is the embedded TWS on the data's last session up to `day`: its
+    answers come from the rule itself. BrokerError when no broker can be reached.
     """
     return asyncio.run(_asked(run, contracts, day, root))
 
 
-async def _asked(run: schema.Config, contracts: Sequence[Contract], day: date, root: Path) -> dict[str, str]:
+async def _asked(
+    run: schema.Config, contracts: Sequence[Contract], day: date, root: Path
+) -> dict[str, str]:
     from mcl.broker.ib import IBBroker
 
     async with AsyncExitStack() as stack:
         port = run.broker.port
         if run.broker.kind == "sim":
             bars = load(run.data, root, holdout=True)
-            tape = Tape.from_bars(bars, int(bars.session[max(0, int(np.searchsorted(bars.session, to_day(day), "right")) - 1)]))
-            port = (await stack.enter_async_context(SimulatedTWS.configured(tape, run.broker, run.costs))).port
+            tape = Tape.from_bars(
+                bars,
+                int(
+                    bars.session[
+                        max(0, int(np.searchsorted(bars.session, to_day(day), "right")) - 1)
+                    ]
+                ),
+            )
+            port = (
+                await stack.enter_async_context(
+                    SimulatedTWS.configured(tape, run.broker, run.costs)
+                )
+            ).port
         broker = IBBroker(run.broker, INSTRUMENTS[run.data.instrument], port=port)
         stack.push_async_callback(broker.close)
         await broker.connect()

@@ -1,4 +1,6 @@
-"""What of a session has to be looked at whether bars come or not: a hanging decision, data that do not flow, clocks, the books."""
+"""What of a session has to be looked at whether bars come or not: a hanging decision, data that do
+not flow, clocks, the books.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +29,22 @@ class Health:
     warned: set[str] = field(default_factory=set)
 
     def hang(self, runner: Runner) -> None:
-        """Dead man: a decision that takes this long is given up; the next connection finds out what became of it."""
-        limit, order, since = self.duty.config.guards.hang_sec, self.duty.config.order, runner.turn.since
+        """Dead man: a decision that takes this long is given up; the next connection finds out what
+        became of it.
+        """
+        limit, order, since = (
+            self.duty.config.guards.hang_sec,
+            self.duty.config.order,
+            runner.turn.since,
+        )
         waits = order.ttl_sec if order.kind == "limit" else 0.0
         if limit is not None and since and time.monotonic() - since > limit + waits:
             raise Uncertain(f"a decision took longer than broker.guards.hang_sec={limit:g}")
 
     def trouble(self, broker: Broker, runner: Runner) -> None:
-        """Data or orders that do not flow make the session DEGRADED, and TRADING again when they do."""
+        """Data or orders that do not flow make the session DEGRADED, and TRADING again when they
+        do.
+        """
         stale = self._stale(broker, runner)
         self.gate.blocked = stale
         why = broker.trouble or stale
@@ -60,7 +70,9 @@ class Health:
             raise Halt(f"this machine's clock is {away:+.0f} s away from the broker's")
         if abs(away) > 2 and "clock" not in self.warned:
             self.warned.add("clock")
-            self.board.alert("warning", "CLOCK", f"this machine's clock is {away:+.1f} s away from the broker's")
+            self.board.alert(
+                "warning", "CLOCK", f"this machine's clock is {away:+.1f} s away from the broker's"
+            )
 
     async def compare(self, broker: Broker, runner: Runner) -> None:
         """The books, while all is well; a difference takes the way of every doubt."""

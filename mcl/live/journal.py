@@ -1,17 +1,21 @@
 """The journal of one session: append-only, on disk before anything is sent.
 
-One SQLite file per session, write-ahead logging: an entry that `append` has returned from survives the death of the process. Where
-the outside world is concerned (all but `LOOSE`) it is forced to the disk and survives the death of the machine too, together with all
-that was written before it. Triggers refuse every change of what is written. An `order` entry stands before its order is sent,
-under a reference that is unique; a `fill` is unique by its execution id. After a crash the file is readable up to its last entry.
+One SQLite file per session, write-ahead logging: an entry that `append` has returned from survives
+the death of the process. Where the outside world is concerned (all but `LOOSE`) it is forced to the
+disk and survives the death of the machine too, together with all that was written before it.
+Triggers refuse every change of what is written. An `order` entry stands before its order is sent,
+under a reference that is unique; a `fill` is unique by its execution id. After a crash the file is
+readable up to its last entry.
 
-Kinds: `begin` (version, contract, account, what was carried over), `bar` (what was decided on), `decision` (with the ledger after
-it), `armed` (the reference that the next order will have), `order` (intent, before the send), `sent` (how fast it left), `protect`
-(an order that no decision asked for: protection placed again, a position closed), `answered` (the broker has answered all that was sent
-under a reference), `margin` (what the broker's what-if said of an order, sent or not), `refused` (a guard let nothing be opened under
-it), `reject` (the broker refused an order), `fill`, `correct` (the exchange changed the price of one), `roll`, `adopt` (what a person
-took over), `command` (before it acts), `flat` (what came of a command to close), `state` (where the session stands, with the reason),
-`alert`.
+Kinds: `begin` (version, contract, account, what was carried over), `bar` (what was decided on),
+`decision` (with the ledger after it), `armed` (the reference that the next order will have),
+`order` (intent, before the send), `sent` (how fast it left), `protect` (an order that no decision
+asked for: protection placed again, a position closed), `answered` (the broker has answered all that
+was sent under a reference), `margin` (what the broker's what-if said of an order, sent or not),
+`refused` (a guard let nothing be opened under it), `reject` (the broker refused an order), `fill`,
+`correct` (the exchange changed the price of one), `roll`, `adopt` (what a person took over),
+`command` (before it acts), `flat` (what came of a command to close), `state` (where the session
+stands, with the reason), `alert`.
 """
 
 from __future__ import annotations
@@ -36,7 +40,8 @@ Kind = Literal[
 # Need not wait for the disk: a decision without an order has sent nothing.
 LOOSE = frozenset({"bar", "decision", "sent", "answered", "margin", "alert"})
 AT_ONCE = frozenset({"order", "protect"})  # something is sent right behind them
-MERGE_ENTRIES = 500  # after so many the log of writing ahead is merged into the file, which waits for the disk
+# after so many the log of writing ahead is merged into the file, which waits for the disk
+MERGE_ENTRIES = 500
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -70,7 +75,9 @@ class Draft:
 
 
 class Journal:
-    """The writer. One per session file; a second one on the same file waits for its turn or is refused."""
+    """The writer. One per session file; a second one on the same file waits for its turn or is
+    refused.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -84,7 +91,10 @@ class Journal:
                 self._connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
                 on_error.pop_all()
         except (sqlite3.Error, OSError) as error:
-            raise LiveError(f"cannot open the journal {path}: {error}", "nothing was sent; free space or fix the permissions") from None
+            raise LiveError(
+                f"cannot open the journal {path}: {error}",
+                "nothing was sent; free space or fix the permissions",
+            ) from None
         self._armed = ""
         self._unmerged = 0
 
@@ -95,29 +105,41 @@ class Journal:
         self.close()
 
     def arm(self, ref: str, bar: int) -> None:
-        """Put the reference of the next order on the disk ahead of time, so that the order itself need not wait for the disk.
+        """Put the reference of the next order on the disk ahead of time, so that the order itself
+        need not wait for the disk.
 
-        After a power failure the order is then known by its reference: what it was for, the broker's executions say.
+        After a power failure the order is then known by its reference: what it was for, the
+        broker's executions say.
         """
         self.append(Draft("armed", {"bar": bar}, ref))
         self._armed = ref
 
     def append(self, *drafts: Draft) -> None:
-        """Write the entries as one transaction and return when they are safe. LiveError: none of them was written."""
+        """Write the entries as one transaction and return when they are safe. LiveError: none of
+        them was written.
+        """
         rows = [(time.time_ns(), d.kind, d.key, _text(d.body)) for d in drafts]
         waits = any(map(self._waits_for_disk, drafts))
         try:
             self._sync("FULL" if waits else "NORMAL")
             self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.executemany("INSERT INTO entry (at_ns, kind, key, body) VALUES (?, ?, ?, ?)", rows)
+            self._connection.executemany(
+                "INSERT INTO entry (at_ns, kind, key, body) VALUES (?, ?, ?, ?)", rows
+            )
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             kinds = ", ".join(f"{d.kind} {d.key or ''}".strip() for d in drafts)
-            raise LiveError(f"the journal {self.path} refused {kinds}: {error}", "no order was sent for it") from None
+            raise LiveError(
+                f"the journal {self.path} refused {kinds}: {error}", "no order was sent for it"
+            ) from None
         self._unmerged += len(rows)
-        if waits and self._unmerged >= MERGE_ENTRIES and not any(draft.kind in AT_ONCE for draft in drafts):
+        if (
+            waits
+            and self._unmerged >= MERGE_ENTRIES
+            and not any(draft.kind in AT_ONCE for draft in drafts)
+        ):
             self._merge()
 
     def _merge(self) -> None:
@@ -138,14 +160,19 @@ class Journal:
 
 
 def read(path: Path, kinds: Sequence[Kind] = ()) -> list[Entry]:
-    """The entries of a journal in the order of writing, all or of some kinds. Works beside a writer and after a crash."""
+    """The entries of a journal in the order of writing, all or of some kinds. Works beside a writer
+    and after a crash.
+    """
     if not path.is_file():
         raise LiveError(f"there is no journal {path}", "mcl live NAME writes one")
     where = f"WHERE kind IN ({', '.join('?' * len(kinds))})" if kinds else ""
     connection = sqlite3.connect(path)
     try:
         query = f"SELECT seq, at_ns, kind, key, body FROM entry {where} ORDER BY seq"  # noqa: S608 (only placeholders are filled in)
-        return [Entry(seq, at, kind, key, json.loads(body)) for seq, at, kind, key, body in connection.execute(query, tuple(kinds))]
+        return [
+            Entry(seq, at, kind, key, json.loads(body))
+            for seq, at, kind, key, body in connection.execute(query, tuple(kinds))
+        ]
     except sqlite3.Error as error:
         raise LiveError(f"{path} is not a readable journal: {error}") from None
     finally:
@@ -153,7 +180,9 @@ def read(path: Path, kinds: Sequence[Kind] = ()) -> list[Entry]:
 
 
 def snapshot(path: Path) -> bytes:
-    """The whole journal as one file, with what still stands in the file beside it: a killed session has not merged them."""
+    """The whole journal as one file, with what still stands in the file beside it: a killed session
+    has not merged them.
+    """
     connection = sqlite3.connect(path)
     try:
         return connection.serialize()

@@ -1,4 +1,6 @@
-"""What the journals of an alias tell: its last session, orders, fills, and why each decision was what it was. Needs no running session."""
+"""What the journals of an alias tell: its last session, orders, fills, and why each decision was
+what it was. Needs no running session.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from mcl.promotion.promoted_file import FIRST_LINE, path_of
 from mcl.risk.limits import Block
 
 SHOWN, POINTS = 20, 300  # rows of a list, points of a curve
-OVER = {"ended": State.STOPPED, "stopped": State.STOPPED, "halted": State.HALTED}  # the last words of a session that ended as one
+# the last words of a session that ended as one
+OVER = {"ended": State.STOPPED, "stopped": State.STOPPED, "halted": State.HALTED}
 
 
 def aliases(root: Path) -> list[str]:
@@ -33,7 +36,10 @@ def last_journal(root: Path, alias: str) -> Path:
     found = list(folder_of(root, alias).glob("*.sqlite"))
     if not found:
         known = aliases(root)
-        raise LiveError(f"no session of {alias!r} was ever traded here: {nearest(alias, known)}", f"mcl live {alias} starts one")
+        raise LiveError(
+            f"no session of {alias!r} was ever traded here: {nearest(alias, known)}",
+            f"mcl live {alias} starts one",
+        )
     return max(found, key=_written)
 
 
@@ -43,7 +49,9 @@ def _written(path: Path) -> float:
 
 
 def remembered(path: Path) -> dict[str, Any]:
-    """The last state of a session that does not run, with the keys of a status as far as they are known."""
+    """The last state of a session that does not run, with the keys of a status as far as they are
+    known.
+    """
     entries = _by_kind(read(path))
     begin = entries["begin"][-1].body if entries["begin"] else {}
     state, why = _last_word(entries["state"])
@@ -60,7 +68,10 @@ def remembered(path: Path) -> dict[str, Any]:
         "synthetic": _watermark(begin.get("synthetic")),
         "state": state,
         "why": why,
-        "position": sum(begin.get("positions", {}).values()) + sum(int(entry.body["quantity"]) for entry in fills),
+        "position": (
+            sum(begin.get("positions", {}).values())
+            + sum(int(entry.body["quantity"]) for entry in fills)
+        ),
         "target": last.get("target"),
         "equity_usd": last.get("equity_usd"),
         "bars": len(decisions),
@@ -70,14 +81,22 @@ def remembered(path: Path) -> dict[str, Any]:
         "session_pnl_usd": _pnl(decisions),
         "decisions": _last_decisions(entries),
         "fills": [entry.body for entry in fills[-SHOWN:]],
-        "equity": _thinned([(int(e.key or 0), e.body["equity_usd"]) for e in decisions if e.body.get("equity_usd") is not None]),
+        "equity": _thinned(
+            [
+                (int(e.key or 0), e.body["equity_usd"])
+                for e in decisions
+                if e.body.get("equity_usd") is not None
+            ]
+        ),
         "alerts": [{"at_ns": entry.at_ns, **entry.body} for entry in entries["alert"][-SHOWN:]],
         "at_ns": max((group[-1].at_ns for group in entries.values() if group), default=None),
     }
 
 
 def _watermark(written: str | bool | None) -> str | None:
-    """The sentence beside results on synthetic data; a journal of an earlier version says only whether they are."""
+    """The sentence beside results on synthetic data; a journal of an earlier version says only
+    whether they are.
+    """
     return SYNTHETIC if written is True else written or None
 
 
@@ -85,7 +104,11 @@ def _pnl(decisions: Sequence[Entry]) -> float | None:
     """Since the start of the session, which the ledger in a decision knows."""
     body = decisions[-1].body if decisions else {}
     start = body.get("ledger", {}).get("guard", {}).get("session_start_usd")
-    return None if start is None or body.get("equity_usd") is None else float(body["equity_usd"] - start)
+    return (
+        None
+        if start is None or body.get("equity_usd") is None
+        else float(body["equity_usd"] - start)
+    )
 
 
 def _last_decisions(entries: dict[str, list[Entry]]) -> list[dict[str, Any]]:
@@ -94,8 +117,16 @@ def _last_decisions(entries: dict[str, list[Entry]]) -> list[dict[str, Any]]:
     rows = []
     for entry in entries["decision"][-SHOWN:]:
         body = entry.body
-        row = {"time": int(entry.key or 0), "close": closes.get(entry.key), "block": Block(int(body.get("block") or 0)).name}
-        rows.append(row | {name: body.get(name) for name in ("position", "wanted", "target")} | {"reason": body.get("held_back") or ""})
+        row = {
+            "time": int(entry.key or 0),
+            "close": closes.get(entry.key),
+            "block": Block(int(body.get("block") or 0)).name,
+        }
+        rows.append(
+            row
+            | {name: body.get(name) for name in ("position", "wanted", "target")}
+            | {"reason": body.get("held_back") or ""}
+        )
     return rows
 
 
@@ -110,7 +141,17 @@ def _last_word(states: Sequence[Entry]) -> tuple[str, str]:
         return "LOST", "the process ended before it said anything"
     word, why = str(states[-1].body["state"]), str(states[-1].body.get("why", ""))
     over = OVER.get(word.lower())
-    return (over, why) if over else ("LOST", f"the process ended without a word after {word.upper()} ({why}); a new start recovers it")
+    return (
+        (over, why)
+        if over
+        else (
+            "LOST",
+            (
+                f"the process ended without a word after {word.upper()} ({why}); a new start"
+                " recovers it"
+            ),
+        )
+    )
 
 
 def orders(path: Path) -> list[dict[str, Any]]:
@@ -122,7 +163,9 @@ def orders(path: Path) -> list[dict[str, Any]]:
 
 def _order(entry: Entry, fills: Sequence[dict[str, Any]]) -> dict[str, Any]:
     body = entry.body
-    change = None if body.get("to") is None or body.get("from") is None else body["to"] - body["from"]
+    change = (
+        None if body.get("to") is None or body.get("from") is None else body["to"] - body["from"]
+    )
     done = sum(int(f["quantity"]) for f in fills)
     return {
         "at_ns": entry.at_ns,
@@ -138,7 +181,9 @@ def _order(entry: Entry, fills: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def deployed_limits(root: Path, path: Path) -> dict[str, Any]:
-    """The risk limits that the session of this journal had; empty when another version has been promoted since."""
+    """The risk limits that the session of this journal had; empty when another version has been
+    promoted since.
+    """
     begins = read(path, ("begin",))
     alias = begins[-1].body["alias"] if begins else path.parent.name
     file = path_of(alias, root)
@@ -155,9 +200,11 @@ def fills(path: Path) -> list[dict[str, Any]]:
 
 
 def reasons(path: Path, count: int, limits: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-    """The last `count` decisions with the chain that led to each: signal, scale, wanted, block, target, order, fills; and a sentence.
+    """The last `count` decisions with the chain that led to each: signal, scale, wanted, block,
+    target, order, fills; and a sentence.
 
-    `limits` are those of the promoted configuration: a block is then told with the value of its limit.
+    `limits` are those of the promoted configuration: a block is then told with the value of its
+    limit.
     """
     kinds: tuple[Kind, ...] = ("bar", "decision", "order", "fill")
     entries = _by_kind(read(path, kinds))
@@ -173,7 +220,11 @@ def reasons(path: Path, count: int, limits: dict[str, Any] | None = None) -> lis
 
 
 def _reason(
-    entry: Entry, close: float | None, order: Entry | None, done: Sequence[dict[str, Any]], limits: dict[str, Any]
+    entry: Entry,
+    close: float | None,
+    order: Entry | None,
+    done: Sequence[dict[str, Any]],
+    limits: dict[str, Any],
 ) -> dict[str, Any]:
     body = entry.body
     block = Block(int(body.get("block") or 0))
@@ -203,17 +254,30 @@ def _limit(block: Block, limits: dict[str, Any]) -> str | None:
 
 
 def sentence(row: dict[str, Any]) -> str:
-    """The chain in one line: `signal +1 × scale 2 = wanted +2 → MAX_POSITION (max_position=1) → target +1 → bought 1 at 60.02`."""
-    known = f"signal {_signed(row['signal'])} × scale {row['scale']:.3g} = " if None not in (row["signal"], row["scale"]) else ""
+    """The chain in one line: `signal +1 × scale 2 = wanted +2 → MAX_POSITION (max_position=1) →
+    target +1 → bought 1 at 60.02`.
+    """
+    known = (
+        f"signal {_signed(row['signal'])} × scale {row['scale']:.3g} = "
+        if None not in (row["signal"], row["scale"])
+        else ""
+    )
     steps = [f"{known}wanted {_signed(row['wanted'])}" if row["wanted"] is not None else ""]
     if row["block"]:
         steps.append(f"{row['block']} ({row['limit'] or row['block_text']})")
-    steps.append(f"target {_signed(row['target'])}" + (", which is held" if row["target"] == row["position"] else ""))
+    steps.append(
+        f"target {_signed(row['target'])}"
+        + (", which is held" if row["target"] == row["position"] else "")
+    )
     if row["held_back"]:
         steps.append(f"held back: {row['held_back']}")
     if row["order"]:
         done = row["filled"]
-        filled = f"{'bought' if done > 0 else 'sold'} {abs(done)} at {row['price']:.10g}" if done else "not filled"
+        filled = (
+            f"{'bought' if done > 0 else 'sold'} {abs(done)} at {row['price']:.10g}"
+            if done
+            else "not filled"
+        )
         steps.append(f"order {row['order']}: {filled}")
     return " → ".join(filter(None, steps))
 

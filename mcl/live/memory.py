@@ -1,4 +1,6 @@
-"""Garbage is collected between two bars, not while a decision is on its way; between two sessions memory goes back to the machine."""
+"""Garbage is collected between two bars, not while a decision is on its way; between two sessions
+memory goes back to the machine.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ FULL_EVERY = 60  # bars
 
 @contextmanager
 def calm() -> Iterator[Callable[[int], None]]:
-    """What was loaded until now is never looked at again. Yields what to call after every bar, with the number of bars."""
+    """What was loaded until now is never looked at again. Yields what to call after every bar, with
+    the number of bars.
+    """
     before = gc.get_threshold()
     gc.collect()
     gc.freeze()
@@ -26,7 +30,9 @@ def calm() -> Iterator[Callable[[int], None]]:
 
 
 def release() -> None:
-    """Give back what a session and its audit have used: the C library keeps freed memory, of each thread apart, and it adds up."""
+    """Give back what a session and its audit have used: the C library keeps freed memory, of each
+    thread apart, and it adds up.
+    """
     gc.collect()
     with suppress(OSError, AttributeError):  # another C library than that of GNU
         ctypes.CDLL("libc.so.6").malloc_trim(0)

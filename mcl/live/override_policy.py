@@ -1,4 +1,6 @@
-"""The lock on a promoted configuration: what a session may say differently from what was promoted, and the sentence for the rest."""
+"""The lock on a promoted configuration: what a session may say differently from what was promoted,
+and the sentence for the rest.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +21,20 @@ def own(overrides: Sequence[str]) -> list[str]:
 
 
 def caps(overrides: Sequence[str], promoted: schema.Config | None) -> int | None:
-    """The smaller position that was asked for, None when none was. LiveError with the difference for anything else."""
+    """The smaller position that was asked for, None when none was. LiveError with the difference
+    for anything else.
+    """
     foreign = [o for o in overrides if _key(o).split(".")[0] not in OWN]
     smaller = [int(_value(o)) for o in foreign if _is_smaller(o, promoted)]
     wrong = [o for o in foreign if not _is_smaller(o, promoted)]
     if wrong:
         known = flatten(promoted.model_dump(mode="json")) if promoted else {}
-        difference = "; ".join(f"{_key(o)}: promoted {known.get(_key(o), 'nothing')}, asked {_value(o)}" for o in wrong)
+        difference = "; ".join(
+            f"{_key(o)}: promoted {known.get(_key(o), 'nothing')}, asked {_value(o)}" for o in wrong
+        )
         raise LiveError(
-            f"{wrong[0]} may not be changed here ({difference}): only {', '.join(OWN)} and a smaller {CAP} differ from what was promoted",
+            f"{wrong[0]} may not be changed here ({difference}): only {', '.join(OWN)} and a"
+            f" smaller {CAP} differ from what was promoted",
             "promote a run with it: mcl promote RUN_ID --to NAME",
         )
     return min(smaller, default=None)

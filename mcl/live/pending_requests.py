@@ -1,6 +1,8 @@
-"""What a session has been told to do and has not done yet: by a person, a signal, a guard or the kill switch.
+"""What a session has been told to do and has not done yet: by a person, a signal, a guard or the
+kill switch.
 
-To close (flatten, kill) lasts until it is done; kill is never taken back. Stop stands beside it and is looked at in every state.
+To close (flatten, kill) lasts until it is done; kill is never taken back. Stop stands beside it and
+is looked at in every state.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ from mcl.live.status import Command
 
 
 class Wishes:
-    """`word` is done in the session's own turn: flatten, kill or adopt. `some` is set while there is anything to look at."""
+    """`word` is done in the session's own turn: flatten, kill or adopt. `some` is set while there
+    is anything to look at.
+    """
 
     def __init__(self) -> None:
         self.word: Command | None = None

@@ -1,8 +1,10 @@
-"""Start-up and recovery are one path: what the broker knows is held against what the journals say, before anything may be sent.
+"""Start-up and recovery are one path: what the broker knows is held against what the journals say,
+before anything may be sent.
 
-Executions, working orders and positions are read one after the other. What carries a reference of ours is taken in; an order that
-was written down and of which the broker knows nothing never arrived, and is not sent again: the next decision speaks for itself.
-Anything else is unknown, and a person decides.
+Executions, working orders and positions are read one after the other. What carries a reference of
+ours is taken in; an order that was written down and of which the broker knows nothing never
+arrived, and is not sent again: the next decision speaks for itself. Anything else is unknown, and a
+person decides.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ from mcl.market import calendar
 from mcl.risk.limits import BAR_SEC
 
 HISTORY = 500  # bars of the broker's own history that are held against the stored ones
-SETTLE_SEC = 3.0  # so long positions and executions may contradict each other before that counts as unknown
+# so long positions and executions may contradict each other before that counts as unknown
+SETTLE_SEC = 3.0
 WAIT_SEC = 0.05
 
 
@@ -51,14 +54,26 @@ class Unknown:
 
     def report(self) -> str:
         """One clause for each."""
-        fills = [f"an execution of {f.quantity:+d} {f.symbol} at {f.price:g} ({f.ref or 'no reference'})" for f in self.executions]
-        orders = [f"a working order {o.kind} {o.quantity:+d} {o.symbol} ({o.ref or f'permanent id {o.permanent_id}'})" for o in self.orders]
-        held = [f"{theirs} {symbol} held where the journal has {ours}" for symbol, theirs, ours in self.positions]
+        fills = [
+            f"an execution of {f.quantity:+d} {f.symbol} at {f.price:g} ({f.ref or 'no reference'})"
+            for f in self.executions
+        ]
+        orders = [
+            f"a working order {o.kind} {o.quantity:+d} {o.symbol}"
+            f" ({o.ref or f'permanent id {o.permanent_id}'})"
+            for o in self.orders
+        ]
+        held = [
+            f"{theirs} {symbol} held where the journal has {ours}"
+            for symbol, theirs, ours in self.positions
+        ]
         return "; ".join(held + fills + orders)
 
 
 def unexplained(book: Book, standing: Standing) -> Unknown:
-    """Pure: the difference of the two books, after every execution that carries a reference of ours is taken in."""
+    """Pure: the difference of the two books, after every execution that carries a reference of ours
+    is taken in.
+    """
     new = [fill for fill in standing.executions if not book.knows(fill)]
     ours = Counter(book.positions)
     for fill in new:
@@ -67,8 +82,16 @@ def unexplained(book: Book, standing: Standing) -> Unknown:
     symbols = sorted({*ours, *standing.positions})
     return Unknown(
         tuple(fill for fill in new if not book.explains(fill)),
-        tuple(o for o in standing.orders if decision_of(o.ref) not in book.refs and o.permanent_id not in book.adopted),
-        tuple((s, standing.positions.get(s, 0), ours[s]) for s in symbols if standing.positions.get(s, 0) != ours[s]),
+        tuple(
+            o
+            for o in standing.orders
+            if decision_of(o.ref) not in book.refs and o.permanent_id not in book.adopted
+        ),
+        tuple(
+            (s, standing.positions.get(s, 0), ours[s])
+            for s in symbols
+            if standing.positions.get(s, 0) != ours[s]
+        ),
     )
 
 
@@ -92,10 +115,12 @@ async def reconcile(
     tell: Callable[[int], None] = lambda _: None,
     closing: bool = False,
 ) -> Runner:
-    """A runner that may trade: both books agree, missed bars and fills are taken in, the position is protected.
+    """A runner that may trade: both books agree, missed bars and fills are taken in, the position
+    is protected.
 
-    `closing`: a runner that may only close. It needs no bars, and nothing is protected that is to be closed at once.
-    Unexplained: a person has to decide. Other LiveErrors: the history is not ours, or the broker did not answer.
+    `closing`: a runner that may only close. It needs no bars, and nothing is protected that is to
+    be closed at once. Unexplained: a person has to decide. Other LiveErrors: the history is not
+    ours, or the broker did not answer.
     """
     pinned = await broker.qualify(stage.contract)
     book = book_of(journal.path, *duty.terms, duty.chain)
@@ -117,22 +142,29 @@ async def reconcile(
     runner.catch_up(missed, standing.executions, clock)
     for contract, holding in runner.holdings():
         broker.resume(contract, holding, book.refs)
-        if not closing and not (runner.over and duty.replay):  # a replay that is over takes no orders
+        # a replay that is over takes no orders
+        if not closing and not (runner.over and duty.replay):
             await runner.secure(contract, holding)
     return runner
 
 
 def adopted(book: Book, error: Unexplained, stage: Stage, price: float) -> Draft:
-    """The entry by which a person takes over what the broker holds: a position that differs came at this price."""
+    """The entry by which a person takes over what the broker holds: a position that differs came at
+    this price.
+    """
     symbols = {stage.contract.symbol, *((stage.roll.outgoing.symbol,) if stage.roll else ())}
-    theirs = sum(quantity for symbol, quantity in error.standing.positions.items() if symbol in symbols)
+    theirs = sum(
+        quantity for symbol, quantity in error.standing.positions.items() if symbol in symbols
+    )
     ticks = round(price / book.tick_size, 6)
     if delta := theirs - book.ledger.holding.position:
         book.ledger.fill(delta, ticks, book.target)
     body: dict[str, Any] = {
         "ledger": book.ledger.state(),
         "positions": error.standing.positions,
-        "executions": sorted({execution_root(fill.execution_id) for fill in error.standing.executions}),
+        "executions": sorted(
+            {execution_root(fill.execution_id) for fill in error.standing.executions}
+        ),
         "orders": [order.permanent_id for order in error.unknown.orders],
         "what": error.unknown.report(),
     }
@@ -140,33 +172,49 @@ def adopted(book: Book, error: Unexplained, stage: Stage, price: float) -> Draft
 
 
 async def _leaving(broker: Broker, stage: Stage, book: Book, pinned: Pinned) -> Pinned | None:
-    """The contract that the roll table has left and that is still held, or half left; None when there is nothing to move.
+    """The contract that the roll table has left and that is still held, or half left; None when
+    there is nothing to move.
 
     Halt: a position in any other contract is a person's affair, nothing is traded beside it.
     """
-    other = {symbol: quantity for symbol, quantity in book.held.items() if symbol != pinned.local_symbol}
+    other = {
+        symbol: quantity for symbol, quantity in book.held.items() if symbol != pinned.local_symbol
+    }
     if not other and book.move is None:
         return None
     outgoing = await broker.qualify(stage.roll.outgoing) if stage.roll is not None else None
     known = {outgoing.local_symbol} if outgoing is not None else set()
     own = book.held.get(pinned.local_symbol, 0)
-    if other.keys() - known or (own and book.move is None) or (book.move and {book.move.outgoing} - known):
-        carried = ", ".join(f"{quantity:+d} {symbol}" for symbol, quantity in book.held.items()) or "a roll that was not finished"
+    if (
+        other.keys() - known
+        or (own and book.move is None)
+        or (book.move and {book.move.outgoing} - known)
+    ):
+        carried = (
+            ", ".join(f"{quantity:+d} {symbol}" for symbol, quantity in book.held.items())
+            or "a roll that was not finished"
+        )
         raise Halt(
-            f"{carried} was carried over, this session trades {pinned.local_symbol} and moves only what is in the contract before it",
+            f"{carried} was carried over, this session trades {pinned.local_symbol} and moves only"
+            " what is in the contract before it",
             "close it by hand in TWS, then say adopt",
         )
     return outgoing
 
 
 async def _agreed(duty: Duty, broker: Broker, book: Book) -> Standing:
-    """What the broker knows, once both books agree and nothing of ours but protection works or is on its way; Unexplained after a
-    short while. What was sent on the connection before may still arrive and fill: until it has, nothing is placed."""
+    """What the broker knows, once both books agree and nothing of ours but protection works or is
+    on its way; Unexplained after a short while. What was sent on the connection before may still
+    arrive and fill: until it has, nothing is placed.
+    """
     deadline = time.monotonic() + min(SETTLE_SEC, duty.config.timeout_sec)
     while True:
         standing = await broker.standing()
         if not book.begun and not book.carried and not standing.positions and not standing.orders:
-            book.executions.update(execution_root(fill.execution_id) for fill in standing.executions)  # of before the first session
+            # of before the first session
+            book.executions.update(
+                execution_root(fill.execution_id) for fill in standing.executions
+            )
         if entries := [order for order in standing.orders if _opening(order, book)]:
             await broker.cancel(entries)
             continue
@@ -194,16 +242,21 @@ def _not_flat(duty: Duty, unknown: Unknown) -> LiveError:
     if unknown.positions:
         symbol, theirs, _ = unknown.positions[0]
         return LiveError(
-            f"account {duty.config.account} already holds {theirs} {symbol}; a first session starts flat",
+            f"account {duty.config.account} already holds {theirs} {symbol}; a first session starts"
+            " flat",
             "close the position by hand, then start again",
         )
     refs = ", ".join(order.ref or str(order.permanent_id) for order in unknown.orders)
     return LiveError(
-        f"account {duty.config.account} has {len(unknown.orders)} working orders that no session sent: {refs}", "cancel them first"
+        f"account {duty.config.account} has {len(unknown.orders)} working orders that no session"
+        f" sent: {refs}",
+        "cancel them first",
     )
 
 
-def _facts(duty: Duty, stage: Stage, pinned: Pinned, broker: Broker, book: Book, clock: int) -> dict[str, Any]:
+def _facts(
+    duty: Duty, stage: Stage, pinned: Pinned, broker: Broker, book: Book, clock: int
+) -> dict[str, Any]:
     deployed = duty.deployed
     return {
         "alias": deployed.alias,
@@ -226,15 +279,17 @@ def _facts(duty: Duty, stage: Stage, pinned: Pinned, broker: Broker, book: Book,
     } | carried_over(book)
 
 
-# ------------------------------------------------------------------------------------------------------------------ history
+# ------------------------------------------------------------------------------------------ history
 
 
 async def _history(
     broker: Broker, pinned: Pinned, stage: Stage, book: Book, tolerance: float, clock: int
 ) -> tuple[Stage, list[Bar], dict[str, Any]]:
-    """Hold the broker's closes against the stored ones of the same contract, then take what has closed since.
+    """Hold the broker's closes against the stored ones of the same contract, then take what has
+    closed since.
 
-    Returns the stage whose warm-up has no gap, the bars that closed since the last one in the journal, and facts for the journal.
+    Returns the stage whose warm-up has no gap, the bars that closed since the last one in the
+    journal, and facts for the journal.
     """
     warmup, interval = stage.warmup, stage.warmup.interval
     last = int(warmup.close_time[-1])
@@ -249,33 +304,48 @@ async def _history(
     if stage.stored is None:
         if not held:
             raise LiveError(
-                f"the broker's history of {pinned.local_symbol} does not reach back to the stored bars: nothing fills the gap",
+                f"the broker's history of {pinned.local_symbol} does not reach back to the stored"
+                " bars: nothing fills the gap",
                 "mcl data download, then start again",
             )
-        until, last = book.bars[0].close_time - 1 if book.bars else clock, int(stage.warmup.close_time[-1])
+        until, last = (
+            book.bars[0].close_time - 1 if book.bars else clock,
+            int(stage.warmup.close_time[-1]),
+        )
         opened = _opens(stage, stage.roll.day) if stage.roll is not None else last
-        stage = with_history(stage, [bar for bar in known if max(last, opened) < bar.close_time <= until])
+        stage = with_history(
+            stage, [bar for bar in known if max(last, opened) < bar.close_time <= until]
+        )
     seen = book.bars[-1].close_time if book.bars else int(stage.warmup.close_time[-1])
     missed = [bar for bar in known if seen < bar.close_time <= min(clock, stage.close_ns)]
     return stage, missed, {"history_held": held, "history_differing": different}
 
 
 def _agreeing(stage: Stage, known: tuple[Bar, ...], tolerance: float) -> tuple[int, int]:
-    """How many closes of the stage's contract both sides know, and how many of them differ. LiveError: in more than the tolerance."""
+    """How many closes of the stage's contract both sides know, and how many of them differ.
+    LiveError: in more than the tolerance.
+    """
     warmup = stage.warmup
-    held, differing = _held_against(warmup.close_time[stage.own_rows], warmup.close[stage.own_rows], known)
+    held, differing = _held_against(
+        warmup.close_time[stage.own_rows], warmup.close[stage.own_rows], known
+    )
     if len(differing) > tolerance * held:
         at = np.datetime64(differing[0], "ns").astype("datetime64[s]")
         raise LiveError(
-            f"the broker's history differs from the stored bars in {len(differing)} of {held} closes, first at {at} UTC",
+            f"the broker's history differs from the stored bars in {len(differing)} of {held}"
+            f" closes, first at {at} UTC",
             "rebuild the data (mcl data build) or check the contract",
         )
     return held, len(differing)
 
 
-async def _over_the_roll(broker: Broker, stage: Stage, roll: Roll, tolerance: float, known: tuple[Bar, ...], count: int) -> Stage:
-    """The stored bars end in the contract before the roll: the broker's history of both goes on from there. The gap is that of their
-    last common bar before the roll's session, as in the roll table."""
+async def _over_the_roll(
+    broker: Broker, stage: Stage, roll: Roll, tolerance: float, known: tuple[Bar, ...], count: int
+) -> Stage:
+    """The stored bars end in the contract before the roll: the broker's history of both goes on
+    from there. The gap is that of their last common bar before the roll's session, as in the roll
+    table.
+    """
     warmup = stage.warmup
     older = await broker.history(await broker.qualify(roll.outgoing), count, warmup.interval)
     held, _ = _agreeing(replace(stage, contract=roll.outgoing), older, tolerance)
@@ -283,15 +353,23 @@ async def _over_the_roll(broker: Broker, stage: Stage, roll: Roll, tolerance: fl
     found = gap(*_closes(older), *_closes(known), opens)
     if not held or found is None:
         raise LiveError(
-            f"the broker's history of {roll.outgoing.symbol} and {stage.contract.symbol} does not tell the gap of their roll",
+            f"the broker's history of {roll.outgoing.symbol} and {stage.contract.symbol} does not"
+            " tell the gap of their roll",
             "mcl data download, then start again",
         )
     last = int(warmup.close_time[-1])
-    return turned(stage, roll, [bar for bar in older if last < bar.close_time <= opens], round(found.value, 10))
+    return turned(
+        stage,
+        roll,
+        [bar for bar in older if last < bar.close_time <= opens],
+        round(found.value, 10),
+    )
 
 
 def _closes(bars: tuple[Bar, ...]) -> tuple[Any, Any]:
-    return np.array([bar.close_time for bar in bars], np.int64), np.array([bar.close for bar in bars])
+    return np.array([bar.close_time for bar in bars], np.int64), np.array(
+        [bar.close for bar in bars]
+    )
 
 
 def _opens(stage: Stage, day: int) -> int:

@@ -1,8 +1,10 @@
-"""The move of a position to the next contract, as the roll table has it and as the journal knows how far it has come.
+"""The move of a position to the next contract, as the roll table has it and as the journal knows
+how far it has come.
 
-In a backtest a roll is one thing: both legs at the open of the roll's session. A broker has two orders. So the journal names both
-under one reference before the first of them leaves, and adds up what has filled of each; whoever comes back in the middle sees what
-is left to do. Until both legs are whole, the account is the one that still holds the old contract: its levels and its marks are in
+In a backtest a roll is one thing: both legs at the open of the roll's session. A broker has two
+orders. So the journal names both under one reference before the first of them leaves, and adds up
+what has filled of each; whoever comes back in the middle sees what is left to do. Until both legs
+are whole, the account is the one that still holds the old contract: its levels and its marks are in
 old prices, which are the new ones less the gap that the roll table measured.
 """
 
@@ -34,14 +36,20 @@ class Roll:
     outgoing: Contract
     day: int  # of the session at whose open it happens, days since 1970-01-01
     gap: float  # incoming minus outgoing, price units
-    outgoing_open: float  # where the outgoing contract traded at that open; NaN when it is not this session's, or not known
+    # where the outgoing contract traded at that open; NaN when it is not this session's, or not
+    # known
+    outgoing_open: float
 
 
 def roll_into(bars: Bars, row: int) -> Roll | None:
-    """The last roll of the table up to the session of `row`; None when its contract is the first one."""
+    """The last roll of the table up to the session of `row`; None when its contract is the first
+    one.
+    """
     day, contract = int(bars.session[row]), bars.contracts[int(bars.contract[row])]
     days = bars.roll_table["session"].to_numpy().astype("datetime64[D]").astype(np.int64)
-    table = bars.roll_table[(days <= day) & (bars.roll_table["to_symbol"] == contract.symbol).to_numpy()]
+    table = bars.roll_table[
+        (days <= day) & (bars.roll_table["to_symbol"] == contract.symbol).to_numpy()
+    ]
     if table.empty:
         return None
     last = table.iloc[-1]
@@ -52,7 +60,9 @@ def roll_into(bars: Bars, row: int) -> Roll | None:
 
 @dataclass
 class Move:
-    """A roll on its way. Quantities are signed and prices are ticks of their own contract; symbols are the broker's."""
+    """A roll on its way. Quantities are signed and prices are ticks of their own contract; symbols
+    are the broker's.
+    """
 
     outgoing: str
     incoming: str
@@ -65,12 +75,28 @@ class Move:
     @classmethod
     def of(cls, state: dict[str, Any]) -> Move:
         """From the entry of a journal."""
-        counted, worth = Counter({str(s): int(q) for s, q in state["quantity"].items()}), dict(state["worth"])
-        return cls(state["from"], state["to"], float(state["gap_ticks"]), set(state["refs"]), counted, worth, dict(state["last"]))
+        counted, worth = (
+            Counter({str(s): int(q) for s, q in state["quantity"].items()}),
+            dict(state["worth"]),
+        )
+        return cls(
+            state["from"],
+            state["to"],
+            float(state["gap_ticks"]),
+            set(state["refs"]),
+            counted,
+            worth,
+            dict(state["last"]),
+        )
 
     def state(self) -> dict[str, Any]:
         """Plain values for a journal."""
-        told = {"from": self.outgoing, "to": self.incoming, "gap_ticks": self.gap_ticks, "refs": sorted(self.refs)}
+        told = {
+            "from": self.outgoing,
+            "to": self.incoming,
+            "gap_ticks": self.gap_ticks,
+            "refs": sorted(self.refs),
+        }
         return told | {"quantity": dict(self.quantity), "worth": self.worth, "last": self.last}
 
     @property
@@ -92,13 +118,18 @@ class Move:
 
     def whole(self, position: int) -> bool:
         """Both legs have filled for all that is held."""
-        return position != 0 and self.quantity[self.incoming] == position == -self.quantity[self.outgoing]
+        return (
+            position != 0
+            and self.quantity[self.incoming] == position == -self.quantity[self.outgoing]
+        )
 
     def settle(self, ledger: Ledger) -> None:
-        """Both legs are whole: the ledger goes on in the new contract, its levels moved as the market was when the legs filled.
+        """Both legs are whole: the ledger goes on in the new contract, its levels moved as the
+        market was when the legs filled.
 
-        That gap is the one between the fills without the assumed slippage of both, which went against us: the backtest's. Between
-        legs further apart than AT_ONCE_NS the market has moved as well: then it is the gap of the table.
+        That gap is the one between the fills without the assumed slippage of both, which went
+        against us: the backtest's. Between legs further apart than AT_ONCE_NS the market has moved
+        as well: then it is the gap of the table.
         """
         sold, bought = self.price(self.outgoing), self.price(self.incoming)
         gap = bought - sold - 2 * sign(ledger.holding.position) * ledger.money.slippage_ticks
@@ -106,25 +137,37 @@ class Move:
         ledger.roll(sold, bought, float(round(gap)) if at_once else self.gap_ticks)
 
     def parts(self, holding: Holding) -> tuple[Holding, Holding]:
-        """What of a holding is still in the old contract and what is in the new one, each with levels in its own prices."""
+        """What of a holding is still in the old contract and what is in the new one, each with
+        levels in its own prices.
+        """
         moved = self.quantity[self.incoming]
         left = holding.position + self.quantity[self.outgoing]
         new = rolled(holding, 0.0, 0.0, self.gap_ticks)
         return _of(holding, left), _of(new, moved)
 
     def distances(self, holding: Holding, slippage_ticks: float) -> tuple[float, float]:
-        """From the fill in the new contract to the stop and to the take-profit, so that both move by the gap of the market. Ticks, at
-        least one: a level that the market has passed is moved to its place when the fill is known."""
+        """From the fill in the new contract to the stop and to the take-profit, so that both move
+        by the gap of the market. Ticks, at least one: a level that the market has passed is moved
+        to its place when the fill is known.
+        """
         side, sold = sign(holding.position), self.price(self.outgoing)
         stop = side * (sold - holding.stop_at) + 2 * slippage_ticks
         take = side * (holding.take_profit_at - sold) - 2 * slippage_ticks
-        return tuple(distance if math.isnan(distance) else max(1.0, distance) for distance in (stop, take))  # type: ignore[return-value]
+        return tuple(
+            distance if math.isnan(distance) else max(1.0, distance) for distance in (stop, take)
+        )  # type: ignore[return-value]
 
     def given_up(self, ledger: Ledger) -> None:
-        """A person ends it half way: what was closed and not opened again was closed for good, the rest has moved."""
+        """A person ends it half way: what was closed and not opened again was closed for good, the
+        rest has moved.
+        """
         closed, opened = -self.quantity[self.outgoing], self.quantity[self.incoming]
         if closed != opened:
-            ledger.fill(opened - closed, self.price(self.outgoing), Target(0, math.nan, math.nan, 0, False, False, 0))
+            ledger.fill(
+                opened - closed,
+                self.price(self.outgoing),
+                Target(0, math.nan, math.nan, 0, False, False, 0),
+            )
         if opened:
             self.settle(ledger)
 

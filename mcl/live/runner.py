@@ -1,8 +1,10 @@
-"""From bars to orders, on one connection: for each closed bar decide, write it down, send it, account for what came back.
+"""From bars to orders, on one connection: for each closed bar decide, write it down, send it,
+account for what came back.
 
-The decision is the backtest's: the same plan over the last bars, the same compiled `decide`, the same ledger arithmetic. Nothing is
-sent that is not in the journal; after anything that is not certain nothing is sent at all, and the next connection begins by
-comparing the books. Every bar gets its decision; one that comes too late to act on is written down as late and sends nothing.
+The decision is the backtest's: the same plan over the last bars, the same compiled `decide`, the
+same ledger arithmetic. Nothing is sent that is not in the journal; after anything that is not
+certain nothing is sent at all, and the next connection begins by comparing the books. Every bar
+gets its decision; one that comes too late to act on is written down as late and sends nothing.
 """
 
 from __future__ import annotations
@@ -43,13 +45,16 @@ FRESH_FRAC = 0.5  # of an interval: so long after its close a bar may still be a
 
 @dataclass(frozen=True)
 class Duty:
-    """What is traded, by which rules, and where. `folder` keeps the journals of the alias and its kill switch."""
+    """What is traded, by which rules, and where. `folder` keeps the journals of the alias and its
+    kill switch.
+    """
 
     deployed: Deployable
     strategy: Strategy
     config: schema.Broker
     folder: Path
-    tolerance: float = 0.0  # share of overlapping bars in which the broker's history may differ from the stored bars
+    # share of overlapping bars in which the broker's history may differ from the stored bars
+    tolerance: float = 0.0
 
     @property
     def replay(self) -> bool:
@@ -58,25 +63,45 @@ class Duty:
     @property
     def chain(self) -> Chain | None:
         """The sessions that this one goes on from; a replay does only when it is told to."""
-        return (self.config.kind, self.config.account) if not self.replay or self.config.replay.carry else None
+        return (
+            (self.config.kind, self.config.account)
+            if not self.replay or self.config.replay.carry
+            else None
+        )
 
     @property
     def limits(self) -> schema.Limits:
-        """The promoted limits; the broker's configuration may make the position smaller, never larger."""
+        """The promoted limits; the broker's configuration may make the position smaller, never
+        larger.
+        """
         promoted, cap = self.deployed.config.risk.limits, self.config.max_contracts
-        return promoted if cap is None else promoted.model_copy(update={"max_position": min(cap, promoted.max_position)})
+        return (
+            promoted
+            if cap is None
+            else promoted.model_copy(update={"max_position": min(cap, promoted.max_position)})
+        )
 
     @property
     def terms(self) -> tuple[Money, float]:
         """What turns ticks into USD, and the size of a tick in price units."""
         config = self.deployed.config
         of = INSTRUMENTS[config.data.instrument]
-        return Money(config.capital_usd, of.tick_value_usd, config.costs.side_usd, config.costs.slippage_ticks), of.tick_size
+        return (
+            Money(
+                config.capital_usd,
+                of.tick_value_usd,
+                config.costs.side_usd,
+                config.costs.slippage_ticks,
+            ),
+            of.tick_size,
+        )
 
 
 @dataclass
 class Runner:
-    """Holds what a session keeps from bar to bar; `turn` is held while something is decided or sent."""
+    """Holds what a session keeps from bar to bar; `turn` is held while something is decided or
+    sent.
+    """
 
     duty: Duty
     broker: Broker
@@ -99,7 +124,8 @@ class Runner:
         self.bars = self.seen = 0  # bars decided on; the broker's fills accounted for
         self.waiting: Bar | None = None  # closed while nobody was there, and still fresh
         self._after_waiting: list[Fill] = []  # fills later than the waiting bar
-        self.intent, self.factors = Intent(0.0), (0.0, 0.0)  # of the last decision; signal and scale
+        # of the last decision; signal and scale
+        self.intent, self.factors = Intent(0.0), (0.0, 0.0)
         for bar in self.book.bars:
             self.window.append(bar)
             self.bars += 1
@@ -112,12 +138,18 @@ class Runner:
 
     def due_sec(self) -> float:
         """Until the next bar closes; endless in a replay, which waits for its decisions."""
-        return math.inf if self.duty.replay else (self.after + self.interval_ns - self.broker.now()) / NS
+        return (
+            math.inf
+            if self.duty.replay
+            else (self.after + self.interval_ns - self.broker.now()) / NS
+        )
 
-    # --------------------------------------------------------------------------------------------------------- catching up
+    # ---------------------------------------------------------------------------------- catching up
 
     def catch_up(self, bars: Sequence[Bar], fills: Sequence[Fill], clock: int) -> None:
-        """Take in what happened while nobody was here, in its order. Nothing is sent; the last bar waits if it is still fresh."""
+        """Take in what happened while nobody was here, in its order. Nothing is sent; the last bar
+        waits if it is still fresh.
+        """
         left = list(fills)
         late, self.waiting = list(bars), None
         if late and self._fresh(late[-1], clock):
@@ -134,21 +166,27 @@ class Runner:
             self._take(self._after_waiting)
 
     def _fresh(self, bar: Bar, clock: int) -> bool:
-        """A replay stands still until it is decided; in a real market half an interval is the longest that counts as at once."""
+        """A replay stands still until it is decided; in a real market half an interval is the
+        longest that counts as at once.
+        """
         allowed = 1.0 if self.duty.replay else FRESH_FRAC
         return clock - bar.close_time < allowed * self.interval_ns
 
-    # ------------------------------------------------------------------------------------------------------------ each bar
+    # ------------------------------------------------------------------------------------- each bar
 
     async def run(self) -> None:
-        """Trade until the session's bars end. A bar that waits is told again by the stream, which knows the price it is acted on at."""
+        """Trade until the session's bars end. A bar that waits is told again by the stream, which
+        knows the price it is acted on at.
+        """
         due = partial(rolled, self) if self.book.move is not None and not self.over else None
         bar, ends = self.waiting, self.over
         self.waiting = None
         if bar is not None and ends:
             await self._bar(bar)
         if not self.over and not self._market_gone():
-            async for bar in self.broker.bars(self.pinned, self.stage.warmup.interval, self.after, due):
+            async for bar in self.broker.bars(
+                self.pinned, self.stage.warmup.interval, self.after, due
+            ):
                 if bar.close_time > self.stage.close_ns:
                     break  # of the next session: the last bar of this one never came
                 await self._bar(bar)
@@ -165,7 +203,9 @@ class Runner:
         return self.window.full or last >= self.stage.close_ns
 
     def _market_gone(self) -> bool:
-        """The session's market has closed, whether or not its last bar ever came; a replay ends with its bars."""
+        """The session's market has closed, whether or not its last bar ever came; a replay ends
+        with its bars.
+        """
         return not self.duty.replay and self.broker.now() >= self.stage.close_ns + QUIET_NS
 
     async def _bar(self, bar: Bar) -> None:
@@ -178,11 +218,16 @@ class Runner:
             self._show(bar)
             self.board.account = self._agreed(await self.broker.account(self.pinned))
             if not self.duty.replay or self.duty.config.replay.speed:
-                self.journal.arm(reference(self.duty.deployed, self.stage, bar.close_time + self.interval_ns), self.bars)
+                self.journal.arm(
+                    reference(self.duty.deployed, self.stage, bar.close_time + self.interval_ns),
+                    self.bars,
+                )
         self.tell(self.bars)
 
     def _decide(self, bar: Bar, act: bool) -> tuple[Target, str]:
-        """One bar: mark, decide, write down. Returns the target and the reference to send it under, empty for nothing to send."""
+        """One bar: mark, decide, write down. Returns the target and the reference to send it under,
+        empty for nothing to send.
+        """
         ledger = self.book.ledger
         self._accept(bar)
         self.book.bars.append(bar)
@@ -191,10 +236,19 @@ class Runner:
         target = self._decided(account)
         why = self._held_back(bar, account, target, act)
         ledger.adopt(account, target)
-        drafts = [Draft("bar", bar._asdict(), str(bar.close_time)), self._decision(bar, account, target, why)]
+        drafts = [
+            Draft("bar", bar._asdict(), str(bar.close_time)),
+            self._decision(bar, account, target, why),
+        ]
         ref = "" if why else reference(self.duty.deployed, self.stage, bar.close_time)
         if ref:
-            body = {"bar": self.bars, "from": account.position, "to": target.position, "clock": self.broker.now(), **_distances(target)}
+            body = {
+                "bar": self.bars,
+                "from": account.position,
+                "to": target.position,
+                "clock": self.broker.now(),
+                **_distances(target),
+            }
             drafts.append(Draft("order", body, ref))
             self.book.refs.add(ref)
         self.journal.append(*drafts)
@@ -202,18 +256,25 @@ class Runner:
         return target, ref
 
     def _accept(self, bar: Bar) -> None:
-        """A bar that cannot be decided on is asked for again: the broker's history may know better."""
+        """A bar that cannot be decided on is asked for again: the broker's history may know
+        better.
+        """
         try:
             self.window.append(bar)
         except LiveError as error:
             raise Uncertain(error.message) from None
 
     def _decided(self, account: Account) -> Target:
-        """The backtest's decision at the close of the last bar, from as many bars as it looks back on."""
+        """The backtest's decision at the close of the last bar, from as many bars as it looks back
+        on.
+        """
         config, rows = self.duty.deployed.config, self.window.rows
         first = 0 if memory_sessions(config.risk) else max(0, rows - self.reach)
         planned = plan(self.window.bars(first), self.duty.strategy, config.risk, config.capital_usd)
-        self.intent, self.factors = planned.row(-1), (float(planned.signal[-1]), float(planned.scale[-1]))
+        self.intent, self.factors = (
+            planned.row(-1),
+            (float(planned.signal[-1]), float(planned.scale[-1])),
+        )
         limits = self.limits
         if self.board.mode is Mode.REDUCE_ONLY:
             limits = limits._replace(state=int(State.REDUCE_ONLY))
@@ -230,7 +291,11 @@ class Runner:
         return "paused" if self.board.mode is Mode.PAUSED else ""
 
     def _decision(self, bar: Bar, account: Account, target: Target, why: str) -> Draft:
-        body: dict[str, Any] = {"bar": self.bars, "position": account.position, "equity_usd": account.equity_usd}
+        body: dict[str, Any] = {
+            "bar": self.bars,
+            "position": account.position,
+            "equity_usd": account.equity_usd,
+        }
         body |= {"wanted": _number(self.intent.wanted)}
         body |= dict(zip(("signal", "scale"), self.factors, strict=True)) | {
             "target": target.position,
@@ -238,31 +303,56 @@ class Runner:
             **_distances(target),
         }
         body |= {"close_delay_sec": _number(self.broker.timing.close_delay_sec)}
-        body |= {"locked": target.locked, "halted": target.halted, "stopped": target.stopped, "mode": self.board.mode, "held_back": why}
-        shown = {"time": bar.close_time, "close": bar.close, "position": account.position, "wanted": _number(self.intent.wanted)}
+        body |= {
+            "locked": target.locked,
+            "halted": target.halted,
+            "stopped": target.stopped,
+            "mode": self.board.mode,
+            "held_back": why,
+        }
+        shown = {
+            "time": bar.close_time,
+            "close": bar.close,
+            "position": account.position,
+            "wanted": _number(self.intent.wanted),
+        }
         block = Block(target.block).name
-        self.board.decisions.append(shown | {"target": target.position, "block": block, "reason": why or "sent"})
+        self.board.decisions.append(
+            shown | {"target": target.position, "block": block, "reason": why or "sent"}
+        )
         return Draft("decision", body | {"ledger": self.book.ledger.state()}, str(bar.close_time))
 
     def _show(self, bar: Bar) -> None:
         board, ledger = self.board, self.book.ledger
-        board.bars, board.held, board.target = self.bars, ledger.holding.position, self.book.target.position
+        board.bars, board.held, board.target = (
+            self.bars,
+            ledger.holding.position,
+            self.book.target.position,
+        )
         if self.broker.timing.close_delay_sec == self.broker.timing.close_delay_sec:
             board.close_delays_sec.append(self.broker.timing.close_delay_sec)
-        board.last_price, board.last_close_ns, board.heard_ns = bar.close, bar.close_time, time.time_ns()
+        board.last_price, board.last_close_ns, board.heard_ns = (
+            bar.close,
+            bar.close_time,
+            time.time_ns(),
+        )
         board.point(bar.close_time, ledger.equity)
         board.working = self.broker.working()
 
-    # --------------------------------------------------------------------------------------------------------------- send
+    # ----------------------------------------------------------------------------------------- send
 
     async def _trade(self, target: Target, ref: str) -> None:
-        """Send, then account for everything that came back. A guard's refusal is told and the session goes on."""
+        """Send, then account for everything that came back. A guard's refusal is told and the
+        session goes on.
+        """
         self.broker.check()
         try:
             await self.broker.trade_to(self.pinned, target, ref)
         except GuardError as refusal:
             self.board.counters["refused"] += 1
-            self.journal.append(Draft("refused", {"bar": self.bars - 1, "why": refusal.message}, ref))
+            self.journal.append(
+                Draft("refused", {"bar": self.bars - 1, "why": refusal.message}, ref)
+            )
             self.board.alert("warning", "GUARD", refusal.message)
             await self.account_for_fills()  # a reversal has closed what was held
             return
@@ -274,7 +364,13 @@ class Runner:
     def _timed(self, ref: str) -> None:
         if self.broker.timing.reaction_ms == self.broker.timing.reaction_ms:
             self.board.latencies_ms.append(self.broker.timing.reaction_ms)
-            self.journal.append(Draft("sent", {"bar": self.bars - 1, "latency_ms": self.broker.timing.reaction_ms}, ref))
+            self.journal.append(
+                Draft(
+                    "sent",
+                    {"bar": self.bars - 1, "latency_ms": self.broker.timing.reaction_ms},
+                    ref,
+                )
+            )
 
     async def secure(self, contract: Pinned, holding: Holding) -> None:
         """What is held has its protection, and nothing else of ours works."""
@@ -288,14 +384,23 @@ class Runner:
         self.journal.append(Draft("answered", {"bar": self.bars}, ref))
 
     async def flatten(self, word: str) -> str:
-        """End with nothing held and no own order; returns the sentence that says so. BrokerError: that is not certain yet."""
+        """End with nothing held and no own order; returns the sentence that says so. BrokerError:
+        that is not certain yet.
+        """
         async with self.turn:
             await self.account_for_fills()
             self._give_up(word)
-            said = [await self._close_out(pinned, word) for pinned in (self.leaving, self.pinned) if pinned is not None]
+            said = [
+                await self._close_out(pinned, word)
+                for pinned in (self.leaving, self.pinned)
+                if pinned is not None
+            ]
             if any(self.book.held.values()):
                 raise Uncertain(f"{self.held_words()} left after {word}")
-        return "; ".join(filter(None, said)) or f"flat already: nothing held in {self.pinned.local_symbol}"
+        return (
+            "; ".join(filter(None, said))
+            or f"flat already: nothing held in {self.pinned.local_symbol}"
+        )
 
     async def _close_out(self, pinned: Pinned, word: str) -> str:
         held = self.book.positions[pinned.local_symbol]
@@ -304,14 +409,23 @@ class Runner:
         await self.account_for_fills()
         self.answered(ref)
         closed = f"closed {held:+d} {pinned.local_symbol} ({ref})" if held else ""
-        ended = f"cancelled {cancelled} orders of {pinned.local_symbol}" if cancelled and not held else ""
+        ended = (
+            f"cancelled {cancelled} orders of {pinned.local_symbol}"
+            if cancelled and not held
+            else ""
+        )
         return closed or ended
 
     def held_words(self) -> str:
-        return ", ".join(f"{quantity:+d} {symbol}" for symbol, quantity in self.book.held.items()) or "nothing"
+        return (
+            ", ".join(f"{quantity:+d} {symbol}" for symbol, quantity in self.book.held.items())
+            or "nothing"
+        )
 
     def holdings(self) -> list[tuple[Pinned, Holding]]:
-        """What is held of each contract, with levels in its prices: also by fills that wait for the bar before them to be decided."""
+        """What is held of each contract, with levels in its prices: also by fills that wait for the
+        bar before them to be decided.
+        """
         book = copy.deepcopy(self.book) if self._after_waiting else self.book
         for fill in self._after_waiting:
             if not book.knows(fill):
@@ -340,10 +454,12 @@ class Runner:
         self.book.refs.add(ref)
         return ref
 
-    # -------------------------------------------------------------------------------------------------------------- fills
+    # ---------------------------------------------------------------------------------------- fills
 
     async def account_for_fills(self) -> None:
-        """Take the broker's new fills into journal and ledger; the broker's position must then be the ledger's."""
+        """Take the broker's new fills into journal and ledger; the broker's position must then be
+        the ledger's.
+        """
         late, self._after_waiting = self._after_waiting, []
         fresh = self.broker.fills(self.seen)
         self.seen += len(fresh)
@@ -352,10 +468,15 @@ class Runner:
             self._agreed(await self.broker.account(self.pinned))
 
     def _agreed(self, account: BrokerAccount) -> BrokerAccount:
-        """With every fill taken the broker holds what the journal adds up to; while one is on its way nothing can be said."""
+        """With every fill taken the broker holds what the journal adds up to; while one is on its
+        way nothing can be said.
+        """
         held = self.book.positions[self.pinned.local_symbol]
         if account.position != held and not self.broker.fills(self.seen):
-            raise Uncertain(f"the broker holds {account.position} {self.pinned.local_symbol}, the journal adds up to {held}")
+            raise Uncertain(
+                f"the broker holds {account.position} {self.pinned.local_symbol}, the journal adds"
+                f" up to {held}"
+            )
         return account
 
     def _take(self, fills: Sequence[Fill]) -> None:
@@ -364,9 +485,14 @@ class Runner:
                 self._correct(fill)
                 continue
             if not self.book.explains(fill) or fill.symbol not in self._symbols:
-                sentence = f"a fill that this session did not cause: {fill.quantity} {fill.symbol} at {fill.price} ({fill.execution_id})"
+                sentence = (
+                    f"a fill that this session did not cause: {fill.quantity} {fill.symbol} at"
+                    f" {fill.price} ({fill.execution_id})"
+                )
                 raise Uncertain(sentence)
-            self.journal.append(Draft("fill", fill._asdict() | {"bar": self.bars}, fill.execution_id))
+            self.journal.append(
+                Draft("fill", fill._asdict() | {"bar": self.bars}, fill.execution_id)
+            )
             self.book.take(fill)
             self.board.fills.append(fill)
             self.board.counters["fills"] += 1
@@ -377,13 +503,25 @@ class Runner:
         was = self.book.correction(fill)
         if was is None:
             return
-        self.journal.append(Draft("correct", fill._asdict() | {"bar": self.bars, "was": was}, fill.execution_id))
+        self.journal.append(
+            Draft("correct", fill._asdict() | {"bar": self.bars, "was": was}, fill.execution_id)
+        )
         self.book.correct(fill, was)
-        self.board.alert("warning", "CORRECTED", f"{fill.quantity:+d} {fill.symbol} traded at {fill.price:g}, not at {was:g} ({fill.ref})")
+        self.board.alert(
+            "warning",
+            "CORRECTED",
+            f"{fill.quantity:+d} {fill.symbol} traded at {fill.price:g}, not at {was:g}"
+            f" ({fill.ref})",
+        )
 
     @property
     def _symbols(self) -> set[str]:
-        return {name for known in (self.pinned, self.leaving) if known is not None for name in (known.local_symbol, known.contract.symbol)}
+        return {
+            name
+            for known in (self.pinned, self.leaving)
+            if known is not None
+            for name in (known.local_symbol, known.contract.symbol)
+        }
 
 
 def prefix(deployed: Deployable, stage: Stage) -> str:
@@ -391,7 +529,9 @@ def prefix(deployed: Deployable, stage: Stage) -> str:
 
 
 def reference(deployed: Deployable, stage: Stage, close_time: int) -> str:
-    """The order reference of the one decision at the close of a bar: the same after a restart, unlike any other."""
+    """The order reference of the one decision at the close of a bar: the same after a restart,
+    unlike any other.
+    """
     minute = np.datetime64(close_time, "ns").astype("datetime64[m]").item()
     return f"{prefix(deployed, stage)}-{minute:%d%H%M}"
 

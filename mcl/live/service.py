@@ -1,11 +1,13 @@
-"""`mcl live NAME --stay`: one process that trades one session after the other, for weeks, without a person.
+"""`mcl live NAME --stay`: one process that trades one session after the other, for weeks, without a
+person.
 
     WAITING ── fetch what data are missing ── open ── trade ── audit ── WAITING
        ▲                                       │ refused
        └──────── the session is over ◄── STARTING: a critical alert, again after a growing pause
 
-The promoted version is read again before each session, so a new one takes effect at the next. What may take long (reading versions and
-data, downloads, audits) runs in a thread, so that commands and questions are answered all the while. A stop ends each of these in time.
+The promoted version is read again before each session, so a new one takes effect at the next. What
+may take long (reading versions and data, downloads, audits) runs in a thread, so that commands and
+questions are answered all the while. A stop ends each of these in time.
 """
 
 from __future__ import annotations
@@ -79,7 +81,10 @@ class Ahead:
     @property
     def words(self) -> str:
         opens = datetime.fromtimestamp(self.open_ns / NS, UTC)
-        return f"session {self.day} opens {opens:%Y-%m-%d %H:%M} UTC, {opens.astimezone(calendar.NEW_YORK):%a %H:%M} New York"
+        return (
+            f"session {self.day} opens {opens:%Y-%m-%d %H:%M} UTC,"
+            f" {opens.astimezone(calendar.NEW_YORK):%a %H:%M} New York"
+        )
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,9 @@ class Audited:
 
 @dataclass
 class Service:
-    """`run` lives until somebody says stop. `terms` of downloads, None for none. The caller's thread is the main thread."""
+    """`run` lives until somebody says stop. `terms` of downloads, None for none. The caller's
+    thread is the main thread.
+    """
 
     name: str
     broker: schema.Broker
@@ -108,7 +115,9 @@ class Service:
     def __post_init__(self) -> None:
         if self.broker.kind == "sim":
             raise LiveError(
-                "--stay waits for the sessions of a market; broker=ib_sim replays one stored session and ends", "choose broker=ib_paper"
+                "--stay waits for the sessions of a market; broker=ib_sim replays one stored"
+                " session and ends",
+                "choose broker=ib_paper",
             )
         self.folder = folder_of(self.root, self.name)
         self.desk = Standby(self.name, self.broker, self.folder)
@@ -116,7 +125,8 @@ class Service:
         self._done: date | None = None  # the last session that is over for us
         self._traded: Traded | None = None  # of the session that runs
         self._whose: MutableMapping[str, Any] = {}
-        self._refusal: tuple[date | None, str] | None = None  # the last one that was told, and of which session
+        # the last one that was told, and of which session
+        self._refusal: tuple[date | None, str] | None = None
         self._sentences: set[str] = set()  # that were said once
 
     async def run(self) -> None:
@@ -128,7 +138,7 @@ class Service:
                     await self._live()
             log.info("ended in order")
 
-    # ------------------------------------------------------------------------------------------------------------- life
+    # ----------------------------------------------------------------------------------------- life
 
     async def _live(self) -> None:
         try:
@@ -146,7 +156,9 @@ class Service:
             self._done = ahead.day
 
     async def _serve(self, ahead: Ahead) -> None:
-        """One session: prepared, traded, audited. What refuses is told and tried again until the session is over."""
+        """One session: prepared, traded, audited. What refuses is told and tried again until the
+        session is over.
+        """
         pause, fetched, began = FIRST_PAUSE_SEC, False, time.perf_counter()
         self._traded = None
         while not self.desk.stopping.is_set() and self.clock.now() < ahead.close_ns:
@@ -178,28 +190,37 @@ class Service:
         sentence = _sentence(error)
         self._not_started(ahead.day, f"session {ahead.day}", sentence)
         state = State.STARTING if self.clock.now() >= ahead.open_ns else State.WAITING
-        self.desk.enter(state, f"not trading: {sentence}; next attempt in {pause:g} s; {ahead.words}")
+        self.desk.enter(
+            state, f"not trading: {sentence}; next attempt in {pause:g} s; {ahead.words}"
+        )
 
     def _not_started(self, day: date | None, what: str, sentence: str) -> None:
-        """A critical alert, one for each reason and session, however often the start is tried again."""
+        """A critical alert, one for each reason and session, however often the start is tried
+        again.
+        """
         told, self._refusal = self._refusal, (day, sentence)
         if told is None or told[1] != sentence or told[0] not in (None, day):
             self.desk.alert("critical", "NOT_STARTED", f"{what}: {sentence}")
 
     async def _admit(self) -> tuple[Deployable, Strategy]:
-        deployed, strategy = await self._aside(partial(admitted, self.name, self.broker, self.store, self.root), LEAVE_SEC)
+        deployed, strategy = await self._aside(
+            partial(admitted, self.name, self.broker, self.store, self.root), LEAVE_SEC
+        )
         self._instrument = deployed.config.data.instrument
         self._whose["version"] = deployed.version
         self.desk.know(deployed)
         return deployed, strategy
 
-    # ------------------------------------------------------------------------------------------------------------- trade
+    # ---------------------------------------------------------------------------------------- trade
 
     async def _trade(self, deployed: Deployable, strategy: Strategy, ahead: Ahead) -> None:
         """Until the session's bars end or somebody says stop."""
         if self.desk.stopping.is_set():
             return
-        self.desk.enter(State.STARTING, f"connecting to {self.broker.host}:{self.broker.port} for session {ahead.day}")
+        self.desk.enter(
+            State.STARTING,
+            f"connecting to {self.broker.host}:{self.broker.port} for session {ahead.day}",
+        )
         self.desk.plan(str(ahead.day))
         work = trade(
             deployed,
@@ -234,47 +255,70 @@ class Service:
                 self._traded = Traded(duty.deployed, duty.strategy, supervisor.stage, path)
             self.desk.end()
 
-    # ------------------------------------------------------------------------------------------------------------- audit
+    # ---------------------------------------------------------------------------------------- audit
 
     async def _audit(self, traded: Traded, seconds: float) -> None:
-        """What was traded is held against the backtest. A failure of the audit is told and ends nothing."""
+        """What was traded is held against the backtest. A failure of the audit is told and ends
+        nothing.
+        """
         day = traded.stage.date
         self.desk.enter(State.WAITING, f"auditing session {day}")
         try:
             work = partial(audit_traded, traded, self.broker, self.store, seconds)
             done, left = await self._aside(work, AUDIT_SEC)
         except _Left:
-            log.error("the audit of session %s did not end in time: mcl live audit %s %s", day, day, self.name)
+            log.error(
+                "the audit of session %s did not end in time: mcl live audit %s %s",
+                day,
+                day,
+                self.name,
+            )
             return
         except Exception as error:
             log.error("the audit failed", exc_info=error)
             self.desk.alert(
-                "critical", "AUDIT", f"session {day} could not be audited: {_sentence(error)}; mcl live audit {day} {self.name}"
+                "critical",
+                "AUDIT",
+                f"session {day} could not be audited: {_sentence(error)}; mcl live audit {day}"
+                f" {self.name}",
             )
             return
         facts = done.facts
         page = f'mcl_audit_unexplained{{alias="{self.name}"}} {facts["unexplained"]:g}\n'
         write_whole(self.folder / AUDIT_PAGE, page.encode())
-        self.audits = [*self.audits[-99:], Audited(str(day), done.run_id, str(facts["audit"]), int(facts["unexplained"]))]
-        sentence = f"audit of session {day} {facts['audit']}: {facts['decisions']} decisions, {facts['fills']} fills, "
-        sentence += f"{facts['differences']} differences, {facts['unexplained']} without a cause; run {done.run_id}"
+        self.audits = [
+            *self.audits[-99:],
+            Audited(str(day), done.run_id, str(facts["audit"]), int(facts["unexplained"])),
+        ]
+        sentence = (
+            f"audit of session {day} {facts['audit']}: {facts['decisions']} decisions,"
+            f" {facts['fills']} fills, "
+        )
+        sentence += (
+            f"{facts['differences']} differences, {facts['unexplained']} without a cause; run"
+            f" {done.run_id}"
+        )
         log.info(sentence)
         if facts["audit"] == "failed":
             self.desk.alert("critical", "AUDIT", sentence)
         if left is not None:
             self.desk.take(left)
 
-    # ------------------------------------------------------------------------------------------------------------- data
+    # ----------------------------------------------------------------------------------------- data
 
     async def _fetch(self, deployed: Deployable, ahead: Ahead) -> None:
-        """Bring what is missing before the session. What cannot be brought is told once; whether it matters, the start says."""
+        """Bring what is missing before the session. What cannot be brought is told once; whether it
+        matters, the start says.
+        """
         data = deployed.config.data
         state = State.WAITING if self.clock.now() < ahead.open_ns else State.STARTING
         self.desk.enter(state, f"looking for data that are missing; {ahead.words}")
         try:
             if self.terms is not None:
                 order = missing(data, self.root)
-                done = await self._aside(partial(_bring, order, self.root, self.terms, self.desk.stopping), LEAVE_SEC)
+                done = await self._aside(
+                    partial(_bring, order, self.root, self.terms, self.desk.stopping), LEAVE_SEC
+                )
                 log.info("data: %d files, %.4f USD paid now", len(done["files"]), done["paid_usd"])
         except MclError as error:
             if isinstance(error, _Left):
@@ -282,19 +326,25 @@ class Service:
             if error.message not in self._sentences:
                 self._sentences.add(error.message)
                 self.desk.alert("warning", "DATA", f"nothing was fetched: {error.message}")
-        await self._aside(partial(load, data, self.root, holdout=True), LEAVE_SEC)  # made now, mapped at the open
+        # made now, mapped at the open
+        await self._aside(partial(load, data, self.root, holdout=True), LEAVE_SEC)
 
-    # ------------------------------------------------------------------------------------------------------------- time
+    # ----------------------------------------------------------------------------------------- time
 
     async def _until(self, at_ns: int) -> None:
         """Wait for an instant of the market's clock, or for stop."""
-        while not self.desk.stopping.is_set() and (left := (at_ns - self.clock.now()) / NS / self.clock.rate) > 0:
+        while (
+            not self.desk.stopping.is_set()
+            and (left := (at_ns - self.clock.now()) / NS / self.clock.rate) > 0
+        ):
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(left, TICK_SEC)):
                     await self.desk.stopping.wait()
 
     async def _aside(self, work: Callable[[], T], patience_sec: float) -> T:
-        """Do it in a thread of its own. After a stop it has so long to end; then it is left alone, and ends with the process."""
+        """Do it in a thread of its own. After a stop it has so long to end; then it is left alone,
+        and ends with the process.
+        """
         done: concurrent.futures.Future[T] = concurrent.futures.Future()
         threading.Thread(target=_perform, args=(work, done), name="mcl-aside", daemon=True).start()
         result: asyncio.Future[T] = asyncio.wrap_future(done)
@@ -325,7 +375,9 @@ def serve(
     root: Path,
     terms: Terms | None = None,
 ) -> list[Audited]:
-    """Trade the sessions of `name` until somebody says stop; returns the last hundred audits. LiveError: it already runs, or a replay."""
+    """Trade the sessions of `name` until somebody says stop; returns the last hundred audits.
+    LiveError: it already runs, or a replay.
+    """
     service = Service(name, broker, operations, store, root, terms)
     with alone(service.folder):
         asyncio.run(service.run())
@@ -339,19 +391,30 @@ def next_session(now_ns: int, instrument: str, after: date | None = None) -> Ahe
     for day, open_ns, close_ns in zip(found.dates, found.open_ns, found.close_ns, strict=True):
         if close_ns > now_ns and (after is None or day > after):
             return Ahead(day, int(open_ns), int(close_ns))
-    raise LiveError(f"the calendar has no session of {instrument} in the two weeks after {today}", "update pandas_market_calendars")
+    raise LiveError(
+        f"the calendar has no session of {instrument} in the two weeks after {today}",
+        "update pandas_market_calendars",
+    )
 
 
 def missing(data: schema.Data, root: Path) -> Order:
     """The download that brings stored bars up to date. LiveError: these data are of no download."""
     if not isinstance(data, schema.DatabentoData):
-        raise LiveError(f"data.source={data.source} is not downloaded: bring the bars before each open yourself")
+        raise LiveError(
+            f"data.source={data.source} is not downloaded: bring the bars before each open yourself"
+        )
     folder = root / "data" / "raw" / chunks.folder_name(data.symbol)
     if (root / data.path).resolve() != folder.resolve():
-        raise LiveError(f"data.path={data.path} is no folder of `mcl data download`, which writes {folder.relative_to(root)}")
+        raise LiveError(
+            f"data.path={data.path} is no folder of `mcl data download`, which writes"
+            f" {folder.relative_to(root)}"
+        )
     kinds = sorted(path.name for path in folder.glob("ohlcv-*") if any(path.glob("*.dbn.zst")))
     if not kinds:
-        raise LiveError(f"{folder.relative_to(root)} holds no bars to go on from", f"mcl data download --symbol {data.symbol} --start …")
+        raise LiveError(
+            f"{folder.relative_to(root)} holds no bars to go on from",
+            f"mcl data download --symbol {data.symbol} --start …",
+        )
     kind = kinds[0]
     ends = [receipt.end for receipt in Folder(folder).held(data.symbol, [kind])]
     if not ends:
@@ -361,7 +424,9 @@ def missing(data: schema.Data, root: Path) -> Order:
 
 
 class _Interruptible(Silent):
-    """Ends a download in order once somebody has said stop: what is paid for is finished, nothing else begins."""
+    """Ends a download in order once somebody has said stop: what is paid for is finished, nothing
+    else begins.
+    """
 
     def __init__(self, stopping: asyncio.Event) -> None:
         self._stopping, self._interrupted = stopping, False
@@ -370,7 +435,9 @@ class _Interruptible(Silent):
         del tally
         if self._stopping.is_set() and not self._interrupted:
             self._interrupted = True
-            log.info("the download ends: a file that is paid for is waited for, no other one is begun")
+            log.info(
+                "the download ends: a file that is paid for is waited for, no other one is begun"
+            )
             raise KeyboardInterrupt
 
 

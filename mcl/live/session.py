@@ -1,4 +1,6 @@
-"""`mcl live NAME`: one session of a promoted version, from the check of its hashes to the page of its audit."""
+"""`mcl live NAME`: one session of a promoted version, from the check of its hashes to the page of
+its audit.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,12 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -38,13 +45,20 @@ from mcl.promotion.load import Deployable, promoted
 from mcl.strategy import Strategy, build
 from mcl.tracking.store import Store
 
-SIGNALS: dict[int, Command] = {signal.SIGTERM: "stop", signal.SIGINT: "stop", signal.SIGUSR1: "kill"}
-HISTORY_MAY_DIFFER = {"sim": 0.0, "tws": 0.05}  # share of closes: a vendor's bars are not the broker's own
+SIGNALS: dict[int, Command] = {
+    signal.SIGTERM: "stop",
+    signal.SIGINT: "stop",
+    signal.SIGUSR1: "kill",
+}
+# share of closes: a vendor's bars are not the broker's own
+HISTORY_MAY_DIFFER = {"sim": 0.0, "tws": 0.05}
 
 
 @dataclass(frozen=True)
 class Traded:
-    """A session that was traded: the version, what was known before it, and where its journal is."""
+    """A session that was traded: the version, what was known before it, and where its journal
+    is.
+    """
 
     deployed: Deployable
     strategy: Strategy
@@ -53,12 +67,20 @@ class Traded:
 
 
 def run_session(
-    name: str, broker: schema.Broker, operations: Operations | None = None, *, store: Store, root: Path, progress: bool = True
+    name: str,
+    broker: schema.Broker,
+    operations: Operations | None = None,
+    *,
+    store: Store,
+    root: Path,
+    progress: bool = True,
 ) -> Session:
-    """Trade the version that is promoted as `name` for one session, audit it against the backtest, track it as a run.
+    """Trade the version that is promoted as `name` for one session, audit it against the backtest,
+    track it as a run.
 
-    Only the broker differs from the promoted configuration. LiveError: the version's file, registry and hashes disagree, the
-    broker refuses, or something is uncertain (the journal then ends with why). Differences found by the audit are returned.
+    Only the broker differs from the promoted configuration. LiveError: the version's file, registry
+    and hashes disagree, the broker refuses, or something is uncertain (the journal then ends with
+    why). Differences found by the audit are returned.
     """
     deployed, strategy = admitted(name, broker, store, root)
     operations = operations or Operations()
@@ -66,7 +88,11 @@ def run_session(
 
     @asynccontextmanager
     async def attend(supervisor: Supervisor) -> AsyncIterator[None]:
-        whose = {"alias": deployed.alias, "version": deployed.version, "session": str(supervisor.stage.date)}
+        whose = {
+            "alias": deployed.alias,
+            "version": deployed.version,
+            "session": str(supervisor.stage.date),
+        }
         with logged(supervisor.duty.folder, **whose):
             async with attended(supervisor, supervisor.duty.folder, operations):
                 with signalled(supervisor.wish):
@@ -81,17 +107,27 @@ def run_session(
     return done
 
 
-def admitted(name: str, broker: schema.Broker, store: Store, root: Path) -> tuple[Deployable, Strategy]:
-    """The promoted version and its strategy. LiveError: file, registry, hash and code disagree; GuardError: a lock of live money."""
+def admitted(
+    name: str, broker: schema.Broker, store: Store, root: Path
+) -> tuple[Deployable, Strategy]:
+    """The promoted version and its strategy. LiveError: file, registry, hash and code disagree;
+    GuardError: a lock of live money.
+    """
     deployed = promoted(name, store, root)
     check_locks(broker, name, deployed.stage)
     return deployed, build(deployed.config.strategy)
 
 
-def audit_traded(traded: Traded, broker: schema.Broker, store: Store, seconds: float) -> tuple[Session, Alert | None]:
+def audit_traded(
+    traded: Traded, broker: schema.Broker, store: Store, seconds: float
+) -> tuple[Session, Alert | None]:
     """Audit the session and file it; with the alert that its version has left its expected band."""
     exact = broker.kind == "sim" and not broker.replay.speed
-    where = EMBEDDED if broker.kind == "sim" else f"{broker.host}:{broker.port} account {broker.account}"
+    where = (
+        EMBEDDED
+        if broker.kind == "sim"
+        else f"{broker.host}:{broker.port} account {broker.account}"
+    )
     done = tracked(
         traded.journal,
         traded.deployed,
@@ -108,7 +144,7 @@ def audit_traded(traded: Traded, broker: schema.Broker, store: Store, seconds: f
     return done, left
 
 
-# ----------------------------------------------------------------------------------------------------------------- trading
+# ------------------------------------------------------------------------------------------ trading
 
 
 async def trade(
@@ -127,10 +163,16 @@ async def trade(
     """
     from mcl.broker.ib import IBBroker
 
-    duty = Duty(deployed, strategy, config, folder_of(root, deployed.alias), HISTORY_MAY_DIFFER[config.kind])
+    duty = Duty(
+        deployed, strategy, config, folder_of(root, deployed.alias), HISTORY_MAY_DIFFER[config.kind]
+    )
     check_reach(config.guards, duty.limits.max_position, duty.limits.max_order)
     gate, instrument = gate_of(duty), INSTRUMENTS[deployed.config.data.instrument]
-    replay = staging.replayed(deployed.config, config.replay.session, strategy, root) if duty.replay else None
+    replay = (
+        staging.replayed(deployed.config, config.replay.session, strategy, root)
+        if duty.replay
+        else None
+    )
     path = journal_path(duty.folder, replay) if replay else None
     async with AsyncExitStack() as stack:
         port = await stack.enter_async_context(embedded(duty, replay, path, root))
@@ -161,7 +203,9 @@ async def trade(
         try:
             await supervisor.run(first)
         except LiveError as error:
-            error.hint = f"{error.hint}; the journal {path} holds all that happened".removeprefix("; ")
+            error.hint = f"{error.hint}; the journal {path} holds all that happened".removeprefix(
+                "; "
+            )
             raise
     return Traded(deployed, strategy, supervisor.stage, path)
 
@@ -173,7 +217,8 @@ def signalled(wish: Callable[[Command, str], None]) -> Iterator[None]:
     for number, word in SIGNALS.items():
         try:
             loop.add_signal_handler(number, wish, word, signal.Signals(number).name)
-        except (ValueError, RuntimeError):  # not in the main thread: whoever runs us there ends us otherwise
+        # not in the main thread: whoever runs us there ends us otherwise
+        except (ValueError, RuntimeError):
             break
         heard.append(number)
     try:
@@ -186,26 +231,39 @@ def signalled(wish: Callable[[Command, str], None]) -> Iterator[None]:
 def journal_path(folder: Path, stage: Stage, chain: Chain | None = None) -> Path:
     """<root>/live/ALIAS/SESSION.sqlite, or under the next free number SESSION.2.sqlite.
 
-    A real session goes on in the journal of its day that has the same kind of broker and the same account: `chain`. A replay, for
-    which that is None, gets a new journal each time.
+    A real session goes on in the journal of its day that has the same kind of broker and the same
+    account: `chain`. A replay, for which that is None, gets a new journal each time.
     """
     numbered = (folder / f"{stage.date}.{number}.sqlite" for number in range(2, 1_000_000))
     for path in (folder / f"{stage.date}.sqlite", *numbered):
         if not path.exists() or (chain is not None and chain_of(path) in (chain, None)):
             return path
-    raise LiveError(f"{folder} holds too many journals of {stage.date}", "move older ones elsewhere")
+    raise LiveError(
+        f"{folder} holds too many journals of {stage.date}", "move older ones elsewhere"
+    )
 
 
 def _progress(wanted: bool) -> Callable[[int, int], None]:
-    """A counter on stderr with the time left: written over on a terminal, a line at each tenth of the session elsewhere."""
+    """A counter on stderr with the time left: written over on a terminal, a line at each tenth of
+    the session elsewhere.
+    """
     if not wanted:
         return lambda _bars, _of: None
     terminal, began = sys.stderr.isatty(), time.monotonic()
 
     def tell(bars: int, of: int) -> None:
         if bars % max(1, of // (50 if terminal else 10)) == 0 or bars == of:
-            left = timedelta(seconds=round((time.monotonic() - began) / bars * (of - bars))) if bars else "unknown"
+            left = (
+                timedelta(seconds=round((time.monotonic() - began) / bars * (of - bars)))
+                if bars
+                else "unknown"
+            )
             over, end = ("\r", "\n" if bars == of else "") if terminal else ("", "\n")
-            print(f"{over}{bars:5d} of {of} bars, time left {left}", end=end, file=sys.stderr, flush=True)
+            print(
+                f"{over}{bars:5d} of {of} bars, time left {left}",
+                end=end,
+                file=sys.stderr,
+                flush=True,
+            )
 
     return tell

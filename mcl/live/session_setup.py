@@ -1,4 +1,6 @@
-"""What a session needs to know before it starts: the day, its contract, and the bars that indicators warm up on."""
+"""What a session needs to know before it starts: the day, its contract, and the bars that
+indicators warm up on.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ from mcl.risk.warmup import memory_bars, memory_sessions
 from mcl.strategy import Strategy
 
 NS = calendar.NS
-STALE_DAYS = 5  # more than a long weekend between the last known session and today's: the roll rule may have missed a roll
+# more than a long weekend between the last known session and today's: the roll rule may have missed
+# a roll
+STALE_DAYS = 5
 
 
 class SessionNotStored(LiveError):
@@ -37,7 +41,9 @@ class SessionNotStored(LiveError):
 
 @dataclass(frozen=True)
 class Stage:
-    """`warmup` ends before the session; `stored` holds it and the session's own bars, which only a replay has."""
+    """`warmup` ends before the session; `stored` holds it and the session's own bars, which only a
+    replay has.
+    """
 
     warmup: Bars
     day: int  # trade date, days since 1970-01-01
@@ -60,26 +66,35 @@ class Stage:
 
     @property
     def unpriced(self) -> bool:
-        """The stored bars end before the roll into the session's contract, and nobody has measured its gap yet."""
+        """The stored bars end before the roll into the session's contract, and nobody has measured
+        its gap yet.
+        """
         return self.roll is not None and math.isnan(self.roll.gap)
 
     @property
     def own_rows(self) -> npt.NDArray[np.bool_]:
         """Rows of the warm-up that are of the session's contract."""
         known = self.warmup.contracts
-        rows: npt.NDArray[np.bool_] = self.warmup.contract == (known.index(self.contract) if self.contract in known else -1)
+        rows: npt.NDArray[np.bool_] = self.warmup.contract == (
+            known.index(self.contract) if self.contract in known else -1
+        )
         return rows
 
 
 def replayed(config: schema.Config, session: date | None, strategy: Strategy, root: Path) -> Stage:
-    """A stored session (default: the last complete one, hold-out included) with as many bars before it as the decision looks at."""
+    """A stored session (default: the last complete one, hold-out included) with as many bars before
+    it as the decision looks at.
+    """
     _tradeable(config, simulated=True)
     bars = load(config.data, root, holdout=True)
     day = calendar.to_day(session) if session is not None else _last_complete(bars)
     start, stop = (int(np.searchsorted(bars.session, day, side)) for side in ("left", "right"))
     if start == stop:
         first, last = (calendar.from_day(int(bars.session[row])) for row in (0, -1))
-        raise SessionNotStored(f"broker.replay.session={session} is no session of the data, which hold {first} to {last}")
+        raise SessionNotStored(
+            f"broker.replay.session={session} is no session of the data, which hold {first} to"
+            f" {last}"
+        )
     before = _warmup_start(bars, start, config, strategy)
     known = bars.rows(start, stop)
     return Stage(
@@ -95,41 +110,69 @@ def replayed(config: schema.Config, session: date | None, strategy: Strategy, ro
 
 
 def today(config: schema.Config, strategy: Strategy, root: Path, now_ns: int) -> Stage:
-    """The session that is open now, in the contract that the stored bars end in. LiveError when they do not reach up to it."""
+    """The session that is open now, in the contract that the stored bars end in. LiveError when
+    they do not reach up to it.
+    """
     _tradeable(config, simulated=False)
     bars = load(config.data, root, holdout=True)
     if bars.synthetic:
-        raise LiveError("a version promoted on synthetic data trades only on broker=ib_sim", "promote a run on market data: data=databento")
+        raise LiveError(
+            "a version promoted on synthetic data trades only on broker=ib_sim",
+            "promote a run on market data: data=databento",
+        )
     now = datetime.fromtimestamp(now_ns / NS, UTC)
     day = int(calendar.session_of(now_ns))
     last = int(bars.session[-1])
     if day - last > STALE_DAYS:
         raise LiveError(
-            f"the stored bars end with session {calendar.from_day(last)}, today's is {calendar.from_day(day)}: rolls may be missing",
+            f"the stored bars end with session {calendar.from_day(last)}, today's is"
+            f" {calendar.from_day(day)}: rolls may be missing",
             "mcl data download, then start again",
         )
-    session = calendar.sessions(calendar.from_day(day), calendar.from_day(day) + timedelta(days=1), bars.instrument.symbol)
+    session = calendar.sessions(
+        calendar.from_day(day), calendar.from_day(day) + timedelta(days=1), bars.instrument.symbol
+    )
     if now_ns >= int(session.close_ns[0]):
-        raise LiveError(f"session {calendar.from_day(day)} is over at {now:%Y-%m-%d %H:%M} UTC; the next one opens at 18:00 New York")
+        raise LiveError(
+            f"session {calendar.from_day(day)} is over at {now:%Y-%m-%d %H:%M} UTC; the next one"
+            " opens at 18:00 New York"
+        )
     contract, roll = _contract_of(build.stored_dataset(config.data, root), bars, config.data, day)
     if contract.last_trade_date <= calendar.from_day(day):
-        raise LiveError(f"{contract.symbol} stops trading on {contract.last_trade_date}; the stored bars have not rolled yet")
+        raise LiveError(
+            f"{contract.symbol} stops trading on {contract.last_trade_date}; the stored bars have"
+            " not rolled yet"
+        )
     room = int((session.close_ns[0] - session.open_ns[0]) // NS) // BAR_SEC[bars.interval] + 1
     before = _warmup_start(bars, len(bars), config, strategy)
     warmup = _labelled(bars, before, len(bars))
     return Stage(
-        warmup, day, contract, float(bars.adjustment[-1]), int(session.close_ns[0]), room, roll=roll, roll_adjust=config.data.roll.adjust
+        warmup,
+        day,
+        contract,
+        float(bars.adjustment[-1]),
+        int(session.close_ns[0]),
+        room,
+        roll=roll,
+        roll_adjust=config.data.roll.adjust,
     )
 
 
-def _contract_of(stored: Dataset, bars: Bars, data: schema.Data, day: int) -> tuple[Contract, Roll | None]:
-    """The contract that the roll table has for a session after the stored bars, and the last roll into it.
+def _contract_of(
+    stored: Dataset, bars: Bars, data: schema.Data, day: int
+) -> tuple[Contract, Roll | None]:
+    """The contract that the roll table has for a session after the stored bars, and the last roll
+    into it.
 
-    The table is carried on by its own rule from what is stored. The gap of a roll since then is not known yet: NaN.
+    The table is carried on by its own rule from what is stored. The gap of a roll since then is not
+    known yet: NaN.
     """
     last, known = int(bars.session[-1]), stored.calendar.day
     if day > int(known[-1]):
-        raise LiveError(f"the calendar of the data ends on {calendar.from_day(int(known[-1]))}", "mcl data download, then start again")
+        raise LiveError(
+            f"the calendar of the data ends on {calendar.from_day(int(known[-1]))}",
+            "mcl data download, then start again",
+        )
     days = known[(known >= stored.sessions[0]) & (known <= max(day, last))]
     chosen, steps = continuous.active(stored, data.roll, days)
     since = [step for step in steps if step.session > last]
@@ -139,21 +182,32 @@ def _contract_of(stored: Dataset, bars: Bars, data: schema.Data, day: int) -> tu
     if len(since) > 1 or data.roll.adjust == "ratio":
         why = f"{len(since)} rolls" if len(since) > 1 else "a roll with data.roll.adjust=ratio"
         raise LiveError(
-            f"the stored bars end before {why}, the last on {calendar.from_day(step.session)}", "mcl data download, then start again"
+            f"the stored bars end before {why}, the last on {calendar.from_day(step.session)}",
+            "mcl data download, then start again",
         )
-    return stored.contracts[step.incoming], Roll(stored.contracts[step.outgoing], step.session, math.nan, math.nan)
+    return stored.contracts[step.incoming], Roll(
+        stored.contracts[step.outgoing], step.session, math.nan, math.nan
+    )
 
 
 def turned(stage: Stage, roll: Roll, older: list[Bar], gap: float) -> Stage:
-    """A stage whose stored bars end before the roll into its contract: with the bars of the contract before it up to the roll, and
-    the gap between both, which the adjusted series goes on without."""
+    """A stage whose stored bars end before the roll into its contract: with the bars of the
+    contract before it up to the roll, and the gap between both, which the adjusted series goes on
+    without.
+    """
     before = with_history(replace(stage, contract=roll.outgoing), older)
-    adjustment = stage.adjustment if stage.roll_adjust == "none" else round(stage.adjustment - gap, 10)
-    return replace(before, contract=stage.contract, adjustment=adjustment, roll=replace(roll, gap=gap))
+    adjustment = (
+        stage.adjustment if stage.roll_adjust == "none" else round(stage.adjustment - gap, 10)
+    )
+    return replace(
+        before, contract=stage.contract, adjustment=adjustment, roll=replace(roll, gap=gap)
+    )
 
 
 def with_history(stage: Stage, newer: list[Bar]) -> Stage:
-    """The stage with bars that have closed since the stored ones ended, as the broker tells them; all of the session's contract."""
+    """The stage with bars that have closed since the stored ones ended, as the broker tells them;
+    all of the session's contract.
+    """
     if not newer:
         return stage
     warmup, count = stage.warmup, len(newer)
@@ -167,7 +221,10 @@ def with_history(stage: Stage, newer: list[Bar]) -> Stage:
     days = calendar.sessions(first, last + timedelta(days=1), warmup.instrument.symbol)
     closes = days.close_ns[np.searchsorted(days.day, session).clip(max=len(days) - 1)]
     prices = {name: np.array([getattr(bar, name) for bar in newer]) for name in PRICES}
-    added = {f"{name}_ticks": ticks_of(values, warmup.instrument, close_time) for name, values in prices.items()} | {
+    added = {
+        f"{name}_ticks": ticks_of(values, warmup.instrument, close_time)
+        for name, values in prices.items()
+    } | {
         "close_time": close_time,
         "volume": narrow("volume", [bar.volume for bar in newer]),
         "session": narrow("session", session),
@@ -175,7 +232,9 @@ def with_history(stage: Stage, newer: list[Bar]) -> Stage:
         "contract": np.full(count, contract, np.int32),
         "roll": rolls,
     }
-    columns: dict[str, Any] = {name: np.concatenate([getattr(warmup, name), values]) for name, values in added.items()}
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(warmup, name), values]) for name, values in added.items()
+    }
     shift, left_at = warmup.shift.copy(), warmup.left_at.copy()
     shift[contract] = stage.adjustment
     if rolls[0]:
@@ -187,35 +246,56 @@ def knowing(bars: Bars, contract: Contract) -> Bars:
     """The bars, with a contract that none of them is of among their contracts."""
     if contract in bars.contracts:
         return bars
-    more: dict[str, Any] = {"shift": np.append(bars.shift, 0.0), "left_at": np.append(bars.left_at, np.nan)}
+    more: dict[str, Any] = {
+        "shift": np.append(bars.shift, 0.0),
+        "left_at": np.append(bars.left_at, np.nan),
+    }
     more |= {} if bars.ratio is None else {"ratio": np.append(bars.ratio, bars.ratio[-1:])}
     more |= {} if bars.listed_at is None else {"listed_at": np.append(bars.listed_at, 0)}
     return replace(bars, contracts=(*bars.contracts, contract), **more)
 
 
 def _labelled(bars: Bars, start: int, stop: int) -> Bars:
-    """A part of the bars that says what it is a part of, for whoever writes about the session; a strategy does not get to see that."""
+    """A part of the bars that says what it is a part of, for whoever writes about the session; a
+    strategy does not get to see that.
+    """
     return replace(bars.rows(start, stop), provenance=bars.provenance, fingerprint=bars.fingerprint)
 
 
 def _tradeable(config: schema.Config, simulated: bool) -> None:
     if unsupported := live_supported(config.risk, config.execution, config.costs, simulated):
-        raise LiveError(f"a session cannot do what the promoted run did: {'; '.join(unsupported)}", "promote a run without it")
+        raise LiveError(
+            f"a session cannot do what the promoted run did: {'; '.join(unsupported)}",
+            "promote a run without it",
+        )
     if config.data.interval == "session":
-        raise LiveError("data.interval=session has one bar a session: nothing to decide within one", "promote a run on 1m … 1h bars")
+        raise LiveError(
+            "data.interval=session has one bar a session: nothing to decide within one",
+            "promote a run on 1m … 1h bars",
+        )
 
 
 def _warmup_start(bars: Bars, start: int, config: schema.Config, strategy: Strategy) -> int:
-    """The row from which nothing is missing for the decision at row `start`. LiveError when the stored bars are too few."""
+    """The row from which nothing is missing for the decision at row `start`. LiveError when the
+    stored bars are too few.
+    """
     looks_back = max(strategy.memory, memory_bars(config.risk))
     row = start - looks_back
     sessions = memory_sessions(config.risk)
     if sessions:
         days = np.unique(bars.session[:start])
-        row = min(row, int(np.searchsorted(bars.session, days[-sessions], "left")) if len(days) >= sessions else -1)
+        row = min(
+            row,
+            (
+                int(np.searchsorted(bars.session, days[-sessions], "left"))
+                if len(days) >= sessions
+                else -1
+            ),
+        )
     if row < 0:
         raise LiveError(
-            f"the decision looks back over {looks_back} bars and {sessions} sessions; only {start} bars lie before the session",
+            f"the decision looks back over {looks_back} bars and {sessions} sessions; only {start}"
+            " bars lie before the session",
             "choose a later broker.replay.session or an earlier data.start",
         )
     return row
@@ -226,5 +306,8 @@ def _last_complete(bars: Bars) -> int:
     last = np.append(np.flatnonzero(np.diff(bars.session)), len(bars) - 1)
     complete = last[bars.to_close_sec[last] <= 3600]
     if not len(complete):
-        raise LiveError("the data hold no complete session to replay", "name one: broker.replay.session=YYYY-MM-DD")
+        raise LiveError(
+            "the data hold no complete session to replay",
+            "name one: broker.replay.session=YYYY-MM-DD",
+        )
     return int(bars.session[complete[-1]])

@@ -1,7 +1,9 @@
-"""What the journals of an alias add up to: positions, the ledger, the references that are ours, and the bars of the session.
+"""What the journals of an alias add up to: positions, the ledger, the references that are ours, and
+the bars of the session.
 
-A session's journal begins with what the one before it carried over, so that two files tell everything: this session's, and the
-latest earlier one of the same account. A replay on the embedded server is a world of its own and carries nothing.
+A session's journal begins with what the one before it carried over, so that two files tell
+everything: this session's, and the latest earlier one of the same account. A replay on the embedded
+server is a world of its own and carries nothing.
 """
 
 from __future__ import annotations
@@ -22,8 +24,11 @@ from mcl.live.journal import Entry, read
 from mcl.live.roll_state import Move
 from mcl.live.status import Mode
 
-KEPT = 2000  # references and executions that a journal takes over from the one before: far more than a week of them
-IN_FLIGHT_SEC = 3.0  # so long an order that nobody has answered may still reach the broker on a connection that is gone
+# references and executions that a journal takes over from the one before: far more than a week of
+# them
+KEPT = 2000
+# so long an order that nobody has answered may still reach the broker on a connection that is gone
+IN_FLIGHT_SEC = 3.0
 NO_TARGET = Target(0, math.nan, math.nan, 0, False, False, 0)
 MODES = {  # what a command makes of a session from the moment it is written down
     "pause": Mode.PAUSED,
@@ -53,16 +58,22 @@ class Book:
     positions: Counter[str] = field(default_factory=Counter)  # contracts by symbol
     refs: set[str] = field(default_factory=set)  # decisions that orders may have been sent for
     executions: set[str] = field(default_factory=set)  # roots of those that are accounted for
-    adopted: set[int] = field(default_factory=set)  # permanent ids of orders of others that a person has accepted
+    # permanent ids of orders of others that a person has accepted
+    adopted: set[int] = field(default_factory=set)
     mode: Mode = Mode.NORMAL
     begun: bool = False  # this session's journal has a beginning
     carried: bool = False  # something came over from an earlier session
-    repairs: int = 0  # protective orders placed again, and rolls: what makes their references unique
-    booked: dict[str, Fill] = field(default_factory=dict)  # fills of this session as they were last told, by the root of their id
+    # protective orders placed again, and rolls: what makes their references unique
+    repairs: int = 0
+    # fills of this session as they were last told, by the root of their id
+    booked: dict[str, Fill] = field(default_factory=dict)
     closing: str = ""  # flatten or kill: said by a person or a guard, and not done yet
-    unanswered: dict[str, Sent] = field(default_factory=dict)  # by reference: orders that the broker may not have answered
-    history: GateHistory = field(default_factory=GateHistory)  # of this session: what the guards count
-    move: Move | None = None  # what is held waits to be in the next contract, or is on its way there
+    # by reference: orders that the broker may not have answered
+    unanswered: dict[str, Sent] = field(default_factory=dict)
+    # of this session: what the guards count
+    history: GateHistory = field(default_factory=GateHistory)
+    # what is held waits to be in the next contract, or is on its way there
+    move: Move | None = None
 
     def take(self, fill: Fill) -> None:
         """Account for one execution that stands in the journal."""
@@ -88,11 +99,15 @@ class Book:
             self.move = None
 
     def mark(self, close_ticks: float) -> None:
-        """At a close of the session's contract; what is still in the one before is worth that less the gap."""
+        """At a close of the session's contract; what is still in the one before is worth that less
+        the gap.
+        """
         self.ledger.mark(close_ticks - (self.move.gap_ticks if self.move else 0.0))
 
     def correction(self, fill: Fill) -> float | None:
-        """The price at which a fill was booked that now has another one; None when nothing has changed, or it is of an earlier session."""
+        """The price at which a fill was booked that now has another one; None when nothing has
+        changed, or it is of an earlier session.
+        """
         was = self.booked.get(execution_root(fill.execution_id))
         if was is None or was.execution_id == fill.execution_id or was.price == fill.price:
             return None
@@ -105,13 +120,21 @@ class Book:
         self.ledger.correct(fill.quantity, before, now)
 
     def in_flight_sec(self, executions: Iterable[Fill], now_ns: int) -> float:
-        """So long an order of ours may still arrive at the broker and fill; 0 when all are answered, by the journal or by executions."""
+        """So long an order of ours may still arrive at the broker and fill; 0 when all are
+        answered, by the journal or by executions.
+        """
         traded: Counter[str] = Counter()
         for fill in executions:
             if fill.reason == "target":
                 traded[decision_of(fill.ref)] += fill.quantity
-        open_ = [sent.at_ns for ref, sent in self.unanswered.items() if sent.quantity is None or traded[ref] != sent.quantity]
-        return max((min(IN_FLIGHT_SEC, IN_FLIGHT_SEC - (now_ns - at) / 1e9) for at in open_), default=0.0)
+        open_ = [
+            sent.at_ns
+            for ref, sent in self.unanswered.items()
+            if sent.quantity is None or traded[ref] != sent.quantity
+        ]
+        return max(
+            (min(IN_FLIGHT_SEC, IN_FLIGHT_SEC - (now_ns - at) / 1e9) for at in open_), default=0.0
+        )
 
     def explains(self, fill: Fill) -> bool:
         return decision_of(fill.ref) in self.refs
@@ -125,20 +148,29 @@ class Book:
         return {symbol: quantity for symbol, quantity in self.positions.items() if quantity}
 
 
-Chain = tuple[Literal["tws", "sim"], str]  # kind of broker and account: whose sessions follow one another
+# kind of broker and account: whose sessions follow one another
+Chain = tuple[Literal["tws", "sim"], str]
 
 
 def book_of(path: Path, money: Money, tick_size: float, chain: Chain | None) -> Book:
-    """The book of the session whose journal is `path`. `chain` None: a replay that is a world of its own and carries nothing over."""
+    """The book of the session whose journal is `path`. `chain` None: a replay that is a world of
+    its own and carries nothing over.
+    """
     entries = read(path)
-    book = None if chain is None or any(entry.kind == "begin" for entry in entries) else carried(path, money, tick_size, chain)
+    book = (
+        None
+        if chain is None or any(entry.kind == "begin" for entry in entries)
+        else carried(path, money, tick_size, chain)
+    )
     book = book or empty_book(money, tick_size)
     _read_into(book, entries)
     return book
 
 
 def carried(path: Path, money: Money, tick_size: float, chain: Chain) -> Book | None:
-    """What the session of the journal `path` takes over from the one before it: all but its bars and its mode. None: nothing before it."""
+    """What the session of the journal `path` takes over from the one before it: all but its bars
+    and its mode. None: nothing before it.
+    """
     earlier = _latest_before(path, chain)
     if earlier is None:
         return None
@@ -146,12 +178,25 @@ def carried(path: Path, money: Money, tick_size: float, chain: Chain) -> Book | 
     _read_into(book, read(earlier))
     book.ledger.open_session()
     known = (book.positions, book.refs, book.executions, book.adopted)
-    return Book(book.ledger, tick_size, book.target, [], *known, carried=True, closing=book.closing, move=book.move)
+    return Book(
+        book.ledger,
+        tick_size,
+        book.target,
+        [],
+        *known,
+        carried=True,
+        closing=book.closing,
+        move=book.move,
+    )
 
 
 def _latest_before(path: Path, chain: Chain) -> Path | None:
-    """The newest journal of an earlier session of this folder on such a broker with this account; of a repeated replay the last one."""
-    for candidate in sorted(path.parent.glob("*.sqlite"), key=lambda p: (p.stem[:10], len(p.name), p.name), reverse=True):
+    """The newest journal of an earlier session of this folder on such a broker with this account;
+    of a repeated replay the last one.
+    """
+    for candidate in sorted(
+        path.parent.glob("*.sqlite"), key=lambda p: (p.stem[:10], len(p.name), p.name), reverse=True
+    ):
         if candidate.stem[:10] < path.stem[:10] and chain_of(candidate) == chain:
             return candidate
     return None
@@ -216,7 +261,9 @@ def _decision(book: Book, entry: Entry) -> None:
     if "ledger" not in body:
         return
     distances = (_nan(body["stop_ticks"]), _nan(body["take_profit_ticks"]))
-    book.target = Target(body["target"], *distances, body["block"], body["locked"], body["halted"], body["stopped"])
+    book.target = Target(
+        body["target"], *distances, body["block"], body["locked"], body["halted"], body["stopped"]
+    )
     _snapshot(book, body)
 
 
@@ -230,7 +277,9 @@ def _order(book: Book, entry: Entry) -> None:
     book.repairs += entry.kind in ("protect", "roll")
     if entry.kind != "armed":
         known = "from" in entry.body and "to" in entry.body and entry.kind != "roll"
-        book.unanswered[ref] = Sent(entry.at_ns, entry.body["to"] - entry.body["from"] if known else None)
+        book.unanswered[ref] = Sent(
+            entry.at_ns, entry.body["to"] - entry.body["from"] if known else None
+        )
     if entry.kind == "order":
         book.history.ordered(ref, entry.body)
     if "ledger" in entry.body:
@@ -307,7 +356,9 @@ _READERS = {
 
 def ledger_from(money: Money, state: dict[str, Any]) -> Ledger:
     """The ledger that wrote this state into a journal, where null stands for NaN."""
-    holding, guard = ({name: _nan(value) for name, value in state[part].items()} for part in ("holding", "guard"))
+    holding, guard = (
+        {name: _nan(value) for name, value in state[part].items()} for part in ("holding", "guard")
+    )
     return Ledger(money, Holding(**holding), Guard(**guard), float(state["equity"]))
 
 

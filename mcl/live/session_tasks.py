@@ -1,8 +1,10 @@
-"""The parts of a session on one connection: everything that may send an order, started and ended by the one supervisor.
+"""The parts of a session on one connection: everything that may send an order, started and ended by
+the one supervisor.
 
-The first part that ends, ends them all: the broker's permit is taken away before anything is cancelled, so that a part that does not
-notice its end (the client library waits with `asyncio.wait_for`, which in Python 3.11 can swallow a cancellation) has nothing left
-that it could do. Cancelling is repeated until it holds, and waiting for it is bounded.
+The first part that ends, ends them all: the broker's permit is taken away before anything is
+cancelled, so that a part that does not notice its end (the client library waits with
+`asyncio.wait_for`, which in Python 3.11 can swallow a cancellation) has nothing left that it could
+do. Cancelling is repeated until it holds, and waiting for it is bounded.
 """
 
 from __future__ import annotations
@@ -40,14 +42,22 @@ class Parts:
         return self._ended[0]
 
     async def end(self, retire: Callable[[], None]) -> None:
-        """Take the permit away, then cancel until every part has ended or the time is up; what is left is told of."""
+        """Take the permit away, then cancel until every part has ended or the time is up; what is
+        left is told of.
+        """
         retire()
         left = await cancelled(self._tasks)
         if left:
-            log.error("%d parts of the session did not end within %g s; they can send nothing any more", len(left), END_SEC)
+            log.error(
+                "%d parts of the session did not end within %g s; they can send nothing any more",
+                len(left),
+                END_SEC,
+            )
 
 
-async def cancelled(tasks: Sequence[asyncio.Task[Any]], patience_sec: float = END_SEC) -> set[asyncio.Task[Any]]:
+async def cancelled(
+    tasks: Sequence[asyncio.Task[Any]], patience_sec: float = END_SEC
+) -> set[asyncio.Task[Any]]:
     """Cancel these again and again; returns those that still run when the time is up."""
     deadline, left = time.monotonic() + patience_sec, {task for task in tasks if not task.done()}
     while left and time.monotonic() < deadline:
@@ -66,7 +76,9 @@ def _notice(task: asyncio.Task[Any]) -> None:
 
 
 class Turn:
-    """Held by the one part that decides or sends; `since` is when it was taken (monotonic), 0 while it is free."""
+    """Held by the one part that decides or sends; `since` is when it was taken (monotonic), 0 while
+    it is free.
+    """
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()

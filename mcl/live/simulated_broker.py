@@ -1,4 +1,6 @@
-"""The embedded simulated TWS of a replay: the session's bars, and what an earlier session still held when it began."""
+"""The embedded simulated TWS of a replay: the session's bars, and what an earlier session still
+held when it began.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ BEFORE_DAYS = 14  # of history of the contract before the roll
 
 
 @asynccontextmanager
-async def embedded(duty: Duty, stage: Stage | None, journal: Path | None, root: Path) -> AsyncIterator[int]:
+async def embedded(
+    duty: Duty, stage: Stage | None, journal: Path | None, root: Path
+) -> AsyncIterator[int]:
     """The port to connect to; for a replay that of a server which lives as long."""
     config, run = duty.config, duty.deployed.config
     if stage is None or stage.stored is None:
@@ -33,7 +37,11 @@ async def embedded(duty: Duty, stage: Stage | None, journal: Path | None, root: 
         return
     book = _carried(duty, journal)
     held = book.held if book is not None else {}
-    also = [outgoing_tape(run.data, root, stage, stage.roll)] if stage.roll is not None and stage.roll.outgoing.symbol in held else []
+    also = (
+        [outgoing_tape(run.data, root, stage, stage.roll)]
+        if stage.roll is not None and stage.roll.outgoing.symbol in held
+        else []
+    )
     tws = SimulatedTWS.configured(Tape.from_bars(stage.stored, stage.day), config, run.costs, also)
     if book is not None:
         tws.book.begin_day(stage.day)
@@ -45,7 +53,9 @@ async def embedded(duty: Duty, stage: Stage | None, journal: Path | None, root: 
 
 
 def _carried(duty: Duty, journal: Path | None) -> Book | None:
-    return None if duty.chain is None or journal is None else carried(journal, *duty.terms, duty.chain)
+    return (
+        None if duty.chain is None or journal is None else carried(journal, *duty.terms, duty.chain)
+    )
 
 
 def _entry(book: Book) -> float:
@@ -54,21 +64,37 @@ def _entry(book: Book) -> float:
 
 
 def outgoing_tape(data: schema.Data, root: Path, stage: Stage, roll: Roll) -> Tape:
-    """The contract before the roll in the stage's session. It opens where the backtest leaves it: at its price when the new contract
-    first trades, which in a bar of many minutes need not be the first price of the bar, or there is no bar of it."""
-    bars, first = contract_bars(data, root, roll.outgoing, stage.day), stage.warmup if stage.recorded is None else stage.recorded
+    """The contract before the roll in the stage's session. It opens where the backtest leaves it:
+    at its price when the new contract first trades, which in a bar of many minutes need not be the
+    first price of the bar, or there is no bar of it.
+    """
+    bars, first = (
+        contract_bars(data, root, roll.outgoing, stage.day),
+        stage.warmup if stage.recorded is None else stage.recorded,
+    )
     at = int(np.searchsorted(bars.close_time, first.close_time[0]))
-    price = round(float(first.open[0] - roll.gap if np.isnan(roll.outgoing_open) else roll.outgoing_open), 10)
+    price = round(
+        float(first.open[0] - roll.gap if np.isnan(roll.outgoing_open) else roll.outgoing_open), 10
+    )
     if at == len(bars) or bars.close_time[at] != first.close_time[0]:
         return Tape.from_bars(_with_bar(bars, at, first, price), stage.day)
     ticks = {name: column.copy() for name, column in bars.ticks.items() if name != "close"}
     own = int(ticks_of([price], bars.instrument)[0])
-    ticks["open"][at], ticks["high"][at], ticks["low"][at] = own, max(own, ticks["high"][at]), min(own, ticks["low"][at])
-    return Tape.from_bars(replace(bars, open_ticks=ticks["open"], high_ticks=ticks["high"], low_ticks=ticks["low"]), stage.day)
+    ticks["open"][at], ticks["high"][at], ticks["low"][at] = (
+        own,
+        max(own, ticks["high"][at]),
+        min(own, ticks["low"][at]),
+    )
+    return Tape.from_bars(
+        replace(bars, open_ticks=ticks["open"], high_ticks=ticks["high"], low_ticks=ticks["low"]),
+        stage.day,
+    )
 
 
 def contract_bars(data: schema.Data, root: Path, contract: Contract, day: int) -> Bars:
-    """The bars of one dated contract in the days up to a session, in the interval of `data`, as if it alone had ever been active."""
+    """The bars of one dated contract in the days up to a session, in the interval of `data`, as if
+    it alone had ever been active.
+    """
     stored = build.stored_dataset(data, root)
     index = [known.symbol for known in stored.contracts].index(contract.symbol)
     rows = stored.rows(index, first=day - BEFORE_DAYS, last=day)
@@ -91,7 +117,13 @@ def contract_bars(data: schema.Data, root: Path, contract: Contract, day: int) -
 
 def _with_bar(bars: Bars, at: int, first: Bars, price: float) -> Bars:
     """One more bar, at the open of the session."""
-    own: dict[str, Any] = {f"{name}_ticks": ticks_of([price], bars.instrument)[0] for name in PRICES} | {"volume": 0, "roll": False}
-    own |= {name: getattr(first, name)[0] for name in ("close_time", "session", "to_close_sec")} | {"contract": bars.contract[0]}
-    columns: dict[str, Any] = {name: np.insert(getattr(bars, name), at, value) for name, value in own.items()}
+    own: dict[str, Any] = {
+        f"{name}_ticks": ticks_of([price], bars.instrument)[0] for name in PRICES
+    } | {"volume": 0, "roll": False}
+    own |= {name: getattr(first, name)[0] for name in ("close_time", "session", "to_close_sec")} | {
+        "contract": bars.contract[0]
+    }
+    columns: dict[str, Any] = {
+        name: np.insert(getattr(bars, name), at, value) for name, value in own.items()
+    }
     return replace(bars, **columns)

@@ -1,7 +1,9 @@
-"""The desk of a process that serves one session after the other: the running session's, else its own words.
+"""The desk of a process that serves one session after the other: the running session's, else its
+own words.
 
-It is asked and commanded over weeks through one control socket and one metrics page. While a session runs it hands everything on to its
-supervisor. Between sessions it says WAITING, keeps the figures of the last one, and answers commands with what they would mean now.
+It is asked and commanded over weeks through one control socket and one metrics page. While a
+session runs it hands everything on to its supervisor. Between sessions it says WAITING, keeps the
+figures of the last one, and answers commands with what they would mean now.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ class Standby:
         )
         self.stopping = asyncio.Event()
 
-    # ------------------------------------------------------------------------------------------------------------- desk
+    # ----------------------------------------------------------------------------------------- desk
 
     def status(self) -> Status:
         if self.current is not None:
@@ -66,7 +68,9 @@ class Standby:
         return replace(self._own, at_ns=time.time_ns(), alerts=tuple(self._alerts))
 
     async def command(self, word: Command, who: str, why: str) -> str:
-        """Hand it on to the session that runs. LiveError: none runs, and the word means nothing now."""
+        """Hand it on to the session that runs. LiveError: none runs, and the word means nothing
+        now.
+        """
         current = self.current
         if word == "stop":
             self.stop(f"{who} said stop: {why}")
@@ -77,7 +81,11 @@ class Standby:
         if word == "kill":
             return self._kill(f"{who}: {why}")
         what = f"nothing to {word}: no session runs ({self._own.why})"
-        raise LiveError(what, "what is held keeps its stop at the broker; `mcl kill` has it closed at the next open, `mcl stop` ends this")
+        raise LiveError(
+            what,
+            "what is held keeps its stop at the broker; `mcl kill` has it closed at the next open,"
+            " `mcl stop` ends this",
+        )
 
     def wish(self, word: Command, who: str) -> None:
         """The same from a signal handler."""
@@ -95,11 +103,14 @@ class Standby:
 
     def _kill(self, who: str) -> str:
         self._kill_file.write_text(f"{who}\n")
-        sentence = f"the kill switch {self._kill_file} is set: the next open closes what is held, and nothing trades until it is removed"
+        sentence = (
+            f"the kill switch {self._kill_file} is set: the next open closes what is held, and"
+            " nothing trades until it is removed"
+        )
         self.alert("critical", "KILL", f"{who} said kill between two sessions; {sentence}")
         return sentence
 
-    # ------------------------------------------------------------------------------------------------------------- words
+    # ---------------------------------------------------------------------------------------- words
 
     @property
     def current(self) -> Supervisor | None:
@@ -117,7 +128,13 @@ class Standby:
         """The session is over: its figures stay, its connection and its prices do not."""
         if self._supervisor is None:
             return
-        last = replace(self._supervisor.status(), target=None, data_age_sec=None, connected=False, latency_ms=())
+        last = replace(
+            self._supervisor.status(),
+            target=None,
+            data_age_sec=None,
+            connected=False,
+            latency_ms=(),
+        )
         self._own = replace(last, state=State.WAITING, mode=Mode.NORMAL)
         self._supervisor = None
 

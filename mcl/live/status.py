@@ -1,7 +1,9 @@
-"""What a running session says of itself, and what it can be told: the seam between the session and everything that watches it.
+"""What a running session says of itself, and what it can be told: the seam between the session and
+everything that watches it.
 
-The session (its supervisor) implements `Desk`. The control socket, the health and metrics endpoint, the dashboard and the operator
-verbs know nothing else of it. A status is immutable and JSON-ready; times are int64 nanoseconds since the epoch, UTC.
+The session (its supervisor) implements `Desk`. The control socket, the health and metrics endpoint,
+the dashboard and the operator verbs know nothing else of it. A status is immutable and JSON-ready;
+times are int64 nanoseconds since the epoch, UTC.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ class State(StrEnum):
     STARTING = "STARTING"
     RECONCILING = "RECONCILING"
     TRADING = "TRADING"
-    DEGRADED = "DEGRADED"  # connection or data doubtful: nothing new is sent, protection stands at the broker
+    # connection or data doubtful: nothing new is sent, protection stands at the broker
+    DEGRADED = "DEGRADED"
     HALTED = "HALTED"  # something is unknown: nothing is sent until a person says adopt or flatten
     FLATTENING = "FLATTENING"
     STOPPED = "STOPPED"
@@ -39,7 +42,9 @@ Command = Literal["pause", "resume", "reduce-only", "flatten", "stop", "kill", "
 
 @dataclass(frozen=True)
 class Status:
-    """One moment of a session. Money in USD, prices in price units; None where nothing is known yet."""
+    """One moment of a session. Money in USD, prices in price units; None where nothing is known
+    yet.
+    """
 
     at_ns: int
     alias: str
@@ -65,19 +70,27 @@ class Status:
     data_age_sec: float | None
     connected: bool
     working: tuple[dict[str, object], ...] = ()  # WorkingOrder._asdict()
-    decisions: tuple[dict[str, object], ...] = ()  # the last few: time, close, position, wanted, target, block, reason
+    # the last few: time, close, position, wanted, target, block, reason
+    decisions: tuple[dict[str, object], ...] = ()
     fills: tuple[dict[str, object], ...] = ()  # the last few: Fill._asdict()
-    equity: tuple[tuple[int, float], ...] = ()  # (close time, equity in USD) of this session, at most some hundred points
+    # (close time, equity in USD) of this session, at most some hundred points
+    equity: tuple[tuple[int, float], ...] = ()
     latency_ms: tuple[float, ...] = ()  # message of the close to order written, the last thousand
-    close_delay_sec: tuple[float, ...] = ()  # close of a bar to that message by the broker's clock, the last thousand
+    # close of a bar to that message by the broker's clock, the last thousand
+    close_delay_sec: tuple[float, ...] = ()
     alerts: tuple[Alert, ...] = ()
-    counters: dict[str, float] = field(default_factory=dict)  # orders sent, fills, reconnects, messages …
+    # orders sent, fills, reconnects, messages …
+    counters: dict[str, float] = field(default_factory=dict)
 
 
 class Desk(Protocol):
-    """The supervisor as others see it, or the desk of a process that serves one session after the other."""
+    """The supervisor as others see it, or the desk of a process that serves one session after the
+    other.
+    """
 
     def status(self) -> Status: ...
 
     async def command(self, word: Command, who: str, why: str) -> str:
-        """Do it; returns the sentence that says what happened. LiveError: refused, with the reason. Journaled before it acts."""
+        """Do it; returns the sentence that says what happened. LiveError: refused, with the reason.
+        Journaled before it acts.
+        """

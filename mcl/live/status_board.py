@@ -1,4 +1,6 @@
-"""What a session says of itself: its state, its last figures, its alerts. Everything is set here and read through `Status`."""
+"""What a session says of itself: its state, its last figures, its alerts. Everything is set here
+and read through `Status`.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ Watcher = Callable[[Alert], None]
 
 @dataclass
 class Board:
-    """Mutable; `status()` is the immutable picture of it. Watchers that fail are logged and do not stop the session."""
+    """Mutable; `status()` is the immutable picture of it. Watchers that fail are logged and do not
+    stop the session.
+    """
 
     deployed: Deployable
     stage: Stage
@@ -72,7 +76,9 @@ class Board:
         alert = Alert(time.time_ns(), severity, code, sentence)
         self.alerts.append(alert)
         self.counters["alerts"] += 1
-        self.journal.append(Draft("alert", {"severity": severity, "code": code, "sentence": sentence}))
+        self.journal.append(
+            Draft("alert", {"severity": severity, "code": code, "sentence": sentence})
+        )
         for watcher in self.watchers:
             try:
                 watcher(alert)
@@ -80,7 +86,9 @@ class Board:
                 log.exception("a receiver of alerts failed on %s", code)
 
     def point(self, close_ns: int, equity_usd: float) -> None:
-        """One more point of the equity curve; every other one is dropped when there are too many."""
+        """One more point of the equity curve; every other one is dropped when there are too
+        many.
+        """
         self.equity_usd = equity_usd
         self.curve.append((close_ns, equity_usd))
         if len(self.curve) > POINTS:
@@ -95,7 +103,9 @@ class Board:
             alias=self.deployed.alias,
             version=self.deployed.version,
             session=str(self.stage.date),
-            broker="embedded simulated TWS" if simulated else f"{self.broker.host}:{self.broker.port}",
+            broker=(
+                "embedded simulated TWS" if simulated else f"{self.broker.host}:{self.broker.port}"
+            ),
             account=self.broker.account,
             synthetic=watermark(self.stage.warmup) or None,
             state=self.state,
@@ -114,9 +124,15 @@ class Board:
             last_bar_close_ns=self.last_close_ns,
             data_age_sec=None if self.heard_ns is None else (now - self.heard_ns) / 1e9,
             connected=self.connected,
-            working=tuple({name: _known(value) for name, value in order._asdict().items()} for order in self.working),
+            working=tuple(
+                {name: _known(value) for name, value in order._asdict().items()}
+                for order in self.working
+            ),
             decisions=tuple(self.decisions),
-            fills=tuple({name: _known(value) for name, value in fill._asdict().items()} for fill in self.fills),
+            fills=tuple(
+                {name: _known(value) for name, value in fill._asdict().items()}
+                for fill in self.fills
+            ),
             equity=tuple(self.curve),
             latency_ms=tuple(self.latencies_ms),
             close_delay_sec=tuple(self.close_delays_sec),

@@ -1,6 +1,7 @@
 """A status as plain JSON: what goes over the control socket and to the dashboard.
 
-The keys are the fields of `Status`; alerts are objects, not-a-number is null, and raw values are summed up in `latency` and `close_delay`.
+The keys are the fields of `Status`; alerts are objects, not-a-number is null, and raw values are
+summed up in `latency` and `close_delay`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ from typing import Any
 from mcl.base.terminal import plain
 from mcl.live.status import Status
 
-BUCKETS_MS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 1000.0)  # upper ends; what is above the last stands in one more
-_SIMPLE = tuple(f.name for f in fields(Status) if f.name not in ("latency_ms", "close_delay_sec", "alerts"))
+# upper ends; what is above the last stands in one more
+BUCKETS_MS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 1000.0)
+_SIMPLE = tuple(
+    f.name for f in fields(Status) if f.name not in ("latency_ms", "close_delay_sec", "alerts")
+)
 
 
 def shown(status: Status) -> dict[str, Any]:
@@ -39,7 +43,9 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def latency(values_ms: Sequence[float]) -> dict[str, Any]:
-    """count, p50, p99, max and `buckets`: the number in each bucket of BUCKETS_MS and above (not cumulative). Nearest-rank quantiles."""
+    """count, p50, p99, max and `buckets`: the number in each bucket of BUCKETS_MS and above (not
+    cumulative). Nearest-rank quantiles.
+    """
     ordered = sorted(values_ms)
     counts = [0] * (len(BUCKETS_MS) + 1)
     for value in ordered:

@@ -1,18 +1,20 @@
-"""The life of one session: connect, compare the books, trade, and begin again whenever something is not certain.
+"""The life of one session: connect, compare the books, trade, and begin again whenever something is
+not certain.
 
     STARTING ─► RECONCILING ─► TRADING ─► STOPPED
                     ▲  │          │
                     │  ▼          ▼
                 DEGRADED ◄── connection or data doubtful       HALTED: unknown; waits for adopt, flatten or stop
-                                                               FLATTENING: closing on command, on a loss, on the kill switch
+                                                               FLATTENING: closing on command, on a
+                                                               loss, on the kill switch
 
-There is one way into TRADING, through `reconcile`, and one way out of trouble: drop the connection, make a new one, and take that
-way again. What has to survive that is in the journal. Everything that may send an order is a part of one
-connection (`mcl.live.session_tasks`).
+There is one way into TRADING, through `reconcile`, and one way out of trouble: drop the connection,
+make a new one, and take that way again. What has to survive that is in the journal. Everything that
+may send an order is a part of one connection (`mcl.live.session_tasks`).
 
-To close (flatten, kill, the limit of the loss) is a wish that lasts until nothing is held and no own order works, over connections and
-restarts; it goes first on every connection, before bars are asked for and before anything is protected. Stop and the kill switch are
-looked at in every state.
+To close (flatten, kill, the limit of the loss) is a wish that lasts until nothing is held and no
+own order works, over connections and restarts; it goes first on every connection, before bars are
+asked for and before anything is protected. Stop and the kill switch are looked at in every state.
 """
 
 from __future__ import annotations
@@ -27,7 +29,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mcl.base.errors import BrokerError, ConnectionLost, GuardError, Halt, LiveError, MclError, Uncertain
+from mcl.base.errors import (
+    BrokerError,
+    ConnectionLost,
+    GuardError,
+    Halt,
+    LiveError,
+    MclError,
+    Uncertain,
+)
 from mcl.broker.guards import Gate, expected_downtime
 from mcl.broker.protocol import Broker
 from mcl.live.health import Health
@@ -41,7 +51,9 @@ from mcl.live.session_tasks import Parts, Turn, cancelled
 from mcl.live.status import Command, Mode, State, Status
 from mcl.live.status_board import Board, Watcher
 
-KILL = "KILL"  # a file of this name in the folder of the alias is the kill switch; it stays until a person removes it
+# a file of this name in the folder of the alias is the kill switch; it stays until a person removes
+# it
+KILL = "KILL"
 TICK_SEC = 0.25
 BUSY_SEC = 2.0  # before a bar closes nothing else is asked
 STOP_SEC = 5.0  # so long a person who says stop waits for what is being sent
@@ -53,9 +65,16 @@ log = logging.getLogger("mcl.live")
 
 
 def gate_of(duty: Duty) -> Gate:
-    """The out-by session is asked in a market alone: stored data may end before a roll, and a backtest stays in the last contract."""
+    """The out-by session is asked in a market alone: stored data may end before a roll, and a
+    backtest stays in the last contract.
+    """
     data = duty.deployed.config.data
-    return Gate(duty.config.guards, data.instrument, not duty.replay, None if duty.replay else data.roll.sessions_before_last_trade)
+    return Gate(
+        duty.config.guards,
+        data.instrument,
+        not duty.replay,
+        None if duty.replay else data.roll.sessions_before_last_trade,
+    )
 
 
 class _Leave(Exception):
@@ -63,8 +82,9 @@ class _Leave(Exception):
 
 
 class Supervisor:
-    """The session as a `Desk`. `dial` makes a new, unconnected broker. `wait`: when HALTED, wait for a command; else the reason is
-    raised and the session is over."""
+    """The session as a `Desk`. `dial` makes a new, unconnected broker. `wait`: when HALTED, wait
+    for a command; else the reason is raised and the session is over.
+    """
 
     def __init__(
         self,
@@ -78,7 +98,13 @@ class Supervisor:
         gate: Gate | None = None,
         wait: bool = False,
     ) -> None:
-        self.duty, self._dial, self._stage, self._journal, self._tell = duty, dial, stage, journal, tell
+        self.duty, self._dial, self._stage, self._journal, self._tell = (
+            duty,
+            dial,
+            stage,
+            journal,
+            tell,
+        )
         self.board = Board(duty.deployed, stage, duty.config, journal, watchers)
         self.gate = gate or gate_of(duty)
         self._wait = wait
@@ -106,23 +132,33 @@ class Supervisor:
         """Write down what the broker says that an order would need, whether it is sent or not."""
         self._journal.append(Draft("margin", what_if))
         figures = (what_if[name] for name in ("initial_usd", "maintenance_usd", "equity_usd"))
-        log.info("margin after %s, in USD: initial %.2f, maintenance %.2f, equity %.2f", what_if["ref"], *figures)
+        log.info(
+            "margin after %s, in USD: initial %.2f, maintenance %.2f, equity %.2f",
+            what_if["ref"],
+            *figures,
+        )
 
-    # ------------------------------------------------------------------------------------------------------------- desk
+    # ----------------------------------------------------------------------------------------- desk
 
     def status(self) -> Status:
         return self.board.status()
 
     async def command(self, word: Command, who: str, why: str) -> str:
-        """Do it; returns the sentence that says what happened. LiveError: refused, with the reason. Journaled before it acts."""
+        """Do it; returns the sentence that says what happened. LiveError: refused, with the reason.
+        Journaled before it acts.
+        """
         board = self.board
         if board.state is State.STOPPED:
             raise LiveError(f"the session is over: {board.why}")
         if word == "adopt" and board.state is not State.HALTED:
-            raise LiveError(f"there is nothing to adopt: the session is {board.state}", "adopt answers a session that is HALTED")
+            raise LiveError(
+                f"there is nothing to adopt: the session is {board.state}",
+                "adopt answers a session that is HALTED",
+            )
         self._journal.append(Draft("command", {"word": word, "who": who, "why": why}))
         board.alert("info", "COMMAND", f"{who} said {word}: {why}")
-        board.mode = MODES.get(word, board.mode)  # at once, and in the order in which it was said: a bar may be waiting for its turn
+        # at once, and in the order in which it was said: a bar may be waiting for its turn
+        board.mode = MODES.get(word, board.mode)
         if word in ("pause", "resume", "reduce-only"):
             self.gate.unknown = "" if word == "resume" else self.gate.unknown
             return f"{board.mode}: {_MEANING[board.mode]}"
@@ -130,7 +166,10 @@ class Supervisor:
             self.kill_file.write_text(f"{who}: {why}\n")
         if said := await self._wishes.answered(word, self.duty.config.timeout_sec):
             return said
-        return f"{word} is written down and is done as soon as the broker answers ({self.board.state}: {self.board.why})"
+        return (
+            f"{word} is written down and is done as soon as the broker answers ({self.board.state}:"
+            f" {self.board.why})"
+        )
 
     def wish(self, word: Command, who: str) -> None:
         """The same from a signal handler: nothing is awaited."""
@@ -140,10 +179,12 @@ class Supervisor:
             self.kill_file.write_text(f"{who}\n")
         self._wishes.add(word)
 
-    # ------------------------------------------------------------------------------------------------------------- life
+    # ----------------------------------------------------------------------------------------- life
 
     async def run(self, first: Broker | None = None) -> None:
-        """Until the session's bars end or a person ends it. Whatever ends it early is in the journal before it is raised."""
+        """Until the session's bars end or a person ends it. Whatever ends it early is in the
+        journal before it is raised.
+        """
         switch = asyncio.ensure_future(self._watch_kill_file())
         try:
             self._take_up()
@@ -151,7 +192,9 @@ class Supervisor:
         except _Leave as left:
             self._end(str(left), "ended")
         except Exception as error:
-            sentence = error.message if isinstance(error, MclError) else f"{type(error).__name__}: {error}"
+            sentence = (
+                error.message if isinstance(error, MclError) else f"{type(error).__name__}: {error}"
+            )
             self._end(sentence, "halted")
             raise
         else:
@@ -160,12 +203,15 @@ class Supervisor:
             await cancelled([switch])
 
     def _take_up(self) -> None:
-        """What a session of before was told to close and has not is closed first. LiveError: the kill switch is set."""
+        """What a session of before was told to close and has not is closed first. LiveError: the
+        kill switch is set.
+        """
         book = book_of(self._journal.path, *self.duty.terms, self.duty.chain)
         killed, held = self.kill_file.exists(), book.held
         if killed and not held and not book.closing:
             raise LiveError(
-                f"the kill switch {self.kill_file} is set: {self.kill_file.read_text().strip()}", "remove the file to trade again"
+                f"the kill switch {self.kill_file} is set: {self.kill_file.read_text().strip()}",
+                "remove the file to trade again",
             )
         if killed or book.closing:
             self._wishes.add("kill" if killed else "flatten")
@@ -174,19 +220,27 @@ class Supervisor:
         """In every state: the file is the one word that needs no session that listens."""
         while True:
             await asyncio.sleep(TICK_SEC)
-            if self._wishes.word != "kill" and self.kill_file.exists() and self.board.state is not State.STOPPED:
+            if (
+                self._wishes.word != "kill"
+                and self.kill_file.exists()
+                and self.board.state is not State.STOPPED
+            ):
                 self.wish("kill", "the file KILL")
 
     def _end(self, why: str, state: str) -> None:
         ledger = {"ledger": self._runner.book.ledger.state()} if self._runner else {}
-        self._journal.append(Draft("state", {"state": state, "why": why, "bars": self.board.bars} | ledger))
+        self._journal.append(
+            Draft("state", {"state": state, "why": why, "bars": self.board.bars} | ledger)
+        )
         self.board.state, self.board.why, self.board.connected = State.STOPPED, why, False
         self._wishes.answer(f"STOPPED: {why}")
 
     async def _life(self, first: Broker | None) -> None:
         while True:
             try:
-                return await self._connection(first or self._dial(self.gate), connected=first is not None)
+                return await self._connection(
+                    first or self._dial(self.gate), connected=first is not None
+                )
             except (Halt, GuardError) as error:
                 await self._halted(error)
             except Uncertain as error:
@@ -199,13 +253,17 @@ class Supervisor:
             await self._back_off()
 
     async def _connection(self, broker: Broker, connected: bool) -> None:
-        """One connection: its parts, under its permit, from the first question to the end of all that may send."""
+        """One connection: its parts, under its permit, from the first question to the end of all
+        that may send.
+        """
         parts, self._turn = Parts(), None
         parts.start(self._work(broker, parts, connected))
         parts.start(self._until_stop())
         try:
             ended = await parts.first()
-            if self._closing is not None and not (ended.done() and isinstance(ended.exception(), _Leave)):
+            if self._closing is not None and not (
+                ended.done() and isinstance(ended.exception(), _Leave)
+            ):
                 await asyncio.wait({self._closing}, timeout=CLOSING_SEC)
         finally:
             await parts.end(lambda: broker.retire("this part of the session has ended"))
@@ -220,11 +278,15 @@ class Supervisor:
         self.board.connected = True
         self.board.enter(State.RECONCILING, "comparing the journal with the broker")
         if self._wishes.closes:
-            self._runner = await reconcile(self.duty, broker, self._stage, self._journal, self.board, self._told, closing=True)
+            self._runner = await reconcile(
+                self.duty, broker, self._stage, self._journal, self.board, self._told, closing=True
+            )
             self._known(broker, self._runner)
             await self._flatten(self._runner)
             self.board.enter(State.RECONCILING, "comparing the journal with the broker")
-        self._runner = runner = await reconcile(self.duty, broker, self._stage, self._journal, self.board, self._told)
+        self._runner = runner = await reconcile(
+            self.duty, broker, self._stage, self._journal, self.board, self._told
+        )
         self._known(broker, runner)
         self.board.enter(State.TRADING, "both books agree")
         parts.start(self._watch(broker, runner))
@@ -236,13 +298,18 @@ class Supervisor:
         await self._wishes.stop.wait()
         if self._turn is not None:
             with suppress(TimeoutError):
-                async with asyncio.timeout(STOP_SEC):  # wait_for of Python 3.11 can swallow a cancellation
+                # wait_for of Python 3.11 can swallow a cancellation
+                async with asyncio.timeout(STOP_SEC):
                     await self._turn.take()
         raise self._leave()
 
     def _leave(self) -> _Leave:
         if self._wishes.closes:
-            self.board.alert("critical", "FLATTEN", f"a person said stop before {self._wishes.word} was done: {self._left()}")
+            self.board.alert(
+                "critical",
+                "FLATTEN",
+                f"a person said stop before {self._wishes.word} was done: {self._left()}",
+            )
         return _Leave("a person said stop; protective orders stay at the broker")
 
     def _told(self, bars: int) -> None:
@@ -262,26 +329,40 @@ class Supervisor:
         if self.board.session_start_usd is None:
             self.board.session_start_usd = book.ledger.guard.session_start_usd
 
-    # ------------------------------------------------------------------------------------------------- when it goes wrong
+    # --------------------------------------------------------------------------- when it goes wrong
 
     async def _lost(self, error: BrokerError) -> None:
         """Wait a little, longer each time, and try again for ever."""
-        away = expected_downtime(time.time_ns(), self.duty.deployed.config.data.instrument) if not self.duty.replay else ""
+        away = (
+            expected_downtime(time.time_ns(), self.duty.deployed.config.data.instrument)
+            if not self.duty.replay
+            else ""
+        )
         self.board.enter(State.DEGRADED, error.message + (f" ({away}: expected)" if away else ""))
         self.board.counters["reconnects"] += 1
         self._attempt += 1
         self._silent_since = self._silent_since or time.monotonic()
         limit = self.duty.config.guards.silence_sec
-        if limit is not None and not away and time.monotonic() - self._silent_since > limit and "silence" not in self._health.warned:
+        if (
+            limit is not None
+            and not away
+            and time.monotonic() - self._silent_since > limit
+            and "silence" not in self._health.warned
+        ):
             self._health.warned.add("silence")
-            self.board.alert("critical", "SILENCE", f"the broker has not answered for {limit:g} s: {error.message}")
+            self.board.alert(
+                "critical",
+                "SILENCE",
+                f"the broker has not answered for {limit:g} s: {error.message}",
+            )
         settings = self.duty.config.reconnect
         longest = min(settings.longest_sec, settings.first_sec * 2 ** min(self._attempt - 1, 16))
         await self._pause(longest * random.uniform(0.5, 1.0))
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, unless a person ends the session meanwhile."""
-        stopped = asyncio.ensure_future(self._wishes.stop.wait())  # wait_for of 3.11 may swallow a cancellation that comes with the wish
+        # wait_for of 3.11 may swallow a cancellation that comes with the wish
+        stopped = asyncio.ensure_future(self._wishes.stop.wait())
         try:
             await asyncio.wait({stopped}, timeout=seconds)
         finally:
@@ -304,7 +385,9 @@ class Supervisor:
         self.board.alert("warning", "UNCERTAIN", error.message)
         if self._doubts > DOUBTS and not (self._wishes.closes and self._wait):
             self._doubts = 0
-            await self._halted(Halt(f"{DOUBTS} uncertainties in a row, the last one: {error.message}"))
+            await self._halted(
+                Halt(f"{DOUBTS} uncertainties in a row, the last one: {error.message}")
+            )
         else:
             self.board.enter(State.RECONCILING, error.message)
             await self._pause(self.duty.config.reconnect.first_sec * (self._doubts - 1))
@@ -329,12 +412,18 @@ class Supervisor:
     def _adopt(self, error: Unexplained) -> None:
         book = book_of(self._journal.path, *self.duty.terms, self.duty.chain)
         if not book.begun:
-            self._journal.append(Draft("begin", {"broker": self.duty.config.kind, "account": self.duty.config.account}))
+            self._journal.append(
+                Draft(
+                    "begin", {"broker": self.duty.config.kind, "account": self.duty.config.account}
+                )
+            )
         prices = [fill.price for fill in error.unknown.executions]
-        price = prices[-1] if prices else self.board.last_price or float(self._stage.warmup.close[-1])
+        price = (
+            prices[-1] if prices else self.board.last_price or float(self._stage.warmup.close[-1])
+        )
         self._journal.append(adopted(book, error, self._stage, price))
 
-    # ---------------------------------------------------------------------------------------------------- while it trades
+    # ------------------------------------------------------------------------------ while it trades
 
     async def _obey(self, runner: Runner) -> None:
         """Do what a person wants, between two bars."""
@@ -345,10 +434,14 @@ class Supervisor:
             if self._wishes.closes:
                 await self._flatten(runner)
             else:
-                self._wishes.answer(f"nothing to {self._wishes.word}: the session is {self.board.state}")
+                self._wishes.answer(
+                    f"nothing to {self._wishes.word}: the session is {self.board.state}"
+                )
 
     async def _flatten(self, runner: Runner) -> None:
-        """One attempt to close: it is not cut off by the watch, and the connection does not end before it."""
+        """One attempt to close: it is not cut off by the watch, and the connection does not end
+        before it.
+        """
         word = str(self._wishes.word)
         self.board.enter(State.FLATTENING, f"{word}: closing the position")
         self._closing = closing = asyncio.get_running_loop().create_future()
@@ -357,7 +450,11 @@ class Supervisor:
         except LiveError as error:
             self._failures += 1
             wait = f"next attempt in {self._until_next_attempt():.3g} s"
-            self.board.alert("critical", "FLATTEN", f"attempt {self._failures} to {word}: {self._left()}: {error.message}; {wait}")
+            self.board.alert(
+                "critical",
+                "FLATTEN",
+                f"attempt {self._failures} to {word}: {self._left()}: {error.message}; {wait}",
+            )
             raise
         finally:
             self._closing = None
@@ -374,7 +471,9 @@ class Supervisor:
         """What is not closed yet, as last heard of."""
         if self._runner is None:
             return "what is held is not known"
-        own = [order for order in self.board.working if order.client_id == self.duty.config.client_id]
+        own = [
+            order for order in self.board.working if order.client_id == self.duty.config.client_id
+        ]
         return f"{self._runner.held_words()} held, {len(own)} own orders work"
 
     async def _watch(self, broker: Broker, runner: Runner) -> None:
@@ -394,7 +493,11 @@ class Supervisor:
                 await broker.heartbeat()
                 self._health.clock(broker)
                 beat = now
-            if now - compared >= settings.compare_sec and not runner.turn.locked() and not 0 <= runner.due_sec() < BUSY_SEC:
+            if (
+                now - compared >= settings.compare_sec
+                and not runner.turn.locked()
+                and not 0 <= runner.due_sec() < BUSY_SEC
+            ):
                 await self._health.compare(broker, runner)
                 compared = now
 
@@ -404,7 +507,9 @@ class Supervisor:
         if sentence and "loss" not in self._health.warned:
             self._health.warned.add("loss")
             self.board.alert("critical", "SESSION_LOSS", sentence)
-            self._journal.append(Draft("command", {"word": "flatten", "who": "guard", "why": sentence}))
+            self._journal.append(
+                Draft("command", {"word": "flatten", "who": "guard", "why": sentence})
+            )
             self.board.mode = MODES["flatten"]
             self._wishes.add("flatten")
 

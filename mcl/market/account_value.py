@@ -1,4 +1,6 @@
-"""What a broker says an account is worth, in USD: from the values as they come, in the account's own currency and at its own rate."""
+"""What a broker says an account is worth, in USD: from the values as they come, in the account's
+own currency and at its own rate.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +8,16 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-SIMULATED = "SIMULATED"  # the type of account that a simulated TWS tells, so that its fills are not taken for those of a market
+# the type of account that a simulated TWS tells, so that its fills are not taken for those of a
+# market
+SIMULATED = "SIMULATED"
 UNSET = 1e300  # a TWS says 1.797e308 for what it does not know
 
 
 class Worth(NamedTuple):
-    """`rate`: the base currency for one USD, NaN when the account does not tell it. All else in USD, NaN for what is not known."""
+    """`rate`: the base currency for one USD, NaN when the account does not tell it. All else in
+    USD, NaN for what is not known.
+    """
 
     base: str
     rate: float
@@ -26,7 +32,9 @@ class Worth(NamedTuple):
 
 
 class Margin(NamedTuple):
-    """An account after an order, by the broker's what-if, in USD; NaN for what it did not say. `said`: why there is no answer."""
+    """An account after an order, by the broker's what-if, in USD; NaN for what it did not say.
+    `said`: why there is no answer.
+    """
 
     initial_usd: float = math.nan
     maintenance_usd: float = math.nan
@@ -52,7 +60,9 @@ def worth(values: Iterable[Any]) -> Worth:
     base = next((currency for tag, currency in rows if tag == "NetLiquidation"), "")
     rate = 1.0 if base in ("", "USD") else known(rows.get(("ExchangeRate", "USD")))
     plain = Worth(base, rate if rate > 0 else math.nan, *(math.nan,) * 4)
-    totals = [plain.usd(known(rows.get((tag, base)))) for tag in ("NetLiquidation", "TotalCashValue")]
+    totals = [
+        plain.usd(known(rows.get((tag, base)))) for tag in ("NetLiquidation", "TotalCashValue")
+    ]
     results = [known(rows.get((tag, "USD"))) for tag in ("RealizedPnL", "UnrealizedPnL")]
     return Worth(base, plain.rate, *totals, *results)
 

@@ -1,7 +1,9 @@
-"""When the exchange trades, and when a contract stops: CME sessions, trade dates, expiry rules, symbols.
+"""When the exchange trades, and when a contract stops: CME sessions, trade dates, expiry rules,
+symbols.
 
-A session is named by its CME trade date and runs from 18:00 New York on the evening before to 17:00 (Sunday 18:00 opens
-Monday). Days are int64 counted from 1970-01-01; instants are int64 nanoseconds since the epoch, UTC.
+A session is named by its CME trade date and runs from 18:00 New York on the evening before to 17:00
+(Sunday 18:00 opens Monday). Days are int64 counted from 1970-01-01; instants are int64 nanoseconds
+since the epoch, UTC.
 """
 
 from __future__ import annotations
@@ -27,10 +29,19 @@ DAY_NS = 86_400 * NS
 SESSIONS_PER_YEAR = 252  # by which every annual figure is reckoned
 SESSION_SHIFT_NS = 6 * 3600 * NS  # 18:00 New York + 6 h = midnight of the trade date
 
-_ENERGY, _METALS, _EQUITY = "CMEGlobex_CL", "CMEGlobex_GC", "CME_Equity"  # names in pandas_market_calendars
-_SCHEDULE = {"MCL": _ENERGY, "CL": _ENERGY, "GC": _METALS, "MGC": _METALS, "ES": _EQUITY, "MES": _EQUITY}
+# names in pandas_market_calendars
+_ENERGY, _METALS, _EQUITY = "CMEGlobex_CL", "CMEGlobex_GC", "CME_Equity"
+_SCHEDULE = {
+    "MCL": _ENERGY,
+    "CL": _ENERGY,
+    "GC": _METALS,
+    "MGC": _METALS,
+    "ES": _EQUITY,
+    "MES": _EQUITY,
+}
 
-# Early closes (New York) where pandas_market_calendars' energy calendar contradicts the exchange: from one-minute bars of CL
+# Early closes (New York) where pandas_market_calendars' energy calendar contradicts the exchange:
+# from one-minute bars of CL
 # 2024-2026, and for Labor Day 2022 and 2023 from a second calendar.
 _ENERGY_CLOSES = {
     "2022-09-05": "14:30",
@@ -42,10 +53,13 @@ _ENERGY_CLOSES = {
     "2024-12-24": "13:45",
     "2025-12-24": "13:45",  # Christmas Eve
     "2025-07-04": "13:00",
-    "2027-06-18": "13:00",  # not published yet: holidays on a Friday closed at 13:00 in 2025 and 2026, and too early is the safe side
+    # not published yet: holidays on a Friday closed at 13:00 in 2025 and 2026, and too early is the
+    # safe side
+    "2027-06-18": "13:00",
 }
 
-# Share of the minutes of each hour of a session, from 18:00 New York on, in which the front contract traded: one-minute bars of
+# Share of the minutes of each hour of a session, from 18:00 New York on, in which the front
+# contract traded: one-minute bars of
 # 535 sessions, December 2023 to January 2026.
 MINUTES_WITH_A_TRADE = {
     "MCL": (
@@ -57,7 +71,9 @@ MINUTES_WITH_A_TRADE = {
 
 @dataclass(frozen=True)
 class Sessions:
-    """Aligned int64 arrays, one element per session, increasing: trade date in days, open and official close in ns UTC."""
+    """Aligned int64 arrays, one element per session, increasing: trade date in days, open and
+    official close in ns UTC.
+    """
 
     day: Ints
     open_ns: Ints
@@ -89,19 +105,29 @@ _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 
 def ns_of(day: date, hour: int, minute: int = 0) -> int:
     """The instant of a New York clock time."""
-    return int(datetime(day.year, day.month, day.day, hour, minute, tzinfo=NEW_YORK).timestamp()) * NS
+    return (
+        int(datetime(day.year, day.month, day.day, hour, minute, tzinfo=NEW_YORK).timestamp()) * NS
+    )
 
 
 @lru_cache(maxsize=8)
 def _offsets(first_year: int, last_year: int) -> tuple[Ints, Ints]:
-    """Instants (ns UTC) from which New York's UTC offset (ns) holds; asked of the time zone database day by day."""
-    starts, offsets = [np.iinfo(np.int64).min], [_offset_sec(int(datetime(first_year, 1, 1, tzinfo=UTC).timestamp()))]
+    """Instants (ns UTC) from which New York's UTC offset (ns) holds; asked of the time zone
+    database day by day.
+    """
+    starts, offsets = (
+        [np.iinfo(np.int64).min],
+        [_offset_sec(int(datetime(first_year, 1, 1, tzinfo=UTC).timestamp()))],
+    )
     for year in range(first_year, last_year + 1):
         begin, end = (int(datetime(y, 1, 1, tzinfo=UTC).timestamp()) for y in (year, year + 1))
         for second in range(begin, end, 86_400):
             after = _offset_sec(second + 86_400)
             if after != offsets[-1]:
-                starts.append(next(s for s in range(second, second + 86_401, 1800) if _offset_sec(s) == after) * NS)
+                starts.append(
+                    next(s for s in range(second, second + 86_401, 1800) if _offset_sec(s) == after)
+                    * NS
+                )
                 offsets.append(after)
     return np.array(starts, np.int64), np.array(offsets, np.int64) * NS
 
@@ -116,19 +142,26 @@ def new_york_ns(ts_ns: npt.ArrayLike) -> Ints:
     ts = np.asarray(ts_ns, dtype=np.int64)
     if ts.size == 0:
         return ts.copy()
-    first, last = (int(np.datetime64(int(t), "ns").astype("datetime64[Y]").astype(int)) + 1970 for t in (ts.min(), ts.max()))
+    first, last = (
+        int(np.datetime64(int(t), "ns").astype("datetime64[Y]").astype(int)) + 1970
+        for t in (ts.min(), ts.max())
+    )
     starts, offsets = _offsets(first - first % 10, last - last % 10 + 9)
     local: Ints = ts + offsets[np.searchsorted(starts, ts, "right") - 1]
     return local
 
 
 def session_of(ts_ns: npt.ArrayLike) -> Ints:
-    """Trade date (days) of UTC instants: New York + 6 h. An instant in the 17:00-18:00 break counts to the session that ended."""
+    """Trade date (days) of UTC instants: New York + 6 h. An instant in the 17:00-18:00 break counts
+    to the session that ended.
+    """
     return (new_york_ns(ts_ns) + SESSION_SHIFT_NS) // DAY_NS
 
 
 def sessions(start: date, end: date, root: str = "MCL") -> Sessions:
-    """The sessions with start <= trade date < end, holidays left out, early closes corrected. DataError if there is none."""
+    """The sessions with start <= trade date < end, holidays left out, early closes corrected.
+    DataError if there is none.
+    """
     import pandas_market_calendars
 
     name = _SCHEDULE.get(root)
@@ -140,7 +173,9 @@ def sessions(start: date, end: date, root: str = "MCL") -> Sessions:
     if not len(table):
         raise DataError(f"no {root} session between {start} and {end}")
     days = table.index.to_numpy().astype("datetime64[D]").astype(np.int64)
-    naive = (table[column].dt.tz_convert(None).to_numpy() for column in ("market_open", "market_close"))
+    naive = (
+        table[column].dt.tz_convert(None).to_numpy() for column in ("market_open", "market_close")
+    )
     opens, closes = (times.astype("datetime64[ns]").astype(np.int64) for times in naive)
     return Sessions(days, opens, _corrected(days, closes) if name == _ENERGY else closes)
 
@@ -154,12 +189,14 @@ def _corrected(days: Ints, closes: Ints) -> Ints:
     return fixed
 
 
-# ------------------------------------------------------------------------------------------------------------ expiries
+# ----------------------------------------------------------------------------------------- expiries
 
 
 @lru_cache(maxsize=256)
 def holidays(year: int) -> frozenset[date]:
-    """Weekdays that are no NYMEX business day, for expiry rules: closed, or a half session without a settlement."""
+    """Weekdays that are no NYMEX business day, for expiry rules: closed, or a half session without
+    a settlement.
+    """
     days = {
         _observed(date(year, 1, 1), saturday=0),
         _nth(year, 2, 0, 3),  # Presidents
@@ -178,10 +215,14 @@ def holidays(year: int) -> frozenset[date]:
 
 
 def _good_friday(year: int) -> date:
-    """Two days before Easter Sunday; Gregorian computus as in Meeus, Astronomical Algorithms (1991), chapter 8."""
+    """Two days before Easter Sunday; Gregorian computus as in Meeus, Astronomical Algorithms
+    (1991), chapter 8.
+    """
     century, in_century = divmod(year, 100)
     golden = year % 19
-    epact = (19 * golden + century - century // 4 - (century - (century + 8) // 25 + 1) // 3 + 15) % 30
+    epact = (
+        19 * golden + century - century // 4 - (century - (century + 8) // 25 + 1) // 3 + 15
+    ) % 30
     weekday = (32 + 2 * (century % 4) + 2 * (in_century // 4) - epact - in_century % 4) % 7
     shift = epact + weekday - 7 * ((golden + 11 * epact + 22 * weekday) // 451) + 114
     return date(year, shift // 31, shift % 31 + 1) - timedelta(days=2)
@@ -202,7 +243,9 @@ def is_business_day(day: date) -> bool:
 
 
 def business_days_before(day: date, n: int) -> date:
-    """The n-th business day before `day`; n = 0 gives `day` itself or the last business day before it."""
+    """The n-th business day before `day`; n = 0 gives `day` itself or the last business day before
+    it.
+    """
     while not is_business_day(day):
         day -= timedelta(days=1)
     for _ in range(n):
@@ -215,9 +258,10 @@ def business_days_before(day: date, n: int) -> date:
 def last_trade_date(root: str, year: int, month: int) -> date:
     """The last day on which the contract trades.
 
-    CL: three business days before the 25th of the month before the contract month, counted from the last business day before
-    the 25th if the 25th is none. MCL: one business day before CL. GC, MGC: third last business day of the contract month.
-    ES, MES: third Friday of the contract month, or the business day before. Sources: NYMEX 200, CME MCL FAQ, COMEX 113, CME 358.
+    CL: three business days before the 25th of the month before the contract month, counted from the
+    last business day before the 25th if the 25th is none. MCL: one business day before CL. GC, MGC:
+    third last business day of the contract month. ES, MES: third Friday of the contract month, or
+    the business day before. Sources: NYMEX 200, CME MCL FAQ, COMEX 113, CME 358.
     """
     if not 1 <= month <= 12:
         raise DataError(f"contract month {month} of {root} {year} is outside 1..12")
@@ -225,7 +269,9 @@ def last_trade_date(root: str, year: int, month: int) -> date:
         before = date(year - (month == 1), month - 1 or 12, 25)
         return business_days_before(before, 4 if root == "MCL" else 3)
     if root in ("GC", "MGC"):
-        return business_days_before(date(year + month // 12, month % 12 + 1, 1) - timedelta(days=1), 2)
+        return business_days_before(
+            date(year + month // 12, month % 12 + 1, 1) - timedelta(days=1), 2
+        )
     if root in ("ES", "MES"):
         return business_days_before(_nth(year, month, 4, 3), 0)
     raise DataError(f"no expiry rule for {root!r}; {nearest(root, INSTRUMENTS)}")
@@ -243,12 +289,16 @@ _SYMBOL = re.compile(rf"([A-Z0-9]{{1,3}}?)([{MONTH_CODES}])(\d{{1,2}})")
 def parse_symbol(symbol: str, on: date) -> Contract:
     """The contract that a raw symbol means on a date: MCLG6 is 2016, 2026 or 2036.
 
-    One-digit years name the first such contract that had not expired a year before `on` (far months carry two digits);
-    two-digit years the century nearest to `on`. Unknown root or shape: DataError.
+    One-digit years name the first such contract that had not expired a year before `on` (far months
+    carry two digits); two-digit years the century nearest to `on`. Unknown root or shape:
+    DataError.
     """
     match = _SYMBOL.fullmatch(symbol)
     if match is None:
-        raise DataError(f"{symbol!r} is not an outright futures symbol; need root, month code ({MONTH_CODES}) and year, for instance MCLG6")
+        raise DataError(
+            f"{symbol!r} is not an outright futures symbol; need root, month code ({MONTH_CODES})"
+            " and year, for instance MCLG6"
+        )
     root, code, digits = match.groups()
     if root not in INSTRUMENTS:
         raise DataError(f"unknown root {root!r} in symbol {symbol!r}; {nearest(root, INSTRUMENTS)}")
@@ -264,9 +314,11 @@ def parse_symbol(symbol: str, on: date) -> Contract:
 
 
 def usual_gap_minutes(at_ns: int, root: str) -> int:
-    """The longest run of minutes without a trade that an hour of the session has about once in a hundred sessions; 0 if unknown.
+    """The longest run of minutes without a trade that an hour of the session has about once in a
+    hundred sessions; 0 if unknown.
 
-    Minutes are taken as independent: a run of n begins with probability p**n, p being the share of minutes without a trade.
+    Minutes are taken as independent: a run of n begins with probability p**n, p being the share of
+    minutes without a trade.
     """
     traded = MINUTES_WITH_A_TRADE.get(root)
     if traded is None:

@@ -1,8 +1,10 @@
-"""Which dated contract an `instrument_id` meant at a time: the contract master, made from definitions.
+"""Which dated contract an `instrument_id` meant at a time: the contract master, made from
+definitions.
 
-An id is reused and a one-digit year comes back every ten years, so neither is an identity: a bar belongs to the definition of its
-id that was last received before the bar was known. Only outright futures of one product are kept; calendar spreads,
-butterflies, strips, options and user-defined instruments are recognised and counted out.
+An id is reused and a one-digit year comes back every ten years, so neither is an identity: a bar
+belongs to the definition of its id that was last received before the bar was known. Only outright
+futures of one product are kept; calendar spreads, butterflies, strips, options and user-defined
+instruments are recognised and counted out.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ Ints = npt.NDArray[np.int64]
 
 EXCLUDED = -1  # defined, but not an outright of the product
 UNKNOWN = -2  # no definition of the id at that time
-WATERMARK = b"SYNTH"  # `secsubtype` of every outright in a generated world: a copied or re-encoded file keeps its mark
+# `secsubtype` of every outright in a generated world: a copied or re-encoded file keeps its mark
+WATERMARK = b"SYNTH"
 NOTICE = "SYNTHETIC DATA: generated, not recorded; results on it say nothing about the market"
 _NO_YEAR, _NO_MONTH = 65535, 255
 _MEANING = ("instrument_id", "raw_symbol", "maturity_year", "maturity_month", "expiration")
@@ -34,9 +37,11 @@ _TOLD = (*_MEANING, *_OUTRIGHT, "min_price_increment", "unit_of_measure_qty", "s
 
 @dataclass(frozen=True)
 class Master:
-    """Contracts by last trade date, when each was first known (ns), and the meaning of every id from a time on.
+    """Contracts by last trade date, when each was first known (ns), and the meaning of every id
+    from a time on.
 
-    ids, since, meaning are aligned and ordered by (id, since): from `since` (ns) the id means contract `meaning`, or EXCLUDED.
+    ids, since, meaning are aligned and ordered by (id, since): from `since` (ns) the id means
+    contract `meaning`, or EXCLUDED.
     """
 
     contracts: tuple[Contract, ...]
@@ -46,12 +51,17 @@ class Master:
     meaning: Ints
 
     def lookup(self, instrument_id: Ints, ts: Ints) -> Ints:
-        """Contract index of each (id, time), EXCLUDED or UNKNOWN. A definition also covers the UTC day on which it came."""
+        """Contract index of each (id, time), EXCLUDED or UNKNOWN. A definition also covers the UTC
+        day on which it came.
+        """
         names, code = np.unique(instrument_id, return_inverse=True)
         out = np.full(len(code), UNKNOWN, np.int64)
         simple = np.full(len(names), UNKNOWN, np.int64)
         for i, name in enumerate(names):
-            low, high = np.searchsorted(self.ids, name, "left"), np.searchsorted(self.ids, name, "right")
+            low, high = (
+                np.searchsorted(self.ids, name, "left"),
+                np.searchsorted(self.ids, name, "right"),
+            )
             if low == high:
                 continue
             begin = self.since[low] - self.since[low] % DAY_NS
@@ -67,7 +77,9 @@ class Master:
 
 
 def from_definitions(records: npt.NDArray[np.void], root: str) -> Master:
-    """The master of one product from raw definition records (any order, repeated as often as the vendor sends them)."""
+    """The master of one product from raw definition records (any order, repeated as often as the
+    vendor sends them).
+    """
     order = np.lexsort((records["ts_recv"], records["instrument_id"]))
     sorted_ = records[order]
     outright = _outright(sorted_, root)
@@ -81,7 +93,9 @@ def from_definitions(records: npt.NDArray[np.void], root: str) -> Master:
 
 
 def distinct(records: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
-    """The first of every run of definitions of one id that say the same; vendors send each one again every day."""
+    """The first of every run of definitions of one id that say the same; vendors send each one
+    again every day.
+    """
     order = np.lexsort((records["ts_recv"], records["instrument_id"]))
     rows = records[order]
     repeated = np.zeros(len(rows), bool)
@@ -90,22 +104,32 @@ def distinct(records: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
 
 
 def agree(records: npt.NDArray[np.void], of: Instrument, origin: str) -> None:
-    """Refuse definitions whose tick or contract size is not that of `market`: prices of another scale would pass for real ones."""
+    """Refuse definitions whose tick or contract size is not that of `market`: prices of another
+    scale would pass for real ones.
+    """
     rows = records[_outright(records, of.symbol)]
-    facts = (("tick", "min_price_increment", of.tick_size), ("contract size", "unit_of_measure_qty", of.multiplier))
+    facts = (
+        ("tick", "min_price_increment", of.tick_size),
+        ("contract size", "unit_of_measure_qty", of.multiplier),
+    )
     for word, name, expected in facts:
         raw = rows[name].astype(np.int64)
-        bad = np.flatnonzero((raw != round(expected * 1e9)) & (raw > 0) & (raw < np.iinfo(np.int64).max))
+        bad = np.flatnonzero(
+            (raw != round(expected * 1e9)) & (raw > 0) & (raw < np.iinfo(np.int64).max)
+        )
         if len(bad):
             symbol = bytes(rows["raw_symbol"][bad[0]]).decode()
             raise DataError(
-                f"{origin}: the definition of {symbol} gives a {word} of {raw[bad[0]] / 1e9:g}, but {of.symbol} has {expected:g}",
+                f"{origin}: the definition of {symbol} gives a {word} of {raw[bad[0]] / 1e9:g}, but"
+                f" {of.symbol} has {expected:g}",
                 "is data.instrument right?",
             )
 
 
 def watermark(records: npt.NDArray[np.void]) -> dict[str, Any]:
-    """What is known of a generated world when only its definitions are left; {} for recorded ones."""
+    """What is known of a generated world when only its definitions are left; {} for recorded
+    ones.
+    """
     if not (records["secsubtype"] == WATERMARK).any():
         return {}
     words = "not known: world.json is not beside these files, only the watermark in the definitions"
@@ -116,8 +140,16 @@ def _outright(records: npt.NDArray[np.void], root: str) -> npt.NDArray[np.bool_]
     shape = re.compile(rf"{root}[{MONTH_CODES}]\d{{1,2}}".encode())
     symbols, code = np.unique(records["raw_symbol"], return_inverse=True)
     shaped = np.array([shape.fullmatch(bytes(s)) is not None for s in symbols], bool)[code]
-    facts = {"instrument_class": b"F", "asset": root.encode(), "security_type": b"FUT", "user_defined_instrument": b"N", "leg_count": 0}
-    mask: npt.NDArray[np.bool_] = np.logical_and.reduce([shaped, *(records[name] == value for name, value in facts.items())])
+    facts = {
+        "instrument_class": b"F",
+        "asset": root.encode(),
+        "security_type": b"FUT",
+        "user_defined_instrument": b"N",
+        "leg_count": 0,
+    }
+    mask: npt.NDArray[np.bool_] = np.logical_and.reduce(
+        [shaped, *(records[name] == value for name, value in facts.items())]
+    )
     return mask
 
 
@@ -135,7 +167,9 @@ def _contract(record: Any, root: str) -> Contract:
 
 
 def from_symbols(mappings: Iterable[tuple[str, int, date]], root: str) -> Master:
-    """The master of files without definitions, from the raw symbols in their headers: (symbol, id, first day)."""
+    """The master of files without definitions, from the raw symbols in their headers: (symbol, id,
+    first day).
+    """
     ids, since, found = [], [], []
     for symbol, instrument_id, start in sorted(mappings, key=lambda m: (m[1], m[2])):
         ids.append(instrument_id)
@@ -145,7 +179,11 @@ def from_symbols(mappings: Iterable[tuple[str, int, date]], root: str) -> Master
 
 
 def _parsed(symbol: str, root: str, on: date) -> Contract | None:
-    return parse_symbol(symbol, on) if re.fullmatch(rf"{root}[{MONTH_CODES}]\d{{1,2}}", symbol) else None
+    return (
+        parse_symbol(symbol, on)
+        if re.fullmatch(rf"{root}[{MONTH_CODES}]\d{{1,2}}", symbol)
+        else None
+    )
 
 
 def _master(ids: Ints, since: Ints, found: list[Contract | None]) -> Master:
@@ -153,8 +191,15 @@ def _master(ids: Ints, since: Ints, found: list[Contract | None]) -> Master:
     for time, contract in zip(since.tolist(), found, strict=True):
         if contract is not None:
             key = (contract.year, contract.month)
-            first[key] = min(first.get(key, (time, contract)), (time, contract), key=lambda pair: pair[0])
-    contracts = tuple(c for _, c in sorted(first.values(), key=lambda pair: (pair[1].last_trade_date, pair[1].year, pair[1].month)))
+            first[key] = min(
+                first.get(key, (time, contract)), (time, contract), key=lambda pair: pair[0]
+            )
+    contracts = tuple(
+        c
+        for _, c in sorted(
+            first.values(), key=lambda pair: (pair[1].last_trade_date, pair[1].year, pair[1].month)
+        )
+    )
     index = {(c.year, c.month): i for i, c in enumerate(contracts)}
     meaning = np.array([EXCLUDED if c is None else index[c.year, c.month] for c in found], np.int64)
     listed = np.array([first[c.year, c.month][0] for c in contracts], np.int64)

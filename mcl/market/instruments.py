@@ -1,6 +1,7 @@
 """Facts about the instruments: nobody can search over them.
 
-Sources: CME "Micro WTI Crude Oil futures FAQ" (17 May 2021), NYMEX rulebook chapters for CL and MCL.
+Sources: CME "Micro WTI Crude Oil futures FAQ" (17 May 2021), NYMEX rulebook chapters for CL and
+MCL.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ MONTH_CODES = "FGHJKMNQUVXZ"  # January … December
 
 @dataclass(frozen=True)
 class Instrument:
-    """A futures product. `tick_value_usd` is what one contract gains when the price rises by one tick."""
+    """A futures product. `tick_value_usd` is what one contract gains when the price rises by one
+    tick.
+    """
 
     symbol: str
     name: str
@@ -32,14 +35,18 @@ class Instrument:
         return round(self.multiplier * self.tick_size, 10)
 
     def price(self, ticks: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Whole ticks in price units: the double nearest to each, so that equal prices are equal bits. A unit is whole ticks."""
+        """Whole ticks in price units: the double nearest to each, so that equal prices are equal
+        bits. A unit is whole ticks.
+        """
         made: npt.NDArray[np.float64] = ticks / float(round(1 / self.tick_size))
         return made
 
 
 @dataclass(frozen=True)
 class Contract:
-    """A dated future, for instance MCLG6 = MCL 2026-02. `symbol` is the raw exchange symbol; identity is (root, year, month)."""
+    """A dated future, for instance MCLG6 = MCL 2026-02. `symbol` is the raw exchange symbol;
+    identity is (root, year, month).
+    """
 
     symbol: str
     root: str

@@ -16,15 +16,19 @@ __all__ = ["summary"]
 
 
 def summary(result: Result) -> dict[str, float]:
-    """Every headline metric of one run, by a flat name whose suffix is the unit. Undefined is NaN, never infinite.
+    """Every headline metric of one run, by a flat name whose suffix is the unit. Undefined is NaN,
+    never infinite.
 
-    Returns are per session on the fixed start capital (sizing does not compound), annualised with 252 sessions, risk-free rate 0.
-    The maximum drawdown is measured at every bar close, time under water and its longest spell at session ends.
-    `sharpe_low` and `sharpe_high` are the 95 % interval by the stationary block bootstrap (BCa).
-    `gross_pnl_usd` is after slippage and before commission, as in the trade list: gross - commission = net.
+    Returns are per session on the fixed start capital (sizing does not compound), annualised with
+    252 sessions, risk-free rate 0. The maximum drawdown is measured at every bar close, time under
+    water and its longest spell at session ends. `sharpe_low` and `sharpe_high` are the 95 %
+    interval by the stationary block bootstrap (BCa). `gross_pnl_usd` is after slippage and before
+    commission, as in the trade list: gross - commission = net.
     """
     valley = result.curve.valley(result.capital_usd)
-    return _profit(result) | _risk(result, valley) | trades.summary(result) | _activity(result, valley)
+    return (
+        _profit(result) | _risk(result, valley) | trades.summary(result) | _activity(result, valley)
+    )
 
 
 def _profit(result: Result) -> dict[str, float]:
@@ -95,8 +99,13 @@ def _activity(result: Result, valley: Valley) -> dict[str, float]:
 
 
 def _turnover(result: Result, mean_usd: float) -> float:
-    """Notional of all fills over the mean equity, per year of 252 sessions (a negative price counts by its size)."""
+    """Notional of all fills over the mean equity, per year of 252 sessions (a negative price counts
+    by its size).
+    """
     fills, instrument = result.fills, result.bars.instrument
-    usd = float((np.abs(fills["quantity"]) * np.abs(fills["price_ticks"])).sum()) * instrument.tick_value_usd
+    usd = (
+        float((np.abs(fills["quantity"]) * np.abs(fills["price_ticks"])).sum())
+        * instrument.tick_value_usd
+    )
     years = perf.years(len(result.session_returns))
     return perf.ratio(usd, mean_usd * years)

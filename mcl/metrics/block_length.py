@@ -1,7 +1,7 @@
 """Automatic block length of the stationary bootstrap: as long as the series depends on its past.
 
-Sources: Politis & White (2004) "Automatic Block-Length Selection for the Dependent Bootstrap"; Patton, Politis & White (2009),
-its correction: D of the stationary bootstrap is 2 · g(0)².
+Sources: Politis & White (2004) "Automatic Block-Length Selection for the Dependent Bootstrap";
+Patton, Politis & White (2009), its correction: D of the stationary bootstrap is 2 · g(0)².
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ SIGNIFICANT = 2.0  # of an autocorrelation, times sqrt(log10(n) / n)
 
 
 def optimal(returns: npt.ArrayLike) -> float:
-    """Mean block length that minimises the error of the bootstrap variance of the mean; NaN in `returns` is left out.
+    """Mean block length that minimises the error of the bootstrap variance of the mean; NaN in
+    `returns` is left out.
 
-    b = (2 G² / D)^(1/3) · n^(1/3), at most min(3 sqrt(n), n / 3), with G = sum of lambda(k/M) |k| R(k), D = 2 (sum of lambda(k/M) R(k))²
-    and R the sample autocovariance. lambda is the flat-top window: 1 up to a half, then down to 0 at one. M is twice the first
-    lag from which max(5, log10 n) autocorrelations in a row are insignificant, at most ceil(sqrt(n)) + max(5, log10 n).
+    b = (2 G² / D)^(1/3) · n^(1/3), at most min(3 sqrt(n), n / 3), with G = sum of lambda(k/M) |k|
+    R(k), D = 2 (sum of lambda(k/M) R(k))² and R the sample autocovariance. lambda is the flat-top
+    window: 1 up to a half, then down to 0 at one. M is twice the first lag from which max(5, log10
+    n) autocorrelations in a row are insignificant, at most ceil(sqrt(n)) + max(5, log10 n).
     """
     r = finite(returns)
     n = len(r)
@@ -45,7 +47,9 @@ def optimal(returns: npt.ArrayLike) -> float:
 
 
 def _autocorrelations(centred: Floats, most: int) -> Floats:
-    """Absolute correlation of the series with itself `k` values later, each part by its own length, for k = 1 … most."""
+    """Absolute correlation of the series with itself `k` values later, each part by its own length,
+    for k = 1 … most.
+    """
     found = np.zeros(most)
     for k in range(1, most + 1):
         late, early = centred[k:], centred[:-k]
@@ -55,7 +59,9 @@ def _autocorrelations(centred: Floats, most: int) -> Floats:
 
 
 def _bandwidth(correlations: Floats, run: int, n: int) -> int:
-    """M of the window. Without a run of insignificant lags the series depends on all of its past that is looked at."""
+    """M of the window. Without a run of insignificant lags the series depends on all of its past
+    that is looked at.
+    """
     quiet = correlations < SIGNIFICANT * math.sqrt(math.log10(n) / n)
     starts = (lag for lag in range(len(quiet) - run + 1) if quiet[lag : lag + run].all())
     first = next(starts, None)

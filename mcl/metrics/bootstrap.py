@@ -1,8 +1,9 @@
 """Resampling of session returns: how much of a number is the accident of one sample.
 
-The stationary block bootstrap draws blocks of geometric length (mean `block`), wrapping around, so that serial dependence survives.
-Everything is seeded and strictly sequential in its sums: the same returns give the same bits on every machine and in every worker.
-Sources: Politis & Romano (1994) "The Stationary Bootstrap"; Künsch (1989) for the growth of blocks with T^(1/3).
+The stationary block bootstrap draws blocks of geometric length (mean `block`), wrapping around, so
+that serial dependence survives. Everything is seeded and strictly sequential in its sums: the same
+returns give the same bits on every machine and in every worker. Sources: Politis & Romano (1994)
+"The Stationary Bootstrap"; Künsch (1989) for the growth of blocks with T^(1/3).
 """
 
 from __future__ import annotations
@@ -34,10 +35,11 @@ def block_length(observations: int) -> int:
 
 @lru_cache(maxsize=4)
 def counts(observations: int, block: int, replicates: int = REPLICATES, seed: int = SEED) -> Counts:
-    """How often each replicate (row) holds each observation (column) of a stationary bootstrap; every row sums to `observations`.
+    """How often each replicate (row) holds each observation (column) of a stationary bootstrap;
+    every row sums to `observations`.
 
-    Means of resampled series are `counts @ values / observations`. Kept for the last few lengths: a search asks for one of them
-    thousands of times.
+    Means of resampled series are `counts @ values / observations`. Kept for the last few lengths: a
+    search asks for one of them thousands of times.
     """
     drawn = np.zeros((replicates, observations), np.int16)
     _draw(drawn, 1.0 / block, seed)
@@ -46,10 +48,15 @@ def counts(observations: int, block: int, replicates: int = REPLICATES, seed: in
 
 
 def indices(
-    observations: int, block: int, replicates: int = REPLICATES, seed: int = SEED, steps: int | None = None
+    observations: int,
+    block: int,
+    replicates: int = REPLICATES,
+    seed: int = SEED,
+    steps: int | None = None,
 ) -> npt.NDArray[np.int64]:
-    """(replicates × steps) rows of a stationary bootstrap in their drawn order, for what depends on the path; as many steps as there
-    are observations unless told otherwise."""
+    """(replicates × steps) rows of a stationary bootstrap in their drawn order, for what depends on
+    the path; as many steps as there are observations unless told otherwise.
+    """
     rng = np.random.default_rng(seed)
     steps = observations if steps is None else steps
     fresh = rng.random((replicates, steps)) < 1.0 / block
@@ -57,17 +64,23 @@ def indices(
     starts = rng.integers(0, observations, (replicates, steps))
     position = np.arange(steps)
     began = np.maximum.accumulate(np.where(fresh, position, 0), axis=1)
-    rows: npt.NDArray[np.int64] = (np.take_along_axis(starts, began, axis=1) + position - began) % observations
+    rows: npt.NDArray[np.int64] = (
+        np.take_along_axis(starts, began, axis=1) + position - began
+    ) % observations
     return rows
 
 
-def sharpe_interval(returns: npt.ArrayLike, confidence: float = 0.95, replicates: int = REPLICATES) -> tuple[float, float]:
-    """BCa interval of the annualised Sharpe ratio by the stationary block bootstrap; (NaN, NaN) below ten returns.
+def sharpe_interval(
+    returns: npt.ArrayLike, confidence: float = 0.95, replicates: int = REPLICATES
+) -> tuple[float, float]:
+    """BCa interval of the annualised Sharpe ratio by the stationary block bootstrap; (NaN, NaN)
+    below ten returns.
 
-    Sees fat tails, skew and serial dependence. Blocks are short, so that they miss a part of the dependence: the replicates are
-    spread until their deviation is at least the long-run one, and the levels are those of Student's t for the number of blocks.
-    `scripts/bench_judgement.py coverage` prints how often such intervals hold the truth. A replicate without variation has no ratio
-    and is left out; when more than one in ten has none, neither has the interval.
+    Sees fat tails, skew and serial dependence. Blocks are short, so that they miss a part of the
+    dependence: the replicates are spread until their deviation is at least the long-run one, and
+    the levels are those of Student's t for the number of blocks. `scripts/bench_judgement.py
+    coverage` prints how often such intervals hold the truth. A replicate without variation has no
+    ratio and is left out; when more than one in ten has none, neither has the interval.
     """
     r = finite(returns)
     if len(r) < FEWEST_RETURNS or np.ptp(r) < SMALLEST:
@@ -88,8 +101,12 @@ def sharpe_interval(returns: npt.ArrayLike, confidence: float = 0.95, replicates
     return low * year, high * year
 
 
-def total_interval(returns: npt.ArrayLike, confidence: float = 0.95, replicates: int = REPLICATES) -> tuple[float, float]:
-    """BCa interval of the sum of the returns by the same bootstrap; (NaN, NaN) below ten returns."""
+def total_interval(
+    returns: npt.ArrayLike, confidence: float = 0.95, replicates: int = REPLICATES
+) -> tuple[float, float]:
+    """BCa interval of the sum of the returns by the same bootstrap; (NaN, NaN) below ten
+    returns.
+    """
     r = finite(returns)
     if len(r) < FEWEST_RETURNS:
         return math.nan, math.nan
@@ -101,15 +118,21 @@ def total_interval(returns: npt.ArrayLike, confidence: float = 0.95, replicates:
 
 
 def bca_interval(
-    replicates: Floats, estimate: float, without_one: Floats, confidence: float = 0.95, blocks: float = math.inf
+    replicates: Floats,
+    estimate: float,
+    without_one: Floats,
+    confidence: float = 0.95,
+    blocks: float = math.inf,
 ) -> tuple[float, float]:
     """Bias-corrected and accelerated interval from the values of resampled series.
 
     replicates   the statistic of each resampled series
     estimate     of the series itself
-    without_one  of the series without each of its observations in turn: their skew is the acceleration
+    without_one  of the series without each of its observations in turn: their skew is the
+    acceleration
     blocks       how many independent pieces the series has: the levels are those of Student's t with one degree of freedom less
-    Source: Efron (1987) "Better Bootstrap Confidence Intervals"; Hesterberg (2015) for the expanded levels.
+    Source: Efron (1987) "Better Bootstrap Confidence Intervals"; Hesterberg (2015) for the expanded
+    levels.
     """
     below = float(np.mean(replicates < estimate) + np.mean(replicates == estimate) / 2)
     if not 0 < below < 1:
@@ -132,7 +155,9 @@ def _level(bias: float, acceleration: float, z: float) -> float:
 
 
 def student_quantile(probability: float, degrees: float) -> float:
-    """Of Student's t with at least five degrees of freedom, by the expansion of Cornish and Fisher: four digits."""
+    """Of Student's t with at least five degrees of freedom, by the expansion of Cornish and Fisher:
+    four digits.
+    """
     z = NORMAL.inv_cdf(probability)
     first = (z**3 + z) / 4
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
@@ -145,11 +170,15 @@ def leave_one_out_sharpes(r: Floats) -> Floats:
     n, centred = len(r) - 1, r - r.mean()
     first, second = -centred, float((centred**2).sum()) - centred**2
     variance = (second - first**2 / n) / (n - 1)
-    return np.asarray((r.mean() + first / n) / np.sqrt(np.maximum(variance, np.finfo(np.float64).tiny)))
+    return np.asarray(
+        (r.mean() + first / n) / np.sqrt(np.maximum(variance, np.finfo(np.float64).tiny))
+    )
 
 
 def sharpe_influence(r: Floats) -> Floats:
-    """How much each return moves the Sharpe ratio per session: the mean of these has the variance of the estimate (Mertens 2002)."""
+    """How much each return moves the Sharpe ratio per session: the mean of these has the variance
+    of the estimate (Mertens 2002).
+    """
     z = (r - r.mean()) / r.std()
     return np.asarray(z - moments(r).sharpe / 2 * (z**2 - 1))
 
@@ -157,8 +186,9 @@ def sharpe_influence(r: Floats) -> Floats:
 def prewhitened_deviation(x: Floats) -> float:
     """Square root of T · Var(mean) of a series with serial dependence.
 
-    Prewhitened by an autoregression of order one, then Parzen's kernel with the automatic bandwidth.
-    Source: Andrews & Monahan (1992) "An Improved Heteroskedasticity and Autocorrelation Consistent Covariance Matrix Estimator".
+    Prewhitened by an autoregression of order one, then Parzen's kernel with the automatic
+    bandwidth. Source: Andrews & Monahan (1992) "An Improved Heteroskedasticity and Autocorrelation
+    Consistent Covariance Matrix Estimator".
     """
     centred = x - x.mean()
     persistence = min(MOST_PERSISTENCE, max(-MOST_PERSISTENCE, _autoregression(centred)))
@@ -180,7 +210,8 @@ def _autoregression(x: Floats) -> float:
 
 @dataclass(frozen=True)
 class Bands:
-    """Quantiles 5, 50 and 95 % over resampled paths, fractions of the capital; drawdowns are <= 0 and against the peak.
+    """Quantiles 5, 50 and 95 % over resampled paths, fractions of the capital; drawdowns are <= 0
+    and against the peak.
 
     drawdowns, finals  the values of every path
     low, median, high  of the equity at each step, where 1 is the start capital
@@ -193,7 +224,9 @@ class Bands:
     high: Floats
 
     def drawdown_quantile(self, severity: float) -> float:
-        """The drawdown that a share `severity` of the paths stays above: 0.95 is deep, 0.5 the median."""
+        """The drawdown that a share `severity` of the paths stays above: 0.95 is deep, 0.5 the
+        median.
+        """
         return float(np.quantile(self.drawdowns, 1 - severity))
 
     def probability(self, drawdown_frac: float) -> float:
@@ -201,15 +234,21 @@ class Bands:
         return float(np.mean(self.drawdowns <= -drawdown_frac))
 
 
-def reshuffled(results: npt.ArrayLike, capital: float, replicates: int = REPLICATES, seed: int = SEED) -> Bands:
-    """Bands of the same results (USD, one per trade) in random order. The final equity is the same on every path by construction."""
+def reshuffled(
+    results: npt.ArrayLike, capital: float, replicates: int = REPLICATES, seed: int = SEED
+) -> Bands:
+    """Bands of the same results (USD, one per trade) in random order. The final equity is the same
+    on every path by construction.
+    """
     pnl = finite(results)
     rng = np.random.default_rng(seed)
     return _bands(rng.permuted(np.tile(pnl, (replicates, 1)), axis=1), capital)
 
 
 def resampled(returns: npt.ArrayLike, replicates: int = REPLICATES, seed: int = SEED) -> Bands:
-    """Bands of session returns on a fixed capital base, drawn again in blocks: both the end and the drawdown vary."""
+    """Bands of session returns on a fixed capital base, drawn again in blocks: both the end and the
+    drawdown vary.
+    """
     r = finite(returns)
     return _bands(r[indices(len(r), block_length(len(r)), replicates, seed)], 1.0)
 

@@ -1,7 +1,8 @@
 """Probability of backtest overfitting by combinatorially symmetric cross-validation (CSCV).
 
-Source: Bailey, Borwein, López de Prado, Zhu (2017) "The Probability of Backtest Overfitting". Sharpe ratios of every combination of
-blocks come from block sums of returns and of their squares, so that 12,870 combinations of 16 blocks cost one small matrix product.
+Source: Bailey, Borwein, López de Prado, Zhu (2017) "The Probability of Backtest Overfitting".
+Sharpe ratios of every combination of blocks come from block sums of returns and of their squares,
+so that 12,870 combinations of 16 blocks cost one small matrix product.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ class Overfitting:
 
     @property
     def pbo(self) -> float:
-        """Share of combinations in which the in-sample best is at or below the median out of sample. Without skill about one half."""
+        """Share of combinations in which the in-sample best is at or below the median out of
+        sample. Without skill about one half.
+        """
         return float(np.mean(self.logits <= 0)) if len(self.logits) else math.nan
 
     @property
@@ -44,18 +47,22 @@ class Overfitting:
 
     @property
     def slope(self) -> float:
-        """Of the regression of out-of-sample on in-sample Sharpe ratios: negative means that more fit performs worse."""
+        """Of the regression of out-of-sample on in-sample Sharpe ratios: negative means that more
+        fit performs worse.
+        """
         if len(self.in_sample) < 2 or np.ptp(self.in_sample) == 0:
             return math.nan
         return float(np.polyfit(self.in_sample, self.out_sample, 1)[0])
 
 
 def overfitting(returns: npt.ArrayLike, blocks: int = 16) -> Overfitting:
-    """CSCV of a (sessions × trials) matrix of returns over the same sessions, in `blocks` (even) equal contiguous blocks.
+    """CSCV of a (sessions × trials) matrix of returns over the same sessions, in `blocks` (even)
+    equal contiguous blocks.
 
-    Rows that do not fill the blocks are dropped at the end. Constant columns have no Sharpe ratio and are left out; a column that is
-    constant within one half has ratio 0 there. Equal columns share their average rank. Never demean the columns: PBO would be 1 by
-    construction. Below two columns, or two rows a block, the result is empty and its PBO NaN.
+    Rows that do not fill the blocks are dropped at the end. Constant columns have no Sharpe ratio
+    and are left out; a column that is constant within one half has ratio 0 there. Equal columns
+    share their average rank. Never demean the columns: PBO would be 1 by construction. Below two
+    columns, or two rows a block, the result is empty and its PBO NaN.
     """
     if blocks < 2 or blocks % 2:
         raise ValueError(f"blocks={blocks}; CSCV needs an even number of blocks, two at least")
@@ -71,13 +78,17 @@ def overfitting(returns: npt.ArrayLike, blocks: int = 16) -> Overfitting:
     first, second = cut.sum(axis=1), (cut**2).sum(axis=1)
     chosen = choices(blocks)
     inside = _ratios(chosen @ first, chosen @ second, size * blocks // 2)[:, place.ravel()]
-    outside = _ratios((1 - chosen) @ first, (1 - chosen) @ second, size * blocks // 2)[:, place.ravel()]
+    outside = _ratios((1 - chosen) @ first, (1 - chosen) @ second, size * blocks // 2)[
+        :, place.ravel()
+    ]
     rows, best = np.arange(len(chosen)), inside.argmax(axis=1)
     selected = outside[rows, best]
     below = (outside < selected[:, None]).sum(axis=1)
     ties = (outside == selected[:, None]).sum(axis=1)
     rank = below + (ties + 1) / 2
-    return Overfitting(np.log(rank / (outside.shape[1] + 1 - rank)), inside[rows, best], selected, outside.shape[1])
+    return Overfitting(
+        np.log(rank / (outside.shape[1] + 1 - rank)), inside[rows, best], selected, outside.shape[1]
+    )
 
 
 def choices(blocks: int) -> Floats:
@@ -90,5 +101,6 @@ def choices(blocks: int) -> Floats:
 
 def _ratios(sums: Floats, squares: Floats, n: int) -> Floats:
     variance = (squares - sums**2 / n) / (n - 1)
-    defined = variance > np.maximum(squares, SMALLEST) * 1e-13  # what is left of a cancelled constant
+    # what is left of a cancelled constant
+    defined = variance > np.maximum(squares, SMALLEST) * 1e-13
     return np.where(defined, sums / n / np.sqrt(np.where(defined, variance, 1.0)), 0.0)

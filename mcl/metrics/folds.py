@@ -1,7 +1,7 @@
 """Which sessions to choose on and which to judge on. Pure index arithmetic on sessions 0 … n-1.
 
-Sources: López de Prado (2018) "Advances in Financial Machine Learning", chapters 7 (purging) and 12 (combinatorial purged
-cross-validation, CPCV).
+Sources: López de Prado (2018) "Advances in Financial Machine Learning", chapters 7 (purging) and 12
+(combinatorial purged cross-validation, CPCV).
 """
 
 from __future__ import annotations
@@ -31,16 +31,21 @@ class Split:
     test: Rows
 
 
-def walk_forward(n: int, folds: int, *, purge: int = 0, train_folds: int | None = None) -> list[Split]:
-    """Sessions in `folds` + 1 equal parts; part k is judged with a choice made on the parts before it, less `purge` sessions.
+def walk_forward(
+    n: int, folds: int, *, purge: int = 0, train_folds: int | None = None
+) -> list[Split]:
+    """Sessions in `folds` + 1 equal parts; part k is judged with a choice made on the parts before
+    it, less `purge` sessions.
 
-    Anchored when `train_folds` is None: the choice sees everything before. Rolling: only the last `train_folds` parts. Sessions that
-    do not fill the parts go to the first one, so that the tests end with the data. Train always lies before test.
+    Anchored when `train_folds` is None: the choice sees everything before. Rolling: only the last
+    `train_folds` parts. Sessions that do not fill the parts go to the first one, so that the tests
+    end with the data. Train always lies before test.
     """
     size = n // (folds + 1)
     if size < 1 or size <= purge:
         raise ConfigError(
-            f"{n} sessions do not make {folds} folds with {purge} purged sessions: need at least {(folds + 1) * (purge + 1)}",
+            f"{n} sessions do not make {folds} folds with {purge} purged sessions: need at least"
+            f" {(folds + 1) * (purge + 1)}",
             f"at most {max(1, n // (purge + 1) - 1)} folds",
         )
     splits = []
@@ -63,7 +68,10 @@ class Length:
         """ConfigError when it cannot be read."""
         found = LENGTH.fullmatch(text)
         if found is None:
-            raise ConfigError(f"{text!r} is no length of a window", "such as 20 sessions, 6 months, 1 quarter or 2 years")
+            raise ConfigError(
+                f"{text!r} is no length of a window",
+                "such as 20 sessions, 6 months, 1 quarter or 2 years",
+            )
         return cls(int(found["count"]), found["unit"])
 
     @property
@@ -74,8 +82,17 @@ class Length:
         return f"{self.count} {self.unit}{'s' if self.count > 1 else ''}"
 
 
-def windows(days: Days, *, train: Length, test: Length, purge: int = 0, anchored: bool = True, short_last: bool = True) -> list[Split]:
-    """Walk-forward windows of a free length: each test window follows the one before, its choice made on what lies before it.
+def windows(
+    days: Days,
+    *,
+    train: Length,
+    test: Length,
+    purge: int = 0,
+    anchored: bool = True,
+    short_last: bool = True,
+) -> list[Split]:
+    """Walk-forward windows of a free length: each test window follows the one before, its choice
+    made on what lies before it.
 
     days        dates of the sessions, ascending
     train       what the rolling choice looks back; the anchored one sees everything, and this much at least
@@ -95,27 +112,43 @@ def windows(days: Days, *, train: Length, test: Length, purge: int = 0, anchored
     if not splits:
         raise ConfigError(
             f"{len(days)} sessions hold no window of {test} after {train}",
-            "shorten search.train_length or search.test_length" + ("" if short_last else ", or keep a short last window"),
+            "shorten search.train_length or search.test_length"
+            + ("" if short_last else ", or keep a short last window"),
         )
     return splits
 
 
 def _edges(days: Days, train: Length, test: Length) -> Iterator[tuple[int, int, int, bool]]:
-    """Of each window: where its training begins, its first session, the one after its last, and whether the data fill it."""
+    """Of each window: where its training begins, its first session, the one after its last, and
+    whether the data fill it.
+    """
     if (train.unit == "session") != (test.unit == "session"):
-        raise ConfigError(f"windows of {test} after {train} mix sessions with the calendar", "give both in sessions, or neither")
+        raise ConfigError(
+            f"windows of {test} after {train} mix sessions with the calendar",
+            "give both in sessions, or neither",
+        )
     if not len(days):
         return
     if test.unit == "session":
         for start in range(train.count, len(days), test.count):
-            yield start - train.count, start, min(len(days), start + test.count), start + test.count <= len(days)
+            yield (
+                start - train.count,
+                start,
+                min(len(days), start + test.count),
+                start + test.count <= len(days),
+            )
         return
     grid = MONTHS[test.unit]
     month = days.astype("datetime64[M]").astype(np.int64)
-    begins_within = days[0] > np.busday_offset(days[0].astype("datetime64[M]").astype("datetime64[D]"), 2, roll="forward")  # holidays
+    # holidays
+    begins_within = days[0] > np.busday_offset(
+        days[0].astype("datetime64[M]").astype("datetime64[D]"), 2, roll="forward"
+    )
     at = int(month[0]) + begins_within + train.months
     at += -at % grid
-    last = int(np.busday_offset(days[-1], 3, roll="forward").astype("datetime64[M]").astype(np.int64))
+    last = int(
+        np.busday_offset(days[-1], 3, roll="forward").astype("datetime64[M]").astype(np.int64)
+    )
     while at <= month[-1]:
         first, start, stop = np.searchsorted(month, [at - train.months, at, at + test.months])
         yield int(first), int(start), int(stop), last >= at + test.months
@@ -123,7 +156,9 @@ def _edges(days: Days, train: Length, test: Length) -> Iterator[tuple[int, int, 
 
 
 def held_together(tested: npt.NDArray[np.bool_], held: Rows) -> npt.NDArray[np.bool_]:
-    """The sessions of every position that was held in a tested session too; `held` is (positions × 2): first and last session."""
+    """The sessions of every position that was held in a tested session too; `held` is (positions ×
+    2): first and last session.
+    """
     counted = np.concatenate([[0], np.cumsum(tested)])
     touching = held[counted[held[:, 1] + 1] > counted[held[:, 0]]]
     steps = np.zeros(len(tested) + 1, np.int64)
@@ -132,8 +167,11 @@ def held_together(tested: npt.NDArray[np.bool_], held: Rows) -> npt.NDArray[np.b
     return np.cumsum(steps)[:-1] > 0
 
 
-def combinatorial(n: int, folds: int, tests: int, *, purge: int = 0, embargo: int = 0, held: Rows | None = None) -> list[Split]:
-    """CPCV: every choice of `tests` of `folds` contiguous parts is judged once; C(folds, tests) splits in lexicographic order.
+def combinatorial(
+    n: int, folds: int, tests: int, *, purge: int = 0, embargo: int = 0, held: Rows | None = None
+) -> list[Split]:
+    """CPCV: every choice of `tests` of `folds` contiguous parts is judged once; C(folds, tests)
+    splits in lexicographic order.
 
     purge    sessions on both sides of each contiguous test block that are used for nothing
     embargo  further sessions after each test block: what follows it remembers it
@@ -143,8 +181,8 @@ def combinatorial(n: int, folds: int, tests: int, *, purge: int = 0, embargo: in
     size = n // folds
     if not 1 <= tests < folds or size <= 2 * purge + embargo:
         raise ConfigError(
-            f"{n} sessions do not make {folds} folds of which {tests} are tested, with {purge} purged: need 1 <= tests < folds"
-            f" and more than {2 * purge + embargo} sessions a fold",
+            f"{n} sessions do not make {folds} folds of which {tests} are tested, with {purge}"
+            f" purged: need 1 <= tests < folds and more than {2 * purge + embargo} sessions a fold",
             "fewer validate.cpcv_folds",
         )
     part = np.minimum(np.arange(n) // size, folds - 1)
@@ -163,7 +201,9 @@ def combinatorial(n: int, folds: int, tests: int, *, purge: int = 0, embargo: in
 
 
 def path_ids(folds: int, tests: int) -> Rows:
-    """(splits × tests) number of the path that each tested part belongs to: how many earlier splits test the same part."""
+    """(splits × tests) number of the path that each tested part belongs to: how many earlier splits
+    test the same part.
+    """
     seen = [0] * folds
     ids = np.empty((comb(folds, tests), tests), np.int64)
     for row, chosen in enumerate(combinations(range(folds), tests)):
@@ -174,5 +214,7 @@ def path_ids(folds: int, tests: int) -> Rows:
 
 
 def paths(folds: int, tests: int) -> int:
-    """How many complete paths there are; each covers every session once, each session is tested so often."""
+    """How many complete paths there are; each covers every session once, each session is tested so
+    often.
+    """
     return comb(folds - 1, tests - 1)

@@ -1,8 +1,11 @@
-"""Is any of many strategies better than nothing, and is the chosen one? Tests that count how many were tried.
+"""Is any of many strategies better than nothing, and is the chosen one? Tests that count how many
+were tried.
 
-All take a (sessions × strategies) matrix of returns, NaN where a strategy has no session, against a benchmark of zero. Whole sessions
-are resampled with the stationary bootstrap, so that what the strategies have in common stays in. Sources: White (2000) "A Reality
-Check for Data Snooping"; Hansen (2005) "A Test for Superior Predictive Ability"; Romano & Wolf (2005) "Stepwise Multiple Testing".
+All take a (sessions × strategies) matrix of returns, NaN where a strategy has no session, against a
+benchmark of zero. Whole sessions are resampled with the stationary bootstrap, so that what the
+strategies have in common stays in. Sources: White (2000) "A Reality Check for Data Snooping";
+Hansen (2005) "A Test for Superior Predictive Ability"; Romano & Wolf (2005) "Stepwise Multiple
+Testing".
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ ROWS = 1000  # replicates that are multiplied at a time
 
 @dataclass(frozen=True)
 class Superior:
-    """p-values of "the best is no better than zero". `lower` <= `consistent` <= `upper`; use the consistent one."""
+    """p-values of "the best is no better than zero". `lower` <= `consistent` <= `upper`; use the
+    consistent one.
+    """
 
     statistic: float
     best: int  # column of the largest studentised mean
@@ -37,9 +42,11 @@ class Superior:
 
 @dataclass(frozen=True)
 class FamilyWise:
-    """`p` is the chance that the best of all that was tried shows at least the studentised mean `statistic`, if nothing has an edge.
+    """`p` is the chance that the best of all that was tried shows at least the studentised mean
+    `statistic`, if nothing has an edge.
 
-    `trials` counts the chosen series and those it was chosen from, `block` is the mean length of the resampled blocks in sessions.
+    `trials` counts the chosen series and those it was chosen from, `block` is the mean length of
+    the resampled blocks in sessions.
     """
 
     p: float
@@ -55,13 +62,15 @@ def family_wise(
     replicates: int = REPLICATES,
     seed: int = SEED,
 ) -> FamilyWise:
-    """The p-value of one chosen series, given all that it was chosen from: the bootstrap of the maximum of studentised means.
+    """The p-value of one chosen series, given all that it was chosen from: the bootstrap of the
+    maximum of studentised means.
 
     chosen    returns by session; NaN where it has none
     others    (sessions × trials) of everything else that was tried, on the same sessions; the chosen one again does no harm
-    given_up  further trials without returns, which a search gave up half-way: each counts like an average one of the others
-    Trials are recentred as Hansen's consistent test has it: one that is clearly worse than nothing cannot be the best by luck, and
-    does not make the others pay for it. NaN below ten sessions or without variation. With no others it is a single test.
+    given_up  further trials without returns, which a search gave up half-way: each counts like an
+    average one of the others Trials are recentred as Hansen's consistent test has it: one that is
+    clearly worse than nothing cannot be the best by luck, and does not make the others pay for it.
+    NaN below ten sessions or without variation. With no others it is a single test.
     """
     own = np.asarray(chosen, dtype=np.float64)
     rest = np.asarray(others, dtype=np.float64)
@@ -81,30 +90,38 @@ def family_wise(
 
 
 def after_looks(p: float, looks: int) -> float:
-    """The p-value of the best of so many independent looks at the same sessions (Šidák); one look leaves it as it is."""
+    """The p-value of the best of so many independent looks at the same sessions (Šidák); one look
+    leaves it as it is.
+    """
     return 1 - (1 - p) ** max(1, looks)
 
 
 def joined(tests: Sequence[tuple[float, int]], replicates: int = REPLICATES) -> float:
-    """One p-value out of several (p-value, sessions) of independent sessions: the weighted inverse normal method.
+    """One p-value out of several (p-value, sessions) of independent sessions: the weighted inverse
+    normal method.
 
-    Z = sum of sqrt(T) · z(1 - p) / sqrt(sum of T). The weights are the best ones for one Sharpe ratio in all of the sessions. A
-    p-value counts no more than its bootstrap can tell, 1 / (replicates + 1) from either end. NaN when one of them is.
-    Sources: Stouffer et al. (1949); Lipták (1958) for the weights.
+    Z = sum of sqrt(T) · z(1 - p) / sqrt(sum of T). The weights are the best ones for one Sharpe
+    ratio in all of the sessions. A p-value counts no more than its bootstrap can tell, 1 /
+    (replicates + 1) from either end. NaN when one of them is. Sources: Stouffer et al. (1949);
+    Lipták (1958) for the weights.
     """
     total = sum(sessions for _, sessions in tests)
     if total <= 0 or any(math.isnan(p) for p, _ in tests):
         return math.nan
     least = 1 / (replicates + 1)
-    scores = [math.sqrt(sessions) * -NORMAL.inv_cdf(min(1 - least, max(least, p))) for p, sessions in tests]
+    scores = [
+        math.sqrt(sessions) * -NORMAL.inv_cdf(min(1 - least, max(least, p)))
+        for p, sessions in tests
+    ]
     return 1 - NORMAL.cdf(math.fsum(scores) / math.sqrt(total))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Each p-value adjusted for all of them: those at or below 5 % keep the chance of even one false finding at 5 %.
+    """Each p-value adjusted for all of them: those at or below 5 % keep the chance of even one
+    false finding at 5 %.
 
-    Valid whatever the dependence. NaN was not tested: it stays NaN and does not count. Source: Holm (1979) "A Simple Sequentially
-    Rejective Multiple Test Procedure".
+    Valid whatever the dependence. NaN was not tested: it stays NaN and does not count. Source: Holm
+    (1979) "A Simple Sequentially Rejective Multiple Test Procedure".
     """
     order = _ascending(p_values)
     adjusted, largest = [math.nan] * len(p_values), 0.0
@@ -115,10 +132,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
-    """Each p-value adjusted for all of them: of those at or below 5 %, 5 % are expected to be false findings.
+    """Each p-value adjusted for all of them: of those at or below 5 %, 5 % are expected to be false
+    findings.
 
-    Valid for independent tests and for positive dependence. NaN was not tested: it stays NaN and does not count. Source: Benjamini &
-    Hochberg (1995) "Controlling the False Discovery Rate".
+    Valid for independent tests and for positive dependence. NaN was not tested: it stays NaN and
+    does not count. Source: Benjamini & Hochberg (1995) "Controlling the False Discovery Rate".
     """
     order = _ascending(p_values)
     adjusted, least = [math.nan] * len(p_values), 1.0
@@ -132,11 +150,15 @@ def _ascending(p_values: Sequence[float]) -> list[int]:
     for p in p_values:
         if not (math.isnan(p) or 0 <= p <= 1):
             raise ValueError(f"a p-value lies between 0 and 1, not {p}")
-    return sorted((i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: p_values[i])
+    return sorted(
+        (i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: p_values[i]
+    )
 
 
 def reality_check(returns: npt.ArrayLike, replicates: int = REPLICATES, seed: int = SEED) -> float:
-    """White's p-value for the largest mean, not studentised: a quiet good strategy is invisible beside a loud lucky one."""
+    """White's p-value for the largest mean, not studentised: a quiet good strategy is invisible
+    beside a loud lucky one.
+    """
     sample = _of(returns)
     if not sample.usable.any():
         return math.nan
@@ -147,7 +169,8 @@ def reality_check(returns: npt.ArrayLike, replicates: int = REPLICATES, seed: in
 
 
 def spa(returns: npt.ArrayLike, replicates: int = REPLICATES, seed: int = SEED) -> Superior:
-    """Hansen's test for superior predictive ability, studentised by the long-run deviation of each strategy.
+    """Hansen's test for superior predictive ability, studentised by the long-run deviation of each
+    strategy.
 
     Columns that are constant or have fewer than ten sessions are left out; NaN when none is left.
     """
@@ -170,8 +193,12 @@ def spa(returns: npt.ArrayLike, replicates: int = REPLICATES, seed: int = SEED) 
     return Superior(statistic, best, **p)
 
 
-def stepm(returns: npt.ArrayLike, size: float = 0.05, replicates: int = REPLICATES, seed: int = SEED) -> list[int]:
-    """Columns that beat zero with a family-wise error of `size`: found ones are set aside and the rest is tested again."""
+def stepm(
+    returns: npt.ArrayLike, size: float = 0.05, replicates: int = REPLICATES, seed: int = SEED
+) -> list[int]:
+    """Columns that beat zero with a family-wise error of `size`: found ones are set aside and the
+    rest is tested again.
+    """
     sample = _of(returns)
     open_ = sample.usable.copy()
     if not open_.any():
@@ -191,10 +218,12 @@ def stepm(returns: npt.ArrayLike, size: float = 0.05, replicates: int = REPLICAT
 
 
 def long_run_deviation(returns: Floats, block: int) -> Floats:
-    """Square root of T · Var(mean) of each column under the stationary bootstrap, from its kernel over the autocovariances.
+    """Square root of T · Var(mean) of each column under the stationary bootstrap, from its kernel
+    over the autocovariances.
 
-    kappa(i) = (1 - i/T)(1 - 1/b)^i + (i/T)(1 - 1/b)^(T - i). Lags beyond the kernel's weight of 1e-4 are left out. Never below the
-    plain deviation: among many strategies the largest ratio is otherwise one whose dependence was underestimated by accident.
+    kappa(i) = (1 - i/T)(1 - 1/b)^i + (i/T)(1 - 1/b)^(T - i). Lags beyond the kernel's weight of
+    1e-4 are left out. Never below the plain deviation: among many strategies the largest ratio is
+    otherwise one whose dependence was underestimated by accident.
     """
     present = ~np.isnan(returns)
     count = np.maximum(present.sum(axis=0), 1)
@@ -210,12 +239,14 @@ def long_run_deviation(returns: Floats, block: int) -> Floats:
 
 
 def random_entry(position: npt.ArrayLike, change_usd: npt.ArrayLike) -> float:
-    """p-value of the timing: the share of all rotations of the position path that earn at least as much as it did.
+    """p-value of the timing: the share of all rotations of the position path that earn at least as
+    much as it did.
 
     position    contracts held over each bar
-    change_usd  P&L of one contract over the same bar, roll gaps removed
-    A rotation keeps sides, holding times, exposure and order and breaks only the link to the market; costs are the same for all of
-    them and cancel. Exact over all n rotations (one Fourier transform). NaN when nothing was held, or all of the time on one side.
+    change_usd  P&L of one contract over the same bar, roll gaps removed A rotation keeps sides,
+    holding times, exposure and order and breaks only the link to the market; costs are the same for
+    all of them and cancel. Exact over all n rotations (one Fourier transform). NaN when nothing was
+    held, or all of the time on one side.
     """
     held, change = np.asarray(position, dtype=np.float64), np.asarray(change_usd, dtype=np.float64)
     if len(held) < 2 or np.ptp(held) == 0:
@@ -229,8 +260,8 @@ def random_entry(position: npt.ArrayLike, change_usd: npt.ArrayLike) -> float:
 class _Sample:
     """Returns with their studentised means, and the resampled noise about them.
 
-    statistics  sqrt(T) · mean / long-run deviation by column, T its own sessions; 0 where it is not usable
-    deviations  standard error of each mean: long-run deviation / sqrt(T)
+    statistics  sqrt(T) · mean / long-run deviation by column, T its own sessions; 0 where it is not
+    usable deviations  standard error of each mean: long-run deviation / sqrt(T)
     ruined      so far below zero that it cannot be the best by luck: under -sqrt(2 log log T)
     """
 
@@ -241,11 +272,15 @@ class _Sample:
     deviations: Floats
     ruined: npt.NDArray[np.bool_]
 
-    def noise(self, replicates: int, seed: int) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
-        """(columns, (replicates × columns) resampled means about their own, each with a deviation of one), some columns at a time.
+    def noise(
+        self, replicates: int, seed: int
+    ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+        """(columns, (replicates × columns) resampled means about their own, each with a deviation
+        of one), some columns at a time.
 
-        A resampled mean that is divided by its own deviation is not quieter than chance: blocks are centred on the sample, and their
-        means spread a little less than the means of new samples would. A trial with gaps is resampled with its gaps.
+        A resampled mean that is divided by its own deviation is not quieter than chance: blocks are
+        centred on the sample, and their means spread a little less than the means of new samples
+        would. A trial with gaps is resampled with its gaps.
         """
         columns = np.flatnonzero(self.usable)
         drawn = counts(len(self.returns), self.block, replicates, seed)
@@ -283,14 +318,22 @@ def _noise(returns: Floats, drawn: npt.NDArray[np.int16]) -> npt.NDArray[np.floa
     for start in range(0, len(drawn), ROWS):
         rows = drawn[start : start + ROWS].astype(np.float32)
         sums = rows @ centred
-        out[start : start + ROWS] = sums / (len(returns) if gaps is None else np.maximum(rows @ gaps, 1.0))
+        out[start : start + ROWS] = sums / (
+            len(returns) if gaps is None else np.maximum(rows @ gaps, 1.0)
+        )
     spread = out.std(axis=0)
     out /= np.where(spread > 0, spread, 1.0)
     return out
 
 
 def _block(own: Floats, others: Floats) -> int:
-    """Sessions of a block for all strategies together: the larger of that of the chosen one and the median of some of the others."""
-    few = others[:, np.unique(np.linspace(0, others.shape[1] - 1, MOST_SERIES).astype(int))] if others.size else others[:, :0]
+    """Sessions of a block for all strategies together: the larger of that of the chosen one and the
+    median of some of the others.
+    """
+    few = (
+        others[:, np.unique(np.linspace(0, others.shape[1] - 1, MOST_SERIES).astype(int))]
+        if others.size
+        else others[:, :0]
+    )
     lengths = [optimal(column) for column in few.T]
     return max(1, round(max(optimal(own), float(np.median(lengths)) if lengths else 1.0)))

@@ -1,10 +1,11 @@
 """How much of a Sharpe ratio is luck.
 
-All Sharpe ratios here are **per observation** (session), never annualised; kurtosis is **not** excess (normal = 3).
-Convention of 2012/2014: the variance of the estimate is taken at the observed ratio, with T - 1. The later convention (2025,
-variance at the threshold, T, autocorrelation) gives other numbers on short samples; hence the year in the names.
-Sources: Bailey & López de Prado (2012) "The Sharpe Ratio Efficient Frontier"; (2014) "The Deflated Sharpe Ratio";
-Bailey, Borwein, López de Prado, Zhu (2014) "Pseudo-Mathematics and Financial Charlatanism".
+All Sharpe ratios here are **per observation** (session), never annualised; kurtosis is **not**
+excess (normal = 3). Convention of 2012/2014: the variance of the estimate is taken at the observed
+ratio, with T - 1. The later convention (2025, variance at the threshold, T, autocorrelation) gives
+other numbers on short samples; hence the year in the names. Sources: Bailey & López de Prado (2012)
+"The Sharpe Ratio Efficient Frontier"; (2014) "The Deflated Sharpe Ratio"; Bailey, Borwein, López de
+Prado, Zhu (2014) "Pseudo-Mathematics and Financial Charlatanism".
 """
 
 from __future__ import annotations
@@ -21,24 +22,36 @@ from mcl.metrics.performance import NORMAL, Floats, annual, per_session, sharpe_
 EULER_GAMMA = 0.5772156649015329
 
 
-def psr_2012(sharpe: float, observations: int, skew: float, kurtosis: float, threshold: float = 0.0) -> float:
-    """Probability that the true Sharpe ratio is above `threshold`. NaN below two observations or when a moment is NaN."""
+def psr_2012(
+    sharpe: float, observations: int, skew: float, kurtosis: float, threshold: float = 0.0
+) -> float:
+    """Probability that the true Sharpe ratio is above `threshold`. NaN below two observations or
+    when a moment is NaN.
+    """
     variance = sharpe_variance_factor(sharpe, skew, kurtosis)
     if observations < 2 or math.isnan(variance) or math.isnan(threshold):
         return math.nan
     return NORMAL.cdf((sharpe - threshold) * math.sqrt((observations - 1) / variance))
 
 
-def min_track_record(sharpe: float, skew: float, kurtosis: float, threshold: float = 0.0, confidence: float = 0.95) -> float:
-    """Observations needed until psr_2012 reaches `confidence`; NaN when the ratio is not above the threshold (never reached)."""
+def min_track_record(
+    sharpe: float, skew: float, kurtosis: float, threshold: float = 0.0, confidence: float = 0.95
+) -> float:
+    """Observations needed until psr_2012 reaches `confidence`; NaN when the ratio is not above the
+    threshold (never reached).
+    """
     edge = sharpe - threshold
     if not edge > 0:
         return math.nan
-    return 1 + sharpe_variance_factor(sharpe, skew, kurtosis) * (NORMAL.inv_cdf(confidence) / edge) ** 2
+    return (
+        1
+        + sharpe_variance_factor(sharpe, skew, kurtosis) * (NORMAL.inv_cdf(confidence) / edge) ** 2
+    )
 
 
 def expected_maximum(trials: float) -> float:
-    """Expected largest of so many independent standard normal draws (approximation, +2.3 % at 10, under 1 % from 100); 0 for one.
+    """Expected largest of so many independent standard normal draws (approximation, +2.3 % at 10,
+    under 1 % from 100); 0 for one.
 
     `trials` may be fractional, an effective number. NaN below one.
     """
@@ -51,28 +64,54 @@ def expected_maximum(trials: float) -> float:
 
 
 def deflated_threshold(trials: float, trial_variance: float) -> float:
-    """The Sharpe ratio that the best of so many trials without any edge is expected to show; `trial_variance` over all trials."""
-    return 0.0 if trials == 1 else math.sqrt(trial_variance) * expected_maximum(trials) if trial_variance >= 0 else math.nan
-
-
-def dsr_2012(sharpe: float, observations: int, skew: float, kurtosis: float, *, trials: float, trial_variance: float) -> float:
-    """Deflated Sharpe ratio of the *selected* trial: psr_2012 against the maximum expected from luck alone.
-
-    `trials` counts every trial of the selection, pruned and failed ones too; `trial_variance` is the variance of their Sharpe
-    ratios per observation (annualised ones: divide by 252). NaN when undefined.
+    """The Sharpe ratio that the best of so many trials without any edge is expected to show;
+    `trial_variance` over all trials.
     """
-    return psr_2012(sharpe, observations, skew, kurtosis, deflated_threshold(trials, trial_variance))
+    return (
+        0.0
+        if trials == 1
+        else (
+            math.sqrt(trial_variance) * expected_maximum(trials)
+            if trial_variance >= 0
+            else math.nan
+        )
+    )
+
+
+def dsr_2012(
+    sharpe: float,
+    observations: int,
+    skew: float,
+    kurtosis: float,
+    *,
+    trials: float,
+    trial_variance: float,
+) -> float:
+    """Deflated Sharpe ratio of the *selected* trial: psr_2012 against the maximum expected from
+    luck alone.
+
+    `trials` counts every trial of the selection, pruned and failed ones too; `trial_variance` is
+    the variance of their Sharpe ratios per observation (annualised ones: divide by 252). NaN when
+    undefined.
+    """
+    return psr_2012(
+        sharpe, observations, skew, kurtosis, deflated_threshold(trials, trial_variance)
+    )
 
 
 def min_backtest_years(trials: float, target: float = 1.0) -> float:
-    """Years of data below which the best of so many trials without edge is expected to show the annual Sharpe ratio `target`."""
+    """Years of data below which the best of so many trials without edge is expected to show the
+    annual Sharpe ratio `target`.
+    """
     return (expected_maximum(trials) / target) ** 2 if target > 0 else math.nan
 
 
 def mean_correlation(returns: npt.ArrayLike) -> float:
-    """Mean off-diagonal correlation of the columns of a (sessions × trials) matrix; a constant column correlates 0 with all.
+    """Mean off-diagonal correlation of the columns of a (sessions × trials) matrix; a constant
+    column correlates 0 with all.
 
-    Sessions with a NaN are left out. O(sessions · trials): the sum over all pairs is the squared length of the summed columns.
+    Sessions with a NaN are left out. O(sessions · trials): the sum over all pairs is the squared
+    length of the summed columns.
     """
     matrix = np.atleast_2d(np.asarray(returns, dtype=np.float64))
     matrix = matrix[~np.isnan(matrix).any(axis=1)]
@@ -88,7 +127,8 @@ def mean_correlation(returns: npt.ArrayLike) -> float:
 
 
 def n_effective(returns: npt.ArrayLike) -> float:
-    """Effective number of independent trials rho + (1 - rho) · M of a (sessions × M) matrix of returns, between 1 and M.
+    """Effective number of independent trials rho + (1 - rho) · M of a (sessions × M) matrix of
+    returns, between 1 and M.
 
     Deflated Sharpe ratio paper, equation 9. A negative mean correlation counts as none.
     """
@@ -101,11 +141,12 @@ def n_effective(returns: npt.ArrayLike) -> float:
 
 
 def effective_rank(returns: npt.ArrayLike) -> float:
-    """exp(entropy) of the eigenvalues of the correlation of a (sessions × M) matrix: another effective number, between 1 and M.
+    """exp(entropy) of the eigenvalues of the correlation of a (sessions × M) matrix: another
+    effective number, between 1 and M.
 
-    Columns without variation are left out; NaN when none is left. A session that a trial lacks is NaN: each pair of trials is then
-    correlated over the sessions that both have, and a pair without two common sessions counts as uncorrelated.
-    Source: Roy & Vetterli (2007) "The effective rank".
+    Columns without variation are left out; NaN when none is left. A session that a trial lacks is
+    NaN: each pair of trials is then correlated over the sessions that both have, and a pair without
+    two common sessions counts as uncorrelated. Source: Roy & Vetterli (2007) "The effective rank".
     """
     matrix = np.atleast_2d(np.asarray(returns, dtype=np.float64))
     matrix = matrix[:, _moving(matrix)]
@@ -129,7 +170,9 @@ def _moving(matrix: Floats) -> npt.NDArray[np.bool_]:
 
 
 def _pairwise_correlation(matrix: Floats) -> Floats:
-    """Correlation of each pair of columns over the rows that both have; 0 where those leave no variation, 1 on the diagonal."""
+    """Correlation of each pair of columns over the rows that both have; 0 where those leave no
+    variation, 1 on the diagonal.
+    """
     present = (~np.isnan(matrix)).astype(np.float64)
     values = np.where(present > 0, matrix - np.nanmean(matrix, axis=0), 0.0)
     common = present.T @ present
@@ -140,30 +183,42 @@ def _pairwise_correlation(matrix: Floats) -> Floats:
     covariance = values.T @ values - first * first.T / count
     scale = np.sqrt(np.maximum(variance, 0.0) * np.maximum(variance.T, 0.0))
     defined = (common > 1) & (scale > 1e-12 * np.sqrt(second * second.T))
-    correlation = np.clip(np.where(defined, covariance / np.where(defined, scale, 1.0), 0.0), -1.0, 1.0)
+    correlation = np.clip(
+        np.where(defined, covariance / np.where(defined, scale, 1.0), 0.0), -1.0, 1.0
+    )
     np.fill_diagonal(correlation, 1.0)
     return correlation
 
 
 def null_variance(observations: int) -> float:
-    """Variance per observation of the Sharpe ratio that a strategy without any edge shows: 1 / (T - 1). NaN below two."""
+    """Variance per observation of the Sharpe ratio that a strategy without any edge shows: 1 / (T -
+    1). NaN below two.
+    """
     return 1.0 / (observations - 1) if observations > 1 else math.nan
 
 
 def trial_variance(sharpes: npt.ArrayLike, observations: int) -> float:
-    """Variance of trial Sharpe ratios (per observation) that luck can explain: their sample variance, at most `null_variance`.
+    """Variance of trial Sharpe ratios (per observation) that luck can explain: their sample
+    variance, at most `null_variance`.
 
-    The 2014 paper takes the sample variance as it is. That is the spread of luck only while no trial has an edge and none is ruined
-    by its costs; a search over a real edge has trials from excellent to ruinous, and their spread would be held against the best
-    one. Trials without an edge cannot spread more than their sampling error. NaN below two trials with a ratio.
+    The 2014 paper takes the sample variance as it is. That is the spread of luck only while no
+    trial has an edge and none is ruined by its costs; a search over a real edge has trials from
+    excellent to ruinous, and their spread would be held against the best one. Trials without an
+    edge cannot spread more than their sampling error. NaN below two trials with a ratio.
     """
     values = np.asarray(sharpes, dtype=np.float64)
     values = values[np.isfinite(values)]
-    return min(float(np.var(values, ddof=1)), null_variance(observations)) if len(values) > 1 else math.nan
+    return (
+        min(float(np.var(values, ddof=1)), null_variance(observations))
+        if len(values) > 1
+        else math.nan
+    )
 
 
 def luck_variance(sharpes: npt.ArrayLike, observations: int) -> float:
-    """`trial_variance`, and `null_variance` where there are fewer than two ratios to estimate it from."""
+    """`trial_variance`, and `null_variance` where there are fewer than two ratios to estimate it
+    from.
+    """
     variance = trial_variance(sharpes, observations)
     return null_variance(observations) if math.isnan(variance) else variance
 
@@ -174,10 +229,12 @@ RULE = "PSR of 2012 above the expected maximum, variance of luck"
 
 @dataclass(frozen=True)
 class Luck:
-    """How much of one Sharpe ratio the trials that were made explain: the deflation that every page, verb and gate shows.
+    """How much of one Sharpe ratio the trials that were made explain: the deflation that every
+    page, verb and gate shows.
 
-    `of` names whose trials they are, `at` the moment of the count (UTC, to the minute). `deflated` is the probability that the
-    true ratio is above what the best of so many trials would show by luck alone.
+    `of` names whose trials they are, `at` the moment of the count (UTC, to the minute). `deflated`
+    is the probability that the true ratio is above what the best of so many trials would show by
+    luck alone.
     """
 
     of: str
@@ -188,7 +245,9 @@ class Luck:
 
     @property
     def best_by_luck(self) -> float:
-        """The annual Sharpe ratio that the best of all trials would show without any edge; 0 for a single trial."""
+        """The annual Sharpe ratio that the best of all trials would show without any edge; 0 for a
+        single trial.
+        """
         return self.best_of(self.trials)
 
     def best_of(self, trials: float) -> float:
@@ -209,20 +268,37 @@ class Luck:
     @property
     def metrics(self) -> dict[str, float]:
         """Under the names of what is counted now."""
-        return {"dsr": self.deflated, "trials_counted": float(self.trials), "best_by_luck": self.best_by_luck}
+        return {
+            "dsr": self.deflated,
+            "trials_counted": float(self.trials),
+            "best_by_luck": self.best_by_luck,
+        }
 
     @property
     def at_run(self) -> dict[str, float]:
-        """As a run stores it: under names that say of which moment it is, for nobody may rank by it later."""
+        """As a run stores it: under names that say of which moment it is, for nobody may rank by it
+        later.
+        """
         return {AT_RUN[name]: value for name, value in self.metrics.items() if name in AT_RUN}
 
 
-def luck(sharpes: npt.ArrayLike, trials: int, measured: Mapping[str, float], of: str, at: str = "") -> Luck:
-    """The deflation of a result among `trials` distinct ones, of which `sharpes` are the known ratios per session.
+def luck(
+    sharpes: npt.ArrayLike, trials: int, measured: Mapping[str, float], of: str, at: str = ""
+) -> Luck:
+    """The deflation of a result among `trials` distinct ones, of which `sharpes` are the known
+    ratios per session.
 
-    `measured` has the annual `sharpe`, and `sessions`, `skew` and `kurtosis` of the session returns, as `metrics.summary` gives them.
+    `measured` has the annual `sharpe`, and `sessions`, `skew` and `kurtosis` of the session
+    returns, as `metrics.summary` gives them.
     """
     ratio, sessions = per_session(measured["sharpe"]), int(measured["sessions"])
     variance, counted = luck_variance(sharpes, sessions), max(1, trials)
-    deflated = dsr_2012(ratio, sessions, measured["skew"], measured["kurtosis"], trials=counted, trial_variance=variance)
+    deflated = dsr_2012(
+        ratio,
+        sessions,
+        measured["skew"],
+        measured["kurtosis"],
+        trials=counted,
+        trial_variance=variance,
+    )
     return Luck(of, trials, variance, deflated, at)

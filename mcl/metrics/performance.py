@@ -1,8 +1,9 @@
 """Performance of a series of session returns.
 
-Every function takes simple returns per session (float64, fraction of the capital base, flat sessions are 0, NaN is left out)
-and gives one float. What is undefined is NaN: fewer than two returns, no variation, no losing session, no drawdown.
-Annual figures use 252 sessions. Formulae: Lo (2002), Sortino & Price (1994), Mertens (2002) for the variance of a Sharpe ratio.
+Every function takes simple returns per session (float64, fraction of the capital base, flat
+sessions are 0, NaN is left out) and gives one float. What is undefined is NaN: fewer than two
+returns, no variation, no losing session, no drawdown. Annual figures use 252 sessions. Formulae: Lo
+(2002), Sortino & Price (1994), Mertens (2002) for the variance of a Sharpe ratio.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def finite(returns: npt.ArrayLike) -> Floats:
 
 
 def moments(returns: npt.ArrayLike) -> Moments:
-    """Count, mean, standard deviation, skew and kurtosis; NaN where there are too few values (2, 2, 3, 4) or no variation."""
+    """Count, mean, standard deviation, skew and kurtosis; NaN where there are too few values (2, 2,
+    3, 4) or no variation.
+    """
     r = finite(returns)
     n = len(r)
     mean = float(r.mean()) if n else math.nan
@@ -70,8 +73,9 @@ def sharpe(returns: npt.ArrayLike) -> float:
 
 
 def session_ratios(returns: Floats) -> Floats:
-    """The Sharpe ratio per session of each column of a (sessions × strategies) matrix, over its sessions without NaN; NaN for a
-    constant column and for one of fewer than two sessions."""
+    """The Sharpe ratio per session of each column of a (sessions × strategies) matrix, over its
+    sessions without NaN; NaN for a constant column and for one of fewer than two sessions.
+    """
     present = ~np.isnan(returns)
     count = present.sum(axis=0)
     values = np.where(present, returns, 0.0)
@@ -98,18 +102,23 @@ def years(sessions: float) -> float:
 
 
 def sharpe_variance_factor(ratio: float, skew: float, kurtosis: float) -> float:
-    """V of Mertens: T times the variance of an estimated Sharpe ratio per observation; NaN when not positive."""
+    """V of Mertens: T times the variance of an estimated Sharpe ratio per observation; NaN when not
+    positive.
+    """
     factor = 1 - skew * ratio + (kurtosis - 1) / 4 * ratio * ratio
     return factor if factor > 0 else math.nan
 
 
 def sharpe_interval(returns: npt.ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
-    """Two-sided interval of the annualised Sharpe ratio: estimate ± z · sqrt(V / (T - 1)), V at the estimate (convention of 2012).
+    """Two-sided interval of the annualised Sharpe ratio: estimate ± z · sqrt(V / (T - 1)), V at the
+    estimate (convention of 2012).
 
     Deterministic; accounts for skew and fat tails, not for autocorrelation. NaN below four returns.
     """
     m = moments(returns)
-    half = NORMAL.inv_cdf(0.5 + confidence / 2) * math.sqrt(sharpe_variance_factor(m.sharpe, m.skew, m.kurtosis) / max(1, m.count - 1))
+    half = NORMAL.inv_cdf(0.5 + confidence / 2) * math.sqrt(
+        sharpe_variance_factor(m.sharpe, m.skew, m.kurtosis) / max(1, m.count - 1)
+    )
     year = math.sqrt(SESSIONS_PER_YEAR)
     return (m.sharpe - half) * year, (m.sharpe + half) * year
 
@@ -150,30 +159,43 @@ def gain_to_pain(returns: npt.ArrayLike) -> float:
 def tail_ratio(returns: npt.ArrayLike) -> float:
     """|95 % quantile| over |5 % quantile| of the session returns."""
     r = finite(returns)
-    return ratio(abs(float(np.quantile(r, 0.95))), abs(float(np.quantile(r, 0.05)))) if len(r) > 1 else math.nan
+    return (
+        ratio(abs(float(np.quantile(r, 0.95))), abs(float(np.quantile(r, 0.05))))
+        if len(r) > 1
+        else math.nan
+    )
 
 
 def stability(returns: npt.ArrayLike) -> float:
-    """R² of the straight line through the cumulative (additive) return against the session number, in [0, 1]."""
+    """R² of the straight line through the cumulative (additive) return against the session number,
+    in [0, 1].
+    """
     total = np.cumsum(finite(returns))
     if len(total) < 3 or np.ptp(total) < SMALLEST:
         return math.nan
     return float(np.corrcoef(np.arange(len(total)), total)[0, 1] ** 2)
 
 
-def autocorrelation_factor(returns: npt.ArrayLike, periods: int = SESSIONS_PER_YEAR, lags: int = 21) -> float:
-    """eta(q) / sqrt(q) of Lo (2002): what an annual Sharpe ratio is multiplied by when returns are serially correlated.
+def autocorrelation_factor(
+    returns: npt.ArrayLike, periods: int = SESSIONS_PER_YEAR, lags: int = 21
+) -> float:
+    """eta(q) / sqrt(q) of Lo (2002): what an annual Sharpe ratio is multiplied by when returns are
+    serially correlated.
 
-    eta(q) = q / sqrt(q + 2 · sum over k < q of (q - k) · rho_k), with biased sample autocorrelations up to `lags`. 1 when they
-    are zero, below 1 for trending returns. NaN with fewer than `lags` + 2 returns, no variation, or a sum that is not positive.
+    eta(q) = q / sqrt(q + 2 · sum over k < q of (q - k) · rho_k), with biased sample
+    autocorrelations up to `lags`. 1 when they are zero, below 1 for trending returns. NaN with
+    fewer than `lags` + 2 returns, no variation, or a sum that is not positive.
     """
     r = finite(returns)
     if len(r) < lags + 2 or np.ptp(r) < SMALLEST:
         return math.nan
     centred = r - r.mean()
     k = np.arange(1, lags + 1)
-    # no matrix product: its last bits depend on where an array lies in memory, and a run must repeat bit by bit
-    rho = np.array([float((centred[lag:] * centred[:-lag]).sum()) for lag in k]) / float((centred * centred).sum())
+    # no matrix product: its last bits depend on where an array lies in memory, and a run must
+    # repeat bit by bit
+    rho = np.array([float((centred[lag:] * centred[:-lag]).sum()) for lag in k]) / float(
+        (centred * centred).sum()
+    )
     spread = periods + 2 * float(((periods - k) * rho).sum())
     return math.sqrt(periods / spread) if spread > 0 else math.nan
 
@@ -191,21 +213,27 @@ def expected_shortfall(returns: npt.ArrayLike, tail: float = 0.05) -> float:
 
 
 def drawdown(equity: npt.ArrayLike, capital: float) -> tuple[Floats, Floats]:
-    """(in money, as a fraction of the peak), both <= 0 and as long as `equity`. The start capital is the first peak."""
+    """(in money, as a fraction of the peak), both <= 0 and as long as `equity`. The start capital
+    is the first peak.
+    """
     values = np.asarray(equity, dtype=np.float64)
     money, peak = fall(values, capital)
     return money, money / peak
 
 
 def fall(values: Floats, start: float) -> tuple[Floats, Floats]:
-    """(values below their highest so far, that highest), along the last axis. `start` is the first peak."""
+    """(values below their highest so far, that highest), along the last axis. `start` is the first
+    peak.
+    """
     peak: Floats = np.maximum(np.maximum.accumulate(values, axis=-1), start)
     return values - peak, peak
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """Maximal runs of drawdown < 0: row of the first bar under water and of the first one back (or the length when still open)."""
+    """Maximal runs of drawdown < 0: row of the first bar under water and of the first one back (or
+    the length when still open).
+    """
 
     start: npt.NDArray[np.int64]
     stop: npt.NDArray[np.int64]
@@ -230,7 +258,9 @@ def episodes(drawdowns: npt.ArrayLike) -> Episodes:
     """The episodes of a drawdown series (money or fraction)."""
     wet = np.asarray(drawdowns) < 0
     edges = np.diff(np.concatenate([[False], wet, [False]]).astype(np.int8))
-    return Episodes(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), bool(len(wet) and wet[-1]))
+    return Episodes(
+        np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), bool(len(wet) and wet[-1])
+    )
 
 
 def ulcer(drawdowns: npt.ArrayLike) -> float:
@@ -240,6 +270,8 @@ def ulcer(drawdowns: npt.ArrayLike) -> float:
 
 
 def ratio(numerator: float, denominator: float) -> float:
-    """numerator / denominator, NaN when the denominator is not positive or too small for a finite result."""
+    """numerator / denominator, NaN when the denominator is not positive or too small for a finite
+    result.
+    """
     quotient = numerator / denominator if denominator > 0 else math.nan
     return quotient if math.isfinite(quotient) else math.nan

@@ -1,4 +1,6 @@
-"""What kind of market a session was, seen from its end: a description, nothing that a decision could have known."""
+"""What kind of market a session was, seen from its end: a description, nothing that a decision
+could have known.
+"""
 
 from __future__ import annotations
 
@@ -21,4 +23,8 @@ def market_volatility(bars: Bars) -> Floats:
 
 def terciles(values: Floats) -> Any:
     """0, 1 or 2 for each value: its third among all of them."""
-    return np.searchsorted(np.quantile(values, [1 / 3, 2 / 3]), values, side="left") if len(values) else np.empty(0, np.int64)
+    return (
+        np.searchsorted(np.quantile(values, [1 / 3, 2 / 3]), values, side="left")
+        if len(values)
+        else np.empty(0, np.int64)
+    )

@@ -1,7 +1,9 @@
-"""Metrics of round trips. Results are net USD per trade (after slippage and commission), one float64 each.
+"""Metrics of round trips. Results are net USD per trade (after slippage and commission), one
+float64 each.
 
-The last trade may still be open at the end of the data; it is marked to the last close, counts in the P&L of the run, and is left
-out here. A trade that made exactly nothing is counted and is not a win.
+The last trade may still be open at the end of the data; it is marked to the last close, counts in
+the P&L of the run, and is left out here. A trade that made exactly nothing is counted and is not a
+win.
 """
 
 from __future__ import annotations
@@ -44,8 +46,9 @@ def expectancy(pnl: Floats) -> float:
 
 
 def expectancy_r(trades: Table) -> float:
-    """Mean result in multiples of what was at risk at the entry (Tharp's R), the distance of its protective stop in USD; NaN unless each
-    trade had one."""
+    """Mean result in multiples of what was at risk at the entry (Tharp's R), the distance of its
+    protective stop in USD; NaN unless each trade had one.
+    """
     risk = np.asarray(trades["risk_usd"], dtype=np.float64)
     return float((net(trades) / risk).mean()) if len(trades) and (risk > 0).all() else math.nan
 
@@ -57,7 +60,9 @@ def payoff(pnl: Floats) -> float:
 
 
 def sqn(pnl: Floats, cap: int | None = None) -> float:
-    """System quality number sqrt(n) · mean / std (ddof=1) of money results; Tharp's version caps n at 100."""
+    """System quality number sqrt(n) · mean / std (ddof=1) of money results; Tharp's version caps n
+    at 100.
+    """
     n = len(pnl)
     if n < 2 or np.ptp(pnl) == 0:
         return math.nan
@@ -88,5 +93,7 @@ def summary(result: Result) -> dict[str, float]:
         "longest_losing_run": float(longest_run(pnl < 0)),
         "sqn": sqn(pnl),
         "sqn_capped": sqn(pnl, THARP_CAP),
-        "avg_bars_held": float((trades["exit_bar"] - trades["entry_bar"]).mean()) if len(trades) else math.nan,
+        "avg_bars_held": (
+            float((trades["exit_bar"] - trades["entry_bar"]).mean()) if len(trades) else math.nan
+        ),
     }

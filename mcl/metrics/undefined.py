@@ -1,4 +1,6 @@
-"""Why a metric is NaN: one clause per metric that can be undefined, shown where the number would stand."""
+"""Why a metric is NaN: one clause per metric that can be undefined, shown where the number would
+stand.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ UNDEFINED: dict[str, str] = {
     "cagr_frac": "no session",
     "vol_ann_frac": _FLAT,
     "sharpe": _FLAT,
-    "sharpe_lo_adjusted": "fewer than 23 sessions, no variation, or autocorrelations that leave no positive variance",
+    "sharpe_lo_adjusted": (
+        "fewer than 23 sessions, no variation, or autocorrelations that leave no positive variance"
+    ),
     "sharpe_low": "too few sessions for a bootstrap, or the equity never moved",
     "sharpe_high": "too few sessions for a bootstrap, or the equity never moved",
     "psr": "fewer than four sessions, or the equity never moved",
@@ -51,10 +55,20 @@ UNDEFINED: dict[str, str] = {
 
 
 def reasons(metrics: Mapping[str, float]) -> dict[str, str]:
-    """{name: why} of every metric that is NaN; the names of other modules (dsr …) get a general clause."""
-    traded = {"expectancy_r": _UNPROTECTED} if metrics.get("trades", 0) > 0 else {"expectancy_r": _UNTRADED}
+    """{name: why} of every metric that is NaN; the names of other modules (dsr …) get a general
+    clause.
+    """
+    traded = (
+        {"expectancy_r": _UNPROTECTED}
+        if metrics.get("trades", 0) > 0
+        else {"expectancy_r": _UNTRADED}
+    )
     clauses = UNDEFINED | traded
-    return {name: clauses.get(name, "it cannot be computed from this run") for name, value in metrics.items() if math.isnan(value)}
+    return {
+        name: clauses.get(name, "it cannot be computed from this run")
+        for name, value in metrics.items()
+        if math.isnan(value)
+    }
 
 
 def same(a: Any, b: Any) -> bool:

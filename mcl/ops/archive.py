@@ -1,16 +1,20 @@
-"""What a project has written, in one file and back: runs, artifacts, trial ledger, searches, journals, promoted configurations.
+"""What a project has written, in one file and back: runs, artifacts, trial ledger, searches,
+journals, promoted configurations.
 
-An archive is a zstandard tar. Databases are copied through SQLite's online backup, so that a search or a session may go on writing;
-other files are read up to the length that they have when they are opened (logs and journals only grow, everything else is renamed
-into place). The database of runs comes first: a run that it calls finished has all its artifacts on disk already. The last member is
-MANIFEST.json with the length and SHA-256 of every other one. Raw market data are left out unless asked for: they can be had again.
+An archive is a zstandard tar. Databases are copied through SQLite's online backup, so that a search
+or a session may go on writing; other files are read up to the length that they have when they are
+opened (logs and journals only grow, everything else is renamed into place). The database of runs
+comes first: a run that it calls finished has all its artifacts on disk already. The last member is
+MANIFEST.json with the length and SHA-256 of every other one. Raw market data are left out unless
+asked for: they can be had again.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-PARTS = ("mlruns", "live", "conf/promoted", "data")  # what an archive may hold, relative to the project
+# what an archive may hold, relative to the project
+PARTS = ("mlruns", "live", "conf/promoted", "data")
 MANIFEST = "MANIFEST.json"
 FORMAT = 1
 SQLITE = b"SQLite format 3\x00"
@@ -31,7 +35,11 @@ class Manifest(NamedTuple):
     files: dict[str, Member]
 
     def as_dict(self) -> dict[str, Any]:
-        return {"format": FORMAT, **self._asdict(), "files": {name: member._asdict() for name, member in self.files.items()}}
+        return {
+            "format": FORMAT,
+            **self._asdict(),
+            "files": {name: member._asdict() for name, member in self.files.items()},
+        }
 
 
 def is_part(name: str) -> bool:

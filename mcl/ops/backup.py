@@ -23,7 +23,8 @@ from mcl.base.errors import StoreError
 from mcl.base.files import private_file
 from mcl.ops.archive import MANIFEST, PARTS, SQLITE, Manifest, Member
 
-NEVER = (".lock", ".sock", "-wal", "-shm", "-journal")  # of a process, or of a database that is copied by its own means
+# of a process, or of a database that is copied by its own means
+NEVER = (".lock", ".sock", "-wal", "-shm", "-journal")
 FETCHED = Path("mlruns") / "served"  # copies of what a server holds
 CHUNK = 1 << 20
 
@@ -36,7 +37,9 @@ class Backup(NamedTuple):
 
 
 def backup(root: Path, target: Path | None = None, *, data: bool = False) -> Backup:
-    """Write the archive and return what it holds. StoreError: nothing to copy, a damaged database, no space; nothing remains then."""
+    """Write the archive and return what it holds. StoreError: nothing to copy, a damaged database,
+    no space; nothing remains then.
+    """
     now = datetime.now(UTC)
     path = target or root / "backups" / f"mcl-{now:%Y%m%dT%H%M%SZ}.tar.zst"
     if path.exists():
@@ -44,7 +47,8 @@ def backup(root: Path, target: Path | None = None, *, data: bool = False) -> Bac
     parts = [part for part in PARTS if part != "data" or data]
     if not any(_files(root, parts)):
         raise StoreError(
-            f"{root} has no runs, no journals and no promoted configuration to copy", "run mcl inside a project or set MCL_HOME"
+            f"{root} has no runs, no journals and no promoted configuration to copy",
+            "run mcl inside a project or set MCL_HOME",
         )
     partial = path.with_name(f"{path.name}.part-{os.getpid()}")
     try:
@@ -55,7 +59,9 @@ def backup(root: Path, target: Path | None = None, *, data: bool = False) -> Bac
         partial.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}", "free space or fix the permissions") from None
+        raise StoreError(
+            f"cannot write {path}: {error.strerror or error}", "free space or fix the permissions"
+        ) from None
     finally:
         partial.unlink(missing_ok=True)
     return Backup(path, len(members), sum(m.size for m in members.values()), path.stat().st_size)
@@ -64,25 +70,39 @@ def backup(root: Path, target: Path | None = None, *, data: bool = False) -> Bac
 def _write(file: BinaryIO, root: Path, parts: list[str], now: datetime) -> dict[str, Member]:
     members: dict[str, Member] = {}
     with (
-        zstandard.ZstdCompressor(level=3, write_checksum=True).stream_writer(file, closefd=False) as squeezed,
+        zstandard.ZstdCompressor(level=3, write_checksum=True).stream_writer(
+            file, closefd=False
+        ) as squeezed,
         tarfile.open(fileobj=squeezed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
     ):
-        for wanted in (_is_database, lambda _: True):  # what a copied database calls finished lies on disk when the rest is listed
+        # what a copied database calls finished lies on disk when the rest is listed
+        for wanted in (_is_database, lambda _: True):
             found = [path for path in _files(root, parts) if wanted(path)]
             for path in progress.each("databases" if wanted is _is_database else "files", found):
                 name = str(path.relative_to(root))
                 if name not in members:
                     members[name] = _add(tar, path, name) or Member(0, "", False)
         kept = {name: member for name, member in members.items() if member.sha256}
-        body = json.dumps(Manifest(now.isoformat(timespec="seconds"), str(root.resolve()), __version__, kept).as_dict()).encode()
+        body = json.dumps(
+            Manifest(
+                now.isoformat(timespec="seconds"), str(root.resolve()), __version__, kept
+            ).as_dict()
+        ).encode()
         tar.addfile(_entry(MANIFEST, len(body)), io.BytesIO(body))
     return kept
 
 
 def _files(root: Path, parts: list[str]) -> Iterator[Path]:
     """Every file that belongs in, databases first, `mlflow.db` before all."""
-    found = [path for part in parts for path in (root / part).rglob("*") if _wanted(path) and not path.is_relative_to(root / FETCHED)]
-    yield from sorted(found, key=lambda path: (path.name != "mlflow.db", not _is_database(path), path))
+    found = [
+        path
+        for part in parts
+        for path in (root / part).rglob("*")
+        if _wanted(path) and not path.is_relative_to(root / FETCHED)
+    ]
+    yield from sorted(
+        found, key=lambda path: (path.name != "mlflow.db", not _is_database(path), path)
+    )
 
 
 def _is_database(path: Path) -> bool:
@@ -90,7 +110,12 @@ def _is_database(path: Path) -> bool:
 
 
 def _wanted(path: Path) -> bool:
-    return not path.is_symlink() and path.is_file() and not path.name.endswith(NEVER) and ".part-" not in path.name
+    return (
+        not path.is_symlink()
+        and path.is_file()
+        and not path.name.endswith(NEVER)
+        and ".part-" not in path.name
+    )
 
 
 def _add(tar: tarfile.TarFile, path: Path, name: str) -> Member | None:
@@ -101,7 +126,10 @@ def _add(tar: tarfile.TarFile, path: Path, name: str) -> Member | None:
                 return _copy(tar, file, name, sqlite=False)
     except FileNotFoundError:
         return None
-    with tempfile.TemporaryDirectory(prefix="mcl-backup-") as folder, _snapshot(path, Path(folder) / "copy").open("rb") as file:
+    with (
+        tempfile.TemporaryDirectory(prefix="mcl-backup-") as folder,
+        _snapshot(path, Path(folder) / "copy").open("rb") as file,
+    ):
         return _copy(tar, file, name, sqlite=True)
 
 
@@ -117,15 +145,23 @@ def _snapshot(path: Path, copy: Path) -> Path:
     """A consistent copy of a database that others may be writing to."""
     try:
         with (
-            closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as source,
+            closing(
+                sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)
+            ) as source,
             closing(sqlite3.connect(copy)) as target,
         ):
             source.backup(target)
             verdict = target.execute("PRAGMA quick_check").fetchone()[0]
     except sqlite3.Error as error:
-        raise StoreError(f"{path} cannot be copied: {error}", "mcl doctor; restore it from an older backup if it is damaged") from None
+        raise StoreError(
+            f"{path} cannot be copied: {error}",
+            "mcl doctor; restore it from an older backup if it is damaged",
+        ) from None
     if verdict != "ok":
-        raise StoreError(f"{path} is damaged: {verdict}", "restore it from an older backup; a copy of it would be worth nothing")
+        raise StoreError(
+            f"{path} is damaged: {verdict}",
+            "restore it from an older backup; a copy of it would be worth nothing",
+        )
     return copy
 
 
@@ -144,7 +180,9 @@ def _sync_folder(folder: Path) -> None:
 
 
 class _Hashing:
-    """Reads exactly `size` bytes of a file, hashing them: what is appended meanwhile belongs to the next archive."""
+    """Reads exactly `size` bytes of a file, hashing them: what is appended meanwhile belongs to the
+    next archive.
+    """
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file, self._left, self._hash = file, size, hashlib.sha256()

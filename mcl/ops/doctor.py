@@ -1,4 +1,6 @@
-"""`mcl doctor`: everything that a machine needs for mcl, each with its remedy. Looks, changes nothing."""
+"""`mcl doctor`: everything that a machine needs for mcl, each with its remedy. Looks, changes
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ PORTS = {7497: "TWS paper", 4002: "IB Gateway paper"}
 
 @dataclass(frozen=True)
 class Finding:
-    """`note` is worth knowing and stops nothing; `fail` will stop some command, `remedy` says what to do about it."""
+    """`note` is worth knowing and stops nothing; `fail` will stop some command, `remedy` says what
+    to do about it.
+    """
 
     subject: str
     level: Level
@@ -65,12 +69,16 @@ def examine(root: Path) -> list[Finding]:
 def _python(root: Path) -> list[Finding]:
     del root
     fits = (3, 11) <= sys.version_info[:2] < (3, 14)
-    remedy = "" if fits else "install Python 3.11, 3.12 or 3.13, then make PYTHON=python3.13 install"
+    remedy = (
+        "" if fits else "install Python 3.11, 3.12 or 3.13, then make PYTHON=python3.13 install"
+    )
     return [Finding("python", "ok" if fits else "fail", platform.python_version(), remedy)]
 
 
 def _packages(root: Path) -> list[Finding]:
-    """Every requirement of mcl itself against what is installed: a pin elsewhere can slide a package to a release of years ago."""
+    """Every requirement of mcl itself against what is installed: a pin elsewhere can slide a
+    package to a release of years ago.
+    """
     del root
     from packaging.requirements import Requirement
 
@@ -91,7 +99,9 @@ def _packages(root: Path) -> list[Finding]:
 
 
 def _requirements() -> list[str]:
-    """What mcl was installed with; an editable installation made before it was called mcl-harness is known as mcl."""
+    """What mcl was installed with; an editable installation made before it was called mcl-harness
+    is known as mcl.
+    """
     for name in (DISTRIBUTION, "mcl"):
         try:
             return metadata.requires(name) or []
@@ -104,18 +114,25 @@ def _configuration(root: Path) -> list[Finding]:
     try:
         _ = composition.compose("backtest", []).config
     except MclError as error:
-        return [Finding("configuration", "fail", error.message, error.hint or "restore conf/ from git")]
+        return [
+            Finding("configuration", "fail", error.message, error.hint or "restore conf/ from git")
+        ]
     own = "of this project" if (root / "conf" / "backtest.yaml").is_file() else "inside the package"
     return [Finding("configuration", "ok", f"{composition.conf_dir()} ({own})")]
 
 
 def _writable(root: Path) -> list[Finding]:
     places = [root / name for name in ("mlruns", "data", "conf/promoted")]
-    closed = [p for p in places if not os.access(next(q for q in (p, *p.parents) if q.exists()), os.W_OK)]
+    closed = [
+        p for p in places if not os.access(next(q for q in (p, *p.parents) if q.exists()), os.W_OK)
+    ]
     if closed:
         return [
             Finding(
-                "permissions", "fail", f"not writable: {', '.join(map(str, closed))}", f"chown or chmod them, or set MCL_HOME; now {root}"
+                "permissions",
+                "fail",
+                f"not writable: {', '.join(map(str, closed))}",
+                f"chown or chmod them, or set MCL_HOME; now {root}",
             )
         ]
     return [Finding("permissions", "ok", f"{root} is writable")]
@@ -124,7 +141,14 @@ def _writable(root: Path) -> list[Finding]:
 def _disk(root: Path) -> list[Finding]:
     free = shutil.disk_usage(root).free / 1e9
     enough = free >= FREE_GB
-    return [Finding("disk", "ok" if enough else "fail", f"{free:.1f} GB free", "" if enough else f"free {FREE_GB:g} GB below {root}")]
+    return [
+        Finding(
+            "disk",
+            "ok" if enough else "fail",
+            f"{free:.1f} GB free",
+            "" if enough else f"free {FREE_GB:g} GB below {root}",
+        )
+    ]
 
 
 def _store(root: Path) -> list[Finding]:
@@ -139,9 +163,20 @@ def _store(root: Path) -> list[Finding]:
             verdict = connection.execute("PRAGMA quick_check").fetchone()[0]
             runs = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
     except sqlite3.Error as error:
-        return [Finding("run store", "fail", f"{database}: {error}", "restore it from a backup, or move it away to start anew")]
+        return [
+            Finding(
+                "run store",
+                "fail",
+                f"{database}: {error}",
+                "restore it from a backup, or move it away to start anew",
+            )
+        ]
     return [
-        _schema(database, runs) if verdict == "ok" else Finding("run store", "fail", f"{database}: {verdict}", "restore it from a backup")
+        (
+            _schema(database, runs)
+            if verdict == "ok"
+            else Finding("run store", "fail", f"{database}: {verdict}", "restore it from a backup")
+        )
     ]
 
 
@@ -149,17 +184,36 @@ def _schema(database: Path, runs: int) -> Finding:
     """How mcl writes into a sound store: straight into its tables, or through MLflow's client."""
     if clauses := sqlite_writer.objections(database):
         how = "slower, nothing else"
-        return Finding("run store", "note", f"{database}: written through MLflow's client, since {'; '.join(clauses)}", how)
-    found = f"{database}, {schema.origin(sqlite_writer.revision(database))}, {runs} {'run' if runs == 1 else 'runs'}"
+        return Finding(
+            "run store",
+            "note",
+            f"{database}: written through MLflow's client, since {'; '.join(clauses)}",
+            how,
+        )
+    found = (
+        f"{database}, {schema.origin(sqlite_writer.revision(database))}, {runs}"
+        f" {'run' if runs == 1 else 'runs'}"
+    )
     if sqlite_writer.revision(database) in schema.TESTED:
         return Finding("run store", "ok", found)
-    return Finding("run store", "note", f"{found}; the tables that mcl writes are the same", "nothing has to be done")
+    return Finding(
+        "run store",
+        "note",
+        f"{found}; the tables that mcl writes are the same",
+        "nothing has to be done",
+    )
 
 
 def _old_store(root: Path) -> list[Finding]:
-    """MLflow's former format: a folder per experiment. It is moved away first, since MLflow takes a folder that holds it for the store."""
+    """MLflow's former format: a folder per experiment. It is moved away first, since MLflow takes a
+    folder that holds it for the store.
+    """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-    place = Path(urlsplit(uri).path) if uri and urlsplit(uri).scheme in ("", "file") else root / "mlruns"
+    place = (
+        Path(urlsplit(uri).path)
+        if uri and urlsplit(uri).scheme in ("", "file")
+        else root / "mlruns"
+    )
     old = [p.parent for p in sorted(place.glob("*/meta.yaml")) if p.parent.name.isdigit()]
     if not old:
         return []
@@ -178,18 +232,42 @@ def _restoring(root: Path) -> list[Finding]:
     if not (root / PLAN).is_file():
         return []
     return [
-        Finding("restore", "fail", "one was cut off after everything had been verified", "mcl store restore, without a file, finishes it")
+        Finding(
+            "restore",
+            "fail",
+            "one was cut off after everything had been verified",
+            "mcl store restore, without a file, finishes it",
+        )
     ]
 
 
 def _secrets(root: Path) -> list[Finding]:
     """Files with secrets that other users of the machine can read."""
-    named = [Path(value) for name, value in os.environ.items() if name.endswith("_FILE") and NAMES.search(name)]
+    named = [
+        Path(value)
+        for name, value in os.environ.items()
+        if name.endswith("_FILE") and NAMES.search(name)
+    ]
     places = [p for p in (root / ".env", *named) if p.is_file()]
-    open_to_all = [p for p in places if p.stat().st_mode & 0o004 and p.parent.stat().st_mode & 0o001]
+    open_to_all = [
+        p for p in places if p.stat().st_mode & 0o004 and p.parent.stat().st_mode & 0o001
+    ]
     if open_to_all:
-        return [Finding("secrets", "fail", f"others can read {', '.join(map(str, open_to_all))}", f"chmod 600 {open_to_all[0]}")]
-    return [Finding("secrets", "ok", f"{len(places)} files, readable by their owner" if places else "none in files")]
+        return [
+            Finding(
+                "secrets",
+                "fail",
+                f"others can read {', '.join(map(str, open_to_all))}",
+                f"chmod 600 {open_to_all[0]}",
+            )
+        ]
+    return [
+        Finding(
+            "secrets",
+            "ok",
+            f"{len(places)} files, readable by their owner" if places else "none in files",
+        )
+    ]
 
 
 def _zones(root: Path) -> list[Finding]:
@@ -197,24 +275,40 @@ def _zones(root: Path) -> list[Finding]:
     try:
         ZoneInfo("America/New_York")
     except ZoneInfoNotFoundError:
-        return [Finding("time zones", "fail", "America/New_York is unknown", "install the tzdata package")]
+        return [
+            Finding(
+                "time zones", "fail", "America/New_York is unknown", "install the tzdata package"
+            )
+        ]
     local = time.tzname[0]
     if local != "UTC":
         return [
             Finding(
-                "time zones", "note", f"the machine is on {local}", "TZ=UTC for a process that trades: logs and naive broker times agree"
+                "time zones",
+                "note",
+                f"the machine is on {local}",
+                "TZ=UTC for a process that trades: logs and naive broker times agree",
             )
         ]
     return [Finding("time zones", "ok", "UTC, New York is known")]
 
 
 def _clock(root: Path) -> list[Finding]:
-    """A clock that is behind its own files is wrong; how far it is off only a server can tell (a live session asks its broker)."""
-    newest = max((p.lstat().st_mtime for p in (*root.glob("*"), *(root / "mlruns").glob("*"))), default=0.0)
+    """A clock that is behind its own files is wrong; how far it is off only a server can tell (a
+    live session asks its broker).
+    """
+    newest = max(
+        (p.lstat().st_mtime for p in (*root.glob("*"), *(root / "mlruns").glob("*"))), default=0.0
+    )
     ahead = newest - time.time()
     if ahead > 60:
         return [
-            Finding("clock", "fail", f"files are {ahead:.0f} s in the future", "set the clock, for instance with chrony or timedatectl")
+            Finding(
+                "clock",
+                "fail",
+                f"files are {ahead:.0f} s in the future",
+                "set the clock, for instance with chrony or timedatectl",
+            )
         ]
     return [Finding("clock", "ok", "not behind the project's files")]
 
@@ -223,9 +317,23 @@ def _databento(root: Path) -> list[Finding]:
     del root
     key = secret("DATABENTO_API_KEY")
     if not key:
-        return [Finding("databento key", "note", "not set: embedded synthetic data are used", "export DATABENTO_API_KEY, see .env.example")]
+        return [
+            Finding(
+                "databento key",
+                "note",
+                "not set: embedded synthetic data are used",
+                "export DATABENTO_API_KEY, see .env.example",
+            )
+        ]
     if not re.fullmatch(r"db-[A-Za-z0-9]{29}", key):
-        return [Finding("databento key", "fail", f"{len(key)} characters, not db- and 29 more", "copy it again from the vendor's portal")]
+        return [
+            Finding(
+                "databento key",
+                "fail",
+                f"{len(key)} characters, not db- and 29 more",
+                "copy it again from the vendor's portal",
+            )
+        ]
     return [_asked(key)]
 
 
@@ -238,13 +346,25 @@ def _asked(key: str, gateway: str | None = None, ca: Path | None = None) -> Find
     try:
         socket.create_connection((parts.hostname or "", parts.port or 443), timeout=3).close()
     except OSError:
-        return Finding("databento key", "note", f"{shown}; {parts.hostname} cannot be reached to ask", "stored data need no network")
+        return Finding(
+            "databento key",
+            "note",
+            f"{shown}; {parts.hostname} cannot be reached to ask",
+            "stored data need no network",
+        )
     try:
         with connected(key, gateway, ca) as vendor:
             spans = vendor.spans()
     except MclError as error:
-        return Finding("databento key", "fail", f"{shown}: {error.message}", error.hint or "copy it again from the vendor's portal")
-    return Finding("databento key", "ok", f"{shown} is valid; data until {spans[''][1][:10]}, asked at no cost")
+        return Finding(
+            "databento key",
+            "fail",
+            f"{shown}: {error.message}",
+            error.hint or "copy it again from the vendor's portal",
+        )
+    return Finding(
+        "databento key", "ok", f"{shown} is valid; data until {spans[''][1][:10]}, asked at no cost"
+    )
 
 
 def _broker(root: Path) -> list[Finding]:
@@ -252,7 +372,14 @@ def _broker(root: Path) -> list[Finding]:
     found = [f"{PORTS[port]} on {port}" for port in PORTS if _listens(port)]
     if found:
         return [Finding("broker", "ok", ", ".join(found))]
-    return [Finding("broker", "note", "no TWS or IB Gateway listens here", "only broker=ib_paper needs one; enable its API on port 7497")]
+    return [
+        Finding(
+            "broker",
+            "note",
+            "no TWS or IB Gateway listens here",
+            "only broker=ib_paper needs one; enable its API on port 7497",
+        )
+    ]
 
 
 def _listens(port: int) -> bool:

@@ -23,9 +23,14 @@ LEFT_OUT = shutil.ignore_patterns("__pycache__", "*_best.yaml")
 
 
 def create(folder: Path) -> list[str]:
-    """Write the project whole and return its files, sorted. ConfigError when `folder` holds something; nothing is written then."""
+    """Write the project whole and return its files, sorted. ConfigError when `folder` holds
+    something; nothing is written then.
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is not empty; nothing was written", "name a new folder; an existing project keeps its own conf/")
+        raise ConfigError(
+            f"{folder} is not empty; nothing was written",
+            "name a new folder; an existing project keeps its own conf/",
+        )
     made = (folder if folder.is_dir() else folder.parent) / f"{folder.name}.part-{os.getpid()}"
     try:
         _fill(made)
@@ -35,7 +40,9 @@ def create(folder: Path) -> list[str]:
         else:
             made.rename(folder)
     except OSError as error:
-        raise StoreError(f"cannot write {folder}: {error.strerror or error}", "free space or fix the permissions") from None
+        raise StoreError(
+            f"cannot write {folder}: {error.strerror or error}", "free space or fix the permissions"
+        ) from None
     finally:
         shutil.rmtree(made, ignore_errors=True)
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
@@ -55,7 +62,14 @@ def _fill(made: Path) -> None:
 def _carried(name: str) -> Path:
     """Inside the installed package, or beside it in a checkout."""
     package = Path(mcl.__file__).resolve().parent
-    found = next((p for p in (package / name, package.parent / name, package.parent / f".{name}") if p.exists()), None)
+    found = next(
+        (
+            p
+            for p in (package / name, package.parent / name, package.parent / f".{name}")
+            if p.exists()
+        ),
+        None,
+    )
     if found is None:
         raise ConfigError(f"this installation of mcl carries no {name}", "install the wheel again")
     return found

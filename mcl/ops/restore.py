@@ -1,8 +1,9 @@
 """`mcl store restore`: an archive is read whole and verified before anything of the project moves.
 
-It is unpacked beside its place, every hash compared, the paths inside the run store turned to this folder; then the parts change places,
-each by two renames that a plan on disk describes first. A process killed before the plan leaves the project as it was; one killed after it
-is finished by the next `mcl store restore`, whatever it is asked for.
+It is unpacked beside its place, every hash compared, the paths inside the run store turned to this
+folder; then the parts change places, each by two renames that a plan on disk describes first. A
+process killed before the plan leaves the project as it was; one killed after it is finished by the
+next `mcl store restore`, whatever it is asked for.
 """
 
 from __future__ import annotations
@@ -60,17 +61,21 @@ def verify(archive: Path) -> Manifest:
 
 
 def restore(archive: Path, root: Path, *, replace: bool = False) -> Restored:
-    """Put the archive into `root`. Without `replace` StoreError when a part exists; with it the old part stays beside the new one."""
+    """Put the archive into `root`. Without `replace` StoreError when a part exists; with it the old
+    part stays beside the new one.
+    """
     if trading := running(root):
         raise StoreError(
-            f"a session of {', '.join(trading)} writes here", f"mcl stop {trading[0]}, or restore into another folder with MCL_HOME"
+            f"a session of {', '.join(trading)} writes here",
+            f"mcl stop {trading[0]}, or restore into another folder with MCL_HOME",
         )
     refuse_no_file(archive)
     finish(root)
     present = [part for part in PARTS if _holds_something(root / part)]
     if present and not replace:
         raise StoreError(
-            f"{root} has {', '.join(present)} already", "restore into an empty folder, or say --replace: the old ones are kept aside"
+            f"{root} has {', '.join(present)} already",
+            "restore into an empty folder, or say --replace: the old ones are kept aside",
         )
     _clear_dead(root)
     made = root / f".restore-{os.getpid()}"
@@ -81,7 +86,10 @@ def restore(archive: Path, root: Path, *, replace: bool = False) -> Restored:
         _relocate(made / "mlruns" / "mlflow.db", Path(manifest.root), root)
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         parts = [part for part in PARTS if (made / part).is_dir()]
-        moves = [[str(made / part), str(root / part), str(root / f"{part}.before-{stamp}")] for part in parts]
+        moves = [
+            [str(made / part), str(root / part), str(root / f"{part}.before-{stamp}")]
+            for part in parts
+        ]
         write_whole(root / PLAN, json.dumps({"folder": str(made), "steps": moves}).encode())
     except BaseException:
         if not (root / PLAN).exists():
@@ -89,7 +97,13 @@ def restore(archive: Path, root: Path, *, replace: bool = False) -> Restored:
         raise
     finish(root)
     aside = tuple(Path(move[2]) for move in moves if Path(move[2]).exists())
-    return Restored(manifest.made_at, len(manifest.files), sum(m.size for m in manifest.files.values()), tuple(parts), aside)
+    return Restored(
+        manifest.made_at,
+        len(manifest.files),
+        sum(m.size for m in manifest.files.values()),
+        tuple(parts),
+        aside,
+    )
 
 
 def finish(root: Path) -> bool:
@@ -123,24 +137,36 @@ def _clear_dead(root: Path) -> None:
 
 
 def _read(archive: Path, into: Path | None) -> Manifest:
-    """Every member hashed (and written below `into`), then compared with the manifest, which must come last."""
+    """Every member hashed (and written below `into`), then compared with the manifest, which must
+    come last.
+    """
     with _refusals(archive):
         found, manifest = _all_members(archive, into)
     if manifest is None:
         raise StoreError(f"{archive} has no manifest: it was cut off", "take an older backup")
     expected = {name: (member.size, member.sha256) for name, member in manifest.files.items()}
-    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    wrong = sorted(
+        name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+    )
     if wrong:
-        raise StoreError(f"{archive}: {len(wrong)} files differ from the manifest, first {wrong[0]}", "take an older backup")
+        raise StoreError(
+            f"{archive}: {len(wrong)} files differ from the manifest, first {wrong[0]}",
+            "take an older backup",
+        )
     return manifest
 
 
-def _all_members(archive: Path, into: Path | None) -> tuple[dict[str, tuple[int, str]], Manifest | None]:
+def _all_members(
+    archive: Path, into: Path | None
+) -> tuple[dict[str, tuple[int, str]], Manifest | None]:
     found: dict[str, tuple[int, str]] = {}
     manifest: Manifest | None = None
     for entry, content in _members(archive):
         if manifest is not None:
-            raise StoreError(f"{archive}: {entry.name} comes after the manifest", "it is no archive of mcl store backup")
+            raise StoreError(
+                f"{archive}: {entry.name} comes after the manifest",
+                "it is no archive of mcl store backup",
+            )
         if entry.name == MANIFEST:
             manifest = _manifest(archive, content, entry.size)
         else:
@@ -156,7 +182,8 @@ def _refusals(archive: Path) -> Iterator[None]:
         raise StoreError(f"{archive} is damaged: {error}", "take an older backup") from None
     except OSError as error:
         raise StoreError(
-            f"cannot restore {archive}: {error.strerror or error}", "check the file, the free space and the permissions"
+            f"cannot restore {archive}: {error.strerror or error}",
+            "check the file, the free space and the permissions",
         ) from None
 
 
@@ -174,30 +201,39 @@ def _members(archive: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
                 read += 1
             if number > MOST_FILES:
                 raise StoreError(
-                    f"{archive} has more than {MOST_FILES:,} files", "it is no archive of mcl store backup; nothing was changed"
+                    f"{archive} has more than {MOST_FILES:,} files",
+                    "it is no archive of mcl store backup; nothing was changed",
                 )
             content = tar.extractfile(entry) if entry.isfile() else None
             if content is None or not (entry.name == MANIFEST or _inside(entry.name)):
                 raise StoreError(
-                    f"{archive}: {entry.name!r} is no file of a project", "it is no archive of mcl store backup; nothing was changed"
+                    f"{archive}: {entry.name!r} is no file of a project",
+                    "it is no archive of mcl store backup; nothing was changed",
                 )
             yield entry, content
 
 
 def _inside(name: str) -> bool:
-    """Relative, below one of the parts, without a step up: an archive from elsewhere must not write elsewhere."""
+    """Relative, below one of the parts, without a step up: an archive from elsewhere must not write
+    elsewhere.
+    """
     path = PurePosixPath(name)
     return is_part(name) and not path.is_absolute() and ".." not in path.parts and str(path) == name
 
 
-def _take(archive: Path, entry: tarfile.TarInfo, content: IO[bytes], into: Path | None) -> tuple[int, str]:
+def _take(
+    archive: Path, entry: tarfile.TarInfo, content: IO[bytes], into: Path | None
+) -> tuple[int, str]:
     digest = hashlib.sha256()
     if into is None:
         while piece := content.read(CHUNK):
             digest.update(piece)
         return entry.size, digest.hexdigest()
     if entry.size + SPARE_BYTES > shutil.disk_usage(into).free:
-        raise StoreError(f"{archive}: no space for {entry.name} ({entry.size / 1e9:.1f} GB)", "free space; nothing was changed")
+        raise StoreError(
+            f"{archive}: no space for {entry.name} ({entry.size / 1e9:.1f} GB)",
+            "free space; nothing was changed",
+        )
     target = into / entry.name
     private = entry.name.split("/")[0] in PRIVATE
     if private:
@@ -213,19 +249,31 @@ def _take(archive: Path, entry: tarfile.TarInfo, content: IO[bytes], into: Path 
 
 def _manifest(archive: Path, content: IO[bytes], size: int) -> Manifest:
     if size > LARGEST_MANIFEST:
-        raise StoreError(f"{archive}: a manifest of {size / 1e9:.1f} GB", "it is no archive of mcl store backup")
+        raise StoreError(
+            f"{archive}: a manifest of {size / 1e9:.1f} GB", "it is no archive of mcl store backup"
+        )
     try:
         told: dict[str, Any] = json.loads(content.read())
         if told["format"] != FORMAT:
-            raise StoreError(f"{archive} has format {told['format']}, this mcl reads {FORMAT}", "restore it with the mcl that wrote it")
-        files = {name: Member(int(m["size"]), str(m["sha256"]), bool(m["sqlite"])) for name, m in told["files"].items()}
+            raise StoreError(
+                f"{archive} has format {told['format']}, this mcl reads {FORMAT}",
+                "restore it with the mcl that wrote it",
+            )
+        files = {
+            name: Member(int(m["size"]), str(m["sha256"]), bool(m["sqlite"]))
+            for name, m in told["files"].items()
+        }
         return Manifest(str(told["made_at"]), str(told["root"]), str(told["version"]), files)
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise StoreError(f"{archive}: its manifest cannot be read", "take an older backup") from None
+        raise StoreError(
+            f"{archive}: its manifest cannot be read", "take an older backup"
+        ) from None
 
 
 def _relocate(database: Path, old: Path, new: Path) -> None:
-    """Turn the absolute places inside a restored run store to this folder, plain and as file:// addresses."""
+    """Turn the absolute places inside a restored run store to this folder, plain and as file://
+    addresses.
+    """
     if not database.is_file() or old == new.resolve():
         return
     before, after = str(old), str(new.resolve())
@@ -235,8 +283,12 @@ def _relocate(database: Path, old: Path, new: Path) -> None:
             for table, column in PATH_COLUMNS:
                 for was, becomes in swaps:
                     connection.execute(
-                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",  # noqa: S608 - from the tuple above
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?)"  # noqa: S608 - from PATH_COLUMNS
+                        f" WHERE substr({column}, 1, ?) = ?",
                         (becomes, len(was) + 1, len(was), was),
                     )
     except sqlite3.Error as error:
-        raise StoreError(f"the restored run store cannot be opened: {error}", "take an older backup; nothing was changed") from None
+        raise StoreError(
+            f"the restored run store cannot be opened: {error}",
+            "take an older backup; nothing was changed",
+        ) from None

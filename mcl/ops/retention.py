@@ -1,6 +1,7 @@
 """`mcl store gc`: what nobody can reach any more goes, what is evidence stays.
 
-Never touched: journals and audits, the trial ledger, searches, promoted versions, finished runs that nobody deleted.
+Never touched: journals and audits, the trial ledger, searches, promoted versions, finished runs
+that nobody deleted.
 """
 
 from __future__ import annotations
@@ -24,9 +25,14 @@ PLACES = ("mlruns", "live", "data", "backups", "conf/promoted")
 
 
 def waste(root: Path, older_days: float, keep: int) -> list[Waste]:
-    """What may go, in the order in which it would: deleted runs and set-aside folders older than `older_days`, all but `keep` backups."""
+    """What may go, in the order in which it would: deleted runs and set-aside folders older than
+    `older_days`, all but `keep` backups.
+    """
     if older_days < 0 or keep < 1:
-        raise ConfigError(f"--older-than {older_days:g} --keep {keep}: need days of at least 0 and at least one kept backup")
+        raise ConfigError(
+            f"--older-than {older_days:g} --keep {keep}: need days of at least 0 and at least one"
+            " kept backup"
+        )
     store, now = Store(root), time.time()
     limit = now - older_days * DAY_SEC
     return [
@@ -43,7 +49,9 @@ def collect(root: Path, found: list[Waste]) -> int:
     for item in progress.each("removing", found):
         item.remove()
     progress.begin("shrinking the run store")
-    compacted = purge.compact(Store(root)) if any(item.what == "deleted run" for item in found) else 0
+    compacted = (
+        purge.compact(Store(root)) if any(item.what == "deleted run" for item in found) else 0
+    )
     return sum(item.size for item in found) + compacted
 
 
@@ -60,7 +68,12 @@ def _aside(root: Path, limit: float) -> Iterator[Waste]:
     """What `mcl store restore --replace` put aside."""
     for path in sorted((*root.glob("*.before-*"), *root.glob("conf/*.before-*"))):
         if path.is_dir() and path.stat().st_ctime < limit:
-            yield Waste("set aside by a restore", str(path.relative_to(root)), size_of(path), partial(shutil.rmtree, path))
+            yield Waste(
+                "set aside by a restore",
+                str(path.relative_to(root)),
+                size_of(path),
+                partial(shutil.rmtree, path),
+            )
 
 
 def _backups(root: Path, keep: int) -> Iterator[Waste]:
@@ -69,4 +82,6 @@ def _backups(root: Path, keep: int) -> Iterator[Waste]:
 
 
 def _file(what: str, root: Path, path: Path) -> Waste:
-    return Waste(what, str(path.relative_to(root)), size_of(path), partial(path.unlink, missing_ok=True))
+    return Waste(
+        what, str(path.relative_to(root)), size_of(path), partial(path.unlink, missing_ok=True)
+    )

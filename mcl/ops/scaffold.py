@@ -1,4 +1,6 @@
-"""`mcl new strategy NAME`: a strategy of a person's own that runs as it is written, with its config, search space and test."""
+"""`mcl new strategy NAME`: a strategy of a person's own that runs as it is written, with its
+config, search space and test.
+"""
 
 from __future__ import annotations
 
@@ -95,15 +97,27 @@ strategy:
 
 
 def new_strategy(name: str, root: Path) -> list[Path]:
-    """Write the four files below the project folder `root`; ConfigError when the name is unusable or one of them is there."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or name.startswith("test_"):
+    """Write the four files below the project folder `root`; ConfigError when the name is unusable
+    or one of them is there.
+    """
+    if (
+        not re.fullmatch(r"[a-z][a-z0-9_]*", name)
+        or keyword.iskeyword(name)
+        or name.startswith("test_")
+    ):
         raise ConfigError(
-            f"{name!r} cannot name a strategy: use lower-case letters, digits and underscores, for instance {_usable(name)!r}"
+            f"{name!r} cannot name a strategy: use lower-case letters, digits and underscores, for"
+            f" instance {_usable(name)!r}"
         )
     if name in builtin():
-        raise ConfigError(f"mcl has a strategy called {name!r}; choose another name, for instance my_{name}")
+        raise ConfigError(
+            f"mcl has a strategy called {name!r}; choose another name, for instance my_{name}"
+        )
     if not (root / "conf" / "backtest.yaml").is_file():
-        raise ConfigError(f"{root} is no project folder: it has no conf/backtest.yaml", "run mcl inside one or set MCL_HOME")
+        raise ConfigError(
+            f"{root} is no project folder: it has no conf/backtest.yaml",
+            "run mcl inside one or set MCL_HOME",
+        )
     title = "".join(part.capitalize() for part in name.split("_"))
     own = root / "experiments" / "strategies"
     files = {
@@ -114,7 +128,10 @@ def new_strategy(name: str, root: Path) -> list[Path]:
     }
     present = [path for path in files if path.exists()]
     if present:
-        raise ConfigError(f"{present[0]} is there already; nothing was written", "choose another name, or remove it first")
+        raise ConfigError(
+            f"{present[0]} is there already; nothing was written",
+            "choose another name, or remove it first",
+        )
     for path, template in files.items():
         write_whole(path, template.format(name=name, title=title).encode())
     return list(files)
@@ -122,4 +139,8 @@ def new_strategy(name: str, root: Path) -> list[Path]:
 
 def _usable(name: str) -> str:
     plain = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower()
-    return plain if re.fullmatch(r"[a-z][a-z0-9_]*", plain) and not keyword.iskeyword(plain) else f"my_{plain or 'strategy'}"
+    return (
+        plain
+        if re.fullmatch(r"[a-z][a-z0-9_]*", plain) and not keyword.iskeyword(plain)
+        else f"my_{plain or 'strategy'}"
+    )

@@ -1,9 +1,12 @@
-"""Which version a name stands for, and every change of it: promotion, rollback, and what a crash between two steps left behind.
+"""Which version a name stands for, and every change of it: promotion, rollback, and what a crash
+between two steps left behind.
 
-A name is an alias in the registry and the file conf/promoted/NAME.yaml. The alias is the truth; the file repeats it for people and
-their reviews. A change writes down first what it is about to do (conf/promoted/.NAME.pending.json), then the file, then the alias,
-then the history in the registry, and takes the note away last. A process may die anywhere: as long as the note stands, the next
-command that touches the name goes on from the alias: it has moved, and the rest is done, or it has not, and the old file comes back.
+A name is an alias in the registry and the file conf/promoted/NAME.yaml. The alias is the truth; the
+file repeats it for people and their reviews. A change writes down first what it is about to do
+(conf/promoted/.NAME.pending.json), then the file, then the alias, then the history in the registry,
+and takes the note away last. A process may die anywhere: as long as the note stands, the next
+command that touches the name goes on from the alias: it has moved, and the rest is done, or it has
+not, and the old file comes back.
 """
 
 from __future__ import annotations
@@ -46,7 +49,9 @@ class Move:
 
 @dataclass(frozen=True)
 class _Pending:
-    """A change that has begun. `text` and `old` are the whole files, new and as it was (None: there was none)."""
+    """A change that has begun. `text` and `old` are the whole files, new and as it was (None: there
+    was none).
+    """
 
     key: str
     move: Move
@@ -55,9 +60,18 @@ class _Pending:
 
 
 def freeze(
-    name: str, run_id: str, files: dict[str, bytes], tags: dict[str, str], why: str, *, store: Store, root: Path
+    name: str,
+    run_id: str,
+    files: dict[str, bytes],
+    tags: dict[str, str],
+    why: str,
+    *,
+    store: Store,
+    root: Path,
 ) -> tuple[int, Path]:
-    """Register `files` as a new version and give it the name. Until the alias moves, the old version is the one that loads."""
+    """Register `files` as a new version and give it the name. Until the alias moves, the old
+    version is the one that loads.
+    """
     with _alone(store):
         _settle(name, store, root)
         version = store.register(MODEL, run_id, files, tags, _described(tags))
@@ -66,11 +80,14 @@ def freeze(
 
 
 def _described(tags: dict[str, str]) -> str:
-    """A version's description in MLflow: what it is, why it was promoted, and where its run and its report are. Markdown."""
+    """A version's description in MLflow: what it is, why it was promoted, and where its run and its
+    report are. Markdown.
+    """
     here = f"#/experiments/{EXPERIMENT}/runs/{RUN}"
     parts = [
-        f"**{tags.get('mcl.strategy', 'a strategy')}** promoted to {tags.get('stage', 'paper')} by {tags.get('by', 'somebody')}, "
-        f"{tags.get('gates', 'no')} gates passed. {tags.get('why', '')}".strip(),
+        f"**{tags.get('mcl.strategy', 'a strategy')}** promoted to {tags.get('stage', 'paper')} by"
+        f" {tags.get('by', 'somebody')}, {tags.get('gates', 'no')} gates passed."
+        f" {tags.get('why', '')}".strip(),
         *(["**SYNTHETIC DATA**, not a market result."] if tags.get("synthetic") == "true" else []),
         f"[Report]({here}/artifacts/report.html) · [the run]({here})",
     ]
@@ -78,15 +95,23 @@ def _described(tags: dict[str, str]) -> str:
 
 
 def rollback(name: str, why: str, *, store: Store, root: Path) -> Move:
-    """Give the name back to the version that had it before the current one, whole and unaltered. PromotionError: there is none."""
+    """Give the name back to the version that had it before the current one, whole and unaltered.
+    PromotionError: there is none.
+    """
     if not why.strip():
-        raise PromotionError(f"a rollback of {name!r} needs its reason", f'mcl rollback {name} --because "what happened"')
+        raise PromotionError(
+            f"a rollback of {name!r} needs its reason",
+            f'mcl rollback {name} --because "what happened"',
+        )
     with _alone(store):
         _settle(name, store, root)
         now = store.version(MODEL, name).version
         held = [number for number in stack(name, store) if number != now]
         if not held:
-            raise PromotionError(f"{name!r} has had no version before version {now}", f"mcl promoted history {name} shows all of them")
+            raise PromotionError(
+                f"{name!r} has had no version before version {now}",
+                f"mcl promoted history {name} shows all of them",
+            )
         target = store.version(MODEL, str(held[-1]))
         return _move("rollback", name, target, bundle.verified(target), why, store, root)
 
@@ -111,15 +136,20 @@ def stack(name: str, store: Store) -> list[int]:
 
 
 def settle(store: Store, root: Path, name: str | None = None) -> None:
-    """Finish or undo the changes that a dead process left half done, of one name or of all; a note on stderr says which."""
-    folder, pattern = root / "conf" / "promoted", _note(name, root).name if name else ".*.pending.json"
+    """Finish or undo the changes that a dead process left half done, of one name or of all; a note
+    on stderr says which.
+    """
+    folder, pattern = (
+        root / "conf" / "promoted",
+        _note(name, root).name if name else ".*.pending.json",
+    )
     if any(folder.glob(pattern)):
         with _alone(store):
             for path in sorted(folder.glob(pattern)):
                 _settle(path.name.split(".")[1], store, root)
 
 
-# --------------------------------------------------------------------------------------------------------------- the steps
+# ---------------------------------------------------------------------------------------- the steps
 
 
 def _move(
@@ -132,9 +162,20 @@ def _move(
     root: Path,
 ) -> Move:
     path = path_of(name, root)
-    text = first_line(name, target.version, target.tags["content_sha256"]) + files["config.yaml"].decode()
+    text = (
+        first_line(name, target.version, target.tags["content_sha256"])
+        + files["config.yaml"].decode()
+    )
     old = path.read_bytes().decode(errors="surrogateescape") if path.is_file() else None
-    move = Move(datetime.now(UTC).isoformat(timespec="seconds"), getpass.getuser(), name, action, target.version, _holder(name, store), why)
+    move = Move(
+        datetime.now(UTC).isoformat(timespec="seconds"),
+        getpass.getuser(),
+        name,
+        action,
+        target.version,
+        _holder(name, store),
+        why,
+    )
     pending = _Pending(f"{KEY}{time.time_ns():020d}.{uuid.uuid4().hex[:8]}", move, text, old)
     write_whole(_note(name, root), json.dumps(asdict(pending)).encode())
     write_whole(path, text.encode())
@@ -159,7 +200,11 @@ def _finish(pending: _Pending, store: Store, root: Path) -> None:
 
 def _undo(pending: _Pending, root: Path) -> None:
     path = path_of(pending.move.name, root)
-    path.unlink(missing_ok=True) if pending.old is None else write_whole(path, pending.old.encode(errors="surrogateescape"))
+    (
+        path.unlink(missing_ok=True)
+        if pending.old is None
+        else write_whole(path, pending.old.encode(errors="surrogateescape"))
+    )
     _note(pending.move.name, root).unlink(missing_ok=True)
 
 
@@ -172,10 +217,14 @@ def _settle(name: str, store: Store, root: Path) -> None:
     what = f"{pending.move.action} of {name} to version {pending.move.version}"
     if _holder(name, store) == pending.move.version:
         _finish(pending, store, root)
-        logging.getLogger("mcl").warning("the %s was interrupted after its alias had moved: finished now", what)
+        logging.getLogger("mcl").warning(
+            "the %s was interrupted after its alias had moved: finished now", what
+        )
     else:
         _undo(pending, root)
-        logging.getLogger("mcl").warning("the %s was interrupted before its alias moved: undone, the old file is back", what)
+        logging.getLogger("mcl").warning(
+            "the %s was interrupted before its alias moved: undone, the old file is back", what
+        )
 
 
 def _holder(name: str, store: Store) -> int | None:

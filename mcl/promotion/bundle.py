@@ -10,8 +10,8 @@
     MLmodel requirements.txt input_example.json code/      the strategy as an MLflow model (mcl.promotion.pyfunc_model)
     SHA256SUMS                       one line per file above; `sha256sum -c SHA256SUMS` checks them without mcl
 
-The tag content_sha256 of the version covers all of it. No file is a pickle, and a session executes none of them: code comes from the
-checkout, and its digests must be the registered ones.
+The tag content_sha256 of the version covers all of it. No file is a pickle, and a session executes
+none of them: code comes from the checkout, and its digests must be the registered ones.
 """
 
 from __future__ import annotations
@@ -40,13 +40,21 @@ PICKLED = frozenset({".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".pt
 Files = dict[str, bytes]
 
 
-def files(stored: StoredRun, repeated: backtest_run.Replayed, table: tuple[Gate, ...], facts: dict[str, Any]) -> Files:
+def files(
+    stored: StoredRun,
+    repeated: backtest_run.Replayed,
+    table: tuple[Gate, ...],
+    facts: dict[str, Any],
+) -> Files:
     """Every file of a new version, by its path inside it."""
     run, bars = repeated.config, repeated.bars
     raw = run.model_dump(mode="json")
-    finite = {name: value for name, value in repeated.metrics.items() if math.isfinite(value)}  # NaN is no JSON
+    # NaN is no JSON
+    finite = {name: value for name, value in repeated.metrics.items() if math.isfinite(value)}
     found: Files = {
-        "config.yaml": (header(facts) + yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)).encode(),
+        "config.yaml": (
+            (header(facts) + yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)).encode()
+        ),
         "config.json": _json(raw),
         "gates.json": _json([asdict(gate) for gate in table]),
         "provenance.json": _json(facts),
@@ -64,13 +72,18 @@ def files(stored: StoredRun, repeated: backtest_run.Replayed, table: tuple[Gate,
 
 def sums(found: Files) -> bytes:
     """In the format of sha256sum."""
-    return "".join(f"{hashlib.sha256(found[path]).hexdigest()}  {path}\n" for path in sorted(found)).encode()
+    return "".join(
+        f"{hashlib.sha256(found[path]).hexdigest()}  {path}\n" for path in sorted(found)
+    ).encode()
 
 
 def header(facts: dict[str, Any]) -> str:
     """The comments above the configuration, for a reviewer."""
     lines = [
-        "Written by mcl promote, for review and commit. Never edit it: mcl live refuses an edited file.",
+        (
+            "Written by mcl promote, for review and commit. Never edit it: mcl live refuses an"
+            " edited file."
+        ),
         f"stage            {facts['stage']}",
         f"run              {facts['run_id']} of study {facts['study']}",
         f"promoted         {facts['at']} by {facts['by']}",
@@ -78,9 +91,17 @@ def header(facts: dict[str, Any]) -> str:
         f"config_sha256    {facts['config_sha256']}",
         f"data_fingerprint {facts['data_fingerprint']}",
         f"code_sha256      {facts['code_sha256']}",
-        f"git              {facts['git']['commit']}" + (" with uncommitted changes" if facts["git"]["dirty"] == "true" else ""),
-        f"hold-out         {facts['holdout']['sessions']} sessions, look number {facts['holdout']['look']}",
-        *([f"gates left out   {', '.join(facts['gates_left_out'])}"] if facts["gates_left_out"] else []),
+        f"git              {facts['git']['commit']}"
+        + (" with uncommitted changes" if facts["git"]["dirty"] == "true" else ""),
+        (
+            f"hold-out         {facts['holdout']['sessions']} sessions, look number"
+            f" {facts['holdout']['look']}"
+        ),
+        *(
+            [f"gates left out   {', '.join(facts['gates_left_out'])}"]
+            if facts["gates_left_out"]
+            else []
+        ),
         *(f"gate WAIVED      {name}: {why}" for name, why in facts["waived"].items()),
         *(f"own code reads   {read}" for read in facts.get("own_code_reads", [])),
         *([facts["watermark"]] if facts["watermark"] else []),
@@ -89,7 +110,9 @@ def header(facts: dict[str, Any]) -> str:
 
 
 def verified(version: StoredVersion) -> Files:
-    """The files of a version. LiveError names the first that is not as registered, and refuses every pickle, registered or not."""
+    """The files of a version. LiveError names the first that is not as registered, and refuses
+    every pickle, registered or not.
+    """
     found = version.files()
     at = f"of version {version.version}"
     if SUMS not in found:
@@ -97,25 +120,42 @@ def verified(version: StoredVersion) -> Files:
     others = {name: content for name, content in found.items() if name != SUMS}
     listing, registered = sums(others), version.tags.get("content_sha256")
     if found[SUMS] != listing and content_sha256(others | {SUMS: listing}) == registered:
-        raise LiveError(f"registry: {SUMS} {at} is not the file that was registered", "promote the run again")
+        raise LiveError(
+            f"registry: {SUMS} {at} is not the file that was registered", "promote the run again"
+        )
     lines = (line.partition("  ") for line in found[SUMS].decode(errors="replace").splitlines())
     listed = {name: digest for digest, _, name in lines}
     for name in sorted(listed.keys() | others.keys()):
         if name not in others or listed.get(name) != hashlib.sha256(others[name]).hexdigest():
-            raise LiveError(f"registry: {name} {at} is not the file that was registered", "promote the run again")
+            raise LiveError(
+                f"registry: {name} {at} is not the file that was registered",
+                "promote the run again",
+            )
     if content_sha256(found) != registered:
-        raise LiveError(f"registry: {SUMS} {at}, or its tag content_sha256, is not the one that was registered", "promote the run again")
+        raise LiveError(
+            f"registry: {SUMS} {at}, or its tag content_sha256, is not the one that was registered",
+            "promote the run again",
+        )
     for name, content in found.items():
         if PurePosixPath(name).suffix in PICKLED or content[:1] == b"\x80":
-            raise LiveError(f"registry: {name} {at} is a pickle, and none is ever loaded", "promote the run again")
+            raise LiveError(
+                f"registry: {name} {at} is a pickle, and none is ever loaded",
+                "promote the run again",
+            )
     return found
 
 
 def foreign_code(found: Files, strategy: Any, all_of_it: bool) -> list[str]:
-    """Source files that decide and are not the registered ones: a person's own strategies, with `all_of_it` also those of mcl."""
+    """Source files that decide and are not the registered ones: a person's own strategies, with
+    `all_of_it` also those of mcl.
+    """
     listed: dict[str, str] = json.loads(found["code.json"])
     now = provenance.code_digests(strategy) if all_of_it else user_strategies.digests(strategy)
-    names = listed.keys() | now.keys() if all_of_it else {n for n in listed if n.startswith("experiments/")} | now.keys()
+    names = (
+        listed.keys() | now.keys()
+        if all_of_it
+        else {n for n in listed if n.startswith("experiments/")} | now.keys()
+    )
     return sorted(name for name in names if listed.get(name) != now.get(name))
 
 
@@ -124,19 +164,30 @@ def _report(stored: StoredRun, repeated: backtest_run.Replayed) -> bytes:
     if page.is_file():
         return page.read_bytes()
     luck = backtest_run.counted(repeated.config, repeated.metrics, composition.root())
-    return backtest_run.page(repeated.config, repeated.result, repeated.metrics, stored.tags, [], stored.run_id, luck)
+    return backtest_run.page(
+        repeated.config, repeated.result, repeated.metrics, stored.tags, [], stored.run_id, luck
+    )
 
 
 def _own_sources(strategy: dict[str, Any]) -> Files:
-    return {path: (composition.root() / path).read_bytes() for path in user_strategies.digests(strategy)}
+    return {
+        path: (composition.root() / path).read_bytes() for path in user_strategies.digests(strategy)
+    }
 
 
 def _mlflow_model(repeated: backtest_run.Replayed) -> Files:
-    code = {f"code/mcl/{path}": content for path, content in needed("mcl.promotion.pyfunc_model", "mcl.strategy").items()}
+    code = {
+        f"code/mcl/{path}": content
+        for path, content in needed("mcl.promotion.pyfunc_model", "mcl.strategy").items()
+    }
     versions = provenance.versions()
-    wanted = [f"{name}=={versions[name]}" if name in versions else name for name in pyfunc_model.REQUIRES]
+    wanted = [
+        f"{name}=={versions[name]}" if name in versions else name for name in pyfunc_model.REQUIRES
+    ]
     example = pyfunc_model.frame(repeated.bars.rows(0, min(EXAMPLE_ROWS, len(repeated.bars))))
-    return code | pyfunc.files("mcl.promotion.pyfunc_model", pyfunc_model.INPUT, pyfunc_model.OUTPUT, example, wanted)
+    return code | pyfunc.files(
+        "mcl.promotion.pyfunc_model", pyfunc_model.INPUT, pyfunc_model.OUTPUT, example, wanted
+    )
 
 
 def _json(value: Any) -> bytes:

@@ -1,10 +1,12 @@
-"""The costs of the sessions of a name, month by month: as configured beside as paid, and the settings that the payments ask for.
+"""The costs of the sessions of a name, month by month: as configured beside as paid, and the
+settings that the payments ask for.
 
     delay       from the close that was decided on to the first price at which the order could trade; a backtest has it too
     slippage    from that price to the fill (spread and execution of the audit)
     commission  as the broker charged it
 
-Sessions on a simulated TWS, or on data that nobody traded, are counted only where there are no others, and marked.
+Sessions on a simulated TWS, or on data that nobody traded, are counted only where there are no
+others, and marked.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ NORMAL_95 = 1.959964
 
 @dataclass(frozen=True)
 class CostRow:
-    """Means per contract and side. Ticks are against the trader where positive. NaN: nothing was filled, or it is not known."""
+    """Means per contract and side. Ticks are against the trader where positive. NaN: nothing was
+    filled, or it is not known.
+    """
 
     month: str  # 2026-01, or "all"
     sessions: int
@@ -64,7 +68,9 @@ class CostRow:
 
 @dataclass(frozen=True)
 class Proposal:
-    """`overrides`: what `mcl backtest` takes. Low and high: the interval in which 95 of 100 such means lie."""
+    """`overrides`: what `mcl backtest` takes. Low and high: the interval in which 95 of 100 such
+    means lie.
+    """
 
     overrides: tuple[str, ...]
     slippage_ticks: float
@@ -76,8 +82,10 @@ class Proposal:
 
 @dataclass(frozen=True)
 class CostTable:
-    """`fills`: one row per fill with session, month, contracts, delay, slippage and configured slippage in ticks, and tick value;
-    `charges`: one row per execution with month, contracts, commission and configured commission."""
+    """`fills`: one row per fill with session, month, contracts, delay, slippage and configured
+    slippage in ticks, and tick value; `charges`: one row per execution with month, contracts,
+    commission and configured commission.
+    """
 
     name: str
     version: int
@@ -123,19 +131,41 @@ class CostTable:
         known = self.fills.dropna(subset=["slippage_ticks"])
         ticks, charged = self.whole.slippage_ticks, self.whole.commission_usd
         if known.empty or math.isnan(charged):
-            return Proposal((), ticks, math.nan, math.nan, charged, "no fill with a known cost: nothing to propose")
-        away = NORMAL_95 * _error(known["slippage_ticks"].to_numpy(np.float64), known["contracts"].to_numpy(np.float64))
+            return Proposal(
+                (),
+                ticks,
+                math.nan,
+                math.nan,
+                charged,
+                "no fill with a known cost: nothing to propose",
+            )
+        away = NORMAL_95 * _error(
+            known["slippage_ticks"].to_numpy(np.float64), known["contracts"].to_numpy(np.float64)
+        )
         low, high = ticks - away, ticks + away
-        overrides = (*_slippage(self.costs, ticks, self.whole.configured_slippage_ticks), *_commission(self.costs, charged))
+        overrides = (
+            *_slippage(self.costs, ticks, self.whole.configured_slippage_ticks),
+            *_commission(self.costs, charged),
+        )
         return Proposal(overrides, ticks, low, high, charged, self._sentence(len(known), low, high))
 
     def _sentence(self, fills: int, low: float, high: float) -> str:
         interval = f"slippage is {self.whole.slippage_ticks:.2f} ticks"
         if fills < ENOUGH:
-            return f"{interval} over {fills} fills; fewer than {ENOUGH} say little, so wait for more before you change anything"
+            return (
+                f"{interval} over {fills} fills; fewer than {ENOUGH} say little, so wait for more"
+                " before you change anything"
+            )
         inside = low <= self.whole.configured_slippage_ticks <= high
-        verdict = "which holds the configured value" if inside else "which does not hold the configured value"
-        return f"{interval}, with 95 % confidence between {low:.2f} and {high:.2f}, {verdict} of {self.whole.configured_slippage_ticks:.2f}"
+        verdict = (
+            "which holds the configured value"
+            if inside
+            else "which does not hold the configured value"
+        )
+        return (
+            f"{interval}, with 95 % confidence between {low:.2f} and {high:.2f}, {verdict} of"
+            f" {self.whole.configured_slippage_ticks:.2f}"
+        )
 
 
 def _mean(fills: pd.DataFrame, *names: str) -> float:
@@ -161,11 +191,16 @@ def _error(values: Any, weights: Any) -> float:
 
 
 def _slippage(costs: schema.Costs, paid: float, configured: float) -> Iterator[str]:
-    """Every key, so that they mean the same beside any other configuration. Slippage by the hour and by size keep their shape; beside one
-    value there is no impact, since what was paid holds it."""
+    """Every key, so that they mean the same beside any other configuration. Slippage by the hour
+    and by size keep their shape; beside one value there is no impact, since what was paid holds it.
+    """
     shaped = bool(costs.slippage_by_hour_ticks) and configured > 0
     scale = max(0.0, paid / configured) if shaped else 0.0
-    hours = [min(100.0, round(value * scale, 3)) for value in costs.slippage_by_hour_ticks] if shaped else []
+    hours = (
+        [min(100.0, round(value * scale, 3)) for value in costs.slippage_by_hour_ticks]
+        if shaped
+        else []
+    )
     yield f"costs.slippage_ticks={min(100.0, max(0.0, _hundredth(paid))):g}"
     yield shlex.quote(f"costs.slippage_by_hour_ticks={json.dumps(hours, separators=(',', ':'))}")
     yield f"costs.impact_ticks={costs.impact_ticks * scale:.4g}"
@@ -185,11 +220,13 @@ def _hundredth(ticks: float) -> float:
     return math.ceil(round(ticks * 100, 6)) / 100
 
 
-# ------------------------------------------------------------------------------------------------------------ the sessions
+# ------------------------------------------------------------------------------------- the sessions
 
 
 def cost_table(name: str, store: Store, root: Path) -> CostTable:
-    """The costs of every audited session that traded as `name`, whichever version it was. LiveError: there is none."""
+    """The costs of every audited session that traded as `name`, whichever version it was.
+    LiveError: there is none.
+    """
     version = store.version(MODEL, name)
     runs = _sessions(name, store)
     real = {key: run for key, run in runs.items() if not _synthetic(run)}
@@ -210,12 +247,23 @@ def cost_table(name: str, store: Store, root: Path) -> CostTable:
 
 def _sessions(name: str, store: Store) -> dict[tuple[str, str], StoredRun]:
     """By session and version the last run: a session that was audited again counts once."""
-    traded = [run for run in store.in_study(STUDY) if run.tags.get("mcl.kind") == "session" and run.status != "RUNNING"]
-    found = {(run.tags["session"], run.tags["mcl.version"]): run for run in reversed(traded) if run.tags.get("mcl.alias") == name}
+    traded = [
+        run
+        for run in store.in_study(STUDY)
+        if run.tags.get("mcl.kind") == "session" and run.status != "RUNNING"
+    ]
+    found = {
+        (run.tags["session"], run.tags["mcl.version"]): run
+        for run in reversed(traded)
+        if run.tags.get("mcl.alias") == name
+    }
     if not found:
         known = sorted({run.tags.get("mcl.alias", "") for run in traded} - {""})
         have = nearest(name, known) if known else "no session was traded here"
-        raise LiveError(f"no session of {name!r} was audited: {have}", f"mcl live {name} trades one and audits it")
+        raise LiveError(
+            f"no session of {name!r} was audited: {have}",
+            f"mcl live {name} trades one and audits it",
+        )
     return dict(sorted(found.items()))
 
 
@@ -224,14 +272,20 @@ def _synthetic(run: StoredRun) -> bool:
 
 
 def _fills(run: StoredRun, config: schema.Config) -> tuple[pd.DataFrame, pd.DataFrame]:
-    slippage, executions = (pd.read_parquet(io.BytesIO(run.file(f"data/{name}.parquet"))) for name in ("slippage", "fills"))
+    slippage, executions = (
+        pd.read_parquet(io.BytesIO(run.file(f"data/{name}.parquet")))
+        for name in ("slippage", "fills")
+    )
     month, ticks = run.tags["session"][:7], INSTRUMENTS[config.data.instrument].tick_value_usd
     fills = pd.DataFrame(
         {
-            "month": pd.Series([month] * len(slippage), dtype=object),  # also where nothing was filled
+            # also where nothing was filled
+            "month": pd.Series([month] * len(slippage), dtype=object),
             "contracts": slippage["quantity"].astype("float64").abs(),
             "delay_ticks": slippage["delay_ticks"].astype("float64"),
-            "slippage_ticks": (slippage["spread_ticks"] + slippage["execution_ticks"]).astype("float64"),
+            "slippage_ticks": (
+                (slippage["spread_ticks"] + slippage["execution_ticks"]).astype("float64")
+            ),
             "configured_slippage_ticks": slippage["spread_ticks"].astype("float64"),
             "tick_value_usd": pd.Series([ticks] * len(slippage), dtype="float64"),
         }

@@ -1,4 +1,6 @@
-"""Where a value came from: the file and line, the override that was typed, the search that chose it, or the promotion that froze it."""
+"""Where a value came from: the file and line, the override that was typed, the search that chose
+it, or the promotion that froze it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from mcl.promotion.promoted_file import path_of
 from mcl.tracking import backtest_run
 from mcl.tracking.store import Store, StoredRun
 
-OWNERS: dict[str, tuple[composition.Verb, type[BaseModel]]] = {  # section -> the verb that composes it, and its model
+# section -> the verb that composes it, and its model
+OWNERS: dict[str, tuple[composition.Verb, type[BaseModel]]] = {
     "search": ("sweep", schema.Search),
     "promotion": ("promote", promotion_rules.Promotion),
     "validate": ("validate", schema.Validation),
@@ -40,7 +43,9 @@ class Explained:
 
     @property
     def source(self) -> str:
-        """override, search, file, default, unknown, or several for a section whose values have different ones."""
+        """override, search, file, default, unknown, or several for a section whose values have
+        different ones.
+        """
         if len(self.kinds) > 1:
             return "several"
         last = next(iter(self.kinds), self.chain[-1].split()[0].rstrip(":"))
@@ -48,8 +53,10 @@ class Explained:
 
 
 def explain(key: str, overrides: list[str]) -> Explained:
-    """A value of the configuration that `mcl VERB OVERRIDES` would run, where VERB is the one that has the key. Of a section each
-    of its values has its own place. Of a configuration that is invalid the chain says so first."""
+    """A value of the configuration that `mcl VERB OVERRIDES` would run, where VERB is the one that
+    has the key. Of a section each of its values has its own place. Of a configuration that is
+    invalid the chain says so first.
+    """
     verb, model = _owner(key)
     composed = composition.compose(verb, overrides)
     flat, fault = _flat(verb, composed, model, key)
@@ -57,8 +64,17 @@ def explain(key: str, overrides: list[str]) -> Explained:
     leaves = value if isinstance(value, dict) and key not in flat else {key: value}
     found = origins.sources(verb, overrides)
     places = {leaf: _origin(leaf, *found, composed.raw, model) for leaf in leaves}
-    clauses = [f"{leaf} = {leaves[leaf]!r}: {place}" for leaf, place in places.items()] if len(places) > 1 else list(places.values())
-    return Explained(key, value, (*([f"invalid: {fault}"] if fault else []), *clauses), frozenset(map(_kind, places.values())))
+    clauses = (
+        [f"{leaf} = {leaves[leaf]!r}: {place}" for leaf, place in places.items()]
+        if len(places) > 1
+        else list(places.values())
+    )
+    return Explained(
+        key,
+        value,
+        (*([f"invalid: {fault}"] if fault else []), *clauses),
+        frozenset(map(_kind, places.values())),
+    )
 
 
 def _owner(key: str) -> tuple[composition.Verb, type[BaseModel]]:
@@ -67,14 +83,24 @@ def _owner(key: str) -> tuple[composition.Verb, type[BaseModel]]:
     return OWNERS.get(section, ("backtest", schema.Config))
 
 
-def _flat(verb: composition.Verb, composed: composition.Composed, model: type[BaseModel], key: str) -> tuple[dict[str, Any], str]:
-    """Every value that a key may name, defaults of the code included, and why the configuration is invalid."""
+def _flat(
+    verb: composition.Verb, composed: composition.Composed, model: type[BaseModel], key: str
+) -> tuple[dict[str, Any], str]:
+    """Every value that a key may name, defaults of the code included, and why the configuration is
+    invalid.
+    """
     section = key.split(".", maxsplit=1)[0]
     raw = composed.raw
     try:
         if verb == "backtest":
             return composition.flatten(composed.config.model_dump(mode="json")), ""
-        below = {} if section not in raw else {section: composition.validate(model, raw[section], section).model_dump(mode="json")}
+        below = (
+            {}
+            if section not in raw
+            else {
+                section: composition.validate(model, raw[section], section).model_dump(mode="json")
+            }
+        )
         return composition.flatten(raw) | composition.flatten(below), ""
     except ConfigError as error:
         return composition.flatten(raw), error.message
@@ -85,11 +111,18 @@ def explain_stored(key: str, run_id_or_name: str, store: Store, root: Path) -> E
     if path_of(run_id_or_name, root).is_file():
         deployed = promoted(run_id_or_name, store, root)
         value = _value(key, composition.flatten(deployed.config.model_dump(mode="json")))
-        first = f"promoted as {deployed.alias}, version {deployed.version}, on {deployed.provenance['at']} by {deployed.provenance['by']}"
+        first = (
+            f"promoted as {deployed.alias}, version {deployed.version}, on"
+            f" {deployed.provenance['at']} by {deployed.provenance['by']}"
+        )
         try:
             inner = _of_run(key, store.run(deployed.run_id), store)
         except StoreError as error:
-            return Explained(key, value, (first, f"file of run {deployed.run_id}, which is gone: {error.message}"))
+            return Explained(
+                key,
+                value,
+                (first, f"file of run {deployed.run_id}, which is gone: {error.message}"),
+            )
         return Explained(key, value, (first, *inner.chain))
     return _of_run(key, store.run(run_id_or_name), store)
 
@@ -100,7 +133,11 @@ def _of_run(key: str, stored: StoredRun, store: Store) -> Explained:
     first = f"run {stored.run_id[:12]} of study {stored.study}"
     parent = store.run(stored.parent) if stored.parent else None
     if parent is not None and key in _searched(parent):
-        return Explained(key, value, (first, f"search {parent.run_id[:12]} chose it from {_searched(parent)[key]}"))
+        return Explained(
+            key,
+            value,
+            (first, f"search {parent.run_id[:12]} chose it from {_searched(parent)[key]}"),
+        )
     overrides = _typed(stored, parent)
     try:
         found = explain(key, overrides)
@@ -137,7 +174,9 @@ def _origin(
             return f"override {assignment.text}"
     for source in reversed(files):
         if place := _line(source, key):
-            return f"file {place}" + (f", chosen by {source.chosen_by}" if source.chosen_by.startswith("override") else "")
+            return f"file {place}" + (
+                f", chosen by {source.chosen_by}" if source.chosen_by.startswith("override") else ""
+            )
     return _default(key, raw, model)
 
 
@@ -165,7 +204,9 @@ def _line(source: origins.Source, key: str) -> str:
     node: Any = yaml.compose(source.file.read_text(), Loader=yaml.SafeLoader)
     line = 0
     for part in key.removeprefix(prefix).split("."):
-        entries = {k.value: (k, v) for k, v in node.value} if isinstance(node, yaml.MappingNode) else {}
+        entries = (
+            {k.value: (k, v) for k, v in node.value} if isinstance(node, yaml.MappingNode) else {}
+        )
         if part not in entries:
             return ""
         line, node = entries[part][0].start_mark.line + 1, entries[part][1]
@@ -176,7 +217,14 @@ def _line(source: origins.Source, key: str) -> str:
 
 def _shown(file: Path) -> Path:
     """Below the project, or as it is."""
-    return next((file.relative_to(base) for base in (composition.root(), composition.conf_dir().parent) if file.is_relative_to(base)), file)
+    return next(
+        (
+            file.relative_to(base)
+            for base in (composition.root(), composition.conf_dir().parent)
+            if file.is_relative_to(base)
+        ),
+        file,
+    )
 
 
 def _default(key: str, raw: dict[str, Any], model: type[BaseModel]) -> str:
@@ -185,17 +233,28 @@ def _default(key: str, raw: dict[str, Any], model: type[BaseModel]) -> str:
     if parts[0] == "strategy":
         return f"default of strategy {raw['strategy'].get('name', '')}"
     owner = origins.field_owner(
-        model, raw if model is schema.Config else raw.get(parts[0]) or {}, parts if model is schema.Config else parts[1:]
+        model,
+        raw if model is schema.Config else raw.get(parts[0]) or {},
+        parts if model is schema.Config else parts[1:],
     )
-    return f"default of {owner}" if owner else "unknown: no file, no override and no default says it"
+    return (
+        f"default of {owner}" if owner else "unknown: no file, no override and no default says it"
+    )
 
 
 def _kind(place: str) -> str:
     return place.split(maxsplit=1)[0].rstrip(":")
 
 
-def _value(key: str, flat: dict[str, Any], verb: composition.Verb = "backtest", overrides: list[str] | None = None) -> Any:
-    below = {name: value for name, value in flat.items() if name == key or name.startswith(f"{key}.")}
+def _value(
+    key: str,
+    flat: dict[str, Any],
+    verb: composition.Verb = "backtest",
+    overrides: list[str] | None = None,
+) -> Any:
+    below = {
+        name: value for name, value in flat.items() if name == key or name.startswith(f"{key}.")
+    }
     if not below:
         raise ConfigError(*composition.unknown_key(key, verb, overrides or []))
     return below.get(key, below)

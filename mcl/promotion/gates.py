@@ -1,9 +1,9 @@
 """Gates: what a run must show before it may trade, each with its value, its rule and what it means.
 
-A gate passes, misses, is waived with a reason, or is not asked and says so. An undefined value (NaN) never passes. The deciding ones
-are the joined p-values of `significance`; the deflated Sharpe ratio is shown beside them. It counts every distinct trial that the
-ledger knows of the same strategy on the same market.
-Source: Bailey & López de Prado (2014) "The Deflated Sharpe Ratio".
+A gate passes, misses, is waived with a reason, or is not asked and says so. An undefined value
+(NaN) never passes. The deciding ones are the joined p-values of `significance`; the deflated Sharpe
+ratio is shown beside them. It counts every distinct trial that the ledger knows of the same
+strategy on the same market. Source: Bailey & López de Prado (2014) "The Deflated Sharpe Ratio".
 """
 
 from __future__ import annotations
@@ -49,16 +49,24 @@ RULES = {  # gate -> the rule in conf/promotion that asks for it
     "holdout_sharpe_high": "min_holdout_sharpe_high",
     "p_value": "max_p_value",
 }
-LIVE_RULES = {"p_value": "max_p_value", "market_p_value": "max_market_p_value", "clean_tree": "clean_tree"}
+LIVE_RULES = {
+    "p_value": "max_p_value",
+    "market_p_value": "max_market_p_value",
+    "clean_tree": "clean_tree",
+}
 LIVE_ALWAYS = ("market_data", "paper_sessions", "paper_unexplained")
-IMPOSSIBLE = ("sharpe", "trade_share", "session_share")  # asked for live even where a configuration leaves them out, and never waived
-BEFORE_LOOK = (*IMPOSSIBLE, "lookahead", "warmup", "clean_tree")  # a miss of these says that the result is none: nothing is looked at
+# asked for live even where a configuration leaves them out, and never waived
+IMPOSSIBLE = ("sharpe", "trade_share", "session_share")
+# a miss of these says that the result is none: nothing is looked at
+BEFORE_LOOK = (*IMPOSSIBLE, "lookahead", "warmup", "clean_tree")
 
 
 @dataclass(frozen=True)
 class Gate:
-    """`rule` is text such as `>= 100`; `meaning` says in one clause what the value tells. `waived` is why a miss was let through.
-    ValueError on a gate that passes without a value, or without being asked."""
+    """`rule` is text such as `>= 100`; `meaning` says in one clause what the value tells. `waived`
+    is why a miss was let through. ValueError on a gate that passes without a value, or without
+    being asked.
+    """
 
     name: str
     value: float
@@ -70,7 +78,9 @@ class Gate:
 
     def __post_init__(self) -> None:
         if self.passed and (math.isnan(self.value) or not self.asked):
-            raise ValueError(f"gate {self.name} cannot pass: its value is {self.value}, asked {self.asked}")
+            raise ValueError(
+                f"gate {self.name} cannot pass: its value is {self.value}, asked {self.asked}"
+            )
 
     @property
     def open(self) -> bool:
@@ -88,11 +98,19 @@ class Gate:
 
 
 def at_least(name: str, value: float, bound: float | None, meaning: str) -> Gate | None:
-    return None if bound is None else Gate(name, float(value), f">= {bound:g}", bool(value >= bound), meaning)
+    return (
+        None
+        if bound is None
+        else Gate(name, float(value), f">= {bound:g}", bool(value >= bound), meaning)
+    )
 
 
 def at_most(name: str, value: float, bound: float | None, meaning: str) -> Gate | None:
-    return None if bound is None else Gate(name, float(value), f"<= {bound:g}", bool(value <= bound), meaning)
+    return (
+        None
+        if bound is None
+        else Gate(name, float(value), f"<= {bound:g}", bool(value <= bound), meaning)
+    )
 
 
 def not_asked(name: str, value: float, why: str) -> Gate:
@@ -100,23 +118,48 @@ def not_asked(name: str, value: float, why: str) -> Gate:
     return Gate(name, float(value), "", passed=False, meaning=why, asked=False)
 
 
-NOT_LOOKED = not_asked("holdout", math.nan, "the hold-out was not looked at, because a gate above says that the result is none")
+NOT_LOOKED = not_asked(
+    "holdout",
+    math.nan,
+    "the hold-out was not looked at, because a gate above says that the result is none",
+)
 
 
-def searched(rules: Promotion, result: Result, tally: Tally, look: Look, stage: str) -> tuple[Gate, ...]:
-    """The gates on the search window, and the bounds of what is possible; a rule that is null leaves its gate out."""
+def searched(
+    rules: Promotion, result: Result, tally: Tally, look: Look, stage: str
+) -> tuple[Gate, ...]:
+    """The gates on the search window, and the bounds of what is possible; a rule that is null
+    leaves its gate out.
+    """
     measured = metrics.summary(result)
     return _without_none(
-        at_least("trades", measured["trades"], rules.min_trades, "round trips in the search window"),
-        at_least("sessions", measured["sessions"], rules.min_sessions, "sessions in the search window"),
-        at_most("drawdown_frac", -measured["max_drawdown_frac"], rules.max_drawdown_frac, "deepest fall, of the peak before it"),
-        *possible(bounds(rules, stage), result.session_returns.to_numpy(), net(closed(result)), result.net_pnl_usd, look),
+        at_least(
+            "trades", measured["trades"], rules.min_trades, "round trips in the search window"
+        ),
+        at_least(
+            "sessions", measured["sessions"], rules.min_sessions, "sessions in the search window"
+        ),
+        at_most(
+            "drawdown_frac",
+            -measured["max_drawdown_frac"],
+            rules.max_drawdown_frac,
+            "deepest fall, of the peak before it",
+        ),
+        *possible(
+            bounds(rules, stage),
+            result.session_returns.to_numpy(),
+            net(closed(result)),
+            result.net_pnl_usd,
+            look,
+        ),
         _deflated(rules, tally.luck(measured)),
     )
 
 
 def unseen(rules: Promotion, look: Look) -> tuple[Gate, ...]:
-    """The gates on the hold-out alone: that it was traded, and that it does not contradict an edge worth having."""
+    """The gates on the hold-out alone: that it was traded, and that it does not contradict an edge
+    worth having.
+    """
     high, means = look.highest()
     return _without_none(
         at_least("holdout_trades", look.trades, rules.min_holdout_trades, look.meaning),
@@ -129,18 +172,28 @@ def significant(rules: Promotion, found: Significance, stage: str) -> tuple[Gate
     """The joined tests. Paper shows the one over the whole market, live asks for it."""
     live = stage == "live"
     market = found.meaning(found.market) + ", over all that was tried on this market"
-    over_market = at_most("market_p_value", found.market_p_value, rules.live.max_market_p_value, market)
+    over_market = at_most(
+        "market_p_value", found.market_p_value, rules.live.max_market_p_value, market
+    )
     if not live:
         over_market = not_asked("market_p_value", found.market_p_value, f"asked for live; {market}")
     level = rules.live.max_p_value if live else rules.max_p_value
-    return _without_none(at_most("p_value", found.p_value, level, found.meaning(found.strategy)), over_market)
+    return _without_none(
+        at_most("p_value", found.p_value, level, found.meaning(found.strategy)), over_market
+    )
 
 
 def bounds(rules: Promotion, stage: str) -> Promotion:
-    """The rules with the bounds of what is possible, which live asks for whatever the configuration leaves out."""
+    """The rules with the bounds of what is possible, which live asks for whatever the configuration
+    leaves out.
+    """
     if stage != "live":
         return rules
-    left = {RULES[name]: Promotion.model_fields[RULES[name]].default for name in IMPOSSIBLE if getattr(rules, RULES[name]) is None}
+    left = {
+        RULES[name]: Promotion.model_fields[RULES[name]].default
+        for name in IMPOSSIBLE
+        if getattr(rules, RULES[name]) is None
+    }
     return rules.model_copy(update=left)
 
 
@@ -153,58 +206,100 @@ def left_out(rules: Promotion, stage: str = "paper") -> tuple[str, ...]:
 
 def names(rules: Promotion, stage: str) -> tuple[str, ...]:
     """The gates that a promotion to `stage` asks, as far as the configuration says it."""
-    asked = {name for name, rule in RULES.items() if getattr(bounds(rules, stage), rule) is not None}
+    asked = {
+        name for name, rule in RULES.items() if getattr(bounds(rules, stage), rule) is not None
+    }
     if stage == "live":
-        asked = asked - LIVE_RULES.keys() | {name for name, rule in LIVE_RULES.items() if getattr(rules.live, rule) not in (None, False)}
+        asked = asked - LIVE_RULES.keys() | {
+            name
+            for name, rule in LIVE_RULES.items()
+            if getattr(rules.live, rule) not in (None, False)
+        }
         asked |= {*LIVE_ALWAYS}
-    return tuple(name for name in dict.fromkeys((*RULES, *LIVE_RULES, *LIVE_ALWAYS)) if name in asked)
+    return tuple(
+        name for name in dict.fromkeys((*RULES, *LIVE_RULES, *LIVE_ALWAYS)) if name in asked
+    )
 
 
-def check_waivers(waived: Sequence[str], because: str, rules: Promotion, stage: str, hard: Sequence[str]) -> None:
-    """Refuse, before anything is looked at, to waive without a reason, an unknown gate, one that is not asked, or one that holds for
-    real money whatever anybody says (`hard`). PromotionError says which."""
+def check_waivers(
+    waived: Sequence[str], because: str, rules: Promotion, stage: str, hard: Sequence[str]
+) -> None:
+    """Refuse, before anything is looked at, to waive without a reason, an unknown gate, one that is
+    not asked, or one that holds for real money whatever anybody says (`hard`). PromotionError says
+    which.
+    """
     every = dict.fromkeys((*RULES, *LIVE_RULES, *LIVE_ALWAYS))
     for name in hard:
         if name not in every:
-            raise PromotionError(f"promotion.live.hard names {name!r}, which is no gate: {nearest(name, every)}")
+            raise PromotionError(
+                f"promotion.live.hard names {name!r}, which is no gate: {nearest(name, every)}"
+            )
     if waived and not because.strip():
-        raise PromotionError(f"waiving {', '.join(waived)} needs its reason", '--waive GATE --because "why this one does not count"')
+        raise PromotionError(
+            f"waiving {', '.join(waived)} needs its reason",
+            '--waive GATE --because "why this one does not count"',
+        )
     asked = names(rules, stage)
     for name in waived:
         if name not in every:
             raise PromotionError(f"there is no gate {name!r} to waive: {nearest(name, asked)}")
         if name not in asked:
-            raise PromotionError(f"gate {name} is not asked for {stage}, so there is nothing to waive", f"asked: {', '.join(asked)}")
+            raise PromotionError(
+                f"gate {name} is not asked for {stage}, so there is nothing to waive",
+                f"asked: {', '.join(asked)}",
+            )
         if stage == "live" and name in hard:
-            raise PromotionError(f"gate {name} cannot be waived for live; hard gates: {', '.join(hard)}")
+            raise PromotionError(
+                f"gate {name} cannot be waived for live; hard gates: {', '.join(hard)}"
+            )
 
 
 def waive(table: Sequence[Gate], waived: Sequence[str], because: str) -> tuple[Gate, ...]:
-    """The table with the reason beside each missed gate of `waived`. PromotionError on one that was passed or had nothing to ask."""
+    """The table with the reason beside each missed gate of `waived`. PromotionError on one that was
+    passed or had nothing to ask.
+    """
     for gate in table:
         if gate.name in waived and gate.open:
             said = "was passed" if gate.passed else "was not asked"
             raise PromotionError(f"gate {gate.name} {said}, so there is nothing to waive: {gate}")
-    return tuple(replace(gate, waived=because.strip()) if gate.name in waived else gate for gate in table)
+    return tuple(
+        replace(gate, waived=because.strip()) if gate.name in waived else gate for gate in table
+    )
 
 
 def tally_of(run: schema.Config, stored: StoredRun, root: Path) -> Tally:
-    """What the trial ledger holds of the run's strategy on its market; the run itself counts even where the ledger is younger."""
+    """What the trial ledger holds of the run's strategy on its market; the run itself counts even
+    where the ledger is younger.
+    """
     ratio = per_session(stored.metrics.get("sharpe", math.nan))
-    return trial_ledger.tally(root, backtest_run.placed(run), {trial_ledger.stored_identity(stored.tags): ratio})
+    return trial_ledger.tally(
+        root, backtest_run.placed(run), {trial_ledger.stored_identity(stored.tags): ratio}
+    )
 
 
-def possible(rules: Promotion, returns: Floats, trades_usd: Floats, profit_usd: float, look: Look) -> tuple[Gate, ...]:
-    """An annual Sharpe above the bound, or a profit that one trade or one session carries, is an error or an accident first.
+def possible(
+    rules: Promotion, returns: Floats, trades_usd: Floats, profit_usd: float, look: Look
+) -> tuple[Gate, ...]:
+    """An annual Sharpe above the bound, or a profit that one trade or one session carries, is an
+    error or an accident first.
 
     returns     of the sessions in the search window
     trades_usd  net results of the closed round trips there; profit_usd: the net profit of all
     """
-    best_trade = float(trades_usd.max()) / profit_usd if len(trades_usd) and profit_usd > 0 else math.nan
-    best_session = float(np.nanmax(returns)) / float(np.nansum(returns)) if len(returns) and profit_usd > 0 else math.nan
+    best_trade = (
+        float(trades_usd.max()) / profit_usd if len(trades_usd) and profit_usd > 0 else math.nan
+    )
+    best_session = (
+        float(np.nanmax(returns)) / float(np.nansum(returns))
+        if len(returns) and profit_usd > 0
+        else math.nan
+    )
     ratios = [perf.sharpe(returns), perf.sharpe_interval(look.returns)[0]]
     highest = max(ratios[0], ratios[1]) if math.isfinite(ratios[1]) else ratios[0]
-    means = "annual, the larger of the search window and the lower end of the hold-out's interval; above is an error until none is found"
+    means = (
+        "annual, the larger of the search window and the lower end of the hold-out's interval;"
+        " above is an error until none is found"
+    )
     return _without_none(
         at_most("sharpe", highest, rules.max_sharpe, means),
         _share("trade_share", best_trade, rules.max_trade_share, profit_usd, "trade"),

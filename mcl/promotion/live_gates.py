@@ -1,4 +1,6 @@
-"""What real money asks for on top of the gates: market data, a clean tree, and enough audited sessions on paper."""
+"""What real money asks for on top of the gates: market data, a clean tree, and enough audited
+sessions on paper.
+"""
 
 from __future__ import annotations
 
@@ -24,23 +26,40 @@ def hard(rules: LiveRules) -> tuple[str, ...]:
 
 def forerunner(stored: StoredRun, store: Store) -> StoredVersion:
     """The newest paper version that was made of this run. PromotionError: there is none."""
-    made = [v for v in store.versions(MODEL) if v.run_id == stored.run_id and v.tags.get("stage") == "paper"]
+    made = [
+        v
+        for v in store.versions(MODEL)
+        if v.run_id == stored.run_id and v.tags.get("stage") == "paper"
+    ]
     if not made:
         raise PromotionError(
-            f"run {stored.run_id} has never been promoted to paper; live takes only what has traded there",
+            f"run {stored.run_id} has never been promoted to paper; live takes only what has traded"
+            " there",
             f"mcl promote {stored.run_id[:12]} --to paper, then mcl live paper",
         )
     return made[0]
 
 
-def evaluate(rules: LiveRules, stored: StoredRun, repeated: backtest_run.Replayed, store: Store) -> tuple[tuple[Gate, ...], dict[str, Any]]:
+def evaluate(
+    rules: LiveRules, stored: StoredRun, repeated: backtest_run.Replayed, store: Store
+) -> tuple[tuple[Gate, ...], dict[str, Any]]:
     """The gates, and the paper record for the provenance of the version."""
     version, code = forerunner(stored, store), provenance.code_sha256(repeated.config.strategy)
-    made = {v.tags.get("content_sha256") for v in store.versions(MODEL) if v.run_id == stored.run_id and v.tags.get("stage") == "paper"}
-    lived = [s for content, record in records(store).items() if content in made for s in record.sessions]
-    same = [s for s in lived if s.code_sha256 == code and (rules.simulated_sessions or not s.simulated)]
+    made = {
+        v.tags.get("content_sha256")
+        for v in store.versions(MODEL)
+        if v.run_id == stored.run_id and v.tags.get("stage") == "paper"
+    }
+    lived = [
+        s for content, record in records(store).items() if content in made for s in record.sessions
+    ]
+    same = [
+        s for s in lived if s.code_sha256 == code and (rules.simulated_sessions or not s.simulated)
+    ]
     by_day = {s.session: s for s in same}
-    counted = LiveRecord(tuple(by_day[day] for day in sorted(by_day) if not math.isnan(by_day[day].unexplained)))
+    counted = LiveRecord(
+        tuple(by_day[day] for day in sorted(by_day) if not math.isnan(by_day[day].unexplained))
+    )
     gates = (_market(repeated), _clean(rules), *_sessions(rules, counted, len(lived)))
     told = {
         "version": version.version,
@@ -53,7 +72,9 @@ def evaluate(rules: LiveRules, stored: StoredRun, repeated: backtest_run.Replaye
 
 def _market(repeated: backtest_run.Replayed) -> Gate:
     means = watermark(repeated.bars) or "prices of a market"
-    return Gate("market_data", float(not repeated.bars.synthetic), "= 1", not repeated.bars.synthetic, means)
+    return Gate(
+        "market_data", float(not repeated.bars.synthetic), "= 1", not repeated.bars.synthetic, means
+    )
 
 
 def _clean(rules: LiveRules) -> Gate | None:
@@ -61,17 +82,31 @@ def _clean(rules: LiveRules) -> Gate | None:
         return None
     found = provenance.repository(composition.root())
     clean = found["dirty"] == "false"
-    means = {"true": "the repository has uncommitted changes", "false": f"commit {found['commit'][:12]}"}
-    return Gate("clean_tree", float(clean), "= 1", clean, means.get(found["dirty"], "no git repository"))
+    means = {
+        "true": "the repository has uncommitted changes",
+        "false": f"commit {found['commit'][:12]}",
+    }
+    return Gate(
+        "clean_tree", float(clean), "= 1", clean, means.get(found["dirty"], "no git repository")
+    )
 
 
 def _sessions(rules: LiveRules, counted: LiveRecord, lived: int) -> tuple[Gate | None, ...]:
     number = len(counted.sessions)
     without = "" if rules.simulated_sessions else ", on a simulated TWS"
-    rest = f"; {lived - number} more were made by other code{without} or not audited" if lived > number else ""
+    rest = (
+        f"; {lived - number} more were made by other code{without} or not audited"
+        if lived > number
+        else ""
+    )
     means = "differences from the backtest without a cause" if number else "no session to look at"
     unexplained = counted.unexplained if number else math.nan
     return (
-        at_least("paper_sessions", number, rules.min_paper_sessions, f"audited sessions on paper by this code{rest}"),
+        at_least(
+            "paper_sessions",
+            number,
+            rules.min_paper_sessions,
+            f"audited sessions on paper by this code{rest}",
+        ),
         at_most("paper_unexplained", unexplained, rules.max_unexplained, means),
     )

@@ -1,4 +1,6 @@
-"""What a version has done since it was promoted: its sessions, from the runs that `mcl live` tracked."""
+"""What a version has done since it was promoted: its sessions, from the runs that `mcl live`
+tracked.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +92,11 @@ class LiveRecord:
         return None if band is None else outside(band, [s.net_pnl_usd for s in self.sessions])
 
     def _per_fill(self, name: str) -> float:
-        known = [(getattr(s, name), s.fills) for s in self.sessions if s.fills and not math.isnan(getattr(s, name))]
+        known = [
+            (getattr(s, name), s.fills)
+            for s in self.sessions
+            if s.fills and not math.isnan(getattr(s, name))
+        ]
         fills = sum(weight for _, weight in known)
         return sum(value * weight for value, weight in known) / fills if fills else math.nan
 
@@ -98,10 +104,20 @@ class LiveRecord:
 def records(store: Store) -> dict[str, LiveRecord]:
     """The live record of every version that has traded, by its content hash."""
     found: dict[str, dict[str, Lived]] = {}
-    for run in reversed(store.in_study(STUDY)):  # oldest first: the last of a repeated session stays
-        if run.tags.get("mcl.kind") == "session" and run.status != "RUNNING" and "net_pnl_usd" in run.metrics:
-            found.setdefault(run.tags.get("content_sha256", ""), {})[run.tags["session"]] = _lived(run)
-    return {content: LiveRecord(tuple(days[day] for day in sorted(days))) for content, days in found.items()}
+    # oldest first: the last of a repeated session stays
+    for run in reversed(store.in_study(STUDY)):
+        if (
+            run.tags.get("mcl.kind") == "session"
+            and run.status != "RUNNING"
+            and "net_pnl_usd" in run.metrics
+        ):
+            found.setdefault(run.tags.get("content_sha256", ""), {})[run.tags["session"]] = _lived(
+                run
+            )
+    return {
+        content: LiveRecord(tuple(days[day] for day in sorted(days)))
+        for content, days in found.items()
+    }
 
 
 def band_alert(deployed: Deployable, store: Store) -> Alert | None:
@@ -109,16 +125,25 @@ def band_alert(deployed: Deployable, store: Store) -> Alert | None:
     record = records(store).get(deployed.content_sha256, LiveRecord())
     band = deployed.band(len(record.sessions))
     pnl = [s.net_pnl_usd for s in record.sessions]
-    return None if band is None else alert(band, pnl, f"{deployed.alias} v{deployed.version}", time.time_ns())
+    return (
+        None
+        if band is None
+        else alert(band, pnl, f"{deployed.alias} v{deployed.version}", time.time_ns())
+    )
 
 
 def is_simulated(run: StoredRun) -> bool:
-    """Whether a session traded on a simulated TWS: the embedded one, or one that `mcl tws serve` runs."""
+    """Whether a session traded on a simulated TWS: the embedded one, or one that `mcl tws serve`
+    runs.
+    """
     return "simulated TWS" in run.params.get("broker", "")
 
 
 def _lived(run: StoredRun) -> Lived:
-    named = {name: run.metrics.get(name, math.nan) for name in ("backtest_net_pnl_usd", "slippage_ticks", "assumed_slippage_ticks")}
+    named = {
+        name: run.metrics.get(name, math.nan)
+        for name in ("backtest_net_pnl_usd", "slippage_ticks", "assumed_slippage_ticks")
+    }
     differences = run.metrics.get("differences", math.nan)
     return Lived(
         session=run.tags["session"],

@@ -1,8 +1,9 @@
 """A promoted version, loaded again to be traded.
 
-There is one truth in two places that must agree byte for byte: a version in the registry (immutable files, content hash, alias)
-and `conf/promoted/NAME.yaml`, a file for people and their reviews. The file is one line that names the version and its content
-hash, followed by the registry's own `config.yaml`. Whoever edits one of them gets a LiveError that says which. The code that the
+There is one truth in two places that must agree byte for byte: a version in the registry (immutable
+files, content hash, alias) and `conf/promoted/NAME.yaml`, a file for people and their reviews. The
+file is one line that names the version and its content hash, followed by the registry's own
+`config.yaml`. Whoever edits one of them gets a LiveError that says which. The code that the
 configuration names must be the registered one before any of it is executed.
 """
 
@@ -49,7 +50,9 @@ class Deployable:
 
 
 def promoted(alias: str, store: Store, root: Path) -> Deployable:
-    """The version that `alias` names. LiveError says which of file, registry, hash and code disagrees."""
+    """The version that `alias` names. LiveError says which of file, registry, hash and code
+    disagrees.
+    """
     aliases.settle(store, root, alias)
     path = path_of(alias, root)
     text = _text(alias, path)
@@ -61,42 +64,72 @@ def promoted(alias: str, store: Store, root: Path) -> Deployable:
     run = _parsed(path, text, provenance["config_sha256"])
     content = version.tags["content_sha256"]
     pnl = session_pnl(files, run.capital_usd)
-    return Deployable(alias, version.version, version.run_id, run, provenance, content, path, provenance["stage"], pnl)
+    return Deployable(
+        alias,
+        version.version,
+        version.run_id,
+        run,
+        provenance,
+        content,
+        path,
+        provenance["stage"],
+        pnl,
+    )
 
 
 def of_version(alias: str, number: int, store: Store, root: Path) -> Deployable:
-    """A version that traded as `alias`, promoted now or not: to look back on, never to trade. Its registered files must be whole."""
+    """A version that traded as `alias`, promoted now or not: to look back on, never to trade. Its
+    registered files must be whole.
+    """
     version = store.version(MODEL, str(number))
     files = bundle.verified(version)
     provenance, path = json.loads(files["provenance.json"]), path_of(alias, root)
     run = _parsed(path, files["config.yaml"].decode(), provenance["config_sha256"])
     pnl, stage = session_pnl(files, run.capital_usd), provenance["stage"]
-    return Deployable(alias, number, version.run_id, run, provenance, version.tags["content_sha256"], path, stage, pnl)
+    return Deployable(
+        alias,
+        number,
+        version.run_id,
+        run,
+        provenance,
+        version.tags["content_sha256"],
+        path,
+        stage,
+        pnl,
+    )
 
 
 def session_pnl(files: bundle.Files, capital_usd: float) -> Floats:
     """Net P&L of each session of the backtest, USD, from the files of a version."""
     import pandas as pd
 
-    equity = pd.read_parquet(io.BytesIO(files["data/sessions.parquet"]))["equity_usd"].to_numpy(np.float64)
+    equity = pd.read_parquet(io.BytesIO(files["data/sessions.parquet"]))["equity_usd"].to_numpy(
+        np.float64
+    )
     return np.diff(equity, prepend=capital_usd)
 
 
-# ------------------------------------------------------------------------------------------------------------ verification
+# ------------------------------------------------------------------------------------- verification
 
 
 def _text(alias: str, path: Path) -> str:
     if not path.is_file():
         known = [p.stem for p in path.parent.glob("*.yaml")]
-        raise LiveError(f"nothing is promoted as {alias!r}: {nearest(alias, known)}", "mcl promote RUN_ID --to paper")
-    return path.read_bytes().decode(errors="replace")  # line ends as they are: a changed one is an edit too
+        raise LiveError(
+            f"nothing is promoted as {alias!r}: {nearest(alias, known)}",
+            "mcl promote RUN_ID --to paper",
+        )
+    # line ends as they are: a changed one is an edit too
+    return path.read_bytes().decode(errors="replace")
 
 
 def _aliased(alias: str, store: Store) -> StoredVersion:
     try:
         return store.version(MODEL, alias)
     except StoreError as error:
-        raise LiveError(f"registry: conf/promoted/{alias}.yaml exists, but {error.message}", _again(alias)) from None
+        raise LiveError(
+            f"registry: conf/promoted/{alias}.yaml exists, but {error.message}", _again(alias)
+        ) from None
 
 
 def _agree(path: Path, text: str, alias: str, version: StoredVersion, registered: str) -> None:
@@ -105,49 +138,74 @@ def _agree(path: Path, text: str, alias: str, version: StoredVersion, registered
         raise LiveError(f"file: the first line of {path} was edited", _again(alias))
     if int(head["version"]) != version.version:
         raise LiveError(
-            f"file and registry: {path} is version {head['version']}, the registry's alias {alias!r} is version {version.version}",
+            f"file and registry: {path} is version {head['version']}, the registry's alias"
+            f" {alias!r} is version {version.version}",
             f"a promotion was interrupted, or the file is of another checkout. {_again(alias)}",
         )
     if head["content"] != version.tags["content_sha256"]:
         raise LiveError(
-            f"hash: {path} names content {head['content'][:12]}…, version {version.version} has {version.tags['content_sha256'][:12]}…",
+            f"hash: {path} names content {head['content'][:12]}…, version {version.version} has"
+            f" {version.tags['content_sha256'][:12]}…",
             _again(alias),
         )
     body = text[head.end() :]
     if body != registered:
-        raise LiveError(f"file: {path} was edited after its promotion, {_difference(body, registered)}", _again(alias))
+        raise LiveError(
+            f"file: {path} was edited after its promotion, {_difference(body, registered)}",
+            _again(alias),
+        )
 
 
 def _difference(body: str, registered: str) -> str:
     """The first line (counted in the file) in which an edited file differs."""
     found, wanted = body.splitlines(), registered.splitlines()
-    row = next((i for i, (a, b) in enumerate(zip(found, wanted, strict=False)) if a != b), min(len(found), len(wanted)))
-    here, there = (lines[row].strip() if row < len(lines) else "nothing" for lines in (found, wanted))
-    return f"line {row + 2} says {here!r}, the registry {there!r}" if here != there else f"line {row + 2} differs in blanks or line ends"
+    row = next(
+        (i for i, (a, b) in enumerate(zip(found, wanted, strict=False)) if a != b),
+        min(len(found), len(wanted)),
+    )
+    here, there = (
+        lines[row].strip() if row < len(lines) else "nothing" for lines in (found, wanted)
+    )
+    return (
+        f"line {row + 2} says {here!r}, the registry {there!r}"
+        if here != there
+        else f"line {row + 2} differs in blanks or line ends"
+    )
 
 
 def _parsed(path: Path, text: str, expected: str) -> schema.Config:
-    """A config is data, never code: safe YAML through the strict models, and its hash must be the promoted one."""
+    """A config is data, never code: safe YAML through the strict models, and its hash must be the
+    promoted one.
+    """
     try:
         run = composition.run_config(plain_yaml(text, path.name))
     except ConfigError as error:
-        raise LiveError(f"{path} does not fit this version of mcl: {error.message}", "promote the run again with this version") from None
+        raise LiveError(
+            f"{path} does not fit this version of mcl: {error.message}",
+            "promote the run again with this version",
+        ) from None
     if composition.fingerprint(run) != expected:
         raise LiveError(
-            f"hash: {path} means config {composition.fingerprint(run)[:12]}…, promoted was {expected[:12]}…", "promote the run again"
+            f"hash: {path} means config {composition.fingerprint(run)[:12]}…, promoted was"
+            f" {expected[:12]}…",
+            "promote the run again",
         )
     return run
 
 
 def _same_code(files: bundle.Files, version: StoredVersion, stage: str) -> None:
-    """A person's own strategies must be the registered ones; for real money, all code that decides."""
+    """A person's own strategies must be the registered ones; for real money, all code that
+    decides.
+    """
     strategy = json.loads(files["config.json"])["strategy"]
     if other := bundle.foreign_code(files, strategy, all_of_it=stage == "live"):
         hint = "go back to the commit that it was promoted from, or promote again with this code"
         if other[0] in files:
             hint += f"; the registered file is {version.folder / other[0]}"
         more = f" and {len(other) - 1} more files are" if len(other) > 1 else " is"
-        raise LiveError(f"code: {other[0]}{more} not as promoted in version {version.version}", hint)
+        raise LiveError(
+            f"code: {other[0]}{more} not as promoted in version {version.version}", hint
+        )
 
 
 def _again(alias: str) -> str:

@@ -15,7 +15,18 @@ from mcl.config import schema
 from mcl.config.promotion_rules import Promotion
 from mcl.data.synthetic.watermark import watermark
 from mcl.promotion import aliases, bundle, live_gates, robustness_gates
-from mcl.promotion.gates import BEFORE_LOOK, NOT_LOOKED, Gate, check_waivers, left_out, searched, significant, tally_of, unseen, waive
+from mcl.promotion.gates import (
+    BEFORE_LOOK,
+    NOT_LOOKED,
+    Gate,
+    check_waivers,
+    left_out,
+    searched,
+    significant,
+    tally_of,
+    unseen,
+    waive,
+)
 from mcl.promotion.load import Deployable, promoted
 from mcl.promotion.promoted_file import MODEL, STAGES, named
 from mcl.promotion.reproduce import Verdict, repeated, reproduce
@@ -27,7 +38,16 @@ from mcl.validation import holdout
 from mcl.validation.holdout import Look
 from mcl.validation.subject import subject
 
-__all__ = ["MODEL", "Deployable", "GatesMissed", "Promoted", "Verdict", "promote", "promoted", "reproduce"]
+__all__ = [
+    "MODEL",
+    "Deployable",
+    "GatesMissed",
+    "Promoted",
+    "Verdict",
+    "promote",
+    "promoted",
+    "reproduce",
+]
 
 
 @dataclass(frozen=True)
@@ -44,14 +64,18 @@ class Promoted:
 
 
 class GatesMissed(PromotionError):
-    """The refusal of a run that missed gates; `gates` holds all of them, passed ones too, `reads` what own code reads."""
+    """The refusal of a run that missed gates; `gates` holds all of them, passed ones too, `reads`
+    what own code reads.
+    """
 
     def __init__(self, run_id: str, gates: tuple[Gate, ...], reads: tuple[str, ...] = ()) -> None:
         missed = [gate for gate in gates if not gate.open]
         listed = "; ".join(str(gate) for gate in missed)
         super().__init__(
-            f"run {run_id} missed {len(missed)} of {sum(gate.asked for gate in gates)} gates: {listed}",
-            "a gate is changed in conf/promotion/, not by running until it passes: trials and looks at the hold-out are counted",
+            f"run {run_id} missed {len(missed)} of {sum(gate.asked for gate in gates)} gates:"
+            f" {listed}",
+            "a gate is changed in conf/promotion/, not by running until it passes: trials and looks"
+            " at the hold-out are counted",
         )
         self.gates, self.reads = gates, reads
 
@@ -67,19 +91,25 @@ def promote(
     waived: Sequence[str] = (),
     because: str = "",
 ) -> Promoted:
-    """Repeat the run, judge it on its own and on unseen data, register it, give it `name` (default: the stage) and write
-    conf/promoted/NAME.yaml. `because` says why, above all why the gates in `waived` may be missed.
+    """Repeat the run, judge it on its own and on unseen data, register it, give it `name` (default:
+    the stage) and write conf/promoted/NAME.yaml. `because` says why, above all why the gates in
+    `waived` may be missed.
 
-    Every argument is checked before the run is repeated. The hold-out is looked at last, and not at all when a gate on the code, or
-    one on what is possible, is missed: such a refusal costs no look. PromotionError when the repetition is
-    not bit-equal (it names the metric and the input that moved) or a gate is missed (it lists all of them); the version that had the
-    name before then still has it.
+    Every argument is checked before the run is repeated. The hold-out is looked at last, and not at
+    all when a gate on the code, or one on what is possible, is missed: such a refusal costs no
+    look. PromotionError when the repetition is not bit-equal (it names the metric and the input
+    that moved) or a gate is missed (it lists all of them); the version that had the name before
+    then still has it.
     """
     if stage not in STAGES:
-        raise PromotionError(f"a run cannot be promoted to {stage!r}: {nearest(stage, STAGES)}", "mcl promote RUN_ID --to paper")
+        raise PromotionError(
+            f"a run cannot be promoted to {stage!r}: {nearest(stage, STAGES)}",
+            "mcl promote RUN_ID --to paper",
+        )
     name = named(stage, name)
     if stage == "live":
-        gates = gates.model_copy(update={"max_biased_rows": gates.max_biased_rows or 0})  # for real money it is always asked
+        # for real money it is always asked
+        gates = gates.model_copy(update={"max_biased_rows": gates.max_biased_rows or 0})
     check_waivers(waived, because, gates, stage, live_gates.hard(gates.live))
     _same_stage(name, stage, store)
     stored = store.run(run_id)
@@ -91,9 +121,15 @@ def promote(
         progress.begin("judging it on other data")
         about = subject(stored.run_id, store, root)
         tested = robustness_gates.evaluate(gates, about, again, root)
-        on_paper, told = live_gates.evaluate(gates.live, stored, again, store) if stage == "live" else ((), {})
+        on_paper, told = (
+            live_gates.evaluate(gates.live, stored, again, store) if stage == "live" else ((), {})
+        )
         tally = tally_of(again.config, stored, root)
-        before = waive((*searched(gates, again.result, tally, holdout.NONE, stage), *tested, *on_paper), waived, because)
+        before = waive(
+            (*searched(gates, again.result, tally, holdout.NONE, stage), *tested, *on_paper),
+            waived,
+            because,
+        )
         if any(gate.name in BEFORE_LOOK and not gate.open for gate in before):
             raise GatesMissed(stored.run_id, (*before, NOT_LOOKED), tuple(sorted(opened)))
         progress.begin("judging it on unseen data")
@@ -106,12 +142,38 @@ def promote(
     if not all(gate.open for gate in table):
         raise GatesMissed(stored.run_id, table, reads)
     progress.begin("registering it")
-    facts = _provenance(stored, again, tally=tally, look=look) | {"significance": _significance(found)}
-    facts |= {"name": name, "stage": stage, "why": because.strip(), "waived": {g.name: g.waived for g in table if g.waived}, "paper": told}
+    facts = _provenance(stored, again, tally=tally, look=look) | {
+        "significance": _significance(found)
+    }
+    facts |= {
+        "name": name,
+        "stage": stage,
+        "why": because.strip(),
+        "waived": {g.name: g.waived for g in table if g.waived},
+        "paper": told,
+    }
     facts |= {"gates_left_out": list(left_out(gates, stage)), "own_code_reads": list(reads)}
     files = bundle.files(stored, again, table, facts)
-    version, path = aliases.freeze(name, stored.run_id, files, _tags(again.config, table, facts), because.strip(), store=store, root=root)
-    return Promoted(name, stage, version, stored.run_id, table, path, content_sha256(files), again.bars.synthetic, reads)
+    version, path = aliases.freeze(
+        name,
+        stored.run_id,
+        files,
+        _tags(again.config, table, facts),
+        because.strip(),
+        store=store,
+        root=root,
+    )
+    return Promoted(
+        name,
+        stage,
+        version,
+        stored.run_id,
+        table,
+        path,
+        content_sha256(files),
+        again.bars.synthetic,
+        reads,
+    )
 
 
 def _same_stage(name: str, stage: str, store: Store) -> None:
@@ -121,7 +183,10 @@ def _same_stage(name: str, stage: str, store: Store) -> None:
     except StoreError:
         return
     if (known := holder.tags.get("stage", "paper")) != stage:
-        raise PromotionError(f"{name!r} is the name of a {known} version, version {holder.version}; choose another --name for {stage}")
+        raise PromotionError(
+            f"{name!r} is the name of a {known} version, version {holder.version}; choose another"
+            f" --name for {stage}"
+        )
 
 
 def _significance(found: Significance) -> dict[str, Any]:
@@ -137,8 +202,12 @@ def _significance(found: Significance) -> dict[str, Any]:
     }
 
 
-def _provenance(stored: StoredRun, again: backtest_run.Replayed, *, tally: Tally, look: Look) -> dict[str, Any]:
-    """Who, when and out of what. All text or numbers, for the registry and for the head of the promoted file."""
+def _provenance(
+    stored: StoredRun, again: backtest_run.Replayed, *, tally: Tally, look: Look
+) -> dict[str, Any]:
+    """Who, when and out of what. All text or numbers, for the registry and for the head of the
+    promoted file.
+    """
     now, luck = provenance.tags(again.config, again.bars), tally.luck(again.metrics)
     return {
         "run_id": stored.run_id,
@@ -152,21 +221,36 @@ def _provenance(stored: StoredRun, again: backtest_run.Replayed, *, tally: Tally
         "synthetic": again.bars.synthetic,
         "watermark": watermark(again.bars),
         "git": {key: now[f"git.{key}"] for key in ("commit", "dirty")},
-        "git_of_run": {key: stored.tags.get(f"git.{key}", "unknown") for key in ("commit", "dirty")},
-        "at_promotion": {  # by the trial ledger as it was then; never compared with what is counted later
+        "git_of_run": {
+            key: stored.tags.get(f"git.{key}", "unknown") for key in ("commit", "dirty")
+        },
+        # by the trial ledger as it was then; never compared with what is counted later
+        "at_promotion": {
             "deflated_sharpe": luck.deflated,
             "best_by_luck": luck.best_by_luck,
             "trials": luck.trials,
             "rule": luck.sentence,
         },
-        "holdout": {"fingerprint": look.fingerprint, "look": look.number, "looks": look.looks, "sessions": look.sessions},
+        "holdout": {
+            "fingerprint": look.fingerprint,
+            "look": look.number,
+            "looks": look.looks,
+            "sessions": look.sessions,
+        },
     }
 
 
 def _tags(run: schema.Config, table: Sequence[Gate], facts: dict[str, Any]) -> dict[str, str]:
     """What MLflow's own pages show; everything else stands in the files."""
-    shown = {"mcl.strategy": run.strategy["name"], "promoted_at": facts["at"], "synthetic": str(facts["synthetic"]).lower()}
-    shown |= {"gates": f"{sum(g.passed for g in table)} of {sum(g.asked for g in table)}", "alias": facts["name"]}
+    shown = {
+        "mcl.strategy": run.strategy["name"],
+        "promoted_at": facts["at"],
+        "synthetic": str(facts["synthetic"]).lower(),
+    }
+    shown |= {
+        "gates": f"{sum(g.passed for g in table)} of {sum(g.asked for g in table)}",
+        "alias": facts["name"],
+    }
     shown |= {f"waived.{name}": why for name, why in facts["waived"].items()}
     copied = ("run_id", "stage", "by", "why", "config_sha256", "data_fingerprint", "code_sha256")
     return shown | {key: str(facts[key]) for key in copied}

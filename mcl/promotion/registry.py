@@ -1,4 +1,6 @@
-"""The registry as people read it: every version with its numbers, its gates, what it has lived through, and how two of them differ."""
+"""The registry as people read it: every version with its numbers, its gates, what it has lived
+through, and how two of them differ.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ from mcl.tracking.store import Store, StoredVersion
 
 @dataclass(frozen=True)
 class Shelved:
-    """One version. `wrong` is empty when all its files are as registered; otherwise nothing was read from them."""
+    """One version. `wrong` is empty when all its files are as registered; otherwise nothing was
+    read from them.
+    """
 
     stored: StoredVersion
     files: bundle.Files = field(repr=False)
@@ -63,7 +67,11 @@ class Shelved:
 
     def luck(self, root: Path) -> Luck | None:
         """The deflation of its backtest by what the trial ledger holds now."""
-        where = None if self.wrong else trial_ledger.place(composition.flatten(self._read("config.json", {})))
+        where = (
+            None
+            if self.wrong
+            else trial_ledger.place(composition.flatten(self._read("config.json", {})))
+        )
         if where is None:
             return None
         measured = self.metrics
@@ -81,7 +89,9 @@ def shelf(store: Store) -> list[Shelved]:
 
 
 def shelved(name_or_number: str, store: Store) -> Shelved:
-    """The version that a name or a number stands for; StoreError with the nearest name when there is none."""
+    """The version that a name or a number stands for; StoreError with the nearest name when there
+    is none.
+    """
     return _shelved(store.version(MODEL, name_or_number), records(store))
 
 
@@ -93,7 +103,7 @@ def _shelved(version: StoredVersion, lived: Mapping[str, LiveRecord]) -> Shelved
         return Shelved(version, {}, error.message, record)
 
 
-# ---------------------------------------------------------------------------------------------------------------- differences
+# -------------------------------------------------------------------------------------- differences
 
 
 @dataclass(frozen=True)
@@ -118,7 +128,9 @@ def compared(first: Shelved, second: Shelved) -> Difference:
     one_market = manifests[0]["fingerprint"] == manifests[1]["fingerprint"]
     code = _unlike(*(json.loads(side.files["code.json"]) for side in pair))
     return Difference(
-        config=_unlike(*(composition.flatten(json.loads(side.files["config.json"])) for side in pair)),
+        config=_unlike(
+            *(composition.flatten(json.loads(side.files["config.json"])) for side in pair)
+        ),
         gates=_unlike(*({gate["name"]: gate["value"] for gate in side.gates} for side in pair)),
         metrics=_unlike(first.metrics, second.metrics),
         packages=_unlike(*(json.loads(side.files["versions.json"]) for side in pair)),
@@ -129,10 +141,14 @@ def compared(first: Shelved, second: Shelved) -> Difference:
 
 def _unlike(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     names = [*first, *(name for name in second if name not in first)]
-    return {name: (first.get(name), second.get(name)) for name in names if not same(first.get(name), second.get(name))}
+    return {
+        name: (first.get(name), second.get(name))
+        for name in names
+        if not same(first.get(name), second.get(name))
+    }
 
 
-# -------------------------------------------------------------------------------------------------------------------- history
+# ------------------------------------------------------------------------------------------ history
 
 
 @dataclass(frozen=True)
@@ -149,19 +165,39 @@ class Event:
 
 
 def history(store: Store, root: Path, name: str | None = None) -> list[Event]:
-    """The moves of the registry and the commits of the files, side by side, oldest first; git knows whole seconds only, so a commit
-    stands after the moves of its second that made the version it holds."""
+    """The moves of the registry and the commits of the files, side by side, oldest first; git knows
+    whole seconds only, so a commit stands after the moves of its second that made the version it
+    holds.
+    """
     told: list[tuple[datetime, float, Event]] = []
     changes = aliases.history(store, name)
     for place, m in enumerate(changes):
-        told.append((provenance.instant(m.at), place, Event(m.at, "registry", m.name, m.action, m.version, m.by, m.why)))
+        told.append(
+            (
+                provenance.instant(m.at),
+                place,
+                Event(m.at, "registry", m.name, m.action, m.version, m.by, m.why),
+            )
+        )
     files = [path_of(name, root)] if name else sorted((root / "conf" / "promoted").glob("*.yaml"))
     for path in files:
         for commit in provenance.commits(root, path.relative_to(root)):
             head = FIRST_LINE.match(commit.first_line)
             version, at = int(head["version"]) if head else None, provenance.instant(commit.at)
-            held = (i for i, m in enumerate(changes) if (m.name, m.version, provenance.instant(m.at)) == (path.stem, version, at))
-            event = Event(commit.at, "git", path.stem, f"commit {commit.short}", version, commit.by, commit.subject)
+            held = (
+                i
+                for i, m in enumerate(changes)
+                if (m.name, m.version, provenance.instant(m.at)) == (path.stem, version, at)
+            )
+            event = Event(
+                commit.at,
+                "git",
+                path.stem,
+                f"commit {commit.short}",
+                version,
+                commit.by,
+                commit.subject,
+            )
             told.append((at, max(held, default=-1) + 0.5, event))
     return [event for *_, event in sorted(told, key=lambda entry: entry[:2])]
 
@@ -179,5 +215,8 @@ def standing(name: str, store: Store, root: Path) -> str:
     says = {"registry": registry, "file": int(head["version"]) if head else None}
     if commits:
         says["last commit"] = int(committed["version"]) if committed else None
-    listed = ", ".join(f"{where} {'nothing' if number is None else f'version {number}'}" for where, number in says.items())
+    listed = ", ".join(
+        f"{where} {'nothing' if number is None else f'version {number}'}"
+        for where, number in says.items()
+    )
     return f"{name}: {listed}" + ("" if len(set(says.values())) == 1 else " — they disagree")

@@ -21,7 +21,9 @@ AGAIN = "run the backtest again and promote the new run"
 
 @dataclass(frozen=True)
 class Verdict:
-    """A stored run against the same run simulated now. `differing` maps a metric to (stored, now); NaN equals NaN."""
+    """A stored run against the same run simulated now. `differing` maps a metric to (stored, now);
+    NaN equals NaN.
+    """
 
     repeated: backtest_run.Replayed
     differing: dict[str, tuple[float | None, float]]
@@ -41,63 +43,121 @@ def sentence(differing: Mapping[str, tuple[Any, Any]], causes: Sequence[str]) ->
     name, (was, now) = next(iter(differing.items()), ("", (None, None)))
     if not name:
         return "every metric is bit-equal"
-    why = "; ".join(causes) or "no known input moved: the stored metrics were altered, or the run is not deterministic"
+    why = (
+        "; ".join(causes)
+        or "no known input moved: the stored metrics were altered, or the run is not deterministic"
+    )
     return f"{name} was {was!r}, is now {now!r}; {why}"
 
 
 def reproduce(stored: StoredRun, root: Path) -> Verdict:
-    """Simulate a stored run again from its own configuration and compare every metric bit by bit."""
+    """Simulate a stored run again from its own configuration and compare every metric bit by
+    bit.
+    """
     repeated = backtest_run.replay(stored, root)
     known = {name: value for name, value in stored.metrics.items() if name in repeated.metrics}
-    differing = {name: (known.get(name), repeated.metrics[name]) for name in backtest_run.unequal(known, repeated.metrics)}
+    differing = {
+        name: (known.get(name), repeated.metrics[name])
+        for name in backtest_run.unequal(known, repeated.metrics)
+    }
     return Verdict(repeated, differing, moved(stored, repeated.config, repeated.bars))
 
 
 def repeated(stored: StoredRun, root: Path) -> backtest_run.Replayed:
-    """The repetition of a finished run on the very data it names. PromotionError with the cause when it is not bit-equal."""
+    """The repetition of a finished run on the very data it names. PromotionError with the cause
+    when it is not bit-equal.
+    """
     if stored.status != "FINISHED":
-        raise PromotionError(f"run {stored.run_id} is {stored.status}; only a finished backtest can be promoted", "mcl runs lists them")
+        raise PromotionError(
+            f"run {stored.run_id} is {stored.status}; only a finished backtest can be promoted",
+            "mcl runs lists them",
+        )
     verdict = reproduce(stored, root)
     if not verdict.equal:
         raise PromotionError(f"run {stored.run_id} does not repeat: {verdict.sentence}", AGAIN)
     was, now = stored.tags.get("data_fingerprint", "none"), verdict.repeated.bars.fingerprint
     if was != now:  # even if it moved no metric: the run is not what it says it is
-        why = next((cause for cause in verdict.causes if cause.startswith("data changed")), "data changed")
+        why = next(
+            (cause for cause in verdict.causes if cause.startswith("data changed")), "data changed"
+        )
         raise PromotionError(
-            f"run {stored.run_id} was made on other data: its fingerprint is {was[:12]}…, now it is {now[:12]}…; {why}", AGAIN
+            f"run {stored.run_id} was made on other data: its fingerprint is {was[:12]}…, now it is"
+            f" {now[:12]}…; {why}",
+            AGAIN,
         )
     return verdict.repeated
 
 
 def moved(stored: StoredRun, run: schema.Config, bars: Bars) -> tuple[str, ...]:
-    """Which inputs of a stored run are not what they were, each named: "data changed: chunk …", "code changed: engine/kernel.py",
-    "numba 0.68.0 → 0.69.0". `run` and `bars` are what it would be made of now."""
+    """Which inputs of a stored run are not what they were, each named: "data changed: chunk …",
+    "code changed: engine/kernel.py", "numba 0.68.0 → 0.69.0". `run` and `bars` are what it would be
+    made of now.
+    """
     now = provenance.tags(run, bars)
     changed = [key for key in now if stored.tags.get(key) != now[key]]
-    causes = [f"{what} changed" for key, what in (("config_sha256", "the configuration"), ("seed", "the seed")) if key in changed]
+    causes = [
+        f"{what} changed"
+        for key, what in (("config_sha256", "the configuration"), ("seed", "the seed"))
+        if key in changed
+    ]
     if "data_fingerprint" in changed:
-        then = json.loads(stored.file("manifest.json")) if (stored.artifacts / "manifest.json").is_file() else {}
-        causes.append(f"data changed: {data_moved(then, json.loads(json.dumps(bars.provenance, default=str)))}")
+        then = (
+            json.loads(stored.file("manifest.json"))
+            if (stored.artifacts / "manifest.json").is_file()
+            else {}
+        )
+        causes.append(
+            "data changed:"
+            f" {data_moved(then, json.loads(json.dumps(bars.provenance, default=str)))}"
+        )
     if "code_sha256" in changed:
-        before = json.loads(stored.file("code.json")) if (stored.artifacts / "code.json").is_file() else None
+        before = (
+            json.loads(stored.file("code.json"))
+            if (stored.artifacts / "code.json").is_file()
+            else None
+        )
         code = provenance.code_digests(run.strategy)
-        causes.append(f"code changed: {_few(_unlike(before, code)) if before else 'the run does not say what it was'}")
+        causes.append(
+            "code changed:"
+            f" {_few(_unlike(before, code)) if before else 'the run does not say what it was'}"
+        )
     versions = (key for key in changed if key.startswith("version.") and key in stored.tags)
-    causes += [f"{key.removeprefix('version.')} {stored.tags[key]} → {now[key]}" for key in versions]
+    causes += [
+        f"{key.removeprefix('version.')} {stored.tags[key]} → {now[key]}" for key in versions
+    ]
     return tuple(causes)
 
 
 def data_moved(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """How two data manifests differ: the chunks by name, else the facts of the request, the roll rule or the range."""
+    """How two data manifests differ: the chunks by name, else the facts of the request, the roll
+    rule or the range.
+    """
     if not then:
         return "the run holds no manifest, so its inputs cannot be named"
     files = _unlike(_inputs(then), _inputs(now))
     if files:
         return f"chunk {_few(files)}"
-    keys = ("dataset", "interval", "roll", "exclude_degraded", "start", "end", "request", "facts", "counts", "conditions")
-    flat = [composition.flatten({key: manifest.get(key) for key in keys}) for manifest in (then, now)]
+    keys = (
+        "dataset",
+        "interval",
+        "roll",
+        "exclude_degraded",
+        "start",
+        "end",
+        "request",
+        "facts",
+        "counts",
+        "conditions",
+    )
+    flat = [
+        composition.flatten({key: manifest.get(key) for key in keys}) for manifest in (then, now)
+    ]
     differing = [f"{key} {flat[0].get(key)} → {flat[1].get(key)}" for key in _unlike(*flat)]
-    return _few(differing) if differing else "the same input files give other bars: the reading of them has changed"
+    return (
+        _few(differing)
+        if differing
+        else "the same input files give other bars: the reading of them has changed"
+    )
 
 
 def _inputs(manifest: Mapping[str, Any]) -> dict[str, str]:

@@ -1,4 +1,6 @@
-"""Gates that compute again: costs, plateau, overfitting, look-ahead, warm-up. Each is left out where its rule is null."""
+"""Gates that compute again: costs, plateau, overfitting, look-ahead, warm-up. Each is left out
+where its rule is null.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,12 @@ FEWEST_TRIALS = 10  # below, a rank among them says nothing
 QUANTILE = 0.25
 
 
-def evaluate(rules: Promotion, about: Subject, repeated: backtest_run.Replayed, root: Path) -> tuple[Gate, ...]:
-    """The configured ones among: Sharpe at twice the costs, plateau, probability of backtest overfitting, look-ahead, warm-up."""
+def evaluate(
+    rules: Promotion, about: Subject, repeated: backtest_run.Replayed, root: Path
+) -> tuple[Gate, ...]:
+    """The configured ones among: Sharpe at twice the costs, plateau, probability of backtest
+    overfitting, look-ahead, warm-up.
+    """
     found = (
         _costs(rules, about),
         _plateau(rules, about),
@@ -37,7 +43,10 @@ def _costs(rules: Promotion, about: Subject) -> Gate | None:
         return None
     doubled = stress.costs(about, (2.0,), lambda: None)[0]
     return at_least(
-        "doubled_costs_sharpe", doubled.sharpe, rules.min_doubled_costs_sharpe, f"net {doubled.net_pnl_usd:,.0f} USD at twice the costs"
+        "doubled_costs_sharpe",
+        doubled.sharpe,
+        rules.min_doubled_costs_sharpe,
+        f"net {doubled.net_pnl_usd:,.0f} USD at twice the costs",
     )
 
 
@@ -45,23 +54,37 @@ def _plateau(rules: Promotion, about: Subject) -> Gate | None:
     if rules.min_plateau_frac is None:
         return None
     around = neighbourhood.plateau(about, lambda: None)
-    means = f"lower quartile of {len(around.neighbours)} neighbours over a Sharpe of {around.centre:.2f}"
+    means = (
+        f"lower quartile of {len(around.neighbours)} neighbours over a Sharpe of"
+        f" {around.centre:.2f}"
+    )
     means = around.undefined or means
     return at_least("plateau_frac", around.kept(QUANTILE), rules.min_plateau_frac, means)
 
 
 def _pbo(rules: Promotion, repeated: backtest_run.Replayed, root: Path) -> Gate | None:
-    """Over all that the trial ledger holds of the strategy on its market and on the very sessions of the run."""
+    """Over all that the trial ledger holds of the strategy on its market and on the very sessions
+    of the run.
+    """
     if rules.max_pbo is None:
         return None
-    found = trial_ledger.distinct(trial_ledger.rows(root, backtest_run.placed(repeated.config), returns=True))
+    found = trial_ledger.distinct(
+        trial_ledger.rows(root, backtest_run.placed(repeated.config), returns=True)
+    )
     days, returns = trial_ledger.matrix(found)
     own = np.isin(days, repeated.bars.session)
     whole = returns[own][:, ~np.isnan(returns[own]).any(axis=0)]
     count = whole.shape[1]
     if count < FEWEST_TRIALS:
-        return not_asked("pbo", math.nan, f"a rank needs {FEWEST_TRIALS} trials on these sessions, the ledger has {count}")
-    means = f"how often the best of {count} trials on half of the sessions is below the median on the other half"
+        return not_asked(
+            "pbo",
+            math.nan,
+            f"a rank needs {FEWEST_TRIALS} trials on these sessions, the ledger has {count}",
+        )
+    means = (
+        f"how often the best of {count} trials on half of the sessions is below the median on the"
+        " other half"
+    )
     return at_most("pbo", overfitting(whole).pbo, rules.max_pbo, means)
 
 
@@ -69,8 +92,16 @@ def _lookahead(rules: Promotion, repeated: backtest_run.Replayed) -> Gate | None
     if rules.max_biased_rows is None:
         return None
     found = lookahead.lookahead(repeated.config, repeated.bars)
-    rows = found.biased_entry_signals + found.biased_exit_signals + found.biased_targets + found.biased_orders
-    unchanged = f"the future cut off at {found.cuts} rows, and at {found.windows} in short parts, changes nothing before"
+    rows = (
+        found.biased_entry_signals
+        + found.biased_exit_signals
+        + found.biased_targets
+        + found.biased_orders
+    )
+    unchanged = (
+        f"the future cut off at {found.cuts} rows, and at {found.windows} in short parts, changes"
+        " nothing before"
+    )
     means = found.first or unchanged
     return at_most("lookahead", max(rows, int(found.has_bias)), rules.max_biased_rows, means)
 
@@ -79,10 +110,15 @@ def _warmup(rules: Promotion, repeated: backtest_run.Replayed) -> Gate | None:
     if rules.max_warmup_percent is None:
         return None
     try:
-        found = lookahead.warmup(repeated.config, repeated.bars, lengths=(build(repeated.config.strategy).memory,))
+        found = lookahead.warmup(
+            repeated.config, repeated.bars, lengths=(build(repeated.config.strategy).memory,)
+        )
     except DataError as error:
         return at_most("warmup", math.nan, rules.max_warmup_percent, error.message)
     deviations = zip(found.lengths, found.deviation_percent["signal"], strict=True)
     worst = max(math.inf if math.isnan(d) else abs(d) for _, d in deviations)
-    means = f"percent of a position that the signal deviates after its declared {found.memory} bars, at {found.samples} rows"
+    means = (
+        f"percent of a position that the signal deviates after its declared {found.memory} bars, at"
+        f" {found.samples} rows"
+    )
     return at_most("warmup", worst, rules.max_warmup_percent, means)

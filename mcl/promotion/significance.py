@@ -1,11 +1,14 @@
-"""How likely a result is without any edge: the search with all of its trials, and the hold-out with all of its looks, in one test.
+"""How likely a result is without any edge: the search with all of its trials, and the hold-out with
+all of its looks, in one test.
 
-In the search window the run is the best of many, so its studentised mean is compared with the largest of all, resampled together from
-the session returns that the trial ledger keeps (`multiple.family_wise`). Points drawn evenly over the space of the search are resampled
-with them: a sampler that learns crowds where the sample happens to be good, and its trials alone would hide how much it could choose
-from. In the hold-out it is one run, tested alone by the same
-bootstrap, and paid for by the number of looks. Both p-values are joined with weights by their sessions (`multiple.joined`). The test
-is done twice: over the strategy's own trials, and over all that was tried on the market.
+In the search window the run is the best of many, so its studentised mean is compared with the
+largest of all, resampled together from the session returns that the trial ledger keeps
+(`multiple.family_wise`). Points drawn evenly over the space of the search are resampled with them:
+a sampler that learns crowds where the sample happens to be good, and its trials alone would hide
+how much it could choose from. In the hold-out it is one run, tested alone by the same bootstrap,
+and paid for by the number of looks. Both p-values are joined with weights by their sessions
+(`multiple.joined`). The test is done twice: over the strategy's own trials, and over all that was
+tried on the market.
 """
 
 from __future__ import annotations
@@ -27,13 +30,16 @@ from mcl.validation.holdout import Look
 from mcl.validation.subject import Subject, sampled
 
 POINTS, SEED = 256, 0
-SEARCHED = 10  # trials of the strategy from which on its space was searched, and not only some points of it tried
+# trials of the strategy from which on its space was searched, and not only some points of it tried
+SEARCHED = 10
 GIVEN_UP = "fold "  # the reason of a trial that a pruner stopped, which therefore has no returns
 
 
 @dataclass(frozen=True)
 class Significance:
-    """`strategy` and `market` are the search window among the trials of the strategy and of the whole market."""
+    """`strategy` and `market` are the search window among the trials of the strategy and of the
+    whole market.
+    """
 
     strategy: FamilyWise
     market: FamilyWise
@@ -57,11 +63,16 @@ class Significance:
 
     def meaning(self, searched: FamilyWise) -> str:
         """The two parts of a joined p-value in one clause."""
-        looks = "1 run has seen it" if self.looks == 1 else f"{self.looks} different runs have seen it"
+        looks = (
+            "1 run has seen it" if self.looks == 1 else f"{self.looks} different runs have seen it"
+        )
         tried = "1 trial" if searched.trials == 1 else f"best of {searched.trials} trials"
         tried += f" and {self.points} points of its space" if self.points else ""
         search, unseen = p_text(searched.p), p_text(self.holdout_p)
-        return f"chance of this without an edge: {search} in the search ({tried}), {unseen} in the hold-out ({looks})"
+        return (
+            f"chance of this without an edge: {search} in the search ({tried}), {unseen} in the"
+            f" hold-out ({looks})"
+        )
 
     def _with_holdout(self, searched: FamilyWise) -> float:
         return joined([(searched.p, self.sessions), (self.holdout_p, self.holdout_sessions)])
@@ -69,7 +80,9 @@ class Significance:
 
 @dataclass(frozen=True)
 class Rivals:
-    """What a run was chosen from: a (sessions × trials) matrix, NaN where a trial has no session, and how many have no returns."""
+    """What a run was chosen from: a (sessions × trials) matrix, NaN where a trial has no session,
+    and how many have no returns.
+    """
 
     days: Days
     returns: Floats
@@ -77,7 +90,9 @@ class Rivals:
 
 
 def significance(about: Subject, identity: str, look: Look, root: Path) -> Significance:
-    """Of a run in its search window, which stands in the ledger as `identity`, and its look at the hold-out."""
+    """Of a run in its search window, which stands in the ledger as `identity`, and its look at the
+    hold-out.
+    """
     where, measured = backtest_run.placed(about.run), about.result.session_returns
     days = measured.index.to_numpy().astype("datetime64[D]").astype(np.int64)
     last = int(days[-1]) if len(days) else 0
@@ -88,7 +103,9 @@ def significance(about: Subject, identity: str, look: Look, root: Path) -> Signi
 
 
 def rivals(root: Path, where: Place, identity: str, last: int) -> tuple[Rivals, Rivals]:
-    """The other trials of a strategy, and those of its whole market (one object where that is the same), up to the day `last`."""
+    """The other trials of a strategy, and those of its whole market (one object where that is the
+    same), up to the day `last`.
+    """
     found = trial_ledger.distinct(trial_ledger.rows(root, where.everywhere, returns=True))
     every = found[found["identity"] != identity]
     own = every[every["family"] == where.family]
@@ -97,16 +114,31 @@ def rivals(root: Path, where: Place, identity: str, last: int) -> tuple[Rivals, 
 
 
 def points_of(about: Subject, count: int = POINTS) -> Floats:
-    """(sessions × points) session returns of points drawn evenly over the space of a search, in the search window of the run. They are
-    no trials: nobody chooses among them. No column for a strategy without a space."""
+    """(sessions × points) session returns of points drawn evenly over the space of a search, in the
+    search window of the run. They are no trials: nobody chooses among them. No column for a
+    strategy without a space.
+    """
     points = islice(sampled(about.space, count, SEED), count) if about.space else ()
     drawn = (about.at(point) for point in points)
-    found = [np.asarray(result.session_returns, dtype=np.float64) for result in drawn if result is not None]
+    found = [
+        np.asarray(result.session_returns, dtype=np.float64)
+        for result in drawn
+        if result is not None
+    ]
     return np.column_stack(found) if found else np.empty((len(about.result.session_returns), 0))
 
 
-def judge(returns: Floats, days: Days, family: Rivals, market: Rivals, look: Look, around: Floats | None = None) -> Significance:
-    """The test itself, given the returns of the run and of the other trials of its strategy and of its market (which hold those)."""
+def judge(
+    returns: Floats,
+    days: Days,
+    family: Rivals,
+    market: Rivals,
+    look: Look,
+    around: Floats | None = None,
+) -> Significance:
+    """The test itself, given the returns of the run and of the other trials of its strategy and of
+    its market (which hold those).
+    """
     points = np.empty((len(returns), 0)) if around is None else around
     strategy = _among(returns, days, family, points)
     return Significance(
@@ -121,11 +153,15 @@ def judge(returns: Floats, days: Days, family: Rivals, market: Rivals, look: Loo
 
 
 def _rivals(ledger: pd.DataFrame, last: int) -> Rivals:
-    """Sessions after the last one of the run's window are left out: they are judged as the hold-out."""
+    """Sessions after the last one of the run's window are left out: they are judged as the
+    hold-out.
+    """
     days, returns = trial_ledger.matrix(ledger)
     before = days <= last
     without = ledger["reason"][ledger["observations"] == 0]
-    return Rivals(days[before], returns[before], sum(str(reason).startswith(GIVEN_UP) for reason in without))
+    return Rivals(
+        days[before], returns[before], sum(str(reason).startswith(GIVEN_UP) for reason in without)
+    )
 
 
 def _among(returns: Floats, days: Days, rivals: Rivals, points: Floats) -> FamilyWise:

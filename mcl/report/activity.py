@@ -32,22 +32,36 @@ def months(result: Result) -> str:
     for year, values in by_month.iterrows():
         total = float(values.sum())
         cells: list[Cell | str] = [_signed(values.get(month, np.nan)) for month in range(1, 13)]
-        rows.append([Cell(str(year), head=True), *cells, _signed(total), number(total / result.capital_usd, "percent")])
+        rows.append(
+            [
+                Cell(str(year), head=True),
+                *cells,
+                _signed(total),
+                number(total / result.capital_usd, "percent"),
+            ]
+        )
     return scroll(table(("", *MONTHS, "Year", "Of capital"), rows, css="months held"))
 
 
 def _signed(value: float) -> Cell:
     if pd.isna(value):
         return Cell("")
-    return Cell(number(float(value), "count"), "gain" if value > 0 else "loss" if value < 0 else "", number(float(value), "usd"))
+    return Cell(
+        number(float(value), "count"),
+        "gain" if value > 0 else "loss" if value < 0 else "",
+        number(float(value), "usd"),
+    )
 
 
 def hours(result: Result) -> str:
-    """Net USD by weekday of the trade date and hour of the bar, and the trades that began in each hour."""
+    """Net USD by weekday of the trade date and hour of the bar, and the trades that began in each
+    hour.
+    """
     bars = result.bars
     if bars.interval == "session":
         return '<p class="empty">Bars of a whole session have no hours.</p>'
-    hour = (bars.week_minute.astype(np.int64) - 1) // 60 % 24  # a bar that closes at 08:00 lies before 08:00
+    # a bar that closes at 08:00 lies before 08:00
+    hour = (bars.week_minute.astype(np.int64) - 1) // 60 % 24
     weekday = (bars.session + 3) % 7  # 1970-01-01 was a Thursday
     change = np.diff(result.equity, prepend=result.capital_usd)
     sums = np.bincount(weekday * 24 + hour, change, 7 * 24).reshape(7, 24)
@@ -65,25 +79,47 @@ def hours(result: Result) -> str:
     done = closed(result)
     began, pnl = hour[done["entry_bar"]], net(done)
     counts = [int((began == h).sum()) for h in HOURS]
-    rows.append([Cell("Trades", head=True), *(f"{n:,}" if n else "" for n in counts), f"{len(pnl):,}"])
-    won = [f"{win_rate(pnl[began == h]):.0%}" if n else "" for h, n in zip(HOURS, counts, strict=True)]
+    rows.append(
+        [Cell("Trades", head=True), *(f"{n:,}" if n else "" for n in counts), f"{len(pnl):,}"]
+    )
+    won = [
+        f"{win_rate(pnl[began == h]):.0%}" if n else "" for h, n in zip(HOURS, counts, strict=True)
+    ]
     rows.append([Cell("Won", head=True), *won, f"{win_rate(pnl):.0%}" if len(pnl) else ""])
-    return scroll(table(("", *(f"{h:02d}" for h in HOURS), "Day"), rows, css="months hours held"), tall=True)
+    return scroll(
+        table(("", *(f"{h:02d}" for h in HOURS), "Day"), rows, css="months hours held"), tall=True
+    )
 
 
 def exposure(result: Result) -> str:
     position, bars = result.position, result.bars
     held = np.abs(position)
-    notional = held * np.abs(bars.close) * bars.instrument.tick_value_usd / bars.instrument.tick_size
+    notional = (
+        held * np.abs(bars.close) * bars.instrument.tick_value_usd / bars.instrument.tick_size
+    )
     sides = [("Long", position > 0), ("Short", position < 0), ("Flat", position == 0)]
     rows = [_side(name, of, held) for name, of in sides]
     told = [
         ("Mean contracts held", number(float(held.mean()), "ratio")),
         ("Most contracts held", f"{int(held.max(initial=0)):,}"),
-        ("Mean notional", f"{number(float(notional.mean()), 'usd')} USD, {notional.mean() / result.capital_usd:.2f} times the capital"),
-        ("Largest notional", f"{number(float(notional.max()), 'usd')} USD, {notional.max() / result.capital_usd:.2f} times the capital"),
+        (
+            "Mean notional",
+            (
+                f"{number(float(notional.mean()), 'usd')} USD,"
+                f" {notional.mean() / result.capital_usd:.2f} times the capital"
+            ),
+        ),
+        (
+            "Largest notional",
+            (
+                f"{number(float(notional.max()), 'usd')} USD,"
+                f" {notional.max() / result.capital_usd:.2f} times the capital"
+            ),
+        ),
     ]
-    sided = scroll(table(("Side", "Bars", "Mean contracts", "Most"), rows, numeric=(1, 2, 3)), tall=True)
+    sided = scroll(
+        table(("Side", "Bars", "Mean contracts", "Most"), rows, numeric=(1, 2, 3)), tall=True
+    )
     return columns(sided, facts(told), css="wide")
 
 
@@ -97,12 +133,23 @@ def limits(result: Result) -> str:
     if not len(codes):
         return '<p class="empty">No rule changed a decision.</p>'
     first = [result.bars.times[int(np.argmax(result.block == code))] for code in codes]
-    names = [(Block(code).name.lower().replace("_", " "), Block(code).text) for code in codes.tolist()]
+    names = [
+        (Block(code).name.lower().replace("_", " "), Block(code).text) for code in codes.tolist()
+    ]
     rows: list[list[Cell | str]] = [
-        [rule, Cell(meaning, "wrap"), f"{count:,}", number(count / len(result.bars), "percent"), f"{at:%Y-%m-%d %H:%M}"]
+        [
+            rule,
+            Cell(meaning, "wrap"),
+            f"{count:,}",
+            number(count / len(result.bars), "percent"),
+            f"{at:%Y-%m-%d %H:%M}",
+        ]
         for (rule, meaning), count, at in zip(names, counts.tolist(), first, strict=True)
     ]
-    return scroll(table(("Rule", "Meaning", "Bars", "Of all bars", "First (UTC)"), rows, numeric=(2, 3)), tall=True)
+    return scroll(
+        table(("Rule", "Meaning", "Bars", "Of all bars", "First (UTC)"), rows, numeric=(2, 3)),
+        tall=True,
+    )
 
 
 def waterfall(result: Result) -> str:
@@ -117,9 +164,21 @@ def waterfall(result: Result) -> str:
         share = number(count / total, "percent") if of_bars else ""
         width = 100 * count / total if of_bars else 0.0
         bar = Cell("", "bar", share, (("style", f"--part:{width:.3f}%"),)) if of_bars else Cell("")
-        rows.append([str(s.stage), str(s.step).lower().replace("_", " "), f"{count:,}", share, bar, Cell(str(s.meaning), "wrap")])
+        rows.append(
+            [
+                str(s.stage),
+                str(s.step).lower().replace("_", " "),
+                f"{count:,}",
+                share,
+                bar,
+                Cell(str(s.meaning), "wrap"),
+            ]
+        )
     head = ("Stage", "Step", "Count", "Of all bars", "", "Meaning")
-    return titled("From wish to fill: why no trade", scroll(table(head, rows, numeric=(2, 3), css="funnel"), tall=True))
+    return titled(
+        "From wish to fill: why no trade",
+        scroll(table(head, rows, numeric=(2, 3), css="funnel"), tall=True),
+    )
 
 
 def costs(result: Result, metrics: Mapping[str, float]) -> str:
@@ -144,11 +203,26 @@ def costs(result: Result, metrics: Mapping[str, float]) -> str:
         ("Cost per contract and side", f"{number(each(commission + slippage), 'usd')} USD"),
         ("The same in ticks", number(each(commission + slippage) / ticks, "ratio")),
         ("Net P&L per contract and side", f"{number(each(net_usd), 'usd')} USD"),
-        ("Slippage at which nothing is left", f"{number(each(net_usd + slippage) / ticks, 'ratio')} ticks"),
+        (
+            "Slippage at which nothing is left",
+            f"{number(each(net_usd + slippage) / ticks, 'ratio')} ticks",
+        ),
     ]
-    stressed: list[list[Cell | str]] = [[f"× {factor:g}", _signed(gross + slippage - commission - factor * slippage)] for factor in STRESS]
-    told = facts(rows) + titled("Net USD with the same fills at other slippage", table(("Slippage", "Net USD"), stressed, css="months"))
-    return columns(chart("chart-costs", charts.waterfall(steps), 280, "From the P&L before costs to the net P&L"), told, css="wide")
+    stressed: list[list[Cell | str]] = [
+        [f"× {factor:g}", _signed(gross + slippage - commission - factor * slippage)]
+        for factor in STRESS
+    ]
+    told = facts(rows) + titled(
+        "Net USD with the same fills at other slippage",
+        table(("Slippage", "Net USD"), stressed, css="months"),
+    )
+    return columns(
+        chart(
+            "chart-costs", charts.waterfall(steps), 280, "From the P&L before costs to the net P&L"
+        ),
+        told,
+        css="wide",
+    )
 
 
 def rolls(result: Result) -> str:
@@ -160,9 +234,13 @@ def rolls(result: Result) -> str:
     days = result.bars.session[fills["bar"]]
     sessions = found["session"].to_numpy().astype("datetime64[D]").astype(np.int64)
     held = [int(np.abs(fills["quantity"][days == day]).sum()) // 2 for day in sessions]
-    slip = np.abs(fills["quantity"]) * fills["slippage_ticks"] * result.bars.instrument.tick_value_usd
+    slip = (
+        np.abs(fills["quantity"]) * fills["slippage_ticks"] * result.bars.instrument.tick_value_usd
+    )
     paid = [float(slip[days == day].sum()) for day in sessions]
-    shown = found.rename(columns={"gap": "price_gap"}).assign(contracts_rolled=held, slippage_usd=paid)
+    shown = found.rename(columns={"gap": "price_gap"}).assign(
+        contracts_rolled=held, slippage_usd=paid
+    )
     names, numeric = headings(shown)
     rows = [[_plain(value) for value in row] for row in shown.itertuples(index=False)]
     return scroll(table(names, rows, numeric=numeric))

@@ -1,4 +1,6 @@
-"""The page of a paper or live session: what was decided and done, and whether a backtest of the same bars agrees."""
+"""The page of a paper or live session: what was decided and done, and whether a backtest of the
+same bars agrees.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ WHOLE = ("position", "target", "quantity")  # contracts
 
 @dataclass(frozen=True)
 class BasisTable:
-    """The broker's bars beside the vendor's: `note` in place of a table, one row per field, and counts by name."""
+    """The broker's bars beside the vendor's: `note` in place of a table, one row per field, and
+    counts by name.
+    """
 
     note: str
     table: pd.DataFrame
@@ -61,7 +65,8 @@ def session_page(
 
     decisions    one row per decision: `close_time` (UTC), `close` (price), `target`, `position`, and whatever else is known
     fills        one row per execution: `time` (UTC), `price`, `quantity` (bought > 0), and whatever else is known
-    differences  one row per decision that a backtest of the same bars takes otherwise; empty when all agree
+    differences  one row per decision that a backtest of the same bars takes otherwise; empty when
+    all agree
     slippage     one row per fill: what delay, spread and execution cost, in ticks per contract
     basis        the bars of the broker beside those of the data vendor
     told         facts of the session: account, version, latency, hashes; nested mappings are flattened
@@ -76,7 +81,11 @@ def session_page(
         *([Section("Causes", _causes(differences))] if wrong else []),
         Section("Price and fills", _picture(decisions, fills)),
         Section("Fills", _listed(fills, "The session had no fill.")),
-        *([Section("Slippage", _slippage(slippage), SLIPPAGE)] if slippage is not None and len(slippage) else []),
+        *(
+            [Section("Slippage", _slippage(slippage), SLIPPAGE)]
+            if slippage is not None and len(slippage)
+            else []
+        ),
         *([Section("Basis", _basis(basis), BASIS)] if basis is not None else []),
         Section("Decisions", _listed(_readable(decisions), "No decision was taken.")),
         Section("Facts", facts((key, _fact(value)) for key, value in flatten(told).items())),
@@ -94,14 +103,15 @@ def session_page(
 
 
 SLIPPAGE = (
-    "Ticks per contract, positive is a cost. Delay: from the close that was decided on to the next open. Spread: what the promoted costs "
-    "assume, which the backtest pays too. Execution: the rest."
+    "Ticks per contract, positive is a cost. Delay: from the close that was decided on to the next"
+    " open. Spread: what the promoted costs assume, which the backtest pays too. Execution: the"
+    " rest."
 )
 
 
 BASIS = (
-    "The broker's bars less the data vendor's, in bars that both have: prices in ticks, volume in contracts. "
-    "A backtest of the vendor's bars says how many decisions differ because of data."
+    "The broker's bars less the data vendor's, in bars that both have: prices in ticks, volume in"
+    " contracts. A backtest of the vendor's bars says how many decisions differ because of data."
 )
 
 
@@ -121,8 +131,16 @@ def _basis(basis: BasisTable) -> str:
 
 
 def _causes(differences: pd.DataFrame) -> str:
-    counted = differences["cause"].value_counts() if "cause" in differences else pd.Series(dtype=int)
-    return columns(table(("Cause", "Differences"), [[str(cause), f"{n:,}"] for cause, n in counted.items()], numeric=(1,)))
+    counted = (
+        differences["cause"].value_counts() if "cause" in differences else pd.Series(dtype=int)
+    )
+    return columns(
+        table(
+            ("Cause", "Differences"),
+            [[str(cause), f"{n:,}"] for cause, n in counted.items()],
+            numeric=(1,),
+        )
+    )
 
 
 def _slippage(slippage: pd.DataFrame) -> str:
@@ -130,40 +148,81 @@ def _slippage(slippage: pd.DataFrame) -> str:
     parts = ("delay_ticks", "spread_ticks", "execution_ticks")
     known = slippage.dropna(subset=list(parts))
     weights = known["quantity"].abs()
-    means = [float((known[part] * weights).sum() / weights.sum()) if len(known) else float("nan") for part in parts]
+    means = [
+        float((known[part] * weights).sum() / weights.sum()) if len(known) else float("nan")
+        for part in parts
+    ]
     paid = f"{means[1] + means[2]:+.2f}" if len(known) else "n/a"
     cells = [[*(f"{mean:+.2f}" for mean in means), paid, f"{int(weights.sum()):,}"]]
-    head = table(("Delay", "Spread", "Execution", "Spread and execution", "Contracts"), cells, numeric=range(5))
-    return titled("Mean of all contracts", head) + titled("Every fill", _listed(slippage, "No fill."))
+    head = table(
+        ("Delay", "Spread", "Execution", "Spread and execution", "Contracts"),
+        cells,
+        numeric=range(5),
+    )
+    return titled("Mean of all contracts", head) + titled(
+        "Every fill", _listed(slippage, "No fill.")
+    )
 
 
 def _verdict(decisions: int, wrong: int, unexplained: int) -> Verdict:
     if not decisions:
-        return Verdict("unclear", "Nothing decided", "The session took no decision, so there is nothing to compare.")
+        return Verdict(
+            "unclear",
+            "Nothing decided",
+            "The session took no decision, so there is nothing to compare.",
+        )
     if unexplained:
         return Verdict(
-            "bad", "Unexplained", f"{unexplained:,} of {wrong:,} differences from a backtest of the same bars have no known cause."
+            "bad",
+            "Unexplained",
+            f"{unexplained:,} of {wrong:,} differences from a backtest of the same bars have no"
+            " known cause.",
         )
     if wrong:
-        return Verdict("unclear", "Explained", f"{wrong:,} differences from a backtest of the same bars, each with its cause.")
-    return Verdict("good", "Equal", f"All {decisions:,} decisions equal those of a backtest of the same bars.")
+        return Verdict(
+            "unclear",
+            "Explained",
+            f"{wrong:,} differences from a backtest of the same bars, each with its cause.",
+        )
+    return Verdict(
+        "good", "Equal", f"All {decisions:,} decisions equal those of a backtest of the same bars."
+    )
 
 
 def _unexplained(differences: pd.DataFrame) -> int:
-    return int((differences["cause"] == "unexplained").sum()) if "cause" in differences else len(differences)
+    return (
+        int((differences["cause"] == "unexplained").sum())
+        if "cause" in differences
+        else len(differences)
+    )
 
 
 def _cards(decisions: int, fills: pd.DataFrame, wrong: int) -> str:
     traded = int(fills["quantity"].abs().sum()) if "quantity" in fills and len(fills) else 0
-    items = (("Decisions", decisions), ("Differences", wrong), ("Fills", len(fills)), ("Contracts traded", traded))
+    items = (
+        ("Decisions", decisions),
+        ("Differences", wrong),
+        ("Fills", len(fills)),
+        ("Contracts traded", traded),
+    )
     return "".join(fact_card(label, f"{value:,}") for label, value in items)
 
 
 def _readable(decisions: pd.DataFrame) -> pd.DataFrame:
-    """Contracts as whole numbers and blocks by name; distances that no decision set are left out."""
+    """Contracts as whole numbers and blocks by name; distances that no decision set are left
+    out.
+    """
     shown = decisions.dropna(axis="columns", how="all") if len(decisions) else decisions
-    whole = {name: shown[name].astype(np.int64) for name in WHOLE if name in shown and shown[name].notna().all()}
-    named = {"block": [Block(int(v)).name.lower() if pd.notna(v) and v else "" for v in shown["block"]]} if "block" in shown else {}
+    whole = {
+        name: shown[name].astype(np.int64)
+        for name in WHOLE
+        if name in shown and shown[name].notna().all()
+    }
+    named = (
+        {"block": [Block(int(v)).name.lower() if pd.notna(v) and v else "" for v in shown["block"]]}
+        if "block" in shown
+        else {}
+    )
     return shown.assign(**whole, **named)
 
 
@@ -175,9 +234,16 @@ def _listed(frame: pd.DataFrame, nothing: str) -> str:
     if not len(frame):
         return f'<p class="empty">{nothing}</p>'
     shown = frame.head(ROWS_SHOWN)
-    cut = f'<p class="empty">The first {ROWS_SHOWN:,} of {len(frame):,} rows.</p>' if len(frame) > ROWS_SHOWN else ""
+    cut = (
+        f'<p class="empty">The first {ROWS_SHOWN:,} of {len(frame):,} rows.</p>'
+        if len(frame) > ROWS_SHOWN
+        else ""
+    )
     names, numeric = headings(frame)
-    rows = [[_cell(value, i in numeric) for i, value in enumerate(row)] for row in shown.itertuples(index=False)]
+    rows = [
+        [_cell(value, i in numeric) for i, value in enumerate(row)]
+        for row in shown.itertuples(index=False)
+    ]
     return cut + scroll(table(names, rows, numeric=numeric))
 
 
@@ -185,7 +251,11 @@ def _cell(value: Any, numeric: bool) -> Cell:
     if value is pd.NaT:
         return Cell("–")
     if isinstance(value, pd.Timestamp):
-        return Cell(f"{value:%Y-%m-%d}" if value == value.normalize() and value.tz is None else f"{value:%Y-%m-%d %H:%M:%S}")
+        return Cell(
+            f"{value:%Y-%m-%d}"
+            if value == value.normalize() and value.tz is None
+            else f"{value:%Y-%m-%d %H:%M:%S}"
+        )
     if isinstance(value, float):
         return Cell(number(value, "usd"), "n" if numeric else "", repr(value))
     return Cell(scalar(value), "n" if numeric else "")
@@ -194,7 +264,12 @@ def _cell(value: Any, numeric: bool) -> Cell:
 def _picture(decisions: pd.DataFrame, fills: pd.DataFrame) -> str:
     if not len(decisions) or not {"close_time", "close"} <= set(decisions):
         return '<p class="empty">There are no bars to draw.</p>'
-    return chart("chart-session", _session(decisions, fills), 560, "Price with fills, target and position of the session")
+    return chart(
+        "chart-session",
+        _session(decisions, fills),
+        560,
+        "Price with fills, target and position of the session",
+    )
 
 
 def _session(decisions: pd.DataFrame, fills: pd.DataFrame) -> Figure:
@@ -203,7 +278,16 @@ def _session(decisions: pd.DataFrame, fills: pd.DataFrame) -> Figure:
     for name, color, dash in (("target", "@blue", "dot"), ("position", "@grey", "solid")):
         if name in decisions:
             line = {"shape": "hv", "dash": dash}
-            data.append(charts.line(times, decisions[name].to_numpy(float), name.capitalize(), color, yaxis="y2", line=line))
+            data.append(
+                charts.line(
+                    times,
+                    decisions[name].to_numpy(float),
+                    name.capitalize(),
+                    color,
+                    yaxis="y2",
+                    line=line,
+                )
+            )
     if len(fills) and {"time", "price", "quantity"} <= set(fills):
         data += [
             _marks(fills[fills["quantity"] > 0], "Bought", "triangle-up", "@blue"),
@@ -226,8 +310,16 @@ def _marks(fills: pd.DataFrame, name: str, symbol: str, color: str) -> dict[str,
         "customdata": fills["quantity"].astype(int).tolist(),
     }
     marker = {"symbol": symbol, "color": color, "size": 10}
-    return {"type": "scatter", "mode": "markers", "name": f"{name} ({len(fills)})", "marker": marker, "hovertemplate": hover} | points
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": f"{name} ({len(fills)})",
+        "marker": marker,
+        "hovertemplate": hover,
+    } | points
 
 
 def _ms(times: pd.Series) -> Any:
-    return milliseconds(pd.DatetimeIndex(pd.to_datetime(times, utc=True)).as_unit("ns").asi8.astype(np.int64))
+    return milliseconds(
+        pd.DatetimeIndex(pd.to_datetime(times, utc=True)).as_unit("ns").asi8.astype(np.int64)
+    )

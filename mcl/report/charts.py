@@ -1,4 +1,6 @@
-"""Figures as the plain JSON that plotly.js draws, typed arrays inside. Colours are names of the theme ("@blue")."""
+"""Figures as the plain JSON that plotly.js draws, typed arrays inside. Colours are names of the
+theme ("@blue").
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,20 @@ from mcl.report.theme import Figure, packed
 
 def line(x: Floats, y: Floats, name: str, color: str, **more: Any) -> dict[str, Any]:
     style = {"color": color, "width": more.pop("width", 1.3)} | more.pop("line", {})
-    return {"type": "scatter", "mode": "lines", "x": packed(x), "y": packed(y), "name": name, "line": style} | more
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": packed(x),
+        "y": packed(y),
+        "name": name,
+        "line": style,
+    } | more
 
 
 def histogram(values: Floats, name: str) -> Figure:
-    """Counts of net results, losses and gains apart, mean (solid) and median (dotted) as lines; the end bins hold all beyond."""
+    """Counts of net results, losses and gains apart, mean (solid) and median (dotted) as lines; the
+    end bins hold all beyond.
+    """
     edges = _edges(values)
     counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), bins=edges)
     middle = (edges[1:] + edges[:-1]) / 2
@@ -32,10 +43,26 @@ def histogram(values: Floats, name: str) -> Figure:
             "width": np.diff(edges)[of].tolist(),
             "customdata": sides.tolist(),
         }
-        data.append(bar | {"name": label, "marker": {"color": color, "line": {"width": 0}}, "hovertemplate": hover, "opacity": 0.85})
+        data.append(
+            bar
+            | {
+                "name": label,
+                "marker": {"color": color, "line": {"width": 0}},
+                "hovertemplate": hover,
+                "opacity": 0.85,
+            }
+        )
     lines = ((float(values.mean()), "solid"), (float(np.median(values)), "dot"))
     shapes = [
-        {"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": "@ink", "width": 1, "dash": dash}}
+        {
+            "type": "line",
+            "x0": x,
+            "x1": x,
+            "yref": "paper",
+            "y0": 0,
+            "y1": 1,
+            "line": {"color": "@ink", "width": 1, "dash": dash},
+        }
         for x, dash in lines
     ]
     layout = {
@@ -55,7 +82,9 @@ def counted(name: str, values: Any, bins: int) -> Figure:
 
 
 def _edges(values: Floats) -> Floats:
-    """About 40 bins of a round width with an edge at zero, from the 0.5 % to the 99.5 % quantile."""
+    """About 40 bins of a round width with an edge at zero, from the 0.5 % to the 99.5 %
+    quantile.
+    """
     low, high = np.quantile(values, [0.005, 0.995])
     span = max(high, 0.0) - min(low, 0.0)
     raw = span / 40 if span > 0 else 1.0
@@ -85,7 +114,11 @@ def waterfall(steps: list[tuple[str, float, str]]) -> Figure:
     }
     return {
         "data": [data],
-        "layout": {"yaxis": {"title": {"text": "USD"}}, "showlegend": False, "margin": {"l": 8, "r": 8, "t": 24, "b": 8}},
+        "layout": {
+            "yaxis": {"title": {"text": "USD"}},
+            "showlegend": False,
+            "margin": {"l": 8, "r": 8, "t": 24, "b": 8},
+        },
     }
 
 

@@ -17,17 +17,23 @@ from mcl.report.format import differences, metric, metric_rows, number, scalar
 from mcl.report.theme import Cell, Figure, Link, Section, chart, metric_cell, page, scroll, table
 
 COLORS = ("@blue", "@orange", "@teal", "@plum", "@grey")
-STARS = "★ marks the best of a row where more (or less) is a merit; a run without a trade is best at nothing."
-JUDGED = (
-    "How often a Sharpe ratio this high comes from nothing, by the run alone and among all of these runs."
-    " The other trials of a search are in its deflated value."
+STARS = (
+    "★ marks the best of a row where more (or less) is a merit; a run without a trade is best at"
+    " nothing."
 )
-DASHES = ("solid", "dash", "dot", "dashdot")  # beyond five runs, and for eyes that do not see the colours apart
+JUDGED = (
+    "How often a Sharpe ratio this high comes from nothing, by the run alone and among all of these"
+    " runs. The other trials of a search are in its deflated value."
+)
+# beyond five runs, and for eyes that do not see the colours apart
+DASHES = ("solid", "dash", "dot", "dashdot")
 
 
 @dataclass(frozen=True)
 class Held:
-    """Position by bar: `times` (ns since the epoch, UTC, increasing) and `position` (contracts) after each of them."""
+    """Position by bar: `times` (ns since the epoch, UTC, increasing) and `position` (contracts)
+    after each of them.
+    """
 
     times: Any
     position: Any
@@ -35,7 +41,9 @@ class Held:
 
 @dataclass(frozen=True)
 class CompareView:
-    """One run of the comparison. `equity` is USD at the end of each session, indexed by trade date."""
+    """One run of the comparison. `equity` is USD at the end of each session, indexed by trade
+    date.
+    """
 
     run_id: str
     name: str
@@ -59,11 +67,19 @@ class CompareView:
 
 
 def compare_page(views: Sequence[CompareView]) -> str:
-    """One self-contained HTML document: curves on one axis, metrics with the best marked, what differs in the configs."""
-    changed = [(key, values) for key, values in differences([v.config for v in views]) if key != "notes"]
+    """One self-contained HTML document: curves on one axis, metrics with the best marked, what
+    differs in the configs.
+    """
+    changed = [
+        (key, values) for key, values in differences([v.config for v in views]) if key != "notes"
+    ]
     sections = [
         Section("Runs", _runs(views)),
-        Section("Equity", chart("chart-equity", _curves(views), 460, "Profit and loss of every run over time"), _scope(views)),
+        Section(
+            "Equity",
+            chart("chart-equity", _curves(views), 460, "Profit and loss of every run over time"),
+            _scope(views),
+        ),
         Section(
             "Drawdown",
             chart("chart-drawdown", _drawdowns(views), 260, "Drawdown of every run over time"),
@@ -71,18 +87,36 @@ def compare_page(views: Sequence[CompareView]) -> str:
         ),
         Section("Metrics", _metrics(views), _metrics_note(views)),
         Section("Better than nothing", _better_than_nothing(views), JUDGED),
-        Section("Config differences", _config(views, changed), "Only keys whose values are not the same in all runs."),
-        Section("Correlation", _pairs(views, _correlate), "Of the session returns on the sessions that two runs share."),
+        Section(
+            "Config differences",
+            _config(views, changed),
+            "Only keys whose values are not the same in all runs.",
+        ),
+        Section(
+            "Correlation",
+            _pairs(views, _correlate),
+            "Of the session returns on the sessions that two runs share.",
+        ),
         Section(
             "Drawdown overlap",
             _pairs(views, _under_both),
-            "Share of the sessions in which either of two runs is more than half as deep as its worst drawdown that both are.",
+            "Share of the sessions in which either of two runs is more than half as deep as its"
+            " worst drawdown that both are.",
         ),
     ]
     if all(v.held is not None for v in views):
-        note = "Share of the time in which either of two runs has a position that both have one on the same side."
+        note = (
+            "Share of the time in which either of two runs has a position that both have one on the"
+            " same side."
+        )
         sections.append(Section("Trade overlap", _pairs(views, _same_side), note))
-    return page("comparison", f"{len(views)} runs compared", sections, synthetic=_watermark(views), lead=" · ".join(v.short for v in views))
+    return page(
+        "comparison",
+        f"{len(views)} runs compared",
+        sections,
+        synthetic=_watermark(views),
+        lead=" · ".join(v.short for v in views),
+    )
 
 
 def _metrics_note(views: Sequence[CompareView]) -> str:
@@ -95,9 +129,17 @@ def _watermark(views: Sequence[CompareView]) -> str:
     if not marked:
         return ""
     told = "; ".join(
-        dict.fromkeys(v.notes.removeprefix("SYNTHETIC DATA — ").removesuffix(", not a market result") for v in marked if v.notes)
+        dict.fromkeys(
+            v.notes.removeprefix("SYNTHETIC DATA — ").removesuffix(", not a market result")
+            for v in marked
+            if v.notes
+        )
     )
-    which = "all runs" if len(marked) == len(views) else f"{len(marked)} of {len(views)} runs ({', '.join(v.short for v in marked)})"
+    which = (
+        "all runs"
+        if len(marked) == len(views)
+        else f"{len(marked)} of {len(views)} runs ({', '.join(v.short for v in marked)})"
+    )
     return f"SYNTHETIC DATA — {which}, not a market result" + (f" · {told}" if told else "")
 
 
@@ -117,37 +159,63 @@ def _runs(views: Sequence[CompareView]) -> str:
         for v in views
     ]
     ways = max(len(v.links) for v in views)
-    return scroll(table(("Run", "Name", "First session", "Last session", "Sessions", "Data", *[""] * ways), rows, numeric=(4,)))
+    return scroll(
+        table(
+            ("Run", "Name", "First session", "Last session", "Sessions", "Data", *[""] * ways),
+            rows,
+            numeric=(4,),
+        )
+    )
 
 
 def _better_than_nothing(views: Sequence[CompareView]) -> str:
     rows = [
-        [Cell(v.short, title=v.name, head=True), *(Cell(number(p, "plain"), "n", repr(p)) for p in each)]
+        [
+            Cell(v.short, title=v.name, head=True),
+            *(Cell(number(p, "plain"), "n", repr(p)) for p in each),
+        ]
         for v, each in zip(views, p_values([v.metrics for v in views]), strict=True)
     ]
-    head = ("Run", "p-value", "of all these runs (Holm)", "share of false findings (Benjamini-Hochberg)")
+    head = (
+        "Run",
+        "p-value",
+        "of all these runs (Holm)",
+        "share of false findings (Benjamini-Hochberg)",
+    )
     return scroll(table(head, rows, numeric=(1, 2, 3), css="held"))
 
 
 def p_values(metrics: Sequence[Mapping[str, float]]) -> list[tuple[float, float, float]]:
-    """Of "its true Sharpe ratio is not above zero" for each run: alone (1 - PSR), adjusted by Holm and by Benjamini-Hochberg."""
+    """Of "its true Sharpe ratio is not above zero" for each run: alone (1 - PSR), adjusted by Holm
+    and by Benjamini-Hochberg.
+    """
     alone = [1 - m.get("psr", math.nan) for m in metrics]
     return list(zip(alone, holm(alone), benjamini_hochberg(alone), strict=True))
 
 
 def _span(equity: pd.Series) -> tuple[str, str, str]:
-    return (f"{equity.index[0]:%Y-%m-%d}", f"{equity.index[-1]:%Y-%m-%d}", f"{len(equity):,}") if len(equity) else ("", "", "0")
+    return (
+        (f"{equity.index[0]:%Y-%m-%d}", f"{equity.index[-1]:%Y-%m-%d}", f"{len(equity):,}")
+        if len(equity)
+        else ("", "", "0")
+    )
 
 
 def _scope(views: Sequence[CompareView]) -> str:
     spans = {_span(v.equity) for v in views}
     said = "Net P&L at session ends as a share of each run's start capital."
-    return said if len(spans) == 1 else f"{said} The runs do not cover the same sessions: compare with care."
+    return (
+        said
+        if len(spans) == 1
+        else f"{said} The runs do not cover the same sessions: compare with care."
+    )
 
 
 def _returns(view: CompareView) -> pd.Series:
     """Cumulative net P&L over the start capital."""
-    capital = float(view.config.get("capital_usd", view.equity.iloc[0] if len(view.equity) else math.nan))
+    capital = float(
+        view.config.get("capital_usd", view.equity.iloc[0] if len(view.equity) else math.nan)
+    )
     return (view.equity - capital) / capital
 
 
@@ -158,11 +226,23 @@ def _curves(views: Sequence[CompareView]) -> Figure:
         hover = "%{x|%Y-%m-%d}: %{y:.2f} %<extra>" + view.short + "</extra>"
         data.append(
             charts.session_line(
-                100 * _returns(view), f"{view.short} {view.name}", color, line={"dash": dash}, width=1.8, hovertemplate=hover
+                100 * _returns(view),
+                f"{view.short} {view.name}",
+                color,
+                line={"dash": dash},
+                width=1.8,
+                hovertemplate=hover,
             )
         )
-    layout: Figure = {"xaxis": {"type": "date"}, "yaxis": {"title": {"text": "% of capital"}, "ticksuffix": " %", "zeroline": True}}
-    return {"data": data, "layout": layout | {"hovermode": "closest", "showlegend": True}, "keepsZoom": True}
+    layout: Figure = {
+        "xaxis": {"type": "date"},
+        "yaxis": {"title": {"text": "% of capital"}, "ticksuffix": " %", "zeroline": True},
+    }
+    return {
+        "data": data,
+        "layout": layout | {"hovermode": "closest", "showlegend": True},
+        "keepsZoom": True,
+    }
 
 
 def _drawdowns(views: Sequence[CompareView]) -> Figure:
@@ -170,28 +250,49 @@ def _drawdowns(views: Sequence[CompareView]) -> Figure:
     for i, view in enumerate(views):
         color, dash = _look(i)
         hover = "%{x|%Y-%m-%d}: %{y:.2f} %<extra>" + view.short + "</extra>"
-        drawn = charts.session_line(100 * _depth(view), view.short, color, line={"dash": dash}, width=1.4, hovertemplate=hover)
+        drawn = charts.session_line(
+            100 * _depth(view),
+            view.short,
+            color,
+            line={"dash": dash},
+            width=1.4,
+            hovertemplate=hover,
+        )
         data.append(drawn | {"showlegend": False})
-    layout: Figure = {"xaxis": {"type": "date"}, "yaxis": {"title": {"text": "% of capital"}, "ticksuffix": " %"}, "hovermode": "closest"}
+    layout: Figure = {
+        "xaxis": {"type": "date"},
+        "yaxis": {"title": {"text": "% of capital"}, "ticksuffix": " %"},
+        "hovermode": "closest",
+    }
     return {"data": data, "layout": layout, "keepsZoom": True}
 
 
 def _metrics(views: Sequence[CompareView]) -> str:
     names = list(dict.fromkeys(name for v in views for _, _, name in metric_rows(v.metrics)))
     two = len(views) == 2
-    rows = [[Cell(metric(name).title, head=True), *_compared(name, views), _spread(name, views, two)] for name in names]
+    rows = [
+        [Cell(metric(name).title, head=True), *_compared(name, views), _spread(name, views, two)]
+        for name in names
+    ]
     head = ("Metric", *(v.heading for v in views), "Difference" if two else "Range")
     return scroll(table(head, rows, numeric=range(1, len(views) + 2), css="held"), tall=True)
 
 
 def _compared(name: str, views: Sequence[CompareView]) -> list[Cell | str]:
     values = [v.metrics.get(name, math.nan) for v in views]
-    rivals = [value if v.metrics.get("trades", math.nan) != 0 else math.nan for v, value in zip(views, values, strict=True)]
-    known = [value for value in rivals if math.isfinite(value)]  # who never traded is best at nothing
+    rivals = [
+        value if v.metrics.get("trades", math.nan) != 0 else math.nan
+        for v, value in zip(views, values, strict=True)
+    ]
+    # who never traded is best at nothing
+    known = [value for value in rivals if math.isfinite(value)]
     better = metric(name).better
     best = max(known, key=lambda value: better * value) if better and len(set(known)) > 1 else None
     css = ["n best" if best is not None and value == best else "n" for value in rivals]
-    return [metric_cell(name, v.metrics, mark) if name in v.metrics else "" for v, mark in zip(views, css, strict=True)]
+    return [
+        metric_cell(name, v.metrics, mark) if name in v.metrics else ""
+        for v, mark in zip(views, css, strict=True)
+    ]
 
 
 def _spread(name: str, views: Sequence[CompareView], two: bool) -> str:
@@ -205,18 +306,33 @@ def _spread(name: str, views: Sequence[CompareView], two: bool) -> str:
 def _config(views: Sequence[CompareView], changed: list[tuple[str, list[Any]]]) -> str:
     if not changed:
         return '<p class="empty">The configs are the same.</p>'
-    rows = [[Cell(key, head=True), *(Cell("—" if value is None else scalar(value), "wrap") for value in values)] for key, values in changed]
+    rows = [
+        [
+            Cell(key, head=True),
+            *(Cell("—" if value is None else scalar(value), "wrap") for value in values),
+        ]
+        for key, values in changed
+    ]
     return scroll(table(("Key", *(v.heading for v in views)), rows, css="held"))
 
 
-def _pairs(views: Sequence[CompareView], measure: Callable[[CompareView, CompareView], float]) -> str:
+def _pairs(
+    views: Sequence[CompareView], measure: Callable[[CompareView, CompareView], float]
+) -> str:
     """A square table of what two runs have in common: the same for (a, b) as for (b, a)."""
-    half = {(i, j): measure(views[i], views[j]) for i in range(len(views)) for j in range(i, len(views))}
+    half = {
+        (i, j): measure(views[i], views[j]) for i in range(len(views)) for j in range(i, len(views))
+    }
     rows: list[list[Cell | str]] = [
-        [Cell(v.short, title=v.name, head=True), *(_shared(half[min(i, j), max(i, j)]) for j in range(len(views)))]
+        [
+            Cell(v.short, title=v.name, head=True),
+            *(_shared(half[min(i, j), max(i, j)]) for j in range(len(views))),
+        ]
         for i, v in enumerate(views)
     ]
-    return scroll(table(("", *(v.heading for v in views)), rows, numeric=range(1, len(views) + 1), css="held"))
+    return scroll(
+        table(("", *(v.heading for v in views)), rows, numeric=range(1, len(views) + 1), css="held")
+    )
 
 
 def _shared(value: float) -> Cell:
@@ -224,7 +340,11 @@ def _shared(value: float) -> Cell:
 
 
 def _correlate(a: CompareView, b: CompareView) -> float:
-    both = pd.concat([_returns(a).diff(), _returns(b).diff()], axis=1, join="inner").dropna().to_numpy()
+    both = (
+        pd.concat([_returns(a).diff(), _returns(b).diff()], axis=1, join="inner")
+        .dropna()
+        .to_numpy()
+    )
     moving = len(both) > 2 and both[:, 0].std() > 0 and both[:, 1].std() > 0
     return float(np.corrcoef(both[:, 0], both[:, 1])[0, 1]) if moving else math.nan
 
@@ -250,7 +370,9 @@ def _same_side(a: CompareView, b: CompareView) -> float:
 
 
 def _on_shared_bars(a: Held, b: Held) -> tuple[Any, Any]:
-    """The positions of both on the bars that both have; runs of one market have all of them, and are not searched."""
+    """The positions of both on the bars that both have; runs of one market have all of them, and
+    are not searched.
+    """
     if np.array_equal(a.times, b.times):
         return a.position, b.position
     at = np.minimum(np.searchsorted(b.times, a.times), len(b.times) - 1)

@@ -1,4 +1,6 @@
-"""The page of the live dashboard: one self-contained document that listens to the server it came from. Pictures are its own SVG."""
+"""The page of the live dashboard: one self-contained document that listens to the server it came
+from. Pictures are its own SVG.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ ACTS = (("pause", ""), ("resume", ""), ("reduce-only", ""), ("flatten", "grave")
 
 @dataclass(frozen=True)
 class Page:
-    """`policy` is the Content-Security-Policy to send with it: its own style and script, its own server, nothing else."""
+    """`policy` is the Content-Security-Policy to send with it: its own style and script, its own
+    server, nothing else.
+    """
 
     html: str
     policy: str
@@ -37,30 +41,36 @@ def dashboard_page(name: str) -> Page:
     script = _asset("dashboard.js")
     html = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<title>{escape(name)} · mcl dashboard</title><style>{_asset('page.css')}{_asset('dashboard.css')}</style></head>"
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon"'
+        ' href="data:,">'
+        f"<title>{escape(name)} · mcl"
+        f" dashboard</title><style>{_asset('page.css')}{_asset('dashboard.css')}</style></head>"
         f'<body data-name="{escape(name)}">{_head(name)}<main>{_cards()}{_sections()}</main>'
         "<footer>Times are UTC, money is USD. The page follows the session by itself.</footer>"
         f"{_dialog()}<script>{script}</script></body></html>\n"
     )
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
-        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; connect-src"
+        " 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return Page(html, policy)
 
 
 def _head(name: str) -> str:
-    buttons = "".join(f'<button type="button" data-act="{word}" class="{css}">{word}</button>' for word, css in ACTS)
+    buttons = "".join(
+        f'<button type="button" data-act="{word}" class="{css}">{word}</button>'
+        for word, css in ACTS
+    )
     return (
-        '<div class="synthetic" id="synthetic" role="note" hidden></div><header class="top"><div><div class="head"><div>'
-        f'<div class="eyebrow" id="whose">mcl dashboard · {escape(name)}</div>'
-        '<h1><span id="state" class="state">…</span><span id="mode" class="mode"></span></h1></div>'
-        '<div class="pulse" id="pulse" role="status"><i></i><span id="heard">connecting …</span></div></div>'
-        '<p class="why" id="why" aria-live="polite"></p><p class="said" id="said" role="alert" hidden></p>'
-        f'<div class="acts" id="acts" role="group" aria-label="Commands" hidden>{buttons}</div>'
-        '<nav class="others" id="others" aria-label="Other sessions"></nav></div></header>'
+        '<div class="synthetic" id="synthetic" role="note" hidden></div><header'
+        ' class="top"><div><div class="head"><div><div class="eyebrow" id="whose">mcl dashboard ·'
+        f' {escape(name)}</div><h1><span id="state" class="state">…</span><span id="mode"'
+        ' class="mode"></span></h1></div><div class="pulse" id="pulse" role="status"><i></i><span'
+        ' id="heard">connecting …</span></div></div><p class="why" id="why"'
+        ' aria-live="polite"></p><p class="said" id="said" role="alert" hidden></p><div'
+        f' class="acts" id="acts" role="group" aria-label="Commands" hidden>{buttons}</div><nav'
+        ' class="others" id="others" aria-label="Other sessions"></nav></div></header>'
     )
 
 
@@ -70,14 +80,18 @@ def _cards() -> str:
 
 def _card(label: str, key: str) -> str:
     return (
-        f'<div class="card"><div class="label">{escape(label)}</div><div class="figure" id="{key}">–</div>'
-        f'<div class="note" id="{key}-note"></div></div>'
+        f'<div class="card"><div class="label">{escape(label)}</div><div class="figure"'
+        f' id="{key}">–</div><div class="note" id="{key}-note"></div></div>'
     )
 
 
 def _sections() -> str:
     left = (
-        _section("P&L of this session", _plot("session"), "After costs; triangles are fills, the band is what one session may earn."),
+        _section(
+            "P&L of this session",
+            _plot("session"),
+            "After costs; triangles are fills, the band is what one session may earn.",
+        ),
         _section("Alerts", _list("alerts")),
         _section("Last decisions", _list("decisions")),
     )
@@ -91,12 +105,20 @@ def _sections() -> str:
             "Orders by milliseconds from the message that tells of the close to the order written.",
         ),
     )
-    audits = _section("Earlier sessions", _list("audits"), "Each is replayed through the backtest; every difference has a cause.")
+    audits = _section(
+        "Earlier sessions",
+        _list("audits"),
+        "Each is replayed through the backtest; every difference has a cause.",
+    )
     return f'<div class="two"><div>{"".join(left)}</div><div>{"".join(right)}</div></div>{audits}'
 
 
 def _section(title: str, body: str, note: str = "", note_id: str = "") -> str:
-    shown = f'<p class="note"{f" id={note_id}" if note_id else ""}>{escape(note)}</p>' if note or note_id else ""
+    shown = (
+        f'<p class="note"{f" id={note_id}" if note_id else ""}>{escape(note)}</p>'
+        if note or note_id
+        else ""
+    )
     return f"<section><h2>{escape(title)}</h2>{shown}{body}</section>"
 
 
@@ -110,9 +132,11 @@ def _list(name: str) -> str:
 
 def _dialog() -> str:
     return (
-        '<dialog id="dialog" aria-labelledby="asked"><form method="dialog"><p id="asked"></p><p class="eyebrow" id="holding"></p>'
-        '<label for="because">Reason, for the journal</label><input id="because" maxlength="300" autocomplete="off">'
-        '<div class="row"><button value="no">not now</button><button id="confirm" value="yes"></button></div></form></dialog>'
+        '<dialog id="dialog" aria-labelledby="asked"><form method="dialog"><p id="asked"></p><p'
+        ' class="eyebrow" id="holding"></p><label for="because">Reason, for the'
+        ' journal</label><input id="because" maxlength="300" autocomplete="off"><div'
+        ' class="row"><button value="no">not now</button><button id="confirm"'
+        ' value="yes"></button></div></form></dialog>'
     )
 
 

@@ -10,10 +10,12 @@ Ints = npt.NDArray[np.int64]
 
 
 def extremes(low: Floats, high: Floats, buckets: int) -> tuple[Ints, Floats]:
-    """(rows, values): the lowest `low` and the highest `high` of each bucket of consecutive rows, in time order.
+    """(rows, values): the lowest `low` and the highest `high` of each bucket of consecutive rows,
+    in time order.
 
-    At most 2 · (buckets + 1) points, never fewer than the first and last row's buckets; the global extremes always survive.
-    Pass the same array twice for a single line. Short series (n <= 2 · buckets) of a single line come back whole.
+    At most 2 · (buckets + 1) points, never fewer than the first and last row's buckets; the global
+    extremes always survive. Pass the same array twice for a single line. Short series (n <= 2 ·
+    buckets) of a single line come back whole.
     """
     n = len(low)
     if n <= 2 * buckets and low is high:
@@ -32,6 +34,8 @@ def extremes(low: Floats, high: Floats, buckets: int) -> tuple[Ints, Floats]:
 
 
 def broken(rows: Ints, values: Floats, group: npt.NDArray[np.int32]) -> tuple[Ints, Floats]:
-    """The same points with a NaN before each point whose `group` differs from the one before: a line does not join two contracts."""
+    """The same points with a NaN before each point whose `group` differs from the one before: a
+    line does not join two contracts.
+    """
     cuts = np.flatnonzero(np.diff(group[rows])) + 1
     return np.insert(rows, cuts, rows[cuts] if len(cuts) else []), np.insert(values, cuts, np.nan)

@@ -1,4 +1,6 @@
-"""Numbers and configs as text, formatted once for the terminal and for every page. No Plotly here."""
+"""Numbers and configs as text, formatted once for the terminal and for every page. No Plotly
+here.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ UNDEFINED = "n/a"
 
 @dataclass(frozen=True)
 class Metric:
-    """How one metric is shown. `better` is +1 when larger is better, -1 when smaller is, 0 when it is no judgement."""
+    """How one metric is shown. `better` is +1 when larger is better, -1 when smaller is, 0 when it
+    is no judgement.
+    """
 
     name: str
     label: str
@@ -26,7 +30,8 @@ class Metric:
         return f"{self.label}, USD" if self.style == "usd" and self.name in KNOWN else self.label
 
 
-# A drawdown and a quantile of losses are <= 0, so that larger is better. Calmar is no merit by itself: of two losing runs
+# A drawdown and a quantile of losses are <= 0, so that larger is better. Calmar is no merit by
+# itself: of two losing runs
 # the one with the larger drawdown has the larger ratio.
 METRICS = (
     Metric("net_pnl_usd", "Net P&L", "Result", "usd", 1),
@@ -79,7 +84,9 @@ METRICS = (
     Metric("commission_usd", "Commission", "Costs and activity", "usd", -1),
     Metric("slippage_usd", "Slippage (in gross P&L)", "Costs and activity", "usd", -1),
     Metric("fills", "Fills", "Costs and activity", "count"),
-    Metric("turnover_contracts_per_session", "Contracts per session", "Costs and activity", "ratio"),
+    Metric(
+        "turnover_contracts_per_session", "Contracts per session", "Costs and activity", "ratio"
+    ),
     Metric("turnover_ann", "Notional traded / equity, per year", "Costs and activity", "ratio"),
     Metric("exposure_frac", "Bars with a position", "Costs and activity", "percent"),
     Metric("rolls_traded", "Rolls traded", "Costs and activity", "count"),
@@ -89,17 +96,28 @@ METRICS = (
 KNOWN = {metric.name: metric for metric in METRICS}
 GROUPS = tuple(dict.fromkeys(metric.group for metric in METRICS))
 INTERVALS = {"sharpe": ("sharpe_low", "sharpe_high")}  # shown inside the row of their estimate
-STYLES = {"_usd": "usd", "_frac": "percent", "_bars": "bars", "_sessions": "sessions", "_ticks": "ticks", "_sec": "seconds"}
+STYLES = {
+    "_usd": "usd",
+    "_frac": "percent",
+    "_bars": "bars",
+    "_sessions": "sessions",
+    "_ticks": "ticks",
+    "_sec": "seconds",
+}
 
 
 def metric(name: str) -> Metric:
-    """How to show `name`; a metric that this module does not know is shown by the unit in its suffix, under "Other"."""
+    """How to show `name`; a metric that this module does not know is shown by the unit in its
+    suffix, under "Other".
+    """
     style = next((style for suffix, style in STYLES.items() if name.endswith(suffix)), "plain")
     return KNOWN.get(name) or Metric(name, name, "Other", style)
 
 
 def number(value: float, style: str) -> str:
-    """One number as text, NaN as n/a: `usd` -1,234.50 · `percent` 12.30 % · `count` 1,234 · `ratio` 0.84 · `plain` 0.001234."""
+    """One number as text, NaN as n/a: `usd` -1,234.50 · `percent` 12.30 % · `count` 1,234 · `ratio`
+    0.84 · `plain` 0.001234.
+    """
     if not math.isfinite(value):
         return UNDEFINED
     match style:
@@ -133,7 +151,8 @@ def value_text(name: str, metrics: Mapping[str, float]) -> str:
 
 
 def metric_rows(metrics: Mapping[str, float]) -> list[tuple[str, str, str]]:
-    """(label, text, name) of every metric in reading order: the known ones, then the others by name.
+    """(label, text, name) of every metric in reading order: the known ones, then the others by
+    name.
 
     The bounds of an interval stand in the row of their estimate and have none of their own.
     """
@@ -155,7 +174,9 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(configs: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[Any]]]:
-    """(dotted key, value in each config) for every key whose value is not the same in all; None where a config lacks it."""
+    """(dotted key, value in each config) for every key whose value is not the same in all; None
+    where a config lacks it.
+    """
     flat = [flatten(config) for config in configs]
     keys = dict.fromkeys(key for one in flat for key in one)
     rows = [(key, [one.get(key) for one in flat]) for key in keys]
@@ -185,7 +206,9 @@ def scalar(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One sentence a person can act on. `level` is good, unclear or bad; `word` stands in the badge, so that no colour is needed."""
+    """One sentence a person can act on. `level` is good, unclear or bad; `word` stands in the
+    badge, so that no colour is needed.
+    """
 
     level: str
     word: str
@@ -196,10 +219,16 @@ CREDIBLE = 0.95  # probability from which a deflated Sharpe ratio counts as more
 
 
 def verdict(metrics: Mapping[str, float]) -> Verdict:
-    """What the Sharpe interval says, and, where the trial ledger was asked, what is left after all that was tried."""
+    """What the Sharpe interval says, and, where the trial ledger was asked, what is left after all
+    that was tried.
+    """
     low, high = (metrics.get(name, math.nan) for name in INTERVALS["sharpe"])
     if not (math.isfinite(low) and math.isfinite(high)):
-        return Verdict("unclear", "Undefined", "No Sharpe ratio can be estimated: too few sessions, or nothing was traded.")
+        return Verdict(
+            "unclear",
+            "Undefined",
+            "No Sharpe ratio can be estimated: too few sessions, or nothing was traded.",
+        )
     ratio = f"Sharpe {value_text('sharpe', metrics)}"
     if high < 0:
         return Verdict("bad", "Losing", f"{ratio}: it loses money beyond what chance explains.")
@@ -208,12 +237,26 @@ def verdict(metrics: Mapping[str, float]) -> Verdict:
         return Verdict("unclear", "Not distinguishable from luck", text)
     deflated, trials = metrics.get("dsr", math.nan), metrics.get("trials_counted", math.nan)
     if not (math.isfinite(deflated) and math.isfinite(trials)):
-        text = f"{ratio}: the interval is above zero for this one run. It does not count how many others were tried."
+        text = (
+            f"{ratio}: the interval is above zero for this one run. It does not count how many"
+            " others were tried."
+        )
         return Verdict("good", "Above zero", text)
-    counted = f"{number(deflated, 'percent')} after {trials:,.0f} trial{'' if trials == 1 else 's'} of this strategy on this market"
+    counted = (
+        f"{number(deflated, 'percent')} after {trials:,.0f} trial{'' if trials == 1 else 's'} of"
+        " this strategy on this market"
+    )
     if deflated >= CREDIBLE:
-        return Verdict("good", "Beyond luck", f"{ratio}; the probability of an edge is {counted}. Only unseen data can confirm it.")
-    return Verdict("unclear", "Best of many", f"{ratio} looks good alone, but the probability of an edge is only {counted}.")
+        return Verdict(
+            "good",
+            "Beyond luck",
+            f"{ratio}; the probability of an edge is {counted}. Only unseen data can confirm it.",
+        )
+    return Verdict(
+        "unclear",
+        "Best of many",
+        f"{ratio} looks good alone, but the probability of an edge is only {counted}.",
+    )
 
 
 def p_text(p: float) -> str:
@@ -229,8 +272,13 @@ def many(count: int, noun: str) -> str:
 
 
 def stopped(drawdown_frac: float, limit: float | None, day: str = "") -> str:
-    """That a run reached its limit of the drawdown and traded no more, in one sentence; empty where it did not."""
+    """That a run reached its limit of the drawdown and traded no more, in one sentence; empty where
+    it did not.
+    """
     if limit is None or not -drawdown_frac >= limit:
         return ""
     when = f" on {day}" if day else ""
-    return f"Trading stopped for good{when}: the drawdown reached risk.limits.max_drawdown_frac={limit:g}. All numbers hold the idle rest."
+    return (
+        f"Trading stopped for good{when}: the drawdown reached"
+        f" risk.limits.max_drawdown_frac={limit:g}. All numbers hold the idle rest."
+    )

@@ -21,21 +21,36 @@ MEASURES = {"trades": "Trades", "max_drawdown_frac": "Max drawdown"}  # besides 
 
 
 def maps(search: Search) -> list[Section]:
-    """One section, none when fewer than two parameters vary. A choice switches between the score, trades and drawdown."""
+    """One section, none when fewer than two parameters vary. A choice switches between the score,
+    trades and drawdown.
+    """
     names = [n for n in search.importance.index if search.scored[n].nunique() > 1]
     pairs = list(combinations(names, 2))
     if not pairs:
         return []
-    measures = {search.metric: search.label} | {n: label for n, label in MEASURES.items() if n in search.scored and n != search.metric}
-    note = "Mean of the trials in a cell; the ring is the best trial. A good region is a plateau, not a single cell."
-    drawn = "".join(_measure(search, pairs, name, label, i) for i, (name, label) in enumerate(measures.items()))
+    measures = {search.metric: search.label} | {
+        n: label for n, label in MEASURES.items() if n in search.scored and n != search.metric
+    }
+    note = (
+        "Mean of the trials in a cell; the ring is the best trial. A good region is a plateau, not"
+        " a single cell."
+    )
+    drawn = "".join(
+        _measure(search, pairs, name, label, i) for i, (name, label) in enumerate(measures.items())
+    )
     return [Section("Parameter map", picker("map-of", "Show", measures) + drawn, note)]
 
 
 def picker(name: str, label: str, choices: dict[str, str]) -> str:
     """A select that shows one of the `shown` parts with this name."""
-    options = "".join(f'<option value="{escape(value)}">{escape(text)}</option>' for value, text in choices.items())
-    return f'<p class="picker"><label for="{name}">{escape(label)}</label><select id="{name}">{options}</select></p>'
+    options = "".join(
+        f'<option value="{escape(value)}">{escape(text)}</option>'
+        for value, text in choices.items()
+    )
+    return (
+        f'<p class="picker"><label for="{name}">{escape(label)}</label><select'
+        f' id="{name}">{options}</select></p>'
+    )
 
 
 def shown(by: str, value: str, html: str, first: bool) -> str:
@@ -43,22 +58,38 @@ def shown(by: str, value: str, html: str, first: bool) -> str:
     return f'<div data-shown-by="{by}" data-value="{escape(value)}"{hidden}>{html}</div>'
 
 
-def _measure(search: Search, pairs: list[tuple[str, str]], name: str, label: str, number_of: int) -> str:
+def _measure(
+    search: Search, pairs: list[tuple[str, str]], name: str, label: str, number_of: int
+) -> str:
     drawn = [
-        _titled(search, pair, name, label, f"chart-map-{number_of}-{i}" if number_of else f"chart-map-{i}") for i, pair in enumerate(pairs)
+        _titled(
+            search,
+            pair,
+            name,
+            label,
+            f"chart-map-{number_of}-{i}" if number_of else f"chart-map-{i}",
+        )
+        for i, pair in enumerate(pairs)
     ]
     grid, rest = drawn[:AT_ONCE], drawn[AT_ONCE:]
     html = columns(*grid, css="wide")
     if rest:
-        by, titles = f"pair-{number_of}", {str(i): f"{short(a)} × {short(b)}" for i, (a, b) in enumerate(pairs[AT_ONCE:])}
-        others = "".join(shown(by, str(i), columns(part, css="wide"), i == 0) for i, part in enumerate(rest))
+        by, titles = (
+            f"pair-{number_of}",
+            {str(i): f"{short(a)} × {short(b)}" for i, (a, b) in enumerate(pairs[AT_ONCE:])},
+        )
+        others = "".join(
+            shown(by, str(i), columns(part, css="wide"), i == 0) for i, part in enumerate(rest)
+        )
         html += picker(by, f"The other {len(rest)} pairs", titles) + others
     return shown("map-of", name, html, number_of == 0)
 
 
 def _titled(search: Search, pair: tuple[str, str], name: str, label: str, holder: str) -> str:
     a, b = map(short, pair)
-    return titled(f"{a} × {b}", chart(holder, _map(search, *pair, name), 380, f"{label} by {a} and {b}"))
+    return titled(
+        f"{a} × {b}", chart(holder, _map(search, *pair, name), 380, f"{label} by {a} and {b}")
+    )
 
 
 def _map(search: Search, a: str, b: str, name: str) -> Figure:
@@ -76,7 +107,10 @@ def _map(search: Search, a: str, b: str, name: str) -> Figure:
         "customdata": count.tolist(),
         "xgap": 1,
         "ygap": 1,
-        "hovertemplate": f"{short(a)} %{{x}}, {short(b)} %{{y}}<br>mean %{{text}} of %{{customdata}} trials<extra></extra>",
+        "hovertemplate": (
+            f"{short(a)} %{{x}}, {short(b)} %{{y}}<br>mean %{{text}} of %{{customdata}}"
+            " trials<extra></extra>"
+        ),
         "colorbar": {"thickness": 10, "outlinewidth": 0},
     } | _scale(values, search.maximize if name == search.metric else True)
     if values.size <= 100:
@@ -90,12 +124,17 @@ def _map(search: Search, a: str, b: str, name: str) -> Figure:
         "hoverinfo": "skip",
         "showlegend": False,
     }
-    axes = {"xaxis": {"type": "category", "title": {"text": short(a)}}, "yaxis": {"type": "category", "title": {"text": short(b)}}}
+    axes = {
+        "xaxis": {"type": "category", "title": {"text": short(a)}},
+        "yaxis": {"type": "category", "title": {"text": short(b)}},
+    }
     return {"data": [heat, ring], "layout": axes}
 
 
 def cells(x: pd.Series, y: pd.Series, values: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """(means, counts) of the values by the categories of `y` (rows) and `x` (columns); the mean of a cell without a value is NaN."""
+    """(means, counts) of the values by the categories of `y` (rows) and `x` (columns); the mean of
+    a cell without a value is NaN.
+    """
     shape = len(y.cat.categories), len(x.cat.categories)
     rows, columns = y.cat.codes.to_numpy(np.int64), x.cat.codes.to_numpy(np.int64)
     placed = (rows >= 0) & (columns >= 0)  # a trial without one of the parameters is in no cell
@@ -108,8 +147,9 @@ def cells(x: pd.Series, y: pd.Series, values: Floats) -> tuple[Floats, npt.NDArr
 
 
 def _scale(values: Any, maximize: bool) -> dict[str, Any]:
-    """Orange below zero and blue above; one hue when all have one sign: blue, strong where the search wants to be; orange for what only
-    loses, strong where it loses most."""
+    """Orange below zero and blue above; one hue when all have one sign: blue, strong where the
+    search wants to be; orange for what only loses, strong where it loses most.
+    """
     if np.isnan(values).all():
         return {"colorscale": [[0, "@ramp1"], [1, "@ramp2"]]}
     if np.nanmin(values) < 0 < np.nanmax(values):

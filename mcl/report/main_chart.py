@@ -1,4 +1,6 @@
-"""The main chart of a run: everything over one time axis, drawn from extremes, with every bar behind it for the zoomed window."""
+"""The main chart of a run: everything over one time axis, drawn from extremes, with every bar
+behind it for the zoomed window.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from mcl.report.zoom_data import detail
 BUCKETS = 1500  # more than a screen has columns for
 MANY_ROLLS = 100
 SPIKES = {"showspikes": True, "spikemode": "across", "spikethickness": 1, "spikecolor": "@grey"}
-CROWDED = 0.35  # opacity of marks that would hide the price: where there are many, and all of them are shown
+# opacity of marks that would hide the price: where there are many, and all of them are shown
+CROWDED = 0.35
 SPARSE = 800  # fewer markers than this are drawn large
 GL_FROM = 3000  # more markers than this are drawn by WebGL
 MARKS = {  # fill reason -> legend, marker symbol
@@ -31,8 +34,15 @@ MARKS = {  # fill reason -> legend, marker symbol
 }
 INKS = ("@teal", "@plum", "@blue", "@orange", "@ink", "@grey")  # of indicators, in order
 PROTECTIVE = {"Stop level": "@orange", "Take-profit level": "@blue"}
-PANELS = {  # axis -> its part of the height, with and without a panel for indicators that are no price
-    False: {"yaxis": [0.53, 1], "yaxis5": [0.505, 0.52], "yaxis2": [0.28, 0.49], "yaxis3": [0.11, 0.25], "yaxis4": [0, 0.08]},
+# axis -> its part of the height, with and without a panel for indicators that are no price
+PANELS = {
+    False: {
+        "yaxis": [0.53, 1],
+        "yaxis5": [0.505, 0.52],
+        "yaxis2": [0.28, 0.49],
+        "yaxis3": [0.11, 0.25],
+        "yaxis4": [0, 0.08],
+    },
     True: {
         **{"yaxis": [0.6, 1], "yaxis6": [0.46, 0.575], "yaxis5": [0.43, 0.443]},
         **{"yaxis2": [0.25, 0.415], "yaxis3": [0.1, 0.22], "yaxis4": [0, 0.07]},
@@ -41,17 +51,36 @@ PANELS = {  # axis -> its part of the height, with and without a panel for indic
 
 
 def strip(result: Result, overlays: Sequence[Overlay] = ()) -> Figure:
-    """Price with its overlays, fills and rolls, the volatility of the market, equity, drawdown and position.
+    """Price with its overlays, fills and rolls, the volatility of the market, equity, drawdown and
+    position.
 
-    Drawn from the lowest and highest value per span of bars; `detail` holds every bar for the windows that a reader zooms to.
+    Drawn from the lowest and highest value per span of bars; `detail` holds every bar for the
+    windows that a reader zooms to.
     """
     times = milliseconds(result.bars.close_time)
     money, _ = drawdown(result.equity, result.capital_usd)
     lines = [
         _price(result, times),
         _span(times, result.equity, "Equity", "@blue", yaxis="y2", showlegend=False),
-        _span(times, money, "Drawdown", "@orange", yaxis="y3", fill="tozeroy", fillcolor="@orange-soft", showlegend=False),
-        _span(times, result.position.astype(np.float64), "Position", "@grey", yaxis="y4", line={"shape": "hv"}, showlegend=False),
+        _span(
+            times,
+            money,
+            "Drawdown",
+            "@orange",
+            yaxis="y3",
+            fill="tozeroy",
+            fillcolor="@orange-soft",
+            showlegend=False,
+        ),
+        _span(
+            times,
+            result.position.astype(np.float64),
+            "Position",
+            "@grey",
+            yaxis="y4",
+            line={"shape": "hv"},
+            showlegend=False,
+        ),
         *_drawn(times, overlays),
     ]
     groups = _groups(result)
@@ -60,20 +89,37 @@ def strip(result: Result, overlays: Sequence[Overlay] = ()) -> Figure:
         trace_of[chosen] = len(lines) + k
     commission = result.commission_usd / max(1, int(np.abs(result.fills["quantity"]).sum()))
     behind = detail(result, trace_of, commission, overlays)
-    data = [*lines, *(_marks(result, times, look, chosen) for look, chosen in groups), _ribbon(result, times)]
+    data = [
+        *lines,
+        *(_marks(result, times, look, chosen) for look, chosen in groups),
+        _ribbon(result, times),
+    ]
     layout = _layout(result, times, any(not o.on_price for o in overlays))
     return {"data": data, "layout": layout, "keepsZoom": True, "buckets": BUCKETS, "detail": behind}
 
 
 def _layout(result: Result, times: Floats, apart: bool) -> Figure:
-    titles = {"yaxis": f"{result.bars.instrument.symbol} price", "yaxis2": "Equity USD", "yaxis3": "Drawdown USD", "yaxis4": "Contracts"}
-    axes = {axis: {"domain": part, "fixedrange": True, "title": {"text": titles.get(axis, "")}} for axis, part in PANELS[apart].items()}
+    titles = {
+        "yaxis": f"{result.bars.instrument.symbol} price",
+        "yaxis2": "Equity USD",
+        "yaxis3": "Drawdown USD",
+        "yaxis4": "Contracts",
+    }
+    axes = {
+        axis: {"domain": part, "fixedrange": True, "title": {"text": titles.get(axis, "")}}
+        for axis, part in PANELS[apart].items()
+    }
     axes["yaxis2"] |= {"tickformat": ",.2~f"}  # 24,950 and not 24.95k
     axes["yaxis3"] |= {"tickformat": ",.2~f"}
     axes["yaxis4"] |= {"nticks": 3}
     axes["yaxis5"] |= {"visible": False}
     return axes | {
-        "xaxis": {"type": "date", "anchor": "y4", "range": [float(times[0]), float(times[-1])], **SPIKES},
+        "xaxis": {
+            "type": "date",
+            "anchor": "y4",
+            "range": [float(times[0]), float(times[-1])],
+            **SPIKES,
+        },
         "shapes": _roll_lines(times[result.bars.roll]),
         "hovermode": "closest",
         "dragmode": "zoom",
@@ -89,21 +135,29 @@ def _span(times: Floats, values: Floats, name: str, color: str, **more: Any) -> 
 def _price(result: Result, times: Floats) -> dict[str, Any]:
     bars = result.bars
     whole = len(bars) <= 2 * BUCKETS
-    rows, values = extremes(bars.close, bars.close, BUCKETS) if whole else extremes(bars.low, bars.high, BUCKETS)
+    rows, values = (
+        extremes(bars.close, bars.close, BUCKETS)
+        if whole
+        else extremes(bars.low, bars.high, BUCKETS)
+    )
     rows, values = broken(rows, values, bars.contract)
     return line(times[rows], values, "Price", "@grey", width=1)
 
 
 def _drawn(times: Floats, overlays: Sequence[Overlay]) -> list[dict[str, Any]]:
     inks = cycle(INKS)
-    return [_overlay(times, o, PROTECTIVE[o.name] if o.protective else next(inks)) for o in overlays]
+    return [
+        _overlay(times, o, PROTECTIVE[o.name] if o.protective else next(inks)) for o in overlays
+    ]
 
 
 def _overlay(times: Floats, overlay: Overlay, color: str) -> dict[str, Any]:
     known = np.flatnonzero(np.isfinite(overlay.values))
     if overlay.protective:
         style = {"dash": "dot", "shape": "hv"}
-        return line(np.empty(0), np.empty(0), overlay.name, color, line=style, connectgaps=False, width=1.5)
+        return line(
+            np.empty(0), np.empty(0), overlay.name, color, line=style, connectgaps=False, width=1.5
+        )
     axis = {} if overlay.on_price else {"yaxis": "y6"}
     return _span(times[known], overlay.values[known], overlay.name, color, width=1, **axis)
 
@@ -118,7 +172,12 @@ def _ribbon(result: Result, times: Floats) -> dict[str, Any]:
         "x": packed(np.append(times[first], times[-1])),
         "y": [""],
         "z": [third.tolist()],
-        "text": [[f"{day}: {THIRDS[k]} of sessions by volatility" for day, k in zip(days, third, strict=True)]],
+        "text": [
+            [
+                f"{day}: {THIRDS[k]} of sessions by volatility"
+                for day, k in zip(days, third, strict=True)
+            ]
+        ],
         "hovertemplate": "%{text}<extra></extra>",
         "colorscale": [[0, "@grid"], [0.5, "@line"], [1, "@grey"]],
         "zmin": 0,
@@ -129,7 +188,9 @@ def _ribbon(result: Result, times: Floats) -> dict[str, Any]:
 
 
 def _roll_lines(rolled: Floats) -> list[dict[str, Any]]:
-    """None where they would be a curtain: the diamonds of the rolls that were traded say the same."""
+    """None where they would be a curtain: the diamonds of the rolls that were traded say the
+    same.
+    """
     return [_roll_line(x) for x in rolled] if len(rolled) <= MANY_ROLLS else []
 
 
@@ -144,12 +205,19 @@ def _groups(result: Result) -> list[tuple[tuple[str, str, str], Ints]]:
     fills = result.fills
     reason = np.array(FILL_REASONS, dtype=object)[fills["reason"]]
     plain, bought = reason == "target", fills["quantity"] > 0
-    kinds = [(("Bought", "triangle-up", "@blue"), plain & bought), (("Sold", "triangle-down", "@orange"), plain & ~bought)]
-    kinds += [((legend, symbol, "@plum"), reason == name) for name, (legend, symbol) in MARKS.items()]
+    kinds = [
+        (("Bought", "triangle-up", "@blue"), plain & bought),
+        (("Sold", "triangle-down", "@orange"), plain & ~bought),
+    ]
+    kinds += [
+        ((legend, symbol, "@plum"), reason == name) for name, (legend, symbol) in MARKS.items()
+    ]
     return [(look, np.flatnonzero(of)) for look, of in kinds if of.any()]
 
 
-def _marks(result: Result, times: Floats, look: tuple[str, str, str], chosen: Ints) -> dict[str, Any]:
+def _marks(
+    result: Result, times: Floats, look: tuple[str, str, str], chosen: Ints
+) -> dict[str, Any]:
     name, symbol, color = look
     f, tick = result.fills[chosen], result.bars.instrument.tick_size
     many = len(result.fills) > GL_FROM
@@ -161,7 +229,10 @@ def _marks(result: Result, times: Floats, look: tuple[str, str, str], chosen: In
         "x": packed(times[f["bar"]]),
         "y": packed(f["price_ticks"] * tick, "float32" if many else "float64"),
         "customdata": packed(f["quantity"], "int16"),
-        "hovertemplate": f"%{{x|%Y-%m-%d %H:%M}}<br>%{{customdata:+d}} at %{{y:,.{decimals}f}}<extra>{name}</extra>",
+        "hovertemplate": (
+            "%{x|%Y-%m-%d %H:%M}<br>%{customdata:+d} at"
+            f" %{{y:,.{decimals}f}}<extra>{name}</extra>"
+        ),
         "marker": {
             "symbol": symbol,
             "size": 8 if len(result.fills) < SPARSE else 5,

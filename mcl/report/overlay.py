@@ -1,4 +1,6 @@
-"""Lines over the price of a run: what its strategy looks at, and where its protective orders stood."""
+"""Lines over the price of a run: what its strategy looks at, and where its protective orders
+stood.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,17 @@ from mcl.data.bars import Bars, Floats
 from mcl.strategy import Strategy, exposed
 
 MOST = 6  # indicators that a chart shows: the first ones that the strategy names
-PROBE = 3000  # rows beyond a strategy's memory on which an indicator is asked whether it follows the price
+# rows beyond a strategy's memory on which an indicator is asked whether it follows the price
+PROBE = 3000
 
 
 @dataclass(frozen=True)
 class Overlay:
-    """One value per bar, NaN where there is none: prices of the dated contract when `on_price`, else in units of its own.
+    """One value per bar, NaN where there is none: prices of the dated contract when `on_price`,
+    else in units of its own.
 
-    `protective` lines are steps and only drawn in a zoomed window: over two years they would be a carpet.
+    `protective` lines are steps and only drawn in a zoomed window: over two years they would be a
+    carpet.
     """
 
     name: str
@@ -29,37 +34,61 @@ class Overlay:
 
 
 def indicators(strategy: Strategy, bars: Bars) -> list[Overlay]:
-    """The indicators that the strategy exposes, prices among them moved back from the continuous series to the dated contract.
+    """The indicators that the strategy exposes, prices among them moved back from the continuous
+    series to the dated contract.
 
-    Whether one is a price is not guessed from its values: all prices are shifted by one unit, and a price moves along.
+    Whether one is a price is not guessed from its values: all prices are shifted by one unit, and a
+    price moves along.
     """
     shown = dict(list(_asked(strategy, bars).items())[:MOST])
     if not shown:
         return []
     probe = bars.rows(0, min(len(bars), strategy.memory + PROBE))
-    still, shifted = _asked(strategy, probe), _asked(strategy, replace(probe, shift=probe.shift + 1.0))
+    still, shifted = (
+        _asked(strategy, probe),
+        _asked(strategy, replace(probe, shift=probe.shift + 1.0)),
+    )
     ratio = 1.0 if bars.ratio is None else bars.ratio[bars.contract]
     found = []
     for name, values in shown.items():
         moved = shifted[name] - still[name]
-        on_price = bool(np.isfinite(moved).any()) and math.isclose(float(np.nanmedian(moved)), 1.0, abs_tol=1e-6)
-        found.append(Overlay(name.replace("_", " "), (values - bars.adjustment) / ratio if on_price else values, on_price))
+        on_price = bool(np.isfinite(moved).any()) and math.isclose(
+            float(np.nanmedian(moved)), 1.0, abs_tol=1e-6
+        )
+        found.append(
+            Overlay(
+                name.replace("_", " "),
+                (values - bars.adjustment) / ratio if on_price else values,
+                on_price,
+            )
+        )
     return found
 
 
 def protection(stop_ticks: Floats, take_profit_ticks: Floats, bars: Bars) -> list[Overlay]:
-    """The levels of the protective orders (ticks, from `engine.levels`) as lines; a kind that never stood has none."""
+    """The levels of the protective orders (ticks, from `engine.levels`) as lines; a kind that never
+    stood has none.
+    """
     size = bars.instrument.tick_size
     named = (("Stop level", stop_ticks), ("Take-profit level", take_profit_ticks))
-    return [Overlay(name, ticks * size, protective=True) for name, ticks in named if np.isfinite(ticks).any()]
+    return [
+        Overlay(name, ticks * size, protective=True)
+        for name, ticks in named
+        if np.isfinite(ticks).any()
+    ]
 
 
 def _asked(strategy: Strategy, bars: Bars) -> dict[str, Floats]:
     try:
         found = exposed(strategy, bars)
     except Exception as error:
-        raise ConfigError(f"{strategy.name}.indicators failed: {type(error).__name__}: {error}") from error
+        raise ConfigError(
+            f"{strategy.name}.indicators failed: {type(error).__name__}: {error}"
+        ) from error
     for name, values in found.items():
         if values.shape != (len(bars),):
-            raise ConfigError(f"{strategy.name}.indicators: {name} has shape {values.shape}; it must be one value per bar, ({len(bars)},)")
+            raise ConfigError(
+                f"{strategy.name}.indicators: {name} has shape {values.shape}; it must be one value"
+                f" per bar, ({len(bars)},)"
+            )
     return found

@@ -1,4 +1,6 @@
-"""The page of a promoted version: what it has earned since, in the band that its backtest lets one expect."""
+"""The page of a promoted version: what it has earned since, in the band that its backtest lets one
+expect.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,18 @@ import numpy.typing as npt
 from mcl.metrics.overfit import Luck
 from mcl.report import charts
 from mcl.report.format import Verdict, flatten, number, scalar
-from mcl.report.theme import Cell, Figure, Link, Section, chart, fact_card, facts, page, scroll, table
+from mcl.report.theme import (
+    Cell,
+    Figure,
+    Link,
+    Section,
+    chart,
+    fact_card,
+    facts,
+    page,
+    scroll,
+    table,
+)
 
 AHEAD = 1.5  # so many times the sessions so far are drawn, and at least LEAST
 LEAST = 20
@@ -21,7 +34,9 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Session:
-    """One live session; money in USD, slippage in ticks per contract (NaN: nothing filled or measured)."""
+    """One live session; money in USD, slippage in ticks per contract (NaN: nothing filled or
+    measured).
+    """
 
     day: str
     net_pnl_usd: float
@@ -36,7 +51,9 @@ class Session:
 
 @dataclass(frozen=True)
 class RegistryView:
-    """Plain data of one version; nothing is computed here but running sums. `band`: (low, median, high, drawdown) by session, USD."""
+    """Plain data of one version; nothing is computed here but running sums. `band`: (low, median,
+    high, drawdown) by session, USD.
+    """
 
     title: str
     lead: str
@@ -55,28 +72,54 @@ class RegistryView:
 def registry_page(view: RegistryView) -> str:
     """One self-contained HTML document."""
     nothing = '<p class="empty">The backtest has too few sessions to draw from.</p>'
-    expected = "Shaded: what nineteen of twenty honest histories never leave, P&L and drawdown together, resampled in blocks of sessions."
+    expected = (
+        "Shaded: what nineteen of twenty honest histories never leave, P&L and drawdown together,"
+        " resampled in blocks of sessions."
+    )
     sections = [
-        Section("Live curve", chart("chart-live", _curve(view), 520, "Live P&L in its expected band") if view.band else nothing, expected),
+        Section(
+            "Live curve",
+            (
+                chart("chart-live", _curve(view), 520, "Live P&L in its expected band")
+                if view.band
+                else nothing
+            ),
+            expected,
+        ),
         Section("Sessions", _sessions(view.sessions)),
         Section("Gates", _gates(view.gates), _gates_note(view)),
-        Section("Provenance", facts((key, scalar(value)) for key, value in flatten(view.facts).items())),
+        Section(
+            "Provenance", facts((key, scalar(value)) for key, value in flatten(view.facts).items())
+        ),
     ]
     said = _verdict(view)
     return page(
-        "registry", view.title, sections, verdict=said, synthetic=view.synthetic, cards=_cards(view), lead=view.lead, links=view.links
+        "registry",
+        view.title,
+        sections,
+        verdict=said,
+        synthetic=view.synthetic,
+        cards=_cards(view),
+        lead=view.lead,
+        links=view.links,
     )
 
 
 def _gates_note(view: RegistryView) -> str:
     said = "As they stood at the promotion. A waived gate keeps its reason for ever."
-    return f"{said} Today the Sharpe of the backtest is {view.luck.sentence}." if view.luck else said
+    return (
+        f"{said} Today the Sharpe of the backtest is {view.luck.sentence}." if view.luck else said
+    )
 
 
 def _verdict(view: RegistryView) -> Verdict:
     if not view.sessions:
         return Verdict("unclear", "Not yet traded", view.sentence)
-    return Verdict("bad", "Outside", view.sentence) if view.outside else Verdict("good", "Inside", view.sentence)
+    return (
+        Verdict("bad", "Outside", view.sentence)
+        if view.outside
+        else Verdict("good", "Inside", view.sentence)
+    )
 
 
 def _cards(view: RegistryView) -> str:
@@ -84,19 +127,26 @@ def _cards(view: RegistryView) -> str:
     backtest = sum(s.backtest_net_pnl_usd for s in view.sessions)
     items = [("Sessions", f"{len(view.sessions):,}", "traded under this version")]
     if view.luck is not None:
-        beside = f"of the backtest, best by luck {number(view.luck.best_by_luck, 'ratio')}, {view.luck.trials:,} trials"
+        beside = (
+            f"of the backtest, best by luck {number(view.luck.best_by_luck, 'ratio')},"
+            f" {view.luck.trials:,} trials"
+        )
         items.append(("Deflated Sharpe", number(view.luck.deflated, "percent"), beside))
     if view.sessions:
         items.append(("Live P&L", number(total, "usd"), "net"))
         items.append(("Backtest of the same bars", number(backtest, "usd"), "net"))
-        items.append(("Deepest drawdown", number(float(view.drawdown[-1]), "usd"), "of the live curve"))
+        items.append(
+            ("Deepest drawdown", number(float(view.drawdown[-1]), "usd"), "of the live curve")
+        )
     return "".join(fact_card(*item) for item in items)
 
 
 def _curve(view: RegistryView) -> Figure:
     if view.band is None:
         return {"data": [], "layout": {}}
-    low, median, high, drawdown = (side[: max(LEAST, round(AHEAD * len(view.sessions)))] for side in view.band)
+    low, median, high, drawdown = (
+        side[: max(LEAST, round(AHEAD * len(view.sessions)))] for side in view.band
+    )
     ahead, lived = np.arange(1.0, len(low) + 1), np.arange(1.0, len(view.sessions) + 1)
     pnl = np.cumsum([s.net_pnl_usd for s in view.sessions])
     backtest = np.cumsum([s.backtest_net_pnl_usd for s in view.sessions])
@@ -107,7 +157,15 @@ def _curve(view: RegistryView) -> Figure:
         charts.line(ahead, median, "Median", "@grey", line={"dash": "dot"}),
         charts.line(lived, backtest, "Backtest of the same bars", "@grey", line={"dash": "dash"}),
         charts.line(lived, pnl, "Live", "@blue", width=2.2, mode="lines+markers"),
-        charts.line(ahead, drawdown, "Deepest expected fall", "@grey", yaxis="y2", width=0.8, showlegend=False),
+        charts.line(
+            ahead,
+            drawdown,
+            "Deepest expected fall",
+            "@grey",
+            yaxis="y2",
+            width=0.8,
+            showlegend=False,
+        ),
         charts.line(lived, view.drawdown, "Drawdown", "@orange", yaxis="y2", showlegend=False),
     ]
     layout: Figure = {
@@ -122,7 +180,16 @@ def _curve(view: RegistryView) -> Figure:
 def _sessions(sessions: Sequence[Session]) -> str:
     if not sessions:
         return '<p class="empty">No session has been traded under this version.</p>'
-    columns = ["Session", "Live USD", "Backtest USD", "Slippage, ticks", "Assumed, ticks", "Audit", "Broker", "Run"]
+    columns = [
+        "Session",
+        "Live USD",
+        "Backtest USD",
+        "Slippage, ticks",
+        "Assumed, ticks",
+        "Audit",
+        "Broker",
+        "Run",
+    ]
     rows: list[list[Cell | str]] = [
         [
             s.day,
@@ -147,6 +214,20 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
         said = gate["waived"] or gate["meaning"]
         css = "" if not asked else "gain" if gate["passed"] else "loss"
         value = gate["value"]
-        shown = Cell(number(value, "plain"), "n", repr(value)) if isinstance(value, int | float) else Cell(scalar(value), "n")
-        rows.append([gate["name"].replace("_", " "), shown, gate["rule"], Cell(word, css), Cell(said, "wrap")])
-    return scroll(table(["Gate", "Value", "Rule", "Verdict", "What it says"], rows, numeric=(1,)), tall=True)
+        shown = (
+            Cell(number(value, "plain"), "n", repr(value))
+            if isinstance(value, int | float)
+            else Cell(scalar(value), "n")
+        )
+        rows.append(
+            [
+                gate["name"].replace("_", " "),
+                shown,
+                gate["rule"],
+                Cell(word, css),
+                Cell(said, "wrap"),
+            ]
+        )
+    return scroll(
+        table(["Gate", "Value", "Rule", "Verdict", "What it says"], rows, numeric=(1,)), tall=True
+    )

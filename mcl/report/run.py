@@ -13,10 +13,34 @@ import numpy as np
 from mcl.data.synthetic.watermark import watermark
 from mcl.engine.result import Result
 from mcl.report.activity import costs, exposure, hours, limits, months, rolls, waterfall
-from mcl.report.format import GROUPS, Verdict, differences, flatten, metric, metric_rows, number, scalar, verdict, yaml_lines
+from mcl.report.format import (
+    GROUPS,
+    Verdict,
+    differences,
+    flatten,
+    metric,
+    metric_rows,
+    number,
+    scalar,
+    verdict,
+    yaml_lines,
+)
 from mcl.report.main_chart import BUCKETS, strip
 from mcl.report.overlay import Overlay
-from mcl.report.theme import Cell, Link, Section, card, chart, columns, facts, metric_cell, page, scroll, table, titled
+from mcl.report.theme import (
+    Cell,
+    Link,
+    Section,
+    card,
+    chart,
+    columns,
+    facts,
+    metric_cell,
+    page,
+    scroll,
+    table,
+    titled,
+)
 from mcl.report.trades import trades
 from mcl.risk.limits import Block
 
@@ -34,42 +58,71 @@ class RunView:
     overrides: Sequence[str]
     metrics: Mapping[str, float]
     result: Result
-    provenance: Mapping[str, Any] = field(default_factory=dict)  # git commit and dirty flag, fingerprints, versions, seed
+    # git commit and dirty flag, fingerprints, versions, seed
+    provenance: Mapping[str, Any] = field(default_factory=dict)
     run_id: str | None = None
     defaults: Mapping[str, Any] | None = None  # the configuration without any override
     overlays: Sequence[Overlay] = ()
-    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # 95 %, of metrics that have no bounds of their own
+    # 95 %, of metrics that have no bounds of their own
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     links: Sequence[Link] = ()
     luck: str = ""  # how and when `dsr` was deflated
 
     @property
     def changed(self) -> list[tuple[str, Any, Any]]:
-        """(dotted key, default, value) of everything that decides a result and is not as the project's defaults have it."""
+        """(dotted key, default, value) of everything that decides a result and is not as the
+        project's defaults have it.
+        """
         if self.defaults is None:
             return []
         rows = differences([self.defaults, self.config])
-        return [(key, default, value) for key, (default, value) in rows if key.split(".")[0] not in NOT_COMPARED]
+        return [
+            (key, default, value)
+            for key, (default, value) in rows
+            if key.split(".")[0] not in NOT_COMPARED
+        ]
 
 
 def run_page(view: RunView) -> str:
-    """One self-contained HTML document, a few hundred kilobytes beyond plotly.js for any number of bars."""
+    """One self-contained HTML document, a few hundred kilobytes beyond plotly.js for any number of
+    bars.
+    """
     bars = view.result.bars
     first, last = (str(np.datetime64(int(bars.session[i]), "D")) for i in (0, -1))
     lead = " · ".join(
         filter(
             None,
-            (f"run {view.run_id}" if view.run_id else "", bars.instrument.symbol, bars.interval, f"{first} to {last}", _trial_count(view)),
+            (
+                f"run {view.run_id}" if view.run_id else "",
+                bars.instrument.symbol,
+                bars.interval,
+                f"{first} to {last}",
+                _trial_count(view),
+            ),
         )
     )
     label = "Price with indicators, fills and stops, equity, drawdown and position"
     sections = [
-        Section("Price, equity, drawdown", chart("chart-strip", strip(view.result, view.overlays), _height(view), label), _sampling(view)),
+        Section(
+            "Price, equity, drawdown",
+            chart("chart-strip", strip(view.result, view.overlays), _height(view), label),
+            _sampling(view),
+        ),
         Section("Metrics", _metrics(view.metrics), _metrics_note(view)),
         Section("Months", months(view.result), "Net P&L in USD by the month of the trade date."),
-        Section("Hours", hours(view.result), "Net P&L in USD by the day of the session and the hour in New York, marked at every bar."),
+        Section(
+            "Hours",
+            hours(view.result),
+            "Net P&L in USD by the day of the session and the hour in New York, marked at every"
+            " bar.",
+        ),
         Section("Trades", trades(view.result)),
         Section("Exposure", exposure(view.result), "At the close of each bar."),
-        Section("Limits", limits(view.result) + waterfall(view.result), "Bars at which a rule changed what the strategy wanted."),
+        Section(
+            "Limits",
+            limits(view.result) + waterfall(view.result),
+            "Bars at which a rule changed what the strategy wanted.",
+        ),
         Section("Costs", costs(view.result, view.metrics)),
         Section("Rolls", rolls(view.result)),
         Section("Config", _config(view), _config_note(view)),
@@ -77,7 +130,9 @@ def run_page(view: RunView) -> str:
         Section("Provenance", _provenance(view)),
     ]
     synthetic = watermark(bars)
-    cards = "".join(card(name, view.metrics, _card_note(name, view)) for name in CARDS if name in view.metrics)
+    cards = "".join(
+        card(name, view.metrics, _card_note(name, view)) for name in CARDS if name in view.metrics
+    )
     return page(
         "backtest",
         view.title,
@@ -96,8 +151,13 @@ def _height(view: RunView) -> int:
 
 
 def _chips(view: RunView) -> list[str]:
-    """What was changed from the defaults, for the header; the project's name for a strategy comes with its parameters."""
-    said = [f"{key} {scalar(value)}" + ("" if default is None else f" (default {scalar(default)})") for key, default, value in view.changed]
+    """What was changed from the defaults, for the header; the project's name for a strategy comes
+    with its parameters.
+    """
+    said = [
+        f"{key} {scalar(value)}" + ("" if default is None else f" (default {scalar(default)})")
+        for key, default, value in view.changed
+    ]
     return said[:CHIPS] + ([f"and {len(said) - CHIPS} more below"] if len(said) > CHIPS else [])
 
 
@@ -119,7 +179,11 @@ def _card_note(name: str, view: RunView) -> str:
     metrics = view.metrics
     if name == "dsr" and "trials_counted" in metrics:
         count = metrics["trials_counted"]
-        chance = f"best by luck {number(metrics['best_by_luck'], 'ratio')}, " if "best_by_luck" in metrics else ""
+        chance = (
+            f"best by luck {number(metrics['best_by_luck'], 'ratio')}, "
+            if "best_by_luck" in metrics
+            else ""
+        )
         return f"{chance}{count:,.0f} trial{'' if count == 1 else 's'}"
     beside = {
         "net_pnl_usd": ("return_frac", "of capital"),
@@ -136,10 +200,20 @@ def _sampling(view: RunView) -> str:
     n = len(view.result.bars)
     drawn = f"All {n:,} bars are drawn."
     if n > 2 * BUCKETS:
-        drawn = f"Lines keep the lowest and highest value of each of {BUCKETS:,} spans of {n:,} bars; zoomed in, every bar."
-    marks = "Every fill is marked; prices are those of the dated contract; dotted lines are rolls (beyond 100 their diamonds alone)."
+        drawn = (
+            f"Lines keep the lowest and highest value of each of {BUCKETS:,} spans of {n:,} bars;"
+            " zoomed in, every bar."
+        )
+    marks = (
+        "Every fill is marked; prices are those of the dated contract; dotted lines are rolls"
+        " (beyond 100 their diamonds alone)."
+    )
     ribbon = "The ribbon is darker in the third of the sessions in which the market moved most."
-    levels = " Stops and take-profits appear as lines in a zoomed window." if any(o.protective for o in view.overlays) else ""
+    levels = (
+        " Stops and take-profits appear as lines in a zoomed window."
+        if any(o.protective for o in view.overlays)
+        else ""
+    )
     return f"{drawn} {marks}{levels} {ribbon} Drag to zoom, double-click to reset."
 
 
@@ -148,7 +222,11 @@ def _metrics(metrics: Mapping[str, float]) -> str:
     groups = [*GROUPS, "Other"]
     parts = []
     for group in groups:
-        chosen = [(Cell(label, head=True), metric_cell(name, metrics)) for label, _, name in rows if metric(name).group == group]
+        chosen = [
+            (Cell(label, head=True), metric_cell(name, metrics))
+            for label, _, name in rows
+            if metric(name).group == group
+        ]
         if chosen:
             parts.append(titled(group, table(("", ""), chosen, numeric=(1,))))
     return columns(*parts)
@@ -160,21 +238,41 @@ def _judged(view: RunView) -> Verdict:
     if not len(halted):
         return said
     day = np.datetime64(int(view.result.bars.session[halted[0]]), "D")
-    return replace(said, text=f"{said.text} Trading stopped for good on {day}: {Block.MAX_DRAWDOWN.text.partition(';')[0]}.")
+    return replace(
+        said,
+        text=(
+            f"{said.text} Trading stopped for good on {day}:"
+            f" {Block.MAX_DRAWDOWN.text.partition(';')[0]}."
+        ),
+    )
 
 
 def _config(view: RunView) -> str:
     set_by_hand = {text.lstrip("+~").partition("=")[0] for text in view.overrides}
-    shown = [f"<b>{escape(text)}</b>" if _touched(key, set_by_hand) else escape(text) for key, text in yaml_lines(view.config)]
+    shown = [
+        f"<b>{escape(text)}</b>" if _touched(key, set_by_hand) else escape(text)
+        for key, text in yaml_lines(view.config)
+    ]
     said = " ".join(view.overrides) or "none"
-    whole = f'<p class="empty">Overrides: <code>{escape(said)}</code></p><pre tabindex="0">{chr(10).join(shown)}</pre>'
+    whole = (
+        f'<p class="empty">Overrides: <code>{escape(said)}</code></p><pre'
+        f' tabindex="0">{chr(10).join(shown)}</pre>'
+    )
     if view.defaults is None:
         return whole
     rows: list[list[Cell | str]] = [
-        [key, *(Cell("—" if v is None else scalar(v), "wrap") for v in (default, value))] for key, default, value in view.changed
+        [key, *(Cell("—" if v is None else scalar(v), "wrap") for v in (default, value))]
+        for key, default, value in view.changed
     ]
-    diff = table(("Key", "Default", "This run"), rows) if rows else '<p class="empty">Nothing differs from the defaults.</p>'
-    return titled("Differences from the defaults", diff) + f"<details><summary>The whole configuration</summary>{whole}</details>"
+    diff = (
+        table(("Key", "Default", "This run"), rows)
+        if rows
+        else '<p class="empty">Nothing differs from the defaults.</p>'
+    )
+    return (
+        titled("Differences from the defaults", diff)
+        + f"<details><summary>The whole configuration</summary>{whole}</details>"
+    )
 
 
 def _config_note(view: RunView) -> str:
@@ -191,19 +289,51 @@ def _touched(key: str, set_by_hand: set[str]) -> bool:
 
 def _assumptions(view: RunView) -> str:
     costs = view.config.get("costs", {})
-    slippage = number(float(costs["slippage_ticks"]), "ticks") if "slippage_ticks" in costs else "the configured slippage"
-    parts = [float(costs[name]) for name in ("commission_usd", "exchange_usd", "regulatory_usd") if name in costs]
+    slippage = (
+        number(float(costs["slippage_ticks"]), "ticks")
+        if "slippage_ticks" in costs
+        else "the configured slippage"
+    )
+    parts = [
+        float(costs[name])
+        for name in ("commission_usd", "exchange_usd", "regulatory_usd")
+        if name in costs
+    ]
     commission = f"{sum(parts):g} USD" if parts else "the configured commission"
     capital = number(view.result.capital_usd, "usd")
     texts = (
-        "A decision is taken at the close of a bar with what was known then; it trades at the open of the next bar.",
-        f"Every contract and side pays {slippage} against us and {commission}, rolls and stops included.",
-        "A stop that the bar opens beyond fills at that open, not at the stop; when a bar touches both levels, the stop fills first.",
-        "Contracts are whole. A position is rolled at the first open of the new contract: out of the old, into the new, both legs at cost.",
-        "Signals see the continuous series (forward difference adjustment); fills and P&L are those of the dated contract.",
-        f"{_orders(view.config)} No interest is modelled; mcl/engine/assumptions.md has every term, each with a test.",
-        f"Returns stand on the fixed capital of {capital} USD; gains are not reinvested. A year has 252 sessions.",
-        "The Sharpe interval assumes independent sessions; it covers skew and fat tails, not the number of other runs tried.",
+        (
+            "A decision is taken at the close of a bar with what was known then; it trades at the"
+            " open of the next bar."
+        ),
+        (
+            f"Every contract and side pays {slippage} against us and {commission}, rolls and stops"
+            " included."
+        ),
+        (
+            "A stop that the bar opens beyond fills at that open, not at the stop; when a bar"
+            " touches both levels, the stop fills first."
+        ),
+        (
+            "Contracts are whole. A position is rolled at the first open of the new contract: out"
+            " of the old, into the new, both legs at cost."
+        ),
+        (
+            "Signals see the continuous series (forward difference adjustment); fills and P&L are"
+            " those of the dated contract."
+        ),
+        (
+            f"{_orders(view.config)} No interest is modelled; mcl/engine/assumptions.md has every"
+            " term, each with a test."
+        ),
+        (
+            f"Returns stand on the fixed capital of {capital} USD; gains are not reinvested. A year"
+            " has 252 sessions."
+        ),
+        (
+            "The Sharpe interval assumes independent sessions; it covers skew and fat tails, not"
+            " the number of other runs tried."
+        ),
     )
     return f'<ul class="plain">{"".join(f"<li>{escape(text)}</li>" for text in texts)}</ul>'
 
@@ -211,19 +341,35 @@ def _assumptions(view: RunView) -> str:
 def _orders(config: Mapping[str, Any]) -> str:
     """How risk was entered, in a sentence."""
     asked = config.get("execution", {})
-    entry, share, latency = (asked.get(name) for name in ("entry", "participation_frac", "latency_bars"))
+    entry, share, latency = (
+        asked.get(name) for name in ("entry", "participation_frac", "latency_bars")
+    )
     said = (
         "Every order goes to the market"
         if entry in (None, "market")
         else f"Entries are {str(entry).replace('_', '-')} orders, exits go to the market"
     )
     said += f", {latency} bars late" if latency else ""
-    return f"{said} and is filled up to {share:.0%} of a bar's volume." if share else f"{said}; whatever the volume, it is filled whole."
+    return (
+        f"{said} and is filled up to {share:.0%} of a bar's volume."
+        if share
+        else f"{said}; whatever the volume, it is filled whole."
+    )
 
 
 def _provenance(view: RunView) -> str:
     bars = view.result.bars
-    told = {key: value for key, value in flatten(view.provenance).items() if value not in ("", None)}
-    own = {"run_id": view.run_id or "not stored", "data_fingerprint": bars.fingerprint, "synthetic": scalar(bars.synthetic)}
-    data = {f"data.{key}": value for key, value in flatten(bars.provenance).items() if len(str(value)) <= 200}
+    told = {
+        key: value for key, value in flatten(view.provenance).items() if value not in ("", None)
+    }
+    own = {
+        "run_id": view.run_id or "not stored",
+        "data_fingerprint": bars.fingerprint,
+        "synthetic": scalar(bars.synthetic),
+    }
+    data = {
+        f"data.{key}": value
+        for key, value in flatten(bars.provenance).items()
+        if len(str(value)) <= 200
+    }
     return scroll(facts((own | told | data).items()))

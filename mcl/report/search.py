@@ -1,4 +1,6 @@
-"""A search as the pages see it: its trials, which of them have a score, and how parameters and values are named."""
+"""A search as the pages see it: its trials, which of them have a score, and how parameters and
+values are named.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ BINS = 12
 
 @dataclass(frozen=True)
 class Search:
-    """The trials in order, one row each; `parameters` are column names. Scored means COMPLETE with a finite metric."""
+    """The trials in order, one row each; `parameters` are column names. Scored means COMPLETE with
+    a finite metric.
+    """
 
     trials: pd.DataFrame
     metric: str
@@ -38,7 +42,9 @@ class Search:
 
     @cached_property
     def ranked(self) -> pd.DataFrame:
-        return self.scored.sort_values([self.metric, "number"], ascending=[not self.maximize, True], kind="stable")
+        return self.scored.sort_values(
+            [self.metric, "number"], ascending=[not self.maximize, True], kind="stable"
+        )
 
     @cached_property
     def levels(self) -> dict[str, pd.Series]:
@@ -47,8 +53,12 @@ class Search:
 
     @cached_property
     def importance(self) -> pd.Series:
-        """Share of the metric's variance that each parameter's own levels explain (eta squared, no interactions), largest first."""
-        shares = {name: explained(found, self.scored[self.metric]) for name, found in self.levels.items()}
+        """Share of the metric's variance that each parameter's own levels explain (eta squared, no
+        interactions), largest first.
+        """
+        shares = {
+            name: explained(found, self.scored[self.metric]) for name, found in self.levels.items()
+        }
         return pd.Series(shares, dtype=float).sort_values(ascending=False, kind="stable")
 
     def text(self, value: float) -> str:
@@ -69,17 +79,28 @@ def value_of(value: Any) -> str:
 
 def levels(values: pd.Series) -> pd.Series:
     """The values as ordered categories; many numeric ones as quantile bins named "low – high"."""
-    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values) and values.nunique() > MOST_LEVELS:
+    if (
+        pd.api.types.is_numeric_dtype(values)
+        and not pd.api.types.is_bool_dtype(values)
+        and values.nunique() > MOST_LEVELS
+    ):
         bins = pd.qcut(values, BINS, duplicates="drop").cat.remove_unused_categories()
         groups = values.groupby(bins, observed=True)
         spans = zip(groups.min().index, groups.min(), groups.max(), strict=True)
-        names = {b: f"{low:.4g}" if low == high else f"{low:.4g} – {high:.4g}" for b, low, high in spans}
+        names = {
+            b: f"{low:.4g}" if low == high else f"{low:.4g} – {high:.4g}" for b, low, high in spans
+        }
         if len(set(names.values())) < len(names):  # bins closer than four digits
             names = {b: str(b) for b in names}
         return bins.cat.rename_categories(names)
     ordered = sorted(values.dropna().unique(), key=lambda v: (isinstance(v, str), v))
-    named = [None if missing else value_of(v) for v, missing in zip(values, values.isna(), strict=True)]  # the axis did not exist
-    return pd.Series(pd.Categorical(named, [value_of(v) for v in ordered], ordered=True), values.index)
+    # the axis did not exist
+    named = [
+        None if missing else value_of(v) for v, missing in zip(values, values.isna(), strict=True)
+    ]
+    return pd.Series(
+        pd.Categorical(named, [value_of(v) for v in ordered], ordered=True), values.index
+    )
 
 
 def explained(levels: pd.Series, values: pd.Series) -> float:

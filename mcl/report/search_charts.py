@@ -1,4 +1,6 @@
-"""Pictures of a whole search: its history, the luck in it, its parameters one by one and all at once, and the peak beside the plateau."""
+"""Pictures of a whole search: its history, the luck in it, its parameters one by one and all at
+once, and the peak beside the plateau.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,26 @@ from mcl.metrics.overfit import Luck
 from mcl.report import charts
 from mcl.report.format import number
 from mcl.report.search import Search, short, value_of
-from mcl.report.theme import Cell, Figure, Section, chart, columns, finite_list, scroll, table, titled
+from mcl.report.theme import (
+    Cell,
+    Figure,
+    Section,
+    chart,
+    columns,
+    finite_list,
+    scroll,
+    table,
+    titled,
+)
 
 
 def history(search: Search, total: int, luck: Luck | None) -> str:
-    return chart("chart-history", _history(search, total, luck), 340, "Score of every trial and the best so far")
+    return chart(
+        "chart-history",
+        _history(search, total, luck),
+        340,
+        "Score of every trial and the best so far",
+    )
 
 
 def _history(search: Search, total: int, luck: Luck | None) -> Figure:
@@ -43,18 +60,26 @@ def _history(search: Search, total: int, luck: Luck | None) -> Figure:
     data = [points, steps, *_by_luck(search, numbers, total, luck)]
     return {
         "data": data,
-        "layout": {"xaxis": {"title": {"text": "Trial"}}, "yaxis": {"title": {"text": search.label}}, "hovermode": "closest"},
+        "layout": {
+            "xaxis": {"title": {"text": "Trial"}},
+            "yaxis": {"title": {"text": search.label}},
+            "hovermode": "closest",
+        },
     }
 
 
 def _has_luck(search: Search, luck: Luck | None) -> bool:
-    """Whether scores can be laid beside chance: Sharpe ratios, searched upwards, that the trial ledger has deflated."""
+    """Whether scores can be laid beside chance: Sharpe ratios, searched upwards, that the trial
+    ledger has deflated.
+    """
     drawn = search.metric == "sharpe" and search.maximize and len(search.scored) > 1
     return drawn and luck is not None and np.isfinite(luck.best_by_luck)
 
 
 def _by_luck(search: Search, numbers: list[int], total: int, luck: Luck | None) -> list[Figure]:
-    """The best Sharpe ratio that the trials until then would show without any edge, those before this search included."""
+    """The best Sharpe ratio that the trials until then would show without any edge, those before
+    this search included.
+    """
     if luck is None or not _has_luck(search, luck):
         return []
     tried = np.linspace(1, total, min(total, 200))
@@ -76,10 +101,24 @@ def deflation(search: Search, luck: Luck | None) -> list[Section]:
         return []
     values = search.scored["sharpe"].astype(float)
     best, chance = float(values.max()), luck.best_by_luck
-    bars: Figure = {"type": "histogram", "x": finite_list(values), "nbinsx": 40, "marker": {"color": "@blue"}, "name": "Trials"}
+    bars: Figure = {
+        "type": "histogram",
+        "x": finite_list(values),
+        "nbinsx": 40,
+        "marker": {"color": "@blue"},
+        "name": "Trials",
+    }
     marks = (("best by luck", chance, "@orange"), ("best found", best, "@ink"))
     shapes = [
-        {"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": color, "width": 1.5, "dash": "dot"}}
+        {
+            "type": "line",
+            "x0": x,
+            "x1": x,
+            "yref": "paper",
+            "y0": 0,
+            "y1": 1,
+            "line": {"color": color, "width": 1.5, "dash": "dot"},
+        }
         for _, x, color in marks
     ]
     notes = [
@@ -96,14 +135,33 @@ def deflation(search: Search, luck: Luck | None) -> list[Section]:
         }
         for k, (name, x, color) in enumerate(marks)
     ]
-    axes = {"xaxis": {"title": {"text": "Sharpe"}}, "yaxis": charts.counted("Trials", np.asarray(values), 40)}
+    axes = {
+        "xaxis": {"title": {"text": "Sharpe"}},
+        "yaxis": charts.counted("Trials", np.asarray(values), 40),
+    }
     layout = axes | {"shapes": shapes, "annotations": notes}
-    note = f"Without any edge the best of {luck.count} would show {number(chance, 'ratio')}. The best is {luck.sentence}."
-    return [Section("Luck", chart("chart-luck", {"data": [bars], "layout": layout}, 280, "Sharpe ratios and what luck would show"), note)]
+    note = (
+        f"Without any edge the best of {luck.count} would show {number(chance, 'ratio')}. The best"
+        f" is {luck.sentence}."
+    )
+    return [
+        Section(
+            "Luck",
+            chart(
+                "chart-luck",
+                {"data": [bars], "layout": layout},
+                280,
+                "Sharpe ratios and what luck would show",
+            ),
+            note,
+        )
+    ]
 
 
 def plateau(search: Search) -> list[Section]:
-    """Each trial's own score against the mean of its neighbourhood; none when the search knew no neighbourhoods."""
+    """Each trial's own score against the mean of its neighbourhood; none when the search knew no
+    neighbourhoods.
+    """
     frame = search.scored
     if "plateau" not in frame or frame["plateau"].isna().all():
         return []
@@ -117,12 +175,28 @@ def plateau(search: Search) -> list[Section]:
         "marker": {"color": "@blue", "size": 6, "opacity": 0.6},
     }
     low, high = (float(f([f(around), f(frame[search.metric])])) for f in (np.nanmin, np.nanmax))
-    same = {"type": "line", "x0": low, "x1": high, "y0": low, "y1": high, "line": {"color": "@line", "width": 1}}
-    axes = {"xaxis": {"title": {"text": "Mean of the neighbourhood"}}, "yaxis": {"title": {"text": search.label}}}
-    figure = {"data": [points], "layout": axes | {"shapes": [same], "hovermode": "closest", "showlegend": False}}
+    same = {
+        "type": "line",
+        "x0": low,
+        "x1": high,
+        "y0": low,
+        "y1": high,
+        "line": {"color": "@line", "width": 1},
+    }
+    axes = {
+        "xaxis": {"title": {"text": "Mean of the neighbourhood"}},
+        "yaxis": {"title": {"text": search.label}},
+    }
+    figure = {
+        "data": [points],
+        "layout": axes | {"shapes": [same], "hovermode": "closest", "showlegend": False},
+    }
     chosen = [
         ("By peak", search.ranked.iloc[0]),
-        ("By plateau", frame.iloc[int(np.nanargmax(around) if search.maximize else np.nanargmin(around))]),
+        (
+            "By plateau",
+            frame.iloc[int(np.nanargmax(around) if search.maximize else np.nanargmin(around))],
+        ),
     ]
     rows: list[list[Cell | str]] = [
         [
@@ -135,9 +209,25 @@ def plateau(search: Search) -> list[Section]:
         for name, row in chosen
     ]
     head = ("Chosen", "Trial", search.label, "Neighbourhood", *map(short, search.parameters))
-    note = "A trial far above the line is a peak that its neighbours do not share; choose from the right, not from the top."
-    listed = titled("Best by peak and by plateau", scroll(table(head, rows, numeric=range(1, len(head))), tall=True))
-    return [Section("Plateau", columns(chart("chart-plateau", figure, 300, "Score against neighbourhood"), listed, css="wide"), note)]
+    note = (
+        "A trial far above the line is a peak that its neighbours do not share; choose from the"
+        " right, not from the top."
+    )
+    listed = titled(
+        "Best by peak and by plateau",
+        scroll(table(head, rows, numeric=range(1, len(head))), tall=True),
+    )
+    return [
+        Section(
+            "Plateau",
+            columns(
+                chart("chart-plateau", figure, 300, "Score against neighbourhood"),
+                listed,
+                css="wide",
+            ),
+            note,
+        )
+    ]
 
 
 def parallel(search: Search) -> list[Section]:
@@ -150,11 +240,28 @@ def parallel(search: Search) -> list[Section]:
     scored = {"label": search.label, "values": finite_list(score), "tickformat": ".3~g"}
     dimensions = [*(_dimension(frame[n], short(n)) for n in names), scored]
     bar = {"thickness": 10, "outlinewidth": 0}
-    line = {"color": finite_list(score), "colorscale": [[0, "@ramp0"], [0.5, "@grey"], [1, "@ramp2"]], "showscale": True, "colorbar": bar}
-    trace = {"type": "parcoords", "dimensions": dimensions, "line": line, "labelfont": {"color": "@ink"}, "tickfont": {"color": "@muted"}}
+    line = {
+        "color": finite_list(score),
+        "colorscale": [[0, "@ramp0"], [0.5, "@grey"], [1, "@ramp2"]],
+        "showscale": True,
+        "colorbar": bar,
+    }
+    trace = {
+        "type": "parcoords",
+        "dimensions": dimensions,
+        "line": line,
+        "labelfont": {"color": "@ink"},
+        "tickfont": {"color": "@muted"},
+    }
     figure = {"data": [trace], "layout": {"margin": {"l": 60, "r": 30, "t": 40, "b": 20}}}
     note = "Each line is a trial, coloured by its score; drag along an axis to keep only some."
-    return [Section("Parallel coordinates", chart("chart-parallel", figure, 380, "Every trial across all parameters"), note)]
+    return [
+        Section(
+            "Parallel coordinates",
+            chart("chart-parallel", figure, 380, "Every trial across all parameters"),
+            note,
+        )
+    ]
 
 
 def _dimension(values: pd.Series, label: str) -> Figure:
@@ -162,7 +269,12 @@ def _dimension(values: pd.Series, label: str) -> Figure:
         return {"label": label, "values": finite_list(values)}
     texts = [value_of(v) for v in values]
     names = sorted(set(texts))
-    return {"label": label, "values": [names.index(t) for t in texts], "tickvals": list(range(len(names))), "ticktext": names}
+    return {
+        "label": label,
+        "values": [names.index(t) for t in texts],
+        "tickvals": list(range(len(names))),
+        "ticktext": names,
+    }
 
 
 def causes(counts: Mapping[str, int]) -> str:
@@ -178,7 +290,12 @@ def causes(counts: Mapping[str, int]) -> str:
         "marker": {"color": "@grey"},
     }
     layout = {"xaxis": {"title": {"text": "Trials"}}, "yaxis": {"type": "category"}}
-    return chart("chart-causes", {"data": [bars], "layout": layout}, 90 + 26 * len(ordered), "Trials without a score by cause")
+    return chart(
+        "chart-causes",
+        {"data": [bars], "layout": layout},
+        90 + 26 * len(ordered),
+        "Trials without a score by cause",
+    )
 
 
 def slices(search: Search) -> str:
@@ -190,12 +307,40 @@ def slices(search: Search) -> str:
         "y": [short(n) for n in shares.index[::-1]],
         "marker": {"color": "@blue"},
     }
-    bars |= {"texttemplate": "%{x:.0f} %", "textposition": "outside", "textangle": 0, "cliponaxis": False}
-    axis = {"title": {"text": "% of variance"}, "range": [0, 115], "tickvals": [0, 25, 50, 75, 100]}  # with room for the number
-    layout = {"xaxis": axis, "yaxis": {"type": "category"}, "bargap": max(0.2, 1 - 0.25 * len(shares))}
-    parts = [titled("Importance", chart("chart-importance", {"data": [bars], "layout": layout}, 240, "Importance of each parameter"))]
+    bars |= {
+        "texttemplate": "%{x:.0f} %",
+        "textposition": "outside",
+        "textangle": 0,
+        "cliponaxis": False,
+    }
+    # with room for the number
+    axis = {"title": {"text": "% of variance"}, "range": [0, 115], "tickvals": [0, 25, 50, 75, 100]}
+    layout = {
+        "xaxis": axis,
+        "yaxis": {"type": "category"},
+        "bargap": max(0.2, 1 - 0.25 * len(shares)),
+    }
+    parts = [
+        titled(
+            "Importance",
+            chart(
+                "chart-importance",
+                {"data": [bars], "layout": layout},
+                240,
+                "Importance of each parameter",
+            ),
+        )
+    ]
     parts += [
-        titled(short(name), chart(f"chart-slice-{i}", _slice(search, name), 240, f"{search.label} against {short(name)}"))
+        titled(
+            short(name),
+            chart(
+                f"chart-slice-{i}",
+                _slice(search, name),
+                240,
+                f"{search.label} against {short(name)}",
+            ),
+        )
         for i, name in enumerate(shares.index)
     ]
     return columns(*parts)
@@ -203,7 +348,9 @@ def slices(search: Search) -> str:
 
 def _slice(search: Search, name: str) -> Figure:
     frame = search.scored
-    numeric = pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name])
+    numeric = pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(
+        frame[name]
+    )
     x: Sequence[Any] = finite_list(frame[name]) if numeric else [value_of(v) for v in frame[name]]
     marker = {"color": "@blue", "size": 6, "opacity": 0.6}
     points = {
@@ -215,5 +362,10 @@ def _slice(search: Search, name: str) -> Figure:
         "text": [f"trial {n}" for n in frame["number"]],
     }
     axis: Figure = {} if numeric else {"type": "category"}
-    layout: Figure = {"xaxis": axis, "yaxis": {"title": {"text": search.label}}, "showlegend": False, "hovermode": "closest"}
+    layout: Figure = {
+        "xaxis": axis,
+        "yaxis": {"title": {"text": search.label}},
+        "showlegend": False,
+        "hovermode": "closest",
+    }
     return {"data": [points], "layout": layout}

@@ -1,4 +1,6 @@
-"""The page of a search: where in the parameter space the result lives, and how much of its best is luck."""
+"""The page of a search: where in the parameter space the result lives, and how much of its best is
+luck.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from mcl.report.search import Search, short, value_of
 from mcl.report.search_charts import causes, deflation, history, parallel, plateau, slices
 from mcl.report.theme import Cell, Link, Section, fact_card, page, scroll, table
 
-NEVER_RUN = ("constraint", "duplicate")  # pruned before a simulation: they are no trials of the market
+# pruned before a simulation: they are no trials of the market
+NEVER_RUN = ("constraint", "duplicate")
 HEADLINES = ("sharpe", "net_pnl_usd", "max_drawdown_frac", "trades", "profit_factor")
 
 
@@ -34,42 +37,82 @@ def sweep_page(
 ) -> str:
     """One self-contained HTML document.
 
-    `trials`: one row per trial, failed and pruned ones too: `number` (or `trial`), `state`, parameters (`params.x`, or any name
-    with a dot), metric columns, and, where there is one, `reason` and `detail` of a trial without a score, and `run_id`, whose page
-    is at its `address`. `luck` is the deflation of the trial `chosen` (default: the best) by the trial ledger. `synthetic` is the
-    watermark sentence, empty for market data; `advice` stands above the best trials.
+    `trials`: one row per trial, failed and pruned ones too: `number` (or `trial`), `state`,
+    parameters (`params.x`, or any name with a dot), metric columns, and, where there is one,
+    `reason` and `detail` of a trial without a score, and `run_id`, whose page is at its `address`.
+    `luck` is the deflation of the trial `chosen` (default: the best) by the trial ledger.
+    `synthetic` is the watermark sentence, empty for market data; `advice` stands above the best
+    trials.
     """
     frame = trials.rename(columns={"trial": "number"}) if "number" not in trials else trials
     search = Search(
-        frame.sort_values("number", kind="stable"), metric, direction == "maximize", tuple(c for c in frame.columns if "." in c)
+        frame.sort_values("number", kind="stable"),
+        metric,
+        direction == "maximize",
+        tuple(c for c in frame.columns if "." in c),
     )
     sections = [Section("Top trials", _top(search, address), advice)]
     if len(search.scored):
         sections += [*maps(search), *plateau(search), *deflation(search, luck)]
-        sections += [Section("History", history(search, _simulated(search.trials), luck), "Score of every trial and the best so far.")]
+        sections += [
+            Section(
+                "History",
+                history(search, _simulated(search.trials), luck),
+                "Score of every trial and the best so far.",
+            )
+        ]
         sections += parallel(search)
-        about = "Each point is a trial. The bars say how much of the variance of the score a parameter explains by itself."
+        about = (
+            "Each point is a trial. The bars say how much of the variance of the score a parameter"
+            " explains by itself."
+        )
         sections += [Section("Parameters", slices(search), about)]
     sections.append(Section("Without a score", _lost(search)))
     said, cards = _verdict(search, chosen, luck), _cards(search, luck)
-    return page("search", title, sections, verdict=said, synthetic=synthetic, cards=cards, links=links)
+    return page(
+        "search", title, sections, verdict=said, synthetic=synthetic, cards=cards, links=links
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------------ words
+# -------------------------------------------------------------------------------------------- words
 
 
 def _verdict(search: Search, chosen: int | None, luck: Luck | None) -> Verdict:
     if not len(search.scored):
-        return Verdict("bad", "No result", f"None of {len(search.trials)} trials has a score: see the reasons below.")
+        return Verdict(
+            "bad",
+            "No result",
+            f"None of {len(search.trials)} trials has a score: see the reasons below.",
+        )
     best = search.ranked.iloc[0]
-    found = f"Best of {_simulated(search.trials)} trials of this search: {search.label} {search.text(float(best[search.metric]))}."
+    found = (
+        f"Best of {_simulated(search.trials)} trials of this search: {search.label}"
+        f" {search.text(float(best[search.metric]))}."
+    )
     if luck is None or not math.isfinite(luck.deflated):
-        return Verdict("unclear", "Selected", f"{found} It is the best of many: only data that the search has not seen can confirm it.")
-    whose = "Its Sharpe" if chosen in (None, int(best["number"])) else f"The Sharpe of trial {chosen}, which was chosen,"
-    chance = f"With no edge at all, the best of {luck.count} would show a Sharpe of about {number(luck.best_by_luck, 'ratio')}."
-    level, word = ("good", "Beyond luck") if luck.deflated >= CREDIBLE else ("unclear", "Within luck")
+        return Verdict(
+            "unclear",
+            "Selected",
+            f"{found} It is the best of many: only data that the search has not seen can"
+            " confirm it.",
+        )
+    whose = (
+        "Its Sharpe"
+        if chosen in (None, int(best["number"]))
+        else f"The Sharpe of trial {chosen}, which was chosen,"
+    )
+    chance = (
+        f"With no edge at all, the best of {luck.count} would show a Sharpe of about"
+        f" {number(luck.best_by_luck, 'ratio')}."
+    )
+    level, word = (
+        ("good", "Beyond luck") if luck.deflated >= CREDIBLE else ("unclear", "Within luck")
+    )
     return Verdict(
-        level, word, f"{found} {chance} {whose} has a probability of {number(luck.deflated, 'percent')} to be more: {luck.sentence}."
+        level,
+        word,
+        f"{found} {chance} {whose} has a probability of {number(luck.deflated, 'percent')} to be"
+        f" more: {luck.sentence}.",
     )
 
 
@@ -80,13 +123,25 @@ def _simulated(trials: pd.DataFrame) -> int:
 
 def _cards(search: Search, luck: Luck | None) -> str:
     states = search.trials["state"].astype(str).str.upper()
-    best = search.text(float(search.ranked.iloc[0][search.metric])) if len(search.scored) else number(math.nan, "ratio")
-    middle = search.text(float(search.scored[search.metric].median())) if len(search.scored) else number(math.nan, "ratio")
+    best = (
+        search.text(float(search.ranked.iloc[0][search.metric]))
+        if len(search.scored)
+        else number(math.nan, "ratio")
+    )
+    middle = (
+        search.text(float(search.scored[search.metric].median()))
+        if len(search.scored)
+        else number(math.nan, "ratio")
+    )
     items = [
         (f"Best {search.label}", best, f"median of all scored {middle}"),
         ("Trials", f"{len(search.trials):,}", f"{len(search.scored):,} with a score"),
         ("Pruned", f"{int((states == 'PRUNED').sum()):,}", _why(search, states == "PRUNED")),
-        ("Failed", f"{int(states.str.startswith('FAIL').sum()):,}", _why(search, states.str.startswith("FAIL"))),
+        (
+            "Failed",
+            f"{int(states.str.startswith('FAIL').sum()):,}",
+            _why(search, states.str.startswith("FAIL")),
+        ),
     ]
     if luck is not None:
         beside = f"best by luck {number(luck.best_by_luck, 'ratio')}, {luck.trials:,} trials"
@@ -99,22 +154,40 @@ def _why(search: Search, of: pd.Series) -> str:
     if "reason" not in search.trials or not of.any():
         return "see below" if of.any() else "none"
     counts = search.trials.loc[of, "reason"].fillna("").replace("", "not said").value_counts()
-    return ", ".join(f"{count:,} {reason}" for reason, count in counts.head(2).items()) + (" …" if len(counts) > 2 else "")
+    return ", ".join(f"{count:,} {reason}" for reason, count in counts.head(2).items()) + (
+        " …" if len(counts) > 2 else ""
+    )
 
 
 def _top(search: Search, address: Callable[[str], str] | None) -> str:
     if not len(search.scored):
         return '<p class="empty">No trial has a score.</p>'
-    names = list(dict.fromkeys(n for n in (search.metric, *HEADLINES) if n in search.trials.columns))
+    names = list(
+        dict.fromkeys(n for n in (search.metric, *HEADLINES) if n in search.trials.columns)
+    )
     rows: list[list[Cell | str]] = []
     for rank, (_, row) in enumerate(search.ranked.head(10).iterrows()):
         numbers = [
-            Cell(number(float(row[n]), metric(n).style), "n best" if rank == 0 and n == search.metric else "n", repr(float(row[n])))
+            Cell(
+                number(float(row[n]), metric(n).style),
+                "n best" if rank == 0 and n == search.metric else "n",
+                repr(float(row[n])),
+            )
             for n in names
         ]
         where = address(str(row["run_id"])) if address and row.get("run_id") else ""
-        rows.append([Cell(str(row["number"]), "n", href=where), *(value_of(row[p]) for p in search.parameters), *numbers])
-    head = ("Trial", *(short(p) for p in search.parameters), *(metric(n).title.partition(" [")[0] for n in names))
+        rows.append(
+            [
+                Cell(str(row["number"]), "n", href=where),
+                *(value_of(row[p]) for p in search.parameters),
+                *numbers,
+            ]
+        )
+    head = (
+        "Trial",
+        *(short(p) for p in search.parameters),
+        *(metric(n).title.partition(" [")[0] for n in names),
+    )
     return scroll(table(head, rows, numeric=range(len(head))))
 
 
@@ -126,10 +199,22 @@ def _lost(search: Search) -> str:
     detail = rest["detail"].fillna("") if "detail" in rest else pd.Series("", rest.index)
     rows: list[list[Cell | str]] = []
     for (state, reason), group in rest.groupby([rest["state"].astype(str), reasons], sort=True):
-        numbers = ", ".join(str(n) for n in group["number"].head(8)) + (" …" if len(group) > 8 else "")
-        rows.append([str(state), str(reason) or "not said", f"{len(group):,}", numbers, Cell(str(detail[group.index[0]]), "wrap")])
+        numbers = ", ".join(str(n) for n in group["number"].head(8)) + (
+            " …" if len(group) > 8 else ""
+        )
+        rows.append(
+            [
+                str(state),
+                str(reason) or "not said",
+                f"{len(group):,}",
+                numbers,
+                Cell(str(detail[group.index[0]]), "wrap"),
+            ]
+        )
     counts = {
         f"{str(state).lower()}: {reason or 'not said'}": len(group)
         for (state, reason), group in rest.groupby([rest["state"].astype(str), reasons])
     }
-    return causes(counts) + scroll(table(("State", "Reason", "Trials", "Numbers", "First, in words"), rows, numeric=(2,)))
+    return causes(counts) + scroll(
+        table(("State", "Reason", "Trials", "Numbers", "First, in words"), rows, numeric=(2,))
+    )

@@ -1,4 +1,6 @@
-"""The house style: one HTML shell for every page, self-contained, light and dark, without a request to anywhere."""
+"""The house style: one HTML shell for every page, self-contained, light and dark, without a request
+to anywhere.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +22,23 @@ from mcl.report.format import Verdict, metric, value_text
 
 FOLDER = Path(__file__).parent
 UNNAMED = ' aria-label=""'  # filled by the title of what it stands in
-DTYPES = {"float64": "f8", "float32": "f4", "int32": "i4", "int16": "i2", "int8": "i1", "uint8": "u1"}
+DTYPES = {
+    "float64": "f8",
+    "float32": "f4",
+    "int32": "i4",
+    "int16": "i2",
+    "int8": "i1",
+    "uint8": "u1",
+}
 
 Figure = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A table cell. `css` may hold `n` (right-aligned number), gain, loss, best, wrap; `title` is its tooltip, `href` makes it a
-    link, `head` the name of its row."""
+    """A table cell. `css` may hold `n` (right-aligned number), gain, loss, best, wrap; `title` is
+    its tooltip, `href` makes it a link, `head` the name of its row.
+    """
 
     text: str
     css: str = ""
@@ -39,10 +49,16 @@ class Cell:
 
     def html(self) -> str:
         attributes = "".join(
-            f' {name}="{escape(value)}"' for name, value in (("class", self.css), ("title", self.title), *self.data) if value
+            f' {name}="{escape(value)}"'
+            for name, value in (("class", self.css), ("title", self.title), *self.data)
+            if value
         )
         said = Link(self.text, self.href).html() if self.href else escape(self.text)
-        return f'<th scope="row"{attributes}>{said}</th>' if self.head else f"<td{attributes}>{said}</td>"
+        return (
+            f'<th scope="row"{attributes}>{said}</th>'
+            if self.head
+            else f"<td{attributes}>{said}</td>"
+        )
 
 
 @dataclass(frozen=True)
@@ -55,7 +71,10 @@ class Link:
 
     def html(self) -> str:
         title = f' title="{escape(self.title)}"' if self.title else ""
-        return f'<a class="out" href="{escape(self.href)}" target="_blank" rel="noopener"{title}>{escape(self.text)}</a>'
+        return (
+            f'<a class="out" href="{escape(self.href)}" target="_blank"'
+            f' rel="noopener"{title}>{escape(self.text)}</a>'
+        )
 
 
 @dataclass(frozen=True)
@@ -70,7 +89,9 @@ class Section:
 
 
 def metric_cell(name: str, metrics: Mapping[str, float], css: str = "n") -> Cell:
-    """The metric as text; `data-value` carries the float with all its digits, the tooltip too, or why there is none."""
+    """The metric as text; `data-value` carries the float with all its digits, the tooltip too, or
+    why there is none.
+    """
     exact = repr(float(metrics[name]))
     why = reasons({name: metrics[name]}).get(name, exact)
     return Cell(value_text(name, metrics), css, why, (("data-metric", name), ("data-value", exact)))
@@ -81,15 +102,19 @@ def card(name: str, metrics: Mapping[str, float], note: str = "") -> str:
     text, _, interval = value_text(name, metrics).partition(" [")
     note = f"95 % bootstrap [{interval}" if interval else note
     return fact_card(
-        metric(name).title.partition(" [")[0], text, note, data=(("data-card", name), ("data-value", repr(float(metrics[name]))))
+        metric(name).title.partition(" [")[0],
+        text,
+        note,
+        data=(("data-card", name), ("data-value", repr(float(metrics[name])))),
     )
 
 
 def fact_card(label: str, figure: str, note: str = "", data: Iterable[tuple[str, str]] = ()) -> str:
     attributes = "".join(f' {name}="{escape(value)}"' for name, value in data)
     return (
-        f'<div class="card"><div class="label">{escape(label)}</div><div class="figure"{attributes}>{escape(figure)}</div>'
-        f'<div class="note">{escape(_unbroken(note))}</div></div>'
+        f'<div class="card"><div class="label">{escape(label)}</div><div'
+        f' class="figure"{attributes}>{escape(figure)}</div><div'
+        f' class="note">{escape(_unbroken(note))}</div></div>'
     )
 
 
@@ -102,8 +127,16 @@ def _unbroken(text: str) -> str:
 Heading = str | tuple[str, str]  # or a name and what stands below it
 
 
-def table(columns: Sequence[Heading], rows: Iterable[Sequence[Cell | str]], *, numeric: Collection[int] = (), css: str = "") -> str:
-    """An HTML table; columns whose position is in `numeric` are aligned right. No header row when no column has a name."""
+def table(
+    columns: Sequence[Heading],
+    rows: Iterable[Sequence[Cell | str]],
+    *,
+    numeric: Collection[int] = (),
+    css: str = "",
+) -> str:
+    """An HTML table; columns whose position is in `numeric` are aligned right. No header row when
+    no column has a name.
+    """
     body = "".join(f"<tr>{_cells(row, numeric)}</tr>" for row in rows)
     head = "".join(_heading(name, i in numeric) for i, name in enumerate(columns))
     head = f"<thead><tr>{head}</tr></thead>" if any(columns) else ""
@@ -114,15 +147,21 @@ def _heading(name: Heading, right: bool) -> str:
     css = ' class="n"' if right else ""
     if isinstance(name, tuple):
         return f'<th scope="col"{css}>{escape(name[0])}<small>{escape(name[1])}</small></th>'
-    return f'<th scope="col"{css}>{escape(name)}</th>' if name else f"<td{css}></td>"  # a heading without words is none
+    # a heading without words is none
+    return f'<th scope="col"{css}>{escape(name)}</th>' if name else f"<td{css}></td>"
 
 
 def headings(frame: Any) -> tuple[list[str], list[int]]:
     """The columns of a data frame as headings, and which of them hold numbers."""
     import pandas as pd
 
-    kinds = [(pd.api.types.is_numeric_dtype(frame[n]), pd.api.types.is_bool_dtype(frame[n])) for n in frame.columns]
-    return [heading(str(name)) for name in frame.columns], [i for i, (number, flag) in enumerate(kinds) if number and not flag]
+    kinds = [
+        (pd.api.types.is_numeric_dtype(frame[n]), pd.api.types.is_bool_dtype(frame[n]))
+        for n in frame.columns
+    ]
+    return [heading(str(name)) for name in frame.columns], [
+        i for i, (number, flag) in enumerate(kinds) if number and not flag
+    ]
 
 
 def heading(name: str) -> str:
@@ -138,18 +177,29 @@ def named(html: str, name: str) -> str:
 
 def _cells(row: Sequence[Cell | str], numeric: Collection[int]) -> str:
     plain: Callable[[int, str], Cell] = lambda i, text: Cell(text, "n" if i in numeric else "")  # noqa: E731
-    return "".join((cell if isinstance(cell, Cell) else plain(i, cell)).html() for i, cell in enumerate(row))
+    return "".join(
+        (cell if isinstance(cell, Cell) else plain(i, cell)).html() for i, cell in enumerate(row)
+    )
 
 
 def facts(pairs: Iterable[tuple[str, Any]]) -> str:
     """Two columns: a name and its value."""
-    return table(("", ""), ((Cell(name, head=True), Cell(str(value), "wrap")) for name, value in pairs), css="facts")
+    return table(
+        ("", ""),
+        ((Cell(name, head=True), Cell(str(value), "wrap")) for name, value in pairs),
+        css="facts",
+    )
 
 
 def scroll(html: str, zooms: str = "", tall: bool = False) -> str:
-    """A box that scrolls sideways, and downwards too unless `tall`; a click on a row of it zooms the chart `zooms`."""
+    """A box that scrolls sideways, and downwards too unless `tall`; a click on a row of it zooms
+    the chart `zooms`.
+    """
     target = f' data-zooms="{escape(zooms)}"' if zooms else ""
-    return f'<div class="scroll{" tall" if tall else ""}" tabindex="0" role="region"{UNNAMED}{target}>{html}</div>'
+    return (
+        f'<div class="scroll{" tall" if tall else ""}" tabindex="0"'
+        f' role="region"{UNNAMED}{target}>{html}</div>'
+    )
 
 
 def columns(*parts: str, css: str = "columns") -> str:
@@ -161,16 +211,29 @@ def titled(title: str, html: str) -> str:
 
 
 def chart(name: str, figure: Figure, height: int, label: str) -> str:
-    """A holder and its figure as JSON. Strings like "@blue" become the CSS colour of the scheme in force."""
+    """A holder and its figure as JSON. Strings like "@blue" become the CSS colour of the scheme in
+    force.
+    """
     data = json.dumps(figure, allow_nan=False, separators=(",", ":")).replace("</", "<\\/")
     role = "group" if figure.get("detail") else "img"  # the one that can be zoomed holds buttons
-    holder = f'<div id="{escape(name)}" style="height:{height}px" role="{role}" aria-label="{escape(label)}"></div>'
-    return f'<figure class="chart">{holder}<script type="application/json" data-for="{escape(name)}">{data}</script></figure>'
+    holder = (
+        f'<div id="{escape(name)}" style="height:{height}px" role="{role}"'
+        f' aria-label="{escape(label)}"></div>'
+    )
+    return (
+        f'<figure class="chart">{holder}<script type="application/json"'
+        f' data-for="{escape(name)}">{data}</script></figure>'
+    )
 
 
 def packed(values: Any, dtype: str = "float64") -> dict[str, str]:
     """An array as the base64 typed array that plotly.js reads; NaN is a gap."""
-    return {"dtype": DTYPES[dtype], "bdata": base64.b64encode(np.ascontiguousarray(values, dtype=dtype).tobytes()).decode("ascii")}
+    return {
+        "dtype": DTYPES[dtype],
+        "bdata": (
+            base64.b64encode(np.ascontiguousarray(values, dtype=dtype).tobytes()).decode("ascii")
+        ),
+    }
 
 
 def milliseconds(close_time: Any) -> Any:
@@ -195,28 +258,42 @@ def page(
     chips: Sequence[str] = (),
     links: Sequence[Link] = (),
 ) -> str:
-    """The whole document. `synthetic` is the watermark sentence, empty for market data; `lead` is the small line above the title,
-    `chips` are short facts below the verdict, `links` lead out of the page."""
+    """The whole document. `synthetic` is the watermark sentence, empty for market data; `lead` is
+    the small line above the title, `chips` are short facts below the verdict, `links` lead out of
+    the page.
+    """
     mark = f'<div class="synthetic" role="note">{escape(synthetic)}</div>' if synthetic else ""
     badge = f'<span class="badge {verdict.level}">{escape(verdict.word)}</span>' if verdict else ""
     said = f'<p class="verdict">{badge}<span>{escape(verdict.text)}</span></p>' if verdict else ""
     small = "".join(f"<li>{escape(chip)}</li>" for chip in chips)
-    said += f'<ul class="chips" aria-label="Changed from the defaults">{small}</ul>' if chips else ""
+    said += (
+        f'<ul class="chips" aria-label="Changed from the defaults">{small}</ul>' if chips else ""
+    )
     out = f'<p class="links">{"".join(link.html() for link in links)}</p>' if links else ""
     inside = "".join(f'<a href="#{s.anchor}">{escape(s.title)}</a>' for s in sections)
     body = "".join(_section(s) for s in sections)
     across = max(1, cards.count('<div class="card">'))
     shape = f"--across:{across};--across-narrow:{across if across < 5 else -(-across // 2)}"
-    cards = f'<div class="cards" style="{shape}">{cards}</div>' if cards else '<div style="height:20px"></div>'
+    cards = (
+        f'<div class="cards" style="{shape}">{cards}</div>'
+        if cards
+        else '<div style="height:20px"></div>'
+    )
     eyebrow = " · ".join(filter(None, (f"mcl {kind}", lead)))
-    foot = "Times are UTC, money is USD. This file needs no network." + (f" {synthetic}." if synthetic else "")
+    foot = "Times are UTC, money is USD. This file needs no network." + (
+        f" {synthetic}." if synthetic else ""
+    )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<title>{escape(title)} · mcl {escape(kind)}</title><style>{_asset('page.css')}</style></head><body>"
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon"'
+        ' href="data:,">'
+        f"<title>{escape(title)} · mcl"
+        f" {escape(kind)}</title><style>{_asset('page.css')}</style></head><body>"
         f'<a class="skip" href="#content">To the content</a>{mark}'
-        f'<header class="top"><div><div class="eyebrow">{escape(eyebrow)}</div>{out}<h1>{escape(title)}</h1>{said}'
-        f'<nav aria-label="Sections">{inside}</nav></div></header><main id="content" tabindex="-1">{cards}{body}</main>'
+        '<header class="top"><div><div'
+        f' class="eyebrow">{escape(eyebrow)}</div>{out}<h1>{escape(title)}</h1>{said}'
+        f'<nav aria-label="Sections">{inside}</nav></div></header><main id="content"'
+        f' tabindex="-1">{cards}{body}</main>'
         f"<footer>{escape(foot)}</footer>"
         f'<script type="application/zlib" id="plotly">{_plotly()}</script>'
         f"<script>{_asset('packed.js')}{_asset('zoom.js')}{_asset('page.js')}</script></body></html>\n"
@@ -227,7 +304,10 @@ def _section(section: Section) -> str:
     note = f'<p class="note">{escape(section.note)}</p>' if section.note else ""
     heading = f'<h2 id="{section.anchor}-title">{escape(section.title)}</h2>'
     html = named(section.html, section.title)
-    return f'<section id="{section.anchor}" aria-labelledby="{section.anchor}-title">{heading}{note}{html}</section>'
+    return (
+        f'<section id="{section.anchor}"'
+        f' aria-labelledby="{section.anchor}-title">{heading}{note}{html}</section>'
+    )
 
 
 @cache
@@ -237,7 +317,9 @@ def _asset(name: str) -> str:
 
 @cache
 def _plotly() -> str:
-    """plotly.js as base64 of zlib, which page.js opens: 2.0 MB in place of 4.8 MB, and the page is read before its charts are drawn."""
+    """plotly.js as base64 of zlib, which page.js opens: 2.0 MB in place of 4.8 MB, and the page is
+    read before its charts are drawn.
+    """
     from plotly.offline import get_plotlyjs
 
     return base64.b64encode(zlib.compress(get_plotlyjs().encode(), 5)).decode("ascii")

@@ -16,7 +16,8 @@ from mcl.report.format import number
 from mcl.report.theme import Cell, Figure, chart, columns, packed, scroll, table, titled
 
 SHOWN = 500
-DRAWN = 2000  # points of a scatter; of more trades the largest results and an even choice of the others
+# points of a scatter; of more trades the largest results and an even choice of the others
+DRAWN = 2000
 NAMES = (
     "Entry (UTC)",
     "Exit (UTC)",
@@ -48,20 +49,32 @@ def _spread(pnl: Floats) -> str:
     lines = f"The solid line is the mean {middle[0]}, the dotted one the median {middle[1]}"
     said = f"{len(pnl):,} closed trades. {lines}; the end bins hold all beyond."
     figure = charts.histogram(pnl, "Net USD per closed trade")
-    return f'<p class="empty">{said}</p>' + chart("chart-trades", figure, 300, "Distribution of trade results")
+    return f'<p class="empty">{said}</p>' + chart(
+        "chart-trades", figure, 300, "Distribution of trade results"
+    )
 
 
 def _excursions(done: Table, pnl: Floats) -> str:
     """Net result against the worst and the best open result of each trade."""
     rows = chosen(pnl)
-    said = "" if len(rows) == len(pnl) else f" {len(rows):,} of {len(pnl):,} trades are drawn, the largest results among them."
-    parts = (("mae_usd", "Worst open result (MAE), USD"), ("mfe_usd", "Best open result (MFE), USD"))
+    said = (
+        ""
+        if len(rows) == len(pnl)
+        else f" {len(rows):,} of {len(pnl):,} trades are drawn, the largest results among them."
+    )
+    parts = (
+        ("mae_usd", "Worst open result (MAE), USD"),
+        ("mfe_usd", "Best open result (MFE), USD"),
+    )
     figures = [_scatter(done[name][rows], pnl[rows], label) for name, label in parts]
     drawn = [
         titled(label, chart(f"chart-{name[:3]}", figure, 280, f"Net result against {label}"))
         for (name, label), figure in zip(parts, figures, strict=True)
     ]
-    note = "A winner that was far under water was luck with its stop; a loser that had been far ahead gave its profit back."
+    note = (
+        "A winner that was far under water was luck with its stop; a loser that had been far ahead"
+        " gave its profit back."
+    )
     return f'<p class="empty">{note}{said}</p>' + columns(*drawn, css="wide")
 
 
@@ -71,7 +84,9 @@ def chosen(pnl: Floats) -> Any:
         return np.arange(len(pnl))
     largest = np.argsort(-np.abs(pnl), kind="stable")[: DRAWN // 2]
     others = np.setdiff1d(np.arange(len(pnl)), largest)
-    return np.sort(np.concatenate([largest, others[np.linspace(0, len(others) - 1, DRAWN // 2).astype(int)]]))
+    return np.sort(
+        np.concatenate([largest, others[np.linspace(0, len(others) - 1, DRAWN // 2).astype(int)]])
+    )
 
 
 def _scatter(x: Floats, pnl: Floats, label: str) -> Figure:
@@ -79,7 +94,13 @@ def _scatter(x: Floats, pnl: Floats, label: str) -> Figure:
     data = []
     for name, color, of in (("Loss", "@orange", pnl <= 0), ("Gain", "@blue", pnl > 0)):
         marker = {"color": color, "size": 5, "opacity": 0.55}
-        points = {"x": packed(x[of]), "y": packed(pnl[of]), "name": name, "marker": marker, "hovertemplate": hover}
+        points = {
+            "x": packed(x[of]),
+            "y": packed(pnl[of]),
+            "name": name,
+            "marker": marker,
+            "hovertemplate": hover,
+        }
         data.append({"type": "scatter", "mode": "markers"} | points)
     axes = {"xaxis": {"title": {"text": label}}, "yaxis": {"title": {"text": "Net USD"}}}
     return {"data": data, "layout": axes | {"hovermode": "closest", "showlegend": False}}
@@ -89,10 +110,15 @@ def _sides(result: Result, done: Table, pnl: Floats) -> str:
     """Long and short apart, and how trades ended."""
     frame = result.trades_frame().iloc[: len(done)]
     groups = [(name, done["quantity"] * side > 0) for name, side in (("Long", 1), ("Short", -1))]
-    ends = [(str(reason).replace("_", " "), (frame["exit_reason"] == reason).to_numpy()) for reason in sorted(set(frame["exit_reason"]))]
+    ends = [
+        (str(reason).replace("_", " "), (frame["exit_reason"] == reason).to_numpy())
+        for reason in sorted(set(frame["exit_reason"]))
+    ]
     head = ("Trades", "Win rate", "Profit factor", "Average USD", "Net USD")
     parts = [
-        titled(f"By {by.lower()}", scroll(table((by, *head), listed, numeric=range(1, 6)), tall=True))
+        titled(
+            f"By {by.lower()}", scroll(table((by, *head), listed, numeric=range(1, 6)), tall=True)
+        )
         for by, rows in (("Side", groups), ("Exit", ends))
         if (listed := [_group(name, pnl[of]) for name, of in rows if of.any()])
     ]
@@ -100,7 +126,12 @@ def _sides(result: Result, done: Table, pnl: Floats) -> str:
 
 
 def _group(name: str, pnl: Floats) -> list[Cell | str]:
-    texts = (f"{len(pnl):,}", number(win_rate(pnl), "percent"), number(profit_factor(pnl), "ratio"), number(expectancy(pnl), "usd"))
+    texts = (
+        f"{len(pnl):,}",
+        number(win_rate(pnl), "percent"),
+        number(profit_factor(pnl), "ratio"),
+        number(expectancy(pnl), "usd"),
+    )
     return [name, *texts, Cell(number(float(pnl.sum()), "usd"), "n", repr(float(pnl.sum())))]
 
 
@@ -110,19 +141,29 @@ def _listed(result: Result) -> str:
     if total > SHOWN:
         frame = frame.loc[frame["net_usd"].abs().nlargest(SHOWN).index.sort_values()]
     said = (
-        f"The {SHOWN} largest gains and losses of {total:,} trades, in time order; trades.parquet has all."
+        f"The {SHOWN} largest gains and losses of {total:,} trades, in time order; trades.parquet"
+        " has all."
         if total > SHOWN
         else f"All {total:,} trades."
     )
     said += " The last one is open, marked at the last close." if still_open else ""
-    said += " A click, or Enter, shows one in the chart; the arrow keys go on from it, Escape shows the whole run."
+    said += (
+        " A click, or Enter, shows one in the chart; the arrow keys go on from it, Escape shows the"
+        " whole run."
+    )
     rows = "".join(_row(trade) for trade in frame.itertuples(index=False))
-    head = table(NAMES, [], numeric=range(2, 11)).replace("<tbody></tbody>", f"<tbody>{rows}</tbody>")
-    return titled("Every trade", f'<p class="empty">{escape(said)}</p>{scroll(head, zooms="chart-strip")}')
+    head = table(NAMES, [], numeric=range(2, 11)).replace(
+        "<tbody></tbody>", f"<tbody>{rows}</tbody>"
+    )
+    return titled(
+        "Every trade", f'<p class="empty">{escape(said)}</p>{scroll(head, zooms="chart-strip")}'
+    )
 
 
 def _row(t: Any) -> str:
-    money = [number(v, "usd") for v in (t.gross_usd, t.commission_usd, t.net_usd, t.mae_usd, t.mfe_usd)]
+    money = [
+        number(v, "usd") for v in (t.gross_usd, t.commission_usd, t.net_usd, t.mae_usd, t.mfe_usd)
+    ]
     texts = (
         f"{t.entry_time:%Y-%m-%d %H:%M}",
         f"{t.exit_time:%Y-%m-%d %H:%M}",
@@ -133,5 +174,11 @@ def _row(t: Any) -> str:
         f"{t.bars:,}",
         str(t.exit_reason).replace("_", " "),
     )
-    cells = "".join(f'<td class="n">{x}</td>' if 2 <= i < 11 else f"<td>{escape(x)}</td>" for i, x in enumerate(texts))
-    return f'<tr data-from="{t.entry_time.value // 10**6}" data-to="{t.exit_time.value // 10**6}">{cells}</tr>'
+    cells = "".join(
+        f'<td class="n">{x}</td>' if 2 <= i < 11 else f"<td>{escape(x)}</td>"
+        for i, x in enumerate(texts)
+    )
+    return (
+        f'<tr data-from="{t.entry_time.value // 10**6}"'
+        f' data-to="{t.exit_time.value // 10**6}">{cells}</tr>'
+    )

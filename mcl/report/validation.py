@@ -11,9 +11,27 @@ import numpy as np
 
 from mcl.report import charts
 from mcl.report.format import Verdict, number
-from mcl.report.theme import Cell, Figure, Link, Section, chart, columns, fact_card, facts, finite_list, page, scroll, table, titled
+from mcl.report.theme import (
+    Cell,
+    Figure,
+    Link,
+    Section,
+    chart,
+    columns,
+    fact_card,
+    facts,
+    finite_list,
+    page,
+    scroll,
+    table,
+    titled,
+)
 
-BADGES = {"pass": ("good", "Pass"), "borderline": ("unclear", "Borderline"), "stop": ("bad", "Stop")}
+BADGES = {
+    "pass": ("good", "Pass"),
+    "borderline": ("unclear", "Borderline"),
+    "stop": ("bad", "Stop"),
+}
 BINS = 30  # of a histogram, at most
 CELLS = {"pass": "gain", "stop": "loss"}
 
@@ -77,14 +95,40 @@ def validation_page(view: ValidationView) -> str:
     """One self-contained HTML document."""
     level, word = BADGES.get(view.level, ("unclear", "Not judged"))
     sections = [
-        Section("Verdict", _verdict(view), "Between pass and stop lies borderline. A question that could not be asked says why."),
         Section(
-            "Equity", _equity(view), "Grey: nine in ten histories resampled in blocks of sessions. Dashed: chosen anew before each fold."
+            "Verdict",
+            _verdict(view),
+            "Between pass and stop lies borderline. A question that could not be asked says why.",
         ),
-        Section("Choosing", _choosing(view), "What the same way of choosing parameters earned on sessions that it had not seen."),
-        Section("Neighbourhood", _neighbourhood(view), "One step of the search space in every direction, simulated again."),
-        Section("Conditions", columns(*(titled(name, _lines(lines, "Trades")) for name, lines in view.cases))),
-        Section("Regimes", columns(*(titled(name.capitalize(), _lines(lines, "Sessions")) for name, lines in view.regimes))),
+        Section(
+            "Equity",
+            _equity(view),
+            "Grey: nine in ten histories resampled in blocks of sessions. Dashed: chosen anew"
+            " before each fold.",
+        ),
+        Section(
+            "Choosing",
+            _choosing(view),
+            "What the same way of choosing parameters earned on sessions that it had not seen.",
+        ),
+        Section(
+            "Neighbourhood",
+            _neighbourhood(view),
+            "One step of the search space in every direction, simulated again.",
+        ),
+        Section(
+            "Conditions",
+            columns(*(titled(name, _lines(lines, "Trades")) for name, lines in view.cases)),
+        ),
+        Section(
+            "Regimes",
+            columns(
+                *(
+                    titled(name.capitalize(), _lines(lines, "Sessions"))
+                    for name, lines in view.regimes
+                )
+            ),
+        ),
         Section("Numbers", facts(view.facts)),
     ]
     cards = "".join(fact_card(*item) for item in view.cards)
@@ -111,18 +155,39 @@ def _verdict(view: ValidationView) -> str:
         ]
         for r in view.rows
     ]
-    return scroll(table(("Question", "Number", "Rule", "Verdict", "What it says"), rows, numeric=(1,)), tall=True)
+    return scroll(
+        table(("Question", "Number", "Rule", "Verdict", "What it says"), rows, numeric=(1,)),
+        tall=True,
+    )
 
 
 def _equity(view: ValidationView) -> str:
     lines: list[Figure] = []
     if view.band is not None:
         days, low, median, high = view.band
-        edge = {"type": "scatter", "mode": "lines", "x": list(days), "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+        edge = {
+            "type": "scatter",
+            "mode": "lines",
+            "x": list(days),
+            "line": {"width": 0},
+            "hoverinfo": "skip",
+            "showlegend": False,
+        }
         lines += [
             edge | {"y": finite_list(low)},
-            edge | {"y": finite_list(high), "fill": "tonexty", "fillcolor": "rgba(128,128,128,0.18)"},
-            edge | {"y": finite_list(median), "line": {"width": 1, "color": "@grey", "dash": "dot"}, "name": "Median", "showlegend": True},
+            edge
+            | {
+                "y": finite_list(high),
+                "fill": "tonexty",
+                "fillcolor": "rgba(128,128,128,0.18)",
+            },
+            edge
+            | {
+                "y": finite_list(median),
+                "line": {"width": 1, "color": "@grey", "dash": "dot"},
+                "name": "Median",
+                "showlegend": True,
+            },
         ]
     lines += [
         {
@@ -135,39 +200,81 @@ def _equity(view: ValidationView) -> str:
         }
         for c in view.curves
     ]
-    layout = {"yaxis": {"title": {"text": "Growth of 1"}}, "xaxis": {"type": "date"}, "hovermode": "x unified"}
-    return chart("chart-equity", {"data": lines, "layout": layout}, 420, "Equity in sample, out of sample and resampled")
+    layout = {
+        "yaxis": {"title": {"text": "Growth of 1"}},
+        "xaxis": {"type": "date"},
+        "hovermode": "x unified",
+    }
+    return chart(
+        "chart-equity",
+        {"data": lines, "layout": layout},
+        420,
+        "Equity in sample, out of sample and resampled",
+    )
 
 
 def _choosing(view: ValidationView) -> str:
     parts = []
     if len(view.paths):
         figure = _histogram(view.paths, "Sharpe of a path", "Paths")
-        parts.append(titled("CPCV paths", chart("chart-paths", figure, 260, "Sharpe of out-of-sample paths")))
+        parts.append(
+            titled("CPCV paths", chart("chart-paths", figure, 260, "Sharpe of out-of-sample paths"))
+        )
     if len(view.logits):
         figure = _histogram(view.logits, "logit of the rank out of sample", "Combinations")
-        parts.append(titled("Overfitting", chart("chart-logits", figure, 260, "Rank of the in-sample best out of sample")))
+        parts.append(
+            titled(
+                "Overfitting",
+                chart("chart-logits", figure, 260, "Rank of the in-sample best out of sample"),
+            )
+        )
     parts += [
-        titled(name, scroll(table(("From", "To", "Chosen", "Sharpe in", "Sharpe out"), rows, numeric=(3, 4)))) for name, rows in view.folds
+        titled(
+            name,
+            scroll(
+                table(("From", "To", "Chosen", "Sharpe in", "Sharpe out"), rows, numeric=(3, 4))
+            ),
+        )
+        for name, rows in view.folds
     ]
-    return columns(*parts, css="wide") if parts else '<p class="empty">There was nothing to choose from.</p>'
+    return (
+        columns(*parts, css="wide")
+        if parts
+        else '<p class="empty">There was nothing to choose from.</p>'
+    )
 
 
 def _neighbourhood(view: ValidationView) -> str:
     if not view.neighbours:
         return '<p class="empty">The space has no neighbour of this point.</p>'
-    rows: list[list[Cell | str]] = [[line.name, Cell(number(line.sharpe, "ratio"), "n", repr(line.sharpe))] for line in view.neighbours]
-    drops: list[list[Cell | str]] = [[name, Cell(number(value, "ratio"), "n", repr(value))] for name, value in view.drops]
+    rows: list[list[Cell | str]] = [
+        [line.name, Cell(number(line.sharpe, "ratio"), "n", repr(line.sharpe))]
+        for line in view.neighbours
+    ]
+    drops: list[list[Cell | str]] = [
+        [name, Cell(number(value, "ratio"), "n", repr(value))] for name, value in view.drops
+    ]
     bars = {
         "type": "bar",
         "x": [line.name for line in view.neighbours],
         "y": finite_list([line.sharpe for line in view.neighbours]),
         "marker": {"color": "@blue"},
     }
-    figure = {"data": [bars], "layout": {"xaxis": {"type": "category", "showticklabels": False}, "yaxis": {"title": {"text": "Sharpe"}}}}
+    figure = {
+        "data": [bars],
+        "layout": {
+            "xaxis": {"type": "category", "showticklabels": False},
+            "yaxis": {"title": {"text": "Sharpe"}},
+        },
+    }
     return columns(
-        titled("Sharpe of every neighbour", chart("chart-plateau", figure, 260, "Sharpe of every neighbour")),
-        titled("Largest fall one step away", table(("Parameter", "Sharpe lost"), drops, numeric=(1,))),
+        titled(
+            "Sharpe of every neighbour",
+            chart("chart-plateau", figure, 260, "Sharpe of every neighbour"),
+        ),
+        titled(
+            "Largest fall one step away", table(("Parameter", "Sharpe lost"), drops, numeric=(1,))
+        ),
         titled("Points", scroll(table(("Values", "Sharpe"), rows, numeric=(1,)))),
     )
 
@@ -180,7 +287,9 @@ def _lines(lines: Sequence[Line], counted: str) -> str:
             Cell(number(line.net_pnl_usd, "usd"), "n"),
             Cell(number(line.count, "count"), "n"),
         ]
-        rows.append([Cell(f"{line.name} ({line.note})" if line.note else line.name, "wrap"), *numbers])
+        rows.append(
+            [Cell(f"{line.name} ({line.note})" if line.note else line.name, "wrap"), *numbers]
+        )
     if not rows:
         return '<p class="empty">Not applicable.</p>'
     return scroll(table(("Case", "Sharpe", "Net USD", counted), rows, numeric=(1, 2, 3)))
@@ -189,6 +298,14 @@ def _lines(lines: Sequence[Line], counted: str) -> str:
 def _histogram(values: Any, label: str, counted: str) -> Figure:
     known = np.array([float(v) for v in values if math.isfinite(v)])
     bars = {"type": "histogram", "x": known.tolist(), "marker": {"color": "@blue"}, "nbinsx": BINS}
-    zero = {"type": "line", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": "@ink", "width": 1, "dash": "dot"}}
+    zero = {
+        "type": "line",
+        "x0": 0,
+        "x1": 0,
+        "yref": "paper",
+        "y0": 0,
+        "y1": 1,
+        "line": {"color": "@ink", "width": 1, "dash": "dot"},
+    }
     axes = {"xaxis": {"title": {"text": label}}, "yaxis": charts.counted(counted, known, BINS)}
     return {"data": [bars], "layout": axes | {"shapes": [zero]}}

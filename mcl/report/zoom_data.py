@@ -1,4 +1,6 @@
-"""Every bar and fill of a run, compressed into the page, so that zooming in shows the bars themselves."""
+"""Every bar and fill of a run, compressed into the page, so that zooming in shows the bars
+themselves.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,13 @@ LEVEL = 5  # of zlib: 690,000 bars take about 0.6 s and 1.6 MB
 
 
 def stream(values: Any) -> str:
-    """Whole numbers as base64 of zlib of the four byte planes of little-endian int32 (planes compress three times better)."""
+    """Whole numbers as base64 of zlib of the four byte planes of little-endian int32 (planes
+    compress three times better).
+    """
     whole = np.ascontiguousarray(values).astype("<i4")
-    return base64.b64encode(zlib.compress(whole.view(np.uint8).reshape(-1, 4).T.tobytes(), LEVEL)).decode("ascii")
+    return base64.b64encode(
+        zlib.compress(whole.view(np.uint8).reshape(-1, 4).T.tobytes(), LEVEL)
+    ).decode("ascii")
 
 
 def opened(text: str) -> Any:
@@ -27,11 +33,14 @@ def opened(text: str) -> Any:
     return np.ascontiguousarray(planes.T).view("<i4").ravel()
 
 
-def detail(result: Result, fill_traces: Any, commission_usd: float, overlays: Sequence[Overlay] = ()) -> dict[str, Any]:
+def detail(
+    result: Result, fill_traces: Any, commission_usd: float, overlays: Sequence[Overlay] = ()
+) -> dict[str, Any]:
     """What zoom.js draws a window from; prices in ticks, running columns as differences.
 
-    Equity is not stored: it is cash + position · close · tick value at every bar, with cash moved by the fills alone, as the
-    engine's books say. `fill_traces` holds the trace number of each fill.
+    Equity is not stored: it is cash + position · close · tick value at every bar, with cash moved
+    by the fills alone, as the engine's books say. `fill_traces` holds the trace number of each
+    fill.
     """
     bars, fills, ticks = result.bars, result.fills, result.bars.ticks
     close, start = ticks["close"], int(bars.close_time[0]) // 10**9
@@ -44,7 +53,8 @@ def detail(result: Result, fill_traces: Any, commission_usd: float, overlays: Se
         "rolls": np.flatnonzero(bars.roll).tolist(),
         "fillBar": stream(np.diff(fills["bar"], prepend=0)),
         "fillQuantity": stream(fills["quantity"]),
-        "fillCenti": stream(np.rint((fills["price_ticks"] - close[fills["bar"]]) * 100)),  # hundredths of a tick from the close
+        # hundredths of a tick from the close
+        "fillCenti": stream(np.rint((fills["price_ticks"] - close[fills["bar"]]) * 100)),
         "fillTrace": stream(fill_traces),
         "tick": bars.instrument.tick_size,
         "tickValue": bars.instrument.tick_value_usd,
@@ -55,14 +65,20 @@ def detail(result: Result, fill_traces: Any, commission_usd: float, overlays: Se
 
 
 def _line(overlay: Overlay, tick: float) -> dict[str, Any]:
-    """An overlay in steps of a tenth of a tick (protective levels: of a tick), or of 1/5000 of its range when it is no price.
+    """An overlay in steps of a tenth of a tick (protective levels: of a tick), or of 1/5000 of its
+    range when it is no price.
 
     `holes` are the first row without a value and the first with one again, and so on.
     """
     known = np.isfinite(overlay.values)
     reach = float(np.ptp(overlay.values[known])) if known.any() else 0.0
-    step = tick / (1 if overlay.protective else 10) if overlay.on_price else max(10.0 ** np.floor(np.log10(max(reach, 1e-9) / 5000)), 1e-9)
-    last = np.maximum.accumulate(np.where(known, np.arange(len(known)), 0))  # a hole repeats the value before it
+    step = (
+        tick / (1 if overlay.protective else 10)
+        if overlay.on_price
+        else max(10.0 ** np.floor(np.log10(max(reach, 1e-9) / 5000)), 1e-9)
+    )
+    # a hole repeats the value before it
+    last = np.maximum.accumulate(np.where(known, np.arange(len(known)), 0))
     whole = np.rint(np.nan_to_num(overlay.values)[last] / step)
     holes = np.flatnonzero(np.diff(~known, prepend=False))
     return {

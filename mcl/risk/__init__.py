@@ -1,1 +1,3 @@
-"""How much, and when not: sizing, protection and gates as vectors over bars, limits as one record for the decision step."""
+"""How much, and when not: sizing, protection and gates as vectors over bars, limits as one record
+for the decision step.
+"""

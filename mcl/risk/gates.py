@@ -16,12 +16,16 @@ from mcl.risk.limits import BAR_SEC, OFF, Block
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 DAY_MINUTES = 1440
-VOLATILITY, LAST_TRADE, ROLL_AHEAD = (np.int8(block) for block in (Block.VOLATILITY, Block.LAST_TRADE, Block.ROLL_AHEAD))
+VOLATILITY, LAST_TRADE, ROLL_AHEAD = (
+    np.int8(block) for block in (Block.VOLATILITY, Block.LAST_TRADE, Block.ROLL_AHEAD)
+)
 Gates = npt.NDArray[np.int8]
 
 
 def gates(bars: Bars, limits: schema.Limits) -> Gates:
-    """The block that clock, contract and market put on each bar: the most severe one, 0 for none. Empty when no such limit is on."""
+    """The block that clock, contract and market put on each bar: the most severe one, 0 for none.
+    Empty when no such limit is on.
+    """
     windows, ratio = limits.trading_windows or limits.news_windows, limits.volatility_ratio
     last_trade, roll_sec = limits.flatten_before_last_trade_sessions, limits.flatten_before_roll_sec
     if not (windows or roll_sec) and ratio is None and last_trade is None:
@@ -30,7 +34,9 @@ def gates(bars: Bars, limits: schema.Limits) -> Gates:
     if windows:
         _raise_by_minute(_week(bars, limits), readonly(bars.week_minute, np.int16), gate)
     if ratio is not None:
-        _raise_where_wide(bars, limits.volatility_fast_bars, limits.volatility_slow_bars, ratio, gate)
+        _raise_where_wide(
+            bars, limits.volatility_fast_bars, limits.volatility_slow_bars, ratio, gate
+        )
     if last_trade is not None:
         np.maximum(gate, _last_sessions(bars, last_trade) * LAST_TRADE, out=gate)
     if roll_sec:
@@ -47,10 +53,23 @@ def _raise_by_minute(week: Gates, minutes: npt.NDArray[np.int16], gate: Gates) -
 def _week(bars: Bars, limits: schema.Limits) -> Gates:
     """The block of each minute of a week. A bar is inside a window when from <= its close < to."""
     if bars.interval == "session":
-        raise ConfigError("risk.limits has windows, and bars of a whole session have no time of day; use data.interval=1h or less")
-    outside, news = (Block.WINDOW_END, Block.NEWS_AHEAD) if limits.flatten_at_windows else (Block.WINDOW, Block.NEWS)
-    closed = ~_minutes(limits.trading_windows) if limits.trading_windows else np.zeros(7 * DAY_MINUTES, np.bool_)
-    return np.maximum(np.where(closed, outside, 0), np.where(_minutes(limits.news_windows), news, 0)).astype(np.int8)
+        raise ConfigError(
+            "risk.limits has windows, and bars of a whole session have no time of day; use"
+            " data.interval=1h or less"
+        )
+    outside, news = (
+        (Block.WINDOW_END, Block.NEWS_AHEAD)
+        if limits.flatten_at_windows
+        else (Block.WINDOW, Block.NEWS)
+    )
+    closed = (
+        ~_minutes(limits.trading_windows)
+        if limits.trading_windows
+        else np.zeros(7 * DAY_MINUTES, np.bool_)
+    )
+    return np.maximum(
+        np.where(closed, outside, 0), np.where(_minutes(limits.news_windows), news, 0)
+    ).astype(np.int8)
 
 
 def _minutes(windows: tuple[str, ...]) -> npt.NDArray[np.bool_]:
@@ -66,10 +85,14 @@ def _minutes(windows: tuple[str, ...]) -> npt.NDArray[np.bool_]:
 
 
 def window(text: str) -> tuple[tuple[int, ...], int, int]:
-    """ "Wed 10:25-10:40" or "09:00-14:30" as weekdays (Monday is 0), first minute and minute after the last, maybe of the next day."""
+    """ "Wed 10:25-10:40" or "09:00-14:30" as weekdays (Monday is 0), first minute and minute after
+    the last, maybe of the next day.
+    """
     match = re.fullmatch(schema.WINDOW, text)
     if match is None:
-        raise ConfigError(f"{text!r} is no window; write 'HH:MM-HH:MM' or 'Wed 10:25-10:40', New York")
+        raise ConfigError(
+            f"{text!r} is no window; write 'HH:MM-HH:MM' or 'Wed 10:25-10:40', New York"
+        )
     day, *clock = match.groups()
     hours = [int(part) for part in clock]
     days = (WEEKDAYS.index(day),) if day else tuple(range(7))
@@ -77,19 +100,42 @@ def window(text: str) -> tuple[tuple[int, ...], int, int]:
 
 
 def _raise_where_wide(bars: Bars, fast: int, slow: int, ratio: float, gate: Gates) -> None:
-    """VOLATILITY where the mean true range of `fast` bars exceeds `ratio` times that of `slow` bars, or is not known yet.
+    """VOLATILITY where the mean true range of `fast` bars exceeds `ratio` times that of `slow`
+    bars, or is not known yet.
 
-    In whole ticks of the dated contract: sums are exact, so that it does not matter where they begin. A roll's gap is no range.
+    In whole ticks of the dated contract: sums are exact, so that it does not matter where they
+    begin. A roll's gap is no range.
     """
-    opens, highs, lows, closes = (readonly(bars.ticks[name], np.int32) for name in ("open", "high", "low", "close"))
-    _raise_unless_calm(opens, highs, lows, closes, readonly(np.flatnonzero(bars.roll), np.int64), fast, slow, float(ratio), gate)
+    opens, highs, lows, closes = (
+        readonly(bars.ticks[name], np.int32) for name in ("open", "high", "low", "close")
+    )
+    _raise_unless_calm(
+        opens,
+        highs,
+        lows,
+        closes,
+        readonly(np.flatnonzero(bars.roll), np.int64),
+        fast,
+        slow,
+        float(ratio),
+        gate,
+    )
 
 
 @njit
 def _raise_unless_calm(
-    opens: Narrow, highs: Narrow, lows: Narrow, closes: Narrow, rolls: Ints, fast: int, slow: int, ratio: float, gate: Gates
+    opens: Narrow,
+    highs: Narrow,
+    lows: Narrow,
+    closes: Narrow,
+    rolls: Ints,
+    fast: int,
+    slow: int,
+    ratio: float,
+    gate: Gates,
 ) -> None:
-    n, first = np.uint64(len(closes)), np.uint64(min(slow, len(closes)))  # unsigned: signed ones are tested for negative values
+    # unsigned: signed ones are tested for negative values
+    n, first = np.uint64(len(closes)), np.uint64(min(slow, len(closes)))
     short_bars, long_bars, one = np.uint64(fast), np.uint64(slow), np.uint64(1)
     summed = np.zeros(n, np.int64)  # ranges up to each bar; a row without one before has none
     for i in range(one, n):
@@ -102,27 +148,43 @@ def _raise_unless_calm(
     for i in range(first):
         gate[i] = max(gate[i], VOLATILITY)
     for i in range(first, n):
-        short, long = float(summed[i] - summed[i - short_bars]), float(summed[i] - summed[i - long_bars])
+        short, long = (
+            float(summed[i] - summed[i - short_bars]),
+            float(summed[i] - summed[i - long_bars]),
+        )
         gate[i] = max(gate[i], np.int8(0) if short * slow <= ratio * fast * long else VOLATILITY)
 
 
 def _last_sessions(bars: Bars, sessions: int) -> npt.NDArray[np.bool_]:
-    """Bars of the last `sessions` weekdays before the contract's last trade date, and of that day."""
-    changes = np.flatnonzero(np.append(True, (np.diff(bars.session) != 0) | (np.diff(bars.contract) != 0)))
-    last_trade = np.array([c.last_trade_date for c in bars.contracts], "datetime64[D]")[bars.contract[changes]]
+    """Bars of the last `sessions` weekdays before the contract's last trade date, and of that
+    day.
+    """
+    changes = np.flatnonzero(
+        np.append(True, (np.diff(bars.session) != 0) | (np.diff(bars.contract) != 0))
+    )
+    last_trade = np.array([c.last_trade_date for c in bars.contracts], "datetime64[D]")[
+        bars.contract[changes]
+    ]
     left = np.busday_count(bars.session[changes].astype("datetime64[D]"), last_trade)
-    near: npt.NDArray[np.bool_] = np.repeat(left <= sessions, np.diff(np.append(changes, len(bars))))
+    near: npt.NDArray[np.bool_] = np.repeat(
+        left <= sessions, np.diff(np.append(changes, len(bars)))
+    )
     return near
 
 
 def _before_roll(bars: Bars, seconds: int) -> npt.NDArray[np.bool_]:
-    """Bars from which the next open, or one within `seconds` of the close, is the last before a roll that was known by then."""
+    """Bars from which the next open, or one within `seconds` of the close, is the last before a
+    roll that was known by then.
+    """
     days = bars.roll_table["session"].to_numpy().astype("datetime64[D]").astype(np.int64)
     told_at = dict(zip(days.tolist(), bars.roll_table["known_at"], strict=True))
     near = bars.to_close_sec < seconds + BAR_SEC[bars.interval]
     ahead = np.zeros(len(bars), np.bool_)
     for row in np.flatnonzero(bars.roll):
         first = int(np.searchsorted(bars.session, bars.session[row - 1], "left"))
-        told = told_at.get(int(bars.session[row]), pd.NaT)  # NaT: the rule looks at the calendar alone
-        ahead[first:row] = near[first:row] & (bars.close_time[first:row] >= (-OFF if pd.isna(told) else told.value))
+        # NaT: the rule looks at the calendar alone
+        told = told_at.get(int(bars.session[row]), pd.NaT)
+        ahead[first:row] = near[first:row] & (
+            bars.close_time[first:row] >= (-OFF if pd.isna(told) else told.value)
+        )
     return ahead

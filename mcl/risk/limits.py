@@ -1,4 +1,6 @@
-"""Limits: how much an account may hold, lose and send, and why a decision differs from what was wanted."""
+"""Limits: how much an account may hold, lose and send, and why a decision differs from what was
+wanted.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ BAR_SEC = {"1m": 60, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "session": 
 
 
 class Block(IntEnum):
-    """Why a decision differs from what was wanted. From SESSION_END on, a block closes what is open (a margin call: reduces it)."""
+    """Why a decision differs from what was wanted. From SESSION_END on, a block closes what is open
+    (a margin call: reduces it).
+    """
 
     NONE = 0
     MAX_POSITION = 1
@@ -51,7 +55,14 @@ class Block(IntEnum):
         """What the account may still do while this block holds."""
         if self in (Block.DAILY_LOSS, Block.MAX_DRAWDOWN, Block.HALTED):
             return State.HALTED
-        sizing = (Block.NONE, Block.MAX_POSITION, Block.MAX_ORDER, Block.MARGIN, Block.MARGIN_CALL, Block.PRICE_COLLAR)
+        sizing = (
+            Block.NONE,
+            Block.MAX_POSITION,
+            Block.MAX_ORDER,
+            Block.MARGIN,
+            Block.MARGIN_CALL,
+            Block.PRICE_COLLAR,
+        )
         return State.NORMAL if self in sizing else State.REDUCE_ONLY
 
 
@@ -66,24 +77,37 @@ class State(IntEnum):
 _BLOCK_TEXTS = {
     Block.NONE: "the decision is what was wanted",
     Block.MAX_POSITION: "wanted more contracts than max_position",
-    Block.MAX_ORDER: "one order may not move the position by more than max_order; getting flat is never cut short",
+    Block.MAX_ORDER: (
+        "one order may not move the position by more than max_order; getting flat is never cut"
+        " short"
+    ),
     Block.MAX_TRADES: "max_trades_per_session were made; only reductions until the next session",
     Block.NO_ENTRY: "no entry this close to the end of the session",
     Block.STOPPED_OUT: "a stop or take-profit closed this side; waiting for the signal to leave it",
     Block.MAX_ORDERS: "max_orders_per_session were sent; only reductions until the next session",
-    Block.COOL_DOWN: "max_consecutive_losses round trips or more in a row lost; only reductions for cool_down_bars after each",
+    Block.COOL_DOWN: (
+        "max_consecutive_losses round trips or more in a row lost; only reductions for"
+        " cool_down_bars after each"
+    ),
     Block.MARGIN: "the equity carries fewer contracts at initial_margin_usd",
     Block.WINDOW: "no entry outside trading_windows",
     Block.NEWS: "no entry inside news_windows",
-    Block.VOLATILITY: "the last bars are wider than volatility_ratio allows, or not yet enough to tell; no entry",
-    Block.PRICE_COLLAR: "the market opened further than price_collar_ticks from the close that was decided on; not traded",
+    Block.VOLATILITY: (
+        "the last bars are wider than volatility_ratio allows, or not yet enough to tell; no entry"
+    ),
+    Block.PRICE_COLLAR: (
+        "the market opened further than price_collar_ticks from the close that was decided on; not"
+        " traded"
+    ),
     Block.REDUCE_ONLY: "limits.state=reduce_only; no entry",
     Block.SESSION_END: "flat before the end of the session",
     Block.WINDOW_END: "flat outside trading_windows",
     Block.NEWS_AHEAD: "flat inside news_windows",
     Block.LAST_TRADE: "flat before the last trade of the contract",
     Block.ROLL_AHEAD: "flat before a roll that was known",
-    Block.LOSS_PER_TRADE: "the open round trip lost max_loss_per_trade_usd; flat until the signal leaves this side",
+    Block.LOSS_PER_TRADE: (
+        "the open round trip lost max_loss_per_trade_usd; flat until the signal leaves this side"
+    ),
     Block.MARGIN_CALL: "the equity carries fewer contracts at maintenance_margin_usd; reduced",
     Block.DAILY_LOSS: "max_daily_loss_usd reached; flat until the next session",
     Block.MAX_DRAWDOWN: "max_drawdown_frac reached; flat for good",
@@ -100,7 +124,9 @@ class LimitsRecord(NamedTuple):
     max_daily_loss_usd: float
     max_drawdown_frac: float
     no_entry_before_close_sec: int
-    flatten_when_sec: int  # flat with less than this left: flatten_before_close_sec and one bar (and the latency), the last chance
+    # flat with less than this left: flatten_before_close_sec and one bar (and the latency), the
+    # last chance
+    flatten_when_sec: int
     max_orders_per_session: int
     max_loss_per_trade_usd: float
     max_consecutive_losses: int

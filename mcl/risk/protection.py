@@ -13,7 +13,9 @@ from mcl.strategy.indicators import atr_steps
 
 
 class Distances(NamedTuple):
-    """Whole ticks (at least 1) at each bar; empty where there is none. While the ATR warms up all of them are NaN."""
+    """Whole ticks (at least 1) at each bar; empty where there is none. While the ATR warms up all
+    of them are NaN.
+    """
 
     stop: Floats
     take_profit: Floats
@@ -26,18 +28,33 @@ def protection(bars: Bars, rule: schema.Protection) -> Distances:
     if rule.unit == "none":
         if any(multiple is not None for multiple in multiples):
             raise ConfigError(
-                f"risk.protection.stop={rule.stop}, take_profit={rule.take_profit} and trail={rule.trail} need a unit;"
-                " choose risk.protection.unit=ticks or atr"
+                f"risk.protection.stop={rule.stop}, take_profit={rule.take_profit} and"
+                f" trail={rule.trail} need a unit; choose risk.protection.unit=ticks or atr"
             )
         return Distances(np.empty(0), np.empty(0), np.empty(0))
     if all(multiple is None for multiple in multiples):
         raise ConfigError(
-            f"risk.protection.unit={rule.unit} protects nothing; set risk.protection.stop, take_profit or trail, or unit=none"
+            f"risk.protection.unit={rule.unit} protects nothing; set risk.protection.stop,"
+            " take_profit or trail, or unit=none"
         )
     if rule.unit == "ticks":
-        return Distances(*(np.full(0 if multiple is None else len(bars), _ticks(multiple)) for multiple in multiples))
+        return Distances(
+            *(
+                np.full(0 if multiple is None else len(bars), _ticks(multiple))
+                for multiple in multiples
+            )
+        )
     adjusted = bars.adjusted
-    return Distances(*atr_steps(adjusted["high"], adjusted["low"], adjusted["close"], rule.atr_bars, bars.instrument.tick_size, multiples))
+    return Distances(
+        *atr_steps(
+            adjusted["high"],
+            adjusted["low"],
+            adjusted["close"],
+            rule.atr_bars,
+            bars.instrument.tick_size,
+            multiples,
+        )
+    )
 
 
 def _ticks(distance: float | None) -> float:

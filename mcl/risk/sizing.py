@@ -1,4 +1,6 @@
-"""Sizing: contracts per unit of signal as a vector over bars, from what is known at the close of each."""
+"""Sizing: contracts per unit of signal as a vector over bars, from what is known at the close of
+each.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,13 @@ from mcl.strategy.indicators import atr
 
 
 def scale(bars: Bars, risk: schema.Risk, capital_usd: float) -> Floats:
-    """Contracts per unit of signal at each bar; NaN while the sizing rule warms up. A constant is a broadcast, not n copies.
+    """Contracts per unit of signal at each bar; NaN while the sizing rule warms up. A constant is a
+    broadcast, not n copies.
 
-    All rules stand on the fixed capital, not on the equity: sizing is not compounded, so that a size depends on bars alone.
-    Formulae: Turtle unit and fixed fractional after Faith and Vince, volatility target after Carver, Kelly's continuous fraction
-    mu / sigma^2 with mu = Sharpe x sigma, which is capital x Sharpe / sigma in contracts.
+    All rules stand on the fixed capital, not on the equity: sizing is not compounded, so that a
+    size depends on bars alone. Formulae: Turtle unit and fixed fractional after Faith and Vince,
+    volatility target after Carver, Kelly's continuous fraction mu / sigma^2 with mu = Sharpe x
+    sigma, which is capital x Sharpe / sigma in contracts.
     """
     size = risk.size
     if size.method == "fixed":
@@ -27,16 +31,24 @@ def scale(bars: Bars, risk: schema.Risk, capital_usd: float) -> Floats:
         loss_usd = _stop_distance(bars, risk) * bars.instrument.tick_value_usd + size.cost_usd
         return np.minimum(capital_usd * size.risk_frac / loss_usd, size.max_contracts)
     if size.method == "atr_unit":
-        return _per_risk(capital_usd * size.risk_frac, _range_usd(bars, size.atr_bars) * size.multiple, size.max_contracts)
+        return _per_risk(
+            capital_usd * size.risk_frac,
+            _range_usd(bars, size.atr_bars) * size.multiple,
+            size.max_contracts,
+        )
     annual = size.annual_vol_frac if size.method == "vol_target" else size.fraction * size.sharpe
     sessions, row_of = _sessions(bars)
-    sigma_usd = _session_sigma_usd(bars, sessions, size.lookback_sessions) * np.sqrt(SESSIONS_PER_YEAR)
+    sigma_usd = _session_sigma_usd(bars, sessions, size.lookback_sessions) * np.sqrt(
+        SESSIONS_PER_YEAR
+    )
     by_session: Floats = _per_risk(capital_usd * annual, sigma_usd, size.max_contracts)[row_of]
     return by_session
 
 
 def buffer(contracts: Floats, risk: schema.Risk) -> Floats:
-    """Contracts that the position may be away from what is wanted before it is traded; empty where the rule has none."""
+    """Contracts that the position may be away from what is wanted before it is traded; empty where
+    the rule has none.
+    """
     size = risk.size
     if size.method != "vol_target" or not size.buffer_frac:
         return np.empty(0)
@@ -46,7 +58,12 @@ def buffer(contracts: Floats, risk: schema.Risk) -> Floats:
 def _per_risk(budget_usd: float, risk_usd: Floats, most: float) -> Floats:
     """A market without movement has no size, one that is not known yet is not traded."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.minimum(np.where(risk_usd > 0, budget_usd / risk_usd, np.where(np.isnan(risk_usd), np.nan, 0.0)), most)
+        return np.minimum(
+            np.where(
+                risk_usd > 0, budget_usd / risk_usd, np.where(np.isnan(risk_usd), np.nan, 0.0)
+            ),
+            most,
+        )
 
 
 def _stop_distance(bars: Bars, risk: schema.Risk) -> Floats:
@@ -54,13 +71,19 @@ def _stop_distance(bars: Bars, risk: schema.Risk) -> Floats:
     stop, _, trail = protection(bars, risk.protection)
     known = [distance for distance in (stop, trail) if len(distance)]
     if not known:
-        raise ConfigError("risk.size.method=fixed_fractional sizes by the distance of the stop; set risk.protection.stop and unit")
+        raise ConfigError(
+            "risk.size.method=fixed_fractional sizes by the distance of the stop; set"
+            " risk.protection.stop and unit"
+        )
     return known[0] if len(known) == 1 else np.minimum(*known)
 
 
 def _range_usd(bars: Bars, length: int) -> Floats:
     adjusted = bars.adjusted
-    return atr(adjusted["high"], adjusted["low"], adjusted["close"], length) * bars.instrument.multiplier
+    return (
+        atr(adjusted["high"], adjusted["low"], adjusted["close"], length)
+        * bars.instrument.multiplier
+    )
 
 
 def _sessions(bars: Bars) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -71,8 +94,11 @@ def _sessions(bars: Bars) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
 def _session_sigma_usd(bars: Bars, last: npt.NDArray[np.int64], lookback: int) -> Floats:
-    """Standard deviation (ddof 1) of the P&L of one contract over the `lookback` sessions before each session, known before it opens."""
-    moves = np.diff(bars.adjusted["close"][last]) * bars.instrument.multiplier  # moves[k] belongs to session k + 1
+    """Standard deviation (ddof 1) of the P&L of one contract over the `lookback` sessions before
+    each session, known before it opens.
+    """
+    # moves[k] belongs to session k + 1
+    moves = np.diff(bars.adjusted["close"][last]) * bars.instrument.multiplier
     sigma = np.full(len(last), np.nan)
     if len(moves) > lookback - 1:
         windows = np.lib.stride_tricks.sliding_window_view(moves, lookback)

@@ -6,7 +6,9 @@ from mcl.config import schema
 
 
 def memory_bars(risk: schema.Risk) -> int:
-    """Bars after which the past no longer matters for sizes, distances and gates: Wilder's 1/n decay below a float's precision."""
+    """Bars after which the past no longer matters for sizes, distances and gates: Wilder's 1/n
+    decay below a float's precision.
+    """
     lengths = [1]
     if risk.protection.unit == "atr":
         lengths.append(40 * risk.protection.atr_bars)

@@ -1,4 +1,5 @@
-"""Many runs from one command line: Optuna searches and grids in Hydra's grammar, each a parent run with one child run per trial.
+"""Many runs from one command line: Optuna searches and grids in Hydra's grammar, each a parent run
+with one child run per trial.
 
 Optuna and the engine are imported when a search starts, not when this package is.
 """
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def sweep(composed: Composed, *, store: Store, root: Path, progress: bool = False) -> Swept | Walk:
-    """Search the space of `composed` (from `config.compose("sweep", …)`); see `core.sweep`, and `walk.sweep` for search.walk_forward."""
+    """Search the space of `composed` (from `config.compose("sweep", …)`); see `core.sweep`, and
+    `walk.sweep` for search.walk_forward.
+    """
     from mcl.search import runner, walk_forward
     from mcl.search.progress import Silent, on
 
@@ -27,7 +30,13 @@ def sweep(composed: Composed, *, store: Store, root: Path, progress: bool = Fals
 
 
 def resume(
-    named: str, *, store: Store, root: Path, trials: int | None = None, amendments: list[str] | None = None, progress: bool = False
+    named: str,
+    *,
+    store: Store,
+    root: Path,
+    trials: int | None = None,
+    amendments: list[str] | None = None,
+    progress: bool = False,
 ) -> Swept | Walk:
     """Go on with a sweep to its target, or to `trials`; see `core.resume` and `walk.resume`."""
     from mcl.search import runner, sweep_dir, walk_forward
@@ -35,8 +44,17 @@ def resume(
 
     shown = on() if progress else Silent()
     if sweep_dir.find(runner.folder(store), named).card().get("kind") == walk_forward.KIND:
-        return walk_forward.resume(named, store=store, root=root, trials=trials, amendments=amendments or [], progress=shown)
-    return runner.resume(named, store=store, root=root, trials=trials, amendments=amendments, progress=shown)
+        return walk_forward.resume(
+            named,
+            store=store,
+            root=root,
+            trials=trials,
+            amendments=amendments or [],
+            progress=shown,
+        )
+    return runner.resume(
+        named, store=store, root=root, trials=trials, amendments=amendments, progress=shown
+    )
 
 
 def grid(overrides: list[str], *, store: Store, root: Path, progress: bool = False) -> Swept:

@@ -17,18 +17,28 @@ from mcl.search.worker_pool import Workers
 class Loop:
     """Iterate over the outcomes that bring a search to `total` trials, in order of completion.
 
-    Outcomes that `log` knows are not computed again; trials that an earlier process began are drawn again, at the same point.
-    An outcome is in the log before the study is told, and the study is told before it is yielded. A free worker gets the next
-    trial as soon as the study is ready to draw it. A point that an earlier trial number has is never simulated again: it is
-    PRUNED(duplicate), and the sampler is told the earlier value. After `halted()` no trial is asked for; those that run are
-    finished.
+    Outcomes that `log` knows are not computed again; trials that an earlier process began are drawn
+    again, at the same point. An outcome is in the log before the study is told, and the study is
+    told before it is yielded. A free worker gets the next trial as soon as the study is ready to
+    draw it. A point that an earlier trial number has is never simulated again: it is
+    PRUNED(duplicate), and the sampler is told the earlier value. After `halted()` no trial is asked
+    for; those that run are finished.
     """
 
-    def __init__(self, study: Study, workers: Workers, log: Outcomes, total: int, halted: Callable[[], bool]) -> None:
-        self._study, self._workers, self._log, self._halted, self._total = study, workers, log, halted, total
+    def __init__(
+        self, study: Study, workers: Workers, log: Outcomes, total: int, halted: Callable[[], bool]
+    ) -> None:
+        self._study, self._workers, self._log, self._halted, self._total = (
+            study,
+            workers,
+            log,
+            halted,
+            total,
+        )
         self._first: dict[str, int] = {}  # point -> the trial that computes it
         self._done: dict[int, Outcome] = {}
-        self._repeats: dict[int, list[tuple[int, dict[str, Any]]]] = defaultdict(list)  # of trials that still run
+        # of trials that still run
+        self._repeats: dict[int, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
         for number in sorted(log.known):
             outcome = log.known[number]
             self._first.setdefault(_point(outcome.params), number)
@@ -61,7 +71,9 @@ class Loop:
             self._study.adopt(self._log.known[number], self._log.windows.get(number, 1))
 
     def _begin(self, number: int, params: dict[str, Any]) -> tuple[list[Outcome], int]:
-        """Start one trial: outcomes that are known at once, and how many trials were given to a worker."""
+        """Start one trial: outcomes that are known at once, and how many trials were given to a
+        worker.
+        """
         first = self._first.setdefault(_point(params), number)
         if first == number:
             self._workers.submit(number, params)

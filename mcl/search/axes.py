@@ -1,4 +1,6 @@
-"""Judges the axes of a search before it starts: the parameter's type and range, the rules, and one dry point at each end."""
+"""Judges the axes of a search before it starts: the parameter's type and range, the rules, and one
+dry point at each end.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from mcl import composition, strategy
 from mcl.base.errors import ConfigError
@@ -20,18 +27,26 @@ MOST_CHOICES = 200  # of an axis that are judged one by one
 
 
 def refuse_axes(space: Space, raw: Mapping[str, Any]) -> None:
-    """ConfigError for an axis of which a value has the wrong type, or lies outside the parameter's range."""
+    """ConfigError for an axis of which a value has the wrong type, or lies outside the parameter's
+    range.
+    """
     for key, axis in space.items():
         for tried, value in itertools.product(_homes(raw, key), ends(axis)):
             said = value_fault(tried, key, value)
             if said:
-                raise ConfigError(f"search.space.{key}: {key}={value!r} does not fit: {said}", _cure(tried, key, axis), key)
+                raise ConfigError(
+                    f"search.space.{key}: {key}={value!r} does not fit: {said}",
+                    _cure(tried, key, axis),
+                    key,
+                )
 
 
 def refuse_failing_points(space: Space, raw: Mapping[str, Any], base: Mapping[str, Any]) -> None:
-    """Build one configuration at each end of each axis. ConfigError where a person's own code fails there.
+    """Build one configuration at each end of each axis. ConfigError where a person's own code fails
+    there.
 
-    `base` is a point of the space that builds. A point that only breaks a rule between parameters is pruned later.
+    `base` is a point of the space that builds. A point that only breaks a rule between parameters
+    is pruned later.
     """
     for key, axis in space.items():
         for tried, value in itertools.product(_homes(raw, key), ends(axis)):
@@ -39,7 +54,9 @@ def refuse_failing_points(space: Space, raw: Mapping[str, Any], base: Mapping[st
                 composition.run_config(overlay(tried, {**_shared(base, tried), key: value}))
             except ConfigError as error:
                 if error.__cause__ is not None and not isinstance(error.__cause__, ValueError):
-                    raise ConfigError(f"search.space.{key}: at {key}={value!r} {error.message}", error.hint, key) from error
+                    raise ConfigError(
+                        f"search.space.{key}: at {key}={value!r} {error.message}", error.hint, key
+                    ) from error
 
 
 def _shared(base: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,7 +68,9 @@ def _shared(base: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _homes(raw: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    """The configurations in which a key stands: of a group that is searched that of each choice that has it."""
+    """The configurations in which a key stands: of a group that is searched that of each choice
+    that has it.
+    """
     group = key.split(".", maxsplit=1)[0]
     sections = alternatives(raw).get(group, {})
     if key == group or not sections:
@@ -81,7 +100,11 @@ def value_fault(raw: Mapping[str, Any], key: str, value: Any) -> str:
     tried = overlay(raw, {key: value})
     if key.startswith("strategy."):
         return _parameter_fault(tried["strategy"], key.split(".")[1:])
-    return fault(schema.Config, {name: part for name, part in tried.items() if name not in ("search", "promotion")}, key)
+    return fault(
+        schema.Config,
+        {name: part for name, part in tried.items() if name not in ("search", "promotion")},
+        key,
+    )
 
 
 def _parameter_fault(section: Any, parts: list[str]) -> str:

@@ -1,4 +1,6 @@
-"""The best of a search: chosen, simulated again as a complete run, and written down as a configuration."""
+"""The best of a search: chosen, simulated again as a complete run, and written down as a
+configuration.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,14 @@ from mcl.tracking.store import Store
 GROUPS = ("data", "strategy", "risk", "costs")
 
 
-def crowned(frozen: Frozen, board: Board, ledger: Ledger, store: Store, sweep_id: str, *, in_full: bool) -> dict[str, Any] | None:
+def crowned(
+    frozen: Frozen, board: Board, ledger: Ledger, store: Store, sweep_id: str, *, in_full: bool
+) -> dict[str, Any] | None:
     """The winner: trial, value, params, metrics, run_id; None when nothing has a score.
 
-    `in_full` simulates it and the next best (`search.top`) again as complete runs, which can be promoted, insists on equal metrics,
-    and writes the winner of a named search to experiments/NAME_best.yaml.
+    `in_full` simulates it and the next best (`search.top`) again as complete runs, which can be
+    promoted, insists on equal metrics, and writes the winner of a named search to
+    experiments/NAME_best.yaml.
     """
     search = frozen.search
     ranked = ranking(search, frozen.space, ledger.scored())[: search.top]
@@ -38,46 +43,85 @@ def crowned(frozen: Frozen, board: Board, ledger: Ledger, store: Store, sweep_id
     if search.track == "top":
         ledger.choose([outcome.number for outcome in ranked])
     best = ranked[0]
-    found = {"trial": best.number, "value": best.value, "params": best.params, "metrics": best.metrics}
+    found = {
+        "trial": best.number,
+        "value": best.value,
+        "params": best.params,
+        "metrics": best.metrics,
+    }
     if not in_full:
         return found | {"run_id": ledger.run_ids.get(best.number, "")}
     there = store.trials(sweep_id, kind="backtest")  # made by an earlier process of this sweep
-    made = [there.get(o.number) or _whole(frozen, o, store, sweep_id, report=o is best) for o in ranked]
+    made = [
+        there.get(o.number) or _whole(frozen, o, store, sweep_id, report=o is best) for o in ranked
+    ]
     exported: dict[str, Any] = {}
     if search.name:
-        exported = {"experiment": export(frozen.composed, best.params, frozen.market.root, search.name, sweep_id, made[0])}
+        exported = {
+            "experiment": export(
+                frozen.composed, best.params, frozen.market.root, search.name, sweep_id, made[0]
+            )
+        }
     return found | {"run_id": made[0]} | exported
 
 
-def export(composed: composition.Composed, params: Mapping[str, Any], root: Path, name: str, sweep_id: str, run_id: str) -> Path:
-    """Write experiments/NAME_best.yaml: `mcl backtest experiment=NAME_best` is this point of the search, which is checked here."""
+def export(
+    composed: composition.Composed,
+    params: Mapping[str, Any],
+    root: Path,
+    name: str,
+    sweep_id: str,
+    run_id: str,
+) -> Path:
+    """Write experiments/NAME_best.yaml: `mcl backtest experiment=NAME_best` is this point of the
+    search, which is checked here.
+    """
     path = below(root / "experiments", name, ending="_best.yaml")
     run = composition.run_config(spaces.overlay(composed.raw, params))
-    write_whole(path, experiment(composed, params, name, f"Sweep {sweep_id}{run_id and f', run {run_id}'}."))
+    write_whole(
+        path, experiment(composed, params, name, f"Sweep {sweep_id}{run_id and f', run {run_id}'}.")
+    )
     again = composition.compose("backtest", [f"experiment={name}_best"]).config
     if composition.fingerprint(again) != composition.fingerprint(run):
         path.unlink()
-        raise EngineError(f"{path.name} would not describe the winner of sweep {name}", "use the overrides of its run instead")
+        raise EngineError(
+            f"{path.name} would not describe the winner of sweep {name}",
+            "use the overrides of its run instead",
+        )
     return path
 
 
-def experiment(composed: composition.Composed, params: Mapping[str, Any], name: str, source: str) -> bytes:
-    """An experiment file that says everything that decides a result, whatever the defaults of the project become, and which run
-    found it (`source`)."""
+def experiment(
+    composed: composition.Composed, params: Mapping[str, Any], name: str, source: str
+) -> bytes:
+    """An experiment file that says everything that decides a result, whatever the defaults of the
+    project become, and which run found it (`source`).
+    """
     import yaml
 
-    run = composition.run_config(spaces.overlay(composed.raw, params)).model_dump(mode="json", include={*composition.DECIDES, "study"})
-    choices = composed.choices | {group: params[group] for group in spaces.alternatives(composed.raw) if group in params}
-    chosen = "".join(f"  - override /{group}: {choices[group]}\n" for group in GROUPS if group in choices)
+    run = composition.run_config(spaces.overlay(composed.raw, params)).model_dump(
+        mode="json", include={*composition.DECIDES, "study"}
+    )
+    choices = composed.choices | {
+        group: params[group] for group in spaces.alternatives(composed.raw) if group in params
+    }
+    chosen = "".join(
+        f"  - override /{group}: {choices[group]}\n" for group in GROUPS if group in choices
+    )
     searched = ", ".join(f"{key}={value}" for key, value in params.items())
-    said = f"# The winner of a search: {searched}.\n# {source}\n# mcl backtest experiment={name}_best\n"
+    said = (
+        f"# The winner of a search: {searched}.\n# {source}\n# mcl backtest"
+        f" experiment={name}_best\n"
+    )
     head = f"# @package _global_\n{said}defaults:\n{chosen}\n"
     return (head + yaml.safe_dump(run, sort_keys=False, allow_unicode=True)).encode()
 
 
 def ranking(search: schema.Search, space: spaces.Space, scored: list[Outcome]) -> list[Outcome]:
-    """The scored outcomes, best first, by peak or by plateau as `search.select` says; then the better trial, the lower number.
-    A trial that breaks a soft constraint comes after all that keep them."""
+    """The scored outcomes, best first, by peak or by plateau as `search.select` says; then the
+    better trial, the lower number. A trial that breaks a soft constraint comes after all that keep
+    them.
+    """
     maximize = search.direction == "maximize"
     values = np.array([outcome.value for outcome in scored], float)
     around = values
@@ -93,14 +137,21 @@ def ranking(search: schema.Search, space: spaces.Space, scored: list[Outcome]) -
 
 def _choices(frozen: Frozen, outcome: Outcome) -> dict[str, str]:
     """The choice of each group that the search varied."""
-    return {group: outcome.params[group] for group in spaces.alternatives(frozen.composed.raw) if group in outcome.params}
+    return {
+        group: outcome.params[group]
+        for group in spaces.alternatives(frozen.composed.raw)
+        if group in outcome.params
+    }
 
 
 def _whole(frozen: Frozen, outcome: Outcome, store: Store, sweep_id: str, *, report: bool) -> str:
     """The run id of `outcome`, simulated again as a complete run."""
     run = composition.run_config(spaces.overlay(frozen.composed.raw, outcome.params))
     searched = ("search=", "search.", *(f"{key}=" for key in frozen.space))
-    sections = {group: frozen.composed.raw["search"]["alternatives"][group][name] for group, name in _choices(frozen, outcome).items()}
+    sections = {
+        group: frozen.composed.raw["search"]["alternatives"][group][name]
+        for group, name in _choices(frozen, outcome).items()
+    }
     typed = [
         override
         for override in frozen.composed.overrides
@@ -117,5 +168,8 @@ def _whole(frozen: Frozen, outcome: Outcome, store: Store, sweep_id: str, *, rep
         extra_tags={"best_of": sweep_id, "trial": str(outcome.number)},
     )
     if moved := backtest_run.unequal(outcome.metrics, done.metrics):
-        raise EngineError(f"trial {outcome.number} does not repeat: {', '.join(moved)} differ in run {done.run_id}")
+        raise EngineError(
+            f"trial {outcome.number} does not repeat: {', '.join(moved)} differ in run"
+            f" {done.run_id}"
+        )
     return done.run_id

@@ -1,7 +1,9 @@
-"""Constraints as config strings: `strategy.fast < strategy.slow`, `trades >= 100`, `strategy.slow >= 2 * strategy.fast`.
+"""Constraints as config strings: `strategy.fast < strategy.slow`, `trades >= 100`, `strategy.slow
+>= 2 * strategy.fast`.
 
-One comparison of two terms; a term is a number, a name, or a number times a name. A dotted name is a config key (known before the
-simulation), a plain one a metric. Parsed by this grammar and nothing else: a config is data, never code.
+One comparison of two terms; a term is a number, a name, or a number times a name. A dotted name is
+a config key (known before the simulation), a plain one a metric. Parsed by this grammar and nothing
+else: a config is data, never code.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 NAME = r"[A-Za-z_]\w*(?:\.\w+)*"
 TERM = re.compile(rf"(?:(?P<factor>{NUMBER})\s*\*\s*)?(?P<name>{NAME})|(?P<number>{NUMBER})")
 LEAST_EXCESS = 1e-12  # of a rule that is broken by equality alone
-GRAMMAR = "write NAME OP NUMBER or KEY OP NUMBER * KEY with one of < <= > >= == !=, for instance 'trades >= 100'"
+GRAMMAR = (
+    "write NAME OP NUMBER or KEY OP NUMBER * KEY with one of < <= > >= == !=, for instance 'trades"
+    " >= 100'"
+)
 
 
 @dataclass(frozen=True)
@@ -62,13 +67,19 @@ class Rule:
         return all("." in name for name in self.names)
 
     def broken(self, known: Mapping[str, Any]) -> str:
-        """`trades=12 breaks trades >= 100`, or nothing when the rule holds. An undefined value holds no rule.
+        """`trades=12 breaks trades >= 100`, or nothing when the rule holds. An undefined value
+        holds no rule.
 
-        A rule about a key that does not exist at a point, since another choice of its group has it, is none there."""
+        A rule about a key that does not exist at a point, since another choice of its group has it,
+        is none there.
+        """
         if any(name not in known for name in self.names):
             return ""
         left, right = self.left.value(known), self.right.value(known)
-        undefined = any(value is None or (isinstance(value, float) and math.isnan(value)) for value in (left, right))
+        undefined = any(
+            value is None or (isinstance(value, float) and math.isnan(value))
+            for value in (left, right)
+        )
         try:
             if not undefined and COMPARISONS[self.comparison](left, right):
                 return ""
@@ -79,21 +90,36 @@ class Rule:
         return f"{values} breaks {self.text}"
 
     def excess(self, known: Mapping[str, Any]) -> float:
-        """How far the rule is broken, above 0; 0 or less where it holds. An undefined value breaks it without end."""
+        """How far the rule is broken, above 0; 0 or less where it holds. An undefined value breaks
+        it without end.
+        """
         if any(name not in known for name in self.names):
             return 0.0
         broken = bool(self.broken(known))
         left, right = self.left.value(known), self.right.value(known)
-        numbers = all(isinstance(value, int | float) and math.isfinite(value) for value in (left, right))
+        numbers = all(
+            isinstance(value, int | float) and math.isfinite(value) for value in (left, right)
+        )
         if not numbers:
             return math.inf if broken else 0.0
-        distance = abs(left - right) if "=" in self.comparison[:1] or self.comparison == "!=" else left - right
+        distance = (
+            abs(left - right)
+            if "=" in self.comparison[:1] or self.comparison == "!="
+            else left - right
+        )
         distance = -distance if self.comparison.startswith(">") else distance
         return max(float(distance), LEAST_EXCESS) if broken else min(float(distance), 0.0)
 
 
-def parse(texts: Iterable[str], keys: Iterable[str], metrics: Iterable[str], at: str = "search.constraints") -> tuple[Rule, ...]:
-    """The rules that `texts` say; ConfigError on grammar, on an unknown key or on an unknown metric."""
+def parse(
+    texts: Iterable[str],
+    keys: Iterable[str],
+    metrics: Iterable[str],
+    at: str = "search.constraints",
+) -> tuple[Rule, ...]:
+    """The rules that `texts` say; ConfigError on grammar, on an unknown key or on an unknown
+    metric.
+    """
     known = [*keys, *metrics]
     return tuple(_rule(text, known, at) for text in texts)
 
@@ -112,7 +138,10 @@ def _rule(text: str, known: list[str], at: str) -> Rule:
         raise ConfigError(f"{at}: {text!r} compares two numbers", GRAMMAR)
     for name in rule.names:
         if name not in known:
-            raise ConfigError(f"{at}: {text!r} names {name!r}, no metric or config key: {nearest(name, known)}", GRAMMAR)
+            raise ConfigError(
+                f"{at}: {text!r} names {name!r}, no metric or config key: {nearest(name, known)}",
+                GRAMMAR,
+            )
     return rule
 
 

@@ -1,7 +1,8 @@
 """The Hydra plugin `hydra/sweeper=mcl`: Hydra's own multirun, with a parent run above the jobs.
 
-Without a launcher on the command line the jobs run in this process, composed once per choice of groups. `hydra/launcher=joblib`
-(or ray, submitit_local, submitit_slurm, basic: whatever is installed) gives every job a process of that launcher's making.
+Without a launcher on the command line the jobs run in this process, composed once per choice of
+groups. `hydra/launcher=joblib` (or ray, submitit_local, submitit_slurm, basic: whatever is
+installed) gives every job a process of that launcher's making.
 """
 
 from __future__ import annotations
@@ -28,14 +29,17 @@ NAME = "mcl"
 
 
 class Launched(NamedTuple):
-    """What comes back from a job's process: an outcome with its run id, or the exception that ended the process's part."""
+    """What comes back from a job's process: an outcome with its run id, or the exception that ended
+    the process's part.
+    """
 
     outcome: Outcome | None
     run_id: str
     error: BaseException | None = None
 
 
-Launch = Callable[[Mapping[int, Sequence[str]], str, Path], list[Launched]]  # overrides by job number, the parent's run id, the project
+# overrides by job number, the parent's run id, the project
+Launch = Callable[[Mapping[int, Sequence[str]], str, Path], list[Launched]]
 Work = Callable[[list[str], Launch | None], Any]
 
 
@@ -51,36 +55,56 @@ class GridSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         arguments = [*sweeper_params(self._config, arguments), *arguments]
-        typed = any(text.startswith("hydra/launcher=") for text in self._config.hydra.overrides.hydra)
+        typed = any(
+            text.startswith("hydra/launcher=") for text in self._config.hydra.overrides.hydra
+        )
         return self._work(arguments, self._launch if typed else None)
 
     def _launch(self, jobs: Mapping[int, Sequence[str]], parent: str, root: Path) -> list[Launched]:
         task = partial(_job, parent, root, tuple(jobs))
-        launcher = Plugins.instance().instantiate_launcher(hydra_context=self._context, task_function=task, config=self._config)
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=self._context, task_function=task, config=self._config
+        )
         waiting = [list(job) for job in jobs.values()]
         size = self._max_batch_size or len(waiting)
-        batches = [launcher.launch(waiting[first : first + size], initial_job_idx=first) for first in range(0, len(waiting), size)]
+        batches = [
+            launcher.launch(waiting[first : first + size], initial_job_idx=first)
+            for first in range(0, len(waiting), size)
+        ]
         return [_returned(job) for batch in batches for job in batch]
 
 
-GridSweeper.__module__ = f"hydra_plugins.{NAME}"  # Hydra takes plugins from this package only: see `_register`
+# Hydra takes plugins from this package only: see `_register`
+GridSweeper.__module__ = f"hydra_plugins.{NAME}"
 
 
 def multirun(overrides: list[str], work: Work, root: Path) -> Any:
-    """Let Hydra expand `overrides` and give them to `work`, and return its answer. ConfigError as `config.compose`."""
+    """Let Hydra expand `overrides` and give them to `work`, and return its answer. ConfigError as
+    `config.compose`.
+    """
     _register()
     folder = root / "mlruns" / "multirun"
-    own = [f"hydra/sweeper={NAME}", f"hydra.sweep.dir='{folder}/${{now:%Y-%m-%d}}/${{now:%H-%M-%S}}'"]
+    own = [
+        f"hydra/sweeper={NAME}",
+        f"hydra.sweep.dir='{folder}/${{now:%Y-%m-%d}}/${{now:%H-%M-%S}}'",
+    ]
     quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
     return composition.multirun([*own, *quiet, *overrides], work)
 
 
 def _register() -> None:
-    """Make this module known as a plugin, beside those that are installed, without a folder hydra_plugins of our own."""
-    Plugins.instance().register(GridSweeper)  # by now the package is imported if anybody has installed one
+    """Make this module known as a plugin, beside those that are installed, without a folder
+    hydra_plugins of our own.
+    """
+    # by now the package is imported if anybody has installed one
+    Plugins.instance().register(GridSweeper)
     package = sys.modules.setdefault("hydra_plugins", ModuleType("hydra_plugins"))
     setattr(package, NAME, sys.modules[__name__])
-    node = {"_target_": f"{GridSweeper.__module__}.{GridSweeper.__name__}", "params": None, "max_batch_size": None}
+    node = {
+        "_target_": f"{GridSweeper.__module__}.{GridSweeper.__name__}",
+        "params": None,
+        "max_batch_size": None,
+    }
     ConfigStore.instance().store(group="hydra/sweeper", name=NAME, node=node, provider=NAME)
 
 
@@ -90,7 +114,12 @@ def _job(parent: str, root: Path, numbers: Sequence[int], composed: Any) -> tupl
     from mcl.tracking.store import Store
 
     known = HydraConfig.get()
-    job = Job(numbers[int(known.job.num)], tuple(known.overrides.task), {}, composition.run_config(composition.plain(composed)))
+    job = Job(
+        numbers[int(known.job.num)],
+        tuple(known.overrides.task),
+        {},
+        composition.run_config(composition.plain(composed)),
+    )
     return ran(job, Store(root), parent, Market(root))
 
 

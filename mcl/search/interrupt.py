@@ -17,7 +17,9 @@ class Stop:
 
 @contextmanager
 def interruptible() -> Iterator[Stop]:
-    """Inside, the first SIGINT or SIGTERM sets `requested`; a second one raises KeyboardInterrupt. Outside the main thread: no change."""
+    """Inside, the first SIGINT or SIGTERM sets `requested`; a second one raises KeyboardInterrupt.
+    Outside the main thread: no change.
+    """
     stop = Stop()
 
     def ask(signum: int, frame: FrameType | None) -> None:

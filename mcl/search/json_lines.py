@@ -1,4 +1,6 @@
-"""Files of JSON lines that one process writes: what is written survives a kill, and a torn end is cut off."""
+"""Files of JSON lines that one process writes: what is written survives a kill, and a torn end is
+cut off.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,11 @@ _encoded = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Lines:
-    """Lines are flushed to the operating system at once: a killed process loses nothing, a power cut the last seconds.
+    """Lines are flushed to the operating system at once: a killed process loses nothing, a power
+    cut the last seconds.
 
-    A damaged tail (the writer died within a line, or the disk kept only a part) is cut off when the file is opened again. Damage
-    with whole lines after it is no torn tail: StoreError.
+    A damaged tail (the writer died within a line, or the disk kept only a part) is cut off when the
+    file is opened again. Damage with whole lines after it is no torn tail: StoreError.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,14 +38,19 @@ class Lines:
             self._file.write(encoded)
             self._file.flush()
         except OSError as error:
-            raise StoreError(f"cannot write {self._path}: {error.strerror or error}", "free space, then resume the sweep") from None
+            raise StoreError(
+                f"cannot write {self._path}: {error.strerror or error}",
+                "free space, then resume the sweep",
+            ) from None
 
     def close(self) -> None:
         self._file.close()
 
 
 def scanned(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The whole lines of a file and how many bytes they fill; the file is left as it is, since another process may be writing it."""
+    """The whole lines of a file and how many bytes they fill; the file is left as it is, since
+    another process may be writing it.
+    """
     found: list[dict[str, Any]] = []
     whole, damaged = 0, 0
     content = path.read_bytes() if path.exists() else b""
@@ -51,7 +59,10 @@ def scanned(path: Path) -> tuple[list[dict[str, Any]], int]:
         if parsed is None:
             damaged = damaged or number
         elif damaged:
-            raise StoreError(f"line {damaged} of {path} is damaged, with whole lines after it", "restore the file from a backup")
+            raise StoreError(
+                f"line {damaged} of {path} is damaged, with whole lines after it",
+                "restore the file from a backup",
+            )
         else:
             found.append(parsed)
             whole += len(line)

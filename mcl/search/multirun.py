@@ -1,4 +1,6 @@
-"""The grid: `mcl backtest -m a=1,2 b=x,y` as one parent run with one child run per job, in Hydra's multirun grammar."""
+"""The grid: `mcl backtest -m a=1,2 b=x,y` as one parent run with one child run per job, in Hydra's
+multirun grammar.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ from mcl.tracking.store import Record, Store
 
 Raw = Callable[[Sequence[str]], dict[str, Any]]  # a job's overrides as a composed configuration
 METRIC = "sharpe"  # by which the jobs of a grid are ranked
-VALUE_KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)+")  # names a value; anything else chooses a group, adds or deletes
+# names a value; anything else chooses a group, adds or deletes
+VALUE_KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)+")
 
 
 @dataclass(frozen=True)
@@ -42,23 +45,34 @@ class Job:
     error: ConfigError | None = None
 
 
-def grid(overrides: Sequence[str], *, store: Store, root: Path, progress: Progress | None = None) -> Swept:
-    """Run every job; one that fails is a FAILED child with the reason and a traceback, and the others go on.
+def grid(
+    overrides: Sequence[str], *, store: Store, root: Path, progress: Progress | None = None
+) -> Swept:
+    """Run every job; one that fails is a FAILED child with the reason and a traceback, and the
+    others go on.
 
-    Each child is a whole run without its report page (`mcl report` shows it, `mcl promote` takes it). ConfigError before anything
-    is recorded when no job has a valid configuration. Ctrl-C finishes the running job and marks the parent KILLED. Overrides of
-    Hydra itself choose who runs the jobs (`hydra/launcher=joblib`).
+    Each child is a whole run without its report page (`mcl report` shows it, `mcl promote` takes
+    it). ConfigError before anything is recorded when no job has a valid configuration. Ctrl-C
+    finishes the running job and marks the parent KILLED. Overrides of Hydra itself choose who runs
+    the jobs (`hydra/launcher=joblib`).
     """
     if any(text.startswith("hydra/sweeper=") for text in overrides):
-        raise ConfigError("hydra/sweeper is mcl's own, which keeps the parent run", "choose a launcher with hydra/launcher=NAME")
+        raise ConfigError(
+            "hydra/sweeper is mcl's own, which keeps the parent run",
+            "choose a launcher with hydra/launcher=NAME",
+        )
     composition.checked(list(overrides))
-    swept: Swept = hydra_sweeper.multirun(list(overrides), _Grid(store, root, progress or Silent(), overrides), root)
+    swept: Swept = hydra_sweeper.multirun(
+        list(overrides), _Grid(store, root, progress or Silent(), overrides), root
+    )
     return swept
 
 
 def resolve(jobs: Sequence[Sequence[str]]) -> list[Job]:
-    """Each job's validated configuration. Values are laid over one composition per choice of groups, since composing takes 50 ms;
-    should that differ from Hydra's own composition of the last job (a config that interpolates a swept key), every job is composed."""
+    """Each job's validated configuration. Values are laid over one composition per choice of
+    groups, since composing takes 50 ms; should that differ from Hydra's own composition of the last
+    job (a config that interpolates a swept key), every job is composed.
+    """
     varied = [i for i, typed in enumerate(zip(*jobs, strict=True)) if len(set(typed)) > 1]
     values = [i for i in varied if VALUE_KEY.fullmatch(_key(jobs[0][i]))]
     bases: dict[tuple[str, ...], dict[str, Any]] = {}
@@ -117,9 +131,13 @@ class _Grid:
         jobs = resolve(composition.expand(overrides))
         valid = [job.run for job in jobs if job.run is not None]
         if not valid:
-            _ = composition.compose("backtest", list(jobs[0].overrides)).config  # says the place, too
+            # says the place, too
+            _ = composition.compose("backtest", list(jobs[0].overrides)).config
             raise next(job.error for job in jobs if job.error is not None)
-        study, title = valid[0].study, f"grid · {' × '.join(jobs[0].params) or 'one job'} · {len(jobs)} jobs"
+        study, title = (
+            valid[0].study,
+            f"grid · {' × '.join(jobs[0].params) or 'one job'} · {len(jobs)} jobs",
+        )
         code = provenance.code_sha256({str(i): run.strategy for i, run in enumerate(valid)})
         grid_id = self.store.start(_parent(study, title, self.typed, jobs, code))
         board = Board(title, len(jobs), METRIC)
@@ -127,11 +145,25 @@ class _Grid:
         market = Market(self.root)
         try:
             with interruptible() as stop:
-                self._run(self._launched(jobs, grid_id, launch) if launch else self._here(jobs, grid_id, market, stop), board, ledger)
-                ending = Ending(*(("KILLED", "stopped by hand") if stop.requested else ("FINISHED", "")), _watermark(market, valid))
-                return conclude(self.store, study, grid_id, board, ledger, leader(board, ledger), ending)
+                self._run(
+                    (
+                        self._launched(jobs, grid_id, launch)
+                        if launch
+                        else self._here(jobs, grid_id, market, stop)
+                    ),
+                    board,
+                    ledger,
+                )
+                ending = Ending(
+                    *(("KILLED", "stopped by hand") if stop.requested else ("FINISHED", "")),
+                    _watermark(market, valid),
+                )
+                return conclude(
+                    self.store, study, grid_id, board, ledger, leader(board, ledger), ending
+                )
         except BaseException as error:
-            with suppress(StoreError):  # the store may be what failed; the first error is the one to tell
+            # the store may be what failed; the first error is the one to tell
+            with suppress(StoreError):
                 abandon(self.store, study, grid_id, error)
             raise
 
@@ -145,18 +177,26 @@ class _Grid:
         finally:
             self.progress.end(board)
 
-    def _here(self, jobs: Sequence[Job], grid_id: str, market: Market, stop: Stop) -> Iterator[tuple[Outcome, str]]:
+    def _here(
+        self, jobs: Sequence[Job], grid_id: str, market: Market, stop: Stop
+    ) -> Iterator[tuple[Outcome, str]]:
         for job in jobs:
             if stop.requested:
                 return
             try:
-                yield ran(job, self.store, grid_id, market) if job.run else (_failed(job, job.error), "")
+                yield (
+                    ran(job, self.store, grid_id, market)
+                    if job.run
+                    else (_failed(job, job.error), "")
+                )
             except StoreError:
                 raise  # a store that refuses this job will refuse the others
             except Exception as error:
                 yield _failed(job, error), ""
 
-    def _launched(self, jobs: Sequence[Job], grid_id: str, launch: hydra_sweeper.Launch) -> Iterator[tuple[Outcome, str]]:
+    def _launched(
+        self, jobs: Sequence[Job], grid_id: str, launch: hydra_sweeper.Launch
+    ) -> Iterator[tuple[Outcome, str]]:
         valid = [job for job in jobs if job.run is not None]
         returned = iter(launch({job.number: job.overrides for job in valid}, grid_id, self.root))
         for job in jobs:
@@ -170,7 +210,9 @@ class _Grid:
 def _failed(job: Job, error: BaseException | None) -> Outcome:
     assert error is not None  # noqa: S101 - a job without a result has a reason
     trace = "".join(traceback.format_exception(error))
-    return Outcome(job.number, job.params, "FAILED", type(error).__name__, in_words(error), traceback=trace)
+    return Outcome(
+        job.number, job.params, "FAILED", type(error).__name__, in_words(error), traceback=trace
+    )
 
 
 def _watermark(market: Market, valid: Sequence[schema.Config]) -> str:
@@ -181,16 +223,21 @@ def _watermark(market: Market, valid: Sequence[schema.Config]) -> str:
     return ""
 
 
-def _parent(study: str, title: str, overrides: Sequence[str], jobs: Sequence[Job], code: str) -> Record:
+def _parent(
+    study: str, title: str, overrides: Sequence[str], jobs: Sequence[Job], code: str
+) -> Record:
     repository = {f"git.{k}": v for k, v in provenance.repository(composition.root()).items()}
     versions = {f"version.{k}": v for k, v in provenance.versions().items()}
     return Record(
         study=study,
         name=title,
-        params={"jobs": len(jobs)} | {f"grid.{key}": ", ".join(_distinct(jobs, key)) for key in jobs[0].params},
+        params={"jobs": len(jobs)}
+        | {f"grid.{key}": ", ".join(_distinct(jobs, key)) for key in jobs[0].params},
         tags={"mcl.kind": "grid", "code_sha256": code} | repository | versions,
         files={
-            "overrides.json": json.dumps({"overrides": list(overrides), "argv": provenance.argv()}).encode(),
+            "overrides.json": (
+                json.dumps({"overrides": list(overrides), "argv": provenance.argv()}).encode()
+            ),
             "jobs.json": json.dumps([list(job.overrides) for job in jobs], indent=1).encode(),
         },
     )

@@ -1,4 +1,6 @@
-"""Where in the space the good trials lie: neighbourhoods instead of single points, and bests that lean against a wall."""
+"""Where in the space the good trials lie: neighbourhoods instead of single points, and bests that
+lean against a wall.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from mcl.metrics.performance import Floats
 from mcl.search.space import Space
@@ -18,24 +25,34 @@ if TYPE_CHECKING:
 
 
 QUANTILE = 0.25
-FEWEST, SHARE = 5, 0.15  # a plateau is read from so many of the trials at least, the trial itself included
+# a plateau is read from so many of the trials at least, the trial itself included
+FEWEST, SHARE = 5, 0.15
 AT_ONCE = 2_000_000  # distances held in memory
 
 
 def plateaus(
     points: pd.DataFrame, scores: Floats, quantile: float = QUANTILE, *, maximize: bool = True
 ) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """(the lower quantile of the scores around each point, how many those are); the upper one when low scores are good.
+    """(the lower quantile of the scores around each point, how many those are); the upper one when
+    low scores are good.
 
-    Around means at most one step of the axis' distinct values away on every axis, and farther until `FEWEST` trials and a `SHARE`
-    of all are in it: neighbours share most of their trades, so that a few of them are hardly more than one. A lucky cell among bad
-    ones scores low, a broad region keeps its score.
+    Around means at most one step of the axis' distinct values away on every axis, and farther until
+    `FEWEST` trials and a `SHARE` of all are in it: neighbours share most of their trades, so that a
+    few of them are hardly more than one. A lucky cell among bad ones scores low, a broad region
+    keeps its score.
     """
     order = np.argsort(scores, kind="stable")
-    ranks = np.column_stack([_ranks(points[name]) for name in points]) if len(points.columns) else np.zeros((len(points), 1), np.int32)
+    ranks = (
+        np.column_stack([_ranks(points[name]) for name in points])
+        if len(points.columns)
+        else np.zeros((len(points), 1), np.int32)
+    )
     ranks, ascending = ranks[order], scores[order]
     few = min(max(FEWEST, math.ceil(SHARE * len(ranks))), len(ranks)) - 1
-    found = [_around(ranks, rows, few) for rows in np.array_split(np.arange(len(ranks)), max(1, len(ranks) ** 2 // AT_ONCE))]
+    found = [
+        _around(ranks, rows, few)
+        for rows in np.array_split(np.arange(len(ranks)), max(1, len(ranks) ** 2 // AT_ONCE))
+    ]
     values, counted = np.empty(len(ranks)), np.empty(len(ranks), np.int64)
     counts = np.concatenate([near[:, -1] for near in found])
     place = (counts - 1) * (quantile if maximize else 1 - quantile)
@@ -46,8 +63,12 @@ def plateaus(
     return values, counted
 
 
-def _around(ranks: npt.NDArray[np.int32], rows: npt.NDArray[np.int64], few: int) -> npt.NDArray[np.int32]:
-    """(rows × points) how many of the points up to this one, in order of their scores, lie around each of `rows`."""
+def _around(
+    ranks: npt.NDArray[np.int32], rows: npt.NDArray[np.int64], few: int
+) -> npt.NDArray[np.int32]:
+    """(rows × points) how many of the points up to this one, in order of their scores, lie around
+    each of `rows`.
+    """
     distance = np.zeros((len(rows), len(ranks)), np.int32)
     for axis in ranks.T:
         np.maximum(distance, np.abs(axis[rows, None] - axis), out=distance)
@@ -56,16 +77,22 @@ def _around(ranks: npt.NDArray[np.int32], rows: npt.NDArray[np.int64], few: int)
     return counted
 
 
-def _nth(found: Sequence[npt.NDArray[np.int32]], wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _nth(
+    found: Sequence[npt.NDArray[np.int32]], wanted: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
     """For each row the position of its neighbour number `wanted`, from 0."""
     parts = np.split(wanted, np.cumsum([len(near) for near in found])[:-1])
-    return np.concatenate([(near > number[:, None]).argmax(axis=1) for near, number in zip(found, parts, strict=True)])
+    return np.concatenate(
+        [(near > number[:, None]).argmax(axis=1) for near, number in zip(found, parts, strict=True)]
+    )
 
 
 def _ranks(column: pd.Series[Any]) -> npt.NDArray[np.int32]:
-    """Places on the axis, in steps between values that were tried; words are one step apart in the order of the alphabet.
+    """Places on the axis, in steps between values that were tried; words are one step apart in the
+    order of the alphabet.
 
-    A point at which the axis does not exist is far from all that have it."""
+    A point at which the axis does not exist is far from all that have it.
+    """
     import pandas as pd
 
     missing = column.isna().to_numpy()
@@ -74,18 +101,25 @@ def _ranks(column: pd.Series[Any]) -> npt.NDArray[np.int32]:
         ranks[~missing] = _ranks(column[~missing]) if not missing.all() else 0
         return ranks
     worded = not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column)
-    return np.unique(column.astype(str) if worded else column, return_inverse=True)[1].astype(np.int32)
+    return np.unique(column.astype(str) if worded else column, return_inverse=True)[1].astype(
+        np.int32
+    )
 
 
 def edges(point: Mapping[str, Any], space: Space) -> list[str]:
-    """`strategy.fast=480 is the highest value searched`, for each numeric axis at whose end the point lies."""
+    """`strategy.fast=480 is the highest value searched`, for each numeric axis at whose end the
+    point lies.
+    """
     said = []
     for key, axis in space.items():
         if key not in point or isinstance(axis, CategoricalDistribution) or axis.low == axis.high:  # type: ignore[attr-defined]
             continue
         place = _place(axis, point[key])
         if place <= 0.01 or place >= 0.99:
-            said.append(f"{key}={point[key]} is the {'lowest' if place <= 0.5 else 'highest'} value searched")
+            said.append(
+                f"{key}={point[key]} is the {'lowest' if place <= 0.5 else 'highest'} value"
+                " searched"
+            )
     return said
 
 
@@ -104,7 +138,9 @@ def front(values: npt.NDArray[np.float64], maximize: Sequence[bool]) -> npt.NDAr
 
 
 def _place(axis: BaseDistribution, value: Any) -> float:
-    """The value as a number between 0 and 1 on the axis' own scale; choices are all equally far apart only when there are two."""
+    """The value as a number between 0 and 1 on the axis' own scale; choices are all equally far
+    apart only when there are two.
+    """
     if isinstance(axis, CategoricalDistribution):
         return float(axis.choices.index(value))
     assert isinstance(axis, IntDistribution | FloatDistribution)  # noqa: S101 - the last kinds of `space.distribution`

@@ -1,4 +1,6 @@
-"""Points that depend on nothing but the seed and the trial's number: grid, random and Sobol, whatever the workers or the interruptions."""
+"""Points that depend on nothing but the seed and the trial's number: grid, random and Sobol,
+whatever the workers or the interruptions.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from mcl.search.space import Space, conditional, count, encoded, points
 
@@ -20,7 +27,9 @@ BLOCK = 256  # points of Sobol's sequence that are made at once
 
 
 def grid(space: Space, conditions: Mapping[str, Mapping[str, list[Any]]] | None = None) -> Point:
-    """Every combination once, the last key fastest; with conditions without the axes that do not exist at a point."""
+    """Every combination once, the last key fastest; with conditions without the axes that do not
+    exist at a point.
+    """
     if conditions:
         whole = list(conditional(space, conditions))
         return lambda number: dict(whole[number % len(whole)])
@@ -58,7 +67,9 @@ def sobol(space: Space, seed: int) -> Point:
 
 
 def at(axis: BaseDistribution, place: float) -> Any:
-    """The value of `axis` at `place` in [0, 1); every value of a whole or stepped axis has an equal share, on its own scale."""
+    """The value of `axis` at `place` in [0, 1); every value of a whole or stepped axis has an equal
+    share, on its own scale.
+    """
     if isinstance(axis, CategoricalDistribution):
         return axis.choices[int(place * len(axis.choices))]
     if isinstance(axis, IntDistribution):
@@ -82,7 +93,11 @@ def _is_number(value: Any) -> bool:
 def inside(axis: BaseDistribution, value: Any) -> bool:
     """Whether `value` is one of the axis' own."""
     if isinstance(axis, FloatDistribution) and axis.step is None:
-        return isinstance(value, int | float) and not isinstance(value, bool) and axis.low <= value <= axis.high
+        return (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and axis.low <= value <= axis.high
+        )
     if isinstance(axis, IntDistribution) and isinstance(value, bool):
         return False
     if isinstance(axis, CategoricalDistribution):
@@ -91,7 +106,9 @@ def inside(axis: BaseDistribution, value: Any) -> bool:
 
 
 def closest(axis: BaseDistribution, value: Any) -> Any:
-    """The value of the axis that is nearest to `value`; the first choice where that is no number."""
+    """The value of the axis that is nearest to `value`; the first choice where that is no
+    number.
+    """
     if isinstance(axis, CategoricalDistribution) or not isinstance(value, int | float):
         return points("", axis)[0] if isinstance(axis, CategoricalDistribution) else axis.low  # type: ignore[attr-defined]
     assert isinstance(axis, IntDistribution | FloatDistribution)  # noqa: S101 - the last kinds of `space.distribution`
@@ -114,4 +131,7 @@ def worded(axis: BaseDistribution) -> str:
 
 
 def _placed(space: Space, places: Places) -> dict[str, Any]:
-    return {key: at(axis, float(place)) for (key, axis), place in zip(space.items(), places, strict=True)}
+    return {
+        key: at(axis, float(place))
+        for (key, axis), place in zip(space.items(), places, strict=True)
+    }

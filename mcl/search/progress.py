@@ -1,4 +1,6 @@
-"""What a person sees while trials run: a live table on a terminal, a line every few seconds elsewhere."""
+"""What a person sees while trials run: a live table on a terminal, a line every few seconds
+elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ class Board:
     best: Outcome | None = None
     states: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
-    causes: dict[str, Counter[str]] = field(default_factory=dict)  # reasons by state: a failed trial is no pruned one
+    # reasons by state: a failed trial is no pruned one
+    causes: dict[str, Counter[str]] = field(default_factory=dict)
     improvements: list[tuple[int, float]] = field(default_factory=list)  # (trials done, best value)
     earlier: int = 0  # trials that were done when this process began
     spent_sec: float = 0.0  # in the trials themselves, of this process
@@ -63,7 +66,11 @@ class Board:
 
     def _rank(self, outcome: Outcome) -> tuple[float, float, int]:
         """A trial that keeps the soft constraints comes before any that does not."""
-        return -outcome.overstep, (outcome.value if self.maximize else -outcome.value), -outcome.number
+        return (
+            -outcome.overstep,
+            (outcome.value if self.maximize else -outcome.value),
+            -outcome.number,
+        )
 
     @property
     def done(self) -> int:
@@ -88,8 +95,16 @@ class Board:
 
     def facts(self) -> dict[str, Any]:
         """The standing as `mcl sweep status` reads it in another process."""
-        leader = None if self.best is None else {"trial": self.best.number, "value": self.best.value, "params": self.best.params}
-        headlines = {name: self.best.metrics.get(name) for name in ("trades", "max_drawdown_frac")} if self.best else {}
+        leader = (
+            None
+            if self.best is None
+            else {"trial": self.best.number, "value": self.best.value, "params": self.best.params}
+        )
+        headlines = (
+            {name: self.best.metrics.get(name) for name in ("trades", "max_drawdown_frac")}
+            if self.best
+            else {}
+        )
         return {
             "title": self.title,
             "done": self.done,
@@ -102,7 +117,14 @@ class Board:
             "eta_sec": self.eta_sec if math.isfinite(self.eta_sec) else None,
             "metric": self.metric,
             "best": leader and leader | headlines,
-            "luck": self.luck and {"best_by_luck": self.luck.best_by_luck, "trials": self.luck.trials, "of": self.luck.of},
+            "luck": (
+                self.luck
+                and {
+                    "best_by_luck": self.luck.best_by_luck,
+                    "trials": self.luck.trials,
+                    "of": self.luck.of,
+                }
+            ),
         }
 
     def standing(self) -> str:
@@ -111,8 +133,15 @@ class Board:
         running = [f"{self.rate:.1f}/s", left] if self.done < self.total or self.rate else []
         parts = [f"{self.done}/{self.total} trials", *running]
         for state, count in sorted(self.states.items()):
-            causes = ", ".join(f"{reason} {number}" for reason, number in self.causes.get(state, Counter()).most_common(3))
-            parts += [f"{count} {state.lower()}" + (f" ({causes})" if causes else "")] if state != "COMPLETE" else []
+            causes = ", ".join(
+                f"{reason} {number}"
+                for reason, number in self.causes.get(state, Counter()).most_common(3)
+            )
+            parts += (
+                [f"{count} {state.lower()}" + (f" ({causes})" if causes else "")]
+                if state != "COMPLETE"
+                else []
+            )
         return " · ".join(parts)
 
     def leader(self) -> str:
@@ -120,14 +149,22 @@ class Board:
         if self.best is None:
             return f"no scored {self.metric} yet"
         values = " ".join(f"{key}={shown(value)}" for key, value in self.best.params.items())
-        return f"best {self.metric} {shown(self.best.value)} in trial {self.best.number}: {values}{self.chance and f' · {self.chance}'}"
+        return (
+            f"best {self.metric} {shown(self.best.value)} in trial {self.best.number}:"
+            f" {values}{self.chance and f' · {self.chance}'}"
+        )
 
     @property
     def chance(self) -> str:
-        """`sharpe 1.23, and luck alone would show 0.95 among 114 trials of ema_cross on MCL …`; empty before it is known."""
+        """`sharpe 1.23, and luck alone would show 0.95 among 114 trials of ema_cross on MCL …`;
+        empty before it is known.
+        """
         if self.best is None or self.luck is None:
             return ""
-        ratio, chance = shown(self.best.metrics.get("sharpe", math.nan)), shown(self.luck.best_by_luck)
+        ratio, chance = (
+            shown(self.best.metrics.get("sharpe", math.nan)),
+            shown(self.luck.best_by_luck),
+        )
         return f"its sharpe {ratio}, and luck alone would show {chance} among {self.luck.count}"
 
 
@@ -187,7 +224,9 @@ class Screen:
         from rich.live import Live
 
         terminal.aside()
-        self._live = Live(self._table(board), console=self._console, refresh_per_second=4, transient=False)
+        self._live = Live(
+            self._table(board), console=self._console, refresh_per_second=4, transient=False
+        )
         self._live.start()
 
     def trial(self, board: Board, outcome: Outcome, improved: bool) -> None:
@@ -196,7 +235,9 @@ class Screen:
         if self._live is None:
             return
         if outcome.state == "FAILED":
-            self._live.console.print(f"trial {outcome.number} failed: {outcome.detail}", markup=False)
+            self._live.console.print(
+                f"trial {outcome.number} failed: {outcome.detail}", markup=False
+            )
         self._live.update(self._table(board))
 
     def end(self, board: Board) -> None:
@@ -228,13 +269,23 @@ class Screen:
 
 
 def on(stream: IO[str] | None = None) -> Progress:
-    """The progress that suits the stream (default: standard error, since standard output belongs to the answer)."""
+    """The progress that suits the stream (default: standard error, since standard output belongs to
+    the answer).
+    """
     stream = stream or sys.stderr
     return Screen(stream) if stream.isatty() else Lines(stream)
 
 
 def shown(value: Any) -> str:
-    """A value of a table; of an axis that does not exist at a point, or a metric that is not defined there, a dash."""
+    """A value of a table; of an axis that does not exist at a point, or a metric that is not
+    defined there, a dash.
+    """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
-    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1e4 else f"{value:,.0f}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:.4g}"
+        if isinstance(value, float) and abs(value) < 1e4
+        else f"{value:,.0f}"
+        if isinstance(value, float)
+        else str(value)
+    )

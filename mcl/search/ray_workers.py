@@ -1,8 +1,9 @@
 """The Ray door: trials computed by actors of a Ray cluster, on as many hosts as it has.
 
-`RAY_ADDRESS` names the cluster; without it one is started on this machine for as long as the search runs. The parent alone keeps
-the study, the outcomes and the run store, so that hosts need nothing but this package, and the data's folder only where a search
-varies the data. Whoever holds the token of a cluster can run code on it: a cluster that is started here has one of its own.
+`RAY_ADDRESS` names the cluster; without it one is started on this machine for as long as the search
+runs. The parent alone keeps the study, the outcomes and the run store, so that hosts need nothing
+but this package, and the data's folder only where a search varies the data. Whoever holds the token
+of a cluster can run code on it: a cluster that is started here has one of its own.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ from mcl.strategy import user_strategies
 from mcl.tracking import provenance
 
 MODE, TOKEN, TOKEN_FILE = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
-HINT = f"give this machine the token of the cluster: {MODE}=token with {TOKEN}, or with the head's file ~/.ray/auth_token"
+HINT = (
+    f"give this machine the token of the cluster: {MODE}=token with {TOKEN}, or with the head's"
+    " file ~/.ray/auth_token"
+)
 CONNECT_SEC = 10.0  # for the head to answer at all
 LOOK_SEC = 2.0  # between two looks whether the head is there
 HEAD_LOST_SEC = 20.0  # Ray itself ends the process of the search, without a word, after 60
@@ -48,15 +52,21 @@ class Start:
     assignment: Assignment
     bars: dict[str, Bars]  # by data key
     finer: dict[str, Bars]  # the bars that those were made of, where the search looks into them
-    files: dict[str, bytes]  # a person's own strategies and what those import, by path in the project
+    # a person's own strategies and what those import, by path in the project
+    files: dict[str, bytes]
 
 
 def start(objective: Objective) -> Start:
-    """All that an actor on another host needs, which has neither the data nor the project's folder."""
+    """All that an actor on another host needs, which has neither the data nor the project's
+    folder.
+    """
     loaded = objective.market.loaded
     inside = _looks_inside(objective)
     finer = {key: bars.finer() for key, bars in loaded.items() if inside and bars.finer is not None}
-    files = {path: file.content for path, file in user_strategies.files(strategies(objective.raw)).items()}
+    files = {
+        path: file.content
+        for path, file in user_strategies.files(strategies(objective.raw)).items()
+    }
     return Start(objective.assignment, dict(loaded), finer, files)
 
 
@@ -74,9 +84,11 @@ class Remote:
 
 
 class Cluster:
-    """`count` actors, one CPU each; whoever is free gets the next trial. A trial whose actor or host dies is run again by another.
+    """`count` actors, one CPU each; whoever is free gets the next trial. A trial whose actor or
+    host dies is run again by another.
 
-    EngineError where an actor runs other code than this process, and where the head of the cluster is gone.
+    EngineError where an actor runs other code than this process, and where the head of the cluster
+    is gone.
     """
 
     def __init__(self, objective: Objective, count: int, limit_sec: float | None = None) -> None:
@@ -131,7 +143,9 @@ class Cluster:
         try:
             said = self._ray.get(remote.saying)
         except self._ray.exceptions.RayTaskError as error:
-            raise EngineError(f"a Ray actor failed outside of its trial: {in_words(error)}") from error
+            raise EngineError(
+                f"a Ray actor failed outside of its trial: {in_words(error)}"
+            ) from error
         except self._ray.exceptions.RayError as error:  # the actor, its host or its memory
             self._died(remote, error)
             return
@@ -146,8 +160,13 @@ class Cluster:
     def _compare(self, host: str, code: str) -> None:
         """Results of two versions must not stand in one search."""
         if code != self._code:
-            said = f"the host {host} of the Ray cluster has other code than this machine ({code[:12]}, here {self._code[:12]})"
-            raise EngineError(said, "install the same version of mcl on every host, then mcl sweep resume goes on")
+            said = (
+                f"the host {host} of the Ray cluster has other code than this machine ({code[:12]},"
+                f" here {self._code[:12]})"
+            )
+            raise EngineError(
+                said, "install the same version of mcl on every host, then mcl sweep resume goes on"
+            )
 
     def _died(self, remote: Remote, error: Exception) -> None:
         self._replace(remote)
@@ -162,7 +181,9 @@ class Cluster:
         for remote in self._actors:
             if self._jobs.waiting and remote.saying is None:
                 remote.job = self._jobs.waiting.popleft()
-                remote.until = math.inf if self._limit_sec is None else time.monotonic() + self._limit_sec
+                remote.until = (
+                    math.inf if self._limit_sec is None else time.monotonic() + self._limit_sec
+                )
                 remote.saying = remote.actor.run.remote(*remote.job)
 
 
@@ -173,7 +194,10 @@ class _Actor:
         sent: Start = pickle.loads(begin)  # noqa: S301 - made by the search's parent, over the cluster's own channel
         self._folder = _project(sent.files)
         self._strategy = strategies(sent.assignment.raw)
-        bars = {key: replace(bars, finer=MadeOf(sent.finer[key])) if key in sent.finer else bars for key, bars in sent.bars.items()}
+        bars = {
+            key: replace(bars, finer=MadeOf(sent.finer[key])) if key in sent.finer else bars
+            for key, bars in sent.bars.items()
+        }
         self._objective = sent.assignment.objective(bars)
 
     def ready(self) -> tuple[str, str]:
@@ -209,7 +233,9 @@ class Head:
     _looked: float = field(default_factory=time.monotonic)
 
     def look(self) -> None:
-        """EngineError once the head has not answered for `HEAD_LOST_SEC`; costs nothing when it was asked a moment ago."""
+        """EngineError once the head has not answered for `HEAD_LOST_SEC`; costs nothing when it was
+        asked a moment ago.
+        """
         now = time.monotonic()
         if now - self._looked < LOOK_SEC:
             return
@@ -218,8 +244,15 @@ class Head:
             self._seen = time.monotonic()
         elif time.monotonic() - self._seen > HEAD_LOST_SEC:
             self.there = False
-            said = f"the head of the Ray cluster at {self.address} has not answered for {HEAD_LOST_SEC:g} seconds"
-            raise EngineError(said, "start the cluster again; mcl sweep resume goes on with the trials that are missing")
+            said = (
+                f"the head of the Ray cluster at {self.address} has not answered for"
+                f" {HEAD_LOST_SEC:g} seconds"
+            )
+            raise EngineError(
+                said,
+                "start the cluster again; mcl sweep resume goes on with the trials that are"
+                " missing",
+            )
 
 
 def refusal(address: str, timeout_sec: float) -> str:
@@ -234,7 +267,9 @@ def refusal(address: str, timeout_sec: float) -> str:
 
 @contextlib.contextmanager
 def _connection(count: int) -> Iterator[Any]:
-    """The ray module, connected to the cluster. ConfigError where that refuses, or has too few CPUs."""
+    """The ray module, connected to the cluster. ConfigError where that refuses, or has too few
+    CPUs.
+    """
     address = os.environ.get("RAY_ADDRESS")
     with _authentication(address):
         import ray
@@ -246,7 +281,10 @@ def _connection(count: int) -> Iterator[Any]:
         try:
             cpus = int(ray.cluster_resources().get("CPU", 0))
             if cpus < count:
-                raise ConfigError(f"search.workers={count} is more than the {cpus} CPUs of the Ray cluster", f"search.workers={cpus}")
+                raise ConfigError(
+                    f"search.workers={count} is more than the {cpus} CPUs of the Ray cluster",
+                    f"search.workers={cpus}",
+                )
             yield ray
         finally:
             if mine:
@@ -256,21 +294,35 @@ def _connection(count: int) -> Iterator[Any]:
 def _join(ray: Any, address: str | None, count: int) -> None:
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if not address:  # "local": never a cluster that somebody else has started on this machine
-        ray.init(address="local", num_cpus=count, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+        ray.init(
+            address="local",
+            num_cpus=count,
+            include_dashboard=False,
+            _node_ip_address="127.0.0.1",
+            **quiet,
+        )
         return
     if ":" in address and "://" not in address and (why := refusal(address, CONNECT_SEC)):
-        raise ConfigError(f"no Ray cluster answers at RAY_ADDRESS={address}: {why}", "ray start --head begins one: docs/scale-out.md")
+        raise ConfigError(
+            f"no Ray cluster answers at RAY_ADDRESS={address}: {why}",
+            "ray start --head begins one: docs/scale-out.md",
+        )
     try:
         ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise ConfigError(f"the Ray cluster at RAY_ADDRESS={address} refuses this machine: {in_words(error)}", HINT) from None
+        raise ConfigError(
+            f"the Ray cluster at RAY_ADDRESS={address} refuses this machine: {in_words(error)}",
+            HINT,
+        ) from None
 
 
 @contextlib.contextmanager
 def _authentication(address: str | None) -> Iterator[None]:
-    """Ray asks for a token at `ray start` when the user has one, but sends none to an address that is named; here it does.
+    """Ray asks for a token at `ray start` when the user has one, but sends none to an address that
+    is named; here it does.
 
-    A cluster of this machine alone gets a token of its own, so that nothing is written into the user's home.
+    A cluster of this machine alone gets a token of its own, so that nothing is written into the
+    user's home.
     """
     added: dict[str, str] = {}
     if MODE not in os.environ:
@@ -288,11 +340,16 @@ def _authentication(address: str | None) -> Iterator[None]:
 
 
 def _has_token() -> bool:
-    return bool(os.environ.get(TOKEN) or os.environ.get(TOKEN_FILE)) or (Path.home() / ".ray" / "auth_token").is_file()
+    return (
+        bool(os.environ.get(TOKEN) or os.environ.get(TOKEN_FILE))
+        or (Path.home() / ".ray" / "auth_token").is_file()
+    )
 
 
 def _refresh() -> None:
-    """Ray reads mode and token once per process; an earlier search may have had others. Older releases know neither."""
+    """Ray reads mode and token once per process; an earlier search may have had others. Older
+    releases know neither.
+    """
     with contextlib.suppress(ImportError, AttributeError):
         inner: Any = import_module("ray._raylet")
         inner.Config.initialize("")

@@ -1,4 +1,6 @@
-"""Outcomes on their way into the store: one child run per trial, written in batches, and the tables that the parent keeps."""
+"""Outcomes on their way into the store: one child run per trial, written in batches, and the tables
+that the parent keeps.
+"""
 
 from __future__ import annotations
 
@@ -25,19 +27,29 @@ from mcl.tracking.store import Record, Store
 if TYPE_CHECKING:
     import pandas as pd
 
-BATCH = 1000  # a killed process loses at most this many rows of the store; the log of outcomes has them
+# a killed process loses at most this many rows of the store; the log of outcomes has them
+BATCH = 1000
 BATCH_SEC = 5.0
 SHOWN_WHEN_PRUNED = ("trades",)  # a pruned trial must not lead a list that is sorted by a metric
 
 
 class Ledger:
-    """Collects outcomes in order of completion. `params` are those of the unsearched configuration, `tags` go to every trial.
+    """Collects outcomes in order of completion. `params` are those of the unsearched configuration,
+    `tags` go to every trial.
 
-    Without `rows` no trial becomes a run of the store, unless it is chosen (`choose`); the tables hold every one.
+    Without `rows` no trial becomes a run of the store, unless it is chosen (`choose`); the tables
+    hold every one.
     """
 
     def __init__(
-        self, store: Store, study: str, parent: str, params: Mapping[str, Any], tags: Mapping[str, str], *, rows: bool = True
+        self,
+        store: Store,
+        study: str,
+        parent: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        *,
+        rows: bool = True,
     ) -> None:
         self._store, self._study, self._parent, self._rows = store, study, parent, rows
         self._params, self._tags = dict(params), dict(tags)
@@ -46,14 +58,19 @@ class Ledger:
         self._outcomes: list[Outcome] = []
         self._fingerprints: dict[int, str] = {}
         self._codes: dict[frozenset[str], str] = {}
-        self._names = {str(value) for key, value in params.items() if re.fullmatch(r"strategy\.(.+\.)?name", key)}
+        self._names = {
+            str(value)
+            for key, value in params.items()
+            if re.fullmatch(r"strategy\.(.+\.)?name", key)
+        }
         self._thread = ThreadPoolExecutor(1, "ledger")
         self._writing: Future[None] | None = None
         self._batch: list[Outcome] = []  # that the thread is writing
         self.run_ids: dict[int, str] = {}
 
     def add(self, outcome: Outcome) -> None:
-        """Take an outcome in; now and then a thread begins to write what waits, and the trials go on meanwhile.
+        """Take an outcome in; now and then a thread begins to write what waits, and the trials go
+        on meanwhile.
 
         StoreError where the batch before could not be written.
         """
@@ -73,7 +90,9 @@ class Ledger:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """What was added inside is in the store afterwards, however it ends. Of two errors the first is told: that of the search."""
+        """What was added inside is in the store afterwards, however it ends. Of two errors the
+        first is told: that of the search.
+        """
         try:
             yield
         except BaseException:
@@ -104,9 +123,11 @@ class Ledger:
         self._outcomes += batch
 
     def restore(self, known: Sequence[Outcome], rows: Mapping[int, str]) -> None:
-        """Take in the outcomes of earlier processes, of which `rows` are runs of the store; write what those did not come to write.
+        """Take in the outcomes of earlier processes, of which `rows` are runs of the store; write
+        what those did not come to write.
 
-        A row whose outcome was lost (a power cut, a damaged file) is discarded: its trial is run again.
+        A row whose outcome was lost (a power cut, a damaged file) is discarded: its trial is run
+        again.
         """
         numbers = {outcome.number for outcome in known}
         self._store.discard(run_id for number, run_id in rows.items() if number not in numbers)
@@ -116,26 +137,47 @@ class Ledger:
             else:
                 self.add(outcome)
         self.flush()
-        kept = [trial for outcome in known if outcome.number in rows and (trial := self._trial(outcome))]
+        kept = [
+            trial for outcome in known if outcome.number in rows and (trial := self._trial(outcome))
+        ]
         places = {trial.place for trial in kept}
         there = {where: trial_ledger.tally(self._store.root, where).sharpes for where in places}
-        trial_ledger.append(self._store.root, [t for t in kept if t.identity not in there[t.place] and t.reason != "duplicate"])
+        trial_ledger.append(
+            self._store.root,
+            [t for t in kept if t.identity not in there[t.place] and t.reason != "duplicate"],
+        )
 
     def choose(self, numbers: Sequence[int]) -> None:
         """Make runs of these trials, where they are none yet."""
-        self._write([outcome for outcome in self._outcomes if outcome.number in numbers and outcome.number not in self.run_ids])
+        self._write(
+            [
+                outcome
+                for outcome in self._outcomes
+                if outcome.number in numbers and outcome.number not in self.run_ids
+            ]
+        )
 
     def luck(self, number: int) -> Luck | None:
-        """The deflation of a trial's Sharpe ratio by all that the trial ledger holds of its strategy on its market."""
+        """The deflation of a trial's Sharpe ratio by all that the trial ledger holds of its
+        strategy on its market.
+        """
         return self.luck_of(next(outcome for outcome in self._outcomes if outcome.number == number))
 
     def luck_of(self, outcome: Outcome) -> Luck | None:
-        """The same of an outcome, while others still wait to be written: they are counted with the rest."""
+        """The same of an outcome, while others still wait to be written: they are counted with the
+        rest.
+        """
         where = trial_ledger.place(composition.flatten(outcome.config))
         if where is None:
             return None
-        pending = [self._trial(waiting) for waiting in (*self._waiting, *self._batch) if counted(waiting)]
-        unwritten = {trial.identity: moments(trial.returns).sharpe for trial in pending if trial and trial.place == where}
+        pending = [
+            self._trial(waiting) for waiting in (*self._waiting, *self._batch) if counted(waiting)
+        ]
+        unwritten = {
+            trial.identity: moments(trial.returns).sharpe
+            for trial in pending
+            if trial and trial.place == where
+        }
         return trial_ledger.tally(self._store.root, where, unwritten).luck(outcome.metrics)
 
     def scored(self) -> list[Outcome]:
@@ -144,27 +186,53 @@ class Ledger:
 
     def _write(self, outcomes: list[Outcome]) -> None:
         run_ids = self._store.record_many([self._record(outcome) for outcome in outcomes])
-        self.run_ids |= {outcome.number: run_id for outcome, run_id in zip(outcomes, run_ids, strict=True)}
+        self.run_ids |= {
+            outcome.number: run_id for outcome, run_id in zip(outcomes, run_ids, strict=True)
+        }
 
     def _remember(self, outcomes: list[Outcome]) -> None:
-        trial_ledger.append(self._store.root, [t for t in map(self._trial, outcomes) if t is not None])
+        trial_ledger.append(
+            self._store.root, [t for t in map(self._trial, outcomes) if t is not None]
+        )
 
     def keys(self) -> list[str]:
         """What was varied, by config key."""
         return list(dict.fromkeys(key for outcome in self._outcomes for key in outcome.params))
 
     def frame(self) -> pd.DataFrame:
-        """One row per trial by number: state, reason, value, run id, searched values (dotted keys) and metrics."""
+        """One row per trial by number: state, reason, value, run id, searched values (dotted keys)
+        and metrics.
+        """
         import pandas as pd
 
         rows = [self._row(outcome) for outcome in self._ordered()]
-        fixed = ["trial", "state", "reason", "detail", "value", "seconds", "run_id", "config_sha256", "trial_sha256"]
-        table = pd.DataFrame(rows, columns=list(dict.fromkeys([*fixed, *(key for row in rows for key in row)])))
-        mixed = [key for key in self.keys() if table[key].dtype == object and len({type(value) for value in table[key].dropna()}) > 1]
-        return table.assign(**{key: table[key].map(str, na_action="ignore") for key in mixed})  # a column of Parquet has one type
+        fixed = [
+            "trial",
+            "state",
+            "reason",
+            "detail",
+            "value",
+            "seconds",
+            "run_id",
+            "config_sha256",
+            "trial_sha256",
+        ]
+        table = pd.DataFrame(
+            rows, columns=list(dict.fromkeys([*fixed, *(key for row in rows for key in row)]))
+        )
+        mixed = [
+            key
+            for key in self.keys()
+            if table[key].dtype == object
+            and len({type(value) for value in table[key].dropna()}) > 1
+        ]
+        # a column of Parquet has one type
+        return table.assign(**{key: table[key].map(str, na_action="ignore") for key in mixed})
 
     def session_returns(self) -> pd.DataFrame:
-        """One row per simulated trial: `session` (trade dates as days since 1970-01-01) and `return_frac` as lists of equal length."""
+        """One row per simulated trial: `session` (trade dates as days since 1970-01-01) and
+        `return_frac` as lists of equal length.
+        """
         import pandas as pd
 
         simulated = [outcome for outcome in self._ordered() if len(outcome.returns)]
@@ -177,7 +245,10 @@ class Ledger:
 
     def files(self, trials: pd.DataFrame) -> dict[str, bytes]:
         """The tables of the parent; `trials` is `frame()` with whatever was found out about it."""
-        return {"trials.parquet": _parquet(trials), "session_returns.parquet": _parquet(self.session_returns())}
+        return {
+            "trials.parquet": _parquet(trials),
+            "session_returns.parquet": _parquet(self.session_returns()),
+        }
 
     def _ordered(self) -> list[Outcome]:
         return sorted(self._outcomes, key=lambda outcome: outcome.number)
@@ -194,10 +265,17 @@ class Ledger:
             "config_sha256": self._fingerprint(outcome),
             "trial_sha256": self._identity(outcome),
         }
-        return fixed | ({"excess": outcome.overstep} if outcome.excess else {}) | outcome.params | outcome.metrics
+        return (
+            fixed
+            | ({"excess": outcome.overstep} if outcome.excess else {})
+            | outcome.params
+            | outcome.metrics
+        )
 
     def _trial(self, outcome: Outcome) -> trial_ledger.Trial | None:
-        """The outcome as a row of the trial ledger; None for a grid's job without a configuration, which has tried nothing."""
+        """The outcome as a row of the trial ledger; None for a grid's job without a configuration,
+        which has tried nothing.
+        """
         flat = composition.flatten(outcome.config) if outcome.config else self._params
         where = trial_ledger.place(flat)
         return where and trial_ledger.Trial(
@@ -218,7 +296,10 @@ class Ledger:
 
     def _record(self, outcome: Outcome) -> Record:
         facts = {"state": outcome.state, "reason": outcome.reason, "detail": outcome.detail}
-        facts |= {"config_sha256": self._fingerprint(outcome), "trial_sha256": self._identity(outcome)}
+        facts |= {
+            "config_sha256": self._fingerprint(outcome),
+            "trial_sha256": self._identity(outcome),
+        }
         facts |= access_recorder.tags(outcome.reads)
         files = {"config.json": json.dumps(outcome.config).encode()} if outcome.config else {}
         if outcome.traceback:
@@ -232,9 +313,15 @@ class Ledger:
             facts |= {"mcl.strategy": outcome.config["strategy"]["name"]}
         return Record(
             study=self._study,
-            name=" · ".join([f"trial {outcome.number}", *choices.values(), provenance.label(outcome.params)]),
+            name=" · ".join(
+                [f"trial {outcome.number}", *choices.values(), provenance.label(outcome.params)]
+            ),
             params=params | outcome.params,
-            metrics=outcome.metrics if scored else {k: v for k, v in outcome.metrics.items() if k in SHOWN_WHEN_PRUNED},
+            metrics=(
+                outcome.metrics
+                if scored
+                else {k: v for k, v in outcome.metrics.items() if k in SHOWN_WHEN_PRUNED}
+            ),
             tags=self._tags | {"mcl.kind": "trial", "trial": str(outcome.number)} | facts,
             files=files,
             parent=self._parent,
@@ -245,7 +332,9 @@ class Ledger:
     def _fingerprint(self, outcome: Outcome) -> str:
         """The same as `config.fingerprint`; empty when the configuration is not valid."""
         if outcome.number not in self._fingerprints:
-            decides = {key: outcome.config[key] for key in composition.DECIDES} if outcome.config else {}
+            decides = (
+                {key: outcome.config[key] for key in composition.DECIDES} if outcome.config else {}
+            )
             self._fingerprints[outcome.number] = composition.digest(decides) if decides else ""
         return self._fingerprints[outcome.number]
 
@@ -255,15 +344,21 @@ class Ledger:
         return asked and trial_ledger.identity(asked, self._code(outcome))
 
     def _code(self, outcome: Outcome) -> str:
-        """Digest of the code that decides. Read once, since a search goes on with what it has loaded, whatever is edited meanwhile."""
-        names = frozenset(user_strategies.names_in(outcome.config["strategy"]) if outcome.config else self._names)
+        """Digest of the code that decides. Read once, since a search goes on with what it has
+        loaded, whatever is edited meanwhile.
+        """
+        names = frozenset(
+            user_strategies.names_in(outcome.config["strategy"]) if outcome.config else self._names
+        )
         if names not in self._codes:
             self._codes[names] = provenance.decision_sha256(names)
         return self._codes[names]
 
 
 def counted(outcome: Outcome) -> bool:
-    """Whether the trial ledger counts it: not the same point again, nor one that a rule kept from being simulated."""
+    """Whether the trial ledger counts it: not the same point again, nor one that a rule kept from
+    being simulated.
+    """
     return len(outcome.returns) > 0 or outcome.reason not in trial_ledger.NEVER_A_TRIAL
 
 

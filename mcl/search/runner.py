@@ -1,4 +1,6 @@
-"""The search: freeze what was asked for, try points of the space, keep everything, run the best ones in full; go on after anything."""
+"""The search: freeze what was asked for, try points of the space, keep everything, run the best
+ones in full; go on after anything.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ from mcl.tracking import backtest_run, provenance
 from mcl.tracking.store import Store
 
 BEAT_SEC = 1.0
-WEIGHED_EVERY = 10  # trials between two looks whether the best is inside luck: by count, so that a search ends where it did
+# trials between two looks whether the best is inside luck: by count, so that a search ends where it
+# did
+WEIGHED_EVERY = 10
 
 
 def sweep(
@@ -46,17 +50,21 @@ def sweep(
     above: Place | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> Swept:
-    """Search `composed.search.space` and record every trial; the best one is run once more with all its artifacts.
+    """Search `composed.search.space` and record every trial; the best one is run once more with all
+    its artifacts.
 
-    Ctrl-C keeps what is done and marks the parent KILLED; `resume` goes on from there, and after a kill -9. ConfigError before
-    anything is recorded when the space, the metric or the configuration is not usable; StoreError or EngineError later, with the
-    parent marked FAILED. `above` is the search that this one is a part of: its child it becomes, and who stops that stops this.
+    Ctrl-C keeps what is done and marks the parent KILLED; `resume` goes on from there, and after a
+    kill -9. ConfigError before anything is recorded when the space, the metric or the configuration
+    is not usable; StoreError or EngineError later, with the parent marked FAILED. `above` is the
+    search that this one is a part of: its child it becomes, and who stops that stops this.
     """
     if composed.search.workers > 1 and composed.search.backend == "local":
         expected()
     frozen = freeze(composed, root)
     begun = parent(frozen)
-    sweep_id = store.start(replace(begun, tags=begun.tags | dict(tags or {}), parent=above.sweep_id if above else None))
+    sweep_id = store.start(
+        replace(begun, tags=begun.tags | dict(tags or {}), parent=above.sweep_id if above else None)
+    )
     place = Place(folder(store), sweep_id)
     with place.claimed():
         introduce(place, frozen)
@@ -73,9 +81,11 @@ def resume(
     progress: Progress | None = None,
     above: Place | None = None,
 ) -> Swept:
-    """Go on with a sweep up to its target, or to `trials` when that is more. Finished trials stay; begun ones are run again.
+    """Go on with a sweep up to its target, or to `trials` when that is more. Finished trials stay;
+    begun ones are run again.
 
-    StoreError when another process runs it, or when config, data or code are not what they were (each difference is named).
+    StoreError when another process runs it, or when config, data or code are not what they were
+    (each difference is named).
     """
     place = places.find(folder(store), named)
     with place.claimed():
@@ -84,8 +94,13 @@ def resume(
         frozen = thaw(stored, root, max(trials or 0, card["target"]), amendments)
         if trials is not None and frozen.total <= card["target"]:
             raise ConfigError(
-                f"sweep {place.sweep_id[:12]} has a target of {card['target']} trials; {trials} are no more",
-                "a grid is complete by itself" if frozen.search.sampler == "grid" else f"name at least {card['target'] + 1}",
+                f"sweep {place.sweep_id[:12]} has a target of {card['target']} trials; {trials} are"
+                " no more",
+                (
+                    "a grid is complete by itself"
+                    if frozen.search.sampler == "grid"
+                    else f"name at least {card['target'] + 1}"
+                ),
             )
         introduce(place, frozen, card | {"title": frozen.title})
         store.reopen(place.sweep_id, frozen.title)
@@ -100,8 +115,18 @@ def folder(store: Store) -> Path:
 def introduce(place: Place, frozen: Frozen, before: Mapping[str, object] | None = None) -> None:
     """Write the card by which other processes find this search; what stands in `before` stays."""
     search = frozen.search
-    card = {"sweep_id": place.sweep_id, "name": search.name, "study": frozen.run.study, "started": time.time(), "title": frozen.title}
-    place.introduce(card | dict(before or {}) | {"target": frozen.total, "sampler": search.sampler, "workers": search.workers})
+    card = {
+        "sweep_id": place.sweep_id,
+        "name": search.name,
+        "study": frozen.run.study,
+        "started": time.time(),
+        "title": frozen.title,
+    }
+    place.introduce(
+        card
+        | dict(before or {})
+        | {"target": frozen.total, "sampler": search.sampler, "workers": search.workers}
+    )
 
 
 def refuse_old(log: Outcomes, search: schema.Search, sweep_id: str) -> None:
@@ -109,7 +134,8 @@ def refuse_old(log: Outcomes, search: schema.Search, sweep_id: str) -> None:
     by_number = search.sampler in NUMBERED and search.pruner == "none"
     if not by_number and log.known.keys() - log.windows.keys():
         raise StoreError(
-            f"sweep {sweep_id[:12]} was begun by version 0.1, whose {search.sampler} search cannot go on; its trials stay readable",
+            f"sweep {sweep_id[:12]} was begun by version 0.1, whose {search.sampler} search cannot"
+            " go on; its trials stay readable",
             f"mcl sweep report {sweep_id[:12]} shows it; begin a new sweep",
         )
 
@@ -129,21 +155,46 @@ class _Search:
         frozen, sweep_id = self.frozen, self.place.sweep_id
         search = frozen.search
         board = Board(frozen.title, frozen.total, search.metric, search.direction == "maximize")
-        shared = {k: v for k, v in provenance.tags(frozen.run, frozen.bars).items() if not k.startswith(("git.", "version."))}
-        ledger = Ledger(self.store, frozen.run.study, sweep_id, backtest_run.params(frozen.run), shared, rows=search.track == "all")
+        shared = {
+            k: v
+            for k, v in provenance.tags(frozen.run, frozen.bars).items()
+            if not k.startswith(("git.", "version."))
+        }
+        ledger = Ledger(
+            self.store,
+            frozen.run.study,
+            sweep_id,
+            backtest_run.params(frozen.run),
+            shared,
+            rows=search.track == "all",
+        )
         try:
             with interruptible() as stop:
-                brakes = Brakes(search, stop, [place for place in (self.place, self.above) if place])
+                brakes = Brakes(
+                    search, stop, [place for place in (self.place, self.above) if place]
+                )
                 progress.begin("searching")
                 self._trials(board, ledger, brakes)
                 progress.begin("judging the best")
-                best = crowned(frozen, board, ledger, self.store, sweep_id, in_full=brakes.status == "FINISHED")
+                best = crowned(
+                    frozen, board, ledger, self.store, sweep_id, in_full=brakes.status == "FINISHED"
+                )
                 ending = Ending(brakes.status, brakes.why, watermark(frozen.bars), frozen.space)
-                swept = conclude(self.store, frozen.run.study, sweep_id, board, ledger, best, ending, also=search.also)
+                swept = conclude(
+                    self.store,
+                    frozen.run.study,
+                    sweep_id,
+                    board,
+                    ledger,
+                    best,
+                    ending,
+                    also=search.also,
+                )
                 self._beat(board, swept.status)
                 return swept
         except BaseException as error:
-            with suppress(StoreError):  # the store may be what failed; the first error is the one to tell
+            # the store may be what failed; the first error is the one to tell
+            with suppress(StoreError):
                 self._beat(board, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
                 abandon(self.store, frozen.run.study, sweep_id, error)
             if isinstance(error, KeyboardInterrupt):
@@ -167,9 +218,12 @@ class _Search:
             self._beat(board, "RUNNING")
             try:
                 with ledger.kept():
-                    self._loop(Loop(study, workers, log, frozen.total, brakes.on), board, ledger, brakes)
+                    self._loop(
+                        Loop(study, workers, log, frozen.total, brakes.on), board, ledger, brakes
+                    )
             finally:
-                with suppress(StoreError):  # the store may be what failed; the first error is the one to tell
+                # the store may be what failed; the first error is the one to tell
+                with suppress(StoreError):
                     board.luck = ledger.luck_of(board.best) if board.best is not None else None
                 self.progress.end(board)
                 board.end()
@@ -205,8 +259,16 @@ class _Search:
         alone = search.workers == 1 and search.trial_timeout_sec is None
         if alone and not self.died:
             return Inline(objective, study.judge)
-        ahead = 0 if alone else 1  # a trial in which a process died runs in one of its own, the rest as it would have
-        return Pool(objective, search.workers, self.place.file("bars"), study.judge, search.trial_timeout_sec, ahead)
+        # a trial in which a process died runs in one of its own, the rest as it would have
+        ahead = 0 if alone else 1
+        return Pool(
+            objective,
+            search.workers,
+            self.place.file("bars"),
+            study.judge,
+            search.trial_timeout_sec,
+            ahead,
+        )
 
     def _beat(self, board: Board, status: str) -> None:
         self.place.beat(board.facts() | {"status": status})

@@ -18,7 +18,14 @@ from optuna.pruners import (
     SuccessiveHalvingPruner,
     WilcoxonPruner,
 )
-from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIIISampler, NSGAIISampler, TPESampler
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GPSampler,
+    NSGAIIISampler,
+    NSGAIISampler,
+    TPESampler,
+)
 
 from mcl.base.errors import ConfigError, nearest
 from mcl.config import schema
@@ -31,9 +38,11 @@ ADAPTIVE: dict[str, Any] = {
     "nsga3": NSGAIIISampler,
     "gp": GPSampler,
 }
-WITH_ATTRIBUTES = ("cmaes", "nsga2", "nsga3")  # they keep generations beside the trials that they draw
+# they keep generations beside the trials that they draw
+WITH_ATTRIBUTES = ("cmaes", "nsga2", "nsga3")
 SEVERAL_OBJECTIVES = ("tpe", "nsga2", "nsga3", "gp", *NUMBERED)
-SOFT = ("tpe", "nsga2", "nsga3", "gp", *NUMBERED)  # samplers that can see how far a soft constraint is broken
+# samplers that can see how far a soft constraint is broken
+SOFT = ("tpe", "nsga2", "nsga3", "gp", *NUMBERED)
 NEEDED = {"gp": ("torch", "scipy")}  # packages that are no dependency of mcl, by sampler
 
 
@@ -49,17 +58,32 @@ class Option:
         """What is wrong with a value; empty where it fits."""
         if self.kind is bool:
             return "" if isinstance(value, bool) else "must be true or false"
-        number = isinstance(value, int if self.kind is int else (int, float)) and not isinstance(value, bool)
+        number = isinstance(value, int if self.kind is int else (int, float)) and not isinstance(
+            value, bool
+        )
         if number and self.low <= value <= self.high:
             return ""
         kind = "a whole number" if self.kind is int else "a number"
-        return f"must be {kind} of at least {self.low:g}" + (f", at most {self.high:g}" if self.high < float("inf") else "")
+        return f"must be {kind} of at least {self.low:g}" + (
+            f", at most {self.high:g}" if self.high < float("inf") else ""
+        )
 
 
 COUNT, POSITIVE, SHARE, SWITCH = Option(int), Option(int, 1), Option(float, 0, 1), Option(bool)
-GENETIC = {"population_size": Option(int, 2), "mutation_prob": SHARE, "crossover_prob": SHARE, "swapping_prob": SHARE}
+GENETIC = {
+    "population_size": Option(int, 2),
+    "mutation_prob": SHARE,
+    "crossover_prob": SHARE,
+    "swapping_prob": SHARE,
+}
 SAMPLER_OPTIONS: dict[str, dict[str, Option]] = {
-    "tpe": {"n_startup_trials": COUNT, "n_ei_candidates": POSITIVE, "constant_liar": SWITCH, "multivariate": SWITCH, "group": SWITCH},
+    "tpe": {
+        "n_startup_trials": COUNT,
+        "n_ei_candidates": POSITIVE,
+        "constant_liar": SWITCH,
+        "multivariate": SWITCH,
+        "group": SWITCH,
+    },
     "cmaes": {
         "n_startup_trials": COUNT,
         "sigma0": Option(float, 1e-12),
@@ -73,7 +97,12 @@ SAMPLER_OPTIONS: dict[str, dict[str, Option]] = {
     "nsga3": GENETIC | {"dividing_parameter": POSITIVE},
     "gp": {"n_startup_trials": COUNT, "deterministic_objective": SWITCH},
 }
-EARLY = {"n_startup_trials": COUNT, "n_warmup_steps": COUNT, "interval_steps": POSITIVE, "n_min_trials": POSITIVE}
+EARLY = {
+    "n_startup_trials": COUNT,
+    "n_warmup_steps": COUNT,
+    "interval_steps": POSITIVE,
+    "n_min_trials": POSITIVE,
+}
 HALVING = {"min_resource": POSITIVE, "reduction_factor": Option(int, 2), "bootstrap_count": COUNT}
 PRUNER_OPTIONS: dict[str, dict[str, Option]] = {
     "median": EARLY,
@@ -85,13 +114,16 @@ PRUNER_OPTIONS: dict[str, dict[str, Option]] = {
 
 
 def check(search: schema.Search) -> None:
-    """ConfigError where an option is not one of its sampler's or pruner's, or a sampler's package is missing."""
+    """ConfigError where an option is not one of its sampler's or pruner's, or a sampler's package
+    is missing.
+    """
     _check_options("sampler", search.sampler, search.sampler_options, SAMPLER_OPTIONS)
     _check_options("pruner", search.pruner, search.pruner_options, PRUNER_OPTIONS)
     missing = [name for name in NEEDED.get(search.sampler, ()) if find_spec(name) is None]
     if missing:
         raise ConfigError(
-            f"search.sampler={search.sampler} needs the package {missing[0]}, which is not installed",
+            f"search.sampler={search.sampler} needs the package {missing[0]}, which is not"
+            " installed",
             f"pip install {' '.join(missing)}",
         )
     if search.soft_constraints and search.sampler not in SOFT:
@@ -103,7 +135,9 @@ def check(search: schema.Search) -> None:
         sampler(search, 0)
         pruner(search)
     except ValueError as error:
-        raise ConfigError(f"the options of search.sampler or search.pruner do not fit together: {error}") from None
+        raise ConfigError(
+            f"the options of search.sampler or search.pruner do not fit together: {error}"
+        ) from None
 
 
 def sampler(search: schema.Search, seed: int) -> BaseSampler:
@@ -111,15 +145,18 @@ def sampler(search: schema.Search, seed: int) -> BaseSampler:
     fixed = {"warn_independent_sampling": False} if search.sampler in ("cmaes", "gp") else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        made: BaseSampler = ADAPTIVE.get(search.sampler, TPESampler)(seed=seed, **fixed, **search.sampler_options)
+        made: BaseSampler = ADAPTIVE.get(search.sampler, TPESampler)(
+            seed=seed, **fixed, **search.sampler_options
+        )
     return made
 
 
 def pruner(search: schema.Search) -> BasePruner:
     """Optuna's own pruner; its steps are the folds.
 
-    Median gives up what is below the median of the earlier trials, percentile what is not in their best share. Halving
-    and hyperband let the better part go on. Wilcoxon compares fold by fold with the best trial.
+    Median gives up what is below the median of the earlier trials, percentile what is not in their
+    best share. Halving and hyperband let the better part go on. Wilcoxon compares fold by fold with
+    the best trial.
     """
     options = search.pruner_options
     with warnings.catch_warnings():
@@ -138,7 +175,9 @@ def pruner(search: schema.Search) -> BasePruner:
         return NopPruner()
 
 
-def _check_options(kind: str, name: str, given: Mapping[str, Any], known: Mapping[str, Mapping[str, Option]]) -> None:
+def _check_options(
+    kind: str, name: str, given: Mapping[str, Any], known: Mapping[str, Mapping[str, Option]]
+) -> None:
     options = known.get(name, {})
     for key, value in given.items():
         said = f"search.{kind}.{key}={value!r}"

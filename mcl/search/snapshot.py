@@ -1,4 +1,6 @@
-"""What is fixed when a search is launched, how the parent run keeps it, and what may not have changed when it goes on."""
+"""What is fixed when a search is launched, how the parent run keeps it, and what may not have
+changed when it goes on.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ class Frozen:
     @property
     def title(self) -> str:
         axes = " × ".join(key.removeprefix("strategy.") for key in self.space)
-        strategies = ", ".join(spaces.alternatives(self.composed.raw).get("strategy", [self.run.strategy["name"]]))
+        strategies = ", ".join(
+            spaces.alternatives(self.composed.raw).get("strategy", [self.run.strategy["name"]])
+        )
         name = f"{self.search.name} · " if self.search.name else ""
         return f"{name}{self.search.sampler} search · {strategies} · {axes} · {self.total} trials"
 
@@ -83,9 +87,15 @@ def freeze(composed: composition.Composed, root: Path) -> Frozen:
     market = Market(root)
     bars = market.bars(run.data)
     measured = _measured(run, bars)
-    for said, name in [("search.metric=", search.metric), *(("search.also: ", name) for name in search.also)]:
+    for said, name in [
+        ("search.metric=", search.metric),
+        *(("search.also: ", name) for name in search.also),
+    ]:
         if name not in measured:
-            raise ConfigError(f"{said}{name!r} is not a metric: {nearest(name, measured)}", "mcl report last shows them all")
+            raise ConfigError(
+                f"{said}{name!r} is not a metric: {nearest(name, measured)}",
+                "mcl report last shows them all",
+            )
     keys = spaces.keys(composed.raw)
     parsed = constraints.parse(search.constraints, keys, measured)
     soft = constraints.parse(search.soft_constraints, keys, measured, "search.soft_constraints")
@@ -95,10 +105,13 @@ def freeze(composed: composition.Composed, root: Path) -> Frozen:
     return Frozen(composed, run, search, space, fixed, soft, parsed, market, bars, total)
 
 
-def _base(composed: composition.Composed, space: spaces.Space) -> tuple[schema.Config, dict[str, Any]]:
-    """The configuration under the search. Where the values that it has for what is searched do not fit those that were typed
-    (`strategy.slow=8 strategy.fast=range(2,7)`), some point of the space stands in; ConfigError where none fits, either.
-    Besides, the values of that point."""
+def _base(
+    composed: composition.Composed, space: spaces.Space
+) -> tuple[schema.Config, dict[str, Any]]:
+    """The configuration under the search. Where the values that it has for what is searched do not
+    fit those that were typed (`strategy.slow=8 strategy.fast=range(2,7)`), some point of the space
+    stands in; ConfigError where none fits, either. Besides, the values of that point.
+    """
     try:
         return composed.config, {}
     except ConfigError:
@@ -111,32 +124,46 @@ def _base(composed: composition.Composed, space: spaces.Space) -> tuple[schema.C
 
 
 def _measured(run: schema.Config, bars: Bars) -> dict[str, float]:
-    """The metrics of the configuration itself; the simulation also compiles the kernel before a worker starts."""
+    """The metrics of the configuration itself; the simulation also compiles the kernel before a
+    worker starts.
+    """
     try:
         return metrics.summary(simulate(run, bars))
     except (MclError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        said = f"strategy {run.strategy['name']!r} fails before anything is searched: {in_words(error)}"
+        said = (
+            f"strategy {run.strategy['name']!r} fails before anything is searched:"
+            f" {in_words(error)}"
+        )
         raise ConfigError(said, "mcl backtest with the same values shows where") from error
 
 
 def parent(frozen: Frozen) -> Record:
-    """The parent run as it is started: what the search is, whole enough to go on with it in another process."""
+    """The parent run as it is started: what the search is, whole enough to go on with it in another
+    process.
+    """
     searched = frozen.search.model_dump(mode="json")
     overrides = {"overrides": list(frozen.composed.overrides), "argv": provenance.argv()}
-    tags = {"mcl.kind": "sweep", "space_sha256": composition.digest(frozen.described), "sweep": frozen.search.name}
+    tags = {
+        "mcl.kind": "sweep",
+        "space_sha256": composition.digest(frozen.described),
+        "sweep": frozen.search.name,
+    }
     return Record(
         study=frozen.run.study,
         name=frozen.title,
-        params=backtest_run.params(frozen.run) | {f"search.{key}": value for key, value in composition.flatten(searched).items()},
+        params=backtest_run.params(frozen.run)
+        | {f"search.{key}": value for key, value in composition.flatten(searched).items()},
         dataset=provenance.dataset(frozen.run, frozen.bars),
         tags=provenance.tags(frozen.run, frozen.bars)
         | {"code_sha256": provenance.code_sha256(spaces.strategies(frozen.composed.raw))}
         | {key: value for key, value in tags.items() if value},
         files={
             "config.json": json.dumps(frozen.run.model_dump(mode="json"), indent=1).encode(),
-            "search.json": json.dumps({"search": searched, "space": frozen.described}, indent=1).encode(),
+            "search.json": (
+                json.dumps({"search": searched, "space": frozen.described}, indent=1).encode()
+            ),
             "composed.json": json.dumps(asdict(frozen.composed), indent=1).encode(),
             "overrides.json": json.dumps(overrides).encode(),
             **provenance.inputs(frozen.run, frozen.bars),
@@ -145,7 +172,8 @@ def parent(frozen: Frozen) -> Record:
 
 
 def thaw(stored: StoredRun, root: Path, target: int, amendments: list[str] | None = None) -> Frozen:
-    """The search that a parent run froze, with `target` trials; StoreError with every input that is not what it was.
+    """The search that a parent run froze, with `target` trials; StoreError with every input that is
+    not what it was.
 
     `amendments` are `search.KEY=VALUE` for keys that do not change what a trial is (`FREE`).
     """
@@ -153,7 +181,8 @@ def thaw(stored: StoredRun, root: Path, target: int, amendments: list[str] | Non
     frozen = freeze(_amended(composed, target, amendments or []), root)
     if changed := [*_config_changes(composed), *_tag_changes(stored, frozen)]:
         raise StoreError(
-            f"sweep {stored.run_id[:12]} cannot go on, since its inputs are not what they were: {'; '.join(changed)}",
+            f"sweep {stored.run_id[:12]} cannot go on, since its inputs are not what they were:"
+            f" {'; '.join(changed)}",
             "restore them, or begin a new sweep",
         )
     return frozen
@@ -164,14 +193,18 @@ def stored_composed(stored: StoredRun) -> composition.Composed:
     return composition.Composed(kept["raw"], tuple(kept["overrides"]), kept["choices"])
 
 
-def _amended(composed: composition.Composed, target: int, amendments: list[str]) -> composition.Composed:
+def _amended(
+    composed: composition.Composed, target: int, amendments: list[str]
+) -> composition.Composed:
     search = composed.raw["search"] | {"trials": target}
     for text in amendments:
         key, _, value = text.removeprefix("search.").partition("=")
         if key not in FREE or not text.startswith("search."):
             free = [f"search.{name}" for name in FREE]
             raise ConfigError(
-                f"{text} would change what a trial of this sweep is: {nearest(text.split('=')[0], free)}", "begin a new sweep"
+                f"{text} would change what a trial of this sweep is:"
+                f" {nearest(text.split('=')[0], free)}",
+                "begin a new sweep",
             )
         search[key] = plain_yaml(value, key)
     return replace(composed, raw=composed.raw | {"search": search})
@@ -184,31 +217,48 @@ def _config_changes(composed: composition.Composed) -> list[str]:
     except ConfigError as error:
         return [f"its command line cannot be composed any more ({error.message})"]
     then_flat, now_flat = _binding(composed.raw), _binding(now)
-    keys = sorted(key for key in then_flat.keys() | now_flat.keys() if then_flat.get(key) != now_flat.get(key))
+    keys = sorted(
+        key for key in then_flat.keys() | now_flat.keys() if then_flat.get(key) != now_flat.get(key)
+    )
     return [f"{key} was {then_flat.get(key)!r}, is {now_flat.get(key)!r}" for key in keys]
 
 
 def _binding(raw: Mapping[str, Any]) -> dict[str, Any]:
-    asked = composition.validate(schema.Search, raw["search"], "search").model_dump(mode="json")  # a key that is newer has its default
+    # a key that is newer has its default
+    asked = composition.validate(schema.Search, raw["search"], "search").model_dump(mode="json")
     search = {key: value for key, value in asked.items() if key not in (*FREE, "name")}
     return composition.flatten(deciding(raw) | {"search": search})
 
 
 def _tag_changes(stored: StoredRun, frozen: Frozen) -> list[str]:
-    now = {"data_fingerprint": frozen.bars.fingerprint, "code_sha256": provenance.code_sha256(spaces.strategies(frozen.composed.raw))}
+    now = {
+        "data_fingerprint": frozen.bars.fingerprint,
+        "code_sha256": provenance.code_sha256(spaces.strategies(frozen.composed.raw)),
+    }
     said = {"data_fingerprint": "the data", "code_sha256": "the code that decides results"}
-    return [f"{said[key]} ({key} was {stored.tags[key][:12]}, is {value[:12]})" for key, value in now.items() if stored.tags[key] != value]
+    return [
+        f"{said[key]} ({key} was {stored.tags[key][:12]}, is {value[:12]})"
+        for key, value in now.items()
+        if stored.tags[key] != value
+    ]
 
 
-def _fixed(entry: str | dict[str, Any], space: spaces.Space, raw: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    """The values that an entry of search.enqueue names, of all axes or of some; ConfigError where one is not in the space."""
+def _fixed(
+    entry: str | dict[str, Any], space: spaces.Space, raw: Mapping[str, Any], root: Path
+) -> dict[str, Any]:
+    """The values that an entry of search.enqueue names, of all axes or of some; ConfigError where
+    one is not in the space.
+    """
     values = _named(entry, raw, root) if isinstance(entry, str) else composition.flatten(entry)
     for key, axis in space.items():
         if key not in values:
             continue
         if not inside(axis, values[key]):
             near = f"the nearest is {closest(axis, values[key])}"
-            raise ConfigError(f"search.enqueue: {key}={values[key]} is not in the space, {worded(axis)}", f"{near}; or widen the axis")
+            raise ConfigError(
+                f"search.enqueue: {key}={values[key]} is not in the space, {worded(axis)}",
+                f"{near}; or widen the axis",
+            )
     if isinstance(entry, dict) and (other := sorted(values.keys() - space.keys())):
         raise ConfigError(f"search.enqueue: {other[0]} is not searched: {nearest(other[0], space)}")
     return {key: values[key] for key in space if key in values}
@@ -216,12 +266,21 @@ def _fixed(entry: str | dict[str, Any], space: spaces.Space, raw: Mapping[str, A
 
 def _named(entry: str, raw: Mapping[str, Any], root: Path) -> dict[str, Any]:
     if entry == "defaults":
-        return composition.flatten(dict(raw)) | {group: next(iter(sections)) for group, sections in spaces.alternatives(raw).items()}
+        return composition.flatten(dict(raw)) | {
+            group: next(iter(sections)) for group, sections in spaces.alternatives(raw).items()
+        }
     path = root / CHAMPION
     if not path.is_file():
-        raise ConfigError(f"search.enqueue: there is no champion yet ({CHAMPION} is missing)", "promote a run first: mcl promote RUN_ID")
+        raise ConfigError(
+            f"search.enqueue: there is no champion yet ({CHAMPION} is missing)",
+            "promote a run first: mcl promote RUN_ID",
+        )
     values = composition.flatten(plain_yaml(path.read_text(), str(CHAMPION)))
     for group, sections in spaces.alternatives(raw).items():
-        same = [name for name, section in sections.items() if section.get("name") == values.get(f"{group}.name")]
+        same = [
+            name
+            for name, section in sections.items()
+            if section.get("name") == values.get(f"{group}.name")
+        ]
         values |= {group: same[0]} if same else {}
     return values

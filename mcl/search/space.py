@@ -16,79 +16,128 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from mcl import composition
 from mcl.base.errors import ConfigError, nearest
 from mcl.composition import alternatives as alternative
 
 Space = dict[str, BaseDistribution]
-GRAMMAR = "write range(start, stop, step), interval(low, high), choice(a, b) or tag(log, interval(low, high))"
+GRAMMAR = (
+    "write range(start, stop, step), interval(low, high), choice(a, b) or tag(log, interval(low,"
+    " high))"
+)
 GROUPS = alternative.GROUPS
-NEVER_SEARCHED = ("strategy.name", "data.source", "risk.size.method", "data.holdout_start")  # the last is the fence
+# the last is the fence
+NEVER_SEARCHED = ("strategy.name", "data.source", "risk.size.method", "data.holdout_start")
 
 
 def parse(entries: Mapping[str, Any], raw: Mapping[str, Any]) -> Space:
-    """Distributions by dotted config key, in the order of the config; ConfigError on an unknown key or an unusable expression.
+    """Distributions by dotted config key, in the order of the config; ConfigError on an unknown key
+    or an unusable expression.
 
-    `entries` may be nested or flat; `raw` is the composed configuration whose values the space varies.
+    `entries` may be nested or flat; `raw` is the composed configuration whose values the space
+    varies.
     """
-    flat = {key: entry for key, entry in composition.flatten(dict(entries)).items() if entry not in (None, {})}
-    choices: Space = {group: CategoricalDistribution(list(sections)) for group, sections in alternatives(raw).items()}
+    flat = {
+        key: entry
+        for key, entry in composition.flatten(dict(entries)).items()
+        if entry not in (None, {})
+    }
+    choices: Space = {
+        group: CategoricalDistribution(list(sections))
+        for group, sections in alternatives(raw).items()
+    }
     if not flat and not choices:
         name = raw.get("strategy", {}).get("name")
         raise ConfigError(
-            f"the search space is empty: conf/space/ names no parameter of strategy {name!r} beyond those that were typed",
+            f"the search space is empty: conf/space/ names no parameter of strategy {name!r} beyond"
+            " those that were typed",
             "add an axis on the command line: 'strategy.PARAMETER=range(10, 100, 10)'",
         )
     known = searchable(raw)
     for key in flat:
         if key in NEVER_SEARCHED:
             fence = key == "data.holdout_start"
-            said = "is the fence before the hold-out" if fence else "decides which other keys there are"
+            said = (
+                "is the fence before the hold-out"
+                if fence
+                else "decides which other keys there are"
+            )
             group = ".".join(key.split(".")[:-1]).removesuffix(".size")
             grid = f"run a grid over its choices: mcl backtest -m {group}=A,B"
-            raise ConfigError(f"search.space.{key} {said}: no search may vary it", "leave it as it is" if fence else grid)
+            raise ConfigError(
+                f"search.space.{key} {said}: no search may vary it",
+                "leave it as it is" if fence else grid,
+            )
         if key not in known:
             raise ConfigError(
-                f"search.space.{key} is not a key that a search may vary: {nearest(key, known)}", "mcl sweep --cfg shows every key"
+                f"search.space.{key} is not a key that a search may vary: {nearest(key, known)}",
+                "mcl sweep --cfg shows every key",
             )
     for key in flat:
         if inner := next((other for other in flat if other.startswith(f"{key}.")), ""):
-            raise ConfigError(f"search.space.{key} holds {inner}, which is searched by itself", "leave one of the two out")
+            raise ConfigError(
+                f"search.space.{key} holds {inner}, which is searched by itself",
+                "leave one of the two out",
+            )
     return choices | {key: distribution(key, entry) for key, entry in flat.items()}
 
 
 def alternatives(raw: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
     """The sections between which a search chooses, by group and name of the choice."""
-    found: dict[str, dict[str, dict[str, Any]]] = (raw.get("search") or {}).get("alternatives") or {}
+    found: dict[str, dict[str, dict[str, Any]]] = (raw.get("search") or {}).get(
+        "alternatives"
+    ) or {}
     for group, sections in found.items():
         if group not in GROUPS or group not in raw or not sections:
-            raise ConfigError(f"search.alternatives.{group} is no group that a search varies", f"type the choice: {GROUPS[0]}=A,B")
+            raise ConfigError(
+                f"search.alternatives.{group} is no group that a search varies",
+                f"type the choice: {GROUPS[0]}=A,B",
+            )
     return found
 
 
 def strategies(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The section of the strategy, with those of the other strategies that the search may choose."""
+    """The section of the strategy, with those of the other strategies that the search may
+    choose.
+    """
     return dict(raw["strategy"]) | alternatives(raw).get("strategy", {})
 
 
 def keys(raw: Mapping[str, Any]) -> list[str]:
     """The dotted keys that decide a result, of every choice of the search."""
     deciding = {group: raw[group] for group in composition.DECIDES if group in raw}
-    others = [{group: section} for group, sections in alternatives(raw).items() for section in sections.values()]
-    return list(dict.fromkeys(key for tree in (deciding, *others) for key in composition.flatten(tree)))
+    others = [
+        {group: section}
+        for group, sections in alternatives(raw).items()
+        for section in sections.values()
+    ]
+    return list(
+        dict.fromkeys(key for tree in (deciding, *others) for key in composition.flatten(tree))
+    )
 
 
 def searchable(raw: Mapping[str, Any]) -> list[str]:
-    """Keys whose value a search may vary. A name that decides which other keys exist is varied as the choice of its group."""
+    """Keys whose value a search may vary. A name that decides which other keys exist is varied as
+    the choice of its group.
+    """
     leaves = [key for key in keys(raw) if key not in NEVER_SEARCHED]
-    sections = dict.fromkeys(key.rsplit(".", depth)[0] for key in leaves for depth in range(1, key.count(".")))
+    sections = dict.fromkeys(
+        key.rsplit(".", depth)[0] for key in leaves for depth in range(1, key.count("."))
+    )
     return [*leaves, *sections]
 
 
 def distribution(key: str, entry: Any) -> BaseDistribution:
-    """One entry as a distribution: an expression in Hydra's sweep grammar, a list of choices, or a single value."""
+    """One entry as a distribution: an expression in Hydra's sweep grammar, a list of choices, or a
+    single value.
+    """
     if isinstance(entry, list):
         return _choice(key, entry)
     sweep = composition.space_values(entry) if isinstance(entry, str) else entry
@@ -111,7 +160,9 @@ def combinations(space: Space) -> Iterator[dict[str, Any]]:
         yield dict(zip(space, values, strict=True))
 
 
-def conditional(space: Space, conditions: Mapping[str, Mapping[str, list[Any]]]) -> Iterator[dict[str, Any]]:
+def conditional(
+    space: Space, conditions: Mapping[str, Mapping[str, list[Any]]]
+) -> Iterator[dict[str, Any]]:
     """The same without the axes that do not exist at a point, each point once."""
     axes = {key: points(key, axis) for key, axis in ordered(space, conditions).items()}
 
@@ -148,14 +199,19 @@ def points(key: str, axis: BaseDistribution) -> list[Any]:
         return list(range(axis.low, axis.high + 1, axis.step))
     if isinstance(axis, FloatDistribution) and axis.step is not None:
         low, step = Decimal(str(axis.low)), Decimal(str(axis.step))
-        return [float(low + i * step) for i in range(int((Decimal(str(axis.high)) - low) / step) + 1)]
+        return [
+            float(low + i * step) for i in range(int((Decimal(str(axis.high)) - low) / step) + 1)
+        ]
     raise ConfigError(
-        f"search.space.{key} is a continuous interval, which has no grid", "use range(start, stop, step), or another search.sampler"
+        f"search.space.{key} is a continuous interval, which has no grid",
+        "use range(start, stop, step), or another search.sampler",
     )
 
 
 def overlay(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """`raw` with the values at the dotted keys; only the touched branches are copied. ConfigError on a key that is not there."""
+    """`raw` with the values at the dotted keys; only the touched branches are copied. ConfigError
+    on a key that is not there.
+    """
     result, sections = dict(raw), alternatives(raw)
     for group in sections.keys() & values.keys():
         result[group] = _section(sections[group], group, values[group])
@@ -166,7 +222,9 @@ def overlay(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         node: dict[str, Any] = result
         for part in path:
             if not isinstance(node.get(part), dict):
-                raise ConfigError(f"unknown key {key}: {nearest(key, composition.flatten(dict(raw)))}")
+                raise ConfigError(
+                    f"unknown key {key}: {nearest(key, composition.flatten(dict(raw)))}"
+                )
             node[part] = dict(node[part])
             node = node[part]
         if leaf not in node:
@@ -177,19 +235,27 @@ def overlay(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
 
 def _section(sections: Mapping[str, dict[str, Any]], group: str, name: Any) -> dict[str, Any]:
     if name not in sections:
-        raise ConfigError(f"{group}={name} is no choice of the search: {nearest(str(name), sections)}")
+        raise ConfigError(
+            f"{group}={name} is no choice of the search: {nearest(str(name), sections)}"
+        )
     return sections[name]
 
 
 def check_conditions(conditions: Mapping[str, Mapping[str, list[Any]]], space: Space) -> None:
-    """ConfigError where a condition names no axis, asks for a value that its axis has not, or conditions go in a circle."""
+    """ConfigError where a condition names no axis, asks for a value that its axis has not, or
+    conditions go in a circle.
+    """
     for key, asked in conditions.items():
         for name in (key, *asked):
             if name not in space:
-                raise ConfigError(f"search.conditions names {name}, which is not searched: {nearest(name, space)}")
+                raise ConfigError(
+                    f"search.conditions names {name}, which is not searched: {nearest(name, space)}"
+                )
         for name, values in asked.items():
             axis = space[name]
-            choices = axis.choices if isinstance(axis, CategoricalDistribution) else points(name, axis)
+            choices = (
+                axis.choices if isinstance(axis, CategoricalDistribution) else points(name, axis)
+            )
             if strange := [value for value in values if value not in choices]:
                 raise ConfigError(
                     f"search.conditions.{key}: {name} never is {strange[0]!r}",
@@ -204,17 +270,27 @@ def ordered(space: Space, conditions: Mapping[str, Mapping[str, list[Any]]]) -> 
     while waiting:
         free = [key for key in waiting if all(name in placed for name in conditions.get(key, {}))]
         if not free:
-            raise ConfigError(f"search.conditions go in a circle: {', '.join(waiting)}", "one of them must exist always")
+            raise ConfigError(
+                f"search.conditions go in a circle: {', '.join(waiting)}",
+                "one of them must exist always",
+            )
         placed |= {key: waiting.pop(key) for key in free}
     return placed
 
 
-def existing(key: str, values: Mapping[str, Any], conditions: Mapping[str, Mapping[str, list[Any]]]) -> bool:
+def existing(
+    key: str, values: Mapping[str, Any], conditions: Mapping[str, Mapping[str, list[Any]]]
+) -> bool:
     """Whether an axis exists at a point, by the values of the axes that its condition names."""
-    return all(name in values and values[name] in allowed for name, allowed in conditions.get(key, {}).items())
+    return all(
+        name in values and values[name] in allowed
+        for name, allowed in conditions.get(key, {}).items()
+    )
 
 
-def present(values: Mapping[str, Any], space: Space, conditions: Mapping[str, Mapping[str, list[Any]]]) -> dict[str, Any]:
+def present(
+    values: Mapping[str, Any], space: Space, conditions: Mapping[str, Mapping[str, list[Any]]]
+) -> dict[str, Any]:
     """The values of the axes that exist at a point; the order is that of the axes."""
     point: dict[str, Any] = {}
     for key in ordered(space, conditions):
@@ -224,7 +300,9 @@ def present(values: Mapping[str, Any], space: Space, conditions: Mapping[str, Ma
 
 
 def decoded(value: Any, base: Any) -> Any:
-    """The value of a choice: a list or a mapping stands in the space as JSON text. `base` is what it replaces."""
+    """The value of a choice: a list or a mapping stands in the space as JSON text. `base` is what
+    it replaces.
+    """
     if not isinstance(value, str) or isinstance(base, str) or value[:1] not in ("[", "{"):
         return value
     try:
@@ -240,7 +318,9 @@ def _choice(key: str, values: list[Any]) -> BaseDistribution:
 
 
 def encoded(value: Any) -> bool | int | float | str | None:
-    """A value as a choice that every store of studies can hold: a list or a mapping as JSON text."""
+    """A value as a choice that every store of studies can hold: a list or a mapping as JSON
+    text.
+    """
     value = _bare(value)
     if isinstance(value, list | dict):
         return json.dumps(value, ensure_ascii=False)
@@ -260,18 +340,24 @@ def _bare(value: Any) -> Any:
 
 def _range(key: str, entry: Any, sweep: Any) -> BaseDistribution:
     if not all(v is None or math.isfinite(v) for v in (sweep.start, sweep.stop, sweep.step)):
-        raise ConfigError(f"search.space.{key}={entry!r} is not finite", "write range(start, stop, step) with finite numbers")
+        raise ConfigError(
+            f"search.space.{key}={entry!r} is not finite",
+            "write range(start, stop, step) with finite numbers",
+        )
     start, stop, step = (Decimal(str(v)) for v in (sweep.start, sweep.stop, sweep.step))
     count = math.ceil((stop - start) / step) if step else 0
     if count < 1:
         raise ConfigError(
-            f"search.space.{key}={entry!r} holds no value", "write range(start, stop, step) with start < stop; the stop is exclusive"
+            f"search.space.{key}={entry!r} holds no value",
+            "write range(start, stop, step) with start < stop; the stop is exclusive",
         )
     low, high = sorted((start, start + (count - 1) * step))
     log = "log" in sweep.tags
     if log and (abs(step) != 1 or not _whole(sweep) or low < 1):
         raise ConfigError(
-            f"search.space.{key}={entry!r}: a logarithmic range needs whole numbers from 1 and step 1", "use tag(log, interval(low, high))"
+            f"search.space.{key}={entry!r}: a logarithmic range needs whole numbers from 1 and"
+            " step 1",
+            "use tag(log, interval(low, high))",
         )
     if _whole(sweep):
         return IntDistribution(int(low), int(high), log=log, step=abs(int(step)))
@@ -284,7 +370,9 @@ def _interval(key: str, entry: Any, sweep: Any) -> BaseDistribution:
         raise ConfigError(f"search.space.{key}={entry!r} is not finite", GRAMMAR)
     if not low < high or (log and low <= 0):
         raise ConfigError(
-            f"search.space.{key}={entry!r}: need low < high" + (" and low > 0 on a logarithmic scale" if log else ""), GRAMMAR
+            f"search.space.{key}={entry!r}: need low < high"
+            + (" and low > 0 on a logarithmic scale" if log else ""),
+            GRAMMAR,
         )
     if isinstance(low, int) and isinstance(high, int):
         return IntDistribution(low, high, log=log)

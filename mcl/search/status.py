@@ -1,4 +1,6 @@
-"""Looking at a search from another process, or before it begins: where it stands, what it found, how long it would take."""
+"""Looking at a search from another process, or before it begins: where it stands, what it found,
+how long it would take.
+"""
 
 from __future__ import annotations
 
@@ -35,16 +37,20 @@ from mcl.search.trial import Objective, Outcome
 from mcl.tracking import backtest_run, trial_ledger
 from mcl.tracking.store import Store, StoredRun
 
-# Seconds a trial beyond its backtest where no earlier sweep of this project says it, as scripts/bench_search.py measured them.
+# Seconds a trial beyond its backtest where no earlier sweep of this project says it, as
+# scripts/bench_search.py measured them.
 USUAL_SEC = {"tpe": 0.008, "cmaes": 0.003, "nsga2": 0.003, "nsga3": 0.003}
 OTHERS_SEC, TPE_GROWTH_SEC = 0.0015, 4e-6  # tpe looks at every trial before: so much more for each
-TIMED, ENOUGH = 5, 50  # backtests that an estimate runs; trials of an earlier sweep that tell what a trial costs besides
+# backtests that an estimate runs; trials of an earlier sweep that tell what a trial costs besides
+TIMED, ENOUGH = 5, 50
 
 
 @dataclass(frozen=True)
 class Smallest:
-    """The true annual Sharpe ratios that a promotion shows half of the time, and four times in five; NaN where none is shown.
-    `independent` is the second one if no two trials were alike. `trials` counts what the search will be one of."""
+    """The true annual Sharpe ratios that a promotion shows half of the time, and four times in
+    five; NaN where none is shown. `independent` is the second one if no two trials were alike.
+    `trials` counts what the search will be one of.
+    """
 
     level: float
     trials: int
@@ -55,9 +61,11 @@ class Smallest:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a search would cost: `points` in the space (infinite when an axis is continuous), seconds of a backtest (median), of the
-    bookkeeping of a trial, and in all; `how` says where they come from. And what it could show, by `mcl.metrics.power`:
-    `correlation` is that of the returns of two trials on average, over the points that were timed."""
+    """What a search would cost: `points` in the space (infinite when an axis is continuous),
+    seconds of a backtest (median), of the bookkeeping of a trial, and in all; `how` says where they
+    come from. And what it could show, by `mcl.metrics.power`: `correlation` is that of the returns
+    of two trials on average, over the points that were timed.
+    """
 
     title: str
     trials: int
@@ -75,7 +83,9 @@ class Estimate:
 
 
 def estimate(composed: composition.Composed, root: Path) -> Estimate:
-    """Time a few random points of the space; nothing is recorded. ConfigError as `sweep` would raise it."""
+    """Time a few random points of the space; nothing is recorded. ConfigError as `sweep` would
+    raise it.
+    """
     frozen = freeze(composed, root)
     search, total = frozen.search, frozen.total
     timed = _timed(frozen)
@@ -85,16 +95,32 @@ def estimate(composed: composition.Composed, root: Path) -> Estimate:
     each = max(seconds / at_once, own) if at_once > 1 else seconds + own
     simulated = min(total, _points(frozen.space))  # a point is never simulated twice
     sessions, unseen = len(np.unique(frozen.bars.session)), _held_out(frozen, root)
-    alike = mean_correlation(np.column_stack([outcome.returns for outcome in timed])) if timed else math.nan
+    alike = (
+        mean_correlation(np.column_stack([outcome.returns for outcome in timed]))
+        if timed
+        else math.nan
+    )
     correlation = alike if math.isfinite(alike) else 0.0
-    gates = composition.validate(Promotion, composition.compose("promote", []).raw["promotion"], "promotion")
+    gates = composition.validate(
+        Promotion, composition.compose("promote", []).raw["promotion"], "promotion"
+    )
     place = backtest_run.placed(frozen.run)
     kinds = ((gates.max_p_value, place), (gates.live.max_market_p_value, place.everywhere))
     smallest = [
-        level and _smallest(level, int(simulated) + trial_ledger.tally(root, where).count, sessions, unseen, correlation)
+        level
+        and _smallest(
+            level,
+            int(simulated) + trial_ledger.tally(root, where).count,
+            sessions,
+            unseen,
+            correlation,
+        )
         for level, where in kinds
     ]
-    how = f"{len(timed)} random points timed now on {at_once} of {os.cpu_count() or 1} processors; bookkeeping {source}"
+    how = (
+        f"{len(timed)} random points timed now on {at_once} of {os.cpu_count() or 1} processors;"
+        f" bookkeeping {source}"
+    )
     return Estimate(
         title=frozen.title,
         trials=total,
@@ -113,28 +139,43 @@ def estimate(composed: composition.Composed, root: Path) -> Estimate:
 
 
 def status(named: str, *, store: Store) -> dict[str, Any]:
-    """Where a search stands: its last heart-beat, and whether the process that wrote it still lives.
+    """Where a search stands: its last heart-beat, and whether the process that wrote it still
+    lives.
 
-    `state` is RUNNING, or what the parent said when it ended, or DEAD: it ended without a word, and `mcl sweep resume` goes on.
+    `state` is RUNNING, or what the parent said when it ended, or DEAD: it ended without a word, and
+    `mcl sweep resume` goes on.
     """
     place = _place(named, store)
     beat, alive = place.status(), place.alive
     said = beat.get("status", "RUNNING")
     state = "RUNNING" if alive else "DEAD" if said == "RUNNING" else said
     age = time.time() - beat["beat"] if "beat" in beat else None
-    return place.card() | beat | {"state": state, "beat_age_sec": age, "stopping": alive and place.asked_to_stop}
+    return (
+        place.card()
+        | beat
+        | {
+            "state": state,
+            "beat_age_sec": age,
+            "stopping": alive and place.asked_to_stop,
+        }
+    )
 
 
 def stop(named: str, *, store: Store) -> dict[str, Any]:
-    """Ask the parent to end after the trials that run; the status it has then is read with `status`."""
+    """Ask the parent to end after the trials that run; the status it has then is read with
+    `status`.
+    """
     place = _place(named, store)
     if place.alive:
         place.ask_to_stop()
     return status(named, store=store)
 
 
-def report(named: str, *, store: Store, root: Path, name: str = "") -> tuple[Swept | walk_forward.Walk, Path | None]:
-    """The tables and the page of a search, finished or not, made anew; with `name` also experiments/NAME_best.yaml of its winner.
+def report(
+    named: str, *, store: Store, root: Path, name: str = ""
+) -> tuple[Swept | walk_forward.Walk, Path | None]:
+    """The tables and the page of a search, finished or not, made anew; with `name` also
+    experiments/NAME_best.yaml of its winner.
 
     A walk-forward search has no single winner; it is shown as its last run stitched it.
     """
@@ -149,12 +190,24 @@ def report(named: str, *, store: Store, root: Path, name: str = "") -> tuple[Swe
     swept = _swept(stored, search, space, known, store)
     write_whole(swept.report, page(swept, stored.name))
     best = swept.best
-    written = export(composed, best["params"], root, name, stored.run_id, best["run_id"]) if name and best else None
+    written = (
+        export(composed, best["params"], root, name, stored.run_id, best["run_id"])
+        if name and best
+        else None
+    )
     return swept, written
 
 
-def _swept(stored: StoredRun, search: schema.Search, space: spaces.Space, known: dict[int, Outcome], store: Store) -> Swept:
-    """The search as `conclude` would have it: from the parent's table once there is one, else from the outcomes on disk."""
+def _swept(
+    stored: StoredRun,
+    search: schema.Search,
+    space: spaces.Space,
+    known: dict[int, Outcome],
+    store: Store,
+) -> Swept:
+    """The search as `conclude` would have it: from the parent's table once there is one, else from
+    the outcomes on disk.
+    """
     ledger = Ledger(store, stored.study, stored.run_id, {}, {}, rows=False)
     board = Board(stored.name, search.trials, search.metric, search.direction == "maximize")
     rows = store.trials(stored.run_id)
@@ -163,7 +216,11 @@ def _swept(stored: StoredRun, search: schema.Search, space: spaces.Space, known:
         board.add(known[number])
     ranked = ranking(search, space, ledger.scored())
     running = stored.status == "RUNNING"
-    frame = surveyed(ledger.frame(), space, search.metric, board.maximize, search.also) if running else _table(stored)
+    frame = (
+        surveyed(ledger.frame(), space, search.metric, board.maximize, search.also)
+        if running
+        else _table(stored)
+    )
     return Swept(
         sweep_id=stored.run_id,
         trials=frame,
@@ -182,9 +239,19 @@ def _swept(stored: StoredRun, search: schema.Search, space: spaces.Space, known:
 
 
 def _best(stored: StoredRun, best: Outcome, rows: dict[int, str]) -> dict[str, Any]:
-    whole = stored.tags.get("best_run_id", "") if stored.tags.get("best_trial") == str(best.number) else ""
+    whole = (
+        stored.tags.get("best_run_id", "")
+        if stored.tags.get("best_trial") == str(best.number)
+        else ""
+    )
     run_id = whole or rows.get(best.number, "")
-    return {"trial": best.number, "value": best.value, "params": best.params, "metrics": best.metrics, "run_id": run_id}
+    return {
+        "trial": best.number,
+        "value": best.value,
+        "params": best.params,
+        "metrics": best.metrics,
+        "run_id": run_id,
+    }
 
 
 def _table(stored: StoredRun) -> Any:
@@ -194,25 +261,52 @@ def _table(stored: StoredRun) -> Any:
 
 
 def _bookkeeping(sampler: str, trials: int, folder: Path) -> tuple[float, str]:
-    """Seconds a trial beyond its backtest, and where that is from: the last sweep with this sampler and one worker that did enough
-    trials in one process, else the usual."""
+    """Seconds a trial beyond its backtest, and where that is from: the last sweep with this sampler
+    and one worker that did enough trials in one process, else the usual.
+    """
     growth = TPE_GROWTH_SEC / 2 if sampler == "tpe" else 0.0
-    for place in sorted((Place(folder, path.stem) for path in folder.glob("*.card")), key=lambda p: p.card()["started"], reverse=True):
+    for place in sorted(
+        (Place(folder, path.stem) for path in folder.glob("*.card")),
+        key=lambda p: p.card()["started"],
+        reverse=True,
+    ):
         card, beat = place.card(), place.status()
-        if (card.get("sampler"), card.get("workers")) == (sampler, 1) and beat.get("here", 0) >= ENOUGH and beat["trials_per_sec"] > 0:
-            beyond = max(0.0, 1 / beat["trials_per_sec"] - beat["trial_sec"]) + growth * (trials - beat["here"])
+        if (
+            (card.get("sampler"), card.get("workers")) == (sampler, 1)
+            and beat.get("here", 0) >= ENOUGH
+            and beat["trials_per_sec"] > 0
+        ):
+            beyond = max(0.0, 1 / beat["trials_per_sec"] - beat["trial_sec"]) + growth * (
+                trials - beat["here"]
+            )
             return max(0.0, beyond), f"as in sweep {place.sweep_id[:12]} ({beat['here']} trials)"
     usual = USUAL_SEC.get(sampler, OTHERS_SEC) + growth * trials
-    return usual, f"as usual for {sampler}: no sweep of {ENOUGH} trials with it and one worker is here to go by"
+    return (
+        usual,
+        (
+            f"as usual for {sampler}: no sweep of {ENOUGH} trials with it and one worker is here to"
+            " go by"
+        ),
+    )
 
 
 def _timed(frozen: Frozen, count: int = TIMED) -> list[Outcome]:
-    """A few backtests; the first may still compile and does not count, nor do points that no strategy accepts."""
-    objective = Objective(frozen.composed.raw, frozen.search, frozen.market, frozen.rules, frozen.soft)
+    """A few backtests; the first may still compile and does not count, nor do points that no
+    strategy accepts.
+    """
+    objective = Objective(
+        frozen.composed.raw, frozen.search, frozen.market, frozen.rules, frozen.soft
+    )
     point = uniform(frozen.space, frozen.run.seed)
-    points = (spaces.present(point(number), frozen.space, frozen.search.conditions) for number in range(20 * count))
+    points = (
+        spaces.present(point(number), frozen.space, frozen.search.conditions)
+        for number in range(20 * count)
+    )
     tried = (objective(number, values) for number, values in enumerate(points))
-    return [outcome for _, outcome in zip(range(count + 1), (o for o in tried if o.metrics), strict=False)][1:]
+    return [
+        outcome
+        for _, outcome in zip(range(count + 1), (o for o in tried if o.metrics), strict=False)
+    ][1:]
 
 
 def _held_out(frozen: Frozen, root: Path) -> int:
@@ -224,13 +318,17 @@ def _held_out(frozen: Frozen, root: Path) -> int:
 
 
 def _smallest(level: float, count: int, sessions: int, unseen: int, correlation: float) -> Smallest:
-    half, most = (smallest_sharpe(share, sessions, unseen, count, level, correlation) for share in (0.5, 0.8))
+    half, most = (
+        smallest_sharpe(share, sessions, unseen, count, level, correlation) for share in (0.5, 0.8)
+    )
     return Smallest(level, count, half, most, smallest_sharpe(0.8, sessions, unseen, count, level))
 
 
 def _points(space: spaces.Space) -> float:
     continuous = any(getattr(axis, "step", 1) is None for axis in space.values())
-    return math.inf if continuous else math.prod(len(levels(key, axis)) for key, axis in space.items())
+    return (
+        math.inf if continuous else math.prod(len(levels(key, axis)) for key, axis in space.items())
+    )
 
 
 def _place(named: str, store: Store) -> Place:

@@ -13,7 +13,12 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from mcl import DISTRIBUTION
 from mcl.base.errors import ConfigError
@@ -27,17 +32,20 @@ MOST_POINTS = 100_000  # of a grid that is proposed
 
 
 def window(search: schema.Search) -> int:
-    """How many trials an adaptive search has begun and not learned from: one worker learns from each trial before the next."""
+    """How many trials an adaptive search has begun and not learned from: one worker learns from
+    each trial before the next.
+    """
     return 1 if search.workers == 1 else 2 * search.workers
 
 
 class Study:
     """Ask and tell, in Optuna's own study in memory, with Optuna's own samplers.
 
-    A point depends on the seed, the trial's number and the outcomes of the trials that are at least `window` numbers older,
-    which are told in the order of their numbers, each before the point is drawn. So the order in which workers finish decides
-    nothing, and the outcomes alone are enough to make the study again: `adopt` enters those of earlier processes. The points
-    of grid, random and QMC depend on the seed and the number alone. Only a pruner sees what has ended meanwhile.
+    A point depends on the seed, the trial's number and the outcomes of the trials that are at least
+    `window` numbers older, which are told in the order of their numbers, each before the point is
+    drawn. So the order in which workers finish decides nothing, and the outcomes alone are enough
+    to make the study again: `adopt` enters those of earlier processes. The points of grid, random
+    and QMC depend on the seed and the number alone. Only a pruner sees what has ended meanwhile.
     """
 
     def __init__(
@@ -49,10 +57,17 @@ class Study:
         view: StudyView | None = None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.space, self._search, self._seed, self._fixed, self._view = space, search, seed, fixed, view
+        self.space, self._search, self._seed, self._fixed, self._view = (
+            space,
+            search,
+            seed,
+            fixed,
+            view,
+        )
         self._ordered = ordered(space, search.conditions)
         self._numbered = numbered(search, space, seed)
-        self._rest = point_sequences.uniform(space, seed)  # of a first trial that names only some values
+        # of a first trial that names only some values
+        self._rest = point_sequences.uniform(space, seed)
         self.window = window(search)
         self.asked = 0
         self._learned = 0  # trials that Optuna's study has been told
@@ -60,12 +75,15 @@ class Study:
         self._outcomes: dict[int, Outcome] = {}  # that wait for their turn
         self._unseen: dict[int, Outcome] = {}  # that the view has not
         self._trials: dict[int, optuna.Trial] = {}
-        self._folds: dict[int, dict[int, tuple[float, float, bool]]] = {}  # value, what the pruner saw, whether it gave up
+        # value, what the pruner saw, whether it gave up
+        self._folds: dict[int, dict[int, tuple[float, float, bool]]] = {}
         self._study: optuna.Study | None = None
         if self._numbered is None or search.pruner != "none":
             directions = [search.direction, *search.also.values()]
             # Hyperband reads the study's name: it is the same in every process.
-            self._study = optuna.create_study(study_name="search", directions=directions, pruner=samplers.pruner(search))
+            self._study = optuna.create_study(
+                study_name="search", directions=directions, pruner=samplers.pruner(search)
+            )
 
     @property
     def ready(self) -> bool:
@@ -88,7 +106,9 @@ class Study:
         number = self.asked
         self._catch_up(number - window)
         if self._study is not None:
-            by_hand = number < len(self._fixed) and self._fixed[number].keys() >= outcome.params.keys()
+            by_hand = (
+                number < len(self._fixed) and self._fixed[number].keys() >= outcome.params.keys()
+            )
             self._begin(number, outcome.params, attributes=not by_hand)
             for fold, shown in outcome.folds:
                 self._gives_up(number, int(fold), shown)  # halving writes down how far a trial came
@@ -96,9 +116,11 @@ class Study:
         self.tell(outcome)
 
     def judge(self, number: int, fold: int, value: float) -> bool:
-        """Whether the pruner gives up a trial after this fold. Wilcoxon sees each value, the others the mean over the folds so far.
+        """Whether the pruner gives up a trial after this fold. Wilcoxon sees each value, the others
+        the mean over the folds so far.
 
-        Any fold may be the first that has a value. A trial whose worker died comes again and is judged as before.
+        Any fold may be the first that has a value. A trial whose worker died comes again and is
+        judged as before.
         """
         folds = self._folds.setdefault(number, {})
         if fold in folds:
@@ -110,7 +132,9 @@ class Study:
         return given_up
 
     def _gives_up(self, number: int, fold: int, shown: float) -> bool:
-        """What Optuna's pruner says after a fold. It warns of folds that one trial has and another has not, which is no fault."""
+        """What Optuna's pruner says after a fold. It warns of folds that one trial has and another
+        has not, which is no fault.
+        """
         trial = self._trials[number]
         trial.report(shown, fold)
         with warnings.catch_warnings():
@@ -120,10 +144,19 @@ class Study:
     def reported(self, outcome: Outcome) -> Outcome:
         """The outcome with what the pruner saw of its trial."""
         folds = self._folds.pop(outcome.number, {})
-        return replace(outcome, folds=[[float(fold), shown] for fold, (_, shown, _) in sorted(folds.items())]) if folds else outcome
+        return (
+            replace(
+                outcome,
+                folds=[[float(fold), shown] for fold, (_, shown, _) in sorted(folds.items())],
+            )
+            if folds
+            else outcome
+        )
 
     def tell(self, outcome: Outcome) -> None:
-        """Take an outcome in. The view hears of it once all earlier trials have ended, an adaptive sampler when its window allows."""
+        """Take an outcome in. The view hears of it once all earlier trials have ended, an adaptive
+        sampler when its window allows.
+        """
         self._outcomes[outcome.number] = outcome
         self._unseen[outcome.number] = outcome
         while self._unbroken in self._unseen:
@@ -143,7 +176,9 @@ class Study:
             self._learned += 1
 
     def _learn(self, number: int) -> None:
-        """A duplicate carries the value of the trial that it repeats, so that the sampler learns the truth."""
+        """A duplicate carries the value of the trial that it repeats, so that the sampler learns
+        the truth.
+        """
         assert self._study is not None  # noqa: S101 - nothing else learns
         outcome, trial = self._outcomes.pop(number), self._trials.pop(number)
         for text, excess in zip(self._search.soft_constraints, outcome.excess, strict=False):
@@ -151,10 +186,13 @@ class Study:
         state, values = ending(outcome)
         self._study.tell(trial, values, state)
 
-    def _begin(self, number: int, values: dict[str, Any] | None, *, attributes: bool = False) -> dict[str, Any]:
+    def _begin(
+        self, number: int, values: dict[str, Any] | None, *, attributes: bool = False
+    ) -> dict[str, Any]:
         """Begin a trial in Optuna's study; what `values` do not say the sampler draws.
 
-        With `attributes` it draws even what is known, since what it writes beside a trial belongs to its memory.
+        With `attributes` it draws even what is known, since what it writes beside a trial belongs
+        to its memory.
         """
         assert self._study is not None  # noqa: S101 - the callers have asked
         if values is not None:
@@ -211,39 +249,70 @@ def numbered(search: schema.Search, space: Space, seed: int) -> point_sequences.
 def _installed(search: schema.Search) -> None:
     """ConfigError where an optional part is not there, before anything is recorded."""
     asked = [("backend=ray", "ray", "ray")] if search.backend == "ray" else []
-    asked += [("storage=postgresql", "psycopg", "postgres")] if search.storage == "postgresql" else []
+    asked += (
+        [("storage=postgresql", "psycopg", "postgres")] if search.storage == "postgresql" else []
+    )
     for what, package, extra in asked:
         if find_spec(package) is None:
             raise ConfigError(
-                f"search.{what} needs the package {package}, which is not installed", f"pip install '{DISTRIBUTION}[{extra}]'"
+                f"search.{what} needs the package {package}, which is not installed",
+                f"pip install '{DISTRIBUTION}[{extra}]'",
             )
-    if search.storage == "postgresql" and not os.environ.get("MCL_STUDY_URL", "").startswith("postgresql"):
-        raise ConfigError("search.storage=postgresql needs MCL_STUDY_URL", "export MCL_STUDY_URL=postgresql+psycopg://user@host/database")
+    if search.storage == "postgresql" and not os.environ.get("MCL_STUDY_URL", "").startswith(
+        "postgresql"
+    ):
+        raise ConfigError(
+            "search.storage=postgresql needs MCL_STUDY_URL",
+            "export MCL_STUDY_URL=postgresql+psycopg://user@host/database",
+        )
 
 
 def _grid_points(space: Space, search: schema.Search) -> int:
-    """How many points a grid has; of one with conditions not many more than may be tried are counted."""
+    """How many points a grid has; of one with conditions not many more than may be tried are
+    counted.
+    """
     if not search.conditions:
         return math.prod(count(key, axis) for key, axis in space.items())
-    return sum(1 for _ in islice(conditional(space, search.conditions), max(MOST_POINTS, search.trials) + 1))
+    return sum(
+        1
+        for _ in islice(conditional(space, search.conditions), max(MOST_POINTS, search.trials) + 1)
+    )
 
 
 def planned(space: Space, search: schema.Search, fixed: int = 0) -> int:
-    """The number of trials that `search` asks for. ConfigError where sampler and space do not fit; a grid is run whole or refused."""
-    if search.sampler == "cmaes" and all(isinstance(axis, CategoricalDistribution) for axis in space.values()):
-        raise ConfigError("search.sampler=cmaes needs numeric axes, and this space holds only choices", "use search.sampler=tpe or grid")
+    """The number of trials that `search` asks for. ConfigError where sampler and space do not fit;
+    a grid is run whole or refused.
+    """
+    if search.sampler == "cmaes" and all(
+        isinstance(axis, CategoricalDistribution) for axis in space.values()
+    ):
+        raise ConfigError(
+            "search.sampler=cmaes needs numeric axes, and this space holds only choices",
+            "use search.sampler=tpe or grid",
+        )
     samplers.check(search)
     _installed(search)
     if search.backend == "ray" and search.pruner != "none":
         raise ConfigError(
-            f"search.pruner={search.pruner} asks after every fold, and search.backend=ray runs a trial whole", "use one of the two"
+            f"search.pruner={search.pruner} asks after every fold, and search.backend=ray runs a"
+            " trial whole",
+            "use one of the two",
         )
     if search.metric in search.also:
-        raise ConfigError(f"search.also names {search.metric} again, which is search.metric", "name another metric, or none")
+        raise ConfigError(
+            f"search.also names {search.metric} again, which is search.metric",
+            "name another metric, or none",
+        )
     if search.also and search.sampler not in samplers.SEVERAL_OBJECTIVES:
-        raise ConfigError("search.sampler=cmaes has one objective, and search.also names more", "use search.sampler=nsga2 or tpe")
+        raise ConfigError(
+            "search.sampler=cmaes has one objective, and search.also names more",
+            "use search.sampler=nsga2 or tpe",
+        )
     if search.also and search.pruner != "none":
-        raise ConfigError(f"search.pruner={search.pruner} ranks by one objective, and search.also names more", "use search.pruner=none")
+        raise ConfigError(
+            f"search.pruner={search.pruner} ranks by one objective, and search.also names more",
+            "use search.pruner=none",
+        )
     if search.sampler != "grid":
         return search.trials
     whole = fixed + _grid_points(space, search)

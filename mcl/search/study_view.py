@@ -1,7 +1,8 @@
-"""The Optuna study of a search as Optuna's own tools read it: a view of the trial log, which can be made from it again.
+"""The Optuna study of a search as Optuna's own tools read it: a view of the trial log, which can be
+made from it again.
 
-Trials are added in the order of their numbers, each when all before it have ended. A view that does not agree with the log
-(a torn file, a lost database, one of version 0.1) is made anew.
+Trials are added in the order of their numbers, each when all before it have ended. A view that does
+not agree with the log (a torn file, a lost database, one of version 0.1) is made anew.
 """
 
 from __future__ import annotations
@@ -32,21 +33,34 @@ STATES = {"COMPLETE": TrialState.COMPLETE, "PRUNED": TrialState.PRUNED, "FAILED"
 
 
 def study_name(search: schema.Search, sweep_id: str) -> str:
-    """The search's name and the beginning of its id, since two searches may have one name; the id where it has none."""
+    """The search's name and the beginning of its id, since two searches may have one name; the id
+    where it has none.
+    """
     return f"{search.name} {sweep_id[:12]}" if search.name else sweep_id
 
 
 def ending(outcome: Outcome) -> tuple[TrialState, list[float] | None]:
-    """How a study enters an outcome: (state, values). A value makes a trial complete, whatever became of it."""
+    """How a study enters an outcome: (state, values). A value makes a trial complete, whatever
+    became of it.
+    """
     if math.isfinite(outcome.value):
         return TrialState.COMPLETE, [outcome.value, *outcome.others]
     return STATES[outcome.state], None
 
 
 class StudyView:
-    """`count` trials are in the study; `add` takes the next one. StoreError where the file or the database refuses."""
+    """`count` trials are in the study; `add` takes the next one. StoreError where the file or the
+    database refuses.
+    """
 
-    def __init__(self, sweep_id: str, path: Path, space: Space, search: schema.Search, known: Mapping[int, Outcome]) -> None:
+    def __init__(
+        self,
+        sweep_id: str,
+        path: Path,
+        space: Space,
+        search: schema.Search,
+        known: Mapping[int, Outcome],
+    ) -> None:
         self._space, self._search, self._path = space, search, path
         self._name = study_name(search, sweep_id)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -85,7 +99,8 @@ class StudyView:
     def _opened(self) -> BaseStorage:
         if self._search.storage == "postgresql":
             address = verified_database(os.environ["MCL_STUDY_URL"])
-            # A connection is tried before it is used: a server that was restarted in between costs nothing.
+            # A connection is tried before it is used: a server that was restarted in between costs
+            # nothing.
             return RDBStorage(address, engine_kwargs={"pool_pre_ping": True})
         try:
             return self._journal()
@@ -117,7 +132,9 @@ class StudyView:
         return study
 
     def _agrees(self, known: Mapping[int, Outcome]) -> bool:
-        """Whether the study's trials are the first of the log, and the file holds no other study."""
+        """Whether the study's trials are the first of the log, and the file holds no other
+        study.
+        """
         if self._lines is not None and optuna.get_all_study_names(self._storage) != [self._name]:
             return False
         trials = self._study.get_trials(deepcopy=False)
@@ -158,19 +175,34 @@ def _attributes(outcome: Outcome) -> dict[str, Any]:
 
 def _same(trial: FrozenTrial, outcome: Outcome) -> bool:
     state, values = ending(outcome)
-    return trial.params == outcome.params and trial.state == state and (values is None or trial.values == values)
+    return (
+        trial.params == outcome.params
+        and trial.state == state
+        and (values is None or trial.values == values)
+    )
 
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """Errors of a study's database as one sentence, without its address, which may hold a password."""
+    """Errors of a study's database as one sentence, without its address, which may hold a
+    password.
+    """
     try:
         yield
     except Exception as error:
-        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) and error.__cause__ else error
+        cause = (
+            error.__cause__
+            if isinstance(error, optuna.exceptions.StorageInternalError) and error.__cause__
+            else error
+        )
         if type(cause).__module__.split(".")[0] not in ("sqlalchemy", "psycopg"):
             raise
         hint = "is the server up, the name and password right? mcl sweep resume goes on afterwards"
         if "certificate" in str(cause) or "SSL" in str(cause):
-            hint = "its certificate could not be verified: MCL_DATABASE_CA names a file with the authority that signed it"
-        raise StoreError(f"the database of MCL_STUDY_URL refuses: {type(cause).__name__}", hint) from None
+            hint = (
+                "its certificate could not be verified: MCL_DATABASE_CA names a file with the"
+                " authority that signed it"
+            )
+        raise StoreError(
+            f"the database of MCL_STUDY_URL refuses: {type(cause).__name__}", hint
+        ) from None

@@ -1,4 +1,5 @@
-"""Where a search lives between processes: one small folder per sweep, owned by one parent at a time.
+"""Where a search lives between processes: one small folder per sweep, owned by one parent at a
+time.
 
 mlruns/sweeps/<id>.card      name, id, study: how `mcl sweep status NAME` finds it without opening the run store
              <id>.journal    Optuna's study           <id>.outcomes   finished trials, bit for bit
@@ -42,7 +43,8 @@ class Place:
         except LockHeld as error:
             raise StoreError(
                 f"sweep {self.sweep_id[:12]} is being run by process {error.owner}",
-                f"mcl sweep status {self.sweep_id[:12]} shows it, mcl sweep stop {self.sweep_id[:12]} ends it",
+                f"mcl sweep status {self.sweep_id[:12]} shows it, mcl sweep stop"
+                f" {self.sweep_id[:12]} ends it",
             ) from None
 
     @property
@@ -80,7 +82,9 @@ class Place:
 
 
 def find(folder: Path, named: str) -> Place:
-    """The sweep with this id, this beginning of one, this name (the newest of several), or `last`; StoreError with the nearest."""
+    """The sweep with this id, this beginning of one, this name (the newest of several), or `last`;
+    StoreError with the nearest.
+    """
     cards = [json.loads(path.read_text()) for path in folder.glob("*.card")]
     cards.sort(key=lambda card: card["started"])
     ids = [card["sweep_id"] for card in cards]
@@ -93,9 +97,15 @@ def find(folder: Path, named: str) -> Place:
     if len(by_id) == 1:
         return Place(folder, by_id[0])
     if by_id:
-        raise StoreError(f"sweep id {named} begins {len(by_id)} sweeps: {', '.join(by_id[:5])}", "type more of it")
+        raise StoreError(
+            f"sweep id {named} begins {len(by_id)} sweeps: {', '.join(by_id[:5])}",
+            "type more of it",
+        )
     known = list(dict.fromkeys(card["name"] or card["sweep_id"][:12] for card in reversed(cards)))
     near = nearest(named, known)
     if near.startswith("valid"):
         near = f"the newest are {', '.join(known[:SHOWN])}"
-    raise StoreError(f"no sweep is called {named!r} below {folder}: {near}", "mcl runs lists studies and their sweeps")
+    raise StoreError(
+        f"no sweep is called {named!r} below {folder}: {near}",
+        "mcl runs lists studies and their sweeps",
+    )

@@ -1,4 +1,6 @@
-"""One trial: a configuration with some values replaced, simulated and judged. Pure computation, so that worker processes can do it."""
+"""One trial: a configuration with some values replaced, simulated and judged. Pure computation, so
+that worker processes can do it.
+"""
 
 from __future__ import annotations
 
@@ -28,19 +30,22 @@ from mcl.search.space import overlay
 from mcl.strategy import build
 
 State = Literal["COMPLETE", "PRUNED", "FAILED"]
-KEPT_DATA_SETS = 4  # a search may vary data keys such as data.interval; more than these are loaded again
+# a search may vary data keys such as data.interval; more than these are loaded again
+KEPT_DATA_SETS = 4
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended. Never a made-up score: a value has only COMPLETE, and the duplicate of one.
+    """How a trial ended. Never a made-up score: a value has only COMPLETE, and the duplicate of
+    one.
 
     reason   "" | constraint | no_trades | undefined | duplicate | fold K (PRUNED) | an exception's class | timeout | worker_died (FAILED)
     detail   the sentence behind the reason
     others   values of the further objectives, in the order of `search.also`
     folds    [fold, what the pruner saw after it], of folds that have a value
     excess   how far each of `search.soft_constraints` is broken: 0 or less where it holds
-    returns  P&L of each session over the capital; `sessions` holds the trade dates as days since 1970-01-01
+    returns  P&L of each session over the capital; `sessions` holds the trade dates as days since
+    1970-01-01
     """
 
     number: int
@@ -53,12 +58,14 @@ class Outcome:
     folds: list[list[float]] = field(default_factory=list)
     excess: list[float] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
-    config: dict[str, Any] = field(default_factory=dict)  # the whole validated configuration; empty when it is not valid
+    # the whole validated configuration; empty when it is not valid
+    config: dict[str, Any] = field(default_factory=dict)
     sessions: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     returns: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     seconds: float = 0.0
     traceback: str = ""
-    reads: list[str] = field(default_factory=list)  # what a person's own code reads besides its bars
+    # what a person's own code reads besides its bars
+    reads: list[str] = field(default_factory=list)
 
     @property
     def overstep(self) -> float:
@@ -97,7 +104,8 @@ class Market:
             firsts = np.flatnonzero(np.diff(bars.session, prepend=bars.session[0] - 1))
             if len(firsts) < count:
                 raise ConfigError(
-                    f"search.folds={count} is more than the {len(firsts)} sessions of the data", f"search.folds={len(firsts)}"
+                    f"search.folds={count} is more than the {len(firsts)} sessions of the data",
+                    f"search.folds={len(firsts)}",
                 )
             edges = [int(part[0]) for part in np.array_split(firsts, count)] + [len(bars)]
             self._folds = {key: [Fold(a, b, bars.rows(a, b)) for a, b in pairwise(edges)]}
@@ -120,7 +128,8 @@ def data_key(data: schema.Data) -> str:
     return composition.digest(data.model_dump(mode="json"))
 
 
-Judge = Callable[[int, int, float], bool]  # trial number, fold from 0, the metric in that fold -> stop here
+# trial number, fold from 0, the metric in that fold -> stop here
+Judge = Callable[[int, int, float], bool]
 
 
 def nobody(number: int, fold: int, value: float) -> bool:
@@ -141,20 +150,27 @@ class Objective:
 
     @property
     def assignment(self) -> Assignment:
-        """The same without the market's bars and without what was computed, for a worker in another process."""
+        """The same without the market's bars and without what was computed, for a worker in another
+        process.
+        """
         return Assignment(self.raw, self.search, self.market.root, self.rules, self.soft)
 
     def __call__(self, number: int, params: dict[str, Any], judge: Judge = nobody) -> Outcome:
-        """The outcome at `params`. Every exception becomes a FAILED outcome with its traceback: one bad point must not end a search."""
+        """The outcome at `params`. Every exception becomes a FAILED outcome with its traceback: one
+        bad point must not end a search.
+        """
         started = time.perf_counter()
         try:
             with access_recorder.collected() as reads:
                 done = self._judged(number, params, judge)
             done = replace(done, reads=sorted(reads)) if reads else done
         except (Exception, SystemExit) as error:
-            cause = error.__cause__ if isinstance(error, ConfigError) else None  # what went wrong in a person's own strategy
+            # what went wrong in a person's own strategy
+            cause = error.__cause__ if isinstance(error, ConfigError) else None
             kind = type(cause or error).__name__
-            done = Outcome(number, params, "FAILED", kind, in_words(error), traceback=traceback.format_exc())
+            done = Outcome(
+                number, params, "FAILED", kind, in_words(error), traceback=traceback.format_exc()
+            )
         return replace(done, seconds=time.perf_counter() - started)
 
     def _judged(self, number: int, params: dict[str, Any], judge: Judge) -> Outcome:
@@ -164,7 +180,10 @@ class Objective:
             return Outcome(number, params, "PRUNED", "constraint", broken)
         try:
             run = composition.run_config(
-                {key: self._known.get(key, part) if part is self.raw.get(key) else part for key, part in raw.items()}
+                {
+                    key: self._known.get(key, part) if part is self.raw.get(key) else part
+                    for key, part in raw.items()
+                }
             )
         except ConfigError as error:
             if error.__cause__ is not None:
@@ -194,33 +213,58 @@ class Objective:
 
     @cached_property
     def _known(self) -> dict[str, Any]:
-        """The parts of the unsearched configuration, validated: a trial validates those that it varies. Empty where it is not valid."""
+        """The parts of the unsearched configuration, validated: a trial validates those that it
+        varies. Empty where it is not valid.
+        """
         try:
             run = composition.run_config(self.raw)
         except ConfigError:
             return {}
-        return {key: getattr(run, key) for key, part in self.raw.items() if isinstance(part, dict) and key in composition.DECIDES}
+        return {
+            key: getattr(run, key)
+            for key, part in self.raw.items()
+            if isinstance(part, dict) and key in composition.DECIDES
+        }
 
-    def _behind(self, number: int, run: schema.Config, intent: engine.Plan, judge: Judge) -> tuple[str, str] | None:
-        """The fold after which the judge gave up, and the sentence about it. A fold without a value has no say."""
+    def _behind(
+        self, number: int, run: schema.Config, intent: engine.Plan, judge: Judge
+    ) -> tuple[str, str] | None:
+        """The fold after which the judge gave up, and the sentence about it. A fold without a value
+        has no say.
+        """
         if self.search.pruner == "none":
             return None
         metric, count = self.search.metric, self.search.folds
         for i, fold in enumerate(self.market.folds(run.data, count)):
-            value = metrics.summary(_simulated(fold.bars, intent.rows(fold.start, fold.stop), run))[metric]
+            value = metrics.summary(_simulated(fold.bars, intent.rows(fold.start, fold.stop), run))[
+                metric
+            ]
             if math.isfinite(value) and judge(number, i, value):
-                said = f"{metric} {value:.4g} in fold {i + 1} of {count}: behind the other trials ({self.search.pruner})"
+                said = (
+                    f"{metric} {value:.4g} in fold {i + 1} of {count}: behind the other trials"
+                    f" ({self.search.pruner})"
+                )
                 return f"fold {i + 1}", said
         return None
 
     def _verdict(self, measured: dict[str, float], keys: dict[str, Any]) -> tuple[State, str, str]:
         trades = measured["trades"]
         if trades < self.search.min_trades:
-            return "PRUNED", "no_trades", f"{trades:.0f} trades, fewer than search.min_trades={self.search.min_trades}"
+            return (
+                "PRUNED",
+                "no_trades",
+                f"{trades:.0f} trades, fewer than search.min_trades={self.search.min_trades}",
+            )
         for metric in (self.search.metric, *self.search.also):
             if not math.isfinite(measured[metric]):
-                return "PRUNED", "undefined", f"{metric} is not defined for these {trades:.0f} trades"
-        if broken := first_broken((rule for rule in self.rules if not rule.before_the_run), keys | measured):
+                return (
+                    "PRUNED",
+                    "undefined",
+                    f"{metric} is not defined for these {trades:.0f} trades",
+                )
+        if broken := first_broken(
+            (rule for rule in self.rules if not rule.before_the_run), keys | measured
+        ):
             return "PRUNED", "constraint", broken
         return "COMPLETE", "", ""
 

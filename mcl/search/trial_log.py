@@ -1,9 +1,10 @@
-"""The trial log, the truth about finished trials: one line per outcome, on disk before the study or the store hears of it.
+"""The trial log, the truth about finished trials: one line per outcome, on disk before the study or
+the store hears of it.
 
-The sampler's memory, Optuna's stored study, the runs in the store and the rows of the trial ledger are views: each of them can
-be made again from this file. Beside an outcome stands how many trials were open when its point was drawn (`Study.window`).
-Session dates are written once, when they change; returns are the bytes of a float64 array, so that a replayed outcome is
-bit-equal.
+The sampler's memory, Optuna's stored study, the runs in the store and the rows of the trial ledger
+are views: each of them can be made again from this file. Beside an outcome stands how many trials
+were open when its point was drawn (`Study.window`). Session dates are written once, when they
+change; returns are the bytes of a float64 array, so that a replayed outcome is bit-equal.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ PLAIN = tuple(f.name for f in fields(Outcome) if f.name not in ARRAYS)
 
 
 class Outcomes:
-    """`known` holds every outcome by trial number; `add` makes one durable against the death of this process.
+    """`known` holds every outcome by trial number; `add` makes one durable against the death of
+    this process.
 
     `windows` holds the window of each; a trial of version 0.1 has none.
     """
@@ -44,7 +46,14 @@ class Outcomes:
             lines.append({"sessions": sessions})
             self._sessions = sessions
         plain = {name: getattr(outcome, name) for name in PLAIN}
-        lines.append(plain | {"returns": _text(outcome.returns), "dated": bool(len(outcome.sessions)), "window": window})
+        lines.append(
+            plain
+            | {
+                "returns": _text(outcome.returns),
+                "dated": bool(len(outcome.sessions)),
+                "window": window,
+            }
+        )
         self._lines.append(lines)
         self.known[outcome.number] = outcome
         self.windows[outcome.number] = window
@@ -59,7 +68,9 @@ def read(path: Path) -> dict[int, Outcome]:
 
 
 def _outcomes(lines: list[dict[str, Any]]) -> tuple[dict[int, Outcome], str]:
-    """Outcomes by trial number, the first of each, and the session dates that the last of them has."""
+    """Outcomes by trial number, the first of each, and the session dates that the last of them
+    has.
+    """
     known: dict[int, Outcome] = {}
     sessions, dates = "", np.empty(0, np.int64)
     for line in lines:
@@ -69,7 +80,9 @@ def _outcomes(lines: list[dict[str, Any]]) -> tuple[dict[int, Outcome], str]:
             continue
         returns = np.frombuffer(base64.b64decode(line["returns"]), np.float64)
         outcome = Outcome(
-            **{name: line[name] for name in PLAIN if name in line}, returns=returns, sessions=dates if line["dated"] else dates[:0]
+            **{name: line[name] for name in PLAIN if name in line},
+            returns=returns,
+            sessions=dates if line["dated"] else dates[:0],
         )
         known.setdefault(outcome.number, outcome)
     return known, sessions

@@ -1,9 +1,11 @@
-"""Walk-forward optimisation: search anew before each part of the sessions, trade the part with what was found, stitch the parts to one run.
+"""Walk-forward optimisation: search anew before each part of the sessions, trade the part with what
+was found, stitch the parts to one run.
 
-Each fold is a sweep of its own (resumable, tracked, counted by the trial ledger) on the sessions before its part; later bars do not
-exist for it, since its fence stands where its sessions end. The parts are then traded in one simulation: the plan of each part comes
-from the values found for it, with indicators warmed up on what lies before, while position, equity and limits go on over the border
-between two parts as they would for a person who changes the values that night.
+Each fold is a sweep of its own (resumable, tracked, counted by the trial ledger) on the sessions
+before its part; later bars do not exist for it, since its fence stands where its sessions end. The
+parts are then traded in one simulation: the plan of each part comes from the values found for it,
+with indicators warmed up on what lies before, while position, equity and limits go on over the
+border between two parts as they would for a person who changes the values that night.
 """
 
 from __future__ import annotations
@@ -49,15 +51,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KIND = "walk_forward"
-PLANNED = ("strategy.", "risk.size.", "risk.protection.")  # what may differ from part to part: all of it is in the plan
+# what may differ from part to part: all of it is in the plan
+PLANNED = ("strategy.", "risk.size.", "risk.protection.")
 BEAT_SEC = 1.0
 
 
 @dataclass(frozen=True)
 class Walk:
-    """A walk-forward search. `folds`: one row per part: its sessions, the sweep, the values found, Sharpe in and out of sample.
+    """A walk-forward search. `folds`: one row per part: its sessions, the sweep, the values found,
+    Sharpe in and out of sample.
 
-    `metrics` are those of the stitched out-of-sample run, which is the run `sweep_id` itself; empty when it is not finished.
+    `metrics` are those of the stitched out-of-sample run, which is the run `sweep_id` itself; empty
+    when it is not finished.
     """
 
     sweep_id: str
@@ -78,7 +83,9 @@ class Walk:
 
 @dataclass(frozen=True)
 class Part:
-    """One fold: the dates of its sessions, the rows that it trades, and what its search found (nothing: it stays flat)."""
+    """One fold: the dates of its sessions, the rows that it trades, and what its search found
+    (nothing: it stays flat).
+    """
 
     number: int
     searched: tuple[str, str]  # first session, first session that is left out
@@ -94,7 +101,9 @@ class Part:
 
 
 def sweep(composed: composition.Composed, *, store: Store, root: Path, progress: Progress) -> Walk:
-    """Search and trade every part; ConfigError before anything is recorded, errors later as in `core.sweep`."""
+    """Search and trade every part; ConfigError before anything is recorded, errors later as in
+    `core.sweep`.
+    """
     frozen = freeze(composed, root)
     parts(frozen)
     walk_id = store.start(_parent(frozen))
@@ -104,12 +113,24 @@ def sweep(composed: composition.Composed, *, store: Store, root: Path, progress:
         return _Walking(frozen, place, store, root, progress).run()
 
 
-def resume(named: str, *, store: Store, root: Path, trials: int | None = None, amendments: Sequence[str] = (), progress: Progress) -> Walk:
-    """Go on where it ended; with `trials` every fold's search is extended to so many, and the parts are traded again."""
+def resume(
+    named: str,
+    *,
+    store: Store,
+    root: Path,
+    trials: int | None = None,
+    amendments: Sequence[str] = (),
+    progress: Progress,
+) -> Walk:
+    """Go on where it ended; with `trials` every fold's search is extended to so many, and the parts
+    are traded again.
+    """
     place = places.find(runner.folder(store), named)
     with place.claimed():
         card = place.card()
-        frozen = thaw(store.run(place.sweep_id), root, max(trials or 0, card["target"]), list(amendments))
+        frozen = thaw(
+            store.run(place.sweep_id), root, max(trials or 0, card["target"]), list(amendments)
+        )
         _introduce(place, frozen, card)
         store.reopen(place.sweep_id, _title(frozen))
         return _Walking(frozen, place, store, root, progress, tuple(amendments), trials).run()
@@ -119,34 +140,57 @@ def report(place: Place, store: Store) -> Walk:
     """What a walk-forward search has come to, from its stored run."""
     stored = store.run(place.sweep_id)
     if not (stored.artifacts / "folds.parquet").is_file():
-        raise StoreError(f"walk-forward search {stored.run_id[:12]} has no stitched run yet", f"mcl sweep resume {stored.run_id[:12]}")
+        raise StoreError(
+            f"walk-forward search {stored.run_id[:12]} has no stitched run yet",
+            f"mcl sweep resume {stored.run_id[:12]}",
+        )
     import pandas as pd
 
     frame = pd.read_parquet(io.BytesIO(stored.file("folds.parquet")))
     states: dict[str, int] = json.loads(stored.tags.get("states", "{}"))
     page, keys = stored.artifacts / "report.html", [str(name) for name in frame if "." in str(name)]
     shown = backtest_run.today(stored, backtest_run.luck_of(stored, store.root))
-    return Walk(stored.run_id, stored.name, frame, keys, states, shown, page, watermark=stored.tags.get("watermark", ""))
+    return Walk(
+        stored.run_id,
+        stored.name,
+        frame,
+        keys,
+        states,
+        shown,
+        page,
+        watermark=stored.tags.get("watermark", ""),
+    )
 
 
 def parts(frozen: Frozen) -> list[Part]:
-    """The folds of a search. ConfigError when the sessions are too few, or when an axis lies outside the plan."""
+    """The folds of a search. ConfigError when the sessions are too few, or when an axis lies
+    outside the plan.
+    """
     search, bars = frozen.search, frozen.bars
     for key in frozen.space:
         if not key.startswith(PLANNED):
             raise ConfigError(
-                f"search.space.{key} cannot differ from part to part of a walk-forward search: it may vary {', '.join(PLANNED)} only",
+                f"search.space.{key} cannot differ from part to part of a walk-forward search: it"
+                f" may vary {', '.join(PLANNED)} only",
                 "fix its value, or search it without search.walk_forward",
             )
     firsts = np.flatnonzero(np.diff(bars.session, prepend=bars.session[0] - 1))
-    edges, days = [*firsts.tolist(), len(bars)], [*bars.session[firsts].tolist(), int(bars.session[-1]) + 1]
+    edges, days = (
+        [*firsts.tolist(), len(bars)],
+        [*bars.session[firsts].tolist(), int(bars.session[-1]) + 1],
+    )
     splits = _splits(search, bars.session[firsts].astype("datetime64[D]"))
 
     def dates(rows: folds.Rows) -> tuple[str, str]:
         return _date(days[rows[0]]), _date(days[rows[-1] + 1])
 
     return [
-        Part(number, dates(split.train), dates(split.test), (edges[split.test[0]], edges[split.test[-1] + 1]))
+        Part(
+            number,
+            dates(split.train),
+            dates(split.test),
+            (edges[split.test[0]], edges[split.test[-1] + 1]),
+        )
         for number, split in enumerate(splits, 1)
     ]
 
@@ -156,7 +200,9 @@ def _splits(search: schema.Search, days: folds.Days) -> list[folds.Split]:
     anchored = search.walk_forward == "anchored"
     if search.test_length is None or search.train_length is None:
         window = None if anchored else search.train_folds
-        return folds.walk_forward(len(days), search.folds, purge=search.purge_sessions, train_folds=window)
+        return folds.walk_forward(
+            len(days), search.folds, purge=search.purge_sessions, train_folds=window
+        )
     return folds.windows(
         days,
         train=folds.Length.parsed(search.train_length),
@@ -168,15 +214,23 @@ def _splits(search: schema.Search, days: folds.Days) -> list[folds.Split]:
 
 
 def stitched(frozen: Frozen, done: Sequence[Part]) -> Result:
-    """The parts traded one after the other in one simulation, each with its own values; a part without values stays flat."""
+    """The parts traded one after the other in one simulation, each with its own values; a part
+    without values stays flat.
+    """
     bars, run = frozen.bars, frozen.run
     first, last = done[0].rows[0], done[-1].rows[1]
-    plan = joined([_plan(frozen, part, bars.rows(0, part.rows[1])).rows(*part.rows) for part in done])
-    return engine.simulate(bars.rows(first, last), plan, run.risk.limits, run.costs, run.capital_usd, run.execution)
+    plan = joined(
+        [_plan(frozen, part, bars.rows(0, part.rows[1])).rows(*part.rows) for part in done]
+    )
+    return engine.simulate(
+        bars.rows(first, last), plan, run.risk.limits, run.costs, run.capital_usd, run.execution
+    )
 
 
 def _plan(frozen: Frozen, part: Part, bars: Bars) -> engine.Plan:
-    """Of bars that end with the part. A roll at the next open is known before it: the gates are those of all bars."""
+    """Of bars that end with the part. A roll at the next open is known before it: the gates are
+    those of all bars.
+    """
     if not part.params:
         nothing = np.zeros(len(bars))
         return engine.Plan(nothing, np.empty(0), np.empty(0))
@@ -205,14 +259,21 @@ class _Walking:
             begun = self._begun()
             for part in parts(self.frozen):
                 swept = self._searched(part, begun.get(part.number))
-                states = {state: states.get(state, 0) + swept.states.get(state, 0) for state in states | swept.states}
+                states = {
+                    state: states.get(state, 0) + swept.states.get(state, 0)
+                    for state in states | swept.states
+                }
                 if swept.interrupted or swept.status == "FAILED":
                     return self._ended(swept, done, states)
                 done.append(replace(part, sweep_id=swept.sweep_id, best=swept.best or {}))
             return self._finished(done, states)
         except BaseException as error:
-            with suppress(StoreError):  # the store may be what failed; the first error is the one to tell
-                self.place.beat(self.place.status() | {"status": "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"})
+            # the store may be what failed; the first error is the one to tell
+            with suppress(StoreError):
+                self.place.beat(
+                    self.place.status()
+                    | {"status": "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"}
+                )
                 abandon(self.store, study, walk_id, error)
             if isinstance(error, KeyboardInterrupt):
                 raise KeyboardInterrupt(f"mcl sweep resume {walk_id[:12]} goes on") from None
@@ -221,14 +282,23 @@ class _Walking:
     def _begun(self) -> dict[int, str]:
         """The sweeps that an earlier process began, by fold."""
         children = [run for run in self.store.children(self.place.sweep_id) if "fold" in run.tags]
-        return {int(run.tags["fold"]): run.run_id for run in children if Place(self.place.folder, run.run_id).file("card").exists()}
+        return {
+            int(run.tags["fold"]): run.run_id
+            for run in children
+            if Place(self.place.folder, run.run_id).file("card").exists()
+        }
 
     def _searched(self, part: Part, begun: str | None) -> Swept:
         """The sweep of one fold: run, resumed, or only read again where it is finished."""
         count = len(parts(self.frozen))
         shown = _Beating(self.progress, self.place, part.number, count)
         if begun is None:
-            typed = [*self.frozen.composed.overrides, *self.amendments, *_window(part), f"search.trials={self.frozen.search.trials}"]
+            typed = [
+                *self.frozen.composed.overrides,
+                *self.amendments,
+                *_window(part),
+                f"search.trials={self.frozen.search.trials}",
+            ]
             return runner.sweep(
                 composition.compose("sweep", typed),
                 store=self.store,
@@ -238,19 +308,44 @@ class _Walking:
                 tags={"fold": str(part.number)},
             )
         target = Place(self.place.folder, begun).card()["target"]
-        more = self.trials if self.trials and self.trials > target and self.frozen.search.sampler != "grid" else None
+        more = (
+            self.trials
+            if self.trials and self.trials > target and self.frozen.search.sampler != "grid"
+            else None
+        )
         amendments = list(self.amendments)
-        return runner.resume(begun, store=self.store, root=self.root, trials=more, amendments=amendments, progress=shown, above=self.place)
+        return runner.resume(
+            begun,
+            store=self.store,
+            root=self.root,
+            trials=more,
+            amendments=amendments,
+            progress=shown,
+            above=self.place,
+        )
 
     def _ended(self, swept: Swept, done: list[Part], states: dict[str, int]) -> Walk:
         """Stopped before the last fold: nothing is stitched."""
         why = f"fold {len(done) + 1} of {len(parts(self.frozen))}: {swept.why}"
-        record = Record(self.frozen.run.study, "", tags={"stopped": why[:1000]}, status=swept.status)
+        record = Record(
+            self.frozen.run.study, "", tags={"stopped": why[:1000]}, status=swept.status
+        )
         self.store.finish(self.place.sweep_id, record)
         self.place.beat(self.place.status() | {"status": swept.status})
         mark = watermark(self.frozen.bars)
         frame = _frame(done, {}, list(self.frozen.space))
-        return Walk(self.place.sweep_id, _title(self.frozen), frame, list(self.frozen.space), states, {}, None, swept.status, why, mark)
+        return Walk(
+            self.place.sweep_id,
+            _title(self.frozen),
+            frame,
+            list(self.frozen.space),
+            states,
+            {},
+            None,
+            swept.status,
+            why,
+            mark,
+        )
 
     def _finished(self, done: list[Part], states: dict[str, int]) -> Walk:
         frozen, walk_id, root = self.frozen, self.place.sweep_id, self.root
@@ -258,7 +353,10 @@ class _Walking:
         frame = _frame(done, _out_of_sample(result, done), list(frozen.space))
         measured = metrics.summary(result)
         tally = trial_ledger.tally(root, backtest_run.placed(frozen.run))
-        own = {"efficiency": perf.ratio(measured["sharpe"], float(frame["in_sample"].mean())), "folds": float(len(done))}
+        own = {
+            "efficiency": perf.ratio(measured["sharpe"], float(frame["in_sample"].mean())),
+            "folds": float(len(done)),
+        }
         luck = tally.luck(measured)
         found = measured | {f"walk_forward_{name}": value for name, value in own.items()}
         tags = {"states": json.dumps(states), "stopped": ""}
@@ -268,14 +366,26 @@ class _Walking:
             metrics=found | luck.at_run,
             tags=tags,
             files=backtest_run.artifacts(frozen.run, result, frozen.composed.overrides)
-            | {"folds.parquet": backtest_run.parquet(frame), "report.html": _page(frozen, result, found, frame, walk_id, luck)},
+            | {
+                "folds.parquet": backtest_run.parquet(frame),
+                "report.html": _page(frozen, result, found, frame, walk_id, luck),
+            },
             series={"curve/equity_usd": backtest_run.equity_steps(result)},
         )
         self.store.finish(walk_id, record)
         self.store.analyze()
         self.place.beat(self.place.status() | {"status": "FINISHED"})
         page, mark = self.store.artifacts(walk_id) / "report.html", watermark(frozen.bars)
-        return Walk(walk_id, _title(frozen), frame, list(frozen.space), states, found | luck.metrics, page, watermark=mark)
+        return Walk(
+            walk_id,
+            _title(frozen),
+            frame,
+            list(frozen.space),
+            states,
+            found | luck.metrics,
+            page,
+            watermark=mark,
+        )
 
 
 @dataclass
@@ -304,13 +414,20 @@ class _Beating:
 
     def _beat(self, board: Board) -> None:
         self.beaten = time.perf_counter()
-        self.place.beat(board.facts() | {"status": "RUNNING", "fold": self.fold, "folds": self.count})
+        self.place.beat(
+            board.facts() | {"status": "RUNNING", "fold": self.fold, "folds": self.count}
+        )
 
 
 def _window(part: Part) -> list[str]:
     """A fold's sweep as overrides: its sessions, and nothing of the walk-forward itself."""
     first, fence = part.searched
-    return [f"++data.start={first}", f"++data.holdout_start={fence}", "search.walk_forward=null", "search.name=''"]
+    return [
+        f"++data.start={first}",
+        f"++data.holdout_start={fence}",
+        "search.walk_forward=null",
+        "search.name=''",
+    ]
 
 
 def _parent(frozen: Frozen) -> Record:
@@ -325,8 +442,13 @@ def _introduce(place: Place, frozen: Frozen, before: Mapping[str, Any] | None = 
 def _title(frozen: Frozen) -> str:
     search = frozen.search
     name = f"{search.name} · " if search.name else ""
-    each = f"{search.folds} folds" if search.test_length is None else f"parts of {search.test_length}"
-    return f"{name}walk-forward {search.walk_forward} · {frozen.run.strategy['name']} · {each} × {frozen.total} trials"
+    each = (
+        f"{search.folds} folds" if search.test_length is None else f"parts of {search.test_length}"
+    )
+    return (
+        f"{name}walk-forward {search.walk_forward} · {frozen.run.strategy['name']} · {each} ×"
+        f" {frozen.total} trials"
+    )
 
 
 def _frame(done: Sequence[Part], out: Mapping[int, float], keys: Sequence[str]) -> pd.DataFrame:
@@ -353,10 +475,20 @@ def _out_of_sample(result: Result, done: Sequence[Part]) -> dict[int, float]:
     """The annual Sharpe ratio of each part's sessions."""
     days, returns = result.session_returns.index, result.session_returns.to_numpy()
     edges = [0, *(int(days.searchsorted(part.traded[0])) for part in done[1:]), len(returns)]
-    return {part.number: perf.sharpe(returns[a:b]) for part, (a, b) in zip(done, pairwise(edges), strict=True)}
+    return {
+        part.number: perf.sharpe(returns[a:b])
+        for part, (a, b) in zip(done, pairwise(edges), strict=True)
+    }
 
 
-def _page(frozen: Frozen, result: Result, found: Mapping[str, float], frame: pd.DataFrame, walk_id: str, luck: Luck) -> bytes:
+def _page(
+    frozen: Frozen,
+    result: Result,
+    found: Mapping[str, float],
+    frame: pd.DataFrame,
+    walk_id: str,
+    luck: Luck,
+) -> bytes:
     from mcl.report.run import RunView, run_page
 
     table = {f"fold {row.pop('fold')}": row for row in frame.to_dict("records")}
@@ -364,7 +496,17 @@ def _page(frozen: Frozen, result: Result, found: Mapping[str, float], frame: pd.
     tags = provenance.tags(frozen.run, frozen.bars)
     out = [urls.run(walk_id)]
     shown = dict(found) | luck.metrics
-    view = RunView(_title(frozen), described, frozen.composed.overrides, shown, result, tags, walk_id, links=out, luck=luck.sentence)
+    view = RunView(
+        _title(frozen),
+        described,
+        frozen.composed.overrides,
+        shown,
+        result,
+        tags,
+        walk_id,
+        links=out,
+        luck=luck.sentence,
+    )
     return run_page(view).encode()
 
 

@@ -1,4 +1,6 @@
-"""Who computes the trials: this process, or worker processes that share the bars through memory maps."""
+"""Who computes the trials: this process, or worker processes that share the bars through memory
+maps.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ class Workers(Protocol):
 
 
 class Jobs:
-    """The trials of a pool of workers: those that wait, those that are done, and what became of those whose worker died."""
+    """The trials of a pool of workers: those that wait, those that are done, and what became of
+    those whose worker died.
+    """
 
     def __init__(self, who: str, hint: str) -> None:
         self._who, self._hint = who, hint
@@ -58,9 +62,11 @@ class Jobs:
         self._stillborn = 0
 
     def orphaned(self, job: Job | None, *, ready: bool, how: str = "") -> None:
-        """A worker died, in a trial or between two: the trial waits again, first in the row, or has cost enough workers.
+        """A worker died, in a trial or between two: the trial waits again, first in the row, or has
+        cost enough workers.
 
-        EngineError where workers die before they are ready, one after the other; `how` says how this one died.
+        EngineError where workers die before they are ready, one after the other; `how` says how
+        this one died.
         """
         self._stillborn += not ready
         if self._stillborn >= LIVES:
@@ -71,7 +77,14 @@ class Jobs:
         if self._deaths[job[0]] < LIVES:
             self.waiting.appendleft(job)
         else:
-            self.done.append(Outcome(*job, "FAILED", "worker_died", f"{LIVES} {self._who} died during this trial{how}"))
+            self.done.append(
+                Outcome(
+                    *job,
+                    "FAILED",
+                    "worker_died",
+                    f"{LIVES} {self._who} died during this trial{how}",
+                )
+            )
 
     def over_time(self, job: Job | None, limit_sec: float) -> None:
         """A worker was ended since its trial took too long."""
@@ -110,20 +123,30 @@ class Worker:
 
 
 class Pool:
-    """`count` processes, no batch barrier: whoever is free gets the next trial. Workers compute and never touch the store.
+    """`count` processes, no batch barrier: whoever is free gets the next trial. Workers compute and
+    never touch the store.
 
-    A worker that dies is replaced and its trial is run again; one that takes `LIVES` workers with it is FAILED(worker_died). A trial
-    over `limit_sec` is FAILED(timeout), whatever it hangs in, since its process is killed. `judge` is asked here, after each fold.
-    `folder` holds the shared bars while the pool lives.
+    A worker that dies is replaced and its trial is run again; one that takes `LIVES` workers with
+    it is FAILED(worker_died). A trial over `limit_sec` is FAILED(timeout), whatever it hangs in,
+    since its process is killed. `judge` is asked here, after each fold. `folder` holds the shared
+    bars while the pool lives.
     """
 
     def __init__(
-        self, objective: Objective, count: int, folder: Path, judge: Judge = nobody, limit_sec: float | None = None, ahead: int = 1
+        self,
+        objective: Objective,
+        count: int,
+        folder: Path,
+        judge: Judge = nobody,
+        limit_sec: float | None = None,
+        ahead: int = 1,
     ) -> None:
         self.capacity = count + ahead  # so many wait here, so that no worker waits for the parent
         self._folder, self._judge, self._limit_sec = folder, judge, limit_sec
         shutil.rmtree(folder, ignore_errors=True)  # of a parent that was killed
-        shared = {key: share(bars, folder / key[:16]) for key, bars in objective.market.loaded.items()}
+        shared = {
+            key: share(bars, folder / key[:16]) for key, bars in objective.market.loaded.items()
+        }
         self._begin = (pickle.dumps(objective.assignment), shared, dict(os.environ))
         expected()
         self._context = forking()
@@ -188,7 +211,9 @@ class Pool:
     def _died(self, worker: Worker) -> None:
         job, worker.job = worker.job, None
         self._replace(worker)
-        self._jobs.orphaned(job, ready=worker.ready, how=f", the last with exit code {worker.process.exitcode}")
+        self._jobs.orphaned(
+            job, ready=worker.ready, how=f", the last with exit code {worker.process.exitcode}"
+        )
 
     def _over_time(self, worker: Worker) -> None:
         worker.process.kill()
@@ -204,7 +229,9 @@ class Pool:
         for worker in self._workers:
             if self._jobs.waiting and worker.ready and worker.job is None:
                 worker.job = self._jobs.waiting.popleft()
-                worker.until = math.inf if self._limit_sec is None else time.monotonic() + self._limit_sec
+                worker.until = (
+                    math.inf if self._limit_sec is None else time.monotonic() + self._limit_sec
+                )
                 with contextlib.suppress(OSError):  # its death is heard of in the next turn
                     worker.pipe.send(worker.job)
 
@@ -216,7 +243,9 @@ class Pool:
 
 
 def share(bars: Bars, folder: Path) -> Path:
-    """Write the arrays of `bars` as .npy files that any process can map; everything else goes into one pickle (read back by `attach`)."""
+    """Write the arrays of `bars` as .npy files that any process can map; everything else goes into
+    one pickle (read back by `attach`).
+    """
     folder.mkdir(parents=True)
     arrays = [f.name for f in fields(bars) if isinstance(getattr(bars, f.name), np.ndarray)]
     for name in arrays:
@@ -227,7 +256,9 @@ def share(bars: Bars, folder: Path) -> Path:
 
 
 def attach(folder: Path) -> Bars:
-    """The bars of `share`, their arrays mapped copy-on-write: one copy in memory for all workers, and of the type that the kernel knows."""
+    """The bars of `share`, their arrays mapped copy-on-write: one copy in memory for all workers,
+    and of the type that the kernel knows.
+    """
     small, arrays = pickle.loads((folder / "rest.pickle").read_bytes())  # noqa: S301 - written by this process's parent just now
     mapped = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in arrays}
     restored: Bars = replace(small, **mapped)
@@ -235,9 +266,11 @@ def attach(folder: Path) -> Bars:
 
 
 def forking() -> ForkServerContext | SpawnContext:
-    """How workers are begun: as forks of a server process that has imported everything once, in a few milliseconds each.
+    """How workers are begun: as forks of a server process that has imported everything once, in a
+    few milliseconds each.
 
-    Where the system has no such server, each worker is a new process that imports everything by itself.
+    Where the system has no such server, each worker is a new process that imports everything by
+    itself.
     """
     if not _has_server():
         return multiprocessing.get_context("spawn")
@@ -247,7 +280,9 @@ def forking() -> ForkServerContext | SpawnContext:
 
 
 def expected() -> None:
-    """Begin that server now: it imports while the caller prepares something else, and is deaf for the Ctrl-C that its group gets."""
+    """Begin that server now: it imports while the caller prepares something else, and is deaf for
+    the Ctrl-C that its group gets.
+    """
     if not _has_server():
         return
     from multiprocessing import forkserver
@@ -267,9 +302,14 @@ def _has_server() -> bool:
     return "forkserver" in multiprocessing.get_all_start_methods()
 
 
-def _work(pipe: Connection, pickled: bytes, shared: dict[str, Path], environment: dict[str, str]) -> None:
-    """A worker's life: say that it is ready, then a job in, an outcome out, until the parent says None or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+def _work(
+    pipe: Connection, pickled: bytes, shared: dict[str, Path], environment: dict[str, str]
+) -> None:
+    """A worker's life: say that it is ready, then a job in, an outcome out, until the parent says
+    None or is gone.
+    """
+    # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with_the_parent()
     os.environ.clear()  # the server's is of an earlier time
     os.environ.update(environment)
@@ -287,10 +327,11 @@ def _work(pipe: Connection, pickled: bytes, shared: dict[str, Path], environment
 
 
 def _die_with_the_parent() -> None:
-    """On Linux the kernel ends a worker with the server that forked it, even one that hangs, and the server ends with the search's
-    parent, whose pipe no worker may hold open for that.
+    """On Linux the kernel ends a worker with the server that forked it, even one that hangs, and
+    the server ends with the search's parent, whose pipe no worker may hold open for that.
 
-    Elsewhere a thread of the worker looks each second whether that parent lives, and ends the worker when it does not.
+    Elsewhere a thread of the worker looks each second whether that parent lives, and ends the
+    worker when it does not.
     """
     prctl = getattr(ctypes.CDLL(None), "prctl", None) if sys.platform == "linux" else None
     if prctl is not None:

@@ -3,7 +3,8 @@
 Three laws, property-tested for each registered one:
 * causal   later bars never change an earlier signal
 * finite   only the last `memory` bars matter
-* shifted  adding a constant to all prices changes nothing, unless the class says `uses_levels = True`
+* shifted  adding a constant to all prices changes nothing, unless the class says `uses_levels =
+  True`
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ from mcl.data.bars import Bars
 
 
 class Strategy(Protocol):
-    """A frozen dataclass whose fields are its parameters: every one has a default, and a range by `Annotated[..., Field(...)]`.
+    """A frozen dataclass whose fields are its parameters: every one has a default, and a range by
+    `Annotated[..., Field(...)]`.
 
-    It may have a method `indicators(bars) -> dict[str, Floats]`: what it looks at, one value per bar, for `mcl check warmup` and charts.
+    It may have a method `indicators(bars) -> dict[str, Floats]`: what it looks at, one value per
+    bar, for `mcl check warmup` and charts.
     """
 
     name: ClassVar[str]
@@ -39,7 +42,9 @@ class Strategy(Protocol):
 
     @property
     def memory(self) -> int:
-        """Bars after which the past no longer matters; live loads this many before the first decision."""
+        """Bars after which the past no longer matters; live loads this many before the first
+        decision.
+        """
 
     def signal(self, bars: Bars) -> npt.NDArray[np.float64]:
         """One value in [-1, 1] per bar, known at that bar's close. NaN while warming up."""
@@ -54,7 +59,8 @@ def register(cls: Callable[..., Any]) -> Any:
     other = REGISTRY.setdefault(name, cast("type[Strategy]", cls))
     if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ConfigError(
-            f"two strategies are called {name!r}: {other.__module__}.{other.__qualname__} and {cls.__module__}.{cls.__qualname__}"
+            f"two strategies are called {name!r}: {other.__module__}.{other.__qualname__} and"
+            f" {cls.__module__}.{cls.__qualname__}"
         )
     return cls
 
@@ -66,7 +72,9 @@ def builtin() -> dict[str, type[Strategy]]:
 
 
 def registry() -> dict[str, type[Strategy]]:
-    """Every strategy that a config may name: those of this package and those in the project's experiments/strategies."""
+    """Every strategy that a config may name: those of this package and those in the project's
+    experiments/strategies.
+    """
     from mcl.strategy import user_strategies
 
     for name in builtin():
@@ -75,7 +83,9 @@ def registry() -> dict[str, type[Strategy]]:
 
 
 def build(params: dict[str, Any]) -> Strategy:
-    """The strategy that `{name: ema_cross, fast: 10, slow: 30}` describes, or a ConfigError with the nearest valid name."""
+    """The strategy that `{name: ema_cross, fast: 10, slow: 30}` describes, or a ConfigError with
+    the nearest valid name.
+    """
     from mcl.strategy import user_strategies
 
     name = str(params.get("name"))
@@ -84,10 +94,18 @@ def build(params: dict[str, Any]) -> Strategy:
     values = {key: value for key, value in params.items() if key != "name"}
     for key, value in values.items():
         if key not in ranges:
-            raise ConfigError(f"{name} has no parameter {key!r}; {nearest(key, ranges)}", key=f"strategy.{key}")
+            raise ConfigError(
+                f"{name} has no parameter {key!r}; {nearest(key, ranges)}", key=f"strategy.{key}"
+            )
         if fault := _fault(ranges[key], value):
-            raise ConfigError(f"strategy.{key}={value!r} does not fit {name}: {fault}", key=f"strategy.{key}")
-    return user_strategies.constructed(cls, values) if cls.__module__.startswith(user_strategies.PACKAGE) else cls(**values)
+            raise ConfigError(
+                f"strategy.{key}={value!r} does not fit {name}: {fault}", key=f"strategy.{key}"
+            )
+    return (
+        user_strategies.constructed(cls, values)
+        if cls.__module__.startswith(user_strategies.PACKAGE)
+        else cls(**values)
+    )
 
 
 def parameters(name: str) -> list[str]:
@@ -107,18 +125,30 @@ def defaults(name: str) -> dict[str, Any]:
 
 
 def parameter_fault(name: str, key: str, value: Any) -> str:
-    """Why `value` cannot be the parameter `key` of a strategy, whatever the others are; empty where it can."""
+    """Why `value` cannot be the parameter `key` of a strategy, whatever the others are; empty where
+    it can.
+    """
     return _fault(_ranges(_named(name))[key], value)
 
 
 def exposed(strategy: Strategy, bars: Bars) -> dict[str, npt.NDArray[np.float64]]:
-    """The indicators that a strategy shows, by name, one value per bar; none when it has no method for it."""
-    method: Callable[[Bars], dict[str, npt.ArrayLike]] | None = getattr(strategy, "indicators", None)
-    return {name: np.asarray(values, dtype=np.float64) for name, values in method(bars.known).items()} if method else {}
+    """The indicators that a strategy shows, by name, one value per bar; none when it has no method
+    for it.
+    """
+    method: Callable[[Bars], dict[str, npt.ArrayLike]] | None = getattr(
+        strategy, "indicators", None
+    )
+    return (
+        {name: np.asarray(values, dtype=np.float64) for name, values in method(bars.known).items()}
+        if method
+        else {}
+    )
 
 
 def _named(name: str) -> type[Strategy]:
-    """A person's own file is only read when a config names it: a broken one does not disturb other runs."""
+    """A person's own file is only read when a config names it: a broken one does not disturb other
+    runs.
+    """
     from mcl.strategy import user_strategies
 
     known = builtin()
@@ -126,7 +156,9 @@ def _named(name: str) -> type[Strategy]:
         user_strategies.refuse_namesake(name)
         return known[name]
     if name not in user_strategies.names():
-        raise ConfigError(f"there is no strategy {name!r}; {nearest(name, [*known, *user_strategies.names()])}")
+        raise ConfigError(
+            f"there is no strategy {name!r}; {nearest(name, [*known, *user_strategies.names()])}"
+        )
     return user_strategies.load(name)
 
 
@@ -149,10 +181,15 @@ def _fault(adapter: TypeAdapter[Any], value: Any) -> str:
 
 @cache
 def _ranges(cls: type[Strategy]) -> dict[str, TypeAdapter[Any]]:
-    """A validator per parameter. Building one takes half a millisecond, and a search validates thousands of configurations."""
+    """A validator per parameter. Building one takes half a millisecond, and a search validates
+    thousands of configurations.
+    """
     try:
         hints = get_type_hints(cls, include_extras=True).items()
     except Exception as error:  # an annotation is code of whoever wrote the class
-        said = f"{sys.modules[cls.__module__].__file__}: a type of class {cls.__name__} cannot be read: {in_words(error)}"
+        said = (
+            f"{sys.modules[cls.__module__].__file__}: a type of class {cls.__name__} cannot be"
+            f" read: {in_words(error)}"
+        )
         raise ConfigError(said, "write plain types: int, float, str, bool") from error
     return {field: TypeAdapter(hint) for field, hint in hints if get_origin(hint) is not ClassVar}

@@ -16,7 +16,9 @@ from mcl.strategy.indicators import FORGETS_WILDER, TOLERANCE, directional
 @register
 @dataclass(frozen=True)
 class AdxTrend:
-    """While ADX is above `level`: long if +DI is above -DI, short if below. Flat in a market without a trend."""
+    """While ADX is above `level`: long if +DI is above -DI, short if below. Flat in a market
+    without a trend.
+    """
 
     bars: Annotated[int, Field(ge=2, le=100_000)] = 120
     level: Annotated[float, Field(ge=0, le=100)] = 10.0
@@ -25,7 +27,9 @@ class AdxTrend:
 
     @property
     def memory(self) -> int:
-        """ADX is a Wilder mean of Wilder means: the seed's weight is about (k/n) exp(-k/n), and 2 n rows come first."""
+        """ADX is a Wilder mean of Wilder means: the seed's weight is about (k/n) exp(-k/n), and 2 n
+        rows come first.
+        """
         return (FORGETS_WILDER + 7) * self.bars
 
     def signal(self, bars: Bars) -> Floats:

@@ -1,4 +1,6 @@
-"""Follow a close outside a volatility band: Bollinger's (standard deviation) and Keltner's (true range)."""
+"""Follow a close outside a volatility band: Bollinger's (standard deviation) and Keltner's (true
+range).
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,10 @@ from mcl.strategy.indicators import FORGETS_EMA, FORGETS_WILDER, bollinger, kelt
 @register
 @dataclass(frozen=True)
 class Bollinger:
-    """Long after a close above mean + width · deviation of the last `bars` closes, short after one below mean - width · deviation, until
-    the close is back at the mean or `hold` bars passed without a new breakout."""
+    """Long after a close above mean + width · deviation of the last `bars` closes, short after one
+    below mean - width · deviation, until the close is back at the mean or `hold` bars passed
+    without a new breakout.
+    """
 
     bars: Annotated[int, Field(ge=2, le=100_000)] = 240
     width: Annotated[float, Field(gt=0, le=20)] = 2.0
@@ -42,8 +46,10 @@ class Bollinger:
 @register
 @dataclass(frozen=True)
 class Keltner:
-    """Long after a close above EMA(bars) + width · ATR(atr_bars), short after one below EMA(bars) - width · ATR(atr_bars), until the
-    close is back at the mean or `hold` bars passed without a new breakout."""
+    """Long after a close above EMA(bars) + width · ATR(atr_bars), short after one below EMA(bars) -
+    width · ATR(atr_bars), until the close is back at the mean or `hold` bars passed without a new
+    breakout.
+    """
 
     bars: Annotated[int, Field(ge=2, le=100_000)] = 240
     atr_bars: Annotated[int, Field(ge=1, le=100_000)] = 120
@@ -54,8 +60,14 @@ class Keltner:
 
     @property
     def memory(self) -> int:
-        """The slower of the two recursions, seeded at row max(bars, atr_bars), then the longest hold."""
-        return max(self.bars, self.atr_bars) + max(FORGETS_EMA * self.bars, FORGETS_WILDER * self.atr_bars) + self.hold
+        """The slower of the two recursions, seeded at row max(bars, atr_bars), then the longest
+        hold.
+        """
+        return (
+            max(self.bars, self.atr_bars)
+            + max(FORGETS_EMA * self.bars, FORGETS_WILDER * self.atr_bars)
+            + self.hold
+        )
 
     def signal(self, bars: Bars) -> Floats:
         return follow(bars.adjusted["close"], *self._bands(bars), self.hold)
@@ -65,4 +77,6 @@ class Keltner:
 
     def _bands(self, bars: Bars) -> tuple[Floats, Floats, Floats]:
         prices = bars.adjusted
-        return keltner(prices["high"], prices["low"], prices["close"], self.bars, self.atr_bars, self.width)
+        return keltner(
+            prices["high"], prices["low"], prices["close"], self.bars, self.atr_bars, self.width
+        )

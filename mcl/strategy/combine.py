@@ -1,4 +1,6 @@
-"""Strategies made of strategies: a weighted mean of several, and one that trades only with a coarser trend."""
+"""Strategies made of strategies: a weighted mean of several, and one that trades only with a
+coarser trend.
+"""
 
 from __future__ import annotations
 
@@ -29,31 +31,46 @@ def _three() -> dict[str, Any]:
 @register
 @dataclass(frozen=True)
 class Ensemble:
-    """The weighted mean of its members' signals: sum of weight · signal over sum of |weight|. A negative weight bets against a member.
+    """The weighted mean of its members' signals: sum of weight · signal over sum of |weight|. A
+    negative weight bets against a member.
 
-    `members` maps a label of your own to {name, parameters …, weight}, so that the command line and a search reach each value:
-    strategy.members.trend.fast=30. A missing weight is 1. Flat until every member with a weight has warmed up.
+    `members` maps a label of your own to {name, parameters …, weight}, so that the command line and
+    a search reach each value: strategy.members.trend.fast=30. A missing weight is 1. Flat until
+    every member with a weight has warmed up.
     """
 
-    members: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = field(default_factory=_three)
+    members: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = field(
+        default_factory=_three
+    )
     name: ClassVar[str] = "ensemble"
 
     def __post_init__(self) -> None:
         if not sum(map(abs, self._weighted.values())) > 0:
-            raise ConfigError(f"need a member with a weight other than 0; the weights are {self._weighted}")
+            raise ConfigError(
+                f"need a member with a weight other than 0; the weights are {self._weighted}"
+            )
         _ = self._parts
 
     @cached_property
     def _weighted(self) -> dict[str, float]:
         weights = {label: member.get("weight", 1.0) for label, member in self.members.items()}
         for label, weight in weights.items():
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or not np.isfinite(weight):
-                raise ConfigError(f"strategy.members.{label}.weight={weight!r} is not a number; write a finite one, 1 for all alike")
+            if (
+                isinstance(weight, bool)
+                or not isinstance(weight, int | float)
+                or not np.isfinite(weight)
+            ):
+                raise ConfigError(
+                    f"strategy.members.{label}.weight={weight!r} is not a number; write a finite"
+                    " one, 1 for all alike"
+                )
         return weights
 
     @cached_property
     def _parts(self) -> dict[str, Strategy]:
-        return {label: _member(f"members.{label}", params) for label, params in self.members.items()}
+        return {
+            label: _member(f"members.{label}", params) for label, params in self.members.items()
+        }
 
     @property
     def uses_levels(self) -> bool:
@@ -73,7 +90,11 @@ class Ensemble:
 
     def indicators(self, bars: Bars) -> dict[str, Floats]:
         parts = self._parts.items()
-        return {f"{label}.{name}": values for label, part in parts for name, values in exposed(part, bars).items()}
+        return {
+            f"{label}.{name}": values
+            for label, part in parts
+            for name, values in exposed(part, bars).items()
+        }
 
 
 def _crossing() -> dict[str, Any]:
@@ -85,7 +106,8 @@ def _crossing() -> dict[str, Any]:
 class TrendFilter:
     """The signal of `inner` where it points the way of a coarser trend, flat elsewhere.
 
-    The trend is up while the last closed `interval` bar closed above the mean of the last `bars` such closes, down while below.
+    The trend is up while the last closed `interval` bar closed above the mean of the last `bars`
+    such closes, down while below.
     """
 
     inner: dict[str, Any] = field(default_factory=_crossing)
@@ -106,13 +128,17 @@ class TrendFilter:
 
     @property
     def memory(self) -> int:
-        """In one-minute bars, of which coarser data have fewer: the mean, the bar in progress, and one that may be cut off."""
+        """In one-minute bars, of which coarser data have fewer: the mean, the bar in progress, and
+        one that may be cut off.
+        """
         return max(self._inner.memory, (self.bars + 2) * rows_at_most(self.interval))
 
     def signal(self, bars: Bars) -> Floats:
         trend = self._trend(bars)
         inner = self._inner.signal(bars)
-        return np.where(np.isnan(trend) | np.isnan(inner), np.nan, np.where(inner * trend > 0, inner, 0.0))
+        return np.where(
+            np.isnan(trend) | np.isnan(inner), np.nan, np.where(inner * trend > 0, inner, 0.0)
+        )
 
     def indicators(self, bars: Bars) -> dict[str, Floats]:
         return exposed(self._inner, bars) | {"trend": self._trend(bars)}

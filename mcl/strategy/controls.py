@@ -47,7 +47,9 @@ class AlwaysLong:
 @register
 @dataclass(frozen=True)
 class Random:
-    """A coin per block of time: long or short, blind to prices. It is a function of seed and clock alone, hence causal and repeatable."""
+    """A coin per block of time: long or short, blind to prices. It is a function of seed and clock
+    alone, hence causal and repeatable.
+    """
 
     seed: Annotated[int, Field(ge=0)] = 0
     hold_sec: Annotated[int, Field(ge=1, le=31_536_000)] = 3600
@@ -60,10 +62,14 @@ class Random:
 
     def signal(self, bars: Bars) -> Floats:
         blocks = (bars.close_time // (self.hold_sec * 1_000_000_000)).astype(np.uint64)
-        return np.where(_mixed(blocks ^ _mixed(np.array([self.seed], np.uint64))) >> np.uint64(63), 1.0, -1.0)
+        return np.where(
+            _mixed(blocks ^ _mixed(np.array([self.seed], np.uint64))) >> np.uint64(63), 1.0, -1.0
+        )
 
 
-def _mixed(values: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+def _mixed(
+    values: np.ndarray[tuple[int], np.dtype[np.uint64]],
+) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
     """SplitMix64's finaliser (Steele, Lea, Flood 2014): every input bit moves every output bit."""
     z = values + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -17,10 +17,12 @@ from mcl.strategy.indicators import TOLERANCE, rolling_max, rolling_min
 @register
 @dataclass(frozen=True)
 class Donchian:
-    """Long after a close above the highest high of the `channel` bars before it, short after one below their lowest low.
+    """Long after a close above the highest high of the `channel` bars before it, short after one
+    below their lowest low.
 
-    A breakout holds for at most `hold` bars, unless a new one renews it: holding until the opposite breakout would make today's
-    signal depend on an unlimited past, and a restart could then not know its own position.
+    A breakout holds for at most `hold` bars, unless a new one renews it: holding until the opposite
+    breakout would make today's signal depend on an unlimited past, and a restart could then not
+    know its own position.
     """
 
     channel: Annotated[int, Field(ge=1, le=100_000)] = 120
@@ -34,11 +36,20 @@ class Donchian:
 
     def signal(self, bars: Bars) -> Floats:
         upper, lower = self._channel(bars)
-        return _breakout(readonly(bars.adjusted["close"]), readonly(upper), readonly(lower), self.channel, self.hold)
+        return _breakout(
+            readonly(bars.adjusted["close"]),
+            readonly(upper),
+            readonly(lower),
+            self.channel,
+            self.hold,
+        )
 
     def indicators(self, bars: Bars) -> dict[str, Floats]:
         """The channel that a close is compared with: that of the bars before it."""
-        return {name: np.append(np.nan, edge[:-1]) for name, edge in zip(("upper", "lower"), self._channel(bars), strict=True)}
+        return {
+            name: np.append(np.nan, edge[:-1])
+            for name, edge in zip(("upper", "lower"), self._channel(bars), strict=True)
+        }
 
     def _channel(self, bars: Bars) -> tuple[Floats, Floats]:
         prices = bars.adjusted

@@ -19,7 +19,9 @@ from mcl.strategy.indicators import TOLERANCE, ema
 @register
 @dataclass(frozen=True)
 class EmaCross:
-    """Long while EMA(fast) of the adjusted closes is above EMA(slow), short while below, flat while they are equal."""
+    """Long while EMA(fast) of the adjusted closes is above EMA(slow), short while below, flat while
+    they are equal.
+    """
 
     fast: Annotated[int, Field(ge=1, le=100_000)] = 10
     slow: Annotated[int, Field(ge=2, le=100_000)] = 30

@@ -1,7 +1,9 @@
-"""Indicators with TA-Lib's values and warm-up: output as long as the input, NaN until there is enough of it.
+"""Indicators with TA-Lib's values and warm-up: output as long as the input, NaN until there is
+enough of it.
 
-An interior NaN would poison a recursive indicator for ever; `Bars` never hold one. Where TA-Lib seeds a recursion later than it
-could (MACD's fast mean, Keltner's range), so do these: the sum that seeds it ends at the first row of the whole indicator.
+An interior NaN would poison a recursive indicator for ever; `Bars` never hold one. Where TA-Lib
+seeds a recursion later than it could (MACD's fast mean, Keltner's range), so do these: the sum that
+seeds it ends at the first row of the whole indicator.
 """
 
 from __future__ import annotations
@@ -11,28 +13,50 @@ import numpy as np
 from mcl.base.jit import inline, njit, readonly
 from mcl.data.bars import Floats
 
-TOLERANCE = 1e-9  # price units: far below any tick, far above the rounding noise of prices and their adjustment
+# price units: far below any tick, far above the rounding noise of prices and their adjustment
+TOLERANCE = 1e-9
 FORGETS_EMA = 20  # an EMA's seed weighs (1 - 2/(n+1))^k: below 2^-53 after about 18.4 n rows
 FORGETS_WILDER = 40  # Wilder's weighs (1 - 1/n)^k: below 2^-53 after about 36.7 n rows
 
 
 def ema(values: Floats, bars: int) -> Floats:
-    """Exponential mean, weight 2 / (bars + 1), seeded with the simple mean of the first `bars` values; defined from row bars - 1 on."""
+    """Exponential mean, weight 2 / (bars + 1), seeded with the simple mean of the first `bars`
+    values; defined from row bars - 1 on.
+    """
     return _ema(readonly(values), bars, bars - 1)
 
 
 def atr(high: Floats, low: Floats, close: Floats, bars: int) -> Floats:
-    """Wilder's average true range: mean of the true ranges of rows 1..bars, then decay 1 / bars; defined from row `bars` on."""
+    """Wilder's average true range: mean of the true ranges of rows 1..bars, then decay 1 / bars;
+    defined from row `bars` on.
+    """
     return _atr(readonly(high), readonly(low), readonly(close), bars, bars)
 
 
 def atr_steps(
-    high: Floats, low: Floats, close: Floats, bars: int, step: float, multiples: tuple[float | None, float | None, float | None]
+    high: Floats,
+    low: Floats,
+    close: Floats,
+    bars: int,
+    step: float,
+    multiples: tuple[float | None, float | None, float | None],
 ) -> tuple[Floats, Floats, Floats]:
-    """Three multiples of the ATR in whole steps of the price, each at least 1; NaN where the ATR is, empty for a multiple that is None."""
-    first, second, third = (np.empty(0 if multiple is None else len(close)) for multiple in multiples)
+    """Three multiples of the ATR in whole steps of the price, each at least 1; NaN where the ATR
+    is, empty for a multiple that is None.
+    """
+    first, second, third = (
+        np.empty(0 if multiple is None else len(close)) for multiple in multiples
+    )
     a, b, c = (float(multiple or 0.0) for multiple in multiples)
-    _atr_steps(readonly(high), readonly(low), readonly(close), bars, step, (a, b, c), (first, second, third))
+    _atr_steps(
+        readonly(high),
+        readonly(low),
+        readonly(close),
+        bars,
+        step,
+        (a, b, c),
+        (first, second, third),
+    )
     return first, second, third
 
 
@@ -47,17 +71,23 @@ def rolling_min(values: Floats, bars: int) -> Floats:
 
 
 def moments(values: Floats, bars: int) -> tuple[Floats, Floats]:
-    """Mean and population standard deviation (ddof 0) of the last `bars` values; defined from row bars - 1 on."""
+    """Mean and population standard deviation (ddof 0) of the last `bars` values; defined from row
+    bars - 1 on.
+    """
     return _moments(readonly(values), bars)
 
 
 def rsi(values: Floats, bars: int, flat: float = 0.0) -> Floats:
-    """Wilder's relative strength, 0..100, from row `bars` on; `flat` (TA-Lib: 0) where nothing has moved."""
+    """Wilder's relative strength, 0..100, from row `bars` on; `flat` (TA-Lib: 0) where nothing has
+    moved.
+    """
     return _rsi(readonly(values), bars, flat)
 
 
 def macd(values: Floats, fast: int, slow: int, signal: int) -> tuple[Floats, Floats]:
-    """MACD line and its signal line, both from row slow + signal - 2 on. The fast mean is seeded where the slow one is."""
+    """MACD line and its signal line, both from row slow + signal - 2 on. The fast mean is seeded
+    where the slow one is.
+    """
     line = _ema(readonly(values), fast, slow - 1) - _ema(readonly(values), slow, slow - 1)
     smooth = np.full(len(values), np.nan)
     smooth[slow - 1 :] = _ema(readonly(line[slow - 1 :]), signal, signal - 1)
@@ -65,41 +95,56 @@ def macd(values: Floats, fast: int, slow: int, signal: int) -> tuple[Floats, Flo
     return line, smooth
 
 
-def directional(high: Floats, low: Floats, close: Floats, bars: int, tie: float = 0.0) -> tuple[Floats, Floats, Floats]:
-    """Wilder's +DI and -DI from row `bars` on and ADX from row 2 bars - 1 on, all 0..100; `bars` >= 2.
+def directional(
+    high: Floats, low: Floats, close: Floats, bars: int, tie: float = 0.0
+) -> tuple[Floats, Floats, Floats]:
+    """Wilder's +DI and -DI from row `bars` on and ADX from row 2 bars - 1 on, all 0..100; `bars` >=
+    2.
 
-    Where nothing moves (sums below TOLERANCE) they are 0. TA-Lib then keeps the last ADX for as long as the market stands still;
-    a value that depends on an unlimited past could not be had again after a restart.
+    Where nothing moves (sums below TOLERANCE) they are 0. TA-Lib then keeps the last ADX for as
+    long as the market stands still; a value that depends on an unlimited past could not be had
+    again after a restart.
 
-    A bar that reaches as far up as down counts for neither side. Prices on a tick grid often do, and their floats then differ by noise
-    that changes with the price level: moves closer than `tie` are equal. TA-Lib's is 0.
+    A bar that reaches as far up as down counts for neither side. Prices on a tick grid often do,
+    and their floats then differ by noise that changes with the price level: moves closer than `tie`
+    are equal. TA-Lib's is 0.
     """
     return _directional(readonly(high), readonly(low), readonly(close), bars, tie)
 
 
 def bollinger(values: Floats, bars: int, width: float) -> tuple[Floats, Floats, Floats]:
-    """Upper, middle and lower band: simple mean ± `width` population standard deviations; defined from row bars - 1 on."""
+    """Upper, middle and lower band: simple mean ± `width` population standard deviations; defined
+    from row bars - 1 on.
+    """
     middle, deviation = moments(values, bars)
     return middle + width * deviation, middle, middle - width * deviation
 
 
-def keltner(high: Floats, low: Floats, close: Floats, bars: int, atr_bars: int, width: float) -> tuple[Floats, Floats, Floats]:
-    """Upper, middle and lower band: EMA of the typical price ± `width` ATR; defined from row max(bars - 1, atr_bars) on."""
+def keltner(
+    high: Floats, low: Floats, close: Floats, bars: int, atr_bars: int, width: float
+) -> tuple[Floats, Floats, Floats]:
+    """Upper, middle and lower band: EMA of the typical price ± `width` ATR; defined from row
+    max(bars - 1, atr_bars) on.
+    """
     first = max(bars - 1, atr_bars)
     middle = _ema(readonly((high + low + close) / 3.0), bars, first)
     reach = width * _atr(readonly(high), readonly(low), readonly(close), atr_bars, first)
     return middle + reach, middle, middle - reach
 
 
-def supertrend(high: Floats, low: Floats, close: Floats, bars: int, width: float) -> tuple[Floats, Floats]:
-    """The line and its side (+1 below the price, -1 above it): bands of the mid-range ± `width` ATR that only tighten until they are
-    crossed. From row `bars` on, where the side is taken to be +1; NaN before."""
+def supertrend(
+    high: Floats, low: Floats, close: Floats, bars: int, width: float
+) -> tuple[Floats, Floats]:
+    """The line and its side (+1 below the price, -1 above it): bands of the mid-range ± `width` ATR
+    that only tighten until they are crossed. From row `bars` on, where the side is taken to be +1;
+    NaN before.
+    """
     reach = width * atr(high, low, close, bars)
     middle = (high + low) / 2.0
     return _supertrend(readonly(close), readonly(middle + reach), readonly(middle - reach), bars)
 
 
-# ----------------------------------------------------------------------------------------------------------------- kernels
+# ------------------------------------------------------------------------------------------ kernels
 
 
 @njit
@@ -125,7 +170,9 @@ def _true_range(high: Floats, low: Floats, close: Floats, i: int) -> float:
 
 @inline
 def _wilder(mean: float, value: float, bars: int, seeding: bool) -> float:
-    """Wilder's mean with one more value: while `seeding` a sum that becomes the mean of the first `bars` of them."""
+    """Wilder's mean with one more value: while `seeding` a sum that becomes the mean of the first
+    `bars` of them.
+    """
     return mean + value / bars if seeding else mean + (value - mean) / bars
 
 
@@ -175,7 +222,9 @@ def _whole(steps: float) -> float:
 
 @njit
 def _rolling_max(values: Floats, bars: int) -> Floats:
-    """Each window is the tail of one block of `bars` rows and the head of the next (van Herk 1992)."""
+    """Each window is the tail of one block of `bars` rows and the head of the next (van Herk
+    1992).
+    """
     n = len(values)
     out = np.full(n, np.nan)
     tail = np.full(bars, -np.inf)  # highest of the last k rows of the block before
@@ -193,11 +242,14 @@ def _rolling_max(values: Floats, bars: int) -> Floats:
 
 @njit
 def _moments(values: Floats, bars: int) -> tuple[Floats, Floats]:
-    """Each window is the tail of one block of `bars` rows and the head of the next. Nothing is ever subtracted from a running sum, so no
-    error accumulates, and deviations from the first price of the block lose no digits: a window that stands still has deviation 0."""
+    """Each window is the tail of one block of `bars` rows and the head of the next. Nothing is ever
+    subtracted from a running sum, so no error accumulates, and deviations from the first price of
+    the block lose no digits: a window that stands still has deviation 0.
+    """
     n = len(values)
     mean, deviation = np.full(n, np.nan), np.full(n, np.nan)
-    tail, tail_squares = np.zeros(bars + 1), np.zeros(bars + 1)  # sums over the last k rows of the block before
+    # sums over the last k rows of the block before
+    tail, tail_squares = np.zeros(bars + 1), np.zeros(bars + 1)
     for start in range(0, n, bars):
         origin = values[start]
         for k in range(1, bars if start else 0):
@@ -236,8 +288,12 @@ def _rsi(values: Floats, bars: int, flat: float) -> Floats:
 
 
 @njit
-def _directional(high: Floats, low: Floats, close: Floats, bars: int, tie: float) -> tuple[Floats, Floats, Floats]:
-    """Sums over rows 1..bars-1, decayed from row `bars` on; ADX starts as the mean of the first `bars` values of DX."""
+def _directional(
+    high: Floats, low: Floats, close: Floats, bars: int, tie: float
+) -> tuple[Floats, Floats, Floats]:
+    """Sums over rows 1..bars-1, decayed from row `bars` on; ADX starts as the mean of the first
+    `bars` values of DX.
+    """
     n = len(close)
     plus, minus, adx = np.full(n, np.nan), np.full(n, np.nan), np.full(n, np.nan)
     up = down = span = mean = 0.0
@@ -271,7 +327,11 @@ def _supertrend(close: Floats, upper: Floats, lower: Floats, first: int) -> tupl
         if i == first or lower[i] > below or close[i - 1] < below:
             below = lower[i]
         if i > first:
-            now = (-1.0 if close[i] < below else 1.0) if now > 0 else (1.0 if close[i] > above else -1.0)
+            now = (
+                (-1.0 if close[i] < below else 1.0)
+                if now > 0
+                else (1.0 if close[i] > above else -1.0)
+            )
         line[i] = below if now > 0 else above
         side[i] = now
     return line, side

@@ -17,7 +17,9 @@ from mcl.strategy.indicators import FORGETS_EMA, TOLERANCE, macd
 @register
 @dataclass(frozen=True)
 class Macd:
-    """Long while EMA(fast) - EMA(slow) of the adjusted closes is above its own EMA(smooth), short while below."""
+    """Long while EMA(fast) - EMA(slow) of the adjusted closes is above its own EMA(smooth), short
+    while below.
+    """
 
     fast: Annotated[int, Field(ge=2, le=100_000)] = 120
     slow: Annotated[int, Field(ge=3, le=100_000)] = 260

@@ -22,10 +22,12 @@ DAY_SEC = 86_400
 @register
 @dataclass(frozen=True)
 class OpeningRange:
-    """The range of the first `range_min` minutes from `start` (New York clock) on; long after a close above it, short after one below.
+    """The range of the first `range_min` minutes from `start` (New York clock) on; long after a
+    close above it, short after one below.
 
-    For `hold_min` minutes after the range; flat before, after, in the last `leave_min` minutes before the official close of the
-    session, and always at its end. `start` 09:00 is when the pit opened and most of the volume still comes.
+    For `hold_min` minutes after the range; flat before, after, in the last `leave_min` minutes
+    before the official close of the session, and always at its end. `start` 09:00 is when the pit
+    opened and most of the volume still comes.
     """
 
     start: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "09:00"
@@ -37,37 +39,66 @@ class OpeningRange:
 
     def __post_init__(self) -> None:
         if self.range_min + self.hold_min > 1380:
-            raise ConfigError(f"need range_min + hold_min <= 1380, a session; range_min={self.range_min}, hold_min={self.hold_min}")
+            raise ConfigError(
+                f"need range_min + hold_min <= 1380, a session; range_min={self.range_min},"
+                f" hold_min={self.hold_min}"
+            )
 
     @property
     def memory(self) -> int:
-        """In one-minute bars: the range, the hold, and a bar before them to know that the range is whole."""
+        """In one-minute bars: the range, the hold, and a bar before them to know that the range is
+        whole.
+        """
         return self.range_min + self.hold_min + 1
 
     def signal(self, bars: Bars) -> Floats:
         step = STEPS_SEC.get(bars.interval, 0)
         if not 60 <= step <= 60 * self.range_min:
             raise ConfigError(
-                f"opening_range needs bars of one minute up to its range of {self.range_min} minutes; data.interval={bars.interval}",
+                f"opening_range needs bars of one minute up to its range of {self.range_min}"
+                f" minutes; data.interval={bars.interval}",
                 "choose data.interval=1m, or a longer strategy.range_min",
             )
         prices = bars.adjusted
         arrays = readonly(prices["high"]), readonly(prices["low"]), readonly(prices["close"])
-        since, to_close = readonly(self._since(bars.close_time), np.int64), readonly(bars.to_close_sec, np.int32)
+        since, to_close = (
+            readonly(self._since(bars.close_time), np.int64),
+            readonly(bars.to_close_sec, np.int32),
+        )
         session = readonly(bars.session, np.int32)
-        return _breakout(*arrays, session, since, to_close, step, 60 * self.range_min, 60 * self.hold_min, 60 * self.leave_min)
+        return _breakout(
+            *arrays,
+            session,
+            since,
+            to_close,
+            step,
+            60 * self.range_min,
+            60 * self.hold_min,
+            60 * self.leave_min,
+        )
 
     def _since(self, close_time: Ints) -> Ints:
         """Seconds from the last `start` to each close, in (0, 86400]."""
         hours, minutes = self.start.split(":")
-        clock = calendar.new_york_ns(close_time) // calendar.NS - 60 * (60 * int(hours) + int(minutes))
+        clock = calendar.new_york_ns(close_time) // calendar.NS - 60 * (
+            60 * int(hours) + int(minutes)
+        )
         since: Ints = (clock - 1) % DAY_SEC + 1
         return since
 
 
 @njit
 def _breakout(
-    high: Floats, low: Floats, close: Floats, session: Narrow, since: Ints, to_close: Narrow, step: int, length: int, hold: int, leave: int
+    high: Floats,
+    low: Floats,
+    close: Floats,
+    session: Narrow,
+    since: Ints,
+    to_close: Narrow,
+    step: int,
+    length: int,
+    hold: int,
+    leave: int,
 ) -> Floats:
     out = np.zeros(len(close))
     top, bottom, side = -np.inf, np.inf, 0.0

@@ -1,4 +1,6 @@
-"""A control for trend followers: bet against what they follow. Where this earns, momentum does not."""
+"""A control for trend followers: bet against what they follow. Where this earns, momentum does
+not.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,9 @@ from mcl.strategy.indicators import FORGETS_WILDER, rsi
 @register
 @dataclass(frozen=True)
 class RsiReversion:
-    """Long after RSI(bars) of the adjusted closes fell below `low`, short after it rose above `high`, until it is back at 50 or `hold` bars
-    passed without a new extreme."""
+    """Long after RSI(bars) of the adjusted closes fell below `low`, short after it rose above
+    `high`, until it is back at 50 or `hold` bars passed without a new extreme.
+    """
 
     bars: Annotated[int, Field(ge=2, le=100_000)] = 60
     low: Annotated[float, Field(gt=0, lt=50)] = 35.0
@@ -39,10 +42,13 @@ class RsiReversion:
     def signal(self, bars: Bars) -> Floats:
         strength = self._strength(bars)
         middle = np.where(np.isnan(strength), np.nan, 50.0)
-        return 0.0 - follow(strength, middle + (self.high - 50.0), middle, middle + (self.low - 50.0), self.hold)
+        return 0.0 - follow(
+            strength, middle + (self.high - 50.0), middle, middle + (self.low - 50.0), self.hold
+        )
 
     def indicators(self, bars: Bars) -> dict[str, Floats]:
         return {"rsi": self._strength(bars)}
 
     def _strength(self, bars: Bars) -> Floats:
-        return rsi(bars.adjusted["close"], self.bars, flat=50.0)  # a market that stands still is not oversold
+        # a market that stands still is not oversold
+        return rsi(bars.adjusted["close"], self.bars, flat=50.0)

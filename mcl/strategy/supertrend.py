@@ -1,4 +1,6 @@
-"""Follow SuperTrend: a band of true ranges that tightens behind the price until the price crosses it (Seban)."""
+"""Follow SuperTrend: a band of true ranges that tightens behind the price until the price crosses
+it (Seban).
+"""
 
 from __future__ import annotations
 
@@ -11,17 +13,26 @@ from pydantic import Field
 from mcl.base.jit import njit, readonly
 from mcl.data.bars import Bars, Floats
 from mcl.strategy import register
-from mcl.strategy.indicators import FORGETS_WILDER, TOLERANCE, atr, rolling_max, rolling_min, supertrend
+from mcl.strategy.indicators import (
+    FORGETS_WILDER,
+    TOLERANCE,
+    atr,
+    rolling_max,
+    rolling_min,
+    supertrend,
+)
 
 
 @register
 @dataclass(frozen=True)
 class SuperTrend:
-    """Long while the close is above the band mid-range - width · ATR(bars), short while below mid-range + width · ATR(bars).
+    """Long while the close is above the band mid-range - width · ATR(bars), short while below
+    mid-range + width · ATR(bars).
 
-    The textbook's bands remember the market for as long as they are not crossed, so that two starts could disagree for ever. Here a
-    close outside the range of the `anchor` bars before it sets both bands anew on its own side, and no side outlives `hold` bars
-    without such a close. With `anchor` well above width² bars that changes few bars of a market that moves.
+    The textbook's bands remember the market for as long as they are not crossed, so that two starts
+    could disagree for ever. Here a close outside the range of the `anchor` bars before it sets both
+    bands anew on its own side, and no side outlives `hold` bars without such a close. With `anchor`
+    well above width² bars that changes few bars of a market that moves.
     """
 
     bars: Annotated[int, Field(ge=1, le=100_000)] = 60
@@ -40,18 +51,38 @@ class SuperTrend:
         prices = bars.adjusted
         reach = self.width * atr(prices["high"], prices["low"], prices["close"], self.bars)
         middle = (prices["high"] + prices["low"]) / 2.0
-        highest, lowest = rolling_max(prices["high"], self.anchor), rolling_min(prices["low"], self.anchor)
-        bands, ranges = (readonly(middle + reach), readonly(middle - reach)), (readonly(highest), readonly(lowest))
-        return _anchored(readonly(prices["close"]), *bands, *ranges, max(self.bars, self.anchor), self.hold)
+        highest, lowest = (
+            rolling_max(prices["high"], self.anchor),
+            rolling_min(prices["low"], self.anchor),
+        )
+        bands, ranges = (
+            (readonly(middle + reach), readonly(middle - reach)),
+            (readonly(highest), readonly(lowest)),
+        )
+        return _anchored(
+            readonly(prices["close"]), *bands, *ranges, max(self.bars, self.anchor), self.hold
+        )
 
     def indicators(self, bars: Bars) -> dict[str, Floats]:
         """The textbook's line, without anchors."""
         prices = bars.adjusted
-        return {"supertrend": supertrend(prices["high"], prices["low"], prices["close"], self.bars, self.width)[0]}
+        return {
+            "supertrend": supertrend(
+                prices["high"], prices["low"], prices["close"], self.bars, self.width
+            )[0]
+        }
 
 
 @njit
-def _anchored(close: Floats, upper: Floats, lower: Floats, highest: Floats, lowest: Floats, first: int, hold: int) -> Floats:
+def _anchored(
+    close: Floats,
+    upper: Floats,
+    lower: Floats,
+    highest: Floats,
+    lowest: Floats,
+    first: int,
+    hold: int,
+) -> Floats:
     out = np.full(len(close), np.nan)
     side, age = 0.0, hold
     above = below = 0.0

@@ -1,4 +1,6 @@
-"""Coarser bars beside the fine ones, without look-ahead: a row sees a coarser bar only when that has closed."""
+"""Coarser bars beside the fine ones, without look-ahead: a row sees a coarser bar only when that
+has closed.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,12 @@ SESSION_SEC = 86_400  # a session counts as a whole day
 
 @dataclass(frozen=True)
 class Higher:
-    """The closed coarser bars of some `Bars`, in order: prices of the continuous series, volume in contracts.
+    """The closed coarser bars of some `Bars`, in order: prices of the continuous series, volume in
+    contracts.
 
-    known_row is the row of the fine bars at whose close each became known: its own last row when that closes at the edge (or at the
-    official close of the session), else the first row after it. The first coarser bar of the data is left out: it may lack its beginning.
+    known_row is the row of the fine bars at whose close each became known: its own last row when
+    that closes at the edge (or at the official close of the session), else the first row after it.
+    The first coarser bar of the data is left out: it may lack its beginning.
     """
 
     open: Floats
@@ -34,7 +38,9 @@ class Higher:
         return len(self.close)
 
     def align(self, values: Floats) -> Floats:
-        """One value per coarser bar as one per fine bar: that of the last closed coarser bar, NaN before the first."""
+        """One value per coarser bar as one per fine bar: that of the last closed coarser bar, NaN
+        before the first.
+        """
         last = np.searchsorted(self.known_row, np.arange(self.rows), "right") - 1
         padded = np.append(values, np.nan)  # row -1: none has closed
         aligned: Floats = padded[last]
@@ -42,15 +48,18 @@ class Higher:
 
 
 def higher(bars: Bars, interval: str) -> Higher:
-    """The closed `interval` bars ("5m" … "1h", "session") inside `bars`; ConfigError when that is not coarser than the bars are.
+    """The closed `interval` bars ("5m" … "1h", "session") inside `bars`; ConfigError when that is
+    not coarser than the bars are.
 
-    `h = higher(bars, "session"); mean = h.align(ema(h.close, 20))` is the daily mean that was known at each minute.
+    `h = higher(bars, "session"); mean = h.align(ema(h.close, 20))` is the daily mean that was known
+    at each minute.
     """
     step = _step(bars.interval, interval)
     edge = -(-bars.close_time // (step * NS)) * step * NS if step else np.zeros(len(bars), np.int64)
     final = (bars.to_close_sec <= 0) | ((bars.close_time == edge) if step else False)
     begins = np.concatenate([[True], (np.diff(bars.session) != 0) | (np.diff(edge) != 0)])
-    late = np.concatenate([[False], final[:-1]]) & ~begins  # reported after the close: never part of a bar that was already known
+    # reported after the close: never part of a bar that was already known
+    late = np.concatenate([[False], final[:-1]]) & ~begins
     rows = np.flatnonzero(~late)
     starts = np.flatnonzero(begins[rows])
     lasts = np.append(starts[1:], len(rows)) - 1
@@ -83,5 +92,8 @@ def _step(base: str, interval: str) -> int:
         raise ConfigError(f"there is no interval {interval!r}; valid: {', '.join(by_length)}")
     fine, coarse = (STEPS_SEC[name] or SESSION_SEC for name in (base, interval))
     if coarse <= fine or coarse % fine:
-        raise ConfigError(f"{interval} bars cannot be made from {base} bars; choose a coarser interval or a finer data.interval")
+        raise ConfigError(
+            f"{interval} bars cannot be made from {base} bars; choose a coarser interval or a finer"
+            " data.interval"
+        )
     return STEPS_SEC[interval]

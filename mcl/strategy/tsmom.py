@@ -17,7 +17,9 @@ from mcl.strategy.indicators import TOLERANCE, moments
 @register
 @dataclass(frozen=True)
 class TimeSeriesMomentum:
-    """Long if the adjusted close is above that of `lookback` bars ago, short if below. Volatility scaling is the business of `risk`."""
+    """Long if the adjusted close is above that of `lookback` bars ago, short if below. Volatility
+    scaling is the business of `risk`.
+    """
 
     lookback: Annotated[int, Field(ge=1, le=1_000_000)] = 1380
     name: ClassVar[str] = "tsmom"
@@ -35,11 +37,13 @@ class TimeSeriesMomentum:
 @register
 @dataclass(frozen=True)
 class MultiHorizonMomentum:
-    """The mean over several look-backs of the change in units of its own volatility, so that a signal is as strong as it is unusual.
+    """The mean over several look-backs of the change in units of its own volatility, so that a
+    signal is as strong as it is unusual.
 
-    `horizons` look-backs, the longest `lookback` and each `ratio` times shorter than the one before. A change counts fully from
-    `full_at` · sigma · sqrt(look-back) on, with sigma the standard deviation of the last `vol_bars` one-bar changes of the adjusted close:
-    differences, not returns, since a futures price may be negative and adjustment shifts it.
+    `horizons` look-backs, the longest `lookback` and each `ratio` times shorter than the one
+    before. A change counts fully from `full_at` · sigma · sqrt(look-back) on, with sigma the
+    standard deviation of the last `vol_bars` one-bar changes of the adjusted close: differences,
+    not returns, since a futures price may be negative and adjustment shifts it.
     """
 
     lookback: Annotated[int, Field(ge=2, le=1_000_000)] = 13_800
@@ -53,7 +57,8 @@ class MultiHorizonMomentum:
     def __post_init__(self) -> None:
         if self.lookbacks[-1] < 1:
             raise ConfigError(
-                f"{self.horizons} horizons need a lookback of at least {self.ratio ** (self.horizons - 1)}; lookback={self.lookback}"
+                f"{self.horizons} horizons need a lookback of at least"
+                f" {self.ratio ** (self.horizons - 1)}; lookback={self.lookback}"
             )
 
     @property
@@ -72,7 +77,9 @@ class MultiHorizonMomentum:
         total = np.zeros(len(bars))
         for length in self.lookbacks:
             total += np.clip(_change(closes, length) / (unit * np.sqrt(length)), -1.0, 1.0)
-        return np.where(np.isnan(sigma), np.nan, np.where(moves | np.isnan(total), total / self.horizons, 0.0))
+        return np.where(
+            np.isnan(sigma), np.nan, np.where(moves | np.isnan(total), total / self.horizons, 0.0)
+        )
 
     def indicators(self, bars: Bars) -> dict[str, Floats]:
         return {"sigma": self._sigma(bars)}

@@ -1,7 +1,9 @@
-"""A person's own strategies: one file each in the project's experiments/strategies, loaded when a config names it.
+"""A person's own strategies: one file each in the project's experiments/strategies, loaded when a
+config names it.
 
-The file NAME.py holds one frozen dataclass with `name = "NAME"`. Its signal may be a pandas Series or a list; it is checked here
-once per run, so that a wrong length or a value outside [-1, 1] is a sentence and not a strange result.
+The file NAME.py holds one frozen dataclass with `name = "NAME"`. Its signal may be a pandas Series
+or a list; it is checked here once per run, so that a wrong length or a value outside [-1, 1] is a
+sentence and not a strange result.
 """
 
 from __future__ import annotations
@@ -42,11 +44,17 @@ def folder() -> Path:
 
 def names() -> list[str]:
     """Names of the files in the folder; tests and names with a leading underscore are left out."""
-    return sorted(path.stem for path in folder().glob("*.py") if path.stem.isidentifier() and not path.stem.startswith(("test_", "_")))
+    return sorted(
+        path.stem
+        for path in folder().glob("*.py")
+        if path.stem.isidentifier() and not path.stem.startswith(("test_", "_"))
+    )
 
 
 def refuse_namesake(name: str) -> None:
-    """ConfigError when the project has a file called like this strategy of the package; looked up once per process and place."""
+    """ConfigError when the project has a file called like this strategy of the package; looked up
+    once per process and place.
+    """
     _refuse_namesake(os.environ.get("MCL_HOME"), os.getcwd(), name)  # noqa: PTH109
 
 
@@ -54,19 +62,27 @@ def refuse_namesake(name: str) -> None:
 def _refuse_namesake(home: str | None, here: str, name: str) -> None:
     del home, here  # what `folder` depends on
     if (folder() / f"{name}.py").is_file():
-        raise ConfigError(f"{folder() / name}.py is called like a strategy that mcl has: {name!r}; rename the file and its class's name")
+        raise ConfigError(
+            f"{folder() / name}.py is called like a strategy that mcl has: {name!r}; rename the"
+            " file and its class's name"
+        )
 
 
 def load(name: str) -> type[Strategy]:
-    """The class in experiments/strategies/NAME.py; ConfigError with the place when the file does not hold one."""
+    """The class in experiments/strategies/NAME.py; ConfigError with the place when the file does
+    not hold one.
+    """
     path = below(folder(), name, ending=".py")
     return _loaded(path, path.stat().st_mtime_ns, name)
 
 
 def digests(strategy: Mapping[str, Any]) -> dict[str, str]:
-    """sha256 of each own file that a strategy's config names, at any depth, and of the project's files that those import, by path
-    in the project."""
-    return {name: hashlib.sha256(file.content).hexdigest() for name, file in files(strategy).items()}
+    """sha256 of each own file that a strategy's config names, at any depth, and of the project's
+    files that those import, by path in the project.
+    """
+    return {
+        name: hashlib.sha256(file.content).hexdigest() for name, file in files(strategy).items()
+    }
 
 
 def files(strategy: Mapping[str, Any]) -> dict[str, File]:
@@ -83,7 +99,9 @@ def files(strategy: Mapping[str, Any]) -> dict[str, File]:
 
 
 def names_in(config: Mapping[str, Any]) -> set[str]:
-    """Every name of a strategy that a strategy's config holds, at any depth: that of an ensemble and those of its members."""
+    """Every name of a strategy that a strategy's config holds, at any depth: that of an ensemble
+    and those of its members.
+    """
     inner = [value for value in config.values() if isinstance(value, Mapping)]
     return {str(config.get("name"))}.union(*map(names_in, inner))
 
@@ -92,13 +110,23 @@ def names_in(config: Mapping[str, Any]) -> set[str]:
 def _loaded(path: Path, modified_ns: int, name: str) -> type[Strategy]:
     del modified_ns  # an edited file is another one
     module = _executed(path)
-    found = [cls for cls in vars(module).values() if isinstance(cls, type) and getattr(cls, "name", None) == name]
+    found = [
+        cls
+        for cls in vars(module).values()
+        if isinstance(cls, type) and getattr(cls, "name", None) == name
+    ]
     if len(found) != 1 or not is_dataclass(found[0]):
-        raise ConfigError(f"{path} must hold one dataclass with name = {name!r}; it holds {len(found)} classes of that name", SKELETON)
+        raise ConfigError(
+            f"{path} must hold one dataclass with name = {name!r}; it holds {len(found)} classes of"
+            " that name",
+            SKELETON,
+        )
     cls = found[0]
     missing = [part for part in PARTS if not hasattr(cls, part)]
     if missing:
-        raise ConfigError(f"{path}: class {cls.__name__} has no {' and no '.join(missing)}", SKELETON)
+        raise ConfigError(
+            f"{path}: class {cls.__name__} has no {' and no '.join(missing)}", SKELETON
+        )
     _refuse_parameters_without_default(cls, path)
     cls.signal = _checked(_placed(cls.signal, path), name)  # type: ignore[attr-defined]
     if hasattr(cls, "indicators"):
@@ -117,7 +145,9 @@ SKELETON = "mcl new strategy NAME writes one that works"
 
 
 def _executed(path: Path) -> ModuleType:
-    """The module, with compiled functions in a cache of their own: an edit must not throw away those of the engine."""
+    """The module, with compiled functions in a cache of their own: an edit must not throw away
+    those of the engine.
+    """
     spec = importlib.util.spec_from_file_location(f"{PACKAGE}{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path} is no Python file")
@@ -129,12 +159,16 @@ def _executed(path: Path) -> ModuleType:
             spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[spec.name]
-        raise ConfigError(f"{_place(error, path)} cannot be loaded: {in_words(error)}", _cure(error)) from error
+        raise ConfigError(
+            f"{_place(error, path)} cannot be loaded: {in_words(error)}", _cure(error)
+        ) from error
     return module
 
 
 def constructed(cls: type[Strategy], values: dict[str, Any]) -> Strategy:
-    """An own strategy with these values and a memory that can be used. ConfigError with the line of what its code raises."""
+    """An own strategy with these values and a memory that can be used. ConfigError with the line of
+    what its code raises.
+    """
     path = Path(str(sys.modules[cls.__module__].__file__))
     with _lines(path):
         strategy = cls(**values)
@@ -154,14 +188,20 @@ def _lines(path: Path, hint: str = "") -> Iterator[None]:
     except MclError:
         raise
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"{_place(error, path)}: {in_words(error)}", hint or _cure(error)) from error
+        raise ConfigError(
+            f"{_place(error, path)}: {in_words(error)}", hint or _cure(error)
+        ) from error
 
 
 def _place(error: BaseException, path: Path) -> str:
     """`FILE, line 3`, where the file has a part in the error."""
     if isinstance(error, SyntaxError) and error.lineno:
         return f"{error.filename or path}, line {error.lineno}"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == str(path)
+    ]
     return f"{path}, line {lines[-1]}" if lines else str(path)
 
 
@@ -197,11 +237,18 @@ def _checked(signal: Callable[[Any, Bars], Any], name: str) -> Callable[[Any, Ba
         except (ValueError, TypeError) as error:
             raise ConfigError(f"{name}.signal is not one number per bar: {error}") from error
         if values.shape != (len(bars),):
-            raise ConfigError(f"{name}.signal has shape {values.shape}; it must be one value per bar, ({len(bars)},)")
-        outside = np.abs(values) > 1.0 + TOLERANCE  # NaN is not: it means that the strategy is warming up
+            raise ConfigError(
+                f"{name}.signal has shape {values.shape}; it must be one value per bar,"
+                f" ({len(bars)},)"
+            )
+        # NaN is not: it means that the strategy is warming up
+        outside = np.abs(values) > 1.0 + TOLERANCE
         if outside.any():
             row = int(np.argmax(outside))
-            raise ConfigError(f"{name}.signal is {values[row]:g} at {bars.times[row]}; it must lie in [-1, 1], or be NaN while warming up")
+            raise ConfigError(
+                f"{name}.signal is {values[row]:g} at {bars.times[row]}; it must lie in [-1, 1], or"
+                " be NaN while warming up"
+            )
         return values
 
     return checked

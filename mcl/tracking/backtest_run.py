@@ -76,7 +76,9 @@ def backtest(
     bars: Bars | None = None,
     extra_tags: dict[str, str] | None = None,
 ) -> Done:
-    """Run one configuration on its data (never on its hold-out) and record it whole; the report page is one of the artifacts."""
+    """Run one configuration on its data (never on its hold-out) and record it whole; the report
+    page is one of the artifacts.
+    """
     began = time.perf_counter()
     bars = bars if bars is not None else load(run.data, root)
     progress.begin("simulating")
@@ -86,7 +88,10 @@ def backtest(
     measured = metrics.summary(result)
     tags = provenance.tags(run, bars) | access_recorder.tags(reads) | (extra_tags or {})
     luck = counted(run, measured, root)
-    described = {"mcl.verdict": verdict(measured | luck.metrics).word, NOTE: provenance.note(measured, luck, tags, run, overrides, parent)}
+    described = {
+        "mcl.verdict": verdict(measured | luck.metrics).word,
+        NOTE: provenance.note(measured, luck, tags, run, overrides, parent),
+    }
     progress.begin("recording the run")
     record = Record(
         study=run.study,
@@ -100,39 +105,70 @@ def backtest(
         dataset=provenance.dataset(run, bars),
         seconds=time.perf_counter() - began,
     )
-    run_id = store.record(record, (lambda i: {"report.html": page(run, result, measured, tags, overrides, i, luck)}) if report else None)
+    run_id = store.record(
+        record,
+        (
+            (lambda i: {"report.html": page(run, result, measured, tags, overrides, i, luck)})
+            if report
+            else None
+        ),
+    )
     trial_ledger.append(root, [tried(run, result, tags, run_id, parent or "")])
     where = store.artifacts(run_id) / "report.html" if report else None
     return Done(run_id, run, bars, result, measured, tags, where, luck)
 
 
 def counted(run: schema.Config, measured: Mapping[str, float], root: Path) -> Luck:
-    """How much of the Sharpe ratio is luck, given all that was tried with this strategy on this market, this run included."""
-    return trial_ledger.tally(root, placed(run), {provenance.trial_sha256(run): perf.per_session(measured["sharpe"])}).luck(measured)
+    """How much of the Sharpe ratio is luck, given all that was tried with this strategy on this
+    market, this run included.
+    """
+    return trial_ledger.tally(
+        root, placed(run), {provenance.trial_sha256(run): perf.per_session(measured["sharpe"])}
+    ).luck(measured)
 
 
 def luck_of(stored: StoredRun, root: Path) -> Luck | None:
-    """The deflation of a stored run by what the trial ledger holds now; None of what is no backtest with a Sharpe ratio."""
+    """The deflation of a stored run by what the trial ledger holds now; None of what is no backtest
+    with a Sharpe ratio.
+    """
     measured = {name: stored.metrics.get(name, math.nan) for name in MEASURED}
     if stored.tags.get("mcl.kind") not in DEFLATED or math.isnan(measured["sessions"]):
         return None
     where = trial_ledger.place(composition.flatten(json.loads(stored.file("config.json"))))
     if where is None:
         return None
-    itself = stored.tags["mcl.kind"] != "walk_forward"  # stitched of trials that were counted, it is none
-    own_row = {trial_ledger.stored_identity(stored.tags): perf.per_session(measured["sharpe"])} if itself else {}
+    # stitched of trials that were counted, it is none
+    itself = stored.tags["mcl.kind"] != "walk_forward"
+    own_row = (
+        {trial_ledger.stored_identity(stored.tags): perf.per_session(measured["sharpe"])}
+        if itself
+        else {}
+    )
     return trial_ledger.tally(root, where, own_row).luck(measured)
 
 
 def today(stored: StoredRun, luck: Luck | None) -> dict[str, float]:
-    """The metrics of a stored run as they are shown: what it measured, and the deflation of today in place of that of its own day."""
-    measured = {name: value for name, value in stored.summary.items() if name not in (*AT_RUN, *AT_RUN.values())}
+    """The metrics of a stored run as they are shown: what it measured, and the deflation of today
+    in place of that of its own day.
+    """
+    measured = {
+        name: value
+        for name, value in stored.summary.items()
+        if name not in (*AT_RUN, *AT_RUN.values())
+    }
     return measured | (luck.metrics if luck else {})
 
 
 def that_day(stored: StoredRun) -> dict[str, float]:
-    """The deflation that a run stored when it was made, under names that say so; version 0.1 stored it under those of today's."""
-    return {new: stored.metrics[name] for old, new in AT_RUN.items() for name in (old, new) if name in stored.metrics}
+    """The deflation that a run stored when it was made, under names that say so; version 0.1 stored
+    it under those of today's.
+    """
+    return {
+        new: stored.metrics[name]
+        for old, new in AT_RUN.items()
+        for name in (old, new)
+        if name in stored.metrics
+    }
 
 
 def halted_on(result: Result) -> str:
@@ -148,7 +184,9 @@ def placed(run: schema.Config) -> trial_ledger.Place:
     return where
 
 
-def tried(run: schema.Config, result: Result, tags: dict[str, str], run_id: str, group: str) -> trial_ledger.Trial:
+def tried(
+    run: schema.Config, result: Result, tags: dict[str, str], run_id: str, group: str
+) -> trial_ledger.Trial:
     """The run as a row of the trial ledger."""
     days = result.session_returns.index.to_numpy().astype("datetime64[D]").astype(np.int64)
     return trial_ledger.Trial(
@@ -177,31 +215,48 @@ def replay(stored: StoredRun, root: Path) -> Replayed:
 
 
 def page_of_today(stored: StoredRun, luck: Luck | None, root: Path) -> Path | None:
-    """The report page of a stored run; None where it has none. Where the trial ledger has grown since the page was drawn, it is drawn
-    again in <root>/mlruns/reports, from the run simulated again. The old one, which says when it counted, stands where that cannot be
-    done or would not be the same run."""
+    """The report page of a stored run; None where it has none. Where the trial ledger has grown
+    since the page was drawn, it is drawn again in <root>/mlruns/reports, from the run simulated
+    again. The old one, which says when it counted, stands where that cannot be done or would not be
+    the same run.
+    """
     drawn = stored.artifacts / "report.html"
     if not drawn.is_file():
         return None
-    if luck is None or not unequal(luck.at_run, that_day(stored)) or stored.tags.get("mcl.kind") == "walk_forward":
+    if (
+        luck is None
+        or not unequal(luck.at_run, that_day(stored))
+        or stored.tags.get("mcl.kind") == "walk_forward"
+    ):
         return drawn
     try:
         again = replay(stored, root)
     except MclError:
         return drawn
-    if unequal({name: value for name, value in stored.metrics.items() if name in again.metrics}, again.metrics):
+    if unequal(
+        {name: value for name, value in stored.metrics.items() if name in again.metrics},
+        again.metrics,
+    ):
         return drawn
     typed = json.loads(stored.file("overrides.json"))["overrides"]
     path = root / "mlruns" / "reports" / f"{stored.run_id}.html"
-    write_whole(path, page(again.config, again.result, again.metrics, stored.tags, typed, stored.run_id, luck))
+    write_whole(
+        path,
+        page(again.config, again.result, again.metrics, stored.tags, typed, stored.run_id, luck),
+    )
     return path
 
 
 def stored_config(stored: StoredRun) -> schema.Config:
-    """The configuration that a run was made with, validated again: an artifact is data, never code."""
+    """The configuration that a run was made with, validated again: an artifact is data, never
+    code.
+    """
     if stored.tags.get("mcl.kind") not in ("backtest", "trial"):
         kind = stored.tags.get("mcl.kind", "foreign run")
-        raise StoreError(f"run {stored.run_id} is a {kind}, not a backtest", "name a backtest: mcl runs lists them")
+        raise StoreError(
+            f"run {stored.run_id} is a {kind}, not a backtest",
+            "name a backtest: mcl runs lists them",
+        )
     return composition.run_config(json.loads(stored.file("config.json")))
 
 
@@ -213,9 +268,15 @@ def unequal(old: dict[str, float], new: dict[str, float]) -> list[str]:
 
 def name(run: schema.Config, bars: Bars) -> str:
     """`ema_cross f10 s30 · 2024-01..2025-06`"""
-    values = {key: value for key, value in composition.flatten(run.strategy).items() if key != "name"}
-    first, last = (str(bars.session[i].astype("datetime64[D]").astype("datetime64[M]")) for i in (0, -1))
-    return " ".join(filter(None, (run.strategy["name"], provenance.label(values), f"· {first}..{last}")))
+    values = {
+        key: value for key, value in composition.flatten(run.strategy).items() if key != "name"
+    }
+    first, last = (
+        str(bars.session[i].astype("datetime64[D]").astype("datetime64[M]")) for i in (0, -1)
+    )
+    return " ".join(
+        filter(None, (run.strategy["name"], provenance.label(values), f"· {first}..{last}"))
+    )
 
 
 def params(run: schema.Config) -> dict[str, Any]:
@@ -229,17 +290,30 @@ def artifacts(run: schema.Config, result: Result, overrides: Sequence[str]) -> d
 
     raw = run.model_dump(mode="json")
     bars = result.bars
-    decisions = pd.DataFrame({"close_time": bars.times, "target": result.target, "block": result.block, "position": result.position})
+    decisions = pd.DataFrame(
+        {
+            "close_time": bars.times,
+            "target": result.target,
+            "block": result.block,
+            "position": result.position,
+        }
+    )
     changed = np.flatnonzero(np.diff(result.target, prepend=0) | (result.block != 0))
     return {
         "config.yaml": yaml.safe_dump(raw, sort_keys=False, allow_unicode=True).encode(),
         "config.json": json.dumps(raw, indent=1).encode(),
-        "overrides.json": json.dumps({"overrides": list(overrides), "argv": provenance.argv()}).encode(),
+        "overrides.json": (
+            json.dumps({"overrides": list(overrides), "argv": provenance.argv()}).encode()
+        ),
         **provenance.inputs(run, bars),
         "trades.csv": result.trades_frame().to_csv(index=False, float_format="%.10g").encode(),
         "data/fills.parquet": parquet(result.fills_frame()),
         "data/trades.parquet": parquet(result.trades_frame()),
-        "data/equity.parquet": parquet(pd.DataFrame({"close_time": bars.times, "equity_usd": result.equity, "position": result.position})),
+        "data/equity.parquet": parquet(
+            pd.DataFrame(
+                {"close_time": bars.times, "equity_usd": result.equity, "position": result.position}
+            )
+        ),
         "data/sessions.parquet": parquet(result.sessions_frame()),
         "data/decisions.parquet": parquet(decisions.iloc[changed]),
         "data/why.parquet": parquet(why(result)),
@@ -277,7 +351,9 @@ def page(
 
 
 def defaults() -> dict[str, Any] | None:
-    """The project's configuration without any override; None where that is not one, because something must be given."""
+    """The project's configuration without any override; None where that is not one, because
+    something must be given.
+    """
     try:
         return composition.compose("backtest", []).config.model_dump(mode="json")
     except ConfigError:
@@ -285,11 +361,17 @@ def defaults() -> dict[str, Any] | None:
 
 
 def overlays(run: schema.Config, result: Result) -> list[Overlay]:
-    """What the price chart shows besides the price: the strategy's indicators and the levels of the protective orders."""
+    """What the price chart shows besides the price: the strategy's indicators and the levels of the
+    protective orders.
+    """
     from mcl.report.overlay import indicators, protection
 
     strategy, bars = build(run.strategy), result.bars
-    intent = plan(bars, strategy, run.risk, run.capital_usd) if run.risk.protection.unit != "none" else None
+    intent = (
+        plan(bars, strategy, run.risk, run.capital_usd)
+        if run.risk.protection.unit != "none"
+        else None
+    )
     stood = protection(*levels(result, intent, run.execution), bars) if intent else []
     return [*indicators(strategy, bars), *stood]
 
@@ -298,7 +380,11 @@ def intervals(result: Result) -> dict[str, tuple[float, float]]:
     """95 % bootstrap interval of the net P&L over so many sessions as there were."""
     returns = result.session_returns.to_numpy()
     low, high = bootstrap.total_interval(returns)
-    return {"net_pnl_usd": (low * result.capital_usd, high * result.capital_usd)} if math.isfinite(low) else {}
+    return (
+        {"net_pnl_usd": (low * result.capital_usd, high * result.capital_usd)}
+        if math.isfinite(low)
+        else {}
+    )
 
 
 def parquet(frame: pd.DataFrame) -> bytes:
@@ -308,9 +394,13 @@ def parquet(frame: pd.DataFrame) -> bytes:
 
 
 def equity_steps(result: Result) -> list[tuple[int, float]]:
-    """About 300 points of session-end equity, so that MLflow's own charts overlay runs; the step is the session number."""
+    """About 300 points of session-end equity, so that MLflow's own charts overlay runs; the step is
+    the session number.
+    """
     values = result.session_equity.to_numpy()
-    rows = np.unique(np.linspace(0, len(values) - 1, min(EQUITY_POINTS, len(values))).round().astype(int))
+    rows = np.unique(
+        np.linspace(0, len(values) - 1, min(EQUITY_POINTS, len(values))).round().astype(int)
+    )
     return [(int(i), float(values[i])) for i in rows]
 
 

@@ -1,4 +1,6 @@
-"""The way into a run store: its address, MLflow's client, where artifacts lie, and every error of all that as one sentence."""
+"""The way into a run store: its address, MLflow's client, where artifacts lie, and every error of
+all that as one sentence.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ QUIET = {  # before the first import of mlflow
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # what it logs it also raises, and that becomes a sentence
 }
-for _key, _value in QUIET.items():  # here, since MLflow reads some of them once, whichever of its modules is imported first
+# here, since MLflow reads some of them once, whichever of its modules is imported first
+for _key, _value in QUIET.items():
     os.environ.setdefault(_key, _value)
 
 
@@ -37,8 +40,12 @@ class Door:
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = (root or composition.root()).resolve()
-        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root / 'mlruns' / 'mlflow.db'}"
-        shared = self.uri.startswith("sqlite:///")  # then artifacts lie beside the database, whichever project opens it
+        self.uri = (
+            os.environ.get("MLFLOW_TRACKING_URI")
+            or f"sqlite:///{self.root / 'mlruns' / 'mlflow.db'}"
+        )
+        # then artifacts lie beside the database, whichever project opens it
+        shared = self.uri.startswith("sqlite:///")
         self.folder = self.database.resolve().parent if shared else self.root / "mlruns"
 
     @property
@@ -60,7 +67,9 @@ class Door:
         return [str(found.name) for found in self.client.search_experiments()]
 
     def create_database(self) -> Path:
-        """The database of a local store; one that is new belongs to this user alone, as the project's folder of runs does then."""
+        """The database of a local store; one that is new belongs to this user alone, as the
+        project's folder of runs does then.
+        """
         if not self.database.exists() and self.folder == self.root / "mlruns":
             private_folder(self.folder)
         return private_file(self.database)
@@ -71,7 +80,9 @@ class Door:
 
     @cached_property
     def takes_bulk(self) -> bool:
-        """A local SQLite store with the tables that `bulk` writes; one that is new is made by the client first."""
+        """A local SQLite store with the tables that `bulk` writes; one that is new is made by the
+        client first.
+        """
         if not self.uri.startswith("sqlite:///"):
             return False
         with self.refusals(self.uri):
@@ -86,7 +97,9 @@ class Door:
 
     @cached_property
     def server_database(self) -> postgres.Database | None:
-        """The database of the server at `uri`, where `MCL_STORE_URL` names it and it has the tables that `bulk` writes."""
+        """The database of the server at `uri`, where `MCL_STORE_URL` names it and it has the tables
+        that `bulk` writes.
+        """
         address = secret(postgres.ADDRESS)
         if not address or not self.uri.startswith("http"):
             return None
@@ -98,8 +111,10 @@ class Door:
         return database
 
     def local(self, uri: str) -> Path:
-        """Artifacts below mlruns/ are found again after the project folder was moved or copied: MLflow stores absolute paths, and a copy
-        must not look into the original. Those of a server are fetched into mlruns/served/."""
+        """Artifacts below mlruns/ are found again after the project folder was moved or copied:
+        MLflow stores absolute paths, and a copy must not look into the original. Those of a server
+        are fetched into mlruns/served/.
+        """
         parsed, own = urlparse(uri), self.own(uri)
         if parsed.scheme not in ("", "file"):
             with self.refusals(uri):
@@ -108,10 +123,16 @@ class Door:
         return own if own is not None and (own.exists() or not path.exists()) else path
 
     def own(self, uri: str) -> Path | None:
-        """Where the artifacts of a local URI lie, or belong, in the folder of this store; None for others."""
+        """Where the artifacts of a local URI lie, or belong, in the folder of this store; None for
+        others.
+        """
         parsed = urlparse(uri)
         parts = Path(unquote(parsed.path)).parts
-        if parsed.scheme not in ("", "file") or "mlruns" not in parts or not self.uri.startswith("sqlite:///"):
+        if (
+            parsed.scheme not in ("", "file")
+            or "mlruns" not in parts
+            or not self.uri.startswith("sqlite:///")
+        ):
             return None
         return self.folder.joinpath(*parts[len(parts) - parts[::-1].index("mlruns") :])
 
@@ -138,15 +159,24 @@ class Door:
         except OSError as error:
             raise cannot_write(what, error) from None
         except Exception as error:
-            if type(error).__module__.split(".")[0] not in ("mlflow", "sqlalchemy", "sqlite3", "alembic"):
+            if type(error).__module__.split(".")[0] not in (
+                "mlflow",
+                "sqlalchemy",
+                "sqlite3",
+                "alembic",
+            ):
                 raise
             if OTHER_SCHEMA in str(error):
                 raise self._other_schema() from None
             reason = " ".join(str(error).split())[:300]
-            raise StoreError(f"the run store {self.uri} refused {what}: {reason}", "mcl ui shows the store") from error
+            raise StoreError(
+                f"the run store {self.uri} refused {what}: {reason}", "mcl ui shows the store"
+            ) from error
 
     def _other_schema(self) -> StoreError:
-        """The installed MLflow refuses the schema of the store: it is older, or made by a newer MLflow."""
+        """The installed MLflow refuses the schema of the store: it is older, or made by a newer
+        MLflow.
+        """
         installed = metadata.version("mlflow")
         local = self.uri.startswith("sqlite:///")
         found = sqlite_writer.revision(self.database) if local else ""
@@ -160,10 +190,14 @@ class Door:
             )
         return StoreError(
             f"{what}, and MLflow {installed} needs its own",
-            f"mcl store backup --to FILE, then mlflow db upgrade {self.uri if local else 'DATABASE'}",
+            "mcl store backup --to FILE, then mlflow db upgrade"
+            f" {self.uri if local else 'DATABASE'}",
         )
 
 
 def cannot_write(what: str, error: OSError) -> StoreError:
     where = error.filename or "mlruns"
-    return StoreError(f"cannot write {what}: {error.strerror or error} ({where})", "free space or fix the permissions, then run it again")
+    return StoreError(
+        f"cannot write {what}: {error.strerror or error} ({where})",
+        "free space or fix the permissions, then run it again",
+    )

@@ -22,7 +22,9 @@ def use_wal(path: Path) -> None:
 
 @contextmanager
 def global_uri(uri: str) -> Iterator[None]:
-    """MLflow's registry resolves `models:/m-…` sources through the process-wide URI, whatever client asks; lend it ours."""
+    """MLflow's registry resolves `models:/m-…` sources through the process-wide URI, whatever
+    client asks; lend it ours.
+    """
     before = {key: os.environ.get(key) for key in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
     os.environ.update(dict.fromkeys(before, uri))
     try:
@@ -43,10 +45,14 @@ def folder_with(files: dict[str, bytes]) -> Iterator[Path]:
 
 
 def fetched(uri: str, tracking_uri: str, below: Path) -> Path:
-    """The files behind the URI of a server, as they are now, in a folder of their own: each replaced whole, the gone removed."""
+    """The files behind the URI of a server, as they are now, in a folder of their own: each
+    replaced whole, the gone removed.
+    """
     from mlflow import artifacts
 
-    folder = below.joinpath(*(part for part in Path(unquote(urlparse(uri).path)).parts if part not in ("/", "..")))
+    folder = below.joinpath(
+        *(part for part in Path(unquote(urlparse(uri).path)).parts if part not in ("/", ".."))
+    )
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".part-", dir=below) as name:
         arrived = Path(artifacts.download_artifacts(uri, tracking_uri=tracking_uri, dst_path=name))

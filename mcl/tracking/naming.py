@@ -1,8 +1,9 @@
 """How values are called in the store, so that MLflow's own pages are readable.
 
-MLflow draws the metrics of a run in groups by what stands before a slash. Everywhere else in mcl a metric has its flat name
-(`sharpe`, in constraints, gates and tables); in the store it is `result/sharpe`. Names that belong to no group stay flat, and runs
-that were written flat are read all the same.
+MLflow draws the metrics of a run in groups by what stands before a slash. Everywhere else in mcl a
+metric has its flat name (`sharpe`, in constraints, gates and tables); in the store it is
+`result/sharpe`. Names that belong to no group stay flat, and runs that were written flat are read
+all the same.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ GROUPS = frozenset(_group(metric.group) for metric in KNOWN.values())
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a run was made on, as MLflow shows it. `digest` has at most 36 characters; source, schema and profile are JSON."""
+    """What a run was made on, as MLflow shows it. `digest` has at most 36 characters; source,
+    schema and profile are JSON.
+    """
 
     name: str
     digest: str

@@ -1,7 +1,8 @@
 """Finished runs in one transaction, straight into the PostgreSQL of an MLflow server.
 
-A server answers some tens of requests a second and takes three for a trial; here a batch of trials is one transaction of seven
-statements. The address is `MCL_STORE_URL`, a secret: no error shows it. Reading, artifacts and everything else go through the server.
+A server answers some tens of requests a second and takes three for a trial; here a batch of trials
+is one transaction of seven statements. The address is `MCL_STORE_URL`, a secret: no error shows it.
+Reading, artifacts and everything else go through the server.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Database:
-    """The tables of an MLflow server. Every call is a connection of its own: a search writes once in five seconds."""
+    """The tables of an MLflow server. Every call is a connection of its own: a search writes once
+    in five seconds.
+    """
 
     address: str
 
@@ -42,7 +45,10 @@ class Database:
         """ConfigError where the address is none of PostgreSQL, or nothing can speak with it."""
         scheme, _, rest = address.partition("://")
         if scheme.partition("+")[0] not in ("postgresql", "postgres"):
-            raise ConfigError(f"{ADDRESS} is no address of PostgreSQL", f"export {ADDRESS}=postgresql://user@host/database")
+            raise ConfigError(
+                f"{ADDRESS} is no address of PostgreSQL",
+                f"export {ADDRESS}=postgresql://user@host/database",
+            )
         if find_spec("psycopg") is None:
             raise ConfigError(
                 f"{ADDRESS} needs the package psycopg, which is not installed",
@@ -52,7 +58,11 @@ class Database:
 
     def objections(self) -> list[str]:
         """Why runs cannot be written, one clause each; empty when they can."""
-        return self._asked(lambda connection: schema.postgres_differences(lambda query, names: connection.execute(query.encode(), names)))
+        return self._asked(
+            lambda connection: schema.postgres_differences(
+                lambda query, names: connection.execute(query.encode(), names)
+            )
+        )
 
     def experiment(self, name: str) -> tuple[int, str, int] | None:
         """Id, artifact URI and time of creation (ms) of the active experiment with this name."""
@@ -61,8 +71,11 @@ class Database:
         found = self._asked(lambda connection: connection.execute(query, (name,)).fetchone())
         return (int(found[0]), str(found[1]), int(found[2] or 0)) if found else None
 
-    def insert(self, experiment_id: int, location: str, rows: Sequence[sqlite_writer.Row]) -> list[str]:
-        """Write `rows`, which have no files, and return their run ids in order; all of them or none, and none twice.
+    def insert(
+        self, experiment_id: int, location: str, rows: Sequence[sqlite_writer.Row]
+    ) -> list[str]:
+        """Write `rows`, which have no files, and return their run ids in order; all of them or
+        none, and none twice.
 
         StoreError where the database does not answer, or refuses.
         """
@@ -70,7 +83,9 @@ class Database:
 
         def write(connection: psycopg.Connection[Any]) -> None:
             # A connection that broke at its end may have written all the same.
-            written = connection.execute("SELECT count(*) FROM runs WHERE run_uuid = ANY(%s)", (ids,)).fetchone()
+            written = connection.execute(
+                "SELECT count(*) FROM runs WHERE run_uuid = ANY(%s)", (ids,)
+            ).fetchone()
             if not written or not written[0]:
                 sqlite_writer.fill(Tables(connection), experiment_id, location, rows)
 
@@ -78,7 +93,9 @@ class Database:
         return ids
 
     def _asked(self, ask: Callable[[psycopg.Connection[Any]], Found]) -> Found:
-        """What the database answers, in a transaction; a connection that is lost is made again for `AGAIN_SEC`."""
+        """What the database answers, in a transaction; a connection that is lost is made again for
+        `AGAIN_SEC`.
+        """
         import psycopg
 
         until = time.monotonic() + AGAIN_SEC
@@ -87,7 +104,8 @@ class Database:
                 with psycopg.connect(self.address, connect_timeout=CONNECT_SEC) as connection:
                     return ask(connection)
             except psycopg.OperationalError as error:
-                lost = error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))  # cut off, or shutting down, or starting
+                # cut off, or shutting down, or starting
+                lost = error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
                 if not lost or time.monotonic() > until or _final(error):
                     raise _refused(error) from None
                 time.sleep(0.5)
@@ -98,7 +116,16 @@ class Database:
 def _final(error: psycopg.Error) -> bool:
     """Whether a connection was refused for a reason that does not pass: a password, a name."""
     said = str(error)
-    return any(reason in said for reason in ("authentication failed", "does not exist", "no pg_hba.conf entry", "certificate", "resolve"))
+    return any(
+        reason in said
+        for reason in (
+            "authentication failed",
+            "does not exist",
+            "no pg_hba.conf entry",
+            "certificate",
+            "resolve",
+        )
+    )
 
 
 def _refused(error: psycopg.Error) -> StoreError:
@@ -106,7 +133,8 @@ def _refused(error: psycopg.Error) -> StoreError:
     primary = error.diag.message_primary or ""
     reason = f"{type(error).__name__} {primary}".strip()
     return StoreError(
-        f"the database of {ADDRESS} refuses: {reason}", f"look at the database, or unset {ADDRESS}: the server takes the runs"
+        f"the database of {ADDRESS} refuses: {reason}",
+        f"look at the database, or unset {ADDRESS}: the server takes the runs",
     )
 
 
@@ -117,12 +145,17 @@ class Tables:
     connection: psycopg.Connection[Any]
 
     def put(self, table: str, columns: str, rows: Iterable[Sequence[Any]]) -> None:
-        with self.connection.cursor() as cursor, cursor.copy(f"COPY {table} ({columns}) FROM STDIN".encode()) as copy:
+        with (
+            self.connection.cursor() as cursor,
+            cursor.copy(f"COPY {table} ({columns}) FROM STDIN".encode()) as copy,
+        ):
             for row in rows:
                 copy.write_row(row)
 
     def put_texts(self, table: str, texts: sqlite_writer.Texts) -> None:
-        entries = ((run_id, key, value) for run_id, pairs in texts.items() for key, value in pairs.items())
+        entries = (
+            (run_id, key, value) for run_id, pairs in texts.items() for key, value in pairs.items()
+        )
         self.put(table, "run_uuid, key, value", entries)
 
     def put_points(self, points: Iterable[sqlite_writer.Point]) -> None:
@@ -138,7 +171,9 @@ class Tables:
 
     def dataset_id(self, experiment_id: int, dataset: Dataset) -> str:
         d, key = dataset, (experiment_id, dataset.name, dataset.digest)
-        self.connection.execute(INSERT_DATASET, (uuid.uuid4().hex, *key, d.source_type, d.source, d.schema, d.profile))
+        self.connection.execute(
+            INSERT_DATASET, (uuid.uuid4().hex, *key, d.source_type, d.source, d.schema, d.profile)
+        )
         found = self.connection.execute(DATASET, key).fetchone()
         assert found is not None  # noqa: S101 - it was inserted above, or before
         return str(found[0])

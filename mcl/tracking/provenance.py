@@ -1,4 +1,6 @@
-"""What makes a run repeatable: code, packages, repository state. All cheap enough to collect for every run."""
+"""What makes a run repeatable: code, packages, repository state. All cheap enough to collect for
+every run.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ HEADLINES = (
     *("net_pnl_usd", "sharpe", "dsr_at_run", "trials_at_run", "max_drawdown_usd"),
     *("profit_factor", "trades", "commission_usd", "sessions"),
 )
-DECIDING = (  # the files that can change a number: what the engine, the strategies, the metrics and the reading of data import
+# the files that can change a number: what the engine, the strategies, the metrics and the reading
+# of data import
+DECIDING = (
     *("engine", "strategy", "metrics"),
     *("risk", "market", "base/jit.py"),
     *("config/schema.py", "config/base_model.py", "config/broker_schema.py"),
@@ -44,8 +48,10 @@ DECIDING = (  # the files that can change a number: what the engine, the strateg
     *("data/dbn.py", "data/load.py", "data/roll.py", "data/table.py", "data/truncation.py"),
     *("data/sources", "data/synthetic"),
 )
-NO_TRIAL = ("metrics/", "engine/diagnostics.py", "engine/level_lines.py")  # of these: they measure and explain what was decided
-SHARED = ("strategy/__init__.py", "strategy/indicators.py", "strategy/user_strategies.py")  # by all strategies
+# of these: they measure and explain what was decided
+NO_TRIAL = ("metrics/", "engine/diagnostics.py", "engine/level_lines.py")
+# by all strategies
+SHARED = ("strategy/__init__.py", "strategy/indicators.py", "strategy/user_strategies.py")
 WORDS = (  # imported there too: sentences, secrets, paths, never a number
     *("__init__.py", "base/__init__.py", "base/errors.py", "base/redact.py", "base/files.py"),
     *("base/progress.py", "base/import_closure.py", "base/access_recorder.py"),
@@ -53,7 +59,9 @@ WORDS = (  # imported there too: sentences, secrets, paths, never a number
 
 
 def tags(run: schema.Config, bars: Bars) -> dict[str, str]:
-    """The tags of a run on these bars: fingerprints, repository state, versions, and the mark of synthetic data."""
+    """The tags of a run on these bars: fingerprints, repository state, versions, and the mark of
+    synthetic data.
+    """
     found = {
         "mcl.kind": "backtest",
         "mcl.strategy": run.strategy["name"],
@@ -74,8 +82,14 @@ def tags(run: schema.Config, bars: Bars) -> dict[str, str]:
 
 
 def label(params: Mapping[str, Any]) -> str:
-    """`f10 s30` for {fast: 10, slow: 30}: each value behind the shortest beginning of its name that tells it from the others."""
-    said = [f"{name}{_short(params[key])}" for key, name in _beginnings(tuple(params)).items() if not isinstance(params[key], str)]
+    """`f10 s30` for {fast: 10, slow: 30}: each value behind the shortest beginning of its name that
+    tells it from the others.
+    """
+    said = [
+        f"{name}{_short(params[key])}"
+        for key, name in _beginnings(tuple(params)).items()
+        if not isinstance(params[key], str)
+    ]
     shown = " ".join(said)
     return shown if len(shown) <= LONGEST else f"{shown[:LONGEST].rpartition(' ')[0]} …"
 
@@ -89,7 +103,10 @@ def _beginnings(keys: tuple[str, ...]) -> dict[str, str]:
 def _beginning(name: str, names: Collection[str]) -> str:
     """At least one letter; the whole name where another one is equal to it."""
     others = [other for other in names if other != name]
-    return next((name[:n] for n in range(1, len(name)) if not any(o.startswith(name[:n]) for o in others)), name)
+    return next(
+        (name[:n] for n in range(1, len(name)) if not any(o.startswith(name[:n]) for o in others)),
+        name,
+    )
 
 
 def _short(value: Any) -> str:
@@ -97,14 +114,27 @@ def _short(value: Any) -> str:
 
 
 def dataset(run: schema.Config, bars: Bars) -> Dataset:
-    """The bars as the data set that MLflow shows with the run, and by which it finds all runs on the same data."""
+    """The bars as the data set that MLflow shows with the run, and by which it finds all runs on
+    the same data.
+    """
     data = run.data.model_dump(mode="json")
-    told = [data[key] for key in ("instrument", "interval", "source", "world", "symbol", "path") if data.get(key)]
+    told = [
+        data[key]
+        for key in ("instrument", "interval", "source", "world", "symbol", "path")
+        if data.get(key)
+    ]
     columns = ("open", "high", "low", "close", "adjustment")
     spec = [{"name": "close_time", "type": "datetime", "required": True}]
     spec += [{"name": name, "type": "double", "required": True} for name in columns]
-    spec += [{"name": name, "type": "long", "required": True} for name in ("volume", "session", "contract")]
-    profile = {"num_rows": len(bars), "sessions": f"{_day(bars, 0)} .. {_day(bars, -1)}", "rolls": int(bars.roll.sum())}
+    spec += [
+        {"name": name, "type": "long", "required": True}
+        for name in ("volume", "session", "contract")
+    ]
+    profile = {
+        "num_rows": len(bars),
+        "sessions": f"{_day(bars, 0)} .. {_day(bars, -1)}",
+        "rolls": int(bars.roll.sum()),
+    }
     return Dataset(
         name=" ".join(map(str, told))[:500],
         digest=bars.fingerprint[:36],
@@ -123,13 +153,16 @@ def note(
     overrides: Sequence[str],
     above: str | None,
 ) -> str:
-    """A run's description in MLflow: verdict, headline metrics, where its page is, and how to make it again. Markdown.
+    """A run's description in MLflow: verdict, headline metrics, where its page is, and how to make
+    it again. Markdown.
 
     `above` is the id of the search that the run belongs to.
     """
     said, here = verdict(dict(measured) | luck.metrics), f"#/experiments/{EXPERIMENT}/runs"
     shown = dict(measured) | luck.at_run
-    rows = [f"| {label} | {text} |" for label, text, name in metric_rows(shown) if name in HEADLINES]
+    rows = [
+        f"| {label} | {text} |" for label, text, name in metric_rows(shown) if name in HEADLINES
+    ]
     search = f" · [the search it came from]({here}/{above})" if above else ""
     parts = [
         f"**{said.word}.** {said.text}",
@@ -149,13 +182,16 @@ def versions() -> dict[str, str]:
 
 
 def code_digests(strategy: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """sha256 of every source file that decides a result: those of the package by their path inside it, and a person's own strategies
-    that `strategy`, the configuration of the run, names."""
+    """sha256 of every source file that decides a result: those of the package by their path inside
+    it, and a person's own strategies that `strategy`, the configuration of the run, names.
+    """
     return _package_digests() | (user_strategies.digests(strategy) if strategy else {})
 
 
 def inputs(run: schema.Config, bars: Bars) -> dict[str, bytes]:
-    """The files of a run by which a later one names what has moved: the data manifest, and the digests of the code."""
+    """The files of a run by which a later one names what has moved: the data manifest, and the
+    digests of the code.
+    """
     manifest = bars.provenance | {"fingerprint": bars.fingerprint}
     return {
         "manifest.json": json.dumps(manifest, default=str, indent=1).encode(),
@@ -169,17 +205,25 @@ def code_sha256(strategy: Mapping[str, Any] | None = None) -> str:
 
 def trial_sha256(run: schema.Config) -> str:
     """Identity of a run as a trial: its configuration, and the code that decides."""
-    return trial_ledger.identity(composition.fingerprint(run), decision_sha256(user_strategies.names_in(run.strategy)))
+    return trial_ledger.identity(
+        composition.fingerprint(run), decision_sha256(user_strategies.names_in(run.strategy))
+    )
 
 
 def decision_sha256(strategies: Collection[str]) -> str:
-    """Digest of the code by which runs of these strategies decide: data, risk and engine, and the strategies with all that they
-    import. Metrics, pages and what explains a decision are no part of it, and neither are strategies that are not named. Of own
-    files it takes what they mean: comments, layout and docstrings do not count."""
+    """Digest of the code by which runs of these strategies decide: data, risk and engine, and the
+    strategies with all that they import. Metrics, pages and what explains a decision are no part of
+    it, and neither are strategies that are not named. Of own files it takes what they mean:
+    comments, layout and docstrings do not count.
+    """
     names = frozenset(strategies)
     mine = user_strategies.files({str(i): {"name": name} for i, name in enumerate(sorted(names))})
-    used = frozenset(name for file in mine.values() for name in file.imports if name.startswith("mcl."))
-    return composition.digest([_decision(names, used), {name: file.meaning for name, file in mine.items()}])
+    used = frozenset(
+        name for file in mine.values() for name in file.imports if name.startswith("mcl.")
+    )
+    return composition.digest(
+        [_decision(names, used), {name: file.meaning for name, file in mine.items()}]
+    )
 
 
 @cache
@@ -187,7 +231,11 @@ def _decision(names: frozenset[str], used: frozenset[str]) -> dict[str, str]:
     """The part of it that stands in the package; `used` are modules that own files import."""
     present = _package_digests()
     base = {name: digest for name, digest in present.items() if not name.startswith(NO_TRIAL)}
-    shared = {name: digest for name, digest in base.items() if not name.startswith("strategy/") or name in SHARED}
+    shared = {
+        name: digest
+        for name, digest in base.items()
+        if not name.startswith("strategy/") or name in SHARED
+    }
     modules = {known[name].__module__ for known in [builtin()] for name in names if name in known}
     found = imported(sorted(modules | used), besides=(*shared, *WORDS))
     return shared | {name: hashlib.sha256(content).hexdigest() for name, content in found.items()}
@@ -196,8 +244,18 @@ def _decision(names: frozenset[str], used: frozenset[str]) -> dict[str, str]:
 @cache
 def _package_digests() -> dict[str, str]:
     package = Path(__file__).resolve().parents[1]
-    paths = [p for name in DECIDING for p in ([package / name] if name.endswith(".py") else sorted((package / name).rglob("*.py")))]
-    return {str(p.relative_to(package)): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths if p.is_file()}
+    paths = [
+        p
+        for name in DECIDING
+        for p in (
+            [package / name] if name.endswith(".py") else sorted((package / name).rglob("*.py"))
+        )
+    ]
+    return {
+        str(p.relative_to(package)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in paths
+        if p.is_file()
+    }
 
 
 @cache
@@ -221,9 +279,13 @@ class Commit:
 
 
 def commits(folder: Path, file: Path) -> list[Commit]:
-    """The commits that changed `file` (its path below `folder`), oldest first; none where there is no git."""
+    """The commits that changed `file` (its path below `folder`), oldest first; none where there is
+    no git.
+    """
     found = []
-    for line in _git(folder, "log", "--reverse", "--format=%h%x09%aI%x09%an%x09%s", "--", str(file)).splitlines():
+    for line in _git(
+        folder, "log", "--reverse", "--format=%h%x09%aI%x09%an%x09%s", "--", str(file)
+    ).splitlines():
         short, at, by, subject = line.split("\t", 3)
         text = _git(folder, "show", f"{short}:./{file.as_posix()}")
         found.append(Commit(short, at, by, subject, f"{text.partition(chr(10))[0]}\n"))
@@ -240,7 +302,13 @@ def argv() -> list[str]:
 
 def _git(folder: Path, *args: str) -> str:
     try:
-        done = subprocess.run(["git", "-C", str(folder), *args], capture_output=True, text=True, timeout=10, check=False)  # noqa: S603, S607
+        done = subprocess.run(  # noqa: S603
+            ["git", "-C", str(folder), *args],  # noqa: S607
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -30,7 +30,9 @@ def size_of(path: Path) -> int:
 
 
 def deleted_runs(store: Store, before_ms: int) -> Iterator[Waste]:
-    """Runs that were deleted before this moment (ms since the epoch) and never promoted, with their artifacts."""
+    """Runs that were deleted before this moment (ms since the epoch) and never promoted, with their
+    artifacts.
+    """
     if (database := _database(store)) is None:
         return
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
@@ -41,19 +43,29 @@ def deleted_runs(store: Store, before_ms: int) -> Iterator[Waste]:
         folder = store.artifacts(run_id)
         inside = folder.is_relative_to(store.folder) and folder.parent.name == run_id
         yield Waste(
-            "deleted run", run_id, size_of(folder) if inside else 0, partial(_forget, store, run_id, folder.parent if inside else None)
+            "deleted run",
+            run_id,
+            size_of(folder) if inside else 0,
+            partial(_forget, store, run_id, folder.parent if inside else None),
         )
 
 
 def orphans(store: Store, before_sec: float) -> Iterator[Waste]:
-    """Artifact folders whose run the store does not know: of a process that died between writing them and the row."""
+    """Artifact folders whose run the store does not know: of a process that died between writing
+    them and the row.
+    """
     if (database := _database(store)) is None:
         return
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
         known = {str(row[0]) for row in connection.execute("SELECT run_uuid FROM runs")}
     for folder in sorted((store.folder / "artifacts").glob(f"*/{'[0-9a-f]' * RUN_ID}")):
         if folder.name not in known and folder.stat().st_mtime < before_sec:
-            yield Waste("artifacts without a run", str(folder.relative_to(store.root)), size_of(folder), partial(shutil.rmtree, folder))
+            yield Waste(
+                "artifacts without a run",
+                str(folder.relative_to(store.root)),
+                size_of(folder),
+                partial(shutil.rmtree, folder),
+            )
 
 
 def compact(store: Store) -> int:
@@ -76,7 +88,9 @@ def _database(store: Store) -> Path | None:
 
 
 def _forget(store: Store, run_id: str, folder: Path | None) -> None:
-    """The files first: a run without artifacts can be deleted again, artifacts without a run only found by looking."""
+    """The files first: a run without artifacts can be deleted again, artifacts without a run only
+    found by looking.
+    """
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     if folder is not None:

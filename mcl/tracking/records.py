@@ -12,15 +12,18 @@ from mcl.base.errors import StoreError
 from mcl.base.redact import blotted, blotter
 from mcl.tracking.naming import Dataset
 
-CONFIG_FILE, CONFIG_TAG = "config.json", "mcl.config"  # a trial on a server has its configuration as a tag
+# a trial on a server has its configuration as a tag
+CONFIG_FILE, CONFIG_TAG = "config.json", "mcl.config"
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 
 @dataclass(frozen=True)
 class Record:
-    """What one tracked run consists of. `files` maps an artifact path to its bytes; `series` holds step metrics of a few hundred points.
+    """What one tracked run consists of. `files` maps an artifact path to its bytes; `series` holds
+    step metrics of a few hundred points.
 
-    Metrics have their flat names here and in `StoredRun`; the store files them in groups (`mcl.tracking.naming`).
+    Metrics have their flat names here and in `StoredRun`; the store files them in groups
+    (`mcl.tracking.naming`).
     """
 
     study: str
@@ -50,7 +53,9 @@ class StoredRun:
 
     @cached_property
     def artifacts(self) -> Path:
-        """The folder of its files. Those of a server are fetched when they are first asked for: a list of runs costs no download."""
+        """The folder of its files. Those of a server are fetched when they are first asked for: a
+        list of runs costs no download.
+        """
         return self.place()
 
     @property
@@ -64,7 +69,10 @@ class StoredRun:
             return self.tags[CONFIG_TAG].encode()
         target = self.artifacts / path
         if not target.is_file():
-            raise StoreError(f"run {self.run_id} has no artifact {path}", "only a finished backtest has all artifacts")
+            raise StoreError(
+                f"run {self.run_id} has no artifact {path}",
+                "only a finished backtest has all artifacts",
+            )
         return target.read_bytes()
 
 
@@ -85,21 +93,36 @@ class StoredVersion:
         return self.place()
 
     def files(self) -> dict[str, bytes]:
-        """By path. What MLflow and Python leave in the folder when somebody loads the model there does not count."""
-        found = ((p.relative_to(self.folder).as_posix(), p) for p in sorted(self.folder.rglob("*")) if p.is_file())
-        return {name: p.read_bytes() for name, p in found if "__pycache__" not in p.parts and name != "registered_model_meta"}
+        """By path. What MLflow and Python leave in the folder when somebody loads the model there
+        does not count.
+        """
+        found = (
+            (p.relative_to(self.folder).as_posix(), p)
+            for p in sorted(self.folder.rglob("*"))
+            if p.is_file()
+        )
+        return {
+            name: p.read_bytes()
+            for name, p in found
+            if "__pycache__" not in p.parts and name != "registered_model_meta"
+        }
 
 
 Late = Callable[[str], dict[str, bytes]]
 
 
 def without_secrets(given: list[Record]) -> list[Record]:
-    """Without the secrets that got into a parameter, a tag or a file: an override on a command line, an address with a password."""
+    """Without the secrets that got into a parameter, a tag or a file: an override on a command
+    line, an address with a password.
+    """
     blot = cache(blotter())  # runs of one search share most of their values
     return [
         replace(
             record,
-            params={key: blot(value) if isinstance(value, str) else value for key, value in record.params.items()},
+            params={
+                key: blot(value) if isinstance(value, str) else value
+                for key, value in record.params.items()
+            },
             tags={key: blot(value) for key, value in record.tags.items()},
             files={path: blotted(path, content) for path, content in record.files.items()},
         )
@@ -109,4 +132,6 @@ def without_secrets(given: list[Record]) -> list[Record]:
 
 def late_files(late: Late | None) -> Late | None:
     """The same for files that can only be made once the run has its id."""
-    return late and (lambda run_id: {path: blotted(path, content) for path, content in late(run_id).items()})
+    return late and (
+        lambda run_id: {path: blotted(path, content) for path, content in late(run_id).items()}
+    )

@@ -1,7 +1,8 @@
 """The columns of MLflow's tables that mcl writes, and how a database differs from them.
 
-MLflow changes its schema with most releases, mostly in tables that mcl never touches. So columns are compared, not a revision: a
-store whose tables differ is written through MLflow's client instead, which is slower and needs nothing of this.
+MLflow changes its schema with most releases, mostly in tables that mcl never touches. So columns
+are compared, not a revision: a store whose tables differ is written through MLflow's client
+instead, which is slower and needs nothing of this.
 """
 
 from __future__ import annotations
@@ -48,10 +49,15 @@ def _table(key: str, text: str = "", integer: str = "", real: str = "", boolean:
 
 
 TABLES = {
-    "experiments": _table("experiment_id", text="name artifact_location lifecycle_stage", integer="experiment_id"),
+    "experiments": _table(
+        "experiment_id", text="name artifact_location lifecycle_stage", integer="experiment_id"
+    ),
     "runs": _table(
         "run_uuid",
-        text="run_uuid name source_type source_name entry_point_name user_id status source_version lifecycle_stage artifact_uri",
+        text=(
+            "run_uuid name source_type source_name entry_point_name user_id status source_version"
+            " lifecycle_stage artifact_uri"
+        ),
         integer="start_time end_time experiment_id",
     ),
     "tags": _table("run_uuid key", text="run_uuid key value"),
@@ -72,7 +78,10 @@ TABLES = {
     ),
     "datasets": _table(
         "experiment_id name digest",
-        text="dataset_uuid name digest dataset_source_type dataset_source dataset_schema dataset_profile",
+        text=(
+            "dataset_uuid name digest dataset_source_type dataset_source dataset_schema"
+            " dataset_profile"
+        ),
         integer="experiment_id",
     ),
     "inputs": _table(
@@ -102,7 +111,11 @@ def differences(found: Mapping[str, Iterable[Column]]) -> list[str]:
             clauses.append(f"there is no table {name}")
             continue
         clauses += [
-            f"{name}.{column} is {columns[column].kind}, not {expected}" if column in columns else f"{name} has no column {column}"
+            (
+                f"{name}.{column} is {columns[column].kind}, not {expected}"
+                if column in columns
+                else f"{name} has no column {column}"
+            )
             for column, expected in table.columns.items()
             if column not in columns or columns[column].kind != expected
         ]
@@ -128,7 +141,9 @@ def sqlite_differences(connection: sqlite3.Connection) -> list[str]:
         for name, columns in rows.items()
     }
     triggers = connection.execute("SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger'")
-    return differences(found) + [f"{table} has a trigger {name}" for name, table in triggers if table in TABLES]
+    return differences(found) + [
+        f"{table} has a trigger {name}" for name, table in triggers if table in TABLES
+    ]
 
 
 POSTGRES_COLUMNS = """SELECT table_name, column_name, data_type,
@@ -143,14 +158,20 @@ JOIN pg_class AS tables ON tables.oid = triggers.tgrelid
 WHERE NOT triggers.tgisinternal AND tables.relnamespace = current_schema()::regnamespace AND tables.relname = ANY(%s)"""
 
 
-def postgres_differences(ask: Callable[[str, tuple[list[str]]], Iterable[tuple[Any, ...]]]) -> list[str]:
-    """The differences of a store in PostgreSQL, whose answers to a statement `ask` gives; triggers as in SQLite."""
+def postgres_differences(
+    ask: Callable[[str, tuple[list[str]]], Iterable[tuple[Any, ...]]],
+) -> list[str]:
+    """The differences of a store in PostgreSQL, whose answers to a statement `ask` gives; triggers
+    as in SQLite.
+    """
     names = (list(TABLES),)
     keys = set(ask(POSTGRES_KEYS, names))
     found: dict[str, list[Column]] = {name: [] for name in TABLES}
     for table, column, declared, required in ask(POSTGRES_COLUMNS, names):
         found[table].append(Column(column, kind(declared), required, (table, column) in keys))
-    return differences(found) + [f"{table} has a trigger {name}" for table, name in ask(POSTGRES_TRIGGERS, names)]
+    return differences(found) + [
+        f"{table} has a trigger {name}" for table, name in ask(POSTGRES_TRIGGERS, names)
+    ]
 
 
 def revision(connection: sqlite3.Connection) -> str:

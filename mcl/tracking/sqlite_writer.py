@@ -1,8 +1,10 @@
-"""Finished runs in one transaction, straight into the tables of an MLflow store: of a local one here, of a server's in `postgres`.
+"""Finished runs in one transaction, straight into the tables of an MLflow store: of a local one
+here, of a server's in `postgres`.
 
-MLflow's client needs two seconds to import and open a store, and 20 ms for a run; a person waits for the one, a search writes
-thousands of the other. The tables are not a public interface, so this path is taken only where they have the columns that it
-writes (`supported`); `tracking` falls back to the client otherwise. A row appears with its last artifact in place, as everywhere.
+MLflow's client needs two seconds to import and open a store, and 20 ms for a run; a person waits
+for the one, a search writes thousands of the other. The tables are not a public interface, so this
+path is taken only where they have the columns that it writes (`supported`); `tracking` falls back
+to the client otherwise. A row appears with its last artifact in place, as everywhere.
 """
 
 from __future__ import annotations
@@ -28,16 +30,23 @@ WAIT_SEC = 60.0  # for another writer
 PRAGMAS = (
     "synchronous=NORMAL",  # with write-ahead logging: consistent after a power cut
     "cache_size=-65536",  # KiB: a batch of a thousand runs touches every index
-    "wal_autocheckpoint=16000",  # pages: so that a page is copied into the database once for several batches
+    # pages: so that a page is copied into the database once for several batches
+    "wal_autocheckpoint=16000",
     "temp_store=MEMORY",
 )
 Texts = dict[str, dict[str, str]]  # by run id and key
-Point = tuple[str, str, int, float, bool]  # run, metric, step, value, whether it is the metric's last
+# run, metric, step, value, whether it is the metric's last
+Point = tuple[str, str, int, float, bool]
 
 RUN = """run_uuid, name, source_type, source_name, entry_point_name, user_id, status, start_time, end_time, source_version,
 lifecycle_stage, artifact_uri, experiment_id"""
-TEXTS = "SELECT run.key, entry.key, entry.value FROM json_each(?) AS run, json_each(run.value) AS entry"
-POINTS = "CREATE TEMP TABLE points (run_uuid TEXT, key TEXT, step INTEGER, value REAL, last INTEGER)"  # a NaN is NULL here
+TEXTS = (
+    "SELECT run.key, entry.key, entry.value FROM json_each(?) AS run, json_each(run.value) AS entry"
+)
+# a NaN is NULL here
+POINTS = (
+    "CREATE TEMP TABLE points (run_uuid TEXT, key TEXT, step INTEGER, value REAL, last INTEGER)"
+)
 INSERT_POINT = "INSERT INTO points VALUES (?, ?, ?, ?, ?)"
 INSERT_METRICS = """INSERT INTO metrics (run_uuid, key, value, is_nan, timestamp, step)
 SELECT run_uuid, key, ifnull(value, 0), value IS NULL, 0, step FROM points"""
@@ -52,21 +61,25 @@ _serial = itertools.count(secrets.randbits(20))
 
 
 def _run_id() -> str:
-    """Random as MLflow's own ids, but that the first five digits count up: what is inserted together lies together in every index,
-    which costs half the time."""
+    """Random as MLflow's own ids, but that the first five digits count up: what is inserted
+    together lies together in every index, which costs half the time.
+    """
     return f"{next(_serial) % 16**5:05x}{uuid.uuid4().hex[5:]}"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One finished run, its values already as the store holds them: texts short enough, no infinite metric."""
+    """One finished run, its values already as the store holds them: texts short enough, no infinite
+    metric.
+    """
 
     name: str
     status: str
     tags: dict[str, str] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
-    series: dict[str, list[tuple[int, float]]] = field(default_factory=dict)  # step metrics, steps increasing
+    # step metrics, steps increasing
+    series: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     dataset: Dataset | None = None
     seconds: float = 0.0  # that it took
@@ -108,7 +121,10 @@ def revision(database: Path) -> str:
 
 def experiment(database: Path, name: str) -> tuple[int, str] | None:
     """Id and artifact URI of the active experiment with this name."""
-    query = "SELECT experiment_id, artifact_location FROM experiments WHERE name = ? AND lifecycle_stage = 'active'"
+    query = (
+        "SELECT experiment_id, artifact_location FROM experiments WHERE name = ? AND"
+        " lifecycle_stage = 'active'"
+    )
     with closing(sqlite3.connect(database, timeout=WAIT_SEC)) as connection:
         found = connection.execute(query, (name,)).fetchone()
     return (int(found[0]), str(found[1])) if found else None
@@ -116,7 +132,9 @@ def experiment(database: Path, name: str) -> tuple[int, str] | None:
 
 def artifact_uri(database: Path, run_id: str) -> str | None:
     with closing(sqlite3.connect(database, timeout=WAIT_SEC)) as connection:
-        found = connection.execute("SELECT artifact_uri FROM runs WHERE run_uuid = ?", (run_id,)).fetchone()
+        found = connection.execute(
+            "SELECT artifact_uri FROM runs WHERE run_uuid = ?", (run_id,)
+        ).fetchone()
     return str(found[0]) if found else None
 
 
@@ -128,17 +146,23 @@ def trials(database: Path, parent: str, kind: str) -> dict[int, str]:
     JOIN runs ON runs.run_uuid = above.run_uuid AND runs.lifecycle_stage = 'active' AND runs.status <> 'RUNNING'
     WHERE above.key = 'mlflow.parentRunId' AND above.value = ?"""
     with closing(sqlite3.connect(database, timeout=WAIT_SEC)) as connection:
-        return {int(number): str(run_id) for number, run_id in connection.execute(query, (kind, parent))}
+        return {
+            int(number): str(run_id) for number, run_id in connection.execute(query, (kind, parent))
+        }
 
 
 def analyze(database: Path) -> None:
-    """Let SQLite look at how the rows are spread: sorting thousands of runs by a metric becomes 20 times faster, and stays so."""
+    """Let SQLite look at how the rows are spread: sorting thousands of runs by a metric becomes 20
+    times faster, and stays so.
+    """
     with closing(sqlite3.connect(database, timeout=WAIT_SEC)) as connection, connection:
         connection.execute("ANALYZE")
 
 
 def insert(database: Path, place: Place, rows: Sequence[Row]) -> list[str]:
-    """Write `rows` under an experiment and return their run ids in order; all of them or none. Raises sqlite3.Error or OSError."""
+    """Write `rows` under an experiment and return their run ids in order; all of them or none.
+    Raises sqlite3.Error or OSError.
+    """
     ids = [row.run_id for row in rows]
     with _whole(place.folder / run_id for run_id in ids):
         for row in rows:
@@ -167,22 +191,48 @@ def fill(tables: Tables, experiment_id: int, location: str, rows: Sequence[Row])
     for row in rows:
         began, uri = now - round(1000 * row.seconds), f"{location}/{row.run_id}/artifacts"
         origin = ("UNKNOWN", "", "", "unknown")
-        runs.append((row.run_id, row.name, *origin, row.status, began, now, "", "active", uri, experiment_id))
+        runs.append(
+            (
+                row.run_id,
+                row.name,
+                *origin,
+                row.status,
+                began,
+                now,
+                "",
+                "active",
+                uri,
+                experiment_id,
+            )
+        )
     tables.put("runs", RUN, runs)
-    named = {row.run_id: linked(row.tags, row.run_id, str(experiment_id)) | {"mlflow.runName": row.name} for row in rows}
+    named = {
+        row.run_id: linked(row.tags, row.run_id, str(experiment_id)) | {"mlflow.runName": row.name}
+        for row in rows
+    }
     tables.put_texts("tags", named)
     tables.put_texts("params", {row.run_id: row.params for row in rows})
     tables.put_points(point for row in rows for point in _points(row))
     for dataset in dict.fromkeys(row.dataset for row in rows if row.dataset is not None):
         source = tables.dataset_id(experiment_id, dataset)
-        inputs = [(uuid.uuid4().hex, "DATASET", source, "RUN", row.run_id, 0) for row in rows if row.dataset == dataset]
+        inputs = [
+            (uuid.uuid4().hex, "DATASET", source, "RUN", row.run_id, 0)
+            for row in rows
+            if row.dataset == dataset
+        ]
         tables.put("inputs", INPUT, inputs)
-        tables.put("input_tags", "input_uuid, name, value", [(entry[0], CONTEXT, "backtest") for entry in inputs])
+        tables.put(
+            "input_tags",
+            "input_uuid, name, value",
+            [(entry[0], CONTEXT, "backtest") for entry in inputs],
+        )
 
 
 @dataclass(frozen=True)
 class SqliteTables:
-    """`Tables` with as few bound values as can be: a search writes a hundred texts and numbers for every run."""
+    """`Tables` with as few bound values as can be: a search writes a hundred texts and numbers for
+    every run.
+    """
 
     connection: sqlite3.Connection
 
@@ -191,13 +241,21 @@ class SqliteTables:
         self.connection.executemany(f"INSERT INTO {table} ({columns}) VALUES ({places})", rows)  # noqa: S608 - names of the code
 
     def put_texts(self, table: str, texts: Texts) -> None:
-        """All rows of a table in one statement and one bound text. JSON in SQLite ends a text at a NUL."""
+        """All rows of a table in one statement and one bound text. JSON in SQLite ends a text at a
+        NUL.
+        """
         encoded = json.dumps(texts, ensure_ascii=False)
         if "\\u0000" in encoded:
-            entries = ((run_id, key, value) for run_id, pairs in texts.items() for key, value in pairs.items())
+            entries = (
+                (run_id, key, value)
+                for run_id, pairs in texts.items()
+                for key, value in pairs.items()
+            )
             self.put(table, "run_uuid, key, value", entries)
         else:
-            self.connection.execute(f"INSERT INTO {table} (run_uuid, key, value) {TEXTS}", (encoded,))
+            self.connection.execute(
+                f"INSERT INTO {table} (run_uuid, key, value) {TEXTS}", (encoded,)
+            )
 
     def put_points(self, points: Iterable[Point]) -> None:
         self.connection.execute(POINTS)
@@ -208,16 +266,27 @@ class SqliteTables:
     def dataset_id(self, experiment_id: int, dataset: Dataset) -> str:
         """That of the data set in this experiment, which holds it once."""
         d, key = dataset, (experiment_id, dataset.name, dataset.digest)
-        self.connection.execute(INSERT_DATASET, (uuid.uuid4().hex, *key, d.source_type, d.source, d.schema, d.profile))
-        query = "SELECT dataset_uuid FROM datasets WHERE experiment_id = ? AND name = ? AND digest = ?"
+        self.connection.execute(
+            INSERT_DATASET, (uuid.uuid4().hex, *key, d.source_type, d.source, d.schema, d.profile)
+        )
+        query = (
+            "SELECT dataset_uuid FROM datasets WHERE experiment_id = ? AND name = ? AND digest = ?"
+        )
         return str(self.connection.execute(query, key).fetchone()[0])
 
 
 def _points(row: Row) -> list[Point]:
     """All points of a run; a series comes before a metric of its name."""
-    found = [(row.run_id, key, 0, value, True) for key, value in row.metrics.items() if not row.series.get(key)]
+    found = [
+        (row.run_id, key, 0, value, True)
+        for key, value in row.metrics.items()
+        if not row.series.get(key)
+    ]
     for key, points in row.series.items():
-        found += [(row.run_id, key, step, value, place == len(points)) for place, (step, value) in enumerate(points, 1)]
+        found += [
+            (row.run_id, key, step, value, place == len(points))
+            for place, (step, value) in enumerate(points, 1)
+        ]
     return found
 
 

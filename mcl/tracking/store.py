@@ -1,7 +1,8 @@
 """The MLflow door: runs, their artifacts, and the model registry.
 
-The store is SQLite at <root>/mlruns/mlflow.db with artifacts beside it, or the server that MLFLOW_TRACKING_URI names. A run is
-written as RUNNING and becomes FINISHED only after its last artifact is in place, so that nothing half-written looks whole.
+The store is SQLite at <root>/mlruns/mlflow.db with artifacts beside it, or the server that
+MLFLOW_TRACKING_URI names. A run is written as RUNNING and becomes FINISHED only after its last
+artifact is in place, so that nothing half-written looks whole.
 """
 
 from __future__ import annotations
@@ -22,20 +23,42 @@ from mcl.base.files import below
 from mcl.tracking import filesystem, postgres, sqlite_writer
 from mcl.tracking.client import Door, cannot_write
 from mcl.tracking.naming import NOTE, Dataset, filed, linked, plain
-from mcl.tracking.records import CONFIG_FILE, CONFIG_TAG, Record, Status, StoredRun, StoredVersion, late_files, without_secrets
+from mcl.tracking.records import (
+    CONFIG_FILE,
+    CONFIG_TAG,
+    Record,
+    Status,
+    StoredRun,
+    StoredVersion,
+    late_files,
+    without_secrets,
+)
 
-__all__ = ["PARENT", "Record", "Status", "Store", "StoredRun", "StoredVersion", "content_sha256", "short"]
+__all__ = [
+    "PARENT",
+    "Record",
+    "Status",
+    "Store",
+    "StoredRun",
+    "StoredVersion",
+    "content_sha256",
+    "short",
+]
 
 PARENT = "mlflow.parentRunId"
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow shows its pages for language models
-MAX_PARAM = 500  # characters; MLflow cuts at 6000 without a word, a longer value is named by its hash here
+# else MLflow shows its pages for language models
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+# characters; MLflow cuts at 6000 without a word, a longer value is named by its hash here
+MAX_PARAM = 500
 MAX_TAG = 8000  # bytes; MLflow takes as many characters
 BATCH = 800  # MLflow takes 1000 entities a call, of them 100 params
 AT_ONCE = 8  # runs that are written to a server side by side
 
 
 class Store:
-    """The run store of a project. Opening it is lazy: mlflow is imported at the first call that needs it."""
+    """The run store of a project. Opening it is lazy: mlflow is imported at the first call that
+    needs it.
+    """
 
     def __init__(self, root: Path | None = None) -> None:
         self.door = Door(root)
@@ -48,10 +71,11 @@ class Store:
         """Whether there is anything to open: a local store is made by the first run."""
         return self.door.exists
 
-    # ------------------------------------------------------------------------------------------------------------- runs
+    # ----------------------------------------------------------------------------------------- runs
 
     def record(self, record: Record, late: Callable[[str], dict[str, bytes]] | None = None) -> str:
-        """Write one finished run whole and return its id; a StoreError says why not, and nothing that looks whole remains.
+        """Write one finished run whole and return its id; a StoreError says why not, and nothing
+        that looks whole remains.
 
         `late` makes the files that must name the run, given its id.
         """
@@ -67,10 +91,11 @@ class Store:
         return run_id
 
     def record_many(self, records: list[Record]) -> list[str]:
-        """Write finished runs of one study, in one transaction where the store allows it; their ids in order.
+        """Write finished runs of one study, in one transaction where the store allows it; their ids
+        in order.
 
-        On a server a run costs three requests, and none where `MCL_STORE_URL` names its database: only runs with files go there
-        one by one, and a configuration is a tag where it fits.
+        On a server a run costs three requests, and none where `MCL_STORE_URL` names its database:
+        only runs with files go there one by one, and a configuration is a tag where it fits.
         """
         records = without_secrets(records)
         studies = {record.study for record in records}
@@ -88,7 +113,9 @@ class Store:
 
     def artifacts(self, run_id: str) -> Path:
         """The folder of a run's artifacts, without opening MLflow where the store is local."""
-        uri = sqlite_writer.artifact_uri(self.door.database, run_id) if self.door.takes_bulk else None
+        uri = (
+            sqlite_writer.artifact_uri(self.door.database, run_id) if self.door.takes_bulk else None
+        )
         return self.door.local(uri) if uri else self.run(run_id).artifacts
 
     def start(self, record: Record) -> str:
@@ -98,7 +125,9 @@ class Store:
             tags = record.tags | ({PARENT: record.parent} if record.parent else {})
             experiment = self._experiment(record.study)
             began = round(1000 * (time.time() - record.seconds))
-            run_id = str(self.door.client.create_run(experiment, began, tags, record.name).info.run_id)
+            run_id = str(
+                self.door.client.create_run(experiment, began, tags, record.name).info.run_id
+            )
             if NOTE in tags:
                 self.door.client.set_tag(run_id, NOTE, linked(tags, run_id, experiment)[NOTE])
         self._fill(run_id, record)
@@ -120,13 +149,23 @@ class Store:
             self.door.client.update_run(run_id, status="RUNNING", name=name)
 
     def trials(self, parent: str, kind: str = "trial") -> dict[int, str]:
-        """Run ids of the finished trials below a search by trial number; kind "backtest" names those that were run again in full."""
+        """Run ids of the finished trials below a search by trial number; kind "backtest" names
+        those that were run again in full.
+        """
         if self.door.takes_bulk:
             with self.door.refusals(parent):
                 return sqlite_writer.trials(self.door.database, parent, kind)
         children = self._search(f"tags.`{PARENT}` = '{parent}'")
-        tags = ((run.data.tags, str(run.info.run_id)) for run in children if run.info.status != "RUNNING")
-        return {int(found["trial"]): run_id for found, run_id in tags if found.get("mcl.kind") == kind and "trial" in found}
+        tags = (
+            (run.data.tags, str(run.info.run_id))
+            for run in children
+            if run.info.status != "RUNNING"
+        )
+        return {
+            int(found["trial"]): run_id
+            for found, run_id in tags
+            if found.get("mcl.kind") == kind and "trial" in found
+        }
 
     def discard(self, run_ids: Iterable[str]) -> None:
         """Take runs out of every list; MLflow keeps them as deleted."""
@@ -141,8 +180,9 @@ class Store:
                 sqlite_writer.analyze(self.door.database)
 
     def run(self, run_id: str) -> StoredRun:
-        """The run with this id, or with this unique beginning of an id; `last` is the newest finished backtest,
-        `last~1` the one before."""
+        """The run with this id, or with this unique beginning of an id; `last` is the newest
+        finished backtest, `last~1` the one before.
+        """
         from mlflow.exceptions import MlflowException
 
         try:
@@ -154,24 +194,40 @@ class Store:
         return [self._stored(run) for run in self._search(f"tags.`{PARENT}` = '{run_id}'")]
 
     def in_study(self, study: str, *, tops: bool = False) -> list[StoredRun]:
-        """Every run filed under this study, newest first; with `tops` only those that are nobody's child."""
+        """Every run filed under this study, newest first; with `tops` only those that are nobody's
+        child.
+        """
         found = self.door.client.get_experiment_by_name(study)
         query = f"tags.`{PARENT}` IS NULL" if tops else ""
-        return [self._stored(run) for run in self._search(query, [found.experiment_id])] if found else []
+        return (
+            [self._stored(run) for run in self._search(query, [found.experiment_id])]
+            if found
+            else []
+        )
 
-    # --------------------------------------------------------------------------------------------------------- registry
+    # ------------------------------------------------------------------------------------- registry
 
-    def register(self, name: str, run_id: str, files: dict[str, bytes], tags: dict[str, str], note: str = "") -> int:
-        """A new immutable version of the registered model `name` with these files; `content_sha256` over them goes into its tags,
-        `note` (Markdown, with RUN and EXPERIMENT for the ids of the run) is its description."""
+    def register(
+        self, name: str, run_id: str, files: dict[str, bytes], tags: dict[str, str], note: str = ""
+    ) -> int:
+        """A new immutable version of the registered model `name` with these files; `content_sha256`
+        over them goes into its tags, `note` (Markdown, with RUN and EXPERIMENT for the ids of the
+        run) is its description.
+        """
         from mlflow.exceptions import MlflowException
 
         client = self.door.client
         content = content_sha256(files)
         with self.door.refusals(name), filesystem.global_uri(self.uri):
             experiment = client.get_run(run_id).info.experiment_id
-            model = client.create_logged_model(experiment, name=name, source_run_id=run_id, model_type="trading-config", tags=tags)
-            self.door.put(str(model.artifact_location), files, lambda folder: client.log_model_artifacts(model.model_id, folder))
+            model = client.create_logged_model(
+                experiment, name=name, source_run_id=run_id, model_type="trading-config", tags=tags
+            )
+            self.door.put(
+                str(model.artifact_location),
+                files,
+                lambda folder: client.log_model_artifacts(model.model_id, folder),
+            )
             client.finalize_logged_model(model.model_id, "READY")
             try:
                 client.create_registered_model(name)
@@ -181,7 +237,9 @@ class Store:
             source = f"models:/{model.model_id}"
             tags = tags | {"content_sha256": content}
             said = linked({NOTE: note}, run_id, str(experiment))[NOTE]
-            made = client.create_model_version(name, source, run_id=run_id, model_id=model.model_id, tags=tags, description=said)
+            made = client.create_model_version(
+                name, source, run_id=run_id, model_id=model.model_id, tags=tags, description=said
+            )
         return int(made.version)
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
@@ -201,18 +259,23 @@ class Store:
             return dict(self.door.client.get_registered_model(name).tags)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise StoreError(f"the run store {self.uri} refused {name}: {' '.join(str(error).split())[:300]}") from None
+                raise StoreError(
+                    f"the run store {self.uri} refused {name}: {' '.join(str(error).split())[:300]}"
+                ) from None
             return {}
 
     def version(self, name: str, alias_or_number: str) -> StoredVersion:
-        """The version that an alias or a number names; StoreError with the nearest alias when there is none."""
+        """The version that an alias or a number names; StoreError with the nearest alias when there
+        is none.
+        """
         known = self.versions(name)
         for version in known:
             if alias_or_number == str(version.version) or alias_or_number in version.aliases:
                 return version
         names = [a for v in known for a in v.aliases]
         raise StoreError(
-            f"the registry has no {alias_or_number!r} of model {name!r}: {nearest(alias_or_number, names)}",
+            f"the registry has no {alias_or_number!r} of model {name!r}:"
+            f" {nearest(alias_or_number, names)}",
             "promote a run first: mcl promote RUN_ID --to paper",
         )
 
@@ -225,10 +288,13 @@ class Store:
         by_version: dict[str, list[str]] = {}
         for alias, number in client.get_registered_model(name).aliases.items():
             by_version.setdefault(str(number), []).append(alias)
-        versions = [self._stored_version(v, tuple(sorted(by_version.get(str(v.version), [])))) for v in found]
+        versions = [
+            self._stored_version(v, tuple(sorted(by_version.get(str(v.version), []))))
+            for v in found
+        ]
         return sorted(versions, key=lambda v: -v.version)
 
-    # --------------------------------------------------------------------------------------------------------- internals
+    # ------------------------------------------------------------------------------------ internals
 
     def _place(self, study: str) -> sqlite_writer.Place | None:
         """Where `bulk` writes the runs of a study; None sends them through the client."""
@@ -242,7 +308,10 @@ class Store:
         return sqlite_writer.Place(*found, self.door.local(found[1])) if found else None
 
     def _insert(
-        self, place: sqlite_writer.Place, rows: list[sqlite_writer.Row], late: Callable[[str], dict[str, bytes]] | None = None
+        self,
+        place: sqlite_writer.Place,
+        rows: list[sqlite_writer.Row],
+        late: Callable[[str], dict[str, bytes]] | None = None,
     ) -> list[str]:
         if late is not None:
             rows = [replace(row, files=row.files | late(row.run_id)) for row in rows]
@@ -250,7 +319,8 @@ class Store:
             return sqlite_writer.insert(self.door.database, place, rows)
 
     def _insert_served(self, records: list[Record]) -> dict[int, str]:
-        """Write the runs without files into the database of the server, where that is allowed: run ids by place in `records`.
+        """Write the runs without files into the database of the server, where that is allowed: run
+        ids by place in `records`.
 
         StoreError where the database is that of another server.
         """
@@ -263,19 +333,34 @@ class Store:
         with self.door.refusals(study):
             known = self.door.client.get_experiment(experiment_id)
         there = database.experiment(study)
-        if there != (int(known.experiment_id), str(known.artifact_location), int(known.creation_time or 0)):
+        if there != (
+            int(known.experiment_id),
+            str(known.artifact_location),
+            int(known.creation_time or 0),
+        ):
             raise StoreError(
-                f"the database of {postgres.ADDRESS} is not that of the server {self.uri}: they do not hold the same study {study!r}",
+                f"the database of {postgres.ADDRESS} is not that of the server {self.uri}: they do"
+                f" not hold the same study {study!r}",
                 f"name the database of that server, or unset {postgres.ADDRESS}",
             )
-        return dict(zip(bare, database.insert(there[0], there[1], list(bare.values())), strict=True))
+        return dict(
+            zip(bare, database.insert(there[0], there[1], list(bare.values())), strict=True)
+        )
 
     def _experiment(self, study: str) -> str:
         if study not in self._ids:
             client = self.door.client
             found = client.get_experiment_by_name(study)
-            location = below(self.folder / "artifacts", study).as_uri() if self.uri.startswith("sqlite:///") else None
-            self._ids[study] = str(found.experiment_id if found else client.create_experiment(study, artifact_location=location, tags=KIND))
+            location = (
+                below(self.folder / "artifacts", study).as_uri()
+                if self.uri.startswith("sqlite:///")
+                else None
+            )
+            self._ids[study] = str(
+                found.experiment_id
+                if found
+                else client.create_experiment(study, artifact_location=location, tags=KIND)
+            )
         return self._ids[study]
 
     def _fill(self, run_id: str, record: Record) -> None:
@@ -285,19 +370,35 @@ class Store:
         try:
             with self.door.refusals(record.name):
                 params = [Param(k, short(v)) for k, v in record.params.items()]
-                metrics = [Metric(filed(k), float(v), 0, 0) for k, v in record.metrics.items() if not math.isinf(v)]
-                steps = [Metric(filed(k), v, 0, step) for k, points in record.series.items() for step, v in points]
+                metrics = [
+                    Metric(filed(k), float(v), 0, 0)
+                    for k, v in record.metrics.items()
+                    if not math.isinf(v)
+                ]
+                steps = [
+                    Metric(filed(k), v, 0, step)
+                    for k, points in record.series.items()
+                    for step, v in points
+                ]
                 numbers = metrics + steps
                 for i in range(max(-(-len(params) // 100), -(-len(numbers) // BATCH))):
-                    client.log_batch(run_id, numbers[i * BATCH : (i + 1) * BATCH], params[i * 100 : (i + 1) * 100])
+                    client.log_batch(
+                        run_id,
+                        numbers[i * BATCH : (i + 1) * BATCH],
+                        params[i * 100 : (i + 1) * 100],
+                    )
                 if record.dataset is not None:
                     client.log_inputs(run_id, datasets=[_input(record.dataset)])
                 if record.files:
                     uri = str(client.get_run(run_id).info.artifact_uri)
-                    self.door.put(uri, record.files, lambda folder: client.log_artifacts(run_id, folder))
+                    self.door.put(
+                        uri, record.files, lambda folder: client.log_artifacts(run_id, folder)
+                    )
         except (StoreError, OSError) as error:
             self._abandon(run_id, str(error))
-            raise error if isinstance(error, StoreError) else cannot_write(record.name, error) from None
+            raise (
+                error if isinstance(error, StoreError) else cannot_write(record.name, error)
+            ) from None
 
     def _late(self, run_id: str, make: Callable[[str], dict[str, bytes]]) -> dict[str, bytes]:
         try:
@@ -307,7 +408,9 @@ class Store:
             raise
 
     def _abandon(self, run_id: str, why: str) -> None:
-        """Best effort, since the disk may be full: a run that cannot be marked FAILED stays RUNNING, which does not look whole either."""
+        """Best effort, since the disk may be full: a run that cannot be marked FAILED stays
+        RUNNING, which does not look whole either.
+        """
         with self.door.refusals(run_id):
             self.door.client.set_tag(run_id, "mcl.error", why[:1000])
             self._terminate(run_id, "FAILED")
@@ -327,26 +430,45 @@ class Store:
                 return
 
     def _completed_id(self, beginning: str) -> str:
-        """The one id that begins so, or the newest search of that name; `last` is the newest finished backtest, `last~1` the one before."""
+        """The one id that begins so, or the newest search of that name; `last` is the newest
+        finished backtest, `last~1` the one before.
+        """
         if recent := re.fullmatch(r"last(?:~(\d+))?", beginning):
             return self._recent_id(beginning, int(recent[1] or 0))
         usable = len(beginning) >= 4 and re.fullmatch(r"[\w-]+", beginning)
-        matches = [str(run.info.run_id) for run in self._search(f"attributes.run_id LIKE '{beginning}%'")] if usable else []
+        matches = (
+            [str(run.info.run_id) for run in self._search(f"attributes.run_id LIKE '{beginning}%'")]
+            if usable
+            else []
+        )
         if len(matches) == 1:
             return matches[0]
         if matches:
-            raise StoreError(f"run id {beginning} begins {len(matches)} runs: {', '.join(sorted(matches)[:5])}", "type more of it")
-        if usable and (named := next(self._search(f"tags.sweep = '{beginning}' AND tags.`mcl.kind` = 'sweep'"), None)):
+            raise StoreError(
+                f"run id {beginning} begins {len(matches)} runs: {', '.join(sorted(matches)[:5])}",
+                "type more of it",
+            )
+        if usable and (
+            named := next(
+                self._search(f"tags.sweep = '{beginning}' AND tags.`mcl.kind` = 'sweep'"), None
+            )
+        ):
             return str(named.info.run_id)  # newest first
-        raise StoreError(f"no run has the id {beginning!r}, and no search that name, in {self.uri}", "mcl runs lists them")
+        raise StoreError(
+            f"no run has the id {beginning!r}, and no search that name, in {self.uri}",
+            "mcl runs lists them",
+        )
 
     def _recent_id(self, word: str, back: int) -> str:
         ids = [e.experiment_id for e in self.door.client.search_experiments()]
         query = "tags.`mcl.kind` = 'backtest' AND attributes.status = 'FINISHED'"
-        found = self.door.client.search_runs(ids, query, max_results=back + 1, order_by=["attributes.end_time DESC"])
+        found = self.door.client.search_runs(
+            ids, query, max_results=back + 1, order_by=["attributes.end_time DESC"]
+        )
         if len(found) <= back:
             raise StoreError(
-                f"{word} needs {back + 1} finished backtest{'s' if back else ''} in {self.uri}; there are {len(found)}",
+                f"{word} needs {back + 1} finished backtest{'s' if back else ''} in {self.uri};"
+                f" there are {len(found)}",
                 "mcl runs lists all runs",
             )
         return str(found[back].info.run_id)
@@ -374,7 +496,14 @@ class Store:
     def _stored_version(self, version: Any, aliases: tuple[str, ...]) -> StoredVersion:
         model = self.door.client.get_logged_model(str(version.source).removeprefix("models:/"))
         place = partial(self.door.local, str(model.artifact_location))
-        return StoredVersion(str(version.name), int(version.version), aliases, dict(version.tags), str(version.run_id), place)
+        return StoredVersion(
+            str(version.name),
+            int(version.version),
+            aliases,
+            dict(version.tags),
+            str(version.run_id),
+            place,
+        )
 
 
 def _row(record: Record) -> sqlite_writer.Row:
@@ -383,7 +512,11 @@ def _row(record: Record) -> sqlite_writer.Row:
         status=record.status,
         tags=record.tags | ({PARENT: record.parent} if record.parent else {}),
         params={key: short(value) for key, value in record.params.items()},
-        metrics={filed(key): float(value) for key, value in record.metrics.items() if not math.isinf(value)},
+        metrics={
+            filed(key): float(value)
+            for key, value in record.metrics.items()
+            if not math.isinf(value)
+        },
         series={filed(key): points for key, points in record.series.items()},
         files=record.files,
         dataset=record.dataset,
@@ -392,7 +525,9 @@ def _row(record: Record) -> sqlite_writer.Row:
 
 
 def _without_config(record: Record) -> Record:
-    """The same with its configuration as a tag, where a tag can hold it: a file costs a request of its own."""
+    """The same with its configuration as a tag, where a tag can hold it: a file costs a request of
+    its own.
+    """
     content = record.files.get(CONFIG_FILE, b"")
     if not content or len(content) > MAX_TAG:
         return record
@@ -404,16 +539,28 @@ def _input(dataset: Dataset) -> Any:
     from mlflow.entities import Dataset as Known
     from mlflow.entities import DatasetInput, InputTag
 
-    facts = (dataset.name, dataset.digest, dataset.source_type, dataset.source, dataset.schema, dataset.profile)
+    facts = (
+        dataset.name,
+        dataset.digest,
+        dataset.source_type,
+        dataset.source,
+        dataset.schema,
+        dataset.profile,
+    )
     return DatasetInput(Known(*facts), [InputTag(sqlite_writer.CONTEXT, "backtest")])
 
 
 def short(value: Any) -> str:
-    """A param value as text; what is too long is named by its hash and stands whole in config.yaml."""
+    """A param value as text; what is too long is named by its hash and stands whole in
+    config.yaml.
+    """
     text = str(value)
     if len(text) <= MAX_PARAM:
         return text
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()} ({len(text)} characters, see config.yaml)"
+    return (
+        f"sha256:{hashlib.sha256(text.encode()).hexdigest()} ({len(text)} characters, see"
+        " config.yaml)"
+    )
 
 
 def content_sha256(files: dict[str, bytes]) -> str:

@@ -1,13 +1,16 @@
-"""The trial ledger: everything that was ever tried with a strategy family on a market, so that luck can be counted.
+"""The trial ledger: everything that was ever tried with a strategy family on a market, so that luck
+can be counted.
 
-A trial is a configuration and the code that decides with it (`identity`): repeated, it is the same trial; with a strategy whose
-file was edited, another one. There is one row per attempt, of searches (pruned and failed ones too) and of runs by hand, with its
-session returns. Rows are appended as whole Parquet parts, <root>/mlruns/trials/FAMILY/MARKET/*.parquet, one new file per batch: a
-writer that dies leaves nothing half written, and writers never wait for each other. Many small parts are merged now and then; a row
-that a dying merger leaves twice is known by its id.
+A trial is a configuration and the code that decides with it (`identity`): repeated, it is the same
+trial; with a strategy whose file was edited, another one. There is one row per attempt, of searches
+(pruned and failed ones too) and of runs by hand, with its session returns. Rows are appended as
+whole Parquet parts, <root>/mlruns/trials/FAMILY/MARKET/*.parquet, one new file per batch: a writer
+that dies leaves nothing half written, and writers never wait for each other. Many small parts are
+merged now and then; a row that a dying merger leaves twice is known by its id.
 
-Family is the strategy's name. Market is what the prices are of, whatever the window, bar interval or roll rule: choosing among
-windows is trying, too. `Place.everywhere` is the market with all families.
+Family is the strategy's name. Market is what the prices are of, whatever the window, bar interval
+or roll rule: choosing among windows is trying, too. `Place.everywhere` is the market with all
+families.
 """
 
 from __future__ import annotations
@@ -42,7 +45,8 @@ if TYPE_CHECKING:
 
 MOST_PARTS = 200  # more small parts than these are merged by the next writer
 SMALL_ROWS = 1000
-NEVER_A_TRIAL = ("duplicate", "constraint")  # without returns: the same point again, and one that a rule kept from being simulated
+# without returns: the same point again, and one that a rule kept from being simulated
+NEVER_A_TRIAL = ("duplicate", "constraint")
 EVERY = "*"  # all families of a market
 IDENTITY = {  # what tells one market from another, by data source
     "synthetic": ("world", "seed", "edge_sharpe", "edge_fast", "edge_slow"),
@@ -70,7 +74,9 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Trial:
-    """One row. `sessions` (days since 1970-01-01) and `returns` are empty for what was never simulated."""
+    """One row. `sessions` (days since 1970-01-01) and `returns` are empty for what was never
+    simulated.
+    """
 
     place: Place
     run_id: str
@@ -89,7 +95,9 @@ class Trial:
     @property
     def identity(self) -> str:
         """Equal for the same configuration run twice by the same code."""
-        asked = self.config_sha256 or composition.digest([*self.place, {k: str(v) for k, v in self.params.items()}])
+        asked = self.config_sha256 or composition.digest(
+            [*self.place, {k: str(v) for k, v in self.params.items()}]
+        )
         return identity(asked, self.code_sha256)
 
 
@@ -99,13 +107,17 @@ def identity(config_sha256: str, code_sha256: str) -> str:
 
 
 def stored_identity(tags: Mapping[str, str]) -> str:
-    """Of a stored run, by its tags. A run of version 0.1 has none for it, and stands in the ledger by its configuration."""
+    """Of a stored run, by its tags. A run of version 0.1 has none for it, and stands in the ledger
+    by its configuration.
+    """
     return tags.get("trial_sha256") or tags["config_sha256"]
 
 
 @dataclass(frozen=True)
 class Tally:
-    """The distinct trials of one place. `sharpes` per session, of those that have one, by identity."""
+    """The distinct trials of one place. `sharpes` per session, of those that have one, by
+    identity.
+    """
 
     place: Place
     sharpes: Mapping[str, float]
@@ -120,12 +132,20 @@ class Tally:
         return values[np.isfinite(values)]
 
     def luck(self, measured: Mapping[str, float]) -> Luck:
-        """The deflation of a result of this place by all its trials, counted now. `measured` as for `overfit.luck`."""
-        return overfit.luck(self.known, self.count, measured, str(self.place), f"{datetime.now(UTC):%Y-%m-%d %H:%M}")
+        """The deflation of a result of this place by all its trials, counted now. `measured` as for
+        `overfit.luck`.
+        """
+        return overfit.luck(
+            self.known, self.count, measured, str(self.place), f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
+        )
 
     def threshold(self, observations: int) -> float:
-        """The Sharpe ratio per session that the best of all trials would show by luck alone over so many sessions."""
-        return overfit.deflated_threshold(max(1, self.count), overfit.luck_variance(self.known, observations))
+        """The Sharpe ratio per session that the best of all trials would show by luck alone over so
+        many sessions.
+        """
+        return overfit.deflated_threshold(
+            max(1, self.count), overfit.luck_variance(self.known, observations)
+        )
 
     def deflated(self, measured: Mapping[str, float]) -> float:
         """The deflated Sharpe ratio of such a result, a probability."""
@@ -133,7 +153,9 @@ class Tally:
 
 
 def place(flat: Mapping[str, Any]) -> Place | None:
-    """The place of a run from its flat parameters (`strategy.name`, `data.source` …); None where they do not say it."""
+    """The place of a run from its flat parameters (`strategy.name`, `data.source` …); None where
+    they do not say it.
+    """
     source = flat.get("data.source")
     if source is None or flat.get("strategy.name") is None:
         return None
@@ -141,9 +163,19 @@ def place(flat: Mapping[str, Any]) -> Place | None:
     if facts.get("world") == "zero_edge":
         facts = {key: facts[key] for key in ("world", "seed")}
     shown = (
-        Path(str(value)).name if key == "path" else f"{value:g}" if isinstance(value, float) else str(value) for key, value in facts.items()
+        (
+            Path(str(value)).name
+            if key == "path"
+            else f"{value:g}"
+            if isinstance(value, float)
+            else str(value)
+        )
+        for key, value in facts.items()
     )
-    return Place(str(flat["strategy.name"]), " ".join([str(flat.get("data.instrument")), str(source), *shown]))
+    return Place(
+        str(flat["strategy.name"]),
+        " ".join([str(flat.get("data.instrument")), str(source), *shown]),
+    )
 
 
 def append(root: Path, trials: Sequence[Trial]) -> None:
@@ -158,7 +190,8 @@ def append(root: Path, trials: Sequence[Trial]) -> None:
 
 
 def tally(root: Path, where: Place, including: Mapping[str, float] | None = None) -> Tally:
-    """Every distinct trial of a place; `including` adds trials (identity to Sharpe ratio per session) that are not written yet.
+    """Every distinct trial of a place; `including` adds trials (identity to Sharpe ratio per
+    session) that are not written yet.
 
     Of a trial that was repeated the newest ratio counts: its data may have grown.
     """
@@ -172,7 +205,9 @@ def tally(root: Path, where: Place, including: Mapping[str, float] | None = None
 
 
 def rows(root: Path, where: Place | None = None, *, returns: bool = False) -> pd.DataFrame:
-    """The ledger as a table, oldest first, every row once; with `returns` also its session returns as lists."""
+    """The ledger as a table, oldest first, every row once; with `returns` also its session returns
+    as lists.
+    """
     import pandas as pd
 
     heavy = {"session", "return_frac"}
@@ -184,19 +219,30 @@ def rows(root: Path, where: Place | None = None, *, returns: bool = False) -> pd
         return rows(root, where, returns=returns)
     if not frames:
         return pd.DataFrame(columns=[n for n in _names() if returns or n not in heavy])
-    return pd.concat(frames).drop_duplicates("row_id").sort_values(["at", "row_id"], kind="stable").reset_index(drop=True)
+    return (
+        pd.concat(frames)
+        .drop_duplicates("row_id")
+        .sort_values(["at", "row_id"], kind="stable")
+        .reset_index(drop=True)
+    )
 
 
 def distinct(found: pd.DataFrame) -> pd.DataFrame:
-    """Of rows of the ledger those that are trials, each once: its newest row, but one with returns before one without."""
+    """Of rows of the ledger those that are trials, each once: its newest row, but one with returns
+    before one without.
+    """
     counted = found[~found["reason"].isin(NEVER_A_TRIAL) | (found["observations"] > 0)]
-    ordered = counted.assign(simulated=counted["observations"] > 0).sort_values(["simulated", "at", "row_id"], kind="stable")
+    ordered = counted.assign(simulated=counted["observations"] > 0).sort_values(
+        ["simulated", "at", "row_id"], kind="stable"
+    )
     last = ordered.drop_duplicates("identity", keep="last").drop(columns="simulated")
     return last.sort_values(["at", "row_id"], kind="stable").reset_index(drop=True)
 
 
 def beyond(root: Path, where: Place, day: date) -> int:
-    """How many distinct trials of a place have seen sessions from `day` on: a hold-out may have been seen by others."""
+    """How many distinct trials of a place have seen sessions from `day` on: a hold-out may have
+    been seen by others.
+    """
     found = rows(root, where, returns=True)
     edge = int(np.datetime64(day, "D").astype(np.int64))
     seen = [len(session) > 0 and int(session[-1]) >= edge for session in found["session"]]
@@ -204,16 +250,24 @@ def beyond(root: Path, where: Place, day: date) -> int:
 
 
 def matrix(frame: pd.DataFrame) -> tuple[Days, Floats]:
-    """(sessions, returns as a sessions × trials matrix) of the rows that have returns; a session that a trial lacks is NaN."""
-    simulated = [(s, r) for s, r in zip(frame["session"], frame["return_frac"], strict=True) if len(r)]
-    days = np.unique(np.concatenate([s for s, _ in simulated])).astype(np.int64) if simulated else np.empty(0, np.int64)
+    """(sessions, returns as a sessions × trials matrix) of the rows that have returns; a session
+    that a trial lacks is NaN.
+    """
+    simulated = [
+        (s, r) for s, r in zip(frame["session"], frame["return_frac"], strict=True) if len(r)
+    ]
+    days = (
+        np.unique(np.concatenate([s for s, _ in simulated])).astype(np.int64)
+        if simulated
+        else np.empty(0, np.int64)
+    )
     out = np.full((len(days), len(simulated)), np.nan)
     for column, (session, values) in enumerate(simulated):
         out[np.searchsorted(days, session), column] = values
     return days, out
 
 
-# ------------------------------------------------------------------------------------------------------------------- files
+# -------------------------------------------------------------------------------------------- files
 
 
 class Score(NamedTuple):
@@ -224,7 +278,8 @@ class Score(NamedTuple):
     ratio: float
 
 
-_known: dict[Path, dict[str, dict[str, Score]]] = {}  # folder -> part -> identity -> score: a part never changes
+# folder -> part -> identity -> score: a part never changes
+_known: dict[Path, dict[str, dict[str, Score]]] = {}
 
 
 def _home(root: Path) -> Path:
@@ -241,7 +296,9 @@ def _market_folder(market: str) -> str:
 
 
 def _folders(root: Path, where: Place | None) -> list[Path]:
-    """The folders of a place; of a whole market one per family, and without a place all that there are."""
+    """The folders of a place; of a whole market one per family, and without a place all that there
+    are.
+    """
     if where is not None and where.family != EVERY:
         return [_folder(root, where)]
     market = "*" if where is None else _market_folder(where.market)
@@ -264,16 +321,26 @@ def _refreshed(folder: Path) -> dict[str, dict[str, Score]]:
         del known[name]
     for name in present.keys() - known.keys():
         try:
-            part = distinct(_read(present[name], ["row_id", "at", "identity", "sharpe", "observations", "reason"]))
+            part = distinct(
+                _read(
+                    present[name], ["row_id", "at", "identity", "sharpe", "observations", "reason"]
+                )
+            )
         except FileNotFoundError:  # merged meanwhile: its rows are in a newer part
             return _refreshed(folder)
-        scores = zip(part["identity"], part["at"].astype("int64"), part["sharpe"].astype(float), strict=True)
-        known[name] = {key: Score(not math.isnan(ratio), int(at), ratio) for key, at, ratio in scores}
+        scores = zip(
+            part["identity"], part["at"].astype("int64"), part["sharpe"].astype(float), strict=True
+        )
+        known[name] = {
+            key: Score(not math.isnan(ratio), int(at), ratio) for key, at, ratio in scores
+        }
     return known
 
 
 def _merge(folder: Path) -> None:
-    """Replace many small parts by one. Whoever dies between writing and deleting leaves rows twice, with the same id."""
+    """Replace many small parts by one. Whoever dies between writing and deleting leaves rows twice,
+    with the same id.
+    """
     if len(_parts(folder)) <= MOST_PARTS:
         return
     import pyarrow as pa
@@ -281,7 +348,9 @@ def _merge(folder: Path) -> None:
 
     try:
         with locked(folder / "merge.lock"):
-            small = [path for path in _parts(folder) if pq.read_metadata(path).num_rows < SMALL_ROWS]
+            small = [
+                path for path in _parts(folder) if pq.read_metadata(path).num_rows < SMALL_ROWS
+            ]
             if len(small) < 2:
                 return
             write_whole(folder / _part_name(), _encoded(pa.concat_tables(map(_whole, small))))
@@ -297,7 +366,9 @@ def _read(path: Path, columns: Iterable[str] | None) -> pd.DataFrame:
 
 
 def _whole(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """The rows of a part in today's columns; what a part of an older version lacks is empty text."""
+    """The rows of a part in today's columns; what a part of an older version lacks is empty
+    text.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -307,7 +378,8 @@ def _whole(path: Path, columns: list[str] | None = None) -> pa.Table:
         table = pq.ParquetFile(path).read(columns=wanted)
     except pa.ArrowInvalid as error:
         raise StoreError(
-            f"{path} is not a part of the trial ledger: {error}", "restore it from a backup; deleting it hides trials"
+            f"{path} is not a part of the trial ledger: {error}",
+            "restore it from a backup; deleting it hides trials",
         ) from None
     for name in set(wanted) - set(table.column_names):
         table = table.append_column(name, pa.array([""] * len(table), pa.string()))
@@ -318,7 +390,9 @@ def _table(trials: Sequence[Trial]) -> pa.Table:
     import pyarrow as pa
 
     at, batch = datetime.now(UTC), uuid.uuid4().hex[:16]
-    return pa.Table.from_pylist([_row(trial, at, f"{batch}-{i:06d}") for i, trial in enumerate(trials)], schema=_schema())
+    return pa.Table.from_pylist(
+        [_row(trial, at, f"{batch}-{i:06d}") for i, trial in enumerate(trials)], schema=_schema()
+    )
 
 
 def _row(trial: Trial, at: datetime, row_id: str) -> dict[str, Any]:

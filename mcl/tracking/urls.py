@@ -12,7 +12,9 @@ UP = "opens while mcl ui runs"
 
 
 def server() -> str:
-    """Where MLflow's pages are: at the server that MLFLOW_TRACKING_URI names, without its password, else where `mcl ui` puts them."""
+    """Where MLflow's pages are: at the server that MLFLOW_TRACKING_URI names, without its password,
+    else where `mcl ui` puts them.
+    """
     parts = urlsplit(os.environ.get("MLFLOW_TRACKING_URI", ""))
     if parts.scheme not in ("http", "https"):
         return f"http://127.0.0.1:{PORT}"

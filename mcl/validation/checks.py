@@ -27,7 +27,9 @@ from mcl.validation.holdout import Look
 from mcl.validation.subject import Subject
 from mcl.validation.verdict import Number
 
-POSITIONS_TOO_LONG = "positions are held so long that nothing is left to choose on: validate.purge_positions=false"
+POSITIONS_TOO_LONG = (
+    "positions are held so long that nothing is left to choose on: validate.purge_positions=false"
+)
 P_VALUES = ("spa", "timing")  # of the rules
 UNSEEN = Look(math.nan, math.nan, 0, 0, "", "left alone: validate.holdout=false")
 
@@ -61,14 +63,27 @@ class Answers:
         return self.tally.luck(self.subject.metrics)
 
 
-def ask(about: Subject, settings: schema.Validation, root: Path, look: Callable[[], Look]) -> Answers:
-    """All answers; the hold-out is looked at last, once, and only when `settings.holdout` allows it."""
+def ask(
+    about: Subject, settings: schema.Validation, root: Path, look: Callable[[], Look]
+) -> Answers:
+    """All answers; the hold-out is looked at last, once, and only when `settings.holdout` allows
+    it.
+    """
     sessions = len(about.result.session_returns)
     why = walk_forward.tried(settings, sessions)
-    sample = walk_forward.sample(about, settings, progress.begin("configurations of the space", settings.budget))
-    around = neighbourhood.plateau(about, progress.begin("neighbourhood", neighbourhood.size(about)))
-    tick = progress.begin("costs and delays", len(settings.cost_factors) + len(settings.delays_bars))
-    costs, delays = stress.costs(about, settings.cost_factors, tick), stress.delays(about, settings.delays_bars, tick)
+    sample = walk_forward.sample(
+        about, settings, progress.begin("configurations of the space", settings.budget)
+    )
+    around = neighbourhood.plateau(
+        about, progress.begin("neighbourhood", neighbourhood.size(about))
+    )
+    tick = progress.begin(
+        "costs and delays", len(settings.cost_factors) + len(settings.delays_bars)
+    )
+    costs, delays = (
+        stress.costs(about, settings.cost_factors, tick),
+        stress.delays(about, settings.delays_bars, tick),
+    )
     rolls = stress.rolls(about, root)
     progress.begin("statistics")
     return Answers(
@@ -76,7 +91,11 @@ def ask(about: Subject, settings: schema.Validation, root: Path, look: Callable[
         tally=trial_ledger.tally(
             root,
             backtest_run.placed(about.run),
-            {trial_ledger.stored_identity(about.stored.tags): perf.per_session(about.metrics["sharpe"])},
+            {
+                trial_ledger.stored_identity(about.stored.tags): perf.per_session(
+                    about.metrics["sharpe"]
+                )
+            },
         ),
         sample=sample,
         anchored=None if why else walk_forward.walk_forward(sample, settings, anchored=True),
@@ -105,22 +124,35 @@ def numbers(a: Answers, settings: schema.Validation) -> dict[str, Number]:
 
 
 def _adjusted(found: dict[str, Number]) -> dict[str, Number]:
-    """The p-values of one table are read together: each says what is left of it among all of them."""
+    """The p-values of one table are read together: each says what is left of it among all of
+    them.
+    """
     values = [found[name].value for name in P_VALUES]
     if sum(map(math.isfinite, values)) < 2:
         return found
     said = {}
-    for name, family, discovery in zip(P_VALUES, holm(values), benjamini_hochberg(values), strict=True):
+    for name, family, discovery in zip(
+        P_VALUES, holm(values), benjamini_hochberg(values), strict=True
+    ):
         if math.isfinite(family):
-            together = f"{p_text(family)} of all p-values here (Holm), {p_text(discovery)} (Benjamini-Hochberg)"
+            together = (
+                f"{p_text(family)} of all p-values here (Holm), {p_text(discovery)}"
+                " (Benjamini-Hochberg)"
+            )
             said[name] = Number(found[name].value, f"{found[name].meaning}; {together}")
     return found | said
 
 
 def _long_enough(a: Answers, own: dict[str, float], years: float, needed: float) -> str:
     if not math.isfinite(needed):
-        return f"no history is long enough for a Sharpe of {own['sharpe']:.2f}; there are {years:.1f} years"
-    return f"on less than {needed:.1f} years {a.tally.count} trials show such a Sharpe by luck; there are {years:.1f}"
+        return (
+            f"no history is long enough for a Sharpe of {own['sharpe']:.2f}; there are {years:.1f}"
+            " years"
+        )
+    return (
+        f"on less than {needed:.1f} years {a.tally.count} trials show such a Sharpe by luck; there"
+        f" are {years:.1f}"
+    )
 
 
 def _luck(a: Answers, own: dict[str, float]) -> dict[str, Number]:
@@ -128,51 +160,109 @@ def _luck(a: Answers, own: dict[str, float]) -> dict[str, Number]:
     history = perf.ratio(years, needed)
     return {
         "deflated_sharpe": Number(a.luck.deflated, a.luck.sentence),
-        "sharpe_low": Number(own["sharpe_low"], f"Sharpe {own['sharpe']:.2f}, at most {own['sharpe_high']:.2f}"),
+        "sharpe_low": Number(
+            own["sharpe_low"], f"Sharpe {own['sharpe']:.2f}, at most {own['sharpe_high']:.2f}"
+        ),
         "history_ratio": Number(history, _long_enough(a, own, years, needed)),
         "timing": Number(a.timing, "share of rotations of the positions that earn as much"),
-        "holdout": Number(*a.look.highest()) if a.look.sessions else Number(math.nan, a.look.meaning),
-        "drawdown": Number(-a.bands.drawdown_quantile(0.95), f"median {-a.bands.drawdown_quantile(0.5):.0%}"),
+        "holdout": (
+            Number(*a.look.highest()) if a.look.sessions else Number(math.nan, a.look.meaning)
+        ),
+        "drawdown": Number(
+            -a.bands.drawdown_quantile(0.95), f"median {-a.bands.drawdown_quantile(0.5):.0%}"
+        ),
     }
 
 
 def _choosing(a: Answers) -> dict[str, Number]:
-    alone = a.why_no_folds or "nothing to choose from: the strategy has no space, or one valid point of it"
+    alone = (
+        a.why_no_folds
+        or "nothing to choose from: the strategy has no space, or one valid point of it"
+    )
     walked = {"walk_forward_anchored": a.anchored, "walk_forward_rolling": a.rolling}
     found = {
-        name: Number(math.nan, alone)
-        if w is None
-        else Number(w.sharpe, f"{len(w.chosen)} folds; {w.efficiency:.0%} of the Sharpe in sample")
+        name: (
+            Number(math.nan, alone)
+            if w is None
+            else Number(
+                w.sharpe, f"{len(w.chosen)} folds; {w.efficiency:.0%} of the Sharpe in sample"
+            )
+        )
         for name, w in walked.items()
     }
     ratios = path_sharpes(a)
-    lost = Number(float(np.mean(ratios <= 0)), f"{len(ratios)} paths, median Sharpe {np.median(ratios):.2f}") if len(ratios) else None
+    lost = (
+        Number(
+            float(np.mean(ratios <= 0)),
+            f"{len(ratios)} paths, median Sharpe {np.median(ratios):.2f}",
+        )
+        if len(ratios)
+        else None
+    )
     count = a.pbo.columns
     return found | {
         "cpcv_negative": lost or Number(math.nan, alone if a.paths is None else POSITIONS_TOO_LONG),
-        "pbo": Number(a.pbo.pbo, f"{count} configurations; the pick loses out of sample in {a.pbo.loss_frac:.0%}" if count > 1 else alone),
-        "spa": Number(a.superior.consistent, f"{a.beaters} of {len(a.sample.points)} configurations beat nothing by StepM"),
+        "pbo": Number(
+            a.pbo.pbo,
+            (
+                f"{count} configurations; the pick loses out of sample in {a.pbo.loss_frac:.0%}"
+                if count > 1
+                else alone
+            ),
+        ),
+        "spa": Number(
+            a.superior.consistent,
+            f"{a.beaters} of {len(a.sample.points)} configurations beat nothing by StepM",
+        ),
     }
 
 
-def _robustness(a: Answers, own: dict[str, float], settings: schema.Validation) -> dict[str, Number]:
+def _robustness(
+    a: Answers, own: dict[str, float], settings: schema.Validation
+) -> dict[str, Number]:
     doubled = next((c for c in a.costs if c.name == "costs × 2"), None)
     late = a.delays[0] if a.delays else None
-    worst = min((c for c in a.rolls if math.isfinite(c.sharpe)), key=lambda c: c.sharpe, default=None)
+    worst = min(
+        (c for c in a.rolls if math.isfinite(c.sharpe)), key=lambda c: c.sharpe, default=None
+    )
     share, where = stress.concentration(a.regimes, "volatility")
     assumed, limit = a.subject.run.costs.slippage_ticks, stress.break_even_ticks(a.subject.result)
     at_edge = ", ".join(a.plateau.edges) or "none"
     undefined = f", {a.plateau.undefined}" if a.plateau.undefined else ""
-    around = f"{len(a.plateau.neighbours)} neighbours, lower quantile {a.plateau.lower(settings.neighbourhood_quantile):.2f}{undefined}"
+    around = (
+        f"{len(a.plateau.neighbours)} neighbours, lower quantile"
+        f" {a.plateau.lower(settings.neighbourhood_quantile):.2f}{undefined}"
+    )
     nothing = "nothing to move: no neighbour in the space"
     return {
-        "costs_doubled": Number(doubled.sharpe, f"net {doubled.net_pnl_usd:,.0f} USD") if doubled else Number(math.nan, "not asked"),
-        "break_even": Number(perf.ratio(limit, assumed), f"nothing is left at {limit:.2f} ticks a side; {assumed:g} assumed"),
-        "plateau": Number(a.plateau.kept(settings.neighbourhood_quantile), around if a.plateau.neighbours else nothing),
-        "edge": Number(float(len(a.plateau.edges)) if a.subject.space else math.nan, at_edge if a.subject.space else nothing),
-        "delay": Number(perf.ratio(late.sharpe, own["sharpe"]), late.note or late.name) if late else Number(math.nan, "not asked"),
+        "costs_doubled": (
+            Number(doubled.sharpe, f"net {doubled.net_pnl_usd:,.0f} USD")
+            if doubled
+            else Number(math.nan, "not asked")
+        ),
+        "break_even": Number(
+            perf.ratio(limit, assumed),
+            f"nothing is left at {limit:.2f} ticks a side; {assumed:g} assumed",
+        ),
+        "plateau": Number(
+            a.plateau.kept(settings.neighbourhood_quantile),
+            around if a.plateau.neighbours else nothing,
+        ),
+        "edge": Number(
+            float(len(a.plateau.edges)) if a.subject.space else math.nan,
+            at_edge if a.subject.space else nothing,
+        ),
+        "delay": (
+            Number(perf.ratio(late.sharpe, own["sharpe"]), late.note or late.name)
+            if late
+            else Number(math.nan, "not asked")
+        ),
         "regime": Number(share, where or "no profit to share out"),
-        "rolls": Number(perf.ratio(worst.sharpe, own["sharpe"]), worst.name) if worst else Number(math.nan, "no other rule can be applied"),
+        "rolls": (
+            Number(perf.ratio(worst.sharpe, own["sharpe"]), worst.name)
+            if worst
+            else Number(math.nan, "no other rule can be applied")
+        ),
     }
 
 

@@ -1,4 +1,6 @@
-"""What is suspicious about one run: at most ten findings, the gravest first, each with its evidence and what to do about it."""
+"""What is suspicious about one run: at most ten findings, the gravest first, each with its evidence
+and what to do about it.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ GAP_SESSIONS = 6  # calendar days between sessions: more than a long weekend wit
 
 @dataclass(frozen=True)
 class Finding:
-    """`weight` from 0 to 1: how much of the result it could undo. `sample` says what was looked at."""
+    """`weight` from 0 to 1: how much of the result it could undo. `sample` says what was looked
+    at.
+    """
 
     name: str
     weight: float
@@ -38,7 +42,9 @@ class Finding:
 
 
 def critique(run_id: str, *, store: Store, root: Path) -> tuple[Subject, list[Finding]]:
-    """The findings about a run, or about the best run of a search, by weight; none when nothing is suspicious."""
+    """The findings about a run, or about the best run of a search, by weight; none when nothing is
+    suspicious.
+    """
     about = subject(run_id, store, root)
     progress.begin("looking for what is suspicious")
     found = [
@@ -76,7 +82,8 @@ def _trades(about: Subject) -> Iterator[Finding]:
         yield Finding(
             "few trades",
             weight,
-            f"Only {many(len(pnl), 'trade')} {'was' if len(pnl) == 1 else 'were'} closed; a mean of so few says little.",
+            f"Only {many(len(pnl), 'trade')} {'was' if len(pnl) == 1 else 'were'} closed; a mean of"
+            " so few says little.",
             sample,
             "use more data or a shorter horizon",
         )
@@ -84,9 +91,15 @@ def _trades(about: Subject) -> Iterator[Finding]:
     if total > 0 and len(pnl) > 1:
         best = np.sort(pnl)[::-1]
         if best[0] > 0.5 * total:
-            text = f"One trade earned {best[0]:,.0f} USD of {total:,.0f} USD, {best[0] / total:.0%}."
+            text = (
+                f"One trade earned {best[0]:,.0f} USD of {total:,.0f} USD, {best[0] / total:.0%}."
+            )
             yield Finding(
-                "one trade carries the profit", min(1.0, best[0] / total), text, sample, "look at that trade; judge the run without it"
+                "one trade carries the profit",
+                min(1.0, best[0] / total),
+                text,
+                sample,
+                "look at that trade; judge the run without it",
             )
         few = max(1, math.ceil(0.05 * len(pnl)))
         if few > 1 and best[:few].sum() >= total:
@@ -108,7 +121,10 @@ def _concentration(about: Subject) -> Iterator[Finding]:
     ):
         share, where = stress.concentration(regimes, kind)
         if share > limit:
-            losing = ", ".join(r.name for r in regimes if r.kind == kind and r.net_pnl_usd < 0) or "none of the others"
+            losing = (
+                ", ".join(r.name for r in regimes if r.kind == kind and r.net_pnl_usd < 0)
+                or "none of the others"
+            )
             text = f"{share:.0%} of the net profit comes from {where}; {losing} lost money."
             sample = f"{sum(r.sessions for r in regimes if r.kind == kind):,} sessions by {kind}"
             yield Finding(
@@ -116,25 +132,52 @@ def _concentration(about: Subject) -> Iterator[Finding]:
                 min(0.9, 0.45 * share),
                 text,
                 sample,
-                f"say why the edge should live in {where}, or trade only there and count that as a trial",
+                f"say why the edge should live in {where}, or trade only there and count that as a"
+                " trial",
             )
     years = [r for r in regimes if r.kind == "year" and r.sessions > 60]
-    if len(years) > 1 and about.result.net_pnl_usd > 0 and sum(r.net_pnl_usd > 0 for r in years) == 1:
-        text = f"Of {len(years)} years only {next(r.name for r in years if r.net_pnl_usd > 0)} made money."
-        yield Finding("one good year", 0.7, text, f"{len(years)} years", "run it on more years before believing it")
+    if (
+        len(years) > 1
+        and about.result.net_pnl_usd > 0
+        and sum(r.net_pnl_usd > 0 for r in years) == 1
+    ):
+        text = (
+            f"Of {len(years)} years only {next(r.name for r in years if r.net_pnl_usd > 0)} made"
+            " money."
+        )
+        yield Finding(
+            "one good year",
+            0.7,
+            text,
+            f"{len(years)} years",
+            "run it on more years before believing it",
+        )
 
 
 def _luck(about: Subject, root: Path) -> Iterator[Finding]:
     own, m = about.metrics, perf.moments(about.result.session_returns)
-    tally = trial_ledger.tally(root, backtest_run.placed(about.run), {trial_ledger.stored_identity(about.stored.tags): m.sharpe})
+    tally = trial_ledger.tally(
+        root,
+        backtest_run.placed(about.run),
+        {trial_ledger.stored_identity(about.stored.tags): m.sharpe},
+    )
     sample = f"{many(m.count, 'session')}, {many(tally.count, 'trial')} in the ledger"
     luck = tally.luck(own)
     deflated = luck.deflated
     if own["sharpe"] <= 0:
         text = f"A Sharpe of {own['sharpe']:.2f} is a loss: there is no edge to confirm."
-        yield Finding("it loses money", 0.97, text, sample, "drop it, or trade the idea differently and count that as a trial")
+        yield Finding(
+            "it loses money",
+            0.97,
+            text,
+            sample,
+            "drop it, or trade the idea differently and count that as a trial",
+        )
     elif not deflated >= CREDIBLE:
-        text = f"The probability that the Sharpe of {own['sharpe']:.2f} is more than luck is {deflated:.2%}, {luck.sentence}."
+        text = (
+            f"The probability that the Sharpe of {own['sharpe']:.2f} is more than luck is"
+            f" {deflated:.2%}, {luck.sentence}."
+        )
         yield Finding(
             "within luck",
             0.95 if math.isnan(deflated) else min(0.95, 1.05 - deflated),
@@ -144,23 +187,51 @@ def _luck(about: Subject, root: Path) -> Iterator[Finding]:
         )
     needed = min_track_record(m.sharpe, m.skew, m.kurtosis)
     if math.isfinite(needed) and needed > m.count:
-        text = f"{needed:,.0f} sessions are needed until a Sharpe of {own['sharpe']:.2f} is above zero with 95 %; there are {m.count}."
+        text = (
+            f"{needed:,.0f} sessions are needed until a Sharpe of {own['sharpe']:.2f} is above zero"
+            f" with 95 %; there are {m.count}."
+        )
         yield Finding("sample too short", 0.6, text, sample, "collect the missing sessions")
     years = min_backtest_years(tally.count, own["sharpe"])
     if tally.count > 1 and years > perf.years(m.count):
         there = perf.years(m.count)
-        text = f"{tally.count} trials without any edge show such a Sharpe by luck on less than {years:.1f} years; there are {there:.1f}."
-        yield Finding("too many trials for the history", 0.5, text, sample, "use a longer history or try fewer things")
+        text = (
+            f"{tally.count} trials without any edge show such a Sharpe by luck on less than"
+            f" {years:.1f} years; there are {there:.1f}."
+        )
+        yield Finding(
+            "too many trials for the history",
+            0.5,
+            text,
+            sample,
+            "use a longer history or try fewer things",
+        )
     fence = about.run.data.holdout_start
     peeped = trial_ledger.beyond(root, backtest_run.placed(about.run), fence) if fence else 0
     if peeped:
-        text = f"{peeped} trials on this market have sessions from {fence} on: its hold-out is no longer unseen."
-        yield Finding("hold-out was seen", 0.65, text, sample, "move data.holdout_start to sessions that nothing has touched")
+        text = (
+            f"{peeped} trials on this market have sessions from {fence} on: its hold-out is no"
+            " longer unseen."
+        )
+        yield Finding(
+            "hold-out was seen",
+            0.65,
+            text,
+            sample,
+            "move data.holdout_start to sessions that nothing has touched",
+        )
     trades = own["trades"]
     if own["sharpe"] > INCREDIBLE_SHARPE or (0 < trades < m.count / 20 and own["sharpe"] > 3):
-        text = f"A Sharpe of {own['sharpe']:.1f} from {trades:.0f} trades in {m.count} sessions is rarely real."
+        text = (
+            f"A Sharpe of {own['sharpe']:.1f} from {trades:.0f} trades in {m.count} sessions is"
+            " rarely real."
+        )
         yield Finding(
-            "Sharpe impossible for the trade count", 0.85, text, sample, "look for look-ahead, wrong costs or a marking error first"
+            "Sharpe impossible for the trade count",
+            0.85,
+            text,
+            sample,
+            "look for look-ahead, wrong costs or a marking error first",
         )
 
 
@@ -168,28 +239,57 @@ def _costs(about: Subject) -> Iterator[Finding]:
     limit, assumed = stress.break_even_ticks(about.result), about.run.costs.slippage_ticks
     sample = f"{len(about.result.fills)} fills"
     if about.result.net_pnl_usd > 0 and limit - assumed < 0.5 * max(assumed, 1.0):
-        text = f"The edge is gone at {limit:.2f} ticks of slippage a side; {assumed:g} are assumed, give or take a half."
+        text = (
+            f"The edge is gone at {limit:.2f} ticks of slippage a side; {assumed:g} are assumed,"
+            " give or take a half."
+        )
         yield Finding(
-            "edge smaller than its cost uncertainty", 0.8, text, sample, "measure slippage (mcl data costs), trade less often, or stop"
+            "edge smaller than its cost uncertainty",
+            0.8,
+            text,
+            sample,
+            "measure slippage (mcl data costs), trade less often, or stop",
         )
     if len(about.result.fills) and not assumed and not about.run.costs.commission_usd:
-        yield Finding("no costs", 0.9, "The run pays neither slippage nor commission.", sample, "costs=ib_tiered")
+        yield Finding(
+            "no costs",
+            0.9,
+            "The run pays neither slippage nor commission.",
+            sample,
+            "costs=ib_tiered",
+        )
 
 
 def _timing(about: Subject) -> Iterator[Finding]:
     p = stress.timing(about.result)
     if p > 0.1:
         earned = about.result.net_pnl_usd
-        said = "the profit is exposure, not timing" if earned > 0 else "the loss is no bad luck in timing"
-        text = f"The same positions at other times earn as much in {p:.0%} of all rotations: {said}."
+        said = (
+            "the profit is exposure, not timing"
+            if earned > 0
+            else "the loss is no bad luck in timing"
+        )
+        text = (
+            f"The same positions at other times earn as much in {p:.0%} of all rotations: {said}."
+        )
         yield Finding(
-            "timing without effect", min(0.8, 0.4 + p / 2), text, f"{len(about.bars):,} rotations", "compare with strategy=always_long"
+            "timing without effect",
+            min(0.8, 0.4 + p / 2),
+            text,
+            f"{len(about.bars):,} rotations",
+            "compare with strategy=always_long",
         )
     late = stress.delays(about, (1,), lambda: None)[0]
     kept = perf.ratio(late.sharpe, about.metrics["sharpe"])
     if about.metrics["sharpe"] > 0 and kept < 0.3 and about.bars.interval != "session":
-        text = f"One bar later the Sharpe falls from {about.metrics['sharpe']:.2f} to {late.sharpe:.2f}."
-        advice = "check that the signal uses closed bars only; an edge of one bar is for machines nearer to the exchange"
+        text = (
+            f"One bar later the Sharpe falls from {about.metrics['sharpe']:.2f} to"
+            f" {late.sharpe:.2f}."
+        )
+        advice = (
+            "check that the signal uses closed bars only; an edge of one bar is for machines nearer"
+            " to the exchange"
+        )
         yield Finding("look-ahead suspicion", 0.75, text, "one delayed run", advice)
 
 
@@ -214,11 +314,20 @@ def _data(about: Subject) -> Iterator[Finding]:
     if len(gaps):
         longest = int(gaps[np.argmax(step[gaps])])
         first = np.datetime64(int(sessions[longest]), "D")
-        text = f"{len(gaps)} gaps of more than {GAP_SESSIONS} days, the longest {step[longest]} days after {first}."
-        yield Finding(
-            "gaps in the data", min(0.7, 0.2 + 0.05 * len(gaps)), text, f"{len(sessions):,} sessions", "mcl data check shows every gap"
+        text = (
+            f"{len(gaps)} gaps of more than {GAP_SESSIONS} days, the longest {step[longest]} days"
+            f" after {first}."
         )
-    counts = np.diff(np.append(np.flatnonzero(np.diff(about.bars.session, prepend=-1)), len(about.bars)))
+        yield Finding(
+            "gaps in the data",
+            min(0.7, 0.2 + 0.05 * len(gaps)),
+            text,
+            f"{len(sessions):,} sessions",
+            "mcl data check shows every gap",
+        )
+    counts = np.diff(
+        np.append(np.flatnonzero(np.diff(about.bars.session, prepend=-1)), len(about.bars))
+    )
     thin = int((counts < 0.25 * np.median(counts)).sum())
     if thin > max(3, 0.03 * len(sessions)):
         text = f"{thin} of {len(sessions)} sessions have less than a quarter of the usual bars."

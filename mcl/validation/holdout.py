@@ -1,8 +1,11 @@
-"""The hold-out: sessions that no search has seen. Each look at them is written down, since every look uses them up a little.
+"""The hold-out: sessions that no search has seen. Each look at them is written down, since every
+look uses them up a little.
 
-Looks at overlapping sessions of one market are looks at the same hold-out, whatever the bar interval, the roll rule or the last day of
-the data. `Look.number` counts all of them. `Look.looks` counts what luck could choose from: every distinct run that was looked at, and
-every distinct trial of the ledger whose own window reached into these sessions. The p-value of the hold-out is corrected by it.
+Looks at overlapping sessions of one market are looks at the same hold-out, whatever the bar
+interval, the roll rule or the last day of the data. `Look.number` counts all of them. `Look.looks`
+counts what luck could choose from: every distinct run that was looked at, and every distinct trial
+of the ledger whose own window reached into these sessions. The p-value of the hold-out is corrected
+by it.
 """
 
 from __future__ import annotations
@@ -27,13 +30,16 @@ from mcl.engine.result import Result
 from mcl.metrics.performance import Floats, sharpe_interval
 from mcl.tracking import backtest_run, trial_ledger
 
-PLAUSIBLE = 0.8  # confidence of the two-sided interval whose upper end the hold-out is judged by: one-sided 90 %
+# confidence of the two-sided interval whose upper end the hold-out is judged by: one-sided 90 %
+PLAUSIBLE = 0.8
 
 
 @dataclass(frozen=True)
 class Look:
-    """What the hold-out shows: NaN when there is none. `number` counts the looks at the same hold-out, this one included, `looks` the
-    different runs and trials that have seen it. `returns` are those of its sessions."""
+    """What the hold-out shows: NaN when there is none. `number` counts the looks at the same
+    hold-out, this one included, `looks` the different runs and trials that have seen it. `returns`
+    are those of its sessions.
+    """
 
     sharpe: float
     trades: float
@@ -55,7 +61,9 @@ NONE = Look(math.nan, math.nan, 0, 0, "", "no hold-out is configured: set data.h
 
 
 def look(config: schema.Config, run_id: str, root: Path) -> Look:
-    """Simulate the sessions from `data.holdout_start` on, flat at their start, with indicators warmed up on the bars before."""
+    """Simulate the sessions from `data.holdout_start` on, flat at their start, with indicators
+    warmed up on the bars before.
+    """
     if config.data.holdout_start is None:
         return NONE
     bars = load(config.data, root, holdout=True)
@@ -63,22 +71,42 @@ def look(config: schema.Config, run_id: str, root: Path) -> Look:
     entry = _entry(run_id, place.market, bars, bars.between(config.data.holdout_start))
     record(root, entry)
     same = [known for known in looks(root) if _same(known, entry)]
-    seen_by = len({known["run_id"] for known in same}) + trial_ledger.beyond(root, place.everywhere, config.data.holdout_start)
+    seen_by = len({known["run_id"] for known in same}) + trial_ledger.beyond(
+        root, place.everywhere, config.data.holdout_start
+    )
     return _seen(config, bars, len(same), seen_by)
 
 
 def again(config: schema.Config, number: int, root: Path) -> Look:
-    """A look that was taken before, as number `number`: what it shows is known, so that it is not counted once more."""
-    return NONE if config.data.holdout_start is None else _seen(config, load(config.data, root, holdout=True), number, number)
+    """A look that was taken before, as number `number`: what it shows is known, so that it is not
+    counted once more.
+    """
+    return (
+        NONE
+        if config.data.holdout_start is None
+        else _seen(config, load(config.data, root, holdout=True), number, number)
+    )
 
 
 def _seen(config: schema.Config, bars: Bars, number: int, seen_by: int) -> Look:
     result = simulated(config, bars)
     measured = metrics.summary(result)
     sessions = int(measured["sessions"])
-    meaning = f"{sessions} unseen sessions from {config.data.holdout_start}, look number {number}, of {_runs(seen_by)}"
+    meaning = (
+        f"{sessions} unseen sessions from {config.data.holdout_start}, look number {number}, of"
+        f" {_runs(seen_by)}"
+    )
     returns = result.session_returns.to_numpy()
-    return Look(measured["sharpe"], measured["trades"], sessions, number, bars.fingerprint, meaning, seen_by, returns)
+    return Look(
+        measured["sharpe"],
+        measured["trades"],
+        sessions,
+        number,
+        bars.fingerprint,
+        meaning,
+        seen_by,
+        returns,
+    )
 
 
 def _runs(count: int) -> str:
@@ -86,15 +114,21 @@ def _runs(count: int) -> str:
 
 
 def simulated(config: schema.Config, bars: Bars) -> Result:
-    """The sessions of the hold-out alone, with their own fresh ledger; `bars` hold them and all that came before."""
+    """The sessions of the hold-out alone, with their own fresh ledger; `bars` hold them and all
+    that came before.
+    """
     unseen = bars.between(config.data.holdout_start)
     intended = plan(bars, strategy.build(config.strategy), config.risk, config.capital_usd)
     own = intended.rows(len(bars) - len(unseen), len(bars))
-    return simulate(unseen, own, config.risk.limits, config.costs, config.capital_usd, config.execution)
+    return simulate(
+        unseen, own, config.risk.limits, config.costs, config.capital_usd, config.execution
+    )
 
 
 def record(root: Path, entry: dict[str, str]) -> None:
-    """Append one look to the ledger of looks. StoreError when it cannot be written: an uncounted look is not taken."""
+    """Append one look to the ledger of looks. StoreError when it cannot be written: an uncounted
+    look is not taken.
+    """
     path = ledger(root)
     try:
         with private_file(path).open("ab") as file:
@@ -102,7 +136,10 @@ def record(root: Path, entry: dict[str, str]) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise StoreError(f"cannot count a look at the hold-out: {error.strerror} ({path})", "an uncounted look is not taken") from None
+        raise StoreError(
+            f"cannot count a look at the hold-out: {error.strerror} ({path})",
+            "an uncounted look is not taken",
+        ) from None
 
 
 def looks(root: Path) -> list[dict[str, str]]:
@@ -116,13 +153,26 @@ def ledger(root: Path) -> Path:
 
 
 def _entry(run_id: str, market: str, bars: Bars, unseen: Bars) -> dict[str, str]:
-    first, last = (str(unseen.session[i].astype("datetime64[D]")) for i in (0, -1)) if len(unseen) else ("", "")
+    first, last = (
+        (str(unseen.session[i].astype("datetime64[D]")) for i in (0, -1))
+        if len(unseen)
+        else ("", "")
+    )
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"at": at, "run_id": run_id, "fingerprint": bars.fingerprint, "market": market, "first": first, "last": last}
+    return {
+        "at": at,
+        "run_id": run_id,
+        "fingerprint": bars.fingerprint,
+        "market": market,
+        "first": first,
+        "last": last,
+    }
 
 
 def _same(known: dict[str, str], entry: dict[str, str]) -> bool:
-    """Whether two looks saw one hold-out. One of version 0.1 tells only the fingerprint of its data."""
+    """Whether two looks saw one hold-out. One of version 0.1 tells only the fingerprint of its
+    data.
+    """
     if known["fingerprint"] == entry["fingerprint"]:
         return True
     overlap = known.get("first", "") <= entry["last"] and entry["first"] <= known.get("last", "")

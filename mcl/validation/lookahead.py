@@ -1,7 +1,9 @@
-"""Does a strategy peek, and does it declare enough memory? Both are answered by computing it again on a part of the bars.
+"""Does a strategy peek, and does it declare enough memory? Both are answered by computing it again
+on a part of the bars.
 
-`lookahead` cuts the future off: a signal, target or order before the cut that changes was not known then.
-`warmup` cuts the past off: the deviation of the last value, by the number of bars that were left before it.
+`lookahead` cuts the future off: a signal, target or order before the cut that changes was not known
+then. `warmup` cuts the past off: the deviation of the last value, by the number of bars that were
+left before it.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from mcl.engine.result import Result
 from mcl.strategy import Strategy, build, exposed
 
 EXACT = 1e-9  # of max(1, |value|): what a different order of summation may cost
-SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2)  # of the declared memory: the default columns of the warm-up table
+# of the declared memory: the default columns of the warm-up table
+SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2)
 WINDOWS = 300  # short parts at most
 WINDOW_BUDGET = 10  # times the bars: what all of them together may hold
 FREE_ROWS = 2_000_000  # rows that they may hold however few bars there are
@@ -31,19 +34,22 @@ TRADED = 5  # parts that are traded even where their signal does not differ
 MOST_GAINS = 1_000  # rows that are put in order of their gain or move
 ENTRY = ("bar", "contract", "quantity", "price_ticks", "reason")  # what makes two fills the same
 
-# --------------------------------------------------------------------------------------------------------------- look-ahead
+# --------------------------------------------------------------------------------------- look-ahead
 
 
 @dataclass(frozen=True)
 class Lookahead:
-    """What changed on rows before a cut. `total_signals` counts changes of the full signal in the rows that were compared."""
+    """What changed on rows before a cut. `total_signals` counts changes of the full signal in the
+    rows that were compared.
+    """
 
     strategy: str
     cuts: int  # of the whole past at a time
     windows: int  # of a session before and after a row, cut at the row
     sampled: dict[str, int]  # the rows that were cut at, by the reason for choosing them
     total_signals: int
-    biased_entry_signals: int  # rows where the full signal wants a position and a cut one wants another
+    # rows where the full signal wants a position and a cut one wants another
+    biased_entry_signals: int
     biased_exit_signals: int  # rows where the full signal is flat or unknown and a cut one is not
     biased_targets: int  # rows
     biased_orders: int  # fills that only one of both runs has
@@ -53,7 +59,13 @@ class Lookahead:
 
     @property
     def has_bias(self) -> bool:
-        counts = self.biased_entry_signals, self.biased_exit_signals, self.biased_targets, self.biased_orders, len(self.biased_indicators)
+        counts = (
+            self.biased_entry_signals,
+            self.biased_exit_signals,
+            self.biased_targets,
+            self.biased_orders,
+            len(self.biased_indicators),
+        )
         return any(counts)
 
     def as_dict(self) -> dict[str, Any]:
@@ -83,7 +95,9 @@ class _Findings:
     first: tuple[int, str] = (1 << 62, "")
 
     def take(self, start: int, full: Floats, part: Floats, sentence: Callable[[int], str]) -> bool:
-        """Compare a signal on rows from `start` on; `sentence` tells of a row of the part. Whether they differ."""
+        """Compare a signal on rows from `start` on; `sentence` tells of a row of the part. Whether
+        they differ.
+        """
         wrong = _differ(full, part)
         self.signal[start : start + len(part)] |= wrong
         if wrong.any() and start + (row := int(np.argmax(wrong))) < self.first[0]:
@@ -92,19 +106,25 @@ class _Findings:
 
 
 def lookahead(config: schema.Config, bars: Bars, samples: int = 40, seed: int = 0) -> Lookahead:
-    """Compare the signal on all bars with the signal on a part that ends at a row, for rows in every part of the sample.
+    """Compare the signal on all bars with the signal on a part that ends at a row, for rows in
+    every part of the sample.
 
-    `samples` parts begin with the first bar: they show what looks at the whole. Up to WINDOWS more hold the declared memory, a session
-    before the row and one after it: they are short, so that many rows are asked, and a peek that is rare is met. Rows are chosen by
-    turns for each reason in `_places`. Targets and orders are compared in the first parts and wherever a signal differs.
+    `samples` parts begin with the first bar: they show what looks at the whole. Up to WINDOWS more
+    hold the declared memory, a session before the row and one after it: they are short, so that
+    many rows are asked, and a peek that is rare is met. Rows are chosen by turns for each reason in
+    `_places`. Targets and orders are compared in the first parts and wherever a signal differs.
 
-    ConfigError for samples < 1 and for a strategy that contradicts itself, DataError for fewer than three bars.
+    ConfigError for samples < 1 and for a strategy that contradicts itself, DataError for fewer than
+    three bars.
     """
     _enough(samples, len(bars), 3)
     with access_recorder.collected() as reads:
         full = _seen(config, bars)
         _same_twice(config, bars, full.signal)
-        memory, span = build(config.strategy).memory, int(np.diff(bars.session_ends, prepend=-1).max())
+        memory, span = (
+            build(config.strategy).memory,
+            int(np.diff(bars.session_ends, prepend=-1).max()),
+        )
         places = _places(full, bars, memory, seed)
         cuts = _by_turns(places, samples)
         reach = 2 * (min(memory, len(bars)) + 2 * span)
@@ -116,14 +136,21 @@ def lookahead(config: schema.Config, bars: Bars, samples: int = 40, seed: int = 
             _cut_at(config, bars, full, row, found, number < TRADED)
             step()
         for row in windows:
-            _window_at(config, bars, (max(0, row + 1 - memory - span), row, min(len(bars), row + 1 + span)), found)
+            _window_at(
+                config,
+                bars,
+                (max(0, row + 1 - memory - span), row, min(len(bars), row + 1 + span)),
+                found,
+            )
             step()
     wanted, last = np.nan_to_num(full.signal) != 0, max((*cuts, *windows))
     return Lookahead(
         strategy=config.strategy["name"],
         cuts=len(cuts),
         windows=len(windows),
-        sampled={name: len({*cuts, *windows} & set(rows.tolist())) for name, rows in places.items()},
+        sampled={
+            name: len({*cuts, *windows} & set(rows.tolist())) for name, rows in places.items()
+        },
         total_signals=int(np.count_nonzero(_changes(full.signal[: last + 1]))),
         biased_entry_signals=int(np.count_nonzero(found.signal & wanted)),
         biased_exit_signals=int(np.count_nonzero(found.signal & ~wanted)),
@@ -135,8 +162,12 @@ def lookahead(config: schema.Config, bars: Bars, samples: int = 40, seed: int = 
     )
 
 
-def _cut_at(config: schema.Config, bars: Bars, full: Seen, row: int, found: _Findings, traded: bool) -> None:
-    """Compare with the part that ends at `row`, its targets and orders as well if `traded` or if its signal differs."""
+def _cut_at(
+    config: schema.Config, bars: Bars, full: Seen, row: int, found: _Findings, traded: bool
+) -> None:
+    """Compare with the part that ends at `row`, its targets and orders as well if `traded` or if
+    its signal differs.
+    """
     part, strategy, stop = bars.rows(0, row + 1), build(config.strategy), row + 1
     signal = strategy.signal(part)
 
@@ -145,22 +176,36 @@ def _cut_at(config: schema.Config, bars: Bars, full: Seen, row: int, found: _Fin
 
     differs = found.take(0, full.signal[:stop], signal, sentence)
     indicators = exposed(strategy, part)
-    found.indicators |= {name for name, values in indicators.items() if _differ(full.indicators[name][:stop], values).any()}
+    found.indicators |= {
+        name
+        for name, values in indicators.items()
+        if _differ(full.indicators[name][:stop], values).any()
+    }
     if differs or traded:
         again = backtest(config, part)
         found.target[:stop] |= full.target[:stop] != again.target
         found.orders |= _orders(full.result, stop) ^ _orders(again, stop)
 
 
-def _window_at(config: schema.Config, bars: Bars, window: tuple[int, int, int], found: _Findings) -> None:
-    """Compare the signals of two windows that begin at the same row; one ends at `row`, the other goes on."""
+def _window_at(
+    config: schema.Config, bars: Bars, window: tuple[int, int, int], found: _Findings
+) -> None:
+    """Compare the signals of two windows that begin at the same row; one ends at `row`, the other
+    goes on.
+    """
     start, row, stop = window
     strategy = build(config.strategy)
-    ahead, alone = strategy.signal(bars.rows(start, stop)), strategy.signal(bars.rows(start, row + 1))
+    ahead, alone = (
+        strategy.signal(bars.rows(start, stop)),
+        strategy.signal(bars.rows(start, row + 1)),
+    )
 
     def sentence(at: int) -> str:
         at_row = f"the signal of {bars.times[start + at]:%Y-%m-%d %H:%M} UTC, row {start + at}"
-        return f"{at_row}, is {ahead[at]:g} with the next session and {alone[at]:g} when the data end at row {row}"
+        return (
+            f"{at_row}, is {ahead[at]:g} with the next session and {alone[at]:g} when the data end"
+            f" at row {row}"
+        )
 
     found.take(start, ahead[: len(alone)], alone, sentence)
 
@@ -175,21 +220,33 @@ def _same_twice(config: schema.Config, bars: Bars, signal: Floats) -> None:
     if changed.any():
         first = bars.times[int(np.argmax(changed))]
         raise ConfigError(
-            f"{config.strategy['name']}.signal says one thing and then another of the same bars, first at {first}",
-            "a signal may depend on its bars and parameters alone: seed its random numbers, keep nothing between calls",
+            f"{config.strategy['name']}.signal says one thing and then another of the same bars,"
+            f" first at {first}",
+            "a signal may depend on its bars and parameters alone: seed its random numbers, keep"
+            " nothing between calls",
         )
 
 
 def _places(full: Seen, bars: Bars, memory: int, seed: int) -> dict[str, Ints]:
-    """Rows to cut behind, by the reason for choosing them, the most telling first. Row i is decided on at its close, traded after it."""
+    """Rows to cut behind, by the reason for choosing them, the most telling first. Row i is decided
+    on at its close, traded after it.
+    """
     rng, last = np.random.default_rng(seed), len(bars) - 2
     moves = np.abs(np.diff(bars.adjusted["close"]))
     trades, gains = full.result.trades, np.diff(full.result.equity)
     best = trades[np.argsort(trades["commission_usd"] - trades["gross_usd"], kind="stable")]
-    rolls, ends, changes = np.flatnonzero(bars.roll), bars.session_ends, np.flatnonzero(_changes(full.signal)[:-1])
+    rolls, ends, changes = (
+        np.flatnonzero(bars.roll),
+        bars.session_ends,
+        np.flatnonzero(_changes(full.signal)[:-1]),
+    )
     near = {
         "ends": np.array([memory // 2, last, memory, 0, last - 1, last // 2]),
-        "largest gains": _alternating(best["entry_bar"] - 1, best["exit_bar"] - 1, np.argsort(-gains, kind="stable")[:MOST_GAINS]),
+        "largest gains": _alternating(
+            best["entry_bar"] - 1,
+            best["exit_bar"] - 1,
+            np.argsort(-gains, kind="stable")[:MOST_GAINS],
+        ),
         "largest moves": np.argsort(-moves, kind="stable")[:MOST_GAINS],
         "changes before a gain": changes[np.argsort(-gains[changes], kind="stable")],
         "signal changes": rng.permutation(changes),
@@ -208,7 +265,9 @@ def _alternating(*columns: Ints) -> Ints:
 
 
 def _by_turns(places: dict[str, Ints], count: int) -> list[int]:
-    """`count` different rows, ascending, one of each kind by turns; fewer where there are not so many."""
+    """`count` different rows, ascending, one of each kind by turns; fewer where there are not so
+    many.
+    """
     chosen: dict[int, None] = {}
     waiting = [iter(rows.tolist()) for rows in places.values()]
     while waiting and len(chosen) < count:
@@ -228,15 +287,19 @@ def _orders(result: Result, cut: int) -> set[tuple[Any, ...]]:
 
 def _sentence(bars: Bars, row: int, cut: int, full: Floats, part: Floats) -> str:
     known = f"{bars.times[row]:%Y-%m-%d %H:%M} UTC, row {row}"
-    return f"the signal of {known}, is {full[row]:g} with all bars and {part[row]:g} when the data end at row {cut - 1}"
+    return (
+        f"the signal of {known}, is {full[row]:g} with all bars and {part[row]:g} when the data end"
+        f" at row {cut - 1}"
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------------ warm-up
+# ------------------------------------------------------------------------------------------ warm-up
 
 
 @dataclass(frozen=True)
 class Warmup:
-    """Worst deviation of the last value, in percent, by bars before it: 0 exact, NaN not computable.
+    """Worst deviation of the last value, in percent, by bars before it: 0 exact, NaN not
+    computable.
 
     The signal's is in percent of a full position, an indicator's in percent of its value.
     """
@@ -250,14 +313,25 @@ class Warmup:
     @property
     def enough(self) -> bool:
         """Whether the declared memory, and each longer warm-up, gives the exact signal."""
-        return all(d == 0 for n, d in zip(self.lengths, self.deviation_percent["signal"], strict=True) if n >= self.memory)
+        return all(
+            d == 0
+            for n, d in zip(self.lengths, self.deviation_percent["signal"], strict=True)
+            if n >= self.memory
+        )
 
     def as_dict(self) -> dict[str, Any]:
         return {"enough": self.enough} | asdict(self)
 
 
-def warmup(config: schema.Config, bars: Bars, samples: int = 100, lengths: Sequence[int] = (), seed: int = 0) -> Warmup:
-    """Deviation by warm-up length at `samples` rows: half of them random, half at a change of the signal, where little moves it.
+def warmup(
+    config: schema.Config,
+    bars: Bars,
+    samples: int = 100,
+    lengths: Sequence[int] = (),
+    seed: int = 0,
+) -> Warmup:
+    """Deviation by warm-up length at `samples` rows: half of them random, half at a change of the
+    signal, where little moves it.
 
     The declared memory is always among the lengths. DataError when the bars are not more than it.
     """
@@ -266,7 +340,11 @@ def warmup(config: schema.Config, bars: Bars, samples: int = 100, lengths: Seque
     _enough(samples, len(bars), memory + 2)
     for length in lengths:
         if not 1 <= length <= len(bars) - 2:
-            raise ConfigError(f"lengths: {length:,} is not between 1 and {len(bars) - 2:,}, by the bars of the data", "--lengths 20,100")
+            raise ConfigError(
+                f"lengths: {length:,} is not between 1 and {len(bars) - 2:,}, by the bars of the"
+                " data",
+                "--lengths 20,100",
+            )
     wanted = lengths or [round(memory * share) for share in SHARES]
     columns = tuple(sorted({n for n in (*wanted, memory) if 1 <= n <= len(bars) - 2}))
     full = _values(strategy, bars.known)
@@ -284,7 +362,9 @@ def warmup(config: schema.Config, bars: Bars, samples: int = 100, lengths: Seque
 
 
 def cells(warm: Warmup) -> list[list[str]]:
-    """The rows of the printed table: name, then one cell per length: `-` exact, `nan%` not computable."""
+    """The rows of the printed table: name, then one cell per length: `-` exact, `nan%` not
+    computable.
+    """
     return [[name, *map(_cell, values)] for name, values in warm.deviation_percent.items()]
 
 
@@ -309,7 +389,7 @@ def _worse(a: float, b: float) -> float:
     return a if abs(a) >= abs(b) else b
 
 
-# ------------------------------------------------------------------------------------------------------------------- pieces
+# ------------------------------------------------------------------------------------------- pieces
 
 
 def _differ(full: Floats, part: Floats) -> Bools:
@@ -326,7 +406,9 @@ def _changes(signal: Floats) -> Bools:
 
 
 def _rows(signal: Floats, samples: int, low: int, seed: int) -> Ints:
-    """`samples` different rows from `low` on, fewer if there are not so many: half any, half where the signal changes."""
+    """`samples` different rows from `low` on, fewer if there are not so many: half any, half where
+    the signal changes.
+    """
     rng = np.random.default_rng(seed)
     rows = np.arange(low, len(signal))
     changing = rows[_changes(signal)[rows]]
@@ -340,6 +422,12 @@ def _enough(samples: int, bars: int, least: int) -> None:
     if samples < 1:
         raise ConfigError(f"samples={samples} compares nothing; need at least 1")
     if bars < least:
-        raise DataError(f"{bars} bars are too few for this check, which needs {least}", "choose a longer range of data.start and data.end")
+        raise DataError(
+            f"{bars} bars are too few for this check, which needs {least}",
+            "choose a longer range of data.start and data.end",
+        )
     if samples > bars:
-        raise ConfigError(f"samples={samples:,} is more than the {bars:,} bars of the data", f"--samples {min(bars, 100)}")
+        raise ConfigError(
+            f"samples={samples:,} is more than the {bars:,} bars of the data",
+            f"--samples {min(bars, 100)}",
+        )

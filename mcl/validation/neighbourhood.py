@@ -1,4 +1,6 @@
-"""Is the best a hill or a needle? The neighbourhood of a point, one step of the space in every direction, simulated again."""
+"""Is the best a hill or a needle? The neighbourhood of a point, one step of the space in every
+direction, simulated again.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ class Plateau:
 
     def lower(self, quantile: float) -> float:
         """That quantile of the neighbourhood's Sharpe ratios, the point included."""
-        known = [v for v in (self.centre, *(ratio for _, ratio in self.neighbours)) if math.isfinite(v)]
+        known = [
+            v for v in (self.centre, *(ratio for _, ratio in self.neighbours)) if math.isfinite(v)
+        ]
         return float(np.quantile(known, quantile)) if len(known) > 1 else math.nan
 
     def kept(self, quantile: float) -> float:
@@ -46,7 +50,11 @@ class Plateau:
         """Why there is no such share; empty where there is one."""
         if not self.neighbours:
             return "not defined: no configuration beside it is valid"
-        return "" if self.centre > 0 else f"not defined: its own Sharpe ratio of {self.centre:.2f} is not above 0"
+        return (
+            ""
+            if self.centre > 0
+            else f"not defined: its own Sharpe ratio of {self.centre:.2f} is not above 0"
+        )
 
 
 def plateau(subject: Subject, tick: Callable[[], None]) -> Plateau:
@@ -57,7 +65,12 @@ def plateau(subject: Subject, tick: Callable[[], None]) -> Plateau:
             found.append((point, perf.sharpe(result.session_returns)))
         tick()
     centre = subject.metrics["sharpe"]
-    return Plateau(centre, found, {key: _drop(key, subject.point, centre, found) for key in _steps(subject)}, edges(subject))
+    return Plateau(
+        centre,
+        found,
+        {key: _drop(key, subject.point, centre, found) for key in _steps(subject)},
+        edges(subject),
+    )
 
 
 def size(subject: Subject) -> int:
@@ -78,7 +91,9 @@ def _moves(subject: Subject) -> list[dict[str, Any]]:
 
 
 def around(subject: Subject, key: str) -> list[Any]:
-    """The value of an axis with its neighbours, in order; alone where it is not on the axis or the axis has no order."""
+    """The value of an axis with its neighbours, in order; alone where it is not on the axis or the
+    axis has no order.
+    """
     axis: Any = subject.space[key]
     value = subject.point[key]
     if type(axis).__name__ == "CategoricalDistribution":
@@ -91,7 +106,11 @@ def around(subject: Subject, key: str) -> list[Any]:
         ratio = (axis.high / axis.low) ** STEP_FRAC
         moved = [value / ratio, value, value * ratio]
     else:
-        moved = [value - STEP_FRAC * (axis.high - axis.low), value, value + STEP_FRAC * (axis.high - axis.low)]
+        moved = [
+            value - STEP_FRAC * (axis.high - axis.low),
+            value,
+            value + STEP_FRAC * (axis.high - axis.low),
+        ]
     inside = [min(axis.high, max(axis.low, v)) for v in moved]
     return sorted({round(v) for v in inside} if isinstance(value, int) else set(inside))
 
@@ -102,7 +121,13 @@ def edges(subject: Subject) -> list[str]:
     axes: dict[str, Any] = dict(subject.space)
     for key, axis in axes.items():
         listed = values(key, axis) if type(axis).__name__ != "CategoricalDistribution" else []
-        ends = (listed[0], listed[-1]) if listed else (axis.low, axis.high) if hasattr(axis, "low") else ()
+        ends = (
+            (listed[0], listed[-1])
+            if listed
+            else (axis.low, axis.high)
+            if hasattr(axis, "low")
+            else ()
+        )
         if len(set(ends)) == 2 and subject.point[key] in ends:
             found.append(key)
     return found
@@ -117,11 +142,20 @@ def _beside(listed: list[Any], value: Any) -> list[Any]:
 
 def _single(steps: dict[str, list[Any]], point: dict[str, Any]) -> list[tuple[Any, ...]]:
     own = {key: point[key] for key in steps}
-    return [tuple((own | {key: value}).values()) for key, step in steps.items() for value in step if value != point[key]]
+    return [
+        tuple((own | {key: value}).values())
+        for key, step in steps.items()
+        for value in step
+        if value != point[key]
+    ]
 
 
-def _drop(key: str, point: dict[str, Any], centre: float, found: list[tuple[dict[str, Any], float]]) -> float:
-    alone = [ratio for moved, ratio in found if all(moved[k] == point[k] for k in point if k != key)]
+def _drop(
+    key: str, point: dict[str, Any], centre: float, found: list[tuple[dict[str, Any], float]]
+) -> float:
+    alone = [
+        ratio for moved, ratio in found if all(moved[k] == point[k] for k in point if k != key)
+    ]
     known = [ratio for ratio in alone if math.isfinite(ratio)]
     return centre - min(known) if known else math.nan
 

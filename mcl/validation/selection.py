@@ -1,7 +1,8 @@
 """Pick from a search by the hill and not by the needle.
 
-Every scored trial is replaced by the lower quantile of the scores around it. The highest such plateau wins among the trials that meet
-the constraints; the deflated Sharpe ratio decides between equal ones.
+Every scored trial is replaced by the lower quantile of the scores around it. The highest such
+plateau wins among the trials that meet the constraints; the deflated Sharpe ratio decides between
+equal ones.
 """
 
 from __future__ import annotations
@@ -29,15 +30,34 @@ from mcl.tracking import backtest_run, trial_ledger
 from mcl.tracking.store import Store, StoredRun
 from mcl.tracking.trial_ledger import Tally
 
-FIXED = {"trial", "state", "reason", "detail", "value", "seconds", "run_id", "config_sha256", "trial_sha256", "plateau", "front"}
-SYMBOLS: dict[str, Callable[[Any, float], Any]] = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+FIXED = {
+    "trial",
+    "state",
+    "reason",
+    "detail",
+    "value",
+    "seconds",
+    "run_id",
+    "config_sha256",
+    "trial_sha256",
+    "plateau",
+    "front",
+}
+SYMBOLS: dict[str, Callable[[Any, float], Any]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+}
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """`ranked`: the trials that meet the constraints, best first, with `around` (the plateau), `neighbours` and `dsr`.
+    """`ranked`: the trials that meet the constraints, best first, with `around` (the plateau),
+    `neighbours` and `dsr`.
 
-    `winner` and `peak` are rows of it; they are the same when the best trial stands on the best plateau.
+    `winner` and `peak` are rows of it; they are the same when the best trial stands on the best
+    plateau.
     """
 
     search_id: str
@@ -53,7 +73,9 @@ class Chosen:
     @property
     def luck(self) -> Luck:
         """The deflation of the winner."""
-        return self.tally.luck({str(name): float(self.winner[name]) for name in backtest_run.MEASURED})
+        return self.tally.luck(
+            {str(name): float(self.winner[name]) for name in backtest_run.MEASURED}
+        )
 
     @property
     def peak(self) -> dict[str, Any]:
@@ -63,19 +85,20 @@ class Chosen:
     def why(self) -> str:
         w, p = self.winner, self.peak
         picked = (
-            f"Trial {w['trial']} ({self._words(w)}) has the highest plateau: three in four of its {w['neighbours']} nearest trials have"
-            f" a Sharpe of {w['around']:.2f} or more; its own is"
-            f" {w['sharpe']:.2f}, {w['dsr']:.2%} {self.luck.sentence}."
+            f"Trial {w['trial']} ({self._words(w)}) has the highest plateau: three in four of its"
+            f" {w['neighbours']} nearest trials have a Sharpe of {w['around']:.2f} or more; its own"
+            f" is {w['sharpe']:.2f}, {w['dsr']:.2%} {self.luck.sentence}."
         )
         if w["trial"] == p["trial"]:
             return f"{picked} It is the peak as well."
         return (
-            f"{picked} The peak would have been trial {p['trial']} ({self._words(p)}) with a Sharpe of {p['sharpe']:.2f}, but around it are"
-            f" {p['around']:.2f}."
+            f"{picked} The peak would have been trial {p['trial']} ({self._words(p)}) with a Sharpe"
+            f" of {p['sharpe']:.2f}, but around it are {p['around']:.2f}."
         )
 
     def _words(self, row: dict[str, Any]) -> str:
-        there = [key for key in self.keys if not pd.isna(row[key])]  # an axis may exist for some choices alone
+        # an axis may exist for some choices alone
+        there = [key for key in self.keys if not pd.isna(row[key])]
         return " ".join(f"{key.removeprefix('strategy.')} {row[key]}" for key in there)
 
 
@@ -83,14 +106,20 @@ def choose(search_id: str, constraints: Sequence[str], *, store: Store, root: Pa
     """Rank the trials of a sweep or a grid. StoreError when nothing is left to choose from."""
     stored = store.run(search_id)
     if stored.tags.get("mcl.kind") not in ("sweep", "grid"):
-        raise StoreError(f"run {stored.run_id} is a {stored.tags.get('mcl.kind', 'run')}, not a search", "mcl runs lists searches")
+        raise StoreError(
+            f"run {stored.run_id} is a {stored.tags.get('mcl.kind', 'run')}, not a search",
+            "mcl runs lists searches",
+        )
     frame = pd.read_parquet(io.BytesIO(stored.file("trials.parquet")))
     keys = _keys(frame, stored)
-    scored = frame[(frame["state"] == "COMPLETE") & np.isfinite(frame["sharpe"].astype(float))].reset_index(drop=True)
+    scored = frame[
+        (frame["state"] == "COMPLETE") & np.isfinite(frame["sharpe"].astype(float))
+    ].reset_index(drop=True)
     kept = scored[_met(scored, constraints)]
     if not len(kept):
         raise StoreError(
-            f"no trial of search {stored.run_id} is left: {len(scored)} of {len(frame)} have a Sharpe ratio, none meets all constraints",
+            f"no trial of search {stored.run_id} is left: {len(scored)} of {len(frame)} have a"
+            " Sharpe ratio, none meets all constraints",
             "loosen a --constraint",
         )
     progress.begin("finding the plateaus")
@@ -98,9 +127,12 @@ def choose(search_id: str, constraints: Sequence[str], *, store: Store, root: Pa
     progress.begin("counting the trials")
     tally = _tally(stored, kept, store, root)
     progress.begin("deflating")
-    deflated = [tally.deflated(row) for row in kept[list(backtest_run.MEASURED)].astype(float).to_dict("records")]  # type: ignore[arg-type]
+    measured = kept[list(backtest_run.MEASURED)].astype(float).to_dict("records")
+    deflated = [tally.deflated({str(key): row[key] for key in row}) for row in measured]
     ranked = kept.assign(around=around[kept.index], neighbours=counted[kept.index], dsr=deflated)
-    ranked = ranked.sort_values(["around", "dsr", "trial"], ascending=[False, False, True], kind="stable").reset_index(drop=True)
+    ranked = ranked.sort_values(
+        ["around", "dsr", "trial"], ascending=[False, False, True], kind="stable"
+    ).reset_index(drop=True)
     return Chosen(stored.run_id, ranked, keys, tally, len(scored) - len(kept))
 
 
@@ -108,13 +140,20 @@ def _keys(frame: pd.DataFrame, stored: StoredRun) -> list[str]:
     """What was varied: the dotted columns, and the choices of whole groups."""
     keys = [str(name) for name in frame.columns if "." in str(name) or str(name) in GROUPS]
     if not keys:
-        raise StoreError(f"search {stored.run_id} varied nothing: there is nothing to choose between", "mcl sweep varies parameters")
+        raise StoreError(
+            f"search {stored.run_id} varied nothing: there is nothing to choose between",
+            "mcl sweep varies parameters",
+        )
     return keys
 
 
 def _met(frame: pd.DataFrame, constraints: Sequence[str]) -> npt.NDArray[np.bool_]:
     kept = np.ones(len(frame), bool)
-    numbers = [str(n) for n in frame.columns if str(n) not in FIXED and pd.api.types.is_numeric_dtype(frame[n])]
+    numbers = [
+        str(n)
+        for n in frame.columns
+        if str(n) not in FIXED and pd.api.types.is_numeric_dtype(frame[n])
+    ]
     for text in constraints:
         found = re.fullmatch(r"\s*([\w.]+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*", text)
         try:
@@ -123,21 +162,31 @@ def _met(frame: pd.DataFrame, constraints: Sequence[str]) -> npt.NDArray[np.bool
             bound = math.nan
         if found is None or math.isnan(bound):
             raise ConfigError(
-                f"cannot read the constraint {text!r}", 'write a metric, a comparison and a number: "max_drawdown_frac > -0.25"'
+                f"cannot read the constraint {text!r}",
+                'write a metric, a comparison and a number: "max_drawdown_frac > -0.25"',
             )
         if found[1] not in numbers:
-            raise ConfigError(f"the constraint {text!r} names no metric of the trials: {nearest(found[1], numbers)}")
+            raise ConfigError(
+                f"the constraint {text!r} names no metric of the trials:"
+                f" {nearest(found[1], numbers)}"
+            )
         kept &= np.asarray(SYMBOLS[found[2]](frame[found[1]].astype(float), bound), bool)
     return kept
 
 
 def _tally(stored: StoredRun, kept: pd.DataFrame, store: Store, root: Path) -> Tally:
-    """Of the strategy of the search's best run; the trials of the search count even where the ledger does not know them."""
+    """Of the strategy of the search's best run; the trials of the search count even where the
+    ledger does not know them.
+    """
     best = stored.tags.get("best_run_id")
     if not best:
-        raise StoreError(f"search {stored.run_id} has no best run: nothing in it has a score", "mcl report shows why")
+        raise StoreError(
+            f"search {stored.run_id} has no best run: nothing in it has a score",
+            "mcl report shows why",
+        )
     where = backtest_run.placed(backtest_run.stored_config(store.run(best)))
-    identities = kept["trial_sha256"] if "trial_sha256" in kept else kept["config_sha256"]  # the latter in searches of version 0.1
+    # the latter in searches of version 0.1
+    identities = kept["trial_sha256"] if "trial_sha256" in kept else kept["config_sha256"]
     own = dict(zip(identities, kept["sharpe"].astype(float).map(perf.per_session), strict=True))
     return trial_ledger.tally(root, where, own)
 

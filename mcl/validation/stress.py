@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,17 @@ from mcl.metrics import performance as perf
 from mcl.metrics.multiple import random_entry
 from mcl.metrics.performance import Floats
 from mcl.metrics.regime import THIRDS, market_volatility, terciles
+from mcl.report.format import many
 from mcl.validation.subject import Subject
 
 APRIL_2020 = (date(2020, 4, 1), date(2020, 5, 1))
-PARTS = (("Asia 18-03", 18, 3), ("Europe 03-08", 3, 8), ("US morning 08-12", 8, 12), ("US afternoon 12-17", 12, 17))  # New York hours
+# New York hours
+PARTS = (
+    ("Asia 18-03", 18, 3),
+    ("Europe 03-08", 3, 8),
+    ("US morning 08-12", 8, 12),
+    ("US afternoon 12-17", 12, 17),
+)
 ROLLS: tuple[dict[str, Any], ...] = (
     {"rule": "volume"},
     {"rule": "open_interest"},
@@ -57,9 +65,11 @@ def costs(subject: Subject, factors: tuple[float, ...], tick: Callable[[], None]
 
 
 def break_even_ticks(result: Result) -> float:
-    """The slippage per contract and side at which nothing is left, all else equal; NaN when nothing was traded.
+    """The slippage per contract and side at which nothing is left, all else equal; NaN when nothing
+    was traded.
 
-    Exact as long as the fills stay the same, which fails only where a loss limit or a drawdown halt depends on the costs.
+    Exact as long as the fills stay the same, which fails only where a loss limit or a drawdown halt
+    depends on the costs.
     """
     quantity = np.abs(result.fills["quantity"])
     sides = float(quantity.sum())
@@ -75,20 +85,26 @@ def delays(subject: Subject, bars: tuple[int, ...], tick: Callable[[], None]) ->
     cases = []
     for late in bars:
         changed = {"execution": subject.raw.get("execution", {}) | {"latency_bars": own + late}}
-        cases.append(_case(f"{late} bar{'s' * (late > 1)} late", lambda c=changed: _again(subject, c)))  # type: ignore[misc]
+        cases.append(_case(f"{many(late, 'bar')} late", partial(_again, subject, changed)))
         tick()
     return cases
 
 
 def rolls(subject: Subject, root: Path) -> list[Case]:
-    """The same strategy on the same data rolled by other rules. A source without that information is skipped with its reason."""
+    """The same strategy on the same data rolled by other rules. A source without that information
+    is skipped with its reason.
+    """
     own = subject.raw["data"]["roll"]
     cases = []
     for change in progress.each("roll rules", ROLLS):
         rule = own | change
         if rule == own:
             continue
-        days = f" {rule['sessions_before_last_trade']} sessions before" if rule["rule"] == "calendar" else ""
+        days = (
+            f" {rule['sessions_before_last_trade']} sessions before"
+            if rule["rule"] == "calendar"
+            else ""
+        )
         cases.append(_case(f"{rule['rule']}{days}", lambda r=rule: _rolled(subject, r, root)))  # type: ignore[misc]
     return cases
 
@@ -104,13 +120,20 @@ class Regime:
 
 
 def regimes(result: Result) -> list[Regime]:
-    """P&L by year, by tercile of the market's own volatility, by part of the session, and in April 2020 where the data reach it."""
+    """P&L by year, by tercile of the market's own volatility, by part of the session, and in April
+    2020 where the data reach it.
+    """
     days = pd.DatetimeIndex(result.session_returns.index)
     pnl = result.session_returns.to_numpy() * result.capital_usd
-    found = [_regime("year", str(year), pnl[days.year == year], result) for year in sorted(set(days.year))]
+    found = [
+        _regime("year", str(year), pnl[days.year == year], result)
+        for year in sorted(set(days.year))
+    ]
     third = terciles(market_volatility(result.bars))
     found += [_regime("volatility", name, pnl[third == k], result) for k, name in enumerate(THIRDS)]
-    found += [_regime("session part", name, values, result) for name, values in by_part(result).items()]
+    found += [
+        _regime("session part", name, values, result) for name, values in by_part(result).items()
+    ]
     april = (days >= pd.Timestamp(APRIL_2020[0])) & (days < pd.Timestamp(APRIL_2020[1]))
     if april.any():
         found.append(_regime("stress", "April 2020", pnl[april], result))
@@ -124,23 +147,32 @@ def concentration(regimes: list[Regime], kind: str) -> tuple[float, str]:
 
 
 def by_part(result: Result) -> dict[str, Floats]:
-    """P&L per session, USD, earned in each part of the day (New York hours of the close of a bar); none for bars of a whole session."""
+    """P&L per session, USD, earned in each part of the day (New York hours of the close of a bar);
+    none for bars of a whole session.
+    """
     bars = result.bars
     if bars.interval == "session":
         return {}
     change = np.diff(result.equity, prepend=result.capital_usd)
     hour = bars.times.tz_convert("America/New_York").hour.to_numpy()
-    hour = np.where(bars.times.minute == 0, (hour - 1) % 24, hour)  # a bar that closes at 08:00 lies before 08:00
+    # a bar that closes at 08:00 lies before 08:00
+    hour = np.where(bars.times.minute == 0, (hour - 1) % 24, hour)
     starts = np.append(0, np.flatnonzero(np.diff(bars.session)) + 1)
-    inside = {name: (hour >= a) & (hour < b) if a < b else (hour >= a) | (hour < b) for name, a, b in PARTS}
-    return {name: np.add.reduceat(np.where(mask, change, 0.0), starts) for name, mask in inside.items()}
+    inside = {
+        name: (hour >= a) & (hour < b) if a < b else (hour >= a) | (hour < b)
+        for name, a, b in PARTS
+    }
+    return {
+        name: np.add.reduceat(np.where(mask, change, 0.0), starts) for name, mask in inside.items()
+    }
 
 
 def timing(result: Result) -> float:
     """p-value of `metrics.multiple.random_entry` for this run.
 
-    A position is held from the open of its bar, where it is filled, to the open of the next one; the last bar ends at its close. What
-    a protective order closes inside a bar counts as closed at the open of that bar.
+    A position is held from the open of its bar, where it is filled, to the open of the next one;
+    the last bar ends at its close. What a protective order closes inside a bar counts as closed at
+    the open of that bar.
     """
     prices, instrument = result.bars.adjusted, result.bars.instrument
     change = np.diff(prices["open"], append=prices["close"][-1:])
@@ -151,7 +183,9 @@ def timing(result: Result) -> float:
 def _regime(kind: str, name: str, pnl: Floats, result: Result) -> Regime:
     total = result.net_pnl_usd
     share = float(pnl.sum()) / total if total > 0 else math.nan
-    return Regime(kind, name, len(pnl), float(pnl.sum()), perf.sharpe(pnl / result.capital_usd), share)
+    return Regime(
+        kind, name, len(pnl), float(pnl.sum()), perf.sharpe(pnl / result.capital_usd), share
+    )
 
 
 def _case(name: str, run: Callable[[], Result]) -> Case:
@@ -175,4 +209,6 @@ def _rolled(subject: Subject, rule: dict[str, Any], root: Path) -> Result:
 def _times(value: Any, factor: float) -> Any:
     if isinstance(value, list):
         return [_times(v, factor) for v in value]
-    return value * factor if isinstance(value, int | float) and not isinstance(value, bool) else value
+    return (
+        value * factor if isinstance(value, int | float) and not isinstance(value, bool) else value
+    )

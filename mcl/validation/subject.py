@@ -1,4 +1,6 @@
-"""What is validated: a run, with the space that its parameters were, or could have been, searched in."""
+"""What is validated: a run, with the space that its parameters were, or could have been, searched
+in.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ SEARCHES = ("sweep", "grid")
 
 @dataclass(frozen=True)
 class Subject:
-    """`bars` end where the hold-out begins. `space` is empty for a strategy without anything to search."""
+    """`bars` end where the hold-out begins. `space` is empty for a strategy without anything to
+    search.
+    """
 
     stored: StoredRun
     run: schema.Config
@@ -57,7 +61,9 @@ class Subject:
         return {key: flat[key] for key in self.space}
 
     def at(self, values: dict[str, Any]) -> Result | None:
-        """The result with other values; None where they are no valid configuration (fast >= slow)."""
+        """The result with other values; None where they are no valid configuration (fast >=
+        slow).
+        """
         try:
             return simulate(composition.run_config(spaces.overlay(self.raw, values)), self.bars)
         except ConfigError:
@@ -70,7 +76,10 @@ def subject(run_id: str, store: Store, root: Path) -> Subject:
     if stored.tags.get("mcl.kind") in SEARCHES:
         best = stored.tags.get("best_run_id")
         if not best:
-            raise StoreError(f"search {stored.run_id} has no best run: nothing in it has a score", "mcl report shows why")
+            raise StoreError(
+                f"search {stored.run_id} has no best run: nothing in it has a score",
+                "mcl report shows why",
+            )
         stored = store.run(best)
     run = backtest_run.stored_config(stored)
     bars = load(run.data, root)  # the fence stands: never the hold-out
@@ -79,7 +88,9 @@ def subject(run_id: str, store: Store, root: Path) -> Subject:
 
 
 def sampled(space: spaces.Space, budget: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Distinct points drawn evenly over the space, in an order that depends on the seed alone; of a small grid, all."""
+    """Distinct points drawn evenly over the space, in an order that depends on the seed alone; of a
+    small grid, all.
+    """
     rng = np.random.default_rng(seed)
     axes = {key: values(key, axis) for key, axis in space.items()}
     known: set[str] = set()
@@ -93,27 +104,37 @@ def sampled(space: spaces.Space, budget: int, seed: int) -> Iterator[dict[str, A
 
 def values(key: str, axis: Any) -> list[Any]:
     """All values of an axis, or none where it is continuous or too long to list."""
-    if hasattr(axis, "low") and (axis.step is None or axis.log or (axis.high - axis.low) / axis.step > 100_000):
+    if hasattr(axis, "low") and (
+        axis.step is None or axis.log or (axis.high - axis.low) / axis.step > 100_000
+    ):
         return []
     return spaces.points(key, axis)
 
 
 def _space(run: schema.Config, parent: StoredRun | None) -> spaces.Space:
-    """That of the search the run came from, else the one that lies beside the strategy in conf/space/."""
+    """That of the search the run came from, else the one that lies beside the strategy in
+    conf/space/.
+    """
     raw = run.model_dump(mode="json")
     if parent is not None and (parent.artifacts / "search.json").is_file():
         entries = json.loads(parent.file("search.json"))["search"]["space"]
     else:
         entries = _beside(run.strategy["name"])
     known = set(spaces.searchable(raw))
-    flat = {key: entry for key, entry in composition.flatten(entries).items() if key in known and entry not in (None, {})}
+    flat = {
+        key: entry
+        for key, entry in composition.flatten(entries).items()
+        if key in known and entry not in (None, {})
+    }
     return spaces.parse(flat, raw) if flat else {}
 
 
 def _beside(strategy: str) -> dict[str, Any]:
     if not (composition.conf_dir() / "space" / f"{strategy}.yaml").is_file():
         return {}
-    found: dict[str, Any] = composition.compose("sweep", [f"strategy={strategy}"]).raw["search"]["space"]
+    found: dict[str, Any] = composition.compose("sweep", [f"strategy={strategy}"]).raw["search"][
+        "space"
+    ]
     return found
 
 
@@ -122,4 +143,8 @@ def _draw(axis: Any, values: list[Any], rng: np.random.Generator) -> Any:
         return values[int(rng.integers(len(values)))]
     low, high = (np.log(axis.low), np.log(axis.high)) if axis.log else (axis.low, axis.high)
     drawn = float(np.exp(rng.uniform(low, high)) if axis.log else rng.uniform(low, high))
-    return min(axis.high, max(axis.low, round(drawn))) if type(axis).__name__ == "IntDistribution" else drawn
+    return (
+        min(axis.high, max(axis.low, round(drawn)))
+        if type(axis).__name__ == "IntDistribution"
+        else drawn
+    )

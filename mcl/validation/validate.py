@@ -38,7 +38,9 @@ class Validated:
 
 
 def validate(run_id: str, settings: schema.Validation, *, store: Store, root: Path) -> Validated:
-    """Question a run, or the best run of a search, and record the answers as its child run with a page."""
+    """Question a run, or the best run of a search, and record the answers as its child run with a
+    page.
+    """
     verdict.table({}, settings.rules)
     began = time.perf_counter()
     about = subject(run_id, store, root)
@@ -55,10 +57,12 @@ def validate(run_id: str, settings: schema.Validation, *, store: Store, root: Pa
         return {"validation.html": validation_page(view(answers, rows, made)).encode()}
 
     made = store.record(record, files)
-    return Validated(made, about.stored.run_id, level, rows, store.artifacts(made) / "validation.html", answers)
+    return Validated(
+        made, about.stored.run_id, level, rows, store.artifacts(made) / "validation.html", answers
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------------ record
+# ------------------------------------------------------------------------------------------- record
 
 
 def _record(a: Answers, rows: list[Row], level: str, settings: schema.Validation) -> Record:
@@ -71,11 +75,15 @@ def _record(a: Answers, rows: list[Row], level: str, settings: schema.Validation
     }
     own = provenance.tags(about.run, about.bars)
     copied = ("config_sha256", "data_fingerprint", "code_sha256", "seed", "synthetic", "watermark")
-    facts |= {key: value for key, value in own.items() if key in copied or key.startswith("version.")}
+    facts |= {
+        key: value for key, value in own.items() if key in copied or key.startswith("version.")
+    }
     return Record(
         study=about.run.study,
         name=f"validation · {about.stored.name}",
-        params={f"validate.{k}": v for k, v in settings.model_dump(mode="json").items() if k != "rules"},
+        params={
+            f"validate.{k}": v for k, v in settings.model_dump(mode="json").items() if k != "rules"
+        },
         metrics=measured(a, rows),
         tags=facts,
         files={
@@ -90,7 +98,9 @@ def _record(a: Answers, rows: list[Row], level: str, settings: schema.Validation
 
 def measured(a: Answers, rows: list[Row]) -> dict[str, float]:
     """The metrics of a validation: the number behind every rule, and what stands beside them."""
-    return {f"validate_{row.name}": row.value for row in rows if math.isfinite(row.value)} | _extra(a)
+    return {f"validate_{row.name}": row.value for row in rows if math.isfinite(row.value)} | _extra(
+        a
+    )
 
 
 def _extra(a: Answers) -> dict[str, float]:
@@ -117,10 +127,20 @@ def _facts(a: Answers, rows: list[Row], level: str) -> dict[str, Any]:
             "rows": [vars(row) for row in rows],
             "cases": [vars(case) for case in (*a.costs, *a.delays, *a.rolls)],
             "regimes": [vars(regime) for regime in a.regimes],
-            "plateau": {"centre": a.plateau.centre, "drop": a.plateau.drop, "edges": a.plateau.edges, "neighbours": a.plateau.neighbours},
-            "walk_forward": {n: w.chosen for n, w in (("anchored", a.anchored), ("rolling", a.rolling)) if w},
+            "plateau": {
+                "centre": a.plateau.centre,
+                "drop": a.plateau.drop,
+                "edges": a.plateau.edges,
+                "neighbours": a.plateau.neighbours,
+            },
+            "walk_forward": {
+                n: w.chosen for n, w in (("anchored", a.anchored), ("rolling", a.rolling)) if w
+            },
             "cpcv_sharpes": path_sharpes(a).tolist(),
-            "drawdowns": {"median": a.bands.drawdown_quantile(0.5), "worst_of_twenty": a.bands.drawdown_quantile(0.95)},
+            "drawdowns": {
+                "median": a.bands.drawdown_quantile(0.5),
+                "worst_of_twenty": a.bands.drawdown_quantile(0.95),
+            },
             "extra": _extra(a),
         }
     )
@@ -128,7 +148,9 @@ def _facts(a: Answers, rows: list[Row], level: str) -> dict[str, Any]:
 
 
 def _tables(a: Answers) -> dict[str, bytes]:
-    sample = pd.DataFrame(a.sample.points).assign(sharpe=[perf.sharpe(column) for column in a.sample.returns.T])
+    sample = pd.DataFrame(a.sample.points).assign(
+        sharpe=[perf.sharpe(column) for column in a.sample.returns.T]
+    )
     found = {"configurations.parquet": _parquet(sample)}
     days = a.subject.result.session_returns.index
     for name, walked in (("anchored", a.anchored), ("rolling", a.rolling)):

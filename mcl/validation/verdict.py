@@ -54,8 +54,15 @@ def table(numbers: Mapping[str, Number], rules: Mapping[str, schema.Level]) -> l
     """One row per rule, in the order of the rules. ConfigError on a rule that names nothing."""
     for name in rules:
         if name not in LABELS:
-            raise ConfigError(f"validate.rules.{name} is no rule: {nearest(name, LABELS)}", f"valid: {', '.join(LABELS)}")
-    return [_row(name, numbers[name], good, bad) for name, (good, bad) in rules.items() if name in numbers]
+            raise ConfigError(
+                f"validate.rules.{name} is no rule: {nearest(name, LABELS)}",
+                f"valid: {', '.join(LABELS)}",
+            )
+    return [
+        _row(name, numbers[name], good, bad)
+        for name, (good, bad) in rules.items()
+        if name in numbers
+    ]
 
 
 def overall(rows: list[Row]) -> str:
@@ -65,9 +72,16 @@ def overall(rows: list[Row]) -> str:
 
 
 def sentence(rows: list[Row]) -> str:
-    counted = {level: [r.label for r in rows if r.level == level] for level in (PASS, BORDERLINE, STOP, UNKNOWN)}
+    counted = {
+        level: [r.label for r in rows if r.level == level]
+        for level in (PASS, BORDERLINE, STOP, UNKNOWN)
+    }
     parts = [f"{len(counted[PASS])} of {len(rows)} questions passed"]
-    parts += [f"{word}: {', '.join(counted[level])}" for level, word in ((STOP, "stop"), (BORDERLINE, "borderline")) if counted[level]]
+    parts += [
+        f"{word}: {', '.join(counted[level])}"
+        for level, word in ((STOP, "stop"), (BORDERLINE, "borderline"))
+        if counted[level]
+    ]
     return "; ".join(parts) + "."
 
 
@@ -75,7 +89,14 @@ def _row(name: str, number: Number, good: float, bad: float) -> Row:
     sign = "<=" if good < bad else ">="
     other = ">=" if good < bad else "<="
     stop = "else stop" if good == bad else f"stop {other} {bad:g}"
-    return Row(name, LABELS[name], number.value, f"pass {sign} {good:g}, {stop}", level(number.value, good, bad), number.meaning)
+    return Row(
+        name,
+        LABELS[name],
+        number.value,
+        f"pass {sign} {good:g}, {stop}",
+        level(number.value, good, bad),
+        number.meaning,
+    )
 
 
 def level(value: float, good: float, bad: float) -> str:

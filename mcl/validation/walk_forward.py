@@ -1,8 +1,10 @@
-"""What choosing parameters is worth: the choice is made again and again on one part of the sessions and judged on another.
+"""What choosing parameters is worth: the choice is made again and again on one part of the sessions
+and judged on another.
 
-Each point of a sample of the space is simulated once over the whole search window; a choice looks at the session returns of its
-training sessions only. That is exact for the signals (they are causal) and leaves one approximation: a position, a locked day or a
-drawdown halt is carried over a fold's border as the whole simulation had it.
+Each point of a sample of the space is simulated once over the whole search window; a choice looks
+at the session returns of its training sessions only. That is exact for the signals (they are
+causal) and leaves one approximation: a position, a locked day or a drawdown halt is carried over a
+fold's border as the whole simulation had it.
 """
 
 from __future__ import annotations
@@ -49,12 +51,16 @@ class Walked:
 
     @property
     def efficiency(self) -> float:
-        """Out-of-sample Sharpe over the mean in-sample one; NaN when nothing looked good in sample."""
+        """Out-of-sample Sharpe over the mean in-sample one; NaN when nothing looked good in
+        sample.
+        """
         return perf.ratio(self.sharpe, float(np.mean(self.in_sample)))
 
 
 def sample(subject: Subject, settings: schema.Validation, tick: Callable[[], None]) -> Sample:
-    """`settings.budget` points with their returns; points that are no valid configuration, or never trade, are not in it."""
+    """`settings.budget` points with their returns; points that are no valid configuration, or never
+    trade, are not in it.
+    """
     points, results = [subject.point], [subject.result]
     for point in sampled(subject.space, settings.budget, settings.seed) if subject.space else ():
         if len(points) >= settings.budget:
@@ -72,7 +78,9 @@ def holdings(result: Result) -> folds.Rows:
     """(positions × 2) first and last session of each round trip, as rows of the session returns."""
     number = np.cumsum(np.diff(result.bars.session, prepend=result.bars.session[:1]) != 0)
     trades = result.trades
-    return np.column_stack([number[trades["entry_bar"]], number[trades["exit_bar"]]]).astype(np.int64)
+    return np.column_stack([number[trades["entry_bar"]], number[trades["exit_bar"]]]).astype(
+        np.int64
+    )
 
 
 def walk_forward(sample: Sample, settings: schema.Validation, *, anchored: bool) -> Walked | None:
@@ -80,31 +88,49 @@ def walk_forward(sample: Sample, settings: schema.Validation, *, anchored: bool)
     if len(sample.points) < 2:
         return None
     window = None if anchored else settings.train_folds
-    splits = folds.walk_forward(len(sample.returns), settings.folds, purge=settings.purge_sessions, train_folds=window)
+    splits = folds.walk_forward(
+        len(sample.returns), settings.folds, purge=settings.purge_sessions, train_folds=window
+    )
     best = [_best(sample.returns[split.train]) or 0 for split in splits]
-    stitched = np.concatenate([sample.returns[split.test, b] for split, b in zip(splits, best, strict=True)])
+    stitched = np.concatenate(
+        [sample.returns[split.test, b] for split, b in zip(splits, best, strict=True)]
+    )
     return Walked(
         sessions=np.concatenate([split.test for split in splits]),
         returns=stitched,
         chosen=[sample.points[b] for b in best],
-        in_sample=np.array([perf.sharpe(sample.returns[s.train, b]) for s, b in zip(splits, best, strict=True)]),
-        per_fold=np.array([perf.sharpe(sample.returns[s.test, b]) for s, b in zip(splits, best, strict=True)]),
+        in_sample=np.array(
+            [perf.sharpe(sample.returns[s.train, b]) for s, b in zip(splits, best, strict=True)]
+        ),
+        per_fold=np.array(
+            [perf.sharpe(sample.returns[s.test, b]) for s, b in zip(splits, best, strict=True)]
+        ),
     )
 
 
 def cpcv(sample: Sample, settings: schema.Validation) -> Floats | None:
-    """(sessions × paths) out-of-sample returns of combinatorial purged cross-validation; None with fewer than two points.
+    """(sessions × paths) out-of-sample returns of combinatorial purged cross-validation; None with
+    fewer than two points.
 
-    With `settings.purge_positions` each point is chosen by its own training sessions: those of a position that was held in a judged
-    session are left out. NaN where no point has two training sessions left.
+    With `settings.purge_positions` each point is chosen by its own training sessions: those of a
+    position that was held in a judged session are left out. NaN where no point has two training
+    sessions left.
     """
     if len(sample.points) < 2:
         return None
     count, tests = settings.cpcv_folds, settings.cpcv_tests
-    splits = folds.combinatorial(len(sample.returns), count, tests, purge=settings.purge_sessions, embargo=settings.embargo_sessions)
+    splits = folds.combinatorial(
+        len(sample.returns),
+        count,
+        tests,
+        purge=settings.purge_sessions,
+        embargo=settings.embargo_sessions,
+    )
     part = np.minimum(np.arange(len(sample.returns)) // (len(sample.returns) // count), count - 1)
     out = np.full((len(sample.returns), folds.paths(count, tests)), math.nan)
-    for split, chosen, ids in zip(splits, combinations(range(count), tests), folds.path_ids(count, tests), strict=True):
+    for split, chosen, ids in zip(
+        splits, combinations(range(count), tests), folds.path_ids(count, tests), strict=True
+    ):
         best = _best(_training(sample, split, settings))
         if best is None:
             continue
@@ -115,7 +141,9 @@ def cpcv(sample: Sample, settings: schema.Validation) -> Floats | None:
 
 
 def _training(sample: Sample, split: folds.Split, settings: schema.Validation) -> Floats:
-    """(training sessions × points) returns; NaN where a point's position reaches into the judged sessions."""
+    """(training sessions × points) returns; NaN where a point's position reaches into the judged
+    sessions.
+    """
     returns = sample.returns[split.train]
     if settings.purge_positions:
         tested = np.zeros(len(sample.returns), bool)
@@ -130,7 +158,11 @@ def tried(settings: schema.Validation, sessions: int) -> str:
     try:
         folds.walk_forward(sessions, settings.folds, purge=settings.purge_sessions)
         folds.combinatorial(
-            sessions, settings.cpcv_folds, settings.cpcv_tests, purge=settings.purge_sessions, embargo=settings.embargo_sessions
+            sessions,
+            settings.cpcv_folds,
+            settings.cpcv_tests,
+            purge=settings.purge_sessions,
+            embargo=settings.embargo_sessions,
         )
     except ConfigError as error:
         return error.message
@@ -138,7 +170,8 @@ def tried(settings: schema.Validation, sessions: int) -> str:
 
 
 def _best(returns: Floats) -> int | None:
-    """The column with the highest Sharpe ratio over its sessions without NaN; None where no column has two of them.
+    """The column with the highest Sharpe ratio over its sessions without NaN; None where no column
+    has two of them.
 
     A constant column has no ratio and is never chosen unless all are.
     """

@@ -1,4 +1,6 @@
-"""Backup, restore and gc on real stores; archives from elsewhere are refused; a kill in the middle costs nothing."""
+"""Backup, restore and gc on real stores; archives from elsewhere are refused; a kill in the middle
+costs nothing.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +39,17 @@ def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("mas ter")
     store = Store(root)
     for name in ("one", "two"):
-        store.record(Record("s", name, metrics={"sharpe": 1.5}, files={"report.html": b"<p>" + os.urandom(2000), "deep/x.bin": b"x"}))
-    trial_ledger.append(root, [trial_ledger.Trial(trial_ledger.Place("ema", "MCL"), "r1", "hand", "s", "COMPLETE")])
+        store.record(
+            Record(
+                "s",
+                name,
+                metrics={"sharpe": 1.5},
+                files={"report.html": b"<p>" + os.urandom(2000), "deep/x.bin": b"x"},
+            )
+        )
+    trial_ledger.append(
+        root, [trial_ledger.Trial(trial_ledger.Place("ema", "MCL"), "r1", "hand", "s", "COMPLETE")]
+    )
     with closing(Journal(root / "live" / "paper" / "2026-01-08.sqlite")) as journal:
         journal.append(Draft("begin", {"version": 1}))
     (root / "conf" / "promoted").mkdir(parents=True)
@@ -62,7 +73,11 @@ def contents(root: Path) -> dict[str, bytes]:
     found = {}
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
-        if path.is_file() and not name.endswith(("-wal", "-shm", ".lock")) and not name.startswith("backups"):
+        if (
+            path.is_file()
+            and not name.endswith(("-wal", "-shm", ".lock"))
+            and not name.startswith("backups")
+        ):
             found[name] = _dump(path) if path.suffix in (".db", ".sqlite") else path.read_bytes()
     return found
 
@@ -84,7 +99,11 @@ def test_there_and_back_in_another_place(home: Path, tmp_path: Path) -> None:
     assert before.keys() == after.keys()
     moved = {name for name in before if before[name] != after[name]}
     assert moved == {"mlruns/mlflow.db"}  # its absolute places, and nothing else
-    elsewhere = before["mlruns/mlflow.db"].replace(b"pro%20ject", b"else%20where").replace(b"pro ject", b"else where")
+    elsewhere = (
+        before["mlruns/mlflow.db"]
+        .replace(b"pro%20ject", b"else%20where")
+        .replace(b"pro ject", b"else where")
+    )
     assert digest(elsewhere) == digest(after["mlruns/mlflow.db"])
     store = Store(other)
     run = store.in_study("s")[0]
@@ -142,7 +161,14 @@ def test_a_damaged_archive_changes_nothing(home: Path, tmp_path: Path, spoil: st
     blob = bytearray(archive.read_bytes())
     if spoil == "flip":
         blob[len(blob) // 2] ^= 0xFF
-    archive.write_bytes({"flip": bytes(blob), "cut": bytes(blob[: len(blob) * 2 // 3]), "empty": b"", "text": b"no archive"}[spoil])
+    archive.write_bytes(
+        {
+            "flip": bytes(blob),
+            "cut": bytes(blob[: len(blob) * 2 // 3]),
+            "empty": b"",
+            "text": b"no archive",
+        }[spoil]
+    )
     other = tmp_path / "other"
     with pytest.raises(StoreError):
         restore(archive, other)
@@ -184,7 +210,9 @@ def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.T
     ],
     ids=lambda e: f"{e.name}-{e.type!r}",
 )
-def test_an_archive_from_elsewhere_cannot_write_elsewhere(tmp_path: Path, evil: tarfile.TarInfo) -> None:
+def test_an_archive_from_elsewhere_cannot_write_elsewhere(
+    tmp_path: Path, evil: tarfile.TarInfo
+) -> None:
     archive = forged(tmp_path / "evil.tar.zst", [(evil, b"x" if evil.isreg() else b"")])
     root = tmp_path / "deep" / "root"
     with pytest.raises(StoreError, match="is no file of a project"):
@@ -195,7 +223,10 @@ def test_an_archive_from_elsewhere_cannot_write_elsewhere(tmp_path: Path, evil: 
 
 def test_a_bomb_stops_at_the_free_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """20 MB of zeros in a few hundred bytes, on a disk that has 10 MB to spare."""
-    archive = forged(tmp_path / "bomb.tar.zst", [(entry("mlruns/zeros"), bytes(20_000_000)), (entry(MANIFEST), b"{}")])
+    archive = forged(
+        tmp_path / "bomb.tar.zst",
+        [(entry("mlruns/zeros"), bytes(20_000_000)), (entry(MANIFEST), b"{}")],
+    )
     assert archive.stat().st_size < 10_000
     usage = type("Usage", (), {"free": 110_000_000})
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
@@ -237,9 +268,14 @@ else:
 
 
 def killed(after: int, root: Path, archive: Path, what: str) -> bool:
-    """Run it in a process that kills itself before its (after + 1)-th step on the disk; whether it was killed."""
+    """Run it in a process that kills itself before its (after + 1)-th step on the disk; whether it
+    was killed.
+    """
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(after), str(root), str(archive), what], capture_output=True, text=True, check=False
+        [sys.executable, "-c", KILLED, str(after), str(root), str(archive), what],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return done.returncode != 0
@@ -263,7 +299,11 @@ def test_a_restore_that_is_killed_anywhere_is_whole_old_or_whole_new(home: Path)
         was_killed = killed(step, home, archive, "restore")
         planned = finish(home)
         now = contents(home)
-        now = {name: now[name] for name in now if ".before-" not in name and not name.startswith(".restore-")}
+        now = {
+            name: now[name]
+            for name in now
+            if ".before-" not in name and not name.startswith(".restore-")
+        }
         if planned or not was_killed:
             assert now.keys() == saved.keys()
             assert {name for name in saved if saved[name] != now[name]} == set()
@@ -276,7 +316,9 @@ def test_a_restore_that_is_killed_anywhere_is_whole_old_or_whole_new(home: Path)
     assert step >= 5  # before the plan, and at every rename of three parts
 
 
-def test_gc_removes_waste_and_keeps_evidence(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gc_removes_waste_and_keeps_evidence(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     store = Store(home)
     gone, stays = (run.run_id for run in store.in_study("s"))
     folder = store.artifacts(gone)
@@ -299,7 +341,12 @@ def test_gc_removes_waste_and_keeps_evidence(home: Path, capsys: pytest.CaptureF
     assert main(["--json", "store", "gc", "--older-than", "0", "--keep", "2"]) == 0
     done = json.loads(capsys.readouterr().out)
     assert done["items"] == planned["items"]
-    assert sorted(item["what"] for item in done["items"]) == ["artifacts without a run", "deleted run", "half-written file", "old backup"]
+    assert sorted(item["what"] for item in done["items"]) == [
+        "artifacts without a run",
+        "deleted run",
+        "half-written file",
+        "old backup",
+    ]
     assert not folder.exists()
     assert not orphan.exists()
     assert not half.exists()
@@ -309,7 +356,9 @@ def test_gc_removes_waste_and_keeps_evidence(home: Path, capsys: pytest.CaptureF
     assert all(gone in name or orphan.name in name or "part-4194399" in name for name in lost)
     assert len(list((home / "backups").iterdir())) == 2
     with closing(sqlite3.connect(home / "mlruns" / "mlflow.db")) as connection:
-        assert connection.execute("SELECT count(*) FROM params WHERE run_uuid = ?", (gone,)).fetchone() == (0,)
+        assert connection.execute(
+            "SELECT count(*) FROM params WHERE run_uuid = ?", (gone,)
+        ).fetchone() == (0,)
     assert retention.waste(home, 0, 2) == []
     with pytest.raises(ConfigError, match="need days"):
         retention.waste(home, -1, 2)
@@ -331,7 +380,10 @@ def test_what_a_server_holds_is_not_in_a_copy_and_the_copy_says_so(
     fetched.write_text("from a server")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert main(["store", "backup", "--to", str(home.parent / "b.tar.zst")]) == 0
-    assert "http://127.0.0.1:9: its database and its artifacts are not in this file" in capsys.readouterr().out.replace("\n", " ")
+    assert (
+        "http://127.0.0.1:9: its database and its artifacts are not in this file"
+        in capsys.readouterr().out.replace("\n", " ")
+    )
     assert not [name for name in verify(home.parent / "b.tar.zst").files if "served" in name]
 
 
@@ -349,7 +401,10 @@ def test_a_damaged_database_is_not_worth_a_copy(home: Path) -> None:
 
 def test_no_restore_under_a_running_session(home: Path) -> None:
     archive = backup(home).path
-    with alone(home / "live" / "paper"), pytest.raises(StoreError, match="a session of paper writes here"):
+    with (
+        alone(home / "live" / "paper"),
+        pytest.raises(StoreError, match="a session of paper writes here"),
+    ):
         restore(archive, home, replace=True)
     assert restore(archive, home, replace=True).files
 

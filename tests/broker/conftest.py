@@ -1,4 +1,6 @@
-"""Every test here fails if ib_async could not decode a message: it only logs that, and loses the message."""
+"""Every test here fails if ib_async could not decode a message: it only logs that, and loses the
+message.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Random orders against a second set of books. `python tests/broker/random_orders.py 10000` tries that many seeds.
+"""Random orders against a second set of books. `python tests/broker/random_orders.py 10000` tries
+that many seeds.
 
-The second books know only what clients are told: they add up executions and commissions in whole ticks and cents, from nothing
-but the messages, and must agree with positions, cash, account values and the state of every order.
+The second books know only what clients are told: they add up executions and commissions in whole
+ticks and cents, from nothing but the messages, and must agree with positions, cash, account values
+and the state of every order.
 """
 
 from __future__ import annotations
@@ -81,10 +83,15 @@ class SecondBooks:
     def agree(self, core: Book, mark_ticks: int) -> None:
         account = core.account
         assert self.position == account.holding(MCLG6).quantity == self.told_position
-        equity_cents = CAPITAL * 100 + (self.position * mark_ticks - self.paid_ticks) * 100 - self.fee_cents
+        equity_cents = (
+            CAPITAL * 100 + (self.position * mark_ticks - self.paid_ticks) * 100 - self.fee_cents
+        )
         values = {(key, currency): text for key, text, currency in account.values()}
         assert abs(float(values["NetLiquidation", "USD"]) * 100 - equity_cents) < 1
-        assert abs((account.realized + account.unrealized) * 100 - (equity_cents - CAPITAL * 100)) < 1e-3
+        assert (
+            abs((account.realized + account.unrealized) * 100 - (equity_cents - CAPITAL * 100))
+            < 1e-3
+        )
         assert self.reports == Counter(dict.fromkeys(self.ids, 1))
         assert self.fee_cents == 77 * sum(self.filled.values())
         if self.position == 0:
@@ -93,15 +100,25 @@ class SecondBooks:
             assert order.filled == self.filled[order.order_id] <= order.total
             assert order.status == self.status.get(order.order_id, order.status)
             assert (order in core.working()) == (order.status in {"PreSubmitted", "Submitted"})
-            assert not (order.working and order.parent is not None and order.parent.status == "Cancelled")
+            assert not (
+                order.working and order.parent is not None and order.parent.status == "Cancelled"
+            )
 
 
 def trade(seed: int, steps: int = 60) -> int:
-    """One session of random orders. Returns the number of executions; AssertionError when the books differ."""
+    """One session of random orders. Returns the number of executions; AssertionError when the books
+    differ.
+    """
     luck = random.Random(seed)
     books = SecondBooks()
-    habits = Habits(liquidity_frac=luck.choice([0.0, 0.1, 0.5]), top_size=luck.choice([0, 1, 3]), orders_per_side=luck.choice([0, 8]))
-    core = Book(books, LISTINGS, Account("DU1", float(CAPITAL), Terms()), float(luck.randint(0, 2)), habits)
+    habits = Habits(
+        liquidity_frac=luck.choice([0.0, 0.1, 0.5]),
+        top_size=luck.choice([0, 1, 3]),
+        orders_per_side=luck.choice([0, 8]),
+    )
+    core = Book(
+        books, LISTINGS, Account("DU1", float(CAPITAL), Terms()), float(luck.randint(0, 2)), habits
+    )
     books.account = core.account
     price, now, next_id = 6000, SESSION_OPEN_NS, 1
     core.clock(now)
@@ -125,7 +142,9 @@ def _bar(core: Book, luck: random.Random, price: int, now: int) -> tuple[int, in
     core.clock(now)
     core.floor.halted = luck.random() < 0.05
     core.floor.opened(MCLG6, open_ / 100)
-    core.floor.traded(MCLG6, Range(open_ / 100, high / 100, low / 100, close / 100), luck.randint(0, 40))
+    core.floor.traded(
+        MCLG6, Range(open_ / 100, high / 100, low / 100, close / 100), luck.randint(0, 40)
+    )
     return close, now + 60 * 10**9
 
 
@@ -161,7 +180,12 @@ def _place(core: Book, luck: random.Random, price: int, order_id: int) -> None:
         return f"{(price + luck.randint(-12, 12)) / 100:.2f}"
 
     kind = luck.choice(["MKT", "LMT", "LMT", "STP", "STP LMT", "TRAIL", "MIT"])
-    values = {"order_type": kind, "action": luck.choice(["BUY", "SELL"]), "quantity": str(luck.randint(1, 4)), "account": "DU1"}
+    values = {
+        "order_type": kind,
+        "action": luck.choice(["BUY", "SELL"]),
+        "quantity": str(luck.randint(1, 4)),
+        "account": "DU1",
+    }
     if kind in {"LMT", "STP LMT"}:
         values["limit_price"] = near()
     if kind in {"STP", "STP LMT", "MIT"}:
@@ -188,7 +212,10 @@ def main() -> None:
         except AssertionError:
             print(f"seed {seed} differs")
             raise
-    print(f"{count} seeds, {executions} executions: both sets of books agree ({time.perf_counter() - start:.0f} s)")
+    print(
+        f"{count} seeds, {executions} executions: both sets of books agree"
+        f" ({time.perf_counter() - start:.0f} s)"
+    )
 
 
 if __name__ == "__main__":

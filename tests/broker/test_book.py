@@ -1,4 +1,6 @@
-"""Laws of the broker core under random orders and random bars, against arithmetic that is done differently."""
+"""Laws of the broker core under random orders and random bars, against arithmetic that is done
+differently.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ def place(core: Book, order_id: int, **values: Any) -> None:
 
 @given(TRADES, TICKS)
 def test_money_is_neither_made_nor_lost(trades: list[tuple[int, int]], mark: int) -> None:
-    """Equity by average cost equals equity by cash flow, whatever was opened, closed and reversed."""
+    """Equity by average cost equals equity by cash flow, whatever was opened, closed and
+    reversed.
+    """
     account = Account("DU1", 25_000.0, Terms())
     realized = [account.trade(MCLG6, quantity, ticks / 100)[1] for quantity, ticks in trades]
     account.holding(MCLG6).mark = mark / 100
@@ -79,17 +83,37 @@ KINDS = st.sampled_from(["LMT", "STP", "MIT"])
 
 
 @settings(max_examples=150)
-@given(KINDS, st.sampled_from(["BUY", "SELL"]), TICKS, st.lists(BARS, min_size=1, max_size=10), st.integers(0, 3))
-def test_resting_orders_fill_once(kind: str, action: str, level: int, bars: list[tuple[int, int, int, int]], slip: int) -> None:
-    """A limit never fills worse than its limit, a stop never better than its trigger less slippage, and only in a bar that reached it."""
+@given(
+    KINDS,
+    st.sampled_from(["BUY", "SELL"]),
+    TICKS,
+    st.lists(BARS, min_size=1, max_size=10),
+    st.integers(0, 3),
+)
+def test_resting_orders_fill_once(
+    kind: str, action: str, level: int, bars: list[tuple[int, int, int, int]], slip: int
+) -> None:
+    """A limit never fills worse than its limit, a stop never better than its trigger less slippage,
+    and only in a bar that reached it.
+    """
     core, told = book(slip)
-    place(core, 1, action=action, order_type=kind, **{"limit_price" if kind == "LMT" else "aux_price": str(level / 100)})
+    place(
+        core,
+        1,
+        action=action,
+        order_type=kind,
+        **{"limit_price" if kind == "LMT" else "aux_price": str(level / 100)},
+    )
     side = 1 if action == "BUY" else -1
     reached = False
     for open_, close, above, below in bars:
         high, low = max(open_, close) + above, min(open_, close) - below
         core.floor.traded(MCLG6, Range(open_ / 100, high / 100, low / 100, close / 100))
-        touched = (high >= level if side > 0 else low <= level) if kind == "STP" else (low <= level if side > 0 else high >= level)
+        touched = (
+            (high >= level if side > 0 else low <= level)
+            if kind == "STP"
+            else (low <= level if side > 0 else high >= level)
+        )
         if touched and not reached:
             [fill] = told.fills
             ticks = round(fill.price * 100)
@@ -103,8 +127,12 @@ def test_resting_orders_fill_once(kind: str, action: str, level: int, bars: list
 
 @settings(max_examples=150)
 @given(st.integers(1, 8), st.integers(1, 8), st.lists(BARS, min_size=1, max_size=12))
-def test_one_cancels_the_other(stop: int, target: int, bars: list[tuple[int, int, int, int]]) -> None:
-    """After an entry exactly one of stop and target can fill, the stop if a bar reached both; the other is cancelled."""
+def test_one_cancels_the_other(
+    stop: int, target: int, bars: list[tuple[int, int, int, int]]
+) -> None:
+    """After an entry exactly one of stop and target can fill, the stop if a bar reached both; the
+    other is cancelled.
+    """
     core, told = book()
     core.floor.opened(MCLG6, 60.0)
     place(core, 1)
@@ -126,7 +154,9 @@ def test_one_cancels_the_other(stop: int, target: int, bars: list[tuple[int, int
 
 
 def test_what_was_before_the_day_of_the_open_is_not_told_any_more() -> None:
-    """Completed orders of a session are told until the next one opens on a later day, over the midnight within."""
+    """Completed orders of a session are told until the next one opens on a later day, over the
+    midnight within.
+    """
     core, told = book()
     opens = calendar.ns_of(date(2026, 1, 5), 18)  # of session 2026-01-06
     core.clock(opens)
@@ -134,23 +164,43 @@ def test_what_was_before_the_day_of_the_open_is_not_told_any_more() -> None:
     place(core, 1)
     [fill] = told.fills
     heard = []
-    for now in (opens, calendar.ns_of(date(2026, 1, 6), 12), calendar.ns_of(date(2026, 1, 6), 17), calendar.ns_of(date(2026, 1, 6), 18)):
+    for now in (
+        opens,
+        calendar.ns_of(date(2026, 1, 6), 12),
+        calendar.ns_of(date(2026, 1, 6), 17),
+        calendar.ns_of(date(2026, 1, 6), 18),
+    ):
         core.clock(now)
         heard.append((len(core.completed()), fill.time >= core.told_since))
     assert heard == [(1, True), (1, True), (1, True), (0, False)]
 
 
-@given(st.lists(st.tuples(st.integers(1, 4), st.sampled_from(["place", "cancel", "change", "bar"]), TICKS), max_size=40))
-def test_any_sequence_of_requests_keeps_the_books_in_step(steps: list[tuple[int, str, int]]) -> None:
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 4), st.sampled_from(["place", "cancel", "change", "bar"]), TICKS),
+        max_size=40,
+    )
+)
+def test_any_sequence_of_requests_keeps_the_books_in_step(
+    steps: list[tuple[int, str, int]],
+) -> None:
     core, told = book()
     core.floor.opened(MCLG6, 60.0)
     for order_id, what, ticks in steps:
         if what == "bar":
-            core.floor.traded(MCLG6, Range(ticks / 100, (ticks + 3) / 100, (ticks - 3) / 100, ticks / 100))
+            core.floor.traded(
+                MCLG6, Range(ticks / 100, (ticks + 3) / 100, (ticks - 3) / 100, ticks / 100)
+            )
         elif what == "cancel":
             core.cancel(1, order_id)
         else:
-            place(core, order_id, order_type="LMT", limit_price=str(ticks / 100), action="BUY" if order_id % 2 else "SELL")
+            place(
+                core,
+                order_id,
+                order_type="LMT",
+                limit_price=str(ticks / 100),
+                action="BUY" if order_id % 2 else "SELL",
+            )
     assert sum(fill.quantity for fill in told.fills) == core.account.holding(MCLG6).quantity
     assert len({fill.execution_id for fill in told.fills}) == len(told.fills)
     for order in core.orders.values():

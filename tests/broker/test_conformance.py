@@ -20,19 +20,41 @@ from mcl.simulators.tws.request_messages import REQUESTS
 
 
 def recorded(folder: Path, direction: str) -> list[tuple[int, list[str]]]:
-    rows = [line.split("\t") for line in (folder / "ib_recorded_part.txt").read_text().splitlines() if line and line[0] != "#"]
-    return [(int(row[3]), json.loads(row[6])) for row in rows if row[2] == direction and row[3].isdigit()]
+    rows = [
+        line.split("\t")
+        for line in (folder / "ib_recorded_part.txt").read_text().splitlines()
+        if line and line[0] != "#"
+    ]
+    return [
+        (int(row[3]), json.loads(row[6]))
+        for row in rows
+        if row[2] == direction and row[3].isdigit()
+    ]
 
 
 def test_every_recorded_request_is_understood_and_written_again(shared_data: Path) -> None:
-    """Requests of ib_insync and of the official client (which adds an empty field at the end of some)."""
-    seen = [(version, fields) for version, fields in recorded(shared_data, "C") if fields[0].isdigit()]
+    """Requests of ib_insync and of the official client (which adds an empty field at the end of
+    some).
+    """
+    seen = [
+        (version, fields) for version, fields in recorded(shared_data, "C") if fields[0].isdigit()
+    ]
     assert len(seen) > 10
     for version, fields in seen:
         message = REQUESTS[int(fields[0])]
         again = message.encode(version, message.decode(version, fields))
-        same = [a == b or (a, b) == ("0", "") or _number(a) == _number(b) for a, b in zip(again, fields, strict=False)]
-        assert all(same), (message.name, [pair for pair, ok in zip(zip(again, fields, strict=False), same, strict=True) if not ok])
+        same = [
+            a == b or (a, b) == ("0", "") or _number(a) == _number(b)
+            for a, b in zip(again, fields, strict=False)
+        ]
+        assert all(same), (
+            message.name,
+            [
+                pair
+                for pair, ok in zip(zip(again, fields, strict=False), same, strict=True)
+                if not ok
+            ],
+        )
         assert len(fields) - len(again) in {0, 1}
 
 
@@ -56,12 +78,16 @@ def test_every_recorded_answer_follows_its_table(shared_data: Path) -> None:
         assert len(message.encode(version, values)) == len(fields), message.name
         if message.id in {3, 4, 6, 7, 9, 15, 53, 54, 59, 62, 63, 64, 73, 74, 102}:
             again = message.encode(version, values)
-            assert [shape(a) for a in again] == [shape(b) for b in fields] or [_number(a) for a in again] == [_number(b) for b in fields]
+            assert [shape(a) for a in again] == [shape(b) for b in fields] or [
+                _number(a) for a in again
+            ] == [_number(b) for b in fields]
     assert kinds >= {5, 6, 9, 15, 53, 62, 73, 74, 102}
 
 
 def test_the_clients_own_decoder_reads_what_the_tables_write() -> None:
-    """Each answer with plausible values goes through the decoder of ib_async at each version; the gate of this folder watches its log."""
+    """Each answer with plausible values goes through the decoder of ib_async at each version; the
+    gate of this folder watches its log.
+    """
 
     kinds = {"tickGeneric": 49, "tickString": 45, "tickSize": 8}
 
@@ -71,10 +97,15 @@ def test_the_clients_own_decoder_reads_what_the_tables_write() -> None:
             decoder = ib_async.decoder.Decoder(wrapper, version)
             wrapper.startTicker(1, ib_async.Future("MCL", "202602", "NYMEX", conId=1), "mktDepth")
             for message in BY_ID.values():
-                if any(not isinstance(part, Field) for part in message.parts) or message.name in {"completedOrder", "openOrder"}:
+                if any(not isinstance(part, Field) for part in message.parts) or message.name in {
+                    "completedOrder",
+                    "openOrder",
+                }:
                     continue
                 values: dict[str, Any] = {
-                    part.name: _plausible(part) for part in message.parts if isinstance(part, Field) and part.default is None
+                    part.name: _plausible(part)
+                    for part in message.parts
+                    if isinstance(part, Field) and part.default is None
                 }
                 if message.name in {"contractDetails", "symbolSamples"}:
                     wrapper._results[1] = []
@@ -107,7 +138,10 @@ def test_bytes_may_come_in_any_pieces(seed: int) -> None:
 
     async def main() -> None:
         async with SimulatedTWS(FLAT_TAPE) as tws, market(tws) as client:
-            stream = b"".join(framing.frame(order_request(order_id=str(n), action="BUY" if n % 2 else "SELL")) for n in range(1, 9))
+            stream = b"".join(
+                framing.frame(order_request(order_id=str(n), action="BUY" if n % 2 else "SELL"))
+                for n in range(1, 9)
+            )
             while stream:
                 size = luck.choice([1, 2, 3, 5, 50, 400, 2000])
                 client.writer.write(stream[:size])
@@ -123,17 +157,22 @@ def test_bytes_may_come_in_any_pieces(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_nonsense_ends_the_connection_and_nothing_else(seed: int) -> None:
-    """Random bytes after the handshake: that client is cut off or ignored, the server and its other clients live on."""
+    """Random bytes after the handshake: that client is cut off or ignored, the server and its other
+    clients live on.
+    """
     luck = random.Random(seed)
 
     async def main() -> None:
         async with SimulatedTWS(FLAT_TAPE) as tws, market(tws) as client:
             reader, writer = await asyncio.open_connection("127.0.0.1", tws.port)
             del reader
-            writer.write(b"API\0" + framing.pack(b"v157..178") + framing.frame(["71", "2", "9", ""]))
+            writer.write(
+                b"API\0" + framing.pack(b"v157..178") + framing.frame(["71", "2", "9", ""])
+            )
             for _ in range(20):
                 fields = [
-                    luck.choice(["3", "1", "9", "20", "7", "", "x", "-1", "99999", "1e400", "nan"]) for _ in range(luck.randint(0, 130))
+                    luck.choice(["3", "1", "9", "20", "7", "", "x", "-1", "99999", "1e400", "nan"])
+                    for _ in range(luck.randint(0, 130))
                 ]
                 writer.write(framing.frame(fields) if luck.random() < 0.9 else luck.randbytes(30))
             await asyncio.sleep(0.01)

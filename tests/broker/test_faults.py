@@ -1,4 +1,6 @@
-"""Every entry of the list of faults F1 to F28 can be made, does what it says, and says so; mostly seen by a bare client."""
+"""Every entry of the list of faults F1 to F28 can be made, does what it says, and says so; mostly
+seen by a bare client.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,7 @@ def test_every_code_of_the_list_has_an_entry() -> None:
     assert all(entry.summary.endswith(".") for entry in MENU.values())
 
 
-# ------------------------------------------------------------------------------------------------------- connections: F1 to F13
+# --------------------------------------------------------------------------- connections: F1 to F13
 
 
 async def open_again(port: int, client_id: int = 1) -> RawClient:
@@ -130,7 +132,15 @@ def test_f5_the_client_id_is_taken_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["positionEnd", "openOrderEnd", "completedOrdersEnd", "accountDownloadEnd", "accountUpdateMultiEnd", "execDetailsEnd"]
+    "name",
+    [
+        "positionEnd",
+        "openOrderEnd",
+        "completedOrdersEnd",
+        "accountDownloadEnd",
+        "accountUpdateMultiEnd",
+        "execDetailsEnd",
+    ],
 )
 def test_f6_a_missing_end_fails_the_start_visibly(name: str) -> None:
     async def script(tws: SimulatedTWS, _: RawClient) -> None:
@@ -147,7 +157,12 @@ def test_f7_read_only() -> None:
     async def script(tws: SimulatedTWS, client: RawClient) -> None:
         for request in ("reqOpenOrders", "reqCompletedOrders", "placeOrder"):
             tws.fault(
-                "answer", on=f"receive {request}", times=0, code=321, on_id=-1, text="The API interface is currently in Read-Only mode."
+                "answer",
+                on=f"receive {request}",
+                times=0,
+                code=321,
+                on_id=-1,
+                text="The API interface is currently in Read-Only mode.",
             )
         client.send("5", "1")
         client.send("99", "0")
@@ -195,15 +210,22 @@ def test_f8_half_open_and_single_bytes() -> None:
         ("send commissionReport", "before", 1, 1),
     ],
 )
-def test_f9_the_connection_ends_at_the_worst_moment_and_the_truth_is_found_again(on: str, when: str, orders: int, fills: int) -> None:
+def test_f9_the_connection_ends_at_the_worst_moment_and_the_truth_is_found_again(
+    on: str, when: str, orders: int, fills: int
+) -> None:
     async def main() -> None:
         async with SimulatedTWS(FLAT_TAPE) as tws:
             ib = await connected(tws)
             [contract] = await ib.qualifyContractsAsync(ib_async.Future("MCL", "202602", "NYMEX"))
-            bars = await ib.reqHistoricalDataAsync(contract, "", "600 S", "1 min", "TRADES", False, 2, True)
+            bars = await ib.reqHistoricalDataAsync(
+                contract, "", "600 S", "1 min", "TRADES", False, 2, True
+            )
             await eventually(lambda: len(bars) == 11)
             tws.fault("cut", on=on, when=when)
-            ib.placeOrder(contract, ib_async.MarketOrder("BUY", 1, tif="DAY", account="DU0000001", orderRef="only"))
+            ib.placeOrder(
+                contract,
+                ib_async.MarketOrder("BUY", 1, tif="DAY", account="DU0000001", orderRef="only"),
+            )
             await eventually(lambda: not ib.isConnected())
             await asyncio.sleep(0.01)
             again = await connected(tws)
@@ -247,7 +269,15 @@ def test_f11_farms_break_and_heal_one_by_one() -> None:
             tws.fault("farm", code=code)
         client.send("9", "8", "-10", "0", "MCL", "FUT", *KEEP_UP, "0", "", "", "")
         seen = await client.quiet()
-        assert [m[3] for m in by_id(seen, 4)] == ["2103", "2105", "2157", "2107", "2108", "2110", "2119"]
+        assert [m[3] for m in by_id(seen, 4)] == [
+            "2103",
+            "2105",
+            "2157",
+            "2107",
+            "2108",
+            "2110",
+            "2119",
+        ]
         assert not by_id(seen, 10)
         tws.fault("farm", code=2158)
         client.send("9", "8", "-10", "0", "MCL", "FUT", *KEEP_UP, "0", "", "", "")
@@ -274,7 +304,7 @@ def test_f12_f13_the_daily_reset(ids: str, expected: int) -> None:
     scene(script)
 
 
-# ------------------------------------------------------------------------------------------------------------ orders: F14 to F21
+# ------------------------------------------------------------------------------- orders: F14 to F21
 
 
 @pytest.mark.parametrize(
@@ -318,13 +348,20 @@ def test_f14_a_change_that_is_refused_leaves_the_order_as_it_was() -> None:
         ("PreSubmitted", [*BORN, *BORN, "4 201", "3 Cancelled", "4 202"]),
     ],
 )
-def test_f14_a_parent_that_is_refused_takes_its_children_along(first: str, expected: list[str]) -> None:
+def test_f14_a_parent_that_is_refused_takes_its_children_along(
+    first: str, expected: list[str]
+) -> None:
     async def script(tws: SimulatedTWS, client: RawClient) -> None:
         tws.fault("reject", on="receive placeOrder", first=first)
         assert await life(client, transmit="0") == []
-        assert await life(client, 2, parent_id="1", action="SELL", order_type="STP", aux_price="59.0") == expected
+        assert (
+            await life(client, 2, parent_id="1", action="SELL", order_type="STP", aux_price="59.0")
+            == expected
+        )
         assert (tws.book.working(), tws.positions) == ([], {})
-        assert await life(client, 3, parent_id="1", action="SELL", order_type="STP", aux_price="59.0") == ["4 201"]
+        assert await life(
+            client, 3, parent_id="1", action="SELL", order_type="STP", aux_price="59.0"
+        ) == ["4 201"]
 
     scene(script)
 
@@ -332,8 +369,17 @@ def test_f14_a_parent_that_is_refused_takes_its_children_along(first: str, expec
 @pytest.mark.parametrize("code", [10349, 104, 161, 10148, 399, 2109])
 def test_f15_f16_codes_on_orders_that_live(code: int) -> None:
     async def script(tws: SimulatedTWS, client: RawClient) -> None:
-        tws.fault("say", on="receive placeOrder", code=code, text="Order TIF was set to DAY based on order preset.")
-        assert await life(client, order_type="LMT", limit_price="50.0") == ["5 Submitted", "3 Submitted", f"4 {code}"]
+        tws.fault(
+            "say",
+            on="receive placeOrder",
+            code=code,
+            text="Order TIF was set to DAY based on order preset.",
+        )
+        assert await life(client, order_type="LMT", limit_price="50.0") == [
+            "5 Submitted",
+            "3 Submitted",
+            f"4 {code}",
+        ]
         assert len(tws.book.working()) == 1
 
     scene(script)
@@ -368,14 +414,22 @@ def test_f17_what_can_become_of_a_cancel() -> None:
     ("faults", "expected"),
     [
         ([("drop", {"on": "send openOrder"}), ("drop", {"on": "send orderStatus"})], FILL),
-        ([("hold", {"on": "send execDetails", "until": "orderStatus", "nth": 1})], [*BORN, "5 Filled", "3 Filled", "11", *FILL[3:]]),
+        (
+            [("hold", {"on": "send execDetails", "until": "orderStatus", "nth": 1})],
+            [*BORN, "5 Filled", "3 Filled", "11", *FILL[3:]],
+        ),
         ([("repeat", {"on": "send execDetails"})], [*BORN, "11", *FILL]),
-        ([("drop", {"on": "send orderStatus", "times": 0})], ["5 PreSubmitted", "11", "5 Filled", "5 Filled", "59"]),
+        (
+            [("drop", {"on": "send orderStatus", "times": 0})],
+            ["5 PreSubmitted", "11", "5 Filled", "5 Filled", "59"],
+        ),
         ([("drop", {"on": "send commissionReport"})], LIVED[:-1]),
         ([("drop", {"on": "send execDetails"})], [*BORN, *FILL[1:]]),
     ],
 )
-def test_f18_fills_that_are_told_badly(faults: list[tuple[str, dict[str, Any]]], expected: list[str]) -> None:
+def test_f18_fills_that_are_told_badly(
+    faults: list[tuple[str, dict[str, Any]]], expected: list[str]
+) -> None:
     async def script(tws: SimulatedTWS, client: RawClient) -> None:
         for name, options in faults:
             tws.fault(name, **options)
@@ -394,7 +448,9 @@ def test_f18_a_late_commission_a_correction_and_a_bust() -> None:
         before = tws.account.equity
         tws.fault("correct", price=60.51)
         seen = await client.quiet()
-        assert [client.decode(m)["execution_id"] for m in seen if m[0] in {"11", "59"}] == ["0000e9b5.00000001.01.02"] * 2
+        assert [client.decode(m)["execution_id"] for m in seen if m[0] in {"11", "59"}] == [
+            "0000e9b5.00000001.01.02"
+        ] * 2
         assert client.decode(by_id(seen, 61)[-1])["average_cost"] == pytest.approx(6051.77)
         tws.account.holding(tws.played).mark = 60.01
         assert tws.account.equity == pytest.approx(before - 50)
@@ -439,21 +495,26 @@ def test_f21_brackets_that_do_not_protect() -> None:
         tws.fault("reject", on="receive placeOrder", where={"parent_id": 1})
         client.send(*order_request(order_id="1"))
         child = {"action": "SELL", "oca_group": "g"}
-        assert await life(client, 2, parent_id="1", order_type="STP", aux_price="59.0", **child) == [*LIVED, "4 201"]
+        assert await life(
+            client, 2, parent_id="1", order_type="STP", aux_price="59.0", **child
+        ) == [*LIVED, "4 201"]
         tws.fault("reject", on="receive placeOrder", first="Inactive", where={"parent_id": 5})
         assert await life(client, 5, action="SELL", transmit="0") == []
-        told = await life(client, 6, parent_id="5", order_type="STP", aux_price="61.0")  # the last leg: the others live on without it
+        # the last leg: the others live on without it
+        told = await life(client, 6, parent_id="5", order_type="STP", aux_price="61.0")
         assert told == [*BORN, "5 Inactive", "3 Inactive", "4 201", *FILL]
         tws.fault("no_oca")
         client.send(*order_request(order_id="3", order_type="LMT", limit_price="59.0", **child))
-        assert (await life(client, 4, order_type="LMT", limit_price="61.0", **child))[-1] == "3 Submitted"
+        assert (await life(client, 4, order_type="LMT", limit_price="61.0", **child))[
+            -1
+        ] == "3 Submitted"
         tws.book.floor.traded(tws.played, Range(60.0, 62.0, 58.0, 60.0))
         assert tws.positions == {"MCLG6": -2}
 
     scene(script)
 
 
-# -------------------------------------------------------------------------------------------------------------- data: F22 to F24
+# --------------------------------------------------------------------------------- data: F22 to F24
 
 
 def quote_request(req_id: int = 7) -> list[str]:
@@ -473,11 +534,18 @@ def test_f22_permissions_and_prices() -> None:
         assert {m[3] for m in by_id(seen, 1)} == {"66", "67", "68", "72", "73", "75", "76"}
         tws.permitted = True
         tws.fault("shift", on="send tickPrice", where={"tick_type": 1}, of="price", factor=1.2)
-        tws.fault("change", on="send tickPrice", where={"tick_type": 2}, values={"price": "-1", "size": 0})
+        tws.fault(
+            "change", on="send tickPrice", where={"tick_type": 2}, values={"price": "-1", "size": 0}
+        )
         client.send(*quote_request(8))
         ticks = {m[3]: m[4:6] for m in by_id(await client.quiet(), 1)}
         assert (ticks["1"][0], ticks["2"]) == ("71.988", ["-1", "0"])
-        tws.fault("answer", on="receive reqMktData", code=10197, text="No market data during competing live session")
+        tws.fault(
+            "answer",
+            on="receive reqMktData",
+            code=10197,
+            text="No market data during competing live session",
+        )
         client.send(*quote_request(9))
         assert steps(client, await client.quiet()) == ["4 10197"]
 
@@ -504,8 +572,26 @@ def test_f22_bars_that_stop_repeat_and_come_in_disorder() -> None:
 
 def test_f23_history() -> None:
     async def script(tws: SimulatedTWS, client: RawClient) -> None:
-        ask_ = ["20", "5", "0", "MCL", "FUT", *KEEP_UP, "0", "", "1 min", "300 S", "0", "TRADES", "2", "0", ""]
-        pacing = "Historical Market Data Service error message:Historical data request pacing violation"
+        ask_ = [
+            "20",
+            "5",
+            "0",
+            "MCL",
+            "FUT",
+            *KEEP_UP,
+            "0",
+            "",
+            "1 min",
+            "300 S",
+            "0",
+            "TRADES",
+            "2",
+            "0",
+            "",
+        ]
+        pacing = (
+            "Historical Market Data Service error message:Historical data request pacing violation"
+        )
         tws.fault("answer", on="receive reqHistoricalData", code=162, text=pacing)
         client.send(*ask_)
         assert (await client.quiet())[0][3:5] == ["162", pacing]
@@ -526,7 +612,12 @@ def test_f24_contracts() -> None:
     async def script(tws: SimulatedTWS, client: RawClient) -> None:
         ask_ = ["9", "8", "-10", "0", "MCL", "FUT", *KEEP_UP, "0", "", "", ""]
         tws.fault("repeat", on="send contractDetails")
-        changed = {"min_tick": "0.05", "con_id": 1, "last_trade_date": "20260120 20:30:00 Europe/Zurich", "real_expiration": "20260119"}
+        changed = {
+            "min_tick": "0.05",
+            "con_id": 1,
+            "last_trade_date": "20260120 20:30:00 Europe/Zurich",
+            "real_expiration": "20260119",
+        }
         tws.fault("change", on="send contractDetails", values=changed)
         client.send(*ask_)
         found = by_id(await client.until(52), 10)
@@ -539,7 +630,7 @@ def test_f24_contracts() -> None:
     scene(script)
 
 
-# ----------------------------------------------------------------------------------------------------------- the rest: F25 to F28
+# ----------------------------------------------------------------------------- the rest: F25 to F28
 
 
 def test_f25_clocks() -> None:
@@ -603,7 +694,12 @@ def test_f28_the_account() -> None:
         assert by_id(await client.quiet(), 94)[0][2:4] == ["1.7976931348623157E308"] * 2
         client.send("6", "2", "1", "DU0000001")
         await client.until(54)
-        tws.fault("change", on="send updateAccountValue", where={"key": "NetLiquidation"}, values={"currency": "EUR"})
+        tws.fault(
+            "change",
+            on="send updateAccountValue",
+            where={"key": "NetLiquidation"},
+            values={"currency": "EUR"},
+        )
         tws.fault("funds", cash_usd=0.0)
         told = {m[2]: m[3:5] for m in by_id(await client.quiet(), 6)}
         assert told["TotalCashValue"][0] == "0.00"
@@ -612,7 +708,7 @@ def test_f28_the_account() -> None:
     scene(script)
 
 
-# ------------------------------------------------------------------------------------------------------------- the script itself
+# -------------------------------------------------------------------------------- the script itself
 
 
 def test_faults_strike_at_a_market_time_after_a_time_and_by_chance() -> None:
@@ -655,7 +751,9 @@ def test_faults_strike_at_a_market_time_after_a_time_and_by_chance() -> None:
         ("disconnect", {"how": "softly"}, "fin"),
     ],
 )
-def test_a_fault_that_is_not_on_the_menu_is_a_sentence(name: str, options: dict[str, Any], text: str) -> None:
+def test_a_fault_that_is_not_on_the_menu_is_a_sentence(
+    name: str, options: dict[str, Any], text: str
+) -> None:
     async def script(tws: SimulatedTWS, _: RawClient) -> None:
         with pytest.raises(BrokerError, match=text):
             tws.fault(name, **options)
@@ -669,11 +767,17 @@ def test_the_control_socket_does_what_python_can() -> None:
             status = await asyncio.to_thread(ask, control.port, {"do": "status"})
             assert (status["port"], status["clients"], status["synthetic"]) == (tws.port, [1], True)
             assert json.dumps(status)
-            await asyncio.to_thread(ask, control.port, {"do": "fault", "name": "drop", "on": "send commissionReport"})
+            await asyncio.to_thread(
+                ask, control.port, {"do": "fault", "name": "drop", "on": "send commissionReport"}
+            )
             assert await life(client) == LIVED[:-1]
             menu = await asyncio.to_thread(ask, control.port, {"do": "menu"})
             assert set(menu["faults"]) == set(MENU)
-            for wrong, text in (({"do": "fault", "name": "cutt"}, "cut"), ({"do": "stauts"}, "status"), ({"do": "fault"}, "name")):
+            for wrong, text in (
+                ({"do": "fault", "name": "cutt"}, "cut"),
+                ({"do": "stauts"}, "status"),
+                ({"do": "fault"}, "name"),
+            ):
                 with pytest.raises(BrokerError, match=text):
                     await asyncio.to_thread(ask, control.port, wrong)
 

@@ -56,13 +56,27 @@ def refused(judge: Gate, proposal: Proposal) -> str:
         ({"max_position": 2}, order(1, held=2), "3 contracts with all that works"),
         ({"collar_frac": 0.001}, order(), "a level 0.10 from the last price 60.0"),
         ({"collar_frac": 0.1}, order(last_price=math.nan), "no price to hold it against"),
-        ({"days_before_last_trade": 7}, order(now=calendar.ns_of(calendar.from_day(20461), 12)), "nothing is opened after 2026-01-07"),
-        ({"quiet_minutes": 5}, order(now=calendar.ns_of(calendar.from_day(20461), 16, 56)), "within 5 minutes of the daily break"),
-        ({"quiet_minutes": 5}, order(now=calendar.ns_of(calendar.from_day(20461), 18, 4)), "within 5 minutes of the daily break"),
+        (
+            {"days_before_last_trade": 7},
+            order(now=calendar.ns_of(calendar.from_day(20461), 12)),
+            "nothing is opened after 2026-01-07",
+        ),
+        (
+            {"quiet_minutes": 5},
+            order(now=calendar.ns_of(calendar.from_day(20461), 16, 56)),
+            "within 5 minutes of the daily break",
+        ),
+        (
+            {"quiet_minutes": 5},
+            order(now=calendar.ns_of(calendar.from_day(20461), 18, 4)),
+            "within 5 minutes of the daily break",
+        ),
         ({}, order(now=calendar.ns_of(calendar.from_day(20461), 0, 30)), "the nightly reset"),
     ],
 )
-def test_a_rule_refuses_to_open_and_never_to_close(limits: dict[str, Any], proposal: Proposal, sentence: str) -> None:
+def test_a_rule_refuses_to_open_and_never_to_close(
+    limits: dict[str, Any], proposal: Proposal, sentence: str
+) -> None:
     judge = gate(**limits)
     assert sentence in refused(judge, proposal)
     judge.judge(proposal._replace(held=-3, quantity=3))
@@ -119,7 +133,10 @@ def test_margin_is_asked_for_when_the_size_grows() -> None:
     verdicts: list[dict[str, Any]] = []
     judge.weighing = verdicts.append
     assert judge.wants_margin(order(1))
-    with pytest.raises(GuardError, match="would need 6,000 USD initial and 4,500 USD maintenance margin of 10,000 USD"):
+    with pytest.raises(
+        GuardError,
+        match="would need 6,000 USD initial and 4,500 USD maintenance margin of 10,000 USD",
+    ):
         judge.margin(order(1), Margin(6_000.0, 4_500.0, 10_000.0))
     with pytest.raises(GuardError, match="did not say the initial margin"):
         judge.margin(order(1), Margin(math.nan, 4_500.0, 10_000.0))
@@ -147,8 +164,14 @@ def test_a_loss_of_the_session() -> None:
 NUMBERS = {  # every number that a guard compares, set to one that is none
     "collar_frac": (0.1, lambda _, bad: order(last_price=bad)),
     "collar_frac of a level": (0.1, lambda _, bad: order(furthest_ticks=bad)),
-    "max_session_loss_usd": (100.0, lambda judge, bad: setattr(judge, "equity_usd", bad) or order()),
-    "max_session_loss_usd of the start": (100.0, lambda judge, bad: setattr(judge, "start_usd", bad) or order()),
+    "max_session_loss_usd": (
+        100.0,
+        lambda judge, bad: setattr(judge, "equity_usd", bad) or order(),
+    ),
+    "max_session_loss_usd of the start": (
+        100.0,
+        lambda judge, bad: setattr(judge, "start_usd", bad) or order(),
+    ),
     "max_order": (2, lambda _, bad: order(quantity=bad)),
     "max_position": (2, lambda judge, bad: setattr(judge, "others", bad) or order()),
     "min_order_gap_sec": (2.0, lambda judge, bad: judge.sent(bad) or order()),
@@ -166,10 +189,17 @@ def test_no_guard_compares_with_what_is_no_number_and_passes(name: str, bad: flo
     refused(judge, proposal(judge, bad))
 
 
-NO_FIGURES = [Margin(*(bad if at == place else 1e3 for at in range(3))) for bad in (math.nan, math.inf, -math.inf) for place in range(3)]
+NO_FIGURES = [
+    Margin(*(bad if at == place else 1e3 for at in range(3)))
+    for bad in (math.nan, math.inf, -math.inf)
+    for place in range(3)
+]
 
 
-@pytest.mark.parametrize("answer", [*NO_FIGURES, Margin(), Margin(-1.0, 0.0, 1e4), Margin(1.0, 6e3, 1e4), Margin(0.0, 0.0, -1e4)])
+@pytest.mark.parametrize(
+    "answer",
+    [*NO_FIGURES, Margin(), Margin(-1.0, 0.0, 1e4), Margin(1.0, 6e3, 1e4), Margin(0.0, 0.0, -1e4)],
+)
 def test_a_margin_that_is_not_known_refuses(answer: Margin) -> None:
     judge = gate(max_margin_frac=0.5)
     with pytest.raises(GuardError):
@@ -177,7 +207,10 @@ def test_a_margin_that_is_not_known_refuses(answer: Margin) -> None:
     assert judge.wants_margin(order())
 
 
-@given(st.sampled_from(["", "USD", "EUR"]), st.sampled_from(["", "nan", "inf", "1.7976931348623157E308", "0", "-1", "0.5"]))
+@given(
+    st.sampled_from(["", "USD", "EUR"]),
+    st.sampled_from(["", "nan", "inf", "1.7976931348623157E308", "0", "-1", "0.5"]),
+)
 def test_an_account_is_worth_usd_at_its_own_rate_or_nothing_is_known(base: str, rate: str) -> None:
     told = [
         SimpleNamespace(tag="NetLiquidation", currency=base, value="1000"),
@@ -204,7 +237,9 @@ def test_the_start_refuses_limits_under_which_nothing_could_turn_around() -> Non
     check_reach(schema.Guards(max_order=1, max_position=1), 1, 4)  # a reversal is two orders
     check_reach(schema.Guards(max_order=None, max_position=None), 9, 9)
     check_reach(schema.Guards(max_order=1, max_position=2), 2, 1)
-    with pytest.raises(GuardError, match=r"may open 2 contracts at once, broker.guards.max_order=1 would refuse") as caught:
+    with pytest.raises(
+        GuardError, match=r"may open 2 contracts at once, broker.guards.max_order=1 would refuse"
+    ) as caught:
         check_reach(schema.Guards(max_order=1, max_position=3), 2, 4)
     assert caught.value.hint == "broker.max_contracts=1 makes its position smaller"
     with pytest.raises(GuardError, match=r"broker.guards.max_position=3"):
@@ -237,12 +272,18 @@ def test_downtime_that_is_expected() -> None:
     assert expected_downtime(calendar.ns_of(saturday, 12)) == "the market is closed"
 
 
-def test_live_money_needs_three_keys_and_each_missing_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_live_money_needs_three_keys_and_each_missing_one_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     live = schema.Broker(kind="tws", money="live", port=7496, account="U1234567")
     monkeypatch.delenv("MCL_LIVE", raising=False)
     with pytest.raises(GuardError) as caught:
         check_locks(live, "mine", "paper")
-    for key in ("a version promoted to live ('mine' is one for paper", "broker.live_confirm=U1234567", "MCL_LIVE=1"):
+    for key in (
+        "a version promoted to live ('mine' is one for paper",
+        "broker.live_confirm=U1234567",
+        "MCL_LIVE=1",
+    ):
         assert key in str(caught.value)
     with pytest.raises(GuardError) as caught:
         check_locks(live.model_copy(update={"live_confirm": "U1234567"}), "mine", "live")

@@ -1,4 +1,6 @@
-"""The door to Interactive Brokers against the embedded TWS: lock-step bars, targets, protection, refusals, the kernel's fills."""
+"""The door to Interactive Brokers against the embedded TWS: lock-step bars, targets, protection,
+refusals, the kernel's fills.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ FLAT = Goal(0)
 
 
 @asynccontextmanager
-async def trading(tape: Tape, config: schema.Broker = SIM, **server: Any) -> AsyncIterator[tuple[SimulatedTWS, IBBroker, Pinned]]:
+async def trading(
+    tape: Tape, config: schema.Broker = SIM, **server: Any
+) -> AsyncIterator[tuple[SimulatedTWS, IBBroker, Pinned]]:
     async with SimulatedTWS(tape, **server) as tws:
         broker = IBBroker(config, MCL, port=tws.port)
         await broker.connect()
@@ -54,7 +58,9 @@ async def trading(tape: Tape, config: schema.Broker = SIM, **server: Any) -> Asy
 
 
 def steady(rows: int = 30, first: int = 20, **changes: dict[int, int]) -> Tape:
-    """Bars that stand still at 60.00 with a range of one tick to either side, changed in some rows."""
+    """Bars that stand still at 60.00 with a range of one tick to either side, changed in some
+    rows.
+    """
     columns = {"open": 6000, "high": 6001, "low": 5999, "close": 6000}
     arrays = {name: np.full(rows, value) for name, value in columns.items()}
     for name, cells in changes.items():
@@ -68,7 +74,7 @@ def test_it_is_a_broker() -> None:
     assert broker.fills() == ()
 
 
-# ----------------------------------------------------------------------------------------------------------------- bars
+# --------------------------------------------------------------------------------------------- bars
 
 
 def test_every_bar_of_the_session_arrives_once_and_in_order() -> None:
@@ -81,9 +87,13 @@ def test_every_bar_of_the_session_arrives_once_and_in_order() -> None:
             assert known[-1].close_time == SESSION_OPEN_NS
             assert [b.close for b in known] == tape.close[2500:3000].tolist()
             bars = [bar async for bar in broker.bars(pinned, "1m", known[-1].close_time)]
-            assert [b.close_time for b in bars] == [SESSION_OPEN_NS + MINUTE_NS * n for n in range(1, 41)]
+            assert [b.close_time for b in bars] == [
+                SESSION_OPEN_NS + MINUTE_NS * n for n in range(1, 41)
+            ]
             columns = (tape.open, tape.high, tape.low, tape.close, tape.volume)
-            assert [tuple(b[1:]) for b in bars] == list(zip(*(column[3000:].tolist() for column in columns), strict=True))
+            assert [tuple(b[1:]) for b in bars] == list(
+                zip(*(column[3000:].tolist() for column in columns), strict=True)
+            )
             assert tws.finished.is_set()
             assert tws.counters["unknown_requests"] == 0
 
@@ -100,7 +110,9 @@ def test_bars_known_before_the_subscription_can_be_asked_for_again() -> None:
 
 
 def test_a_bar_is_not_seen_before_it_is_decided_on() -> None:
-    """In lock-step the market stands at the open of the next bar until the decision is made, however long that takes."""
+    """In lock-step the market stands at the open of the next bar until the decision is made,
+    however long that takes.
+    """
 
     async def main() -> None:
         async with trading(walk(6, 100, 5)) as (tws, broker, pinned):
@@ -120,7 +132,9 @@ def test_a_client_that_never_says_ready_is_not_waited_for_long() -> None:
             ib = await connected(tws)
             [contract] = await ib.qualifyContractsAsync(ib_async.Future("MCL", "202602", "NYMEX"))
             start = time.perf_counter()
-            await ib.reqHistoricalDataAsync(contract, "", "600 S", "1 min", "TRADES", False, 2, True)
+            await ib.reqHistoricalDataAsync(
+                contract, "", "600 S", "1 min", "TRADES", False, 2, True
+            )
             await asyncio.wait_for(tws.finished.wait(), 30)
             assert time.perf_counter() - start > 0.14
             await gone(ib)
@@ -138,7 +152,7 @@ def test_bars_per_second() -> None:
     run(main())
 
 
-# -------------------------------------------------------------------------------------------------------------- targets
+# ------------------------------------------------------------------------------------------ targets
 
 
 def test_a_target_is_filled_at_the_next_open_with_slippage() -> None:
@@ -154,13 +168,22 @@ def test_a_target_is_filled_at_the_next_open_with_slippage() -> None:
                     break
                 goal = goals[row - tape.first - 1]
                 done = await broker.trade_to(pinned, Goal(goal), f"bar{row}")
-                halves = [(-held, f"bar{row}/close"), (goal, f"bar{row}")] if held * goal < 0 else [(goal - held, f"bar{row}")]
-                assert [(fill.quantity, fill.ref) for fill in done] == [half for half in halves if half[0]]
+                halves = (
+                    [(-held, f"bar{row}/close"), (goal, f"bar{row}")]
+                    if held * goal < 0
+                    else [(goal - held, f"bar{row}")]
+                )
+                assert [(fill.quantity, fill.ref) for fill in done] == [
+                    half for half in halves if half[0]
+                ]
                 for fill in done:
                     side = 1 if goal > held else -1
                     assert fill.price == pytest.approx(tape.open[row] + side * 0.02)
                     assert fill.time == bar.close_time
-                    assert (fill.reason, fill.commission_usd) == ("target", pytest.approx(0.77 * abs(fill.quantity)))
+                    assert (fill.reason, fill.commission_usd) == (
+                        "target",
+                        pytest.approx(0.77 * abs(fill.quantity)),
+                    )
                     fills.append(fill)
                 held = goal
                 account = await broker.account(pinned)
@@ -181,7 +204,11 @@ def test_the_account_adds_up() -> None:
                 assert account.average_price == pytest.approx(60.01 + 0.0077)
                 await broker.trade_to(pinned, FLAT, "out")
                 account = await broker.account(pinned)
-                assert account.equity_usd == account.cash_usd == pytest.approx(25_000 - 2 * 2 - 4 * 0.77)
+                assert (
+                    account.equity_usd
+                    == account.cash_usd
+                    == pytest.approx(25_000 - 2 * 2 - 4 * 0.77)
+                )
                 assert (account.position, math.isnan(account.average_price)) == (0, True)
                 break
 
@@ -190,21 +217,33 @@ def test_the_account_adds_up() -> None:
 
 @pytest.mark.parametrize("take_profit", ["MIT", "LMT"])
 def test_protection_rests_at_the_broker_and_fills_on_its_own(take_profit: str) -> None:
-    """Bought at 60.01; the stop 5 ticks below at 59.96, the target 7 above at 60.08. Row 23 reaches 60.10."""
+    """Bought at 60.01; the stop 5 ticks below at 59.96, the target 7 above at 60.08. Row 23 reaches
+    60.10.
+    """
     tape = steady(high={23: 6010})
 
     async def main() -> None:
-        async with trading(tape, SIM.model_copy(update={"take_profit": take_profit})) as (_, broker, pinned):
+        async with trading(tape, SIM.model_copy(update={"take_profit": take_profit})) as (
+            _,
+            broker,
+            pinned,
+        ):
             count, seen = 0, {}
             async for bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
                 count += 1
                 if count == 1:
                     await broker.trade_to(pinned, Goal(1, 5.0, 7.0), "entry")
                     working = await broker.open_orders()
-                    assert [(w.kind, w.quantity, w.price) for w in working] == [("STP", -1, 59.96), (take_profit, -1, 60.08)]
+                    assert [(w.kind, w.quantity, w.price) for w in working] == [
+                        ("STP", -1, 59.96),
+                        (take_profit, -1, 60.08),
+                    ]
                 elif count < 4:
                     await broker.trade_to(pinned, Goal(1, 9.0, 9.0), f"hold{count}")
-                    assert [w.ref for w in await broker.open_orders()] == ["entry/stop", "entry/take"]
+                    assert [w.ref for w in await broker.open_orders()] == [
+                        "entry/stop",
+                        "entry/take",
+                    ]
                 seen[count] = [(f.reason, f.price, bar.close_time) for f in broker.fills()]
             assert len(seen[3]) == 1
             price = 60.07 if take_profit == "MIT" else 60.08
@@ -219,13 +258,22 @@ def test_a_new_target_changes_the_protection_or_replaces_it() -> None:
         async with trading(steady()) as (_, broker, pinned):
             async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
                 await broker.trade_to(pinned, Goal(2, 5.0, math.nan), "a")
-                assert [(w.ref, w.quantity, w.price) for w in await broker.open_orders()] == [("a/stop", -2, 59.96)]
-                await broker.trade_to(pinned, Goal(1, 8.0, math.nan), "b")  # reducing keeps order and level
-                assert [(w.ref, w.quantity, w.price) for w in await broker.open_orders()] == [("a/stop", -1, 59.96)]
+                assert [(w.ref, w.quantity, w.price) for w in await broker.open_orders()] == [
+                    ("a/stop", -2, 59.96)
+                ]
+                # reducing keeps order and level
+                await broker.trade_to(pinned, Goal(1, 8.0, math.nan), "b")
+                assert [(w.ref, w.quantity, w.price) for w in await broker.open_orders()] == [
+                    ("a/stop", -1, 59.96)
+                ]
                 await broker.trade_to(pinned, Goal(2, 8.0, math.nan), "more")  # adding moves it
-                assert [(w.ref, w.quantity, w.price) for w in await broker.open_orders()] == [("a/stop", -2, 59.93)]
+                assert [(w.ref, w.quantity, w.price) for w in await broker.open_orders()] == [
+                    ("a/stop", -2, 59.93)
+                ]
                 await broker.trade_to(pinned, Goal(-1, 8.0, math.nan), "c")
-                assert [(w.ref, w.quantity, w.price) for w in await broker.open_orders()] == [("c/stop", 1, 60.07)]
+                assert [(w.ref, w.quantity, w.price) for w in await broker.open_orders()] == [
+                    ("c/stop", 1, 60.07)
+                ]
                 await broker.trade_to(pinned, FLAT, "d")
                 assert await broker.open_orders() == ()
                 break
@@ -266,7 +314,8 @@ def test_protection_lost_while_away_is_placed_from_the_entry() -> None:
             await again.trade_to(adopted, Goal(-1, 50.0, math.nan), "b")
             [stop] = await again.open_orders()
             assert (stop.ref, stop.kind, stop.quantity) == ("b/stop", "STP", 1)
-            assert stop.price == pytest.approx(59.99 + 0.50, abs=0.011)  # the entry is known to the broker's average cost
+            # the entry is known to the broker's average cost
+            assert stop.price == pytest.approx(59.99 + 0.50, abs=0.011)
             await again.close()
 
     run(main())
@@ -281,13 +330,21 @@ def test_a_position_that_cannot_be_protected_is_closed() -> None:
 
             def without_stops(session: Any, request: Any) -> None:
                 if request["order_type"] == "STP":
-                    session.error(request["order_id"], 201, "Order rejected - reason:no stops today")
+                    session.error(
+                        request["order_id"], 201, "Order rejected - reason:no stops today"
+                    )
                 else:
                     place(session, request)
 
             tws.handlers["placeOrder"] = without_stops
             async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
-                with pytest.raises(BrokerError, match=r"protection of a was not accepted \(.*no stops today.*\); the position was closed"):
+                with pytest.raises(
+                    BrokerError,
+                    match=(
+                        r"protection of a was not accepted \(.*no stops today.*\); the position was"
+                        r" closed"
+                    ),
+                ):
                     await broker.trade_to(pinned, Goal(1, 5.0, 7.0), "a")
                 break
             assert tws.positions == {}
@@ -318,7 +375,9 @@ def test_protection_outlives_the_connection_and_is_taken_over() -> None:
     run(main())
 
 
-def test_the_close_ends_the_bars_of_a_market_that_falls_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_close_ends_the_bars_of_a_market_that_falls_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A real TWS does not say that the session is over: its clock and the calendar do."""
     ticks = [np.full(25, price) for price in (6000, 6001, 5999, 6000)]
     opens_ns = calendar.ns_of(calendar.from_day(int(calendar.session_of(SESSION_OPEN_NS))), 16, 55)
@@ -344,13 +403,21 @@ def real(monkeypatch: pytest.MonkeyPatch, tws: SimulatedTWS, **changes: Any) -> 
     """A broker that takes the server for a real TWS, whose clock is not this machine's."""
     monkeypatch.setitem(guards.PAPER_PORTS, tws.port, "TWS")
     monkeypatch.setattr(guards, "CLOCK_LIMIT_SEC", math.inf)
-    return IBBroker(SIM.model_copy(update={"kind": "tws", "port": tws.port, "timeout_sec": 20.0} | changes), MCL)
+    return IBBroker(
+        SIM.model_copy(update={"kind": "tws", "port": tws.port, "timeout_sec": 20.0} | changes), MCL
+    )
 
 
 def without(tape: Tape, rows: list[int]) -> Tape:
     """Nobody traded in these minutes of the session."""
     kept = np.delete(np.arange(len(tape)), np.array(rows) + tape.first)
-    return replace(tape, **{name: getattr(tape, name)[kept] for name in ("start", "open", "high", "low", "close", "volume")})
+    return replace(
+        tape,
+        **{
+            name: getattr(tape, name)[kept]
+            for name in ("start", "open", "high", "low", "close", "volume")
+        },
+    )
 
 
 async def beating(broker: IBBroker) -> None:
@@ -359,8 +426,12 @@ async def beating(broker: IBBroker) -> None:
         await asyncio.sleep(0.05)
 
 
-def test_a_bar_closes_by_the_clock_though_nothing_trades_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A market order that is sent then fills at the next open, as in the backtest: there is none before."""
+def test_a_bar_closes_by_the_clock_though_nothing_trades_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A market order that is sent then fills at the next open, as in the backtest: there is none
+    before.
+    """
     tape = without(walk(5, 300, 24), [3, 4, 5, 6, 7, 12, 13, 14, 15, 16, 17])
 
     async def main() -> None:
@@ -371,7 +442,9 @@ def test_a_bar_closes_by_the_clock_though_nothing_trades_after_it(monkeypatch: p
             late = {}
             beats = asyncio.create_task(beating(broker))  # as a session does
             async for bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
-                late[(bar.close_time - SESSION_OPEN_NS) // MINUTE_NS] = (tws.player.now() - bar.close_time) / MINUTE_NS
+                late[(bar.close_time - SESSION_OPEN_NS) // MINUTE_NS] = (
+                    tws.player.now() - bar.close_time
+                ) / MINUTE_NS
                 if bar.close_time == SESSION_OPEN_NS + 12 * MINUTE_NS:
                     [fill] = await broker.trade_to(pinned, Goal(1), "a")
                 if bar.close_time == SESSION_OPEN_NS + 20 * MINUTE_NS:
@@ -388,9 +461,14 @@ def test_a_bar_closes_by_the_clock_though_nothing_trades_after_it(monkeypatch: p
 
 
 def test_rows_without_a_trade_are_no_bars() -> None:
-    """A TWS fills minutes in which nothing traded with flat rows of volume 0; the vendor's files have none."""
+    """A TWS fills minutes in which nothing traded with flat rows of volume 0; the vendor's files
+    have none.
+    """
     moments = [pd.Timestamp(SESSION_OPEN_NS + n * MINUTE_NS, tz="UTC") for n in range(4)]
-    rows = [ib_async.BarData(date=at, open=60, high=60, low=60, close=60, volume=v) for at, v in zip(moments, (5, 0, 0, 3), strict=True)]
+    rows = [
+        ib_async.BarData(date=at, open=60, high=60, low=60, close=60, volume=v)
+        for at, v in zip(moments, (5, 0, 0, 3), strict=True)
+    ]
     closed = Interval("1m").after(rows, SESSION_OPEN_NS)
     assert [(bar.close_time - SESSION_OPEN_NS) // MINUTE_NS for bar in closed] == [1, 4]
 
@@ -414,7 +492,9 @@ def test_the_farm_of_another_market_blocks_nothing_and_heals_nothing(name: str) 
 
 
 @pytest.mark.parametrize("code", [2103, 2105])
-def test_a_flap_of_our_farm_renews_the_bars_and_leaves_the_connection_alone(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flap_of_our_farm_renews_the_bars_and_leaves_the_connection_alone(
+    code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tape = walk(5, 300, 30)
 
     async def main() -> None:
@@ -462,7 +542,7 @@ def test_a_stream_of_a_market_that_dies_early_is_an_error(monkeypatch: pytest.Mo
     run(main())
 
 
-# ------------------------------------------------------------------------------------------------------------- refusals
+# ----------------------------------------------------------------------------------------- refusals
 
 
 def test_a_decision_is_sent_once() -> None:
@@ -479,7 +559,9 @@ def test_a_decision_is_sent_once() -> None:
 
 
 def test_nothing_is_sent_after_an_uncertainty() -> None:
-    """After the replay has ended an order is rejected; from then on the broker refuses without asking."""
+    """After the replay has ended an order is rejected; from then on the broker refuses without
+    asking.
+    """
 
     async def main() -> None:
         async with trading(steady()) as (tws, broker, pinned):
@@ -499,12 +581,19 @@ def test_a_foreign_trade_stops_us() -> None:
     async def main() -> None:
         async with trading(steady()) as (tws, broker, pinned):
             other = await connected(tws, client_id=2)
-            [contract] = await other.qualifyContractsAsync(ib_async.Future("MCL", "202602", "NYMEX"))
+            [contract] = await other.qualifyContractsAsync(
+                ib_async.Future("MCL", "202602", "NYMEX")
+            )
             async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
-                other.placeOrder(contract, ib_async.MarketOrder("BUY", 1, tif="DAY", account="DU0000001"))
+                other.placeOrder(
+                    contract, ib_async.MarketOrder("BUY", 1, tif="DAY", account="DU0000001")
+                )
                 await eventually(lambda: tws.positions)
                 await other.reqCurrentTimeAsync()  # what was said before has arrived everywhere
-                with pytest.raises(BrokerError, match="the broker holds 1 MCLG6, the executions of this session add up to 0"):
+                with pytest.raises(
+                    BrokerError,
+                    match="the broker holds 1 MCLG6, the executions of this session add up to 0",
+                ):
                     await broker.trade_to(pinned, Goal(1), "a")
                 break
             await gone(other)
@@ -515,8 +604,13 @@ def test_a_foreign_trade_stops_us() -> None:
 def test_an_unreadable_message_stops_us() -> None:
     async def main() -> None:
         async with trading(steady()) as (_, broker, pinned):
-            gates, logger = logging.getLogger("ib_async.Decoder").handlers, logging.getLogger("ib_async.Decoder")
-            record = logger.makeRecord(logger.name, logging.ERROR, "", 0, "Error handling fields: ['5']", (), None)
+            gates, logger = (
+                logging.getLogger("ib_async.Decoder").handlers,
+                logging.getLogger("ib_async.Decoder"),
+            )
+            record = logger.makeRecord(
+                logger.name, logging.ERROR, "", 0, "Error handling fields: ['5']", (), None
+            )
             gates[-1].emit(record)
             with pytest.raises(BrokerError, match="could not be read"):
                 await broker.trade_to(pinned, Goal(1), "a")
@@ -552,7 +646,9 @@ def test_a_lost_connection_is_a_sentence() -> None:
         ({"kind": "sim"}, 0, "port 0"),
     ],
 )
-def test_live_venues_are_refused_before_connecting(changes: dict[str, Any], port: int, sentence: str) -> None:
+def test_live_venues_are_refused_before_connecting(
+    changes: dict[str, Any], port: int, sentence: str
+) -> None:
     with pytest.raises(BrokerError, match=sentence):
         check_venue(SIM.model_copy(update=changes), port)
 
@@ -580,7 +676,10 @@ def test_only_paper_accounts() -> None:
 def test_product_facts_must_agree() -> None:
     contract = calendar.contract("MCL", 2026, 2)
     check_product(contract, MCL, "100", 0.01, "USD", "20260116")
-    for facts, name in (("1000", 0.01, "USD", "20260116"), "multiplier"), (("100", 0.05, "USD", "20260116"), "tick"):
+    for facts, name in (
+        (("1000", 0.01, "USD", "20260116"), "multiplier"),
+        (("100", 0.05, "USD", "20260116"), "tick"),
+    ):
         with pytest.raises(BrokerError, match=name):
             check_product(contract, MCL, *facts)
     with pytest.raises(BrokerError, match="last trade date"):
@@ -594,7 +693,9 @@ def test_nobody_listens_and_id_in_use_are_sentences() -> None:
             first = IBBroker(SIM, MCL, port=port)
             await first.connect()
             with pytest.raises(BrokerError, match="client id is already in use"):
-                await IBBroker(SIM.model_copy(update={"timeout_sec": 0.2}), MCL, port=port).connect()
+                await IBBroker(
+                    SIM.model_copy(update={"timeout_sec": 0.2}), MCL, port=port
+                ).connect()
             await first.close()
         with pytest.raises(BrokerError, match=f"nothing listens on 127.0.0.1:{port}"):
             await IBBroker(SIM, MCL, port=port).connect()
@@ -611,14 +712,19 @@ def test_unknown_contracts_and_intervals() -> None:
                 await broker.history(pinned, 10, "2m")
             fives = await broker.history(pinned, 10, "5m")
             assert {b.close_time - a.close_time for a, b in pairwise(fives)} == {5 * 60 * 10**9}
-            tws.fault("answer", on="receive reqHistoricalData", code=162, text="HMDS query returned no data")
+            tws.fault(
+                "answer",
+                on="receive reqHistoricalData",
+                code=162,
+                text="HMDS query returned no data",
+            )
             with pytest.raises(BrokerError, match="162"):
                 await broker.history(pinned, 10, "5m")
 
     run(main())
 
 
-# ------------------------------------------------------------------------------------------- agreement with the kernel
+# ------------------------------------------------------------------------ agreement with the kernel
 
 
 def as_bars(tape: Tape) -> Bars:
@@ -627,18 +733,29 @@ def as_bars(tape: Tape) -> Bars:
     close_time = tape.start[rows] + tape.interval_ns
     to_close = (close_time[-1] - close_time) // 10**9
     prices = {name: getattr(tape, name)[rows] for name in ("open", "high", "low", "close")}
-    whole = {"volume": tape.volume[rows], "session": calendar.session_of(tape.start[rows]), "to_close_sec": to_close}
-    return Bars.of(MCL, "1m", close_time, prices, **whole, contracts=(tape.contract,), synthetic=True)
+    whole = {
+        "volume": tape.volume[rows],
+        "session": calendar.session_of(tape.start[rows]),
+        "to_close_sec": to_close,
+    }
+    return Bars.of(
+        MCL, "1m", close_time, prices, **whole, contracts=(tape.contract,), synthetic=True
+    )
 
 
 class Trader:
     """The loop that a session runs: fills into the ledger, mark, decide, trade."""
 
-    def __init__(self, bars: Bars, wishes: Plan, limits: schema.Limits, costs: schema.Costs) -> None:
+    def __init__(
+        self, bars: Bars, wishes: Plan, limits: schema.Limits, costs: schema.Costs
+    ) -> None:
         self.bars, self.wishes, self.limits = bars, wishes, limits_record(limits, "1m")
-        self.ledger = Ledger(Money(25_000.0, MCL.tick_value_usd, costs.commission_usd, costs.slippage_ticks))
+        self.ledger = Ledger(
+            Money(25_000.0, MCL.tick_value_usd, costs.commission_usd, costs.slippage_ticks)
+        )
         self.target = Target(0, math.nan, math.nan, 0, False, False, 0)
-        self.fills: list[tuple[int, int, float, str]] = []  # as the kernel writes them: bar, quantity, price in ticks, reason
+        # as the kernel writes them: bar, quantity, price in ticks, reason
+        self.fills: list[tuple[int, int, float, str]] = []
         self.seen, self.half = 0, ""
         self.decisions: list[tuple[int, int, float]] = []  # target, block, equity
 
@@ -660,7 +777,8 @@ class Trader:
         for fill in broker.fills(self.seen):
             self.seen += 1
             ticks = round(fill.price / 0.01, 6)
-            if self.fills and self.half and fill.ref == self.half:  # the kernel turns around in one fill
+            # the kernel turns around in one fill
+            if self.fills and self.half and fill.ref == self.half:
                 quantity = self.fills[-1][1] + fill.quantity
                 self.fills[-1] = (row, quantity, ticks, fill.reason)
             else:
@@ -674,7 +792,9 @@ class Trader:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_replayed_session_is_the_backtest(seed: int) -> None:
-    """Random wishes with random protection through decide, ib_async, the wire and the book: the fills of the kernel, one by one."""
+    """Random wishes with random protection through decide, ib_async, the wire and the book: the
+    fills of the kernel, one by one.
+    """
     tape, rng = walk(seed, 60, 240), np.random.default_rng(seed + 100)
     bars, n = as_bars(tape), len(tape) - tape.first
     wanted = np.repeat(rng.integers(-2, 3, n), rng.integers(1, 6, n))[:n].astype(float)
@@ -692,9 +812,16 @@ def test_the_replayed_session_is_the_backtest(seed: int) -> None:
     run(main())
     result = simulate(bars, wishes, limits, costs, 25_000.0)
     reasons = [FILL_REASONS[reason].replace("risk", "target") for reason in result.fills["reason"]]
-    columns = (result.fills["bar"].tolist(), result.fills["quantity"].tolist(), result.fills["price_ticks"].tolist(), reasons)
+    columns = (
+        result.fills["bar"].tolist(),
+        result.fills["quantity"].tolist(),
+        result.fills["price_ticks"].tolist(),
+        reasons,
+    )
     assert trader.fills == list(zip(*columns, strict=True))
-    assert trader.decisions == list(zip(result.target.tolist(), result.block.tolist(), result.equity.tolist(), strict=True))
+    assert trader.decisions == list(
+        zip(result.target.tolist(), result.block.tolist(), result.equity.tolist(), strict=True)
+    )
     assert {"target", "stop", "take_profit"} <= set(reasons)
 
 
@@ -707,7 +834,9 @@ def test_a_full_session_is_followed_bar_by_bar() -> None:
             async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
                 count += 1
                 if count % 20 == 0 and count < 1380:
-                    await broker.trade_to(pinned, Goal((-1) ** (count // 20), 20.0, 30.0), f"r{count}")
+                    await broker.trade_to(
+                        pinned, Goal((-1) ** (count // 20), 20.0, 30.0), f"r{count}"
+                    )
                 await broker.account(pinned)
             assert count == 1380
 
@@ -736,7 +865,7 @@ def test_a_tape_of_bars_is_continuous_over_the_roll() -> None:
         replace(tape, interval="session")
 
 
-# ------------------------------------------------------------------------------------------------- permit, handlers, other products
+# ----------------------------------------------------------------- permit, handlers, other products
 
 
 def test_a_part_that_goes_on_after_its_permit_is_gone_sends_nothing_more() -> None:
@@ -747,7 +876,9 @@ def test_a_part_that_goes_on_after_its_permit_is_gone_sends_nothing_more() -> No
             async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
                 await broker.trade_to(pinned, Goal(1, 5.0, math.nan), "a")
                 tws.fault("slow", on="receive placeOrder", times=0, least=0.3, most=0.3)
-                turning = asyncio.ensure_future(broker.trade_to(pinned, Goal(-1, 5.0, math.nan), "b"))
+                turning = asyncio.ensure_future(
+                    broker.trade_to(pinned, Goal(-1, 5.0, math.nan), "b")
+                )
                 await asyncio.sleep(0.05)
                 broker.retire("a test")
                 with pytest.raises(ConnectionLost, match="a test"):
@@ -759,13 +890,19 @@ def test_a_part_that_goes_on_after_its_permit_is_gone_sends_nothing_more() -> No
                 with pytest.raises(ConnectionLost, match="a test"):
                     broker.send(pinned, Ticket(1, "e", "MKT"))
                 await asyncio.sleep(0.6)  # what was on its way arrives
-                assert [order.ref for order in tws.book.orders.values()] == ["a", "a/stop", "b/close"]
+                assert [order.ref for order in tws.book.orders.values()] == [
+                    "a",
+                    "a/stop",
+                    "b/close",
+                ]
                 break
 
     run(main())
 
 
-def test_a_message_that_cannot_be_handled_is_loud_and_nothing_is_sent_after_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_message_that_cannot_be_handled_is_loud_and_nothing_is_sent_after_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def fails(*_: object) -> None:
         raise ZeroDivisionError("by hand")
 
@@ -775,7 +912,10 @@ def test_a_message_that_cannot_be_handled_is_loud_and_nothing_is_sent_after_it(c
                 broker._ib.positionEvent.connect(fails)
                 await broker.trade_to(pinned, Goal(1), "a")
                 for ask in (broker.verify, broker.check):
-                    with pytest.raises(Uncertain, match=r"positionEvent\) could not be handled: ZeroDivisionError: by hand"):
+                    with pytest.raises(
+                        Uncertain,
+                        match=r"positionEvent\) could not be handled: ZeroDivisionError: by hand",
+                    ):
                         ask()
                 with pytest.raises(Uncertain):
                     await broker.trade_to(pinned, FLAT, "b")
@@ -792,7 +932,11 @@ def test_a_halt_out_of_a_handler_is_not_lost() -> None:
 
     async def main() -> None:
         config = SIM.model_copy(update={"guards": schema.Guards(**limits)})
-        async with trading(steady(), config, habits=Habits(top_size=1), speed=5.0) as (_, broker, pinned):
+        async with trading(steady(), config, habits=Habits(top_size=1), speed=5.0) as (
+            _,
+            broker,
+            pinned,
+        ):
             async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
                 with suppress(BrokerError):
                     await broker.trade_to(pinned, Goal(2), "a")
@@ -814,15 +958,26 @@ def test_other_products_of_the_account_are_not_looked_at() -> None:
             pinned = await broker.qualify(calendar.contract("MCL", 2026, 2))
             other = await connected(tws, client_id=5)
             [contract] = await other.qualifyContractsAsync(ib_async.Future("CL", "202603", "NYMEX"))
-            other.placeOrder(contract, ib_async.StopOrder("SELL", 1, 40.0, tif="GTC", account=SIM.account, outsideRth=True))
-            done = other.placeOrder(contract, ib_async.MarketOrder("SELL", 1, tif="DAY", account=SIM.account, outsideRth=True))
+            other.placeOrder(
+                contract,
+                ib_async.StopOrder(
+                    "SELL", 1, 40.0, tif="GTC", account=SIM.account, outsideRth=True
+                ),
+            )
+            done = other.placeOrder(
+                contract,
+                ib_async.MarketOrder("SELL", 1, tif="DAY", account=SIM.account, outsideRth=True),
+            )
             async for _bar in broker.bars(pinned, "1m", SESSION_OPEN_NS):
                 await broker.trade_to(pinned, Goal(1), "a")
                 standing = await broker.standing()
                 assert done.filled() == 1
                 assert tws.positions == {"CLH6": 2, "MCLG6": 1}
                 assert standing.positions == {"MCLG6": 1}
-                assert ([order.symbol for order in standing.orders], {fill.symbol for fill in standing.executions}) == ([], {"MCLG6"})
+                assert (
+                    [order.symbol for order in standing.orders],
+                    {fill.symbol for fill in standing.executions},
+                ) == ([], {"MCLG6"})
                 assert {order.symbol for order in broker.working()} == set()
                 broker.check()
                 break
@@ -841,7 +996,9 @@ def test_a_corrected_execution_is_told_with_its_price_and_counts_once() -> None:
                 await eventually(lambda: len(broker.fills()) == 2)
                 first, second = broker.fills()
                 assert (second.price, second.quantity, second.ref) == (60.50, 1, "a")
-                assert first.execution_id.rpartition(".")[0] == second.execution_id.rpartition(".")[0]
+                assert (
+                    first.execution_id.rpartition(".")[0] == second.execution_id.rpartition(".")[0]
+                )
                 broker.check()
                 assert (await broker.account(pinned)).position == 1
                 await broker.trade_to(pinned, FLAT, "b")

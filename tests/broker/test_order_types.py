@@ -1,4 +1,6 @@
-"""Order types, times in force, groups and partial fills, on the broker core; prices worked out by hand (slippage one tick)."""
+"""Order types, times in force, groups and partial fills, on the broker core; prices worked out by
+hand (slippage one tick).
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ class Line(Told):
 
     def executed(self, execution: Execution) -> None:
         super().executed(execution)
-        self.said.append(f"11 {execution.order.order_id} {abs(execution.quantity)}@{execution.price:g}")
+        self.said.append(
+            f"11 {execution.order.order_id} {abs(execution.quantity)}@{execution.price:g}"
+        )
 
     def commission(self, execution: Execution) -> None:
         self.said.append(f"59 {execution.commission:g}")
@@ -104,7 +108,9 @@ def test_a_trailing_stop_in_percent_starts_where_it_is_told() -> None:
     assert "11 1 1@59.71" in line.new()
 
 
-def test_a_trailing_stop_limit_keeps_its_limit_beyond_the_stop_and_rests_there_after_a_gap() -> None:
+def test_a_trailing_stop_limit_keeps_its_limit_beyond_the_stop_and_rests_there_after_a_gap() -> (
+    None
+):
     core, line = desk()
     place(core, 1, action="SELL", order_type="TRAIL LIMIT", aux_price="0.10", limit_offset="0.05")
     order = core.orders[1, 1]
@@ -112,7 +118,11 @@ def test_a_trailing_stop_limit_keeps_its_limit_beyond_the_stop_and_rests_there_a
     bar(core, 60.0, 60.50, 59.95, 60.45)
     assert (order.trigger, order.limit) == (60.40, 60.35)
     shown = render.open_order(order)
-    assert (shown["trail_stop_price"], shown["limit_price"], shown["limit_offset"]) == ("60.4", 60.35, 0.05)
+    assert (shown["trail_stop_price"], shown["limit_price"], shown["limit_offset"]) == (
+        "60.4",
+        60.35,
+        0.05,
+    )
     line.new()
     bar(core, 60.20, 60.30, 60.10, 60.25)  # opens below the limit
     assert line.new() == ["5 1 Submitted", "3 1 Submitted 0+1"]
@@ -154,12 +164,21 @@ def test_immediate_or_cancel_takes_what_is_there() -> None:
     core, line = desk(top_size=2)
     place(core, 1, tif="IOC", quantity="5")
     said = line.new()
-    assert said[2:] == ["11 1 2@60.01", "5 1 Submitted", "3 1 Submitted 2+3", "59 1.54", "3 1 Cancelled 2+3", "4 1 202"]
+    assert said[2:] == [
+        "11 1 2@60.01",
+        "5 1 Submitted",
+        "3 1 Submitted 2+3",
+        "59 1.54",
+        "3 1 Cancelled 2+3",
+        "4 1 202",
+    ]
     place(core, 2, tif="IOC", order_type="LMT", limit_price="59.99")
     assert line.new()[-2:] == ["3 2 Cancelled 0+1", "4 2 202"]
 
 
-@pytest.mark.parametrize("text", ["20260105 18:30:00 US/Eastern", "20260105-23:30:00", "20260105 18:30:00"])
+@pytest.mark.parametrize(
+    "text", ["20260105 18:30:00 US/Eastern", "20260105-23:30:00", "20260105 18:30:00"]
+)
 def test_good_till_date_ends_on_time(text: str) -> None:
     core, line = desk()
     place(core, 1, order_type="LMT", limit_price="50.00", tif="GTD", good_till_date=text)
@@ -250,7 +269,11 @@ def test_an_order_in_the_daily_break_waits_for_the_open() -> None:
     line.new()
     place(core, 1)
     place(core, 2, order_type="LMT", limit_price="55.0")
-    assert line.new() == [step for n in (1, 2) for step in (f"4 {n} 399", f"5 {n} PreSubmitted", f"3 {n} PreSubmitted 0+1")]
+    assert line.new() == [
+        step
+        for n in (1, 2)
+        for step in (f"4 {n} 399", f"5 {n} PreSubmitted", f"3 {n} PreSubmitted 0+1")
+    ]
     core.cancel(1, 8)
     core.cancel(1, 8)
     assert line.new() == ["4 8 161"]

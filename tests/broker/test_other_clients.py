@@ -1,6 +1,8 @@
-"""Clients that nobody here wrote trade on the simulated TWS: the official one, two of its editions, and ib_insync.
+"""Clients that nobody here wrote trade on the simulated TWS: the official one, two of its editions,
+and ib_insync.
 
-Each is installed into a folder of its own by `make clients`, because two of them are packages of the same name.
+Each is installed into a folder of its own by `make clients`, because two of them are packages of
+the same name.
 """
 
 from __future__ import annotations

@@ -22,7 +22,10 @@ PROOF = {
         "live/test_supervisor.py::test_a_guard_refuses_and_the_session_goes_on",
     ],
     "R5": ["broker/test_guards.py::test_all_that_works_counts_for_the_position"],
-    "R6": ["broker/test_guards.py::test_a_loss_of_the_session", "live/test_supervisor.py::test_a_session_that_loses_its_limit_is_closed"],
+    "R6": [
+        "broker/test_guards.py::test_a_loss_of_the_session",
+        "live/test_supervisor.py::test_a_session_that_loses_its_limit_is_closed",
+    ],
     "R7": ["broker/test_guards.py::test_a_rule_refuses_to_open_and_never_to_close"],
     "R8": ["broker/test_guards.py::test_the_rate_of_orders"],
     "R9": [
@@ -42,7 +45,9 @@ PROOF = {
         "live/test_supervisor.py::test_a_foreign_trade_halts_until_a_person_takes_it_over",
         "live/test_soak.py::test_a_few_seeds_hold_every_invariant_and_are_not_run_twice",
     ],
-    "R14": ["live/test_real_time.py::test_r14_no_bar_for_too_long_degrades_and_opens_nothing_until_bars_come_again"],
+    "R14": [
+        "live/test_real_time.py::test_r14_no_bar_for_too_long_degrades_and_opens_nothing_until_bars_come_again"
+    ],
     "R15": ["broker/test_guards.py::test_rejects_in_a_row_and_repeated_executions_halt"],
     "R16": [
         "broker/test_guards.py::test_a_rule_refuses_to_open_and_never_to_close",
@@ -53,13 +58,19 @@ PROOF = {
         "live/test_margin.py::test_an_account_that_cannot_carry_it_opens_nothing",
         "live/test_margin.py::test_an_answer_that_is_missing_or_no_number_opens_nothing",
     ],
-    "R18": ["live/test_rules_live.py::test_r18_decisions_verdicts_and_the_limits_they_were_made_by_are_written_down"],
+    "R18": [
+        "live/test_rules_live.py::test_r18_decisions_verdicts_and_the_limits_they_were_made_by_are_written_down"
+    ],
     "R19": ["broker/test_guards.py::test_what_is_blocked_or_unclassified_opens_nothing"],
 }
 
 
 def test_every_rule_has_its_proof() -> None:
-    assert set(re.findall(r"R\d+", guards.__doc__ or "")) == set(PROOF) == {f"R{n}" for n in range(1, 20)}
+    assert (
+        set(re.findall(r"R\d+", guards.__doc__ or ""))
+        == set(PROOF)
+        == {f"R{n}" for n in range(1, 20)}
+    )
 
 
 @pytest.mark.parametrize("name", sorted({name for names in PROOF.values() for name in names}))

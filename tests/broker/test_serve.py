@@ -1,4 +1,6 @@
-"""The simulated TWS as a program of its own: what a person types, and what the project's own door to brokers finds on the port."""
+"""The simulated TWS as a program of its own: what a person types, and what the project's own door
+to brokers finds on the port.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +41,12 @@ def project(root: Path) -> list[str]:
     lines = ["time,symbol,open,high,low,close,volume"]
     starts = np.concatenate([tape.start[tape.first :] - 24 * 3600 * NS, tape.start[tape.first :]])
     for row, start in enumerate(starts):
-        prices = ",".join(f"{getattr(tape, name)[row]:.2f}" for name in ("open", "high", "low", "close"))
-        lines.append(f"{np.datetime64(int(start), 'ns').astype('datetime64[s]')},MCLG6,{prices},{tape.volume[row]}")
+        prices = ",".join(
+            f"{getattr(tape, name)[row]:.2f}" for name in ("open", "high", "low", "close")
+        )
+        lines.append(
+            f"{np.datetime64(int(start), 'ns').astype('datetime64[s]')},MCLG6,{prices},{tape.volume[row]}"
+        )
     (root / "bars.csv").write_text("\n".join(lines) + "\n")
     return [
         "data=csv",
@@ -55,8 +61,24 @@ def project(root: Path) -> list[str]:
 @contextmanager
 def serving(root: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """`mcl tws serve` in another process; what it wrote about itself."""
-    command = [sys.executable, "-m", "mcl.cli", "tws", "serve", "--port", "0", *words, *project(root)]
-    process = subprocess.Popen(command, env=os.environ | {"MCL_HOME": str(root)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "mcl.cli",
+        "tws",
+        "serve",
+        "--port",
+        "0",
+        *words,
+        *project(root),
+    ]
+    process = subprocess.Popen(
+        command,
+        env=os.environ | {"MCL_HOME": str(root)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         deadline = time.monotonic() + 60
         while not (found := list((root / "data" / "tws").glob("*.json"))):
@@ -69,7 +91,9 @@ def serving(root: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], di
         process.communicate(timeout=60)
 
 
-def test_serve_status_and_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_serve_status_and_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("MCL_HOME", str(tmp_path))
     log, state = tmp_path / "traffic.txt", tmp_path / "tws.sqlite"
     words = [
@@ -95,7 +119,11 @@ def test_serve_status_and_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
         assert run(trade(facts["port"]))[-2:] == ["5", "3"]
         assert main(["--json", "tws", "status"]) == 0
         [server] = json.loads(capsys.readouterr().out)["servers"]
-        assert (server["working_orders"], server["contracts"], server["bars"]) == (1, ["MCLG6"], CSV_ROWS)
+        assert (server["working_orders"], server["contracts"], server["bars"]) == (
+            1,
+            ["MCLG6"],
+            CSV_ROWS,
+        )
         assert server["pid"] == process.pid
     assert process.returncode == 0
     assert main(["tws", "status"]) == 1
@@ -119,7 +147,11 @@ def test_serve_status_and_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     ],
 )
 def test_what_cannot_be_served_is_a_sentence(
-    tmp_path: Path, words: list[str], text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    words: list[str],
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("MCL_HOME", str(tmp_path))
     assert main(["tws", "serve", "--port", "0", "--until-end", *words, *project(tmp_path)]) == 1
@@ -137,11 +169,16 @@ def test_todays_tape_has_the_same_clock_in_a_contract_that_trades() -> None:
     clock = [calendar.new_york_ns(t.start[t.first :]) % calendar.DAY_NS for t in (FLAT_TAPE, tape)]
     assert clock[0].tolist() == clock[1].tolist()
     weekend = tape_loader.as_of_today([FLAT_TAPE], NOW + 30 * 3600 * NS)[0]
-    assert calendar.from_day(int(calendar.session_of(weekend.start[weekend.first]))).isoformat() == "2024-10-07"
+    assert (
+        calendar.from_day(int(calendar.session_of(weekend.start[weekend.first]))).isoformat()
+        == "2024-10-07"
+    )
 
 
 def test_todays_tape_keeps_stored_bars_at_their_times_while_the_contract_trades() -> None:
-    """A session that has the same bars stored finds them again in the history; the last session's prices come once more, today."""
+    """A session that has the same bars stored finds them again in the history; the last session's
+    prices come once more, today.
+    """
     day = int(calendar.session_of(FLAT_TAPE.start[FLAT_TAPE.first]))
     now = calendar.ns_of(calendar.from_day(day + 1), 11)
     tape = tape_loader.as_of_today([FLAT_TAPE], now)[0]
@@ -150,18 +187,27 @@ def test_todays_tape_keeps_stored_bars_at_their_times_while_the_contract_trades(
     assert tape.start[: tape.first].tolist() == FLAT_TAPE.start.tolist()
     assert tape.close[: tape.first].tolist() == FLAT_TAPE.close.tolist()
     played = FLAT_TAPE.first - len(FLAT_TAPE.start)
-    assert (tape.start[tape.first :] - FLAT_TAPE.start[played:]).tolist() == [calendar.DAY_NS] * -played
+    assert (tape.start[tape.first :] - FLAT_TAPE.start[played:]).tolist() == [
+        calendar.DAY_NS
+    ] * -played
     assert tape.close[tape.first :].tolist() == FLAT_TAPE.close[played:].tolist()
 
 
 def test_the_door_to_brokers_trades_on_it_as_on_a_real_one() -> None:
-    """Real time, as `mcl live paper broker=ib_paper` meets it: the clocks agree, bars come by the wall clock, orders fill."""
+    """Real time, as `mcl live paper broker=ib_paper` meets it: the clocks agree, bars come by the
+    wall clock, orders fill.
+    """
     now = time.time_ns()
     tape = walk(3, 30, 200)
     start = tape.start - tape.start[tape.first] + now // (60 * NS) * 60 * NS - 2 * 60 * NS
-    tape = type(tape)(**{f: getattr(tape, f) for f in tape.__dataclass_fields__ if f != "start"}, start=start)
+    tape = type(tape)(
+        **{f: getattr(tape, f) for f in tape.__dataclass_fields__ if f != "start"}, start=start
+    )
     contract = tape_loader.as_of_today([FLAT_TAPE], now)[0].contract
-    tape = type(tape)(**{f: getattr(tape, f) for f in tape.__dataclass_fields__ if f != "contract"}, contract=contract)
+    tape = type(tape)(
+        **{f: getattr(tape, f) for f in tape.__dataclass_fields__ if f != "contract"},
+        contract=contract,
+    )
 
     async def session() -> None:
         async with SimulatedTWS(tape, rate=1.0, start_ns=now, port=4002) as tws:
@@ -173,7 +219,11 @@ def test_the_door_to_brokers_trades_on_it_as_on_a_real_one() -> None:
                 assert pinned.local_symbol == tws.played.local_symbol
                 client = await RawClient.connect(tws.port, 3)
                 await client.until(9)
-                client.send(*order_request(order_id="1", last_trade_date=f"{contract.last_trade_date:%Y%m%d}"))
+                client.send(
+                    *order_request(
+                        order_id="1", last_trade_date=f"{contract.last_trade_date:%Y%m%d}"
+                    )
+                )
                 assert "59" in [m[0] for m in await client.quiet()]
                 await client.close()
             finally:
@@ -193,14 +243,33 @@ def test_several_contracts_of_a_store_are_named_or_all(tmp_path: Path) -> None:
         for day in (1, 0):
             starts = tape.start[tape.first :] - day * 24 * 3600 * NS
             stamps = [np.datetime64(int(ns), "ns").astype("datetime64[s]") for ns in starts]
-            lines += [f"{t},{month},{','.join([f'{p:.2f}'] * 4)},{volume}" for t, p in zip(stamps, tape.close[tape.first :], strict=True)]
+            lines += [
+                f"{t},{month},{','.join([f'{p:.2f}'] * 4)},{volume}"
+                for t, p in zip(stamps, tape.close[tape.first :], strict=True)
+            ]
     project(tmp_path)
     (tmp_path / "bars.csv").write_text("\n".join(lines) + "\n")
-    columns = schema.CsvColumns(time="time", open="open", high="high", low="low", close="close", volume="volume", symbol="symbol")
-    data = schema.CsvData(
-        source="csv", path=str(tmp_path / "bars.csv"), columns=columns, stamped_at="open", timezone="UTC", roll=schema.Roll(rule="calendar")
+    columns = schema.CsvColumns(
+        time="time",
+        open="open",
+        high="high",
+        low="low",
+        close="close",
+        volume="volume",
+        symbol="symbol",
     )
-    found = {words: tape_loader.tapes(data, tmp_path, contracts=words) for words in ((), ("all",), ("MCLH6",), ("MCLH6", "MCLG6"))}
+    data = schema.CsvData(
+        source="csv",
+        path=str(tmp_path / "bars.csv"),
+        columns=columns,
+        stamped_at="open",
+        timezone="UTC",
+        roll=schema.Roll(rule="calendar"),
+    )
+    found = {
+        words: tape_loader.tapes(data, tmp_path, contracts=words)
+        for words in ((), ("all",), ("MCLH6",), ("MCLH6", "MCLG6"))
+    }
     names = {words: [tape.contract.symbol for tape in tapes] for words, tapes in found.items()}
     active = names[()][0]
     assert names[("all",)] == [active, *({"MCLG6", "MCLH6"} - {active})]
@@ -221,14 +290,22 @@ def test_the_clock_of_today_is_that_of_this_machine_however_long_loading_took() 
 
 
 def test_a_page_in_a_browser_cannot_command_it(tmp_path: Path) -> None:
-    """What a form or a script of a page can send to the control port: a request whose body is a command."""
+    """What a form or a script of a page can send to the control port: a request whose body is a
+    command.
+    """
     body = b'{"do": "stop"}\n{"do": "fault", "name": "disconnect"}\n'
     head = b"Host: 127.0.0.1\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % len(body)
 
     async def attacked() -> tuple[list[bytes], dict[str, Any], bool]:
         async with SimulatedTWS(walk(7, 10, 10), stepped=True) as tws, Control(tws) as control:
             answers = []
-            for first in (b"POST / HTTP/1.1\r\n", b"GET /%7B HTTP/1.1\r\n", b"[1]\n", b"\x16\x03\x01\n", b"1\n"):
+            for first in (
+                b"POST / HTTP/1.1\r\n",
+                b"GET /%7B HTTP/1.1\r\n",
+                b"[1]\n",
+                b"\x16\x03\x01\n",
+                b"1\n",
+            ):
                 reader, writer = await asyncio.open_connection("127.0.0.1", control.port)
                 writer.write(first + head + body)
                 answers.append(await asyncio.wait_for(reader.read(-1), 60))
@@ -240,4 +317,8 @@ def test_a_page_in_a_browser_cannot_command_it(tmp_path: Path) -> None:
     assert not stopped
     assert not status["faults_pending"]
     assert all(len(answer.splitlines()) <= 1 for answer in answers)
-    assert all(json.loads(answer)["error"].startswith("a command is one JSON object") for answer in answers if answer)
+    assert all(
+        json.loads(answer)["error"].startswith("a command is one JSON object")
+        for answer in answers
+        if answer
+    )

@@ -1,4 +1,6 @@
-"""The public interface of ib_async, call by call: everything it can ask for is answered, or refused with a code that ends the question."""
+"""The public interface of ib_async, call by call: everything it can ask for is answered, or refused
+with a code that ends the question.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ async def connected(tws: SimulatedTWS) -> tuple[ib_async.IB, ib_async.Contract]:
 
 
 def test_every_message_that_the_client_can_send_is_understood() -> None:
-    """Its source names them; verification of signed applications is not part of the interface that programs use."""
+    """Its source names them; verification of signed applications is not part of the interface that
+    programs use.
+    """
     source = Path(ib_async.client.__file__).read_text()
     sent = {int(number) for number in re.findall(r"self\.send\(\s*(\d+)", source)} | {3, 22, 102}
     assert sent - {65, 66, 72, 73} <= REQUESTS.keys()
@@ -41,14 +45,20 @@ ANSWERED = {
     "reqScannerParametersAsync": ((), lambda found: found.startswith("<ScanParameterResponse")),
     "reqUserInfoAsync": ((), lambda found: not found),
     "reqSecDefOptParamsAsync": (("MCL", "", "IND", 1), lambda found: found == []),
-    "reqMatchingSymbolsAsync": (("CL",), lambda found: [d.contract.symbol for d in found] == ["CL"]),
+    "reqMatchingSymbolsAsync": (
+        ("CL",),
+        lambda found: [d.contract.symbol for d in found] == ["CL"],
+    ),
     "reqMarketRuleAsync": ((32,), lambda found: found[0].increment == 0.01),
     "reqPositionsAsync": ((), lambda found: found == []),
     "reqOpenOrdersAsync": ((), lambda found: found == []),
     "reqAllOpenOrdersAsync": ((), lambda found: found == []),
     "reqExecutionsAsync": ((), lambda found: found == []),
     "reqHistoricalNewsAsync": ((1, "BRF", "", "", 10), lambda found: found is None or found == []),
-    "accountSummaryAsync": ((), lambda found: {v.tag for v in found} >= {"NetLiquidation", "BuyingPower"}),
+    "accountSummaryAsync": (
+        (),
+        lambda found: {v.tag for v in found} >= {"NetLiquidation", "BuyingPower"},
+    ),
     "reqCompletedOrdersAsync": ((False,), lambda found: found == []),
 }
 
@@ -82,11 +92,24 @@ def test_questions_about_a_contract() -> None:
             held = await ib.reqHistoricalScheduleAsync(contract, 3)
             assert held.timeZone == "US/Eastern"
             assert [s.refDate for s in held.sessions] == ["20260102", "20260105", "20260106"]
-            assert (held.sessions[-1].startDateTime, held.sessions[-1].endDateTime) == ("20260105-18:00:00", "20260106-17:00:00")
+            assert (held.sessions[-1].startDateTime, held.sessions[-1].endDateTime) == (
+                "20260105-18:00:00",
+                "20260106-17:00:00",
+            )
             assert await ib.reqHeadTimeStampAsync(contract, "TRADES", False, 2)
-            assert len(await ib.reqHistoricalDataAsync(contract, "", "1800 S", "5 mins", "MIDPOINT", False, 2)) == 7  # the first one is cut
+            # the first one is cut
+            assert (
+                len(
+                    await ib.reqHistoricalDataAsync(
+                        contract, "", "1800 S", "5 mins", "MIDPOINT", False, 2
+                    )
+                )
+                == 7
+            )
             assert ib.reqPnLSingle("DU0000001", "", contract.conId).conId == contract.conId
-            state = await ib.whatIfOrderAsync(contract, ib_async.LimitOrder("BUY", 1, 59.0, **NO_ORDER))
+            state = await ib.whatIfOrderAsync(
+                contract, ib_async.LimitOrder("BUY", 1, 59.0, **NO_ORDER)
+            )
             assert float(state.initMarginChange) == 1755.0
             ib.disconnect()
 
@@ -95,7 +118,9 @@ def test_questions_about_a_contract() -> None:
 
 def test_what_is_not_there_is_refused_with_a_code() -> None:
     option = ib_async.FuturesOption("MCL", "202602", 60.0, "C", "NYMEX")
-    scan = ib_async.ScannerSubscription(instrument="STK", locationCode="STK.US", scanCode="TOP_PERC_GAIN")
+    scan = ib_async.ScannerSubscription(
+        instrument="STK", locationCode="STK.US", scanCode="TOP_PERC_GAIN"
+    )
     refused: dict[int, Any] = {
         162: lambda ib, _c: ib.reqScannerDataAsync(scan),
         430: lambda ib, c: ib.reqFundamentalDataAsync(c, "ReportSnapshot"),

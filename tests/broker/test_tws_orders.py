@@ -1,4 +1,6 @@
-"""Life cycles of orders, message by message, as recorded from a real TWS; shapes of the messages against recorded ones."""
+"""Life cycles of orders, message by message, as recorded from a real TWS; shapes of the messages
+against recorded ones.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,27 @@ STATUS = {5: "status", 3: "status", 4: "code"}
 
 @asynccontextmanager
 async def market(tws: SimulatedTWS, version: int = 178) -> AsyncIterator[RawClient]:
-    """A client that has seen the first bar open (in lock-step nothing moves until it asks for the time)."""
+    """A client that has seen the first bar open (in lock-step nothing moves until it asks for the
+    time).
+    """
     client = await RawClient.connect(tws.port, highest=version)
-    client.send("20", "900", "0", "MCL", "FUT", *KEEP_UP, "0", "", "1 min", "600 S", "0", "TRADES", "2", "1", "")
+    client.send(
+        "20",
+        "900",
+        "0",
+        "MCL",
+        "FUT",
+        *KEEP_UP,
+        "0",
+        "",
+        "1 min",
+        "600 S",
+        "0",
+        "TRADES",
+        "2",
+        "1",
+        "",
+    )
     await client.until(90)
     try:
         yield client
@@ -39,7 +59,9 @@ def steps(client: RawClient, messages: Sequence[list[str]]) -> list[str]:
     for fields in messages:
         kind = int(fields[0])
         if kind in {3, 4, 5, 11, 59, 101}:
-            told.append(f"{kind} {client.decode(fields)[STATUS[kind]]}" if kind in STATUS else str(kind))
+            told.append(
+                f"{kind} {client.decode(fields)[STATUS[kind]]}" if kind in STATUS else str(kind)
+            )
     return told
 
 
@@ -59,11 +81,28 @@ def test_a_market_order_lives_as_recorded() -> None:
             assert steps(client, seen) == ["5 PreSubmitted", "3 PreSubmitted", *fill]
             [execution] = by_id(seen, 11)
             told = client.decode(execution)
-            assert (told["order_id"], told["side"], told["shares"], told["price"], told["req_id"]) == (7, "BOT", 1, "60.01", -1)
-            assert (told["order_ref"], told["cumulative"], told["last_liquidity"], len(execution)) == ("abc", 1, 2, 32)
+            assert (
+                told["order_id"],
+                told["side"],
+                told["shares"],
+                told["price"],
+                told["req_id"],
+            ) == (7, "BOT", 1, "60.01", -1)
+            assert (
+                told["order_ref"],
+                told["cumulative"],
+                told["last_liquidity"],
+                len(execution),
+            ) == ("abc", 1, 2, 32)
             assert told["time"] == "20260105 18:00:00 US/Eastern"
             [report] = by_id(seen, 59)
-            assert report[3:] == ["0.77", "USD", "1.7976931348623157E308", "1.7976931348623157E308", ""]
+            assert report[3:] == [
+                "0.77",
+                "USD",
+                "1.7976931348623157E308",
+                "1.7976931348623157E308",
+                "",
+            ]
             assert by_id(seen, 3)[-1] == by_id(seen, 3)[-2]
             assert [client.decode(m).get("commission") for m in by_id(seen, 5)] == ["", "", "0.77"]
 
@@ -77,7 +116,9 @@ def test_a_closing_fill_realises_the_difference_less_fees_of_both_sides() -> Non
             client.send(*order_request(order_id="1"))
             client.send(*order_request(order_id="2", action="SELL"))
             seen = await client.quiet()
-            assert client.decode(by_id(seen, 59)[-1])["realized"] == pytest.approx(-2 - 4 * 0.77 / 2)
+            assert client.decode(by_id(seen, 59)[-1])["realized"] == pytest.approx(
+                -2 - 4 * 0.77 / 2
+            )
             assert [client.decode(m)["position"] for m in by_id(seen, 61)] == [1, 0]
             assert client.decode(by_id(seen, 61)[0])["average_cost"] == pytest.approx(6001.77)
             assert tws.account.equity == pytest.approx(25_000 - 2 - 2 * 0.77)
@@ -92,12 +133,17 @@ def test_a_limit_order_rests_changes_and_is_cancelled() -> None:
             client.send(*order_request(order_id="3", order_type="LMT", limit_price="59.5"))
             first = await client.quiet()
             assert steps(client, first) == ["5 Submitted", "3 Submitted"]
-            client.send(*order_request(order_id="3", order_type="LMT", limit_price="59.4", quantity="2"))
+            client.send(
+                *order_request(order_id="3", order_type="LMT", limit_price="59.4", quantity="2")
+            )
             second = await client.quiet()
             assert steps(client, second) == ["5 Submitted", "3 Submitted"]
             changed = client.decode(second[0])
             assert (changed["limit_price"], changed["quantity"]) == (59.4, 2)
-            assert changed["shares_allocation"] == f"{client.decode(first[0])['perm_id']}.1/DU0000001/100"
+            assert (
+                changed["shares_allocation"]
+                == f"{client.decode(first[0])['perm_id']}.1/DU0000001/100"
+            )
             client.send("4", "1", "3", "")
             third = await client.quiet()
             assert steps(client, third) == ["3 Cancelled", "4 202"]
@@ -160,26 +206,63 @@ def test_a_bracket_is_silent_until_its_last_leg_and_then_lives_as_recorded() -> 
     async def main() -> None:
         async with SimulatedTWS(tape) as tws, market(tws) as client:
             client.send(*order_request(order_id="10", transmit="0"))
-            target = {"action": "SELL", "order_type": "LMT", "limit_price": "60.50", "parent_id": "10", "transmit": "0"}
+            target = {
+                "action": "SELL",
+                "order_type": "LMT",
+                "limit_price": "60.50",
+                "parent_id": "10",
+                "transmit": "0",
+            }
             client.send(*order_request(order_id="11", **target))
             assert await client.quiet() == []
-            stop = {"action": "SELL", "order_type": "STP", "aux_price": "59.95", "parent_id": "10", "tif": "GTC"}
+            stop = {
+                "action": "SELL",
+                "order_type": "STP",
+                "aux_price": "59.95",
+                "parent_id": "10",
+                "tif": "GTC",
+            }
             client.send(*order_request(order_id="12", **stop))
             seen = await client.quiet()
             sent = [client.decode(m) for m in by_id(seen, 5)[:3]]
             assert [o["order_id"] for o in sent] == [10, 11, 12]
             assert [o["perm_id"] - sent[0]["perm_id"] for o in sent] == [0, 1, 2]
-            assert {(o["oca_group"], o["oca_type"], o["parent_id"]) for o in sent[1:]} == {(str(sent[0]["perm_id"]), 3, 10)}
-            held = [(client.decode(m)["order_id"], client.decode(m)["status"], client.decode(m)["why_held"]) for m in by_id(seen, 3)]
-            assert held[:3] == [(10, "PreSubmitted", ""), (11, "PreSubmitted", "child"), (12, "PreSubmitted", "child,trigger")]
+            assert {(o["oca_group"], o["oca_type"], o["parent_id"]) for o in sent[1:]} == {
+                (str(sent[0]["perm_id"]), 3, 10)
+            }
+            held = [
+                (
+                    client.decode(m)["order_id"],
+                    client.decode(m)["status"],
+                    client.decode(m)["why_held"],
+                )
+                for m in by_id(seen, 3)
+            ]
+            assert held[:3] == [
+                (10, "PreSubmitted", ""),
+                (11, "PreSubmitted", "child"),
+                (12, "PreSubmitted", "child,trigger"),
+            ]
             assert held[-2:] == [(11, "Submitted", ""), (12, "PreSubmitted", "trigger")]
             for _ in range(3):
                 client.send("49", "1")
                 last = await client.until(49)
                 last += await client.until(90)
             last += await client.quiet()
-            assert steps(client, last)[-8:] == ["11", "5 Filled", "3 Filled", "5 Filled", "3 Filled", "59", "3 Cancelled", "4 202"]
-            assert [(e.order.order_id, e.price) for e in tws.executions] == [(10, 60.01), (12, 59.94)]
+            assert steps(client, last)[-8:] == [
+                "11",
+                "5 Filled",
+                "3 Filled",
+                "5 Filled",
+                "3 Filled",
+                "59",
+                "3 Cancelled",
+                "4 202",
+            ]
+            assert [(e.order.order_id, e.price) for e in tws.executions] == [
+                (10, 60.01),
+                (12, 59.94),
+            ]
 
     run(main())
 
@@ -187,20 +270,38 @@ def test_a_bracket_is_silent_until_its_last_leg_and_then_lives_as_recorded() -> 
 def test_cancelling_a_parent_cancels_its_children() -> None:
     async def main() -> None:
         async with SimulatedTWS(FLAT_TAPE) as tws, market(tws) as client:
-            client.send(*order_request(order_id="1", order_type="LMT", limit_price="59.0", transmit="0"))
-            client.send(*order_request(order_id="2", action="SELL", order_type="STP", aux_price="58.0", parent_id="1"))
+            client.send(
+                *order_request(order_id="1", order_type="LMT", limit_price="59.0", transmit="0")
+            )
+            client.send(
+                *order_request(
+                    order_id="2", action="SELL", order_type="STP", aux_price="58.0", parent_id="1"
+                )
+            )
             await client.quiet()
             client.send("4", "1", "1", "")
-            assert steps(client, await client.quiet()) == ["3 Cancelled", "4 202", "3 Cancelled", "4 202"]
+            assert steps(client, await client.quiet()) == [
+                "3 Cancelled",
+                "4 202",
+                "3 Cancelled",
+                "4 202",
+            ]
 
     run(main())
 
 
 def test_the_end_of_the_session_cancels_day_orders_only() -> None:
     async def main() -> None:
-        async with SimulatedTWS(from_ticks([6000] * 21, [6001] * 21, [5999] * 21, [6000] * 21, first=20)) as tws, market(tws) as client:
+        async with (
+            SimulatedTWS(
+                from_ticks([6000] * 21, [6001] * 21, [5999] * 21, [6000] * 21, first=20)
+            ) as tws,
+            market(tws) as client,
+        ):
             client.send(*order_request(order_id="1", order_type="LMT", limit_price="50.0"))
-            client.send(*order_request(order_id="2", order_type="LMT", limit_price="50.0", tif="GTC"))
+            client.send(
+                *order_request(order_id="2", order_type="LMT", limit_price="50.0", tif="GTC")
+            )
             client.send("49", "1")
             await tws.finished.wait()
             seen = await client.quiet()
@@ -223,12 +324,23 @@ def test_requests_may_arrive_byte_by_byte() -> None:
     run(main())
 
 
-# --------------------------------------------------------------------------------------------------------------- shapes
+# ------------------------------------------------------------------------------------------- shapes
 
 
 def shape(field: str) -> str:
     """What a field looks like, whatever its value."""
-    if field in {"", "?", "None", "0", "1", "-1", "0.0", "2147483647", "1.7976931348623157E308", "9223372036854775807"}:
+    if field in {
+        "",
+        "?",
+        "None",
+        "0",
+        "1",
+        "-1",
+        "0.0",
+        "2147483647",
+        "1.7976931348623157E308",
+        "9223372036854775807",
+    }:
         return field
     return re.sub(r"[A-Za-z]+", "a", re.sub(r"\d+", "9", field))
 
@@ -242,8 +354,20 @@ SHAPES = {
     },
     "open_order_mkt_filled_176": {"order_id": "5", "order_ref": "5"},
 }
-# names of contracts, ids and references are free; a market order's price field and its echo one away from it are noise in TWS too
-FREE = {"con_id", "symbol", "exchange", "currency", "local_symbol", "trading_class", "multiplier", "order_ref", "order_id", "account"}
+# names of contracts, ids and references are free; a market order's price field and its echo one
+# away from it are noise in TWS too
+FREE = {
+    "con_id",
+    "symbol",
+    "exchange",
+    "currency",
+    "local_symbol",
+    "trading_class",
+    "multiplier",
+    "order_ref",
+    "order_id",
+    "account",
+}
 NOISE = {"limit_price", "trail_stop_price_2", "shares_allocation", "client_id"}
 
 
@@ -258,7 +382,11 @@ def test_open_orders_have_the_recorded_shape(name: str) -> None:
             ours, recorded = client.decode(mine), client.decode(theirs)
             free = FREE | (NOISE if ours["order_type"] == "MKT" else {"shares_allocation"})
             names = _names(5, 176)
-            different = {n: (a, b) for n, a, b in zip(names, mine, theirs, strict=True) if n not in free and shape(a) != shape(b)}
+            different = {
+                n: (a, b)
+                for n, a, b in zip(names, mine, theirs, strict=True)
+                if n not in free and shape(a) != shape(b)
+            }
             assert set(different) <= {"commission", "commission_currency"}
             assert (ours["status"], ours["quantity"]) == (recorded["status"], recorded["quantity"])
 
@@ -270,14 +398,22 @@ def _names(kind: int, version: int) -> list[str]:
     return ["id", *(part.name for part in BY_ID[kind].parts if part.since <= version < part.before)]  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(("name", "done"), [("completed_filled_178", True), ("completed_cancelled_178", False)])
+@pytest.mark.parametrize(
+    ("name", "done"), [("completed_filled_178", True), ("completed_cancelled_178", False)]
+)
 def test_completed_orders_have_the_recorded_shape(name: str, done: bool) -> None:
     rows = 30
     tape = from_ticks([6000] * rows, [6001] * rows, [5990] * rows, [6000] * rows, first=20)
 
     async def main() -> None:
         async with SimulatedTWS(tape) as tws, market(tws) as client:
-            stop = {"action": "SELL", "order_type": "STP", "aux_price": "59.95", "oca_group": "g", "oca_type": "1"}
+            stop = {
+                "action": "SELL",
+                "order_type": "STP",
+                "aux_price": "59.95",
+                "oca_group": "g",
+                "oca_type": "1",
+            }
             client.send(*order_request(order_id="1", outside_rth=str(int(done)), **stop))
             if done:
                 client.send("49", "1")
@@ -300,15 +436,25 @@ def test_completed_orders_have_the_recorded_shape(name: str, done: bool) -> None
                 "rule_80a",
                 "quantity",
             }
-            different = [n for n, a, b in zip(names, mine, theirs, strict=True) if n not in free and shape(a) != shape(b)]
+            different = [
+                n
+                for n, a, b in zip(names, mine, theirs, strict=True)
+                if n not in free and shape(a) != shape(b)
+            ]
             assert different == []
-            assert client.decode(mine)["completed_status"] == ("Filled Size: 1" if done else "Cancelled by Trader")
+            assert client.decode(mine)["completed_status"] == (
+                "Filled Size: 1" if done else "Cancelled by Trader"
+            )
 
     run(main())
 
 
 def test_what_if_answers_twice_and_leaves_nothing(shared_data: Path) -> None:
-    recorded = [json.loads(line.split("\t")[6]) for line in _lines(shared_data) if line[:4] in {"0340", "0344"}]
+    recorded = [
+        json.loads(line.split("\t")[6])
+        for line in _lines(shared_data)
+        if line[:4] in {"0340", "0344"}
+    ]
 
     async def main() -> None:
         async with SimulatedTWS(FLAT_TAPE, server_version=176) as tws, market(tws) as client:
@@ -317,10 +463,18 @@ def test_what_if_answers_twice_and_leaves_nothing(shared_data: Path) -> None:
             assert [m[0] for m in mine] == ["5", "5"]
             assert not tws.book.orders
             names = _names(5, 176)
-            contract = FREE | NOISE | {"sec_type", "last_trade_date", "right", "warning", "quantity"}
+            contract = (
+                FREE | NOISE | {"sec_type", "last_trade_date", "right", "warning", "quantity"}
+            )
             figures = {n for n in names if "margin" in n or "equity" in n or "commission" in n}
-            for ours, theirs, free in zip(mine, recorded, (contract, contract | figures), strict=True):
-                different = [n for n, a, b in zip(names, ours, theirs, strict=True) if n not in free and shape(a) != shape(b)]
+            for ours, theirs, free in zip(
+                mine, recorded, (contract, contract | figures), strict=True
+            ):
+                different = [
+                    n
+                    for n, a, b in zip(names, ours, theirs, strict=True)
+                    if n not in free and shape(a) != shape(b)
+                ]
                 assert different == []
             assert client.decode(mine[1])["init_margin_change"] == 1755.0
 
@@ -328,7 +482,9 @@ def test_what_if_answers_twice_and_leaves_nothing(shared_data: Path) -> None:
 
 
 def test_contract_details_have_the_recorded_shape(shared_data: Path) -> None:
-    theirs = next(json.loads(line.split("\t")[6]) for line in _lines(shared_data) if line[:4] == "1114")
+    theirs = next(
+        json.loads(line.split("\t")[6]) for line in _lines(shared_data) if line[:4] == "1114"
+    )
 
     async def main() -> None:
         async with SimulatedTWS(FLAT_TAPE, server_version=176) as tws:
@@ -346,7 +502,7 @@ def _lines(folder: Path) -> list[str]:
     return (folder / "ib_recorded_part.txt").read_text().splitlines()
 
 
-# ------------------------------------------------------------------------------------------------------- with ib_async
+# ------------------------------------------------------------------------------------ with ib_async
 
 
 def test_ib_async_trades_reconnects_and_finds_everything_again() -> None:
@@ -354,13 +510,21 @@ def test_ib_async_trades_reconnects_and_finds_everything_again() -> None:
         async with SimulatedTWS(FLAT_TAPE) as tws:
             ib = await connected(tws, client_id=5)
             [contract] = await ib.qualifyContractsAsync(ib_async.Future("MCL", "202602", "NYMEX"))
-            bars = await ib.reqHistoricalDataAsync(contract, "", "600 S", "1 min", "TRADES", False, 2, True)
+            bars = await ib.reqHistoricalDataAsync(
+                contract, "", "600 S", "1 min", "TRADES", False, 2, True
+            )
             await eventually(lambda: len(bars) == 11)
             common = {"tif": "DAY", "account": "DU0000001", "outsideRth": True}
-            trade = ib.placeOrder(contract, ib_async.MarketOrder("BUY", 2, orderRef="entry", **common))
-            resting = ib.placeOrder(contract, ib_async.LimitOrder("SELL", 2, 61.0, orderRef="exit", **common))
+            trade = ib.placeOrder(
+                contract, ib_async.MarketOrder("BUY", 2, orderRef="entry", **common)
+            )
+            resting = ib.placeOrder(
+                contract, ib_async.LimitOrder("SELL", 2, 61.0, orderRef="exit", **common)
+            )
             await eventually(lambda: trade.isDone() and resting.orderStatus.status == "Submitted")
-            assert [(f.execution.price, f.commissionReport.commission) for f in trade.fills] == [(60.01, 1.54)]
+            assert [(f.execution.price, f.commissionReport.commission) for f in trade.fills] == [
+                (60.01, 1.54)
+            ]
             state = await ib.whatIfOrderAsync(contract, ib_async.MarketOrder("BUY", 1, **common))
             assert (float(state.initMarginChange), state.commission) == (1755.0, 0.77)
             assert [(p.position, p.avgCost) for p in ib.positions()] == [(2, 6001.77)]
@@ -390,9 +554,13 @@ def test_ib_asyncs_own_bracket_and_global_cancel() -> None:
             ib = await connected(tws)
             [contract] = await ib.qualifyContractsAsync(ib_async.Future("MCL", "202602", "NYMEX"))
             common = {"tif": "GTC", "account": "DU0000001", "outsideRth": True}
-            bracket = ib.bracketOrder("BUY", 1, limitPrice=50.0, takeProfitPrice=70.0, stopLossPrice=40.0, **common)
+            bracket = ib.bracketOrder(
+                "BUY", 1, limitPrice=50.0, takeProfitPrice=70.0, stopLossPrice=40.0, **common
+            )
             trades = [ib.placeOrder(contract, order) for order in bracket]
-            await eventually(lambda: all(t.orderStatus.status in {"Submitted", "PreSubmitted"} for t in trades))
+            await eventually(
+                lambda: all(t.orderStatus.status in {"Submitted", "PreSubmitted"} for t in trades)
+            )
             assert [t.orderStatus.whyHeld for t in trades] == ["", "child", "child,trigger"]
             ib.reqGlobalCancel()
             await eventually(lambda: all(t.orderStatus.status == "Cancelled" for t in trades))

@@ -1,4 +1,6 @@
-"""What the page about the simulated TWS shows is done here, against a server that was started as it says."""
+"""What the page about the simulated TWS shows is done here, against a server that was started as it
+says.
+"""
 
 from __future__ import annotations
 
@@ -40,12 +42,22 @@ def test_the_commands_and_programs_of_the_page_work(
         return re.sub("7499|7500", lambda found: ports[found[0]], text)
 
     def program(text: str) -> str:
-        done = subprocess.run([sys.executable, "-W", "error", "-c", here(text)], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", here(text)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     words = shlex.split(here(SERVE))
-    server = subprocess.Popen([sys.executable, "-m", "mcl.cli", *words[1:]], env=os.environ | {"MCL_LOG": "json"}, stderr=subprocess.PIPE)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mcl.cli", *words[1:]],
+        env=os.environ | {"MCL_LOG": "json"},
+        stderr=subprocess.PIPE,
+    )
     try:
         deadline = time.monotonic() + 60
         while not list((tmp_path / "data" / "tws").glob("*.json")):

@@ -1,4 +1,6 @@
-"""The start-up of a connection, and what can be asked without trading; with the unmodified ib_async and with a bare client."""
+"""The start-up of a connection, and what can be asked without trading; with the unmodified ib_async
+and with a bare client.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ NYMEX_MCL = ib_async.Future("MCL", exchange="NYMEX", currency="USD")
 
 async def connected(tws: SimulatedTWS, client_id: int = 1) -> ib_async.IB:
     ib = ib_async.IB()
-    await ib.connectAsync("127.0.0.1", tws.port, clientId=client_id, timeout=30, raiseSyncErrors=True)
+    await ib.connectAsync(
+        "127.0.0.1", tws.port, clientId=client_id, timeout=30, raiseSyncErrors=True
+    )
     return ib
 
 
@@ -50,7 +54,14 @@ def test_says_the_same_things_in_the_same_order_as_a_real_tws() -> None:
             assert [m[0] for m in start] == ["15", "9", "4"]
             assert start[0] == ["15", "1", "DU0000001"]
             assert start[1] == ["9", "1", "1"]
-            assert start[2] == ["4", "2", "-1", "2104", "Market data farm connection is OK:usfuture", ""]
+            assert start[2] == [
+                "4",
+                "2",
+                "-1",
+                "2104",
+                "Market data farm connection is OK:usfuture",
+                "",
+            ]
             client.send("61", "1")
             client.send("5", "1")
             client.send("99", "0")
@@ -59,7 +70,9 @@ def test_says_the_same_things_in_the_same_order_as_a_real_tws() -> None:
             seen = await client.until(74)
             ids = [m[0] for m in seen if m[0] != "4"]
             assert ids[:3] == ["62", "53", "102"]
-            assert ids[3:] == ["6"] * ids.count("6") + ["8", "54"] + ["73"] * ids.count("73") + ["74"]
+            assert ids[3:] == ["6"] * ids.count("6") + ["8", "54"] + ["73"] * ids.count("73") + [
+                "74"
+            ]
             assert next(m for m in seen if m[0] == "102") == ["102"]
             await client.close()
 
@@ -120,29 +133,52 @@ def test_every_request_in_the_table_has_a_handler() -> None:
 def test_a_port_in_use_is_named() -> None:
     async def main() -> None:
         async with SimulatedTWS(walk(1, 10, 5)) as tws:
-            with pytest.raises(BrokerError, match=rf"port {tws.port} .*already in use.*broker\.port=0"):
+            with pytest.raises(
+                BrokerError, match=rf"port {tws.port} .*already in use.*broker\.port=0"
+            ):
                 await SimulatedTWS(walk(1, 10, 5), port=tws.port).__aenter__()
 
     run(main())
 
 
-# ------------------------------------------------------------------------------------------------------------ contracts
+# ---------------------------------------------------------------------------------------- contracts
 
 
 def test_contracts_by_month_symbol_and_id() -> None:
     async def main() -> None:
         async with SimulatedTWS(walk(1, 10, 5)) as tws:
             ib = await connected(tws)
-            by_month, by_symbol = ib_async.Future("MCL", "202606", "NYMEX"), ib_async.Future(localSymbol="MCLM6", exchange="NYMEX")
+            by_month, by_symbol = (
+                ib_async.Future("MCL", "202606", "NYMEX"),
+                ib_async.Future(localSymbol="MCLM6", exchange="NYMEX"),
+            )
             by_date = ib_async.Future("MCL", "20260518", "NYMEX")
-            assert await ib.qualifyContractsAsync(by_month, by_symbol, by_date) == [by_month, by_symbol, by_date]
+            assert await ib.qualifyContractsAsync(by_month, by_symbol, by_date) == [
+                by_month,
+                by_symbol,
+                by_date,
+            ]
             assert by_month.conId == by_symbol.conId == by_date.conId > 0
-            assert (by_month.lastTradeDateOrContractMonth, by_month.localSymbol, by_month.multiplier) == ("20260518", "MCLM6", "100")
+            assert (
+                by_month.lastTradeDateOrContractMonth,
+                by_month.localSymbol,
+                by_month.multiplier,
+            ) == ("20260518", "MCLM6", "100")
             [known] = await ib.reqContractDetailsAsync(ib_async.Future("CL", "202602", "NYMEX"))
-            assert (known.contract.conId, known.contract.multiplier, known.realExpirationDate) == (304037410, "1000", "20260120")
-            [details] = await ib.reqContractDetailsAsync(ib_async.Contract(conId=known.contract.conId))
+            assert (known.contract.conId, known.contract.multiplier, known.realExpirationDate) == (
+                304037410,
+                "1000",
+                "20260120",
+            )
+            [details] = await ib.reqContractDetailsAsync(
+                ib_async.Contract(conId=known.contract.conId)
+            )
             assert details.contract.localSymbol == "CLG6"
-            assert (details.minTick, details.contractMonth, details.underSymbol) == (0.01, "202602", "CL")
+            assert (details.minTick, details.contractMonth, details.underSymbol) == (
+                0.01,
+                "202602",
+                "CL",
+            )
             assert details.tradingHours.startswith("20260105:1800-20260106:1700;")
             assert details.liquidHours.startswith("20260106:0930-20260106:1700;")
             assert "20260110:CLOSED" in details.tradingHours
@@ -158,8 +194,13 @@ def test_ambiguous_and_unknown_contracts() -> None:
             ib.RaiseRequestErrors = True
             months = await ib.reqContractDetailsAsync(NYMEX_MCL)
             assert len(months) >= 12
-            assert await ib.qualifyContractsAsync(ib_async.Future("MCL", exchange="NYMEX")) == [None]
-            elsewhere, nothing = ib_async.Future("MCL", "202602", "COMEX"), ib_async.Future("XYZ", "202602", "NYMEX")
+            assert await ib.qualifyContractsAsync(ib_async.Future("MCL", exchange="NYMEX")) == [
+                None
+            ]
+            elsewhere, nothing = (
+                ib_async.Future("MCL", "202602", "COMEX"),
+                ib_async.Future("XYZ", "202602", "NYMEX"),
+            )
             for unknown in (elsewhere, nothing, ib_async.Contract(conId=5)):
                 with pytest.raises(ib_async.wrapper.RequestError) as refusal:
                     await ib.reqContractDetailsAsync(unknown)
@@ -169,7 +210,7 @@ def test_ambiguous_and_unknown_contracts() -> None:
     run(main())
 
 
-# -------------------------------------------------------------------------------------------------------------- history
+# ------------------------------------------------------------------------------------------ history
 
 
 def test_history_ends_before_the_session_and_honours_its_duration() -> None:
@@ -179,8 +220,12 @@ def test_history_ends_before_the_session_and_honours_its_duration() -> None:
             ib = await connected(tws)
             [contract] = await ib.qualifyContractsAsync(ib_async.Future("MCL", "202602", "NYMEX"))
 
-            async def ask(duration: str, end: str = "", size: str = "1 min", rth: bool = False) -> ib_async.BarDataList:
-                return await ib.reqHistoricalDataAsync(contract, end, duration, size, "TRADES", rth, 2)
+            async def ask(
+                duration: str, end: str = "", size: str = "1 min", rth: bool = False
+            ) -> ib_async.BarDataList:
+                return await ib.reqHistoricalDataAsync(
+                    contract, end, duration, size, "TRADES", rth, 2
+                )
 
             bars = await ask("600 S")
             assert len(bars) == 10
@@ -193,12 +238,20 @@ def test_history_ends_before_the_session_and_honours_its_duration() -> None:
             assert int(day[0].date.timestamp()) * 10**9 >= SESSION_OPEN_NS - 24 * 60 * MINUTE_NS
             assert 1300 <= len(day) <= 1440
             earlier = await ask("60 S", end="20260105-22:30:00")
-            assert [int(b.date.timestamp()) * 10**9 for b in earlier] == [SESSION_OPEN_NS - 31 * MINUTE_NS]
-            assert all(9 <= b.date.astimezone(NEW_YORK).hour < 17 for b in await ask("1 D", rth=True))
+            assert [int(b.date.timestamp()) * 10**9 for b in earlier] == [
+                SESSION_OPEN_NS - 31 * MINUTE_NS
+            ]
+            assert all(
+                9 <= b.date.astimezone(NEW_YORK).hour < 17 for b in await ask("1 D", rth=True)
+            )
             assert not await ask("1 D", size="30 secs")  # finer than the tape
             fives = await ask("600 S", size="5 mins")
-            assert [(b.open, b.close, b.volume) for b in fives] == [(tape.open[n], tape.close[n + 4], 25) for n in (2990, 2995)]
-            assert [(b.high, b.low) for b in fives] == [(max(tape.high[n : n + 5]), min(tape.low[n : n + 5])) for n in (2990, 2995)]
+            assert [(b.open, b.close, b.volume) for b in fives] == [
+                (tape.open[n], tape.close[n + 4], 25) for n in (2990, 2995)
+            ]
+            assert [(b.high, b.low) for b in fives] == [
+                (max(tape.high[n : n + 5]), min(tape.low[n : n + 5])) for n in (2990, 2995)
+            ]
             assert [str(b.date) for b in await ask("2 D", size="1 day")][-1] == "2026-01-05"
             assert not await ask("soon")
             head = await ib.reqHeadTimeStampAsync(contract, "TRADES", False, 2)

@@ -1,4 +1,6 @@
-"""A server that is killed and started again tells the same story; a transcript tells what was said."""
+"""A server that is killed and started again tells the same story; a transcript tells what was
+said.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,17 @@ from mcl.simulators.tws import SimulatedTWS, transcript
 
 async def everything(client: RawClient) -> list[list[str]]:
     """All that can be asked about orders and money."""
-    for request in (["61", "1"], ["5", "1"], ["99", "0"], ["7", "3", "5", "0", *[""] * 6], ["6", "2", "1", "DU0000001"]):
+    for request in (
+        ["61", "1"],
+        ["5", "1"],
+        ["99", "0"],
+        ["7", "3", "5", "0", *[""] * 6],
+        ["6", "2", "1", "DU0000001"],
+    ):
         client.send(*request)
-    return [m for m in await client.until(54) if m[0] in {"61", "5", "3", "101", "11", "59", "6", "7"}]
+    return [
+        m for m in await client.until(54) if m[0] in {"61", "5", "3", "101", "11", "59", "6", "7"}
+    ]
 
 
 def test_a_killed_server_knows_everything_again(tmp_path: Path) -> None:
@@ -31,15 +41,32 @@ def test_a_killed_server_knows_everything_again(tmp_path: Path) -> None:
     async def trade() -> tuple[list[list[str]], int]:
         async with SimulatedTWS(FLAT_TAPE, state=state) as tws, market(tws) as client:
             client.send(*order_request(order_id="3", quantity="2", order_ref="entry"))
-            client.send(*order_request(order_id="4", transmit="0", order_type="LMT", limit_price="58.0", tif="GTC"))
-            client.send(*order_request(order_id="5", parent_id="4", action="SELL", order_type="TRAIL", aux_price="0.5", tif="GTC"))
-            client.send(*order_request(order_id="6", action="SELL", order_type="LMT", limit_price="61.0"))
+            client.send(
+                *order_request(
+                    order_id="4", transmit="0", order_type="LMT", limit_price="58.0", tif="GTC"
+                )
+            )
+            client.send(
+                *order_request(
+                    order_id="5",
+                    parent_id="4",
+                    action="SELL",
+                    order_type="TRAIL",
+                    aux_price="0.5",
+                    tif="GTC",
+                )
+            )
+            client.send(
+                *order_request(order_id="6", action="SELL", order_type="LMT", limit_price="61.0")
+            )
             client.send("4", "1", "6", "")
             client.send(*order_request(order_id="7", action="SELL"))
             await client.quiet()
             copy = tmp_path / "killed.sqlite"  # what is on disk while the server still runs
             copy.write_bytes(state.read_bytes())
-            (tmp_path / "killed.sqlite-wal").write_bytes(state.with_name("tws.sqlite-wal").read_bytes())
+            (tmp_path / "killed.sqlite-wal").write_bytes(
+                state.with_name("tws.sqlite-wal").read_bytes()
+            )
             return await everything(client), tws.book.next_perm_id
 
     async def again(path: Path) -> tuple[list[list[str]], int]:
@@ -48,7 +75,12 @@ def test_a_killed_server_knows_everything_again(tmp_path: Path) -> None:
             assert (await client.until(9))[-1] == ["9", "1", "8"]
             seen, perm_id = await everything(client), tws.book.next_perm_id
             client.send("4", "1", "4", "")
-            assert steps(client, await client.quiet()) == ["3 Cancelled", "4 202", "3 Cancelled", "4 202"]
+            assert steps(client, await client.quiet()) == [
+                "3 Cancelled",
+                "4 202",
+                "3 Cancelled",
+                "4 202",
+            ]
             await client.close()
             return seen, perm_id
 
@@ -98,7 +130,9 @@ def test_a_correction_is_kept(tmp_path: Path) -> None:
 
     async def second() -> None:
         async with SimulatedTWS(FLAT_TAPE, state=state) as tws:
-            assert [(e.price, e.execution_id) for e in tws.executions] == [(60.5, "0000e9b5.00000001.01.02")]
+            assert [(e.price, e.execution_id) for e in tws.executions] == [
+                (60.5, "0000e9b5.00000001.01.02")
+            ]
 
     run(first())
     run(second())
@@ -120,7 +154,9 @@ def test_the_id_of_an_execution_that_was_cancelled_is_never_given_again(tmp_path
     run(trade("2", bust=False))
 
 
-def test_the_transcript_has_the_columns_of_the_recordings(tmp_path: Path, shared_data: Path) -> None:
+def test_the_transcript_has_the_columns_of_the_recordings(
+    tmp_path: Path, shared_data: Path
+) -> None:
     path = tmp_path / "log" / "traffic.txt"
 
     async def main() -> None:
@@ -139,15 +175,31 @@ def test_the_transcript_has_the_columns_of_the_recordings(tmp_path: Path, shared
     assert "# 20260105 18:00:00 US/Eastern fault name=halt" in path.read_text()
     lines = list(transcript.read(path))
     [order] = [line for line in lines if line.name == "placeOrder"]
-    assert (order.values["quantity"], order.values["order_ref"], order.direction) == (1.0, "abc", "C")
-    assert "shares=1" in transcript.summary(next(line for line in lines if line.name == "execDetails"))
+    assert (order.values["quantity"], order.values["order_ref"], order.direction) == (
+        1.0,
+        "abc",
+        "C",
+    )
+    assert "shares=1" in transcript.summary(
+        next(line for line in lines if line.name == "execDetails")
+    )
     recorded = list(transcript.read(shared_data / "ib_recorded_part.txt"))
     assert len(recorded) > 500
-    assert {line.name for line in recorded} >= {"handshake", "placeOrder", "openOrder", "accountUpdateMulti"}
+    assert {line.name for line in recorded} >= {
+        "handshake",
+        "placeOrder",
+        "openOrder",
+        "accountUpdateMulti",
+    }
 
 
-@pytest.mark.parametrize(("content", "text"), [("a\tb\n", "2 columns"), ("1\tc\tS\t178\traw\tx\tnot json\t\n", "no JSON")])
-def test_a_file_that_is_no_transcript_is_a_sentence(tmp_path: Path, content: str, text: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [("a\tb\n", "2 columns"), ("1\tc\tS\t178\traw\tx\tnot json\t\n", "no JSON")],
+)
+def test_a_file_that_is_no_transcript_is_a_sentence(
+    tmp_path: Path, content: str, text: str
+) -> None:
     (tmp_path / "x").write_text(content)
     with pytest.raises(BrokerError, match=text):
         list(transcript.read(tmp_path / "x"))
@@ -155,7 +207,7 @@ def test_a_file_that_is_no_transcript_is_a_sentence(tmp_path: Path, content: str
         list(transcript.read(tmp_path / "y"))
 
 
-# --------------------------------------------------------------------------------------------------- streams, with ib_async itself
+# -------------------------------------------------------------------- streams, with ib_async itself
 
 
 def test_ib_async_follows_every_stream() -> None:
@@ -166,11 +218,18 @@ def test_ib_async_follows_every_stream() -> None:
             ib = await connected(tws)
             [contract] = await ib.qualifyContractsAsync(ib_async.Future("MCL", "202602", "NYMEX"))
             fives = ib.reqRealTimeBars(contract, 5, "TRADES", False)
-            ticks = {kind: ib.reqTickByTickData(contract, kind) for kind in ("Last", "BidAsk", "MidPoint")}
+            ticks = {
+                kind: ib.reqTickByTickData(contract, kind)
+                for kind in ("Last", "BidAsk", "MidPoint")
+            }
             ticker = ib.reqMktData(contract, "", False, False)
-            bars = await ib.reqHistoricalDataAsync(contract, "", "1800 S", "5 mins", "TRADES", False, 2, True)
+            bars = await ib.reqHistoricalDataAsync(
+                contract, "", "1800 S", "5 mins", "TRADES", False, 2, True
+            )
             collected: list[float] = []
-            ticks["Last"].updateEvent += lambda t: collected.extend(x.price for x in t.tickByTicks if hasattr(x, "exchange"))
+            ticks["Last"].updateEvent += lambda t: collected.extend(
+                x.price for x in t.tickByTicks if hasattr(x, "exchange")
+            )
             await tws.player.step(9)
             await ib.reqCurrentTimeAsync()
             rows = slice(tape.first, tape.first + 9)
@@ -185,7 +244,9 @@ def test_ib_async_follows_every_stream() -> None:
             assert (ticker.high, ticker.low) == (tape.high[rows].max(), tape.low[rows].min())
             assert (ticker.volume, ticker.close) == (45, tape.close[tape.first - 1])
             assert ticker.ask == pytest.approx(ticker.last + 0.01)
-            assert set(collected) <= set(np.concatenate([tape.open, tape.high, tape.low, tape.close]).tolist())
+            assert set(collected) <= set(
+                np.concatenate([tape.open, tape.high, tape.low, tape.close]).tolist()
+            )
             assert len(collected) >= 9 * 4
             assert [b.volume for b in bars[-2:]] == [25, 20]
             assert bars[-1].close == tape.open[tape.first + 9]
@@ -228,10 +289,13 @@ def test_time_runs_at_a_rate_and_orders_in_the_break_wait() -> None:
     break_rows = 60 * 24
     tape = walk(5, 30, n)
     start = tape.start.copy()
-    start[-3:] = start[-3:] + (break_rows - 3) * 60 * 10**9  # the last three bars are the next session's
+    # the last three bars are the next session's
+    start[-3:] = start[-3:] + (break_rows - 3) * 60 * 10**9
     start[:-3] += (23 * 60 - 3) * 60 * 10**9  # and the first three end at 17:00
     start[-3:] = start[-4] + 61 * 60 * 10**9 + 60 * 10**9 * np.arange(3)
-    tape = type(tape)(**{**{f: getattr(tape, f) for f in tape.__dataclass_fields__}, "start": start})
+    tape = type(tape)(
+        **{**{f: getattr(tape, f) for f in tape.__dataclass_fields__}, "start": start}
+    )
 
     async def main() -> None:
         async with SimulatedTWS(tape, rate=6000.0) as tws:
@@ -244,7 +308,11 @@ def test_time_runs_at_a_rate_and_orders_in_the_break_wait() -> None:
             told = int((await client.until(49))[-1][2])
             assert tws.player.now() // 10**9 >= told >= int(start[-4]) // 10**9 + 60
             client.send(*order_request(order_id="1"))
-            assert steps(client, await client.quiet()) == ["4 399", "5 PreSubmitted", "3 PreSubmitted"]
+            assert steps(client, await client.quiet()) == [
+                "4 399",
+                "5 PreSubmitted",
+                "3 PreSubmitted",
+            ]
             await tws.finished.wait()
             assert loop.time() - begun == pytest.approx((66 * 60) / 6000, abs=0.3)
             assert [e.price for e in tws.executions] == [round(float(tape.open[-3]) + 0.01, 2)]
@@ -253,7 +321,9 @@ def test_time_runs_at_a_rate_and_orders_in_the_break_wait() -> None:
     run(main())
 
 
-def test_a_server_inside_another_program_is_silent_and_in_ours_says_what_happens(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_inside_another_program_is_silent_and_in_ours_says_what_happens(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     async def main() -> None:
         async with SimulatedTWS(FLAT_TAPE, stepped=True) as tws:
             client = await RawClient.connect(tws.port)
@@ -269,4 +339,8 @@ def test_a_server_inside_another_program_is_silent_and_in_ours_says_what_happens
         run(main())
     structlog.reset_defaults()
     told = [(line["event"], line["log_level"]) for line in events]
-    assert told[:3] == [("tws_listening", "info"), ("tws_client_connected", "info"), ("tws_fault", "info")]
+    assert told[:3] == [
+        ("tws_listening", "info"),
+        ("tws_client_connected", "info"),
+        ("tws_fault", "info"),
+    ]

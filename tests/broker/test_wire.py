@@ -1,4 +1,6 @@
-"""Framing and tables: whatever is written can be read, however it was cut; recorded traffic survives both ways unchanged."""
+"""Framing and tables: whatever is written can be read, however it was cut; recorded traffic
+survives both ways unchanged.
+"""
 
 from __future__ import annotations
 
@@ -42,15 +44,28 @@ def test_bytes_that_are_no_text_are_kept_visible() -> None:
 
 def test_unset_values_are_none_and_come_back_as_tws_writes_them() -> None:
     double, integer, flag = parts("a:u b:k c:b")
-    assert (double.parse("1.7976931348623157E308"), double.parse("1.7976931348623157e+308"), double.parse("")) == (None, None, None)
-    assert (double.text(None), integer.text(None), flag.text(True), flag.text(False)) == ("1.7976931348623157E308", "2147483647", "1", "0")
+    assert (
+        double.parse("1.7976931348623157E308"),
+        double.parse("1.7976931348623157e+308"),
+        double.parse(""),
+    ) == (None, None, None)
+    assert (double.text(None), integer.text(None), flag.text(True), flag.text(False)) == (
+        "1.7976931348623157E308",
+        "2147483647",
+        "1",
+        "0",
+    )
 
 
 def test_a_message_that_ends_early_is_named() -> None:
     with pytest.raises(MessageError, match="placeOrder"):
         REQUESTS[3].decode(178, ["3", "1", "0"])
     with pytest.raises(MessageError, match="limit_price"):
-        ANSWERS["openOrder"].encode(178, dict.fromkeys(("order_id", "con_id"), "") | dict.fromkeys(_names_before("limit_price"), "1"))
+        ANSWERS["openOrder"].encode(
+            178,
+            dict.fromkeys(("order_id", "con_id"), "")
+            | dict.fromkeys(_names_before("limit_price"), "1"),
+        )
 
 
 def _names_before(name: str) -> list[str]:
@@ -68,7 +83,9 @@ def test_versions_add_and_remove_fields() -> None:
 
 
 def test_recorded_traffic_round_trips(shared_data: Path) -> None:
-    """Every recorded message of a real TWS is read by its table, and written back field for field."""
+    """Every recorded message of a real TWS is read by its table, and written back field for
+    field.
+    """
     answers = {message.id: message for message in ANSWERS.values()}
     count = 0
     for line in (shared_data / "ib_recorded_part.txt").read_text().splitlines():

@@ -1,4 +1,6 @@
-"""What the broker tests share: a deterministic tape, a client that speaks the bare protocol, and waiting."""
+"""What the broker tests share: a deterministic tape, a client that speaks the bare protocol, and
+waiting.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def run(main: Coroutine[Any, Any, Any], seconds: float = 60) -> Any:
 
 
 def walk(seed: int, history: int, played: int) -> Tape:
-    """A random walk of MCLG6 in whole ticks, one-minute bars, `played` of them in the session of 2026-01-06."""
+    """A random walk of MCLG6 in whole ticks, one-minute bars, `played` of them in the session of
+    2026-01-06.
+    """
     rng = np.random.default_rng(seed)
     n = history + played
     steps = rng.integers(-3, 4, (n, 2))
@@ -51,19 +55,32 @@ def walk(seed: int, history: int, played: int) -> Tape:
     return from_ticks(open_, high, low, close, first=history)
 
 
-def from_ticks(open_: Any, high: Any, low: Any, close: Any, first: int, opens_ns: int = SESSION_OPEN_NS) -> Tape:
+def from_ticks(
+    open_: Any, high: Any, low: Any, close: Any, first: int, opens_ns: int = SESSION_OPEN_NS
+) -> Tape:
     """A tape from prices in ticks; row `first` opens at `opens_ns`, usually 18:00 New York."""
     ticks = {"open": open_, "high": high, "low": low, "close": close}
     prices = {name: np.round(np.asarray(values) * 0.01, 10) for name, values in ticks.items()}
     start = opens_ns + MINUTE_NS * np.arange(-first, len(prices["open"]) - first)
     volume = np.full(len(start), 5, np.int64)
-    return Tape(calendar.contract("MCL", 2026, 2), MCL, "1m", start, **prices, volume=volume, first=first, synthetic=True)
+    return Tape(
+        calendar.contract("MCL", 2026, 2),
+        MCL,
+        "1m",
+        start,
+        **prices,
+        volume=volume,
+        first=first,
+        synthetic=True,
+    )
 
 
 class RawClient:
     """Speaks frames and nothing more, so that what the server says is seen message by message."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, version: int) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, version: int
+    ) -> None:
         self.reader, self.writer, self.version = reader, writer, version
 
     @classmethod
@@ -110,7 +127,13 @@ class RawClient:
 
 def order_request(version: int = 178, **values: str) -> list[str]:
     """A placeOrder for MCLG6, one contract, held by DU0000001; texts as they stand on the wire."""
-    contract = {"symbol": "MCL", "sec_type": "FUT", "last_trade_date": "20260116", "exchange": "NYMEX", "currency": "USD"}
+    contract = {
+        "symbol": "MCL",
+        "sec_type": "FUT",
+        "last_trade_date": "20260116",
+        "exchange": "NYMEX",
+        "currency": "USD",
+    }
     order = {
         "action": "BUY",
         "quantity": "1",

@@ -23,12 +23,16 @@ SWIFT = Patience(tries=4, first_sec=0.01, cap_sec=0.05)
 
 @contextmanager
 def gateway(folder: Path, root: Path, **choices: Any) -> Iterator[Vendor]:
-    """Serve `folder`; its certificate lies where downloads of the project folder `root` look for it."""
+    """Serve `folder`; its certificate lies where downloads of the project folder `root` look for
+    it.
+    """
     with serving(folder, certificate((root / CERTIFICATE).parent), **choices) as vendor:
         yield vendor
 
 
-def fetch(vendor: Vendor, root: Path, start: str = "2024-01-01", end: str | None = None, **choices: Any) -> dict[str, Any]:
+def fetch(
+    vendor: Vendor, root: Path, start: str = "2024-01-01", end: str | None = None, **choices: Any
+) -> dict[str, Any]:
     """Download from a gateway, impatiently."""
     order = Order(choices.pop("symbol", "MCL.FUT"), choices.pop("schema", "ohlcv-1m"), start, end)
     watch = choices.pop("watch", None)
@@ -43,7 +47,11 @@ def sold(vendor: Vendor) -> Counter[tuple[str, str]]:
 
 def content(root: Path) -> dict[str, bytes]:
     """The files of a download with their receipts, by name."""
-    return {p.name: p.read_bytes() for p in sorted((root / "data" / "raw").rglob("*.dbn.zst*")) if ".quarantine" not in p.parts}
+    return {
+        p.name: p.read_bytes()
+        for p in sorted((root / "data" / "raw").rglob("*.dbn.zst*"))
+        if ".quarantine" not in p.parts
+    }
 
 
 def digests(files: Mapping[str, bytes]) -> dict[str, str]:

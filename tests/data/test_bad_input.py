@@ -1,4 +1,6 @@
-"""Whatever is wrong with the input is one sentence with the place and the value, and leaves nothing half-written behind."""
+"""Whatever is wrong with the input is one sentence with the place and the value, and leaves nothing
+half-written behind.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +87,9 @@ DAMAGE: list[tuple[Callable[[Any], Any], str]] = [
 
 
 @pytest.mark.parametrize(("damage", "sentence"), DAMAGE, ids=[d.__name__ for d, _ in DAMAGE])
-def test_a_damaged_row_refuses_the_build(world_copy: Path, tmp_path: Path, damage: Callable[[Any], Any], sentence: str) -> None:
+def test_a_damaged_row_refuses_the_build(
+    world_copy: Path, tmp_path: Path, damage: Callable[[Any], Any], sentence: str
+) -> None:
     rewrite(world_copy / JANUARY, damage)
     with pytest.raises(DataError, match=sentence):
         load(databento_data(world_copy), tmp_path)
@@ -114,7 +118,9 @@ def test_a_truncated_file_and_a_file_of_something_else(world_copy: Path, tmp_pat
     with pytest.raises(DataError, match="truncated"):
         load(databento_data(world_copy), tmp_path)
     path.write_bytes(b"time,open,high\n")
-    with pytest.raises(DataError, match=r"2024-01.dbn.zst is not a DBN file: it starts with b'tim'"):
+    with pytest.raises(
+        DataError, match=r"2024-01.dbn.zst is not a DBN file: it starts with b'tim'"
+    ):
         load(databento_data(world_copy), tmp_path)
 
 
@@ -123,7 +129,9 @@ def test_missing_bars_empty_files_and_the_legacy_format(world_copy: Path, tmp_pa
     legacy.write_bytes(b"DBZ")
     with pytest.raises(DataError, match="legacy DBZ format"):
         load(databento_data(legacy), tmp_path)
-    with pytest.raises(DataError, match="holds definition, but no bars; need a file of schema ohlcv-1m"):
+    with pytest.raises(
+        DataError, match="holds definition, but no bars; need a file of schema ohlcv-1m"
+    ):
         load(databento_data(world_copy / "definition"), tmp_path)
     (world_copy / "ohlcv-1m" / "2024-02.dbn.zst").unlink()
     rewrite(world_copy / JANUARY, lambda r: r[:0])
@@ -132,7 +140,9 @@ def test_missing_bars_empty_files_and_the_legacy_format(world_copy: Path, tmp_pa
 
 
 def test_a_missing_path_names_the_nearest(world_copy: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"there is no .*MCL_FTU; in .*raw: did you mean 'MCL_FUT'\?"):
+    with pytest.raises(
+        DataError, match=r"there is no .*MCL_FTU; in .*raw: did you mean 'MCL_FUT'\?"
+    ):
         load(databento_data(world_copy.parent / "MCL_FTU"), tmp_path)
 
 
@@ -166,7 +176,7 @@ def test_a_full_disk_leaves_nothing_behind(small_world: Path, tmp_path: Path) ->
     assert len(load(databento_data(small_world), tmp_path)) > 0
 
 
-# ----------------------------------------------------------------------------------------------------------------- CSV
+# ---------------------------------------------------------------------------------------------- CSV
 
 HEADER = "time,open,high,low,close,volume,symbol"
 GOOD = [
@@ -174,11 +184,25 @@ GOOD = [
     "2024-02-01T15:01:00Z,75.01,75.02,75.00,75.00,7,MCLH4",
     "2024-02-01T15:02:00Z,75.00,75.03,74.99,75.02,3,MCLH4",
 ]
-COLUMNS = {"time": "time", "open": "open", "high": "high", "low": "low", "close": "close", "volume": "volume", "symbol": "symbol"}
+COLUMNS = {
+    "time": "time",
+    "open": "open",
+    "high": "high",
+    "low": "low",
+    "close": "close",
+    "volume": "volume",
+    "symbol": "symbol",
+}
 
 
 def csv_data(path: Path, **choices: Any) -> schema.CsvData:
-    words: dict[str, Any] = {"source": "csv", "path": str(path), "columns": COLUMNS, "stamped_at": "open", "timezone": "UTC"} | choices
+    words: dict[str, Any] = {
+        "source": "csv",
+        "path": str(path),
+        "columns": COLUMNS,
+        "stamped_at": "open",
+        "timezone": "UTC",
+    } | choices
     return schema.CsvData.model_validate(words)
 
 
@@ -216,7 +240,9 @@ def test_a_good_file_loads(tmp_path: Path) -> None:
         (3, "symbol", "CLH4", r"line 3: CLH4 is not a contract of MCL"),
     ],
 )
-def test_a_bad_cell_is_named_with_its_line(tmp_path: Path, line: int, column: str, value: str, sentence: str) -> None:
+def test_a_bad_cell_is_named_with_its_line(
+    tmp_path: Path, line: int, column: str, value: str, sentence: str
+) -> None:
     cells = [row.split(",") for row in GOOD]
     cells[line - 2][HEADER.split(",").index(column)] = value
     with pytest.raises(DataError, match=sentence):
@@ -239,15 +265,47 @@ def test_columns_and_conventions_that_do_not_fit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("declared", "apart_sec", "sentence"),
     [
-        ("5m", 60, r"line 3: this bar begins 60 s after the one before it, and data.interval says 300 s; set data.interval=1m$"),
-        ("1m", 300, r"its 20 bars begin 300 s apart or a multiple of it, and data.interval says 60 s; set data.interval=5m$"),
-        ("1h", 86_400, r"begin 86400 s apart or a multiple .* 3600 s; set data.interval=session and data.stamped_at=date$"),
-        ("1m", 10, r"begins 10 s after .* 60 s; there is none of 10 s: 1m, 5m, 15m, 30m, 1h, session$"),
+        (
+            "5m",
+            60,
+            (
+                r"line 3: this bar begins 60 s after the one before it, and data.interval says 300"
+                r" s; set data.interval=1m$"
+            ),
+        ),
+        (
+            "1m",
+            300,
+            (
+                r"its 20 bars begin 300 s apart or a multiple of it, and data.interval says 60 s;"
+                r" set data.interval=5m$"
+            ),
+        ),
+        (
+            "1h",
+            86_400,
+            (
+                r"begin 86400 s apart or a multiple .* 3600 s; set data.interval=session and"
+                r" data.stamped_at=date$"
+            ),
+        ),
+        (
+            "1m",
+            10,
+            r"begins 10 s after .* 60 s; there is none of 10 s: 1m, 5m, 15m, 30m, 1h, session$",
+        ),
     ],
 )
-def test_bars_that_are_not_as_long_as_declared_are_refused(tmp_path: Path, declared: str, apart_sec: int, sentence: str) -> None:
-    times = pd.date_range("2024-02-01 10:00", periods=20, freq=f"{apart_sec}s").strftime("%Y-%m-%dT%H:%M:%SZ")
-    rows = [row.replace("2024-02-01T15:00:00Z", time) for time, row in zip(times, [GOOD[0]] * 20, strict=True)]
+def test_bars_that_are_not_as_long_as_declared_are_refused(
+    tmp_path: Path, declared: str, apart_sec: int, sentence: str
+) -> None:
+    times = pd.date_range("2024-02-01 10:00", periods=20, freq=f"{apart_sec}s").strftime(
+        "%Y-%m-%dT%H:%M:%SZ"
+    )
+    rows = [
+        row.replace("2024-02-01T15:00:00Z", time)
+        for time, row in zip(times, [GOOD[0]] * 20, strict=True)
+    ]
     with pytest.raises(DataError, match=sentence):
         load(csv_data(written(tmp_path, rows), interval=declared), tmp_path)
     right = {60: "1m", 300: "5m"}.get(apart_sec)
@@ -265,8 +323,13 @@ def test_the_clock_and_the_stamp_are_config(tmp_path: Path) -> None:
 
 
 def test_a_series_without_dated_contracts_never_rolls(tmp_path: Path) -> None:
-    path = written(tmp_path, [",".join(row.split(",")[:5]) for row in GOOD], "time,open,high,low,close")
-    bars = load(csv_data(path, columns={"time": "time", "close": "close"}, roll={"rule": "calendar"}), tmp_path)
+    path = written(
+        tmp_path, [",".join(row.split(",")[:5]) for row in GOOD], "time,open,high,low,close"
+    )
+    bars = load(
+        csv_data(path, columns={"time": "time", "close": "close"}, roll={"rule": "calendar"}),
+        tmp_path,
+    )
     assert list(bars.open) == list(bars.close) == [75.01, 75.0, 75.02]
     assert not bars.volume.any()
     assert len(bars.roll_table) == 0
@@ -274,8 +337,14 @@ def test_a_series_without_dated_contracts_never_rolls(tmp_path: Path) -> None:
 
 def test_a_file_of_nothing_that_trades(tmp_path: Path) -> None:
     weekend = [row.replace("2024-02-01", "2024-02-03") for row in GOOD]
-    with pytest.raises(DataError, match=r"bars.csv holds no bar of any session between 2024-01-29 and"):
+    with pytest.raises(
+        DataError, match=r"bars.csv holds no bar of any session between 2024-01-29 and"
+    ):
         load(csv_data(written(tmp_path, weekend)), tmp_path)
-    ranks = {"columns": {"time": "date", "ranks": ["c1"]}, "interval": "session", "stamped_at": "date"}
+    ranks = {
+        "columns": {"time": "date", "ranks": ["c1"]},
+        "interval": "session",
+        "stamped_at": "date",
+    }
     with pytest.raises(DataError, match=r"the columns c1 hold no price at all"):
         load(csv_data(written(tmp_path, ["2024-02-01,"], "date,c1"), **ranks), tmp_path)

@@ -1,4 +1,6 @@
-"""Bars that are cut are those that were never longer: every field, property and method, compared with bars of truncated raw files."""
+"""Bars that are cut are those that were never longer: every field, property and method, compared
+with bars of truncated raw files.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,12 @@ from mcl.strategy import build, builtin
 
 from .conftest import databento_data
 
-ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {  # how a method is called that cannot be called without
+# how a method is called that cannot be called without
+ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
     "column": [
-        (name,) for name in (*COLUMNS, "open", "high", "low", "close", "adjustment", "outgoing_open") if not name.endswith("_ticks")
+        (name,)
+        for name in (*COLUMNS, "open", "high", "low", "close", "adjustment", "outgoing_open")
+        if not name.endswith("_ticks")
     ],
     "listed": [(0,), (-1,)],
     "rows": [(0, 1)],
@@ -37,14 +42,21 @@ ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {  # how a method is called that c
 }
 CONSTRUCTORS = {"of"}
 INTERVALS = ("1m", "30m", "1h", "session")
-RULES = ({"adjust": "difference"}, {"adjust": "ratio"}, {"adjust": "none"}, {"rule": "calendar", "sessions_before_last_trade": 3})
+RULES = (
+    {"adjust": "difference"},
+    {"adjust": "ratio"},
+    {"adjust": "none"},
+    {"rule": "calendar", "sessions_before_last_trade": 3},
+)
 
 
 def truncated(home: Path, folder: Path, until: int) -> Path:
     """The raw files as they were at `until`: no record that was known later, whatever it is."""
     for path in sorted(home.rglob("*.dbn.zst")):
         header, records = dbn.read(path)
-        known = records["ts_event"] + 60 * NS if path.parent.name == "ohlcv-1m" else records["ts_recv"]
+        known = (
+            records["ts_event"] + 60 * NS if path.parent.name == "ohlcv-1m" else records["ts_recv"]
+        )
         left = records[known.astype(np.int64) <= until]
         if len(left):
             (folder / path.parent.name).mkdir(parents=True, exist_ok=True)
@@ -54,8 +66,12 @@ def truncated(home: Path, folder: Path, until: int) -> Path:
 
 
 def offered(bars: Bars) -> Iterator[tuple[str, Any]]:
-    """Everything that the object gives to whoever has it: fields, properties, and what methods return."""
-    for name in sorted({item.name for item in fields(bars)} | {n for n in dir(bars) if not n.startswith("_")}):
+    """Everything that the object gives to whoever has it: fields, properties, and what methods
+    return.
+    """
+    for name in sorted(
+        {item.name for item in fields(bars)} | {n for n in dir(bars) if not n.startswith("_")}
+    ):
         if name in CONSTRUCTORS:
             continue
         value = answer(getattr, bars, name)
@@ -113,31 +129,62 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @cache
 def whole(home: Path, scratch: Path, interval: str, rule: int) -> Bars:
-    return load(databento_data(home, interval=interval, roll=schema.Roll(**RULES[rule])), scratch / "whole")
+    return load(
+        databento_data(home, interval=interval, roll=schema.Roll(**RULES[rule])), scratch / "whole"
+    )
 
 
-@settings(max_examples=8, phases=(Phase.explicit, Phase.generate))  # an example takes seconds: none is shrunk
-@given(interval=st.sampled_from(INTERVALS), rule=st.integers(0, len(RULES) - 1), share=st.floats(0.02, 1.0))
-def test_cut_bars_are_those_of_files_that_end_there(small_world: Path, scratch: Path, interval: str, rule: int, share: float) -> None:
+# an example takes seconds: none is shrunk
+@settings(max_examples=8, phases=(Phase.explicit, Phase.generate))
+@given(
+    interval=st.sampled_from(INTERVALS),
+    rule=st.integers(0, len(RULES) - 1),
+    share=st.floats(0.02, 1.0),
+)
+def test_cut_bars_are_those_of_files_that_end_there(
+    small_world: Path, scratch: Path, interval: str, rule: int, share: float
+) -> None:
     bars = whole(small_world, scratch, interval, rule)
     count = max(1, round(share * len(bars)))
-    compare(small_world, scratch, bars, count, databento_data(small_world, interval=interval, roll=schema.Roll(**RULES[rule])))
+    compare(
+        small_world,
+        scratch,
+        bars,
+        count,
+        databento_data(small_world, interval=interval, roll=schema.Roll(**RULES[rule])),
+    )
 
 
 @pytest.mark.parametrize("interval", ["1m", "30m"])
-@pytest.mark.parametrize("place", ["roll", "before the roll", "before the settlement", "after the settlement", "end of a session"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "roll",
+        "before the roll",
+        "before the settlement",
+        "after the settlement",
+        "end of a session",
+    ],
+)
 def test_cuts_where_it_matters(small_world: Path, scratch: Path, interval: str, place: str) -> None:
     bars = whole(small_world, scratch, interval, 0)
     assert bars.settlements is not None
     roll = int(np.flatnonzero(bars.roll)[1])
     settled = int(np.searchsorted(bars.close_time, bars.settlements["known_at"].iloc[12]))
-    rows = {"roll": roll + 1, "before the roll": roll, "before the settlement": settled, "after the settlement": settled + 1}
+    rows = {
+        "roll": roll + 1,
+        "before the roll": roll,
+        "before the settlement": settled,
+        "after the settlement": settled + 1,
+    }
     count = rows.get(place, int(bars.session_ends[7]) + 1)
     compare(small_world, scratch, bars, count, databento_data(small_world, interval=interval))
 
 
 def compare(home: Path, scratch: Path, bars: Bars, count: int, data: schema.DatabentoData) -> None:
-    """The first `count` bars against what raw files that end there give, and the signals of every strategy on both."""
+    """The first `count` bars against what raw files that end there give, and the signals of every
+    strategy on both.
+    """
     until = int(bars.close_time[count - 1])
     folder = scratch / f"files-{until}"
     if not folder.exists():
@@ -151,7 +198,9 @@ def compare(home: Path, scratch: Path, bars: Bars, count: int, data: schema.Data
         if isinstance(signal, str):
             assert "data.interval" in signal, name  # it needs finer bars
         else:
-            np.testing.assert_array_equal(signal[:count], strategy.signal(short.known), err_msg=name)
+            np.testing.assert_array_equal(
+                signal[:count], strategy.signal(short.known), err_msg=name
+            )
 
 
 def test_every_field_has_a_rule_and_one_without_cannot_be_cut(small_bars: Bars) -> None:
@@ -170,7 +219,9 @@ def test_every_field_has_a_rule_and_one_without_cannot_be_cut(small_bars: Bars) 
 def test_a_fence_leaves_nothing_behind_it(small_world: Path, scratch: Path, interval: str) -> None:
     data = databento_data(small_world, interval=interval, holdout_start="2024-02-06")
     fenced, everything = load(data, scratch / "whole"), load(data, scratch / "whole", holdout=True)
-    assert fenced.session[-1] < np.datetime64("2024-02-06").astype(np.int64) <= everything.session[-1]
+    assert (
+        fenced.session[-1] < np.datetime64("2024-02-06").astype(np.int64) <= everything.session[-1]
+    )
     assert_same(fenced.known, everything.rows(0, len(fenced)), "bars")
     assert fenced.known.provenance == {}
     assert fenced.known.fingerprint == ""
@@ -180,9 +231,14 @@ def test_a_fence_leaves_nothing_behind_it(small_world: Path, scratch: Path, inte
         assert fenced.finer().finer is None
 
 
-def test_no_array_of_cut_bars_lies_in_the_memory_of_longer_ones(small_world: Path, scratch: Path) -> None:
+def test_no_array_of_cut_bars_lies_in_the_memory_of_longer_ones(
+    small_world: Path, scratch: Path
+) -> None:
     data = databento_data(small_world, interval="30m", holdout_start="2024-02-06")
-    for bars in (load(data, scratch / "whole").known, whole(small_world, scratch, "30m", 0).rows(0, 500)):
+    for bars in (
+        load(data, scratch / "whole").known,
+        whole(small_world, scratch, "30m", 0).rows(0, 500),
+    ):
         for name, value in offered(bars):
             if isinstance(value, np.ndarray) and value.base is not None:
                 memory = value
@@ -193,7 +249,9 @@ def test_no_array_of_cut_bars_lies_in_the_memory_of_longer_ones(small_world: Pat
 
 
 def test_what_is_offered_point_by_point(small_world: Path, scratch: Path) -> None:
-    """Finer bars, the last settlement and the listed contracts, at each row, are those of the bars that end with the row."""
+    """Finer bars, the last settlement and the listed contracts, at each row, are those of the bars
+    that end with the row.
+    """
     bars = whole(small_world, scratch, "30m", 0)
     _, last = bars.finer_rows()
     settled = bars.last_settlement()
@@ -209,4 +267,6 @@ def test_what_is_offered_point_by_point(small_world: Path, scratch: Path) -> Non
         assert mine.close_time[-1] <= part.close_time[-1]
     assert len(bars.listed(-1)) > len(bars.listed(0)) >= 12
     changed = np.flatnonzero(np.diff(np.nan_to_num(settled)) != 0) + 1
-    assert set(changed) <= set(np.searchsorted(bars.close_time, bars.settlements["known_at"]).tolist()), "only a publication changes it"
+    assert set(changed) <= set(
+        np.searchsorted(bars.close_time, bars.settlements["known_at"]).tolist()
+    ), "only a publication changes it"

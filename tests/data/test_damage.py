@@ -1,4 +1,6 @@
-"""Whatever happens to a file between the vendor and the build: an error with the place, or the same bars. Never a wrong bar."""
+"""Whatever happens to a file between the vendor and the build: an error with the place, or the same
+bars. Never a wrong bar.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ DAMAGE = ("truncate", "flip", "zero", "swap", "append", "insert")
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = schema.SyntheticData(source="synthetic", seed=11)
-    return generator.generate(spec, tmp_path_factory.mktemp("world"), first=date(2024, 1, 4), last=date(2024, 1, 5))
+    return generator.generate(
+        spec, tmp_path_factory.mktemp("world"), first=date(2024, 1, 4), last=date(2024, 1, 5)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +71,13 @@ def fingerprint(home: Path, root: Path) -> str:
     st.integers(0, 10**7),
 )
 def test_a_damaged_file_is_refused_by_name_or_gives_the_same_bars(
-    tiny: Path, scratch: Path, tmp_path_factory: pytest.TempPathFactory, name: str, kind: str, at: int, other: int
+    tiny: Path,
+    scratch: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    name: str,
+    kind: str,
+    at: int,
+    other: int,
 ) -> None:
     root = tmp_path_factory.mktemp("root")
     whole = (tiny / name).read_bytes()
@@ -110,13 +120,21 @@ def test_rows_in_another_order_are_refused_with_the_place(
 
     shutil.copy(tiny / BARS, scratch / BARS)
     rewrite(scratch / BARS, change)
-    with pytest.raises(DataError, match=r"2024-01.dbn.zst: MCL[A-Z]\d at .* UTC: (times run backwards|the same time comes twice)"):
+    with pytest.raises(
+        DataError,
+        match=(
+            r"2024-01.dbn.zst: MCL[A-Z]\d at .* UTC: (times run backwards|the same time comes"
+            r" twice)"
+        ),
+    ):
         fingerprint(scratch, tmp_path_factory.mktemp("root"))
     shutil.copy(tiny / BARS, scratch / BARS)
 
 
 @pytest.mark.parametrize("field", ["ts_event", "instrument_id", "length", "rtype"])
-def test_a_flipped_bit_in_a_plain_file_is_seen_where_no_checksum_is(tiny: Path, tmp_path: Path, field: str) -> None:
+def test_a_flipped_bit_in_a_plain_file_is_seen_where_no_checksum_is(
+    tiny: Path, tmp_path: Path, field: str
+) -> None:
     home = Path(shutil.copytree(tiny, tmp_path / "raw"))
     plain = zstandard.decompress((home / BARS).read_bytes(), max_output_size=10**9)
     start = 8 + int.from_bytes(plain[4:8], "little")
@@ -132,7 +150,9 @@ def test_a_flipped_bit_in_a_plain_file_is_seen_where_no_checksum_is(tiny: Path, 
 def test_a_file_that_is_not_the_one_that_was_paid_for(tiny: Path, tmp_path: Path) -> None:
     home = Path(shutil.copytree(tiny, tmp_path / "raw"))
     receipt = home / f"{BARS}.json"
-    receipt.write_text(json.dumps({"sha256": hashlib.sha256((home / BARS).read_bytes()).hexdigest()}))
+    receipt.write_text(
+        json.dumps({"sha256": hashlib.sha256((home / BARS).read_bytes()).hexdigest()})
+    )
     assert load(databento_data(home), tmp_path).synthetic
     rewrite(home / BARS, lambda r: r["volume"].__setitem__(5, r["volume"][5] + 1))
     with pytest.raises(DataError, match=r"2024-01.dbn.zst has changed since its download"):

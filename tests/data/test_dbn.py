@@ -1,4 +1,6 @@
-"""Files that are written here are read by the unmodified client, and damaged files are refused with the place."""
+"""Files that are written here are read by the unmodified client, and damaged files are refused with
+the place.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ from mcl.base.errors import DataError, StoreError
 from mcl.data import dbn
 
 START, END = (pd.Timestamp(day, tz="UTC").value for day in ("2025-11-10", "2025-11-12"))
-NAMES = tuple(dbn.Mapping(symbol, n, date(2025, 11, 10), date(2025, 11, 12)) for symbol, n in (("MCLZ5", 1001), ("MCLZ5-MCLF6", 1002)))
+NAMES = tuple(
+    dbn.Mapping(symbol, n, date(2025, 11, 10), date(2025, 11, 12))
+    for symbol, n in (("MCLZ5", 1001), ("MCLZ5-MCLF6", 1002))
+)
 HEADER = dbn.Header("GLBX.MDP3", "ohlcv-1m", "parent", ("MCL.FUT",), START, END, NAMES)
 
 
@@ -56,8 +61,13 @@ def test_round_trip_keeps_header_and_every_bit(tmp_path: Path) -> None:
 
 
 def test_a_symbol_may_mean_two_instruments_one_after_the_other(tmp_path: Path) -> None:
-    later = tuple(dbn.Mapping("MCLZ5", number, start, end) for number, start, end in (
-        (1001, date(2025, 11, 10), date(2025, 11, 11)), (2001, date(2025, 11, 11), date(2025, 11, 12))))  # fmt: skip
+    later = tuple(
+        dbn.Mapping("MCLZ5", number, start, end)
+        for number, start, end in (
+            (1001, date(2025, 11, 10), date(2025, 11, 11)),
+            (2001, date(2025, 11, 11), date(2025, 11, 12)),
+        )
+    )
     header = dbn.Header("GLBX.MDP3", "ohlcv-1m", "parent", ("MCL.FUT",), START, END, later)
     dbn.write(tmp_path / "a.dbn.zst", bars(2), header)
     assert dbn.read(tmp_path / "a.dbn.zst")[0].mappings == later
@@ -65,7 +75,9 @@ def test_a_symbol_may_mean_two_instruments_one_after_the_other(tmp_path: Path) -
 
 @settings(max_examples=25)
 @given(cut=st.integers(1, 4000))
-def test_a_truncated_file_is_refused_with_its_name(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
+def test_a_truncated_file_is_refused_with_its_name(
+    tmp_path_factory: pytest.TempPathFactory, cut: int
+) -> None:
     path = tmp_path_factory.mktemp("cut") / "bars.dbn.zst"
     dbn.write(path, bars(), HEADER)
     content = path.read_bytes()
@@ -119,10 +131,17 @@ def test_writing_refuses_foreign_layouts_and_folders(tmp_path: Path) -> None:
 def test_real_samples_read_with_their_own_values(shared_data: Path) -> None:
     folder = shared_data / "databento_python_apache2"
     header, records = dbn.read(folder / "GLBX.MDP3__test_data.ohlcv-1m.dbn.zst")
-    assert (header.dataset, header.stype_in, header.mappings[0].raw_symbol) == ("GLBX.MDP3", "raw_symbol", "ESH1")
+    assert (header.dataset, header.stype_in, header.mappings[0].raw_symbol) == (
+        "GLBX.MDP3",
+        "raw_symbol",
+        "ESH1",
+    )
     assert (records["close"] / dbn.PRICE_SCALE).max() == 3704.75
     for path in sorted(folder.glob("GLBX*.dbn.zst")):
-        ours, theirs = dbn.read(path)[1], databento.DBNStore.from_bytes(path.read_bytes()).to_ndarray()
+        ours, theirs = (
+            dbn.read(path)[1],
+            databento.DBNStore.from_bytes(path.read_bytes()).to_ndarray(),
+        )
         assert digest(ours) == digest(theirs), path.name
     with pytest.raises(DataError, match="mixes schemas"):
         dbn.read(folder / "LIVE__test_data.live.dbn.zst")

@@ -1,4 +1,6 @@
-"""Order books: consistent with a world's bars, stored and read, measured by hand, and joined to bars without a look ahead."""
+"""Order books: consistent with a world's bars, stored and read, measured by hand, and joined to
+bars without a look ahead.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +32,16 @@ from mcl.market.calendar import NS, to_day
 from .conftest import FIRST, databento_data, rewrite
 
 MINUTE = 60 * NS
-DAYS = (date(2024, 1, 10), date(2024, 1, 15))  # a Wednesday with an inventory report, a half session
+# a Wednesday with an inventory report, a half session
+DAYS = (date(2024, 1, 10), date(2024, 1, 15))
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = schema.SyntheticData(source="synthetic", seed=11)
-    made = generator.generate(spec, tmp_path_factory.mktemp("world"), first=FIRST, last=date(2024, 1, 19))
+    made = generator.generate(
+        spec, tmp_path_factory.mktemp("world"), first=FIRST, last=date(2024, 1, 19)
+    )
     return order_books.generate(made, DAYS)
 
 
@@ -50,12 +55,20 @@ def client_frame(path: Path) -> pd.DataFrame:
 
 
 def test_trades_add_up_to_the_bars(home: Path) -> None:
-    trades, bars = (client_frame(home / name) for name in (f"mbp-10/{DAYS[0]}.dbn.zst", "ohlcv-1m/2024-01.dbn.zst"))
+    trades, bars = (
+        client_frame(home / name)
+        for name in (f"mbp-10/{DAYS[0]}.dbn.zst", "ohlcv-1m/2024-01.dbn.zst")
+    )
     trades = trades[(trades["action"] == "T") & (trades["symbol"] == "MCLG4")]
     bars = bars[bars["symbol"] == "MCLG4"]
-    made = trades.groupby(trades["ts_event"].dt.floor("min")).agg({"price": ["first", "max", "min", "last"], "size": "sum"})
+    made = trades.groupby(trades["ts_event"].dt.floor("min")).agg(
+        {"price": ["first", "max", "min", "last"], "size": "sum"}
+    )
     real = bars.loc[made.index]
-    assert len(made) == ((bars.index >= trades.index[0].floor("min")) & (bars.index <= trades.index[-1])).sum()
+    assert (
+        len(made)
+        == ((bars.index >= trades.index[0].floor("min")) & (bars.index <= trades.index[-1])).sum()
+    )
     for i, name in enumerate(("open", "high", "low", "close", "volume")):
         assert np.allclose(made.iloc[:, i], real[name]), name
 
@@ -95,14 +108,24 @@ def test_only_the_wanted_levels_are_read(stored: Depth) -> None:
     whole, top = (stored.book("MCLG4", DAYS[0], levels) for levels in (None, 1))
     assert (whole.bid.shape[0], top.bid.shape[0]) == (10, 1)
     assert np.array_equal(whole.bid[0], top.bid[0])
-    with pytest.raises(DataError, match=r"no book of MCLG4 on 2024-01-11; did you mean 'MCLG4 2024-01-1"):
+    with pytest.raises(
+        DataError, match=r"no book of MCLG4 on 2024-01-11; did you mean 'MCLG4 2024-01-1"
+    ):
         stored.book("MCLG4", date(2024, 1, 11))
 
 
 def book_of(bid: list[tuple[float, int]], ask: list[tuple[float, int]], n: int = 3) -> Book:
     sides = [np.repeat(np.array([[p] for p, _ in side]), n, axis=1) for side in (bid, ask)]
-    sizes = [np.repeat(np.array([[s] for _, s in side], np.int64), n, axis=1) for side in (bid, ask)]
-    return Book(np.arange(n, dtype=np.int64) * NS, *sides, *sizes, traded=np.zeros(n, np.int64), price=np.full(n, np.nan))
+    sizes = [
+        np.repeat(np.array([[s] for _, s in side], np.int64), n, axis=1) for side in (bid, ask)
+    ]
+    return Book(
+        np.arange(n, dtype=np.int64) * NS,
+        *sides,
+        *sizes,
+        traded=np.zeros(n, np.int64),
+        price=np.full(n, np.nan),
+    )
 
 
 def test_a_market_order_walks_the_book_as_by_hand() -> None:
@@ -129,13 +152,18 @@ def test_a_crossed_or_one_sided_book_is_not_measured() -> None:
 
 @given(st.lists(st.integers(1, 30), min_size=10, max_size=10), st.integers(1, 200))
 def test_a_larger_order_never_costs_less(sizes: list[int], size: int) -> None:
-    levels = [(70.0 - k / 100, s) for k, s in enumerate(sizes)], [(70.01 + k / 100, s) for k, s in enumerate(sizes)]
+    levels = (
+        [(70.0 - k / 100, s) for k, s in enumerate(sizes)],
+        [(70.01 + k / 100, s) for k, s in enumerate(sizes)],
+    )
     frame = slippage_model._book(book_of(*levels), (size, size + 1), 0.01)
     assert frame[f"cost_{size}_ticks"][0] <= frame[f"cost_{size + 1}_ticks"][0] + 1e-9
     assert frame[f"cost_{size}_ticks"][0] >= 0.5 - 1e-9
 
 
-def test_features_know_nothing_that_came_after_the_bar_closed(stored: Depth, home: Path, tmp_path: Path) -> None:
+def test_features_know_nothing_that_came_after_the_bar_closed(
+    stored: Depth, home: Path, tmp_path: Path
+) -> None:
     bars: Bars = load(databento_data(home), tmp_path)
     frame = depth.features(stored, bars)
     inside = np.isin(bars.session, [to_day(d) for d in DAYS])
@@ -151,12 +179,19 @@ def test_features_know_nothing_that_came_after_the_bar_closed(stored: Depth, hom
 
 
 def test_the_cost_config_is_written_with_its_provenance_and_composes(
-    home: Path, stored: Depth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    home: Path,
+    stored: Depth,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     shutil.copytree(Path(__file__).parents[2] / "conf", tmp_path / "conf")
     monkeypatch.setenv("MCL_HOME", str(tmp_path))
     words = ["data=mcl_databento", f"data.path={home}"]
-    assert main.main(["--json", "data", "costs", "--contracts", "2,20", "--name", "measured", *words]) == 0
+    assert (
+        main.main(["--json", "data", "costs", "--contracts", "2,20", "--name", "measured", *words])
+        == 0
+    )
     answer = json.loads(capsys.readouterr().out)
     text = Path(answer["config"]).read_text()
     assert "SYNTHETIC DATA" in text
@@ -170,7 +205,9 @@ def test_the_cost_config_is_written_with_its_provenance_and_composes(
     assert answer["slippage_ticks"]["20"] > answer["slippage_ticks"]["2"]
 
 
-def test_refusals(home: Path, stored: Depth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refusals(
+    home: Path, stored: Depth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(DataError, match="order sizes must be whole contracts"):
         slippage_model.measure(stored, (0, 1))
     with pytest.raises(DataError, match="not measured for orders of 3 contracts; choose from 1"):
@@ -181,7 +218,9 @@ def test_refusals(home: Path, stored: Depth, tmp_path: Path, monkeypatch: pytest
         order_books.generate(tmp_path, DAYS)
     with pytest.raises(DataError, match="has no bars in the session 2024-06-03"):
         order_books.generate(home, [date(2024, 6, 3)])
-    with pytest.raises(DataError, match="holds no order books; need files of schema mbp-10 or mbp-1"):
+    with pytest.raises(
+        DataError, match="holds no order books; need files of schema mbp-10 or mbp-1"
+    ):
         depth.build(home / "ohlcv-1m", "MCL", tmp_path)
     with pytest.raises(ValueError, match="slippage_by_hour_ticks has 3 values; need 24"):
         schema.Costs.model_validate({"slippage_by_hour_ticks": [1.0, 1.0, 1.0]})
@@ -193,7 +232,12 @@ def test_a_damaged_book_is_refused_with_the_place(home: Path, tmp_path: Path) ->
     path = tmp_path / f"{DAYS[0]}.dbn.zst"
     path.write_bytes((home / "mbp-10" / path.name).read_bytes())
     rewrite(path, lambda r: r["ask_px_00"].__setitem__(100, r["ask_px_00"][100] + 3_000_000))
-    with pytest.raises(DataError, match=r"the book of MCL[GH]4 on 2024-01-10 at .* UTC has the price .*, off the tick of 0.01"):
+    with pytest.raises(
+        DataError,
+        match=(
+            r"the book of MCL[GH]4 on 2024-01-10 at .* UTC has the price .*, off the tick of 0.01"
+        ),
+    ):
         depth.build(path, "MCL", tmp_path)
     path.write_bytes((home / "mbp-10" / path.name).read_bytes())
     rewrite(path, lambda r: r[::-1])
@@ -203,11 +247,13 @@ def test_a_damaged_book_is_refused_with_the_place(home: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("schema_name", ["mbp-1", "mbp-10"])
-def test_real_samples_are_stored_and_read(shared_data: Path, tmp_path: Path, schema_name: str) -> None:
+def test_real_samples_are_stored_and_read(
+    shared_data: Path, tmp_path: Path, schema_name: str
+) -> None:
     path = shared_data / "databento_python_apache2" / f"GLBX.MDP3__test_data.{schema_name}.dbn.zst"
     found = depth.build(path, "ES", tmp_path)
     records = dbn.read(path)[1]
-    (symbol, day) = found.held[0]
+    symbol, day = found.held[0]
     assert (symbol, day, found.levels) == ("ESH1", date(2020, 12, 28), depth.LEVELS[schema_name])
     book = found.book(symbol, day)
     assert np.array_equal(book.ts, records["ts_recv"].astype(np.int64))

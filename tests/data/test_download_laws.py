@@ -40,7 +40,9 @@ def days(span: chunks.Span) -> set[date]:
 def test_what_is_held_and_what_is_bought_cover_the_order_once(
     wanted: chunks.Span, held: list[chunks.Span], schema: str, batch: bool
 ) -> None:
-    bought = [piece for gap in chunks.missing(wanted, held) for piece in chunks.split(schema, gap, batch)]
+    bought = [
+        piece for gap in chunks.missing(wanted, held) for piece in chunks.split(schema, gap, batch)
+    ]
     have = set().union(*map(days, held))
     together = [day for piece in bought for day in days(piece)]
     assert len(together) == len(set(together))
@@ -55,10 +57,20 @@ def test_no_session_is_cut_in_two(span: chunks.Span, schema: str) -> None:
         sessions = calendar.sessions(*span)
     except DataError:  # a holiday or a weekend
         return
-    pieces = [chunks.Chunk("MCL.FUT", "parent", schema, *piece) for piece in chunks.split(schema, span, batch=False)]
-    edges = [int(chunks.instant(edge).timestamp()) * calendar.NS for edge in [p.begin for p in pieces] + [pieces[-1].until]]
+    pieces = [
+        chunks.Chunk("MCL.FUT", "parent", schema, *piece)
+        for piece in chunks.split(schema, span, batch=False)
+    ]
+    edges = [
+        int(chunks.instant(edge).timestamp()) * calendar.NS
+        for edge in [p.begin for p in pieces] + [pieces[-1].until]
+    ]
     assert edges == sorted(edges)
-    assert all(not (opens < edge < closes) for edge in edges for opens, closes in zip(sessions.open_ns, sessions.close_ns, strict=True))
+    assert all(
+        not (opens < edge < closes)
+        for edge in edges
+        for opens, closes in zip(sessions.open_ns, sessions.close_ns, strict=True)
+    )
     assert edges[0] <= sessions.open_ns[0]
     assert sessions.close_ns[-1] <= edges[-1]
 
@@ -66,19 +78,23 @@ def test_no_session_is_cut_in_two(span: chunks.Span, schema: str) -> None:
 @pytest.mark.parametrize(
     ("schema", "start", "end"),
     [
-        ("mbp-1", [date(2024, 3, 7), date(2024, 3, 8), date(2024, 3, 11)], date(2024, 3, 12)),  # the weekend belongs to Friday's chunk
+        # the weekend belongs to Friday's chunk
+        ("mbp-1", [date(2024, 3, 7), date(2024, 3, 8), date(2024, 3, 11)], date(2024, 3, 12)),
         ("trades", [date(2024, 3, 7), date(2024, 3, 11)], date(2024, 3, 12)),
         ("ohlcv-1m", [date(2024, 2, 20), date(2024, 3, 1)], date(2024, 3, 12)),
         ("ohlcv-1h", [date(2023, 5, 1), date(2024, 1, 1)], date(2024, 3, 12)),
     ],
 )
 def test_where_a_range_is_cut(schema: str, start: list[date], end: date) -> None:
-    assert list(chunks.split(schema, (start[0], end), batch=False)) == list(zip(start, [*start[1:], end], strict=True))
+    assert list(chunks.split(schema, (start[0], end), batch=False)) == list(
+        zip(start, [*start[1:], end], strict=True)
+    )
 
 
 def test_edges_follow_new_york_and_definitions_come_first() -> None:
     assert chunks.edge("ohlcv-1m", date(2024, 3, 8)) == "2024-03-07T23:00:00Z"
-    assert chunks.edge("mbp-10", date(2024, 3, 11)) == "2024-03-10T22:00:00Z"  # summer time began that Sunday
+    # summer time began that Sunday
+    assert chunks.edge("mbp-10", date(2024, 3, 11)) == "2024-03-10T22:00:00Z"
     assert chunks.edge("definition", date(2024, 3, 11)) == "2024-03-10T00:00:00Z"
     assert chunks.edge("ohlcv-1d", date(2024, 3, 11)) == "2024-03-11T00:00:00Z"
 
@@ -93,7 +109,9 @@ def test_only_whole_sessions_are_there(schema: str, available: str, end: date) -
 
 
 @given(st.integers(1, 30), st.one_of(st.none(), st.floats(0, 500)))
-def test_backoff_is_capped_jittered_and_never_shorter_than_asked(attempt: int, asked: float | None) -> None:
+def test_backoff_is_capped_jittered_and_never_shorter_than_asked(
+    attempt: int, asked: float | None
+) -> None:
     patience = Patience(first_sec=1.0, cap_sec=60.0)
     wait = patience.delay_sec(attempt, asked)
     own = min(60.0, 2.0 ** (attempt - 1))
@@ -111,7 +129,10 @@ def test_a_final_error_is_not_tried_again_and_a_transient_one_is() -> None:
 
     told: list[str] = []
     swift, pace = Patience(tries=5, first_sec=0.001), Pace(FREE)
-    assert patiently(lambda: call(Transient("gone for a moment"), 3), swift, pace, told.append, "call") == 3
+    assert (
+        patiently(lambda: call(Transient("gone for a moment"), 3), swift, pace, told.append, "call")
+        == 3
+    )
     assert len(told) == 2
     calls.clear()
     with pytest.raises(DataError, match="no"):
@@ -160,24 +181,41 @@ def test_the_first_error_stops_new_work_and_lets_the_rest_finish() -> None:
 
 @given(st.data())
 @settings(max_examples=60)
-def test_a_cut_or_flipped_file_is_never_taken_for_whole(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_a_cut_or_flipped_file_is_never_taken_for_whole(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     folder = tmp_path_factory.mktemp("arrived")
     records = dbn.blank("ohlcv-1m", 500)
     records["ts_event"] = 1_700_000_000_000_000_000 + 60_000_000_000 * np.arange(500)
-    header = dbn.Header("GLBX.MDP3", "ohlcv-1m", "parent", ("MCL.FUT",), 1_700_000_000_000_000_000, 1_800_000_000_000_000_000, ())
+    header = dbn.Header(
+        "GLBX.MDP3",
+        "ohlcv-1m",
+        "parent",
+        ("MCL.FUT",),
+        1_700_000_000_000_000_000,
+        1_800_000_000_000_000_000,
+        (),
+    )
     path = folder / "whole.dbn.zst"
     dbn.write(path, records, header)
     whole = path.read_bytes()
     assert inspect(path, "ohlcv-1m").records == 500
     at = data.draw(st.integers(0, len(whole) - 1))
     cut = data.draw(st.booleans())
-    damaged = whole[:at] if cut else whole[:at] + bytes([whole[at] ^ (1 << data.draw(st.integers(0, 7)))]) + whole[at + 1 :]
+    damaged = (
+        whole[:at]
+        if cut
+        else whole[:at] + bytes([whole[at] ^ (1 << data.draw(st.integers(0, 7)))]) + whole[at + 1 :]
+    )
     path.write_bytes(damaged)
     try:
         arrived = inspect(path, "ohlcv-1m")
     except DataError:
         return
-    assert zstandard.ZstdDecompressor().decompress(damaged) == zstandard.ZstdDecompressor().decompress(whole)  # a bit that means nothing
+    # a bit that means nothing
+    assert zstandard.ZstdDecompressor().decompress(
+        damaged
+    ) == zstandard.ZstdDecompressor().decompress(whole)
     assert arrived.records == 500
 
 

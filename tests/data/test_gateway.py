@@ -30,13 +30,22 @@ from mcl.simulators.databento.tls import certificate
 
 from .gateway import gateway, sold, until
 
-PARENT = {"dataset": "GLBX.MDP3", "symbols": "MCL.FUT", "stype_in": "parent", "start": "2024-01-10", "end": "2024-02-10"}
+PARENT = {
+    "dataset": "GLBX.MDP3",
+    "symbols": "MCL.FUT",
+    "stype_in": "parent",
+    "start": "2024-01-10",
+    "end": "2024-02-10",
+}
 
 
 @pytest.fixture(scope="module")
 def running(small_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vendor]:
     root = tmp_path_factory.mktemp("gateway")
-    with gateway(small_world, root, degraded=(date(2024, 1, 17),), limited=False) as vendor, pytest.MonkeyPatch.context() as patch:
+    with (
+        gateway(small_world, root, degraded=(date(2024, 1, 17),), limited=False) as vendor,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setenv("REQUESTS_CA_BUNDLE", str(root / ".cache" / "gateway" / "cert.pem"))
         patch.setenv("NO_PROXY", "127.0.0.1")
         yield vendor
@@ -66,8 +75,13 @@ def rows(world: Path, schema: str, clock: str) -> np.ndarray[Any, Any]:
     return records[(records[clock] >= low) & (records[clock] < high)]
 
 
-@pytest.mark.parametrize(("schema", "clock"), [("ohlcv-1m", "ts_event"), ("definition", "ts_recv"), ("statistics", "ts_recv")])
-def test_a_parent_is_every_record_of_the_files(client: databento.Historical, small_world: Path, schema: str, clock: str) -> None:
+@pytest.mark.parametrize(
+    ("schema", "clock"),
+    [("ohlcv-1m", "ts_event"), ("definition", "ts_recv"), ("statistics", "ts_recv")],
+)
+def test_a_parent_is_every_record_of_the_files(
+    client: databento.Historical, small_world: Path, schema: str, clock: str
+) -> None:
     received = ranged(client, schema=schema)
     assert digest(received) == digest(rows(small_world, schema, clock))
     count = client.metadata.get_record_count(**PARENT, schema=schema)
@@ -76,48 +90,72 @@ def test_a_parent_is_every_record_of_the_files(client: databento.Historical, sma
     assert 0 < client.metadata.get_cost(**PARENT, schema=schema) < 1
 
 
-def test_one_contract_by_symbol_by_id_and_continuous(client: databento.Historical, small_world: Path) -> None:
+def test_one_contract_by_symbol_by_id_and_continuous(
+    client: databento.Historical, small_world: Path
+) -> None:
     everything = rows(small_world, "ohlcv-1m", "ts_event")
     resolve = client.symbology.resolve
-    named = resolve("GLBX.MDP3", "MCLH4", "raw_symbol", "instrument_id", "2024-01-10", "2024-02-10")["result"]["MCLH4"]
+    named = resolve(
+        "GLBX.MDP3", "MCLH4", "raw_symbol", "instrument_id", "2024-01-10", "2024-02-10"
+    )["result"]["MCLH4"]
     (number,) = {int(interval["s"]) for interval in named}
     expected = everything[everything["instrument_id"] == number]
     assert len(expected) > 1000
     for symbols, stype_in in (("MCLH4", "raw_symbol"), (str(number), "instrument_id")):
-        assert digest(ranged(client, schema="ohlcv-1m", symbols=symbols, stype_in=stype_in)) == digest(expected)
-    back = resolve("GLBX.MDP3", str(number), "instrument_id", "raw_symbol", "2024-01-10", "2024-02-10")
+        assert digest(
+            ranged(client, schema="ohlcv-1m", symbols=symbols, stype_in=stype_in)
+        ) == digest(expected)
+    back = resolve(
+        "GLBX.MDP3", str(number), "instrument_id", "raw_symbol", "2024-01-10", "2024-02-10"
+    )
     assert [interval["s"] for interval in back["result"][str(number)]] == ["MCLH4"]
 
 
-def test_continuous_contracts_hold_until_their_rule_says(client: databento.Historical, small_world: Path) -> None:
+def test_continuous_contracts_hold_until_their_rule_says(
+    client: databento.Historical, small_world: Path
+) -> None:
     def holds(symbol: str) -> list[tuple[str, str, str]]:
-        told = client.symbology.resolve("GLBX.MDP3", symbol, "continuous", "instrument_id", "2024-01-10", "2024-02-10")
+        told = client.symbology.resolve(
+            "GLBX.MDP3", symbol, "continuous", "instrument_id", "2024-01-10", "2024-02-10"
+        )
         return [(i["d0"], i["d1"], i["s"]) for i in told["result"][symbol]]
 
     calendar = holds("MCL.c.0")
-    assert calendar == [("2024-01-10", "2024-01-20", "42202402"), ("2024-01-20", "2024-02-10", "42202403")]  # the 19th is its last trade
-    assert [one for _, _, one in holds("MCL.n.0")] == ["42202403", "42202404"]  # open interest leaves a contract first
+    # the 19th is its last trade
+    assert calendar == [
+        ("2024-01-10", "2024-01-20", "42202402"),
+        ("2024-01-20", "2024-02-10", "42202403"),
+    ]
+    # open interest leaves a contract first
+    assert [one for _, _, one in holds("MCL.n.0")] == ["42202403", "42202404"]
     by_volume = holds("MCL.v.0")
     assert [one for _, _, one in by_volume] == ["42202402", "42202403"]
     assert holds("MCL.c.1")[0][2] == "42202403"
     everything = rows(small_world, "ohlcv-1m", "ts_event")
-    day_before = everything["ts_event"].astype("datetime64[ns]").astype("datetime64[D]") == np.datetime64(by_volume[1][0]) - np.timedelta64(
-        1, "D"
+    day_before = everything["ts_event"].astype("datetime64[ns]").astype(
+        "datetime64[D]"
+    ) == np.datetime64(by_volume[1][0]) - np.timedelta64(1, "D")
+    near, far = (
+        everything["volume"][day_before & (everything["instrument_id"] == one)].sum()
+        for one in (42202402, 42202403)
     )
-    near, far = (everything["volume"][day_before & (everything["instrument_id"] == one)].sum() for one in (42202402, 42202403))
     assert far > near > 0
     bars = ranged(client, schema="ohlcv-1m", symbols="MCL.v.0", stype_in="continuous")
     turn = np.datetime64(by_volume[1][0], "ns").astype(np.int64)
     assert set(bars["instrument_id"][bars["ts_event"] < turn]) == {42202402}
     assert set(bars["instrument_id"][bars["ts_event"] >= turn]) == {42202403}
     frame = client.timeseries.get_range(
-        **PARENT | {"symbols": "MCL.c.0", "stype_in": "continuous", "start": "2024-01-19"}, schema="ohlcv-1h"
+        **PARENT | {"symbols": "MCL.c.0", "stype_in": "continuous", "start": "2024-01-19"},
+        schema="ohlcv-1h",
     ).to_df()
     assert set(frame["symbol"]) == {"MCL.c.0"}
 
 
 def test_hours_and_days_are_made_of_minutes(client: databento.Historical) -> None:
-    minutes, hours = (ranged(client, schema=s, symbols="MCLH4", stype_in="raw_symbol") for s in ("ohlcv-1m", "ohlcv-1h"))
+    minutes, hours = (
+        ranged(client, schema=s, symbols="MCLH4", stype_in="raw_symbol")
+        for s in ("ohlcv-1m", "ohlcv-1h")
+    )
     bucket = minutes["ts_event"] // 3_600_000_000_000
     assert (np.unique(bucket) * 3_600_000_000_000 == hours["ts_event"]).all()
     assert minutes["volume"].sum() == hours["volume"].sum()
@@ -126,18 +164,29 @@ def test_hours_and_days_are_made_of_minutes(client: databento.Historical) -> Non
     assert (hours[0]["high"], hours[0]["low"]) == (first["high"].max(), first["low"].min())
 
 
-def test_the_books_of_a_world_are_made_on_request_and_agree(client: databento.Historical, small_world: Path) -> None:
+def test_the_books_of_a_world_are_made_on_request_and_agree(
+    client: databento.Historical, small_world: Path
+) -> None:
     before = sorted(small_world.rglob("*"))
-    day = {"start": "2024-01-16T23:00", "end": "2024-01-17T23:00", "symbols": "MCL.v.0", "stype_in": "continuous"}
+    day = {
+        "start": "2024-01-16T23:00",
+        "end": "2024-01-17T23:00",
+        "symbols": "MCL.v.0",
+        "stype_in": "continuous",
+    }
     ten, one, trades, tbbo, seconds, minutes, snapshots = (
-        ranged(client, schema=schema, **day) for schema in ("mbp-10", "mbp-1", "trades", "tbbo", "ohlcv-1s", "ohlcv-1m", "bbo-1m")
+        ranged(client, schema=schema, **day)
+        for schema in ("mbp-10", "mbp-1", "trades", "tbbo", "ohlcv-1s", "ohlcv-1m", "bbo-1m")
     )
     assert (ten["ts_recv"] == one["ts_recv"]).all()
     assert (ten["bid_px_00"] == one["bid_px_00"]).all()
     assert (one["bid_px_00"] < one["ask_px_00"]).all()
     assert len(trades) == len(tbbo) == (one["action"] == b"T").sum()
     assert trades["size"].sum() == seconds["volume"].sum() == minutes["volume"].sum()
-    assert (seconds["high"].max(), seconds["low"].min()) == (minutes["high"].max(), minutes["low"].min())
+    assert (seconds["high"].max(), seconds["low"].min()) == (
+        minutes["high"].max(),
+        minutes["low"].min(),
+    )
     assert len(snapshots) <= 1380
     assert (snapshots["ts_recv"] % 60_000_000_000 == 0).all()
     assert sorted(small_world.rglob("*")) == before
@@ -146,10 +195,14 @@ def test_the_books_of_a_world_are_made_on_request_and_agree(client: databento.Hi
 def test_metadata(client: databento.Historical) -> None:
     ask = client.metadata
     assert ask.list_datasets() == ["GLBX.MDP3"]
-    assert {"definition", "ohlcv-1m", "statistics", "ohlcv-1d", "mbp-10", "trades"} <= set(ask.list_schemas("GLBX.MDP3"))
+    assert {"definition", "ohlcv-1m", "statistics", "ohlcv-1d", "mbp-10", "trades"} <= set(
+        ask.list_schemas("GLBX.MDP3")
+    )
     assert {"name": "ts_event", "type": "uint64"} in ask.list_fields("ohlcv-1m", "dbn")
     assert ask.list_publishers()[0]["dataset"] == "GLBX.MDP3"
-    assert set(ask.list_unit_prices("GLBX.MDP3")[0]["unit_prices"]) == set(ask.list_schemas("GLBX.MDP3"))
+    assert set(ask.list_unit_prices("GLBX.MDP3")[0]["unit_prices"]) == set(
+        ask.list_schemas("GLBX.MDP3")
+    )
     with pytest.warns(BentoWarning, match="SYNTHETIC DATA"):
         assert ask.get_dataset_range("GLBX.MDP3")["start"] == "2024-01-01T00:00:00.000000000Z"
     told = ask.get_dataset_condition("GLBX.MDP3", start_date="2024-01-16", end_date="2024-01-18")
@@ -170,7 +223,11 @@ def test_limit_is_honoured(client: databento.Historical) -> None:
 @pytest.mark.parametrize(
     ("change", "status", "words"),
     [
-        ({"dataset": "GLBX.MDP4"}, 422, "Dataset GLBX.MDP4 does not exist; did you mean 'GLBX.MDP3'"),
+        (
+            {"dataset": "GLBX.MDP4"},
+            422,
+            "Dataset GLBX.MDP4 does not exist; did you mean 'GLBX.MDP3'",
+        ),
         ({"schema": "mbo"}, 422, "data_schema_not_supported"),
         ({"end": "2030-01-01"}, 422, "data_end_after_available_end"),
         ({"start": "2010-01-01"}, 422, "data_start_before_available_start"),
@@ -178,7 +235,9 @@ def test_limit_is_honoured(client: databento.Historical) -> None:
         ({"symbols": "NG.FUT"}, 422, "symbology_invalid_request"),
     ],
 )
-def test_impossible_questions(client: databento.Historical, change: dict[str, str], status: int, words: str) -> None:
+def test_impossible_questions(
+    client: databento.Historical, change: dict[str, str], status: int, words: str
+) -> None:
     with pytest.raises(databento.BentoClientError, match=words) as refused:
         client.timeseries.get_range(**PARENT | {"schema": "ohlcv-1m"} | change)
     assert refused.value.http_status == status
@@ -196,13 +255,17 @@ def test_scripted_refusals(vendor: Vendor, client: databento.Historical, status:
     assert client.metadata.get_record_count(**PARENT, schema="ohlcv-1m") > 0  # only once
 
 
-def test_a_key_can_be_asked_for(small_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_can_be_asked_for(
+    small_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pair = certificate(tmp_path)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pair.cert))
     assert pair.key.stat().st_mode & 0o077 == 0
     assert certificate(tmp_path) == pair
     with serving(small_world, pair, keys=frozenset({"db-right"})) as vendor:
-        assert databento.Historical("db-right", gateway=vendor.url).metadata.list_datasets() == ["GLBX.MDP3"]
+        assert databento.Historical("db-right", gateway=vendor.url).metadata.list_datasets() == [
+            "GLBX.MDP3"
+        ]
         with pytest.raises(databento.BentoClientError, match="Authentication failed"):
             databento.Historical("db-wrong", gateway=vendor.url).metadata.list_datasets()
         trusting = ssl.create_default_context(cafile=str(pair.cert))
@@ -231,11 +294,15 @@ def test_bodies_can_be_spoiled(vendor: Vendor, client: databento.Historical) -> 
     assert time.monotonic() - began > 0.3
 
 
-def test_the_vendors_limits_hold(small_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_vendors_limits_hold(
+    small_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with gateway(small_world, tmp_path) as vendor:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / ".cache" / "gateway" / "cert.pem"))
         client = databento.Historical("db-x", gateway=vendor.url)
-        with pytest.raises(databento.BentoClientError, match="More than 20 metadata requests in 1 s") as refused:
+        with pytest.raises(
+            databento.BentoClientError, match="More than 20 metadata requests in 1 s"
+        ) as refused:
             [client.metadata.list_datasets() for _ in range(200)]
     assert refused.value.headers["Retry-After"] == "1"
     assert len(vendor.served) >= 21
@@ -249,7 +316,9 @@ def test_batch_jobs(vendor: Vendor, client: databento.Historical, tmp_path: Path
     assert [j["id"] for j in client.batch.list_jobs()] == [job["id"]]
     assert client.batch.list_jobs(short=True)[0].keys() == {"id", "state", "ts_received"}
     names = [file["filename"] for file in client.batch.list_files(job["id"])]
-    assert names == [f"glbx-mdp3-{span}.ohlcv-1m.dbn.zst" for span in ("20240110-20240131", "20240201-20240209")] + ["metadata.json"]
+    assert names == [
+        f"glbx-mdp3-{span}.ohlcv-1m.dbn.zst" for span in ("20240110-20240131", "20240201-20240209")
+    ] + ["metadata.json"]
     zipped = sorted(client.batch.download(job["id"], tmp_path / "zip"))
     together = np.concatenate([dbn.read(path)[1] for path in zipped if path.suffix == ".zst"])
     assert digest(together) == digest(direct)
@@ -264,7 +333,9 @@ def test_batch_jobs(vendor: Vendor, client: databento.Historical, tmp_path: Path
         client.batch.list_files("GLBX-0")
 
 
-def test_recorded_files_are_served_as_they_are(shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recorded_files_are_served_as_they_are(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "samples"
     folder.mkdir()
     for path in (shared_data / "databento_python_apache2").glob("GLBX*.dbn.zst"):
@@ -277,7 +348,9 @@ def test_recorded_files_are_served_as_they_are(shared_data: Path, tmp_path: Path
         for schema in ("mbp-1", "mbp-10", "trades", "ohlcv-1m"):
             words = {"dataset": "GLBX.MDP3", "symbols": "ESH1", "schema": schema, **spans[schema]}
             received = client.timeseries.get_range(**words).to_ndarray()
-            assert digest(received) == digest(dbn.read(folder / f"GLBX.MDP3__test_data.{schema}.dbn.zst")[1])
+            assert digest(received) == digest(
+                dbn.read(folder / f"GLBX.MDP3__test_data.{schema}.dbn.zst")[1]
+            )
             assert client.metadata.get_record_count(**words) == len(received) == 4
 
 
@@ -285,7 +358,10 @@ def test_faults_are_read_strictly(tmp_path: Path) -> None:
     assert parse("truncate=0.25,times=2").value == 0.25
     for text, words in (
         ("truncat", "unknown fault 'truncat'; did you mean 'truncate'"),
-        ("drop,time=1", "unknown condition 'time' of the fault 'drop,time=1'; did you mean 'times'"),
+        (
+            "drop,time=1",
+            "unknown condition 'time' of the fault 'drop,time=1'; did you mean 'times'",
+        ),
         ("drop=half", "is no number"),
     ):
         with pytest.raises(DataError, match=words):

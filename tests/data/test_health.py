@@ -1,4 +1,6 @@
-"""`mcl data check`: what was damaged on purpose is found, named and placed; a clean world has nothing to report."""
+"""`mcl data check`: what was damaged on purpose is found, named and placed; a clean world has
+nothing to report.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,13 @@ SPEC = schema.SyntheticData(source="synthetic", seed=11)
 
 @pytest.fixture(scope="module")
 def blemished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return generator.generate(SPEC, tmp_path_factory.mktemp("blemished"), first=FIRST, last=LAST, blemishes=defects.BLEMISHES)
+    return generator.generate(
+        SPEC,
+        tmp_path_factory.mktemp("blemished"),
+        first=FIRST,
+        last=LAST,
+        blemishes=defects.BLEMISHES,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +70,9 @@ def test_a_clean_world_is_fit(small_world: Path, tmp_path: Path) -> None:
         ("outlier", "warning", "MCLH4 2024-02-05"),
     ],
 )
-def test_every_blemish_is_found_once_and_placed(health: Health, kind: str, severity: str, place: str) -> None:
+def test_every_blemish_is_found_once_and_placed(
+    health: Health, kind: str, severity: str, place: str
+) -> None:
     found = finding(health, kind)
     assert (found.severity, found.count) == (severity, 1)
     assert place in found.places[0]
@@ -70,7 +80,15 @@ def test_every_blemish_is_found_once_and_placed(health: Health, kind: str, sever
 
 
 def test_nothing_else_is_accused(health: Health) -> None:
-    known = {"duplicate", "off tick", "missing session", "gap", "degraded", "outlier", "forced roll"}
+    known = {
+        "duplicate",
+        "off tick",
+        "missing session",
+        "gap",
+        "degraded",
+        "outlier",
+        "forced roll",
+    }
     assert {f.kind for f in health.findings} <= known
     severities = [f.severity for f in health.findings]
     assert severities == sorted(severities, key=("error", "warning", "note").index)
@@ -90,7 +108,8 @@ def test_coverage_is_a_plain_count(health: Health) -> None:
     slots = coverage.by_slot()
     assert slots[row, 30] == 0  # 09:00
     assert slots[row, 31] == 1
-    assert np.isnan(slots[int(np.searchsorted(coverage.sessions, to_day(date(2024, 1, 15)))), -1])  # closes at 14:30
+    # closes at 14:30
+    assert np.isnan(slots[int(np.searchsorted(coverage.sessions, to_day(date(2024, 1, 15)))), -1])
 
 
 def test_a_session_without_bars_is_no_gap(health: Health) -> None:
@@ -107,23 +126,42 @@ def test_thin_hours_are_not_gaps() -> None:
     assert [(g.session, g.minutes) for g in coverage.gaps()] == [(7, pytest.approx(12, abs=2))]
 
 
-def test_degraded_sessions_can_be_left_out(world_copy: Path, tmp_path: Path, small_world: Path) -> None:
-    days = [{"date": d, "condition": c} for d, c in (("2024-01-16", "degraded"), ("2024-01-17", "available"), ("2024-01-28", "degraded"))]
+def test_degraded_sessions_can_be_left_out(
+    world_copy: Path, tmp_path: Path, small_world: Path
+) -> None:
+    days = [
+        {"date": d, "condition": c}
+        for d, c in (
+            ("2024-01-16", "degraded"),
+            ("2024-01-17", "available"),
+            ("2024-01-28", "degraded"),
+        )
+    ]
     (world_copy / "condition.json").write_text(json.dumps(days))
-    kept, cut = (load(databento_data(world_copy, exclude_degraded=flag), tmp_path) for flag in (False, True))
+    kept, cut = (
+        load(databento_data(world_copy, exclude_degraded=flag), tmp_path) for flag in (False, True)
+    )
     plain = load(databento_data(small_world), tmp_path)
     assert kept.fingerprint == plain.fingerprint != cut.fingerprint
-    absent = {to_day(date(2024, 1, 16)), to_day(date(2024, 1, 29))}  # Sunday the 28th belongs to Monday's session
+    # Sunday the 28th belongs to Monday's session
+    absent = {to_day(date(2024, 1, 16)), to_day(date(2024, 1, 29))}
     assert set(kept.session) - set(cut.session) == absent
     assert cut.roll.sum() == plain.roll.sum()
-    assert build.info(databento_data(world_copy), tmp_path)["conditions"] == {"2024-01-16": "degraded", "2024-01-28": "degraded"}
+    assert build.info(databento_data(world_copy), tmp_path)["conditions"] == {
+        "2024-01-16": "degraded",
+        "2024-01-28": "degraded",
+    }
     rows = np.isin(plain.session, list(absent))
     assert np.array_equal(plain.close[~rows][-5000:], cut.close[-5000:])
 
 
-def test_a_roll_on_a_degraded_day_happens_at_the_next_open(world_copy: Path, tmp_path: Path, small_bars: Any) -> None:
+def test_a_roll_on_a_degraded_day_happens_at_the_next_open(
+    world_copy: Path, tmp_path: Path, small_bars: Any
+) -> None:
     roll = small_bars.roll_table["session"][0].date()
-    (world_copy / "condition.json").write_text(json.dumps([{"date": str(roll), "condition": "degraded"}]))
+    (world_copy / "condition.json").write_text(
+        json.dumps([{"date": str(roll), "condition": "degraded"}])
+    )
     cut = load(databento_data(world_copy, exclude_degraded=True), tmp_path)
     later = cut.roll_table["session"][0].date()
     at = int(np.flatnonzero(cut.roll)[0])
@@ -134,8 +172,12 @@ def test_a_roll_on_a_degraded_day_happens_at_the_next_open(world_copy: Path, tmp
 
 
 @pytest.mark.parametrize("word", ["missing", "pending"])
-def test_a_day_that_the_vendor_does_not_have_refuses_the_build(world_copy: Path, tmp_path: Path, word: str) -> None:
-    (world_copy / "condition.json").write_text(json.dumps([{"date": "2024-01-16", "condition": word}]))
+def test_a_day_that_the_vendor_does_not_have_refuses_the_build(
+    world_copy: Path, tmp_path: Path, word: str
+) -> None:
+    (world_copy / "condition.json").write_text(
+        json.dumps([{"date": "2024-01-16", "condition": word}])
+    )
     with pytest.raises(DataError, match=rf"has no data yet for 2024-01-16 \({word}\)"):
         load(databento_data(world_copy), tmp_path)
     judged = examine(databento_data(world_copy), tmp_path)
@@ -154,13 +196,19 @@ def test_prices_of_the_wrong_scale(world_copy: Path, tmp_path: Path) -> None:
             records[name] *= 100
 
     rewrite(world_copy / "ohlcv-1m" / "2024-01.dbn.zst", cents)
-    with pytest.raises(DataError, match=r"2024-01.dbn.zst: prices stand around \d+, but MCL trades between 1 and 1000"):
+    with pytest.raises(
+        DataError,
+        match=r"2024-01.dbn.zst: prices stand around \d+, but MCL trades between 1 and 1000",
+    ):
         load(databento_data(world_copy), tmp_path)
     assert finding(examine(databento_data(world_copy), tmp_path), "price scale").severity == "error"
 
 
 def test_definitions_of_another_contract_size(world_copy: Path, tmp_path: Path) -> None:
-    rewrite(world_copy / "definition" / "2024-01.dbn.zst", lambda r: r.__setitem__("min_price_increment", 25_000_000))
+    rewrite(
+        world_copy / "definition" / "2024-01.dbn.zst",
+        lambda r: r.__setitem__("min_price_increment", 25_000_000),
+    )
     with pytest.raises(DataError, match=r"gives a tick of 0.025, but MCL has 0.01"):
         load(databento_data(world_copy), tmp_path)
 
@@ -183,37 +231,60 @@ def test_a_damaged_store_is_an_error(small_world: Path, tmp_path: Path) -> None:
 
 
 def test_the_page_says_it_all_and_the_verb_exits_with_one(
-    blemished: Path, health: Health, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    blemished: Path,
+    health: Health,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     page = health_page(health, title="Check", synthetic="SYNTHETIC DATA")
-    for text in ("Not fit", "2024-01-31", "09:00 to 09:30", "exclude_degraded", "chart-coverage", "SYNTHETIC DATA"):
+    for text in (
+        "Not fit",
+        "2024-01-31",
+        "09:00 to 09:30",
+        "exclude_degraded",
+        "chart-coverage",
+        "SYNTHETIC DATA",
+    ):
         assert text in page
     (tmp_path / "conf").symlink_to(Path(__file__).parents[2] / "conf")
     monkeypatch.setenv("MCL_HOME", str(tmp_path))
-    assert main.main(["--json", "data", "check", "data=mcl_databento", f"data.path={blemished}"]) == 1
+    assert (
+        main.main(["--json", "data", "check", "data=mcl_databento", f"data.path={blemished}"]) == 1
+    )
     answer = json.loads(capsys.readouterr().out)
     assert (answer["errors"], answer["warnings"]) == (3, 3)
     assert "SYNTHETIC DATA" in Path(answer["report"]).read_text()
 
 
 def test_real_gold_and_real_settlements_can_be_judged(shared_data: Path, tmp_path: Path) -> None:
-    gold = schema.LeanData(source="lean", instrument="GC", path=str(shared_data / "lean_apache2"), timezone="UTC")
+    gold = schema.LeanData(
+        source="lean", instrument="GC", path=str(shared_data / "lean_apache2"), timezone="UTC"
+    )
     judged = examine(gold, tmp_path)
     assert judged.count("error") == 0
     assert finding(judged, "statistics").severity == "note"
     path = shared_data / "eia_public_domain" / "eia_nymex_crude_futures_contract1_4_daily.csv"
     columns = schema.CsvColumns(ranks=("c1", "c2", "c3", "c4"))
-    choices: dict[str, Any] = {"instrument": "CL", "interval": "session", "stamped_at": "date", "columns": columns}
+    choices: dict[str, Any] = {
+        "instrument": "CL",
+        "interval": "session",
+        "stamped_at": "date",
+        "columns": columns,
+    }
     rule = schema.Roll(rule="calendar", sessions_before_last_trade=0)
     daily = examine(schema.CsvData(source="csv", path=str(path), roll=rule, **choices), tmp_path)
     assert daily.coverage is None
     assert "chart-coverage" not in health_page(daily, title="Daily")
 
 
-def test_the_page_shows_what_was_found_to_everybody(health: Health, browser: Chromium, tmp_path: Path) -> None:
+def test_the_page_shows_what_was_found_to_everybody(
+    health: Health, browser: Chromium, tmp_path: Path
+) -> None:
     browser.show(tmp_path, health_page(health, title="Check", synthetic="SYNTHETIC DATA"))
     shown = browser.run(
-        "return [...document.querySelectorAll('#findings tbody tr')].map(r => [...r.cells].slice(0, 3).map(c => c.textContent))"
+        "return [...document.querySelectorAll('#findings tbody tr')].map(r => [...r.cells].slice(0,"
+        " 3).map(c => c.textContent))"
     )
     assert shown == [[f.severity, f.kind, f"{f.count:,}"] for f in health.findings]
     assert health.coverage is not None
@@ -222,7 +293,8 @@ def test_the_page_shows_what_was_found_to_everybody(health: Health, browser: Chr
     shares = np.array(browser.run(f"return {heat}.z"), float)
     assert np.allclose(shares, health.coverage.by_slot(1800), atol=0.0005, equal_nan=True)
     rolls = browser.run(
-        "return [...document.querySelectorAll('#rolls tbody tr')].map(r => [r.cells[1].textContent, r.cells[2].textContent])"
+        "return [...document.querySelectorAll('#rolls tbody tr')].map(r => [r.cells[1].textContent,"
+        " r.cells[2].textContent])"
     )
     assert rolls == health.bars.roll_table[["from_symbol", "to_symbol"]].to_numpy().tolist()
     browser.examine("health")

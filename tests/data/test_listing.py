@@ -27,7 +27,10 @@ def test_rule_and_definitions_agree_for_twelve_months(small_world: Path, tmp_pat
 
 
 def test_a_moved_expiry_differs_and_the_verb_exits_with_one(
-    world_copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world_copy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def later(records: object) -> None:
         mine = records["raw_symbol"] == b"MCLH4"  # type: ignore[index]
@@ -41,10 +44,14 @@ def test_a_moved_expiry_differs_and_the_verb_exits_with_one(
     assert main.main(["--json", "contract", "check", "--on", "2024-01-03", *words]) == 1
     answer = json.loads(capsys.readouterr().out)
     wrong = [row for row in answer["contracts"] if row["verdict"] == "differs"]
-    assert [(row["symbol"], row["by_rule"], row["by_definition"]) for row in wrong] == [("MCLH4", "2024-02-16", "2024-02-20")]
+    assert [(row["symbol"], row["by_rule"], row["by_definition"]) for row in wrong] == [
+        ("MCLH4", "2024-02-16", "2024-02-20")
+    ]
 
 
 def test_without_definitions_nothing_is_claimed(shared_data: Path, tmp_path: Path) -> None:
-    gold = schema.LeanData(source="lean", instrument="GC", path=str(shared_data / "lean_apache2"), timezone="UTC")
+    gold = schema.LeanData(
+        source="lean", instrument="GC", path=str(shared_data / "lean_apache2"), timezone="UTC"
+    )
     rows = compare(gold, tmp_path, date(2013, 10, 7))
     assert {r.verdict for r in rows} == {"not defined"}

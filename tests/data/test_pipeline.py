@@ -1,4 +1,6 @@
-"""DBN -> Parquet -> contract master -> roll table -> Bars, compared with what the unmodified client reads from the same files."""
+"""DBN -> Parquet -> contract master -> roll table -> Bars, compared with what the unmodified client
+reads from the same files.
+"""
 
 from __future__ import annotations
 
@@ -39,10 +41,16 @@ def symbols(bars: Bars) -> np.ndarray:
     return np.array([c.symbol for c in bars.contracts])[bars.contract]
 
 
-def test_every_bar_is_a_stored_bar_of_the_active_contract(small_bars: Bars, raw: pd.DataFrame) -> None:
-    wanted = raw.loc[pd.MultiIndex.from_arrays([small_bars.close_time - MINUTE, symbols(small_bars)])]
+def test_every_bar_is_a_stored_bar_of_the_active_contract(
+    small_bars: Bars, raw: pd.DataFrame
+) -> None:
+    wanted = raw.loc[
+        pd.MultiIndex.from_arrays([small_bars.close_time - MINUTE, symbols(small_bars)])
+    ]
     for name in ("open", "high", "low", "close", "volume"):
-        assert np.array_equal(wanted[name].to_numpy(float), getattr(small_bars, name).astype(float)), name
+        assert np.array_equal(
+            wanted[name].to_numpy(float), getattr(small_bars, name).astype(float)
+        ), name
     assert (np.diff(small_bars.close_time) > 0).all()
 
 
@@ -56,21 +64,31 @@ def test_no_bar_of_the_active_contract_is_missing(small_bars: Bars, raw: pd.Data
         assert ((one >= table.open_ns[0]) & (one < table.close_ns[-1])).sum() == mine.sum()
 
 
-def test_a_roll_is_priced_from_both_contracts_at_one_moment(small_bars: Bars, raw: pd.DataFrame) -> None:
+def test_a_roll_is_priced_from_both_contracts_at_one_moment(
+    small_bars: Bars, raw: pd.DataFrame
+) -> None:
     rolls = small_bars.roll_table
     assert tuple(rolls.columns) == ROLL_COLUMNS
     assert list(rolls["from_symbol"]) == ["MCLG4", "MCLH4"]
     for row, at in zip(rolls.itertuples(), np.flatnonzero(small_bars.roll), strict=True):
         ts = row.gap_time.value - MINUTE
-        assert row.gap == pytest.approx(raw.loc[(ts, row.to_symbol), "close"] - raw.loc[(ts, row.from_symbol), "close"], abs=1e-9)
+        assert row.gap == pytest.approx(
+            raw.loc[(ts, row.to_symbol), "close"] - raw.loc[(ts, row.from_symbol), "close"],
+            abs=1e-9,
+        )
         opens = small_bars.close_time[at] - MINUTE
         assert row.gap_time.value <= opens
         assert row.known_at.value <= opens
-        assert (small_bars.session[at - 1], small_bars.session[at]) == (small_bars.session[at] - 1, row.session.value // (86_400 * NS))
+        assert (small_bars.session[at - 1], small_bars.session[at]) == (
+            small_bars.session[at] - 1,
+            row.session.value // (86_400 * NS),
+        )
         if (opens, row.from_symbol) in raw.index:
             assert small_bars.outgoing_open[at] == raw.loc[(opens, row.from_symbol), "open"]
         else:
-            assert small_bars.outgoing_open[at] == pytest.approx(small_bars.open[at] - row.gap, abs=1e-9)
+            assert small_bars.outgoing_open[at] == pytest.approx(
+                small_bars.open[at] - row.gap, abs=1e-9
+            )
     assert np.isnan(small_bars.outgoing_open[~small_bars.roll]).all()
 
 
@@ -80,10 +98,17 @@ def test_the_adjustment_is_forward_and_stays_on_the_tick(small_bars: Bars) -> No
     assert np.array_equal(changes, np.flatnonzero(small_bars.roll))
     steps = np.diff(small_bars.adjustment)[changes - 1]
     assert steps == pytest.approx(-small_bars.roll_table["gap"].to_numpy(), abs=1e-9)
-    assert np.abs(small_bars.adjusted["close"] / 0.01 - np.rint(small_bars.adjusted["close"] / 0.01)).max() < 1e-6
+    assert (
+        np.abs(
+            small_bars.adjusted["close"] / 0.01 - np.rint(small_bars.adjusted["close"] / 0.01)
+        ).max()
+        < 1e-6
+    )
 
 
-def test_unadjusted_prices_are_a_choice(small_world: Path, tmp_path: Path, small_bars: Bars) -> None:
+def test_unadjusted_prices_are_a_choice(
+    small_world: Path, tmp_path: Path, small_bars: Bars
+) -> None:
     bars = load(databento_data(small_world, roll=schema.Roll(adjust="none")), tmp_path)
     assert not bars.adjustment.any()
     assert np.array_equal(bars.close, small_bars.close)
@@ -98,18 +123,33 @@ def test_time_to_the_close_and_early_closes(small_bars: Bars) -> None:
     assert holiday.times[-1] <= pd.Timestamp("2024-01-15 14:30", tz="America/New_York")
 
 
-# ------------------------------------------------------------------------------------------------------------ resample
+# ----------------------------------------------------------------------------------------- resample
 
 
 @pytest.mark.parametrize("interval", ["5m", "30m", "1h", "session"])
-def test_coarser_bars_equal_a_plain_group_by(small_world: Path, tmp_path: Path, small_bars: Bars, interval: str) -> None:
+def test_coarser_bars_equal_a_plain_group_by(
+    small_world: Path, tmp_path: Path, small_bars: Bars, interval: str
+) -> None:
     bars = load(databento_data(small_world, interval=interval), tmp_path)
     frame = small_bars.frame()
     opens = sessions(FIRST, date(2024, 2, 24))
-    since = small_bars.close_time - MINUTE - opens.open_ns[np.searchsorted(opens.day, small_bars.session)]
+    since = (
+        small_bars.close_time
+        - MINUTE
+        - opens.open_ns[np.searchsorted(opens.day, small_bars.session)]
+    )
     width = 10**18 if interval == "session" else pd.Timedelta(interval.replace("m", "min")).value
     grouped = frame.groupby([small_bars.session, since // width])
-    expected = grouped.agg({"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum", "adj_close": "last"})
+    expected = grouped.agg(
+        {
+            "open": "first",
+            "high": "max",
+            "low": "min",
+            "close": "last",
+            "volume": "sum",
+            "adj_close": "last",
+        }
+    )
     for name in ("open", "high", "low", "close", "volume"):
         assert np.array_equal(expected[name].to_numpy(), getattr(bars, name)), name
     assert np.array_equal(expected["adj_close"].to_numpy(), bars.adjusted["close"])
@@ -120,7 +160,8 @@ def test_coarser_bars_equal_a_plain_group_by(small_world: Path, tmp_path: Path, 
 def test_edges_count_from_the_open_and_end_at_the_close(small_world: Path, tmp_path: Path) -> None:
     hours = load(databento_data(small_world, interval="1h"), tmp_path)
     local = hours.times.tz_convert("America/New_York")
-    early = (local.date == date(2024, 1, 15)) | (local.date == date(2024, 2, 19))  # half sessions until 14:30
+    # half sessions until 14:30
+    early = (local.date == date(2024, 1, 15)) | (local.date == date(2024, 2, 19))
     assert set(local[~early].minute) == {0}
     assert {str(t.time()) for t in local[early & (hours.to_close_sec == 0)]} == {"14:30:00"}
     days = load(databento_data(small_world, interval="session"), tmp_path)
@@ -131,17 +172,21 @@ def test_edges_count_from_the_open_and_end_at_the_close(small_world: Path, tmp_p
 def test_finer_than_the_data_is_refused(small_bars: Bars) -> None:
     table = sessions(FIRST, date(2024, 2, 24))
     hours = continuous.resample(small_bars, "1h", table)
-    with pytest.raises(DataError, match=r"cannot make 5m bars from 1h bars; choose data.interval from 1h, session"):
+    with pytest.raises(
+        DataError, match=r"cannot make 5m bars from 1h bars; choose data.interval from 1h, session"
+    ):
         continuous.resample(hours, "5m", table)
 
 
-# --------------------------------------------------------------------------------------------------- cuts and hold-out
+# -------------------------------------------------------------------------------- cuts and hold-out
 
 
 def test_the_holdout_is_fenced(small_world: Path, tmp_path: Path, small_bars: Bars) -> None:
     data = databento_data(small_world, holdout_start=date(2024, 2, 12))
     seen, all_of_it = load(data, tmp_path), load(data, tmp_path, holdout=True)
-    assert seen.session.max() < np.datetime64("2024-02-12", "D").astype(int) <= all_of_it.session.max()
+    assert (
+        seen.session.max() < np.datetime64("2024-02-12", "D").astype(int) <= all_of_it.session.max()
+    )
     assert np.array_equal(seen.adjusted["close"], all_of_it.adjusted["close"][: len(seen)])
     assert len(seen.roll_table) == 1
     assert all_of_it.fingerprint == small_bars.fingerprint != seen.fingerprint
@@ -149,11 +194,18 @@ def test_the_holdout_is_fenced(small_world: Path, tmp_path: Path, small_bars: Ba
 
 def test_an_empty_range_is_refused(small_world: Path, tmp_path: Path) -> None:
     data = databento_data(small_world, start=date(2030, 1, 1))
-    with pytest.raises(DataError, match="no bars between 2030-01-01 and None: the data hold sessions 2024-01-02 to 2024-02-23"):
+    with pytest.raises(
+        DataError,
+        match=(
+            "no bars between 2030-01-01 and None: the data hold sessions 2024-01-02 to 2024-02-23"
+        ),
+    ):
         load(data, tmp_path)
 
 
-def test_the_fingerprint_changes_if_and_only_if_visible_bytes_change(world_copy: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_changes_if_and_only_if_visible_bytes_change(
+    world_copy: Path, tmp_path: Path
+) -> None:
     data = databento_data(world_copy, holdout_start=date(2024, 2, 12))
 
     def fingerprint() -> str:
@@ -186,10 +238,12 @@ def test_the_fingerprint_is_of_prices_not_of_the_way_here(small_bars: Bars) -> N
     assert continuous.fingerprint(replace(small_bars, close_ticks=moved)) != small_bars.fingerprint
 
 
-# --------------------------------------------------------------------------------------------------------------- store
+# -------------------------------------------------------------------------------------------- store
 
 
-def test_a_second_call_reads_what_the_first_one_made(small_world: Path, tmp_path: Path, small_bars: Bars) -> None:
+def test_a_second_call_reads_what_the_first_one_made(
+    small_world: Path, tmp_path: Path, small_bars: Bars
+) -> None:
     data = databento_data(small_world)
     first = load(data, tmp_path)
     folders = sorted((tmp_path / "data").iterdir())
@@ -198,7 +252,11 @@ def test_a_second_call_reads_what_the_first_one_made(small_world: Path, tmp_path
     assert sorted((tmp_path / "data").iterdir()) == folders
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == stamps
     for name in COLUMNS:
-        assert digest(getattr(first, name)) == digest(getattr(second, name)) == digest(getattr(small_bars, name))
+        assert (
+            digest(getattr(first, name))
+            == digest(getattr(second, name))
+            == digest(getattr(small_bars, name))
+        )
         assert not getattr(second, name).flags.writeable
     pd.testing.assert_frame_equal(first.roll_table, second.roll_table)
 
@@ -207,10 +265,15 @@ def test_the_manifest_accounts_for_every_row(small_world: Path, tmp_path: Path) 
     stored = build.stored_dataset(databento_data(small_world), tmp_path)
     manifest = json.loads((stored.folder / "manifest.json").read_text())
     counts = manifest["counts"]
-    assert counts["read"] == counts["kept"] + counts["excluded_not_outright"] + counts["excluded_no_session"]
+    assert (
+        counts["read"]
+        == counts["kept"] + counts["excluded_not_outright"] + counts["excluded_no_session"]
+    )
     assert counts["excluded_not_outright"] > 0
     assert sum(len(stored.rows(i)) for i in range(len(stored.contracts))) == counts["kept"]
-    assert {name: dataset.sha256(stored.folder / name) for name in manifest["files"]} == manifest["files"]
+    assert {name: dataset.sha256(stored.folder / name) for name in manifest["files"]} == manifest[
+        "files"
+    ]
     assert all(dataset.sha256(small_world / i["name"]) == i["sha256"] for i in manifest["inputs"])
     frame = pd.read_parquet(stored.folder / "bars" / "MCL-2024-02.parquet")
     assert str(frame["ts_event"].dtype) == "datetime64[ns, UTC]"
@@ -234,10 +297,18 @@ def test_a_damaged_store_is_refused(small_world: Path, tmp_path: Path, name: str
     if name == "bars":
         for cached in (folder / "front").iterdir():
             cached.unlink()
-    path = folder / name if name.endswith("json") else sorted((folder / name).iterdir())[1 if name == "bars" else 0]
+    path = (
+        folder / name
+        if name.endswith("json")
+        else sorted((folder / name).iterdir())[1 if name == "bars" else 0]
+    )
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
-    path.write_bytes(content[:middle] if name != "front" else content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    path.write_bytes(
+        content[:middle]
+        if name != "front"
+        else content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    )
     with pytest.raises(DataError, match=r"damaged|cannot be read") as refused:
         load(data, tmp_path)
     assert "delete the f" in refused.value.hint
@@ -251,7 +322,9 @@ def test_a_world_stays_marked_wherever_the_path_points(small_world: Path, tmp_pa
         assert bars.provenance["facts"]["world"]["parameters"]["seed"] == 11
 
 
-def test_the_synthetic_source_makes_its_world_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_synthetic_source_makes_its_world_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = []
     real = generator.generate
 

@@ -1,4 +1,6 @@
-"""Recorded market data through the same door: forty years of settlements, gold with several expiries, vendor samples."""
+"""Recorded market data through the same door: forty years of settlements, gold with several
+expiries, vendor samples.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ def composed(*overrides: str) -> schema.Data:
     return composition.compose("backtest", list(overrides)).config.data
 
 
-# ----------------------------------------------------------------------------------------------------------------- EIA
+# ---------------------------------------------------------------------------------------------- EIA
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +56,13 @@ def test_the_negative_settlement_survives(eia: Bars) -> None:
 
 def test_forty_years_of_ranks_become_dated_contracts(eia: Bars, eia_file: Path) -> None:
     frame = pd.read_csv(eia_file, parse_dates=["date"]).set_index("date")
-    assert (len(eia), len(eia.roll_table)) == (9740, 466)  # 9,761 days; 21 last trade dates of 1983-84 have no second contract
+    # 9,761 days; 21 last trade dates of 1983-84 have no second contract
+    assert (len(eia), len(eia.roll_table)) == (9740, 466)
     for day in ("1990-08-02", "2008-07-03", "2014-11-28", "2022-02-15"):
         row = at(eia, day)
         assert row["close"] == frame.loc[day, "c1"]
-    day = date(2008, 7, 22)  # CLQ8 trades for the last time: its rank is still 1, but the position is in the second
+    # CLQ8 trades for the last time: its rank is still 1, but the position is in the second
+    day = date(2008, 7, 22)
     assert last_trade_date("CL", 2008, 8) == day
     assert at(eia, str(day))[["contract", "close"]].tolist() == ["CLU8", frame.loc[str(day), "c2"]]
     held = eia.frame()
@@ -76,7 +80,10 @@ def test_settlements_fill_at_the_next_settlement(eia: Bars) -> None:
 
 
 def test_an_earlier_roll_is_one_override(eia_file: Path, tmp_path: Path) -> None:
-    bars = load(composed("data=eia", f"data.path={eia_file}", "data.roll.sessions_before_last_trade=1"), tmp_path)
+    bars = load(
+        composed("data=eia", f"data.path={eia_file}", "data.roll.sessions_before_last_trade=1"),
+        tmp_path,
+    )
     assert at(bars, "2020-04-20")[["close", "contract"]].tolist() == [20.43, "CLM0"]
     row = int(np.flatnonzero(bars.session == np.datetime64("2020-04-20", "D").astype(int))[0])
     assert bars.outgoing_open[row] == -37.63
@@ -90,21 +97,31 @@ def test_minutes_cannot_be_made_of_settlements(eia_file: Path, tmp_path: Path) -
 def ranked(folder: Path, rows: list[str]) -> schema.Data:
     path = folder / "ranks.csv"
     path.write_text("\n".join(["date,c1,c2", *rows]) + "\n")
-    words: dict[str, Any] = {"source": "csv", "path": str(path), "instrument": "CL", "interval": "session", "stamped_at": "date"}
+    words: dict[str, Any] = {
+        "source": "csv",
+        "path": str(path),
+        "instrument": "CL",
+        "interval": "session",
+        "stamped_at": "date",
+    }
     columns = {"time": "date", "ranks": ["c1", "c2"]}
-    return schema.CsvData.model_validate(words | {"columns": columns, "roll": {"rule": "calendar", "sessions_before_last_trade": 0}})
+    return schema.CsvData.model_validate(
+        words | {"columns": columns, "roll": {"rule": "calendar", "sessions_before_last_trade": 0}}
+    )
 
 
 def test_ranked_rows_must_be_in_order(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"ranks.csv, line 3: date 2020-04-16 comes twice"):
         load(ranked(tmp_path, ["2020-04-16,19.87,25.53", "2020-04-16,19.87,25.53"]), tmp_path)
-    with pytest.raises(DataError, match=r"line 3: date 2020-04-15 is earlier than 2020-04-16 above it"):
+    with pytest.raises(
+        DataError, match=r"line 3: date 2020-04-15 is earlier than 2020-04-16 above it"
+    ):
         load(ranked(tmp_path, ["2020-04-16,19.87,25.53", "2020-04-15,19.87,26.04"]), tmp_path)
     with pytest.raises(DataError, match=r"CLM0 at .*, line 2: a price is off the tick of 0.01"):
         load(ranked(tmp_path, ["2020-04-16,19.87,25.531"]), tmp_path)
 
 
-# ---------------------------------------------------------------------------------------------------------------- LEAN
+# --------------------------------------------------------------------------------------------- LEAN
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +140,9 @@ def test_gold_rolls_to_the_month_that_trades(lean_folder: Path, tmp_path: Path) 
     assert build.info(data, tmp_path)["counts"]["read"] == 7887
 
 
-def test_the_clock_of_the_sample_shows_in_its_daily_break(lean_folder: Path, tmp_path: Path) -> None:
+def test_the_clock_of_the_sample_shows_in_its_daily_break(
+    lean_folder: Path, tmp_path: Path
+) -> None:
     bars = load(composed("data=lean_gold", f"data.path={lean_folder}"), tmp_path)
     opens = bars.times.tz_convert("America/New_York") - pd.Timedelta("1min")
     minute = opens.hour * 60 + opens.minute
@@ -134,12 +153,16 @@ def test_the_clock_of_the_sample_shows_in_its_daily_break(lean_folder: Path, tmp
 def test_rows_equal_the_zip_members(lean_folder: Path, tmp_path: Path) -> None:
     bars = load(composed("data=lean_gold", f"data.path={lean_folder}"), tmp_path)
     with zipfile.ZipFile(lean_folder / "comex__minute__gc__20131010_trade.zip") as archive:
-        rows = [line.split(b",") for line in archive.read("20131010_gc_minute_trade_201312.csv").split()]
+        rows = [
+            line.split(b",") for line in archive.read("20131010_gc_minute_trade_201312.csv").split()
+        ]
     midnight = pd.Timestamp("2013-10-10", tz="UTC").value
     index = {t: i for i, t in enumerate(bars.close_time.tolist())}
     for row in rows[::97]:
         i = index[midnight + int(row[0]) * 10**6 + 60 * 10**9]
-        assert [bars.open[i], bars.high[i], bars.low[i], bars.close[i], bars.volume[i]] == [float(v) for v in row[1:]]
+        assert [bars.open[i], bars.high[i], bars.low[i], bars.close[i], bars.volume[i]] == [
+            float(v) for v in row[1:]
+        ]
 
 
 def test_the_original_tree_gives_the_same_bars(lean_folder: Path, tmp_path: Path) -> None:
@@ -161,7 +184,7 @@ def test_a_folder_without_gold_and_a_broken_zip(lean_folder: Path, tmp_path: Pat
         load(composed("data=lean_gold", f"data.path={tmp_path}"), tmp_path)
 
 
-# ------------------------------------------------------------------------------------------------------ vendor samples
+# ----------------------------------------------------------------------------------- vendor samples
 
 
 def test_a_vendor_sample_loads_without_definitions(shared_data: Path, tmp_path: Path) -> None:
@@ -178,7 +201,9 @@ def test_a_vendor_folder_joins_definitions_and_bars(shared_data: Path, tmp_path:
     for schema_name in ("definition", "statistics", "ohlcv-1m", "ohlcv-1h", "trades"):
         name = f"GLBX.MDP3__test_data.{schema_name}.dbn.zst"
         shutil.copy(shared_data / "databento_python_apache2" / name, tmp_path / name)
-    bars = load(composed("data=mcl_databento", f"data.path={tmp_path}", "data.instrument=ES"), tmp_path)
+    bars = load(
+        composed("data=mcl_databento", f"data.path={tmp_path}", "data.instrument=ES"), tmp_path
+    )
     assert bars.contracts[0].last_trade_date == date(2021, 3, 19)
     assert bars.provenance["facts"]["definitions"] is True
     assert len(bars) == 4
@@ -186,7 +211,12 @@ def test_a_vendor_folder_joins_definitions_and_bars(shared_data: Path, tmp_path:
 
 def test_hourly_vendor_bars(shared_data: Path, tmp_path: Path) -> None:
     path = shared_data / "databento_python_apache2" / "GLBX.MDP3__test_data.ohlcv-1h.dbn.zst"
-    bars = load(composed("data=mcl_databento", f"data.path={path}", "data.instrument=ES", "data.interval=1h"), tmp_path)
+    bars = load(
+        composed(
+            "data=mcl_databento", f"data.path={path}", "data.instrument=ES", "data.interval=1h"
+        ),
+        tmp_path,
+    )
     assert (bars.interval, len(bars)) == ("1h", 4)
     with pytest.raises(DataError, match="cannot make 1m bars from 1h bars"):
         load(composed("data=mcl_databento", f"data.path={path}", "data.instrument=ES"), tmp_path)
@@ -194,10 +224,19 @@ def test_hourly_vendor_bars(shared_data: Path, tmp_path: Path) -> None:
 
 def test_utc_days_are_no_sessions(shared_data: Path, tmp_path: Path) -> None:
     path = shared_data / "databento_python_apache2" / "GLBX.MDP3__test_data.ohlcv-1d.dbn.zst"
-    with pytest.raises(DataError, match="holds ohlcv-1d, but no bars; need a file of schema ohlcv-1m"):
+    with pytest.raises(
+        DataError, match="holds ohlcv-1d, but no bars; need a file of schema ohlcv-1m"
+    ):
         load(composed("data=mcl_databento", f"data.path={path}", "data.instrument=ES"), tmp_path)
 
 
 def test_datasets_do_not_mix(shared_data: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="mixes the datasets"):
-        load(composed("data=mcl_databento", f"data.path={shared_data / 'databento_python_apache2'}", "data.instrument=ES"), tmp_path)
+        load(
+            composed(
+                "data=mcl_databento",
+                f"data.path={shared_data / 'databento_python_apache2'}",
+                "data.instrument=ES",
+            ),
+            tmp_path,
+        )

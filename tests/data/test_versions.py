@@ -1,4 +1,6 @@
-"""DBN versions 1 and 2, as old downloads have them: the same values as in version 3, and damage is named."""
+"""DBN versions 1 and 2, as old downloads have them: the same values as in version 3, and damage is
+named.
+"""
 
 from __future__ import annotations
 
@@ -24,21 +26,29 @@ OLDER = {
 
 
 def as_version(content: tuple[dbn.Header, dbn.Records], version: int) -> bytes:
-    """The same file in an older version of the format: fields that it does not know are dropped, symbols are cut to its length."""
+    """The same file in an older version of the format: fields that it does not know are dropped,
+    symbols are cut to its length.
+    """
     header, records = content
     layout = OLDER[version].get(header.schema)
     old = records
     if layout is not None:
         old = np.zeros(len(records), np.dtype(layout._dtypes))
         for name in set(old.dtype.names) & set(records.dtype.names):
-            undefined = records[name] == np.iinfo(records.dtype[name]).max if records.dtype[name].kind in "iu" else np.zeros(len(old), bool)
+            undefined = (
+                records[name] == np.iinfo(records.dtype[name]).max
+                if records.dtype[name].kind in "iu"
+                else np.zeros(len(old), bool)
+            )
             limit = np.iinfo(old.dtype[name]).max if old.dtype[name].kind in "iu" else b""
             old[name] = np.where(undefined, limit, records[name]).astype(old.dtype[name])
         old["length"] = old.dtype.itemsize // 4
     intervals = [
         SimpleNamespace(
             raw_symbol=m.raw_symbol,
-            intervals=[SimpleNamespace(start_date=m.start, end_date=m.end, symbol=str(m.instrument_id))],
+            intervals=[
+                SimpleNamespace(start_date=m.start, end_date=m.end, symbol=str(m.instrument_id))
+            ],
         )
         for m in header.mappings
     ]
@@ -64,11 +74,15 @@ def as_version(content: tuple[dbn.Header, dbn.Records], version: int) -> bytes:
 def older_world(request: pytest.FixtureRequest, world_copy: Path) -> Path:
     for path in world_copy.rglob("*.dbn.zst"):
         path.write_bytes(zstandard.compress(as_version(dbn.read(path), request.param)))
-        assert zstandard.decompress(path.read_bytes(), max_output_size=10**9)[:4] == b"DBN" + bytes([request.param])
+        assert zstandard.decompress(path.read_bytes(), max_output_size=10**9)[:4] == b"DBN" + bytes(
+            [request.param]
+        )
     return world_copy
 
 
-def test_an_old_download_gives_the_same_bars(older_world: Path, small_world: Path, tmp_path: Path) -> None:
+def test_an_old_download_gives_the_same_bars(
+    older_world: Path, small_world: Path, tmp_path: Path
+) -> None:
     old, new = (load(databento_data(path), tmp_path) for path in (older_world, small_world))
     assert old.fingerprint == new.fingerprint
     assert old.synthetic
@@ -102,7 +116,9 @@ def test_an_old_file_that_ends_too_early(small_world: Path, tmp_path: Path) -> N
 
 
 def test_a_version_of_the_future_is_refused(tmp_path: Path, small_world: Path) -> None:
-    content = zstandard.decompress((small_world / "definition" / "2024-01.dbn.zst").read_bytes(), max_output_size=10**9)
+    content = zstandard.decompress(
+        (small_world / "definition" / "2024-01.dbn.zst").read_bytes(), max_output_size=10**9
+    )
     path = tmp_path / "new.dbn"
     path.write_bytes(b"DBN\x04" + content[4:])
     with pytest.raises(DataError, match=r"new.dbn is DBN version 4, but only 1 to 3 can be read"):

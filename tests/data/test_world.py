@@ -1,4 +1,6 @@
-"""The generated world against the measured market it imitates, the vendor's client that must read it, and the edge it promises."""
+"""The generated world against the measured market it imitates, the vendor's client that must read
+it, and the edge it promises.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,18 @@ from mcl.data.synthetic import generator, price_process
 from mcl.market import calendar
 from mcl.market.instruments import MCL
 
-FIRST, LAST = date(2025, 10, 20), date(2025, 12, 23)  # 47 sessions: two expiries, a clock change, Thanksgiving and its Friday
+# 47 sessions: two expiries, a clock change, Thanksgiving and its Friday
+FIRST, LAST = date(2025, 10, 20), date(2025, 12, 23)
 ZERO = SyntheticData(source="synthetic")
 PLANTED = SyntheticData(source="synthetic", world="planted_edge")
 
 
 def client_frame(home: Path, schema: str) -> pd.DataFrame:
     """All months of a schema as the unmodified client reads them."""
-    stores = (databento.DBNStore.from_bytes(path.read_bytes()) for path in sorted((home / schema).glob("*.dbn.zst")))
+    stores = (
+        databento.DBNStore.from_bytes(path.read_bytes())
+        for path in sorted((home / schema).glob("*.dbn.zst"))
+    )
     return pd.concat([store.to_df() for store in stores])
 
 
@@ -41,7 +47,9 @@ def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bars(small_world: Path) -> pd.DataFrame:
     frame = client_frame(small_world, "ohlcv-1m").reset_index()
-    frame["session"] = calendar.session_of(frame["ts_event"].to_numpy("datetime64[ns]").astype(np.int64))
+    frame["session"] = calendar.session_of(
+        frame["ts_event"].to_numpy("datetime64[ns]").astype(np.int64)
+    )
     return frame
 
 
@@ -67,7 +75,7 @@ def table() -> calendar.Sessions:
     return calendar.sessions(FIRST, LAST + timedelta(days=1))
 
 
-# ------------------------------------------------------------------------------------------------------------------ bars
+# --------------------------------------------------------------------------------------------- bars
 
 
 def test_bars_are_on_the_tick_and_consistent(bars: pd.DataFrame) -> None:
@@ -81,7 +89,9 @@ def test_bars_are_on_the_tick_and_consistent(bars: pd.DataFrame) -> None:
     assert bars["ts_event"].is_monotonic_increasing
 
 
-def test_bars_lie_inside_sessions_of_the_calendar(bars: pd.DataFrame, table: calendar.Sessions) -> None:
+def test_bars_lie_inside_sessions_of_the_calendar(
+    bars: pd.DataFrame, table: calendar.Sessions
+) -> None:
     stamps = bars["ts_event"].to_numpy("datetime64[ns]").astype(np.int64)
     assert np.unique(bars["session"]).tolist() == table.day.tolist()
     at = np.searchsorted(table.day, bars["session"])
@@ -95,11 +105,21 @@ def test_a_bar_of_one_contract_has_one_price(bars: pd.DataFrame) -> None:
     assert (single["high"] == single["low"]).all()
 
 
-def test_front_volume_and_missing_minutes_are_those_of_the_market(outrights: pd.DataFrame, table: calendar.Sessions) -> None:
+def test_front_volume_and_missing_minutes_are_those_of_the_market(
+    outrights: pd.DataFrame, table: calendar.Sessions
+) -> None:
     whole = outrights[outrights["session"].isin(table.day[table.minutes == 1380])]
-    front = whole.groupby(["session", "symbol"])["volume"].agg(["sum", "size"]).reset_index().sort_values("sum").groupby("session").tail(1)
+    front = (
+        whole.groupby(["session", "symbol"])["volume"]
+        .agg(["sum", "size"])
+        .reset_index()
+        .sort_values("sum")
+        .groupby("session")
+        .tail(1)
+    )
     assert 35_000 < front["sum"].median() < 80_000
-    assert 0.08 < 1 - front["size"].median() / 1380 < 0.25  # exp(-expected/b) with b of 5 at these volumes
+    # exp(-expected/b) with b of 5 at these volumes
+    assert 0.08 < 1 - front["size"].median() / 1380 < 0.25
     assert 2000 < len(whole) / whole["session"].nunique() < 3500
 
 
@@ -112,7 +132,9 @@ def test_session_changes_have_the_size_and_the_tails_of_the_market() -> None:
 
 
 def front_changes(table: calendar.Sessions, seed: int) -> np.ndarray:
-    """Settlement to settlement of the second expiry, which is never in its last days, as a fraction of its price."""
+    """Settlement to settlement of the second expiry, which is never in its last days, as a fraction
+    of its price.
+    """
     changes, last = [], None
     for tape in price_process.simulate(table, seed, None):
         if last is not None:
@@ -141,8 +163,12 @@ def test_one_minute_changes_do_not_predict_the_next(outrights: pd.DataFrame) -> 
     assert abs(pairs.mean()) < 4 / np.sqrt(len(pairs)) + 0.02  # noise, and the rounding to the tick
 
 
-def test_volume_leaves_a_contract_some_sessions_before_its_last_trade(outrights: pd.DataFrame, table: calendar.Sessions) -> None:
-    volume = outrights.pivot_table(index="session", columns="symbol", values="volume", aggfunc="sum").fillna(0)
+def test_volume_leaves_a_contract_some_sessions_before_its_last_trade(
+    outrights: pd.DataFrame, table: calendar.Sessions
+) -> None:
+    volume = outrights.pivot_table(
+        index="session", columns="symbol", values="volume", aggfunc="sum"
+    ).fillna(0)
     for near, far in (("MCLZ5", "MCLF6"), ("MCLF6", "MCLG6")):
         last = calendar.to_day(calendar.parse_symbol(near, FIRST).last_trade_date)
         before = volume.loc[:last].iloc[-12:]
@@ -155,21 +181,32 @@ def test_volume_leaves_a_contract_some_sessions_before_its_last_trade(outrights:
 def test_spreads_trade_at_the_difference_of_their_legs(bars: pd.DataFrame) -> None:
     closes = bars.set_index(["ts_event", "symbol"])["close"]
     spread = bars[bars["symbol"].str.startswith("MCLZ5-")]
-    near = closes.reindex(pd.MultiIndex.from_arrays([spread["ts_event"], spread["symbol"].str[:5]])).to_numpy()
-    far = closes.reindex(pd.MultiIndex.from_arrays([spread["ts_event"], spread["symbol"].str[6:]])).to_numpy()
+    near = closes.reindex(
+        pd.MultiIndex.from_arrays([spread["ts_event"], spread["symbol"].str[:5]])
+    ).to_numpy()
+    far = closes.reindex(
+        pd.MultiIndex.from_arrays([spread["ts_event"], spread["symbol"].str[6:]])
+    ).to_numpy()
     off = np.abs(near - far - spread["close"].to_numpy())
     assert np.isfinite(off).mean() > 0.8
     assert np.nanmedian(off) < 0.02
     assert spread["close"].abs().median() < 1.5
 
 
-# ----------------------------------------------------------------------------------------- definitions and statistics
+# ----------------------------------------------------------------------- definitions and statistics
 
 
-def test_twelve_serial_months_and_eleven_spreads_are_always_listed(definitions: pd.DataFrame, table: calendar.Sessions) -> None:
-    for (sent, rows), session, opened in zip(definitions.groupby("ts_recv"), table.dates, table.open_ns, strict=True):
+def test_twelve_serial_months_and_eleven_spreads_are_always_listed(
+    definitions: pd.DataFrame, table: calendar.Sessions
+) -> None:
+    for (sent, rows), session, opened in zip(
+        definitions.groupby("ts_recv"), table.dates, table.open_ns, strict=True
+    ):
         assert sent < pd.Timestamp(opened, tz="UTC")
-        contracts, legs = rows[rows["instrument_class"] == "F"], rows[rows["instrument_class"] == "S"]
+        contracts, legs = (
+            rows[rows["instrument_class"] == "F"],
+            rows[rows["instrument_class"] == "S"],
+        )
         assert len(contracts) == 12
         assert len(legs) == 22
         assert legs["symbol"].nunique() == 11
@@ -178,7 +215,9 @@ def test_twelve_serial_months_and_eleven_spreads_are_always_listed(definitions: 
         assert expiries == sorted(expiries)
 
 
-def test_every_traded_instrument_was_defined_before_it_traded(bars: pd.DataFrame, definitions: pd.DataFrame) -> None:
+def test_every_traded_instrument_was_defined_before_it_traded(
+    bars: pd.DataFrame, definitions: pd.DataFrame
+) -> None:
     defined = definitions.groupby("instrument_id")["ts_recv"].min()
     traded = bars.groupby("instrument_id")["ts_event"].agg(["min", "max"])
     assert (defined.loc[traded.index] < traded["min"]).all()
@@ -189,9 +228,18 @@ def test_every_traded_instrument_was_defined_before_it_traded(bars: pd.DataFrame
 
 def test_definitions_say_what_the_contract_is(definitions: pd.DataFrame) -> None:
     row = definitions[definitions["symbol"] == "MCLF6"].iloc[0]
-    assert (row["asset"], row["security_type"], row["exchange"], row["user_defined_instrument"]) == ("MCL", "FUT", "XNYM", "N")
+    assert (
+        row["asset"],
+        row["security_type"],
+        row["exchange"],
+        row["user_defined_instrument"],
+    ) == ("MCL", "FUT", "XNYM", "N")
     assert (row["maturity_year"], row["maturity_month"], row["leg_count"]) == (2026, 1, 0)
-    assert (row["min_price_increment"], row["min_price_increment_amount"], row["unit_of_measure_qty"]) == (0.01, 1.0, 100.0)
+    assert (
+        row["min_price_increment"],
+        row["min_price_increment_amount"],
+        row["unit_of_measure_qty"],
+    ) == (0.01, 1.0, 100.0)
     assert row["expiration"] == pd.Timestamp("2025-12-18 14:30", tz="America/New_York")
     assert row["activation"] < row["ts_recv"]
     near, far = (definitions[definitions["symbol"] == "MCLF6-MCLG6"].iloc[k] for k in (0, 1))
@@ -200,50 +248,80 @@ def test_definitions_say_what_the_contract_is(definitions: pd.DataFrame) -> None
     assert near["leg_instrument_id"] == row["instrument_id"]
 
 
-def test_settlement_is_the_price_at_half_past_two(statistics: pd.DataFrame, outrights: pd.DataFrame) -> None:
-    settled = statistics[(statistics["stat_type"] == 3) & (statistics["symbol"] == "MCLF6")].set_index("session")
+def test_settlement_is_the_price_at_half_past_two(
+    statistics: pd.DataFrame, outrights: pd.DataFrame
+) -> None:
+    settled = statistics[
+        (statistics["stat_type"] == 3) & (statistics["symbol"] == "MCLF6")
+    ].set_index("session")
     assert (settled["stat_flags"] == 3).all()
     local = outrights["ts_event"].dt.tz_convert("America/New_York")
-    minute = outrights[(local.dt.strftime("%H:%M") == "14:29") & (outrights["symbol"] == "MCLF6")].copy()
+    minute = outrights[
+        (local.dt.strftime("%H:%M") == "14:29") & (outrights["symbol"] == "MCLF6")
+    ].copy()
     minute["day"] = [calendar.from_day(int(d)) for d in minute["session"]]
     both = minute.set_index("day").join(settled["price"], how="inner")
     assert len(both) > 30
     assert (both["close"] - both["price"]).abs().median() <= 0.02
     known = settled["ts_recv"].dt.tz_convert("America/New_York")
     assert (known.dt.date == settled.index).all()
-    assert set(known.dt.strftime("%H:%M")) == {"15:00", "14:15", "15:15"} & set(known.dt.strftime("%H:%M"))
+    assert set(known.dt.strftime("%H:%M")) == {"15:00", "14:15", "15:15"} & set(
+        known.dt.strftime("%H:%M")
+    )
 
 
-def test_volume_and_open_interest_are_known_on_the_next_business_day(statistics: pd.DataFrame) -> None:
+def test_volume_and_open_interest_are_known_on_the_next_business_day(
+    statistics: pd.DataFrame,
+) -> None:
     published = statistics[statistics["stat_type"].isin((6, 9))]
     known = published["ts_recv"].dt.tz_convert("America/New_York").dt.date
     assert (known > published["session"]).all()
     assert all(calendar.is_business_day(day) for day in set(known))
     friday = published[published["session"] == date(2025, 11, 7)]
-    assert set(friday["ts_recv"].dt.tz_convert("America/New_York").astype(str)) == {"2025-11-10 10:00:00-05:00"}
+    assert set(friday["ts_recv"].dt.tz_convert("America/New_York").astype(str)) == {
+        "2025-11-10 10:00:00-05:00"
+    }
 
 
-def test_cleared_volume_is_the_tape_of_contract_and_spreads(statistics: pd.DataFrame, bars: pd.DataFrame) -> None:
+def test_cleared_volume_is_the_tape_of_contract_and_spreads(
+    statistics: pd.DataFrame, bars: pd.DataFrame
+) -> None:
     day = date(2025, 11, 5)
     tape = bars[bars["session"] == calendar.to_day(day)].groupby("symbol")["volume"].sum()
     expected = sum(int(n) for symbol, n in tape.items() if "MCLF6" in str(symbol).split("-"))
-    row = statistics[(statistics["stat_type"] == 6) & (statistics["symbol"] == "MCLF6") & (statistics["session"] == day)]
+    row = statistics[
+        (statistics["stat_type"] == 6)
+        & (statistics["symbol"] == "MCLF6")
+        & (statistics["session"] == day)
+    ]
     assert row["quantity"].tolist() == [expected]
 
 
-def test_a_half_session_holiday_clears_with_the_next_day(statistics: pd.DataFrame, bars: pd.DataFrame) -> None:
+def test_a_half_session_holiday_clears_with_the_next_day(
+    statistics: pd.DataFrame, bars: pd.DataFrame
+) -> None:
     thanksgiving, friday = date(2025, 11, 27), date(2025, 11, 28)
     rows = statistics[statistics["session"] == thanksgiving]
     assert (rows["stat_type"] != 3).all()
     assert rows[rows["stat_type"] == 6]["quantity"].tolist() == [0] * 12
-    before = statistics[(statistics["stat_type"] == 9) & (statistics["session"] == date(2025, 11, 26))]
+    before = statistics[
+        (statistics["stat_type"] == 9) & (statistics["session"] == date(2025, 11, 26))
+    ]
     assert rows[rows["stat_type"] == 9]["quantity"].tolist() == before["quantity"].tolist()
-    both = bars[bars["session"].isin([calendar.to_day(d) for d in (thanksgiving, friday)])].groupby("symbol")["volume"].sum()
-    booked = statistics[(statistics["stat_type"] == 6) & (statistics["session"] == friday) & (statistics["symbol"] == "MCLG6")]
+    both = (
+        bars[bars["session"].isin([calendar.to_day(d) for d in (thanksgiving, friday)])]
+        .groupby("symbol")["volume"]
+        .sum()
+    )
+    booked = statistics[
+        (statistics["stat_type"] == 6)
+        & (statistics["session"] == friday)
+        & (statistics["symbol"] == "MCLG6")
+    ]
     assert booked["quantity"].iloc[0] >= both["MCLG6"] > 0
 
 
-# ----------------------------------------------------------------------------------------------------------------- files
+# -------------------------------------------------------------------------------------------- files
 
 
 def test_the_world_says_that_it_is_synthetic(small_world: Path) -> None:
@@ -254,18 +332,31 @@ def test_the_world_says_that_it_is_synthetic(small_world: Path) -> None:
     assert told["parameters"]["seed"] == 7
     assert told["request"]["symbols"] == ["MCL.FUT"]
     assert told["sessions"] == 47
-    assert told["rows"] == {schema: len(client_frame(small_world, schema)) for schema in generator.SCHEMAS}
-    assert sorted(told["files"]) == sorted(str(p.relative_to(small_world)) for p in small_world.rglob("*.zst"))
+    assert told["rows"] == {
+        schema: len(client_frame(small_world, schema)) for schema in generator.SCHEMAS
+    }
+    assert sorted(told["files"]) == sorted(
+        str(p.relative_to(small_world)) for p in small_world.rglob("*.zst")
+    )
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(small_world: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
+    small_world: Path, tmp_path: Path
+) -> None:
     again = generator.generate(ZERO, tmp_path, first=FIRST, last=LAST)
     assert again.name == small_world.name
-    ours, theirs = ((home / "world.json").read_bytes() for home in (again, small_world))  # they hold the sha256 of every file
+    # they hold the sha256 of every file
+    ours, theirs = ((home / "world.json").read_bytes() for home in (again, small_world))
     assert digest(ours) == digest(theirs)
-    other = generator.generate(ZERO.model_copy(update={"seed": 8}), tmp_path, first=FIRST, last=LAST)
-    ours, theirs = (json.loads((home / "world.json").read_text())["files"] for home in (again, other))
-    assert all(ours[name]["sha256"] != theirs[name]["sha256"] for name in ours if name.startswith("ohlcv"))
+    other = generator.generate(
+        ZERO.model_copy(update={"seed": 8}), tmp_path, first=FIRST, last=LAST
+    )
+    ours, theirs = (
+        json.loads((home / "world.json").read_text())["files"] for home in (again, other)
+    )
+    assert all(
+        ours[name]["sha256"] != theirs[name]["sha256"] for name in ours if name.startswith("ohlcv")
+    )
 
 
 def test_a_finished_world_is_reused_and_a_damaged_one_made_again(tmp_path: Path) -> None:
@@ -284,7 +375,10 @@ def test_a_finished_world_is_reused_and_a_damaged_one_made_again(tmp_path: Path)
 
 def test_two_processes_may_make_the_same_world(tmp_path: Path) -> None:
     span = {"first": date(2025, 12, 15), "last": date(2025, 12, 16)}
-    threads = [threading.Thread(target=generator.generate, args=(ZERO, tmp_path), kwargs=span) for _ in range(2)]
+    threads = [
+        threading.Thread(target=generator.generate, args=(ZERO, tmp_path), kwargs=span)
+        for _ in range(2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -305,7 +399,7 @@ def test_refusals(tmp_path: Path) -> None:
     assert not (tmp_path / "synthetic").exists() or not list((tmp_path / "synthetic").iterdir())
 
 
-# ------------------------------------------------------------------------------------------------------------------ edge
+# --------------------------------------------------------------------------------------------- edge
 
 
 @dataclasses.dataclass
@@ -325,7 +419,9 @@ def active(tapes: Iterator[price_process.Tape]) -> Front:
     for tape in tapes:
         now = int(np.searchsorted(tape.to_last_trade, price_process.ROLL_SESSIONS, "right"))
         if last is not None and tape.listed[now] != last[1]:
-            old, new = (int(np.flatnonzero(last[0].listed == k)[0]) for k in (last[1], tape.listed[now]))
+            old, new = (
+                int(np.flatnonzero(last[0].listed == k)[0]) for k in (last[1], tape.listed[now])
+            )
             offset += last[0].settle[old] - last[0].settle[new]
         rows = tape.rows[tape.rows[:, price_process.INSTRUMENT] == now]
         closes.append(rows[:, price_process.CLOSE] + offset)
@@ -336,19 +432,27 @@ def active(tapes: Iterator[price_process.Tape]) -> Front:
 
 def ema_sign(close: np.ndarray, fast: int, slow: int) -> np.ndarray:
     series = pd.Series(close)
-    return np.sign(series.ewm(span=fast, adjust=False).mean() - series.ewm(span=slow, adjust=False).mean()).to_numpy()
+    return np.sign(
+        series.ewm(span=fast, adjust=False).mean() - series.ewm(span=slow, adjust=False).mean()
+    ).to_numpy()
 
 
 @pytest.mark.parametrize(("sharpe", "fast", "slow"), [(3.0, 240, 960), (6.0, 60, 300)])
-def test_following_the_planted_sign_earns_the_stated_sharpe(sharpe: float, fast: int, slow: int) -> None:
-    """The same seed has the same noise in both worlds, so the difference of the two results is the edge without the luck."""
+def test_following_the_planted_sign_earns_the_stated_sharpe(
+    sharpe: float, fast: int, slow: int
+) -> None:
+    """The same seed has the same noise in both worlds, so the difference of the two results is the
+    edge without the luck.
+    """
     table = calendar.sessions(date(2024, 1, 1), date(2025, 1, 1))
     edge = price_process.Edge(sharpe, fast, slow)
     planted, zero = (active(price_process.simulate(table, 3, e)) for e in (edge, None))
     assert planted.session.tolist() == zero.session.tolist()
     sign = ema_sign(planted.close, fast, slow)
     gained = planted.followed(sign) - zero.followed(sign)
-    scale = price_process.SESSION_SD * np.array([zero.close[zero.session == n][0] for n in range(len(table))])
+    scale = price_process.SESSION_SD * np.array(
+        [zero.close[zero.session == n][0] for n in range(len(table))]
+    )
     assert np.mean(gained / scale) * np.sqrt(252) == pytest.approx(sharpe, rel=0.1)
 
 
@@ -363,7 +467,9 @@ def test_without_an_edge_the_rule_earns_nothing_beyond_luck() -> None:
 
 def test_prices_stay_plausible_for_the_default_seed() -> None:
     table = calendar.sessions(generator.FIRST, generator.LAST + timedelta(days=1))
-    settle = np.array([tape.settle for tape in price_process.simulate(table, ZERO.seed, None)]) / 100
+    settle = (
+        np.array([tape.settle for tape in price_process.simulate(table, ZERO.seed, None)]) / 100
+    )
     assert settle.min() > 40
     assert settle.max() < 110
     assert np.abs(np.diff(settle, axis=1)).max() < 6  # neighbours in the curve

@@ -1,7 +1,9 @@
-"""A second simulator, to be compared with the first: plain Python, one bar and one rule at a time, slow.
+"""A second simulator, to be compared with the first: plain Python, one bar and one rule at a time,
+slow.
 
-It is written from mcl/engine/assumptions.md and shares no line with mcl.engine: what the page says is what happens here. Money is in
-dollars (MCL: one tick of one contract is one dollar), prices are ticks.
+It is written from mcl/engine/assumptions.md and shares no line with mcl.engine: what the page says
+is what happens here. Money is in dollars (MCL: one tick of one contract is one dollar), prices are
+ticks.
 """
 
 from __future__ import annotations
@@ -65,7 +67,11 @@ class Slow:
 
     def __post_init__(self) -> None:
         self.ticks = {name: values.tolist() for name, values in self.flow.bars.ticks.items()}
-        self.finer = self.flow.bars.finer() if self.flow.execution.bracket == "finer" and self.flow.bars.finer else None
+        self.finer = (
+            self.flow.bars.finer()
+            if self.flow.execution.bracket == "finer" and self.flow.bars.finer
+            else None
+        )
         self.held, self.average, self.cash = 0, 0.0, CAPITAL
         self.stop: float | None = None
         self.take_profit: float | None = None
@@ -84,7 +90,7 @@ class Slow:
         for row in range(len(self.flow.bars)):
             self.bar(row)
 
-    # ------------------------------------------------------------------------------------------------------ one bar
+    # -------------------------------------------------------------------------------------- one bar
 
     def bar(self, i: int) -> None:
         bars, before = self.flow.bars, self.equity[-1] if self.equity else CAPITAL
@@ -119,19 +125,25 @@ class Slow:
         bars = self.flow.bars
         return self.ticks["open"][i] - int(bars.left_ticks[bars.contract[i]]) if bars.roll[i] else 0
 
-    # --------------------------------------------------------------------------------------------------------- money
+    # ---------------------------------------------------------------------------------------- money
 
     def slippage(self, i: int, quantity: int) -> float:
         costs, bars = self.flow.costs, self.flow.bars
         ticks = costs.slippage_ticks
         if costs.slippage_by_hour_ticks:
-            opened = datetime.fromtimestamp(bars.close_time[i] // 1_000_000_000 - 60, UTC).astimezone(NEW_YORK)
+            opened = datetime.fromtimestamp(
+                bars.close_time[i] // 1_000_000_000 - 60, UTC
+            ).astimezone(NEW_YORK)
             ticks = costs.slippage_by_hour_ticks[opened.hour]
         if costs.impact_ticks:
-            ticks += math.ceil(costs.impact_ticks * abs(quantity) / max(1, bars.volume[i]) * 64) / 64
+            ticks += (
+                math.ceil(costs.impact_ticks * abs(quantity) / max(1, bars.volume[i]) * 64) / 64
+            )
         return ticks
 
-    def pay(self, i: int, quantity: int, price: float, reason: str, most: float = math.inf) -> float:
+    def pay(
+        self, i: int, quantity: int, price: float, reason: str, most: float = math.inf
+    ) -> float:
         """A fill at `price` and no more than `most` slippage; the price with it."""
         slippage = min(self.slippage(i, quantity), most)
         paid = price + sign(quantity) * slippage
@@ -139,7 +151,15 @@ class Slow:
         self.fills.append((i, quantity, paid, slippage, reason))
         return paid
 
-    def reach(self, i: int, quantity: int, price: float, reason: str, made: Decision | None, most: float = math.inf) -> None:
+    def reach(
+        self,
+        i: int,
+        quantity: int,
+        price: float,
+        reason: str,
+        made: Decision | None,
+        most: float = math.inf,
+    ) -> None:
         """A fill that is no roll: position, average, levels, round trip, counters."""
         before, after = self.held, self.held + quantity
         if not before:
@@ -159,7 +179,9 @@ class Slow:
         elif not before or flips or abs(after) > abs(before):
             self.trades += 1
             old = 0 if flips else abs(before)
-            self.average = paid if not old else (self.average * old + paid * (abs(after) - old)) / abs(after)
+            self.average = (
+                paid if not old else (self.average * old + paid * (abs(after) - old)) / abs(after)
+            )
             assert made is not None
             self.levels(made, bool(old))
 
@@ -186,7 +208,7 @@ class Slow:
         if most and self.losses >= most:
             self.cool_until = len(self.equity) + self.flow.limits.cool_down_bars
 
-    # -------------------------------------------------------------------------------------------------------- orders
+    # --------------------------------------------------------------------------------------- orders
 
     def arrived(self, i: int) -> Decision | None:
         """The decision that reaches the market at the open of bar i."""
@@ -194,17 +216,23 @@ class Slow:
         return self.decisions[row] if row >= self.void_before and row >= 0 else None
 
     def orders_of(self, i: int) -> bool:
-        """What was decided goes to the market or waits; whether something was entered after the open."""
+        """What was decided goes to the market or waits; whether something was entered after the
+        open.
+        """
         made, ask = self.arrived(i), self.flow.execution
         if made is None:
             return False
         open_, goal = self.ticks["open"][i], made.target
         limits = self.flow.limits
-        least = sign(goal) * min(abs(goal), max(0, sign(goal) * self.held))  # without what opens or adds
+        # without what opens or adds
+        least = sign(goal) * min(abs(goal), max(0, sign(goal) * self.held))
         full = self.trades >= (limits.max_trades_per_session or math.inf)
         allowed = not (ask.latency_bars and (self.locked or self.halted or full))
         decided_at = made.close + sum(self.gap(row) for row in range(made.row + 1, i + 1))
-        near = limits.price_collar_ticks is None or abs(open_ - decided_at) <= limits.price_collar_ticks
+        near = (
+            limits.price_collar_ticks is None
+            or abs(open_ - decided_at) <= limits.price_collar_ticks
+        )
         adds = goal != least
         if adds and not near:
             self.collared = True
@@ -233,7 +261,9 @@ class Slow:
             if self.given_up == goal:
                 return False
             side = sign(goal)
-            level = decided_at + side * (-ask.offset_ticks if ask.entry == "limit" else ask.offset_ticks)
+            level = decided_at + side * (
+                -ask.offset_ticks if ask.entry == "limit" else ask.offset_ticks
+            )
             self.waiting = Waiting(goal, level, made, ask.ttl_bars or math.inf)
         entered = self.try_to_fill(i)
         if self.waiting:
@@ -248,7 +278,11 @@ class Slow:
         order, ask = self.waiting, self.flow.execution
         assert order is not None
         side, open_ = sign(order.target), self.ticks["open"][i]
-        best, worst = (self.ticks["low"][i], self.ticks["high"][i]) if side > 0 else (self.ticks["high"][i], self.ticks["low"][i])
+        best, worst = (
+            (self.ticks["low"][i], self.ticks["high"][i])
+            if side > 0
+            else (self.ticks["high"][i], self.ticks["low"][i])
+        )
         if ask.entry == "stop" and order.triggered:
             return self.entered(i, open_, order, math.inf, False)
         if ask.entry in ("stop", "stop_limit") and not order.triggered:
@@ -271,14 +305,16 @@ class Slow:
     def entered(self, i: int, price: float, order: Waiting, most: float, inside: bool) -> bool:
         quantity, side = order.target - self.held, sign(order.target)
         quantity = side * min(abs(quantity), self.share(i))
-        if not quantity or (self.held and self.stop is not None and (price - self.stop) * side <= 0):
+        if not quantity or (
+            self.held and self.stop is not None and (price - self.stop) * side <= 0
+        ):
             return False  # at such a price the stop of what is held was met before
         self.reach(i, quantity, price, "target", order.made, most)
         if self.held == order.target:
             self.waiting = None
         return inside
 
-    # ---------------------------------------------------------------------------------------------------- protection
+    # ----------------------------------------------------------------------------------- protection
 
     def protect(self, i: int, entered_inside: bool) -> None:
         if not self.held:
@@ -288,19 +324,30 @@ class Slow:
         if met is None:
             return
         up = bar[1] >= self.take_profit if self.held > 0 and self.take_profit is not None else False
-        down = bar[2] <= self.take_profit if self.held < 0 and self.take_profit is not None else False
+        down = (
+            bar[2] <= self.take_profit if self.held < 0 and self.take_profit is not None else False
+        )
         if self.finer and met[0] == "stop" and (up or down) and not entered_inside:
-            met = next(found for row in self.inside(i) if (found := self.met(*row, False)) is not None)
+            met = next(
+                found for row in self.inside(i) if (found := self.met(*row, False)) is not None
+            )
         self.out(i, met[1], met[0])
 
-    def met(self, open_: float, high: float, low: float, close: float, entered_inside: bool) -> tuple[str, float] | None:
-        """The protective order that these prices fill, the stop first, and its price before slippage."""
+    def met(
+        self, open_: float, high: float, low: float, close: float, entered_inside: bool
+    ) -> tuple[str, float] | None:
+        """The protective order that these prices fill, the stop first, and its price before
+        slippage.
+        """
         side = sign(self.held)
         best, worst = (high, low) if side > 0 else (low, high)
         if self.stop is not None and (worst - self.stop) * side <= 0:
             gapped = not entered_inside and (open_ - self.stop) * side < 0
             return "stop", open_ if gapped else self.stop
-        if self.take_profit is not None and ((close if entered_inside else best) - self.take_profit) * side >= 0:
+        if (
+            self.take_profit is not None
+            and ((close if entered_inside else best) - self.take_profit) * side >= 0
+        ):
             gapped = not entered_inside and (open_ - self.take_profit) * side > 0
             return "take_profit", open_ if gapped else self.take_profit
         return None
@@ -309,8 +356,15 @@ class Slow:
         """The finer bars of bar i; nothing is known of the first bar."""
         assert self.finer is not None
         first, last = (self.flow.bars.close_time[row] for row in (i - 1, i))
-        rows = [row for row, time in enumerate(self.finer.close_time.tolist()) if i and first < time <= last]
-        return [tuple(int(self.finer.ticks[name][row]) for name in ("open", "high", "low", "close")) for row in rows]
+        rows = [
+            row
+            for row, time in enumerate(self.finer.close_time.tolist())
+            if i and first < time <= last
+        ]
+        return [
+            tuple(int(self.finer.ticks[name][row]) for name in ("open", "high", "low", "close"))
+            for row in rows
+        ]
 
     def out(self, i: int, price: float, reason: str) -> None:
         self.stopped_side = sign(self.held)
@@ -318,14 +372,16 @@ class Slow:
         self.void_before = i
         self.waiting = self.given_up = None
 
-    # ------------------------------------------------------------------------------------------------------ decision
+    # ------------------------------------------------------------------------------------- decision
 
     def decide(self, i: int, close: float) -> None:
         plan, lim, held, equity = self.flow.plan, self.flow.limits, self.held, self.equity[-1]
         self.peak = max(self.peak, equity)
         if self.stopped_side and sign(plan.wanted[i]) != self.stopped_side:
             self.stopped_side = 0
-        losing = bool(held) and self.opened_with - equity >= (lim.max_loss_per_trade_usd or math.inf)
+        losing = bool(held) and self.opened_with - equity >= (
+            lim.max_loss_per_trade_usd or math.inf
+        )
         if losing:
             self.stopped_side = sign(held) if sign(plan.wanted[i]) == sign(held) else 0
         self.goal, self.why = self.wish(i), Block.PRICE_COLLAR if self.collared else Block.NONE
@@ -337,7 +393,12 @@ class Slow:
             kept = min(abs(held), abs(self.goal)) if sign(held) == sign(self.goal) else 0
             self.at_most(max(carried, kept), Block.MARGIN)
         self.within_order(lim.max_order)
-        self.no_new_risk(next((block for block, holds in self.forbidding(gate, to_close, i).items() if holds), Block.NONE))
+        self.no_new_risk(
+            next(
+                (block for block, holds in self.forbidding(gate, to_close, i).items() if holds),
+                Block.NONE,
+            )
+        )
         if lim.maintenance_margin_usd:
             self.at_most(max(0, whole(equity / lim.maintenance_margin_usd)), Block.MARGIN_CALL)
         if lim.max_daily_loss_usd and self.session_start - equity >= lim.max_daily_loss_usd:
@@ -353,7 +414,13 @@ class Slow:
         self.block.append(int(self.why))
         forced = self.why >= Block.SESSION_END
         self.decisions.append(
-            Decision(i, self.goal, forced, close, (at(plan.stop_ticks, i), at(plan.take_profit_ticks, i), at(plan.trail_ticks, i)))
+            Decision(
+                i,
+                self.goal,
+                forced,
+                close,
+                (at(plan.stop_ticks, i), at(plan.take_profit_ticks, i), at(plan.trail_ticks, i)),
+            )
         )
 
     def wish(self, i: int) -> int:
@@ -382,7 +449,10 @@ class Slow:
         lim, one_open = self.flow.limits, 60 * (1 + self.flow.execution.latency_bars)
         return {
             Block.STOPPED_OUT: self.stopped_side != 0,
-            Block.SESSION_END: lim.flatten_before_close_sec > 0 and to_close - one_open < lim.flatten_before_close_sec,
+            Block.SESSION_END: (
+                lim.flatten_before_close_sec > 0
+                and to_close - one_open < lim.flatten_before_close_sec
+            ),
             gate: gate in CLOSES,
             Block.LOSS_PER_TRADE: losing,
             Block.DAILY_LOSS: self.locked,

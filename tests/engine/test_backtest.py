@@ -34,7 +34,10 @@ def wishes(n: int) -> Plan:
 
 
 def test_the_same_config_on_the_same_bars_gives_the_same_bits() -> None:
-    bracket = {"size": {"method": "fixed"}, "protection": {"unit": "atr", "stop": 2.0, "take_profit": 4.0}}
+    bracket = {
+        "size": {"method": "fixed"},
+        "protection": {"unit": "atr", "stop": 2.0, "take_profit": 4.0},
+    }
     first, second = (backtest(config(risk=bracket), BARS) for _ in range(2))
     assert digest(first.equity) == digest(second.equity)
     assert digest(first.fills) == digest(second.fills)
@@ -57,36 +60,64 @@ def test_more_fills_than_there_was_room_for() -> None:
     result = simulate(bars, zigzag, LIMITS, schema.Costs(), 1e6)
     assert len(result.fills) > n
     assert np.add.accumulate(result.fills["quantity"]).tolist() == result.fills["position"].tolist()
-    assert result.trades["gross_usd"].sum() - result.trades["commission_usd"].sum() == pytest.approx(result.net_pnl_usd)
+    assert result.trades["gross_usd"].sum() - result.trades[
+        "commission_usd"
+    ].sum() == pytest.approx(result.net_pnl_usd)
 
 
 def test_memory_that_is_shared_or_read_only_is_used_as_it_is() -> None:
     shared = {name: getattr(BARS, name).copy() for name in COLUMNS}
     for array in shared.values():
         array.flags.writeable = False
-    assert digest(backtest(config(), replace(BARS, **shared)).equity) == digest(backtest(config(), BARS).equity)
+    assert digest(backtest(config(), replace(BARS, **shared)).equity) == digest(
+        backtest(config(), BARS).equity
+    )
 
 
 @pytest.mark.parametrize("name", ["wanted", "stop_ticks", "take_profit_ticks"])
 def test_a_plan_of_another_length_is_refused(name: str) -> None:
-    with pytest.raises(EngineError, match=rf"{name} has 7 rows; it must have as many as there are bars, 9000"):
-        simulate(BARS, replace(wishes(len(BARS)), **{name: np.ones(7)}), LIMITS, schema.Costs(), 1e4)
+    with pytest.raises(
+        EngineError, match=rf"{name} has 7 rows; it must have as many as there are bars, 9000"
+    ):
+        simulate(
+            BARS, replace(wishes(len(BARS)), **{name: np.ones(7)}), LIMITS, schema.Costs(), 1e4
+        )
 
 
 def test_bars_of_different_lengths_are_refused() -> None:
     with pytest.raises(EngineError, match="session has 5 rows"):
-        simulate(replace(BARS, session=BARS.session[:5]), wishes(len(BARS)), LIMITS, schema.Costs(), 1e4)
+        simulate(
+            replace(BARS, session=BARS.session[:5]), wishes(len(BARS)), LIMITS, schema.Costs(), 1e4
+        )
 
 
 def test_a_roll_without_the_price_of_the_old_contract_is_refused() -> None:
     row = int(np.flatnonzero(BARS.roll)[0])
-    with pytest.raises(EngineError, match=f"row {row}, closed at .*, rolls, and where the contract before it traded then is not known"):
-        simulate(replace(BARS, left_at=np.full(len(BARS.contracts), np.nan)), wishes(len(BARS)), LIMITS, schema.Costs(), 1e4)
+    with pytest.raises(
+        EngineError,
+        match=(
+            f"row {row}, closed at .*, rolls, and where the contract before it traded then is not"
+            " known"
+        ),
+    ):
+        simulate(
+            replace(BARS, left_at=np.full(len(BARS.contracts), np.nan)),
+            wishes(len(BARS)),
+            LIMITS,
+            schema.Costs(),
+            1e4,
+        )
 
 
 def test_no_bars_are_refused() -> None:
     with pytest.raises(EngineError, match="no bars"):
-        simulate(replace(BARS, **{name: getattr(BARS, name)[:0] for name in COLUMNS}), wishes(0), LIMITS, schema.Costs(), 1e4)
+        simulate(
+            replace(BARS, **{name: getattr(BARS, name)[:0] for name in COLUMNS}),
+            wishes(0),
+            LIMITS,
+            schema.Costs(),
+            1e4,
+        )
 
 
 class Careless:
@@ -101,7 +132,10 @@ class Careless:
 
 
 def test_a_signal_of_another_length_is_refused() -> None:
-    with pytest.raises(EngineError, match=r"careless.signal has shape \(8999,\); it must be one value per bar, \(9000,\)"):
+    with pytest.raises(
+        EngineError,
+        match=r"careless.signal has shape \(8999,\); it must be one value per bar, \(9000,\)",
+    ):
         plan(BARS, Careless(), config().risk, 1e4)
 
 

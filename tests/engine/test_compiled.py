@@ -1,4 +1,6 @@
-"""Compiled once: not per strategy, not per parameter, not per process; and again as soon as a compiled source changes."""
+"""Compiled once: not per strategy, not per parameter, not per process; and again as soon as a
+compiled source changes.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,18 @@ print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()), result.n
 
 def fresh_process(package: Path, cache: Path, *, compiles: bool) -> list[str]:
     """What the script printed; on stderr it says whether the engine is being compiled."""
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": f"{package.parent}{os.pathsep}{TESTS}"}
-    done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True, cwd=package.parent)
+    environment = os.environ | {
+        "NUMBA_CACHE_DIR": str(cache),
+        "PYTHONPATH": f"{package.parent}{os.pathsep}{TESTS}",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=package.parent,
+    )
     assert ("compiling the engine" in done.stderr) is compiles
     return done.stdout.split()
 
@@ -47,7 +59,9 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A copy of the package, run once so that everything it needs is on disk."""
     home = tmp_path_factory.mktemp("compiled")
     shutil.copytree(PACKAGE, home / "mcl", ignore=shutil.ignore_patterns("__pycache__"))
-    only_what_is_asked, hits, misses, net = fresh_process(home / "mcl", home / "cache", compiles=True)
+    only_what_is_asked, hits, misses, net = fresh_process(
+        home / "mcl", home / "cache", compiles=True
+    )
     assert (only_what_is_asked, hits, misses) == ("True", "0", "1")
     assert float(net) != 0
     return home / "mcl", home / "cache"
@@ -62,9 +76,14 @@ def test_a_fresh_process_compiles_nothing(warm: tuple[Path, Path]) -> None:
 
 
 def test_a_change_of_the_decision_recompiles_the_kernel(warm: tuple[Path, Path]) -> None:
-    """Numba alone would load the old kernel, since kernel.py did not change: live would decide otherwise than the backtest."""
+    """Numba alone would load the old kernel, since kernel.py did not change: live would decide
+    otherwise than the backtest.
+    """
     package, cache = warm
     source = package / "engine" / "decision.py"
-    source.write_text(source.read_text().replace("if not abs(wanted) < 1e9:", "if abs(wanted) < 1e9:"))  # always flat
+    # always flat
+    source.write_text(
+        source.read_text().replace("if not abs(wanted) < 1e9:", "if abs(wanted) < 1e9:")
+    )
     *_, misses, net = fresh_process(package, cache, compiles=True)
     assert (misses, float(net)) == ("1", 0.0)

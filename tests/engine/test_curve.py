@@ -1,4 +1,6 @@
-"""The equity curve is made from the fills when it is asked for: the same bits as the account that the limits looked at, bar by bar."""
+"""The equity curve is made from the fills when it is asked for: the same bits as the account that
+the limits looked at, bar by bar.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +28,16 @@ NOWHERE = Target(0, math.nan, math.nan, 0, False, False, 0)
 
 @st.composite
 def carried(draw: Any) -> tuple[Flow, Ledger]:
-    """An order flow, and what the sessions before it left; slippage of a third of a tick, so that no sum is exact."""
+    """An order flow, and what the sessions before it left; slippage of a third of a tick, so that
+    no sum is exact.
+    """
     flow = draw(anything() | limited())
-    costs = flow.costs.model_copy(update={"slippage_ticks": draw(st.sampled_from([0.0, 1.0, 1 / 3]))})
-    money = Money(CAPITAL, flow.bars.instrument.tick_value_usd, costs.side_usd, costs.slippage_ticks)
+    costs = flow.costs.model_copy(
+        update={"slippage_ticks": draw(st.sampled_from([0.0, 1.0, 1 / 3]))}
+    )
+    money = Money(
+        CAPITAL, flow.bars.instrument.tick_value_usd, costs.side_usd, costs.slippage_ticks
+    )
     position = draw(st.integers(-2, 2))
     entry = float(flow.bars.ticks["open"][0] + draw(st.integers(-30, 30))) if position else math.nan
     cash = draw(st.sampled_from([0.0, 17.3])) - (position * entry if position else 0.0)
@@ -50,7 +58,9 @@ def simulated(flow: Flow, ledger: Ledger) -> tuple[Result, kernel.State]:
         return found
 
     with patch.object(kernel, "run", remembered):
-        result = engine.simulate(flow.bars, flow.plan, flow.limits, flow.costs, CAPITAL, flow.execution, ledger)
+        result = engine.simulate(
+            flow.bars, flow.plan, flow.limits, flow.costs, CAPITAL, flow.execution, ledger
+        )
     return result, states[0]
 
 
@@ -74,18 +84,24 @@ def test_the_curve_is_that_of_a_ledger_kept_bar_by_bar(told: tuple[Flow, Ledger]
 @given(carried())
 @settings(max_examples=80)
 def test_the_curve_is_what_the_limits_saw(told: tuple[Flow, Ledger]) -> None:
-    """The kernel's own last equity, its highest one at any close and the one that the last session began with."""
+    """The kernel's own last equity, its highest one at any close and the one that the last session
+    began with.
+    """
     flow, before = told
     result, state = simulated(flow, before)
     starts = np.flatnonzero(np.diff(flow.bars.session)) + 1
     assert state.equity == result.equity[-1]
     assert state.guard.peak_usd == max(before.guard.peak_usd, result.equity.max())
-    assert state.guard.session_start_usd == (result.equity[starts[-1] - 1] if len(starts) else before.guard.session_start_usd)
+    assert state.guard.session_start_usd == (
+        result.equity[starts[-1] - 1] if len(starts) else before.guard.session_start_usd
+    )
 
 
 @given(carried())
 @settings(max_examples=80)
-def test_ends_of_sessions_and_the_deepest_drawdown_have_the_bits_of_the_whole_curve(told: tuple[Flow, Ledger]) -> None:
+def test_ends_of_sessions_and_the_deepest_drawdown_have_the_bits_of_the_whole_curve(
+    told: tuple[Flow, Ledger],
+) -> None:
     result, _ = simulated(*told)
     usd, frac = drawdown(result.equity, result.capital_usd)
     valley = result.curve.valley(result.capital_usd)
@@ -99,7 +115,10 @@ def test_ends_of_sessions_and_the_deepest_drawdown_have_the_bits_of_the_whole_cu
 @settings(max_examples=60)
 def test_a_kernel_that_comes_back_for_room_at_every_turn_gives_the_same(flow: Flow) -> None:
     whole = flow.run()
-    with patch.object(kernel, "ROOM", kernel.FILLS_PER_BAR), patch.object(kernel, "_roomier", _by_one_bar):
+    with (
+        patch.object(kernel, "ROOM", kernel.FILLS_PER_BAR),
+        patch.object(kernel, "_roomier", _by_one_bar),
+    ):
         cut = flow.run()
     for name in ("equity", "fills", "changes", "trades"):
         assert digest(getattr(whole, name)) == digest(getattr(cut, name))

@@ -1,4 +1,6 @@
-"""The decision alone: rounding, the order of the rules, and what happens when the account is not a number."""
+"""The decision alone: rounding, the order of the rules, and what happens when the account is not a
+number.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +33,20 @@ def target(wanted: float, limits: LimitsRecord = RECORD, **changes: object) -> T
 
 @pytest.mark.parametrize(
     ("wanted", "contracts"),
-    [(0.1 * 3 * 10, 3), (2.9999999999, 3), (2.99, 2), (-2.99, -2), (-(0.1 + 0.2) * 10, -3), (0.99, 0), (math.nan, 0), (math.inf, 0)],
+    [
+        (0.1 * 3 * 10, 3),
+        (2.9999999999, 3),
+        (2.99, 2),
+        (-2.99, -2),
+        (-(0.1 + 0.2) * 10, -3),
+        (0.99, 0),
+        (math.nan, 0),
+        (math.inf, 0),
+    ],
 )
-def test_whole_contracts_are_cut_toward_zero_but_none_is_lost_to_rounding(wanted: float, contracts: int) -> None:
+def test_whole_contracts_are_cut_toward_zero_but_none_is_lost_to_rounding(
+    wanted: float, contracts: int
+) -> None:
     assert whole_contracts(wanted) == contracts
 
 
@@ -49,7 +62,10 @@ def test_an_account_that_is_not_a_number_gets_flat(name: str) -> None:
     [
         ({"equity_usd": 9_500.0}, Block.DAILY_LOSS),
         ({"locked": True}, Block.DAILY_LOSS),
-        ({"equity_usd": 9_600.0, "session_start_usd": 9_700.0, "peak_usd": 12_000.0}, Block.MAX_DRAWDOWN),
+        (
+            {"equity_usd": 9_600.0, "session_start_usd": 9_700.0, "peak_usd": 12_000.0},
+            Block.MAX_DRAWDOWN,
+        ),
         ({"halted": True, "locked": True}, Block.MAX_DRAWDOWN),
         ({"to_close_sec": 300, "position": 1}, Block.SESSION_END),
         ({"to_close_sec": 600}, Block.NO_ENTRY),
@@ -57,7 +73,9 @@ def test_an_account_that_is_not_a_number_gets_flat(name: str) -> None:
         ({"trades": 3}, Block.MAX_TRADES),
     ],
 )
-def test_each_rule_blocks_an_entry_and_names_itself(changes: dict[str, object], block: Block) -> None:
+def test_each_rule_blocks_an_entry_and_names_itself(
+    changes: dict[str, object], block: Block
+) -> None:
     decision = target(1.0, **changes)
     assert (decision.position, decision.block) == (0, block)
 
@@ -92,7 +110,12 @@ def test_no_state_lets_a_limit_be_broken(wanted: float, account: Account) -> Non
     decision = decide(Intent(wanted, 0.0, 5.0, 9.0), account, RECORD)
     assert abs(decision.position) <= ALL.max_position
     assert decision.position == 0 or abs(decision.position - held) <= ALL.max_order
-    assert not (account.locked or account.halted or account.equity_usd <= 9_500.0) or decision.position == 0
+    assert (
+        not (account.locked or account.halted or account.equity_usd <= 9_500.0)
+        or decision.position == 0
+    )
     assert (decision.stop_ticks, decision.take_profit_ticks) == (5.0, 9.0)
-    adds = decision.position != 0 and (decision.position * held <= 0 or abs(decision.position) > abs(held))
+    adds = decision.position != 0 and (
+        decision.position * held <= 0 or abs(decision.position) > abs(held)
+    )
     assert not adds or (account.trades < 3 and account.to_close_sec > 600)

@@ -1,4 +1,6 @@
-"""Live keeps its account in a `Ledger`; fed with the kernel's fills it must decide, bit by bit, what the kernel decided."""
+"""Live keeps its account in a `Ledger`; fed with the kernel's fills it must decide, bit by bit,
+what the kernel decided.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from mcl.engine.decision import Target, decide
 from mcl.engine.result import FILL_REASONS
 from mcl.risk.limits import limits_record
 
-TARGET, STOP, TAKE_PROFIT, ROLL, RISK = (FILL_REASONS.index(name) for name in ("target", "stop", "take_profit", "roll", "risk"))
+TARGET, STOP, TAKE_PROFIT, ROLL, RISK = (
+    FILL_REASONS.index(name) for name in ("target", "stop", "take_profit", "roll", "risk")
+)
 
 
 @given(limited())
@@ -40,7 +44,8 @@ def test_ledger_and_decide_repeat_the_kernel(flow: Flow) -> None:
         ledger.adopt(account, target)
         assert (ledger.equity, ledger.holding.position) == (result.equity[i], result.position[i])
         assert (target.position, target.block) == (result.target[i], result.block[i])
-        ledger = Ledger.restored(money, json.loads(json.dumps(ledger.state())))  # as after a crash at any bar
+        # as after a crash at any bar
+        ledger = Ledger.restored(money, json.loads(json.dumps(ledger.state())))
     assert len(decide.signatures) == 1  # live and every test above ran the one compiled function
 
 
@@ -61,17 +66,29 @@ def _replay_fills(ledger: Ledger, target: Target, fills: np.ndarray, bars: Bars,
 
 
 def test_a_run_goes_on_from_what_was_held_over_a_roll_at_its_first_bar() -> None:
-    """Long 2 from 6,980 with a stop at 6,900; the next contract is 50 ticks higher. By hand: sold at 6,949, bought at 7,001."""
+    """Long 2 from 6,980 with a stop at 6,900; the next contract is 50 ticks higher. By hand: sold
+    at 6,949, bought at 7,001.
+    """
     prices = {name: [7_000, 7_010, 7_020] for name in ("open", "high", "low", "close")}
-    bars = replace(make_bars(prices), roll=np.array([True, False, False]), left_at=np.array([69.50]))
+    bars = replace(
+        make_bars(prices), roll=np.array([True, False, False]), left_at=np.array([69.50])
+    )
     money = Money(CAPITAL, 1.0, 0.5, 1.0)
     ledger = Ledger(money, Holding(2, -2 * 6_980.0, 2, 6_980.0, 6_900.0, math.nan))
     wanted = Plan(np.full(3, 2.0), np.full(3, 80.0), np.empty(0))
-    costs = schema.Costs(slippage_ticks=1.0, commission_usd=0.5, exchange_usd=0.0, regulatory_usd=0.0)
+    costs = schema.Costs(
+        slippage_ticks=1.0, commission_usd=0.5, exchange_usd=0.0, regulatory_usd=0.0
+    )
     result = simulate(bars, wanted, schema.Limits(max_position=2), costs, CAPITAL, ledger=ledger)
-    assert [(f["bar"], f["quantity"], f["price_ticks"]) for f in result.fills] == [(0, -2, 6_949.0), (0, 2, 7_001.0)]
+    assert [(f["bar"], f["quantity"], f["price_ticks"]) for f in result.fills] == [
+        (0, -2, 6_949.0),
+        (0, 2, 7_001.0),
+    ]
     # cash -2·6,980 + 2·(6,949 - 7,001), marked at 7,000, six sides
-    assert result.equity[0] == CAPITAL + (-13_960 - 104 + 14_000) * bars.instrument.tick_value_usd - 6 * 0.5
+    assert (
+        result.equity[0]
+        == CAPITAL + (-13_960 - 104 + 14_000) * bars.instrument.tick_value_usd - 6 * 0.5
+    )
     assert result.commission_usd == 4 * 0.5
     assert list(result.position) == [2, 2, 2]
     assert len(result.trades) == 1

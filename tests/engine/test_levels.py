@@ -36,14 +36,17 @@ def run(protection: dict[str, Any], **execution: Any) -> tuple[Result, Plan, sch
     ],
 )
 @pytest.mark.parametrize("latency", [0, 2])
-def test_every_protective_fill_is_at_its_level_or_through_a_gap(protection: dict[str, Any], latency: int) -> None:
+def test_every_protective_fill_is_at_its_level_or_through_a_gap(
+    protection: dict[str, Any], latency: int
+) -> None:
     result, intent, execution = run(protection, latency_bars=latency)
     stop, take = levels(result, intent, execution)
     fills, bars = result.fills, result.bars
     checked = 0
     for reason, level, gaps in ((STOP, stop, True), (TAKE, take, False)):
         of = fills[fills["reason"] == reason]
-        carried = of[(result.position[of["bar"] - 1] == -of["quantity"]) & ~bars.roll[of["bar"]]]  # no entry and no roll in that bar
+        # no entry and no roll in that bar
+        carried = of[(result.position[of["bar"] - 1] == -of["quantity"]) & ~bars.roll[of["bar"]]]
         before, side = level[carried["bar"] - 1], -np.sign(carried["quantity"])
         touched = carried["price_ticks"] + side * carried["slippage_ticks"]
         at_open = bars.ticks["open"][carried["bar"]]
@@ -57,9 +60,15 @@ def test_every_protective_fill_is_at_its_level_or_through_a_gap(protection: dict
 
 
 def test_levels_by_hand() -> None:
-    """Bought at 101 after one tick of slippage: 10 below and 30 above; the roll at row 3 is 5 higher and so are both."""
+    """Bought at 101 after one tick of slippage: 10 below and 30 above; the roll at row 3 is 5
+    higher and so are both.
+    """
     close = np.array([100.0, 100, 100, 105, 105])
-    bars = make_bars({"open": close, "high": close + 1, "low": close - 1, "close": close}, bars_per_session=3, roll_gaps={3: 5})
+    bars = make_bars(
+        {"open": close, "high": close + 1, "low": close - 1, "close": close},
+        bars_per_session=3,
+        roll_gaps={3: 5},
+    )
     intent = Plan(np.ones(5), np.full(5, 10.0), np.full(5, 30.0))
     result = simulate(bars, intent, LIMITS, COSTS, 25_000.0)
     stop, take = levels(result, intent, schema.Execution())

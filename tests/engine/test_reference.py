@@ -1,4 +1,6 @@
-"""The engine against a second simulator that was written from the page of assumptions alone: the same fills, targets, blocks and money."""
+"""The engine against a second simulator that was written from the page of assumptions alone: the
+same fills, targets, blocks and money.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +27,13 @@ def test_the_shorter_ways_agree_with_it_too(flow: Flow) -> None:
 
 def agree(flow: Flow) -> None:
     fast, slow = flow.run(), Slow(flow)
-    assert list(map(FILL_REASONS.__getitem__, fast.fills["reason"])) == [fill[4] for fill in slow.fills]
+    assert list(map(FILL_REASONS.__getitem__, fast.fills["reason"])) == [
+        fill[4] for fill in slow.fills
+    ]
     for column, name in enumerate(("bar", "quantity", "price_ticks", "slippage_ticks")):
-        assert fast.fills[name].tolist() == pytest.approx([fill[column] for fill in slow.fills], rel=0, abs=1e-9)
+        assert fast.fills[name].tolist() == pytest.approx(
+            [fill[column] for fill in slow.fills], rel=0, abs=1e-9
+        )
     for name in ("position", "target", "block"):
         np.testing.assert_array_equal(getattr(fast, name), getattr(slow, name), name)
     np.testing.assert_allclose(fast.equity, slow.equity, rtol=0, atol=1e-6)

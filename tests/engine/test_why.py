@@ -46,7 +46,9 @@ def test_every_bar_and_every_fill_is_counted_once(flow: Flow) -> None:
     assert of.get("no signal", 0) + of.get("blocked", 0) + of["signal"] == len(flow.bars)
     assert of.get("fill", 0) == len(result.fills)
     orders = counts(result)
-    assert orders["order", "sent"] + orders["order", "standing"] == int((result.target != result.position).sum())
+    assert orders["order", "sent"] + orders["order", "standing"] == int(
+        (result.target != result.position).sum()
+    )
 
 
 @given(limited())
@@ -66,15 +68,34 @@ def test_at_the_market_every_order_but_the_last_is_a_fill(flow: Flow) -> None:
         ([4, 4, 4], {"max_position": 2}, 0, "MAX_POSITION: wanted=4, limit=2"),
         ([4, 4, 4], {"max_order": 3}, 0, "MAX_ORDER: wanted=4, held=0, limit=3"),
         ([1, 1, 1], {"max_daily_loss_usd": 50.0}, 2, "DAILY_LOSS: loss_usd=101.77, limit=50"),
-        ([1, 1, 1], {"max_drawdown_frac": 0.01}, 2, "MAX_DRAWDOWN: drawdown_frac=0.010177, limit=0.01"),
-        ([9, 9, 9], {"initial_margin_usd": 2_500.0}, 0, "MARGIN: wanted=9, equity_usd=10000, limit=2500"),
-        ([1, 1, 1], {"no_entry_before_close_sec": 82_800}, 1, "NO_ENTRY: limit=82800, to_close_sec=5880"),
+        (
+            [1, 1, 1],
+            {"max_drawdown_frac": 0.01},
+            2,
+            "MAX_DRAWDOWN: drawdown_frac=0.010177, limit=0.01",
+        ),
+        (
+            [9, 9, 9],
+            {"initial_margin_usd": 2_500.0},
+            0,
+            "MARGIN: wanted=9, equity_usd=10000, limit=2500",
+        ),
+        (
+            [1, 1, 1],
+            {"no_entry_before_close_sec": 82_800},
+            1,
+            "NO_ENTRY: limit=82800, to_close_sec=5880",
+        ),
         ([1, 1, 1], {}, 1, "NONE"),
     ],
 )
-def test_a_block_tells_its_values(wanted: list[float], changes: dict[str, float], row: int, sentence: str) -> None:
+def test_a_block_tells_its_values(
+    wanted: list[float], changes: dict[str, float], row: int, sentence: str
+) -> None:
     limits = schema.Limits(**(WIDE.model_dump() | changes))
-    assert explain(trade(flat_bars(7000, 7000, 6900), wanted, limits=limits), limits, row) == sentence
+    assert (
+        explain(trade(flat_bars(7000, 7000, 6900), wanted, limits=limits), limits, row) == sentence
+    )
 
 
 def test_what_the_account_may_do_under_each_block() -> None:

@@ -1,4 +1,6 @@
-"""One project with promoted versions for all session tests, since a migrated run store takes seconds to make."""
+"""One project with promoted versions for all session tests, since a migrated run store takes
+seconds to make.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def deploy(desk: Project) -> Callable[..., Project]:
     """Promote a configuration to `paper`."""
 
     def deploy_(**changes: Any) -> Project:
-        promote(desk.run(desk.config(**changes)), store=desk.store, root=desk.root, gates=OPEN_GATES)
+        promote(
+            desk.run(desk.config(**changes)), store=desk.store, root=desk.root, gates=OPEN_GATES
+        )
         return desk
 
     return deploy_

@@ -56,7 +56,9 @@ class SmallDesk:
     def set(self, **changes: Any) -> None:
         self.now = replace(self.now, **changes)
 
-    def alert(self, code: str, severity: Any = "warning", sentence: str = "something happened") -> Alert:
+    def alert(
+        self, code: str, severity: Any = "warning", sentence: str = "something happened"
+    ) -> Alert:
         made = Alert(time.time_ns(), severity, code, sentence)
         self.set(alerts=(*self.now.alerts, made))
         return made

@@ -46,18 +46,29 @@ class Session(Protocol):
     tws: SimulatedTWS
 
 
-def supervised(session: Session, journal: Journal, tell: Callable[[int], None], wait: bool) -> Supervisor:
+def supervised(
+    session: Session, journal: Journal, tell: Callable[[int], None], wait: bool
+) -> Supervisor:
     """A supervisor over the simulated TWS of `session`."""
     duty = Duty(session.deployed, session.strategy, session.config, session.folder)
     return Supervisor(
-        duty, lambda gate: IBBroker(session.config, MCL, port=session.tws.port, gate=gate), session.stage, journal, tell=tell, wait=wait
+        duty,
+        lambda gate: IBBroker(session.config, MCL, port=session.tws.port, gate=gate),
+        session.stage,
+        journal,
+        tell=tell,
+        wait=wait,
     )
 
 
 class Bench:
-    """`folder` holds journal and kill switch. `supervisor` and `tws` are there once `run` has begun."""
+    """`folder` holds journal and kill switch. `supervisor` and `tws` are there once `run` has
+    begun.
+    """
 
-    def __init__(self, desk: Project, folder: Path, run: schema.Config | None = None, **broker: Any) -> None:
+    def __init__(
+        self, desk: Project, folder: Path, run: schema.Config | None = None, **broker: Any
+    ) -> None:
         """Of the version promoted as `paper`, or of a configuration as if it were."""
         self.deployed = as_promoted(run) if run else promoted("paper", desk.store, desk.root)
         self.strategy = build(self.deployed.config.strategy)
@@ -79,9 +90,13 @@ class Bench:
         tape, journal = Tape.from_bars(self.stage.stored, self.stage.day), Journal(self.path)
         costs = self.deployed.config.costs
         try:
-            async with SimulatedTWS(tape, **({"slippage_ticks": costs.slippage_ticks} | server)) as self.tws:
+            async with SimulatedTWS(
+                tape, **({"slippage_ticks": costs.slippage_ticks} | server)
+            ) as self.tws:
                 before(self.tws)
-                self.supervisor = supervised(self, journal, lambda bars: disturb(self.tws, bars), wait)
+                self.supervisor = supervised(
+                    self, journal, lambda bars: disturb(self.tws, bars), wait
+                )
                 await self.supervisor.run()
         finally:
             journal.close()

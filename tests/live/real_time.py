@@ -1,5 +1,6 @@
-"""A session as on a real TWS (`kind: tws`) that a test can reach: the market does not wait, its clock runs on, the store ends before
-the session does."""
+"""A session as on a real TWS (`kind: tws`) that a test can reach: the market does not wait, its
+clock runs on, the store ends before the session does.
+"""
 
 from __future__ import annotations
 
@@ -50,14 +51,24 @@ class Desk:
         **broker: Any,
     ) -> None:
         run = run or shop.config(strategy=RANDOM, interval="15m")
-        self.strategy, self.path, self.start_ns = build(run.strategy), folder / "session.sqlite", start_ns
+        self.strategy, self.path, self.start_ns = (
+            build(run.strategy),
+            folder / "session.sqlite",
+            start_ns,
+        )
         stored = staging.replayed(run, day, self.strategy, shop.root).stored
         assert stored is not None
         self.tape = Tape.from_bars(stored, calendar.to_day(day))
         short = run.model_copy(update={"data": run.data.model_copy(update={"end": day})})
         self.stage = staging.today(short, self.strategy, shop.root, start_ns)
         patient = QUICK | {"heartbeat_sec": 0.3}
-        plain = {"kind": "tws", "port": 4002, "timeout_sec": 5.0, "reconnect": patient, "guards": OFF if guards is None else guards}
+        plain = {
+            "kind": "tws",
+            "port": 4002,
+            "timeout_sec": 5.0,
+            "reconnect": patient,
+            "guards": OFF if guards is None else guards,
+        }
         self.broker = schema.Broker(**plain | broker)
         self.duty = Duty(as_promoted(run), self.strategy, self.broker, folder)
         self.supervisor: Supervisor
@@ -72,13 +83,19 @@ class Desk:
         **server: Any,
     ) -> Supervisor:
         journal = Journal(self.path)
-        plain = {"rate": RATE, "stride_sec": STRIDE_SEC, "start_ns": self.start_ns, "slippage_ticks": 1.0}
+        plain = {
+            "rate": RATE,
+            "stride_sec": STRIDE_SEC,
+            "start_ns": self.start_ns,
+            "slippage_ticks": 1.0,
+        }
         try:
             async with SimulatedTWS(self.tape, **plain | server) as tws:
                 self.tws = tws
                 before(tws)
                 monkeypatch.setitem(guards.PAPER_PORTS, tws.port, "a simulated TWS")
-                monkeypatch.setattr(Clock, "away_sec", 0.0)  # this machine's clock is not that of the market
+                # this machine's clock is not that of the market
+                monkeypatch.setattr(Clock, "away_sec", 0.0)
                 self.supervisor = Supervisor(
                     self.duty,
                     lambda gate: IBBroker(self.broker, MCL, port=tws.port, gate=gate),
@@ -93,7 +110,9 @@ class Desk:
         return self.supervisor
 
     def audited(self, supervisor: Supervisor) -> Audit:
-        return audit(self.path, self.duty.deployed, self.strategy, supervisor.stage, exact_prices=False)
+        return audit(
+            self.path, self.duty.deployed, self.strategy, supervisor.stage, exact_prices=False
+        )
 
 
 def trade_alone(duty: Duty, stage: staging.Stage, path: Path, port: int, resume: bool) -> None:
@@ -102,7 +121,13 @@ def trade_alone(duty: Duty, stage: staging.Stage, path: Path, port: int, resume:
     Clock.away_sec = 0.0  # type: ignore[method-assign, assignment]
 
     async def trade() -> None:
-        supervisor = Supervisor(duty, lambda gate: IBBroker(duty.config, MCL, port=port, gate=gate), stage, Journal(path), wait=True)
+        supervisor = Supervisor(
+            duty,
+            lambda gate: IBBroker(duty.config, MCL, port=port, gate=gate),
+            stage,
+            Journal(path),
+            wait=True,
+        )
         if resume:
             await supervisor.command("resume", "test", "go on")
         await supervisor.run()

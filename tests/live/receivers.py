@@ -1,4 +1,6 @@
-"""Local receivers of alerts: an HTTP server that can be told what to answer, and a small SMTP server with STARTTLS and log-in."""
+"""Local receivers of alerts: an HTTP server that can be told what to answer, and a small SMTP
+server with STARTTLS and log-in.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ from cryptography.x509.oid import NameOID
 
 @dataclass
 class Hook:
-    """`answers` are given one by one, then 200 for ever; `got` holds path and JSON of each request."""
+    """`answers` are given one by one, then 200 for ever; `got` holds path and JSON of each
+    request.
+    """
 
     answers: list[int | str] = field(default_factory=list)
     got: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -87,8 +91,16 @@ def mailbox(certificate: tuple[Path, Path] | None = None, password: str = "") ->
         while line := (await reader.readline()).strip():
             word = line.split()[0].upper()
             if word == b"EHLO":
-                offers = [b"STARTTLS"] if context and not letter["secured"] else [b"AUTH PLAIN"] if password else []
-                writer.write(b"250-test\r\n" + b"".join(b"250-%s\r\n" % o for o in offers) + b"250 OK\r\n")
+                offers = (
+                    [b"STARTTLS"]
+                    if context and not letter["secured"]
+                    else [b"AUTH PLAIN"]
+                    if password
+                    else []
+                )
+                writer.write(
+                    b"250-test\r\n" + b"".join(b"250-%s\r\n" % o for o in offers) + b"250 OK\r\n"
+                )
             elif word == b"STARTTLS" and context:
                 writer.write(b"220 go\r\n")
                 await writer.drain()
@@ -155,6 +167,8 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     )
     pem, secret = folder / "cert.pem", folder / "key.pem"
     pem.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     secret.write_bytes(private)
     return pem, secret

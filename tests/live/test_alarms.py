@@ -1,4 +1,6 @@
-"""An alarm on its way: the real Alertmanager with the stack's configuration, the relay of the stack, an address on loopback."""
+"""An alarm on its way: the real Alertmanager with the stack's configuration, the relay of the
+stack, an address on loopback.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +25,22 @@ from servers import free_port
 ROOT = Path(__file__).resolve().parents[2]
 HALTED = {
     "labels": {"alertname": "SessionHalted", "severity": "critical", "alias": "paper"},
-    "annotations": {"summary": "paper halted: something is unknown", "action": "mcl status paper; then mcl adopt or mcl flatten"},
+    "annotations": {
+        "summary": "paper halted: something is unknown",
+        "action": "mcl status paper; then mcl adopt or mcl flatten",
+    },
 }
 
 
 @contextmanager
 def running(*words: str, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(words, env=os.environ | (env or {}), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        words,
+        env=os.environ | (env or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     try:
         yield process
     finally:
@@ -49,7 +60,9 @@ def relay(**addresses: str) -> Iterator[int]:
 
 
 def post(url: str, body: Any) -> int:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    request = urllib.request.Request(
+        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return int(answer.status)
@@ -77,26 +90,48 @@ def group(status: str = "firing") -> dict[str, Any]:
     return {"groupKey": "halted", "alerts": [alarm]}
 
 
-def test_a_real_alertmanager_reaches_a_service_through_the_stack_s_own_configuration(tmp_path: Path) -> None:
+def test_a_real_alertmanager_reaches_a_service_through_the_stack_s_own_configuration(
+    tmp_path: Path,
+) -> None:
     manager = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
     if manager is None:
         pytest.skip("alertmanager is not installed")
     with ExitStack() as stack:
         service = stack.enter_context(hook())
-        port = stack.enter_context(relay(MCL_ALERT_URLS=f"json://127.0.0.1:{port_of(service)}/alarms"))
+        port = stack.enter_context(
+            relay(MCL_ALERT_URLS=f"json://127.0.0.1:{port_of(service)}/alarms")
+        )
         text = (ROOT / "docker/prometheus/alertmanager.yaml").read_text()
         assert "http://127.0.0.1:9095/" in text
         config = tmp_path / "alertmanager.yaml"
-        config.write_text(text.replace("127.0.0.1:9095", f"127.0.0.1:{port}").replace("group_wait: 5s", "group_wait: 0s"))
+        config.write_text(
+            text.replace("127.0.0.1:9095", f"127.0.0.1:{port}").replace(
+                "group_wait: 5s", "group_wait: 0s"
+            )
+        )
         own = f"http://127.0.0.1:{free_port()}"
-        words = (f"--config.file={config}", f"--storage.path={tmp_path}", f"--web.listen-address={own[7:]}", "--cluster.listen-address=")
+        words = (
+            f"--config.file={config}",
+            f"--storage.path={tmp_path}",
+            f"--web.listen-address={own[7:]}",
+            "--cluster.listen-address=",
+        )
         stack.enter_context(running(manager, *words))
         until(lambda: _ready(f"{own}/-/ready"))
-        assert post(f"{own}/api/v2/alerts", [HALTED | {"startsAt": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}]) == 200
+        assert (
+            post(
+                f"{own}/api/v2/alerts",
+                [HALTED | {"startsAt": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}],
+            )
+            == 200
+        )
         until(lambda: service.got)
     [body] = bodies(service)
     assert body["title"] == "[mcl paper] critical: SessionHalted"
-    assert body["message"] == "paper halted: something is unknown. mcl status paper; then mcl adopt or mcl flatten"
+    assert (
+        body["message"]
+        == "paper halted: something is unknown. mcl status paper; then mcl adopt or mcl flatten"
+    )
     assert body["type"] == "failure"
 
 
@@ -125,9 +160,16 @@ def test_the_webhook_gets_the_words_of_the_session_s_alerts_and_hears_that_it_is
             assert post(f"http://127.0.0.1:{port}/", group(status)) == 200
         assert post(f"http://127.0.0.1:{port}/", "no object") == 400
     first, second = bodies(service)
-    assert (first["severity"], first["code"], first["alias"]) == ("critical", "SessionHalted", "paper")
+    assert (first["severity"], first["code"], first["alias"]) == (
+        "critical",
+        "SessionHalted",
+        "paper",
+    )
     assert first["text"].startswith("[mcl paper] critical: SessionHalted: paper halted")
-    assert (second["severity"], second["sentence"]) == ("info", "over: paper halted: something is unknown")
+    assert (second["severity"], second["sentence"]) == (
+        "info",
+        "over: paper halted: something is unknown",
+    )
 
 
 def test_without_an_address_an_alarm_is_a_line_of_the_log() -> None:

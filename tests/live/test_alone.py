@@ -1,4 +1,6 @@
-"""A session that can be left alone: what a person or the machine does to it while orders are slow to be answered."""
+"""A session that can be left alone: what a person or the machine does to it while orders are slow
+to be answered.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +29,17 @@ from mcl.tracking.store import Store
 
 LONG = {
     "strategy": {"name": "always_long"},
-    "risk": {"size": {"method": "fixed", "contracts": 1.0}, "protection": {"unit": "ticks", "stop": 60.0}},
+    "risk": {
+        "size": {"method": "fixed", "contracts": 1.0},
+        "protection": {"unit": "ticks", "stop": 60.0},
+    },
 }
 NS = calendar.NS
 TODAY = calendar.to_day(DAY)
 REAL = {"rate": 1.0, "start_ns": TEN + 54 * NS}  # a bar of a minute closes in six seconds
 FAST = {"rate": RATE, "start_ns": TEN}
-GUARDED = schema.Guards().model_dump() | {"days_before_last_trade": None}  # those of ib_paper; the contract of the data is near its end
+# those of ib_paper; the contract of the data is near its end
+GUARDED = schema.Guards().model_dump() | {"days_before_last_trade": None}
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +62,19 @@ def left_at_the_broker(tws: SimulatedTWS) -> tuple[dict[str, int], list[str]]:
 @pytest.mark.parametrize("word", ["flatten", "kill"])
 @pytest.mark.parametrize("market", [REAL, FAST], ids=["real time", "fast clock"])
 def test_to_close_out_of_halted_is_one_sequence_that_nothing_cuts_off(
-    shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, market: dict[str, Any], word: Any
+    shop: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    market: dict[str, Any],
+    word: Any,
 ) -> None:
-    """Somebody else trades, the session is HALTED, a person says flatten (or kill); every order takes 0.6 s to be answered."""
+    """Somebody else trades, the session is HALTED, a person says flatten (or kill); every order
+    takes 0.6 s to be answered.
+    """
     interval = "1m" if market is REAL else "15m"
-    desk = Desk(shop, tmp_path, shop.config(**LONG, interval=interval), market["start_ns"], guards=GUARDED)
+    desk = Desk(
+        shop, tmp_path, shop.config(**LONG, interval=interval), market["start_ns"], guards=GUARDED
+    )
     said: list[str] = []
 
     async def operate() -> None:
@@ -91,12 +105,18 @@ def test_to_close_out_of_halted_is_one_sequence_that_nothing_cuts_off(
     assert len(refs) == len(set(refs))
     placed = [ref for ref in refs if ref.endswith(STOP)]
     assert len(placed) == 1  # of the entry: what is to be closed is not protected first
-    hung = [e.body["sentence"] for e in read(desk.path, ("alert",)) if "hang_sec" in e.body["sentence"]]
+    hung = [
+        e.body["sentence"] for e in read(desk.path, ("alert",)) if "hang_sec" in e.body["sentence"]
+    ]
     assert hung == []
 
 
 def alerts(desk: Desk, code: str) -> list[str]:
-    return [entry.body["sentence"] for entry in read(desk.path, ("alert",)) if entry.body["code"] == code]
+    return [
+        entry.body["sentence"]
+        for entry in read(desk.path, ("alert",))
+        if entry.body["code"] == code
+    ]
 
 
 def unanswered(tws: SimulatedTWS) -> None:
@@ -106,10 +126,18 @@ def unanswered(tws: SimulatedTWS) -> None:
 
 async def long(desk: Desk) -> None:
     """Until the position stands and is protected."""
-    await until(lambda: getattr(desk, "supervisor", None) and desk.tws.positions and desk.supervisor.status().position)
+    await until(
+        lambda: (
+            getattr(desk, "supervisor", None)
+            and desk.tws.positions
+            and desk.supervisor.status().position
+        )
+    )
 
 
-def test_a_failing_flatten_backs_off_and_alerts_and_ends_flat(shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_flatten_backs_off_and_alerts_and_ends_flat(
+    shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     desk = Desk(shop, tmp_path, shop.config(**LONG, interval="15m"), timeout_sec=1.0)
     said: list[str] = []
 
@@ -118,9 +146,12 @@ def test_a_failing_flatten_backs_off_and_alerts_and_ends_flat(shop: Project, tmp
         unanswered(desk.tws)
         said.append(await desk.supervisor.command("flatten", "test", "enough"))
         await until(lambda: len(alerts(desk, "FLATTEN")) >= 2)
-        assert [order.kind for order in desk.tws.book.working()] == ["STP"]  # the position keeps its stop meanwhile
+        # the position keeps its stop meanwhile
+        assert [order.kind for order in desk.tws.book.working()] == ["STP"]
         desk.tws.faults.clear()
-        await until(lambda: not desk.tws.positions and desk.supervisor.status().state is State.TRADING)
+        await until(
+            lambda: not desk.tws.positions and desk.supervisor.status().state is State.TRADING
+        )
         desk.supervisor.wish("stop", "test")
 
     async def main() -> None:
@@ -133,11 +164,15 @@ def test_a_failing_flatten_backs_off_and_alerts_and_ends_flat(shop: Project, tmp
     assert left_at_the_broker(desk.tws) == ({}, [])
     told = alerts(desk, "FLATTEN")
     assert all("+1 MCLF6 held" in sentence for sentence in told)
-    waits = [float(sentence.rsplit("next attempt in ", 1)[1].removesuffix(" s")) for sentence in told]
+    waits = [
+        float(sentence.rsplit("next attempt in ", 1)[1].removesuffix(" s")) for sentence in told
+    ]
     assert waits == sorted(set(waits))
 
 
-def test_stop_is_honoured_while_a_position_is_being_closed(shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stop_is_honoured_while_a_position_is_being_closed(
+    shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And the next start goes on with what was not done."""
     desk = Desk(shop, tmp_path, shop.config(**LONG, interval="15m"), timeout_sec=60.0)
     state = {"state": tmp_path / "tws.sqlite"}
@@ -162,7 +197,9 @@ def test_stop_is_honoured_while_a_position_is_being_closed(shop: Project, tmp_pa
 
     async def again() -> None:
         async def flat() -> None:
-            await until(lambda: not desk.tws.positions and desk.supervisor.status().state is State.TRADING)
+            await until(
+                lambda: not desk.tws.positions and desk.supervisor.status().state is State.TRADING
+            )
             desk.supervisor.wish("stop", "test")
 
         del desk.supervisor
@@ -180,7 +217,9 @@ def test_stop_is_honoured_while_a_position_is_being_closed(shop: Project, tmp_pa
 
 
 @pytest.mark.parametrize("state", [State.DEGRADED, State.HALTED])
-def test_the_kill_switch_is_looked_at_in_every_state(shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: State) -> None:
+def test_the_kill_switch_is_looked_at_in_every_state(
+    shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: State
+) -> None:
     desk = Desk(shop, tmp_path, shop.config(**LONG, interval="15m"))
 
     async def operate() -> None:
@@ -202,11 +241,15 @@ def test_the_kill_switch_is_looked_at_in_every_state(shop: Project, tmp_path: Pa
     assert left_at_the_broker(desk.tws) == ({}, [])
 
 
-def test_a_connection_lost_before_the_first_bar_is_made_again(shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_lost_before_the_first_bar_is_made_again(
+    shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     desk = Desk(shop, tmp_path)
 
     async def operate() -> None:
-        await until(lambda: getattr(desk, "supervisor", None) and desk.supervisor.status().connected)
+        await until(
+            lambda: getattr(desk, "supervisor", None) and desk.supervisor.status().connected
+        )
         assert desk.supervisor.status().bars == 0
         desk.tws.fault("refuse", sec=0.5, drop_all=True)
         await until(lambda: desk.supervisor.status().bars >= 2)
@@ -239,12 +282,21 @@ def test_a_session_ends_in_order_with_a_market_that_has_nothing_more(
     assert len(read(desk.path, ("bar",))) >= 2
 
 
-def test_an_account_in_euros_has_its_limit_in_dollars(shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = Desk(shop, tmp_path, shop.config(**LONG, interval="15m"), guards=OFF | {"max_session_loss_usd": 1.0})
+def test_an_account_in_euros_has_its_limit_in_dollars(
+    shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(
+        shop,
+        tmp_path,
+        shop.config(**LONG, interval="15m"),
+        guards=OFF | {"max_session_loss_usd": 1.0},
+    )
 
     async def operate() -> None:
         await until(lambda: getattr(desk, "supervisor", None) and alerts(desk, "SESSION_LOSS"))
-        await until(lambda: not desk.tws.positions and desk.supervisor.status().state is State.TRADING)
+        await until(
+            lambda: not desk.tws.positions and desk.supervisor.status().state is State.TRADING
+        )
         desk.supervisor.wish("stop", "test")
 
     async def main() -> None:
@@ -258,7 +310,9 @@ def test_an_account_in_euros_has_its_limit_in_dollars(shop: Project, tmp_path: P
     assert left_at_the_broker(desk.tws) == ({}, [])
 
 
-def test_an_account_that_tells_no_rate_is_refused_at_the_start(shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_account_that_tells_no_rate_is_refused_at_the_start(
+    shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     desk = Desk(shop, tmp_path)
     with pytest.raises(LiveError, match="the account is kept in EUR and tells no rate of USD"):
         asyncio.run(desk.trade(monkeypatch, lambda *_: None, base="EUR", rate_of_usd=0.0))
@@ -268,11 +322,15 @@ def test_an_account_that_tells_no_rate_is_refused_at_the_start(shop: Project, tm
 def test_a_limit_that_is_reached_stays_reached_after_a_kill(
     shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guard: str
 ) -> None:
-    """SIGKILL in the middle of the session, then a new process on the same journal and the same broker."""
+    """SIGKILL in the middle of the session, then a new process on the same journal and the same
+    broker.
+    """
     limits = OFF | {guard: 1 if guard == "max_orders_per_day" else 1.0}
     run = shop.config(**LONG, interval="15m") if guard == "max_session_loss_usd" else None
     desk = Desk(shop, tmp_path, run, guards=limits)
-    expected = "1 orders were sent within one day" if guard == "max_orders_per_day" else "the session lost"
+    expected = (
+        "1 orders were sent within one day" if guard == "max_orders_per_day" else "the session lost"
+    )
 
     async def main() -> None:
         async with SimulatedTWS(desk.tape, rate=RATE / 3, start_ns=TEN, slippage_ticks=1.0) as tws:
@@ -288,12 +346,17 @@ def test_a_limit_that_is_reached_stays_reached_after_a_kill(
 
             def refused() -> bool:
                 told = [e.body for e in read(desk.path, ("alert",))[before:]]
-                return any(expected in body["sentence"] for body in told if body["code"] in ("GUARD", "SESSION_LOSS"))
+                return any(
+                    expected in body["sentence"]
+                    for body in told
+                    if body["code"] in ("GUARD", "SESSION_LOSS")
+                )
 
             await until(refused, 90.0)
             child.kill()
             child.join()
-            filled = {e.body["ref"] for e in read(desk.path, ("fill",))}  # the half of a reversal that closes goes
+            # the half of a reversal that closes goes
+            filled = {e.body["ref"] for e in read(desk.path, ("fill",))}
             assert not [ref for ref in desk_orders(desk)[sent:] if ref in filled]
 
     asyncio.run(main())
@@ -314,22 +377,39 @@ def desk_orders(desk: Desk) -> list[str]:
 def begin(desk: Desk, port: int, resume: bool = False) -> Any:
     """A session in a process of its own; `resume`: a person says so at once."""
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=real_time.trade_alone, args=(desk.duty, desk.stage, desk.path, port, resume), daemon=True)
+    process = context.Process(
+        target=real_time.trade_alone,
+        args=(desk.duty, desk.stage, desk.path, port, resume),
+        daemon=True,
+    )
     process.start()
     return process
 
 
-def test_a_reversal_is_never_without_a_stop(shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Answers take 0.2 to 1 s, then the order that closes is never answered: the stop stands, the time without it is measured."""
-    risk = {"size": {"method": "fixed", "contracts": 1.0}, "protection": {"unit": "ticks", "stop": 90.0}}
-    desk = Desk(shop, tmp_path, shop.config(strategy=RANDOM, risk=risk, interval="15m"), guards=GUARDED)
+def test_a_reversal_is_never_without_a_stop(
+    shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers take 0.2 to 1 s, then the order that closes is never answered: the stop stands, the
+    time without it is measured.
+    """
+    risk = {
+        "size": {"method": "fixed", "contracts": 1.0},
+        "protection": {"unit": "ticks", "stop": 90.0},
+    }
+    desk = Desk(
+        shop, tmp_path, shop.config(strategy=RANDOM, risk=risk, interval="15m"), guards=GUARDED
+    )
     naked: list[float] = []
 
     async def look() -> None:
         since = None
         while True:
             held = desk.tws.account.holding(desk.tws.played).quantity
-            stops = sum(-order.side * order.remaining for order in desk.tws.book.working() if order.kind == "STP")
+            stops = sum(
+                -order.side * order.remaining
+                for order in desk.tws.book.working()
+                if order.kind == "STP"
+            )
             now = asyncio.get_running_loop().time()
             since = (since or now) if held and stops * held < held * held else None
             naked.append(now - since if since else 0.0)
@@ -359,7 +439,9 @@ def test_a_reversal_is_never_without_a_stop(shop: Project, tmp_path: Path, monke
 
 
 def test_a_corrected_execution_is_booked(shop: Project, tmp_path: Path) -> None:
-    """The journal's account and the broker's are worth the same afterwards, in this process and in the next one."""
+    """The journal's account and the broker's are worth the same afterwards, in this process and in
+    the next one.
+    """
     bench = Bench(shop, tmp_path, shop.config(**LONG, interval="15m"))
 
     def correct(tws: SimulatedTWS, bars: int) -> None:

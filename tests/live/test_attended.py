@@ -26,7 +26,11 @@ def in_the_background(desk: Project, speed: float) -> tuple[threading.Thread, li
     operations = Operations(telemetry=schema.Telemetry(port=0))
 
     def trade() -> None:
-        done.append(run_session("paper", broker, operations, store=desk.store, root=desk.root, progress=False))
+        done.append(
+            run_session(
+                "paper", broker, operations, store=desk.store, root=desk.root, progress=False
+            )
+        )
 
     thread = threading.Thread(target=trade, daemon=True)
     thread.start()
@@ -42,7 +46,10 @@ def test_a_trading_session_answers_and_obeys(deploy: Deploy) -> None:
     folder = control_socket.folder_of(desk.root, "paper")
     thread, done = in_the_background(desk, speed=40.0)
     deadline = time.monotonic() + 60
-    while control_socket.running(desk.root) != ["paper"] or not (folder / control_socket.NAME).exists():
+    while (
+        control_socket.running(desk.root) != ["paper"]
+        or not (folder / control_socket.NAME).exists()
+    ):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     states = control_socket.watched(folder)
@@ -55,7 +62,9 @@ def test_a_trading_session_answers_and_obeys(deploy: Deploy) -> None:
     assert later["counters"].get("orders", 0) == paused["counters"].get("orders", 0)
     control_socket.ask(folder, {"do": "resume", "who": "a test", "why": "back"})
     when(states, lambda s: s["mode"] == "NORMAL")
-    assert control_socket.ask(folder, {"do": "stop", "who": "a test", "why": "enough"})["said"].startswith("STOPPED")
+    assert control_socket.ask(folder, {"do": "stop", "who": "a test", "why": "enough"})[
+        "said"
+    ].startswith("STOPPED")
     thread.join(60)
     assert control_socket.running(desk.root) == []
     last = journal_queries.remembered(journal_queries.last_journal(desk.root, "paper"))

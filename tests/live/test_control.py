@@ -1,4 +1,6 @@
-"""The control socket, real sockets and real processes: who may speak, what is answered, and what a kill leaves behind."""
+"""The control socket, real sockets and real processes: who may speak, what is answered, and what a
+kill leaves behind.
+"""
 
 from __future__ import annotations
 
@@ -55,13 +57,22 @@ def folder(tmp_path: Path) -> Path:
 
 def test_status_over_the_socket_is_the_desks(folder: Path) -> None:
     said = at_a_desk(folder, lambda f: control_socket.ask(f, {"do": "status"}))["status"]
-    assert (said["state"], said["mode"], said["position"], said["session_pnl_usd"]) == ("TRADING", "NORMAL", 1, 6.46)
+    assert (said["state"], said["mode"], said["position"], said["session_pnl_usd"]) == (
+        "TRADING",
+        "NORMAL",
+        1,
+        6.46,
+    )
     assert said["latency"]["count"] == 0
 
 
 def test_a_command_reaches_the_desk_with_who_and_why(folder: Path) -> None:
     desk = SmallDesk()
-    answer = at_a_desk(folder, lambda f: control_socket.ask(f, {"do": "pause", "who": "mcl pause", "why": "EIA [10:30]"}), desk)
+    answer = at_a_desk(
+        folder,
+        lambda f: control_socket.ask(f, {"do": "pause", "who": "mcl pause", "why": "EIA [10:30]"}),
+        desk,
+    )
     assert answer["said"] == "pause: done"
     [(word, who, why)] = desk.told
     assert (word, why) == ("pause", "EIA [10:30]")
@@ -85,7 +96,9 @@ def test_who_says_stop_is_told_though_the_session_ends_at_once(folder: Path) -> 
     async def session() -> dict[str, Any]:
         with control_socket.alone(folder):
             async with Watch(Leaving()) as watch, control_socket.listening(watch, folder):
-                asked = asyncio.create_task(asyncio.to_thread(control_socket.ask, folder, {"do": "stop"}))
+                asked = asyncio.create_task(
+                    asyncio.to_thread(control_socket.ask, folder, {"do": "stop"})
+                )
                 await left.wait()
         return await asked
 
@@ -104,10 +117,15 @@ def test_a_refusal_keeps_its_sentence_and_hint(folder: Path) -> None:
         (b"hello\n", 'a request is one JSON object with "do"'),
         (b"[1]\n", 'a request is one JSON object with "do"'),
         (b'{"do": "flaten"}\n', "a session cannot 'flaten': did you mean 'flatten'?"),
-        (b'{"do": "status", "x": "' + b"y" * control_socket.LIMIT + b'"}\n', "a request is one line of at most 65536 bytes"),
+        (
+            b'{"do": "status", "x": "' + b"y" * control_socket.LIMIT + b'"}\n',
+            "a request is one line of at most 65536 bytes",
+        ),
     ],
 )
-def test_what_is_no_request_is_answered_with_a_sentence(folder: Path, sent: bytes, sentence: str) -> None:
+def test_what_is_no_request_is_answered_with_a_sentence(
+    folder: Path, sent: bytes, sentence: str
+) -> None:
     answer = at_a_desk(folder, lambda f: raw(f, sent))
     assert (answer["ok"], answer["error"]["message"]) == (False, sentence)
 
@@ -136,7 +154,9 @@ def test_one_session_per_alias(folder: Path) -> None:
         with control_socket.alone(f):
             pytest.fail("two sessions hold one alias")
 
-    with pytest.raises(LiveError, match=rf"a session of 'paper' already runs \(process {os.getpid()}\)"):
+    with pytest.raises(
+        LiveError, match=rf"a session of 'paper' already runs \(process {os.getpid()}\)"
+    ):
         at_a_desk(folder, second)
 
 
@@ -198,7 +218,13 @@ asyncio.run(main(Path(sys.argv[1])))
 def test_what_a_killed_session_leaves_behind_is_no_session(tmp_path: Path) -> None:
     """SIGKILL: socket and lock file stay, nobody answers, and the next session takes the place."""
     folder = tmp_path / "live" / "paper"
-    command = [sys.executable, "-c", textwrap.dedent(SESSION), str(folder), str(Path(__file__).parent)]
+    command = [
+        sys.executable,
+        "-c",
+        textwrap.dedent(SESSION),
+        str(folder),
+        str(Path(__file__).parent),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"

@@ -1,4 +1,6 @@
-"""What sessions on the simulated TWS cost, by month, beside what was configured, and the settings that come of it."""
+"""What sessions on the simulated TWS cost, by month, beside what was configured, and the settings
+that come of it.
+"""
 
 from __future__ import annotations
 
@@ -43,11 +45,26 @@ PORT = "127.0.0.1:7497 account DU0000001"
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A version with sessions in two months: the second month had twice the slippage and a higher commission."""
-    made = project(tmp_path_factory.mktemp("costs") / "project", empty_store(tmp_path_factory.mktemp("store")))
-    promote(made.run(made.config(strategy=OFTEN, risk=TWO, interval="15m")), store=made.store, root=made.root, gates=OPEN_GATES)
+    """A version with sessions in two months: the second month had twice the slippage and a higher
+    commission.
+    """
+    made = project(
+        tmp_path_factory.mktemp("costs") / "project", empty_store(tmp_path_factory.mktemp("store"))
+    )
+    promote(
+        made.run(made.config(strategy=OFTEN, risk=TWO, interval="15m")),
+        store=made.store,
+        root=made.root,
+        gates=OPEN_GATES,
+    )
     for day, ticks, fee in zip(DAYS, (1.0, 1.0, 3.0), (0.77, 0.77, 0.92), strict=True):
-        traded(made, tmp_path_factory.mktemp("journals"), day, slippage_ticks=ticks, terms=Terms(commission_usd=fee))
+        traded(
+            made,
+            tmp_path_factory.mktemp("journals"),
+            day,
+            slippage_ticks=ticks,
+            terms=Terms(commission_usd=fee),
+        )
     return made
 
 
@@ -56,7 +73,15 @@ def traded(shop: Project, folder: Path, day: date, **server: Any) -> Session:
     bench = Bench(shop, folder)
     bench.stage = staging.replayed(bench.deployed.config, day, bench.strategy, shop.root)
     asyncio.run(bench.run(**server))
-    return tracked(bench.path, bench.deployed, bench.strategy, bench.stage, shop.store, where=PORT, exact_prices=False)
+    return tracked(
+        bench.path,
+        bench.deployed,
+        bench.strategy,
+        bench.stage,
+        shop.store,
+        where=PORT,
+        exact_prices=False,
+    )
 
 
 def table(shop: Project) -> CostTable:
@@ -66,23 +91,34 @@ def table(shop: Project) -> CostTable:
 def test_each_month_has_what_was_configured_and_what_was_paid(shop: Project) -> None:
     found = table(shop)
     october, november = found.rows
-    assert ((october.month, october.sessions), (november.month, november.sessions)) == (("2025-10", 2), ("2025-11", 1))
+    assert ((october.month, october.sessions), (november.month, november.sessions)) == (
+        ("2025-10", 2),
+        ("2025-11", 1),
+    )
     assert (october.slippage_ticks, november.slippage_ticks) == pytest.approx((1.0, 3.0))
     assert (october.commission_usd, november.commission_usd) == pytest.approx((0.77, 0.92))
     for row in (october, november, found.whole):
-        assert (row.configured_slippage_ticks, row.configured_commission_usd) == pytest.approx((1.0, 0.77))
+        assert (row.configured_slippage_ticks, row.configured_commission_usd) == pytest.approx(
+            (1.0, 0.77)
+        )
         assert row.slippage_usd == pytest.approx(row.slippage_ticks)  # a tick of MCL is a dollar
         assert row.total_usd == pytest.approx(row.slippage_usd + row.commission_usd)
         assert row.uncharged_fills == 0
     assert found.whole.sessions == 3
     assert found.whole.fills == october.fills + november.fills
-    paid = (october.slippage_ticks * october.contracts + november.slippage_ticks * november.contracts) / found.whole.contracts
+    paid = (
+        october.slippage_ticks * october.contracts + november.slippage_ticks * november.contracts
+    ) / found.whole.contracts
     assert found.whole.slippage_ticks == pytest.approx(paid)
 
 
 def test_the_delay_is_from_the_close_to_the_next_open(shop: Project) -> None:
     moves, contracts = 0.0, 0
-    walk = pd.read_csv(shop.root / "walk-15m.csv").assign(close_time=lambda f: pd.to_datetime(f["time"], utc=True)).set_index("close_time")
+    walk = (
+        pd.read_csv(shop.root / "walk-15m.csv")
+        .assign(close_time=lambda f: pd.to_datetime(f["time"], utc=True))
+        .set_index("close_time")
+    )
     for run in shop.store.in_study("live"):
         slippage = pd.read_parquet(run.artifacts / "data" / "slippage.parquet")
         assert len(slippage)
@@ -107,7 +143,9 @@ def test_sessions_on_a_simulated_tws_are_marked_and_give_way_to_real_ones(
     shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert (table(shop).simulated, table(shop).left_out) == (True, 0)
-    assert all(run.params["broker"] == f"{PORT} (simulated TWS)" for run in shop.store.in_study("live"))
+    assert all(
+        run.params["broker"] == f"{PORT} (simulated TWS)" for run in shop.store.in_study("live")
+    )
     monkeypatch.setattr(account, "SIMULATED", "INDIVIDUAL")  # as a TWS of the broker says
     done = traded(shop, tmp_path, date(2025, 11, 10), slippage_ticks=2.0)
     try:
@@ -127,14 +165,22 @@ def test_the_shell_shows_the_table_and_answers_as_promised(
     assert "SYNTHETIC, no evidence about a market" in shown
     assert "2025-10" in shown
     assert "2025-11" in shown
-    line = next(line for line in shown.splitlines() if line.startswith("to backtest with what was paid: "))
+    line = next(
+        line for line in shown.splitlines() if line.startswith("to backtest with what was paid: ")
+    )
     assert main(["--json", "registry", "costs", "paper"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert faults("registry costs", answer) == []
     assert answer["synthetic"] is True
     assert [row["month"] for row in answer["months"]] == ["2025-10", "2025-11"]
     assert line.endswith(" ".join(answer["proposal"]["overrides"]))
-    assert {"delay_ticks", "slippage_ticks", "configured_slippage_usd", "commission_usd", "fills"} <= set(answer["all"])
+    assert {
+        "delay_ticks",
+        "slippage_ticks",
+        "configured_slippage_usd",
+        "commission_usd",
+        "fills",
+    } <= set(answer["all"])
 
 
 def test_a_name_without_sessions_is_refused(shop: Project) -> None:
@@ -146,14 +192,21 @@ def test_a_name_without_sessions_is_refused(shop: Project) -> None:
 
 def test_a_session_without_a_fill_is_counted_and_proposes_nothing(shop: Project) -> None:
     whole, run = table(shop), shop.store.in_study("live")[0]
-    frames = {name: pd.read_parquet(run.artifacts / "data" / f"{name}.parquet").iloc[:0] for name in ("slippage", "fills")}
-    empty = SimpleNamespace(tags={"session": "2025-12-01"}, file=lambda name: parquet(frames[Path(name).stem]))
+    frames = {
+        name: pd.read_parquet(run.artifacts / "data" / f"{name}.parquet").iloc[:0]
+        for name in ("slippage", "fills")
+    }
+    empty = SimpleNamespace(
+        tags={"session": "2025-12-01"}, file=lambda name: parquet(frames[Path(name).stem])
+    )
     fills, charges = _fills(cast("StoredRun", empty), shop.config())
     alone = replace(whole, fills=fills, charges=charges, sessions={"x": "2025-12-01"})
     assert [(row.month, row.sessions, row.fills) for row in alone.rows] == [("2025-12", 1, 0)]
     assert alone.proposal.overrides == ()
     assert "nothing to propose" in alone.proposal.sentence
-    both = replace(whole, fills=pd.concat([whole.fills, fills]), charges=pd.concat([whole.charges, charges]))
+    both = replace(
+        whole, fills=pd.concat([whole.fills, fills]), charges=pd.concat([whole.charges, charges])
+    )
     assert both.whole.slippage_ticks == whole.whole.slippage_ticks
 
 
@@ -162,11 +215,18 @@ PLAIN = schema.Costs(slippage_ticks=1.0, commission_usd=0.25, exchange_usd=0.5, 
 
 
 @pytest.mark.parametrize(
-    ("impact", "paid", "expected"), [(0.0, 1.231, 1.24), (0.0, 1.2, 1.2), (0.0, -0.4, 0.0), (5.0, 2.0, 2.0), (0.0, 500.0, 100.0)]
+    ("impact", "paid", "expected"),
+    [(0.0, 1.231, 1.24), (0.0, 1.2, 1.2), (0.0, -0.4, 0.0), (5.0, 2.0, 2.0), (0.0, 500.0, 100.0)],
 )
-def test_one_value_of_slippage_is_rounded_up_and_holds_the_impact(impact: float, paid: float, expected: float) -> None:
+def test_one_value_of_slippage_is_rounded_up_and_holds_the_impact(
+    impact: float, paid: float, expected: float
+) -> None:
     costs = pasted(_slippage(PLAIN.model_copy(update={"impact_ticks": impact}), paid, 1.0))
-    assert (costs.slippage_ticks, costs.slippage_by_hour_ticks, costs.impact_ticks) == (expected, (), 0.0)
+    assert (costs.slippage_ticks, costs.slippage_by_hour_ticks, costs.impact_ticks) == (
+        expected,
+        (),
+        0.0,
+    )
 
 
 def pasted(lines: Iterable[str]) -> schema.Costs:
@@ -176,7 +236,13 @@ def pasted(lines: Iterable[str]) -> schema.Costs:
 
 
 def test_slippage_by_the_hour_keeps_its_shape() -> None:
-    costs = pasted(_slippage(PLAIN.model_copy(update={"slippage_by_hour_ticks": TABLE, "impact_ticks": 4.0}), 1.5, 1.0))
+    costs = pasted(
+        _slippage(
+            PLAIN.model_copy(update={"slippage_by_hour_ticks": TABLE, "impact_ticks": 4.0}),
+            1.5,
+            1.0,
+        )
+    )
     assert costs.slippage_by_hour_ticks == tuple(1.5 * value for value in TABLE)
     assert costs.impact_ticks == 6.0
 
@@ -195,7 +261,11 @@ def test_the_configured_slippage_of_a_fill_is_that_of_its_hour_and_size(shop: Pr
     costs = PLAIN.model_copy(update={"slippage_by_hour_ticks": TABLE, "impact_ticks": 8.0})
     fills = [LiveFill(bar, 2, 60.0) for bar in (0, 5, 40, len(bars))]
     spreads = split(bars, fills, {}, costs)["spread_ticks"]
-    hours = [pd.Timestamp(int(bars.close_time[min(f.bar, len(bars) - 1)]), tz="UTC") - pd.Timedelta(minutes=15) for f in fills]
+    hours = [
+        pd.Timestamp(int(bars.close_time[min(f.bar, len(bars) - 1)]), tz="UTC")
+        - pd.Timedelta(minutes=15)
+        for f in fills
+    ]
     by_hour = [TABLE[at.tz_convert("America/New_York").hour] for at in hours]
     volumes = [int(bars.volume[min(fill.bar, len(bars) - 1)]) for fill in fills]
     assert spreads.tolist() == pytest.approx(np.array(by_hour) + 8.0 * 2 / np.array(volumes))

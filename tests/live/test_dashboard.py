@@ -1,4 +1,6 @@
-"""The dashboard over real HTTP: what it shows of a running and of a finished session, and that nobody commands without the token."""
+"""The dashboard over real HTTP: what it shows of a running and of a finished session, and that
+nobody commands without the token.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,13 @@ def visited(home: Path, visit: Callable[[int], Any], token: str = "") -> Any:
     return asyncio.run(both())
 
 
-def asked(port: int, path: str, method: str = "GET", body: Any = None, headers: dict[str, str] | None = None) -> Answer:
+def asked(
+    port: int,
+    path: str,
+    method: str = "GET",
+    body: Any = None,
+    headers: dict[str, str] | None = None,
+) -> Answer:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request(method, path, None if body is None else json.dumps(body), headers or {})
     answer = connection.getresponse()
@@ -52,7 +60,11 @@ def events(port: int, name: str = "paper") -> Iterator[Iterator[dict[str, Any]]]
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", f"/events?name={name}")
     lines = connection.getresponse()
-    yield (json.loads(line[6:])["status"] for line in lines if line.startswith(b"data: {") and line != b"data: {}\n")
+    yield (
+        json.loads(line[6:])["status"]
+        for line in lines
+        if line.startswith(b"data: {") and line != b"data: {}\n"
+    )
     connection.close()
 
 
@@ -78,12 +90,20 @@ def test_a_finished_session_is_shown_until_the_next_one_runs(tmp_path: Path) -> 
             seen.append(next(s for s in told if s.get("running") is False))
         return [(s.get("running", True), s["state"]) for s in seen]
 
-    assert visited(tmp_path, visit) == [(False, "LOST"), (True, "TRADING"), (True, "DEGRADED"), (False, "LOST")]
+    assert visited(tmp_path, visit) == [
+        (False, "LOST"),
+        (True, "TRADING"),
+        (True, "DEGRADED"),
+        (False, "LOST"),
+    ]
 
 
 def test_a_name_that_never_traded_is_not_found(tmp_path: Path) -> None:
     written(tmp_path)
-    assert visited(tmp_path, lambda port: asked(port, "/events?name=other")) == (404, {"error": "nothing is called 'other'"})
+    assert visited(tmp_path, lambda port: asked(port, "/events?name=other")) == (
+        404,
+        {"error": "nothing is called 'other'"},
+    )
     assert visited(tmp_path, lambda port: asked(port, "/nothing"))[0] == 404
 
 
@@ -97,11 +117,21 @@ def test_with_its_token_the_page_commands(tmp_path: Path) -> None:
 
     def visit(port: int) -> list[Any]:
         may = asked(port, "/may", headers={"Authorization": f"Bearer {TOKEN}"})[1]["may"]
-        return [may, act(port), act(port, Origin=f"http://127.0.0.1:{port}"), act(port, "adopt"), act(port, "kill")]
+        return [
+            may,
+            act(port),
+            act(port, Origin=f"http://127.0.0.1:{port}"),
+            act(port, "adopt"),
+            act(port, "kill"),
+        ]
 
     with running(tmp_path, desk):
         may, plain, own, adopt, kill = visited(tmp_path, visit, TOKEN)
-    assert (may, plain, own) == (True, (200, {"said": "pause: done"}), (200, {"said": "pause: done"}))
+    assert (may, plain, own) == (
+        True,
+        (200, {"said": "pause: done"}),
+        (200, {"said": "pause: done"}),
+    )
     assert (adopt[0], kill[0]) == (400, 400)
     assert [(word, why) for word, _, why in desk.told] == [("pause", "a test")] * 2
     assert desk.told[0][1].startswith("mcl dashboard, ")
@@ -111,7 +141,8 @@ def test_nobody_else_commands(tmp_path: Path) -> None:
     desk = SmallDesk()
 
     def visit(port: int) -> list[int]:
-        simple = {"Content-Type": "text/plain", "Authorization": f"Bearer {TOKEN}"}  # what a form of another page could send
+        # what a form of another page could send
+        simple = {"Content-Type": "text/plain", "Authorization": f"Bearer {TOKEN}"}
         wish = {"name": "paper", "word": "flatten"}
         return [
             act(port, token="wrong-token-of-some-length")[0],
@@ -124,7 +155,8 @@ def test_nobody_else_commands(tmp_path: Path) -> None:
 
     with running(tmp_path, desk):
         assert visited(tmp_path, visit, TOKEN) == [403, 403, 403, 403, 403, 405]
-        assert visited(tmp_path, lambda port: act(port, token="")[0]) == 403  # a dashboard without a token
+        # a dashboard without a token
+        assert visited(tmp_path, lambda port: act(port, token="")[0]) == 403
     assert desk.told == []
 
 
@@ -140,10 +172,15 @@ def test_a_short_token_is_refused(tmp_path: Path) -> None:
 
 
 def test_open_streams_lock_nobody_out(tmp_path: Path) -> None:
-    """More streams than there are places: all pages are still answered, and a stream that ends makes room for another."""
+    """More streams than there are places: all pages are still answered, and a stream that ends
+    makes room for another.
+    """
 
     def visit(port: int) -> tuple[list[int], list[int], int]:
-        opened = [http.client.HTTPConnection("127.0.0.1", port, timeout=60) for _ in range(MOST_STREAMS + 2)]
+        opened = [
+            http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            for _ in range(MOST_STREAMS + 2)
+        ]
         for connection in opened:
             connection.request("GET", "/events?name=paper")
         streams = [connection.getresponse() for connection in opened]
@@ -164,7 +201,9 @@ def test_open_streams_lock_nobody_out(tmp_path: Path) -> None:
     assert again == 200
 
 
-def test_who_does_not_read_an_answer_does_not_keep_a_place_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_does_not_read_an_answer_does_not_keep_a_place_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(http, "PATIENCE_SEC", 0.5)
 
     async def answer(_: http.Request) -> http.Reply:

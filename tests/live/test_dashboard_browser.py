@@ -1,4 +1,6 @@
-"""The dashboard in a real Chromium: what it shows, that it updates by itself, its commands, and that it fits a phone."""
+"""The dashboard in a real Chromium: what it shows, that it updates by itself, its commands, and
+that it fits a phone.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,22 @@ MINUTE = 60_000_000_000
 def desk() -> SmallDesk:
     made = SmallDesk()
     curve = tuple((AT + n * MINUTE, 25_000.0 + n % 7) for n in range(90))
-    decision = {"time": AT, "close": 60.1, "wanted": 2.0, "position": 1, "target": 1, "block": "MAX_POSITION", "reason": "held"}
-    stop = {"order_id": 1, "permanent_id": 2, "ref": "paper-v3-20251112-120905/stop", "kind": "STP", "quantity": -1}
+    decision = {
+        "time": AT,
+        "close": 60.1,
+        "wanted": 2.0,
+        "position": 1,
+        "target": 1,
+        "block": "MAX_POSITION",
+        "reason": "held",
+    }
+    stop = {
+        "order_id": 1,
+        "permanent_id": 2,
+        "ref": "paper-v3-20251112-120905/stop",
+        "kind": "STP",
+        "quantity": -1,
+    }
     fill = {
         "time": AT + 9 * MINUTE,
         "symbol": "MCLF6",
@@ -35,8 +51,17 @@ def desk() -> SmallDesk:
         "reason": "target",
         "ref": "x",
     }
-    made.set(equity=curve, decisions=(decision,), working=(stop | {"price": 59.66, "status": "PreSubmitted"},), fills=(fill,))
-    made.set(latency_ms=(0.4, 1.1, 12.0), counters={"orders": 3.0, "fills": 2.0}, synthetic="SYNTHETIC DATA")
+    made.set(
+        equity=curve,
+        decisions=(decision,),
+        working=(stop | {"price": 59.66, "status": "PreSubmitted"},),
+        fills=(fill,),
+    )
+    made.set(
+        latency_ms=(0.4, 1.1, 12.0),
+        counters={"orders": 3.0, "fills": 2.0},
+        synthetic="SYNTHETIC DATA",
+    )
     return made
 
 
@@ -44,7 +69,12 @@ def desk() -> SmallDesk:
 def address(tmp_path: Path, desk: SmallDesk) -> Iterator[str]:
     """A running session and its dashboard, each on a loop of its own."""
     written(tmp_path)
-    up, loop, over, found = threading.Event(), asyncio.new_event_loop(), asyncio.Event(), list[str]()
+    up, loop, over, found = (
+        threading.Event(),
+        asyncio.new_event_loop(),
+        asyncio.Event(),
+        list[str](),
+    )
 
     async def serve() -> None:
         async with open_dashboard(Dashboard(tmp_path, "paper", Store(tmp_path), TOKEN), 0) as url:
@@ -63,12 +93,17 @@ def address(tmp_path: Path, desk: SmallDesk) -> Iterator[str]:
         loop.close()
 
 
-def test_the_page_shows_the_session_follows_it_and_commands_it(browser: Chromium, address: str, desk: SmallDesk) -> None:
+def test_the_page_shows_the_session_follows_it_and_commands_it(
+    browser: Chromium, address: str, desk: SmallDesk
+) -> None:
     browser.open(address)
     browser.wait(lambda: browser.text("state") == "TRADING")
     browser.wait(lambda: browser.run("return !document.getElementById('acts').hidden"))
     assert "token" not in browser.driver.current_url
-    shown = {name: browser.text(name) for name in ("position", "pnl", "equity", "price", "orders", "latency", "synthetic")}
+    shown = {
+        name: browser.text(name)
+        for name in ("position", "pnl", "equity", "price", "orders", "latency", "synthetic")
+    }
     assert shown == {
         "position": "+1", "pnl": "+6.46", "equity": "25,006.46", "price": "60.10", "orders": "3 / 2", "latency": "1.10 ms",
         "synthetic": "SYNTHETIC DATA",
@@ -80,14 +115,21 @@ def test_the_page_shows_the_session_follows_it_and_commands_it(browser: Chromium
 
     desk.set(state=State.HALTED, why="the books differ: <b>2</b>", position=2, data_age_sec=400.0)
     browser.wait(lambda: browser.text("state") == "HALTED")
-    assert (browser.text("why"), browser.text("position"), browser.driver.title[:9]) == ("the books differ: <b>2</b>", "+2", "HALTED +2")
+    assert (browser.text("why"), browser.text("position"), browser.driver.title[:9]) == (
+        "the books differ: <b>2</b>",
+        "+2",
+        "HALTED +2",
+    )
     assert browser.text("age") == "7 min"
 
     browser.run("document.querySelector('[data-act=\"pause\"]').click()")
     assert browser.run("return document.getElementById('dialog').open")
     browser.run("document.querySelector('#dialog [value=no]').click()")
     assert desk.told == []
-    browser.run("document.querySelector('[data-act=\"pause\"]').click(); document.getElementById('because').value = 'lunch'")
+    browser.run(
+        "document.querySelector('[data-act=\"pause\"]').click();"
+        " document.getElementById('because').value = 'lunch'"
+    )
     browser.run("document.getElementById('confirm').click()")
     browser.wait(lambda: browser.text("said") == "pause: done")
     assert (desk.told[0][0], desk.told[0][2], desk.now.mode) == ("pause", "lunch", Mode.PAUSED)
@@ -96,28 +138,51 @@ def test_the_page_shows_the_session_follows_it_and_commands_it(browser: Chromium
 
 
 def test_it_fits_every_screen_and_is_for_everybody(browser: Chromium, address: str) -> None:
-    """With its commands, and with every list full: the token gives the first, the desk the second."""
-    browser.open(address, "return document.documentElement.dataset.recorded === 'yes' && !document.getElementById('acts').hidden")
+    """With its commands, and with every list full: the token gives the first, the desk the
+    second.
+    """
+    browser.open(
+        address,
+        "return document.documentElement.dataset.recorded === 'yes' &&"
+        " !document.getElementById('acts').hidden",
+    )
     browser.examine("dashboard", (1440, 800, 390))
     stops = browser.stops()
     assert [stop["place"] for stop in stops] == sorted(stop["place"] for stop in stops)
     assert [stop for stop in stops if stop["ring"] < 2 or not stop["seen"]] == []
-    assert [stop["name"] for stop in stops if stop["tag"] == "BUTTON"] == ["pause", "resume", "reduce-only", "flatten", "stop"]
+    assert [stop["name"] for stop in stops if stop["tag"] == "BUTTON"] == [
+        "pause",
+        "resume",
+        "reduce-only",
+        "flatten",
+        "stop",
+    ]
     browser.run("document.querySelector('[data-act=\"flatten\"]').focus()")
     browser.press("ENTER")
-    browser.wait("return document.getElementById('dialog').open && document.activeElement.id === 'because'")
+    browser.wait(
+        "return document.getElementById('dialog').open && document.activeElement.id === 'because'"
+    )
     browser.examine("dashboard-asks", (1440, 390))
     browser.press("ESCAPE")
-    browser.wait("return !document.getElementById('dialog').open && document.activeElement.dataset.act === 'flatten'")
+    browser.wait(
+        "return !document.getElementById('dialog').open && document.activeElement.dataset.act ==="
+        " 'flatten'"
+    )
 
 
-def test_what_happens_is_on_the_screen_soon(browser: Chromium, address: str, desk: SmallDesk) -> None:
-    """The page notes when each change was in its document; scripts/bench_dashboard.py prints how long after the event."""
+def test_what_happens_is_on_the_screen_soon(
+    browser: Chromium, address: str, desk: SmallDesk
+) -> None:
+    """The page notes when each change was in its document; scripts/bench_dashboard.py prints how
+    long after the event.
+    """
     browser.open(address.partition("#")[0])
     browser.wait(lambda: browser.text("state") == "TRADING")
     browser.run(
-        "window.seen = {}; new MutationObserver(() => { window.seen[document.getElementById('why').textContent] ??= Date.now(); })"
-        ".observe(document.getElementById('why'), { childList: true, characterData: true, subtree: true })"
+        "window.seen = {}; new MutationObserver(() => {"
+        " window.seen[document.getElementById('why').textContent] ??= Date.now();"
+        " }).observe(document.getElementById('why'), { childList: true, characterData: true,"
+        " subtree: true })"
     )
     for n in range(3):
         desk.set(why=f"event {n}")

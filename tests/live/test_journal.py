@@ -33,7 +33,10 @@ def path(tmp_path: Path) -> Path:
 
 def test_entries_come_back_in_order(path: Path) -> None:
     with Journal(path) as journal:
-        journal.append(Draft("bar", {"close": 60.01}, "1"), Draft("decision", {"stop_ticks": math.nan, "target": -1}, "1"))
+        journal.append(
+            Draft("bar", {"close": 60.01}, "1"),
+            Draft("decision", {"stop_ticks": math.nan, "target": -1}, "1"),
+        )
         journal.append(Draft("state", {"state": "ended", "why": ""}))
     assert [(e.seq, e.kind, e.key, e.body) for e in read(path)] == [
         (1, "bar", "1", {"close": 60.01}),
@@ -68,7 +71,9 @@ def test_nothing_is_written_twice_and_a_refused_batch_leaves_nothing(path: Path)
     with Journal(path) as journal:
         journal.append(Draft("order", {"to": 1}, "paper-v1-20260107-071301"))
         with pytest.raises(LiveError, match=refusal):
-            journal.append(Draft("bar", {}, "7"), Draft("order", {"to": 1}, "paper-v1-20260107-071301"))
+            journal.append(
+                Draft("bar", {}, "7"), Draft("order", {"to": 1}, "paper-v1-20260107-071301")
+            )
     assert [e.kind for e in read(path)] == ["order"]
 
 
@@ -76,13 +81,19 @@ def test_nothing_is_written_twice_and_a_refused_batch_leaves_nothing(path: Path)
 def test_what_is_written_stays(path: Path, statement: str) -> None:
     with Journal(path) as journal:
         journal.append(Draft("fill", {"quantity": 1}, "0001.01"))
-    with closing(sqlite3.connect(path)) as other, other, pytest.raises(sqlite3.IntegrityError, match="append-only"):
+    with (
+        closing(sqlite3.connect(path)) as other,
+        other,
+        pytest.raises(sqlite3.IntegrityError, match="append-only"),
+    ):
         other.execute(statement)
     assert read(path)[0].body == {"quantity": 1}
 
 
 def test_a_killed_writer_leaves_every_acknowledged_entry(path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True) as writer:
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
+    ) as writer:
         assert writer.stdout is not None
         acknowledged = [int(writer.stdout.readline()) for _ in range(200)]
         writer.send_signal(signal.SIGKILL)

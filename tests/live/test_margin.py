@@ -1,4 +1,6 @@
-"""The margin that the first order would need, asked of the broker by the real client, and every answer that does not carry it."""
+"""The margin that the first order would need, asked of the broker by the real client, and every
+answer that does not carry it.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def session(shop: Project, folder: Path, strategy: dict[str, Any], contracts: float = 1.0) -> Bench:
-    risk = {"size": {"method": "fixed", "contracts": contracts}, "limits": {"max_position": 5, "max_order": 5}}
-    return Bench(shop, folder, shop.config(strategy=strategy, risk=risk, interval="15m"), guards=GUARDS)
+    risk = {
+        "size": {"method": "fixed", "contracts": contracts},
+        "limits": {"max_position": 5, "max_order": 5},
+    }
+    return Bench(
+        shop, folder, shop.config(strategy=strategy, risk=risk, interval="15m"), guards=GUARDS
+    )
 
 
 def answers(bench: Bench) -> list[dict[str, Any]]:
@@ -45,7 +52,11 @@ def refused(bench: Bench) -> str:
     """Nothing was traded, nothing works, the journal and an alert say why; returns the sentence."""
     assert bench.tws.executions == ()
     assert not bench.tws.book.orders
-    sentences = {entry.body["sentence"] for entry in read(bench.path, ("alert",)) if entry.body["code"] == "GUARD"}
+    sentences = {
+        entry.body["sentence"]
+        for entry in read(bench.path, ("alert",))
+        if entry.body["code"] == "GUARD"
+    }
     said = {entry.body["why"] for entry in read(bench.path, ("refused",))}
     assert sentences == said
     assert all(answer["refused"] for answer in answers(bench))
@@ -66,18 +77,33 @@ def test_the_first_order_waits_for_the_margin_and_both_are_written_down(
     entries = [entry for entry in read(bench.path) if entry.kind in ("margin", "fill")]
     assert [entry.kind for entry in entries][:2] == ["margin", "fill"]
     assert answer["ref"] == read(bench.path, ("order",))[0].key
-    assert f"margin after {answer['ref']}, in USD: initial 3510.00, maintenance 2600.00" in caplog.text
+    assert (
+        f"margin after {answer['ref']}, in USD: initial 3510.00, maintenance 2600.00" in caplog.text
+    )
     assert bench.audited().unexplained == 0
 
 
-def test_a_larger_position_is_asked_for_again_and_a_smaller_one_is_not(shop: Project, tmp_path: Path) -> None:
-    risk = {"size": {"method": "vol_target", "annual_vol_frac": 0.3, "lookback_sessions": 5, "max_contracts": 4.0}}
-    run = shop.config(strategy=OFTEN, risk=risk | {"limits": {"max_position": 4, "max_order": 4}}, interval="15m")
+def test_a_larger_position_is_asked_for_again_and_a_smaller_one_is_not(
+    shop: Project, tmp_path: Path
+) -> None:
+    risk = {
+        "size": {
+            "method": "vol_target",
+            "annual_vol_frac": 0.3,
+            "lookback_sessions": 5,
+            "max_contracts": 4.0,
+        }
+    }
+    run = shop.config(
+        strategy=OFTEN, risk=risk | {"limits": {"max_position": 4, "max_order": 4}}, interval="15m"
+    )
     bench = Bench(shop, tmp_path, run, guards=GUARDS)
     asyncio.run(bench.run())
     sizes = [abs(answer["held"] + answer["quantity"]) for answer in answers(bench)]
     assert sizes == sorted(set(sizes))
-    assert max(sizes) == max(abs(body["to"]) for body in (entry.body for entry in read(bench.path, ("order",))))
+    assert max(sizes) == max(
+        abs(body["to"]) for body in (entry.body for entry in read(bench.path, ("order",)))
+    )
 
 
 def test_an_account_that_cannot_carry_it_opens_nothing(shop: Project, tmp_path: Path) -> None:
@@ -94,11 +120,20 @@ def drop(tws: SimulatedTWS) -> None:
 
 def only_the_first_answer(tws: SimulatedTWS) -> None:
     """A TWS answers twice, at first without figures; here that is all."""
-    tws.fault("drop", on="send openOrder", where=WHAT_IF | {"status": "PreSubmitted"}, nth=1, times=0)
+    tws.fault(
+        "drop", on="send openOrder", where=WHAT_IF | {"status": "PreSubmitted"}, nth=1, times=0
+    )
 
 
 def error(tws: SimulatedTWS) -> None:
-    tws.fault("answer", on="receive placeOrder", where=WHAT_IF, times=0, code=201, text="Order rejected - reason:No trading permissions")
+    tws.fault(
+        "answer",
+        on="receive placeOrder",
+        where=WHAT_IF,
+        times=0,
+        code=201,
+        text="Order rejected - reason:No trading permissions",
+    )
 
 
 def says(**figures: str) -> Callable[[SimulatedTWS], None]:
@@ -113,13 +148,22 @@ NO_ANSWER = {
     "no second answer": (only_the_first_answer, "did not answer the request for the margin within"),
     "an error": (error, "No trading permissions (201)"),
     "initial unset": (says(init_margin_after=UNSET), "did not say the initial margin, which"),
-    "initial not a number": (says(init_margin_after="nan"), "did not say the initial margin, which"),
+    "initial not a number": (
+        says(init_margin_after="nan"),
+        "did not say the initial margin, which",
+    ),
     "initial empty": (says(init_margin_after=""), "did not say the initial margin, which"),
     "initial zero": (says(init_margin_after="0.0"), "did not say the initial margin, which"),
-    "maintenance unset": (says(maint_margin_after=UNSET), "did not say the maintenance margin, which"),
+    "maintenance unset": (
+        says(maint_margin_after=UNSET),
+        "did not say the maintenance margin, which",
+    ),
     "equity unset": (says(equity_after=UNSET), "did not say the equity, which"),
     "equity infinite": (says(equity_after="inf"), "did not say the equity, which"),
-    "change not a number": (says(init_margin_change="nan"), "did not say the initial margin, maintenance margin, equity, which"),
+    "change not a number": (
+        says(init_margin_change="nan"),
+        "did not say the initial margin, maintenance margin, equity, which",
+    ),
     "all unset": (
         says(init_margin_after=UNSET, maint_margin_after=UNSET, equity_after=UNSET),
         "did not say the initial margin, maintenance margin, equity, which",
@@ -128,20 +172,28 @@ NO_ANSWER = {
 
 
 @pytest.mark.parametrize("name", NO_ANSWER)
-def test_an_answer_that_is_missing_or_no_number_opens_nothing(shop: Project, tmp_path: Path, name: str) -> None:
+def test_an_answer_that_is_missing_or_no_number_opens_nothing(
+    shop: Project, tmp_path: Path, name: str
+) -> None:
     fault, expected = NO_ANSWER[name]
     bench = session(shop, tmp_path, {"name": "random", "hold_sec": 14_400, "seed": 4})
     bench.config = bench.config.model_copy(update={"timeout_sec": 0.5})
     asyncio.run(bench.run(before=fault))
     assert expected in refused(bench)
-    assert all(math.isnan(_number(a["initial_usd"])) or name.startswith(("maintenance", "equity", "initial zero")) for a in answers(bench))
+    assert all(
+        math.isnan(_number(a["initial_usd"]))
+        or name.startswith(("maintenance", "equity", "initial zero"))
+        for a in answers(bench)
+    )
 
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def test_the_half_of_a_reversal_that_closes_goes_though_the_margin_is_not_known(shop: Project, tmp_path: Path) -> None:
+def test_the_half_of_a_reversal_that_closes_goes_though_the_margin_is_not_known(
+    shop: Project, tmp_path: Path
+) -> None:
     bench = session(shop, tmp_path, OFTEN)
     bench.config = bench.config.model_copy(update={"timeout_sec": 0.5})
 

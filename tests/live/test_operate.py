@@ -1,4 +1,6 @@
-"""What an operator sees and says at another shell: with a session that runs, and from the journal of one that does not."""
+"""What an operator sees and says at another shell: with a session that runs, and from the journal
+of one that does not.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,10 @@ def running(home: Path, desk: SmallDesk) -> Iterator[None]:
     async def session() -> None:
         folder = control_socket.folder_of(home, "paper")
         with control_socket.alone(folder):
-            async with Watch(desk, every_sec=0.01) as watch, control_socket.listening(watch, folder):
+            async with (
+                Watch(desk, every_sec=0.01) as watch,
+                control_socket.listening(watch, folder),
+            ):
                 up.set()
                 await over.wait()
 
@@ -63,7 +68,9 @@ def test_nothing_ever_ran(home: Path, capsys: pytest.CaptureFixture[str]) -> Non
         assert error["message"] == "nothing runs, and no session was ever traded here"
     assert told(capsys, "pause", code=1)["error"]["message"] == "no session is running"
     written(home)
-    assert told(capsys, "status", "papr", code=1)["error"]["message"].endswith("did you mean 'paper'?")
+    assert told(capsys, "status", "papr", code=1)["error"]["message"].endswith(
+        "did you mean 'paper'?"
+    )
 
 
 def test_a_running_session_answers(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,7 +101,9 @@ def test_a_running_session_answers(home: Path, capsys: pytest.CaptureFixture[str
     assert desk.told[0][1].startswith("mcl reduce-only, ")
 
 
-def test_a_refusal_of_the_session_is_the_answer(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refusal_of_the_session_is_the_answer(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     desk = SmallDesk()
     with running(home, desk):
         error = told(capsys, "adopt", "--because", "it is ours", code=1)["error"]
@@ -118,9 +127,21 @@ def test_watching_follows_until_the_end(home: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("last", "state", "why"),
     [
-        ((), "LOST", "the process ended without a word after RUNNING (flat); a new start recovers it"),
-        ((Draft("state", {"state": "halted", "why": "the position is unknown"}),), "HALTED", "the position is unknown"),
-        ((Draft("state", {"state": "ended", "why": "the session's bars ended"}),), "STOPPED", "the session's bars ended"),
+        (
+            (),
+            "LOST",
+            "the process ended without a word after RUNNING (flat); a new start recovers it",
+        ),
+        (
+            (Draft("state", {"state": "halted", "why": "the position is unknown"}),),
+            "HALTED",
+            "the position is unknown",
+        ),
+        (
+            (Draft("state", {"state": "ended", "why": "the session's bars ended"}),),
+            "STOPPED",
+            "the session's bars ended",
+        ),
     ],
 )
 def test_without_a_process_the_last_journal_says_how_it_ended(
@@ -129,8 +150,17 @@ def test_without_a_process_the_last_journal_says_how_it_ended(
     written(home, *last)
     answer = told(capsys, "status", "paper")
     assert (answer["running"], answer["state"], answer["why"]) == (False, state, why)
-    assert (answer["position"], answer["target"], answer["bars"], answer["equity_usd"]) == (1, 1, 3, 25_002.0)
-    assert (answer["counters"], answer["last_bar_close_ns"], answer["last_price"]) == ({"orders": 1, "fills": 1}, 3, 60.05)
+    assert (answer["position"], answer["target"], answer["bars"], answer["equity_usd"]) == (
+        1,
+        1,
+        3,
+        25_002.0,
+    )
+    assert (answer["counters"], answer["last_bar_close_ns"], answer["last_price"]) == (
+        {"orders": 1, "fills": 1},
+        3,
+        60.05,
+    )
     assert answer["equity"] == [[1, 25_000.0], [2, 25_001.0], [3, 25_002.0]]
     assert [d["block"] for d in answer["decisions"]] == ["NONE", "MAX_POSITION", "NONE"]
     assert [f["execution_id"] for f in answer["fills"]] == ["e.1"]
@@ -138,7 +168,9 @@ def test_without_a_process_the_last_journal_says_how_it_ended(
     assert "not running" in capsys.readouterr().out
 
 
-def test_orders_and_fills_from_the_journal_alone(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_orders_and_fills_from_the_journal_alone(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     written(home)
     [order] = told(capsys, "orders")["orders"]
     assert (order["ref"], order["quantity"], order["filled"], order["price"]) == (REF, 1, 1, 60.06)
@@ -151,13 +183,16 @@ def test_why_tells_the_whole_chain(home: Path, capsys: pytest.CaptureFixture[str
     written(home)
     flat, cut, held = (row["sentence"] for row in told(capsys, "why")["decisions"])
     assert flat == "signal 0 × scale 2 = wanted 0 → target 0, which is held"
-    assert cut == (
-        "signal +1 × scale 2 = wanted +2 → MAX_POSITION (wanted more contracts than max_position) → target +1"
-        f" → order {REF}: bought 1 at 60.06"
+    assert (
+        cut == "signal +1 × scale 2 = wanted +2 → MAX_POSITION (wanted more contracts than"
+        f" max_position) → target +1 → order {REF}: bought 1 at 60.06"
     )
     assert held == "signal +1 × scale 2 = wanted +2 → target +1, which is held"
     assert [row["order"] for row in told(capsys, "why", "--trades")["decisions"]] == [REF]
-    assert [row["close_time_ns"] for row in told(capsys, "why", "--count", "2")["decisions"]] == [2, 3]
+    assert [row["close_time_ns"] for row in told(capsys, "why", "--count", "2")["decisions"]] == [
+        2,
+        3,
+    ]
 
 
 def test_a_block_is_told_with_its_limit_while_the_version_is_the_sessions(home: Path) -> None:

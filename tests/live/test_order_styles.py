@@ -1,4 +1,6 @@
-"""Targets reached by limits: a collar, a time to live, a fallback, and what goes wrong on the way. Never more than was decided."""
+"""Targets reached by limits: a collar, a time to live, a fallback, and what goes wrong on the way.
+Never more than was decided.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return Project(root, Store(root))
 
 
-def trader(shop: Project, folder: Path, order: dict[str, Any], risk: dict[str, Any] = TWO, **broker: Any) -> Bench:
-    return Bench(shop, folder, shop.config(strategy=OFTEN, risk=risk, interval="15m"), order=order, **broker)
+def trader(
+    shop: Project, folder: Path, order: dict[str, Any], risk: dict[str, Any] = TWO, **broker: Any
+) -> Bench:
+    return Bench(
+        shop, folder, shop.config(strategy=OFTEN, risk=risk, interval="15m"), order=order, **broker
+    )
 
 
 def told(bench: Bench) -> Counter[str]:
@@ -54,12 +60,18 @@ def never_more_than_decided(bench: Bench) -> None:
     assert done.unexplained == 0, done.differences.to_dict("records")
     last = done.decisions["position"].iloc[-1]
     assert bench.tws.positions.get("MCLF6", 0) == last + sum(
-        f.quantity for f in bench.tws.executions if f.time > done.decisions["close_time"].iloc[-1].value
+        f.quantity
+        for f in bench.tws.executions
+        if f.time > done.decisions["close_time"].iloc[-1].value
     )
 
 
 def kinds(bench: Bench) -> set[tuple[str, str]]:
-    return {(order.kind, order.tif) for order in bench.tws.book.orders.values() if not order.ref.endswith("/stop")}
+    return {
+        (order.kind, order.tif)
+        for order in bench.tws.book.orders.values()
+        if not order.ref.endswith("/stop")
+    }
 
 
 def test_a_collar_takes_what_is_there_at_once_and_no_worse(shop: Project, tmp_path: Path) -> None:
@@ -73,12 +85,18 @@ def test_a_collar_takes_what_is_there_at_once_and_no_worse(shop: Project, tmp_pa
     assert all(fill.order.side * (fill.price - fill.order.limit) <= 0 for fill in entries)
 
 
-def test_a_collar_that_the_market_has_left_is_the_fallbacks_affair(shop: Project, tmp_path: Path) -> None:
-    """Slippage of two ticks, a collar of one: the limit itself is the price; with none left to take nothing is forced."""
+def test_a_collar_that_the_market_has_left_is_the_fallbacks_affair(
+    shop: Project, tmp_path: Path
+) -> None:
+    """Slippage of two ticks, a collar of one: the limit itself is the price; with none left to take
+    nothing is forced.
+    """
     bench = trader(shop, tmp_path, IOC | {"collar_ticks": 1.0, "fallback": "none"})
     asyncio.run(bench.run())
     never_more_than_decided(bench)
-    assert {order.status for order in bench.tws.book.orders.values() if order.kind == "LMT"} == {"Filled"}
+    assert {order.status for order in bench.tws.book.orders.values() if order.kind == "LMT"} == {
+        "Filled"
+    }
 
 
 def test_the_rest_of_a_collar_is_taken_at_the_market(shop: Project, tmp_path: Path) -> None:
@@ -91,7 +109,9 @@ def test_the_rest_of_a_collar_is_taken_at_the_market(shop: Project, tmp_path: Pa
     assert set(told(bench).values()) & {2, 4}
 
 
-def test_without_a_fallback_the_rest_waits_for_the_next_decision(shop: Project, tmp_path: Path) -> None:
+def test_without_a_fallback_the_rest_waits_for_the_next_decision(
+    shop: Project, tmp_path: Path
+) -> None:
     bench = trader(shop, tmp_path, IOC | {"fallback": "none"})
     asyncio.run(bench.run(habits=THIN))
     never_more_than_decided(bench)
@@ -111,26 +131,36 @@ def test_a_limit_that_is_not_reached_expires(shop: Project, tmp_path: Path, fall
     assert all(ref.endswith(("/mkt", "/stop")) for ref in refs)
     assert bool(refs) == (fallback == "market")
     if fallback == "market":
-        assert bench.audited().differences.to_dict("records") == []  # filled at the next open, as the backtest
+        # filled at the next open, as the backtest
+        assert bench.audited().differences.to_dict("records") == []
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_limit_that_fills_while_it_expires_is_not_bought_again(shop: Project, tmp_path: Path, when: str) -> None:
+def test_a_limit_that_fills_while_it_expires_is_not_bought_again(
+    shop: Project, tmp_path: Path, when: str
+) -> None:
     bench = trader(shop, tmp_path, REST | {"fallback": "market"})
 
     def race(tws: SimulatedTWS) -> None:
-        tws.fault("race", on="receive cancelOrder", when=when, quantity=1)  # the first cancel is that of the first limit
+        # the first cancel is that of the first limit
+        tws.fault("race", on="receive cancelOrder", when=when, quantity=1)
 
     asyncio.run(bench.run(before=race))
     never_more_than_decided(bench)
-    assert next(order for order in bench.tws.book.orders.values() if order.kind == "LMT").filled == 1
+    assert (
+        next(order for order in bench.tws.book.orders.values() if order.kind == "LMT").filled == 1
+    )
 
 
-def test_a_connection_that_ends_while_a_limit_rests_leaves_no_second_order(shop: Project, tmp_path: Path) -> None:
+def test_a_connection_that_ends_while_a_limit_rests_leaves_no_second_order(
+    shop: Project, tmp_path: Path
+) -> None:
     bench = trader(shop, tmp_path, REST | {"ttl_sec": 0.2, "fallback": "market"})
 
     def cut(tws: SimulatedTWS) -> None:
-        tws.fault("cut", on="send openOrder", how="rst", when="after", nth=6, where={"order_type": "LMT"})
+        tws.fault(
+            "cut", on="send openOrder", how="rst", when="after", nth=6, where={"order_type": "LMT"}
+        )
 
     asyncio.run(bench.run(before=cut, patience_sec=0.2))
     never_more_than_decided(bench)

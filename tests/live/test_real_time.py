@@ -1,4 +1,6 @@
-"""Sessions as on a real TWS (`kind: tws`): the market does not wait, its clock runs on, the store ends before the session does."""
+"""Sessions as on a real TWS (`kind: tws`): the market does not wait, its clock runs on, the store
+ends before the session does.
+"""
 
 from __future__ import annotations
 
@@ -53,14 +55,23 @@ def test_a_start_in_the_middle_of_a_session_looks_back_on_what_it_missed(
     assert bars[0] == supervisor.stage.warmup.close_time[-1] + 15 * 60 * calendar.NS > TEN
     why = [entry.body["held_back"] for entry in read(desk.path, ("decision",))]
     assert len(read(desk.path, ("order",))) == why.count("")
-    assert all(held in ("", "the position is the target") or held.startswith("late") for held in why)  # late: of a busy machine
+    # late: of a busy machine
+    assert all(
+        held in ("", "the position is the target") or held.startswith("late") for held in why
+    )
     audited = desk.audited(supervisor)
     assert audited.unexplained == 0, audited.differences.to_dict("records")
 
 
-def test_the_wait_for_a_close_has_its_own_figure(shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A minute in real time: what passes between its close and the message of it is told apart from the latency."""
-    desk = Desk(shop, tmp_path, shop.config(strategy=RANDOM, interval="1m"), start_ns=TEN + 52 * calendar.NS)
+def test_the_wait_for_a_close_has_its_own_figure(
+    shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A minute in real time: what passes between its close and the message of it is told apart from
+    the latency.
+    """
+    desk = Desk(
+        shop, tmp_path, shop.config(strategy=RANDOM, interval="1m"), start_ns=TEN + 52 * calendar.NS
+    )
 
     def stop(supervisor: Supervisor, _: SimulatedTWS, bars: int) -> None:
         if bars >= 1:
@@ -81,9 +92,15 @@ def test_the_wait_for_a_close_has_its_own_figure(shop: Project, tmp_path: Path, 
 def test_the_latency_of_a_close_by_the_clock_is_from_the_moment_at_which_the_clock_told_it(
     shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing trades in the minute after the bar, so no message tells of its close: the wait for it is no part of the latency."""
+    """Nothing trades in the minute after the bar, so no message tells of its close: the wait for it
+    is no part of the latency.
+    """
     desk = Desk(
-        shop, tmp_path, shop.config(strategy={"name": "always_long"}, interval="1m"), start_ns=TEN + 52 * calendar.NS, timeout_sec=60.0
+        shop,
+        tmp_path,
+        shop.config(strategy={"name": "always_long"}, interval="1m"),
+        start_ns=TEN + 52 * calendar.NS,
+        timeout_sec=60.0,
     )
     kept = desk.tape.start != TEN + 60 * calendar.NS
     columns = ("start", "open", "high", "low", "close", "volume")
@@ -109,7 +126,8 @@ def test_the_latency_of_a_close_by_the_clock_is_from_the_moment_at_which_the_clo
     assert list(supervisor.status().close_delay_sec) == [delay]
     [order], [sent] = read(desk.path, ("order",)), read(desk.path, ("sent",))
     latency = sent.body["latency_ms"] * 1e6
-    assert order.at_ns - after <= latency <= sent.at_ns - before  # it left after it was written down, and before that was
+    # it left after it was written down, and before that was
+    assert order.at_ns - after <= latency <= sent.at_ns - before
     assert list(supervisor.status().latency_ms) == [sent.body["latency_ms"]]
 
 
@@ -131,7 +149,12 @@ def test_r14_no_bar_for_too_long_degrades_and_opens_nothing_until_bars_come_agai
         if bars >= 2 and not tasks:
             tws.fault("freeze", names="historicalDataUpdate")
             tasks.append(asyncio.ensure_future(thaw(supervisor, tws)))
-        elif tasks and tasks[0].done() and supervisor.status().state is State.TRADING and not supervisor.gate.blocked:
+        elif (
+            tasks
+            and tasks[0].done()
+            and supervisor.status().state is State.TRADING
+            and not supervisor.gate.blocked
+        ):
             supervisor.wish("stop", "a test")
 
     supervisor = asyncio.run(desk.trade(monkeypatch, disturb))
@@ -154,20 +177,40 @@ def autumn(tmp_path_factory: pytest.TempPathFactory) -> Project:
         patch.setattr(deployments, "FIRST", date(2025, 11, 10))
         patch.setattr(deployments, "END", date(2025, 11, 29))
         minutes = walk(1)
-    how = {"time": "last", "open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum", "symbol": "last"}
+    how = {
+        "time": "last",
+        "open": "first",
+        "high": "max",
+        "low": "min",
+        "close": "last",
+        "volume": "sum",
+        "symbol": "last",
+    }
     for name, length in (("1m", "1min"), ("30m", "30min"), ("1h", "1h")):
         ends = pd.to_datetime(minutes["time"]).dt.ceil(length)
         bars = minutes.groupby(ends).agg(how)
-        bars[pd.to_datetime(bars["time"]) == bars.index].to_csv(root / f"walk-{name}.csv", index=False)
+        bars[pd.to_datetime(bars["time"]) == bars.index].to_csv(
+            root / f"walk-{name}.csv", index=False
+        )
     return Project(root, Store(root))
 
 
 @pytest.mark.parametrize("interval", ["30m", "1h"])
-@pytest.mark.parametrize("last_trade", [(14, 45), (14, 0), (13, 20)], ids=["whole", "none in the last bar", "none for an hour"])
+@pytest.mark.parametrize(
+    "last_trade",
+    [(14, 45), (14, 0), (13, 20)],
+    ids=["whole", "none in the last bar", "none for an hour"],
+)
 def test_a_session_ends_by_itself_when_its_last_bar_is_cut_short_or_never_comes(
-    autumn: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interval: str, last_trade: tuple[int, int]
+    autumn: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    interval: str,
+    last_trade: tuple[int, int],
 ) -> None:
-    """The exchange closes within a bar: the bar closes with it, as in research. A TWS dates it by its open alone."""
+    """The exchange closes within a bar: the bar closes with it, as in research. A TWS dates it by
+    its open alone.
+    """
     run = autumn.config(strategy=RANDOM, interval=interval, holdout_start="2025-11-26")
     desk = Desk(autumn, tmp_path, run, calendar.ns_of(HALF, 12, 10), HALF)
     fine = load(autumn.config(holdout_start="2025-11-26").data, autumn.root, holdout=True)
@@ -184,7 +227,9 @@ def test_a_session_ends_by_itself_when_its_last_bar_is_cut_short_or_never_comes(
     assert read(desk.path, ("alert",)) == []
     closes = [int(entry.key or 0) for entry in read(desk.path, ("bar",))]
     step = BAR_SEC[interval] * calendar.NS
-    edges = {min(-(-int(start + 1) // step) * step, desk.stage.close_ns) for start in desk.tape.start}
+    edges = {
+        min(-(-int(start + 1) // step) * step, desk.stage.close_ns) for start in desk.tape.start
+    }
     assert closes == sorted(edge for edge in edges if edge >= closes[0])
 
 
@@ -192,14 +237,20 @@ def test_a_session_ends_by_itself_when_its_last_bar_is_cut_short_or_never_comes(
 def test_a_session_whose_last_bar_never_came_ends_though_the_next_one_is_open(
     shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absent: bool
 ) -> None:
-    """Nobody was there when it closed, and nothing traded at its end: bars of the next session are none of this one."""
+    """Nobody was there when it closed, and nothing traded at its end: bars of the next session are
+    none of this one.
+    """
     day = date(2025, 11, 11)
     desk = Desk(shop, tmp_path, start_ns=calendar.ns_of(day, 16, 10), day=day)
-    both = Tape.from_bars(load(desk.duty.deployed.config.data, shop.root, holdout=True), calendar.to_day(DAY))
+    both = Tape.from_bars(
+        load(desk.duty.deployed.config.data, shop.root, holdout=True), calendar.to_day(DAY)
+    )
     kept = both.start != calendar.ns_of(day, 16, 45)
     columns = ("start", "open", "high", "low", "close", "volume")
     desk.tape = replace(
-        both, **{name: getattr(both, name)[kept] for name in columns}, first=int(np.searchsorted(both.start, desk.start_ns))
+        both,
+        **{name: getattr(both, name)[kept] for name in columns},
+        first=int(np.searchsorted(both.start, desk.start_ns)),
     )
     tasks: list[asyncio.Task[None]] = []
 
@@ -217,7 +268,9 @@ def test_a_session_whose_last_bar_never_came_ends_though_the_next_one_is_open(
         elif bars == 1:
             time.sleep(9.0)  # two hours of the market
 
-    supervisor = asyncio.run(desk.trade(monkeypatch, leave, wait=True, stride_sec=STRIDE_SEC if absent else 0.0))
+    supervisor = asyncio.run(
+        desk.trade(monkeypatch, leave, wait=True, stride_sec=STRIDE_SEC if absent else 0.0)
+    )
     assert desk.tws.book.now >= calendar.ns_of(day, 18)
     assert supervisor.status().why == "the session's bars ended"
     assert all(int(entry.key or 0) < desk.stage.close_ns for entry in read(desk.path, ("bar",)))

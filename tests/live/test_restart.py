@@ -1,4 +1,6 @@
-"""A session that trades is stopped at any bar and started again on the kept state: it goes on as if nothing had been."""
+"""A session that trades is stopped at any bar and started again on the kept state: it goes on as if
+nothing had been.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +32,18 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.mark.parametrize("bar", [9, 28, 122, 125, 126])
-def test_after_a_restart_the_first_order_fills_like_any_other(shop: Project, tmp_path: Path, bar: int) -> None:
+def test_after_a_restart_the_first_order_fills_like_any_other(
+    shop: Project, tmp_path: Path, bar: int
+) -> None:
     bench = Bench(shop, tmp_path, shop.config(strategy=CROSS, risk=ATR, interval="5m"))
     state: dict[str, Any] = {"state": tmp_path / "tws.sqlite"}
     told: list[Any] = []
 
     def stop(_: SimulatedTWS, bars: int) -> None:
         if bars == bar:
-            told.append(asyncio.ensure_future(bench.supervisor.command("stop", "test", "a restart")))
+            told.append(
+                asyncio.ensure_future(bench.supervisor.command("stop", "test", "a restart"))
+            )
 
     asyncio.run(bench.run(stop, **state))
     before = len(read(bench.path, ("order",)))
@@ -45,12 +51,19 @@ def test_after_a_restart_the_first_order_fills_like_any_other(shop: Project, tmp
     orders = read(bench.path, ("order",))[before:]
     filled = {traded_for(entry.body["ref"]) for entry in read(bench.path, ("fill",))}
     assert {orders[0].key, orders[1].key} <= filled
-    alerts = [entry.body["sentence"] for entry in read(bench.path, ("alert",)) if entry.body["code"] != "COMMAND"]
+    alerts = [
+        entry.body["sentence"]
+        for entry in read(bench.path, ("alert",))
+        if entry.body["code"] != "COMMAND"
+    ]
     assert alerts == []
-    assert set(bench.audited().differences["cause"]) <= {"timing"}  # the market does not wait for a session that is not there
+    # the market does not wait for a session that is not there
+    assert set(bench.audited().differences["cause"]) <= {"timing"}
 
 
-def test_a_bar_that_closes_while_the_connection_is_lost_is_traded_after_it(shop: Project, tmp_path: Path) -> None:
+def test_a_bar_that_closes_while_the_connection_is_lost_is_traded_after_it(
+    shop: Project, tmp_path: Path
+) -> None:
     """Every third bar closes while nobody is there: the session is the backtest all the same."""
     bench = Bench(shop, tmp_path, shop.config(strategy=OFTEN, interval="15m"))
     away: list[int] = []
@@ -67,26 +80,45 @@ def test_a_bar_that_closes_while_the_connection_is_lost_is_traded_after_it(shop:
                 await bench.tws.listen()
             else:
                 await bench.tws.player.step()
-            await until(lambda before=bars: bench.supervisor.status().bars > before or is_in(bench, State.STOPPED))
+            await until(
+                lambda before=bars: (
+                    bench.supervisor.status().bars > before or is_in(bench, State.STOPPED)
+                )
+            )
 
     asyncio.run(both(bench, market(), stepped=True))
     held_back = [entry.body["held_back"] for entry in read(bench.path, ("decision",))]
     filled = {traded_for(entry.body["ref"]) for entry in read(bench.path, ("fill",))}
     ordered = {int(entry.body["bar"]): str(entry.key) for entry in read(bench.path, ("order",))}
     assert len(away) > 20
-    assert {held_back[bar] for bar in away} <= {"", "the position is the target", "the session has no next open"}
+    assert {held_back[bar] for bar in away} <= {
+        "",
+        "the position is the target",
+        "the session has no next open",
+    }
     assert len({ordered[bar] for bar in away if bar in ordered} & filled) > 5
     audited = bench.audited()
-    assert (len(audited.differences), audited.unexplained) == (0, 0), audited.differences.to_dict("records")
+    assert (len(audited.differences), audited.unexplained) == (0, 0), audited.differences.to_dict(
+        "records"
+    )
 
 
-def test_a_fill_later_than_the_bar_that_waits_keeps_its_bracket(shop: Project, tmp_path: Path) -> None:
-    """The connection is lost behind an entry, a bar closes meanwhile, and the entry fills after that close.
+def test_a_fill_later_than_the_bar_that_waits_keeps_its_bracket(
+    shop: Project, tmp_path: Path
+) -> None:
+    """The connection is lost behind an entry, a bar closes meanwhile, and the entry fills after
+    that close.
 
-    Both books are compared before the bar is decided: by then the position is known, and its stop stays.
+    Both books are compared before the bar is decided: by then the position is known, and its stop
+    stays.
     """
-    risk = {"size": {"method": "fixed", "contracts": 1.0}, "protection": {"unit": "ticks", "stop": 90.0}}
-    bench = Bench(shop, tmp_path, shop.config(strategy={"name": "always_long"}, risk=risk, interval="15m"))
+    risk = {
+        "size": {"method": "fixed", "contracts": 1.0},
+        "protection": {"unit": "ticks", "stop": 90.0},
+    }
+    bench = Bench(
+        shop, tmp_path, shop.config(strategy={"name": "always_long"}, risk=risk, interval="15m")
+    )
     on_their_way: list[tuple[Any, Any]] = []
 
     def hold_up(tws: SimulatedTWS) -> Any:
@@ -119,7 +151,8 @@ def test_a_fill_later_than_the_bar_that_waits_keeps_its_bracket(shop: Project, t
     asyncio.run(both(bench, market(), stepped=True))
     [fill] = read(bench.path, ("fill",))
     [first, waited, *_] = read(bench.path, ("bar",))
-    assert first.body["close_time"] < waited.body["close_time"] <= fill.body["time"]  # it waited for its decision
+    # it waited for its decision
+    assert first.body["close_time"] < waited.body["close_time"] <= fill.body["time"]
     stops = [order for order in bench.tws.book.orders.values() if order.ref.endswith("/stop")]
     assert [order.status for order in stops] == ["PreSubmitted"]
     assert bench.tws.positions == {"MCLF6": 1}

@@ -1,4 +1,6 @@
-"""A position over a roll: moved to the next contract as one journaled thing, at the prices and levels of the backtest."""
+"""A position over a roll: moved to the next contract as one journaled thing, at the prices and
+levels of the backtest.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,10 @@ from mcl.market.instruments import MCL
 from mcl.simulators.tws import SimulatedTWS
 from mcl.tracking.store import Store
 
-WIDE = {"size": {"method": "fixed", "contracts": 2.0}, "protection": {"unit": "ticks", "stop": 300.0, "take_profit": 400.0}}
+WIDE = {
+    "size": {"method": "fixed", "contracts": 2.0},
+    "protection": {"unit": "ticks", "stop": 300.0, "take_profit": 400.0},
+}
 
 FREE = schema.Guards(**dict.fromkeys(schema.Guards.model_fields))
 
@@ -49,7 +54,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="module")
 def eve(shop: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The session before the roll ended long two, with stop and take-profit so far away that they are never reached."""
+    """The session before the roll ended long two, with stop and take-profit so far away that they
+    are never reached.
+    """
     folder = tmp_path_factory.mktemp("eve")
     bench = RollBench(shop, folder, rolling(shop, risk=WIDE))
     asyncio.run(bench.run(BEFORE))
@@ -73,7 +80,9 @@ def stop_after(bars: int) -> Callable[[RollBench, int], None]:
 
 
 def moved(bench: RollBench, gap: float | None = None) -> None:
-    """Two contracts, each traded once in each leg, protected in the new contract at the old levels moved by the gap."""
+    """Two contracts, each traded once in each leg, protected in the new contract at the old levels
+    moved by the gap.
+    """
     assert bench.tws.positions == {NEW: 2}
     legs = [(symbol, quantity) for symbol, quantity, _, ref in bench.fills() if "-roll" in ref]
     assert sum(q for s, q in legs if s == OLD) == -2
@@ -83,13 +92,18 @@ def moved(bench: RollBench, gap: float | None = None) -> None:
 
 
 def levels(bench: RollBench, gap: float | None) -> set[tuple[str, str, int, float]]:
-    """By hand: what was bought the day before, less 300 ticks and plus 400, moved by the difference of the two opens, or by `gap`."""
+    """By hand: what was bought the day before, less 300 ticks and plus 400, moved by the difference
+    of the two opens, or by `gap`.
+    """
     ((_, _, entry, _),) = bench.fills(BEFORE)
     roll, recorded = bench.stage.roll, bench.stage.recorded
     assert roll is not None
     assert recorded is not None
     gap = recorded.open[0] - roll.outgoing_open if gap is None else gap
-    return {(NEW, "STP", -2, round(entry + gap - 3.00, 2)), (NEW, "MIT", -2, round(entry + gap + 4.00, 2))}
+    return {
+        (NEW, "STP", -2, round(entry + gap - 3.00, 2)),
+        (NEW, "MIT", -2, round(entry + gap + 4.00, 2)),
+    }
 
 
 def test_a_position_of_the_old_contract_is_moved_as_in_the_backtest(bench: RollBench) -> None:
@@ -97,7 +111,10 @@ def test_a_position_of_the_old_contract_is_moved_as_in_the_backtest(bench: RollB
     roll, recorded = bench.stage.roll, bench.stage.recorded
     assert roll is not None
     assert recorded is not None
-    assert [fill[:3] for fill in bench.fills()] == [(OLD, -2, roll.outgoing_open - 0.01), (NEW, 2, recorded.open[0] + 0.01)]
+    assert [fill[:3] for fill in bench.fills()] == [
+        (OLD, -2, roll.outgoing_open - 0.01),
+        (NEW, 2, recorded.open[0] + 0.01),
+    ]
     moved(bench)
     entries = read(bench.path(ROLL))
     declared = next(entry for entry in entries if entry.kind == "roll")
@@ -117,9 +134,16 @@ def test_the_audit_of_a_rolled_session_finds_the_backtest(bench: RollBench) -> N
     assert list(done.slippage["spread_ticks"] + done.slippage["execution_ticks"]) == [1.0, 1.0]
 
 
-def test_a_session_that_trades_on_after_the_roll_is_the_backtest(shop: Project, tmp_path: Path) -> None:
-    """The levels of the day before end the position in the new contract; then the strategy goes its ways."""
-    near = {"size": {"method": "fixed", "contracts": 1.0}, "protection": {"unit": "ticks", "stop": 60.0, "take_profit": 70.0}}
+def test_a_session_that_trades_on_after_the_roll_is_the_backtest(
+    shop: Project, tmp_path: Path
+) -> None:
+    """The levels of the day before end the position in the new contract; then the strategy goes its
+    ways.
+    """
+    near = {
+        "size": {"method": "fixed", "contracts": 1.0},
+        "protection": {"unit": "ticks", "stop": 60.0, "take_profit": 70.0},
+    }
     run = rolling(shop, risk=near, strategy={"name": "ema_cross", "fast": 3, "slow": 9})
     bench = RollBench(shop, tmp_path, run)
     asyncio.run(bench.run(BEFORE))
@@ -141,8 +165,10 @@ def test_who_is_there_before_the_open_rolls_at_the_open(bench: RollBench) -> Non
 
 @pytest.mark.parametrize("stored_until", [ROLL, BEFORE])
 def test_a_real_session_rolls_before_the_store_knows(bench: RollBench, stored_until: date) -> None:
-    """The stored bars end one session before the roll, or two: its contract comes from the rule, its gap and what is missing from the
-    broker's histories, and every decision is that of a backtest that has them stored."""
+    """The stored bars end one session before the roll, or two: its contract comes from the rule,
+    its gap and what is missing from the broker's histories, and every decision is that of a
+    backtest that has them stored.
+    """
     asyncio.run(bench.run(ROLL, stored_until=stored_until))
     known = bench.supervisor.stage
     assert (known.contract.symbol, known.stored) == (NEW, None)
@@ -152,16 +178,24 @@ def test_a_real_session_rolls_before_the_store_knows(bench: RollBench, stored_un
     assert (known.roll.gap, known.adjustment) == (whole.roll.gap, whole.adjustment)
     shared = min(len(known.warmup), len(whole.warmup))
     for name in ("close_time", "open", "close", "session", "adjustment", "to_close_sec"):
-        assert np.array_equal(getattr(known.warmup, name)[-shared:], getattr(whole.warmup, name)[-shared:]), name
+        assert np.array_equal(
+            getattr(known.warmup, name)[-shared:], getattr(whole.warmup, name)[-shared:]
+        ), name
     bench.stage = whole
     moved(bench)
     assert bench.audited().differences.to_dict("records") == []
 
 
-def test_two_replays_in_a_row_roll_as_the_backtest(deploy: Callable[..., Project], desk: Project) -> None:
+def test_two_replays_in_a_row_roll_as_the_backtest(
+    deploy: Callable[..., Project], desk: Project
+) -> None:
     """`mcl live` of the session before the roll, then of the roll with what the first one left."""
     write_contracts(desk.root)
-    data = {"path": "contracts.csv", "holdout_start": str(BEFORE), "roll": rolling(desk).data.roll.model_dump()}
+    data = {
+        "path": "contracts.csv",
+        "holdout_start": str(BEFORE),
+        "roll": rolling(desk).data.roll.model_dump(),
+    }
     deploy(strategy={"name": "ema_cross", "fast": 3, "slow": 9}, interval="15m", **data)
 
     def session(day: date, carry: bool) -> Session:
@@ -173,15 +207,20 @@ def test_two_replays_in_a_row_roll_as_the_backtest(deploy: Callable[..., Project
     assert rolled.differences.to_dict("records") == []
     assert list(rolled.fills["symbol"])[:2] == [OLD, NEW]
     assert rolled.facts["net_pnl_usd"] == rolled.facts["backtest_net_pnl_usd"]
-    assert journal_queries.remembered(rolled.journal)["position"] == rolled.decisions["position"].iloc[-1]
+    assert (
+        journal_queries.remembered(rolled.journal)["position"]
+        == rolled.decisions["position"].iloc[-1]
+    )
 
 
-# ----------------------------------------------------------------------------------------------------------------- death
+# -------------------------------------------------------------------------------------------- death
 
 
 def doomed(bench: RollBench, at: int) -> bool:
-    """The session of the roll in a process that kills itself just before its n-th step after the roll is written down: an entry of
-    the journal, or an order or a cancel that leaves. False when it had fewer steps."""
+    """The session of the roll in a process that kills itself just before its n-th step after the
+    roll is written down: an entry of the journal, or an order or a cancel that leaves. False when
+    it had fewer steps.
+    """
     child = os.fork()
     if child == 0:
         _die_before(at)
@@ -213,8 +252,12 @@ def _die_before(at: int) -> None:
     IBBroker.revoke = stepping(IBBroker.revoke)  # type: ignore[method-assign]
 
 
-def test_killed_at_any_step_of_the_roll_it_goes_on_and_nothing_is_doubled(shop: Project, eve: Path, tmp_path: Path) -> None:
-    """Runner and server die together; the server has what it was told, as a broker has. Step 0 is before the roll is written down."""
+def test_killed_at_any_step_of_the_roll_it_goes_on_and_nothing_is_doubled(
+    shop: Project, eve: Path, tmp_path: Path
+) -> None:
+    """Runner and server die together; the server has what it was told, as a broker has. Step 0 is
+    before the roll is written down.
+    """
     run, at = rolling(shop, risk=WIDE), 0
     while True:
         folder = Path(shutil.copytree(eve, tmp_path / str(at)))
@@ -229,21 +272,33 @@ def test_killed_at_any_step_of_the_roll_it_goes_on_and_nothing_is_doubled(shop: 
     assert at >= 8  # declared, two cancels, out, its fill, in, two legs
 
 
-# -------------------------------------------------------------------------------------------------------------- refusals
+# ----------------------------------------------------------------------------------------- refusals
 
 
 def refusing(symbol: str, times: int = 1) -> Callable[[SimulatedTWS], None]:
     """The broker refuses market orders in a contract."""
 
     def before(tws: SimulatedTWS) -> None:
-        con_id = next(listed.con_id for listed in tws.listings._all if listed.local_symbol == symbol)
-        tws.fault("reject", on="receive placeOrder", where={"con_id": con_id, "order_type": "MKT"}, times=times)
+        con_id = next(
+            listed.con_id for listed in tws.listings._all if listed.local_symbol == symbol
+        )
+        tws.fault(
+            "reject",
+            on="receive placeOrder",
+            where={"con_id": con_id, "order_type": "MKT"},
+            times=times,
+        )
 
     return before
 
 
 def test_a_refused_first_leg_halts_with_the_position_named_and_protected(bench: RollBench) -> None:
-    with pytest.raises(Halt, match=r"the roll of \+2 MCLZ5 to MCLF6 was refused; held now: \+2 MCLZ5: .*Rejected by system"):
+    with pytest.raises(
+        Halt,
+        match=(
+            r"the roll of \+2 MCLZ5 to MCLF6 was refused; held now: \+2 MCLZ5: .*Rejected by system"
+        ),
+    ):
         asyncio.run(bench.run(ROLL, before=refusing(OLD, times=2)))
     assert bench.tws.positions == {OLD: 2}
     assert {order[:3] for order in bench.working()} == {(OLD, "STP", -2), (OLD, "MIT", -2)}
@@ -262,7 +317,8 @@ def test_a_refused_second_leg_halts_flat_and_a_person_lets_it_go_on(bench: RollB
     asyncio.run(bench.run(ROLL, before=refusing(NEW), beside=person, wait=True))
     assert "the roll of +2 MCLZ5 to MCLF6 was refused; held now: nothing" in said[0]
     assert bench.stage.roll is not None
-    moved(bench, bench.stage.roll.gap)  # the market has moved between the legs: the gap of the table
+    # the market has moved between the legs: the gap of the table
+    moved(bench, bench.stage.roll.gap)
     assert bench.audited(exact_prices=False).unexplained == 0
 
 
@@ -277,7 +333,9 @@ def test_half_way_a_person_may_end_it_flat(bench: RollBench) -> None:
     assert (bench.tws.positions, bench.working()) == ({}, set())
     assert bench.supervisor.status().position == 0
     assert [fill[:2] for fill in bench.fills()] == [(OLD, -2)]
-    assert [e.body["given_up"] for e in read(bench.path(ROLL), ("roll",)) if "given_up" in e.body] == ["flatten"]
+    assert [
+        e.body["given_up"] for e in read(bench.path(ROLL), ("roll",)) if "given_up" in e.body
+    ] == ["flatten"]
 
 
 @pytest.mark.parametrize("word", ["flatten", "stop"])
@@ -311,7 +369,9 @@ def test_the_stop_of_the_old_contract_may_be_first(bench: RollBench) -> None:
 
 def test_the_legs_of_a_short_settle_without_their_slippage() -> None:
     """Bought back at 6,001 for 6,000, sold at 6,036 for 6,037: the levels move by 37 ticks."""
-    ledger = Ledger(Money(25_000.0, 1.0, 0.5, 1.0), Holding(-1, 6_050.0, 1, 6_050.0, 6_100.0, 5_900.0))
+    ledger = Ledger(
+        Money(25_000.0, 1.0, 0.5, 1.0), Holding(-1, 6_050.0, 1, 6_050.0, 6_100.0, 5_900.0)
+    )
     move = Move(OLD, NEW, 30.0, {"a"})
     move.take(Fill("1", 0, OLD, 1, 60.01, 0.5, "target", "a/out"), 6_001.0)
     assert move.parts(ledger.holding) == (Holding(), Holding())
@@ -323,7 +383,7 @@ def test_the_legs_of_a_short_settle_without_their_slippage() -> None:
     assert ledger.holding[:6] == (-1, 6_050.0 - 6_001.0 + 6_036.0, 3, 6_087.0, 6_137.0, 5_937.0)
 
 
-# ---------------------------------------------------------------------------------------------------------------- guards
+# ------------------------------------------------------------------------------------------- guards
 
 
 def test_a_position_of_any_other_contract_halts(shop: Project, eve: Path, tmp_path: Path) -> None:
@@ -331,7 +391,9 @@ def test_a_position_of_any_other_contract_halts(shop: Project, eve: Path, tmp_pa
     bench = RollBench(shop, tmp_path, rolling(shop, risk=WIDE))
     asyncio.run(bench.run(ROLL, stop_after(1)))
     with pytest.raises(Halt, match="2 MCLZ5 held where the journal has 0"):
-        asyncio.run(bench.run(ROLL, before=lambda tws: tws.endow(bench.stage.roll.outgoing, 2, 60.0)))  # type: ignore[union-attr]
+        asyncio.run(
+            bench.run(ROLL, before=lambda tws: tws.endow(bench.stage.roll.outgoing, 2, 60.0))
+        )  # type: ignore[union-attr]
 
 
 def test_after_the_out_by_session_only_closing_orders_pass() -> None:
@@ -343,15 +405,22 @@ def test_after_the_out_by_session_only_closing_orders_pass() -> None:
     on_roll_day, day_before = calendar.ns_of(ROLL, 12), calendar.ns_of(BEFORE, 12)
     gate.judge(Proposal(pinned, 1, 0, "a", 60.0, day_before))
     gate.judge(Proposal(pinned, -1, 1, "b", 60.0, on_roll_day))
-    sentence = "OUT_BY 2025-11-14: MCLZ5 stops trading on 2025-11-19, data.roll.sessions_before_last_trade=3; orders may only close it"
+    sentence = (
+        "OUT_BY 2025-11-14: MCLZ5 stops trading on 2025-11-19,"
+        " data.roll.sessions_before_last_trade=3; orders may only close it"
+    )
     with pytest.raises(GuardError, match=sentence):
         gate.judge(Proposal(pinned, 1, 0, "c", 60.0, on_roll_day))
 
 
 def test_a_leg_of_a_roll_is_not_new_risk(bench: RollBench) -> None:
-    """Refused for the rate, the hours and the size of one order a decision would be; the roll is not. The position limit holds."""
+    """Refused for the rate, the hours and the size of one order a decision would be; the roll is
+    not. The position limit holds.
+    """
     contract = calendar.contract("MCL", 2026, 1)
-    limits = FREE.model_copy(update={"min_order_gap_sec": 60.0, "quiet_minutes": 5, "max_order": 1, "max_position": 2})
+    limits = FREE.model_copy(
+        update={"min_order_gap_sec": 60.0, "quiet_minutes": 5, "max_order": 1, "max_position": 2}
+    )
     gate, now = Gate(limits, "MCL", scheduled=False), calendar.ns_of(BEFORE, 18)
     pinned = Pinned(contract, MCL, 1, NEW, "NYMEX")
     gate.sent(now)

@@ -1,4 +1,6 @@
-"""Whole sessions: the unmodified ib_async against the embedded simulated TWS, held against the backtest of the same bars."""
+"""Whole sessions: the unmodified ib_async against the embedded simulated TWS, held against the
+backtest of the same bars.
+"""
 
 from __future__ import annotations
 
@@ -33,20 +35,34 @@ BRACKET = {
     "size": {"method": "fixed", "contracts": 1.0},
     "protection": {"unit": "atr", "stop": 2.0, "take_profit": 3.0, "atr_bars": 14},
 }
-TIGHT = {"size": {"method": "fixed", "contracts": 1.0}, "protection": {"unit": "ticks", "stop": 8.0, "take_profit": 15.0}}
+TIGHT = {
+    "size": {"method": "fixed", "contracts": 1.0},
+    "protection": {"unit": "ticks", "stop": 8.0, "take_profit": 15.0},
+}
 VOLATILITY = {
-    "size": {"method": "vol_target", "annual_vol_frac": 0.3, "lookback_sessions": 5, "max_contracts": 6.0},
+    "size": {
+        "method": "vol_target",
+        "annual_vol_frac": 0.3,
+        "lookback_sessions": 5,
+        "max_contracts": 6.0,
+    },
     "limits": {"max_position": 6, "max_order": 2},
 }
 LIMITED = {
     "size": {"method": "fixed", "contracts": 2.0},
     "protection": {"unit": "ticks", "stop": 12.0},
-    "limits": {"max_daily_loss_usd": 150.0, "max_trades_per_session": 12, "flatten_before_close_sec": 1800},
+    "limits": {
+        "max_daily_loss_usd": 150.0,
+        "max_trades_per_session": 12,
+        "flatten_before_close_sec": 1800,
+    },
 }
 
 
 def session(desk: Project, **broker: Any) -> Session:
-    return run_session("paper", schema.Broker(**broker), store=desk.store, root=desk.root, progress=False)
+    return run_session(
+        "paper", schema.Broker(**broker), store=desk.store, root=desk.root, progress=False
+    )
 
 
 def all_equal(done: Session) -> bool:
@@ -61,16 +77,22 @@ def test_a_session_of_minutes_decides_as_the_backtest(deploy: Deploy) -> None:
     done = session(desk)
     assert all_equal(done)
     assert done.facts["bars"] == 1380
-    assert set(done.orders["ref"]) == set(done.fills["ref"].map(traded_for))  # a reversal is two orders of one decision
+    # a reversal is two orders of one decision
+    assert set(done.orders["ref"]) == set(done.fills["ref"].map(traded_for))
     assert len(done.orders) > 20
     assert set(done.fills["reason"]) == {"target"}
     stored = desk.store.run(done.run_id)
     deployed = promoted("paper", desk.store, desk.root)
     assert (stored.study, stored.status, stored.metrics["differences"]) == ("live", "FINISHED", 0.0)
-    assert (stored.tags["mcl.alias"], stored.tags["mcl.version"]) == ("paper", str(deployed.version))
+    assert (stored.tags["mcl.alias"], stored.tags["mcl.version"]) == (
+        "paper",
+        str(deployed.version),
+    )
     assert stored.tags["mcl.promoted_run"] == deployed.run_id
     assert len(pd.read_parquet(stored.artifacts / "data" / "fills.parquet")) == len(done.fills)
-    assert "All 1,380 decisions equal those of a backtest of the same bars." in done.report.read_text()
+    assert (
+        "All 1,380 decisions equal those of a backtest of the same bars." in done.report.read_text()
+    )
 
 
 def test_every_order_stands_in_the_journal_before_its_fill(deploy: Deploy) -> None:
@@ -101,7 +123,9 @@ def test_stops_and_take_profits_fill_as_in_the_backtest(deploy: Deploy) -> None:
     ],
     ids=["donchian-bracket", "ema-volatility", "ema-limits", "random-volatility"],
 )
-def test_sizes_limits_and_strategies_decide_as_the_backtest(deploy: Deploy, strategy: dict[str, Any], risk: dict[str, Any]) -> None:
+def test_sizes_limits_and_strategies_decide_as_the_backtest(
+    deploy: Deploy, strategy: dict[str, Any], risk: dict[str, Any]
+) -> None:
     done = session(deploy(strategy=strategy, risk=risk, interval="5m"))
     assert all_equal(done)
     assert len(done.fills) > 5
@@ -111,13 +135,22 @@ def test_sizes_limits_and_strategies_decide_as_the_backtest(deploy: Deploy, stra
 
 
 def test_missing_minutes_are_what_is_decided_on(deploy: Deploy) -> None:
-    """Minutes without a trade do not exist; the last one of the session is among them, so the last decision finds no open."""
+    """Minutes without a trade do not exist; the last one of the session is among them, so the last
+    decision finds no open.
+    """
     desk = deploy()
     csv = desk.root / "walk-5m.csv"
     whole = csv.read_text()
     lines = whole.splitlines()
     try:
-        csv.write_text("\n".join(line for row, line in enumerate(lines) if (row % 7 or not row) and row < len(lines) - 2) + "\n")
+        csv.write_text(
+            "\n".join(
+                line
+                for row, line in enumerate(lines)
+                if (row % 7 or not row) and row < len(lines) - 2
+            )
+            + "\n"
+        )
         deploy(strategy={"name": "random", "hold_sec": 900, "seed": 1}, interval="5m")
         done = session(desk, replay={"session": date(2025, 11, 12)})
     finally:
@@ -135,11 +168,17 @@ def test_a_named_session_is_replayed_and_may_be_repeated(deploy: Deploy) -> None
     pd.testing.assert_frame_equal(first.fills, second.fills)
 
 
-def test_a_version_that_left_its_expected_band_is_an_alert(deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_version_that_left_its_expected_band_is_an_alert(
+    deploy: Deploy, capsys: pytest.CaptureFixture[str]
+) -> None:
     desk = deploy(interval="15m")
     content = promoted("paper", desk.store, desk.root).content_sha256
     tags = {"mcl.kind": "session", "session": "2025-11-11", "content_sha256": content}
-    desk.store.record(Record(study="live", name="lost", metrics={"net_pnl_usd": -1e6, "differences": 0.0}, tags=tags))
+    desk.store.record(
+        Record(
+            study="live", name="lost", metrics={"net_pnl_usd": -1e6, "differences": 0.0}, tags=tags
+        )
+    )
     done = session(desk, replay={"session": date(2025, 11, 12)})
     said = done.facts["expected_band"]
     assert "P&L -1,000,000 USD after session 1 is below the expected" in said
@@ -169,9 +208,14 @@ def test_a_port_in_use_is_a_sentence(deploy: Deploy) -> None:
             session(desk, port=taken.getsockname()[1])
 
 
-def test_paper_on_a_real_tws_differs_in_the_broker_alone(deploy: Deploy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paper_on_a_real_tws_differs_in_the_broker_alone(
+    deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MCL_IB_ACCOUNT", "DU7654321")
-    sim, tws = (schema.Broker(**composition.compose("live", overrides).raw["broker"]) for overrides in ([], ["broker=ib_paper"]))
+    sim, tws = (
+        schema.Broker(**composition.compose("live", overrides).raw["broker"])
+        for overrides in ([], ["broker=ib_paper"])
+    )
     assert (tws.kind, tws.host, tws.port, tws.account) == ("tws", "127.0.0.1", 7497, "DU7654321")
     changed = {key for key, value in tws.model_dump().items() if value != sim.model_dump()[key]}
     assert changed == {"kind", "port", "account", "guards"}
@@ -179,11 +223,17 @@ def test_paper_on_a_real_tws_differs_in_the_broker_alone(deploy: Deploy, monkeyp
         if probe.connect_ex(("127.0.0.1", 7497)) == 0:
             pytest.skip("something listens on port 7497 of this machine")
     with pytest.raises(BrokerError, match=r"nothing listens on 127\.0\.0\.1:7497"):
-        run_session("paper", tws, store=deploy(interval="15m").store, root=deploy().root, progress=False)
+        run_session(
+            "paper", tws, store=deploy(interval="15m").store, root=deploy().root, progress=False
+        )
 
 
-def test_a_real_session_goes_on_in_its_own_journal_and_a_replay_gets_a_new_one(tmp_path: Path, deploy: Deploy) -> None:
-    """Its own is that of its day, of the same kind of broker and the same account, and none of these needs to be the first."""
+def test_a_real_session_goes_on_in_its_own_journal_and_a_replay_gets_a_new_one(
+    tmp_path: Path, deploy: Deploy
+) -> None:
+    """Its own is that of its day, of the same kind of broker and the same account, and none of
+    these needs to be the first.
+    """
     desk = deploy(interval="15m")
     run = desk.config(interval="15m")
     stage = staging.replayed(run, None, build(run.strategy), desk.root)
@@ -203,10 +253,12 @@ def test_a_real_session_goes_on_in_its_own_journal_and_a_replay_gets_a_new_one(t
     assert journal_path(tmp_path, stage).name == "2025-11-12.4.sqlite"
 
 
-# ----------------------------------------------------------------------------------------------------------- when it goes wrong
+# ------------------------------------------------------------------------------- when it goes wrong
 
 
-def test_a_lost_connection_is_made_again_and_the_session_equals_the_backtest(deploy: Deploy, tmp_path: Path) -> None:
+def test_a_lost_connection_is_made_again_and_the_session_equals_the_backtest(
+    deploy: Deploy, tmp_path: Path
+) -> None:
     bench = Bench(deploy(risk=TIGHT, interval="15m"), tmp_path)
 
     def cut(tws: SimulatedTWS, bars: int) -> None:
@@ -224,7 +276,9 @@ def test_a_lost_connection_is_made_again_and_the_session_equals_the_backtest(dep
     assert set(audited.fills["reason"]) > {"target"}
 
 
-def test_a_session_does_not_start_on_a_position_it_does_not_know(deploy: Deploy, tmp_path: Path) -> None:
+def test_a_session_does_not_start_on_a_position_it_does_not_know(
+    deploy: Deploy, tmp_path: Path
+) -> None:
     bench = Bench(deploy(interval="15m"), tmp_path)
     with pytest.raises(LiveError, match="already holds 1 MCLF6; a first session starts flat"):
         asyncio.run(bench.run(before=lambda tws: tws.account.trade(tws.played, 1, 60.0)))
@@ -237,11 +291,19 @@ def test_a_history_that_is_not_ours_is_refused(deploy: Deploy, tmp_path: Path) -
     def shift(tws: SimulatedTWS) -> None:
         tws.tape.close[: tws.tape.first] += 0.01
 
-    with pytest.raises(LiveError, match=r"the broker's history differs from the stored bars in \d+ of \d+ closes, first at 2025-11-"):
+    with pytest.raises(
+        LiveError,
+        match=(
+            r"the broker's history differs from the stored bars in \d+ of \d+ closes, first at"
+            r" 2025-11-"
+        ),
+    ):
         asyncio.run(bench.run(before=shift))
 
 
-def test_the_answer_of_a_session_is_json(deploy: Deploy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_answer_of_a_session_is_json(
+    deploy: Deploy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from mcl.cli.main import main
 
     desk = deploy(interval="15m")
@@ -260,14 +322,24 @@ def test_the_answer_of_a_session_is_json(deploy: Deploy, monkeypatch: pytest.Mon
 def test_a_market_that_costs_more_than_assumed_fails_the_command(
     deploy: Deploy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two ticks of slippage where the promoted configuration says one: every fill differs, and the run says so."""
+    """Two ticks of slippage where the promoted configuration says one: every fill differs, and the
+    run says so.
+    """
     from mcl.cli.main import main
 
     desk = deploy(interval="15m")
     configured = SimulatedTWS.configured.__func__  # type: ignore[attr-defined]
 
-    def dearer(cls: type[SimulatedTWS], tape: Tape, broker: schema.Broker, costs: schema.Costs, also: Sequence[Tape] = ()) -> SimulatedTWS:
-        tws: SimulatedTWS = configured(cls, tape, broker, costs.model_copy(update={"slippage_ticks": 2.0}), also)
+    def dearer(
+        cls: type[SimulatedTWS],
+        tape: Tape,
+        broker: schema.Broker,
+        costs: schema.Costs,
+        also: Sequence[Tape] = (),
+    ) -> SimulatedTWS:
+        tws: SimulatedTWS = configured(
+            cls, tape, broker, costs.model_copy(update={"slippage_ticks": 2.0}), also
+        )
         return tws
 
     monkeypatch.setattr(SimulatedTWS, "configured", classmethod(dearer))

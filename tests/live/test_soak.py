@@ -1,4 +1,6 @@
-"""A small soak: sessions with faults and SIGKILLs in real processes, judged by both books. `make soak` runs thousands."""
+"""A small soak: sessions with faults and SIGKILLs in real processes, judged by both books. `make
+soak` runs thousands.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,16 @@ def test_a_few_seeds_hold_every_invariant_and_are_not_run_twice(tmp_path: Path) 
     record = tmp_path / "soak.jsonl"
 
     def soak(seeds: int) -> str:
-        command = [sys.executable, str(ROOT / "scripts" / "soak.py"), "--seeds", str(seeds), "--workers", "4", "--record", str(record)]
+        command = [
+            sys.executable,
+            str(ROOT / "scripts" / "soak.py"),
+            "--seeds",
+            str(seeds),
+            "--workers",
+            "4",
+            "--record",
+            str(record),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -29,8 +40,19 @@ def test_a_few_seeds_hold_every_invariant_and_are_not_run_twice(tmp_path: Path) 
 
 
 def test_sessions_over_half_days_in_one_process_lose_nothing(tmp_path: Path) -> None:
-    """The short form of `make soak-weeks`: the day before Thanksgiving, and both half days, with two lost connections a night."""
-    command = [sys.executable, str(ROOT / "scripts" / "soak_weeks.py"), "--weeks", "1", "--first", "2025-11-26", "--sessions", "3"]
+    """The short form of `make soak-weeks`: the day before Thanksgiving, and both half days, with
+    two lost connections a night.
+    """
+    command = [
+        sys.executable,
+        str(ROOT / "scripts" / "soak_weeks.py"),
+        "--weeks",
+        "1",
+        "--first",
+        "2025-11-26",
+        "--sessions",
+        "3",
+    ]
     command += ["--interval", "30m", "--bar-sec", "0.3", "--folder", str(tmp_path / "weeks")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]

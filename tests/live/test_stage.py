@@ -60,36 +60,63 @@ def test_the_default_is_the_last_complete_session_of_the_holdout(shop: Project) 
 def test_sizing_by_volatility_warms_up_on_whole_sessions(shop: Project) -> None:
     stage = replayed(shop, risk={"size": {"method": "vol_target", "lookback_sessions": 5}})
     assert len(np.unique(stage.warmup.session)) >= 6
-    with pytest.raises(LiveError, match=r"looks back over .* bars and 21 sessions; only 15180 bars lie before"):
+    with pytest.raises(
+        LiveError, match=r"looks back over .* bars and 21 sessions; only 15180 bars lie before"
+    ):
         replayed(shop, risk={"size": {"method": "vol_target", "lookback_sessions": 20}})
 
 
 def test_a_session_that_the_data_do_not_hold_is_refused(shop: Project) -> None:
-    with pytest.raises(LiveError, match=r"broker.replay.session=2025-11-09 is no session of the data, which hold 2025-10-27 to 2025-11-12"):
+    with pytest.raises(
+        LiveError,
+        match=(
+            r"broker.replay.session=2025-11-09 is no session of the data, which hold 2025-10-27 to"
+            r" 2025-11-12"
+        ),
+    ):
         replayed(shop, date(2025, 11, 9))
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"execution": {"entry": "limit", "offset_ticks": 2}}, "execution.entry=limit: a session enters at the market only"),
+        (
+            {"execution": {"entry": "limit", "offset_ticks": 2}},
+            "execution.entry=limit: a session enters at the market only",
+        ),
         ({"execution": {"latency_bars": 1}}, "execution.latency_bars=1"),
         ({"execution": {"participation_frac": 0.1}}, "execution.participation_frac=0.1"),
-        ({"risk": {"size": {"method": "fixed"}, "protection": {"unit": "ticks", "trail": 9.0}}}, "risk.protection.trail=9.0"),
-        ({"risk": {"size": {"method": "fixed"}, "limits": {"price_collar_ticks": 5.0}}}, "risk.limits.price_collar_ticks=5.0"),
-        ({"risk": {"size": {"method": "fixed"}, "limits": {"flatten_before_roll_sec": 60}}}, "risk.limits.flatten_before_roll_sec"),
-        ({"costs": {"impact_ticks": 1.0}}, "costs.impact_ticks=1.0: the simulated TWS has no depth"),
+        (
+            {"risk": {"size": {"method": "fixed"}, "protection": {"unit": "ticks", "trail": 9.0}}},
+            "risk.protection.trail=9.0",
+        ),
+        (
+            {"risk": {"size": {"method": "fixed"}, "limits": {"price_collar_ticks": 5.0}}},
+            "risk.limits.price_collar_ticks=5.0",
+        ),
+        (
+            {"risk": {"size": {"method": "fixed"}, "limits": {"flatten_before_roll_sec": 60}}},
+            "risk.limits.flatten_before_roll_sec",
+        ),
+        (
+            {"costs": {"impact_ticks": 1.0}},
+            "costs.impact_ticks=1.0: the simulated TWS has no depth",
+        ),
         ({"costs": {"slippage_by_hour_ticks": [1.0] * 24}}, "costs.slippage_by_hour_ticks"),
     ],
 )
-def test_what_a_session_cannot_do_is_refused_at_the_start(shop: Project, changes: dict[str, object], sentence: str) -> None:
+def test_what_a_session_cannot_do_is_refused_at_the_start(
+    shop: Project, changes: dict[str, object], sentence: str
+) -> None:
     run = composition.run_config(shop.config().model_dump(mode="json") | changes)
     with pytest.raises(LiveError, match=re.escape(sentence)):
         staging.replayed(run, DAY, build(run.strategy), shop.root)
 
 
 def test_a_session_on_a_real_broker_has_its_own_prices(shop: Project) -> None:
-    run = composition.run_config(shop.config().model_dump(mode="json") | {"costs": {"impact_ticks": 1.0}})
+    run = composition.run_config(
+        shop.config().model_dump(mode="json") | {"costs": {"impact_ticks": 1.0}}
+    )
     assert live_supported(run.risk, run.execution, run.costs, simulated=False) == []
 
 
@@ -97,12 +124,22 @@ def test_a_real_session_needs_data_up_to_yesterday_and_an_open_market(shop: Proj
     run = shop.config()
 
     def today(*moment: int) -> staging.Stage:
-        return staging.today(run, build(run.strategy), shop.root, int(datetime(*moment, tzinfo=UTC).timestamp()) * calendar.NS)
+        return staging.today(
+            run,
+            build(run.strategy),
+            shop.root,
+            int(datetime(*moment, tzinfo=UTC).timestamp()) * calendar.NS,
+        )
 
     stage = today(2025, 11, 13, 15)
     assert (stage.date, stage.room, stage.recorded) == (date(2025, 11, 13), 1381, None)
     assert stage.close_ns == calendar.ns_of(date(2025, 11, 13), 17)
-    with pytest.raises(LiveError, match="stored bars end with session 2025-11-12, today's is 2025-12-01: rolls may be missing"):
+    with pytest.raises(
+        LiveError,
+        match=(
+            "stored bars end with session 2025-11-12, today's is 2025-12-01: rolls may be missing"
+        ),
+    ):
         today(2025, 12, 1, 15)
     with pytest.raises(LiveError, match="session 2025-11-13 is over at 2025-11-13 22:30 UTC"):
         today(2025, 11, 13, 22, 30)
@@ -118,8 +155,20 @@ def test_bars_that_closed_since_are_taken_from_the_broker(shop: Project) -> None
     assert len(newer) == 16 * 60
     filled = staging.with_history(stage, newer).warmup
     first = int(np.searchsorted(whole.close_time, filled.close_time[0]))
-    for name in ("close_time", "open", "close", "volume", "adjustment", "session", "to_close_sec", "contract", "roll"):
-        np.testing.assert_array_equal(getattr(filled, name), getattr(whole, name)[first : first + len(filled)], err_msg=name)
+    for name in (
+        "close_time",
+        "open",
+        "close",
+        "volume",
+        "adjustment",
+        "session",
+        "to_close_sec",
+        "contract",
+        "roll",
+    ):
+        np.testing.assert_array_equal(
+            getattr(filled, name), getattr(whole, name)[first : first + len(filled)], err_msg=name
+        )
 
 
 def test_the_window_shows_what_the_stored_bars_hold(shop: Project) -> None:
@@ -130,8 +179,21 @@ def test_the_window_shows_what_the_stored_bars_hold(shop: Project) -> None:
     for bar in rows(stage.recorded):
         window.append(bar)
     seen = window.bars()
-    for name in ("close_time", "open", "high", "low", "close", "volume", "adjustment", "session", "to_close_sec", "contract"):
-        np.testing.assert_array_equal(getattr(seen, name), getattr(stage.stored, name), err_msg=name)
+    for name in (
+        "close_time",
+        "open",
+        "high",
+        "low",
+        "close",
+        "volume",
+        "adjustment",
+        "session",
+        "to_close_sec",
+        "contract",
+    ):
+        np.testing.assert_array_equal(
+            getattr(seen, name), getattr(stage.stored, name), err_msg=name
+        )
     assert window.full
     assert np.shares_memory(window.bars(5).close_ticks, window.bars(6).close_ticks)
 
@@ -159,7 +221,9 @@ def test_a_shown_window_never_changes(shop: Project) -> None:
         ({"volume": -1}, "contradicts itself"),
     ],
 )
-def test_a_bar_that_cannot_be_decided_on_is_refused(shop: Project, changes: dict[str, float], sentence: str) -> None:
+def test_a_bar_that_cannot_be_decided_on_is_refused(
+    shop: Project, changes: dict[str, float], sentence: str
+) -> None:
     stage = replayed(shop)
     assert stage.recorded is not None
     first = rows(stage.recorded)[0]

@@ -23,7 +23,10 @@ from mcl.simulators.tws import SimulatedTWS
 from mcl.tracking.store import Store
 
 ALWAYS = {"name": "always_long"}
-STOPPED = {"size": {"method": "fixed", "contracts": 1.0}, "protection": {"unit": "ticks", "stop": 90.0}}
+STOPPED = {
+    "size": {"method": "fixed", "contracts": 1.0},
+    "protection": {"unit": "ticks", "stop": 90.0},
+}
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +42,17 @@ def bench(shop: Project, tmp_path: Path) -> Bench:
     return Bench(shop, tmp_path, shop.config(strategy=ALWAYS, risk=STOPPED, interval="15m"))
 
 
-def told(bench: Bench, words: dict[int, Command]) -> tuple[Callable[[SimulatedTWS, int], None], list[Any]]:
+def told(
+    bench: Bench, words: dict[int, Command]
+) -> tuple[Callable[[SimulatedTWS, int], None], list[Any]]:
     """Commands after so many bars, and their answers."""
     answers: list[Any] = []
 
     def tell(_: SimulatedTWS, bars: int) -> None:
         if bars in words:
-            answers.append(asyncio.ensure_future(bench.supervisor.command(words[bars], "test", "to see")))
+            answers.append(
+                asyncio.ensure_future(bench.supervisor.command(words[bars], "test", "to see"))
+            )
 
     return tell, answers
 
@@ -83,7 +90,9 @@ def test_reduce_only_opens_nothing(bench: Bench) -> None:
 
 
 def test_stop_leaves_the_protection_at_the_broker_and_a_restart_goes_on(bench: Bench) -> None:
-    """The same journal, a new process's worth of objects: the position is carried on, nothing is sent twice."""
+    """The same journal, a new process's worth of objects: the position is carried on, nothing is
+    sent twice.
+    """
     state = bench.folder / "tws.sqlite"
     tell, _ = told(bench, {10: "stop"})
     asyncio.run(bench.run(tell, state=state))
@@ -142,7 +151,12 @@ def test_who_does_not_wait_is_told_what_is_unknown(bench: Bench) -> None:
 
 
 def test_a_session_that_loses_its_limit_is_closed(shop: Project, tmp_path: Path) -> None:
-    bench = Bench(shop, tmp_path, shop.config(strategy=ALWAYS, interval="15m"), guards={**OFF, "max_session_loss_usd": 1.0})
+    bench = Bench(
+        shop,
+        tmp_path,
+        shop.config(strategy=ALWAYS, interval="15m"),
+        guards={**OFF, "max_session_loss_usd": 1.0},
+    )
     asyncio.run(bench.run(speed=60.0))
     assert "SESSION_LOSS" in {entry.body["code"] for entry in read(bench.path, ("alert",))}
     assert bench.supervisor.status().mode is Mode.PAUSED
@@ -153,7 +167,12 @@ OFF = dict.fromkeys(schema.Guards.model_fields)
 
 
 def test_a_guard_refuses_and_the_session_goes_on(shop: Project, tmp_path: Path) -> None:
-    bench = Bench(shop, tmp_path, shop.config(strategy=ALWAYS, risk=TWO, interval="15m"), guards={**OFF, "max_order": 1})
+    bench = Bench(
+        shop,
+        tmp_path,
+        shop.config(strategy=ALWAYS, risk=TWO, interval="15m"),
+        guards={**OFF, "max_order": 1},
+    )
     asyncio.run(bench.run())
     assert bench.tws.executions == ()
     sentence = read(bench.path, ("alert",))[0].body["sentence"]
@@ -165,23 +184,38 @@ TWO = {"size": {"method": "fixed", "contracts": 2.0}}
 
 def test_a_cap_makes_the_position_smaller(shop: Project, tmp_path: Path) -> None:
     bench = Bench(
-        shop, tmp_path, shop.config(strategy={"name": "random", "hold_sec": 1800, "seed": 4}, risk=TWO, interval="15m"), max_contracts=1
+        shop,
+        tmp_path,
+        shop.config(
+            strategy={"name": "random", "hold_sec": 1800, "seed": 4}, risk=TWO, interval="15m"
+        ),
+        max_contracts=1,
     )
     asyncio.run(bench.run())
     audited = bench.audited()
     assert {abs(e.body["target"]) for e in read(bench.path, ("decision",))} == {1}
     assert max(abs(audited.result.target)) == 2
-    assert set(audited.differences["cause"]) == {"risk block"}  # of the promoted run it differs by what a person chose, and says so
+    # of the promoted run it differs by what a person chose, and says so
+    assert set(audited.differences["cause"]) == {"risk block"}
     assert "broker.max_contracts=1" in set(audited.differences["detail"])
     assert not audited.failed
 
 
 def test_a_session_that_is_over_still_says_that_its_data_are_synthetic(bench: Bench) -> None:
-    """The watermark stands in the journal; one of an earlier version says only that there is one."""
+    """The watermark stands in the journal; one of an earlier version says only that there is
+    one.
+    """
     bench.stage = replace(bench.stage, warmup=replace(bench.stage.warmup, synthetic=True))
     tell, _ = told(bench, {3: "stop"})
     asyncio.run(bench.run(tell))
-    assert remembered(bench.path)["synthetic"] == bench.supervisor.status().synthetic == watermark(bench.stage.warmup)
+    assert (
+        remembered(bench.path)["synthetic"]
+        == bench.supervisor.status().synthetic
+        == watermark(bench.stage.warmup)
+    )
     with Journal(bench.folder / "older.sqlite") as older:
         older.append(Draft("begin", {"synthetic": True}))
-    assert remembered(bench.folder / "older.sqlite")["synthetic"] == "SYNTHETIC DATA — not a market result"
+    assert (
+        remembered(bench.folder / "older.sqlite")["synthetic"]
+        == "SYNTHETIC DATA — not a market result"
+    )

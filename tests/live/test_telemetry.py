@@ -1,4 +1,6 @@
-"""Metrics, health and readiness over real HTTP, read by a strict reader of Prometheus' text format."""
+"""Metrics, health and readiness over real HTTP, read by a strict reader of Prometheus' text
+format.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,18 @@ from mcl.live.ops.metrics import METRICS, Tally, exposition, fresh
 from mcl.live.ops.monitoring import Operations, attended
 from mcl.live.status import State
 
-LINE = re.compile(r'([a-z_]+)\{((?:[a-z_]+="(?:[^"\\\n]|\\\\|\\"|\\n)*",?)*)\} (\+Inf|-?[0-9.e+-]+)')
+LINE = re.compile(
+    r'([a-z_]+)\{((?:[a-z_]+="(?:[^"\\\n]|\\\\|\\"|\\n)*",?)*)\} (\+Inf|-?[0-9.e+-]+)'
+)
 LABEL = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"')
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 WHOSE = {"alias": "paper", "version": "3", "account": "DU0000001"}
 
 
 def parsed(text: str) -> Samples:
-    """Every sample once; each below the HELP and TYPE of its own family, families whole and in one place."""
+    """Every sample once; each below the HELP and TYPE of its own family, families whole and in one
+    place.
+    """
     assert text.endswith("\n")
     samples: Samples = {}
     family = kind = ""
@@ -48,7 +54,11 @@ def parsed(text: str) -> Samples:
             match = LINE.fullmatch(line)
             assert match, line
             name = match[1]
-            assert name in ([f"{family}_{end}" for end in ("bucket", "sum", "count")] if kind == "histogram" else [family])
+            assert name in (
+                [f"{family}_{end}" for end in ("bucket", "sum", "count")]
+                if kind == "histogram"
+                else [family]
+            )
             key = (name, frozenset(LABEL.findall(match[2])))
             assert key not in samples
             samples[key] = float(match[3])
@@ -59,9 +69,13 @@ def value(samples: Samples, name: str, **labels: str) -> float:
     return samples[name, frozenset((WHOSE | labels).items())]
 
 
-def at_the_endpoint(desk: SmallDesk, folder: Path, visit: Callable[[int], Any], **settings: Any) -> Any:
+def at_the_endpoint(
+    desk: SmallDesk, folder: Path, visit: Callable[[int], Any], **settings: Any
+) -> Any:
     async def both() -> Any:
-        operations = Operations(schema.Alerts(log=False), schema.Telemetry(**({"port": 0} | settings)))
+        operations = Operations(
+            schema.Alerts(log=False), schema.Telemetry(**({"port": 0} | settings))
+        )
         async with attended(desk, folder, operations) as port:
             assert port is not None
             return await asyncio.to_thread(visit, port)
@@ -85,8 +99,18 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_numbers_are_those_of_the_session(folder: Path) -> None:
     desk = SmallDesk()
-    desk.set(latency_ms=(0.3, 1.5, 30.0, 5_000.0), counters={"orders": 4.0, "fills": 3.0, "reconnects": 2.0}, data_age_sec=4.5)
-    desk.set(decisions=({"time": 1, "block": "MAX_POSITION"}, {"time": 2, "block": 0}, {"time": 3, "block": "MAX_POSITION"}))
+    desk.set(
+        latency_ms=(0.3, 1.5, 30.0, 5_000.0),
+        counters={"orders": 4.0, "fills": 3.0, "reconnects": 2.0},
+        data_age_sec=4.5,
+    )
+    desk.set(
+        decisions=(
+            {"time": 1, "block": "MAX_POSITION"},
+            {"time": 2, "block": 0},
+            {"time": 3, "block": "MAX_POSITION"},
+        )
+    )
     desk.alert("STALE_DATA")
     status, kind, text = at_the_endpoint(desk, folder, lambda port: got(port, "/metrics"))
     assert (status, kind) == (200, "text/plain; version=0.0.4; charset=utf-8")
@@ -95,19 +119,38 @@ def test_the_numbers_are_those_of_the_session(folder: Path) -> None:
     assert value(samples, "mcl_equity_usd") == 25_006.46
     assert value(samples, "mcl_data_age_seconds") == 4.5
     assert [value(samples, "mcl_state", state=s) for s in ("TRADING", "HALTED")] == [1, 0]
-    assert (value(samples, "mcl_orders_total"), value(samples, "mcl_fills_total"), value(samples, "mcl_reconnects_total")) == (4, 3, 2)
+    assert (
+        value(samples, "mcl_orders_total"),
+        value(samples, "mcl_fills_total"),
+        value(samples, "mcl_reconnects_total"),
+    ) == (4, 3, 2)
     assert value(samples, "mcl_blocks_total", block="MAX_POSITION") == 2
     assert value(samples, "mcl_alerts_total", severity="warning", code="STALE_DATA") == 1
-    buckets = {le: value(samples, "mcl_order_latency_seconds_bucket", le=le) for le in ("0.0005", "0.002", "0.05", "1", "+Inf")}
+    buckets = {
+        le: value(samples, "mcl_order_latency_seconds_bucket", le=le)
+        for le in ("0.0005", "0.002", "0.05", "1", "+Inf")
+    }
     assert buckets == {"0.0005": 1, "0.002": 2, "0.05": 3, "1": 3, "+Inf": 4}
     assert value(samples, "mcl_order_latency_seconds_count") == 4
     assert value(samples, "mcl_order_latency_seconds_sum") == pytest.approx(5.0318)
 
 
 def test_what_is_not_known_has_no_sample() -> None:
-    unknown = dict.fromkeys(("target", "last_price", "equity_usd", "session_pnl_usd", "realized_usd", "unrealized_usd", "data_age_sec"))
+    unknown = dict.fromkeys(
+        (
+            "target",
+            "last_price",
+            "equity_usd",
+            "session_pnl_usd",
+            "realized_usd",
+            "unrealized_usd",
+            "data_age_sec",
+        )
+    )
     names = {name for name, _ in parsed(exposition(Tally(a_status(**unknown))))}
-    assert names.isdisjoint({"mcl_target_contracts", "mcl_last_price", "mcl_equity_usd", "mcl_data_age_seconds"})
+    assert names.isdisjoint(
+        {"mcl_target_contracts", "mcl_last_price", "mcl_equity_usd", "mcl_data_age_seconds"}
+    )
     assert "mcl_position_contracts" in names
 
 
@@ -125,7 +168,9 @@ def test_counters_only_grow_though_a_status_shows_the_last_of_many() -> None:
 
 @given(st.lists(st.integers(0, 5), max_size=30), st.integers(0, 30), st.integers(1, 10))
 def test_a_window_that_moves_on_shows_what_is_new(values: list[int], cut: int, size: int) -> None:
-    """The new ones always stand at the end; equal neighbours may hide one another, never be counted twice."""
+    """The new ones always stand at the end; equal neighbours may hide one another, never be counted
+    twice.
+    """
     before, now = tuple(values[:cut][-size:]), tuple(values[-size:])
     new = fresh(before, now)
     assert now[len(now) - len(new) :] == new
@@ -176,7 +221,10 @@ def test_nothing_can_be_done_over_http_and_strangers_are_refused(folder: Path) -
 
 
 def test_a_port_that_is_taken_is_a_sentence_before_the_session(folder: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(LiveError, match="cannot be listened on"):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as other,
+        pytest.raises(LiveError, match="cannot be listened on"),
+    ):
         at_the_endpoint(SmallDesk(), folder, lambda _: None, port=other.getsockname()[1])
 
 
@@ -191,5 +239,7 @@ def test_without_an_endpoint_the_session_can_still_be_asked(folder: Path) -> Non
 
 def test_the_document_is_made_from_the_code() -> None:
     path = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
-    assert path.read_text(encoding="utf-8") == metrics.document(), "write it again: python -m mcl.live.ops.metrics > docs/metrics.md"
+    assert path.read_text(encoding="utf-8") == metrics.document(), (
+        "write it again: python -m mcl.live.ops.metrics > docs/metrics.md"
+    )
     assert len({m.name for m in METRICS}) == len(METRICS)

@@ -1,4 +1,6 @@
-"""Sessions, holidays, daylight saving, expiries and symbols against dates that are known from the exchange and from real bars."""
+"""Sessions, holidays, daylight saving, expiries and symbols against dates that are known from the
+exchange and from real bars.
+"""
 
 from __future__ import annotations
 
@@ -42,16 +44,20 @@ def test_last_trade_dates_of_mcl(symbol: str, expiry: str) -> None:
 
 
 def test_last_trade_dates_of_other_products() -> None:
-    assert calendar.last_trade_date("CL", 2020, 5) == date(2020, 4, 21)  # the month of the negative settlement
+    # the month of the negative settlement
+    assert calendar.last_trade_date("CL", 2020, 5) == date(2020, 4, 21)
     assert calendar.last_trade_date("CL", 2025, 11) == date(2025, 10, 21)
     assert calendar.last_trade_date("GC", 2013, 12) == date(2013, 12, 27)
     assert calendar.last_trade_date("GC", 2013, 10) == date(2013, 10, 29)
-    assert calendar.last_trade_date("MES", 2026, 6) == date(2026, 6, 18)  # the third Friday is Juneteenth
+    # the third Friday is Juneteenth
+    assert calendar.last_trade_date("MES", 2026, 6) == date(2026, 6, 18)
 
 
 def test_weekdays_without_a_session_and_session_count() -> None:
     table = calendar.sessions(date(2021, 7, 12), date(2027, 1, 1))
-    weekdays = pd.bdate_range("2021-07-12", "2026-12-31").difference(pd.DatetimeIndex(table.day.astype("datetime64[D]")))
+    weekdays = pd.bdate_range("2021-07-12", "2026-12-31").difference(
+        pd.DatetimeIndex(table.day.astype("datetime64[D]"))
+    )
     assert [str(d.date()) for d in weekdays] == CLOSED
     assert len(calendar.sessions(date(2023, 12, 11), date(2026, 1, 9))) == 544 - 8
 
@@ -62,12 +68,16 @@ def test_every_short_session_until_2027_is_a_holiday_or_the_day_beside_one() -> 
     full = {d for d in table.dates if d not in set(short)}
     for day in short:
         beside = day + timedelta(days=1), day - timedelta(days=1)
-        assert not calendar.is_business_day(day) or any(not calendar.is_business_day(b) for b in beside), day
+        assert not calendar.is_business_day(day) or any(
+            not calendar.is_business_day(b) for b in beside
+        ), day
     assert not [d for d in full if not calendar.is_business_day(d)]  # a holiday is closed or short
     per_year = {year: sum(d.year == year for d in short) for year in range(2022, 2028)}
     assert per_year == {2022: 8, 2023: 8, 2024: 9, 2025: 9, 2026: 9, 2027: 8}
     assert table.minutes.min() == 1140  # 13:00
-    fridays = {d for d in short if d.weekday() == 4 and not calendar.is_business_day(d) and d.year >= 2025}
+    fridays = {
+        d for d in short if d.weekday() == 4 and not calendar.is_business_day(d) and d.year >= 2025
+    }
     assert {int(table.minutes[table.dates.index(d)]) for d in fridays} == {1140}
 
 
@@ -97,7 +107,10 @@ def test_sessions_run_from_18_to_17_new_york_through_both_clock_changes() -> Non
 
 
 def test_range_is_half_open_and_refusals_say_why() -> None:
-    assert calendar.sessions(date(2024, 1, 8), date(2024, 1, 10)).dates == [date(2024, 1, 8), date(2024, 1, 9)]
+    assert calendar.sessions(date(2024, 1, 8), date(2024, 1, 10)).dates == [
+        date(2024, 1, 8),
+        date(2024, 1, 9),
+    ]
     with pytest.raises(DataError, match="need start < end"):
         calendar.sessions(date(2024, 1, 8), date(2024, 1, 8))
     with pytest.raises(DataError, match="no MCL session between 2024-12-25"):
@@ -117,14 +130,21 @@ def test_trade_date_is_new_york_plus_six_hours(moment: datetime) -> None:
 def test_session_of_is_vectorised_and_takes_an_empty_array() -> None:
     assert calendar.session_of(np.empty(0, np.int64)).size == 0
     sunday, friday = ns("2024-03-10 18:00"), ns("2024-03-08 16:59")
-    assert calendar.session_of([friday, sunday]).astype("datetime64[D]").astype(str).tolist() == ["2024-03-08", "2024-03-11"]
+    assert calendar.session_of([friday, sunday]).astype("datetime64[D]").astype(str).tolist() == [
+        "2024-03-08",
+        "2024-03-11",
+    ]
 
 
 def test_business_days_agree_with_the_exchange_calendar() -> None:
-    """A holiday is a weekday that is closed, or closes early without being the day beside Thanksgiving or Christmas."""
+    """A holiday is a weekday that is closed, or closes early without being the day beside
+    Thanksgiving or Christmas.
+    """
     table = calendar.sessions(date(2022, 1, 1), date(2028, 1, 1))
     short = {d for d, m in zip(table.dates, table.minutes, strict=True) if m < 1380}
-    beside = {d for d in short if (d.month, d.day) == (12, 24) or (d.month == 11 and d.weekday() == 4)}
+    beside = {
+        d for d in short if (d.month, d.day) == (12, 24) or (d.month == 11 and d.weekday() == 4)
+    }
     closed = {d.date() for d in pd.bdate_range("2022-01-01", "2027-12-31")} - set(table.dates)
     ours = {d for year in range(2022, 2028) for d in calendar.holidays(year) if d.weekday() < 5}
     assert ours == closed | (short - beside)
@@ -132,7 +152,8 @@ def test_business_days_agree_with_the_exchange_calendar() -> None:
 
 def test_symbols_take_their_decade_from_the_date() -> None:
     assert calendar.parse_symbol("MCLG6", date(2025, 12, 1)).name == "MCL 2026-02"
-    assert calendar.parse_symbol("MCLG6", date(2026, 1, 20)).name == "MCL 2026-02"  # expired on Friday; its volume is published now
+    # expired on Friday; its volume is published now
+    assert calendar.parse_symbol("MCLG6", date(2026, 1, 20)).name == "MCL 2026-02"
     assert calendar.parse_symbol("CLG6", date(2015, 12, 1)).name == "CL 2016-02"
     assert calendar.parse_symbol("CLG6", date(2029, 6, 1)).name == "CL 2036-02"
     assert calendar.parse_symbol("CLK35", date(2025, 10, 23)).name == "CL 2035-05"
@@ -143,7 +164,12 @@ def test_symbols_take_their_decade_from_the_date() -> None:
 @given(st.integers(2015, 2040), st.integers(1, 12), st.integers(0, 3000))
 def test_a_listed_contract_parses_back(year: int, month: int, days_before: int) -> None:
     made = calendar.contract("CL", year, month)
-    assert calendar.parse_symbol(made.symbol, made.last_trade_date - timedelta(days=days_before % 2900)) == made
+    assert (
+        calendar.parse_symbol(
+            made.symbol, made.last_trade_date - timedelta(days=days_before % 2900)
+        )
+        == made
+    )
 
 
 @pytest.mark.parametrize(("symbol", "message"), [
@@ -164,6 +190,9 @@ def test_bad_contracts() -> None:
 def test_the_usual_gap_is_longer_at_night_than_in_the_day() -> None:
     """Every tenth minute from 19:00 to 20:00 is empty: four in a row are usual."""
     day = date(2026, 1, 6)
-    gaps = {hour: calendar.usual_gap_minutes(calendar.ns_of(day, hour), "MCL") for hour in (2, 12, 19, 20)}
+    gaps = {
+        hour: calendar.usual_gap_minutes(calendar.ns_of(day, hour), "MCL")
+        for hour in (2, 12, 19, 20)
+    }
     assert gaps == {2: 3, 12: 2, 19: 4, 20: 3}
     assert calendar.usual_gap_minutes(calendar.ns_of(day, 12), "ES") == 0

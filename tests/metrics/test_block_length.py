@@ -1,4 +1,6 @@
-"""The automatic block length, beside values that `arch.bootstrap.optimal_block_length` 7.2 gave once."""
+"""The automatic block length, beside values that `arch.bootstrap.optimal_block_length` 7.2 gave
+once.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from mcl.metrics.performance import Floats
 
 
 def uniform(count: int, seed: int) -> Floats:
-    """A linear congruential sequence, so that the series are the same whatever the version of numpy."""
+    """A linear congruential sequence, so that the series are the same whatever the version of
+    numpy.
+    """
     state, drawn = seed, []
     for _ in range(count):
         state = (1103515245 * state + 12345) % 2**31

@@ -1,4 +1,6 @@
-"""Resampling against exact answers: what a permutation cannot change, what an interval must cover."""
+"""Resampling against exact answers: what a permutation cannot change, what an interval must
+cover.
+"""
 
 from __future__ import annotations
 
@@ -60,9 +62,14 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert 0.90 <= covered <= 0.98
 
 
-@pytest.mark.parametrize(("returns", "least"), [("Gaussian", 0.93), ("Student t4", 0.93), ("GARCH(1,1)", 0.93), ("AR(1) +0.4", 0.93)])
+@pytest.mark.parametrize(
+    ("returns", "least"),
+    [("Gaussian", 0.93), ("Student t4", 0.93), ("GARCH(1,1)", 0.93), ("AR(1) +0.4", 0.93)],
+)
 def test_half_a_year_is_enough_for_a_95_percent_interval(returns: str, least: float) -> None:
-    """The short form of `scripts/bench_judgement.py coverage`: its processes, 120 sessions, a fixed seed."""
+    """The short form of `scripts/bench_judgement.py coverage`: its processes, 120 sessions, a fixed
+    seed.
+    """
     assert bench.covered(bench.RETURNS[returns], 120, 1.0, 600) >= least
 
 
@@ -79,10 +86,24 @@ def test_bca_is_that_of_scipy_on_the_same_resamples(statistic: str, confidence: 
     from scipy import stats
 
     r = np.random.default_rng(12).gamma(1.5, 0.01, 90) - 0.012
-    functions = {"mean": lambda x, axis: x.mean(axis), "sharpe": lambda x, axis: x.mean(axis) / x.std(axis, ddof=1)}
-    found = stats.bootstrap((r,), functions[statistic], n_resamples=3000, confidence_level=confidence, method="BCa", rng=3)
-    without_one = leave_one_out_sharpes(r) if statistic == "sharpe" else (r.sum() - r) / (len(r) - 1)
-    ours = bca_interval(found.bootstrap_distribution, float(functions[statistic](r, 0)), without_one, confidence)
+    functions = {
+        "mean": lambda x, axis: x.mean(axis),
+        "sharpe": lambda x, axis: x.mean(axis) / x.std(axis, ddof=1),
+    }
+    found = stats.bootstrap(
+        (r,),
+        functions[statistic],
+        n_resamples=3000,
+        confidence_level=confidence,
+        method="BCa",
+        rng=3,
+    )
+    without_one = (
+        leave_one_out_sharpes(r) if statistic == "sharpe" else (r.sum() - r) / (len(r) - 1)
+    )
+    ours = bca_interval(
+        found.bootstrap_distribution, float(functions[statistic](r, 0)), without_one, confidence
+    )
     assert ours == pytest.approx(tuple(found.confidence_interval), rel=1e-9)
 
 
@@ -105,7 +126,9 @@ def test_student_quantiles() -> None:
     from scipy import stats
 
     for degrees in (5.0, 9.0, 23.0, 61.5, 1e6):
-        assert student_quantile(0.975, degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=2e-3)
+        assert student_quantile(0.975, degrees) == pytest.approx(
+            stats.t.ppf(0.975, degrees), rel=2e-3
+        )
 
 
 def test_the_interval_sees_serial_dependence_that_the_analytic_one_does_not() -> None:
@@ -137,8 +160,11 @@ def test_reshuffling_moves_drawdowns_and_never_the_end() -> None:
     assert np.allclose(bands.finals, 1.04)
     exact = {round(_deepest(order), 12) for order in itertools.permutations(pnl)}
     assert {round(float(d), 12) for d in np.unique(bands.drawdowns)} <= exact
-    assert bands.drawdowns.min() == pytest.approx(min(exact))  # 1000 draws of 720 orders meet the worst ones
-    assert np.mean(bands.drawdowns) == pytest.approx(np.mean([_deepest(o) for o in itertools.permutations(pnl)]), abs=0.003)
+    # 1000 draws of 720 orders meet the worst ones
+    assert bands.drawdowns.min() == pytest.approx(min(exact))
+    assert np.mean(bands.drawdowns) == pytest.approx(
+        np.mean([_deepest(o) for o in itertools.permutations(pnl)]), abs=0.003
+    )
 
 
 def test_block_resampling_moves_the_end_too_and_starts_at_the_capital() -> None:
@@ -147,7 +173,9 @@ def test_block_resampling_moves_the_end_too_and_starts_at_the_capital() -> None:
     assert (bands.drawdowns <= 0).all()
     assert (bands.low <= bands.median).all()
     assert (bands.median <= bands.high).all()
-    assert bands.drawdown_quantile(0.95) < bands.drawdown_quantile(0.5) < bands.drawdown_quantile(0.05)
+    assert (
+        bands.drawdown_quantile(0.95) < bands.drawdown_quantile(0.5) < bands.drawdown_quantile(0.05)
+    )
     assert bands.probability(-bands.drawdown_quantile(0.95)) == pytest.approx(0.05, abs=0.01)
 
 

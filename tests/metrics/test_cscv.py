@@ -32,7 +32,9 @@ def by_definition(returns: np.ndarray, blocks: int) -> list[float]:
 
 def test_the_anchor() -> None:
     found = overfitting(ANCHOR, 4)
-    assert found.logits == pytest.approx([0.405465, -1.386294, -0.405465, -1.386294, -1.386294, -1.386294], abs=1e-6)
+    assert found.logits == pytest.approx(
+        [0.405465, -1.386294, -0.405465, -1.386294, -1.386294, -1.386294], abs=1e-6
+    )
     assert found.pbo == pytest.approx(5 / 6)
 
 

@@ -8,7 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mcl.metrics.multiple import benjamini_hochberg, holm, long_run_deviation, random_entry, reality_check, spa, stepm
+from mcl.metrics.multiple import (
+    benjamini_hochberg,
+    holm,
+    long_run_deviation,
+    random_entry,
+    reality_check,
+    spa,
+    stepm,
+)
 from mcl.metrics.overfit import effective_rank, null_variance, trial_variance
 
 
@@ -48,7 +56,8 @@ def test_long_run_deviation_of_dependent_returns() -> None:
     noise = np.random.default_rng(5).normal(size=(20_000, 1))
     moving = np.asarray(noise[1:] + 0.5 * noise[:-1])
     assert long_run_deviation(noise, 28)[0] == pytest.approx(1.0, abs=0.06)
-    assert long_run_deviation(moving, 28)[0] == pytest.approx(1.5, abs=0.12)  # sqrt(1 + 0.25 + 2 * 0.5)
+    # sqrt(1 + 0.25 + 2 * 0.5)
+    assert long_run_deviation(moving, 28)[0] == pytest.approx(1.5, abs=0.12)
 
 
 def test_timing_is_judged_against_every_rotation() -> None:
@@ -56,7 +65,9 @@ def test_timing_is_judged_against_every_rotation() -> None:
     change = rng.normal(size=400)
     held = np.sign(np.convolve(rng.normal(size=430), np.ones(31), "valid"))
     earned = [float(np.roll(held, k) @ change) for k in range(400)]
-    assert random_entry(held, change) == pytest.approx(np.mean(np.array(earned) >= earned[0] - 1e-9))
+    assert random_entry(held, change) == pytest.approx(
+        np.mean(np.array(earned) >= earned[0] - 1e-9)
+    )
     assert random_entry(np.sign(change), change) == pytest.approx(1 / 400)
     assert random_entry(-np.sign(change), change) == 1.0
     assert math.isnan(random_entry(np.ones(400), change))
@@ -93,7 +104,9 @@ def test_effective_rank_with_missing_sessions() -> None:
     eigenvalues = np.linalg.eigvalsh(pd.DataFrame(mixed).corr().to_numpy())
     share = eigenvalues / eigenvalues.sum()
     assert effective_rank(mixed) == pytest.approx(float(np.exp(-(share * np.log(share)).sum())))
-    assert effective_rank(mixed[100:]) == pytest.approx(effective_rank(np.where(np.isnan(mixed[100:]), 0, mixed[100:])))
+    assert effective_rank(mixed[100:]) == pytest.approx(
+        effective_rank(np.where(np.isnan(mixed[100:]), 0, mixed[100:]))
+    )
 
 
 def test_effective_rank_of_trials_without_a_common_session_or_without_a_return() -> None:
@@ -101,7 +114,9 @@ def test_effective_rank_of_trials_without_a_common_session_or_without_a_return()
     apart = np.full((200, 2), np.nan)
     apart[:100, 0], apart[100:, 1] = rng.normal(size=100), rng.normal(size=100)
     assert effective_rank(apart) == pytest.approx(2.0)
-    empty = np.column_stack([rng.normal(size=50), np.full(50, np.nan), np.where(np.arange(50) < 9, 0.01, np.nan)])
+    empty = np.column_stack(
+        [rng.normal(size=50), np.full(50, np.nan), np.where(np.arange(50) < 9, 0.01, np.nan)]
+    )
     assert effective_rank(empty) == pytest.approx(1.0)
     assert math.isnan(effective_rank(np.full((50, 3), np.nan)))
     assert math.isnan(effective_rank(np.empty((0, 3))))
@@ -119,7 +134,9 @@ P_VALUES = [0.012, 0.048, 0.0009, 0.21, 0.048, 0.73, 0.0301]
 
 
 def test_adjusted_p_values_are_those_of_statsmodels() -> None:
-    """statsmodels.stats.multitest.multipletests(P_VALUES, method="holm" and "fdr_bh"), version 0.15.0."""
+    """statsmodels.stats.multitest.multipletests(P_VALUES, method="holm" and "fdr_bh"), version
+    0.15.0.
+    """
     assert holm(P_VALUES) == pytest.approx(HOLM)
     assert benjamini_hochberg(P_VALUES) == pytest.approx(FDR)
 
@@ -136,5 +153,11 @@ def test_what_was_not_tested_does_not_count() -> None:
 def test_holm_keeps_the_family_wise_level_and_bh_is_never_stricter() -> None:
     rng = np.random.default_rng(6)
     draws = rng.random((4000, 8))
-    assert np.mean([min(holm(list(row))) <= 0.05 for row in draws]) == pytest.approx(0.05, abs=0.012)
-    assert all(b <= h + 1e-15 for row in draws[:200] for h, b in zip(holm(list(row)), benjamini_hochberg(list(row)), strict=True))
+    assert np.mean([min(holm(list(row))) <= 0.05 for row in draws]) == pytest.approx(
+        0.05, abs=0.012
+    )
+    assert all(
+        b <= h + 1e-15
+        for row in draws[:200]
+        for h, b in zip(holm(list(row)), benjamini_hochberg(list(row)), strict=True)
+    )

@@ -1,4 +1,6 @@
-"""A statistic is defined once, in mcl/metrics: what a program can see of a second definition is refused."""
+"""A statistic is defined once, in mcl/metrics: what a program can see of a second definition is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,36 @@ DEFLATION = {  # of these only `overfit.luck` and the ledger's threshold are mad
 }
 STATISTICS = {  # functions of mcl/metrics
     *DEFLATION,
-    *("sharpe", "session_ratios", "annual", "per_session", "sortino", "omega", "cagr", "gain_to_pain", "tail_ratio", "stability"),
-    *("annual_volatility", "downside_deviation", "value_at_risk", "expected_shortfall", "drawdown", "fall", "ulcer"),
+    *(
+        "sharpe",
+        "session_ratios",
+        "annual",
+        "per_session",
+        "sortino",
+        "omega",
+        "cagr",
+        "gain_to_pain",
+        "tail_ratio",
+        "stability",
+    ),
+    *(
+        "annual_volatility",
+        "downside_deviation",
+        "value_at_risk",
+        "expected_shortfall",
+        "drawdown",
+        "fall",
+        "ulcer",
+    ),
     *("win_rate", "profit_factor", "expectancy", "expectancy_r", "payoff", "sqn", "longest_run"),
-    *("min_track_record", "min_backtest_years", "mean_correlation", "n_effective", "effective_rank", "sharpe_variance_factor"),
+    *(
+        "min_track_record",
+        "min_backtest_years",
+        "mean_correlation",
+        "n_effective",
+        "effective_rank",
+        "sharpe_variance_factor",
+    ),
 }
 RUNNING = {  # a running maximum that is no drawdown
     "data/bars.py": "the last row of a finer bar",
@@ -31,7 +59,11 @@ RUNNING = {  # a running maximum that is no drawdown
 
 
 def defined(path: Path) -> list[str]:
-    return [node.name.lstrip("_") for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
+    return [
+        node.name.lstrip("_")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef)
+    ]
 
 
 def test_every_statistic_is_defined_once_in_metrics() -> None:
@@ -50,19 +82,38 @@ def test_no_module_outside_defines_a_statistic_again(path: Path) -> None:
     name, tree = path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_text())
     again = STATISTICS & set(defined(path))
     assert not again, f"{name} defines {again} besides mcl/metrics"
-    year = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Constant) and type(node.value) is int and node.value == 252]
-    assert not year or name in ("market/calendar.py", "data/synthetic/calibration.py"), (
-        f"{name} has its own 252 in lines {year}: calendar.SESSIONS_PER_YEAR"
-    )
+    year = [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and type(node.value) is int and node.value == 252
+    ]
+    assert not year or name in (
+        "market/calendar.py",
+        "data/synthetic/calibration.py",
+    ), f"{name} has its own 252 in lines {year}: calendar.SESSIONS_PER_YEAR"
     found = list(calls(tree))
-    rooted = [node.lineno for func, node in found if func == "sqrt" and "SESSIONS_PER_YEAR" in ast.unparse(node)]
-    assert not rooted or name in ("risk/sizing.py", "data/synthetic/generator.py", "data/synthetic/price_process.py"), (
-        f"{name} annualises in lines {rooted}"
-    )
+    rooted = [
+        node.lineno
+        for func, node in found
+        if func == "sqrt" and "SESSIONS_PER_YEAR" in ast.unparse(node)
+    ]
+    assert not rooted or name in (
+        "risk/sizing.py",
+        "data/synthetic/generator.py",
+        "data/synthetic/price_process.py",
+    ), f"{name} annualises in lines {rooted}"
     deflates = {func for func, _ in found} & DEFLATION
-    assert not deflates or name == "tracking/trial_ledger.py", f"{name} deflates by {deflates}: take Tally.luck"
-    rising = [node.lineno for func, node in found if func == "cummax" or ast.unparse(node.func).endswith("maximum.accumulate")]
-    assert not rising or name in RUNNING, f"{name} has a running maximum in lines {rising}: performance.fall"
+    assert not deflates or name == "tracking/trial_ledger.py", (
+        f"{name} deflates by {deflates}: take Tally.luck"
+    )
+    rising = [
+        node.lineno
+        for func, node in found
+        if func == "cummax" or ast.unparse(node.func).endswith("maximum.accumulate")
+    ]
+    assert not rising or name in RUNNING, (
+        f"{name} has a running maximum in lines {rising}: performance.fall"
+    )
 
 
 def test_the_year_has_one_length() -> None:

@@ -50,12 +50,18 @@ def test_length_and_maximum_anchor(value: float, expected: float) -> None:
 
 def test_the_track_record_of_that_length_reaches_the_confidence() -> None:
     needed = min_track_record(0.08, -0.5, 5)
-    assert psr_2012(0.08, math.ceil(needed), -0.5, 5) >= 0.95 > psr_2012(0.08, math.floor(needed), -0.5, 5)
+    assert (
+        psr_2012(0.08, math.ceil(needed), -0.5, 5)
+        >= 0.95
+        > psr_2012(0.08, math.floor(needed), -0.5, 5)
+    )
 
 
 def test_one_trial_needs_no_deflation() -> None:
     assert expected_maximum(1) == 0.0
-    assert dsr_2012(0.08, 300, -0.5, 5, trials=1, trial_variance=math.nan) == psr_2012(0.08, 300, -0.5, 5)
+    assert dsr_2012(0.08, 300, -0.5, 5, trials=1, trial_variance=math.nan) == psr_2012(
+        0.08, 300, -0.5, 5
+    )
 
 
 def test_undefined_is_nan() -> None:
@@ -72,7 +78,10 @@ def test_undefined_is_nan() -> None:
 
 
 def test_more_trials_never_raise_the_deflated_ratio() -> None:
-    ladder = [dsr_2012(0.11, 750, -0.4, 6, trials=n, trial_variance=0.0016) for n in (1, 1.2, 2, 5, 10, 100, 10_000)]
+    ladder = [
+        dsr_2012(0.11, 750, -0.4, 6, trials=n, trial_variance=0.0016)
+        for n in (1, 1.2, 2, 5, 10, 100, 10_000)
+    ]
     assert ladder == sorted(ladder, reverse=True)
 
 

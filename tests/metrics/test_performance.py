@@ -81,7 +81,9 @@ def test_moments_agree_with_pandas(values: np.ndarray) -> None:
 @given(returns)
 def test_the_interval_holds_the_estimate_and_nothing_is_infinite(values: np.ndarray) -> None:
     low, high = perf.sharpe_interval(values)
-    assert not any(map(math.isinf, (low, high, perf.sharpe(values), perf.sortino(values), perf.omega(values))))
+    assert not any(
+        map(math.isinf, (low, high, perf.sharpe(values), perf.sortino(values), perf.omega(values)))
+    )
     assert math.isnan(low) or low <= perf.sharpe(values) <= high
 
 
@@ -95,21 +97,29 @@ def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 
 
 def test_lo_factor_of_an_ar1_series_is_lo_s_closed_form() -> None:
-    """AR(1) with rho = 0.2: eta / sqrt(q) tends to sqrt((1 - rho) / (1 + rho)) (Lo 2002, eq. 23 for large q)."""
+    """AR(1) with rho = 0.2: eta / sqrt(q) tends to sqrt((1 - rho) / (1 + rho)) (Lo 2002, eq. 23 for
+    large q).
+    """
     rng, rho = np.random.default_rng(3), 0.2
     noise = rng.normal(0.001, 0.01, 60_000)
     series = np.empty_like(noise)
     series[0] = noise[0]
     for i in range(1, len(noise)):
         series[i] = rho * series[i - 1] + noise[i]
-    assert perf.autocorrelation_factor(series) == pytest.approx(math.sqrt((1 - rho) / (1 + rho)), rel=0.02)
+    assert perf.autocorrelation_factor(series) == pytest.approx(
+        math.sqrt((1 - rho) / (1 + rho)), rel=0.02
+    )
     assert perf.autocorrelation_factor(noise) == pytest.approx(1, abs=0.03)
     assert math.isnan(perf.autocorrelation_factor(noise[:22]))
 
 
 def test_small_ratios_by_hand() -> None:
     series = [0.02, -0.01, 0.03, -0.02, 0.0]
-    assert perf.gain_to_pain(series) == pytest.approx(0.02 / 0.03) == pytest.approx(perf.omega(series) - 1)
+    assert (
+        perf.gain_to_pain(series)
+        == pytest.approx(0.02 / 0.03)
+        == pytest.approx(perf.omega(series) - 1)
+    )
     assert perf.tail_ratio(series) == pytest.approx(0.028 / 0.018)
     assert perf.stability(np.full(10, 0.01) + 1e-5 * np.arange(10)) == pytest.approx(1, abs=1e-4)
     assert math.isnan(perf.stability([0.0, 0.0, 0.0]))

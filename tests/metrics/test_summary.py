@@ -22,21 +22,43 @@ def bars_of(sessions: list[int]) -> Bars:
     n = len(sessions)
     prices = dict.fromkeys(("open", "high", "low", "close"), np.full(n, 70.0))
     contract = Contract("MCLG6", "MCL", 2026, 2, date(2026, 1, 20))
-    return Bars.of(MCL, "1m", np.arange(n) * 60 * 10**9, prices, session=sessions, contracts=(contract,), synthetic=True)
+    return Bars.of(
+        MCL,
+        "1m",
+        np.arange(n) * 60 * 10**9,
+        prices,
+        session=sessions,
+        contracts=(contract,),
+        synthetic=True,
+    )
 
 
 def result_of(
-    equity: list[float], position: list[int], fills: list[Any], closed: list[Any], commission: float, sessions: list[int]
+    equity: list[float],
+    position: list[int],
+    fills: list[Any],
+    closed: list[Any],
+    commission: float,
+    sessions: list[int],
 ) -> Result:
     n, position_ = len(equity), np.array(position, np.int64)
     zero = np.zeros(n, np.int64)
     records = np.array([(*fill, 0) for fill in fills], FILL), np.array(closed, TRADE)
-    return Result(bars_of(sessions), 1000.0, Drawn(equity), changes(position_, zero, zero), *records, commission)
+    return Result(
+        bars_of(sessions),
+        1000.0,
+        Drawn(equity),
+        changes(position_, zero, zero),
+        *records,
+        commission,
+    )
 
 
 @pytest.fixture
 def run() -> Result:
-    """Two closed trades (+50 and -20 gross, 2 commission each) and one open (+8 gross, 1), over three sessions of two bars."""
+    """Two closed trades (+50 and -20 gross, 2 commission each) and one open (+8 gross, 1), over
+    three sessions of two bars.
+    """
     roll, end = FILL_REASONS.index("roll"), FILL_REASONS.index("end")
     fills = [
         (0, 0, 1, 7000, 1, 0, 1),
@@ -52,7 +74,14 @@ def run() -> Result:
         (2, 3, -1, 7060, 7080, -20, 2, -30, 0, 1, 20),
         (4, 5, 2, 7000, 7004, 8, 1, 0, 9, end, 0),
     ]
-    return result_of([1049, 1048, 998, 1026, 1030, 1033], [1, 0, -1, 0, 2, 2], fills, closed, 5.0, [10, 10, 11, 11, 14, 14])
+    return result_of(
+        [1049, 1048, 998, 1026, 1030, 1033],
+        [1, 0, -1, 0, 2, 2],
+        fills,
+        closed,
+        5.0,
+        [10, 10, 11, 11, 14, 14],
+    )
 
 
 def test_money(run: Result) -> None:
@@ -97,7 +126,17 @@ def test_a_run_without_a_trade_has_no_invented_numbers() -> None:
     m = summary(result_of([1000.0] * 4, [0] * 4, [], [], 0.0, [1, 1, 2, 2]))
     assert not any(math.isinf(value) for value in m.values())
     assert (m["net_pnl_usd"], m["trades"], m["max_drawdown_frac"]) == (0, 0, 0)
-    for name in ("sharpe", "sharpe_low", "psr", "sortino", "calmar", "win_rate_frac", "profit_factor", "sqn", "expectancy_r"):
+    for name in (
+        "sharpe",
+        "sharpe_low",
+        "psr",
+        "sortino",
+        "calmar",
+        "win_rate_frac",
+        "profit_factor",
+        "sqn",
+        "expectancy_r",
+    ):
         assert math.isnan(m[name]), name
         assert {n: text for _, text, n in metric_rows(m)}.get(name, "n/a") == "n/a"
 
@@ -125,11 +164,24 @@ def test_drawdown_episodes_and_turnover_by_hand(run: Result) -> None:
 
 
 def test_every_undefined_metric_says_why(run: Result) -> None:
-    """Nothing traded, one session, one trade: whatever is NaN there has a reason, and no reason stands for a metric that does not exist."""
+    """Nothing traded, one session, one trade: whatever is NaN there has a reason, and no reason
+    stands for a metric that does not exist.
+    """
     known = summary(run)
     assert set(UNDEFINED) <= set(known)
-    lonely = result_of([1001.0, 1001.0], [1, 0], [(0, 0, 1, 7000, 0, 0, 1)], [(0, 1, 1, 7000, 7001, 1, 0, 0, 1, 0, 0)], 0.0, [1, 1])
-    for m in (summary(result_of([1000.0] * 4, [0] * 4, [], [], 0.0, [1, 1, 2, 2])), summary(lonely), known):
+    lonely = result_of(
+        [1001.0, 1001.0],
+        [1, 0],
+        [(0, 0, 1, 7000, 0, 0, 1)],
+        [(0, 1, 1, 7000, 7001, 1, 0, 0, 1, 0, 0)],
+        0.0,
+        [1, 1],
+    )
+    for m in (
+        summary(result_of([1000.0] * 4, [0] * 4, [], [], 0.0, [1, 1, 2, 2])),
+        summary(lonely),
+        known,
+    ):
         missing = {name for name, value in m.items() if math.isnan(value)}
         assert set(reasons(m)) == missing
         assert all(text.endswith(".") is False and text for text in reasons(m).values())

@@ -1,7 +1,9 @@
-"""A machine for rehearsals: own mounts, processes and network, a real Docker daemon inside, no registry and no cloud.
+"""A machine for rehearsals: own mounts, processes and network, a real Docker daemon inside, no
+registry and no cloud.
 
-It is made of Linux namespaces around the programs of this machine: /usr is shared, everything that a boot script writes (/etc, /srv, /run)
-is its own. What only a cloud offers is played by small programs in /play: apt-get, snap, timedatectl, systemctl, lsblk, aws.
+It is made of Linux namespaces around the programs of this machine: /usr is shared, everything that
+a boot script writes (/etc, /srv, /run) is its own. What only a cloud offers is played by small
+programs in /play: apt-get, snap, timedatectl, systemctl, lsblk, aws.
 """
 
 from __future__ import annotations
@@ -19,10 +21,31 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-NEEDED = ("dockerd", "docker", "unshare", "nsenter", "pivot_root", "ip", "iptables", "losetup", "mkfs.ext4", "blkid", "busybox", "bash")
+NEEDED = (
+    "dockerd",
+    "docker",
+    "unshare",
+    "nsenter",
+    "pivot_root",
+    "ip",
+    "iptables",
+    "losetup",
+    "mkfs.ext4",
+    "blkid",
+    "busybox",
+    "bash",
+)
 PYTHON = Path(sys.base_prefix)
 PATH = f"/play:{PYTHON / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"
-COPIED = ("alternatives", "ld.so.cache", "mke2fs.conf", "ssl", "protocols", "services", "bash.bashrc")
+COPIED = (
+    "alternatives",
+    "ld.so.cache",
+    "mke2fs.conf",
+    "ssl",
+    "protocols",
+    "services",
+    "bash.bashrc",
+)
 SEARCH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
@@ -43,8 +66,14 @@ def missing() -> str:
 def compose_plugin() -> Path | None:
     """Return the compose plugin of the Docker client, as it is found by the client itself."""
     home = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
-    folders = (home / "cli-plugins", Path("/usr/local/lib/docker/cli-plugins"), Path("/usr/libexec/docker/cli-plugins"))
-    found = [folder / "docker-compose" for folder in folders if (folder / "docker-compose").is_file()]
+    folders = (
+        home / "cli-plugins",
+        Path("/usr/local/lib/docker/cli-plugins"),
+        Path("/usr/libexec/docker/cli-plugins"),
+    )
+    found = [
+        folder / "docker-compose" for folder in folders if (folder / "docker-compose").is_file()
+    ]
     return found[0].resolve() if found else None
 
 
@@ -56,14 +85,25 @@ class Machine:
     pid: int
     disk: str  # the loop device of its data volume
 
-    def run(self, *command: str, timeout: float = 300, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, timeout: float = 300, check: bool = True, **more: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command inside."""
         inside = ["nsenter", "-t", str(self.pid), "-m", "-n", "-p", "--"]
         environment = {"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8"} | more
-        words = [*inside, "env", "-i", *(f"{key}={value}" for key, value in environment.items()), *command]
+        words = [
+            *inside,
+            "env",
+            "-i",
+            *(f"{key}={value}" for key, value in environment.items()),
+            *command,
+        ]
         done = subprocess.run(words, capture_output=True, text=True, timeout=timeout, check=False)
         if check and done.returncode:
-            raise AssertionError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+            raise AssertionError(
+                f"{' '.join(command)} ended with"
+                f" {done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+            )
         return done
 
     def write(self, path: str, text: str, mode: int = 0o755) -> None:
@@ -87,7 +127,9 @@ def machine(folder: Path) -> Iterator[Machine]:
     with image.open("wb") as file:
         file.truncate(4 << 30)
     _detach_abandoned()
-    disk = subprocess.run(["losetup", "--find", "--show", str(image)], capture_output=True, text=True, check=True).stdout.strip()
+    disk = subprocess.run(
+        ["losetup", "--find", "--show", str(image)], capture_output=True, text=True, check=True
+    ).stdout.strip()
     start = f"""
         set -e
         mount --bind {root} {root}
@@ -102,7 +144,17 @@ def machine(folder: Path) -> Iterator[Machine]:
         ip link set lo up
         exec sleep infinity
     """
-    command = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "bash", "-c", start]
+    command = [
+        "unshare",
+        "--mount",
+        "--net",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "bash",
+        "-c",
+        start,
+    ]
     environment = {"PATH": SEARCH}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     try:
@@ -116,7 +168,21 @@ def machine(folder: Path) -> Iterator[Machine]:
 
 def _lay(root: Path) -> None:
     """Make the folders and the few files of /etc without which nothing runs."""
-    for name in ("usr", "dev", "sys", "proc", "run", "tmp", "srv", "root", "var/lib", "var/log", "var/run", "play", "etc/systemd/system"):
+    for name in (
+        "usr",
+        "dev",
+        "sys",
+        "proc",
+        "run",
+        "tmp",
+        "srv",
+        "root",
+        "var/lib",
+        "var/log",
+        "var/run",
+        "play",
+        "etc/systemd/system",
+    ):
         (root / name).mkdir(parents=True)
     for name in ("bin", "sbin", "lib", "lib64"):
         (root / name).symlink_to(f"usr/{name}")
@@ -127,7 +193,9 @@ def _lay(root: Path) -> None:
         elif source.exists():
             shutil.copy2(source, target)
     files = {
-        "passwd": "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n",
+        "passwd": (
+            "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n"
+        ),
         "group": "root:x:0:\ndocker:x:999:\nnogroup:x:65534:\n",
         "hosts": "127.0.0.1 localhost\n",
         "resolv.conf": "nameserver 127.0.0.1\n",
@@ -158,8 +226,15 @@ def _first_process(process: subprocess.Popen[str], wait_sec: float = 30) -> int:
 
 
 def _detach_abandoned() -> None:
-    """Give back the loop devices of test runs that were killed: their label would be found before that of the new volume."""
-    listed = subprocess.run(["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"], capture_output=True, text=True, check=True)
+    """Give back the loop devices of test runs that were killed: their label would be found before
+    that of the new volume.
+    """
+    listed = subprocess.run(
+        ["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     for line in listed.stdout.splitlines():
         disk, _, file = line.partition(" ")
         if re.search(r"/boot\d+/volume\.img", file):
@@ -169,20 +244,37 @@ def _detach_abandoned() -> None:
 def _detach(disk: str, wait_sec: float = 30) -> None:
     """Give the loop device back; the kernel keeps it while the last mount goes away."""
     deadline = time.monotonic() + wait_sec
-    while subprocess.run(["losetup", "-d", disk], capture_output=True, check=False).returncode and time.monotonic() < deadline:
+    while (
+        subprocess.run(["losetup", "-d", disk], capture_output=True, check=False).returncode
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.2)
 
 
-# -------------------------------------------------------------------------------------------------------------- an image
+# ----------------------------------------------------------------------------------------- an image
 
 
 def image_files(folder: Path) -> Path:
     """Return a tar file with busybox, bash and this Python: a root file system for stub images."""
     tree = folder / "tree"
-    for name in ("bin", "usr/bin", "usr/local/bin", "etc", "tmp", "proc", "sys", "dev", "run", "home/mcl", "home/ibgateway"):
+    for name in (
+        "bin",
+        "usr/bin",
+        "usr/local/bin",
+        "etc",
+        "tmp",
+        "proc",
+        "sys",
+        "dev",
+        "run",
+        "home/mcl",
+        "home/ibgateway",
+    ):
         (tree / name).mkdir(parents=True)
     shutil.copy2(_which("busybox"), tree / "bin/busybox")
-    listed = subprocess.run(["busybox", "--list"], capture_output=True, text=True, check=True, env={"PATH": SEARCH}).stdout
+    listed = subprocess.run(
+        ["busybox", "--list"], capture_output=True, text=True, check=True, env={"PATH": SEARCH}
+    ).stdout
     for name in listed.split():
         if name != "busybox":
             (tree / "bin" / name).symlink_to("busybox")
@@ -192,14 +284,24 @@ def image_files(folder: Path) -> Path:
     _copy_program(PYTHON / "bin" / version, tree, f"{PYTHON}/bin/{version}".lstrip("/"))
     library = PYTHON / "lib" / version
     skipped = shutil.ignore_patterns(
-        "test", "tests", "idlelib", "site-packages", "dist-packages", "ensurepip", "tkinter", "__pycache__", "config-*"
+        "test",
+        "tests",
+        "idlelib",
+        "site-packages",
+        "dist-packages",
+        "ensurepip",
+        "tkinter",
+        "__pycache__",
+        "config-*",
     )
     shutil.copytree(library, tree / str(library).lstrip("/"), ignore=skipped, symlinks=True)
     for extension in (tree / str(library).lstrip("/")).rglob("*.so"):
         _copy_libraries(extension, tree)
     for name in ("python", "python3"):
         (tree / "usr/bin" / name).symlink_to(f"{PYTHON}/bin/{version}")
-    (tree / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nmcl:x:10001:10001::/home/mcl:/bin/sh\n")
+    (tree / "etc/passwd").write_text(
+        "root:x:0:0::/root:/bin/sh\nmcl:x:10001:10001::/home/mcl:/bin/sh\n"
+    )
     (tree / "tmp").chmod(0o1777)
     for name in ("project", "artifacts"):
         (tree / "home/mcl" / name).mkdir()
@@ -225,7 +327,9 @@ def _copy_program(source: Path, tree: Path, target: str) -> None:
 
 def _copy_libraries(source: Path, tree: Path) -> None:
     """Copy what a program is linked with, each library to where the loader looks for it."""
-    listed = subprocess.run(["ldd", str(source)], capture_output=True, text=True, check=False).stdout
+    listed = subprocess.run(
+        ["ldd", str(source)], capture_output=True, text=True, check=False
+    ).stdout
     paths = [word for line in listed.splitlines() for word in line.split() if word.startswith("/")]
     for path in map(Path, paths):
         target = tree / str(path).lstrip("/")

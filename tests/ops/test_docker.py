@@ -1,4 +1,6 @@
-"""Image, compose file, dashboards and rules: parsed, checked against the product, and everything that needs no engine is run."""
+"""Image, compose file, dashboards and rules: parsed, checked against the product, and everything
+that needs no engine is run.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from mcl.cli import main
 from mcl.live.ops.metrics import METRICS
 from mcl.live.ops.session_log import log, logged
 
-PUBLISHED = {"127.0.0.1:5000:5000", "127.0.0.1:3000:3000"}  # MLflow and Grafana, both behind a password
+# MLflow and Grafana, both behind a password
+PUBLISHED = {"127.0.0.1:5000:5000", "127.0.0.1:3000:3000"}
 WRITABLE = {"gateway", "gateway-live"}  # the gateway updates its own settings
 PROFILES = {"research", "paper", "live", "aws-paper", "aws-live", "verbs"}
 
@@ -32,7 +35,9 @@ def compose(repository: Path) -> dict[str, Any]:
 
 
 def test_every_service_is_closed_down(compose: dict[str, Any]) -> None:
-    assert {name for service in compose["services"].values() for name in service["profiles"]} == PROFILES
+    assert {
+        name for service in compose["services"].values() for name in service["profiles"]
+    } == PROFILES
     for name, service in compose["services"].items():
         assert service["cap_drop"] == ["ALL"], name
         assert service.get("cap_add", []) == (["CHOWN"] if name == "gateway-settings" else []), name
@@ -40,7 +45,9 @@ def test_every_service_is_closed_down(compose: dict[str, Any]) -> None:
         assert service.get("read_only", False) is (name not in WRITABLE), name
         assert not service.get("privileged"), name
         assert "docker.sock" not in str(service), name
-        assert not [volume for volume in service.get("volumes", ()) if volume.startswith("/:")], name
+        assert not [volume for volume in service.get("volumes", ()) if volume.startswith("/:")], (
+            name
+        )
         assert set(service.get("ports", ())) <= PUBLISHED, name
         assert "healthcheck" in service or service["image"].startswith("${MCL_IMAGE"), name
 
@@ -56,14 +63,20 @@ def test_every_image_is_pinned(compose: dict[str, Any], repository: Path) -> Non
     assert re.fullmatch(r"python:\d+\.\d+\.\d+-slim-\w+", base[1])
 
 
-def test_secrets_are_files_and_nothing_else(compose: dict[str, Any], repository: Path, tmp_path: Path) -> None:
+def test_secrets_are_files_and_nothing_else(
+    compose: dict[str, Any], repository: Path, tmp_path: Path
+) -> None:
     for name, service in compose["services"].items():
         for key, value in service.get("environment", {}).items():
             secret = re.search(r"PASSWORD|SECRET|TOKEN|API_KEY|ACCESS_KEY", key)
             assert not secret or key.endswith("_FILE"), f"{name}: {key}"
             assert not re.search(r"://[^/]*:[^/]*@", str(value)), f"{name}: {key}"
         assert set(service.get("secrets", ())) <= set(compose["secrets"]), name
-    assert "ENV" not in re.findall(r"^(\w+) .*(?:PASSWORD|SECRET|API_KEY)", (repository / "docker/Dockerfile").read_text(), re.M)
+    assert "ENV" not in re.findall(
+        r"^(\w+) .*(?:PASSWORD|SECRET|API_KEY)",
+        (repository / "docker/Dockerfile").read_text(),
+        re.M,
+    )
     made = tmp_path / "secrets"
     script = repository / "docker/scripts/make_secrets.sh"
     subprocess.run(["bash", str(script), str(made)], check=True, capture_output=True)
@@ -92,7 +105,9 @@ def test_paper_is_the_default_and_live_has_no_default_key(compose: dict[str, Any
 
 
 def test_a_session_trades_on_the_gateway_of_its_own_money(compose: dict[str, Any]) -> None:
-    """The port of the session, the port that is handed on and the port of the gateway belong together."""
+    """The port of the session, the port that is handed on and the port of the gateway belong
+    together.
+    """
     services = compose["services"]
     for suffix, port, forwarded in (("", "4002", "4004"), ("-live", "4001", "4003")):
         assert services[f"runner{suffix}"]["command"][2] == port
@@ -104,7 +119,10 @@ def test_a_session_trades_on_the_gateway_of_its_own_money(compose: dict[str, Any
 
 def test_the_gateway_logs_in_again_and_a_new_image_is_not_hidden(compose: dict[str, Any]) -> None:
     for name in ("gateway", "gateway-live"):
-        environment, [volume] = compose["services"][name]["environment"], compose["services"][name]["volumes"]
+        environment, [volume] = (
+            compose["services"][name]["environment"],
+            compose["services"][name]["volumes"],
+        )
         assert environment["TWOFA_TIMEOUT_ACTION"] == "restart"
         assert environment["RELOGIN_AFTER_TWOFA_TIMEOUT"] == "yes"
         assert environment["EXISTING_SESSION_DETECTED_ACTION"] == "primary"
@@ -113,22 +131,49 @@ def test_the_gateway_logs_in_again_and_a_new_image_is_not_hidden(compose: dict[s
 
 
 def test_who_reaches_whom(compose: dict[str, Any]) -> None:
-    """Session, gateway link and reader of metrics share a loopback, watchers another; the gateway has a network with the pod alone."""
+    """Session, gateway link and reader of metrics share a loopback, watchers another; the gateway
+    has a network with the pod alone.
+    """
     services = compose["services"]
 
     def sharing(owner: str) -> set[str]:
-        return {name for name, service in services.items() if service.get("network_mode") == f"service:{owner}"}
+        return {
+            name
+            for name, service in services.items()
+            if service.get("network_mode") == f"service:{owner}"
+        }
 
-    assert sharing("pod") == {"runner", "runner-live", "gateway-link", "gateway-link-live", "metrics"}
-    assert sharing("watcher") == {"host", "prometheus", "alertmanager", "alarms", "loki", "shipper", "grafana"}
+    assert sharing("pod") == {
+        "runner",
+        "runner-live",
+        "gateway-link",
+        "gateway-link-live",
+        "metrics",
+    }
+    assert sharing("watcher") == {
+        "host",
+        "prometheus",
+        "alertmanager",
+        "alarms",
+        "loki",
+        "shipper",
+        "grafana",
+    }
     for name in sharing("pod") | sharing("watcher"):
         assert "ports" not in services[name]
-    listening = [part for name in sharing("watcher") for part in services[name].get("command", ()) if re.search("listen-addr.*=.", part)]
+    listening = [
+        part
+        for name in sharing("watcher")
+        for part in services[name].get("command", ())
+        if re.search("listen-addr.*=.", part)
+    ]
     assert listening
     assert all("=127.0.0.1:" in part for part in listening)
 
     def members(network: str) -> set[str]:
-        return {name for name, service in services.items() if network in service.get("networks", ())}
+        return {
+            name for name, service in services.items() if network in service.get("networks", ())
+        }
 
     assert members("broker") == {"pod", "gateway", "gateway-live"}
     assert members("records") == {"mlflow"}
@@ -140,7 +185,9 @@ def test_who_reaches_whom(compose: dict[str, Any]) -> None:
 
 
 def mentioned(text: str) -> set[str]:
-    return {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"\bmcl_[a-z_]+", text)}
+    return {
+        re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"\bmcl_[a-z_]+", text)
+    }
 
 
 def test_dashboards_and_rules_ask_for_metrics_that_exist(repository: Path) -> None:
@@ -153,31 +200,59 @@ def test_dashboards_and_rules_ask_for_metrics_that_exist(repository: Path) -> No
     assert from_dashboard >= {metric.name for metric in METRICS} - {
         "mcl_build_info", "mcl_last_bar_close_timestamp_seconds", "mcl_status_timestamp_seconds"
     }  # fmt: skip
-    expressions = "\n".join(rule["expr"] for group in yaml.safe_load(rules)["groups"] for rule in group["rules"])
+    expressions = "\n".join(
+        rule["expr"] for group in yaml.safe_load(rules)["groups"] for rule in group["rules"]
+    )
     for source in (from_dashboard, mentioned(expressions), mentioned(heartbeat) - {"mcl_halted"}):
         assert source <= known, source - known
-    sources = yaml.safe_load((repository / "docker/grafana/provisioning/datasources/local.yaml").read_text())["datasources"]
-    assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} <= {source["uid"] for source in sources}
+    sources = yaml.safe_load(
+        (repository / "docker/grafana/provisioning/datasources/local.yaml").read_text()
+    )["datasources"]
+    assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} <= {
+        source["uid"] for source in sources
+    }
 
 
 def test_alert_rules_do_what_they_say(repository: Path) -> None:
     if not shutil.which("promtool"):
         pytest.skip("promtool is not installed")
     tests = ["alerts_test.yaml", "alerts_week_test.yaml"]
-    for args in (["check", "rules", "alerts.yaml"], ["test", "rules", *tests], ["check", "config", "--syntax-only", "prometheus.yaml"]):
-        done = subprocess.run(["promtool", *args], cwd=repository / "docker/prometheus", capture_output=True, text=True, check=False)
+    for args in (
+        ["check", "rules", "alerts.yaml"],
+        ["test", "rules", *tests],
+        ["check", "config", "--syntax-only", "prometheus.yaml"],
+    ):
+        done = subprocess.run(
+            ["promtool", *args],
+            cwd=repository / "docker/prometheus",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_alertmanager_accepts_its_configuration_and_sends_everything_to_the_relay(repository: Path, compose: dict[str, Any]) -> None:
+def test_alertmanager_accepts_its_configuration_and_sends_everything_to_the_relay(
+    repository: Path, compose: dict[str, Any]
+) -> None:
     amtool = shutil.which("amtool")
     if amtool is None:
         pytest.skip("amtool is not installed")
     config = repository / "docker/prometheus/alertmanager.yaml"
-    done = subprocess.run([amtool, "check-config", str(config)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [amtool, "check-config", str(config)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     for alert in ("SessionHalted", "DiskFull", "ClockOff"):
-        route = [amtool, "config", "routes", "test", f"--config.file={config}", "--verify.receivers=people", f"alertname={alert}"]
+        route = [
+            amtool,
+            "config",
+            "routes",
+            "test",
+            f"--config.file={config}",
+            "--verify.receivers=people",
+            f"alertname={alert}",
+        ]
         assert subprocess.run(route, capture_output=True, check=False).returncode == 0, alert
     [receiver] = yaml.safe_load(config.read_text())["receivers"]
     relay = compose["services"]["alarms"]
@@ -191,16 +266,34 @@ def test_every_question_of_the_dashboard_is_promql(repository: Path, tmp_path: P
         pytest.skip("promtool is not installed")
     dashboard = json.loads((repository / "docker/grafana/dashboards/session.json").read_text())
     asked = sorted({target["expr"] for panel in dashboard["panels"] for target in panel["targets"]})
-    plain = [expr.replace("$__rate_interval", "1m").replace("$alias", "paper") for expr in asked if not expr.lstrip().startswith("{")]
+    plain = [
+        expr.replace("$__rate_interval", "1m").replace("$alias", "paper")
+        for expr in asked
+        if not expr.lstrip().startswith("{")
+    ]
     assert not [expr for expr in plain if "$" in expr]
-    rules = {"groups": [{"name": "panels", "rules": [{"record": f"panel:{i}", "expr": expr} for i, expr in enumerate(plain)]}]}
+    rules = {
+        "groups": [
+            {
+                "name": "panels",
+                "rules": [{"record": f"panel:{i}", "expr": expr} for i, expr in enumerate(plain)],
+            }
+        ]
+    }
     (tmp_path / "panels.yaml").write_text(yaml.safe_dump(rules))
-    done = subprocess.run(["promtool", "check", "rules", str(tmp_path / "panels.yaml")], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["promtool", "check", "rules", str(tmp_path / "panels.yaml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_logs_are_shipped_from_where_sessions_write_them(repository: Path, tmp_path: Path) -> None:
-    """Path, fields and port: the shipper against a line of a real session's log, and against Loki's own configuration."""
+    """Path, fields and port: the shipper against a line of a real session's log, and against Loki's
+    own configuration.
+    """
     shipper = (repository / "docker/loki/shipper.alloy").read_text()
     assert shipper.count("{") == shipper.count("}")
     before = structlog.get_config()
@@ -217,7 +310,11 @@ def test_logs_are_shipped_from_where_sessions_write_them(repository: Path, tmp_p
     assert fields
     assert set(re.findall(r'= "(\w+)"', fields[1])) <= line.keys()
     loki = yaml.safe_load((repository / "docker/loki/loki.yaml").read_text())
-    assert loki["server"]["http_listen_address"] == loki["server"]["grpc_listen_address"] == "127.0.0.1"
+    assert (
+        loki["server"]["http_listen_address"]
+        == loki["server"]["grpc_listen_address"]
+        == "127.0.0.1"
+    )
     assert f'"http://127.0.0.1:{loki["server"]["http_listen_port"]}/loki/api/v1/push"' in shipper
 
 
@@ -233,34 +330,66 @@ def test_the_image_is_well_made(repository: Path) -> None:
     assert text.count("\nFROM ") == 2
     assert text.rindex("USER 10001") > text.rindex("COPY")
     if shutil.which("hadolint"):
-        done = subprocess.run(["hadolint", "docker/Dockerfile"], cwd=repository, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["hadolint", "docker/Dockerfile"],
+            cwd=repository,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stdout
     copied = re.findall(r"^COPY (?!--from)(?:--\S+ )?(.+) \S+$", text, re.M)
     for name in " ".join(copied).split():
         assert (repository / name).exists(), name
     ignored = (repository / ".dockerignore").read_text().splitlines()
     assert ignored[0] == "*"
-    assert not [line for line in ignored if line.startswith("!") and ("data" in line or "secret" in line or line == "!.env")]
+    assert not [
+        line
+        for line in ignored
+        if line.startswith("!") and ("data" in line or "secret" in line or line == "!.env")
+    ]
 
 
 def test_compose_itself_accepts_it(repository: Path, tmp_path: Path) -> None:
     """By the real thing, where it is installed."""
     docker = shutil.which("docker")
-    if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
+    if (
+        docker is None
+        or subprocess.run(
+            [docker, "compose", "version"], capture_output=True, check=False
+        ).returncode
+    ):
         pytest.skip("docker compose is not installed")
-    subprocess.run(["bash", str(repository / "docker/scripts/make_secrets.sh"), str(tmp_path / "s")], check=True, capture_output=True)
+    subprocess.run(
+        ["bash", str(repository / "docker/scripts/make_secrets.sh"), str(tmp_path / "s")],
+        check=True,
+        capture_output=True,
+    )
     for profile in sorted(PROFILES):
-        command = [docker, "compose", "-f", "docker/compose.yaml", "--profile", profile, "config", "--quiet"]
+        command = [
+            docker,
+            "compose",
+            "-f",
+            "docker/compose.yaml",
+            "--profile",
+            profile,
+            "config",
+            "--quiet",
+        ]
         environment = {**os.environ, "MCL_SECRETS": str(tmp_path / "s")}
-        done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=repository, env=environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
 
 
-# ------------------------------------------------------------------------------------------------------------ run for real
+# ------------------------------------------------------------------------------------- run for real
 
 
 def container(repository: Path, tmp_path: Path, **more: str) -> dict[str, str]:
-    """The environment of a container: scripts on the PATH, an empty project, secrets in a folder."""
+    """The environment of a container: scripts on the PATH, an empty project, secrets in a
+    folder.
+    """
     secrets, project = tmp_path / "secrets", tmp_path / "project"
     secrets.mkdir()
     project.mkdir()
@@ -270,18 +399,41 @@ def container(repository: Path, tmp_path: Path, **more: str) -> dict[str, str]:
     (secrets / "alert_webhook_url").write_text("")
     (secrets / "alert_urls").write_text("ntfys://ntfy.test/topic\n")
     path = f"{tmp_path / 'bin'}:{repository / 'docker/scripts'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MCL_", "MLFLOW_", "DATABENTO_"))}
-    return kept | {"PATH": path, "MCL_SECRETS_FOLDER": str(secrets), "MCL_HOME": str(project), "MCL_RUNTIME_FOLDER": str(tmp_path)} | more
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("MCL_", "MLFLOW_", "DATABENTO_"))
+    }
+    return (
+        kept
+        | {
+            "PATH": path,
+            "MCL_SECRETS_FOLDER": str(secrets),
+            "MCL_HOME": str(project),
+            "MCL_RUNTIME_FOLDER": str(tmp_path),
+        }
+        | more
+    )
 
 
-def test_the_entrypoint_makes_a_project_and_hands_over_secrets(repository: Path, tmp_path: Path) -> None:
+def test_the_entrypoint_makes_a_project_and_hands_over_secrets(
+    repository: Path, tmp_path: Path
+) -> None:
     environment = container(repository, tmp_path)
-    names = ("DATABENTO_API_KEY", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MCL_WEBHOOK_URL", "MCL_ALERT_URLS")
+    names = (
+        "DATABENTO_API_KEY",
+        "MLFLOW_TRACKING_USERNAME",
+        "MLFLOW_TRACKING_PASSWORD",
+        "MCL_WEBHOOK_URL",
+        "MCL_ALERT_URLS",
+    )
     show = f"import os; print(*(f'{{k}}={{os.environ.get(k)}}' for k in {names}))"
 
     def shown(environment: dict[str, str]) -> list[str]:
         command = ["entrypoint.sh", "python", "-c", show]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=tmp_path).stdout.split()
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True, cwd=tmp_path
+        ).stdout.split()
 
     assert shown(environment) == [
         "DATABENTO_API_KEY=db-planted-secret",
@@ -292,12 +444,18 @@ def test_the_entrypoint_makes_a_project_and_hands_over_secrets(repository: Path,
     ]
     assert (tmp_path / "project/conf/backtest.yaml").is_file()
     assert shown(environment | {"DATABENTO_API_KEY": "db-mine"})[0] == "DATABENTO_API_KEY=db-mine"
-    done = subprocess.run(["entrypoint.sh", "--version"], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["entrypoint.sh", "--version"], env=environment, capture_output=True, text=True, check=True
+    )
     assert done.stdout.startswith("0.")
 
 
-def test_containers_that_start_together_find_a_whole_project(repository: Path, tmp_path: Path) -> None:
-    """One of them makes it, however slowly; the others wait. One that was killed half-way is no end."""
+def test_containers_that_start_together_find_a_whole_project(
+    repository: Path, tmp_path: Path
+) -> None:
+    """One of them makes it, however slowly; the others wait. One that was killed half-way is no
+    end.
+    """
     slow = """case "$*" in
   *init*)
     for folder; do :; done
@@ -308,7 +466,10 @@ esac"""
     fake(tmp_path, "mcl", slow)
     environment = container(repository, tmp_path)
     command = ["entrypoint.sh", "sh", "-c", 'ls "$MCL_HOME/conf" | wc -l']
-    started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    started = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
     assert [process.communicate(timeout=60)[0].strip() for process in started] == ["3"] * 4
     assert (tmp_path / "made.txt").read_text() == "made\n"
     assert sorted(path.name for path in (tmp_path / "project").iterdir()) == ["conf"]
@@ -321,22 +482,41 @@ def fake(tmp_path: Path, name: str, body: str) -> None:
     tool.chmod(0o755)
 
 
-def test_mlflow_starts_with_a_password_that_no_command_line_shows(repository: Path, tmp_path: Path) -> None:
-    fake(tmp_path, "mlflow", 'echo "ARGS $*"; echo "URI $MLFLOW_BACKEND_STORE_URI"; echo "S3 ${MLFLOW_S3_ENDPOINT_URL-}"')
+def test_mlflow_starts_with_a_password_that_no_command_line_shows(
+    repository: Path, tmp_path: Path
+) -> None:
+    fake(
+        tmp_path,
+        "mlflow",
+        'echo "ARGS $*"; echo "URI $MLFLOW_BACKEND_STORE_URI"; echo "S3'
+        ' ${MLFLOW_S3_ENDPOINT_URL-}"',
+    )
     bundle = tmp_path / "ca.pem"
     bundle.write_text("certificates")
-    environment = container(repository, tmp_path, MCL_DATABASE_HOST="db.example", MCL_DATABASE_CA=str(bundle))
-    done = subprocess.run(["mlflow_server.sh"], env=environment, capture_output=True, text=True, check=True)
+    environment = container(
+        repository, tmp_path, MCL_DATABASE_HOST="db.example", MCL_DATABASE_CA=str(bundle)
+    )
+    done = subprocess.run(
+        ["mlflow_server.sh"], env=environment, capture_output=True, text=True, check=True
+    )
     arguments = done.stdout.split("\n")[0]
     assert "--artifacts-destination /home/mcl/artifacts --serve-artifacts" in arguments
     assert "S3 \n" in done.stdout  # no address is none, and not an empty one
-    elsewhere = environment | {"MCL_S3_ENDPOINT": "https://s3.example", "MCL_ARTIFACTS": "s3://bucket/mlflow"}
-    other = subprocess.run(["mlflow_server.sh"], env=elsewhere, capture_output=True, text=True, check=True)
+    elsewhere = environment | {
+        "MCL_S3_ENDPOINT": "https://s3.example",
+        "MCL_ARTIFACTS": "s3://bucket/mlflow",
+    }
+    other = subprocess.run(
+        ["mlflow_server.sh"], env=elsewhere, capture_output=True, text=True, check=True
+    )
     assert "S3 https://s3.example\n" in other.stdout
     assert "--artifacts-destination s3://bucket/mlflow" in other.stdout
     assert "--app-name basic-auth" in arguments
     assert "p@ss" not in arguments
-    assert f"URI postgresql+psycopg://mlflow:pg%3Ap%40ss%2Fw%25rd@db.example/mlflow?sslmode=verify-full&sslrootcert={bundle}" in done.stdout
+    assert (
+        f"URI postgresql+psycopg://mlflow:pg%3Ap%40ss%2Fw%25rd@db.example/mlflow?sslmode=verify-full&sslrootcert={bundle}"
+        in done.stdout
+    )
     ini = tmp_path / "auth.ini"
     assert ini.stat().st_mode & 0o777 == 0o600
     assert "default_permission = NO_PERMISSIONS" in ini.read_text()
@@ -347,21 +527,38 @@ def test_mlflow_starts_with_a_password_that_no_command_line_shows(repository: Pa
     ("host", "mode", "code", "said"),
     [
         ("db.example", "", 1, "has no certificates to verify db.example with"),
-        ("postgres.example:5432", "require", 0, "sslmode=require does not verify that postgres.example:5432 is your database"),
+        (
+            "postgres.example:5432",
+            "require",
+            0,
+            "sslmode=require does not verify that postgres.example:5432 is your database",
+        ),
         ("postgres", "", 0, ""),
         ("127.0.0.1:5433", "", 0, ""),
         ("postgres", "verify-full", 1, "has no certificates"),
     ],
 )
-def test_a_database_elsewhere_proves_who_it_is(repository: Path, tmp_path: Path, host: str, mode: str, code: int, said: str) -> None:
+def test_a_database_elsewhere_proves_who_it_is(
+    repository: Path, tmp_path: Path, host: str, mode: str, code: int, said: str
+) -> None:
     fake(tmp_path, "mlflow", 'echo "URI $MLFLOW_BACKEND_STORE_URI"')
-    environment = container(repository, tmp_path, MCL_DATABASE_HOST=host, MCL_DATABASE_SSL=mode, MCL_DATABASE_CA=str(tmp_path / "none"))
-    done = subprocess.run(["mlflow_server.sh"], env=environment, capture_output=True, text=True, check=False)
+    environment = container(
+        repository,
+        tmp_path,
+        MCL_DATABASE_HOST=host,
+        MCL_DATABASE_SSL=mode,
+        MCL_DATABASE_CA=str(tmp_path / "none"),
+    )
+    done = subprocess.run(
+        ["mlflow_server.sh"], env=environment, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, said in done.stderr, bool(said)) == (code, True, bool(done.stderr))
     assert ("URI" in done.stdout) == (code == 0)
 
 
-def test_the_session_of_a_container_stays_and_is_its_first_process(repository: Path, tmp_path: Path) -> None:
+def test_the_session_of_a_container_stays_and_is_its_first_process(
+    repository: Path, tmp_path: Path
+) -> None:
     fake(tmp_path, "mcl", 'echo "$$ $*"; exit 3')
     environment = container(repository, tmp_path, MCL_FETCH_MAX_COST_USD="2")
     command = ["session.sh", "paper", "4002", "broker=ib_paper"]
@@ -371,17 +568,28 @@ def test_the_session_of_a_container_stays_and_is_its_first_process(repository: P
     assert said == f"{process.pid} {words}\n"  # nothing stands between the signals and it
     assert process.returncode == 3
     main.parse(words.split())
-    addresses = {"MCL_WEBHOOK_URL": "https://hooks.test/x", "MCL_ALERT_URLS": "ntfys://ntfy.test/topic"}
-    for variables, channel in (([*addresses], "webhook,apprise"), (["MCL_ALERT_URLS"], "apprise"), (["MCL_WEBHOOK_URL"], "webhook")):
+    addresses = {
+        "MCL_WEBHOOK_URL": "https://hooks.test/x",
+        "MCL_ALERT_URLS": "ntfys://ntfy.test/topic",
+    }
+    for variables, channel in (
+        ([*addresses], "webhook,apprise"),
+        (["MCL_ALERT_URLS"], "apprise"),
+        (["MCL_WEBHOOK_URL"], "webhook"),
+    ):
         chosen = environment | {name: addresses[name] for name in variables}
         again = subprocess.run(command, env=chosen, capture_output=True, text=True, check=False)
         assert f"telemetry=local alerts=[{channel}] broker=ib_paper" in again.stdout
         assert ".test" not in again.stdout + again.stderr
 
 
-def test_the_metrics_page_has_the_last_audits_and_fails_without_a_session(repository: Path, tmp_path: Path) -> None:
+def test_the_metrics_page_has_the_last_audits_and_fails_without_a_session(
+    repository: Path, tmp_path: Path
+) -> None:
     environment = container(repository, tmp_path, MCL_METRICS_URL="http://127.0.0.1:9/metrics")
-    read = subprocess.run(["mcl-read-metrics"], env=environment, capture_output=True, text=True, check=False)
+    read = subprocess.run(
+        ["mcl-read-metrics"], env=environment, capture_output=True, text=True, check=False
+    )
     assert read.returncode == 1
     assert "no session answers" in read.stderr
 
@@ -391,23 +599,34 @@ def test_health_checks_tell_a_server_that_answers_from_none(compose: dict[str, A
     from mcl.live.ops.http import Reply, serving
 
     checks = {
-        name: service["healthcheck"]["test"] for name, service in compose["services"].items() if "test" in service.get("healthcheck", {})
+        name: service["healthcheck"]["test"]
+        for name, service in compose["services"].items()
+        if "test" in service.get("healthcheck", {})
     }
-    ours = {name: check for name, check in checks.items() if check[1] == "python" or "/dev/tcp/" in check[1]}
+    ours = {
+        name: check
+        for name, check in checks.items()
+        if check[1] == "python" or "/dev/tcp/" in check[1]
+    }
     assert ours.keys() >= {"runner", "mlflow", "metrics", "gateway", "gateway-live", "shipper"}
 
     async def page(_: object) -> Reply:
         return Reply(b"ok")
 
     async def code(check: list[str], port: int) -> int:
-        words = [re.sub(r"(?:127\.0\.0\.1|metrics)([:/])\d+", rf"127.0.0.1\g<1>{port}", word) for word in check[1:]]
+        words = [
+            re.sub(r"(?:127\.0\.0\.1|metrics)([:/])\d+", rf"127.0.0.1\g<1>{port}", word)
+            for word in check[1:]
+        ]
         command = ["sh", "-c", *words] if check[0] == "CMD-SHELL" else [sys.executable, *words[1:]]
         process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
         return await process.wait()
 
     async def judge() -> None:
         async with serving(page, "127.0.0.1", 0) as port:
-            assert {name: await code(check, port) for name, check in ours.items()} == dict.fromkeys(ours, 0)
+            assert {name: await code(check, port) for name, check in ours.items()} == dict.fromkeys(
+                ours, 0
+            )
         assert all([await code(check, port) for check in ours.values()])
 
     asyncio.run(judge())
@@ -421,13 +640,20 @@ def test_the_metrics_are_read_from_a_real_endpoint(repository: Path, tmp_path: P
 
     async def read() -> str:
         async with serving(page, "127.0.0.1", 0) as port:
-            environment = container(repository, tmp_path, MCL_METRICS_URL=f"http://127.0.0.1:{port}/metrics")
+            environment = container(
+                repository, tmp_path, MCL_METRICS_URL=f"http://127.0.0.1:{port}/metrics"
+            )
             audit = tmp_path / "project/live/paper/audit.prom"
             audit.parent.mkdir(parents=True)
             audit.write_text('mcl_audit_unexplained{alias="paper"} 0\n')
-            process = await asyncio.create_subprocess_exec("mcl-read-metrics", env=environment, stdout=asyncio.subprocess.PIPE)
+            process = await asyncio.create_subprocess_exec(
+                "mcl-read-metrics", env=environment, stdout=asyncio.subprocess.PIPE
+            )
             out, _ = await process.communicate()
             assert process.returncode == 0
             return out.decode()
 
-    assert asyncio.run(read()) == 'mcl_connected{alias="paper"} 1\nmcl_audit_unexplained{alias="paper"} 0\n'
+    assert (
+        asyncio.run(read())
+        == 'mcl_connected{alias="paper"} 1\nmcl_audit_unexplained{alias="paper"} 0\n'
+    )

@@ -12,11 +12,14 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ELSEWHERE = {"terraform plans", "licences"}  # tests/ops/test_terraform.py, tests/security/test_sbom.py
+# tests/ops/test_terraform.py, tests/security/test_sbom.py
+ELSEWHERE = {"terraform plans", "licences"}
 
 
 def check_infra() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check_infra", ROOT / "scripts" / "check_infra.py")
+    spec = importlib.util.spec_from_file_location(
+        "check_infra", ROOT / "scripts" / "check_infra.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -32,7 +35,14 @@ def test_a_checker_has_nothing_to_object_to(name: str, program: str, args: list[
     path = program if program == sys.executable else shutil.which(program)
     if path is None:
         pytest.skip(f"{program} is not installed")
-    if program == "docker" and subprocess.run([path, "compose", "version"], capture_output=True, check=False).returncode:
+    if (
+        program == "docker"
+        and subprocess.run(
+            [path, "compose", "version"], capture_output=True, check=False
+        ).returncode
+    ):
         pytest.skip("docker compose is not installed")
-    done = subprocess.run([path, *args], cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+    done = subprocess.run(
+        [path, *args], cwd=ROOT, capture_output=True, text=True, check=False, timeout=600
+    )
     assert done.returncode == 0, name + done.stdout[-4000:] + done.stderr[-4000:]

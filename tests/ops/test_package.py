@@ -29,12 +29,25 @@ from mcl.ops import init
 
 @pytest.fixture(scope="module")
 def built(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with wheel and sdist, built from what git would publish; skips where no build backend can be had."""
+    """The folder with wheel and sdist, built from what git would publish; skips where no build
+    backend can be had.
+    """
     if importlib.util.find_spec("hatchling") is None:
         pytest.skip("hatchling is not installed: make install")
     folder = tmp_path_factory.mktemp("dist")
     done = subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-t", "sdist", "-d", str(folder)],
+        [
+            sys.executable,
+            "-m",
+            "hatchling",
+            "build",
+            "-t",
+            "wheel",
+            "-t",
+            "sdist",
+            "-d",
+            str(folder),
+        ],
         cwd=repository,
         capture_output=True,
         text=True,
@@ -51,7 +64,12 @@ def run(folder: Path, site: Path, *args: str) -> dict[str, object]:
         "PYTHONPATH": str(site),
     }
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "mcl", "--json", *args], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-m", "mcl", "--json", *args],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     answer: dict[str, object] = json.loads(done.stdout)
@@ -59,27 +77,43 @@ def run(folder: Path, site: Path, *args: str) -> dict[str, object]:
 
 
 def lend_compiled(site: Path) -> None:
-    """Let the installed copy find what the checkout has compiled of the same sources: half a minute of compiling proves nothing here."""
+    """Let the installed copy find what the checkout has compiled of the same sources: half a minute
+    of compiling proves nothing here.
+    """
     ours, theirs = jit.cache_folder(), site / "mcl" / "__pycache__" / "numba" / jit.fingerprint()
     for source in jit.PACKAGE.rglob("*.py"):
         copy = site / "mcl" / source.relative_to(jit.PACKAGE)
         assert digest(copy.read_bytes()) == digest(source.read_bytes())
         shutil.copystat(source, copy)
-        was, becomes = (folder / locator.get_suitable_cache_subpath(str(file)) for folder, file in ((ours, source), (theirs, copy)))
+        was, becomes = (
+            folder / locator.get_suitable_cache_subpath(str(file))
+            for folder, file in ((ours, source), (theirs, copy))
+        )
         if was.is_dir() and not becomes.exists():
             shutil.copytree(was, becomes)
 
 
-def test_an_installed_wheel_makes_a_project_and_runs_a_backtest_there(built: Path, tmp_path: Path) -> None:
+def test_an_installed_wheel_makes_a_project_and_runs_a_backtest_there(
+    built: Path, tmp_path: Path
+) -> None:
     wheel = next(built.glob("*.whl"))
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel) as packed:
-        assert not [name for name in packed.namelist() if name.startswith("tests/") or name.endswith((".sqlite", ".db"))]
+        assert not [
+            name
+            for name in packed.namelist()
+            if name.startswith("tests/") or name.endswith((".sqlite", ".db"))
+        ]
         packed.extractall(site)  # what pip does with a pure wheel
     lend_compiled(site)
     made = run(tmp_path, site, "init", "work")
     folder = tmp_path / "work"
-    assert {"conf/backtest.yaml", ".env.example", ".gitignore", "experiments/001_ema_baseline.yaml"} <= set(made["files"])  # type: ignore[call-overload]
+    assert {
+        "conf/backtest.yaml",
+        ".env.example",
+        ".gitignore",
+        "experiments/001_ema_baseline.yaml",
+    } <= set(made["files"])  # type: ignore[call-overload]
     minutes = pd.date_range("2024-01-02 15:00", periods=400, freq="min", tz="UTC")
     closes = [round(70 + 0.01 * (i % 90) - 0.005 * i, 2) for i in range(len(minutes))]
     pd.DataFrame({"time": minutes, "close": closes}).to_csv(folder / "bars.csv", index=False)
@@ -117,7 +151,9 @@ def test_the_sdist_carries_all_that_a_checkout_has(built: Path) -> None:
 def test_init_writes_a_whole_project_or_nothing(tmp_path: Path) -> None:
     files = init.create(tmp_path / "new")
     assert "conf/strategy/ema_cross.yaml" in files
-    assert not [name for name in files if name.startswith("conf/promoted/") and name.endswith(".yaml")]
+    assert not [
+        name for name in files if name.startswith("conf/promoted/") and name.endswith(".yaml")
+    ]
     with pytest.raises(ConfigError, match="is not empty"):
         init.create(tmp_path / "new")
     (tmp_path / "empty").mkdir()
@@ -127,7 +163,9 @@ def test_init_writes_a_whole_project_or_nothing(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "new"]
 
 
-def test_init_in_an_empty_folder_leaves_the_shell_that_stands_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_init_in_an_empty_folder_leaves_the_shell_that_stands_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     files = init.create(Path())
     assert Path.cwd() == tmp_path
@@ -135,26 +173,55 @@ def test_init_in_an_empty_folder_leaves_the_shell_that_stands_there(tmp_path: Pa
     assert not list(tmp_path.glob("*.part-*"))
 
 
-# ------------------------------------------------------------------------------------------------- name, licence, release
+# --------------------------------------------------------------------------- name, licence, release
 
 
 def _prose(repository: Path) -> list[Path]:
     """Every text that a reader or a machine takes commands from."""
-    listed = subprocess.run(["git", "ls-files"], cwd=repository, capture_output=True, text=True, check=False).stdout.split("\n")
-    files = [repository / name for name in listed if name] or [path for path in repository.rglob("*") if path.is_file()]
-    kinds = (".md", ".py", ".sh", ".toml", ".yaml", ".yml", ".txt", "Makefile", "Dockerfile", "run", ".tf", ".tftpl")
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=repository, capture_output=True, text=True, check=False
+    ).stdout.split("\n")
+    files = [repository / name for name in listed if name] or [
+        path for path in repository.rglob("*") if path.is_file()
+    ]
+    kinds = (
+        ".md",
+        ".py",
+        ".sh",
+        ".toml",
+        ".yaml",
+        ".yml",
+        ".txt",
+        "Makefile",
+        "Dockerfile",
+        "run",
+        ".tf",
+        ".tftpl",
+    )
     return [path for path in files if path.name.endswith(kinds) and path.is_file()]
 
 
 def test_nothing_tells_a_reader_to_install_the_other_mcl(repository: Path) -> None:
-    """`mcl` on the public index is another project: the distribution is mcl-harness, the import name and the command are mcl."""
-    wanted = re.compile(r"(?:pip3?|uv|pipx) (?:pip )?(?:install|add)\s+(?:-\S+\s+)*['\"]?mcl(?![\w-])")
+    """`mcl` on the public index is another project: the distribution is mcl-harness, the import
+    name and the command are mcl.
+    """
+    wanted = re.compile(
+        r"(?:pip3?|uv|pipx) (?:pip )?(?:install|add)\s+(?:-\S+\s+)*['\"]?mcl(?![\w-])"
+    )
     assert wanted.search("pip install mcl")
     assert wanted.search("pip install -U 'mcl[ray]'")
     assert not wanted.search("pip install 'mcl-harness[ray]'")
     assert not wanted.search("pip install mcl_harness-0.1.0-py3-none-any.whl")
-    lines = ((path, line) for path in _prose(repository) for line in path.read_text(errors="ignore").splitlines())
-    found = [f"{path.name}: {line}" for path, line in lines if path.name != Path(__file__).name and wanted.search(line)]
+    lines = (
+        (path, line)
+        for path in _prose(repository)
+        for line in path.read_text(errors="ignore").splitlines()
+    )
+    found = [
+        f"{path.name}: {line}"
+        for path, line in lines
+        if path.name != Path(__file__).name and wanted.search(line)
+    ]
     assert found == []
 
 
@@ -165,19 +232,39 @@ def test_the_distribution_says_what_it_is(built: Path, repository: Path) -> None
     with zipfile.ZipFile(wheel) as packed:
         folder = f"mcl_harness-{__version__}.dist-info"
         told = email.message_from_string(packed.read(f"{folder}/METADATA").decode())
-        assert packed.read(f"{folder}/licenses/LICENSE").decode() == (repository / "LICENSE").read_text()
-        assert packed.read(f"{folder}/licenses/NOTICE").decode() == (repository / "NOTICE").read_text()
-        assert packed.read(f"{folder}/entry_points.txt").decode().split() == ["[console_scripts]", "mcl", "=", "mcl.cli:main"]
+        assert (
+            packed.read(f"{folder}/licenses/LICENSE").decode()
+            == (repository / "LICENSE").read_text()
+        )
+        assert (
+            packed.read(f"{folder}/licenses/NOTICE").decode() == (repository / "NOTICE").read_text()
+        )
+        assert packed.read(f"{folder}/entry_points.txt").decode().split() == [
+            "[console_scripts]",
+            "mcl",
+            "=",
+            "mcl.cli:main",
+        ]
     assert told["Name"] == DISTRIBUTION
     assert told["License-Expression"] == "Apache-2.0"
     assert told["Author"]
     assert told["Project-URL"] is None  # there is no public repository yet: docs/releasing.md
     assert told["Home-page"] is None
-    assert {f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)} <= set(told.get_all("Classifier"))
+    assert {f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)} <= set(
+        told.get_all("Classifier")
+    )
     with tarfile.open(sdist) as packed:
         names = {name.split("/", 1)[1] for name in packed.getnames() if "/" in name}
-    assert {"LICENSE", "NOTICE", "docs/CHANGELOG.md", "docs/releasing.md", ".github/workflows/ci.yml"} <= names
-    assert {path.relative_to(repository).as_posix() for path in (repository / "docs").glob("*.md")} <= names
+    assert {
+        "LICENSE",
+        "NOTICE",
+        "docs/CHANGELOG.md",
+        "docs/releasing.md",
+        ".github/workflows/ci.yml",
+    } <= names
+    assert {
+        path.relative_to(repository).as_posix() for path in (repository / "docs").glob("*.md")
+    } <= names
 
 
 def test_the_licence_is_whole_and_the_versions_agree(repository: Path) -> None:
@@ -197,14 +284,23 @@ def test_the_workflow_calls_what_everybody_calls(repository: Path) -> None:
     workflow = yaml.safe_load((repository / ".github/workflows/ci.yml").read_text())
     job = workflow["jobs"]["test"]
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
-    promised = {text.rsplit(" ", 1)[1] for text in project["classifiers"] if re.search(r":: 3\.\d+$", text)}
+    promised = {
+        text.rsplit(" ", 1)[1] for text in project["classifiers"] if re.search(r":: 3\.\d+$", text)
+    }
     assert set(job["strategy"]["matrix"]["python"]) == promised
-    assert job["container"]["image"] == "python:${{ matrix.python }}-bookworm"  # .ci/debian.txt names Debian's packages
+    # .ci/debian.txt names Debian's packages
+    assert job["container"]["image"] == "python:${{ matrix.python }}-bookworm"
     [called] = [step for step in job["steps"] if "run" in step]
     assert called["run"] == ".ci/run ${{ matrix.part }}"
     matrix = job["strategy"]["matrix"]
-    assert [(end["python"], end["part"]) for end in matrix["include"]] == [("3.12", "oldest"), ("3.13", "newest")]
-    assert called["env"]["PYTHON"] == "/usr/local/bin/python"  # not the one that Debian's python3-venv brings
-    assert all(part in (repository / ".ci/run").read_text() for part in ("  tests)", "  oldest | newest)"))
+    assert [(end["python"], end["part"]) for end in matrix["include"]] == [
+        ("3.12", "oldest"),
+        ("3.13", "newest"),
+    ]
+    # not the one that Debian's python3-venv brings
+    assert called["env"]["PYTHON"] == "/usr/local/bin/python"
+    assert all(
+        part in (repository / ".ci/run").read_text() for part in ("  tests)", "  oldest | newest)")
+    )
     assert os.access(repository / ".ci/run", os.X_OK)
     assert workflow["permissions"] == {"contents": "read"}

@@ -20,7 +20,9 @@ mcl_audit_unexplained{alias="paper"} NaN
 """
 
 
-def test_it_is_formatted_valid_and_plans_as_meant(terraform: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_it_is_formatted_valid_and_plans_as_meant(
+    terraform: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
     for args in (("fmt", "-check", "-recursive"), ("validate",), ("test",)):
         done = terraform(*args)
         assert done.returncode == 0, (args, done.stdout[-3000:], done.stderr[-2000:])
@@ -29,7 +31,9 @@ def test_it_is_formatted_valid_and_plans_as_meant(terraform: Callable[..., subpr
 def test_nothing_listens_to_the_world(repository: Path) -> None:
     """Read from the text, so that it holds where terraform is missing."""
     text = "\n".join(p.read_text() for p in sorted((repository / "terraform").rglob("*.tf")))
-    ingress = re.findall(r'resource "aws_vpc_security_group_ingress_rule" "(\w+)" \{(.*?)\n\}', text, re.S)
+    ingress = re.findall(
+        r'resource "aws_vpc_security_group_ingress_rule" "(\w+)" \{(.*?)\n\}', text, re.S
+    )
     assert [name for name, _ in ingress] == ["postgres"]
     assert "referenced_security_group_id" in ingress[0][1]
     assert "cidr_ipv4" not in ingress[0][1]
@@ -40,12 +44,19 @@ def test_nothing_listens_to_the_world(repository: Path) -> None:
 
 def test_every_variable_and_output_says_what_it_is(repository: Path) -> None:
     for path in sorted((repository / "terraform").rglob("*.tf")):
-        for kind, name, body in re.findall(r'^(variable|output) "(\w+)" \{(.*?)^\}', path.read_text(), re.S | re.M):
+        for kind, name, body in re.findall(
+            r'^(variable|output) "(\w+)" \{(.*?)^\}', path.read_text(), re.S | re.M
+        ):
             assert "description" in body, f"{path.name}: {kind} {name}"
 
 
 def test_exceptions_from_the_scanner_have_reasons(repository: Path) -> None:
-    skips = [line for path in (repository / "terraform").rglob("*.tf") for line in path.read_text().splitlines() if "checkov:skip" in line]
+    skips = [
+        line
+        for path in (repository / "terraform").rglob("*.tf")
+        for line in path.read_text().splitlines()
+        if "checkov:skip" in line
+    ]
     assert skips
     assert all(re.search(r"checkov:skip=CKV2?_AWS_\d+: \S.{5,}", line) for line in skips)
 
@@ -59,36 +70,52 @@ def fake_aws(folder: Path, body: str) -> dict[str, str]:
     return {**os.environ, "PATH": f"{tool.parent}:{os.environ['PATH']}"}
 
 
-def test_the_heartbeat_sends_the_worst_value_and_leaves_out_what_is_no_number(repository: Path, tmp_path: Path) -> None:
+def test_the_heartbeat_sends_the_worst_value_and_leaves_out_what_is_no_number(
+    repository: Path, tmp_path: Path
+) -> None:
     page = tmp_path / "page"
     page.write_text(PAGE)
     script = repository / "terraform/modules/runner/files/heartbeat.sh"
-    subprocess.run(["bash", str(script), "acme", "cat", str(page)], check=True, env=fake_aws(tmp_path, ""))
+    subprocess.run(
+        ["bash", str(script), "acme", "cat", str(page)], check=True, env=fake_aws(tmp_path, "")
+    )
     sent = re.findall(r"--metric-name (\S+) --value (\S+)", (tmp_path / "calls.txt").read_text())
     assert sent == [("heartbeat", "1"), ("mcl_halted", "0"), ("mcl_data_age_seconds", "190")]
     page.write_text(PAGE.replace('state="TRADING"} 1', 'state="TRADING"} 0'))
     (tmp_path / "calls.txt").unlink()
-    subprocess.run(["bash", str(script), "acme", "cat", str(page)], check=True, env=fake_aws(tmp_path, ""))
+    subprocess.run(
+        ["bash", str(script), "acme", "cat", str(page)], check=True, env=fake_aws(tmp_path, "")
+    )
     assert "data_age" not in (tmp_path / "calls.txt").read_text()
 
 
 @pytest.mark.parametrize(("state", "sent"), [("WAITING", False), ("TRADING", True)])
-def test_the_heartbeat_leaves_out_the_result_of_a_session_that_is_over(repository: Path, tmp_path: Path, state: str, sent: bool) -> None:
+def test_the_heartbeat_leaves_out_the_result_of_a_session_that_is_over(
+    repository: Path, tmp_path: Path, state: str, sent: bool
+) -> None:
     page = tmp_path / "page"
-    page.write_text(f'mcl_state{{alias="paper",state="{state}"}} 1\nmcl_session_pnl_usd{{alias="paper"}} -450\n')
+    page.write_text(
+        f'mcl_state{{alias="paper",state="{state}"}} 1\nmcl_session_pnl_usd{{alias="paper"}} -450\n'
+    )
     script = repository / "terraform/modules/runner/files/heartbeat.sh"
-    subprocess.run(["bash", str(script), "acme", "cat", str(page)], check=True, env=fake_aws(tmp_path, ""))
+    subprocess.run(
+        ["bash", str(script), "acme", "cat", str(page)], check=True, env=fake_aws(tmp_path, "")
+    )
     assert ("mcl_session_pnl_usd --value -450" in (tmp_path / "calls.txt").read_text()) is sent
 
 
 def test_no_answer_is_no_heartbeat(repository: Path, tmp_path: Path) -> None:
     script = repository / "terraform/modules/runner/files/heartbeat.sh"
-    done = subprocess.run(["bash", str(script), "acme", "false"], env=fake_aws(tmp_path, ""), check=False)
+    done = subprocess.run(
+        ["bash", str(script), "acme", "false"], env=fake_aws(tmp_path, ""), check=False
+    )
     assert done.returncode != 0
     assert not (tmp_path / "calls.txt").exists()
 
 
-def test_secrets_become_files_in_a_closed_folder_and_nothing_else(repository: Path, tmp_path: Path) -> None:
+def test_secrets_become_files_in_a_closed_folder_and_nothing_else(
+    repository: Path, tmp_path: Path
+) -> None:
     body = """case "$*" in
       *rds*) echo '{"username": "mlflow", "password": "pg-secret"}' ;;
       *empty*) echo ResourceNotFoundException >&2; exit 254 ;;
@@ -97,7 +124,14 @@ def test_secrets_become_files_in_a_closed_folder_and_nothing_else(repository: Pa
     script = repository / "terraform/modules/runner/files/fetch_secrets.sh"
     folder = tmp_path / "secrets"
     done = subprocess.run(
-        ["bash", str(script), str(folder), "database=arn:rds", "ib_password=arn:ib", "databento_api_key=arn:empty"],
+        [
+            "bash",
+            str(script),
+            str(folder),
+            "database=arn:rds",
+            "ib_password=arn:ib",
+            "databento_api_key=arn:empty",
+        ],
         env=fake_aws(tmp_path, body),
         capture_output=True,
         text=True,
@@ -130,11 +164,19 @@ def test_a_refused_secret_stops_the_start(repository: Path, tmp_path: Path) -> N
 
 
 def test_the_readme_names_what_exists(repository: Path) -> None:
-    """Its commands: known subcommands, files, variables, modules and outputs that are there, seen from the folder they are typed in."""
+    """Its commands: known subcommands, files, variables, modules and outputs that are there, seen
+    from the folder they are typed in.
+    """
     folder = repository / "terraform"
     text = (folder / "README.md").read_text()
-    lines = [line for block in re.findall(r"^```sh(?: \w+)?\n(.*?)^```", text, re.M | re.S) for line in re.split(r"\n| && ", block)]
-    declared = "\n".join(path.read_text() for path in (*folder.glob("*.tf"), *(folder / "bootstrap").glob("*.tf")))
+    lines = [
+        line
+        for block in re.findall(r"^```sh(?: \w+)?\n(.*?)^```", text, re.M | re.S)
+        for line in re.split(r"\n| && ", block)
+    ]
+    declared = "\n".join(
+        path.read_text() for path in (*folder.glob("*.tf"), *(folder / "bootstrap").glob("*.tf"))
+    )
     seen, place = set(), repository
     for line in lines:
         words = shlex.split(line, comments=True)
@@ -146,8 +188,14 @@ def test_the_readme_names_what_exists(repository: Path) -> None:
         elif words[0] == "cp":
             assert (place / words[1]).is_file(), line
         elif words[0] == "terraform":
-            asked = place / words[1].removeprefix("-chdir=terraform/") if words[1].startswith("-chdir") else place
-            assert (repository / "terraform" / asked.name if asked.name == "bootstrap" else asked).is_dir(), line
+            asked = (
+                place / words[1].removeprefix("-chdir=terraform/")
+                if words[1].startswith("-chdir")
+                else place
+            )
+            assert (
+                repository / "terraform" / asked.name if asked.name == "bootstrap" else asked
+            ).is_dir(), line
             assert {"init", "apply"} & set(words), line
             for name in re.findall(r"-target=module\.(\w+)|-var (\w+)=", line):
                 assert f'"{name[0] or name[1]}"' in declared, line

@@ -1,4 +1,6 @@
-"""The expected band of a version: laws of the bootstrap, values by hand, and how often an honest or a broken strategy leaves it."""
+"""The expected band of a version: laws of the bootstrap, values by hand, and how often an honest or
+a broken strategy leaves it.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,10 @@ def test_the_same_backtest_always_gives_the_same_band() -> None:
     first, again = expected(pnl), expected(pnl.copy())
     assert first is not None
     assert again is not None
-    assert all(np.array_equal(getattr(first, n), getattr(again, n)) for n in ("low", "median", "high", "drawdown"))
+    assert all(
+        np.array_equal(getattr(first, n), getattr(again, n))
+        for n in ("low", "median", "high", "drawdown")
+    )
     assert (first.low <= first.median).all()
     assert (first.median <= first.high).all()
     assert (first.drawdown <= 0).all()
@@ -89,7 +94,10 @@ def test_leaving_the_band_is_an_alert_with_its_numbers() -> None:
     raised = alert(HAND, [-101.0], "paper", 7)
     assert raised is not None
     assert (raised.at_ns, raised.severity, raised.code) == (7, "warning", CODE)
-    assert raised.sentence.startswith("paper: P&L -101 USD after session 1 is below the expected -100 USD; 5% of honest histories ever do")
+    assert raised.sentence.startswith(
+        "paper: P&L -101 USD after session 1 is below the expected -100 USD; 5% of honest histories"
+        " ever do"
+    )
 
 
 def test_drawdown_starts_from_the_capital() -> None:

@@ -1,4 +1,6 @@
-"""The bundle of a version: complete, loadable elsewhere by MLflow alone, and refused as soon as one byte of it is another."""
+"""The bundle of a version: complete, loadable elsewhere by MLflow alone, and refused as soon as one
+byte of it is another.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,7 @@ def refusal(shop: Project, name: str = "paper") -> str:
     return caught.value.message
 
 
-# ------------------------------------------------------------------------------------------------------------------- tampering
+# ---------------------------------------------------------------------------------------- tampering
 
 
 def test_one_byte_of_any_file_is_refused_by_its_name(copy: Project) -> None:
@@ -116,28 +118,51 @@ def test_new_sums_for_an_altered_file_do_not_help(copy: Project) -> None:
     (version.folder / "gates.json").write_text("[]")
     found = {name: content for name, content in version.files().items() if name != bundle.SUMS}
     (version.folder / bundle.SUMS).write_bytes(bundle.sums(found))
-    assert "SHA256SUMS of version 1, or its tag content_sha256, is not the one that was registered" in refusal(copy)
+    assert (
+        "SHA256SUMS of version 1, or its tag content_sha256, is not the one that was registered"
+        in refusal(copy)
+    )
     with closing(sqlite3.connect(copy.root / "mlruns" / "mlflow.db")) as db, db:
         forged = content_sha256(copy.store.version(MODEL, "paper").files())
-        db.execute("UPDATE model_version_tags SET value = ? WHERE key = 'content_sha256'", (forged,))
+        db.execute(
+            "UPDATE model_version_tags SET value = ? WHERE key = 'content_sha256'", (forged,)
+        )
     assert "hash: " in refusal(copy), "the committed file still names the content that was reviewed"
 
 
 def test_sha256sum_agrees(shop: Project) -> None:
     folder = shop.store.version(MODEL, "paper").folder
-    done = subprocess.run(["sha256sum", "--check", "--quiet", bundle.SUMS], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["sha256sum", "--check", "--quiet", bundle.SUMS],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stdout) == (0, "")
 
 
-@pytest.mark.parametrize(("name", "content"), [("model.pkl", b"x"), ("data/state.bin", b"\x80\x04\x95")])
-def test_a_registered_pickle_is_refused_all_the_same(copy: Project, name: str, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("name", "content"), [("model.pkl", b"x"), ("data/state.bin", b"\x80\x04\x95")]
+)
+def test_a_registered_pickle_is_refused_all_the_same(
+    copy: Project, name: str, content: bytes
+) -> None:
     now = copy.store.version(MODEL, "paper")
     files = {k: v for k, v in now.files().items() if k != bundle.SUMS} | {name: content}
-    aliases.freeze("paper", now.run_id, files | {bundle.SUMS: bundle.sums(files)}, {"stage": "paper"}, "", store=copy.store, root=copy.root)
+    aliases.freeze(
+        "paper",
+        now.run_id,
+        files | {bundle.SUMS: bundle.sums(files)},
+        {"stage": "paper"},
+        "",
+        store=copy.store,
+        root=copy.root,
+    )
     assert refusal(copy) == f"registry: {name} of version 2 is a pickle, and none is ever loaded"
 
 
-# ------------------------------------------------------------------------------------------------------------- data, not code
+# ----------------------------------------------------------------------------------- data, not code
 
 
 @pytest.mark.parametrize(
@@ -149,14 +174,24 @@ def test_a_registered_pickle_is_refused_all_the_same(copy: Project, name: str, c
         {"broker": {"_target_": "subprocess.run"}},
     ],
 )
-def test_a_configuration_from_an_artifact_is_data(copy: Project, edit: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_configuration_from_an_artifact_is_data(
+    copy: Project, edit: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Even one that somebody registered with all its hashes."""
     monkeypatch.chdir(copy.root)
     now = copy.store.version(MODEL, "paper")
     raw = yaml.safe_load(now.files()["config.yaml"]) | edit
     files = {k: v for k, v in now.files().items() if k != bundle.SUMS}
     files |= {"config.yaml": yaml.safe_dump(raw).encode(), "config.json": json.dumps(raw).encode()}
-    aliases.freeze("paper", now.run_id, files | {bundle.SUMS: bundle.sums(files)}, {"stage": "paper"}, "", store=copy.store, root=copy.root)
+    aliases.freeze(
+        "paper",
+        now.run_id,
+        files | {bundle.SUMS: bundle.sums(files)},
+        {"stage": "paper"},
+        "",
+        store=copy.store,
+        root=copy.root,
+    )
     assert "does not fit this version of mcl" in refusal(copy)
     assert not (copy.root / "pwned").exists()
     with pytest.raises(ConfigError):
@@ -169,10 +204,12 @@ def test_yaml_tags_build_nothing(copy: Project) -> None:
     assert "was edited after its promotion" in refusal(copy)
 
 
-# ------------------------------------------------------------------------------------------------------------------- own code
+# ----------------------------------------------------------------------------------------- own code
 
 
-def test_an_own_strategy_travels_as_source_and_must_be_the_same(tmp_path: Path, blank: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_own_strategy_travels_as_source_and_must_be_the_same(
+    tmp_path: Path, blank: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shop = project(tmp_path / "project", blank)
     source = shop.root / "experiments" / "strategies" / "mine.py"
     source.parent.mkdir(parents=True)
@@ -180,7 +217,9 @@ def test_an_own_strategy_travels_as_source_and_must_be_the_same(tmp_path: Path, 
     (shop.root / "conf").mkdir()
     (shop.root / "conf" / "backtest.yaml").touch()
     monkeypatch.setenv("MCL_HOME", str(shop.root))
-    promote(shop.run(shop.config({"name": "mine"})), store=shop.store, root=shop.root, gates=OPEN_GATES)
+    promote(
+        shop.run(shop.config({"name": "mine"})), store=shop.store, root=shop.root, gates=OPEN_GATES
+    )
     version = shop.store.version(MODEL, "paper")
     assert version.files()["experiments/strategies/mine.py"].decode() == OWN
     assert promoted("paper", shop.store, shop.root).version == 1
@@ -194,13 +233,17 @@ def test_an_own_strategy_travels_as_source_and_must_be_the_same(tmp_path: Path, 
     assert refusal(shop) == "code: experiments/strategies/mine.py is not as promoted in version 1"
 
 
-# ------------------------------------------------------------------------------------------------------------------ elsewhere
+# ---------------------------------------------------------------------------------------- elsewhere
 
 
 def test_mlflow_alone_loads_the_model(copy: Project, tmp_path: Path) -> None:
-    """Without mcl on the path; scripts/prove_promotion.py also lets it predict there, which has to compile the engine."""
+    """Without mcl on the path; scripts/prove_promotion.py also lets it predict there, which has to
+    compile the engine.
+    """
     version = copy.store.version(MODEL, "paper")
-    env = {k: v for k, v in os.environ.items() if k not in ("MCL_HOME", "PYTHONPATH")} | {"MLFLOW_DISABLE_TELEMETRY": "true"}
+    env = {k: v for k, v in os.environ.items() if k not in ("MCL_HOME", "PYTHONPATH")} | {
+        "MLFLOW_DISABLE_TELEMETRY": "true"
+    }
     words = [sys.executable, "-W", "ignore", "-c", ALONE, str(version.folder)]
     done = subprocess.run(words, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -208,14 +251,18 @@ def test_mlflow_alone_loads_the_model(copy: Project, tmp_path: Path) -> None:
     assert Path(package).is_relative_to(version.folder)
     assert example == 50
     assert "'target': long (required), 'position': long (required)" in outputs
-    assert promoted("paper", copy.store, copy.root).version == 1, "what Python leaves in the folder is not tampering"
+    assert promoted("paper", copy.store, copy.root).version == 1, (
+        "what Python leaves in the folder is not tampering"
+    )
 
 
 def test_the_model_gives_the_targets_of_the_backtest(shop: Project) -> None:
     deployed = promoted("paper", shop.store, shop.root)
     bars = load(deployed.config.data, shop.root)
     made, expected = (
-        pyfunc_model.Targets(shop.store.version(MODEL, "paper").folder).predict(pyfunc_model.frame(bars)),
+        pyfunc_model.Targets(shop.store.version(MODEL, "paper").folder).predict(
+            pyfunc_model.frame(bars)
+        ),
         backtest(deployed.config, bars),
     )
     assert np.array_equal(made["target"], expected.target)
@@ -225,14 +272,27 @@ def test_the_model_gives_the_targets_of_the_backtest(shop: Project) -> None:
 def test_bars_survive_the_way_through_a_frame(shop: Project) -> None:
     bars = load(shop.config().data, shop.root)
     again = pyfunc_model.bars_of(pyfunc_model.frame(bars), shop.config().data)
-    for name in ("close_time", "open", "close", "volume", "adjustment", "session", "to_close_sec", "roll"):
+    for name in (
+        "close_time",
+        "open",
+        "close",
+        "volume",
+        "adjustment",
+        "session",
+        "to_close_sec",
+        "roll",
+    ):
         assert np.array_equal(getattr(bars, name), getattr(again, name)), name
-    assert again.contracts == tuple(dict.fromkeys(bars.contracts[i] for i in bars.contract.tolist()))
+    assert again.contracts == tuple(
+        dict.fromkeys(bars.contracts[i] for i in bars.contract.tolist())
+    )
     with pytest.raises(DataError, match="have no column session"):
         pyfunc_model.bars_of(pyfunc_model.frame(bars).drop(columns="session"), shop.config().data)
 
 
-def test_another_clone_loads_what_one_clone_promoted(shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_clone_loads_what_one_clone_promoted(
+    shop: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The store is shared, the file comes by git, and the working directory is another."""
     clone = tmp_path / "elsewhere" / "clone"
     (clone / "conf" / "promoted").mkdir(parents=True)
@@ -242,7 +302,11 @@ def test_another_clone_loads_what_one_clone_promoted(shop: Project, tmp_path: Pa
     store = Store(clone)
     assert store.folder == (shop.root / "mlruns").resolve()
     there, here = promoted("paper", shop.store, shop.root), promoted("paper", store, clone)
-    assert (here.version, here.content_sha256, here.config) == (there.version, there.content_sha256, there.config)
+    assert (here.version, here.content_sha256, here.config) == (
+        there.version,
+        there.content_sha256,
+        there.config,
+    )
 
 
 def test_a_moved_project_keeps_its_versions(shop: Project, tmp_path: Path) -> None:
@@ -252,18 +316,33 @@ def test_a_moved_project_keeps_its_versions(shop: Project, tmp_path: Path) -> No
     assert promoted("paper", moved.store, moved.root).version == 1
     run_id = moved.store.version(MODEL, "paper").run_id
     assert promote(run_id, store=moved.store, root=moved.root, gates=OPEN_GATES).version == 2
-    assert moved.root in moved.store.version(MODEL, "2").folder.parents, "a new version lies where the project is now"
+    assert moved.root in moved.store.version(MODEL, "2").folder.parents, (
+        "a new version lies where the project is now"
+    )
 
 
-# -------------------------------------------------------------------------------------------------------------------- causes
+# ------------------------------------------------------------------------------------------- causes
 
 
 def test_data_that_moved_is_named() -> None:
-    then = {"inputs": [{"name": "a", "sha256": "1"}, {"name": "b", "sha256": "2"}], "roll": {"rule": "volume"}, "interval": "1m"}
-    other = {"inputs": [{"name": "a", "sha256": "1"}, {"name": "b", "sha256": "3"}, {"name": "c", "sha256": "4"}]}
+    then = {
+        "inputs": [{"name": "a", "sha256": "1"}, {"name": "b", "sha256": "2"}],
+        "roll": {"rule": "volume"},
+        "interval": "1m",
+    }
+    other = {
+        "inputs": [
+            {"name": "a", "sha256": "1"},
+            {"name": "b", "sha256": "3"},
+            {"name": "c", "sha256": "4"},
+        ]
+    }
     assert data_moved(then, other) == "chunk b, c"
     assert data_moved(then, then | {"roll": {"rule": "calendar"}}) == "roll.rule volume → calendar"
-    assert data_moved(then, then) == "the same input files give other bars: the reading of them has changed"
+    assert (
+        data_moved(then, then)
+        == "the same input files give other bars: the reading of them has changed"
+    )
     many = {"inputs": [{"name": f"m{i}", "sha256": "0"} for i in range(8)]}
     assert data_moved({"inputs": [], "x": 1}, many) == "chunk m0, m1, m2, m3, m4 and 3 more"
 

@@ -1,4 +1,6 @@
-"""The process is killed, really, before each step of a change: then there is one truth, and the next command says or does the rest."""
+"""The process is killed, really, before each step of a change: then there is one truth, and the
+next command says or does the rest.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ MANY = 40
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with versions 1 and 2 of `paper`."""
-    shop = project(tmp_path_factory.mktemp("crash") / "project", empty_store(tmp_path_factory.mktemp("store")))
+    shop = project(
+        tmp_path_factory.mktemp("crash") / "project", empty_store(tmp_path_factory.mktemp("store"))
+    )
     run_id = shop.run()
     for why in ("first", "second"):
         promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES, because=why)
@@ -43,11 +47,15 @@ def frozen_again(root: Path, why: str) -> None:
     """The files of `paper` as one more version."""
     store = Store(root)
     now = store.version(MODEL, "paper")
-    aliases.freeze("paper", now.run_id, now.files(), {"stage": "paper"}, why, store=store, root=root)
+    aliases.freeze(
+        "paper", now.run_id, now.files(), {"stage": "paper"}, why, store=store, root=root
+    )
 
 
 def killed_at(step: int, work: Callable[[], Any]) -> bool:
-    """Run `work` in a forked process that kills itself before its `step`-th effect on the outside; whether it came that far."""
+    """Run `work` in a forked process that kills itself before its `step`-th effect on the outside;
+    whether it came that far.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # newer Pythons warn of forks beside threads
         child = os.fork()
@@ -79,7 +87,12 @@ def _arm(step: int) -> None:
 
         setattr(owner, name, effect)
 
-    for name in ("create_logged_model", "finalize_logged_model", "create_model_version", "set_registered_model_alias"):
+    for name in (
+        "create_logged_model",
+        "finalize_logged_model",
+        "create_model_version",
+        "set_registered_model_alias",
+    ):
         armed(MlflowClient, name)
     armed(MlflowClient, "set_registered_model_tag")
     armed(Path, "replace")
@@ -109,7 +122,10 @@ def test_a_rollback_killed_at_any_step_leaves_one_truth(two: Path, tmp_path: Pat
     seen, step, alive = set(), 0, True
     while alive:
         shop = copied(two, tmp_path / str(step))
-        alive = killed_at(step, partial(aliases.rollback, "paper", "it lost", store=Store(shop.root), root=shop.root))
+        alive = killed_at(
+            step,
+            partial(aliases.rollback, "paper", "it lost", store=Store(shop.root), root=shop.root),
+        )
         fresh = Store(shop.root)
         loaded = promoted("paper", fresh, shop.root)
         assert loaded.version == aliases.history(fresh, "paper")[-1].version
@@ -125,7 +141,10 @@ def test_without_the_note_a_half_done_change_is_named(two: Path, tmp_path: Path)
     shop = copied(two, tmp_path / "project")
     path = path_of("paper", shop.root)
     path.write_text(path.read_text().replace("version 2 of", "version 1 of"))
-    with pytest.raises(LiveError, match=r"file and registry: .* is version 1, the registry's alias 'paper' is version 2"):
+    with pytest.raises(
+        LiveError,
+        match=r"file and registry: .* is version 1, the registry's alias 'paper' is version 2",
+    ):
         promoted("paper", shop.store, shop.root)
 
 
@@ -167,6 +186,8 @@ def test_a_tampered_version_is_not_rolled_back_to(two: Path, tmp_path: Path) -> 
     target = shop.store.version(MODEL, "1").folder / "gates.json"
     assert tmp_path in target.parents, "a copied project has artifacts of its own"
     target.write_bytes(target.read_bytes() + b" ")
-    with pytest.raises(LiveError, match=r"gates.json of version 1 is not the file that was registered"):
+    with pytest.raises(
+        LiveError, match=r"gates.json of version 1 is not the file that was registered"
+    ):
         aliases.rollback("paper", "it lost", store=shop.store, root=shop.root)
     assert promoted("paper", shop.store, shop.root).version == 2

@@ -1,4 +1,6 @@
-"""What a run says of itself is what decides: no file that can change a number is left out, and none that cannot is in."""
+"""What a run says of itself is what decides: no file that can change a number is left out, and none
+that cannot is in.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,11 @@ def test_the_digests_are_those_of_all_that_the_decision_imports() -> None:
 
 def test_every_entry_of_the_list_is_there() -> None:
     listed = provenance.code_digests()
-    assert [name for name in provenance.DECIDING if not any(path == name or path.startswith(f"{name}/") for path in listed)] == []
+    assert [
+        name
+        for name in provenance.DECIDING
+        if not any(path == name or path.startswith(f"{name}/") for path in listed)
+    ] == []
 
 
 @pytest.mark.parametrize("name", ["ema_cross", "donchian", "opening_range"])
@@ -25,14 +31,21 @@ def test_a_trial_is_told_apart_by_the_code_that_decides_and_by_no_other(name: st
     closure = set(needed("mcl.engine.backtest", "mcl.data.load", f"mcl.strategy.{name}"))
     decides = set(provenance._decision(frozenset({name}), frozenset()))
     assert decides == closure - set(provenance.WORDS)
-    assert not {path for path in decides if path.startswith(("metrics/", "report/", "tracking/", "search/"))}
+    assert not {
+        path for path in decides if path.startswith(("metrics/", "report/", "tracking/", "search/"))
+    }
     others = {path for path in decides if path.startswith("strategy/")} - set(provenance.SHARED)
     assert f"strategy/{name}.py" in others
 
 
 def test_an_ensemble_is_decided_by_its_members_too() -> None:
-    strategy = {"name": "ensemble", "members": {"a": {"name": "donchian"}, "b": {"name": "rsi_reversion"}}}
+    strategy = {
+        "name": "ensemble",
+        "members": {"a": {"name": "donchian"}, "b": {"name": "rsi_reversion"}},
+    }
     alone = provenance.decision_sha256({"ensemble"})
     assert provenance.decision_sha256(user_strategies.names_in(strategy)) != alone
     members = provenance._decision(frozenset(user_strategies.names_in(strategy)), frozenset())
-    assert {"strategy/combine.py", "strategy/donchian.py", "strategy/rsi_reversion.py"} <= set(members)
+    assert {"strategy/combine.py", "strategy/donchian.py", "strategy/rsi_reversion.py"} <= set(
+        members
+    )

@@ -1,4 +1,6 @@
-"""Gates: undefined values, impossible results, arguments that are checked before anything is looked at, looks, trials of the market."""
+"""Gates: undefined values, impossible results, arguments that are checked before anything is looked
+at, looks, trials of the market.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ NAN = math.nan
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return project(tmp_path_factory.mktemp("project") / "shop", empty_store(tmp_path_factory.mktemp("store")))
+    return project(
+        tmp_path_factory.mktemp("project") / "shop", empty_store(tmp_path_factory.mktemp("store"))
+    )
 
 
 def searched_alone(p: float) -> FamilyWise:
@@ -41,10 +45,12 @@ def searched_alone(p: float) -> FamilyWise:
 
 
 def joint(p: float, market: float, unseen: float, number: int = 1) -> Significance:
-    return Significance(searched_alone(p), searched_alone(market), searched_alone(unseen), 500, 126, number)
+    return Significance(
+        searched_alone(p), searched_alone(market), searched_alone(unseen), 500, 126, number
+    )
 
 
-# ----------------------------------------------------------------------------------------------------------- undefined values
+# --------------------------------------------------------------------------------- undefined values
 
 
 def test_no_gate_can_pass_without_a_value() -> None:
@@ -62,7 +68,10 @@ def test_no_gate_can_pass_without_a_value() -> None:
         replace(gates.not_asked("any", NAN, "why"), passed=True)
 
 
-@given(st.lists(st.sampled_from([NAN, 0.01, 0.5]), min_size=3, max_size=3), st.sampled_from(["paper", "live"]))
+@given(
+    st.lists(st.sampled_from([NAN, 0.01, 0.5]), min_size=3, max_size=3),
+    st.sampled_from(["paper", "live"]),
+)
 def test_an_undefined_part_fails_the_deciding_test(parts: list[float], stage: str) -> None:
     table = gates.significant(DEFAULTS, joint(*parts), stage)
     for gate in table:
@@ -78,23 +87,35 @@ def test_an_undefined_part_fails_the_deciding_test(parts: list[float], stage: st
 def test_every_gate_of_a_hold_out_that_is_not_there_is_missed() -> None:
     rules = DEFAULTS.model_copy(update={"min_holdout_sharpe": -9.0})
     table = gates.unseen(rules, holdout.NONE)
-    assert [gate.name for gate in table] == ["holdout_trades", "holdout_sharpe", "holdout_sharpe_high"]
+    assert [gate.name for gate in table] == [
+        "holdout_trades",
+        "holdout_sharpe",
+        "holdout_sharpe_high",
+    ]
     assert not any(gate.passed for gate in table)
     assert all(math.isnan(gate.value) for gate in table)
 
 
 def test_the_names_are_those_of_the_gates(shop: Project) -> None:
-    """What can be waived is exactly what is asked, and every rule of the configuration has its gate."""
+    """What can be waived is exactly what is asked, and every rule of the configuration has its
+    gate.
+    """
     assert set(gates.RULES.values()) == Promotion.model_fields.keys() - {"live"}
     assert set(gates.LIVE_RULES.values()) <= LiveRules.model_fields.keys()
-    shipped = composition.validate(Promotion, composition.compose("promote", []).raw["promotion"], "promotion")
-    everything = shipped.model_copy(update={"min_deflated_sharpe": 0.9, "min_holdout_sharpe": 0.5, "max_pbo": 0.5})
+    shipped = composition.validate(
+        Promotion, composition.compose("promote", []).raw["promotion"], "promotion"
+    )
+    everything = shipped.model_copy(
+        update={"min_deflated_sharpe": 0.9, "min_holdout_sharpe": 0.5, "max_pbo": 0.5}
+    )
     with pytest.raises(GatesMissed) as missed:
         promote(shop.run(), store=shop.store, root=shop.root, gates=everything)
-    assert {gate.name for gate in missed.value.gates} - {"market_p_value"} == set(gates.names(everything, "paper"))
+    assert {gate.name for gate in missed.value.gates} - {"market_p_value"} == set(
+        gates.names(everything, "paper")
+    )
 
 
-# --------------------------------------------------------------------------------------------------------- impossible results
+# ------------------------------------------------------------------------------- impossible results
 
 
 def simulated(shop: Project) -> tuple[schema.Config, object]:
@@ -107,12 +128,16 @@ def simulated(shop: Project) -> tuple[schema.Config, object]:
 
 def test_an_impossible_sharpe_is_a_gate_of_its_own() -> None:
     rng = np.random.default_rng(1)
-    seen = Look(40.0, 50.0, 200, 1, "", "", returns=rng.normal(0.02, 0.008, 200))  # a cheat that works in the hold-out alone
+    # a cheat that works in the hold-out alone
+    seen = Look(40.0, 50.0, 200, 1, "", "", returns=rng.normal(0.02, 0.008, 200))
     honest = Look(1.0, 50.0, 200, 1, "", "", returns=rng.normal(0.0005, 0.008, 200))
-    wild = replace(honest, returns=rng.normal(0.002, 0.008, 12))  # twelve lucky sessions say nothing
+    # twelve lucky sessions say nothing
+    wild = replace(honest, returns=rng.normal(0.002, 0.008, 12))
     values = {}
     for name, look in {"seen": seen, "honest": honest, "wild": wild}.items():
-        (gate, *_) = gates.possible(DEFAULTS, rng.normal(0.0005, 0.008, 400), np.array([50.0, 60.0, -10.0]), 100.0, look)
+        gate, *_ = gates.possible(
+            DEFAULTS, rng.normal(0.0005, 0.008, 400), np.array([50.0, 60.0, -10.0]), 100.0, look
+        )
         values[name] = (gate.passed, gate.value)
     assert values["seen"][1] > 20
     assert [values[name][0] for name in ("seen", "honest", "wild")] == [False, True, True]
@@ -128,8 +153,12 @@ def test_an_impossible_sharpe_is_a_gate_of_its_own() -> None:
     ],
     ids=["one carries it", "many do", "a loss", "profit without a closed trade"],
 )
-def test_one_trade_or_one_session_that_carries_the_profit(returns: list[float], trades: list[float], words: tuple[str, str]) -> None:
-    _, trade, session = gates.possible(DEFAULTS, np.array(returns), np.array(trades), 25_000 * sum(returns), holdout.NONE)
+def test_one_trade_or_one_session_that_carries_the_profit(
+    returns: list[float], trades: list[float], words: tuple[str, str]
+) -> None:
+    _, trade, session = gates.possible(
+        DEFAULTS, np.array(returns), np.array(trades), 25_000 * sum(returns), holdout.NONE
+    )
     assert (trade.word, session.word) == words
 
 
@@ -149,25 +178,39 @@ def promote_hard(rules: Promotion) -> tuple[str, ...]:
     return hard(rules.live)
 
 
-# ------------------------------------------------------------------------------------------- arguments, before anything is seen
+# --------------------------------------------------------------- arguments, before anything is seen
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"waived": ["trade"], "because": "so"}, "there is no gate 'trade' to waive: did you mean 'trades'"),
+        (
+            {"waived": ["trade"], "because": "so"},
+            "there is no gate 'trade' to waive: did you mean 'trades'",
+        ),
         ({"waived": ["trades"]}, "waiving trades needs its reason"),
         ({"waived": ["trades"], "because": "  "}, "waiving trades needs its reason"),
-        ({"waived": ["market_p_value"], "because": "so"}, "gate market_p_value is not asked for paper"),
+        (
+            {"waived": ["market_p_value"], "because": "so"},
+            "gate market_p_value is not asked for paper",
+        ),
         ({"waived": ["warmup"], "because": "so"}, "gate warmup is not asked for paper"),
-        ({"waived": ["sessions"], "because": "so"}, "gate sessions was passed, so there is nothing to waive"),
+        (
+            {"waived": ["sessions"], "because": "so"},
+            "gate sessions was passed, so there is nothing to waive",
+        ),
         ({"name": "v7"}, "cannot be the name of a promoted version"),
         ({"stage": "papr"}, "cannot be promoted to 'papr': did you mean 'paper'"),
         ({"stage": "live"}, "has never been promoted to paper"),
-        ({"stage": "live", "waived": ["sharpe"], "because": "so"}, "gate sharpe cannot be waived for live"),
+        (
+            {"stage": "live", "waived": ["sharpe"], "because": "so"},
+            "gate sharpe cannot be waived for live",
+        ),
     ],
 )
-def test_a_wrong_argument_costs_no_look_at_the_hold_out(shop: Project, arguments: dict[str, object], sentence: str) -> None:
+def test_a_wrong_argument_costs_no_look_at_the_hold_out(
+    shop: Project, arguments: dict[str, object], sentence: str
+) -> None:
     run_id = shop.run()
     before = len(looks(shop.root))
     with pytest.raises(PromotionError, match=sentence):
@@ -178,12 +221,15 @@ def test_a_wrong_argument_costs_no_look_at_the_hold_out(shop: Project, arguments
 def test_a_hard_gate_that_does_not_exist_is_refused(shop: Project) -> None:
     before = len(looks(shop.root))
     wrong = OPEN_GATES.model_copy(update={"live": LiveRules(hard=("paper_session",))})
-    with pytest.raises(PromotionError, match=r"live\.hard names 'paper_session', which is no gate: did you mean 'paper_sessions'"):
+    with pytest.raises(
+        PromotionError,
+        match=r"live\.hard names 'paper_session', which is no gate: did you mean 'paper_sessions'",
+    ):
         promote(shop.run(), store=shop.store, root=shop.root, gates=wrong)
     assert len(looks(shop.root)) == before
 
 
-# ---------------------------------------------------------------------------------------------------------------- the hold-out
+# ------------------------------------------------------------------------------------- the hold-out
 
 
 def test_looks_are_counted_by_sessions_and_market(shop: Project, tmp_path: Path) -> None:
@@ -196,17 +242,25 @@ def test_looks_are_counted_by_sessions_and_market(shop: Project, tmp_path: Path)
     shorter = alone.config(end="2025-11-12")  # other bytes, the same sessions
     taken = [
         holdout.look(run, run_id, alone.root)
-        for run, run_id in ((alone.config(), "a"), (alone.config(), "a"), (other, "b"), (shorter, "c"))
+        for run, run_id in (
+            (alone.config(), "a"),
+            (alone.config(), "a"),
+            (other, "b"),
+            (shorter, "c"),
+        )
     ]
     assert [look.number for look in taken] == [1, 2, 3, 4]
     assert [look.looks for look in taken] == [1, 1, 2, 3], "the same run again learns nothing new"
     assert taken[0].fingerprint != taken[3].fingerprint
-    alone.run(alone.config(holdout_start=None))  # a trial whose own window reaches into the hold-out
+    # a trial whose own window reaches into the hold-out
+    alone.run(alone.config(holdout_start=None))
     assert holdout.look(alone.config(), "a", alone.root).looks == 4
     assert len(taken[0].returns) == taken[0].sessions
 
 
-def test_a_look_of_an_earlier_version_counts_by_its_fingerprint(shop: Project, tmp_path: Path) -> None:
+def test_a_look_of_an_earlier_version_counts_by_its_fingerprint(
+    shop: Project, tmp_path: Path
+) -> None:
     alone = project(tmp_path / "alone", shop.root / "mlruns")
     ledger = alone.root / "mlruns" / "holdout_looks.jsonl"
     ledger.unlink(missing_ok=True)
@@ -223,7 +277,7 @@ def test_looks_make_the_hold_out_worth_less() -> None:
     assert p[0] < 0.01 < p[2]
 
 
-# ------------------------------------------------------------------------------------------------------- trials of the market
+# ----------------------------------------------------------------------------- trials of the market
 
 
 def test_other_strategies_on_the_market_count_for_live(tmp_path: Path) -> None:
@@ -232,24 +286,44 @@ def test_other_strategies_on_the_market_count_for_live(tmp_path: Path) -> None:
     mine = rng.normal(0.0012, 0.01, 400)
     where = Place("ema_cross", "MCL csv walk.csv")
     own = [_trial(where, i, days, rng.normal(0.0, 0.01, 400)) for i in range(10)]
-    own.append(replace(_trial(where, 99, days[:0], mine[:0]), state="PRUNED", reason=f"{GIVEN_UP}2"))
-    late = _trial(where, 98, np.arange(20_390, 20_500), rng.normal(0.0, 0.01, 110))  # goes on into the hold-out
-    others = [_trial(Place("macd", where.market), i, days, rng.normal(0.0, 0.01, 400)) for i in range(60)]
-    elsewhere = [_trial(Place("ema_cross", "another market"), i, days, rng.normal(0.0, 0.01, 400)) for i in range(40)]
+    own.append(
+        replace(_trial(where, 99, days[:0], mine[:0]), state="PRUNED", reason=f"{GIVEN_UP}2")
+    )
+    # goes on into the hold-out
+    late = _trial(where, 98, np.arange(20_390, 20_500), rng.normal(0.0, 0.01, 110))
+    others = [
+        _trial(Place("macd", where.market), i, days, rng.normal(0.0, 0.01, 400)) for i in range(60)
+    ]
+    elsewhere = [
+        _trial(Place("ema_cross", "another market"), i, days, rng.normal(0.0, 0.01, 400))
+        for i in range(40)
+    ]
     itself = _trial(where, 50, days, mine)
     trial_ledger.append(tmp_path, [*own, late, *others, *elsewhere, itself])
     look = Look(1.0, 30.0, 100, 1, "", "", returns=rng.normal(0.0005, 0.01, 100))
     found = judge(mine, days, *rivals(tmp_path, where, itself.identity, int(days[-1])), look)
-    assert (found.strategy.trials, found.market.trials) == (13, 73), "itself once, the given-up one, nothing of another market"
+    assert (found.strategy.trials, found.market.trials) == (
+        13,
+        73,
+    ), "itself once, the given-up one, nothing of another market"
     assert found.market.p > 2 * found.strategy.p
     assert found.market_p_value > found.p_value
     nobody = Rivals(days, np.empty((400, 0)))
     alone = judge(mine, days, nobody, nobody, look)
     assert alone.strategy.trials == 1
     crowded = judge(mine, days, Rivals(days, np.repeat(mine[:, None], 60, axis=1)), nobody, look)
-    spread = judge(mine, days, Rivals(days, np.repeat(mine[:, None], 60, axis=1)), nobody, look, rng.normal(0.0, 0.01, (400, 64)))
+    spread = judge(
+        mine,
+        days,
+        Rivals(days, np.repeat(mine[:, None], 60, axis=1)),
+        nobody,
+        look,
+        rng.normal(0.0, 0.01, (400, 64)),
+    )
     assert crowded.strategy.p == pytest.approx(alone.strategy.p, abs=1e-3)
-    assert spread.strategy.p > 5 * crowded.strategy.p, "a sampler that crowds at its optimum is judged by the space that it had"
+    assert spread.strategy.p > 5 * crowded.strategy.p, (
+        "a sampler that crowds at its optimum is judged by the space that it had"
+    )
     assert spread.strategy.trials == 61
     assert "best of 61 trials and 64 points of its space" in spread.meaning(spread.strategy)
     assert alone.p_value < found.p_value
@@ -271,9 +345,13 @@ def _trial(where: Place, number: int, days: np.ndarray, returns: np.ndarray) -> 
 
 def test_the_deflated_sharpe_is_shown_and_not_asked(shop: Project) -> None:
     _, result = simulated(shop)
-    table = gates.searched(DEFAULTS, result, Tally(Place("a", "b"), {"x": 0.1}), holdout.NONE, "paper")  # type: ignore[arg-type]
+    table = gates.searched(
+        DEFAULTS, result, Tally(Place("a", "b"), {"x": 0.1}), holdout.NONE, "paper"
+    )  # type: ignore[arg-type]
     shown = next(gate for gate in table if gate.name == "deflated_sharpe")
     assert (shown.word, shown.open, math.isfinite(shown.value)) == ("not asked", True, True)
     assert shown.meaning.startswith("shown only")
     assert "min_deflated_sharpe" in gates.left_out(DEFAULTS)
-    assert "live.max_p_value" in gates.left_out(DEFAULTS.model_copy(update={"live": LiveRules(max_p_value=None)}), "live")
+    assert "live.max_p_value" in gates.left_out(
+        DEFAULTS.model_copy(update={"live": LiveRules(max_p_value=None)}), "live"
+    )

@@ -1,7 +1,8 @@
-"""The whole way of a version to real money, as a person types it: a run on prices of one's own, paper, audited sessions, live, three keys.
+"""The whole way of a version to real money, as a person types it: a run on prices of one's own,
+paper, audited sessions, live, three keys.
 
-The prices come from a file, so that nothing marks them as synthetic; the sessions are real ones of `mcl live` on the embedded simulated
-TWS, which count as paper only where a configuration says so.
+The prices come from a file, so that nothing marks them as synthetic; the sessions are real ones of
+`mcl live` on the embedded simulated TWS, which count as paper only where a configuration says so.
 """
 
 from __future__ import annotations
@@ -33,10 +34,27 @@ RUN = (
     *("strategy=ema_cross", "strategy.fast=4", "strategy.slow=12", "risk=fixed", "study=way"),
 )
 GATES = (
-    *("promotion.min_trades=1", "promotion.min_sessions=1", "promotion.max_drawdown_frac=0.99", "promotion.min_deflated_sharpe=0"),
-    *("promotion.min_holdout_sharpe=-1e9", "promotion.min_holdout_trades=0", "promotion.min_doubled_costs_sharpe=null"),
-    *("promotion.min_plateau_frac=null", "promotion.max_pbo=null", "promotion.min_holdout_sharpe_high=null"),
-    *("promotion.max_p_value=null", "promotion.live.max_p_value=null", "promotion.live.max_market_p_value=null"),
+    *(
+        "promotion.min_trades=1",
+        "promotion.min_sessions=1",
+        "promotion.max_drawdown_frac=0.99",
+        "promotion.min_deflated_sharpe=0",
+    ),
+    *(
+        "promotion.min_holdout_sharpe=-1e9",
+        "promotion.min_holdout_trades=0",
+        "promotion.min_doubled_costs_sharpe=null",
+    ),
+    *(
+        "promotion.min_plateau_frac=null",
+        "promotion.max_pbo=null",
+        "promotion.min_holdout_sharpe_high=null",
+    ),
+    *(
+        "promotion.max_p_value=null",
+        "promotion.live.max_p_value=null",
+        "promotion.live.max_market_p_value=null",
+    ),
 )
 TO_LIVE = ("--to", "live", *GATES, "promotion.live.min_paper_sessions=3")
 KEYS = ("broker=ib_live", "broker.account=U1234567")
@@ -46,7 +64,9 @@ Type = Callable[..., dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    made = project(tmp_path_factory.mktemp("way") / "project", empty_store(tmp_path_factory.mktemp("store")))
+    made = project(
+        tmp_path_factory.mktemp("way") / "project", empty_store(tmp_path_factory.mktemp("store"))
+    )
     (made.root / ".gitignore").write_text("mlruns/\ndata/\n.cache/\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MCL_HOME", str(made.root))
@@ -57,7 +77,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 @pytest.fixture
 def typed(capsys: pytest.CaptureFixture[str]) -> Type:
-    """What a command line answers; each one sees the repository as it is now, as a process of its own would."""
+    """What a command line answers; each one sees the repository as it is now, as a process of its
+    own would.
+    """
 
     def typed_(*words: str) -> dict[str, Any]:
         provenance.repository.cache_clear()
@@ -83,7 +105,9 @@ def refused(answer: dict[str, Any]) -> str:
     return str(answer["error"]["message"])
 
 
-def test_from_a_run_to_the_three_keys_of_real_money(shop: Project, typed: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_from_a_run_to_the_three_keys_of_real_money(
+    shop: Project, typed: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = typed("backtest", *RUN)
     assert run["synthetic"] is False
     run_id = run["run_id"]
@@ -100,7 +124,8 @@ def test_from_a_run_to_the_three_keys_of_real_money(shop: Project, typed: Type, 
     (row,) = typed("registry")["versions"]
     assert (row["live"]["sessions"], row["live"]["audit"]) == (3, "equal")
 
-    said = refused(typed("promote", run_id, *TO_LIVE))  # the promoted file is not committed, and no session was at a broker
+    # the promoted file is not committed, and no session was at a broker
+    said = refused(typed("promote", run_id, *TO_LIVE))
     assert "clean_tree = 0" in said
     assert "paper_sessions = 0 (rule: >= 3; audited sessions on paper by this code; 3 more" in said
     commit(shop.root, "promote: paper")
@@ -111,17 +136,24 @@ def test_from_a_run_to_the_three_keys_of_real_money(shop: Project, typed: Type, 
 
     assert keys_missing(typed("live", "paper", *KEYS)) == {"version", "confirm", "environment"}
     assert keys_missing(typed("live", "live", *KEYS)) == {"confirm", "environment"}
-    assert keys_missing(typed("live", "live", *KEYS, "broker.live_confirm=U1234567")) == {"environment"}
+    assert keys_missing(typed("live", "live", *KEYS, "broker.live_confirm=U1234567")) == {
+        "environment"
+    }
     monkeypatch.setenv("MCL_LIVE", "1")
     assert keys_missing(typed("live", "live", *KEYS)) == {"confirm"}
-    # all three, at an address that is no TWS for live money: the next guard answers, and nothing is connected to
+    # all three, at an address that is no TWS for live money: the next guard answers, and nothing is
+    # connected to
     last = refused(typed("live", "live", *KEYS, "broker.live_confirm=U1234567", "broker.port=7497"))
     assert "live money needs" not in last
     assert "7497" in last
 
 
 def keys_missing(answer: dict[str, Any]) -> set[str]:
-    words = {"version": "a version promoted to live", "confirm": "broker.live_confirm=U1234567", "environment": "MCL_LIVE=1"}
+    words = {
+        "version": "a version promoted to live",
+        "confirm": "broker.live_confirm=U1234567",
+        "environment": "MCL_LIVE=1",
+    }
     said = refused(answer)
     assert said.startswith("live money needs "), said
     return {key for key, word in words.items() if word in said}

@@ -1,4 +1,6 @@
-"""Promotion on a real store: what passes, what is refused and why, and that no refusal moves the alias."""
+"""Promotion on a real store: what passes, what is refused and why, and that no refusal moves the
+alias.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,11 @@ def test_a_promoted_run_loads_as_the_configuration_that_ran(shop: Project, run_i
     done = promote(run_id[:12], store=shop.store, root=shop.root, gates=OPEN_GATES)
     loaded = promoted("paper", shop.store, shop.root)
     assert loaded.config == shop.config()
-    assert (loaded.version, loaded.run_id, loaded.content_sha256) == (done.version, run_id, done.content_sha256)
+    assert (loaded.version, loaded.run_id, loaded.content_sha256) == (
+        done.version,
+        run_id,
+        done.content_sha256,
+    )
     assert [gate.name for gate in done.gates] == [
         "trades",
         "sessions",
@@ -58,7 +64,9 @@ def test_a_promoted_run_loads_as_the_configuration_that_ran(shop: Project, run_i
     ]
     assert [gate.name for gate in done.gates if not gate.asked] == ["market_p_value"]
     text = done.path.read_text()
-    assert text.startswith(f"# paper: version {done.version} of model {MODEL}, content_sha256 {done.content_sha256}\n")
+    assert text.startswith(
+        f"# paper: version {done.version} of model {MODEL}, content_sha256 {done.content_sha256}\n"
+    )
     assert composition.fingerprint(loaded.config) in text
     assert run_id in text
 
@@ -67,19 +75,43 @@ def test_the_registry_holds_the_bundle(shop: Project, run_id: str) -> None:
     done = promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES)
     files = shop.store.version(MODEL, "paper").files()
     assert sorted(name for name in files if not name.startswith("code/")) == [
-        *("MLmodel", "SHA256SUMS", "code.json", "config.json", "config.yaml", "data/roll_table.parquet", "data/sessions.parquet"),
-        *("gates.json", "input_example.json", "manifest.json", "metrics.json", "provenance.json", "report.html"),
+        *(
+            "MLmodel",
+            "SHA256SUMS",
+            "code.json",
+            "config.json",
+            "config.yaml",
+            "data/roll_table.parquet",
+            "data/sessions.parquet",
+        ),
+        *(
+            "gates.json",
+            "input_example.json",
+            "manifest.json",
+            "metrics.json",
+            "provenance.json",
+            "report.html",
+        ),
         *("requirements.txt", "versions.json"),
     ]
-    assert set(json.loads(files["code.json"])) >= {"engine/kernel.py", "strategy/ema_cross.py", "risk/sizing.py"}
+    assert set(json.loads(files["code.json"])) >= {
+        "engine/kernel.py",
+        "strategy/ema_cross.py",
+        "risk/sizing.py",
+    }
     assert done.path.read_bytes().endswith(files["config.yaml"])
     facts = json.loads(files["provenance.json"])
     assert facts["git"]["dirty"] in ("true", "false", "unknown")
-    assert json.loads(files["metrics.json"])["net_pnl_usd"] == shop.store.run(run_id).metrics["net_pnl_usd"]
+    assert (
+        json.loads(files["metrics.json"])["net_pnl_usd"]
+        == shop.store.run(run_id).metrics["net_pnl_usd"]
+    )
     assert {g["name"]: g["passed"] for g in json.loads(files["gates.json"])}["trades"] is True
 
 
-def test_a_second_promotion_is_a_new_version_under_the_same_alias(shop: Project, run_id: str) -> None:
+def test_a_second_promotion_is_a_new_version_under_the_same_alias(
+    shop: Project, run_id: str
+) -> None:
     first = promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES)
     second = promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES)
     assert second.version == first.version + 1
@@ -110,15 +142,25 @@ def test_a_refusal_lists_every_missed_gate_and_leaves_the_alias(shop: Project, r
         "holdout_sharpe": ">= 50",
         "holdout_trades": ">= 5000",
     }.items():
-        assert re.search(rf"{name} = -?[\d.]+(e-\d+)? \(rule: {re.escape(rule)}", caught.value.message), name
+        assert re.search(
+            rf"{name} = -?[\d.]+(e-\d+)? \(rule: {re.escape(rule)}", caught.value.message
+        ), name
     assert "missed 8 of 9 gates" in caught.value.message
     assert promoted("paper", shop.store, shop.root).version == before.version
 
 
 def test_a_gate_that_is_null_is_left_out_and_named(shop: Project, run_id: str) -> None:
-    done = promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES.model_copy(update={"min_trades": None}))
+    done = promote(
+        run_id,
+        store=shop.store,
+        root=shop.root,
+        gates=OPEN_GATES.model_copy(update={"min_trades": None}),
+    )
     assert "trades" not in [gate.name for gate in done.gates]
-    off = "min_trades, max_sharpe, max_trade_share, max_session_share, min_doubled_costs_sharpe, min_plateau_frac, max_pbo, "
+    off = (
+        "min_trades, max_sharpe, max_trade_share, max_session_share, min_doubled_costs_sharpe,"
+        " min_plateau_frac, max_pbo, "
+    )
     off += "max_biased_rows, max_warmup_percent, min_holdout_sharpe_high, max_p_value"
     assert f"# gates left out   {off}\n" in done.path.read_text()
 
@@ -130,13 +172,19 @@ def test_the_costlier_gates_are_asked_when_they_are_configured(shop: Project, ru
     found = {gate.name: gate for gate in caught.value.gates}
     assert found["doubled_costs_sharpe"].value < shop.store.run(run_id).metrics["sharpe"]
     assert "neighbours over a Sharpe of" in found["plateau_frac"].meaning
-    assert (found["pbo"].passed, found["pbo"].asked, found["pbo"].word) == (False, False, "not asked")
+    assert (found["pbo"].passed, found["pbo"].asked, found["pbo"].word) == (
+        False,
+        False,
+        "not asked",
+    )
     assert found["pbo"].meaning == "a rank needs 10 trials on these sessions, the ledger has 1"
 
 
 def test_without_a_holdout_its_gates_fail_with_that_reason(shop: Project) -> None:
     run_id = shop.run(shop.config(holdout_start=None))
-    with pytest.raises(GatesMissed, match=r"holdout_trades = undefined .*no hold-out is configured.*holdout_sharpe"):
+    with pytest.raises(
+        GatesMissed, match=r"holdout_trades = undefined .*no hold-out is configured.*holdout_sharpe"
+    ):
         promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES)
 
 
@@ -153,14 +201,25 @@ def test_each_look_at_the_holdout_is_counted(alone: Project) -> None:
 
 def test_a_refusal_by_the_code_or_by_what_is_possible_costs_no_look(alone: Project) -> None:
     run_id = alone.run()
-    impossible = OPEN_GATES.model_copy(update={"max_sharpe": alone.store.run(run_id).metrics["sharpe"] - 1.0})
+    impossible = OPEN_GATES.model_copy(
+        update={"max_sharpe": alone.store.run(run_id).metrics["sharpe"] - 1.0}
+    )
     with pytest.raises(GatesMissed) as caught:
         promote(run_id, store=alone.store, root=alone.root, gates=impossible)
     assert looks(alone.root) == []
     last = caught.value.gates[-1]
-    assert (last.name, last.word, "was not looked at" in last.meaning) == ("holdout", "not asked", True)
+    assert (last.name, last.word, "was not looked at" in last.meaning) == (
+        "holdout",
+        "not asked",
+        True,
+    )
     with pytest.raises(GatesMissed):
-        promote(run_id, store=alone.store, root=alone.root, gates=OPEN_GATES.model_copy(update={"min_trades": 10**6}))
+        promote(
+            run_id,
+            store=alone.store,
+            root=alone.root,
+            gates=OPEN_GATES.model_copy(update={"min_trades": 10**6}),
+        )
     assert len(looks(alone.root)) == 1
 
 
@@ -178,7 +237,10 @@ def test_every_configuration_that_was_tried_on_the_market_counts(alone: Project)
     first = alone.run()
     alone.run()  # the same again: no further trial
     other = alone.run(alone.config({"name": "ema_cross", "fast": 5, "slow": 60}))
-    window = alone.run(alone.config({"name": "ema_cross", "fast": 5, "slow": 60}, start="2025-11-04"))  # choosing a window is trying
+    # choosing a window is trying
+    window = alone.run(
+        alone.config({"name": "ema_cross", "fast": 5, "slow": 60}, start="2025-11-04")
+    )
     alone.run(alone.config({"name": "tsmom", "lookback": 60}))  # another family
     found = tally_of(alone.config(), alone.store.run(first), alone.root)
     sharpes = [alone.store.run(i).metrics["sharpe"] / 252**0.5 for i in (first, other, window)]
@@ -207,7 +269,12 @@ def test_altered_metrics_are_named(alone: Project) -> None:
     with closing(sqlite3.connect(alone.root / "mlruns" / "mlflow.db")) as db, db:
         for table in ("metrics", "latest_metrics"):
             db.execute(f"UPDATE {table} SET value = value + 1e-9 WHERE key = 'result/net_pnl_usd'")
-    with pytest.raises(PromotionError, match=r"net_pnl_usd was .* is now .*; no known input moved: the stored metrics were altered"):
+    with pytest.raises(
+        PromotionError,
+        match=(
+            r"net_pnl_usd was .* is now .*; no known input moved: the stored metrics were altered"
+        ),
+    ):
         promote(run_id, store=alone.store, root=alone.root, gates=OPEN_GATES)
 
 
@@ -219,7 +286,9 @@ def test_altered_metrics_are_named(alone: Project) -> None:
     ],
 )
 def test_moved_data_is_named(alone: Project, columns: tuple[int, ...], sentence: str) -> None:
-    """A moved close changes the result; a moved high changes no metric, but the run is no longer what it says it is."""
+    """A moved close changes the result; a moved high changes no metric, but the run is no longer
+    what it says it is.
+    """
     run_id = alone.run()
     csv = alone.root / "walk-1m.csv"
     lines = csv.read_text().splitlines()
@@ -235,10 +304,14 @@ def test_moved_data_is_named(alone: Project, columns: tuple[int, ...], sentence:
 
 def test_a_run_reproduces(shop: Project, run_id: str) -> None:
     verdict = reproduce(shop.store.run(run_id), shop.root)
-    assert (verdict.equal, verdict.causes, verdict.sentence) == (True, (), "every metric is bit-equal")
+    assert (verdict.equal, verdict.causes, verdict.sentence) == (
+        True,
+        (),
+        "every metric is bit-equal",
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------------- loading
+# ------------------------------------------------------------------------------------------ loading
 
 
 @pytest.fixture
@@ -258,7 +331,9 @@ def test_every_way_in_which_file_and_registry_disagree_is_named(frozen: Project)
     text = path.read_text()
     path.write_text(text.replace("fast: 10", "fast: 11"))
     assert re.search(
-        r"file: .*paper.yaml was edited after its promotion, line \d+ says 'fast: 11', the registry 'fast: 10'", refused(frozen)
+        r"file: .*paper.yaml was edited after its promotion, line \d+ says 'fast: 11', the registry"
+        r" 'fast: 10'",
+        refused(frozen),
     )
     path.write_text(text + "\n")
     assert "was edited after its promotion, line" in refused(frozen)
@@ -278,7 +353,9 @@ def test_no_byte_of_the_file_can_change_unnoticed(frozen: Project) -> None:
     path = frozen.root / "conf" / "promoted" / "paper.yaml"
     content = path.read_bytes()
     for position in [*range(0, len(content), 29), len(content) - 1]:
-        path.write_bytes(content[:position] + bytes([content[position] ^ 0x81]) + content[position + 1 :])
+        path.write_bytes(
+            content[:position] + bytes([content[position] ^ 0x81]) + content[position + 1 :]
+        )
         assert refused(frozen)
     path.write_bytes(content.replace(b"\n", b"\r\n"))
     assert refused(frozen)
@@ -288,15 +365,27 @@ def test_no_byte_of_the_file_can_change_unnoticed(frozen: Project) -> None:
 
 def test_one_changed_byte_in_any_registered_file_is_named(frozen: Project) -> None:
     folder = frozen.store.version(MODEL, "paper").folder
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    assert {"config.yaml", "gates.json", "provenance.json", "SHA256SUMS", "MLmodel", "report.html", "code/mcl/engine/kernel.py"} <= set(
-        names
+    names = sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     )
+    assert {
+        "config.yaml",
+        "gates.json",
+        "provenance.json",
+        "SHA256SUMS",
+        "MLmodel",
+        "report.html",
+        "code/mcl/engine/kernel.py",
+    } <= set(names)
     for name in names:
         target = folder / name
         content = target.read_bytes()
         middle = len(content) // 2
-        target.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :] if content else b"x")
+        target.write_bytes(
+            content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+            if content
+            else b"x"
+        )
         assert name in refused(frozen)
         target.write_bytes(content)
     assert promoted("paper", frozen.store, frozen.root).version == 1
@@ -306,7 +395,9 @@ def test_an_unknown_alias_names_the_nearest(frozen: Project) -> None:
     assert refused(frozen, "papr") == "nothing is promoted as 'papr': did you mean 'paper'?"
 
 
-def test_an_alias_that_cannot_be_moved_leaves_the_old_version(frozen: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_alias_that_cannot_be_moved_leaves_the_old_version(
+    frozen: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> None:
         raise StoreError("disk full")
 

@@ -45,7 +45,9 @@ PATIENT = LIVE.model_copy(update={"min_trades": 10_000})
 @pytest.fixture(scope="module")
 def once(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A run, promoted to paper; tests go on in a copy."""
-    made = project(tmp_path_factory.mktemp("once") / "project", empty_store(tmp_path_factory.mktemp("store")))
+    made = project(
+        tmp_path_factory.mktemp("once") / "project", empty_store(tmp_path_factory.mktemp("store"))
+    )
     promote(made.run(), store=made.store, root=made.root, gates=OPEN_GATES)
     return made
 
@@ -62,18 +64,30 @@ def paper(shop: Project) -> str:
 
 
 def live(shop: Project, run_id: str, **more: Any) -> Any:
-    return promote(run_id, "live", store=shop.store, root=shop.root, gates=more.pop("gates", LIVE), **more)
+    return promote(
+        run_id, "live", store=shop.store, root=shop.root, gates=more.pop("gates", LIVE), **more
+    )
 
 
-def traded(shop: Project, day: str, net: float, *, unexplained: float = 0.0, broker: str = TWS, **tags: str) -> None:
+def traded(
+    shop: Project, day: str, net: float, *, unexplained: float = 0.0, broker: str = TWS, **tags: str
+) -> None:
     """One session of `paper` as mcl live tracks it."""
     version = shop.store.version(MODEL, "paper")
     own = {"mcl.kind": "session", "session": day, "content_sha256": version.tags["content_sha256"]}
     code = provenance.code_sha256({"name": "ema_cross"})
-    measured = {"net_pnl_usd": net, "backtest_net_pnl_usd": net + 1, "differences": unexplained, "unexplained": unexplained, "fills": 2.0}
+    measured = {
+        "net_pnl_usd": net,
+        "backtest_net_pnl_usd": net + 1,
+        "differences": unexplained,
+        "unexplained": unexplained,
+        "fills": 2.0,
+    }
     measured |= {"slippage_ticks": 1.5, "assumed_slippage_ticks": 1.0}
     tagged = own | {"code_sha256": code} | tags
-    shop.store.record(Record(study=STUDY, name=day, params={"broker": broker}, metrics=measured, tags=tagged))
+    shop.store.record(
+        Record(study=STUDY, name=day, params={"broker": broker}, metrics=measured, tags=tagged)
+    )
 
 
 def days(shop: Project, *nets: float, **more: Any) -> None:
@@ -81,11 +95,14 @@ def days(shop: Project, *nets: float, **more: Any) -> None:
         traded(shop, f"2025-12-{i + 1:02d}", net, **more)
 
 
-# ------------------------------------------------------------------------------------------------------------- to real money
+# ------------------------------------------------------------------------------------ to real money
 
 
 def test_live_takes_only_what_traded_on_paper(shop: Project) -> None:
-    with pytest.raises(PromotionError, match="has never been promoted to paper; live takes only what has traded there"):
+    with pytest.raises(
+        PromotionError,
+        match="has never been promoted to paper; live takes only what has traded there",
+    ):
         live(shop, shop.run())
     run_id = paper(shop)
     days(shop, 10.0, -5.0)
@@ -96,7 +113,12 @@ def test_live_takes_only_what_traded_on_paper(shop: Project) -> None:
     assert (done.alias, done.stage, done.version) == ("live", "live", 2)
     loaded = promoted("live", shop.store, shop.root)
     assert loaded.stage == "live"
-    assert loaded.provenance["paper"] | {"runs": []} == {"version": 1, "sessions": 3, "net_pnl_usd": 6.0, "runs": []}
+    assert loaded.provenance["paper"] | {"runs": []} == {
+        "version": 1,
+        "sessions": 3,
+        "net_pnl_usd": 6.0,
+        "runs": [],
+    }
     assert promoted("paper", shop.store, shop.root).version == 1
 
 
@@ -119,15 +141,23 @@ def test_an_unexplained_difference_keeps_it_on_paper_whatever_is_waived(shop: Pr
     run_id = paper(shop)
     days(shop, 1.0, 2.0)
     traded(shop, "2025-12-03", 3.0, unexplained=1.0)
-    with pytest.raises(GatesMissed, match=r"missed 1 of 11 gates: paper_unexplained = 1 \(rule: <= 0"):
+    with pytest.raises(
+        GatesMissed, match=r"missed 1 of 11 gates: paper_unexplained = 1 \(rule: <= 0"
+    ):
         live(shop, run_id)
     with pytest.raises(
-        PromotionError, match="gate paper_unexplained cannot be waived for live; hard gates: market_data, lookahead, sharpe"
+        PromotionError,
+        match=(
+            "gate paper_unexplained cannot be waived for live; hard gates: market_data, lookahead,"
+            " sharpe"
+        ),
     ):
         live(shop, run_id, waived=["paper_unexplained"], because="I know better")
 
 
-def test_a_dirty_or_absent_repository_stops_real_money(shop: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dirty_or_absent_repository_stops_real_money(
+    shop: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_id = paper(shop)
     days(shop, 1.0, 2.0, 3.0)
     strict = LIVE.model_copy(update={"live": LIVE.live.model_copy(update={"clean_tree": True})})
@@ -140,27 +170,45 @@ def test_a_name_never_changes_between_paper_and_real_money(shop: Project) -> Non
     run_id = paper(shop)
     days(shop, 1.0, 2.0, 3.0)
     live(shop, run_id, name="crude")
-    with pytest.raises(PromotionError, match="'crude' is the name of a live version, version 2; choose another --name for paper"):
+    with pytest.raises(
+        PromotionError,
+        match="'crude' is the name of a live version, version 2; choose another --name for paper",
+    ):
         promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES, name="crude")
     for wrong in ("live", "previous", "latest", "v7", "a b", ""):
         with pytest.raises(PromotionError, match="cannot be the name of a promoted version"):
             promote(run_id, store=shop.store, root=shop.root, gates=OPEN_GATES, name=wrong)
 
 
-def test_live_money_opens_for_a_live_version_whatever_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_live_money_opens_for_a_live_version_whatever_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv(MONEY_VARIABLE, "1")
-    broker = schema.Broker(kind="tws", money="live", port=7496, account="U1234567", live_confirm="U1234567")
+    broker = schema.Broker(
+        kind="tws", money="live", port=7496, account="U1234567", live_confirm="U1234567"
+    )
     check_locks(broker, "crude", "live")
-    with pytest.raises(GuardError, match=r"live money needs a version promoted to live \('crude' is one for paper"):
+    with pytest.raises(
+        GuardError, match=r"live money needs a version promoted to live \('crude' is one for paper"
+    ):
         check_locks(broker, "crude", "paper")
 
 
-# -------------------------------------------------------------------------------------------------------------------- waivers
+# ------------------------------------------------------------------------------------------ waivers
 
 
 def test_a_waiver_is_kept_for_ever(shop: Project) -> None:
-    done = promote(paper(shop), store=shop.store, root=shop.root, gates=PATIENT, waived=["trades"], because="few trades by design")
-    assert [(g.name, g.word) for g in done.gates if g.asked and not g.passed] == [("trades", "waived")]
+    done = promote(
+        paper(shop),
+        store=shop.store,
+        root=shop.root,
+        gates=PATIENT,
+        waived=["trades"],
+        because="few trades by design",
+    )
+    assert [(g.name, g.word) for g in done.gates if g.asked and not g.passed] == [
+        ("trades", "waived")
+    ]
     version = shop.store.version(MODEL, "paper")
     assert version.tags["waived.trades"] == "few trades by design"
     assert "# gate WAIVED      trades: few trades by design\n" in done.path.read_text()
@@ -176,12 +224,21 @@ def test_a_waiver_is_kept_for_ever(shop: Project) -> None:
         (["sessions"], "so", "gate sessions was passed, so there is nothing to waive"),
     ],
 )
-def test_a_waiver_that_says_nothing_is_refused(shop: Project, names: list[str], because: str, sentence: str) -> None:
+def test_a_waiver_that_says_nothing_is_refused(
+    shop: Project, names: list[str], because: str, sentence: str
+) -> None:
     with pytest.raises(PromotionError, match=sentence):
-        promote(paper(shop), store=shop.store, root=shop.root, gates=PATIENT, waived=names, because=because)
+        promote(
+            paper(shop),
+            store=shop.store,
+            root=shop.root,
+            gates=PATIENT,
+            waived=names,
+            because=because,
+        )
 
 
-# ------------------------------------------------------------------------------------------------------------------- registry
+# ----------------------------------------------------------------------------------------- registry
 
 
 def test_the_shelf_shows_what_a_version_lived_through(shop: Project) -> None:
@@ -189,8 +246,16 @@ def test_the_shelf_shows_what_a_version_lived_through(shop: Project) -> None:
     traded(shop, "2025-12-02", -6.0)  # the same session again: the last counts
     [entry] = shelf(shop.store)
     record = entry.record
-    assert [(s.session, s.net_pnl_usd) for s in record.sessions] == [("2025-12-01", 10.0), ("2025-12-02", -6.0)]
-    assert (record.net_pnl_usd, record.slippage_ticks, record.assumed_slippage_ticks, record.audit) == (4.0, 1.5, 1.0, "equal")
+    assert [(s.session, s.net_pnl_usd) for s in record.sessions] == [
+        ("2025-12-01", 10.0),
+        ("2025-12-02", -6.0),
+    ]
+    assert (
+        record.net_pnl_usd,
+        record.slippage_ticks,
+        record.assumed_slippage_ticks,
+        record.audit,
+    ) == (4.0, 1.5, 1.0, "equal")
     assert record.drawdown.tolist() == [0.0, -6.0]
     band = entry.band()
     assert band is not None
@@ -199,7 +264,9 @@ def test_the_shelf_shows_what_a_version_lived_through(shop: Project) -> None:
     traded(shop, "2025-12-03", -1e6)
     raised = band_alert(promoted("paper", shop.store, shop.root), shop.store)
     assert raised is not None
-    assert raised.sentence.startswith("paper v1: P&L -999,996 USD after session 3 is below the expected")
+    assert raised.sentence.startswith(
+        "paper v1: P&L -999,996 USD after session 3 is below the expected"
+    )
     left = records(shop.store)[entry.stored.tags["content_sha256"]].left(band)
     assert left is not None
     assert (left.session, left.what, left.above) == (3, "P&L", False)
@@ -233,20 +300,32 @@ def test_history_shows_registry_and_git_side_by_side(shop: Project) -> None:
     git("init")
     git("add", "conf")
     git("commit", "-m", "paper: first version")
-    assert standing("paper", shop.store, shop.root) == "paper: registry version 1, file version 1, last commit version 1"
-    promote(shop.store.version(MODEL, "paper").run_id, store=shop.store, root=shop.root, gates=OPEN_GATES, because="again")
+    assert (
+        standing("paper", shop.store, shop.root)
+        == "paper: registry version 1, file version 1, last commit version 1"
+    )
+    promote(
+        shop.store.version(MODEL, "paper").run_id,
+        store=shop.store,
+        root=shop.root,
+        gates=OPEN_GATES,
+        because="again",
+    )
     events = history(shop.store, shop.root)
     assert [(e.where, e.what.split()[0], e.version, e.why) for e in events] == [
         ("registry", "promote", 1, ""),
         ("git", "commit", 1, "paper: first version"),
         ("registry", "promote", 2, "again"),
     ]
-    assert standing("paper", shop.store, shop.root) == "paper: registry version 2, file version 2, last commit version 1 — they disagree"
+    assert (
+        standing("paper", shop.store, shop.root)
+        == "paper: registry version 2, file version 2, last commit version 1 — they disagree"
+    )
     aliases.rollback("paper", "worse", store=shop.store, root=shop.root)
     assert standing("paper", shop.store, shop.root).endswith("last commit version 1")
 
 
-# -------------------------------------------------------------------------------------------------------------------- explain
+# ------------------------------------------------------------------------------------------ explain
 
 
 @pytest.mark.parametrize(
@@ -259,7 +338,12 @@ def test_history_shows_registry_and_git_side_by_side(shop: Project) -> None:
         ("risk.limits.max_order", ["risk=vol_target"], 20, "file conf/risk/vol_target.yaml:"),
         ("capital_usd", [], 25_000.0, "file conf/run.yaml:"),
         ("data.folder", [], "data", "default of SyntheticData in mcl/config/schema.py"),
-        ("data.interval", ["experiment=001_ema_baseline", "data.interval=5m"], "5m", "override data.interval=5m"),
+        (
+            "data.interval",
+            ["experiment=001_ema_baseline", "data.interval=5m"],
+            "5m",
+            "override data.interval=5m",
+        ),
     ],
 )
 def test_where_a_value_comes_from(key: str, overrides: list[str], value: Any, source: str) -> None:
@@ -274,7 +358,9 @@ def test_where_a_value_comes_from(key: str, overrides: list[str], value: Any, so
 
 
 def test_an_unknown_key_names_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"unknown key strategy.fst: did you mean 'strategy.fast'"):
+    with pytest.raises(
+        ConfigError, match=r"unknown key strategy.fst: did you mean 'strategy.fast'"
+    ):
         explain("strategy.fst", [])
 
 
@@ -288,7 +374,14 @@ def test_a_promoted_value_leads_back_to_its_run(shop: Project) -> None:
 
 
 def test_records_of_other_studies_do_not_count(shop: Project) -> None:
-    shop.store.record(Record(study="test", name="x", metrics={"net_pnl_usd": 1.0}, tags={"mcl.kind": "session", "session": "2025-12-01"}))
+    shop.store.record(
+        Record(
+            study="test",
+            name="x",
+            metrics={"net_pnl_usd": 1.0},
+            tags={"mcl.kind": "session", "session": "2025-12-01"},
+        )
+    )
     [entry] = shelf(shop.store)
     assert entry.record.sessions == ()
     assert replace(entry, wrong="x").band() is None

@@ -1,4 +1,6 @@
-"""A stored run, simulated again in another process with other thread counts: the same bits. scripts/prove_rerun.py does it for 50 runs."""
+"""A stored run, simulated again in another process with other thread counts: the same bits.
+scripts/prove_rerun.py does it for 50 runs.
+"""
 
 from __future__ import annotations
 
@@ -35,17 +37,23 @@ def prove() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, list[str]]:
-    shop = project(tmp_path_factory.mktemp("proof") / "project", empty_store(tmp_path_factory.mktemp("store")))
+    shop = project(
+        tmp_path_factory.mktemp("proof") / "project", empty_store(tmp_path_factory.mktemp("store"))
+    )
     return shop, [shop.run(shop.config(**changes)) for changes in RUNS]
 
 
-def test_another_process_with_other_threads_gives_the_same_bits(made: tuple[Project, list[str]], prove: ModuleType) -> None:
+def test_another_process_with_other_threads_gives_the_same_bits(
+    made: tuple[Project, list[str]], prove: ModuleType
+) -> None:
     shop, run_ids = made
     first, again = prove.stored(run_ids, shop.root), prove.elsewhere(run_ids, 4, shop.root)
     assert list(again) == run_ids
     for run_id in run_ids:
         assert again[run_id].keys() - first[run_id].keys() == {"hash of fills", "hash of equity"}
-        moved = [name for name, value in again[run_id].items() if first[run_id].get(name, value) != value]
+        moved = [
+            name for name, value in again[run_id].items() if first[run_id].get(name, value) != value
+        ]
         assert moved == []
 
 

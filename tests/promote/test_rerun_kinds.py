@@ -1,4 +1,6 @@
-"""Every kind of run is made again: bit-equal, or the difference is named with the input that moved. Nothing is recorded by it."""
+"""Every kind of run is made again: bit-equal, or the difference is named with the input that moved.
+Nothing is recorded by it.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ ASKED = schema.Validation(
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    made = project(tmp_path_factory.mktemp("again") / "project", empty_store(tmp_path_factory.mktemp("store")))
+    made = project(
+        tmp_path_factory.mktemp("again") / "project", empty_store(tmp_path_factory.mktemp("store"))
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MCL_HOME", str(made.root))
         yield made
@@ -61,7 +65,9 @@ def single(shop: Project) -> str:
 
 
 def swept(shop: Project, *overrides: str) -> str:
-    done = search.sweep(composition.compose("sweep", [*SEARCH, *overrides]), store=shop.store, root=shop.root)
+    done = search.sweep(
+        composition.compose("sweep", [*SEARCH, *overrides]), store=shop.store, root=shop.root
+    )
     return done.sweep_id
 
 
@@ -76,24 +82,44 @@ def altered(shop: Project, run_id: str, column: str, change: Callable[[Any], Any
 
 @pytest.mark.parametrize("sampler", ["grid", "random", "tpe", "cmaes", "nsga2"])
 def test_a_search_of_one_worker_goes_the_same_way_again(shop: Project, sampler: str) -> None:
-    whole = ("search.sampler=grid", "search.trials=12", "strategy.fast=2,4,6", "strategy.slow=12,20") if sampler == "grid" else ()
+    whole = (
+        ("search.sampler=grid", "search.trials=12", "strategy.fast=2,4,6", "strategy.slow=12,20")
+        if sampler == "grid"
+        else ()
+    )
     run_id = swept(shop, *(whole or (f"search.sampler={sampler}",)))
     before = len(shop.store.in_study("test")), trial_ledger.rows(shop.root).shape
     again = rerun(run_id, shop.store, shop.root)
     assert (again.kind, again.differing, again.causes) == ("sweep", {}, ())
-    assert again.said == "6 trials bit-equal"  # at points that were found again, not taken from the table
+    # at points that were found again, not taken from the table
+    assert again.said == "6 trials bit-equal"
     assert (len(shop.store.in_study("test")), trial_ledger.rows(shop.root).shape) == before
 
 
 def test_a_pruned_search_of_one_worker_is_pruned_again(shop: Project) -> None:
-    run_id = swept(shop, "search.pruner=halving", "search.folds=3", "search.sampler=random", "search.trials=10", "search.track=none")
+    run_id = swept(
+        shop,
+        "search.pruner=halving",
+        "search.folds=3",
+        "search.sampler=random",
+        "search.trials=10",
+        "search.track=none",
+    )
     again = rerun(run_id, shop.store, shop.root)
     assert again.equal
     assert again.said == "10 trials bit-equal"
 
 
-def test_a_search_in_processes_is_drawn_again_whatever_the_order_in_which_they_ended(shop: Project) -> None:
-    run_id = swept(shop, "search.sampler=tpe", "search.trials=8", "search.workers=2", "search.trial_timeout_sec=60")
+def test_a_search_in_processes_is_drawn_again_whatever_the_order_in_which_they_ended(
+    shop: Project,
+) -> None:
+    run_id = swept(
+        shop,
+        "search.sampler=tpe",
+        "search.trials=8",
+        "search.workers=2",
+        "search.trial_timeout_sec=60",
+    )
     again = rerun(run_id, shop.store, shop.root)
     assert again.equal
     assert again.said == "8 trials bit-equal"
@@ -113,14 +139,24 @@ def test_moved_data_of_a_search_are_named(shop: Project) -> None:
     source = shop.root / "walk-15m.csv"
     before = source.read_bytes()
     try:
-        source.write_bytes(before.replace(b",MCLF6\n", b"1,MCLF6\n", 1))  # ten times the volume of one bar
-        assert any(cause.startswith("data changed: chunk walk-15m.csv") for cause in rerun(run_id, shop.store, shop.root).causes)
+        # ten times the volume of one bar
+        source.write_bytes(before.replace(b",MCLF6\n", b"1,MCLF6\n", 1))
+        assert any(
+            cause.startswith("data changed: chunk walk-15m.csv")
+            for cause in rerun(run_id, shop.store, shop.root).causes
+        )
     finally:
         source.write_bytes(before)
 
 
 def test_a_walk_forward_search_is_optimised_and_stitched_again(shop: Project) -> None:
-    run_id = swept(shop, "search.sampler=random", "search.walk_forward=anchored", "search.folds=2", "search.purge_sessions=0")
+    run_id = swept(
+        shop,
+        "search.sampler=random",
+        "search.walk_forward=anchored",
+        "search.folds=2",
+        "search.purge_sessions=0",
+    )
     again = rerun(run_id, shop.store, shop.root)
     assert (again.kind, again.differing, again.causes) == ("walk_forward", {}, ())
     assert len(again.runs) == 2
@@ -130,9 +166,15 @@ def test_a_walk_forward_search_is_optimised_and_stitched_again(shop: Project) ->
 
 def test_a_grid_is_every_run_below_it(shop: Project) -> None:
     typed = [o for o in SEARCH if not o.startswith(("search", "strategy."))]
-    done = search.grid([*typed, "strategy.fast=5,10", "strategy.slow=30"], store=shop.store, root=shop.root)
+    done = search.grid(
+        [*typed, "strategy.fast=5,10", "strategy.slow=30"], store=shop.store, root=shop.root
+    )
     again = rerun(done.sweep_id, shop.store, shop.root)
-    assert (again.kind, again.differing, again.said) == ("grid", {}, "2 runs, every metric bit-equal")
+    assert (again.kind, again.differing, again.said) == (
+        "grid",
+        {},
+        "2 runs, every metric bit-equal",
+    )
 
 
 def test_a_validation_is_asked_again_and_looks_at_nothing_new(shop: Project, single: str) -> None:
@@ -170,7 +212,9 @@ def test_a_session_is_audited_again_from_the_journal_of_its_run(shop: Project, s
     assert list(rerun(done.run_id, shop.store, shop.root).differing) == ["decisions row 3 close"]
 
 
-def test_the_verb_says_what_was_compared_or_fails(shop: Project, single: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verb_says_what_was_compared_or_fails(
+    shop: Project, single: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["--json", "rerun", single]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["kind"], answer["equal"]) == ("backtest", True)
@@ -195,5 +239,9 @@ def test_every_kind_that_is_recorded_can_be_made_again() -> None:
 
     recorded = set()
     for path in (Path(__file__).resolve().parents[2] / "mcl").rglob("*.py"):
-        recorded |= {line.split('"mcl.kind": "')[1].split('"')[0] for line in path.read_text().splitlines() if '"mcl.kind": "' in line}
+        recorded |= {
+            line.split('"mcl.kind": "')[1].split('"')[0]
+            for line in path.read_text().splitlines()
+            if '"mcl.kind": "' in line
+        }
     assert recorded | {"walk_forward"} == set(KINDS)

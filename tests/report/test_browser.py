@@ -1,4 +1,6 @@
-"""Pages in a real Chromium: no console error, everything drawn, and a zoomed window that shows the bars themselves."""
+"""Pages in a real Chromium: no console error, everything drawn, and a zoomed window that shows the
+bars themselves.
+"""
 
 from __future__ import annotations
 
@@ -24,20 +26,29 @@ def test_run_page_draws_all_charts(browser: Chromium, month: Result, tmp_path: P
     browser.show(tmp_path, run_page(view_of(month)))
     assert browser.run("return document.querySelectorAll('.js-plotly-plot').length") == 5
     assert browser.run("return document.querySelectorAll('tr[data-from]').length") == 500
-    fetched = "return performance.getEntriesByType('resource').map(e => e.name).filter(name => !name.startsWith('data:'))"
+    fetched = (
+        "return performance.getEntriesByType('resource').map(e => e.name).filter(name =>"
+        " !name.startsWith('data:'))"
+    )
     assert browser.run(fetched) == []
-    buttons = browser.run("return [...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title)")
+    buttons = browser.run(
+        "return [...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title)"
+    )
     assert len(buttons) == 6
     assert not any("cloud" in title.lower() for title in buttons)
 
 
-def test_a_click_on_a_trade_shows_its_bars(browser: Chromium, month: Result, tmp_path: Path) -> None:
+def test_a_click_on_a_trade_shows_its_bars(
+    browser: Chromium, month: Result, tmp_path: Path
+) -> None:
     browser.show(tmp_path, run_page(view_of(month)))
     browser.run("document.querySelectorAll('tr[data-from]')[3].click()")
     browser.wait(f"{SHOWN_BARS} !== undefined")
     bars = int(browser.run(SHOWN_BARS))
     assert 100 < bars < 1500
-    times, equity = browser.run("const d = document.getElementById('chart-strip').data[1]; return [[...d.x], [...d.y]]")
+    times, equity = browser.run(
+        "const d = document.getElementById('chart-strip').data[1]; return [[...d.x], [...d.y]]"
+    )
     rows = np.searchsorted(month.bars.close_time, np.array(times, np.int64) * 10**6)
     assert len(times) == bars
     tick = browser.run("return document.querySelector('#chart-strip .xtick text').textContent")
@@ -46,33 +57,57 @@ def test_a_click_on_a_trade_shows_its_bars(browser: Chromium, month: Result, tmp
     assert np.allclose(equity, month.equity[rows], atol=1e-6)
     marks = "return document.getElementById('chart-strip').data.filter(t => t.mode === 'markers')"
     fills = browser.run(f"{marks}.map(t => [[...t.x], [...t.y], [...t.customdata]])")
-    shown = sorted((int(x), round(y, 2), q) for trace in fills for x, y, q in zip(*trace, strict=True))
+    shown = sorted(
+        (int(x), round(y, 2), q) for trace in fills for x, y, q in zip(*trace, strict=True)
+    )
     inside = month.fills[(month.fills["bar"] >= rows[0]) & (month.fills["bar"] <= rows[-1])]
-    expected = zip(month.bars.close_time[inside["bar"]] // 10**6, inside["price_ticks"] / 100, inside["quantity"], strict=True)
+    expected = zip(
+        month.bars.close_time[inside["bar"]] // 10**6,
+        inside["price_ticks"] / 100,
+        inside["quantity"],
+        strict=True,
+    )
     assert shown == sorted((int(x), round(float(y), 2), int(q)) for x, y, q in expected)
     assert browser.severe() == []
 
 
-def test_the_keyboard_goes_through_the_page_and_from_trade_to_trade(browser: Chromium, month: Result, tmp_path: Path) -> None:
+def test_the_keyboard_goes_through_the_page_and_from_trade_to_trade(
+    browser: Chromium, month: Result, tmp_path: Path
+) -> None:
     browser.show(tmp_path, run_page(view_of(month)))
     stops = browser.stops()
     assert stops[0]["name"] == "To the content"
-    assert [stop["place"] for stop in stops] == sorted(stop["place"] for stop in stops)  # as the eye reads
+    # as the eye reads
+    assert [stop["place"] for stop in stops] == sorted(stop["place"] for stop in stops)
     assert [stop for stop in stops if stop["ring"] < 2 or not stop["seen"]] == []
     assert sum(stop["tag"] == "TR" for stop in stops) == 1  # 500 trades are one stop
     whole, start = browser.run(f"return {RANGE}"), "Number(document.activeElement.dataset.from)"
     browser.run("document.querySelector('tr[data-from]').focus()")
-    for keys, row in ((("ENTER",), 0), (("ARROW_DOWN",), 1), (("ARROW_DOWN",), 2), (("ARROW_UP",), 1), (("END",), 499), (("HOME",), 0)):
+    for keys, row in (
+        (("ENTER",), 0),
+        (("ARROW_DOWN",), 1),
+        (("ARROW_DOWN",), 2),
+        (("ARROW_UP",), 1),
+        (("END",), 499),
+        (("HOME",), 0),
+    ):
         browser.press(*keys)
-        browser.wait(f"return document.activeElement === document.querySelectorAll('tr[data-from]')[{row}]")
-        browser.wait(f"return document.querySelector('tr[aria-current]') === document.activeElement && {RANGE}[0] <= {start}")
+        browser.wait(
+            f"return document.activeElement === document.querySelectorAll('tr[data-from]')[{row}]"
+        )
+        browser.wait(
+            "return document.querySelector('tr[aria-current]') === document.activeElement &&"
+            f" {RANGE}[0] <= {start}"
+        )
         assert browser.run(f"return {RANGE}[1] >= {start}")
     browser.press("ESCAPE")
     browser.wait(lambda: np.allclose(browser.run(f"return {RANGE}"), whole))
     assert browser.severe() == []
 
 
-def test_dark_and_light_colours_follow_the_system(browser: Chromium, month: Result, tmp_path: Path) -> None:
+def test_dark_and_light_colours_follow_the_system(
+    browser: Chromium, month: Result, tmp_path: Path
+) -> None:
     browser.show(tmp_path, run_page(view_of(month)))
     ink = "return getComputedStyle(document.querySelector('#chart-trades .xtick text')).fill"
     seen = {}
@@ -80,22 +115,40 @@ def test_dark_and_light_colours_follow_the_system(browser: Chromium, month: Resu
         with browser.seen_at(1440, scheme):
             wanted = "rgb(28, 33, 37)" if scheme == "light" else "rgb(227, 231, 233)"
             browser.wait(f"return (() => {{ {ink} }})() === '{wanted}'")
-            seen[scheme] = browser.run("return document.getElementById('chart-strip').data[1].line.color")
+            seen[scheme] = browser.run(
+                "return document.getElementById('chart-strip').data[1].line.color"
+            )
     assert seen == {"light": "#1f5fa8", "dark": "#72abea"}
     assert browser.severe() == []
 
 
 def test_comparison_and_sweep_draw(browser: Chromium, month: Result, tmp_path: Path) -> None:
     browser.show(tmp_path, compare_page(compared(month)))
-    assert browser.run("return document.querySelectorAll('#chart-equity .scatterlayer .trace').length") == 2
+    assert (
+        browser.run("return document.querySelectorAll('#chart-equity .scatterlayer .trace').length")
+        == 2
+    )
     browser.examine("compare")
-    browser.show(tmp_path, sweep_page(trials(), "sharpe", "maximize", "search", luck=deflated(trials(), 60)))
+    browser.show(
+        tmp_path, sweep_page(trials(), "sharpe", "maximize", "search", luck=deflated(trials(), 60))
+    )
     assert browser.run("return document.querySelectorAll('.heatmaplayer image').length") == 6
-    assert browser.run("return document.querySelectorAll('#chart-history .scatterlayer .trace').length") == 3
+    assert (
+        browser.run(
+            "return document.querySelectorAll('#chart-history .scatterlayer .trace').length"
+        )
+        == 3
+    )
     browser.examine("sweep")
-    browser.run("const s = document.getElementById('map-of'); s.value = 'trades'; s.dispatchEvent(new Event('change'))")
+    browser.run(
+        "const s = document.getElementById('map-of'); s.value = 'trades'; s.dispatchEvent(new"
+        " Event('change'))"
+    )
     browser.wait("return document.querySelectorAll('.heatmaplayer image').length === 12")
-    assert browser.run("return document.getElementById('chart-map-0').getBoundingClientRect().height") == 0
+    assert (
+        browser.run("return document.getElementById('chart-map-0').getBoundingClientRect().height")
+        == 0
+    )
     assert browser.severe() == []
 
 
@@ -105,10 +158,15 @@ def test_the_run_page_is_for_everybody(browser: Chromium, month: Result, tmp_pat
     browser.examine("run")
 
 
-def test_on_paper_every_chart_fits_its_sheet_and_the_screen_comes_back(browser: Chromium, month: Result, tmp_path: Path) -> None:
+def test_on_paper_every_chart_fits_its_sheet_and_the_screen_comes_back(
+    browser: Chromium, month: Result, tmp_path: Path
+) -> None:
     """In dark colours too: paper is light."""
     width = "querySelector('.main-svg').width.baseVal.value"
-    too_wide = f"[...document.querySelectorAll('.chart > div')].filter(h => h.{width} > h.clientWidth + 1).length"
+    too_wide = (
+        f"[...document.querySelectorAll('.chart > div')].filter(h => h.{width} > h.clientWidth +"
+        " 1).length"
+    )
     ink = "getComputedStyle(document.querySelector('#chart-trades .xtick text')).fill"
     strip = "document.getElementById('chart-strip')"
     with browser.seen_at(1440, "dark"):
@@ -122,26 +180,43 @@ def test_on_paper_every_chart_fits_its_sheet_and_the_screen_comes_back(browser: 
     assert browser.severe() == []
 
 
-def test_a_phone_scrolls_tables_and_never_the_page(browser: Chromium, month: Result, tmp_path: Path) -> None:
+def test_a_phone_scrolls_tables_and_never_the_page(
+    browser: Chromium, month: Result, tmp_path: Path
+) -> None:
     with browser.seen_at(390):
         browser.show(tmp_path, run_page(view_of(month)))
         browser.wait("return document.documentElement.scrollWidth <= 390")
         scrolls = "b.scrollWidth > b.clientWidth + 1 || b.scrollHeight > b.clientHeight + 1"
         stops = f"[...document.querySelectorAll('.scroll')].map(b => [b.tabIndex === 0, {scrolls}])"
-        browser.wait(f"return {stops}.every(([reached, scrolls]) => reached === scrolls)")  # a stop where there is something to scroll
+        # a stop where there is something to scroll
+        browser.wait(f"return {stops}.every(([reached, scrolls]) => reached === scrolls)")
         assert browser.run(f"return {stops}.some(([reached]) => reached)")
 
 
 def test_the_judge_of_accessibility_sees_faults(browser: Chromium, tmp_path: Path) -> None:
     html = (
-        "<html><head><title></title></head><body style='background:#fff'><h1>x</h1><h3>y</h3><p style='color:#999'>pale</p>"
-        "<button></button><svg width=9 height=9></svg><table><tr><th></th></tr></table><i tabindex=3>i</i></body></html>"
+        "<html><head><title></title></head><body style='background:#fff'><h1>x</h1><h3>y</h3><p"
+        " style='color:#999'>pale</p><button></button><svg width=9"
+        " height=9></svg><table><tr><th></th></tr></table><i tabindex=3>i</i></body></html>"
     )
     page = tmp_path / "bad.html"
     page.write_text(html, encoding="utf-8")
     browser.open(page.as_uri())
     found = " | ".join(browser.faults())
-    for fault in ("contrast 2.8", "no name: button", "no name: table", "a graphic without a name", "an empty heading", "no language"):
+    for fault in (
+        "contrast 2.8",
+        "no name: button",
+        "no name: table",
+        "a graphic without a name",
+        "an empty heading",
+        "no language",
+    ):
         assert fault in found
-    for fault in ("no title", "h3 after h1", "0 main, not 1", "an order of its own", "a heading without a scope"):
+    for fault in (
+        "no title",
+        "h3 after h1",
+        "0 main, not 1",
+        "an order of its own",
+        "a heading without a scope",
+    ):
         assert fault in found

@@ -6,7 +6,16 @@ import math
 
 import pytest
 
-from mcl.report.format import METRICS, differences, flatten, metric_rows, number, value_text, verdict, yaml_lines
+from mcl.report.format import (
+    METRICS,
+    differences,
+    flatten,
+    metric_rows,
+    number,
+    value_text,
+    verdict,
+    yaml_lines,
+)
 
 
 @pytest.mark.parametrize(
@@ -39,14 +48,21 @@ def test_a_bound_without_its_estimate_is_not_lost() -> None:
 
 def test_unknown_metrics_follow_the_known_ones_and_show_their_unit() -> None:
     rows = metric_rows({"zeta_usd": 3.0, "alpha_frac": 0.5, "net_pnl_usd": 1.0})
-    assert rows == [("Net P&L, USD", "1.00", "net_pnl_usd"), ("alpha_frac", "50.00 %", "alpha_frac"), ("zeta_usd", "3.00", "zeta_usd")]
+    assert rows == [
+        ("Net P&L, USD", "1.00", "net_pnl_usd"),
+        ("alpha_frac", "50.00 %", "alpha_frac"),
+        ("zeta_usd", "3.00", "zeta_usd"),
+    ]
 
 
 def test_names_are_unique() -> None:
     assert len({m.name for m in METRICS}) == len(METRICS) == len({m.label for m in METRICS})
 
 
-@pytest.mark.parametrize(("low", "high", "level"), [(0.1, 2, "good"), (-1, 2, "unclear"), (-2, -1, "bad"), (math.nan, math.nan, "unclear")])
+@pytest.mark.parametrize(
+    ("low", "high", "level"),
+    [(0.1, 2, "good"), (-1, 2, "unclear"), (-2, -1, "bad"), (math.nan, math.nan, "unclear")],
+)
 def test_verdict(low: float, high: float, level: str) -> None:
     said = verdict({"sharpe": (low + high) / 2, "sharpe_low": low, "sharpe_high": high})
     assert said.level == level
@@ -57,10 +73,18 @@ def test_configs_as_lines_and_differences() -> None:
     a, b = {"s": {"fast": 5, "stop": None}, "n": 1}, {"s": {"fast": 9, "stop": None}, "m": True}
     assert flatten(a) == {"s.fast": 5, "s.stop": None, "n": 1}
     assert differences([a, b]) == [("s.fast", [5, 9]), ("n", [1, None]), ("m", [None, True])]
-    assert yaml_lines(b) == [("s", "s:"), ("s.fast", "  fast: 9"), ("s.stop", "  stop: null"), ("m", "m: true")]
+    assert yaml_lines(b) == [
+        ("s", "s:"),
+        ("s.fast", "  fast: 9"),
+        ("s.stop", "  stop: null"),
+        ("m", "m: true"),
+    ]
 
 
 def test_a_loss_that_rounds_to_nothing_has_no_sign() -> None:
-    shown = [number(-0.001, style) for style in ("usd", "ratio", "count")] + [number(-0.00001, "percent"), number(-0.3, "count")]
+    shown = [number(-0.001, style) for style in ("usd", "ratio", "count")] + [
+        number(-0.00001, "percent"),
+        number(-0.3, "count"),
+    ]
     assert shown == ["0.00", "0.00", "0", "0.00 %", "0"]
     assert number(-0.005001, "usd") == "-0.01"

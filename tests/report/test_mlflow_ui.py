@@ -1,4 +1,6 @@
-"""MLflow's own pages over runs of mcl, in a real Chromium: filter, open, compare, and look at the report inside."""
+"""MLflow's own pages over runs of mcl, in a real Chromium: filter, open, compare, and look at the
+report inside.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory, month: Result) -> tuple[Path,
             study="mcl",
             name=f"ema_cross f{fast} s30 · 2024-01..2024-01",
             metrics={"sharpe": fast / 10},
-            tags={"mcl.kind": "backtest", NOTE: f"**Beyond luck.** [Report](#/experiments/{EXPERIMENT}/runs/{RUN}/artifacts/report.html)"},
+            tags={
+                "mcl.kind": "backtest",
+                NOTE: (
+                    "**Beyond luck.**"
+                    f" [Report](#/experiments/{EXPERIMENT}/runs/{RUN}/artifacts/report.html)"
+                ),
+            },
             series={"curve/equity_usd": [(i, 25_000.0 + i * fast) for i in range(20)]},
             files={"report.html": page},
         )
@@ -48,7 +56,12 @@ def server(runs: tuple[Path, list[str]]) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "mcl", "ui", "--port", str(port)]
-    process = subprocess.Popen(command, env=os.environ | {"MCL_HOME": str(runs[0])}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command,
+        env=os.environ | {"MCL_HOME": str(runs[0])},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     url = f"http://127.0.0.1:{port}"
     try:
         _answers(url, process)
@@ -71,34 +84,58 @@ def _answers(url: str, process: subprocess.Popen[bytes]) -> None:
 
 def shows(browser: Chromium, url: str, text: str) -> None:
     browser.open(url)
-    browser.wait(f"return document.body !== null && document.body.innerText.includes({text!r})", 120)
+    browser.wait(
+        f"return document.body !== null && document.body.innerText.includes({text!r})", 120
+    )
 
 
 def pressed(text: str) -> str:
     """A script that presses the button with this text, once there is one that can be pressed."""
-    found = f"[...document.querySelectorAll('button')].find(b => b.textContent.trim() === {text!r} && !b.disabled)"
+    found = (
+        f"[...document.querySelectorAll('button')].find(b => b.textContent.trim() === {text!r} &&"
+        " !b.disabled)"
+    )
     return f"const button = {found}; if (button) button.click(); return button !== undefined"
 
 
-def test_runs_are_found_described_compared_and_their_report_is_drawn(browser: Chromium, server: str, runs: tuple[Path, list[str]]) -> None:
+def test_runs_are_found_described_compared_and_their_report_is_drawn(
+    browser: Chromium, server: str, runs: tuple[Path, list[str]]
+) -> None:
     root, ids = runs
     experiment = Store(root).door.client.get_experiment_by_name("mcl").experiment_id
     place = f"{server}/#/experiments/{experiment}"
     with browser.seen_at(1800, height=1200):
-        shows(browser, f"{place}/runs?searchFilter=metrics.%60result%2Fsharpe%60%20%3E%201.5", "ema_cross f20 s30")
+        shows(
+            browser,
+            f"{place}/runs?searchFilter=metrics.%60result%2Fsharpe%60%20%3E%201.5",
+            "ema_cross f20 s30",
+        )
         assert "ema_cross f10 s30" not in browser.run("return document.body.innerText")
 
-        shows(browser, f"{place}/runs?searchFilter=metrics.%60result%2Fsharpe%60%20%3E%200", "ema_cross f10 s30")
+        shows(
+            browser,
+            f"{place}/runs?searchFilter=metrics.%60result%2Fsharpe%60%20%3E%200",
+            "ema_cross f10 s30",
+        )
         for row in range(2):
             box = f"document.querySelectorAll('input[aria-label*=\"toggle row selection\"]')[{row}]"
-            browser.wait(f"const box = {box}; if (box && !box.checked) box.click(); return box && box.checked")
+            browser.wait(
+                f"const box = {box}; if (box && !box.checked) box.click(); return box &&"
+                " box.checked"
+            )
         browser.wait(pressed("Compare"))
         browser.wait("return document.body.innerText.includes('Comparing 2 Runs')")
         assert all(run_id in browser.driver.current_url for run_id in ids)
         browser.keep("mlflow-compare")
 
-        shows(browser, f"{server}{run_address(ids[0]).removeprefix(links_server())}", "Beyond luck.")  # the link of the pages
-        link = browser.run("return [...document.querySelectorAll('a')].find(a => a.textContent === 'Report').getAttribute('href')")
+        # the link of the pages
+        shows(
+            browser, f"{server}{run_address(ids[0]).removeprefix(links_server())}", "Beyond luck."
+        )
+        link = browser.run(
+            "return [...document.querySelectorAll('a')].find(a => a.textContent ==="
+            " 'Report').getAttribute('href')"
+        )
         assert link.endswith(f"/experiments/{experiment}/runs/{ids[0]}/artifacts/report.html")
         browser.keep("mlflow-run")
         shows(browser, f"{place}/runs/{ids[0]}/artifacts/report.html", "report.html")

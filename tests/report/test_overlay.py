@@ -22,10 +22,21 @@ from .conftest import view_of
 from .test_pages import Document
 
 BARS = random_bars(9_000, seed=2, bars_per_session=200, rolls=4)
-OFF_PRICE = {"macd", "rsi_reversion", "adx_trend", "tsmom", "tsmom_multi", "random", "flat", "always_long"}
+OFF_PRICE = {
+    "macd",
+    "rsi_reversion",
+    "adx_trend",
+    "tsmom",
+    "tsmom_multi",
+    "random",
+    "flat",
+    "always_long",
+}
 
 
-@pytest.mark.parametrize("name", ["ema_cross", "bollinger", "keltner", "donchian", "macd", "rsi_reversion", "adx_trend"])
+@pytest.mark.parametrize(
+    "name", ["ema_cross", "bollinger", "keltner", "donchian", "macd", "rsi_reversion", "adx_trend"]
+)
 def test_a_price_is_known_by_moving_with_the_prices(name: str) -> None:
     found = indicators(build({"name": name}), BARS)
     assert found
@@ -35,7 +46,8 @@ def test_a_price_is_known_by_moving_with_the_prices(name: str) -> None:
 def test_prices_stand_on_the_dated_contract() -> None:
     strategy = build({"name": "ema_cross", "fast": 1, "slow": 30})
     fast = indicators(strategy, BARS)[0]
-    assert np.allclose(fast.values, BARS.close, equal_nan=True)  # a mean of one bar is its close, rolls and all
+    # a mean of one bar is its close, rolls and all
+    assert np.allclose(fast.values, BARS.close, equal_nan=True)
     assert not np.allclose(exposed(strategy, BARS)["ema_1"], BARS.close)
 
 
@@ -60,7 +72,10 @@ class Broken:
 
 
 def test_a_broken_indicator_is_a_sentence() -> None:
-    with pytest.raises(ConfigError, match=r"broken.indicators: short has shape \(3,\); it must be one value per bar, \(9000,\)"):
+    with pytest.raises(
+        ConfigError,
+        match=r"broken.indicators: short has shape \(3,\); it must be one value per bar, \(9000,\)",
+    ):
         indicators(Broken(), BARS)
 
 

@@ -1,4 +1,6 @@
-"""Pages as documents: they parse, need no network, mark synthetic data, and show the numbers they were given."""
+"""Pages as documents: they parse, need no network, mark synthetic data, and show the numbers they
+were given.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ MakeView = Callable[..., RunView]
 
 
 class Document(HTMLParser):
-    """Texts by `data-metric`, figures by name, links out, and whether every tag is closed in order."""
+    """Texts by `data-metric`, figures by name, links out, and whether every tag is closed in
+    order.
+    """
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -51,7 +55,11 @@ class Document(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
-        self.outside += [v for k, v in attrs if k in ("src", "href", "action", "srcset") and v and not v.startswith(("#", "data:"))]
+        self.outside += [
+            v
+            for k, v in attrs
+            if k in ("src", "href", "action", "srcset") and v and not v.startswith(("#", "data:"))
+        ]
         self.banners += given.get("class") == "synthetic"
         self.scripts += tag == "script"
         if tag not in VOID:
@@ -79,24 +87,49 @@ def unpacked(spec: dict[str, str]) -> np.ndarray:
 def trials(n: int = 40) -> pd.DataFrame:
     rng = np.random.default_rng(5)
     frame = pd.DataFrame({"trial": range(n), "state": "COMPLETE", "reason": "", "detail": ""})
-    frame["strategy.fast"], frame["strategy.slow"] = rng.choice([5, 10, 20], n), rng.choice([40, 80, 160], n)
-    frame["strategy.mode"], frame["risk.stop"] = rng.choice(["both", "long"], n), rng.uniform(1, 4, n)
+    frame["strategy.fast"], frame["strategy.slow"] = (
+        rng.choice([5, 10, 20], n),
+        rng.choice([40, 80, 160], n),
+    )
+    frame["strategy.mode"], frame["risk.stop"] = (
+        rng.choice(["both", "long"], n),
+        rng.uniform(1, 4, n),
+    )
     frame["sharpe"] = frame["strategy.fast"] / 10 + rng.normal(0, 0.2, n)
     frame["trades"], frame["sessions"], frame["skew"], frame["kurtosis"] = 100.0, 400.0, 0.0, 3.0
-    frame.loc[3, ["state", "reason", "detail", "sharpe"]] = ["PRUNED", "no_trades", "it never traded <at all>", math.nan]
-    frame.loc[4, ["state", "reason", "detail", "sharpe"]] = ["FAILED", "EngineError", "a price is not a number", math.nan]
+    frame.loc[3, ["state", "reason", "detail", "sharpe"]] = [
+        "PRUNED",
+        "no_trades",
+        "it never traded <at all>",
+        math.nan,
+    ]
+    frame.loc[4, ["state", "reason", "detail", "sharpe"]] = [
+        "FAILED",
+        "EngineError",
+        "a price is not a number",
+        math.nan,
+    ]
     return frame
 
 
 def deflated(frame: pd.DataFrame, count: int) -> Luck:
     """The deflation of the best trial among `count`, of which the frame has the ratios."""
-    best = frame.loc[frame["sharpe"].idxmax(), ["sharpe", "sessions", "skew", "kurtosis"]].astype(float).to_dict()
-    return luck(frame["sharpe"].map(per_session), count, best, "ema_cross on a market", "2026-01-02 03:04")
+    best = (
+        frame.loc[frame["sharpe"].idxmax(), ["sharpe", "sessions", "skew", "kurtosis"]]
+        .astype(float)
+        .to_dict()
+    )
+    return luck(
+        frame["sharpe"].map(per_session), count, best, "ema_cross on a market", "2026-01-02 03:04"
+    )
 
 
 def compared(month: Result, **changes: Any) -> list[CompareView]:
     metrics = summary(month)
-    other = metrics | {"sharpe": metrics["sharpe"] + 1, "max_drawdown_usd": metrics["max_drawdown_usd"] - 5}
+    other = metrics | {
+        "sharpe": metrics["sharpe"] + 1,
+        "max_drawdown_usd": metrics["max_drawdown_usd"] - 5,
+    }
     config = CONFIG | {"strategy": {"name": "ema_cross", "fast": 20, "slow": 30}}
     first = CompareView("aaaaaaaa11", "one", CONFIG, metrics, month.session_equity, **changes)
     return [first, CompareView("bbbbbbbb22", "two", config, other, month.session_equity + 100)]
@@ -104,13 +137,30 @@ def compared(month: Result, **changes: Any) -> list[CompareView]:
 
 @pytest.fixture(scope="module")
 def pages(month: Result, make_view: MakeView) -> dict[str, str]:
-    decisions = pd.DataFrame({"close_time": month.bars.times[:90], "close": month.bars.close[:90], "target": 1, "position": 1})
-    fills = pd.DataFrame({"time": month.bars.times[[3, 9]], "price": [70.0, 70.1], "quantity": [1, -1]})
+    decisions = pd.DataFrame(
+        {
+            "close_time": month.bars.times[:90],
+            "close": month.bars.close[:90],
+            "target": 1,
+            "position": 1,
+        }
+    )
+    fills = pd.DataFrame(
+        {"time": month.bars.times[[3, 9]], "price": [70.0, 70.1], "quantity": [1, -1]}
+    )
     return {
         "run": run_page(make_view(month)),
         "compare": compare_page(compared(month)),
-        "sweep": sweep_page(trials(), "sharpe", "maximize", "search", synthetic="", luck=deflated(trials(), 60)),
-        "session": session_page(decisions, fills, decisions.head(0), {"account": "DU1", "latency": {"p50": 1.5}}, title="paper"),
+        "sweep": sweep_page(
+            trials(), "sharpe", "maximize", "search", synthetic="", luck=deflated(trials(), 60)
+        ),
+        "session": session_page(
+            decisions,
+            fills,
+            decisions.head(0),
+            {"account": "DU1", "latency": {"p50": 1.5}},
+            title="paper",
+        ),
     }
 
 
@@ -125,8 +175,14 @@ def test_pages_parse_and_ask_nobody_for_anything(pages: dict[str, str], name: st
     assert "url(" not in css
 
 
-def test_links_lead_out_of_the_page_and_nothing_is_fetched_from_them(month: Result, make_view: MakeView) -> None:
-    document = Document(run_page(make_view(month, links=[Link("Run in <MLflow>", 'http://127.0.0.1:5000/#/runs/a"b')])))
+def test_links_lead_out_of_the_page_and_nothing_is_fetched_from_them(
+    month: Result, make_view: MakeView
+) -> None:
+    document = Document(
+        run_page(
+            make_view(month, links=[Link("Run in <MLflow>", 'http://127.0.0.1:5000/#/runs/a"b')])
+        )
+    )
     assert document.outside == ['http://127.0.0.1:5000/#/runs/a"b']
     assert "Run in <MLflow>" in document.text
 
@@ -141,7 +197,9 @@ def test_numbers_of_the_page_are_those_of_the_metrics(month: Result, make_view: 
     metrics = summary(month) | {"extra_usd": 12.345678901234567, "missing": math.nan}
     shown = Document(run_page(make_view(month, metrics=metrics))).metrics
     rows = metric_rows(metrics)
-    assert {name: text for name, (text, _) in shown.items()} == {name: text for _, text, name in rows}
+    assert {name: text for name, (text, _) in shown.items()} == {
+        name: text for _, text, name in rows
+    }
     for name, (_, exact) in shown.items():
         assert math.isnan(metrics[name]) if exact == "nan" else float(exact) == metrics[name]
 
@@ -151,18 +209,30 @@ def test_no_metric_is_left_out(month: Result, pages: dict[str, str]) -> None:
     assert set(Document(pages["run"]).metrics) == set(summary(month)) - bounds
 
 
-def test_synthetic_banner_if_and_only_if_synthetic(month: Result, make_view: MakeView, pages: dict[str, str]) -> None:
+def test_synthetic_banner_if_and_only_if_synthetic(
+    month: Result, make_view: MakeView, pages: dict[str, str]
+) -> None:
     real = simulated(walk(3 * SESSION_BARS, synthetic=False))
     marked = [
         pages["run"],
         compare_page(compared(month, synthetic=True, notes="planted")),
         sweep_page(trials(), "sharpe", "maximize", "s", synthetic="SYNTHETIC DATA, seed 7"),
-        session_page(pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), {}, title="s", synthetic="SYNTHETIC DATA, seed 7"),
+        session_page(
+            pd.DataFrame(),
+            pd.DataFrame(),
+            pd.DataFrame(),
+            {},
+            title="s",
+            synthetic="SYNTHETIC DATA, seed 7",
+        ),
     ]
     for html in marked:
         assert Document(html).banners == 1
         assert "SYNTHETIC DATA" in html
-    assert "world planted_edge, seed 1, planted EMA 240/960 edge of annual Sharpe 3 before costs, not a market result" in pages["run"]
+    assert (
+        "world planted_edge, seed 1, planted EMA 240/960 edge of annual Sharpe 3 before costs, not"
+        " a market result" in pages["run"]
+    )
     for html in (run_page(make_view(real)), pages["compare"], pages["sweep"], pages["session"]):
         assert Document(html).banners == 0
         assert "SYNTHETIC" not in html
@@ -176,24 +246,39 @@ def test_the_chart_keeps_every_fill_and_the_extremes(month: Result, pages: dict[
     assert np.allclose(np.sort(drawn), np.sort(month.fills["price_ticks"] * 0.01))
     assert np.nanmin(unpacked(price["y"])) == month.bars.low.min()
     assert np.nanmax(unpacked(price["y"])) == month.bars.high.max()
-    for trace, values in ((equity, month.equity), (drawdown, month.equity - np.maximum(np.maximum.accumulate(month.equity), 25_000))):
+    for trace, values in (
+        (equity, month.equity),
+        (drawdown, month.equity - np.maximum(np.maximum.accumulate(month.equity), 25_000)),
+    ):
         assert unpacked(trace["y"]).min() == values.min()
         assert unpacked(trace["y"]).max() == values.max()
 
 
-def test_the_detail_holds_every_bar_and_the_books_close(month: Result, pages: dict[str, str]) -> None:
+def test_the_detail_holds_every_bar_and_the_books_close(
+    month: Result, pages: dict[str, str]
+) -> None:
     detail = Document(pages["run"]).figures["chart-strip"]["detail"]
     bars, ticks = month.bars, month.bars.ticks
     close = np.cumsum(opened(detail["close"]))
     assert np.array_equal(close, ticks["close"])
     assert np.array_equal(close + opened(detail["above"]), ticks["high"])
     assert np.array_equal(close - opened(detail["below"]), ticks["low"])
-    assert np.array_equal((np.cumsum(opened(detail["seconds"])) + detail["start"]) * 10**9, bars.close_time)
+    assert np.array_equal(
+        (np.cumsum(opened(detail["seconds"])) + detail["start"]) * 10**9, bars.close_time
+    )
     row, quantity = np.cumsum(opened(detail["fillBar"])), opened(detail["fillQuantity"])
     price = close[row] + opened(detail["fillCenti"]) / 100
-    moved = np.bincount(row, quantity * price * detail["tickValue"] + np.abs(quantity) * detail["commission"], len(close))
+    moved = np.bincount(
+        row,
+        quantity * price * detail["tickValue"] + np.abs(quantity) * detail["commission"],
+        len(close),
+    )
     held = np.cumsum(np.bincount(row, quantity, len(close)))
-    assert np.allclose(detail["capital"] - np.cumsum(moved) + held * close * detail["tickValue"], month.equity, atol=1e-6)
+    assert np.allclose(
+        detail["capital"] - np.cumsum(moved) + held * close * detail["tickValue"],
+        month.equity,
+        atol=1e-6,
+    )
 
 
 def test_what_a_config_says_cannot_become_markup(pages: dict[str, str]) -> None:
@@ -216,12 +301,16 @@ def test_months_sum_to_the_net_result(month: Result, pages: dict[str, str]) -> N
     assert sum(titles[:-1]) == pytest.approx(month.net_pnl_usd, abs=0.01)
 
 
-def test_a_halt_is_said_in_the_header_and_every_rule_is_counted(month: Result, make_view: MakeView) -> None:
+def test_a_halt_is_said_in_the_header_and_every_rule_is_counted(
+    month: Result, make_view: MakeView
+) -> None:
     block = month.block.copy()
     block[100:103], block[5000:] = Block.NO_ENTRY, Block.MAX_DRAWDOWN
     html = run_page(make_view(replace(month, changes=changes(month.position, month.target, block))))
     words = "".join(Document(html).text)
-    assert f"Trading stopped for good on {month.bars.session[5000].astype('datetime64[D]')}" in words
+    assert (
+        f"Trading stopped for good on {month.bars.session[5000].astype('datetime64[D]')}" in words
+    )
     assert Block.NO_ENTRY.text in words
     assert f"{len(block) - 5000:,}" in words
     assert "Trading stopped" not in run_page(make_view(month))
@@ -234,12 +323,17 @@ def test_a_run_without_trades_has_a_page(make_view: MakeView) -> None:
     Document(html)
 
 
-def test_comparison_marks_the_best_and_lists_what_differs(month: Result, pages: dict[str, str]) -> None:
+def test_comparison_marks_the_best_and_lists_what_differs(
+    month: Result, pages: dict[str, str]
+) -> None:
     html = pages["compare"]
     best = dict(re.findall(r'class="n best" title="([^"]+)" data-metric="([^"]+)"', html))
     by_metric = {name: float(exact) for exact, name in best.items()}
     metrics = summary(month)
-    assert by_metric == {"sharpe": metrics["sharpe"] + 1, "max_drawdown_usd": metrics["max_drawdown_usd"]}
+    assert by_metric == {
+        "sharpe": metrics["sharpe"] + 1,
+        "max_drawdown_usd": metrics["max_drawdown_usd"],
+    }
     assert "strategy.fast" in html
     assert "strategy.slow" not in Document(html).text
     curves = Document(html).figures["chart-equity"]["data"]
@@ -254,32 +348,55 @@ def test_overlap_of_trades_and_drawdowns_by_hand() -> None:
         [100, 100, 80, 90, 100, 100],
     )  # each is deeper than half its worst in row 2 alone
     times = np.arange(6) * 60 * 10**9
-    positions = ([0, 1, 1, -1, -1, 0], [0, 0, 1, 1, -1, 0])  # together in rows 2 and 4 of the four in which one is in the market
+    # together in rows 2 and 4 of the four in which one is in the market
+    positions = ([0, 1, 1, -1, -1, 0], [0, 0, 1, 1, -1, 0])
     runs = [
-        CompareView(name * 8, name, config, {}, pd.Series(curve, days, dtype=float), held=Held(times, np.array(held)))
+        CompareView(
+            name * 8,
+            name,
+            config,
+            {},
+            pd.Series(curve, days, dtype=float),
+            held=Held(times, np.array(held)),
+        )
         for name, curve, held in zip("ab", curves, positions, strict=True)
     ]
     html = compare_page(runs)
     tables = {
-        name: re.findall(r'title="([\d.]+)"', html.partition(f'id="{name}"')[2].partition("</section>")[0])
+        name: re.findall(
+            r'title="([\d.]+)"', html.partition(f'id="{name}"')[2].partition("</section>")[0]
+        )
         for name in ("Trade-overlap".lower(), "drawdown-overlap")
     }
-    assert tables == {"trade-overlap": ["1.0", "0.5", "0.5", "1.0"], "drawdown-overlap": ["1.0", "1.0", "1.0", "1.0"]}
+    assert tables == {
+        "trade-overlap": ["1.0", "0.5", "0.5", "1.0"],
+        "drawdown-overlap": ["1.0", "1.0", "1.0", "1.0"],
+    }
     assert "Trade overlap" not in compare_page([replace(run, held=None) for run in runs])
 
 
 def test_twelve_runs_can_be_told_apart(month: Result) -> None:
     one = compared(month)[0]
-    curves = Document(compare_page([replace(one, run_id=f"{k:08d}") for k in range(12)])).figures["chart-equity"]["data"]
+    curves = Document(compare_page([replace(one, run_id=f"{k:08d}") for k in range(12)])).figures[
+        "chart-equity"
+    ]["data"]
     assert len({(c["line"]["color"], c["line"]["dash"]) for c in curves}) == 12
 
 
 def test_maps_of_trades_and_drawdown_and_of_every_pair() -> None:
-    frame = trials().assign(max_drawdown_frac=-0.1, **{"risk.size": np.arange(40) % 3, "strategy.length": np.arange(40) % 4})
+    frame = trials().assign(
+        max_drawdown_frac=-0.1,
+        **{"risk.size": np.arange(40) % 3, "strategy.length": np.arange(40) % 4},
+    )
     document = Document(sweep_page(frame, "sharpe", "maximize", "s"))
     maps = [name for name in document.figures if name.startswith("chart-map-")]
     assert len(maps) == 3 * 15  # six parameters have fifteen pairs
-    assert {z for name in ("chart-map-1-0", "chart-map-1-14") for row in document.figures[name]["data"][0]["z"] for z in row} <= {
+    assert {
+        z
+        for name in ("chart-map-1-0", "chart-map-1-14")
+        for row in document.figures[name]["data"][0]["z"]
+        for z in row
+    } <= {
         100.0,
         None,
     }
@@ -298,7 +415,10 @@ def test_the_deflated_view_shows_what_luck_would() -> None:
     by_luck = figures["chart-history"]["data"][2]["y"]
     assert by_luck[0] == pytest.approx(found.best_of(21))  # twenty came before this search
     assert by_luck[-1] == pytest.approx(chance)
-    assert "chart-luck" not in Document(sweep_page(frame, "trades", "maximize", "s", luck=found)).figures
+    assert (
+        "chart-luck"
+        not in Document(sweep_page(frame, "trades", "maximize", "s", luck=found)).figures
+    )
     assert "chart-luck" not in Document(sweep_page(frame, "sharpe", "maximize", "s")).figures
 
 
@@ -307,7 +427,9 @@ def test_plateau_and_parallel_coordinates() -> None:
     document = Document(sweep_page(frame, "sharpe", "maximize", "s"))
     assert "By plateau" in "".join(document.text)
     assert document.figures["chart-plateau"]["data"][0]["text"][-1] == "trial 39"
-    axes = {axis["label"]: axis for axis in document.figures["chart-parallel"]["data"][0]["dimensions"]}
+    axes = {
+        axis["label"]: axis for axis in document.figures["chart-parallel"]["data"][0]["dimensions"]
+    }
     assert list(axes) == ["fast", "slow", "mode", "stop", "Sharpe (annual)"]
     assert axes["mode"]["ticktext"] == ["both", "long"]
 
@@ -325,10 +447,17 @@ def test_sweep_shows_the_best_the_map_and_the_lost(pages: dict[str, str]) -> Non
 
 def test_the_map_shows_the_mean_of_each_cell_and_rings_the_best() -> None:
     frame = trials().drop(columns=["strategy.mode", "risk.stop"])
-    heat, ring = Document(sweep_page(frame, "sharpe", "maximize", "s")).figures["chart-map-0"]["data"]
-    assert (heat["x"], heat["y"]) == (["5", "10", "20"], ["40", "80", "160"])  # fast explains most, so it comes first
-    for (slow, fast), mean in frame.groupby(["strategy.slow", "strategy.fast"])["sharpe"].mean().items():
-        assert heat["z"][heat["y"].index(str(slow))][heat["x"].index(str(fast))] == pytest.approx(mean)
+    heat, ring = Document(sweep_page(frame, "sharpe", "maximize", "s")).figures["chart-map-0"][
+        "data"
+    ]
+    # fast explains most, so it comes first
+    assert (heat["x"], heat["y"]) == (["5", "10", "20"], ["40", "80", "160"])
+    for (slow, fast), mean in (
+        frame.groupby(["strategy.slow", "strategy.fast"])["sharpe"].mean().items()
+    ):
+        assert heat["z"][heat["y"].index(str(slow))][heat["x"].index(str(fast))] == pytest.approx(
+            mean
+        )
     best = frame.loc[frame["sharpe"].idxmax()]
     assert (ring["x"], ring["y"]) == ([str(best["strategy.fast"])], [str(best["strategy.slow"])])
 
@@ -342,13 +471,19 @@ def test_sweep_of_a_minimised_metric_and_one_without_a_score() -> None:
 
 
 def test_session_says_whether_it_differs(month: Result) -> None:
-    decisions = pd.DataFrame({"close_time": month.bars.times[:3], "close": month.bars.close[:3], "target": 1})
-    found = pd.DataFrame({"time": month.bars.times[:2], "what": "fill", "cause": ["price", "unexplained"]})
+    decisions = pd.DataFrame(
+        {"close_time": month.bars.times[:3], "close": month.bars.close[:3], "target": 1}
+    )
+    found = pd.DataFrame(
+        {"time": month.bars.times[:2], "what": "fill", "cause": ["price", "unexplained"]}
+    )
     assert "1 of 2 differences" in session_page(decisions, pd.DataFrame(), found, {}, title="paper")
     assert "1 differences from a backtest of the same bars, each with its cause" in session_page(
         decisions, pd.DataFrame(), found.head(1), {}, title="paper"
     )
-    assert "All 3 decisions equal" in session_page(decisions, pd.DataFrame(), decisions.head(0), {}, title="paper")
+    assert "All 3 decisions equal" in session_page(
+        decisions, pd.DataFrame(), decisions.head(0), {}, title="paper"
+    )
 
 
 def test_two_years_of_minute_bars_stay_small(make_view: MakeView) -> None:

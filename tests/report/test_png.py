@@ -15,14 +15,22 @@ from mcl.report.run import run_page
 from .conftest import view_of
 
 
-def test_every_chart_becomes_a_picture(month: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_chart_becomes_a_picture(
+    month: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     try:
         png.browser()
     except ReportError as reason:
         pytest.skip(str(reason))
     page = tmp_path / "report.html"
     page.write_text(run_page(view_of(month)), encoding="utf-8")
-    assert png.charts(page) == ["chart-strip", "chart-trades", "chart-mae", "chart-mfe", "chart-costs"]
+    assert png.charts(page) == [
+        "chart-strip",
+        "chart-trades",
+        "chart-mae",
+        "chart-mfe",
+        "chart-costs",
+    ]
     monkeypatch.setattr(png, "charts", lambda _: ["chart-strip", "chart-costs"])
     made = png.pictures(page, tmp_path / "new" / "pictures")
     assert [path.name for path in made] == ["strip.png", "costs.png"]
@@ -33,7 +41,10 @@ def test_every_chart_becomes_a_picture(month: Result, tmp_path: Path, monkeypatc
 
 def test_no_browser_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MCL_BROWSER", "/nowhere/chrome")
-    with pytest.raises(ReportError, match="pictures need a browser, and MCL_BROWSER=/nowhere/chrome is not a program"):
+    with pytest.raises(
+        ReportError,
+        match="pictures need a browser, and MCL_BROWSER=/nowhere/chrome is not a program",
+    ):
         png.pictures(tmp_path / "report.html", tmp_path / "pictures")
     assert not (tmp_path / "pictures").exists()
     monkeypatch.delenv("MCL_BROWSER")

@@ -1,4 +1,6 @@
-"""Sizing and protection known before they are used, and no key of the risk config without an effect."""
+"""Sizing and protection known before they are used, and no key of the risk config without an
+effect.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ from mcl.strategy.indicators import atr
 CONF = Path(__file__).resolve().parents[2] / "conf" / "risk"
 BARS = random_bars(4_000, seed=11, bars_per_session=50, rolls=3)
 CAPITAL = 25_000.0
-VOL = schema.VolTargetSize(method="vol_target", annual_vol_frac=0.2, lookback_sessions=10, max_contracts=50.0)
+VOL = schema.VolTargetSize(
+    method="vol_target", annual_vol_frac=0.2, lookback_sessions=10, max_contracts=50.0
+)
 
 
 def risk_of(size: Any = None, **parts: Any) -> schema.Risk:
@@ -33,7 +37,9 @@ def risk_of(size: Any = None, **parts: Any) -> schema.Risk:
 
 
 def test_fixed_size_is_the_same_everywhere() -> None:
-    assert (scale(BARS, risk_of(schema.FixedSize(method="fixed", contracts=2.5)), CAPITAL) == 2.5).all()
+    assert (
+        scale(BARS, risk_of(schema.FixedSize(method="fixed", contracts=2.5)), CAPITAL) == 2.5
+    ).all()
 
 
 def test_volatility_target_uses_the_sessions_before_and_nothing_else() -> None:
@@ -60,7 +66,10 @@ def test_volatility_target_is_causal_finite_and_capped() -> None:
 
 def test_fixed_fractional_loses_its_fraction_at_the_stop() -> None:
     """25 000 x 1 % over 40 ticks of $1 and $3.54: 5.74 contracts, of which 5 are traded."""
-    size, stop = schema.FixedFractionalSize(method="fixed_fractional"), schema.Protection(unit="ticks", stop=40.0)
+    size, stop = (
+        schema.FixedFractionalSize(method="fixed_fractional"),
+        schema.Protection(unit="ticks", stop=40.0),
+    )
     contracts = scale(BARS, risk_of(size, protection=stop), CAPITAL)
     assert contracts == pytest.approx(np.full(len(BARS), 250 / 43.54))
     nearer = scale(BARS, risk_of(size, protection=stop.model_copy(update={"trail": 20.0})), CAPITAL)
@@ -70,7 +79,11 @@ def test_fixed_fractional_loses_its_fraction_at_the_stop() -> None:
 
 
 def test_a_turtle_unit_makes_one_range_worth_its_fraction() -> None:
-    contracts = scale(BARS, risk_of(schema.AtrUnitSize(method="atr_unit", multiple=2.0, max_contracts=999.0)), CAPITAL)
+    contracts = scale(
+        BARS,
+        risk_of(schema.AtrUnitSize(method="atr_unit", multiple=2.0, max_contracts=999.0)),
+        CAPITAL,
+    )
     adjusted = BARS.adjusted
     ranges = atr(adjusted["high"], adjusted["low"], adjusted["close"], 14)
     assert np.isnan(contracts[:14]).all()
@@ -78,8 +91,12 @@ def test_a_turtle_unit_makes_one_range_worth_its_fraction() -> None:
 
 
 def test_half_of_kelly_is_a_volatility_target_of_half_the_sharpe() -> None:
-    kelly = schema.KellySize(method="kelly", sharpe=0.4, fraction=0.5, lookback_sessions=10, max_contracts=50.0)
-    np.testing.assert_array_equal(scale(BARS, risk_of(kelly), CAPITAL), scale(BARS, risk_of(VOL), CAPITAL))
+    kelly = schema.KellySize(
+        method="kelly", sharpe=0.4, fraction=0.5, lookback_sessions=10, max_contracts=50.0
+    )
+    np.testing.assert_array_equal(
+        scale(BARS, risk_of(kelly), CAPITAL), scale(BARS, risk_of(VOL), CAPITAL)
+    )
 
 
 def test_the_buffer_is_a_share_of_the_full_size() -> None:
@@ -96,13 +113,17 @@ def test_a_market_without_movement_has_no_size() -> None:
 
 
 def test_protection_distances_are_whole_ticks() -> None:
-    stop, take_profit, _ = protection(BARS, schema.Protection(unit="atr", stop=2.0, take_profit=4.0, atr_bars=14))
+    stop, take_profit, _ = protection(
+        BARS, schema.Protection(unit="atr", stop=2.0, take_profit=4.0, atr_bars=14)
+    )
     adjusted = BARS.adjusted
     expected = np.rint(atr(adjusted["high"], adjusted["low"], adjusted["close"], 14) / 0.01 * 2.0)
     np.testing.assert_array_equal(stop[14:], expected[14:])
     assert np.isnan(stop[:14]).all()
     assert (take_profit[14:] >= stop[14:]).all()
-    only_stop, nothing, trail = protection(BARS, schema.Protection(unit="ticks", stop=12.4, trail=7.0))
+    only_stop, nothing, trail = protection(
+        BARS, schema.Protection(unit="ticks", stop=12.4, trail=7.0)
+    )
     assert (only_stop == 12).all()
     assert (trail == 7).all()
     assert len(nothing) == 0
@@ -111,7 +132,9 @@ def test_protection_distances_are_whole_ticks() -> None:
 def test_protection_needs_no_more_than_its_memory() -> None:
     rule = schema.Protection(unit="atr", stop=2.0, atr_bars=14)
     start = len(BARS) - memory_bars(risk_of(protection=rule)) - 5
-    np.testing.assert_array_equal(protection(BARS.rows(start, len(BARS)), rule)[0][-5:], protection(BARS, rule)[0][-5:])
+    np.testing.assert_array_equal(
+        protection(BARS.rows(start, len(BARS)), rule)[0][-5:], protection(BARS, rule)[0][-5:]
+    )
 
 
 def test_there_is_no_position_before_its_stop_is_known() -> None:
@@ -137,7 +160,7 @@ def test_every_block_says_why() -> None:
     assert [block.text for block in Block] == list(dict.fromkeys(block.text for block in Block))
 
 
-# ------------------------------------------------------------------------------------------------- no key without effect
+# ---------------------------------------------------------------------------- no key without effect
 
 BRACKET = schema.Protection(unit="atr", stop=2.0, take_profit=3.0, atr_bars=14)
 WIDE = schema.Limits(max_position=8, max_order=16)
@@ -147,28 +170,46 @@ FRACTIONAL = schema.FixedFractionalSize(method="fixed_fractional", risk_frac=0.0
 UNIT = schema.AtrUnitSize(method="atr_unit", risk_frac=0.002)
 KELLY = schema.KellySize(method="kelly", sharpe=1.0, max_contracts=50.0)
 CHANGES: dict[str, tuple[schema.Risk, schema.Risk]] = {  # key -> two risks that differ in it alone
-    "size.fixed.contracts": (risk_of(FIXED, limits=WIDE), risk_of(schema.FixedSize(method="fixed", contracts=3.0), limits=WIDE)),
+    "size.fixed.contracts": (
+        risk_of(FIXED, limits=WIDE),
+        risk_of(schema.FixedSize(method="fixed", contracts=3.0), limits=WIDE),
+    ),
 }
 
 
 def sized(size: Any, **changes: Any) -> None:
     """One entry of CHANGES for each of these keys of the sizing rule."""
     for key, value in changes.items():
-        pair = (risk_of(s, limits=WIDE, protection=STOP) for s in (size, size.model_copy(update={key: value})))
+        pair = (
+            risk_of(s, limits=WIDE, protection=STOP)
+            for s in (size, size.model_copy(update={key: value}))
+        )
         CHANGES[f"size.{size.method}.{key}"] = tuple(pair)
 
 
 def limited(base: schema.Limits, **changes: Any) -> None:
     for key, value in changes.items():
-        CHANGES[f"limits.{key}"] = (risk_of(FIXED, limits=base), risk_of(FIXED, limits=base.model_copy(update={key: value})))
+        CHANGES[f"limits.{key}"] = (
+            risk_of(FIXED, limits=base),
+            risk_of(FIXED, limits=base.model_copy(update={key: value})),
+        )
 
 
 sized(VOL, annual_vol_frac=0.05, lookback_sessions=20, max_contracts=1.0, buffer_frac=0.5)
 sized(FRACTIONAL, risk_frac=0.002, cost_usd=50.0, max_contracts=1.0)
 sized(UNIT, risk_frac=0.0005, multiple=4.0, atr_bars=100, max_contracts=1.0)
 sized(KELLY, sharpe=0.1, fraction=0.1, lookback_sessions=20, max_contracts=1.0)
-for _key, _value in {"unit": "ticks", "stop": 1.0, "take_profit": 1.5, "trail": 1.0, "atr_bars": 40}.items():
-    CHANGES[f"protection.{_key}"] = (risk_of(protection=BRACKET), risk_of(protection=BRACKET.model_copy(update={_key: _value})))
+for _key, _value in {
+    "unit": "ticks",
+    "stop": 1.0,
+    "take_profit": 1.5,
+    "trail": 1.0,
+    "atr_bars": 40,
+}.items():
+    CHANGES[f"protection.{_key}"] = (
+        risk_of(protection=BRACKET),
+        risk_of(protection=BRACKET.model_copy(update={_key: _value})),
+    )
 limited(
     WIDE,
     max_position=3,
@@ -193,7 +234,11 @@ limited(
 )
 limited(WIDE.model_copy(update={"max_consecutive_losses": 2}), cool_down_bars=3)
 limited(WIDE.model_copy(update={"trading_windows": ("19:05-19:30",)}), flatten_at_windows=True)
-limited(WIDE.model_copy(update={"volatility_ratio": 1.2}), volatility_fast_bars=20, volatility_slow_bars=40)
+limited(
+    WIDE.model_copy(update={"volatility_ratio": 1.2}),
+    volatility_fast_bars=20,
+    volatility_slow_bars=40,
+)
 limited(WIDE.model_copy(update={"initial_margin_usd": 6_000.0}), max_margin_frac=0.5)
 
 
@@ -206,7 +251,11 @@ def keys_of(model: type[BaseModel], prefix: str) -> set[str]:
 
 
 def test_the_table_of_changes_knows_every_key() -> None:
-    sizes = [tag for size in get_args(get_args(schema.Size)[0]) for tag in keys_of(size, f"size.{method_of(size)}")]
+    sizes = [
+        tag
+        for size in get_args(get_args(schema.Size)[0])
+        for tag in keys_of(size, f"size.{method_of(size)}")
+    ]
     known = set(sizes) | keys_of(schema.Protection, "protection") | keys_of(schema.Limits, "limits")
     assert set(CHANGES) == known
     assert set(schema.Risk.model_fields) == {"size", "protection", "limits"}
@@ -223,7 +272,15 @@ def _run(risk: schema.Risk) -> Result:
     return simulate(BARS, intent, risk.limits, schema.Costs(), CAPITAL)
 
 
-@pytest.mark.parametrize("key", ["max_trades_per_session", "max_orders_per_session", "max_consecutive_losses", "cool_down_bars"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "max_trades_per_session",
+        "max_orders_per_session",
+        "max_consecutive_losses",
+        "cool_down_bars",
+    ],
+)
 def test_a_count_that_no_machine_holds_is_refused(key: str) -> None:
     with pytest.raises(ConfigError, match=key):
         _ = composition.compose("backtest", [f"risk.limits.{key}={10**22}"]).config

@@ -1,4 +1,6 @@
-"""The roll decision as a pure function: one-way, next expiry only, and never with anything that was not known at the open."""
+"""The roll decision as a pure function: one-way, next expiry only, and never with anything that was
+not known at the open.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,10 @@ from mcl.market.calendar import NS, Sessions
 
 HOUR = 3600 * NS
 N, CONTRACTS = 60, 5
-DAYS = np.array([d for d in range(19_700, 19_700 + 2 * N) if d % 7 not in (2, 3)][: N + 30], np.int64)  # without weekends
+# without weekends
+DAYS = np.array(
+    [d for d in range(19_700, 19_700 + 2 * N) if d % 7 not in (2, 3)][: N + 30], np.int64
+)
 OPEN = (DAYS - 1) * 24 * HOUR + 23 * HOUR
 CALENDAR = Sessions(DAYS, OPEN, DAYS * 24 * HOUR + 22 * HOUR)
 LAST_TRADE = DAYS[[14, 28, 42, 56, 70]]
@@ -22,37 +27,56 @@ LISTED = np.zeros(CONTRACTS, np.int64)
 PUBLISHED = OPEN + 16 * HOUR  # cleared volumes of the session before come in the morning
 
 
-def decide(volumes: Volumes, rule: Roll | None = None, listed: np.ndarray = LISTED) -> tuple[np.ndarray, list[roll.Step]]:
+def decide(
+    volumes: Volumes, rule: Roll | None = None, listed: np.ndarray = LISTED
+) -> tuple[np.ndarray, list[roll.Step]]:
     return roll.decide(
-        CALENDAR, DAYS[:N], last_trade=LAST_TRADE, listed_at=listed, volumes=volumes, rule=rule or Roll(sessions_before_last_trade=1)
+        CALENDAR,
+        DAYS[:N],
+        last_trade=LAST_TRADE,
+        listed_at=listed,
+        volumes=volumes,
+        rule=rule or Roll(sessions_before_last_trade=1),
     )
 
 
 def published(matrix: np.ndarray, lag: int = 1) -> Volumes:
-    """`matrix` [session, contract]; the figures of session i are known `lag` sessions later, in the morning."""
+    """`matrix` [session, contract]; the figures of session i are known `lag` sessions later, in the
+    morning.
+    """
     session, contract = np.indices(matrix.shape).reshape(2, -1)
-    return Volumes(DAYS[session], contract, matrix.ravel().astype(np.int64), PUBLISHED[session + lag])
+    return Volumes(
+        DAYS[session], contract, matrix.ravel().astype(np.int64), PUBLISHED[session + lag]
+    )
 
 
 def migration(crossover: int = 5) -> np.ndarray:
-    """A contract is listed 28 sessions before its last trade, leads in the last 14 and is passed after the `crossover`-th last."""
+    """A contract is listed 28 sessions before its last trade, leads in the last 14 and is passed
+    after the `crossover`-th last.
+    """
     left = np.searchsorted(DAYS, LAST_TRADE) - np.arange(N)[:, None]
     lead = np.where((left >= 0) & (left <= 14 + crossover), 1000 + 10 * (left - crossover), 0)
-    return np.where(left > 14, np.where(left <= 14 + crossover, 1000 - 10 * (left - 14 - crossover), 10 * (left <= 28)), lead)
+    return np.where(
+        left > 14,
+        np.where(left <= 14 + crossover, 1000 - 10 * (left - 14 - crossover), 10 * (left <= 28)),
+        lead,
+    )
 
 
 @st.composite
 def random_volumes(draw: st.DrawFn) -> np.ndarray:
     seed = draw(st.integers(0, 2**32 - 1))
     rng = np.random.default_rng(seed)
-    return rng.integers(0, 5, (N, CONTRACTS)) * rng.integers(0, 2, (N, 1))  # many ties and whole sessions of zeros
+    # many ties and whole sessions of zeros
+    return rng.integers(0, 5, (N, CONTRACTS)) * rng.integers(0, 2, (N, 1))
 
 
 def test_rolls_when_the_next_expiry_was_larger_in_the_latest_known_session() -> None:
     active, steps = decide(published(migration()))
     first = steps[0]
     at = int(np.searchsorted(DAYS, first.session))
-    # session 10 (4 before last trade) is the first with more in the next contract; it is known in the morning of session 11
+    # session 10 (4 before last trade) is the first with more in the next contract; it is known in
+    # the morning of session 11
     assert (at, first.reason) == (12, "volume")
     assert (first.volume_outgoing, first.volume_incoming) == (990, 1010)
     assert first.known_at == PUBLISHED[11] <= OPEN[at]
@@ -68,17 +92,25 @@ def test_information_one_session_earlier_moves_every_volume_roll_by_exactly_one_
 
 
 @given(random_volumes(), st.integers(0, N - 1), st.integers(0, 2**32 - 1))
-def test_nothing_published_after_an_open_changes_what_was_decided_by_then(matrix: np.ndarray, at: int, seed: int) -> None:
+def test_nothing_published_after_an_open_changes_what_was_decided_by_then(
+    matrix: np.ndarray, at: int, seed: int
+) -> None:
     volumes = published(matrix)
     later = volumes.known_at > OPEN[at]
     other = np.where(later, np.random.default_rng(seed).integers(0, 9, len(later)), volumes.volume)
     before, changed = decide(volumes), decide(volumes._replace(volume=other))
     assert np.array_equal(before[0][: at + 1], changed[0][: at + 1])
-    assert [s for s in before[1] if s.session <= DAYS[at]] == [s for s in changed[1] if s.session <= DAYS[at]]
+    assert [s for s in before[1] if s.session <= DAYS[at]] == [
+        s for s in changed[1] if s.session <= DAYS[at]
+    ]
 
 
-@given(random_volumes(), st.sampled_from(["volume", "open_interest", "calendar"]), st.integers(0, 6))
-def test_rolls_go_one_way_to_the_next_expiry_and_always_in_time(matrix: np.ndarray, rule: str, before: int) -> None:
+@given(
+    random_volumes(), st.sampled_from(["volume", "open_interest", "calendar"]), st.integers(0, 6)
+)
+def test_rolls_go_one_way_to_the_next_expiry_and_always_in_time(
+    matrix: np.ndarray, rule: str, before: int
+) -> None:
     active, steps = decide(published(matrix), Roll(rule=rule, sessions_before_last_trade=before))
     assert (np.diff(active) >= 0).all()
     assert all(s.incoming == s.outgoing + 1 for s in steps if s.reason == rule != "calendar")
@@ -90,10 +122,13 @@ def test_rolls_go_one_way_to_the_next_expiry_and_always_in_time(matrix: np.ndarr
 
 def test_open_interest_decides_like_volume_but_says_so() -> None:
     by_volume, by_interest = (
-        decide(published(migration()), Roll(rule=rule, sessions_before_last_trade=1)) for rule in ("volume", "open_interest")
+        decide(published(migration()), Roll(rule=rule, sessions_before_last_trade=1))
+        for rule in ("volume", "open_interest")
     )
     assert np.array_equal(by_volume[0], by_interest[0])
-    assert [s.reason for s in by_interest[1]] == [s.reason.replace("volume", "open_interest") for s in by_volume[1]]
+    assert [s.reason for s in by_interest[1]] == [
+        s.reason.replace("volume", "open_interest") for s in by_volume[1]
+    ]
 
 
 @given(random_volumes())
@@ -105,7 +140,9 @@ def test_the_calendar_rule_does_not_look_at_volumes(matrix: np.ndarray) -> None:
 
 
 @given(random_volumes(), st.lists(st.integers(1, N - 2), min_size=1, max_size=8, unique=True))
-def test_a_holiday_of_zeros_decides_like_no_row_at_all(matrix: np.ndarray, holidays: list[int]) -> None:
+def test_a_holiday_of_zeros_decides_like_no_row_at_all(
+    matrix: np.ndarray, holidays: list[int]
+) -> None:
     zeroed = matrix.copy()
     zeroed[holidays] = 0
     rows = published(zeroed)
@@ -125,11 +162,19 @@ def test_a_holiday_of_zeros_neither_triggers_nor_undoes_a_roll() -> None:
 def test_a_correction_counts_from_when_it_was_published() -> None:
     matrix = np.tile([100, 50, 0, 0, 0], (N, 1))
     first = published(matrix)
-    corrected = Volumes(*(np.append(column, value) for column, value in zip(first, (DAYS[5], 1, 200, OPEN[7] + 1), strict=True)))
+    corrected = Volumes(
+        *(
+            np.append(column, value)
+            for column, value in zip(first, (DAYS[5], 1, 200, OPEN[7] + 1), strict=True)
+        )
+    )
     assert decide(first)[0][9] == 0
     active, steps = decide(corrected)
-    assert int(np.searchsorted(DAYS, steps[0].session)) == 14 - 1  # session 5 was no longer the latest at the next open: forced
-    on_time = corrected._replace(known_at=np.where(corrected.volume == 200, OPEN[7], corrected.known_at))
+    # session 5 was no longer the latest at the next open: forced
+    assert int(np.searchsorted(DAYS, steps[0].session)) == 14 - 1
+    on_time = corrected._replace(
+        known_at=np.where(corrected.volume == 200, OPEN[7], corrected.known_at)
+    )
     assert int(np.searchsorted(DAYS, decide(on_time)[1][0].session)) == 7
     assert active[12] == 0
 
@@ -150,12 +195,19 @@ def test_the_first_session_starts_in_a_contract_that_need_not_be_left_at_once() 
 
 
 def test_the_last_contract_is_kept_when_there_is_no_other() -> None:
-    active, steps = roll.decide(CALENDAR, DAYS[:N], last_trade=LAST_TRADE[:1], listed_at=LISTED[:1], volumes=Volumes.none(), rule=Roll())
+    active, steps = roll.decide(
+        CALENDAR,
+        DAYS[:N],
+        last_trade=LAST_TRADE[:1],
+        listed_at=LISTED[:1],
+        volumes=Volumes.none(),
+        rule=Roll(),
+    )
     assert not steps
     assert set(active) == {0}
 
 
-# ---------------------------------------------------------------------------------------------------------------- gaps
+# --------------------------------------------------------------------------------------------- gaps
 
 TIMES = np.arange(1, 11, dtype=np.int64)
 
@@ -168,7 +220,9 @@ def test_the_gap_comes_from_the_last_common_bar_before_the_roll() -> None:
 
 
 def test_two_thin_contracts_are_compared_at_the_older_of_their_last_times() -> None:
-    gap = roll.gap(np.array([2, 6]), np.array([1.0, 2.0]), np.array([3, 5]), np.array([10.0, 11.0]), before=9)
+    gap = roll.gap(
+        np.array([2, 6]), np.array([1.0, 2.0]), np.array([3, 5]), np.array([10.0, 11.0]), before=9
+    )
     assert gap == (1.0, 11.0, 5, False)
 
 

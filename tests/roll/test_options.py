@@ -1,4 +1,6 @@
-"""Roll rules and adjustments as configuration: every option composes, and what each one does to the same bars."""
+"""Roll rules and adjustments as configuration: every option composes, and what each one does to the
+same bars.
+"""
 
 from __future__ import annotations
 
@@ -22,34 +24,53 @@ RULES, ADJUSTMENTS = ("volume", "open_interest", "calendar"), ("difference", "ra
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = schema.SyntheticData(source="synthetic", seed=11)
-    return generator.generate(spec, tmp_path_factory.mktemp("world"), first=date(2024, 1, 2), last=date(2024, 2, 23))
+    return generator.generate(
+        spec, tmp_path_factory.mktemp("world"), first=date(2024, 1, 2), last=date(2024, 2, 23)
+    )
 
 
 def bars_with(home: Path, root: Path, **choices: object) -> Bars:
-    return load(schema.DatabentoData(source="databento", path=str(home), roll=schema.Roll.model_validate(choices)), root)
+    return load(
+        schema.DatabentoData(
+            source="databento", path=str(home), roll=schema.Roll.model_validate(choices)
+        ),
+        root,
+    )
 
 
 @pytest.mark.parametrize(("rule", "adjust"), list(product(RULES, ADJUSTMENTS)))
 def test_every_option_composes(rule: str, adjust: str) -> None:
-    chosen = composition.compose("backtest", [f"roll@data.roll={rule}", f"data.roll.adjust={adjust}"]).config.data.roll
+    chosen = composition.compose(
+        "backtest", [f"roll@data.roll={rule}", f"data.roll.adjust={adjust}"]
+    ).config.data.roll
     assert (chosen.rule, chosen.adjust, chosen.sessions_before_last_trade) == (rule, adjust, 3)
 
 
 @pytest.mark.parametrize("data", ["synthetic", "planted", "mcl_databento", "lean_gold", "eia"])
 def test_every_data_source_takes_every_rule(data: str) -> None:
     for rule in RULES:
-        overrides = [f"data={data}", f"roll@data.roll={rule}", *(["data.path=somewhere"] if data in ("eia", "lean_gold") else [])]
+        overrides = [
+            f"data={data}",
+            f"roll@data.roll={rule}",
+            *(["data.path=somewhere"] if data in ("eia", "lean_gold") else []),
+        ]
         assert composition.compose("backtest", overrides).config.data.roll.rule == rule
 
 
-def test_open_interest_leaves_a_contract_earlier_and_says_what_it_compared(home: Path, tmp_path: Path) -> None:
-    volume, interest = (bars_with(home, tmp_path, rule=rule).roll_table for rule in ("volume", "open_interest"))
+def test_open_interest_leaves_a_contract_earlier_and_says_what_it_compared(
+    home: Path, tmp_path: Path
+) -> None:
+    volume, interest = (
+        bars_with(home, tmp_path, rule=rule).roll_table for rule in ("volume", "open_interest")
+    )
     assert set(interest["reason"]) == {"open_interest"}
     assert (interest["volume_to"] > interest["volume_from"]).all()
     assert (interest["session"].to_numpy()[:2] < volume["session"].to_numpy()[:2]).all()
 
 
-def test_ratio_keeps_returns_and_leaves_the_first_contract_alone(home: Path, tmp_path: Path) -> None:
+def test_ratio_keeps_returns_and_leaves_the_first_contract_alone(
+    home: Path, tmp_path: Path
+) -> None:
     plain, ratio = (bars_with(home, tmp_path, adjust=adjust) for adjust in ("none", "ratio"))
     assert ratio.ratio is not None
     assert not ratio.adjustment.any()
@@ -57,11 +78,16 @@ def test_ratio_keeps_returns_and_leaves_the_first_contract_alone(home: Path, tmp
     assert np.array_equal(ratio.adjusted["close"][first], plain.close[first])
     inside = np.flatnonzero(~ratio.roll)[1:]
     for series in (plain.close, ratio.adjusted["close"]):
-        assert np.allclose(series[inside] / series[inside - 1], plain.close[inside] / plain.close[inside - 1], rtol=1e-12)
+        assert np.allclose(
+            series[inside] / series[inside - 1],
+            plain.close[inside] / plain.close[inside - 1],
+            rtol=1e-12,
+        )
     factors = ratio.ratio[ratio.contract]
     at = np.flatnonzero(ratio.roll)
     gap = ratio.roll_table["gap"].to_numpy()
-    assert np.allclose(factors[at] / factors[at - 1], 1 - gap / ratio.open[at], atol=2e-3)  # outgoing / incoming
+    # outgoing / incoming
+    assert np.allclose(factors[at] / factors[at - 1], 1 - gap / ratio.open[at], atol=2e-3)
     assert ratio.fingerprint != plain.fingerprint
 
 
@@ -75,14 +101,25 @@ def test_adjusted_prices_do_not_change_when_more_data_arrive(home: Path, tmp_pat
 def test_ratio_is_refused_where_prices_are_not_positive(shared_data: Path, tmp_path: Path) -> None:
     path = shared_data / "eia_public_domain" / "eia_nymex_crude_futures_contract1_4_daily.csv"
     words = ["data=eia", f"data.path={path}", "data.roll.adjust=ratio"]
-    with pytest.raises(DataError, match=r"ratio needs prices above zero; CLK0 was at -37.63 on 2020-04-20") as refused:
+    with pytest.raises(
+        DataError, match=r"ratio needs prices above zero; CLK0 was at -37.63 on 2020-04-20"
+    ) as refused:
         load(composition.compose("backtest", words).config.data, tmp_path)
     assert "difference" in refused.value.hint
-    before = load(composition.compose("backtest", [*words[:2], "data.end='2020-01-01'"]).config.data, tmp_path)
+    before = load(
+        composition.compose("backtest", [*words[:2], "data.end='2020-01-01'"]).config.data, tmp_path
+    )
     assert before.ratio is None
 
 
 def test_open_interest_needs_statistics(shared_data: Path, tmp_path: Path) -> None:
-    data = composition.compose("backtest", ["data=lean_gold", f"data.path={shared_data / 'lean_apache2'}", "roll@data.roll=open_interest"])
+    data = composition.compose(
+        "backtest",
+        [
+            "data=lean_gold",
+            f"data.path={shared_data / 'lean_apache2'}",
+            "roll@data.roll=open_interest",
+        ],
+    )
     with pytest.raises(DataError, match="needs published open interest, and these data hold none"):
         load(data.config.data, tmp_path)

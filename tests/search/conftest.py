@@ -1,4 +1,6 @@
-"""A project folder with a small real data set (a random walk as CSV), a real store, and sweeps that are run once and looked at often."""
+"""A project folder with a small real data set (a random walk as CSV), a real store, and sweeps that
+are run once and looked at often.
+"""
 
 from __future__ import annotations
 
@@ -36,18 +38,34 @@ def write_walk(path: Path, seed: int = 3) -> None:
     rng = np.random.default_rng(seed)
     n = SESSIONS * BARS
     day = np.repeat(pd.bdate_range("2024-02-01", periods=SESSIONS, tz="UTC").to_numpy(), BARS)
-    time = pd.DatetimeIndex(day) + pd.to_timedelta(np.tile(np.arange(1, BARS + 1), SESSIONS) + 14 * 60, unit="min")
+    time = pd.DatetimeIndex(day) + pd.to_timedelta(
+        np.tile(np.arange(1, BARS + 1), SESSIONS) + 14 * 60, unit="min"
+    )
     close = 7500 + np.cumsum(rng.integers(-4, 5, n))
     opened = np.concatenate([[7500], close[:-1]])
-    high, low = np.maximum(opened, close) + rng.integers(0, 3, n), np.minimum(opened, close) - rng.integers(0, 3, n)
-    prices = {name: np.round(ticks / 100, 2) for name, ticks in (("open", opened), ("high", high), ("low", low), ("close", close))}
-    pd.DataFrame({"time": time.strftime("%Y-%m-%dT%H:%M:%SZ"), **prices, "volume": rng.integers(1, 50, n)}).to_csv(path, index=False)
+    high, low = (
+        np.maximum(opened, close) + rng.integers(0, 3, n),
+        np.minimum(opened, close) - rng.integers(0, 3, n),
+    )
+    prices = {
+        name: np.round(ticks / 100, 2)
+        for name, ticks in (("open", opened), ("high", high), ("low", low), ("close", close))
+    }
+    pd.DataFrame(
+        {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ"), **prices, "volume": rng.integers(1, 50, n)}
+    ).to_csv(path, index=False)
 
 
 def measured(swept: Swept) -> dict[str, float]:
-    """What the best trial's own bars say of it: the metrics that count other trials grow with every test. NaN equals nothing: left out."""
+    """What the best trial's own bars say of it: the metrics that count other trials grow with every
+    test. NaN equals nothing: left out.
+    """
     metrics = (swept.best or {})["metrics"]
-    return {name: value for name, value in metrics.items() if name in swept.trials.columns and not math.isnan(value)}
+    return {
+        name: value
+        for name, value in metrics.items()
+        if name in swept.trials.columns and not math.isnan(value)
+    }
 
 
 @dataclass(frozen=True)
@@ -59,7 +77,9 @@ class Project:
         """`SMALL` with these overrides, which replace its own of the same key."""
         keys = {o.split("=")[0] for o in overrides}
         small = [o for o in SMALL if o.split("=")[0] not in keys]
-        return search.sweep(composition.compose("sweep", [*small, *overrides]), store=self.store, root=self.root)
+        return search.sweep(
+            composition.compose("sweep", [*small, *overrides]), store=self.store, root=self.root
+        )
 
     def grid(self, *overrides: str) -> Swept:
         own = [o for o in SMALL if not o.startswith(("search", "strategy.", "strategy="))]

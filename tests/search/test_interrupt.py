@@ -34,7 +34,13 @@ if __name__ == "__main__":
 def test_ctrl_c_keeps_what_was_told(project: Project, tmp_path: Path, workers: int) -> None:
     script = tmp_path / "sweeping.py"
     script.write_text(SCRIPT)
-    arguments = [*SMALL, "search.sampler=random", "search.trials=100000", "strategy.fast=range(1,2000)", f"search.workers={workers}"]
+    arguments = [
+        *SMALL,
+        "search.sampler=random",
+        "search.trials=100000",
+        "strategy.fast=range(1,2000)",
+        f"search.workers={workers}",
+    ]
     process = subprocess.Popen(
         [sys.executable, str(script), str(project.root), *arguments],
         stdout=subprocess.PIPE,
@@ -45,7 +51,10 @@ def test_ctrl_c_keeps_what_was_told(project: Project, tmp_path: Path, workers: i
     )
     journals = project.root / "mlruns" / "sweeps"
     known = set(journals.glob("*.journal"))
-    wait_for(lambda: any(p.stat().st_size > 20_000 for p in set(journals.glob("*.journal")) - known), process)
+    wait_for(
+        lambda: any(p.stat().st_size > 20_000 for p in set(journals.glob("*.journal")) - known),
+        process,
+    )
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err

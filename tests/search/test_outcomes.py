@@ -1,4 +1,6 @@
-"""Outcomes are typed: constraints, folds, time limits, deaths; and searches that end early say why."""
+"""Outcomes are typed: constraints, folds, time limits, deaths; and searches that end early say
+why.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,10 @@ def test_an_unknown_name_in_a_constraint_is_refused(project: Project) -> None:
 @pytest.mark.parametrize("pruner", ["median", "halving", "wilcoxon"])
 def test_folds_prune_and_never_change_a_score(project: Project, pruner: str) -> None:
     wide = ("search.sampler=random", "search.trials=40", "strategy.fast=range(2,60)", "seed=2")
-    free, pruned = project.sweep(*wide), project.sweep(*wide, f"search.pruner={pruner}", "search.folds=4")
+    free, pruned = (
+        project.sweep(*wide),
+        project.sweep(*wide, f"search.pruner={pruner}", "search.folds=4"),
+    )
     gone = pruned.trials[pruned.trials["reason"].str.startswith("fold")]
     assert len(gone) > 0
     assert set(gone["reason"]) <= {f"fold {k}" for k in range(1, 5)}
@@ -81,15 +86,23 @@ def test_fold_bars_are_all_bars_once(project: Project) -> None:
 
 
 def test_several_objectives_give_a_front(project: Project) -> None:
-    swept = project.sweep("search.sampler=nsga2", "search.trials=40", "search.also={turnover_contracts_per_session:minimize}")
+    swept = project.sweep(
+        "search.sampler=nsga2",
+        "search.trials=40",
+        "search.also={turnover_contracts_per_session:minimize}",
+    )
     scored = swept.trials[swept.trials["state"] == "COMPLETE"]
     front = scored[scored["front"].astype(bool)]
     best = scored.loc[scored["sharpe"].idxmax()]
     assert (swept.best or {})["trial"] == best["trial"]
     assert best["trial"] in set(front["trial"])
     for _, row in front.iterrows():
-        beats = (scored["sharpe"] >= row["sharpe"]) & (scored["turnover_contracts_per_session"] <= row["turnover_contracts_per_session"])
-        better = (scored["sharpe"] > row["sharpe"]) | (scored["turnover_contracts_per_session"] < row["turnover_contracts_per_session"])
+        beats = (scored["sharpe"] >= row["sharpe"]) & (
+            scored["turnover_contracts_per_session"] <= row["turnover_contracts_per_session"]
+        )
+        better = (scored["sharpe"] > row["sharpe"]) | (
+            scored["turnover_contracts_per_session"] < row["turnover_contracts_per_session"]
+        )
         assert not (beats & better).any()
     assert any(title.startswith("Pareto front") for title, _, _ in swept.tables())
     with pytest.raises(ConfigError, match="has one objective"):
@@ -100,8 +113,12 @@ def test_several_objectives_give_a_front(project: Project) -> None:
 
 def test_the_first_trials_are_those_enqueued(project: Project) -> None:
     wanted = "search.enqueue=[defaults,{strategy:{fast:6,slow:90}}]"
-    swept = project.sweep("search.sampler=qmc", wanted, "strategy.fast=range(2,2000)", "strategy.slow=range(10,3000)")
-    plain = project.sweep("search.sampler=qmc", "strategy.fast=range(2,2000)", "strategy.slow=range(10,3000)")
+    swept = project.sweep(
+        "search.sampler=qmc", wanted, "strategy.fast=range(2,2000)", "strategy.slow=range(10,3000)"
+    )
+    plain = project.sweep(
+        "search.sampler=qmc", "strategy.fast=range(2,2000)", "strategy.slow=range(10,3000)"
+    )
     at = list(swept.trials[["strategy.fast", "strategy.slow"]].itertuples(index=False, name=None))
     free = list(plain.trials[["strategy.fast", "strategy.slow"]].itertuples(index=False, name=None))
     default = composition.compose("backtest", list(SMALL[:5])).raw["strategy"]
@@ -114,7 +131,12 @@ def test_the_first_trials_are_those_enqueued(project: Project) -> None:
 
 
 def test_patience_ends_a_search(project: Project) -> None:
-    swept = project.sweep("search.sampler=random", "search.trials=5000", "search.patience=25", "strategy.fast=range(2,500)")
+    swept = project.sweep(
+        "search.sampler=random",
+        "search.trials=5000",
+        "search.patience=25",
+        "strategy.fast=range(2,500)",
+    )
     assert 25 < len(swept.trials) < 5000
     assert "no better trial among the last 25" in swept.why
     assert swept.status == "FINISHED"
@@ -122,7 +144,9 @@ def test_patience_ends_a_search(project: Project) -> None:
     assert len(swept.trials) - 1 - best == 25
 
 
-def failing(project: Project, monkeypatch: pytest.MonkeyPatch, when: object, *overrides: str) -> Swept:
+def failing(
+    project: Project, monkeypatch: pytest.MonkeyPatch, when: object, *overrides: str
+) -> Swept:
     from mcl.strategy.ema_cross import EmaCross
 
     signal = EmaCross.signal
@@ -132,22 +156,46 @@ def failing(project: Project, monkeypatch: pytest.MonkeyPatch, when: object, *ov
             raise ZeroDivisionError("a bug in a strategy")
         return signal(self, bars)  # type: ignore[arg-type]
 
-    frozen = composition.compose("sweep", [*(o for o in SMALL if o.split("=")[0] not in {p.split("=")[0] for p in overrides}), *overrides])
+    frozen = composition.compose(
+        "sweep",
+        [
+            *(o for o in SMALL if o.split("=")[0] not in {p.split("=")[0] for p in overrides}),
+            *overrides,
+        ],
+    )
     prepared = freeze(frozen, project.root)
     monkeypatch.setattr(EmaCross, "signal", fragile)
     monkeypatch.setattr(runner, "freeze", lambda *_: prepared)
     return search.sweep(frozen, store=project.store, root=project.root)
 
 
-def test_a_search_whose_first_trials_fail_alike_ends_at_once(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    swept = failing(project, monkeypatch, bool, "search.sampler=grid", "search.trials=500", "strategy.slow=range(100,200,10)")
+def test_a_search_whose_first_trials_fail_alike_ends_at_once(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept = failing(
+        project,
+        monkeypatch,
+        bool,
+        "search.sampler=grid",
+        "search.trials=500",
+        "strategy.slow=range(100,200,10)",
+    )
     assert swept.states == {"FAILED": 5}
-    assert swept.why == "the first 5 trials all failed with ZeroDivisionError: ZeroDivisionError: a bug in a strategy"
+    assert (
+        swept.why
+        == "the first 5 trials all failed with ZeroDivisionError: ZeroDivisionError: a bug in a"
+        " strategy"
+    )
     assert project.store.run(swept.sweep_id).status == "FAILED"
 
 
 def test_too_many_failures_end_a_search(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    typed = ("search.sampler=grid", "search.trials=500", "search.max_failures=3", "strategy.slow=range(100,200,10)")
+    typed = (
+        "search.sampler=grid",
+        "search.trials=500",
+        "search.max_failures=3",
+        "strategy.slow=range(100,200,10)",
+    )
     swept = failing(project, monkeypatch, lambda s: s.slow == 150, *typed)
     assert swept.states["FAILED"] == 4
     assert swept.states["COMPLETE"] > 3
@@ -202,29 +250,50 @@ def test_what_hangs_or_dies_fails_alone(project: Project) -> None:
 
 @pytest.mark.parametrize("track", ["top", "none"])
 def test_what_is_tracked_is_a_choice(project: Project, track: str) -> None:
-    swept = project.sweep("search.sampler=random", "search.trials=30", f"search.track={track}", "search.top=3", f"study=track_{track}")
+    swept = project.sweep(
+        "search.sampler=random",
+        "search.trials=30",
+        f"search.track={track}",
+        "search.top=3",
+        f"study=track_{track}",
+    )
     children = project.store.children(swept.sweep_id)
     full = [run for run in children if run.tags["mcl.kind"] == "backtest"]
     light = [run for run in children if run.tags["mcl.kind"] == "trial"]
-    ranked = swept.trials[swept.trials["state"] == "COMPLETE"].sort_values("value", ascending=False)["trial"].head(3)
+    ranked = (
+        swept.trials[swept.trials["state"] == "COMPLETE"]
+        .sort_values("value", ascending=False)["trial"]
+        .head(3)
+    )
     assert sorted(int(run.tags["trial"]) for run in full) == sorted(ranked)
     assert len(light) == (3 if track == "top" else 0)
     assert all("curve/equity_usd" in run.metrics for run in full)
     assert len(swept.trials) == 30
-    assert len(pd.read_parquet(io.BytesIO(project.store.run(swept.sweep_id).file("trials.parquet")))) == 30
+    assert (
+        len(pd.read_parquet(io.BytesIO(project.store.run(swept.sweep_id).file("trials.parquet"))))
+        == 30
+    )
 
 
 @pytest.mark.parametrize("select", ["peak", "plateau"])
 def test_the_winner_is_an_experiment_that_repeats_bit_by_bit(project: Project, select: str) -> None:
     name = f"winner_{select}"
-    swept = project.sweep("search.sampler=random", "search.trials=40", f"search.name={name}", f"search.select={select}", "costs=free")
+    swept = project.sweep(
+        "search.sampler=random",
+        "search.trials=40",
+        f"search.name={name}",
+        f"search.select={select}",
+        "costs=free",
+    )
     path = project.root / "experiments" / f"{name}_best.yaml"
     best = swept.best or {}
     assert f"# Sweep {swept.sweep_id}, run {best['run_id']}." in path.read_text().splitlines()
     composed = composition.compose("backtest", [f"experiment={name}_best"])
     assert {key: composition.flatten(composed.raw)[key] for key in best["params"]} == best["params"]
     done = backtest_run.backtest(composed.config, store=project.store, root=project.root)
-    assert not backtest_run.unequal(measured(swept), {name: done.metrics[name] for name in measured(swept)})
+    assert not backtest_run.unequal(
+        measured(swept), {name: done.metrics[name] for name in measured(swept)}
+    )
     column = {"peak": "value", "plateau": "plateau"}[select]
     scored = swept.trials[swept.trials["state"] == "COMPLETE"]
     assert best["trial"] == scored.loc[scored[column].idxmax(), "trial"]
@@ -236,12 +305,15 @@ def test_any_winner_can_be_written_down_later(project: Project) -> None:
     _, written = status.report(swept.sweep_id, store=project.store, root=project.root, name="later")
     assert written == project.root / "experiments" / "later_best.yaml"
     assert (
-        composition.compose("backtest", ["experiment=later_best"]).config.strategy["fast"] == (swept.best or {})["params"]["strategy.fast"]
+        composition.compose("backtest", ["experiment=later_best"]).config.strategy["fast"]
+        == (swept.best or {})["params"]["strategy.fast"]
     )
 
 
 def test_a_best_at_the_wall_is_said(project: Project) -> None:
-    swept = project.sweep("search.sampler=grid", "strategy.fast=5,10", "strategy.slow=range(20, 50, 10)")
+    swept = project.sweep(
+        "search.sampler=grid", "strategy.fast=5,10", "strategy.slow=range(20, 50, 10)"
+    )
     assert swept.best is not None
     at_wall = swept.best["params"]["strategy.slow"] in (20, 40)
     said = any("at the edge of the space" in sentence for sentence in swept.advice())
@@ -251,17 +323,24 @@ def test_a_best_at_the_wall_is_said(project: Project) -> None:
 
 
 def test_an_estimate_records_nothing(project: Project) -> None:
-    composed = composition.compose("sweep", [*SMALL, "study=estimated", "search.sampler=qmc", "search.trials=1000"])
+    composed = composition.compose(
+        "sweep", [*SMALL, "study=estimated", "search.sampler=qmc", "search.trials=1000"]
+    )
     found = status.estimate(composed, project.root)
     assert (found.trials, found.points, found.bars) == (1000, 90, 40 * 390)
     assert 0 < found.trial_sec < 5
-    assert math.isclose(found.total_sec, 90 * found.trial_sec + 1000 * found.own_sec)  # a point is simulated once
+    # a point is simulated once
+    assert math.isclose(found.total_sec, 90 * found.trial_sec + 1000 * found.own_sec)
     assert found.how.startswith("5 random points timed now")
     assert project.store.in_study("estimated") == []
-    assert (found.sessions, found.holdout_sessions) == (len(set(load(composed.config.data, project.root).session)), 0)
+    assert (found.sessions, found.holdout_sessions) == (
+        len(set(load(composed.config.data, project.root).session)),
+        0,
+    )
     assert found.paper is not None
     assert found.live is not None
-    assert found.live.trials >= found.paper.trials >= min(1000, found.points)  # live counts the whole market
+    # live counts the whole market
+    assert found.live.trials >= found.paper.trials >= min(1000, found.points)
     assert 0 < found.paper.half < found.paper.most <= found.paper.independent
     assert found.paper.half < found.live.half, "real money asks for more"
 
@@ -270,14 +349,26 @@ def test_an_estimate_goes_by_the_last_sweep_that_did_enough(tmp_path: Path) -> N
     folder = tmp_path / "sweeps"
     folder.mkdir()
     assert status._bookkeeping("qmc", 1000, folder)[0] == status.OTHERS_SEC
-    facts = [("old", 1, 1, 400, 10.0), ("new", 2, 1, 400, 20.0), ("short", 3, 1, 10, 99.0), ("parallel", 4, 2, 400, 99.0)]
+    facts = [
+        ("old", 1, 1, 400, 10.0),
+        ("new", 2, 1, 400, 20.0),
+        ("short", 3, 1, 10, 99.0),
+        ("parallel", 4, 2, 400, 99.0),
+    ]
     for sweep_id, started, workers, here, rate in facts:
-        (folder / f"{sweep_id}.card").write_text(json.dumps({"started": started, "sampler": "qmc", "workers": workers}))
-        (folder / f"{sweep_id}.status").write_text(json.dumps({"here": here, "trials_per_sec": rate, "trial_sec": 0.04}))
+        (folder / f"{sweep_id}.card").write_text(
+            json.dumps({"started": started, "sampler": "qmc", "workers": workers})
+        )
+        (folder / f"{sweep_id}.status").write_text(
+            json.dumps({"here": here, "trials_per_sec": rate, "trial_sec": 0.04})
+        )
     seconds, source = status._bookkeeping("qmc", 1000, folder)
     assert math.isclose(seconds, 1 / 20 - 0.04)
     assert source == "as in sweep new (400 trials)"
-    assert status._bookkeeping("tpe", 1000, folder)[0] == status.USUAL_SEC["tpe"] + 1000 * status.TPE_GROWTH_SEC / 2
+    assert (
+        status._bookkeeping("tpe", 1000, folder)[0]
+        == status.USUAL_SEC["tpe"] + 1000 * status.TPE_GROWTH_SEC / 2
+    )
 
 
 def test_outcomes_come_back_bit_by_bit(tmp_path: Path) -> None:

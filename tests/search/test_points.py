@@ -11,7 +11,12 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from mcl.search import plateau
 from mcl.search.point_sequences import at, closest, grid, inside, sobol, uniform, worded
@@ -51,14 +56,20 @@ def test_the_closest_value_is_one_of_the_axis(key: str, value: float) -> None:
 
 
 def test_an_axis_in_words() -> None:
-    assert [worded(SPACE[key]) for key in "abc"] == ["10 to 480 in steps of 10", "0.1 to 0.9", "x or y or z"]
+    assert [worded(SPACE[key]) for key in "abc"] == [
+        "10 to 480 in steps of 10",
+        "0.1 to 0.9",
+        "x or y or z",
+    ]
 
 
 def test_stepped_values_have_equal_shares() -> None:
     values = Counter(at(SPACE["a"], (i + 0.5) / 4800) for i in range(4800))
     assert set(values.values()) == {100}
     assert len(values) == 48
-    assert Counter(at(SPACE["f"], (i + 0.5) / 500) for i in range(500)) == dict.fromkeys((0.0, 0.25, 0.5, 0.75, 1.0), 100)
+    assert Counter(at(SPACE["f"], (i + 0.5) / 500) for i in range(500)) == dict.fromkeys(
+        (0.0, 0.25, 0.5, 0.75, 1.0), 100
+    )
 
 
 def test_a_logarithmic_axis_spends_half_its_points_below_the_geometric_mean() -> None:
@@ -84,10 +95,18 @@ def test_a_plateau_beats_a_lucky_cell() -> None:
 
 
 @pytest.mark.parametrize("many", [1, 2, 4, 40, 333])
-def test_a_plateau_is_the_lower_quartile_of_the_neighbours(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plateau_is_the_lower_quartile_of_the_neighbours(
+    many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(plateau, "AT_ONCE", 10_000)  # several chunks
     rng = np.random.default_rng(many)
-    points = pd.DataFrame({"n": rng.integers(0, 12, many), "x": rng.random(many), "word": rng.choice(["long", "short"], many)})
+    points = pd.DataFrame(
+        {
+            "n": rng.integers(0, 12, many),
+            "x": rng.random(many),
+            "word": rng.choice(["long", "short"], many),
+        }
+    )
     scores = rng.normal(size=many).round(1)
     around, counted = plateau.plateaus(points, scores)
     ranks = np.column_stack([np.unique(points[name], return_inverse=True)[1] for name in points])
@@ -99,7 +118,9 @@ def test_a_plateau_is_the_lower_quartile_of_the_neighbours(many: int, monkeypatc
 
 
 def test_edges_are_named() -> None:
-    assert plateau.edges({"a": 10, "c": "x", "b": 0.5}, {k: SPACE[k] for k in ("a", "c", "b")}) == ["a=10 is the lowest value searched"]
+    assert plateau.edges({"a": 10, "c": "x", "b": 0.5}, {k: SPACE[k] for k in ("a", "c", "b")}) == [
+        "a=10 is the lowest value searched"
+    ]
     assert plateau.edges({"a": 480}, {"a": SPACE["a"]}) == ["a=480 is the highest value searched"]
     assert plateau.edges({"a": 240}, {"a": SPACE["a"]}) == []
 

@@ -13,7 +13,14 @@ from mcl.search.trial import Outcome
 
 def scored(number: int, value: float, **metrics: float) -> Outcome:
     params = {"strategy.fast": 10 * number, "strategy.slow": 100}
-    return Outcome(number, params, "COMPLETE", value=value, metrics={"sharpe": value, "trades": 40.0} | metrics, seconds=0.5)
+    return Outcome(
+        number,
+        params,
+        "COMPLETE",
+        value=value,
+        metrics={"sharpe": value, "trades": 40.0} | metrics,
+        seconds=0.5,
+    )
 
 
 FAILED = Outcome(7, {"strategy.fast": 1}, "FAILED", "ZeroDivisionError", "division by zero")
@@ -28,7 +35,9 @@ def board(*outcomes: Outcome, maximize: bool = True) -> Board:
 
 
 def test_the_best_is_the_first_of_the_equal_and_a_score_that_is_none_leads_nothing() -> None:
-    standing = board(scored(3, 1.0), scored(1, 1.0), scored(2, math.nan), FAILED, PRUNED, scored(4, 0.5))
+    standing = board(
+        scored(3, 1.0), scored(1, 1.0), scored(2, math.nan), FAILED, PRUNED, scored(4, 0.5)
+    )
     assert standing.best is not None
     assert standing.best.number == 1
     assert standing.improvements == [(1, 1.0), (2, 1.0)]
@@ -76,12 +85,32 @@ def test_a_table_of_improvements_on_a_terminal(monkeypatch: pytest.MonkeyPatch) 
     stream = io.StringIO()
     screen, standing = Screen(stream), board()
     screen.begin(standing)
-    for outcome in (scored(1, 1.25, max_drawdown_frac=-0.125), scored(2, 0.5), scored(3, 2.5), FAILED):
+    for outcome in (
+        scored(1, 1.25, max_drawdown_frac=-0.125),
+        scored(2, 0.5),
+        scored(3, 2.5),
+        FAILED,
+    ):
         screen.trial(standing, outcome, standing.add(outcome))
     screen.end(standing)
     shown = stream.getvalue()
-    head, *rows = [line.split() for line in shown.splitlines() if "trial " in line or "best so far" in line][-3:]
+    head, *rows = [
+        line.split() for line in shown.splitlines() if "trial " in line or "best so far" in line
+    ][-3:]
     assert "trial 7 failed: division by zero" in shown
-    assert head == ["best", "so", "far", "fast", "slow", "sharpe", "trades", "max_drawdown_frac", "net_pnl_usd"]
-    assert rows == [["trial", "3", "30", "100", "2.5", "40", "nan", "nan"], ["trial", "1", "10", "100", "1.25", "40", "-0.125", "nan"]]
+    assert head == [
+        "best",
+        "so",
+        "far",
+        "fast",
+        "slow",
+        "sharpe",
+        "trades",
+        "max_drawdown_frac",
+        "net_pnl_usd",
+    ]
+    assert rows == [
+        ["trial", "3", "30", "100", "2.5", "40", "nan", "nan"],
+        ["trial", "1", "10", "100", "1.25", "40", "-0.125", "nan"],
+    ]
     assert "4/10 trials" in shown

@@ -1,4 +1,6 @@
-"""A pruner sees the folds that have a value, whichever those are, and a search without a score says so."""
+"""A pruner sees the folds that have a value, whichever those are, and a search without a score says
+so.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ from .conftest import SMALL, Project
 PRUNERS = get_args(schema.Search.model_fields["pruner"].annotation)
 LATE = [
     "strategy=tsmom",
-    "strategy.lookback=choice(4000,500,300,200,100,7000,13000,50)",  # three have no trade in the first fold, one in the first four
+    # three have no trade in the first fold, one in the first four
+    "strategy.lookback=choice(4000,500,300,200,100,7000,13000,50)",
     "search.sampler=grid",
     "search.trials=8",
     "search.min_trades=0",
@@ -35,12 +38,18 @@ def late(project: Project, *overrides: str) -> Any:
     from mcl import composition
 
     small = [o for o in SMALL if o.startswith(("data", "risk"))]
-    return search.sweep(composition.compose("sweep", [*small, *LATE, *overrides]), store=project.store, root=project.root)
+    return search.sweep(
+        composition.compose("sweep", [*small, *LATE, *overrides]),
+        store=project.store,
+        root=project.root,
+    )
 
 
 @pytest.mark.parametrize("pruner", PRUNERS)
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_first_fold_without_a_value_is_no_fault(project: Project, pruner: str, workers: int) -> None:
+def test_a_first_fold_without_a_value_is_no_fault(
+    project: Project, pruner: str, workers: int
+) -> None:
     swept = late(project, f"search.pruner={pruner}", f"search.workers={workers}")
     assert swept.states.get("FAILED", 0) == 0, swept.trials["detail"].tolist()
     assert swept.trials["trial"].tolist() == list(range(8))
@@ -48,7 +57,9 @@ def test_a_first_fold_without_a_value_is_no_fault(project: Project, pruner: str,
 
 
 @pytest.mark.parametrize("pruner", PRUNERS)
-def test_such_a_search_goes_on_where_it_was_ended(project: Project, pruner: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_such_a_search_goes_on_where_it_was_ended(
+    project: Project, pruner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One worker, so that the order of the trials is that of the undisturbed search."""
     from mcl.search.runner import _Search
 
@@ -70,13 +81,16 @@ def test_such_a_search_goes_on_where_it_was_ended(project: Project, pruner: str,
 @pytest.mark.parametrize("pruner", [name for name in PRUNERS if name != "none"])
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes", "nsga2", "random"])
 @pytest.mark.parametrize("first", [0, 1, 4])
-def test_any_fold_may_be_the_first_and_any_may_be_missing(pruner: str, sampler: str, first: int) -> None:
+def test_any_fold_may_be_the_first_and_any_may_be_missing(
+    pruner: str, sampler: str, first: int
+) -> None:
     space = parse({"strategy.fast": "range(2, 40)"}, {"strategy": {"fast": 5}})
     study = Study(space, schema.Search(sampler=sampler, pruner=pruner), 1)
     for number in range(12):
         _, values = study.ask()
         begins = first if number % 2 else 0
-        for again in range(2):  # the worker of every third trial dies, and another one begins it anew
+        # the worker of every third trial dies, and another one begins it anew
+        for again in range(2):
             for fold in range(begins, 5, 1 + number % 3):
                 study.judge(number, fold, float(number + fold))
             if again or number % 3:
@@ -92,14 +106,22 @@ def test_a_repeated_trial_is_judged_as_it_was() -> None:
     _, values = study.ask()
     seen = [study.judge(0, fold, value) for fold, value in ((1, 2.0), (2, 4.0), (4, 6.0))]
     assert [study.judge(0, fold, value) for fold, value in ((1, 2.0), (2, 4.0), (4, 6.0))] == seen
-    assert study.reported(Outcome(0, values, "COMPLETE", value=1.0)).folds == [[1.0, 2.0], [2.0, 3.0], [4.0, 4.0]]
+    assert study.reported(Outcome(0, values, "COMPLETE", value=1.0)).folds == [
+        [1.0, 2.0],
+        [2.0, 3.0],
+        [4.0, 4.0],
+    ]
 
 
 @pytest.mark.parametrize(
     ("typed", "said", "hint"),
     [
         (["search.min_trades=100000"], "no_trades 8 (", "lower search.min_trades"),
-        (["search.constraints=['trades >= 100000']"], "constraint 8 (", "loosen search.constraints"),
+        (
+            ["search.constraints=['trades >= 100000']"],
+            "constraint 8 (",
+            "loosen search.constraints",
+        ),
     ],
 )
 def test_a_search_without_a_score_exits_1_and_says_why(

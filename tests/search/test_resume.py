@@ -42,7 +42,16 @@ if __name__ == "__main__":
     else:
         search.sweep(config.compose("sweep", sys.argv[2:]), store=store, root=root)
 """
-COMPARED = ["trial", "strategy.fast", "strategy.slow", "state", "reason", "value", "sharpe", "net_pnl_usd"]
+COMPARED = [
+    "trial",
+    "strategy.fast",
+    "strategy.slow",
+    "state",
+    "reason",
+    "value",
+    "sharpe",
+    "net_pnl_usd",
+]
 
 
 def begin(project: Project, tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -62,7 +71,9 @@ def overrides(*changed: str) -> list[str]:
     return [*(o for o in SMALL if o.split("=")[0] not in keys), *changed]
 
 
-def test_a_search_over_strategies_goes_on_where_it_was_killed(project: Project, tmp_path: Path) -> None:
+def test_a_search_over_strategies_goes_on_where_it_was_killed(
+    project: Project, tmp_path: Path
+) -> None:
     typed = [
         *(word for word in overrides() if not word.startswith(("strategy", "search.trials"))),
         "strategy=ema_cross,tsmom",
@@ -70,7 +81,9 @@ def test_a_search_over_strategies_goes_on_where_it_was_killed(project: Project, 
         "search.sampler=tpe",
         "search.trials=60",
     ]
-    whole = search.sweep(composition.compose("sweep", typed), store=project.store, root=project.root)
+    whole = search.sweep(
+        composition.compose("sweep", typed), store=project.store, root=project.root
+    )
     seen, killed = cards(project), ""
     process = begin(project, tmp_path, *typed)
     try:
@@ -83,15 +96,33 @@ def test_a_search_over_strategies_goes_on_where_it_was_killed(project: Project, 
     known = trial_log.read(place(project, killed).file("outcomes"))
     resumed = search.resume(killed, store=project.store, root=project.root)
     assert len(known) > 5
-    columns = ["trial", "strategy", "strategy.fast", "strategy.slow", "strategy.lookback", "state", "reason", "value"]
+    columns = [
+        "trial",
+        "strategy",
+        "strategy.fast",
+        "strategy.slow",
+        "strategy.lookback",
+        "state",
+        "reason",
+        "value",
+    ]
     pd.testing.assert_frame_equal(resumed.trials[columns], whole.trials[columns])
     is_tsmom = whole.trials["strategy"] == "tsmom"
     assert 0 < is_tsmom.sum() < len(is_tsmom)
     assert list(whole.trials["strategy.lookback"].notna()) == list(is_tsmom)
     assert list(whole.trials["strategy.fast"].isna()) == list(is_tsmom)
-    names = {str(t.trial): "tsmom" if t.strategy == "tsmom" else "ema_cross" for t in whole.trials.itertuples()}
-    children = [run for run in project.store.children(whole.sweep_id) if run.tags["mcl.kind"] == "trial"]
-    assert all(run.params["strategy.name"] == names[run.tags["trial"]] for run in children if run.tags["state"] == "COMPLETE")
+    names = {
+        str(t.trial): "tsmom" if t.strategy == "tsmom" else "ema_cross"
+        for t in whole.trials.itertuples()
+    }
+    children = [
+        run for run in project.store.children(whole.sweep_id) if run.tags["mcl.kind"] == "trial"
+    ]
+    assert all(
+        run.params["strategy.name"] == names[run.tags["trial"]]
+        for run in children
+        if run.tags["state"] == "COMPLETE"
+    )
     more = search.resume(killed, store=project.store, root=project.root, trials=64)
     pd.testing.assert_frame_equal(more.trials[columns].head(60), whole.trials[columns])
     assert (more.best or {})["params"]["strategy"] in ("tsmom", "ema_cross")
@@ -115,13 +146,21 @@ def wait_until(condition: object, process: subprocess.Popen[str], seconds: float
 
 
 def rows(project: Project, swept: Swept) -> list[int]:
-    children = [run for run in project.store.children(swept.sweep_id) if run.tags["mcl.kind"] == "trial"]
+    children = [
+        run for run in project.store.children(swept.sweep_id) if run.tags["mcl.kind"] == "trial"
+    ]
     return sorted(int(run.tags["trial"]) for run in children)
 
 
 def workers_of(parent: int) -> list[int]:
-    """Process ids of the worker processes of `parent`: the children of the server that forks them."""
-    servers = [child for child in children(psutil.Process(parent)) if "forkserver" in " ".join(cmdline(child))]
+    """Process ids of the worker processes of `parent`: the children of the server that forks
+    them.
+    """
+    servers = [
+        child
+        for child in children(psutil.Process(parent))
+        if "forkserver" in " ".join(cmdline(child))
+    ]
     return [worker.pid for server in servers for worker in children(server)]
 
 
@@ -142,7 +181,9 @@ def cards(project: Project) -> set[str]:
 
 
 def kill_twice(project: Project, tmp_path: Path, typed: list[str], chance: random.Random) -> str:
-    """The identity of a search that was killed in the middle, and again after it went on; empty when it was too quick for that."""
+    """The identity of a search that was killed in the middle, and again after it went on; empty
+    when it was too quick for that.
+    """
     seen = cards(project)
     process = begin(project, tmp_path, *typed)
     killed = ""
@@ -152,7 +193,9 @@ def kill_twice(project: Project, tmp_path: Path, typed: list[str], chance: rando
             killed = killed or (cards(project) - seen).pop()
             log = place(project, killed).file("outcomes")
             before = log.stat().st_size if log.exists() else 0
-            wait_until(lambda log=log, before=before: log.exists() and log.stat().st_size > before, process)
+            wait_until(
+                lambda log=log, before=before: log.exists() and log.stat().st_size > before, process
+            )
             time.sleep(chance.uniform(0, 0.03))
             end(process)
             known = len(trial_log.read(log))
@@ -173,11 +216,17 @@ def end(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize(("sampler", "workers"), [("grid", 1), ("qmc", 2), ("random", 1)])
-def test_a_killed_search_goes_on_to_the_same_end(project: Project, tmp_path: Path, sampler: str, workers: int) -> None:
+def test_a_killed_search_goes_on_to_the_same_end(
+    project: Project, tmp_path: Path, sampler: str, workers: int
+) -> None:
     typed = overrides(f"search.sampler={sampler}", "search.trials=90", f"search.workers={workers}")
-    whole = search.sweep(composition.compose("sweep", typed), store=project.store, root=project.root)
+    whole = search.sweep(
+        composition.compose("sweep", typed), store=project.store, root=project.root
+    )
     chance = random.Random(sampler)
-    killed = next(filter(None, (kill_twice(project, tmp_path, typed, chance) for _ in range(5))), "")
+    killed = next(
+        filter(None, (kill_twice(project, tmp_path, typed, chance) for _ in range(5))), ""
+    )
     assert killed, "five searches ended before they could be killed"
     swept = search.resume(killed, store=project.store, root=project.root)
     assert swept.sweep_id == killed
@@ -186,16 +235,28 @@ def test_a_killed_search_goes_on_to_the_same_end(project: Project, tmp_path: Pat
     assert measured(swept) == measured(whole)
     parent = project.store.run(killed)
     assert (parent.status, parent.metrics["trials"]) == ("FINISHED", 90)
-    a, b = (pd.read_parquet(io.BytesIO(project.store.run(i).file("session_returns.parquet"))) for i in (killed, whole.sweep_id))
+    a, b = (
+        pd.read_parquet(io.BytesIO(project.store.run(i).file("session_returns.parquet")))
+        for i in (killed, whole.sweep_id)
+    )
     assert all((x == y).all() for x, y in zip(a["return_frac"], b["return_frac"], strict=True))
     counted = trial_ledger.rows(project.root)
-    mine, theirs = (counted[(counted["group"] == i) & (counted["reason"] != "duplicate")] for i in (killed, whole.sweep_id))
+    mine, theirs = (
+        counted[(counted["group"] == i) & (counted["reason"] != "duplicate")]
+        for i in (killed, whole.sweep_id)
+    )
     assert set(mine["config_sha256"]) == set(theirs["config_sha256"])
     assert mine["identity"].nunique() == theirs["identity"].nunique()
 
 
 def test_a_killed_worker_costs_nothing(project: Project, tmp_path: Path) -> None:
-    typed = overrides("search.sampler=random", "search.trials=400", "search.workers=2", "strategy.fast=range(2,300)", "study=workers")
+    typed = overrides(
+        "search.sampler=random",
+        "search.trials=400",
+        "search.workers=2",
+        "strategy.fast=range(2,300)",
+        "study=workers",
+    )
     seen = set(sweeps(project).glob("*.outcomes"))
     process = begin(project, tmp_path, *typed)
     wait_until(lambda: set(sweeps(project).glob("*.outcomes")) - seen, process)
@@ -213,13 +274,28 @@ def test_a_killed_worker_costs_nothing(project: Project, tmp_path: Path) -> None
     assert not [o for o in known.values() if o.state == "FAILED"]
 
 
-def test_a_trial_that_takes_its_process_with_it_does_so_once(project: Project, tmp_path: Path) -> None:
+def test_a_trial_that_takes_its_process_with_it_does_so_once(
+    project: Project, tmp_path: Path
+) -> None:
     path = project.root / "experiments" / "strategies" / "deadly.py"
     path.parent.mkdir(parents=True, exist_ok=True)
-    deadly = "        import os, signal\n        os.kill(os.getpid(), signal.SIGKILL if self.length == 40 else 0)\n"
-    path.write_text(scaffold.CODE.format(name="deadly", title="Deadly").replace("        closes =", f"{deadly}        closes ="))
+    deadly = (
+        "        import os, signal\n        os.kill(os.getpid(), signal.SIGKILL if self.length =="
+        " 40 else 0)\n"
+    )
+    path.write_text(
+        scaffold.CODE.format(name="deadly", title="Deadly").replace(
+            "        closes =", f"{deadly}        closes ="
+        )
+    )
     own = [o for o in SMALL if not o.startswith("strategy")]
-    typed = [*own, "strategy=always_long", "strategy.name=deadly", "+strategy.length=10", "search.sampler=grid"]
+    typed = [
+        *own,
+        "strategy=always_long",
+        "strategy.name=deadly",
+        "+strategy.length=10",
+        "search.sampler=grid",
+    ]
     process = begin(project, tmp_path, *typed, "strategy.length=range(20, 70, 10)", "study=deadly")
     said = process.communicate(timeout=120)[1]
     assert process.returncode == -signal.SIGKILL, said
@@ -236,7 +312,11 @@ def test_extend_counts_to_the_new_target_as_if_it_had_been_the_first(project: Pr
     assert grown.sweep_id == short.sweep_id
     pd.testing.assert_frame_equal(grown.trials[COMPARED], longer.trials[COMPARED])
     parent = project.store.run(grown.sweep_id)
-    assert (parent.metrics["trials"], parent.status, parent.tags["target"]) == (20, "FINISHED", "20")
+    assert (parent.metrics["trials"], parent.status, parent.tags["target"]) == (
+        20,
+        "FINISHED",
+        "20",
+    )
     assert parent.name == "growing · qmc search · ema_cross · fast × slow · 20 trials"
     assert parent.metrics["best_sharpe"] == (longer.best or {})["value"]
     assert rows(project, grown) == list(range(20))
@@ -246,8 +326,12 @@ def test_extend_counts_to_the_new_target_as_if_it_had_been_the_first(project: Pr
 
 def test_learning_samplers_repeat_with_one_worker(project: Project) -> None:
     for sampler in ("tpe", "cmaes", "nsga2"):
-        whole = project.sweep(f"search.sampler={sampler}", "search.trials=24", "strategy.fast=range(2,60)")
-        part = project.sweep(f"search.sampler={sampler}", "search.trials=13", "strategy.fast=range(2,60)")
+        whole = project.sweep(
+            f"search.sampler={sampler}", "search.trials=24", "strategy.fast=range(2,60)"
+        )
+        part = project.sweep(
+            f"search.sampler={sampler}", "search.trials=13", "strategy.fast=range(2,60)"
+        )
         grown = search.resume(part.sweep_id, store=project.store, root=project.root, trials=24)
         pd.testing.assert_frame_equal(grown.trials[COMPARED], whole.trials[COMPARED])
 
@@ -273,7 +357,13 @@ def test_changed_data_are_named(project: Project) -> None:
     write_walk(project.root / "moving.csv")
     swept = project.sweep("search.sampler=random", "search.trials=4", "data.path=moving.csv")
     write_walk(project.root / "moving.csv", seed=4)
-    with pytest.raises(StoreError, match=r"cannot go on, since its inputs are not what they were: the data \(data_fingerprint was"):
+    with pytest.raises(
+        StoreError,
+        match=(
+            r"cannot go on, since its inputs are not what they were: the data"
+            r" \(data_fingerprint was"
+        ),
+    ):
         search.resume(swept.sweep_id, store=project.store, root=project.root, trials=8)
     assert project.store.run(swept.sweep_id).status == "FINISHED"
 
@@ -283,11 +373,16 @@ def test_changed_code_is_named(project: Project, monkeypatch: pytest.MonkeyPatch
 
     swept = project.sweep("search.sampler=random", "search.trials=4")
     monkeypatch.setattr(provenance, "code_sha256", lambda _: "f" * 64)
-    with pytest.raises(StoreError, match=r"the code that decides results \(code_sha256 was \w{12}, is ffffffffffff\)"):
+    with pytest.raises(
+        StoreError,
+        match=r"the code that decides results \(code_sha256 was \w{12}, is ffffffffffff\)",
+    ):
         search.resume(swept.sweep_id, store=project.store, root=project.root, trials=8)
 
 
-def test_changed_configuration_is_named(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_configuration_is_named(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import shutil
 
     shutil.copytree(composition.conf_dir(), tmp_path / "conf")
@@ -305,8 +400,20 @@ def test_changed_configuration_is_named(project: Project, tmp_path: Path, monkey
 def test_only_what_changes_no_trial_may_be_amended(project: Project) -> None:
     swept = project.sweep("search.sampler=random", "search.trials=4", "search.track=none")
     with pytest.raises(ConfigError, match="would change what a trial of this sweep is"):
-        search.resume(swept.sweep_id, store=project.store, root=project.root, trials=8, amendments=["search.min_trades=1"])
-    grown = search.resume(swept.sweep_id, store=project.store, root=project.root, trials=8, amendments=["search.workers=2"])
+        search.resume(
+            swept.sweep_id,
+            store=project.store,
+            root=project.root,
+            trials=8,
+            amendments=["search.min_trades=1"],
+        )
+    grown = search.resume(
+        swept.sweep_id,
+        store=project.store,
+        root=project.root,
+        trials=8,
+        amendments=["search.workers=2"],
+    )
     assert len(grown.trials) == 8
 
 
@@ -332,7 +439,12 @@ def test_damage_in_the_middle_is_refused(project: Project) -> None:
 
 
 def test_stop_and_status_from_another_process(project: Project, tmp_path: Path) -> None:
-    typed = overrides("search.sampler=random", "search.trials=100000", "strategy.fast=range(1,5000)", "search.name=endless")
+    typed = overrides(
+        "search.sampler=random",
+        "search.trials=100000",
+        "strategy.fast=range(1,5000)",
+        "search.name=endless",
+    )
     process = begin(project, tmp_path, *typed)
     wait_until(lambda: _running(project), process)
     found = status.status("endless", store=project.store)
@@ -361,7 +473,11 @@ def test_the_report_of_a_finished_search_repeats_it(project: Project) -> None:
     swept.report.unlink()
     shown, written = status.report(swept.sweep_id, store=project.store, root=project.root)
     pd.testing.assert_frame_equal(shown.trials, swept.trials)
-    assert ((shown.best or {})["run_id"], shown.tables(), written) == ((swept.best or {})["run_id"], swept.tables(), None)
+    assert ((shown.best or {})["run_id"], shown.tables(), written) == (
+        (swept.best or {})["run_id"],
+        swept.tables(),
+        None,
+    )
     assert swept.report.is_file()
 
 

@@ -18,14 +18,27 @@ METRICS = ("trades", "max_drawdown_frac", "sharpe")
 @pytest.mark.parametrize(
     ("text", "known", "broken"),
     [
-        ("strategy.fast < strategy.slow", {"strategy.fast": 30, "strategy.slow": 20}, "strategy.fast=30, strategy.slow=20 breaks"),
+        (
+            "strategy.fast < strategy.slow",
+            {"strategy.fast": 30, "strategy.slow": 20},
+            "strategy.fast=30, strategy.slow=20 breaks",
+        ),
         ("strategy.fast < strategy.slow", {"strategy.fast": 10, "strategy.slow": 20}, ""),
-        ("strategy.slow >= 2 * strategy.fast", {"strategy.fast": 11, "strategy.slow": 20}, "breaks strategy.slow >= 2 * strategy.fast"),
+        (
+            "strategy.slow >= 2 * strategy.fast",
+            {"strategy.fast": 11, "strategy.slow": 20},
+            "breaks strategy.slow >= 2 * strategy.fast",
+        ),
         ("strategy.slow>=2*strategy.fast", {"strategy.fast": 10, "strategy.slow": 20}, ""),
-        ("max_drawdown_frac > -0.25", {"max_drawdown_frac": -0.31}, "max_drawdown_frac=-0.31 breaks max_drawdown_frac > -0.25"),
+        (
+            "max_drawdown_frac > -0.25",
+            {"max_drawdown_frac": -0.31},
+            "max_drawdown_frac=-0.31 breaks max_drawdown_frac > -0.25",
+        ),
         ("trades >= 1e2", {"trades": 100.0}, ""),
         ("100 <= trades", {"trades": 99.0}, "trades=99 breaks 100 <= trades"),
-        ("sharpe != 0", {"sharpe": math.nan}, "sharpe=nan breaks"),  # what is not defined holds no rule
+        # what is not defined holds no rule
+        ("sharpe != 0", {"sharpe": math.nan}, "sharpe=nan breaks"),
     ],
 )
 def test_rules(text: str, known: dict[str, float], broken: str) -> None:
@@ -60,5 +73,11 @@ def test_everything_else_is_refused(text: str, sentence: str) -> None:
 
 
 def test_what_is_known_before_the_run() -> None:
-    before, after, mixed = parse(["strategy.fast < 5", "trades > 5", "trades > strategy.fast"], KEYS, METRICS)
-    assert (before.before_the_run, after.before_the_run, mixed.before_the_run) == (True, False, False)
+    before, after, mixed = parse(
+        ["strategy.fast < 5", "trades > 5", "trades > strategy.fast"], KEYS, METRICS
+    )
+    assert (before.before_the_run, after.before_the_run, mixed.before_the_run) == (
+        True,
+        False,
+        False,
+    )

@@ -1,4 +1,6 @@
-"""Adaptive searches draw Optuna's own points, whatever the order in which trials end and however often the process is killed."""
+"""Adaptive searches draw Optuna's own points, whatever the order in which trials end and however
+often the process is killed.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,12 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, TPESampler
 from optuna.trial import TrialState
 
@@ -41,10 +48,18 @@ Point = tuple[int, dict[str, Any]]
 
 
 def score(values: dict[str, Any]) -> float:
-    """Highest inside of the axes for some keys, on their edge for others; NaN (a broken rule) here and there."""
+    """Highest inside of the axes for some keys, on their edge for others; NaN (a broken rule) here
+    and there.
+    """
     if values["a"] % 50 == 0:
         return math.nan
-    far = (values["a"] - 200) / 470, values["b"] - 0.8, math.log10(values["d"]) + 3, math.log(values["e"] / 490), values["f"]
+    far = (
+        (values["a"] - 200) / 470,
+        values["b"] - 0.8,
+        math.log10(values["d"]) + 3,
+        math.log(values["e"] / 490),
+        values["f"],
+    )
     return -float(np.square(far).sum()) - 0.1 * (values["c"] != "y")
 
 
@@ -53,14 +68,22 @@ def fold_score(values: dict[str, Any], fold: int) -> float:
 
 
 def simulated(study: Study, number: int, values: dict[str, Any], folds: int = 0) -> Outcome:
-    given_up = next((fold for fold in range(folds) if study.judge(number, fold, fold_score(values, fold))), None)
+    given_up = next(
+        (fold for fold in range(folds) if study.judge(number, fold, fold_score(values, fold))), None
+    )
     value = math.nan if given_up is not None else score(values)
     state = "COMPLETE" if math.isfinite(value) else "PRUNED"
-    return study.reported(Outcome(number, values, state, "" if state == "COMPLETE" else f"fold {given_up}", value=value))
+    return study.reported(
+        Outcome(
+            number, values, state, "" if state == "COMPLETE" else f"fold {given_up}", value=value
+        )
+    )
 
 
 def run(study: Study, log: Outcomes, upto: int, *, shuffle: int = 0, folds: int = 0) -> None:
-    """Adopt what the log has, then go on to `upto` trials; with `shuffle` the trials that run end in an order of its own."""
+    """Adopt what the log has, then go on to `upto` trials; with `shuffle` the trials that run end
+    in an order of its own.
+    """
     chance, running = random.Random(shuffle), list[Point]()
     while True:
         while study.asked in log.known:
@@ -92,7 +115,9 @@ Logs = Callable[[str], Outcomes]
 
 
 def points(log: Outcomes) -> list[tuple[int, dict[str, Any], str]]:
-    return [(number, log.known[number].params, log.known[number].reason) for number in sorted(log.known)]
+    return [
+        (number, log.known[number].params, log.known[number].reason) for number in sorted(log.known)
+    ]
 
 
 def test_the_points_are_those_of_optunas_sampler_with_a_seed_for_each_trial(logs: Logs) -> None:
@@ -106,17 +131,32 @@ def test_the_points_are_those_of_optunas_sampler_with_a_seed_for_each_trial(logs
         run(Study(SPACE, schema.Search(sampler=name), SEED), log, 60)
         stock = optuna.create_study(direction="maximize")
         for number in range(60):
-            stock.sampler = sampler(int(np.random.SeedSequence([SEED, number]).generate_state(1)[0]))
+            stock.sampler = sampler(
+                int(np.random.SeedSequence([SEED, number]).generate_state(1)[0])
+            )
             trial = stock.ask(SPACE)
             value = score(trial.params)
-            stock.tell(trial, *((value, TrialState.COMPLETE) if math.isfinite(value) else (None, TrialState.PRUNED)))
-        assert [log.known[n].params for n in range(60)] == [trial.params for trial in stock.trials], name
+            stock.tell(
+                trial,
+                *(
+                    (value, TrialState.COMPLETE)
+                    if math.isfinite(value)
+                    else (None, TrialState.PRUNED)
+                ),
+            )
+        assert [log.known[n].params for n in range(60)] == [
+            trial.params for trial in stock.trials
+        ], name
 
 
 @pytest.mark.parametrize("sampler", ADAPTIVE)
 @pytest.mark.parametrize("pruner", ["none", "halving"])
-def test_a_search_goes_on_from_its_log_as_it_would_have(sampler: str, pruner: str, logs: Logs) -> None:
-    """One worker, killed several times in the middle of a trial; NSGA has come to its third generation."""
+def test_a_search_goes_on_from_its_log_as_it_would_have(
+    sampler: str, pruner: str, logs: Logs
+) -> None:
+    """One worker, killed several times in the middle of a trial; NSGA has come to its third
+    generation.
+    """
     search, folds = schema.Search(sampler=sampler, pruner=pruner), 0 if pruner == "none" else 6  # type: ignore[arg-type]
     whole, part = logs("whole"), logs("part")
     run(Study(SPACE, search, SEED, [FIRST]), whole, 130, folds=folds)
@@ -136,7 +176,8 @@ def test_a_pruner_judges_after_an_interruption_as_it_would_have(pruner: str, log
     search = schema.Search(sampler="cmaes", pruner=pruner)  # type: ignore[arg-type]
     whole, part = logs("whole"), logs("part")
     run(Study(SPACE, search, SEED), whole, 40, folds=6)
-    assert len({outcome.reason for outcome in whole.known.values()}) > 2  # given up after different folds
+    # given up after different folds
+    assert len({outcome.reason for outcome in whole.known.values()}) > 2
     for upto in (7, 19, 40):
         run(Study(SPACE, search, SEED), part, upto, folds=6)
     same = points(part) == points(whole)
@@ -144,8 +185,12 @@ def test_a_pruner_judges_after_an_interruption_as_it_would_have(pruner: str, log
 
 
 @pytest.mark.parametrize("sampler", ADAPTIVE)
-def test_the_order_in_which_workers_end_decides_nothing(sampler: str, logs: Logs, tmp_path: Path) -> None:
-    """Three workers, killed with trials in their hands: lower numbers are missing from the log that higher ones are in."""
+def test_the_order_in_which_workers_end_decides_nothing(
+    sampler: str, logs: Logs, tmp_path: Path
+) -> None:
+    """Three workers, killed with trials in their hands: lower numbers are missing from the log that
+    higher ones are in.
+    """
     search = schema.Search(sampler=sampler, workers=3)  # type: ignore[arg-type]
     orderly, shuffled = logs("orderly"), logs("shuffled")
     run(Study(SPACE, search, SEED), orderly, 70)
@@ -192,13 +237,17 @@ def study_point(study: Study) -> dict[str, Any]:
 @pytest.mark.parametrize("sampler", [*ADAPTIVE, "random", "qmc", "grid"])
 def test_an_axis_exists_only_where_its_condition_holds(sampler: str, logs: Logs) -> None:
     axes = {key: SPACE[key] for key in ("f", "c", "a")}
-    search = schema.Search(sampler=sampler, conditions={"f": {"c": ["y"]}, "a": {"f": [0.0, 0.25, 0.5]}})  # type: ignore[arg-type]
+    search = schema.Search(
+        sampler=sampler, conditions={"f": {"c": ["y"]}, "a": {"f": [0.0, 0.25, 0.5]}}
+    )  # type: ignore[arg-type]
     check_conditions(search.conditions, axes)
     log = logs("log")
     study = Study(axes, search, SEED)
     while study.asked < 60:
         number, values = study.ask()
-        outcome = Outcome(number, values, "COMPLETE", value=values.get("f", 0.4) - 0.001 * values.get("a", 0))
+        outcome = Outcome(
+            number, values, "COMPLETE", value=values.get("f", 0.4) - 0.001 * values.get("a", 0)
+        )
         log.add(outcome)
         study.tell(outcome)
     seen = {tuple(outcome.params) for outcome in log.known.values()}
@@ -221,7 +270,9 @@ def test_an_axis_exists_only_where_its_condition_holds(sampler: str, logs: Logs)
         ({"a": {"c": ["x"]}, "c": {"a": [10]}}, "go in a circle"),
     ],
 )
-def test_a_condition_that_cannot_hold_is_refused(conditions: dict[str, dict[str, list[Any]]], said: str) -> None:
+def test_a_condition_that_cannot_hold_is_refused(
+    conditions: dict[str, dict[str, list[Any]]], said: str
+) -> None:
     with pytest.raises(ConfigError, match=said):
         check_conditions(conditions, {key: SPACE[key] for key in ("a", "c")})
 
@@ -236,7 +287,15 @@ def test_a_soft_constraint_steers_the_sampler(sampler: str) -> None:
         study, inside = Study({"b": SPACE["b"], "d": SPACE["d"]}, search, SEED), 0
         for number in range(100):
             _, values = study.ask()
-            study.tell(Outcome(number, values, "COMPLETE", value=values["b"], excess=[values["b"] - 0.4] if soft else []))
+            study.tell(
+                Outcome(
+                    number,
+                    values,
+                    "COMPLETE",
+                    value=values["b"],
+                    excess=[values["b"] - 0.4] if soft else [],
+                )
+            )
             inside += number >= 50 and values["b"] <= 0.4
         return inside / 50
 
@@ -245,30 +304,50 @@ def test_a_soft_constraint_steers_the_sampler(sampler: str) -> None:
 
 def test_options_reach_the_sampler_and_the_pruner() -> None:
     asked = {"name": "tpe", "n_startup_trials": 25, "n_ei_candidates": 4}
-    search = schema.Search.model_validate({"sampler": asked, "pruner": {"name": "hyperband", "reduction_factor": 3}})
+    search = schema.Search.model_validate(
+        {"sampler": asked, "pruner": {"name": "hyperband", "reduction_factor": 3}}
+    )
     assert (search.sampler, search.pruner) == ("tpe", "hyperband")
     assert search.sampler_options == {"n_startup_trials": 25, "n_ei_candidates": 4}
     samplers.check(search)
-    plain, early = Study(SPACE, schema.Search(), SEED), Study(SPACE, search.model_copy(update={"pruner": "none"}), SEED)
+    plain, early = (
+        Study(SPACE, schema.Search(), SEED),
+        Study(SPACE, search.model_copy(update={"pruner": "none"}), SEED),
+    )
     drawn = [(study_point(plain), study_point(early)) for _ in range(30)]
     assert [one == other for one, other in drawn[:10]] == [True] * 10
-    assert any(one != other for one, other in drawn[10:25])  # the plain one learns, the other one still draws at random
+    # the plain one learns, the other one still draws at random
+    assert any(one != other for one, other in drawn[10:25])
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"sampler": {"name": "tpe", "n_startup": 5}}, r"search\.sampler\.n_startup=5 is no option of search\.sampler=tpe: did you mean"),
+        (
+            {"sampler": {"name": "tpe", "n_startup": 5}},
+            r"search\.sampler\.n_startup=5 is no option of search\.sampler=tpe: did you mean",
+        ),
         ({"sampler": "random", "sampler_options": {"popsize": 5}}, "it has none"),
-        ({"sampler": {"name": "tpe", "n_startup_trials": 2.5}}, "must be a whole number of at least 0"),
-        ({"sampler": {"name": "nsga2", "mutation_prob": 1.5}}, "must be a number of at least 0, at most 1"),
+        (
+            {"sampler": {"name": "tpe", "n_startup_trials": 2.5}},
+            "must be a whole number of at least 0",
+        ),
+        (
+            {"sampler": {"name": "nsga2", "mutation_prob": 1.5}},
+            "must be a number of at least 0, at most 1",
+        ),
         ({"sampler": {"name": "tpe", "group": "yes"}}, "must be true or false"),
         ({"pruner": {"name": "percentile", "percentile": 150.0}}, "at most 100"),
-        ({"sampler": "cmaes", "soft_constraints": ["trades > 5"]}, "cannot see search.soft_constraints"),
+        (
+            {"sampler": "cmaes", "soft_constraints": ["trades > 5"]},
+            "cannot see search.soft_constraints",
+        ),
         ({"sampler": {"name": "tpe", "group": True, "multivariate": False}}, "do not fit together"),
     ],
 )
-def test_options_that_do_not_fit_are_refused_in_a_sentence(given: dict[str, Any], said: str) -> None:
+def test_options_that_do_not_fit_are_refused_in_a_sentence(
+    given: dict[str, Any], said: str
+) -> None:
     with pytest.raises(ConfigError, match=said):
         planned(SPACE, schema.Search.model_validate(given))
 
@@ -276,7 +355,9 @@ def test_options_that_do_not_fit_are_refused_in_a_sentence(given: dict[str, Any]
 def test_gp_says_what_to_install(logs: Logs) -> None:
     search = schema.Search(sampler="gp")
     if find_spec("torch") is None:
-        with pytest.raises(ConfigError, match=r"search\.sampler=gp needs the package torch, which is not installed") as refused:
+        with pytest.raises(
+            ConfigError, match=r"search\.sampler=gp needs the package torch, which is not installed"
+        ) as refused:
             planned(SPACE, search)
         assert refused.value.hint == "pip install torch"
         return

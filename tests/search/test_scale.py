@@ -1,4 +1,6 @@
-"""Searches whose study is in PostgreSQL. The package and the server are optional. `test_ray.py` has the workers of other hosts."""
+"""Searches whose study is in PostgreSQL. The package and the server are optional. `test_ray.py` has
+the workers of other hosts.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def database() -> Iterator[str]:
         yield f"postgresql+psycopg://mcl@127.0.0.1:{port}/mcl"
 
 
-def test_a_study_in_postgresql_finds_the_same_and_goes_on(project: Project, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_in_postgresql_finds_the_same_and_goes_on(
+    project: Project, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import optuna
 
     monkeypatch.setenv("MCL_STUDY_URL", database)
@@ -41,7 +45,9 @@ def test_a_study_in_postgresql_finds_the_same_and_goes_on(project: Project, data
     assert len(optuna.load_study(study_name=there.sweep_id, storage=storage).trials) == 16
     storage.engine.dispose()
     monkeypatch.setenv("MCL_STUDY_URL", "postgresql+psycopg://mcl:secret@127.0.0.1:1/none")
-    with pytest.raises(StoreError, match="the database of MCL_STUDY_URL refuses: OperationalError") as refused:
+    with pytest.raises(
+        StoreError, match="the database of MCL_STUDY_URL refuses: OperationalError"
+    ) as refused:
         project.sweep(*TYPED, "search.storage=postgresql")
     assert "secret" not in str(refused.value)
 
@@ -49,7 +55,9 @@ def test_a_study_in_postgresql_finds_the_same_and_goes_on(project: Project, data
 def test_a_database_that_is_lost_ends_the_search_and_costs_nothing(
     project: Project, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All tables of the study are gone in the middle: a sentence; resumed, it is made again from the outcomes of the parent's disk."""
+    """All tables of the study are gone in the middle: a sentence; resumed, it is made again from
+    the outcomes of the parent's disk.
+    """
     import psycopg
 
     from mcl.search.study import Study
@@ -80,9 +88,14 @@ def test_a_database_needs_an_address(project: Project, monkeypatch: pytest.Monke
         project.sweep(*TYPED, "search.storage=postgresql")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # MLflow keeps its connections open
-def test_a_restart_of_postgresql_costs_no_trial(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Study and rows are in one PostgreSQL, the rows written past the server. It is killed and started again in the middle."""
+# MLflow keeps its connections open
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_restart_of_postgresql_costs_no_trial(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Study and rows are in one PostgreSQL, the rows written past the server. It is killed and
+    started again in the middle.
+    """
     if missing := without_postgresql():
         pytest.skip(missing)
     from mcl.search.study import Study
@@ -91,7 +104,10 @@ def test_a_restart_of_postgresql_costs_no_trial(project: Project, tmp_path: Path
 
     tell = Study.tell
     whole = project.sweep(*TYPED)
-    with postgresql() as port, mlflow(tmp_path, f"postgresql+psycopg://mcl@127.0.0.1:{port}/mcl") as uri:
+    with (
+        postgresql() as port,
+        mlflow(tmp_path, f"postgresql+psycopg://mcl@127.0.0.1:{port}/mcl") as uri,
+    ):
         restarts = []
 
         def restart(self: Study, outcome: Outcome) -> None:
@@ -110,10 +126,17 @@ def test_a_restart_of_postgresql_costs_no_trial(project: Project, tmp_path: Path
             swept = served.sweep(*TYPED, "search.storage=postgresql", "search.name=restarted")
             assert len(restarts) == 1
             pd.testing.assert_frame_equal(swept.trials[COMPARED], whole.trials[COMPARED])
-            rows = [run for run in served.store.children(swept.sweep_id) if run.tags["mcl.kind"] == "trial"]
+            rows = [
+                run
+                for run in served.store.children(swept.sweep_id)
+                if run.tags["mcl.kind"] == "trial"
+            ]
             assert sorted(int(run.tags["trial"]) for run in rows) == list(range(16))
             complete = next(run for run in rows if run.tags["state"] == "COMPLETE")
-            assert composition.fingerprint(backtest_run.stored_config(complete)) == complete.tags["config_sha256"]
+            assert (
+                composition.fingerprint(backtest_run.stored_config(complete))
+                == complete.tags["config_sha256"]
+            )
             assert optuna_trials(study, f"restarted {swept.sweep_id[:12]}") == list(range(16))
 
 
@@ -121,7 +144,9 @@ def test_a_restart_of_postgresql_costs_no_trial(project: Project, tmp_path: Path
 def created(port: int, name: str) -> Iterator[str]:
     import psycopg
 
-    with psycopg.connect(f"postgresql://mcl@127.0.0.1:{port}/postgres", autocommit=True) as connection:
+    with psycopg.connect(
+        f"postgresql://mcl@127.0.0.1:{port}/postgres", autocommit=True
+    ) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
     yield f"postgresql+psycopg://mcl@127.0.0.1:{port}/{name}"
 
@@ -131,12 +156,16 @@ def optuna_trials(address: str, name: str) -> list[int]:
 
     storage = optuna.storages.RDBStorage(address)
     try:
-        return sorted(trial.number for trial in optuna.load_study(study_name=name, storage=storage).trials)
+        return sorted(
+            trial.number for trial in optuna.load_study(study_name=name, storage=storage).trials
+        )
     finally:
         storage.engine.dispose()
 
 
-@pytest.mark.parametrize(("typed", "package"), [("search.backend=ray", "ray"), ("search.storage=postgresql", "psycopg")])
+@pytest.mark.parametrize(
+    ("typed", "package"), [("search.backend=ray", "ray"), ("search.storage=postgresql", "psycopg")]
+)
 def test_what_is_not_installed_is_named_before_anything_is_recorded(
     project: Project, typed: str, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

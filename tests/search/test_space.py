@@ -32,7 +32,8 @@ RAW: dict[str, Any] = {
         ("range(0.1, 0.5, 0.1)", FloatDistribution(0.1, 0.4, step=0.1)),
         ("float(range(1, 4))", FloatDistribution(1.0, 3.0, step=1.0)),
         ("interval(0.5, 2)", FloatDistribution(0.5, 2.0)),
-        ("interval(1, 10)", FloatDistribution(1.0, 10.0)),  # an interval is continuous, also with whole ends
+        # an interval is continuous, also with whole ends
+        ("interval(1, 10)", FloatDistribution(1.0, 10.0)),
         ("int(interval(1, 10))", IntDistribution(1, 10)),
         ("tag(log, interval(0.001, 1))", FloatDistribution(0.001, 1.0, log=True)),
         ("tag(log, int(interval(2, 500)))", IntDistribution(2, 500, log=True)),
@@ -76,10 +77,16 @@ def test_hydra_says_what_it_cannot_read() -> None:
 @given(start=st.integers(-50, 50), count=st.integers(1, 30), step=st.integers(1, 9))
 def test_whole_ranges_mean_what_python_and_hydra_mean(start: int, count: int, step: int) -> None:
     stop = start + (count - 1) * step + 1
-    assert points("k", distribution("k", f"range({start}, {stop}, {step})")) == list(range(start, stop, step))
+    assert points("k", distribution("k", f"range({start}, {stop}, {step})")) == list(
+        range(start, stop, step)
+    )
 
 
-@given(start=st.integers(-20, 20), count=st.integers(1, 40), step=st.sampled_from([0.1, 0.05, 0.25, 0.3]))
+@given(
+    start=st.integers(-20, 20),
+    count=st.integers(1, 40),
+    step=st.sampled_from([0.1, 0.05, 0.25, 0.3]),
+)
 def test_decimal_ranges_have_no_rounding_tail(start: int, count: int, step: float) -> None:
     stop = round(start + count * step, 10)
     values = points("k", distribution("k", f"range({float(start)}, {stop}, {step})"))
@@ -88,7 +95,9 @@ def test_decimal_ranges_have_no_rounding_tail(start: int, count: int, step: floa
 
 def test_a_grid_is_the_product_in_order() -> None:
     space = parse({"strategy": {"fast": "range(1, 3)", "slow": "5, 6"}}, RAW)
-    assert list(combinations(space)) == [{"strategy.fast": fast, "strategy.slow": slow} for fast in (1, 2) for slow in (5, 6)]
+    assert list(combinations(space)) == [
+        {"strategy.fast": fast, "strategy.slow": slow} for fast in (1, 2) for slow in (5, 6)
+    ]
     with pytest.raises(ConfigError, match=r"costs.slippage_ticks is a continuous interval"):
         list(combinations(parse({"costs": {"slippage_ticks": "interval(0, 2)"}}, RAW)))
 
@@ -99,8 +108,14 @@ def test_a_grid_is_the_product_in_order() -> None:
         ({}, "search space is empty: conf/space/ names no parameter of strategy 'ema_cross'"),
         ({"strategy": {}}, "search space is empty"),
         ({"strategy": {"fasst": "range(1, 9)"}}, "did you mean 'strategy.fast'"),
-        ({"strategy": {"name": "ema_cross, donchian"}}, "strategy.name decides which other keys there are: no search may vary it"),
-        ({"data": {"holdout_start": "2024-01-01, 2025-01-01"}}, "data.holdout_start is the fence before the hold-out"),
+        (
+            {"strategy": {"name": "ema_cross, donchian"}},
+            "strategy.name decides which other keys there are: no search may vary it",
+        ),
+        (
+            {"data": {"holdout_start": "2024-01-01, 2025-01-01"}},
+            "data.holdout_start is the fence before the hold-out",
+        ),
         ({"broker": {"port": "1, 2"}}, "broker.port is not a key that a search may vary"),
     ],
 )
@@ -111,7 +126,11 @@ def test_a_space_names_keys_that_decide_a_result(entries: dict[str, Any], senten
 
 def test_overlay_leaves_the_original_alone() -> None:
     changed = overlay(RAW, {"strategy.fast": 3, "costs.slippage_ticks": 0.5})
-    assert (changed["strategy"]["fast"], changed["costs"]["slippage_ticks"], changed["strategy"]["slow"]) == (3, 0.5, 30)
+    assert (
+        changed["strategy"]["fast"],
+        changed["costs"]["slippage_ticks"],
+        changed["strategy"]["slow"],
+    ) == (3, 0.5, 30)
     assert RAW["strategy"]["fast"] == 10
     assert changed["data"] is RAW["data"]
     for key in ("strategy.fasst", "strategie.fast", "costs.slippage_ticks.x"):
@@ -137,10 +156,16 @@ def test_controls_have_nothing_to_search(strategy: str) -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["strategy.fast=range(5, 20, 5)", "search.space.strategy.fast=range(5, 20, 5)", "search.space.strategy.fast='range(5, 20, 5)'"],
+    [
+        "strategy.fast=range(5, 20, 5)",
+        "search.space.strategy.fast=range(5, 20, 5)",
+        "search.space.strategy.fast='range(5, 20, 5)'",
+    ],
 )
 def test_the_command_line_narrows_an_axis(override: str) -> None:
-    composed = composition.compose("sweep", ["strategy=ema_cross", override, "costs.slippage_ticks=0,1"])
+    composed = composition.compose(
+        "sweep", ["strategy=ema_cross", override, "costs.slippage_ticks=0,1"]
+    )
     space = parse(composed.search.space, composed.raw)
     assert space["strategy.fast"] == IntDistribution(5, 15, step=5)
     assert space["costs.slippage_ticks"] == CategoricalDistribution([0, 1])
@@ -151,7 +176,9 @@ def test_a_typed_value_is_fixed() -> None:
     composed = composition.compose("sweep", ["strategy=ema_cross", "strategy.fast=7"])
     assert list(parse(composed.search.space, composed.raw)) == ["strategy.slow"]
     assert composed.config.strategy["fast"] == 7
-    explicit = composition.compose("sweep", ["strategy=ema_cross", "strategy.fast=7", "search.space.strategy.fast=range(1, 9)"])
+    explicit = composition.compose(
+        "sweep", ["strategy=ema_cross", "strategy.fast=7", "search.space.strategy.fast=range(1, 9)"]
+    )
     assert list(parse(explicit.search.space, explicit.raw)) == ["strategy.fast", "strategy.slow"]
 
 
@@ -162,16 +189,30 @@ def test_choosing_groups_is_the_business_of_a_grid() -> None:
 
 
 def test_a_choice_of_a_group_is_an_axis_and_its_parameters_exist_for_it_alone() -> None:
-    words = ["strategy=ema_cross,tsmom", "risk=fixed,vol_target", "strategy.lookback=range(10,50,10)", "strategy.slow=960"]
+    words = [
+        "strategy=ema_cross,tsmom",
+        "risk=fixed,vol_target",
+        "strategy.lookback=range(10,50,10)",
+        "strategy.slow=960",
+    ]
     composed = composition.compose("sweep", words)
     space = parse(composed.search.space, composed.raw)
     assert list(space) == ["strategy", "risk", "strategy.fast", "strategy.lookback"]
     assert space["strategy"] == CategoricalDistribution(["ema_cross", "tsmom"])
     said = composed.search.conditions
-    assert said == {"strategy.fast": {"strategy": ["ema_cross"]}, "strategy.lookback": {"strategy": ["tsmom"]}}
-    drawn = overlay(composed.raw, {"strategy.lookback": 20, "strategy": "tsmom", "risk": "vol_target"})
-    alone = composition.compose("backtest", ["strategy=tsmom", "strategy.lookback=20", "risk=vol_target"])
-    assert composition.fingerprint(composition.run_config(drawn)) == composition.fingerprint(alone.config)
+    assert said == {
+        "strategy.fast": {"strategy": ["ema_cross"]},
+        "strategy.lookback": {"strategy": ["tsmom"]},
+    }
+    drawn = overlay(
+        composed.raw, {"strategy.lookback": 20, "strategy": "tsmom", "risk": "vol_target"}
+    )
+    alone = composition.compose(
+        "backtest", ["strategy=tsmom", "strategy.lookback=20", "risk=vol_target"]
+    )
+    assert composition.fingerprint(composition.run_config(drawn)) == composition.fingerprint(
+        alone.config
+    )
     assert composed.raw["search"]["alternatives"]["strategy"]["ema_cross"]["slow"] == 960
     grid = list(conditional(space, said))
     assert len(grid) == 2 * (count("", space["strategy.fast"]) + 4)
@@ -186,7 +227,10 @@ def test_a_choice_of_a_group_is_an_axis_and_its_parameters_exist_for_it_alone() 
         (["strategy=ema_cross,tsmom", "strategy.zzz=1"], "unknown key strategy.zzz"),
         (["strategy=ema_cross,tsmom", "strategy.lookback=interval(0.5,1.5)"], "lookback"),
         (["search.alternatives={data: {csv: {}}}"], "is no group that a search varies"),
-        (["strategy=tsmom,tsmom_multi", "~space@search.space", "search.space.broker.port=1,2"], "broker.port"),
+        (
+            ["strategy=tsmom,tsmom_multi", "~space@search.space", "search.space.broker.port=1,2"],
+            "broker.port",
+        ),
     ],
 )
 def test_a_choice_that_cannot_be_searched_is_a_sentence(words: list[str], said: str) -> None:

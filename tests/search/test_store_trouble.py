@@ -1,4 +1,6 @@
-"""A run store that is locked, and a disk that is full, in the middle of a search: a sentence, and nothing told is lost."""
+"""A run store that is locked, and a disk that is full, in the middle of a search: a sentence, and
+nothing told is lost.
+"""
 
 from __future__ import annotations
 
@@ -48,10 +50,16 @@ if __name__ == "__main__":
 
 
 def numbers(project: Project, sweep_id: str) -> list[int]:
-    return sorted(int(run.tags["trial"]) for run in project.store.children(sweep_id) if run.tags["mcl.kind"] == "trial")
+    return sorted(
+        int(run.tags["trial"])
+        for run in project.store.children(sweep_id)
+        if run.tags["mcl.kind"] == "trial"
+    )
 
 
-def test_a_locked_store_stops_the_search_and_costs_nothing(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_store_stops_the_search_and_costs_nothing(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = project.sweep(*TYPED)
     monkeypatch.setattr(sqlite_writer, "WAIT_SEC", 0.2)
     begin, held = project.store.start, []
@@ -61,7 +69,8 @@ def test_a_locked_store_stops_the_search_and_costs_nothing(project: Project, mon
         other = sqlite3.connect(project.store.folder / "mlflow.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         held.append((sweep_id, other))
-        monkeypatch.setattr("mcl.search.runner.abandon", lambda *_: None)  # MLflow's client would wait for its own, longer time
+        # MLflow's client would wait for its own, longer time
+        monkeypatch.setattr("mcl.search.runner.abandon", lambda *_: None)
         return sweep_id
 
     monkeypatch.setattr(project.store, "start", then_lock)
@@ -72,20 +81,29 @@ def test_a_locked_store_stops_the_search_and_costs_nothing(project: Project, mon
         other.execute("ROLLBACK")
     monkeypatch.undo()
     monkeypatch.setenv("MCL_HOME", str(project.root))
-    assert sorted(trial_log.read(project.root / "mlruns" / "sweeps" / f"{sweep_id}.outcomes")) == list(range(40))
+    assert sorted(
+        trial_log.read(project.root / "mlruns" / "sweeps" / f"{sweep_id}.outcomes")
+    ) == list(range(40))
     assert numbers(project, sweep_id) == []
     again = search.resume(sweep_id, store=project.store, root=project.root)
     pd.testing.assert_frame_equal(again.trials[COMPARED], whole.trials[COMPARED])
     assert numbers(project, sweep_id) == list(range(40))
 
 
-def test_a_full_disk_stops_the_search_with_a_sentence_and_it_goes_on(project: Project, tmp_path: Path) -> None:
+def test_a_full_disk_stops_the_search_with_a_sentence_and_it_goes_on(
+    project: Project, tmp_path: Path
+) -> None:
     script = tmp_path / "filling.py"
     script.write_text(SCRIPT)
     small = [o for o in SMALL if not o.startswith("search.trials")]
     command = [sys.executable, str(script), str(project.root), *small, *TYPED, "search.name=full"]
     done = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"MCL_HOME": str(project.root)}, timeout=120, check=True
+        command,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"MCL_HOME": str(project.root)},
+        timeout=120,
+        check=True,
     )
     assert "StoreError cannot write" in done.stdout, done.stdout + done.stderr
     assert "File too large" in done.stdout

@@ -1,4 +1,6 @@
-"""Optuna's stored study is a view of the trial log: its own tools read it, and it is made again when it is lost."""
+"""Optuna's stored study is a view of the trial log: its own tools read it, and it is made again
+when it is lost.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,32 @@ SPACE: Space = {
     "strategy.decay": FloatDistribution(1e-4, 1.0, log=True),
     "strategy.side": CategoricalDistribution(["long", "short", None, True]),
 }
-VALUES = {"strategy.fast": 17, "costs.slippage_ticks": 0.1 + 0.2, "strategy.decay": 0.03, "strategy.side": None}
+VALUES = {
+    "strategy.fast": 17,
+    "costs.slippage_ticks": 0.1 + 0.2,
+    "strategy.decay": 0.03,
+    "strategy.side": None,
+}
 SEARCH = schema.Search(name="carry", also={"trades": "minimize"}, soft_constraints=("trades > 5",))
 KNOWN = {
-    0: Outcome(0, VALUES, "COMPLETE", value=0.5, others=[40.0], excess=[-35.0], metrics={"sharpe": 0.5, "sortino": math.nan}, seconds=2.0),
-    1: Outcome(1, VALUES | {"strategy.side": True}, "PRUNED", "fold 2", "behind", folds=[[0.0, 1.5], [1.0, -0.25]]),
+    0: Outcome(
+        0,
+        VALUES,
+        "COMPLETE",
+        value=0.5,
+        others=[40.0],
+        excess=[-35.0],
+        metrics={"sharpe": 0.5, "sortino": math.nan},
+        seconds=2.0,
+    ),
+    1: Outcome(
+        1,
+        VALUES | {"strategy.side": True},
+        "PRUNED",
+        "fold 2",
+        "behind",
+        folds=[[0.0, 1.5], [1.0, -0.25]],
+    ),
     2: Outcome(2, {"strategy.fast": 3}, "FAILED", "ValueError", "no such row"),
     3: Outcome(3, VALUES, "PRUNED", "duplicate", value=0.5, others=[40.0], excess=[-35.0]),
 }
@@ -55,7 +78,12 @@ def test_optuna_reads_the_view_with_names_metrics_and_reasons(tmp_path: Path) ->
     assert study.metric_names == ["sharpe", "trades"]
     assert study.user_attrs == {"search": "carry", "sampler": "tpe"}
     one, two, three, four = study.trials
-    assert (one.params, one.values, one.user_attrs, one.constraints) == (VALUES, [0.5, 40.0], {"sharpe": 0.5}, {"trades > 5": -35.0})
+    assert (one.params, one.values, one.user_attrs, one.constraints) == (
+        VALUES,
+        [0.5, 40.0],
+        {"sharpe": 0.5},
+        {"trades > 5": -35.0},
+    )
     assert one.duration is not None
     assert one.duration.total_seconds() == pytest.approx(2.0)
     assert (two.state, two.intermediate_values) == (TrialState.PRUNED, {0: 1.5, 1: -0.25})
@@ -67,7 +95,12 @@ def test_optuna_reads_the_view_with_names_metrics_and_reasons(tmp_path: Path) ->
 @pytest.mark.parametrize("fault", ["none", "gone", "torn", "damaged", "other", "ahead", "garbage"])
 def test_a_view_that_does_not_agree_is_made_again(fault: str, tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    filled(path, KNOWN | ({4: KNOWN[0]} if fault == "ahead" else {}) | ({0: KNOWN[2]} if fault == "other" else {}))
+    filled(
+        path,
+        KNOWN
+        | ({4: KNOWN[0]} if fault == "ahead" else {})
+        | ({0: KNOWN[2]} if fault == "other" else {}),
+    )
     content = path.read_bytes()
     if fault == "gone":
         path.unlink()

@@ -26,15 +26,24 @@ def random(project: Project) -> Swept:
 
 
 def points(swept: Swept) -> list[tuple[object, ...]]:
-    return list(swept.trials[["trial", *swept.keys, "state", "reason"]].itertuples(index=False, name=None))
+    return list(
+        swept.trials[["trial", *swept.keys, "state", "reason"]].itertuples(index=False, name=None)
+    )
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes", "qmc", "random", "nsga2"])
 def test_every_trial_is_a_child_run(project: Project, sampler: str) -> None:
     swept = project.sweep(f"search.sampler={sampler}")
     parent = project.store.run(swept.sweep_id)
-    trials = [run for run in project.store.children(swept.sweep_id) if run.tags["mcl.kind"] == "trial"]
-    assert (parent.status, parent.tags["mcl.kind"], len(trials), sum(swept.states.values())) == ("FINISHED", "sweep", 12, 12)
+    trials = [
+        run for run in project.store.children(swept.sweep_id) if run.tags["mcl.kind"] == "trial"
+    ]
+    assert (parent.status, parent.tags["mcl.kind"], len(trials), sum(swept.states.values())) == (
+        "FINISHED",
+        "sweep",
+        12,
+        12,
+    )
     assert {run.run_id for run in trials} == set(swept.trials["run_id"])
     for run in trials:
         row = swept.trials.set_index("run_id").loc[run.run_id]
@@ -42,19 +51,31 @@ def test_every_trial_is_a_child_run(project: Project, sampler: str) -> None:
         assert run.tags["state"] == row["state"]
         if row["state"] == "COMPLETE":
             assert run.metrics["sharpe"] == row["sharpe"] == row["value"]
-            assert backtest_run.stored_config(run).strategy["fast"] == row["strategy.fast"]  # each one can be run again
-            assert run.tags["config_sha256"] == composition.fingerprint(backtest_run.stored_config(run)) == row["config_sha256"]
+            # each one can be run again
+            assert backtest_run.stored_config(run).strategy["fast"] == row["strategy.fast"]
+            assert (
+                run.tags["config_sha256"]
+                == composition.fingerprint(backtest_run.stored_config(run))
+                == row["config_sha256"]
+            )
 
 
 def test_a_grid_visits_every_point_once(project: Project) -> None:
-    swept = project.sweep("search.sampler=grid", "strategy.fast=5,10", "strategy.slow=range(20, 50, 10)")
-    visited = list(swept.trials[["strategy.fast", "strategy.slow"]].itertuples(index=False, name=None))
+    swept = project.sweep(
+        "search.sampler=grid", "strategy.fast=5,10", "strategy.slow=range(20, 50, 10)"
+    )
+    visited = list(
+        swept.trials[["strategy.fast", "strategy.slow"]].itertuples(index=False, name=None)
+    )
     assert visited == [(fast, slow) for fast in (5, 10) for slow in (20, 30, 40)]
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes", "qmc", "nsga2"])
 def test_the_seed_decides(project: Project, sampler: str) -> None:
-    one, same, other = (project.sweep(f"search.sampler={sampler}", "search.trials=6", f"seed={seed}") for seed in (1, 1, 2))
+    one, same, other = (
+        project.sweep(f"search.sampler={sampler}", "search.trials=6", f"seed={seed}")
+        for seed in (1, 1, 2)
+    )
     assert points(one) == points(same)
     assert points(one) != points(other)
     assert one.best is not None
@@ -62,14 +83,18 @@ def test_the_seed_decides(project: Project, sampler: str) -> None:
 
 
 def test_workers_change_nothing_but_the_time(project: Project, random: Swept) -> None:
-    parallel = project.sweep("search.sampler=random", "search.trials=30", "seed=4", "search.workers=2")
+    parallel = project.sweep(
+        "search.sampler=random", "search.trials=30", "seed=4", "search.workers=2"
+    )
     assert points(parallel) == points(random)
     columns = [c for c in random.trials.columns if c not in ("seconds", "run_id")]
     pd.testing.assert_frame_equal(parallel.trials[columns], random.trials[columns])
 
 
 def test_sobol_points_do_not_depend_on_timing(project: Project) -> None:
-    alone, together = (project.sweep("search.sampler=qmc", f"search.workers={count}") for count in (1, 2))
+    alone, together = (
+        project.sweep("search.sampler=qmc", f"search.workers={count}") for count in (1, 2)
+    )
     assert points(alone) == points(together)
 
 
@@ -92,19 +117,31 @@ def test_too_few_trades_are_pruned_with_their_number(project: Project) -> None:
     assert (swept.states, swept.best) == ({"PRUNED": 3}, None)
     simulated = swept.trials[swept.trials["reason"] == "no_trades"]
     assert simulated["detail"].str.contains("fewer than search.min_trades=100000").all()
-    shown = [run.metrics for run in project.store.children(swept.sweep_id) if run.tags["reason"] == "no_trades"]
-    assert all(set(metrics) == {"trades"} for metrics in shown)  # or they would lead a list sorted by Sharpe
+    shown = [
+        run.metrics
+        for run in project.store.children(swept.sweep_id)
+        if run.tags["reason"] == "no_trades"
+    ]
+    # or they would lead a list sorted by Sharpe
+    assert all(set(metrics) == {"trades"} for metrics in shown)
     assert b"No result" in project.store.run(swept.sweep_id).file("sweep.html")
 
 
 def test_an_undefined_metric_is_pruned(project: Project) -> None:
-    never = ("search.min_trades=0", "search.metric=win_rate_frac", "strategy.fast=choice(90)", "strategy.slow=choice(100000)")
+    never = (
+        "search.min_trades=0",
+        "search.metric=win_rate_frac",
+        "strategy.fast=choice(90)",
+        "strategy.slow=choice(100000)",
+    )
     swept = project.sweep("search.sampler=grid", *never)
     assert points(swept) == [(0, 90, 100_000, "PRUNED", "undefined")]
     assert math.isnan(swept.trials["value"][0])
 
 
-def test_an_exception_fails_its_trial_alone(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_fails_its_trial_alone(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mcl.strategy.ema_cross import EmaCross
 
     signal = EmaCross.signal
@@ -120,7 +157,10 @@ def test_an_exception_fails_its_trial_alone(project: Project, monkeypatch: pytes
     swept = project.sweep("search.sampler=grid", "strategy.fast=5,8", "strategy.slow=20,30,40")
     assert swept.states == {"COMPLETE": 2, "FAILED": 4}
     failed = [run for run in project.store.children(swept.sweep_id) if run.status == "FAILED"]
-    assert sorted(run.tags["reason"] for run in failed) == ["SystemExit"] * 2 + ["ZeroDivisionError"] * 2
+    assert (
+        sorted(run.tags["reason"] for run in failed)
+        == ["SystemExit"] * 2 + ["ZeroDivisionError"] * 2
+    )
     divided = next(run for run in failed if run.tags["reason"] == "ZeroDivisionError")
     assert divided.file("traceback.txt").count(b"that has much to say that") == 50
     assert divided.tags["detail"].endswith("… (2,138 characters)")
@@ -128,21 +168,29 @@ def test_an_exception_fails_its_trial_alone(project: Project, monkeypatch: pytes
 
 
 def test_what_is_searched_need_not_fit_as_it_stands(project: Project) -> None:
-    swept = project.sweep("search.sampler=grid", "strategy.slow=8", "strategy.fast=2,5,7")  # the fast that the configuration has is 10
+    # the fast that the configuration has is 10
+    swept = project.sweep("search.sampler=grid", "strategy.slow=8", "strategy.fast=2,5,7")
     assert swept.trials["strategy.fast"].tolist() == [2, 5, 7]
     assert swept.states == {"COMPLETE": 3}
     resumed = search.resume(swept.sweep_id, store=project.store, root=project.root)
     assert points(resumed) == points(swept)
     with pytest.raises(ConfigError, match=r"need 0 < fast < slow; fast=10, slow=2"):
-        project.sweep("search.sampler=grid", "strategy.slow=2", "strategy.fast=5,7", "study=none_fits")
+        project.sweep(
+            "search.sampler=grid", "strategy.slow=2", "strategy.fast=5,7", "study=none_fits"
+        )
 
 
-def test_a_strategy_that_fails_as_it_stands_is_refused_in_a_sentence(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_strategy_that_fails_as_it_stands_is_refused_in_a_sentence(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(self: object, bars: object) -> object:
         raise IndexError("no such row")
 
     monkeypatch.setattr("mcl.strategy.ema_cross.EmaCross.signal", broken)
-    with pytest.raises(ConfigError, match="strategy 'ema_cross' fails before anything is searched: IndexError: no such row"):
+    with pytest.raises(
+        ConfigError,
+        match="strategy 'ema_cross' fails before anything is searched: IndexError: no such row",
+    ):
         project.sweep("study=broken")
     assert project.store.in_study("broken") == []
 
@@ -153,11 +201,19 @@ def test_the_best_trial_is_run_again_in_full(project: Project, random: Swept) ->
     row = trials.set_index("trial").loc[best["trial"]]
     assert best["value"] == row["sharpe"] == trials[trials["state"] == "COMPLETE"]["sharpe"].max()
     whole = project.store.run(best["run_id"])
-    assert (whole.parent, whole.tags["mcl.kind"], whole.status) == (random.sweep_id, "backtest", "FINISHED")
-    assert {name: whole.metrics[name] for name in measured(random)} == pytest.approx(measured(random), rel=0, abs=0, nan_ok=True)
+    assert (whole.parent, whole.tags["mcl.kind"], whole.status) == (
+        random.sweep_id,
+        "backtest",
+        "FINISHED",
+    )
+    assert {name: whole.metrics[name] for name in measured(random)} == pytest.approx(
+        measured(random), rel=0, abs=0, nan_ok=True
+    )
     assert b"<html" in whole.file("report.html")
     again = backtest_run.replay(whole, project.root).metrics
-    assert not backtest_run.unequal(measured(random), {name: again[name] for name in measured(random)})
+    assert not backtest_run.unequal(
+        measured(random), {name: again[name] for name in measured(random)}
+    )
     typed = json.loads(whole.file("overrides.json"))["overrides"]
     assert composition.compose("backtest", typed).config == backtest_run.stored_config(
         whole
@@ -172,9 +228,13 @@ def test_the_parent_keeps_everything(project: Project, random: Swept) -> None:
     assert set(returns["trial"]) == set(kept[kept["reason"].isin(["", "no_trades"])]["trial"])
     scored = kept.set_index("trial")
     for _, row in returns.iterrows():
-        assert sum(row["return_frac"]) == pytest.approx(scored.loc[row["trial"], "return_frac"], abs=1e-12)
+        assert sum(row["return_frac"]) == pytest.approx(
+            scored.loc[row["trial"], "return_frac"], abs=1e-12
+        )
         assert len(row["session"]) == len(row["return_frac"]) == 40
-    assert json.loads(parent.file("search.json"))["space"]["strategy.fast"].startswith("IntDistribution")
+    assert json.loads(parent.file("search.json"))["space"]["strategy.fast"].startswith(
+        "IntDistribution"
+    )
     assert parent.metrics["best_sharpe"] == (random.best or {})["value"]
     assert parent.metrics["trials"] == 30
     assert digest(random.report.read_bytes()) == digest(parent.file("sweep.html"))
@@ -190,12 +250,21 @@ def test_the_tables_for_the_terminal_say_the_same(random: Swept) -> None:
 
 
 def test_minimising(project: Project) -> None:
-    swept = project.sweep("search.sampler=qmc", "search.metric=turnover_contracts_per_session", "search.direction=minimize")
+    swept = project.sweep(
+        "search.sampler=qmc",
+        "search.metric=turnover_contracts_per_session",
+        "search.direction=minimize",
+    )
     assert (swept.best or {})["value"] == swept.trials["value"].min()
 
 
 def test_the_time_limit_stops_asking(project: Project) -> None:
-    swept = project.sweep("search.trials=100000", "search.sampler=random", "search.timeout_sec=0.3", "strategy.fast=range(1,5000)")
+    swept = project.sweep(
+        "search.trials=100000",
+        "search.sampler=random",
+        "search.timeout_sec=0.3",
+        "strategy.fast=range(1,5000)",
+    )
     assert 0 < len(swept.trials) < 100_000
     assert project.store.run(swept.sweep_id).status == "FINISHED"
     nothing = project.sweep("search.timeout_sec=1e-9")
@@ -204,14 +273,23 @@ def test_the_time_limit_stops_asking(project: Project) -> None:
 
 
 def test_bars_beyond_the_hold_out_are_never_seen(project: Project) -> None:
-    swept = project.sweep("data.holdout_start='2024-03-01'", "search.trials=4", "search.sampler=qmc")
-    returns = pd.read_parquet(io.BytesIO(project.store.run(swept.sweep_id).file("session_returns.parquet")))
+    swept = project.sweep(
+        "data.holdout_start='2024-03-01'", "search.trials=4", "search.sampler=qmc"
+    )
+    returns = pd.read_parquet(
+        io.BytesIO(project.store.run(swept.sweep_id).file("session_returns.parquet"))
+    )
     last = max(max(days) for days in returns["session"])
     assert pd.Timestamp(last, unit="D") == pd.Timestamp("2024-02-29")
 
 
 def test_a_data_key_may_be_searched(project: Project) -> None:
-    swept = project.sweep("search.sampler=grid", "data.end='2024-02-15','2024-03-01'", "strategy.fast=5", "strategy.slow=20")
+    swept = project.sweep(
+        "search.sampler=grid",
+        "data.end='2024-02-15','2024-03-01'",
+        "strategy.fast=5",
+        "strategy.slow=20",
+    )
     assert swept.keys == ["data.end"]  # a value that is typed is not searched
     assert swept.trials["sessions"].tolist() == [10, 21]
 
@@ -220,7 +298,9 @@ def test_optuna_opens_the_journal(project: Project, random: Swept) -> None:
     import optuna
 
     path = project.root / "mlruns" / "sweeps" / f"{random.sweep_id}.journal"
-    study = optuna.load_study(study_name=random.sweep_id, storage=JournalStorage(JournalFileBackend(str(path))))
+    study = optuna.load_study(
+        study_name=random.sweep_id, storage=JournalStorage(JournalFileBackend(str(path)))
+    )
     assert len(study.trials) == 30
     assert study.best_value == (random.best or {})["value"]
 
@@ -231,19 +311,39 @@ def test_optuna_opens_the_journal(project: Project, random: Swept) -> None:
         (["search.metric=sharp"], "did you mean 'sharpe'"),
         (["search.sampler=grid"], r"the grid has 90 points, more than search\.trials=12"),
         (["search.sampler=grid", "costs.slippage_ticks=interval(0, 1)"], "continuous interval"),
-        (["search.sampler=cmaes", "strategy.fast=5,8", "strategy.slow=20,30"], "holds only choices"),
+        (
+            ["search.sampler=cmaes", "strategy.fast=5,8", "strategy.slow=20,30"],
+            "holds only choices",
+        ),
         (["strategy.fst=range(1, 5)"], "did you mean 'strategy.fast'"),
         (["search.trials=0"], "greater than or equal to 1"),
         (["search.space=null", "strategy.slow=80", "strategy.fast=8"], "the search space is empty"),
-        (["search.also={max_drawdown: maximize}"], r"search\.also: 'max_drawdown' is not a metric: did you mean 'max_drawdown_"),
+        (
+            ["search.also={max_drawdown: maximize}"],
+            r"search\.also: 'max_drawdown' is not a metric: did you mean 'max_drawdown_",
+        ),
         (["search.also={sharpe: maximize}"], r"search\.also names sharpe again"),
-        (["search.enqueue=[default]"], r"search\.enqueue\.0='default': input should be 'defaults' or 'champion'"),
-        (["search.enqueue=[{strategy.fast: 11, strategy.slow: 90}]"], r"strategy\.fast=11 is not in the space, 2 to 38 in steps of 4"),
-        (["strategy.slow=range(20, 90"], r"cannot read the override 'strategy\.slow=range\(20, 90'"),
-        (["search.constraints=[trades>5]"], r"cannot read the override 'search\.constraints=\[trades>5\]'"),
+        (
+            ["search.enqueue=[default]"],
+            r"search\.enqueue\.0='default': input should be 'defaults' or 'champion'",
+        ),
+        (
+            ["search.enqueue=[{strategy.fast: 11, strategy.slow: 90}]"],
+            r"strategy\.fast=11 is not in the space, 2 to 38 in steps of 4",
+        ),
+        (
+            ["strategy.slow=range(20, 90"],
+            r"cannot read the override 'strategy\.slow=range\(20, 90'",
+        ),
+        (
+            ["search.constraints=[trades>5]"],
+            r"cannot read the override 'search\.constraints=\[trades>5\]'",
+        ),
     ],
 )
-def test_what_cannot_be_searched_is_refused_before_a_run_exists(project: Project, overrides: list[str], sentence: str) -> None:
+def test_what_cannot_be_searched_is_refused_before_a_run_exists(
+    project: Project, overrides: list[str], sentence: str
+) -> None:
     with pytest.raises(ConfigError, match=sentence):
         project.sweep("study=refused", *overrides)
     assert project.store.in_study("refused") == []

@@ -1,4 +1,6 @@
-"""One log is the truth of a search: each view of it can be deleted and is made again; the best is shown beside luck."""
+"""One log is the truth of a search: each view of it can be deleted and is made again; the best is
+shown beside luck.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,24 @@ from mcl.tracking import trial_ledger
 
 from .conftest import Project
 
-COMPARED = ["trial", "strategy.fast", "strategy.slow", "state", "reason", "value", "sharpe", "net_pnl_usd"]
+COMPARED = [
+    "trial",
+    "strategy.fast",
+    "strategy.slow",
+    "state",
+    "reason",
+    "value",
+    "sharpe",
+    "net_pnl_usd",
+]
 
 
 def rows(project: Project, sweep_id: str) -> list[int]:
-    return sorted(int(run.tags["trial"]) for run in project.store.children(sweep_id) if run.tags["mcl.kind"] == "trial")
+    return sorted(
+        int(run.tags["trial"])
+        for run in project.store.children(sweep_id)
+        if run.tags["mcl.kind"] == "trial"
+    )
 
 
 def counted(project: Project, sweep_id: str) -> set[str]:
@@ -37,26 +52,45 @@ def sweeps(project: Project) -> Path:
 
 def test_each_view_is_made_again_from_the_log(project: Project) -> None:
     swept = project.sweep("search.sampler=tpe", "search.trials=14", "search.name=views")
-    journal, before = sweeps(project) / f"{swept.sweep_id}.journal", counted(project, swept.sweep_id)
+    journal, before = (
+        sweeps(project) / f"{swept.sweep_id}.journal",
+        counted(project, swept.sweep_id),
+    )
     assert len(before) > 5
     journal.unlink()
-    project.store.discard([run.run_id for run in project.store.children(swept.sweep_id) if run.tags["mcl.kind"] == "trial"])
+    project.store.discard(
+        [
+            run.run_id
+            for run in project.store.children(swept.sweep_id)
+            if run.tags["mcl.kind"] == "trial"
+        ]
+    )
     shutil.rmtree(project.root / "mlruns" / "trials")
     assert (rows(project, swept.sweep_id), counted(project, swept.sweep_id)) == ([], set())
     again = search.resume("views", store=project.store, root=project.root)
     pd.testing.assert_frame_equal(again.trials[COMPARED], swept.trials[COMPARED])
     assert rows(project, swept.sweep_id) == list(range(14))
     assert counted(project, swept.sweep_id) == before
-    study = load_study(study_name=f"views {swept.sweep_id[:12]}", storage=JournalStorage(JournalFileBackend(str(journal))))
+    study = load_study(
+        study_name=f"views {swept.sweep_id[:12]}",
+        storage=JournalStorage(JournalFileBackend(str(journal))),
+    )
     assert study.metric_names == ["sharpe"]
-    assert [trial.params for trial in study.trials] == swept.trials[list(swept.keys)].to_dict("records")
+    assert [trial.params for trial in study.trials] == swept.trials[list(swept.keys)].to_dict(
+        "records"
+    )
     best = study.trials[(swept.best or {})["trial"]]
     assert best.user_attrs["net_pnl_usd"] == (swept.best or {})["metrics"]["net_pnl_usd"]
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
 def test_several_workers_draw_the_same_points_every_time(project: Project, sampler: str) -> None:
-    typed = (f"search.sampler={sampler}", "search.trials=24", "search.workers=2", "strategy.fast=range(2,60)")
+    typed = (
+        f"search.sampler={sampler}",
+        "search.trials=24",
+        "search.workers=2",
+        "strategy.fast=range(2,60)",
+    )
     one, other = project.sweep(*typed), project.sweep(*typed)
     pd.testing.assert_frame_equal(one.trials[COMPARED], other.trials[COMPARED])
 
@@ -107,15 +141,22 @@ def test_a_condition_leaves_an_axis_out(project: Project) -> None:
 
 
 def test_a_search_of_the_first_version_stays_readable(project: Project) -> None:
-    """Its log has no windows: what learnt from another order of trials cannot go on, what draws by number can."""
+    """Its log has no windows: what learnt from another order of trials cannot go on, what draws by
+    number can.
+    """
 
     def aged(swept: Swept) -> str:
         log = sweeps(project) / f"{swept.sweep_id}.outcomes"
         log.write_bytes(log.read_bytes().replace(b',"window":1', b""))
         return swept.sweep_id
 
-    learnt, drawn = (aged(project.sweep(f"search.sampler={name}", "search.trials=6")) for name in ("tpe", "qmc"))
-    with pytest.raises(StoreError, match=r"was begun by version 0\.1, whose tpe search cannot go on; its trials stay readable"):
+    learnt, drawn = (
+        aged(project.sweep(f"search.sampler={name}", "search.trials=6")) for name in ("tpe", "qmc")
+    )
+    with pytest.raises(
+        StoreError,
+        match=r"was begun by version 0\.1, whose tpe search cannot go on; its trials stay readable",
+    ):
         search.resume(learnt, store=project.store, root=project.root, trials=8)
     shown, _ = status.report(learnt, store=project.store, root=project.root)
     assert len(shown.trials) == 6
@@ -123,8 +164,19 @@ def test_a_search_of_the_first_version_stays_readable(project: Project) -> None:
 
 
 def test_options_are_typed_below_the_sampler(project: Project) -> None:
-    typed = ["search.sampler=tpe", "search.sampler.n_startup_trials=3", "search.pruner=percentile", "search.pruner.percentile=50.0"]
+    typed = [
+        "search.sampler=tpe",
+        "search.sampler.n_startup_trials=3",
+        "search.pruner=percentile",
+        "search.pruner.percentile=50.0",
+    ]
     asked = composition.compose("sweep", ["strategy=ema_cross", *typed]).search
-    assert (asked.sampler_options, asked.pruner_options) == ({"n_startup_trials": 3}, {"percentile": 50.0})
+    assert (asked.sampler_options, asked.pruner_options) == (
+        {"n_startup_trials": 3},
+        {"percentile": 50.0},
+    )
     swept = project.sweep(*typed, "search.trials=8", "search.folds=3")
-    assert len(search.resume(swept.sweep_id, store=project.store, root=project.root, trials=10).trials) == 10
+    assert (
+        len(search.resume(swept.sweep_id, store=project.store, root=project.root, trials=10).trials)
+        == 10
+    )

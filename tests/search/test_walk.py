@@ -1,4 +1,6 @@
-"""Walk-forward search: what each fold saw, what was traded with it, and that it goes on after anything."""
+"""Walk-forward search: what each fold saw, what was traded with it, and that it goes on after
+anything.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,20 @@ from mcl.strategy import build
 
 from .conftest import SMALL, Project
 
-TYPED = ["search.walk_forward=anchored", "search.folds=3", "search.sampler=qmc", "search.trials=6", "study=walk"]
+TYPED = [
+    "search.walk_forward=anchored",
+    "search.folds=3",
+    "search.sampler=qmc",
+    "search.trials=6",
+    "study=walk",
+]
 
 
 def composed(*overrides: str) -> composition.Composed:
     keys = {o.split("=")[0] for o in overrides}
-    return composition.compose("sweep", [*(o for o in SMALL if o.split("=")[0] not in keys), *overrides])
+    return composition.compose(
+        "sweep", [*(o for o in SMALL if o.split("=")[0] not in keys), *overrides]
+    )
 
 
 def walked(project: Project, *overrides: str) -> Walk:
@@ -46,7 +56,8 @@ def test_each_fold_searches_what_lies_before_its_part(project: Project, whole: W
     assert whole.folds["traded_from"].tolist() == [days[10], days[20], days[30]]
     assert whole.folds["traded_until"].tolist()[:2] == [days[20], days[30]]
     assert whole.folds["searched_from"].tolist() == [days[0]] * 3
-    assert whole.folds["searched_until"].tolist() == [days[9], days[19], days[29]]  # one purged session before each part
+    # one purged session before each part
+    assert whole.folds["searched_until"].tolist() == [days[9], days[19], days[29]]
     for row in whole.folds.to_dict("records"):
         seen = project.store.run(row["sweep_id"]).tags["sessions"].split(" .. ")
         assert seen[0] == days[0]
@@ -54,9 +65,16 @@ def test_each_fold_searches_what_lies_before_its_part(project: Project, whole: W
 
 
 def test_rolling_looks_back_so_many_parts(project: Project) -> None:
-    frozen = freeze(composed(*TYPED, "search.walk_forward=rolling", "search.train_folds=1", "search.purge_sessions=0"), project.root)
+    frozen = freeze(
+        composed(
+            *TYPED, "search.walk_forward=rolling", "search.train_folds=1", "search.purge_sessions=0"
+        ),
+        project.root,
+    )
     days = np.unique(frozen.bars.session).astype("datetime64[D]").astype(str)
-    assert [part.searched for part in walk_forward.parts(frozen)] == [(days[i], days[i + 10]) for i in (0, 10, 20)]
+    assert [part.searched for part in walk_forward.parts(frozen)] == [
+        (days[i], days[i + 10]) for i in (0, 10, 20)
+    ]
 
 
 def test_parts_of_the_calendar(project: Project) -> None:
@@ -65,24 +83,44 @@ def test_parts_of_the_calendar(project: Project) -> None:
         walk_forward.parts(freeze(composed(*typed), project.root))
     with pytest.raises(ConfigError, match="belong together"):
         freeze(composed(*TYPED, "search.test_length=1 month"), project.root)
-    frozen = freeze(composed(*TYPED, "search.train_length=20 sessions", "search.test_length=15 sessions"), project.root)
+    frozen = freeze(
+        composed(*TYPED, "search.train_length=20 sessions", "search.test_length=15 sessions"),
+        project.root,
+    )
     days = np.unique(frozen.bars.session).astype("datetime64[D]").astype(str)
     parts = walk_forward.parts(frozen)
     assert parts[0].traded == (days[20], days[35])
     assert [part.searched for part in parts] == [(days[0], days[19]), (days[0], days[34])]
     assert parts[-1].rows[1] == len(frozen.bars)  # five sessions: a short last part
     short = freeze(
-        composed(*TYPED, "search.train_length=20 sessions", "search.test_length=15 sessions", "search.short_last=false"), project.root
+        composed(
+            *TYPED,
+            "search.train_length=20 sessions",
+            "search.test_length=15 sessions",
+            "search.short_last=false",
+        ),
+        project.root,
     )
     assert len(walk_forward.parts(short)) == 1
-    monthly = freeze(composed(*TYPED, "search.train_length=1 month", "search.test_length=1 month"), project.root)
+    monthly = freeze(
+        composed(*TYPED, "search.train_length=1 month", "search.test_length=1 month"), project.root
+    )
     assert all(part.traded[0][:7] != part.searched[0][:7] for part in walk_forward.parts(monthly))
 
 
 def test_a_calendar_walk_trades_its_parts(project: Project) -> None:
-    typed = ["search.train_length=20 sessions", "search.test_length=15 sessions", "search.trials=2", "search.name=calendar"]
+    typed = [
+        "search.train_length=20 sessions",
+        "search.test_length=15 sessions",
+        "search.trials=2",
+        "search.name=calendar",
+    ]
     found = walked(project, *TYPED, *typed)
-    days = np.unique(freeze(composed(*TYPED), project.root).bars.session).astype("datetime64[D]").astype(str)
+    days = (
+        np.unique(freeze(composed(*TYPED), project.root).bars.session)
+        .astype("datetime64[D]")
+        .astype(str)
+    )
     assert found.folds["traded_from"].tolist() == [days[20], days[35]]
     assert found.metrics["sessions"] == 20
     assert "parts of 15 sessions" in found.title
@@ -92,7 +130,10 @@ def test_a_folds_choice_is_that_of_an_ordinary_search(project: Project, whole: W
     row = whole.folds.iloc[1]
     alone = runner.sweep(
         composed(
-            *TYPED, "search.walk_forward=null", f"++data.start={row['searched_from']}", f"++data.holdout_start={row['searched_until']}"
+            *TYPED,
+            "search.walk_forward=null",
+            f"++data.start={row['searched_from']}",
+            f"++data.holdout_start={row['searched_until']}",
         ),
         store=project.store,
         root=project.root,
@@ -102,16 +143,29 @@ def test_a_folds_choice_is_that_of_an_ordinary_search(project: Project, whole: W
     assert best["metrics"]["sharpe"] == row["in_sample"]
 
 
-def test_the_stitched_run_trades_each_part_with_its_own_values(project: Project, whole: Walk) -> None:
+def test_the_stitched_run_trades_each_part_with_its_own_values(
+    project: Project, whole: Walk
+) -> None:
     frozen = freeze(composed(*TYPED), project.root)
     run, bars, first = frozen.run, frozen.bars, walk_forward.parts(frozen)[0].rows[0]
     wanted = np.full(len(bars), np.nan)
     for part, row in zip(walk_forward.parts(frozen), whole.folds.to_dict("records"), strict=True):
-        own = composition.run_config(overlay(frozen.composed.raw, {key: row[key] for key in whole.keys}))
-        wanted[slice(*part.rows)] = plan(bars, build(own.strategy), own.risk, own.capital_usd).wanted[slice(*part.rows)]
+        own = composition.run_config(
+            overlay(frozen.composed.raw, {key: row[key] for key in whole.keys})
+        )
+        wanted[slice(*part.rows)] = plan(
+            bars, build(own.strategy), own.risk, own.capital_usd
+        ).wanted[slice(*part.rows)]
     intent = plan(bars, build(run.strategy), run.risk, run.capital_usd)
     own_plan = dataclasses.replace(intent, wanted=wanted).rows(first, len(bars))
-    by_hand = simulate(bars.rows(first, len(bars)), own_plan, run.risk.limits, run.costs, run.capital_usd, run.execution)
+    by_hand = simulate(
+        bars.rows(first, len(bars)),
+        own_plan,
+        run.risk.limits,
+        run.costs,
+        run.capital_usd,
+        run.execution,
+    )
     stored = project.store.run(whole.sweep_id)
     kept = pd.read_parquet(io.BytesIO(stored.file("data/equity.parquet")))
     np.testing.assert_array_equal(kept["equity_usd"], by_hand.equity)
@@ -126,14 +180,18 @@ def test_it_is_one_run_with_a_report_and_a_sweep_per_fold(project: Project, whol
     assert "plotly" in (stored.artifacts / "report.html").read_text()
     children = {run.run_id: run for run in project.store.children(whole.sweep_id)}
     assert [children[i].tags["fold"] for i in whole.folds["sweep_id"]] == ["1", "2", "3"]
-    assert all(run.tags["mcl.kind"] == "sweep" and run.status == "FINISHED" for run in children.values())
+    assert all(
+        run.tags["mcl.kind"] == "sweep" and run.status == "FINISHED" for run in children.values()
+    )
     again, _ = status.report(whole.sweep_id, store=project.store, root=project.root)
     assert isinstance(again, Walk)
     pd.testing.assert_frame_equal(again.folds, whole.folds)
     assert status.status(whole.sweep_id, store=project.store)["state"] == "FINISHED"
 
 
-def test_it_goes_on_where_it_was_stopped(project: Project, whole: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_goes_on_where_it_was_stopped(
+    project: Project, whole: Walk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begun = runner.sweep
 
     def stop_in_the_second(*args: object, **more: object) -> object:
@@ -148,11 +206,15 @@ def test_it_goes_on_where_it_was_stopped(project: Project, whole: Walk, monkeypa
     assert status.status("broken", store=project.store)["state"] == "KILLED"
     again = search.resume("broken", store=project.store, root=project.root)
     assert isinstance(again, Walk)
-    pd.testing.assert_frame_equal(again.folds.drop(columns="sweep_id"), whole.folds.drop(columns="sweep_id"))
+    pd.testing.assert_frame_equal(
+        again.folds.drop(columns="sweep_id"), whole.folds.drop(columns="sweep_id")
+    )
     assert again.metrics["net_pnl_usd"] == whole.metrics["net_pnl_usd"]
 
 
-def test_who_stops_the_whole_stops_the_fold(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_stops_the_whole_stops_the_fold(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     beat = walk_forward.Place.beat
 
     def asked(place: walk_forward.Place, status: dict[str, object]) -> None:

@@ -1,4 +1,6 @@
-"""What comes from others and means harm: YAML, zip and zstd bombs, pickles, frames without end, servers for everybody."""
+"""What comes from others and means harm: YAML, zip and zstd bombs, pickles, frames without end,
+servers for everybody.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ from mcl.simulators.tws import SimulatedTWS
 
 PACKAGE = Path(composition.__file__).resolve().parents[1]
 BOMB = "a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(
-    f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+    f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
 )  # 9**9 numbers
 
 
@@ -59,7 +62,9 @@ def test_plain_yaml_reads_what_is_plain() -> None:
         plain_yaml(path.read_text(), path.name)
 
 
-def test_a_study_from_elsewhere_cannot_be_a_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_from_elsewhere_cannot_be_a_bomb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MCL_HOME", str(tmp_path))
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "evil.yaml").write_text("# @package _global_\n" + BOMB)
@@ -68,9 +73,15 @@ def test_a_study_from_elsewhere_cannot_be_a_bomb(tmp_path: Path, monkeypatch: py
 
 
 def test_a_promoted_file_cannot_make_objects(tmp_path: Path) -> None:
-    """Every place that reads YAML which another process wrote goes through plain_yaml; nothing loads YAML otherwise."""
+    """Every place that reads YAML which another process wrote goes through plain_yaml; nothing
+    loads YAML otherwise.
+    """
     loads = re.compile(r"yaml\.(load|safe_load|full_load|unsafe_load|load_all)\(")
-    found = [str(p.relative_to(PACKAGE)) for p in sorted(PACKAGE.rglob("*.py")) if loads.search(p.read_text())]
+    found = [
+        str(p.relative_to(PACKAGE))
+        for p in sorted(PACKAGE.rglob("*.py"))
+        if loads.search(p.read_text())
+    ]
     assert found == ["files.py"]
     del tmp_path
 
@@ -82,7 +93,9 @@ def imported(node: ast.AST) -> list[str]:
 
 
 def test_pickles_come_from_own_children_only() -> None:
-    """No module but the worker pools, whose pickles are made by the parent of the process that reads them, can unpickle."""
+    """No module but the worker pools, whose pickles are made by the parent of the process that
+    reads them, can unpickle.
+    """
     dangerous = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
     found = set()
     for path in PACKAGE.rglob("*.py"):
@@ -122,7 +135,9 @@ def test_a_zstd_bomb_is_not_unpacked(tmp_path: Path) -> None:
     """A gigabyte of zeros in 33 kB: stopped after some megabytes."""
     path = tmp_path / "bomb.dbn.zst"
     squeeze = zstandard.ZstdCompressor(level=3).compressobj()
-    path.write_bytes(b"".join(squeeze.compress(bytes(1 << 24)) for _ in range(64)) + squeeze.flush())
+    path.write_bytes(
+        b"".join(squeeze.compress(bytes(1 << 24)) for _ in range(64)) + squeeze.flush()
+    )
     assert path.stat().st_size < 100_000
     for read in (dbn._inflated, lambda p: dbn_check.inspect(p, "ohlcv-1m")):
         with pytest.raises(DataError, match="more than 1000 times its size"):
@@ -161,7 +176,9 @@ def test_a_tws_that_announces_an_endless_message_is_left(when: str) -> None:
 
     async def meet() -> None:
         server = await asyncio.start_server(hostile, "127.0.0.1", 0)
-        broker = IBBroker(schema.Broker(timeout_sec=3.0), MCL, port=server.sockets[0].getsockname()[1])
+        broker = IBBroker(
+            schema.Broker(timeout_sec=3.0), MCL, port=server.sockets[0].getsockname()[1]
+        )
         with pytest.raises(BrokerError, match="announced a message of 16,777,217 bytes"):
             await broker.connect()
         await broker.close()

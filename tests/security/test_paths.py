@@ -1,4 +1,6 @@
-"""Names that would lead out of the project, through every door, and files that nobody else may read."""
+"""Names that would lead out of the project, through every door, and files that nobody else may
+read.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +30,23 @@ from mcl.search.sweep_dir import Place
 from mcl.strategy import user_strategies
 from mcl.tracking.store import Record, Store
 
-HOSTILE = ["../../x", "../x", "..", ".", "/tmp/mcl-evil/x", "a/b", ".hidden", "a\\b", "a\nb", "", "~", "x" * 300]
+HOSTILE = [
+    "../../x",
+    "../x",
+    "..",
+    ".",
+    "/tmp/mcl-evil/x",
+    "a/b",
+    ".hidden",
+    "a\\b",
+    "a\nb",
+    "",
+    "~",
+    "x" * 300,
+]
 BARS = "time,open,high,low,close,volume\n" + "".join(
-    f"2024-01-{2 + row // 400:02d}T{10 + row % 400 // 60:02d}:{row % 400 % 60:02d}:00,70,70.1,69.9,70,5\n" for row in range(1200)
+    f"2024-01-{2 + row // 400:02d}T{10 + row % 400 // 60:02d}:{row % 400 % 60:02d}:00,70,70.1,69.9,70,5\n"
+    for row in range(1200)
 )
 
 
@@ -48,7 +64,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def files_in(folder: Path) -> set[Path]:
     """All but caches, locks, and the empty run store that a question to it makes."""
     found = {path for path in folder.rglob("*") if path.is_file() and ".cache" not in path.parts}
-    return {path for path in found if not path.match("mlruns/mlflow.db*") and path.suffix != ".lock"}
+    return {
+        path for path in found if not path.match("mlruns/mlflow.db*") and path.suffix != ".lock"
+    }
 
 
 DATA = [
@@ -107,7 +125,9 @@ DOORS = {
 }
 
 
-@pytest.mark.parametrize(("door", "name"), [(door, HOSTILE[i % 2 * 4]) for i, door in enumerate(DOORS)])
+@pytest.mark.parametrize(
+    ("door", "name"), [(door, HOSTILE[i % 2 * 4]) for i, door in enumerate(DOORS)]
+)
 def test_a_name_that_leads_elsewhere_is_one_sentence_and_writes_nothing(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], door: str, name: str
 ) -> None:
@@ -135,7 +155,10 @@ def refused(name: str) -> list[object]:
         lambda: journal_queries.last_journal(root, name),
         lambda: Place(root, name).file("card"),
         lambda: user_strategies.load(name),
-        lambda: chunks.folder_name(name) if name not in ("..", ".", ".hidden") else below(root, name),  # dots become underscores there
+        # dots become underscores there
+        lambda: (
+            chunks.folder_name(name) if name not in ("..", ".", ".hidden") else below(root, name)
+        ),
         lambda: export(None, {}, root, name, "", ""),  # type: ignore[arg-type]
         lambda: Store(Path.cwd())._experiment(record.study),
     ]
@@ -150,12 +173,17 @@ def refused(name: str) -> list[object]:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_every_function_that_makes_a_path_of_a_name_refuses_it(home: Path, name: str) -> None:
-    assert all(isinstance(answer, ConfigError) and "cannot name" in answer.message for answer in refused(name)), refused(name)
+    assert all(
+        isinstance(answer, ConfigError) and "cannot name" in answer.message
+        for answer in refused(name)
+    ), refused(name)
     with pytest.raises(ConfigError):
         composition.run_config(composition.compose("backtest", DATA).raw | {"study": name})
 
 
-@pytest.mark.parametrize("name", ["mcl", "001_ema_baseline", "Öl 2024", "MCL.FUT", "a=b,c@d+e-f", "x" * 200])
+@pytest.mark.parametrize(
+    "name", ["mcl", "001_ema_baseline", "Öl 2024", "MCL.FUT", "a=b,c@d+e-f", "x" * 200]
+)
 def test_names_of_people_are_taken(name: str) -> None:
     assert below(Path("/home"), name, ending=".yaml") == Path(f"/home/{name}.yaml")
     assert schema.Config.__annotations__["study"] == "Study"
@@ -171,16 +199,22 @@ JOINS = re.compile(r"\.(yaml|py|sqlite|card|json)\"|name|alias|study|symbol|fami
 ALLOWED = {  # joins of names that no person types: each with what the name is
     "data/build.py": "labels that were made plain, hashes",
     "tracking/provenance.py": "modules of the package",
-    "base/import_closure.py": "modules that a project's file imports: identifiers, read and never written",
+    "base/import_closure.py": (
+        "modules that a project's file imports: identifiers, read and never written"
+    ),
     "strategy/user_strategies.py": "names of the package's own strategies",
-    "data/download/receipts.py": "chunks and files that the vendor's order named, below `folder_name`",
+    "data/download/receipts.py": (
+        "chunks and files that the vendor's order named, below `folder_name`"
+    ),
     "data/synthetic/order_books.py": "days and schemas of a generated world",
     "data/dataset.py": "files of a manifest that this code wrote and hashes",
     "data/depth.py": "files of a generated world",
     "data/synthetic/generator.py": "files of a generated world",
     "simulators/databento": "files of the gateway's own jobs",
     "search/worker_pool.py": "arrays of Bars",
-    "search/ray_workers.py": "files of a strategy that the search's parent sends, by their path in the project",
+    "search/ray_workers.py": (
+        "files of a strategy that the search's parent sends, by their path in the project"
+    ),
     "report/png.py": "charts of a page",
     "report/theme.py": "assets of the package",
     "report/dashboard.py": "assets of the package",
@@ -200,23 +234,37 @@ ALLOWED = {  # joins of names that no person types: each with what the name is
 
 
 def test_no_other_place_makes_a_path_of_a_name() -> None:
-    """A new `folder / name` in the package goes through `below`, or is put on the list with what the name is."""
+    """A new `folder / name` in the package goes through `below`, or is put on the list with what
+    the name is.
+    """
     package = Path(composition.__file__).resolve().parents[1]
     found = set()
     for path in sorted(package.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and _variable(node.right):
+            if (
+                isinstance(node, ast.BinOp)
+                and isinstance(node.op, ast.Div)
+                and _variable(node.right)
+            ):
                 found.add(path.relative_to(package).as_posix())
-    unlisted = {name for name in found if not any(name == entry or name.startswith(f"{entry}/") for entry in ALLOWED)}
-    assert unlisted == set(), "join names with mcl.base.files.below, or put the module on the list with what the name is"
+    unlisted = {
+        name
+        for name in found
+        if not any(name == entry or name.startswith(f"{entry}/") for entry in ALLOWED)
+    }
+    assert unlisted == set(), (
+        "join names with mcl.base.files.below, or put the module on the list with what the name is"
+    )
 
 
 def _variable(node: ast.expr) -> bool:
     """Whether what is joined is a name of a variable that a person may have typed."""
-    return isinstance(node, ast.Name | ast.JoinedStr | ast.Attribute) and bool(JOINS.search(ast.unparse(node)))
+    return isinstance(node, ast.Name | ast.JoinedStr | ast.Attribute) and bool(
+        JOINS.search(ast.unparse(node))
+    )
 
 
-# ------------------------------------------------------------------------------------------------------ who may read
+# ------------------------------------------------------------------------------------- who may read
 
 
 def mode(path: Path) -> int:
@@ -257,7 +305,13 @@ def test_journals_and_logs_are_their_owners_alone(tmp_path: Path) -> None:
             seen = {path.name: mode(path) for path in folder.iterdir()}
     finally:
         os.umask(before)
-    assert set(seen) >= {"2026-01-08.sqlite", "2026-01-08.sqlite-wal", "2026-01-08.sqlite-shm", "log.jsonl", "control.lock"}
+    assert set(seen) >= {
+        "2026-01-08.sqlite",
+        "2026-01-08.sqlite-wal",
+        "2026-01-08.sqlite-shm",
+        "log.jsonl",
+        "control.lock",
+    }
     assert set(seen.values()) == {0o600}
     assert [mode(p) for p in (folder, folder.parent)] == [0o700, 0o700]
 
@@ -283,6 +337,10 @@ def test_the_run_database_is_its_owners_alone(home: Path) -> None:
     subprocess.run([sys.executable, "-c", RUN, "store", "backup"], check=True, cwd=home)
     [archive] = (home / "backups").glob("*.tar.zst")
     assert mode(archive) == 0o600
-    subprocess.run([sys.executable, "-c", RUN, "store", "restore", str(archive), "--replace"], check=True, cwd=home)
+    subprocess.run(
+        [sys.executable, "-c", RUN, "store", "restore", str(archive), "--replace"],
+        check=True,
+        cwd=home,
+    )
     assert mode(home / "mlruns") == 0o700
     assert mode(database) == 0o600

@@ -15,7 +15,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def run(*args: str, path: str = "") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "scripts" / "sbom.py"), *args]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | ({"PATH": path} if path else {}))
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | ({"PATH": path} if path else {}),
+    )
 
 
 def test_the_bill_names_every_part_and_repeats(tmp_path: Path) -> None:
@@ -26,7 +32,8 @@ def test_the_bill_names_every_part_and_repeats(tmp_path: Path) -> None:
     assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
     assert re.fullmatch(r"urn:uuid:[0-9a-f-]{36}", bill["serialNumber"])
     parts = {part["name"]: part for part in bill["components"]}
-    assert {"mlflow", "hydra-core", "ib-async", "numpy", "sqlalchemy"} <= parts.keys()  # the last one only through others
+    # the last one only through others
+    assert {"mlflow", "hydra-core", "ib-async", "numpy", "sqlalchemy"} <= parts.keys()
     assert parts["numpy"]["version"] == metadata.version("numpy")
     assert parts["numpy"]["purl"] == f"pkg:pypi/numpy@{metadata.version('numpy')}"
     refs = [part["bom-ref"] for part in bill["components"]]
@@ -34,7 +41,10 @@ def test_the_bill_names_every_part_and_repeats(tmp_path: Path) -> None:
     known = {"mcl", *refs}
     for edge in bill["dependencies"]:
         assert {edge["ref"], *edge["dependsOn"]} <= known
-    assert parts["mlflow"]["bom-ref"] in next(edge for edge in bill["dependencies"] if edge["ref"] == "mcl")["dependsOn"]
+    assert (
+        parts["mlflow"]["bom-ref"]
+        in next(edge for edge in bill["dependencies"] if edge["ref"] == "mcl")["dependsOn"]
+    )
 
 
 def test_every_licence_goes_with_ours() -> None:
@@ -47,7 +57,10 @@ def test_every_licence_goes_with_ours() -> None:
 def test_an_audit_counts_what_it_could_not_ask(tmp_path: Path) -> None:
     version = metadata.version("mlflow")
     hole = {"id": "PYSEC-1", "fix_versions": ["99"]}
-    told = [{"name": "mlflow", "version": version, "vulns": [hole]}, {"name": "numpy", "skip_reason": "not found"}]
+    told = [
+        {"name": "mlflow", "version": version, "vulns": [hole]},
+        {"name": "numpy", "skip_reason": "not found"},
+    ]
     path = tmp_path / "audit.json"
     path.write_text(json.dumps({"dependencies": told}))
     done = run("--audit", str(path))
@@ -56,7 +69,8 @@ def test_an_audit_counts_what_it_could_not_ask(tmp_path: Path) -> None:
     assert re.search(r"^1 of \d+ packages asked about, 1 known vulnerabilities$", done.stdout, re.M)
     told[0] = {"name": "mlflow", "version": "0.1", "vulns": [hole]}
     path.write_text(json.dumps({"dependencies": told}))
-    assert run("--audit", str(path)).returncode == 3  # another version: no hole of ours, and nothing known of the rest
+    # another version: no hole of ours, and nothing known of the rest
+    assert run("--audit", str(path)).returncode == 3
 
 
 def test_an_audit_that_can_ask_nobody_says_so(tmp_path: Path) -> None:
@@ -64,9 +78,15 @@ def test_an_audit_that_can_ask_nobody_says_so(tmp_path: Path) -> None:
     assert none.returncode == 3
     assert none.stdout.startswith("no advisory data reachable: pip-audit is not installed")
     tool = tmp_path / "pip-audit"
-    program = "import sys; sys.exit('ServiceError: ' + sys.argv[sys.argv.index('--vulnerability-service') + 1])"
+    program = (
+        "import sys; sys.exit('ServiceError: ' + sys.argv[sys.argv.index('--vulnerability-service')"
+        " + 1])"
+    )
     tool.write_text(f"#!{sys.executable}\n{program}\n")
     tool.chmod(0o755)
     silent = run("--audit", path=str(tmp_path))
     assert silent.returncode == 3
-    assert "no advisory data reachable: pypi: ServiceError: pypi; osv: ServiceError: osv" in silent.stdout
+    assert (
+        "no advisory data reachable: pypi: ServiceError: pypi; osv: ServiceError: osv"
+        in silent.stdout
+    )

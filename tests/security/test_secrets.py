@@ -38,7 +38,9 @@ def clean(text: str | bytes) -> bool:
     return KEY.encode() not in content and PASSWORD.encode() not in content
 
 
-def test_a_secret_comes_from_the_environment_or_a_file(planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_comes_from_the_environment_or_a_file(
+    planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert secret("DATABENTO_API_KEY") == KEY
     assert secret("MCL_SMTP_PASSWORD") == PASSWORD
     monkeypatch.setenv("MCL_SMTP_PASSWORD", "of-the-environment")
@@ -54,7 +56,13 @@ def test_what_is_blotted_and_what_is_not(planted: Path, monkeypatch: pytest.Monk
     assert redacted(f"key {KEY}, word {PASSWORD}!") == f"key {BLOT}, word {BLOT}!"
     assert redacted("of somebody else: db-" + "x" * 29) == f"of somebody else: {BLOT}"
     assert redacted("postgresql://mlflow:s3cret@db:5432/x") == f"postgresql://{BLOT}@db:5432/x"
-    for harmless in ("https://example.com/a@b:c", "strategy.fast=10", "db-short", "sqlite:////home/me/mlflow.db", "me@example.com"):
+    for harmless in (
+        "https://example.com/a@b:c",
+        "strategy.fast=10",
+        "db-short",
+        "sqlite:////home/me/mlflow.db",
+        "me@example.com",
+    ):
         assert redacted(harmless) == harmless
     monkeypatch.setenv("MY_TOKEN", "true")  # too short to be one
     assert redacted("it is true") == "it is true"
@@ -72,7 +80,9 @@ def test_the_screen_shows_none(planted: Path, capsys: pytest.CaptureFixture[str]
     del planted
     for as_json in (True, False):
         terminal.configure(as_json=as_json, verbose=False, quiet=False)
-        terminal.answer({"note": f"x {KEY}", "deep": [{"y": PASSWORD}]}, lambda: terminal.say(f"z {KEY}"))
+        terminal.answer(
+            {"note": f"x {KEY}", "deep": [{"y": PASSWORD}]}, lambda: terminal.say(f"z {KEY}")
+        )
         terminal.table("t", ["a"], [[f"cell {PASSWORD}"]])
     shown = capsys.readouterr().out
     assert BLOT in shown
@@ -80,14 +90,20 @@ def test_the_screen_shows_none(planted: Path, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize("style", ["json", ""])
-def test_logs_hold_none(planted: Path, style: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Not in a message, not in a field, not in a traceback; neither on stderr nor in the session's file."""
+def test_logs_hold_none(
+    planted: Path, style: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not in a message, not in a field, not in a traceback; neither on stderr nor in the session's
+    file.
+    """
     monkeypatch.setenv("MCL_LOG", style)
     before = structlog.get_config()
     try:
         terminal.configure(as_json=False, verbose=True, quiet=False)
         with logged(planted, alias="paper"):
-            log.info(f"connecting with {KEY}", address=f"smtp://me:{PASSWORD}@mail", nested={"k": KEY})
+            log.info(
+                f"connecting with {KEY}", address=f"smtp://me:{PASSWORD}@mail", nested={"k": KEY}
+            )
             try:
                 raise ValueError(f"bad key {KEY}")
             except ValueError:
@@ -104,16 +120,24 @@ def test_logs_hold_none(planted: Path, style: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_run_store_holds_none(planted: Path) -> None:
-    """Parameters, tags, artifacts and what is made late, in runs written whole, in batches and step by step."""
+    """Parameters, tags, artifacts and what is made late, in runs written whole, in batches and step
+    by step.
+    """
     store = Store(planted)
     record = Record(
         "s",
         "run",
         params={"data.gateway": f"https://me:{PASSWORD}@127.0.0.1", "n": 3},
         tags={"argv": f"mcl data gateway --key {KEY}"},
-        files={"config.yaml": f"key: {KEY}\n".encode(), "blob.bin": b"\x00\xff" + KEY.encode() + b"\xfe"},
+        files={
+            "config.yaml": f"key: {KEY}\n".encode(),
+            "blob.bin": b"\x00\xff" + KEY.encode() + b"\xfe",
+        },
     )
-    ids = [store.record(record, lambda _: {"report.html": f"<p>{PASSWORD}</p>".encode()}), *store.record_many([record, record])]
+    ids = [
+        store.record(record, lambda _: {"report.html": f"<p>{PASSWORD}</p>".encode()}),
+        *store.record_many([record, record]),
+    ]
     started = store.start(Record("s", "parent", tags=record.tags))
     store.finish(started, record)
     for run_id in [*ids, started]:
@@ -127,8 +151,17 @@ def test_the_run_store_holds_none(planted: Path) -> None:
 
 
 def test_a_traceback_holds_none(planted: Path) -> None:
-    code = f"import sys; from mcl import cli; cli._main = lambda _: 1 / int('{KEY}'); sys.argv = ['mcl']; cli.main()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ), check=False)
+    code = (
+        f"import sys; from mcl import cli; cli._main = lambda _: 1 / int('{KEY}'); sys.argv ="
+        " ['mcl']; cli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=dict(os.environ),
+        check=False,
+    )
     assert done.returncode == 1
     assert "ValueError: invalid literal for int()" in done.stderr
     assert BLOT in done.stderr
@@ -136,7 +169,9 @@ def test_a_traceback_holds_none(planted: Path) -> None:
     del planted
 
 
-def test_refusals_of_the_command_line_hold_none(planted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_refusals_of_the_command_line_hold_none(
+    planted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from mcl.cli.main import main
 
     assert main(["--json", "backtest", f"notes=[{KEY}", "--cfg"]) in (1, 2)
@@ -149,7 +184,9 @@ def test_refusals_of_the_command_line_hold_none(planted: Path, capsys: pytest.Ca
 def test_nothing_secret_is_in_the_repository() -> None:
     """No key, no private key, no password in an address, in any tracked text."""
     root = Path(__file__).resolve().parents[2]
-    listed = subprocess.run(["git", "-C", str(root), "ls-files", "-z"], capture_output=True, text=True, check=False).stdout.split("\0")
+    listed = subprocess.run(
+        ["git", "-C", str(root), "ls-files", "-z"], capture_output=True, text=True, check=False
+    ).stdout.split("\0")
     for name in filter(None, listed):
         path = root / name
         if name.startswith("tests/") or not path.is_file() or path.stat().st_size > 2_000_000:

@@ -83,14 +83,22 @@ WAYS = {
     "folder": ("os.listdir('{root}')", "file {root}"),
     "database": ("sqlite3.connect('{root}/x.sqlite').close()", "file {root}/x.sqlite"),
     "program": ("subprocess.run(['true'], check=True)", "program true"),
-    "thread": ("t = threading.Thread(target=open, args=('{root}/future.csv',)); t.start(); t.join()", "file {root}/future.csv"),
+    "thread": (
+        "t = threading.Thread(target=open, args=('{root}/future.csv',)); t.start(); t.join()",
+        "file {root}/future.csv",
+    ),
     "the project's other data": ("open('{root}/walk-1m.csv').close()", "file {root}/walk-1m.csv"),
-    "connection": ("socket.socket(socket.AF_UNIX).connect_ex('{root}/none')", "connection {root}/none"),
+    "connection": (
+        "socket.socket(socket.AF_UNIX).connect_ex('{root}/none')",
+        "connection {root}/none",
+    ),
 }
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 def test_what_is_read_is_recorded(shop: Project, way: str) -> None:
     body, expected = WAYS[way]
     plant(shop, body)
@@ -102,9 +110,17 @@ def test_what_was_read_at_the_import_or_once_is_recorded_every_time(shop: Projec
     expected = f"file {shop.root}/future.csv"
     assert reads(shop) == {expected}
     assert reads(shop) == {expected}
-    plant(shop, "pass", "import functools\n@functools.cache\ndef data(): return pd.read_csv('{root}/future.csv')")
+    plant(
+        shop,
+        "pass",
+        "import functools\n@functools.cache\ndef data(): return pd.read_csv('{root}/future.csv')",
+    )
     assert reads(shop) == set()
-    plant(shop, "data()", "import functools\n@functools.cache\ndef data(): return pd.read_csv('{root}/future.csv')")
+    plant(
+        shop,
+        "data()",
+        "import functools\n@functools.cache\ndef data(): return pd.read_csv('{root}/future.csv')",
+    )
     assert reads(shop) == reads(shop) == {expected}
 
 
@@ -133,7 +149,9 @@ def test_imports_caches_and_other_threads_are_left_out(shop: Project) -> None:
         thread.join()
 
 
-def test_it_is_said_on_the_run_in_the_check_and_in_promotion(shop: Project, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_is_said_on_the_run_in_the_check_and_in_promotion(
+    shop: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
     plant(shop, "open('{root}/future.csv').close()")
     expected, run = f"file {shop.root}/future.csv", shop.config({"name": "reader"})
     run_id = shop.run(run)
@@ -146,7 +164,9 @@ def test_it_is_said_on_the_run_in_the_check_and_in_promotion(shop: Project, caps
     done = promote(run_id, store=shop.store, root=shop.root, gates=GATES)
     assert done.reads == (expected,)
     assert f"# own code reads   {expected}" in done.path.read_text()
-    assert json.loads(shop.store.version("mcl", "paper").files()["provenance.json"])["own_code_reads"] == [expected]
+    assert json.loads(shop.store.version("mcl", "paper").files()["provenance.json"])[
+        "own_code_reads"
+    ] == [expected]
     assert main(["report", run_id]) == 0
     assert "OWN CODE READS MORE THAN ITS BARS" in capsys.readouterr().out
 

@@ -37,10 +37,22 @@ def test_every_config_names_a_strategy() -> None:
         ({"name": "ema_cross", "fst": 3}, "ema_cross has no parameter 'fst'; did you mean 'fast'?"),
         ({"name": "ema_cross", "memory": 3}, "ema_cross has no parameter 'memory'"),
         ({"name": "ema_cross", "fast": 30, "slow": 10}, "need 0 < fast < slow; fast=30, slow=10"),
-        ({"name": "ema_cross", "fast": 0}, "strategy.fast=0 does not fit ema_cross: input should be greater than or equal to 1"),
-        ({"name": "ema_cross", "fast": "10"}, "strategy.fast='10' does not fit ema_cross: input should be a valid integer"),
-        ({"name": "ema_cross", "fast": 10.5}, "strategy.fast=10.5 does not fit ema_cross: input should be a valid integer"),
-        ({"name": "ema_cross", "fast": True}, "strategy.fast=True does not fit ema_cross: input should be a valid integer"),
+        (
+            {"name": "ema_cross", "fast": 0},
+            "strategy.fast=0 does not fit ema_cross: input should be greater than or equal to 1",
+        ),
+        (
+            {"name": "ema_cross", "fast": "10"},
+            "strategy.fast='10' does not fit ema_cross: input should be a valid integer",
+        ),
+        (
+            {"name": "ema_cross", "fast": 10.5},
+            "strategy.fast=10.5 does not fit ema_cross: input should be a valid integer",
+        ),
+        (
+            {"name": "ema_cross", "fast": True},
+            "strategy.fast=True does not fit ema_cross: input should be a valid integer",
+        ),
         ({"name": "flat", "fast": 1}, "flat has no parameter 'fast'"),
     ],
 )
@@ -59,7 +71,9 @@ def test_ema_cross_is_the_sign_of_two_means() -> None:
 
 def test_random_is_repeatable_and_changes_with_its_seed() -> None:
     bars = random_bars(5_000)
-    first, again, other = (build({"name": "random", "seed": seed, "hold_sec": 60}).signal(bars) for seed in (1, 1, 2))
+    first, again, other = (
+        build({"name": "random", "seed": seed, "hold_sec": 60}).signal(bars) for seed in (1, 1, 2)
+    )
     np.testing.assert_array_equal(first, again)
     assert abs(first.mean()) < 0.06
     assert abs((first * other).mean()) < 0.06

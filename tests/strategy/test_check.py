@@ -25,7 +25,9 @@ def walk() -> Bars:
 
 
 def named(params: dict[str, Any]) -> schema.Config:
-    raw = composition.compose("backtest", ["data=synthetic", "risk=bracket", "data.holdout_start=null"]).raw
+    raw = composition.compose(
+        "backtest", ["data=synthetic", "risk=bracket", "data.holdout_start=null"]
+    ).raw
     return composition.run_config(raw | {"strategy": params})
 
 
@@ -100,7 +102,9 @@ def test_a_peek_at_the_rarest_and_largest_moves_is_caught(project: Path) -> None
 
 def test_a_strategy_that_contradicts_itself_is_told_so(project: Path) -> None:
     plant(project, "dice", "return np.sign(np.random.default_rng().normal(size=len(closes)))", 30)
-    with pytest.raises(ConfigError, match=r"dice\.signal says one thing and then another of the same bars"):
+    with pytest.raises(
+        ConfigError, match=r"dice\.signal says one thing and then another of the same bars"
+    ):
         lookahead.lookahead(named({"name": "dice"}), walk(), samples=3)
 
 
@@ -112,7 +116,11 @@ def test_a_peek_shows_in_targets_and_orders(project: Path) -> None:
 
 
 HONEST = {
-    "slow_mean": ("mean = closes.ewm(span=60, adjust=False).mean()\n        return np.sign(closes - mean)", 1_300, 60),
+    "slow_mean": (
+        "mean = closes.ewm(span=60, adjust=False).mean()\n        return np.sign(closes - mean)",
+        1_300,
+        60,
+    ),
     "long_change": ("return np.sign(closes.diff(200).round(6))", 200, 150),
     "forever": ("return np.sign(closes - closes.expanding().mean())", None, 2_000),
 }
@@ -131,7 +139,9 @@ def test_a_memory_that_is_declared_too_small_is_caught(project: Path, name: str)
 
 
 def test_the_table_has_a_row_per_indicator_and_freqtrades_cells() -> None:
-    warm = lookahead.warmup(named({"name": "ema_cross", "fast": 3, "slow": 8}), walk(), samples=20, lengths=[2, 9, 400])
+    warm = lookahead.warmup(
+        named({"name": "ema_cross", "fast": 3, "slow": 8}), walk(), samples=20, lengths=[2, 9, 400]
+    )
     assert warm.lengths == (2, 9, 168, 400)
     rows = {row[0]: row[1:] for row in lookahead.cells(warm)}
     assert set(rows) == {"signal", "ema_3", "ema_8"}
@@ -143,7 +153,9 @@ def test_the_table_has_a_row_per_indicator_and_freqtrades_cells() -> None:
 
 def test_first_names_the_earliest_row() -> None:
     full, part = np.array([0.0, 1.0, np.nan]), np.array([0.0, -1.0, np.nan])
-    assert lookahead._sentence(walk(), 1, 3, full, part).endswith("row 1, is 1 with all bars and -1 when the data end at row 2")
+    assert lookahead._sentence(walk(), 1, 3, full, part).endswith(
+        "row 1, is 1 with all bars and -1 when the data end at row 2"
+    )
 
 
 def test_too_few_bars_or_samples_are_refused() -> None:

@@ -1,4 +1,6 @@
-"""Whatever runs a strategy gives it nothing later than the close of its last bar, and nothing behind a fence that stands."""
+"""Whatever runs a strategy gives it nothing later than the close of its last bar, and nothing
+behind a fence that stands.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,30 @@ from mcl.data.synthetic import generator
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FENCE = "2024-02-12"
-DATA = ("data=mcl_databento", "data.path=market", "data.interval=30m", f"data.holdout_start='{FENCE}'")
+DATA = (
+    "data=mcl_databento",
+    "data.path=market",
+    "data.interval=30m",
+    f"data.holdout_start='{FENCE}'",
+)
 RUN = (*DATA, "strategy=guard", "risk=fixed", "study=guard")
 OPEN = (
-    *("promotion.min_trades=0", "promotion.min_sessions=0", "promotion.max_drawdown_frac=null", "promotion.min_deflated_sharpe=null"),
-    *("promotion.min_holdout_sharpe=null", "promotion.min_holdout_trades=null", "promotion.min_plateau_frac=null"),
-    *("promotion.max_pbo=null", "promotion.min_doubled_costs_sharpe=-1e9", "promotion.max_p_value=null"),
+    *(
+        "promotion.min_trades=0",
+        "promotion.min_sessions=0",
+        "promotion.max_drawdown_frac=null",
+        "promotion.min_deflated_sharpe=null",
+    ),
+    *(
+        "promotion.min_holdout_sharpe=null",
+        "promotion.min_holdout_trades=null",
+        "promotion.min_plateau_frac=null",
+    ),
+    *(
+        "promotion.max_pbo=null",
+        "promotion.min_doubled_costs_sharpe=-1e9",
+        "promotion.max_p_value=null",
+    ),
 )
 CODE = """
 from dataclasses import dataclass
@@ -77,7 +97,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("guarded")
     shutil.copytree(REPOSITORY / "conf", folder / "conf", ignore=shutil.ignore_patterns("promoted"))
     empty_store(folder)
-    home = generator.generate(schema.SyntheticData(source="synthetic", seed=11), folder, first=date(2024, 1, 2), last=date(2024, 2, 23))
+    home = generator.generate(
+        schema.SyntheticData(source="synthetic", seed=11),
+        folder,
+        first=date(2024, 1, 2),
+        last=date(2024, 2, 23),
+    )
     home.rename(folder / "market")
     (folder / "experiments" / "strategies").mkdir(parents=True)
     (folder / "experiments" / "strategies" / "guard.py").write_text(CODE)
@@ -106,11 +131,24 @@ def test_nothing_is_behind_the_fence(root: Path, what: str) -> None:
     assert max(seen()) < np.datetime64(FENCE).astype(np.int64)
 
 
-def test_validation_promotion_and_a_session_give_it_nothing_later(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_validation_promotion_and_a_session_give_it_nothing_later(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["--quiet", "backtest", *RUN]) == 0
     seen().clear()
-    assert main(["--quiet", "validate", "last", "validate.budget=4", "validate.folds=2", "validate.cpcv_folds=3"]) in (0, 1)
-    assert main(["--quiet", "promote", "last", "--to", "paper", *OPEN]) == 0, capsys.readouterr().err
+    assert main(
+        [
+            "--quiet",
+            "validate",
+            "last",
+            "validate.budget=4",
+            "validate.folds=2",
+            "validate.cpcv_folds=3",
+        ]
+    ) in (0, 1)
+    assert main(["--quiet", "promote", "last", "--to", "paper", *OPEN]) == 0, (
+        capsys.readouterr().err
+    )
     assert main(["--quiet", "live", "paper"]) == 0, capsys.readouterr().err
     assert max(seen()) >= np.datetime64(FENCE).astype(np.int64), "the fence was lifted for them"
 

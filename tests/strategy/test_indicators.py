@@ -19,7 +19,8 @@ CLOSE = BARS.close
 HLC = (BARS.high, BARS.low, BARS.close)
 LENGTHS = [2, 3, 14, 200]
 
-# The series of spec anchors: TA-Lib 0.8.2's values, so that a change of the installed TA-Lib is noticed too.
+# The series of spec anchors: TA-Lib 0.8.2's values, so that a change of the installed TA-Lib is
+# noticed too.
 ANCHOR = np.array([10, 11, 12, 11, 10, 9, 10, 12, 13, 14, 13, 12, 13, 15, 16, 15], np.float64)
 ANCHOR_HLC = (ANCHOR + 0.5, ANCHOR - 0.5, ANCHOR)
 
@@ -33,7 +34,10 @@ def test_one_length_indicators_equal_talib(bars: int) -> None:
     same(own.ema(CLOSE, bars), talib.EMA(CLOSE, bars))
     same(own.atr(*HLC, bars), talib.ATR(*HLC, bars))
     same(own.rsi(CLOSE, bars), talib.RSI(CLOSE, bars))
-    same(own.directional(*HLC, bars), [talib.PLUS_DI(*HLC, bars), talib.MINUS_DI(*HLC, bars), talib.ADX(*HLC, bars)])
+    same(
+        own.directional(*HLC, bars),
+        [talib.PLUS_DI(*HLC, bars), talib.MINUS_DI(*HLC, bars), talib.ADX(*HLC, bars)],
+    )
     same(own.moments(CLOSE, bars), [talib.SMA(CLOSE, bars), talib.STDDEV(CLOSE, bars)])
     np.testing.assert_array_equal(own.rolling_max(BARS.high, bars), talib.MAX(BARS.high, bars))
     np.testing.assert_array_equal(own.rolling_min(BARS.low, bars), talib.MIN(BARS.low, bars))
@@ -64,8 +68,12 @@ def test_anchors_of_talib_0_8_2() -> None:
     assert own.ema(ANCHOR, 5)[[4, 15]] == pytest.approx([10.8, 14.505475], abs=1e-6)
     assert own.rsi(ANCHOR, 5)[[5, 6, 15]] == pytest.approx([40, 52, 64.540576], abs=1e-6)
     assert own.atr(*ANCHOR_HLC, 5)[[5, 15]] == pytest.approx([1.5, 1.661554], abs=1e-6)
-    assert own.bollinger(ANCHOR, 5, 2.0)[0][[4, 15]] == pytest.approx([12.296663, 17.139388], abs=1e-6)
-    assert own.directional(*ANCHOR_HLC, 3)[2][[5, 15]] == pytest.approx([33.628293, 40.476112], abs=1e-6)
+    assert own.bollinger(ANCHOR, 5, 2.0)[0][[4, 15]] == pytest.approx(
+        [12.296663, 17.139388], abs=1e-6
+    )
+    assert own.directional(*ANCHOR_HLC, 3)[2][[5, 15]] == pytest.approx(
+        [33.628293, 40.476112], abs=1e-6
+    )
     line, side = own.supertrend(*ANCHOR_HLC, 3, 1.0)
     assert line[[3, 5, 15]] == pytest.approx([9.5, 10.5, 14.258269], abs=1e-6)
     assert side[5] == -1
@@ -87,7 +95,9 @@ def test_a_market_that_stands_still_has_no_strength_and_no_width() -> None:
 def test_moments_do_not_depend_on_the_level() -> None:
     """E[x²] - E[x]² would lose all digits here; TA-Lib's does."""
     far = CLOSE + 1e7
-    np.testing.assert_allclose(own.moments(far, 20)[1], own.moments(CLOSE, 20)[1], rtol=0, atol=1e-7)
+    np.testing.assert_allclose(
+        own.moments(far, 20)[1], own.moments(CLOSE, 20)[1], rtol=0, atol=1e-7
+    )
 
 
 PREFIXED: dict[str, Callable[[slice, int], object]] = {
@@ -114,7 +124,12 @@ def test_a_prefix_gives_a_prefix(name: str, n: int, bars: int) -> None:
 
 def test_too_little_data_is_nan_not_an_error() -> None:
     short = CLOSE[:5]
-    out = (own.ema(short, 6), own.atr(short, short, short, 5), own.rolling_max(short, 6), *own.macd(short, 3, 9, 9))
+    out = (
+        own.ema(short, 6),
+        own.atr(short, short, short, 5),
+        own.rolling_max(short, 6),
+        *own.macd(short, 3, 9, 9),
+    )
     assert all(np.isnan(values).all() for values in out)
 
 

@@ -1,4 +1,6 @@
-"""The exam that every registered strategy sits: causal, finite, shifted, bounded. A new strategy is examined by being registered."""
+"""The exam that every registered strategy sits: causal, finite, shifted, bounded. A new strategy is
+examined by being registered.
+"""
 
 from __future__ import annotations
 
@@ -43,23 +45,31 @@ def test_finite_only_the_last_memory_bars_matter(name: str, seed: int, k: int) -
     bars, strategy = walk(seed), small(name)
     assert strategy.memory + k <= len(bars), "give this strategy smaller parameters in exam.py"
     late = bars.rows(len(bars) - strategy.memory - k, len(bars))
-    np.testing.assert_allclose(strategy.signal(bars)[-k:], strategy.signal(late)[-k:], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(
+        strategy.signal(bars)[-k:], strategy.signal(late)[-k:], rtol=0, atol=1e-9
+    )
 
 
 @every_strategy
 @given(seed=seeds, ticks=st.integers(-9_000, 9_000))
 @few
-def test_shifted_a_constant_added_to_all_prices_changes_nothing(name: str, seed: int, ticks: int) -> None:
+def test_shifted_a_constant_added_to_all_prices_changes_nothing(
+    name: str, seed: int, ticks: int
+) -> None:
     bars, strategy = walk(seed), small(name)
     assert not strategy.uses_levels
     moved = {f"{name}_ticks": column + np.int32(ticks) for name, column in bars.ticks.items()}
-    np.testing.assert_allclose(strategy.signal(bars), strategy.signal(replace(bars, **moved)), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(
+        strategy.signal(bars), strategy.signal(replace(bars, **moved)), rtol=0, atol=1e-9
+    )
 
 
 @every_strategy
 @given(seed=seeds, n=st.integers(1, 60))
 @few
-def test_bounded_one_value_per_bar_and_nan_only_while_warming_up(name: str, seed: int, n: int) -> None:
+def test_bounded_one_value_per_bar_and_nan_only_while_warming_up(
+    name: str, seed: int, n: int
+) -> None:
     strategy = small(name)
     signal = strategy.signal(walk(seed, n))
     known = ~np.isnan(signal)
@@ -71,11 +81,15 @@ def test_bounded_one_value_per_bar_and_nan_only_while_warming_up(name: str, seed
 
 @every_strategy
 def test_a_market_that_does_not_move_gives_the_same_signal_whenever_we_start(name: str) -> None:
-    """Two equal means differ by rounding noise; a side taken from noise would depend on where the data begin."""
+    """Two equal means differ by rounding noise; a side taken from noise would depend on where the
+    data begin.
+    """
     prices = np.concatenate([np.linspace(7_000, 7_300, 50).round(), np.full(650, 7_300)])
     bars = make_bars(dict.fromkeys(("open", "high", "low", "close"), prices))
     strategy = small(name)
-    np.testing.assert_allclose(strategy.signal(bars)[-50:], strategy.signal(bars.rows(400, 700))[-50:], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(
+        strategy.signal(bars)[-50:], strategy.signal(bars.rows(400, 700))[-50:], rtol=0, atol=1e-9
+    )
 
 
 @every_strategy
@@ -83,4 +97,6 @@ def test_the_defaults_build_and_say_what_they_need(name: str) -> None:
     strategy = build({"name": name})
     assert strategy.name == name
     assert strategy.memory >= 1
-    assert not [f.name for f in fields(strategy) if f.default is MISSING and f.default_factory is MISSING]  # type: ignore[arg-type]
+    assert not [
+        f.name for f in fields(strategy) if f.default is MISSING and f.default_factory is MISSING
+    ]  # type: ignore[arg-type]

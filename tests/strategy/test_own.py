@@ -1,4 +1,6 @@
-"""Strategies of a person's own: scaffolded, loaded when named, told apart, and part of a run's evidence."""
+"""Strategies of a person's own: scaffolded, loaded when named, told apart, and part of a run's
+evidence.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def write(project: Path, name: str, code: str) -> Path:
     return path
 
 
-def test_a_scaffolded_strategy_runs_checks_and_can_be_searched(project: Path, generated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_scaffolded_strategy_runs_checks_and_can_be_searched(
+    project: Path, generated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (project / "data").symlink_to(generated)
     written = answer(capsys, "new", "strategy", "mean_side")["files"]
     assert [Path(path).relative_to(project).as_posix() for path in written] == [
@@ -67,18 +71,27 @@ def test_a_scaffolded_strategy_runs_checks_and_can_be_searched(project: Path, ge
     assert list(space.parse(raw["search"]["space"], raw)) == ["strategy.length"]
 
 
-def test_a_cheat_ends_with_exit_code_1(project: Path, generated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cheat_ends_with_exit_code_1(
+    project: Path, generated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (project / "data").symlink_to(generated)
     path, *_ = new_strategy("prophet", project)
-    path.write_text(path.read_text().replace("distance = closes -", "distance = closes.shift(-1) -"))
-    found = answer(capsys, "check", "lookahead", "strategy=prophet", *SHORT, "--samples", "4", code=1)
+    path.write_text(
+        path.read_text().replace("distance = closes -", "distance = closes.shift(-1) -")
+    )
+    found = answer(
+        capsys, "check", "lookahead", "strategy=prophet", *SHORT, "--samples", "4", code=1
+    )
     assert found["has_bias"] is True
     assert found["biased_entry_signals"] > 0
 
 
 def test_the_code_of_an_own_strategy_is_evidence_of_its_runs_only(project: Path) -> None:
     path, *_ = new_strategy("mine", project)
-    plain, before = provenance.code_sha256({"name": "ema_cross"}), provenance.code_digests({"name": "mine"})
+    plain, before = (
+        provenance.code_sha256({"name": "ema_cross"}),
+        provenance.code_digests({"name": "mine"}),
+    )
     assert plain == provenance.code_sha256()
     assert "experiments/strategies/mine.py" in before
     nested = {"name": "ensemble", "members": {"a": {"name": "mine"}, "b": {"name": "tsmom"}}}
@@ -91,7 +104,12 @@ def test_the_code_of_an_own_strategy_is_evidence_of_its_runs_only(project: Path)
 def test_an_own_strategy_can_be_a_member_of_others(project: Path) -> None:
     new_strategy("mine", project)
     bars = random_bars(400)
-    params = {"name": "trend_filter", "interval": "5m", "bars": 3, "inner": {"name": "mine", "length": 20}}
+    params = {
+        "name": "trend_filter",
+        "interval": "5m",
+        "bars": 3,
+        "inner": {"name": "mine", "length": 20},
+    }
     signal, inner = build(params).signal(bars), build(params["inner"]).signal(bars)  # type: ignore[arg-type]
     assert set(np.unique(signal[~np.isnan(signal)])) == {-1.0, 0.0, 1.0}
     taken = np.nan_to_num(signal) != 0
@@ -120,11 +138,15 @@ class Fast:
 """
 
 
-def test_a_compiled_own_strategy_is_cached_apart_and_an_edit_leaves_the_engine_compiled(project: Path, tmp_path: Path) -> None:
+def test_a_compiled_own_strategy_is_cached_apart_and_an_edit_leaves_the_engine_compiled(
+    project: Path, tmp_path: Path
+) -> None:
     path = write(project, "fast_own", COMPILED)
     bars = random_bars(300)
     closes = bars.adjusted["close"]
-    np.testing.assert_array_equal(build({"name": "fast_own"}).signal(bars), np.sign(closes - ema(closes, 5)))
+    np.testing.assert_array_equal(
+        build({"name": "fast_own"}).signal(bars), np.sign(closes - ema(closes, 5))
+    )
     code = """
 import sys, numba
 from mcl.strategy import build
@@ -132,20 +154,31 @@ from walks import random_bars
 signal = build({"name": "fast_own"}).signal(random_bars(300))
 print(signal[10], sum(sys.modules["experiments.strategies.fast_own"].above.stats.cache_hits.values()))
 """
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
+    env = os.environ | {
+        "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
+        "NUMBA_CACHE_DIR": str(tmp_path / "numba"),
+    }
 
     def run() -> list[str]:
-        return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout.split()
+        return subprocess.run(
+            [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+        ).stdout.split()
 
     first, second = run(), run()
     assert first[1:] == ["0"], "compiled once"
     assert second[1:] == ["1"], "then loaded from disk"
-    indicators = {file: file.stat().st_mtime_ns for file in (tmp_path / "numba").rglob("*.nbi") if file.name.startswith("indicators.")}
+    indicators = {
+        file: file.stat().st_mtime_ns
+        for file in (tmp_path / "numba").rglob("*.nbi")
+        if file.name.startswith("indicators.")
+    }
     path.write_text(COMPILED.replace("return np.sign(closes -", "return -np.sign(closes -"))
     edited = run()
     assert float(edited[0]) == -float(first[0]), "the edit counts"
     assert indicators
-    assert indicators == {file: file.stat().st_mtime_ns for file in indicators}, "nothing of mcl was compiled again"
+    assert indicators == {file: file.stat().st_mtime_ns for file in indicators}, (
+        "nothing of mcl was compiled again"
+    )
 
 
 @pytest.mark.parametrize(
@@ -164,7 +197,9 @@ def test_an_unusable_name_is_refused(project: Path, name: str, sentence: str) ->
     assert not (project / "experiments").exists()
 
 
-def test_nothing_is_overwritten_and_nothing_is_written_outside_a_project(project: Path, tmp_path: Path) -> None:
+def test_nothing_is_overwritten_and_nothing_is_written_outside_a_project(
+    project: Path, tmp_path: Path
+) -> None:
     path, *rest = new_strategy("mine", project)
     path.unlink()
     with pytest.raises(ConfigError, match=r"test_mine\.py is there already; nothing was written"):
@@ -179,16 +214,24 @@ def test_nothing_is_overwritten_and_nothing_is_written_outside_a_project(project
     ("code", "sentence"),
     [
         ("def broken(:", r"broken\.py, line 1 cannot be loaded: SyntaxError"),
-        ("import no_such_module", r"cannot be loaded: ModuleNotFoundError: No module named 'no_such_module'"),
+        (
+            "import no_such_module",
+            r"cannot be loaded: ModuleNotFoundError: No module named 'no_such_module'",
+        ),
         ("x = 1", "must hold one dataclass with name = 'broken'; it holds 0 classes of that name"),
         ("class A:\n    name = 'broken'", "must hold one dataclass"),
         (
-            "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass A:\n    name = 'broken'\n    uses_levels = False",
+            (
+                "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass A:\n    name ="
+                " 'broken'\n    uses_levels = False"
+            ),
             "class A has no memory and no signal",
         ),
     ],
 )
-def test_a_broken_file_is_a_sentence_and_only_for_who_names_it(project: Path, code: str, sentence: str) -> None:
+def test_a_broken_file_is_a_sentence_and_only_for_who_names_it(
+    project: Path, code: str, sentence: str
+) -> None:
     write(project, "broken", code)
     with pytest.raises(ConfigError, match=sentence):
         build({"name": "broken"})
@@ -201,25 +244,49 @@ def test_a_broken_file_is_a_sentence_and_only_for_who_names_it(project: Path, co
         ("return np.ones(3)", r"shape \(3,\); it must be one value per bar, \(50,\)"),
         ("return np.full(len(bars), 1.5)", r"is 1\.5 at .*; it must lie in \[-1, 1\]"),
         ("return np.full(len(bars), np.inf)", r"is inf at"),
-        ("return ['up'] * len(bars)", r"odd\.signal is not one number per bar: could not convert string to float: 'up'"),
+        (
+            "return ['up'] * len(bars)",
+            r"odd\.signal is not one number per bar: could not convert string to float: 'up'",
+        ),
         ("return bars.frame()['nope']", r"odd\.py, line \d+: KeyError: 'nope'"),
-        ("bars.close_ticks[:] = 0", r"odd\.py, line \d+: ValueError: assignment destination is read-only"),
+        (
+            "bars.close_ticks[:] = 0",
+            r"odd\.py, line \d+: ValueError: assignment destination is read-only",
+        ),
         ("bars.adjusted['close'] -= 1.0", r"odd\.py, line \d+: "),
-        ("bars.frame()['adj_close'].to_numpy()[:] = 1.0", r"odd\.py, line \d+: ValueError: assignment destination is read-only"),
+        (
+            "bars.frame()['adj_close'].to_numpy()[:] = 1.0",
+            r"odd\.py, line \d+: ValueError: assignment destination is read-only",
+        ),
         ("return 1 / 0", r"odd\.py, line \d+: ZeroDivisionError: division by zero"),
     ],
 )
 def test_a_signal_that_is_none_is_refused(project: Path, body: str, sentence: str) -> None:
-    head = COMPILED.split("@njit", maxsplit=1)[0] + "@dataclass(frozen=True)\nclass A:\n    name: ClassVar[str] = 'odd'\n"
-    write(project, "odd", head + f"    uses_levels = False\n    memory = 1\n    def signal(self, bars):\n        {body}\n")
+    head = (
+        COMPILED.split("@njit", maxsplit=1)[0]
+        + "@dataclass(frozen=True)\nclass A:\n    name: ClassVar[str] = 'odd'\n"
+    )
+    write(
+        project,
+        "odd",
+        head
+        + f"    uses_levels = False\n    memory = 1\n    def signal(self, bars):\n        {body}\n",
+    )
     with pytest.raises(ConfigError, match=sentence):
         build({"name": "odd"}).signal(random_bars(50))
 
 
 def test_a_list_or_a_series_is_as_good_as_an_array(project: Path) -> None:
-    head = COMPILED.split("@njit", maxsplit=1)[0] + "@dataclass(frozen=True)\nclass A:\n    name: ClassVar[str] = 'listed'\n"
+    head = (
+        COMPILED.split("@njit", maxsplit=1)[0]
+        + "@dataclass(frozen=True)\nclass A:\n    name: ClassVar[str] = 'listed'\n"
+    )
     write(
-        project, "listed", head + "    uses_levels = False\n    memory = 1\n    def signal(self, bars):\n        return [1] * len(bars)\n"
+        project,
+        "listed",
+        head
+        + "    uses_levels = False\n    memory = 1\n    def signal(self, bars):\n        return [1]"
+        " * len(bars)\n",
     )
     signal = build({"name": "listed"}).signal(random_bars(50))
     assert signal.dtype == np.float64
@@ -229,7 +296,12 @@ def test_a_list_or_a_series_is_as_good_as_an_array(project: Path) -> None:
 def test_a_file_called_like_a_strategy_of_mcl_is_refused(project: Path) -> None:
     write(project, "donchian", COMPILED)
     for call in (registry, lambda: build({"name": "donchian"})):
-        with pytest.raises(ConfigError, match=r"donchian\.py is called like a strategy that mcl has: 'donchian'; rename the file"):
+        with pytest.raises(
+            ConfigError,
+            match=(
+                r"donchian\.py is called like a strategy that mcl has: 'donchian'; rename the file"
+            ),
+        ):
             call()
     assert build({"name": "tsmom"}).memory > 0
 
@@ -238,7 +310,9 @@ def test_a_name_that_nobody_has_gets_the_nearest_of_all(project: Path) -> None:
     new_strategy("velocity", project)
     assert user_strategies.names() == ["velocity"]
     assert set(registry()) == {"velocity", *builtin()}
-    with pytest.raises(ConfigError, match="there is no strategy 'velocty'; did you mean 'velocity'"):
+    with pytest.raises(
+        ConfigError, match="there is no strategy 'velocty'; did you mean 'velocity'"
+    ):
         build({"name": "velocty"})
 
 

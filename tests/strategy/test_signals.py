@@ -30,7 +30,9 @@ def signal(name: str, on: Bars = BARS, /, **params: Any) -> Floats:
 
 def test_macd_is_the_side_of_talibs_histogram() -> None:
     line, smooth, _ = talib.MACD(CLOSE, 12, 26, 9)
-    np.testing.assert_array_equal(signal("macd", fast=12, slow=26, smooth=9), np.sign(line - smooth))
+    np.testing.assert_array_equal(
+        signal("macd", fast=12, slow=26, smooth=9), np.sign(line - smooth)
+    )
 
 
 def test_adx_trend_is_the_side_of_talibs_directions_where_there_is_a_trend() -> None:
@@ -42,7 +44,10 @@ def test_adx_trend_is_the_side_of_talibs_directions_where_there_is_a_trend() -> 
 
 
 def test_supertrend_is_talibs_side_on_almost_every_bar_of_a_market_that_moves() -> None:
-    ours, theirs = signal("supertrend", bars=10, width=3.0, anchor=200, hold=2_000), talib.SUPERTREND(*HLC, 10, 3.0)[1]
+    ours, theirs = (
+        signal("supertrend", bars=10, width=3.0, anchor=200, hold=2_000),
+        talib.SUPERTREND(*HLC, 10, 3.0)[1],
+    )
     known = ~np.isnan(ours)
     assert np.mean(ours[known] == theirs[known]) > 0.98
     assert np.mean(ours[known] == 0) < 0.02
@@ -50,8 +55,13 @@ def test_supertrend_is_talibs_side_on_almost_every_bar_of_a_market_that_moves() 
 
 @pytest.mark.parametrize("name", ["bollinger", "keltner"])
 def test_a_breakout_is_followed_until_the_middle_or_the_hold(name: str) -> None:
-    params = {"bollinger": {"bars": 20, "width": 2.0, "hold": 30}, "keltner": {"bars": 20, "atr_bars": 10, "width": 2.0, "hold": 30}}[name]
-    their = talib.BBANDS(CLOSE, 20, 2.0, 2.0) if name == "bollinger" else talib.KC(*HLC, 20, 10, 2.0)
+    params = {
+        "bollinger": {"bars": 20, "width": 2.0, "hold": 30},
+        "keltner": {"bars": 20, "atr_bars": 10, "width": 2.0, "hold": 30},
+    }[name]
+    their = (
+        talib.BBANDS(CLOSE, 20, 2.0, 2.0) if name == "bollinger" else talib.KC(*HLC, 20, 10, 2.0)
+    )
     upper, middle, lower = their
     ours = signal(name, **params)
     side, age = 0.0, 0
@@ -80,22 +90,39 @@ def test_tsmom_multi_is_the_mean_of_clipped_changes_in_sigmas() -> None:
     ours = signal("tsmom_multi", lookback=64, horizons=3, ratio=4, vol_bars=50, full_at=1.5)
     row = 1_234
     sigma = np.diff(CLOSE)[row - 50 : row].std()
-    terms = [np.clip((CLOSE[row] - CLOSE[row - n]) / (1.5 * sigma * np.sqrt(n)), -1, 1) for n in (64, 16, 4)]
+    terms = [
+        np.clip((CLOSE[row] - CLOSE[row - n]) / (1.5 * sigma * np.sqrt(n)), -1, 1)
+        for n in (64, 16, 4)
+    ]
     assert ours[row] == pytest.approx(np.mean(terms), abs=1e-9)
     assert np.isnan(ours[63])
     assert not np.isnan(ours[64])
 
 
-# ------------------------------------------------------------------------------------------------------------ opening range
+# ------------------------------------------------------------------------------------ opening range
 
 
-def day_of(clock_closes: dict[str, float], *, interval: str = "1m", day: date = date(2025, 3, 12), close: str = "17:00") -> Bars:
-    """Bars that close at these New York times, all four prices alike, in a session that officially ends at `close`."""
+def day_of(
+    clock_closes: dict[str, float],
+    *,
+    interval: str = "1m",
+    day: date = date(2025, 3, 12),
+    close: str = "17:00",
+) -> Bars:
+    """Bars that close at these New York times, all four prices alike, in a session that officially
+    ends at `close`.
+    """
     hours = [tuple(map(int, text.split(":"))) for text in clock_closes]
     times = np.array([calendar.ns_of(day, *clock) for clock in hours])
     end = calendar.ns_of(day, *map(int, close.split(":")))
-    changes = {"session": np.full(len(times), calendar.to_day(day)), "to_close_sec": (end - times) // calendar.NS}
-    bars = make_bars(dict.fromkeys(("open", "high", "low", "close"), np.array(list(clock_closes.values()))), **changes)
+    changes = {
+        "session": np.full(len(times), calendar.to_day(day)),
+        "to_close_sec": (end - times) // calendar.NS,
+    }
+    bars = make_bars(
+        dict.fromkeys(("open", "high", "low", "close"), np.array(list(clock_closes.values()))),
+        **changes,
+    )
     return replace(bars, close_time=times, interval=interval)
 
 
@@ -103,9 +130,23 @@ OPENING = {"start": "09:00", "range_min": 30, "hold_min": 120, "leave_min": 15}
 
 
 def test_the_opening_range_is_followed_from_its_end_to_the_hold() -> None:
-    prices = {"08:59": 500, "09:00": 490, "09:01": 100, "09:15": 110, "09:30": 90, "09:31": 105}  # 09:00 closes the bar before the range
+    # 09:00 closes the bar before the range
+    prices = {"08:59": 500, "09:00": 490, "09:01": 100, "09:15": 110, "09:30": 90, "09:31": 105}
     prices |= {"09:40": 111, "10:00": 100, "10:30": 89, "11:30": 80, "11:31": 70, "12:00": 500}
-    assert signal("opening_range", day_of(prices), **OPENING).tolist() == [0, 0, 0, 0, 0, 0, 1, 1, -1, -1, 0, 0]
+    assert signal("opening_range", day_of(prices), **OPENING).tolist() == [
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        1,
+        1,
+        -1,
+        -1,
+        0,
+        0,
+    ]
 
 
 def test_the_clock_is_new_yorks_in_winter_and_in_summer() -> None:
@@ -116,12 +157,21 @@ def test_the_clock_is_new_yorks_in_winter_and_in_summer() -> None:
 
 def test_the_opening_range_is_left_before_an_early_close() -> None:
     prices = {"08:30": 100, "09:10": 100, "09:45": 105, "10:14": 105, "10:15": 105, "10:30": 105}
-    assert signal("opening_range", day_of(prices, close="10:30"), **OPENING).tolist() == [0, 0, 1, 1, 0, 0]
+    assert signal("opening_range", day_of(prices, close="10:30"), **OPENING).tolist() == [
+        0,
+        0,
+        1,
+        1,
+        0,
+        0,
+    ]
 
 
 def test_data_that_begin_within_the_range_do_not_know_it() -> None:
     late = {"09:10": 100.0, "09:45": 105.0, "11:30": 105.0, "11:31": 105.0}
-    np.testing.assert_array_equal(signal("opening_range", day_of(late), **OPENING), [np.nan, np.nan, np.nan, 0])
+    np.testing.assert_array_equal(
+        signal("opening_range", day_of(late), **OPENING), [np.nan, np.nan, np.nan, 0]
+    )
     whole = {"09:01": 100.0, "09:45": 105.0}
     np.testing.assert_array_equal(signal("opening_range", day_of(whole), **OPENING), [0, 1])
 
@@ -129,18 +179,24 @@ def test_data_that_begin_within_the_range_do_not_know_it() -> None:
 @pytest.mark.parametrize("interval", ["1h", "session", "1s"])
 def test_a_range_shorter_than_a_bar_is_refused(interval: str) -> None:
     with pytest.raises(
-        ConfigError, match=rf"opening_range needs bars of one minute up to its range of 30 minutes; data\.interval={interval}"
+        ConfigError,
+        match=(
+            r"opening_range needs bars of one minute up to its range of 30 minutes;"
+            rf" data\.interval={interval}"
+        ),
     ):
         signal("opening_range", day_of({"09:30": 100.0}, interval=interval), **OPENING)
 
 
-# ----------------------------------------------------------------------------------------------------------------- combined
+# ----------------------------------------------------------------------------------------- combined
 
 
 def test_an_ensemble_is_the_weighted_mean_of_its_members() -> None:
     fast, slow = {"name": "ema_cross", "fast": 3, "slow": 9}, {"name": "tsmom", "lookback": 50}
     mixed = signal("ensemble", members={"a": fast | {"weight": 3}, "b": slow | {"weight": -1.0}})
-    np.testing.assert_allclose(mixed, 0.75 * build(fast).signal(BARS) - 0.25 * build(slow).signal(BARS))
+    np.testing.assert_allclose(
+        mixed, 0.75 * build(fast).signal(BARS) - 0.25 * build(slow).signal(BARS)
+    )
     idle = signal("ensemble", members={"a": fast, "b": {"name": "always_long", "weight": 0}})
     np.testing.assert_array_equal(idle, build(fast).signal(BARS))
 
@@ -148,23 +204,45 @@ def test_an_ensemble_is_the_weighted_mean_of_its_members() -> None:
 def test_a_trend_filter_only_trades_with_the_trend() -> None:
     inner = {"name": "ema_cross", "fast": 3, "slow": 9}
     strategy = build({"name": "trend_filter", "inner": inner, "interval": "1h", "bars": 4})
-    trend, ours, free = exposed(strategy, BARS)["trend"], strategy.signal(BARS), build(inner).signal(BARS)
-    np.testing.assert_array_equal(ours, np.where(np.isnan(trend) | np.isnan(free), np.nan, np.where(free == trend, free, 0)))
+    trend, ours, free = (
+        exposed(strategy, BARS)["trend"],
+        strategy.signal(BARS),
+        build(inner).signal(BARS),
+    )
+    np.testing.assert_array_equal(
+        ours, np.where(np.isnan(trend) | np.isnan(free), np.nan, np.where(free == trend, free, 0))
+    )
     assert 0.2 < np.mean(ours == 0) < 0.8
 
 
 @pytest.mark.parametrize(
     ("params", "sentence"),
     [
-        ({"members": {"a": {"name": "ema_cros"}}}, r"strategy\.members\.a: there is no strategy 'ema_cros'; did you mean 'ema_cross'"),
-        ({"members": {"a": {"name": "tsmom", "lookbak": 3}}}, r"strategy\.members\.a: tsmom has no parameter 'lookbak'"),
         (
-            {"members": {"b": {"name": "ensemble", "members": {"c": {"name": "tsmom", "lookback": 0}}}}},
+            {"members": {"a": {"name": "ema_cros"}}},
+            r"strategy\.members\.a: there is no strategy 'ema_cros'; did you mean 'ema_cross'",
+        ),
+        (
+            {"members": {"a": {"name": "tsmom", "lookbak": 3}}},
+            r"strategy\.members\.a: tsmom has no parameter 'lookbak'",
+        ),
+        (
+            {
+                "members": {
+                    "b": {"name": "ensemble", "members": {"c": {"name": "tsmom", "lookback": 0}}}
+                }
+            },
             r"strategy\.members\.b: strategy\.members\.c: strategy\.lookback=0 does not fit tsmom",
         ),
         ({"members": {}}, r"strategy\.members=\{\} does not fit ensemble"),
-        ({"members": {"a": {"name": "flat", "weight": "x"}}}, r"strategy\.members\.a\.weight='x' is not a number"),
-        ({"members": {"a": {"name": "flat", "weight": 0}}}, "need a member with a weight other than 0"),
+        (
+            {"members": {"a": {"name": "flat", "weight": "x"}}},
+            r"strategy\.members\.a\.weight='x' is not a number",
+        ),
+        (
+            {"members": {"a": {"name": "flat", "weight": 0}}},
+            "need a member with a weight other than 0",
+        ),
         ({"members": [{"name": "flat"}]}, r"does not fit ensemble"),
     ],
 )
@@ -177,12 +255,30 @@ def test_a_wrong_member_is_named(params: dict[str, Any], sentence: str) -> None:
     ("params", "sentence"),
     [
         ({"name": "macd", "fast": 30, "slow": 20}, "need fast < slow; fast=30, slow=20"),
-        ({"name": "rsi_reversion", "low": 60.0}, "strategy.low=60.0 does not fit rsi_reversion: input should be less than 50"),
-        ({"name": "opening_range", "start": "9:00"}, "strategy.start='9:00' does not fit opening_range"),
-        ({"name": "opening_range", "range_min": 700, "hold_min": 700}, "need range_min + hold_min <= 1380"),
-        ({"name": "tsmom_multi", "lookback": 10, "horizons": 4}, "4 horizons need a lookback of at least 64; lookback=10"),
-        ({"name": "trend_filter", "inner": {"name": "nobody"}}, "strategy.inner: there is no strategy 'nobody'"),
-        ({"name": "trend_filter", "interval": "2h"}, "strategy.interval='2h' does not fit trend_filter"),
+        (
+            {"name": "rsi_reversion", "low": 60.0},
+            "strategy.low=60.0 does not fit rsi_reversion: input should be less than 50",
+        ),
+        (
+            {"name": "opening_range", "start": "9:00"},
+            "strategy.start='9:00' does not fit opening_range",
+        ),
+        (
+            {"name": "opening_range", "range_min": 700, "hold_min": 700},
+            "need range_min + hold_min <= 1380",
+        ),
+        (
+            {"name": "tsmom_multi", "lookback": 10, "horizons": 4},
+            "4 horizons need a lookback of at least 64; lookback=10",
+        ),
+        (
+            {"name": "trend_filter", "inner": {"name": "nobody"}},
+            "strategy.inner: there is no strategy 'nobody'",
+        ),
+        (
+            {"name": "trend_filter", "interval": "2h"},
+            "strategy.interval='2h' does not fit trend_filter",
+        ),
     ],
 )
 def test_a_broken_rule_is_a_sentence(params: dict[str, Any], sentence: str) -> None:
@@ -191,13 +287,15 @@ def test_a_broken_rule_is_a_sentence(params: dict[str, Any], sentence: str) -> N
     assert caught.value.message.startswith(sentence)
 
 
-# ---------------------------------------------------------------------------------------------------------------- all of them
+# -------------------------------------------------------------------------------------- all of them
 
 
 @pytest.mark.parametrize("name", sorted(builtin()))
 def test_what_a_strategy_shows_is_one_value_per_bar(name: str) -> None:
     shown = exposed(build({"name": name} | SMALL.get(name, {})), BARS)
-    assert all(values.shape == (len(BARS),) and values.dtype == np.float64 for values in shown.values())
+    assert all(
+        values.shape == (len(BARS),) and values.dtype == np.float64 for values in shown.values()
+    )
 
 
 @pytest.mark.parametrize("name", sorted(builtin()))
@@ -207,9 +305,15 @@ def test_every_search_space_builds_at_the_ends_of_each_axis(name: str) -> None:
         assert name in {"flat", "always_long", "random"}
         return
     axes = space.parse(raw["search"]["space"], raw)
-    choices = {key: getattr(axis, "choices", None) or (axis.low, axis.high) for key, axis in axes.items()}  # type: ignore[attr-defined]
-    refusals = [refusal(raw, {key: values[end]}) for key, values in choices.items() for end in (0, -1)]
-    assert all("need " in text for text in refusals if text), "only a rule between two parameters may prune a trial"
+    choices = {
+        key: getattr(axis, "choices", None) or (axis.low, axis.high) for key, axis in axes.items()
+    }  # type: ignore[attr-defined]
+    refusals = [
+        refusal(raw, {key: values[end]}) for key, values in choices.items() for end in (0, -1)
+    ]
+    assert all("need " in text for text in refusals if text), (
+        "only a rule between two parameters may prune a trial"
+    )
 
 
 def refusal(raw: dict[str, Any], point: dict[str, Any]) -> str:

@@ -1,4 +1,6 @@
-"""Coarser bars: the same as those that a data source makes, and never seen before they have closed."""
+"""Coarser bars: the same as those that a data source makes, and never seen before they have
+closed.
+"""
 
 from __future__ import annotations
 
@@ -34,15 +36,22 @@ def test_a_row_sees_the_same_when_the_data_end_there(interval: str, seed: int, c
     bars = thinned(seed)
     whole, part = higher(bars, interval), higher(bars.rows(0, cut), interval)
     for name in ("open", "high", "low", "close", "volume"):
-        np.testing.assert_array_equal(part.align(getattr(part, name)), whole.align(getattr(whole, name))[:cut])
+        np.testing.assert_array_equal(
+            part.align(getattr(part, name)), whole.align(getattr(whole, name))[:cut]
+        )
 
 
 @pytest.mark.parametrize("interval", ["5m", "15m", "1h", "session"])
 def test_a_bar_is_seen_as_soon_as_it_has_closed(interval: str) -> None:
-    """Against a slow definition: of all rows known at a row, the last coarser bar whose end has come."""
+    """Against a slow definition: of all rows known at a row, the last coarser bar whose end has
+    come.
+    """
     bars = random_bars(400, seed=2)
     seconds = {"5m": 300, "15m": 900, "1h": 3600, "session": 86_400}[interval]
-    ends = np.minimum(-(-bars.close_time // (seconds * NS)) * seconds * NS, bars.close_time + bars.column("to_close_sec") * NS)
+    ends = np.minimum(
+        -(-bars.close_time // (seconds * NS)) * seconds * NS,
+        bars.close_time + bars.column("to_close_sec") * NS,
+    )
     if interval == "session":
         ends = bars.close_time + bars.column("to_close_sec") * NS
     seen = higher(bars, interval)
@@ -58,7 +67,9 @@ def test_the_values_are_those_of_resampled_bars() -> None:
     days = calendar.sessions(first, last + timedelta(days=1))
     close_time = bars.close_time + 60 * NS  # the first bar of a walk closes on the edge
     inside = np.isin(bars.session, days.day)
-    bars = replace(bars, close_time=close_time, to_close_sec=bars.to_close_sec + 3600).rows(0, int(np.argmin(inside)) or len(bars))
+    bars = replace(bars, close_time=close_time, to_close_sec=bars.to_close_sec + 3600).rows(
+        0, int(np.argmin(inside)) or len(bars)
+    )
     coarse, ours = resample(bars, "15m", days), higher(bars, "15m")
     for name in ("open", "high", "low", "close"):
         np.testing.assert_array_equal(getattr(ours, name), coarse.adjusted[name][1 : 1 + len(ours)])
@@ -68,8 +79,13 @@ def test_the_values_are_those_of_resampled_bars() -> None:
 
 def test_a_print_after_the_close_does_not_change_a_bar_that_was_known() -> None:
     prices = np.array([100, 101, 102, 900, 103, 104], np.float64)
-    whole = {"session": 19_726 + np.array([0, 1, 1, 1, 2, 2]), "to_close_sec": np.array([0, 60, 0, 0, 60, 0])}
-    late = make_bars(dict.fromkeys(("open", "high", "low", "close"), prices), bars_per_session=3, **whole)
+    whole = {
+        "session": 19_726 + np.array([0, 1, 1, 1, 2, 2]),
+        "to_close_sec": np.array([0, 60, 0, 0, 60, 0]),
+    }
+    late = make_bars(
+        dict.fromkeys(("open", "high", "low", "close"), prices), bars_per_session=3, **whole
+    )
     seen = higher(late, "session")
     np.testing.assert_array_equal(seen.high[:1], [1.02])
     np.testing.assert_array_equal(seen.align(seen.close), [np.nan, np.nan, 1.02, 1.02, 1.02, 1.04])
@@ -84,6 +100,8 @@ def test_a_print_after_the_close_does_not_change_a_bar_that_was_known() -> None:
         ("1m", "2h", "there is no interval '2h'; valid: 1s, 1m, 5m, 15m, 30m, 1h, session"),
     ],
 )
-def test_an_interval_that_is_not_coarser_is_refused(base: str, interval: str, sentence: str) -> None:
+def test_an_interval_that_is_not_coarser_is_refused(
+    base: str, interval: str, sentence: str
+) -> None:
     with pytest.raises(ConfigError, match=sentence):
         higher(replace(random_bars(10), interval=base), interval)

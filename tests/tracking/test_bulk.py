@@ -32,7 +32,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.mark.parametrize("text", ["plain", 'é\u2028😀 "\\u0000" \\ \t', "before\0after"])
 def test_bulk_and_client_write_the_same(store: Store, text: str) -> None:
     parent = store.start(Record("bulk", "parent"))
-    record = Record(**(vars(RECORD) | {"parent": parent, "params": RECORD.params | {"text": text}, "tags": RECORD.tags | {"text": text}}))
+    record = Record(
+        **(
+            vars(RECORD)
+            | {
+                "parent": parent,
+                "params": RECORD.params | {"text": text},
+                "tags": RECORD.tags | {"text": text},
+            }
+        )
+    )
     by_client = Store(store.root)
     by_client.door.__dict__["takes_bulk"] = False
     ids = {"client": by_client.record(record), "bulk": store.record(record)}
@@ -40,20 +49,29 @@ def test_bulk_and_client_write_the_same(store: Store, text: str) -> None:
     assert runs["bulk"].data.params == runs["client"].data.params
     assert runs["bulk"].data.params["text"] == text
     assert runs["bulk"].data.tags == runs["client"].data.tags
-    assert repr(sorted(runs["bulk"].data.metrics.items())) == repr(sorted(runs["client"].data.metrics.items()))  # NaN is not NaN
+    # NaN is not NaN
+    assert repr(sorted(runs["bulk"].data.metrics.items())) == repr(
+        sorted(runs["client"].data.metrics.items())
+    )
     for name in ("experiment_id", "lifecycle_stage", "run_name", "status", "user_id"):
         assert getattr(runs["bulk"].info, name) == getattr(runs["client"].info, name)
     uris = {how: run.info.artifact_uri.replace(ids[how], "RUN") for how, run in runs.items()}
     assert uris["bulk"] == uris["client"]
     assert {path: store.run(ids["bulk"]).file(path) for path in RECORD.files} == RECORD.files
     columns = (
-        "name, source_type, source_name, entry_point_name, user_id, status, source_version, lifecycle_stage, experiment_id, deleted_time"
+        "name, source_type, source_name, entry_point_name, user_id, status, source_version,"
+        " lifecycle_stage, experiment_id, deleted_time"
     )
     with closing(sqlite3.connect(store.folder / "mlflow.db")) as database, database:
-        rows = [database.execute(f"SELECT {columns} FROM runs WHERE run_uuid = ?", (i,)).fetchone() for i in ids.values()]
+        rows = [
+            database.execute(f"SELECT {columns} FROM runs WHERE run_uuid = ?", (i,)).fetchone()
+            for i in ids.values()
+        ]
         histories = [
             database.execute(
-                "SELECT key, value, is_nan, timestamp, step FROM metrics WHERE run_uuid = ? ORDER BY key, step", (i,)
+                "SELECT key, value, is_nan, timestamp, step FROM metrics WHERE run_uuid = ? ORDER"
+                " BY key, step",
+                (i,),
             ).fetchall()
             for i in ids.values()
         ]
@@ -70,7 +88,8 @@ def test_a_run_from_bulk_goes_on_living(store: Store) -> None:
     assert store.run(run_id).metrics["sharpe"] == 2.0
     assert [m.value for m in client.get_metric_history(run_id, "result/sharpe")] == [1.25, 2.0]
     found = client.search_runs(
-        [client.get_experiment_by_name("bulk").experiment_id], "metrics.`result/sharpe` > 1.5 and tags.note = 'later'"
+        [client.get_experiment_by_name("bulk").experiment_id],
+        "metrics.`result/sharpe` > 1.5 and tags.note = 'later'",
     )
     assert [run.info.run_id for run in found] == [run_id]
     client.delete_run(run_id)
@@ -79,7 +98,9 @@ def test_a_run_from_bulk_goes_on_living(store: Store) -> None:
 
 
 def test_order_and_count(store: Store) -> None:
-    records = [Record("bulk", f"trial {i}", status="FAILED" if i % 2 else "FINISHED") for i in range(20)]
+    records = [
+        Record("bulk", f"trial {i}", status="FAILED" if i % 2 else "FINISHED") for i in range(20)
+    ]
     stored = [store.run(run_id) for run_id in store.record_many(records)]
     assert [(run.name, run.status) for run in stored] == [(r.name, r.status) for r in records]
     assert len({run.run_id[:8] for run in stored}) == len(records)  # as a person types them
@@ -96,7 +117,9 @@ def test_all_or_nothing(store: Store) -> None:
     assert set((store.folder / "artifacts" / "bulk").iterdir()) == folders
 
 
-def test_tables_that_do_not_fit_fall_back_to_the_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_that_do_not_fit_fall_back_to_the_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert not sqlite_writer.supported(tmp_path / "none.db")
     (tmp_path / "other.db").write_bytes(b"")
     assert not sqlite_writer.supported(tmp_path / "other.db")

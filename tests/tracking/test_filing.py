@@ -1,4 +1,6 @@
-"""What MLflow's pages show of a run: groups of metrics, a description with links, the data set; flat names everywhere else."""
+"""What MLflow's pages show of a run: groups of metrics, a description with links, the data set;
+flat names everywhere else.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,14 @@ from mcl.tracking import provenance
 from mcl.tracking.naming import EXPERIMENT, NOTE, RUN, Dataset, filed, plain
 from mcl.tracking.store import Record, Store
 
-DATASET = Dataset("MCL 1m synthetic planted_edge", "f" * 36, "synthetic", '{"seed": 7}', '{"mlflow_colspec": []}', '{"num_rows": 3}')
+DATASET = Dataset(
+    "MCL 1m synthetic planted_edge",
+    "f" * 36,
+    "synthetic",
+    '{"seed": 7}',
+    '{"mlflow_colspec": []}',
+    '{"num_rows": 3}',
+)
 RECORD = Record(
     study="pages",
     name="ema_cross f10 s30 · 2024-01..2025-06",
@@ -49,7 +58,13 @@ def test_groups() -> None:
         "other",
     )
     assert [filed(name) for name in names] == [
-        *("result/sharpe", "result/sharpe_low", "risk/max_drawdown_usd", "trades/trades", "trades/best_trade_usd"),
+        *(
+            "result/sharpe",
+            "result/sharpe_low",
+            "risk/max_drawdown_usd",
+            "trades/trades",
+            "trades/best_trade_usd",
+        ),
         *("costs/commission_usd", "best/sharpe", "validate/pbo", "costs/bars", "other"),
     ]
     assert plain("curve/equity_usd") == "curve/equity_usd"
@@ -68,10 +83,23 @@ def test_both_ways_of_writing_show_the_same(store: Store, bulk: bool) -> None:
         writer.door.__dict__["takes_bulk"] = False
     run_id = writer.record(RECORD)
     run = store.door.client.get_run(run_id)
-    assert set(run.data.metrics) == {"result/sharpe", "risk/max_drawdown_usd", "best/sharpe", "differences", "curve/equity_usd"}
-    assert run.data.tags[NOTE] == f"[Report](#/experiments/{run.info.experiment_id}/runs/{run_id}/artifacts/report.html)"
+    assert set(run.data.metrics) == {
+        "result/sharpe",
+        "risk/max_drawdown_usd",
+        "best/sharpe",
+        "differences",
+        "curve/equity_usd",
+    }
+    assert (
+        run.data.tags[NOTE]
+        == f"[Report](#/experiments/{run.info.experiment_id}/runs/{run_id}/artifacts/report.html)"
+    )
     [used] = run.inputs.dataset_inputs
-    assert (used.dataset.name, used.dataset.digest, used.dataset.profile) == (DATASET.name, DATASET.digest, DATASET.profile)
+    assert (used.dataset.name, used.dataset.digest, used.dataset.profile) == (
+        DATASET.name,
+        DATASET.digest,
+        DATASET.profile,
+    )
     assert [(tag.key, tag.value) for tag in used.tags] == [("mlflow.data.context", "backtest")]
     stored = store.run(run_id)
     assert stored.metrics == RECORD.metrics | {"curve/equity_usd": 2.0}
@@ -81,9 +109,13 @@ def test_both_ways_of_writing_show_the_same(store: Store, bulk: bool) -> None:
 def test_a_data_set_is_kept_once_and_finds_its_runs(store: Store) -> None:
     store.record_many([RECORD, RECORD])
     with closing(sqlite3.connect(store.folder / "mlflow.db")) as database:
-        assert database.execute("SELECT count(*) FROM datasets WHERE name = ?", (DATASET.name,)).fetchone() == (1,)
+        assert database.execute(
+            "SELECT count(*) FROM datasets WHERE name = ?", (DATASET.name,)
+        ).fetchone() == (1,)
     experiment = store.door.client.get_experiment_by_name("pages")
-    found = store.door.client.search_runs([experiment.experiment_id], f"dataset.digest = '{DATASET.digest}'")
+    found = store.door.client.search_runs(
+        [experiment.experiment_id], f"dataset.digest = '{DATASET.digest}'"
+    )
     assert len(found) >= 2
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 
@@ -121,10 +153,18 @@ def test_the_data_set_of_a_run(tmp_path: Path) -> None:
     from mcl.config import schema
 
     run = schema.Config.model_validate(
-        {"data": {"source": "synthetic"}, "strategy": {"name": "flat"}, "risk": {"size": {"method": "fixed"}}}
+        {
+            "data": {"source": "synthetic"},
+            "strategy": {"name": "flat"},
+            "risk": {"size": {"method": "fixed"}},
+        }
     )
     found = provenance.dataset(run, random_bars(500, rolls=2))
     assert found.name == "MCL 1m synthetic zero_edge"
     assert json.loads(found.profile)["num_rows"] == 500
     assert len(found.digest) <= 36
-    assert {column["name"] for column in json.loads(found.schema)["mlflow_colspec"]} >= {"close_time", "open", "volume"}
+    assert {column["name"] for column in json.loads(found.schema)["mlflow_colspec"]} >= {
+        "close_time",
+        "open",
+        "volume",
+    }

@@ -16,7 +16,9 @@ from mcl.tracking import urls
         ("https://someone:secret@mlflow.example.com:8443", "https://mlflow.example.com:8443"),
     ],
 )
-def test_they_lead_to_the_server_of_the_store_and_tell_no_password(uri: str | None, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_they_lead_to_the_server_of_the_store_and_tell_no_password(
+    uri: str | None, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if uri is None:
         monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     else:

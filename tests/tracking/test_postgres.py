@@ -1,4 +1,6 @@
-"""Runs written straight into the PostgreSQL of a real MLflow server are those that MLflow's own client writes through it."""
+"""Runs written straight into the PostgreSQL of a real MLflow server are those that MLflow's own
+client writes through it.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +32,11 @@ RECORD = Record(
     files={"config.json": b'{"capital_usd": 25000}'},
 )
 COMPARED = {
-    "runs": "name, source_type, source_name, entry_point_name, user_id, status, source_version, lifecycle_stage, experiment_id,"
-    " deleted_time, end_time >= start_time, replace(artifact_uri, run_uuid, 'RUN')",
+    "runs": (
+        "name, source_type, source_name, entry_point_name, user_id, status, source_version,"
+        " lifecycle_stage, experiment_id, deleted_time, end_time >= start_time,"
+        " replace(artifact_uri, run_uuid, 'RUN')"
+    ),
     "tags": "key, value",
     "params": "key, value",
     "metrics": "key, value, is_nan, timestamp, step",
@@ -39,7 +44,8 @@ COMPARED = {
 }
 INPUTS = """SELECT inputs.source_type, inputs.destination_type, inputs.step, datasets.*, input_tags.name, input_tags.value FROM inputs
 JOIN datasets ON datasets.dataset_uuid = inputs.source_id JOIN input_tags USING (input_uuid) WHERE inputs.destination_id = %s"""
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # MLflow keeps its connections open
+# MLflow keeps its connections open
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,10 @@ class Served:
 
     def rows(self, run_id: str) -> dict[str, list[tuple[Any, ...]]]:
         """All that the tables hold of a run, without its id."""
-        found = {t: sorted(self.ask(f"SELECT {columns} FROM {t} WHERE run_uuid = %s", run_id)) for t, columns in COMPARED.items()}
+        found = {
+            t: sorted(self.ask(f"SELECT {columns} FROM {t} WHERE run_uuid = %s", run_id))
+            for t, columns in COMPARED.items()
+        }
         return found | {"inputs": self.ask(INPUTS, run_id)}
 
     def requests(self) -> int:
@@ -75,7 +84,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     if missing := without_postgresql():
         pytest.skip(missing)
     folder = tmp_path_factory.mktemp("served")
-    with postgresql() as port, mlflow(folder, f"postgresql+psycopg://mcl@127.0.0.1:{port}/mcl") as uri:
+    with (
+        postgresql() as port,
+        mlflow(folder, f"postgresql+psycopg://mcl@127.0.0.1:{port}/mcl") as uri,
+    ):
         yield Served(uri, port, folder / "server.log", folder)
 
 
@@ -94,17 +106,26 @@ def by_client(served: Served, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 @pytest.mark.parametrize("text", ["plain", 'é\u2028😀 "\\u0000" \\ \t\n\\N'])
-def test_bulk_and_client_write_the_same(served: Served, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bulk_and_client_write_the_same(
+    served: Served, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client, direct = by_client(served, monkeypatch), Store(served.root)
     parent = client.start(Record("served", "parent"))
-    record = replace(RECORD, parent=parent, params=RECORD.params | {"text": text}, tags=RECORD.tags | {"text": text})
+    record = replace(
+        RECORD,
+        parent=parent,
+        params=RECORD.params | {"text": text},
+        tags=RECORD.tags | {"text": text},
+    )
     before = served.requests()
     [ours] = direct.record_many([record])
     assert served.requests() - before <= 2  # the study, once; nothing of the run
     [theirs] = client.record_many([record])
     rows = served.rows(ours)
     assert rows == served.rows(theirs)
-    assert [len(rows[table]) for table in ("runs", "params", "metrics", "latest_metrics", "inputs")] == [1, 4, 5, 3, 1]
+    assert [
+        len(rows[table]) for table in ("runs", "params", "metrics", "latest_metrics", "inputs")
+    ] == [1, 4, 5, 3, 1]
     assert ("text", text) in rows["params"]
     stored = direct.run(ours)
     assert stored.file("config.json") == RECORD.files["config.json"]
@@ -124,9 +145,13 @@ def test_a_run_from_bulk_goes_on_living(served: Served) -> None:
     assert store.run(run_id).status == "FINISHED"
 
 
-def test_through_the_server_a_run_costs_three_requests(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_through_the_server_a_run_costs_three_requests(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = by_client(served, monkeypatch)
-    records = [replace(RECORD, study="requests", name=f"trial {i}", dataset=None) for i in range(20)]
+    records = [
+        replace(RECORD, study="requests", name=f"trial {i}", dataset=None) for i in range(20)
+    ]
     store.record_many(records[:1])
     before = served.requests()
     ids = store.record_many(records[1:])
@@ -144,7 +169,12 @@ def test_runs_with_files_keep_their_place_and_their_files(served: Served) -> Non
         replace(RECORD, name="d"),
     ]
     stored = [store.run(run_id) for run_id in store.record_many(records)]
-    assert [(run.name, run.status) for run in stored] == [("a", "FINISHED"), ("b", "FAILED"), ("c", "FINISHED"), ("d", "FINISHED")]
+    assert [(run.name, run.status) for run in stored] == [
+        ("a", "FINISHED"),
+        ("b", "FAILED"),
+        ("c", "FINISHED"),
+        ("d", "FINISHED"),
+    ]
     assert stored[1].file("traceback.txt") == b"why"
     assert stored[2].file("config.json") == large
 
@@ -160,7 +190,10 @@ def test_a_database_that_restarts_gets_every_run_once(served: Served) -> None:
     ids = [run_id for i in range(1, 120, 7) for run_id in store.record_many(records[i : i + 7])]
     restarts.join()
     assert len(set(ids)) == 119
-    found = served.ask("SELECT runs.name FROM runs JOIN experiments USING (experiment_id) WHERE experiments.name = 'restarted'")
+    found = served.ask(
+        "SELECT runs.name FROM runs JOIN experiments USING (experiment_id) WHERE experiments.name ="
+        " 'restarted'"
+    )
     assert sorted(name for (name,) in found) == sorted(names)
 
 
@@ -182,9 +215,17 @@ def test_all_or_nothing(served: Served) -> None:
     there = database.experiment("served")
     assert there is not None
     before = served.ask("SELECT count(*) FROM runs")
-    with pytest.raises(StoreError, match=r"the database of MCL_STORE_URL refuses: StringDataRightTruncation value too long"):
+    with pytest.raises(
+        StoreError,
+        match=r"the database of MCL_STORE_URL refuses: StringDataRightTruncation value too long",
+    ):
         database.insert(
-            there[0], there[1], [sqlite_writer.Row("good", "FINISHED"), sqlite_writer.Row("bad", "FINISHED", {"k": "x" * 9000})]
+            there[0],
+            there[1],
+            [
+                sqlite_writer.Row("good", "FINISHED"),
+                sqlite_writer.Row("bad", "FINISHED", {"k": "x" * 9000}),
+            ],
         )
     assert served.ask("SELECT count(*) FROM runs") == before
 
@@ -199,20 +240,35 @@ def test_the_tables_of_the_server_are_those_that_are_written(served: Served) -> 
 @pytest.mark.parametrize(
     ("statement", "clause"),
     [
-        ("ALTER TABLE params ALTER COLUMN value TYPE bytea USING value::bytea", "params.value is bytea, not text"),
-        ("ALTER TABLE tags DROP COLUMN value", "tags has no column value"),
-        ("ALTER TABLE runs ADD COLUMN owner TEXT NOT NULL", "runs has a column owner that every row needs"),
-        ("DROP TABLE input_tags", "there is no table input_tags"),
-        ("ALTER TABLE latest_metrics DROP CONSTRAINT latest_metric_pk", "the key of latest_metrics is ()"),
         (
-            "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
-            "CREATE TRIGGER watch BEFORE INSERT ON metrics FOR EACH ROW EXECUTE FUNCTION f()",
+            "ALTER TABLE params ALTER COLUMN value TYPE bytea USING value::bytea",
+            "params.value is bytea, not text",
+        ),
+        ("ALTER TABLE tags DROP COLUMN value", "tags has no column value"),
+        (
+            "ALTER TABLE runs ADD COLUMN owner TEXT NOT NULL",
+            "runs has a column owner that every row needs",
+        ),
+        ("DROP TABLE input_tags", "there is no table input_tags"),
+        (
+            "ALTER TABLE latest_metrics DROP CONSTRAINT latest_metric_pk",
+            "the key of latest_metrics is ()",
+        ),
+        (
+            (
+                "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+                "CREATE TRIGGER watch BEFORE INSERT ON metrics FOR EACH ROW EXECUTE FUNCTION f()"
+            ),
             "metrics has a trigger watch",
         ),
     ],
 )
 def test_other_tables_are_left_to_the_client(
-    served: Served, statement: str, clause: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    served: Served,
+    statement: str,
+    clause: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A copy of the database with one change: a warning, and the runs go through the server."""
     Store(served.root).record_many([RECORD])
@@ -241,25 +297,36 @@ class Copy:
         self._served.ask("CREATE DATABASE copied")
         with psycopg.connect(self._served.address().replace("+psycopg", "")) as source:
             keys = source.execute(
-                "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
-                " WHERE contype = 'p' AND conrelid::regclass::text = ANY(%s)",
+                "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM"
+                " pg_constraint WHERE contype = 'p' AND conrelid::regclass::text = ANY(%s)",
                 (names,),
             ).fetchall()
             columns = source.execute(
-                "SELECT attrelid::regclass::text, attname, format_type(atttypid, atttypmod), attnotnull, atthasdef FROM pg_attribute"
-                " WHERE attnum > 0 AND NOT attisdropped AND attrelid::regclass::text = ANY(%s) ORDER BY attnum",
+                "SELECT attrelid::regclass::text, attname, format_type(atttypid, atttypmod),"
+                " attnotnull, atthasdef FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped AND"
+                " attrelid::regclass::text = ANY(%s) ORDER BY attnum",
                 (names,),
             ).fetchall()
         self.change(
-            ";".join(f"CREATE TABLE {name} (" + ", ".join(_column(c) for c in columns if c[0] == name) + ")" for name in names)
-            + "".join(f"; ALTER TABLE {table} ADD CONSTRAINT {name} {definition}" for table, name, definition in keys)
+            ";".join(
+                f"CREATE TABLE {name} ("
+                + ", ".join(_column(c) for c in columns if c[0] == name)
+                + ")"
+                for name in names
+            )
+            + "".join(
+                f"; ALTER TABLE {table} ADD CONSTRAINT {name} {definition}"
+                for table, name, definition in keys
+            )
         )
         return "copied"
 
     def change(self, statement: str) -> None:
         import psycopg
 
-        with psycopg.connect(self._served.address("copied").replace("+psycopg", ""), autocommit=True) as connection:
+        with psycopg.connect(
+            self._served.address("copied").replace("+psycopg", ""), autocommit=True
+        ) as connection:
             connection.execute(statement.encode())
 
     def __exit__(self, *_: object) -> None:
@@ -273,12 +340,20 @@ def _column(column: tuple[Any, ...]) -> str:
     return f"{name} {kind}{' NOT NULL' if required else ''}{f' DEFAULT {usual}' if default else ''}"
 
 
-def test_the_database_of_another_server_is_refused(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_database_of_another_server_is_refused(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store(served.root)
     store.record_many([RECORD])
     with Copy(served) as database:
         monkeypatch.setenv(postgres.ADDRESS, served.address(database))
-        with pytest.raises(StoreError, match=r"the database of MCL_STORE_URL is not that of the server http://\S+: .* study 'served'"):
+        with pytest.raises(
+            StoreError,
+            match=(
+                r"the database of MCL_STORE_URL is not that of the server http://\S+: .* study"
+                r" 'served'"
+            ),
+        ):
             Store(served.root).record_many([RECORD])
 
 
@@ -286,8 +361,16 @@ def test_the_database_of_another_server_is_refused(served: Served, monkeypatch: 
     ("address", "error", "said"),
     [
         ("mysql://mcl@host/db", ConfigError, "MCL_STORE_URL is no address of PostgreSQL"),
-        ("postgresql://nobody:hunter22@127.0.0.1:PORT/mcl", StoreError, "MCL_STORE_URL refuses: OperationalError"),
-        ("postgresql://mcl:hunter22@127.0.0.1:PORT/none", StoreError, "MCL_STORE_URL refuses: OperationalError"),
+        (
+            "postgresql://nobody:hunter22@127.0.0.1:PORT/mcl",
+            StoreError,
+            "MCL_STORE_URL refuses: OperationalError",
+        ),
+        (
+            "postgresql://mcl:hunter22@127.0.0.1:PORT/none",
+            StoreError,
+            "MCL_STORE_URL refuses: OperationalError",
+        ),
     ],
 )
 def test_an_address_that_does_not_work_is_a_sentence(
@@ -299,7 +382,11 @@ def test_an_address_that_does_not_work_is_a_sentence(
     assert "hunter22" not in str(refused.value)
 
 
-def test_a_package_that_is_missing_is_a_sentence(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_is_missing_is_a_sentence(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mcl.tracking.postgres.find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match="MCL_STORE_URL needs the package psycopg, which is not installed"):
+    with pytest.raises(
+        ConfigError, match="MCL_STORE_URL needs the package psycopg, which is not installed"
+    ):
         Store(served.root).record_many([RECORD])

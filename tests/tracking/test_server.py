@@ -1,4 +1,6 @@
-"""The whole line on a tracking server: MLflow on SQLite, and as docker/ starts it, with passwords on a real PostgreSQL."""
+"""The whole line on a tracking server: MLflow on SQLite, and as docker/ starts it, with passwords
+on a real PostgreSQL.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ from mcl.cli.main import main
 from mcl.tracking.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # MLflow keeps its connections open
+# MLflow keeps its connections open
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 PASSWORD = "correct-horse-battery"
 BARS = (
     "data=csv",
@@ -37,16 +40,26 @@ BARS = (
 
 
 @pytest.fixture(scope="module", params=["plain", "deployed"])
-def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server. The deployed one takes its password from the client's environment."""
+def address(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The address of a server. The deployed one takes its password from the client's
+    environment.
+    """
     folder = tmp_path_factory.mktemp("server")
     if request.param == "plain":
         with mlflow(folder) as address:
             yield address
         return
-    if missing := without_postgresql() or ("" if importlib.util.find_spec("flask_wtf") else "mlflow[auth] is not installed"):
+    if missing := without_postgresql() or (
+        "" if importlib.util.find_spec("flask_wtf") else "mlflow[auth] is not installed"
+    ):
         pytest.skip(missing)
-    with postgresql("mlflow") as port, deployed_mlflow(folder, port, PASSWORD) as address, pytest.MonkeyPatch.context() as patch:
+    with (
+        postgresql("mlflow") as port,
+        deployed_mlflow(folder, port, PASSWORD) as address,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
         patch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
         assert refused(address)
@@ -57,7 +70,9 @@ def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def project(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "project"
     shutil.copytree(ROOT / "conf", root / "conf", ignore=shutil.ignore_patterns("promoted"))
-    (root / "conf/promotion/default.yaml").write_text(yaml.safe_dump(OPEN_GATES.model_dump(mode="json")))
+    (root / "conf/promotion/default.yaml").write_text(
+        yaml.safe_dump(OPEN_GATES.model_dump(mode="json"))
+    )
     walk(1).to_csv(root / "bars.csv", index=False)
     monkeypatch.setenv("MCL_HOME", str(root))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
@@ -65,10 +80,17 @@ def project(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return root
 
 
-def ask(address: str, path: str, body: dict[str, Any] | None = None, password: str = PASSWORD) -> bytes:
+def ask(
+    address: str, path: str, body: dict[str, Any] | None = None, password: str = PASSWORD
+) -> bytes:
     """What the server answers to its own pages' requests."""
-    keys = {"Authorization": f"Basic {base64.b64encode(f'admin:{password}'.encode()).decode()}", "Content-Type": "application/json"}
-    request = urllib.request.Request(address + path, None if body is None else json.dumps(body).encode(), keys)
+    keys = {
+        "Authorization": f"Basic {base64.b64encode(f'admin:{password}'.encode()).decode()}",
+        "Content-Type": "application/json",
+    }
+    request = urllib.request.Request(
+        address + path, None if body is None else json.dumps(body).encode(), keys
+    )
     with urllib.request.urlopen(request, timeout=60) as reply:
         found: bytes = reply.read()
         return found
@@ -90,7 +112,9 @@ def verb(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
     return answer
 
 
-def test_a_run_a_search_and_a_promotion_on_a_server(address: str, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_a_search_and_a_promotion_on_a_server(
+    address: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = verb(capsys, "backtest", *BARS, "strategy.fast=10", "strategy.slow=30")
     report = ask(address, f"/get-artifact?path=report.html&run_uuid={run['run_id']}")
     fetched = Path(verb(capsys, "report", run["run_id"])["report"]).read_bytes()
@@ -108,19 +132,37 @@ def test_a_run_a_search_and_a_promotion_on_a_server(address: str, project: Path,
     assert "has its own UI" in capsys.readouterr().err
     page = ask(address, "/")
     assert b"<title>MLflow</title>" in page
-    found = json.loads(ask(address, "/ajax-api/2.0/mlflow/runs/search", {"experiment_ids": ["1"], "max_results": 50}))["runs"]
-    below = [r for r in found if any(t == {"key": "mlflow.parentRunId", "value": swept["sweep_id"]} for t in r["data"]["tags"])]
-    assert len([r for r in below if {"key": "mcl.kind", "value": "trial"} in r["data"]["tags"]]) == 6
+    found = json.loads(
+        ask(
+            address,
+            "/ajax-api/2.0/mlflow/runs/search",
+            {"experiment_ids": ["1"], "max_results": 50},
+        )
+    )["runs"]
+    below = [
+        r
+        for r in found
+        if any(
+            t == {"key": "mlflow.parentRunId", "value": swept["sweep_id"]}
+            for t in r["data"]["tags"]
+        )
+    ]
+    assert (
+        len([r for r in below if {"key": "mcl.kind", "value": "trial"} in r["data"]["tags"]]) == 6
+    )
 
     listed = verb(capsys, "runs")["runs"]
     assert {entry["run_id"] for entry in listed} >= {run["run_id"], swept["sweep_id"]}
     drawn_again = Path(verb(capsys, "report", run["run_id"])["report"])
-    assert drawn_again.is_relative_to(project / "mlruns/reports")  # the search has been counted since
+    # the search has been counted since
+    assert drawn_again.is_relative_to(project / "mlruns/reports")
     assert verb(capsys, "rerun", run["run_id"])["equal"]
     assert [version["aliases"] for version in verb(capsys, "registry")["versions"]] == [["paper"]]
 
 
-def test_what_a_server_holds_is_fetched_when_it_is_read_and_as_it_is_now(address: str, project: Path) -> None:
+def test_what_a_server_holds_is_fetched_when_it_is_read_and_as_it_is_now(
+    address: str, project: Path
+) -> None:
     from mcl.tracking.store import Record
 
     store = Store(project)
@@ -133,6 +175,9 @@ def test_what_a_server_holds_is_fetched_when_it_is_read_and_as_it_is_now(address
     now = Store(project).run(run_id)
     assert now.file("a.txt") == b"new"
     assert now.artifacts == listed.artifacts
-    assert sorted(path.name for path in now.artifacts.rglob("*") if path.is_file()) == ["a.txt", "b.txt"]
+    assert sorted(path.name for path in now.artifacts.rglob("*") if path.is_file()) == [
+        "a.txt",
+        "b.txt",
+    ]
     with pytest.raises(StoreError, match=r"has no artifact c\.txt"):
         now.file("c.txt")

@@ -17,8 +17,23 @@ FILES = {"config.yaml": b"a: 1\n", "data/fills.parquet": b"\x00\x01"}
 
 
 def record(**changes: object) -> Record:
-    base = {"study": "s", "name": "one", "params": {"strategy.fast": 10}, "metrics": {"sharpe": 1.25, "calmar": math.nan}}
-    return Record(**(base | {"tags": {"mcl.kind": "backtest"}, "files": FILES, "series": {"equity_usd": [(0, 1.0), (1, 2.0)]}} | changes))  # type: ignore[arg-type]
+    base = {
+        "study": "s",
+        "name": "one",
+        "params": {"strategy.fast": 10},
+        "metrics": {"sharpe": 1.25, "calmar": math.nan},
+    }
+    return Record(
+        **(
+            base
+            | {
+                "tags": {"mcl.kind": "backtest"},
+                "files": FILES,
+                "series": {"equity_usd": [(0, 1.0), (1, 2.0)]},
+            }
+            | changes
+        )
+    )  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +55,9 @@ def test_children_hang_below_their_parent(store: Store) -> None:
     parent = store.start(record(name="sweep", tags={"mcl.kind": "sweep"}))
     ids = store.record_many([record(name=f"t{i}", parent=parent) for i in range(3)])
     assert store.run(parent).status == "RUNNING"
-    store.finish(parent, Record("s", "sweep", tags={"mcl.best_run_id": ids[0]}, metrics={"best": 1.0}))
+    store.finish(
+        parent, Record("s", "sweep", tags={"mcl.best_run_id": ids[0]}, metrics={"best": 1.0})
+    )
     assert sorted(r.run_id for r in store.children(parent)) == sorted(ids)
     assert store.run(parent).status == "FINISHED"
     assert store.run(parent).tags["mcl.best_run_id"] == ids[0]
@@ -114,14 +131,23 @@ print("STATES", sorted((r.name, r.status, (r.artifacts / "report.html").exists()
 
 
 def test_a_full_disk_leaves_no_run_that_looks_whole(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=True
+    )
     assert "REFUSED cannot write big: File too large" in done.stdout
     assert "STATES [('small', 'FINISHED', False)]" in done.stdout
 
 
 def test_a_full_disk_fails_a_run_of_the_client(tmp_path: Path) -> None:
-    through_client = FULL.replace("resource.setrlimit", "store.door.__dict__['takes_bulk'] = False\nresource.setrlimit", 1)
-    done = subprocess.run([sys.executable, "-c", through_client, str(tmp_path)], capture_output=True, text=True, check=True)
+    through_client = FULL.replace(
+        "resource.setrlimit", "store.door.__dict__['takes_bulk'] = False\nresource.setrlimit", 1
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", through_client, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "REFUSED cannot write big: File too large" in done.stdout
     assert "STATES [('big', 'FAILED', False), ('small', 'FINISHED', False)]" in done.stdout
 
@@ -138,10 +164,14 @@ def test_a_page_that_cannot_be_made_leaves_no_run(store: Store) -> None:
     assert [run.status for run in store.in_study("broken")] == ["FAILED"]
 
 
-def test_a_run_shows_how_long_it_took_and_the_last_one_is_that_which_ended_last(tmp_path: Path) -> None:
+def test_a_run_shows_how_long_it_took_and_the_last_one_is_that_which_ended_last(
+    tmp_path: Path,
+) -> None:
     store = Store(tmp_path)
     kind = {"mcl.kind": "backtest"}
-    short, long = (store.record(Record("s", f"took {sec}", tags=kind, seconds=sec)) for sec in (0.5, 90.0))
+    short, long = (
+        store.record(Record("s", f"took {sec}", tags=kind, seconds=sec)) for sec in (0.5, 90.0)
+    )
     through_client = store.start(Record("s", "by the client", seconds=7.0))
     store.finish(through_client, Record("s", ""))
     infos = [store.door.client.get_run(run_id).info for run_id in (short, long, through_client)]
@@ -152,8 +182,16 @@ def test_a_run_shows_how_long_it_took_and_the_last_one_is_that_which_ended_last(
 
 
 def test_a_fresh_store_is_made_without_a_word_from_mlflow(tmp_path: Path) -> None:
-    code = "from mcl.tracking import Store; from mcl.base.errors import StoreError\ntry: Store().run('last')\nexcept StoreError: pass"
-    quiet = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")} | {"MCL_HOME": str(tmp_path)}
-    quiet["PYTHONWARNINGS"] = "ignore:Versions of mlflow"  # the newest mlflow beside older parts of it, as .ci/ahead.txt installs them
-    done = subprocess.run([sys.executable, "-c", code], env=quiet, capture_output=True, text=True, check=True)
+    code = (
+        "from mcl.tracking import Store; from mcl.base.errors import StoreError\ntry:"
+        " Store().run('last')\nexcept StoreError: pass"
+    )
+    quiet = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")} | {
+        "MCL_HOME": str(tmp_path)
+    }
+    # the newest mlflow beside older parts of it, as .ci/ahead.txt installs them
+    quiet["PYTHONWARNINGS"] = "ignore:Versions of mlflow"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=quiet, capture_output=True, text=True, check=True
+    )
     assert (done.stdout, done.stderr) == ("", "")

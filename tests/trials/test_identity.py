@@ -27,7 +27,9 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new))
 
 
-def test_three_versions_of_one_own_strategy_are_three_trials(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_three_versions_of_one_own_strategy_are_three_trials(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path, *_ = new_strategy("mine", project)
     edit(path, "distance = closes -", "distance = 1.0 * closes -")
     ratios = []
@@ -53,7 +55,9 @@ def test_three_versions_of_one_own_strategy_are_three_trials(project: Path, caps
     assert trial_ledger.tally(project, place).count == with_search + 3
 
 
-def test_what_an_own_file_imports_decides_with_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_an_own_file_imports_decides_with_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, *_ = new_strategy("mine", project)
     helper, package = project / "helpers.py", project / "lib" / "deep.py"
     package.parent.mkdir()
@@ -62,7 +66,11 @@ def test_what_an_own_file_imports_decides_with_it(project: Path, monkeypatch: py
     monkeypatch.syspath_prepend(str(project))
     path.write_text("from helpers import WIDTH\n" + path.read_text())
     seen = {provenance.decision_sha256({"mine"})}
-    assert set(provenance.code_digests({"name": "mine"})) >= {"helpers.py", "lib/deep.py", "experiments/strategies/mine.py"}
+    assert set(provenance.code_digests({"name": "mine"})) >= {
+        "helpers.py",
+        "lib/deep.py",
+        "experiments/strategies/mine.py",
+    }
     for edited in (path, helper, package):
         edited.write_text(edited.read_text() + "MORE = 1\n")
         seen.add(provenance.decision_sha256({"mine"}))
@@ -71,7 +79,9 @@ def test_what_an_own_file_imports_decides_with_it(project: Path, monkeypatch: py
     assert provenance.decision_sha256({"mine"}) in seen
 
 
-def test_an_own_file_that_builds_on_a_strategy_of_mcl_is_decided_by_that_one_too(project: Path) -> None:
+def test_an_own_file_that_builds_on_a_strategy_of_mcl_is_decided_by_that_one_too(
+    project: Path,
+) -> None:
     path, *_ = new_strategy("mine", project)
     alone = set(provenance._decision(frozenset({"mine"}), frozenset()))
     path.write_text("from mcl.strategy.donchian import Donchian\n" + path.read_text())

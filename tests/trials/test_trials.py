@@ -1,4 +1,6 @@
-"""The trial ledger: what counts as a trial, and that neither crashes nor parallel writers can hide one."""
+"""The trial ledger: what counts as a trial, and that neither crashes nor parallel writers can hide
+one.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,18 @@ from mcl.metrics.overfit import RULE, dsr_2012, null_variance
 from mcl.metrics.performance import moments
 from mcl.report.format import metric
 from mcl.tracking import trial_ledger
-from mcl.tracking.trial_ledger import Place, Tally, Trial, append, beyond, distinct, matrix, place, rows, tally
+from mcl.tracking.trial_ledger import (
+    Place,
+    Tally,
+    Trial,
+    append,
+    beyond,
+    distinct,
+    matrix,
+    place,
+    rows,
+    tally,
+)
 
 HERE = Place("ema_cross", "MCL synthetic zero_edge 7")
 
@@ -54,36 +67,54 @@ def test_a_row_comes_back_with_its_session_returns(tmp_path: Path) -> None:
     days, returns = matrix(found)
     assert np.array_equal(days, np.arange(19_000, 19_050))
     assert np.array_equal(returns[:, 1], trial(2).returns)
-    assert found["sharpe"][0] == pytest.approx(trial(1).returns.mean() / trial(1).returns.std(ddof=1))
+    assert found["sharpe"][0] == pytest.approx(
+        trial(1).returns.mean() / trial(1).returns.std(ddof=1)
+    )
     assert "session" not in rows(tmp_path)
 
 
-def test_pruned_and_failed_ones_count_and_the_same_configuration_counts_once(tmp_path: Path) -> None:
+def test_pruned_and_failed_ones_count_and_the_same_configuration_counts_once(
+    tmp_path: Path,
+) -> None:
     nothing = {"sessions": np.empty(0, np.int64), "returns": np.empty(0), "config_sha256": ""}
-    append(tmp_path, [trial(1), trial(1, run_id="again"), trial(2, state="PRUNED", reason="no_trades")])
+    append(
+        tmp_path, [trial(1), trial(1, run_id="again"), trial(2, state="PRUNED", reason="no_trades")]
+    )
     append(
         tmp_path,
-        [trial(3, state="FAILED", reason="ValueError", group="s", **nothing), trial(4, state="PRUNED", reason="constraint", **nothing)],
+        [
+            trial(3, state="FAILED", reason="ValueError", group="s", **nothing),
+            trial(4, state="PRUNED", reason="constraint", **nothing),
+        ],
     )
     append(tmp_path, [trial(1, state="PRUNED", reason="duplicate", **nothing)])
     found = tally(tmp_path, HERE)
     assert found.count == 3  # one that a rule refused before it was simulated has seen no price
     assert len(found.known) == 2
     assert len(rows(tmp_path)) == 6
-    append(tmp_path, [trial(5, state="PRUNED", reason="constraint")])  # refused for its result: it was simulated
+    # refused for its result: it was simulated
+    append(tmp_path, [trial(5, state="PRUNED", reason="constraint")])
     assert tally(tmp_path, HERE).count == len(distinct(rows(tmp_path))) == 4
 
 
-def test_the_same_configuration_is_another_trial_when_the_code_that_decides_is_another(tmp_path: Path) -> None:
-    versions = [trial(n, config_sha256="same", code_sha256=code) for n, code in enumerate(["one", "two", "three", "two"])]
+def test_the_same_configuration_is_another_trial_when_the_code_that_decides_is_another(
+    tmp_path: Path,
+) -> None:
+    versions = [
+        trial(n, config_sha256="same", code_sha256=code)
+        for n, code in enumerate(["one", "two", "three", "two"])
+    ]
     append(tmp_path, versions)
     found = tally(tmp_path, HERE)
     assert found.count == 3
     ratios = [float(moments(v.returns).sharpe) for v in versions]
-    assert sorted(found.known) == pytest.approx(sorted([ratios[0], ratios[2], ratios[3]]))  # of a repeated one the newest
+    # of a repeated one the newest
+    assert sorted(found.known) == pytest.approx(sorted([ratios[0], ratios[2], ratios[3]]))
 
 
-def test_parts_of_version_0_1_are_read_counted_and_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_of_version_0_1_are_read_counted_and_merged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They have no column for the code, and their identity is the configuration alone."""
     append(tmp_path, [trial(1), trial(2)])
     part = next(tmp_path.rglob("*.parquet"))
@@ -104,7 +135,18 @@ def test_a_market_has_the_trials_of_all_families_each_once(tmp_path: Path) -> No
     other, elsewhere = Place("donchian", HERE.market), Place("donchian", "MCL csv walk.csv")
     append(tmp_path, [trial(1), trial(1, run_id="again"), trial(2)])
     append(tmp_path, [trial(3, place=other), trial(4, place=elsewhere)])
-    append(tmp_path, [trial(2, state="PRUNED", reason="fold 1", sessions=np.empty(0, np.int64), returns=np.empty(0))])
+    append(
+        tmp_path,
+        [
+            trial(
+                2,
+                state="PRUNED",
+                reason="fold 1",
+                sessions=np.empty(0, np.int64),
+                returns=np.empty(0),
+            )
+        ],
+    )
     found = tally(tmp_path, HERE.everywhere)
     assert found.count == 3
     assert str(found.place) == f"all strategies on {HERE.market}"
@@ -117,14 +159,36 @@ def test_a_market_has_the_trials_of_all_families_each_once(tmp_path: Path) -> No
 
 
 def test_places_do_not_mix(tmp_path: Path) -> None:
-    append(tmp_path, [trial(1), trial(2, place=Place("donchian", HERE.market)), trial(3, place=Place("ema_cross", "MCL csv walk.csv"))])
-    assert [tally(tmp_path, Place(*p)).count for p in (HERE, ("donchian", HERE.market), ("tsmom", HERE.market))] == [1, 1, 0]
+    append(
+        tmp_path,
+        [
+            trial(1),
+            trial(2, place=Place("donchian", HERE.market)),
+            trial(3, place=Place("ema_cross", "MCL csv walk.csv")),
+        ],
+    )
+    assert [
+        tally(tmp_path, Place(*p)).count
+        for p in (HERE, ("donchian", HERE.market), ("tsmom", HERE.market))
+    ] == [1, 1, 0]
     assert len(rows(tmp_path)) == 3
 
 
 def test_a_market_is_the_same_whatever_window_interval_and_roll_rule() -> None:
-    flat = {"strategy.name": "ema_cross", "data.source": "synthetic", "data.instrument": "MCL", "data.world": "zero_edge", "data.seed": 7}
-    assert place(flat | {"data.start": "2025-01-01", "data.interval": "5m", "data.roll.rule": "calendar"}) == place(flat) == HERE
+    flat = {
+        "strategy.name": "ema_cross",
+        "data.source": "synthetic",
+        "data.instrument": "MCL",
+        "data.world": "zero_edge",
+        "data.seed": 7,
+    }
+    assert (
+        place(
+            flat | {"data.start": "2025-01-01", "data.interval": "5m", "data.roll.rule": "calendar"}
+        )
+        == place(flat)
+        == HERE
+    )
     assert place(flat | {"data.seed": 8}) != place(flat)
     planted = flat | {"data.world": "planted_edge", "data.edge_sharpe": 4.0}
     assert place(planted) != place(planted | {"data.edge_sharpe": 3.0})
@@ -146,7 +210,9 @@ def test_parallel_writers_lose_nothing(tmp_path: Path) -> None:
     assert seen == sorted(seen)  # a reader beside them never sees a trial vanish
 
 
-def test_many_small_parts_are_merged_and_still_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_small_parts_are_merged_and_still_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(trial_ledger, "MOST_PARTS", 20)
     write_many(tmp_path, 0, 50)
     parts = list((tmp_path / "mlruns" / "trials").rglob("*.parquet"))
@@ -165,7 +231,10 @@ def test_a_merger_that_died_leaves_no_trial_twice(tmp_path: Path) -> None:
 
 def test_a_killed_writer_leaves_only_whole_rows(tmp_path: Path) -> None:
     here = str(Path(__file__).parent)
-    code = f"import sys; sys.path.insert(0, {here!r}); from test_trials import *; write_many(Path({str(tmp_path)!r}), 0, 10**6)"
+    code = (
+        f"import sys; sys.path.insert(0, {here!r}); from test_trials import *;"
+        f" write_many(Path({str(tmp_path)!r}), 0, 10**6)"
+    )
     writer = subprocess.Popen([sys.executable, "-c", code])
     deadline = time.monotonic() + 120
     while len(list(tmp_path.rglob("*.parquet"))) < 15 and time.monotonic() < deadline:
@@ -198,19 +267,37 @@ def test_the_deflated_ratio_falls_with_every_trial() -> None:
     assert values == sorted(values, reverse=True)
     wide = of(100, 1.0)  # trials from excellent to ruinous
     ratio = 2.0 / math.sqrt(252)
-    assert wide.deflated(measured) == dsr_2012(ratio, 500, 0.0, 3.0, trials=100, trial_variance=null_variance(500))
+    assert wide.deflated(measured) == dsr_2012(
+        ratio, 500, 0.0, 3.0, trials=100, trial_variance=null_variance(500)
+    )
     alike = of(100, 0.001)
-    assert alike.deflated(measured) == dsr_2012(ratio, 500, 0.0, 3.0, trials=100, trial_variance=float(np.var(alike.known, ddof=1)))
+    assert alike.deflated(measured) == dsr_2012(
+        ratio, 500, 0.0, 3.0, trials=100, trial_variance=float(np.var(alike.known, ddof=1))
+    )
     assert of(1, 1.0).luck(measured).best_by_luck == 0  # one trial needs no deflation
 
 
 def test_a_deflation_names_its_trials_its_rule_and_its_moment() -> None:
     tally = Tally(HERE, {"a": 0.1, "b": 0.05, "c": -0.02})
     found = tally.luck({"sharpe": 2.0, "sessions": 250.0, "skew": 0.0, "kurtosis": 3.0})
-    assert found.sentence.startswith(f"deflated by 3 trials of ema_cross on MCL synthetic zero_edge 7 (rule: {RULE}, counted at 20")
-    assert found.best_by_luck == pytest.approx(tally.threshold(250) * math.sqrt(252)) == pytest.approx(found.best_of(3))
-    assert found.metrics == {"dsr": found.deflated, "trials_counted": 3.0, "best_by_luck": found.best_by_luck}
+    assert found.sentence.startswith(
+        f"deflated by 3 trials of ema_cross on MCL synthetic zero_edge 7 (rule: {RULE}, counted"
+        " at 20"
+    )
+    assert (
+        found.best_by_luck
+        == pytest.approx(tally.threshold(250) * math.sqrt(252))
+        == pytest.approx(found.best_of(3))
+    )
+    assert found.metrics == {
+        "dsr": found.deflated,
+        "trials_counted": 3.0,
+        "best_by_luck": found.best_by_luck,
+    }
     assert set(found.at_run) == {"dsr_at_run", "trials_at_run"}
-    assert [metric(name).better for name in ("dsr", *found.at_run)] == [1, 0, 0]  # who ranks ranks by today's
-    undefined = Tally(HERE, {"a": math.nan}).luck({"sharpe": math.nan, "sessions": 250.0, "skew": math.nan, "kurtosis": math.nan})
+    # who ranks ranks by today's
+    assert [metric(name).better for name in ("dsr", *found.at_run)] == [1, 0, 0]
+    undefined = Tally(HERE, {"a": math.nan}).luck(
+        {"sharpe": math.nan, "sessions": 250.0, "skew": math.nan, "kurtosis": math.nan}
+    )
     assert math.isnan(undefined.deflated)

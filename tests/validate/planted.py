@@ -1,4 +1,6 @@
-"""A market whose edge is known, half-hourly bars of ten months, and the search and the validation that run over it."""
+"""A market whose edge is known, half-hourly bars of ten months, and the search and the validation
+that run over it.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,12 @@ SWEEP = (
 def market(edge_sharpe: float = SHARPE, seed: int = 5) -> pd.DataFrame:
     """Bars whose drift has the sign of EMA(12) - EMA(48) one bar before."""
     sessions, step = calendar.sessions(FIRST, END), 1800 * calendar.NS
-    closes = np.concatenate([np.arange(a + step, b + 1, step) for a, b in zip(sessions.open_ns, sessions.close_ns, strict=True)])
+    closes = np.concatenate(
+        [
+            np.arange(a + step, b + 1, step)
+            for a, b in zip(sessions.open_ns, sessions.close_ns, strict=True)
+        ]
+    )
     rng = np.random.default_rng(seed)
     noise = rng.normal(0, SESSION_TICKS / 46**0.5, len(closes))
     drift = edge_sharpe * SESSION_TICKS / 252**0.5 / 46
@@ -75,9 +82,21 @@ def market(edge_sharpe: float = SHARPE, seed: int = 5) -> pd.DataFrame:
         path[i] = level
     close = 7_000 + np.rint(path)
     opened = np.concatenate([close[:1], close[:-1]])
-    prices = {"open": opened, "high": np.maximum(opened, close), "low": np.minimum(opened, close), "close": close}
+    prices = {
+        "open": opened,
+        "high": np.maximum(opened, close),
+        "low": np.minimum(opened, close),
+        "close": close,
+    }
     times = pd.to_datetime(closes, utc=True).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return pd.DataFrame({"time": times, **{k: np.round(v * 0.01, 2) for k, v in prices.items()}, "volume": 100, "symbol": "MCLZ9"})
+    return pd.DataFrame(
+        {
+            "time": times,
+            **{k: np.round(v * 0.01, 2) for k, v in prices.items()},
+            "volume": 100,
+            "symbol": "MCLZ9",
+        }
+    )
 
 
 @dataclass(frozen=True)

@@ -31,14 +31,18 @@ def test_a_needle_loses_against_a_hill() -> None:
 
 
 def test_words_are_one_step_apart_and_a_single_trial_is_its_own_plateau() -> None:
-    around, _ = plateaus(pd.DataFrame({"side": ["long", "short", "both"]}), np.array([1.0, 2.0, 3.0]))
+    around, _ = plateaus(
+        pd.DataFrame({"side": ["long", "short", "both"]}), np.array([1.0, 2.0, 3.0])
+    )
     assert len(around) == 3
     alone, one = plateaus(pd.DataFrame({"n": [4]}), np.array([1.5]))
     assert (alone[0], one[0]) == (1.5, 1)
 
 
 def test_the_choice_is_explained(case: Case) -> None:
-    found = choose(case.sweep_id, ["max_drawdown_frac > -0.9", "trades >= 5"], store=case.store, root=case.root)
+    found = choose(
+        case.sweep_id, ["max_drawdown_frac > -0.9", "trades >= 5"], store=case.store, root=case.root
+    )
     assert found.ranked["around"].is_monotonic_decreasing
     assert found.winner["around"] == found.ranked["around"].max()
     assert found.peak["sharpe"] == found.ranked["sharpe"].max()
@@ -67,12 +71,17 @@ def test_constraints_are_kept_or_refused_in_words(case: Case) -> None:
 def run(case: Case, *overrides: str) -> str:
     base = [o for o in SWEEP if not o.startswith(("search", "strategy."))]
     keys = {o.split("=")[0] for o in overrides}
-    composed = composition.compose("backtest", [*(o for o in base if o.split("=")[0] not in keys), *overrides])
-    return backtest_run.backtest(composed.config, store=case.store, root=case.root, report=False).run_id
+    composed = composition.compose(
+        "backtest", [*(o for o in base if o.split("=")[0] not in keys), *overrides]
+    )
+    return backtest_run.backtest(
+        composed.config, store=case.store, root=case.root, report=False
+    ).run_id
 
 
 def test_findings_are_ranked_and_say_what_to_do(case: Case) -> None:
-    run_id = run(case, "strategy.fast=1", "strategy.slow=3")  # hundreds of trades, each of them too dear
+    # hundreds of trades, each of them too dear
+    run_id = run(case, "strategy.fast=1", "strategy.slow=3")
     _, found = critique(run_id, store=case.store, root=case.root)
     assert 1 <= len(found) <= 10
     assert [f.weight for f in found] == sorted((f.weight for f in found), reverse=True)
@@ -96,8 +105,17 @@ def test_a_planted_fault_is_found(case: Case, overrides: tuple[str, ...], name: 
 
 
 def test_the_planted_rule_has_no_fault_of_its_own_kind(case: Case) -> None:
-    _, found = critique(run(case, "strategy.fast=12", "strategy.slow=48"), store=case.store, root=case.root)
-    assert {f.name for f in found}.isdisjoint({"no costs", "timing without effect", "look-ahead suspicion", "one trade carries the profit"})
+    _, found = critique(
+        run(case, "strategy.fast=12", "strategy.slow=48"), store=case.store, root=case.root
+    )
+    assert {f.name for f in found}.isdisjoint(
+        {
+            "no costs",
+            "timing without effect",
+            "look-ahead suspicion",
+            "one trade carries the profit",
+        }
+    )
 
 
 def test_a_hold_out_that_others_have_seen_is_a_finding(case: Case) -> None:
@@ -106,7 +124,9 @@ def test_a_hold_out_that_others_have_seen_is_a_finding(case: Case) -> None:
     run(case, "data.holdout_start=null", "strategy.fast=8", "strategy.slow=48")
     after = critique(case.validated.subject_id, store=case.store, root=case.root)[1]
     assert "hold-out was seen" not in [f.name for f in before]
-    assert next(f for f in after if f.name == "hold-out was seen").text.startswith("1 trials on this market")
+    assert next(f for f in after if f.name == "hold-out was seen").text.startswith(
+        "1 trials on this market"
+    )
 
 
 @pytest.mark.parametrize(
@@ -118,7 +138,9 @@ def test_a_hold_out_that_others_have_seen_is_a_finding(case: Case) -> None:
         (0.5, [], "not defined: no configuration beside it is valid"),
     ],
 )
-def test_a_plateau_that_is_not_defined_says_why(centre: float, neighbours: list[tuple[dict[str, Any], float]], said: str) -> None:
+def test_a_plateau_that_is_not_defined_says_why(
+    centre: float, neighbours: list[tuple[dict[str, Any], float]], said: str
+) -> None:
     around = Plateau(centre, neighbours, {}, [])
     assert around.undefined == said
     assert math.isnan(around.kept(0.25)) == bool(said)

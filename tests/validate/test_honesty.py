@@ -28,8 +28,14 @@ def bench() -> ModuleType:
 
 
 def test_luck_does_not_pass(bench: ModuleType) -> None:
-    """Without costs, with every noise and every sampler: at most one of twelve where 3 % are allowed."""
-    some = [bench.Case(noise, 1, sampler, 0.0, seed) for seed, noise in enumerate(bench.NOISES) for sampler in bench.SAMPLERS]
+    """Without costs, with every noise and every sampler: at most one of twelve where 3 % are
+    allowed.
+    """
+    some = [
+        bench.Case(noise, 1, sampler, 0.0, seed)
+        for seed, noise in enumerate(bench.NOISES)
+        for sampler in bench.SAMPLERS
+    ]
     some += [bench.Case(noise, 9, "random", 0.0, 7) for noise in bench.NOISES]
     found = [bench.verdict(case) for case in some]
     assert sum(v.live for v in found) <= 1
@@ -39,7 +45,10 @@ def test_luck_does_not_pass(bench: ModuleType) -> None:
 
 
 def test_a_strong_edge_does(bench: ModuleType) -> None:
-    found = [bench.verdict(bench.Case("gaussian", 1, bench.SAMPLERS[seed % 3], 4.0, seed)) for seed in range(6)]
+    found = [
+        bench.verdict(bench.Case("gaussian", 1, bench.SAMPLERS[seed % 3], 4.0, seed))
+        for seed in range(6)
+    ]
     assert [v.live for v in found] == [True] * 6, [v.missed for v in found]
     assert all(v.paper for v in found)
 
@@ -48,19 +57,27 @@ def test_the_planted_edge_is_worth_what_it_says(bench: ModuleType) -> None:
     """Following the planted sign earns the stated Sharpe ratio, on average over worlds."""
     point = {"strategy.fast": bench.PLANTED_FAST, "strategy.slow": bench.PLANTED_SLOW}
     run = composition.run_config(bench.overlay(bench.base("ema_cross"), point))
-    worlds = (bench.world(bench.Case("gaussian", 1, "random", 3.0, seed), 500) for seed in range(12))
-    assert np.mean([bench.perf.sharpe(bench.backtest(run, bars).session_returns) for bars in worlds]) == pytest.approx(3.0, abs=0.6)
+    worlds = (
+        bench.world(bench.Case("gaussian", 1, "random", 3.0, seed), 500) for seed in range(12)
+    )
+    assert np.mean(
+        [bench.perf.sharpe(bench.backtest(run, bars).session_returns) for bars in worlds]
+    ) == pytest.approx(3.0, abs=0.6)
 
 
 def test_the_noises_are_equally_loud(bench: ModuleType) -> None:
     rng = np.random.default_rng(1)
-    loudness = [bench._noise(rng, kind, 4000).std() * np.sqrt(bench.BARS_A_SESSION) for kind in bench.NOISES]
+    loudness = [
+        bench._noise(rng, kind, 4000).std() * np.sqrt(bench.BARS_A_SESSION) for kind in bench.NOISES
+    ]
     assert loudness == pytest.approx([bench.VOLATILITY_TICKS] * 3, rel=0.1)
     squares = bench._noise(rng, "volatility", 4000).reshape(4000, -1).std(axis=1)
     assert np.corrcoef(squares[1:], squares[:-1])[0, 1] > 0.5, "its volatility is autocorrelated"
 
 
-def test_an_interrupted_run_goes_on(bench: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_run_goes_on(
+    bench: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "build" / "honesty.jsonl"
     first = bench.Case("gaussian", 1, "random", 0.0, 3)
     path.parent.mkdir()

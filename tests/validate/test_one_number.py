@@ -1,4 +1,6 @@
-"""One search, one deflated Sharpe ratio: every page, verb and gate shows the same one, and none ranks by what a run once stored."""
+"""One search, one deflated Sharpe ratio: every page, verb and gate shows the same one, and none
+ranks by what a run once stored.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,11 @@ from mcl.promotion import promote
 from mcl.report.format import number
 from mcl.tracking.store import Store
 
-OPTIONAL = [name for name, field in Promotion.model_fields.items() if type(None) in get_args(field.annotation)]
+OPTIONAL = [
+    name
+    for name, field in Promotion.model_fields.items()
+    if type(None) in get_args(field.annotation)
+]
 ONE_GATE = Promotion(**(dict.fromkeys(OPTIONAL) | {"min_deflated_sharpe": 0.0}))  # type: ignore[arg-type]
 
 
@@ -36,7 +42,9 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Desk:
+def desk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Desk:
     market().to_csv(tmp_path / "market.csv", index=False)
     monkeypatch.setenv("MCL_HOME", str(tmp_path))
     return Desk(tmp_path, capsys)
@@ -46,24 +54,50 @@ def words(page: str | Path) -> str:
     return html.unescape(re.sub(r"<[^>]+>", " ", Path(page).read_text()))
 
 
-def everywhere(desk: Desk, sweep_id: str, winner: str, other: str) -> dict[str, tuple[float, float, float]]:
-    """(deflated, best by luck, trials) of the winner by the place that shows them; pages are checked for the same as text."""
+def everywhere(
+    desk: Desk, sweep_id: str, winner: str, other: str
+) -> dict[str, tuple[float, float, float]]:
+    """(deflated, best by luck, trials) of the winner by the place that shows them; pages are
+    checked for the same as text.
+    """
     store = Store(desk.root)
     swept, run = desk.ask("sweep", "report", sweep_id), desk.ask("report", winner)
     both = desk.ask("compare", winner, other)
-    listed = {entry["run_id"]: entry["metrics"] for entry in desk.ask("runs", "--study", store.run(winner).study)["runs"]}
-    judged, picked = desk.ask("validate", winner, "validate.budget=4", "validate.holdout=false"), desk.ask("select", sweep_id)
+    listed = {
+        entry["run_id"]: entry["metrics"]
+        for entry in desk.ask("runs", "--study", store.run(winner).study)["runs"]
+    }
+    judged, picked = (
+        desk.ask("validate", winner, "validate.budget=4", "validate.holdout=false"),
+        desk.ask("select", sweep_id),
+    )
     (counted,) = desk.ask("trials")["places"]
     promoted = promote.promote(winner, store=store, root=desk.root, gates=ONE_GATE)
-    (version,) = [entry for entry in desk.ask("registry")["versions"] if entry["version"] == promoted.version]
-    found = {name: _three(m) for name, m in (("sweep", swept["best"]["metrics"]), ("report", run["metrics"]))}
-    found["compare"] = (both["metrics"]["dsr"][0], float(run["metrics"]["best_by_luck"]), float(run["metrics"]["trials_counted"]))
+    (version,) = [
+        entry for entry in desk.ask("registry")["versions"] if entry["version"] == promoted.version
+    ]
+    found = {
+        name: _three(m)
+        for name, m in (("sweep", swept["best"]["metrics"]), ("report", run["metrics"]))
+    }
+    found["compare"] = (
+        both["metrics"]["dsr"][0],
+        float(run["metrics"]["best_by_luck"]),
+        float(run["metrics"]["trials_counted"]),
+    )
     found["validate"] = (judged["deflated_sharpe"], judged["best_by_luck"], judged["trials"])
     (chosen,) = [row for row in picked["ranked"] if row["trial"] == swept["best"]["trial"]]
     found["select"] = (chosen["dsr"], found["sweep"][1], picked["trials"])
     found["trials"] = (counted["deflated_sharpe"], counted["best_by_luck"], counted["trials"])
-    found["gate"] = (next(gate.value for gate in promoted.gates if gate.name == "deflated_sharpe"), *found["sweep"][1:])
-    found["registry"] = (version["metrics"]["deflated_sharpe"], version["metrics"]["best_by_luck"], found["sweep"][2])
+    found["gate"] = (
+        next(gate.value for gate in promoted.gates if gate.name == "deflated_sharpe"),
+        *found["sweep"][1:],
+    )
+    found["registry"] = (
+        version["metrics"]["deflated_sharpe"],
+        version["metrics"]["best_by_luck"],
+        found["sweep"][2],
+    )
     if winner in listed:
         found["runs"] = _three(listed[winner])
     for page in (swept["report"], run["report"], both["report"], judged["report"]):
@@ -80,7 +114,11 @@ def _three(metrics: dict[str, float]) -> tuple[float, float, float]:
 def test_every_place_shows_one_number_also_after_more_trials(desk: Desk) -> None:
     swept = desk.ask("sweep", *SWEEP, "search.top=2")
     sweep_id, winner = swept["sweep_id"], swept["best"]["run_id"]
-    others = [r for r in Store(desk.root).children(sweep_id) if r.tags["mcl.kind"] == "backtest" and r.run_id != winner]
+    others = [
+        r
+        for r in Store(desk.root).children(sweep_id)
+        if r.tags["mcl.kind"] == "backtest" and r.run_id != winner
+    ]
     first = everywhere(desk, sweep_id, winner, others[0].run_id)
     want = first["trials"]
     count = want[2]
@@ -89,7 +127,13 @@ def test_every_place_shows_one_number_also_after_more_trials(desk: Desk) -> None
         assert got == pytest.approx(want, rel=1e-9), name
     page = desk.ask("report", winner)["report"]
     assert Path(page).name == "report.html"  # the stored page shows what is counted now
-    desk.ask("backtest", "-m", *[text for text in SWEEP[:7] if text], "strategy.fast=5,6,7", "strategy.slow=60,70")
+    desk.ask(
+        "backtest",
+        "-m",
+        *[text for text in SWEEP[:7] if text],
+        "strategy.fast=5,6,7",
+        "strategy.slow=60,70",
+    )
     second = everywhere(desk, sweep_id, winner, others[0].run_id)
     want = second["trials"]
     assert want[2] == count + 6
@@ -100,4 +144,5 @@ def test_every_place_shows_one_number_also_after_more_trials(desk: Desk) -> None
     assert stored["dsr_at_run"] == pytest.approx(first["trials"][0])
     assert not {"dsr", "trials_counted", "best_by_luck"} & set(stored)
     drawn = desk.ask("report", winner)["report"]
-    assert Path(drawn).parent == desk.root / "mlruns" / "reports"  # drawn again, since the ledger has grown
+    # drawn again, since the ledger has grown
+    assert Path(drawn).parent == desk.root / "mlruns" / "reports"

@@ -1,4 +1,6 @@
-"""One validation of a search over a market with a known edge: every number against another way to it."""
+"""One validation of a search over a market with a known edge: every number against another way to
+it.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +33,26 @@ def test_a_strong_edge_passes_and_everything_is_recorded(case: Case) -> None:
     done = case.validated
     levels = {row.name: row.level for row in done.rows}
     assert set(levels) == set(SETTINGS.rules)
-    assert {levels[n] for n in ("deflated_sharpe", "walk_forward_anchored", "cpcv_negative", "spa", "timing", "costs_doubled")} == {"pass"}
+    assert {
+        levels[n]
+        for n in (
+            "deflated_sharpe",
+            "walk_forward_anchored",
+            "cpcv_negative",
+            "spa",
+            "timing",
+            "costs_doubled",
+        )
+    } == {"pass"}
     child = case.store.run(done.run_id)
-    assert (child.parent, child.tags["mcl.kind"], child.tags["verdict"]) == (done.subject_id, "validation", done.level)
-    assert child.metrics["validate_deflated_sharpe"] == next(r.value for r in done.rows if r.name == "deflated_sharpe")
+    assert (child.parent, child.tags["mcl.kind"], child.tags["verdict"]) == (
+        done.subject_id,
+        "validation",
+        done.level,
+    )
+    assert child.metrics["validate_deflated_sharpe"] == next(
+        r.value for r in done.rows if r.name == "deflated_sharpe"
+    )
     facts = json.loads(child.file("validation.json"))
     assert [row["name"] for row in facts["rows"]] == list(SETTINGS.rules)
     page = done.report.read_text()
@@ -43,7 +61,12 @@ def test_a_strong_edge_passes_and_everything_is_recorded(case: Case) -> None:
 
 
 def test_each_look_at_the_holdout_is_counted_and_may_be_left_alone(case: Case) -> None:
-    quiet = validate.validate(case.sweep_id, SETTINGS.model_copy(update={"holdout": False}), store=case.store, root=case.root)
+    quiet = validate.validate(
+        case.sweep_id,
+        SETTINGS.model_copy(update={"holdout": False}),
+        store=case.store,
+        root=case.root,
+    )
     row = next(r for r in quiet.rows if r.name == "holdout")
     assert (row.level, row.meaning) == (verdict.UNKNOWN, "left alone: validate.holdout=false")
     before = len(looks(case.root))
@@ -62,7 +85,9 @@ def test_out_of_sample_returns_are_those_of_the_choices(case: Case) -> None:
     assert len(np.unique(a.anchored.sessions)) == len(a.anchored.returns)
     size = len(a.anchored.returns) // len(a.anchored.chosen)
     last = a.sample.points.index(a.anchored.chosen[-1])
-    assert np.array_equal(a.anchored.returns[-size:], a.sample.returns[a.anchored.sessions[-size:], last])
+    assert np.array_equal(
+        a.anchored.returns[-size:], a.sample.returns[a.anchored.sessions[-size:], last]
+    )
     train = a.sample.returns[: a.anchored.sessions[-size] - SETTINGS.purge_sessions]
     ratios = train.mean(axis=0) / train.std(axis=0, ddof=1)
     assert ratios.argmax() == last
@@ -76,7 +101,16 @@ def test_at_the_break_even_slippage_nothing_is_left(case: Case) -> None:
     limit = stress.break_even_ticks(about.result)
     raw = about.raw | {"costs": about.raw["costs"] | {"slippage_ticks": limit}}
     assert about.raw["risk"]["limits"]["max_daily_loss_usd"] is not None
-    loose = raw | {"risk": raw["risk"] | {"limits": raw["risk"]["limits"] | {"max_daily_loss_usd": None, "max_drawdown_frac": None}}}
+    loose = raw | {
+        "risk": (
+            raw["risk"]
+            | {
+                "limits": (
+                    raw["risk"]["limits"] | {"max_daily_loss_usd": None, "max_drawdown_frac": None}
+                )
+            }
+        )
+    }
     result = simulate(composition.run_config(loose), about.bars)
     quantity = np.abs(result.fills["quantity"]).sum()
     assert abs(result.net_pnl_usd) < 0.03 * abs(about.result.net_pnl_usd)
@@ -88,9 +122,20 @@ def test_costs_and_delays_are_other_runs(case: Case) -> None:
     own = a.subject.metrics
     by_name = {c.name: c for c in (*a.costs, *a.delays)}
     assert by_name["costs × 1"].sharpe == own["sharpe"]
-    assert by_name["costs × 0.5"].net_pnl_usd > own["net_pnl_usd"] > by_name["costs × 2"].net_pnl_usd > by_name["costs × 3"].net_pnl_usd
-    late = composition.run_config(a.subject.raw | {"execution": a.subject.raw["execution"] | {"latency_bars": 2}})
-    assert by_name["2 bars late"].sharpe == metrics.summary(simulate(late, a.subject.bars))["sharpe"] != own["sharpe"]
+    assert (
+        by_name["costs × 0.5"].net_pnl_usd
+        > own["net_pnl_usd"]
+        > by_name["costs × 2"].net_pnl_usd
+        > by_name["costs × 3"].net_pnl_usd
+    )
+    late = composition.run_config(
+        a.subject.raw | {"execution": a.subject.raw["execution"] | {"latency_bars": 2}}
+    )
+    assert (
+        by_name["2 bars late"].sharpe
+        == metrics.summary(simulate(late, a.subject.bars))["sharpe"]
+        != own["sharpe"]
+    )
 
 
 def test_regimes_share_out_the_whole_result(case: Case) -> None:
@@ -126,19 +171,39 @@ def test_points_are_distinct_and_depend_on_the_seed_alone(case: Case) -> None:
 
 def test_unknown_rules_are_refused_before_anything_runs(case: Case) -> None:
     with pytest.raises(ConfigError, match=r"validate\.rules\.pbi is no rule: did you mean 'pbo'"):
-        validate.validate(case.sweep_id, SETTINGS.model_copy(update={"rules": {"pbi": (0.1, 0.5)}}), store=case.store, root=case.root)
+        validate.validate(
+            case.sweep_id,
+            SETTINGS.model_copy(update={"rules": {"pbi": (0.1, 0.5)}}),
+            store=case.store,
+            root=case.root,
+        )
 
 
 def test_levels_lie_between_their_bounds() -> None:
-    assert [verdict.level(v, 0.95, 0.8) for v in (1.0, 0.95, 0.9, 0.8, math.nan)] == ["pass", "pass", "borderline", "stop", "not judged"]
-    assert [verdict.level(v, 0.05, 0.2) for v in (0.0, 0.05, 0.1, 0.2)] == ["pass", "pass", "borderline", "stop"]
+    assert [verdict.level(v, 0.95, 0.8) for v in (1.0, 0.95, 0.9, 0.8, math.nan)] == [
+        "pass",
+        "pass",
+        "borderline",
+        "stop",
+        "not judged",
+    ]
+    assert [verdict.level(v, 0.05, 0.2) for v in (0.0, 0.05, 0.1, 0.2)] == [
+        "pass",
+        "pass",
+        "borderline",
+        "stop",
+    ]
 
 
-# ------------------------------------------------------------------------------------------------------------- the hold-out
+# ------------------------------------------------------------------------------------- the hold-out
 
 
-def test_search_and_validation_never_see_what_lies_behind_the_fence(case: Case, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The same market with another future gives the same search and, but for the hold-out row, the same validation."""
+def test_search_and_validation_never_see_what_lies_behind_the_fence(
+    case: Case, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The same market with another future gives the same search and, but for the hold-out row, the
+    same validation.
+    """
     from mcl.tracking.store import Store
 
     other = tmp_path_factory.mktemp("other")
@@ -171,42 +236,68 @@ def test_no_part_of_the_subject_reaches_behind_the_fence(case: Case) -> None:
 
 def test_a_search_cannot_move_the_fence(case: Case) -> None:
     moved = '+search.space.data.holdout_start="choice(null)"'
-    with pytest.raises(ConfigError, match=r"search\.space\.data\.holdout_start is the fence before the hold-out"):
-        search.sweep(composition.compose("sweep", [*SWEEP, moved]), store=case.store, root=case.root)
+    with pytest.raises(
+        ConfigError, match=r"search\.space\.data\.holdout_start is the fence before the hold-out"
+    ):
+        search.sweep(
+            composition.compose("sweep", [*SWEEP, moved]), store=case.store, root=case.root
+        )
 
 
 def test_an_end_behind_the_fence_does_not_open_it(case: Case) -> None:
     run = composition.run_config(
-        case.validated.answers.subject.raw | {"data": case.validated.answers.subject.raw["data"] | {"end": "2024-10-30"}}
+        case.validated.answers.subject.raw
+        | {"data": case.validated.answers.subject.raw["data"] | {"end": "2024-10-30"}}
     )
-    assert load(run.data, case.root).session.max() < int(np.datetime64("2024-09-03", "D").astype(np.int64))
+    assert load(run.data, case.root).session.max() < int(
+        np.datetime64("2024-09-03", "D").astype(np.int64)
+    )
 
 
 def test_the_page_shows_the_recorded_numbers_to_everybody(case: Case, browser: Chromium) -> None:
     done = case.validated
     browser.open(done.report.as_uri(), DRAWN)
-    rows = browser.run("return [...document.querySelectorAll('#verdict tbody tr')].map(r => [r.cells[0].textContent, r.cells[1].title])")
+    rows = browser.run(
+        "return [...document.querySelectorAll('#verdict tbody tr')].map(r =>"
+        " [r.cells[0].textContent, r.cells[1].title])"
+    )
     recorded = json.loads(case.store.run(done.run_id).file("validation.json"))["rows"]
     assert [name for name, _ in rows] == [row["label"] for row in recorded]
-    shown, kept = [float(value) for _, value in rows], [math.nan if row["value"] is None else row["value"] for row in recorded]
+    shown, kept = (
+        [float(value) for _, value in rows],
+        [math.nan if row["value"] is None else row["value"] for row in recorded],
+    )
     assert shown == pytest.approx(kept, nan_ok=True)
     own = "document.getElementById('chart-equity').data.find(t => t.name === 'The run')"
     days, growth = browser.run(f"return [{own}.x, {own}.y]")
-    sessions = pd.read_parquet(case.store.run(done.subject_id).artifacts / "data" / "sessions.parquet")
+    sessions = pd.read_parquet(
+        case.store.run(done.subject_id).artifacts / "data" / "sessions.parquet"
+    )
     assert days == [f"{day:%Y-%m-%d}" for day in sessions["session"]]
-    assert growth == pytest.approx((sessions["equity_usd"] / done.answers.subject.run.capital_usd).to_numpy())
-    links = browser.run("return [...document.querySelectorAll('.links a')].map(a => a.getAttribute('href'))")
+    assert growth == pytest.approx(
+        (sessions["equity_usd"] / done.answers.subject.run.capital_usd).to_numpy()
+    )
+    links = browser.run(
+        "return [...document.querySelectorAll('.links a')].map(a => a.getAttribute('href'))"
+    )
     assert [link.rpartition("/")[2] for link in links] == [done.run_id, done.subject_id]
     browser.examine("validation")
 
 
 def test_a_position_counts_from_the_open_at_which_it_is_filled() -> None:
-    """Filled at an open and gone at the next one, before every rise inside a bar: no rotation of it earns as much."""
+    """Filled at an open and gone at the next one, before every rise inside a bar: no rotation of it
+    earns as much.
+    """
     rng = np.random.default_rng(3)
     rises = rng.random(400) < 0.5
     opens = 7_000 + np.cumsum(np.append(0, np.where(rises, 5, -5)))[:-1]
     closes = opens + np.where(rises, 5, -5)  # the next bar opens where this one closes
-    ticks = {"open": opens, "high": np.maximum(opens, closes), "low": np.minimum(opens, closes), "close": closes}
+    ticks = {
+        "open": opens,
+        "high": np.maximum(opens, closes),
+        "low": np.minimum(opens, closes),
+        "close": closes,
+    }
     rows = np.arange(400)
     bars = Bars.of(
         MCL,

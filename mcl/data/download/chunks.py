@@ -1,9 +1,10 @@
 """What a download consists of: trade dates cut into chunks, and what of them is still missing.
 
-Days are trade dates, start <= day < end. A chunk begins when the first of its sessions opens, 18:00 New York on the evening
-before, and ends where the next one begins, so that no session is cut in two. Two schemas follow the UTC day instead: definitions,
-which are sent at midnight and must be known before the session opens, begin with the day on which it opens, and daily bars are
-UTC days anyway.
+Days are trade dates, start <= day < end. A chunk begins when the first of its sessions opens, 18:00
+New York on the evening before, and ends where the next one begins, so that no session is cut in
+two. Two schemas follow the UTC day instead: definitions, which are sent at midnight and must be
+known before the session opens, begin with the day on which it opens, and daily bars are UTC days
+anyway.
 """
 
 from __future__ import annotations
@@ -69,12 +70,17 @@ def symbology(symbol: str) -> str:
     }
     found = next((kind for kind, shape in shapes.items() if re.fullmatch(shape, symbol)), None)
     if found is None:
-        raise DataError(f"{symbol!r} is no symbol that can be downloaded; for instance MCL.FUT (all expiries), MCL.v.0, MCLG6")
+        raise DataError(
+            f"{symbol!r} is no symbol that can be downloaded; for instance MCL.FUT (all expiries),"
+            " MCL.v.0, MCLG6"
+        )
     return found
 
 
 def schemas(symbol: str, schema: str) -> list[str]:
-    """The schema and, for a parent's prices, what they mean nothing without. DataError with the nearest schema there is."""
+    """The schema and, for a parent's prices, what they mean nothing without. DataError with the
+    nearest schema there is.
+    """
     if schema not in SCHEMAS:
         raise DataError(f"unknown schema {schema!r}; {nearest(schema, SCHEMAS)}")
     alone = symbology(symbol) != "parent" or schema in ALONG
@@ -97,7 +103,9 @@ def edge(schema: str, on: date) -> str:
 
 
 def last_whole(schema: str, available: str) -> date:
-    """The first trade date of a schema that is not wholly there when data end at the instant `available`."""
+    """The first trade date of a schema that is not wholly there when data end at the instant
+    `available`.
+    """
     end = day(available, "end") + timedelta(days=2)
     while instant(edge(schema, end)) > instant(available):
         end -= timedelta(days=1)
@@ -126,7 +134,9 @@ def missing(wanted: Span, held: Iterable[Span]) -> list[Span]:
 
 
 def split(schema: str, gap: Span, batch: bool) -> Iterator[Span]:
-    """A gap cut at years, months, weeks (Monday) or sessions, the same cuts whatever its ends are."""
+    """A gap cut at years, months, weeks (Monday) or sessions, the same cuts whatever its ends
+    are.
+    """
     step, at = _EVERY[schema][batch], gap[0]
     while at < gap[1]:
         following = min(_next(at, step), gap[1])
@@ -141,4 +151,5 @@ def _next(on: date, step: str) -> date:
         return (on.replace(day=1) + timedelta(days=32)).replace(day=1)
     if step == "week":
         return on + timedelta(days=7 - on.weekday())
-    return on + timedelta(days=3 if on.weekday() == 4 else 2 if on.weekday() == 5 else 1)  # a weekend has no session of its own
+    # a weekend has no session of its own
+    return on + timedelta(days=3 if on.weekday() == 4 else 2 if on.weekday() == 5 else 1)

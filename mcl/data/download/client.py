@@ -1,7 +1,9 @@
-"""The databento client door: what a range costs, its bytes, its days of reduced quality, batch jobs.
+"""The databento client door: what a range costs, its bytes, its days of reduced quality, batch
+jobs.
 
-Every error of the client leaves here as a sentence: Transient when it may be gone the next time (408, 429, 5xx, the network),
-DataError when it will not (401, 402, 403, 404, 422, a certificate that nobody trusts).
+Every error of the client leaves here as a sentence: Transient when it may be gone the next time
+(408, 429, 5xx, the network), DataError when it will not (401, 402, 403, 404, 422, a certificate
+that nobody trusts).
 """
 
 from __future__ import annotations
@@ -50,7 +52,9 @@ class Request:
 
 @dataclass
 class Vendor:
-    """The client. `world` is what a synthetic gateway says about itself, {} for a vendor of recorded data."""
+    """The client. `world` is what a synthetic gateway says about itself, {} for a vendor of
+    recorded data.
+    """
 
     client: Any
     heard: _Heard
@@ -80,15 +84,25 @@ class Vendor:
             return int(self.client.metadata.get_record_count(**asdict(request)))
 
     def conditions(self, first: str, last: str) -> dict[str, str]:
-        """The days of first … last, both included, that are not simply available: degraded, pending or missing."""
+        """The days of first … last, both included, that are not simply available: degraded, pending
+        or missing.
+        """
         with self._calling():
-            days = self.client.metadata.get_dataset_condition(DATASET, start_date=first, end_date=last)
-        return {str(day["date"]): str(day["condition"]) for day in days if day["condition"] != "available"}
+            days = self.client.metadata.get_dataset_condition(
+                DATASET, start_date=first, end_date=last
+            )
+        return {
+            str(day["date"]): str(day["condition"])
+            for day in days
+            if day["condition"] != "available"
+        }
 
     def stream(self, request: Request, path: Path) -> list[str]:
-        """Write the bytes of a range to the new file `path`; returns the vendor's warnings. What arrived stays there on an error.
+        """Write the bytes of a range to the new file `path`; returns the vendor's warnings. What
+        arrived stays there on an error.
 
-        Bytes that arrived but are no DBN file are no error here: `arrived.inspect` says what is wrong with them.
+        Bytes that arrived but are no DBN file are no error here: `arrived.inspect` says what is
+        wrong with them.
         """
         with self._calling(path) as notes:
             self.client.timeseries.get_range(**asdict(request), path=path)
@@ -105,12 +119,21 @@ class Vendor:
             return list(self.client.batch.list_jobs())
 
     def collect(self, job: str, folder: Path) -> Path:
-        """The one data file of a job that is done, in `folder`/`job`/; what is there of it already is not sent again."""
+        """The one data file of a job that is done, in `folder`/`job`/; what is there of it already
+        is not sent again.
+        """
         with self._calling():
-            files = [f for f in self.client.batch.list_files(job) if f["filename"].endswith(".dbn.zst")]
+            files = [
+                f for f in self.client.batch.list_files(job) if f["filename"].endswith(".dbn.zst")
+            ]
             if len(files) != 1:
-                raise DataError(f"batch job {job} has {len(files)} data files; need one", "download smaller pieces, without --batch")
-            paths = self.client.batch.download(job, output_dir=folder, filename_to_download=files[0]["filename"])
+                raise DataError(
+                    f"batch job {job} has {len(files)} data files; need one",
+                    "download smaller pieces, without --batch",
+                )
+            paths = self.client.batch.download(
+                job, output_dir=folder, filename_to_download=files[0]["filename"]
+            )
         return Path(paths[0])
 
     @contextlib.contextmanager
@@ -125,13 +148,16 @@ class Vendor:
             raise _refusal(error) from error
         except databento.BentoError as error:
             if "[Errno 28]" in str(error):
-                raise StoreError(f"the disk is full: {error}", "free space, then run the same command again") from error
+                raise StoreError(
+                    f"the disk is full: {error}", "free space, then run the same command again"
+                ) from error
             traceback.clear_frames(error.__traceback__)  # the client leaves its file open there
             if streamed_to is None or "Error streaming response" in str(error):
                 raise Transient(f"the connection to databento broke: {error}") from error
         except OSError as error:
             raise _unreachable(error) from error
-        except (ValueError, AttributeError, KeyError, TypeError) as error:  # the client parses what it gets without looking
+        # the client parses what it gets without looking
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
             traceback.clear_frames(error.__traceback__)
             if streamed_to is None or not streamed_to.exists():
                 raise Transient(f"databento's answer cannot be used: {error}") from error
@@ -142,7 +168,9 @@ def _refusal(error: Any) -> DataError:
     message = " ".join(text.splitlines()[:2]).removeprefix(str(status)).strip()
     sentence = f"databento refuses the request: {status} {message}".rstrip()
     if status in (408, 429) or status >= 500:
-        return Transient(sentence, "try again later", _seconds((error.headers or {}).get("Retry-After")))
+        return Transient(
+            sentence, "try again later", _seconds((error.headers or {}).get("Retry-After"))
+        )
     return DataError(sentence, _ADVICE.get(status, ""))
 
 
@@ -162,7 +190,10 @@ def _seconds(retry_after: str | None) -> float | None:
 
 def _unreachable(error: OSError) -> DataError:
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return DataError("the gateway's certificate is not trusted", "give the file of its certificate with --gateway-ca")
+        return DataError(
+            "the gateway's certificate is not trusted",
+            "give the file of its certificate with --gateway-ca",
+        )
     return Transient(f"databento cannot be reached: {error}", "check the network and the gateway")
 
 
@@ -182,22 +213,29 @@ class _Heard:
 
 
 @contextlib.contextmanager
-def connected(key: str | None = None, gateway: str | None = None, ca: Path | None = None) -> Iterator[Vendor]:
-    """The vendor, or the gateway at an address such as https://127.0.0.1:8443, whose certificate is then trusted from the file `ca`.
+def connected(
+    key: str | None = None, gateway: str | None = None, ca: Path | None = None
+) -> Iterator[Vendor]:
+    """The vendor, or the gateway at an address such as https://127.0.0.1:8443, whose certificate is
+    then trusted from the file `ca`.
 
-    A loopback gateway never sees the key of the environment. DataError without a key, or for an address or a file that cannot be.
+    A loopback gateway never sees the key of the environment. DataError without a key, or for an
+    address or a file that cannot be.
     """
     address = _address(gateway) if gateway else None
     if not key:
         key = LOOPBACK_KEY if address and is_loopback(address) else secret("DATABENTO_API_KEY")
     if not key:
         raise DataError(
-            "DATABENTO_API_KEY is not set, so nothing can be downloaded", "data=synthetic needs no key; else put the key into .env"
+            "DATABENTO_API_KEY is not set, so nothing can be downloaded",
+            "data=synthetic needs no key; else put the key into .env",
         )
     import databento
 
     try:
-        client = databento.Historical(key, gateway=address) if address else databento.Historical(key)
+        client = (
+            databento.Historical(key, gateway=address) if address else databento.Historical(key)
+        )
     except ValueError as error:
         raise DataError(f"the databento client refuses the key or the gateway: {error}") from error
     heard = _Heard()
@@ -206,14 +244,18 @@ def connected(key: str | None = None, gateway: str | None = None, ca: Path | Non
 
 
 def _address(gateway: str) -> str:
-    """https, host and port. The client would read `localhost:8443` as a scheme, and keep a closing slash."""
+    """https, host and port. The client would read `localhost:8443` as a scheme, and keep a closing
+    slash.
+    """
     parts = urlsplit(gateway if "://" in gateway else f"https://{gateway}")
     try:
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
     if not host or parts.path not in ("", "/"):
-        raise DataError(f"{gateway!r} is no address of a gateway", "for instance https://127.0.0.1:8443")
+        raise DataError(
+            f"{gateway!r} is no address of a gateway", "for instance https://127.0.0.1:8443"
+        )
     name = f"[{host}]" if ":" in host else host
     return f"https://{name}" + (f":{port}" if port else "")
 
@@ -224,14 +266,21 @@ def is_loopback(gateway: str) -> bool:
 
 @contextlib.contextmanager
 def _environment(ca: Path | None, address: str | None) -> Iterator[None]:
-    """What the client's HTTP library reads: the certificate to trust, and no proxy on the way to a loopback address."""
+    """What the client's HTTP library reads: the certificate to trust, and no proxy on the way to a
+    loopback address.
+    """
     wanted: dict[str, str] = {}
     if ca is not None:
         if not ca.is_file():
-            raise DataError(f"there is no certificate file {ca}", "start `mcl data gateway`, which writes one, or check --gateway-ca")
+            raise DataError(
+                f"there is no certificate file {ca}",
+                "start `mcl data gateway`, which writes one, or check --gateway-ca",
+            )
         wanted["REQUESTS_CA_BUNDLE"] = str(ca)
     if address and is_loopback(address):
-        wanted["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1,localhost,::1")))
+        wanted["NO_PROXY"] = ",".join(
+            filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1,localhost,::1"))
+        )
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
@@ -252,7 +301,8 @@ def _hearing(heard: _Heard) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("always", BentoWarning)
         warnings.simplefilter("ignore", BentoDeprecationWarning)
-        warnings.simplefilter("ignore", ResourceWarning)  # the client leaves its files to the garbage collector
+        # the client leaves its files to the garbage collector
+        warnings.simplefilter("ignore", ResourceWarning)
         before = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:

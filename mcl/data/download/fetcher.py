@@ -1,4 +1,6 @@
-"""One chunk from the vendor to its final name: asked for, paid, received, counted, kept, or put into quarantine and tried again."""
+"""One chunk from the vendor to its final name: asked for, paid, received, counted, kept, or put
+into quarantine and tried again.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ class Onlooker(Protocol):
 
 @dataclass
 class Tally:
-    """How far a download is: chunks and records finished, compressed bytes on disk, US dollars paid; and the totals announced."""
+    """How far a download is: chunks and records finished, compressed bytes on disk, US dollars
+    paid; and the totals announced.
+    """
 
     chunks: int = 0
     records: int = 0
@@ -58,7 +62,8 @@ class Purse:
             total = self.spent_usd + cost_usd
             if total > self.limit_usd + 1e-6:
                 raise DataError(
-                    f"{what} costs {cost_usd:.4f} USD and would bring the total to {total:.4f}, above the limit of {self.limit_usd:.4f}",
+                    f"{what} costs {cost_usd:.4f} USD and would bring the total to {total:.4f},"
+                    f" above the limit of {self.limit_usd:.4f}",
                     "what arrived is kept; --yes or a higher --max-cost goes on",
                 )
             self.spent_usd = total
@@ -86,7 +91,9 @@ class Fetcher:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fetch(self, chunk: Chunk) -> None:
-        """Bring one chunk. DataError when the vendor refuses or the chunk arrives damaged `ATTEMPTS` times."""
+        """Bring one chunk. DataError when the vendor refuses or the chunk arrives damaged
+        `ATTEMPTS` times.
+        """
         request = requested(chunk, self.spans)
         records = self._patiently(lambda: self.vendor.count(request))
         cost = records * self.cost_per_record[chunk.schema]
@@ -97,7 +104,11 @@ class Fetcher:
         if self._adopted(chunk, request, records, cost):
             return
         for attempt in range(1, ATTEMPTS + 1):
-            notes = self._batched(chunk, request, cost) if self.batch else self._streamed(chunk, request, cost)
+            notes = (
+                self._batched(chunk, request, cost)
+                if self.batch
+                else self._streamed(chunk, request, cost)
+            )
             try:
                 arrived = self._whole(chunk, records, notes)
             except DataError as error:
@@ -109,7 +120,7 @@ class Fetcher:
     def _patiently(self, call: Callable[[], Any], kind: str = "metadata") -> Any:
         return patiently(call, self.patience, self.pace, self.watch.tell, kind)
 
-    # --------------------------------------------------------------------------------------------------------- arriving
+    # ------------------------------------------------------------------------------------- arriving
 
     def _streamed(self, chunk: Chunk, request: Request, cost: float) -> list[str]:
         part = self.folder.part(chunk)
@@ -121,7 +132,13 @@ class Fetcher:
                 return self.vendor.stream(request, part)
             except DataError as error:
                 if part.exists():  # bytes were sent, so they may be charged
-                    self.folder.log("broken", file=chunk.name, bytes=part.stat().st_size, cost_usd=cost, reason=error.message)
+                    self.folder.log(
+                        "broken",
+                        file=chunk.name,
+                        bytes=part.stat().st_size,
+                        cost_usd=cost,
+                        reason=error.message,
+                    )
                 else:
                     self.purse.take_back(cost)
                 raise
@@ -138,31 +155,45 @@ class Fetcher:
             self.folder.log("submitted", file=chunk.name, job=job, cost_usd=cost)
             self.watch.tell(f"{chunk}: batch job {job} submitted")
         self._await(job)
-        self._patiently(lambda: self.vendor.collect(job, self.folder.jobs), "batch").replace(self.folder.part(chunk))
+        self._patiently(lambda: self.vendor.collect(job, self.folder.jobs), "batch").replace(
+            self.folder.part(chunk)
+        )
         return []
 
     def _job_of(self, chunk: Chunk, request: Request) -> str | None:
-        """A job that was submitted for this chunk, here or by a process that died before it could write that down."""
+        """A job that was submitted for this chunk, here or by a process that died before it could
+        write that down.
+        """
         listed = [job for job in self.vendor.jobs() if _same(job, request)]
-        noted = {entry["job"] for entry in self.folder.logged("submitted") if entry["file"] == chunk.name}
-        known = [str(job["id"]) for job in listed if job["id"] in noted] or [str(job["id"]) for job in listed]
+        noted = {
+            entry["job"] for entry in self.folder.logged("submitted") if entry["file"] == chunk.name
+        }
+        known = [str(job["id"]) for job in listed if job["id"] in noted] or [
+            str(job["id"]) for job in listed
+        ]
         return known[-1] if known else None
 
     def _await(self, job: str) -> None:
         wait, longest = _POLL_SEC
         while True:
-            states = {str(j["id"]): str(j["state"]) for j in self._patiently(self.vendor.jobs, "batch")}
+            states = {
+                str(j["id"]): str(j["state"]) for j in self._patiently(self.vendor.jobs, "batch")
+            }
             if states.get(job) == "done":
                 return
             if job not in states:
-                raise DataError(f"batch job {job} is no longer listed", "run the same command again: it submits a new job")
+                raise DataError(
+                    f"batch job {job} is no longer listed",
+                    "run the same command again: it submits a new job",
+                )
             if self.pace.stop.wait(wait):
                 raise DataError(
-                    f"stopped while batch job {job} is {states[job]}", "run the same command again: the job is paid for and kept"
+                    f"stopped while batch job {job} is {states[job]}",
+                    "run the same command again: the job is paid for and kept",
                 )
             wait = min(longest, wait * 1.5)
 
-    # ---------------------------------------------------------------------------------------------------------- judging
+    # -------------------------------------------------------------------------------------- judging
 
     def _adopted(self, chunk: Chunk, request: Request, records: int, cost: float) -> bool:
         """Keep what a process that died had received in full."""
@@ -195,12 +226,17 @@ class Fetcher:
         if last:
             place = self.folder.path / ".quarantine"
             raise DataError(
-                f"{chunk} arrived damaged {ATTEMPTS} times: {error.message}", f"see {place}; report it to the vendor"
+                f"{chunk} arrived damaged {ATTEMPTS} times: {error.message}",
+                f"see {place}; report it to the vendor",
             ) from error
         self.watch.tell(f"{chunk}: {error.message}; in quarantine, fetching it again")
 
-    def _keep(self, chunk: Chunk, request: Request, arrived: Arrived, cost: float, notes: list[str]) -> None:
-        days = [str(chunk.start + timedelta(days=n)) for n in range(-1, (chunk.end - chunk.start).days)]
+    def _keep(
+        self, chunk: Chunk, request: Request, arrived: Arrived, cost: float, notes: list[str]
+    ) -> None:
+        days = [
+            str(chunk.start + timedelta(days=n)) for n in range(-1, (chunk.end - chunk.start).days)
+        ]
         receipt = Receipt(
             symbol=chunk.symbol,
             stype_in=chunk.stype_in,
@@ -226,17 +262,27 @@ class Fetcher:
 
 
 def requested(chunk: Chunk, spans: dict[str, tuple[str, str]]) -> Request:
-    """The chunk as the vendor has it: what lies before its first record cannot be asked for. `spans` by schema, "" for all."""
+    """The chunk as the vendor has it: what lies before its first record cannot be asked for.
+    `spans` by schema, "" for all.
+    """
     begin = chunks.later(chunk.begin, spans.get(chunk.schema, spans[""])[0])
     return Request(chunk.symbol, chunk.stype_in, chunk.schema, begin, chunk.until)
 
 
 def _same(job: dict[str, Any], request: Request) -> bool:
     """Whether a job in the vendor's list is this request."""
-    words = {"dataset": request.dataset, "schema": request.schema, "stype_in": request.stype_in, "split_duration": "none"}
+    words = {
+        "dataset": request.dataset,
+        "schema": request.schema,
+        "stype_in": request.stype_in,
+        "split_duration": "none",
+    }
     symbols = job.get("symbols")
     return (
         all(str(job.get(name)) == value for name, value in words.items())
         and (",".join(symbols) if isinstance(symbols, list) else symbols) == request.symbols
-        and all(chunks.instant(str(job.get(name))) == chunks.instant(getattr(request, name)) for name in ("start", "end"))
+        and all(
+            chunks.instant(str(job.get(name))) == chunks.instant(getattr(request, name))
+            for name in ("start", "end")
+        )
     )

@@ -1,7 +1,9 @@
-"""Download history: price first, then only what is missing, in chunks that are verified one by one and never paid for twice.
+"""Download history: price first, then only what is missing, in chunks that are verified one by one
+and never paid for twice.
 
-A day means a trade date. What is on disk already, of whatever earlier call, is not asked for again; a file that changed on disk is
-put into quarantine and missing. See `receipts` for what the folder looks like and `chunks` for where a range is cut.
+A day means a trade date. What is on disk already, of whatever earlier call, is not asked for again;
+a file that changed on disk is put into quarantine and missing. See `receipts` for what the folder
+looks like and `chunks` for where a range is cut.
 """
 
 from __future__ import annotations
@@ -24,15 +26,19 @@ from mcl.data.download.retry import Pace, Patience, patiently
 from mcl.data.download.thread_pool import abreast
 
 T = TypeVar("T")
-# A little below what the vendor allows: 20 metadata, 100 timeseries and 20 job list requests a second, 20 new jobs a minute.
+# A little below what the vendor allows: 20 metadata, 100 timeseries and 20 job list requests a
+# second, 20 new jobs a minute.
 _RATES = {"metadata": (18.0, 1), "timeseries": (80.0, 1), "batch": (15.0, 1), "submit": (0.15, 10)}
 _WORKERS = 64  # the vendor allows 100 connections
-CERTIFICATE = Path(".cache") / "gateway" / "cert.pem"  # where a loopback gateway of this project folder puts its certificate
+# where a loopback gateway of this project folder puts its certificate
+CERTIFICATE = Path(".cache") / "gateway" / "cert.pem"
 
 
 @dataclass(frozen=True)
 class Order:
-    """What is wanted: start <= trade date < end of a symbol; without an end all whole sessions there are."""
+    """What is wanted: start <= trade date < end of a symbol; without an end all whole sessions
+    there are.
+    """
 
     symbol: str
     schema: str
@@ -42,7 +48,9 @@ class Order:
 
 @dataclass(frozen=True)
 class Terms:
-    """On which terms: where from, at what price, how. `batch` goes through the vendor's batch jobs, for large ranges."""
+    """On which terms: where from, at what price, how. `batch` goes through the vendor's batch jobs,
+    for large ranges.
+    """
 
     gateway: str | None = None
     gateway_ca: Path | None = None
@@ -109,14 +117,21 @@ class Silent:
 
 
 def download(
-    order: Order, root: Path, terms: Terms | None = None, *, watch: Watch | None = None, agree: Callable[[Plan], bool] | None = None
+    order: Order,
+    root: Path,
+    terms: Terms | None = None,
+    *,
+    watch: Watch | None = None,
+    agree: Callable[[Plan], bool] | None = None,
 ) -> dict[str, Any]:
     """Bring what is missing of `order` to `root`/data/raw/<symbol, "." written as "_">/<schema>/.
 
-    A parent symbol (MCL.FUT) brings definitions and statistics along. `agree` is asked about a plan above `max_cost_usd`, if given.
-    Returns the folder, the parts with cost, size and record count of what was missing, the files, what was paid, and the days that
-    the vendor does not call available. Errors: DataError for an order that cannot be, without a key, above the limit, for a
-    refusal, or for a chunk that keeps arriving damaged; StoreError when the disk refuses or another process is at work there.
+    A parent symbol (MCL.FUT) brings definitions and statistics along. `agree` is asked about a plan
+    above `max_cost_usd`, if given. Returns the folder, the parts with cost, size and record count
+    of what was missing, the files, what was paid, and the days that the vendor does not call
+    available. Errors: DataError for an order that cannot be, without a key, above the limit, for a
+    refusal, or for a chunk that keeps arriving damaged; StoreError when the disk refuses or another
+    process is at work there.
     """
     terms = terms or Terms()
     wanted = _checked(order, terms)
@@ -130,7 +145,10 @@ def download(
             if terms.estimate:
                 return _facts(folder, plan, plan.held)
             tally = desk.carry_out(plan, _limit(order, plan, terms, agree))
-            return _facts(folder, plan, desk.held(plan)) | {"paid_usd": tally.paid_usd, "quarantined": tally.quarantined}
+            return _facts(folder, plan, desk.held(plan)) | {
+                "paid_usd": tally.paid_usd,
+                "quarantined": tally.quarantined,
+            }
 
 
 def _checked(order: Order, terms: Terms) -> list[str]:
@@ -138,14 +156,22 @@ def _checked(order: Order, terms: Terms) -> list[str]:
     wanted = chunks.schemas(order.symbol, order.schema)
     start = chunks.day(order.start, "start")
     if order.end is not None and chunks.day(order.end, "end") <= start:
-        raise DataError(f"need start < end; start={order.start}, end={order.end}", "end is the first trade date that is left out")
+        raise DataError(
+            f"need start < end; start={order.start}, end={order.end}",
+            "end is the first trade date that is left out",
+        )
     if not 1 <= terms.workers <= _WORKERS:
-        raise DataError(f"need 1 <= workers <= {_WORKERS}; workers={terms.workers}", "the vendor allows 100 connections")
+        raise DataError(
+            f"need 1 <= workers <= {_WORKERS}; workers={terms.workers}",
+            "the vendor allows 100 connections",
+        )
     return wanted
 
 
 def _certificate(terms: Terms, root: Path) -> Path | None:
-    """The certificate to trust: the one that is given, or the one that a loopback gateway left in this project folder."""
+    """The certificate to trust: the one that is given, or the one that a loopback gateway left in
+    this project folder.
+    """
     if terms.gateway_ca is not None or terms.gateway is None:
         return terms.gateway_ca
     left = root / CERTIFICATE
@@ -153,13 +179,16 @@ def _certificate(terms: Terms, root: Path) -> Path | None:
 
 
 def _limit(order: Order, plan: Plan, terms: Terms, agree: Callable[[Plan], bool] | None) -> float:
-    """How much may be spent, refetching of damaged chunks included. DataError when nobody agreed to that much."""
+    """How much may be spent, refetching of damaged chunks included. DataError when nobody agreed to
+    that much.
+    """
     if terms.yes:
         return math.inf
     if plan.cost_usd > terms.max_cost_usd and not (agree is not None and agree(plan)):
         what = f"{order.symbol} {order.schema} {order.start} to {order.end or 'today'}"
         raise DataError(
-            f"{what} costs {plan.cost_usd:.2f} USD, above the limit of {terms.max_cost_usd:.2f}", "raise --max-cost, or say --yes"
+            f"{what} costs {plan.cost_usd:.2f} USD, above the limit of {terms.max_cost_usd:.2f}",
+            "raise --max-cost, or say --yes",
         )
     return max(terms.max_cost_usd, plan.cost_usd)
 
@@ -180,7 +209,9 @@ class _Desk:
         return patiently(call, self.terms.patience, self._pace, self.watch.tell, "metadata")
 
     def plan(self, order: Order, wanted: list[str], spans: dict[str, tuple[str, str]]) -> Plan:
-        """What there is, what of it is missing, and what that costs; DataError when the vendor has nothing of it."""
+        """What there is, what of it is missing, and what that costs; DataError when the vendor has
+        nothing of it.
+        """
         if not self.terms.estimate:
             self.folder.accept(self.vendor.world)
         first, last = _span(order, wanted, spans)
@@ -190,15 +221,27 @@ class _Desk:
         held = self.folder.held(order.symbol, wanted)
         parts, missing = [], []
         for schema in wanted:
-            gaps = chunks.missing(span, [(r.chunk.start, r.chunk.end) for r in held if r.schema == schema])
+            gaps = chunks.missing(
+                span, [(r.chunk.start, r.chunk.end) for r in held if r.schema == schema]
+            )
             cut = [piece for gap in gaps for piece in chunks.split(schema, gap, self.terms.batch)]
             parts.append(self._priced(order.symbol, schema, span, gaps, len(cut), spans))
-            missing += [Chunk(order.symbol, chunks.symbology(order.symbol), schema, *piece) for piece in cut]
+            missing += [
+                Chunk(order.symbol, chunks.symbology(order.symbol), schema, *piece) for piece in cut
+            ]
         plan = Plan(parts, missing, held, conditions, spans)
         self.watch.planned(plan)
         return plan
 
-    def _priced(self, symbol: str, schema: str, span: Span, gaps: list[Span], missing: int, spans: dict[str, tuple[str, str]]) -> Part:
+    def _priced(
+        self,
+        symbol: str,
+        schema: str,
+        span: Span,
+        gaps: list[Span],
+        missing: int,
+        spans: dict[str, tuple[str, str]],
+    ) -> Part:
         records, size, cost = 0, 0, 0.0
         for gap in gaps:
             request = requested(Chunk(symbol, chunks.symbology(symbol), schema, *gap), spans)
@@ -209,9 +252,15 @@ class _Desk:
 
     def carry_out(self, plan: Plan, limit_usd: float) -> Tally:
         """Fetch every missing chunk, the first ones first."""
-        self.folder.judge(min(p.start for p in plan.parts), max(p.end for p in plan.parts), plan.conditions)
+        self.folder.judge(
+            min(p.start for p in plan.parts), max(p.end for p in plan.parts), plan.conditions
+        )
         purse = Purse(limit_usd)
-        tally = Tally(all_chunks=len(plan.missing), all_records=sum(p.records for p in plan.parts), all_cost_usd=plan.cost_usd)
+        tally = Tally(
+            all_chunks=len(plan.missing),
+            all_records=sum(p.records for p in plan.parts),
+            all_cost_usd=plan.cost_usd,
+        )
         fetcher = Fetcher(
             self.vendor, self.folder, purse, self.terms.patience, self._pace, self.watch, tally, plan.spans, plan.conditions,
             plan.cost_per_record, self.terms.batch,
@@ -222,9 +271,18 @@ class _Desk:
             self.watch.moved(tally)
 
         def wait() -> None:
-            self.watch.tell("interrupted: finishing what is already paid for; interrupt again to drop it")
+            self.watch.tell(
+                "interrupted: finishing what is already paid for; interrupt again to drop it"
+            )
 
-        abreast(plan.missing, fetcher.fetch, workers=self.terms.workers, stop=self._pace.stop, tick=tick, wait=wait)
+        abreast(
+            plan.missing,
+            fetcher.fetch,
+            workers=self.terms.workers,
+            stop=self._pace.stop,
+            tick=tick,
+            wait=wait,
+        )
         tick()
         return tally
 
@@ -237,20 +295,29 @@ class _Desk:
 def _span(order: Order, wanted: list[str], spans: dict[str, tuple[str, str]]) -> Span:
     """The trade dates of an order that are wholly there, in every schema."""
     there = [spans.get(schema, spans[""]) for schema in wanted]
-    begin, end = max((a for a, _ in there), key=chunks.instant), min((b for _, b in there), key=chunks.instant)
+    begin, end = (
+        max((a for a, _ in there), key=chunks.instant),
+        min((b for _, b in there), key=chunks.instant),
+    )
     whole = min(chunks.last_whole(schema, end) for schema in wanted)
-    first, last = chunks.day(order.start, "start"), chunks.day(order.end, "end") if order.end else whole
+    first, last = (
+        chunks.day(order.start, "start"),
+        chunks.day(order.end, "end") if order.end else whole,
+    )
     first, last = max(first, chunks.day(begin, "start")), min(last, whole)
     if first >= last:
         raise DataError(
-            f"databento has {order.schema} from {begin[:10]} to {end[:10]}, nothing of {order.start} to {order.end or 'today'}",
+            f"databento has {order.schema} from {begin[:10]} to {end[:10]}, nothing of"
+            f" {order.start} to {order.end or 'today'}",
             "choose --start and --end inside that range",
         )
     return first, last
 
 
 def _facts(folder: Folder, plan: Plan, held: list[Receipt]) -> dict[str, Any]:
-    """The answer: files in the order of the parts, then of time; only those that the order is about."""
+    """The answer: files in the order of the parts, then of time; only those that the order is
+    about.
+    """
     files = [
         str(folder.file(r.chunk))
         for part in plan.parts

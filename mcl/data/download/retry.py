@@ -1,4 +1,6 @@
-"""Try again what may work the next time, with capped exponential backoff and jitter, at the pace that a vendor allows."""
+"""Try again what may work the next time, with capped exponential backoff and jitter, at the pace
+that a vendor allows.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ T = TypeVar("T")
 
 
 class Transient(DataError):
-    """A failure that may be gone the next time. `wait_sec` is what the other side asked for, if it did."""
+    """A failure that may be gone the next time. `wait_sec` is what the other side asked for, if it
+    did.
+    """
 
     def __init__(self, message: str, hint: str = "", wait_sec: float | None = None) -> None:
         super().__init__(message, hint)
@@ -24,9 +28,11 @@ class Transient(DataError):
 
 @dataclass(frozen=True)
 class Patience:
-    """At most `tries` attempts; between them first_sec, twice as much, … up to `cap_sec`, each times a random 0.5 to 1.
+    """At most `tries` attempts; between them first_sec, twice as much, … up to `cap_sec`, each
+    times a random 0.5 to 1.
 
-    A wait that the other side asks for is honoured up to `longest_sec`; if it wants more, the error is final.
+    A wait that the other side asks for is honoured up to `longest_sec`; if it wants more, the error
+    is final.
     """
 
     tries: int = 7
@@ -42,9 +48,11 @@ class Patience:
 
 @dataclass
 class Pace:
-    """So many starts a second of each kind of call, over all threads, and none while the other side wants a pause.
+    """So many starts a second of each kind of call, over all threads, and none while the other side
+    wants a pause.
 
-    `rates` by kind: starts per second, and how many may come at once after a rest. `stop` ends every wait.
+    `rates` by kind: starts per second, and how many may come at once after a rest. `stop` ends
+    every wait.
     """
 
     rates: dict[str, tuple[float, int]]
@@ -66,8 +74,12 @@ class Pace:
             self._paused_until = max(self._paused_until, time.monotonic() + seconds)
 
 
-def patiently(call: Callable[[], T], patience: Patience, pace: Pace, tell: Callable[[str], None], kind: str) -> T:
-    """The result of `call`, which is tried again after a Transient error; the last one is raised with the number of tries."""
+def patiently(
+    call: Callable[[], T], patience: Patience, pace: Pace, tell: Callable[[str], None], kind: str
+) -> T:
+    """The result of `call`, which is tried again after a Transient error; the last one is raised
+    with the number of tries.
+    """
     began = time.monotonic()
     for attempt in range(1, patience.tries + 1):
         pace.wait(kind)
@@ -76,7 +88,9 @@ def patiently(call: Callable[[], T], patience: Patience, pace: Pace, tell: Calla
         except Transient as error:
             wait = patience.delay_sec(attempt, error.wait_sec)
             if attempt == patience.tries or wait > patience.longest_sec or pace.stop.is_set():
-                spent = f" ({attempt} tries in {time.monotonic() - began:.0f} s)" if attempt > 1 else ""
+                spent = (
+                    f" ({attempt} tries in {time.monotonic() - began:.0f} s)" if attempt > 1 else ""
+                )
                 raise Transient(f"{error.message}{spent}", error.hint, error.wait_sec) from error
             tell(f"{error.message}; trying again in {wait:.1f} s")
             if error.wait_sec is not None:

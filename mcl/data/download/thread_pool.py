@@ -1,4 +1,6 @@
-"""Several pieces of work at once, in threads that an interrupt or the first error brings to an orderly end."""
+"""Several pieces of work at once, in threads that an interrupt or the first error brings to an
+orderly end.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,9 @@ def abreast(
 ) -> None:
     """Call `work` on every task, `workers` at a time; `tick` now and then, from the calling thread.
 
-    After the first error, or a first Ctrl-C, nothing new begins, `stop` is set, and what is under way is finished before the error
-    is raised; `wait` says so to the person. A second Ctrl-C is raised at once: what is under way is dropped.
+    After the first error, or a first Ctrl-C, nothing new begins, `stop` is set, and what is under
+    way is finished before the error is raised; `wait` says so to the person. A second Ctrl-C is
+    raised at once: what is under way is dropped.
     """
     waiting, errors, ended = deque(tasks), list[Exception](), queue.Queue[threading.Thread]()
 
@@ -37,7 +40,9 @@ def abreast(
             errors.append(error)
         ended.put(threading.current_thread())
 
-    threads = [threading.Thread(target=turn, daemon=True) for _ in range(min(workers, len(waiting)))]
+    threads = [
+        threading.Thread(target=turn, daemon=True) for _ in range(min(workers, len(waiting)))
+    ]
     idle, interrupted = deque(threads), False
     while idle or any(thread.is_alive() for thread in threads):
         try:

@@ -1,11 +1,13 @@
-"""Bars from any CSV: the mapping of columns, the time convention and the clock are config, and nothing is guessed.
+"""Bars from any CSV: the mapping of columns, the time convention and the clock are config, and
+nothing is guessed.
 
-Three shapes. With `columns.symbol` each row names its dated contract (MCLG6). With `columns.ranks` the row holds one price per
-expiry rank, as vendors publish "contract 1 … 4"; ranks become dated contracts by the exchange's last-trade rule. With neither,
-the file is one series without dated contracts, which never rolls.
+Three shapes. With `columns.symbol` each row names its dated contract (MCLG6). With `columns.ranks`
+the row holds one price per expiry rank, as vendors publish "contract 1 … 4"; ranks become dated
+contracts by the exchange's last-trade rule. With neither, the file is one series without dated
+contracts, which never rolls.
 
-A file of daily settlements has no open: the bar is its close (open = high = low = close). An order decided at one settlement
-therefore fills at the next bar's open, which is the next settlement.
+A file of daily settlements has no open: the bar is its close (open = high = low = close). An order
+decided at one settlement therefore fills at the next bar's open, which is the next settlement.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ Floats = npt.NDArray[np.float64]
 
 _HEADER = 1  # lines before the first row
 _NIGHTLY_SEC = 20 * 3600  # one bar a day
-SPACINGS = 12  # so many spacings, all a multiple of five minutes, are no chance in a file of minutes
+# so many spacings, all a multiple of five minutes, are no chance in a file of minutes
+SPACINGS = 12
 
 
 def table(path: Path, data: schema.CsvData) -> Table:
@@ -54,7 +57,10 @@ def table(path: Path, data: schema.CsvData) -> Table:
     if not len(frame):
         raise DataError(f"{path} has a header but no rows")
     if (data.stamped_at == "date") != (data.interval == "session"):
-        raise DataError(f"a file stamped at {data.stamped_at!r} cannot give {data.interval!r} bars", "dates go with data.interval=session")
+        raise DataError(
+            f"a file stamped at {data.stamped_at!r} cannot give {data.interval!r} bars",
+            "dates go with data.interval=session",
+        )
     return _by_rank(path, frame, data) if data.columns.ranks else _by_row(path, frame, data)
 
 
@@ -66,13 +72,23 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _columns_exist(path: Path, frame: pd.DataFrame, columns: schema.CsvColumns) -> None:
-    named = [columns.time, *columns.ranks, *(c for c in (columns.open, columns.high, columns.low, columns.close) if c)]
+    named = [
+        columns.time,
+        *columns.ranks,
+        *(c for c in (columns.open, columns.high, columns.low, columns.close) if c),
+    ]
     named += [c for c in (columns.volume, columns.symbol) if c]
     for name in named:
         if name not in frame.columns:
-            raise DataError(f"{path} has no column {name!r}; {nearest(name, map(str, frame.columns))}", "set data.columns")
+            raise DataError(
+                f"{path} has no column {name!r}; {nearest(name, map(str, frame.columns))}",
+                "set data.columns",
+            )
     if not columns.ranks and columns.close is None:
-        raise DataError(f"data.columns.close names no price column of {path}; it has: {', '.join(map(str, frame.columns))}")
+        raise DataError(
+            f"data.columns.close names no price column of {path}; it has:"
+            f" {', '.join(map(str, frame.columns))}"
+        )
 
 
 def _numbers(path: Path, column: pd.Series) -> Floats:
@@ -80,7 +96,9 @@ def _numbers(path: Path, column: pd.Series) -> Floats:
     bad = values.isna() & column.notna()
     if bad.any():
         at = int(np.argmax(bad))
-        raise DataError(f"{path}, line {at + 1 + _HEADER}: {column.name} is {column.iloc[at]!r}, not a number")
+        raise DataError(
+            f"{path}, line {at + 1 + _HEADER}: {column.name} is {column.iloc[at]!r}, not a number"
+        )
     return values.to_numpy(np.float64)
 
 
@@ -91,16 +109,29 @@ def _days(path: Path, column: pd.Series) -> Ints:
 
 
 def _times(path: Path, column: pd.Series, timezone: str | None) -> Ints:
-    """ns UTC of each row. DataError where the times carry no offset and nobody says whose clock they are of."""
+    """ns UTC of each row. DataError where the times carry no offset and nobody says whose clock
+    they are of.
+    """
     parsed = _parsed(path, column)
     if parsed.dt.tz is None:
         if timezone is None:
-            said = f"{path}: {column.name} {column.iloc[0]} carries no offset, and data.timezone is not said"
-            raise DataError(said, "write data.timezone=UTC, or data.timezone=America/New_York for exchange time")
+            said = (
+                f"{path}: {column.name} {column.iloc[0]} carries no offset, and data.timezone is"
+                " not said"
+            )
+            raise DataError(
+                said, "write data.timezone=UTC, or data.timezone=America/New_York for exchange time"
+            )
         parsed = _on_clock(path, parsed, zone(timezone))
     elif timezone is not None:
         zone(timezone)  # a name that does not exist is a mistake, although it is not needed
-    times: Ints = parsed.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[ns]").astype(np.int64)
+    times: Ints = (
+        parsed.dt.tz_convert("UTC")
+        .dt.tz_localize(None)
+        .to_numpy()
+        .astype("datetime64[ns]")
+        .astype(np.int64)
+    )
     return times
 
 
@@ -108,12 +139,20 @@ def _parsed(path: Path, column: pd.Series) -> pd.Series:
     try:
         parsed: pd.Series = pd.to_datetime(column, errors="coerce", format="ISO8601")
     except ValueError as error:  # rows with an offset and rows without one
-        raise DataError(f"{path}: {column.name} cannot be read as times: {error}", "give every row an offset, or none") from error
+        raise DataError(
+            f"{path}: {column.name} cannot be read as times: {error}",
+            "give every row an offset, or none",
+        ) from error
     if parsed.dtype == object:
-        raise DataError(f"{path}: {column.name} holds times of several offsets", "write all of them in UTC")
+        raise DataError(
+            f"{path}: {column.name} holds times of several offsets", "write all of them in UTC"
+        )
     bad = np.flatnonzero(parsed.isna())
     if len(bad):
-        raise DataError(f"{path}, line {bad[0] + 1 + _HEADER}: {column.name} is {column.iloc[bad[0]]!r}, not an ISO 8601 time")
+        raise DataError(
+            f"{path}, line {bad[0] + 1 + _HEADER}: {column.name} is {column.iloc[bad[0]]!r}, not an"
+            " ISO 8601 time"
+        )
     return parsed
 
 
@@ -126,23 +165,32 @@ def _on_clock(path: Path, parsed: pd.Series, clock: ZoneInfo) -> pd.Series:
     return local
 
 
-# ---------------------------------------------------------------------------------------------------------- one per row
+# -------------------------------------------------------------------------------------- one per row
 
 
 def _by_row(path: Path, frame: pd.DataFrame, data: schema.CsvData) -> Table:
     of, columns = instrument(data.instrument), data.columns
     days = data.interval == "session"
-    time = _days(path, frame[columns.time]) if days else _times(path, frame[columns.time], data.timezone)
+    time = (
+        _days(path, frame[columns.time])
+        if days
+        else _times(path, frame[columns.time], data.timezone)
+    )
     if not days and data.stamped_at == "close":
         time = time - STEPS_SEC[data.interval] * NS
     close = _numbers(path, frame[columns.close])
-    prices = {name: close if (source := getattr(columns, name)) is None else _numbers(path, frame[source]) for name in PRICES}
+    prices = {
+        name: close if (source := getattr(columns, name)) is None else _numbers(path, frame[source])
+        for name in PRICES
+    }
     volume = _volume(path, frame, columns.volume)
     contracts, index = _contracts(path, frame, time if days else time // DAY_NS, data)
     order = np.argsort(index, kind="stable")
     sessions = _calendar_of(time, days, contracts, data.instrument)
     opens = _opens(time, sessions) if days else time
-    rows = Rows(index, opens, time if days else session_of(time), **prices, volume=volume).take(order)
+    rows = Rows(index, opens, time if days else session_of(time), **prices, volume=volume).take(
+        order
+    )
     chunk = Chunk(rows, str(path), order + 1 + _HEADER)
     if not days:
         _apart(path, chunk, STEPS_SEC[data.interval])
@@ -154,9 +202,11 @@ def _by_row(path: Path, frame: pd.DataFrame, data: schema.CsvData) -> Table:
 
 
 def _apart(path: Path, chunk: Chunk, step_sec: int) -> None:
-    """Refuse bars that are not as long as the config says: they would be known too early, which is a look ahead, or too late.
+    """Refuse bars that are not as long as the config says: they would be known too early, which is
+    a look ahead, or too late.
 
-    Too near: two bars of a contract begin within `step_sec`. Too far: of SPACINGS or more, every one is a multiple of something longer.
+    Too near: two bars of a contract begin within `step_sec`. Too far: of SPACINGS or more, every
+    one is a multiple of something longer.
     """
     rows = chunk.rows
     at = np.flatnonzero((np.diff(rows.contract) == 0) & (np.diff(rows.ts_event) > 0))
@@ -168,9 +218,15 @@ def _apart(path: Path, chunk: Chunk, step_sec: int) -> None:
     said = f"data.interval says {step_sec} s; {_interval(apart)}"
     if spacings.min() < step_sec:
         line = int(np.asarray(chunk.lines)[at[np.argmin(spacings)] + 1])
-        raise DataError(f"{path}, line {line}: this bar begins {spacings.min():g} s after the one before it, and {said}")
+        raise DataError(
+            f"{path}, line {line}: this bar begins {spacings.min():g} s after the one before it,"
+            f" and {said}"
+        )
     if len(at) >= SPACINGS and apart > step_sec:
-        raise DataError(f"{path}: its {len(rows):,} bars begin {apart:g} s apart or a multiple of it, and {said}")
+        raise DataError(
+            f"{path}: its {len(rows):,} bars begin {apart:g} s apart or a multiple of it, and"
+            f" {said}"
+        )
 
 
 def _interval(apart_sec: float) -> str:
@@ -178,7 +234,11 @@ def _interval(apart_sec: float) -> str:
     if apart_sec >= _NIGHTLY_SEC:
         return "set data.interval=session and data.stamped_at=date"
     names = [name for name in get_args(schema.Interval) if STEPS_SEC[name] == apart_sec]
-    return f"set data.interval={names[0]}" if names else f"there is none of {apart_sec:g} s: {', '.join(get_args(schema.Interval))}"
+    return (
+        f"set data.interval={names[0]}"
+        if names
+        else f"there is none of {apart_sec:g} s: {', '.join(get_args(schema.Interval))}"
+    )
 
 
 def _volume(path: Path, frame: pd.DataFrame, name: str | None) -> Ints:
@@ -187,23 +247,36 @@ def _volume(path: Path, frame: pd.DataFrame, name: str | None) -> Ints:
     volume = _numbers(path, frame[name])
     bad = np.flatnonzero(~np.isfinite(volume) | (volume % 1 != 0))
     if len(bad):
-        raise DataError(f"{path}, line {bad[0] + 1 + _HEADER}: volume is {volume[bad[0]]}, not a whole number")
+        raise DataError(
+            f"{path}, line {bad[0] + 1 + _HEADER}: volume is {volume[bad[0]]}, not a whole number"
+        )
     return volume.astype(np.int64)
 
 
-def _contracts(path: Path, frame: pd.DataFrame, day: Ints, data: schema.CsvData) -> tuple[tuple[Contract, ...], Ints]:
+def _contracts(
+    path: Path, frame: pd.DataFrame, day: Ints, data: schema.CsvData
+) -> tuple[tuple[Contract, ...], Ints]:
     """The contracts by last trade date, and the index of each row's."""
     if data.columns.symbol is None:
-        return (Contract(data.instrument, data.instrument, 9999, 12, date.max),), np.zeros(len(frame), np.int64)
-    symbols, first, code = np.unique(frame[data.columns.symbol].fillna("").to_numpy(str), return_index=True, return_inverse=True)
+        return (Contract(data.instrument, data.instrument, 9999, 12, date.max),), np.zeros(
+            len(frame), np.int64
+        )
+    symbols, first, code = np.unique(
+        frame[data.columns.symbol].fillna("").to_numpy(str), return_index=True, return_inverse=True
+    )
     found = []
     for symbol, at in zip(symbols, first, strict=True):
         try:
             found.append(parse_symbol(str(symbol), from_day(int(day[at]))))
         except DataError as error:
-            raise DataError(f"{path}, line {at + 1 + _HEADER}: {error.message}", error.hint) from error
+            raise DataError(
+                f"{path}, line {at + 1 + _HEADER}: {error.message}", error.hint
+            ) from error
         if found[-1].root != data.instrument:
-            raise DataError(f"{path}, line {at + 1 + _HEADER}: {symbol} is not a contract of {data.instrument}", "set data.instrument")
+            raise DataError(
+                f"{path}, line {at + 1 + _HEADER}: {symbol} is not a contract of {data.instrument}",
+                "set data.instrument",
+            )
     rank = sorted(range(len(found)), key=lambda i: found[i].last_trade_date)
     position = np.argsort(rank)
     return tuple(found[i] for i in rank), position[code].astype(np.int64)
@@ -222,16 +295,22 @@ def _opens(day: Ints, sessions: Sessions) -> Ints:
 
 
 def _daily_calendar(days: Ints, beyond: date) -> Sessions:
-    """The days of the file as sessions, continued by business days to `beyond`: a file knows best which old days traded."""
+    """The days of the file as sessions, continued by business days to `beyond`: a file knows best
+    which old days traded.
+    """
     last = from_day(int(days[-1]))
     later = [last + timedelta(days=n) for n in range(1, (beyond - last).days + 31)]
-    every = np.concatenate([days, np.array([to_day(d) for d in later if is_business_day(d)], np.int64)])
+    every = np.concatenate(
+        [days, np.array([to_day(d) for d in later if is_business_day(d)], np.int64)]
+    )
     dates = [from_day(int(d)) for d in every]
     opens = [ns_of(d - timedelta(days=1), 18) for d in dates]
-    return Sessions(every, np.array(opens, np.int64), np.array([ns_of(d, 17) for d in dates], np.int64))
+    return Sessions(
+        every, np.array(opens, np.int64), np.array([ns_of(d, 17) for d in dates], np.int64)
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------- by rank
+# ------------------------------------------------------------------------------------------ by rank
 
 
 @dataclass(frozen=True)
@@ -257,9 +336,27 @@ def _by_rank(path: Path, frame: pd.DataFrame, data: schema.CsvData) -> Table:
     order = np.lexsort((ranked.day, index))
     price = ranked.price[order]
     volume = np.zeros(len(price), np.int64)
-    rows = Rows(index[order], _opens(ranked.day[order], sessions), ranked.day[order], price, price, price, price, volume)
-    chunk = Chunk(rows, str(path), ranked.line[order], {"excluded_empty_cells": len(day) * len(columns.ranks) - len(rows)})
-    facts: dict[str, Any] = {"format": "CSV by expiry rank", "dated_contracts": True, "bars": "settlements: open = high = low = close"}
+    rows = Rows(
+        index[order],
+        _opens(ranked.day[order], sessions),
+        ranked.day[order],
+        price,
+        price,
+        price,
+        price,
+        volume,
+    )
+    chunk = Chunk(
+        rows,
+        str(path),
+        ranked.line[order],
+        {"excluded_empty_cells": len(day) * len(columns.ranks) - len(rows)},
+    )
+    facts: dict[str, Any] = {
+        "format": "CSV by expiry rank",
+        "dated_contracts": True,
+        "bars": "settlements: open = high = low = close",
+    }
     return Table(
         of, "session", contracts, np.zeros(len(contracts), np.int64), sessions, lambda: iter([chunk]), no_statistics(), False, str(path),
         facts=facts,
@@ -270,23 +367,36 @@ def _increasing(path: Path, text: pd.Series, day: Ints) -> None:
     bad = np.flatnonzero(np.diff(day) <= 0)
     if len(bad):
         at = int(bad[0]) + 1
-        what = "comes twice" if day[at] == day[at - 1] else f"is earlier than {text.iloc[at - 1]} above it"
+        what = (
+            "comes twice"
+            if day[at] == day[at - 1]
+            else f"is earlier than {text.iloc[at - 1]} above it"
+        )
         raise DataError(f"{path}, line {at + 1 + _HEADER}: {text.name} {text.iloc[at]} {what}")
 
 
 def _ranked(path: Path, frame: pd.DataFrame, day: Ints, data: schema.CsvData) -> _Ranked:
-    """Rank k on a day is the k-th contract that has not passed its last trade date; empty cells are gaps of the vendor."""
+    """Rank k on a day is the k-th contract that has not passed its last trade date; empty cells are
+    gaps of the vendor.
+    """
     front = _front_months(day, data.instrument)
     cells = [_numbers(path, frame[name]) for name in data.columns.ranks]
     held = [np.flatnonzero(~np.isnan(price)) for price in cells]
     rank = np.repeat(np.arange(len(cells)), [len(h) for h in held])
     at = np.concatenate(held)
-    return _Ranked(day[at], front[at] + rank, np.concatenate([p[h] for p, h in zip(cells, held, strict=True)]), at + 1 + _HEADER)
+    return _Ranked(
+        day[at],
+        front[at] + rank,
+        np.concatenate([p[h] for p, h in zip(cells, held, strict=True)]),
+        at + 1 + _HEADER,
+    )
 
 
 def _front_months(day: Ints, root: str) -> Ints:
     """year * 12 + month - 1 of the first contract whose last trade date is not before each day."""
     first, last = (from_day(int(day[i])) for i in (0, -1))
     months = np.arange(first.year * 12, (last.year + 2) * 12)
-    expiry = np.array([to_day(last_trade_date(root, int(m) // 12, int(m) % 12 + 1)) for m in months], np.int64)
+    expiry = np.array(
+        [to_day(last_trade_date(root, int(m) // 12, int(m) % 12 + 1)) for m in months], np.int64
+    )
     return months[np.searchsorted(expiry, day, side="left")]

@@ -1,7 +1,8 @@
 """From DBN files as Databento delivers them to a `Table`: one folder (searched deep) or one file.
 
-Of the files below the path those with definitions, statistics and one bar schema are read; everything else is left alone. A
-folder with a `world.json`, or definitions with the watermark of a generated world, make everything made from them synthetic.
+Of the files below the path those with definitions, statistics and one bar schema are read;
+everything else is left alone. A folder with a `world.json`, or definitions with the watermark of a
+generated world, make everything made from them synthetic.
 """
 
 from __future__ import annotations
@@ -21,26 +22,52 @@ import zstandard
 from mcl.base import progress
 from mcl.base.errors import DataError
 from mcl.base.files import files_below
-from mcl.data.table import PRICES, STEPS_SEC, Chunk, Rows, Table, clock, instrument, no_statistics, statistics
+from mcl.data.table import (
+    PRICES,
+    STEPS_SEC,
+    Chunk,
+    Rows,
+    Table,
+    clock,
+    instrument,
+    no_statistics,
+    statistics,
+)
 from mcl.market import calendar, contract_master
 from mcl.market.calendar import DAY_NS, NS, from_day, to_day
 from mcl.market.instruments import Instrument
 
 Ints = npt.NDArray[np.int64]
 
-CONDITIONS = "condition.json"  # as the vendor names it: [{"date": "2025-06-30", "condition": "degraded"}, …], UTC days
+# as the vendor names it: [{"date": "2025-06-30", "condition": "degraded"}, …], UTC days
+CONDITIONS = "condition.json"
 BAR_SCHEMAS = ("ohlcv-1m", "ohlcv-1s", "ohlcv-1h")  # the first one found is used
-_SCHEMA_IDS = {1: "mbp-1", 2: "mbp-10", 5: "ohlcv-1s", 6: "ohlcv-1m", 7: "ohlcv-1h", 8: "ohlcv-1d", 9: "definition", 10: "statistics"}
+_SCHEMA_IDS = {
+    1: "mbp-1",
+    2: "mbp-10",
+    5: "ohlcv-1s",
+    6: "ohlcv-1m",
+    7: "ohlcv-1h",
+    8: "ohlcv-1d",
+    9: "definition",
+    10: "statistics",
+}
 _STATISTICS = {3: "settlement", 6: "cleared_volume", 9: "open_interest"}
 
 
 def schema_of(path: Path) -> str:
-    """The schema in a DBN header ("" for one that is not used here), reading only the first bytes."""
+    """The schema in a DBN header ("" for one that is not used here), reading only the first
+    bytes.
+    """
     try:
         with path.open("rb") as file:
             start = file.read(4)
             file.seek(0)
-            head = zstandard.ZstdDecompressor().stream_reader(file).read(26) if start == b"\x28\xb5\x2f\xfd" else file.read(26)
+            head = (
+                zstandard.ZstdDecompressor().stream_reader(file).read(26)
+                if start == b"\x28\xb5\x2f\xfd"
+                else file.read(26)
+            )
     except (OSError, zstandard.ZstdError) as error:
         raise DataError(f"{path} cannot be read: {error}", "download the file again") from error
     if head[:3] != b"DBN":
@@ -62,24 +89,35 @@ def by_schema(path: Path) -> dict[str, list[Path]]:
 
 
 def files(path: Path) -> dict[str, list[Path]]:
-    """The DBN files that make bars, by schema: one bar schema, and definitions and statistics when there are any."""
+    """The DBN files that make bars, by schema: one bar schema, and definitions and statistics when
+    there are any.
+    """
     found = by_schema(path)
     bars = next((name for name in BAR_SCHEMAS if name in found), None)
     if bars is None:
         held = ", ".join(sorted(name or "other schemas" for name in found)) or "no DBN files"
-        raise DataError(f"{path} holds {held}, but no bars; need a file of schema {' or '.join(BAR_SCHEMAS)}")
+        raise DataError(
+            f"{path} holds {held}, but no bars; need a file of schema {' or '.join(BAR_SCHEMAS)}"
+        )
     return {name: found[name] for name in (bars, "definition", "statistics") if name in found}
 
 
-def master_of(found: dict[str, list[Path]], mappings: list[tuple[str, int, date]], of: Instrument, origin: str) -> Known:
-    """The contracts of `of` from definitions, or from the symbols in the headers when there are none; the watermark of a world."""
+def master_of(
+    found: dict[str, list[Path]], mappings: list[tuple[str, int, date]], of: Instrument, origin: str
+) -> Known:
+    """The contracts of `of` from definitions, or from the symbols in the headers when there are
+    none; the watermark of a world.
+    """
     defined = _definitions(found.get("definition", []))
     if defined is None:
         master = contract_master.from_symbols(mappings, of.symbol)
         mark: dict[str, Any] = {}
     else:
         contract_master.agree(defined.records, of, origin)
-        master, mark = contract_master.from_definitions(defined.records, of.symbol), contract_master.watermark(defined.records)
+        master, mark = (
+            contract_master.from_definitions(defined.records, of.symbol),
+            contract_master.watermark(defined.records),
+        )
     if not master.contracts:
         hint = f"choose data.instrument for these files, or download {of.symbol}.FUT"
         raise DataError(f"{origin} holds no outright {of.symbol} contract", hint)
@@ -88,7 +126,9 @@ def master_of(found: dict[str, list[Path]], mappings: list[tuple[str, int, date]
 
 @dataclass(frozen=True)
 class Known:
-    """What the definitions say: contracts, datasets they come from, whether there are any, and the watermark ({} for real data)."""
+    """What the definitions say: contracts, datasets they come from, whether there are any, and the
+    watermark ({} for real data).
+    """
 
     master: contract_master.Master
     datasets: set[str]
@@ -97,31 +137,46 @@ class Known:
 
 
 def conditions(path: Path) -> list[Path]:
-    """The vendor's lists of days that are not as they should be (`condition.json`), in or above the folder, or beside the file."""
+    """The vendor's lists of days that are not as they should be (`condition.json`), in or above the
+    folder, or beside the file.
+    """
     home = path if path.is_dir() else path.parent
     above = next((p for p in (home, home.parent) if (p / CONDITIONS).is_file()), None)
     return sorted({*files_below(home, (CONDITIONS,)), *([above / CONDITIONS] if above else [])})
 
 
 def table(path: Path, symbol: str) -> Table:
-    """The outrights of `symbol` (a key of `market.INSTRUMENTS`) in the DBN files at `path`. Bars are read file by file."""
+    """The outrights of `symbol` (a key of `market.INSTRUMENTS`) in the DBN files at `path`. Bars
+    are read file by file.
+    """
     from mcl.data import dbn
 
     of, found = instrument(symbol), files(path)
     bars_schema = next(iter(found))
-    headers = sorted(((dbn.header(p), p) for p in found[bars_schema]), key=lambda pair: (pair[0].start, pair[1]))
+    headers = sorted(
+        ((dbn.header(p), p) for p in found[bars_schema]), key=lambda pair: (pair[0].start, pair[1])
+    )
     mappings = [(m.raw_symbol, m.instrument_id, m.start) for h, _ in headers for m in h.mappings]
     known = master_of(found, mappings, of, str(path))
     master, datasets = known.master, {h.dataset for h, _ in headers} | known.datasets
     if len(datasets) > 1:
-        raise DataError(f"{path} mixes the datasets {', '.join(sorted(datasets))}; give one file, or one folder per dataset")
+        raise DataError(
+            f"{path} mixes the datasets {', '.join(sorted(datasets))}; give one file, or one folder"
+            " per dataset"
+        )
     sessions = _sessions(headers, master, of.symbol)
     said = _conditions(path, sessions, headers)
     stats, counts = _statistics(found.get("statistics", []), master)
     published = bool((stats["kind"] == "cleared_volume").any())
     world = world_of(path) or known.watermark
-    facts: dict[str, Any] = {"dataset": next(iter(datasets)), "schema": bars_schema, "definitions": known.defined}
-    facts |= {"cleared_volume": "published" if published else "sum of the bars"} | ({"world": world} if world else {})
+    facts: dict[str, Any] = {
+        "dataset": next(iter(datasets)),
+        "schema": bars_schema,
+        "definitions": known.defined,
+    }
+    facts |= {"cleared_volume": "published" if published else "sum of the bars"} | (
+        {"world": world} if world else {}
+    )
     interval = bars_schema.removeprefix("ohlcv-")
     reader = _Reader(path, headers, master, symbol, STEPS_SEC[interval])
     return Table(
@@ -136,7 +191,9 @@ class _Defined(NamedTuple):
 
 
 def _definitions(paths: list[Path]) -> _Defined | None:
-    """What the definitions of all files say; repetitions within a file are dropped as it is read."""
+    """What the definitions of all files say; repetitions within a file are dropped as it is
+    read.
+    """
     from mcl.data import dbn
 
     pieces, datasets = [], set()
@@ -181,15 +238,21 @@ class _Reader:
         if len(unknown):
             at = int(unknown[0])
             raise DataError(
-                f"{file}: bar {at + 1} at {clock(ts[at])}: instrument_id {ids[at]} has no definition at that time "
-                f"({len(unknown)} such bars)",
+                f"{file}: bar {at + 1} at {clock(ts[at])}: instrument_id {ids[at]} has no"
+                f" definition at that time ({len(unknown)} such bars)",
                 "download the definitions of the same range: a parent symbol brings them along",
             )
         keep = np.flatnonzero(meaning >= 0)
         order = keep[np.argsort(meaning[keep].astype(np.int32), kind="stable")]
         kept = records[order]
         prices = {name: _price(kept[name]) for name in PRICES}
-        rows = Rows(meaning[order], ts[order], calendar.session_of(ts[order]), **prices, volume=kept["volume"].astype(np.int64))
+        rows = Rows(
+            meaning[order],
+            ts[order],
+            calendar.session_of(ts[order]),
+            **prices,
+            volume=kept["volume"].astype(np.int64),
+        )
         return Chunk(rows, str(file), None, {"excluded_not_outright": len(records) - len(keep)})
 
 
@@ -199,34 +262,66 @@ def _in_range(file: Path, ts: npt.NDArray[np.uint64], header: Any) -> None:
     if len(outside):
         at = int(outside[0])
         when = clock(ts[at]) if ts[at] <= np.iinfo(np.int64).max else f"{ts[at]} ns"
-        raise DataError(f"{file}: bar {at + 1} at {when} lies outside the range of the file", "download the file again")
+        raise DataError(
+            f"{file}: bar {at + 1} at {when} lies outside the range of the file",
+            "download the file again",
+        )
 
 
-def _sessions(headers: list[tuple[Any, Path]], master: contract_master.Master, root: str) -> calendar.Sessions:
-    """From a week before the first file to a month beyond the last file and the last trade dates."""
+def _sessions(
+    headers: list[tuple[Any, Path]], master: contract_master.Master, root: str
+) -> calendar.Sessions:
+    """From a week before the first file to a month beyond the last file and the last trade
+    dates.
+    """
     from mcl.data import dbn
 
     first = from_day(headers[0][0].start // DAY_NS) - timedelta(days=7)
-    ends = [h.end if h.end is not None else int(dbn.read(p)[1]["ts_event"].max(initial=h.start)) for h, p in headers]
-    last = max(from_day(max(ends) // DAY_NS), *(c.last_trade_date for c in master.contracts)) + timedelta(days=31)
+    ends = [
+        h.end if h.end is not None else int(dbn.read(p)[1]["ts_event"].max(initial=h.start))
+        for h, p in headers
+    ]
+    last = max(
+        from_day(max(ends) // DAY_NS), *(c.last_trade_date for c in master.contracts)
+    ) + timedelta(days=31)
     return calendar.sessions(first, last, root)
 
 
-def _conditions(path: Path, sessions: calendar.Sessions, headers: list[tuple[Any, Path]]) -> dict[str, str]:
-    """Days of the files that the vendor does not call available. Missing and pending ones refuse the build."""
+def _conditions(
+    path: Path, sessions: calendar.Sessions, headers: list[tuple[Any, Path]]
+) -> dict[str, str]:
+    """Days of the files that the vendor does not call available. Missing and pending ones refuse
+    the build.
+    """
     said: dict[str, str] = {}
     for file in conditions(path):
         try:
-            said |= {str(item["date"]): str(item["condition"]) for item in json.loads(file.read_text())}
+            said |= {
+                str(item["date"]): str(item["condition"]) for item in json.loads(file.read_text())
+            }
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{file} is no list of dates and conditions as the vendor gives it: {error!r}", "download it again") from error
+            raise DataError(
+                f"{file} is no list of dates and conditions as the vendor gives it: {error!r}",
+                "download it again",
+            ) from error
     first, last = headers[0][0].start, max(h.end or h.start for h, _ in headers)
     told = {day: word for day, word in sorted(said.items()) if word != "available"}
-    inside = {day: word for day, word in told.items() if first <= to_day(date.fromisoformat(day)) * DAY_NS < max(last, first + 1)}
-    absent = {day: word for day, word in inside.items() if word != "degraded" and to_day(date.fromisoformat(day)) in sessions.day}
+    inside = {
+        day: word
+        for day, word in told.items()
+        if first <= to_day(date.fromisoformat(day)) * DAY_NS < max(last, first + 1)
+    }
+    absent = {
+        day: word
+        for day, word in inside.items()
+        if word != "degraded" and to_day(date.fromisoformat(day)) in sessions.day
+    }
     if absent:
         listed = ", ".join(f"{day} ({word})" for day, word in list(absent.items())[:3])
-        raise DataError(f"{path}: the vendor has no data yet for {listed}", "download these days again, or end the range before them")
+        raise DataError(
+            f"{path}: the vendor has no data yet for {listed}",
+            "download these days again, or end the range before them",
+        )
     return inside
 
 
@@ -237,19 +332,32 @@ def _price(raw: Any) -> npt.NDArray[np.float64]:
     return price
 
 
-def _statistics(paths: list[Path], master: contract_master.Master) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Settlement, cleared volume and open interest of the outrights; rows that name no trade date cannot be placed and are counted."""
+def _statistics(
+    paths: list[Path], master: contract_master.Master
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Settlement, cleared volume and open interest of the outrights; rows that name no trade date
+    cannot be placed and are counted.
+    """
     from mcl.data import dbn
 
     counts = {"statistics_kept": 0, "statistics_without_date": 0}
     pieces = [_placed(dbn.read(path)[1], master, counts) for path in paths]
     if not pieces:
         return no_statistics(), {}
-    return pd.concat(pieces, ignore_index=True).sort_values("known_at", kind="stable", ignore_index=True), counts
+    return (
+        pd.concat(pieces, ignore_index=True).sort_values(
+            "known_at", kind="stable", ignore_index=True
+        ),
+        counts,
+    )
 
 
-def _placed(records: npt.NDArray[np.void], master: contract_master.Master, counts: dict[str, int]) -> pd.DataFrame:
-    wanted = records[np.isin(records["stat_type"], list(_STATISTICS)) & (records["update_action"] != 2)]
+def _placed(
+    records: npt.NDArray[np.void], master: contract_master.Master, counts: dict[str, int]
+) -> pd.DataFrame:
+    wanted = records[
+        np.isin(records["stat_type"], list(_STATISTICS)) & (records["update_action"] != 2)
+    ]
     if not len(wanted):
         return no_statistics()
     known, reference = wanted["ts_recv"].astype(np.int64), wanted["ts_ref"]
@@ -260,12 +368,26 @@ def _placed(records: npt.NDArray[np.void], master: contract_master.Master, count
     counts["statistics_without_date"] += int((~placed).sum())
     wanted, meaning, known = wanted[keep], meaning[keep], known[keep]
     kind = pd.Series(wanted["stat_type"].astype(np.int64)).map(_STATISTICS)
-    value = np.where(wanted["stat_type"] == 3, _price(wanted["price"]), wanted["quantity"].astype(np.float64))
-    return statistics(reference[keep].astype(np.int64) // DAY_NS, meaning, kind.to_numpy(), value, known)
+    value = np.where(
+        wanted["stat_type"] == 3, _price(wanted["price"]), wanted["quantity"].astype(np.float64)
+    )
+    return statistics(
+        reference[keep].astype(np.int64) // DAY_NS, meaning, kind.to_numpy(), value, known
+    )
 
 
 def world_of(path: Path) -> dict[str, Any]:
-    """What a generated world says about itself, wherever inside its folder the path points; {} for real data."""
-    note = next((n for n in (p / "world.json" for p in (path, path.parent, path.parent.parent)) if n.is_file()), None)
+    """What a generated world says about itself, wherever inside its folder the path points; {} for
+    real data.
+    """
+    note = next(
+        (
+            n
+            for n in (p / "world.json" for p in (path, path.parent, path.parent.parent))
+            if n.is_file()
+        ),
+        None,
+    )
     facts: dict[str, Any] = json.loads(note.read_text()) if note else {}
-    return {name: fact for name, fact in facts.items() if name != "files"}  # the manifest hashes what was read
+    # the manifest hashes what was read
+    return {name: fact for name, fact in facts.items() if name != "files"}

@@ -1,10 +1,14 @@
-"""LEAN futures trades: one zip per UTC or exchange day, one CSV member per expiry, several expiries side by side.
+"""LEAN futures trades: one zip per UTC or exchange day, one CSV member per expiry, several expiries
+side by side.
 
-A member holds `milliseconds since midnight, open, high, low, close, volume` without a header; the time is the open of the bar.
-Zips are found in the original tree (`comex/minute/gc/20131007_trade.zip`) and in a flat copy with "/" written as "__". Prices
-are taken as they are. There are no statistics: the volume of a session is the sum of its bars, known when the session is over.
+A member holds `milliseconds since midnight, open, high, low, close, volume` without a header; the
+time is the open of the bar. Zips are found in the original tree
+(`comex/minute/gc/20131007_trade.zip`) and in a flat copy with "/" written as "__". Prices are taken
+as they are. There are no statistics: the volume of a session is the sum of its bars, known when the
+session is over.
 
-The clock of midnight is a property of the delivery (`data.timezone`): the daily break tells which one it is.
+The clock of midnight is a property of the delivery (`data.timezone`): the daily break tells which
+one it is.
 """
 
 from __future__ import annotations
@@ -32,7 +36,11 @@ _COLUMNS = ("time", *PRICES, "volume")
 def files(path: Path, symbol: str) -> list[Path]:
     """The minute-trade zips of a symbol at or below `path`, in order of day."""
     pattern = re.compile(rf"(^|/|__)minute(/|__){symbol.lower()}(/|__)\d{{8}}_trade\.zip$")
-    found = [p for p in files_below(path, (".zip",)) if pattern.search(p.relative_to(path.parent).as_posix())]
+    found = [
+        p
+        for p in files_below(path, (".zip",))
+        if pattern.search(p.relative_to(path.parent).as_posix())
+    ]
     if not found:
         expected = f"expected minute/{symbol.lower()}/YYYYMMDD_trade.zip; set data.instrument"
         raise DataError(f"{path} holds no LEAN minute trades of {symbol}", expected)
@@ -47,19 +55,43 @@ def table(path: Path, data: schema.LeanData) -> Table:
     """All expiries below `path`."""
     of = instrument(data.instrument)
     clock = zone(data.timezone)
-    parts = [part for zipped in files(path, data.instrument) for part in _members(zipped, data.instrument, clock)]
+    parts = [
+        part
+        for zipped in files(path, data.instrument)
+        for part in _members(zipped, data.instrument, clock)
+    ]
     months = sorted({month for month, _ in parts})
     if not months:
-        raise DataError(f"the zips below {path} hold no member named YYYYMMDD_{data.instrument.lower()}_minute_trade_YYYYMM.csv")
-    contracts = tuple(sorted((contract(data.instrument, *divmod(m, 100)) for m in months), key=lambda c: c.last_trade_date))
+        raise DataError(
+            f"the zips below {path} hold no member named"
+            f" YYYYMMDD_{data.instrument.lower()}_minute_trade_YYYYMM.csv"
+        )
+    contracts = tuple(
+        sorted(
+            (contract(data.instrument, *divmod(m, 100)) for m in months),
+            key=lambda c: c.last_trade_date,
+        )
+    )
     index = {c.year * 100 + c.month: i for i, c in enumerate(contracts)}
-    frame = pd.concat([rows.assign(contract=index[month]) for month, rows in parts], ignore_index=True)
+    frame = pd.concat(
+        [rows.assign(contract=index[month]) for month, rows in parts], ignore_index=True
+    )
     frame = frame.sort_values("contract", kind="stable", ignore_index=True)
     ts = frame["ts_event"].to_numpy(np.int64)
     first, last = (calendar.from_day(int(t // DAY_NS)) for t in (ts.min(), ts.max()))
-    sessions = calendar.sessions(first - timedelta(days=7), max(last, contracts[-1].last_trade_date) + timedelta(days=31), data.instrument)
+    sessions = calendar.sessions(
+        first - timedelta(days=7),
+        max(last, contracts[-1].last_trade_date) + timedelta(days=31),
+        data.instrument,
+    )
     prices = {name: frame[name].to_numpy(np.float64) for name in PRICES}
-    rows = Rows(frame["contract"].to_numpy(np.int64), ts, session_of(ts), **prices, volume=frame["volume"].to_numpy(np.int64))
+    rows = Rows(
+        frame["contract"].to_numpy(np.int64),
+        ts,
+        session_of(ts),
+        **prices,
+        volume=frame["volume"].to_numpy(np.int64),
+    )
     listed = np.zeros(len(contracts), np.int64)
     return Table(
         of, "1m", contracts, listed, sessions, lambda: iter([Chunk(rows, str(path))]), no_statistics(), False, str(path),
@@ -73,11 +105,21 @@ def _members(zipped: Path, symbol: str, clock: ZoneInfo) -> list[tuple[int, pd.D
     shape = re.compile(rf"\d{{8}}_{symbol.lower()}_minute_trade_(\d{{6}})(\d{{2}})?\.csv")
     try:
         with zipfile.ZipFile(zipped) as archive:
-            named = {name: found for name in sorted(archive.namelist()) if (found := shape.fullmatch(name))}
+            named = {
+                name: found
+                for name in sorted(archive.namelist())
+                if (found := shape.fullmatch(name))
+            }
             size = sum(archive.getinfo(name).file_size for name in named)
             if size > LARGEST_DAY:
-                raise DataError(f"{zipped} unpacks to {size / 1e9:.1f} GB; a day of minutes has some megabytes", "copy it again")
-            return [(int(found[1]), _rows(archive, zipped, name, midnight)) for name, found in named.items()]
+                raise DataError(
+                    f"{zipped} unpacks to {size / 1e9:.1f} GB; a day of minutes has some megabytes",
+                    "copy it again",
+                )
+            return [
+                (int(found[1]), _rows(archive, zipped, name, midnight))
+                for name, found in named.items()
+            ]
     except zipfile.BadZipFile as error:
         raise DataError(f"{zipped} is no zip file: {error}", "copy it again") from error
 

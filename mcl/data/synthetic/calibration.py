@@ -1,7 +1,9 @@
-"""Measured shapes that make the synthetic world look like WTI futures. Not choices: figures with a source.
+"""Measured shapes that make the synthetic world look like WTI futures. Not choices: figures with a
+source.
 
-Session shape: CL, 5-minute bars of the most active contract, 188 sessions of 2024 to 2026. Migration: CL, medians over ten expiries
-of 2025. All other constants of the generator stand where they are used.
+Session shape: CL, 5-minute bars of the most active contract, 188 sessions of 2024 to 2026.
+Migration: CL, medians over ten expiries of 2025. All other constants of the generator stand where
+they are used.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-# Share of a session's volume and variance in each of the 276 five-minute bars from 18:00 New York, in 1e-5.
+# Share of a session's volume and variance in each of the 276 five-minute bars from 18:00 New York,
+# in 1e-5.
 _VOLUME = (
     309, 106, 76, 68, 62, 54, 60, 50, 45, 38, 38, 36, 55, 39, 46, 40, 38, 33, 43, 35, 38, 40, 43, 50, 302, 130, 111, 110, 87, 88,
     90, 77, 74, 77, 92, 112, 251, 147, 122, 107, 105, 87, 133, 109, 110, 98, 97, 93, 102, 86, 87, 72, 66, 67, 104, 76, 66, 69, 67,
@@ -55,8 +58,13 @@ _OPEN_INTEREST_NEXT = (
     338, 327, 322, 318, 308, 299, 292, 286, 278, 264, 252, 239, 233, 228, 223, 209, 209, 208, 211, 199, 194, 197, 190,
 )  # fmt: skip
 
-# Within a five-minute bar the minutes are alike, except at the open (18:00) and around the settlement (14:25, 14:30).
-_MINUTE_VOLUME = {0: (0.36, 0.25, 0.17, 0.11, 0.11), 245: (0.08, 0.11, 0.16, 0.34, 0.31), 246: (0.43, 0.18, 0.14, 0.14, 0.11)}
+# Within a five-minute bar the minutes are alike, except at the open (18:00) and around the
+# settlement (14:25, 14:30).
+_MINUTE_VOLUME = {
+    0: (0.36, 0.25, 0.17, 0.11, 0.11),
+    245: (0.08, 0.11, 0.16, 0.34, 0.31),
+    246: (0.43, 0.18, 0.14, 0.14, 0.11),
+}
 _MINUTE_VARIANCE = {0: (0.56, 0.19, 0.14, 0.05, 0.06)}
 
 
@@ -73,13 +81,18 @@ VARIANCE_SHARE = _by_minute(_VARIANCE, _MINUTE_VARIANCE)
 
 
 def volume_weights(to_last_trade: npt.NDArray[np.int64], early: int = 0) -> Floats:
-    """Share of the session's volume per listed expiry, nearest first, from the sessions to each one's last trade. Sums to 1.
+    """Share of the session's volume per listed expiry, nearest first, from the sessions to each
+    one's last trade. Sums to 1.
 
-    MCL leaves a contract one session before CL does (its last trade is one business day earlier), and trades thinner than CL in
-    the deferred months: CL's next-to-front ratio is shifted by one session (and `early` more) and squared. Beyond the second expiry
-    the share halves every ten sessions of distance.
+    MCL leaves a contract one session before CL does (its last trade is one business day earlier),
+    and trades thinner than CL in the deferred months: CL's next-to-front ratio is shifted by one
+    session (and `early` more) and squared. Beyond the second expiry the share halves every ten
+    sessions of distance.
     """
-    ratio = np.array(_NEXT_TO_FRONT)[np.clip(to_last_trade[0] - 1 - early, 0, len(_NEXT_TO_FRONT) - 1)] ** 2
+    ratio = (
+        np.array(_NEXT_TO_FRONT)[np.clip(to_last_trade[0] - 1 - early, 0, len(_NEXT_TO_FRONT) - 1)]
+        ** 2
+    )
     weights: Floats = 0.0008 + 0.08 * np.exp((43.0 - to_last_trade) / 14.0)
     weights[0], weights[1] = 1 / (1 + ratio), ratio / (1 + ratio)
     weights /= weights.sum()
@@ -87,7 +100,9 @@ def volume_weights(to_last_trade: npt.NDArray[np.int64], early: int = 0) -> Floa
 
 
 def open_interest(to_last_trade: npt.NDArray[np.int64]) -> Floats:
-    """Contracts per listed expiry, nearest first: a tenth of CL's, fading beyond the second expiry."""
+    """Contracts per listed expiry, nearest first: a tenth of CL's, fading beyond the second
+    expiry.
+    """
     at = np.clip(to_last_trade[0] - 1, 0, len(_OPEN_INTEREST) - 1)
     contracts: Floats = 2.0 + 180.0 * np.exp((43.0 - to_last_trade) / 30.0)
     contracts[0], contracts[1] = _OPEN_INTEREST[at], _OPEN_INTEREST_NEXT[at]

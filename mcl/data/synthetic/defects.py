@@ -1,4 +1,6 @@
-"""Damage done to a generated world on purpose, so that `mcl data check` and its tests have something to find."""
+"""Damage done to a generated world on purpose, so that `mcl data check` and its tests have
+something to find.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ _OFF_TICK = 3_000_000  # 0.003
 
 
 def apply(name: str, bars: Records, table: Sessions, folder: Path) -> Records:
-    """The records with one blemish, in the middle of the data. `degraded` writes the vendor's list of conditions instead."""
+    """The records with one blemish, in the middle of the data. `degraded` writes the vendor's list
+    of conditions instead.
+    """
     if name not in BLEMISHES:
         raise DataError(f"unknown blemish {name!r}; {nearest(name, BLEMISHES)}")
     if name == "degraded":
@@ -32,12 +36,17 @@ def apply(name: str, bars: Records, table: Sessions, folder: Path) -> Records:
 def _degraded_day(table: Sessions, folder: Path) -> None:
     """The vendor's list of conditions, which calls one day degraded."""
     middle = len(table) // 2
-    listed = [{"date": str(day), "condition": "degraded" if i == middle else "available"} for i, day in enumerate(table.dates)]
+    listed = [
+        {"date": str(day), "condition": "degraded" if i == middle else "available"}
+        for i, day in enumerate(table.dates)
+    ]
     write_whole(folder / "condition.json", (json.dumps(listed, indent=1) + "\n").encode())
 
 
 def _missing_minutes(bars: Records, table: Sessions) -> Records:
-    """No bar of any instrument for half an hour from 09:00 New York, two sessions after the middle."""
+    """No bar of any instrument for half an hour from 09:00 New York, two sessions after the
+    middle.
+    """
     start = table.open_ns[len(table) // 2 + 2] + _NINE * MINUTE
     ts = bars["ts_event"].astype(np.int64)
     kept: Records = bars[(ts < start) | (ts >= start + 30 * MINUTE)]
@@ -78,7 +87,10 @@ def _busiest(bars: Records, table: Sessions, session: int) -> int:
     ts = bars["ts_event"].astype(np.int64)
     inside = np.flatnonzero((ts >= table.open_ns[session]) & (ts < table.close_ns[session]))
     if not len(inside):
-        raise DataError(f"session {from_day(int(table.day[session]))} has no bar to damage", "generate more sessions")
+        raise DataError(
+            f"session {from_day(int(table.day[session]))} has no bar to damage",
+            "generate more sessions",
+        )
     return int(inside[np.argmax(bars["volume"][inside])])
 
 

@@ -1,14 +1,16 @@
-"""The synthetic MCL world as files: what a download of the parent `MCL.FUT` would look like, marked as synthetic.
+"""The synthetic MCL world as files: what a download of the parent `MCL.FUT` would look like, marked
+as synthetic.
 
     <folder>/synthetic/<world>-<seed>-<hash>/world.json
                                             /definition/2023-12.dbn.zst   one file per UTC month and schema
                                             /statistics/…
                                             /ohlcv-1m/…
 
-All twelve serial months and the calendar spreads of neighbours, definitions sent again before every session, settlement prices on
-the day, cleared volume and open interest on the next morning, 1-minute bars where something traded. Every outright's definition carries
-the watermark, so that copied files stay synthetic. The same parameters give the same bytes; the folder appears whole or not at all
-and is reused.
+All twelve serial months and the calendar spreads of neighbours, definitions sent again before every
+session, settlement prices on the day, cleared volume and open interest on the next morning,
+1-minute bars where something traded. Every outright's definition carries the watermark, so that
+copied files stay synthetic. The same parameters give the same bytes; the folder appears whole or
+not at all and is reused.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ from mcl.market.instruments import MCL, Contract
 Ints = npt.NDArray[np.int64]
 
 VERSION = 6  # raise it whenever the same parameters would give other bytes
-FIRST, LAST = date(2023, 12, 11), date(2026, 1, 8)  # trade dates; the first session opens on Sunday 2023-12-10
+# trade dates; the first session opens on Sunday 2023-12-10
+FIRST, LAST = date(2023, 12, 11), date(2026, 1, 8)
 DATASET, PARENT = "GLBX.MDP3", "MCL.FUT"
 SCHEMAS = ("definition", "statistics", "ohlcv-1m")
 TICK = round(MCL.tick_size * dbn.PRICE_SCALE)
@@ -59,12 +62,16 @@ def generate(
     last: date = LAST,
     blemishes: Sequence[str] = (),
 ) -> Path:
-    """The folder of the world that `spec` names, made on the first call and reused after; sessions first … last, both included.
+    """The folder of the world that `spec` names, made on the first call and reused after; sessions
+    first … last, both included.
 
-    `blemishes` (names in `mcl.data.synthetic.defects.BLEMISHES`) damages the files on purpose: material for `mcl data check`.
-    DataError for an impossible range, StoreError if the disk refuses.
+    `blemishes` (names in `mcl.data.synthetic.defects.BLEMISHES`) damages the files on purpose:
+    material for `mcl data check`. DataError for an impossible range, StoreError if the disk
+    refuses.
     """
-    parameters = _parameters(spec, first, last) | ({"blemishes": list(blemishes)} if blemishes else {})
+    parameters = _parameters(spec, first, last) | (
+        {"blemishes": list(blemishes)} if blemishes else {}
+    )
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:12]
     home = below(Path(folder) / "synthetic", f"{spec.world}-{spec.seed}-{digest}")
     if _is_whole(home, parameters):
@@ -86,24 +93,44 @@ def generate(
 def _parameters(spec: SyntheticData, first: date, last: date) -> dict[str, Any]:
     """All that the bytes depend on."""
     if last < first:
-        raise DataError(f"need first <= last session for a synthetic world; first={first}, last={last}")
+        raise DataError(
+            f"need first <= last session for a synthetic world; first={first}, last={last}"
+        )
     planted = spec.world == "planted_edge"
     if planted and spec.edge_fast >= spec.edge_slow:
-        raise DataError(f"need data.edge_fast < data.edge_slow; edge_fast={spec.edge_fast}, edge_slow={spec.edge_slow}")
-    edge = {"sharpe": spec.edge_sharpe, "fast": spec.edge_fast, "slow": spec.edge_slow} if planted else None
-    return {"version": VERSION, "world": spec.world, "seed": spec.seed, "edge": edge, "first": str(first), "last": str(last)}
+        raise DataError(
+            f"need data.edge_fast < data.edge_slow; edge_fast={spec.edge_fast},"
+            f" edge_slow={spec.edge_slow}"
+        )
+    edge = (
+        {"sharpe": spec.edge_sharpe, "fast": spec.edge_fast, "slow": spec.edge_slow}
+        if planted
+        else None
+    )
+    return {
+        "version": VERSION,
+        "world": spec.world,
+        "seed": spec.seed,
+        "edge": edge,
+        "first": str(first),
+        "last": str(last),
+    }
 
 
 def _is_whole(home: Path, parameters: dict[str, Any]) -> bool:
     try:
         told = json.loads((home / "world.json").read_text())
-        return bool(told["parameters"] == parameters) and all((home / n).stat().st_size == f["bytes"] for n, f in told["files"].items())
+        return bool(told["parameters"] == parameters) and all(
+            (home / n).stat().st_size == f["bytes"] for n, f in told["files"].items()
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False  # absent, or touched by somebody: made again
 
 
 def _publish(part: Path, home: Path, parameters: dict[str, Any]) -> None:
-    """Rename the finished folder into place; another process may have been faster with the same bytes."""
+    """Rename the finished folder into place; another process may have been faster with the same
+    bytes.
+    """
     if home.exists() and not _is_whole(home, parameters):
         shutil.rmtree(home)
     try:
@@ -128,7 +155,11 @@ def _fill(part: Path, parameters: dict[str, Any]) -> None:
     traded = np.concatenate(bars)
     for name in parameters.get("blemishes", ()):
         traded = defects.apply(name, traded, table, part)
-    records = {"definition": _definitions(listing), "statistics": statistics.records(), "ohlcv-1m": traded}
+    records = {
+        "definition": _definitions(listing),
+        "statistics": statistics.records(),
+        "ohlcv-1m": traded,
+    }
     files, rows = {}, {schema: len(array) for schema, array in records.items()}
     for schema, array in records.items():
         for name in _write_months(part, schema, array, listing):
@@ -140,22 +171,35 @@ def _fill(part: Path, parameters: dict[str, Any]) -> None:
 
 def _told(parameters: dict[str, Any], edge: Edge | None, listing: Listing) -> dict[str, Any]:
     """What a reader must know before believing a number that came from these files."""
-    words, drift = "none: every price is a martingale, the past of a contract says nothing about its future", 0.0
+    words, drift = (
+        "none: every price is a martingale, the past of a contract says nothing about its future",
+        0.0,
+    )
     if edge is not None:
         drift = edge.sharpe / np.sqrt(calendar.SESSIONS_PER_YEAR) * SESSION_SD
         words = (
-            f"planted: the price drifts by {drift:.5f} of itself per 1380-minute session, evenly over the minutes, in the direction of "
-            f"sign(EMA({edge.fast}) - EMA({edge.slow})) of the active contract's 1-minute closes, known one bar earlier; following that "
-            f"sign with one contract has an annual Sharpe ratio near {edge.sharpe:g} before costs"
+            f"planted: the price drifts by {drift:.5f} of itself per 1380-minute session, evenly"
+            f" over the minutes, in the direction of sign(EMA({edge.fast}) - EMA({edge.slow})) of"
+            " the active contract's 1-minute closes, known one bar earlier; following that sign"
+            f" with one contract has an annual Sharpe ratio near {edge.sharpe:g} before costs"
         )
     start, end = listing.span
-    request = {"dataset": DATASET, "symbols": [PARENT], "stype_in": "parent", "schemas": list(SCHEMAS)}
+    request = {
+        "dataset": DATASET,
+        "symbols": [PARENT],
+        "stype_in": "parent",
+        "schemas": list(SCHEMAS),
+    }
     times = {"start": _iso(start), "end": _iso(end)}
     return {
         "synthetic": True,
         "notice": NOTICE,
         "parameters": parameters,
-        "edge": {"words": words, "sharpe": edge.sharpe if edge else 0.0, "drift_frac_per_session": drift},
+        "edge": {
+            "words": words,
+            "sharpe": edge.sharpe if edge else 0.0,
+            "drift_frac_per_session": drift,
+        },
         "request": request | times,
     }
 
@@ -164,7 +208,7 @@ def _iso(ns: int) -> str:
     return datetime.fromtimestamp(ns // NS, UTC).isoformat()
 
 
-# ----------------------------------------------------------------------------------------------------------- instruments
+# -------------------------------------------------------------------------------------- instruments
 
 
 @dataclass(frozen=True)
@@ -190,7 +234,10 @@ class Listing:
     def span(self) -> tuple[int, int]:
         """UTC midnights around everything that is sent, ns."""
         day = 86_400 * NS
-        return int(self.table.open_ns[0]) // day * day, -(-int(self.table.close_ns[-1]) // day) * day
+        return (
+            int(self.table.open_ns[0]) // day * day,
+            -(-int(self.table.close_ns[-1]) // day) * day,
+        )
 
     def at(self, session: int) -> range:
         """Indices into the chain of the twelve listed contracts, nearest first."""
@@ -207,7 +254,9 @@ class Listing:
         return np.concatenate([outrights, spreads])
 
     def mappings(self, start: date, end: date) -> Iterator[dbn.Mapping]:
-        """Symbols that mean something on start <= UTC day < end; a week past the last trade, until all statistics are out."""
+        """Symbols that mean something on start <= UTC day < end; a week past the last trade, until
+        all statistics are out.
+        """
         for k, contract in enumerate(self.chain):
             ones: list[Contract | Spread] = [contract]
             if k + 1 < len(self.chain):
@@ -228,7 +277,9 @@ def _id(one: Contract | Spread) -> int:
 def _bars(listing: Listing, tape: Tape) -> dbn.Records:
     records, rows = dbn.blank("ohlcv-1m", len(tape.rows)), tape.rows
     records["instrument_id"] = listing.ids(tape.listed)[rows[:, price_process.INSTRUMENT]]
-    records["ts_event"] = listing.table.open_ns[tape.session] + rows[:, price_process.MINUTE] * 60 * NS
+    records["ts_event"] = (
+        listing.table.open_ns[tape.session] + rows[:, price_process.MINUTE] * 60 * NS
+    )
     for name, column in (
         ("open", price_process.OPEN),
         ("high", price_process.HIGH),
@@ -240,11 +291,13 @@ def _bars(listing: Listing, tape: Tape) -> dbn.Records:
     return records
 
 
-# ----------------------------------------------------------------------------------------------------------- definitions
+# -------------------------------------------------------------------------------------- definitions
 
 
 def _definitions(listing: Listing) -> dbn.Records:
-    """Every listed instrument before every session: one record per contract, one per leg of a spread."""
+    """Every listed instrument before every session: one record per contract, one per leg of a
+    spread.
+    """
     contracts = np.concatenate([_outright(c) for c in listing.chain])
     legs = np.concatenate([_legs(listing.spread(k)) for k in range(len(listing.chain) - 1)])
     sessions = []
@@ -259,14 +312,22 @@ def _definitions(listing: Listing) -> dbn.Records:
 
 def _outright(contract: Contract) -> dbn.Records:
     record = _definition(1, contract, contract.symbol)
-    record["instrument_id"], record["instrument_class"], record["cfi"] = _id(contract), b"F", b"FCECSX"
+    record["instrument_id"], record["instrument_class"], record["cfi"] = (
+        _id(contract),
+        b"F",
+        b"FCECSX",
+    )
     record["leg_side"], record["secsubtype"] = b"N", WATERMARK
     return record
 
 
 def _legs(spread: Spread) -> dbn.Records:
     records = _definition(2, spread.near, spread.symbol)
-    records["instrument_id"], records["instrument_class"], records["cfi"] = _id(spread), b"S", b"FMMXXX"
+    records["instrument_id"], records["instrument_class"], records["cfi"] = (
+        _id(spread),
+        b"S",
+        b"FMMXXX",
+    )
     records["secsubtype"], records["leg_count"], records["leg_index"] = b"SP", 2, (0, 1)
     records["leg_instrument_id"] = [_id(spread.near), _id(spread.far)]
     records["leg_raw_symbol"] = [spread.near.symbol.encode(), spread.far.symbol.encode()]
@@ -277,42 +338,77 @@ def _legs(spread: Spread) -> dbn.Records:
     return records
 
 
-_PRICES = ("high_limit_price", "low_limit_price", "max_price_variation", "price_ratio", "strike_price", "leg_price", "leg_delta")
+_PRICES = (
+    "high_limit_price",
+    "low_limit_price",
+    "max_price_variation",
+    "price_ratio",
+    "strike_price",
+    "leg_price",
+    "leg_delta",
+)
 _INTEGERS = ("contract_multiplier", "decay_quantity", "original_contract_size")
-_BYTES = ("main_fraction", "price_display_format", "sub_fraction", "underlying_product", "maturity_day", "maturity_week", "tick_rule")
+_BYTES = (
+    "main_fraction",
+    "price_display_format",
+    "sub_fraction",
+    "underlying_product",
+    "maturity_day",
+    "maturity_week",
+    "tick_rule",
+)
 
 
 def _definition(n: int, contract: Contract, symbol: str) -> dbn.Records:
-    """What contract and spread have in common; undefined fields hold the format's sentinels, as in recorded definitions."""
+    """What contract and spread have in common; undefined fields hold the format's sentinels, as in
+    recorded definitions.
+    """
     records = dbn.blank("definition", n)
-    for names, undefined in ((_PRICES, dbn.UNDEF_PRICE), (_INTEGERS, np.iinfo(np.int32).max), (_BYTES, 255)):
+    for names, undefined in (
+        (_PRICES, dbn.UNDEF_PRICE),
+        (_INTEGERS, np.iinfo(np.int32).max),
+        (_BYTES, 255),
+    ):
         for name in names:
             records[name] = undefined
     records["contract_multiplier_unit"] = records["flow_schedule_type"] = 127
     records["decay_start_date"] = 65_535
     records["raw_symbol"], records["asset"], records["group"] = symbol.encode(), b"MCL", b"MCL"
     records["exchange"], records["currency"], records["security_type"] = b"XNYM", b"USD", b"FUT"
-    records["unit_of_measure"], records["unit_of_measure_qty"] = b"BBL", int(MCL.multiplier) * dbn.PRICE_SCALE
+    records["unit_of_measure"], records["unit_of_measure_qty"] = (
+        b"BBL",
+        int(MCL.multiplier) * dbn.PRICE_SCALE,
+    )
     records["min_price_increment"], records["display_factor"] = TICK, TICK
     records["min_price_increment_amount"] = round(MCL.tick_value_usd * dbn.PRICE_SCALE)
     records["min_trade_vol"], records["max_trade_vol"], records["market_depth"] = 1, 10_000, 10
-    records["match_algorithm"], records["security_update_action"], records["user_defined_instrument"] = b"F", b"A", b"N"
+    (
+        records["match_algorithm"],
+        records["security_update_action"],
+        records["user_defined_instrument"],
+    ) = (
+        b"F",
+        b"A",
+        b"N",
+    )
     records["maturity_year"], records["maturity_month"] = contract.year, contract.month
     records["activation"] = calendar.ns_of(price_process.listing_date(contract), 18)
     records["expiration"] = calendar.ns_of(contract.last_trade_date, 14, 30)
     return records
 
 
-# ------------------------------------------------------------------------------------------------------------ statistics
+# --------------------------------------------------------------------------------------- statistics
 
 
 class Clearing:
     """What the clearing house publishes about each session, collected session by session.
 
-    On a business day: the settlement price half an hour after it is struck, and on the next business day at 10:00 New York cleared
-    volume (trades of the contract and of the spreads it is a leg of) and open interest. Trading of a holiday's half session is
-    cleared with the next business day: such a holiday has no statistics (Martin Luther King, Presidents, Memorial) or rows with
-    zero volume and the open interest of before (the others, Good Friday included), as recorded in 2025.
+    On a business day: the settlement price half an hour after it is struck, and on the next
+    business day at 10:00 New York cleared volume (trades of the contract and of the spreads it is a
+    leg of) and open interest. Trading of a holiday's half session is cleared with the next business
+    day: such a holiday has no statistics (Martin Luther King, Presidents, Memorial) or rows with
+    zero volume and the open interest of before (the others, Good Friday included), as recorded in
+    2025.
     """
 
     def __init__(self, listing: Listing) -> None:
@@ -327,7 +423,13 @@ class Clearing:
             self.pending[k] = self.pending.get(k, 0) + int(volume)
         if calendar.is_business_day(on):
             self._settle(tape, on)
-            self.interest = dict(zip(tape.listed.tolist(), calibration.open_interest(tape.to_last_trade).astype(int).tolist(), strict=True))
+            self.interest = dict(
+                zip(
+                    tape.listed.tolist(),
+                    calibration.open_interest(tape.to_last_trade).astype(int).tolist(),
+                    strict=True,
+                )
+            )
             self._publish(tape, on, self.pending)
             self.pending = {}
         elif on.month not in (1, 2, 5):
@@ -337,7 +439,11 @@ class Clearing:
     def _closed_days(self, tape: Tape, on: date) -> None:
         """Good Friday has no session, yet rows with zero volume."""
         following = on + timedelta(days=1)
-        if following.weekday() == 4 and following.month in (3, 4) and not calendar.is_business_day(following):
+        if (
+            following.weekday() == 4
+            and following.month in (3, 4)
+            and not calendar.is_business_day(following)
+        ):
             self._publish(tape, following, {})
 
     def _settle(self, tape: Tape, on: date) -> None:
@@ -349,21 +455,34 @@ class Clearing:
 
     def _publish(self, tape: Tape, on: date, volume: dict[int, int]) -> None:
         known = calendar.ns_of(_next_business_day(on), 10)
-        self._block(tape, CLEARED_VOLUME, on, known)["quantity"] = [volume.get(k, 0) for k in tape.listed]
-        self._block(tape, OPEN_INTEREST, on, known)["quantity"] = [self.interest.get(k, 0) for k in tape.listed]
+        self._block(tape, CLEARED_VOLUME, on, known)["quantity"] = [
+            volume.get(k, 0) for k in tape.listed
+        ]
+        self._block(tape, OPEN_INTEREST, on, known)["quantity"] = [
+            self.interest.get(k, 0) for k in tape.listed
+        ]
 
     def _block(self, tape: Tape, kind: int, on: date, known: int) -> dbn.Records:
-        """Blank rows of one kind for every listed contract, about the day `on`, known at `known`."""
+        """Blank rows of one kind for every listed contract, about the day `on`, known at
+        `known`.
+        """
         block = dbn.blank("statistics", LISTED)
         block["instrument_id"] = self.listing.ids(tape.listed)[:LISTED]
         block["ts_event"] = block["ts_recv"] = known
         block["ts_ref"] = calendar.to_day(on) * 86_400 * NS
-        block["price"], block["quantity"], block["stat_type"], block["update_action"] = dbn.UNDEF_PRICE, dbn.UNDEF_QUANTITY, kind, 1
+        block["price"], block["quantity"], block["stat_type"], block["update_action"] = (
+            dbn.UNDEF_PRICE,
+            dbn.UNDEF_QUANTITY,
+            kind,
+            1,
+        )
         self.blocks.append(block)
         return block
 
     def records(self) -> dbn.Records:
-        """In the order in which they became known, without what is published after the end of the data."""
+        """In the order in which they became known, without what is published after the end of the
+        data.
+        """
         rows = np.concatenate(self.blocks)
         rows = rows[np.argsort(rows["ts_recv"], kind="stable")]
         return rows[rows["ts_recv"] < self.listing.span[1]]
@@ -371,7 +490,9 @@ class Clearing:
 
 def _cleared(tape: Tape) -> Ints:
     """Contracts traded per listed expiry, both legs of a spread counted."""
-    traded = np.bincount(tape.rows[:, price_process.INSTRUMENT], tape.rows[:, price_process.VOLUME], 2 * LISTED - 1).astype(np.int64)
+    traded = np.bincount(
+        tape.rows[:, price_process.INSTRUMENT], tape.rows[:, price_process.VOLUME], 2 * LISTED - 1
+    ).astype(np.int64)
     volume: Ints = traded[:LISTED]
     volume[:-1] += traded[LISTED:]
     volume[1:] += traded[LISTED:]
@@ -385,20 +506,26 @@ def _next_business_day(on: date) -> date:
     return day
 
 
-# ----------------------------------------------------------------------------------------------------------------- files
+# -------------------------------------------------------------------------------------------- files
 
 
 def _write_months(part: Path, schema: str, records: dbn.Records, listing: Listing) -> Iterator[str]:
-    """One file per UTC month; yields the names below `part`. The time that counts is ts_event for bars, else ts_recv."""
+    """One file per UTC month; yields the names below `part`. The time that counts is ts_event for
+    bars, else ts_recv.
+    """
     times = records["ts_event" if schema == "ohlcv-1m" else "ts_recv"].astype(np.int64)
     months = times.astype("datetime64[ns]").astype("datetime64[M]")
     begin, end = listing.span
     for month in np.unique(months):
         low, high = np.searchsorted(months, month), np.searchsorted(months, month, "right")
         start = max(begin, int(month.astype("datetime64[ns]").astype(np.int64)))
-        stop = min(end, int((month + np.timedelta64(1, "M")).astype("datetime64[ns]").astype(np.int64)))
+        stop = min(
+            end, int((month + np.timedelta64(1, "M")).astype("datetime64[ns]").astype(np.int64))
+        )
         days = (date.fromisoformat(_iso(ns)[:10]) for ns in (start, stop))
-        header = dbn.Header(DATASET, schema, "parent", (PARENT,), start, stop, tuple(listing.mappings(*days)))
+        header = dbn.Header(
+            DATASET, schema, "parent", (PARENT,), start, stop, tuple(listing.mappings(*days))
+        )
         name = f"{schema}/{month}.dbn.zst"
         dbn.write(part / name, records[low:high], header)
         yield name

@@ -1,9 +1,11 @@
-"""Order books for a generated world: MBP-1 or MBP-10 files of single sessions, made on request from the world's own bars.
+"""Order books for a generated world: MBP-1 or MBP-10 files of single sessions, made on request from
+the world's own bars.
 
-Trades walk from the open over high and low to the close of every bar and add up to its volume, so that bars made from these
-trades are the world's bars. Around them stands a book whose spread and depth depend on the time of day. SYNTHETIC DATA: no quotes
-of MCL were at hand, so spread and depth are assumptions: 1 to 2 ticks by day, 2 to 4 from 18:00 to 02:00 New York, four times as
-wide in the first two minutes, the last five, and at the inventory report.
+Trades walk from the open over high and low to the close of every bar and add up to its volume, so
+that bars made from these trades are the world's bars. Around them stands a book whose spread and
+depth depend on the time of day. SYNTHETIC DATA: no quotes of MCL were at hand, so spread and depth
+are assumptions: 1 to 2 ticks by day, 2 to 4 from 18:00 to 02:00 New York, four times as wide in the
+first two minutes, the last five, and at the inventory report.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ Random = np.random.Generator
 STREAM = 6  # part of every seed
 LEVELS = {"mbp-1": 1, "mbp-10": 10}
 TICK = round(MCL.tick_size * dbn.PRICE_SCALE)
-TOP_LOTS_DAY, TOP_LOTS_NIGHT, DEEPER = 24.0, 8.0, 0.35  # mean size of the best level; each further level is so much larger
+# mean size of the best level; each further level is so much larger
+TOP_LOTS_DAY, TOP_LOTS_NIGHT, DEEPER = 24.0, 8.0, 0.35
 QUOTES_PER_MINUTE = 4
 BOOKS = 2  # contracts per session
 LATENCY_NS = 150_000
@@ -42,7 +45,9 @@ _OUTRIGHTS = (42_000_000, 43_000_000)  # ids of outrights in a generated world
 
 @dataclass(frozen=True)
 class _Events:
-    """Aligned, in order of time: ns, last trade price in ticks, contracts traded (0: a quote), whether the buyer was aggressive."""
+    """Aligned, in order of time: ns, last trade price in ticks, contracts traded (0: a quote),
+    whether the buyer was aggressive.
+    """
 
     ts: Ints
     price: Ints
@@ -51,9 +56,11 @@ class _Events:
 
 
 def generate(home: Path, days: Sequence[date], schema: str = "mbp-10") -> Path:
-    """Books of the two busiest contracts in these sessions of the world at `home`, as `home`/<schema>/<date>.dbn.zst; existing files stay.
+    """Books of the two busiest contracts in these sessions of the world at `home`, as
+    `home`/<schema>/<date>.dbn.zst; existing files stay.
 
-    Deterministic in the world's seed. Returns `home`. DataError for a session that the world does not have.
+    Deterministic in the world's seed. Returns `home`. DataError for a session that the world does
+    not have.
     """
     for day in progress.each("making order books", days):
         path = home / schema / f"{day}.dbn.zst"
@@ -65,11 +72,16 @@ def generate(home: Path, days: Sequence[date], schema: str = "mbp-10") -> Path:
 def session(home: Path, day: date, schema: str) -> tuple[dbn.Records, dbn.Header]:
     """What `generate` writes for one session."""
     if schema not in LEVELS:
-        raise DataError(f"no synthetic order book of schema {schema!r}; choose {' or '.join(LEVELS)}")
+        raise DataError(
+            f"no synthetic order book of schema {schema!r}; choose {' or '.join(LEVELS)}"
+        )
     try:
         parameters = json.loads((home / "world.json").read_text())["parameters"]
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{home} is no generated world: {error}", "order books are made for generated worlds only") from error
+        raise DataError(
+            f"{home} is no generated world: {error}",
+            "order books are made for generated worlds only",
+        ) from error
     return _session(home, day, schema, int(parameters["seed"]))
 
 
@@ -79,14 +91,20 @@ def _session(home: Path, day: date, schema: str, seed: int) -> tuple[dbn.Records
     bars, mappings = _bars(home, start, stop)
     books = []
     for instrument_id in _busiest(bars):
-        rng = Random(np.random.PCG64(np.random.SeedSequence((STREAM, seed, to_day(day), instrument_id))))
+        rng = Random(
+            np.random.PCG64(np.random.SeedSequence((STREAM, seed, to_day(day), instrument_id)))
+        )
         events = _events(bars[bars["instrument_id"] == instrument_id], start, stop, rng)
         books.append(_records(events, schema, instrument_id, start, stop, rng))
     records = np.concatenate(books)
     span = start // DAY_NS * DAY_NS, -(-stop // DAY_NS) * DAY_NS
-    known = tuple(sorted({m for m in mappings if m.instrument_id in set(records["instrument_id"].tolist())}))
+    known = tuple(
+        sorted({m for m in mappings if m.instrument_id in set(records["instrument_id"].tolist())})
+    )
     symbols = tuple(dict.fromkeys(m.raw_symbol for m in known))
-    return records[np.argsort(records["ts_recv"], kind="stable")], dbn.Header("GLBX.MDP3", schema, "raw_symbol", symbols, *span, known)
+    return records[np.argsort(records["ts_recv"], kind="stable")], dbn.Header(
+        "GLBX.MDP3", schema, "raw_symbol", symbols, *span, known
+    )
 
 
 def _bars(home: Path, start: int, stop: int) -> tuple[dbn.Records, list[dbn.Mapping]]:
@@ -101,16 +119,25 @@ def _bars(home: Path, start: int, stop: int) -> tuple[dbn.Records, list[dbn.Mapp
             pieces.append(records[(ts >= start) & (ts < stop)])
             mappings += header.mappings
     held = np.concatenate(pieces) if pieces else dbn.blank("ohlcv-1m", 0)
-    outright = held[(held["instrument_id"] >= _OUTRIGHTS[0]) & (held["instrument_id"] < _OUTRIGHTS[1])]
+    outright = held[
+        (held["instrument_id"] >= _OUTRIGHTS[0]) & (held["instrument_id"] < _OUTRIGHTS[1])
+    ]
     if not len(outright):
-        raise DataError(f"{home} has no bars in the session {from_day(int(calendar.session_of(start)))}")
+        raise DataError(
+            f"{home} has no bars in the session {from_day(int(calendar.session_of(start)))}"
+        )
     return outright, mappings
 
 
 def _busiest(bars: dbn.Records) -> list[int]:
     """The two contracts with the most volume: both sides of a roll."""
     ids, code = np.unique(bars["instrument_id"], return_inverse=True)
-    return [int(i) for i in ids[np.argsort(-np.bincount(code, bars["volume"].astype(np.float64)), kind="stable")[:BOOKS]]]
+    return [
+        int(i)
+        for i in ids[
+            np.argsort(-np.bincount(code, bars["volume"].astype(np.float64)), kind="stable")[:BOOKS]
+        ]
+    ]
 
 
 def _events(bars: dbn.Records, start: int, stop: int, rng: Random) -> _Events:
@@ -118,12 +145,21 @@ def _events(bars: dbn.Records, start: int, stop: int, rng: Random) -> _Events:
     ts, price, size = [], [], []
     for bar in bars:
         prints = _prints(*(int(bar[name]) // TICK for name in PRICES))
-        lots = 1 + rng.multinomial(int(bar["volume"]) - len(prints), np.full(len(prints), 1 / len(prints)))
+        lots = 1 + rng.multinomial(
+            int(bar["volume"]) - len(prints), np.full(len(prints), 1 / len(prints))
+        )
         ts.append(int(bar["ts_event"]) + np.sort(rng.integers(NS // 10, 59 * NS, len(prints))))
         price.append(np.array(prints, np.int64))
         size.append(lots.astype(np.int64))
     minutes = (stop - start) // (60 * NS)
-    quotes = start + (np.repeat(np.arange(minutes), QUOTES_PER_MINUTE) * 60 + rng.random(minutes * QUOTES_PER_MINUTE) * 59.5) * NS
+    quotes = (
+        start
+        + (
+            np.repeat(np.arange(minutes), QUOTES_PER_MINUTE) * 60
+            + rng.random(minutes * QUOTES_PER_MINUTE) * 59.5
+        )
+        * NS
+    )
     when = np.concatenate([*ts, quotes.astype(np.int64)])
     order = np.argsort(when, kind="stable")
     traded = np.concatenate([*size, np.zeros(len(quotes), np.int64)])[order]
@@ -136,29 +172,53 @@ def _events(bars: dbn.Records, start: int, stop: int, rng: Random) -> _Events:
 
 
 def _prints(open_: int, high: int, low: int, close: int) -> list[int]:
-    """The fewest trade prices that make this bar: open, its extremes in the order that repeats least, close."""
+    """The fewest trade prices that make this bar: open, its extremes in the order that repeats
+    least, close.
+    """
     low_first = open_ == low or close == high
-    path = [open_, low, high, close] if low_first and not (open_ == high or close == low) else [open_, high, low, close]
+    path = (
+        [open_, low, high, close]
+        if low_first and not (open_ == high or close == low)
+        else [open_, high, low, close]
+    )
     return [p for i, p in enumerate(path) if i == 0 or p != path[i - 1]]
 
 
-def _records(events: _Events, schema: str, instrument_id: int, start: int, stop: int, rng: Random) -> dbn.Records:
+def _records(
+    events: _Events, schema: str, instrument_id: int, start: int, stop: int, rng: Random
+) -> dbn.Records:
     n, levels = len(events.ts), LEVELS[schema]
     spread, lots = _spread(events.ts, start, stop, rng), _lots(events.ts, rng)
-    ask = np.where(events.bought, events.price, events.price + spread)  # a buyer trades at the ask, a seller at the bid
-    shift = np.where(events.size > 0, 0, np.where(events.bought, 1, -1) * (rng.random(n) < 0.3) * spread)
+    # a buyer trades at the ask, a seller at the bid
+    ask = np.where(events.bought, events.price, events.price + spread)
+    shift = np.where(
+        events.size > 0, 0, np.where(events.bought, 1, -1) * (rng.random(n) < 0.3) * spread
+    )
     ask = ask + shift  # between trades the other side may come to the last price
     records = dbn.blank(schema, n)
-    records["instrument_id"], records["ts_event"], records["ts_recv"] = instrument_id, events.ts, events.ts + LATENCY_NS
-    records["sequence"], records["flags"], records["ts_in_delta"] = np.arange(1, n + 1), 128, LATENCY_NS // 10
+    records["instrument_id"], records["ts_event"], records["ts_recv"] = (
+        instrument_id,
+        events.ts,
+        events.ts + LATENCY_NS,
+    )
+    records["sequence"], records["flags"], records["ts_in_delta"] = (
+        np.arange(1, n + 1),
+        128,
+        LATENCY_NS // 10,
+    )
     trade = events.size > 0
-    records["action"], records["size"] = np.where(trade, b"T", b"M"), np.where(trade, events.size, lots[0])
+    records["action"], records["size"] = (
+        np.where(trade, b"T", b"M"),
+        np.where(trade, events.size, lots[0]),
+    )
     records["side"] = np.where(events.bought, b"B", b"A")
     records["price"] = np.where(trade, events.price, ask) * TICK
     for level in range(levels):
         shown = np.maximum(1, rng.poisson(lots * (1 + DEEPER * level)))
         for side, sign, base, row in (("bid", -1, ask - spread, 0), ("ask", 1, ask, 1)):
-            taken = np.where(trade & (events.bought == (row == 1)), events.size, 0) if level == 0 else 0
+            taken = (
+                np.where(trade & (events.bought == (row == 1)), events.size, 0) if level == 0 else 0
+            )
             records[f"{side}_px_{level:02d}"] = (base + sign * level) * TICK
             records[f"{side}_sz_{level:02d}"] = np.maximum(shown[row], taken)
             records[f"{side}_ct_{level:02d}"] = np.maximum(1, shown[row] // 3)

@@ -1,9 +1,12 @@
-"""The price process behind the synthetic world: one session at a time, all listed expiries at once, trade by trade.
+"""The price process behind the synthetic world: one session at a time, all listed expiries at once,
+trade by trade.
 
-Every price is a martingale by construction: the common factor and the curve factor have independent symmetric steps whose size
-is fixed before they are drawn (session volatility, minute of the day, a noise shared with volume), so nothing in the past of a
-contract says where it goes. The planted world adds one thing: a drift of known size whose sign is the sign of an EMA cross on
-the active contract's printed closes, known one bar earlier. Figures are measured on CL, 2018 to 2026, unless a line says otherwise.
+Every price is a martingale by construction: the common factor and the curve factor have independent
+symmetric steps whose size is fixed before they are drawn (session volatility, minute of the day, a
+noise shared with volume), so nothing in the past of a contract says where it goes. The planted
+world adds one thing: a drift of known size whose sign is the sign of an EMA cross on the active
+contract's printed closes, known one bar earlier. Figures are measured on CL, 2018 to 2026, unless a
+line says otherwise.
 """
 
 from __future__ import annotations
@@ -25,17 +28,21 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Random = np.random.Generator
 
-# Part of every seed. The first number with which the default seed gives ordinary worlds: volatility within 5 % of SESSION_SD, prices
+# Part of every seed. The first number with which the default seed gives ordinary worlds: volatility
+# within 5 % of SESSION_SD, prices
 # between 40 and 110. What a strategy earns there was no criterion.
 STREAM = 5
 LISTED = 12  # serial months
 START_TICKS = 7000.0  # 70.00 USD per barrel
 CURVE_STEP_TICKS = 20.0  # each later expiry starts this much lower: backwardation, as in 2025
-ROLL_SESSIONS = 3  # the active contract is the nearest with more sessions than this to its last trade
+# the active contract is the nearest with more sessions than this to its last trade
+ROLL_SESSIONS = 3
 
-# Session volatility: lognormal, median 1.58 %, sd of log 0.30, lag-1 autocorrelation 0.66 = a slow part and daily noise.
+# Session volatility: lognormal, median 1.58 %, sd of log 0.30, lag-1 autocorrelation 0.66 = a slow
+# part and daily noise.
 RV_MEDIAN, RV_LOG_SD, SLOW_PHI, SLOW_SHARE = 0.0158, 0.30, 0.97, 0.68
-# Breaks, as fractions of price: 7 ticks at 70 on a weekday; over a weekend 80 % sd 15 ticks, 20 % sd 150 ticks.
+# Breaks, as fractions of price: 7 ticks at 70 on a weekday; over a weekend 80 % sd 15 ticks, 20 %
+# sd 150 ticks.
 BREAK_SD, WEEKEND_SD, WEEKEND_WILD_SD, WEEKEND_WILD = 0.0010, 0.0021, 0.021, 0.20
 JUMP_PROBABILITY, JUMP_SD = 0.015, 0.045  # sessions that move by more than 5 %: 12 of 523
 EIA_SD = 0.0027  # inventory report, Wednesday 10:30
@@ -49,10 +56,14 @@ SESSION_SD = float(  # of a front contract's session change, as a fraction of it
     )
 )
 SAMUELSON = 0.03  # a contract one month later moves 3 % less
-CURVE_SD = 0.44  # the curve factor's sd over the front's; its weight fades with e^(-month/4), so that c2 - c1 moves 0.1 of c1
-VOLUME_MEDIAN, VOLUME_LOG_SD, VOLUME_RV_CORRELATION = 75_000.0, 0.30, 0.42  # all expiries; front 40 to 80 thousand
+# the curve factor's sd over the front's; its weight fades with e^(-month/4), so that c2 - c1 moves
+# 0.1 of c1
+CURVE_SD = 0.44
+# all expiries; front 40 to 80 thousand
+VOLUME_MEDIAN, VOLUME_LOG_SD, VOLUME_RV_CORRELATION = 75_000.0, 0.30, 0.42
 CONTRACT_VOLUME_SD = 0.12  # own noise of a contract's session volume (an assumption)
-SPREAD_SHARE = 0.02  # a calendar spread trades this share of the geometric mean of its legs (an assumption)
+# a calendar spread trades this share of the geometric mean of its legs (an assumption)
+SPREAD_SHARE = 0.02
 HOLIDAY_VOLUME, HOLIDAY_VOL = 0.3, 0.6  # a half session against a whole one (an assumption)
 
 SUBSTEPS = 16
@@ -61,12 +72,15 @@ NOISE_TO_VOL = 0.25
 STUDENT = 5.0
 CLUSTER = 4.5  # contracts that trade together: P(no bar) = exp(-expected contracts / cluster)
 MINUTE, INSTRUMENT, OPEN, HIGH, LOW, CLOSE, VOLUME = range(7)  # columns of a tape
-FAST, SLOW, ALPHA_FAST, ALPHA_SLOW, DRIFT, OFFSET, SIGN = range(7)  # what the planted rule remembers
+# what the planted rule remembers
+FAST, SLOW, ALPHA_FAST, ALPHA_SLOW, DRIFT, OFFSET, SIGN = range(7)
 
 
 @dataclass(frozen=True)
 class Edge:
-    """The planted rule: hold the sign of EMA(fast) - EMA(slow) of 1-minute closes; `sharpe` a year before costs."""
+    """The planted rule: hold the sign of EMA(fast) - EMA(slow) of 1-minute closes; `sharpe` a year
+    before costs.
+    """
 
     sharpe: float
     fast: int
@@ -75,9 +89,11 @@ class Edge:
 
 @dataclass(frozen=True)
 class Tape:
-    """One session. rows: int64[m, 7], columns MINUTE … VOLUME, prices in ticks, sorted by minute, then instrument.
+    """One session. rows: int64[m, 7], columns MINUTE … VOLUME, prices in ticks, sorted by minute,
+    then instrument.
 
-    Instruments 0 … 11 are `listed` in that order (indices into the chain), 12 … 22 the spreads of neighbours.
+    Instruments 0 … 11 are `listed` in that order (indices into the chain), 12 … 22 the spreads of
+    neighbours.
     """
 
     session: int
@@ -96,9 +112,12 @@ def _activity(rng: Random, noise: Floats) -> float:
 
 @njit
 def _width(rng: Random, noise: float) -> float:
-    """What volume noise and fat tails (Student t) do to the minute's sd; the mean of its square is 1."""
+    """What volume noise and fat tails (Student t) do to the minute's sd; the mean of its square is
+    1.
+    """
     return float(
-        np.exp(NOISE_TO_VOL * noise - (NOISE_TO_VOL * NOISE_SD) ** 2) * np.sqrt((STUDENT - 2) / (2 * rng.standard_gamma(STUDENT / 2)))
+        np.exp(NOISE_TO_VOL * noise - (NOISE_TO_VOL * NOISE_SD) ** 2)
+        * np.sqrt((STUDENT - 2) / (2 * rng.standard_gamma(STUDENT / 2)))
     )
 
 
@@ -112,8 +131,12 @@ def _path(rng: Random, path: Floats, sd: float, jump: float, drift: float) -> No
 
 
 @njit
-def _bar(rng: Random, row: Ints, clusters: int, start: float, beta: float, path: Floats, slope: float) -> None:
-    """Open, high, low, close of the trades of one instrument: at all sub-steps, or at as many random ones as there were clusters."""
+def _bar(
+    rng: Random, row: Ints, clusters: int, start: float, beta: float, path: Floats, slope: float
+) -> None:
+    """Open, high, low, close of the trades of one instrument: at all sub-steps, or at as many
+    random ones as there were clusters.
+    """
     need, first = min(clusters, SUBSTEPS), True
     for s in range(SUBSTEPS):
         if need < SUBSTEPS - s and rng.random() * (SUBSTEPS - s) >= need:
@@ -156,8 +179,10 @@ def _trade(
     settle: Floats,
     rows: Ints,
 ) -> int:
-    """Trade one session into `rows`; returns their number. Arrays `price` … `volume` have one element per instrument, `share` … `jump`
-    one per minute. `price`, `noise`, `rule` and `settle` are updated in place."""
+    """Trade one session into `rows`; returns their number. Arrays `price` … `volume` have one
+    element per instrument, `share` … `jump` one per minute. `price`, `noise`, `rule` and `settle`
+    are updated in place.
+    """
     path, count = np.empty(SUBSTEPS), 0
     for t in range(len(share)):
         activity = _activity(rng, noise)
@@ -170,7 +195,9 @@ def _trade(
                 continue
             row = rows[count]
             row[MINUTE], row[INSTRUMENT] = t, m
-            row[VOLUME] = clusters + rng.poisson((CLUSTER - 1) * rng.standard_gamma(float(clusters)))
+            row[VOLUME] = clusters + rng.poisson(
+                (CLUSTER - 1) * rng.standard_gamma(float(clusters))
+            )
             _bar(rng, row, clusters, price[m], beta[m], path, gamma[m] * slope)
             if m == active:
                 _follow(rule, float(row[CLOSE]))
@@ -184,13 +211,18 @@ def _trade(
 def chain(table: Sessions) -> list[Contract]:
     """Every MCL contract that is listed in one of these sessions, nearest first."""
     first, last = table.dates[0], table.dates[-1]
-    months = [divmod(n, 12) for n in range(12 * first.year + first.month - 1, 12 * last.year + last.month + LISTED + 2)]
+    months = [
+        divmod(n, 12)
+        for n in range(12 * first.year + first.month - 1, 12 * last.year + last.month + LISTED + 2)
+    ]
     contracts = [calendar.contract("MCL", year, month + 1) for year, month in months]
     return [c for c in contracts if c.last_trade_date >= first and listing_date(c) < last]
 
 
 def listing_date(contract: Contract) -> date:
-    """The contract is listed from the session after this date: the last trade of the same month a year before."""
+    """The contract is listed from the session after this date: the last trade of the same month a
+    year before.
+    """
     return calendar.last_trade_date(contract.root, contract.year - 1, contract.month)
 
 
@@ -199,10 +231,14 @@ def simulate(table: Sessions, seed: int, edge: Edge | None) -> Iterator[Tape]:
     contracts = chain(table)
     expiries = np.array([calendar.to_day(c.last_trade_date) for c in contracts])
     ahead = calendar.sessions(table.dates[0], table.dates[-1] + timedelta(days=450)).day
-    daily, tape = (Random(np.random.PCG64(child)) for child in np.random.SeedSequence((STREAM, seed)).spawn(2))
+    daily, tape = (
+        Random(np.random.PCG64(child)) for child in np.random.SeedSequence((STREAM, seed)).spawn(2)
+    )
     price = np.full(len(contracts), START_TICKS)
-    below = daily.normal(CURVE_STEP_TICKS, 5.0, len(contracts))  # a new contract is listed this much under its neighbour
-    early = daily.integers(0, 3, len(contracts))  # the crossover of volume comes up to two sessions earlier, as it did in 2025
+    # a new contract is listed this much under its neighbour
+    below = daily.normal(CURVE_STEP_TICKS, 5.0, len(contracts))
+    # the crossover of volume comes up to two sessions earlier, as it did in 2025
+    early = daily.integers(0, 3, len(contracts))
     days = _days(table, daily)
     noise, rule, active, listed_to = np.zeros(1), _rule(edge), 0, 1
     rows, settle = np.empty((1380 * (2 * LISTED - 1), 7), np.int64), np.empty(LISTED)
@@ -216,14 +252,38 @@ def simulate(table: Sessions, seed: int, edge: Edge | None) -> Iterator[Tape]:
         rule[OFFSET] += price[active] - price[now]
         active, level = now, price[now]
         if edge is not None:
-            rule[DRIFT] = edge.sharpe / np.sqrt(calendar.SESSIONS_PER_YEAR) * SESSION_SD * level / 1380
+            rule[DRIFT] = (
+                edge.sharpe / np.sqrt(calendar.SESSIONS_PER_YEAR) * SESSION_SD * level / 1380
+            )
         volume = (
-            day.volume * calibration.volume_weights(left, int(early[near])) * np.exp(CONTRACT_VOLUME_SD * daily.standard_normal(LISTED))
+            day.volume
+            * calibration.volume_weights(left, int(early[near]))
+            * np.exp(CONTRACT_VOLUME_SD * daily.standard_normal(LISTED))
         )
         traded = np.r_[volume, SPREAD_SHARE * np.sqrt(volume[:-1] * volume[1:])]
-        listed, beta, gamma = (_with_spreads(x) for x in (price[near : near + LISTED], np.exp(-SAMUELSON * left / 21), np.exp(-left / 84)))
+        listed, beta, gamma = (
+            _with_spreads(x)
+            for x in (
+                price[near : near + LISTED],
+                np.exp(-SAMUELSON * left / 21),
+                np.exp(-left / 84),
+            )
+        )
         minutes = day.share, level * day.sd, level * day.jump
-        count = _trade(tape, noise, rule, active - near, listed, beta, gamma, traded, *minutes, day.settle_minute, settle, rows)
+        count = _trade(
+            tape,
+            noise,
+            rule,
+            active - near,
+            listed,
+            beta,
+            gamma,
+            traded,
+            *minutes,
+            day.settle_minute,
+            settle,
+            rows,
+        )
         price[near : near + LISTED] = listed[:LISTED]
         yield Tape(n, np.arange(near, near + LISTED), left, rows[:count].copy(), settle.copy())
 
@@ -251,22 +311,40 @@ class _Day:
 
 
 def _days(table: Sessions, rng: Random) -> Iterator[_Day]:
-    """What is drawn once per session: volatility, volume, the gap at the open, jumps and the inventory report."""
+    """What is drawn once per session: volatility, volume, the gap at the open, jumps and the
+    inventory report.
+    """
     slow, slow_sd = 0.0, RV_LOG_SD * np.sqrt(SLOW_SHARE)
     slow = slow_sd * rng.standard_normal()
     for n, (on, minutes) in enumerate(zip(table.dates, table.minutes, strict=True)):
         slow = SLOW_PHI * slow + slow_sd * np.sqrt(1 - SLOW_PHI**2) * rng.standard_normal()
         z = slow + RV_LOG_SD * np.sqrt(1 - SLOW_SHARE) * rng.standard_normal()
         own = np.sqrt(1 - VOLUME_RV_CORRELATION**2) * rng.standard_normal()
-        volume = VOLUME_MEDIAN * np.exp(VOLUME_RV_CORRELATION * VOLUME_LOG_SD / RV_LOG_SD * z + VOLUME_LOG_SD * own)
+        volume = VOLUME_MEDIAN * np.exp(
+            VOLUME_RV_CORRELATION * VOLUME_LOG_SD / RV_LOG_SD * z + VOLUME_LOG_SD * own
+        )
         quiet = minutes < 1380
         share, jump = calibration.VOLUME_SHARE[:minutes].copy(), np.zeros(minutes)
-        sd = RV_MEDIAN * np.exp(z) * np.sqrt(calibration.VARIANCE_SHARE[:minutes]) * (HOLIDAY_VOL if quiet else 1.0)
+        sd = (
+            RV_MEDIAN
+            * np.exp(z)
+            * np.sqrt(calibration.VARIANCE_SHARE[:minutes])
+            * (HOLIDAY_VOL if quiet else 1.0)
+        )
         jump[0] = _gap(table, n, rng)
-        where = min(int(np.searchsorted(np.cumsum(calibration.VARIANCE_SHARE), rng.random())), int(minutes) - 1)
+        where = min(
+            int(np.searchsorted(np.cumsum(calibration.VARIANCE_SHARE), rng.random())),
+            int(minutes) - 1,
+        )
         jump[where] += (rng.random() < JUMP_PROBABILITY) * JUMP_SD * rng.standard_normal()
         _inventory_report(on, share, jump, rng.standard_normal())
-        yield _Day(volume * (HOLIDAY_VOLUME if quiet else 1.0), share, sd, jump, min(1229, int(minutes) - 1))
+        yield _Day(
+            volume * (HOLIDAY_VOLUME if quiet else 1.0),
+            share,
+            sd,
+            jump,
+            min(1229, int(minutes) - 1),
+        )
 
 
 def _gap(table: Sessions, n: int, rng: Random) -> float:
@@ -278,7 +356,9 @@ def _gap(table: Sessions, n: int, rng: Random) -> float:
 
 
 def _inventory_report(on: date, share: Floats, jump: Floats, z: float) -> None:
-    """Wednesday 10:30 New York; Thursday 11:00 in a week with a holiday before. Volume triples and fades over minutes."""
+    """Wednesday 10:30 New York; Thursday 11:00 in a week with a holiday before. Volume triples and
+    fades over minutes.
+    """
     monday = on - timedelta(days=on.weekday())
     late = any(not calendar.is_business_day(monday + timedelta(days=k)) for k in range(3))
     minute = 1020 if late else 990

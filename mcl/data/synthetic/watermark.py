@@ -8,12 +8,16 @@ SYNTHETIC = "SYNTHETIC DATA — not a market result"
 
 
 def watermark(bars: Bars) -> str:
-    """The sentence that stands beside every result on synthetic bars, with the edge that was built in; empty for market data."""
+    """The sentence that stands beside every result on synthetic bars, with the edge that was built
+    in; empty for market data.
+    """
     if not bars.synthetic:
         return ""
     world = bars.provenance.get("facts", {}).get("world", {})
     made = world.get("parameters", {})
-    known = [f"{key} {made[key]}" for key in ("world", "seed") if key in made] + ([_edge(made.get("edge"))] if made else [])
+    known = [f"{key} {made[key]}" for key in ("world", "seed") if key in made] + (
+        [_edge(made.get("edge"))] if made else []
+    )
     mark, result = SYNTHETIC.split(" — ")
     return f"{mark} — " + "".join(f"{part}, " for part in known) + result
 
@@ -21,4 +25,7 @@ def watermark(bars: Bars) -> str:
 def _edge(edge: dict[str, float] | None) -> str:
     if not edge:
         return "no edge"
-    return f"planted EMA {edge['fast']}/{edge['slow']} edge of annual Sharpe {edge['sharpe']:g} before costs"
+    return (
+        f"planted EMA {edge['fast']}/{edge['slow']} edge of annual Sharpe {edge['sharpe']:g} before"
+        " costs"
+    )

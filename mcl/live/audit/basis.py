@@ -1,8 +1,10 @@
-"""Bars of the broker beside those of the data vendor: the basis on which live trading and research differ.
+"""Bars of the broker beside those of the data vendor: the basis on which live trading and research
+differ.
 
-A session decides on the broker's bars, research on the vendor's. The table counts and measures where they differ
-in bars that both have. A backtest of the vendor's bars, from what the session began with, says how many
-decisions are others because of that. Before the vendor's bars are stored there is a sentence in place of it.
+A session decides on the broker's bars, research on the vendor's. The table counts and measures
+where they differ in bars that both have. A backtest of the vendor's bars, from what the session
+began with, says how many decisions are others because of that. Before the vendor's bars are stored
+there is a sentence in place of it.
 """
 
 from __future__ import annotations
@@ -53,17 +55,28 @@ class Basis:
 
 
 def vendor_bars(live: Bars, stage: Stage, contract: str) -> tuple[Bars | None, str]:
-    """The vendor's bars between the first and the last of the session, or a sentence that says why there are none."""
+    """The vendor's bars between the first and the last of the session, or a sentence that says why
+    there are none.
+    """
     stored = stage.recorded
     if stored is None:
         return None, f"the vendor's bars of this session are not stored yet: {DOWNLOAD}"
     if contract and stage.contract.symbol != contract:
-        return None, f"the vendor's bars of this session are of {stage.contract.symbol}, the session traded {contract}"
+        return (
+            None,
+            (
+                f"the vendor's bars of this session are of {stage.contract.symbol}, the session"
+                f" traded {contract}"
+            ),
+        )
     first, last = int(live.close_time[0]), int(live.close_time[-1])
     start = int(np.searchsorted(stored.close_time, first, "left"))
     stop = int(np.searchsorted(stored.close_time, last, "right"))
     if start == stop:
-        return None, f"the vendor has no bar between the first and the last of this session: {DOWNLOAD}"
+        return (
+            None,
+            f"the vendor has no bar between the first and the last of this session: {DOWNLOAD}",
+        )
     return stored.rows(start, stop), ""
 
 
@@ -74,7 +87,9 @@ def recorded_bodies(bars: Bars) -> list[dict[str, Any]]:
     return [dict(zip(("close_time", *FIELDS), row, strict=True)) for row in rows]
 
 
-def measure(live: Bars, vendor: Bars, live_target: Sequence[float], vendor_target: Sequence[float]) -> Basis:
+def measure(
+    live: Bars, vendor: Bars, live_target: Sequence[float], vendor_target: Sequence[float]
+) -> Basis:
     """The basis of two sets of bars and of the targets that a backtest has at each of them."""
     common, ours, theirs = np.intersect1d(live.close_time, vendor.close_time, return_indices=True)
     rows = [_row(name, live, vendor, (ours, theirs)) for name in FIELDS]
@@ -103,4 +118,13 @@ def _row(name: str, live: Bars, vendor: Bars, rows: Rows) -> tuple[Any, ...]:
     worst = int(np.abs(apart).argmax())
     at = pd.Timestamp(int(live.close_time[rows[0][worst]]), tz="UTC") if apart[worst] else pd.NaT
     sizes = float(np.abs(apart).mean())
-    return name, len(apart), int((apart != 0).sum()), float(apart.mean()), sizes, float(apart[worst]), at, told
+    return (
+        name,
+        len(apart),
+        int((apart != 0).sum()),
+        float(apart.mean()),
+        sizes,
+        float(apart[worst]),
+        at,
+        told,
+    )

@@ -1,8 +1,9 @@
-"""Every decision of a session taken once more, from the journal alone: the same bars, the same fills, the same account.
+"""Every decision of a session taken once more, from the journal alone: the same bars, the same
+fills, the same account.
 
-Where the backtest answers "what would have happened", this answers "was it right, given what did happen": pauses, late bars, other
-prices and positions carried over from the day before all leave the account elsewhere, and a decision must still be the one that the
-rules make of that account.
+Where the backtest answers "what would have happened", this answers "was it right, given what did
+happen": pauses, late bars, other prices and positions carried over from the day before all leave
+the account elsewhere, and a decision must still be the one that the rules make of that account.
 """
 
 from __future__ import annotations
@@ -25,8 +26,12 @@ from mcl.risk.limits import State, limits_record
 COLUMNS = ("position", "target", "block", "stop_ticks", "take_profit_ticks", "equity_usd")
 
 
-def shadow(entries: Sequence[Entry], bars: Bars, intent: Plan, limits: schema.Limits, money: Money) -> pd.DataFrame:
-    """One row per recorded bar, in the columns of COLUMNS: the decision that the journal's account asks for."""
+def shadow(
+    entries: Sequence[Entry], bars: Bars, intent: Plan, limits: schema.Limits, money: Money
+) -> pd.DataFrame:
+    """One row per recorded bar, in the columns of COLUMNS: the decision that the journal's account
+    asks for.
+    """
     book = empty_book(money, bars.instrument.tick_size)
     record = limits_record(limits, bars.interval)
     reducing = record._replace(state=int(State.REDUCE_ONLY))
@@ -43,9 +48,20 @@ def shadow(entries: Sequence[Entry], bars: Bars, intent: Plan, limits: schema.Li
             row = len(rows)
             book.mark(float(bars.close_ticks[row]))
             account = book.ledger.account(int(bars.to_close_sec[row]))
-            target = decide(intent.row(row), account, reducing if book.mode is Mode.REDUCE_ONLY else record)
+            target = decide(
+                intent.row(row), account, reducing if book.mode is Mode.REDUCE_ONLY else record
+            )
             pending = account, target
-            rows.append((account.position, target.position, target.block, target.stop_ticks, target.take_profit_ticks, account.equity_usd))
+            rows.append(
+                (
+                    account.position,
+                    target.position,
+                    target.block,
+                    target.stop_ticks,
+                    target.take_profit_ticks,
+                    account.equity_usd,
+                )
+            )
     return pd.DataFrame(rows, columns=list(COLUMNS), dtype=np.float64)
 
 

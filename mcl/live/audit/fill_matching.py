@@ -24,31 +24,51 @@ LATE_BARS = 3  # so far apart two fills of one quantity may be the same one
 
 @dataclass(frozen=True)
 class Paired:
-    """`rows`: the differences. `twins`: by position among the live fills the price of the backtest's."""
+    """`rows`: the differences. `twins`: by position among the live fills the price of the
+    backtest's.
+    """
 
     rows: list[Row]
     twins: dict[int, float]
 
 
 class Circumstances:
-    """What held decisions back, and what closed positions that no decision closed. From the entries of a journal by kind."""
+    """What held decisions back, and what closed positions that no decision closed. From the entries
+    of a journal by kind.
+    """
 
     def __init__(self, kinds: dict[str, list[Entry]]) -> None:
         self._decided = {int(e.body["bar"]): e for e in kinds["decision"] if "bar" in e.body}
         self._sent = {int(e.body["bar"]): str(e.key) for e in kinds["order"]}
-        self._refused = [e.body["sentence"] for e in kinds["alert"] if e.body.get("code") == "GUARD"]
-        self._ordered = {str(e.key): self._who(e, kinds["command"]) for e in kinds["protect"] if e.body.get("why") != "protect"}
+        self._refused = [
+            e.body["sentence"] for e in kinds["alert"] if e.body.get("code") == "GUARD"
+        ]
+        self._ordered = {
+            str(e.key): self._who(e, kinds["command"])
+            for e in kinds["protect"]
+            if e.body.get("why") != "protect"
+        }
         self._commands = kinds["command"]
         self._bars = {ref: bar for bar, ref in self._sent.items()}
         self._cap = kinds["begin"][0].body.get("max_contracts") if kinds["begin"] else None
 
     @staticmethod
     def _who(entry: Entry, commands: list[Entry]) -> str:
-        before = [c.body for c in commands if c.seq < entry.seq and c.body.get("word") in ("flatten", "kill", "stop")]
-        return f"{entry.body.get('why')}: {before[-1]['who']}, {before[-1]['why']}" if before else str(entry.body.get("why"))
+        before = [
+            c.body
+            for c in commands
+            if c.seq < entry.seq and c.body.get("word") in ("flatten", "kill", "stop")
+        ]
+        return (
+            f"{entry.body.get('why')}: {before[-1]['who']}, {before[-1]['why']}"
+            if before
+            else str(entry.body.get("why"))
+        )
 
     def absent(self, bar: int) -> tuple[Cause, str]:
-        """Why a fill that the backtest has in this bar did not come: its order was decided at the bar before."""
+        """Why a fill that the backtest has in this bar did not come: its order was decided at the
+        bar before.
+        """
         decision = self._decided.get(bar - 1)
         held = str(decision.body.get("held_back") or "") if decision else ""
         if held.startswith("late"):
@@ -60,41 +80,65 @@ class Circumstances:
         return self.refused(bar) or ("missed", "")
 
     def refused(self, bar: int) -> tuple[Cause, str] | None:
-        """Whether a guard let nothing, or only the half that closes, be sent for what fills in this bar."""
+        """Whether a guard let nothing, or only the half that closes, be sent for what fills in this
+        bar.
+        """
         ref = self._sent.get(bar - 1, "")
         refusal = next((sentence for sentence in self._refused if ref and ref in sentence), "")
         return ("risk block", refusal) if refusal else None
 
     def ordered(self, fill: LiveFill) -> tuple[Cause, str] | None:
-        """Why there is a fill that the backtest does not have, if something else than a decision ordered it."""
+        """Why there is a fill that the backtest does not have, if something else than a decision
+        ordered it.
+        """
         if fill.reason == "roll":
             return "roll", "the backtest moves at the first open"
         word = next((told for ref, told in self._ordered.items() if fill.ref.startswith(ref)), "")
         return ("risk block", word) if word else None
 
     def capped(self, bar: int) -> tuple[Cause, str] | None:
-        """Whether a fill in this bar is smaller than the backtest's, or is not there, since the session was to hold less."""
+        """Whether a fill in this bar is smaller than the backtest's, or is not there, since the
+        session was to hold less.
+        """
         decision = self._decided.get(bar - 1)
         blocked = decision is not None and decision.body.get("block") == Block.MAX_POSITION
-        return ("risk block", f"broker.max_contracts={self._cap}") if blocked and self._cap is not None else None
+        return (
+            ("risk block", f"broker.max_contracts={self._cap}")
+            if blocked and self._cap is not None
+            else None
+        )
 
     def rest(self, fill: LiveFill) -> tuple[Cause, str] | None:
-        """Why a fill came later than the bar after its decision: the market, or the order's limit, did not give all of it at once."""
+        """Why a fill came later than the bar after its decision: the market, or the order's limit,
+        did not give all of it at once.
+        """
         decided = self._bars.get(decision_of(fill.ref))
         late = 0 if decided is None else fill.bar - decided - 1
-        return ("timing", f"{late:+d} bars: the rest of {decision_of(fill.ref)}") if late > 0 else None
+        return (
+            ("timing", f"{late:+d} bars: the rest of {decision_of(fill.ref)}") if late > 0 else None
+        )
 
     def _by(self, decision: Entry | None) -> str:
         """Who had paused the session when this was decided."""
         last = decision.at_ns if decision else 0
-        said = [c.body for c in self._commands if c.body.get("word") in ("pause", "flatten") and c.at_ns <= last]
+        said = [
+            c.body
+            for c in self._commands
+            if c.body.get("word") in ("pause", "flatten") and c.at_ns <= last
+        ]
         return f" by {said[-1]['who']}: {said[-1]['why']}" if said else ""
 
 
 def backtest_fills(result: Result) -> list[LiveFill]:
     tick = result.bars.instrument.tick_size
     return [
-        LiveFill(int(f["bar"]), int(f["quantity"]), float(f["price_ticks"] * tick), reason=FILL_REASONS[f["reason"]]) for f in result.fills
+        LiveFill(
+            int(f["bar"]),
+            int(f["quantity"]),
+            float(f["price_ticks"] * tick),
+            reason=FILL_REASONS[f["reason"]],
+        )
+        for f in result.fills
     ]
 
 
@@ -107,7 +151,9 @@ def pair(
     circumstances: Circumstances,
     exact_prices: bool,
 ) -> Paired:
-    """Bar by bar in their order; what is left over is late (the same quantity a few bars away) or stands alone for a reason."""
+    """Bar by bar in their order; what is left over is late (the same quantity a few bars away) or
+    stands alone for a reason.
+    """
     ours, theirs = _by_bar(live), _by_bar(backtest)
     apart = _apart(decisions, expected)
     rows: list[Row] = []
@@ -119,7 +165,9 @@ def pair(
         for (number, a), (_, b) in zip(mine, known, strict=False):
             twins[number] = b.price
             if a.quantity != b.quantity:
-                rows.append(difference(bars, bar, str(a), str(b), *_unequal(circumstances, a, apart(bar))))
+                rows.append(
+                    difference(bars, bar, str(a), str(b), *_unequal(circumstances, a, apart(bar)))
+                )
             elif exact_prices and abs(a.price - b.price) > 1e-9 and not apart(bar):
                 rows.append(difference(bars, bar, str(a), str(b), "price"))
         extra += [fill for _, fill in mine[len(known) :]]
@@ -129,27 +177,65 @@ def pair(
 
 
 def _unequal(circumstances: Circumstances, fill: LiveFill, apart: bool) -> tuple[str, str]:
-    known = circumstances.ordered(fill) or circumstances.capped(fill.bar) or circumstances.refused(fill.bar)
+    known = (
+        circumstances.ordered(fill)
+        or circumstances.capped(fill.bar)
+        or circumstances.refused(fill.bar)
+    )
     return known or (("", "from another position") if apart else ("missed", ""))
 
 
-def _alone(bars: Bars, extra: list[LiveFill], absent: list[LiveFill], circumstances: Circumstances, apart: Any) -> Iterator[Row]:
+def _alone(
+    bars: Bars,
+    extra: list[LiveFill],
+    absent: list[LiveFill],
+    circumstances: Circumstances,
+    apart: Any,
+) -> Iterator[Row]:
     """An empty cause follows from the difference before it."""
     for fill in extra:
         known = circumstances.ordered(fill)
-        near = (b for b in absent if b.quantity == fill.quantity and b.reason != "roll" and abs(b.bar - fill.bar) <= LATE_BARS)
-        twin = None if known else next((b for b in near if circumstances.absent(b.bar)[0] == "missed"), None)
+        near = (
+            b
+            for b in absent
+            if b.quantity == fill.quantity
+            and b.reason != "roll"
+            and abs(b.bar - fill.bar) <= LATE_BARS
+        )
+        twin = (
+            None
+            if known
+            else next((b for b in near if circumstances.absent(b.bar)[0] == "missed"), None)
+        )
         if twin is not None:
             absent.remove(twin)
-            yield difference(bars, fill.bar, str(fill), str(twin), "timing", f"{fill.bar - twin.bar:+d} bars")
+            yield difference(
+                bars, fill.bar, str(fill), str(twin), "timing", f"{fill.bar - twin.bar:+d} bars"
+            )
         elif known or not apart(fill.bar):
-            yield difference(bars, fill.bar, str(fill), "none", *(known or circumstances.rest(fill) or ("unexplained", "")))
+            yield difference(
+                bars,
+                fill.bar,
+                str(fill),
+                "none",
+                *(known or circumstances.rest(fill) or ("unexplained", "")),
+            )
         else:
             yield difference(bars, fill.bar, str(fill), "none", "", "from another position")
     for fill in absent:
-        cause, why = ("roll", "not moved at the first open") if fill.reason == "roll" else circumstances.absent(fill.bar)
+        cause, why = (
+            ("roll", "not moved at the first open")
+            if fill.reason == "roll"
+            else circumstances.absent(fill.bar)
+        )
         follows = cause == "missed" and apart(fill.bar)
-        yield difference(bars, fill.bar, "none", str(fill), *(("", "from another position") if follows else (cause, why)))
+        yield difference(
+            bars,
+            fill.bar,
+            "none",
+            str(fill),
+            *(("", "from another position") if follows else (cause, why)),
+        )
 
 
 def _caused(rows: list[Row]) -> Iterator[Row]:
@@ -161,8 +247,12 @@ def _caused(rows: list[Row]) -> Iterator[Row]:
 
 
 def _apart(decisions: pd.DataFrame, expected: pd.DataFrame) -> Any:
-    """Whether session and backtest held different positions when what fills in a bar was decided, as a function of its number."""
-    unequal = decisions["position"].to_numpy(np.float64) != expected["position"].to_numpy(np.float64)
+    """Whether session and backtest held different positions when what fills in a bar was decided,
+    as a function of its number.
+    """
+    unequal = decisions["position"].to_numpy(np.float64) != expected["position"].to_numpy(
+        np.float64
+    )
     unequal &= ~np.isnan(decisions["position"].to_numpy(np.float64))
     return lambda bar: bool(0 < bar <= len(unequal) and unequal[bar - 1])
 

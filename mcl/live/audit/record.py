@@ -1,4 +1,6 @@
-"""What a session leaves behind: its audit, tracked as a run of the version that traded, with a page. Now, or again at any later time."""
+"""What a session leaves behind: its audit, tracked as a run of the version that traded, with a
+page. Now, or again at any later time.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ SERVED = "simulated TWS"  # one that runs by itself, on a port
 
 @dataclass(frozen=True)
 class Session:
-    """What a session left behind. `differences` is empty when every decision and fill equals the backtest of the same bars."""
+    """What a session left behind. `differences` is empty when every decision and fill equals the
+    backtest of the same bars.
+    """
 
     decisions: pd.DataFrame
     orders: pd.DataFrame
@@ -63,16 +67,32 @@ def tracked(
     exact_prices: bool,
     seconds: float = math.nan,
 ) -> Session:
-    """Audit the journal and file the session under the version that traded. `where`: the broker; `seconds` that the session took."""
+    """Audit the journal and file the session under the version that traded. `where`: the broker;
+    `seconds` that the session took.
+    """
     progress.begin("holding it against the backtest")
     audited = audit(journal, deployed, strategy, stage, exact_prices)
     progress.begin("recording the session")
-    served = where != EMBEDDED and any(entry.body.get("simulated") for entry in read(journal, ("begin",)))
+    served = where != EMBEDDED and any(
+        entry.body.get("simulated") for entry in read(journal, ("begin",))
+    )
     facts = told(deployed, stage, f"{where} ({SERVED})" if served else where, audited, seconds)
     record = _record(deployed, stage, audited, facts, journal)
-    run_id = store.record(record, lambda made: {"report.html": _page(deployed, stage, audited, facts, journal, made)})
+    run_id = store.record(
+        record, lambda made: {"report.html": _page(deployed, stage, audited, facts, journal, made)}
+    )
     page = store.run(run_id).artifacts / "report.html"
-    return Session(audited.decisions, audited.orders, audited.fills, audited.differences, run_id, page, journal, facts, audited.basis)
+    return Session(
+        audited.decisions,
+        audited.orders,
+        audited.fills,
+        audited.differences,
+        run_id,
+        page,
+        journal,
+        facts,
+        audited.basis,
+    )
 
 
 @dataclass(frozen=True)
@@ -87,15 +107,21 @@ class Past:
 
 
 def audit_again(name: str, day: date, *, store: Store, root: Path) -> Session:
-    """Audit the last session that `name` traded on this trade date once more, from its journal, with the version that traded it.
+    """Audit the last session that `name` traded on this trade date once more, from its journal,
+    with the version that traded it.
 
-    The bars before the session come from the stored data, and those of the session for the basis. LiveError: there is no such
-    journal, it is still being written, it does not say which version it was, or the vendor's bars have not arrived.
+    The bars before the session come from the stored data, and those of the session for the basis.
+    LiveError: there is no such journal, it is still being written, it does not say which version it
+    was, or the vendor's bars have not arrived.
     """
     folder = control_socket.folder_of(root, name)
     journal = _journal(folder, day)
-    if name in control_socket.running(root) and journal == max(folder.glob("*.sqlite"), key=lambda p: p.stat().st_mtime):
-        raise LiveError(f"session {day} of {name!r} is still running", f"mcl stop {name}, or wait for its end")
+    if name in control_socket.running(root) and journal == max(
+        folder.glob("*.sqlite"), key=lambda p: p.stat().st_mtime
+    ):
+        raise LiveError(
+            f"session {day} of {name!r} is still running", f"mcl stop {name}, or wait for its end"
+        )
     began = time.perf_counter()
     past = remembered(journal, name, day, store=store, root=root)
     seconds = time.perf_counter() - began
@@ -112,19 +138,27 @@ def audit_again(name: str, day: date, *, store: Store, root: Path) -> Session:
 
 
 def remembered(journal: Path, name: str, day: date, *, store: Store, root: Path) -> Past:
-    """The session of a journal, with the version that traded it and the stored bars before it. LiveError: it never began."""
+    """The session of a journal, with the version that traded it and the stored bars before it.
+    LiveError: it never began.
+    """
     begin = next((entry.body for entry in read(journal, ("begin",))), None)
     if begin is None:
         raise LiveError(
-            f"{journal} has no beginning: the session ended before both books were compared", "its last entry of kind state says why"
+            f"{journal} has no beginning: the session ended before both books were compared",
+            "its last entry of kind state says why",
         )
     deployed = of_version(name, int(begin["version"]), store, root)
     strategy = build(deployed.config.strategy)
     replayed = begin.get("broker", "sim") == "sim"
     stage = _stage(deployed, day, strategy, root)
-    stage = stage if replayed else replace(stage, room=stage.room + sum(1 for _ in read(journal, ("bar",))))
+    stage = (
+        stage
+        if replayed
+        else replace(stage, room=stage.room + sum(1 for _ in read(journal, ("bar",))))
+    )
     where = EMBEDDED if replayed else f"account {begin['account']}"
-    exact = replayed and not any(True for _ in read(journal, ("armed",)))  # orders are armed only where time passes
+    # orders are armed only where time passes
+    exact = replayed and not any(True for _ in read(journal, ("armed",)))
     return Past(deployed, strategy, stage, where, exact)
 
 
@@ -142,11 +176,15 @@ def _journal(folder: Path, day: date) -> Path:
     if not found:
         known = sorted({path.stem[:10] for path in folder.glob("*.sqlite")})
         have = f"it traded on {', '.join(known[-5:])}" if known else "it has never traded here"
-        raise LiveError(f"{folder.name!r} has no session {day}: {have}", f"mcl live audit DATE {folder.name}")
+        raise LiveError(
+            f"{folder.name!r} has no session {day}: {have}", f"mcl live audit DATE {folder.name}"
+        )
     return found[-1]
 
 
-def told(deployed: Deployable, stage: Stage, where: str, audited: Audit, seconds: float = math.nan) -> dict[str, Any]:
+def told(
+    deployed: Deployable, stage: Stage, where: str, audited: Audit, seconds: float = math.nan
+) -> dict[str, Any]:
     """What a person wants to know first; also the facts of the page."""
     equity = audited.decisions["equity_usd"].dropna()
     mark = watermark(stage.warmup)
@@ -156,7 +194,11 @@ def told(deployed: Deployable, stage: Stage, where: str, audited: Audit, seconds
         "contract": stage.contract.symbol,
         "broker": where,
         **({"data": mark} if mark else {}),
-        **({} if _code_as_promoted(deployed) else {"code": "not the code that was promoted: what decides has changed since"}),
+        **(
+            {}
+            if _code_as_promoted(deployed)
+            else {"code": "not the code that was promoted: what decides has changed since"}
+        ),
         "bars": len(audited.result.bars),
         "decisions": int(audited.decisions["target"].notna().sum()),
         "orders": len(audited.orders),
@@ -188,9 +230,14 @@ def _commission(deployed: Deployable, audited: Audit) -> dict[str, float]:
 
 
 def _times(audited: Audit) -> dict[str, float]:
-    """Medians and 99 % of the wait for the message of a close, and from that message to the order."""
+    """Medians and 99 % of the wait for the message of a close, and from that message to the
+    order.
+    """
     facts: dict[str, float] = {}
-    for name, values in (("close_to_message_sec", audited.close_delay_sec), ("message_to_order_ms", audited.latency_ms)):
+    for name, values in (
+        ("close_to_message_sec", audited.close_delay_sec),
+        ("message_to_order_ms", audited.latency_ms),
+    ):
         shown = spread(values)
         if shown["count"]:
             facts |= {f"{name}_p50": shown["p50"], f"{name}_p99": shown["p99"]}
@@ -208,10 +255,20 @@ def _basis_facts(basis: Basis) -> dict[str, Any]:
     }
 
 
-def _page(deployed: Deployable, stage: Stage, audited: Audit, facts: dict[str, Any], journal: Path, run_id: str) -> bytes:
+def _page(
+    deployed: Deployable,
+    stage: Stage,
+    audited: Audit,
+    facts: dict[str, Any],
+    journal: Path,
+    run_id: str,
+) -> bytes:
     from mcl.report.audit import BasisTable, session_page
 
-    promoted = {"content_sha256": deployed.content_sha256, "config_sha256": deployed.provenance["config_sha256"]}
+    promoted = {
+        "content_sha256": deployed.content_sha256,
+        "config_sha256": deployed.provenance["config_sha256"],
+    }
     return session_page(
         audited.decisions,
         audited.fills,
@@ -221,7 +278,11 @@ def _page(deployed: Deployable, stage: Stage, audited: Audit, facts: dict[str, A
         synthetic=watermark(stage.warmup),
         slippage=audited.slippage,
         basis=BasisTable(audited.basis.note, audited.basis.table, _basis_facts(audited.basis)),
-        links=[urls.run(run_id), urls.version(MODEL, deployed.version), urls.run(deployed.run_id, "The promoted run")],
+        links=[
+            urls.run(run_id),
+            urls.version(MODEL, deployed.version),
+            urls.run(deployed.run_id, "The promoted run"),
+        ],
     ).encode()
 
 
@@ -235,25 +296,37 @@ def _note(deployed: Deployable, facts: dict[str, Any]) -> str:
     version = f"[version {deployed.version}](#/models/{MODEL}/versions/{deployed.version})"
     live, again = (number(facts[name], "usd") for name in ("net_pnl_usd", "backtest_net_pnl_usd"))
     parts = [
-        f"**Audit {facts['audit']}.** {facts['decisions']:,} decisions, {facts['fills']:,} fills, "
-        f"{facts['differences']:,} differences, {facts['unexplained']:,} of them unexplained. "
-        f"Net {live} USD, the backtest of the same bars {again} USD.",
+        (
+            f"**Audit {facts['audit']}.** {facts['decisions']:,} decisions, {facts['fills']:,}"
+            f" fills, {facts['differences']:,} differences, {facts['unexplained']:,} of them"
+            f" unexplained. Net {live} USD, the backtest of the same bars {again} USD."
+        ),
         *([f"**{data}**"] if data else []),
-        f"[Page of the session]({here}/{RUN}/artifacts/report.html) · {version} · [the promoted run](#/runs/{deployed.run_id})",
+        (
+            f"[Page of the session]({here}/{RUN}/artifacts/report.html) · {version} · [the promoted"
+            f" run](#/runs/{deployed.run_id})"
+        ),
     ]
     return "\n\n".join(parts)
 
 
-def _record(deployed: Deployable, stage: Stage, audited: Audit, facts: dict[str, Any], journal: Path) -> Record:
+def _record(
+    deployed: Deployable, stage: Stage, audited: Audit, facts: dict[str, Any], journal: Path
+) -> Record:
     title, mark = _title(deployed, stage), watermark(stage.warmup)
     frames = {name: getattr(audited, name) for name in FRAMES} | {"basis": audited.basis.table}
     return Record(
         study=STUDY,
         name=title,
         params={key: facts[key] for key in ("version", "session", "contract", "broker")},
-        metrics={key: float(value) for key, value in facts.items() if isinstance(value, int | float)},
-        tags=_tags(deployed, stage, facts) | {NOTE: _note(deployed, facts)} | ({"watermark": mark} if mark else {}),
-        files={f"data/{name}.parquet": parquet(frame) for name, frame in frames.items()} | {"journal.sqlite": snapshot(journal)},
+        metrics={
+            key: float(value) for key, value in facts.items() if isinstance(value, int | float)
+        },
+        tags=_tags(deployed, stage, facts)
+        | {NOTE: _note(deployed, facts)}
+        | ({"watermark": mark} if mark else {}),
+        files={f"data/{name}.parquet": parquet(frame) for name, frame in frames.items()}
+        | {"journal.sqlite": snapshot(journal)},
         status="FAILED" if audited.failed else "FINISHED",
         seconds=facts["seconds"] if math.isfinite(facts["seconds"]) else 0.0,
     )
@@ -277,4 +350,6 @@ def _tags(deployed: Deployable, stage: Stage, facts: dict[str, Any]) -> dict[str
 
 
 def _code_as_promoted(deployed: Deployable) -> bool:
-    return provenance.code_sha256(deployed.config.strategy) == str(deployed.provenance["code_sha256"])
+    return provenance.code_sha256(deployed.config.strategy) == str(
+        deployed.provenance["code_sha256"]
+    )

@@ -1,10 +1,13 @@
-"""What the fills of a session cost beside the close that was decided on, in ticks per contract; positive is a cost.
+"""What the fills of a session cost beside the close that was decided on, in ticks per contract;
+positive is a cost.
 
     delay      from the close of the bar to the first price at which the order could trade, the open of the next bar
     spread     what the promoted costs assume for a market order at that hour and of that size, which the backtest pays too
-    execution  the rest: the fill against that open and that spread; for a stop or take-profit, against the backtest's fill
+    execution  the rest: the fill against that open and that spread; for a stop or take-profit,
+    against the backtest's fill
 
-Bars hold no quotes: the spread is the assumed one, and what was really paid for the spread stands in `execution`.
+Bars hold no quotes: the spread is the assumed one, and what was really paid for the spread stands
+in `execution`.
 """
 
 from __future__ import annotations
@@ -22,12 +25,25 @@ from mcl.engine.backtest import slippage_by_bar
 from mcl.engine.decision import sign
 from mcl.metrics.performance import Floats
 
-COLUMNS = ("time", "ref", "reason", "quantity", "decided_at", "arrival", "price", "delay_ticks", "spread_ticks", "execution_ticks")
+COLUMNS = (
+    "time",
+    "ref",
+    "reason",
+    "quantity",
+    "decided_at",
+    "arrival",
+    "price",
+    "delay_ticks",
+    "spread_ticks",
+    "execution_ticks",
+)
 
 
 @dataclass(frozen=True)
 class LiveFill:
-    """Executions of one order in one bar, at their average price. `bar`: the number of the bar in which it happened."""
+    """Executions of one order in one bar, at their average price. `bar`: the number of the bar in
+    which it happened.
+    """
 
     bar: int
     quantity: int
@@ -39,8 +55,12 @@ class LiveFill:
         return f"{self.quantity:+d} at {self.price:.10g}"
 
 
-def split(bars: Bars, fills: Sequence[LiveFill], twins: Mapping[int, float], costs: schema.Costs) -> pd.DataFrame:
-    """One row per fill. `twins`: the backtest's price of the fill with this position in `fills`, where it has one."""
+def split(
+    bars: Bars, fills: Sequence[LiveFill], twins: Mapping[int, float], costs: schema.Costs
+) -> pd.DataFrame:
+    """One row per fill. `twins`: the backtest's price of the fill with this position in `fills`,
+    where it has one.
+    """
     by_bar = slippage_by_bar(bars, costs)
     spreads = [_spread(bars, fill, costs, by_bar) for fill in fills]
     rows = [_row(bars, fill, twins.get(at, math.nan), spreads[at]) for at, fill in enumerate(fills)]
@@ -48,7 +68,9 @@ def split(bars: Bars, fills: Sequence[LiveFill], twins: Mapping[int, float], cos
 
 
 def _spread(bars: Bars, fill: LiveFill, costs: schema.Costs, by_bar: Floats) -> float:
-    """What the costs have for such an order in that bar. One that came after the last bar has the hour and volume of the last."""
+    """What the costs have for such an order in that bar. One that came after the last bar has the
+    hour and volume of the last.
+    """
     bar = min(fill.bar, len(bars) - 1)
     base = float(by_bar[bar]) if len(by_bar) else costs.slippage_ticks
     return base + costs.impact_ticks * abs(fill.quantity) / max(1, int(bars.volume[bar]))
@@ -57,7 +79,11 @@ def _spread(bars: Bars, fill: LiveFill, costs: schema.Costs, by_bar: Floats) -> 
 def assumed_ticks(frame: pd.DataFrame, costs: schema.Costs) -> float:
     """What the costs have for these fills per contract; without a fill, their one value."""
     contracts = frame["quantity"].abs()
-    return float((frame["spread_ticks"] * contracts).sum() / contracts.sum()) if len(frame) else costs.slippage_ticks
+    return (
+        float((frame["spread_ticks"] * contracts).sum() / contracts.sum())
+        if len(frame)
+        else costs.slippage_ticks
+    )
 
 
 def _row(bars: Bars, fill: LiveFill, twin: float, spread_ticks: float) -> tuple[Any, ...]:
@@ -70,7 +96,8 @@ def _row(bars: Bars, fill: LiveFill, twin: float, spread_ticks: float) -> tuple[
         arrival, delay = twin - side * spread_ticks * tick, 0.0
     execution = (fill.price - arrival) * side / tick - spread_ticks
     at = pd.Timestamp(int(bars.close_time[min(fill.bar, len(bars) - 1)]), tz="UTC")
-    parts = (round(delay, 6) + 0.0, spread_ticks, round(execution, 6) + 0.0)  # + 0.0: no minus before a zero
+    # + 0.0: no minus before a zero
+    parts = (round(delay, 6) + 0.0, spread_ticks, round(execution, 6) + 0.0)
     return at, fill.ref, fill.reason, fill.quantity, decided, round(arrival, 10), fill.price, *parts
 
 

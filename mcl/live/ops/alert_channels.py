@@ -25,11 +25,14 @@ from mcl.config import schema
 from mcl.live.ops.alerts import Channel, Notice, Undelivered
 
 RETRIED = frozenset({408, 425, 429})  # and every 5xx
-ANSWER = re.compile(r"\berror=(\d{3})\b")  # how apprise's log lines name the HTTP status of a refusal
+# how apprise's log lines name the HTTP status of a refusal
+ANSWER = re.compile(r"\berror=(\d{3})\b")
 
 
 def channels(rules: schema.Alerts) -> list[Channel]:
-    """The configured channels. LiveError before a session starts: an alert that could never arrive is worse than none."""
+    """The configured channels. LiveError before a session starts: an alert that could never arrive
+    is worse than none.
+    """
     return list(_channels(rules))
 
 
@@ -43,39 +46,73 @@ def _channels(rules: schema.Alerts) -> Iterator[Channel]:
 
 
 class Webhook:
-    """POSTs one JSON object; any 2xx is a delivery. Redirects are not followed: they would carry the address elsewhere."""
+    """POSTs one JSON object; any 2xx is a delivery. Redirects are not followed: they would carry
+    the address elsewhere.
+    """
 
     name = "webhook"
 
     def __init__(self, settings: schema.Webhook) -> None:
         address = secret(settings.url_env)
         if not address:
-            raise LiveError(f"alerts.webhook needs the address in the environment variable {settings.url_env}", "or choose alerts=log")
-        self._url, self._settings, self.attempts = _parts(address, settings.url_env), settings, settings.attempts
+            raise LiveError(
+                f"alerts.webhook needs the address in the environment variable {settings.url_env}",
+                "or choose alerts=log",
+            )
+        self._url, self._settings, self.attempts = (
+            _parts(address, settings.url_env),
+            settings,
+            settings.attempts,
+        )
 
     def send(self, notice: Notice) -> None:
         url = self._url
-        make: Any = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+        make: Any = (
+            http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+        )
         connection = make(url.hostname, url.port, timeout=self._settings.timeout_sec)
         path = (url.path or "/") + (f"?{url.query}" if url.query else "")
         try:
-            connection.request("POST", path, json.dumps(message(notice)), {"Content-Type": "application/json", "User-Agent": "mcl"})
+            connection.request(
+                "POST",
+                path,
+                json.dumps(message(notice)),
+                {"Content-Type": "application/json", "User-Agent": "mcl"},
+            )
             answer = connection.getresponse()
             answer.read(1024)
         except (OSError, http.client.HTTPException) as error:
-            raise Undelivered(f"{url.scheme}://{url.hostname} cannot be reached: {_reason(error)}") from None
+            raise Undelivered(
+                f"{url.scheme}://{url.hostname} cannot be reached: {_reason(error)}"
+            ) from None
         finally:
             connection.close()
         if not 200 <= answer.status < 300:
             again = _again(answer.status)
-            raise Undelivered(f"{url.hostname} answered {answer.status} {answer.reason}", again, _after(answer.headers.get("Retry-After")))
+            raise Undelivered(
+                f"{url.hostname} answered {answer.status} {answer.reason}",
+                again,
+                _after(answer.headers.get("Retry-After")),
+            )
 
 
 def message(notice: Notice) -> dict[str, Any]:
-    """The JSON of a webhook. `text` is what Slack and Mattermost show, `content` what Discord shows."""
+    """The JSON of a webhook. `text` is what Slack and Mattermost show, `content` what Discord
+    shows.
+    """
     alert, line = notice.alert, f"{notice.subject}: {notice.text}"
-    facts = {"alias": notice.alias, "version": notice.version, "session": notice.session, "repeats": notice.repeats}
-    told = {"severity": alert.severity, "code": alert.code, "sentence": alert.sentence, "at_ns": alert.at_ns}
+    facts = {
+        "alias": notice.alias,
+        "version": notice.version,
+        "session": notice.session,
+        "repeats": notice.repeats,
+    }
+    told = {
+        "severity": alert.severity,
+        "code": alert.code,
+        "sentence": alert.sentence,
+        "at_ns": alert.at_ns,
+    }
     return {"text": line, "content": line[:1900], **told, **facts}
 
 
@@ -86,7 +123,10 @@ def _parts(address: str, variable: str) -> SplitResult:
     except ValueError:
         known = False
     if not known:
-        raise LiveError(f"the environment variable {variable} holds no http or https address", "its value is a secret and is not shown")
+        raise LiveError(
+            f"the environment variable {variable} holds no http or https address",
+            "its value is a secret and is not shown",
+        )
     return url
 
 
@@ -120,34 +160,57 @@ class Mailbox:
                     server.login(settings.user, self._password)
                 server.send_message(letter(notice, settings))
         except smtplib.SMTPAuthenticationError as error:
-            raise Undelivered(f"{settings.host} refused the log-in of {settings.user!r}: {error.smtp_code}", again=False) from None
+            raise Undelivered(
+                f"{settings.host} refused the log-in of {settings.user!r}: {error.smtp_code}",
+                again=False,
+            ) from None
         except smtplib.SMTPResponseException as error:
-            raise Undelivered(f"{settings.host} answered {error.smtp_code}", again=error.smtp_code < 500) from None
+            raise Undelivered(
+                f"{settings.host} answered {error.smtp_code}", again=error.smtp_code < 500
+            ) from None
         except smtplib.SMTPRecipientsRefused as error:
-            raise Undelivered(f"{settings.host} refused {', '.join(error.recipients)}", again=False) from None
+            raise Undelivered(
+                f"{settings.host} refused {', '.join(error.recipients)}", again=False
+            ) from None
         except (OSError, smtplib.SMTPException) as error:
             raise Undelivered(f"{settings.host}:{settings.port}: {_reason(error)}") from None
 
     def _connected(self) -> smtplib.SMTP:
         settings = self._settings
         if settings.security == "tls":
-            return smtplib.SMTP_SSL(settings.host, settings.port, timeout=settings.timeout_sec, context=self._trust)
+            return smtplib.SMTP_SSL(
+                settings.host, settings.port, timeout=settings.timeout_sec, context=self._trust
+            )
         return smtplib.SMTP(settings.host, settings.port, timeout=settings.timeout_sec)
 
     def _context(self) -> ssl.SSLContext:
         try:
             return ssl.create_default_context(cafile=self._settings.ca_file or None)
         except OSError as error:
-            raise LiveError(f"alerts.mail.ca_file={self._settings.ca_file} cannot be read: {_reason(error)}") from None
+            raise LiveError(
+                f"alerts.mail.ca_file={self._settings.ca_file} cannot be read: {_reason(error)}"
+            ) from None
 
 
 def letter(notice: Notice, settings: schema.Mail) -> EmailMessage:
     made = EmailMessage()
-    made["Subject"], made["From"], made["To"] = notice.subject, settings.sender, ", ".join(settings.to)
-    made["Date"], made["Message-ID"] = formatdate(notice.alert.at_ns / 1e9), make_msgid(domain="mcl.invalid")
+    made["Subject"], made["From"], made["To"] = (
+        notice.subject,
+        settings.sender,
+        ", ".join(settings.to),
+    )
+    made["Date"], made["Message-ID"] = (
+        formatdate(notice.alert.at_ns / 1e9),
+        make_msgid(domain="mcl.invalid"),
+    )
     made["Auto-Submitted"] = "auto-generated"
-    facts = f"{notice.alias} version {notice.version}, session {notice.session}, code {notice.alert.code}"
-    made.set_content(f"{notice.text}\n\n{facts}\nmcl status {notice.alias} shows where it stands.\n")
+    facts = (
+        f"{notice.alias} version {notice.version}, session {notice.session}, code"
+        f" {notice.alert.code}"
+    )
+    made.set_content(
+        f"{notice.text}\n\n{facts}\nmcl status {notice.alias} shows where it stands.\n"
+    )
     return made
 
 
@@ -156,28 +219,41 @@ def _password(settings: schema.Mail) -> str:
         try:
             return Path(settings.password_file).read_text(encoding="utf-8").strip()
         except OSError as error:
-            raise LiveError(f"alerts.mail.password_file={settings.password_file} cannot be read: {_reason(error)}") from None
+            raise LiveError(
+                f"alerts.mail.password_file={settings.password_file} cannot be read:"
+                f" {_reason(error)}"
+            ) from None
     word = secret(settings.password_env)
     if not word:
-        raise LiveError(f"alerts.mail.user={settings.user} needs a password in the environment variable {settings.password_env}")
+        raise LiveError(
+            f"alerts.mail.user={settings.user} needs a password in the environment variable"
+            f" {settings.password_env}"
+        )
     return word
 
 
 def services(settings: schema.Services) -> list[Channel]:
     """One channel per address, so that what one of them refuses is tried again there alone.
 
-    LiveError: there is no address, or apprise does not understand one. The sentence counts them, since an
-    address is a secret as a whole.
+    LiveError: there is no address, or apprise does not understand one. The sentence counts them,
+    since an address is a secret as a whole.
     """
     addresses = secret(settings.urls_env).split()
     if not addresses:
         why = f"alerts.apprise needs an address in the environment variable {settings.urls_env}"
-        raise LiveError(why, "for instance ntfys://ntfy.sh/TOPIC; docs/live.md lists more, or choose alerts=log")
-    return [Service(address, f"address {n} of {len(addresses)}", settings) for n, address in enumerate(addresses, 1)]
+        raise LiveError(
+            why, "for instance ntfys://ntfy.sh/TOPIC; docs/live.md lists more, or choose alerts=log"
+        )
+    return [
+        Service(address, f"address {n} of {len(addresses)}", settings)
+        for n, address in enumerate(addresses, 1)
+    ]
 
 
 class Service:
-    """One service of apprise. Its lines are read for the status of an answer alone: they name topics and tokens."""
+    """One service of apprise. Its lines are read for the status of an answer alone: they name
+    topics and tokens.
+    """
 
     def __init__(self, address: str, which: str, settings: schema.Services) -> None:
         import apprise
@@ -191,9 +267,17 @@ class Service:
         )
         self._statuses = _Statuses.of_apprise()
         plugin = apprise.Apprise.instantiate(address, asset=asset)
-        if plugin is None or getattr(plugin, "topics", None) == []:  # an ntfy address without a topic is taken
-            refused = f"{which} in the environment variable {settings.urls_env} is none that apprise understands"
-            raise LiveError(refused, "its value is a secret and is not shown; docs/live.md shows the form of each service")
+        # an ntfy address without a topic is taken
+        if plugin is None or getattr(plugin, "topics", None) == []:
+            refused = (
+                f"{which} in the environment variable {settings.urls_env} is none that apprise"
+                " understands"
+            )
+            raise LiveError(
+                refused,
+                "its value is a secret and is not shown; docs/live.md shows the form of each"
+                " service",
+            )
         plugin.socket_connect_timeout = plugin.socket_read_timeout = settings.timeout_sec
         self.name, self.attempts, self._plugin = str(plugin.service_name), settings.attempts, plugin
         self._kinds = {
@@ -206,8 +290,11 @@ class Service:
         self._statuses.forget()
         kind = self._kinds[notice.alert.severity]
         try:
-            delivered = self._plugin.notify(body=notice.text, title=notice.subject, notify_type=kind)
-        except Exception as error:  # a service's own code: the courier's thread must outlive whatever it raises
+            delivered = self._plugin.notify(
+                body=notice.text, title=notice.subject, notify_type=kind
+            )
+        # a service's own code: the courier's thread must outlive whatever it raises
+        except Exception as error:
             raise Undelivered(f"{self.name} failed with {type(error).__name__}") from None
         if delivered:
             return
@@ -218,7 +305,9 @@ class Service:
 
 
 class _Statuses(logging.Handler):
-    """The HTTP statuses in apprise's own lines, by thread. The lines go nowhere else: they hold parts of addresses."""
+    """The HTTP statuses in apprise's own lines, by thread. The lines go nowhere else: they hold
+    parts of addresses.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

@@ -1,7 +1,8 @@
-"""Alerts on their way to a person. The session is never held up: each channel has a queue and a thread of its own.
+"""Alerts on their way to a person. The session is never held up: each channel has a queue and a
+thread of its own.
 
-What is repeated is held back and counted, what floods is cut off with one last word, what cannot be delivered is tried again and then
-logged. Channels: `mcl.live.ops.alert_channels`.
+What is repeated is held back and counted, what floods is cut off with one last word, what cannot be
+delivered is tried again and then logged. Channels: `mcl.live.ops.alert_channels`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Notice:
 
     @property
     def subject(self) -> str:
-        whose = f"{self.alias} v{self.version}" if self.version else self.alias  # the stack has no version
+        # the stack has no version
+        whose = f"{self.alias} v{self.version}" if self.version else self.alias
         return f"[mcl {whose}] {self.alert.severity}: {self.alert.code}"
 
     @property
@@ -48,7 +50,9 @@ class Notice:
 
 
 class Undelivered(Exception):
-    """A channel could not deliver; `again` says whether it may be tried once more, `after_sec` when the other side names a time."""
+    """A channel could not deliver; `again` says whether it may be tried once more, `after_sec` when
+    the other side names a time.
+    """
 
     def __init__(self, why: str, again: bool = True, after_sec: float = 0.0) -> None:
         super().__init__(why)
@@ -73,7 +77,8 @@ class Sieve:
         self._sent: dict[bool, deque[float]] = {True: deque(), False: deque()}
 
     def admit(self, alert: Alert, now: float) -> tuple[Alert, int] | None:
-        """The alert to send, which may be the one that says that too many came, and how many like it were held back before; None: nothing.
+        """The alert to send, which may be the one that says that too many came, and how many like
+        it were held back before; None: nothing.
 
         A critical alert with another sentence is another alert.
         """
@@ -92,7 +97,15 @@ class Sieve:
             return None
         sent.append(now)
         if len(sent) > self._rules.per_hour:
-            return Alert(alert.at_ns, alert.severity, "TOO_MANY_ALERTS", f"{self._rules.per_hour} in an hour; more stand in the journal"), 0
+            return (
+                Alert(
+                    alert.at_ns,
+                    alert.severity,
+                    "TOO_MANY_ALERTS",
+                    f"{self._rules.per_hour} in an hour; more stand in the journal",
+                ),
+                0,
+            )
         self._last[key] = now
         return alert, self._held.pop(key, 0)
 
@@ -100,12 +113,16 @@ class Sieve:
 class Courier:
     """A thread that carries notices to one channel, with growing pauses between attempts."""
 
-    def __init__(self, channel: Channel, first_pause_sec: float = 1.0, longest_pause_sec: float = 60.0) -> None:
+    def __init__(
+        self, channel: Channel, first_pause_sec: float = 1.0, longest_pause_sec: float = 60.0
+    ) -> None:
         self.channel, self.delivered, self.lost = channel, 0, 0
         self._first, self._longest = first_pause_sec, longest_pause_sec
         self._queue: queue.Queue[Notice | None] = queue.Queue(QUEUED)
         self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._carry, name=f"alerts-{channel.name}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._carry, name=f"alerts-{channel.name}", daemon=True
+        )
         self._thread.start()
 
     def take(self, notice: Notice | None) -> None:
@@ -136,9 +153,19 @@ class Courier:
             try:
                 self.channel.send(notice)
             except Undelivered as error:
-                if not error.again or attempt == self.channel.attempts or (self._ending.is_set() and attempt > 1):
+                if (
+                    not error.again
+                    or attempt == self.channel.attempts
+                    or (self._ending.is_set() and attempt > 1)
+                ):
                     self.lost += 1
-                    log.error("alert not delivered", channel=self.channel.name, code=notice.alert.code, why=str(error), attempts=attempt)
+                    log.error(
+                        "alert not delivered",
+                        channel=self.channel.name,
+                        code=notice.alert.code,
+                        why=str(error),
+                        attempts=attempt,
+                    )
                     return
                 self._ending.wait(min(max(pause, error.after_sec), self._longest))
                 pause *= 2
@@ -148,9 +175,16 @@ class Courier:
 
 
 class Alerts:
-    """Listens to a `Watch`: every alert that a status shows for the first time goes through the sieve to the channels."""
+    """Listens to a `Watch`: every alert that a status shows for the first time goes through the
+    sieve to the channels.
+    """
 
-    def __init__(self, rules: schema.Alerts, channels: Sequence[Channel], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        rules: schema.Alerts,
+        channels: Sequence[Channel],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.couriers = [Courier(channel) for channel in channels]
         self._sieve, self._log, self._clock = Sieve(rules), rules.log, clock
         self._seen: deque[Alert] = deque(maxlen=REMEMBERED)
@@ -158,7 +192,12 @@ class Alerts:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def close(self, timeout_sec: float = 10.0) -> None:
@@ -186,5 +225,7 @@ class Alerts:
 
 
 def _line(notice: Notice) -> None:
-    write: Any = {"info": log.info, "warning": log.warning, "critical": log.critical}[notice.alert.severity]
+    write: Any = {"info": log.info, "warning": log.warning, "critical": log.critical}[
+        notice.alert.severity
+    ]
     write(notice.text, code=notice.alert.code, severity=notice.alert.severity)

@@ -1,4 +1,6 @@
-"""The connections that a server of streams has open: each is known while it is served, and all end with the server."""
+"""The connections that a server of streams has open: each is known while it is served, and all end
+with the server.
+"""
 
 from __future__ import annotations
 

@@ -1,13 +1,15 @@
 """The control socket of a running session: how another shell asks and tells it.
 
-A Unix socket `<root>/live/ALIAS/control.sock` that only its owner can open; one JSON object per line in, one out:
+A Unix socket `<root>/live/ALIAS/control.sock` that only its owner can open; one JSON object per
+line in, one out:
 
     {"do": "status"}                                     {"ok": true, "status": {…}}
     {"do": "watch"}                                      the same, again and again, whenever something has changed
-    {"do": "pause", "who": "mcl pause", "why": "lunch"}  {"ok": true, "said": "…"}; also resume, reduce-only, flatten, stop, kill, adopt
+    {"do": "pause", "who": "mcl pause", "why": "lunch"}  {"ok": true, "said": "…"}; also resume,
+    reduce-only, flatten, stop, kill, adopt
 
-A refusal is {"ok": false, "error": {code, message, hint}}. A lock beside it says that the session lives: what a killed one leaves
-behind is no session, and the next start takes its place.
+A refusal is {"ok": false, "error": {code, message, hint}}. A lock beside it says that the session
+lives: what a killed one leaves behind is no session, and the next start takes its place.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ def folder_of(root: Path, alias: str) -> Path:
     return below(root / "live", alias)
 
 
-# ------------------------------------------------------------------------------------------------------------ the session's side
+# ------------------------------------------------------------------------------- the session's side
 
 
 @contextmanager
@@ -57,12 +59,17 @@ def alone(folder: Path) -> Iterator[None]:
         with locked(folder / LOCK):
             yield
     except LockHeld as error:
-        raise LiveError(f"a session of {folder.name!r} already runs (process {error.owner})", f"mcl status {folder.name}") from None
+        raise LiveError(
+            f"a session of {folder.name!r} already runs (process {error.owner})",
+            f"mcl status {folder.name}",
+        ) from None
 
 
 @asynccontextmanager
 async def listening(watch: Watch, folder: Path) -> AsyncIterator[None]:
-    """Answer on the socket of `folder` for as long as the block runs. The caller holds `alone(folder)`."""
+    """Answer on the socket of `folder` for as long as the block runs. The caller holds
+    `alone(folder)`.
+    """
     private_folder(folder)
     path = folder / NAME
     path.unlink(missing_ok=True)  # of a session that was killed
@@ -85,7 +92,9 @@ def _bound(folder: Path) -> socket.socket:
             made.bind(address)
     except OSError as error:
         made.close()
-        raise LiveError(f"cannot open the control socket {folder / NAME}: {error.strerror or error}") from None
+        raise LiveError(
+            f"cannot open the control socket {folder / NAME}: {error.strerror or error}"
+        ) from None
     finally:
         os.umask(before)
     return made
@@ -106,9 +115,12 @@ class _Visits:
                     if await self._answered(line, writer):
                         break
             except ValueError:
-                await _say(writer, _refusal(LiveError(f"a request is one line of at most {LIMIT} bytes")))
+                await _say(
+                    writer, _refusal(LiveError(f"a request is one line of at most {LIMIT} bytes"))
+                )
             except (ConnectionError, asyncio.CancelledError):
-                writer.transport.abort()  # who asked is gone, or the session ends; what was answered is with the kernel
+                # who asked is gone, or the session ends; what was answered is with the kernel
+                writer.transport.abort()
             finally:
                 writer.close()
 
@@ -141,7 +153,11 @@ class _Visits:
         if word == "status":
             return {"status": shown(self._watch.desk.status())}
         who = ", ".join(filter(None, (str(request.get("who", "")), peer)))
-        return {"said": await self._watch.desk.command(word, who, str(request.get("why") or "no reason given"))}
+        return {
+            "said": await self._watch.desk.command(
+                word, who, str(request.get("why") or "no reason given")
+            )
+        }
 
     async def _stream(self, writer: asyncio.StreamWriter) -> None:
         number = 0
@@ -171,29 +187,37 @@ def _refusal(error: MclError) -> dict[str, Any]:
 
 
 def _peer(writer: asyncio.StreamWriter) -> str:
-    """Who is at the other end, as the kernel knows it; the name of this user where the kernel does not say (only it can connect)."""
+    """Who is at the other end, as the kernel knows it; the name of this user where the kernel does
+    not say (only it can connect).
+    """
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:
         return pwd.getpwuid(os.getuid()).pw_name
-    raw = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i"))
+    raw = writer.get_extra_info("socket").getsockopt(
+        socket.SOL_SOCKET, option, struct.calcsize("3i")
+    )
     pid, uid, _ = struct.unpack("3i", raw)
     with contextlib.suppress(KeyError):
         return f"{pwd.getpwuid(uid).pw_name} (process {pid})"
     return f"user {uid} (process {pid})"
 
 
-# ------------------------------------------------------------------------------------------------------------- the other shell's
+# -------------------------------------------------------------------------------- the other shell's
 
 
 def ask(folder: Path, request: dict[str, Any], timeout_sec: float = 60.0) -> dict[str, Any]:
-    """One question, one answer. LiveError: no session listens, it does not answer in time, or it refuses (with its own reason)."""
+    """One question, one answer. LiveError: no session listens, it does not answer in time, or it
+    refuses (with its own reason).
+    """
     with _connected(folder, timeout_sec) as connection:
         connection.sendall(json.dumps(request).encode() + b"\n")
         return next(_answers(connection, folder))
 
 
 def watched(folder: Path, timeout_sec: float = 10.0) -> Iterator[dict[str, Any]]:
-    """The status now and after every change, until the session ends. A session is heard at least once a second."""
+    """The status now and after every change, until the session ends. A session is heard at least
+    once a second.
+    """
     with _connected(folder, timeout_sec) as connection:
         connection.sendall(b'{"do": "watch"}\n')
         for answer in _answers(connection, folder):
@@ -201,7 +225,9 @@ def watched(folder: Path, timeout_sec: float = 10.0) -> Iterator[dict[str, Any]]
 
 
 async def following(folder: Path) -> AsyncGenerator[bytes, None]:
-    """`watched` for an event loop: the answers as they come, undecoded lines of JSON. Ends with the session, or at once without one."""
+    """`watched` for an event loop: the answers as they come, undecoded lines of JSON. Ends with the
+    session, or at once without one.
+    """
     try:
         with _address(folder) as address:
             reader, writer = await asyncio.open_unix_connection(address, limit=ANSWER_LIMIT)
@@ -231,11 +257,18 @@ def _connected(folder: Path, timeout_sec: float) -> Iterator[socket.socket]:
             connection.connect(address)
         yield connection
     except (FileNotFoundError, ConnectionRefusedError):
-        raise LiveError(f"no session of {folder.name!r} is running", f"mcl live {folder.name} starts one") from None
+        raise LiveError(
+            f"no session of {folder.name!r} is running", f"mcl live {folder.name} starts one"
+        ) from None
     except TimeoutError:
-        raise LiveError(f"the session of {folder.name!r} did not answer within {timeout_sec:g} s", "its log says why") from None
+        raise LiveError(
+            f"the session of {folder.name!r} did not answer within {timeout_sec:g} s",
+            "its log says why",
+        ) from None
     except OSError as error:
-        raise LiveError(f"the control socket of {folder.name!r} cannot be used: {error.strerror or error}") from None
+        raise LiveError(
+            f"the control socket of {folder.name!r} cannot be used: {error.strerror or error}"
+        ) from None
     finally:
         connection.close()
 
@@ -255,12 +288,15 @@ def _answers(connection: socket.socket, folder: Path) -> Iterator[dict[str, Any]
 
 @contextmanager
 def _address(folder: Path) -> Iterator[str]:
-    """The socket's path, or a link with a short name to its folder: a deep project folder is longer than the kernel allows."""
+    """The socket's path, or a link with a short name to its folder: a deep project folder is longer
+    than the kernel allows.
+    """
     path = str(folder / NAME)
     if len(os.fsencode(path)) <= LONGEST_PATH:
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="mcl-", dir="/tmp") as short:  # nosec B108 - a new folder, and short
+    # nosec B108 - a new folder, and short
+    with tempfile.TemporaryDirectory(prefix="mcl-", dir="/tmp") as short:
         link = Path(short) / "s"
         link.symlink_to(folder.resolve(), target_is_directory=True)
         yield str(link / NAME)

@@ -1,4 +1,5 @@
-"""`mcl dashboard`: a page that follows the sessions of this machine, over HTTP on loopback. It shows; with a token it can also command.
+"""`mcl dashboard`: a page that follows the sessions of this machine, over HTTP on loopback. It
+shows; with a token it can also command.
 
     /                    the page
     /events?name=NAME    server-sent events: `status` on every change of the session, at once and at least every second
@@ -31,7 +32,9 @@ from mcl.live.status import Command
 from mcl.report.dashboard import dashboard_page
 from mcl.tracking.store import Store
 
-ALLOWED: tuple[str, ...] = tuple(word for word in get_args(Command) if word not in ("kill", "adopt"))
+ALLOWED: tuple[str, ...] = tuple(
+    word for word in get_args(Command) if word not in ("kill", "adopt")
+)
 WAIT_SEC = 0.5  # between two looks for a session that does not run
 KEEP_SEC = 30.0  # a record is read again after so long
 SHORTEST_TOKEN = 16
@@ -63,10 +66,18 @@ class Dashboard:
     async def _shown(self, path: str, name: str) -> Reply:
         if path == "/":
             page = dashboard_page(name)
-            return Reply(page.html.encode(), "text/html; charset=utf-8", headers={"Content-Security-Policy": page.policy})
+            return Reply(
+                page.html.encode(),
+                "text/html; charset=utf-8",
+                headers={"Content-Security-Policy": page.policy},
+            )
         if path == "/events":
             return Reply(self._events(name), "text/event-stream")
-        return as_json(await self._record(name)) if path == "/record" else as_json({"error": "no such page"}, 404)
+        return (
+            as_json(await self._record(name))
+            if path == "/record"
+            else as_json({"error": "no such page"}, 404)
+        )
 
     def _names(self) -> set[str]:
         return {self.name, *control_socket.running(self.root), *journal_queries.aliases(self.root)}
@@ -81,7 +92,11 @@ class Dashboard:
                     yield b"event: status\ndata: " + line.rstrip() + b"\n\n"
                     shown = b""
             last = await asyncio.to_thread(self._last, name)
-            yield b"event: beat\ndata: {}\n\n" if last == shown else b"event: status\ndata: " + last + b"\n\n"
+            yield (
+                b"event: beat\ndata: {}\n\n"
+                if last == shown
+                else b"event: status\ndata: " + last + b"\n\n"
+            )
             shown = last
             await asyncio.sleep(WAIT_SEC)
 
@@ -112,9 +127,15 @@ class Dashboard:
         try:
             return record(self.root, name, self.store)
         except StoreError as error:
-            return {"names": [name], "audits": [], "sessions": [], "band": None, "note": error.message}
+            return {
+                "names": [name],
+                "audits": [],
+                "sessions": [],
+                "band": None,
+                "note": error.message,
+            }
 
-    # --------------------------------------------------------------------------------------------------------- commands
+    # ------------------------------------------------------------------------------------- commands
 
     def _may(self, request: Request) -> bool:
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
@@ -124,7 +145,11 @@ class Dashboard:
         if not self._may(request):
             await asyncio.sleep(WAIT_SEC)
             return as_json({"error": "this dashboard only shows; a token is needed"}, 403)
-        if request.method != "POST" or not _same_origin(request) or request.headers.get("content-type") != "application/json":
+        if (
+            request.method != "POST"
+            or not _same_origin(request)
+            or request.headers.get("content-type") != "application/json"
+        ):
             return as_json({"error": "a command comes from the dashboard's own page, as JSON"}, 403)
         try:
             wish = json.loads(request.body)
@@ -132,12 +157,18 @@ class Dashboard:
         except (ValueError, KeyError, TypeError, AttributeError):
             return as_json({"error": "a command has name, word and because"}, 400)
         if word not in ALLOWED or name not in await asyncio.to_thread(self._names):
-            return as_json({"error": f"the dashboard cannot {word!r} {name!r}; it can {', '.join(ALLOWED)}"}, 400)
+            return as_json(
+                {"error": f"the dashboard cannot {word!r} {name!r}; it can {', '.join(ALLOWED)}"},
+                400,
+            )
         return await asyncio.to_thread(self._told, name, word, because)
 
     def _told(self, name: str, word: str, because: str) -> Reply:
         try:
-            answer = control_socket.ask(control_socket.folder_of(self.root, name), {"do": word, "who": "mcl dashboard", "why": because})
+            answer = control_socket.ask(
+                control_socket.folder_of(self.root, name),
+                {"do": word, "who": "mcl dashboard", "why": because},
+            )
         except MclError as error:
             return as_json({"error": error.message}, 409)
         return as_json({"said": answer["said"]})
@@ -155,8 +186,13 @@ def fresh_token() -> str:
 
 @asynccontextmanager
 async def open_dashboard(dashboard: Dashboard, port: int) -> AsyncIterator[str]:
-    """Serve it on loopback while the block runs; yields the address, with the token in the part that no browser sends anywhere."""
+    """Serve it on loopback while the block runs; yields the address, with the token in the part
+    that no browser sends anywhere.
+    """
     if dashboard.token and len(dashboard.token) < SHORTEST_TOKEN:
-        raise LiveError(f"a token of {len(dashboard.token)} characters can be guessed; use at least {SHORTEST_TOKEN}")
+        raise LiveError(
+            f"a token of {len(dashboard.token)} characters can be guessed; use at least"
+            f" {SHORTEST_TOKEN}"
+        )
     async with serving(dashboard.answer, "127.0.0.1", port) as got:
         yield f"http://127.0.0.1:{got}/" + (f"#token={dashboard.token}" if dashboard.token else "")

@@ -1,4 +1,6 @@
-"""What an alias has earned so far, beside what its version may be expected to earn; with the verdict of every audit."""
+"""What an alias has earned so far, beside what its version may be expected to earn; with the
+verdict of every audit.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,22 @@ BAND_SESSIONS = 260
 
 
 def record(root: Path, alias: str, store: Store) -> dict[str, Any]:
-    """JSON-ready: `names` that can be looked at, `audits` of all sessions, `sessions` and `band` of the version that is promoted now."""
+    """JSON-ready: `names` that can be looked at, `audits` of all sessions, `sessions` and `band` of
+    the version that is promoted now.
+    """
     if not store.exists:  # a look does not make a store
-        return {"names": _names(root), "audits": [], "sessions": [], "band": None, "note": "Nothing has been tracked yet."}
-    runs = [run for run in store.in_study(STUDY) if run.tags.get("mcl.kind") == "session" and run.tags.get("mcl.alias") == alias]
+        return {
+            "names": _names(root),
+            "audits": [],
+            "sessions": [],
+            "band": None,
+            "note": "Nothing has been tracked yet.",
+        }
+    runs = [
+        run
+        for run in store.in_study(STUDY)
+        if run.tags.get("mcl.kind") == "session" and run.tags.get("mcl.alias") == alias
+    ]
     audits = [_audit(run) for run in reversed(_last_of_each_session(runs))]
     content, band, note = _expected(root, alias, store)
     told: dict[str, Any] = plain(
@@ -57,7 +71,10 @@ def _audit(run: StoredRun) -> dict[str, Any]:
         "version": run.tags.get("mcl.version"),
         "content": run.tags.get("content_sha256"),
         "run_id": run.run_id,
-        **{name: value(name, math.nan) for name in ("net_pnl_usd", "backtest_net_pnl_usd", "slippage_ticks")},
+        **{
+            name: value(name, math.nan)
+            for name in ("net_pnl_usd", "backtest_net_pnl_usd", "slippage_ticks")
+        },
         "differences": differences,
         "unexplained": unexplained,
         "verdict": verdict(differences, unexplained),
@@ -80,9 +97,14 @@ def _expected(root: Path, alias: str, store: Store) -> tuple[str, dict[str, Any]
     except MclError as error:
         return "", None, f"No band: {error.message}."
     if band is None:
-        return deployed.content_sha256, None, "The backtest has too few sessions to draw a band from."
+        return (
+            deployed.content_sha256,
+            None,
+            "The backtest has too few sessions to draw a band from.",
+        )
     first = {name: getattr(band, name)[:BAND_SESSIONS] for name in ("low", "median", "high")}
     note = (
-        f"By session, USD: {band.confidence:.0%} of the histories drawn from {band.backtest_sessions} sessions of its backtest stay inside."
+        f"By session, USD: {band.confidence:.0%} of the histories drawn from"
+        f" {band.backtest_sessions} sessions of its backtest stay inside."
     )
     return deployed.content_sha256, {name: values.tolist() for name, values in first.items()}, note

@@ -1,7 +1,8 @@
-"""A small HTTP server on the session's own event loop: a few fixed answers, streams, and nothing that a stranger could send too much of.
+"""A small HTTP server on the session's own event loop: a few fixed answers, streams, and nothing
+that a stranger could send too much of.
 
-One request per connection. Bound to loopback it answers only to names of this machine, so that no page of the web can reach it through
-a name of its own (DNS rebinding).
+One request per connection. Bound to loopback it answers only to names of this machine, so that no
+page of the web can reach it through a name of its own (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ async def serving(handler: Handler, host: str, port: int) -> AsyncIterator[int]:
         server = await asyncio.start_server(visits.serve, host, port, limit=HEAD_BYTES)
     except OSError as error:
         raise LiveError(
-            f"{host}:{port} cannot be listened on: {error.strerror or error}", "choose another port; 0 takes a free one"
+            f"{host}:{port} cannot be listened on: {error.strerror or error}",
+            "choose another port; 0 takes a free one",
         ) from None
     try:
         yield int(server.sockets[0].getsockname()[1])
@@ -103,7 +105,8 @@ class _Visits:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         reply = await self._reply(reader)
         if isinstance(reply.body, bytes):
-            async with asyncio.timeout(PATIENCE_SEC):  # who does not read the answer makes room for others
+            # who does not read the answer makes room for others
+            async with asyncio.timeout(PATIENCE_SEC):
                 await _write(writer, reply)
             return
         if self._streams >= MOST_STREAMS:
@@ -120,7 +123,8 @@ class _Visits:
         try:
             if len(self._open) - self._streams > MOST_VISITORS:
                 raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE)
-            async with asyncio.timeout(PATIENCE_SEC):  # wait_for of Python 3.11 can swallow a cancellation
+            # wait_for of Python 3.11 can swallow a cancellation
+            async with asyncio.timeout(PATIENCE_SEC):
                 request = await _read(reader)
             if self._only_local and _host(request.headers.get("host", "")) not in LOCAL_NAMES:
                 raise _Refused(HTTPStatus.MISDIRECTED_REQUEST)
@@ -130,7 +134,9 @@ class _Visits:
 
 
 def _refusal(refused: _Refused) -> Reply:
-    return Reply(f"{refused.status.value} {refused.status.phrase}\n".encode(), status=refused.status.value)
+    return Reply(
+        f"{refused.status.value} {refused.status.phrase}\n".encode(), status=refused.status.value
+    )
 
 
 async def _read(reader: asyncio.StreamReader) -> Request:
@@ -144,7 +150,11 @@ async def _read(reader: asyncio.StreamReader) -> Request:
     words = first.split(" ")
     if len(words) != 3 or not words[2].startswith("HTTP/1."):
         raise _Refused(HTTPStatus.BAD_REQUEST)
-    headers = {name.strip().lower(): value.strip() for name, colon, value in (line.partition(":") for line in lines) if colon}
+    headers = {
+        name.strip().lower(): value.strip()
+        for name, colon, value in (line.partition(":") for line in lines)
+        if colon
+    }
     try:
         url = urlsplit(words[1])
         length = int(headers.get("content-length", "0"))

@@ -1,7 +1,9 @@
-"""What machines ask a running session: its numbers in Prometheus' text format, whether it lives, whether it trades.
+"""What machines ask a running session: its numbers in Prometheus' text format, whether it lives,
+whether it trades.
 
-`/metrics` every number of METRICS; `/health` 200 while the process answers and its state can be read (a container is restarted when
-it does not); `/ready` 200 only in TRADING. docs/metrics.md is made from METRICS.
+`/metrics` every number of METRICS; `/health` 200 while the process answers and its state can be
+read (a container is restarted when it does not); `/ready` 200 only in TRADING. docs/metrics.md is
+made from METRICS.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ Sample = tuple[Labels, float]
 
 @dataclass(frozen=True)
 class Metric:
-    """One family. `read` gives its samples of a session, nothing for what is not known; every sample gets alias, version and account."""
+    """One family. `read` gives its samples of a session, nothing for what is not known; every
+    sample gets alias, version and account.
+    """
 
     name: str
     kind: Literal["gauge", "counter", "histogram"]
@@ -43,7 +47,9 @@ class Metric:
 
 @dataclass
 class Tally:
-    """What has been seen of a session so far: counters that only grow, though a status shows only the last of many things."""
+    """What has been seen of a session so far: counters that only grow, though a status shows only
+    the last of many things.
+    """
 
     status: Status
     blocks: Counter[str] = field(default_factory=Counter)
@@ -72,7 +78,9 @@ class Tally:
 
 
 def fresh(before: tuple[T, ...], now: tuple[T, ...]) -> tuple[T, ...]:
-    """What a window shows that it did not show before: it only grows at its end and loses at its beginning."""
+    """What a window shows that it did not show before: it only grows at its end and loses at its
+    beginning.
+    """
     for lost in range(len(before) + 1):
         kept = before[lost:]
         if now[: len(kept)] == kept:
@@ -80,7 +88,7 @@ def fresh(before: tuple[T, ...], now: tuple[T, ...]) -> tuple[T, ...]:
     return now
 
 
-# ---------------------------------------------------------------------------------------------------------------- the numbers
+# -------------------------------------------------------------------------------------- the numbers
 
 
 def _known(value: float | None, **labels: str) -> Iterator[Sample]:
@@ -89,19 +97,32 @@ def _known(value: float | None, **labels: str) -> Iterator[Sample]:
 
 
 def _one_of(chosen: str, names: type[State] | type[Mode], label: str) -> Iterator[Sample]:
-    """One sample per possible value: 1 for the one that holds. An alert can then name a state without knowing numbers."""
+    """One sample per possible value: 1 for the one that holds. An alert can then name a state
+    without knowing numbers.
+    """
     for name in names:
         yield {label: name.value}, float(name.value == chosen)
 
 
 def _counted(tally: Tally, *names: str) -> Iterator[Sample]:
     """The first of these counters that the session keeps."""
-    yield {}, next((float(tally.status.counters[name]) for name in names if name in tally.status.counters), 0.0)
+    yield (
+        {},
+        next(
+            (float(tally.status.counters[name]) for name in names if name in tally.status.counters),
+            0.0,
+        ),
+    )
 
 
 METRICS = (
     Metric(
-        "mcl_build_info", "gauge", "1", "Version of mcl, always 1.", ("mcl_version",), lambda _: iter([({"mcl_version": __version__}, 1.0)])
+        "mcl_build_info",
+        "gauge",
+        "1",
+        "Version of mcl, always 1.",
+        ("mcl_version",),
+        lambda _: iter([({"mcl_version": __version__}, 1.0)]),
     ),
     Metric(
         "mcl_session_info",
@@ -124,12 +145,45 @@ METRICS = (
         ),
     ),
     Metric(
-        "mcl_state", "gauge", "1", "1 for the state that the session is in.", ("state",), lambda t: _one_of(t.status.state, State, "state")
+        "mcl_state",
+        "gauge",
+        "1",
+        "1 for the state that the session is in.",
+        ("state",),
+        lambda t: _one_of(t.status.state, State, "state"),
     ),
-    Metric("mcl_mode", "gauge", "1", "1 for the mode that a person has set.", ("mode",), lambda t: _one_of(t.status.mode, Mode, "mode")),
-    Metric("mcl_connected", "gauge", "1", "1 while the broker answers.", (), lambda t: _known(float(t.status.connected))),
-    Metric("mcl_position_contracts", "gauge", "contracts", "Position, long above 0.", (), lambda t: _known(t.status.position)),
-    Metric("mcl_target_contracts", "gauge", "contracts", "Position that was decided last.", (), lambda t: _known(t.status.target)),
+    Metric(
+        "mcl_mode",
+        "gauge",
+        "1",
+        "1 for the mode that a person has set.",
+        ("mode",),
+        lambda t: _one_of(t.status.mode, Mode, "mode"),
+    ),
+    Metric(
+        "mcl_connected",
+        "gauge",
+        "1",
+        "1 while the broker answers.",
+        (),
+        lambda t: _known(float(t.status.connected)),
+    ),
+    Metric(
+        "mcl_position_contracts",
+        "gauge",
+        "contracts",
+        "Position, long above 0.",
+        (),
+        lambda t: _known(t.status.position),
+    ),
+    Metric(
+        "mcl_target_contracts",
+        "gauge",
+        "contracts",
+        "Position that was decided last.",
+        (),
+        lambda t: _known(t.status.target),
+    ),
     Metric(
         "mcl_working_orders",
         "gauge",
@@ -138,31 +192,72 @@ METRICS = (
         (),
         lambda t: _known(len(t.status.working)),
     ),
-    Metric("mcl_last_price", "gauge", "price", "Close of the last bar.", (), lambda t: _known(t.status.last_price)),
-    Metric("mcl_equity_usd", "gauge", "USD", "Equity at the last bar close.", (), lambda t: _known(t.status.equity_usd)),
     Metric(
-        "mcl_session_pnl_usd", "gauge", "USD", "P&L since the session began, after costs.", (), lambda t: _known(t.status.session_pnl_usd)
+        "mcl_last_price",
+        "gauge",
+        "price",
+        "Close of the last bar.",
+        (),
+        lambda t: _known(t.status.last_price),
     ),
     Metric(
-        "mcl_realized_pnl_usd", "gauge", "USD", "Realised P&L of the day, as the broker says.", (), lambda t: _known(t.status.realized_usd)
+        "mcl_equity_usd",
+        "gauge",
+        "USD",
+        "Equity at the last bar close.",
+        (),
+        lambda t: _known(t.status.equity_usd),
     ),
-    Metric("mcl_unrealized_pnl_usd", "gauge", "USD", "Unrealised P&L, as the broker says.", (), lambda t: _known(t.status.unrealized_usd)),
+    Metric(
+        "mcl_session_pnl_usd",
+        "gauge",
+        "USD",
+        "P&L since the session began, after costs.",
+        (),
+        lambda t: _known(t.status.session_pnl_usd),
+    ),
+    Metric(
+        "mcl_realized_pnl_usd",
+        "gauge",
+        "USD",
+        "Realised P&L of the day, as the broker says.",
+        (),
+        lambda t: _known(t.status.realized_usd),
+    ),
+    Metric(
+        "mcl_unrealized_pnl_usd",
+        "gauge",
+        "USD",
+        "Unrealised P&L, as the broker says.",
+        (),
+        lambda t: _known(t.status.unrealized_usd),
+    ),
     Metric(
         "mcl_bar_close_delay_seconds",
         "gauge",
         "s",
-        "From the last bar's close to the message that told of it, by the broker's clock. Not in a replay.",
+        "From the last bar's close to the message that told of it, by the broker's clock. Not in a"
+        " replay.",
         (),
         lambda t: _known(t.status.close_delay_sec[-1] if t.status.close_delay_sec else None),
     ),
-    Metric("mcl_data_age_seconds", "gauge", "s", "Since the last bar was received.", (), lambda t: _known(t.status.data_age_sec)),
+    Metric(
+        "mcl_data_age_seconds",
+        "gauge",
+        "s",
+        "Since the last bar was received.",
+        (),
+        lambda t: _known(t.status.data_age_sec),
+    ),
     Metric(
         "mcl_last_bar_close_timestamp_seconds",
         "gauge",
         "s",
         "Close time of the last bar, seconds since 1970.",
         (),
-        lambda t: _known(None if t.status.last_bar_close_ns is None else t.status.last_bar_close_ns / 1e9),
+        lambda t: _known(
+            None if t.status.last_bar_close_ns is None else t.status.last_bar_close_ns / 1e9
+        ),
     ),
     Metric(
         "mcl_status_timestamp_seconds",
@@ -172,9 +267,25 @@ METRICS = (
         (),
         lambda t: _known(t.status.at_ns / 1e9),
     ),
-    Metric("mcl_bars_total", "counter", "bars", "Bars that were decided on.", (), lambda t: _known(t.status.bars)),
-    Metric("mcl_orders_total", "counter", "orders", "Orders that were sent.", (), lambda t: _counted(t, "orders", "orders sent", "sent")),
-    Metric("mcl_fills_total", "counter", "fills", "Executions.", (), lambda t: _counted(t, "fills")),
+    Metric(
+        "mcl_bars_total",
+        "counter",
+        "bars",
+        "Bars that were decided on.",
+        (),
+        lambda t: _known(t.status.bars),
+    ),
+    Metric(
+        "mcl_orders_total",
+        "counter",
+        "orders",
+        "Orders that were sent.",
+        (),
+        lambda t: _counted(t, "orders", "orders sent", "sent"),
+    ),
+    Metric(
+        "mcl_fills_total", "counter", "fills", "Executions.", (), lambda t: _counted(t, "fills")
+    ),
     Metric(
         "mcl_reconnects_total",
         "counter",
@@ -197,13 +308,16 @@ METRICS = (
         "alerts",
         "Alerts by severity and code, whether or not they were sent.",
         ("severity", "code"),
-        lambda t: iter([({"severity": s, "code": c}, float(n)) for (s, c), n in sorted(t.alerts.items())]),
+        lambda t: iter(
+            [({"severity": s, "code": c}, float(n)) for (s, c), n in sorted(t.alerts.items())]
+        ),
     ),
     Metric(
         "mcl_order_latency_seconds",
         "histogram",
         "s",
-        "From the message that tells of a bar's close to the first byte of its order written, not from the close itself.",
+        "From the message that tells of a bar's close to the first byte of its order written, not"
+        " from the close itself.",
         ("le",),
     ),
 )
@@ -237,7 +351,10 @@ def _histogram(name: str, tally: Tally, whose: Labels) -> Iterator[str]:
 
 
 def _labels(labels: Labels) -> str:
-    escaped = ((name, value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")) for name, value in labels.items())
+    escaped = (
+        (name, value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n"))
+        for name, value in labels.items()
+    )
     return "{" + ",".join(f'{name}="{value}"' for name, value in escaped) + "}"
 
 
@@ -250,24 +367,50 @@ def document() -> str:
     lines = [
         "# Metrics of a session",
         "",
-        "`mcl live NAME telemetry=local` serves them at `http://127.0.0.1:9464/metrics` in Prometheus' text format, beside `/health`",
-        "(200 while the process answers) and `/ready` (200 only in TRADING). Every sample has the labels `alias`, `version` and `account`.",
-        "What is not known has no sample. This file is made from `mcl/live/ops/metrics.py`; a test compares them.",
+        (
+            "`mcl live NAME telemetry=local` serves them at `http://127.0.0.1:9464/metrics` in"
+            " Prometheus' text format, beside `/health`"
+        ),
+        (
+            "(200 while the process answers) and `/ready` (200 only in TRADING). Every sample has"
+            " the labels `alias`, `version` and `account`."
+        ),
+        (
+            "What is not known has no sample. This file is made from `mcl/live/ops/metrics.py`; a"
+            " test compares them."
+        ),
         "",
         "| metric | kind | unit | more labels | meaning |",
         "|---|---|---|---|---|",
     ]
-    rows = [f"| `{m.name}` | {m.kind} | {m.unit} | {', '.join(f'`{n}`' for n in m.labels) or '–'} | {m.help} |" for m in METRICS]
+    rows = [
+        f"| `{m.name}` | {m.kind} | {m.unit} | {', '.join(f'`{n}`' for n in m.labels) or '–'} |"
+        f" {m.help} |"
+        for m in METRICS
+    ]
     states = ", ".join(State), ", ".join(Mode)
     bounds = ", ".join(_number(bound / 1000) for bound in BUCKETS_MS)
-    return "\n".join([*lines, *rows, "", f"States: {states[0]}. Modes: {states[1]}. Buckets of the histogram, in seconds: {bounds}.", ""])
+    return "\n".join(
+        [
+            *lines,
+            *rows,
+            "",
+            (
+                f"States: {states[0]}. Modes: {states[1]}. Buckets of the histogram, in seconds:"
+                f" {bounds}."
+            ),
+            "",
+        ]
+    )
 
 
-# --------------------------------------------------------------------------------------------------------------- the endpoint
+# ------------------------------------------------------------------------------------- the endpoint
 
 
 @asynccontextmanager
-async def exposed(watch: Watch, tally: Tally, settings: schema.Telemetry) -> AsyncIterator[int | None]:
+async def exposed(
+    watch: Watch, tally: Tally, settings: schema.Telemetry
+) -> AsyncIterator[int | None]:
     """Serve while the block runs; yields the port, None when no endpoint is configured."""
     if settings.port is None:
         yield None
@@ -292,10 +435,23 @@ class _Endpoint:
 
 
 def health(status: Status, ready: bool) -> Reply:
-    """Healthy: it answers, and it is not over. HALTED is healthy: a person has to look, a restart would not help."""
+    """Healthy: it answers, and it is not over. HALTED is healthy: a person has to look, a restart
+    would not help.
+    """
     good = status.state is State.TRADING if ready else status.state is not State.STOPPED
-    told = {"alias": status.alias, "version": status.version, "session": status.session, "state": status.state, "mode": status.mode}
-    told |= {"why": status.why, "data_age_sec": status.data_age_sec, "connected": status.connected, "age_sec": _age(status)}
+    told = {
+        "alias": status.alias,
+        "version": status.version,
+        "session": status.session,
+        "state": status.state,
+        "mode": status.mode,
+    }
+    told |= {
+        "why": status.why,
+        "data_age_sec": status.data_age_sec,
+        "connected": status.connected,
+        "age_sec": _age(status),
+    }
     return as_json(told | {("ready" if ready else "healthy"): good}, 200 if good else 503)
 
 

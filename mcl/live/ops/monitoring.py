@@ -1,4 +1,5 @@
-"""Everything that watches a session and speaks to it, around it in one block: control socket, alerts, telemetry, log.
+"""Everything that watches a session and speaks to it, around it in one block: control socket,
+alerts, telemetry, log.
 
 with logs.logged(folder, alias=…, version=…, session=…):
     async with attended(supervisor, folder, operations):
@@ -33,13 +34,16 @@ class Operations:
 
 @asynccontextmanager
 async def attended(desk: Desk, folder: Path, operations: Operations) -> AsyncIterator[int | None]:
-    """While the block runs the desk can be asked and told. Yields the port of the telemetry, None without one.
+    """While the block runs the desk can be asked and told. Yields the port of the telemetry, None
+    without one.
 
-    The caller holds `control.alone(folder)`. LiveError before the block: an alert channel or the port cannot work.
+    The caller holds `control.alone(folder)`. LiveError before the block: an alert channel or the
+    port cannot work.
     """
     alerts, tally = Alerts(operations.alerts, channels(operations.alerts)), Tally(desk.status())
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(asyncio.to_thread, alerts.close)  # the last ones are sent without holding up the loop
+        # the last ones are sent without holding up the loop
+        stack.push_async_callback(asyncio.to_thread, alerts.close)
         watch = await stack.enter_async_context(Watch(desk, alerts, tally))
         await stack.enter_async_context(listening(watch, folder))
         port = await stack.enter_async_context(exposed(watch, tally, operations.telemetry))

@@ -1,7 +1,9 @@
-"""The log of a session: lines for people on a terminal, JSON lines in live/ALIAS/log.jsonl, each with whose it is.
+"""The log of a session: lines for people on a terminal, JSON lines in live/ALIAS/log.jsonl, each
+with whose it is.
 
-Every line carries alias, version and session; `about(ref=…)` adds the order that it is about. What the libraries and the rest of the
-package log (Python's own logging) comes out the same way. The file is rotated by size, so that it never fills a disk.
+Every line carries alias, version and session; `about(ref=…)` adds the order that it is about. What
+the libraries and the rest of the package log (Python's own logging) comes out the same way. The
+file is rotated by size, so that it never fills a disk.
 """
 
 from __future__ import annotations
@@ -29,13 +31,17 @@ about = structlog.contextvars.bound_contextvars  # with about(ref=…): …
 
 @contextmanager
 def logged(folder: Path, **whose: Any) -> Iterator[dict[str, Any]]:
-    """While the block runs, lines from INFO on go to the file of `folder` as well, and each says `whose` it is.
+    """While the block runs, lines from INFO on go to the file of `folder` as well, and each says
+    `whose` it is.
 
-    Yields `whose`, which may change while the block runs: a process can serve one session after the other.
+    Yields `whose`, which may change while the block runs: a process can serve one session after the
+    other.
     """
     private_folder(folder)
     before = structlog.get_config()
-    file = _PrivateFile(folder / NAME, maxBytes=BYTES, backupCount=KEPT, encoding="utf-8", delay=True)
+    file = _PrivateFile(
+        folder / NAME, maxBytes=BYTES, backupCount=KEPT, encoding="utf-8", delay=True
+    )
     bridge = _Bridge()
     try:
         structlog.configure(
@@ -60,12 +66,16 @@ class _PrivateFile(RotatingFileHandler):
 
 
 def _naming(whose: dict[str, Any]) -> Any:
-    """Whose a line is: added to each, since callbacks of a connection and other threads do not see what was bound."""
+    """Whose a line is: added to each, since callbacks of a connection and other threads do not see
+    what was bound.
+    """
     return lambda _logger, _method, event: {**whose, **event}
 
 
 def _processors(before: dict[str, Any], file: RotatingFileHandler) -> list[Any]:
-    """The chain that was configured, with the file before its renderer; the screen keeps the level that it had."""
+    """The chain that was configured, with the file before its renderer; the screen keeps the level
+    that it had.
+    """
     *shared, renderer = before["processors"]
     shown = before["wrapper_class"]
 
@@ -99,4 +109,8 @@ class _Bridge(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         write = getattr(log, record.levelname.lower(), log.info)
-        write(record.getMessage(), logger=record.name, **({"exc_info": record.exc_info} if record.exc_info else {}))
+        write(
+            record.getMessage(),
+            logger=record.name,
+            **({"exc_info": record.exc_info} if record.exc_info else {}),
+        )

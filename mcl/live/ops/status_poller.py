@@ -1,6 +1,8 @@
-"""One look at the desk for all that watch it: polled, compared, and told on only when something has changed.
+"""One look at the desk for all that watch it: polled, compared, and told on only when something has
+changed.
 
-The session knows nothing of who watches. A look costs it one call of `status()`; nobody who is told can hold it up.
+The session knows nothing of who watches. A look costs it one call of `status()`; nobody who is told
+can hold it up.
 """
 
 from __future__ import annotations
@@ -14,14 +16,17 @@ from typing import Self
 
 from mcl.live.status import Desk, Status
 
-EVERY_SEC = 0.02  # a change is on its way to the screen within this; a look costs the session some 20 µs
+# a change is on its way to the screen within this; a look costs the session some 20 µs
+EVERY_SEC = 0.02
 AT_LEAST_SEC = 1.0  # ages move even when nothing else does
 
 Listener = Callable[[Status], None]
 
 
 class Watch:
-    """`latest` is the last status seen, `number` counts the changes. Listeners are called on the loop and must return at once."""
+    """`latest` is the last status seen, `number` counts the changes. Listeners are called on the
+    loop and must return at once.
+    """
 
     def __init__(self, desk: Desk, *listeners: Listener, every_sec: float = EVERY_SEC) -> None:
         self.desk, self.latest, self.number = desk, desk.status(), 0
@@ -34,7 +39,12 @@ class Watch:
         self._task = asyncio.create_task(self._look())
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -1,4 +1,5 @@
-"""A stored run of any kind, made again now, and held against what it was. Nothing is recorded, and nothing is counted as a trial.
+"""A stored run of any kind, made again now, and held against what it was. Nothing is recorded, and
+nothing is counted as a trial.
 
 | kind | made again |
 |---|---|
@@ -21,7 +22,8 @@ from mcl.tracking.store import Store
 
 __all__ = ["KINDS", "Again", "rerun"]
 
-KINDS = {  # "module:function" below mcl.ops.rerun, and the states of a run that can be held against anything
+# "module:function" below mcl.ops.rerun, and the states of a run that can be held against anything
+KINDS = {
     "backtest": ("backtest:run", ("FINISHED",)),
     "trial": ("backtest:run", ("FINISHED",)),
     "sweep": ("search:sweep", ("FINISHED", "KILLED")),
@@ -33,14 +35,22 @@ KINDS = {  # "module:function" below mcl.ops.rerun, and the states of a run that
 
 
 def rerun(run_id: str, store: Store, root: Path) -> Again:
-    """StoreError for a run that has nothing to be held against: it is still running, it failed, or it is not one of mcl's."""
+    """StoreError for a run that has nothing to be held against: it is still running, it failed, or
+    it is not one of mcl's.
+    """
     stored = store.run(run_id)
     kind = stored.tags.get("mcl.kind", "")
     if kind not in KINDS:
-        raise StoreError(f"run {stored.run_id} was not made by mcl: nothing says how to make it again", "mcl runs lists the runs of mcl")
+        raise StoreError(
+            f"run {stored.run_id} was not made by mcl: nothing says how to make it again",
+            "mcl runs lists the runs of mcl",
+        )
     where, endings = KINDS[kind]
     if stored.status not in endings:
-        raise StoreError(f"{kind} {stored.run_id} is {stored.status}: it has nothing to be held against", "mcl runs lists finished ones")
+        raise StoreError(
+            f"{kind} {stored.run_id} is {stored.status}: it has nothing to be held against",
+            "mcl runs lists finished ones",
+        )
     module, function = where.split(":")
     made: Again = getattr(import_module(f"mcl.ops.rerun.{module}"), function)(stored, store, root)
     return made

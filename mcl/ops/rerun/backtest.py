@@ -15,14 +15,31 @@ def run(stored: StoredRun, store: Store, root: Path) -> Again:
     del store
     verdict = reproduce(stored, root)
     said = f"{len(stored.summary)} metrics bit-equal"
-    return Again(stored.run_id, stored.tags["mcl.kind"], said, dict(verdict.differing), verdict.causes)
+    return Again(
+        stored.run_id, stored.tags["mcl.kind"], said, dict(verdict.differing), verdict.causes
+    )
 
 
 def grid(stored: StoredRun, store: Store, root: Path) -> Again:
-    jobs = [child for child in store.children(stored.run_id) if child.status == "FINISHED" and child.tags.get("mcl.kind") == "backtest"]
+    jobs = [
+        child
+        for child in store.children(stored.run_id)
+        if child.status == "FINISHED" and child.tags.get("mcl.kind") == "backtest"
+    ]
     if not jobs:
-        raise StoreError(f"no job of grid {stored.run_id} has finished", "mcl runs lists other runs")
+        raise StoreError(
+            f"no job of grid {stored.run_id} has finished", "mcl runs lists other runs"
+        )
     made = [run(job, store, root) for job in progress.each("making the runs again", jobs)]
-    differing = {f"{one.run_id[:12]} {name}": pair for one in made for name, pair in one.differing.items()}
+    differing = {
+        f"{one.run_id[:12]} {name}": pair for one in made for name, pair in one.differing.items()
+    }
     causes = tuple(dict.fromkeys(cause for one in made for cause in one.causes))
-    return Again(stored.run_id, "grid", f"{len(made)} runs, every metric bit-equal", differing, causes, tuple(job.run_id for job in jobs))
+    return Again(
+        stored.run_id,
+        "grid",
+        f"{len(made)} runs, every metric bit-equal",
+        differing,
+        causes,
+        tuple(job.run_id for job in jobs),
+    )

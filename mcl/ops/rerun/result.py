@@ -1,4 +1,6 @@
-"""What it means that a stored run was made again: equal bit by bit, or what differs and which input moved."""
+"""What it means that a stored run was made again: equal bit by bit, or what differs and which input
+moved.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from mcl.metrics.undefined import same
 
 @dataclass(frozen=True)
 class Again:
-    """`differing` maps what differs to (stored, now); `causes` are inputs that moved, whether or not they moved anything.
+    """`differing` maps what differs to (stored, now); `causes` are inputs that moved, whether or
+    not they moved anything.
 
     `said` tells what was compared, and what could not be.
     """
@@ -31,4 +34,8 @@ class Again:
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """By name what is not the same in both; NaN equals NaN."""
     names = sorted(then.keys() | now.keys())
-    return {name: (then.get(name), now.get(name)) for name in names if not same(then.get(name), now.get(name))}
+    return {
+        name: (then.get(name), now.get(name))
+        for name in names
+        if not same(then.get(name), now.get(name))
+    }

@@ -1,7 +1,9 @@
-"""A search made again: the points, the trials, and for a walk-forward search the run that its winners were stitched to.
+"""A search made again: the points, the trials, and for a walk-forward search the run that its
+winners were stitched to.
 
-Without a pruner a search goes the same way again, whatever the order in which its workers ended. A pruner sees what has ended before:
-with several workers that order is not kept, and each trial is simulated again at the point that it had.
+Without a pruner a search goes the same way again, whatever the order in which its workers ended. A
+pruner sees what has ended before: with several workers that order is not kept, and each trial is
+simulated again at the point that it had.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ CHANCE = ("timeout", "worker_died")  # what a machine did to a trial is no resul
 
 @dataclass(frozen=True)
 class Searched:
-    """A search and its trials made again, by number. `drawn` counts the points that were found again, `left` what cannot be repeated."""
+    """A search and its trials made again, by number. `drawn` counts the points that were found
+    again, `left` what cannot be repeated.
+    """
 
     frozen: Frozen
     table: pd.DataFrame
@@ -61,14 +65,24 @@ class Searched:
 
     @property
     def said(self) -> str:
-        points = "" if self.drawn == len(self.outcomes) else f", {len(self.outcomes) - self.drawn} of them at the points they had"
-        left = f"; {self.left} timed out, died or were pruned in an order that is not kept" if self.left else ""
+        points = (
+            ""
+            if self.drawn == len(self.outcomes)
+            else f", {len(self.outcomes) - self.drawn} of them at the points they had"
+        )
+        left = (
+            f"; {self.left} timed out, died or were pruned in an order that is not kept"
+            if self.left
+            else ""
+        )
         return f"{len(self.outcomes)} trials bit-equal{points}{left}"
 
     @property
     def winner(self) -> dict[str, Any]:
         """The values that the search chooses; empty when no trial has a score."""
-        scored = [self.outcomes[n] for n in sorted(self.outcomes) if self.outcomes[n].state == "COMPLETE"]
+        scored = [
+            self.outcomes[n] for n in sorted(self.outcomes) if self.outcomes[n].state == "COMPLETE"
+        ]
         ranked = ranking(self.frozen.search, self.frozen.space, scored)
         return dict(ranked[0].params) if ranked else {}
 
@@ -76,48 +90,86 @@ class Searched:
 def sweep(stored: StoredRun, store: Store, root: Path) -> Again:
     del store
     again = searched(stored, root)
-    return Again(stored.run_id, "sweep", again.said, again.differing, moved(stored, again.frozen.run, again.frozen.bars))
+    return Again(
+        stored.run_id,
+        "sweep",
+        again.said,
+        again.differing,
+        moved(stored, again.frozen.run, again.frozen.bars),
+    )
 
 
 def walk(stored: StoredRun, store: Store, root: Path) -> Again:
-    """The winners of all parts, found again, and the metrics of the run that they are stitched to."""
+    """The winners of all parts, found again, and the metrics of the run that they are stitched
+    to.
+    """
     frozen = _thawed(stored, root)
-    sweeps = {int(run.tags["fold"]): run for run in store.children(stored.run_id) if "fold" in run.tags}
+    sweeps = {
+        int(run.tags["fold"]): run for run in store.children(stored.run_id) if "fold" in run.tags
+    }
     differing: dict[str, tuple[Any, Any]] = {}
     done, trials = [], 0
     for part in progress.each("searching the parts again", list(walking.parts(frozen))):
         if part.number not in sweeps:
-            raise StoreError(f"the search of part {part.number} of {stored.run_id} is gone", "mcl sweep resume makes it again")
+            raise StoreError(
+                f"the search of part {part.number} of {stored.run_id} is gone",
+                "mcl sweep resume makes it again",
+            )
         again = searched(sweeps[part.number], root)
         trials += len(again.outcomes)
         differing |= {f"part {part.number} {name}": pair for name, pair in again.differing.items()}
         done.append(replace(part, best={"params": again.winner}))
     measured = metrics.summary(walking.stitched(frozen, done))
-    differing |= differences({name: value for name, value in stored.summary.items() if name in measured}, _defined(measured, stored))
-    said = f"{trials} trials of {len(done)} parts and {len(measured)} metrics of the stitched run bit-equal"
+    differing |= differences(
+        {name: value for name, value in stored.summary.items() if name in measured},
+        _defined(measured, stored),
+    )
+    said = (
+        f"{trials} trials of {len(done)} parts and {len(measured)} metrics of the stitched run"
+        " bit-equal"
+    )
     causes = moved(stored, frozen.run, frozen.bars)
-    return Again(stored.run_id, "walk_forward", said, differing, causes, tuple(run.run_id for run in sweeps.values()))
+    return Again(
+        stored.run_id,
+        "walk_forward",
+        said,
+        differing,
+        causes,
+        tuple(run.run_id for run in sweeps.values()),
+    )
 
 
 def _defined(measured: dict[str, float], stored: StoredRun) -> dict[str, float]:
     """The store keeps no infinity."""
-    return {name: value for name, value in measured.items() if name in stored.summary or not math.isinf(value)}
+    return {
+        name: value
+        for name, value in measured.items()
+        if name in stored.summary or not math.isinf(value)
+    }
 
 
 def searched(stored: StoredRun, root: Path) -> Searched:
     frozen, table = _thawed(stored, root), _table(stored)
     rows = _rows(table)
     points = {int(row["trial"]): _point(row, frozen) for row in rows}
-    fixed = tuple(points[n] for n in range(len(stored_composed(stored).search.enqueue)) if n in points)
+    fixed = tuple(
+        points[n] for n in range(len(stored_composed(stored).search.enqueue)) if n in points
+    )
     frozen = replace(frozen, fixed=fixed, total=max(points, default=-1) + 1)
-    objective = Objective(frozen.composed.raw, frozen.search, frozen.market, frozen.rules, frozen.soft)
+    objective = Objective(
+        frozen.composed.raw, frozen.search, frozen.market, frozen.rules, frozen.soft
+    )
     drawn = _drawn(frozen, objective) if _repeats(frozen) else {}
     outcomes, found, left = {}, 0, 0
     for row in progress.each("simulating the trials again", rows):
         number = int(row["trial"])
-        if number in drawn and (drawn[number].params == points[number] or frozen.search.sampler in NUMBERED):
+        if number in drawn and (
+            drawn[number].params == points[number] or frozen.search.sampler in NUMBERED
+        ):
             outcomes[number], found = drawn[number], found + 1
-        elif str(row["reason"]) not in (*CHANCE, "duplicate") and not str(row["reason"]).startswith("fold "):
+        elif str(row["reason"]) not in (*CHANCE, "duplicate") and not str(row["reason"]).startswith(
+            "fold "
+        ):
             outcomes[number] = objective(number, points[number])
         if str(row["reason"]) in CHANCE:
             outcomes.pop(number, None)
@@ -139,7 +191,9 @@ def _repeats(frozen: Frozen) -> bool:
 
 
 def _drawn(frozen: Frozen, objective: Objective) -> dict[int, Outcome]:
-    """The search from its first to its last trial, in a folder of its own that is gone afterwards."""
+    """The search from its first to its last trial, in a folder of its own that is gone
+    afterwards.
+    """
     with tempfile.TemporaryDirectory(prefix="mcl-rerun-") as name, ExitStack() as opened:
         log = Outcomes(Path(name) / "outcomes")
         opened.callback(log.close)
@@ -155,7 +209,10 @@ def _drawn(frozen: Frozen, objective: Objective) -> dict[int, Outcome]:
 def _thawed(stored: StoredRun, root: Path) -> Frozen:
     """The search as it was frozen, whatever the project's configuration says today."""
     composed = stored_composed(stored)
-    asked = composed.raw["search"] | {"enqueue": [], "trials": max(int(stored.tags.get("target", 1)), composed.search.trials)}
+    asked = composed.raw["search"] | {
+        "enqueue": [],
+        "trials": max(int(stored.tags.get("target", 1)), composed.search.trials),
+    }
     return freeze(replace(composed, raw=composed.raw | {"search": asked}), root)
 
 
@@ -169,18 +226,30 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _facts(row: dict[str, Any]) -> dict[str, Any]:
-    """What a row of the table says of its trial: how it ended, its score, its point and every metric that it has."""
+    """What a row of the table says of its trial: how it ended, its score, its point and every
+    metric that it has.
+    """
     kept = {name: _plain(value) for name, value in row.items() if name not in OWN}
-    return {"state": row["state"], "reason": row["reason"], "value": _number(row["value"])} | _known(kept)
+    return {
+        "state": row["state"],
+        "reason": row["reason"],
+        "value": _number(row["value"]),
+    } | _known(kept)
 
 
 def _now(outcome: Outcome) -> dict[str, Any]:
-    return {"state": outcome.state, "reason": outcome.reason, "value": outcome.value} | _known(outcome.params | outcome.metrics)
+    return {"state": outcome.state, "reason": outcome.reason, "value": outcome.value} | _known(
+        outcome.params | outcome.metrics
+    )
 
 
 def _known(values: dict[str, Any]) -> dict[str, Any]:
     """Without the undefined, which a table has for every trial that was never simulated."""
-    return {name: value for name, value in values.items() if not (value is None or (isinstance(value, float) and math.isnan(value)))}
+    return {
+        name: value
+        for name, value in values.items()
+        if not (value is None or (isinstance(value, float) and math.isnan(value)))
+    }
 
 
 def _number(value: Any) -> float:

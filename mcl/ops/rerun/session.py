@@ -1,4 +1,6 @@
-"""A session made again: its audit, from the journal that lies with its run, by the version that traded it."""
+"""A session made again: its audit, from the journal that lies with its run, by the version that
+traded it.
+"""
 
 from __future__ import annotations
 
@@ -20,20 +22,45 @@ from mcl.tracking.store import Store, StoredRun
 
 
 def session(stored: StoredRun, store: Store, root: Path) -> Again:
-    """Every table of the audit and every number, bit by bit. The market is not asked again: what it said stands in the journal."""
+    """Every table of the audit and every number, bit by bit. The market is not asked again: what it
+    said stands in the journal.
+    """
     with tempfile.TemporaryDirectory(prefix="mcl-rerun-") as folder:
         journal = Path(folder) / "journal.sqlite"
         journal.write_bytes(stored.file("journal.sqlite"))
-        past = remembered(journal, stored.tags["mcl.alias"], date.fromisoformat(stored.tags["session"]), store=store, root=root)
+        past = remembered(
+            journal,
+            stored.tags["mcl.alias"],
+            date.fromisoformat(stored.tags["session"]),
+            store=store,
+            root=root,
+        )
         audited = audit(journal, past.deployed, past.strategy, past.stage, past.exact_prices)
     facts = told(past.deployed, past.stage, past.where, audited)
-    now = {name: float(value) for name, value in facts.items() if isinstance(value, int | float) and name != "seconds"}
+    now = {
+        name: float(value)
+        for name, value in facts.items()
+        if isinstance(value, int | float) and name != "seconds"
+    }
     then = {name: value for name, value in stored.summary.items() if name != "seconds"}
-    differing = differences(then, {name: value for name, value in now.items() if name in then or math.isfinite(value)})
+    differing = differences(
+        then, {name: value for name, value in now.items() if name in then or math.isfinite(value)}
+    )
     for name in FRAMES:
-        differing |= _table(name, stored.file(f"data/{name}.parquet"), parquet(getattr(audited, name)))
-    said = f"audit {facts['audit']}: {len(audited.decisions)} decisions, {len(audited.fills)} fills and {len(then)} numbers bit-equal"
-    return Again(stored.run_id, "session", said, differing, _moved(stored, past.stage.warmup.fingerprint, past.deployed.config.strategy))
+        differing |= _table(
+            name, stored.file(f"data/{name}.parquet"), parquet(getattr(audited, name))
+        )
+    said = (
+        f"audit {facts['audit']}: {len(audited.decisions)} decisions, {len(audited.fills)} fills"
+        f" and {len(then)} numbers bit-equal"
+    )
+    return Again(
+        stored.run_id,
+        "session",
+        said,
+        differing,
+        _moved(stored, past.stage.warmup.fingerprint, past.deployed.config.strategy),
+    )
 
 
 def _table(name: str, then: bytes, now: bytes) -> dict[str, tuple[Any, Any]]:
@@ -44,11 +71,17 @@ def _table(name: str, then: bytes, now: bytes) -> dict[str, tuple[Any, Any]]:
     if before.shape != after.shape:
         return {f"{name} (rows, columns)": (before.shape, after.shape)}
     unequal = ~((before == after) | (before.isna() & after.isna()))
-    row, column = next((row, column) for column in unequal for row in unequal.index[unequal[column]])
+    row, column = next(
+        (row, column) for column in unequal for row in unequal.index[unequal[column]]
+    )
     return {f"{name} row {row} {column}": (before.at[row, column], after.at[row, column])}
 
 
 def _moved(stored: StoredRun, fingerprint: str, strategy: dict[str, Any]) -> tuple[str, ...]:
-    data = () if stored.tags["data_fingerprint"] == fingerprint else ("data changed: the bars before the session are others",)
+    data = (
+        ()
+        if stored.tags["data_fingerprint"] == fingerprint
+        else ("data changed: the bars before the session are others",)
+    )
     same = stored.tags["code_sha256"] == provenance.code_sha256(strategy)
     return data if same else (*data, "code changed: what decides is not what audited it then")

@@ -1,4 +1,6 @@
-"""A validation made again: every question with the settings that it was asked with, the same numbers and verdicts."""
+"""A validation made again: every question with the settings that it was asked with, the same
+numbers and verdicts.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +19,21 @@ from mcl.validation.checks import ask, numbers
 from mcl.validation.subject import subject
 from mcl.validation.validate import measured
 
-OF_THE_LEDGER = ("deflated_sharpe", "history_ratio", "trials", "best_by_luck")  # move with every trial of the same strategy since
+# move with every trial of the same strategy since
+OF_THE_LEDGER = ("deflated_sharpe", "history_ratio", "trials", "best_by_luck")
 OF_OLD = ("dsr_2014",)  # stored by version 0.1
 
 
 def validation(stored: StoredRun, store: Store, root: Path) -> Again:
     """The hold-out is shown again where it was seen, which is no new look at it."""
     if not (stored.artifacts / "settings.json").is_file():
-        raise StoreError(f"validation {stored.run_id} does not hold its settings", f"mcl validate {stored.parent or 'RUN_ID'} asks again")
-    settings = composition.validate(schema.Validation, json.loads(stored.file("settings.json")), "validate")
+        raise StoreError(
+            f"validation {stored.run_id} does not hold its settings",
+            f"mcl validate {stored.parent or 'RUN_ID'} asks again",
+        )
+    settings = composition.validate(
+        schema.Validation, json.loads(stored.file("settings.json")), "validate"
+    )
     about = subject(stored.tags["subject"], store, root)
     seen = int(stored.tags["holdout_looks"])
     answers = ask(about, settings, root, lambda: holdout.again(about.run, seen, root))
@@ -33,12 +41,28 @@ def validation(stored: StoredRun, store: Store, root: Path) -> Again:
     grown = answers.tally.count - int(stored.metrics["validate_trials"])
     left = OF_THE_LEDGER if grown else ()
     uncompared = (*left, *OF_OLD)
-    now = {name: value for name, value in measured(answers, rows).items() if name.removeprefix("validate_") not in uncompared}
-    then = {name: value for name, value in stored.summary.items() if name.removeprefix("validate_") not in uncompared}
-    differing = differences(then, now) | differences(_levels(json.loads(stored.file("validation.json"))["rows"], left), _levels(rows, left))
-    said = f"{len(now)} numbers and {len(rows) - sum(row.name in left for row in rows)} verdicts bit-equal"
+    now = {
+        name: value
+        for name, value in measured(answers, rows).items()
+        if name.removeprefix("validate_") not in uncompared
+    }
+    then = {
+        name: value
+        for name, value in stored.summary.items()
+        if name.removeprefix("validate_") not in uncompared
+    }
+    differing = differences(then, now) | differences(
+        _levels(json.loads(stored.file("validation.json"))["rows"], left), _levels(rows, left)
+    )
+    said = (
+        f"{len(now)} numbers and {len(rows) - sum(row.name in left for row in rows)} verdicts"
+        " bit-equal"
+    )
     if grown:
-        said += f"; the trial ledger counts {grown:+d} trials since, so that {', '.join(left)} are not compared"
+        said += (
+            f"; the trial ledger counts {grown:+d} trials since, so that {', '.join(left)} are not"
+            " compared"
+        )
     return Again(stored.run_id, "validation", said, differing, moved(stored, about.run, about.bars))
 
 

@@ -1,1 +1,3 @@
-"""A loopback gateway that speaks to the unmodified Databento client: the synthetic world or any folder of DBN files, over TLS."""
+"""A loopback gateway that speaks to the unmodified Databento client: the synthetic world or any
+folder of DBN files, over TLS.
+"""

@@ -1,4 +1,6 @@
-"""The gateway's answers: every method of the vendor's HTTP interface that the client calls, and what it costs."""
+"""The gateway's answers: every method of the vendor's HTTP interface that the client calls, and
+what it costs.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,16 @@ from mcl.simulators.databento.catalog import Query, Shelf, iso
 from mcl.simulators.databento.faults import STREAM, Fault, Faults
 from mcl.simulators.databento.protocol import Asked, Limits, Refusal, Reply, as_json
 
-# USD per GiB of raw records: a stand-in with the right order of magnitude, not the vendor's price list.
-_PRICES = {"mbp-1": 1.6, "mbp-10": 0.8, "mbo": 1.0, "definition": 1.0, "statistics": 1.0, "status": 1.0}
+# USD per GiB of raw records: a stand-in with the right order of magnitude, not the vendor's price
+# list.
+_PRICES = {
+    "mbp-1": 1.6,
+    "mbp-10": 0.8,
+    "mbo": 1.0,
+    "definition": 1.0,
+    "statistics": 1.0,
+    "status": 1.0,
+}
 _PRICE = 28.0
 _PIECE = 1 << 14
 
@@ -42,7 +52,9 @@ class Sale:
 
 @dataclass
 class Vendor:
-    """`keys`: accepted keys, None accepts all; `degraded`: days of reduced quality; `sales`: what was sold; `served`: methods called."""
+    """`keys`: accepted keys, None accepts all; `degraded`: days of reduced quality; `sales`: what
+    was sold; `served`: methods called.
+    """
 
     shelf: Shelf
     jobs_folder: Path
@@ -66,7 +78,9 @@ class Vendor:
             "metadata.get_dataset_range": self._dataset_range,
             "metadata.get_dataset_condition": self._condition,
             "metadata.list_datasets": lambda _: as_json(self.shelf.datasets()),
-            "metadata.list_schemas": lambda asked: as_json(self.shelf.schemas(protocol.known_dataset(asked.form, self.shelf))),
+            "metadata.list_schemas": lambda asked: as_json(
+                self.shelf.schemas(protocol.known_dataset(asked.form, self.shelf))
+            ),
             "metadata.list_publishers": lambda _: as_json(self._publishers()),
             "metadata.list_fields": self._fields,
             "metadata.list_unit_prices": self._unit_prices,
@@ -91,7 +105,9 @@ class Vendor:
                 self._limits.check(asked.method)
             if asked.method not in self._methods:
                 raise Refusal(404, "not_found", f"There is no method {asked.method}.")
-            short = int(faults["short"].value) if "short" in faults and asked.method == STREAM else 0
+            short = (
+                int(faults["short"].value) if "short" in faults and asked.method == STREAM else 0
+            )
             reply = self._range(asked, short) if short else self._methods[asked.method](asked)
         except Refusal as refusal:
             return refusal.reply()
@@ -106,7 +122,7 @@ class Vendor:
     def _query(self, asked: Asked) -> Query:
         return protocol.query(asked.form, self.shelf)
 
-    # ------------------------------------------------------------------------------------------------------------ money
+    # ---------------------------------------------------------------------------------------- money
 
     def _count(self, query: Query) -> int:
         return self.shelf.count(query)
@@ -119,17 +135,23 @@ class Vendor:
 
     def _sell(self, method: str, query: Query) -> None:
         span = iso(query.start), iso(query.end)
-        sale = Sale(method, query.schema, query.symbols, *span, self._count(query), self._cost(query))
+        sale = Sale(
+            method, query.schema, query.symbols, *span, self._count(query), self._cost(query)
+        )
         with self._lock:
             self.sales.append(sale)
 
-    # ----------------------------------------------------------------------------------------------------------- ranges
+    # --------------------------------------------------------------------------------------- ranges
 
     def _range(self, asked: Asked, short: int = 0) -> Reply:
         query = self._query(asked)
         self._sell(asked.method, query)
         sent = replace(query, limit=max(0, self._count(query) - short)) if short else query
-        return Reply(self._packed(sent), headers=self._warnings(query), content_type="application/octet-stream")
+        return Reply(
+            self._packed(sent),
+            headers=self._warnings(query),
+            content_type="application/octet-stream",
+        )
 
     def _packed(self, query: Query) -> Iterator[bytes]:
         """One zstd frame, made while it is sent."""
@@ -142,8 +164,13 @@ class Vendor:
     def _warnings(self, query: Query) -> dict[str, str]:
         first, last = query.days
         touched = (first + timedelta(days=n) for n in range((last - first).days))
-        days = ", ".join(f"{day} (degraded)" for day in touched if self._condition_of(day) == "degraded")
-        text = f"The streaming request contained one or more days which have reduced quality: {days}. See: {protocol.DOCS}"
+        days = ", ".join(
+            f"{day} (degraded)" for day in touched if self._condition_of(day) == "degraded"
+        )
+        text = (
+            f"The streaming request contained one or more days which have reduced quality: {days}."
+            f" See: {protocol.DOCS}"
+        )
         return _warned([text] if days else [])
 
     def _submit(self, asked: Asked) -> Reply:
@@ -154,27 +181,41 @@ class Vendor:
     def _download(self, asked: Asked) -> Reply:
         return self._jobs.file(asked) if "filename" in asked.form else self._jobs.zipped(asked.form)
 
-    # --------------------------------------------------------------------------------------------------------- metadata
+    # ------------------------------------------------------------------------------------- metadata
 
     def _dataset_range(self, asked: Asked) -> Reply:
         dataset = protocol.known_dataset(asked.form, self.shelf)
         spans = {schema: self.shelf.span(dataset, schema) for schema in self.shelf.schemas(dataset)}
-        named = {schema: {"start": iso(start), "end": iso(end)} for schema, (start, end) in spans.items()}
-        whole = {"start": iso(min(s for s, _ in spans.values())), "end": iso(max(e for _, e in spans.values()))}
+        named = {
+            schema: {"start": iso(start), "end": iso(end)} for schema, (start, end) in spans.items()
+        }
+        whole = {
+            "start": iso(min(s for s, _ in spans.values())),
+            "end": iso(max(e for _, e in spans.values())),
+        }
         reply = as_json(whole | {"schema": named})
         world = self.shelf.world
         if world:  # a client shows it as a warning; nobody can take these data for recorded ones
-            reply.headers = _warned([f"SYNTHETIC DATA: world={json.dumps(world, separators=(',', ':'))}"])
+            reply.headers = _warned(
+                [f"SYNTHETIC DATA: world={json.dumps(world, separators=(',', ':'))}"]
+            )
         return reply
 
     def _condition(self, asked: Asked) -> Reply:
         dataset = protocol.known_dataset(asked.form, self.shelf)
         spans = [self.shelf.span(dataset, schema) for schema in self.shelf.schemas(dataset)]
-        first, last = (from_day(ns // DAY_NS) for ns in (min(s for s, _ in spans), max(e for _, e in spans) - 1))
+        first, last = (
+            from_day(ns // DAY_NS)
+            for ns in (min(s for s, _ in spans), max(e for _, e in spans) - 1)
+        )
         if asked.form.get("start_date"):
-            first = max(first, from_day(protocol.instant(asked.form["start_date"], "start_date") // DAY_NS))
+            first = max(
+                first, from_day(protocol.instant(asked.form["start_date"], "start_date") // DAY_NS)
+            )
         if asked.form.get("end_date"):  # inclusive
-            last = min(last, from_day(protocol.instant(asked.form["end_date"], "end_date") // DAY_NS))
+            last = min(
+                last, from_day(protocol.instant(asked.form["end_date"], "end_date") // DAY_NS)
+            )
         days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
         return as_json(
             [
@@ -185,11 +226,18 @@ class Vendor:
         )
 
     def _condition_of(self, day: date) -> str:
-        return "degraded" if day in self.degraded else self.shelf.conditions.get(str(day), "available")
+        return (
+            "degraded" if day in self.degraded else self.shelf.conditions.get(str(day), "available")
+        )
 
     def _publishers(self) -> list[dict[str, Any]]:
         return [
-            {"publisher_id": dbn.GLOBEX, "dataset": name, "venue": name.split(".")[0], "description": "loopback"}
+            {
+                "publisher_id": dbn.GLOBEX,
+                "dataset": name,
+                "venue": name.split(".")[0],
+                "description": "loopback",
+            }
             for name in self.shelf.datasets()
         ]
 
@@ -198,35 +246,78 @@ class Vendor:
         if schema not in dbn.SCHEMAS:
             raise Refusal(422, "data_schema_not_supported", f"Schema {schema} is not supported.")
         described = dbn.dtype(schema)
-        return as_json([{"name": name, "type": str(described[name])} for name in described.names or ()])
+        return as_json(
+            [{"name": name, "type": str(described[name])} for name in described.names or ()]
+        )
 
     def _unit_prices(self, asked: Asked) -> Reply:
         schemas = self.shelf.schemas(protocol.known_dataset(asked.form, self.shelf))
         prices = {schema: _PRICES.get(schema, _PRICE) for schema in schemas}
-        return as_json([{"mode": mode, "unit_prices": prices} for mode in ("historical", "historical-streaming")])
+        return as_json(
+            [
+                {"mode": mode, "unit_prices": prices}
+                for mode in ("historical", "historical-streaming")
+            ]
+        )
 
-    # -------------------------------------------------------------------------------------------------------- symbology
+    # ------------------------------------------------------------------------------------ symbology
 
     def _resolve(self, asked: Asked) -> Reply:
         dataset, form = protocol.known_dataset(asked.form, self.shelf), asked.form
         start = protocol.instant(form.get("start_date", ""), "start_date")
-        end = protocol.instant(form["end_date"], "end_date") if form.get("end_date") else start + DAY_NS
+        end = (
+            protocol.instant(form["end_date"], "end_date")
+            if form.get("end_date")
+            else start + DAY_NS
+        )
         to_raw = form.get("stype_out") == "raw_symbol"
-        if form.get("stype_in") not in protocol.STYPES or (to_raw and form.get("stype_in") in ("parent", "continuous")):
-            raise Refusal(422, "symbology_invalid_request", f"No mapping from {form.get('stype_in')} to {form.get('stype_out')}.")
+        if form.get("stype_in") not in protocol.STYPES or (
+            to_raw and form.get("stype_in") in ("parent", "continuous")
+        ):
+            raise Refusal(
+                422,
+                "symbology_invalid_request",
+                f"No mapping from {form.get('stype_in')} to {form.get('stype_out')}.",
+            )
         query = Query(dataset, "", protocol.symbols(form), form["stype_in"], start, end)
         first, last = query.days
         found = self.shelf.resolve(query)
         result = {
-            symbol: [{"d0": str(m.start), "d1": str(m.end), "s": m.raw_symbol if to_raw else str(m.instrument_id)} for m in meanings]
+            symbol: [
+                {
+                    "d0": str(m.start),
+                    "d1": str(m.end),
+                    "s": m.raw_symbol if to_raw else str(m.instrument_id),
+                }
+                for m in meanings
+            ]
             for symbol, meanings in found.items()
         }
         absent = [symbol for symbol, meanings in found.items() if not meanings]
-        partial = [s for s, ms in found.items() if ms and (min(m.start for m in ms) > first or max(m.end for m in ms) < last)]
-        told = {"result": {s: r for s, r in result.items() if r}, "symbols": list(query.symbols), "partial": partial, "not_found": absent}
+        partial = [
+            s
+            for s, ms in found.items()
+            if ms and (min(m.start for m in ms) > first or max(m.end for m in ms) < last)
+        ]
+        told = {
+            "result": {s: r for s, r in result.items() if r},
+            "symbols": list(query.symbols),
+            "partial": partial,
+            "not_found": absent,
+        }
         told |= {"stype_in": form["stype_in"], "stype_out": form.get("stype_out", "instrument_id")}
-        status, message = (2, "Not found") if absent else (1, "Partially resolved") if partial else (0, "OK")
-        return as_json(told | {"start_date": str(first), "end_date": str(last), "message": message, "status": status})
+        status, message = (
+            (2, "Not found") if absent else (1, "Partially resolved") if partial else (0, "OK")
+        )
+        return as_json(
+            told
+            | {
+                "start_date": str(first),
+                "end_date": str(last),
+                "message": message,
+                "status": status,
+            }
+        )
 
 
 def _warned(texts: list[str]) -> dict[str, str]:

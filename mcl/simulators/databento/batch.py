@@ -1,4 +1,6 @@
-"""Batch jobs of the gateway: submitted, processed in the background into a folder, listed and handed out with Range."""
+"""Batch jobs of the gateway: submitted, processed in the background into a folder, listed and
+handed out with Range.
+"""
 
 from __future__ import annotations
 
@@ -45,17 +47,56 @@ class Jobs:
         self._folder, self._shelf, self._pack = folder, shelf, pack
         self._jobs: dict[str, Job] = {}
 
-    def submit(self, form: dict[str, str], query: Query, cost_usd: float, size: int) -> dict[str, Any]:
+    def submit(
+        self, form: dict[str, str], query: Query, cost_usd: float, size: int
+    ) -> dict[str, Any]:
         """A new job; the caller pays now."""
         now = _now()
         name = f"{query.dataset.split('.')[0]}-{now[:10].replace('-', '')}-{uuid.uuid4().hex[:10].upper()}"
-        asked = ("dataset", "symbols", "stype_in", "stype_out", "schema", "encoding", "compression", "split_duration", "delivery")
+        asked = (
+            "dataset",
+            "symbols",
+            "stype_in",
+            "stype_out",
+            "schema",
+            "encoding",
+            "compression",
+            "split_duration",
+            "delivery",
+        )
         facts: dict[str, Any] = {key: form.get(key) for key in asked}
-        facts |= {key: form.get(key, "False") == "True" for key in ("pretty_px", "pretty_ts", "map_symbols", "split_symbols")}
-        facts |= {"id": name, "user_id": USER, "api_key": "prod-001", "cost_usd": cost_usd, "limit": query.limit, "split_size": None}
-        facts |= {"start": iso(query.start), "end": iso(query.end), "packaging": None, "state": "queued", "progress": 0}
-        facts |= {"record_count": self._shelf.count(query), "billed_size": size, "actual_size": None, "package_size": None}
-        facts |= {"ts_received": now, "ts_queued": now, "ts_process_start": None, "ts_process_done": None, "ts_expiration": None}
+        facts |= {
+            key: form.get(key, "False") == "True"
+            for key in ("pretty_px", "pretty_ts", "map_symbols", "split_symbols")
+        }
+        facts |= {
+            "id": name,
+            "user_id": USER,
+            "api_key": "prod-001",
+            "cost_usd": cost_usd,
+            "limit": query.limit,
+            "split_size": None,
+        }
+        facts |= {
+            "start": iso(query.start),
+            "end": iso(query.end),
+            "packaging": None,
+            "state": "queued",
+            "progress": 0,
+        }
+        facts |= {
+            "record_count": self._shelf.count(query),
+            "billed_size": size,
+            "actual_size": None,
+            "package_size": None,
+        }
+        facts |= {
+            "ts_received": now,
+            "ts_queued": now,
+            "ts_process_start": None,
+            "ts_process_done": None,
+            "ts_expiration": None,
+        }
         job = self._jobs[name] = Job(facts, query, self._folder / name)
         told = dict(facts)
         threading.Thread(target=self._process, args=(job,), daemon=True).start()
@@ -69,15 +110,29 @@ class Jobs:
             part = replace(job.query, start=first, end=last)
             name = f"{job.query.dataset.lower().replace('.', '-')}-{_span(first, last)}.{job.query.schema}.dbn.zst"
             (job.folder / name).write_bytes(b"".join(self._pack(part)))
-        (job.folder / "metadata.json").write_text(json.dumps({"version": 1, "job_id": job.id, "query": job.facts}, default=str))
+        (job.folder / "metadata.json").write_text(
+            json.dumps({"version": 1, "job_id": job.id, "query": job.facts}, default=str)
+        )
         size = sum(p.stat().st_size for p in job.folder.iterdir())
         expires = datetime.now(UTC) + timedelta(days=30)
-        job.facts |= {"ts_process_done": _now(), "ts_expiration": expires.isoformat(), "actual_size": size, "package_size": size}
+        job.facts |= {
+            "ts_process_done": _now(),
+            "ts_expiration": expires.isoformat(),
+            "actual_size": size,
+            "package_size": size,
+        }
         job.facts |= {"progress": 100, "state": "done"}
 
     def list_jobs(self, form: dict[str, str]) -> list[dict[str, Any]]:
-        states, since = form.get("states", "queued,processing,done").split(","), form.get("since", "")
-        listed = [job.facts for job in self._jobs.values() if job.facts["state"] in states and job.facts["ts_received"] >= since]
+        states, since = (
+            form.get("states", "queued,processing,done").split(","),
+            form.get("since", ""),
+        )
+        listed = [
+            job.facts
+            for job in self._jobs.values()
+            if job.facts["state"] in states and job.facts["ts_received"] >= since
+        ]
         if form.get("short") == "True":
             return [{key: facts[key] for key in ("id", "state", "ts_received")} for facts in listed]
         return listed
@@ -92,7 +147,10 @@ class Jobs:
                 "filename": path.name,
                 "size": path.stat().st_size,
                 "hash": f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}",
-                "urls": {"https": f"{url}/v0/batch/download/{USER}/{job.id}/{path.name}", "ftp": f"ftp://127.0.0.1/{job.id}/{path.name}"},
+                "urls": {
+                    "https": f"{url}/v0/batch/download/{USER}/{job.id}/{path.name}",
+                    "ftp": f"ftp://127.0.0.1/{job.id}/{path.name}",
+                },
             }
             for path in sorted(job.folder.iterdir())
         ]
@@ -118,7 +176,9 @@ class Jobs:
         if first > last:
             raise Refusal(416, "range_not_satisfiable", f"{asked.span} of {len(content)} bytes.")
         headers = {"Content-Range": f"bytes {first}-{last}/{len(content)}"}
-        return Reply(content[first : last + 1], 206, headers, content_type="application/octet-stream")
+        return Reply(
+            content[first : last + 1], 206, headers, content_type="application/octet-stream"
+        )
 
     def _job(self, name: str) -> Job:
         if name not in self._jobs:
@@ -136,7 +196,11 @@ def _split(query: Query, duration: str) -> Iterator[tuple[int, int]]:
     """The range in UTC days, weeks from Sunday, months or years, or whole."""
     at = query.start
     while at < query.end:
-        following = query.end if duration == "none" else to_day(_next(from_day(at // DAY_NS), duration)) * DAY_NS
+        following = (
+            query.end
+            if duration == "none"
+            else to_day(_next(from_day(at // DAY_NS), duration)) * DAY_NS
+        )
         yield at, min(following, query.end)
         at = following
 

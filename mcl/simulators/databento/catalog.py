@@ -1,7 +1,9 @@
-"""The DBN files of one folder as a vendor would offer them: found by dataset, schema, time and symbol, handed out in slices.
+"""The DBN files of one folder as a vendor would offer them: found by dataset, schema, time and
+symbol, handed out in slices.
 
-Files are read when they are asked for and the last ones are kept, so that memory stays bounded. Hourly and daily bars are
-made from 1-minute bars, and the order books of a generated world from its bars.
+Files are read when they are asked for and the last ones are kept, so that memory stays bounded.
+Hourly and daily bars are made from 1-minute bars, and the order books of a generated world from its
+bars.
 """
 
 from __future__ import annotations
@@ -50,7 +52,9 @@ class Query:
 
 
 class Shelf:
-    """DataError for a folder without a DBN file. `world` is what a generated world says about itself, {} for recorded data."""
+    """DataError for a folder without a DBN file. `world` is what a generated world says about
+    itself, {} for recorded data.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -59,7 +63,10 @@ class Shelf:
         for file in map(stored, paths):
             self._files.setdefault((file.header.dataset, file.header.schema), []).append(file)
         if not paths:
-            raise DataError(f"{folder} holds no DBN file, so there is nothing to serve", "give a folder of .dbn or .dbn.zst files")
+            raise DataError(
+                f"{folder} holds no DBN file, so there is nothing to serve",
+                "give a folder of .dbn or .dbn.zst files",
+            )
         self._make()
         self._kept: OrderedDict[tuple[Path, str], dbn.Records] = OrderedDict()
         self._counts: dict[Query, int] = {}
@@ -74,7 +81,9 @@ class Shelf:
     @cached_property
     def conditions(self) -> dict[str, str]:
         """The days that are not simply available, from the vendor's lists in the folder."""
-        lists = (json.loads(path.read_text()) for path in files_below(self.folder, ("condition.json",)))
+        lists = (
+            json.loads(path.read_text()) for path in files_below(self.folder, ("condition.json",))
+        )
         return {str(item["date"]): str(item["condition"]) for items in lists for item in items}
 
     def datasets(self) -> list[str]:
@@ -95,7 +104,9 @@ class Shelf:
     def resolve(self, query: Query) -> dict[str, list[Meaning]]:
         """What each symbol of a query means; a symbol that means nothing has an empty list."""
         symbols = self.symbols(query.dataset)
-        return {symbol: symbols.resolve(symbol, query.stype_in, *query.days) for symbol in query.symbols}
+        return {
+            symbol: symbols.resolve(symbol, query.stype_in, *query.days) for symbol in query.symbols
+        }
 
     def count(self, query: Query) -> int:
         if query not in self._counts:
@@ -116,24 +127,40 @@ class Shelf:
                     return
 
     def header(self, query: Query) -> dbn.Header:
-        """The header of an answer: a parent's mappings under their raw symbols, all others under the symbol that was asked for."""
+        """The header of an answer: a parent's mappings under their raw symbols, all others under
+        the symbol that was asked for.
+        """
         keep_raw = query.stype_in == "parent" or query.symbols == ("ALL_SYMBOLS",)
         mappings = tuple(
             dbn.Mapping(m.raw_symbol if keep_raw else symbol, m.instrument_id, m.start, m.end)
             for symbol, found in self.resolve(query).items()
             for m in found
         )
-        return dbn.Header(query.dataset, query.schema, query.stype_in, query.symbols, query.start, query.end, mappings)
+        return dbn.Header(
+            query.dataset,
+            query.schema,
+            query.stype_in,
+            query.symbols,
+            query.start,
+            query.end,
+            mappings,
+        )
 
-    # ------------------------------------------------------------------------------------------------------------ files
+    # ---------------------------------------------------------------------------------------- files
 
     def _make(self) -> None:
-        """Add what follows from the files; the books of a world always whole, whatever sessions of them lie there."""
+        """Add what follows from the files; the books of a world always whole, whatever sessions of
+        them lie there.
+        """
         for files in self._files.values():
             files.sort(key=lambda file: file.header.start)
         for dataset in self.datasets():
             minutes = self._files.get((dataset, "ohlcv-1m"), [])
-            made = {schema: coarser(minutes, schema) for schema in COARSER if (dataset, schema) not in self._files}
+            made = {
+                schema: coarser(minutes, schema)
+                for schema in COARSER
+                if (dataset, schema) not in self._files
+            }
             if self.world and minutes:
                 made |= {schema: list(books(self.folder, minutes, schema)) for schema in FROM_BOOKS}
             self._files |= {(dataset, schema): files for schema, files in made.items() if files}
@@ -160,27 +187,52 @@ class Shelf:
                 self._kept.popitem(last=False)
             return records
 
-    # -------------------------------------------------------------------------------------------------------- symbology
+    # ------------------------------------------------------------------------------------ symbology
 
     @cached_property
     def _symbols(self) -> dict[str, Symbols]:
         return {}
 
     def _symbols_of(self, dataset: str) -> Symbols:
-        mappings = (m for (name, _), files in self._files.items() if name == dataset for f in files for m in f.header.mappings)
-        volume, interest = _Known(lambda: self._volumes(dataset)), _Known(lambda: self._interest(dataset))
+        mappings = (
+            m
+            for (name, _), files in self._files.items()
+            if name == dataset
+            for f in files
+            for m in f.header.mappings
+        )
+        volume, interest = (
+            _Known(lambda: self._volumes(dataset)),
+            _Known(lambda: self._interest(dataset)),
+        )
         return Symbols(mappings, volume, interest)
 
     def _volumes(self, dataset: str) -> Iterator[tuple[int, dict[int, int]]]:
         """Traded volume of each UTC day by instrument id, from the coarsest bars there are."""
-        schema = next((s for s in ("ohlcv-1d", "ohlcv-1h", "ohlcv-1m", "ohlcv-1s") if (dataset, s) in self._files), "")
+        schema = next(
+            (
+                s
+                for s in ("ohlcv-1d", "ohlcv-1h", "ohlcv-1m", "ohlcv-1s")
+                if (dataset, s) in self._files
+            ),
+            "",
+        )
         for file in self._files.get((dataset, schema), []):
             records = self._records(file)
             days = clock(records) // DAY_NS
             for day in np.unique(days):
                 rows = records[days == day]
                 ids, at = np.unique(rows["instrument_id"], return_inverse=True)
-                yield int(day), dict(zip(ids.tolist(), np.bincount(at, rows["volume"]).astype(int).tolist(), strict=True))
+                yield (
+                    int(day),
+                    dict(
+                        zip(
+                            ids.tolist(),
+                            np.bincount(at, rows["volume"]).astype(int).tolist(),
+                            strict=True,
+                        )
+                    ),
+                )
 
     def _interest(self, dataset: str) -> Iterator[tuple[int, dict[int, int]]]:
         """The open interest that was published up to the end of each UTC day, by instrument id."""
@@ -191,12 +243,16 @@ class Shelf:
             days = clock(rows) // DAY_NS
             for day in np.unique(days):
                 today = rows[days == day]
-                held = held | dict(zip(today["instrument_id"].tolist(), today["quantity"].tolist(), strict=True))
+                held = held | dict(
+                    zip(today["instrument_id"].tolist(), today["quantity"].tolist(), strict=True)
+                )
                 yield int(day), held
 
 
 class _Known:
-    """Figures by day, made on the first call; answers with those of the last day before the one that is asked for."""
+    """Figures by day, made on the first call; answers with those of the last day before the one
+    that is asked for.
+    """
 
     def __init__(self, source: Any) -> None:
         self._source = source
@@ -216,7 +272,9 @@ class _Known:
 def clock(records: dbn.Records) -> npt.NDArray[np.int64]:
     """The time by which the vendor cuts ranges, ns UTC."""
     names = records.dtype.names or ()
-    times: npt.NDArray[np.int64] = records["ts_recv" if "ts_recv" in names else "ts_event"].astype(np.int64)
+    times: npt.NDArray[np.int64] = records["ts_recv" if "ts_recv" in names else "ts_event"].astype(
+        np.int64
+    )
     return times
 
 
@@ -231,11 +289,15 @@ def _chosen(records: dbn.Records, query: Query, meanings: list[Meaning]) -> Iter
             yield picked
 
 
-def _means(part: dbn.Records, times: npt.NDArray[np.int64], meanings: list[Meaning]) -> npt.NDArray[np.bool_]:
+def _means(
+    part: dbn.Records, times: npt.NDArray[np.int64], meanings: list[Meaning]
+) -> npt.NDArray[np.bool_]:
     """Which rows carry one of the instruments on a day on which the symbol means it."""
     first, last = from_day(int(times[0]) // DAY_NS), from_day(int(times[-1]) // DAY_NS)
     touched = [m for m in meanings if m.start <= last and m.end > first]
-    always = np.array([m.instrument_id for m in touched if m.start <= first and m.end > last], np.uint32)
+    always = np.array(
+        [m.instrument_id for m in touched if m.start <= first and m.end > last], np.uint32
+    )
     mask: npt.NDArray[np.bool_] = np.isin(part["instrument_id"], always)
     days = times // DAY_NS
     for m in touched:

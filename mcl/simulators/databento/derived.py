@@ -1,7 +1,8 @@
 """Schemas that a folder does not hold but that follow from what it holds.
 
-Hourly and daily bars are made of 1-minute bars. Of a generated world also: the order books of its two busiest contracts, session
-by session, and from their trades and quotes trades, tbbo, 1-second bars and the best bid and offer of every second or minute.
+Hourly and daily bars are made of 1-minute bars. Of a generated world also: the order books of its
+two busiest contracts, session by session, and from their trades and quotes trades, tbbo, 1-second
+bars and the best bid and offer of every second or minute.
 """
 
 from __future__ import annotations
@@ -43,16 +44,29 @@ def coarser(minutes: list[Stored], schema: str) -> list[Stored]:
     step = COARSER[schema]
     if any(file.header.start % step for file in minutes):
         return []
-    return [Stored(f.path, replace(f.header, schema=schema), partial(_from_minutes, f, schema, step)) for f in minutes]
+    return [
+        Stored(f.path, replace(f.header, schema=schema), partial(_from_minutes, f, schema, step))
+        for f in minutes
+    ]
 
 
 def books(home: Path, minutes: list[Stored], schema: str) -> Iterator[Stored]:
-    """A schema that follows from the order books of the world at `home`, session by session, over the whole span of its bars."""
+    """A schema that follows from the order books of the world at `home`, session by session, over
+    the whole span of its bars.
+    """
     start, end = minutes[0].header.start, minutes[-1].header.end or 0
     table = _sessions(from_day(start // DAY_NS), from_day(end // DAY_NS))
     edges = [start, *table.open_ns[1:].tolist(), end]
     for n, day in enumerate(table.dates):
-        header = dbn.Header(minutes[0].header.dataset, schema, "raw_symbol", (), int(edges[n]), int(edges[n + 1]), ())
+        header = dbn.Header(
+            minutes[0].header.dataset,
+            schema,
+            "raw_symbol",
+            (),
+            int(edges[n]),
+            int(edges[n + 1]),
+            (),
+        )
         yield Stored(home / schema / str(day), header, partial(_of_session, home, day, schema))
 
 
@@ -69,15 +83,31 @@ def _of_session(home: Path, day: Any, schema: str) -> dbn.Records:
     if schema == "tbbo":
         return traded
     trades = _as(traded, "trades")
-    return trades if schema == "trades" else bars(trades, schema, NS, dict.fromkeys(("open", "high", "low", "close"), "price"), "size")
+    return (
+        trades
+        if schema == "trades"
+        else bars(
+            trades, schema, NS, dict.fromkeys(("open", "high", "low", "close"), "price"), "size"
+        )
+    )
 
 
 def _from_minutes(file: Stored, schema: str, step: int) -> dbn.Records:
-    return bars(file.read(), schema, step, {name: name for name in ("open", "high", "low", "close")}, "volume")
+    return bars(
+        file.read(),
+        schema,
+        step,
+        {name: name for name in ("open", "high", "low", "close")},
+        "volume",
+    )
 
 
-def bars(rows: dbn.Records, schema: str, step: int, prices: dict[str, str], volume: str) -> dbn.Records:
-    """Bars of `step` ns from rows, stamped with their open, by time and then instrument. `prices`: the bar's field -> the row's."""
+def bars(
+    rows: dbn.Records, schema: str, step: int, prices: dict[str, str], volume: str
+) -> dbn.Records:
+    """Bars of `step` ns from rows, stamped with their open, by time and then instrument. `prices`:
+    the bar's field -> the row's.
+    """
     bucket, order = _sorted(rows["ts_event"].astype(np.int64) // step, rows)
     rows = rows[order]
     first = _starts(bucket, rows)
@@ -93,7 +123,9 @@ def bars(rows: dbn.Records, schema: str, step: int, prices: dict[str, str], volu
 
 
 def _snapshots(best: dbn.Records, schema: str, step: int) -> dbn.Records:
-    """The last book of every interval in which something happened, stamped with the end of the interval."""
+    """The last book of every interval in which something happened, stamped with the end of the
+    interval.
+    """
     bucket, order = _sorted(best["ts_recv"].astype(np.int64) // step, best)
     rows = best[order]
     last = np.r_[_starts(bucket, rows)[1:], len(rows)] - 1 if len(rows) else np.empty(0, np.int64)

@@ -2,7 +2,8 @@
 
 A fault is KIND[=VALUE] and conditions. Kinds, with the meaning of their value:
 
-* status    answer with this HTTP status instead (401, 402, 403, 422, 429, 5xx …); `retry_after=SECONDS` adds the header
+* status    answer with this HTTP status instead (401, 402, 403, 422, 429, 5xx …);
+  `retry_after=SECONDS` adds the header
 * truncate  send this share of the body (default 0.6) and end the answer as if it were whole
 * drop      send this share of the body (default 0.5), then cut the connection
 * slow      wait this many seconds (default 0.05) before every piece of 16 KiB
@@ -11,7 +12,8 @@ A fault is KIND[=VALUE] and conditions. Kinds, with the meaning of their value:
 * empty     send nothing, with status 200
 * warn      add a warning of the vendor
 
-Conditions: `times=N` (default: every call), `method=timeseries.get_range` (the default for faults of the body), `schema=mbp-1`.
+Conditions: `times=N` (default: every call), `method=timeseries.get_range` (the default for faults
+of the body), `schema=mbp-1`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,16 @@ from dataclasses import dataclass, field
 
 from mcl.base.errors import DataError, nearest
 
-_DEFAULTS = {"status": 503.0, "truncate": 0.6, "drop": 0.5, "slow": 0.05, "short": 1.0, "garbage": 0.0, "empty": 0.0, "warn": 0.0}
+_DEFAULTS = {
+    "status": 503.0,
+    "truncate": 0.6,
+    "drop": 0.5,
+    "slow": 0.05,
+    "short": 1.0,
+    "garbage": 0.0,
+    "empty": 0.0,
+    "warn": 0.0,
+}
 _CONDITIONS = ("times", "method", "schema", "retry_after")
 STREAM = "timeseries.get_range"
 
@@ -50,13 +61,18 @@ def parse(text: str) -> Fault:
     conditions = dict(item.partition("=")[::2] for item in rest)
     for name in conditions:
         if name not in _CONDITIONS:
-            raise DataError(f"unknown condition {name!r} of the fault {text!r}; {nearest(name, _CONDITIONS)}")
+            raise DataError(
+                f"unknown condition {name!r} of the fault {text!r}; {nearest(name, _CONDITIONS)}"
+            )
     try:
         times = int(conditions["times"]) if "times" in conditions else None
         retry_after = float(conditions["retry_after"]) if "retry_after" in conditions else None
         number = float(value) if value else _DEFAULTS[kind]
     except ValueError as error:
-        raise DataError(f"a value of the fault {text!r} is no number: {error}", "for instance truncate=0.6,times=1") from error
+        raise DataError(
+            f"a value of the fault {text!r} is no number: {error}",
+            "for instance truncate=0.6,times=1",
+        ) from error
     method = conditions.get("method", "" if kind == "status" else STREAM)
     return Fault(kind, number, method, conditions.get("schema", ""), times, retry_after)
 

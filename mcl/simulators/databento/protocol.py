@@ -21,7 +21,9 @@ STYPES = ("raw_symbol", "instrument_id", "parent", "continuous")
 
 @dataclass(frozen=True)
 class Asked:
-    """One request: the method (`metadata.get_cost`), its fields, the key of the Basic authorisation, the Range header."""
+    """One request: the method (`metadata.get_cost`), its fields, the key of the Basic
+    authorisation, the Range header.
+    """
 
     method: str
     form: dict[str, str]
@@ -31,7 +33,9 @@ class Asked:
 
 @dataclass
 class Reply:
-    """Bytes, or pieces that are sent as they are made. `dropped`: cut the connection after the body; `pause_sec` before every piece."""
+    """Bytes, or pieces that are sent as they are made. `dropped`: cut the connection after the
+    body; `pause_sec` before every piece.
+    """
 
     body: bytes | Iterator[bytes]
     status: int = 200
@@ -45,11 +49,25 @@ class Refusal(Exception):
     """An error answer with the body that the vendor documents."""
 
     def __init__(
-        self, status: int, case: str, message: str, payload: dict[str, Any] | None = None, retry_after: float | None = None
+        self,
+        status: int,
+        case: str,
+        message: str,
+        payload: dict[str, Any] | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
-        self.status, self.headers = status, {} if retry_after is None else {"Retry-After": f"{retry_after:g}"}
-        self.detail = {"case": case, "message": message, "status_code": status, "docs": DOCS, "payload": payload}
+        self.status, self.headers = (
+            status,
+            {} if retry_after is None else {"Retry-After": f"{retry_after:g}"},
+        )
+        self.detail = {
+            "case": case,
+            "message": message,
+            "status_code": status,
+            "docs": DOCS,
+            "payload": payload,
+        }
 
     def reply(self) -> Reply:
         if self.status >= 500:
@@ -106,57 +124,106 @@ class Limits:
                 seen.popleft()
             if len(seen) >= allowed:
                 wait = max(1, round(seen[0] + window - now))
-                raise Refusal(429, "rate_limit_exceeded", f"More than {allowed} {name} requests in {window:g} s.", retry_after=wait)
+                raise Refusal(
+                    429,
+                    "rate_limit_exceeded",
+                    f"More than {allowed} {name} requests in {window:g} s.",
+                    retry_after=wait,
+                )
             seen.append(now)
 
 
 def query(form: dict[str, str], shelf: Shelf) -> Query:
-    """The query of a form. Refusal with the vendor's case for an unknown dataset, schema, range or symbology."""
+    """The query of a form. Refusal with the vendor's case for an unknown dataset, schema, range or
+    symbology.
+    """
     dataset, schema = known_dataset(form, shelf), form.get("schema", "trades")
     if schema not in shelf.schemas(dataset):
         held = nearest(schema, shelf.schemas(dataset))
-        raise Refusal(422, "data_schema_not_supported", f"Schema {schema} is not supported for {dataset}; {held}.")
+        raise Refusal(
+            422,
+            "data_schema_not_supported",
+            f"Schema {schema} is not supported for {dataset}; {held}.",
+        )
     stype_in = form.get("stype_in", "raw_symbol")
     if stype_in not in STYPES:
-        raise Refusal(422, "symbology_invalid_request", f"Invalid stype_in {stype_in}; {nearest(stype_in, STYPES)}.")
+        raise Refusal(
+            422,
+            "symbology_invalid_request",
+            f"Invalid stype_in {stype_in}; {nearest(stype_in, STYPES)}.",
+        )
     start, end = _range(form, *shelf.span(dataset, schema))
     limit = form.get("limit", "")
     if limit and not limit.isdigit():
         raise Refusal(422, "data_limit_invalid", f"limit={limit!r} is no number of records.")
-    found = Query(dataset, schema, symbols(form), stype_in, start, end, int(limit) if limit else None)
+    found = Query(
+        dataset, schema, symbols(form), stype_in, start, end, int(limit) if limit else None
+    )
     try:
         meant = any(shelf.resolve(found).values())
     except DataError as error:
         raise Refusal(422, "symbology_invalid_symbol", str(error)) from error
     if not meant:
-        raise Refusal(422, "symbology_invalid_request", "None of the symbols could be resolved.", {"symbols": list(found.symbols)})
+        raise Refusal(
+            422,
+            "symbology_invalid_request",
+            "None of the symbols could be resolved.",
+            {"symbols": list(found.symbols)},
+        )
     return found
 
 
 def known_dataset(form: dict[str, str], shelf: Shelf) -> str:
     name = form.get("dataset", "")
     if name not in shelf.datasets():
-        raise Refusal(422, "dataset_not_found", f"Dataset {name} does not exist; {nearest(name, shelf.datasets())}.")
+        raise Refusal(
+            422,
+            "dataset_not_found",
+            f"Dataset {name} does not exist; {nearest(name, shelf.datasets())}.",
+        )
     return name
 
 
 def symbols(form: dict[str, str]) -> tuple[str, ...]:
     names = tuple(filter(None, form.get("symbols", "").split(",")))
     if not names or len(names) > 2000:
-        raise Refusal(422, "symbology_invalid_request", f"Need 1 to 2000 symbols; got {len(names)}.")
+        raise Refusal(
+            422, "symbology_invalid_request", f"Need 1 to 2000 symbols; got {len(names)}."
+        )
     return names
 
 
 def _range(form: dict[str, str], first: int, last: int) -> tuple[int, int]:
     start = instant(form.get("start", ""), "start")
-    end = instant(form["end"], "end") if form.get("end") else min(last, start - start % DAY_NS + DAY_NS)
-    payload = {"start": iso(start), "end": iso(end), "available_start": iso(first), "available_end": iso(last)}
+    end = (
+        instant(form["end"], "end")
+        if form.get("end")
+        else min(last, start - start % DAY_NS + DAY_NS)
+    )
+    payload = {
+        "start": iso(start),
+        "end": iso(end),
+        "available_start": iso(first),
+        "available_end": iso(last),
+    }
     if start >= end:
-        raise Refusal(422, "data_time_range_start_on_or_after_end", "The start of the range is on or after its end.", payload)
+        raise Refusal(
+            422,
+            "data_time_range_start_on_or_after_end",
+            "The start of the range is on or after its end.",
+            payload,
+        )
     if start < first:
-        raise Refusal(422, "data_start_before_available_start", f"Data are available from {iso(first)}.", payload)
+        raise Refusal(
+            422,
+            "data_start_before_available_start",
+            f"Data are available from {iso(first)}.",
+            payload,
+        )
     if end > last:
-        raise Refusal(422, "data_end_after_available_end", f"Data are available up to {iso(last)}.", payload)
+        raise Refusal(
+            422, "data_end_after_available_end", f"Data are available up to {iso(last)}.", payload
+        )
     return start, end
 
 

@@ -1,4 +1,6 @@
-"""The HTTPS front of the gateway on 127.0.0.1: one thread per connection, answers streamed in chunks."""
+"""The HTTPS front of the gateway on 127.0.0.1: one thread per connection, answers streamed in
+chunks.
+"""
 
 from __future__ import annotations
 
@@ -42,9 +44,11 @@ def serving(
     limited: bool = True,
     log: Log | None = None,
 ) -> Iterator[Vendor]:
-    """Serve the DBN files of `folder` until the context ends; the vendor's `url` is what `Historical(gateway=…)` takes.
+    """Serve the DBN files of `folder` until the context ends; the vendor's `url` is what
+    `Historical(gateway=…)` takes.
 
-    Port 0 takes a free one. DataError for a folder without DBN files or an unknown fault, StoreError when the port is taken.
+    Port 0 takes a free one. DataError for a folder without DBN files or an unknown fault,
+    StoreError when the port is taken.
     """
     shelf, on = Shelf(folder), Faults([parse(text) for text in faults or []])
     with tempfile.TemporaryDirectory(prefix="mcl-gateway-") as jobs:
@@ -52,7 +56,10 @@ def serving(
         try:
             server = _Server(("127.0.0.1", port), vendor, certificate, log)
         except OSError as error:
-            raise StoreError(f"cannot listen on 127.0.0.1:{port}: {error.strerror or error}", "--port 0 takes a free port") from error
+            raise StoreError(
+                f"cannot listen on 127.0.0.1:{port}: {error.strerror or error}",
+                "--port 0 takes a free port",
+            ) from error
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         vendor.url = f"https://127.0.0.1:{server.server_address[1]}"
         thread.start()
@@ -68,26 +75,34 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], vendor: Vendor, certificate: Certificate, log: Log | None) -> None:
+    def __init__(
+        self, address: tuple[str, int], vendor: Vendor, certificate: Certificate, log: Log | None
+    ) -> None:
         self.vendor, self.log = vendor, log
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(certificate.cert, certificate.key)
         super().__init__(address, _Handler)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """The handshake happens in the connection's own thread, so that a slow client holds up nobody."""
+        """The handshake happens in the connection's own thread, so that a slow client holds up
+        nobody.
+        """
         request.settimeout(_HANDSHAKE_SEC)
         with self.context.wrap_socket(request, server_side=True) as secured:
             secured.settimeout(_IDLE_SEC)
             _Handler(secured, client_address, self)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away, or spoke no TLS, is no error of the gateway; anything else is."""
+        """A client that went away, or spoke no TLS, is no error of the gateway; anything else
+        is.
+        """
         error = sys.exception()
         if not isinstance(error, OSError):
             super().handle_error(request, client_address)
         elif self.log is not None:
-            self.log(f"the connection of {client_address[0]}:{client_address[1]} ended early: {error}")
+            self.log(
+                f"the connection of {client_address[0]}:{client_address[1]} ended early: {error}"
+            )
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -107,11 +122,25 @@ class _Handler(BaseHTTPRequestHandler):
         if path.startswith(_DOWNLOAD) and path.count("/") == _DOWNLOAD.count("/") + 2:
             job, name = path.split("/")[-2:]
             method, form = "batch.download", {"job_id": job, "filename": name}
-        reply = self.server.vendor.answer(Asked(method, form, _key(self.headers.get("Authorization", "")), self.headers.get("Range", "")))
+        reply = self.server.vendor.answer(
+            Asked(
+                method,
+                form,
+                _key(self.headers.get("Authorization", "")),
+                self.headers.get("Range", ""),
+            )
+        )
         sent = self._send(reply)
         if self.server.log is not None:
-            words = " ".join(filter(None, (form.get("schema"), form.get("symbols"), form.get("start"), form.get("end"))))
-            self.server.log(f"{reply.status} {method} {words} {sent:,} bytes {time.monotonic() - began:.2f} s")
+            words = " ".join(
+                filter(
+                    None,
+                    (form.get("schema"), form.get("symbols"), form.get("start"), form.get("end")),
+                )
+            )
+            self.server.log(
+                f"{reply.status} {method} {words} {sent:,} bytes {time.monotonic() - began:.2f} s"
+            )
 
     def _send(self, reply: Reply) -> int:
         """Headers, then the body: known bytes with their length, everything else in chunks."""
@@ -119,7 +148,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(reply.status)
         whole = isinstance(reply.body, bytes)
         headers = {"Content-Type": reply.content_type, "Connection": "close"} | reply.headers
-        headers |= {"Content-Length": str(len(reply.body))} if isinstance(reply.body, bytes) else {"Transfer-Encoding": "chunked"}
+        headers |= (
+            {"Content-Length": str(len(reply.body))}
+            if isinstance(reply.body, bytes)
+            else {"Transfer-Encoding": "chunked"}
+        )
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
@@ -140,6 +173,10 @@ def _key(header: str) -> str:
     """The user name of a Basic authorisation: the API key."""
     scheme, _, encoded = header.partition(" ")
     try:
-        return base64.b64decode(encoded).decode().partition(":")[0] if scheme.lower() == "basic" else ""
+        return (
+            base64.b64decode(encoded).decode().partition(":")[0]
+            if scheme.lower() == "basic"
+            else ""
+        )
     except (binascii.Error, UnicodeDecodeError):
         return ""

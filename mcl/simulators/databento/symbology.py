@@ -1,8 +1,10 @@
-"""Which instrument a symbol means on which day: parent, raw symbol, instrument id and the continuous c, v and n.
+"""Which instrument a symbol means on which day: parent, raw symbol, instrument id and the
+continuous c, v and n.
 
-Days are UTC dates, intervals are start <= day < end. A parent is every outright and every spread of its root. `ROOT.c.K` is the
-K-th outright by expiry and keeps a contract until the day of its last trade; `v` ranks by the volume of the day before, `n` by the
-open interest that was last published before the day.
+Days are UTC dates, intervals are start <= day < end. A parent is every outright and every spread of
+its root. `ROOT.c.K` is the K-th outright by expiry and keeps a contract until the day of its last
+trade; `v` ranks by the volume of the day before, `n` by the open interest that was last published
+before the day.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from mcl.data.dbn import Mapping
 from mcl.market import calendar
 from mcl.market.instruments import MONTH_CODES
 
-Ranking = Callable[[date], dict[int, int]]  # what was known before a day: volume or open interest by instrument id
+# what was known before a day: volume or open interest by instrument id
+Ranking = Callable[[date], dict[int, int]]
 
 _CONTINUOUS = re.compile(r"([A-Z0-9]+)\.([cvn])\.(\d+)")
 _OUTRIGHT = re.compile(rf"([A-Z0-9]{{1,3}}?)[{MONTH_CODES}]\d{{1,2}}")
@@ -69,7 +72,9 @@ class Symbols:
         if match is None:
             return []
         root, rule, rank = match[1], match[2], int(match[3])
-        chain = [(m, expiry) for m, expiry in self._outrights(root) if m.start < last and m.end > first]
+        chain = [
+            (m, expiry) for m, expiry in self._outrights(root) if m.start < last and m.end > first
+        ]
         days = [first + timedelta(days=n) for n in range((last - first).days)]
         chosen = [(day, self._ranked(chain, rule, rank, day)) for day in days]
         meanings = []
@@ -88,17 +93,24 @@ class Symbols:
                 found += [(m, _last_trade(symbol, m.start)) for m in meanings]
         return sorted(found, key=lambda pair: pair[1])
 
-    def _ranked(self, chain: list[tuple[Meaning, date]], rule: str, rank: int, day: date) -> Meaning | None:
+    def _ranked(
+        self, chain: list[tuple[Meaning, date]], rule: str, rank: int, day: date
+    ) -> Meaning | None:
         live = [m for m, expiry in chain if m.start <= day < m.end and expiry >= day]
         if rule != "c":
             known = self._rankings[rule](day)
-            live.sort(key=lambda m: -known.get(m.instrument_id, 0))  # stable: equals stay in order of expiry
+            # stable: equals stay in order of expiry
+            live.sort(key=lambda m: -known.get(m.instrument_id, 0))
         return live[rank] if rank < len(live) else None
 
 
 def _append(meanings: list[Meaning], meaning: Meaning) -> None:
     """Join an interval that continues or overlaps the last one of the same instrument."""
-    if meanings and meanings[-1].instrument_id == meaning.instrument_id and meaning.start <= meanings[-1].end:
+    if (
+        meanings
+        and meanings[-1].instrument_id == meaning.instrument_id
+        and meaning.start <= meanings[-1].end
+    ):
         meanings[-1] = meanings[-1]._replace(end=max(meanings[-1].end, meaning.end))
     else:
         meanings.append(meaning)
@@ -108,4 +120,5 @@ def _last_trade(symbol: str, on: date) -> date:
     try:
         return calendar.parse_symbol(symbol, on).last_trade_date
     except DataError:
-        return date.max  # a root without an expiry rule here: its contracts end when their mapping ends
+        # a root without an expiry rule here: its contracts end when their mapping ends
+        return date.max

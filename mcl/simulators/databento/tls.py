@@ -1,4 +1,6 @@
-"""The self-signed certificate of a loopback gateway. It is good for 127.0.0.1 and localhost alone, and for a month."""
+"""The self-signed certificate of a loopback gateway. It is good for 127.0.0.1 and localhost alone,
+and for a month.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +27,16 @@ class Certificate(NamedTuple):
 
 
 def certificate(folder: Path) -> Certificate:
-    """The certificate in `folder`, made now unless there is one for at least another day. StoreError if the disk refuses."""
+    """The certificate in `folder`, made now unless there is one for at least another day.
+    StoreError if the disk refuses.
+    """
     found = Certificate(folder / "cert.pem", folder / "key.pem")
     if not _lasts(found):
         private = ec.generate_private_key(ec.SECP256R1())
         pem, unprotected = serialization.Encoding.PEM, serialization.NoEncryption()
-        write_whole(found.key, private.private_bytes(pem, serialization.PrivateFormat.PKCS8, unprotected))
+        write_whole(
+            found.key, private.private_bytes(pem, serialization.PrivateFormat.PKCS8, unprotected)
+        )
         found.key.chmod(0o600)
         write_whole(found.cert, _signed(private).public_bytes(pem))
     return found
@@ -49,7 +55,11 @@ def _signed(private: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     """Its own issuer, with the extensions that strict verification asks for."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mcl loopback gateway")])
     now, public = dt.datetime.now(dt.UTC), private.public_key()
-    loopback = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.IPAddress(ipaddress.ip_address("::1")), x509.DNSName("localhost")]
+    loopback = [
+        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+        x509.IPAddress(ipaddress.ip_address("::1")),
+        x509.DNSName("localhost"),
+    ]
     usage = x509.KeyUsage(
         digital_signature=True,
         key_cert_sign=True,
@@ -61,10 +71,21 @@ def _signed(private: ec.EllipticCurvePrivateKey) -> x509.Certificate:
         encipher_only=False,
         decipher_only=False,
     )
-    builder = x509.CertificateBuilder(name, name, public, x509.random_serial_number(), now - dt.timedelta(1), now + dt.timedelta(_DAYS))
+    builder = x509.CertificateBuilder(
+        name,
+        name,
+        public,
+        x509.random_serial_number(),
+        now - dt.timedelta(1),
+        now + dt.timedelta(_DAYS),
+    )
     builder = builder.add_extension(x509.SubjectAlternativeName(loopback), critical=False)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(usage, critical=True)
-    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-    builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)
+    builder = builder.add_extension(
+        x509.SubjectKeyIdentifier.from_public_key(public), critical=False
+    )
+    builder = builder.add_extension(
+        x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False
+    )
     return builder.sign(private, hashes.SHA256())

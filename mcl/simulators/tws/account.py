@@ -1,4 +1,6 @@
-"""The simulated account: holdings at average cost, cash, margin, and the values that a TWS reports about them."""
+"""The simulated account: holdings at average cost, cash, margin, and the values that a TWS reports
+about them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from mcl.simulators.tws.contracts import Listed
 
 
 class Terms(NamedTuple):
-    """What the broker charges, per contract. Margins are those of 100 barrels: a contract of 1,000 needs ten times as much."""
+    """What the broker charges, per contract. Margins are those of 100 barrels: a contract of 1,000
+    needs ten times as much.
+    """
 
     commission_usd: float = 0.77  # per side
     initial_margin_usd: float = 1_755.0
@@ -27,7 +31,9 @@ class Terms(NamedTuple):
 
 @dataclass
 class Holding:
-    """`cost` is what the open quantity cost, `gross_cost` the same without commission; both are negative for a short."""
+    """`cost` is what the open quantity cost, `gross_cost` the same without commission; both are
+    negative for a short.
+    """
 
     listed: Listed
     quantity: int = 0
@@ -50,9 +56,15 @@ class Holding:
         return self.value - self.cost
 
     def trade(self, quantity: int, price: float, fee: float) -> tuple[float, float | None]:
-        """Book a signed quantity. Returns the cash that it moves without the fee, and the realised result (None if it only opens)."""
+        """Book a signed quantity. Returns the cash that it moves without the fee, and the realised
+        result (None if it only opens).
+        """
         worth = price * self.listed.instrument.multiplier
-        closing = -max(-abs(quantity), min(abs(quantity), self.quantity)) if self.quantity * quantity < 0 else 0
+        closing = (
+            -max(-abs(quantity), min(abs(quantity), self.quantity))
+            if self.quantity * quantity < 0
+            else 0
+        )
         opening = quantity - closing
         gained, result = 0.0, None
         if closing:
@@ -73,7 +85,8 @@ class Holding:
 
 @dataclass
 class Account:
-    """One account; all sums are in USD. Equity = cash + the open result of the holdings, all before the commission already paid in cash.
+    """One account; all sums are in USD. Equity = cash + the open result of the holdings, all before
+    the commission already paid in cash.
 
     It is kept, and told of, in the currency `base` at `rate` for one USD; 0: no rate is told.
     """
@@ -110,7 +123,9 @@ class Account:
             holding.realized -= worth
 
     def bust(self, listed: Listed, quantity: int, price: float) -> None:
-        """A trade that never was: the quantity goes back at its price, and so does the commission."""
+        """A trade that never was: the quantity goes back at its price, and so does the
+        commission.
+        """
         gained, _ = self.holding(listed).trade(-quantity, price, -self.terms.commission_usd)
         self.cash += gained + self.terms.commission_usd * abs(quantity)
 
@@ -132,7 +147,9 @@ class Account:
 
     @property
     def maintenance_margin(self) -> float:
-        return sum(abs(h.quantity) * self.terms.maintenance(h.listed) for h in self.holdings.values())
+        return sum(
+            abs(h.quantity) * self.terms.maintenance(h.listed) for h in self.holdings.values()
+        )
 
     def moving_values(self) -> dict[str, float]:
         """The figures that change with a price or a fill."""
@@ -172,7 +189,9 @@ class Account:
         }
 
     def values(self) -> Iterator[tuple[str, str, str]]:
-        """(key, value, currency) of everything that TWS sends for account updates, sorted by key as TWS does."""
+        """(key, value, currency) of everything that TWS sends for account updates, sorted by key as
+        TWS does.
+        """
         yield from sorted([*self._fixed(), *self.moving()])
 
     def moving(self) -> Iterator[tuple[str, str, str]]:
@@ -191,7 +210,15 @@ class Account:
                 continue
             yield key, f"{amount:.2f}", "BASE"
             if self.rate:
-                yield key, f"{amount * self.rate:.2f}" if self.rate == 1.0 else f"{amount * self.rate:.5f}", "USD"
+                yield (
+                    key,
+                    (
+                        f"{amount * self.rate:.2f}"
+                        if self.rate == 1.0
+                        else f"{amount * self.rate:.5f}"
+                    ),
+                    "USD",
+                )
 
     def marked(self) -> Iterator[tuple[str, str, str]]:
         """What a new price changes, as far as a TWS sends it between fills."""
@@ -211,7 +238,9 @@ class Account:
             yield "RealCurrency", currency, currency
 
     def summary(self, tags: str) -> Iterator[tuple[str, str, str, str]]:
-        """(account, tag, value, currency) of an account summary; `$LEDGER:ALL` adds the figures per currency."""
+        """(account, tag, value, currency) of an account summary; `$LEDGER:ALL` adds the figures per
+        currency.
+        """
         wanted = tags.split(",")
         for key, value, currency in self._fixed():
             if key in wanted and not currency:

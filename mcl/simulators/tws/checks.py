@@ -1,4 +1,6 @@
-"""What a broker refuses before an order lives: each rule with the error code that a TWS gives it."""
+"""What a broker refuses before an order lives: each rule with the error code that a TWS gives
+it.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,14 @@ from mcl.simulators.tws.messages import Values
 from mcl.simulators.tws.orders import KINDS, TIFS, Order
 
 NO_CONTRACT = "No security definition has been found for the request"
-AMBIGUOUS = "The contract description specified is ambiguous; you must specify the contract more closely."
+AMBIGUOUS = (
+    "The contract description specified is ambiguous; you must specify the contract more closely."
+)
 OFF_TICK = 110
-_BAD_TIME = "The date, time, or time-zone entered is invalid. The correct format is yyyymmdd hh:mm:ss xx/xxxx"
+_BAD_TIME = (
+    "The date, time, or time-zone entered is invalid. The correct format is yyyymmdd hh:mm:ss"
+    " xx/xxxx"
+)
 NS = 1_000_000_000
 
 
@@ -29,7 +36,9 @@ class Reject(Exception):
 
 def contract(request: Values, listings: Listings) -> Listed:
     if request["sec_type"] not in {"FUT", ""}:
-        raise Reject(321, "Error validating request.-'bQ' : cause - Please enter a valid security type")
+        raise Reject(
+            321, "Error validating request.-'bQ' : cause - Please enter a valid security type"
+        )
     if not request["exchange"]:
         raise Reject(321, "Error validating request.-'bN' : cause - Missing order exchange.")
     found = listings.find(request)
@@ -55,19 +64,32 @@ def order(request: Values, listed: Listed, account: str) -> None:
         if price is None:
             raise Reject(463, "You must enter a valid price.")
         if not listed.on_tick(price):
-            raise Reject(OFF_TICK, "The price does not conform to the minimum price variation for this contract.")
+            raise Reject(
+                OFF_TICK,
+                "The price does not conform to the minimum price variation for this contract.",
+            )
 
 
 def limits(new: Order, active: Iterable[Order], account: Account, habits: Habits) -> None:
     """Raises Reject when the account may not add this order to those that work."""
-    count = sum(o.listed is new.listed and o.side == new.side for o in active) if habits.orders_per_side else 0
+    count = (
+        sum(o.listed is new.listed and o.side == new.side for o in active)
+        if habits.orders_per_side
+        else 0
+    )
     if count >= habits.orders_per_side > 0:
-        raise Reject(201, f"Order rejected - reason:{count} working orders on one side of a contract are the limit.")
+        raise Reject(
+            201,
+            f"Order rejected - reason:{count} working orders on one side of a contract are the"
+            " limit.",
+        )
     held = account.holding(new.listed).quantity
     after = abs(held + new.side * new.total)
     need = account.initial_margin + (after - abs(held)) * account.terms.initial(new.listed)
     if habits.check_margin and after > abs(held) and need > account.equity:
-        figures = f"EQUITY WITH LOAN VALUE [{account.equity:.2f} USD] INITIAL MARGIN [{need:.2f} USD]"
+        figures = (
+            f"EQUITY WITH LOAN VALUE [{account.equity:.2f} USD] INITIAL MARGIN [{need:.2f} USD]"
+        )
         raise Reject(201, f"Order rejected - reason:YOUR ORDER IS NOT ACCEPTED. {figures}")
 
 
@@ -87,7 +109,9 @@ def _prices(request: Values) -> list[float | None]:
 
 
 def _trailing_prices(request: Values) -> Iterator[float | None]:
-    """Distance and start of a trailing stop; a limit is said as an offset, or as a price with a start."""
+    """Distance and start of a trailing stop; a limit is said as an offset, or as a price with a
+    start.
+    """
     start = request["trail_stop_price"]
     if not request["trailing_percent"]:
         yield request["aux_price"] or None
@@ -100,7 +124,9 @@ def _trailing_prices(request: Values) -> Iterator[float | None]:
 
 
 def instant(text: str) -> int:
-    """`20260811-13:00:00` is UTC, `20260811 09:00:00 US/Eastern` has its zone, without one New York is meant. Nanoseconds."""
+    """`20260811-13:00:00` is UTC, `20260811 09:00:00 US/Eastern` has its zone, without one New York
+    is meant. Nanoseconds.
+    """
     stamp, zone = text[:17], text[17:].strip()
     try:
         place = UTC if stamp[8:9] == "-" else ZoneInfo(zone or "America/New_York")

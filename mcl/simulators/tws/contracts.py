@@ -1,4 +1,6 @@
-"""The futures that the simulated TWS lists, and what it says about them. Facts from `mcl.market` and `mcl.market.calendar`."""
+"""The futures that the simulated TWS lists, and what it says about them. Facts from `mcl.market`
+and `mcl.market.calendar`.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,10 @@ from mcl.simulators.tws.messages import Values, number
 
 TIME_ZONE = "US/Eastern"
 CONTINUOUS = "CONTFUT"  # the security type of a continuous future
-_ORDER_TYPES = "DAY,GTC,GTD,IOC,LIT,LMT,MIT,MKT,OCA,STP,STPLMT,TRAIL,TRAILLMT,WHATIF"  # what this server executes
-# Ids that Interactive Brokers is known to use (contract pages and public logs); all others are numbered by root and month.
+# what this server executes
+_ORDER_TYPES = "DAY,GTC,GTD,IOC,LIT,LMT,MIT,MKT,OCA,STP,STPLMT,TRAIL,TRAILLMT,WHATIF"
+# Ids that Interactive Brokers is known to use (contract pages and public logs); all others are
+# numbered by root and month.
 _KNOWN_IDS = {
     ("MCL", 2024, 12): 645904247,
     ("MCL", 2026, 7): 661016559,
@@ -38,7 +42,9 @@ class Listed:
 
     @property
     def local_symbol(self) -> str:
-        return f"{self.contract.root}{MONTH_CODES[self.contract.month - 1]}{self.contract.year % 10}"
+        return (
+            f"{self.contract.root}{MONTH_CODES[self.contract.month - 1]}{self.contract.year % 10}"
+        )
 
     @property
     def last_trade_date(self) -> str:
@@ -111,7 +117,9 @@ def _con_id(root: str, year: int, month: int) -> int:
 
 @lru_cache(maxsize=64)
 def _hours(root: str, today: date, start_minute: int, days: int = 6) -> str:
-    """`20260810:1800-20260811:1700;20260815:CLOSED`: each session from `start_minute` of New York time to its close."""
+    """`20260810:1800-20260811:1700;20260815:CLOSED`: each session from `start_minute` of New York
+    time to its close.
+    """
     open_days = calendar.sessions(today, today + timedelta(days=days + 8), root)
     closes = dict(zip(open_days.dates, open_days.close_ns.tolist(), strict=True))
     spans = []
@@ -130,12 +138,20 @@ def _clock(minute: int) -> str:
 
 
 class Listings:
-    """All contracts that can be asked for. Serial months of MCL and CL around a day, and whatever else is played."""
+    """All contracts that can be asked for. Serial months of MCL and CL around a day, and whatever
+    else is played.
+    """
 
-    def __init__(self, today: date, played: Iterable[Contract], roots: Iterable[str] = ("MCL", "CL")) -> None:
+    def __init__(
+        self, today: date, played: Iterable[Contract], roots: Iterable[str] = ("MCL", "CL")
+    ) -> None:
         played = list(played)
-        dated = {(c.root, c.year, c.month): c for c in _serial(today, roots)} | {(c.root, c.year, c.month): c for c in played}
-        self._all = [Listed(c, INSTRUMENTS[c.root], _con_id(*key)) for key, c in sorted(dated.items())]
+        dated = {(c.root, c.year, c.month): c for c in _serial(today, roots)} | {
+            (c.root, c.year, c.month): c for c in played
+        }
+        self._all = [
+            Listed(c, INSTRUMENTS[c.root], _con_id(*key)) for key, c in sorted(dated.items())
+        ]
         self._by_id = {listed.con_id: listed for listed in self._all}
         self._played = [self.of(contract) for contract in played]
         self.today = today  # the session that is played; the server moves it
@@ -152,19 +168,29 @@ class Listings:
         return self._by_id[_con_id(contract.root, contract.year, contract.month)]
 
     def find(self, wanted: Values) -> list[Listed]:
-        """All that match a contract as a client describes it: empty fields match anything, six digits are a contract month."""
+        """All that match a contract as a client describes it: empty fields match anything, six
+        digits are a contract month.
+        """
         if wanted["con_id"]:
             named = self._by_id.get(wanted["con_id"])
             here = named is not None and wanted["exchange"] in {"", named.instrument.exchange}
             return [named] if named is not None and here and self._listed_now(named, wanted) else []
         if wanted.get("sec_type") == CONTINUOUS:
             return self._leading(wanted)
-        return [listed for listed in self._all if self._listed_now(listed, wanted) and _matches(listed, wanted)]
+        return [
+            listed
+            for listed in self._all
+            if self._listed_now(listed, wanted) and _matches(listed, wanted)
+        ]
 
     def _leading(self, wanted: Values) -> list[Listed]:
-        """The contract that stands for the continuous future of a root: the nearest that is played, else the nearest listed."""
+        """The contract that stands for the continuous future of a root: the nearest that is played,
+        else the nearest listed.
+        """
         dateless = {**wanted, "last_trade_date": "", "include_expired": False}
-        live = [one for one in self._all if self._listed_now(one, dateless) and _matches(one, dateless)]
+        live = [
+            one for one in self._all if self._listed_now(one, dateless) and _matches(one, dateless)
+        ]
         played = [one for one in live if one in self._played]
         return sorted(played or live, key=lambda one: one.contract.last_trade_date)[:1]
 
@@ -188,4 +214,8 @@ def _matches(listed: Listed, wanted: Values) -> bool:
     have, when = listed.fields(), wanted["last_trade_date"][:8]
     names = ("symbol", "exchange", "currency", "multiplier", "local_symbol", "trading_class")
     same = all(wanted[name] in {"", have[name]} for name in names)
-    return same and when in {"", listed.month, listed.last_trade_date} and bool(wanted["symbol"] or wanted["local_symbol"])
+    return (
+        same
+        and when in {"", listed.month, listed.last_trade_date}
+        and bool(wanted["symbol"] or wanted["local_symbol"])
+    )

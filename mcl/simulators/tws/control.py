@@ -4,8 +4,9 @@
     {"do": "fault", "name": "cut", "on": "send execDetails"}  see `faults` for the keys
     {"do": "menu"}   {"do": "clear"}   {"do": "step", "bars": 5}   {"do": "stop"}
 
-An answer has `ok`; if that is false, `error` is a sentence. A line that is no JSON object ends the connection: a page in a browser can
-make a request to this port, and its first line is HTTP. What follows it is not read.
+An answer has `ok`; if that is false, `error` is a sentence. A line that is no JSON object ends the
+connection: a page in a browser can make a request to this port, and its first line is HTTP. What
+follows it is not read.
 """
 
 from __future__ import annotations
@@ -79,11 +80,18 @@ class Control:
         try:
             self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         except OSError as error:
-            raise BrokerError(f"the control port {self.port} cannot be opened: {error.strerror}") from error
+            raise BrokerError(
+                f"the control port {self.port} cannot be opened: {error.strerror}"
+            ) from error
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._server is not None:
             self._server.close()
             for writer in list(self._open):
@@ -95,7 +103,11 @@ class Control:
         try:
             while line := await reader.readline():
                 request = _object(line)
-                answer = {"ok": False, "error": NO_COMMAND} if request is None else await self._answer(request)
+                answer = (
+                    {"ok": False, "error": NO_COMMAND}
+                    if request is None
+                    else await self._answer(request)
+                )
                 writer.write(json.dumps(answer).encode() + b"\n")
                 await writer.drain()
                 if request is None:
@@ -110,7 +122,9 @@ class Control:
         try:
             name = request.pop("do")
             if name not in self._commands:
-                raise BrokerError(f"the control socket cannot {name!r}: {nearest(name, self._commands)}")
+                raise BrokerError(
+                    f"the control socket cannot {name!r}: {nearest(name, self._commands)}"
+                )
             return {"ok": True} | await self._commands[name](request)
         except MclError as error:
             return {"ok": False, "error": str(error)}
@@ -127,7 +141,12 @@ class Control:
         return {"pending": self._tws.faults.pending}
 
     async def _menu(self, _: dict[str, Any]) -> dict[str, Any]:
-        return {"faults": {name: {"codes": entry.codes, "summary": entry.summary} for name, entry in MENU.items()}}
+        return {
+            "faults": {
+                name: {"codes": entry.codes, "summary": entry.summary}
+                for name, entry in MENU.items()
+            }
+        }
 
     async def _clear(self, _: dict[str, Any]) -> dict[str, Any]:
         self._tws.faults.clear()
@@ -151,14 +170,22 @@ def _object(line: bytes) -> dict[str, Any] | None:
 
 
 def ask(port: int, command: dict[str, Any], timeout_sec: float = TIMEOUT_SEC) -> dict[str, Any]:
-    """One command to a control socket on this machine, from anywhere. BrokerError with the server's sentence, or when none answers."""
+    """One command to a control socket on this machine, from anywhere. BrokerError with the server's
+    sentence, or when none answers.
+    """
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout_sec) as connection, connection.makefile("rw") as file:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout_sec) as connection,
+            connection.makefile("rw") as file,
+        ):
             file.write(json.dumps(command) + "\n")
             file.flush()
             answer: dict[str, Any] = json.loads(file.readline() or "{}")
     except (OSError, ValueError) as error:
-        raise BrokerError(f"no simulated TWS answers on its control port {port}: {error}", "start one: mcl tws serve") from None
+        raise BrokerError(
+            f"no simulated TWS answers on its control port {port}: {error}",
+            "start one: mcl tws serve",
+        ) from None
     if not answer.pop("ok", False):
         raise BrokerError(answer.get("error", f"the control port {port} gave no answer"))
     return answer

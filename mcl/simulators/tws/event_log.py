@@ -1,6 +1,7 @@
 """What happens to the server, told to the log of the program around it.
 
-Silent where that program has configured no structlog: another project that embeds the server gets no lines that it did not ask for.
+Silent where that program has configured no structlog: another project that embeds the server gets
+no lines that it did not ask for.
 """
 
 from __future__ import annotations

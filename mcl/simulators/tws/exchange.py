@@ -1,10 +1,13 @@
-"""The floor of the exchange: opens, halts and closes, and matches the orders of the book against what the market shows.
+"""The floor of the exchange: opens, halts and closes, and matches the orders of the book against
+what the market shows.
 
-A contract is shown either by bars or by ticks. By bars one price is known, the open of the bar in progress: market orders fill there;
-when a bar completes, the orders that rested in it are matched by the rule of `matching`, stops before limits; `slippage_ticks` goes
-against the trader on all that trades at the market, none on limits. By ticks an order takes what the other side of the book shows,
-level by level, and no more until the book has changed; stops go off when a trade reaches them; an order that rests at a limit trades
-when the other side comes to it, or when a trade goes beyond it. A trade at the limit itself fills nothing: who was first is unknown.
+A contract is shown either by bars or by ticks. By bars one price is known, the open of the bar in
+progress: market orders fill there; when a bar completes, the orders that rested in it are matched
+by the rule of `matching`, stops before limits; `slippage_ticks` goes against the trader on all that
+trades at the market, none on limits. By ticks an order takes what the other side of the book shows,
+level by level, and no more until the book has changed; stops go off when a trade reaches them; an
+order that rests at a limit trades when the other side comes to it, or when a trade goes beyond it.
+A trade at the limit itself fills nothing: who was first is unknown.
 """
 
 from __future__ import annotations
@@ -42,7 +45,8 @@ class Orders(Protocol):
 class Bar:
     """A contract shown by bars: one price, and room for so many contracts (None: for any number).
 
-    In real or accelerated time nothing trades between a complete bar and the next one, which may open minutes later.
+    In real or accelerated time nothing trades between a complete bar and the next one, which may
+    open minutes later.
     """
 
     def __init__(self, price: float, slip: float, room: int | None) -> None:
@@ -61,7 +65,9 @@ class Bar:
         return self.some(order, self.price + order.side * self._slip)
 
     def some(self, order: Order, price: float) -> list[tuple[int, float]]:
-        """As much of an order as there is room for, at one price, which is no worse than its limit."""
+        """As much of an order as there is room for, at one price, which is no worse than its
+        limit.
+        """
         if order.takes_limit:
             price = min(price, order.limit) if order.side > 0 else max(price, order.limit)
         quantity = order.remaining if self.room is None else min(order.remaining, self.room)
@@ -71,7 +77,9 @@ class Bar:
 
 
 class Quote:
-    """A contract shown by ticks: the book as it stands, less what was taken from it. `price` is the last trade, or the middle."""
+    """A contract shown by ticks: the book as it stands, less what was taken from it. `price` is the
+    last trade, or the middle.
+    """
 
     def __init__(self, tick: Tick, last: float) -> None:
         self.tick, self.price = tick, last
@@ -95,7 +103,9 @@ class Quote:
         pieces, wanted, left = [], order.remaining, self._left[order.side]
         for level, price in enumerate(self.tick.ask if order.side > 0 else self.tick.bid):
             quantity = min(wanted, left[level])
-            if not wanted or (order.takes_limit and left[level] and not matching.crosses(order, price)):
+            if not wanted or (
+                order.takes_limit and left[level] and not matching.crosses(order, price)
+            ):
                 break
             if quantity:
                 left[level] -= quantity
@@ -105,7 +115,9 @@ class Quote:
 
 
 class Floor:
-    """All contracts. `halted` stops all trading; in the daily break orders are taken but not worked."""
+    """All contracts. `halted` stops all trading; in the daily break orders are taken but not
+    worked.
+    """
 
     def __init__(self, book: Orders, habits: Habits, slippage_ticks: float) -> None:
         self._book, self.habits, self.slippage_ticks = book, habits, slippage_ticks
@@ -113,7 +125,8 @@ class Floor:
         self.closed = False  # for good
         self.opens_ns: int | None = None  # in a break: when it ends
         self._markets: dict[int, Bar | Quote] = {}  # by con_id
-        self._leaving: dict[int, Order] = {}  # by perm_id: cancels that wait for the end of the break
+        # by perm_id: cancels that wait for the end of the break
+        self._leaving: dict[int, Order] = {}
 
     def price(self, listed: Listed) -> float | None:
         """The last price there was; None while the contract is not traded."""
@@ -124,7 +137,7 @@ class Floor:
         market = self._markets.get(listed.con_id)
         return market.tick if isinstance(market, Quote) else None
 
-    # --------------------------------------------------------------------------------------------------------- orders
+    # --------------------------------------------------------------------------------------- orders
 
     def crosses(self, order: Order) -> bool:
         """A limit order that would trade at once."""
@@ -139,7 +152,12 @@ class Floor:
 
     def _work(self, order: Order) -> None:
         market = self._markets.get(order.listed.con_id)
-        if market is not None and order.live and not self.halted and (order.takes_market or self.crosses(order)):
+        if (
+            market is not None
+            and order.live
+            and not self.halted
+            and (order.takes_market or self.crosses(order))
+        ):
             self._fill(order, market.take(order), liquidity=2)
 
     def _fill(self, order: Order, pieces: list[tuple[int, float]], liquidity: int) -> None:
@@ -147,7 +165,9 @@ class Floor:
             self._book.fill(order, quantity, price, liquidity)
 
     def leave_later(self, order: Order) -> bool:
-        """In the break cancels wait for its end. False when this one is not to wait, or waits already."""
+        """In the break cancels wait for its end. False when this one is not to wait, or waits
+        already.
+        """
         if order.perm_id in self._leaving:
             return False
         self._leaving[order.perm_id] = order
@@ -157,7 +177,7 @@ class Floor:
     def holds_cancels(self) -> bool:
         return self.opens_ns is not None and self.habits.break_cancels_unanswered
 
-    # ----------------------------------------------------------------------------------------------------------- bars
+    # ----------------------------------------------------------------------------------------- bars
 
     def opened(self, listed: Listed, price: float) -> None:
         """A bar opens: from now on market orders fill at its open."""
@@ -168,7 +188,9 @@ class Floor:
                 self._work(order)
 
     def traded(self, listed: Listed, bar: Range, volume: int = 0) -> None:
-        """A bar completes: the orders that rested during it are matched, stops first; then the account is marked at the close."""
+        """A bar completes: the orders that rested during it are matched, stops first; then the
+        account is marked at the close.
+        """
         market = self._markets.get(listed.con_id)
         if not isinstance(market, Bar):
             market = Bar(bar.open, self._slip(listed), None)
@@ -192,7 +214,11 @@ class Floor:
             if order.kind not in TOUCHED and self._waits_for_trigger(order):
                 self._stop(order, market, bar)
         for order in resting:
-            if order.live and order.takes_limit and (price := matching.touched(order, order.limit, bar)) is not None:
+            if (
+                order.live
+                and order.takes_limit
+                and (price := matching.touched(order, order.limit, bar)) is not None
+            ):
                 self._fill(order, market.some(order, price), liquidity=1)
             elif order.kind in TOUCHED and self._waits_for_trigger(order):
                 price = matching.touched(order, order.trigger, bar)
@@ -212,7 +238,11 @@ class Floor:
         order.triggered = True
         self._book.touch(order)
         if order.kind not in LIMITED:
-            self._fill(order, market.some(order, price + order.side * self._slip(order.listed)), liquidity=2)
+            self._fill(
+                order,
+                market.some(order, price + order.side * self._slip(order.listed)),
+                liquidity=2,
+            )
         elif matching.crosses(order, price):
             self._fill(order, market.some(order, price), liquidity=2)
         else:
@@ -225,10 +255,12 @@ class Floor:
         clock = int(calendar.new_york_ns(self._book.now)) % calendar.DAY_NS
         return _LIQUID_NS[0] <= clock < _LIQUID_NS[1]
 
-    # ---------------------------------------------------------------------------------------------------------- ticks
+    # ---------------------------------------------------------------------------------------- ticks
 
     def ticked(self, listed: Listed, tick: Tick) -> None:
-        """The book has changed, or something traded: stops and touched orders go off, then whatever can trade does."""
+        """The book has changed, or something traded: stops and touched orders go off, then whatever
+        can trade does.
+        """
         self._open_exchange()
         known = self._markets.get(listed.con_id)
         start = tick.price if tick.size else (tick.bid[0] + tick.ask[0]) / 2
@@ -242,12 +274,18 @@ class Floor:
             if tick.size and order.live:
                 self._print(order, tick)
             if order.live and rests and market.crosses(order):
-                self._fill(order, [(quantity, order.limit) for quantity, _ in market.take(order)], liquidity=1)
+                self._fill(
+                    order,
+                    [(quantity, order.limit) for quantity, _ in market.take(order)],
+                    liquidity=1,
+                )
             else:
                 self._work(order)
 
     def _print(self, order: Order, tick: Tick) -> None:
-        """A trade of the market sets off what waits for its price, and fills a limit that it went beyond."""
+        """A trade of the market sets off what waits for its price, and fills a limit that it went
+        beyond.
+        """
         if self._waits_for_trigger(order):
             stood = order.trigger
             order.triggered = matching.reached(order, tick.price)
@@ -258,7 +296,7 @@ class Floor:
         elif order.takes_limit and matching.beyond(order, tick.price):
             self._book.fill(order, min(order.remaining, tick.size), order.limit, 1)
 
-    # ------------------------------------------------------------------------------------------------------- sessions
+    # ------------------------------------------------------------------------------------- sessions
 
     def close(self, opens_ns: int | None) -> None:
         """Until `opens_ns` orders are taken but not worked; None: for good."""

@@ -1,7 +1,8 @@
-"""The menu of faults. Each entry names the situations it makes (codes of the fault list in the documentation of the simulator).
+"""The menu of faults. Each entry names the situations it makes (codes of the fault list in the
+documentation of the simulator).
 
-Three sorts: a fault of a message on its way out, a fault of a request on its way in, and one of the server as a whole, which
-strikes at once, at a time, or when a message passes.
+Three sorts: a fault of a message on its way out, a fault of a request on its way in, and one of the
+server as a whole, which strikes at once, at a time, or when a message passes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from mcl.simulators.tws.faults import LIVE_DATA, Passing
 from mcl.simulators.tws.orders import Refusal, Status
 
 Act = Callable[..., None]
-_SHOWN: dict[str, Status | None] = {"": None, "Inactive": "Inactive", "PreSubmitted": "PreSubmitted"}
+_SHOWN: dict[str, Status | None] = {
+    "": None,
+    "Inactive": "Inactive",
+    "PreSubmitted": "PreSubmitted",
+}
 CUTS = ("fin", "rst", "half_open", "mid_frame")
 DAMAGES = ("unknown_id", "surplus", "missing", "empty", "bytes", "megabyte")
 
@@ -34,7 +39,10 @@ class Entry:
         known = [p for p in inspect.signature(self.act).parameters if p != "passing"]
         for name in options:
             if name not in known:
-                raise BrokerError(f"a fault of this kind has no option {name!r}: {nearest(name, known) if known else 'it has none'}")
+                raise BrokerError(
+                    f"a fault of this kind has no option {name!r}:"
+                    f" {nearest(name, known) if known else 'it has none'}"
+                )
         try:
             inspect.signature(self.act).bind(None, **options)
         except TypeError as error:
@@ -58,7 +66,7 @@ def _choice(name: str, value: str, valid: tuple[str, ...]) -> None:
         raise BrokerError(f"{name}={value!r}: {nearest(value, valid)}")
 
 
-# ----------------------------------------------------------------------------------------------------- messages and requests
+# ---------------------------------------------------------------------------- messages and requests
 
 
 @_entry("F6 F18 F19 F22", "send", "receive")
@@ -107,7 +115,9 @@ def hold(passing: Passing, until: str) -> None:
 
 @_entry("F26", "send")
 def damage(passing: Passing, how: str = "surplus", index: int = -1) -> None:
-    """Breaks the protocol: a field too many or too few, an empty one, an unknown message, bytes that are no text, a megabyte."""
+    """Breaks the protocol: a field too many or too few, an empty one, an unknown message, bytes
+    that are no text, a megabyte.
+    """
     _choice("how", how, DAMAGES)
     if how == "bytes":
         passing.raw = framing.pack(b"4\0002\0-1\0002100\0\xff\xfe\0\0")
@@ -131,23 +141,31 @@ def _damaged(fields: list[str], how: str, index: int) -> list[str]:
 
 @_entry("F8 F9", "send", "receive")
 def cut(passing: Passing, how: str = "fin", when: str = "before") -> None:
-    """The connection ends before or after this message: fin, rst, half_open (silence without an end), mid_frame."""
+    """The connection ends before or after this message: fin, rst, half_open (silence without an
+    end), mid_frame.
+    """
     _choice("how", how, CUTS)
     _choice("when", when, ("before", "after"))
     passing.cut = (when, how)
 
 
-# ------------------------------------------------------------------------------------------------------------------ requests
+# ----------------------------------------------------------------------------------------- requests
 
 
 def _subject(passing: Passing, own: int | None) -> int:
-    named = [passing.values[name] for name in ("order_id", "req_id") if passing.values.get(name) is not None]
+    named = [
+        passing.values[name]
+        for name in ("order_id", "req_id")
+        if passing.values.get(name) is not None
+    ]
     return own if own is not None else int(named[0]) if named else -1
 
 
 @_entry("F7 F14 F17 F22 F23 F24", "receive")
 def answer(passing: Passing, code: int, text: str = "", on_id: int | None = None) -> None:
-    """An error instead of what was asked for; on the id of the request unless `on_id` says otherwise (-1: of no request)."""
+    """An error instead of what was asked for; on the id of the request unless `on_id` says
+    otherwise (-1: of no request).
+    """
     passing.dropped = True
     if passing.session is not None:
         passing.session.error(_subject(passing, on_id), code, text)
@@ -162,9 +180,15 @@ def say(passing: Passing, code: int, text: str = "", on_id: int | None = None) -
 
 
 @_entry("F14", "receive")
-def reject(passing: Passing, first: str = "", text: str = "Order rejected - reason:Rejected by system", code: int = 201) -> None:
-    """The order is refused: at once, or first shown as `Inactive` or `PreSubmitted`. A parent takes its children along; an order that
-    is changed works on as it was."""
+def reject(
+    passing: Passing,
+    first: str = "",
+    text: str = "Order rejected - reason:Rejected by system",
+    code: int = 201,
+) -> None:
+    """The order is refused: at once, or first shown as `Inactive` or `PreSubmitted`. A parent takes
+    its children along; an order that is changed works on as it was.
+    """
     if first:
         _choice("first", first, ("Inactive", "PreSubmitted"))
     session, refusal = passing.session, Refusal(code, text, _SHOWN[first])
@@ -173,18 +197,28 @@ def reject(passing: Passing, first: str = "", text: str = "Order rejected - reas
 
 
 @_entry("F17 F18", "receive")
-def race(passing: Passing, quantity: int = 0, price: float | None = None, when: str = "before") -> None:
-    """The order of this cancel (or change) fills just before it, or after it was confirmed; all of it, or `quantity`. Of a new order it
-    is one of its group that does."""
+def race(
+    passing: Passing, quantity: int = 0, price: float | None = None, when: str = "before"
+) -> None:
+    """The order of this cancel (or change) fills just before it, or after it was confirmed; all of
+    it, or `quantity`. Of a new order it is one of its group that does.
+    """
     _choice("when", when, ("before", "after"))
-    book, key = passing.tws.book, (getattr(passing.session, "client_id", 0), passing.values["order_id"])
+    book, key = (
+        passing.tws.book,
+        (getattr(passing.session, "client_id", 0), passing.values["order_id"]),
+    )
     group = passing.values.get("oca_group")
 
     def fill() -> None:
         mates = (other for other in book.working() if group and other.oca_group == group)
         order = book.orders.get(key) or next(mates, None)
         if order is not None and order.remaining:
-            at = price if price is not None else book.floor.price(order.listed) or order.limit or order.trigger
+            at = (
+                price
+                if price is not None
+                else book.floor.price(order.listed) or order.limit or order.trigger
+            )
             book.fill(order, min(quantity or order.remaining, order.remaining), at)
 
     if when == "before":
@@ -193,12 +227,14 @@ def race(passing: Passing, quantity: int = 0, price: float | None = None, when: 
         passing.after.append(fill)
 
 
-# ---------------------------------------------------------------------------------------------------------------- the server
+# --------------------------------------------------------------------------------------- the server
 
 
 @_entry("F1 F13")
 def refuse(passing: Passing, sec: float = 1.0, drop_all: bool = False) -> None:
-    """Nothing listens on the port for so long; with `drop_all` the connections that exist end too."""
+    """Nothing listens on the port for so long; with `drop_all` the connections that exist end
+    too.
+    """
     passing.tws.incidents.refuse(sec, drop_all)
 
 
@@ -244,7 +280,9 @@ def chop(passing: Passing, size: int = 1) -> None:
 
 @_entry("F10")
 def connectivity(passing: Passing, back: int = 1102, sec: float = 1.0) -> None:
-    """1100; orders and news wait, data stop. After `sec` 1102 (streams of bars stay dead), 1101 (all data do), or 0: FIN."""
+    """1100; orders and news wait, data stop. After `sec` 1102 (streams of bars stay dead), 1101
+    (all data do), or 0: FIN.
+    """
     if back not in {0, 1101, 1102}:
         raise BrokerError(f"back={back} is none of 1102, 1101, 0")
     passing.tws.incidents.lose_broker(back, sec)
@@ -252,7 +290,8 @@ def connectivity(passing: Passing, back: int = 1102, sec: float = 1.0) -> None:
 
 @_entry("F11")
 def farm(passing: Passing, code: int = 2103, of: str = "") -> None:
-    """A farm breaks (2103 data, 2105 history, 2157 definitions), heals (2104, 2106, 2158) or says something (2107, 2108, 2110, 2119).
+    """A farm breaks (2103 data, 2105 history, 2157 definitions), heals (2104, 2106, 2158) or says
+    something (2107, 2108, 2110, 2119).
 
     `of`: the farm of another market (cashfarm, eufarm, …), which NYMEX does not need.
     """
@@ -261,8 +300,9 @@ def farm(passing: Passing, code: int = 2103, of: str = "") -> None:
 
 @_entry("F12 F13")
 def restart(passing: Passing, sec: float = 1.0, ids: str = "keep", forget: bool = False) -> None:
-    """The daily reset: all connections end, nothing listens for so long, order ids go on (`keep`), fall (`lower`) or jump (`higher`);
-    with `forget` the executions are not told any more."""
+    """The daily reset: all connections end, nothing listens for so long, order ids go on (`keep`),
+    fall (`lower`) or jump (`higher`); with `forget` the executions are not told any more.
+    """
     _choice("ids", ids, ("keep", "lower", "higher"))
     passing.tws.incidents.restart(sec, ids, forget)
 
@@ -281,7 +321,12 @@ def bust(passing: Passing, index: int = -1) -> None:
 
 @_entry("F20")
 def foreign(
-    passing: Passing, action: str = "BUY", quantity: int = 1, client_id: int = 0, kind: str = "MKT", price: float | None = None
+    passing: Passing,
+    action: str = "BUY",
+    quantity: int = 1,
+    client_id: int = 0,
+    kind: str = "MKT",
+    price: float | None = None,
 ) -> None:
     """Somebody else trades in the account: by hand in TWS (client 0), or another program."""
     passing.tws.incidents.foreign(action, quantity, client_id, kind, price)
@@ -301,13 +346,17 @@ def no_oca(passing: Passing) -> None:
 
 @_entry("F22")
 def delayed(passing: Passing) -> None:
-    """No permission for live data: delayed prices with warning 10167 where the client accepts them, else 354."""
+    """No permission for live data: delayed prices with warning 10167 where the client accepts them,
+    else 354.
+    """
     passing.tws.permitted = False
 
 
 @_entry("F22")
 def freeze(passing: Passing, names: str = "") -> None:
-    """Live data stop (or those named, separated by commas) without a word; `names=none` lets them flow again."""
+    """Live data stop (or those named, separated by commas) without a word; `names=none` lets them
+    flow again.
+    """
     chosen = frozenset(names.split(",")) if names else LIVE_DATA
     passing.tws.faults.stopped = frozenset() if names == "none" else chosen
 
@@ -320,7 +369,9 @@ def halt(passing: Passing, trading: bool = False) -> None:
 
 @_entry("F27")
 def throttle(passing: Passing, per_sec: int = 50) -> None:
-    """Error 100 above so many messages a second, and the end of the connection at the third time."""
+    """Error 100 above so many messages a second, and the end of the connection at the third
+    time.
+    """
     passing.tws.greeting.limit = per_sec
 
 

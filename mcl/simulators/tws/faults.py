@@ -1,10 +1,12 @@
-"""Faults on purpose: what goes wrong between a client and its broker, when it is told to, and the same way every time.
+"""Faults on purpose: what goes wrong between a client and its broker, when it is told to, and the
+same way every time.
 
 A fault is an entry of `menu.MENU` with options. It strikes
 
     on="send execDetails"      when the server sends that message, or `on="receive placeOrder"` when a client's request arrives;
-                               `nth` (1 is the first) and `times` (0: for ever) count the messages that match, `where` compares
-                               values of the message, `chance` in (0, 1] draws from the seed
+                               `nth` (1 is the first) and `times` (0: for ever) count the messages
+                               that match, `where` compares values of the message, `chance` in (0,
+                               1] draws from the seed
     at_sec=300                 when the market clock has advanced that far since the start
     after_sec=2.5              after that many seconds of real time
     (none of these)            at once
@@ -47,7 +49,8 @@ class Passing:
     copies: int = 1
     delay_sec: float = 0.0
     due: float = 0.0  # in its place: when it is served, in the loop's time
-    edits: list[Callable[[list[str]], list[str]]] = field(default_factory=list)  # of the encoded fields
+    # of the encoded fields
+    edits: list[Callable[[list[str]], list[str]]] = field(default_factory=list)
     raw: bytes = b""  # sent behind the message
     hold_for: str = ""  # sent only after the next message of this name
     cut: tuple[str, str] = ("", "")  # (before or after, how)
@@ -80,7 +83,11 @@ class Rule:
         return 0 < self.times <= self.struck
 
     def due(self, passing: Passing, luck: random.Random) -> bool:
-        if self.spent or self.message != passing.name or any(passing.values.get(k) != v for k, v in self.where.items()):
+        if (
+            self.spent
+            or self.message != passing.name
+            or any(passing.values.get(k) != v for k, v in self.where.items())
+        ):
             return False
         self.seen += 1
         return self.seen >= self.nth and (self.chance >= 1 or luck.random() < self.chance)
@@ -96,11 +103,21 @@ class Faults:
         self._late: set[asyncio.TimerHandle] = set()
         self._start_ns: int | None = None
         self.offline = False
-        self.stopped: frozenset[str] = frozenset()  # names of messages that a broken farm does not deliver
+        # names of messages that a broken farm does not deliver
+        self.stopped: frozenset[str] = frozenset()
         self._queue_ends = 0.0  # loop time at which the last slow request is served
-        self._waiting: list[Passing] = []  # orders and their news while the server has lost its broker
+        # orders and their news while the server has lost its broker
+        self._waiting: list[Passing] = []
 
-    def add(self, name: str, *, on: str = "", at_sec: float | None = None, after_sec: float | None = None, **options: Any) -> Rule:
+    def add(
+        self,
+        name: str,
+        *,
+        on: str = "",
+        at_sec: float | None = None,
+        after_sec: float | None = None,
+        **options: Any,
+    ) -> Rule:
         """Script one fault; see the module. BrokerError for what is not on the menu."""
         rule = self._rule(name, on, options)
         if after_sec is not None:
@@ -124,11 +141,15 @@ class Faults:
         if direction not in known:
             raise BrokerError(f"on={on!r} starts with neither send nor receive")
         if message not in known[direction]:
-            raise BrokerError(f"on={on!r}: there is no such message: {nearest(message, known[direction])}")
+            raise BrokerError(
+                f"on={on!r}: there is no such message: {nearest(message, known[direction])}"
+            )
         entry = MENU[name]
         if entry.needs and direction not in entry.needs:
             raise BrokerError(f"fault {name!r} needs on='{entry.needs[0]} <message>'")
-        counted = {key: options.pop(key) for key in ("nth", "times", "chance", "where") if key in options}
+        counted = {
+            key: options.pop(key) for key in ("nth", "times", "chance", "where") if key in options
+        }
         return Rule(name, entry.bind(options), direction, message, **counted)
 
     def clear(self) -> None:
@@ -143,10 +164,12 @@ class Faults:
     def pending(self) -> list[str]:
         return [rule.name for rule in self._rules if not rule.spent]
 
-    # ------------------------------------------------------------------------------------------------------- triggers
+    # ------------------------------------------------------------------------------------- triggers
 
     def clock(self, now: int) -> None:
-        for rule in [r for r in self._rules if r.at_ns is not None and r.at_ns <= now and not r.spent]:
+        for rule in [
+            r for r in self._rules if r.at_ns is not None and r.at_ns <= now and not r.spent
+        ]:
             self._strike(rule)
 
     def _begin(self) -> int:
@@ -160,11 +183,15 @@ class Faults:
     def _hit(self, rule: Rule, passing: Passing) -> None:
         rule.struck += 1
         self._tws.counters["faults"] += 1
-        self._tws.note("tws_fault", name=rule.name, **({"at": passing.name} if passing.name else {}))
+        self._tws.note(
+            "tws_fault", name=rule.name, **({"at": passing.name} if passing.name else {})
+        )
         rule.act(passing)
 
     def queued(self, least: float, most: float) -> float:
-        """When a request of now is served, in the loop's time, so that no later one overtakes it."""
+        """When a request of now is served, in the loop's time, so that no later one overtakes
+        it.
+        """
         now = asyncio.get_running_loop().time()
         self._queue_ends = max(now + self._luck.uniform(least, most), self._queue_ends + 1e-6)
         return self._queue_ends
@@ -183,7 +210,7 @@ class Faults:
         timer = asyncio.get_running_loop().call_at(due, run)
         self._late.add(timer)
 
-    # ------------------------------------------------------------------------------------------------------- messages
+    # ------------------------------------------------------------------------------------- messages
 
     @property
     def idle(self) -> bool:
@@ -223,11 +250,15 @@ class Faults:
             act()
 
     def _release(self, passing: Passing) -> None:
-        for held in [h for h in self._held if h.hold_for == passing.name and h.session is passing.session]:
+        for held in [
+            h for h in self._held if h.hold_for == passing.name and h.session is passing.session
+        ]:
             self._held.remove(held)
             held.emit()
 
-    def receiving(self, session: Session, name: str, values: Values, handle: Callable[[], None]) -> None:
+    def receiving(
+        self, session: Session, name: str, values: Values, handle: Callable[[], None]
+    ) -> None:
         passing = Passing(self._tws, session, name, values, handle)
         if self.offline and name in {"placeOrder", "cancelOrder", "reqGlobalCancel"}:
             self._waiting.append(passing)
@@ -260,7 +291,19 @@ class Faults:
                 passing.handle()
 
 
-ORDER_NEWS = frozenset({"openOrder", "orderStatus", "execDetails", "commissionReport", "position", "updatePortfolio"})
-LIVE_DATA = frozenset({"tickPrice", "tickSize", "tickString", "tickGeneric", "tickByTick", "realTimeBar", "historicalDataUpdate"})
+ORDER_NEWS = frozenset(
+    {"openOrder", "orderStatus", "execDetails", "commissionReport", "position", "updatePortfolio"}
+)
+LIVE_DATA = frozenset(
+    {
+        "tickPrice",
+        "tickSize",
+        "tickString",
+        "tickGeneric",
+        "tickByTick",
+        "realTimeBar",
+        "historicalDataUpdate",
+    }
+)
 LIVE_DATA |= {"updateMktDepth", "updateMktDepthL2"}
 NEWS = ORDER_NEWS | LIVE_DATA

@@ -1,4 +1,6 @@
-"""Framing of the TWS text protocol: a 4-byte big-endian length, then fields that each end with a NUL."""
+"""Framing of the TWS text protocol: a 4-byte big-endian length, then fields that each end with a
+NUL.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def pack(payload: bytes) -> bytes:
 
 
 def fields(payload: bytes) -> list[str]:
-    """The fields of one payload; undecodable bytes become backslash escapes. An unterminated last field is kept (the handshake has one)."""
+    """The fields of one payload; undecodable bytes become backslash escapes. An unterminated last
+    field is kept (the handshake has one).
+    """
     parts = payload.decode(errors="backslashreplace").split("\0")
     return parts if parts[-1] else parts[:-1]
 
@@ -47,7 +51,9 @@ class Frames:
             if len(self._pending) < len(GREETING):
                 return
             if not self._pending.startswith(GREETING):
-                raise WireError(f"expected the greeting {GREETING!r}, got {bytes(self._pending[:16])!r}")
+                raise WireError(
+                    f"expected the greeting {GREETING!r}, got {bytes(self._pending[:16])!r}"
+                )
             del self._pending[: len(GREETING)]
             self._greeted = True
         while (payload := self._next()) is not None:

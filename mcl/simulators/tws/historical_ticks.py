@@ -1,4 +1,6 @@
-"""Historical ticks: the quotes and trades of a tape up to now, or of one without quotes those that its bars were shown by."""
+"""Historical ticks: the quotes and trades of a tape up to now, or of one without quotes those that
+its bars were shown by.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +13,32 @@ from mcl.simulators.tws.replay import Reel
 from mcl.simulators.tws.stream import around, path, tick_by_tick
 from mcl.simulators.tws.tape import NS, Tick, Ticks
 
-KINDS = {"TRADES": "Last", "BID_ASK": "BidAsk", "MIDPOINT": "MidPoint"}  # what to show -> kind of tick
+# what to show -> kind of tick
+KINDS = {"TRADES": "Last", "BID_ASK": "BidAsk", "MIDPOINT": "MidPoint"}
 MOST = 1000
 _SPAN_NS = 600 * NS
 
 
-def ticks(reel: Reel, what: str, start_ns: int | None, end_ns: int | None, now_ns: int, count: int, away: float) -> list[Values]:
-    """At most `count` ticks from `start_ns` on, or the last ones before `end_ns`, none of them after `now_ns`."""
+def ticks(
+    reel: Reel,
+    what: str,
+    start_ns: int | None,
+    end_ns: int | None,
+    now_ns: int,
+    count: int,
+    away: float,
+) -> list[Values]:
+    """At most `count` ticks from `start_ns` on, or the last ones before `end_ns`, none of them
+    after `now_ns`.
+    """
     count = min(max(1, count), MOST)
     found: list[tuple[int, Values]] = []
     until = min(now_ns, end_ns if end_ns is not None else now_ns)
     for span in _spans(reel, start_ns, until, now_ns):
         made = _told(_shown(reel, span, away), what, reel)
-        made = [pair for pair in made if pair[0] <= now_ns and (start_ns is not None or pair[0] < until)]
+        made = [
+            pair for pair in made if pair[0] <= now_ns and (start_ns is not None or pair[0] < until)
+        ]
         found = found + made if start_ns is not None else made + found
         if len(found) >= count:
             break
@@ -32,7 +47,9 @@ def ticks(reel: Reel, what: str, start_ns: int | None, end_ns: int | None, now_n
 
 
 def _spans(reel: Reel, start_ns: int | None, until: int, now_ns: int) -> Iterator[tuple[int, int]]:
-    """Ten minutes each: forward from the start, or backward from the end, over what the tape holds."""
+    """Ten minutes each: forward from the start, or backward from the end, over what the tape
+    holds.
+    """
     begins, step = int(reel.tape.start[0]), reel.tape.interval_ns
     span = max(_SPAN_NS, step)
     if start_ns is not None:
@@ -45,10 +62,17 @@ def _spans(reel: Reel, start_ns: int | None, until: int, now_ns: int) -> Iterato
 def _shown(reel: Reel, span: tuple[int, int], away: float) -> list[Tick]:
     tape = reel.tape
     begins = int(tape.start[tape.first])
-    quoted: Ticks | None = None if tape.quotes is None or span[1] <= begins else tape.quotes.between(max(span[0], begins), span[1])
+    quoted: Ticks | None = (
+        None
+        if tape.quotes is None or span[1] <= begins
+        else tape.quotes.between(max(span[0], begins), span[1])
+    )
     if quoted is not None:
         return quoted.each()
-    rows = range(int(np.searchsorted(tape.start, span[0], "left")), int(np.searchsorted(tape.start, span[1], "left")))
+    rows = range(
+        int(np.searchsorted(tape.start, span[0], "left")),
+        int(np.searchsorted(tape.start, span[1], "left")),
+    )
     return [tick for row in rows for tick in _of_bar(reel, row, away)]
 
 

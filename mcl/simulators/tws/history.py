@@ -1,4 +1,6 @@
-"""Historical bars: rows of the tape that answer a request, put together to the bar size that was asked for."""
+"""Historical bars: rows of the tape that answer a request, put together to the bar size that was
+asked for.
+"""
 
 from __future__ import annotations
 
@@ -49,12 +51,17 @@ def step_ns(tape: Tape, bar_size: str) -> int | None:
 
 
 def rows(tape: Tape, stop: int, request: Values) -> Ints | None:
-    """Rows that answer a historical request when only rows before `stop` have completed; None for a request it cannot serve."""
+    """Rows that answer a historical request when only rows before `stop` have completed; None for a
+    request it cannot serve.
+    """
     duration = _DURATION.fullmatch(request["duration"])
     if duration is None or request["what"] not in WHAT:
         return None
     if request["end"]:
-        stop = min(stop, int(np.searchsorted(tape.start + tape.interval_ns, instant(request["end"]), "right")))
+        stop = min(
+            stop,
+            int(np.searchsorted(tape.start + tape.interval_ns, instant(request["end"]), "right")),
+        )
     if stop == 0:
         return None
     first = _first(tape, stop, int(duration[1]), duration[2])
@@ -75,14 +82,20 @@ def _first(tape: Tape, stop: int, count: int, unit: str) -> int:
 
 
 def instant(text: str) -> int:
-    """`20260811-13:00:00` and `20260811 13:00:00 UTC` are UTC, `20260811 09:00:00 US/Eastern` is not."""
+    """`20260811-13:00:00` and `20260811 13:00:00 UTC` are UTC, `20260811 09:00:00 US/Eastern` is
+    not.
+    """
     stamp, zone = text[:17].replace("-", " "), text[17:].strip()
-    moment = datetime.strptime(stamp, "%Y%m%d %H:%M:%S").replace(tzinfo=calendar.NEW_YORK if zone.startswith(("US", "America")) else UTC)
+    moment = datetime.strptime(stamp, "%Y%m%d %H:%M:%S").replace(
+        tzinfo=calendar.NEW_YORK if zone.startswith(("US", "America")) else UTC
+    )
     return int(moment.timestamp()) * NS
 
 
 class BarForm(NamedTuple):
-    """How a client wants its bars. `away`: price units from a trade to bid and ask, for a tape without quotes."""
+    """How a client wants its bars. `away`: price units from a trade to bid and ask, for a tape
+    without quotes.
+    """
 
     step_ns: int
     date_format: int | None
@@ -91,11 +104,15 @@ class BarForm(NamedTuple):
 
 
 def bars(tape: Tape, which: Ints, form: BarForm) -> list[Values]:
-    """The rows as bars of `form.step_ns`; bars above an hour count from the start of the session."""
+    """The rows as bars of `form.step_ns`; bars above an hour count from the start of the
+    session.
+    """
     if form.step_ns == tape.interval_ns:
         parts = np.split(which, np.arange(1, len(which)))
     else:
-        parts = np.split(which, np.flatnonzero(np.diff(_buckets(tape.start[which], form.step_ns))) + 1)
+        parts = np.split(
+            which, np.flatnonzero(np.diff(_buckets(tape.start[which], form.step_ns))) + 1
+        )
     return [_values(priced(tape, _merged(tape, part, form.step_ns), form), form) for part in parts]
 
 
@@ -107,15 +124,30 @@ def _buckets(start: Ints, step: int) -> Ints:
 
 def _merged(tape: Tape, part: Ints, step: int) -> Bar:
     first, last = int(part[0]), int(part[-1])
-    start = int(tape.start[first] if step == tape.interval_ns else _buckets(tape.start[part[:1]], step)[0])
+    start = int(
+        tape.start[first] if step == tape.interval_ns else _buckets(tape.start[part[:1]], step)[0]
+    )
     high, low = float(tape.high[part].max()), float(tape.low[part].min())
-    return Bar(start, float(tape.open[first]), high, low, float(tape.close[last]), int(tape.volume[part].sum()))
+    return Bar(
+        start,
+        float(tape.open[first]),
+        high,
+        low,
+        float(tape.close[last]),
+        int(tape.volume[part].sum()),
+    )
 
 
 def current(tape: Tape, row: int, forming: Bar | None, form: BarForm, now_ns: int) -> Values:
-    """The bar that `row` belongs to, when the row is complete (`forming` None) or is known as far as `forming`, at `now_ns`."""
+    """The bar that `row` belongs to, when the row is complete (`forming` None) or is known as far
+    as `forming`, at `now_ns`.
+    """
     step = form.step_ns
-    whole = Bar(int(tape.start[row]), *tape.prices(row), int(tape.volume[row])) if forming is None else forming
+    whole = (
+        Bar(int(tape.start[row]), *tape.prices(row), int(tape.volume[row]))
+        if forming is None
+        else forming
+    )
     if step != tape.interval_ns:
         opens = int(_buckets(tape.start[row : row + 1], step)[0])
         first = int(np.searchsorted(tape.start, opens, "left"))
@@ -123,14 +155,18 @@ def current(tape: Tape, row: int, forming: Bar | None, form: BarForm, now_ns: in
         if first < row:
             before = _merged(tape, np.arange(first, row), step)
             high, low = max(before.high, last.high), min(before.low, last.low)
-            whole = before._replace(high=high, low=low, close=last.close, volume=before.volume + last.volume)
+            whole = before._replace(
+                high=high, low=low, close=last.close, volume=before.volume + last.volume
+            )
     return _values(priced(tape, whole, form, now_ns), form)
 
 
 def priced(tape: Tape, bar: Bar, form: BarForm, now_ns: int | None = None) -> Bar:
-    """A bar of trades as one of bids, asks or middles over the same time, as far as it is known at `now_ns`.
+    """A bar of trades as one of bids, asks or middles over the same time, as far as it is known at
+    `now_ns`.
 
-    With quotes these are the first, highest, lowest and last quote of that time. Without, bid and ask are `form.away` from the trades.
+    With quotes these are the first, highest, lowest and last quote of that time. Without, bid and
+    ask are `form.away` from the trades.
     """
     if form.what == "TRADES":
         return bar
@@ -142,7 +178,9 @@ def priced(tape: Tape, bar: Bar, form: BarForm, now_ns: int | None = None) -> Ba
         quoted = (bid + ask) / 2 if side is None else side
         quoted = np.round(quoted[np.isfinite(quoted)], 10)
         if len(quoted):
-            open_, high, low, close = (float(v) for v in (quoted[0], quoted.max(), quoted.min(), quoted[-1]))
+            open_, high, low, close = (
+                float(v) for v in (quoted[0], quoted.max(), quoted.min(), quoted[-1])
+            )
             return Bar(bar.start, open_, high, low, close, bar.volume)
     shift = {"BID": -form.away, "ASK": form.away}.get(form.what, 0.0)
     open_, high, low, close = (round(price + shift, 10) for price in bar[1:5])

@@ -1,4 +1,6 @@
-"""What the broker core is given: somebody who tells the clients, and the habits in which one TWS differs from another."""
+"""What the broker core is given: somebody who tells the clients, and the habits in which one TWS
+differs from another.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,12 @@ class Habits(NamedTuple):
     """What is not the same in every TWS, account or test."""
 
     check_margin: bool = False  # 201 when the initial margin would exceed the equity
-    orders_per_side: int = 0  # 201 above that many working orders per contract and side; 0: no limit
-    liquidity_frac: float = 0.0  # share of a bar's volume that is there for our orders; 0: all is there, at any size
+    # 201 above that many working orders per contract and side; 0: no limit
+    orders_per_side: int = 0
+    # share of a bar's volume that is there for our orders; 0: all is there, at any size
+    liquidity_frac: float = 0.0
     top_size: int = 0  # contracts at the best price when a bar opens; 0: any number
-    status_at_parent_fill: bool = True  # the children's status is sent again when the parent has filled
-    break_cancels_unanswered: bool = True  # a cancel in the daily break is answered at the next open
+    # the children's status is sent again when the parent has filled
+    status_at_parent_fill: bool = True
+    # a cancel in the daily break is answered at the next open
+    break_cancels_unanswered: bool = True

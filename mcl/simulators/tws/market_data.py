@@ -15,7 +15,11 @@ from mcl.simulators.tws.trading import Handler, nothing
 
 MAX_TICK_STREAMS = 3
 MAX_DEPTHS = 3
-_TICKS = {"TRADES": "historicalTicksLast", "BID_ASK": "historicalTicksBidAsk", "MIDPOINT": "historicalTicks"}
+_TICKS = {
+    "TRADES": "historicalTicksLast",
+    "BID_ASK": "historicalTicksBidAsk",
+    "MIDPOINT": "historicalTicks",
+}
 _HISTORY_ERROR = "Historical Market Data Service error message:"
 
 
@@ -23,7 +27,11 @@ def _contract_details(session: Session, request: Values) -> None:
     req_id, tws = request["req_id"], session.tws
     sec_type = request["sec_type"] or "FUT"
     if sec_type not in {"FUT", CONTINUOUS}:
-        session.error(req_id, 321, "Error validating request.-'bQ' : cause - Please enter a valid security type")
+        session.error(
+            req_id,
+            321,
+            "Error validating request.-'bQ' : cause - Please enter a valid security type",
+        )
         return
     found = tws.listings.find(request)
     if not found:
@@ -37,9 +45,19 @@ def _contract_details(session: Session, request: Values) -> None:
 
 def _matching_symbols(session: Session, request: Values) -> None:
     pattern = request["pattern"].upper()
-    known = {listed.contract.root: listed for listed in session.tws.listings.roots() if listed.contract.root.startswith(pattern)}
+    known = {
+        listed.contract.root: listed
+        for listed in session.tws.listings.roots()
+        if listed.contract.root.startswith(pattern)
+    }
     samples = [
-        {"con_id": listed.con_id, "symbol": root, "sec_type": "IND", "primary_exchange": listed.instrument.exchange, "currency": "USD"}
+        {
+            "con_id": listed.con_id,
+            "symbol": root,
+            "sec_type": "IND",
+            "primary_exchange": listed.instrument.exchange,
+            "currency": "USD",
+        }
         | {"derivatives": [{"sec_type": "FUT"}], "description": listed.instrument.name}
         for root, listed in known.items()
     ]
@@ -54,14 +72,18 @@ def _current_time(session: Session, _request: Values) -> None:
 
 def _market_rule(session: Session, request: Values) -> None:
     tick = session.tws.played.instrument.tick_size
-    session.send("marketRule", rule_id=request["rule_id"], increments=[{"low_edge": 0.0, "increment": tick}])
+    session.send(
+        "marketRule", rule_id=request["rule_id"], increments=[{"low_edge": 0.0, "increment": tick}]
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------- history
+# ------------------------------------------------------------------------------------------ history
 
 
 def _played(session: Session, request: Values) -> Stream | None:
-    """What flows about the contract of a data request, if one of the tapes is its; tells the client otherwise."""
+    """What flows about the contract of a data request, if one of the tapes is its; tells the client
+    otherwise.
+    """
     found = session.tws.listings.find(request)
     if len(found) != 1:
         session.error(request["req_id"], 200, NO_CONTRACT)
@@ -73,7 +95,10 @@ def _played(session: Session, request: Values) -> Stream | None:
 
 
 def _no_data(session: Session, request: Values, listed: Listed) -> None:
-    text = f"HMDS query returned no data: {listed.local_symbol}@{listed.instrument.exchange} {request['what']}"
+    text = (
+        f"HMDS query returned no data: {listed.local_symbol}@{listed.instrument.exchange}"
+        f" {request['what']}"
+    )
     session.error(request["req_id"], 162, f"{_HISTORY_ERROR}{text}")
 
 
@@ -105,28 +130,39 @@ def _historical_data(session: Session, request: Values) -> None:
         session.tws.player.listen(session)
 
 
-def _send_history(session: Session, request: Values, stream: Stream, rows: history.Ints, form: history.BarForm) -> None:
+def _send_history(
+    session: Session, request: Values, stream: Stream, rows: history.Ints, form: history.BarForm
+) -> None:
     reel = stream.reel
     bars = history.bars(reel.tape, rows, form)
     if request["keep_up_to_date"] and reel.in_progress and stream.forming is not None:
         bar = history.current(reel.tape, reel.row, stream.forming, form, session.tws.book.now)
         bars = [*(bars[:-1] if bars[-1]["date"] == bar["date"] else bars), bar]
-    start, end = render.local_time(int(reel.tape.start[rows[0]])), render.local_time(session.tws.book.now)
+    start, end = (
+        render.local_time(int(reel.tape.start[rows[0]])),
+        render.local_time(session.tws.book.now),
+    )
     session.send("historicalData", req_id=request["req_id"], start=start, end=end, bars=bars)
 
 
 def _head_timestamp(session: Session, request: Values) -> None:
     if (stream := _played(session, request)) is not None:
         first = int(stream.reel.tape.start[0])
-        text = str(first // NS) if request["format_date"] == 2 else f"{render.moment(first):%Y%m%d-%H:%M:%S}"
+        text = (
+            str(first // NS)
+            if request["format_date"] == 2
+            else f"{render.moment(first):%Y%m%d-%H:%M:%S}"
+        )
         session.send("headTimestamp", req_id=request["req_id"], time=text)
 
 
-# ---------------------------------------------------------------------------------------------------------------- live
+# --------------------------------------------------------------------------------------------- live
 
 
 def _market_data(session: Session, request: Values) -> None:
-    """Live prices; without permission delayed ones for a client that has asked for them, or error 354."""
+    """Live prices; without permission delayed ones for a client that has asked for them, or error
+    354.
+    """
     req_id, tws = request["req_id"], session.tws
     found = tws.listings.find(request)
     if len(found) != 1:
@@ -134,12 +170,25 @@ def _market_data(session: Session, request: Values) -> None:
         return
     wants_delayed = session.subscribed.data_type in {3, 4}
     if not tws.permitted and not wants_delayed:
-        session.error(req_id, 354, "Requested market data is not subscribed. Delayed market data is available.")
+        session.error(
+            req_id,
+            354,
+            "Requested market data is not subscribed. Delayed market data is available.",
+        )
         return
     quote = Quote(found[0], delayed=not tws.permitted)
     if quote.delayed:
-        session.error(req_id, 10167, "Requested market data is not subscribed. Displaying delayed market data.")
-    session.send("tickReqParams", req_id=req_id, min_tick=repr(quote.listed.instrument.tick_size), snapshot_permissions=3)
+        session.error(
+            req_id,
+            10167,
+            "Requested market data is not subscribed. Displaying delayed market data.",
+        )
+    session.send(
+        "tickReqParams",
+        req_id=req_id,
+        min_tick=repr(quote.listed.instrument.tick_size),
+        snapshot_permissions=3,
+    )
     session.send("marketDataType", req_id=req_id, type=3 if quote.delayed else 1)
     if (stream := tws.streams.get(quote.listed.con_id)) is not None:
         stream.first(session, req_id, quote)
@@ -155,19 +204,39 @@ def _data_type(session: Session, request: Values) -> None:
 
 def _real_time_bars(session: Session, request: Values) -> None:
     if request["what"] not in WHAT or request["bar_size"] != 5:
-        session.error(request["req_id"], 321, "Error validating request.-'bN' : cause - Only bars of 5 seconds are available")
+        session.error(
+            request["req_id"],
+            321,
+            "Error validating request.-'bN' : cause - Only bars of 5 seconds are available",
+        )
     elif (stream := _played(session, request)) is not None:
-        _follow(session, session.subscribed.seconds, request["req_id"], Following(stream.reel.listed, request["what"]))
+        _follow(
+            session,
+            session.subscribed.seconds,
+            request["req_id"],
+            Following(stream.reel.listed, request["what"]),
+        )
 
 
 def _tick_by_tick(session: Session, request: Values) -> None:
     kind = request["tick_type"]
     if kind not in TICK_TYPES:
-        session.error(request["req_id"], 10189, f"Failed to request tick-by-tick data: unknown tick type {kind}")
+        session.error(
+            request["req_id"],
+            10189,
+            f"Failed to request tick-by-tick data: unknown tick type {kind}",
+        )
     elif len(session.subscribed.ticks) >= MAX_TICK_STREAMS:
-        session.error(request["req_id"], 10190, "Max number of tick-by-tick requests has been reached.")
+        session.error(
+            request["req_id"], 10190, "Max number of tick-by-tick requests has been reached."
+        )
     elif (stream := _played(session, request | {"what": kind})) is not None:
-        _follow(session, session.subscribed.ticks, request["req_id"], Following(stream.reel.listed, kind))
+        _follow(
+            session,
+            session.subscribed.ticks,
+            request["req_id"],
+            Following(stream.reel.listed, kind),
+        )
 
 
 def _follow(session: Session, streams: dict[int, Following], req_id: int, what: Following) -> None:
@@ -192,11 +261,19 @@ def _market_depth(session: Session, request: Values) -> None:
     if len(found) != 1:
         session.error(req_id, 200, NO_CONTRACT)
     elif stream is None:
-        session.error(req_id, 10092, "Deep market data is not supported for this combination of security type/exchange")
+        session.error(
+            req_id,
+            10092,
+            "Deep market data is not supported for this combination of security type/exchange",
+        )
     elif len(session.subscribed.depth) >= MAX_DEPTHS:
-        session.error(req_id, 309, f"Max number ({MAX_DEPTHS}) of market depth requests has been reached")
+        session.error(
+            req_id, 309, f"Max number ({MAX_DEPTHS}) of market depth requests has been reached"
+        )
     else:
-        session.subscribed.depth[req_id] = DepthOf(found[0], max(1, request["rows"] or 1), request["smart"])
+        session.subscribed.depth[req_id] = DepthOf(
+            found[0], max(1, request["rows"] or 1), request["smart"]
+        )
         stream.first_depth(session, req_id)
 
 
@@ -204,12 +281,18 @@ def _historical_ticks(session: Session, request: Values) -> None:
     """One message with all ticks, and the flag that says so."""
     what, req_id = request["what"], request["req_id"]
     if what not in historical_ticks.KINDS or bool(request["start"]) == bool(request["end"]):
-        cause = "Historical ticks need TRADES, BID_ASK or MIDPOINT, and either a start or an end time"
+        cause = (
+            "Historical ticks need TRADES, BID_ASK or MIDPOINT, and either a start or an end time"
+        )
         session.error(req_id, 321, f"Error validating request.-'bR' : cause - {cause}")
     elif (stream := _played(session, request)) is not None:
-        start, end = (history.instant(request[name]) if request[name] else None for name in ("start", "end"))
+        start, end = (
+            history.instant(request[name]) if request[name] else None for name in ("start", "end")
+        )
         count = request["count"] or 1
-        ticks = historical_ticks.ticks(stream.reel, what, start, end, session.tws.book.now, count, stream.away)
+        ticks = historical_ticks.ticks(
+            stream.reel, what, start, end, session.tws.book.now, count, stream.away
+        )
         session.send(_TICKS[what], req_id=req_id, ticks=ticks, done=True)
 
 
@@ -231,7 +314,9 @@ HANDLERS: dict[str, Handler] = {
     "reqContractDetails": _contract_details,
     "reqCurrentTime": _current_time,
     "reqHistoricalData": _historical_data,
-    "cancelHistoricalData": _cancel_stream("bars", 366, "No historical data query found for ticker id"),
+    "cancelHistoricalData": _cancel_stream(
+        "bars", 366, "No historical data query found for ticker id"
+    ),
     "reqHeadTimeStamp": _head_timestamp,
     "cancelHeadTimeStamp": nothing,
     "reqMktData": _market_data,
@@ -245,5 +330,7 @@ HANDLERS: dict[str, Handler] = {
     "reqMktDepth": _market_depth,
     "cancelRealTimeBars": _cancel_stream("seconds", 300, "Can't find EId with tickerId"),
     "cancelTickByTickData": _cancel_stream("ticks", 300, "Can't find EId with tickerId"),
-    "cancelMktDepth": _cancel_stream("depth", 310, "Can't find the subscribed market depth with tickerId"),
+    "cancelMktDepth": _cancel_stream(
+        "depth", 310, "Can't find the subscribed market depth with tickerId"
+    ),
 }

@@ -1,8 +1,10 @@
-"""When and at what price an order trades, in a bar of which only open, high, low and close are known, or at a trade. Pure, in price units.
+"""When and at what price an order trades, in a bar of which only open, high, low and close are
+known, or at a trade. Pure, in price units.
 
-The rule for bars is that of the simulation engine, and pessimistic where the path within the bar is unknown: stops come before limits,
-a bar that opens beyond a level fills at the open, a stop limit that is triggered and gaps over its limit rests until the next
-bar, and a trailing stop meets the low (high) of a bar before it follows its high (low).
+The rule for bars is that of the simulation engine, and pessimistic where the path within the bar is
+unknown: stops come before limits, a bar that opens beyond a level fills at the open, a stop limit
+that is triggered and gaps over its limit rests until the next bar, and a trailing stop meets the
+low (high) of a bar before it follows its high (low).
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ class Range(NamedTuple):
 
 
 def stopped(order: Order, bar: Range) -> float | None:
-    """The price at which a stop sets off, slippage left out; None when the bar does not reach it."""
+    """The price at which a stop sets off, slippage left out; None when the bar does not reach
+    it.
+    """
     if not order.trigger:
         return None
     if order.side > 0:
@@ -30,7 +34,9 @@ def stopped(order: Order, bar: Range) -> float | None:
 
 
 def touched(order: Order, level: float, bar: Range) -> float | None:
-    """The price of a limit (or the touch of a market-if-touched) at `level`: the open where that is better."""
+    """The price of a limit (or the touch of a market-if-touched) at `level`: the open where that is
+    better.
+    """
     if order.side > 0:
         return min(bar.open, level) if bar.low <= level else None
     return max(bar.open, level) if bar.high >= level else None
@@ -55,7 +61,9 @@ def beyond(order: Order, price: float) -> bool:
 
 
 def follow(order: Order, bar: Range) -> bool:
-    """Moves a trailing stop after the best price of the bar. True when the close has then already gone through it."""
+    """Moves a trailing stop after the best price of the bar. True when the close has then already
+    gone through it.
+    """
     best = bar.low if order.side > 0 else bar.high
     moved = trailed(order, best)
     better = min if order.side > 0 else max
@@ -64,7 +72,9 @@ def follow(order: Order, bar: Range) -> bool:
 
 
 def trailed(order: Order, price: float) -> float:
-    """Where a trailing stop belongs when the market is at `price`; on the tick, never nearer than asked for."""
+    """Where a trailing stop belongs when the market is at `price`; on the tick, never nearer than
+    asked for.
+    """
     distance = order.trail or abs(price) * order.trail_percent / 100
     size = order.listed.instrument.tick_size
     ticks = (price + order.side * distance) / size

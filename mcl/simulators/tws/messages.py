@@ -1,7 +1,9 @@
-"""A message is a table: its fields in order, their types, the server versions that have them, and what an empty one means.
+"""A message is a table: its fields in order, their types, the server versions that have them, and
+what an empty one means.
 
-The same table reads and writes, so that a table can be tested against recorded traffic in both directions. A field is written
-``name:kind=default@versions`` where all but the name may be left out:
+The same table reads and writes, so that a table can be tested against recorded traffic in both
+directions. A field is written ``name:kind=default@versions`` where all but the name may be left
+out:
 
     kinds      s text · i integer · f shortest float (``0.0``, ``96.9``) · n number without ``.0`` · b 0/1
                u float, unset = 1.7976931348623157E308 · k integer, unset = 2147483647
@@ -21,7 +23,9 @@ from typing import Any
 
 UNSET_DOUBLE = "1.7976931348623157E308"
 UNSET_INT = "2147483647"
-_FIELD = re.compile(r"(?P<name>\w+)(:(?P<kind>[sifnbuk]))?(=(?P<default>[^@\s]*))?(@(?P<bound><|>=)(?P<version>\d+))?")
+_FIELD = re.compile(
+    r"(?P<name>\w+)(:(?P<kind>[sifnbuk]))?(=(?P<default>[^@\s]*))?(@(?P<bound><|>=)(?P<version>\d+))?"
+)
 
 Values = dict[str, Any]
 
@@ -70,7 +74,9 @@ class Run:
     def __init__(self, fields: Sequence[Field]) -> None:
         self._blank = [_unsaid(field) for field in fields]
         self._slots = {field.name: (n, _TEXT[field.kind]) for n, field in enumerate(fields)}
-        self._needed = [field.name for field in fields if field.default is None and field.kind not in "uk"]
+        self._needed = [
+            field.name for field in fields if field.default is None and field.kind not in "uk"
+        ]
 
     def write(self, target: list[str], values: Values, version: int) -> None:  # noqa: ARG002
         row, slots = self._blank.copy(), self._slots
@@ -168,7 +174,9 @@ class Repeat:
 
 @dataclass(frozen=True)
 class Tagged:
-    """A count, then that many groups whose first field says how many fields they have; lists of text under `name`."""
+    """A count, then that many groups whose first field says how many fields they have; lists of
+    text under `name`.
+    """
 
     name: str
     sizes: Mapping[str, int]
@@ -209,7 +217,13 @@ class Layout:
     def _of(self, version: int) -> Iterator[Run | Optional | Repeat | Tagged]:
         for plain, group in groupby(self._parts, lambda part: isinstance(part, Field)):
             if plain:
-                yield Run([part for part in group if isinstance(part, Field) and part.since <= version < part.before])
+                yield Run(
+                    [
+                        part
+                        for part in group
+                        if isinstance(part, Field) and part.since <= version < part.before
+                    ]
+                )
             else:
                 yield from (part for part in group if not isinstance(part, Field))
 
@@ -250,7 +264,9 @@ class Message:
         return target
 
     def decode(self, version: int, text: Sequence[str]) -> Values:
-        """Values by name; surplus fields at the end are ignored, as clients of several makes send some."""
+        """Values by name; surplus fields at the end are ignored, as clients of several makes send
+        some.
+        """
         source = iter(text[1 if self.revision is None else 2 :])
         values: Values = {}
         try:

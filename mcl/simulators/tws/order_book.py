@@ -1,7 +1,9 @@
-"""The orders of the account: accepts, changes, cancels and fills them, and says so in the order in which a TWS does.
+"""The orders of the account: accepts, changes, cancels and fills them, and says so in the order in
+which a TWS does.
 
-It knows neither sockets nor messages: everything that clients may learn goes through a `Sink`, in sequence. Numbers, ids and
-times are deterministic. What trades when, and at what price, is decided on its `floor`.
+It knows neither sockets nor messages: everything that clients may learn goes through a `Sink`, in
+sequence. Numbers, ids and times are deterministic. What trades when, and at what price, is decided
+on its `floor`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,15 @@ from mcl.simulators.tws.contracts import Listed, Listings
 from mcl.simulators.tws.exchange import Floor
 from mcl.simulators.tws.listener import Habits, Sink
 from mcl.simulators.tws.messages import Values
-from mcl.simulators.tws.orders import OCA_CANCELS, TRAILING, Execution, Order, Refusal, Status, order_from
+from mcl.simulators.tws.orders import (
+    OCA_CANCELS,
+    TRAILING,
+    Execution,
+    Order,
+    Refusal,
+    Status,
+    order_from,
+)
 from mcl.simulators.tws.render import local_time
 
 MOST_PER_DAY = 100_000  # executions
@@ -26,24 +36,36 @@ FIRST_PERM_ID = 1_500_000_001
 class Book:
     """All orders of the account. `now` is the market clock (ns), kept by the player."""
 
-    def __init__(self, sink: Sink, listings: Listings, account: Account, slippage_ticks: float, habits: Habits | None = None) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        listings: Listings,
+        account: Account,
+        slippage_ticks: float,
+        habits: Habits | None = None,
+    ) -> None:
         self.sink, self.listings, self.account = sink, listings, account
         self.habits = habits or Habits()
         self.now = 0
         self.floor = Floor(self, self.habits, slippage_ticks)
         self.orders: dict[tuple[int, int], Order] = {}  # (client id, order id), in order of arrival
         self.executions: list[Execution] = []
-        self.executed = 0  # so many ids were given; one that is cancelled later does not give its id to another
-        self.touched: dict[int, Order] = {}  # by perm_id: changed since somebody last wrote them down
+        # so many ids were given; one that is cancelled later does not give its id to another
+        self.executed = 0
+        # by perm_id: changed since somebody last wrote them down
+        self.touched: dict[int, Order] = {}
         self.next_perm_id = FIRST_PERM_ID
-        self.oca_off = False  # groups and brackets no longer cancel each other: what a race at the exchange looks like
+        # groups and brackets no longer cancel each other: what a race at the exchange looks like
+        self.oca_off = False
         self._over: set[str] = set()  # groups of which an order has filled
         self._active: dict[int, Order] = {}  # by perm_id: those of `orders` that can still fill
 
-    # ------------------------------------------------------------------------------------------------------- requests
+    # ------------------------------------------------------------------------------------- requests
 
     def place(self, request: Values, client_id: int, refusal: Refusal | None = None) -> None:
-        """A placeOrder: a new order, a change of a working one, or a what-if. With a `refusal` it comes to nothing."""
+        """A placeOrder: a new order, a change of a working one, or a what-if. With a `refusal` it
+        comes to nothing.
+        """
         order_id = request["order_id"]
         try:
             known = self.orders.get((client_id, order_id))
@@ -63,11 +85,19 @@ class Book:
             text = f"OrderId {order_id} that needs to be cancelled is not found."
             self.sink.order_error(client_id, order_id, 10147, text)
         elif not order.working:
-            text = f"OrderId {order_id} that needs to be cancelled cannot be cancelled, state: {order.status}."
+            text = (
+                f"OrderId {order_id} that needs to be cancelled cannot be cancelled, state:"
+                f" {order.status}."
+            )
             self.sink.order_error(client_id, order_id, 10148, text)
         elif self.floor.holds_cancels:
             if not self.floor.leave_later(order):
-                self.sink.order_error(client_id, order_id, 161, "Cancel attempted when order is not in a cancellable state.")
+                self.sink.order_error(
+                    client_id,
+                    order_id,
+                    161,
+                    "Cancel attempted when order is not in a cancellable state.",
+                )
         else:
             self.end(order)
 
@@ -78,7 +108,11 @@ class Book:
 
     def working(self, client_id: int | None = None) -> list[Order]:
         """Orders that clients can see and that can still fill; of one client, or of all."""
-        return [o for o in self._active.values() if o.status != "Held" and client_id in {None, o.client_id}]
+        return [
+            o
+            for o in self._active.values()
+            if o.status != "Held" and client_id in {None, o.client_id}
+        ]
 
     def completed(self) -> list[Order]:
         """Those of today: a TWS forgets them as it forgets executions."""
@@ -88,25 +122,36 @@ class Book:
 
     @property
     def told_since(self) -> int:
-        """Midnight, New York, before the session opened. Who asks later than on that day hears no more of what was before."""
+        """Midnight, New York, before the session opened. Who asks later than on that day hears no
+        more of what was before.
+        """
         evening = calendar.from_day(int(calendar.session_of(self.now))) - timedelta(days=1)
         return calendar.ns_of(evening, 0)
 
     def next_valid_id(self, client_id: int) -> int:
-        return max((order_id for client, order_id in self.orders if client == client_id), default=0) + 1
+        return (
+            max((order_id for client, order_id in self.orders if client == client_id), default=0)
+            + 1
+        )
 
-    def restore(self, orders: list[Order], executions: list[Execution], next_perm_id: int, executed: int) -> None:
+    def restore(
+        self, orders: list[Order], executions: list[Execution], next_perm_id: int, executed: int
+    ) -> None:
         """What an earlier life of this server knew."""
         self.orders = {(order.client_id, order.order_id): order for order in orders}
         self._active = {order.perm_id: order for order in orders if order.working}
-        self._over = {order.oca_group for order in orders if order.status == "Filled" and order.oca_group}
+        self._over = {
+            order.oca_group for order in orders if order.status == "Filled" and order.oca_group
+        }
         self.executions, self.next_perm_id, self.executed = executions, next_perm_id, executed
 
     def begin_day(self, day: int) -> None:
-        """Executions are numbered beyond those of all days before, as at a broker. Days since 1970-01-01."""
+        """Executions are numbered beyond those of all days before, as at a broker. Days since
+        1970-01-01.
+        """
         self.executed = max(self.executed, day * MOST_PER_DAY)
 
-    # ------------------------------------------------------------------------------------------- what the floor asks for
+    # ---------------------------------------------------------------------- what the floor asks for
 
     def clock(self, now: int) -> None:
         """The market clock moves; orders with an end may end."""
@@ -148,11 +193,13 @@ class Book:
         self.account.holding(listed).mark = price
         self.sink.marked(listed)
 
-    # ------------------------------------------------------------------------------------------------------ accepting
+    # ------------------------------------------------------------------------------------ accepting
 
     def accept(self, request: Values, client_id: int) -> Order:
         if self.floor.closed:
-            raise Reject(201, "Order rejected - reason:The replay has ended, the exchange is closed.")
+            raise Reject(
+                201, "Order rejected - reason:The replay has ended, the exchange is closed."
+            )
         listed = checks.contract(request, self.listings)
         checks.order(request, listed, self.account.name)
         order = order_from(request, client_id, self._perm_id(), listed)
@@ -180,21 +227,27 @@ class Book:
         self.sink.what_if(order, held, held + order.side * order.total)
 
     def _lost_child(self, request: Values, client_id: int, code: int) -> None:
-        """A child that is refused for its price does not stop the rest of its bracket, which then is without protection."""
+        """A child that is refused for its price does not stop the rest of its bracket, which then
+        is without protection.
+        """
         parent = self.orders.get((client_id, request["parent_id"] or 0))
         if code == checks.OFF_TICK and parent is not None and request["transmit"]:
             self._release(parent)
 
     def _add(self, order: Order, refusal: Refusal | None = None) -> None:
         order.refusal = refusal
-        self.orders[order.client_id, order.order_id] = self._active[order.perm_id] = self.touched[order.perm_id] = order
+        self.orders[order.client_id, order.order_id] = self._active[order.perm_id] = self.touched[
+            order.perm_id
+        ] = order
         if order.parent is not None:
             order.parent.children.append(order)
         if order.transmit:
             self._release(order.parent or order)
 
     def _release(self, root: Order) -> None:
-        """Send a tree on its way: parent first, then its children. What is refused takes its children along."""
+        """Send a tree on its way: parent first, then its children. What is refused takes its
+        children along.
+        """
         held = [order for order in (root, *root.children) if order.status == "Held"]
         for order in held:
             self._show(order)
@@ -215,7 +268,9 @@ class Book:
             self._tell(order, refusal.shown)
 
     def _refuse(self, order: Order, refusal: Refusal) -> None:
-        """It dies at birth, or right after it was shown; children that were shown are cancelled, the others refused like it."""
+        """It dies at birth, or right after it was shown; children that were shown are cancelled,
+        the others refused like it.
+        """
         self._active.pop(order.perm_id, None)
         self.touched[order.perm_id] = order
         order.status = "Inactive"
@@ -232,7 +287,12 @@ class Book:
         opens_ns = self.floor.opens_ns
         if opens_ns is not None:
             self._warn_of_break(order, opens_ns)
-        resting = order.takes_limit and not order.waits_for_parent and not self.floor.crosses(order) and opens_ns is None
+        resting = (
+            order.takes_limit
+            and not order.waits_for_parent
+            and not self.floor.crosses(order)
+            and opens_ns is None
+        )
         self._tell(order, "Submitted" if resting or order.filled else "PreSubmitted")
 
     def _start_trailing(self, order: Order, price: float | None) -> None:
@@ -243,7 +303,10 @@ class Book:
         side, listed = "BUY" if order.side > 0 else "SELL", order.listed
         opens = local_time(opens_ns)
         line = f"{side} {order.total} {listed.local_symbol} {listed.instrument.exchange}"
-        text = f"Order Message:\n{line}\nWarning: your order will not be placed at the exchange until {opens}"
+        text = (
+            f"Order Message:\n{line}\nWarning: your order will not be placed at the exchange until"
+            f" {opens}"
+        )
         self.sink.order_error(order.client_id, order.order_id, 399, text)
 
     def _tell(self, order: Order, status: Status | None = None) -> None:
@@ -255,8 +318,16 @@ class Book:
 
     def _modify(self, order: Order, request: Values, refusal: Refusal | None) -> None:
         if not order.working:
-            raise Reject(*((104, "Cannot modify a filled order.") if order.status == "Filled" else (103, "Duplicate order id")))
-        if (request["action"] == "BUY") != (order.side > 0) or checks.contract(request, self.listings) is not order.listed:
+            raise Reject(
+                *(
+                    (104, "Cannot modify a filled order.")
+                    if order.status == "Filled"
+                    else (103, "Duplicate order id")
+                )
+            )
+        if (request["action"] == "BUY") != (order.side > 0) or checks.contract(
+            request, self.listings
+        ) is not order.listed:
             raise Reject(105, "Order being modified does not match original order.")
         if request["order_type"] != order.kind:
             raise Reject(329, "Order modify failed. Cannot change to the new order type.")
@@ -286,14 +357,18 @@ class Book:
         order.good_till, order.good_till_ns = changed.good_till, until
         order.outside_rth, order.transmit = changed.outside_rth, changed.transmit
 
-    # -------------------------------------------------------------------------------------------------------- endings
+    # -------------------------------------------------------------------------------------- endings
 
     def end(self, order: Order, text: str = "Order Canceled - reason:", code: int = 202) -> None:
         """Cancel a working order and its children."""
         visible = order.status != "Held"
         self._active.pop(order.perm_id, None)
         self.touched[order.perm_id] = order
-        order.status, order.completed_at, order.completed_text = "Cancelled", self.now, "Cancelled by Trader"
+        order.status, order.completed_at, order.completed_text = (
+            "Cancelled",
+            self.now,
+            "Cancelled by Trader",
+        )
         if visible:
             self.sink.order_status(order)
             self.sink.order_error(order.client_id, order.order_id, code, text)
@@ -302,7 +377,9 @@ class Book:
                 self.end(child, text)
 
     def fill(self, order: Order, quantity: int, price: float, liquidity: int = 2) -> None:
-        """`quantity` contracts trade. Complete: 11 · 5 · 3 · 5 with commission · 3 again · 59 as recorded; a part: 11 · 5 · 3 · 59."""
+        """`quantity` contracts trade. Complete: 11 · 5 · 3 · 5 with commission · 3 again · 59 as
+        recorded; a part: 11 · 5 · 3 · 59.
+        """
         before, price = order.remaining, round(price, 8)
         execution = self._execute(order, quantity, price, liquidity)
         self.sink.executed(execution)
@@ -320,19 +397,27 @@ class Book:
 
     def _execute(self, order: Order, quantity: int, price: float, liquidity: int) -> Execution:
         fee, realized = self.account.trade(order.listed, order.side * quantity, price)
-        order.average_price = round((order.average_price * order.filled + price * quantity) / (order.filled + quantity), 10)
+        order.average_price = round(
+            (order.average_price * order.filled + price * quantity) / (order.filled + quantity), 10
+        )
         order.filled += quantity
         order.last_price, order.fees = price, order.fees + fee
         self.executed += 1
         name = f"0000e9b5.{self.executed:08x}.01.01"
         signed, average = order.side * quantity, order.average_price
-        execution = Execution(order, name, self.now, signed, price, order.filled, average, liquidity, fee, realized)
+        execution = Execution(
+            order, name, self.now, signed, price, order.filled, average, liquidity, fee, realized
+        )
         self.executions.append(execution)
         return execution
 
     def _after_fill(self, order: Order, quantity: int, before: int) -> None:
         if order.oca_group and not self.oca_off:
-            for other in [o for o in self._active.values() if o.oca_group == order.oca_group and o is not order]:
+            for other in [
+                o
+                for o in self._active.values()
+                if o.oca_group == order.oca_group and o is not order
+            ]:
                 self._reduce(other, quantity, before)
         if order.status != "Filled":
             return
@@ -349,7 +434,9 @@ class Book:
             self.floor.arrive(child)
 
     def _reduce(self, other: Order, quantity: int, before: int) -> None:
-        """An order of the same group has filled `quantity` of the `before` contracts that it had left."""
+        """An order of the same group has filled `quantity` of the `before` contracts that it had
+        left.
+        """
         gone = round(other.remaining * quantity / before)
         if other.oca_type == OCA_CANCELS or gone >= other.remaining:
             self.end(other)

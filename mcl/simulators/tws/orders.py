@@ -8,20 +8,25 @@ from typing import Literal, NamedTuple
 from mcl.simulators.tws.contracts import Listed
 from mcl.simulators.tws.messages import Values
 
-KINDS = ("MKT", "LMT", "STP", "STP LMT", "TRAIL", "TRAIL LIMIT", "MIT", "LIT")  # what this server executes
+# what this server executes
+KINDS = ("MKT", "LMT", "STP", "STP LMT", "TRAIL", "TRAIL LIMIT", "MIT", "LIT")
 TRIGGERED = frozenset(KINDS) - {"MKT", "LMT"}  # wait for a price before they trade
 TRAILING = frozenset({"TRAIL", "TRAIL LIMIT"})  # their trigger follows the market
-TOUCHED = frozenset({"MIT", "LIT"})  # set off by a better price, where stops are set off by a worse one
+# set off by a better price, where stops are set off by a worse one
+TOUCHED = frozenset({"MIT", "LIT"})
 LIMITED = frozenset({"STP LMT", "TRAIL LIMIT", "LIT"})  # limit orders once they are set off
 TIFS = ("DAY", "GTC", "IOC", "GTD")  # NYMEX has no fill-or-kill
-WORKING = frozenset({"Held", "PreSubmitted", "Submitted"})  # Held: parked until a sibling transmits, unknown to the client
+# Held: parked until a sibling transmits, unknown to the client
+WORKING = frozenset({"Held", "PreSubmitted", "Submitted"})
 OCA_CANCELS, OCA_REDUCES_BLOCKED, OCA_REDUCES = 1, 2, 3
 
 Status = Literal["Held", "PreSubmitted", "Submitted", "Filled", "Cancelled", "Inactive"]
 
 
 class Refusal(NamedTuple):
-    """What the broker will say to an order that it has taken. `shown`: the status it gives it first, or none."""
+    """What the broker will say to an order that it has taken. `shown`: the status it gives it
+    first, or none.
+    """
 
     code: int
     text: str
@@ -30,10 +35,12 @@ class Refusal(NamedTuple):
 
 @dataclass(eq=False)
 class Order:
-    """`total` is the ordered quantity (positive); `side` is +1 to buy. Prices are NaN-free: 0.0 where a kind has none.
+    """`total` is the ordered quantity (positive); `side` is +1 to buy. Prices are NaN-free: 0.0
+    where a kind has none.
 
-    Of a trailing stop `trigger` is where the stop stands now; it keeps `trail` (price units) or `trail_percent` away from the market.
-    The limit of a `TRAIL LIMIT` keeps `limit_offset` beyond its trigger.
+    Of a trailing stop `trigger` is where the stop stands now; it keeps `trail` (price units) or
+    `trail_percent` away from the market. The limit of a `TRAIL LIMIT` keeps `limit_offset` beyond
+    its trigger.
     """
 
     client_id: int
@@ -104,14 +111,18 @@ class Order:
         return self.kind == "LMT" or (self.triggered and self.kind in LIMITED)
 
     def trail_to(self, price: float) -> None:
-        """Move the trigger of a trailing stop, and its limit if it has one, to where they belong now."""
+        """Move the trigger of a trailing stop, and its limit if it has one, to where they belong
+        now.
+        """
         self.trigger = price
         if self.kind == "TRAIL LIMIT":
             self.limit = round(price + self.side * self.limit_offset, 10)
 
     @property
     def why_held(self) -> str:
-        """`child` until the parent has filled, `trigger` while a stop or market-if-touched waits for its price."""
+        """`child` until the parent has filled, `trigger` while a stop or market-if-touched waits
+        for its price.
+        """
         if not self.working:
             return ""
         return ",".join(["child"] * self.waits_for_parent + ["trigger"] * self.waits_for_trigger)

@@ -1,4 +1,6 @@
-"""What a futures account seldom asks for, and what it has not: news, scanners, options, advisors. Answered or refused as by a TWS."""
+"""What a futures account seldom asks for, and what it has not: news, scanners, options, advisors.
+Answered or refused as by a TWS.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def _positions_multi(session: Session, request: Values) -> None:
     account = session.tws.account
     for holding in account.holdings.values():
         if holding.quantity:
-            session.send("positionMulti", req_id=request["req_id"], **render.position(holding, account.name))
+            session.send(
+                "positionMulti", req_id=request["req_id"], **render.position(holding, account.name)
+            )
     session.send("positionMultiEnd", req_id=request["req_id"])
 
 
@@ -61,7 +65,11 @@ def _histogram(session: Session, request: Values) -> None:
     since = session.tws.book.now - int(count) * SPAN_DAYS[unit.rstrip("s")] * calendar.DAY_NS
     for row in range(int(np.searchsorted(tape.start, since)), stream.reel.row):
         traded[float(tape.close[row])] += int(tape.volume[row])
-    session.send("histogramData", req_id=request["req_id"], bins=[{"price": p, "count": n} for p, n in sorted(traded.items())])
+    session.send(
+        "histogramData",
+        req_id=request["req_id"],
+        bins=[{"price": p, "count": n} for p, n in sorted(traded.items())],
+    )
 
 
 def schedule(session: Session, request: Values) -> None:
@@ -70,13 +78,29 @@ def schedule(session: Session, request: Values) -> None:
     last = calendar.from_day(int(calendar.session_of(end)))
     count, _, unit = request["duration"].partition(" ")
     days = int(count) * {"D": 1, "W": 7, "M": 30, "Y": 365}.get(unit, 1) if count.isdigit() else 1
-    table = calendar.sessions(last - timedelta(days=days + 7), last + timedelta(days=1), session.tws.played.contract.root)
+    table = calendar.sessions(
+        last - timedelta(days=days + 7), last + timedelta(days=1), session.tws.played.contract.root
+    )
     kept = slice(-max(1, days * 5 // 7 if unit != "D" else days), None)
     rows = [
-        {"opens": _schedule_time(opens), "closes": _schedule_time(closes), "day": f"{calendar.from_day(day):%Y%m%d}"}
-        for day, opens, closes in zip(table.day[kept].tolist(), table.open_ns[kept].tolist(), table.close_ns[kept].tolist(), strict=True)
+        {
+            "opens": _schedule_time(opens),
+            "closes": _schedule_time(closes),
+            "day": f"{calendar.from_day(day):%Y%m%d}",
+        }
+        for day, opens, closes in zip(
+            table.day[kept].tolist(),
+            table.open_ns[kept].tolist(),
+            table.close_ns[kept].tolist(),
+            strict=True,
+        )
     ]
-    values = {"start": rows[0]["opens"], "end": rows[-1]["closes"], "zone": TIME_ZONE, "sessions": rows}
+    values = {
+        "start": rows[0]["opens"],
+        "end": rows[-1]["closes"],
+        "zone": TIME_ZONE,
+        "sessions": rows,
+    }
     session.send("historicalSchedule", req_id=request["req_id"], **values)
 
 
@@ -106,18 +130,28 @@ HANDLERS: dict[str, Handler] = {
     "reqWshEventData": _refusal(10276, NO_NEWS),
     "cancelWshEventData": nothing,
     "reqUserInfo": _answer("userInfo", brand=""),
-    "reqScannerParameters": _answer("scannerParameters", xml="<ScanParameterResponse></ScanParameterResponse>"),
+    "reqScannerParameters": _answer(
+        "scannerParameters", xml="<ScanParameterResponse></ScanParameterResponse>"
+    ),
     "reqScannerSubscription": _refusal(162, _NO_SCAN),
     "cancelScannerSubscription": nothing,
-    "reqFundamentalData": _refusal(430, "We are sorry, but fundamentals data for the security specified is not available."),
+    "reqFundamentalData": _refusal(
+        430, "We are sorry, but fundamentals data for the security specified is not available."
+    ),
     "cancelFundamentalData": nothing,
     "calculateImpliedVolatility": _refusal(200, NO_CONTRACT),
     "cancelCalculateImpliedVolatility": nothing,
     "calculateOptionPrice": _refusal(200, NO_CONTRACT),
     "cancelCalculateOptionPrice": nothing,
     "exerciseOptions": _refusal(200, NO_CONTRACT),
-    "requestFA": _refusal(321, "Error validating request.-'cH' : cause - FA data operations ignored for non FA customers."),
-    "replaceFA": _refusal(321, "Error validating request.-'cH' : cause - FA data operations ignored for non FA customers."),
+    "requestFA": _refusal(
+        321,
+        "Error validating request.-'cH' : cause - FA data operations ignored for non FA customers.",
+    ),
+    "replaceFA": _refusal(
+        321,
+        "Error validating request.-'cH' : cause - FA data operations ignored for non FA customers.",
+    ),
     "queryDisplayGroups": _answer("displayGroupList", groups=""),
     "subscribeToGroupEvents": nothing,
     "updateDisplayGroup": nothing,

@@ -1,4 +1,6 @@
-"""What can happen to the server as a whole: it restarts, loses its broker or a data farm, others trade in the account."""
+"""What can happen to the server as a whole: it restarts, loses its broker or a data farm, others
+trade in the account.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,26 @@ if TYPE_CHECKING:
 
 _FARMS = {  # code that breaks -> (code that heals, kind, farm, messages that stop)
     2103: (2104, "Market data farm", "usfuture", LIVE_DATA - {"historicalDataUpdate"}),
-    2105: (2106, "HMDS data farm", "ushmds", frozenset({"historicalData", "historicalDataUpdate", "headTimestamp"})),
-    2157: (2158, "Sec-def data farm", "secdefil", frozenset({"contractDetails", "contractDetailsEnd"})),
+    2105: (
+        2106,
+        "HMDS data farm",
+        "ushmds",
+        frozenset({"historicalData", "historicalDataUpdate", "headTimestamp"}),
+    ),
+    2157: (
+        2158,
+        "Sec-def data farm",
+        "secdefil",
+        frozenset({"contractDetails", "contractDetailsEnd"}),
+    ),
 }
 _NOTICES = {
     2107: "HMDS data farm connection is inactive but should be available upon demand.ushmds",
     2108: "Market data farm connection is inactive but should be available upon demand.usfuture",
-    2110: "Connectivity between Trader Workstation and server is broken. It will be restored automatically.",
+    2110: (
+        "Connectivity between Trader Workstation and server is broken. It will be restored"
+        " automatically."
+    ),
     2119: "Market data farm is connecting:usfuture",
 }
 LOST = "Connectivity between IB and Trader Workstation has been lost."
@@ -31,7 +46,9 @@ RESTORED = "Connectivity between IB and Trader Workstation has been restored - d
 
 @dataclass
 class Greeting:
-    """How new connections are met. `accounts` None: the account there is. `delay_sec` below 0: never answered."""
+    """How new connections are met. `accounts` None: the account there is. `delay_sec` below 0:
+    never answered.
+    """
 
     version: int | None = None
     accounts: str | None = None
@@ -83,7 +100,9 @@ class Incidents:
         tws.faults.online()
 
     def farm(self, code: int, name: str = "") -> None:
-        """A notice about a data farm: that of NYMEX, which stops what it delivers, or (`name`) that of another market."""
+        """A notice about a data farm: that of NYMEX, which stops what it delivers, or (`name`) that
+        of another market.
+        """
         healed = {heals: (kind, farm) for heals, kind, farm, _ in _FARMS.values()}
         if code in _FARMS:
             _, kind, farm, stopped = _FARMS[code]
@@ -105,7 +124,7 @@ class Incidents:
         for session in self._tws.sessions:
             session.error(-1, code, text)
 
-    # --------------------------------------------------------------------------------------------------------- orders
+    # --------------------------------------------------------------------------------------- orders
 
     def correct(self, index: int, price: float | None) -> None:
         """An execution gets another price, or (None) never was."""
@@ -119,7 +138,9 @@ class Incidents:
         else:
             tws.account.correct(old.order.listed, old.quantity, old.price, price)
             root, _, part = old.execution_id.rpartition(".")
-            book.executions[index] = fixed = old._replace(execution_id=f"{root}.{int(part) + 1:02d}", price=price, average_price=price)
+            book.executions[index] = fixed = old._replace(
+                execution_id=f"{root}.{int(part) + 1:02d}", price=price, average_price=price
+            )
             self._resend(fixed)
         tws.executions_changed()
         tws.publisher.position_changed(old.order.listed)
@@ -128,19 +149,34 @@ class Incidents:
         self._tws.publisher.executed(execution)
         self._tws.publisher.commission(execution)
 
-    def foreign(self, action: str, quantity: int, client_id: int, kind: str, price: float | None) -> None:
-        """An order of somebody else. By hand in TWS it has client 0 and an order id that no program gives."""
+    def foreign(
+        self, action: str, quantity: int, client_id: int, kind: str, price: float | None
+    ) -> None:
+        """An order of somebody else. By hand in TWS it has client 0 and an order id that no program
+        gives.
+        """
         tws, book = self._tws, self._tws.book
         taken = [order_id for client, order_id in book.orders if client == client_id]
         order_id = book.next_valid_id(client_id) if client_id else min([0, *taken]) - 1
         prices = {"LMT": {"limit_price": price}, "STP": {"aux_price": price}}.get(kind, {})
         values = tws.played.fields() | prices
-        values |= {"action": action, "quantity": float(quantity), "order_type": kind, "order_id": order_id, "tif": "GTC"}
+        values |= {
+            "action": action,
+            "quantity": float(quantity),
+            "order_type": kind,
+            "order_id": order_id,
+            "tif": "GTC",
+        }
         book.place(blank_order() | values | {"transmit": True, "outside_rth": True}, client_id)
 
     def transfer(self, quantity: int, price: float | None) -> None:
         tws = self._tws
-        at = price if price is not None else tws.book.floor.price(tws.played) or float(tws.tape.open[tws.player.reels[0].row - 1])
+        at = (
+            price
+            if price is not None
+            else tws.book.floor.price(tws.played)
+            or float(tws.tape.open[tws.player.reels[0].row - 1])
+        )
         tws.account.holding(tws.played).trade(quantity, at, 0.0)
         tws.publisher.position_changed(tws.played)
 

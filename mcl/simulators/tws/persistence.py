@@ -1,6 +1,8 @@
-"""What a server knows, on disk: orders, executions, holdings, cash and the market clock, in one SQLite file.
+"""What a server knows, on disk: orders, executions, holdings, cash and the market clock, in one
+SQLite file.
 
-Everything that a client was told has been committed before, so a server that is killed and started again tells the same story.
+Everything that a client was told has been committed before, so a server that is killed and started
+again tells the same story.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ create table if not exists facts (name text primary key, value text);
 
 
 class Vault:
-    """Opened at `path`, made when there is none. BrokerError for a file of another account or of another kind."""
+    """Opened at `path`, made when there is none. BrokerError for a file of another account or of
+    another kind.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -43,20 +47,25 @@ class Vault:
             self._db = sqlite3.connect(private_file(path), isolation_level=None)
             with ExitStack() as on_error:
                 on_error.callback(self._db.close)
-                self._db.executescript("pragma journal_mode=wal; pragma synchronous=normal;" + _SCHEMA)
+                self._db.executescript(
+                    "pragma journal_mode=wal; pragma synchronous=normal;" + _SCHEMA
+                )
                 on_error.pop_all()
         except (OSError, sqlite3.Error) as error:
             raise BrokerError(
-                f"the state {path} cannot be opened: {error}", "name another file, or delete this one to start afresh"
+                f"the state {path} cannot be opened: {error}",
+                "name another file, or delete this one to start afresh",
             ) from None
 
     def close(self) -> None:
         self._db.close()
 
-    # ----------------------------------------------------------------------------------------------------------- save
+    # ----------------------------------------------------------------------------------------- save
 
     def save(self, book: Book, clock: bool = False) -> None:
-        """Commit what has changed since the last time; nothing to do is cheap. With `clock` a new time counts as a change."""
+        """Commit what has changed since the last time; nothing to do is cheap. With `clock` a new
+        time counts as a change.
+        """
         account = book.account
         state = (len(book.executions), account.cash, len(book.touched))
         if not (clock or book.touched) and state == self._saved:
@@ -75,7 +84,12 @@ class Vault:
 
     def _orders(self, orders: Iterable[Order]) -> None:
         rows = [
-            (o.perm_id, o.listed.con_id, o.parent.perm_id if o.parent else None, json.dumps({n: getattr(o, n) for n in _STORED}))
+            (
+                o.perm_id,
+                o.listed.con_id,
+                o.parent.perm_id if o.parent else None,
+                json.dumps({n: getattr(o, n) for n in _STORED}),
+            )
             for o in orders
         ]
         self._db.executemany("insert or replace into orders values (?, ?, ?, ?)", rows)
@@ -88,27 +102,46 @@ class Vault:
 
     def _facts(self, book: Book) -> None:
         account = book.account
-        rows = [(h.listed.con_id, json.dumps([h.quantity, h.cost, h.gross_cost, h.realized, h.mark])) for h in account.holdings.values()]
+        rows = [
+            (h.listed.con_id, json.dumps([h.quantity, h.cost, h.gross_cost, h.realized, h.mark]))
+            for h in account.holdings.values()
+        ]
         self._db.executemany("insert or replace into holdings values (?, ?)", rows)
-        facts = {"version": VERSION, "account": account.name, "cash": account.cash, "capital": account.capital_usd}
+        facts = {
+            "version": VERSION,
+            "account": account.name,
+            "cash": account.cash,
+            "capital": account.capital_usd,
+        }
         facts |= {"clock": book.now, "next_perm_id": book.next_perm_id, "executed": book.executed}
-        self._db.executemany("insert or replace into facts values (?, ?)", [(k, json.dumps(v)) for k, v in facts.items()])
+        self._db.executemany(
+            "insert or replace into facts values (?, ?)",
+            [(k, json.dumps(v)) for k, v in facts.items()],
+        )
 
     def rewrite_executions(self, book: Book) -> None:
-        """After a correction the executions on disk are no longer a beginning of those in the book."""
+        """After a correction the executions on disk are no longer a beginning of those in the
+        book.
+        """
         self._db.execute("delete from executions")
         self._saved = (-1, 0.0, 0)
         self.save(book)
 
-    # -------------------------------------------------------------------------------------------------------- restore
+    # -------------------------------------------------------------------------------------- restore
 
     def restore(self, book: Book, listings: Listings, account: Account) -> int:
         """Puts back what was saved. Returns the market clock of then, 0 for a new file."""
-        facts: dict[str, Any] = {name: json.loads(value) for name, value in self._db.execute("select name, value from facts")}
+        facts: dict[str, Any] = {
+            name: json.loads(value)
+            for name, value in self._db.execute("select name, value from facts")
+        }
         if not facts:
             return 0
         if facts["version"] != VERSION or facts["account"] != account.name:
-            theirs, ours = f"{facts['account']} (format {facts['version']})", f"{account.name} (format {VERSION})"
+            theirs, ours = (
+                f"{facts['account']} (format {facts['version']})",
+                f"{account.name} (format {VERSION})",
+            )
             raise BrokerError(
                 f"the state {self.path} is of account {theirs}, not of {ours}",
                 "name another file, or delete this one to start afresh",
@@ -124,10 +157,15 @@ class Vault:
 
     def _load_orders(self, listings: Listings) -> list[Order]:
         orders: dict[int, Order] = {}
-        for perm_id, con_id, parent, body in self._db.execute("select * from orders order by perm_id"):
+        for perm_id, con_id, parent, body in self._db.execute(
+            "select * from orders order by perm_id"
+        ):
             listed = listings.by_id(con_id)
             if listed is None:
-                raise BrokerError(f"the state {self.path} has orders of contract {con_id}, which is not listed any more")
+                raise BrokerError(
+                    f"the state {self.path} has orders of contract {con_id}, which is not listed"
+                    " any more"
+                )
             orders[perm_id] = order = Order(listed=listed, **json.loads(body))
             if parent is not None:
                 order.parent = orders[parent]
@@ -138,6 +176,10 @@ class Vault:
         for con_id, body in self._db.execute("select con_id, body from holdings"):
             listed = listings.by_id(con_id)
             if listed is None:
-                raise BrokerError(f"the state {self.path} holds contract {con_id}, which is not listed any more")
+                raise BrokerError(
+                    f"the state {self.path} holds contract {con_id}, which is not listed any more"
+                )
             holding = account.holding(listed)
-            holding.quantity, holding.cost, holding.gross_cost, holding.realized, holding.mark = json.loads(body)
+            holding.quantity, holding.cost, holding.gross_cost, holding.realized, holding.mark = (
+                json.loads(body)
+            )

@@ -1,4 +1,6 @@
-"""Who is told what: the events of the book and of the market, as messages to the clients that they concern."""
+"""Who is told what: the events of the book and of the market, as messages to the clients that they
+concern.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,11 @@ class Publisher:
     def executed(self, execution: Execution) -> None:
         order = execution.order
         event_log.info(
-            "tws_fill", contract=order.listed.local_symbol, quantity=execution.quantity, price=execution.price, order=order.order_id
+            "tws_fill",
+            contract=order.listed.local_symbol,
+            quantity=execution.quantity,
+            price=execution.price,
+            order=order.order_id,
         )
         for session in self._owners(execution.order, master=True):
             session.send("execDetails", **render.execution(execution, -1))
@@ -70,5 +76,11 @@ class Publisher:
                 trading.push_pnl(session)
 
     def _owners(self, order: Order, master: bool = False) -> Iterator[Session]:
-        """The client that placed an order; with `master` also client 0, which is told of everyone's executions."""
-        return (s for s in list(self._tws.sessions) if s.client_id == order.client_id or (master and s.client_id == 0))
+        """The client that placed an order; with `master` also client 0, which is told of everyone's
+        executions.
+        """
+        return (
+            s
+            for s in list(self._tws.sessions)
+            if s.client_id == order.client_id or (master and s.client_id == 0)
+        )

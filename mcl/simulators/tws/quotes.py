@@ -16,7 +16,9 @@ from mcl.simulators.tws.tape import INTERVAL_NS, Columns, Tape, Ticks, joined
 
 @dataclass
 class BookQuotes:
-    """The stored books of one contract, one session in memory at a time. States without two sides, and crossed ones, are left out."""
+    """The stored books of one contract, one session in memory at a time. States without two sides,
+    and crossed ones, are left out.
+    """
 
     books: Depth
     symbol: str
@@ -32,21 +34,40 @@ class BookQuotes:
         """All ticks of a session; none when no book of it is held."""
         if self._ticks is None or day != self._day:
             on = calendar.from_day(day)
-            self._ticks = _ticks(self.books, self.symbol, on) if (self.symbol, on) in self.books.held else _EMPTY
+            self._ticks = (
+                _ticks(self.books, self.symbol, on)
+                if (self.symbol, on) in self.books.held
+                else _EMPTY
+            )
             self._day = day
         return self._ticks
 
 
 _NO_PRICES, _NO_SIZES = np.empty((1, 0)), np.empty((1, 0), np.int64)
-_EMPTY = Ticks(np.empty(0, np.int64), _NO_PRICES, _NO_PRICES, _NO_SIZES, _NO_SIZES, np.empty(0), np.empty(0, np.int64))
+_EMPTY = Ticks(
+    np.empty(0, np.int64),
+    _NO_PRICES,
+    _NO_PRICES,
+    _NO_SIZES,
+    _NO_SIZES,
+    np.empty(0),
+    np.empty(0, np.int64),
+)
 
 
 def _ticks(books: Depth, symbol: str, day: date) -> Ticks:
     book = books.book(symbol, day)
     kept = np.flatnonzero(book.sound)
-    sides: dict[str, Any] = {name: getattr(book, name)[:, kept] for name in ("bid", "ask", "bid_size", "ask_size")}
+    sides: dict[str, Any] = {
+        name: getattr(book, name)[:, kept] for name in ("bid", "ask", "bid_size", "ask_size")
+    }
     prices = {name: np.round(sides[name], 10) for name in ("bid", "ask")}
-    return Ticks(book.ts[kept], **(sides | prices), price=np.round(book.price[kept], 10), size=book.traded[kept])
+    return Ticks(
+        book.ts[kept],
+        **(sides | prices),
+        price=np.round(book.price[kept], 10),
+        size=book.traded[kept],
+    )
 
 
 def bars_of(ticks: Ticks, interval: str) -> Columns:
@@ -55,14 +76,23 @@ def bars_of(ticks: Ticks, interval: str) -> Columns:
     step, price = INTERVAL_NS[interval], ticks.price[rows]
     start, first = np.unique(ticks.ts[rows] // step * step, return_index=True)
     last = np.append(first[1:], len(rows)) - 1
-    high, low, volume = np.maximum.reduceat(price, first), np.minimum.reduceat(price, first), np.add.reduceat(ticks.size[rows], first)
+    high, low, volume = (
+        np.maximum.reduceat(price, first),
+        np.minimum.reduceat(price, first),
+        np.add.reduceat(ticks.size[rows], first),
+    )
     return Columns(start, price[first], high, low, price[last], volume)
 
 
 def in_ticks(tape: Tape, books: Depth) -> Tape:
-    """The same sessions with every quote and trade of the books; the bars that are played are those that the trades make."""
+    """The same sessions with every quote and trade of the books; the bars that are played are those
+    that the trades make.
+    """
     quotes = BookQuotes(books, tape.contract.symbol)
-    made = [_bars(quotes, int(day), tape.interval) for day in np.unique(calendar.session_of(tape.start[tape.first :]))]
+    made = [
+        _bars(quotes, int(day), tape.interval)
+        for day in np.unique(calendar.session_of(tape.start[tape.first :]))
+    ]
     bars = tape.columns.rows(slice(tape.first)).then(made)
     return tape.having(bars, tape.first, quotes=quotes, synthetic=tape.synthetic or books.synthetic)
 
@@ -72,12 +102,17 @@ def in_seconds(tape: Tape, books: Depth) -> Tape:
     days = np.unique(calendar.session_of(tape.start[tape.first - 1 :]))
     made = [_bars(BookQuotes(books, tape.contract.symbol), int(day), "1s") for day in days]
     bars = made[0].then(made[1:])
-    return tape.having(bars, len(made[0].start), interval="1s", synthetic=tape.synthetic or books.synthetic)
+    return tape.having(
+        bars, len(made[0].start), interval="1s", synthetic=tape.synthetic or books.synthetic
+    )
 
 
 def _bars(quotes: BookQuotes, day: int, interval: str) -> Columns:
     ticks = quotes.session(day)
     if not ticks.size.any():
         held = ", ".join(f"{symbol} {on}" for symbol, on in quotes.books.held[-4:])
-        raise BrokerError(f"the store holds no trades of {quotes.symbol} in session {calendar.from_day(day)}; the last books: {held}")
+        raise BrokerError(
+            f"the store holds no trades of {quotes.symbol} in session {calendar.from_day(day)}; the"
+            f" last books: {held}"
+        )
     return bars_of(ticks, interval)

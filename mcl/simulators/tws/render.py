@@ -56,7 +56,9 @@ def _trailing(order: Order) -> Values:
 
 
 def _second_trail_stop(order: Order) -> float | None:
-    """TWS writes noise here: the limit one away, or the trigger; unset without a price and after a change."""
+    """TWS writes noise here: the limit one away, or the trigger; unset without a price and after a
+    change.
+    """
     if order.trigger:
         return order.trigger
     return order.limit + order.side if order.limit and not order.revision else None
@@ -71,22 +73,41 @@ def open_order(order: Order) -> Values:
         "what_if": False,
     }
     if order.commission is not None:
-        values |= {"commission": repr(order.commission), "commission_currency": order.listed.instrument.currency}
+        values |= {
+            "commission": repr(order.commission),
+            "commission_currency": order.listed.instrument.currency,
+        }
     return values
 
 
 def what_if(order: Order, account: Account, before: int, after: int) -> tuple[Values, Values]:
-    """The two answers: first all figures unset, then margins before, change and after, and the commission."""
+    """The two answers: first all figures unset, then margins before, change and after, and the
+    commission.
+    """
     preview = open_order(order) | {"client_id": 0, "what_if": True, "status": "PreSubmitted"}
     terms, equity = account.terms, account.equity
     fee = terms.commission_usd * order.total
     margins: Values = {}
-    needs = (("init", account.initial_margin, terms.initial), ("maint", account.maintenance_margin, terms.maintenance))
+    needs = (
+        ("init", account.initial_margin, terms.initial),
+        ("maint", account.maintenance_margin, terms.maintenance),
+    )
     for name, now, per_contract in needs:
         change = (abs(after) - abs(before)) * per_contract(order.listed)
-        margins |= {f"{name}_margin_before": now, f"{name}_margin_change": change, f"{name}_margin_after": now + change}
+        margins |= {
+            f"{name}_margin_before": now,
+            f"{name}_margin_change": change,
+            f"{name}_margin_after": now + change,
+        }
     equities = {"equity_before": equity, "equity_change": -fee, "equity_after": equity - fee}
-    figures = margins | equities | {"commission": repr(fee), "commission_currency": order.listed.instrument.currency}
+    figures = (
+        margins
+        | equities
+        | {
+            "commission": repr(fee),
+            "commission_currency": order.listed.instrument.currency,
+        }
+    )
     return preview, preview | figures
 
 
@@ -151,7 +172,11 @@ def commission(fill: Execution) -> Values:
 
 def position(holding: Holding, account: str) -> Values:
     fields = holding.listed.fields() | {"exchange": ""}
-    return fields | {"account": account, "position": holding.quantity, "average_cost": round(holding.average_cost, 10)}
+    return fields | {
+        "account": account,
+        "position": holding.quantity,
+        "average_cost": round(holding.average_cost, 10),
+    }
 
 
 def portfolio(holding: Holding, account: str) -> Values:

@@ -1,8 +1,9 @@
 """Time passing: the player turns tapes of several contracts into one market with one clock.
 
-A bar shows itself as a live market would: first its open, while it is in progress, then its full range when it is complete; a tape
-with quotes shows every one of them in between. The clock stands at the open of the bar in progress, or at the last quote, and never
-shows anything that lies ahead of it.
+A bar shows itself as a live market would: first its open, while it is in progress, then its full
+range when it is complete; a tape with quotes shows every one of them in between. The clock stands
+at the open of the bar in progress, or at the last quote, and never shows anything that lies ahead
+of it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ BREATH = 256  # ticks after which clients get a turn
 
 @dataclass(eq=False)
 class Reel:
-    """A tape while it is played: `row` is its bar in progress, or the next one; rows before it are history."""
+    """A tape while it is played: `row` is its bar in progress, or the next one; rows before it are
+    history.
+    """
 
     listed: Listed
     tape: Tape
@@ -41,7 +44,9 @@ class Reel:
 
 
 class Audience(Protocol):
-    """What the player tells for every bar, in order of time; between two sessions that the exchange has closed."""
+    """What the player tells for every bar, in order of time; between two sessions that the exchange
+    has closed.
+    """
 
     def bar_opened(self, reel: Reel) -> None: ...
     def ticked(self, reel: Reel, tick: Tick) -> None: ...
@@ -53,34 +58,49 @@ class Audience(Protocol):
 
 
 class Pace(NamedTuple):
-    """How time passes. `stepped`: only when told to. `rate`: that many times as fast as real time. `speed`: bars per second.
+    """How time passes. `stepped`: only when told to. `rate`: that many times as fast as real time.
+    `speed`: bars per second.
 
-    None of these is lock-step: the next bar waits until every client that receives bars has said that it is ready (it asked for
-    the time after it saw the bar open). A client that has never said so is waited for `patience_sec`, one that has for fifteen
-    times as long: it may be compiling.
+    None of these is lock-step: the next bar waits until every client that receives bars has said
+    that it is ready (it asked for the time after it saw the bar open). A client that has never said
+    so is waited for `patience_sec`, one that has for fifteen times as long: it may be compiling.
     """
 
     speed: float = 0.0
     rate: float = 0.0
     stepped: bool = False
     patience_sec: float = 2.0
-    wall_clock: bool = False  # with rate 1: when play begins the market clock is that of this machine
-    closed_sec: float = 0.0  # with a rate: so long a closed exchange takes, of which an hour is shown; 0: as the rate has it
-    stride_sec: float = 0.0  # with a rate: a machine that stalls for longer stalls its market, too; 0: the market goes on
+    # with rate 1: when play begins the market clock is that of this machine
+    wall_clock: bool = False
+    # with a rate: so long a closed exchange takes, of which an hour is shown; 0: as the rate has it
+    closed_sec: float = 0.0
+    # with a rate: a machine that stalls for longer stalls its market, too; 0: the market goes on
+    stride_sec: float = 0.0
 
     @property
     def follows_clients(self) -> bool:
-        """Bars wait for somebody who watches; in real or accelerated time, and in steps, they do not."""
+        """Bars wait for somebody who watches; in real or accelerated time, and in steps, they do
+        not.
+        """
         return not (self.rate or self.stepped)
 
 
 class Player:
     """Plays tapes of one bar interval next to each other."""
 
-    def __init__(self, reels: Sequence[Reel], audience: Audience, pace: Pace, set_clock: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        reels: Sequence[Reel],
+        audience: Audience,
+        pace: Pace,
+        set_clock: Callable[[int], None],
+    ) -> None:
         intervals = {reel.tape.interval for reel in reels}
         if len(intervals) != 1:
-            raise BrokerError(f"tapes of one server have bars of one interval, not of {', '.join(sorted(intervals))}")
+            raise BrokerError(
+                "tapes of one server have bars of one interval, not of"
+                f" {', '.join(sorted(intervals))}"
+            )
         self.reels, self.finished = tuple(reels), asyncio.Event()
         self.interval_ns = reels[0].tape.interval_ns
         self._audience, self._pace, self._set_clock = audience, pace, set_clock
@@ -94,7 +114,8 @@ class Player:
         self._steps = asyncio.Semaphore(0)
         self._stepped = asyncio.Event()
         self._owed = 0
-        self._anchor: tuple[float, int] | None = None  # (real time, market clock) from which accelerated time runs
+        # (real time, market clock) from which accelerated time runs
+        self._anchor: tuple[float, int] | None = None
         self._rate = pace.rate
         self._spent = 0.0  # real time without what a machine stalled
         self._now = 0
@@ -107,7 +128,9 @@ class Player:
 
     def _next(self) -> int | None:
         """When the next bar opens."""
-        return min((start for reel in self.reels if (start := reel.start) is not None), default=None)
+        return min(
+            (start for reel in self.reels if (start := reel.start) is not None), default=None
+        )
 
     @property
     def keeps_time(self) -> bool:
@@ -118,16 +141,23 @@ class Player:
         """The market clock; in real or accelerated time also between bars."""
         if self._anchor is None or (self.finished.is_set() and not self.keeps_time):
             return self._now
-        return max(self._now, self._anchor[1] + int((self._real_time() - self._anchor[0]) * self._rate * NS))
+        return max(
+            self._now,
+            self._anchor[1] + int((self._real_time() - self._anchor[0]) * self._rate * NS),
+        )
 
     def skip_to(self, ns: int) -> None:
-        """The clock stands there; bars that have ended by then count as history. Called before anything is played."""
+        """The clock stands there; bars that have ended by then count as history. Called before
+        anything is played.
+        """
         for reel in self.reels:
-            reel.row = max(reel.row, int(np.searchsorted(reel.tape.start + self.interval_ns, ns, "right")))
+            reel.row = max(
+                reel.row, int(np.searchsorted(reel.tape.start + self.interval_ns, ns, "right"))
+            )
         self._now = self._shown_ns = ns
         self._set_clock(ns)
 
-    # -------------------------------------------------------------------------------------------------------- clients
+    # -------------------------------------------------------------------------------------- clients
 
     def listen(self, client: Hashable) -> None:
         """From now on the player waits for this client."""
@@ -149,14 +179,16 @@ class Player:
             self._ready.set()
 
     async def step(self, bars: int = 1) -> None:
-        """With a stepped clock: let so many bars complete (a closed exchange between two sessions counts as one)."""
+        """With a stepped clock: let so many bars complete (a closed exchange between two sessions
+        counts as one).
+        """
         self._owed += bars
         self._stepped.clear()
         for _ in range(bars):
             self._steps.release()
         await self._stepped.wait()
 
-    # ----------------------------------------------------------------------------------------------------------- play
+    # ----------------------------------------------------------------------------------------- play
 
     async def play(self) -> None:
         spending = asyncio.ensure_future(self._spend()) if self._pace.stride_sec else None
@@ -203,7 +235,9 @@ class Player:
         self._audience.bar_opened(reel)
 
     def _complete(self, end: int) -> None:
-        """What happened within a bar is dated one second before its end; then the bar is history."""
+        """What happened within a bar is dated one second before its end; then the bar is
+        history.
+        """
         self._clock(end - min(NS, self.interval_ns // 2))
         for reel in self._open_reels:
             reel.in_progress = False
@@ -212,7 +246,9 @@ class Player:
         self._clock(end)
 
     async def _after(self, start: int) -> int | None:
-        """When the next bar opens. In lock-step and by bars per second a closed exchange takes no time."""
+        """When the next bar opens. In lock-step and by bars per second a closed exchange takes no
+        time.
+        """
         following = self._next()
         if following is not None and calendar.session_of(following) != calendar.session_of(start):
             self._audience.session_closed(following)
@@ -224,11 +260,18 @@ class Player:
         return following
 
     async def _run_to(self, until_ns: int) -> None:
-        """Shows every tick before an instant, in real or accelerated time each at its own, and waits for the instant."""
+        """Shows every tick before an instant, in real or accelerated time each at its own, and
+        waits for the instant.
+        """
         sources = [(reel, reel.tape.quotes) for reel in self.reels if reel.tape.quotes is not None]
-        shown = [[(tick.ts, n, tick) for tick in quotes.between(self._shown_ns, until_ns).each()] for n, (_, quotes) in enumerate(sources)]
+        shown = [
+            [(tick.ts, n, tick) for tick in quotes.between(self._shown_ns, until_ns).each()]
+            for n, (_, quotes) in enumerate(sources)
+        ]
         self._shown_ns = until_ns
-        for count, (ts, n, tick) in enumerate(merge(*shown) if len(shown) > 1 else shown[0] if shown else ()):
+        for count, (ts, n, tick) in enumerate(
+            merge(*shown) if len(shown) > 1 else shown[0] if shown else ()
+        ):
             if self._pace.rate:
                 await self._until(ts)
             elif count % BREATH == BREATH - 1:
@@ -245,7 +288,9 @@ class Player:
             await self._hold()
 
     async def _hold(self) -> None:
-        """Once in an interval, when its first bar has opened: the clients, the next step or the given pace are waited for."""
+        """Once in an interval, when its first bar has opened: the clients, the next step or the
+        given pace are waited for.
+        """
         if self._held or self._pace.rate:
             return
         self._held = True
@@ -268,7 +313,8 @@ class Player:
             return
         patient = 15 if self._awaited & self._spoken else 1
         try:
-            async with asyncio.timeout(patient * self._pace.patience_sec):  # wait_for of Python 3.11 can swallow a cancellation
+            # wait_for of Python 3.11 can swallow a cancellation
+            async with asyncio.timeout(patient * self._pace.patience_sec):
                 await self._ready.wait()
         except TimeoutError:
             self._awaited.clear()

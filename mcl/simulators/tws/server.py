@@ -45,18 +45,20 @@ PATIENT_SEC = 30.0
 
 
 class SimulatedTWS:
-    """`port` 0 takes any free one. Time passes in lock-step with the clients, `speed` bars per second, `rate` times as fast as
-    real time, or `stepped` (see `player.Pace`).
+    """`port` 0 takes any free one. Time passes in lock-step with the clients, `speed` bars per
+    second, `rate` times as fast as real time, or `stepped` (see `player.Pace`).
 
-    With `wall_clock` (and `rate` 1) the market clock is that of this machine from the moment at which it listens. With a `rate`,
-    `closed_sec` is how long a closed exchange takes in real time: a break whole, of a weekend the first and the last half hour.
-    `stride_sec` lets the market stall with the machine: the clock never moves on by more real time at once.
+    With `wall_clock` (and `rate` 1) the market clock is that of this machine from the moment at
+    which it listens. With a `rate`, `closed_sec` is how long a closed exchange takes in real time:
+    a break whole, of a weekend the first and the last half hour. `stride_sec` lets the market stall
+    with the machine: the clock never moves on by more real time at once.
 
     The account is kept in the currency `base`, at `rate_of_usd` for one USD; 0: it tells no rate.
-    `start_ns` begins later than the tape does, or before it, with a closed exchange. `state` is a file that keeps orders, executions
-    and the account for the next start; `transcript` one that gets all traffic; `seed` decides what faults by chance do. At the end
-    of the tape day orders are cancelled and streams of bars end with error 10182; with `silent_end` they fall silent instead, as
-    those of a real TWS do at the close of the exchange.
+    `start_ns` begins later than the tape does, or before it, with a closed exchange. `state` is a
+    file that keeps orders, executions and the account for the next start; `transcript` one that
+    gets all traffic; `seed` decides what faults by chance do. At the end of the tape day orders are
+    cancelled and streams of bars end with error 10182; with `silent_end` they fall silent instead,
+    as those of a real TWS do at the close of the exchange.
     """
 
     def __init__(
@@ -86,8 +88,16 @@ class SimulatedTWS:
         seed: int = 0,
     ) -> None:
         if server_version not in SERVER_VERSIONS:
-            raise BrokerError(f"server version {server_version} is not simulated; valid: {', '.join(map(str, SERVER_VERSIONS))}")
-        self.host, self.port, self.server_version, self.tape = "127.0.0.1", port, server_version, tape
+            raise BrokerError(
+                f"server version {server_version} is not simulated; valid:"
+                f" {', '.join(map(str, SERVER_VERSIONS))}"
+            )
+        self.host, self.port, self.server_version, self.tape = (
+            "127.0.0.1",
+            port,
+            server_version,
+            tape,
+        )
         today = calendar.from_day(int(calendar.session_of(tape.start[tape.first])))
         self.listings = Listings(today, [one.contract for one in (tape, *also)])
         reels = [Reel(self.listings.of(one.contract), one, one.first) for one in (tape, *also)]
@@ -110,13 +120,21 @@ class SimulatedTWS:
         self._playing: asyncio.Task[None] | None = None
         with self._closed_on_error():
             self._transcript = None if transcript is None else Transcript(transcript)
-            resumed = 0 if self._vault is None else self._vault.restore(self.book, self.listings, self.account)
+            resumed = (
+                0
+                if self._vault is None
+                else self._vault.restore(self.book, self.listings, self.account)
+            )
             if resumed or start_ns:
                 self.player.skip_to(max(resumed, start_ns or 0))
 
     @classmethod
-    def configured(cls, tape: Tape, broker: schema.Broker, costs: schema.Costs, also: Sequence[Tape] = ()) -> Self:
-        """As a session's configuration says: the costs of the backtest are the costs of this market."""
+    def configured(
+        cls, tape: Tape, broker: schema.Broker, costs: schema.Costs, also: Sequence[Tape] = ()
+    ) -> Self:
+        """As a session's configuration says: the costs of the backtest are the costs of this
+        market.
+        """
         terms = Terms(commission_usd=costs.side_usd)
         return cls(
             tape,
@@ -127,14 +145,17 @@ class SimulatedTWS:
             terms=terms,
             port=broker.port,
             speed=broker.replay.speed,
-            patience_sec=PATIENT_SEC if also else 2.0,  # for a client that rolls before it says that it is ready
+            # for a client that rolls before it says that it is ready
+            patience_sec=PATIENT_SEC if also else 2.0,
         )
 
     def endow(self, contract: Contract, quantity: int, price: float) -> None:
-        """The account holds this from an earlier day, signed, at an average price. Called before the server listens."""
+        """The account holds this from an earlier day, signed, at an average price. Called before
+        the server listens.
+        """
         self.account.holding(self.listings.of(contract)).trade(quantity, price, 0.0)
 
-    # ----------------------------------------------------------------------------------------------------------- life
+    # ----------------------------------------------------------------------------------------- life
 
     async def __aenter__(self) -> Self:
         with self._closed_on_error():
@@ -145,22 +166,45 @@ class SimulatedTWS:
     async def listen(self) -> None:
         """Accept connections (again), of this machine: whoever connects can trade."""
         if not is_loopback(self.host):
-            raise BrokerError(f"the simulated TWS would trade for whoever reaches {self.host}", "broker.host=127.0.0.1")
+            raise BrokerError(
+                f"the simulated TWS would trade for whoever reaches {self.host}",
+                "broker.host=127.0.0.1",
+            )
         try:
-            self._server = await asyncio.get_running_loop().create_server(lambda: Session(self), self.host, self.port)
+            self._server = await asyncio.get_running_loop().create_server(
+                lambda: Session(self), self.host, self.port
+            )
         except OSError as error:
-            reason = "is already in use" if error.errno == errno.EADDRINUSE else f"cannot be opened ({error.strerror})"
-            raise BrokerError(f"port {self.port} on {self.host} {reason}; broker.port=0 takes any free port") from error
+            reason = (
+                "is already in use"
+                if error.errno == errno.EADDRINUSE
+                else f"cannot be opened ({error.strerror})"
+            )
+            raise BrokerError(
+                f"port {self.port} on {self.host} {reason}; broker.port=0 takes any free port"
+            ) from error
         self.port = self._server.sockets[0].getsockname()[1]
-        self.played.details(0, calendar.from_day(int(calendar.session_of(self.book.now))))  # loads the calendar before somebody waits
-        event_log.info("tws_listening", host=self.host, port=self.port, server_version=self.server_version, account=self.account.name)
+        # loads the calendar before somebody waits
+        self.played.details(0, calendar.from_day(int(calendar.session_of(self.book.now))))
+        event_log.info(
+            "tws_listening",
+            host=self.host,
+            port=self.port,
+            server_version=self.server_version,
+            account=self.account.name,
+        )
 
     def stop_listening(self) -> None:
         """Nothing answers on the port any more; connections that exist go on."""
         if self._server is not None:
             self._server.close()
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         try:
             await self._part()
             self.keep()
@@ -203,7 +247,7 @@ class SimulatedTWS:
             event_log.info("tws_client_gone", client=session.client_id)
         self.player.leave(session)
 
-    # -------------------------------------------------------------------------------------------------------- records
+    # -------------------------------------------------------------------------------------- records
 
     def keep(self, clock: bool = False) -> None:
         """Write down what has changed."""
@@ -216,10 +260,14 @@ class SimulatedTWS:
 
     def record(self, direction: str, session: Session, fields: list[str]) -> None:
         if self._transcript is not None:
-            self._transcript.message(direction, session.client_id, session.version, fields, self.book.now)
+            self._transcript.message(
+                direction, session.client_id, session.version, fields, self.book.now
+            )
 
     def note(self, event: str, **facts: Any) -> None:
-        """Something that happened to the server: an event of the log, and a line of the transcript."""
+        """Something that happened to the server: an event of the log, and a line of the
+        transcript.
+        """
         event_log.info(event, market_time=local_time(self.book.now), **facts)
         if self._transcript is not None:
             told = " ".join(f"{name}={value}" for name, value in facts.items())
@@ -232,7 +280,7 @@ class SimulatedTWS:
     def next_valid_id(self, client_id: int) -> int:
         return max(1, self.book.next_valid_id(client_id) + self.greeting.id_shift)
 
-    # ------------------------------------------------------------------------------------------------------ inspection
+    # ----------------------------------------------------------------------------------- inspection
 
     @property
     def finished(self) -> asyncio.Event:
@@ -242,13 +290,15 @@ class SimulatedTWS:
     @property
     def positions(self) -> dict[str, int]:
         """Contracts held by local symbol, flat ones left out."""
-        return {h.listed.local_symbol: h.quantity for h in self.account.holdings.values() if h.quantity}
+        return {
+            h.listed.local_symbol: h.quantity for h in self.account.holdings.values() if h.quantity
+        }
 
     @property
     def executions(self) -> tuple[Execution, ...]:
         return tuple(self.book.executions)
 
-    # ------------------------------------------------------------------------------------------ what the player reports
+    # ---------------------------------------------------------------------- what the player reports
 
     def synchronise(self) -> None:
         """In real or accelerated time the clock also moves between bars: now a request has come."""

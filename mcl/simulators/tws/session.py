@@ -28,7 +28,8 @@ FARMS = (
     (2106, "HMDS data farm connection is OK:ushmds"),
     (2158, "Sec-def data farm connection is OK:secdefil"),
 )
-OLDEST_VERSION = 176  # messages are written as this version of the protocol has them, or a later one
+# messages are written as this version of the protocol has them, or a later one
+OLDEST_VERSION = 176
 Edit = Callable[[list[str]], list[str]]
 
 
@@ -76,11 +77,17 @@ class Subscriptions:
 
     def follows(self, listed: Collection[Listed]) -> bool:
         """Bars or ticks of one of these contracts."""
-        return any(stream.listed in listed for kind in (self.bars, self.seconds, self.ticks) for stream in kind.values())
+        return any(
+            stream.listed in listed
+            for kind in (self.bars, self.seconds, self.ticks)
+            for stream in kind.values()
+        )
 
 
 class Session(asyncio.Protocol):
-    """Handshake, start-up and dispatch. Answers of one turn of the event loop leave in one write."""
+    """Handshake, start-up and dispatch. Answers of one turn of the event loop leave in one
+    write.
+    """
 
     def __init__(self, tws: SimulatedTWS) -> None:
         self.tws, self.version, self.client_id = tws, 0, -1
@@ -94,7 +101,7 @@ class Session(asyncio.Protocol):
         self._strikes = 0
         self._transport: asyncio.Transport | None = None
 
-    # ------------------------------------------------------------------------------------------------------ transport
+    # ------------------------------------------------------------------------------------ transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -134,7 +141,9 @@ class Session(asyncio.Protocol):
         if how == "half_open":
             self.silent = True
         elif how == "rst":
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            transport.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )
             transport.abort()
         else:
             transport.close()
@@ -149,7 +158,7 @@ class Session(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
-    # ----------------------------------------------------------------------------------------------------------- send
+    # ----------------------------------------------------------------------------------------- send
 
     def send(self, name: str, **values: Any) -> None:
         """Queue one message, named as in `answers`, unless a fault has other plans with it."""
@@ -196,7 +205,7 @@ class Session(asyncio.Protocol):
         if not told.paces:
             self.tws.player.leave(self)
 
-    # -------------------------------------------------------------------------------------------------------- receive
+    # -------------------------------------------------------------------------------------- receive
 
     def _received(self, fields: list[str]) -> None:
         self.tws.counters["received"] += 1
@@ -208,7 +217,9 @@ class Session(asyncio.Protocol):
         if self.tws.greeting.limit and self._too_fast():
             return
         message = REQUESTS.get(int(fields[0])) if fields and fields[0].isdigit() else None
-        if message is None or (message.name not in self.tws.handlers and message.name != "startApi"):
+        if message is None or (
+            message.name not in self.tws.handlers and message.name != "startApi"
+        ):
             self.tws.counters["unknown_requests"] += 1
             event_log.warning("tws_unknown_request", client=self.client_id, fields=fields[:3])
             return
@@ -224,7 +235,9 @@ class Session(asyncio.Protocol):
         if self.tws.faults.idle:
             self.tws.handlers[name](self, request)
         else:
-            self.tws.faults.receiving(self, name, request, lambda: self.tws.handlers[name](self, request))
+            self.tws.faults.receiving(
+                self, name, request, lambda: self.tws.handlers[name](self, request)
+            )
 
     def _too_fast(self) -> bool:
         now = asyncio.get_running_loop().time()
@@ -247,7 +260,10 @@ class Session(asyncio.Protocol):
         if not (low.isdigit() and high.isdigit()) or int(low) > self.tws.server_version:
             raise MessageError(f"no common version with a client that speaks {fields[0]!r}")
         if int(high) < OLDEST_VERSION:
-            raise MessageError(f"a client that speaks {fields[0]!r} is too old: this server speaks {OLDEST_VERSION} and later")
+            raise MessageError(
+                f"a client that speaks {fields[0]!r} is too old: this server speaks"
+                f" {OLDEST_VERSION} and later"
+            )
         self.version = min(self.tws.server_version, int(high))
         answer = [str(greeting.version or self.version), local_time(self.tws.book.now)]
         if greeting.delay_sec > 0:
@@ -265,12 +281,20 @@ class Session(asyncio.Protocol):
         in_use = any(other.client_id == client_id for other in tws.sessions if other is not self)
         if in_use or greeting.taken:
             greeting.taken = max(0, greeting.taken - 1)
-            self.error(-1, 326, "Unable to connect as the client id is already in use. Retry with a unique client id.")
+            self.error(
+                -1,
+                326,
+                "Unable to connect as the client id is already in use. Retry with a unique"
+                " client id.",
+            )
             self.close()
             return
         self.client_id = client_id
         event_log.info("tws_client_connected", client=client_id, version=self.version)
-        self.send("managedAccounts", accounts=tws.account.name if greeting.accounts is None else greeting.accounts)
+        self.send(
+            "managedAccounts",
+            accounts=tws.account.name if greeting.accounts is None else greeting.accounts,
+        )
         self.send("nextValidId", order_id=tws.next_valid_id(client_id))
         for code, text in FARMS:
             self.error(-1, code, text)

@@ -1,8 +1,10 @@
-"""What flows about one contract: quotes, ticks, depth, 5-second bars and bars that are kept up to date.
+"""What flows about one contract: quotes, ticks, depth, 5-second bars and bars that are kept up to
+date.
 
-A tape without quotes shows a bar's open when it opens, and the rest when it is complete: its path is then open, the nearer extreme,
-the other one, close, with bid and ask at the slippage that a market order would pay. A tape with quotes shows each of them as it comes.
-Quotes are sent as a TWS sends them, at most four times a second of market time; ticks and depth are sent one by one.
+A tape without quotes shows a bar's open when it opens, and the rest when it is complete: its path
+is then open, the nearer extreme, the other one, close, with bid and ask at the slippage that a
+market order would pay. A tape with quotes shows each of them as it comes. Quotes are sent as a TWS
+sends them, at most four times a second of market time; ticks and depth are sent one by one.
 """
 
 from __future__ import annotations
@@ -25,8 +27,34 @@ if TYPE_CHECKING:
 TICK_TYPES = {"Last": 1, "AllLast": 2, "BidAsk": 3, "MidPoint": 4}
 FIVE_NS = 5 * NS
 SAMPLED_NS = NS // 4
-BID_SIZE, BID, ASK, ASK_SIZE, LAST, LAST_SIZE, HIGH, LOW, VOLUME, CLOSE, OPEN, TIME, HALTED = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 14, 45, 49
-_DELAYED = {BID: 66, ASK: 67, LAST: 68, HIGH: 72, LOW: 73, CLOSE: 75, OPEN: 76, BID_SIZE: 69, ASK_SIZE: 70, LAST_SIZE: 71, VOLUME: 74}
+BID_SIZE, BID, ASK, ASK_SIZE, LAST, LAST_SIZE, HIGH, LOW, VOLUME, CLOSE, OPEN, TIME, HALTED = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+    9,
+    14,
+    45,
+    49,
+)
+_DELAYED = {
+    BID: 66,
+    ASK: 67,
+    LAST: 68,
+    HIGH: 72,
+    LOW: 73,
+    CLOSE: 75,
+    OPEN: 76,
+    BID_SIZE: 69,
+    ASK_SIZE: 70,
+    LAST_SIZE: 71,
+    VOLUME: 74,
+}
 _DELAYED |= {TIME: 88, HALTED: 90}
 _SIZE_OF = {BID: BID_SIZE, ASK: ASK_SIZE, LAST: LAST_SIZE}
 _INSERT, _UPDATE, _DELETE = 0, 1, 2
@@ -41,7 +69,9 @@ def path(open_: float, high: float, low: float, close: float) -> tuple[float, fl
 
 
 def seconds(tape: Tape, row: int) -> list[Bar]:
-    """A bar of five seconds or more, cut into pieces of five along its path; the volume is spread evenly."""
+    """A bar of five seconds or more, cut into pieces of five along its path; the volume is spread
+    evenly.
+    """
     count = tape.interval_ns // FIVE_NS
     start, prices, volume = int(tape.start[row]), tape.prices(row), int(tape.volume[row])
     if count == 1:
@@ -50,14 +80,22 @@ def seconds(tape: Tape, row: int) -> list[Bar]:
     corners, anchors = path(*prices), (0, count // 3, 2 * count // 3, count)
     points = [corners[0]]
     for a, b, from_, to in zip(anchors, anchors[1:], corners, corners[1:], strict=False):
-        points += [round(round((from_ + (to - from_) * n / (b - a)) / size) * size, 10) for n in range(1, b - a + 1)]
+        points += [
+            round(round((from_ + (to - from_) * n / (b - a)) / size) * size, 10)
+            for n in range(1, b - a + 1)
+        ]
     shares = [volume * (n + 1) // count - volume * n // count for n in range(count)]
-    return [Bar(start + FIVE_NS * n, a, max(a, b), min(a, b), b, shares[n]) for n, (a, b) in enumerate(pairwise(points))]
+    return [
+        Bar(start + FIVE_NS * n, a, max(a, b), min(a, b), b, shares[n])
+        for n, (a, b) in enumerate(pairwise(points))
+    ]
 
 
 def around(price: float, size: int, ts: int, away: float, top: int) -> Tick:
     """A tick of a tape without quotes: a trade in the middle of a book of one level."""
-    return Tick(ts, (round(price - away, 8),), (round(price + away, 8),), (top,), (top,), price, size)
+    return Tick(
+        ts, (round(price - away, 8),), (round(price + away, 8),), (top,), (top,), price, size
+    )
 
 
 def grown(bar: Bar | None, start: int, price: float, size: int) -> Bar:
@@ -68,7 +106,9 @@ def grown(bar: Bar | None, start: int, price: float, size: int) -> Bar:
 
 
 class Stream:
-    """Keeps what a new subscriber is told: the last tick, the day's open, range and volume, and the bars in progress."""
+    """Keeps what a new subscriber is told: the last tick, the day's open, range and volume, and the
+    bars in progress.
+    """
 
     def __init__(self, tws: SimulatedTWS, reel: Reel) -> None:
         self._tws, self.reel, self.listed = tws, reel, reel.listed
@@ -88,7 +128,7 @@ class Stream:
         self._push_five(None)
         self._day, self._volume, self.forming, self._tick, self._shown = None, 0, None, None, {}
 
-    # ---------------------------------------------------------------------------------------------------------- tapes
+    # ---------------------------------------------------------------------------------------- tapes
 
     def opened(self) -> None:
         """A bar of a tape without quotes opens."""
@@ -104,7 +144,10 @@ class Stream:
         if tape.quotes is None:
             corners, volume = path(*tape.prices(row)), int(tape.volume[row])
             for n, price in enumerate(corners[1:]):
-                self._show(self._around(price, max(1, volume * (n + 1) // 3 - volume * n // 3)), counted=False)
+                self._show(
+                    self._around(price, max(1, volume * (n + 1) // 3 - volume * n // 3)),
+                    counted=False,
+                )
             self._volume += volume
             for bar in seconds(tape, row) if tape.interval_ns >= FIVE_NS else ():
                 self._push_second(bar)
@@ -130,7 +173,7 @@ class Stream:
         """From a trade to bid and ask on a tape without quotes, in price units."""
         return self._tws.book.floor.slippage_ticks * self.listed.instrument.tick_size
 
-    # --------------------------------------------------------------------------------------------------------- quotes
+    # --------------------------------------------------------------------------------------- quotes
 
     def first(self, session: Session, req_id: int, quote: Quote) -> None:
         """What a new subscription is told at once."""
@@ -140,7 +183,12 @@ class Stream:
         self._send_time(session, req_id, quote)
         for tick_type, (price, size) in (self._figures() | {CLOSE: (self._yesterday, 0)}).items():
             self._send_figure(session, req_id, quote, tick_type, price, size)
-        session.send("tickGeneric", req_id=req_id, tick_type=_typed(quote, HALTED), value=float(self._tws.book.floor.halted))
+        session.send(
+            "tickGeneric",
+            req_id=req_id,
+            tick_type=_typed(quote, HALTED),
+            value=float(self._tws.book.floor.halted),
+        )
 
     def _show(self, tick: Tick, counted: bool = True) -> None:
         before, self._tick = self._tick, tick
@@ -158,11 +206,17 @@ class Stream:
     def _figures(self) -> Figures:
         tick, found = self._tick, Figures()
         if tick is not None:
-            for tick_type, price, size in ((BID, tick.bid[0], tick.bid_size[0]), (ASK, tick.ask[0], tick.ask_size[0])):
+            for tick_type, price, size in (
+                (BID, tick.bid[0], tick.bid_size[0]),
+                (ASK, tick.ask[0], tick.ask_size[0]),
+            ):
                 found[tick_type] = (price, size) if price == price else (-1.0, 0)  # noqa: PLR0124 (NaN: nobody is there)
         if self._last is not None and self._day is not None:
             found[LAST] = self._last
-            found |= {tick_type: (price, 0) for tick_type, price in zip((OPEN, HIGH, LOW), self._day, strict=True)}
+            found |= {
+                tick_type: (price, 0)
+                for tick_type, price in zip((OPEN, HIGH, LOW), self._day, strict=True)
+            }
             found[VOLUME] = (0.0, self._volume)
         return found
 
@@ -171,7 +225,9 @@ class Stream:
         if self._tick is None:
             return
         now = self._figures()
-        changed = {tick_type: pair for tick_type, pair in now.items() if self._shown.get(tick_type) != pair}
+        changed = {
+            tick_type: pair for tick_type, pair in now.items() if self._shown.get(tick_type) != pair
+        }
         self._shown_ns = self._tick.ts
         for session, req_id, quote in self._quotes() if changed else ():
             if VOLUME in changed:
@@ -179,32 +235,64 @@ class Stream:
             for tick_type, (price, size) in changed.items():
                 shown = self._shown.get(tick_type)
                 if shown is not None and shown[0] == price and tick_type in _SIZE_OF:
-                    session.send("tickSize", req_id=req_id, tick_type=_typed(quote, _SIZE_OF[tick_type]), size=size)
+                    session.send(
+                        "tickSize",
+                        req_id=req_id,
+                        tick_type=_typed(quote, _SIZE_OF[tick_type]),
+                        size=size,
+                    )
                 else:
                     self._send_figure(session, req_id, quote, tick_type, price, size)
         self._shown = now
 
     def _quotes(self) -> list[tuple[Session, int, Quote]]:
-        return [(s, r, q) for s in list(self._tws.sessions) for r, q in list(s.subscribed.quotes.items()) if q.listed is self.listed]
+        return [
+            (s, r, q)
+            for s in list(self._tws.sessions)
+            for r, q in list(s.subscribed.quotes.items())
+            if q.listed is self.listed
+        ]
 
     def _send_time(self, session: Session, req_id: int, quote: Quote) -> None:
-        session.send("tickString", req_id=req_id, tick_type=_typed(quote, TIME), value=str(self._tws.book.now // NS))
+        session.send(
+            "tickString",
+            req_id=req_id,
+            tick_type=_typed(quote, TIME),
+            value=str(self._tws.book.now // NS),
+        )
 
-    def _send_figure(self, session: Session, req_id: int, quote: Quote, tick_type: int, price: float, size: int) -> None:
+    def _send_figure(
+        self, session: Session, req_id: int, quote: Quote, tick_type: int, price: float, size: int
+    ) -> None:
         typed = _typed(quote, tick_type)
         if tick_type == VOLUME:
             session.send("tickSize", req_id=req_id, tick_type=typed, size=size)
         else:
-            session.send("tickPrice", req_id=req_id, tick_type=typed, price=self.listed.price(round(price, 8)), size=size, mask=0)
+            session.send(
+                "tickPrice",
+                req_id=req_id,
+                tick_type=typed,
+                price=self.listed.price(round(price, 8)),
+                size=size,
+                mask=0,
+            )
 
-    # ------------------------------------------------------------------------------------------------- ticks and depth
+    # ------------------------------------------------------------------------------ ticks and depth
 
     def _push_ticks(self, tick: Tick, before: Tick | None) -> None:
         for session in list(self._tws.sessions):
             for req_id, (listed, what) in list(session.subscribed.ticks.items()):
-                values = tick_by_tick(tick, before, what, self.listed) if listed is self.listed else None
+                values = (
+                    tick_by_tick(tick, before, what, self.listed) if listed is self.listed else None
+                )
                 if values is not None:
-                    session.send("tickByTick", req_id=req_id, kind=TICK_TYPES[what], time=tick.ts // NS, **values)
+                    session.send(
+                        "tickByTick",
+                        req_id=req_id,
+                        kind=TICK_TYPES[what],
+                        time=tick.ts // NS,
+                        **values,
+                    )
 
     def first_depth(self, session: Session, req_id: int) -> None:
         if self._tick is not None:
@@ -219,17 +307,26 @@ class Stream:
     def _send_depth(self, session: Session, req_id: int, tick: Tick, before: Tick | None) -> None:
         wanted = session.subscribed.depth[req_id]
         for position, operation, side, price, size in depth_changes(tick, before, wanted.rows):
-            values: dict[str, Any] = {"req_id": req_id, "position": position, "operation": operation, "side": side, "size": size}
+            values: dict[str, Any] = {
+                "req_id": req_id,
+                "position": position,
+                "operation": operation,
+                "side": side,
+                "size": size,
+            }
             values["price"] = self.listed.price(round(price, 8))
             if wanted.smart:
-                session.send("updateMktDepthL2", **values, maker=self.listed.instrument.exchange, smart=True)
+                session.send(
+                    "updateMktDepthL2", **values, maker=self.listed.instrument.exchange, smart=True
+                )
             else:
                 session.send("updateMktDepth", **values)
 
-    # ----------------------------------------------------------------------------------------------------------- bars
+    # ----------------------------------------------------------------------------------------- bars
 
     def bars(self, forming: Bar | None) -> None:
-        """Streams that are kept up to date get the bar in progress, or (None) the one that has just completed.
+        """Streams that are kept up to date get the bar in progress, or (None) the one that has just
+        completed.
 
         Of a finer tape they are told every five seconds, and when their own bar opens or ends.
         """
@@ -237,7 +334,9 @@ class Stream:
         moment = int(tape.start[row]) + (tape.interval_ns if forming is None else 0)
         for session in list(self._tws.sessions):
             for req_id, stream in list(session.subscribed.bars.items()):
-                often = tape.interval_ns >= FIVE_NS or moment % min(FIVE_NS, stream.form.step_ns) == 0
+                often = (
+                    tape.interval_ns >= FIVE_NS or moment % min(FIVE_NS, stream.form.step_ns) == 0
+                )
                 if stream.listed is self.listed and often:
                     values = history.current(tape, row, forming, stream.form, self._tws.book.now)
                     session.send("historicalDataUpdate", req_id=req_id, **values)
@@ -248,7 +347,12 @@ class Stream:
         if self._five is not None and start > self._five.start:
             self._push_five(start)
         if tick.size:
-            self._five = grown(self._five if self._five and self._five.volume else None, start, tick.price, tick.size)
+            self._five = grown(
+                self._five if self._five and self._five.volume else None,
+                start,
+                tick.price,
+                tick.size,
+            )
 
     def _push_five(self, until: int | None) -> None:
         """The one in progress, and one without trades for each five seconds since."""
@@ -281,35 +385,63 @@ class Stream:
         for session in list(self._tws.sessions):
             for req_id, (listed, what) in list(session.subscribed.seconds.items()):
                 if listed is self.listed:
-                    figures = traded if what == "TRADES" else {"volume": -1, "wap": -1.0, "count": -1}
+                    figures = (
+                        traded if what == "TRADES" else {"volume": -1, "wap": -1.0, "count": -1}
+                    )
                     form = history.BarForm(FIVE_NS, None, what, self.away)
                     one = history.priced(self.reel.tape, bar, form)
-                    prices = {"open": one.open, "high": one.high, "low": one.low, "close": one.close}
-                    session.send("realTimeBar", req_id=req_id, time=bar.start // NS, **prices, **figures)
+                    prices = {
+                        "open": one.open,
+                        "high": one.high,
+                        "low": one.low,
+                        "close": one.close,
+                    }
+                    session.send(
+                        "realTimeBar", req_id=req_id, time=bar.start // NS, **prices, **figures
+                    )
 
 
 def _typed(quote: Quote, tick_type: int) -> int:
     return _DELAYED[tick_type] if quote.delayed else tick_type
 
 
-def tick_by_tick(tick: Tick, before: Tick | None, what: str, listed: Listed) -> dict[str, Any] | None:
+def tick_by_tick(
+    tick: Tick, before: Tick | None, what: str, listed: Listed
+) -> dict[str, Any] | None:
     """The values of one kind of tick; None where this tick is none of that kind."""
     bid, ask = tick.bid[0], tick.ask[0]
     if what in {"Last", "AllLast"}:
-        return {"price": listed.price(tick.price), "size": tick.size, "exchange": listed.instrument.exchange} if tick.size else None
+        return (
+            {
+                "price": listed.price(tick.price),
+                "size": tick.size,
+                "exchange": listed.instrument.exchange,
+            }
+            if tick.size
+            else None
+        )
     if math.isnan(bid + ask):
         return None
     if what == "MidPoint":
         same = before is not None and before.bid[0] + before.ask[0] == bid + ask
         return None if same else {"mid": listed.price(round((bid + ask) / 2, 8))}
     sizes = {"bid_size": tick.bid_size[0], "ask_size": tick.ask_size[0]}
-    if before is not None and (before.bid[0], before.ask[0], before.bid_size[0], before.ask_size[0]) == (bid, ask, *sizes.values()):
+    if before is not None and (
+        before.bid[0],
+        before.ask[0],
+        before.bid_size[0],
+        before.ask_size[0],
+    ) == (bid, ask, *sizes.values()):
         return None
     return {"bid": listed.price(bid), "ask": listed.price(ask), **sizes}
 
 
-def depth_changes(tick: Tick, before: Tick | None, rows: int) -> Iterator[tuple[int, int, int, float, int]]:
-    """(position, operation, side, price, size): operation 0 insert, 1 update, 2 delete; side 0 ask, 1 bid."""
+def depth_changes(
+    tick: Tick, before: Tick | None, rows: int
+) -> Iterator[tuple[int, int, int, float, int]]:
+    """(position, operation, side, price, size): operation 0 insert, 1 update, 2 delete; side 0 ask,
+    1 bid.
+    """
     for side, prices, sizes in ((1, tick.bid, tick.bid_size), (0, tick.ask, tick.ask_size)):
         old = () if before is None else (before.bid_size, before.ask_size)[1 - side]
         old_prices = () if before is None else (before.bid, before.ask)[1 - side]

@@ -1,4 +1,6 @@
-"""What the simulated TWS has to show of one contract: closed bars, and if it has them the quotes and trades that made them."""
+"""What the simulated TWS has to show of one contract: closed bars, and if it has them the quotes
+and trades that made them.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,15 @@ from mcl.market import calendar
 from mcl.market.instruments import Contract, Instrument
 
 NS = 1_000_000_000
-INTERVAL_NS = {"1s": NS, "5s": 5 * NS, "1m": 60 * NS, "5m": 300 * NS, "15m": 900 * NS, "30m": 1800 * NS, "1h": 3600 * NS}
+INTERVAL_NS = {
+    "1s": NS,
+    "5s": 5 * NS,
+    "1m": 60 * NS,
+    "5m": 300 * NS,
+    "15m": 900 * NS,
+    "30m": 1800 * NS,
+    "1h": 3600 * NS,
+}
 
 
 Ints = npt.NDArray[np.int64]
@@ -23,7 +33,9 @@ Floats = npt.NDArray[np.float64]
 
 
 class Tick(NamedTuple):
-    """A book after an event, and the trade that the event was (size 0: none). Best level first; an empty level has size 0."""
+    """A book after an event, and the trade that the event was (size 0: none). Best level first; an
+    empty level has size 0.
+    """
 
     ts: int
     bid: tuple[float, ...]
@@ -36,8 +48,10 @@ class Tick(NamedTuple):
 
 @dataclass(frozen=True)
 class Ticks:
-    """Aligned arrays, increasing in time: `ts` ns UTC when the state was known; prices float64[levels, n] (NaN: empty level), sizes
-    int64[levels, n] in contracts; `price` of the trade of a row and its `size`, which is 0 where nothing traded."""
+    """Aligned arrays, increasing in time: `ts` ns UTC when the state was known; prices
+    float64[levels, n] (NaN: empty level), sizes int64[levels, n] in contracts; `price` of the trade
+    of a row and its `size`, which is 0 where nothing traded.
+    """
 
     ts: Ints
     bid: Floats
@@ -53,17 +67,31 @@ class Ticks:
     def rows(self, from_ns: int, to_ns: int) -> Ticks:
         """Those with from_ns <= ts < to_ns."""
         a, b = np.searchsorted(self.ts, (from_ns, to_ns), "left")
-        prices, sizes = (self.bid[:, a:b], self.ask[:, a:b]), (self.bid_size[:, a:b], self.ask_size[:, a:b])
+        prices, sizes = (
+            (self.bid[:, a:b], self.ask[:, a:b]),
+            (self.bid_size[:, a:b], self.ask_size[:, a:b]),
+        )
         return Ticks(self.ts[a:b], *prices, *sizes, self.price[a:b], self.size[a:b])
 
     def each(self) -> list[Tick]:
-        books = ([tuple(level) for level in side.T.tolist()] for side in (self.bid, self.ask, self.bid_size, self.ask_size))
-        return [Tick(*row) for row in zip(self.ts.tolist(), *books, self.price.tolist(), self.size.tolist(), strict=True)]
+        books = (
+            [tuple(level) for level in side.T.tolist()]
+            for side in (self.bid, self.ask, self.bid_size, self.ask_size)
+        )
+        return [
+            Tick(*row)
+            for row in zip(
+                self.ts.tolist(), *books, self.price.tolist(), self.size.tolist(), strict=True
+            )
+        ]
 
 
 def joined(pieces: Sequence[Ticks]) -> Ticks:
     """One after the other; at least one piece, all with as many levels."""
-    arrays = {f.name: np.concatenate([getattr(piece, f.name) for piece in pieces], axis=-1) for f in fields(Ticks)}
+    arrays = {
+        f.name: np.concatenate([getattr(piece, f.name) for piece in pieces], axis=-1)
+        for f in fields(Ticks)
+    }
     return Ticks(**arrays)
 
 
@@ -92,10 +120,11 @@ class Columns(NamedTuple):
 
 @dataclass(frozen=True)
 class Tape:
-    """Bars of one dated contract: `start` int64 ns UTC (when a bar opens), float64 prices, int64 volume; increasing in time.
+    """Bars of one dated contract: `start` int64 ns UTC (when a bar opens), float64 prices, int64
+    volume; increasing in time.
 
-    Rows before `first` are history, rows from there on are played: tick by tick with `quotes`, else as far as a bar in progress is
-    known. `synthetic` says that no market made these prices.
+    Rows before `first` are history, rows from there on are played: tick by tick with `quotes`, else
+    as far as a bar in progress is known. `synthetic` says that no market made these prices.
     """
 
     contract: Contract
@@ -113,10 +142,16 @@ class Tape:
 
     def __post_init__(self) -> None:
         if self.interval not in INTERVAL_NS:
-            raise BrokerError(f"bars of interval {self.interval!r} cannot be replayed; valid: {', '.join(INTERVAL_NS)}")
+            raise BrokerError(
+                f"bars of interval {self.interval!r} cannot be replayed; valid:"
+                f" {', '.join(INTERVAL_NS)}"
+            )
         if not 0 < self.first < len(self.start):
             before, played = self.first, len(self.start) - self.first
-            raise BrokerError(f"a replay needs bars before its session and in it; the tape has {before} before and {played} in it")
+            raise BrokerError(
+                f"a replay needs bars before its session and in it; the tape has {before} before"
+                f" and {played} in it"
+            )
 
     def __len__(self) -> int:
         return len(self.start)
@@ -131,7 +166,12 @@ class Tape:
 
     def prices(self, row: int) -> tuple[float, float, float, float]:
         """Open, high, low, close."""
-        return float(self.open[row]), float(self.high[row]), float(self.low[row]), float(self.close[row])
+        return (
+            float(self.open[row]),
+            float(self.high[row]),
+            float(self.low[row]),
+            float(self.close[row]),
+        )
 
     @property
     def interval_ns(self) -> int:
@@ -139,19 +179,32 @@ class Tape:
 
     @classmethod
     def from_bars(cls, bars: Bars, session: int) -> Tape:
-        """The bars of one session (days since 1970) of the contract active in it, with all bars before as history.
+        """The bars of one session (days since 1970) of the contract active in it, with all bars
+        before as history.
 
-        Rows of earlier contracts are shifted by the roll gaps, so that the history is continuous with what is played.
+        Rows of earlier contracts are shifted by the roll gaps, so that the history is continuous
+        with what is played.
         """
         if bars.ratio is not None:
-            raise BrokerError("a series adjusted by ratios is not one of tradeable prices; a replay needs data.roll.adjust=difference")
+            raise BrokerError(
+                "a series adjusted by ratios is not one of tradeable prices; a replay needs"
+                " data.roll.adjust=difference"
+            )
         rows = np.flatnonzero(bars.session == session)
         if not len(rows):
-            known = f"{calendar.from_day(int(bars.session[0]))} to {calendar.from_day(int(bars.session[-1]))}"
-            raise BrokerError(f"no bars in the session {calendar.from_day(session)}; the data hold {known}")
+            known = (
+                f"{calendar.from_day(int(bars.session[0]))} to"
+                f" {calendar.from_day(int(bars.session[-1]))}"
+            )
+            raise BrokerError(
+                f"no bars in the session {calendar.from_day(session)}; the data hold {known}"
+            )
         end, size = int(rows[-1]) + 1, bars.instrument.tick_size
         shift = np.rint((bars.adjustment[:end] - bars.adjustment[rows[0]]) / size)
-        prices = {name: np.round((bars.ticks[name][:end] + shift) * size, 10) for name in ("open", "high", "low", "close")}
+        prices = {
+            name: np.round((bars.ticks[name][:end] + shift) * size, 10)
+            for name in ("open", "high", "low", "close")
+        }
         return cls(
             contract=bars.contracts[int(bars.contract[rows[0]])],
             instrument=bars.instrument,

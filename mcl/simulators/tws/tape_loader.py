@@ -1,4 +1,6 @@
-"""Tapes from the project's store: any contract of a dataset, one session or several, as they were or as if they were today."""
+"""Tapes from the project's store: any contract of a dataset, one session or several, as they were
+or as if they were today.
+"""
 
 from __future__ import annotations
 
@@ -39,41 +41,72 @@ def tapes(
     sessions: int = 1,
     detail: Detail = "bars",
 ) -> list[Tape]:
-    """`sessions` sessions from `session` on (default: the last ones), one tape per contract: those named, `all` that have bars in the
-    first of them, or (default) the one that is active in it, whose history is then continuous over rolls.
+    """`sessions` sessions from `session` on (default: the last ones), one tape per contract: those
+    named, `all` that have bars in the first of them, or (default) the one that is active in it,
+    whose history is then continuous over rolls.
 
-    `detail` says how much of a bar is shown: `bars` as they are stored; `ticks` every quote and trade of the order books in the store;
-    `seconds` bars of one second that these trades make. The hold-out is included: a market knows no hold-out. BrokerError for what the
-    data do not hold; DataError as `load`.
+    `detail` says how much of a bar is shown: `bars` as they are stored; `ticks` every quote and
+    trade of the order books in the store; `seconds` bars of one second that these trades make. The
+    hold-out is included: a market knows no hold-out. BrokerError for what the data do not hold;
+    DataError as `load`.
     """
     bars = load(data, root, holdout=True)
     held = np.unique(bars.session)
     day = int(held[-min(sessions, len(held))]) if session is None else calendar.to_day(session)
     if day not in held:
         first, last = (calendar.from_day(int(n)) for n in (held[0], held[-1]))
-        raise BrokerError(f"no bars in the session {calendar.from_day(day)}; the data hold {first} to {last}")
+        raise BrokerError(
+            f"no bars in the session {calendar.from_day(day)}; the data hold {first} to {last}"
+        )
     if not contracts and sessions == 1 and detail == "bars":
         return [Tape.from_bars(bars, day)]
     stored = build.stored_dataset(data, root)
     active = bars.contracts[int(bars.contract[int(np.searchsorted(bars.session, day))])].symbol
-    wanted = _all(stored, active, day) if ALL in contracts else list(dict.fromkeys(contracts)) or [active]
+    wanted = (
+        _all(stored, active, day)
+        if ALL in contracts
+        else list(dict.fromkeys(contracts)) or [active]
+    )
     found = [_of_contract(stored, _named(stored, symbol), day, sessions) for symbol in wanted]
-    return found if detail == "bars" else _detailed(data, root, found, detail, every=ALL not in contracts)
+    return (
+        found
+        if detail == "bars"
+        else _detailed(data, root, found, detail, every=ALL not in contracts)
+    )
 
 
-def _detailed(data: schema.Data, root: Path, tapes: list[Tape], detail: Detail, every: bool) -> list[Tape]:
+def _detailed(
+    data: schema.Data, root: Path, tapes: list[Tape], detail: Detail, every: bool
+) -> list[Tape]:
     """With the books of all these contracts, or (not `every`) of those that have any."""
-    played = np.unique(np.concatenate([calendar.session_of(tape.start[tape.first :]) for tape in tapes])).tolist()
-    before = [int(calendar.session_of(tapes[0].start[tapes[0].first - 1]))] if detail == "seconds" else []
+    played = np.unique(
+        np.concatenate([calendar.session_of(tape.start[tape.first :]) for tape in tapes])
+    ).tolist()
+    before = (
+        [int(calendar.session_of(tapes[0].start[tapes[0].first - 1]))]
+        if detail == "seconds"
+        else []
+    )
     days = [calendar.from_day(day) for day in (*before, *played)]
     books = load_books(data, root, lambda _: days)
-    tapes = [tape for tape in tapes if every or all((tape.contract.symbol, day) in books.held for day in days)]
-    return [quotes.in_ticks(tape, books) if detail == "ticks" else quotes.in_seconds(tape, books) for tape in tapes]
+    tapes = [
+        tape
+        for tape in tapes
+        if every or all((tape.contract.symbol, day) in books.held for day in days)
+    ]
+    return [
+        quotes.in_ticks(tape, books) if detail == "ticks" else quotes.in_seconds(tape, books)
+        for tape in tapes
+    ]
 
 
 def _all(stored: Dataset, active: str, day: int) -> list[str]:
     """Contracts that have bars in a session and before it, the active one first."""
-    held = [contract.symbol for index, contract in enumerate(stored.contracts) if _has(stored.rows(index, last=day).session, day)]
+    held = [
+        contract.symbol
+        for index, contract in enumerate(stored.contracts)
+        if _has(stored.rows(index, last=day).session, day)
+    ]
     return sorted(held, key=lambda symbol: symbol != active)
 
 
@@ -94,9 +127,15 @@ def _of_contract(stored: Dataset, index: int, day: int, sessions: int) -> Tape:
     first = int(np.searchsorted(rows.session, day))
     name = stored.contracts[index].symbol
     if first == len(rows):
-        raise BrokerError(f"{name} has no bars from session {calendar.from_day(day)} on", "leave the contract away for the active one")
+        raise BrokerError(
+            f"{name} has no bars from session {calendar.from_day(day)} on",
+            "leave the contract away for the active one",
+        )
     if first == 0:
-        raise BrokerError(f"{name} has no bars before session {calendar.from_day(day)}: a replay needs some history")
+        raise BrokerError(
+            f"{name} has no bars before session {calendar.from_day(day)}: a replay needs some"
+            " history"
+        )
     return _tape(stored, index, rows, first)
 
 
@@ -115,14 +154,19 @@ def _tape(stored: Dataset, index: int, rows: Rows, first: int) -> Tape:
 
 
 def as_of_today(old: Sequence[Tape], now_ns: int) -> list[Tape]:
-    """The same prices at the same New York clock times of the session that is open now, or opens next, in contracts that trade now:
-    of each root the first months that do, in the order of the old ones.
+    """The same prices at the same New York clock times of the session that is open now, or opens
+    next, in contracts that trade now: of each root the first months that do, in the order of the
+    old ones.
 
-    Contracts that all trade still keep their names, and their history keeps its own times: a session that has the same bars
-    stored finds them again. No market made these prices on that day: the tapes are marked as synthetic.
+    Contracts that all trade still keep their names, and their history keeps its own times: a
+    session that has the same bars stored finds them again. No market made these prices on that day:
+    the tapes are marked as synthetic.
     """
     day, _ = _session_at(now_ns, old[0].contract.root)
-    if all(_trades(tape.contract, day) and calendar.session_of(tape.start[tape.first]) <= day for tape in old):
+    if all(
+        _trades(tape.contract, day) and calendar.session_of(tape.start[tape.first]) <= day
+        for tape in old
+    ):
         return [_played_again(tape, now_ns) for tape in old]
     months = {root: _trading(root, day) for root in {tape.contract.root for tape in old}}
     order = sorted(range(len(old)), key=lambda n: old[n].contract.last_trade_date)
@@ -131,12 +175,19 @@ def as_of_today(old: Sequence[Tape], now_ns: int) -> list[Tape]:
 
 
 def _played_again(old: Tape, now_ns: int) -> Tape:
-    """All that is stored before the session of today is its history; then come the prices that were to be played."""
+    """All that is stored before the session of today is its history; then come the prices that were
+    to be played.
+    """
     moved = _moved(old, old.contract, now_ns)
     played = moved.start[moved.first :]
     before = np.flatnonzero(old.start < played[0])
-    columns: dict[str, Any] = {name: np.concatenate([getattr(old, name)[before], getattr(moved, name)[moved.first :]]) for name in PLAYED}
-    return replace(moved, start=np.concatenate([old.start[before], played]), first=len(before), **columns)
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(old, name)[before], getattr(moved, name)[moved.first :]])
+        for name in PLAYED
+    }
+    return replace(
+        moved, start=np.concatenate([old.start[before], played]), first=len(before), **columns
+    )
 
 
 def _moved(old: Tape, contract: Contract, now_ns: int) -> Tape:
@@ -160,7 +211,10 @@ def _session_at(now_ns: int, root: str) -> tuple[int, int]:
 def _trading(root: str, day: int) -> Iterator[Contract]:
     """Contracts that still trade, the nearest first."""
     on = calendar.from_day(day)
-    coming = (calendar.contract(root, month // 12, month % 12 + 1) for month in count(on.year * 12 + on.month - 1))
+    coming = (
+        calendar.contract(root, month // 12, month % 12 + 1)
+        for month in count(on.year * 12 + on.month - 1)
+    )
     return (contract for contract in coming if _trades(contract, day))
 
 

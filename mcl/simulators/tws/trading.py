@@ -55,7 +55,11 @@ def _completed_orders(session: Session, _request: Values) -> None:
 
 def _executions(session: Session, request: Values) -> None:
     book = session.tws.book
-    today = [fill for fill in book.executions[session.tws.hidden_executions :] if fill.time >= book.told_since]
+    today = [
+        fill
+        for fill in book.executions[session.tws.hidden_executions :]
+        if fill.time >= book.told_since
+    ]
     wanted = [fill for fill in today if _passes(fill, request)]
     for fill in wanted:
         session.send("execDetails", **render.execution(fill, request["req_id"]))
@@ -67,15 +71,33 @@ def _executions(session: Session, request: Values) -> None:
 def _passes(fill: Execution, request: Values) -> bool:
     """Client id 0 and empty texts let everything through. The time filter is read as UTC."""
     order = fill.order
-    contract = order.listed.fields() | {"sec_type": "FUT", "side": "BUY" if fill.quantity > 0 else "SELL", "account": order.account}
-    named = all(request[name] in {"", contract[name]} for name in ("symbol", "sec_type", "exchange", "side", "account"))
-    return named and request["client_id"] in {0, None, order.client_id} and fill.time >= _since(request["time"])
+    contract = order.listed.fields() | {
+        "sec_type": "FUT",
+        "side": "BUY" if fill.quantity > 0 else "SELL",
+        "account": order.account,
+    }
+    named = all(
+        request[name] in {"", contract[name]}
+        for name in ("symbol", "sec_type", "exchange", "side", "account")
+    )
+    return (
+        named
+        and request["client_id"] in {0, None, order.client_id}
+        and fill.time >= _since(request["time"])
+    )
 
 
 def _since(text: str) -> int:
     if not text:
         return 0
-    return int(datetime.strptime(text[:17].replace("-", " "), "%Y%m%d %H:%M:%S").replace(tzinfo=UTC).timestamp()) * render.NS
+    return (
+        int(
+            datetime.strptime(text[:17].replace("-", " "), "%Y%m%d %H:%M:%S")
+            .replace(tzinfo=UTC)
+            .timestamp()
+        )
+        * render.NS
+    )
 
 
 def _next_id(session: Session, _request: Values) -> None:
@@ -105,7 +127,9 @@ def _account_updates(session: Session, request: Values) -> None:
     if not session.subscribed.account:
         return
     for key, value, currency in account.values():
-        session.send("updateAccountValue", key=key, value=value, currency=currency, account=account.name)
+        session.send(
+            "updateAccountValue", key=key, value=value, currency=currency, account=account.name
+        )
     for holding in account.holdings.values():
         if holding.quantity:
             session.send("updatePortfolio", **render.portfolio(holding, account.name))
@@ -120,7 +144,14 @@ def _account_multi(session: Session, request: Values) -> None:
         return
     session.subscribed.account_multi.add(req_id)
     for key, value, currency in account.values():
-        session.send("accountUpdateMulti", req_id=req_id, account=account.name, key=key, value=value, currency=currency)
+        session.send(
+            "accountUpdateMulti",
+            req_id=req_id,
+            account=account.name,
+            key=key,
+            value=value,
+            currency=currency,
+        )
     session.send("accountUpdateMultiEnd", req_id=req_id)
 
 
@@ -130,7 +161,14 @@ def _cancel_account_multi(session: Session, request: Values) -> None:
 
 def _summary(session: Session, request: Values) -> None:
     for account, tag, value, currency in session.tws.account.summary(request["tags"]):
-        session.send("accountSummary", req_id=request["req_id"], account=account, tag=tag, value=value, currency=currency)
+        session.send(
+            "accountSummary",
+            req_id=request["req_id"],
+            account=account,
+            tag=tag,
+            value=value,
+            currency=currency,
+        )
     session.send("accountSummaryEnd", req_id=request["req_id"])
 
 
@@ -157,24 +195,40 @@ def push_pnl(session: Session) -> None:
     account = session.tws.account
     daily = round(account.equity - account.capital_usd, 10)
     for req_id in session.subscribed.pnl:
-        session.send("pnl", req_id=req_id, daily=daily, unrealized=round(account.unrealized, 10), realized=round(account.realized, 10))
+        session.send(
+            "pnl",
+            req_id=req_id,
+            daily=daily,
+            unrealized=round(account.unrealized, 10),
+            realized=round(account.realized, 10),
+        )
     for req_id, con_id in session.subscribed.pnl_single.items():
         holding = account.holdings.get(con_id)
         if holding is not None:
-            figures = {"unrealized": holding.unrealized, "realized": holding.realized, "value": holding.value}
+            figures = {
+                "unrealized": holding.unrealized,
+                "realized": holding.realized,
+                "value": holding.value,
+            }
             rounded = {name: round(value, 10) for name, value in figures.items()}
             daily = rounded["unrealized"] + rounded["realized"]
-            session.send("pnlSingle", req_id=req_id, position=holding.quantity, daily=daily, **rounded)
+            session.send(
+                "pnlSingle", req_id=req_id, position=holding.quantity, daily=daily, **rounded
+            )
 
 
 def push_account(session: Session, values: Iterable[tuple[str, str, str]]) -> None:
-    """Holdings and the given (key, value, currency), if this client has subscribed to account updates."""
+    """Holdings and the given (key, value, currency), if this client has subscribed to account
+    updates.
+    """
     account, subscribed = session.tws.account, session.subscribed
     if subscribed.account:
         for holding in account.holdings.values():
             session.send("updatePortfolio", **render.portfolio(holding, account.name))
         for key, value, currency in values:
-            session.send("updateAccountValue", key=key, value=value, currency=currency, account=account.name)
+            session.send(
+                "updateAccountValue", key=key, value=value, currency=currency, account=account.name
+            )
         session.send("updateAccountTime", time=f"{render.moment(session.tws.book.now):%H:%M}")
 
 

@@ -1,8 +1,11 @@
-"""All traffic on disk, in the columns of the recordings of real servers: one message per line, separated by tabs.
+"""All traffic on disk, in the columns of the recordings of real servers: one message per line,
+separated by tabs.
 
-    seq · client · direction (S server to client, C client to server) · server version · kind · provenance · fields as JSON · note
+    seq · client · direction (S server to client, C client to server) · server version · kind ·
+    provenance · fields as JSON · note
 
-The note has the seconds since the server started and the market clock. A line `# …` is something that happened to the server.
+The note has the seconds since the server started and the market clock. A line `# …` is something
+that happened to the server.
 """
 
 from __future__ import annotations
@@ -26,24 +29,32 @@ _HEAD = "# seq\tclient\tdirection\tserver_version\tkind\tprovenance\tfields\tnot
 
 
 class Transcript:
-    """Appends to `path`. Lines reach the disk when the file is closed, or at the latest after a second of traffic."""
+    """Appends to `path`. Lines reach the disk when the file is closed, or at the latest after a
+    second of traffic.
+    """
 
     def __init__(self, path: Path) -> None:
         try:
             self._file = private_file(path).open("a", encoding="utf-8")
         except OSError as error:
-            raise BrokerError(f"the transcript {path} cannot be written: {error.strerror or error}") from None
+            raise BrokerError(
+                f"the transcript {path} cannot be written: {error.strerror or error}"
+            ) from None
         self._start = self._flushed = time.monotonic()
         self._seq = 0
         if self._file.tell() == 0:
             self._file.write(_HEAD)
 
-    def message(self, direction: str, client: int, version: int, fields: list[str], market_ns: int) -> None:
+    def message(
+        self, direction: str, client: int, version: int, fields: list[str], market_ns: int
+    ) -> None:
         self._seq += 1
         now = time.monotonic()
         note = f"t={now - self._start:.6f} {local_time(market_ns)}"
         text = json.dumps(fields, ensure_ascii=False)
-        self._file.write(f"{self._seq:06d}\tclient-{client}\t{direction}\t{version or '?'}\traw\tsimulated\t{text}\t{note}\n")
+        self._file.write(
+            f"{self._seq:06d}\tclient-{client}\t{direction}\t{version or '?'}\traw\tsimulated\t{text}\t{note}\n"
+        )
         if now - self._flushed > 1:
             self._file.flush()
             self._flushed = now
@@ -54,7 +65,12 @@ class Transcript:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -62,7 +78,9 @@ class Transcript:
 
 
 class Line(NamedTuple):
-    """One message of a transcript: `values` by name where its table is known and fits, else by position."""
+    """One message of a transcript: `values` by name where its table is known and fits, else by
+    position.
+    """
 
     seq: str
     client: str
@@ -84,7 +102,9 @@ def read(path: Path) -> Iterator[Line]:
             continue
         columns = row.split("\t")
         if len(columns) < 7:
-            raise BrokerError(f"line {number} of {path} has {len(columns)} columns; a transcript has 8")
+            raise BrokerError(
+                f"line {number} of {path} has {len(columns)} columns; a transcript has 8"
+            )
         yield _line(columns, number, path)
 
 
@@ -94,7 +114,9 @@ def _line(columns: list[str], number: int, path: Path) -> Line:
     except ValueError:
         raise BrokerError(f"line {number} of {path}: the fields are no JSON list") from None
     name, values = _named(columns[2], columns[3], fields)
-    return Line(columns[0], columns[1], columns[2], name, values, columns[7] if len(columns) > 7 else "")
+    return Line(
+        columns[0], columns[1], columns[2], name, values, columns[7] if len(columns) > 7 else ""
+    )
 
 
 def _named(direction: str, version: str, fields: list[str]) -> tuple[str, Values]:
@@ -126,8 +148,55 @@ def _short(value: object) -> str:
 
 
 _TELLING = {  # what a reader looks for first
-    *("order_id", "req_id", "code", "text", "status", "filled", "remaining", "average_price", "why_held", "action", "quantity"),
-    *("order_type", "limit_price", "aux_price", "tif", "oca_group", "parent_id", "transmit", "what_if", "order_ref", "local_symbol"),
-    *("execution_id", "side", "shares", "price", "commission", "realized", "position", "average_cost", "key", "value", "currency"),
-    *("tick_type", "size", "date", "open", "high", "low", "close", "time", "accounts", "client_id", "bars"),
+    *(
+        "order_id",
+        "req_id",
+        "code",
+        "text",
+        "status",
+        "filled",
+        "remaining",
+        "average_price",
+        "why_held",
+        "action",
+        "quantity",
+    ),
+    *(
+        "order_type",
+        "limit_price",
+        "aux_price",
+        "tif",
+        "oca_group",
+        "parent_id",
+        "transmit",
+        "what_if",
+        "order_ref",
+        "local_symbol",
+    ),
+    *(
+        "execution_id",
+        "side",
+        "shares",
+        "price",
+        "commission",
+        "realized",
+        "position",
+        "average_cost",
+        "key",
+        "value",
+        "currency",
+    ),
+    *(
+        "tick_type",
+        "size",
+        "date",
+        "open",
+        "high",
+        "low",
+        "close",
+        "time",
+        "accounts",
+        "client_id",
+        "bars",
+    ),
 }

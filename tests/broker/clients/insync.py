@@ -31,7 +31,9 @@ def main(port: int) -> None:
     ib.cancelOrder(resting.order)
     while resting.orderStatus.status != "Cancelled":
         ib.waitOnUpdate(10)
-    touched = client.Order(action="BUY", orderType="LIT", totalQuantity=1, auxPrice=2.0, lmtPrice=1.0, **COMMON)
+    touched = client.Order(
+        action="BUY", orderType="LIT", totalQuantity=1, auxPrice=2.0, lmtPrice=1.0, **COMMON
+    )
     trade = ib.placeOrder(contract, touched)
     while trade.orderStatus.status != "PreSubmitted":
         ib.waitOnUpdate(10)

@@ -1,4 +1,6 @@
-"""The client of Interactive Brokers (`ibapi`), in a process of its own: it trades, and prints what it saw as JSON."""
+"""The client of Interactive Brokers (`ibapi`), in a process of its own: it trades, and prints what
+it saw as JSON.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ class Client(EWrapper, EClient):
         self.seen[f"tick {tickType}"] = price
         self.event("quote").set()
 
-    def orderStatus(self, orderId: int, status: str, filled: Any, remaining: Any, *rest: Any) -> None:
+    def orderStatus(
+        self, orderId: int, status: str, filled: Any, remaining: Any, *rest: Any
+    ) -> None:
         self.seen["statuses"].append([orderId, status, float(filled)])
         self.event(f"{orderId} {status}").set()
 
@@ -88,7 +92,12 @@ def main(port: int) -> None:
     client.wait("start")
     client.seen["server_version"] = client.serverVersion()
     wanted = Contract()
-    wanted.symbol, wanted.secType, wanted.exchange, wanted.currency = "MCL", "CONTFUT", "NYMEX", "USD"
+    wanted.symbol, wanted.secType, wanted.exchange, wanted.currency = (
+        "MCL",
+        "CONTFUT",
+        "NYMEX",
+        "USD",
+    )
     client.reqContractDetails(1, wanted)
     client.wait("contract")
     dated = client.contract
