@@ -21,7 +21,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from mcl import config, search
-from mcl.tracking import Store
+from mcl.tracking.store import Store
 
 if __name__ == "__main__":
     root = Path(sys.argv[1])

@@ -75,7 +75,7 @@ import sys
 from pathlib import Path
 from mcl import config, search
 from mcl.search import ray_workers as cluster
-from mcl.tracking import Store
+from mcl.tracking.store import Store
 
 cluster.HEAD_LOST_SEC = 4.0
 root = Path(sys.argv[1])

@@ -28,7 +28,7 @@ import resource, signal, sys
 from pathlib import Path
 from mcl import config, search
 from mcl.search.trial_log import Outcomes
-from mcl.tracking import Store
+from mcl.tracking.store import Store
 
 class Filling(Outcomes):
     def add(self, outcome, window=1):

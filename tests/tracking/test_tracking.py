@@ -117,7 +117,7 @@ FULL = """
 import resource, sys
 from pathlib import Path
 from mcl.base.errors import StoreError
-from mcl.tracking import Record, Store
+from mcl.tracking.store import Record, Store
 store = Store(Path(sys.argv[1]))
 store.record(Record("s", "small"))  # the database exists and fits
 resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, resource.RLIM_INFINITY))
@@ -183,7 +183,7 @@ def test_a_run_shows_how_long_it_took_and_the_last_one_is_that_which_ended_last(
 
 def test_a_fresh_store_is_made_without_a_word_from_mlflow(tmp_path: Path) -> None:
     code = (
-        "from mcl.tracking import Store; from mcl.base.errors import StoreError\ntry:"
+        "from mcl.tracking.store import Store; from mcl.base.errors import StoreError\ntry:"
         " Store().run('last')\nexcept StoreError: pass"
     )
     quiet = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")} | {
