@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 CHILD = """
 import sys
 from pathlib import Path
-from mcl import config, search
+from mcl import composition, search
 from mcl.tracking.store import Store
 
 if __name__ == "__main__":
@@ -39,7 +39,7 @@ if __name__ == "__main__":
     if sys.argv[2] == "resume":
         search.resume(sys.argv[3], store=Store(root), root=root)
     else:
-        search.sweep(config.compose("sweep", sys.argv[2:]), store=Store(root), root=root)
+        search.sweep(composition.compose("sweep", sys.argv[2:]), store=Store(root), root=root)
 """
 COMPARED = ["trial", "strategy.fast", "strategy.slow", "state", "reason", "value", "net_pnl_usd"]
 TRIALS = 600

@@ -62,7 +62,7 @@ from __future__ import annotations
 from functools import cache
 
 from mcl.validation import lookahead as check
-from mcl import config
+from mcl import composition
 from mcl.config import schema
 from mcl.data.bars import Bars
 from mcl.data.load import load
@@ -70,8 +70,8 @@ from mcl.data.load import load
 
 @cache
 def composed() -> tuple[schema.Config, Bars]:
-    run = config.compose("backtest", ["strategy={name}", "data=synthetic", "data.end='2024-03-01'", "data.holdout_start=null"]).config
-    return run, load(run.data, config.root())
+    run = composition.compose("backtest", ["strategy={name}", "data=synthetic", "data.end='2024-03-01'", "data.holdout_start=null"]).config
+    return run, load(run.data, composition.root())
 
 
 def test_it_does_not_look_ahead() -> None:

@@ -20,12 +20,12 @@ from .conftest import SMALL, Project
 SCRIPT = """
 import sys
 from pathlib import Path
-from mcl import config, search
+from mcl import composition, search
 from mcl.tracking.store import Store
 
 if __name__ == "__main__":
     root = Path(sys.argv[1])
-    swept = search.sweep(config.compose("sweep", sys.argv[2:]), store=Store(root), root=root, progress=True)
+    swept = search.sweep(composition.compose("sweep", sys.argv[2:]), store=Store(root), root=root, progress=True)
     print("SWEPT", swept.sweep_id, len(swept.trials), swept.interrupted, flush=True)
 """
 

@@ -73,7 +73,7 @@ class Slow:
 SEARCH = """
 import sys
 from pathlib import Path
-from mcl import config, search
+from mcl import composition, search
 from mcl.search import ray_workers as cluster
 from mcl.tracking.store import Store
 
@@ -83,7 +83,7 @@ try:
     if sys.argv[2] == "resume":
         search.resume(sys.argv[3], store=Store(root), root=root)
     else:
-        search.sweep(config.compose("sweep", sys.argv[2:]), store=Store(root), root=root)
+        search.sweep(composition.compose("sweep", sys.argv[2:]), store=Store(root), root=root)
 except Exception as error:
     print(f"{type(error).__name__}: {error}")
     sys.exit(1)

@@ -31,7 +31,7 @@ from .conftest import SMALL, Project, measured, write_walk
 CHILD = """
 import sys
 from pathlib import Path
-from mcl import config, search
+from mcl import composition, search
 from mcl.tracking.store import Store
 
 if __name__ == "__main__":
@@ -40,7 +40,7 @@ if __name__ == "__main__":
     if sys.argv[2] == "resume":
         search.resume(sys.argv[3], store=store, root=root)
     else:
-        search.sweep(config.compose("sweep", sys.argv[2:]), store=store, root=root)
+        search.sweep(composition.compose("sweep", sys.argv[2:]), store=store, root=root)
 """
 COMPARED = [
     "trial",

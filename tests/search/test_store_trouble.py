@@ -26,7 +26,7 @@ TYPED = ["search.sampler=qmc", "search.trials=40"]
 SCRIPT = """
 import resource, signal, sys
 from pathlib import Path
-from mcl import config, search
+from mcl import composition, search
 from mcl.search.trial_log import Outcomes
 from mcl.tracking.store import Store
 
@@ -43,7 +43,7 @@ if __name__ == "__main__":
     core.Outcomes = Filling
     root = Path(sys.argv[1])
     try:
-        search.sweep(config.compose("sweep", sys.argv[2:]), store=Store(root), root=root)
+        search.sweep(composition.compose("sweep", sys.argv[2:]), store=Store(root), root=root)
     except Exception as error:
         print(type(error).__name__, error)
 """
