@@ -34,7 +34,7 @@ demo: $(STAMP)
 # Without what a test needs it skips, and the last lines say how to install that. With MCL_CI=1 a skip fails the run: tests/skips.toml.
 # Pictures of every page that the browser tests looked at are kept in build/screenshots. PYTEST_MORE are words for pytest.
 test: $(STAMP)
-	MCL_SCREENSHOTS=$(CURDIR)/build/screenshots $(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_MORE)
+	MCL_SCREENSHOTS=$(CURDIR)/build/screenshots $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_MORE)
 
 # The oldest releases that pyproject.toml admits on Python 3.12, the newest on 3.13: a part of the tests that a person can wait for.
 test-ends: $(STAMP) tools

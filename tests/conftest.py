@@ -24,10 +24,41 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+# Files that take longest are begun first: none of them is left for one worker at the end.
+LONGEST_FIRST = (
+    "live/test_session.py",
+    "live/test_service.py",
+    "strategy/test_cheats.py",
+    "live/test_alone.py",
+    "search/test_ray.py",
+    "ops/test_first_boot.py",
+    "ops/test_runbooks.py",
+    "live/test_soak.py",
+    "test_fuzz.py",
+    "test_keys.py",
+    "live/test_roll.py",
+    "test_story.py",
+    "test_terminal.py",
+    "test_docs.py",
+    "ops/test_infra.py",
+    "data/test_cut.py",
+    "search/test_scale.py",
+    "search/test_resume.py",
+    "search/test_pruners.py",
+    "promote/test_promote.py",
+)
+
 
 def pytest_configure(config: pytest.Config) -> None:
     skips.register(config)
     comparisons.register(config)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files; the tests of a file stay together and in their order."""
+    tests = REPOSITORY / "tests"
+    rank = {tests / name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 @pytest.fixture(scope="session")
