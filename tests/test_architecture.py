@@ -86,6 +86,13 @@ def test_every_module_has_a_room() -> None:
     assert rooms == ROW.keys()
 
 
+def test_the_page_of_the_architecture_names_every_room_from_top_to_bottom() -> None:
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == [
+        name for row in ROWS for name in row
+    ]
+
+
 def test_imports_point_down() -> None:
     """Inside functions and under TYPE_CHECKING too."""
     wrong = [
