@@ -11,6 +11,7 @@ import argparse
 import ast
 import functools
 import inspect
+import itertools
 import json
 import re
 import sys
@@ -35,9 +36,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "configuration.md"
 HEAD = """# Configuration reference
 
-Written by `scripts/make_docs.py` from the schemas and `conf/`; a test holds it current. Any key is overridden on the command line as
-`group.key=value`, a group is chosen as `group=NAME`. `mcl backtest --cfg` prints what was composed,
-`mcl explain KEY` says where a value came from. The default is what conf/ says where nothing is chosen or typed, else that of the code.
+Written by `scripts/make_docs.py` from the schemas and `conf/`; a test holds it current.
+Any key is overridden on the command line as `group.key=value`, a group is chosen as `group=NAME`.
+`mcl backtest --cfg` prints what was composed, `mcl explain KEY` says where a value came from.
+The default is what conf/ says where nothing is chosen or typed, else that of the code.
 An unknown key, a wrong type or a broken rule is refused with the nearest valid choice.
 """
 GROUPS = {  # group of conf/ -> (heading, models, prefix of the keys)
@@ -206,13 +208,18 @@ def _rows(
 
 
 def _comments(model: type[Any]) -> dict[str, str]:
-    """{field: the comment at the end of its line} in the source of the class."""
+    """{field: the comment at the end of its line, or on the lines above it} in the class."""
     source = inspect.getsource(model)
     lines = source.splitlines()
     found = {}
     for node in ast.parse(source).body[0].body:  # type: ignore[attr-defined]
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             _, _, comment = lines[(node.end_lineno or node.lineno) - 1].partition("  # ")
+            above = itertools.takewhile(
+                lambda line: line.startswith("#"),
+                (lines[row].strip() for row in range(node.lineno - 2, -1, -1)),
+            )
+            comment = comment or " ".join(line[1:].strip() for line in reversed(list(above)))
             found[node.target.id] = re.sub(r"(#\s*)?noqa: \w+( - )?", "", comment).strip()
     return found
 
