@@ -1,15 +1,19 @@
 """How fast is the engine, as a ratio to a bare hand-written kernel that does the same work? Run by
 `make bench`.
 
-W1      EMA cross 10/30, always in the market with one contract, next-open fills, 1 tick and $0.77 per side
-W2      W1 with an ATR(14) bracket: stop at 2, take-profit at 4 (its bare kernel: indicators, brackets and flips, one loop)
+W1      EMA cross 10/30, always in the market with one contract, next-open fills, 1 tick and $0.77
+        per side
+W2      W1 with an ATR(14) bracket: stop at 2, take-profit at 4 (its bare kernel: indicators,
+        brackets and flips, one loop)
 limits  W1 with every limit on that needs no clock: on trades, orders, losses, drawdown, losses in a
 row, margin, the end of the session
-gates   the same with windows of the day and a volatility breaker, which are vectors over the bars and computed here as well
-sweep   200 (fast, slow) combinations over 850 000 bars: indicators, simulation, fills, trades, equity at the end of each session and the
-        deepest drawdown; in one process and in two that map the same bars, as `mcl sweep
-        search.workers=2` does it. The bare kernel does the same in the same turns: how it scales is
-        what the machine gives. Memory is that of all processes, shared pages once
+gates   the same with windows of the day and a volatility breaker, which are vectors over the bars
+        and computed here as well
+sweep   200 (fast, slow) combinations over 850 000 bars: indicators, simulation, fills, trades,
+        equity at the end of each session and the deepest drawdown; in one process and in two that
+        map the same bars, as `mcl sweep search.workers=2` does it. The bare kernel does the same in
+        the same turns: how it scales is what the machine gives. Memory is that of all processes,
+        shared pages once
 10 M    W1 on ten million bars against one million, in a process of its own that holds nothing else
 
 The bare kernels are fused loops over two or four arrays that keep nothing but the cash: no ledger,
@@ -506,7 +510,8 @@ def report(n: int, best: dict[str, float], preparation: float) -> None:
     for name, seconds in best.items():
         against = best["bare W2" if "W2" in name else "bare W1"]
         print(
-            f"{name:16s}{seconds * 1e3:9.2f}{seconds / n * 1e9:9.2f}{n / seconds / 1e6:9.0f}{seconds / against:9.2f}"
+            f"{name:16s}{seconds * 1e3:9.2f}{seconds / n * 1e9:9.2f}"
+            f"{n / seconds / 1e6:9.0f}{seconds / against:9.2f}"
         )
     print(
         "\nOnce per Bars, not in the figures above (prices to ticks, adjusted series, look for bad"

@@ -31,7 +31,9 @@ NOTE = """
 window.waits = [];
 new MutationObserver(() => {
   const [, at] = document.getElementById('why').textContent.split('@');
-  if (at) { const told = Date.now() - Number(at); requestAnimationFrame(() => window.waits.push([told, Date.now() - Number(at)])); }
+  if (!at) return;
+  const waited = Date.now() - Number(at);
+  requestAnimationFrame(() => window.waits.push([waited, Date.now() - Number(at)]));
 }).observe(document.getElementById('why'), { childList: true, characterData: true, subtree: true });
 """
 

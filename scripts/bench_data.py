@@ -34,7 +34,9 @@ from mcl.data.load import load
 start, cpu = time.perf_counter(), time.process_time()
 bars = load(schema.DatabentoData(source="databento", path=sys.argv[1]), Path(sys.argv[2]))
 print(json.dumps({
-    "bars": len(bars), "seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu,
+    "bars": len(bars),
+    "seconds": time.perf_counter() - start,
+    "cpu_seconds": time.process_time() - cpu,
     "peak_mib": peak_mb(), "read": bars.provenance["counts"]["read"],
 }))
 """

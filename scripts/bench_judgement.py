@@ -2,11 +2,15 @@
 exits with 1 when one misses.
 
     python scripts/bench_judgement.py             # the speed; run by `make bench`
-    python scripts/bench_judgement.py coverage    # how often the 95 % interval of a Sharpe ratio holds the truth; about ten minutes
+    python scripts/bench_judgement.py coverage    # how often the 95 % interval of a Sharpe ratio
+                                                  holds the truth; about ten minutes
 
-metrics    every metric of one run of two years of 1-minute bars (690,000 bars, 500 sessions, 20,000 trades), bootstrap interval included
-pbo        the probability of backtest overfitting of a 1024 x 100 matrix with 16 blocks (12,870 splits)
-validate   `mcl validate` of one run on the generated two years of 1-minute bars, from the shell, start of the process included
+metrics    every metric of one run of two years of 1-minute bars (690,000 bars, 500 sessions, 20,000
+           trades), bootstrap interval included
+pbo        the probability of backtest overfitting of a 1024 x 100 matrix with 16 blocks (12,870
+           splits)
+validate   `mcl validate` of one run on the generated two years of 1-minute bars, from the shell,
+           start of the process included
 
 The best of several repetitions counts: what is asked is the cost of the work, not of the machine's
 other tenants.

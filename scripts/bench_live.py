@@ -1,7 +1,8 @@
 """How fast a session reacts, how soon it is back, and what it keeps: figures of this machine.
 
     python scripts/bench_live.py                 all three
-    python scripts/bench_live.py latency         from the bytes that close a bar to the first byte of its order
+    python scripts/bench_live.py latency         from the bytes that close a bar to the first byte
+                                                 of its order
     python scripts/bench_live.py recovery        from the server's return to TRADING
     python scripts/bench_live.py memory          a simulated week of minutes in one process
 

@@ -1,11 +1,13 @@
 """How long does a run's page take? Run by `make bench`; prints each figure with its bound and exits
 with 1 when one misses.
 
-build     processor time for the page of a run of two years of 1-minute bars, indicators and stops included, without the backtest
+build     processor time for the page of a run of two years of 1-minute bars, indicators and stops
+          included, without the backtest
 size      that page, plotly.js inside
 paint     first contentful paint in Chromium, from the file, of the best of some loads
-zoom      processor time of scripts, style and layout for the costliest of ten moves between the whole run and an hour of it, all bars
-          behind it: a move is several tasks, so none of them is longer
+zoom      processor time of scripts, style and layout for the costliest of ten moves between the
+          whole run and an hour of it, all bars behind it: a move is several tasks, so none of them
+          is longer
 
 Without chromium, chromedriver and selenium the last two are left out, and said to be.
 """
@@ -43,8 +45,12 @@ FLAGS = (
 )
 MOVE = """const [from, to, done] = arguments, holder = document.getElementById('chart-strip');
 delete holder.dataset.bars;
-const seen = () => holder.dataset.bars === undefined ? setTimeout(seen, 10) : setTimeout(() => done(Number(holder.dataset.bars)), 120);
-setTimeout(() => Plotly.relayout(holder, {'xaxis.range': [from, to]}).then(seen)); // a task of the page, not of the driver"""
+const seen = () => {
+  if (holder.dataset.bars === undefined) setTimeout(seen, 10);
+  else setTimeout(() => done(Number(holder.dataset.bars)), 120);
+};
+// A task of the page, not of the driver.
+setTimeout(() => Plotly.relayout(holder, {'xaxis.range': [from, to]}).then(seen));"""
 RANGE = """return document.getElementById('chart-strip').layout.xaxis.range
 .map(v => typeof v === 'number' ? v : Date.parse(v.replace(' ', 'T') + 'Z'))"""
 SHARES = (

@@ -1,15 +1,16 @@
 """What more workers and more hosts bring: trials a second with 1, 2 and 4 workers here, and a
 calculated table up to 1,000.
 
-workers     a real search with processes of this machine and with Ray actors, every trial a tracked run in SQLite
-parent      the one process that asks the sampler, keeps the study, the outcomes and the rows: the same search with workers that answer
-            at once (they repeat what the real ones found), so that what is left is the parent's own
-            limit; for each place of the study (a file, PostgreSQL) and of the rows (none, SQLite,
-            an MLflow server on PostgreSQL with its HTTP requests, and the tables of that PostgreSQL
-            itself)
+workers     a real search with processes of this machine and with Ray actors, every trial a tracked
+            run in SQLite
+parent      the one process that asks the sampler, keeps the study, the outcomes and the rows: the
+            same search with workers that answer at once (they repeat what the real ones found), so
+            that what is left is the parent's own limit; for each place of the study (a file,
+            PostgreSQL) and of the rows (none, SQLite, an MLflow server on PostgreSQL with its HTTP
+            requests, and the tables of that PostgreSQL itself)
 ray         what waiting for one of N actors costs the parent, N up to 1,000
-table       workers / seconds of a trial, but no more than the parent can do, and whose limit that is. A calculation, not a measurement:
-            no network and no other host are in it.
+table       workers / seconds of a trial, but no more than the parent can do, and whose limit that
+            is. A calculation, not a measurement: no network and no other host are in it.
 
 Ray (the extra `ray`), PostgreSQL (`initdb` on the PATH, the extra `postgres`): what is missing is
 said and left out.

@@ -1,12 +1,13 @@
 """How fast is a search, with every trial a tracked run? Run by `make bench`; prints the figures and
 exits with 1 when one misses its bound.
 
-overhead   CPU time of a trial beyond its backtest (signal, simulation, all metrics), with 14 parameters and 40 metrics, every trial a
-           child run in a local SQLite store: mean over 1,000 trials for random, qmc, cmaes and tpe;
-           beside it an MLflow run per job through stock Hydra multirun. Both are slopes between
-           fewer and more, so that start-up is out
+overhead   CPU time of a trial beyond its backtest (signal, simulation, all metrics), with 14
+           parameters and 40 metrics, every trial a child run in a local SQLite store: mean over
+           1,000 trials for random, qmc, cmaes and tpe; beside it an MLflow run per job through
+           stock Hydra multirun. Both are slopes between fewer and more, so that start-up is out
 speed      200 EMA combinations on 850,000 bars, tracked, with one worker and with two
-size       10,000 tracked trials: sorting them by a metric as the MLflow UI asks for it, and `mcl sweep report`
+size       10,000 tracked trials: sorting them by a metric as the MLflow UI asks for it, and `mcl
+           sweep report`
 start      from the process's start to the first outcome on disk
 
 Everything runs in a temporary project; absolute figures depend on the machine, the ratio to the
@@ -67,7 +68,8 @@ from omegaconf import DictConfig, OmegaConf
 def job(cfg: DictConfig) -> float:
     mlflow.set_tracking_uri(sys.argv_uri)
     mlflow.set_experiment("stock")
-    flat = {k: str(v) for k, v in OmegaConf.to_container(cfg.strategy, resolve=True).items()} | {f"p{i}": i for i in range(12)}
+    strategy = OmegaConf.to_container(cfg.strategy, resolve=True)
+    flat = {k: str(v) for k, v in strategy.items()} | {f"p{i}": i for i in range(12)}
     with mlflow.start_run():
         mlflow.log_params(flat)
         mlflow.log_metrics({f"m{i}": float(i) for i in range(40)})

@@ -1,7 +1,8 @@
 """Runs of all strategies, simulated again in other processes with other numbers of threads:
 bit-equal, or the proof fails.
 
-    python scripts/prove_rerun.py                 50 random configurations, each of them again with 1, 2 and 4 threads
+    python scripts/prove_rerun.py                 50 random configurations, each of them again with
+                                                  1, 2 and 4 threads
     python scripts/prove_rerun.py --runs 18       at least one of each strategy
 
 The runs are made in a temporary project on the generated world, drawn over strategies, their search

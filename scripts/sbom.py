@@ -2,8 +2,10 @@
 the packages that are installed.
 
 python scripts/sbom.py [--out FILE]            write the bill of materials
-python scripts/sbom.py --licences              print the table; exit 1 when a licence asks for more than Apache-2.0 can give
-python scripts/sbom.py --audit [FILE]          ask pip-audit, or compare with FILE (its JSON from another day) where there is no network
+python scripts/sbom.py --licences              print the table; exit 1 when a licence asks for more
+                                               than Apache-2.0 can give
+python scripts/sbom.py --audit [FILE]          ask pip-audit, or compare with FILE (its JSON from
+                                               another day) where there is no network
 """
 
 from __future__ import annotations
@@ -39,9 +41,8 @@ CLASSIFIED = {  # the ends of trove classifiers, as SPDX says them
 }
 SPOKEN = {  # how older packages write it in their License field
     r"mit( license)?": "MIT",
-    r"apache(-| license,? ?(version )?)?2(\.0)?|apache software license.*|apache 2\.0 license|apache license, version 2\.0": (
-        "Apache-2.0"
-    ),
+    r"apache(-| license,? ?(version )?)?2(\.0)?|apache software license.*": "Apache-2.0",
+    r"apache 2\.0 license|apache license, version 2\.0": "Apache-2.0",
     r"(new |3-clause |modified )bsd( license)?|bsd(-| )3-clause( license)?": "BSD-3-Clause",
     r"(2-clause |simplified )bsd|bsd-2-clause": "BSD-2-Clause",
     r"isc( license)?": "ISC",

@@ -534,7 +534,8 @@ def report(weeks: Weeks, books: Books, found: dict[str, list[str]], seconds: flo
         week = list(rows)
         sums = "".join(f"{sum(row[name] for row in week):13,d}" for name in names)
         print(
-            f"{monday!s:12}{len(week):9d}{sums}{sum(row['rolls'] for row in week):7d}{week[-1]['rss_mb']:9.1f}"
+            f"{monday!s:12}{len(week):9d}{sums}"
+            f"{sum(row['rolls'] for row in week):7d}{week[-1]['rss_mb']:9.1f}"
         )
     total = {name: sum(row[name] for row in weeks.rows) for name in names}
     sessions = len(weeks.plan.table())
