@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mcl.cli import arguments
+from mcl.cli import arguments, operating_arguments, research_arguments
 from mcl.cli.main import main, parse
 from mcl.cli.table import SECTIONS, VERBS
 
@@ -25,14 +25,17 @@ def test_a_verb_leads_to_a_function(name: str) -> None:
 
 def test_no_verb_is_listed_twice_and_no_shape_of_arguments_is_left_over() -> None:
     assert sum(map(len, SECTIONS.values())) == len(VERBS)
+    modules = (arguments, operating_arguments, research_arguments)
     own = [
-        value
-        for value in vars(arguments).values()
-        if isfunction(value) and value.__module__ == arguments.__name__
+        member
+        for module in modules
+        for member in vars(module).values()
+        if isfunction(member) and member.__module__ == module.__name__
     ]
-    shapes = {value.__name__ for value in own if list(signature(value).parameters) == ["parser"]}
+    shapes = {shape.__name__ for shape in own if list(signature(shape).parameters) == ["parser"]}
     used = {verb.arguments.__name__ for verb in VERBS.values()}
-    shared = {name for name in shapes - used if f"    {name}(parser)" in getsource(arguments)}
+    source = "".join(map(getsource, modules))
+    shared = {name for name in shapes - used if f"    {name}(parser)" in source}
     assert shapes == used | shared
 
 

@@ -20,7 +20,9 @@ PICTURES = frozenset(
     "blemish board brakes calm courier crowned desk door duty endow floor frozen habits letter menu mind onlooker"
     " patience purse shelf sieve sink sundry there thaw thinker vault walking wary".split()
 )
-STANDS = frozenset("left sent written used".split())  # left and right of a table, sent by the wire, written to disk
+STANDS = frozenset(
+    "left sent written used".split()
+)  # left and right of a table, sent by the wire, written to disk
 BANNED = (PARTICIPLES | PICTURES) - STANDS
 QUESTIONS = ("What ", "Whom ", "Who ", "Whose ", "How ", "When ", "Where ", "Which ", "Why ")
 
@@ -64,7 +66,9 @@ def doubled_classes() -> list[str]:
         for node in tree.body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 homes[node.name].append(path)
-    return [f"{name}: {', '.join(paths)}" for name, paths in sorted(homes.items()) if len(paths) > 1]
+    return [
+        f"{name}: {', '.join(paths)}" for name, paths in sorted(homes.items()) if len(paths) > 1
+    ]
 
 
 def riddles() -> list[str]:
@@ -72,7 +76,9 @@ def riddles() -> list[str]:
     wrong = []
     for path, tree in trees().items():
         for node in ast.walk(tree):
-            if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if not isinstance(
+                node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+            ):
                 continue
             text = ast.get_docstring(node) or ""
             if text.startswith(QUESTIONS):

@@ -17,7 +17,7 @@ from typing import NoReturn
 from mcl import __version__
 from mcl.base.errors import MclError, UsageError, nearest
 from mcl.base.redact import redacted
-from mcl.cli.arguments import completed
+from mcl.cli.arguments import complete_options
 from mcl.cli.table import SECTIONS, UNENDING, VERBS, Verb
 
 LONGEST_SHOWN = 200  # characters of a path
@@ -101,7 +101,7 @@ def parse(words: list[str]) -> tuple[Verb, argparse.Namespace]:
     verb = VERBS[name]
     parser = Parser(prog=f"mcl {name}", description=verb.summary)
     verb.arguments(parser)
-    parsed = parser.parse_intermixed_args(completed(words[len(name.split()) :]))
+    parsed = parser.parse_intermixed_args(complete_options(words[len(name.split()) :]))
     parsed.verb = name
     return verb, parsed
 

@@ -20,7 +20,7 @@ from mcl import composition
 from mcl.base import progress, terminal
 from mcl.base.errors import ConfigError, MclError, StoreError, nearest
 from mcl.base.files import write_whole
-from mcl.cli import arguments, config_view, sweeps
+from mcl.cli import config_view, research_arguments, sweeps
 from mcl.composition import search_path
 from mcl.report.format import stopped
 from mcl.tracking.store import Store, StoredRun, StoredVersion
@@ -330,7 +330,7 @@ def runs(args: Namespace) -> int:
 
     store = Store()
     listable = store.in_study(args.study, tops=True)
-    if not listable and args.study != arguments.STUDY:
+    if not listable and args.study != research_arguments.STUDY:
         raise StoreError(
             f"no run is filed under the study {args.study!r}:"
             f" {nearest(args.study, store.door.studies())}",

@@ -106,74 +106,91 @@ def promote(
             f"a run cannot be promoted to {stage!r}: {nearest(stage, STAGES)}",
             "mcl promote RUN_ID --to paper",
         )
-    name = named(stage, name)
+    name, why = named(stage, name), because.strip()
     if stage == "live":
         # for real money it is always asked
         gates = gates.model_copy(update={"max_biased_rows": gates.max_biased_rows or 0})
     check_waivers(waived, because, gates, stage, live_gates.hard(gates.live))
     _same_stage(name, stage, store)
     stored = store.run(run_id)
-    if stage == "live":
-        live_gates.forerunner(stored, store)
-    with access_recorder.collected() as opened:
-        progress.begin("repeating the run")
-        again = repeated(stored, root)
-        progress.begin("judging it on other data")
-        about = subject(stored.run_id, store, root)
-        tested = robustness_gates.evaluate(gates, about, again, root)
-        on_paper, told = (
-            live_gates.evaluate(gates.live, stored, again, store) if stage == "live" else ((), {})
-        )
-        tally = tally_of(again.config, stored, root)
-        before = waive(
-            (*searched(gates, again.result, tally, holdout.NONE, stage), *tested, *on_paper),
-            waived,
-            because,
-        )
-        if any(gate.name in BEFORE_LOOK and not gate.open for gate in before):
-            raise GatesMissed(stored.run_id, (*before, NOT_LOOKED), tuple(sorted(opened)))
-        progress.begin("judging it on unseen data")
-        look = holdout.look(again.config, stored.run_id, root)
-        found = significance(about, trial_ledger.stored_identity(stored.tags), look, root)
-    reads = tuple(sorted(opened))
-    own = searched(gates, again.result, tally, look, stage)
-    table = (*own, *tested, *unseen(gates, look), *significant(gates, found, stage), *on_paper)
-    table = waive(table, waived, because)
-    if not all(gate.open for gate in table):
-        raise GatesMissed(stored.run_id, table, reads)
+    evidence = _judge(stored, gates, stage, waived, because, store, root)
+    if not all(gate.open for gate in evidence.gates):
+        raise GatesMissed(stored.run_id, evidence.gates, evidence.reads)
     progress.begin("registering it")
-    facts = _provenance(stored, again, tally=tally, look=look) | {
-        "significance": _significance(found)
-    }
-    facts |= {
+    facts = _provenance(stored, evidence) | {
         "name": name,
         "stage": stage,
-        "why": because.strip(),
-        "waived": {g.name: g.waived for g in table if g.waived},
-        "paper": told,
+        "why": why,
+        "gates_left_out": list(left_out(gates, stage)),
     }
-    facts |= {"gates_left_out": list(left_out(gates, stage)), "own_code_reads": list(reads)}
-    files = bundle.files(stored, again, table, facts)
-    version, path = aliases.freeze(
-        name,
-        stored.run_id,
-        files,
-        _tags(again.config, table, facts),
-        because.strip(),
-        store=store,
-        root=root,
-    )
+    run = evidence.repeated
+    files = bundle.files(stored, run, evidence.gates, facts)
+    tags = _tags(run.config, evidence.gates, facts)
+    version, path = aliases.freeze(name, stored.run_id, files, tags, why, store=store, root=root)
     return Promoted(
         name,
         stage,
         version,
         stored.run_id,
-        table,
+        evidence.gates,
         path,
         content_sha256(files),
-        again.bars.synthetic,
-        reads,
+        run.bars.synthetic,
+        evidence.reads,
     )
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """Everything that a promotion is decided by. `paper` is the record on paper that live asks for,
+    `reads` the files that the user's own code opened.
+    """
+
+    repeated: backtest_run.Replayed
+    gates: tuple[Gate, ...]
+    tally: Tally
+    look: Look
+    significance: Significance
+    paper: dict[str, Any]
+    reads: tuple[str, ...]
+
+
+def _judge(
+    stored: StoredRun,
+    rules: Promotion,
+    stage: str,
+    waived: Sequence[str],
+    because: str,
+    store: Store,
+    root: Path,
+) -> _Evidence:
+    """Repeat the run and evaluate all gates, those on the hold-out last. GatesMissed when a gate
+    that comes before the look is missed: then the hold-out is not read.
+    """
+    on_paper: tuple[Gate, ...] = ()
+    paper: dict[str, Any] = {}
+    if stage == "live":
+        live_gates.forerunner(stored, store)
+    with access_recorder.collected() as opened:
+        progress.begin("repeating the run")
+        run = repeated(stored, root)
+        progress.begin("judging it on other data")
+        about = subject(stored.run_id, store, root)
+        robust = robustness_gates.evaluate(rules, about, run, root)
+        if stage == "live":
+            on_paper, paper = live_gates.evaluate(rules.live, stored, run, store)
+        tally = tally_of(run.config, stored, root)
+        own = searched(rules, run.result, tally, holdout.NONE, stage)
+        before = waive((*own, *robust, *on_paper), waived, because)
+        if any(gate.name in BEFORE_LOOK and not gate.open for gate in before):
+            raise GatesMissed(stored.run_id, (*before, NOT_LOOKED), tuple(sorted(opened)))
+        progress.begin("judging it on unseen data")
+        look = holdout.look(run.config, stored.run_id, root)
+        tested = significance(about, trial_ledger.stored_identity(stored.tags), look, root)
+    own = searched(rules, run.result, tally, look, stage)
+    table = (*own, *robust, *unseen(rules, look), *significant(rules, tested, stage), *on_paper)
+    table = waive(table, waived, because)
+    return _Evidence(run, table, tally, look, tested, paper, tuple(sorted(opened)))
 
 
 def _same_stage(name: str, stage: str, store: Store) -> None:
@@ -202,13 +219,12 @@ def _significance(found: Significance) -> dict[str, Any]:
     }
 
 
-def _provenance(
-    stored: StoredRun, again: backtest_run.Replayed, *, tally: Tally, look: Look
-) -> dict[str, Any]:
-    """Who, when and out of what. All text or numbers, for the registry and for the head of the
-    promoted file.
+def _provenance(stored: StoredRun, evidence: _Evidence) -> dict[str, Any]:
+    """Return who promoted, when and out of what. All text or numbers, for the registry and for the
+    head of the promoted file.
     """
-    now, luck = provenance.tags(again.config, again.bars), tally.luck(again.metrics)
+    run, look = evidence.repeated, evidence.look
+    now, luck = provenance.tags(run.config, run.bars), evidence.tally.luck(run.metrics)
     return {
         "run_id": stored.run_id,
         "study": stored.study,
@@ -218,8 +234,8 @@ def _provenance(
         "trial_sha256": now["trial_sha256"],
         "data_fingerprint": now["data_fingerprint"],
         "code_sha256": now["code_sha256"],
-        "synthetic": again.bars.synthetic,
-        "watermark": watermark(again.bars),
+        "synthetic": run.bars.synthetic,
+        "watermark": watermark(run.bars),
         "git": {key: now[f"git.{key}"] for key in ("commit", "dirty")},
         "git_of_run": {
             key: stored.tags.get(f"git.{key}", "unknown") for key in ("commit", "dirty")
@@ -237,6 +253,10 @@ def _provenance(
             "looks": look.looks,
             "sessions": look.sessions,
         },
+        "significance": _significance(evidence.significance),
+        "waived": {gate.name: gate.waived for gate in evidence.gates if gate.waived},
+        "paper": evidence.paper,
+        "own_code_reads": list(evidence.reads),
     }
 
 
