@@ -378,7 +378,12 @@ def _robust(done: Found, about: Subject) -> tuple[Gate, ...]:
             rules().min_doubled_costs_sharpe,
             "twice nothing",
         ),
-        at_least("plateau_frac", around.kept(0.25), rules().min_plateau_frac, "as in promotion"),
+        at_least(
+            "plateau_frac",
+            around.share_of_centre(0.25),
+            rules().min_plateau_frac,
+            "as in promotion",
+        ),
         (
             None
             if rules().max_pbo is None

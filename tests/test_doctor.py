@@ -27,7 +27,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def found(home: Path, subject: str) -> doctor.Finding:
+def found(home: Path, subject: str) -> doctor.MachineCheck:
     return next(f for f in doctor.examine(home) if f.subject == subject)
 
 
@@ -49,7 +49,7 @@ def test_a_new_machine_is_well(home: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_a_store_is_counted_and_a_damaged_one_is_named(home: Path) -> None:
     Store(home).record(Record("s", "one"))
-    assert found(home, "run store").found.endswith("1 run")
+    assert found(home, "run store").detail.endswith("1 run")
     database = home / "mlruns" / "mlflow.db"
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -81,7 +81,7 @@ def test_a_key_is_checked_and_never_printed(home: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("DATABENTO_API_KEY", key)
     told = found(home, "databento key")
     assert told.level == "note"
-    assert "cannot be reached to ask" in told.found
+    assert "cannot be reached to ask" in told.detail
     assert key not in str(told)
 
 
@@ -92,7 +92,7 @@ def test_a_broken_configuration_and_a_clock_that_is_behind(home: Path) -> None:
     late = home / "from_the_future"
     late.write_text("")
     os.utime(late, (time.time() + 3600, time.time() + 3600))
-    assert "in the future" in found(home, "clock").found
+    assert "in the future" in found(home, "clock").detail
 
 
 def test_a_restore_that_was_cut_off_and_open_secrets_are_named(home: Path) -> None:

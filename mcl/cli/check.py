@@ -161,13 +161,16 @@ def contract(args: Namespace) -> int:
     run = composition.compose("backtest", args.overrides).config
     day = _day(args.on)
     rows = compare(run.data, composition.root(), day)
-    told = _broker_says(run, [row.symbol for row in rows], day) if args.broker else {}
+    broker_dates = _broker_says(run, [row.symbol for row in rows], day) if args.broker else {}
     wrong = [
         row.symbol
         for row in rows
-        if row.verdict == "differs" or told.get(row.symbol, "agrees") != "agrees"
+        if row.verdict == "differs" or broker_dates.get(row.symbol, "agrees") != "agrees"
     ]
-    listed = [row.as_dict() | ({"broker": told[row.symbol]} if told else {}) for row in rows]
+    listed = [
+        row.as_dict() | ({"broker": broker_dates[row.symbol]} if broker_dates else {})
+        for row in rows
+    ]
     answer = {"on": str(day), "contracts": listed, "differences": len(wrong)}
     heads = [
         "contract",
@@ -175,9 +178,9 @@ def contract(args: Namespace) -> int:
         "by definition",
         "session close",
         "verdict",
-        *(["broker"] if told else []),
+        *(["broker"] if broker_dates else []),
     ]
-    cells = [[*row.cells(), *([told[row.symbol]] if told else [])] for row in rows]
+    cells = [[*row.cells(), *([broker_dates[row.symbol]] if broker_dates else [])] for row in rows]
     terminal.answer(
         answer, lambda: terminal.table(f"next twelve months from {day}", heads, cells, left=6)
     )

@@ -42,7 +42,9 @@ SCRIPTS = {
     local line
     COMPREPLY=()
     local typed="${COMP_LINE:0:COMP_POINT}"
-    while IFS=$'\t' read -r line _; do COMPREPLY+=("$line"); done < <(mcl complete bash "$typed" 2>/dev/null)
+    while IFS=$'\t' read -r line _; do
+        COMPREPLY+=("$line")
+    done < <(mcl complete bash "$typed" 2>/dev/null)
     [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *[=.] ]] && compopt -o nospace
     return 0
 }
@@ -94,10 +96,10 @@ def complete(shell: str, line: str) -> int:
     words = line.split(" ")
     typed = [word for word in words[1:-1] if word]
     last = words[-1].strip("'\"")
-    found = sorted(set(candidates(typed, last)))
-    for word, said in found:
-        shown = word.rsplit("=", 1)[-1] if shell == "bash" and "=" in last and "=" in word else word
-        print(f"{shown}\t{said}" if said and shell != "bash" else shown)
+    matches = sorted(set(candidates(typed, last)))
+    for word, description in matches:
+        text = word.rsplit("=", 1)[-1] if shell == "bash" and "=" in last and "=" in word else word
+        print(f"{text}\t{description}" if description and shell != "bash" else text)
     return 0
 
 
@@ -125,13 +127,15 @@ def candidates(typed: Sequence[str], last: str) -> Iterator[Candidate]:
     valued = next(
         (a for a in actions if words and words[-1] in a.option_strings and a.nargs != 0), None
     )
-    asked = [valued] if valued else [a for a in actions if not a.option_strings]
-    for action in asked:
+    pending = [valued] if valued else [a for a in actions if not a.option_strings]
+    for action in pending:
         yield from ((str(c), "") for c in action.choices or () if str(c).startswith(last))
         yield from (
-            (w, said) for w, said in _named(str(action.metavar or "")) if w.startswith(last)
+            (w, description)
+            for w, description in _named(str(action.metavar or ""))
+            if w.startswith(last)
         )
-    if not valued and any("key=value" in str(a.metavar) or a.metavar == "KEY" for a in asked):
+    if not valued and any("key=value" in str(a.metavar) or a.metavar == "KEY" for a in pending):
         yield from _overrides(COMPOSED.get(name, "backtest"), words, last)
 
 
@@ -157,8 +161,8 @@ def _named(metavar: str) -> Iterator[Candidate]:
     if metavar in SEARCH:
         for card in sorted((root / "mlruns" / "sweeps").glob("*.card")):
             with suppress(OSError, ValueError, KeyError):
-                said = json.loads(card.read_text())
-                yield (said["name"] or said["sweep_id"][:12]), "a search"
+                card_fields = json.loads(card.read_text())
+                yield (card_fields["name"] or card_fields["sweep_id"][:12]), "a search"
     if metavar in NAMES:
         yield from (
             (path.stem, "promoted") for path in sorted((root / "conf" / "promoted").glob("*.yaml"))
@@ -170,7 +174,7 @@ def _runs(root: Path) -> Iterator[Candidate]:
     path = root / "mlruns" / "mlflow.db"
     if not path.is_file():
         return
-    asked = (
+    query = (
         "SELECT run_uuid, name FROM runs WHERE lifecycle_stage = 'active' ORDER BY start_time DESC"
         " LIMIT ?"
     )
@@ -179,7 +183,7 @@ def _runs(root: Path) -> Iterator[Candidate]:
         closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=0.2)) as store,
     ):
         yield from (
-            (str(run_id)[:12], str(name or "")) for run_id, name in store.execute(asked, (NEWEST,))
+            (str(run_id)[:12], str(name or "")) for run_id, name in store.execute(query, (NEWEST,))
         )
 
 
@@ -189,19 +193,24 @@ def _overrides(verb: str, words: Sequence[str], last: str) -> Iterator[Candidate
         (word.split("=")[1] for word in reversed(words) if word.startswith("strategy=")),
         "ema_cross",
     )
-    own = {f"strategy.{key}": said for key, said in table["strategy"].get(strategy, {}).items()}
+    own = {
+        f"strategy.{key}": description
+        for key, description in table["strategy"].get(strategy, {}).items()
+    }
     keys: dict[str, str] = table["keys"].get(verb, {}) | (
         own if verb in ("backtest", "sweep") else {}
     )
-    key, equals, begun = last.partition("=")
+    key, equals, beginning = last.partition("=")
     if equals:
         yield from (
-            (f"{key}={value}", said)
-            for value, said in _values(key, keys.get(key, ""))
-            if value.startswith(begun)
+            (f"{key}={value}", description)
+            for value, description in _values(key, keys.get(key, ""))
+            if value.startswith(beginning)
         )
         return
-    yield from ((f"{key}=", said) for key, said in keys.items() if key.startswith(last))
+    yield from (
+        (f"{key}=", description) for key, description in keys.items() if key.startswith(last)
+    )
     yield from (
         (f"{group}=", "a group")
         for group in table["groups"].get(verb, ())
@@ -209,7 +218,7 @@ def _overrides(verb: str, words: Sequence[str], last: str) -> Iterator[Candidate
     )
 
 
-def _values(key: str, said: str) -> Iterator[Candidate]:
+def _values(key: str, description: str) -> Iterator[Candidate]:
     root, group = files.root(), key.split("@", maxsplit=1)[0]
     folder = root / ("experiments" if group == "experiment" else f"conf/{group}")
     if "." not in group:
@@ -217,25 +226,27 @@ def _values(key: str, said: str) -> Iterator[Candidate]:
     yield from (
         (value, "one of these")
         for value in (
-            said.removeprefix("one of ").split(", ") if said.startswith("one of ") else ()
+            description.removeprefix("one of ").split(", ")
+            if description.startswith("one of ")
+            else ()
         )
     )
     for path in sorted((root / "conf" / "promoted").glob("*.yaml")):
         if value := _promoted(path, key.split(".")):
-            yield value, f"promoted now as {path.stem}; {said}"
-    if said.startswith("default "):
-        yield said.split()[1].rstrip(","), said
+            yield value, f"promoted now as {path.stem}; {description}"
+    if description.startswith("default "):
+        yield description.split()[1].rstrip(","), description
 
 
 def _promoted(path: Path, parts: Sequence[str]) -> str:
     """The value of a key in a promoted file, read line by line: two blanks are one level."""
     depth = 0
     for line in path.read_text(errors="replace").splitlines():
-        found = re.match(r"( *)([\w]+):(?: (.*))?$", line)
-        if found is None or len(found[1]) != 2 * depth or found[2] != parts[depth]:
+        match = re.match(r"( *)([\w]+):(?: (.*))?$", line)
+        if match is None or len(match[1]) != 2 * depth or match[2] != parts[depth]:
             continue
         if depth == len(parts) - 1:
-            return (found[3] or "").strip("'\"")
+            return (match[3] or "").strip("'\"")
         depth += 1
     return ""
 
@@ -252,8 +263,10 @@ def table() -> dict[str, Any]:
     own = {}
     for path in sorted((conf / "strategy").glob("*.yaml")):
         own[path.stem] = _searched(conf / "space" / path.name, strategy.defaults(path.stem))
-    said = {verb: dict(_keys(schema_keys.SECTIONS[verb], schema_keys.models)) for verb in COMPOSED}
-    return {"keys": said, "strategy": own, "groups": groups}
+    descriptions = {
+        verb: dict(_keys(schema_keys.SECTIONS[verb], schema_keys.models)) for verb in COMPOSED
+    }
+    return {"keys": descriptions, "strategy": own, "groups": groups}
 
 
 def _searched(space: Path, defaults: dict[str, Any]) -> dict[str, str]:
@@ -263,10 +276,10 @@ def _searched(space: Path, defaults: dict[str, Any]) -> dict[str, str]:
         if space.is_file()
         else {}
     )
-    found = {key: f"default {value}" for key, value in defaults.items() if key != "name"}
+    descriptions = {key: f"default {value}" for key, value in defaults.items() if key != "name"}
     return {
-        key: said + (f", searched in {axes[key]}" if key in axes else "")
-        for key, said in found.items()
+        key: description + (f", searched in {axes[key]}" if key in axes else "")
+        for key, description in descriptions.items()
     }
 
 
@@ -277,37 +290,37 @@ def _keys(sections: Any, models: Any) -> Iterator[Candidate]:
             continue
         members = models(annotation)
         if not members:
-            yield name, _said(annotation, ())
+            yield name, _type_text(annotation, ())
         for model in members:
             for field_name, field in model.model_fields.items():
                 below = models(field.annotation)
                 if below:
                     yield from (
-                        (f"{name}.{key}", said)
-                        for key, said in _keys({field_name: field.annotation}, models)
+                        (f"{name}.{key}", description)
+                        for key, description in _keys({field_name: field.annotation}, models)
                     )
                 else:
-                    yield f"{name}.{field_name}", _said(field.annotation, field.metadata)
+                    yield f"{name}.{field_name}", _type_text(field.annotation, field.metadata)
 
 
-def _said(kind: Any, metadata: Any) -> str:
+def _type_text(kind: Any, metadata: Any) -> str:
     """`int, 1 to 1000`, `one of market, limit`, `float or null, above 0`"""
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(map(str, get_args(kind)))
     if get_origin(kind) is Annotated:
-        return _said(get_args(kind)[0], metadata)
+        return _type_text(get_args(kind)[0], metadata)
     if kind is bool:
         return "one of true, false"
     parts = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     names = [getattr(part, "__name__", "") for part in parts]
-    said = " or ".join("null" if name == "NoneType" else name for name in names if name)
+    type_names = " or ".join("null" if name == "NoneType" else name for name in names if name)
     bounds = {
         word: getattr(rule, word)
         for rule in metadata
         for word in WORDS
         if getattr(rule, word, None) is not None
     }
-    return ", ".join([said, *(f"{WORDS[word]} {bound:g}" for word, bound in bounds.items())])
+    return ", ".join([type_names, *(f"{WORDS[word]} {bound:g}" for word, bound in bounds.items())])
 
 
 if __name__ == "__main__":

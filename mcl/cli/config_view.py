@@ -30,9 +30,9 @@ def show(verb: composition.Verb, args: Namespace) -> int:
 
         kind = "job" if args.cfg in (None, "run") else args.cfg
         text = origins.as_hydra(verb, args.overrides, kind, args.package, resolve=args.resolve)
-        found = plain_yaml(text, "the configuration")
+        values = plain_yaml(text, "the configuration")
         terminal.answer(
-            found if isinstance(found, dict) else {"value": found}, lambda: print(text, end="")
+            values if isinstance(values, dict) else {"value": values}, lambda: print(text, end="")
         )
         return 0
     composed = composition.compose(verb, args.overrides)
@@ -45,7 +45,7 @@ def show(verb: composition.Verb, args: Namespace) -> int:
     return 0
 
 
-def asked(args: Namespace) -> bool:
+def wants_configuration(args: Namespace) -> bool:
     """Whether a command line wants to see its configuration instead of running it."""
     return bool(args.cfg or args.info or args.package or args.resolve)
 
@@ -62,12 +62,12 @@ def _key(raw: dict[str, Any], error: ConfigError) -> str:
     """The longest part of the key in a sentence that the configuration has; a rule of a strategy is
     about its section.
     """
-    found = re.match(
+    match = re.match(
         r"(?:unknown key )?([A-Za-z_]\w*(?:\.\w+)*)(?==|:| is | has | must )", error.message
     )
-    known = composition.flatten(raw)
-    parts = found[1].split(".") if found else []
-    while parts and not any(f"{key}.".startswith(f"{'.'.join(parts)}.") for key in known):
+    flat = composition.flatten(raw)
+    parts = match[1].split(".") if match else []
+    while parts and not any(f"{key}.".startswith(f"{'.'.join(parts)}.") for key in flat):
         parts.pop()
     if parts:
         return ".".join(parts)

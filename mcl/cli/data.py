@@ -38,15 +38,15 @@ def _facts(facts: dict[str, Any]) -> int:
 
 
 def _brief(facts: dict[str, Any]) -> dict[str, Any]:
-    """What a person wants to see of a dataset; --json has all of it."""
+    """Return the facts of a dataset that a table shows; --json has all of them."""
     contracts, rolls = facts["contracts"], facts["rolls"]
     reasons = Counter(roll["reason"] for roll in rolls)
     world = facts.get("facts", {}).get("world", {})
-    shown = {k: v for k, v in facts.items() if k not in ("contracts", "rolls", "facts", "inputs")}
-    shown["contracts"] = f"{len(contracts)}: {contracts[0]} to {contracts[-1]}"
-    shown["rolls"] = f"{len(rolls)}" + (
+    summary = {k: v for k, v in facts.items() if k not in ("contracts", "rolls", "facts", "inputs")}
+    summary["contracts"] = f"{len(contracts)}: {contracts[0]} to {contracts[-1]}"
+    summary["rolls"] = f"{len(rolls)}" + (
         ": " + ", ".join(f"{n} {reason}" for reason, n in reasons.items()) if rolls else ""
     )
-    return composition.flatten(shown) | (
+    return composition.flatten(summary) | (
         {"notice": world["notice"], "edge": world["edge"]["words"]} if world else {}
     )

@@ -88,7 +88,7 @@ class _Display:
 
     def __init__(self) -> None:
         self._live = sys.stdout.isatty() and not terminal.quiet()
-        self._began = self._said = time.monotonic()
+        self._began = self._printed_at = time.monotonic()
         self._lock = threading.Lock()
         self._progress: Any = None
         self._task: Any = None
@@ -141,9 +141,10 @@ class _Display:
             if self._live:
                 self._bar(tally)
             elif (
-                time.monotonic() - self._said >= LINE_EVERY_SEC or tally.chunks == tally.all_chunks
+                time.monotonic() - self._printed_at >= LINE_EVERY_SEC
+                or tally.chunks == tally.all_chunks
             ):
-                self._said = time.monotonic()
+                self._printed_at = time.monotonic()
                 terminal.say(
                     f"{tally.chunks}/{tally.all_chunks} chunks · {_figures(tally)} ·"
                     f" {self._left(tally)}"
@@ -162,8 +163,8 @@ class _Display:
     def _left(self, tally: Tally) -> str:
         if not tally.records:
             return "time left unknown"
-        spent = time.monotonic() - self._began
-        return f"{max(0.0, tally.all_records / tally.records - 1) * spent:.0f} s left"
+        elapsed = time.monotonic() - self._began
+        return f"{max(0.0, tally.all_records / tally.records - 1) * elapsed:.0f} s left"
 
 
 def _figures(tally: Tally) -> str:

@@ -1,4 +1,4 @@
-"""What `mcl --json VERB` promises: the keys that its one object on stdout has, their types, and
+"""Keys that `mcl --json VERB` promises in its one object on stdout, with their types and
 what they mean.
 
 More keys may be there; these stay. docs/json.md is written from here, and every answer that a test
@@ -20,7 +20,7 @@ TYPES: Mapping[str, tuple[type, ...]] = {
     "any": (str, int, float, bool, list, dict),
 }
 RUN = {"run_id": "text · MLflow run id"}
-SWEPT = {
+SWEEP_KEYS = {
     "sweep_id": "text · run id of the parent",
     "trials": "object · number of trials by state",
     "report": "text · path of the page",
@@ -45,7 +45,7 @@ SESSION = RUN | {
     "report": "text · path of the page",
 }
 JOURNAL = {"alias": "text · the promoted name", "journal": "text · path of the session's journal"}
-TOLD = {
+COMMAND_KEYS = {
     "alias": "text · the promoted name",
     "command": "text · what was asked",
     "said": "text · what the session answered",
@@ -80,7 +80,7 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
         }
     ),
     "sweep": (
-        SWEPT
+        SWEEP_KEYS
         | {
             "best": "object? · trial, value, params, metrics, run_id",
             "stopped": "text · why it ended early, or empty",
@@ -88,14 +88,14 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
         }
     ),
     "sweep resume": (
-        SWEPT
+        SWEEP_KEYS
         | {
             "best": "object? · trial, value, params, metrics, run_id",
             "stopped": "text · why it ended early, or empty",
         }
     ),
     "sweep extend": (
-        SWEPT
+        SWEEP_KEYS
         | {
             "best": "object? · trial, value, params, metrics, run_id",
             "stopped": "text · why it ended early, or empty",
@@ -104,7 +104,7 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
     "sweep status": STANDING,
     "sweep stop": STANDING,
     "sweep report": (
-        SWEPT
+        SWEEP_KEYS
         | {
             "best": "object? · trial, value, params, metrics, run_id",
             "experiment": "text? · the file of --export",
@@ -239,13 +239,13 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
     "live": SESSION,
     "live audit": SESSION,
     "status": {},
-    "pause": TOLD,
-    "resume": TOLD,
-    "reduce-only": TOLD,
-    "flatten": TOLD,
-    "stop": TOLD,
-    "adopt": TOLD,
-    "kill": TOLD,
+    "pause": COMMAND_KEYS,
+    "resume": COMMAND_KEYS,
+    "reduce-only": COMMAND_KEYS,
+    "flatten": COMMAND_KEYS,
+    "stop": COMMAND_KEYS,
+    "adopt": COMMAND_KEYS,
+    "kill": COMMAND_KEYS,
     "orders": JOURNAL | {"orders": "list", "working": "list · not filled yet"},
     "fills": JOURNAL | {"fills": "list"},
     "why": JOURNAL | {"decisions": "list · each with its sentence"},
@@ -317,8 +317,8 @@ def faults(verb: str, answer: Mapping[str, Any]) -> list[str]:
     `--estimate` answer otherwise.
     """
     wrong = []
-    for key, said in PROMISED[verb].items():
-        kind = said.partition(" · ")[0]
+    for key, promise in PROMISED[verb].items():
+        kind = promise.partition(" · ")[0]
         if key not in answer:
             wrong.append(f"{verb}: {key} is missing")
         elif not _is(answer[key], kind):
@@ -352,16 +352,17 @@ def markdown() -> str:
 
 HEAD = """# Answers as JSON
 
-Written from `mcl/cli/json_answers.py`; a test holds it current, and the stories of the tests hold every answer against it.
+Written from `mcl/cli/json_answers.py`. A test checks that this page is current, and the end-to-end
+tests compare every answer with it.
 
-`mcl --json VERB …` prints one JSON object on stdout and logs on stderr. These keys are promised; others may be added. What is not a
-number (NaN, infinite) is `null`; times are ISO text in UTC. The exit code is 0 when done, 1 when refused or failed, 2 for wrong usage.
-A refusal is `{"error": {"code", "message", "hint"}}`. A `?` says that the value may be `null`.
+`mcl --json VERB …` prints one JSON object on stdout and logs on stderr. These keys are promised;
+others may be added. What is not a number (NaN, infinite) is `null`; times are ISO text in UTC. The
+exit code is 0 when done, 1 when refused or failed, 2 for wrong usage. A refusal is `{"error": {"code", "message", "hint"}}`. A `?` says that the value may be `null`.
 """
 
 
 def _table(keys: Mapping[str, str]) -> str:
-    rows = ((key, *said.partition(" · ")[::2]) for key, said in keys.items())
+    rows = ((key, *promise.partition(" · ")[::2]) for key, promise in keys.items())
     return "| key | type | meaning |\n|---|---|---|\n" + "".join(
         f"| `{key}` | {kind} | {meaning} |\n" for key, kind, meaning in rows
     )

@@ -72,9 +72,9 @@ def _validated(done: Any) -> None:
 def critique(args: Namespace) -> int:
     from mcl.validation.critique import critique as examine
 
-    about, found = examine(args.run_id, store=Store(), root=composition.root())
-    data = {"run_id": about.stored.run_id, "findings": [vars(f) for f in found]}
-    rows = [[f"{f.weight:.2f}", f.name, f.text, f.sample, f.advice] for f in found]
+    about, flags = examine(args.run_id, store=Store(), root=composition.root())
+    data = {"run_id": about.stored.run_id, "findings": [vars(f) for f in flags]}
+    rows = [[f"{f.weight:.2f}", f.name, f.text, f.sample, f.advice] for f in flags]
     columns = ["weight", "finding", "what was found", "sample", "what to do"]
     terminal.answer(data, lambda: _criticised(about, columns, rows))
     return 0
@@ -100,12 +100,12 @@ def select(args: Namespace) -> int:
     from mcl.validation.selection import choose
 
     store = Store()
-    found = choose(
+    choice = choose(
         identified(args.sweep_id, store), args.constraint, store=store, root=composition.root()
     )
-    shown = [
+    columns = [
         "trial",
-        *found.keys,
+        *choice.keys,
         "around",
         "neighbours",
         "sharpe",
@@ -114,44 +114,44 @@ def select(args: Namespace) -> int:
         "trades",
         "run_id",
     ]
-    rows: list[dict[str, Any]] = found.ranked[shown].head(LISTED).to_dict("records")  # type: ignore[assignment]
+    rows: list[dict[str, Any]] = choice.ranked[columns].head(LISTED).to_dict("records")  # type: ignore[assignment]
     data = {
-        "sweep_id": found.search_id,
-        "winner": found.winner,
-        "peak": found.peak,
-        "why": found.why,
-        "trials": found.tally.count,
-        "best_by_luck": found.luck.best_by_luck,
-        "deflation": found.luck.sentence,
-        "refused": found.refused,
+        "sweep_id": choice.search_id,
+        "winner": choice.winner,
+        "peak": choice.peak,
+        "why": choice.why,
+        "trials": choice.tally.count,
+        "best_by_luck": choice.luck.best_by_luck,
+        "deflation": choice.luck.sentence,
+        "refused": choice.refused,
         "ranked": rows,
     }
-    terminal.answer(data, lambda: _selected(found, shown, rows))
+    terminal.answer(data, lambda: _selected(choice, columns, rows))
     return 0
 
 
-def _selected(found: Any, shown: list[str], rows: list[dict[str, Any]]) -> None:
+def _selected(choice: Any, shown_columns: list[str], rows: list[dict[str, Any]]) -> None:
     names = {
         "around": "plateau",
         "dsr": "deflated",
         "max_drawdown_frac": "drawdown",
         "run_id": "run",
     }
-    columns = [names.get(name, name.removeprefix("strategy.")) for name in shown]
+    columns = [names.get(name, name.removeprefix("strategy.")) for name in shown_columns]
     cells = [[str(v)[:12] if n == "run_id" else v for n, v in row.items()] for row in rows]
     terminal.table(
-        f"by plateau: {many(len(found.ranked), 'trial')} within the constraints,"
-        f" {found.refused} not",
+        f"by plateau: {many(len(choice.ranked), 'trial')} within the constraints,"
+        f" {choice.refused} not",
         columns,
         cells,
         least=["neighbours", "drawdown", "trades", "deflated"],
     )
-    terminal.say(found.why)
-    terminal.say(f"next: mcl validate RUN_ID of the winner ({_run_of(found)})")
+    terminal.say(choice.why)
+    terminal.say(f"next: mcl validate RUN_ID of the winner ({_run_of(choice)})")
 
 
-def _run_of(found: Any) -> str:
-    run_id = str(found.winner["run_id"])[:12]
+def _run_of(choice: Any) -> str:
+    run_id = str(choice.winner["run_id"])[:12]
     return run_id or "mcl backtest with these values makes one"
 
 
@@ -159,14 +159,14 @@ def ledger(args: Namespace) -> int:
     """`mcl trials`: what was tried, by strategy and market and by whole market; one strategy in
     full with --family.
     """
-    found = trial_ledger.rows(composition.root())
+    trials = trial_ledger.rows(composition.root())
     if args.family is not None:
-        tried = [str(family) for family in found["family"].unique()]
-        if args.family not in tried:
-            said = f"nothing of the strategy {args.family!r} was tried here"
-            raise StoreError(f"{said}: {nearest(args.family, tried)}", "mcl trials lists them")
-        found = found[found["family"] == args.family]
-    pairs = found[["family", "market"]].drop_duplicates().sort_values(["family", "market"])
+        names = [str(family) for family in trials["family"].unique()]
+        if args.family not in names:
+            message = f"nothing of the strategy {args.family!r} was tried here"
+            raise StoreError(f"{message}: {nearest(args.family, names)}", "mcl trials lists them")
+        trials = trials[trials["family"] == args.family]
+    pairs = trials[["family", "market"]].drop_duplicates().sort_values(["family", "market"])
     families = [
         _counted(trial_ledger.Place(str(family), str(market)))
         for family, market in pairs.itertuples(index=False)
@@ -175,7 +175,7 @@ def ledger(args: Namespace) -> int:
         _counted(trial_ledger.Place(trial_ledger.EVERY, str(market)))
         for market in pairs["market"].drop_duplicates().sort_values()
     ]
-    newest: list[dict[str, Any]] = found.iloc[::-1].head(args.limit).to_dict("records")  # type: ignore[assignment]
+    newest: list[dict[str, Any]] = trials.iloc[::-1].head(args.limit).to_dict("records")  # type: ignore[assignment]
     terminal.answer(
         {"places": families, "markets": markets, "newest": newest},
         lambda: _trials(families, markets, newest),
@@ -185,17 +185,17 @@ def ledger(args: Namespace) -> int:
 
 def _counted(where: trial_ledger.Place) -> dict[str, Any]:
     """The distinct trials of a place, and the deflation of its best one by them."""
-    found = trial_ledger.rows(composition.root(), where)
-    each = trial_ledger.distinct(found)
+    trials = trial_ledger.rows(composition.root(), where)
+    each = trial_ledger.distinct(trials)
     best = each.sort_values("sharpe", kind="stable").dropna(subset=["sharpe"]).tail(1)
     facts = {
         "family": where.family,
         "market": where.market,
         "trials": len(each),
-        "rows": len(found),
-        "searched": int((found["kind"] == "search").sum()),
-        "by_hand": int((found["kind"] == "hand").sum()),
-        "no_score": int((found["state"] != "COMPLETE").sum()),
+        "rows": len(trials),
+        "searched": int((trials["kind"] == "search").sum()),
+        "by_hand": int((trials["kind"] == "hand").sum()),
+        "no_score": int((trials["state"] != "COMPLETE").sum()),
     }
     if not len(best):
         return facts | {

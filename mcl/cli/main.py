@@ -21,13 +21,15 @@ from mcl.cli.arguments import complete_options
 from mcl.cli.table import SECTIONS, UNENDING, VERBS, Verb
 
 LONGEST_SHOWN = 200  # characters of a path
-USAGE = """mcl: from a configuration to a promoted, audited trading session in Micro WTI Crude Oil futures
+USAGE = """mcl: from a configuration to a promoted, audited trading session in Micro WTI Crude Oil
+futures
 
 usage: mcl [--json] [-v] [--quiet] VERB [options] [key=value ...]
 
 {verbs}
 
-Any configuration value can be overridden: mcl backtest strategy=ema_cross strategy.fast=20 risk=vol_target
+Any configuration value can be overridden:
+  mcl backtest strategy=ema_cross strategy.fast=20 risk=vol_target
 mcl VERB --help says more. mcl backtest --cfg prints the composed configuration."""
 
 
@@ -94,9 +96,9 @@ def parse(words: list[str]) -> tuple[Verb, argparse.Namespace]:
     """
     name = " ".join(words[: 2 if " ".join(words[:2]) in VERBS else 1])
     if name not in VERBS:
-        said = " ".join(words[:2])
+        typed = " ".join(words[:2])
         raise UsageError(
-            f"unknown verb {said[:200]!r}: {nearest(said, VERBS)}", "mcl --help lists them"
+            f"unknown verb {typed[:200]!r}: {nearest(typed, VERBS)}", "mcl --help lists them"
         )
     verb = VERBS[name]
     parser = Parser(prog=f"mcl {name}", description=verb.summary)
@@ -130,22 +132,24 @@ def _run(verb: Verb, words: list[str], parsed: argparse.Namespace, flags: set[st
         if isinstance(error, OSError) and error.filename is not None:
             terminal.refuse(_of_system(error))
             return 1
-        shown = bool(flags & {"-v", "--verbose"})
-        refused = _unexpected(error, verb.name, shown=shown) if stop is None else _interrupted(stop)
+        verbose = bool(flags & {"-v", "--verbose"})
+        refused = (
+            _unexpected(error, verb.name, shown=verbose) if stop is None else _interrupted(stop)
+        )
         terminal.refuse(refused)
         return 1
 
 
 def _of_system(error: OSError) -> MclError:
-    """What the system refuses of a file or a folder: no fault of mcl, and no traceback."""
+    """Return what the system refuses of a file or a folder: no fault of mcl, and no traceback."""
     name = str(error.filename)
-    shown = (
+    short_name = (
         name
         if len(name) <= LONGEST_SHOWN
         else f"{name[:LONGEST_SHOWN]}… ({len(name):,} characters)"
     )
     return MclError(
-        f"{shown}: {error.strerror or error}",
+        f"{short_name}: {error.strerror or error}",
         "fix the path, its rights, or the space that there is",
     )
 
@@ -156,7 +160,7 @@ def _interrupted(stop: KeyboardInterrupt) -> MclError:
     )
 
 
-def _unexpected(error: BaseException, verb: str, *, shown: bool) -> MclError:
+def _unexpected(error: BaseException, verb: str, *, verbose: bool) -> MclError:
     """A fault of mcl itself as a sentence. Its traceback goes into a file, and is `shown` with -v,
     without the secrets that it may hold.
     """
@@ -166,15 +170,15 @@ def _unexpected(error: BaseException, verb: str, *, shown: bool) -> MclError:
     from mcl.base.errors import Unexpected, in_words
 
     trace = redacted("".join(traceback.format_exception(error)))
-    if shown:
+    if verbose:
         sys.stderr.write(trace)
     try:
         place = str(files.new_log("errors", trace))
     except MclError:  # the disk refuses, too
         sys.stderr.write(trace)
         place = "standard error"
-    said = f"mcl {verb} met what it did not expect: {in_words(error)}"
-    return Unexpected(said, f"this is a fault of mcl; its traceback is in {place}")
+    message = f"mcl {verb} met what it did not expect: {in_words(error)}"
+    return Unexpected(message, f"this is a fault of mcl; its traceback is in {place}")
 
 
 def _interrupt(error: BaseException | None) -> KeyboardInterrupt | None:
@@ -194,8 +198,8 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 
 def _global_flags(args: list[str]) -> tuple[set[str], list[str]]:
-    known = {"--json", "-v", "--verbose", "--quiet"}
-    count = next((i for i, arg in enumerate(args) if arg not in known), len(args))
+    global_flags = {"--json", "-v", "--verbose", "--quiet"}
+    count = next((i for i, arg in enumerate(args) if arg not in global_flags), len(args))
     return set(args[:count]), args[count:]
 
 

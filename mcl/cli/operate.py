@@ -26,9 +26,11 @@ def status(args: Namespace) -> int:
     root = files.root()
     if args.watch:
         return _watch(root, _one_running(root, args.name))
-    found = [_standing(root, alias) for alias in ([args.name] if args.name else _known(root))]
-    data = found[0] if args.name else {"sessions": found}
-    terminal.answer(data, lambda: _print(found))
+    sessions = [
+        _standing(root, alias) for alias in ([args.name] if args.name else _session_names(root))
+    ]
+    data = sessions[0] if args.name else {"sessions": sessions}
+    terminal.answer(data, lambda: _print(sessions))
     return 0
 
 
@@ -36,10 +38,10 @@ def act(args: Namespace) -> int:
     """Tell the running session; the verb is the command."""
     alias = _one_running(files.root(), args.name)
     request = {"do": args.verb, "who": f"mcl {args.verb}", "why": args.because}
-    said = control_socket.ask(control_socket.folder_of(files.root(), alias), request)["said"]
+    reply = control_socket.ask(control_socket.folder_of(files.root(), alias), request)["said"]
     terminal.answer(
-        {"alias": alias, "command": args.verb, "said": said},
-        lambda: terminal.say(f"{alias}: {said}"),
+        {"alias": alias, "command": args.verb, "said": reply},
+        lambda: terminal.say(f"{alias}: {reply}"),
     )
     return 0
 
@@ -57,7 +59,7 @@ def orders(args: Namespace) -> int:
         else []
     )
     columns = ["sent", "reference", "change", "filled", "at", "stop ticks", "take ticks"]
-    shown = [
+    table_rows = [
         [
             _clock(r["at_ns"]),
             r["ref"],
@@ -68,7 +70,7 @@ def orders(args: Namespace) -> int:
     ]
 
     def render() -> None:
-        terminal.table(f"orders of {alias} · {path.name}", columns, shown, left=2)
+        terminal.table(f"orders of {alias} · {path.name}", columns, table_rows, left=2)
         if working:
             terminal.table("working at the broker", *_working(working), left=3)
 
@@ -82,7 +84,7 @@ def fills(args: Namespace) -> int:
     alias, path = _journal(args.name)
     rows = journal_queries.fills(path)
     columns = ["time", "contract", "reason", "reference", "quantity", "price", "commission"]
-    shown = [
+    table_rows = [
         [
             _clock(r["time"]),
             r["symbol"],
@@ -94,7 +96,7 @@ def fills(args: Namespace) -> int:
     ]
     terminal.answer(
         {"alias": alias, "journal": path, "fills": rows},
-        lambda: terminal.table(f"fills of {alias} · {path.name}", columns, shown, left=4),
+        lambda: terminal.table(f"fills of {alias} · {path.name}", columns, table_rows, left=4),
     )
     return 0
 
@@ -113,11 +115,11 @@ def why(args: Namespace) -> int:
     )
     if args.trades:
         rows = [row for row in rows if row["order"]][-args.count :]
-    shown = [[_clock(r["close_time_ns"]), _cell(r["close"]), r["sentence"]] for r in rows]
+    table_rows = [[_clock(r["close_time_ns"]), _cell(r["close"]), r["sentence"]] for r in rows]
     terminal.answer(
         {"alias": alias, "journal": path, "decisions": rows},
         lambda: terminal.table(
-            f"decisions of {alias} · {path.name}", ["bar close", "price", "why"], shown, left=3
+            f"decisions of {alias} · {path.name}", ["bar close", "price", "why"], table_rows, left=3
         ),
     )
     return 0
@@ -126,7 +128,7 @@ def why(args: Namespace) -> int:
 # -------------------------------------------------------------------------------------------- whose
 
 
-def _known(root: Path) -> list[str]:
+def _session_names(root: Path) -> list[str]:
     from mcl.live import journal_queries
 
     names = sorted({*control_socket.running(root), *journal_queries.aliases(root)})
@@ -161,14 +163,14 @@ def _journal(name: str | None) -> tuple[str, Path]:
 
     root = files.root()
     alive = control_socket.running(root)
-    candidates = [name] if name else alive or _known(root)
+    candidates = [name] if name else alive or _session_names(root)
     if len(candidates) != 1:
         raise LiveError(f"which one is meant? {', '.join(candidates)}", "add the name")
     return candidates[0], journal_queries.last_journal(root, candidates[0])
 
 
 def _standing(root: Path, alias: str) -> dict[str, Any]:
-    """What the running session says, else what its last journal remembers."""
+    """Return the state of the running session, else the last one in its journal."""
     from mcl.live import journal_queries
 
     if alias in control_socket.running(root):
@@ -199,16 +201,16 @@ def _watch(root: Path, alias: str) -> int:
     return 0
 
 
-def _print(found: list[dict[str, Any]]) -> None:
-    if len(found) == 1:
-        terminal.console().print(picture(found[0]))
+def _print(sessions: list[dict[str, Any]]) -> None:
+    if len(sessions) == 1:
+        terminal.console().print(picture(sessions[0]))
         return
     rows = [
         [
             _text(row.get(name) if name != "pnl_usd" else row.get("session_pnl_usd"))
             for name in OVERVIEW
         ]
-        for row in found
+        for row in sessions
     ]
     terminal.table("sessions", [name.replace("_", " ") for name in OVERVIEW], rows, left=5)
 
@@ -250,49 +252,49 @@ def picture(state: dict[str, Any]) -> Group:
 
 
 def _facts(state: dict[str, Any]) -> list[tuple[str, str]]:
-    known = state.get
-    latency = known("latency") or {}
+    field = state.get
+    latency = field("latency") or {}
     quick = (
         f"p50 {latency['p50']:.2f} ms · p99 {latency['p99']:.2f} ms · {latency['count']} orders"
         if latency.get("count")
         else ""
     )
-    delay = known("close_delay") or {}
+    delay = field("close_delay") or {}
     waited = (
         f"p50 {delay['p50']:.1f} s · p99 {delay['p99']:.1f} s · {delay['count']} bars"
         if delay.get("count")
         else ""
     )
     return [
-        ("mode", _text(known("mode"))),
-        ("why", _text(known("why"))),
-        ("data", _text(known("synthetic"))),
-        ("broker", " · ".join(filter(None, (_text(known("broker")), _text(known("account")))))),
-        ("position", f"{_text(known('position'))} {_text(known('contract'))}"),
-        ("target", _text(known("target"))),
+        ("mode", _text(field("mode"))),
+        ("why", _text(field("why"))),
+        ("data", _text(field("synthetic"))),
+        ("broker", " · ".join(filter(None, (_text(field("broker")), _text(field("account")))))),
+        ("position", f"{_text(field('position'))} {_text(field('contract'))}"),
+        ("target", _text(field("target"))),
         (
             "average / last price",
-            " / ".join(filter(None, (_cell(known("average_price")), _cell(known("last_price"))))),
+            " / ".join(filter(None, (_cell(field("average_price")), _cell(field("last_price"))))),
         ),
-        ("equity", _usd(known("equity_usd"))),
-        ("session P&L", _usd(known("session_pnl_usd"))),
+        ("equity", _usd(field("equity_usd"))),
+        ("session P&L", _usd(field("session_pnl_usd"))),
         (
             "realized / unrealized",
-            " / ".join(filter(None, (_usd(known("realized_usd")), _usd(known("unrealized_usd"))))),
+            " / ".join(filter(None, (_usd(field("realized_usd")), _usd(field("unrealized_usd"))))),
         ),
         (
             "last bar",
             (
-                f"{_clock(known('last_bar_close_ns'))} UTC · {known('bars')} bars"
-                if known("bars")
+                f"{_clock(field('last_bar_close_ns'))} UTC · {field('bars')} bars"
+                if field("bars")
                 else ""
             ),
         ),
-        ("data age", f"{known('data_age_sec'):.1f} s" if known("data_age_sec") is not None else ""),
-        ("connected", _text(known("connected"))),
+        ("data age", f"{field('data_age_sec'):.1f} s" if field("data_age_sec") is not None else ""),
+        ("connected", _text(field("connected"))),
         ("close to its message", waited),
         ("message to order", quick),
-        ("journal", _text(known("journal"))),
+        ("journal", _text(field("journal"))),
     ]
 
 
@@ -345,7 +347,7 @@ def dashboard(args: Namespace) -> int:
 
     root = files.root()
     alive = control_socket.running(root)
-    name = args.name or next(iter(alive or _known(root)))
+    name = args.name or next(iter(alive or _session_names(root)))
     token = (os.environ.get("MCL_DASHBOARD_TOKEN") or fresh_token()) if args.act else ""
 
     async def serve() -> None:

@@ -14,10 +14,12 @@ from mcl.ops import doctor
 def examine(args: Namespace) -> int:
     """1 when something will stop a command."""
     del args
-    found = doctor.examine(composition.root())
-    rows = [[f.subject, f.level if f.level != "fail" else "FAIL", f.found, f.remedy] for f in found]
-    failed = sum(f.level == "fail" for f in found)
-    data = {"findings": [vars(f) for f in found], "failed": failed}
+    checks = doctor.examine(composition.root())
+    rows = [
+        [f.subject, f.level if f.level != "fail" else "FAIL", f.detail, f.remedy] for f in checks
+    ]
+    failed = sum(f.level == "fail" for f in checks)
+    data = {"findings": [f.as_dict() for f in checks], "failed": failed}
     terminal.answer(
         data, lambda: terminal.table("doctor", ["", "", "found", "what to do"], rows, left=4)
     )
@@ -37,5 +39,7 @@ def init(args: Namespace) -> int:
 
 def _show_project(folder: Path, count: int) -> None:
     terminal.say(f"{folder}: {count} files")
-    there = "" if folder == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
-    terminal.say(f"next: {there}mcl backtest        (no key needed: embedded synthetic data)")
+    change_folder = "" if folder == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
+    terminal.say(
+        f"next: {change_folder}mcl backtest        (no key needed: embedded synthetic data)"
+    )

@@ -47,7 +47,7 @@ def promote(args: Namespace) -> int:
         "stage": done.stage,
         "version": done.version,
         "run_id": done.run_id,
-        "gates": [vars(g) for g in done.gates],
+        "gates": [g.as_dict() for g in done.gates],
         "path": done.path,
         "content_sha256": done.content_sha256,
         "own_code_reads": list(done.reads),
@@ -68,17 +68,17 @@ def chosen(stored: StoredRun, store: Store) -> tuple[str, str]:
 
     if stored.tags.get("mcl.kind") not in ("sweep", "grid"):
         return stored.run_id, ""
-    found = choose(stored.run_id, (), store=store, root=composition.root())
-    run_id = str(found.winner["run_id"])
-    if str(stored.tags.get("best_trial")) == str(found.winner["trial"]):
+    choice = choose(stored.run_id, (), store=store, root=composition.root())
+    run_id = str(choice.winner["run_id"])
+    if str(stored.tags.get("best_trial")) == str(choice.winner["trial"]):
         run_id = stored.tags["best_run_id"]  # the winner's complete run
     if not run_id:
         raise ConfigError(
-            f"trial {found.winner['trial']}, the choice of search {stored.run_id[:12]}, is no"
+            f"trial {choice.winner['trial']}, the choice of search {stored.run_id[:12]}, is no"
             " stored run",
             "search with search.track=all, or run its values: mcl select shows them",
         )
-    return run_id, f"search {stored.run_id[:12]}: {found.why}"
+    return run_id, f"search {stored.run_id[:12]}: {choice.why}"
 
 
 def _gates(gates: Any) -> None:
@@ -103,12 +103,12 @@ def registry(args: Namespace) -> int:
     """Every version, newest first."""
     del args
     from mcl.promotion import aliases
-    from mcl.promotion.registry import shelf
+    from mcl.promotion.registry import versions
 
     store = Store()
     aliases.settle(store, composition.root())
-    found = [_row(entry) for entry in progress.each("reading the versions", shelf(store))]
-    terminal.answer({"versions": found}, lambda: _listed(found))
+    rows = [_row(entry) for entry in progress.each("reading the versions", versions(store))]
+    terminal.answer({"versions": rows}, lambda: _listed(rows))
     return 0
 
 
@@ -162,23 +162,23 @@ def _deflation(entry: Any) -> dict[str, Any]:
     """
     luck, facts = entry.luck(composition.root()), entry.provenance
     then = facts.get("at_promotion", facts)
-    found = {
+    deflation = {
         "deflated_sharpe": None,
         "best_by_luck": None,
         "deflation": "",
         "deflated_sharpe_at_promotion": then.get("deflated_sharpe"),
     }
     if luck is None:
-        return found
-    return found | {
+        return deflation
+    return deflation | {
         "deflated_sharpe": luck.deflated,
         "best_by_luck": luck.best_by_luck,
         "deflation": luck.sentence,
     }
 
 
-def _listed(found: list[dict[str, Any]]) -> None:
-    if not found:
+def _listed(versions: list[dict[str, Any]]) -> None:
+    if not versions:
         terminal.say("nothing is promoted yet: mcl promote RUN_ID --to paper")
         return
     columns = [
@@ -197,11 +197,11 @@ def _listed(found: list[dict[str, Any]]) -> None:
     terminal.table(
         "registry",
         columns,
-        [_cells(row) for row in found],
+        [_cells(row) for row in versions],
         left=4,
         least=["promoted", "drawdown", "gates", "deflated"],
     )
-    if lived := [row for row in found if row["live"]["sessions"]]:
+    if traded := [row for row in versions if row["live"]["sessions"]]:
         columns = [
             "v",
             "names",
@@ -212,21 +212,21 @@ def _listed(found: list[dict[str, Any]]) -> None:
             "audit",
             "expected band",
         ]
-        terminal.table("live record", columns, [_lived_cells(row) for row in lived], left=2)
+        terminal.table("live record", columns, [_lived_cells(row) for row in traded], left=2)
         terminal.say(
             "slippage in ticks per contract · mcl registry report NAME shows the live curve in its"
             " band"
         )
     for sentence in dict.fromkeys(
-        row["metrics"]["deflation"] for row in found if row["metrics"]["deflation"]
+        row["metrics"]["deflation"] for row in versions if row["metrics"]["deflation"]
     ):
         terminal.say(sentence)
-    for row in found:
+    for row in versions:
         for name, why in row["waived"].items():
             terminal.say(f"version {row['version']}: gate {name} waived: {why}")
         if row["wrong"]:
             terminal.say(row["wrong"])
-    if any(row["synthetic"] for row in found):
+    if any(row["synthetic"] for row in versions):
         terminal.say("* synthetic data, not a market result")
 
 
@@ -260,16 +260,16 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 
 def _lived_cells(row: dict[str, Any]) -> list[str]:
-    lived = row["live"]
+    live = row["live"]
     return [
         str(row["version"]),
         ", ".join(row["aliases"]) or "–",
-        str(lived["sessions"]),
-        f"{lived['net_pnl_usd']:+,.0f}",
-        _number(lived["slippage_ticks"]),
-        _number(lived["assumed_slippage_ticks"]),
-        lived["audit"],
-        lived["band"] or "too short a backtest",
+        str(live["sessions"]),
+        f"{live['net_pnl_usd']:+,.0f}",
+        _number(live["slippage_ticks"]),
+        _number(live["assumed_slippage_ticks"]),
+        live["audit"],
+        live["band"] or "too short a backtest",
     ]
 
 
@@ -284,10 +284,10 @@ def _number(value: float | None) -> str:
 def report(args: Namespace) -> int:
     """The page of a version: its live curve in the band that its backtest lets one expect."""
     from mcl.base.files import write_whole
-    from mcl.promotion.registry import shelved
+    from mcl.promotion.registry import registered
     from mcl.report.registry import registry_page
 
-    entry = shelved(args.name, Store())
+    entry = registered(args.name, Store())
     if entry.wrong:
         raise LiveError(entry.wrong, "promote the run again")
     view = _view(args.name, entry)
@@ -312,17 +312,17 @@ def costs(args: Namespace) -> int:
     """Month by month what trading cost against what was configured, then settings to paste."""
     from mcl.promotion.cost_table import cost_table
 
-    found = cost_table(args.name, Store(), composition.root())
+    table = cost_table(args.name, Store(), composition.root())
     data = {
-        "name": found.name,
-        "version": found.version,
-        "synthetic": found.simulated,
-        "left_out": found.left_out,
-        "months": [_cost_row(row) for row in found.rows],
-        "all": _cost_row(found.whole),
-        "proposal": vars(found.proposal),
+        "name": table.name,
+        "version": table.version,
+        "synthetic": table.simulated,
+        "left_out": table.left_out,
+        "months": [_cost_row(row) for row in table.rows],
+        "all": _cost_row(table.whole),
+        "proposal": vars(table.proposal),
     }
-    terminal.answer(data, lambda: _costs(found))
+    terminal.answer(data, lambda: _costs(table))
     return 0
 
 
@@ -334,10 +334,10 @@ def _cost_row(row: Any) -> dict[str, Any]:
     }
 
 
-def _costs(found: Any) -> None:
+def _costs(table: Any) -> None:
     title = (
-        f"costs of {found.name} per contract and"
-        f" side{' · SYNTHETIC, no evidence about a market' if found.simulated else ''}"
+        f"costs of {table.name} per contract and"
+        f" side{' · SYNTHETIC, no evidence about a market' if table.simulated else ''}"
     )
     columns = [
         "month",
@@ -351,21 +351,21 @@ def _costs(found: Any) -> None:
         "total",
         "configured",
     ]
-    terminal.table(title, columns, [_cost_cells(row) for row in (*found.rows, found.whole)])
+    terminal.table(title, columns, [_cost_cells(row) for row in (*table.rows, table.whole)])
     terminal.say("delay and slippage in ticks, positive is a cost; a backtest has the delay too")
     terminal.say("commission and total (slippage and commission) in USD")
-    if found.left_out:
+    if table.left_out:
         terminal.say(
-            f"{_sessions(found.left_out)} on a simulated TWS or on synthetic data left out"
+            f"{_sessions(table.left_out)} on a simulated TWS or on synthetic data left out"
         )
-    if found.whole.uncharged_fills:
+    if table.whole.uncharged_fills:
         terminal.say(
-            f"{found.whole.uncharged_fills} fills without a commission from the broker are not in"
+            f"{table.whole.uncharged_fills} fills without a commission from the broker are not in"
             " its mean"
         )
-    terminal.say(found.proposal.sentence)
-    if found.proposal.overrides:
-        terminal.say(f"to backtest with what was paid: {' '.join(found.proposal.overrides)}")
+    terminal.say(table.proposal.sentence)
+    if table.proposal.overrides:
+        terminal.say(f"to backtest with what was paid: {' '.join(table.proposal.overrides)}")
 
 
 def _cost_cells(row: Any) -> list[str]:
@@ -405,7 +405,7 @@ def _view(name: str, entry: Any) -> Any:
         synthetic=facts["watermark"],
         sentence=str(left) if left else inside,
         outside=left is not None,
-        sessions=[_lived(session) for session in record.sessions],
+        sessions=[_page_session(session) for session in record.sessions],
         drawdown=record.drawdown,
         luck=entry.luck(composition.root()),
         band=None if band is None else (band.low, band.median, band.high, band.drawdown),
@@ -418,11 +418,11 @@ def _view(name: str, entry: Any) -> Any:
     )
 
 
-def _lived(session: Any) -> Any:
-    from mcl.report.registry import Session
+def _page_session(session: Any) -> Any:
+    from mcl.report.registry import LiveSession
     from mcl.tracking import urls
 
-    return Session(
+    return LiveSession(
         day=session.session,
         net_pnl_usd=session.net_pnl_usd,
         backtest_net_pnl_usd=session.backtest_net_pnl_usd,
@@ -453,31 +453,33 @@ def rollback(args: Namespace) -> int:
 
 def diff(args: Namespace) -> int:
     """Two versions, each by its name or number."""
-    from mcl.promotion.registry import compared, shelved
+    from mcl.promotion.registry import compared, registered
 
     store = Store()
-    first, second = (shelved(word, store) for word in (args.first, args.second))
-    found = compared(first, second)
+    first, second = (registered(word, store) for word in (args.first, args.second))
+    difference = compared(first, second)
     heads = [
         f"{word} (v{side.stored.version})"
         for word, side in zip((args.first, args.second), (first, second), strict=True)
     ]
-    data = vars(found) | {"versions": [side.stored.version for side in (first, second)]}
-    terminal.answer(data, lambda: _differences(found, heads))
+    data = vars(difference) | {"versions": [side.stored.version for side in (first, second)]}
+    terminal.answer(data, lambda: _differences(difference, heads))
     return 0
 
 
-def _differences(found: Any, heads: list[str]) -> None:
+def _differences(difference: Any, heads: list[str]) -> None:
     for title, pairs in (
-        ("configuration", found.config),
-        ("gates", found.gates),
-        ("metrics", found.metrics),
-        ("packages", found.packages),
+        ("configuration", difference.config),
+        ("gates", difference.gates),
+        ("metrics", difference.metrics),
+        ("packages", difference.packages),
     ):
         if pairs:
             terminal.table(title, ["", *heads], [[key, *pair] for key, pair in pairs.items()])
-    terminal.say(f"code: {', '.join(found.code)} differ" if found.code else "code: the same")
-    terminal.say(f"data: {found.data}" if found.data else "data: the same")
+    terminal.say(
+        f"code: {', '.join(difference.code)} differ" if difference.code else "code: the same"
+    )
+    terminal.say(f"data: {difference.data}" if difference.data else "data: the same")
 
 
 def history(args: Namespace) -> int:
@@ -488,18 +490,18 @@ def history(args: Namespace) -> int:
 
     store, root = Store(), composition.root()
     aliases.settle(store, root)
-    found = events(store, root, args.name)
-    if args.name is not None and not found:
-        known = sorted({event.name for event in events(store, root, None)})
+    entries = events(store, root, args.name)
+    if args.name is not None and not entries:
+        promoted_names = sorted({event.name for event in events(store, root, None)})
         raise LiveError(
-            f"nothing was ever promoted as {args.name!r}: {nearest(args.name, known)}",
+            f"nothing was ever promoted as {args.name!r}: {nearest(args.name, promoted_names)}",
             "mcl registry lists the names",
         )
-    names = sorted({event.name for event in found})
+    names = sorted({event.name for event in entries})
     stand = {name: standing(name, store, root) for name in names}
     rows = [
         [e.at, e.where, e.name, e.what, "" if e.version is None else f"v{e.version}", e.by, e.why]
-        for e in found
+        for e in entries
     ]
 
     def render() -> None:
@@ -509,7 +511,7 @@ def history(args: Namespace) -> int:
         for sentence in stand.values():
             terminal.say(sentence)
 
-    terminal.answer({"events": [vars(event) for event in found], "standing": stand}, render)
+    terminal.answer({"events": [vars(event) for event in entries], "standing": stand}, render)
     return 0
 
 
@@ -522,17 +524,22 @@ def explain(args: Namespace) -> int:
         raise ConfigError(
             "a stored run has its own overrides; name the run, or type overrides, not both"
         )
-    found = (
+    explanation = (
         origins.explain_stored(args.key, named[0], Store(), composition.root())
         if named
         else origins.explain(args.key, typed)
     )
-    data = {"key": found.key, "value": found.value, "source": found.source, "chain": found.chain}
-    terminal.answer(data, lambda: _explained(found))
+    data = {
+        "key": explanation.key,
+        "value": explanation.value,
+        "source": explanation.source,
+        "chain": explanation.chain,
+    }
+    terminal.answer(data, lambda: _explained(explanation))
     return 0
 
 
-def _explained(found: Any) -> None:
-    terminal.say(f"{found.key} = {found.value!r}")
-    for step in found.chain:
+def _explained(explanation: Any) -> None:
+    terminal.say(f"{explanation.key} = {explanation.value!r}")
+    for step in explanation.chain:
         terminal.say(f"  {step}")

@@ -29,10 +29,10 @@ def rerun(args: Namespace) -> int:
         "run_id": again.run_id,
         "kind": again.kind,
         "equal": True,
-        "said": again.said,
+        "said": again.sentence,
         "metrics": {},
         "causes": again.causes,
         "runs": again.runs,
     }
-    terminal.answer(data, lambda: terminal.say(f"{name}: {again.said}"))
+    terminal.answer(data, lambda: terminal.say(f"{name}: {again.sentence}"))
     return 0

@@ -34,7 +34,7 @@ def backtest(args: Namespace) -> int:
 
 
 def _backtest(args: Namespace) -> int:
-    if config_view.asked(args):
+    if config_view.wants_configuration(args):
         return config_view.show("backtest", args)
     if args.multirun:
         return _grid(args)
@@ -42,11 +42,11 @@ def _backtest(args: Namespace) -> int:
     if composed.multirun:
         return _grid(args)
     if composed.swept:
-        said = (
+        message = (
             "hydra.sweeper.params is read by a grid and by a search, and this is one run:"
             f" {', '.join(composed.swept)}"
         )
-        raise ConfigError(said, "mcl backtest -m runs the grid, mcl sweep searches")
+        raise ConfigError(message, "mcl backtest -m runs the grid, mcl sweep searches")
     run = composed.config
     from mcl.composition import overrides
     from mcl.metrics.undefined import reasons
@@ -55,11 +55,11 @@ def _backtest(args: Namespace) -> int:
     done = backtest_run.backtest(
         run, store=Store(), root=composition.root(), overrides=composed.overrides
     )
-    shown = done.metrics | done.luck.metrics
+    measured = done.metrics | done.luck.metrics
     data = {
         "run_id": done.run_id,
-        "metrics": shown,
-        "undefined": reasons(shown),
+        "metrics": measured,
+        "undefined": reasons(measured),
         "deflation": done.luck.sentence,
         "report": done.report,
         "config_sha256": done.tags["config_sha256"],
@@ -72,16 +72,16 @@ def _backtest(args: Namespace) -> int:
         ["mcl", "backtest", *overrides.shortest(run, composed.overrides)]
     )
 
-    def told() -> None:
+    def print_summary() -> None:
         halted = stopped(
-            shown["max_drawdown_frac"],
+            measured["max_drawdown_frac"],
             run.risk.limits.max_drawdown_frac,
             backtest_run.halted_on(done.result),
         )
         notes = [halted, done.luck.sentence, f"again: {line}"]
-        _show_run(name, shown, done.tags, done.run_id, done.report, notes, whole=args.all)
+        _show_run(name, measured, done.tags, done.run_id, done.report, notes, whole=args.all)
 
-    terminal.answer(data, told)
+    terminal.answer(data, print_summary)
     if args.show and done.report:
         webbrowser.open(done.report.as_uri())
     return 0
@@ -127,17 +127,17 @@ def sweep(args: Namespace) -> int:
 
 
 def _sweep(args: Namespace) -> int:
-    if config_view.asked(args):
+    if config_view.wants_configuration(args):
         return config_view.show("sweep", args)
     composed = composition.compose("sweep", args.overrides)
     if args.estimate:
         return sweeps.estimate(args.overrides)
     from mcl import search
 
-    swept = search.sweep(
+    sweep = search.sweep(
         composed, store=Store(), root=composition.root(), progress=not terminal.quiet()
     )
-    return sweeps.show(swept, ["sweep", *args.overrides])
+    return sweeps.show(sweep, ["sweep", *args.overrides])
 
 
 def compare(args: Namespace) -> int:
@@ -192,9 +192,9 @@ def _comparison(
     *,
     whole: bool,
 ) -> None:
-    from mcl.report.format import KNOWN, metric_rows, p_text
+    from mcl.report.format import BY_NAME, metric_rows, p_text
 
-    headlines = {KNOWN[name].title for name in HEADLINES}
+    headlines = {BY_NAME[name].title for name in HEADLINES}
     columns = [{label: text for label, text, _ in metric_rows(view.metrics)} for view in views]
     ids = [run.run_id[:8] for run in stored]
     terminal.table(
@@ -227,7 +227,7 @@ def _view(run: StoredRun, versions: Sequence[StoredVersion]) -> Any:
 
     import pandas as pd
 
-    from mcl.report.compare import CompareView, Held
+    from mcl.report.compare import CompareView, PositionPath
     from mcl.tracking import backtest_run, urls
 
     bars = pd.read_parquet(
@@ -247,7 +247,7 @@ def _view(run: StoredRun, versions: Sequence[StoredVersion]) -> Any:
         equity=sessions,
         synthetic=run.tags.get("synthetic") == "true",
         notes=run.tags.get("watermark", ""),
-        held=Held(times, bars["position"].to_numpy()),
+        positions=PositionPath(times, bars["position"].to_numpy()),
         links=[
             urls.run(run.run_id, "MLflow"),
             *_page_of(run),
@@ -257,7 +257,7 @@ def _view(run: StoredRun, versions: Sequence[StoredVersion]) -> Any:
 
 
 def _versions(store: Store, run_id: str) -> list[StoredVersion]:
-    """What was promoted from this run, newest first."""
+    """Return the versions that were promoted from this run, newest first."""
     from mcl.promotion.promoted_file import MODEL
 
     return [version for version in store.versions(MODEL) if version.run_id == run_id]
@@ -285,32 +285,32 @@ def report(args: Namespace) -> int:
     run = _finished(store.run(args.run_id))
     versions = [_called(version) for version in _versions(store, run.run_id)]
     luck = backtest_run.luck_of(run, composition.root())
-    shown = backtest_run.page_of_today(run, luck, composition.root())
-    drawn = _pictures(run, shown, Path(args.png)) if args.png else []
-    metrics, said = backtest_run.today(run, luck), luck.sentence if luck else ""
+    page = backtest_run.page_of_today(run, luck, composition.root())
+    pictures = _pictures(run, page, Path(args.png)) if args.png else []
+    metrics, luck_sentence = backtest_run.today(run, luck), luck.sentence if luck else ""
     data: dict[str, Any] = {
         "run_id": run.run_id,
         "metrics": metrics,
-        "report": shown,
+        "report": page,
         "versions": versions,
         "tags": run.tags,
     }
-    data |= {"deflation": said, "at_run": backtest_run.that_day(run)}
+    data |= {"deflation": luck_sentence, "at_run": backtest_run.that_day(run)}
     if args.png:
-        data["pictures"] = drawn
+        data["pictures"] = pictures
 
-    def told() -> None:
+    def print_summary() -> None:
         limit = composition.flatten(json.loads(run.file("config.json"))).get(
             "risk.limits.max_drawdown_frac"
         )
-        notes = [stopped(metrics.get("max_drawdown_frac", math.nan), limit), said]
-        _show_run(run.name, metrics, run.tags, run.run_id, shown, notes, whole=args.all)
+        notes = [stopped(metrics.get("max_drawdown_frac", math.nan), limit), luck_sentence]
+        _show_run(run.name, metrics, run.tags, run.run_id, page, notes, whole=args.all)
         if versions:
             terminal.say(f"promoted as {'; '.join(versions)} · mcl registry")
-        for picture in drawn:
+        for picture in pictures:
             terminal.say(f"picture {picture}")
 
-    terminal.answer(data, told)
+    terminal.answer(data, print_summary)
     return 0
 
 
@@ -338,15 +338,15 @@ def runs(args: Namespace) -> int:
         )
     aliases = {run.tags["mcl.alias"] for run in listable if "mcl.alias" in run.tags}
     if args.alias is not None and args.alias not in aliases:
-        said = f"no session of {args.alias!r} is filed under the study {args.study!r}"
+        message = f"no session of {args.alias!r} is filed under the study {args.study!r}"
         raise StoreError(
-            f"{said}: {nearest(args.alias, aliases)}", "mcl registry lists the promoted names"
+            f"{message}: {nearest(args.alias, aliases)}", "mcl registry lists the promoted names"
         )
-    found = [run for run in listable if args.alias in (None, run.tags.get("mcl.alias"))][
+    matches = [run for run in listable if args.alias in (None, run.tags.get("mcl.alias"))][
         : args.limit
     ]
-    shown = [today(run, _luck(run)) for run in found]
-    choices = [_choice(run, store) for run in found]
+    run_metrics = [today(run, _luck(run)) for run in matches]
+    choices = [_choice(run, store) for run in matches]
     listed = [
         {
             "run_id": run.run_id,
@@ -357,7 +357,7 @@ def runs(args: Namespace) -> int:
         }
         | ({"winner": choice} if choice else {})
         | ({"best": run.tags["best_run_id"]} if run.tags.get("best_run_id") else {})
-        for run, metrics, choice in zip(found, shown, choices, strict=True)
+        for run, metrics, choice in zip(matches, run_metrics, choices, strict=True)
     ]
     rows = [
         [
@@ -368,7 +368,7 @@ def runs(args: Namespace) -> int:
             *_ratio_cells(metrics),
             choice[:12],
         ]
-        for run, metrics, choice in zip(found, shown, choices, strict=True)
+        for run, metrics, choice in zip(matches, run_metrics, choices, strict=True)
     ]
     columns = ["run", "kind", "name", "status", "Sharpe", "deflated", "trials", "winner"]
     least = ["trials", "deflated", "status"]
@@ -397,7 +397,7 @@ def _choice(run: StoredRun, store: Store) -> str:
 
 
 def _no_runs(store: Store, study: str) -> str:
-    """What a list without rows says: where runs are, if anywhere."""
+    """Return the sentence of a list without rows: where runs are, if anywhere."""
     others = [
         name for name in store.door.studies() if name != study and store.in_study(name, tops=True)
     ]
@@ -468,10 +468,13 @@ def ui(args: Namespace) -> int:
         str(args.port),
     ]
     command += ["--workers", "1", "--default-artifact-root", (store.folder / "artifacts").as_uri()]
-    told = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
     # not on the command line: the address of a database may hold a password
-    told["MLFLOW_BACKEND_STORE_URI"] = store.uri
-    server = subprocess.Popen(command, env=os.environ | told, start_new_session=True)  # noqa: S603
+    environment["MLFLOW_BACKEND_STORE_URI"] = store.uri
+    server = subprocess.Popen(command, env=os.environ | environment, start_new_session=True)  # noqa: S603
 
     def end(*_: object) -> None:
         with suppress(ProcessLookupError):

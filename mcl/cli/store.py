@@ -17,7 +17,7 @@ def backup(args: Namespace) -> int:
     from mcl.ops.backup import backup as write
 
     done = write(composition.root(), Path(args.to) if args.to else None, data=args.data)
-    told = {
+    answer = {
         "path": str(done.path),
         "files": done.files,
         "bytes_read": done.bytes_read,
@@ -31,7 +31,7 @@ def backup(args: Namespace) -> int:
         lines.append(
             f"the runs are on the server {uri}: its database and its artifacts are not in this file"
         )
-    terminal.answer(told, lambda: terminal.say("\n".join(lines)))
+    terminal.answer(answer, lambda: terminal.say("\n".join(lines)))
     return 0
 
 
@@ -43,14 +43,14 @@ def restore(args: Namespace) -> int:
         return _finish()
     if args.check:
         manifest = verify(Path(args.archive))
-        told = {
+        answer = {
             "made_at": manifest.made_at,
             "files": len(manifest.files),
             "root": manifest.root,
             "version": manifest.version,
         }
         terminal.answer(
-            told,
+            answer,
             lambda: terminal.say(
                 f"{args.archive}: whole, {len(manifest.files)} files of {manifest.root},"
                 f" {manifest.made_at}"
@@ -58,13 +58,13 @@ def restore(args: Namespace) -> int:
         )
         return 0
     done = put(Path(args.archive), composition.root(), replace=args.replace)
-    told = {
+    answer = {
         "made_at": done.made_at,
         "files": done.files,
         "parts": list(done.parts),
         "aside": [str(path) for path in done.aside],
     }
-    terminal.answer(told, lambda: _show_restored(done.files, done.parts, done.aside))
+    terminal.answer(answer, lambda: _show_restored(done.files, done.parts, done.aside))
     return 0
 
 
@@ -82,14 +82,14 @@ def collect(args: Namespace) -> int:
     from mcl.ops.retention import waste
 
     root = composition.root()
-    found = waste(root, args.older_than, args.keep)
-    won = 0 if args.dry_run else remove(root, found)
-    told = {
+    candidates = waste(root, args.older_than, args.keep)
+    won = 0 if args.dry_run else remove(root, candidates)
+    answer = {
         "removed": not args.dry_run,
         "bytes": won,
-        "items": [{"what": w.what, "where": w.where, "bytes": w.size} for w in found],
+        "items": [{"what": w.what, "where": w.where, "bytes": w.size} for w in candidates],
     }
-    terminal.answer(told, lambda: _show_waste(found, won, dry=args.dry_run))
+    terminal.answer(answer, lambda: _show_waste(candidates, won, dry=args.dry_run))
     return 0
 
 
@@ -99,9 +99,9 @@ def _show_restored(files: int, parts: tuple[str, ...], aside: tuple[Path, ...]) 
         terminal.say(f"the former one is {path}; mcl store gc removes it after a while")
 
 
-def _show_waste(found: list[Waste], won: int, *, dry: bool) -> None:
-    counts = Counter(item.what for item in found)
-    sizes = {what: sum(item.size for item in found if item.what == what) for what in counts}
+def _show_waste(candidates: list[Waste], won: int, *, dry: bool) -> None:
+    counts = Counter(item.what for item in candidates)
+    sizes = {what: sum(item.size for item in candidates if item.what == what) for what in counts}
     if counts:
         terminal.table(
             "waste",
@@ -110,9 +110,9 @@ def _show_waste(found: list[Waste], won: int, *, dry: bool) -> None:
         )
     terminal.say(
         "nothing was removed; leave out --dry-run"
-        if dry and found
+        if dry and candidates
         else f"{_mb(won)} freed"
-        if found
+        if candidates
         else "nothing to remove"
     )
 

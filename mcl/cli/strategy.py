@@ -31,9 +31,9 @@ def lookahead(args: Namespace) -> int:
     from mcl.validation import lookahead
 
     run, bars = _composed(args)
-    found = lookahead.lookahead(run, bars, args.samples, run.seed)
-    terminal.answer(found.as_dict(), lambda: _show_lookahead(found, bars))
-    return 1 if found.has_bias else 0
+    bias = lookahead.lookahead(run, bars, args.samples, run.seed)
+    terminal.answer(bias.as_dict(), lambda: _show_lookahead(bias, bars))
+    return 1 if bias.has_bias else 0
 
 
 def warmup(args: Namespace) -> int:
@@ -71,34 +71,34 @@ def _show_new(name: str, files: list[str]) -> None:
     )
 
 
-def _show_lookahead(found: Lookahead, bars: Bars) -> None:
+def _show_lookahead(bias: Lookahead, bars: Bars) -> None:
     from mcl.data.synthetic.watermark import watermark
 
     rows: list[list[object]] = [
-        ["signals", found.total_signals, "entries and exits in the whole sample"],
+        ["signals", bias.total_signals, "entries and exits in the whole sample"],
         [
             "entry signals that changed",
-            found.biased_entry_signals,
+            bias.biased_entry_signals,
             "without the later bars the strategy would not have entered so",
         ],
-        ["exit signals that changed", found.biased_exit_signals, "or would not have left so"],
-        ["targets that changed", found.biased_targets, "positions that were wanted, in contracts"],
-        ["orders that changed", found.biased_orders, "their side, size or levels"],
-        ["indicators that changed", ", ".join(found.biased_indicators) or "none", "by name"],
+        ["exit signals that changed", bias.biased_exit_signals, "or would not have left so"],
+        ["targets that changed", bias.biased_targets, "positions that were wanted, in contracts"],
+        ["orders that changed", bias.biased_orders, "their side, size or levels"],
+        ["indicators that changed", ", ".join(bias.biased_indicators) or "none", "by name"],
     ]
     title = (
-        f"look-ahead of {found.strategy}: {found.cuts} cuts of {len(bars):,} bars and"
-        f" {found.windows} of a session around a row"
+        f"look-ahead of {bias.strategy}: {bias.cuts} cuts of {len(bars):,} bars and"
+        f" {bias.windows} of a session around a row"
     )
     terminal.table(title, ["cut off the future", "found", "meaning"], rows, left=1)
     if bars.synthetic:
         terminal.say(watermark(bars))
-    terminal.say("cut at: " + ", ".join(f"{count} {name}" for name, count in found.sampled.items()))
-    if found.reads:
-        terminal.say(access_recorder.sentence(found.reads))
+    terminal.say("cut at: " + ", ".join(f"{count} {name}" for name, count in bias.sampled.items()))
+    if bias.reads:
+        terminal.say(access_recorder.sentence(bias.reads))
     terminal.say(
-        f"BIASED: {found.first or 'see the table'}"
-        if found.has_bias
+        f"BIASED: {bias.first or 'see the table'}"
+        if bias.has_bias
         else "no later bar changed an earlier decision"
     )
 

@@ -17,35 +17,35 @@ from mcl.report.format import many
 from mcl.tracking.store import Store
 
 
-def show(swept: Any, typed: Sequence[str] = ()) -> int:
+def show(sweep: Any, typed: Sequence[str] = ()) -> int:
     """Print what a search or a grid came to, and the words that were `typed` for it, if it began
     with this command.
 
     1 when trials failed or none has a score, a refusal when it was interrupted.
     """
     again = shlex.join(["mcl", *typed]) if typed else ""
-    if not hasattr(swept, "best"):
-        return _walked(swept, again)
+    if not hasattr(sweep, "best"):
+        return _walked(sweep, again)
     data = {
-        "sweep_id": swept.sweep_id,
-        "trials": swept.states,
-        "best": _best(swept),
-        "report": swept.report,
-        "stopped": swept.why,
+        "sweep_id": sweep.sweep_id,
+        "trials": sweep.states,
+        "best": _best(sweep),
+        "report": sweep.report,
+        "stopped": sweep.why,
     }
     if again:
         data["repeat"] = again
-    nothing = _nothing_scored(swept) or _failures(swept)
+    nothing = _nothing_scored(sweep) or _failures(sweep)
     if nothing is not None:
         data["error"] = nothing.as_dict()
-    if swept.interrupted:
-        go_on = f"mcl sweep resume {swept.sweep_id[:12]} goes on" if swept.space is not None else ""
+    if sweep.interrupted:
+        go_on = f"mcl sweep resume {sweep.sweep_id[:12]} goes on" if sweep.space is not None else ""
         nothing = MclError(
-            f"interrupted after {len(swept.trials)} trials, which are kept in run {swept.sweep_id}",
+            f"interrupted after {len(sweep.trials)} trials, which are kept in run {sweep.sweep_id}",
             go_on,
         )
         data["error"] = nothing.as_dict()
-    terminal.answer(data, lambda: _tables(swept, again))
+    terminal.answer(data, lambda: _tables(sweep, again))
     if nothing is not None and not terminal.as_json():
         terminal.refuse(nothing)
     return 1 if nothing is not None else 0
@@ -58,42 +58,44 @@ HINTS = {
 }
 
 
-def _nothing_scored(swept: Any) -> MclError | None:
-    """Why no trial of a search has a score, and the cure for the reason that most of them have;
+def _nothing_scored(sweep: Any) -> MclError | None:
+    """Say why no trial of a search has a score, with the cure for the commonest reason;
     None where one has.
     """
-    lost = {state for state, number in swept.states.items() if number}
-    if swept.interrupted or not lost or "COMPLETE" in lost:
+    lost = {state for state, number in sweep.states.items() if number}
+    if sweep.interrupted or not lost or "COMPLETE" in lost:
         return None
-    pruned = swept.trials[swept.trials["reason"] != "duplicate"]
+    pruned = sweep.trials[sweep.trials["reason"] != "duplicate"]
     reasons = pruned["reason"].value_counts()
     clauses = [
         f"{reason} {count:,} ({pruned[pruned['reason'] == reason]['detail'].iloc[0]})"
         for reason, count in reasons.items()
     ]
-    count = len(swept.trials)
+    count = len(sweep.trials)
     every = f"all {count:,} trials" if count > 1 else "the only trial"
     how = {frozenset({"PRUNED"}): "pruned", frozenset({"FAILED"}): "lost to failures"}.get(
         frozenset(lost), "pruned or failed"
     )
-    said = (
-        f"nothing has a score: {every} of sweep {swept.sweep_id[:12]}"
+    message = (
+        f"nothing has a score: {every} of sweep {sweep.sweep_id[:12]}"
         f" {'were' if count > 1 else 'was'} {how}: {'; '.join(clauses)}"
     )
-    return MclError(said, HINTS.get(str(reasons.index[0]), "mcl report shows each trial"))
+    return MclError(message, HINTS.get(str(reasons.index[0]), "mcl report shows each trial"))
 
 
-def _failures(swept: Any) -> MclError | None:
+def _failures(sweep: Any) -> MclError | None:
     """That some trials failed, and how the first of them did; None where all ran."""
-    failed = swept.trials[swept.trials["state"] == "FAILED"]
+    failed = sweep.trials[sweep.trials["state"] == "FAILED"]
     if not len(failed):
         return None
     first = failed.iloc[0]
-    said = (
-        f"{many(len(failed), 'trial')} of {len(swept.trials):,} failed; trial {first['trial']}:"
+    message = (
+        f"{many(len(failed), 'trial')} of {len(sweep.trials):,} failed; trial {first['trial']}:"
         f" {first['detail'] or first['reason']}"
     )
-    return MclError(said, f"mcl report {swept.sweep_id[:12]} shows each trial; the others are kept")
+    return MclError(
+        message, f"mcl report {sweep.sweep_id[:12]} shows each trial; the others are kept"
+    )
 
 
 def _walked(walk: Any, again: str = "") -> int:
@@ -111,7 +113,7 @@ def _walked(walk: Any, again: str = "") -> int:
     if again:
         data["repeat"] = again
 
-    def told() -> None:
+    def print_folds() -> None:
         from mcl.report.format import metric_rows
 
         names = ["traded_from", "traded_until", *walk.keys, "in_sample", "out_of_sample"]
@@ -129,7 +131,7 @@ def _walked(walk: Any, again: str = "") -> int:
         _repeats(again)
         terminal.say(f"walk-forward {walk.sweep_id} · report {walk.report or 'none'}")
 
-    terminal.answer(data | {"report": walk.report, "stopped": walk.why}, told)
+    terminal.answer(data | {"report": walk.report, "stopped": walk.why}, print_folds)
     if walk.interrupted:
         raise MclError(
             f"interrupted in {walk.why}; what was done is kept",
@@ -138,9 +140,9 @@ def _walked(walk: Any, again: str = "") -> int:
     return 1 if walk.status == "FAILED" else 0
 
 
-def _best(swept: Any) -> dict[str, Any] | None:
+def _best(sweep: Any) -> dict[str, Any] | None:
     """The winner with the metrics of its run and its deflation by the trial ledger of now."""
-    best: dict[str, Any] | None = swept.best
+    best: dict[str, Any] | None = sweep.best
     if not best or not best["run_id"]:
         return best
     from mcl.tracking import backtest_run
@@ -160,35 +162,39 @@ def estimate(overrides: list[str]) -> int:
 
     from mcl.search import status
 
-    found = status.estimate(composition.compose("sweep", overrides), composition.root())
-    points = "continuous" if math.isinf(found.points) else f"{found.points:,.0f}"
+    forecast = status.estimate(composition.compose("sweep", overrides), composition.root())
+    points = "continuous" if math.isinf(forecast.points) else f"{forecast.points:,.0f}"
     rows = [
-        ["trials", f"{found.trials:,}"],
+        ["trials", f"{forecast.trials:,}"],
         ["points in the space", points],
-        ["bars", f"{found.bars:,}"],
+        ["bars", f"{forecast.bars:,}"],
     ]
     rows += [
-        ["one backtest", f"{found.trial_sec * 1000:.1f} ms"],
-        ["bookkeeping", f"{found.own_sec * 1000:.1f} ms a trial"],
+        ["one backtest", f"{forecast.trial_sec * 1000:.1f} ms"],
+        ["bookkeeping", f"{forecast.own_sec * 1000:.1f} ms a trial"],
     ]
-    rows += [["in all", _duration(found.total_sec)], ["measured", found.how]]
-    rows += [["sessions", f"{found.sessions:,} searched, {found.holdout_sessions:,} held out"]]
+    rows += [["in all", _duration(forecast.total_sec)], ["measured", forecast.how]]
+    rows += [
+        ["sessions", f"{forecast.sessions:,} searched, {forecast.holdout_sessions:,} held out"]
+    ]
     rows += [
         [
             "two trials are alike by",
-            f"{found.correlation:.2f} (mean correlation of the returns at these points)",
+            f"{forecast.correlation:.2f} (mean correlation of the returns at these points)",
         ]
     ]
     rows += [
-        [f"can show, for {stage}", _shown(part)]
-        for stage, part in (("paper", found.paper), ("live", found.live))
+        [f"can show, for {stage}", _importance_text(part)]
+        for stage, part in (("paper", forecast.paper), ("live", forecast.live))
         if part
     ]
-    terminal.answer(asdict(found), lambda: terminal.table(found.title, ["estimate", "value"], rows))
+    terminal.answer(
+        asdict(forecast), lambda: terminal.table(forecast.title, ["estimate", "value"], rows)
+    )
     return 0
 
 
-def _shown(part: Any) -> str:
+def _importance_text(part: Any) -> str:
     half, most, independent = (
         terminal.text(value) for value in (part.half, part.most, part.independent)
     )
@@ -249,34 +255,34 @@ def status(args: Namespace) -> int:
 def stop(args: Namespace) -> int:
     from mcl.search import status
 
-    found = status.stop(args.sweep, store=Store())
-    if not found["stopping"]:
-        named = found["sweep_id"][:12]
+    state = status.stop(args.sweep, store=Store())
+    if not state["stopping"]:
+        named = state["sweep_id"][:12]
         more = (
             f"mcl sweep extend {named} TRIALS gives it more"
-            if found["state"] == "FINISHED"
+            if state["state"] == "FINISHED"
             else f"mcl sweep resume {named} goes on"
         )
-        raise MclError(f"sweep {named} is not running: {found['state']}", more)
-    return _standing(found)
+        raise MclError(f"sweep {named} is not running: {state['state']}", more)
+    return _standing(state)
 
 
 def report(args: Namespace) -> int:
     from mcl.search import status
 
-    swept, written = status.report(
+    sweep, written = status.report(
         args.sweep, store=Store(), root=composition.root(), name=args.export or ""
     )
-    if not hasattr(swept, "best"):
-        return _walked(swept)
+    if not hasattr(sweep, "best"):
+        return _walked(sweep)
     data = {
-        "sweep_id": swept.sweep_id,
-        "trials": swept.states,
-        "best": _best(swept),
-        "report": swept.report,
+        "sweep_id": sweep.sweep_id,
+        "trials": sweep.states,
+        "best": _best(sweep),
+        "report": sweep.report,
         "experiment": written,
     }
-    terminal.answer(data, lambda: _tables(swept))
+    terminal.answer(data, lambda: _tables(sweep))
     if written:
         terminal.say(f"winner written to {written} · mcl backtest experiment={written.stem}")
     return 0
@@ -287,38 +293,38 @@ def _repeats(again: str) -> None:
         terminal.say(f"again: {again}")
 
 
-def _tables(swept: Any, again: str = "") -> None:
-    limit = _drawdown_limit(swept)
-    for title, columns, rows in swept.tables():
+def _tables(sweep: Any, again: str = "") -> None:
+    limit = _drawdown_limit(sweep)
+    for title, columns, rows in sweep.tables():
         terminal.table(
             title,
             columns,
             [_marked(columns, row, limit) for row in rows],
             least=["trades", "net_pnl_usd"],
         )
-    if halted := _halted(swept, limit):
+    if halted := _halted(sweep, limit):
         terminal.say(halted)
-    for sentence in filter(None, (swept.deflation, *swept.advice())):
+    for sentence in filter(None, (sweep.deflation, *sweep.advice())):
         terminal.say(f"{sentence}.")
-    if swept.best and swept.best.get("experiment"):
-        terminal.say(f"winner written to {swept.best['experiment']}")
+    if sweep.best and sweep.best.get("experiment"):
+        terminal.say(f"winner written to {sweep.best['experiment']}")
     _repeats(again)
     terminal.say(
-        f"sweep {swept.sweep_id} · report {swept.report} · mcl ui shows every trial below it"
+        f"sweep {sweep.sweep_id} · report {sweep.report} · mcl ui shows every trial below it"
     )
 
 
-def _drawdown_limit(swept: Any) -> float | None:
+def _drawdown_limit(sweep: Any) -> float | None:
     """risk.limits.max_drawdown_frac of the best trial; None where none is set, or where it is what
     was searched.
     """
     key = "risk.limits.max_drawdown_frac"
-    if not swept.best or not swept.best.get("run_id") or key in swept.keys:
+    if not sweep.best or not sweep.best.get("run_id") or key in sweep.keys:
         return None
-    found = composition.flatten(
-        json.loads(Store().run(swept.best["run_id"]).file("config.json"))
+    limit = composition.flatten(
+        json.loads(Store().run(sweep.best["run_id"]).file("config.json"))
     ).get(key)
-    return None if found is None else float(found)
+    return None if limit is None else float(limit)
 
 
 def _reached(drawdown: Any, limit: float | None) -> bool:
@@ -336,10 +342,10 @@ def _marked(columns: list[str], row: list[str], limit: float | None) -> list[str
     ]
 
 
-def _halted(swept: Any, limit: float | None) -> str:
-    if limit is None or "max_drawdown_frac" not in swept.trials:
+def _halted(sweep: Any, limit: float | None) -> str:
+    if limit is None or "max_drawdown_frac" not in sweep.trials:
         return ""
-    scored = swept.trials[swept.trials["state"] == "COMPLETE"]
+    scored = sweep.trials[sweep.trials["state"] == "COMPLETE"]
     count = int((-scored["max_drawdown_frac"].astype(float) >= limit).sum())
     if not count:
         return ""
@@ -349,31 +355,32 @@ def _halted(swept: Any, limit: float | None) -> str:
     )
 
 
-def _standing(found: dict[str, Any]) -> int:
-    def told() -> None:
+def _standing(status_fields: dict[str, Any]) -> int:
+    def print_state() -> None:
         rows = [
-            ["state", found["state"] + (", stopping" if found["stopping"] else "")],
-            ["trials", f"{found.get('done', 0)}/{found['target']}"],
+            ["state", status_fields["state"] + (", stopping" if status_fields["stopping"] else "")],
+            ["trials", f"{status_fields.get('done', 0)}/{status_fields['target']}"],
         ]
         rows += [
-            [state.lower(), str(count)] for state, count in sorted(found.get("states", {}).items())
+            [state.lower(), str(count)]
+            for state, count in sorted(status_fields.get("states", {}).items())
         ]
         rows += [
             [f"  {reason}", str(count)]
-            for reason, count in sorted(found.get("reasons", {}).items())
+            for reason, count in sorted(status_fields.get("reasons", {}).items())
         ]
-        if "fold" in found:
-            rows.insert(1, ["fold", f"{found['fold']}/{found['folds']}"])
-        if found["state"] == "RUNNING" and found.get("eta_sec") is not None:
+        if "fold" in status_fields:
+            rows.insert(1, ["fold", f"{status_fields['fold']}/{status_fields['folds']}"])
+        if status_fields["state"] == "RUNNING" and status_fields.get("eta_sec") is not None:
             rows += [
-                ["speed", f"{found['trials_per_sec']:.1f}/s"],
-                ["left", _duration(found["eta_sec"])],
-                ["process", str(found["pid"])],
+                ["speed", f"{status_fields['trials_per_sec']:.1f}/s"],
+                ["left", _duration(status_fields["eta_sec"])],
+                ["process", str(status_fields["pid"])],
             ]
-        best = found.get("best")
+        best = status_fields.get("best")
         if best:
             rows += [
-                [f"best {found['metric']}", terminal.text(best["value"])],
+                [f"best {status_fields['metric']}", terminal.text(best["value"])],
                 ["in trial", str(best["trial"])],
             ]
             rows += [
@@ -382,11 +389,11 @@ def _standing(found: dict[str, Any]) -> int:
                 if best.get(name) is not None
             ]
             rows += [[key, terminal.text(value)] for key, value in best["params"].items()]
-        terminal.table(found["title"], ["sweep", found["sweep_id"][:12]], rows)
-        if found["state"] in ("DEAD", "KILLED", "FAILED"):
-            terminal.say(f"mcl sweep resume {found['sweep_id'][:12]} goes on")
+        terminal.table(status_fields["title"], ["sweep", status_fields["sweep_id"][:12]], rows)
+        if status_fields["state"] in ("DEAD", "KILLED", "FAILED"):
+            terminal.say(f"mcl sweep resume {status_fields['sweep_id'][:12]} goes on")
 
-    terminal.answer(found, told)
+    terminal.answer(status_fields, print_state)
     return 0
 
 

@@ -28,10 +28,10 @@ def live(args: Namespace) -> int:
     broker = composition.validate(schema.Broker, raw["broker"], "broker")
     if len(override_policy.own(args.overrides)) < len(args.overrides):
         try:
-            known = promoted(args.name, Store(), composition.root()).config
+            config = promoted(args.name, Store(), composition.root()).config
         except MclError:
-            known = None  # the difference cannot be told; the refusal stands
-        cap = override_policy.caps(args.overrides, known)
+            config = None  # the difference cannot be told; the refusal stands
+        cap = override_policy.caps(args.overrides, config)
         broker = broker.model_copy(update={"max_contracts": cap})
     alerts, telemetry = (
         composition.validate(schema.Alerts, raw["alerts"], "alerts"),
@@ -40,7 +40,7 @@ def live(args: Namespace) -> int:
     operations = Operations(alerts, telemetry)
     if args.stay:
         return _stay(args, broker, operations)
-    return _told(
+    return _report_session(
         run_session(
             args.name,
             broker,
@@ -85,10 +85,10 @@ def audit(args: Namespace) -> int:
         day = date.fromisoformat(args.date)
     except ValueError:
         raise MclError(f"{args.date!r} is no trade date, YYYY-MM-DD") from None
-    return _told(audit_again(args.name, day, store=Store(), root=composition.root()))
+    return _report_session(audit_again(args.name, day, store=Store(), root=composition.root()))
 
 
-def _told(done: Any) -> int:
+def _report_session(done: Any) -> int:
     """Exit code 1 when the audit failed; what a pause, a guard or the market's own prices explain
     is no defect.
     """

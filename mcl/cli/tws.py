@@ -97,7 +97,7 @@ def _server(args: Namespace, broker: schema.Broker, run: schema.Config) -> Simul
 def _tapes(
     args: Namespace, broker: schema.Broker, run: schema.Config
 ) -> tuple[list[Tape], int | None]:
-    """What is played, all from the same session on, and when the server starts if not with it."""
+    """Return the tapes to play, all from the same session on, and the server's start if it is not theirs."""
     from mcl.simulators.tws import random_walk, tape_loader
 
     now_ns = time.time_ns()
@@ -110,15 +110,15 @@ def _tapes(
         return random_walk.tapes(named, args.seed), (
             now_ns if args.clock == "real" and not session else None
         )
-    found = tape_loader.tapes(
+    tapes = tape_loader.tapes(
         run.data, composition.root(), session, args.contract, args.sessions, args.detail
     )
-    day = calendar.from_day(int(calendar.session_of(found[0].start[found[0].first])))
+    day = calendar.from_day(int(calendar.session_of(tapes[0].start[tapes[0].first])))
     for words in args.also:
         other = composition.compose("backtest", shlex.split(words)).config.data
         all_ = [tape_loader.ALL] if tape_loader.ALL in args.contract else []
-        found += tape_loader.tapes(other, composition.root(), day, all_, args.sessions, args.detail)
-    return (tape_loader.as_of_today(found, now_ns), now_ns) if args.today else (found, None)
+        tapes += tape_loader.tapes(other, composition.root(), day, all_, args.sessions, args.detail)
+    return (tape_loader.as_of_today(tapes, now_ns), now_ns) if args.today else (tapes, None)
 
 
 def _pace(clock: str) -> dict[str, Any]:
@@ -177,7 +177,7 @@ async def _until(tws: SimulatedTWS, control: Control, until_end: bool) -> None:
 
 @contextmanager
 def _announced(tws: SimulatedTWS, control: Control) -> Iterator[None]:
-    """Where `mcl tws status` finds it."""
+    """Return the path where `mcl tws status` finds it."""
     path = composition.root() / _RUNNING / f"{tws.port}.json"
     write_whole(
         path, json.dumps({"port": tws.port, "control": control.port, "pid": os.getpid()}).encode()
@@ -201,13 +201,13 @@ def _announced(tws: SimulatedTWS, control: Control) -> Iterator[None]:
 def status(args: Namespace) -> int:
     from mcl.simulators.tws.control import ask
 
-    found = [_read(path) for path in sorted((composition.root() / _RUNNING).glob("*.json"))]
-    chosen = [one for one in found if args.port in {None, one["port"]}]
+    running = [_read(path) for path in sorted((composition.root() / _RUNNING).glob("*.json"))]
+    chosen = [one for one in running if args.port in {None, one["port"]}]
     if not chosen:
-        known = ", ".join(str(one["port"]) for one in found) or "none"
+        ports = ", ".join(str(one["port"]) for one in running) or "none"
         raise BrokerError(
             "no simulated TWS was started"
-            f" here{'' if args.port is None else f' on port {args.port}'}; running: {known}"
+            f" here{'' if args.port is None else f' on port {args.port}'}; running: {ports}"
         )
     servers = [
         ask(one["control"], {"do": "status"}) | {"control": one["control"], "pid": one["pid"]}
@@ -246,9 +246,9 @@ def log(args: Namespace) -> int:
         for line in read
         if args.only in (None, line.name) and args.client in (None, line.client)
     ]
-    shown = lines[-args.tail :] if args.tail else lines
-    data = {"messages": len(lines), "shown": [dict(line._asdict()) for line in shown]}
-    terminal.answer(data, lambda: _messages(shown, args.whole))
+    visible = lines[-args.tail :] if args.tail else lines
+    data = {"messages": len(lines), "shown": [dict(line._asdict()) for line in visible]}
+    terminal.answer(data, lambda: _messages(visible, args.whole))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What a project has written, in one file and back: runs, artifacts, trial ledger, searches,
+"""The archive of everything that a project has written: runs, artifacts, trial ledger, searches,
 journals, promoted configurations.
 
 An archive is a zstandard tar. Databases are copied through SQLite's online backup, so that a search

@@ -77,31 +77,31 @@ def _write(file: BinaryIO, root: Path, parts: list[str], now: datetime) -> dict[
     ):
         # what a copied database calls finished lies on disk when the rest is listed
         for wanted in (_is_database, lambda _: True):
-            found = [path for path in _files(root, parts) if wanted(path)]
-            for path in progress.each("databases" if wanted is _is_database else "files", found):
+            paths = [path for path in _files(root, parts) if wanted(path)]
+            for path in progress.each("databases" if wanted is _is_database else "files", paths):
                 name = str(path.relative_to(root))
                 if name not in members:
                     members[name] = _add(tar, path, name) or Member(0, "", False)
-        kept = {name: member for name, member in members.items() if member.sha256}
+        stored = {name: member for name, member in members.items() if member.sha256}
         body = json.dumps(
             Manifest(
-                now.isoformat(timespec="seconds"), str(root.resolve()), __version__, kept
+                now.isoformat(timespec="seconds"), str(root.resolve()), __version__, stored
             ).as_dict()
         ).encode()
         tar.addfile(_entry(MANIFEST, len(body)), io.BytesIO(body))
-    return kept
+    return stored
 
 
 def _files(root: Path, parts: list[str]) -> Iterator[Path]:
     """Every file that belongs in, databases first, `mlflow.db` before all."""
-    found = [
+    paths = [
         path
         for part in parts
         for path in (root / part).rglob("*")
         if _wanted(path) and not path.is_relative_to(root / FETCHED)
     ]
     yield from sorted(
-        found, key=lambda path: (path.name != "mlflow.db", not _is_database(path), path)
+        paths, key=lambda path: (path.name != "mlflow.db", not _is_database(path), path)
     )
 
 

@@ -35,18 +35,27 @@ PORTS = {7497: "TWS paper", 4002: "IB Gateway paper"}
 
 
 @dataclass(frozen=True)
-class Finding:
+class MachineCheck:
     """`note` is worth knowing and stops nothing; `fail` will stop some command, `remedy` says what
     to do about it.
     """
 
     subject: str
     level: Level
-    found: str
+    detail: str
     remedy: str = ""
 
+    def as_dict(self) -> dict[str, str]:
+        """Return the fields by the names of the JSON answer."""
+        return {
+            "subject": self.subject,
+            "level": self.level,
+            "found": self.detail,
+            "remedy": self.remedy,
+        }
 
-def examine(root: Path) -> list[Finding]:
+
+def examine(root: Path) -> list[MachineCheck]:
     """All findings of this machine and of the project at `root`, in a fixed order."""
     looks = (
         _python,
@@ -66,16 +75,16 @@ def examine(root: Path) -> list[Finding]:
     return [finding for look in looks for finding in look(root)]
 
 
-def _python(root: Path) -> list[Finding]:
+def _python(root: Path) -> list[MachineCheck]:
     del root
     fits = (3, 11) <= sys.version_info[:2] < (3, 14)
     remedy = (
         "" if fits else "install Python 3.11, 3.12 or 3.13, then make PYTHON=python3.13 install"
     )
-    return [Finding("python", "ok" if fits else "fail", platform.python_version(), remedy)]
+    return [MachineCheck("python", "ok" if fits else "fail", platform.python_version(), remedy)]
 
 
-def _packages(root: Path) -> list[Finding]:
+def _packages(root: Path) -> list[MachineCheck]:
     """Every requirement of mcl itself against what is installed: a pin elsewhere can slide a
     package to a release of years ago.
     """
@@ -94,12 +103,12 @@ def _packages(root: Path) -> list[Finding]:
         if have == "missing" or not need.specifier.contains(have, prereleases=True):
             wrong.append(f"{need.name} {have}, needs {need.specifier}")
     if wrong:
-        return [Finding("packages", "fail", "; ".join(wrong), "make clean install")]
-    return [Finding("packages", "ok", "every requirement is met")]
+        return [MachineCheck("packages", "fail", "; ".join(wrong), "make clean install")]
+    return [MachineCheck("packages", "ok", "every requirement is met")]
 
 
 def _requirements() -> list[str]:
-    """What mcl was installed with; an editable installation made before it was called mcl-harness
+    """Return the requirements of mcl; an editable installation made before it was called mcl-harness
     is known as mcl.
     """
     for name in (DISTRIBUTION, "mcl"):
@@ -110,39 +119,41 @@ def _requirements() -> list[str]:
     return []
 
 
-def _configuration(root: Path) -> list[Finding]:
+def _configuration(root: Path) -> list[MachineCheck]:
     try:
         _ = composition.compose("backtest", []).config
     except MclError as error:
         return [
-            Finding("configuration", "fail", error.message, error.hint or "restore conf/ from git")
+            MachineCheck(
+                "configuration", "fail", error.message, error.hint or "restore conf/ from git"
+            )
         ]
     own = "of this project" if (root / "conf" / "backtest.yaml").is_file() else "inside the package"
-    return [Finding("configuration", "ok", f"{composition.conf_dir()} ({own})")]
+    return [MachineCheck("configuration", "ok", f"{composition.conf_dir()} ({own})")]
 
 
-def _writable(root: Path) -> list[Finding]:
+def _writable(root: Path) -> list[MachineCheck]:
     places = [root / name for name in ("mlruns", "data", "conf/promoted")]
     closed = [
         p for p in places if not os.access(next(q for q in (p, *p.parents) if q.exists()), os.W_OK)
     ]
     if closed:
         return [
-            Finding(
+            MachineCheck(
                 "permissions",
                 "fail",
                 f"not writable: {', '.join(map(str, closed))}",
                 f"chown or chmod them, or set MCL_HOME; now {root}",
             )
         ]
-    return [Finding("permissions", "ok", f"{root} is writable")]
+    return [MachineCheck("permissions", "ok", f"{root} is writable")]
 
 
-def _disk(root: Path) -> list[Finding]:
+def _disk(root: Path) -> list[MachineCheck]:
     free = shutil.disk_usage(root).free / 1e9
     enough = free >= FREE_GB
     return [
-        Finding(
+        MachineCheck(
             "disk",
             "ok" if enough else "fail",
             f"{free:.1f} GB free",
@@ -151,20 +162,20 @@ def _disk(root: Path) -> list[Finding]:
     ]
 
 
-def _store(root: Path) -> list[Finding]:
+def _store(root: Path) -> list[MachineCheck]:
     store = Store(root)
     database = store.folder / "mlflow.db"
     if not store.uri.startswith("sqlite:///"):
-        return [Finding("run store", "note", f"a server: {store.uri}", "mcl runs asks it")]
+        return [MachineCheck("run store", "note", f"a server: {store.uri}", "mcl runs asks it")]
     if not database.is_file():
-        return [Finding("run store", "ok", f"{database} is made by the first run")]
+        return [MachineCheck("run store", "ok", f"{database} is made by the first run")]
     try:
         with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
             verdict = connection.execute("PRAGMA quick_check").fetchone()[0]
             runs = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
     except sqlite3.Error as error:
         return [
-            Finding(
+            MachineCheck(
                 "run store",
                 "fail",
                 f"{database}: {error}",
@@ -175,36 +186,38 @@ def _store(root: Path) -> list[Finding]:
         (
             _schema(database, runs)
             if verdict == "ok"
-            else Finding("run store", "fail", f"{database}: {verdict}", "restore it from a backup")
+            else MachineCheck(
+                "run store", "fail", f"{database}: {verdict}", "restore it from a backup"
+            )
         )
     ]
 
 
-def _schema(database: Path, runs: int) -> Finding:
-    """How mcl writes into a sound store: straight into its tables, or through MLflow's client."""
+def _schema(database: Path, runs: int) -> MachineCheck:
+    """Say how mcl writes into a sound store: straight into its tables, or through MLflow's client."""
     if clauses := sqlite_writer.objections(database):
         how = "slower, nothing else"
-        return Finding(
+        return MachineCheck(
             "run store",
             "note",
             f"{database}: written through MLflow's client, since {'; '.join(clauses)}",
             how,
         )
-    found = (
+    description = (
         f"{database}, {schema.origin(sqlite_writer.revision(database))}, {runs}"
         f" {'run' if runs == 1 else 'runs'}"
     )
     if sqlite_writer.revision(database) in schema.TESTED:
-        return Finding("run store", "ok", found)
-    return Finding(
+        return MachineCheck("run store", "ok", description)
+    return MachineCheck(
         "run store",
         "note",
-        f"{found}; the tables that mcl writes are the same",
+        f"{description}; the tables that mcl writes are the same",
         "nothing has to be done",
     )
 
 
-def _old_store(root: Path) -> list[Finding]:
+def _old_store(root: Path) -> list[MachineCheck]:
     """MLflow's former format: a folder per experiment. It is moved away first, since MLflow takes a
     folder that holds it for the store.
     """
@@ -224,15 +237,17 @@ def _old_store(root: Path) -> list[Finding]:
         ["mv", *map(str, belongs), f"{aside}/"],
         ["mlflow", "migrate-filestore", "--source", str(aside), "--target", f"sqlite:///{target}"],
     )
-    found = f"{len(old)} experiments in MLflow's former file format"
-    return [Finding("old file store", "fail", found, " && ".join(map(shlex.join, steps)))]
+    description = f"{len(old)} experiments in MLflow's former file format"
+    return [
+        MachineCheck("old file store", "fail", description, " && ".join(map(shlex.join, steps)))
+    ]
 
 
-def _restoring(root: Path) -> list[Finding]:
+def _restoring(root: Path) -> list[MachineCheck]:
     if not (root / PLAN).is_file():
         return []
     return [
-        Finding(
+        MachineCheck(
             "restore",
             "fail",
             "one was cut off after everything had been verified",
@@ -241,7 +256,7 @@ def _restoring(root: Path) -> list[Finding]:
     ]
 
 
-def _secrets(root: Path) -> list[Finding]:
+def _secrets(root: Path) -> list[MachineCheck]:
     """Files with secrets that other users of the machine can read."""
     named = [
         Path(value)
@@ -254,7 +269,7 @@ def _secrets(root: Path) -> list[Finding]:
     ]
     if open_to_all:
         return [
-            Finding(
+            MachineCheck(
                 "secrets",
                 "fail",
                 f"others can read {', '.join(map(str, open_to_all))}",
@@ -262,7 +277,7 @@ def _secrets(root: Path) -> list[Finding]:
             )
         ]
     return [
-        Finding(
+        MachineCheck(
             "secrets",
             "ok",
             f"{len(places)} files, readable by their owner" if places else "none in files",
@@ -270,30 +285,30 @@ def _secrets(root: Path) -> list[Finding]:
     ]
 
 
-def _zones(root: Path) -> list[Finding]:
+def _zones(root: Path) -> list[MachineCheck]:
     del root
     try:
         ZoneInfo("America/New_York")
     except ZoneInfoNotFoundError:
         return [
-            Finding(
+            MachineCheck(
                 "time zones", "fail", "America/New_York is unknown", "install the tzdata package"
             )
         ]
     local = time.tzname[0]
     if local != "UTC":
         return [
-            Finding(
+            MachineCheck(
                 "time zones",
                 "note",
                 f"the machine is on {local}",
                 "TZ=UTC for a process that trades: logs and naive broker times agree",
             )
         ]
-    return [Finding("time zones", "ok", "UTC, New York is known")]
+    return [MachineCheck("time zones", "ok", "UTC, New York is known")]
 
 
-def _clock(root: Path) -> list[Finding]:
+def _clock(root: Path) -> list[MachineCheck]:
     """A clock that is behind its own files is wrong; how far it is off only a server can tell (a
     live session asks its broker).
     """
@@ -303,22 +318,22 @@ def _clock(root: Path) -> list[Finding]:
     ahead = newest - time.time()
     if ahead > 60:
         return [
-            Finding(
+            MachineCheck(
                 "clock",
                 "fail",
                 f"files are {ahead:.0f} s in the future",
                 "set the clock, for instance with chrony or timedatectl",
             )
         ]
-    return [Finding("clock", "ok", "not behind the project's files")]
+    return [MachineCheck("clock", "ok", "not behind the project's files")]
 
 
-def _databento(root: Path) -> list[Finding]:
+def _databento(root: Path) -> list[MachineCheck]:
     del root
     key = secret("DATABENTO_API_KEY")
     if not key:
         return [
-            Finding(
+            MachineCheck(
                 "databento key",
                 "note",
                 "not set: embedded synthetic data are used",
@@ -327,53 +342,55 @@ def _databento(root: Path) -> list[Finding]:
         ]
     if not re.fullmatch(r"db-[A-Za-z0-9]{29}", key):
         return [
-            Finding(
+            MachineCheck(
                 "databento key",
                 "fail",
                 f"{len(key)} characters, not db- and 29 more",
                 "copy it again from the vendor's portal",
             )
         ]
-    return [_asked(key)]
+    return [_vendor_key(key)]
 
 
-def _asked(key: str, gateway: str | None = None, ca: Path | None = None) -> Finding:
+def _vendor_key(key: str, gateway: str | None = None, ca: Path | None = None) -> MachineCheck:
     """Whether the vendor knows the key: its answer to what it has is free of charge."""
     from mcl.data.download.client import connected
 
-    shown = f"db-…{key[-5:]}"
+    short_key = f"db-…{key[-5:]}"
     parts = urlsplit(gateway or VENDOR)
     try:
         socket.create_connection((parts.hostname or "", parts.port or 443), timeout=3).close()
     except OSError:
-        return Finding(
+        return MachineCheck(
             "databento key",
             "note",
-            f"{shown}; {parts.hostname} cannot be reached to ask",
+            f"{short_key}; {parts.hostname} cannot be reached to ask",
             "stored data need no network",
         )
     try:
         with connected(key, gateway, ca) as vendor:
             spans = vendor.spans()
     except MclError as error:
-        return Finding(
+        return MachineCheck(
             "databento key",
             "fail",
-            f"{shown}: {error.message}",
+            f"{short_key}: {error.message}",
             error.hint or "copy it again from the vendor's portal",
         )
-    return Finding(
-        "databento key", "ok", f"{shown} is valid; data until {spans[''][1][:10]}, asked at no cost"
+    return MachineCheck(
+        "databento key",
+        "ok",
+        f"{short_key} is valid; data until {spans[''][1][:10]}, asked at no cost",
     )
 
 
-def _broker(root: Path) -> list[Finding]:
+def _broker(root: Path) -> list[MachineCheck]:
     del root
-    found = [f"{PORTS[port]} on {port}" for port in PORTS if _listens(port)]
-    if found:
-        return [Finding("broker", "ok", ", ".join(found))]
+    listening = [f"{PORTS[port]} on {port}" for port in PORTS if _listens(port)]
+    if listening:
+        return [MachineCheck("broker", "ok", ", ".join(listening))]
     return [
-        Finding(
+        MachineCheck(
             "broker",
             "note",
             "no TWS or IB Gateway listens here",

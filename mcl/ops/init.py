@@ -9,7 +9,7 @@ from pathlib import Path
 import mcl
 from mcl.base.errors import ConfigError, StoreError
 
-GITIGNORE = """# Made by mcl init. Secrets, market data and runs stay out of git; `mcl store backup` copies the latter.
+GITIGNORE = """# Made by mcl init. Secrets, market data and runs stay out of git; `mcl store backup` copies runs.
 .env
 /data/
 /mlruns/*
@@ -31,38 +31,38 @@ def create(folder: Path) -> list[str]:
             f"{folder} is not empty; nothing was written",
             "name a new folder; an existing project keeps its own conf/",
         )
-    made = (folder if folder.is_dir() else folder.parent) / f"{folder.name}.part-{os.getpid()}"
+    part = (folder if folder.is_dir() else folder.parent) / f"{folder.name}.part-{os.getpid()}"
     try:
-        _fill(made)
+        _fill(part)
         if folder.is_dir():  # it stays the same one: a shell may stand in it
-            for path in sorted(made.iterdir()):
+            for path in sorted(part.iterdir()):
                 path.rename(folder / path.name)
         else:
-            made.rename(folder)
+            part.rename(folder)
     except OSError as error:
         raise StoreError(
             f"cannot write {folder}: {error.strerror or error}", "free space or fix the permissions"
         ) from None
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(part, ignore_errors=True)
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def _fill(made: Path) -> None:
-    shutil.copytree(_carried("conf"), made / "conf", ignore=LEFT_OUT)
-    for promoted in (made / "conf" / "promoted").glob("*.yaml"):
+def _fill(folder: Path) -> None:
+    shutil.copytree(_carried("conf"), folder / "conf", ignore=LEFT_OUT)
+    for promoted in (folder / "conf" / "promoted").glob("*.yaml"):
         promoted.unlink()  # of the project that was copied
-    shutil.copytree(_carried("experiments"), made / "experiments", ignore=LEFT_OUT)
-    shutil.copyfile(_carried("env.example"), made / ".env.example")
-    (made / "mlruns").mkdir(mode=0o700)
-    (made / "mlruns" / ".gitkeep").touch()
-    (made / ".gitignore").write_text(GITIGNORE)
+    shutil.copytree(_carried("experiments"), folder / "experiments", ignore=LEFT_OUT)
+    shutil.copyfile(_carried("env.example"), folder / ".env.example")
+    (folder / "mlruns").mkdir(mode=0o700)
+    (folder / "mlruns" / ".gitkeep").touch()
+    (folder / ".gitignore").write_text(GITIGNORE)
 
 
 def _carried(name: str) -> Path:
     """Inside the installed package, or beside it in a checkout."""
     package = Path(mcl.__file__).resolve().parent
-    found = next(
+    folder = next(
         (
             p
             for p in (package / name, package.parent / name, package.parent / f".{name}")
@@ -70,6 +70,6 @@ def _carried(name: str) -> Path:
         ),
         None,
     )
-    if found is None:
+    if folder is None:
         raise ConfigError(f"this installation of mcl carries no {name}", "install the wheel again")
-    return found
+    return folder

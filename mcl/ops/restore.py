@@ -78,22 +78,22 @@ def restore(archive: Path, root: Path, *, replace: bool = False) -> Restored:
             "restore into an empty folder, or say --replace: the old ones are kept aside",
         )
     _clear_dead(root)
-    made = root / f".restore-{os.getpid()}"
+    scratch = root / f".restore-{os.getpid()}"
     try:
-        made.mkdir(parents=True)
-        manifest = _read(archive, made)
+        scratch.mkdir(parents=True)
+        manifest = _read(archive, scratch)
         progress.begin("putting the files in their places")
-        _relocate(made / "mlruns" / "mlflow.db", Path(manifest.root), root)
+        _relocate(scratch / "mlruns" / "mlflow.db", Path(manifest.root), root)
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-        parts = [part for part in PARTS if (made / part).is_dir()]
+        parts = [part for part in PARTS if (scratch / part).is_dir()]
         moves = [
-            [str(made / part), str(root / part), str(root / f"{part}.before-{stamp}")]
+            [str(scratch / part), str(root / part), str(root / f"{part}.before-{stamp}")]
             for part in parts
         ]
-        write_whole(root / PLAN, json.dumps({"folder": str(made), "steps": moves}).encode())
+        write_whole(root / PLAN, json.dumps({"folder": str(scratch), "steps": moves}).encode())
     except BaseException:
         if not (root / PLAN).exists():
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(scratch, ignore_errors=True)
         raise
     finish(root)
     aside = tuple(Path(move[2]) for move in moves if Path(move[2]).exists())
@@ -112,13 +112,13 @@ def finish(root: Path) -> bool:
         plan = json.loads((root / PLAN).read_bytes())
     except FileNotFoundError:
         return False
-    for made, place, aside in (map(Path, step) for step in plan["steps"]):
-        if not made.exists():
+    for new, place, aside in (map(Path, step) for step in plan["steps"]):
+        if not new.exists():
             continue  # done before
         if place.exists():
             place.rename(aside)
         place.parent.mkdir(parents=True, exist_ok=True)
-        made.rename(place)
+        new.rename(place)
     shutil.rmtree(plan["folder"], ignore_errors=True)
     (root / PLAN).unlink()
     return True
@@ -141,12 +141,12 @@ def _read(archive: Path, into: Path | None) -> Manifest:
     come last.
     """
     with _refusals(archive):
-        found, manifest = _all_members(archive, into)
+        members, manifest = _all_members(archive, into)
     if manifest is None:
         raise StoreError(f"{archive} has no manifest: it was cut off", "take an older backup")
     expected = {name: (member.size, member.sha256) for name, member in manifest.files.items()}
     wrong = sorted(
-        name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+        name for name in expected.keys() | members.keys() if expected.get(name) != members.get(name)
     )
     if wrong:
         raise StoreError(
@@ -159,7 +159,7 @@ def _read(archive: Path, into: Path | None) -> Manifest:
 def _all_members(
     archive: Path, into: Path | None
 ) -> tuple[dict[str, tuple[int, str]], Manifest | None]:
-    found: dict[str, tuple[int, str]] = {}
+    members: dict[str, tuple[int, str]] = {}
     manifest: Manifest | None = None
     for entry, content in _members(archive):
         if manifest is not None:
@@ -170,8 +170,8 @@ def _all_members(
         if entry.name == MANIFEST:
             manifest = _manifest(archive, content, entry.size)
         else:
-            found[entry.name] = _take(archive, entry, content, into)
-    return found, manifest
+            members[entry.name] = _take(archive, entry, content, into)
+    return members, manifest
 
 
 @contextmanager
@@ -253,17 +253,17 @@ def _manifest(archive: Path, content: IO[bytes], size: int) -> Manifest:
             f"{archive}: a manifest of {size / 1e9:.1f} GB", "it is no archive of mcl store backup"
         )
     try:
-        told: dict[str, Any] = json.loads(content.read())
-        if told["format"] != FORMAT:
+        fields: dict[str, Any] = json.loads(content.read())
+        if fields["format"] != FORMAT:
             raise StoreError(
-                f"{archive} has format {told['format']}, this mcl reads {FORMAT}",
+                f"{archive} has format {fields['format']}, this mcl reads {FORMAT}",
                 "restore it with the mcl that wrote it",
             )
         files = {
             name: Member(int(m["size"]), str(m["sha256"]), bool(m["sqlite"]))
-            for name, m in told["files"].items()
+            for name, m in fields["files"].items()
         }
-        return Manifest(str(told["made_at"]), str(told["root"]), str(told["version"]), files)
+        return Manifest(str(fields["made_at"]), str(fields["root"]), str(fields["version"]), files)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise StoreError(
             f"{archive}: its manifest cannot be read", "take an older backup"

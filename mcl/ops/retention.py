@@ -25,7 +25,7 @@ PLACES = ("mlruns", "live", "data", "backups", "conf/promoted")
 
 
 def waste(root: Path, older_days: float, keep: int) -> list[Waste]:
-    """What may go, in the order in which it would: deleted runs and set-aside folders older than
+    """List what may be removed, in the order of removal: deleted runs and set-aside folders older than
     `older_days`, all but `keep` backups.
     """
     if older_days < 0 or keep < 1:
@@ -44,15 +44,15 @@ def waste(root: Path, older_days: float, keep: int) -> list[Waste]:
     ]
 
 
-def collect(root: Path, found: list[Waste]) -> int:
+def collect(root: Path, waste: list[Waste]) -> int:
     """Remove it; bytes won on disk, the shrinking of the run store's file included."""
-    for item in progress.each("removing", found):
+    for item in progress.each("removing", waste):
         item.remove()
     progress.begin("shrinking the run store")
     compacted = (
-        purge.compact(Store(root)) if any(item.what == "deleted run" for item in found) else 0
+        purge.compact(Store(root)) if any(item.what == "deleted run" for item in waste) else 0
     )
-    return sum(item.size for item in found) + compacted
+    return sum(item.size for item in waste) + compacted
 
 
 def _partials(root: Path) -> Iterator[Waste]:
@@ -65,7 +65,7 @@ def _partials(root: Path) -> Iterator[Waste]:
 
 
 def _aside(root: Path, limit: float) -> Iterator[Waste]:
-    """What `mcl store restore --replace` put aside."""
+    """List the folders that `mcl store restore --replace` put aside."""
     for path in sorted((*root.glob("*.before-*"), *root.glob("conf/*.before-*"))):
         if path.is_dir() and path.stat().st_ctime < limit:
             yield Waste(

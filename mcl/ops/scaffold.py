@@ -29,23 +29,29 @@ from mcl.data.bars import Bars
 class {title}:
     """Long while the close is above the mean of its last `length` bars, short while below."""
 
-    length: Annotated[int, Field(ge=2, le=100_000)] = 480  # parameters: a type with its range, and a default
+    # parameters: a type with its range, and a default
+    length: Annotated[int, Field(ge=2, le=100_000)] = 480
     name: ClassVar[str] = "{name}"  # as the file is called
-    uses_levels: ClassVar[bool] = False  # True if adding 10 dollars to all prices could change the signal
+    # True if adding 10 dollars to all prices could change the signal
+    uses_levels: ClassVar[bool] = False
 
     @property
     def memory(self) -> int:
-        """Bars after which the past no longer matters; `mcl check warmup strategy={name}` judges it."""
+        """Bars after which the past no longer matters; `mcl check warmup strategy={name}` tests
+        it.
+        """
         return self.length
 
     def signal(self, bars: Bars) -> pd.Series:
-        """One value in [-1, 1] per bar, known at that bar's close; NaN while warming up. It is traded at the next open.
+        """One value in [-1, 1] per bar, known at that bar's close; NaN while warming up. It is
+        traded at the next open.
 
-        `bars` end at the close of their last row. For each row: `bars.finer_rows()` has the finer bars up to its close,
-        `bars.last_settlement()` the newest settlement published by then, `bars.listed(row)` the contracts listed by then,
-        and `mcl.strategy.timeframe.higher(bars, "1h")` the hours that had closed.
+        `bars` end at the close of their last row. For each row: `bars.finer_rows()` has the finer
+        bars up to its close, `bars.last_settlement()` the newest settlement published by then,
+        `bars.listed(row)` the contracts listed by then, and `mcl.strategy.timeframe.higher(bars, "1h")` the hours that had closed.
         """
-        closes = bars.frame()["adj_close"]  # of the continuous series; bars.adjusted has the same as plain arrays
+        # of the continuous series; bars.adjusted has the same as plain arrays
+        closes = bars.frame()["adj_close"]
         distance = closes - closes.rolling(self.length).mean()
         side = (distance > 0).astype(float) - (distance < 0).astype(float)
         return side.mask(distance.abs() < 1e-9, 0.0).where(distance.notna())

@@ -1,4 +1,4 @@
-"""Which version a name stands for, and every change of it: promotion, rollback, and what a crash
+"""Aliases of the registry, and every change of one: promotion, rollback, and what a crash
 between two steps left behind.
 
 A name is an alias in the registry and the file conf/promoted/NAME.yaml. The alias is the truth; the
@@ -35,7 +35,7 @@ KEY = "move."
 
 
 @dataclass(frozen=True)
-class Move:
+class AliasChange:
     """One change of a name, as the registry keeps it for ever."""
 
     at: str  # ISO, UTC
@@ -54,7 +54,7 @@ class _Pending:
     """
 
     key: str
-    move: Move
+    move: AliasChange
     text: str
     old: str | None
 
@@ -94,7 +94,7 @@ def _described(tags: dict[str, str]) -> str:
     return "\n\n".join(parts)
 
 
-def rollback(name: str, why: str, *, store: Store, root: Path) -> Move:
+def rollback(name: str, why: str, *, store: Store, root: Path) -> AliasChange:
     """Give the name back to the version that had it before the current one, whole and unaltered.
     PromotionError: there is none.
     """
@@ -106,33 +106,33 @@ def rollback(name: str, why: str, *, store: Store, root: Path) -> Move:
     with _alone(store):
         _settle(name, store, root)
         now = store.version(MODEL, name).version
-        held = [number for number in stack(name, store) if number != now]
-        if not held:
+        earlier = [number for number in stack(name, store) if number != now]
+        if not earlier:
             raise PromotionError(
                 f"{name!r} has had no version before version {now}",
                 f"mcl promoted history {name} shows all of them",
             )
-        target = store.version(MODEL, str(held[-1]))
+        target = store.version(MODEL, str(earlier[-1]))
         return _move("rollback", name, target, bundle.verified(target), why, store, root)
 
 
-def history(store: Store, name: str | None = None) -> list[Move]:
+def history(store: Store, name: str | None = None) -> list[AliasChange]:
     """Every change that the registry knows, oldest first."""
     notes = store.annotations(MODEL)
-    moves = [Move(**json.loads(notes[key])) for key in sorted(notes) if key.startswith(KEY)]
+    moves = [AliasChange(**json.loads(notes[key])) for key in sorted(notes) if key.startswith(KEY)]
     return [move for move in moves if name in (None, move.name)]
 
 
 def stack(name: str, store: Store) -> list[int]:
     """The versions that a rollback of `name` would go through, the current one last."""
-    held: list[int] = []
+    versions: list[int] = []
     for move in history(store, name):
         if move.action == "promote":
-            held.append(move.version)
+            versions.append(move.version)
         else:
-            while held and held[-1] != move.version:
-                held.pop()
-    return held
+            while versions and versions[-1] != move.version:
+                versions.pop()
+    return versions
 
 
 def settle(store: Store, root: Path, name: str | None = None) -> None:
@@ -160,14 +160,14 @@ def _move(
     why: str,
     store: Store,
     root: Path,
-) -> Move:
+) -> AliasChange:
     path = path_of(name, root)
     text = (
         first_line(name, target.version, target.tags["content_sha256"])
         + files["config.yaml"].decode()
     )
     old = path.read_bytes().decode(errors="surrogateescape") if path.is_file() else None
-    move = Move(
+    move = AliasChange(
         datetime.now(UTC).isoformat(timespec="seconds"),
         getpass.getuser(),
         name,
@@ -213,7 +213,7 @@ def _settle(name: str, store: Store, root: Path) -> None:
     if not note.is_file():
         return
     raw = json.loads(note.read_text())
-    pending = _Pending(raw["key"], Move(**raw["move"]), raw["text"], raw["old"])
+    pending = _Pending(raw["key"], AliasChange(**raw["move"]), raw["text"], raw["old"])
     what = f"{pending.move.action} of {name} to version {pending.move.version}"
     if _holder(name, store) == pending.move.version:
         _finish(pending, store, root)

@@ -1,14 +1,20 @@
-"""What a promoted version consists of, and the proof that it is still that.
+"""The files of a promoted version, and the proof that none has changed.
 
-    config.yaml config.json          the resolved configuration; config.yaml is also the body of conf/promoted/NAME.yaml
-    provenance.json gates.json       who, when, out of what; every gate with its value, rule, and the reason where it was waived
+    config.yaml config.json          the resolved configuration; config.yaml is also the body of
+                                     conf/promoted/NAME.yaml
+    provenance.json gates.json       who, when, out of what; every gate with its value, rule, and
+                                     the reason where it was waived
     code.json versions.json          sha256 of each source file that decides; package versions
-    manifest.json metrics.json       the data with the hash of each input file; every metric of the backtest
-    data/roll_table.parquet          the rolls; data/sessions.parquet: equity at the end of each session, for the expected band
+    manifest.json metrics.json       the data with the hash of each input file; every metric of the
+                                     backtest
+    data/roll_table.parquet          the rolls
+    data/sessions.parquet            equity at the end of each session, for the expected band
     report.html                      the page of the run
-    experiments/strategies/NAME.py   a person's own strategy, when the configuration names one
-    MLmodel requirements.txt input_example.json code/      the strategy as an MLflow model (mcl.promotion.pyfunc_model)
-    SHA256SUMS                       one line per file above; `sha256sum -c SHA256SUMS` checks them without mcl
+    experiments/strategies/NAME.py   the user's own strategy, when the configuration names one
+    MLmodel requirements.txt input_example.json code/
+                                     the strategy as an MLflow model (mcl.promotion.pyfunc_model)
+    SHA256SUMS                       one line per file above; `sha256sum -c SHA256SUMS` checks them
+                                     without mcl
 
 The tag content_sha256 of the version covers all of it. No file is a pickle, and a session executes
 none of them: code comes from the checkout, and its digests must be the registered ones.
@@ -19,7 +25,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -51,12 +56,12 @@ def files(
     raw = run.model_dump(mode="json")
     # NaN is no JSON
     finite = {name: value for name, value in repeated.metrics.items() if math.isfinite(value)}
-    found: Files = {
+    contents: Files = {
         "config.yaml": (
             (header(facts) + yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)).encode()
         ),
         "config.json": _json(raw),
-        "gates.json": _json([asdict(gate) for gate in table]),
+        "gates.json": _json([gate.as_dict() for gate in table]),
         "provenance.json": _json(facts),
         "versions.json": _json(provenance.versions()),
         **provenance.inputs(run, bars),
@@ -67,13 +72,13 @@ def files(
         **_own_sources(run.strategy),
         **_mlflow_model(repeated),
     }
-    return found | {SUMS: sums(found)}
+    return contents | {SUMS: sums(contents)}
 
 
-def sums(found: Files) -> bytes:
+def sums(contents: Files) -> bytes:
     """In the format of sha256sum."""
     return "".join(
-        f"{hashlib.sha256(found[path]).hexdigest()}  {path}\n" for path in sorted(found)
+        f"{hashlib.sha256(contents[path]).hexdigest()}  {path}\n" for path in sorted(contents)
     ).encode()
 
 
@@ -113,17 +118,17 @@ def verified(version: StoredVersion) -> Files:
     """The files of a version. LiveError names the first that is not as registered, and refuses
     every pickle, registered or not.
     """
-    found = version.files()
+    contents = version.files()
     at = f"of version {version.version}"
-    if SUMS not in found:
+    if SUMS not in contents:
         raise LiveError(f"registry: {SUMS} {at} is missing", "promote the run again")
-    others = {name: content for name, content in found.items() if name != SUMS}
+    others = {name: content for name, content in contents.items() if name != SUMS}
     listing, registered = sums(others), version.tags.get("content_sha256")
-    if found[SUMS] != listing and content_sha256(others | {SUMS: listing}) == registered:
+    if contents[SUMS] != listing and content_sha256(others | {SUMS: listing}) == registered:
         raise LiveError(
             f"registry: {SUMS} {at} is not the file that was registered", "promote the run again"
         )
-    lines = (line.partition("  ") for line in found[SUMS].decode(errors="replace").splitlines())
+    lines = (line.partition("  ") for line in contents[SUMS].decode(errors="replace").splitlines())
     listed = {name: digest for digest, _, name in lines}
     for name in sorted(listed.keys() | others.keys()):
         if name not in others or listed.get(name) != hashlib.sha256(others[name]).hexdigest():
@@ -131,25 +136,25 @@ def verified(version: StoredVersion) -> Files:
                 f"registry: {name} {at} is not the file that was registered",
                 "promote the run again",
             )
-    if content_sha256(found) != registered:
+    if content_sha256(contents) != registered:
         raise LiveError(
             f"registry: {SUMS} {at}, or its tag content_sha256, is not the one that was registered",
             "promote the run again",
         )
-    for name, content in found.items():
+    for name, content in contents.items():
         if PurePosixPath(name).suffix in PICKLED or content[:1] == b"\x80":
             raise LiveError(
                 f"registry: {name} {at} is a pickle, and none is ever loaded",
                 "promote the run again",
             )
-    return found
+    return contents
 
 
-def foreign_code(found: Files, strategy: Any, all_of_it: bool) -> list[str]:
+def foreign_code(contents: Files, strategy: Any, all_of_it: bool) -> list[str]:
     """Source files that decide and are not the registered ones: a person's own strategies, with
     `all_of_it` also those of mcl.
     """
-    listed: dict[str, str] = json.loads(found["code.json"])
+    listed: dict[str, str] = json.loads(contents["code.json"])
     now = provenance.code_digests(strategy) if all_of_it else user_strategies.digests(strategy)
     names = (
         listed.keys() | now.keys()

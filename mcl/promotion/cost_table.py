@@ -1,7 +1,8 @@
 """The costs of the sessions of a name, month by month: as configured beside as paid, and the
 settings that the payments ask for.
 
-    delay       from the close that was decided on to the first price at which the order could trade; a backtest has it too
+    delay       from the close that was decided on to the first price at which the order could
+                trade; a backtest has it too
     slippage    from that price to the fill (spread and execution of the audit)
     commission  as the broker charged it
 
@@ -128,9 +129,9 @@ class CostTable:
     @cached_property
     def proposal(self) -> Proposal:
         """Without fills nothing is proposed, and the sentence says so."""
-        known = self.fills.dropna(subset=["slippage_ticks"])
+        measured = self.fills.dropna(subset=["slippage_ticks"])
         ticks, charged = self.whole.slippage_ticks, self.whole.commission_usd
-        if known.empty or math.isnan(charged):
+        if measured.empty or math.isnan(charged):
             return Proposal(
                 (),
                 ticks,
@@ -140,14 +141,17 @@ class CostTable:
                 "no fill with a known cost: nothing to propose",
             )
         away = NORMAL_95 * _error(
-            known["slippage_ticks"].to_numpy(np.float64), known["contracts"].to_numpy(np.float64)
+            measured["slippage_ticks"].to_numpy(np.float64),
+            measured["contracts"].to_numpy(np.float64),
         )
         low, high = ticks - away, ticks + away
         overrides = (
             *_slippage(self.costs, ticks, self.whole.configured_slippage_ticks),
             *_commission(self.costs, charged),
         )
-        return Proposal(overrides, ticks, low, high, charged, self._sentence(len(known), low, high))
+        return Proposal(
+            overrides, ticks, low, high, charged, self._sentence(len(measured), low, high)
+        )
 
     def _sentence(self, fills: int, low: float, high: float) -> str:
         interval = f"slippage is {self.whole.slippage_ticks:.2f} ticks"
@@ -170,10 +174,10 @@ class CostTable:
 
 def _mean(fills: pd.DataFrame, *names: str) -> float:
     """Of a product of columns, each contract weighing the same."""
-    known = fills.dropna(subset=list(names))
-    contracts = known["contracts"].to_numpy(np.float64)
-    values = np.prod([known[name].to_numpy(np.float64) for name in names], axis=0)
-    return float((values * contracts).sum() / contracts.sum()) if len(known) else math.nan
+    measured = fills.dropna(subset=list(names))
+    contracts = measured["contracts"].to_numpy(np.float64)
+    values = np.prod([measured[name].to_numpy(np.float64) for name in names], axis=0)
+    return float((values * contracts).sum() / contracts.sum()) if len(measured) else math.nan
 
 
 def _share(charges: pd.DataFrame, name: str) -> float:
@@ -209,10 +213,10 @@ def _slippage(costs: schema.Costs, paid: float, configured: float) -> Iterator[s
 def _commission(costs: schema.Costs, charged: float) -> Iterator[str]:
     """The fees of exchange and regulator stay as they are; the broker's part is the rest."""
     fees = costs.exchange_usd + costs.regulatory_usd
-    kept = charged >= fees
-    yield f"costs.commission_usd={round(charged - fees if kept else charged, 4):g}"
-    yield f"costs.exchange_usd={costs.exchange_usd if kept else 0:g}"
-    yield f"costs.regulatory_usd={costs.regulatory_usd if kept else 0:g}"
+    covers_fees = charged >= fees
+    yield f"costs.commission_usd={round(charged - fees if covers_fees else charged, 4):g}"
+    yield f"costs.exchange_usd={costs.exchange_usd if covers_fees else 0:g}"
+    yield f"costs.regulatory_usd={costs.regulatory_usd if covers_fees else 0:g}"
 
 
 def _hundredth(ticks: float) -> float:
@@ -252,19 +256,19 @@ def _sessions(name: str, store: Store) -> dict[tuple[str, str], StoredRun]:
         for run in store.in_study(STUDY)
         if run.tags.get("mcl.kind") == "session" and run.status != "RUNNING"
     ]
-    found = {
+    sessions = {
         (run.tags["session"], run.tags["mcl.version"]): run
         for run in reversed(traded)
         if run.tags.get("mcl.alias") == name
     }
-    if not found:
-        known = sorted({run.tags.get("mcl.alias", "") for run in traded} - {""})
-        have = nearest(name, known) if known else "no session was traded here"
+    if not sessions:
+        names = sorted({run.tags.get("mcl.alias", "") for run in traded} - {""})
+        have = nearest(name, names) if names else "no session was traded here"
         raise LiveError(
             f"no session of {name!r} was audited: {have}",
             f"mcl live {name} trades one and audits it",
         )
-    return dict(sorted(found.items()))
+    return dict(sorted(sessions.items()))
 
 
 def _synthetic(run: StoredRun) -> bool:

@@ -1,4 +1,4 @@
-"""What a promoted version may be expected to earn: the band of its cumulative P&L and drawdown, by
+"""The P&L expected from a promoted version: the band of its cumulative P&L and drawdown, by
 number of live sessions.
 
 Histories are drawn from the session P&L of its own backtest by the stationary block bootstrap. The
@@ -97,7 +97,7 @@ def expected(
 
 
 def outside(band: Band, session_pnl: Sequence[float]) -> Exit | None:
-    """Where a realised curve first leaves the band; None while it is inside, and for sessions
+    """Find where a realised curve first leaves the band; None while it is inside, and for sessions
     beyond the band's horizon.
     """
     pnl = np.cumsum(np.asarray(session_pnl, dtype=np.float64))[: len(band)]
@@ -108,7 +108,7 @@ def outside(band: Band, session_pnl: Sequence[float]) -> Exit | None:
         ("P&L", pnl, band.low, pnl < band.low[:n]),
         ("P&L", pnl, band.high, pnl > band.high[:n]),
     )
-    found = [
+    exits = [
         Exit(
             int(np.argmax(wrong)) + 1,
             what,
@@ -121,7 +121,7 @@ def outside(band: Band, session_pnl: Sequence[float]) -> Exit | None:
         )
         if wrong.any()
     ]
-    return min(found, key=lambda e: e.session, default=None)
+    return min(exits, key=lambda e: e.session, default=None)
 
 
 def alert(band: Band, session_pnl: Sequence[float], name: str, at_ns: int) -> Alert | None:

@@ -1,4 +1,4 @@
-"""Where a value came from: the file and line, the override that was typed, the search that chose
+"""The origin of a value: the file and line, the override that was typed, the search that chose
 it, or the promotion that froze it.
 """
 
@@ -62,8 +62,8 @@ def explain(key: str, overrides: list[str]) -> Explained:
     flat, fault = _flat(verb, composed, model, key)
     value = _value(key, flat, verb, overrides)
     leaves = value if isinstance(value, dict) and key not in flat else {key: value}
-    found = origins.sources(verb, overrides)
-    places = {leaf: _origin(leaf, *found, composed.raw, model) for leaf in leaves}
+    assignments = origins.sources(verb, overrides)
+    places = {leaf: _origin(leaf, *assignments, composed.raw, model) for leaf in leaves}
     clauses = (
         [f"{leaf} = {leaves[leaf]!r}: {place}" for leaf, place in places.items()]
         if len(places) > 1
@@ -140,18 +140,18 @@ def _of_run(key: str, stored: StoredRun, store: Store) -> Explained:
         )
     overrides = _typed(stored, parent)
     try:
-        found = explain(key, overrides)
+        today = explain(key, overrides)
     except ConfigError as error:
         return Explained(key, value, (first, f"file that no longer composes: {error.message}"))
-    changed = "" if found.value == value else f", which today says {found.value!r}"
-    return Explained(key, value, (first, found.chain[-1] + changed))
+    changed = "" if today.value == value else f", which today says {today.value!r}"
+    return Explained(key, value, (first, today.chain[-1] + changed))
 
 
 def _typed(stored: StoredRun, parent: StoredRun | None) -> list[str]:
     for run in (stored, parent):
         if run is not None and (run.artifacts / "overrides.json").is_file():
-            found: list[str] = json.loads(run.file("overrides.json"))["overrides"]
-            return [o for o in found if not o.lstrip("+").startswith("search.")]
+            overrides: list[str] = json.loads(run.file("overrides.json"))["overrides"]
+            return [o for o in overrides if not o.lstrip("+").startswith("search.")]
     return []
 
 
@@ -210,12 +210,12 @@ def _line(source: origins.Source, key: str) -> str:
         if part not in entries:
             return ""
         line, node = entries[part][0].start_mark.line + 1, entries[part][1]
-    shown = _shown(source.file)
+    path = _display_path(source.file)
     refers = isinstance(node, yaml.ScalarNode) and "${" in node.value
-    return f"{shown}:{line}" + (f", which says {node.value}" if refers else "")
+    return f"{path}:{line}" + (f", which says {node.value}" if refers else "")
 
 
-def _shown(file: Path) -> Path:
+def _display_path(file: Path) -> Path:
     """Below the project, or as it is."""
     return next(
         (

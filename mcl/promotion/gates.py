@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -74,27 +75,33 @@ class Gate:
     passed: bool
     meaning: str
     waived: str = ""
-    asked: bool = True
+    required: bool = True
 
     def __post_init__(self) -> None:
-        if self.passed and (math.isnan(self.value) or not self.asked):
+        if self.passed and (math.isnan(self.value) or not self.required):
             raise ValueError(
-                f"gate {self.name} cannot pass: its value is {self.value}, asked {self.asked}"
+                f"gate {self.name} cannot pass: its value is {self.value}, asked {self.required}"
             )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields by the names that files and answers give them."""
+        fields = asdict(self)
+        fields["asked"] = fields.pop("required")
+        return fields
 
     @property
     def open(self) -> bool:
-        return self.passed or bool(self.waived) or not self.asked
+        return self.passed or bool(self.waived) or not self.required
 
     @property
     def word(self) -> str:
-        if not self.asked:
+        if not self.required:
             return "not asked"
         return "pass" if self.passed else "waived" if self.waived else "MISSED"
 
     def __str__(self) -> str:
-        shown = "undefined" if math.isnan(self.value) else terminal.text(float(self.value))
-        return f"{self.name} = {shown} (rule: {self.rule}; {self.meaning})"
+        value_text = "undefined" if math.isnan(self.value) else terminal.text(float(self.value))
+        return f"{self.name} = {value_text} (rule: {self.rule}; {self.meaning})"
 
 
 def at_least(name: str, value: float, bound: float | None, meaning: str) -> Gate | None:
@@ -115,7 +122,7 @@ def at_most(name: str, value: float, bound: float | None, meaning: str) -> Gate 
 
 def not_asked(name: str, value: float, why: str) -> Gate:
     """A gate that is shown and decides nothing, with the reason."""
-    return Gate(name, float(value), "", passed=False, meaning=why, asked=False)
+    return Gate(name, float(value), "", passed=False, meaning=why, required=False)
 
 
 NOT_LOOKED = not_asked(
@@ -168,18 +175,18 @@ def unseen(rules: Promotion, look: Look) -> tuple[Gate, ...]:
     )
 
 
-def significant(rules: Promotion, found: Significance, stage: str) -> tuple[Gate, ...]:
+def significant(rules: Promotion, tests: Significance, stage: str) -> tuple[Gate, ...]:
     """The joined tests. Paper shows the one over the whole market, live asks for it."""
     live = stage == "live"
-    market = found.meaning(found.market) + ", over all that was tried on this market"
+    market = tests.meaning(tests.market) + ", over all that was tried on this market"
     over_market = at_most(
-        "market_p_value", found.market_p_value, rules.live.max_market_p_value, market
+        "market_p_value", tests.market_p_value, rules.live.max_market_p_value, market
     )
     if not live:
-        over_market = not_asked("market_p_value", found.market_p_value, f"asked for live; {market}")
+        over_market = not_asked("market_p_value", tests.market_p_value, f"asked for live; {market}")
     level = rules.live.max_p_value if live else rules.max_p_value
     return _without_none(
-        at_most("p_value", found.p_value, level, found.meaning(found.strategy)), over_market
+        at_most("p_value", tests.p_value, level, tests.meaning(tests.strategy)), over_market
     )
 
 
@@ -206,18 +213,18 @@ def left_out(rules: Promotion, stage: str = "paper") -> tuple[str, ...]:
 
 def names(rules: Promotion, stage: str) -> tuple[str, ...]:
     """The gates that a promotion to `stage` asks, as far as the configuration says it."""
-    asked = {
+    required = {
         name for name, rule in RULES.items() if getattr(bounds(rules, stage), rule) is not None
     }
     if stage == "live":
-        asked = asked - LIVE_RULES.keys() | {
+        required = required - LIVE_RULES.keys() | {
             name
             for name, rule in LIVE_RULES.items()
             if getattr(rules.live, rule) not in (None, False)
         }
-        asked |= {*LIVE_ALWAYS}
+        required |= {*LIVE_ALWAYS}
     return tuple(
-        name for name in dict.fromkeys((*RULES, *LIVE_RULES, *LIVE_ALWAYS)) if name in asked
+        name for name in dict.fromkeys((*RULES, *LIVE_RULES, *LIVE_ALWAYS)) if name in required
     )
 
 
@@ -239,14 +246,14 @@ def check_waivers(
             f"waiving {', '.join(waived)} needs its reason",
             '--waive GATE --because "why this one does not count"',
         )
-    asked = names(rules, stage)
+    required = names(rules, stage)
     for name in waived:
         if name not in every:
-            raise PromotionError(f"there is no gate {name!r} to waive: {nearest(name, asked)}")
-        if name not in asked:
+            raise PromotionError(f"there is no gate {name!r} to waive: {nearest(name, required)}")
+        if name not in required:
             raise PromotionError(
                 f"gate {name} is not asked for {stage}, so there is nothing to waive",
-                f"asked: {', '.join(asked)}",
+                f"asked: {', '.join(required)}",
             )
         if stage == "live" and name in hard:
             raise PromotionError(
@@ -260,15 +267,15 @@ def waive(table: Sequence[Gate], waived: Sequence[str], because: str) -> tuple[G
     """
     for gate in table:
         if gate.name in waived and gate.open:
-            said = "was passed" if gate.passed else "was not asked"
-            raise PromotionError(f"gate {gate.name} {said}, so there is nothing to waive: {gate}")
+            state = "was passed" if gate.passed else "was not asked"
+            raise PromotionError(f"gate {gate.name} {state}, so there is nothing to waive: {gate}")
     return tuple(
         replace(gate, waived=because.strip()) if gate.name in waived else gate for gate in table
     )
 
 
 def tally_of(run: schema.Config, stored: StoredRun, root: Path) -> Tally:
-    """What the trial ledger holds of the run's strategy on its market; the run itself counts even
+    """Count the trials of the run's strategy on its market in the ledger; the run itself counts even
     where the ledger is younger.
     """
     ratio = per_session(stored.metrics.get("sharpe", math.nan))
@@ -314,8 +321,8 @@ def _share(name: str, share: float, bound: float | None, profit: float, unit: st
 
 
 def _deflated(rules: Promotion, luck: Luck) -> Gate | None:
-    asked = at_least("deflated_sharpe", luck.deflated, rules.min_deflated_sharpe, luck.sentence)
-    return asked or not_asked("deflated_sharpe", luck.deflated, f"shown only; {luck.sentence}")
+    gate = at_least("deflated_sharpe", luck.deflated, rules.min_deflated_sharpe, luck.sentence)
+    return gate or not_asked("deflated_sharpe", luck.deflated, f"shown only; {luck.sentence}")
 
 
 def _without_none(*gates: Gate | None) -> tuple[Gate, ...]:

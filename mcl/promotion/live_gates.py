@@ -1,4 +1,4 @@
-"""What real money asks for on top of the gates: market data, a clean tree, and enough audited
+"""Gates of real money on top of the others: market data, a clean tree, and enough audited
 sessions on paper.
 """
 
@@ -26,18 +26,18 @@ def hard(rules: LiveRules) -> tuple[str, ...]:
 
 def forerunner(stored: StoredRun, store: Store) -> StoredVersion:
     """The newest paper version that was made of this run. PromotionError: there is none."""
-    made = [
+    versions = [
         v
         for v in store.versions(MODEL)
         if v.run_id == stored.run_id and v.tags.get("stage") == "paper"
     ]
-    if not made:
+    if not versions:
         raise PromotionError(
             f"run {stored.run_id} has never been promoted to paper; live takes only what has traded"
             " there",
             f"mcl promote {stored.run_id[:12]} --to paper, then mcl live paper",
         )
-    return made[0]
+    return versions[0]
 
 
 def evaluate(
@@ -45,29 +45,34 @@ def evaluate(
 ) -> tuple[tuple[Gate, ...], dict[str, Any]]:
     """The gates, and the paper record for the provenance of the version."""
     version, code = forerunner(stored, store), provenance.code_sha256(repeated.config.strategy)
-    made = {
+    contents = {
         v.tags.get("content_sha256")
         for v in store.versions(MODEL)
         if v.run_id == stored.run_id and v.tags.get("stage") == "paper"
     }
-    lived = [
-        s for content, record in records(store).items() if content in made for s in record.sessions
+    sessions = [
+        s
+        for content, record in records(store).items()
+        if content in contents
+        for s in record.sessions
     ]
     same = [
-        s for s in lived if s.code_sha256 == code and (rules.simulated_sessions or not s.simulated)
+        s
+        for s in sessions
+        if s.code_sha256 == code and (rules.simulated_sessions or not s.simulated)
     ]
     by_day = {s.session: s for s in same}
     counted = LiveRecord(
         tuple(by_day[day] for day in sorted(by_day) if not math.isnan(by_day[day].unexplained))
     )
-    gates = (_market(repeated), _clean(rules), *_sessions(rules, counted, len(lived)))
-    told = {
+    gates = (_market(repeated), _clean(rules), *_sessions(rules, counted, len(sessions)))
+    paper_record = {
         "version": version.version,
         "sessions": len(counted.sessions),
         "net_pnl_usd": counted.net_pnl_usd,
         "runs": [s.run_id for s in counted.sessions],
     }
-    return tuple(gate for gate in gates if gate is not None), told
+    return tuple(gate for gate in gates if gate is not None), paper_record
 
 
 def _market(repeated: backtest_run.Replayed) -> Gate:
@@ -80,23 +85,27 @@ def _market(repeated: backtest_run.Replayed) -> Gate:
 def _clean(rules: LiveRules) -> Gate | None:
     if not rules.clean_tree:
         return None
-    found = provenance.repository(composition.root())
-    clean = found["dirty"] == "false"
+    repository = provenance.repository(composition.root())
+    clean = repository["dirty"] == "false"
     means = {
         "true": "the repository has uncommitted changes",
-        "false": f"commit {found['commit'][:12]}",
+        "false": f"commit {repository['commit'][:12]}",
     }
     return Gate(
-        "clean_tree", float(clean), "= 1", clean, means.get(found["dirty"], "no git repository")
+        "clean_tree",
+        float(clean),
+        "= 1",
+        clean,
+        means.get(repository["dirty"], "no git repository"),
     )
 
 
-def _sessions(rules: LiveRules, counted: LiveRecord, lived: int) -> tuple[Gate | None, ...]:
+def _sessions(rules: LiveRules, counted: LiveRecord, total: int) -> tuple[Gate | None, ...]:
     number = len(counted.sessions)
     without = "" if rules.simulated_sessions else ", on a simulated TWS"
     rest = (
-        f"; {lived - number} more were made by other code{without} or not audited"
-        if lived > number
+        f"; {total - number} more were made by other code{without} or not audited"
+        if total > number
         else ""
     )
     means = "differences from the backtest without a cause" if number else "no session to look at"

@@ -1,4 +1,4 @@
-"""What a version has done since it was promoted: its sessions, from the runs that `mcl live`
+"""The live record of a version since its promotion: its sessions, from the runs that `mcl live`
 tracked.
 """
 
@@ -21,7 +21,7 @@ STUDY = "live"  # where mcl.live files its sessions
 
 
 @dataclass(frozen=True)
-class Lived:
+class SessionRecord:
     """One session. Money in USD after costs, slippage in ticks per contract (positive: a cost)."""
 
     session: str  # trade date, ISO
@@ -50,7 +50,7 @@ class Lived:
 class LiveRecord:
     """Sessions in the order of their trade dates; of one that was repeated, the last."""
 
-    sessions: tuple[Lived, ...] = ()
+    sessions: tuple[SessionRecord, ...] = ()
 
     @cached_property
     def net_pnl_usd(self) -> float:
@@ -92,18 +92,18 @@ class LiveRecord:
         return None if band is None else outside(band, [s.net_pnl_usd for s in self.sessions])
 
     def _per_fill(self, name: str) -> float:
-        known = [
+        measured = [
             (getattr(s, name), s.fills)
             for s in self.sessions
             if s.fills and not math.isnan(getattr(s, name))
         ]
-        fills = sum(weight for _, weight in known)
-        return sum(value * weight for value, weight in known) / fills if fills else math.nan
+        fills = sum(weight for _, weight in measured)
+        return sum(value * weight for value, weight in measured) / fills if fills else math.nan
 
 
 def records(store: Store) -> dict[str, LiveRecord]:
     """The live record of every version that has traded, by its content hash."""
-    found: dict[str, dict[str, Lived]] = {}
+    by_content: dict[str, dict[str, SessionRecord]] = {}
     # oldest first: the last of a repeated session stays
     for run in reversed(store.in_study(STUDY)):
         if (
@@ -111,12 +111,12 @@ def records(store: Store) -> dict[str, LiveRecord]:
             and run.status != "RUNNING"
             and "net_pnl_usd" in run.metrics
         ):
-            found.setdefault(run.tags.get("content_sha256", ""), {})[run.tags["session"]] = _lived(
-                run
+            by_content.setdefault(run.tags.get("content_sha256", ""), {})[run.tags["session"]] = (
+                _session_record(run)
             )
     return {
         content: LiveRecord(tuple(days[day] for day in sorted(days)))
-        for content, days in found.items()
+        for content, days in by_content.items()
     }
 
 
@@ -139,13 +139,13 @@ def is_simulated(run: StoredRun) -> bool:
     return "simulated TWS" in run.params.get("broker", "")
 
 
-def _lived(run: StoredRun) -> Lived:
+def _session_record(run: StoredRun) -> SessionRecord:
     named = {
         name: run.metrics.get(name, math.nan)
         for name in ("backtest_net_pnl_usd", "slippage_ticks", "assumed_slippage_ticks")
     }
     differences = run.metrics.get("differences", math.nan)
-    return Lived(
+    return SessionRecord(
         session=run.tags["session"],
         run_id=run.run_id,
         net_pnl_usd=run.metrics["net_pnl_usd"],

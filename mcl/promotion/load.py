@@ -45,7 +45,7 @@ class Deployable:
     session_pnl: Floats  # USD, net, of each session of its backtest in order
 
     def band(self, sessions: int = 0) -> Band | None:
-        """What it may be expected to earn over at least that many sessions."""
+        """Return the band of its expected P&L over at least that many sessions."""
         return expected(self.session_pnl, sessions)
 
 
@@ -114,9 +114,9 @@ def session_pnl(files: bundle.Files, capital_usd: float) -> Floats:
 
 def _text(alias: str, path: Path) -> str:
     if not path.is_file():
-        known = [p.stem for p in path.parent.glob("*.yaml")]
+        names = [p.stem for p in path.parent.glob("*.yaml")]
         raise LiveError(
-            f"nothing is promoted as {alias!r}: {nearest(alias, known)}",
+            f"nothing is promoted as {alias!r}: {nearest(alias, names)}",
             "mcl promote RUN_ID --to paper",
         )
     # line ends as they are: a changed one is an edit too
@@ -158,17 +158,18 @@ def _agree(path: Path, text: str, alias: str, version: StoredVersion, registered
 
 def _difference(body: str, registered: str) -> str:
     """The first line (counted in the file) in which an edited file differs."""
-    found, wanted = body.splitlines(), registered.splitlines()
+    file_lines, registered_lines = body.splitlines(), registered.splitlines()
     row = next(
-        (i for i, (a, b) in enumerate(zip(found, wanted, strict=False)) if a != b),
-        min(len(found), len(wanted)),
+        (i for i, (a, b) in enumerate(zip(file_lines, registered_lines, strict=False)) if a != b),
+        min(len(file_lines), len(registered_lines)),
     )
-    here, there = (
-        lines[row].strip() if row < len(lines) else "nothing" for lines in (found, wanted)
+    file_line, registry_line = (
+        lines[row].strip() if row < len(lines) else "nothing"
+        for lines in (file_lines, registered_lines)
     )
     return (
-        f"line {row + 2} says {here!r}, the registry {there!r}"
-        if here != there
+        f"line {row + 2} says {file_line!r}, the registry {registry_line!r}"
+        if file_line != registry_line
         else f"line {row + 2} differs in blanks or line ends"
     )
 

@@ -29,7 +29,7 @@ from mcl.promotion.gates import (
 )
 from mcl.promotion.load import Deployable, promoted
 from mcl.promotion.promoted_file import MODEL, STAGES, named
-from mcl.promotion.reproduce import Verdict, repeated, reproduce
+from mcl.promotion.reproduce import Reproduction, repeated, reproduce
 from mcl.promotion.significance import Significance, significance
 from mcl.tracking import backtest_run, provenance, trial_ledger
 from mcl.tracking.store import Store, StoredRun, content_sha256
@@ -43,7 +43,7 @@ __all__ = [
     "Deployable",
     "GatesMissed",
     "Promoted",
-    "Verdict",
+    "Reproduction",
     "promote",
     "promoted",
     "reproduce",
@@ -72,7 +72,7 @@ class GatesMissed(PromotionError):
         missed = [gate for gate in gates if not gate.open]
         listed = "; ".join(str(gate) for gate in missed)
         super().__init__(
-            f"run {run_id} missed {len(missed)} of {sum(gate.asked for gate in gates)} gates:"
+            f"run {run_id} missed {len(missed)} of {sum(gate.required for gate in gates)} gates:"
             f" {listed}",
             "a gate is changed in conf/promotion/, not by running until it passes: trials and looks"
             " at the hold-out are counted",
@@ -199,23 +199,23 @@ def _same_stage(name: str, stage: str, store: Store) -> None:
         holder = store.version(MODEL, name)
     except StoreError:
         return
-    if (known := holder.tags.get("stage", "paper")) != stage:
+    if (current := holder.tags.get("stage", "paper")) != stage:
         raise PromotionError(
-            f"{name!r} is the name of a {known} version, version {holder.version}; choose another"
+            f"{name!r} is the name of a {current} version, version {holder.version}; choose another"
             f" --name for {stage}"
         )
 
 
-def _significance(found: Significance) -> dict[str, Any]:
+def _significance(tests: Significance) -> dict[str, Any]:
     """The parts of the deciding test."""
     return {
-        "p_value": found.p_value,
-        "market_p_value": found.market_p_value,
-        "search": asdict(found.strategy),
-        "market": asdict(found.market),
-        "holdout": asdict(found.holdout),
-        "looks": found.looks,
-        "points": found.points,
+        "p_value": tests.p_value,
+        "market_p_value": tests.market_p_value,
+        "search": asdict(tests.strategy),
+        "market": asdict(tests.market),
+        "holdout": asdict(tests.holdout),
+        "looks": tests.looks,
+        "points": tests.points,
     }
 
 
@@ -261,16 +261,16 @@ def _provenance(stored: StoredRun, evidence: _Evidence) -> dict[str, Any]:
 
 
 def _tags(run: schema.Config, table: Sequence[Gate], facts: dict[str, Any]) -> dict[str, str]:
-    """What MLflow's own pages show; everything else stands in the files."""
-    shown = {
+    """Return the tags that MLflow's own pages show; the files have everything else."""
+    tags = {
         "mcl.strategy": run.strategy["name"],
         "promoted_at": facts["at"],
         "synthetic": str(facts["synthetic"]).lower(),
     }
-    shown |= {
-        "gates": f"{sum(g.passed for g in table)} of {sum(g.asked for g in table)}",
+    tags |= {
+        "gates": f"{sum(g.passed for g in table)} of {sum(g.required for g in table)}",
         "alias": facts["name"],
     }
-    shown |= {f"waived.{name}": why for name, why in facts["waived"].items()}
+    tags |= {f"waived.{name}": why for name, why in facts["waived"].items()}
     copied = ("run_id", "stage", "by", "why", "config_sha256", "data_fingerprint", "code_sha256")
-    return shown | {key: str(facts[key]) for key in copied}
+    return tags | {key: str(facts[key]) for key in copied}

@@ -1,4 +1,4 @@
-"""Where a promoted version stands for people: conf/promoted/NAME.yaml, and how its first line names
+"""The file of a promoted version, conf/promoted/NAME.yaml, and its first line, which names
 a version of the registry.
 """
 

@@ -49,7 +49,7 @@ def frame(bars: Bars) -> pd.DataFrame:
     """Bars as the model takes them, in the columns of INPUT; `bars_of` is the way back."""
     months = np.array([100 * c.year + c.month for c in bars.contracts], np.int64)
     ratio = np.ones(len(bars)) if bars.ratio is None else bars.ratio[bars.contract]
-    kept = (
+    names = (
         "open",
         "high",
         "low",
@@ -60,7 +60,7 @@ def frame(bars: Bars) -> pd.DataFrame:
         "roll",
         "to_close_sec",
     )
-    columns: dict[str, Any] = {name: bars.column(name) for name in kept}
+    columns: dict[str, Any] = {name: bars.column(name) for name in names}
     columns |= {
         "close_time": bars.close_time.astype("datetime64[ns]"),
         "session": _dates(bars.session),
@@ -114,7 +114,7 @@ def bars_of(rows: pd.DataFrame, data: schema.Data) -> Bars:
 
 
 class Targets:
-    """What MLflow calls: `predict` takes bars (INPUT) and gives the target and the position after
+    """The model that MLflow calls: `predict` takes bars (INPUT) and gives the target and the position after
     each of them (OUTPUT).
     """
 
@@ -156,19 +156,19 @@ def _at_home(folder: Path) -> Iterator[None]:
 
 def _known_at(bars: Bars) -> pd.Series:
     days = bars.roll_table["session"].to_numpy().astype("datetime64[D]").astype(np.int64)
-    known = dict(
+    known_at = dict(
         zip(days.tolist(), pd.to_datetime(bars.roll_table["known_at"], utc=True), strict=True)
     )
     rows = np.flatnonzero(bars.roll)
     column = pd.Series(pd.NaT, index=range(len(bars)), dtype="datetime64[ns]")
     for row in rows.tolist():
-        at = known.get(int(bars.session[row]), pd.NaT)
+        at = known_at.get(int(bars.session[row]), pd.NaT)
         column.iloc[row] = pd.NaT if pd.isna(at) else at.tz_localize(None)
     return column
 
 
 def _roll_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """What a decision asks of the roll table: which session, and since when it was known."""
+    """Return what a decision reads of the roll table: the session, and since when it was known."""
     rolls = rows[rows["roll"].to_numpy(np.bool_)]
     return pd.DataFrame(
         {

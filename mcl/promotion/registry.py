@@ -26,7 +26,7 @@ from mcl.tracking.store import Store, StoredVersion
 
 
 @dataclass(frozen=True)
-class Shelved:
+class RegisteredVersion:
     """One version. `wrong` is empty when all its files are as registered; otherwise nothing was
     read from them.
     """
@@ -46,18 +46,18 @@ class Shelved:
 
     @property
     def metrics(self) -> dict[str, float]:
-        found: dict[str, float] = self._read("metrics.json", {})
-        return found
+        metrics: dict[str, float] = self._read("metrics.json", {})
+        return metrics
 
     @property
     def provenance(self) -> dict[str, Any]:
-        found: dict[str, Any] = self._read("provenance.json", {})
-        return found
+        facts: dict[str, Any] = self._read("provenance.json", {})
+        return facts
 
     @property
     def gates(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._read("gates.json", [])
-        return found
+        gates: list[dict[str, Any]] = self._read("gates.json", [])
+        return gates
 
     def band(self) -> Band | None:
         if self.wrong:
@@ -82,25 +82,27 @@ class Shelved:
         return json.loads(self.files[name]) if name in self.files else absent
 
 
-def shelf(store: Store) -> list[Shelved]:
+def versions(store: Store) -> list[RegisteredVersion]:
     """Every version, newest first."""
-    lived = records(store)
-    return [_shelved(version, lived) for version in store.versions(MODEL)]
+    live_records = records(store)
+    return [_registered(version, live_records) for version in store.versions(MODEL)]
 
 
-def shelved(name_or_number: str, store: Store) -> Shelved:
+def registered(name_or_number: str, store: Store) -> RegisteredVersion:
     """The version that a name or a number stands for; StoreError with the nearest name when there
     is none.
     """
-    return _shelved(store.version(MODEL, name_or_number), records(store))
+    return _registered(store.version(MODEL, name_or_number), records(store))
 
 
-def _shelved(version: StoredVersion, lived: Mapping[str, LiveRecord]) -> Shelved:
-    record = lived.get(version.tags.get("content_sha256", ""), LiveRecord())
+def _registered(
+    version: StoredVersion, live_records: Mapping[str, LiveRecord]
+) -> RegisteredVersion:
+    record = live_records.get(version.tags.get("content_sha256", ""), LiveRecord())
     try:
-        return Shelved(version, bundle.verified(version), "", record)
+        return RegisteredVersion(version, bundle.verified(version), "", record)
     except LiveError as error:
-        return Shelved(version, {}, error.message, record)
+        return RegisteredVersion(version, {}, error.message, record)
 
 
 # -------------------------------------------------------------------------------------- differences
@@ -118,7 +120,7 @@ class Difference:
     data: str  # empty when both were made on the same bars
 
 
-def compared(first: Shelved, second: Shelved) -> Difference:
+def compared(first: RegisteredVersion, second: RegisteredVersion) -> Difference:
     """LiveError when one of them is not as registered: nothing is told from such files."""
     for side in (first, second):
         if side.wrong:
@@ -169,10 +171,10 @@ def history(store: Store, root: Path, name: str | None = None) -> list[Event]:
     whole seconds only, so a commit stands after the moves of its second that made the version it
     holds.
     """
-    told: list[tuple[datetime, float, Event]] = []
+    dated: list[tuple[datetime, float, Event]] = []
     changes = aliases.history(store, name)
     for place, m in enumerate(changes):
-        told.append(
+        dated.append(
             (
                 provenance.instant(m.at),
                 place,
@@ -184,7 +186,7 @@ def history(store: Store, root: Path, name: str | None = None) -> list[Event]:
         for commit in provenance.commits(root, path.relative_to(root)):
             head = FIRST_LINE.match(commit.first_line)
             version, at = int(head["version"]) if head else None, provenance.instant(commit.at)
-            held = (
+            places = (
                 i
                 for i, m in enumerate(changes)
                 if (m.name, m.version, provenance.instant(m.at)) == (path.stem, version, at)
@@ -198,8 +200,8 @@ def history(store: Store, root: Path, name: str | None = None) -> list[Event]:
                 commit.by,
                 commit.subject,
             )
-            told.append((at, max(held, default=-1) + 0.5, event))
-    return [event for *_, event in sorted(told, key=lambda entry: entry[:2])]
+            dated.append((at, max(places, default=-1) + 0.5, event))
+    return [event for *_, event in sorted(dated, key=lambda entry: entry[:2])]
 
 
 def standing(name: str, store: Store, root: Path) -> str:

@@ -15,12 +15,12 @@ from mcl.data.bars import Bars
 from mcl.tracking import backtest_run, provenance
 from mcl.tracking.store import StoredRun
 
-SHOWN = 5  # changed files that are named
+MOST_NAMED = 5  # changed files that are named
 AGAIN = "run the backtest again and promote the new run"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Reproduction:
     """A stored run against the same run simulated now. `differing` maps a metric to (stored, now);
     NaN equals NaN.
     """
@@ -50,17 +50,17 @@ def sentence(differing: Mapping[str, tuple[Any, Any]], causes: Sequence[str]) ->
     return f"{name} was {was!r}, is now {now!r}; {why}"
 
 
-def reproduce(stored: StoredRun, root: Path) -> Verdict:
+def reproduce(stored: StoredRun, root: Path) -> Reproduction:
     """Simulate a stored run again from its own configuration and compare every metric bit by
     bit.
     """
     repeated = backtest_run.replay(stored, root)
-    known = {name: value for name, value in stored.metrics.items() if name in repeated.metrics}
+    comparable = {name: value for name, value in stored.metrics.items() if name in repeated.metrics}
     differing = {
-        name: (known.get(name), repeated.metrics[name])
-        for name in backtest_run.unequal(known, repeated.metrics)
+        name: (comparable.get(name), repeated.metrics[name])
+        for name in backtest_run.unequal(comparable, repeated.metrics)
     }
-    return Verdict(repeated, differing, moved(stored, repeated.config, repeated.bars))
+    return Reproduction(repeated, differing, moved(stored, repeated.config, repeated.bars))
 
 
 def repeated(stored: StoredRun, root: Path) -> backtest_run.Replayed:
@@ -89,7 +89,7 @@ def repeated(stored: StoredRun, root: Path) -> backtest_run.Replayed:
 
 
 def moved(stored: StoredRun, run: schema.Config, bars: Bars) -> tuple[str, ...]:
-    """Which inputs of a stored run are not what they were, each named: "data changed: chunk …",
+    """Name the inputs of a stored run that are not what they were: "data changed: chunk …",
     "code changed: engine/kernel.py", "numba 0.68.0 → 0.69.0". `run` and `bars` are what it would be
     made of now.
     """
@@ -129,7 +129,7 @@ def moved(stored: StoredRun, run: schema.Config, bars: Bars) -> tuple[str, ...]:
 
 
 def data_moved(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """How two data manifests differ: the chunks by name, else the facts of the request, the roll
+    """Say how two data manifests differ: the chunks by name, else the facts of the request, the roll
     rule or the range.
     """
     if not then:
@@ -169,5 +169,5 @@ def _unlike(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _few(names: list[str]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -28,14 +28,14 @@ def evaluate(
     """The configured ones among: Sharpe at twice the costs, plateau, probability of backtest
     overfitting, look-ahead, warm-up.
     """
-    found = (
+    gates = (
         _costs(rules, about),
         _plateau(rules, about),
         _pbo(rules, repeated, root),
         _lookahead(rules, repeated),
         _warmup(rules, repeated),
     )
-    return tuple(gate for gate in found if gate is not None)
+    return tuple(gate for gate in gates if gate is not None)
 
 
 def _costs(rules: Promotion, about: Subject) -> Gate | None:
@@ -59,7 +59,7 @@ def _plateau(rules: Promotion, about: Subject) -> Gate | None:
         f" {around.centre:.2f}"
     )
     means = around.undefined or means
-    return at_least("plateau_frac", around.kept(QUANTILE), rules.min_plateau_frac, means)
+    return at_least("plateau_frac", around.share_of_centre(QUANTILE), rules.min_plateau_frac, means)
 
 
 def _pbo(rules: Promotion, repeated: backtest_run.Replayed, root: Path) -> Gate | None:
@@ -68,10 +68,10 @@ def _pbo(rules: Promotion, repeated: backtest_run.Replayed, root: Path) -> Gate 
     """
     if rules.max_pbo is None:
         return None
-    found = trial_ledger.distinct(
+    trials = trial_ledger.distinct(
         trial_ledger.rows(root, backtest_run.placed(repeated.config), returns=True)
     )
-    days, returns = trial_ledger.matrix(found)
+    days, returns = trial_ledger.matrix(trials)
     own = np.isin(days, repeated.bars.session)
     whole = returns[own][:, ~np.isnan(returns[own]).any(axis=0)]
     count = whole.shape[1]
@@ -91,34 +91,34 @@ def _pbo(rules: Promotion, repeated: backtest_run.Replayed, root: Path) -> Gate 
 def _lookahead(rules: Promotion, repeated: backtest_run.Replayed) -> Gate | None:
     if rules.max_biased_rows is None:
         return None
-    found = lookahead.lookahead(repeated.config, repeated.bars)
+    bias = lookahead.lookahead(repeated.config, repeated.bars)
     rows = (
-        found.biased_entry_signals
-        + found.biased_exit_signals
-        + found.biased_targets
-        + found.biased_orders
+        bias.biased_entry_signals
+        + bias.biased_exit_signals
+        + bias.biased_targets
+        + bias.biased_orders
     )
     unchanged = (
-        f"the future cut off at {found.cuts} rows, and at {found.windows} in short parts, changes"
+        f"the future cut off at {bias.cuts} rows, and at {bias.windows} in short parts, changes"
         " nothing before"
     )
-    means = found.first or unchanged
-    return at_most("lookahead", max(rows, int(found.has_bias)), rules.max_biased_rows, means)
+    means = bias.first or unchanged
+    return at_most("lookahead", max(rows, int(bias.has_bias)), rules.max_biased_rows, means)
 
 
 def _warmup(rules: Promotion, repeated: backtest_run.Replayed) -> Gate | None:
     if rules.max_warmup_percent is None:
         return None
     try:
-        found = lookahead.warmup(
+        deviation = lookahead.warmup(
             repeated.config, repeated.bars, lengths=(build(repeated.config.strategy).memory,)
         )
     except DataError as error:
         return at_most("warmup", math.nan, rules.max_warmup_percent, error.message)
-    deviations = zip(found.lengths, found.deviation_percent["signal"], strict=True)
+    deviations = zip(deviation.lengths, deviation.deviation_percent["signal"], strict=True)
     worst = max(math.inf if math.isnan(d) else abs(d) for _, d in deviations)
     means = (
-        f"percent of a position that the signal deviates after its declared {found.memory} bars, at"
-        f" {found.samples} rows"
+        "percent of a position that the signal deviates after its declared"
+        f" {deviation.memory} bars, at {deviation.samples} rows"
     )
     return at_most("warmup", worst, rules.max_warmup_percent, means)

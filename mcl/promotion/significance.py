@@ -1,4 +1,4 @@
-"""How likely a result is without any edge: the search with all of its trials, and the hold-out with
+"""The probability of a result without any edge: the search with all trials, and the hold-out with
 all of its looks, in one test.
 
 In the search window the run is the best of many, so its studentised mean is compared with the
@@ -31,7 +31,7 @@ from mcl.validation.subject import Subject, sampled
 
 POINTS, SEED = 256, 0
 # trials of the strategy from which on its space was searched, and not only some points of it tried
-SEARCHED = 10
+FEWEST_SEARCHED = 10
 GIVEN_UP = "fold "  # the reason of a trial that a pruner stopped, which therefore has no returns
 
 
@@ -66,11 +66,11 @@ class Significance:
         looks = (
             "1 run has seen it" if self.looks == 1 else f"{self.looks} different runs have seen it"
         )
-        tried = "1 trial" if searched.trials == 1 else f"best of {searched.trials} trials"
-        tried += f" and {self.points} points of its space" if self.points else ""
+        trials = "1 trial" if searched.trials == 1 else f"best of {searched.trials} trials"
+        trials += f" and {self.points} points of its space" if self.points else ""
         search, unseen = p_text(searched.p), p_text(self.holdout_p)
         return (
-            f"chance of this without an edge: {search} in the search ({tried}), {unseen} in the"
+            f"chance of this without an edge: {search} in the search ({trials}), {unseen} in the"
             f" hold-out ({looks})"
         )
 
@@ -80,7 +80,7 @@ class Significance:
 
 @dataclass(frozen=True)
 class Rivals:
-    """What a run was chosen from: a (sessions × trials) matrix, NaN where a trial has no session,
+    """The trials that a run was chosen from: a (sessions × trials) matrix, NaN where one has no session,
     and how many have no returns.
     """
 
@@ -97,7 +97,7 @@ def significance(about: Subject, identity: str, look: Look, root: Path) -> Signi
     days = measured.index.to_numpy().astype("datetime64[D]").astype(np.int64)
     last = int(days[-1]) if len(days) else 0
     family, market = rivals(root, where, identity, last)
-    searched = family.returns.shape[1] + family.given_up >= SEARCHED
+    searched = family.returns.shape[1] + family.given_up >= FEWEST_SEARCHED
     points = points_of(about) if searched else None
     return judge(np.asarray(measured, dtype=np.float64), days, family, market, look, points)
 
@@ -106,8 +106,8 @@ def rivals(root: Path, where: Place, identity: str, last: int) -> tuple[Rivals, 
     """The other trials of a strategy, and those of its whole market (one object where that is the
     same), up to the day `last`.
     """
-    found = trial_ledger.distinct(trial_ledger.rows(root, where.everywhere, returns=True))
-    every = found[found["identity"] != identity]
+    trials = trial_ledger.distinct(trial_ledger.rows(root, where.everywhere, returns=True))
+    every = trials[trials["identity"] != identity]
     own = every[every["family"] == where.family]
     family = _rivals(own, last)
     return family, family if len(own) == len(every) else _rivals(every, last)
@@ -119,13 +119,13 @@ def points_of(about: Subject, count: int = POINTS) -> Floats:
     strategy without a space.
     """
     points = islice(sampled(about.space, count, SEED), count) if about.space else ()
-    drawn = (about.at(point) for point in points)
-    found = [
+    results = (about.at(point) for point in points)
+    columns = [
         np.asarray(result.session_returns, dtype=np.float64)
-        for result in drawn
+        for result in results
         if result is not None
     ]
-    return np.column_stack(found) if found else np.empty((len(about.result.session_returns), 0))
+    return np.column_stack(columns) if columns else np.empty((len(about.result.session_returns), 0))
 
 
 def judge(
@@ -172,5 +172,5 @@ def _among(returns: Floats, days: Days, rivals: Rivals, points: Floats) -> Famil
     others = np.full((len(union), rivals.returns.shape[1] + points.shape[1]), np.nan)
     others[theirs, : rivals.returns.shape[1]] = rivals.returns
     others[mine, rivals.returns.shape[1] :] = points
-    found = family_wise(own, others, rivals.given_up)
-    return replace(found, trials=found.trials - points.shape[1])
+    tested = family_wise(own, others, rivals.given_up)
+    return replace(tested, trials=tested.trials - points.shape[1])

@@ -1,4 +1,4 @@
-"""When a run earned, how much it held, what was forbidden, what it paid, and its rolls."""
+"""Sections on a run's activity: profit by hour, exposure, blocked orders, costs and rolls."""
 
 from __future__ import annotations
 
@@ -65,16 +65,16 @@ def hours(result: Result) -> str:
     weekday = (bars.session + 3) % 7  # 1970-01-01 was a Thursday
     change = np.diff(result.equity, prepend=result.capital_usd)
     sums = np.bincount(weekday * 24 + hour, change, 7 * 24).reshape(7, 24)
-    known = np.bincount(weekday * 24 + hour, minlength=7 * 24).reshape(7, 24) > 0
+    traded = np.bincount(weekday * 24 + hour, minlength=7 * 24).reshape(7, 24) > 0
     rows: list[list[Cell | str]] = [
         [
             Cell(name, head=True),
-            *(_signed(sums[day, h] if known[day, h] else math.nan) for h in HOURS),
-            _signed(float(sums[day].sum()) if known[day].any() else math.nan),
+            *(_signed(sums[day, h] if traded[day, h] else math.nan) for h in HOURS),
+            _signed(float(sums[day].sum()) if traded[day].any() else math.nan),
         ]
         for day, name in enumerate(WEEKDAYS)
     ]
-    every = [_signed(float(sums[:, h].sum()) if known[:, h].any() else math.nan) for h in HOURS]
+    every = [_signed(float(sums[:, h].sum()) if traded[:, h].any() else math.nan) for h in HOURS]
     rows.append([Cell("All", head=True), *every, _signed(float(sums.sum()))])
     done = closed(result)
     began, pnl = hour[done["entry_bar"]], net(done)
@@ -93,15 +93,15 @@ def hours(result: Result) -> str:
 
 def exposure(result: Result) -> str:
     position, bars = result.position, result.bars
-    held = np.abs(position)
+    contracts = np.abs(position)
     notional = (
-        held * np.abs(bars.close) * bars.instrument.tick_value_usd / bars.instrument.tick_size
+        contracts * np.abs(bars.close) * bars.instrument.tick_value_usd / bars.instrument.tick_size
     )
     sides = [("Long", position > 0), ("Short", position < 0), ("Flat", position == 0)]
-    rows = [_side(name, of, held) for name, of in sides]
-    told = [
-        ("Mean contracts held", number(float(held.mean()), "ratio")),
-        ("Most contracts held", f"{int(held.max(initial=0)):,}"),
+    rows = [_side(name, of, contracts) for name, of in sides]
+    lines = [
+        ("Mean contracts held", number(float(contracts.mean()), "ratio")),
+        ("Most contracts held", f"{int(contracts.max(initial=0)):,}"),
         (
             "Mean notional",
             (
@@ -120,11 +120,11 @@ def exposure(result: Result) -> str:
     sided = scroll(
         table(("Side", "Bars", "Mean contracts", "Most"), rows, numeric=(1, 2, 3)), tall=True
     )
-    return columns(sided, facts(told), css="wide")
+    return columns(sided, facts(lines), css="wide")
 
 
-def _side(name: str, of: Any, held: Any) -> list[str]:
-    mean, most = (float(held[of].mean()), int(held[of].max())) if of.any() else (0.0, 0)
+def _side(name: str, of: Any, contracts: Any) -> list[str]:
+    mean, most = (float(contracts[of].mean()), int(contracts[of].max())) if of.any() else (0.0, 0)
     return [name, number(float(of.mean()), "percent"), number(mean, "ratio"), f"{most:,}"]
 
 
@@ -153,7 +153,7 @@ def limits(result: Result) -> str:
 
 
 def waterfall(result: Result) -> str:
-    """Where the bars went: from wish to fill. Nothing for a result without wishes."""
+    """Count the bars from wish to fill. Nothing for a result without wishes."""
     if result.wanted is None:
         return ""
     total = len(result.bars)
@@ -212,7 +212,7 @@ def costs(result: Result, metrics: Mapping[str, float]) -> str:
         [f"× {factor:g}", _signed(gross + slippage - commission - factor * slippage)]
         for factor in STRESS
     ]
-    told = facts(rows) + titled(
+    html = facts(rows) + titled(
         "Net USD with the same fills at other slippage",
         table(("Slippage", "Net USD"), stressed, css="months"),
     )
@@ -220,29 +220,29 @@ def costs(result: Result, metrics: Mapping[str, float]) -> str:
         chart(
             "chart-costs", charts.waterfall(steps), 280, "From the P&L before costs to the net P&L"
         ),
-        told,
+        html,
         css="wide",
     )
 
 
 def rolls(result: Result) -> str:
     """The roll table, with what the run paid for each."""
-    found = result.bars.roll_table
-    if not len(found):
+    rolls_table = result.bars.roll_table
+    if not len(rolls_table):
         return '<p class="empty">These bars hold no roll.</p>'
     fills = result.fills[result.fills["reason"] == FILL_REASONS.index("roll")]
     days = result.bars.session[fills["bar"]]
-    sessions = found["session"].to_numpy().astype("datetime64[D]").astype(np.int64)
-    held = [int(np.abs(fills["quantity"][days == day]).sum()) // 2 for day in sessions]
+    sessions = rolls_table["session"].to_numpy().astype("datetime64[D]").astype(np.int64)
+    contracts = [int(np.abs(fills["quantity"][days == day]).sum()) // 2 for day in sessions]
     slip = (
         np.abs(fills["quantity"]) * fills["slippage_ticks"] * result.bars.instrument.tick_value_usd
     )
     paid = [float(slip[days == day].sum()) for day in sessions]
-    shown = found.rename(columns={"gap": "price_gap"}).assign(
-        contracts_rolled=held, slippage_usd=paid
+    columns = rolls_table.rename(columns={"gap": "price_gap"}).assign(
+        contracts_rolled=contracts, slippage_usd=paid
     )
-    names, numeric = headings(shown)
-    rows = [[_plain(value) for value in row] for row in shown.itertuples(index=False)]
+    names, numeric = headings(columns)
+    rows = [[_plain(value) for value in row] for row in columns.itertuples(index=False)]
     return scroll(table(names, rows, numeric=numeric))
 
 

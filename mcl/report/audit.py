@@ -52,7 +52,7 @@ def session_page(
     decisions: pd.DataFrame,
     fills: pd.DataFrame,
     differences: pd.DataFrame,
-    told: Mapping[str, Any],
+    session: Mapping[str, Any],
     *,
     title: str,
     synthetic: str = "",
@@ -63,13 +63,16 @@ def session_page(
 ) -> str:
     """One self-contained HTML document.
 
-    decisions    one row per decision: `close_time` (UTC), `close` (price), `target`, `position`, and whatever else is known
-    fills        one row per execution: `time` (UTC), `price`, `quantity` (bought > 0), and whatever else is known
+    decisions    one row per decision: `close_time` (UTC), `close` (price), `target`, `position`,
+                 and whatever else is known
+    fills        one row per execution: `time` (UTC), `price`, `quantity` (bought > 0), and whatever
+                 else is known
     differences  one row per decision that a backtest of the same bars takes otherwise; empty when
     all agree
     slippage     one row per fill: what delay, spread and execution cost, in ticks per contract
     basis        the bars of the broker beside those of the data vendor
-    told         facts of the session: account, version, latency, hashes; nested mappings are flattened
+    session      facts of the session: account, version, latency, hashes; nested mappings are
+                 flattened
     """
     n, wrong = len(decisions), len(differences)
     sections = [
@@ -88,7 +91,7 @@ def session_page(
         ),
         *([Section("Basis", _basis(basis), BASIS)] if basis is not None else []),
         Section("Decisions", _listed(_readable(decisions), "No decision was taken.")),
-        Section("Facts", facts((key, _fact(value)) for key, value in flatten(told).items())),
+        Section("Facts", facts((key, _fact(value)) for key, value in flatten(session).items())),
     ]
     return page(
         "session",
@@ -146,13 +149,13 @@ def _causes(differences: pd.DataFrame) -> str:
 def _slippage(slippage: pd.DataFrame) -> str:
     """The mean of each part over all contracts, then every fill."""
     parts = ("delay_ticks", "spread_ticks", "execution_ticks")
-    known = slippage.dropna(subset=list(parts))
-    weights = known["quantity"].abs()
+    measured = slippage.dropna(subset=list(parts))
+    weights = measured["quantity"].abs()
     means = [
-        float((known[part] * weights).sum() / weights.sum()) if len(known) else float("nan")
+        float((measured[part] * weights).sum() / weights.sum()) if len(measured) else float("nan")
         for part in parts
     ]
-    paid = f"{means[1] + means[2]:+.2f}" if len(known) else "n/a"
+    paid = f"{means[1] + means[2]:+.2f}" if len(measured) else "n/a"
     cells = [[*(f"{mean:+.2f}" for mean in means), paid, f"{int(weights.sum()):,}"]]
     head = table(
         ("Delay", "Spread", "Execution", "Spread and execution", "Contracts"),
@@ -212,18 +215,22 @@ def _readable(decisions: pd.DataFrame) -> pd.DataFrame:
     """Contracts as whole numbers and blocks by name; distances that no decision set are left
     out.
     """
-    shown = decisions.dropna(axis="columns", how="all") if len(decisions) else decisions
+    visible = decisions.dropna(axis="columns", how="all") if len(decisions) else decisions
     whole = {
-        name: shown[name].astype(np.int64)
+        name: visible[name].astype(np.int64)
         for name in WHOLE
-        if name in shown and shown[name].notna().all()
+        if name in visible and visible[name].notna().all()
     }
     named = (
-        {"block": [Block(int(v)).name.lower() if pd.notna(v) and v else "" for v in shown["block"]]}
-        if "block" in shown
+        {
+            "block": [
+                Block(int(v)).name.lower() if pd.notna(v) and v else "" for v in visible["block"]
+            ]
+        }
+        if "block" in visible
         else {}
     )
-    return shown.assign(**whole, **named)
+    return visible.assign(**whole, **named)
 
 
 def _fact(value: Any) -> str:
@@ -233,7 +240,7 @@ def _fact(value: Any) -> str:
 def _listed(frame: pd.DataFrame, nothing: str) -> str:
     if not len(frame):
         return f'<p class="empty">{nothing}</p>'
-    shown = frame.head(ROWS_SHOWN)
+    visible = frame.head(ROWS_SHOWN)
     cut = (
         f'<p class="empty">The first {ROWS_SHOWN:,} of {len(frame):,} rows.</p>'
         if len(frame) > ROWS_SHOWN
@@ -242,7 +249,7 @@ def _listed(frame: pd.DataFrame, nothing: str) -> str:
     names, numeric = headings(frame)
     rows = [
         [_cell(value, i in numeric) for i, value in enumerate(row)]
-        for row in shown.itertuples(index=False)
+        for row in visible.itertuples(index=False)
     ]
     return cut + scroll(table(names, rows, numeric=numeric))
 

@@ -30,7 +30,7 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 
 
 @dataclass(frozen=True)
-class Held:
+class PositionPath:
     """Position by bar: `times` (ns since the epoch, UTC, increasing) and `position` (contracts)
     after each of them.
     """
@@ -52,7 +52,7 @@ class CompareView:
     equity: pd.Series = field(repr=False)
     synthetic: bool = False
     notes: str = ""
-    held: Held | None = field(default=None, repr=False)  # when the run had a position
+    positions: PositionPath | None = field(default=None, repr=False)  # when the run had a position
     links: Sequence[Link] = ()
     luck: str = ""  # how and when `dsr` was deflated
 
@@ -104,7 +104,7 @@ def compare_page(views: Sequence[CompareView]) -> str:
             " worst drawdown that both are.",
         ),
     ]
-    if all(v.held is not None for v in views):
+    if all(v.positions is not None for v in views):
         note = (
             "Share of the time in which either of two runs has a position that both have one on the"
             " same side."
@@ -128,7 +128,7 @@ def _watermark(views: Sequence[CompareView]) -> str:
     marked = [v for v in views if v.synthetic]
     if not marked:
         return ""
-    told = "; ".join(
+    notes = "; ".join(
         dict.fromkeys(
             v.notes.removeprefix("SYNTHETIC DATA — ").removesuffix(", not a market result")
             for v in marked
@@ -140,7 +140,7 @@ def _watermark(views: Sequence[CompareView]) -> str:
         if len(marked) == len(views)
         else f"{len(marked)} of {len(views)} runs ({', '.join(v.short for v in marked)})"
     )
-    return f"SYNTHETIC DATA — {which}, not a market result" + (f" · {told}" if told else "")
+    return f"SYNTHETIC DATA — {which}, not a market result" + (f" · {notes}" if notes else "")
 
 
 def _look(i: int) -> tuple[str, str]:
@@ -203,11 +203,11 @@ def _span(equity: pd.Series) -> tuple[str, str, str]:
 
 def _scope(views: Sequence[CompareView]) -> str:
     spans = {_span(v.equity) for v in views}
-    said = "Net P&L at session ends as a share of each run's start capital."
+    sentence = "Net P&L at session ends as a share of each run's start capital."
     return (
-        said
+        sentence
         if len(spans) == 1
-        else f"{said} The runs do not cover the same sessions: compare with care."
+        else f"{sentence} The runs do not cover the same sessions: compare with care."
     )
 
 
@@ -250,7 +250,7 @@ def _drawdowns(views: Sequence[CompareView]) -> Figure:
     for i, view in enumerate(views):
         color, dash = _look(i)
         hover = "%{x|%Y-%m-%d}: %{y:.2f} %<extra>" + view.short + "</extra>"
-        drawn = charts.session_line(
+        curve = charts.session_line(
             100 * _depth(view),
             view.short,
             color,
@@ -258,7 +258,7 @@ def _drawdowns(views: Sequence[CompareView]) -> Figure:
             width=1.4,
             hovertemplate=hover,
         )
-        data.append(drawn | {"showlegend": False})
+        data.append(curve | {"showlegend": False})
     layout: Figure = {
         "xaxis": {"type": "date"},
         "yaxis": {"title": {"text": "% of capital"}, "ticksuffix": " %"},
@@ -285,9 +285,11 @@ def _compared(name: str, views: Sequence[CompareView]) -> list[Cell | str]:
         for v, value in zip(views, values, strict=True)
     ]
     # who never traded is best at nothing
-    known = [value for value in rivals if math.isfinite(value)]
+    finite = [value for value in rivals if math.isfinite(value)]
     better = metric(name).better
-    best = max(known, key=lambda value: better * value) if better and len(set(known)) > 1 else None
+    best = (
+        max(finite, key=lambda value: better * value) if better and len(set(finite)) > 1 else None
+    )
     css = ["n best" if best is not None and value == best else "n" for value in rivals]
     return [
         metric_cell(name, v.metrics, mark) if name in v.metrics else ""
@@ -362,14 +364,14 @@ def _under_both(a: CompareView, b: CompareView) -> float:
 
 
 def _same_side(a: CompareView, b: CompareView) -> float:
-    if a.held is None or b.held is None:
+    if a.positions is None or b.positions is None:
         return math.nan
-    one, other = (np.sign(position) for position in _on_shared_bars(a.held, b.held))
+    one, other = (np.sign(position) for position in _on_shared_bars(a.positions, b.positions))
     either = (one != 0) | (other != 0)
     return float(((one == other) & either).sum() / either.sum()) if either.any() else math.nan
 
 
-def _on_shared_bars(a: Held, b: Held) -> tuple[Any, Any]:
+def _on_shared_bars(a: PositionPath, b: PositionPath) -> tuple[Any, Any]:
     """The positions of both on the bars that both have; runs of one market have all of them, and
     are not searched.
     """

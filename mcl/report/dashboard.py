@@ -114,12 +114,12 @@ def _sections() -> str:
 
 
 def _section(title: str, body: str, note: str = "", note_id: str = "") -> str:
-    shown = (
+    note_html = (
         f'<p class="note"{f" id={note_id}" if note_id else ""}>{escape(note)}</p>'
         if note or note_id
         else ""
     )
-    return f"<section><h2>{escape(title)}</h2>{shown}{body}</section>"
+    return f"<section><h2>{escape(title)}</h2>{note_html}{body}</section>"
 
 
 def _plot(name: str) -> str:

@@ -13,8 +13,8 @@ UNDEFINED = "n/a"
 
 
 @dataclass(frozen=True)
-class Metric:
-    """How one metric is shown. `better` is +1 when larger is better, -1 when smaller is, 0 when it
+class MetricFormat:
+    """The format of one metric. `better` is +1 when larger is better, -1 when smaller is, 0 when it
     is no judgement.
     """
 
@@ -27,73 +27,77 @@ class Metric:
     @property
     def title(self) -> str:
         """The label with its unit, where the number itself does not show one."""
-        return f"{self.label}, USD" if self.style == "usd" and self.name in KNOWN else self.label
+        return f"{self.label}, USD" if self.style == "usd" and self.name in BY_NAME else self.label
 
 
 # A drawdown and a quantile of losses are <= 0, so that larger is better. Calmar is no merit by
 # itself: of two losing runs
 # the one with the larger drawdown has the larger ratio.
 METRICS = (
-    Metric("net_pnl_usd", "Net P&L", "Result", "usd", 1),
-    Metric("return_frac", "Return on capital", "Result", "percent", 1),
-    Metric("cagr_frac", "Annual growth", "Result", "percent", 1),
-    Metric("sharpe", "Sharpe (annual) [95 % bootstrap]", "Result", "ratio", 1),
-    Metric("psr", "Probability Sharpe > 0", "Result", "percent", 1),
-    Metric("dsr", "Deflated Sharpe (probability)", "Result", "percent", 1),
-    Metric("trials_counted", "Trials it is deflated by", "Result", "count"),
-    Metric("best_by_luck", "Best Sharpe by luck alone", "Result", "ratio"),
-    Metric("dsr_at_run", "Deflated Sharpe when the run was made", "Result", "percent"),
-    Metric("trials_at_run", "Trials when the run was made", "Result", "count"),
-    Metric("sharpe_lo_adjusted", "Sharpe, autocorrelation adjusted (Lo)", "Result", "ratio", 1),
-    Metric("sortino", "Sortino", "Result", "ratio", 1),
-    Metric("omega", "Omega (0)", "Result", "ratio", 1),
-    Metric("gain_to_pain", "Gain to pain", "Result", "ratio", 1),
-    Metric("stability_r2", "Stability (R² of cumulative return)", "Result", "ratio"),
-    Metric("calmar", "Calmar", "Result", "ratio"),
-    Metric("martin", "Martin (growth / Ulcer)", "Result", "ratio"),
-    Metric("recovery_factor", "Net P&L / max drawdown", "Result", "ratio"),
-    Metric("max_drawdown_usd", "Max drawdown", "Risk", "usd", 1),
-    Metric("max_drawdown_frac", "Max drawdown of peak", "Risk", "percent", 1),
-    Metric("vol_ann_frac", "Annual volatility", "Risk", "percent"),
-    Metric("ulcer_frac", "Ulcer index", "Risk", "percent", -1),
-    Metric("var95_frac", "5 % worst session", "Risk", "percent", 1),
-    Metric("cvar95_frac", "Mean beyond it", "Risk", "percent", 1),
-    Metric("tail_ratio", "Tail ratio (95 % / 5 %)", "Risk", "ratio"),
-    Metric("skew", "Skew", "Risk", "ratio"),
-    Metric("kurtosis", "Kurtosis (normal 3)", "Risk", "ratio"),
-    Metric("time_under_water_frac", "Time under water", "Risk", "percent", -1),
-    Metric("longest_drawdown_sessions", "Longest drawdown", "Risk", "sessions", -1),
-    Metric("avg_drawdown_sessions", "Average drawdown, length", "Risk", "sessions", -1),
-    Metric("avg_drawdown_frac", "Average drawdown, depth", "Risk", "percent", 1),
-    Metric("drawdowns", "Drawdown episodes", "Risk", "count"),
-    Metric("trades", "Closed trades", "Trades", "count"),
-    Metric("win_rate_frac", "Win rate", "Trades", "percent"),
-    Metric("profit_factor", "Profit factor", "Trades", "ratio", 1),
-    Metric("avg_trade_usd", "Average trade", "Trades", "usd", 1),
-    Metric("expectancy_r", "Expectancy, multiples of the risk", "Trades", "ratio", 1),
-    Metric("payoff", "Average win / loss", "Trades", "ratio"),
-    Metric("avg_win_usd", "Average win", "Trades", "usd"),
-    Metric("avg_loss_usd", "Average loss", "Trades", "usd"),
-    Metric("longest_losing_run", "Most losses in a row", "Trades", "count", -1),
-    Metric("best_trade_usd", "Best trade", "Trades", "usd"),
-    Metric("worst_trade_usd", "Worst trade", "Trades", "usd"),
-    Metric("sqn", "SQN", "Trades", "ratio", 1),
-    Metric("sqn_capped", "SQN, n capped at 100", "Trades", "ratio", 1),
-    Metric("avg_bars_held", "Average holding", "Trades", "bars"),
-    Metric("gross_pnl_usd", "Gross P&L (before commission)", "Costs and activity", "usd"),
-    Metric("commission_usd", "Commission", "Costs and activity", "usd", -1),
-    Metric("slippage_usd", "Slippage (in gross P&L)", "Costs and activity", "usd", -1),
-    Metric("fills", "Fills", "Costs and activity", "count"),
-    Metric(
+    MetricFormat("net_pnl_usd", "Net P&L", "Result", "usd", 1),
+    MetricFormat("return_frac", "Return on capital", "Result", "percent", 1),
+    MetricFormat("cagr_frac", "Annual growth", "Result", "percent", 1),
+    MetricFormat("sharpe", "Sharpe (annual) [95 % bootstrap]", "Result", "ratio", 1),
+    MetricFormat("psr", "Probability Sharpe > 0", "Result", "percent", 1),
+    MetricFormat("dsr", "Deflated Sharpe (probability)", "Result", "percent", 1),
+    MetricFormat("trials_counted", "Trials it is deflated by", "Result", "count"),
+    MetricFormat("best_by_luck", "Best Sharpe by luck alone", "Result", "ratio"),
+    MetricFormat("dsr_at_run", "Deflated Sharpe when the run was made", "Result", "percent"),
+    MetricFormat("trials_at_run", "Trials when the run was made", "Result", "count"),
+    MetricFormat(
+        "sharpe_lo_adjusted", "Sharpe, autocorrelation adjusted (Lo)", "Result", "ratio", 1
+    ),
+    MetricFormat("sortino", "Sortino", "Result", "ratio", 1),
+    MetricFormat("omega", "Omega (0)", "Result", "ratio", 1),
+    MetricFormat("gain_to_pain", "Gain to pain", "Result", "ratio", 1),
+    MetricFormat("stability_r2", "Stability (R² of cumulative return)", "Result", "ratio"),
+    MetricFormat("calmar", "Calmar", "Result", "ratio"),
+    MetricFormat("martin", "Martin (growth / Ulcer)", "Result", "ratio"),
+    MetricFormat("recovery_factor", "Net P&L / max drawdown", "Result", "ratio"),
+    MetricFormat("max_drawdown_usd", "Max drawdown", "Risk", "usd", 1),
+    MetricFormat("max_drawdown_frac", "Max drawdown of peak", "Risk", "percent", 1),
+    MetricFormat("vol_ann_frac", "Annual volatility", "Risk", "percent"),
+    MetricFormat("ulcer_frac", "Ulcer index", "Risk", "percent", -1),
+    MetricFormat("var95_frac", "5 % worst session", "Risk", "percent", 1),
+    MetricFormat("cvar95_frac", "Mean beyond it", "Risk", "percent", 1),
+    MetricFormat("tail_ratio", "Tail ratio (95 % / 5 %)", "Risk", "ratio"),
+    MetricFormat("skew", "Skew", "Risk", "ratio"),
+    MetricFormat("kurtosis", "Kurtosis (normal 3)", "Risk", "ratio"),
+    MetricFormat("time_under_water_frac", "Time under water", "Risk", "percent", -1),
+    MetricFormat("longest_drawdown_sessions", "Longest drawdown", "Risk", "sessions", -1),
+    MetricFormat("avg_drawdown_sessions", "Average drawdown, length", "Risk", "sessions", -1),
+    MetricFormat("avg_drawdown_frac", "Average drawdown, depth", "Risk", "percent", 1),
+    MetricFormat("drawdowns", "Drawdown episodes", "Risk", "count"),
+    MetricFormat("trades", "Closed trades", "Trades", "count"),
+    MetricFormat("win_rate_frac", "Win rate", "Trades", "percent"),
+    MetricFormat("profit_factor", "Profit factor", "Trades", "ratio", 1),
+    MetricFormat("avg_trade_usd", "Average trade", "Trades", "usd", 1),
+    MetricFormat("expectancy_r", "Expectancy, multiples of the risk", "Trades", "ratio", 1),
+    MetricFormat("payoff", "Average win / loss", "Trades", "ratio"),
+    MetricFormat("avg_win_usd", "Average win", "Trades", "usd"),
+    MetricFormat("avg_loss_usd", "Average loss", "Trades", "usd"),
+    MetricFormat("longest_losing_run", "Most losses in a row", "Trades", "count", -1),
+    MetricFormat("best_trade_usd", "Best trade", "Trades", "usd"),
+    MetricFormat("worst_trade_usd", "Worst trade", "Trades", "usd"),
+    MetricFormat("sqn", "SQN", "Trades", "ratio", 1),
+    MetricFormat("sqn_capped", "SQN, n capped at 100", "Trades", "ratio", 1),
+    MetricFormat("avg_bars_held", "Average holding", "Trades", "bars"),
+    MetricFormat("gross_pnl_usd", "Gross P&L (before commission)", "Costs and activity", "usd"),
+    MetricFormat("commission_usd", "Commission", "Costs and activity", "usd", -1),
+    MetricFormat("slippage_usd", "Slippage (in gross P&L)", "Costs and activity", "usd", -1),
+    MetricFormat("fills", "Fills", "Costs and activity", "count"),
+    MetricFormat(
         "turnover_contracts_per_session", "Contracts per session", "Costs and activity", "ratio"
     ),
-    Metric("turnover_ann", "Notional traded / equity, per year", "Costs and activity", "ratio"),
-    Metric("exposure_frac", "Bars with a position", "Costs and activity", "percent"),
-    Metric("rolls_traded", "Rolls traded", "Costs and activity", "count"),
-    Metric("sessions", "Sessions", "Costs and activity", "count"),
-    Metric("bars", "Bars", "Costs and activity", "count"),
+    MetricFormat(
+        "turnover_ann", "Notional traded / equity, per year", "Costs and activity", "ratio"
+    ),
+    MetricFormat("exposure_frac", "Bars with a position", "Costs and activity", "percent"),
+    MetricFormat("rolls_traded", "Rolls traded", "Costs and activity", "count"),
+    MetricFormat("sessions", "Sessions", "Costs and activity", "count"),
+    MetricFormat("bars", "Bars", "Costs and activity", "count"),
 )
-KNOWN = {metric.name: metric for metric in METRICS}
+BY_NAME = {metric.name: metric for metric in METRICS}
 GROUPS = tuple(dict.fromkeys(metric.group for metric in METRICS))
 INTERVALS = {"sharpe": ("sharpe_low", "sharpe_high")}  # shown inside the row of their estimate
 STYLES = {
@@ -106,12 +110,12 @@ STYLES = {
 }
 
 
-def metric(name: str) -> Metric:
-    """How to show `name`; a metric that this module does not know is shown by the unit in its
+def metric(name: str) -> MetricFormat:
+    """Return the format of `name`; a metric that this module does not know is shown by the unit in its
     suffix, under "Other".
     """
     style = next((style for suffix, style in STYLES.items() if name.endswith(suffix)), "plain")
-    return KNOWN.get(name) or Metric(name, name, "Other", style)
+    return BY_NAME.get(name) or MetricFormat(name, name, "Other", style)
 
 
 def number(value: float, style: str) -> str:
@@ -141,11 +145,11 @@ def _unsigned_zero(text: str) -> str:
 
 def value_text(name: str, metrics: Mapping[str, float]) -> str:
     """The metric as text with its unit, and its interval where it has one."""
-    shown = metric(name)
-    text = number(metrics[name], shown.style)
+    style = metric(name)
+    text = number(metrics[name], style.style)
     bounds = INTERVALS.get(name, ())
     if bounds and all(math.isfinite(metrics.get(bound, math.nan)) for bound in bounds):
-        low, high = (number(metrics[bound], shown.style) for bound in bounds)
+        low, high = (number(metrics[bound], style.style) for bound in bounds)
         return f"{text} [{low}, {high}]"
     return text
 
@@ -158,7 +162,7 @@ def metric_rows(metrics: Mapping[str, float]) -> list[tuple[str, str, str]]:
     """
     inside = {bound for name, bounds in INTERVALS.items() if name in metrics for bound in bounds}
     names = [m.name for m in METRICS if m.name in metrics]
-    names += sorted(name for name in metrics if name not in KNOWN and name not in inside)
+    names += sorted(name for name in metrics if name not in BY_NAME and name not in inside)
     return [(metric(name).title, value_text(name, metrics), name) for name in names]
 
 
@@ -219,7 +223,7 @@ CREDIBLE = 0.95  # probability from which a deflated Sharpe ratio counts as more
 
 
 def verdict(metrics: Mapping[str, float]) -> Verdict:
-    """What the Sharpe interval says, and, where the trial ledger was asked, what is left after all
+    """Say what the Sharpe interval means, and, where the trial ledger was read, what is left after all
     that was tried.
     """
     low, high = (metrics.get(name, math.nan) for name in INTERVALS["sharpe"])

@@ -135,13 +135,13 @@ def _findings(health: Health) -> str:
         places = "; ".join(finding.places[:3]) + (
             f" … {finding.count - 3:,} more" if finding.count > 3 and finding.places else ""
         )
-        said = finding.text if not places else f"{finding.text}: {places}"
+        text = finding.text if not places else f"{finding.text}: {places}"
         rows.append(
             [
                 Cell(finding.severity, _CSS[finding.severity]),
                 finding.kind,
                 Cell(f"{finding.count:,}", "n"),
-                Cell(said, "wrap", "\n".join(finding.places)),
+                Cell(text, "wrap", "\n".join(finding.places)),
                 Cell(finding.action, "wrap"),
             ]
         )
@@ -250,10 +250,10 @@ def _value(value: object) -> str:
 def _facts(health: Health) -> Iterator[tuple[str, str]]:
     if health.table is None:
         return
-    told = {"origin": health.table.origin} | health.table.facts | health.table.counts
-    told["conditions"] = (
+    rows = {"origin": health.table.origin} | health.table.facts | health.table.counts
+    rows["conditions"] = (
         ", ".join(f"{d} {w}" for d, w in health.table.conditions.items())
         or "none given, or every day available"
     )
-    for name, value in flatten(told).items():
+    for name, value in flatten(rows).items():
         yield name, f"{value:.6g}" if isinstance(value, float) else scalar(value)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mcl.report.format import metric, number
-from mcl.report.search import Search, short
+from mcl.report.search import SearchView, short
 from mcl.report.theme import Figure, Section, chart, columns, finite_list, titled
 
 Floats = npt.NDArray[np.float64]
@@ -20,7 +20,7 @@ AT_ONCE = 6  # pairs that are shown side by side; the others one at a time
 MEASURES = {"trades": "Trades", "max_drawdown_frac": "Max drawdown"}  # besides the score
 
 
-def maps(search: Search) -> list[Section]:
+def maps(search: SearchView) -> list[Section]:
     """One section, none when fewer than two parameters vary. A choice switches between the score,
     trades and drawdown.
     """
@@ -35,10 +35,10 @@ def maps(search: Search) -> list[Section]:
         "Mean of the trials in a cell; the ring is the best trial. A good region is a plateau, not"
         " a single cell."
     )
-    drawn = "".join(
+    html = "".join(
         _measure(search, pairs, name, label, i) for i, (name, label) in enumerate(measures.items())
     )
-    return [Section("Parameter map", picker("map-of", "Show", measures) + drawn, note)]
+    return [Section("Parameter map", picker("map-of", "Show", measures) + html, note)]
 
 
 def picker(name: str, label: str, choices: dict[str, str]) -> str:
@@ -53,15 +53,15 @@ def picker(name: str, label: str, choices: dict[str, str]) -> str:
     )
 
 
-def shown(by: str, value: str, html: str, first: bool) -> str:
+def toggled(by: str, value: str, html: str, first: bool) -> str:
     hidden = "" if first else " hidden"
     return f'<div data-shown-by="{by}" data-value="{escape(value)}"{hidden}>{html}</div>'
 
 
 def _measure(
-    search: Search, pairs: list[tuple[str, str]], name: str, label: str, number_of: int
+    search: SearchView, pairs: list[tuple[str, str]], name: str, label: str, number_of: int
 ) -> str:
-    drawn = [
+    charts_html = [
         _titled(
             search,
             pair,
@@ -71,7 +71,7 @@ def _measure(
         )
         for i, pair in enumerate(pairs)
     ]
-    grid, rest = drawn[:AT_ONCE], drawn[AT_ONCE:]
+    grid, rest = charts_html[:AT_ONCE], charts_html[AT_ONCE:]
     html = columns(*grid, css="wide")
     if rest:
         by, titles = (
@@ -79,20 +79,20 @@ def _measure(
             {str(i): f"{short(a)} × {short(b)}" for i, (a, b) in enumerate(pairs[AT_ONCE:])},
         )
         others = "".join(
-            shown(by, str(i), columns(part, css="wide"), i == 0) for i, part in enumerate(rest)
+            toggled(by, str(i), columns(part, css="wide"), i == 0) for i, part in enumerate(rest)
         )
         html += picker(by, f"The other {len(rest)} pairs", titles) + others
-    return shown("map-of", name, html, number_of == 0)
+    return toggled("map-of", name, html, number_of == 0)
 
 
-def _titled(search: Search, pair: tuple[str, str], name: str, label: str, holder: str) -> str:
+def _titled(search: SearchView, pair: tuple[str, str], name: str, label: str, holder: str) -> str:
     a, b = map(short, pair)
     return titled(
         f"{a} × {b}", chart(holder, _map(search, *pair, name), 380, f"{label} by {a} and {b}")
     )
 
 
-def _map(search: Search, a: str, b: str, name: str) -> Figure:
+def _map(search: SearchView, a: str, b: str, name: str) -> Figure:
     x, y = search.levels[a], search.levels[b]
     values, count = cells(x, y, search.scored[name].to_numpy(float))
     style = metric(name).style
@@ -137,13 +137,13 @@ def cells(x: pd.Series, y: pd.Series, values: Floats) -> tuple[Floats, npt.NDArr
     """
     shape = len(y.cat.categories), len(x.cat.categories)
     rows, columns = y.cat.codes.to_numpy(np.int64), x.cat.codes.to_numpy(np.int64)
-    placed = (rows >= 0) & (columns >= 0)  # a trial without one of the parameters is in no cell
-    there = placed & ~np.isnan(values)
+    inside = (rows >= 0) & (columns >= 0)  # a trial without one of the parameters is in no cell
+    scored = inside & ~np.isnan(values)
     flat, size = rows * shape[1] + columns, shape[0] * shape[1]
-    sums = np.bincount(flat[there], values[there], size)
+    sums = np.bincount(flat[scored], values[scored], size)
     with np.errstate(invalid="ignore"):
-        means = sums / np.bincount(flat[there], minlength=size)
-    return means.reshape(shape), np.bincount(flat[placed], minlength=size).reshape(shape)
+        means = sums / np.bincount(flat[scored], minlength=size)
+    return means.reshape(shape), np.bincount(flat[inside], minlength=size).reshape(shape)
 
 
 def _scale(values: Any, maximize: bool) -> dict[str, Any]:

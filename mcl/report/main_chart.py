@@ -81,7 +81,7 @@ def strip(result: Result, overlays: Sequence[Overlay] = ()) -> Figure:
             line={"shape": "hv"},
             showlegend=False,
         ),
-        *_drawn(times, overlays),
+        *_overlay_traces(times, overlays),
     ]
     groups = _groups(result)
     trace_of = np.zeros(len(result.fills), np.int64)
@@ -128,8 +128,8 @@ def _layout(result: Result, times: Floats, apart: bool) -> Figure:
 
 
 def _span(times: Floats, values: Floats, name: str, color: str, **more: Any) -> dict[str, Any]:
-    rows, kept = extremes(values, values, BUCKETS)
-    return line(times[rows], kept, name, color, **more)
+    rows, extremes_of = extremes(values, values, BUCKETS)
+    return line(times[rows], extremes_of, name, color, **more)
 
 
 def _price(result: Result, times: Floats) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def _price(result: Result, times: Floats) -> dict[str, Any]:
     return line(times[rows], values, "Price", "@grey", width=1)
 
 
-def _drawn(times: Floats, overlays: Sequence[Overlay]) -> list[dict[str, Any]]:
+def _overlay_traces(times: Floats, overlays: Sequence[Overlay]) -> list[dict[str, Any]]:
     inks = cycle(INKS)
     return [
         _overlay(times, o, PROTECTIVE[o.name] if o.protective else next(inks)) for o in overlays
@@ -152,14 +152,14 @@ def _drawn(times: Floats, overlays: Sequence[Overlay]) -> list[dict[str, Any]]:
 
 
 def _overlay(times: Floats, overlay: Overlay, color: str) -> dict[str, Any]:
-    known = np.flatnonzero(np.isfinite(overlay.values))
+    finite = np.flatnonzero(np.isfinite(overlay.values))
     if overlay.protective:
         style = {"dash": "dot", "shape": "hv"}
         return line(
             np.empty(0), np.empty(0), overlay.name, color, line=style, connectgaps=False, width=1.5
         )
     axis = {} if overlay.on_price else {"yaxis": "y6"}
-    return _span(times[known], overlay.values[known], overlay.name, color, width=1, **axis)
+    return _span(times[finite], overlay.values[finite], overlay.name, color, width=1, **axis)
 
 
 def _ribbon(result: Result, times: Floats) -> dict[str, Any]:

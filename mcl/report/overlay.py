@@ -40,29 +40,29 @@ def indicators(strategy: Strategy, bars: Bars) -> list[Overlay]:
     Whether one is a price is not guessed from its values: all prices are shifted by one unit, and a
     price moves along.
     """
-    shown = dict(list(_asked(strategy, bars).items())[:MOST])
-    if not shown:
+    named = dict(list(_exposed(strategy, bars).items())[:MOST])
+    if not named:
         return []
     probe = bars.rows(0, min(len(bars), strategy.memory + PROBE))
     still, shifted = (
-        _asked(strategy, probe),
-        _asked(strategy, replace(probe, shift=probe.shift + 1.0)),
+        _exposed(strategy, probe),
+        _exposed(strategy, replace(probe, shift=probe.shift + 1.0)),
     )
     ratio = 1.0 if bars.ratio is None else bars.ratio[bars.contract]
-    found = []
-    for name, values in shown.items():
+    overlays = []
+    for name, values in named.items():
         moved = shifted[name] - still[name]
         on_price = bool(np.isfinite(moved).any()) and math.isclose(
             float(np.nanmedian(moved)), 1.0, abs_tol=1e-6
         )
-        found.append(
+        overlays.append(
             Overlay(
                 name.replace("_", " "),
                 (values - bars.adjustment) / ratio if on_price else values,
                 on_price,
             )
         )
-    return found
+    return overlays
 
 
 def protection(stop_ticks: Floats, take_profit_ticks: Floats, bars: Bars) -> list[Overlay]:
@@ -78,17 +78,17 @@ def protection(stop_ticks: Floats, take_profit_ticks: Floats, bars: Bars) -> lis
     ]
 
 
-def _asked(strategy: Strategy, bars: Bars) -> dict[str, Floats]:
+def _exposed(strategy: Strategy, bars: Bars) -> dict[str, Floats]:
     try:
-        found = exposed(strategy, bars)
+        indicators = exposed(strategy, bars)
     except Exception as error:
         raise ConfigError(
             f"{strategy.name}.indicators failed: {type(error).__name__}: {error}"
         ) from error
-    for name, values in found.items():
+    for name, values in indicators.items():
         if values.shape != (len(bars),):
             raise ConfigError(
                 f"{strategy.name}.indicators: {name} has shape {values.shape}; it must be one value"
                 f" per bar, ({len(bars)},)"
             )
-    return found
+    return indicators

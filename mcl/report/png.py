@@ -41,19 +41,19 @@ def browser() -> str:
     """The program that MCL_BROWSER names, else the first Chromium on the path; ReportError when
     there is none.
     """
-    asked = os.environ.get("MCL_BROWSER")
-    found = next(filter(None, map(shutil.which, [asked] if asked else BROWSERS)), None)
-    if found is None:
+    configured = os.environ.get("MCL_BROWSER")
+    program = next(filter(None, map(shutil.which, [configured] if configured else BROWSERS)), None)
+    if program is None:
         looked = (
-            f"MCL_BROWSER={asked} is not a program"
-            if asked
+            f"MCL_BROWSER={configured} is not a program"
+            if configured
             else "there is no Chromium or Chrome on the path"
         )
         raise ReportError(
             f"pictures need a browser, and {looked}",
             "install chromium, or name a browser: MCL_BROWSER=/path/to/chrome",
         )
-    return found
+    return program
 
 
 def charts(page: Path) -> list[str]:
@@ -69,21 +69,21 @@ def pictures(page: Path, folder: Path) -> list[Path]:
     """
     program, names = browser(), charts(page)
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = progress.each("drawing the charts", names)
+    pending = progress.each("drawing the charts", names)
     return [
         _picture(program, page, name, folder / f"{name.removeprefix('chart-')}.png")
-        for name in drawn
+        for name in pending
     ]
 
 
 def _picture(program: str, page: Path, name: str, target: Path) -> Path:
     width, height = MAIN_SIZE if name == "chart-strip" else SIZE
     with tempfile.TemporaryDirectory(prefix="mcl-png-") as scratch:
-        drawn = Path(scratch) / "drawn.png"
+        picture = Path(scratch) / "drawn.png"
         place = [
             f"--user-data-dir={scratch}/profile",
             f"--window-size={width},{height}",
-            f"--screenshot={drawn}",
+            f"--screenshot={picture}",
         ]
         command = [program, *FLAGS, *place, f"{page.resolve().as_uri()}?only={name}"]
         try:
@@ -93,10 +93,10 @@ def _picture(program: str, page: Path, name: str, target: Path) -> Path:
                 f"{program} did not draw {name}: {error}",
                 "try again, or name another browser with MCL_BROWSER",
             ) from None
-        if not drawn.is_file():
+        if not picture.is_file():
             raise ReportError(
                 f"{program} did not draw {name}",
                 "try again, or name another browser with MCL_BROWSER",
             )
-        write_whole(target, drawn.read_bytes())
+        write_whole(target, picture.read_bytes())
     return target

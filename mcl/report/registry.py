@@ -33,7 +33,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Session:
+class LiveSession:
     """One live session; money in USD, slippage in ticks per contract (NaN: nothing filled or
     measured).
     """
@@ -60,7 +60,7 @@ class RegistryView:
     synthetic: str
     sentence: str
     outside: bool
-    sessions: Sequence[Session]
+    sessions: Sequence[LiveSession]
     drawdown: Floats  # realised, USD, by session
     band: tuple[Floats, Floats, Floats, Floats] | None
     gates: Sequence[Mapping[str, Any]]
@@ -92,12 +92,12 @@ def registry_page(view: RegistryView) -> str:
             "Provenance", facts((key, scalar(value)) for key, value in flatten(view.facts).items())
         ),
     ]
-    said = _verdict(view)
+    verdict = _verdict(view)
     return page(
         "registry",
         view.title,
         sections,
-        verdict=said,
+        verdict=verdict,
         synthetic=view.synthetic,
         cards=_cards(view),
         lead=view.lead,
@@ -106,9 +106,11 @@ def registry_page(view: RegistryView) -> str:
 
 
 def _gates_note(view: RegistryView) -> str:
-    said = "As they stood at the promotion. A waived gate keeps its reason for ever."
+    sentence = "As they stood at the promotion. A waived gate keeps its reason for ever."
     return (
-        f"{said} Today the Sharpe of the backtest is {view.luck.sentence}." if view.luck else said
+        f"{sentence} Today the Sharpe of the backtest is {view.luck.sentence}."
+        if view.luck
+        else sentence
     )
 
 
@@ -147,7 +149,7 @@ def _curve(view: RegistryView) -> Figure:
     low, median, high, drawdown = (
         side[: max(LEAST, round(AHEAD * len(view.sessions)))] for side in view.band
     )
-    ahead, lived = np.arange(1.0, len(low) + 1), np.arange(1.0, len(view.sessions) + 1)
+    ahead, sessions = np.arange(1.0, len(low) + 1), np.arange(1.0, len(view.sessions) + 1)
     pnl = np.cumsum([s.net_pnl_usd for s in view.sessions])
     backtest = np.cumsum([s.backtest_net_pnl_usd for s in view.sessions])
     soft = {"fill": "tonexty", "fillcolor": "@blue-soft"}
@@ -155,8 +157,10 @@ def _curve(view: RegistryView) -> Figure:
         charts.line(ahead, high, "Expected at most", "@grey", width=0.8),
         charts.line(ahead, low, "Expected at least", "@grey", width=0.8, **soft),
         charts.line(ahead, median, "Median", "@grey", line={"dash": "dot"}),
-        charts.line(lived, backtest, "Backtest of the same bars", "@grey", line={"dash": "dash"}),
-        charts.line(lived, pnl, "Live", "@blue", width=2.2, mode="lines+markers"),
+        charts.line(
+            sessions, backtest, "Backtest of the same bars", "@grey", line={"dash": "dash"}
+        ),
+        charts.line(sessions, pnl, "Live", "@blue", width=2.2, mode="lines+markers"),
         charts.line(
             ahead,
             drawdown,
@@ -166,7 +170,7 @@ def _curve(view: RegistryView) -> Figure:
             width=0.8,
             showlegend=False,
         ),
-        charts.line(lived, view.drawdown, "Drawdown", "@orange", yaxis="y2", showlegend=False),
+        charts.line(sessions, view.drawdown, "Drawdown", "@orange", yaxis="y2", showlegend=False),
     ]
     layout: Figure = {
         "xaxis": {"title": {"text": "Sessions since the promotion"}, "anchor": "y2"},
@@ -177,11 +181,11 @@ def _curve(view: RegistryView) -> Figure:
     return {"data": data, "layout": layout}
 
 
-def _sessions(sessions: Sequence[Session]) -> str:
+def _sessions(sessions: Sequence[LiveSession]) -> str:
     if not sessions:
         return '<p class="empty">No session has been traded under this version.</p>'
     columns = [
-        "Session",
+        "LiveSession",
         "Live USD",
         "Backtest USD",
         "Slippage, ticks",
@@ -209,12 +213,12 @@ def _sessions(sessions: Sequence[Session]) -> str:
 def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
     rows: list[list[Cell | str]] = []
     for gate in gates:
-        asked = gate.get("asked", True)  # versions of 0.1 asked every gate that they hold
-        word = "not asked" if not asked else "pass" if gate["passed"] else "waived"
-        said = gate["waived"] or gate["meaning"]
-        css = "" if not asked else "gain" if gate["passed"] else "loss"
+        required = gate.get("asked", True)  # versions of 0.1 asked every gate that they hold
+        word = "not asked" if not required else "pass" if gate["passed"] else "waived"
+        meaning = gate["waived"] or gate["meaning"]
+        css = "" if not required else "gain" if gate["passed"] else "loss"
         value = gate["value"]
-        shown = (
+        cell = (
             Cell(number(value, "plain"), "n", repr(value))
             if isinstance(value, int | float)
             else Cell(scalar(value), "n")
@@ -222,10 +226,10 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
         rows.append(
             [
                 gate["name"].replace("_", " "),
-                shown,
+                cell,
                 gate["rule"],
                 Cell(word, css),
-                Cell(said, "wrap"),
+                Cell(meaning, "wrap"),
             ]
         )
     return scroll(

@@ -151,23 +151,25 @@ def _height(view: RunView) -> int:
 
 
 def _chips(view: RunView) -> list[str]:
-    """What was changed from the defaults, for the header; the project's name for a strategy comes
+    """List what was changed from the defaults, for the header; the project's name for a strategy comes
     with its parameters.
     """
-    said = [
+    chips = [
         f"{key} {scalar(value)}" + ("" if default is None else f" (default {scalar(default)})")
         for key, default, value in view.changed
     ]
-    return said[:CHIPS] + ([f"and {len(said) - CHIPS} more below"] if len(said) > CHIPS else [])
+    return chips[:CHIPS] + ([f"and {len(chips) - CHIPS} more below"] if len(chips) > CHIPS else [])
 
 
 def _metrics_note(view: RunView) -> str:
-    said = "Returns are per session on the fixed start capital; hover a number for all its digits."
-    return f"{said} The Sharpe is {view.luck}." if view.luck else said
+    sentence = (
+        "Returns are per session on the fixed start capital; hover a number for all its digits."
+    )
+    return f"{sentence} The Sharpe is {view.luck}." if view.luck else sentence
 
 
 def _trial_count(view: RunView) -> str:
-    """How many trials of the strategy on this market the ledger held when the page was made."""
+    """Say how many trials of the strategy on this market the ledger had when the page was made."""
     count = view.metrics.get("trials_counted")
     return "" if count is None else f"1 of {count:,.0f} trials" if count > 1 else "the first trial"
 
@@ -192,15 +194,15 @@ def _card_note(name: str, view: RunView) -> str:
         "commission_usd": ("slippage_usd", "USD slippage"),
     }
     other, words = beside.get(name, ("", ""))
-    known = math.isfinite(metrics.get(other, math.nan))
-    return f"{number(metrics[other], metric(other).style)} {words}" if known else ""
+    finite = math.isfinite(metrics.get(other, math.nan))
+    return f"{number(metrics[other], metric(other).style)} {words}" if finite else ""
 
 
 def _sampling(view: RunView) -> str:
     n = len(view.result.bars)
-    drawn = f"All {n:,} bars are drawn."
+    sentence = f"All {n:,} bars are drawn."
     if n > 2 * BUCKETS:
-        drawn = (
+        sentence = (
             f"Lines keep the lowest and highest value of each of {BUCKETS:,} spans of {n:,} bars;"
             " zoomed in, every bar."
         )
@@ -214,7 +216,7 @@ def _sampling(view: RunView) -> str:
         if any(o.protective for o in view.overlays)
         else ""
     )
-    return f"{drawn} {marks}{levels} {ribbon} Drag to zoom, double-click to reset."
+    return f"{sentence} {marks}{levels} {ribbon} Drag to zoom, double-click to reset."
 
 
 def _metrics(metrics: Mapping[str, float]) -> str:
@@ -234,14 +236,17 @@ def _metrics(metrics: Mapping[str, float]) -> str:
 
 def _judged(view: RunView) -> Verdict:
     """The verdict on the metrics, and whether the run traded to its end."""
-    said, halted = verdict(view.metrics), np.flatnonzero(view.result.block == Block.MAX_DRAWDOWN)
+    judgement, halted = (
+        verdict(view.metrics),
+        np.flatnonzero(view.result.block == Block.MAX_DRAWDOWN),
+    )
     if not len(halted):
-        return said
+        return judgement
     day = np.datetime64(int(view.result.bars.session[halted[0]]), "D")
     return replace(
-        said,
+        judgement,
         text=(
-            f"{said.text} Trading stopped for good on {day}:"
+            f"{judgement.text} Trading stopped for good on {day}:"
             f" {Block.MAX_DRAWDOWN.text.partition(';')[0]}."
         ),
     )
@@ -249,14 +254,14 @@ def _judged(view: RunView) -> Verdict:
 
 def _config(view: RunView) -> str:
     set_by_hand = {text.lstrip("+~").partition("=")[0] for text in view.overrides}
-    shown = [
+    lines = [
         f"<b>{escape(text)}</b>" if _touched(key, set_by_hand) else escape(text)
         for key, text in yaml_lines(view.config)
     ]
-    said = " ".join(view.overrides) or "none"
+    overrides = " ".join(view.overrides) or "none"
     whole = (
-        f'<p class="empty">Overrides: <code>{escape(said)}</code></p><pre'
-        f' tabindex="0">{chr(10).join(shown)}</pre>'
+        f'<p class="empty">Overrides: <code>{escape(overrides)}</code></p><pre'
+        f' tabindex="0">{chr(10).join(lines)}</pre>'
     )
     if view.defaults is None:
         return whole
@@ -339,27 +344,27 @@ def _assumptions(view: RunView) -> str:
 
 
 def _orders(config: Mapping[str, Any]) -> str:
-    """How risk was entered, in a sentence."""
-    asked = config.get("execution", {})
+    """Say in a sentence how orders enter and leave the market."""
+    execution = config.get("execution", {})
     entry, share, latency = (
-        asked.get(name) for name in ("entry", "participation_frac", "latency_bars")
+        execution.get(name) for name in ("entry", "participation_frac", "latency_bars")
     )
-    said = (
+    sentence = (
         "Every order goes to the market"
         if entry in (None, "market")
         else f"Entries are {str(entry).replace('_', '-')} orders, exits go to the market"
     )
-    said += f", {latency} bars late" if latency else ""
+    sentence += f", {latency} bars late" if latency else ""
     return (
-        f"{said} and is filled up to {share:.0%} of a bar's volume."
+        f"{sentence} and is filled up to {share:.0%} of a bar's volume."
         if share
-        else f"{said}; whatever the volume, it is filled whole."
+        else f"{sentence}; whatever the volume, it is filled whole."
     )
 
 
 def _provenance(view: RunView) -> str:
     bars = view.result.bars
-    told = {
+    entries = {
         key: value for key, value in flatten(view.provenance).items() if value not in ("", None)
     }
     own = {
@@ -372,4 +377,4 @@ def _provenance(view: RunView) -> str:
         for key, value in flatten(bars.provenance).items()
         if len(str(value)) <= 200
     }
-    return scroll(facts((own | told | data).items()))
+    return scroll(facts((own | entries | data).items()))

@@ -19,7 +19,7 @@ BINS = 12
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchView:
     """The trials in order, one row each; `parameters` are column names. Scored means COMPLETE with
     a finite metric.
     """
@@ -37,8 +37,8 @@ class Search:
             if self.metric in self.trials
             else pd.Series(math.nan, self.trials.index)
         )
-        kept: pd.DataFrame = self.trials[complete & np.isfinite(values)]
-        return kept
+        scored: pd.DataFrame = self.trials[complete & np.isfinite(values)]
+        return scored
 
     @cached_property
     def ranked(self) -> pd.DataFrame:
@@ -57,7 +57,8 @@ class Search:
         interactions), largest first.
         """
         shares = {
-            name: explained(found, self.scored[self.metric]) for name, found in self.levels.items()
+            name: explained(levels, self.scored[self.metric])
+            for name, levels in self.levels.items()
         }
         return pd.Series(shares, dtype=float).sort_values(ascending=False, kind="stable")
 

@@ -13,7 +13,7 @@ import pandas as pd
 from mcl.metrics.overfit import Luck
 from mcl.report import charts
 from mcl.report.format import number
-from mcl.report.search import Search, short, value_of
+from mcl.report.search import SearchView, short, value_of
 from mcl.report.theme import (
     Cell,
     Figure,
@@ -27,7 +27,7 @@ from mcl.report.theme import (
 )
 
 
-def history(search: Search, total: int, luck: Luck | None) -> str:
+def history(search: SearchView, total: int, luck: Luck | None) -> str:
     return chart(
         "chart-history",
         _history(search, total, luck),
@@ -36,7 +36,7 @@ def history(search: Search, total: int, luck: Luck | None) -> str:
     )
 
 
-def _history(search: Search, total: int, luck: Luck | None) -> Figure:
+def _history(search: SearchView, total: int, luck: Luck | None) -> Figure:
     frame = search.scored
     values = frame[search.metric].astype(float)
     best = values.cummax() if search.maximize else values.cummin()
@@ -68,34 +68,34 @@ def _history(search: Search, total: int, luck: Luck | None) -> Figure:
     }
 
 
-def _has_luck(search: Search, luck: Luck | None) -> bool:
+def _has_luck(search: SearchView, luck: Luck | None) -> bool:
     """Whether scores can be laid beside chance: Sharpe ratios, searched upwards, that the trial
     ledger has deflated.
     """
-    drawn = search.metric == "sharpe" and search.maximize and len(search.scored) > 1
-    return drawn and luck is not None and np.isfinite(luck.best_by_luck)
+    applicable = search.metric == "sharpe" and search.maximize and len(search.scored) > 1
+    return applicable and luck is not None and np.isfinite(luck.best_by_luck)
 
 
-def _by_luck(search: Search, numbers: list[int], total: int, luck: Luck | None) -> list[Figure]:
+def _by_luck(search: SearchView, numbers: list[int], total: int, luck: Luck | None) -> list[Figure]:
     """The best Sharpe ratio that the trials until then would show without any edge, those before
     this search included.
     """
     if luck is None or not _has_luck(search, luck):
         return []
-    tried = np.linspace(1, total, min(total, 200))
+    counts = np.linspace(1, total, min(total, 200))
     before = max(0, luck.trials - total)
     line: Figure = {
         "type": "scatter",
         "mode": "lines",
-        "x": np.interp(tried, np.linspace(1, total, len(numbers)), numbers).tolist(),
-        "y": [luck.best_of(before + float(n)) for n in tried],
+        "x": np.interp(counts, np.linspace(1, total, len(numbers)), numbers).tolist(),
+        "y": [luck.best_of(before + float(n)) for n in counts],
         "name": "Best by luck alone",
         "line": {"color": "@orange", "width": 1.5, "dash": "dot"},
     }
     return [line]
 
 
-def deflation(search: Search, luck: Luck | None) -> list[Section]:
+def deflation(search: SearchView, luck: Luck | None) -> list[Section]:
     """All scores beside what the best of so many would show without any edge."""
     if luck is None or not _has_luck(search, luck):
         return []
@@ -158,7 +158,7 @@ def deflation(search: Search, luck: Luck | None) -> list[Section]:
     ]
 
 
-def plateau(search: Search) -> list[Section]:
+def plateau(search: SearchView) -> list[Section]:
     """Each trial's own score against the mean of its neighbourhood; none when the search knew no
     neighbourhoods.
     """
@@ -230,7 +230,7 @@ def plateau(search: Search) -> list[Section]:
     ]
 
 
-def parallel(search: Search) -> list[Section]:
+def parallel(search: SearchView) -> list[Section]:
     """One line per trial across all parameters; drag along an axis to select."""
     names = [n for n in search.parameters if search.scored[n].nunique() > 1]
     if len(names) < 2:
@@ -298,7 +298,7 @@ def causes(counts: Mapping[str, int]) -> str:
     )
 
 
-def slices(search: Search) -> str:
+def slices(search: SearchView) -> str:
     shares = search.importance
     bars: Figure = {
         "type": "bar",
@@ -346,7 +346,7 @@ def slices(search: Search) -> str:
     return columns(*parts)
 
 
-def _slice(search: Search, name: str) -> Figure:
+def _slice(search: SearchView, name: str) -> Figure:
     frame = search.scored
     numeric = pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(
         frame[name]

@@ -13,7 +13,7 @@ import pandas as pd
 from mcl.metrics.overfit import Luck
 from mcl.report.format import CREDIBLE, Verdict, metric, number
 from mcl.report.heatmaps import maps
-from mcl.report.search import Search, short, value_of
+from mcl.report.search import SearchView, short, value_of
 from mcl.report.search_charts import causes, deflation, history, parallel, plateau, slices
 from mcl.report.theme import Cell, Link, Section, fact_card, page, scroll, table
 
@@ -45,7 +45,7 @@ def sweep_page(
     trials.
     """
     frame = trials.rename(columns={"trial": "number"}) if "number" not in trials else trials
-    search = Search(
+    search = SearchView(
         frame.sort_values("number", kind="stable"),
         metric,
         direction == "maximize",
@@ -68,16 +68,16 @@ def sweep_page(
         )
         sections += [Section("Parameters", slices(search), about)]
     sections.append(Section("Without a score", _lost(search)))
-    said, cards = _verdict(search, chosen, luck), _cards(search, luck)
+    verdict, cards = _verdict(search, chosen, luck), _cards(search, luck)
     return page(
-        "search", title, sections, verdict=said, synthetic=synthetic, cards=cards, links=links
+        "search", title, sections, verdict=verdict, synthetic=synthetic, cards=cards, links=links
     )
 
 
 # -------------------------------------------------------------------------------------------- words
 
 
-def _verdict(search: Search, chosen: int | None, luck: Luck | None) -> Verdict:
+def _verdict(search: SearchView, chosen: int | None, luck: Luck | None) -> Verdict:
     if not len(search.scored):
         return Verdict(
             "bad",
@@ -85,7 +85,7 @@ def _verdict(search: Search, chosen: int | None, luck: Luck | None) -> Verdict:
             f"None of {len(search.trials)} trials has a score: see the reasons below.",
         )
     best = search.ranked.iloc[0]
-    found = (
+    sentence = (
         f"Best of {_simulated(search.trials)} trials of this search: {search.label}"
         f" {search.text(float(best[search.metric]))}."
     )
@@ -93,7 +93,7 @@ def _verdict(search: Search, chosen: int | None, luck: Luck | None) -> Verdict:
         return Verdict(
             "unclear",
             "Selected",
-            f"{found} It is the best of many: only data that the search has not seen can"
+            f"{sentence} It is the best of many: only data that the search has not seen can"
             " confirm it.",
         )
     whose = (
@@ -111,17 +111,17 @@ def _verdict(search: Search, chosen: int | None, luck: Luck | None) -> Verdict:
     return Verdict(
         level,
         word,
-        f"{found} {chance} {whose} has a probability of {number(luck.deflated, 'percent')} to be"
+        f"{sentence} {chance} {whose} has a probability of {number(luck.deflated, 'percent')} to be"
         f" more: {luck.sentence}.",
     )
 
 
 def _simulated(trials: pd.DataFrame) -> int:
-    """How many trials of the search have looked at the data."""
+    """Count the trials of the search that have looked at the data."""
     return int((~trials["reason"].isin(NEVER_RUN)).sum()) if "reason" in trials else len(trials)
 
 
-def _cards(search: Search, luck: Luck | None) -> str:
+def _cards(search: SearchView, luck: Luck | None) -> str:
     states = search.trials["state"].astype(str).str.upper()
     best = (
         search.text(float(search.ranked.iloc[0][search.metric]))
@@ -149,7 +149,7 @@ def _cards(search: Search, luck: Luck | None) -> str:
     return "".join(fact_card(*item) for item in items)
 
 
-def _why(search: Search, of: pd.Series) -> str:
+def _why(search: SearchView, of: pd.Series) -> str:
     """The commonest reasons, with their counts."""
     if "reason" not in search.trials or not of.any():
         return "see below" if of.any() else "none"
@@ -159,7 +159,7 @@ def _why(search: Search, of: pd.Series) -> str:
     )
 
 
-def _top(search: Search, address: Callable[[str], str] | None) -> str:
+def _top(search: SearchView, address: Callable[[str], str] | None) -> str:
     if not len(search.scored):
         return '<p class="empty">No trial has a score.</p>'
     names = list(
@@ -191,7 +191,7 @@ def _top(search: Search, address: Callable[[str], str] | None) -> str:
     return scroll(table(head, rows, numeric=range(len(head))))
 
 
-def _lost(search: Search) -> str:
+def _lost(search: SearchView) -> str:
     rest = search.trials.drop(search.scored.index)
     if not len(rest):
         return '<p class="empty">Every trial has a score.</p>'

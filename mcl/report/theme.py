@@ -53,11 +53,11 @@ class Cell:
             for name, value in (("class", self.css), ("title", self.title), *self.data)
             if value
         )
-        said = Link(self.text, self.href).html() if self.href else escape(self.text)
+        content = Link(self.text, self.href).html() if self.href else escape(self.text)
         return (
-            f'<th scope="row"{attributes}>{said}</th>'
+            f'<th scope="row"{attributes}>{content}</th>'
             if self.head
-            else f"<td{attributes}>{said}</td>"
+            else f"<td{attributes}>{content}</td>"
         )
 
 
@@ -264,9 +264,9 @@ def page(
     """
     mark = f'<div class="synthetic" role="note">{escape(synthetic)}</div>' if synthetic else ""
     badge = f'<span class="badge {verdict.level}">{escape(verdict.word)}</span>' if verdict else ""
-    said = f'<p class="verdict">{badge}<span>{escape(verdict.text)}</span></p>' if verdict else ""
+    head = f'<p class="verdict">{badge}<span>{escape(verdict.text)}</span></p>' if verdict else ""
     small = "".join(f"<li>{escape(chip)}</li>" for chip in chips)
-    said += (
+    head += (
         f'<ul class="chips" aria-label="Changed from the defaults">{small}</ul>' if chips else ""
     )
     out = f'<p class="links">{"".join(link.html() for link in links)}</p>' if links else ""
@@ -291,7 +291,7 @@ def page(
         f" {escape(kind)}</title><style>{_asset('page.css')}</style></head><body>"
         f'<a class="skip" href="#content">To the content</a>{mark}'
         '<header class="top"><div><div'
-        f' class="eyebrow">{escape(eyebrow)}</div>{out}<h1>{escape(title)}</h1>{said}'
+        f' class="eyebrow">{escape(eyebrow)}</div>{out}<h1>{escape(title)}</h1>{head}'
         f'<nav aria-label="Sections">{inside}</nav></div></header><main id="content"'
         f' tabindex="-1">{cards}{body}</main>'
         f"<footer>{escape(foot)}</footer>"

@@ -15,9 +15,9 @@ from mcl.report import charts
 from mcl.report.format import number
 from mcl.report.theme import Cell, Figure, chart, columns, packed, scroll, table, titled
 
-SHOWN = 500
+MOST_ROWS = 500
 # points of a scatter; of more trades the largest results and an even choice of the others
-DRAWN = 2000
+MOST_POINTS = 2000
 NAMES = (
     "Entry (UTC)",
     "Exit (UTC)",
@@ -47,9 +47,9 @@ def trades(result: Result) -> str:
 def _spread(pnl: Floats) -> str:
     middle = [number(float(f(pnl)), "usd") for f in (np.mean, np.median)]
     lines = f"The solid line is the mean {middle[0]}, the dotted one the median {middle[1]}"
-    said = f"{len(pnl):,} closed trades. {lines}; the end bins hold all beyond."
+    sentence = f"{len(pnl):,} closed trades. {lines}; the end bins hold all beyond."
     figure = charts.histogram(pnl, "Net USD per closed trade")
-    return f'<p class="empty">{said}</p>' + chart(
+    return f'<p class="empty">{sentence}</p>' + chart(
         "chart-trades", figure, 300, "Distribution of trade results"
     )
 
@@ -57,7 +57,7 @@ def _spread(pnl: Floats) -> str:
 def _excursions(done: Table, pnl: Floats) -> str:
     """Net result against the worst and the best open result of each trade."""
     rows = chosen(pnl)
-    said = (
+    sample_note = (
         ""
         if len(rows) == len(pnl)
         else f" {len(rows):,} of {len(pnl):,} trades are drawn, the largest results among them."
@@ -67,7 +67,7 @@ def _excursions(done: Table, pnl: Floats) -> str:
         ("mfe_usd", "Best open result (MFE), USD"),
     )
     figures = [_scatter(done[name][rows], pnl[rows], label) for name, label in parts]
-    drawn = [
+    charts_html = [
         titled(label, chart(f"chart-{name[:3]}", figure, 280, f"Net result against {label}"))
         for (name, label), figure in zip(parts, figures, strict=True)
     ]
@@ -75,17 +75,19 @@ def _excursions(done: Table, pnl: Floats) -> str:
         "A winner that was far under water was luck with its stop; a loser that had been far ahead"
         " gave its profit back."
     )
-    return f'<p class="empty">{note}{said}</p>' + columns(*drawn, css="wide")
+    return f'<p class="empty">{note}{sample_note}</p>' + columns(*charts_html, css="wide")
 
 
 def chosen(pnl: Floats) -> Any:
     """Rows of at most DRAWN trades: half of them the largest results, the others evenly spread."""
-    if len(pnl) <= DRAWN:
+    if len(pnl) <= MOST_POINTS:
         return np.arange(len(pnl))
-    largest = np.argsort(-np.abs(pnl), kind="stable")[: DRAWN // 2]
+    largest = np.argsort(-np.abs(pnl), kind="stable")[: MOST_POINTS // 2]
     others = np.setdiff1d(np.arange(len(pnl)), largest)
     return np.sort(
-        np.concatenate([largest, others[np.linspace(0, len(others) - 1, DRAWN // 2).astype(int)]])
+        np.concatenate(
+            [largest, others[np.linspace(0, len(others) - 1, MOST_POINTS // 2).astype(int)]]
+        )
     )
 
 
@@ -138,16 +140,16 @@ def _group(name: str, pnl: Floats) -> list[Cell | str]:
 def _listed(result: Result) -> str:
     frame = result.trades_frame()
     total, still_open = len(frame), len(frame) - len(closed(result))
-    if total > SHOWN:
-        frame = frame.loc[frame["net_usd"].abs().nlargest(SHOWN).index.sort_values()]
-    said = (
-        f"The {SHOWN} largest gains and losses of {total:,} trades, in time order; trades.parquet"
-        " has all."
-        if total > SHOWN
+    if total > MOST_ROWS:
+        frame = frame.loc[frame["net_usd"].abs().nlargest(MOST_ROWS).index.sort_values()]
+    note = (
+        f"The {MOST_ROWS} largest gains and losses of {total:,} trades, in time order;"
+        " trades.parquet has all."
+        if total > MOST_ROWS
         else f"All {total:,} trades."
     )
-    said += " The last one is open, marked at the last close." if still_open else ""
-    said += (
+    note += " The last one is open, marked at the last close." if still_open else ""
+    note += (
         " A click, or Enter, shows one in the chart; the arrow keys go on from it, Escape shows the"
         " whole run."
     )
@@ -156,7 +158,7 @@ def _listed(result: Result) -> str:
         "<tbody></tbody>", f"<tbody>{rows}</tbody>"
     )
     return titled(
-        "Every trade", f'<p class="empty">{escape(said)}</p>{scroll(head, zooms="chart-strip")}'
+        "Every trade", f'<p class="empty">{escape(note)}</p>{scroll(head, zooms="chart-strip")}'
     )
 
 

@@ -46,7 +46,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Curve:
+class EquityCurve:
     """Growth of 1 by trade date (ISO days)."""
 
     name: str
@@ -57,7 +57,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Line:
+class LineSeries:
     """One condition or regime: a name, numbers, and a note where they could not be found."""
 
     name: str
@@ -78,14 +78,14 @@ class ValidationView:
     synthetic: str
     rows: Sequence[Judged]
     cards: Sequence[tuple[str, str, str]]
-    curves: Sequence[Curve]
+    curves: Sequence[EquityCurve]
     band: tuple[Sequence[str], Any, Any, Any] | None  # days, low, median, high of resampled equity
     paths: Any  # Sharpe ratios of the CPCV paths
     logits: Any
-    neighbours: Sequence[Line]
+    neighbours: Sequence[LineSeries]
     drops: Sequence[tuple[str, float]]
-    cases: Sequence[tuple[str, Sequence[Line]]]
-    regimes: Sequence[tuple[str, Sequence[Line]]]
+    cases: Sequence[tuple[str, Sequence[LineSeries]]]
+    regimes: Sequence[tuple[str, Sequence[LineSeries]]]
     folds: Sequence[tuple[str, Sequence[Sequence[str]]]]
     facts: Sequence[tuple[str, Any]] = field(default=())
     links: Sequence[Link] = ()
@@ -279,7 +279,7 @@ def _neighbourhood(view: ValidationView) -> str:
     )
 
 
-def _lines(lines: Sequence[Line], counted: str) -> str:
+def _lines(lines: Sequence[LineSeries], counted: str) -> str:
     rows: list[list[Cell | str]] = []
     for line in lines:
         numbers = [
@@ -296,8 +296,8 @@ def _lines(lines: Sequence[Line], counted: str) -> str:
 
 
 def _histogram(values: Any, label: str, counted: str) -> Figure:
-    known = np.array([float(v) for v in values if math.isfinite(v)])
-    bars = {"type": "histogram", "x": known.tolist(), "marker": {"color": "@blue"}, "nbinsx": BINS}
+    finite = np.array([float(v) for v in values if math.isfinite(v)])
+    bars = {"type": "histogram", "x": finite.tolist(), "marker": {"color": "@blue"}, "nbinsx": BINS}
     zero = {
         "type": "line",
         "x0": 0,
@@ -307,5 +307,5 @@ def _histogram(values: Any, label: str, counted: str) -> Figure:
         "y1": 1,
         "line": {"color": "@ink", "width": 1, "dash": "dot"},
     }
-    axes = {"xaxis": {"title": {"text": label}}, "yaxis": charts.counted(counted, known, BINS)}
+    axes = {"xaxis": {"title": {"text": label}}, "yaxis": charts.counted(counted, finite, BINS)}
     return {"data": [bars], "layout": axes | {"shapes": [zero]}}

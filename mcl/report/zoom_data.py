@@ -36,7 +36,7 @@ def opened(text: str) -> Any:
 def detail(
     result: Result, fill_traces: Any, commission_usd: float, overlays: Sequence[Overlay] = ()
 ) -> dict[str, Any]:
-    """What zoom.js draws a window from; prices in ticks, running columns as differences.
+    """Return the columns that zoom.js draws; prices in ticks, running columns as differences.
 
     Equity is not stored: it is cash + position · close · tick value at every bar, with cash moved
     by the fills alone, as the engine's books say. `fill_traces` holds the trace number of each
@@ -70,17 +70,17 @@ def _line(overlay: Overlay, tick: float) -> dict[str, Any]:
 
     `holes` are the first row without a value and the first with one again, and so on.
     """
-    known = np.isfinite(overlay.values)
-    reach = float(np.ptp(overlay.values[known])) if known.any() else 0.0
+    finite = np.isfinite(overlay.values)
+    reach = float(np.ptp(overlay.values[finite])) if finite.any() else 0.0
     step = (
         tick / (1 if overlay.protective else 10)
         if overlay.on_price
         else max(10.0 ** np.floor(np.log10(max(reach, 1e-9) / 5000)), 1e-9)
     )
     # a hole repeats the value before it
-    last = np.maximum.accumulate(np.where(known, np.arange(len(known)), 0))
+    last = np.maximum.accumulate(np.where(finite, np.arange(len(finite)), 0))
     whole = np.rint(np.nan_to_num(overlay.values)[last] / step)
-    holes = np.flatnonzero(np.diff(~known, prepend=False))
+    holes = np.flatnonzero(np.diff(~finite, prepend=False))
     return {
         "steps": stream(np.diff(whole, prepend=0)),
         "holes": stream(np.diff(holes, prepend=0)),

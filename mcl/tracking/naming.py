@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from mcl.report.format import INTERVALS, KNOWN
+from mcl.report.format import BY_NAME, INTERVALS
 
 NOTE = "mlflow.note.content"  # the Markdown that MLflow shows as a run's description
 RUN, EXPERIMENT = "%RUN%", "%EXPERIMENT%"  # in a note: stand for the ids that the store gives
@@ -23,7 +23,7 @@ def _group(label: str) -> str:
     return label.split(maxsplit=1)[0].lower()
 
 
-GROUPS = frozenset(_group(metric.group) for metric in KNOWN.values())
+GROUPS = frozenset(_group(metric.group) for metric in BY_NAME.values())
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Dataset:
 @cache
 def filed(name: str) -> str:
     """`sharpe` as the store knows it: `result/sharpe`."""
-    if known := KNOWN.get(BOUNDS.get(name, name)):
+    if known := BY_NAME.get(BOUNDS.get(name, name)):
         return f"{_group(known.group)}/{name}"
     head, _, rest = name.partition("_")
     return f"{head}/{rest}" if head in PREFIXES and rest else name

@@ -70,7 +70,7 @@ def ask(
     it.
     """
     sessions = len(about.result.session_returns)
-    why = walk_forward.tried(settings, sessions)
+    why = walk_forward.fold_problem(settings, sessions)
     sample = walk_forward.sample(
         about, settings, progress.begin("configurations of the space", settings.budget)
     )
@@ -123,14 +123,14 @@ def numbers(a: Answers, settings: schema.Validation) -> dict[str, Number]:
     return _adjusted(_luck(a, own) | _choosing(a) | _robustness(a, own, settings))
 
 
-def _adjusted(found: dict[str, Number]) -> dict[str, Number]:
+def _adjusted(numbers: dict[str, Number]) -> dict[str, Number]:
     """The p-values of one table are read together: each says what is left of it among all of
     them.
     """
-    values = [found[name].value for name in P_VALUES]
+    values = [numbers[name].value for name in P_VALUES]
     if sum(map(math.isfinite, values)) < 2:
-        return found
-    said = {}
+        return numbers
+    adjusted = {}
     for name, family, discovery in zip(
         P_VALUES, holm(values), benjamini_hochberg(values), strict=True
     ):
@@ -139,8 +139,8 @@ def _adjusted(found: dict[str, Number]) -> dict[str, Number]:
                 f"{p_text(family)} of all p-values here (Holm), {p_text(discovery)}"
                 " (Benjamini-Hochberg)"
             )
-            said[name] = Number(found[name].value, f"{found[name].meaning}; {together}")
-    return found | said
+            adjusted[name] = Number(numbers[name].value, f"{numbers[name].meaning}; {together}")
+    return numbers | adjusted
 
 
 def _long_enough(a: Answers, own: dict[str, float], years: float, needed: float) -> str:
@@ -180,7 +180,7 @@ def _choosing(a: Answers) -> dict[str, Number]:
         or "nothing to choose from: the strategy has no space, or one valid point of it"
     )
     walked = {"walk_forward_anchored": a.anchored, "walk_forward_rolling": a.rolling}
-    found = {
+    walk_forward_numbers = {
         name: (
             Number(math.nan, alone)
             if w is None
@@ -200,7 +200,7 @@ def _choosing(a: Answers) -> dict[str, Number]:
         else None
     )
     count = a.pbo.columns
-    return found | {
+    return walk_forward_numbers | {
         "cpcv_negative": lost or Number(math.nan, alone if a.paths is None else POSITIONS_TOO_LONG),
         "pbo": Number(
             a.pbo.pbo,
@@ -245,7 +245,7 @@ def _robustness(
             f"nothing is left at {limit:.2f} ticks a side; {assumed:g} assumed",
         ),
         "plateau": Number(
-            a.plateau.kept(settings.neighbourhood_quantile),
+            a.plateau.share_of_centre(settings.neighbourhood_quantile),
             around if a.plateau.neighbours else nothing,
         ),
         "edge": Number(

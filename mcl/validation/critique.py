@@ -1,4 +1,4 @@
-"""What is suspicious about one run: at most ten findings, the gravest first, each with its evidence
+"""Red flags of one run: at most ten, the most serious first, each with its evidence
 and what to do about it.
 """
 
@@ -29,7 +29,7 @@ GAP_SESSIONS = 6  # calendar days between sessions: more than a long weekend wit
 
 
 @dataclass(frozen=True)
-class Finding:
+class RedFlag:
     """`weight` from 0 to 1: how much of the result it could undo. `sample` says what was looked
     at.
     """
@@ -41,13 +41,13 @@ class Finding:
     advice: str
 
 
-def critique(run_id: str, *, store: Store, root: Path) -> tuple[Subject, list[Finding]]:
+def critique(run_id: str, *, store: Store, root: Path) -> tuple[Subject, list[RedFlag]]:
     """The findings about a run, or about the best run of a search, by weight; none when nothing is
     suspicious.
     """
     about = subject(run_id, store, root)
     progress.begin("looking for what is suspicious")
-    found = [
+    flags = [
         *_stopped(about),
         *_trades(about),
         *_concentration(about),
@@ -57,15 +57,15 @@ def critique(run_id: str, *, store: Store, root: Path) -> tuple[Subject, list[Fi
         *_setting(about),
         *_data(about),
     ]
-    return about, sorted(found, key=lambda f: -f.weight)[:MOST]
+    return about, sorted(flags, key=lambda f: -f.weight)[:MOST]
 
 
-def _stopped(about: Subject) -> Iterator[Finding]:
+def _stopped(about: Subject) -> Iterator[RedFlag]:
     day = backtest_run.halted_on(about.result)
     if not day:
         return
     text = stopped(about.metrics["max_drawdown_frac"], about.run.risk.limits.max_drawdown_frac, day)
-    yield Finding(
+    yield RedFlag(
         "trading stopped for good",
         0.99,
         text or f"Trading stopped for good on {day}: the limit of the drawdown was reached.",
@@ -74,12 +74,12 @@ def _stopped(about: Subject) -> Iterator[Finding]:
     )
 
 
-def _trades(about: Subject) -> Iterator[Finding]:
+def _trades(about: Subject) -> Iterator[RedFlag]:
     pnl = net(closed(about.result))
     sample = many(len(pnl), "closed trade")
     if len(pnl) < FEW_TRADES:
         weight = 1.0 - len(pnl) / FEW_TRADES * 0.5
-        yield Finding(
+        yield RedFlag(
             "few trades",
             weight,
             f"Only {many(len(pnl), 'trade')} {'was' if len(pnl) == 1 else 'were'} closed; a mean of"
@@ -94,7 +94,7 @@ def _trades(about: Subject) -> Iterator[Finding]:
             text = (
                 f"One trade earned {best[0]:,.0f} USD of {total:,.0f} USD, {best[0] / total:.0%}."
             )
-            yield Finding(
+            yield RedFlag(
                 "one trade carries the profit",
                 min(1.0, best[0] / total),
                 text,
@@ -104,7 +104,7 @@ def _trades(about: Subject) -> Iterator[Finding]:
         few = max(1, math.ceil(0.05 * len(pnl)))
         if few > 1 and best[:few].sum() >= total:
             text = f"Without its best {few} trades (one in twenty) the run loses money."
-            yield Finding(
+            yield RedFlag(
                 "a few trades carry the profit",
                 0.6,
                 text,
@@ -113,7 +113,7 @@ def _trades(about: Subject) -> Iterator[Finding]:
             )
 
 
-def _concentration(about: Subject) -> Iterator[Finding]:
+def _concentration(about: Subject) -> Iterator[RedFlag]:
     regimes = stress.regimes(about.result)
     for kind, limit, name in (
         ("session part", 0.95, "all profit in one part of the session"),
@@ -127,7 +127,7 @@ def _concentration(about: Subject) -> Iterator[Finding]:
             )
             text = f"{share:.0%} of the net profit comes from {where}; {losing} lost money."
             sample = f"{sum(r.sessions for r in regimes if r.kind == kind):,} sessions by {kind}"
-            yield Finding(
+            yield RedFlag(
                 name,
                 min(0.9, 0.45 * share),
                 text,
@@ -145,7 +145,7 @@ def _concentration(about: Subject) -> Iterator[Finding]:
             f"Of {len(years)} years only {next(r.name for r in years if r.net_pnl_usd > 0)} made"
             " money."
         )
-        yield Finding(
+        yield RedFlag(
             "one good year",
             0.7,
             text,
@@ -154,7 +154,7 @@ def _concentration(about: Subject) -> Iterator[Finding]:
         )
 
 
-def _luck(about: Subject, root: Path) -> Iterator[Finding]:
+def _luck(about: Subject, root: Path) -> Iterator[RedFlag]:
     own, m = about.metrics, perf.moments(about.result.session_returns)
     tally = trial_ledger.tally(
         root,
@@ -166,7 +166,7 @@ def _luck(about: Subject, root: Path) -> Iterator[Finding]:
     deflated = luck.deflated
     if own["sharpe"] <= 0:
         text = f"A Sharpe of {own['sharpe']:.2f} is a loss: there is no edge to confirm."
-        yield Finding(
+        yield RedFlag(
             "it loses money",
             0.97,
             text,
@@ -178,7 +178,7 @@ def _luck(about: Subject, root: Path) -> Iterator[Finding]:
             f"The probability that the Sharpe of {own['sharpe']:.2f} is more than luck is"
             f" {deflated:.2%}, {luck.sentence}."
         )
-        yield Finding(
+        yield RedFlag(
             "within luck",
             0.95 if math.isnan(deflated) else min(0.95, 1.05 - deflated),
             text,
@@ -191,15 +191,15 @@ def _luck(about: Subject, root: Path) -> Iterator[Finding]:
             f"{needed:,.0f} sessions are needed until a Sharpe of {own['sharpe']:.2f} is above zero"
             f" with 95 %; there are {m.count}."
         )
-        yield Finding("sample too short", 0.6, text, sample, "collect the missing sessions")
+        yield RedFlag("sample too short", 0.6, text, sample, "collect the missing sessions")
     years = min_backtest_years(tally.count, own["sharpe"])
     if tally.count > 1 and years > perf.years(m.count):
-        there = perf.years(m.count)
+        available = perf.years(m.count)
         text = (
             f"{tally.count} trials without any edge show such a Sharpe by luck on less than"
-            f" {years:.1f} years; there are {there:.1f}."
+            f" {years:.1f} years; there are {available:.1f}."
         )
-        yield Finding(
+        yield RedFlag(
             "too many trials for the history",
             0.5,
             text,
@@ -213,7 +213,7 @@ def _luck(about: Subject, root: Path) -> Iterator[Finding]:
             f"{peeped} trials on this market have sessions from {fence} on: its hold-out is no"
             " longer unseen."
         )
-        yield Finding(
+        yield RedFlag(
             "hold-out was seen",
             0.65,
             text,
@@ -226,7 +226,7 @@ def _luck(about: Subject, root: Path) -> Iterator[Finding]:
             f"A Sharpe of {own['sharpe']:.1f} from {trades:.0f} trades in {m.count} sessions is"
             " rarely real."
         )
-        yield Finding(
+        yield RedFlag(
             "Sharpe impossible for the trade count",
             0.85,
             text,
@@ -235,7 +235,7 @@ def _luck(about: Subject, root: Path) -> Iterator[Finding]:
         )
 
 
-def _costs(about: Subject) -> Iterator[Finding]:
+def _costs(about: Subject) -> Iterator[RedFlag]:
     limit, assumed = stress.break_even_ticks(about.result), about.run.costs.slippage_ticks
     sample = f"{len(about.result.fills)} fills"
     if about.result.net_pnl_usd > 0 and limit - assumed < 0.5 * max(assumed, 1.0):
@@ -243,7 +243,7 @@ def _costs(about: Subject) -> Iterator[Finding]:
             f"The edge is gone at {limit:.2f} ticks of slippage a side; {assumed:g} are assumed,"
             " give or take a half."
         )
-        yield Finding(
+        yield RedFlag(
             "edge smaller than its cost uncertainty",
             0.8,
             text,
@@ -251,7 +251,7 @@ def _costs(about: Subject) -> Iterator[Finding]:
             "measure slippage (mcl data costs), trade less often, or stop",
         )
     if len(about.result.fills) and not assumed and not about.run.costs.commission_usd:
-        yield Finding(
+        yield RedFlag(
             "no costs",
             0.9,
             "The run pays neither slippage nor commission.",
@@ -260,19 +260,19 @@ def _costs(about: Subject) -> Iterator[Finding]:
         )
 
 
-def _timing(about: Subject) -> Iterator[Finding]:
+def _timing(about: Subject) -> Iterator[RedFlag]:
     p = stress.timing(about.result)
     if p > 0.1:
         earned = about.result.net_pnl_usd
-        said = (
+        clause = (
             "the profit is exposure, not timing"
             if earned > 0
             else "the loss is no bad luck in timing"
         )
         text = (
-            f"The same positions at other times earn as much in {p:.0%} of all rotations: {said}."
+            f"The same positions at other times earn as much in {p:.0%} of all rotations: {clause}."
         )
-        yield Finding(
+        yield RedFlag(
             "timing without effect",
             min(0.8, 0.4 + p / 2),
             text,
@@ -280,8 +280,8 @@ def _timing(about: Subject) -> Iterator[Finding]:
             "compare with strategy=always_long",
         )
     late = stress.delays(about, (1,), lambda: None)[0]
-    kept = perf.ratio(late.sharpe, about.metrics["sharpe"])
-    if about.metrics["sharpe"] > 0 and kept < 0.3 and about.bars.interval != "session":
+    share = perf.ratio(late.sharpe, about.metrics["sharpe"])
+    if about.metrics["sharpe"] > 0 and share < 0.3 and about.bars.interval != "session":
         text = (
             f"One bar later the Sharpe falls from {about.metrics['sharpe']:.2f} to"
             f" {late.sharpe:.2f}."
@@ -290,15 +290,15 @@ def _timing(about: Subject) -> Iterator[Finding]:
             "check that the signal uses closed bars only; an edge of one bar is for machines nearer"
             " to the exchange"
         )
-        yield Finding("look-ahead suspicion", 0.75, text, "one delayed run", advice)
+        yield RedFlag("look-ahead suspicion", 0.75, text, "one delayed run", advice)
 
 
-def _setting(about: Subject) -> Iterator[Finding]:
+def _setting(about: Subject) -> Iterator[RedFlag]:
     at = edges(about) if about.space else []
     if at:
         names = ", ".join(f"{key.removeprefix('strategy.')}={about.point[key]}" for key in at)
         text = f"{names} lies at the edge of the space that was searched."
-        yield Finding(
+        yield RedFlag(
             "parameter at the search edge",
             0.4,
             text,
@@ -307,7 +307,7 @@ def _setting(about: Subject) -> Iterator[Finding]:
         )
 
 
-def _data(about: Subject) -> Iterator[Finding]:
+def _data(about: Subject) -> Iterator[RedFlag]:
     sessions = np.unique(about.bars.session)
     step = np.diff(sessions)
     gaps = np.flatnonzero(step > GAP_SESSIONS)
@@ -318,7 +318,7 @@ def _data(about: Subject) -> Iterator[Finding]:
             f"{len(gaps)} gaps of more than {GAP_SESSIONS} days, the longest {step[longest]} days"
             f" after {first}."
         )
-        yield Finding(
+        yield RedFlag(
             "gaps in the data",
             min(0.7, 0.2 + 0.05 * len(gaps)),
             text,
@@ -331,7 +331,7 @@ def _data(about: Subject) -> Iterator[Finding]:
     thin = int((counts < 0.25 * np.median(counts)).sum())
     if thin > max(3, 0.03 * len(sessions)):
         text = f"{thin} of {len(sessions)} sessions have less than a quarter of the usual bars."
-        yield Finding(
+        yield RedFlag(
             "thin sessions",
             0.3,
             text,

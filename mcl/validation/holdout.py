@@ -36,7 +36,7 @@ PLAUSIBLE = 0.8
 
 @dataclass(frozen=True)
 class Look:
-    """What the hold-out shows: NaN when there is none. `number` counts the looks at the same
+    """The result on the hold-out: NaN when there is none. `number` counts the looks at the same
     hold-out, this one included, `looks` the different runs and trials that have seen it. `returns`
     are those of its sessions.
     """
@@ -70,11 +70,11 @@ def look(config: schema.Config, run_id: str, root: Path) -> Look:
     place = backtest_run.placed(config)
     entry = _entry(run_id, place.market, bars, bars.between(config.data.holdout_start))
     record(root, entry)
-    same = [known for known in looks(root) if _same(known, entry)]
-    seen_by = len({known["run_id"] for known in same}) + trial_ledger.beyond(
+    same = [earlier for earlier in looks(root) if _same(earlier, entry)]
+    seen_by = len({earlier["run_id"] for earlier in same}) + trial_ledger.beyond(
         root, place.everywhere, config.data.holdout_start
     )
-    return _seen(config, bars, len(same), seen_by)
+    return _simulated_look(config, bars, len(same), seen_by)
 
 
 def again(config: schema.Config, number: int, root: Path) -> Look:
@@ -84,11 +84,11 @@ def again(config: schema.Config, number: int, root: Path) -> Look:
     return (
         NONE
         if config.data.holdout_start is None
-        else _seen(config, load(config.data, root, holdout=True), number, number)
+        else _simulated_look(config, load(config.data, root, holdout=True), number, number)
     )
 
 
-def _seen(config: schema.Config, bars: Bars, number: int, seen_by: int) -> Look:
+def _simulated_look(config: schema.Config, bars: Bars, number: int, seen_by: int) -> Look:
     result = simulated(config, bars)
     measured = metrics.summary(result)
     sessions = int(measured["sessions"])
@@ -169,11 +169,13 @@ def _entry(run_id: str, market: str, bars: Bars, unseen: Bars) -> dict[str, str]
     }
 
 
-def _same(known: dict[str, str], entry: dict[str, str]) -> bool:
+def _same(earlier: dict[str, str], entry: dict[str, str]) -> bool:
     """Whether two looks saw one hold-out. One of version 0.1 tells only the fingerprint of its
     data.
     """
-    if known["fingerprint"] == entry["fingerprint"]:
+    if earlier["fingerprint"] == entry["fingerprint"]:
         return True
-    overlap = known.get("first", "") <= entry["last"] and entry["first"] <= known.get("last", "")
-    return known.get("market") == entry["market"] and overlap
+    overlap = earlier.get("first", "") <= entry["last"] and entry["first"] <= earlier.get(
+        "last", ""
+    )
+    return earlier.get("market") == entry["market"] and overlap

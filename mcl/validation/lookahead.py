@@ -30,7 +30,7 @@ SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2)
 WINDOWS = 300  # short parts at most
 WINDOW_BUDGET = 10  # times the bars: what all of them together may hold
 FREE_ROWS = 2_000_000  # rows that they may hold however few bars there are
-TRADED = 5  # parts that are traded even where their signal does not differ
+TRADED_PARTS = 5  # parts that are traded even where their signal does not differ
 MOST_GAINS = 1_000  # rows that are put in order of their gain or move
 ENTRY = ("bar", "contract", "quantity", "price_ticks", "reason")  # what makes two fills the same
 
@@ -39,7 +39,7 @@ ENTRY = ("bar", "contract", "quantity", "price_ticks", "reason")  # what makes t
 
 @dataclass(frozen=True)
 class Lookahead:
-    """What changed on rows before a cut. `total_signals` counts changes of the full signal in the
+    """The changes on rows before a cut. `total_signals` counts changes of the full signal in the
     rows that were compared.
     """
 
@@ -72,7 +72,7 @@ class Lookahead:
         return {"has_bias": self.has_bias} | asdict(self)
 
 
-class Seen(NamedTuple):
+class Computation(NamedTuple):
     """All that a strategy and the engine make of some bars."""
 
     signal: Floats
@@ -119,7 +119,7 @@ def lookahead(config: schema.Config, bars: Bars, samples: int = 40, seed: int = 
     """
     _enough(samples, len(bars), 3)
     with access_recorder.collected() as reads:
-        full = _seen(config, bars)
+        full = _computation(config, bars)
         _same_twice(config, bars, full.signal)
         memory, span = (
             build(config.strategy).memory,
@@ -130,17 +130,17 @@ def lookahead(config: schema.Config, bars: Bars, samples: int = 40, seed: int = 
         reach = 2 * (min(memory, len(bars)) + 2 * span)
         budget = max(FREE_ROWS, WINDOW_BUDGET * len(bars))
         windows = _by_turns(places, max(1, min(WINDOWS, budget // reach)))
-        found = _Findings(np.zeros(len(bars), np.bool_), np.zeros(len(bars), np.bool_))
+        findings = _Findings(np.zeros(len(bars), np.bool_), np.zeros(len(bars), np.bool_))
         step = progress.begin("cutting the future off", len(cuts) + len(windows))
         for number, row in enumerate(cuts):
-            _cut_at(config, bars, full, row, found, number < TRADED)
+            _cut_at(config, bars, full, row, findings, number < TRADED_PARTS)
             step()
         for row in windows:
             _window_at(
                 config,
                 bars,
                 (max(0, row + 1 - memory - span), row, min(len(bars), row + 1 + span)),
-                found,
+                findings,
             )
             step()
     wanted, last = np.nan_to_num(full.signal) != 0, max((*cuts, *windows))
@@ -152,18 +152,23 @@ def lookahead(config: schema.Config, bars: Bars, samples: int = 40, seed: int = 
             name: len({*cuts, *windows} & set(rows.tolist())) for name, rows in places.items()
         },
         total_signals=int(np.count_nonzero(_changes(full.signal[: last + 1]))),
-        biased_entry_signals=int(np.count_nonzero(found.signal & wanted)),
-        biased_exit_signals=int(np.count_nonzero(found.signal & ~wanted)),
-        biased_targets=int(np.count_nonzero(found.target)),
-        biased_orders=len(found.orders),
-        biased_indicators=tuple(sorted(found.indicators)),
-        first=found.first[1],
+        biased_entry_signals=int(np.count_nonzero(findings.signal & wanted)),
+        biased_exit_signals=int(np.count_nonzero(findings.signal & ~wanted)),
+        biased_targets=int(np.count_nonzero(findings.target)),
+        biased_orders=len(findings.orders),
+        biased_indicators=tuple(sorted(findings.indicators)),
+        first=findings.first[1],
         reads=tuple(sorted(reads)),
     )
 
 
 def _cut_at(
-    config: schema.Config, bars: Bars, full: Seen, row: int, found: _Findings, traded: bool
+    config: schema.Config,
+    bars: Bars,
+    full: Computation,
+    row: int,
+    findings: _Findings,
+    traded: bool,
 ) -> None:
     """Compare with the part that ends at `row`, its targets and orders as well if `traded` or if
     its signal differs.
@@ -174,21 +179,21 @@ def _cut_at(
     def sentence(at: int) -> str:
         return _sentence(bars, at, stop, full.signal, signal)
 
-    differs = found.take(0, full.signal[:stop], signal, sentence)
+    differs = findings.take(0, full.signal[:stop], signal, sentence)
     indicators = exposed(strategy, part)
-    found.indicators |= {
+    findings.indicators |= {
         name
         for name, values in indicators.items()
         if _differ(full.indicators[name][:stop], values).any()
     }
     if differs or traded:
         again = backtest(config, part)
-        found.target[:stop] |= full.target[:stop] != again.target
-        found.orders |= _orders(full.result, stop) ^ _orders(again, stop)
+        findings.target[:stop] |= full.target[:stop] != again.target
+        findings.orders |= _orders(full.result, stop) ^ _orders(again, stop)
 
 
 def _window_at(
-    config: schema.Config, bars: Bars, window: tuple[int, int, int], found: _Findings
+    config: schema.Config, bars: Bars, window: tuple[int, int, int], findings: _Findings
 ) -> None:
     """Compare the signals of two windows that begin at the same row; one ends at `row`, the other
     goes on.
@@ -207,12 +212,12 @@ def _window_at(
             f" at row {row}"
         )
 
-    found.take(start, ahead[: len(alone)], alone, sentence)
+    findings.take(start, ahead[: len(alone)], alone, sentence)
 
 
-def _seen(config: schema.Config, bars: Bars) -> Seen:
+def _computation(config: schema.Config, bars: Bars) -> Computation:
     strategy, result = build(config.strategy), backtest(config, bars)
-    return Seen(strategy.signal(bars.known), exposed(strategy, bars), result)
+    return Computation(strategy.signal(bars.known), exposed(strategy, bars), result)
 
 
 def _same_twice(config: schema.Config, bars: Bars, signal: Floats) -> None:
@@ -227,7 +232,7 @@ def _same_twice(config: schema.Config, bars: Bars, signal: Floats) -> None:
         )
 
 
-def _places(full: Seen, bars: Bars, memory: int, seed: int) -> dict[str, Ints]:
+def _places(full: Computation, bars: Bars, memory: int, seed: int) -> dict[str, Ints]:
     """Rows to cut behind, by the reason for choosing them, the most telling first. Row i is decided
     on at its close, traded after it.
     """
@@ -286,10 +291,10 @@ def _orders(result: Result, cut: int) -> set[tuple[Any, ...]]:
 
 
 def _sentence(bars: Bars, row: int, cut: int, full: Floats, part: Floats) -> str:
-    known = f"{bars.times[row]:%Y-%m-%d %H:%M} UTC, row {row}"
+    moment = f"{bars.times[row]:%Y-%m-%d %H:%M} UTC, row {row}"
     return (
-        f"the signal of {known}, is {full[row]:g} with all bars and {part[row]:g} when the data end"
-        f" at row {cut - 1}"
+        f"the signal of {moment}, is {full[row]:g} with all bars and {part[row]:g} when the data"
+        f" end at row {cut - 1}"
     )
 
 
@@ -357,8 +362,8 @@ def warmup(
             for name, values in full.items():
                 worst[name][i] = _worse(worst[name][i], _percent(name, values[row], part[name][-1]))
             step()
-    shown = {name: tuple(values) for name, values in worst.items()}
-    return Warmup(strategy.name, memory, columns, len(rows), shown)
+    deviations = {name: tuple(values) for name, values in worst.items()}
+    return Warmup(strategy.name, memory, columns, len(rows), deviations)
 
 
 def cells(warm: Warmup) -> list[list[str]]:

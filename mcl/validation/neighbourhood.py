@@ -26,7 +26,8 @@ class Plateau:
 
     neighbours  (values, Sharpe) of every valid configuration at most one step away on each axis
     drop        by axis, how much the Sharpe ratio falls at worst one step away on that axis alone
-    edges       axes on which the point is the first or the last of the space: the search may have been cut off
+    edges       axes on which the point is the first or the last of the space: the search may have
+                been cut off
     """
 
     centre: float
@@ -36,18 +37,18 @@ class Plateau:
 
     def lower(self, quantile: float) -> float:
         """That quantile of the neighbourhood's Sharpe ratios, the point included."""
-        known = [
+        ratios = [
             v for v in (self.centre, *(ratio for _, ratio in self.neighbours)) if math.isfinite(v)
         ]
-        return float(np.quantile(known, quantile)) if len(known) > 1 else math.nan
+        return float(np.quantile(ratios, quantile)) if len(ratios) > 1 else math.nan
 
-    def kept(self, quantile: float) -> float:
+    def share_of_centre(self, quantile: float) -> float:
         """The lower quantile as a share of the centre; NaN when the centre is not positive."""
         return perf.ratio(self.lower(quantile), self.centre)
 
     @property
     def undefined(self) -> str:
-        """Why there is no such share; empty where there is one."""
+        """Say why there is no such share; empty where there is one."""
         if not self.neighbours:
             return "not defined: no configuration beside it is valid"
         return (
@@ -59,22 +60,22 @@ class Plateau:
 
 def plateau(subject: Subject, tick: Callable[[], None]) -> Plateau:
     """Simulate the neighbourhood. Words are no axis: there is no next one to a word."""
-    found = []
+    neighbours = []
     for point in _moves(subject):
         if (result := subject.at(point)) is not None:
-            found.append((point, perf.sharpe(result.session_returns)))
+            neighbours.append((point, perf.sharpe(result.session_returns)))
         tick()
     centre = subject.metrics["sharpe"]
     return Plateau(
         centre,
-        found,
-        {key: _drop(key, subject.point, centre, found) for key in _steps(subject)},
+        neighbours,
+        {key: _drop(key, subject.point, centre, neighbours) for key in _steps(subject)},
         edges(subject),
     )
 
 
 def size(subject: Subject) -> int:
-    """How many points the neighbourhood has."""
+    """Count the points of the neighbourhood."""
     return len(_moves(subject))
 
 
@@ -117,7 +118,7 @@ def around(subject: Subject, key: str) -> list[Any]:
 
 def edges(subject: Subject) -> list[str]:
     """Axes with an order on which the point lies at the border."""
-    found = []
+    names = []
     axes: dict[str, Any] = dict(subject.space)
     for key, axis in axes.items():
         listed = values(key, axis) if type(axis).__name__ != "CategoricalDistribution" else []
@@ -129,8 +130,8 @@ def edges(subject: Subject) -> list[str]:
             else ()
         )
         if len(set(ends)) == 2 and subject.point[key] in ends:
-            found.append(key)
-    return found
+            names.append(key)
+    return names
 
 
 def _beside(listed: list[Any], value: Any) -> list[Any]:
@@ -151,13 +152,13 @@ def _single(steps: dict[str, list[Any]], point: dict[str, Any]) -> list[tuple[An
 
 
 def _drop(
-    key: str, point: dict[str, Any], centre: float, found: list[tuple[dict[str, Any], float]]
+    key: str, point: dict[str, Any], centre: float, neighbours: list[tuple[dict[str, Any], float]]
 ) -> float:
     alone = [
-        ratio for moved, ratio in found if all(moved[k] == point[k] for k in point if k != key)
+        ratio for moved, ratio in neighbours if all(moved[k] == point[k] for k in point if k != key)
     ]
-    known = [ratio for ratio in alone if math.isfinite(ratio)]
-    return centre - min(known) if known else math.nan
+    finite = [ratio for ratio in alone if math.isfinite(ratio)]
+    return centre - min(finite) if finite else math.nan
 
 
 def _number(value: Any) -> bool:

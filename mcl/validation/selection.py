@@ -98,8 +98,8 @@ class Chosen:
 
     def _words(self, row: dict[str, Any]) -> str:
         # an axis may exist for some choices alone
-        there = [key for key in self.keys if not pd.isna(row[key])]
-        return " ".join(f"{key.removeprefix('strategy.')} {row[key]}" for key in there)
+        present = [key for key in self.keys if not pd.isna(row[key])]
+        return " ".join(f"{key.removeprefix('strategy.')} {row[key]}" for key in present)
 
 
 def choose(search_id: str, constraints: Sequence[str], *, store: Store, root: Path) -> Chosen:
@@ -115,8 +115,8 @@ def choose(search_id: str, constraints: Sequence[str], *, store: Store, root: Pa
     scored = frame[
         (frame["state"] == "COMPLETE") & np.isfinite(frame["sharpe"].astype(float))
     ].reset_index(drop=True)
-    kept = scored[_met(scored, constraints)]
-    if not len(kept):
+    eligible = scored[_met(scored, constraints)]
+    if not len(eligible):
         raise StoreError(
             f"no trial of search {stored.run_id} is left: {len(scored)} of {len(frame)} have a"
             " Sharpe ratio, none meets all constraints",
@@ -125,19 +125,21 @@ def choose(search_id: str, constraints: Sequence[str], *, store: Store, root: Pa
     progress.begin("finding the plateaus")
     around, counted = plateaus(scored[keys], scored["sharpe"].to_numpy(float))
     progress.begin("counting the trials")
-    tally = _tally(stored, kept, store, root)
+    tally = _tally(stored, eligible, store, root)
     progress.begin("deflating")
-    measured = kept[list(backtest_run.MEASURED)].astype(float).to_dict("records")
+    measured = eligible[list(backtest_run.MEASURED)].astype(float).to_dict("records")
     deflated = [tally.deflated({str(key): row[key] for key in row}) for row in measured]
-    ranked = kept.assign(around=around[kept.index], neighbours=counted[kept.index], dsr=deflated)
+    ranked = eligible.assign(
+        around=around[eligible.index], neighbours=counted[eligible.index], dsr=deflated
+    )
     ranked = ranked.sort_values(
         ["around", "dsr", "trial"], ascending=[False, False, True], kind="stable"
     ).reset_index(drop=True)
-    return Chosen(stored.run_id, ranked, keys, tally, len(scored) - len(kept))
+    return Chosen(stored.run_id, ranked, keys, tally, len(scored) - len(eligible))
 
 
 def _keys(frame: pd.DataFrame, stored: StoredRun) -> list[str]:
-    """What was varied: the dotted columns, and the choices of whole groups."""
+    """List what was varied: the dotted columns, and the choices of whole groups."""
     keys = [str(name) for name in frame.columns if "." in str(name) or str(name) in GROUPS]
     if not keys:
         raise StoreError(
@@ -148,33 +150,33 @@ def _keys(frame: pd.DataFrame, stored: StoredRun) -> list[str]:
 
 
 def _met(frame: pd.DataFrame, constraints: Sequence[str]) -> npt.NDArray[np.bool_]:
-    kept = np.ones(len(frame), bool)
+    eligible = np.ones(len(frame), bool)
     numbers = [
         str(n)
         for n in frame.columns
         if str(n) not in FIXED and pd.api.types.is_numeric_dtype(frame[n])
     ]
     for text in constraints:
-        found = re.fullmatch(r"\s*([\w.]+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*", text)
+        match = re.fullmatch(r"\s*([\w.]+)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*", text)
         try:
-            bound = float(found[3]) if found else math.nan
+            bound = float(match[3]) if match else math.nan
         except ValueError:
             bound = math.nan
-        if found is None or math.isnan(bound):
+        if match is None or math.isnan(bound):
             raise ConfigError(
                 f"cannot read the constraint {text!r}",
                 'write a metric, a comparison and a number: "max_drawdown_frac > -0.25"',
             )
-        if found[1] not in numbers:
+        if match[1] not in numbers:
             raise ConfigError(
                 f"the constraint {text!r} names no metric of the trials:"
-                f" {nearest(found[1], numbers)}"
+                f" {nearest(match[1], numbers)}"
             )
-        kept &= np.asarray(SYMBOLS[found[2]](frame[found[1]].astype(float), bound), bool)
-    return kept
+        eligible &= np.asarray(SYMBOLS[match[2]](frame[match[1]].astype(float), bound), bool)
+    return eligible
 
 
-def _tally(stored: StoredRun, kept: pd.DataFrame, store: Store, root: Path) -> Tally:
+def _tally(stored: StoredRun, eligible: pd.DataFrame, store: Store, root: Path) -> Tally:
     """Of the strategy of the search's best run; the trials of the search count even where the
     ledger does not know them.
     """
@@ -186,8 +188,10 @@ def _tally(stored: StoredRun, kept: pd.DataFrame, store: Store, root: Path) -> T
         )
     where = backtest_run.placed(backtest_run.stored_config(store.run(best)))
     # the latter in searches of version 0.1
-    identities = kept["trial_sha256"] if "trial_sha256" in kept else kept["config_sha256"]
-    own = dict(zip(identities, kept["sharpe"].astype(float).map(perf.per_session), strict=True))
+    identities = (
+        eligible["trial_sha256"] if "trial_sha256" in eligible else eligible["config_sha256"]
+    )
+    own = dict(zip(identities, eligible["sharpe"].astype(float).map(perf.per_session), strict=True))
     return trial_ledger.tally(root, where, own)
 
 

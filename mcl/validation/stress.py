@@ -125,19 +125,19 @@ def regimes(result: Result) -> list[Regime]:
     """
     days = pd.DatetimeIndex(result.session_returns.index)
     pnl = result.session_returns.to_numpy() * result.capital_usd
-    found = [
+    parts = [
         _regime("year", str(year), pnl[days.year == year], result)
         for year in sorted(set(days.year))
     ]
     third = terciles(market_volatility(result.bars))
-    found += [_regime("volatility", name, pnl[third == k], result) for k, name in enumerate(THIRDS)]
-    found += [
+    parts += [_regime("volatility", name, pnl[third == k], result) for k, name in enumerate(THIRDS)]
+    parts += [
         _regime("session part", name, values, result) for name, values in by_part(result).items()
     ]
     april = (days >= pd.Timestamp(APRIL_2020[0])) & (days < pd.Timestamp(APRIL_2020[1]))
     if april.any():
-        found.append(_regime("stress", "April 2020", pnl[april], result))
-    return found
+        parts.append(_regime("stress", "April 2020", pnl[april], result))
+    return parts
 
 
 def concentration(regimes: list[Regime], kind: str) -> tuple[float, str]:

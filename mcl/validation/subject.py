@@ -1,4 +1,4 @@
-"""What is validated: a run, with the space that its parameters were, or could have been, searched
+"""The subject of a validation: a run, with the space that its parameters were, or could be, searched
 in.
 """
 
@@ -93,12 +93,12 @@ def sampled(space: spaces.Space, budget: int, seed: int) -> Iterator[dict[str, A
     """
     rng = np.random.default_rng(seed)
     axes = {key: values(key, axis) for key, axis in space.items()}
-    known: set[str] = set()
+    yielded: set[str] = set()
     for _ in range(WORST_DRAWS * budget):
         point = {key: _draw(axis, axes[key], rng) for key, axis in space.items()}
         name = json.dumps(point)
-        if name not in known:
-            known.add(name)
+        if name not in yielded:
+            yielded.add(name)
             yield point
 
 
@@ -120,11 +120,11 @@ def _space(run: schema.Config, parent: StoredRun | None) -> spaces.Space:
         entries = json.loads(parent.file("search.json"))["search"]["space"]
     else:
         entries = _beside(run.strategy["name"])
-    known = set(spaces.searchable(raw))
+    searchable = set(spaces.searchable(raw))
     flat = {
         key: entry
         for key, entry in composition.flatten(entries).items()
-        if key in known and entry not in (None, {})
+        if key in searchable and entry not in (None, {})
     }
     return spaces.parse(flat, raw) if flat else {}
 
@@ -132,19 +132,19 @@ def _space(run: schema.Config, parent: StoredRun | None) -> spaces.Space:
 def _beside(strategy: str) -> dict[str, Any]:
     if not (composition.conf_dir() / "space" / f"{strategy}.yaml").is_file():
         return {}
-    found: dict[str, Any] = composition.compose("sweep", [f"strategy={strategy}"]).raw["search"][
+    space: dict[str, Any] = composition.compose("sweep", [f"strategy={strategy}"]).raw["search"][
         "space"
     ]
-    return found
+    return space
 
 
 def _draw(axis: Any, values: list[Any], rng: np.random.Generator) -> Any:
     if values:
         return values[int(rng.integers(len(values)))]
     low, high = (np.log(axis.low), np.log(axis.high)) if axis.log else (axis.low, axis.high)
-    drawn = float(np.exp(rng.uniform(low, high)) if axis.log else rng.uniform(low, high))
+    sample = float(np.exp(rng.uniform(low, high)) if axis.log else rng.uniform(low, high))
     return (
-        min(axis.high, max(axis.low, round(drawn)))
+        min(axis.high, max(axis.low, round(sample)))
         if type(axis).__name__ == "IntDistribution"
-        else drawn
+        else sample
     )

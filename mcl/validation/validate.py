@@ -50,15 +50,20 @@ def validate(run_id: str, settings: schema.Validation, *, store: Store, root: Pa
     progress.begin("recording the run")
     record = replace(_record(answers, rows, level, settings), seconds=time.perf_counter() - began)
 
-    def files(made: str) -> dict[str, bytes]:
+    def files(child_id: str) -> dict[str, bytes]:
         progress.begin("drawing the page")
         from mcl.report.validation import validation_page
 
-        return {"validation.html": validation_page(view(answers, rows, made)).encode()}
+        return {"validation.html": validation_page(view(answers, rows, child_id)).encode()}
 
-    made = store.record(record, files)
+    answers_id = store.record(record, files)
     return Validated(
-        made, about.stored.run_id, level, rows, store.artifacts(made) / "validation.html", answers
+        answers_id,
+        about.stored.run_id,
+        level,
+        rows,
+        store.artifacts(answers_id) / "validation.html",
+        answers,
     )
 
 
@@ -119,8 +124,8 @@ def _extra(a: Answers) -> dict[str, float]:
 
 
 def _facts(a: Answers, rows: list[Row], level: str) -> dict[str, Any]:
-    """What validation.json holds: plain JSON, NaN as null."""
-    found: dict[str, Any] = plain(
+    """Return the content of validation.json: plain JSON, NaN as null."""
+    facts: dict[str, Any] = plain(
         {
             "verdict": level,
             "watermark": watermark(a.subject.bars),
@@ -144,20 +149,20 @@ def _facts(a: Answers, rows: list[Row], level: str) -> dict[str, Any]:
             "extra": _extra(a),
         }
     )
-    return found
+    return facts
 
 
 def _tables(a: Answers) -> dict[str, bytes]:
     sample = pd.DataFrame(a.sample.points).assign(
         sharpe=[perf.sharpe(column) for column in a.sample.returns.T]
     )
-    found = {"configurations.parquet": _parquet(sample)}
+    tables = {"configurations.parquet": _parquet(sample)}
     days = a.subject.result.session_returns.index
     for name, walked in (("anchored", a.anchored), ("rolling", a.rolling)):
         if walked is not None:
             frame = pd.DataFrame({"session": days[walked.sessions], "return_frac": walked.returns})
-            found[f"walk_forward_{name}.parquet"] = _parquet(frame)
-    return found
+            tables[f"walk_forward_{name}.parquet"] = _parquet(frame)
+    return tables
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

@@ -12,7 +12,7 @@ from mcl.data.synthetic.watermark import watermark
 from mcl.metrics import performance as perf
 from mcl.metrics.overfit import min_backtest_years, n_effective
 from mcl.report.format import number, p_text
-from mcl.report.validation import Curve, Judged, Line, ValidationView
+from mcl.report.validation import EquityCurve, Judged, LineSeries, ValidationView
 from mcl.tracking import urls
 from mcl.validation import stress, verdict
 from mcl.validation.checks import Answers, path_sharpes
@@ -64,7 +64,8 @@ def view(a: Answers, rows: list[Row], run_id: str) -> ValidationView:
         paths=path_sharpes(a),
         logits=a.pbo.logits,
         neighbours=[
-            Line(_words(point), ratio, math.nan, math.nan) for point, ratio in a.plateau.neighbours
+            LineSeries(_words(point), ratio, math.nan, math.nan)
+            for point, ratio in a.plateau.neighbours
         ],
         drops=[(_short(key), value) for key, value in a.plateau.drop.items()],
         cases=[
@@ -88,17 +89,17 @@ def view(a: Answers, rows: list[Row], run_id: str) -> ValidationView:
     )
 
 
-def _curves(a: Answers, days: list[str]) -> list[Curve]:
+def _curves(a: Answers, days: list[str]) -> list[EquityCurve]:
     own = a.subject.result.session_returns.to_numpy()
-    found = [Curve("The run", days, 1 + np.cumsum(own))]
+    curves = [EquityCurve("The run", days, 1 + np.cumsum(own))]
     for name, walked, colour in (
         ("Walk-forward, anchored", a.anchored, "@ink"),
         ("Walk-forward, rolling", a.rolling, "@grey"),
     ):
         if walked is not None:
             before = 1 + float(own[: walked.sessions[0]].sum())
-            found.append(
-                Curve(
+            curves.append(
+                EquityCurve(
                     name,
                     [days[i] for i in walked.sessions],
                     before + np.cumsum(walked.returns),
@@ -106,7 +107,7 @@ def _curves(a: Answers, days: list[str]) -> list[Curve]:
                     "dash",
                 )
             )
-    return found
+    return curves
 
 
 def _folds(walked: Walked, days: list[str]) -> list[list[str]]:
@@ -163,12 +164,12 @@ def _deep(median: float, worst: float) -> str:
     return f"{median:.1%} / {worst:.1%}"
 
 
-def _case(case: stress.Case) -> Line:
-    return Line(case.name, case.sharpe, case.net_pnl_usd, case.trades, case.note)
+def _case(case: stress.Case) -> LineSeries:
+    return LineSeries(case.name, case.sharpe, case.net_pnl_usd, case.trades, case.note)
 
 
-def _regime(regime: stress.Regime) -> Line:
-    return Line(regime.name, regime.sharpe, regime.net_pnl_usd, float(regime.sessions))
+def _regime(regime: stress.Regime) -> LineSeries:
+    return LineSeries(regime.name, regime.sharpe, regime.net_pnl_usd, float(regime.sessions))
 
 
 def _words(point: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What choosing parameters is worth: the choice is made again and again on one part of the sessions
+"""The worth of choosing parameters: the choice is made again and again on one part of the sessions
 and judged on another.
 
 Each point of a sample of the space is simulated once over the whole search window; a choice looks
@@ -32,7 +32,9 @@ class Sample:
 
     points: list[dict[str, Any]]
     returns: Floats  # sessions × points
-    held: list[folds.Rows]  # of each point: (positions × 2) first and last session of each position
+    holdings: list[
+        folds.Rows
+    ]  # of each point: (positions × 2) first and last session of each position
 
 
 @dataclass(frozen=True)
@@ -148,13 +150,13 @@ def _training(sample: Sample, split: folds.Split, settings: schema.Validation) -
     if settings.purge_positions:
         tested = np.zeros(len(sample.returns), bool)
         tested[split.test] = True
-        for column, held in enumerate(sample.held):
-            returns[folds.held_together(tested, held)[split.train], column] = math.nan
+        for column, spans in enumerate(sample.holdings):
+            returns[folds.held_together(tested, spans)[split.train], column] = math.nan
     return returns
 
 
-def tried(settings: schema.Validation, sessions: int) -> str:
-    """Why the folds cannot be made, or nothing."""
+def fold_problem(settings: schema.Validation, sessions: int) -> str:
+    """Say why the folds cannot be made; empty when they can."""
     try:
         folds.walk_forward(sessions, settings.folds, purge=settings.purge_sessions)
         folds.combinatorial(

@@ -376,11 +376,11 @@ def test_the_doctor_asks_whether_a_key_is_valid(small_world: Path, tmp_path: Pat
     key, other = "db-" + "a1B2c" * 5 + "wxyz", "db-" + "z" * 29
     with gateway(small_world, tmp_path, keys=frozenset({key})) as vendor:
         url, ca = vendor.url, tmp_path / CERTIFICATE
-        good, bad = doctor._asked(key, url, ca), doctor._asked(other, url, ca)
+        good, bad = doctor._vendor_key(key, url, ca), doctor._vendor_key(other, url, ca)
         assert sold(vendor) == Counter()
     assert (good.level, bad.level) == ("ok", "fail")
-    assert "is valid; data until 2024-02-" in good.found
+    assert "is valid; data until 2024-02-" in good.detail
     assert bad.remedy
-    assert doctor._asked(key, url, ca).level == "note"
+    assert doctor._vendor_key(key, url, ca).level == "note"
     assert key not in str(good)
     assert other not in str(bad)

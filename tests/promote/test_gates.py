@@ -63,7 +63,7 @@ def test_no_gate_can_pass_without_a_value() -> None:
     with pytest.raises(ValueError, match="gate any cannot pass"):
         Gate("any", NAN, ">= 0", True, "nothing")
     with pytest.raises(ValueError, match="gate any cannot pass"):
-        Gate("any", 1.0, ">= 0", True, "nothing", asked=False)
+        Gate("any", 1.0, ">= 0", True, "nothing", required=False)
     with pytest.raises(ValueError, match="cannot pass"):
         replace(gates.not_asked("any", NAN, "why"), passed=True)
 
@@ -78,7 +78,7 @@ def test_an_undefined_part_fails_the_deciding_test(parts: list[float], stage: st
         if math.isnan(gate.value):
             assert not gate.passed
             assert gate.word in ("MISSED", "not asked")
-    asked = {gate.name for gate in table if gate.asked}
+    asked = {gate.name for gate in table if gate.required}
     assert asked == ({"p_value", "market_p_value"} if stage == "live" else {"p_value"})
     if math.isnan(parts[0]) or math.isnan(parts[2]):
         assert not all(gate.open for gate in table)

@@ -62,7 +62,7 @@ def test_a_promoted_run_loads_as_the_configuration_that_ran(shop: Project, run_i
         "holdout_sharpe",
         "market_p_value",
     ]
-    assert [gate.name for gate in done.gates if not gate.asked] == ["market_p_value"]
+    assert [gate.name for gate in done.gates if not gate.required] == ["market_p_value"]
     text = done.path.read_text()
     assert text.startswith(
         f"# paper: version {done.version} of model {MODEL}, content_sha256 {done.content_sha256}\n"
@@ -172,7 +172,7 @@ def test_the_costlier_gates_are_asked_when_they_are_configured(shop: Project, ru
     found = {gate.name: gate for gate in caught.value.gates}
     assert found["doubled_costs_sharpe"].value < shop.store.run(run_id).metrics["sharpe"]
     assert found["plateau_frac"].meaning.startswith("not defined: ")
-    assert (found["pbo"].passed, found["pbo"].asked, found["pbo"].word) == (
+    assert (found["pbo"].passed, found["pbo"].required, found["pbo"].word) == (
         False,
         False,
         "not asked",

@@ -23,7 +23,7 @@ from mcl.promotion.explain import explain, explain_stored
 from mcl.promotion.live_record import STUDY, band_alert, records
 from mcl.promotion.promote import GatesMissed, promote, promoted
 from mcl.promotion.promoted_file import MODEL
-from mcl.promotion.registry import compared, history, shelf, shelved, standing
+from mcl.promotion.registry import compared, history, registered, standing, versions
 from mcl.tracking import provenance
 from mcl.tracking.store import Record, Store
 
@@ -206,7 +206,7 @@ def test_a_waiver_is_kept_for_ever(shop: Project) -> None:
         waived=["trades"],
         because="few trades by design",
     )
-    assert [(g.name, g.word) for g in done.gates if g.asked and not g.passed] == [
+    assert [(g.name, g.word) for g in done.gates if g.required and not g.passed] == [
         ("trades", "waived")
     ]
     version = shop.store.version(MODEL, "paper")
@@ -244,7 +244,7 @@ def test_a_waiver_that_says_nothing_is_refused(
 def test_the_shelf_shows_what_a_version_lived_through(shop: Project) -> None:
     days(shop, 10.0, -4.0)
     traded(shop, "2025-12-02", -6.0)  # the same session again: the last counts
-    [entry] = shelf(shop.store)
+    [entry] = versions(shop.store)
     record = entry.record
     assert [(s.session, s.net_pnl_usd) for s in record.sessions] == [
         ("2025-12-01", 10.0),
@@ -275,7 +275,7 @@ def test_the_shelf_shows_what_a_version_lived_through(shop: Project) -> None:
 def test_an_altered_version_says_so_and_shows_no_numbers(shop: Project) -> None:
     target = shop.store.version(MODEL, "paper").folder / "metrics.json"
     target.write_text(target.read_text().replace("1", "2"))
-    [entry] = shelf(shop.store)
+    [entry] = versions(shop.store)
     assert entry.wrong == "registry: metrics.json of version 1 is not the file that was registered"
     assert (entry.metrics, entry.gates, entry.band()) == ({}, [], None)
 
@@ -283,7 +283,7 @@ def test_an_altered_version_says_so_and_shows_no_numbers(shop: Project) -> None:
 def test_two_versions_differ_in_what_was_changed(shop: Project) -> None:
     other = shop.config({"name": "ema_cross", "fast": 5, "slow": 30}, start="2025-10-29")
     promote(shop.run(other), store=shop.store, root=shop.root, gates=OPEN_GATES)
-    found = compared(shelved("previous", shop.store), shelved("paper", shop.store))
+    found = compared(registered("previous", shop.store), registered("paper", shop.store))
     assert found.config == {"strategy.fast": (10, 5), "data.start": (None, "2025-10-29")}
     assert found.code == []
     assert found.packages == {}
@@ -382,6 +382,6 @@ def test_records_of_other_studies_do_not_count(shop: Project) -> None:
             tags={"mcl.kind": "session", "session": "2025-12-01"},
         )
     )
-    [entry] = shelf(shop.store)
+    [entry] = versions(shop.store)
     assert entry.record.sessions == ()
     assert replace(entry, wrong="x").band() is None

@@ -92,7 +92,7 @@ def test_a_search_of_one_worker_goes_the_same_way_again(shop: Project, sampler: 
     again = rerun(run_id, shop.store, shop.root)
     assert (again.kind, again.differing, again.causes) == ("sweep", {}, ())
     # at points that were found again, not taken from the table
-    assert again.said == "6 trials bit-equal"
+    assert again.sentence == "6 trials bit-equal"
     assert (len(shop.store.in_study("test")), trial_ledger.rows(shop.root).shape) == before
 
 
@@ -107,7 +107,7 @@ def test_a_pruned_search_of_one_worker_is_pruned_again(shop: Project) -> None:
     )
     again = rerun(run_id, shop.store, shop.root)
     assert again.equal
-    assert again.said == "10 trials bit-equal"
+    assert again.sentence == "10 trials bit-equal"
 
 
 def test_a_search_in_processes_is_drawn_again_whatever_the_order_in_which_they_ended(
@@ -122,7 +122,7 @@ def test_a_search_in_processes_is_drawn_again_whatever_the_order_in_which_they_e
     )
     again = rerun(run_id, shop.store, shop.root)
     assert again.equal
-    assert again.said == "8 trials bit-equal"
+    assert again.sentence == "8 trials bit-equal"
 
 
 def test_an_altered_trial_of_a_search_is_named(shop: Project) -> None:
@@ -170,7 +170,7 @@ def test_a_grid_is_every_run_below_it(shop: Project) -> None:
         [*typed, "strategy.fast=5,10", "strategy.slow=30"], store=shop.store, root=shop.root
     )
     again = rerun(done.sweep_id, shop.store, shop.root)
-    assert (again.kind, again.differing, again.said) == (
+    assert (again.kind, again.differing, again.sentence) == (
         "grid",
         {},
         "2 runs, every metric bit-equal",
@@ -186,7 +186,7 @@ def test_a_validation_is_asked_again_and_looks_at_nothing_new(shop: Project, sin
     shop.run(shop.config(interval="15m", strategy={"name": "ema_cross", "fast": 7, "slow": 33}))
     later = rerun(done.run_id, shop.store, shop.root)
     assert later.equal
-    assert "the trial ledger counts +1 trials since" in later.said
+    assert "the trial ledger counts +1 trials since" in later.sentence
     path = shop.store.run(done.run_id).artifacts / "validation.json"
     facts = json.loads(path.read_text())
     facts["rows"][0]["level"] = "altered"

@@ -22,7 +22,7 @@ from mcl.metrics import summary
 from mcl.metrics.overfit import Luck, luck
 from mcl.metrics.performance import per_session
 from mcl.report.audit import session_page
-from mcl.report.compare import CompareView, Held, compare_page
+from mcl.report.compare import CompareView, PositionPath, compare_page
 from mcl.report.format import metric_rows
 from mcl.report.run import RunView, run_page
 from mcl.report.sweep import sweep_page
@@ -357,7 +357,7 @@ def test_overlap_of_trades_and_drawdowns_by_hand() -> None:
             config,
             {},
             pd.Series(curve, days, dtype=float),
-            held=Held(times, np.array(held)),
+            positions=PositionPath(times, np.array(held)),
         )
         for name, curve, held in zip("ab", curves, positions, strict=True)
     ]
@@ -372,7 +372,7 @@ def test_overlap_of_trades_and_drawdowns_by_hand() -> None:
         "trade-overlap": ["1.0", "0.5", "0.5", "1.0"],
         "drawdown-overlap": ["1.0", "1.0", "1.0", "1.0"],
     }
-    assert "Trade overlap" not in compare_page([replace(run, held=None) for run in runs])
+    assert "Trade overlap" not in compare_page([replace(run, positions=None) for run in runs])
 
 
 def test_twelve_runs_can_be_told_apart(month: Result) -> None:

@@ -117,9 +117,9 @@ def test_a_later_mlflow_with_the_same_columns_needs_no_release(project: Path) ->
     assert finding.level == "note"
     assert (
         "schema ffff00001111, which mcl was not tested with (it was with MLflow 3.17 and 3.18)"
-        in finding.found
+        in finding.detail
     )
-    assert "the tables that mcl writes are the same" in finding.found
+    assert "the tables that mcl writes are the same" in finding.detail
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_other_tables_go_through_the_client_and_a_sentence_says_so(
         " trigger count_runs"
     ]
     [finding] = [f for f in doctor.examine(store.root) if f.subject == "run store"]
-    assert "written through MLflow's client, since runs has a trigger count_runs" in finding.found
+    assert "written through MLflow's client, since runs has a trigger count_runs" in finding.detail
 
 
 def test_a_store_of_a_newer_mlflow_is_a_sentence(project: Path) -> None:

@@ -143,4 +143,4 @@ def test_a_plateau_that_is_not_defined_says_why(
 ) -> None:
     around = Plateau(centre, neighbours, {}, [])
     assert around.undefined == said
-    assert math.isnan(around.kept(0.25)) == bool(said)
+    assert math.isnan(around.share_of_centre(0.25)) == bool(said)

@@ -52,5 +52,5 @@ def rerun(run_id: str, store: Store, root: Path) -> Again:
             "mcl runs lists finished ones",
         )
     module, function = where.split(":")
-    made: Again = getattr(import_module(f"mcl.ops.rerun.{module}"), function)(stored, store, root)
-    return made
+    again: Again = getattr(import_module(f"mcl.ops.rerun.{module}"), function)(stored, store, root)
+    return again

@@ -14,9 +14,9 @@ from mcl.tracking.store import Store, StoredRun
 def run(stored: StoredRun, store: Store, root: Path) -> Again:
     del store
     verdict = reproduce(stored, root)
-    said = f"{len(stored.summary)} metrics bit-equal"
+    sentence = f"{len(stored.summary)} metrics bit-equal"
     return Again(
-        stored.run_id, stored.tags["mcl.kind"], said, dict(verdict.differing), verdict.causes
+        stored.run_id, stored.tags["mcl.kind"], sentence, dict(verdict.differing), verdict.causes
     )
 
 
@@ -30,15 +30,15 @@ def grid(stored: StoredRun, store: Store, root: Path) -> Again:
         raise StoreError(
             f"no job of grid {stored.run_id} has finished", "mcl runs lists other runs"
         )
-    made = [run(job, store, root) for job in progress.each("making the runs again", jobs)]
+    repeats = [run(job, store, root) for job in progress.each("making the runs again", jobs)]
     differing = {
-        f"{one.run_id[:12]} {name}": pair for one in made for name, pair in one.differing.items()
+        f"{one.run_id[:12]} {name}": pair for one in repeats for name, pair in one.differing.items()
     }
-    causes = tuple(dict.fromkeys(cause for one in made for cause in one.causes))
+    causes = tuple(dict.fromkeys(cause for one in repeats for cause in one.causes))
     return Again(
         stored.run_id,
         "grid",
-        f"{len(made)} runs, every metric bit-equal",
+        f"{len(repeats)} runs, every metric bit-equal",
         differing,
         causes,
         tuple(job.run_id for job in jobs),

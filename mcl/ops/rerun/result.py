@@ -1,4 +1,4 @@
-"""What it means that a stored run was made again: equal bit by bit, or what differs and which input
+"""The result of a rerun: equal bit by bit, or what differs and which input
 moved.
 """
 
@@ -21,7 +21,7 @@ class Again:
 
     run_id: str
     kind: str
-    said: str
+    sentence: str
     differing: dict[str, tuple[Any, Any]]
     causes: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()  # made again below this one

@@ -44,31 +44,31 @@ CHANCE = ("timeout", "worker_died")  # what a machine did to a trial is no resul
 
 @dataclass(frozen=True)
 class Searched:
-    """A search and its trials made again, by number. `drawn` counts the points that were found
+    """A search and its trials made again, by number. `redrawn` counts the points that were drawn
     again, `left` what cannot be repeated.
     """
 
-    frozen: Frozen
+    snapshot: Frozen
     table: pd.DataFrame
     outcomes: dict[int, Outcome]
-    drawn: int
+    redrawn: int
     left: int
 
     @property
     def differing(self) -> dict[str, tuple[Any, Any]]:
         rows = {int(row["trial"]): row for row in _rows(self.table)}
-        found: dict[str, tuple[Any, Any]] = {}
+        unequal_values: dict[str, tuple[Any, Any]] = {}
         for number, outcome in self.outcomes.items():
             unequal = differences(_facts(rows[number]), _now(outcome))
-            found |= {f"trial {number} {name}": pair for name, pair in unequal.items()}
-        return found
+            unequal_values |= {f"trial {number} {name}": pair for name, pair in unequal.items()}
+        return unequal_values
 
     @property
-    def said(self) -> str:
+    def sentence(self) -> str:
         points = (
             ""
-            if self.drawn == len(self.outcomes)
-            else f", {len(self.outcomes) - self.drawn} of them at the points they had"
+            if self.redrawn == len(self.outcomes)
+            else f", {len(self.outcomes) - self.redrawn} of them at the points they had"
         )
         left = (
             f"; {self.left} timed out, died or were pruned in an order that is not kept"
@@ -83,7 +83,7 @@ class Searched:
         scored = [
             self.outcomes[n] for n in sorted(self.outcomes) if self.outcomes[n].state == "COMPLETE"
         ]
-        ranked = ranking(self.frozen.search, self.frozen.space, scored)
+        ranked = ranking(self.snapshot.search, self.snapshot.space, scored)
         return dict(ranked[0].params) if ranked else {}
 
 
@@ -93,9 +93,9 @@ def sweep(stored: StoredRun, store: Store, root: Path) -> Again:
     return Again(
         stored.run_id,
         "sweep",
-        again.said,
+        again.sentence,
         again.differing,
-        moved(stored, again.frozen.run, again.frozen.bars),
+        moved(stored, again.snapshot.run, again.snapshot.bars),
     )
 
 
@@ -103,13 +103,13 @@ def walk(stored: StoredRun, store: Store, root: Path) -> Again:
     """The winners of all parts, found again, and the metrics of the run that they are stitched
     to.
     """
-    frozen = _thawed(stored, root)
+    snapshot = _search_state(stored, root)
     sweeps = {
         int(run.tags["fold"]): run for run in store.children(stored.run_id) if "fold" in run.tags
     }
     differing: dict[str, tuple[Any, Any]] = {}
     done, trials = [], 0
-    for part in progress.each("searching the parts again", list(walking.parts(frozen))):
+    for part in progress.each("searching the parts again", list(walking.parts(snapshot))):
         if part.number not in sweeps:
             raise StoreError(
                 f"the search of part {part.number} of {stored.run_id} is gone",
@@ -119,20 +119,20 @@ def walk(stored: StoredRun, store: Store, root: Path) -> Again:
         trials += len(again.outcomes)
         differing |= {f"part {part.number} {name}": pair for name, pair in again.differing.items()}
         done.append(replace(part, best={"params": again.winner}))
-    measured = metrics.summary(walking.stitched(frozen, done))
+    measured = metrics.summary(walking.stitched(snapshot, done))
     differing |= differences(
         {name: value for name, value in stored.summary.items() if name in measured},
         _defined(measured, stored),
     )
-    said = (
+    sentence = (
         f"{trials} trials of {len(done)} parts and {len(measured)} metrics of the stitched run"
         " bit-equal"
     )
-    causes = moved(stored, frozen.run, frozen.bars)
+    causes = moved(stored, snapshot.run, snapshot.bars)
     return Again(
         stored.run_id,
         "walk_forward",
-        said,
+        sentence,
         differing,
         causes,
         tuple(run.run_id for run in sweeps.values()),
@@ -149,24 +149,24 @@ def _defined(measured: dict[str, float], stored: StoredRun) -> dict[str, float]:
 
 
 def searched(stored: StoredRun, root: Path) -> Searched:
-    frozen, table = _thawed(stored, root), _table(stored)
+    snapshot, table = _search_state(stored, root), _table(stored)
     rows = _rows(table)
-    points = {int(row["trial"]): _point(row, frozen) for row in rows}
+    points = {int(row["trial"]): _point(row, snapshot) for row in rows}
     fixed = tuple(
         points[n] for n in range(len(stored_composed(stored).search.enqueue)) if n in points
     )
-    frozen = replace(frozen, fixed=fixed, total=max(points, default=-1) + 1)
+    snapshot = replace(snapshot, fixed=fixed, total=max(points, default=-1) + 1)
     objective = Objective(
-        frozen.composed.raw, frozen.search, frozen.market, frozen.rules, frozen.soft
+        snapshot.composed.raw, snapshot.search, snapshot.market, snapshot.rules, snapshot.soft
     )
-    drawn = _drawn(frozen, objective) if _repeats(frozen) else {}
-    outcomes, found, left = {}, 0, 0
+    redrawn = _repeated_outcomes(snapshot, objective) if _repeats(snapshot) else {}
+    outcomes, repeated, left = {}, 0, 0
     for row in progress.each("simulating the trials again", rows):
         number = int(row["trial"])
-        if number in drawn and (
-            drawn[number].params == points[number] or frozen.search.sampler in NUMBERED
+        if number in redrawn and (
+            redrawn[number].params == points[number] or snapshot.search.sampler in NUMBERED
         ):
-            outcomes[number], found = drawn[number], found + 1
+            outcomes[number], repeated = redrawn[number], repeated + 1
         elif str(row["reason"]) not in (*CHANCE, "duplicate") and not str(row["reason"]).startswith(
             "fold "
         ):
@@ -174,46 +174,46 @@ def searched(stored: StoredRun, root: Path) -> Searched:
         if str(row["reason"]) in CHANCE:
             outcomes.pop(number, None)
         left += number not in outcomes and str(row["reason"]) != "duplicate"
-    return Searched(frozen, table, outcomes, found, left)
+    return Searched(snapshot, table, outcomes, repeated, left)
 
 
-def _point(row: dict[str, Any], frozen: Frozen) -> dict[str, Any]:
+def _point(row: dict[str, Any], snapshot: Frozen) -> dict[str, Any]:
     """The values of a trial; an axis that did not exist at its point has none."""
-    values = {key: _plain(row[key]) for key in frozen.space}
-    conditions = frozen.search.conditions
+    values = {key: _plain(row[key]) for key in snapshot.space}
+    conditions = snapshot.search.conditions
     return {key: value for key, value in values.items() if existing(key, values, conditions)}
 
 
-def _repeats(frozen: Frozen) -> bool:
+def _repeats(snapshot: Frozen) -> bool:
     """Whether the whole search goes the same way again."""
-    search = frozen.search
+    search = snapshot.search
     return search.pruner == "none" or (search.workers == 1 and search.backend == "local")
 
 
-def _drawn(frozen: Frozen, objective: Objective) -> dict[int, Outcome]:
+def _repeated_outcomes(snapshot: Frozen, objective: Objective) -> dict[int, Outcome]:
     """The search from its first to its last trial, in a folder of its own that is gone
     afterwards.
     """
     with tempfile.TemporaryDirectory(prefix="mcl-rerun-") as name, ExitStack() as opened:
         log = Outcomes(Path(name) / "outcomes")
         opened.callback(log.close)
-        study = Study(frozen.space, frozen.search, frozen.run.seed, frozen.fixed)
-        loop = Loop(study, Inline(objective, study.judge), log, frozen.total, lambda: False)
-        tick, found = progress.begin("drawing the trials again", frozen.total), {}
+        study = Study(snapshot.space, snapshot.search, snapshot.run.seed, snapshot.fixed)
+        loop = Loop(study, Inline(objective, study.judge), log, snapshot.total, lambda: False)
+        tick, outcomes = progress.begin("drawing the trials again", snapshot.total), {}
         for outcome in loop:
-            found[outcome.number] = outcome
+            outcomes[outcome.number] = outcome
             tick()
-        return found
+        return outcomes
 
 
-def _thawed(stored: StoredRun, root: Path) -> Frozen:
+def _search_state(stored: StoredRun, root: Path) -> Frozen:
     """The search as it was frozen, whatever the project's configuration says today."""
     composed = stored_composed(stored)
-    asked = composed.raw["search"] | {
+    request = composed.raw["search"] | {
         "enqueue": [],
         "trials": max(int(stored.tags.get("target", 1)), composed.search.trials),
     }
-    return freeze(replace(composed, raw=composed.raw | {"search": asked}), root)
+    return freeze(replace(composed, raw=composed.raw | {"search": request}), root)
 
 
 def _table(stored: StoredRun) -> pd.DataFrame:
@@ -221,29 +221,31 @@ def _table(stored: StoredRun) -> pd.DataFrame:
 
 
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
-    return found
+    rows: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
+    return rows
 
 
 def _facts(row: dict[str, Any]) -> dict[str, Any]:
-    """What a row of the table says of its trial: how it ended, its score, its point and every
+    """Return the facts of a trial in its row of the table: how it ended, its score, its point and every
     metric that it has.
     """
-    kept = {name: _plain(value) for name, value in row.items() if name not in OWN}
+    point = {name: _plain(value) for name, value in row.items() if name not in OWN}
     return {
         "state": row["state"],
         "reason": row["reason"],
         "value": _number(row["value"]),
-    } | _known(kept)
+    } | _without_undefined(point)
 
 
 def _now(outcome: Outcome) -> dict[str, Any]:
-    return {"state": outcome.state, "reason": outcome.reason, "value": outcome.value} | _known(
-        outcome.params | outcome.metrics
-    )
+    return {
+        "state": outcome.state,
+        "reason": outcome.reason,
+        "value": outcome.value,
+    } | _without_undefined(outcome.params | outcome.metrics)
 
 
-def _known(values: dict[str, Any]) -> dict[str, Any]:
+def _without_undefined(values: dict[str, Any]) -> dict[str, Any]:
     """Without the undefined, which a table has for every trial that was never simulated."""
     return {
         name: value

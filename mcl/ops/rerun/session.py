@@ -50,14 +50,14 @@ def session(stored: StoredRun, store: Store, root: Path) -> Again:
         differing |= _table(
             name, stored.file(f"data/{name}.parquet"), parquet(getattr(audited, name))
         )
-    said = (
+    sentence = (
         f"audit {facts['audit']}: {len(audited.decisions)} decisions, {len(audited.fills)} fills"
         f" and {len(then)} numbers bit-equal"
     )
     return Again(
         stored.run_id,
         "session",
-        said,
+        sentence,
         differing,
         _moved(stored, past.stage.warmup.fingerprint, past.deployed.config.strategy),
     )

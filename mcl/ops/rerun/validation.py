@@ -35,8 +35,8 @@ def validation(stored: StoredRun, store: Store, root: Path) -> Again:
         schema.Validation, json.loads(stored.file("settings.json")), "validate"
     )
     about = subject(stored.tags["subject"], store, root)
-    seen = int(stored.tags["holdout_looks"])
-    answers = ask(about, settings, root, lambda: holdout.again(about.run, seen, root))
+    looks = int(stored.tags["holdout_looks"])
+    answers = ask(about, settings, root, lambda: holdout.again(about.run, looks, root))
     rows = verdict.table(numbers(answers, settings), settings.rules)
     grown = answers.tally.count - int(stored.metrics["validate_trials"])
     left = OF_THE_LEDGER if grown else ()
@@ -54,16 +54,18 @@ def validation(stored: StoredRun, store: Store, root: Path) -> Again:
     differing = differences(then, now) | differences(
         _levels(json.loads(stored.file("validation.json"))["rows"], left), _levels(rows, left)
     )
-    said = (
+    sentence = (
         f"{len(now)} numbers and {len(rows) - sum(row.name in left for row in rows)} verdicts"
         " bit-equal"
     )
     if grown:
-        said += (
+        sentence += (
             f"; the trial ledger counts {grown:+d} trials since, so that {', '.join(left)} are not"
             " compared"
         )
-    return Again(stored.run_id, "validation", said, differing, moved(stored, about.run, about.bars))
+    return Again(
+        stored.run_id, "validation", sentence, differing, moved(stored, about.run, about.bars)
+    )
 
 
 def _levels(rows: list[Any], left: tuple[str, ...]) -> dict[str, str]:
