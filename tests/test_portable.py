@@ -25,9 +25,11 @@ WITHOUT = """
 import builtins, ctypes, io, multiprocessing, os, signal, socket, sys
 
 for module, names in {
-    os: ["sched_getaffinity", "sched_setaffinity", "sched_yield", "sched_getparam", "memfd_create", "pidfd_open", "posix_fadvise",
-         "posix_fallocate", "copy_file_range", "splice", "eventfd", "getresuid", "setresuid", "O_DIRECT", "O_TMPFILE"],
-    socket: ["SO_PEERCRED", "SO_PASSCRED", "SO_DOMAIN", "SO_BINDTODEVICE", "TCP_QUICKACK", "TCP_USER_TIMEOUT"],
+    os: ["sched_getaffinity", "sched_setaffinity", "sched_yield", "sched_getparam", "memfd_create",
+         "pidfd_open", "posix_fadvise", "posix_fallocate", "copy_file_range", "splice", "eventfd",
+         "getresuid", "setresuid", "O_DIRECT", "O_TMPFILE"],
+    socket: ["SO_PEERCRED", "SO_PASSCRED", "SO_DOMAIN", "SO_BINDTODEVICE", "TCP_QUICKACK",
+             "TCP_USER_TIMEOUT"],
     signal: ["pidfd_send_signal", "sigtimedwait", "sigwaitinfo", "SIGRTMIN", "SIGSTKFLT"],
 }.items():
     for name in names:
@@ -51,7 +53,8 @@ def without(self, name):
     return found(self, name)
 
 ctypes.CDLL.__getattr__ = without
-BETWEEN = {"pathlib", "os", "posixpath", "genericpath", "io", "glob", "shutil", "contextlib", __name__}
+BETWEEN = {"pathlib", "os", "posixpath", "genericpath", "io", "glob", "shutil", "contextlib"}
+BETWEEN.add(__name__)
 
 def asked_by_mcl():
     frame = sys._getframe(2)
@@ -62,7 +65,8 @@ def asked_by_mcl():
 def closed(function):
     def call(path=".", *args, **more):
         named = isinstance(path, (str, bytes, os.PathLike))
-        if named and os.fsdecode(os.fspath(path)).startswith(("/proc", "/sys", "/dev/shm")) and asked_by_mcl():
+        linux = named and os.fsdecode(os.fspath(path)).startswith(("/proc", "/sys", "/dev/shm"))
+        if linux and asked_by_mcl():
             raise FileNotFoundError(2, "No such file or directory", str(path))
         return function(path, *args, **more)
     return call

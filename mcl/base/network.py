@@ -1,4 +1,4 @@
-"""Whom an address reaches."""
+"""Check whether an address is on this machine."""
 
 from __future__ import annotations
 

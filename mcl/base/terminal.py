@@ -206,10 +206,12 @@ class Work:
         if left is None:
             return "time left unknown"
         if left < SHORT_SEC and not step.share:
-            return "longer than the last time"
+            return "taking longer than last time"
         if not self._known.taken:
             return f"{span(left)} left in this step"
-        return f"about {span(left)} left" + ("" if self._known.same else ", as one like it took")
+        return f"about {span(left)} left" + (
+            "" if self._known.same else " (estimate from a similar run)"
+        )
 
     def _watched(self) -> None:
         show, every = (

@@ -523,7 +523,7 @@ class Gate:
         resume.
         """
         if code not in KNOWN_CODES and not self.unknown:
-            self.unknown = f"the broker said something unclassified: {text} ({code})"
+            self.unknown = f"unknown broker message: {text} ({code})"
 
     # ------------------------------------------------------------------------------ margin and loss
 

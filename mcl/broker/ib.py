@@ -470,7 +470,7 @@ class IBBroker:
         """BrokerError unless an order may leave."""
         self._sound()
         if self.trouble:
-            raise ConnectionLost(f"no order is sent into the void: {self.trouble}")
+            raise ConnectionLost(f"order not sent, market data or routing is down: {self.trouble}")
 
     def _sound(self) -> None:
         """The same for an order that closes: it needs no prices."""
@@ -482,7 +482,7 @@ class IBBroker:
             raise Uncertain(f"a message of the broker could not be read: {self._watch.seen}")
         self._asking.check()
         if self._offline:
-            raise ConnectionLost(f"no order is sent into the void: {self.trouble}")
+            raise ConnectionLost(f"order not sent, market data or routing is down: {self.trouble}")
 
     def send(self, pinned: Pinned, ticket: Ticket) -> Any:
         """One order leaves. Nothing is left to presets."""

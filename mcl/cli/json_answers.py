@@ -164,7 +164,7 @@ PROMISED: Mapping[str, Mapping[str, str]] = {
             "report": "text · path of the page",
         }
     ),
-    "critique": RUN | {"findings": "list · the gravest first"},
+    "critique": RUN | {"findings": "list · the most serious first"},
     "select": {
         "sweep_id": "text · the search",
         "winner": "any · the chosen trial",
@@ -357,7 +357,8 @@ tests compare every answer with it.
 
 `mcl --json VERB …` prints one JSON object on stdout and logs on stderr. These keys are promised;
 others may be added. What is not a number (NaN, infinite) is `null`; times are ISO text in UTC. The
-exit code is 0 when done, 1 when refused or failed, 2 for wrong usage. A refusal is `{"error": {"code", "message", "hint"}}`. A `?` says that the value may be `null`.
+exit code is 0 when done, 1 when refused or failed, 2 for wrong usage. A refusal is
+`{"error": {"code", "message", "hint"}}`. A `?` says that the value may be `null`.
 """
 
 

@@ -134,7 +134,7 @@ def _run(verb: Verb, words: list[str], parsed: argparse.Namespace, flags: set[st
             return 1
         verbose = bool(flags & {"-v", "--verbose"})
         refused = (
-            _unexpected(error, verb.name, shown=verbose) if stop is None else _interrupted(stop)
+            _unexpected(error, verb.name, verbose=verbose) if stop is None else _interrupted(stop)
         )
         terminal.refuse(refused)
         return 1

@@ -282,7 +282,7 @@ def _number(value: float | None) -> str:
 
 
 def report(args: Namespace) -> int:
-    """The page of a version: its live curve in the band that its backtest lets one expect."""
+    """The page of a version: its live curve in the band expected from its backtest."""
     from mcl.base.files import write_whole
     from mcl.promotion.registry import registered
     from mcl.report.registry import registry_page

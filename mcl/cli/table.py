@@ -55,7 +55,7 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
     "data": (
         Verb(
             "data download",
-            "download from Databento, after asking what it costs",
+            "download from Databento; shows the cost and asks first",
             research.download,
             "download:download",
         ),
@@ -73,7 +73,7 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
         ),
         Verb(
             "data check",
-            "judge a data source: coverage, gaps, damage, rolls; exit 1 on errors",
+            "check a data source: coverage, gaps, damage, rolls; exit 1 on errors",
             arguments.overrides,
             "check:data",
         ),
@@ -111,7 +111,7 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
         ),
         Verb(
             "sweep status",
-            "where a sweep stands, from any shell",
+            "status of a sweep, from any shell",
             research.one_sweep,
             "sweeps:status",
         ),
@@ -123,7 +123,7 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
         ),
         Verb(
             "sweep resume",
-            "go on with a sweep that was stopped or killed",
+            "resume a sweep that was stopped or killed",
             research.resume,
             "sweeps:resume",
         ),
@@ -149,7 +149,7 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
         ),
         Verb(
             "rerun",
-            "make any stored run again: bit-equal, or the input that moved",
+            "repeat a stored run: bit-equal, or the input that changed",
             arguments.run_id,
             "rerun:rerun",
         ),
@@ -158,13 +158,13 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
     "judge": (
         Verb(
             "validate",
-            "question a run: walk-forward, CPCV, hold-out, costs, plateau, delay, regimes",
+            "validate a run: walk-forward, CPCV, hold-out, costs, plateau, delay, regimes",
             research.validate,
             "judge:validate",
         ),
         Verb(
             "critique",
-            "what is suspicious about a run, the gravest first",
+            "list the red flags of a run, most serious first",
             arguments.run_id,
             "judge:critique",
         ),
@@ -176,19 +176,19 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
         ),
         Verb(
             "trials",
-            "the trial ledger: what was tried, and how much luck that buys",
+            "all trials so far, and the Sharpe ratio that luck alone would reach",
             research.trials,
             "judge:ledger",
         ),
         Verb(
             "check lookahead",
-            "cut the future off everywhere: does the strategy peek?",
+            "test for look-ahead: cut the future off at many rows",
             research.lookahead,
             "strategy:lookahead",
         ),
         Verb(
             "check warmup",
-            "cut the past off: does the strategy declare enough memory?",
+            "test the warm-up: cut the past off, is the declared memory enough?",
             research.warmup,
             "strategy:warmup",
         ),
@@ -226,7 +226,7 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
         ),
         Verb(
             "promoted history",
-            "who moved which name when, in registry and git",
+            "history of alias changes, in registry and git: who, when, why",
             operate.maybe_name,
             "registry:history",
         ),
@@ -246,7 +246,7 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
         ),
         Verb(
             "status",
-            "how a session stands: state, position, P&L, last decisions; --watch stays",
+            "status of a session: state, position, P&L, last decisions; --watch stays",
             operate.status,
             "operate:status",
         ),
@@ -258,7 +258,7 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
         ),
         Verb(
             "orders",
-            "orders of the running or last session, with what came of them",
+            "orders of the running or last session, with their fills",
             operate.session_name,
             "operate:orders",
         ),
@@ -308,7 +308,7 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
         ),
         Verb(
             "live audit",
-            "hold a past session against the backtest of its bars once more",
+            "audit a past session again",
             operate.audit,
             "trade:audit",
         ),
@@ -323,7 +323,7 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
         ),
         Verb(
             "tws status",
-            "what the simulated TWS of this project are doing",
+            "status of the simulated TWS servers of this project",
             operate.tws_status,
             "tws:status",
         ),
@@ -341,7 +341,7 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
         ),
         Verb(
             "store gc",
-            "remove what nobody can reach any more; evidence stays",
+            "delete unreferenced files; keeps audit evidence",
             operate.gc,
             "store:collect",
         ),

@@ -97,7 +97,9 @@ def _server(args: Namespace, broker: schema.Broker, run: schema.Config) -> Simul
 def _tapes(
     args: Namespace, broker: schema.Broker, run: schema.Config
 ) -> tuple[list[Tape], int | None]:
-    """Return the tapes to play, all from the same session on, and the server's start if it is not theirs."""
+    """Return the tapes to play, all from the same session on, and the server's start if it is not
+    theirs.
+    """
     from mcl.simulators.tws import random_walk, tape_loader
 
     now_ns = time.time_ns()

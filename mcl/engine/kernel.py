@@ -460,8 +460,9 @@ def _advance(  # noqa: PLR0912, PLR0915
 def _worst(
     holding: Holding, guard: Guard, lowest: float, highest: float, to_close_sec: int, money: Money
 ) -> Account:
-    """Nobody's account: the peak and the time left of the last bar with the equity of the worst
-    one, and a cent less, so that what holds for it holds for each bar in spite of rounding.
+    """Worst-case account over a stretch of bars: the peak and the time left of the last bar, with
+    the equity of the worst one less a cent. A limit that it keeps is kept at each bar, in spite of
+    rounding.
     """
     at_low, at_high = equity_usd(holding, lowest, money), equity_usd(holding, highest, money)
     raised = guard_after_more(guard, max(guard.peak_usd, at_low, at_high), 0)

@@ -108,8 +108,8 @@ def _packages(root: Path) -> list[MachineCheck]:
 
 
 def _requirements() -> list[str]:
-    """Return the requirements of mcl; an editable installation made before it was called mcl-harness
-    is known as mcl.
+    """Return the requirements of mcl; an editable installation made before it was called
+    mcl-harness is known as mcl.
     """
     for name in (DISTRIBUTION, "mcl"):
         try:
@@ -194,7 +194,7 @@ def _store(root: Path) -> list[MachineCheck]:
 
 
 def _schema(database: Path, runs: int) -> MachineCheck:
-    """Say how mcl writes into a sound store: straight into its tables, or through MLflow's client."""
+    """Say how mcl writes into a sound store: straight to its tables, or through MLflow's client."""
     if clauses := sqlite_writer.objections(database):
         how = "slower, nothing else"
         return MachineCheck(

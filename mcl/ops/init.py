@@ -9,7 +9,9 @@ from pathlib import Path
 import mcl
 from mcl.base.errors import ConfigError, StoreError
 
-GITIGNORE = """# Made by mcl init. Secrets, market data and runs stay out of git; `mcl store backup` copies runs.
+GITIGNORE = """\
+# Made by mcl init. Secrets, market data and runs stay out of git.
+# `mcl store backup` copies the runs.
 .env
 /data/
 /mlruns/*

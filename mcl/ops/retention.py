@@ -1,4 +1,4 @@
-"""`mcl store gc`: what nobody can reach any more goes, what is evidence stays.
+"""`mcl store gc`: delete unreferenced files and keep audit evidence.
 
 Never touched: journals and audits, the trial ledger, searches, promoted versions, finished runs
 that nobody deleted.
@@ -25,8 +25,8 @@ PLACES = ("mlruns", "live", "data", "backups", "conf/promoted")
 
 
 def waste(root: Path, older_days: float, keep: int) -> list[Waste]:
-    """List what may be removed, in the order of removal: deleted runs and set-aside folders older than
-    `older_days`, all but `keep` backups.
+    """List what may be removed, in the order of removal: deleted runs and set-aside folders older
+    than `older_days`, all but `keep` backups.
     """
     if older_days < 0 or keep < 1:
         raise ConfigError(

@@ -48,7 +48,8 @@ class {title}:
 
         `bars` end at the close of their last row. For each row: `bars.finer_rows()` has the finer
         bars up to its close, `bars.last_settlement()` the newest settlement published by then,
-        `bars.listed(row)` the contracts listed by then, and `mcl.strategy.timeframe.higher(bars, "1h")` the hours that had closed.
+        `bars.listed(row)` the contracts listed by then, and
+        `mcl.strategy.timeframe.higher(bars, "1h")` the hours that had closed.
         """
         # of the continuous series; bars.adjusted has the same as plain arrays
         closes = bars.frame()["adj_close"]
@@ -76,7 +77,8 @@ from mcl.data.load import load
 
 @cache
 def composed() -> tuple[schema.Config, Bars]:
-    run = composition.compose("backtest", ["strategy={name}", "data=synthetic", "data.end='2024-03-01'", "data.holdout_start=null"]).config
+    days = ["data=synthetic", "data.end='2024-03-01'", "data.holdout_start=null"]
+    run = composition.compose("backtest", ["strategy={name}", *days]).config
     return run, load(run.data, composition.root())
 
 

@@ -275,8 +275,8 @@ def waive(table: Sequence[Gate], waived: Sequence[str], because: str) -> tuple[G
 
 
 def tally_of(run: schema.Config, stored: StoredRun, root: Path) -> Tally:
-    """Count the trials of the run's strategy on its market in the ledger; the run itself counts even
-    where the ledger is younger.
+    """Count the trials of the run's strategy on its market in the ledger; the run itself counts
+    even where the ledger is younger.
     """
     ratio = per_session(stored.metrics.get("sharpe", math.nan))
     return trial_ledger.tally(

@@ -114,8 +114,8 @@ def bars_of(rows: pd.DataFrame, data: schema.Data) -> Bars:
 
 
 class Targets:
-    """The model that MLflow calls: `predict` takes bars (INPUT) and gives the target and the position after
-    each of them (OUTPUT).
+    """The model that MLflow calls: `predict` takes bars (INPUT) and gives the target and the
+    position after each of them (OUTPUT).
     """
 
     def __init__(self, folder: Path) -> None:

@@ -129,8 +129,8 @@ def moved(stored: StoredRun, run: schema.Config, bars: Bars) -> tuple[str, ...]:
 
 
 def data_moved(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Say how two data manifests differ: the chunks by name, else the facts of the request, the roll
-    rule or the range.
+    """Say how two data manifests differ: the chunks by name, else the facts of the request, the
+    roll rule or the range.
     """
     if not then:
         return "the run holds no manifest, so its inputs cannot be named"

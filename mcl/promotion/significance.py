@@ -80,8 +80,8 @@ class Significance:
 
 @dataclass(frozen=True)
 class Rivals:
-    """The trials that a run was chosen from: a (sessions × trials) matrix, NaN where one has no session,
-    and how many have no returns.
+    """The trials that a run was chosen from: a (sessions × trials) matrix, NaN where one has no
+    session, and how many have no returns.
     """
 
     days: Days

@@ -111,8 +111,8 @@ STYLES = {
 
 
 def metric(name: str) -> MetricFormat:
-    """Return the format of `name`; a metric that this module does not know is shown by the unit in its
-    suffix, under "Other".
+    """Return the format of `name`; a metric that this module does not know is shown by the unit in
+    its suffix, under "Other".
     """
     style = next((style for suffix, style in STYLES.items() if name.endswith(suffix)), "plain")
     return BY_NAME.get(name) or MetricFormat(name, name, "Other", style)
@@ -223,8 +223,8 @@ CREDIBLE = 0.95  # probability from which a deflated Sharpe ratio counts as more
 
 
 def verdict(metrics: Mapping[str, float]) -> Verdict:
-    """Say what the Sharpe interval means, and, where the trial ledger was read, what is left after all
-    that was tried.
+    """Say what the Sharpe interval means, and, where the trial ledger was read, what is left after
+    all that was tried.
     """
     low, high = (metrics.get(name, math.nan) for name in INTERVALS["sharpe"])
     if not (math.isfinite(low) and math.isfinite(high)):

@@ -151,8 +151,8 @@ def _height(view: RunView) -> int:
 
 
 def _chips(view: RunView) -> list[str]:
-    """List what was changed from the defaults, for the header; the project's name for a strategy comes
-    with its parameters.
+    """List what was changed from the defaults, for the header; the project's name for a strategy
+    comes with its parameters.
     """
     chips = [
         f"{key} {scalar(value)}" + ("" if default is None else f" (default {scalar(default)})")

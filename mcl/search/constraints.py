@@ -132,7 +132,7 @@ def _rule(text: str, known: list[str], at: str) -> Rule:
     match = re.fullmatch(r"([^<>=!]+)(<=|>=|==|!=|<|>)([^<>=!]+)", text.strip())
     left, right = (_term(match[1]), _term(match[3])) if match else (None, None)
     if match is None or left is None or right is None:
-        raise ConfigError(f"{at}: {text!r} is no constraint", GRAMMAR)
+        raise ConfigError(f"{at}: {text!r} is not a valid constraint", GRAMMAR)
     rule = Rule(text.strip(), left, match[2], right)
     if not rule.names:
         raise ConfigError(f"{at}: {text!r} compares two numbers", GRAMMAR)

@@ -126,8 +126,8 @@ def simulated(config: schema.Config, bars: Bars) -> Result:
 
 
 def record(root: Path, entry: dict[str, str]) -> None:
-    """Append one look to the ledger of looks. StoreError when it cannot be written: an uncounted
-    look is not taken.
+    """Append one look to the ledger of looks. StoreError when it cannot be written: then the
+    hold-out is not read.
     """
     path = ledger(root)
     try:
@@ -138,7 +138,7 @@ def record(root: Path, entry: dict[str, str]) -> None:
     except OSError as error:
         raise StoreError(
             f"cannot count a look at the hold-out: {error.strerror} ({path})",
-            "an uncounted look is not taken",
+            "the hold-out is not read unless the access can be recorded",
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Pick from a search by the hill and not by the needle.
+"""Select a trial of a search: a broad plateau rather than a sharp peak.
 
 Every scored trial is replaced by the lower quantile of the scores around it. The highest such
 plateau wins among the trials that meet the constraints; the deflated Sharpe ratio decides between

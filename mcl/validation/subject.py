@@ -1,5 +1,5 @@
-"""The subject of a validation: a run, with the space that its parameters were, or could be, searched
-in.
+"""The subject of a validation: a run, with the space that its parameters were, or could be,
+searched in.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ def test_what_is_blocked_or_unclassified_opens_nothing() -> None:
     judge.notice(2104, "fine")
     judge.judge(order())
     judge.notice(9999, "a new thing")
-    assert "unclassified: a new thing (9999)" in refused(judge, order())
+    assert "unknown broker message: a new thing (9999)" in refused(judge, order())
 
 
 def test_margin_is_asked_for_when_the_size_grows() -> None:

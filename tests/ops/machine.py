@@ -136,7 +136,9 @@ def machine(folder: Path) -> Iterator[Machine]:
         for name in usr dev sys; do mount --rbind /$name {root}/$name; done
         mount -t proc proc {root}/proc
         mount -t tmpfs tmpfs {root}/run
-        if [ ! -e {root}{PYTHON}/bin ]; then mkdir -p {root}{PYTHON}; mount --bind {PYTHON} {root}{PYTHON}; fi
+        if [ ! -e {root}{PYTHON}/bin ]; then
+            mkdir -p {root}{PYTHON}; mount --bind {PYTHON} {root}{PYTHON}
+        fi
         cd {root}
         mkdir -p old
         pivot_root . old

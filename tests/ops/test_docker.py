@@ -398,7 +398,8 @@ def container(repository: Path, tmp_path: Path, **more: str) -> dict[str, str]:
     (secrets / "database_password").write_text("pg:p@ss/w%rd\n")
     (secrets / "alert_webhook_url").write_text("")
     (secrets / "alert_urls").write_text("ntfys://ntfy.test/topic\n")
-    path = f"{tmp_path / 'bin'}:{repository / 'docker/scripts'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    folders = (tmp_path / "bin", repository / "docker/scripts", Path(sys.executable).parent)
+    path = ":".join((*map(str, folders), os.environ["PATH"]))
     kept = {
         key: value
         for key, value in os.environ.items()

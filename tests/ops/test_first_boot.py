@@ -40,9 +40,11 @@ DRIVER_OPTIONS = {
     "local": {"max-size", "max-file", "compress"},
     "json-file": {"max-size", "max-file", "compress"},
     "awslogs": {
-        "awslogs-region", "awslogs-endpoint", "awslogs-group", "awslogs-create-group", "awslogs-create-stream", "awslogs-stream",
-        "awslogs-datetime-format", "awslogs-multiline-pattern", "awslogs-credentials-endpoint", "awslogs-force-flush-interval-seconds",
-        "awslogs-max-buffered-events", "awslogs-format", "tag",
+        "awslogs-region", "awslogs-endpoint", "awslogs-group", "awslogs-create-group",
+        "awslogs-create-stream", "awslogs-stream", "awslogs-datetime-format",
+        "awslogs-multiline-pattern", "awslogs-credentials-endpoint",
+        "awslogs-force-flush-interval-seconds", "awslogs-max-buffered-events", "awslogs-format",
+        "tag",
     },
 }  # fmt: skip
 
@@ -222,8 +224,10 @@ exec /usr/bin/docker "$@" """
         """case "$*" in
   "s3 sync --delete --only-show-errors s3://acme-artifacts/deploy/ /srv/mcl/deploy")
     mkdir -p /srv/mcl/deploy && cp -R /play/deploy/. /srv/mcl/deploy ;;
-  "secretsmanager get-secret-value --secret-id arn:rds"*) echo '{"username": "mlflow", "password": "pg"}' ;;
-  "secretsmanager get-secret-value --secret-id arn:databento"*) echo ResourceNotFoundException >&2; exit 254 ;;
+  "secretsmanager get-secret-value --secret-id arn:rds"*)
+    echo '{"username": "mlflow", "password": "pg"}' ;;
+  "secretsmanager get-secret-value --secret-id arn:databento"*)
+    echo ResourceNotFoundException >&2; exit 254 ;;
   "secretsmanager get-secret-value"*) echo secret ;;
   "ecr get-login-password") echo token ;;
   *) echo "aws $*: not played" >&2; exit 2 ;;
@@ -282,7 +286,8 @@ http.server.HTTPServer(("0.0.0.0", port), Page).serve_forever()
     "/stub/gateway.py": (
         """import os, socket, threading
 settings = os.environ["TWS_SETTINGS_PATH"]
-open(f"{settings}/jts.ini", "w").write(os.environ["TIME_ZONE"])  # fails when the volume is not the gateway's own
+# fails when the volume is not the gateway's own
+open(f"{settings}/jts.ini", "w").write(os.environ["TIME_ZONE"])
 assert open(os.environ["TWS_PASSWORD_FILE"]).read().strip() == "secret"
 def serve(address):
     with socket.create_server(address) as server:
@@ -359,7 +364,8 @@ def booted(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with machines.machine(folder) as host:
         for name, body in PLAY.items():
             host.write(f"/play/{name}", f"#!/bin/bash\n{body}\n")
-        look = f"""n=$(($(cat /play/looks.txt 2>/dev/null || echo 0) + 1)); echo "$n" >/play/looks.txt
+        look = f"""n=$(($(cat /play/looks.txt 2>/dev/null || echo 0) + 1))
+echo "$n" >/play/looks.txt
 echo "/dev/root-disk vol0000"
 if [ "$n" -gt {LOOKS} ]; then echo "{host.disk} {VOLUME}"; fi"""
         host.write("/play/lsblk", f"#!/bin/bash\n{look}\n")
@@ -489,7 +495,8 @@ def _serve_metadata(host: Machine) -> None:
         ip -n cloud addr add 169.254.169.254/32 dev lo
         ip -n cloud route add default via 192.0.2.1
         ip route add 169.254.169.254 via 192.0.2.2
-        setsid ip netns exec cloud busybox httpd -p 169.254.169.254:80 -h /play/meta >/dev/null 2>&1 </dev/null""",
+        setsid ip netns exec cloud busybox httpd -p 169.254.169.254:80 -h /play/meta \\
+            >/dev/null 2>&1 </dev/null""",
     )
 
 
@@ -577,8 +584,9 @@ def test_docker_runs_as_the_boot_script_says_and_refuses_what_compose_once_asked
 def test_the_stack_comes_up_and_the_session_reaches_its_gateway(stack: Stack) -> None:
     containers = settled(stack)
     assert containers.keys() == {
-        "mlflow", "self-check", "pod", "gateway-settings", "gateway", "gateway-link", "runner", "metrics", "watcher", "host",
-        "prometheus", "alertmanager", "alarms", "loki", "shipper", "grafana",
+        "mlflow", "self-check", "pod", "gateway-settings", "gateway", "gateway-link", "runner",
+        "metrics", "watcher", "host", "prometheus", "alertmanager", "alarms", "loki", "shipper",
+        "grafana",
     }  # fmt: skip
     said = stack.compose("logs", "--no-color", "--no-log-prefix", "runner").stdout
     words = (

@@ -27,8 +27,9 @@ from servers import free_port, mlflow
 from mcl.cli import main
 
 GATES_LEFT_OUT = (
-    "min_deflated_sharpe", "min_holdout_sharpe", "min_holdout_trades", "min_doubled_costs_sharpe", "min_plateau_frac", "max_pbo",
-    "min_holdout_sharpe_high", "max_p_value", "max_sharpe", "max_trade_share", "max_session_share",
+    "min_deflated_sharpe", "min_holdout_sharpe", "min_holdout_trades", "min_doubled_costs_sharpe",
+    "min_plateau_frac", "max_pbo", "min_holdout_sharpe_high", "max_p_value", "max_sharpe",
+    "max_trade_share", "max_session_share",
 )  # fmt: skip
 OPEN_GATES = (
     *(f"promotion.{gate}=null" for gate in GATES_LEFT_OUT),

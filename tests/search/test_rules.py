@@ -57,14 +57,14 @@ def test_a_rule_means_what_python_means(comparison: str, value: int, bound: int)
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("trades", "is no constraint"),
-        ("trades > ", "is no constraint"),
-        ("1 < trades < 5", "is no constraint"),
+        ("trades", "is not a valid constraint"),
+        ("trades > ", "is not a valid constraint"),
+        ("1 < trades < 5", "is not a valid constraint"),
         ("1 < 2", "compares two numbers"),
         ("trade > 5", "did you mean 'trades'"),
         ("strategy.fst > 5", "did you mean 'strategy.fast'"),
-        ("__import__('os').system('true') > 5", "is no constraint"),
-        ("trades + sharpe > 5", "is no constraint"),
+        ("__import__('os').system('true') > 5", "is not a valid constraint"),
+        ("trades + sharpe > 5", "is not a valid constraint"),
     ],
 )
 def test_everything_else_is_refused(text: str, sentence: str) -> None:

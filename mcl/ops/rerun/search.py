@@ -226,8 +226,8 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _facts(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the facts of a trial in its row of the table: how it ended, its score, its point and every
-    metric that it has.
+    """Return the facts of a trial in its row of the table: how it ended, its score, its point and
+    every metric that it has.
     """
     point = {name: _plain(value) for name, value in row.items() if name not in OWN}
     return {
