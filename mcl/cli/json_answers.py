@@ -313,7 +313,7 @@ REFUSAL = {
 
 
 def faults(verb: str, answer: Mapping[str, Any]) -> list[str]:
-    """What an answer lacks of what its verb promises; empty for one that keeps it. `--cfg` and
+    """List what an answer lacks of the promised keys; empty for one that keeps it. `--cfg` and
     `--estimate` answer otherwise.
     """
     wrong = []
