@@ -192,7 +192,8 @@ const at = document.activeElement;
 if (!at || at === document.body || at === document.documentElement) return null;
 const style = getComputedStyle(at), box = at.getBoundingClientRect();
 const all = [...document.querySelectorAll("*")];
-return { name: (at.getAttribute("aria-label") || at.textContent).trim().slice(0, 60), tag: at.tagName, place: all.indexOf(at),
+return { name: (at.getAttribute("aria-label") || at.textContent).trim().slice(0, 60),
+  tag: at.tagName, place: all.indexOf(at),
   ring: style.outlineStyle === "none" ? 0 : parseFloat(style.outlineWidth),
   seen: box.width > 0 && box.height > 0 && box.bottom > 0 && box.top < innerHeight };
 """

@@ -256,7 +256,8 @@ def counted(name):
 root, archive = pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
 if sys.argv[4] == "restore":
     pathlib.Path.rename = counted("rename")
-    restore.write_whole = (lambda real: lambda path, content: (counted_plan(), real(path, content)))(restore.write_whole)
+    whole = restore.write_whole
+    restore.write_whole = lambda path, content: (counted_plan(), whole(path, content))
     def counted_plan():
         place[0] += 1
         if place[0] > count: os.kill(os.getpid(), 9)

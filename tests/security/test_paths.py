@@ -45,7 +45,8 @@ HOSTILE = [
     "x" * 300,
 ]
 BARS = "time,open,high,low,close,volume\n" + "".join(
-    f"2024-01-{2 + row // 400:02d}T{10 + row % 400 // 60:02d}:{row % 400 % 60:02d}:00,70,70.1,69.9,70,5\n"
+    f"2024-01-{2 + row // 400:02d}T{10 + row % 400 // 60:02d}:{row % 400 % 60:02d}:00"
+    ",70,70.1,69.9,70,5\n"
     for row in range(1200)
 )
 

@@ -152,8 +152,8 @@ def test_the_run_store_holds_none(planted: Path) -> None:
 
 def test_a_traceback_holds_none(planted: Path) -> None:
     code = (
-        f"import sys; from mcl.cli import main as cli; cli._main = lambda _: 1 / int('{KEY}'); sys.argv ="
-        " ['mcl']; cli.main()"
+        f"import sys; from mcl.cli import main as cli; cli._main = lambda _: 1 / int('{KEY}');"
+        " sys.argv = ['mcl']; cli.main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

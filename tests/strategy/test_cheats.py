@@ -96,11 +96,13 @@ CHEATS = {
     "forward_join": (
         """bars_of = pd.DataFrame({"at": bars.times, "close": close})
         sessions = bars_of.iloc[bars.session_ends]
-        joined = pd.merge_asof(bars_of, sessions, on="at", direction="forward", suffixes=("", "_next"))
+        names = ("", "_next")
+        joined = pd.merge_asof(bars_of, sessions, on="at", direction="forward", suffixes=names)
         return np.sign((joined["close_next"] - close).round(6))"""
     ),
     "left_label": (
-        """hours = pd.Series(close.to_numpy(), bars.times - pd.Timedelta("30min")).resample("1h").last()
+        """halves = pd.Series(close.to_numpy(), bars.times - pd.Timedelta("30min"))
+        hours = halves.resample("1h").last()
         hour = hours.reindex(bars.times - pd.Timedelta("30min"), method="ffill").to_numpy()
         return np.sign((hour - close).round(6))"""
     ),
@@ -135,7 +137,8 @@ CHEATS = {
     "inside": (
         """first = bars.inside.first
         whole = bars.inside.open
-        return np.sign((whole[np.minimum(first[1:] + 5, len(whole) - 1)] - whole[first[1:] - 1]) + 0.0)"""
+        ahead = whole[np.minimum(first[1:] + 5, len(whole) - 1)]
+        return np.sign((ahead - whole[first[1:] - 1]) + 0.0)"""
     ),
 }
 HONEST = {
@@ -170,8 +173,10 @@ HONEST = {
     "listed_so_far": "return trend if len(bars.listed(-1)) >= len(bars.listed(0)) else trend * 0",
 }
 GATES = Promotion(
-    min_trades=0, min_sessions=0, max_drawdown_frac=None, min_deflated_sharpe=None, min_holdout_sharpe=None, min_holdout_trades=None,
-    max_biased_rows=0, min_holdout_sharpe_high=None, max_p_value=None, max_sharpe=None, max_trade_share=None, max_session_share=None,
+    min_trades=0, min_sessions=0, max_drawdown_frac=None, min_deflated_sharpe=None,
+    min_holdout_sharpe=None, min_holdout_trades=None,
+    max_biased_rows=0, min_holdout_sharpe_high=None, max_p_value=None, max_sharpe=None,
+    max_trade_share=None, max_session_share=None,
 )  # fmt: skip
 
 
