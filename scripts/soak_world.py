@@ -202,7 +202,6 @@ def _order_message(luck: random.Random) -> str:
     return luck.choice(("openOrder", "orderStatus", "execDetails", "commissionReport", "position"))
 
 
-# ruff: noqa: E501 - one line per fault is read as a table
 _MENU: tuple[Any, ...] = (
     lambda r: ("F1", "refuse", {"sec": r.uniform(0.05, 0.3), "drop_all": True} | _when(r)),
     lambda r: ("F2", "mute", {"sec": r.choice((0.1, 0.3))} | _when(r)),
