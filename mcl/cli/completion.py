@@ -127,15 +127,17 @@ def candidates(typed: Sequence[str], last: str) -> Iterator[Candidate]:
     valued = next(
         (a for a in actions if words and words[-1] in a.option_strings and a.nargs != 0), None
     )
-    pending = [valued] if valued else [a for a in actions if not a.option_strings]
-    for action in pending:
+    actions_left = [valued] if valued else [a for a in actions if not a.option_strings]
+    for action in actions_left:
         yield from ((str(c), "") for c in action.choices or () if str(c).startswith(last))
         yield from (
             (w, description)
             for w, description in _named(str(action.metavar or ""))
             if w.startswith(last)
         )
-    if not valued and any("key=value" in str(a.metavar) or a.metavar == "KEY" for a in pending):
+    if not valued and any(
+        "key=value" in str(a.metavar) or a.metavar == "KEY" for a in actions_left
+    ):
         yield from _overrides(COMPOSED.get(name, "backtest"), words, last)
 
 

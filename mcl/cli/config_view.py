@@ -82,7 +82,7 @@ def _key(raw: dict[str, Any], error: ConfigError) -> str:
 
 
 def _marked(text: str, key: str, sentence: str) -> str:
-    """YAML with the sentence beside the line that says `key`, or above all when none does."""
+    """Return the YAML with the sentence on the line of `key`, or on top when no line has it."""
     import yaml
 
     node: Any = yaml.compose(text, Loader=yaml.SafeLoader)

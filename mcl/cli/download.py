@@ -123,7 +123,7 @@ class _Display:
         terminal.table("what is missing, and what it costs", columns, rows, left=3)
 
     def agrees(self, plan: Plan) -> bool:
-        """Ask a person; where nobody can answer, the answer is no."""
+        """Ask the user; without a terminal the answer is no."""
         if not (self._live and sys.stdin.isatty()):
             return False
         return input(f"pay {plan.cost_usd:.2f} USD? [y/N] ").strip().lower() in ("y", "yes")

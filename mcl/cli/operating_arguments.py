@@ -117,7 +117,7 @@ def status(parser: argparse.ArgumentParser) -> None:
 def act(parser: argparse.ArgumentParser) -> None:
     session_name(parser)
     parser.add_argument(
-        "--because", default="", metavar="REASON", help="stands in the journal and in the alert"
+        "--because", default="", metavar="REASON", help="the reason, for the journal and the alert"
     )
     parser.set_defaults(verb=parser.prog.removeprefix("mcl "))
 

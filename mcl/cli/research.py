@@ -143,7 +143,7 @@ def _sweep(args: Namespace) -> int:
 def compare(args: Namespace) -> int:
     store = Store()
     named = [_finished(store.run(i)) for i in args.run_ids]
-    # one that was named twice stands once
+    # one that was named twice is listed once
     stored = list({run.run_id: run for run in named}.values())
     if len(stored) < 2:
         raise StoreError(

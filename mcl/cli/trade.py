@@ -107,7 +107,7 @@ def _report_session(done: Any) -> int:
 
 
 def _basis(basis: Any) -> dict[str, Any]:
-    """The broker's bars beside the vendor's, as JSON."""
+    """Return the comparison of the broker's bars with the vendor's, as JSON."""
     return {
         "note": basis.note,
         "fields": basis.table.to_dict("records"),

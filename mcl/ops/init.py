@@ -62,7 +62,7 @@ def _fill(folder: Path) -> None:
 
 
 def _carried(name: str) -> Path:
-    """Inside the installed package, or beside it in a checkout."""
+    """Return a folder of the installed package, or of the checkout."""
     package = Path(mcl.__file__).resolve().parent
     folder = next(
         (

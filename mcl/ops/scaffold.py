@@ -1,4 +1,4 @@
-"""`mcl new strategy NAME`: a strategy of a person's own that runs as it is written, with its
+"""`mcl new strategy NAME`: a strategy of your own that runs as it is written, with its
 config, search space and test.
 """
 

@@ -151,7 +151,7 @@ def verified(version: StoredVersion) -> Files:
 
 
 def foreign_code(contents: Files, strategy: Any, all_of_it: bool) -> list[str]:
-    """Source files that decide and are not the registered ones: a person's own strategies, with
+    """Source files that decide and are not the registered ones: the user's own strategies, with
     `all_of_it` also those of mcl.
     """
     listed: dict[str, str] = json.loads(contents["code.json"])

@@ -1,4 +1,4 @@
-"""The costs of the sessions of a name, month by month: as configured beside as paid, and the
+"""The costs of the sessions of a name, month by month: as configured and as paid, and the
 settings that the payments ask for.
 
     delay       from the close that was decided on to the first price at which the order could

@@ -2,7 +2,7 @@
 
 A gate passes, misses, is waived with a reason, or is not asked and says so. An undefined value
 (NaN) never passes. The deciding ones are the joined p-values of `significance`; the deflated Sharpe
-ratio is shown beside them. It counts every distinct trial that the ledger knows of the same
+ratio is shown as well. It counts every distinct trial that the ledger knows of the same
 strategy on the same market. Source: Bailey & López de Prado (2014) "The Deflated Sharpe Ratio".
 """
 
@@ -262,8 +262,8 @@ def check_waivers(
 
 
 def waive(table: Sequence[Gate], waived: Sequence[str], because: str) -> tuple[Gate, ...]:
-    """The table with the reason beside each missed gate of `waived`. PromotionError on one that was
-    passed or had nothing to ask.
+    """Return the table with the reason at each missed gate of `waived`. PromotionError on one that
+    was passed or had nothing to ask.
     """
     for gate in table:
         if gate.name in waived and gate.open:

@@ -195,7 +195,7 @@ def _parsed(path: Path, text: str, expected: str) -> schema.Config:
 
 
 def _same_code(files: bundle.Files, version: StoredVersion, stage: str) -> None:
-    """A person's own strategies must be the registered ones; for real money, all code that
+    """The user's own strategies must be the registered ones; for real money, all code that
     decides.
     """
     strategy = json.loads(files["config.json"])["strategy"]

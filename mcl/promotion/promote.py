@@ -60,7 +60,7 @@ class Promoted:
     path: Path  # conf/promoted/ALIAS.yaml
     content_sha256: str
     synthetic: bool
-    reads: tuple[str, ...] = ()  # what the person's own code reads besides its bars
+    reads: tuple[str, ...] = ()  # what the user's own code reads besides its bars
 
 
 class GatesMissed(PromotionError):

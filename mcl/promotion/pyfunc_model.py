@@ -143,7 +143,7 @@ def _load_pyfunc(path: str) -> Targets:
 
 @contextmanager
 def _at_home(folder: Path) -> Iterator[None]:
-    """A person's own strategies are looked up in the bundle, which lies like a project:
+    """The user's own strategies are looked up in the bundle, which lies like a project:
     experiments/strategies/NAME.py.
     """
     before = os.environ.get("MCL_HOME")

@@ -47,7 +47,7 @@ class Significance:
     sessions: int
     holdout_sessions: int
     looks: int
-    points: int = 0  # of the space, simulated beside the trials
+    points: int = 0  # of the space, simulated with the trials
 
     @cached_property
     def holdout_p(self) -> float:
@@ -90,7 +90,7 @@ class Rivals:
 
 
 def significance(about: Subject, identity: str, look: Look, root: Path) -> Significance:
-    """Of a run in its search window, which stands in the ledger as `identity`, and its look at the
+    """Test a run in its search window, which the ledger has as `identity`, and its look at the
     hold-out.
     """
     where, measured = backtest_run.placed(about.run), about.result.session_returns

@@ -227,18 +227,18 @@ def costs(result: Result, metrics: Mapping[str, float]) -> str:
 
 def rolls(result: Result) -> str:
     """The roll table, with what the run paid for each."""
-    rolls_table = result.bars.roll_table
-    if not len(rolls_table):
+    roll_table = result.bars.roll_table
+    if not len(roll_table):
         return '<p class="empty">These bars hold no roll.</p>'
     fills = result.fills[result.fills["reason"] == FILL_REASONS.index("roll")]
     days = result.bars.session[fills["bar"]]
-    sessions = rolls_table["session"].to_numpy().astype("datetime64[D]").astype(np.int64)
+    sessions = roll_table["session"].to_numpy().astype("datetime64[D]").astype(np.int64)
     contracts = [int(np.abs(fills["quantity"][days == day]).sum()) // 2 for day in sessions]
     slip = (
         np.abs(fills["quantity"]) * fills["slippage_ticks"] * result.bars.instrument.tick_value_usd
     )
     paid = [float(slip[days == day].sum()) for day in sessions]
-    columns = rolls_table.rename(columns={"gap": "price_gap"}).assign(
+    columns = roll_table.rename(columns={"gap": "price_gap"}).assign(
         contracts_rolled=contracts, slippage_usd=paid
     )
     names, numeric = headings(columns)

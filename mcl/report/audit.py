@@ -39,8 +39,8 @@ WHOLE = ("position", "target", "quantity")  # contracts
 
 @dataclass(frozen=True)
 class BasisTable:
-    """The broker's bars beside the vendor's: `note` in place of a table, one row per field, and
-    counts by name.
+    """The broker's bars compared with the vendor's: `note` in place of a table, one row per
+    field, and counts by name.
     """
 
     note: str
@@ -70,7 +70,7 @@ def session_page(
     differences  one row per decision that a backtest of the same bars takes otherwise; empty when
     all agree
     slippage     one row per fill: what delay, spread and execution cost, in ticks per contract
-    basis        the bars of the broker beside those of the data vendor
+    basis        the bars of the broker compared with those of the data vendor
     session      facts of the session: account, version, latency, hashes; nested mappings are
                  flattened
     """

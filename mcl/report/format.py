@@ -210,7 +210,7 @@ def scalar(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One sentence a person can act on. `level` is good, unclear or bad; `word` stands in the
+    """One sentence to act on. `level` is good, unclear or bad; `word` stands in the
     badge, so that no colour is needed.
     """
 

@@ -53,7 +53,7 @@ def picker(name: str, label: str, choices: dict[str, str]) -> str:
     )
 
 
-def toggled(by: str, value: str, html: str, first: bool) -> str:
+def toggle(by: str, value: str, html: str, first: bool) -> str:
     hidden = "" if first else " hidden"
     return f'<div data-shown-by="{by}" data-value="{escape(value)}"{hidden}>{html}</div>'
 
@@ -61,7 +61,7 @@ def toggled(by: str, value: str, html: str, first: bool) -> str:
 def _measure(
     search: SearchView, pairs: list[tuple[str, str]], name: str, label: str, number_of: int
 ) -> str:
-    charts_html = [
+    charts = [
         _titled(
             search,
             pair,
@@ -71,7 +71,7 @@ def _measure(
         )
         for i, pair in enumerate(pairs)
     ]
-    grid, rest = charts_html[:AT_ONCE], charts_html[AT_ONCE:]
+    grid, rest = charts[:AT_ONCE], charts[AT_ONCE:]
     html = columns(*grid, css="wide")
     if rest:
         by, titles = (
@@ -79,10 +79,10 @@ def _measure(
             {str(i): f"{short(a)} × {short(b)}" for i, (a, b) in enumerate(pairs[AT_ONCE:])},
         )
         others = "".join(
-            toggled(by, str(i), columns(part, css="wide"), i == 0) for i, part in enumerate(rest)
+            toggle(by, str(i), columns(part, css="wide"), i == 0) for i, part in enumerate(rest)
         )
         html += picker(by, f"The other {len(rest)} pairs", titles) + others
-    return toggled("map-of", name, html, number_of == 0)
+    return toggle("map-of", name, html, number_of == 0)
 
 
 def _titled(search: SearchView, pair: tuple[str, str], name: str, label: str, holder: str) -> str:

@@ -128,8 +128,8 @@ def _layout(result: Result, times: Floats, apart: bool) -> Figure:
 
 
 def _span(times: Floats, values: Floats, name: str, color: str, **more: Any) -> dict[str, Any]:
-    rows, extremes_of = extremes(values, values, BUCKETS)
-    return line(times[rows], extremes_of, name, color, **more)
+    rows, buckets = extremes(values, values, BUCKETS)
+    return line(times[rows], buckets, name, color, **more)
 
 
 def _price(result: Result, times: Floats) -> dict[str, Any]:

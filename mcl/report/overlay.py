@@ -40,8 +40,8 @@ def indicators(strategy: Strategy, bars: Bars) -> list[Overlay]:
     Whether one is a price is not guessed from its values: all prices are shifted by one unit, and a
     price moves along.
     """
-    named = dict(list(_exposed(strategy, bars).items())[:MOST])
-    if not named:
+    series_by_name = dict(list(_exposed(strategy, bars).items())[:MOST])
+    if not series_by_name:
         return []
     probe = bars.rows(0, min(len(bars), strategy.memory + PROBE))
     still, shifted = (
@@ -50,7 +50,7 @@ def indicators(strategy: Strategy, bars: Bars) -> list[Overlay]:
     )
     ratio = 1.0 if bars.ratio is None else bars.ratio[bars.contract]
     overlays = []
-    for name, values in named.items():
+    for name, values in series_by_name.items():
         moved = shifted[name] - still[name]
         on_price = bool(np.isfinite(moved).any()) and math.isclose(
             float(np.nanmedian(moved)), 1.0, abs_tol=1e-6

@@ -129,11 +129,11 @@ def _cards(view: RegistryView) -> str:
     backtest = sum(s.backtest_net_pnl_usd for s in view.sessions)
     items = [("Sessions", f"{len(view.sessions):,}", "traded under this version")]
     if view.luck is not None:
-        beside = (
+        note = (
             f"of the backtest, best by luck {number(view.luck.best_by_luck, 'ratio')},"
             f" {view.luck.trials:,} trials"
         )
-        items.append(("Deflated Sharpe", number(view.luck.deflated, "percent"), beside))
+        items.append(("Deflated Sharpe", number(view.luck.deflated, "percent"), note))
     if view.sessions:
         items.append(("Live P&L", number(total, "usd"), "net"))
         items.append(("Backtest of the same bars", number(backtest, "usd"), "net"))
@@ -218,7 +218,7 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
         meaning = gate["waived"] or gate["meaning"]
         css = "" if not required else "gain" if gate["passed"] else "loss"
         value = gate["value"]
-        cell = (
+        value_cell = (
             Cell(number(value, "plain"), "n", repr(value))
             if isinstance(value, int | float)
             else Cell(scalar(value), "n")
@@ -226,7 +226,7 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
         rows.append(
             [
                 gate["name"].replace("_", " "),
-                cell,
+                value_cell,
                 gate["rule"],
                 Cell(word, css),
                 Cell(meaning, "wrap"),

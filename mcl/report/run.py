@@ -187,13 +187,13 @@ def _card_note(name: str, view: RunView) -> str:
             else ""
         )
         return f"{chance}{count:,.0f} trial{'' if count == 1 else 's'}"
-    beside = {
+    notes = {
         "net_pnl_usd": ("return_frac", "of capital"),
         "max_drawdown_usd": ("max_drawdown_frac", "of the peak"),
         "trades": ("win_rate_frac", "of them win"),
         "commission_usd": ("slippage_usd", "USD slippage"),
     }
-    other, words = beside.get(name, ("", ""))
+    other, words = notes.get(name, ("", ""))
     finite = math.isfinite(metrics.get(other, math.nan))
     return f"{number(metrics[other], metric(other).style)} {words}" if finite else ""
 

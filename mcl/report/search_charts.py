@@ -69,7 +69,7 @@ def _history(search: SearchView, total: int, luck: Luck | None) -> Figure:
 
 
 def _has_luck(search: SearchView, luck: Luck | None) -> bool:
-    """Whether scores can be laid beside chance: Sharpe ratios, searched upwards, that the trial
+    """Whether scores can be compared with chance: Sharpe ratios, searched upwards, that the trial
     ledger has deflated.
     """
     applicable = search.metric == "sharpe" and search.maximize and len(search.scored) > 1
@@ -96,7 +96,7 @@ def _by_luck(search: SearchView, numbers: list[int], total: int, luck: Luck | No
 
 
 def deflation(search: SearchView, luck: Luck | None) -> list[Section]:
-    """All scores beside what the best of so many would show without any edge."""
+    """Plot all scores with the best that so many would show without any edge."""
     if luck is None or not _has_luck(search, luck):
         return []
     values = search.scored["sharpe"].astype(float)

@@ -144,8 +144,8 @@ def _cards(search: SearchView, luck: Luck | None) -> str:
         ),
     ]
     if luck is not None:
-        beside = f"best by luck {number(luck.best_by_luck, 'ratio')}, {luck.trials:,} trials"
-        items.insert(1, ("Deflated Sharpe", number(luck.deflated, "percent"), beside))
+        note = f"best by luck {number(luck.best_by_luck, 'ratio')}, {luck.trials:,} trials"
+        items.insert(1, ("Deflated Sharpe", number(luck.deflated, "percent"), note))
     return "".join(fact_card(*item) for item in items)
 
 

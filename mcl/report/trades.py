@@ -67,7 +67,7 @@ def _excursions(done: Table, pnl: Floats) -> str:
         ("mfe_usd", "Best open result (MFE), USD"),
     )
     figures = [_scatter(done[name][rows], pnl[rows], label) for name, label in parts]
-    charts_html = [
+    charts = [
         titled(label, chart(f"chart-{name[:3]}", figure, 280, f"Net result against {label}"))
         for (name, label), figure in zip(parts, figures, strict=True)
     ]
@@ -75,7 +75,7 @@ def _excursions(done: Table, pnl: Floats) -> str:
         "A winner that was far under water was luck with its stop; a loser that had been far ahead"
         " gave its profit back."
     )
-    return f'<p class="empty">{note}{sample_note}</p>' + columns(*charts_html, css="wide")
+    return f'<p class="empty">{note}{sample_note}</p>' + columns(*charts, css="wide")
 
 
 def chosen(pnl: Floats) -> Any:

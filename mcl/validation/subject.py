@@ -82,7 +82,7 @@ def subject(run_id: str, store: Store, root: Path) -> Subject:
             )
         stored = store.run(best)
     run = backtest_run.stored_config(stored)
-    bars = load(run.data, root)  # the fence stands: never the hold-out
+    bars = load(run.data, root)  # up to the fence: never the hold-out
     parent = store.run(stored.parent) if stored.parent else None
     return Subject(stored, run, bars, _space(run, parent), parent.run_id if parent else "")
 
@@ -112,8 +112,8 @@ def values(key: str, axis: Any) -> list[Any]:
 
 
 def _space(run: schema.Config, parent: StoredRun | None) -> spaces.Space:
-    """That of the search the run came from, else the one that lies beside the strategy in
-    conf/space/.
+    """That of the search the run came from, else the one that conf/space/ has for
+    the strategy.
     """
     raw = run.model_dump(mode="json")
     if parent is not None and (parent.artifacts / "search.json").is_file():

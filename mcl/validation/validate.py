@@ -1,4 +1,4 @@
-"""`validate`: put every question to one run, write the answers down beside it."""
+"""`mcl validate`: run every check on one run and record the answers as its child run."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _record(a: Answers, rows: list[Row], level: str, settings: schema.Validation
 
 
 def measured(a: Answers, rows: list[Row]) -> dict[str, float]:
-    """The metrics of a validation: the number behind every rule, and what stands beside them."""
+    """The metrics of a validation: the number behind every rule, and the extra ones."""
     return {f"validate_{row.name}": row.value for row in rows if math.isfinite(row.value)} | _extra(
         a
     )
